@@ -1,0 +1,58 @@
+#include "common/db.h"
+
+#include <errno.h>
+
+int db_errno(int sqlite_code) {
+        switch (sqlite_code & 0xff) {
+        case SQLITE_FULL:
+                return ENOSPC;
+        case SQLITE_NOMEM:
+                return ENOMEM;
+        case SQLITE_BUSY:
+        case SQLITE_LOCKED:
+                return EBUSY;
+        case SQLITE_READONLY:
+                return EROFS;
+        case SQLITE_PERM:
+        case SQLITE_AUTH:
+                return EACCES;
+        case SQLITE_CANTOPEN:
+                return ENOENT;
+        case SQLITE_CORRUPT:
+        case SQLITE_NOTADB:
+                return EBADMSG;
+        case SQLITE_CONSTRAINT:
+                return EEXIST;
+        case SQLITE_TOOBIG:
+                return E2BIG;
+        default:
+                return EIO;
+        }
+}
+
+int db_error(struct error *error, sqlite3 *db, const char *what) {
+        int code = sqlite3_extended_errcode(db), e = db_errno(code);
+
+        /* SQLite reports a full disk as an I/O error where the failing call was not a write. */
+        if (e == EIO && (sqlite3_system_errno(db) == ENOSPC || sqlite3_system_errno(db) == EDQUOT))
+                e = ENOSPC;
+        return error_set(error, e, "%s: %s", what, sqlite3_errmsg(db));
+}
+
+int db_exec(sqlite3 *db, const char *sql, struct error *error) {
+        return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : db_error(error, db, "SQLite");
+}
+
+int db_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **ret, struct error *error) {
+        return sqlite3_prepare_v2(db, sql, -1, ret, NULL) == SQLITE_OK ? 0 : db_error(error, db, "SQLite");
+}
+
+int db_run(sqlite3_stmt *statement, struct error *error) {
+        int code = sqlite3_step(statement), r = 0;
+
+        if (code != SQLITE_DONE && code != SQLITE_ROW)
+                r = db_error(error, sqlite3_db_handle(statement), "SQLite");
+        (void) sqlite3_reset(statement);
+        (void) sqlite3_clear_bindings(statement);
+        return r;
+}

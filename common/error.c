@@ -1,0 +1,89 @@
+/* See error.h. The text is a fixed buffer so that an out-of-memory error can be told. */
+#include "common/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+
+/* Control characters from hostile file names and logs must not reach a terminal. */
+static void make_one_line(char *text) {
+        for (unsigned char *p = (unsigned char *) text; *p; p++)
+                if (*p < 0x20 || *p == 0x7f)
+                        *p = ' ';
+}
+
+static int set(struct error *error, int code, int exit_code, const char *format, va_list ap) {
+        if (code <= 0)
+                code = EIO;
+        if (error && !error->code) {
+                error->code = code;
+                error->exit = exit_code;
+                (void) vsnprintf(error->text, sizeof(error->text), format, ap);
+                make_one_line(error->text);
+        }
+        return -code;
+}
+
+int error_set(struct error *error, int code, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        int r = set(error, code, 0, format, ap);
+        va_end(ap);
+        return r;
+}
+
+int error_errno(struct error *error, int code, const char *format, ...) {
+        va_list ap;
+        char text[896];
+
+        va_start(ap, format);
+        (void) vsnprintf(text, sizeof(text), format, ap);
+        va_end(ap);
+        return error_set(error, code, "%s: %s", text, strerror(code > 0 ? code : EIO));
+}
+
+int error_input(struct error *error, int exit_code, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        int r = set(error, EINVAL, exit_code, format, ap);
+        va_end(ap);
+        return r;
+}
+
+int error_prefix(struct error *error, const char *format, ...) {
+        va_list ap;
+        char context[512], old[sizeof(error->text)];
+
+        if (!error)
+                return -EIO;
+        va_start(ap, format);
+        (void) vsnprintf(context, sizeof(context), format, ap);
+        va_end(ap);
+        memcpy(old, error->text, sizeof(old));
+        int length = snprintf(error->text, sizeof(error->text), "%s: ", context);
+        if (length >= 0 && (size_t) length < sizeof(error->text))
+                (void) snprintf(error->text + length, sizeof(error->text) - (size_t) length, "%s", old);
+        make_one_line(error->text);
+        return -(error->code > 0 ? error->code : EIO);
+}
+
+int error_report(const struct error *error) {
+        (void) fprintf(stderr, "%s: %s\n", program_invocation_short_name, error->text);
+        if (error->exit)
+                return error->exit;
+        switch (error->code) {
+        case EIO:
+        case ENOSPC:
+        case EDQUOT:
+                return BERTD_EXIT_IO;
+        case ENOMEM:
+                return BERTD_EXIT_OSERR;
+        default:
+                return BERTD_EXIT_FAILURE;
+        }
+}

@@ -1,0 +1,33 @@
+/*
+ * An error on its way up. A function that fails returns −errno and fills `struct error`; each caller may put context in
+ * front; main prints the one line and exits with the code. Libraries neither log nor exit.
+ *
+ *   struct error error = {};
+ *   if (corpus_open(path, &corpus, &error) < 0)
+ *           return error_report(&error);        only in main and subcommand entry points
+ */
+#ifndef COMMON_ERROR_H
+#define COMMON_ERROR_H
+
+struct error {
+        int code;        /* errno value, > 0 once set */
+        int exit;        /* exit code that fits (include/bertd/exit.h), 0 = derive from code */
+        char text[1024]; /* one line, no newline, problem first; longer text is cut */
+};
+
+/* Sets the error (the first one wins; `error` may be NULL) and returns −code. A code of 0 counts as EIO. */
+int error_set(struct error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* As error_set with ": strerror(code)" at the end. */
+int error_errno(struct error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Bad input: sets exit code `exit_code` and returns −EINVAL. */
+int error_input(struct error *error, int exit_code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Puts "context: " in front of the text. Returns −code, so `return error_prefix(...)` passes the failure on. */
+int error_prefix(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Prints "PROGRAM: text\n" to stderr and returns the exit code (error->exit, else 74 for I/O and ENOSPC, 71 for ENOMEM, else 1). */
+int error_report(const struct error *error);
+
+#endif

@@ -1,0 +1,153 @@
+/* See file.h. Owns nothing between calls. */
+#include "common/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/cleanup.h"
+
+int write_all(int fd, const void *data, size_t size) {
+        const char *p = data;
+
+        while (size > 0) {
+                ssize_t n = write(fd, p, size);
+                if (n < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return -errno;
+                }
+                p += n;
+                size -= (size_t) n;
+        }
+        return 0;
+}
+
+int file_read(const char *path, size_t max, char **ret_data, size_t *ret_size, struct error *error) {
+        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        if (fd < 0)
+                return error_errno(error, errno, "%s", path);
+
+        struct stat st;
+        if (fstat(fd, &st) < 0)
+                return error_errno(error, errno, "%s", path);
+        if (!S_ISREG(st.st_mode))
+                return error_set(error, EINVAL, "%s: not a regular file", path);
+        if ((unsigned long long) st.st_size > max)
+                return error_set(error, EFBIG, "%s: %lld bytes, more than the %zu allowed", path, (long long) st.st_size, max);
+
+        size_t size = 0, room = (size_t) st.st_size;
+        cleanup_free char *data = malloc(room + 1);
+        if (!data)
+                return error_errno(error, ENOMEM, "%s", path);
+        while (size < room) {
+                ssize_t n = read(fd, data + size, room - size);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return error_errno(error, errno, "%s", path);
+                if (n == 0)
+                        break;
+                size += (size_t) n;
+        }
+        data[size] = '\0';
+        *ret_data = steal_pointer(&data);
+        if (ret_size)
+                *ret_size = size;
+        return 0;
+}
+
+int fsync_parent(const char *path) {
+        const char *slash = strrchr(path, '/');
+        cleanup_free char *folder = !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t) (slash - path));
+        if (!folder)
+                return -ENOMEM;
+        cleanup_close int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || fsync(fd) < 0)
+                return -errno;
+        return 0;
+}
+
+static int write_durably(const char *path, const void *data, size_t size, mode_t mode) {
+        cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+        if (fd < 0)
+                return -errno;
+        int r = write_all(fd, data, size);
+        if (r < 0)
+                return r;
+        return fsync(fd) < 0 ? -errno : 0;
+}
+
+int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct error *error) {
+        cleanup_free char *temporary = format_string("%s.%d.tmp", path, (int) getpid());
+        if (!temporary)
+                return error_errno(error, ENOMEM, "%s", path);
+
+        (void) unlink(temporary);
+        int r = write_durably(temporary, data, size, mode);
+        if (r >= 0 && rename(temporary, path) < 0)
+                r = -errno;
+        if (r >= 0)
+                r = fsync_parent(path);
+        if (r < 0) {
+                (void) unlink(temporary);
+                return error_errno(error, -r, "%s", path);
+        }
+        return 0;
+}
+
+int mkdir_parents(const char *path, mode_t mode, struct error *error) {
+        cleanup_free char *partial = strdup(path);
+        if (!partial)
+                return error_errno(error, ENOMEM, "%s", path);
+
+        for (char *p = partial + 1;; p++) {
+                if (*p != '/' && *p != '\0')
+                        continue;
+                char saved = *p;
+                *p = '\0';
+                if (mkdir(partial, mode) < 0 && errno != EEXIST)
+                        return error_errno(error, errno, "%s", partial);
+                *p = saved;
+                if (saved == '\0')
+                        break;
+        }
+        struct stat st;
+        if (stat(path, &st) < 0)
+                return error_errno(error, errno, "%s", path);
+        return S_ISDIR(st.st_mode) ? 0 : error_errno(error, ENOTDIR, "%s", path);
+}
+
+char *path_absolute(const char *base, const char *path) {
+        cleanup_free char *joined = path[0] == '/' ? strdup(path) : format_string("%s/%s", base, path);
+        if (!joined)
+                return NULL;
+
+        char *to = joined;
+        for (const char *from = joined; *from;) {
+                if (from[0] == '/' && from[1] == '/') {
+                        from++;
+                } else if (from[0] == '/' && from[1] == '.' && (from[2] == '/' || from[2] == '\0')) {
+                        from += 2;
+                } else {
+                        *to++ = *from++;
+                }
+        }
+        if (to == joined)
+                *to++ = '/';
+        *to = '\0';
+        return steal_pointer(&joined);
+}
+
+char *format_string(const char *format, ...) {
+        va_list ap;
+        char *text = NULL;
+
+        va_start(ap, format);
+        int n = vasprintf(&text, format, ap);
+        va_end(ap);
+        return n < 0 ? NULL : text;
+}

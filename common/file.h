@@ -1,0 +1,31 @@
+/* Files: whole reads with a bound, durable replacement, paths. */
+#ifndef COMMON_FILE_H
+#define COMMON_FILE_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "common/error.h"
+
+/* Writes all of it, through short writes and EINTR. Returns 0 or −errno. */
+int write_all(int fd, const void *data, size_t size);
+
+/* Reads a whole regular file of at most `max` bytes into a NUL-terminated buffer that the caller frees. */
+int file_read(const char *path, size_t max, char **ret_data, size_t *ret_size, struct error *error);
+
+/* Replaces `path` durably: temporary name, fsync, rename, fsync of the folder. The file is there whole or as it was. */
+int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct error *error);
+
+/* fsync of the folder that holds `path`. Returns 0 or −errno. */
+int fsync_parent(const char *path);
+
+/* mkdir -p: existing folders are fine. */
+int mkdir_parents(const char *path, mode_t mode, struct error *error);
+
+/* Absolute, without "." and "//" (".." is kept: links). `path` relative to `base` (absolute). Caller frees; NULL: no memory. */
+char *path_absolute(const char *base, const char *path);
+
+/* printf into fresh memory; NULL: no memory. */
+char *format_string(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,11 @@
+/* Numbers from text, whole string or nothing. Return 0, −EINVAL (not a number) or −ERANGE (outside min..max). */
+#ifndef COMMON_PARSE_H
+#define COMMON_PARSE_H
+
+#include <stdint.h>
+
+int parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret);
+int parse_i64(const char *text, int64_t min, int64_t max, int64_t *ret);
+int parse_double(const char *text, double min, double max, double *ret); /* refuses NaN and infinity */
+
+#endif

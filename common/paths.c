@@ -1,0 +1,111 @@
+#include "common/paths.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/file.h"
+
+static const char *environment_path(const char *name) {
+        const char *value = secure_getenv(name);
+        return value && value[0] ? value : NULL;
+}
+
+static int absolute(const char *path, char **ret_path, struct error *error) {
+        cleanup_free char *cwd = getcwd(NULL, 0);
+        if (!cwd && path[0] != '/')
+                return error_errno(error, errno, "current folder");
+        char *full = path_absolute(cwd ? cwd : "/", path);
+        if (!full)
+                return error_errno(error, ENOMEM, "%s", path);
+        *ret_path = full;
+        return 0;
+}
+
+static int machine_id(char id[33], struct error *error) {
+        cleanup_free char *text = NULL;
+        size_t size;
+
+        /* A home folder may be shared between hosts over a network: each has its own state. */
+        if (file_read("/etc/machine-id", 4096, &text, &size, NULL) < 0 || size < 32) {
+                if (gethostname(id, 33) < 0)
+                        return error_errno(error, errno, "host name");
+                id[32] = '\0';
+                return 0;
+        }
+        memcpy(id, text, 32);
+        id[32] = '\0';
+        return 0;
+}
+
+static int user_state_dir(char **ret_path, struct error *error) {
+        char id[33];
+        const char *base = environment_path("XDG_STATE_HOME"), *home = environment_path("HOME");
+
+        int r = machine_id(id, error);
+        if (r < 0)
+                return r;
+        if (!home) {
+                const struct passwd *pw = getpwuid(geteuid());
+                home = pw ? pw->pw_dir : NULL;
+        }
+        if (!home && !base)
+                return error_set(error, ENOENT, "no home folder for uid %u: set BERTD_STATE_DIR", (unsigned) geteuid());
+        char *path = base && base[0] == '/' ? format_string("%s/bertd/%s", base, id)
+                                            : format_string("%s/.local/state/bertd/%s", home ? home : "/", id);
+        if (!path)
+                return error_errno(error, ENOMEM, "state folder");
+        *ret_path = path;
+        return 0;
+}
+
+int paths_state_dir(const char *override, char **ret_path, struct error *error) {
+        const char *given = override ? override : environment_path("BERTD_STATE_DIR");
+
+        if (given)
+                return absolute(given, ret_path, error);
+        if (geteuid() == 0)
+                return absolute(BERTD_SYSTEM_STATE_DIR, ret_path, error);
+        return user_state_dir(ret_path, error);
+}
+
+static int checked_socket(char *path, char **ret_path, struct error *error) {
+        cleanup_free char *owned = path;
+
+        if (!owned)
+                return error_errno(error, ENOMEM, "socket path");
+        if (strlen(owned) >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
+                return error_set(error, ENAMETOOLONG, "%s: longer than the %zu bytes that a socket's path may have (give --socket)",
+                                 owned, sizeof(((struct sockaddr_un *) NULL)->sun_path) - 1);
+        *ret_path = steal_pointer(&owned);
+        return 0;
+}
+
+int paths_socket(const char *override, const char *state_dir, bool state_dir_given, char **ret_path, struct error *error) {
+        const char *given = override ? override : environment_path("BERTD_SOCKET");
+        char *path = NULL;
+
+        if (given) {
+                int r = absolute(given, &path, error);
+                return r < 0 ? r : checked_socket(path, ret_path, error);
+        }
+        if (state_dir_given || environment_path("BERTD_STATE_DIR"))
+                return checked_socket(format_string("%s/bertd.sock", state_dir), ret_path, error);
+        if (geteuid() == 0)
+                return checked_socket(strdup(BERTD_SYSTEM_SOCKET), ret_path, error);
+        return paths_user_socket(ret_path, error);
+}
+
+int paths_user_socket(char **ret_path, struct error *error) {
+        const char *runtime = environment_path("XDG_RUNTIME_DIR");
+        cleanup_free char *state_dir = NULL;
+
+        if (runtime)
+                return checked_socket(format_string("%s/bertd/bertd.sock", runtime), ret_path, error);
+        const char *given = environment_path("BERTD_STATE_DIR");
+        int r = given ? absolute(given, &state_dir, error) : user_state_dir(&state_dir, error);
+        return r < 0 ? r : checked_socket(format_string("%s/bertd.sock", state_dir), ret_path, error);
+}

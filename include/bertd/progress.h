@@ -1,0 +1,19 @@
+/* Progress datagrams (contract C5) and a job's environment (C6). Keys as sd_notify(3), one KEY=value a line. */
+#ifndef BERTD_PROGRESS_H
+#define BERTD_PROGRESS_H
+
+#define BERTD_NOTIFY_STEP "X_BERTD_STEP"             /* completed updates, decimal */
+#define BERTD_NOTIFY_STEPS "X_BERTD_STEPS"           /* updates in all, decimal */
+#define BERTD_NOTIFY_LOSS "X_BERTD_LOSS"             /* %.9g */
+#define BERTD_NOTIFY_RATE "X_BERTD_RATE"             /* samples/s */
+#define BERTD_NOTIFY_CHECKPOINT "X_BERTD_CHECKPOINT" /* absolute path of a checkpoint that is durable now */
+#define BERTD_NOTIFY_RANK "X_BERTD_RANK"             /* the sender's rank */
+#define BERTD_NOTIFY_MAX 4096                        /* bytes of one datagram */
+
+#define BERTD_ENV_JOB_ID "BERTD_JOB_ID"
+#define BERTD_ENV_ATTEMPT "BERTD_ATTEMPT"
+#define BERTD_ENV_RUN_DIR "BERTD_RUN_DIR"
+#define BERTD_ENV_RESUME "BERTD_RESUME" /* newest good checkpoint, or empty */
+#define BERTD_ENV_NONCE "BERTD_NONCE"   /* marks every process of an attempt */
+
+#endif
