@@ -84,28 +84,29 @@ static int checked_socket(char *path, char **ret_path, struct error *error) {
         return 0;
 }
 
-int paths_socket(const char *override, const char *state_dir, bool state_dir_given, char **ret_path, struct error *error) {
+int paths_socket(const char *override, const char *state_dir, char **ret_path, struct error *error) {
         const char *given = override ? override : environment_path("BERTD_SOCKET");
+        const char *runtime = environment_path("XDG_RUNTIME_DIR");
         char *path = NULL;
 
         if (given) {
                 int r = absolute(given, &path, error);
                 return r < 0 ? r : checked_socket(path, ret_path, error);
         }
-        if (state_dir_given || environment_path("BERTD_STATE_DIR"))
-                return checked_socket(format_string("%s/bertd.sock", state_dir), ret_path, error);
         if (geteuid() == 0)
                 return checked_socket(strdup(BERTD_SYSTEM_SOCKET), ret_path, error);
-        return paths_user_socket(ret_path, error);
+        if (runtime)
+                return checked_socket(format_string("%s/bertd/bertd.sock", runtime), ret_path, error);
+        return checked_socket(format_string("%s/bertd.sock", state_dir), ret_path, error);
 }
 
 int paths_user_socket(char **ret_path, struct error *error) {
         const char *runtime = environment_path("XDG_RUNTIME_DIR");
+        const char *given = environment_path("BERTD_STATE_DIR");
         cleanup_free char *state_dir = NULL;
 
         if (runtime)
                 return checked_socket(format_string("%s/bertd/bertd.sock", runtime), ret_path, error);
-        const char *given = environment_path("BERTD_STATE_DIR");
         int r = given ? absolute(given, &state_dir, error) : user_state_dir(&state_dir, error);
         return r < 0 ? r : checked_socket(format_string("%s/bertd.sock", state_dir), ret_path, error);
 }

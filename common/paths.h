@@ -2,8 +2,6 @@
 #ifndef COMMON_PATHS_H
 #define COMMON_PATHS_H
 
-#include <stdbool.h>
-
 #include "common/error.h"
 
 #define BERTD_SYSTEM_STATE_DIR "/var/lib/bertd"
@@ -13,10 +11,9 @@
 /* The state folder: `override` (--state-dir, may be NULL), BERTD_STATE_DIR, the system's as root, else the user's. Caller frees. */
 int paths_state_dir(const char *override, char **ret_path, struct error *error);
 
-/* The daemon's socket to listen on: `override` (--socket, may be NULL), BERTD_SOCKET; with a state folder given by hand,
- * STATE_DIR/bertd.sock; the system's as root; else the user's ($XDG_RUNTIME_DIR/bertd/bertd.sock, else in the state folder).
- * Caller frees. Paths longer than sun_path are refused. */
-int paths_socket(const char *override, const char *state_dir, bool state_dir_given, char **ret_path, struct error *error);
+/* The daemon's socket to listen on: `override` (--socket, may be NULL), BERTD_SOCKET, the system's as root, else the user's
+ * ($XDG_RUNTIME_DIR/bertd/bertd.sock, else in the state folder). Caller frees. Paths longer than sun_path are refused. */
+int paths_socket(const char *override, const char *state_dir, char **ret_path, struct error *error);
 
 /* The user's own socket as bertctl looks for it: never the system's. Caller frees. */
 int paths_user_socket(char **ret_path, struct error *error);
