@@ -1,0 +1,107 @@
+#!/bin/bash
+# What a user does with a job: pause, resume with other ranks and from an older step, checkpoint now, cancel, remove, commands,
+# the queue, and what is refused.
+. "$(dirname "$0")/lib.sh"
+plan 44
+
+ok "corpus is prepared" make_corpus
+make_spec long 1 100000
+start_bertd
+job=$("$BERTCTL" submit "$home/long.yaml")
+ok "submit prints an id alone" grep -qx '[0-9][0-9]*' <<<"$job"
+rm "$home/long.yaml"
+ok "it trains" wait_for 60 step_past "$job" 25
+ok "though the spec file is gone" test ! -e "$home/long.yaml"
+
+ok "checkpoint takes one now" "$BERTCTL" checkpoint "$job"
+taken() { local s; s=$(field "$job" checkpoint_step); [[ $s != null ]] && ((s % 20 != 0)); }
+"$BERTCTL" pause "$job"
+ok "pause: the job is paused" wait_for 30 state_is "$job" paused
+is "its checkpoint is of its last step" "$(field "$job" checkpoint_step)" "$(field "$job" step)"
+is "wait gives 1 for a paused job" "$("$BERTCTL" wait "$job" >/dev/null 2>&1; echo $?)" 1
+is "no process of it is left" "$(of_job "$job" bert-trainer)" ""
+paused=$(field "$job" step)
+
+"$BERTCTL" resume --ranks 2 "$job"
+ok "resume --ranks 2: it goes on past the pause" wait_for 60 step_past "$job" $((paused + 3))
+is "with two ranks" "$(of_job "$job" bert-trainer | wc -l)" 2
+is "status says so" "$(field "$job" ranks)" 2
+
+"$BERTCTL" pause "$job"
+wait_for 30 state_is "$job" paused
+first=$("$BERTCTL" checkpoints --json "$job" | jq '[.[] | select(.state == "good")] | min_by(.step).step')
+last=$(field "$job" step)
+"$BERTCTL" resume --from "$first" "$job"
+restored() { "$BERTCTL" logs "$job" | grep -q "step $first\b"; }
+ok "resume --from an older step starts there" wait_for 60 restored
+gone() { [[ $("$BERTCTL" checkpoints --json "$job" | jq "[.[] | select(.step == $last and .state == \"abandoned\")] | length") -ge 1 ]]; }
+ok "newer checkpoints are abandoned" wait_for 20 gone
+is "resume from a step that is not there is refused" "$("$BERTCTL" pause "$job"; wait_for 30 state_is "$job" paused; "$BERTCTL" resume --from 999999 "$job" >/dev/null 2>&1; echo $?)" 1
+"$BERTCTL" resume "$job"
+wait_for 60 state_is "$job" running
+ok "cancel" "$BERTCTL" cancel "$job"
+ok "the job is cancelled" wait_for 40 state_is "$job" cancelled
+dir=$(field "$job" run_dir)
+ok "rm removes an ended job" "$BERTCTL" rm "$job"
+is "status then gives 3" "$("$BERTCTL" status "$job" >/dev/null 2>&1; echo $?)" 3
+ok "and its folder is gone" test ! -e "$dir"
+
+# Commands run as in the shell.
+cd "$home" || exit 1
+umask 027
+export E2E_VALUE="a b"
+job=$("$BERTCTL" submit --name say -- bash -c 'pwd; umask; echo "$E2E_VALUE"; echo to-stderr >&2; ulimit -n; exit 0')
+ok "a command is done" "$BERTCTL" wait "$job"
+limit=$(ulimit -n)
+is "in the submitter's folder, umask, environment and limits" "$("$BERTCTL" logs "$job" | grep -v '^==>' | xargs)" \
+  "$home 0027 a b to-stderr $limit"
+is "its name" "$(field "$job" name)" say
+is "its exit" "$(field "$job" exit)" 0
+umask 022
+
+job=$("$BERTCTL" submit -- bash -c 'exit 2')
+is "exit 2 is never retried: wait gives 1" "$("$BERTCTL" wait "$job" >/dev/null 2>&1; echo $?)" 1
+is "after one attempt" "$(field "$job" attempts)" 1
+job=$("$BERTCTL" submit -- no-such-program-anywhere)
+is "an unknown program fails" "$("$BERTCTL" wait "$job" >/dev/null 2>&1; echo $?)" 1
+ok "and the reason names it" grep -q no-such-program-anywhere <<<"$(field "$job" reason)"
+
+job=$("$BERTCTL" submit -- bash -c 'trap "echo got-term; exit 0" TERM; echo up; while :; do sleep 0.1; done')
+up() { "$BERTCTL" logs "$job" 2>/dev/null | grep -q up; }
+wait_for 20 up
+"$BERTCTL" cancel "$job"
+ok "cancel of a command" wait_for 20 state_is "$job" cancelled
+ok "was SIGTERM first" grep -q got-term <<<"$("$BERTCTL" logs "$job")"
+job=$("$BERTCTL" submit -- bash -c 'trap "" TERM; echo up; while :; do sleep 0.1; done')
+wait_for 20 up
+"$BERTCTL" cancel --now "$job"
+ok "cancel --now needs no consent" wait_for 10 state_is "$job" cancelled
+
+# Queue: 8 slots.
+big=$("$BERTCTL" submit --ranks 6 -- sleep 1000)
+wait_for 20 state_is "$big" running
+waiting=$("$BERTCTL" submit --ranks 4 -- true)
+small=$("$BERTCTL" submit --ranks 2 -- true)
+is "what does not fit waits" "$(field "$waiting" state)" queued
+ok "and says for what" grep -q "slots" <<<"$(field "$waiting" reason)"
+urgent=$("$BERTCTL" submit --ranks 8 --priority 10 -- true)
+"$BERTCTL" cancel "$big"
+ok "then it runs" "$BERTCTL" wait "$waiting"
+ok "as does the urgent one" "$BERTCTL" wait "$urgent"
+ok "and the small one" "$BERTCTL" wait "$small"
+started() { "$BERTCTL" events --json "$1" | jq -r '[.[] | select(.to == "starting")][0].id'; }
+ok "the urgent one went first" test "$(started "$urgent")" -lt "$(started "$waiting")"
+is "more than the host has is refused" "$("$BERTCTL" submit --ranks 9 -- true >/dev/null 2>&1; echo $?)" 1
+is "ranks 0 is refused" "$("$BERTCTL" submit --ranks 0 -- true >/dev/null 2>&1; echo $?)" 2
+is "an unknown job is 3" "$("$BERTCTL" cancel 999 >/dev/null 2>&1; echo $?)" 3
+
+job=$("$BERTCTL" submit -- sleep 1000)
+wait_for 20 state_is "$job" running
+kill -TERM "$bertd_pid"
+wait "$bertd_pid"
+is "SIGTERM: bertd ends well" $? 0
+ok "and leaves the job running" test -n "$(of_job "$job" sleep)"
+start_bertd
+"$BERTCTL" shutdown --jobs
+stopped() { ! kill -0 "$bertd_pid" 2>/dev/null; }
+ok "shutdown --jobs stops bertd and its jobs" wait_for 30 stopped

@@ -1,0 +1,57 @@
+#!/bin/bash
+# kill -9 of each process of a training job, one by one and all at once: the job resumes by itself and ends with the weights of
+# an undisturbed run; when only bertd dies nothing of the job is touched; nothing runs twice.
+. "$(dirname "$0")/lib.sh"
+command -v mpirun >/dev/null || skip_all "no mpirun"
+plan 22
+
+ok "corpus is prepared" make_corpus
+make_spec calm 2 200
+make_spec hit 2 200
+start_bertd
+job=$("$BERTCTL" submit "$home/calm.yaml")
+ok "the undisturbed job is done" "$BERTCTL" wait "$job"
+calm=$(field "$job" checkpoint_path)
+is "its last checkpoint is of the last step" "$(field "$job" checkpoint_step)" 200
+
+job=$("$BERTCTL" submit "$home/hit.yaml")
+ok "it trains" wait_for 60 step_past "$job" 25
+
+kill_time=$SECONDS
+kill -KILL "$(of_job "$job" bert-trainer | tail -n 1)"
+ok "a rank killed: a second attempt runs" wait_for 20 attempt_past "$job" 2
+ok "within first back-off + 5 s + start-up" test $((SECONDS - kill_time)) -le $((12 * patience))
+ok "it goes on" wait_for 30 step_past "$job" 45
+
+kill -KILL "$(of_job "$job" mpirun)"
+ok "mpirun killed: a third attempt runs" wait_for 20 attempt_past "$job" 3
+ok "it goes on" wait_for 30 step_past "$job" 65
+
+old=$(of_job "$job" bert-trainer | sort | xargs)
+kill -KILL "$(shim_of "$job")"
+ok "shim killed: a fourth attempt runs" wait_for 30 attempt_past "$job" 4
+alive=0
+for p in $old; do [[ -d /proc/$p ]] && alive=1; done
+is "no rank of the closed attempt lives" "$alive" 0
+ok "it goes on" wait_for 30 step_past "$job" 85
+
+before="$(of_job "$job" bert-trainer | sort | xargs) $(of_job "$job" mpirun) $(shim_of "$job")"
+kill_bertd
+is "bertctl says that no daemon is there" "$("$BERTCTL" status >/dev/null 2>&1; echo $?)" 4
+sleep 1
+start_bertd
+ok "bertd killed and back: it knows the step" wait_for 20 step_past "$job" 86
+is "the job kept its processes" "$(of_job "$job" bert-trainer | sort | xargs) $(of_job "$job" mpirun) $(shim_of "$job")" "$before"
+is "and its attempt" "$(field "$job" attempts)" 4
+
+kill_bertd
+# shellcheck disable=SC2046 # a list of pids
+kill -KILL $(shim_of "$job") $(of_job "$job" mpirun) $(of_job "$job" bert-trainer)
+start_bertd
+ok "all killed at once: a fifth attempt runs" wait_for 20 attempt_past "$job" 5
+ok "the job is done" "$BERTCTL" wait "$job"
+is "after five attempts" "$(field "$job" attempts)" 5
+is "at the last step" "$(field "$job" step)" 200
+ok "with bit-identical weights" "$BERT_TRAINER" diff "$calm" "$(field "$job" checkpoint_path)"
+rows=$(jq -r 'select(.loss != null) | .step' "$(field "$job" run_dir)/metrics.jsonl" | sort -n | uniq -c | awk '$1 != 1' | wc -l)
+is "each step is once in the metrics" "$rows" 0
