@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "bertd/job.h"
+#include "common/cleanup.h"
 #include "common/error.h"
 
 enum objective { OBJECTIVE_MLM_NSP, OBJECTIVE_MLM_SOP, OBJECTIVE_MLM, OBJECTIVE_MAX };
@@ -76,7 +77,7 @@ struct spec {
 int spec_load(const char *path, struct spec **ret_spec, struct error *error);
 void spec_free(struct spec *spec);
 static inline void cleanup_spec_p(struct spec **spec) { spec_free(*spec); }
-#define cleanup_spec __attribute__((cleanup(cleanup_spec_p)))
+#define cleanup_spec cleanup(cleanup_spec_p)
 
 /* The normalised YAML text: every key, absolute paths; spec_load of it gives the same spec. Caller frees. */
 int spec_format(const struct spec *spec, char **ret_text, struct error *error);
