@@ -80,10 +80,18 @@ static void test_file_replacement(void **state) {
 }
 
 static void test_paths_are_normalised(void **state) {
-        static const struct { const char *base, *path, *want; } cases[] = {
-                { "/w", "a", "/w/a" },           { "/w/", "./a//b/.", "/w/a/b" }, { "/w", "/x/./y", "/x/y" },
-                { "/", "a", "/a" },              { "/w", ".", "/w" },             { "/", "/", "/" },
-                { "/w", "../a", "/w/../a" },     { "/w", ".hidden", "/w/.hidden" }, { "/", ".", "/" },
+        static const struct {
+                const char *base, *path, *want;
+        } cases[] = {
+                { "/w", "a", "/w/a" },
+                { "/w/", "./a//b/.", "/w/a/b" },
+                { "/w", "/x/./y", "/x/y" },
+                { "/", "a", "/a" },
+                { "/w", ".", "/w" },
+                { "/", "/", "/" },
+                { "/w", "../a", "/w/../a" },
+                { "/w", ".hidden", "/w/.hidden" },
+                { "/", ".", "/" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -183,10 +191,14 @@ static void test_db_errors(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_error_keeps_the_first), cmocka_unit_test(test_error_is_one_harmless_line),
-                cmocka_unit_test(test_file_replacement),      cmocka_unit_test(test_paths_are_normalised),
-                cmocka_unit_test(test_numbers),               cmocka_unit_test(test_state_and_socket),
-                cmocka_unit_test(test_user_socket),           cmocka_unit_test(test_times),
+                cmocka_unit_test(test_error_keeps_the_first),
+                cmocka_unit_test(test_error_is_one_harmless_line),
+                cmocka_unit_test(test_file_replacement),
+                cmocka_unit_test(test_paths_are_normalised),
+                cmocka_unit_test(test_numbers),
+                cmocka_unit_test(test_state_and_socket),
+                cmocka_unit_test(test_user_socket),
+                cmocka_unit_test(test_times),
                 cmocka_unit_test(test_db_errors),
         };
 
