@@ -1,0 +1,387 @@
+/*
+ * See wordpiece.h. A vocabulary is its file's text, cut in place, and a trie of bytes whose edges lie in one open-addressed
+ * table: node 0 is the start of a word, the node of "##" the start of what continues one, and the longest match is one walk.
+ * A cache is a direct-mapped table of short words and their ids, one line of memory each; it changes speed, never a result.
+ */
+#include "trainer/text/wordpiece.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "bertd/exit.h"
+#include "common/file.h"
+#include "trainer/text/basic.h"
+
+#define NO_TOKEN (-1)
+#define EDGE_FREE UINT32_MAX
+#define CACHE_BITS 15
+#define CACHE_IDS 7
+#define CACHE_WORD_BYTES (WORD_KEY_BYTES - 1)
+#define SPECIAL_BYTES_MAX 6
+
+struct edge {
+        uint32_t from; /* node << 8 | byte, or EDGE_FREE */
+        uint32_t to;
+};
+
+struct vocab {
+        char *text; /* the file, each token NUL-terminated */
+        char **tokens;
+        uint32_t n_tokens;
+        struct edge *edges;
+        uint32_t edge_mask, n_nodes;
+        int32_t *node_token; /* per node: id of the token that ends there, or NO_TOKEN */
+        char hash[VOCAB_HASH_MAX];
+        uint32_t continuation; /* node of "##"; UINT32_MAX where no token has it */
+};
+
+static const char *const specials[] = { "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]" };
+
+struct wordpiece {
+        const struct vocab *vocab;
+        struct basic *basic;
+        int32_t unknown;
+        int32_t special_ids[ELEMENTSOF(specials)];
+};
+
+/* One line of memory: the word with its length in the last byte, so that one comparison of 32 bytes decides. */
+struct cache_entry {
+        uint64_t key[WORD_KEY_BYTES / sizeof(uint64_t)];
+        int32_t ids[CACHE_IDS];
+        uint32_t n_ids;
+};
+static_assert(sizeof(struct cache_entry) == 64, "a cache entry is one line of memory");
+
+struct wordpiece_cache {
+        struct cache_entry entries[1U << CACHE_BITS];
+};
+
+static uint32_t edge_slot(const struct vocab *vocab, uint32_t from) {
+        uint32_t slot = (from * 0x9E3779B1U >> 7) & vocab->edge_mask;
+        while (vocab->edges[slot].from != EDGE_FREE && vocab->edges[slot].from != from)
+                slot = (slot + 1) & vocab->edge_mask;
+        return slot;
+}
+
+static bool trie_step(const struct vocab *vocab, uint32_t *node, char byte) {
+        const struct edge *edge = &vocab->edges[edge_slot(vocab, *node << 8 | (unsigned char) byte)];
+        *node = edge->to;
+        return edge->from != EDGE_FREE;
+}
+
+static uint32_t trie_insert(struct vocab *vocab, const char *token) {
+        uint32_t node = 0;
+        for (const char *p = token; *p; p++) {
+                uint32_t from = node << 8 | (unsigned char) *p;
+                struct edge *edge = &vocab->edges[edge_slot(vocab, from)];
+                if (edge->from == EDGE_FREE) {
+                        *edge = (struct edge) { .from = from, .to = vocab->n_nodes };
+                        vocab->node_token[vocab->n_nodes++] = NO_TOKEN;
+                }
+                node = edge->to;
+        }
+        return node;
+}
+
+static int trie_allocate(struct vocab *vocab, size_t text_bytes) {
+        size_t n_edges = 1024;
+        while (n_edges < 2 * text_bytes)
+                n_edges *= 2;
+        vocab->edges = malloc(n_edges * sizeof(*vocab->edges));
+        vocab->node_token = malloc((text_bytes + 1) * sizeof(*vocab->node_token));
+        if (!vocab->edges || !vocab->node_token)
+                return -ENOMEM;
+        memset(vocab->edges, 0xFF, n_edges * sizeof(*vocab->edges));
+        vocab->edge_mask = (uint32_t) n_edges - 1;
+        vocab->node_token[0] = NO_TOKEN;
+        vocab->n_nodes = 1;
+        return 0;
+}
+
+static char *trim_end(char *begin, char *end) {
+        while (end > begin && (end[-1] == ' ' || (end[-1] >= '\t' && end[-1] <= '\r')))
+                end--;
+        return end;
+}
+
+static int add_token(struct vocab *vocab, const char *path, char *begin, char *end, struct error *error) {
+        uint32_t line = vocab->n_tokens + 1;
+
+        end = trim_end(begin, end);
+        if (begin == end)
+                return error_input(error, BERTD_EXIT_DATA, "%s:%u: empty line, expected one token a line", path, line);
+        if (memchr(begin, '\0', (size_t) (end - begin)) ||
+                utf8_valid_prefix(begin, (size_t) (end - begin)) < (size_t) (end - begin))
+                return error_input(error, BERTD_EXIT_DATA, "%s:%u: not a UTF-8 text line", path, line);
+        *end = '\0';
+        uint32_t node = trie_insert(vocab, begin);
+        if (vocab->node_token[node] != NO_TOKEN)
+                return error_input(error, BERTD_EXIT_DATA, "%s:%u: token \"%s\" was already given in line %d", path,
+                        line, begin, vocab->node_token[node] + 1);
+        vocab->node_token[node] = (int32_t) vocab->n_tokens;
+        vocab->tokens[vocab->n_tokens++] = begin;
+        return 0;
+}
+
+static int cut_lines(struct vocab *vocab, const char *path, size_t size, struct error *error) {
+        size_t n_lines = 1;
+        for (size_t i = 0; i < size; i++)
+                n_lines += vocab->text[i] == '\n';
+        vocab->tokens = calloc(n_lines, sizeof(*vocab->tokens));
+        if (!vocab->tokens || trie_allocate(vocab, size + 1) < 0)
+                return error_errno(error, ENOMEM, "%s", path);
+
+        char *end_of_text = vocab->text + size;
+        for (char *line = vocab->text; line < end_of_text;) {
+                char *newline = memchr(line, '\n', (size_t) (end_of_text - line));
+                char *end = newline ? newline : end_of_text;
+                int r = add_token(vocab, path, line, end, error);
+                if (r < 0)
+                        return r;
+                line = end + 1;
+        }
+        return 0;
+}
+
+static int check_specials(const struct vocab *vocab, const char *path, struct error *error) {
+        for (size_t i = 0; i < ELEMENTSOF(specials); i++)
+                if (vocab_id(vocab, specials[i]) < 0)
+                        return error_input(error, BERTD_EXIT_DATA, "%s: no token %s, which a BERT vocabulary must have",
+                                path, specials[i]);
+        return 0;
+}
+
+static int hash_tokens(struct vocab *vocab) {
+        XXH3_state_t *state = XXH3_createState();
+        if (!state)
+                return -ENOMEM;
+        (void) XXH3_128bits_reset(state);
+        for (uint32_t i = 0; i < vocab->n_tokens; i++) {
+                (void) XXH3_128bits_update(state, vocab->tokens[i], strlen(vocab->tokens[i]));
+                (void) XXH3_128bits_update(state, "\n", 1);
+        }
+        XXH128_hash_t hash = XXH3_128bits_digest(state);
+        (void) XXH3_freeState(state);
+        (void) snprintf(vocab->hash, VOCAB_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
+        return 0;
+}
+
+int vocab_load(const char *path, struct vocab **ret, struct error *error) {
+        cleanup_vocab struct vocab *vocab = calloc(1, sizeof(*vocab));
+        size_t size;
+
+        if (!vocab)
+                return error_errno(error, ENOMEM, "%s", path);
+        int r = file_read(path, VOCAB_FILE_BYTES_MAX, &vocab->text, &size, error);
+        if (r < 0) {
+                if (error && !error->exit)
+                        error->exit = r == -ENOENT || r == -EACCES || r == -ENOTDIR ? BERTD_EXIT_INPUT
+                                      : r == -EFBIG || r == -EINVAL                 ? BERTD_EXIT_DATA
+                                                                                    : 0;
+                return r;
+        }
+        r = cut_lines(vocab, path, size, error);
+        if (r < 0)
+                return r;
+        uint32_t node = 0;
+        vocab->continuation = trie_step(vocab, &node, '#') && trie_step(vocab, &node, '#') ? node : UINT32_MAX;
+        r = check_specials(vocab, path, error);
+        if (r < 0)
+                return r;
+        if (hash_tokens(vocab) < 0)
+                return error_errno(error, ENOMEM, "%s", path);
+        *ret = steal_pointer(&vocab);
+        return 0;
+}
+
+void vocab_free(struct vocab *vocab) {
+        if (!vocab)
+                return;
+        free(vocab->text);
+        free(vocab->tokens);
+        free(vocab->edges);
+        free(vocab->node_token);
+        free(vocab);
+}
+
+uint32_t vocab_size(const struct vocab *vocab) { return vocab->n_tokens; }
+
+int32_t vocab_id(const struct vocab *vocab, const char *token) {
+        uint32_t node = 0;
+        for (const char *p = token; *p; p++)
+                if (!trie_step(vocab, &node, *p))
+                        return NO_TOKEN;
+        return vocab->node_token[node];
+}
+
+const char *vocab_token(const struct vocab *vocab, int32_t id) {
+        return id >= 0 && (uint32_t) id < vocab->n_tokens ? vocab->tokens[id] : NULL;
+}
+
+void vocab_hash(const struct vocab *vocab, char hex[VOCAB_HASH_MAX]) { memcpy(hex, vocab->hash, VOCAB_HASH_MAX); }
+
+int wordpiece_new(const struct vocab *vocab, const struct text_options *options, struct wordpiece **ret) {
+        cleanup_wordpiece struct wordpiece *wordpiece = calloc(1, sizeof(*wordpiece));
+        if (!wordpiece || basic_new(options, &wordpiece->basic) < 0)
+                return -ENOMEM;
+        wordpiece->vocab = vocab;
+        wordpiece->unknown = vocab_id(vocab, "[UNK]");
+        for (size_t i = 0; i < ELEMENTSOF(specials); i++)
+                wordpiece->special_ids[i] = vocab_id(vocab, specials[i]);
+        *ret = steal_pointer(&wordpiece);
+        return 0;
+}
+
+void wordpiece_free(struct wordpiece *wordpiece) {
+        if (!wordpiece)
+                return;
+        free(wordpiece->basic);
+        free(wordpiece);
+}
+
+int wordpiece_cache_new(struct wordpiece_cache **ret) {
+        void *cache;
+        if (posix_memalign(&cache, 64, sizeof(**ret)) != 0)
+                return -ENOMEM;
+        memset(cache, 0, sizeof(**ret));
+        *ret = cache;
+        return 0;
+}
+
+void wordpiece_cache_free(struct wordpiece_cache *cache) { free(cache); }
+
+/* Longest match at `at`; NO_TOKEN where nothing matches. Tokens are UTF-8, so a match ends between characters. */
+static int32_t longest_match(const struct vocab *vocab, const struct word *word, size_t at, size_t *ret_end) {
+        uint32_t node = at == 0 ? 0 : vocab->continuation;
+        int32_t found = NO_TOKEN;
+
+        if (node == UINT32_MAX)
+                return NO_TOKEN;
+        for (size_t i = at; i < word->n_bytes && trie_step(vocab, &node, word->bytes[i]); i++) {
+                if (vocab->node_token[node] == NO_TOKEN)
+                        continue;
+                found = vocab->node_token[node];
+                *ret_end = i + 1;
+        }
+        return found;
+}
+
+/* Writes at most WORD_CHARS_MAX ids and returns how many. */
+static uint32_t match_word(const struct wordpiece *wordpiece, const struct word *word, int32_t *ids) {
+        uint32_t n = 0;
+
+        if (word->n_chars > WORD_CHARS_MAX) {
+                ids[0] = wordpiece->unknown;
+                return 1;
+        }
+        for (size_t at = 0; at < word->n_bytes;) {
+                int32_t id = longest_match(wordpiece->vocab, word, at, &at);
+                if (id == NO_TOKEN) {
+                        ids[0] = wordpiece->unknown;
+                        return 1;
+                }
+                ids[n++] = id;
+        }
+        return n;
+}
+
+static uint32_t cache_slot(const uint64_t *key) {
+        uint64_t h = (key[0] ^ key[1] * 0x9E3779B97F4A7C15U) * 0xD6E8FEB86659FD93U;
+        h ^= (key[2] ^ key[3] * 0xA0761D6478BD642FU) * 0xE7037ED1A0B428DBU;
+        h ^= h >> 32;
+        return (uint32_t) ((h * 0x9E3779B97F4A7C15U) >> (64 - CACHE_BITS));
+}
+
+struct encoding {
+        const struct wordpiece *wordpiece;
+        struct wordpiece_cache *cache;
+        struct ids *ids; /* has room for WORD_CHARS_MAX ids beyond every word: see reserve */
+};
+
+static int encode_word(void *context, const struct word *word) {
+        const struct encoding *encoding = context;
+        int32_t *to = encoding->ids->data + encoding->ids->n;
+        uint64_t key[WORD_KEY_BYTES / sizeof(uint64_t)];
+
+        if (word->n_bytes > CACHE_WORD_BYTES || word->n_chars > WORD_CHARS_MAX) {
+                encoding->ids->n += match_word(encoding->wordpiece, word, to);
+                return 0;
+        }
+        memcpy(key, word->bytes, sizeof(key));
+        key[3] |= (uint64_t) word->n_bytes << 56;
+        struct cache_entry *entry = &encoding->cache->entries[cache_slot(key)];
+        if (memcmp(entry->key, key, sizeof(key)) == 0) {
+                memcpy(to, entry->ids, sizeof(entry->ids));
+                encoding->ids->n += entry->n_ids;
+                return 0;
+        }
+        uint32_t n = match_word(encoding->wordpiece, word, to);
+        encoding->ids->n += n;
+        if (n <= CACHE_IDS) {
+                memcpy(entry->key, key, sizeof(key));
+                memcpy(entry->ids, to, n * sizeof(*to));
+                entry->n_ids = n;
+        }
+        return 0;
+}
+
+/* A byte of text gives at most one id (decompositions are never longer than their code point's UTF-8), and a word that is
+ * being written may reach WORD_CHARS_MAX further. */
+static int reserve(struct ids *ids, size_t text_bytes) {
+        size_t need = ids->n + text_bytes + WORD_CHARS_MAX;
+        if (need <= ids->capacity)
+                return 0;
+        need += need / 2;
+        int32_t *data = realloc(ids->data, need * sizeof(*data));
+        if (!data)
+                return -ENOMEM;
+        ids->data = data;
+        ids->capacity = need;
+        return 0;
+}
+
+int wordpiece_encode(const struct wordpiece *wordpiece, struct wordpiece_cache *cache, const char *text, size_t size,
+        struct ids *ids) {
+        struct encoding encoding = { .wordpiece = wordpiece, .cache = cache, .ids = ids };
+        int r = reserve(ids, size);
+        return r < 0 ? r : basic_split(wordpiece->basic, text, size, encode_word, &encoding);
+}
+
+/* Index of the special token that stands at `text`, or -1. */
+static int special_at(const char *text, size_t size) {
+        for (size_t i = 0; i < ELEMENTSOF(specials); i++) {
+                size_t length = strlen(specials[i]);
+                if (size >= length && memcmp(text, specials[i], length) == 0)
+                        return (int) i;
+        }
+        return -1;
+}
+
+int wordpiece_encode_special(const struct wordpiece *wordpiece, struct wordpiece_cache *cache, const char *text,
+        size_t size, struct ids *ids) {
+        size_t from = 0;
+
+        for (size_t i = 0; i < size;) {
+                const char *bracket = memchr(text + i, '[', size - i);
+                if (!bracket)
+                        break;
+                i = (size_t) (bracket - text);
+                int special = special_at(bracket, MIN(size - i, (size_t) SPECIAL_BYTES_MAX));
+                if (special < 0) {
+                        i++;
+                        continue;
+                }
+                int r = wordpiece_encode(wordpiece, cache, text + from, i - from, ids);
+                if (r < 0)
+                        return r;
+                ids->data[ids->n++] = wordpiece->special_ids[special]; /* reserve left room for WORD_CHARS_MAX more */
+                i += strlen(specials[special]);
+                from = i;
+        }
+        return wordpiece_encode(wordpiece, cache, text + from, size - from, ids);
+}

@@ -1,0 +1,69 @@
+/*
+ * WordPiece: a vocabulary, and text to ids as BERT does it (basic tokenizer, then greedy longest match).
+ *
+ *   struct vocab *vocab;                 vocab_load(path, &vocab, &error)
+ *   struct wordpiece *wordpiece;         wordpiece_new(vocab, &options, &wordpiece)   borrows vocab; read only, for all threads
+ *   struct wordpiece_cache *cache;       wordpiece_cache_new(&cache)                  one for each thread
+ *   struct ids ids = {};                 wordpiece_encode(wordpiece, cache, text, size, &ids) appends
+ */
+#ifndef TRAINER_TEXT_WORDPIECE_H
+#define TRAINER_TEXT_WORDPIECE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/cleanup.h"
+#include "common/error.h"
+#include "trainer/text/unicode.h"
+
+#define VOCAB_FILE_BYTES_MAX ((size_t) 16 << 20)
+#define VOCAB_HASH_MAX 33
+
+struct vocab;
+
+/* Reads a vocabulary of one token a line (trailing whitespace goes, the line number from 0 is the id). Refuses, with
+ * BERTD_EXIT_DATA and file:line, an empty or repeated token, what is not UTF-8, a file over VOCAB_FILE_BYTES_MAX and one
+ * without [PAD], [UNK], [CLS], [SEP] or [MASK]; BERTD_EXIT_INPUT where there is no file. The caller frees. */
+int vocab_load(const char *path, struct vocab **ret, struct error *error);
+void vocab_free(struct vocab *vocab);
+static inline void cleanup_vocab_p(struct vocab **vocab) { vocab_free(*vocab); }
+#define cleanup_vocab cleanup(cleanup_vocab_p)
+
+uint32_t vocab_size(const struct vocab *vocab);
+
+/* Id of a token written as in the file ("##ing"), or -1. */
+int32_t vocab_id(const struct vocab *vocab, const char *token);
+
+/* The token, NUL-terminated, borrowed; NULL where id is not below vocab_size. */
+const char *vocab_token(const struct vocab *vocab, int32_t id);
+
+/* XXH3-128 of the tokens in order, each with a newline: the same for LF and CRLF files. */
+void vocab_hash(const struct vocab *vocab, char hex[VOCAB_HASH_MAX]);
+
+/* A growing array of token ids. Zeroed = empty; the owner frees `data`. */
+struct ids {
+        int32_t *data;
+        size_t n, capacity;
+};
+
+struct wordpiece;
+struct wordpiece_cache;
+
+int wordpiece_new(const struct vocab *vocab, const struct text_options *options, struct wordpiece **ret);
+void wordpiece_free(struct wordpiece *wordpiece);
+static inline void cleanup_wordpiece_p(struct wordpiece **wordpiece) { wordpiece_free(*wordpiece); }
+#define cleanup_wordpiece cleanup(cleanup_wordpiece_p)
+
+int wordpiece_cache_new(struct wordpiece_cache **ret);
+void wordpiece_cache_free(struct wordpiece_cache *cache);
+
+/* Appends the ids of the text, any bytes, special tokens being plain text. Returns 0 or -ENOMEM. A cache belongs to one
+ * wordpiece. */
+int wordpiece_encode(const struct wordpiece *wordpiece, struct wordpiece_cache *cache, const char *text, size_t size,
+        struct ids *ids);
+
+/* As wordpiece_encode, but [PAD], [UNK], [CLS], [SEP] and [MASK] in the raw text are their own ids, as in Hugging Face's. */
+int wordpiece_encode_special(const struct wordpiece *wordpiece, struct wordpiece_cache *cache, const char *text,
+        size_t size, struct ids *ids);
+
+#endif
