@@ -1,0 +1,143 @@
+/*
+ * See job.h. Role: the memory of one job. Invariants: the ledger is sorted by step with one row a step; neither the ledger
+ * nor the history grows past its bound.
+ */
+#include "daemon/job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void job_set_reason(struct job *job, const char *reason) {
+        char *copy = reason && reason[0] ? strdup(reason) : NULL;
+
+        free(job->reason);
+        job->reason = copy;
+}
+
+struct checkpoint *job_checkpoint(const struct job *job, uint64_t step) {
+        for (size_t i = job->n_ledger; i-- > 0;)
+                if (job->ledger[i].step == step)
+                        return &job->ledger[i];
+        return NULL;
+}
+
+const struct checkpoint *job_newest_good(const struct job *job) {
+        for (size_t i = job->n_ledger; i-- > 0;)
+                if (job->ledger[i].state == CHECKPOINT_GOOD)
+                        return &job->ledger[i];
+        return NULL;
+}
+
+/* Drops the oldest row that no longer stands for a file; without one, the oldest. The database keeps them all. */
+static void ledger_drop_one(struct job *job) {
+        size_t i = 0;
+
+        while (i < job->n_ledger && job->ledger[i].state != CHECKPOINT_DELETED)
+                i++;
+        if (i == job->n_ledger)
+                i = 0;
+        free(job->ledger[i].path);
+        job->n_ledger--;
+        memmove(&job->ledger[i], &job->ledger[i + 1], (job->n_ledger - i) * sizeof(*job->ledger));
+}
+
+int job_checkpoint_add(struct job *job, const struct checkpoint *row) {
+        char *path = strdup(row->path);
+        if (!path)
+                return -ENOMEM;
+
+        struct checkpoint *old = job_checkpoint(job, row->step);
+        if (old) {
+                free(old->path);
+                *old = *row;
+                old->path = path;
+                return 0;
+        }
+        if (job->n_ledger >= LEDGER_MAX)
+                ledger_drop_one(job);
+        struct checkpoint *grown = realloc(job->ledger, (job->n_ledger + 1) * sizeof(*grown));
+        if (!grown) {
+                free(path);
+                return -ENOMEM;
+        }
+        job->ledger = grown;
+        size_t i = job->n_ledger++;
+        for (; i > 0 && grown[i - 1].step > row->step; i--)
+                grown[i] = grown[i - 1];
+        grown[i] = *row;
+        grown[i].path = path;
+        return 0;
+}
+
+int job_history_add(struct job *job, const struct policy_death *death) {
+        if (job->n_history >= POLICY_HISTORY_MAX) {
+                memmove(job->history, job->history + 1, (job->n_history - 1) * sizeof(*job->history));
+                job->n_history--;
+        } else {
+                struct policy_death *grown = realloc(job->history, (job->n_history + 1) * sizeof(*grown));
+                if (!grown)
+                        return -ENOMEM;
+                job->history = grown;
+        }
+        job->history[job->n_history++] = *death;
+        return 0;
+}
+
+void job_free(struct job *job) {
+        if (!job)
+                return;
+        for (size_t i = 0; i < job->n_ledger; i++)
+                free(job->ledger[i].path);
+        free(job->ledger);
+        free(job->history);
+        free(job->name);
+        free(job->user);
+        free(job->cwd);
+        free(job->run_dir);
+        free(job->on_exit);
+        free(job->command);
+        free(job->reason);
+        free(job);
+}
+
+char *pack_strings(char *const *words, size_t *ret_size) {
+        size_t size = 0, at = 0;
+
+        for (size_t i = 0; words && words[i]; i++)
+                size += strlen(words[i]) + 1;
+        *ret_size = 0;
+        char *block = size ? malloc(size) : NULL;
+        if (!block)
+                return NULL;
+        for (size_t i = 0; words[i]; i++) {
+                size_t n = strlen(words[i]) + 1;
+                memcpy(block + at, words[i], n);
+                at += n;
+        }
+        *ret_size = size;
+        return block;
+}
+
+const char *packed_next(const char *block, size_t size, const char *word) {
+        if (!block || size == 0)
+                return NULL;
+        if (!word)
+                return block;
+        word += strlen(word) + 1;
+        return word < block + size ? word : NULL;
+}
+
+char **unpack_strings(const char *block, size_t size) {
+        size_t n = 0;
+
+        for (const char *w = packed_next(block, size, NULL); w; w = packed_next(block, size, w))
+                n++;
+        char **words = calloc(n + 1, sizeof(*words));
+        if (!words)
+                return NULL;
+        n = 0;
+        for (const char *w = packed_next(block, size, NULL); w; w = packed_next(block, size, w))
+                words[n++] = (char *) w;
+        return words;
+}

@@ -1,0 +1,123 @@
+/*
+ * A job and its newest attempt as the daemon keeps them in memory. The store owns every struct job: it creates them on start
+ * and at submit, writes them on each transition, and frees them on rm. Large inputs (spec, environment, limits) stay in state.db.
+ *
+ * Times are microseconds since the epoch, 0 = not yet.
+ */
+#ifndef DAEMON_JOB_H
+#define DAEMON_JOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "bertd/job.h"
+#include "daemon/policy.h"
+#include "daemon/queue.h"
+
+/* What a stop under way is for. A later wish replaces a weaker one, never a stronger one. */
+enum stop_wish { WISH_NONE, WISH_SHUTDOWN, WISH_PAUSE, WISH_CANCEL, WISH_CANCEL_NOW, WISH_MAX };
+
+enum launcher_kind { LAUNCHER_FORK, LAUNCHER_SYSTEMD, LAUNCHER_MAX };
+#define LAUNCHER_NAMES { "fork", "systemd" }
+
+enum checkpoint_state { CHECKPOINT_GOOD, CHECKPOINT_DEMOTED, CHECKPOINT_ABANDONED, CHECKPOINT_DELETED, CHECKPOINT_STATE_MAX };
+#define CHECKPOINT_STATE_NAMES { "good", "demoted", "abandoned", "deleted" }
+
+/* One row of the ledger. */
+struct checkpoint {
+        uint64_t step, size, created;
+        enum checkpoint_state state;
+        uint32_t attempt;  /* that wrote it */
+        uint32_t restored; /* how many attempts began from it */
+        char *path;
+        bool dirty;
+};
+
+#define NONCE_SIZE 33   /* 32 hex digits */
+#define BOOT_ID_SIZE 37
+#define LEDGER_MAX 512  /* rows kept for a job; the oldest deleted ones go first */
+
+struct attempt {
+        uint32_t number;            /* 0 = none yet */
+        bool open;
+        char nonce[NONCE_SIZE];
+        char boot_id[BOOT_ID_SIZE];
+        pid_t pid;                  /* the shim's, 0 = not heard of */
+        uint64_t pid_start;         /* field 22 of /proc/PID/stat */
+        uint64_t gpu_mask;          /* bit i: the daemon's GPU i */
+        uint64_t started, ended;
+        bool resumed;
+        uint64_t first_step, step;  /* as in struct policy_death */
+        uint64_t checkpoint_step;
+        int exit_code, signal, exit_class; /* −1, 0, −1 = none */
+        char reason[512];
+};
+
+struct attempt_run; /* daemon/attempt.h: what lives only while an attempt is open */
+struct waiter;
+
+struct job {
+        uint64_t id;
+        uid_t uid;
+        gid_t gid;
+        enum job_kind kind;
+        enum job_state state;
+        enum stop_wish wish;
+        enum launcher_kind launcher;
+        int32_t priority;
+        uint32_t ranks, threads, gpus;
+        uint32_t max_without_progress, backoff_min_sec, backoff_max_sec, grace_sec, keep;
+        uint64_t keep_every;
+        uint32_t umask;
+        char *name, *user, *cwd;
+        char *run_dir, *on_exit;  /* NULL: the job's own folder; none */
+        char *command;            /* NUL after each word, command_size bytes in all; NULL where kind is not command */
+        size_t command_size;
+        char *reason;             /* of the last transition; NULL = none */
+        uint64_t submitted, started, ended, not_before;
+        uint64_t step, steps;
+        double loss, rate;        /* NaN = unknown */
+        int exit_code, exit_class; /* −1 = none yet */
+        uint64_t resume_from;     /* with resume_abandon: the step that `resume --from` named */
+        bool resume_abandon;      /* until a checkpoint after resume_from has been committed */
+        uint32_t history_from;    /* deaths of attempts after this one count */
+        struct attempt attempt;   /* the newest */
+
+        struct checkpoint *ledger; /* ascending by step */
+        size_t n_ledger;
+        struct policy_death *history;
+        size_t n_history;
+
+        /* Not stored. */
+        bool dirty, attempt_dirty;
+        uint64_t wake_boottime;    /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */
+        struct queue_entry wait;   /* JOB_QUEUED: as the queue planned it last */
+        struct attempt_run *run;
+        struct waiter *waiters;
+};
+
+static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job->ranks * job->threads; }
+
+/* Sets the text (NULL or "" = none); without memory the old one goes and none comes. */
+void job_set_reason(struct job *job, const char *reason);
+
+/* The ledger. job_checkpoint returns NULL where there is none; add replaces the row of the same step (−ENOMEM). */
+struct checkpoint *job_checkpoint(const struct job *job, uint64_t step);
+int job_checkpoint_add(struct job *job, const struct checkpoint *row);
+const struct checkpoint *job_newest_good(const struct job *job); /* NULL: none */
+
+/* Appends the newest attempt's death to the history (bounded: the oldest goes). */
+int job_history_add(struct job *job, const struct policy_death *death);
+
+void job_free(struct job *job);
+
+/* Total size of a string vector with its NULs, packed into one block. NULL without words or memory. */
+char *pack_strings(char *const *words, size_t *ret_size);
+/* The next word of a packed block after `word` (NULL: the first), or NULL at the end. */
+const char *packed_next(const char *block, size_t size, const char *word);
+/* A NULL-terminated vector that points into the block; the caller frees the vector alone. NULL: no memory. */
+char **unpack_strings(const char *block, size_t size);
+
+#endif

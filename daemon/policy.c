@@ -1,0 +1,195 @@
+/*
+ * See policy.h. Role: contract C8. Owns nothing, keeps nothing.
+ * Invariants: a decision depends on its arguments only; the last good checkpoint is never demoted; a user's error is never
+ * retried; the delay is within [0.75 × backoff_min, backoff_max].
+ */
+#include "daemon/policy.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+
+static const struct class_rule {
+        bool free;       /* costs no budget */
+        bool repeatable; /* twice at the same step means data or code */
+        bool loading;    /* before the first step it may be the checkpoint's fault */
+} rules[] = {
+        [EXIT_CLASS_FINISHED] = { .free = true },
+        [EXIT_CLASS_STOPPED] = { .free = true },
+        [EXIT_CLASS_USER_ERROR] = { .free = false },
+        [EXIT_CLASS_BAD_CHECKPOINT] = { .free = false },
+        [EXIT_CLASS_NAN] = { .repeatable = true, .loading = true },
+        [EXIT_CLASS_FAILED] = { .repeatable = true, .loading = true },
+        [EXIT_CLASS_SIGNAL] = { .repeatable = true, .loading = true },
+        [EXIT_CLASS_KILLED] = { .free = true },
+        [EXIT_CLASS_OOM] = { .repeatable = true },
+        [EXIT_CLASS_MPI] = { .repeatable = true, .loading = true },
+        [EXIT_CLASS_DISK_FULL] = { .free = false },
+        [EXIT_CLASS_HANG] = { .repeatable = true, .loading = true },
+        [EXIT_CLASS_REBOOT] = { .free = true },
+        [EXIT_CLASS_LOST] = { .free = true },
+        [EXIT_CLASS_LAUNCH] = { .free = false },
+};
+static_assert(ELEMENTSOF(rules) == EXIT_CLASS_MAX, "a class without a rule");
+
+bool policy_costs_budget(enum exit_class exit_class) { return !rules[exit_class].free; }
+
+static bool stepped(const struct policy_death *death) { return death->step > death->first_step; }
+
+static bool progressed(const struct policy_death *history, size_t i) {
+        return history[i].checkpoint_step > (i > 0 ? history[i - 1].checkpoint_step : history[i].first_step);
+}
+
+/* Deaths at the end of the history without a newer checkpoint; `costing` counts only those that cost budget. */
+static size_t count_without_progress(const struct policy_death *history, size_t n, bool costing) {
+        size_t count = 0;
+
+        for (size_t i = n; i-- > 0 && !progressed(history, i);)
+                if (!costing || policy_costs_budget(history[i].exit_class))
+                        count++;
+        return count;
+}
+
+static uint64_t backoff(const struct policy_config *config, size_t deaths, uint32_t random) {
+        uint64_t delay = (uint64_t) config->backoff_min_sec * USEC_PER_SEC, most = (uint64_t) config->backoff_max_sec * USEC_PER_SEC;
+
+        for (size_t i = 1; i < deaths && delay < most; i++)
+                delay *= 2;
+        if (delay > most)
+                delay = most;
+        return delay - delay / 4 * (random % 1024) / 1024;
+}
+
+static bool same_step_twice(const struct policy_death *history, size_t n) {
+        const struct policy_death *last = &history[n - 1];
+
+        if (!rules[last->exit_class].repeatable || !stepped(last))
+                return false;
+        for (size_t i = 0; i + 1 < n; i++)
+                if (history[i].exit_class == last->exit_class && history[i].step == last->step && stepped(&history[i]))
+                        return true;
+        return false;
+}
+
+static bool died_loading(const struct policy_death *death) {
+        return death->resumed && !stepped(death) && rules[death->exit_class].loading;
+}
+
+/* Twice dead before the first step from this checkpoint, and never so from an older one. */
+static bool checkpoint_is_suspect(const struct policy_death *history, size_t n) {
+        const struct policy_death *last = &history[n - 1];
+        size_t deaths = 0;
+
+        if (!died_loading(last))
+                return false;
+        for (size_t i = 0; i < n; i++) {
+                if (!died_loading(&history[i]))
+                        continue;
+                if (history[i].first_step < last->first_step)
+                        return false;
+                deaths += history[i].first_step == last->first_step;
+        }
+        return deaths >= 2;
+}
+
+static bool has_older(const uint64_t *good, size_t n_good, uint64_t step) {
+        for (size_t i = 0; i < n_good; i++)
+                if (good[i] < step)
+                        return true;
+        return false;
+}
+
+static void demote(struct policy_decision *decision, uint64_t step, const char *why) {
+        decision->action = POLICY_RETRY;
+        decision->demote = true;
+        decision->demote_step = step;
+        (void) snprintf(decision->reason, sizeof(decision->reason), "%s: the checkpoint of step %" PRIu64 " is set aside for an older one", why, step);
+}
+
+static void decide_bad_checkpoint(const struct policy_death *last, const uint64_t *good, size_t n_good, struct policy_decision *ret) {
+        if (has_older(good, n_good, last->first_step)) {
+                demote(ret, last->first_step, "it cannot be used");
+                return;
+        }
+        ret->action = POLICY_FAIL;
+        (void) snprintf(ret->reason, sizeof(ret->reason), "the checkpoint of step %" PRIu64 " cannot be used and there is no older one",
+                        last->first_step);
+}
+
+static void decide_death(const struct policy_config *config, const struct policy_death *history, size_t n, const uint64_t *good,
+                         size_t n_good, struct policy_decision *ret) {
+        const struct policy_death *last = &history[n - 1];
+        size_t spent = count_without_progress(history, n, true);
+
+        ret->action = POLICY_RETRY;
+        if (last->exit_class == EXIT_CLASS_USER_ERROR) {
+                ret->action = POLICY_FAIL;
+        } else if (last->exit_class == EXIT_CLASS_BAD_CHECKPOINT && last->resumed) {
+                decide_bad_checkpoint(last, good, n_good, ret);
+        } else if (same_step_twice(history, n)) {
+                ret->action = POLICY_FAIL;
+                (void) snprintf(ret->reason, sizeof(ret->reason), "the second such death at step %" PRIu64 ": data or code, not hardware",
+                                last->step);
+        } else if (checkpoint_is_suspect(history, n) && has_older(good, n_good, last->first_step)) {
+                demote(ret, last->first_step, "two deaths before the first step");
+        } else if (policy_costs_budget(last->exit_class) && spent > config->max_without_progress) {
+                ret->action = POLICY_FAIL;
+                (void) snprintf(ret->reason, sizeof(ret->reason), "died %zu times without a newer checkpoint (max_without_progress %u)",
+                                spent, config->max_without_progress);
+        }
+}
+
+void policy_decide(const struct policy_config *config, const struct policy_death *history, size_t n, const uint64_t *good,
+                   size_t n_good, uint32_t random, struct policy_decision *ret) {
+        assert(n > 0);
+        const struct policy_death *last = &history[n - 1];
+
+        *ret = (struct policy_decision) {};
+        if (last->exit_class == EXIT_CLASS_FINISHED) {
+                ret->action = POLICY_DONE;
+                return;
+        }
+        if (last->exit_class == EXIT_CLASS_STOPPED && (progressed(history, n - 1) || stepped(last))) {
+                ret->action = POLICY_REQUEUE;
+                return;
+        }
+        decide_death(config, history, n, good, n_good, ret);
+        if (ret->action == POLICY_RETRY)
+                ret->delay_usec = backoff(config, count_without_progress(history, n, false), random);
+}
+
+enum exit_class policy_classify(int exit_code, int signal, bool oom) {
+        if (oom)
+                return EXIT_CLASS_OOM;
+        if (signal == 0 && exit_code > 128 && exit_code <= 128 + 64)
+                signal = exit_code - 128;
+        if (signal == SIGKILL || signal == SIGTERM || signal == SIGINT)
+                return EXIT_CLASS_KILLED;
+        if (signal != 0)
+                return EXIT_CLASS_SIGNAL;
+        switch (exit_code) {
+        case BERTD_EXIT_OK:
+                return EXIT_CLASS_FINISHED;
+        case BERTD_EXIT_STOPPED:
+                return EXIT_CLASS_STOPPED;
+        case BERTD_EXIT_USAGE:
+        case BERTD_EXIT_DATA:
+        case BERTD_EXIT_INPUT:
+        case BERTD_EXIT_CONFIG:
+                return EXIT_CLASS_USER_ERROR;
+        case BERTD_EXIT_BAD_CHECKPOINT:
+                return EXIT_CLASS_BAD_CHECKPOINT;
+        case BERTD_EXIT_NAN:
+                return EXIT_CLASS_NAN;
+        case -1:
+                return EXIT_CLASS_LOST;
+        default:
+                return EXIT_CLASS_FAILED;
+        }
+}

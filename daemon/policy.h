@@ -1,0 +1,58 @@
+/*
+ * The restart policy (contract C8). Pure: a job's deaths and its checkpoints in, a decision out.
+ *
+ * Everything is priced in progress: a death in an attempt that committed a newer checkpoint than the job had costs nothing and
+ * resets both the budget and the back-off.
+ */
+#ifndef DAEMON_POLICY_H
+#define DAEMON_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bertd/job.h"
+
+#define POLICY_HISTORY_MAX 64 /* deaths that are looked at: the newest */
+
+/* How one attempt ended. */
+struct policy_death {
+        enum exit_class exit_class;
+        bool resumed;             /* it began from the checkpoint of step `first_step` */
+        uint64_t first_step;      /* 0 = from the beginning */
+        uint64_t step;            /* last completed step; > first_step: it completed at least one */
+        uint64_t checkpoint_step; /* newest checkpoint of the job when it ended, 0 = none */
+};
+
+struct policy_config {
+        uint32_t max_without_progress; /* restarts in a row that may pass without a newer checkpoint */
+        uint32_t backoff_min_sec, backoff_max_sec;
+};
+
+enum policy_action {
+        POLICY_DONE,    /* the work is finished */
+        POLICY_REQUEUE, /* again at once */
+        POLICY_RETRY,   /* again after delay_usec */
+        POLICY_FAIL,    /* not again */
+};
+
+struct policy_decision {
+        enum policy_action action;
+        uint64_t delay_usec;
+        bool demote;          /* the checkpoint of demote_step is not to be used again */
+        uint64_t demote_step;
+        char reason[256];     /* why, to go behind the death's own reason; may be empty */
+};
+
+/* `history` holds the deaths since the submission or the user's last resume, oldest first, n >= 1, the one to judge last.
+ * `good` holds the steps of the good checkpoints, newest first. `random` is any 32 bits: the jitter. */
+void policy_decide(const struct policy_config *config, const struct policy_death *history, size_t n, const uint64_t *good,
+                   size_t n_good, uint32_t random, struct policy_decision *ret);
+
+/* The class of an exit that the shim did not name: exit_code −1 = none, signal 0 = none. 128 + N counts as signal N. */
+enum exit_class policy_classify(int exit_code, int signal, bool oom);
+
+/* Does a death of this class cost budget? Those by host, admin or an outside kill do not. */
+bool policy_costs_budget(enum exit_class exit_class);
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * The states of a job and what may happen in each (contract C3). Pure: no I/O, no clock.
+ *
+ * One table says for every state and event what follows. A caller looks the cell up, and only on STATE_MOVE changes the
+ * job; the change and its event row are then one transaction of the store.
+ */
+#ifndef DAEMON_STATES_H
+#define DAEMON_STATES_H
+
+#include <stdbool.h>
+
+#include "bertd/job.h"
+
+enum job_event {
+        EVENT_START,     /* the queue gave it slots and GPUs */
+        EVENT_HELLO,     /* the shim of the current attempt said hello */
+        EVENT_CANCEL,    /* asked by the owner */
+        EVENT_PAUSE,     /* asked by the owner */
+        EVENT_SHUTDOWN,  /* the daemon stops its jobs */
+        EVENT_RESUME,    /* asked by the owner */
+        EVENT_REMOVE,    /* asked by the owner; the row goes */
+        EVENT_WAKE,      /* the back-off is over */
+        EVENT_FINISHED,  /* the attempt ended: the job's work is done */
+        EVENT_RETRY,     /* the attempt ended: again after a back-off */
+        EVENT_REQUEUE,   /* the attempt ended: again at once */
+        EVENT_GAVE_UP,   /* the attempt ended: not again */
+        EVENT_CANCELLED, /* the attempt ended as a cancel asked */
+        EVENT_PAUSED,    /* the attempt ended as a pause asked */
+        EVENT_MAX
+};
+
+enum verdict {
+        STATE_IMPOSSIBLE, /* a bug, or a message that came too late: nothing changes, the caller logs it */
+        STATE_REFUSE,     /* a client asked for what this state does not allow: WrongState */
+        STATE_STAY,       /* fine, and the state remains */
+        STATE_MOVE,       /* to `next` */
+};
+
+struct transition {
+        enum verdict verdict;
+        enum job_state next; /* STATE_MOVE only */
+};
+
+struct transition state_after(enum job_state state, enum job_event event);
+
+bool state_has_ended(enum job_state state);      /* done, failed, cancelled: only resume or rm follow */
+bool state_holds_resources(enum job_state state); /* starting, running, stopping: an attempt is open */
+
+const char *job_state_name(enum job_state state);
+int job_state_from_name(const char *name); /* −EINVAL */
+const char *job_kind_name(enum job_kind kind);
+int job_kind_from_name(const char *name); /* −EINVAL */
+const char *exit_class_name(int exit_class); /* "" for none (−1) */
+int exit_class_from_name(const char *name);  /* −EINVAL */
+const char *job_event_name(enum job_event event); /* the `what` of an event row */
+
+#endif

@@ -1,0 +1,72 @@
+/*
+ * state.db: every job, attempt, checkpoint and event (contracts C3, C4). All of it but the large inputs and the events is also
+ * in memory, so listings never touch the disk.
+ *
+ * Life cycle:
+ *   1. store_open loads everything. A database of a newer version, or on a network file system, is refused.
+ *   2. store_insert: one durable transaction; the job exists once it returns 0.
+ *   3. A transition changes the struct in memory, then store_note queues its event row and marks the job; store_flush writes
+ *      all that is marked in one transaction. When it fails nothing is lost: memory is the truth, and the next flush tries all
+ *      of it again. Nothing may be launched while store_pending().
+ *   4. store_remove takes an ended job out, store_free closes.
+ */
+#ifndef DAEMON_STORE_H
+#define DAEMON_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "daemon/job.h"
+#include "daemon/submit.h"
+
+#define STORE_VERSION 1
+#define STORE_PENDING_MAX 65536 /* event rows kept while the disk is full; the oldest go first */
+
+struct store;
+
+/* `log` is told of rows that cannot be used; they are left out, never fatal. */
+int store_open(const char *path, void (*log)(const char *text), struct store **ret, struct error *error);
+void store_free(struct store *store);
+
+/* 16 hex digits that name this state folder, made once. Borrowed. */
+const char *store_instance(const struct store *store);
+
+size_t store_count(const struct store *store);
+struct job *store_at(const struct store *store, size_t i); /* ascending ids */
+struct job *store_find(const struct store *store, uint64_t id); /* NULL: none */
+/* Index of the first job with an id >= the given one; store_count where there is none. */
+size_t store_lower_bound(const struct store *store, uint64_t id);
+
+/* Takes nothing of `submission`; `*ret` belongs to the store. */
+int store_insert(struct store *store, const struct submission *submission, uid_t uid, gid_t gid, const char *user,
+                 enum launcher_kind launcher, struct job **ret, struct error *error);
+
+/* Marks the job's rows and queues an event row: from → to, what, reason ("" = none). */
+void store_note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason);
+void store_mark(struct store *store, struct job *job); /* rows changed, no event */
+bool store_pending(const struct store *store);
+int store_flush(struct store *store, struct error *error);
+
+/* The job's inputs; the caller frees. Packed blocks as in job.h. */
+int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error);
+struct job_inputs {
+        char *environment; /* packed */
+        size_t environment_size;
+        struct submit_rlimit rlimits[SUBMIT_RLIMITS_MAX];
+        uint32_t n_rlimits;
+};
+int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, struct error *error);
+
+struct event_row {
+        uint64_t id, time;
+        const char *from, *to, *what, *reason;
+};
+/* Calls back for each event of the job after event `after`, oldest first, at most `max`; a negative return ends it. */
+int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max, int (*row)(void *userdata, const struct event_row *event),
+                 void *userdata, struct error *error);
+
+/* Deletes the rows and frees the job. */
+int store_remove(struct store *store, struct job *job, struct error *error);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * Submit's a{sv} (include/bertd/bus.h): one table of keys with types and bounds. A submission is checked whole before anything
+ * is stored; the error's text names the key and what was expected.
+ *
+ *   cleanup_submission struct submission submission = {};
+ *   submission_defaults(&submission);
+ *   submission_read(&submission, message, &error), then submission_check(&submission, &host, &too_large, &error)
+ */
+#ifndef DAEMON_SUBMIT_H
+#define DAEMON_SUBMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+
+#include "common/error.h"
+
+#define SUBMIT_RLIMITS_MAX 16
+
+struct submit_rlimit {
+        uint32_t resource;
+        uint64_t soft, hard; /* UINT64_MAX = none */
+};
+
+struct submission {
+        char *name, *kind, *run_dir, *on_exit, *spec, *cwd;
+        char **command, **environment; /* NULL-terminated or NULL */
+        int32_t priority;
+        uint32_t ranks, threads, gpus, max_without_progress, backoff_min_sec, backoff_max_sec, grace_sec, keep, umask;
+        uint64_t keep_every;
+        struct submit_rlimit rlimits[SUBMIT_RLIMITS_MAX];
+        uint32_t n_rlimits;
+};
+
+/* What the host has in all. */
+struct submit_host {
+        uint64_t slots;
+        uint32_t gpus;
+};
+
+void submission_defaults(struct submission *submission);
+void submission_free(struct submission *submission); /* the contents, not the struct */
+#define cleanup_submission __attribute__((cleanup(submission_free)))
+
+/* Reads the message's a{sv}: unknown keys, wrong types and keys given twice are refused. */
+int submission_read(struct submission *submission, sd_bus_message *message, struct error *error);
+
+/* Bounds of every field. ret_too_large tells a request that the host can never meet from a wrong one. */
+int submission_check(const struct submission *submission, const struct submit_host *host, bool *ret_too_large, struct error *error);
+
+#endif
