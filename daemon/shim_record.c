@@ -1,0 +1,382 @@
+/*
+ * See shim_record.h. The evidence is read in the order of what it proves: a stop that was asked for, the exit codes with a
+ * meaning (bertd/exit.h), the OOM killer, mpirun's own words about which rank went first, error texts of MPI, NCCL and CUDA,
+ * a full disk; what is left is plain failure. mpirun's exit code alone says little: it is the rank's, or 128 + its signal.
+ */
+#include "daemon/shim_record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+
+#define RECORD_BYTES_MAX 8192
+#define TRAINER_PREFIX "bert-trainer: "
+#define DISK_FULL_WINDOW 4096 /* bytes at the end of the output in which "No space left on device" counts */
+
+/* ---- text ---- */
+
+/* Bytes of the well-formed UTF-8 character at p (at most `size` bytes are there); 0: none. */
+static size_t utf8_length(const unsigned char *p, size_t size) {
+        size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : (*p & 0xf0) == 0xe0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+
+        if (n == 0 || n > size)
+                return 0;
+        for (size_t i = 1; i < n; i++)
+                if ((p[i] & 0xc0) != 0x80)
+                        return 0;
+        bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
+        bool outside = (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf4 && p[1] >= 0x90);
+        return overlong || outside ? 0 : n;
+}
+
+char *shim_clean_text(char *dst, size_t size, const char *src, size_t size_src) {
+        const unsigned char *p = (const unsigned char *) src;
+        size_t used = 0;
+
+        while (size_src > 0) {
+                size_t n = utf8_length(p, size_src), step = n > 0 ? n : 1;
+                if (used + step >= size)
+                        break;
+                if (n > 1)
+                        memcpy(dst + used, p, n);
+                else
+                        dst[used] = n == 0 ? '?' : *p < 0x20 || *p == 0x7f ? ' ' : (char) *p;
+                used += step;
+                p += step;
+                size_src -= step;
+        }
+        dst[used] = '\0';
+        return dst;
+}
+
+struct span {
+        const char *p;
+        size_t n;
+};
+
+/* The last occurrence of `needle`, extended to the end of its line; p is NULL where there is none. */
+static struct span find_last(struct span text, const char *needle) {
+        size_t length = strlen(needle);
+        struct span found = {};
+
+        for (const char *from = text.p, *end = text.p + text.n; from < end;) {
+                const char *hit = memmem(from, (size_t) (end - from), needle, length);
+                if (!hit)
+                        break;
+                const char *line_end = memchr(hit, '\n', (size_t) (end - hit));
+                found = (struct span) { hit, (size_t) ((line_end ? line_end : end) - hit) };
+                from = hit + length;
+        }
+        return found;
+}
+
+/* The last line on which `needle` stands, from its first byte. */
+static struct span find_line(struct span text, const char *needle) {
+        struct span hit = find_last(text, needle);
+
+        while (hit.p && hit.p > text.p && hit.p[-1] != '\n') {
+                hit.p--;
+                hit.n++;
+        }
+        return hit;
+}
+
+/* The decimal number right after `before` in the span, or −1. */
+static int number_after(struct span text, const char *before) {
+        const char *hit = text.p ? memmem(text.p, text.n, before, strlen(before)) : NULL;
+        const char *end = text.p + text.n;
+        int v = 0, digits = 0;
+
+        if (!hit)
+                return -1;
+        for (hit += strlen(before); hit < end && *hit == ' '; hit++)
+                ;
+        for (; hit < end && *hit >= '0' && *hit <= '9' && digits < 9; hit++, digits++)
+                v = v * 10 + (*hit - '0');
+        return digits > 0 ? v : -1;
+}
+
+/* The text that the trainer ended with, without its prefix. mpirun --tag-output may have put a tag in front. */
+static struct span trainer_message(struct span text) {
+        struct span hit = find_last(text, TRAINER_PREFIX);
+
+        if (hit.p) {
+                hit.p += strlen(TRAINER_PREFIX);
+                hit.n -= strlen(TRAINER_PREFIX);
+        }
+        return hit;
+}
+
+static const char *signal_word(int number, char *buffer, size_t size) {
+        const char *name = sigabbrev_np(number);
+
+        (void) snprintf(buffer, size, name ? "%d (SIG%s)" : "%d", number, name ? name : "");
+        return buffer;
+}
+
+static void set_reason(struct shim_verdict *v, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void set_reason(struct shim_verdict *v, const char *format, ...) {
+        char text[SHIM_REASON_MAX], rank[32] = "", line[SHIM_REASON_MAX + 32];
+        va_list ap;
+
+        va_start(ap, format);
+        (void) vsnprintf(text, sizeof(text), format, ap);
+        va_end(ap);
+        if (v->first_rank >= 0)
+                (void) snprintf(rank, sizeof(rank), "rank %d: ", v->first_rank);
+        int n = snprintf(line, sizeof(line), "%s%s", rank, text);
+        (void) shim_clean_text(v->reason, sizeof(v->reason), line, (size_t) n);
+}
+
+static void set_reason_span(struct shim_verdict *v, struct span span) {
+        char text[SHIM_REASON_MAX];
+
+        set_reason(v, "%s", shim_clean_text(text, sizeof(text), span.p, span.n));
+}
+
+/* ---- the verdict ---- */
+
+static bool from_outside(int number) {
+        return number == SIGKILL || number == SIGTERM || number == SIGINT || number == SIGHUP || number == SIGQUIT;
+}
+
+/* What mpirun says about the first rank to fail. */
+static void read_mpirun(struct span text, struct shim_verdict *v) {
+        struct span noticed = find_last(text, "noticed that process rank ");
+        struct span name = find_last(text, "Process name: [[");
+
+        if (noticed.p) {
+                v->first_rank = number_after(noticed, "process rank ");
+                int number = number_after(noticed, "exited on signal ");
+                if (number > 0) {
+                        v->signal = number;
+                        v->exit_code = -1;
+                }
+        } else if (name.p) {
+                struct span rest = { name.p, (size_t) (text.p + text.n - name.p) };
+                v->first_rank = number_after(name, "],");
+                int code = number_after(rest, "Exit code:");
+                if (code >= 0 && code < 256)
+                        v->exit_code = code;
+        }
+}
+
+static void judge_signal(const struct shim_evidence *evidence, struct shim_verdict *v) {
+        char word[32];
+
+        v->oom = v->signal == SIGKILL && evidence->oom_kills > 0;
+        v->exit_class = v->oom ? EXIT_CLASS_OOM : from_outside(v->signal) ? EXIT_CLASS_KILLED : EXIT_CLASS_SIGNAL;
+        if (v->oom)
+                set_reason(v, "killed by the kernel: out of memory");
+        else
+                set_reason(v, "killed by signal %s", signal_word(v->signal, word, sizeof(word)));
+}
+
+/* Exit codes that mean something (contract C6). */
+static bool judge_code(struct span text, struct shim_verdict *v) {
+        static const struct { int code; enum exit_class exit_class; const char *word; } codes[] = {
+                { BERTD_EXIT_USAGE, EXIT_CLASS_USER_ERROR, "wrong usage" },
+                { BERTD_EXIT_DATA, EXIT_CLASS_USER_ERROR, "wrong data" },
+                { BERTD_EXIT_INPUT, EXIT_CLASS_USER_ERROR, "missing input" },
+                { BERTD_EXIT_CONFIG, EXIT_CLASS_USER_ERROR, "wrong configuration" },
+                { BERTD_EXIT_STOPPED, EXIT_CLASS_STOPPED, "stopped after a checkpoint" },
+                { BERTD_EXIT_BAD_CHECKPOINT, EXIT_CLASS_BAD_CHECKPOINT, "the checkpoint cannot be used" },
+                { BERTD_EXIT_NAN, EXIT_CLASS_NAN, "loss or gradient is not finite" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(codes); i++) {
+                if (codes[i].code != v->exit_code)
+                        continue;
+                struct span said = trainer_message(text);
+                v->exit_class = codes[i].exit_class;
+                if (v->exit_class == EXIT_CLASS_STOPPED)
+                        v->first_rank = -1; /* all ranks agreed; mpirun names the first to exit */
+                if (said.p && v->exit_class != EXIT_CLASS_STOPPED)
+                        set_reason_span(v, said);
+                else
+                        set_reason(v, "%s (exit code %d)", codes[i].word, v->exit_code);
+                return true;
+        }
+        return false;
+}
+
+static bool judge_disk_full(struct span text, struct shim_verdict *v) {
+        static const char *const words[] = { "No space left on device", "Disk quota exceeded", "database or disk is full" };
+
+        if (text.n > DISK_FULL_WINDOW)
+                text = (struct span) { text.p + text.n - DISK_FULL_WINDOW, DISK_FULL_WINDOW };
+        for (size_t i = 0; i < ELEMENTSOF(words); i++) {
+                struct span line = find_line(text, words[i]);
+                if (!line.p)
+                        continue;
+                v->exit_class = EXIT_CLASS_DISK_FULL;
+                struct span said = trainer_message(line);
+                set_reason_span(v, said.p ? said : line);
+                return true;
+        }
+        return false;
+}
+
+static bool judge_mpi(struct span text, struct shim_verdict *v) {
+        static const char *const words[] = { "NCCL error", "NCCL WARN", "ncclUnhandledCudaError", "ncclSystemError",
+                                             "ncclInternalError", "ncclRemoteError", "CUDA error", "cudaError",
+                                             "CUDA_ERROR_", "CUBLAS_STATUS_" };
+        struct span aborted = find_last(text, "MPI_ABORT was invoked on rank ");
+        struct span fatal = find_last(text, "*** An error occurred in ");
+        struct span said = trainer_message(text);
+
+        v->exit_class = EXIT_CLASS_MPI;
+        for (size_t i = 0; i < ELEMENTSOF(words); i++) {
+                struct span line = find_line(text, words[i]);
+                if (line.p) {
+                        set_reason_span(v, line);
+                        return true;
+                }
+        }
+        if (fatal.p) {
+                struct span rest = { fatal.p, (size_t) (text.p + text.n - fatal.p) };
+                struct span what = find_last(rest, "*** MPI_ERR_");
+                char call[128], code[128] = "";
+                struct span process = find_last(rest, "reported by process [");
+                v->first_rank = number_after(process, ",");
+                (void) shim_clean_text(call, sizeof(call), fatal.p + 25, fatal.n - 25);
+                if (what.p)
+                        (void) shim_clean_text(code, sizeof(code), what.p + 4, what.n - 4);
+                set_reason(v, "MPI error in %s%s%s", call, code[0] ? ": " : "", code);
+                return true;
+        }
+        if (aborted.p) {
+                struct span rest = { aborted.p, (size_t) (text.p + text.n - aborted.p) };
+                v->first_rank = number_after(aborted, "on rank ");
+                if (said.p)
+                        set_reason_span(v, said);
+                else
+                        set_reason(v, "MPI_Abort with code %d", number_after(rest, "errorcode "));
+                return true;
+        }
+        return false;
+}
+
+static bool judge_launch(struct span text, struct shim_verdict *v) {
+        struct span unable = find_last(text, "mpirun was unable to ");
+        struct span slots = find_last(text, "There are not enough slots available");
+        struct span executable = find_last(text, "Executable: ");
+
+        if (!unable.p && !slots.p)
+                return false;
+        v->exit_class = EXIT_CLASS_LAUNCH;
+        v->first_rank = -1;
+        if (slots.p) {
+                set_reason(v, "mpirun: not enough slots for the ranks");
+        } else if (executable.p) {
+                char name[256];
+                set_reason(v, "mpirun: could not execute %s",
+                           shim_clean_text(name, sizeof(name), executable.p + 12, executable.n - 12));
+        } else {
+                set_reason_span(v, unable);
+        }
+        return true;
+}
+
+static void judge(const struct shim_evidence *evidence, struct span text, struct shim_verdict *v) {
+        read_mpirun(text, v);
+        if (v->signal == 0 && judge_launch(text, v))
+                return;
+        if (v->signal == 0 && v->exit_code > 128 && v->exit_code < 128 + NSIG && sigabbrev_np(v->exit_code - 128)) {
+                v->signal = v->exit_code - 128; /* a shell's or mpirun's way to pass a signal on */
+                v->exit_code = -1;
+        }
+        if (v->signal > 0) {
+                judge_signal(evidence, v);
+                return;
+        }
+        if (judge_code(text, v) || judge_disk_full(text, v) || judge_mpi(text, v))
+                return;
+        struct span said = trainer_message(text);
+        v->exit_class = EXIT_CLASS_FAILED;
+        if (said.p)
+                set_reason_span(v, said);
+        else
+                set_reason(v, "exit code %d", v->exit_code);
+}
+
+void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *ret) {
+        struct span text = { evidence->tail, evidence->tail_size };
+        int status = evidence->wait_status;
+        struct shim_verdict v = {
+                .exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+                .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+                .first_rank = -1,
+        };
+
+        if (v.exit_code == 0) {
+                v.exit_class = EXIT_CLASS_FINISHED;
+                set_reason(&v, "finished");
+        } else if (v.signal > 0) {
+                judge_signal(evidence, &v); /* mpirun itself, or the command */
+        } else {
+                judge(evidence, text, &v);
+        }
+        if (evidence->stop_asked && (v.exit_class == EXIT_CLASS_KILLED || v.exit_class == EXIT_CLASS_FAILED)) {
+                char old[SHIM_REASON_MAX];
+                v.exit_class = EXIT_CLASS_STOPPED;
+                (void) snprintf(old, sizeof(old), "%s", v.reason);
+                v.first_rank = -1;
+                set_reason(&v, "stopped on request without a checkpoint: %s", old);
+        }
+        *ret = v;
+}
+
+/* ---- the record ---- */
+
+int exit_file_open(int dir_fd, struct error *error) {
+        cleanup_close int fd = openat(dir_fd, "exit.json.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
+        if (fd < 0)
+                return error_errno(error, errno, "exit.json.tmp");
+        int r = posix_fallocate(fd, 0, RECORD_BYTES_MAX);
+        if (r != 0)
+                return error_errno(error, r, "exit.json.tmp");
+        return steal_fd(&fd);
+}
+
+static char *record_text(const struct shim_record *record) {
+        static const char *const class_names[] = EXIT_CLASS_NAMES;
+        const struct shim_verdict *v = &record->verdict;
+        json_t *object = json_pack(
+                "{s:i, s:I, s:i, s:s, s:i, s:i, s:b, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:s}", "version", SHIM_RECORD_VERSION,
+                "job", (json_int_t) record->job, "attempt", (int) record->attempt, "nonce", record->nonce, "exit_code",
+                v->exit_code, "signal", v->signal, "oom", (int) v->oom, "stopped_by", record->stopped_by, "first_rank",
+                v->first_rank, "reason", v->reason, "class", class_names[v->exit_class], "step", (json_int_t) record->step,
+                "started", (json_int_t) record->started_usec, "ended", (json_int_t) record->ended_usec, "boot_id",
+                record->boot_id);
+        char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+
+        json_decref(object);
+        return text;
+}
+
+int exit_file_commit(int dir_fd, int fd, const struct shim_record *record, struct error *error) {
+        cleanup_free char *text = record_text(record);
+        if (!text)
+                return error_errno(error, ENOMEM, "exit.json");
+
+        if (lseek(fd, 0, SEEK_SET) < 0)
+                return error_errno(error, errno, "exit.json");
+        int r = write_all(fd, text, strlen(text));
+        if (r < 0)
+                return error_errno(error, -r, "exit.json");
+        if (ftruncate(fd, (off_t) strlen(text)) < 0 || fsync(fd) < 0 ||
+            renameat(dir_fd, "exit.json.tmp", dir_fd, "exit.json") < 0 || fsync(dir_fd) < 0)
+                return error_errno(error, errno, "exit.json");
+        return 0;
+}

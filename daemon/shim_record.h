@@ -1,0 +1,61 @@
+/*
+ * How an attempt ended: the verdict (a pure function of the evidence) and its durable record, exit.json.
+ *
+ *   exit_file_open(...)      space for the record is taken while the disk still has some
+ *   shim_classify(...)       evidence -> verdict
+ *   exit_file_commit(...)    write, fsync, rename, fsync of the folder: the last act of an attempt
+ */
+#ifndef DAEMON_SHIM_RECORD_H
+#define DAEMON_SHIM_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bertd/job.h"
+#include "common/error.h"
+
+#define SHIM_REASON_MAX 512 /* bytes of a reason, with its NUL */
+#define SHIM_RECORD_VERSION 1
+
+/* What is known when the main child has been reaped. */
+struct shim_evidence {
+        int wait_status;     /* of waitpid */
+        const char *tail;    /* the end of its output, tail_size bytes, no NUL needed, any bytes */
+        size_t tail_size;
+        uint64_t oom_kills;  /* by which memory.events oom_kill of the own cgroup grew; 0 where it cannot be read */
+        bool stop_asked;
+};
+
+struct shim_verdict {
+        enum exit_class exit_class;
+        int exit_code;       /* of the main child, or of the rank that mpirun blames; -1: died of a signal */
+        int signal;          /* likewise; 0: none */
+        bool oom;
+        int first_rank;      /* the rank that failed first; -1: unknown */
+        char reason[SHIM_REASON_MAX]; /* one line of valid UTF-8 */
+};
+
+void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *ret);
+
+/* Copies at most size_src bytes as one line of valid UTF-8 without control characters; cut at size - 1. Returns dst. */
+char *shim_clean_text(char *dst, size_t size, const char *src, size_t size_src);
+
+/* exit.json, format version 1. Times in usec since the epoch. */
+struct shim_record {
+        uint64_t job;
+        unsigned attempt;
+        const char *nonce;
+        struct shim_verdict verdict;
+        const char *stopped_by;    /* "request" or "none" */
+        uint64_t step, started_usec, ended_usec;
+        const char *boot_id;
+};
+
+/* Creates DIR/exit.json.tmp with its space allocated; returns a descriptor that the caller closes, or −errno. */
+int exit_file_open(int dir_fd, struct error *error);
+
+/* Writes the record into the file of exit_file_open and gives it its name. */
+int exit_file_commit(int dir_fd, int fd, const struct shim_record *record, struct error *error);
+
+#endif
