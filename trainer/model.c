@@ -1,0 +1,388 @@
+/*
+ * The model as an object: layout of the flat parameter runs, the arena of activations, life cycle and accessors. What is
+ * computed stands in model_forward.c and model_backward.c.
+ *
+ * Invariants: tensors start on 64-byte boundaries except k and v, which follow q without a gap (T7); gaps are never written,
+ * so they stay 0 in parameters, gradients and moments.
+ */
+#include "trainer/model.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "trainer/model_internal.h"
+
+#define TENSOR_ALIGNMENT 16 /* elements */
+
+/* ---- layout ---- */
+
+static void layout_add(struct model_layout *layout, const char *prefix, const char *name, uint32_t rows, uint32_t columns, bool adjacent) {
+        uint32_t i = layout->n_tensors++;
+        struct model_tensor *t = &layout->tensors[i];
+
+        (void) snprintf(layout->names[i], TENSOR_NAME_MAX, "%s%s", prefix, name);
+        if (!adjacent)
+                layout->n_elements = (layout->n_elements + TENSOR_ALIGNMENT - 1) / TENSOR_ALIGNMENT * TENSOR_ALIGNMENT;
+        *t = (struct model_tensor) {
+                .name = layout->names[i],
+                .n_dims = columns ? 2 : 1,
+                .shape = { rows, columns },
+                .offset = layout->n_elements,
+                .n_elements = (size_t) rows * (columns ? columns : 1),
+                .decay = columns != 0,
+        };
+        layout->n_elements += t->n_elements;
+        layout->n_parameters += t->n_elements;
+}
+
+static void layout_embeddings(struct model_layout *layout, const struct model_config *c) {
+        const char *p = "bert.embeddings.";
+
+        layout_add(layout, p, "word_embeddings.weight", c->vocab_size, c->hidden_size, false);
+        layout_add(layout, p, "position_embeddings.weight", c->max_position_embeddings, c->hidden_size, false);
+        layout_add(layout, p, "token_type_embeddings.weight", c->type_vocab_size, c->hidden_size, false);
+        layout_add(layout, p, "LayerNorm.weight", c->hidden_size, 0, false);
+        layout_add(layout, p, "LayerNorm.bias", c->hidden_size, 0, false);
+}
+
+static void layout_layer(struct model_layout *layout, const struct model_config *c, uint32_t layer) {
+        uint32_t h = c->hidden_size, f = c->intermediate_size;
+        char p[48];
+
+        (void) snprintf(p, sizeof(p), "bert.encoder.layer.%u.", layer);
+        layout_add(layout, p, "attention.self.query.weight", h, h, false);
+        layout_add(layout, p, "attention.self.key.weight", h, h, true);
+        layout_add(layout, p, "attention.self.value.weight", h, h, true);
+        layout_add(layout, p, "attention.self.query.bias", h, 0, false);
+        layout_add(layout, p, "attention.self.key.bias", h, 0, true);
+        layout_add(layout, p, "attention.self.value.bias", h, 0, true);
+        layout_add(layout, p, "attention.output.dense.weight", h, h, false);
+        layout_add(layout, p, "attention.output.dense.bias", h, 0, false);
+        layout_add(layout, p, "attention.output.LayerNorm.weight", h, 0, false);
+        layout_add(layout, p, "attention.output.LayerNorm.bias", h, 0, false);
+        layout_add(layout, p, "intermediate.dense.weight", f, h, false);
+        layout_add(layout, p, "intermediate.dense.bias", f, 0, false);
+        layout_add(layout, p, "output.dense.weight", h, f, false);
+        layout_add(layout, p, "output.dense.bias", h, 0, false);
+        layout_add(layout, p, "output.LayerNorm.weight", h, 0, false);
+        layout_add(layout, p, "output.LayerNorm.bias", h, 0, false);
+}
+
+static void layout_heads(struct model_layout *layout, const struct model_config *c) {
+        uint32_t h = c->hidden_size;
+
+        layout_add(layout, "bert.pooler.dense.", "weight", h, h, false);
+        layout_add(layout, "bert.pooler.dense.", "bias", h, 0, false);
+        layout_add(layout, "cls.predictions.", "bias", c->vocab_size, 0, false);
+        layout_add(layout, "cls.predictions.transform.", "dense.weight", h, h, false);
+        layout_add(layout, "cls.predictions.transform.", "dense.bias", h, 0, false);
+        layout_add(layout, "cls.predictions.transform.", "LayerNorm.weight", h, 0, false);
+        layout_add(layout, "cls.predictions.transform.", "LayerNorm.bias", h, 0, false);
+        layout_add(layout, "cls.seq_relationship.", "weight", 2, h, false);
+        layout_add(layout, "cls.seq_relationship.", "bias", 2, 0, false);
+}
+
+int model_layout_new(const struct model_config *config, struct model_layout *ret_layout, struct error *error) {
+        uint32_t n = SLOT_LAYERS + config->num_hidden_layers * LAYER_SLOTS + HEAD_SLOTS;
+        struct model_layout layout = {
+                .tensors = calloc(n, sizeof(struct model_tensor)),
+                .names = calloc(n, TENSOR_NAME_MAX),
+        };
+
+        if (!layout.tensors || !layout.names) {
+                model_layout_free(&layout);
+                return error_set(error, ENOMEM, "no memory for the names of %u tensors", n);
+        }
+        layout_embeddings(&layout, config);
+        for (uint32_t l = 0; l < config->num_hidden_layers; l++)
+                layout_layer(&layout, config, l);
+        layout_heads(&layout, config);
+        assert(layout.n_tensors == n);
+        layout.n_elements = (layout.n_elements + TENSOR_ALIGNMENT - 1) / TENSOR_ALIGNMENT * TENSOR_ALIGNMENT;
+        *ret_layout = layout;
+        return 0;
+}
+
+void model_layout_free(struct model_layout *layout) {
+        free(layout->tensors);
+        free(layout->names);
+        *layout = (struct model_layout) {};
+}
+
+/* ---- arena ---- */
+
+/* Walked twice with the same calls: with data == NULL it counts, then it hands out. */
+struct arena {
+        char *data;
+        size_t used; /* bytes */
+        enum dtype dtype;
+};
+
+static void *arena_bytes(struct arena *arena, size_t size) {
+        void *p = arena->data ? arena->data + arena->used : NULL;
+
+        arena->used += (size + 63) / 64 * 64;
+        return p;
+}
+
+static struct tensor arena_tensor(struct arena *arena, uint32_t rows, uint32_t columns) {
+        size_t size = (size_t) rows * columns * dtype_size(arena->dtype);
+
+        return (struct tensor) { arena_bytes(arena, size), arena->dtype, rows, columns, columns };
+}
+
+static struct layer_buffers plan_layer(const struct model *model, struct arena *arena) {
+        const struct model_config *c = &model->config;
+        uint32_t t = model->limits.max_tokens, h = c->hidden_size, f = c->intermediate_size;
+
+        return (struct layer_buffers) {
+                .qkv = arena_tensor(arena, t, 3 * h),
+                .lse = arena_tensor(arena, c->num_attention_heads, t),
+                .context = arena_tensor(arena, t, h),
+                .sum1 = arena_tensor(arena, t, h),
+                .mean1 = arena_tensor(arena, 1, t),
+                .rstd1 = arena_tensor(arena, 1, t),
+                .y1 = arena_tensor(arena, t, h),
+                .pre = arena_tensor(arena, t, f),
+                .act = arena_tensor(arena, t, f),
+                .sum2 = arena_tensor(arena, t, h),
+                .mean2 = arena_tensor(arena, 1, t),
+                .rstd2 = arena_tensor(arena, 1, t),
+                .y2 = arena_tensor(arena, t, h),
+        };
+}
+
+static void plan_gradients(struct model *model, struct arena *arena) {
+        const struct model_config *c = &model->config;
+        struct model_buffers *b = &model->buffers;
+        uint32_t t = model->limits.max_tokens, h = c->hidden_size;
+
+        b->d_hidden = arena_tensor(arena, t, h);
+        b->d_sum = arena_tensor(arena, t, h);
+        b->d_branch = arena_tensor(arena, t, h);
+        b->d_context = arena_tensor(arena, t, h);
+        b->d_wide = arena_tensor(arena, t, MAX(c->intermediate_size, 3 * h));
+        b->d_masked = arena_tensor(arena, model->limits.max_masked, h);
+        b->d_transform = arena_tensor(arena, model->limits.max_masked, h);
+        b->d_first = arena_tensor(arena, model->limits.max_samples, h);
+        b->d_pooled = arena_tensor(arena, model->limits.max_samples, h);
+}
+
+static void plan_buffers(struct model *model, struct arena *arena) {
+        const struct model_config *c = &model->config;
+        const struct model_limits *limits = &model->limits;
+        struct model_buffers *b = &model->buffers;
+        uint32_t t = limits->max_tokens, h = c->hidden_size, m = limits->max_masked;
+        struct ops_shape shape = { t, m, limits->max_length, h, c->num_attention_heads, limits->max_samples };
+
+        model->row_k = arena_bytes(arena, t * sizeof(uint64_t));
+        b->embedded = arena_tensor(arena, t, h);
+        b->mean = arena_tensor(arena, 1, t);
+        b->rstd = arena_tensor(arena, 1, t);
+        b->hidden0 = arena_tensor(arena, t, h);
+        for (uint32_t l = 0; l < c->num_hidden_layers; l++)
+                b->layers[l] = l == 0 || limits->training ? plan_layer(model, arena) : b->layers[0];
+        b->first = arena_tensor(arena, limits->max_samples, h);
+        b->pooled = arena_tensor(arena, limits->max_samples, h);
+        b->sentence_logits = arena_tensor(arena, limits->max_samples, 2);
+        b->masked = arena_tensor(arena, m, h);
+        b->transform_pre = arena_tensor(arena, m, h);
+        b->transform_act = arena_tensor(arena, m, h);
+        b->transform_mean = arena_tensor(arena, 1, m);
+        b->transform_rstd = arena_tensor(arena, 1, m);
+        b->transformed = arena_tensor(arena, m, h);
+        b->logits = arena_tensor(arena, m, c->vocab_size);
+        if (limits->training)
+                plan_gradients(model, arena);
+        b->workspace.size = model->ops->workspace_bytes(&shape);
+        b->workspace.data = arena_bytes(arena, b->workspace.size);
+}
+
+/* ---- life cycle ---- */
+
+static int allocate_run(struct model *model, void **ret, const char *what, struct error *error) {
+        size_t size = model->layout.n_elements * model_element_size(model);
+
+        *ret = model->ops->allocate(size);
+        if (!*ret)
+                return error_set(error, ENOMEM, "no memory for %zu MB of %s", size >> 20, what);
+        return 0;
+}
+
+static int allocate_runs(struct model *model, struct error *error) {
+        int r = allocate_run(model, &model->parameters, "parameters", error);
+
+        if (r < 0 || !model->limits.training)
+                return r;
+        r = allocate_run(model, &model->gradients, "gradients", error);
+        if (r >= 0)
+                r = allocate_run(model, &model->moment1, "first moments", error);
+        if (r >= 0)
+                r = allocate_run(model, &model->moment2, "second moments", error);
+        return r;
+}
+
+static int allocate_buffers(struct model *model, struct error *error) {
+        struct arena arena = { .dtype = model->ops->dtype };
+
+        model->buffers.layers = calloc(model->config.num_hidden_layers, sizeof(struct layer_buffers));
+        if (!model->buffers.layers)
+                return error_set(error, ENOMEM, "no memory for %u layers", model->config.num_hidden_layers);
+        plan_buffers(model, &arena);
+        model->arena_size = arena.used;
+        model->arena = model->ops->allocate(arena.used);
+        if (!model->arena)
+                return error_set(error, ENOMEM, "no memory for %zu MB of activations: a smaller micro-batch needs less",
+                                 arena.used >> 20);
+        arena = (struct arena) { .data = model->arena, .dtype = model->ops->dtype };
+        plan_buffers(model, &arena);
+        return 0;
+}
+
+int model_new(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
+              struct model **ret_model, struct error *error) {
+        assert(limits->max_tokens && limits->max_samples && limits->max_length);
+        struct model *model = calloc(1, sizeof(*model));
+
+        if (!model)
+                return error_set(error, ENOMEM, "no memory for a model");
+        model->config = *config;
+        model->ops = ops;
+        model->limits = *limits;
+        if (limits->max_length > config->max_position_embeddings) {
+                model_free(model);
+                return error_set(error, EINVAL, "sequence length %u is more than max_position_embeddings %u", limits->max_length,
+                                 config->max_position_embeddings);
+        }
+        int r = model_layout_new(config, &model->layout, error);
+        if (r >= 0)
+                r = allocate_runs(model, error);
+        if (r >= 0)
+                r = allocate_buffers(model, error);
+        if (r < 0) {
+                model_free(model);
+                return r;
+        }
+        *ret_model = model;
+        return 0;
+}
+
+static void release_run(struct model *model, void *run) {
+        if (run)
+                model->ops->release(run, model->layout.n_elements * model_element_size(model));
+}
+
+void model_free(struct model *model) {
+        if (!model)
+                return;
+        release_run(model, model->parameters);
+        release_run(model, model->gradients);
+        release_run(model, model->moment1);
+        release_run(model, model->moment2);
+        if (model->arena)
+                model->ops->release(model->arena, model->arena_size);
+        free(model->buffers.layers);
+        model_layout_free(&model->layout);
+        free(model);
+}
+
+/* ---- accessors ---- */
+
+uint32_t model_n_tensors(const struct model *model) { return model->layout.n_tensors; }
+
+const struct model_tensor *model_tensor(const struct model *model, uint32_t index) {
+        assert(index < model->layout.n_tensors);
+        return &model->layout.tensors[index];
+}
+
+size_t model_n_elements(const struct model *model) { return model->layout.n_elements; }
+uint64_t model_n_parameters(const struct model *model) { return model->layout.n_parameters; }
+size_t model_element_size(const struct model *model) { return dtype_size(model->ops->dtype); }
+void *model_parameters(struct model *model) { return model->parameters; }
+void *model_gradients(struct model *model) { return model->gradients; }
+void *model_moment1(struct model *model) { return model->moment1; }
+void *model_moment2(struct model *model) { return model->moment2; }
+void model_zero_gradients(struct model *model) { model->ops->zero(model->gradients, model->layout.n_elements); }
+
+static struct tensor slot_tensor(const struct model *model, void *run, uint32_t slot) {
+        const struct model_tensor *t = &model->layout.tensors[slot];
+        uint32_t columns = t->n_dims == 2 ? t->shape[1] : t->shape[0];
+
+        return (struct tensor) {
+                .data = (char *) run + t->offset * model_element_size(model),
+                .dtype = model->ops->dtype,
+                .rows = t->n_dims == 2 ? t->shape[0] : 1,
+                .columns = columns,
+                .stride = columns,
+        };
+}
+
+struct tensor model_parameter(const struct model *model, uint32_t slot) { return slot_tensor(model, model->parameters, slot); }
+struct tensor model_gradient(const struct model *model, uint32_t slot) { return slot_tensor(model, model->gradients, slot); }
+
+struct tensor model_stacked(struct tensor first) {
+        if (first.rows == 1)
+                first.columns = first.stride = 3 * first.columns;
+        else
+                first.rows *= 3;
+        return first;
+}
+
+/* ---- passes ---- */
+
+static void check_batch(const struct model *model, const struct batch *batch) {
+        const struct model_config *c = &model->config;
+
+        assert(batch->n_tokens <= model->limits.max_tokens && batch->n_samples <= model->limits.max_samples);
+        assert(batch->n_masked <= model->limits.max_masked && batch->max_length <= model->limits.max_length);
+        assert(batch->cu_seqlens[0] == 0 && batch->cu_seqlens[batch->n_samples] == (int32_t) batch->n_tokens);
+        for (uint32_t t = 0; t < batch->n_tokens; t++) {
+                assert((uint32_t) batch->ids[t] < c->vocab_size);
+                assert((uint32_t) batch->positions[t] < c->max_position_embeddings);
+                assert((uint32_t) batch->token_types[t] < c->type_vocab_size);
+        }
+        for (uint32_t i = 0; i < batch->n_masked; i++) {
+                assert((uint32_t) batch->masked_rows[i] < batch->n_tokens);
+                assert(batch->masked_labels[i] < (int32_t) c->vocab_size);
+        }
+        for (uint32_t i = 0; i < batch->n_samples; i++)
+                assert(batch->sentence_labels[i] < 2 && batch->cu_seqlens[i] < batch->cu_seqlens[i + 1]);
+}
+
+static void begin_batch(struct model *model, const struct batch *batch) {
+        check_batch(model, batch);
+        for (uint32_t s = 0; s < batch->n_samples; s++)
+                for (int32_t t = batch->cu_seqlens[s]; t < batch->cu_seqlens[s + 1]; t++)
+                        model->row_k[t] = batch->sample_k[s];
+}
+
+void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass, struct model_loss *loss) {
+        assert(model->limits.training);
+        if (!batch->n_samples)
+                return;
+        begin_batch(model, batch);
+        model_forward(model, batch, pass, true, loss);
+        model_backward(model, batch, pass);
+}
+
+void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass, struct model_loss *loss) {
+        if (!batch->n_samples)
+                return;
+        begin_batch(model, batch);
+        model_forward(model, batch, pass, false, loss);
+}
+
+double model_batch_flops(const struct model *model, const struct batch *batch) {
+        const struct model_config *c = &model->config;
+        double h = c->hidden_size, f = c->intermediate_size, v = c->vocab_size, flops = 0;
+
+        for (uint32_t s = 0; s < batch->n_samples; s++) {
+                double n = batch->cu_seqlens[s + 1] - batch->cu_seqlens[s];
+                flops += c->num_hidden_layers * (8 * n * h * h + 4 * n * h * f + 4 * n * n * h) + 2 * h * h;
+        }
+        return 3 * (flops + batch->n_masked * (2 * h * h + 2 * h * v));
+}

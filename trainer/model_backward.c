@@ -1,0 +1,119 @@
+/*
+ * BERT backward: the mirror of model_forward.c, last operation first. Parameter gradients are added to; d_hidden carries the
+ * gradient of the current layer's output downwards. The word table gets its decoder part first and its embedding part last.
+ */
+#include "trainer/model_internal.h"
+
+static const struct tensor absent = {};
+
+/* The sentence head's part of d_hidden: one row a sample. */
+static void backward_sentence(struct model *model, const struct batch *batch, struct tensor d_hidden) {
+        const struct ops *ops = model->ops;
+        const struct model_buffers *b = &model->buffers;
+        uint32_t n = batch->n_samples;
+        struct tensor d_logits = view_rows(b->sentence_logits, n);                                    /* (B, 2) */
+        struct tensor pooled = view_rows(b->pooled, n), d_pooled = view_rows(b->d_pooled, n);         /* (B, H) */
+        struct tensor d_first = view_rows(b->d_first, n);                                             /* (B, H) */
+
+        ops->linear_dw_db(d_logits, pooled, model_gradient(model, head_slot(model, HEAD_SENTENCE_WEIGHT)),
+                          model_gradient(model, head_slot(model, HEAD_SENTENCE_BIAS)));
+        ops->linear_dx(d_logits, model_parameter(model, head_slot(model, HEAD_SENTENCE_WEIGHT)), false, ACTIVATION_TANH, pooled, d_pooled);
+        ops->linear_dw_db(d_pooled, view_rows(b->first, n), model_gradient(model, head_slot(model, HEAD_POOLER_WEIGHT)),
+                          model_gradient(model, head_slot(model, HEAD_POOLER_BIAS)));
+        ops->linear_dx(d_pooled, model_parameter(model, head_slot(model, HEAD_POOLER_WEIGHT)), false, ACTIVATION_NONE, absent, d_first);
+        ops->scatter_add_rows(d_first, batch->cu_seqlens, d_hidden);
+}
+
+static void backward_masked(struct model *model, const struct batch *batch, struct tensor d_hidden) {
+        const struct ops *ops = model->ops;
+        const struct model_buffers *b = &model->buffers;
+        uint32_t n = batch->n_masked;
+        struct tensor d_logits = view_rows(b->logits, n);                                             /* (M, V) */
+        struct tensor d_transform = view_rows(b->d_transform, n), d_masked = view_rows(b->d_masked, n); /* (M, H) */
+        struct op_norm norm = model_transform_norm(model, batch);
+
+        norm.dy = norm.dx = d_transform;
+        ops->linear_dw_db(d_logits, norm.y, model_gradient(model, SLOT_WORD), model_gradient(model, head_slot(model, HEAD_DECODER_BIAS)));
+        ops->linear_dx(d_logits, model_parameter(model, SLOT_WORD), false, ACTIVATION_NONE, absent, d_transform);
+        ops->norm_dropout_backward(&norm);
+        ops->activation_backward(model_activation(model), view_rows(b->transform_pre, n), d_transform);
+        ops->linear_dw_db(d_transform, view_rows(b->masked, n), model_gradient(model, head_slot(model, HEAD_TRANSFORM_WEIGHT)),
+                          model_gradient(model, head_slot(model, HEAD_TRANSFORM_BIAS)));
+        ops->linear_dx(d_transform, model_parameter(model, head_slot(model, HEAD_TRANSFORM_WEIGHT)), false, ACTIVATION_NONE, absent, d_masked);
+        ops->scatter_add_rows(d_masked, batch->masked_rows, d_hidden);
+}
+
+/* d_hidden: gradient of the layer's output in; d_sum leaves with that of y1. */
+static void backward_feed_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer) {
+        const struct ops *ops = model->ops;
+        const struct model_buffers *b = &model->buffers;
+        uint32_t p = layer_parameters(model, layer), n = batch->n_tokens;
+        struct tensor act = view_rows(b->layers[layer].act, n), pre = view_rows(b->layers[layer].pre, n); /* (T, F) */
+        struct tensor d_pre = { b->d_wide.data, pre.dtype, n, pre.columns, pre.columns };             /* (T, F) */
+        struct op_norm norm = model_output_norm(model, batch, pass, layer);
+
+        norm.dy = view_rows(b->d_hidden, n);
+        norm.dresidual = view_rows(b->d_sum, n);
+        norm.dx = view_rows(b->d_branch, n);
+        ops->add_norm_backward(&norm);
+        ops->linear_dw_db(norm.dx, act, model_gradient(model, p + LAYER_DOWN_WEIGHT), model_gradient(model, p + LAYER_DOWN_BIAS));
+        ops->linear_dx(norm.dx, model_parameter(model, p + LAYER_DOWN_WEIGHT), false, model_activation(model), pre, d_pre);
+        ops->linear_dw_db(d_pre, norm.residual, model_gradient(model, p + LAYER_UP_WEIGHT), model_gradient(model, p + LAYER_UP_BIAS));
+        ops->linear_dx(d_pre, model_parameter(model, p + LAYER_UP_WEIGHT), true, ACTIVATION_NONE, absent, norm.dresidual);
+}
+
+/* d_sum: gradient of y1 in; d_hidden leaves with that of the layer's input. */
+static void backward_attention(struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer) {
+        const struct ops *ops = model->ops;
+        const struct model_buffers *b = &model->buffers;
+        uint32_t p = layer_parameters(model, layer), n = batch->n_tokens;
+        struct op_attention attention = model_attention(model, batch, pass, layer);
+        struct op_norm norm = model_attention_norm(model, batch, pass, layer);
+
+        norm.dy = view_rows(b->d_sum, n);
+        norm.dresidual = view_rows(b->d_hidden, n);
+        norm.dx = view_rows(b->d_branch, n);
+        attention.dcontext = view_rows(b->d_context, n);                                              /* (T, H) */
+        attention.dqkv = attention.qkv;                                                               /* (T, 3H) */
+        attention.dqkv.data = b->d_wide.data;
+        ops->add_norm_backward(&norm);
+        ops->linear_dw_db(norm.dx, attention.context, model_gradient(model, p + LAYER_ATTENTION_WEIGHT),
+                          model_gradient(model, p + LAYER_ATTENTION_BIAS));
+        ops->linear_dx(norm.dx, model_parameter(model, p + LAYER_ATTENTION_WEIGHT), false, ACTIVATION_NONE, absent, attention.dcontext);
+        ops->attention_backward(&attention);
+        ops->linear_dw_db(attention.dqkv, norm.residual, model_stacked(model_gradient(model, p + LAYER_QKV_WEIGHT)),
+                          model_stacked(model_gradient(model, p + LAYER_QKV_BIAS)));
+        ops->linear_dx(attention.dqkv, model_stacked(model_parameter(model, p + LAYER_QKV_WEIGHT)), true, ACTIVATION_NONE, absent,
+                       norm.dresidual);
+}
+
+static void backward_embeddings(struct model *model, const struct batch *batch, const struct model_pass *pass) {
+        struct op_norm norm = model_embedding_norm(model, batch, pass);
+
+        norm.dy = norm.dx = view_rows(model->buffers.d_hidden, batch->n_tokens);
+        struct op_embed embed = {
+                .ids = batch->ids,
+                .positions = batch->positions,
+                .types = batch->token_types,
+                .word = model_gradient(model, SLOT_WORD),
+                .position = model_gradient(model, SLOT_POSITION),
+                .type = model_gradient(model, SLOT_TYPE),
+                .x = norm.dx,
+        };
+        model->ops->norm_dropout_backward(&norm);
+        model->ops->embed_backward(&embed);
+}
+
+void model_backward(struct model *model, const struct batch *batch, const struct model_pass *pass) {
+        struct tensor d_hidden = view_rows(model->buffers.d_hidden, batch->n_tokens);
+
+        model->ops->zero(d_hidden.data, (size_t) d_hidden.rows * d_hidden.columns);
+        backward_sentence(model, batch, d_hidden);
+        if (batch->n_masked)
+                backward_masked(model, batch, d_hidden);
+        for (uint32_t l = model->config.num_hidden_layers; l-- > 0;) {
+                backward_feed_forward(model, batch, pass, l);
+                backward_attention(model, batch, pass, l);
+        }
+        backward_embeddings(model, batch, pass);
+}

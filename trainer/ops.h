@@ -1,0 +1,178 @@
+/*
+ * The operations table (contract T6): all the model code knows of a backend. Every entry is fused the way a backend wants to
+ * run it; the model passes shapes, never loops over elements.
+ *
+ * Rules for every backend
+ * - Memory comes from `allocate`; entries allocate nothing. Scratch is the `workspace` planned with `workspace_bytes`.
+ * - Tensors are row-major matrices, `stride` elements from row to row, all of the backend's own dtype. data == NULL: absent.
+ * - Results are a function of the arguments alone: the same bits at any thread count and in every run (T2).
+ * - Outputs are overwritten, except where an entry says "adds".
+ * - Indices were checked by the caller (the model, once a batch): entries do not look again.
+ *
+ * Error notes: the naive fp64 backend (ops_fp64.c) is the definition; the fp32 backends keep NMSE ≤ 1e-7 against it, entry by
+ * entry (tests/ops/test_ops.c).
+ */
+#ifndef TRAINER_OPS_H
+#define TRAINER_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "trainer/dropout.h"
+
+enum dtype { DTYPE_FP32, DTYPE_FP64, DTYPE_MAX };
+
+struct tensor {
+        void *data;
+        enum dtype dtype;
+        uint32_t rows, columns;
+        uint32_t stride; /* elements from row to row, ≥ columns */
+};
+
+enum activation {
+        ACTIVATION_NONE,
+        ACTIVATION_GELU,     /* x · Φ(x), by erf (T12) */
+        ACTIVATION_GELU_NEW, /* 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))) */
+        ACTIVATION_RELU,
+        ACTIVATION_TANH,
+        ACTIVATION_MAX,
+};
+
+struct workspace {
+        void *data;
+        size_t size; /* bytes */
+};
+
+/* The largest call that a workspace must serve. */
+struct ops_shape {
+        uint32_t max_tokens, max_masked, max_length, hidden_size, n_heads, max_samples;
+};
+
+/* Which sample and position each row of a (T, H) tensor belongs to: the keys of hidden dropout. */
+struct row_keys {
+        const uint64_t *k;       /* (T) */
+        const int32_t *position; /* (T) */
+};
+
+struct op_embed {
+        const int32_t *ids, *positions, *types;             /* (T) */
+        struct tensor word, position, type;                 /* (V, H), (P, H), (2, H): values, or gradients in backward */
+        struct tensor x;                                    /* (T, H) */
+};
+
+struct op_norm {
+        struct tensor x;            /* (T, H) add_norm: in, the sublayer's output; out, the sum that was normalised */
+        struct tensor residual;     /* (T, H) add_norm only */
+        struct tensor gamma, beta;  /* (1, H) */
+        struct tensor mean, rstd;   /* (1, T) saved for backward */
+        struct tensor y;            /* (T, H) */
+        double epsilon;
+        struct dropout dropout;
+        struct row_keys rows;       /* unused where dropout is off */
+        /* backward */
+        struct tensor dy;           /* (T, H) */
+        struct tensor dx;           /* (T, H) gradient of the sublayer's output (add_norm) or of x; may be dy itself */
+        struct tensor dresidual;    /* (T, H) add_norm only: gradient of the residual; may be dy itself, never dx */
+        struct tensor dgamma, dbeta;/* (1, H) added to */
+        struct workspace workspace;
+};
+
+struct op_attention {
+        struct tensor qkv;          /* (T, 3H): q, k, v side by side, head h at columns h·H/A of each third */
+        struct tensor context;      /* (T, H) */
+        struct tensor lse;          /* (A, T) log Σ exp of each row of scores, saved for backward */
+        const int32_t *cu_seqlens;  /* (B + 1) */
+        const uint64_t *sample_k;   /* (B) */
+        uint32_t n_samples, n_heads;
+        struct dropout dropout;
+        /* backward */
+        struct tensor dcontext;     /* (T, H) */
+        struct tensor dqkv;         /* (T, 3H) */
+        struct workspace workspace;
+};
+
+struct op_xent {
+        struct tensor logits;       /* (M, V) in; out, where `gradient`, scale · (softmax − onehot) */
+        const int32_t *labels;      /* (M); −1: this row has no loss, its gradient is 0 */
+        double scale;
+        bool gradient;
+        double loss_sum;            /* added to: nats, rows in ascending order */
+        uint64_t count, correct;    /* added to: rows with a label; those whose first greatest logit is the label */
+        struct workspace workspace;
+};
+
+struct op_adamw {
+        double rate, beta1, beta2, epsilon, weight_decay;
+        double correction1, correction2; /* 1 − beta1^update, 1 − beta2^update */
+        double gradient_scale;
+};
+
+struct ops {
+        const char *name;                    /* "cpu", "fp64" */
+        enum dtype dtype;
+        const char *(*variant)(void);        /* which kernels the machine got: kept in checkpoints' meta (C9) */
+
+        /* 64-byte aligned, zero; NULL: no memory. `size` given back on release. */
+        void *(*allocate)(size_t size);
+        void (*release)(void *data, size_t size);
+        size_t (*workspace_bytes)(const struct ops_shape *shape);
+        void (*zero)(void *data, size_t n_elements);
+        void (*store)(void *data, size_t first, const double *values, size_t n); /* host doubles → elements, rounded once */
+        void (*load)(const void *data, size_t first, double *values, size_t n);  /* elements → host doubles */
+
+        /* x = word[id] + position[p] + type[t], summed in this order. Backward adds x (the gradient) to the tables' rows, tokens
+         * in ascending order. */
+        void (*embed_forward)(const struct op_embed *op);
+        void (*embed_backward)(const struct op_embed *op);
+
+        /* y (T, N) = act(x (T, K) · w (N, K)ᵀ + bias (1, N)); bias may be absent. `pre` (T, N), where present, keeps the
+         * argument of act. fp32: error of a K-term dot product. */
+        void (*linear)(struct tensor x, struct tensor w, struct tensor bias, enum activation act, struct tensor pre, struct tensor y);
+
+        /* dx (T, K) = dy (T, N) · w (N, K), added to dx where `add`; then times act′: of the saved argument for gelu, gelu_new and
+         * relu, of the saved value for tanh (`saved` (T, K), the layer below). */
+        void (*linear_dx)(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved, struct tensor dx);
+
+        /* dw (N, K) += dyᵀ x; dbias (1, N) += column sums of dy, where present. */
+        void (*linear_dw_db)(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias);
+
+        /* dx *= act′(saved), as in linear_dx, for an activation that no linear_dx precedes. */
+        void (*activation_backward)(enum activation act, struct tensor saved, struct tensor dx);
+
+        /* softmax(q kᵀ / √d) with dropout, times v, within each sample and head. Backward recomputes the probabilities from lse.
+         * d = H / A. fp32 subtracts the row's maximum. */
+        void (*attention_forward)(const struct op_attention *op);
+        void (*attention_backward)(const struct op_attention *op);
+
+        /* x = residual + dropout(x); y = (x − mean) · rstd · gamma + beta; variance over H, biased. */
+        void (*add_norm_forward)(const struct op_norm *op);
+        void (*add_norm_backward)(const struct op_norm *op);
+
+        /* y = dropout((x − mean) · rstd · gamma + beta). */
+        void (*norm_dropout_forward)(const struct op_norm *op);
+        void (*norm_dropout_backward)(const struct op_norm *op);
+
+        /* y[i] = x[rows[i]]; and dx[rows[i]] += dy[i], i ascending. */
+        void (*gather_rows)(struct tensor x, const int32_t *rows, struct tensor y);
+        void (*scatter_add_rows)(struct tensor dy, const int32_t *rows, struct tensor dx);
+
+        void (*softmax_xent)(struct op_xent *op);
+
+        /* Σ x², in blocks of 64 Ki, in double in order. */
+        double (*sum_squares)(const void *x, size_t n);
+
+        /* g = scale · g; m = β1 m + (1 − β1) g; v = β2 v + (1 − β2) g²; p −= rate (m / c1 / (√(v / c2) + ε) + decay · p). */
+        void (*adamw)(const struct op_adamw *op, size_t n, const void *g, void *p, void *m, void *v);
+};
+
+/* fp32 on OpenBLAS and OpenMP, OMP_NUM_THREADS threads; the fp64 reference, naive, one thread. */
+const struct ops *ops_cpu(void);
+const struct ops *ops_fp64(void);
+
+/* "HASWELL/avx2": OpenBLAS' core and our kernels' instruction set. */
+const char *ops_cpu_variant(void);
+
+static inline size_t dtype_size(enum dtype dtype) { return dtype == DTYPE_FP64 ? 8 : 4; }
+
+#endif
