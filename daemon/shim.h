@@ -1,0 +1,105 @@
+/*
+ * The shim of one attempt: parent of the job, reader of its output and progress, writer of its end. It outlives bertd and is told
+ * what to do over one connection (include/bertd/bus.h). One thread, one sd-event loop.
+ *
+ * Life of an attempt: lock, tombstone, attempt.json -> hello (SHIM_WAITING) -> main child runs (SHIM_RUNNING) -> it died, its
+ * tree is killed, exit.json is durable (SHIM_ENDED) -> last report, exit.
+ */
+#ifndef DAEMON_SHIM_H
+#define DAEMON_SHIM_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "daemon/shim_child.h"
+#include "daemon/shim_logs.h"
+#include "daemon/shim_record.h"
+
+#define SHIM_STATUS_MAX 256
+#define SHIM_CHECKPOINTS_MAX 64 /* not yet reported; beyond, the oldest is forgotten (its file is not) */
+
+enum shim_state { SHIM_WAITING, SHIM_RUNNING, SHIM_ENDED };
+
+struct checkpoint_note {
+        uint64_t step, size;
+        char path[PATH_MAX];
+};
+
+/* What the job said last. Unknown numbers: loss and rate NaN, steps 0. */
+struct progress {
+        bool ready;
+        char status[SHIM_STATUS_MAX]; /* valid UTF-8 */
+        uint64_t step, steps;
+        double loss, rate;
+        struct checkpoint_note *checkpoints; /* queue, oldest first, allocated on demand */
+        unsigned n_checkpoints;
+};
+
+struct shim;
+
+/* The connection to bertd; see shim_bus.c. */
+struct shim_bus {
+        const char *socket;      /* borrowed */
+        sd_bus *bus;             /* NULL: disconnected */
+        sd_event_source *retry;  /* runs only while disconnected */
+        sd_event_source *pace;   /* runs only while a report waits for its turn */
+        sd_bus_slot *report;     /* in flight, at most one */
+        bool greeted;            /* hello was answered on this connection */
+        bool dirty;              /* there is news that bertd has not been told */
+        bool urgent;             /* a checkpoint: do not wait for the pace */
+        bool sent_checkpoint;    /* the report in flight carries checkpoints[0] */
+        uint64_t last_usec;      /* boot time of the last report */
+};
+
+struct shim {
+        sd_event *event;
+        enum shim_state state;
+        struct attempt attempt;
+        struct child child;
+        struct shim_log log;
+        struct progress progress;
+        struct shim_bus bus;
+        char *dir;               /* the attempt's folder */
+        int dir_fd, lock_fd, exit_fd;
+        int notify_fd;           /* datagram socket of the job; −1 */
+        char *notify_path, *notify_dir; /* the folder only where it is the shim's own */
+        sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace;
+        bool stop_asked;
+        bool closed;             /* bertd said that the attempt is over */
+        uint64_t grace_usec, stop_until_usec, stop_limit_usec; /* boot time: next look, last moment */
+        uint64_t written_mark, written_usec; /* fingerprint of checkpoint files being written, when it last changed */
+        uint64_t started_usec;
+        uint64_t oom_kills;      /* memory.events at the start */
+        char boot_id[64];
+};
+
+/* ---- shim.c, called from shim_bus.c ---- */
+
+/* bertd said GO for the first time (later hellos do not call it). */
+void shim_go(struct shim *shim);
+
+/* bertd said STOP: the attempt is closed. Kills what runs and ends without a report. */
+void shim_closed(struct shim *shim);
+
+/* Asks the job to stop; SIGKILL after grace_usec of boot time, at once for 0. */
+void shim_stop(struct shim *shim, uint64_t grace_usec);
+
+/* Asks the job for a checkpoint where it understands that. */
+void shim_checkpoint(struct shim *shim);
+
+/* ---- shim_bus.c ---- */
+
+/* Starts connecting; goes on for ever, once a second, until it is told GO or STOP. */
+int shim_bus_start(struct shim *shim, const char *socket);
+
+/* There is something new in shim->progress; sent at most 4 times a second unless urgent. */
+void shim_bus_changed(struct shim *shim, bool urgent);
+
+/* The last report: exit.json is there. Ends the event loop when it is answered or cannot be sent. */
+void shim_bus_ended(struct shim *shim);
+void shim_bus_close(struct shim *shim);
+
+#endif

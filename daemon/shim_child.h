@@ -1,0 +1,64 @@
+/*
+ * The job's processes: what attempt.json asks for, the main child, its output pipe and its whole tree.
+ *
+ *   attempt_load()           attempt.json -> struct attempt
+ *   child_spawn()            fork and exec; the parent never waits for the exec
+ *   child_exec_error()       after the child's death: did it ever become the job?
+ *   child_kill_tree()        SIGKILL to every process of the attempt, repeated until none is found
+ */
+#ifndef DAEMON_SHIM_CHILD_H
+#define DAEMON_SHIM_CHILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "bertd/job.h"
+#include "common/error.h"
+#include "daemon/shim_record.h"
+
+#define ATTEMPT_FILE_MAX (4u << 20) /* bytes of attempt.json */
+#define ATTEMPT_RLIMITS_MAX 32
+
+struct attempt {
+        uint64_t job;
+        uint32_t number;
+        char *nonce;
+        enum job_kind kind;
+        char **argv;            /* NULL-terminated, at least one */
+        char **environment;     /* NULL-terminated, with BERTD_NONCE and without NOTIFY_SOCKET */
+        char *cwd, *log;
+        mode_t umask;
+        struct { int resource; struct rlimit limit; } rlimits[ATTEMPT_RLIMITS_MAX];
+        unsigned n_rlimits;
+        uint64_t grace_usec, log_max_bytes;
+        bool stop_by_term;      /* "stop": "term"; else SIGUSR1 to the main child */
+};
+
+/* Reads DIR/attempt.json, format version 1. Unknown keys are ignored: a newer daemon may write more. */
+int attempt_load(const char *path, struct attempt *ret, struct error *error);
+void attempt_free(struct attempt *attempt);
+
+/* The value of a variable in the attempt's environment, or NULL. */
+const char *attempt_getenv(const struct attempt *attempt, const char *name);
+
+struct child {
+        pid_t pid;       /* 0: not started */
+        int output_fd;   /* read end of its stdout and stderr, non-blocking; −1 */
+        int report_fd;   /* read end of what a failed exec says; −1 */
+};
+
+/* Starts the main child. `notify_path` becomes its NOTIFY_SOCKET. Takes nothing; child_close releases the descriptors. */
+int child_spawn(struct child *child, const struct attempt *attempt, const char *notify_path, struct error *error);
+void child_close(struct child *child);
+
+/* True where the exec (or a step before it) failed: fills reason, class and exit code of the verdict. */
+bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret);
+
+/* SIGKILL to the main child, to all descendants and to every process of this uid that carries the nonce. Reaps as it goes; the
+ * main child's status is put into *main_status (−1 where it did not die here). Returns the number of processes still there after
+ * `limit_usec`. */
+unsigned child_kill_tree(struct child *child, const char *nonce, uint64_t limit_usec, int *main_status);
+
+#endif
