@@ -1,0 +1,244 @@
+#!/bin/sh
+# bertd-shim against a fake bertd: TAP. BERTD_SHIM and FAKE_BERTD name the programs.
+set -u
+: "${BERTD_SHIM:=$BUILD_DIR/daemon/bertd-shim}" "${FAKE_BERTD:=$BUILD_DIR/tests/shim/fake_bertd}"
+work=$(mktemp -d) || exit 1
+count=0 failed=0
+shim_pid='' fake_pid=''
+finish() {
+        [ -z "$shim_pid" ] || kill -9 "$shim_pid" 2>/dev/null
+        [ -z "$fake_pid" ] || kill -9 "$fake_pid" 2>/dev/null
+        rm -rf "$work"
+}
+trap finish EXIT
+
+ok() { # ok DESCRIPTION COMMAND...: one test point
+        count=$((count + 1))
+        description=$1
+        shift
+        if "$@" >"$work/said" 2>&1; then
+                echo "ok $count - $description"
+        else
+                failed=$((failed + 1))
+                echo "not ok $count - $description"
+                for f in "$work/said" "$work/out" "$dir/exit.json" "$dir/log"; do
+                        [ ! -f "$f" ] || sed "s|^|# ${f##*/}: |" "$f"
+                done
+        fi
+}
+until_true() { # until_true SECONDS COMMAND...: polls
+        tries=$(($1 * 20))
+        shift
+        while ! "$@" >/dev/null 2>&1; do
+                tries=$((tries - 1))
+                [ "$tries" -gt 0 ] || return 1
+                sleep 0.05
+        done
+}
+start_fake() { # start_fake [ANSWER]
+        rm -f "$work/in"
+        mkfifo "$work/in"
+        "$FAKE_BERTD" "$work/sock" "${1:-go}" <"$work/in" >>"$work/out" 2>&1 &
+        fake_pid=$!
+        exec 9>"$work/in"
+        until_true 5 test -S "$work/sock"
+}
+stop_fake() {
+        exec 9>&-
+        wait "$fake_pid" 2>/dev/null
+        fake_pid=''
+        rm -f "$work/sock"
+}
+tell() { echo "$*" >&9; }
+attempt() { # attempt KIND STOP GRACE_USEC SCRIPT: a fresh folder with attempt.json
+        dir=$work/a
+        rm -rf "$dir" "$work/run"
+        mkdir -p "$dir" "$work/run/checkpoints"
+        : >"$work/out"
+        cat >"$dir/attempt.json" <<EOF
+{"version":1,"job":7,"attempt":2,"nonce":"n-$$","kind":"$1","argv":["sh","-c","$4"],"cwd":"$work","umask":23,
+ "rlimits":[[7,200,200]],"environment":["PATH=$PATH","HOME=$work","BERTD_RUN_DIR=$work/run","NOTIFY_SOCKET=/nowhere"],
+ "grace_usec":$3,"stop":"$2","log":"$dir/log","log_max_bytes":262144,"socket":"$work/sock"}
+EOF
+}
+run_shim() {
+        "$BERTD_SHIM" --job 7 --attempt 2 --socket "$work/sock" --dir "$dir" 2>"$work/errors" &
+        shim_pid=$!
+}
+ended() { # the shim exits 0 within 20 s
+        until_true 20 gone "$shim_pid" || return 1
+        wait "$shim_pid"
+        r=$?
+        shim_pid=''
+        return $r
+}
+gone() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
+record() { grep -qF -- "$1" "$dir/exit.json"; }
+told() { grep -q -- "$1" "$work/out"; }
+untold() { ! grep -q -- "$1" "$work/out"; }
+logged() { cat "$dir/log.1" "$dir/log" 2>/dev/null | grep -q -- "$1"; }
+nonce_free() { ! grep -lzx "BERTD_NONCE=n-$$" /proc/[0-9]*/environ 2>/dev/null | grep -q .; }
+# A program without systemd-notify's needs: one datagram from the shell.
+notify='notify() { python3 -c \"import os,socket,sys; s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); s.connect(os.environ[\\\"NOTIFY_SOCKET\\\"]); s.send(sys.argv[1].replace(\\\"%\\\",chr(10)).encode())\" \"$1\"; };'
+
+# 1. a plain run: environment, limits, umask, folder, output, exit code
+start_fake
+attempt command term 1000000 'umask; ulimit -n; pwd; env; echo to-stderr >&2; exit 3'
+run_shim
+ok 'a command that exits 3: the shim ends' ended
+ok 'hello came first' told '^hello 7 2 n-'
+ok 'the record holds the exit code' record '"exit_code":3'
+ok 'and its class' record '"class":"failed"'
+ok 'the end was reported' told 'exited=1'
+ok 'umask is the submitter'"'"'s' logged '^0027$'
+ok 'limits are too' logged '^200$'
+ok 'the working directory too' logged "^$work\$"
+ok 'stderr is in the log' logged '^to-stderr$'
+ok 'the nonce is in the environment' logged "^BERTD_NONCE=n-$$"
+ok 'an inherited NOTIFY_SOCKET is replaced' logged "^NOTIFY_SOCKET=$dir/notify\$"
+ok 'the socket is removed' test ! -e "$dir/notify"
+run_shim
+ok 'a second shim on an ended attempt does nothing' ended
+
+# 2. what cannot start
+attempt command term 1000000 'true'
+sed -i 's/"sh","-c"/"no-such-command-here"/' "$dir/attempt.json"
+run_shim
+ok 'a missing command: the shim ends' ended
+ok 'says which' record '"reason":"no-such-command-here: command not found","class":"user-error"'
+ok 'with the exit code of shells' record '"exit_code":127'
+attempt command term 1000000 'true'
+sed -i 's|"cwd":"[^"]*"|"cwd":"/no/such/folder"|' "$dir/attempt.json"
+run_shim
+ok 'a missing folder: the shim ends' ended
+ok 'names the folder' record '"reason":"working directory /no/such/folder: No such file or directory","class":"user-error"'
+attempt command term 1000000 'true'
+: >"$dir/tombstone"
+run_shim
+ok 'a tombstone: the shim ends' ended
+ok 'and ran nothing' test ! -e "$dir/exit.json" -a ! -e "$dir/log"
+attempt command term 1000000 'true'
+echo '{"version":1' >"$dir/attempt.json"
+run_shim
+ok 'a cut attempt.json is refused' eval '! ended'
+ok 'with its name and line' grep -q 'attempt.json:[12]: ' "$work/errors"
+stop_fake
+attempt command term 1000000 'touch ran'
+start_fake stop
+run_shim
+ok 'bertd says stop: the shim ends' ended
+ok 'and ran nothing' test ! -e "$work/ran" -a ! -e "$dir/exit.json"
+stop_fake
+
+# 3. progress
+attempt pretrain usr1 3000000 "$notify"' echo 123456 > run/checkpoints/step-000000012.ckpt; notify READY=1%X_BERTD_STEP=11%X_BERTD_STEPS=40%X_BERTD_LOSS=2.5%X_BERTD_RATE=9%STATUS=warm; notify X_BERTD_STEP=12%X_BERTD_CHECKPOINT=$PWD/run/checkpoints/step-000000012.ckpt; notify X_BERTD_RANK=1%X_BERTD_STEP=99; notify X_BERTD_CHECKPOINT=/etc/passwd; notify X_BERTD_LOSS=x; exit 0'
+start_fake
+run_shim
+ok 'a job with progress ends' ended
+ok 'numbers arrive' told 'ready=1 step=1[12] steps=40 status=warm loss=2.5 rate=9'
+ok 'a checkpoint arrives with its size' told 'checkpoint_step=12 .*checkpoint_path=.*step-000000012.ckpt checkpoint_size=7'
+ok 'other paths and ranks do not' untold 'passwd\|step=99'
+ok 'a finished job is finished' record '"reason":"finished","class":"finished","step":12'
+
+# 4. stopping
+trap_loop="$notify"' trap \"echo usr1; exit 75\" USR1; trap \"echo usr2\" USR2; notify READY=1; while :; do sleep 0.05; done'
+attempt pretrain usr1 5000000 "$trap_loop"
+run_shim
+until_true 5 told 'ready=1'
+tell checkpoint
+ok 'Checkpoint is SIGUSR2' until_true 5 logged '^usr2$'
+tell stop 5000000
+ok 'Stop ends the job' ended
+ok 'by SIGUSR1, exit 75' record '"exit_code":75'
+ok 'as asked' record '"stopped_by":"request"'
+ok 'class stopped' record '"class":"stopped"'
+
+attempt pretrain usr1 5000000 'trap \"\" TERM USR1; while :; do sleep 0.05; done'
+run_shim
+until_true 5 told 'pid='
+tell stop 60000000
+ok 'not ready, deaf: killed after 2 s, not after the grace time' ended
+ok 'class stopped, no exit code' record '"exit_code":-1,"signal":9'
+
+attempt command term 5000000 'trap \"echo term; exit 0\" TERM; while :; do sleep 0.05; done'
+run_shim
+until_true 5 told 'pid='
+sleep 0.2
+kill "$shim_pid"
+ok 'SIGTERM to the shim stops the job' ended
+ok 'by SIGTERM' logged '^term$'
+
+attempt command term 1000000 'trap \"\" TERM; (setsid sleep 300 & setsid sh -c \"sleep 300 & exec sleep 301\" &) ; sleep 300'
+run_shim
+until_true 5 told 'pid='
+sleep 0.3
+tell stop 1000000
+ok 'a deaf command is killed at the end of the grace time' ended
+ok 'with all that it started, sessions of their own too' nonce_free
+attempt command term 1000000 'setsid sleep 300 & exit 0'
+run_shim
+ok 'an orphan does not outlive the job' ended
+ok 'nor hold up its end' nonce_free
+attempt command term 1000000 'sleep 300'
+run_shim
+until_true 5 told 'pid='
+tell stop 0
+ok 'Stop(0) kills at once' ended
+
+# 5. a checkpoint that grows extends the grace time, at most four times
+attempt pretrain usr1 1000000 "$notify"' trap \"for i in 1 2 3 4 5; do echo x >> run/checkpoints/.step-5.tmp; sleep 0.5; done; exit 75\" USR1; notify READY=1; while :; do sleep 0.05; done'
+run_shim
+until_true 5 told 'ready=1'
+tell stop 1000000
+ok 'a job that writes a checkpoint gets longer' ended
+ok 'and ends by itself' record '"exit_code":75'
+
+# 6. bertd goes away and comes back
+attempt command term 5000000 'i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); sleep 0.05; done; exit 0'
+run_shim
+until_true 5 told 'pid='
+child=$(sed -n 's/.* pid=\([0-9]*\).*/\1/p' "$work/out" | head -1)
+kill -9 "$fake_pid"
+stop_fake
+sleep 0.3
+: >"$work/out"
+start_fake
+ok 'a new bertd gets a hello' until_true 5 told '^hello 7 2'
+ok 'and the whole state' until_true 5 told "pid=$child"
+ok 'the job did not notice' ended
+ok 'and lost no output' eval 'test "$(grep -c ^line "$dir/log")" = 60'
+attempt command term 5000000 'sleep 300'
+run_shim
+until_true 5 told 'pid='
+kill -9 "$fake_pid"
+stop_fake
+start_fake stop
+ok 'a new bertd says stop: all is killed' ended
+ok 'nothing is left' nonce_free
+stop_fake
+attempt command term 5000000 'echo never-alone; sleep 1'
+run_shim
+sleep 1.2
+ok 'without bertd nothing starts' eval '! logged never-alone'
+start_fake
+ok 'it starts when bertd comes' ended
+ok 'then it runs' logged never-alone
+
+# 7. logs: rotation keeps the end, the bound holds
+attempt command term 1000000 'seq 1 200000; echo the-end'
+run_shim
+ok 'a talkative job ends' ended
+ok 'its last line is there' eval 'tail -n 1 "$dir/log" | grep -qx the-end'
+ok 'the log is bounded' eval 'test "$(cat "$dir/log" "$dir/log.1" | wc -c)" -le 400000'
+
+# 8. kill -9 of the shim takes the job with it
+attempt command term 1000000 'exec sleep 300'
+run_shim
+until_true 5 told 'pid='
+kill -9 "$shim_pid"
+shim_pid=''
+ok 'the job dies with its shim' until_true 5 nonce_free
+stop_fake
+
+echo "1..$count"
+[ "$failed" -eq 0 ]
