@@ -1,0 +1,336 @@
+/*
+ * `bert-trainer prepare`: text to a corpus. Threads parse and encode blocks; one thread writes their sentences in the text's
+ * order, so the corpus is the same at every number of threads. Which documents are held out is a function of their number.
+ */
+#include "trainer/text/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "bertd/exit.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/parse.h"
+#include "trainer/text/arguments.h"
+#include "trainer/text/corpus_writer.h"
+#include "trainer/text/documents.h"
+#include "trainer/text/pipeline.h"
+#include "trainer/text/wordpiece.h"
+
+#define DOCUMENT_END UINT32_MAX
+#define WIKITEXT_UNKNOWN "<unk>"
+
+static const char help[] =
+        "bert-trainer prepare --vocab FILE --output PREFIX [OPTION]... [FILE]...\n"
+        "Writes PREFIX.bin, PREFIX.idx (Megatron-LM's indexed dataset) and PREFIX.json from text; no FILE, or -: "
+        "standard input.\n"
+        "  --vocab FILE          WordPiece vocabulary, one token a line\n"
+        "  --output PREFIX       where the corpus goes; one that is there is replaced at the end\n"
+        "  --format FORMAT       lines: a sentence a line, a blank line between documents (default)\n"
+        "                        prose: paragraphs, split into sentences; a file is a document, as is what two blank\n"
+        "                        lines or a form feed part\n"
+        "                        wikitext: WikiText's files; jsonl: objects with \"text\", each a document\n"
+        "  --validation FRACTION holds out about this part of the documents as PREFIX-validation\n" TEXT_ARGUMENTS_HELP;
+
+struct arguments {
+        const char *vocab, *output;
+        enum text_format format;
+        double validation;
+        struct text_arguments text;
+};
+
+/* What one block became: sentences with their lengths in tokens, DOCUMENT_END between documents. */
+struct encoded {
+        struct ids ids;
+        uint32_t *marks;
+        size_t n_marks, capacity;
+};
+
+struct prepare {
+        const struct arguments *arguments;
+        const struct vocab *vocab;
+        struct wordpiece *wordpiece;
+        struct wordpiece_cache **caches; /* one a thread */
+        int n_threads;
+        struct corpus_writer *train, *validation; /* validation: NULL where none is held out */
+        struct corpus_writer *open;               /* the one that takes the open document */
+        uint64_t document;                        /* its number */
+};
+
+/* A worker's state while it parses one block. */
+struct worker {
+        const struct prepare *prepare;
+        struct wordpiece_cache *cache;
+        struct encoded *encoded;
+};
+
+static int add_mark(struct encoded *encoded, uint32_t mark) {
+        if (encoded->n_marks == encoded->capacity) {
+                size_t capacity = MAX((size_t) 1024, 2 * encoded->capacity);
+                uint32_t *marks = realloc(encoded->marks, capacity * sizeof(*marks));
+                if (!marks)
+                        return -ENOMEM;
+                encoded->marks = marks;
+                encoded->capacity = capacity;
+        }
+        encoded->marks[encoded->n_marks++] = mark;
+        return 0;
+}
+
+/* In WikiText "<unk>" is the unknown token; everywhere else text is text. */
+static int encode(const struct worker *worker, const char *text, size_t size) {
+        const struct prepare *prepare = worker->prepare;
+        struct ids *ids = &worker->encoded->ids;
+        const size_t n_unknown = strlen(WIKITEXT_UNKNOWN);
+        const char *found;
+
+        while (prepare->arguments->format == TEXT_WIKITEXT &&
+                (found = memmem(text, size, WIKITEXT_UNKNOWN, n_unknown))) {
+                int r = wordpiece_encode(prepare->wordpiece, worker->cache, text, (size_t) (found - text), ids);
+                if (r >= 0)
+                        r = wordpiece_encode_special(prepare->wordpiece, worker->cache, "[UNK]", strlen("[UNK]"), ids);
+                if (r < 0)
+                        return r;
+                size -= (size_t) (found - text) + n_unknown;
+                text = found + n_unknown;
+        }
+        return wordpiece_encode(prepare->wordpiece, worker->cache, text, size, ids);
+}
+
+static int take_sentence(void *context, const char *text, size_t size) {
+        const struct worker *worker = context;
+        size_t begin = worker->encoded->ids.n;
+        int r = encode(worker, text, size);
+        if (r < 0 || worker->encoded->ids.n == begin)
+                return r;
+        return add_mark(worker->encoded, (uint32_t) (worker->encoded->ids.n - begin));
+}
+
+static int take_end(void *context) {
+        const struct worker *worker = context;
+        return add_mark(worker->encoded, DOCUMENT_END);
+}
+
+static int work(void *context, int thread, struct block *block, void *result, struct error *error) {
+        const struct prepare *prepare = context;
+        struct worker worker = { .prepare = prepare, .cache = prepare->caches[thread], .encoded = result };
+        const struct document_sink sink = { .context = &worker, .sentence = take_sentence, .end_document = take_end };
+
+        worker.encoded->ids.n = worker.encoded->n_marks = 0;
+        if (block->begins_file && take_end(&worker) < 0)
+                return -ENOMEM;
+        return documents_parse(prepare->arguments->format, block, &sink, error);
+}
+
+static void encoded_free(void *result) {
+        struct encoded *encoded = result;
+        free(encoded->ids.data);
+        free(encoded->marks);
+}
+
+/* The same documents at every fraction that holds them, whatever the text. */
+static struct corpus_writer *writer_of_document(const struct prepare *prepare) {
+        if (!prepare->validation)
+                return prepare->train;
+        uint64_t hash = XXH3_64bits(&prepare->document, sizeof(prepare->document));
+        bool held_out = (double) (hash >> 11) < prepare->arguments->validation * 0x1p53;
+        return held_out ? prepare->validation : prepare->train;
+}
+
+static int end_document(struct prepare *prepare, struct error *error) {
+        if (!prepare->open)
+                return 0;
+        int r = corpus_writer_end_document(prepare->open, error);
+        prepare->open = NULL;
+        prepare->document++;
+        return r;
+}
+
+static int consume(void *context, const struct block *block, void *result, struct error *error) {
+        struct prepare *prepare = context;
+        const struct encoded *encoded = result;
+        const int32_t *ids = encoded->ids.data;
+        int r = 0;
+
+        for (size_t i = 0; i < encoded->n_marks && r >= 0;) {
+                size_t n = 0, n_ids = 0;
+                if (encoded->marks[i] == DOCUMENT_END) {
+                        r = end_document(prepare, error);
+                        i++;
+                        continue;
+                }
+                if (!prepare->open)
+                        prepare->open = writer_of_document(prepare);
+                for (; i + n < encoded->n_marks && encoded->marks[i + n] != DOCUMENT_END; n++)
+                        n_ids += encoded->marks[i + n];
+                r = corpus_writer_add(prepare->open, ids, encoded->marks + i, n, error);
+                ids += n_ids;
+                i += n;
+        }
+        return r;
+}
+
+static int check_not_empty(const struct prepare *prepare, struct error *error) {
+        uint64_t n = corpus_writer_documents(prepare->train);
+
+        if (n == 0 && corpus_writer_sentences(prepare->train) == 0 && !prepare->validation)
+                return error_input(error, BERTD_EXIT_DATA, "no sentence in the text, expected at least one");
+        if (prepare->validation && (n == 0 || corpus_writer_documents(prepare->validation) == 0))
+                return error_input(error, BERTD_EXIT_DATA,
+                        "%" PRIu64 " documents cannot be split by --validation %g, expected some on both sides",
+                        prepare->document, prepare->arguments->validation);
+        return 0;
+}
+
+static int commit(struct prepare *prepare, struct error *error) {
+        const struct arguments *arguments = prepare->arguments;
+        struct corpus_sidecar sidecar = {
+                .vocab_size = vocab_size(prepare->vocab),
+                .options = text_arguments_options(&arguments->text),
+        };
+
+        vocab_hash(prepare->vocab, sidecar.vocab_hash);
+        (void) snprintf(sidecar.format, sizeof(sidecar.format), "%s", text_format_name(arguments->format));
+        int r = corpus_writer_finish(prepare->train, error);
+        if (r >= 0 && prepare->validation)
+                r = corpus_writer_finish(prepare->validation, error);
+        if (r >= 0 && prepare->validation)
+                r = corpus_writer_commit(prepare->validation, &sidecar, error);
+        return r < 0 ? r : corpus_writer_commit(prepare->train, &sidecar, error);
+}
+
+static int open_writers(struct prepare *prepare, struct error *error) {
+        const struct arguments *arguments = prepare->arguments;
+        uint32_t size = vocab_size(prepare->vocab);
+
+        int r = corpus_writer_open(arguments->output, size, &prepare->train, error);
+        if (r < 0 || arguments->validation == 0)
+                return r;
+        cleanup_free char *prefix = format_string("%s-validation", arguments->output);
+        if (!prefix)
+                return error_errno(error, ENOMEM, "%s", arguments->output);
+        return corpus_writer_open(prefix, size, &prepare->validation, error);
+}
+
+static int open_encoder(struct prepare *prepare, struct error *error) {
+        struct text_options options = text_arguments_options(&prepare->arguments->text);
+
+        prepare->n_threads = pipeline_threads();
+        prepare->caches = calloc((size_t) prepare->n_threads, sizeof(struct wordpiece_cache *));
+        int r = prepare->caches ? wordpiece_new(prepare->vocab, &options, &prepare->wordpiece) : -ENOMEM;
+        for (int i = 0; i < prepare->n_threads && r >= 0; i++)
+                r = wordpiece_cache_new(&prepare->caches[i]);
+        return r < 0 ? error_errno(error, -r, "cannot prepare") : 0;
+}
+
+static void prepare_close(struct prepare *prepare) {
+        for (int i = 0; prepare->caches && i < prepare->n_threads; i++)
+                wordpiece_cache_free(prepare->caches[i]);
+        free(prepare->caches);
+        wordpiece_free(prepare->wordpiece);
+        corpus_writer_free(prepare->train);
+        corpus_writer_free(prepare->validation);
+}
+
+static void report(const struct prepare *prepare, const struct reader *reader, uint64_t begin_usec) {
+        double seconds = (double) (clock_monotonic_usec() - begin_usec) / (double) USEC_PER_SEC;
+        uint64_t documents = corpus_writer_documents(prepare->train),
+                 sentences = corpus_writer_sentences(prepare->train), tokens = corpus_writer_tokens(prepare->train);
+        uint64_t held_out = prepare->validation ? corpus_writer_documents(prepare->validation) : 0;
+
+        if (prepare->validation) {
+                sentences += corpus_writer_sentences(prepare->validation);
+                tokens += corpus_writer_tokens(prepare->validation);
+        }
+        warn_of_cuts(reader);
+        (void) fprintf(stderr,
+                "%s: %" PRIu64 " documents (%" PRIu64 " held out), %" PRIu64 " sentences, %" PRIu64
+                " tokens in %.2f s, %.0f tokens/s, %.1f MB/s\n",
+                prepare->arguments->output, documents + held_out, held_out, sentences, tokens, seconds,
+                (double) tokens / MAX(seconds, 1e-6), (double) reader_bytes(reader) / 1e6 / MAX(seconds, 1e-6));
+}
+
+static int run(struct prepare *prepare, struct reader *reader, struct error *error) {
+        const struct pipeline pipeline = {
+                .context = prepare,
+                .result_size = sizeof(struct encoded),
+                .work = work,
+                .consume = consume,
+                .result_free = encoded_free,
+        };
+        uint64_t begin_usec = clock_monotonic_usec();
+
+        int r = open_encoder(prepare, error);
+        if (r >= 0)
+                r = open_writers(prepare, error);
+        if (r >= 0)
+                r = pipeline_run(&pipeline, reader, error);
+        if (r >= 0)
+                r = end_document(prepare, error);
+        if (r >= 0)
+                r = check_not_empty(prepare, error);
+        if (r >= 0)
+                r = commit(prepare, error);
+        if (r >= 0)
+                report(prepare, reader, begin_usec);
+        return r;
+}
+
+/* 1: help was asked for. */
+static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
+        static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
+                { "output", required_argument, NULL, 'o' }, { "format", required_argument, NULL, 'f' },
+                { "validation", required_argument, NULL, 'V' }, { "help", no_argument, NULL, 'h' }, TEXT_ARGUMENTS,
+                {} };
+        int c;
+
+        optind = 1;
+        while ((c = getopt_long(argc, argv, "v:o:f:h", options, NULL)) >= 0) {
+                if (text_arguments_take(&arguments->text, c))
+                        continue;
+                if (c == 'v')
+                        arguments->vocab = optarg;
+                else if (c == 'o')
+                        arguments->output = optarg;
+                else if (c == 'f' && text_format_from_name(optarg, &arguments->format) < 0)
+                        return error_input(error, BERTD_EXIT_USAGE,
+                                "--format %s: expected lines, prose, wikitext or jsonl", optarg);
+                else if (c == 'V' && parse_double(optarg, 1e-9, 0.5, &arguments->validation) < 0)
+                        return error_input(error, BERTD_EXIT_USAGE,
+                                "--validation %s: expected a fraction above 0, at most 0.5", optarg);
+                else if (c == 'h')
+                        return 1;
+                else if (c == '?')
+                        return error_input(error, BERTD_EXIT_USAGE, "prepare --help lists the options");
+        }
+        if (!arguments->vocab || !arguments->output)
+                return error_input(error, BERTD_EXIT_USAGE, "prepare: --vocab FILE and --output PREFIX are required");
+        return 0;
+}
+
+int cmd_prepare(int argc, char **argv) {
+        struct arguments arguments = { .text = TEXT_ARGUMENTS_DEFAULT };
+        cleanup_vocab struct vocab *vocab = NULL;
+        cleanup_reader struct reader *reader = NULL;
+        struct prepare prepare = { .arguments = &arguments };
+        struct error error = {};
+
+        int r = parse_arguments(argc, argv, &arguments, &error);
+        if (r > 0)
+                return fputs(help, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
+        if (r >= 0)
+                r = vocab_load(arguments.vocab, &vocab, &error);
+        if (r >= 0)
+                r = reader_open(
+                        argv + optind, (size_t) (argc - optind), text_format_cut(arguments.format), &reader, &error);
+        if (r >= 0) {
+                prepare.vocab = vocab;
+                r = run(&prepare, reader, &error);
+        }
+        prepare_close(&prepare);
+        return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
+}

@@ -1,0 +1,199 @@
+/*
+ * `bert-trainer tokenize`: one line of text in, one line of tokens or ids out, as Hugging Face's BERT tokenizers give them
+ * without [CLS] and [SEP]. Special tokens in the text are themselves, as there. A line cut by the reader stays one line.
+ */
+#include "trainer/text/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/file.h"
+#include "trainer/text/arguments.h"
+#include "trainer/text/pipeline.h"
+#include "trainer/text/wordpiece.h"
+
+#define ID_DIGITS_MAX 11
+
+static const char help[] = "bert-trainer tokenize --vocab FILE [OPTION]... [FILE]...\n"
+                           "Prints the tokens of each line of text; no FILE, or -: standard input.\n"
+                           "  --vocab FILE          WordPiece vocabulary, one token a line\n"
+                           "  --ids                 print ids, not tokens\n" TEXT_ARGUMENTS_HELP;
+
+struct tokenize {
+        const struct vocab *vocab;
+        struct wordpiece *wordpiece;
+        struct wordpiece_cache **caches;
+        int n_threads;
+        bool ids;
+};
+
+/* One block's output; a growing text. */
+struct output {
+        struct ids ids;
+        char *text;
+        size_t size, capacity;
+};
+
+static int reserve(struct output *output, size_t more) {
+        size_t need = output->size + more;
+        if (need <= output->capacity)
+                return 0;
+        need += need / 2;
+        char *text = realloc(output->text, need);
+        if (!text)
+                return -ENOMEM;
+        output->text = text;
+        output->capacity = need;
+        return 0;
+}
+
+static size_t format_id(int32_t id, char *to) {
+        char digits[ID_DIGITS_MAX];
+        size_t n = 0;
+
+        do
+                digits[n++] = (char) ('0' + id % 10);
+        while ((id /= 10) > 0);
+        for (size_t i = 0; i < n; i++)
+                to[i] = digits[n - 1 - i];
+        return n;
+}
+
+static int put_ids(const struct tokenize *tokenize, struct output *output) {
+        for (size_t i = 0; i < output->ids.n; i++) {
+                const char *token = vocab_token(tokenize->vocab, output->ids.data[i]);
+                size_t size = tokenize->ids ? ID_DIGITS_MAX : strlen(token);
+                if (reserve(output, size + 1) < 0)
+                        return -ENOMEM;
+                if (i > 0)
+                        output->text[output->size++] = ' ';
+                if (tokenize->ids)
+                        size = format_id(output->ids.data[i], output->text + output->size);
+                else
+                        memcpy(output->text + output->size, token, size);
+                output->size += size;
+        }
+        return 0;
+}
+
+static int work(void *context, int thread, struct block *block, void *result, struct error *error) {
+        const struct tokenize *tokenize = context;
+        struct output *output = result;
+        const char *line = block->text, *end = block->text + block->size;
+
+        output->size = 0;
+        while (line < end) {
+                const char *newline = memchr(line, '\n', (size_t) (end - line));
+                const char *line_end = newline ? newline : end;
+                output->ids.n = 0;
+                int r = wordpiece_encode_special(
+                        tokenize->wordpiece, tokenize->caches[thread], line, (size_t) (line_end - line), &output->ids);
+                if (r >= 0)
+                        r = put_ids(tokenize, output);
+                if (r >= 0)
+                        r = reserve(output, 1);
+                if (r < 0)
+                        return r;
+                output->text[output->size++] = newline || !block->ends_mid_line ? '\n' : ' ';
+                line = line_end + 1;
+        }
+        return 0;
+}
+
+static int consume(void *context, const struct block *block, void *result, struct error *error) {
+        const struct output *output = result;
+        int r = write_all(STDOUT_FILENO, output->text, output->size);
+        return r < 0 ? error_errno(error, -r, "standard output") : 0;
+}
+
+static void output_free(void *result) {
+        struct output *output = result;
+        free(output->ids.data);
+        free(output->text);
+}
+
+static int run(
+        struct tokenize *tokenize, const struct text_options *options, struct reader *reader, struct error *error) {
+        const struct pipeline pipeline = {
+                .context = tokenize,
+                .result_size = sizeof(struct output),
+                .work = work,
+                .consume = consume,
+                .result_free = output_free,
+        };
+
+        tokenize->n_threads = pipeline_threads();
+        tokenize->caches = calloc((size_t) tokenize->n_threads, sizeof(struct wordpiece_cache *));
+        int r = tokenize->caches ? wordpiece_new(tokenize->vocab, options, &tokenize->wordpiece) : -ENOMEM;
+        for (int i = 0; i < tokenize->n_threads && r >= 0; i++)
+                r = wordpiece_cache_new(&tokenize->caches[i]);
+        if (r < 0)
+                return error_errno(error, -r, "cannot tokenize");
+        return pipeline_run(&pipeline, reader, error);
+}
+
+static void tokenize_close(struct tokenize *tokenize) {
+        for (int i = 0; tokenize->caches && i < tokenize->n_threads; i++)
+                wordpiece_cache_free(tokenize->caches[i]);
+        free(tokenize->caches);
+        wordpiece_free(tokenize->wordpiece);
+}
+
+struct arguments {
+        const char *vocab;
+        bool ids;
+        struct text_arguments text;
+};
+
+/* 1: help was asked for. */
+static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
+        static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
+                { "ids", no_argument, NULL, 'i' }, { "help", no_argument, NULL, 'h' }, TEXT_ARGUMENTS, {} };
+        int c;
+
+        optind = 1;
+        while ((c = getopt_long(argc, argv, "v:ih", options, NULL)) >= 0) {
+                if (text_arguments_take(&arguments->text, c))
+                        continue;
+                if (c == 'v')
+                        arguments->vocab = optarg;
+                else if (c == 'i')
+                        arguments->ids = true;
+                else if (c == 'h')
+                        return 1;
+                else
+                        return error_input(error, BERTD_EXIT_USAGE, "tokenize --help lists the options");
+        }
+        if (!arguments->vocab)
+                return error_input(error, BERTD_EXIT_USAGE, "tokenize: --vocab FILE is required");
+        return 0;
+}
+
+int cmd_tokenize(int argc, char **argv) {
+        struct arguments arguments = { .text = TEXT_ARGUMENTS_DEFAULT };
+        cleanup_vocab struct vocab *vocab = NULL;
+        cleanup_reader struct reader *reader = NULL;
+        struct tokenize tokenize = {};
+        struct error error = {};
+
+        int r = parse_arguments(argc, argv, &arguments, &error);
+        if (r > 0)
+                return fputs(help, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
+        if (r >= 0)
+                r = vocab_load(arguments.vocab, &vocab, &error);
+        if (r >= 0)
+                r = reader_open(argv + optind, (size_t) (argc - optind), READER_LINES, &reader, &error);
+        if (r >= 0) {
+                struct text_options options = text_arguments_options(&arguments.text);
+                tokenize.vocab = vocab;
+                tokenize.ids = arguments.ids;
+                r = run(&tokenize, &options, reader, &error);
+                warn_of_cuts(reader);
+        }
+        tokenize_close(&tokenize);
+        return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
+}
