@@ -1,118 +1,23 @@
 /*
- * See spec.h. Three steps, each with its own kind of error:
- *   1. libyaml walks the text: syntax, anchors, aliases, a second document (line known);
- *   2. libcyaml maps it onto `struct raw`, all scalars as text: unknown and repeated keys, wrong shapes (line known);
- *   3. one table, `fields`, turns text into numbers, enums and absolute paths, with ranges and defaults.
- * libcyaml's own numbers are not used: it takes "5x" for 5 and "010" for 8. Nothing here is kept between calls.
+ * See spec.h. spec_yaml.c gives the file with every scalar still text; here one table, `fields`, turns text into numbers, enums and
+ * absolute paths, with ranges and defaults, and back. A new key is one row here and one in spec_yaml.c.
  */
 #include "common/spec.h"
 
 #include <assert.h>
-#include <cyaml/cyaml.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stddef.h>
 #include <string.h>
-#include <yaml.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/parse.h"
+#include "common/spec_yaml.h"
 
-#define DEPTH_MAX 8        /* of nested YAML collections; a spec has 3 */
-#define LIST_MAX 4096      /* entries */
 #define COUNT_MAX 1000000000000 /* steps, samples */
-
-/* The file as it is written. The layout mirrors struct spec so that one name serves both offsets of a field. */
-struct raw_resources { char *ranks, *gpus, *threads; };
-struct raw_restart { char *max_without_progress, **backoff_sec; uint32_t n_backoff_sec; char *grace_sec; };
-struct raw_checkpoint { char *every_steps, *every_sec, *keep, *keep_every; };
-struct raw_model { char *config, *vocab; };
-struct raw_data {
-        char **train, **validation;
-        uint32_t n_train, n_validation;
-        char *sequence_length, *objective, *masked_fraction, *max_predictions, *short_sequence_probability;
-};
-struct raw_optimizer {
-        char *name, *learning_rate, *warmup_ratio, *warmup_steps, *schedule;
-        char *beta1, *beta2, *epsilon, *weight_decay, *clip_norm;
-};
-struct raw_train {
-        char *global_batch, *micro_batch, *steps, *precision, *seed;
-        char *evaluate_every, *evaluate_samples, *log_every;
-};
-struct raw {
-        char *name, *kind, *priority, *run_dir, *on_exit, **command;
-        uint32_t n_command;
-        struct raw_resources *resources;
-        struct raw_restart *restart;
-        struct raw_checkpoint *checkpoint;
-        struct raw_model *model;
-        struct raw_data *data;
-        struct raw_optimizer *optimizer;
-        struct raw_train *train;
-};
-
-#define OPTIONAL (CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL)
-#define TEXT(structure, member) CYAML_FIELD_STRING_PTR(#member, OPTIONAL, structure, member, 0, CYAML_UNLIMITED)
-#define LIST(structure, member, min, max)                                                                             \
-        CYAML_FIELD_SEQUENCE_COUNT(#member, OPTIONAL, structure, member, n_##member, &list_entry, min, max)
-#define SECTION(member)                                                                                               \
-        CYAML_FIELD_MAPPING_PTR(#member, OPTIONAL | CYAML_FLAG_POINTER_NULL, struct raw, member, member##_schema)
-
-static const cyaml_schema_value_t list_entry = { CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED) };
-
-static const cyaml_schema_field_t resources_schema[] = {
-        TEXT(struct raw_resources, ranks), TEXT(struct raw_resources, gpus), TEXT(struct raw_resources, threads),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t restart_schema[] = {
-        TEXT(struct raw_restart, max_without_progress),
-        LIST(struct raw_restart, backoff_sec, 2, 2),
-        TEXT(struct raw_restart, grace_sec),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t checkpoint_schema[] = {
-        TEXT(struct raw_checkpoint, every_steps), TEXT(struct raw_checkpoint, every_sec),
-        TEXT(struct raw_checkpoint, keep), TEXT(struct raw_checkpoint, keep_every),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t model_schema[] = {
-        TEXT(struct raw_model, config), TEXT(struct raw_model, vocab), CYAML_FIELD_END
-};
-static const cyaml_schema_field_t data_schema[] = {
-        LIST(struct raw_data, train, 1, LIST_MAX),
-        LIST(struct raw_data, validation, 0, LIST_MAX),
-        TEXT(struct raw_data, sequence_length), TEXT(struct raw_data, objective),
-        TEXT(struct raw_data, masked_fraction), TEXT(struct raw_data, max_predictions),
-        TEXT(struct raw_data, short_sequence_probability),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t optimizer_schema[] = {
-        TEXT(struct raw_optimizer, name), TEXT(struct raw_optimizer, learning_rate),
-        TEXT(struct raw_optimizer, warmup_ratio), TEXT(struct raw_optimizer, warmup_steps),
-        TEXT(struct raw_optimizer, schedule), TEXT(struct raw_optimizer, beta1), TEXT(struct raw_optimizer, beta2),
-        TEXT(struct raw_optimizer, epsilon), TEXT(struct raw_optimizer, weight_decay),
-        TEXT(struct raw_optimizer, clip_norm),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t train_schema[] = {
-        TEXT(struct raw_train, global_batch), TEXT(struct raw_train, micro_batch), TEXT(struct raw_train, steps),
-        TEXT(struct raw_train, precision), TEXT(struct raw_train, seed), TEXT(struct raw_train, evaluate_every),
-        TEXT(struct raw_train, evaluate_samples), TEXT(struct raw_train, log_every),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t spec_schema[] = {
-        TEXT(struct raw, name), TEXT(struct raw, kind), TEXT(struct raw, priority), TEXT(struct raw, run_dir),
-        TEXT(struct raw, on_exit),
-        LIST(struct raw, command, 1, LIST_MAX),
-        SECTION(resources), SECTION(restart), SECTION(checkpoint), SECTION(model), SECTION(data), SECTION(optimizer),
-        SECTION(train),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_value_t top_schema = { CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw, spec_schema) };
 
 static const char *const kind_names[] = JOB_KIND_NAMES;
 static const char *const objective_names[] = { "mlm+nsp", "mlm+sop", "mlm" };
@@ -224,241 +129,11 @@ static const char *text_of(const struct raw *raw, const struct field *field) {
 
 /* One spec being read. */
 struct reader {
-        const char *path;
+        struct spec_text file;
         char *folder;
-        char *text;
-        size_t size;
         struct raw *raw;
         struct error *error;
 };
-
-/* ---- step 1: the walk ---- */
-
-struct level {
-        bool mapping, value_next;
-        char key[64];
-};
-struct walk {
-        struct level levels[DEPTH_MAX];
-        size_t depth;
-        unsigned documents;
-        const char *wanted; /* "section.key" whose line is asked for, or NULL */
-        size_t line;        /* its last line, 0 = not seen */
-        const char *problem;
-};
-
-static void note_key(struct walk *walk, const yaml_event_t *event) {
-        struct level *top = &walk->levels[walk->depth - 1];
-        char name[2 * sizeof(top->key) + 1];
-
-        (void) snprintf(top->key, sizeof(top->key), "%s", (const char *) event->data.scalar.value);
-        if (walk->depth == 2)
-                (void) snprintf(name, sizeof(name), "%s.%s", walk->levels[0].key, top->key);
-        else
-                (void) snprintf(name, sizeof(name), "%s", top->key);
-        if (walk->wanted && walk->depth <= 2 && strcmp(name, walk->wanted) == 0)
-                walk->line = event->start_mark.line + 1;
-}
-
-static void note_node(struct walk *walk, const yaml_event_t *event) {
-        struct level *top = walk->depth > 0 ? &walk->levels[walk->depth - 1] : NULL;
-        bool is_key = top && top->mapping && !top->value_next;
-
-        if (is_key && event->type == YAML_SCALAR_EVENT)
-                note_key(walk, event);
-        else if (is_key)
-                walk->problem = "expected a key";
-        if (top)
-                top->value_next = is_key;
-}
-
-static void enter(struct walk *walk, const yaml_event_t *event) {
-        note_node(walk, event);
-        if (walk->depth == DEPTH_MAX)
-                walk->problem = "nested too deeply";
-        else
-                walk->levels[walk->depth++] = (struct level) { .mapping = event->type == YAML_MAPPING_START_EVENT };
-}
-
-static void walk_event(struct walk *walk, const yaml_event_t *event) {
-        switch (event->type) {
-        case YAML_DOCUMENT_START_EVENT:
-                if (++walk->documents > 1)
-                        walk->problem = "a second YAML document; expected one";
-                break;
-        case YAML_ALIAS_EVENT:
-                walk->problem = "YAML aliases are not accepted here";
-                break;
-        case YAML_SCALAR_EVENT:
-                if (event->data.scalar.anchor)
-                        walk->problem = "YAML anchors are not accepted here";
-                else if (memchr(event->data.scalar.value, '\0', event->data.scalar.length))
-                        walk->problem = "a NUL character";
-                else
-                        note_node(walk, event);
-                break;
-        case YAML_SEQUENCE_START_EVENT:
-        case YAML_MAPPING_START_EVENT:
-                if (event->data.mapping_start.anchor)
-                        walk->problem = "YAML anchors are not accepted here";
-                else
-                        enter(walk, event);
-                break;
-        case YAML_SEQUENCE_END_EVENT:
-        case YAML_MAPPING_END_EVENT:
-                walk->depth--;
-                break;
-        default:
-                break;
-        }
-}
-
-static int walk_text(const struct reader *reader, struct walk *walk) {
-        yaml_parser_t parser;
-        yaml_event_t event;
-        bool done = false;
-        int r = 0;
-
-        if (!yaml_parser_initialize(&parser))
-                return error_errno(reader->error, ENOMEM, "%s", reader->path);
-        yaml_parser_set_input_string(&parser, (const unsigned char *) reader->text, reader->size);
-        while (r == 0 && !done) {
-                if (!yaml_parser_parse(&parser, &event)) {
-                        size_t line = parser.problem_mark.line ? parser.problem_mark.line : parser.mark.line;
-                        r = error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s", reader->path, line + 1,
-                                        parser.problem ? parser.problem : "not YAML");
-                        break;
-                }
-                walk_event(walk, &event);
-                if (walk->problem)
-                        r = error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s", reader->path,
-                                        event.start_mark.line + 1, walk->problem);
-                done = event.type == YAML_STREAM_END_EVENT;
-                yaml_event_delete(&event);
-        }
-        yaml_parser_delete(&parser);
-        return r;
-}
-
-/* The last line that names a key; 1 where none does. */
-static size_t line_of(const struct reader *reader, const char *key) {
-        struct walk walk = { .wanted = key };
-        struct reader quiet = *reader;
-
-        quiet.error = NULL;
-        (void) walk_text(&quiet, &walk);
-        return walk.line > 0 ? walk.line : 1;
-}
-
-/* ---- step 2: libcyaml ---- */
-
-struct complaint {
-        char message[256];  /* libcyaml's first line */
-        char names[2][64];  /* fields of its backtrace, innermost first */
-        unsigned n_names;
-};
-
-/* cyaml_log_fn_t: first the message, then "  in mapping field 'x' (line: 3, column: 5)", innermost first. Its lines are those of
- * the parser's look-ahead: line_of() is exact. */
-__attribute__((format(printf, 3, 0)))
-static void on_log(cyaml_log_t level, void *context, const char *format, va_list args) {
-        struct complaint *complaint = context;
-        char text[256];
-        static const char field[] = "  in mapping field '", prefix[] = "Load: ";
-
-        (void) vsnprintf(text, sizeof(text), format, args);
-        text[strcspn(text, "\n")] = '\0';
-        if (complaint->message[0] == '\0' && strncmp(text, "  in ", 5) != 0) {
-                bool prefixed = strncmp(text, prefix, strlen(prefix)) == 0;
-                (void) snprintf(complaint->message, sizeof(complaint->message), "%s",
-                                text + (prefixed ? strlen(prefix) : 0));
-                return;
-        }
-        if (strncmp(text, field, strlen(field)) == 0 && complaint->n_names < 2)
-                (void) snprintf(complaint->names[complaint->n_names++], sizeof(complaint->names[0]), "%.*s",
-                                (int) strcspn(text + strlen(field), "'"), text + strlen(field));
-}
-
-static const cyaml_schema_field_t *section_schema(const char *name) {
-        for (const cyaml_schema_field_t *f = spec_schema; f->key; f++)
-                if (f->value.type == CYAML_MAPPING && strcmp(f->key, name) == 0)
-                        return f->value.mapping.fields;
-        return spec_schema;
-}
-
-static void list_keys(const cyaml_schema_field_t *schema, char *buffer, size_t size) {
-        size_t used = 0;
-
-        for (const cyaml_schema_field_t *f = schema; f->key && used < size; f++)
-                used += (size_t) snprintf(buffer + used, size - used, "%s%s", f == schema ? "" : ", ", f->key);
-}
-
-static const char *shape_name(const char *word) {
-        static const struct { const char *word, *name; } shapes[] = {
-                { "MAPPING", "a mapping" }, { "SEQUENCE", "a list" }, { "STRING", "one value" }, { "SCALAR", "one value" },
-        };
-        for (size_t i = 0; i < ELEMENTSOF(shapes); i++)
-                if (strncmp(word, shapes[i].word, strlen(shapes[i].word)) == 0)
-                        return shapes[i].name;
-        return "something else";
-}
-
-static int complain_unknown(const struct reader *reader, const char *section, const char *name) {
-        char key[320], keys[512];
-
-        (void) snprintf(key, sizeof(key), "%s%s%.250s", section ? section : "", section ? "." : "", name);
-        list_keys(section ? section_schema(section) : spec_schema, keys, sizeof(keys));
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: unknown key '%.64s'%s%s; expected %s", reader->path,
-                           line_of(reader, key), name, section ? " in " : "", section ? section : "", keys);
-}
-
-/* libcyaml's words made ours: what is wrong with which key, and what was expected. */
-static int complain(const struct reader *reader, const struct complaint *complaint) {
-        const char *m = complaint->message, *got;
-        char key[160] = "", what[128];
-        unsigned max;
-
-        if (strncmp(m, "Unexpected key: ", 16) == 0)
-                return complain_unknown(reader, complaint->n_names > 0 ? complaint->names[0] : NULL, m + 16);
-        for (unsigned i = complaint->n_names; i-- > 0;)
-                (void) snprintf(key + strlen(key), sizeof(key) - strlen(key), "%s%s", complaint->names[i], i ? "." : "");
-        if (strncmp(m, "Mapping field already seen", 26) == 0)
-                (void) snprintf(what, sizeof(what), "given twice");
-        else if (strncmp(m, "Expecting ", 10) == 0 && (got = strstr(m, "got event: ")))
-                (void) snprintf(what, sizeof(what), "expected %s, not %s", shape_name(m + 10), shape_name(got + 11));
-        else if (strncmp(m, "Insufficient", 12) == 0)
-                (void) snprintf(what, sizeof(what), "too few entries");
-        else if (sscanf(m, "Excessive entries (%u max)", &max) == 1)
-                (void) snprintf(what, sizeof(what), "more than %u entries", max);
-        else
-                (void) snprintf(what, sizeof(what), "%.120s", m);
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s%s%s", reader->path,
-                           key[0] ? line_of(reader, key) : 1, key, key[0] ? ": " : "", what);
-}
-
-static const cyaml_config_t cyaml_base = {
-        .log_fn = on_log, .mem_fn = cyaml_mem, .log_level = CYAML_LOG_ERROR,
-        .flags = CYAML_CFG_NO_ALIAS | CYAML_CFG_STYLE_BLOCK,
-};
-
-static int map_text(struct reader *reader) {
-        struct complaint complaint = {};
-        cyaml_config_t config = cyaml_base;
-        cyaml_err_t code;
-
-        config.log_ctx = &complaint;
-        code = cyaml_load_data((const uint8_t *) reader->text, reader->size, &config, &top_schema,
-                               (cyaml_data_t **) &reader->raw, NULL);
-        if (code == CYAML_ERR_OOM)
-                return error_errno(reader->error, ENOMEM, "%s", reader->path);
-        if (code != CYAML_OK)
-                return complain(reader, &complaint);
-        if (!reader->raw)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: empty; expected a job spec", reader->path);
-        return 0;
-}
-
-/* ---- step 3: values ---- */
 
 static void join_names(const struct field *field, char *buffer, size_t size) {
         size_t used = 0;
@@ -469,8 +144,8 @@ static void join_names(const struct field *field, char *buffer, size_t size) {
 }
 
 static int wrong_type(const struct reader *reader, const char *key, const char *text, const char *expected) {
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: '%.64s' is not %s", reader->path,
-                           line_of(reader, key), key, text, expected);
+        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: '%.64s' is not %s", reader->file.path,
+                           spec_line_of(&reader->file, key), key, text, expected);
 }
 
 static int parse_integer(const struct reader *reader, const char *key, const char *text, double min, double max, int64_t *ret) {
@@ -479,7 +154,7 @@ static int parse_integer(const struct reader *reader, const char *key, const cha
 
         if (r == -ERANGE)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: %.64s is not between %" PRId64 " and %" PRId64,
-                                   reader->path, key, text, (int64_t) min, high);
+                                   reader->file.path, key, text, (int64_t) min, high);
         return r < 0 ? wrong_type(reader, key, text, "a whole number") : 0;
 }
 
@@ -502,7 +177,7 @@ static int read_double(const struct reader *reader, const struct field *field, c
         int r = parse_double(text, field->min, field->max, to);
 
         if (r == -ERANGE)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: %.64s is not between %g and %g", reader->path,
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: %.64s is not between %.10g and %.10g", reader->file.path,
                                    field->key, text, field->min, field->max);
         return r < 0 ? wrong_type(reader, field->key, text, "a number") : 0;
 }
@@ -522,18 +197,18 @@ static int read_enum(const struct reader *reader, const struct field *field, con
 /* An absolute path for a text that is one. A program without a slash that is not in the folder is left to PATH. */
 static int read_path(const struct reader *reader, const char *key, enum field_type type, const char *text, char **to) {
         if (text[0] == '\0')
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: empty", reader->path,
-                                   line_of(reader, key), key);
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: empty", reader->file.path,
+                                   spec_line_of(&reader->file, key), key);
         cleanup_free char *path = type == FIELD_TEXT ? strdup(text) : path_absolute(reader->folder, text);
         if (path && type == FIELD_PROGRAM && !strchr(text, '/') && access(path, F_OK) < 0) {
                 free(path);
                 path = strdup(text);
         }
         if (!path)
-                return error_errno(reader->error, ENOMEM, "%s", reader->path);
+                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
         if (type != FIELD_TEXT && strlen(path) >= PATH_MAX)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: a path of %zu bytes, longer than %d",
-                                   reader->path, key, strlen(path), PATH_MAX - 1);
+                                   reader->file.path, key, strlen(path), PATH_MAX - 1);
         *to = steal_pointer(&path);
         return 0;
 }
@@ -543,12 +218,12 @@ static int missing(const struct reader *reader, const struct field *field) {
 
         if (field->type == FIELD_ENUM)
                 join_names(field, names, sizeof(names));
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected %s", reader->path, field->key, names);
+        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected %s", reader->file.path, field->key, names);
 }
 
 static int not_in_kind(const struct reader *reader, const char *key, enum job_kind kind) {
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: not a key of kind %s", reader->path,
-                           line_of(reader, key), key, kind_names[kind]);
+        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: not a key of kind %s", reader->file.path,
+                           spec_line_of(&reader->file, key), key, kind_names[kind]);
 }
 
 static int read_field(const struct reader *reader, const struct field *field, struct spec *spec) {
@@ -581,10 +256,10 @@ static int read_list(const struct reader *reader, const struct list *list, struc
                 return not_in_kind(reader, list->key, spec->kind);
         if (n == 0)
                 return !fits || !list->required ? 0 : error_input(reader->error, BERTD_EXIT_CONFIG,
-                                "%s: %s: missing; expected a list", reader->path, list->key);
+                                "%s: %s: missing; expected a list", reader->file.path, list->key);
         char **to = calloc(n + 1, sizeof(char *)); /* NULL at the end, for execvp */
         if (!to)
-                return error_errno(reader->error, ENOMEM, "%s", reader->path);
+                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
         *AT(spec, list->spec, char **) = to;
         *AT(spec, list->spec_count, uint32_t) = n;
         for (uint32_t i = 0; i < n; i++) {
@@ -603,7 +278,7 @@ static int read_backoff(const struct reader *reader, struct spec *spec) {
         uint32_t *sec = spec->restart.backoff_sec = malloc(sizeof(fallback));
 
         if (!sec)
-                return error_errno(reader->error, ENOMEM, "%s", reader->path);
+                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
         memcpy(sec, fallback, sizeof(fallback));
         spec->restart.n_backoff_sec = 2;
         for (uint32_t i = 0; restart && i < restart->n_backoff_sec; i++) {
@@ -615,14 +290,14 @@ static int read_backoff(const struct reader *reader, struct spec *spec) {
         }
         if (sec[0] > sec[1])
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s: restart.backoff_sec: the first, %u, is greater than the second, %u", reader->path,
+                                   "%s: restart.backoff_sec: the first, %u, is greater than the second, %u", reader->file.path,
                                    sec[0], sec[1]);
         return 0;
 }
 
 static int default_name(const struct reader *reader, char **to) {
         static const char *const endings[] = { ".yaml", ".yml" };
-        const char *slash = strrchr(reader->path, '/'), *base = slash ? slash + 1 : reader->path;
+        const char *slash = strrchr(reader->file.path, '/'), *base = slash ? slash + 1 : reader->file.path;
         size_t n = strlen(base);
 
         for (size_t i = 0; i < ELEMENTSOF(endings); i++) {
@@ -633,16 +308,16 @@ static int default_name(const struct reader *reader, char **to) {
                 }
         }
         *to = strndup(base, n);
-        return *to ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->path);
+        return *to ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
 }
 
 static int check_name(const struct reader *reader, const char *name) {
         if (strlen(name) > BERTD_NAME_MAX)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: %zu bytes, more than %d", reader->path,
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: %zu bytes, more than %d", reader->file.path,
                                    strlen(name), BERTD_NAME_MAX);
         for (const char *p = name; *p; p++)
                 if ((unsigned char) *p < 0x20 || *p == 0x7f)
-                        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: has a control character", reader->path);
+                        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: has a control character", reader->file.path);
         return 0;
 }
 
@@ -654,11 +329,11 @@ static int check_together(const struct reader *reader, struct spec *spec) {
         if (spec->kind == JOB_COMMAND)
                 return 0;
         if (!model->config || !model->vocab)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: model.%s: missing; expected a file", reader->path,
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: model.%s: missing; expected a file", reader->file.path,
                                    model->config ? "vocab" : "config");
         if (data->max_predictions > data->sequence_length)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s: data.max_predictions: %u is greater than data.sequence_length, %u", reader->path,
+                                   "%s: data.max_predictions: %u is greater than data.sequence_length, %u", reader->file.path,
                                    data->max_predictions, data->sequence_length);
         if (data->max_predictions == 0)
                 data->max_predictions = (data->sequence_length * 15 + 99) / 100;
@@ -686,7 +361,7 @@ static int read_values(const struct reader *reader, struct spec *spec) {
 static int open_reader(struct reader *reader) {
         char cwd[PATH_MAX];
 
-        int r = file_read(reader->path, BERTD_SPEC_MAX, &reader->text, &reader->size, reader->error);
+        int r = file_read(reader->file.path, BERTD_SPEC_MAX, &reader->file.text, &reader->file.size, reader->error);
         if (r < 0) {
                 if (reader->error)
                         reader->error->exit = r == -EFBIG ? BERTD_EXIT_CONFIG : BERTD_EXIT_INPUT;
@@ -694,29 +369,27 @@ static int open_reader(struct reader *reader) {
         }
         if (!getcwd(cwd, sizeof(cwd)))
                 return error_errno(reader->error, errno, "working directory");
-        const char *slash = strrchr(reader->path, '/');
-        cleanup_free char *folder = slash ? strndup(reader->path, (size_t) (slash - reader->path) + 1) : strdup(".");
+        const char *slash = strrchr(reader->file.path, '/');
+        cleanup_free char *folder = slash ? strndup(reader->file.path, (size_t) (slash - reader->file.path) + 1) : strdup(".");
         reader->folder = folder ? path_absolute(cwd, folder) : NULL;
-        return reader->folder ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->path);
+        return reader->folder ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
 }
 
 static void close_reader(struct reader *reader) {
-        free(reader->text);
+        free(reader->file.text);
         free(reader->folder);
-        if (reader->raw)
-                (void) cyaml_free(&cyaml_base, &top_schema, reader->raw, 0);
+        spec_raw_free(reader->raw);
 }
 
 int spec_load(const char *path, struct spec **ret_spec, struct error *error) {
-        struct reader reader = { .path = path, .error = error };
-        struct walk walk = {};
+        struct reader reader = { .file.path = path, .error = error };
         cleanup_spec struct spec *spec = calloc(1, sizeof(*spec));
 
         int r = spec ? open_reader(&reader) : error_errno(error, ENOMEM, "%s", path);
         if (r == 0)
-                r = walk_text(&reader, &walk);
-        if (r == 0)
-                r = map_text(&reader);
+                r = spec_raw_read(&reader.file, &reader.raw, error);
+        if (r == 0 && !reader.raw)
+                r = error_input(error, BERTD_EXIT_CONFIG, "%s: empty; expected a job spec", path);
         if (r == 0)
                 r = read_values(&reader, spec);
         close_reader(&reader);
@@ -847,20 +520,6 @@ static int fill_lists(struct filled *filled, const struct spec *spec, struct err
         return 0;
 }
 
-static int save_filled(const struct filled *filled, char **ret_text, struct error *error) {
-        struct complaint complaint = {};
-        cyaml_config_t config = cyaml_base;
-        char *text = NULL;
-        size_t size = 0;
-
-        config.log_ctx = &complaint;
-        if (cyaml_save_data(&text, &size, &config, &top_schema, &filled->top, 0) != CYAML_OK)
-                return error_set(error, EINVAL, "job spec: %s", complaint.message);
-        *ret_text = strndup(text, size);
-        (void) cyaml_mem(NULL, text, 0);
-        return *ret_text ? 0 : error_errno(error, ENOMEM, "job spec");
-}
-
 int spec_format(const struct spec *spec, char **ret_text, struct error *error) {
         struct filled filled = {};
 
@@ -881,7 +540,7 @@ int spec_format(const struct spec *spec, char **ret_text, struct error *error) {
                 filled.top.train = NULL;
         }
         if (r == 0)
-                r = save_filled(&filled, ret_text, error);
+                r = spec_raw_write(&filled.top, ret_text, error);
         filled.top.model = &filled.model;
         filled.top.data = &filled.data;
         filled.top.optimizer = &filled.optimizer;

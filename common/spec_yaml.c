@@ -1,0 +1,324 @@
+/*
+ * See spec_yaml.h. libyaml walks the text once for what libcyaml lets pass or tells without a line; libcyaml then maps it onto
+ * struct raw. libcyaml's own numbers are not used: it takes "5x" for 5 and "010" for 8. Nothing is kept between calls.
+ */
+#include "common/spec_yaml.h"
+
+#include <cyaml/cyaml.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <yaml.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+
+#define DEPTH_MAX 8 /* of nested YAML collections; a spec has 3 */
+
+#define OPTIONAL (CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL)
+#define TEXT(structure, member) CYAML_FIELD_STRING_PTR(#member, OPTIONAL, structure, member, 0, CYAML_UNLIMITED)
+#define LIST(structure, member, min, max)                                                                             \
+        CYAML_FIELD_SEQUENCE_COUNT(#member, OPTIONAL, structure, member, n_##member, &list_entry, min, max)
+#define SECTION(member)                                                                                               \
+        CYAML_FIELD_MAPPING_PTR(#member, OPTIONAL | CYAML_FLAG_POINTER_NULL, struct raw, member, member##_schema)
+
+static const cyaml_schema_value_t list_entry = { CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED) };
+
+static const cyaml_schema_field_t resources_schema[] = {
+        TEXT(struct raw_resources, ranks), TEXT(struct raw_resources, gpus), TEXT(struct raw_resources, threads),
+        CYAML_FIELD_END
+};
+static const cyaml_schema_field_t restart_schema[] = {
+        TEXT(struct raw_restart, max_without_progress),
+        LIST(struct raw_restart, backoff_sec, 2, 2),
+        TEXT(struct raw_restart, grace_sec),
+        CYAML_FIELD_END
+};
+static const cyaml_schema_field_t checkpoint_schema[] = {
+        TEXT(struct raw_checkpoint, every_steps), TEXT(struct raw_checkpoint, every_sec),
+        TEXT(struct raw_checkpoint, keep), TEXT(struct raw_checkpoint, keep_every),
+        CYAML_FIELD_END
+};
+static const cyaml_schema_field_t model_schema[] = {
+        TEXT(struct raw_model, config), TEXT(struct raw_model, vocab), CYAML_FIELD_END
+};
+static const cyaml_schema_field_t data_schema[] = {
+        LIST(struct raw_data, train, 1, SPEC_LIST_MAX),
+        LIST(struct raw_data, validation, 0, SPEC_LIST_MAX),
+        TEXT(struct raw_data, sequence_length), TEXT(struct raw_data, objective),
+        TEXT(struct raw_data, masked_fraction), TEXT(struct raw_data, max_predictions),
+        TEXT(struct raw_data, short_sequence_probability),
+        CYAML_FIELD_END
+};
+static const cyaml_schema_field_t optimizer_schema[] = {
+        TEXT(struct raw_optimizer, name), TEXT(struct raw_optimizer, learning_rate),
+        TEXT(struct raw_optimizer, warmup_ratio), TEXT(struct raw_optimizer, warmup_steps),
+        TEXT(struct raw_optimizer, schedule), TEXT(struct raw_optimizer, beta1), TEXT(struct raw_optimizer, beta2),
+        TEXT(struct raw_optimizer, epsilon), TEXT(struct raw_optimizer, weight_decay),
+        TEXT(struct raw_optimizer, clip_norm),
+        CYAML_FIELD_END
+};
+static const cyaml_schema_field_t train_schema[] = {
+        TEXT(struct raw_train, global_batch), TEXT(struct raw_train, micro_batch), TEXT(struct raw_train, steps),
+        TEXT(struct raw_train, precision), TEXT(struct raw_train, seed), TEXT(struct raw_train, evaluate_every),
+        TEXT(struct raw_train, evaluate_samples), TEXT(struct raw_train, log_every),
+        CYAML_FIELD_END
+};
+static const cyaml_schema_field_t spec_schema[] = {
+        TEXT(struct raw, name), TEXT(struct raw, kind), TEXT(struct raw, priority), TEXT(struct raw, run_dir),
+        TEXT(struct raw, on_exit),
+        LIST(struct raw, command, 1, SPEC_LIST_MAX),
+        SECTION(resources), SECTION(restart), SECTION(checkpoint), SECTION(model), SECTION(data), SECTION(optimizer),
+        SECTION(train),
+        CYAML_FIELD_END
+};
+static const cyaml_schema_value_t top_schema = { CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw, spec_schema) };
+
+/* ---- one plain document ---- */
+
+struct level {
+        bool mapping, value_next;
+        char key[64];
+};
+struct walk {
+        struct level levels[DEPTH_MAX];
+        size_t depth;
+        unsigned documents;
+        const char *wanted; /* "section.key" whose line is asked for, or NULL */
+        size_t line;        /* its last line, 0 = not seen */
+        const char *problem;
+};
+
+static void note_key(struct walk *walk, const yaml_event_t *event) {
+        struct level *top = &walk->levels[walk->depth - 1];
+        char name[2 * sizeof(top->key) + 1];
+
+        (void) snprintf(top->key, sizeof(top->key), "%s", (const char *) event->data.scalar.value);
+        if (walk->depth == 2)
+                (void) snprintf(name, sizeof(name), "%s.%s", walk->levels[0].key, top->key);
+        else
+                (void) snprintf(name, sizeof(name), "%s", top->key);
+        if (walk->wanted && walk->depth <= 2 && strcmp(name, walk->wanted) == 0)
+                walk->line = event->start_mark.line + 1;
+}
+
+static void note_node(struct walk *walk, const yaml_event_t *event) {
+        struct level *top = walk->depth > 0 ? &walk->levels[walk->depth - 1] : NULL;
+        bool is_key = top && top->mapping && !top->value_next;
+
+        if (is_key && event->type == YAML_SCALAR_EVENT)
+                note_key(walk, event);
+        else if (is_key)
+                walk->problem = "expected a key";
+        if (top)
+                top->value_next = is_key;
+}
+
+static void enter(struct walk *walk, const yaml_event_t *event) {
+        note_node(walk, event);
+        if (walk->depth == DEPTH_MAX)
+                walk->problem = "nested too deeply";
+        else
+                walk->levels[walk->depth++] = (struct level) { .mapping = event->type == YAML_MAPPING_START_EVENT };
+}
+
+static void walk_event(struct walk *walk, const yaml_event_t *event) {
+        switch (event->type) {
+        case YAML_DOCUMENT_START_EVENT:
+                if (++walk->documents > 1)
+                        walk->problem = "a second YAML document; expected one";
+                break;
+        case YAML_ALIAS_EVENT:
+                walk->problem = "YAML aliases are not accepted here";
+                break;
+        case YAML_SCALAR_EVENT:
+                if (event->data.scalar.anchor)
+                        walk->problem = "YAML anchors are not accepted here";
+                else if (memchr(event->data.scalar.value, '\0', event->data.scalar.length))
+                        walk->problem = "a NUL character";
+                else
+                        note_node(walk, event);
+                break;
+        case YAML_SEQUENCE_START_EVENT:
+        case YAML_MAPPING_START_EVENT:
+                if (event->data.mapping_start.anchor)
+                        walk->problem = "YAML anchors are not accepted here";
+                else
+                        enter(walk, event);
+                break;
+        case YAML_SEQUENCE_END_EVENT:
+        case YAML_MAPPING_END_EVENT:
+                walk->depth--;
+                break;
+        default:
+                break;
+        }
+}
+
+static int walk_text(const struct spec_text *file, struct walk *walk, struct error *error) {
+        yaml_parser_t parser;
+        yaml_event_t event;
+        bool done = false;
+        int r = 0;
+
+        if (!yaml_parser_initialize(&parser))
+                return error_errno(error, ENOMEM, "%s", file->path);
+        yaml_parser_set_input_string(&parser, (const unsigned char *) file->text, file->size);
+        while (r == 0 && !done) {
+                if (!yaml_parser_parse(&parser, &event)) {
+                        size_t line = parser.problem_mark.line ? parser.problem_mark.line : parser.mark.line;
+                        r = error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: %s", file->path, line + 1,
+                                        parser.problem ? parser.problem : "not YAML");
+                        break;
+                }
+                walk_event(walk, &event);
+                if (walk->problem)
+                        r = error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: %s", file->path,
+                                        event.start_mark.line + 1, walk->problem);
+                done = event.type == YAML_STREAM_END_EVENT;
+                yaml_event_delete(&event);
+        }
+        yaml_parser_delete(&parser);
+        return r;
+}
+
+size_t spec_line_of(const struct spec_text *file, const char *key) {
+        struct walk walk = { .wanted = key };
+
+        (void) walk_text(file, &walk, NULL);
+        return walk.line > 0 ? walk.line : 1;
+}
+
+/* ---- keys and shapes ---- */
+
+struct complaint {
+        char message[256];  /* libcyaml's first line */
+        char names[2][64];  /* fields of its backtrace, innermost first */
+        unsigned n_names;
+};
+
+/* cyaml_log_fn_t: first the message, then "  in mapping field 'x' (line: 3, column: 5)", innermost first. Its lines are those of
+ * the parser's look-ahead: line_of() is exact. */
+__attribute__((format(printf, 3, 0)))
+static void on_log(cyaml_log_t level, void *context, const char *format, va_list args) {
+        struct complaint *complaint = context;
+        char text[256];
+        static const char field[] = "  in mapping field '", prefix[] = "Load: ";
+
+        if (!complaint)
+                return;
+        (void) vsnprintf(text, sizeof(text), format, args);
+        text[strcspn(text, "\n")] = '\0';
+        if (complaint->message[0] == '\0' && strncmp(text, "  in ", 5) != 0) {
+                bool prefixed = strncmp(text, prefix, strlen(prefix)) == 0;
+                (void) snprintf(complaint->message, sizeof(complaint->message), "%s",
+                                text + (prefixed ? strlen(prefix) : 0));
+                return;
+        }
+        if (strncmp(text, field, strlen(field)) == 0 && complaint->n_names < 2)
+                (void) snprintf(complaint->names[complaint->n_names++], sizeof(complaint->names[0]), "%.*s",
+                                (int) strcspn(text + strlen(field), "'"), text + strlen(field));
+}
+
+static const cyaml_schema_field_t *section_schema(const char *name) {
+        for (const cyaml_schema_field_t *f = spec_schema; f->key; f++)
+                if (f->value.type == CYAML_MAPPING && strcmp(f->key, name) == 0)
+                        return f->value.mapping.fields;
+        return spec_schema;
+}
+
+static void list_keys(const cyaml_schema_field_t *schema, char *buffer, size_t size) {
+        size_t used = 0;
+
+        for (const cyaml_schema_field_t *f = schema; f->key && used < size; f++)
+                used += (size_t) snprintf(buffer + used, size - used, "%s%s", f == schema ? "" : ", ", f->key);
+}
+
+static const char *shape_name(const char *word) {
+        static const struct { const char *word, *name; } shapes[] = {
+                { "MAPPING", "a mapping" }, { "SEQUENCE", "a list" }, { "STRING", "one value" }, { "SCALAR", "one value" },
+        };
+        for (size_t i = 0; i < ELEMENTSOF(shapes); i++)
+                if (strncmp(word, shapes[i].word, strlen(shapes[i].word)) == 0)
+                        return shapes[i].name;
+        return "something else";
+}
+
+static int complain_unknown(const struct spec_text *file, const char *section, const char *name, struct error *error) {
+        char key[320], keys[512];
+
+        (void) snprintf(key, sizeof(key), "%s%s%.250s", section ? section : "", section ? "." : "", name);
+        list_keys(section ? section_schema(section) : spec_schema, keys, sizeof(keys));
+        return error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: unknown key '%.64s'%s%s; expected %s", file->path,
+                           spec_line_of(file, key), name, section ? " in " : "", section ? section : "", keys);
+}
+
+/* libcyaml's words made ours: what is wrong with which key, and what was expected. */
+static int complain(const struct spec_text *file, const struct complaint *complaint, struct error *error) {
+        const char *m = complaint->message, *got;
+        char key[160] = "", what[128];
+        unsigned max;
+
+        if (strncmp(m, "Unexpected key: ", 16) == 0)
+                return complain_unknown(file, complaint->n_names > 0 ? complaint->names[0] : NULL, m + 16, error);
+        for (unsigned i = complaint->n_names; i-- > 0;)
+                (void) snprintf(key + strlen(key), sizeof(key) - strlen(key), "%s%s", complaint->names[i], i ? "." : "");
+        if (strncmp(m, "Mapping field already seen", 26) == 0)
+                (void) snprintf(what, sizeof(what), "given twice");
+        else if (strncmp(m, "Expecting ", 10) == 0 && (got = strstr(m, "got event: ")))
+                (void) snprintf(what, sizeof(what), "expected %s, not %s", shape_name(m + 10), shape_name(got + 11));
+        else if (strncmp(m, "Insufficient", 12) == 0)
+                (void) snprintf(what, sizeof(what), "too few entries");
+        else if (sscanf(m, "Excessive entries (%u max)", &max) == 1)
+                (void) snprintf(what, sizeof(what), "more than %u entries", max);
+        else
+                (void) snprintf(what, sizeof(what), "%.120s", m);
+        return error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: %s%s%s", file->path,
+                           key[0] ? spec_line_of(file, key) : 1, key, key[0] ? ": " : "", what);
+}
+
+static const cyaml_config_t cyaml_base = {
+        .log_fn = on_log, .mem_fn = cyaml_mem, .log_level = CYAML_LOG_ERROR,
+        .flags = CYAML_CFG_NO_ALIAS | CYAML_CFG_STYLE_BLOCK,
+};
+
+int spec_raw_read(const struct spec_text *file, struct raw **ret, struct error *error) {
+        struct complaint complaint = {};
+        struct walk walk = {};
+        cyaml_config_t config = cyaml_base;
+        struct raw *raw = NULL;
+
+        int r = walk_text(file, &walk, error);
+        if (r < 0)
+                return r;
+        config.log_ctx = &complaint;
+        cyaml_err_t code = cyaml_load_data((const uint8_t *) file->text, file->size, &config, &top_schema,
+                                           (cyaml_data_t **) &raw, NULL);
+        if (code == CYAML_ERR_OOM)
+                return error_errno(error, ENOMEM, "%s", file->path);
+        if (code != CYAML_OK)
+                return complain(file, &complaint, error);
+        *ret = raw;
+        return 0;
+}
+
+void spec_raw_free(struct raw *raw) {
+        if (raw)
+                (void) cyaml_free(&cyaml_base, &top_schema, raw, 0);
+}
+
+int spec_raw_write(const struct raw *raw, char **ret_text, struct error *error) {
+        struct complaint complaint = {};
+        cyaml_config_t config = cyaml_base;
+        char *text = NULL;
+        size_t size = 0;
+
+        config.log_ctx = &complaint;
+        if (cyaml_save_data(&text, &size, &config, &top_schema, raw, 0) != CYAML_OK)
+                return error_set(error, EINVAL, "job spec: %s", complaint.message);
+        *ret_text = strndup(text, size);
+        (void) cyaml_mem(NULL, text, 0);
+        return *ret_text ? 0 : error_errno(error, ENOMEM, "job spec");
+}

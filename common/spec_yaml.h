@@ -1,0 +1,63 @@
+/*
+ * The shape of a job spec's YAML: from a file's text to `struct raw`, in which every scalar is still text, and back. What the
+ * values mean is spec.c's. Only spec.c and the tests use this.
+ */
+#ifndef COMMON_SPEC_YAML_H
+#define COMMON_SPEC_YAML_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+#define SPEC_LIST_MAX 4096 /* entries of a list */
+
+/* The file as it is written. The layout mirrors struct spec so that one name serves both offsets of a field. */
+struct raw_resources { char *ranks, *gpus, *threads; };
+struct raw_restart { char *max_without_progress, **backoff_sec; uint32_t n_backoff_sec; char *grace_sec; };
+struct raw_checkpoint { char *every_steps, *every_sec, *keep, *keep_every; };
+struct raw_model { char *config, *vocab; };
+struct raw_data {
+        char **train, **validation;
+        uint32_t n_train, n_validation;
+        char *sequence_length, *objective, *masked_fraction, *max_predictions, *short_sequence_probability;
+};
+struct raw_optimizer {
+        char *name, *learning_rate, *warmup_ratio, *warmup_steps, *schedule;
+        char *beta1, *beta2, *epsilon, *weight_decay, *clip_norm;
+};
+struct raw_train {
+        char *global_batch, *micro_batch, *steps, *precision, *seed;
+        char *evaluate_every, *evaluate_samples, *log_every;
+};
+struct raw {
+        char *name, *kind, *priority, *run_dir, *on_exit, **command;
+        uint32_t n_command;
+        struct raw_resources *resources;
+        struct raw_restart *restart;
+        struct raw_checkpoint *checkpoint;
+        struct raw_model *model;
+        struct raw_data *data;
+        struct raw_optimizer *optimizer;
+        struct raw_train *train;
+};
+
+/* A file being read; the caller owns all of it. */
+struct spec_text {
+        const char *path; /* for messages */
+        char *text;
+        size_t size;
+};
+
+/* Refuses what is not one plain YAML document (syntax, anchors, aliases, NUL, deep nesting), naming the line; then unknown and
+ * repeated keys and wrong shapes, naming line and key. An empty document gives NULL. The caller frees with spec_raw_free. */
+int spec_raw_read(const struct spec_text *file, struct raw **ret, struct error *error);
+void spec_raw_free(struct raw *raw);
+
+/* YAML text of a raw spec, whose texts must be valid UTF-8; NULL members are left out. Caller frees. */
+int spec_raw_write(const struct raw *raw, char **ret_text, struct error *error);
+
+/* The last line that names "key" or "section.key"; 1 where none does. */
+size_t spec_line_of(const struct spec_text *file, const char *key);
+
+#endif

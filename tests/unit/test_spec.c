@@ -1,0 +1,284 @@
+/* Job specs: what is read, what each mistake is told, and that the normalised text reads back as the same spec. */
+#include <errno.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "bertd/exit.h"
+#include "common/file.h"
+#include "common/spec.h"
+
+#define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
+#define COMMAND "kind: command\ncommand: [sleep, 3]\n"
+#define KEYS                                                                                                          \
+        "name, kind, priority, run_dir, on_exit, command, resources, restart, checkpoint, model, data, optimizer, train"
+
+static char folder[PATH_MAX];
+
+static void write_spec(const char *name, const char *text, size_t size) {
+        struct error error = {};
+        assert_int_equal(file_write_atomic(name, text, size, 0600, &error), 0);
+}
+
+static struct spec *load(const char *text) {
+        struct error error = {};
+        struct spec *spec = NULL;
+
+        write_spec("job.yaml", text, strlen(text));
+        if (spec_load("job.yaml", &spec, &error) < 0)
+                fail_msg("%s", error.text);
+        return spec;
+}
+
+struct bad {
+        const char *text, *message;
+};
+
+static const struct bad bad[] = {
+        { "", "job.yaml: empty; expected a job spec" },
+        { "# nothing\n", "job.yaml: empty; expected a job spec" },
+        { "hello", "job.yaml:1: expected a mapping, not one value" },
+        { "[a]", "job.yaml:1: expected a mapping, not a list" },
+        { "kind: command\n  command: [a]\n", "job.yaml:2: mapping values are not allowed in this context" },
+        { "kind: command\ncommand: [a\n", "job.yaml:3: did not find expected ',' or ']'" },
+        { "kind: command\n\tcommand: [a]\n", "job.yaml:2: found a tab character that violates indentation" },
+        { "kind: command\ncommand: [a\x01]\n", "job.yaml:1: control characters are not allowed" },
+        { "kind: command\nname: \xff\n", "job.yaml:1: invalid leading UTF-8 octet" },
+        { "kind: command\nname: \"a\\0b\"\n", "job.yaml:2: a NUL character" },
+        { "kind: command\nname: \"a\\x1bb\"\ncommand: [a]", "job.yaml: name: has a control character" },
+        { "? [a]\n: b\n", "job.yaml:1: expected a key" },
+        { "kind: command\n---\nkind: command\n", "job.yaml:2: a second YAML document; expected one" },
+        { "name: &x a\ncommand: [*x]\n", "job.yaml:1: YAML anchors are not accepted here" },
+        { "kind: command\ncommand: [*x]\n", "job.yaml:2: YAML aliases are not accepted here" },
+        { "a: &a [x,x]\nb: &b [*a,*a,*a]\nc: [*b,*b,*b]\n", "job.yaml:1: YAML anchors are not accepted here" },
+        { "command: [[[[[[[[[[a]]]]]]]]]]\n", "job.yaml:1: nested too deeply" },
+        { COMMAND "foo: 1\n", "job.yaml:3: unknown key 'foo'; expected " KEYS },
+        { COMMAND "resources:\n  threads: 1\n  rank: 2\n", "job.yaml:5: unknown key 'rank' in resources; expected ranks, gpus, threads" },
+        { "name: a\nkind: command\nname: b\n", "job.yaml:3: name: given twice" },
+        { COMMAND "resources:\n  ranks: 1\n  ranks: 2\n", "job.yaml:5: resources.ranks: given twice" },
+        { COMMAND "resources: 3\n", "job.yaml:3: resources: expected a mapping, not one value" },
+        { COMMAND "resources: {ranks: [1]}\n", "job.yaml:3: resources.ranks: expected one value, not a list" },
+        { COMMAND "name: {a: b}\n", "job.yaml:3: name: expected one value, not a mapping" },
+        { "kind: command\ncommand: sleep 3\n", "job.yaml:2: command: expected a list, not one value" },
+        { "kind: command\ncommand: []\n", "job.yaml:2: command: too few entries" },
+        { "kind: command\n", "job.yaml: command: missing; expected a list" },
+        { "kind: command\ncommand: [\"\"]\n", "job.yaml:2: command: empty" },
+        { "name: x\n", "job.yaml: kind: missing; expected pretrain, finetune or command" },
+        { "kind: trian\n", "job.yaml:1: kind: 'trian' is not pretrain, finetune or command" },
+        { "kind: 0\n", "job.yaml:1: kind: '0' is not pretrain, finetune or command" },
+        { COMMAND "name: ''\n", "job.yaml:3: name: empty" },
+        { COMMAND "run_dir:\n", "job.yaml:3: run_dir: empty" },
+        { COMMAND "priority: 1001\n", "job.yaml: priority: 1001 is not between -1000 and 1000" },
+        { COMMAND "resources: {ranks: 0}\n", "job.yaml: resources.ranks: 0 is not between 1 and 4096" },
+        { COMMAND "resources: {ranks: -1}\n", "job.yaml: resources.ranks: -1 is not between 1 and 4096" },
+        { COMMAND "resources: {ranks: 1000000000}\n", "job.yaml: resources.ranks: 1000000000 is not between 1 and 4096" },
+        { COMMAND "resources: {ranks: 99999999999999999999999}\n",
+          "job.yaml: resources.ranks: 99999999999999999999999 is not between 1 and 4096" },
+        { COMMAND "resources: {ranks: two}\n", "job.yaml:3: resources.ranks: 'two' is not a whole number" },
+        { COMMAND "resources: {ranks: 5x}\n", "job.yaml:3: resources.ranks: '5x' is not a whole number" },
+        { COMMAND "resources: {ranks: 1e3}\n", "job.yaml:3: resources.ranks: '1e3' is not a whole number" },
+        { COMMAND "resources: {ranks: 2.0}\n", "job.yaml:3: resources.ranks: '2.0' is not a whole number" },
+        { COMMAND "resources:\n  ranks:\n", "job.yaml:4: resources.ranks: '' is not a whole number" },
+        { COMMAND "restart: {grace_sec: 0}\n", "job.yaml: restart.grace_sec: 0 is not between 1 and 86400" },
+        { COMMAND "restart: {backoff_sec: [5]}\n", "job.yaml:3: restart.backoff_sec: too few entries" },
+        { COMMAND "restart: {backoff_sec: [1, 2, 3]}\n", "job.yaml:3: restart.backoff_sec: more than 2 entries" },
+        { COMMAND "restart: {backoff_sec: [9, 2]}\n", "job.yaml: restart.backoff_sec: the first, 9, is greater than the second, 2" },
+        { COMMAND "restart: {backoff_sec: [a, 2]}\n", "job.yaml:3: restart.backoff_sec: 'a' is not a whole number" },
+        { COMMAND "checkpoint: {keep: 0}\n", "job.yaml: checkpoint.keep: 0 is not between 1 and 1000000" },
+        { COMMAND "train: {steps: 3}\n", "job.yaml:3: train.steps: not a key of kind command" },
+        { COMMAND "data: {train: [a]}\n", "job.yaml:3: data.train: not a key of kind command" },
+        { PRETRAIN "command: [a]\n", "job.yaml:5: command: not a key of kind pretrain" },
+        { "kind: pretrain\nmodel: {vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1}\n", "job.yaml: model.config: missing; expected a file" },
+        { "kind: pretrain\nmodel: {config: c}\ndata: {train: [x]}\ntrain: {steps: 1}\n", "job.yaml: model.vocab: missing; expected a file" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ntrain: {steps: 1}\n", "job.yaml: data.train: missing; expected a list" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n", "job.yaml: train.steps: missing; expected a whole number" },
+        { "kind: finetune\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n", "job.yaml: train.steps: missing; expected a whole number" },
+        { PRETRAIN "optimizer: {learning_rate: fast}\n", "job.yaml:5: optimizer.learning_rate: 'fast' is not a number" },
+        { PRETRAIN "optimizer: {learning_rate: nan}\n", "job.yaml:5: optimizer.learning_rate: 'nan' is not a number" },
+        { PRETRAIN "optimizer: {learning_rate: 1e999}\n", "job.yaml:5: optimizer.learning_rate: '1e999' is not a number" },
+        { PRETRAIN "optimizer: {learning_rate: -1}\n", "job.yaml: optimizer.learning_rate: -1 is not between 0 and 1000" },
+        { PRETRAIN "optimizer: {name: lion}\n", "job.yaml:5: optimizer.name: 'lion' is not adamw" },
+        { PRETRAIN "optimizer: {beta1: 1}\n", "job.yaml: optimizer.beta1: 1 is not between 0 and 0.999999999" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], max_predictions: 200}\ntrain: {steps: 1}\n",
+          "job.yaml: data.max_predictions: 200 is greater than data.sequence_length, 128" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: clm}\ntrain: {steps: 1}\n",
+          "job.yaml:3: data.objective: 'clm' is not mlm+nsp, mlm+sop or mlm" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, precision: bf16}\n",
+          "job.yaml:4: train.precision: 'bf16' is not fp32 or fp64" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, seed: 9223372036854775808}\n",
+          "job.yaml: train.seed: 9223372036854775808 is not between 0 and 9223372036854775807" },
+};
+
+static void test_bad(void **state) {
+        for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+                struct error error = {};
+                struct spec *spec = NULL;
+
+                write_spec("job.yaml", bad[i].text, strlen(bad[i].text));
+                assert_int_equal(spec_load("job.yaml", &spec, &error), -EINVAL);
+                assert_string_equal(error.text, bad[i].message);
+                assert_int_equal(error.exit, BERTD_EXIT_CONFIG);
+                assert_null(spec);
+                assert_int_equal(spec_load("job.yaml", &spec, NULL), -EINVAL); /* no error object */
+        }
+}
+
+static void expect_message(const char *path, const char *message, int exit_code) {
+        struct error error = {};
+        struct spec *spec = NULL;
+
+        assert_true(spec_load(path, &spec, &error) < 0);
+        assert_string_equal(error.text, message);
+        assert_int_equal(error.exit, exit_code);
+}
+
+static void test_files(void **state) {
+        char *big = malloc(300000), name[BERTD_NAME_MAX + 64];
+
+        expect_message("none.yaml", "none.yaml: No such file or directory", BERTD_EXIT_INPUT);
+        expect_message(".", ".: not a regular file", BERTD_EXIT_INPUT);
+        memset(big, ' ', 300000);
+        write_spec("big.yaml", big, 300000);
+        expect_message("big.yaml", "big.yaml: 300000 bytes, more than the 262144 allowed", BERTD_EXIT_CONFIG);
+        memset(big, '[', 250000);
+        write_spec("deep.yaml", big, 250000);
+        expect_message("deep.yaml", "deep.yaml:1: nested too deeply", BERTD_EXIT_CONFIG);
+        free(big);
+        memset(name, 'n', sizeof(name));
+        char text[512];
+        (void) snprintf(text, sizeof(text), COMMAND "name: %.130s\n", name);
+        write_spec("name.yaml", text, strlen(text));
+        expect_message("name.yaml", "name.yaml: name: 130 bytes, more than 128", BERTD_EXIT_CONFIG);
+}
+
+static void test_defaults(void **state) {
+        cleanup_spec struct spec *s = load(PRETRAIN);
+        char path[PATH_MAX + 16];
+
+        assert_string_equal(s->name, "job");
+        assert_true(s->kind == JOB_PRETRAIN && s->priority == 0 && !s->run_dir && !s->on_exit && s->n_command == 0);
+        assert_true(s->resources.ranks == 1 && s->resources.gpus == 0 && s->resources.threads == 1);
+        assert_true(s->restart.max_without_progress == 5 && s->restart.grace_sec == 120 && s->restart.n_backoff_sec == 2);
+        assert_true(s->restart.backoff_sec[0] == 5 && s->restart.backoff_sec[1] == 600);
+        assert_true(s->checkpoint.every_steps == 0 && s->checkpoint.every_sec == 600);
+        assert_true(s->checkpoint.keep == 3 && s->checkpoint.keep_every == 0);
+        assert_true(s->data.sequence_length == 128 && s->data.objective == OBJECTIVE_MLM_NSP && s->data.n_validation == 0);
+        assert_true(s->data.max_predictions == 20); /* ceil(0.15 * 128) */
+        assert_true(s->data.masked_fraction == 0.15 && s->data.short_sequence_probability == 0.1);
+        assert_true(s->optimizer.name == OPTIMIZER_ADAMW && s->optimizer.learning_rate == 1e-4);
+        assert_true(s->optimizer.warmup_ratio == 0 && s->optimizer.warmup_steps == 0);
+        assert_true(s->optimizer.schedule == SCHEDULE_LINEAR && s->optimizer.beta1 == 0.9 && s->optimizer.beta2 == 0.999);
+        assert_true(s->optimizer.epsilon == 1e-6 && s->optimizer.weight_decay == 0.01 && s->optimizer.clip_norm == 1);
+        assert_true(s->train.global_batch == 32 && s->train.micro_batch == 32 && s->train.steps == 10);
+        assert_true(s->train.precision == PRECISION_FP32 && s->train.seed == 42 && s->train.evaluate_every == 0);
+        assert_true(s->train.evaluate_samples == 512 && s->train.log_every == 1);
+        (void) snprintf(path, sizeof(path), "%s/c.json", folder);
+        assert_string_equal(s->model.config, path);
+        (void) snprintf(path, sizeof(path), "%s/corpus", folder);
+        assert_string_equal(s->data.train[0], path);
+}
+
+static void test_zero_is_not_absent(void **state) {
+        cleanup_spec struct spec *s = load(COMMAND "checkpoint: {every_sec: 0}\nrestart: {max_without_progress: 0}\n");
+
+        assert_true(s->checkpoint.every_sec == 0 && s->restart.max_without_progress == 0);
+        assert_true(s->n_command == 2 && strcmp(s->command[1], "3") == 0 && !s->command[2]);
+}
+
+static void test_small_batch(void **state) {
+        cleanup_spec struct spec *s = load("kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n"
+                                           "train: {steps: 1, global_batch: 8}\n");
+        assert_true(s->train.micro_batch == 8); /* the default does not exceed the batch */
+}
+
+static void test_paths(void **state) {
+        char path[PATH_MAX + 32];
+
+        assert_int_equal(mkdir("sub", 0700), 0);
+        write_spec("sub/hook.sh", "#!/bin/sh\n", 10);
+        write_spec("sub/my.job.yml", COMMAND "run_dir: ./out/../run\non_exit: hook.sh\n", strlen(COMMAND) + 39);
+        struct error error = {};
+        cleanup_spec struct spec *s = NULL;
+        assert_int_equal(spec_load("sub/my.job.yml", &s, &error), 0);
+        assert_string_equal(s->name, "my.job");
+        (void) snprintf(path, sizeof(path), "%s/sub/out/../run", folder);
+        assert_string_equal(s->run_dir, path);
+        (void) snprintf(path, sizeof(path), "%s/sub/hook.sh", folder);
+        assert_string_equal(s->on_exit, path);
+        cleanup_spec struct spec *t = load(COMMAND "on_exit: mailer\n");
+        assert_string_equal(t->on_exit, "mailer"); /* found by PATH */
+}
+
+/* The normalised text is a fixed point. */
+static void check_round_trip(const char *text) {
+        struct error error = {};
+        cleanup_spec struct spec *one = load(text), *two = NULL;
+        cleanup_free char *first = NULL, *second = NULL;
+
+        if (spec_format(one, &first, &error) < 0)
+                fail_msg("%s", error.text);
+        write_spec("normal.yaml", first, strlen(first));
+        if (spec_load("normal.yaml", &two, &error) < 0)
+                fail_msg("%s\n%s", error.text, first);
+        assert_int_equal(spec_format(two, &second, &error), 0);
+        assert_string_equal(first, second);
+        assert_string_equal(one->name, two->name);
+        assert_int_equal(one->n_command, two->n_command);
+        for (uint32_t i = 0; i < one->n_command; i++)
+                assert_string_equal(one->command[i], two->command[i]);
+        assert_memory_equal(&one->resources, &two->resources, sizeof(one->resources));
+        assert_memory_equal(&one->checkpoint, &two->checkpoint, sizeof(one->checkpoint));
+        assert_memory_equal(&one->optimizer, &two->optimizer, sizeof(one->optimizer));
+        assert_memory_equal(&one->train, &two->train, sizeof(one->train));
+}
+
+static void test_round_trip(void **state) {
+        check_round_trip(PRETRAIN);
+        check_round_trip(PRETRAIN "name: stage one\npriority: -7\nrun_dir: r\nresources: {ranks: 8, gpus: 8, threads: 4}\n"
+                                  "optimizer: {learning_rate: 6.0e-3, warmup_ratio: 0.28430000000000001, epsilon: 1e-12, beta2: 0.98,"
+                                  " weight_decay: 0.3333333333333333, schedule: constant}\n"
+                                  "checkpoint: {every_steps: 500, keep_every: 10000}\nrestart: {backoff_sec: [1, 2]}\n");
+        check_round_trip("kind: command\nname: \"null\"\ncommand: [sh, -c, \"echo hi; sleep 1\", \"\", \" x \", \"~\", \"null\","
+                         " \"a\\tb\\n\", \"# c\", \"- d\", \"k: v\", \"\\u0001\\u2028\\ufeff\xc3\xa9\", \"it's \\\"q\\\"\","
+                         " \"true\", \"0x10\", \"%d\", \"&a\", \"*a\", \"!t\", \"|\", \">\", \"{\", \"a, b\", \"\\r\\n\","
+                         " \"trailing \\n\\n\", \"\\n leading\", \"\\u0085\", \"\\U0001F600\","
+                         " \"long long long long long long long long long long long long long long long  long long long long long\"]\n");
+        check_round_trip(COMMAND "resources:\nrestart:\n");
+}
+
+static void test_format_refuses(void **state) {
+        struct error error = {};
+        cleanup_spec struct spec *s = load(COMMAND);
+        char *text = NULL;
+
+        free(s->command[1]);
+        s->command[1] = strdup("\xff");
+        assert_true(spec_format(s, &text, &error) < 0);
+        assert_string_equal(error.text, "command: entry 2 is not UTF-8");
+        assert_null(text);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_bad),        cmocka_unit_test(test_files),
+                cmocka_unit_test(test_defaults),   cmocka_unit_test(test_zero_is_not_absent),
+                cmocka_unit_test(test_small_batch), cmocka_unit_test(test_paths),
+                cmocka_unit_test(test_round_trip), cmocka_unit_test(test_format_refuses),
+        };
+        char top[] = "/tmp/test_spec.XXXXXX", command[64];
+
+        if (!mkdtemp(top) || chdir(top) < 0 || !getcwd(folder, sizeof(folder)))
+                return 1;
+        int r = cmocka_run_group_tests(tests, NULL, NULL);
+        (void) snprintf(command, sizeof(command), "rm -rf %s", top);
+        return system(command) != 0 ? 1 : r;
+}
