@@ -70,7 +70,7 @@ static int read_int(sqlite3 *db, const char *sql, int64_t *ret, struct error *er
 }
 
 static int prepare_schema(sqlite3 *db, const char *path, struct error *error) {
-        int64_t version;
+        int64_t version = 0;
 
         int r = read_int(db, "PRAGMA user_version", &version, error);
         if (r < 0)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <systemd/sd-bus.h>
 
+#include "common/cleanup.h"
 #include "common/error.h"
 
 #define SUBMIT_RLIMITS_MAX 16
@@ -40,7 +41,7 @@ struct submit_host {
 
 void submission_defaults(struct submission *submission);
 void submission_free(struct submission *submission); /* the contents, not the struct */
-#define cleanup_submission __attribute__((cleanup(submission_free)))
+#define cleanup_submission cleanup(submission_free)
 
 /* Reads the message's a{sv}: unknown keys, wrong types and keys given twice are refused. */
 int submission_read(struct submission *submission, sd_bus_message *message, struct error *error);

@@ -1,0 +1,434 @@
+/*
+ * See attempt.h. Role: the beginning and the life of an attempt; attempt_end.c has its end.
+ * Owns: job->run and everything in it. Invariants: nothing is launched before its intent row is durable; at most one shim of an
+ * attempt is told to go.
+ */
+#include "daemon/attempt.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "bertd/bus.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "daemon/attempt_end.h"
+#include "daemon/bus_server.h"
+#include "daemon/command.h"
+#include "daemon/files.h"
+#include "daemon/launcher.h"
+#include "daemon/ledger.h"
+#include "daemon/log.h"
+#include "daemon/process.h"
+
+#define HELLO_TIMEOUT_USEC (60 * USEC_PER_SEC)
+#define EXITED_TIMEOUT_USEC (3 * USEC_PER_SEC)
+#define KILL_TIMEOUT_USEC (5 * USEC_PER_SEC)
+#define STOP_SLACK_USEC (30 * USEC_PER_SEC)
+#define STOP_EXTENSIONS 4
+
+static const struct launcher *launcher_of(const struct attempt_run *run) { return run->manager->launchers[run->job->launcher]; }
+
+static int on_hello_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
+        attempt_over(userdata, EXIT_CLASS_LAUNCH, "the shim was not heard within 60 s of its launch");
+        return 0;
+}
+
+static int on_stop_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
+        attempt_over(userdata, EXIT_CLASS_KILLED, "did not stop in time and was killed");
+        return 0;
+}
+
+static int on_exited_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
+        attempt_over(userdata, EXIT_CLASS_LOST, "the shim reported the end but did not exit");
+        return 0;
+}
+
+static int on_shim_gone(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        attempt_over(userdata, EXIT_CLASS_LOST, "the shim died without an exit record");
+        return 0;
+}
+
+/* ---- start ---- */
+
+static int make_nonce(char nonce[NONCE_SIZE]) {
+        uint64_t random[2];
+
+        if (getrandom(random, sizeof(random), 0) != sizeof(random))
+                return -errno;
+        (void) snprintf(nonce, NONCE_SIZE, "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
+        return 0;
+}
+
+static struct attempt_run *new_run(struct manager *manager, struct job *job, enum attempt_phase phase) {
+        struct attempt_run *run = calloc(1, sizeof(*run));
+
+        if (run) {
+                *run = (struct attempt_run) { .manager = manager, .job = job, .phase = phase };
+                job->run = run;
+        }
+        return run;
+}
+
+void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) {
+        char nonce[NONCE_SIZE];
+        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
+        struct attempt_run *run = run_dir && make_nonce(nonce) >= 0 ? new_run(manager, job, PHASE_COMMITTING) : NULL;
+
+        if (!run) {
+                log_error("job %" PRIu64 " cannot be started now: out of memory", job->id);
+                return;
+        }
+        (void) ledger_refresh(job, run_dir);
+        struct checkpoint *from = ledger_choose(job);
+        const struct checkpoint *newest = job_newest_good(job);
+        job->attempt = (struct attempt) {
+                .number = job->attempt.number + 1, .open = true, .gpu_mask = gpu_mask, .started = clock_realtime_usec(), .resumed = from != NULL,
+                .first_step = from ? from->step : 0, .step = from ? from->step : 0, .checkpoint_step = newest ? newest->step : 0,
+                .exit_code = -1, .exit_class = -1,
+        };
+        memcpy(job->attempt.nonce, nonce, sizeof(nonce));
+        memcpy(job->attempt.boot_id, manager->boot_id, sizeof(job->attempt.boot_id));
+        if (from) {
+                from->restored++;
+                from->dirty = true;
+        }
+        job->step = job->attempt.step;
+        job->wish = WISH_NONE;
+        job->not_before = 0;
+        (void) manager_move(manager, job, EVENT_START, NULL);
+        manager_account(manager);
+        if (!store_pending(manager->store))
+                attempt_launch(run);
+}
+
+static void set_run_timer(struct attempt_run *run, uint64_t usec, sd_event_time_handler_t handler) {
+        run->timer = sd_event_source_disable_unref(run->timer);
+        int r = sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, usec, 0, handler, run);
+        if (r < 0)
+                log_error("job %" PRIu64 ": timer: %s", run->job->id, strerror(-r));
+}
+
+struct launch_parts {
+        char *spec_path, *spec, *run_dir, *log, *scratch, *gpus;
+        struct job_inputs inputs;
+        struct strv argv, environment, shim_argv;
+};
+
+static void launch_parts_free(struct launch_parts *p) {
+        free(p->spec_path);
+        free(p->spec);
+        free(p->run_dir);
+        free(p->log);
+        free(p->scratch);
+        free(p->gpus);
+        free(p->inputs.environment);
+        strv_free(&p->argv);
+        strv_free(&p->environment);
+        strv_free(&p->shim_argv);
+}
+
+static int gather_paths(struct manager *manager, struct job *job, struct launch_parts *p, struct error *error) {
+        const char *state = manager->options.state_dir;
+        cleanup_free char *job_dir = files_job_dir(state, job->id);
+
+        p->spec_path = job_dir ? format_string("%s/spec.yaml", job_dir) : NULL;
+        p->run_dir = files_run_dir(state, job);
+        p->log = files_attempt_path(state, job, "log");
+        if (job->kind != JOB_COMMAND && job->ranks > 1)
+                p->scratch = files_scratch(job, manager->launchers[job->launcher]->private_shm);
+        if (manager->options.gpus.n > 0)
+                p->gpus = gpus_visible(&manager->options.gpus, job->attempt.gpu_mask);
+        if (!p->spec_path || !p->run_dir || !p->log)
+                return error_errno(error, ENOMEM, "paths");
+        int r = store_load_spec(manager->store, job->id, &p->spec, error);
+        return r < 0 ? r : store_load_inputs(manager->store, job->id, &p->inputs, error);
+}
+
+static int gather_command(struct manager *manager, struct job *job, struct launch_parts *p, struct error *error) {
+        const struct checkpoint *from = job->attempt.resumed ? job_checkpoint(job, job->attempt.first_step) : NULL;
+        struct command_input input = {
+                .job = job, .trainer = manager->trainer, .spec = p->spec_path, .run_dir = p->run_dir, .resume = from ? from->path : "",
+                .scratch = p->scratch, .private_shm = manager->launchers[job->launcher]->private_shm, .visible_gpus = p->gpus,
+                .environment = p->inputs.environment, .environment_size = p->inputs.environment_size,
+        };
+        cleanup_free char *dir = files_attempt_path(manager->options.state_dir, job, "");
+
+        int r = command_argv(&input, &p->argv, error);
+        if (r >= 0)
+                r = command_environment(&input, &p->environment, error);
+        strv_add(&p->shim_argv, "bertd-shim");
+        strv_add(&p->shim_argv, "--job");
+        strv_format(&p->shim_argv, "%" PRIu64, job->id);
+        strv_add(&p->shim_argv, "--attempt");
+        strv_format(&p->shim_argv, "%u", job->attempt.number);
+        strv_add(&p->shim_argv, "--socket");
+        strv_add(&p->shim_argv, manager->options.socket);
+        strv_add(&p->shim_argv, "--dir");
+        strv_take(&p->shim_argv, steal_pointer(&dir));
+        return r < 0 ? r : p->shim_argv.failed ? error_errno(error, ENOMEM, "command") : 0;
+}
+
+static int launch(struct attempt_run *run, struct error *error) {
+        struct manager *manager = run->manager;
+        struct job *job = run->job;
+        const struct launcher *launcher = launcher_of(run);
+        cleanup(launch_parts_free) struct launch_parts p = {};
+
+        if (!launcher)
+                return error_set(error, ENOTSUP, "the job's launcher is not available to this daemon");
+        int r = gather_paths(manager, job, &p, error);
+        if (r >= 0)
+                r = gather_command(manager, job, &p, error);
+        if (r < 0)
+                return r;
+        struct files_attempt files = { .argv = &p.argv, .environment = &p.environment, .inputs = &p.inputs, .spec = p.spec,
+                                       .socket = manager->options.socket, .log = p.log, .scratch = p.scratch };
+        r = files_prepare(manager->jobs_fd, job, &files, error);
+        if (r < 0)
+                return r;
+        struct launch l = { .shim = manager->shim, .argv = &p.shim_argv, .environment = &p.environment, .inputs = &p.inputs };
+        return launcher->start(run, &l, error);
+}
+
+void attempt_launch(struct attempt_run *run) {
+        struct error error = {};
+
+        run->phase = PHASE_LAUNCHING;
+        set_run_timer(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
+        if (launch(run, &error) < 0)
+                attempt_launch_failed(run, error.text);
+}
+
+void attempt_launch_failed(struct attempt_run *run, const char *text) {
+        char reason[512];
+
+        (void) snprintf(reason, sizeof(reason), "cannot be started: %s", text);
+        attempt_over(run, EXIT_CLASS_LAUNCH, reason);
+}
+
+/* ---- adoption ---- */
+
+static int watch_shim(struct attempt_run *run, int pidfd) {
+        cleanup_close int fd = pidfd;
+
+        run->pidfd = sd_event_source_disable_unref(run->pidfd);
+        int r = sd_event_add_io(run->manager->loop, &run->pidfd, fd, EPOLLIN, on_shim_gone, run);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_io_fd_own(run->pidfd, 1);
+        (void) steal_fd(&fd);
+        run->phase = PHASE_LIVE;
+        return 0;
+}
+
+void attempt_adopt(struct manager *manager, struct job *job) {
+        struct attempt *a = &job->attempt;
+        struct attempt_run *run = new_run(manager, job, PHASE_LAUNCHING);
+
+        if (!run) {
+                log_error("job %" PRIu64 " cannot be adopted: out of memory", job->id);
+                return;
+        }
+        if (strcmp(a->boot_id, manager->boot_id) != 0) {
+                attempt_over(run, EXIT_CLASS_REBOOT, "the host was rebooted");
+                return;
+        }
+        int pidfd = process_pidfd_checked(a->pid, a->pid_start);
+        if (pidfd >= 0 && watch_shim(run, pidfd) >= 0) {
+                log_info("job %" PRIu64 " attempt %u: adopted, pid %d", job->id, a->number, (int) a->pid);
+                if (job->state == JOB_STOPPING)
+                        attempt_stop(job);
+        } else if (a->pid == 0 && files_is_locked(manager->jobs_fd, job)) {
+                set_run_timer(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
+        } else {
+                attempt_over(run, EXIT_CLASS_LOST, a->pid == 0 ? "bertd ended while the attempt was being started"
+                                                               : "the shim died without an exit record");
+        }
+}
+
+/* ---- the shim's words ---- */
+
+static struct job *find_open_attempt(struct manager *manager, uint64_t id, uint32_t number, const char *nonce) {
+        struct job *job = store_find(manager->store, id);
+
+        if (!job || !job->run || !job->attempt.open || job->attempt.number != number || strcmp(job->attempt.nonce, nonce) != 0)
+                return NULL;
+        return job->run->phase == PHASE_SWEEPING || job->run->phase == PHASE_COMMITTING ? NULL : job;
+}
+
+static int meet_shim(struct attempt_run *run, pid_t pid) {
+        struct attempt *a = &run->job->attempt;
+        uint64_t start;
+
+        cleanup_close int fd = process_pidfd(pid);
+        if (fd < 0)
+                return fd;
+        int r = process_start_time(pid, &start);
+        if (r < 0)
+                return r;
+        a->pid = pid;
+        a->pid_start = start;
+        if (run->job->launcher == LAUNCHER_SYSTEMD) {
+                free(run->cgroup);
+                run->cgroup = process_cgroup(pid);
+        }
+        r = watch_shim(run, steal_fd(&fd));
+        if (r < 0)
+                return r;
+        if (manager_move(run->manager, run->job, EVENT_HELLO, NULL) != STATE_MOVE) {
+                store_mark(run->manager->store, run->job);
+                (void) manager_commit(run->manager);
+        }
+        return 0;
+}
+
+int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t pid, uint64_t id, uint32_t number, const char *nonce,
+                  uint32_t *ret_answer) {
+        struct job *job = store_find(manager->store, id);
+
+        if (job && uid != job->uid && uid != geteuid())
+                return -EPERM;
+        job = find_open_attempt(manager, id, number, nonce);
+        *ret_answer = BERTD_ATTEMPT_STOP;
+        if (!job || (job->attempt.pid != 0 && job->attempt.pid != pid))
+                return 0;
+        struct attempt_run *run = job->run;
+        if (job->attempt.pid == 0 && job->state == JOB_STOPPING) {
+                attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it began");
+                return 0;
+        }
+        if (job->attempt.pid == 0 || run->phase != PHASE_LIVE) {
+                int r = meet_shim(run, pid);
+                if (r < 0)
+                        return r;
+        }
+        if (job->state != JOB_STOPPING)
+                run->timer = sd_event_source_disable_unref(run->timer);
+        run->peer = peer;
+        peer_set_job(peer, id);
+        if (job->state == JOB_STOPPING)
+                attempt_stop(job);
+        *ret_answer = BERTD_ATTEMPT_GO;
+        return 0;
+}
+
+static void take_step(struct attempt_run *run, uint64_t step) {
+        struct job *job = run->job;
+
+        if (step > job->attempt.first_step && job->resume_abandon) {
+                /* The trainer has moved the newer checkpoints away before its first step. */
+                job->resume_abandon = false;
+                store_mark(run->manager->store, job);
+                (void) manager_commit(run->manager);
+        }
+        job->step = job->attempt.step = step;
+        if (run->rate_usec == 0) {
+                run->rate_step = step;
+                run->rate_usec = clock_boottime_usec();
+        }
+}
+
+static void take_checkpoint(struct attempt_run *run, const struct attempt_report *report) {
+        struct job *job = run->job;
+        const struct checkpoint *known = job_checkpoint(job, report->checkpoint_step);
+
+        if (known && known->state != CHECKPOINT_ABANDONED && known->state != CHECKPOINT_DELETED && strcmp(known->path, report->checkpoint_path) == 0)
+                return;
+        struct checkpoint row = { .step = report->checkpoint_step, .size = report->checkpoint_size, .created = clock_realtime_usec(),
+                                  .state = CHECKPOINT_GOOD, .attempt = job->attempt.number, .path = (char *) report->checkpoint_path, .dirty = true };
+        if (job_checkpoint_add(job, &row) < 0) {
+                log_error("job %" PRIu64 ": no memory for a checkpoint's row", job->id);
+                return;
+        }
+        job->resume_abandon = false;
+        job->attempt.checkpoint_step = report->checkpoint_step;
+        char text[64];
+        (void) snprintf(text, sizeof(text), "step %" PRIu64, report->checkpoint_step);
+        store_note(run->manager->store, job, job->state, "checkpoint", text);
+        (void) manager_commit(run->manager);
+}
+
+int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report) {
+        struct job *job = store_find(manager->store, report->job);
+
+        if (job && uid != job->uid && uid != geteuid())
+                return -EPERM;
+        job = report->nonce ? find_open_attempt(manager, report->job, report->attempt, report->nonce) : NULL;
+        if (!job)
+                return -ESTALE;
+        struct attempt_run *run = job->run;
+        if (report->has_steps)
+                job->steps = report->steps;
+        if (report->has_loss)
+                job->loss = report->loss;
+        if (report->has_rate)
+                job->rate = report->rate;
+        if (report->has_step)
+                take_step(run, report->step);
+        if (report->has_checkpoint && report->checkpoint_path)
+                take_checkpoint(run, report);
+        if (report->exited)
+                set_run_timer(run, EXITED_TIMEOUT_USEC, on_exited_timeout);
+        return 0;
+}
+
+uint64_t attempt_eta_sec(const struct job *job) {
+        const struct attempt_run *run = job->run;
+
+        if (!run || run->rate_usec == 0 || job->step <= run->rate_step || job->steps <= job->step)
+                return 0;
+        double per_step = (double) (clock_boottime_usec() - run->rate_usec) / (double) (job->step - run->rate_step);
+        return (uint64_t) (per_step * (double) (job->steps - job->step) / (double) USEC_PER_SEC);
+}
+
+/* ---- stop ---- */
+
+void attempt_stop(struct job *job) {
+        struct attempt_run *run = job->run;
+        uint64_t grace = job->grace_sec * USEC_PER_SEC;
+        bool now = job->wish == WISH_CANCEL_NOW;
+
+        if (!run || run->phase == PHASE_SWEEPING)
+                return;
+        if (run->phase == PHASE_COMMITTING) {
+                attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it began");
+                return;
+        }
+        if (now && !run->peer) {
+                attempt_over(run, EXIT_CLASS_KILLED, "killed on request");
+                return;
+        }
+        set_run_timer(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
+        if (run->peer)
+                peer_send_stop(run->peer, now ? 0 : grace);
+}
+
+int attempt_checkpoint(struct job *job) {
+        if (!job->run || !job->run->peer || job->run->phase != PHASE_LIVE)
+                return -ENOTCONN;
+        return peer_send_checkpoint(job->run->peer);
+}
+
+void attempt_peer_gone(struct peer *peer) {
+        struct job *job = store_find(peer->manager->store, peer->job);
+
+        if (job && job->run && job->run->peer == peer)
+                job->run->peer = NULL;
+}
+
+void attempt_run_free(struct attempt_run *run) {
+        if (!run)
+                return;
+        (void) sd_event_source_disable_unref(run->pidfd);
+        (void) sd_event_source_disable_unref(run->timer);
+        const struct launcher *launcher = launcher_of(run);
+        if (launcher)
+                launcher->forget(run);
+        free(run->cgroup);
+        run->job->run = NULL;
+        free(run);
+}

@@ -1,0 +1,81 @@
+/*
+ * One attempt of a job, from the committed intent to the closed record (contract C4).
+ *
+ *   1. attempt_start: the intent row is committed, files are written, the launcher starts the shim.
+ *   2. attempt_hello: the shim is heard; its pid is watched; the job runs.
+ *   3. attempt_report, attempt_stop while it lives. bertd may die and come back: attempt_adopt.
+ *   4. the shim's pidfd fires: exit.json is read, everything with the attempt's nonce is killed, the tombstone written, the
+ *      policy asked. Only then does the job leave its state.
+ */
+#ifndef DAEMON_ATTEMPT_H
+#define DAEMON_ATTEMPT_H
+
+#include <systemd/sd-bus.h>
+
+#include "daemon/manager.h"
+
+struct peer;
+
+enum attempt_phase {
+        PHASE_COMMITTING, /* the intent is not durable yet */
+        PHASE_LAUNCHING,  /* the launcher works; no hello yet */
+        PHASE_LIVE,       /* the shim's pid is watched */
+        PHASE_SWEEPING,   /* it is gone; leftovers are killed until none is left */
+};
+
+struct attempt_run {
+        struct manager *manager;
+        struct job *job;
+        enum attempt_phase phase;
+        struct peer *peer;          /* the shim's connection, NULL while it has none */
+        sd_event_source *pidfd;     /* owns its fd */
+        sd_event_source *timer;     /* hello, stop or sweep limit, by phase */
+        sd_event_source *launch;    /* the launcher's answer; owned by the launcher's callback data */
+        void *launcher_data;        /* the launcher's own, freed by its `forget` */
+        char *cgroup;               /* systemd launcher: the unit's, else NULL */
+        unsigned sweeps;
+        bool stop_sent;
+        uint64_t rate_step, rate_usec; /* the first step report of this run, for the ETA */
+};
+
+/* A queued job gets its resources. Moves it to starting and launches as soon as the intent is durable. */
+void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask);
+
+/* The intent has become durable: launch. */
+void attempt_launch(struct attempt_run *run);
+
+/* The launcher's words: it failed (text), or the shim's process was executed. */
+void attempt_launch_failed(struct attempt_run *run, const char *text);
+
+/* After a daemon's start: takes over what lives, closes what died. */
+void attempt_adopt(struct manager *manager, struct job *job);
+
+/* The shim's hello. `*ret_answer` is BERTD_ATTEMPT_GO or _STOP; −EPERM: not the job's user or not its nonce. */
+int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t pid, uint64_t job, uint32_t number, const char *nonce,
+                  uint32_t *ret_answer);
+
+struct attempt_report {
+        uint64_t job;
+        uint32_t attempt;
+        const char *nonce, *status, *checkpoint_path;
+        bool has_step, has_steps, has_loss, has_rate, has_checkpoint, exited, ready;
+        uint64_t step, steps, checkpoint_step, checkpoint_size;
+        double loss, rate;
+};
+int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report);
+
+/* Sends the stop that job->wish asks for, now or when the shim is heard again; escalates when it does not help. */
+void attempt_stop(struct job *job);
+
+/* Asks the ranks for a checkpoint; −ENOTCONN while the shim is not connected. */
+int attempt_checkpoint(struct job *job);
+
+/* The connection is gone. */
+void attempt_peer_gone(struct peer *peer);
+
+/* Remaining time by the mean step time of this run, in seconds; 0 = unknown. */
+uint64_t attempt_eta_sec(const struct job *job);
+
+void attempt_run_free(struct attempt_run *run);
+
+#endif

@@ -1,0 +1,325 @@
+/*
+ * See bus_server.h. Role: listens, counts, keeps one struct peer a connection. Owns the listening socket, the peers, their buses.
+ * Invariants: a peer is freed only from the deferred reaper, never below one of its own handlers; no message of it is waited for.
+ */
+#include "daemon/bus_server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "bertd/bus.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "daemon/attempt.h"
+#include "daemon/log.h"
+
+struct bus_server {
+        struct manager *manager;
+        char *path;
+        sd_event_source *listen; /* owns its fd */
+        sd_event_source *reaper;
+        sd_id128_t id;
+        struct peer *peers;
+        unsigned n_peers;
+};
+
+/* ---- waits ---- */
+
+int wait_add(struct job *job, struct peer *peer, sd_bus_message *message) {
+        if (peer->waits >= PEER_WAITS_MAX)
+                return -ENOBUFS;
+        struct waiter *w = calloc(1, sizeof(*w));
+        if (!w)
+                return -ENOMEM;
+        *w = (struct waiter) { .peer = peer, .message = sd_bus_message_ref(message), .next = job->waiters };
+        job->waiters = w;
+        peer->waits++;
+        return 0;
+}
+
+static void waiter_free(struct waiter *w) {
+        w->peer->waits--;
+        (void) sd_bus_message_unref(w->message);
+        free(w);
+}
+
+void wait_answer(struct job *job) {
+        while (job->waiters) {
+                struct waiter *w = job->waiters;
+                job->waiters = w->next;
+                (void) sd_bus_reply_method_return(w->message, "s", job_state_name(job->state));
+                waiter_free(w);
+        }
+}
+
+void wait_fail(struct job *job, const char *name, const char *text) {
+        while (job->waiters) {
+                struct waiter *w = job->waiters;
+                job->waiters = w->next;
+                (void) sd_bus_reply_method_errorf(w->message, name, "%s", text);
+                waiter_free(w);
+        }
+}
+
+static void forget_waits(struct peer *peer) {
+        const struct store *store = peer->manager->store;
+
+        for (size_t i = 0; peer->waits > 0 && i < store_count(store); i++)
+                for (struct waiter **at = &store_at(store, i)->waiters; *at;) {
+                        struct waiter *w = *at;
+                        if (w->peer != peer) {
+                                at = &w->next;
+                                continue;
+                        }
+                        *at = w->next;
+                        waiter_free(w);
+                }
+}
+
+/* ---- peers ---- */
+
+static void peer_free(struct peer *peer) {
+        attempt_peer_gone(peer);
+        forget_waits(peer);
+        if (peer->bus) {
+                (void) sd_bus_detach_event(peer->bus);
+                (void) sd_bus_close_unref(peer->bus);
+        }
+        free(peer);
+}
+
+static int on_reap(sd_event_source *source, void *userdata) {
+        struct bus_server *server = userdata;
+
+        for (struct peer **at = &server->peers; *at;) {
+                struct peer *peer = *at;
+                if (!peer->doomed) {
+                        at = &peer->next;
+                        continue;
+                }
+                *at = peer->next;
+                server->n_peers--;
+                peer_free(peer);
+        }
+        return 0;
+}
+
+void peer_doom(struct peer *peer) {
+        peer->doomed = true;
+        (void) sd_event_source_set_enabled(peer->manager->server->reaper, SD_EVENT_ONESHOT);
+}
+
+void peer_set_job(struct peer *peer, uint64_t job) { peer->job = job; }
+
+static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
+        peer_doom(userdata);
+        return 0;
+}
+
+static int call_shim(struct peer *peer, const char *member, const char *types, uint64_t value) {
+        sd_bus_message *m = NULL;
+
+        int r = sd_bus_message_new_method_call(peer->bus, &m, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE, member);
+        if (r >= 0 && types[0])
+                r = sd_bus_message_append(m, types, value);
+        if (r >= 0)
+                r = sd_bus_message_set_expect_reply(m, 0);
+        if (r >= 0)
+                r = sd_bus_send(peer->bus, m, NULL);
+        (void) sd_bus_message_unref(m);
+        return r < 0 ? r : 0;
+}
+
+void peer_send_stop(struct peer *peer, uint64_t grace_usec) {
+        int r = call_shim(peer, "Stop", "t", grace_usec);
+        if (r < 0)
+                log_error("job %" PRIu64 ": Stop cannot be sent: %s", peer->job, strerror(-r));
+}
+
+int peer_send_checkpoint(struct peer *peer) { return call_shim(peer, "Checkpoint", "", 0); }
+
+static unsigned count_uid(const struct bus_server *server, uid_t uid) {
+        unsigned n = 0;
+
+        for (const struct peer *p = server->peers; p; p = p->next)
+                n += p->uid == uid;
+        return n;
+}
+
+static int start_bus(struct bus_server *server, struct peer *peer, int fd) {
+        int r = sd_bus_new(&peer->bus);
+        if (r < 0) {
+                (void) close(fd);
+                return r;
+        }
+        r = sd_bus_set_fd(peer->bus, fd, fd); /* takes the fd */
+        if (r < 0) {
+                (void) close(fd);
+                return r;
+        }
+        r = sd_bus_set_server(peer->bus, 1, server->id);
+        if (r >= 0)
+                r = sd_bus_set_anonymous(peer->bus, 0);
+        if (r >= 0)
+                r = sd_bus_set_trusted(peer->bus, 1); /* authority is the method table's */
+        if (r >= 0)
+                r = sd_bus_set_exit_on_disconnect(peer->bus, 0);
+        if (r >= 0)
+                r = methods_add(peer);
+        if (r >= 0)
+                r = sd_bus_match_signal(peer->bus, NULL, "org.freedesktop.DBus.Local", "/org/freedesktop/DBus/Local",
+                                        "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, peer);
+        if (r >= 0)
+                r = sd_bus_start(peer->bus);
+        if (r >= 0)
+                r = sd_bus_attach_event(peer->bus, server->manager->loop, SD_EVENT_PRIORITY_NORMAL);
+        return r;
+}
+
+static void admit(struct bus_server *server, int connection) {
+        cleanup_close int fd = connection;
+        struct ucred ucred;
+        socklen_t size = sizeof(ucred);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ucred, &size) < 0)
+                return;
+        if (server->n_peers >= PEERS_MAX || count_uid(server, ucred.uid) >= PEERS_OF_UID_MAX) {
+                log_error("a connection of uid %u is refused: too many", (unsigned) ucred.uid);
+                return;
+        }
+        struct peer *peer = calloc(1, sizeof(*peer));
+        if (!peer)
+                return;
+        *peer = (struct peer) { .manager = server->manager, .uid = ucred.uid, .pid = ucred.pid };
+        int r = start_bus(server, peer, steal_fd(&fd));
+        if (r < 0) {
+                log_error("a connection of uid %u failed: %s", (unsigned) ucred.uid, strerror(-r));
+                peer_free(peer);
+                return;
+        }
+        peer->next = server->peers;
+        server->peers = peer;
+        server->n_peers++;
+}
+
+static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (connection >= 0)
+                admit(userdata, connection);
+        else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+                log_error("accept: %m");
+        return 0;
+}
+
+/* ---- listening ---- */
+
+static int refuse_living(const char *path, const struct sockaddr_un *address, struct error *error) {
+        cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        struct stat st;
+
+        if (lstat(path, &st) < 0)
+                return 0;
+        if (!S_ISSOCK(st.st_mode))
+                return error_set(error, EEXIST, "%s: exists and is not a socket", path);
+        if (fd >= 0 && connect(fd, (const struct sockaddr *) address, sizeof(*address)) == 0)
+                return error_set(error, EADDRINUSE, "%s: another daemon answers there", path);
+        return unlink(path) < 0 ? error_errno(error, errno, "%s", path) : 0;
+}
+
+static int set_access(const char *path, struct error *error) {
+        const struct group *group = geteuid() == 0 ? getgrnam("bertd") : NULL;
+
+        if (group && chown(path, 0, group->gr_gid) < 0)
+                return error_errno(error, errno, "%s", path);
+        if (chmod(path, group ? 0660 : 0600) < 0)
+                return error_errno(error, errno, "%s", path);
+        return 0;
+}
+
+static int open_socket(const char *path, int *ret, struct error *error) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        cleanup_free char *folder = strdup(path);
+
+        if (fd < 0 || !folder)
+                return error_errno(error, fd < 0 ? errno : ENOMEM, "%s", path);
+        *strrchr(folder, '/') = '\0';
+        int r = folder[0] ? mkdir_parents(folder, 0755, error) : 0;
+        if (r < 0)
+                return r;
+        if (strlen(path) >= sizeof(address.sun_path))
+                return error_set(error, ENAMETOOLONG, "%s: too long for a socket's path", path);
+        memcpy(address.sun_path, path, strlen(path));
+        r = refuse_living(path, &address, error);
+        if (r < 0)
+                return r;
+        mode_t old = umask(0177);
+        r = bind(fd, (const struct sockaddr *) &address, sizeof(address)) < 0 ? -errno : 0;
+        (void) umask(old);
+        if (r < 0)
+                return error_errno(error, -r, "%s", path);
+        r = set_access(path, error);
+        if (r < 0)
+                return r;
+        if (listen(fd, SOMAXCONN) < 0)
+                return error_errno(error, errno, "%s", path);
+        *ret = steal_fd(&fd);
+        return 0;
+}
+
+int bus_server_new(struct manager *manager, const char *path, struct bus_server **ret, struct error *error) {
+        cleanup_close int fd = -1;
+        struct bus_server *server = calloc(1, sizeof(*server));
+        if (!server)
+                return error_errno(error, ENOMEM, "%s", path);
+
+        server->manager = manager;
+        int r = open_socket(path, &fd, error);
+        if (r >= 0 && !(server->path = strdup(path)))
+                r = error_errno(error, ENOMEM, "%s", path);
+        if (r >= 0) {
+                r = sd_id128_randomize(&server->id);
+                if (r >= 0)
+                        r = sd_event_add_io(manager->loop, &server->listen, fd, EPOLLIN, on_connection, server);
+                if (r >= 0) {
+                        (void) sd_event_source_set_io_fd_own(server->listen, 1);
+                        (void) steal_fd(&fd);
+                        r = sd_event_add_defer(manager->loop, &server->reaper, on_reap, server);
+                }
+                if (r >= 0)
+                        r = sd_event_source_set_enabled(server->reaper, SD_EVENT_OFF);
+                if (r < 0)
+                        (void) error_errno(error, -r, "%s", path);
+        }
+        if (r < 0) {
+                bus_server_free(server);
+                return r;
+        }
+        *ret = server;
+        return 0;
+}
+
+void bus_server_free(struct bus_server *server) {
+        if (!server)
+                return;
+        (void) sd_event_source_disable_unref(server->listen);
+        (void) sd_event_source_disable_unref(server->reaper);
+        while (server->peers) {
+                struct peer *peer = server->peers;
+                server->peers = peer->next;
+                peer_free(peer);
+        }
+        if (server->path)
+                (void) unlink(server->path);
+        free(server->path);
+        free(server);
+}

@@ -1,0 +1,57 @@
+/*
+ * The socket and its peers (contract C2). A connection is counted before sd-bus sees a byte of it: PEERS_OF_UID_MAX a user,
+ * PEERS_MAX in all; a peer whose unread replies pass PEER_QUEUE_MAX messages is dropped.
+ */
+#ifndef DAEMON_BUS_SERVER_H
+#define DAEMON_BUS_SERVER_H
+
+#include <systemd/sd-bus.h>
+
+#include "daemon/manager.h"
+
+#define PEERS_MAX 512
+#define PEERS_OF_UID_MAX 64
+#define PEER_QUEUE_MAX 64
+#define PEER_WAITS_MAX 256
+
+struct peer {
+        struct manager *manager;
+        sd_bus *bus;
+        uid_t uid; /* by the kernel's word */
+        pid_t pid;
+        uint64_t job;      /* whose shim it is, 0 = a client */
+        unsigned waits;    /* Wait calls that are not yet answered */
+        bool doomed;       /* is dropped at the end of this iteration */
+        struct peer *next;
+};
+
+/* A Wait that has not been answered. */
+struct waiter {
+        struct peer *peer;
+        sd_bus_message *message; /* a reference */
+        struct waiter *next;
+};
+
+int bus_server_new(struct manager *manager, const char *path, struct bus_server **ret, struct error *error);
+void bus_server_free(struct bus_server *server);
+
+/* Ends the connection once the handler that is running has returned. */
+void peer_doom(struct peer *peer);
+
+void peer_set_job(struct peer *peer, uint64_t job);
+
+/* One-way calls to the shim's org.bertd1.Attempt; losses are the caller's timer's business. */
+void peer_send_stop(struct peer *peer, uint64_t grace_usec);
+int peer_send_checkpoint(struct peer *peer);
+
+/* Keeps the call for later; −ENOBUFS beyond PEER_WAITS_MAX. */
+int wait_add(struct job *job, struct peer *peer, sd_bus_message *message);
+/* Answers all of the job's waits with its state's name. */
+void wait_answer(struct job *job);
+/* Answers with an error: the job is being removed, or the daemon ends. */
+void wait_fail(struct job *job, const char *name, const char *text);
+
+/* methods.c: adds the object to a new peer's bus. */
+int methods_add(struct peer *peer);
+
+#endif

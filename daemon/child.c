@@ -1,0 +1,122 @@
+/*
+ * See child.h. Role: everything that bertd does with a user's files beyond names and sizes happens in a child that is that user.
+ * Owns: one struct a child, freed when it has been reaped. Invariant: no child outlives its limit.
+ */
+#include "daemon/child.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "daemon/command.h"
+#include "daemon/files.h"
+#include "daemon/launcher.h"
+#include "daemon/log.h"
+
+#define CHILD_LIMIT_USEC (600 * USEC_PER_SEC)
+
+struct child {
+        pid_t pid;
+        char *folder; /* to be removed when it has ended, or NULL */
+        sd_event_source *source, *timer;
+};
+
+static void child_free(struct child *child) {
+        (void) sd_event_source_disable_unref(child->source);
+        (void) sd_event_source_disable_unref(child->timer);
+        free(child->folder);
+        free(child);
+}
+
+static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
+        struct child *child = userdata;
+
+        if (child->folder && rmdir(child->folder) < 0)
+                log_error("%s: cannot be removed: %m", child->folder);
+        child_free(child);
+        return 0;
+}
+
+static int on_limit(sd_event_source *source, uint64_t usec, void *userdata) {
+        const struct child *child = userdata;
+
+        (void) kill(-child->pid, SIGKILL);
+        return 0;
+}
+
+static __attribute__((noreturn)) void run(const struct job *job, char *const *argv, char *const *environment, const char *cwd) {
+        const char *what;
+        sigset_t none;
+        int null = open("/dev/null", O_RDWR);
+
+        (void) sigemptyset(&none);
+        (void) sigprocmask(SIG_SETMASK, &none, NULL);
+        (void) setsid();
+        if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 || launcher_become(job, NULL, &what) < 0)
+                _exit(127);
+        if (chdir(cwd) < 0 && chdir("/") < 0)
+                _exit(127);
+        (void) execve(argv[0], argv, environment);
+        _exit(127);
+}
+
+/* Takes `folder` (may be NULL). */
+static void spawn(struct manager *manager, const struct job *job, char *const *argv, char *const *environment, const char *cwd, char *folder) {
+        struct child *child = calloc(1, sizeof(*child));
+        if (!child) {
+                free(folder);
+                return;
+        }
+        child->folder = folder;
+        child->pid = fork();
+        if (child->pid == 0)
+                run(job, argv, environment, cwd);
+        if (child->pid < 0 || sd_event_add_child(manager->loop, &child->source, child->pid, WEXITED, on_child, child) < 0 ||
+            sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME, CHILD_LIMIT_USEC, 0, on_limit, child) < 0) {
+                log_error("job %" PRIu64 ": %s cannot be run", job->id, argv[0]);
+                child_free(child);
+        }
+}
+
+void child_remove_tree(struct manager *manager, const struct job *job, const char *path) {
+        struct stat st;
+        const char *const argv[] = { "/bin/rm", "-rf", "--one-file-system", "--", path, NULL };
+        const char *const environment[] = { "PATH=/usr/bin:/bin", NULL };
+
+        if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+                return;
+        /* rm takes the folder itself only where its parent belongs to the user; rmdir then finds nothing. */
+        bool parent_is_ours = strncmp(path, manager->options.state_dir, strlen(manager->options.state_dir)) == 0;
+        spawn(manager, job, (char *const *) argv, (char *const *) environment, "/", parent_is_ours && job->uid != geteuid() ? strdup(path) : NULL);
+}
+
+void child_on_exit(struct manager *manager, const struct job *job) {
+        struct error error = {};
+        cleanup_strv struct strv environment = {};
+        struct job_inputs inputs = {};
+
+        if (!job->on_exit || store_load_inputs(manager->store, job->id, &inputs, &error) < 0)
+                return;
+        cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(manager->options.state_dir, job);
+        struct command_input input = { .job = job, .run_dir = run_dir ? run_dir : "/", .resume = "", .environment = block,
+                                       .environment_size = inputs.environment_size };
+        if (command_environment(&input, &environment, &error) < 0)
+                return;
+        strv_format(&environment, "BERTD_NAME=%s", job->name);
+        strv_format(&environment, "BERTD_STATE=%s", job_state_name(job->state));
+        strv_format(&environment, "BERTD_REASON=%s", job->reason ? job->reason : "");
+        strv_format(&environment, "BERTD_EXIT_CLASS=%s", exit_class_name(job->exit_class));
+        strv_format(&environment, "BERTD_EXIT=%d", job->exit_code);
+        strv_format(&environment, "BERTD_STEP=%" PRIu64, job->step);
+        strv_format(&environment, "BERTD_STEPS=%" PRIu64, job->steps);
+        const char *const argv[] = { "/bin/sh", "-c", job->on_exit, NULL };
+        if (!environment.failed)
+                spawn(manager, job, (char *const *) argv, environment.words, job->cwd, NULL);
+}

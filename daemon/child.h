@@ -1,0 +1,13 @@
+/* Short-lived children that run as a job's user: removing its files, its on_exit program. Each is killed after a limit. */
+#ifndef DAEMON_CHILD_H
+#define DAEMON_CHILD_H
+
+#include "daemon/manager.h"
+
+/* Removes the folder and what is in it, as the job's user, then the folder itself as we are. The job may be freed at once. */
+void child_remove_tree(struct manager *manager, const struct job *job, const char *path);
+
+/* Runs the job's on_exit by /bin/sh in its working directory, with BERTD_STATE, BERTD_REASON and so on in its environment. */
+void child_on_exit(struct manager *manager, const struct job *job);
+
+#endif

@@ -1,0 +1,275 @@
+/*
+ * See files.h. Owns nothing between calls.
+ * Invariants: a folder is given to the job's user only once its files are written; no link is followed below STATE/jobs.
+ */
+#include "daemon/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "daemon/states.h"
+
+#define EXIT_RECORD_MAX 65536
+#define ATTEMPT_DOCUMENT_VERSION 1
+
+static void cleanup_json_p(json_t **json) { json_decref(*json); }
+#define cleanup_json cleanup(cleanup_json_p)
+
+char *files_job_dir(const char *state_dir, uint64_t job) { return format_string("%s/jobs/%" PRIu64, state_dir, job); }
+
+char *files_attempt_path(const char *state_dir, const struct job *job, const char *name) {
+        return format_string("%s/jobs/%" PRIu64 "/attempt-%u%s%s", state_dir, job->id, job->attempt.number, name[0] ? "/" : "", name);
+}
+
+char *files_run_dir(const char *state_dir, const struct job *job) {
+        return job->run_dir ? strdup(job->run_dir) : files_job_dir(state_dir, job->id);
+}
+
+char *files_scratch(const struct job *job, bool private_shm) {
+        return format_string("%s/bertd-%u-%" PRIu64 "-%u-%.8s", private_shm ? "/tmp" : "/dev/shm", (unsigned) job->uid, job->id,
+                             job->attempt.number, job->attempt.nonce);
+}
+
+/* A folder of the job's user (or still ours), never through a link. */
+static int open_folder(int parent, const char *name, uid_t uid) {
+        struct stat st;
+        cleanup_close int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        if (st.st_uid != uid && st.st_uid != geteuid())
+                return -EPERM;
+        return steal_fd(&fd);
+}
+
+static int open_job_folder(int jobs_fd, const struct job *job) {
+        char name[32];
+
+        (void) snprintf(name, sizeof(name), "%" PRIu64, job->id);
+        return open_folder(jobs_fd, name, job->uid);
+}
+
+static int open_attempt_folder(int jobs_fd, const struct job *job) {
+        char name[32];
+        cleanup_close int fd = open_job_folder(jobs_fd, job);
+
+        if (fd < 0)
+                return fd;
+        (void) snprintf(name, sizeof(name), "attempt-%u", job->attempt.number);
+        return open_folder(fd, name, job->uid);
+}
+
+static int give_to(int fd, const struct job *job) {
+        return geteuid() == 0 && job->uid != 0 && fchown(fd, job->uid, job->gid) < 0 ? -errno : 0;
+}
+
+static int write_file(int folder, const char *name, const struct job *job, const char *data, size_t size) {
+        cleanup_close int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return -errno;
+        int r = give_to(fd, job);
+        return r < 0 ? r : write_all(fd, data, size);
+}
+
+static json_t *string_array(const struct strv *strv) {
+        json_t *array = json_array();
+
+        for (size_t i = 0; array && i < strv->n; i++)
+                if (json_array_append_new(array, json_string(strv->words[i])) < 0) {
+                        json_decref(array);
+                        return NULL;
+                }
+        return array;
+}
+
+static json_t *rlimit_array(const struct job_inputs *inputs) {
+        json_t *array = json_array();
+
+        /* JSON has no unsigned 64-bit numbers: unlimited is −1. */
+        for (uint32_t i = 0; array && i < inputs->n_rlimits; i++)
+                (void) json_array_append_new(array, json_pack("[I,I,I]", (json_int_t) inputs->rlimits[i].resource,
+                        (json_int_t) inputs->rlimits[i].soft, (json_int_t) inputs->rlimits[i].hard));
+        return array;
+}
+
+static char *attempt_document(const struct job *job, const struct files_attempt *c) {
+        cleanup_json json_t *root = json_pack("{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:s}",
+                "version", ATTEMPT_DOCUMENT_VERSION, "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number,
+                "nonce", job->attempt.nonce, "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd", job->cwd,
+                "umask", (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment", string_array(c->environment),
+                "grace_usec", (json_int_t) (job->grace_sec * USEC_PER_SEC), "stop", job->kind == JOB_COMMAND ? "term" : "usr1",
+                "log", c->log, "log_max_bytes", (json_int_t) SHIM_LOG_MAX, "socket", c->socket);
+        return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+}
+
+static int make_folder(int parent, const char *name, uid_t uid) {
+        if (mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        return open_folder(parent, name, uid);
+}
+
+static int write_attempt_files(int folder, const struct job *job, const struct files_attempt *contents) {
+        cleanup_free char *text = attempt_document(job, contents);
+        if (!text)
+                return -ENOMEM;
+        int r = write_file(folder, "attempt.json", job, text, strlen(text));
+        return r < 0 ? r : write_file(folder, "lock", job, "", 0);
+}
+
+static int prepare_scratch(const struct job *job, const char *path) {
+        if (mkdir(path, 0700) < 0)
+                return errno == EEXIST ? 0 : -errno;
+        cleanup_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return fd < 0 ? -errno : give_to(fd, job);
+}
+
+int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
+        char name[32];
+
+        (void) snprintf(name, sizeof(name), "%" PRIu64, job->id);
+        cleanup_close int job_fd = make_folder(jobs_fd, name, job->uid);
+        if (job_fd < 0)
+                return error_errno(error, -job_fd, "the folder of job %s", name);
+        (void) unlinkat(job_fd, "spec.yaml", 0);
+        int r = write_file(job_fd, "spec.yaml", job, contents->spec, strlen(contents->spec));
+        if (r < 0)
+                return error_errno(error, -r, "spec.yaml of job %s", name);
+
+        (void) snprintf(name, sizeof(name), "attempt-%u", job->attempt.number);
+        if (mkdirat(job_fd, name, 0700) < 0)
+                return error_errno(error, errno, "%s of job %" PRIu64, name, job->id);
+        cleanup_close int folder = open_folder(job_fd, name, geteuid());
+        r = folder < 0 ? folder : write_attempt_files(folder, job, contents);
+        if (r >= 0)
+                r = give_to(folder, job);
+        if (r >= 0)
+                r = give_to(job_fd, job);
+        if (r >= 0 && contents->scratch)
+                r = prepare_scratch(job, contents->scratch);
+        return r < 0 ? error_errno(error, -r, "%s of job %" PRIu64, name, job->id) : 0;
+}
+
+int files_open_shim_log(int jobs_fd, const struct job *job) {
+        cleanup_close int folder = open_attempt_folder(jobs_fd, job);
+        if (folder < 0)
+                return folder;
+        cleanup_close int fd = openat(folder, "shim.log", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return -errno;
+        int r = give_to(fd, job);
+        return r < 0 ? r : steal_fd(&fd);
+}
+
+static int read_bounded(int folder, const char *name, uid_t uid, char *buffer, size_t max, size_t *ret_size) {
+        struct stat st;
+        size_t size = 0;
+        cleanup_close int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        if (!S_ISREG(st.st_mode) || (st.st_uid != uid && st.st_uid != geteuid()))
+                return -EPERM;
+        if (st.st_size > (off_t) max)
+                return -EFBIG;
+        while (size < max) {
+                ssize_t n = read(fd, buffer + size, max - size);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                if (n == 0)
+                        break;
+                size += (size_t) n;
+        }
+        *ret_size = size;
+        return 0;
+}
+
+static bool plain_text(const char *text) {
+        for (const unsigned char *p = (const unsigned char *) text; *p; p++)
+                if (*p < 0x20 || *p == 0x7f)
+                        return false;
+        return true;
+}
+
+static int use_exit_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
+        struct attempt *a = &job->attempt;
+        json_int_t version, id, number, exit_code, signal, step = 0, rank = -1;
+        const char *nonce, *stopped_by = "none", *reason = "", *name = "";
+        int oom = 0;
+        json_error_t e;
+
+        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?I}", "version", &version, "job", &id, "attempt", &number,
+                           "nonce", &nonce, "exit_code", &exit_code, "signal", &signal, "oom", &oom, "stopped_by", &stopped_by,
+                           "first_rank", &rank, "reason", &reason, "class", &name, "step", &step) < 0)
+                return error_set(error, EBADMSG, "exit.json: %s", e.text);
+        if (version < 1 || (uint64_t) id != job->id || number != a->number || strcmp(nonce, a->nonce) != 0)
+                return error_set(error, EBADMSG, "exit.json: of another attempt");
+        a->exit_code = exit_code < 0 || exit_code > 255 ? -1 : (int) exit_code;
+        a->signal = signal < 0 || signal > 64 ? 0 : (int) signal;
+        int class = name[0] ? exit_class_from_name(name) : -1;
+        a->exit_class = class >= 0 ? class : (int) policy_classify(a->exit_code, a->signal, oom != 0);
+        (void) snprintf(a->reason, sizeof(a->reason), "%s", plain_text(reason) ? reason : "");
+        if (step > 0 && (uint64_t) step > a->step)
+                a->step = (uint64_t) step;
+        *ret_requested = strcmp(stopped_by, "request") == 0;
+        return 0;
+}
+
+int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct error *error) {
+        size_t size = 0;
+        json_error_t e;
+        cleanup_free char *buffer = malloc(EXIT_RECORD_MAX);
+        cleanup_close int folder = open_attempt_folder(jobs_fd, job);
+
+        int r = !buffer ? -ENOMEM : folder < 0 ? folder : read_bounded(folder, "exit.json", job->uid, buffer, EXIT_RECORD_MAX, &size);
+        if (r < 0)
+                return error_errno(error, -r, "exit.json");
+        cleanup_json json_t *root = json_loadb(buffer, size, JSON_REJECT_DUPLICATES, &e);
+        if (!root)
+                return error_set(error, EBADMSG, "exit.json: line %d: %s", e.line, e.text);
+        return use_exit_record(root, job, ret_requested, error);
+}
+
+static int open_lock(int folder) { return openat(folder, "lock", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC); }
+
+/* 1 locked by us now, 0 held by another, −errno. */
+static int try_lock(int fd) {
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+        if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+                return 1;
+        return errno == EAGAIN || errno == EACCES ? 0 : -errno;
+}
+
+bool files_is_locked(int jobs_fd, const struct job *job) {
+        cleanup_close int folder = open_attempt_folder(jobs_fd, job);
+        cleanup_close int fd = folder < 0 ? -1 : open_lock(folder);
+
+        return fd >= 0 && try_lock(fd) == 0;
+}
+
+int files_close_attempt(int jobs_fd, const struct job *job, struct error *error) {
+        cleanup_close int folder = open_attempt_folder(jobs_fd, job);
+        if (folder == -ENOENT)
+                return 0;
+        if (folder < 0)
+                return error_errno(error, -folder, "attempt %u of job %" PRIu64, job->attempt.number, job->id);
+        /* Where a stranger holds the lock the tombstone still keeps a later shim from running. */
+        cleanup_close int lock = open_lock(folder);
+        if (lock >= 0)
+                (void) try_lock(lock);
+        cleanup_close int fd = openat(folder, "tombstone", O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        if (fd < 0 || fsync(fd) < 0 || fsync(folder) < 0)
+                return error_errno(error, errno, "the tombstone of attempt %u of job %" PRIu64, job->attempt.number, job->id);
+        return 0;
+}

@@ -1,0 +1,50 @@
+/*
+ * The files of an attempt: STATE/jobs/N/{spec.yaml, attempt-K/{attempt.json, lock, tombstone, exit.json, log, shim.log}}.
+ *
+ * The folders belong to the job's user, so bertd (often root) trusts no name in them: every step is relative to a folder handle,
+ * with O_NOFOLLOW, and nothing is opened but regular files of a bounded size.
+ */
+#ifndef DAEMON_FILES_H
+#define DAEMON_FILES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "daemon/job.h"
+#include "daemon/store.h"
+#include "daemon/strv.h"
+
+#define SHIM_LOG_MAX (64u << 20) /* bytes of a log before the shim turns it */
+
+/* STATE/jobs/N, …/attempt-K and a file in it; callers free. NULL: no memory. */
+char *files_job_dir(const char *state_dir, uint64_t job);
+char *files_attempt_path(const char *state_dir, const struct job *job, const char *name); /* "" = the folder */
+char *files_run_dir(const char *state_dir, const struct job *job);
+
+/* A short folder for Open MPI's session files and segments. NULL: no memory. */
+char *files_scratch(const struct job *job, bool private_shm);
+
+struct files_attempt {
+        const struct strv *argv, *environment;
+        const struct job_inputs *inputs;
+        const char *spec, *socket, *log, *scratch;
+};
+
+/* Makes the folders and writes spec.yaml, attempt.json and an empty lock. */
+int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error);
+
+/* For writing what the shim says before it has a log (fork launcher): an fd, or −errno. */
+int files_open_shim_log(int jobs_fd, const struct job *job);
+
+/* Reads exit.json into job->attempt (exit code, signal, class, reason, step, ended). −ENOENT: there is none; other errors:
+ * it is not to be trusted, and the text says why. `*ret_requested`: the stop was asked for. */
+int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct error *error);
+
+/* Does a process hold the attempt's lock? */
+bool files_is_locked(int jobs_fd, const struct job *job);
+
+/* Writes the tombstone, under the lock if it is free. */
+int files_close_attempt(int jobs_fd, const struct job *job, struct error *error);
+
+#endif

@@ -1,0 +1,153 @@
+/* See jobview.h. Owns nothing; reads memory only. Invariant: what only an owner may see is decided here and nowhere else. */
+#include "daemon/jobview.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "daemon/attempt.h"
+#include "daemon/files.h"
+#include "daemon/launcher.h"
+
+/* Appends {key, variant}; the first failure sticks in *r. */
+static void add_string(sd_bus_message *m, int *r, const char *key, const char *value) {
+        if (*r >= 0)
+                *r = sd_bus_message_append(m, "{sv}", key, "s", value ? value : "");
+}
+static void add_u32(sd_bus_message *m, int *r, const char *key, uint32_t value) {
+        if (*r >= 0)
+                *r = sd_bus_message_append(m, "{sv}", key, "u", value);
+}
+static void add_u64(sd_bus_message *m, int *r, const char *key, uint64_t value) {
+        if (*r >= 0)
+                *r = sd_bus_message_append(m, "{sv}", key, "t", value);
+}
+static void add_i32(sd_bus_message *m, int *r, const char *key, int32_t value) {
+        if (*r >= 0)
+                *r = sd_bus_message_append(m, "{sv}", key, "i", value);
+}
+static void add_double(sd_bus_message *m, int *r, const char *key, double value) {
+        if (*r >= 0)
+                *r = sd_bus_message_append(m, "{sv}", key, "d", value);
+}
+
+static void add_command(sd_bus_message *m, int *r, const struct job *job) {
+        cleanup_free char **words = unpack_strings(job->command, job->command_size);
+
+        if (*r >= 0)
+                *r = !words ? -ENOMEM : sd_bus_message_open_container(m, 'e', "sv");
+        if (*r >= 0)
+                *r = sd_bus_message_append(m, "s", "command");
+        if (*r >= 0)
+                *r = sd_bus_message_open_container(m, 'v', "as");
+        if (*r >= 0)
+                *r = sd_bus_message_append_strv(m, words);
+        if (*r >= 0)
+                *r = sd_bus_message_close_container(m);
+        if (*r >= 0)
+                *r = sd_bus_message_close_container(m);
+}
+
+/* Waiting is public; a death's reason may quote the job's log. A transition that is not on the disk yet says so. */
+static void add_reason(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job, bool owner) {
+        char wait[128] = "", text[1600];
+
+        if (job->state == JOB_QUEUED)
+                (void) queue_wait_text(&job->wait, manager_free_resources(manager), wait, sizeof(wait));
+        const char *own = owner && job->reason ? job->reason : "";
+        (void) snprintf(text, sizeof(text), "%s%s%s%s%s", wait, wait[0] && own[0] ? "; " : "", own,
+                        job->dirty && manager->storage_error[0] ? (wait[0] || own[0] ? "; " : "") : "",
+                        job->dirty && manager->storage_error[0] ? manager->storage_error : "");
+        add_string(m, r, "reason", text);
+}
+
+static void add_progress(sd_bus_message *m, int *r, const struct job *job) {
+        const struct checkpoint *c = job_newest_good(job);
+
+        add_u64(m, r, "step", job->step);
+        add_u64(m, r, "steps", job->steps);
+        add_double(m, r, "loss", job->loss);
+        add_double(m, r, "rate", job->state == JOB_RUNNING || job->state == JOB_STOPPING ? job->rate : (double) NAN);
+        add_u64(m, r, "eta_sec", attempt_eta_sec(job));
+        add_u64(m, r, "checkpoint_step", c ? c->step : 0);
+        add_string(m, r, "checkpoint_path", c ? c->path : "");
+        add_i32(m, r, "exit", job->exit_code);
+        add_string(m, r, "exit_class", exit_class_name(job->exit_class));
+}
+
+static void add_paths(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job) {
+        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
+        cleanup_free char *log = job->attempt.number ? files_attempt_path(manager->options.state_dir, job, "log") : NULL;
+
+        add_string(m, r, "run_dir", run_dir);
+        add_string(m, r, "log", log);
+        add_string(m, r, "cwd", job->cwd);
+}
+
+int jobview_job(sd_bus_message *m, const struct manager *manager, const struct job *job, bool owner) {
+        static const char *const launchers[] = LAUNCHER_NAMES;
+
+        int r = sd_bus_message_open_container(m, 'a', "{sv}");
+        add_u64(m, &r, "id", job->id);
+        add_string(m, &r, "name", job->name);
+        add_string(m, &r, "user", job->user);
+        add_u32(m, &r, "uid", job->uid);
+        add_string(m, &r, "state", job_state_name(job->state));
+        add_reason(m, &r, manager, job, owner);
+        add_string(m, &r, "kind", job_kind_name(job->kind));
+        add_string(m, &r, "launcher", launchers[job->launcher]);
+        add_i32(m, &r, "priority", job->priority);
+        add_u32(m, &r, "ranks", job->ranks);
+        add_u32(m, &r, "threads", job->threads);
+        add_u32(m, &r, "gpus", job->gpus);
+        add_u32(m, &r, "attempts", job->attempt.number);
+        add_u64(m, &r, "submitted", job->submitted);
+        add_u64(m, &r, "started", job->started);
+        add_u64(m, &r, "ended", job->ended);
+        add_u64(m, &r, "not_before", job->not_before);
+        add_progress(m, &r, job);
+        add_paths(m, &r, manager, job);
+        if (owner)
+                add_command(m, &r, job);
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *c) {
+        static const char *const states[] = CHECKPOINT_STATE_NAMES;
+        static_assert(ELEMENTSOF(states) == CHECKPOINT_STATE_MAX, "checkpoint states");
+
+        int r = sd_bus_message_open_container(m, 'a', "{sv}");
+        add_u64(m, &r, "step", c->step);
+        add_string(m, &r, "path", c->path);
+        add_u64(m, &r, "size", c->size);
+        add_string(m, &r, "state", states[c->state]);
+        add_u32(m, &r, "attempt", c->attempt);
+        add_u32(m, &r, "restored", c->restored);
+        add_u64(m, &r, "created", c->created);
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+int jobview_daemon(sd_bus_message *m, const struct manager *manager) {
+        uint32_t counts[JOB_STATE_MAX] = {};
+        struct queue_free free = manager_free_resources(manager);
+
+        for (size_t i = 0; i < store_count(manager->store); i++)
+                counts[store_at(manager->store, i)->state]++;
+        int r = sd_bus_message_open_container(m, 'a', "{sv}");
+        add_string(m, &r, "version", BERTD_VERSION);
+        add_u32(m, &r, "pid", (uint32_t) getpid());
+        add_string(m, &r, "state_dir", manager->options.state_dir);
+        add_string(m, &r, "launcher", manager->launchers[manager->options.launcher]->name);
+        add_u32(m, &r, "slots", (uint32_t) free.slots_total);
+        add_u32(m, &r, "slots_used", (uint32_t) manager->slots_used);
+        add_u32(m, &r, "gpus", free.gpus_total);
+        add_u32(m, &r, "gpus_used", free.gpus_total - free.gpus);
+        add_string(m, &r, "storage_error", manager->storage_error);
+        for (int i = 0; i < JOB_STATE_MAX; i++)
+                add_u32(m, &r, job_state_name((enum job_state) i), counts[i]);
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}

@@ -1,0 +1,39 @@
+/*
+ * How a shim comes to life outside bertd (contract C4): a small seam with two implementations.
+ *
+ * `start` never blocks on a peer. Success of `start` says only that the work is under way: the shim's hello is what counts, and
+ * a failure that is known earlier is told by attempt_launch_failed.
+ */
+#ifndef DAEMON_LAUNCHER_H
+#define DAEMON_LAUNCHER_H
+
+#include "daemon/attempt.h"
+#include "daemon/strv.h"
+
+struct launch {
+        const char *shim;               /* path of bertd-shim */
+        const struct strv *argv;        /* its arguments with argv[0] */
+        const struct strv *environment; /* the job's */
+        const struct job_inputs *inputs;
+};
+
+struct launcher {
+        const char *name;
+        bool private_shm; /* attempts see a /dev/shm of their own */
+        int (*start)(struct attempt_run *run, const struct launch *launch, struct error *error);
+        void (*forget)(struct attempt_run *run);              /* drops what start left in the run; never touches the shim */
+        void (*kill)(struct manager *manager, struct job *job); /* what the sweep by nonce cannot reach; may be NULL */
+};
+
+extern const struct launcher launcher_fork, launcher_systemd;
+
+/* "auto" and the names of LAUNCHER_NAMES. −EINVAL with the list. */
+int launcher_choose(const char *name, enum launcher_kind *ret, struct error *error);
+
+/* Name of the transient unit of the job's attempt; the caller frees. */
+char *launcher_unit_name(const struct manager *manager, const struct job *job);
+
+/* Between fork and exec: group list, ids, umask and limits of the job's user. Returns 0 or −errno, `*ret_what` names the step. */
+int launcher_become(const struct job *job, const struct job_inputs *inputs, const char **ret_what);
+
+#endif

@@ -1,0 +1,137 @@
+/*
+ * Role: starts a shim by double fork and setsid, where no systemd keeps it. The child tells through a close-on-exec pipe why it
+ * could not execute; end of file means that it did.
+ * Owns: the pipe's event source, in run->launch. Invariant: only async-signal-safe work and the user database between fork and exec
+ * (bertd has one thread).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "daemon/files.h"
+#include "daemon/launcher.h"
+
+int launcher_become(const struct job *job, const struct job_inputs *inputs, const char **ret_what) {
+        *ret_what = "limits";
+        for (uint32_t i = 0; inputs && i < inputs->n_rlimits; i++) {
+                struct rlimit limit = { .rlim_cur = inputs->rlimits[i].soft, .rlim_max = inputs->rlimits[i].hard };
+                /* Without privileges a limit above ours cannot be had: what we have stays. */
+                if (setrlimit((__rlimit_resource_t) inputs->rlimits[i].resource, &limit) < 0 && geteuid() == 0 && errno != EPERM)
+                        return -errno;
+        }
+        *ret_what = "user and groups";
+        if (geteuid() == 0 && job->uid != 0)
+                if (initgroups(job->user, job->gid) < 0 || setgid(job->gid) < 0 || setuid(job->uid) < 0)
+                        return -errno;
+        (void) umask((mode_t) job->umask);
+        return 0;
+}
+
+static void reset_signals(void) {
+        sigset_t none;
+        struct sigaction sa = { .sa_handler = SIG_DFL };
+
+        for (int i = 1; i < NSIG; i++)
+                (void) sigaction(i, &sa, NULL);
+        (void) sigemptyset(&none);
+        (void) sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static __attribute__((noreturn)) void child_fail(int report, const char *what, int code) {
+        char text[256];
+        int n = snprintf(text, sizeof(text), "%s: %s", what, strerror(code));
+
+        (void) write_all(report, text, n < 0 ? 0 : (size_t) n);
+        _exit(127);
+}
+
+static __attribute__((noreturn)) void child(const struct attempt_run *run, const struct launch *launch, int report, int log) {
+        const char *what;
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+        reset_signals();
+        if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || dup2(log >= 0 ? log : null, STDERR_FILENO) < 0)
+                child_fail(report, "/dev/null", errno);
+        int r = launcher_become(run->job, launch->inputs, &what);
+        if (r < 0)
+                child_fail(report, what, -r);
+        /* The shim goes to the job's folder itself and says so if it cannot. */
+        if (chdir("/") < 0)
+                child_fail(report, "/", errno);
+        (void) execve(launch->shim, launch->argv->words, launch->environment->words);
+        child_fail(report, launch->shim, errno);
+}
+
+static int on_report(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        struct attempt_run *run = userdata;
+        char text[256];
+
+        ssize_t n = read(fd, text, sizeof(text) - 1);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return 0;
+        run->launch = sd_event_source_unref(run->launch);
+        if (n > 0) {
+                text[n] = '\0';
+                attempt_launch_failed(run, text);
+        }
+        return 0;
+}
+
+static int watch_report(struct attempt_run *run, int fd) {
+        int r = sd_event_add_io(run->manager->loop, &run->launch, fd, EPOLLIN, on_report, run);
+        if (r < 0)
+                return r;
+        return sd_event_source_set_io_fd_own(run->launch, 1);
+}
+
+static int fork_twice(struct attempt_run *run, const struct launch *launch, int report, int log) {
+        pid_t pid = fork();
+        if (pid < 0)
+                return -errno;
+        if (pid == 0) {
+                if (setsid() < 0)
+                        child_fail(report, "setsid", errno);
+                pid_t grandchild = fork();
+                if (grandchild < 0)
+                        child_fail(report, "fork", errno);
+                if (grandchild == 0)
+                        child(run, launch, report, log);
+                _exit(0);
+        }
+        /* It only forks: this does not wait for the shim. */
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+        return 0;
+}
+
+static int start(struct attempt_run *run, const struct launch *launch, struct error *error) {
+        int fds[2];
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return error_errno(error, errno, "pipe");
+        cleanup_close int reader = fds[0], writer = fds[1];
+        (void) fcntl(reader, F_SETFL, O_NONBLOCK);
+        cleanup_close int log = files_open_shim_log(run->manager->jobs_fd, run->job);
+        int r = fork_twice(run, launch, writer, log);
+        if (r < 0)
+                return error_errno(error, -r, "fork");
+        r = watch_report(run, reader);
+        if (r < 0)
+                return error_errno(error, -r, "event source");
+        (void) steal_fd(&reader);
+        return 0;
+}
+
+static void forget(struct attempt_run *run) { run->launch = sd_event_source_disable_unref(run->launch); }
+
+const struct launcher launcher_fork = { .name = "fork", .start = start, .forget = forget };

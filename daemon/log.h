@@ -1,0 +1,9 @@
+/* The daemon's log: the journal when systemd connected stderr to it, else "bertd: text" on stderr. One line a call. */
+#ifndef DAEMON_LOG_H
+#define DAEMON_LOG_H
+
+void log_open(void); /* looks where stderr leads */
+void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

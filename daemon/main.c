@@ -1,0 +1,212 @@
+/*
+ * bertd: the daemon's command line. Role: options, signals, readiness. Owns the manager.
+ * SIGTERM and SIGINT end bertd and leave its jobs running.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "common/parse.h"
+#include "common/paths.h"
+#include "daemon/detach.h"
+#include "daemon/launcher.h"
+#include "daemon/log.h"
+#include "daemon/manager.h"
+
+static const char help[] =
+        "usage: bertd [options]\n"
+        "\n"
+        "Keeps BERT training jobs of this host running: queues them, starts them, brings them back.\n"
+        "Without --detach it stays in the foreground, as systemd wants it.\n"
+        "\n"
+        "  --state-dir DIR     where the jobs are kept (/var/lib/bertd; a user's: ~/.local/state/bertd/MACHINE)\n"
+        "  --socket PATH       where clients connect (/run/bertd/bertd.sock; a user's: $XDG_RUNTIME_DIR/bertd/bertd.sock)\n"
+        "  --slots N           ranks x threads that may run at once (default: the cores we may use)\n"
+        "  --gpus N|LIST       GPUs that may be used: how many, or their names, as in 0,1 (default: all)\n"
+        "  --launcher NAME     auto, systemd or fork: what keeps a job's processes (auto)\n"
+        "  --detach            go to the background, survive the terminal\n"
+        "  --help, --version\n";
+
+struct options {
+        const char *state_dir, *socket, *gpus, *launcher;
+        uint64_t slots;
+        bool detach;
+};
+
+static uint64_t count_cores(void) {
+        cpu_set_t set;
+
+        if (sched_getaffinity(0, sizeof(set), &set) == 0)
+                return (uint64_t) CPU_COUNT(&set);
+        long n = sysconf(_SC_NPROCESSORS_ONLN);
+        return n > 0 ? (uint64_t) n : 1;
+}
+
+enum { OPTION_STATE_DIR = 256, OPTION_SOCKET, OPTION_SLOTS, OPTION_GPUS, OPTION_LAUNCHER, OPTION_DETACH, OPTION_HELP, OPTION_VERSION };
+
+static const struct option long_options[] = {
+        { "state-dir", required_argument, NULL, OPTION_STATE_DIR },
+        { "socket", required_argument, NULL, OPTION_SOCKET },
+        { "slots", required_argument, NULL, OPTION_SLOTS },
+        { "gpus", required_argument, NULL, OPTION_GPUS },
+        { "launcher", required_argument, NULL, OPTION_LAUNCHER },
+        { "detach", no_argument, NULL, OPTION_DETACH },
+        { "help", no_argument, NULL, OPTION_HELP },
+        { "version", no_argument, NULL, OPTION_VERSION },
+        {},
+};
+
+/* 1: a word was asked for and printed. */
+static int take_option(int option, struct options *o, struct error *error) {
+        switch (option) {
+        case OPTION_STATE_DIR:
+                o->state_dir = optarg;
+                return 0;
+        case OPTION_SOCKET:
+                o->socket = optarg;
+                return 0;
+        case OPTION_GPUS:
+                o->gpus = optarg;
+                return 0;
+        case OPTION_LAUNCHER:
+                o->launcher = optarg;
+                return 0;
+        case OPTION_DETACH:
+                o->detach = true;
+                return 0;
+        case OPTION_SLOTS:
+                if (parse_u64(optarg, 1, UINT32_MAX, &o->slots) < 0)
+                        return error_input(error, BERTD_EXIT_USAGE, "--slots: \"%.64s\", expected 1 to %u", optarg, UINT32_MAX);
+                return 0;
+        case OPTION_HELP:
+                (void) fputs(help, stdout);
+                return 1;
+        case OPTION_VERSION:
+                (void) puts("bertd " BERTD_VERSION);
+                return 1;
+        default:
+                return error_input(error, BERTD_EXIT_USAGE, "see bertd --help");
+        }
+}
+
+static int parse_options(int argc, char **argv, struct options *o, struct error *error) {
+        int option, r = 0;
+
+        while (r == 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) >= 0)
+                r = take_option(option, o, error);
+        if (r == 0 && optind < argc)
+                return error_input(error, BERTD_EXIT_USAGE, "\"%.64s\": expected no argument, see bertd --help", argv[optind]);
+        return r;
+}
+
+struct resolved {
+        char *state_dir, *socket;
+        struct manager_options manager;
+};
+
+static void resolved_free(struct resolved *r) {
+        free(r->state_dir);
+        free(r->socket);
+}
+
+static int resolve(const struct options *o, struct resolved *ret, struct error *error) {
+        int r = paths_state_dir(o->state_dir, &ret->state_dir, error);
+        if (r >= 0)
+                r = paths_socket(o->socket, ret->state_dir, &ret->socket, error);
+        if (r >= 0)
+                r = gpus_find(o->gpus, &ret->manager.gpus, error);
+        if (r >= 0)
+                r = launcher_choose(o->launcher, &ret->manager.launcher, error);
+        if (r < 0)
+                return r;
+        if (ret->manager.launcher == LAUNCHER_SYSTEMD && geteuid() != 0)
+                return error_input(error, BERTD_EXIT_USAGE, "--launcher systemd: only for root");
+        ret->manager.state_dir = ret->state_dir;
+        ret->manager.socket = ret->socket;
+        ret->manager.slots = o->slots ? o->slots : count_cores();
+        return 0;
+}
+
+static void block_signals(void) {
+        sigset_t set;
+
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, SIGTERM);
+        (void) sigaddset(&set, SIGINT);
+        (void) sigaddset(&set, SIGCHLD);
+        (void) sigprocmask(SIG_BLOCK, &set, NULL);
+        (void) signal(SIGPIPE, SIG_IGN);
+        (void) signal(SIGHUP, SIG_IGN);
+        /* A job's file size limit of ours must not end us in the middle of a write. */
+        (void) signal(SIGXFSZ, SIG_IGN);
+}
+
+static int announce(const struct resolved *r, int ready_fd, struct error *error) {
+        cleanup_free char *log = format_string("%s/bertd.log", r->state_dir);
+
+        if (ready_fd >= 0) {
+                int x = log ? detach_ready(ready_fd, r->socket, log, error) : -ENOMEM;
+                if (x < 0)
+                        return x;
+        }
+        log_info("bertd %s, pid %d: %s, socket %s, %llu slots, %u GPUs, launcher %s", BERTD_VERSION, (int) getpid(), r->state_dir, r->socket,
+                 (unsigned long long) r->manager.slots, r->manager.gpus.n, r->manager.launcher == LAUNCHER_SYSTEMD ? "systemd" : "fork");
+        (void) sd_notifyf(0, "READY=1\nSTATUS=Listening on %s", r->socket);
+        return 0;
+}
+
+static int serve(const struct resolved *resolved, int ready_fd, struct error *error) {
+        struct manager *manager = NULL;
+
+        int r = manager_new(&resolved->manager, &manager, error);
+        if (r < 0)
+                return r;
+        (void) sd_event_add_signal(manager->loop, NULL, SIGTERM, NULL, NULL);
+        (void) sd_event_add_signal(manager->loop, NULL, SIGINT, NULL, NULL);
+        (void) sd_event_set_watchdog(manager->loop, 1);
+        r = manager_start(manager, error);
+        if (r >= 0)
+                r = announce(resolved, ready_fd, error);
+        if (r >= 0) {
+                r = sd_event_loop(manager->loop);
+                if (r < 0)
+                        (void) error_errno(error, -r, "event loop");
+                (void) sd_notify(0, "STOPPING=1");
+                log_info("bertd ends; jobs that run go on");
+        }
+        manager_free(manager);
+        return r;
+}
+
+int main(int argc, char **argv) {
+        struct options options = { .launcher = "auto" };
+        cleanup(resolved_free) struct resolved resolved = {};
+        struct error error = {};
+        int ready_fd = -1;
+
+        int r = parse_options(argc, argv, &options, &error);
+        if (r > 0)
+                return 0;
+        if (r >= 0)
+                r = resolve(&options, &resolved, &error);
+        if (r >= 0 && options.detach)
+                r = detach_check(&error);
+        if (r >= 0 && options.detach)
+                r = detach(&ready_fd, &error);
+        if (r >= 0) {
+                block_signals();
+                log_open();
+                r = serve(&resolved, ready_fd, &error);
+        }
+        return r < 0 ? error_report(&error) : 0;
+}

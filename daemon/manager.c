@@ -1,0 +1,401 @@
+/*
+ * See manager.h. Role: owns the loop and everything on it; the one place where a job changes state and where the queue is planned.
+ * Invariants: slots_used and gpus_used are the sum over jobs that hold resources; nothing starts while a commit is outstanding
+ * or the daemon drains; timers run on CLOCK_BOOTTIME, and there is none while nothing is due.
+ */
+#include "daemon/manager.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bertd/bus.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/paths.h"
+#include "daemon/attempt.h"
+#include "daemon/bus_server.h"
+#include "daemon/child.h"
+#include "daemon/launcher.h"
+#include "daemon/log.h"
+#include "daemon/process.h"
+
+#define RETRY_MIN_USEC USEC_PER_SEC
+#define RETRY_MAX_USEC (60 * USEC_PER_SEC)
+
+/* ---- state folder ---- */
+
+/* A record lock of this process: it names its holder, and dies with it. */
+static int lock_state(const char *state_dir, int *ret, struct error *error) {
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+        cleanup_free char *path = format_string("%s/bertd.lock", state_dir);
+        if (!path)
+                return error_errno(error, ENOMEM, "%s", state_dir);
+        cleanup_close int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return error_errno(error, errno, "%s", path);
+        if (fcntl(fd, F_SETLK, &lock) < 0) {
+                if (errno != EAGAIN && errno != EACCES)
+                        return error_errno(error, errno, "%s", path);
+                lock.l_pid = 0;
+                (void) fcntl(fd, F_GETLK, &lock);
+                return error_set(error, EBUSY, "%s: in use by another bertd (pid %d)", state_dir, (int) lock.l_pid);
+        }
+        *ret = steal_fd(&fd);
+        return 0;
+}
+
+static int open_jobs_folder(const char *state_dir, int *ret, struct error *error) {
+        cleanup_free char *path = format_string("%s/jobs", state_dir);
+        if (!path)
+                return error_errno(error, ENOMEM, "%s", state_dir);
+        if (mkdir(path, 0711) < 0 && errno != EEXIST)
+                return error_errno(error, errno, "%s", path);
+        cleanup_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        /* Whatever umask made it, users must be able to reach their own folder below, and no other may write. */
+        if (fd < 0 || fchmod(fd, 0711) < 0)
+                return error_errno(error, errno, "%s", path);
+        *ret = steal_fd(&fd);
+        return 0;
+}
+
+static void log_line(const char *text) { log_error("%s", text); }
+
+static int open_state(struct manager *m, struct error *error) {
+        const char *dir = m->options.state_dir;
+        mode_t mode = geteuid() == 0 ? 0711 : 0700;
+        struct stat st;
+
+        int r = mkdir_parents(dir, 0755, error);
+        if (r < 0)
+                return r;
+        if (stat(dir, &st) < 0)
+                return error_errno(error, errno, "%s", dir);
+        if (st.st_uid != geteuid())
+                return error_set(error, EPERM, "%s: belongs to uid %u, not to us", dir, (unsigned) st.st_uid);
+        if (chmod(dir, mode) < 0)
+                return error_errno(error, errno, "%s", dir);
+        cleanup_free char *db = format_string("%s/%s", dir, BERTD_STATE_DB);
+        if (!db)
+                return error_errno(error, ENOMEM, "%s", dir);
+        r = lock_state(dir, &m->lock_fd, error);
+        if (r >= 0)
+                r = open_jobs_folder(dir, &m->jobs_fd, error);
+        mode_t old = umask(077);
+        if (r >= 0)
+                r = store_open(db, log_line, &m->store, error);
+        (void) umask(old);
+        return r;
+}
+
+/* Beside us in the build folder, else where installed. */
+static char *find_program(const char *beside, const char *installed) {
+        char self[4096];
+        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+        if (n > 0) {
+                self[n] = '\0';
+                char *slash = strrchr(self, '/');
+                *slash = '\0';
+                cleanup_free char *path = format_string("%s/%s", self, beside);
+                cleanup_free char *real = path ? realpath(path, NULL) : NULL;
+                if (real && access(real, X_OK) == 0)
+                        return steal_pointer(&real);
+        }
+        return strdup(installed);
+}
+
+int manager_new(const struct manager_options *options, struct manager **ret, struct error *error) {
+        struct manager *m = calloc(1, sizeof(*m));
+        if (!m)
+                return error_errno(error, ENOMEM, "manager");
+
+        *m = (struct manager) { .options = *options, .jobs_fd = -1, .lock_fd = -1 };
+        m->launchers[LAUNCHER_FORK] = &launcher_fork;
+        m->launchers[LAUNCHER_SYSTEMD] = geteuid() == 0 ? &launcher_systemd : NULL;
+        process_boot_id(m->boot_id, sizeof(m->boot_id));
+        m->trainer = find_program("../trainer/bert-trainer", BERTD_BINDIR "/bert-trainer");
+        m->shim = find_program("bertd-shim", BERTD_LIBEXECDIR "/bertd-shim");
+        int r = m->trainer && m->shim ? open_state(m, error) : error_errno(error, ENOMEM, "manager");
+        if (r >= 0) {
+                r = sd_event_default(&m->loop);
+                if (r < 0)
+                        (void) error_errno(error, -r, "event loop");
+        }
+        if (r < 0) {
+                manager_free(m);
+                return r;
+        }
+        *ret = m;
+        return 0;
+}
+
+void manager_free(struct manager *m) {
+        if (!m)
+                return;
+        for (size_t i = 0; m->store && i < store_count(m->store); i++)
+                wait_fail(store_at(m->store, i), BERTD_ERROR_STOPPING, "the daemon has ended");
+        bus_server_free(m->server);
+        for (size_t i = 0; m->store && i < store_count(m->store); i++)
+                attempt_run_free(store_at(m->store, i)->run);
+        if (m->systemd)
+                (void) sd_bus_flush_close_unref(m->systemd);
+        (void) sd_event_source_disable_unref(m->plan_source);
+        (void) sd_event_source_disable_unref(m->wake_source);
+        (void) sd_event_source_disable_unref(m->retry_source);
+        store_free(m->store);
+        (void) sd_event_unref(m->loop);
+        if (m->jobs_fd >= 0)
+                (void) close(m->jobs_fd);
+        if (m->lock_fd >= 0)
+                (void) close(m->lock_fd);
+        free(m->trainer);
+        free(m->shim);
+        free(m);
+}
+
+/* ---- commits ---- */
+
+static void launch_committed(struct manager *m) {
+        for (size_t i = 0; i < store_count(m->store); i++) {
+                struct job *job = store_at(m->store, i);
+                if (job->run && job->run->phase == PHASE_COMMITTING)
+                        attempt_launch(job->run);
+        }
+        manager_plan_soon(m);
+}
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct manager *m = userdata;
+
+        if (manager_commit(m)) {
+                log_info("state.db can be written again");
+                launch_committed(m);
+        }
+        return 0;
+}
+
+static void arm_retry(struct manager *m) {
+        m->retry_usec = m->retry_usec == 0 ? RETRY_MIN_USEC : MIN(m->retry_usec * 2, RETRY_MAX_USEC);
+        m->retry_source = sd_event_source_disable_unref(m->retry_source);
+        int r = sd_event_add_time_relative(m->loop, &m->retry_source, CLOCK_BOOTTIME, m->retry_usec, 0, on_retry, m);
+        if (r < 0)
+                log_error("timer: %s", strerror(-r));
+}
+
+bool manager_commit(struct manager *m) {
+        struct error error = {};
+
+        if (store_flush(m->store, &error) >= 0) {
+                m->storage_error[0] = '\0';
+                m->retry_usec = 0;
+                m->retry_source = sd_event_source_disable_unref(m->retry_source);
+                return true;
+        }
+        if (!m->storage_error[0])
+                log_error("%s (kept in memory, tried again until it works)", error.text);
+        (void) snprintf(m->storage_error, sizeof(m->storage_error), "%.250s", error.text);
+        arm_retry(m);
+        return false;
+}
+
+/* ---- transitions ---- */
+
+static void set_times(struct job *job, enum job_event event) {
+        uint64_t now = clock_realtime_usec();
+
+        if (event == EVENT_HELLO && job->started == 0)
+                job->started = now;
+        if (event == EVENT_RESUME)
+                job->ended = 0;
+        else if (state_has_ended(job->state))
+                job->ended = now;
+        if (job->state != JOB_BACKOFF)
+                job->not_before = 0;
+}
+
+static int drained(struct manager *m) {
+        for (size_t i = 0; i < store_count(m->store); i++)
+                if (state_holds_resources(store_at(m->store, i)->state))
+                        return 0;
+        log_info("all jobs have stopped");
+        return sd_event_exit(m->loop, 0);
+}
+
+enum verdict manager_move(struct manager *m, struct job *job, enum job_event event, const char *reason) {
+        struct transition t = state_after(job->state, event);
+        enum job_state from = job->state;
+
+        if (t.verdict == STATE_IMPOSSIBLE)
+                log_error("job %" PRIu64 ": %s cannot happen in state %s", job->id, job_event_name(event), job_state_name(job->state));
+        if (t.verdict != STATE_MOVE)
+                return t.verdict;
+        job->state = t.next;
+        job_set_reason(job, reason);
+        set_times(job, event);
+        store_note(m->store, job, from, job_event_name(event), reason ? reason : "");
+        (void) manager_commit(m);
+        if (state_has_ended(job->state) || job->state == JOB_PAUSED)
+                wait_answer(job);
+        if (state_has_ended(job->state))
+                child_on_exit(m, job);
+        if (m->draining)
+                (void) drained(m);
+        return STATE_MOVE;
+}
+
+/* ---- the queue ---- */
+
+void manager_account(struct manager *m) {
+        m->slots_used = 0;
+        m->gpus_used = 0;
+        for (size_t i = 0; i < store_count(m->store); i++) {
+                const struct job *job = store_at(m->store, i);
+                if (!state_holds_resources(job->state))
+                        continue;
+                m->slots_used += job_slots(job);
+                m->gpus_used |= job->attempt.gpu_mask;
+        }
+}
+
+struct queue_free manager_free_resources(const struct manager *m) {
+        uint32_t used = (uint32_t) __builtin_popcountll(m->gpus_used), n = m->options.gpus.n;
+
+        return (struct queue_free) { .slots = m->options.slots > m->slots_used ? m->options.slots - m->slots_used : 0,
+                                     .slots_total = m->options.slots, .gpus = n > used ? n - used : 0, .gpus_total = n };
+}
+
+static size_t collect_queued(const struct store *store, struct queue_entry *entries) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < store_count(store); i++) {
+                const struct job *job = store_at(store, i);
+                if (job->state != JOB_QUEUED)
+                        continue;
+                if (entries)
+                        entries[n] = (struct queue_entry) { .id = job->id, .priority = job->priority, .slots = job_slots(job), .gpus = job->gpus };
+                n++;
+        }
+        return n;
+}
+
+static void plan(struct manager *m) {
+        size_t n = collect_queued(m->store, NULL);
+        cleanup_free struct queue_entry *entries = n ? calloc(n, sizeof(*entries)) : NULL;
+
+        if (!entries)
+                return;
+        (void) collect_queued(m->store, entries);
+        (void) queue_plan(entries, n, manager_free_resources(m));
+        for (size_t i = 0; i < n; i++) {
+                struct job *job = store_find(m->store, entries[i].id);
+                job->wait = entries[i];
+        }
+        for (size_t i = 0; i < n && entries[i].wait == WAIT_NONE && !store_pending(m->store) && !m->draining; i++) {
+                struct job *job = store_find(m->store, entries[i].id);
+                attempt_start(m, job, gpus_take(&m->options.gpus, m->gpus_used, job->gpus));
+        }
+}
+
+static int on_plan(sd_event_source *source, void *userdata) {
+        plan(userdata);
+        return 0;
+}
+
+void manager_plan_soon(struct manager *m) { (void) sd_event_source_set_enabled(m->plan_source, SD_EVENT_ONESHOT); }
+
+/* ---- back-off ---- */
+
+static int on_wake(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct manager *m = userdata;
+        uint64_t now = clock_boottime_usec();
+
+        for (size_t i = 0; i < store_count(m->store); i++) {
+                struct job *job = store_at(m->store, i);
+                if (job->state == JOB_BACKOFF && job->wake_boottime <= now)
+                        (void) manager_move(m, job, EVENT_WAKE, job->reason);
+        }
+        manager_arm_wake(m);
+        manager_plan_soon(m);
+        return 0;
+}
+
+void manager_arm_wake(struct manager *m) {
+        uint64_t earliest = UINT64_MAX;
+
+        for (size_t i = 0; i < store_count(m->store); i++) {
+                const struct job *job = store_at(m->store, i);
+                if (job->state == JOB_BACKOFF)
+                        earliest = MIN(earliest, job->wake_boottime);
+        }
+        m->wake_source = sd_event_source_disable_unref(m->wake_source);
+        if (earliest == UINT64_MAX)
+                return;
+        int r = sd_event_add_time(m->loop, &m->wake_source, CLOCK_BOOTTIME, earliest, 10000, on_wake, m);
+        if (r < 0)
+                log_error("timer: %s", strerror(-r));
+}
+
+/* ---- start and shutdown ---- */
+
+/* A wall clock that jumped while we were away cannot make a back-off longer than its bound. */
+static void restore_backoff(struct job *job) {
+        uint64_t now = clock_realtime_usec(), most = job->backoff_max_sec * USEC_PER_SEC;
+        uint64_t left = job->not_before > now ? job->not_before - now : 0;
+
+        job->wake_boottime = clock_boottime_usec() + MIN(left, most);
+}
+
+static void reconcile(struct manager *m) {
+        for (size_t i = 0; i < store_count(m->store); i++) {
+                struct job *job = store_at(m->store, i);
+                if (job->state == JOB_BACKOFF)
+                        restore_backoff(job);
+                if (!state_holds_resources(job->state))
+                        continue;
+                job->attempt.open = true;
+                attempt_adopt(m, job);
+        }
+        manager_account(m);
+        manager_arm_wake(m);
+        manager_plan_soon(m);
+}
+
+int manager_start(struct manager *m, struct error *error) {
+        int r = sd_event_add_defer(m->loop, &m->plan_source, on_plan, m);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(m->plan_source, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sd_event_source_set_priority(m->plan_source, SD_EVENT_PRIORITY_NORMAL + 10);
+        if (r < 0)
+                return error_errno(error, -r, "event loop");
+        r = bus_server_new(m, m->options.socket, &m->server, error);
+        if (r < 0)
+                return r;
+        reconcile(m);
+        return 0;
+}
+
+void manager_shutdown(struct manager *m, bool jobs) {
+        if (!jobs) {
+                (void) sd_event_exit(m->loop, 0);
+                return;
+        }
+        m->draining = true;
+        for (size_t i = 0; i < store_count(m->store); i++) {
+                struct job *job = store_at(m->store, i);
+                if (!state_holds_resources(job->state))
+                        continue;
+                if (job->wish == WISH_NONE)
+                        job->wish = WISH_SHUTDOWN;
+                if (manager_move(m, job, EVENT_SHUTDOWN, "the daemon is shutting down") == STATE_MOVE)
+                        attempt_stop(job);
+        }
+        (void) drained(m);
+}

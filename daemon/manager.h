@@ -1,0 +1,80 @@
+/*
+ * The manager: one per daemon, owner of the loop, the store, the bus server and every open attempt.
+ *
+ *   manager_new    opens the state folder (one daemon each) and loads it; refuses with one line
+ *   manager_start  listens, reconciles with what lives (adopt.c), plans the queue
+ *   sd_event_loop(manager->loop)
+ *   manager_free   jobs live on
+ */
+#ifndef DAEMON_MANAGER_H
+#define DAEMON_MANAGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "common/error.h"
+#include "daemon/gpus.h"
+#include "daemon/job.h"
+#include "daemon/states.h"
+#include "daemon/store.h"
+
+struct bus_server;
+struct launcher;
+
+struct manager_options {
+        const char *state_dir, *socket; /* absolute */
+        uint64_t slots;
+        struct gpus gpus;
+        enum launcher_kind launcher;
+};
+
+struct manager {
+        struct manager_options options;
+        sd_event *loop;
+        struct store *store;
+        struct bus_server *server;
+        const struct launcher *launchers[LAUNCHER_MAX]; /* NULL where this host or user has it not */
+        sd_bus *systemd;        /* the systemd launcher's connection, NULL until it is needed */
+        sd_event_source *plan_source, *wake_source, *retry_source;
+        uint64_t retry_usec;
+        uint64_t slots_used;
+        uint64_t gpus_used;     /* bit mask */
+        int jobs_fd;            /* STATE/jobs */
+        int lock_fd;
+        char boot_id[BOOT_ID_SIZE];
+        char *trainer, *shim;   /* paths of the programs that attempts run */
+        char storage_error[256]; /* why the last commit failed, "" = it did not */
+        bool draining;          /* shutdown with jobs: nothing starts, exit when all have stopped */
+};
+
+int manager_new(const struct manager_options *options, struct manager **ret, struct error *error);
+int manager_start(struct manager *manager, struct error *error);
+void manager_free(struct manager *manager);
+
+/*
+ * The one place where a job's state changes. Looks the cell up; on STATE_MOVE sets state, times and reason, queues the event
+ * row and commits. The caller has set every other field before. Returns the verdict.
+ */
+enum verdict manager_move(struct manager *manager, struct job *job, enum job_event event, const char *reason);
+
+/* Commits what is marked. On failure memory stays the truth and a timer tries again; true = nothing is left to write. */
+bool manager_commit(struct manager *manager);
+
+/* Plans the queue at the end of this loop iteration. */
+void manager_plan_soon(struct manager *manager);
+
+/* What is free now. */
+struct queue_free manager_free_resources(const struct manager *manager);
+
+/* Recomputes slots_used and gpus_used from the jobs. */
+void manager_account(struct manager *manager);
+
+/* Arms the wake-up for the earliest back-off. */
+void manager_arm_wake(struct manager *manager);
+
+/* Shutdown: without jobs at once, with jobs when they have stopped. */
+void manager_shutdown(struct manager *manager, bool jobs);
+
+#endif

@@ -1,0 +1,32 @@
+/* Who a process is: /proc, pidfds and the boot id. A pid means nothing without its start time and boot (contract C4). */
+#ifndef DAEMON_PROCESS_H
+#define DAEMON_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Start time in clock ticks after boot. −ESRCH where there is none or it is a zombie: a zombie is dead. */
+int process_start_time(pid_t pid, uint64_t *ret_ticks);
+
+/* An O_CLOEXEC pidfd, or −errno. */
+int process_pidfd(pid_t pid);
+
+/* The pidfd of `pid` if it still is the process that began at `start`, else −ESRCH. */
+int process_pidfd_checked(pid_t pid, uint64_t start);
+
+/* The kernel's boot id into a buffer of BOOT_ID_SIZE; "unknown" where it cannot be read. */
+void process_boot_id(char *buffer, size_t size);
+
+/* Its path in the unified cgroup tree (free it), or NULL. */
+char *process_cgroup(pid_t pid);
+
+/* SIGKILL to every process of `uid` whose environment holds BERTD_NONCE=nonce, but not to ourselves. Returns how many live
+ * ones it found, or −errno. One pass over /proc: the caller repeats until 0, with a bound. */
+int process_sweep(uid_t uid, const char *nonce);
+
+/* Writes 1 to the cgroup.kill of the path that process_cgroup gave; nothing where that cannot be. */
+void process_kill_cgroup(const char *cgroup);
+
+#endif
