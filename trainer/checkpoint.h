@@ -1,0 +1,86 @@
+/*
+ * Checkpoint files (contract C7): one SQLite database, whole or absent.
+ *
+ *   meta   (key TEXT PRIMARY KEY, value TEXT)                            what it was made with; "digest" covers all other rows
+ *   tensor (id INTEGER PRIMARY KEY, name, kind, dtype, shape, checksum)  kind param | moment1 | moment2; shape "[768, 768]"
+ *   chunk  (tensor, seq, data)                                           row-major elements, little-endian; rowid = tensor · 2^24 + seq
+ *
+ * application_id CHECKPOINT_APPLICATION_ID, user_version CHECKPOINT_FORMAT, pages of 64 KiB. checksum = xxh3-128 of the tensor's bytes in
+ * hex. Reading trusts nothing: a file that is cut, flipped, of another kind or version is refused with exit 76 and one line.
+ *
+ *   write: checkpoint_write(path, meta, source)
+ *   read:  checkpoint_open → { checkpoint_read_tensor … } → checkpoint_close
+ */
+#ifndef TRAINER_CHECKPOINT_H
+#define TRAINER_CHECKPOINT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/cleanup.h"
+#include "common/error.h"
+
+#define CHECKPOINT_APPLICATION_ID 0x42455254 /* "BERT" */
+#define CHECKPOINT_FORMAT 1
+#define CHECKPOINT_META_MAX 64
+#define CHECKPOINT_DIMS_MAX 4
+
+/* Key and value pairs; plain memory, so that it can be sent to other ranks. */
+struct checkpoint_meta {
+        uint32_t n;
+        struct checkpoint_meta_item {
+                char key[40];
+                char value[216];
+        } items[CHECKPOINT_META_MAX];
+};
+
+/* Sets or replaces; what is too long is cut. */
+void checkpoint_meta_set(struct checkpoint_meta *meta, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
+const char *checkpoint_meta_get(const struct checkpoint_meta *meta, const char *key); /* NULL where absent */
+
+/* A decimal number, or refused with exit 76 naming the file and the key. */
+int checkpoint_meta_u64(const struct checkpoint_meta *meta, const char *path, const char *key, uint64_t *ret, struct error *error);
+
+struct checkpoint_tensor {
+        char name[192], kind[12], dtype[12], checksum[33];
+        uint32_t n_dims, shape[CHECKPOINT_DIMS_MAX];
+        size_t size;           /* bytes */
+        const void *data;      /* writing only: borrowed */
+        int64_t id;            /* reading only */
+};
+
+/* Writes PATH.tmp, makes it durable and gives it its name; a failure leaves nothing behind. */
+int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
+                     struct error *error);
+
+static inline int64_t checkpoint_chunk_rowid(int64_t tensor, uint64_t seq) { return tensor << 24 | (int64_t) seq; }
+
+struct checkpoint;
+
+/* Reads and checks meta and the list of tensors, not yet their bytes. A missing file is exit 66. */
+int checkpoint_open(const char *path, struct checkpoint **ret, struct error *error);
+void checkpoint_close(struct checkpoint *checkpoint);
+static inline void cleanup_checkpoint_p(struct checkpoint **checkpoint) { checkpoint_close(*checkpoint); }
+#define cleanup_checkpoint cleanup(cleanup_checkpoint_p)
+
+const char *checkpoint_path(const struct checkpoint *checkpoint);
+const struct checkpoint_meta *checkpoint_meta(const struct checkpoint *checkpoint);
+uint32_t checkpoint_n_tensors(const struct checkpoint *checkpoint);
+const struct checkpoint_tensor *checkpoint_tensor(const struct checkpoint *checkpoint, uint32_t index);
+
+/* Index of a tensor, or −1. */
+int64_t checkpoint_find(const struct checkpoint *checkpoint, const char *name, const char *kind);
+
+/* Reads tensor `index` into `data` (its size in bytes) and compares the checksum. */
+int checkpoint_read_tensor(struct checkpoint *checkpoint, uint32_t index, void *data, struct error *error);
+
+/* Reads every tensor once and keeps none. */
+int checkpoint_verify(struct checkpoint *checkpoint, struct error *error);
+
+/* xxh3-128 in hex over all meta items but "digest" and all tensor rows: what "digest" must say. */
+void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n, char hex[33]);
+
+/* "[768, 768]" */
+void checkpoint_format_shape(const struct checkpoint_tensor *tensor, char *buffer, size_t size);
+
+#endif

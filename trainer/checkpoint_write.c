@@ -1,0 +1,121 @@
+/*
+ * Writes one checkpoint file; see checkpoint.h. Invariants: no journal and no sync by SQLite, since the file has no name that anyone reads
+ * before it was fsynced whole; chunks stay below SQLite's page cache, which is its fast path.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "common/db.h"
+#include "common/file.h"
+#include "trainer/checkpoint.h"
+
+#define CHUNK_BYTES ((size_t) 1044480) /* just under 1 MiB, a multiple of every element size */
+
+static const char SCHEMA[] =
+        "PRAGMA page_size = 65536; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;"
+        "PRAGMA application_id = 1111839316; PRAGMA user_version = 1; BEGIN;"
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);"
+        "CREATE TABLE tensor (id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, dtype TEXT NOT NULL, shape TEXT NOT NULL,"
+        " checksum TEXT NOT NULL, UNIQUE (name, kind));"
+        "CREATE TABLE chunk (tensor INTEGER NOT NULL, seq INTEGER NOT NULL, data BLOB NOT NULL);";
+_Static_assert(CHECKPOINT_APPLICATION_ID == 1111839316 && CHECKPOINT_FORMAT == 1, "the pragmas above");
+
+static int write_chunks(sqlite3 *db, int64_t id, const struct checkpoint_tensor *tensor, struct error *error) {
+        cleanup_statement sqlite3_stmt *s = NULL;
+        int r = db_prepare(db, "INSERT INTO chunk (rowid, tensor, seq, data) VALUES (?, ?, ?, ?)", &s, error);
+
+        for (size_t at = 0, seq = 0; r >= 0 && at < tensor->size; at += CHUNK_BYTES, seq++) {
+                size_t n = MIN(CHUNK_BYTES, tensor->size - at);
+                (void) sqlite3_bind_int64(s, 1, checkpoint_chunk_rowid(id, seq));
+                (void) sqlite3_bind_int64(s, 2, id);
+                (void) sqlite3_bind_int64(s, 3, (sqlite3_int64) seq);
+                (void) sqlite3_bind_blob(s, 4, (const char *) tensor->data + at, (int) n, SQLITE_STATIC);
+                r = db_run(s, error);
+        }
+        return r;
+}
+
+static int write_tensor(sqlite3 *db, int64_t id, struct checkpoint_tensor *tensor, struct error *error) {
+        cleanup_statement sqlite3_stmt *s = NULL;
+        XXH128_hash_t h = XXH3_128bits(tensor->data, tensor->size);
+        char shape[64];
+
+        checkpoint_format_shape(tensor, shape, sizeof(shape));
+        (void) snprintf(tensor->checksum, sizeof(tensor->checksum), "%016llx%016llx", (unsigned long long) h.high64,
+                        (unsigned long long) h.low64);
+        int r = db_prepare(db, "INSERT INTO tensor VALUES (?, ?, ?, ?, ?, ?)", &s, error);
+        if (r < 0)
+                return r;
+        const char *texts[] = { tensor->name, tensor->kind, tensor->dtype, shape, tensor->checksum };
+        (void) sqlite3_bind_int64(s, 1, id);
+        for (int i = 0; i < (int) ELEMENTSOF(texts); i++)
+                (void) sqlite3_bind_text(s, 2 + i, texts[i], -1, SQLITE_STATIC);
+        r = db_run(s, error);
+        return r < 0 ? r : write_chunks(db, id, tensor, error);
+}
+
+static int write_meta(sqlite3 *db, const struct checkpoint_meta *meta, struct error *error) {
+        cleanup_statement sqlite3_stmt *s = NULL;
+        int r = db_prepare(db, "INSERT INTO meta VALUES (?, ?)", &s, error);
+
+        for (uint32_t i = 0; r >= 0 && i < meta->n; i++) {
+                (void) sqlite3_bind_text(s, 1, meta->items[i].key, -1, SQLITE_STATIC);
+                (void) sqlite3_bind_text(s, 2, meta->items[i].value, -1, SQLITE_STATIC);
+                r = db_run(s, error);
+        }
+        return r;
+}
+
+static int write_database(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
+                          struct error *error) {
+        cleanup_db sqlite3 *db = NULL;
+        cleanup_free struct checkpoint_tensor *rows = calloc(MAX(n, 1u), sizeof(*rows));
+        struct checkpoint_meta all = *meta;
+        char digest[33];
+
+        if (!rows)
+                return error_errno(error, ENOMEM, "checkpoint");
+        if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, NULL) != SQLITE_OK)
+                return db_error(error, db, "SQLite");
+        int r = db_exec(db, SCHEMA, error);
+        for (uint32_t i = 0; r >= 0 && i < n; i++) {
+                rows[i] = tensors[i];
+                r = write_tensor(db, (int64_t) i + 1, &rows[i], error);
+        }
+        if (r < 0)
+                return r;
+        checkpoint_digest(&all, rows, n, digest);
+        checkpoint_meta_set(&all, "digest", "%s", digest);
+        r = write_meta(db, &all, error);
+        return r < 0 ? r : db_exec(db, "COMMIT", error);
+}
+
+/* After SQLite has closed the file: closing another descriptor of it would drop SQLite's locks. */
+static int sync_and_rename(const char *temporary, const char *path, struct error *error) {
+        cleanup_close int fd = open(temporary, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+        if (fd < 0 || fsync(fd) < 0 || rename(temporary, path) < 0)
+                return error_errno(error, errno, "%s", path);
+        int r = fsync_parent(path);
+        return r < 0 ? error_errno(error, -r, "%s", path) : 0;
+}
+
+int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
+                     struct error *error) {
+        cleanup_free char *temporary = format_string("%s.tmp", path);
+        if (!temporary)
+                return error_errno(error, ENOMEM, "%s", path);
+
+        (void) unlink(temporary);
+        int r = write_database(temporary, meta, tensors, n, error);
+        if (r < 0)
+                (void) error_prefix(error, "%s", path);
+        else
+                r = sync_and_rename(temporary, path, error);
+        if (r < 0)
+                (void) unlink(temporary);
+        return r;
+}

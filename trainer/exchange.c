@@ -1,0 +1,198 @@
+/*
+ * See exchange.h. Owns MPI's life and one bucket of scratch memory. Bucket bounds depend on the number of elements and ranks alone. A bucket
+ * is cut in one slice a rank; each rank receives its slice from all, adds them in rank order, and all gather the results: the order
+ * of additions is ours, whatever algorithm MPI chooses, at the traffic of a ring all-reduce.
+ */
+#include "trainer/exchange.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+
+#ifdef HAVE_MPI
+#include <mpi.h>
+#endif
+
+#define BUCKET_BYTES ((size_t) 4 << 20)
+#define PIECE_BYTES ((size_t) 1 << 28) /* MPI counts are ints */
+
+struct exchange {
+        uint32_t rank, n_ranks;
+        void *scratch;      /* BUCKET_BYTES and a slice more, or NULL with one rank */
+        int *counts, *offsets, *in_counts, *in_offsets; /* (n_ranks) elements, of a bucket's slices */
+};
+
+bool exchange_launched(void) { return getenv("OMPI_COMM_WORLD_SIZE") != NULL; }
+
+uint32_t exchange_rank(const struct exchange *exchange) { return exchange->rank; }
+uint32_t exchange_n_ranks(const struct exchange *exchange) { return exchange->n_ranks; }
+
+#ifdef HAVE_MPI
+
+static int start_mpi(struct exchange *x, struct error *error) {
+        int provided, rank, size;
+
+        if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
+                return error_set(error, EIO, "MPI cannot be started");
+        if (MPI_Comm_rank(MPI_COMM_WORLD, &rank) != MPI_SUCCESS || MPI_Comm_size(MPI_COMM_WORLD, &size) != MPI_SUCCESS)
+                return error_set(error, EIO, "MPI does not tell this rank");
+        x->rank = (uint32_t) rank;
+        x->n_ranks = (uint32_t) size;
+        x->scratch = calloc(1, BUCKET_BYTES + 8 * (size_t) size);
+        x->counts = calloc(4 * (size_t) size, sizeof(int));
+        if (!x->scratch || !x->counts)
+                return error_errno(error, ENOMEM, "exchange");
+        x->offsets = x->counts + size;
+        x->in_counts = x->counts + 2 * size;
+        x->in_offsets = x->counts + 3 * size;
+        return 0;
+}
+
+static void stop_mpi(void) { (void) MPI_Finalize(); }
+
+/* MPI's default error handler ends all ranks, so results need no check. */
+static void barrier(void) { (void) MPI_Barrier(MPI_COMM_WORLD); }
+static void broadcast(void *data, size_t size) { (void) MPI_Bcast(data, (int) size, MPI_BYTE, 0, MPI_COMM_WORLD); }
+static void gather(const void *mine, size_t size, void *all) {
+        (void) MPI_Allgather(mine, (int) size, MPI_BYTE, all, (int) size, MPI_BYTE, MPI_COMM_WORLD);
+}
+
+static uint64_t or_bits(uint64_t bits) {
+        uint64_t all = bits;
+
+        (void) MPI_Allreduce(&bits, &all, 1, MPI_UINT64_T, MPI_BOR, MPI_COMM_WORLD);
+        return all;
+}
+
+static void add_slices(void *to, const void *slices, uint32_t n_slices, size_t n, size_t element_size) {
+        for (size_t i = 0; i < n; i++) {
+                if (element_size == sizeof(float)) {
+                        float sum = 0;
+                        for (uint32_t r = 0; r < n_slices; r++)
+                                sum += ((const float *) slices)[r * n + i];
+                        ((float *) to)[i] = sum;
+                } else {
+                        double sum = 0;
+                        for (uint32_t r = 0; r < n_slices; r++)
+                                sum += ((const double *) slices)[r * n + i];
+                        ((double *) to)[i] = sum;
+                }
+        }
+}
+
+static void sum_bucket(struct exchange *x, char *data, size_t n, size_t element_size) {
+        MPI_Datatype type = element_size == sizeof(float) ? MPI_FLOAT : MPI_DOUBLE;
+
+        for (uint32_t r = 0; r < x->n_ranks; r++) {
+                x->offsets[r] = (int) (n * r / x->n_ranks);
+                x->counts[r] = (int) (n * (r + 1) / x->n_ranks) - x->offsets[r];
+        }
+        int own = x->counts[x->rank];
+        for (uint32_t r = 0; r < x->n_ranks; r++) {
+                x->in_counts[r] = own;
+                x->in_offsets[r] = own * (int) r;
+        }
+        (void) MPI_Alltoallv(data, x->counts, x->offsets, type, x->scratch, x->in_counts, x->in_offsets, type, MPI_COMM_WORLD);
+        add_slices(data + (size_t) x->offsets[x->rank] * element_size, x->scratch, x->n_ranks, (size_t) own, element_size);
+        (void) MPI_Allgatherv(MPI_IN_PLACE, 0, type, data, x->counts, x->offsets, type, MPI_COMM_WORLD);
+}
+
+#else
+
+static int start_mpi(struct exchange *x, struct error *error) {
+        return error_set(error, ENOSYS, "started by mpirun, but built without MPI");
+}
+static void stop_mpi(void) {}
+static void barrier(void) {}
+static void broadcast(void *data, size_t size) {}
+static void gather(const void *mine, size_t size, void *all) {}
+static uint64_t or_bits(uint64_t bits) { return bits; }
+static void sum_bucket(struct exchange *x, char *data, size_t n, size_t element_size) {}
+
+#endif
+
+int exchange_new(struct exchange **ret, struct error *error) {
+        struct exchange *x = calloc(1, sizeof(*x));
+        if (!x)
+                return error_errno(error, ENOMEM, "exchange");
+
+        x->n_ranks = 1;
+        int r = exchange_launched() ? start_mpi(x, error) : 0;
+        if (r < 0) {
+                free(x);
+                return r;
+        }
+        *ret = x;
+        return 0;
+}
+
+void exchange_free(struct exchange *x) {
+        if (!x)
+                return;
+        if (exchange_launched())
+                stop_mpi();
+        free(x->scratch);
+        free(x->counts);
+        free(x);
+}
+
+void exchange_barrier(struct exchange *x) {
+        if (x->n_ranks > 1)
+                barrier();
+}
+
+void exchange_broadcast(struct exchange *x, void *data, size_t size) {
+        for (char *p = data; x->n_ranks > 1 && size > 0;) {
+                size_t n = MIN(size, PIECE_BYTES);
+                broadcast(p, n);
+                p += n;
+                size -= n;
+        }
+}
+
+void exchange_gather(struct exchange *x, const void *mine, size_t size, void *all) {
+        if (x->n_ranks > 1)
+                gather(mine, size, all);
+        else
+                memcpy(all, mine, size);
+}
+
+uint64_t exchange_or(struct exchange *x, uint64_t bits) {
+        return x->n_ranks > 1 ? or_bits(bits) : bits;
+}
+
+void exchange_sum(struct exchange *x, void *data, size_t n_elements, size_t element_size) {
+        size_t most = BUCKET_BYTES / element_size;
+
+        for (char *p = data; x->n_ranks > 1 && n_elements > 0;) {
+                size_t n = MIN(n_elements, most);
+                sum_bucket(x, p, n, element_size);
+                p += n * element_size;
+                n_elements -= n;
+        }
+}
+
+int exchange_agree(struct exchange *x, int r, struct error *error) {
+        cleanup_free int *codes = calloc(x->n_ranks, sizeof(int));
+        if (!codes)
+                abort(); /* a rank that cannot answer would leave the others waiting for ever */
+
+        exchange_gather(x, &r, sizeof(r), codes);
+        uint32_t failed = 0;
+        while (failed < x->n_ranks && codes[failed] >= 0)
+                failed++;
+        if (failed == x->n_ranks)
+                return 0;
+        if (failed > 0) {
+                if (x->rank == failed)
+                        (void) error_prefix(error, "rank %u", failed);
+                cleanup_free struct error *all = calloc(x->n_ranks, sizeof(*all));
+                if (!all)
+                        abort();
+                exchange_gather(x, error, sizeof(*error), all);
+                *error = all[failed];
+        }
+        return codes[failed];
+}

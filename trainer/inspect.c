@@ -1,0 +1,79 @@
+/* See inspect.h. Reads only; holds one tensor at a time. */
+#include "trainer/inspect.h"
+
+#include <getopt.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "trainer/checkpoint.h"
+
+static const char USAGE[] =
+        "usage: bert-trainer inspect [--json] CHECKPOINT\n\n"
+        "Prints what a checkpoint was made with and its tensors, and checks every checksum.\n"
+        "Exit code 0: whole; 76: cannot be used.\n";
+
+static void print_text(const struct checkpoint *c) {
+        const struct checkpoint_meta *meta = checkpoint_meta(c);
+        char shape[64];
+
+        for (uint32_t i = 0; i < meta->n; i++)
+                (void) printf("%-28s %s\n", meta->items[i].key, meta->items[i].value);
+        (void) printf("\n");
+        for (uint32_t i = 0; i < checkpoint_n_tensors(c); i++) {
+                const struct checkpoint_tensor *t = checkpoint_tensor(c, i);
+                checkpoint_format_shape(t, shape, sizeof(shape));
+                (void) printf("%-8s %-8s %-14s %s  %s\n", t->kind, t->dtype, shape, t->checksum, t->name);
+        }
+}
+
+static json_t *shape_json(const struct checkpoint_tensor *t) {
+        json_t *shape = json_array();
+        for (uint32_t d = 0; d < t->n_dims; d++)
+                (void) json_array_append_new(shape, json_integer((json_int_t) t->shape[d]));
+        return shape;
+}
+
+static int print_json(const struct checkpoint *c) {
+        json_t *meta = json_object(), *tensors = json_array();
+
+        for (uint32_t i = 0; i < checkpoint_meta(c)->n; i++)
+                (void) json_object_set_new(meta, checkpoint_meta(c)->items[i].key, json_string(checkpoint_meta(c)->items[i].value));
+        for (uint32_t i = 0; i < checkpoint_n_tensors(c); i++) {
+                const struct checkpoint_tensor *t = checkpoint_tensor(c, i);
+                (void) json_array_append_new(tensors, json_pack("{s:s, s:s, s:s, s:o, s:s}", "name", t->name, "kind", t->kind, "dtype",
+                                                                t->dtype, "shape", shape_json(t), "checksum", t->checksum));
+        }
+        json_t *all = json_pack("{s:s, s:o, s:o}", "path", checkpoint_path(c), "meta", meta, "tensors", tensors);
+        int r = all ? json_dumpf(all, stdout, JSON_INDENT(1)) : -1;
+        json_decref(all);
+        return r < 0 || putchar('\n') == EOF ? -1 : 0;
+}
+
+int cmd_inspect(int argc, char **argv) {
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, {} };
+        bool json = false;
+        struct error error = {};
+
+        for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
+                if (o == 'h')
+                        return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
+                if (o != 'j')
+                        return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+                json = true;
+        }
+        if (argc - optind != 1)
+                return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+
+        cleanup_checkpoint struct checkpoint *c = NULL;
+        if (checkpoint_open(argv[optind], &c, &error) < 0 || checkpoint_verify(c, &error) < 0)
+                return error_report(&error);
+        if (json && print_json(c) < 0)
+                return BERTD_EXIT_IO;
+        if (!json)
+                print_text(c);
+        return fflush(stdout) == 0 ? BERTD_EXIT_OK : BERTD_EXIT_IO;
+}

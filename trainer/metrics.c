@@ -1,0 +1,131 @@
+/*
+ * See metrics.h. Owns the file, written a whole line at a time; a line that was written in part is taken back, so that the next row
+ * starts on a line of its own.
+ */
+#include "trainer/metrics.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/file.h"
+
+struct metrics {
+        int fd;
+        char *path;
+        const char *sentence_name;
+        bool warned;
+};
+
+static bool row_step(const char *line, uint64_t *ret_step) { return sscanf(line, "{\"step\": %" SCNu64, ret_step) == 1; }
+
+/* Offset behind the last whole row that is at or before `step`: rows are in order. */
+static int find_cut(struct metrics *metrics, uint64_t step, off_t *ret_cut, struct error *error) {
+        cleanup_fclose FILE *file = fopen(metrics->path, "re");
+        cleanup_free char *line = NULL;
+        size_t room = 0;
+        off_t cut = 0;
+
+        if (!file)
+                return error_errno(error, errno, "%s", metrics->path);
+        for (ssize_t n; (n = getline(&line, &room, file)) > 0;) {
+                uint64_t at;
+                if (line[n - 1] != '\n' || !row_step(line, &at) || at > step)
+                        break;
+                cut += n;
+        }
+        if (ferror(file))
+                return error_errno(error, errno, "%s", metrics->path);
+        *ret_cut = cut;
+        return 0;
+}
+
+int metrics_open(const char *path, uint64_t step, const char *sentence_name, struct metrics **ret, struct error *error) {
+        struct metrics *metrics = calloc(1, sizeof(*metrics));
+        off_t cut = 0;
+        if (!metrics)
+                return error_errno(error, ENOMEM, "%s", path);
+
+        metrics->sentence_name = sentence_name;
+        metrics->path = strdup(path);
+        metrics->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+        int r = metrics->path && metrics->fd >= 0 ? 0 : error_errno(error, errno, "%s", path);
+        if (r >= 0)
+                r = find_cut(metrics, step, &cut, error);
+        if (r >= 0 && ftruncate(metrics->fd, cut) < 0)
+                r = error_errno(error, errno, "%s", path);
+        if (r < 0) {
+                metrics_close(metrics);
+                return r;
+        }
+        *ret = metrics;
+        return 0;
+}
+
+void metrics_close(struct metrics *metrics) {
+        if (!metrics)
+                return;
+        if (metrics->fd >= 0)
+                (void) close(metrics->fd);
+        free(metrics->path);
+        free(metrics);
+}
+
+static void append(struct metrics *metrics, const char *line, size_t size) {
+        off_t before = lseek(metrics->fd, 0, SEEK_END);
+        int r = write_all(metrics->fd, line, size);
+
+        if (r >= 0)
+                return;
+        if (before >= 0 && ftruncate(metrics->fd, before) < 0)
+                r = -errno;
+        if (!metrics->warned)
+                (void) fprintf(stderr, "bert-trainer: %s: %s: rows are lost, training goes on\n", metrics->path, strerror(-r));
+        metrics->warned = true;
+}
+
+/* JSON has no NaN. */
+static const char *number(double value, char *buffer, size_t size) {
+        if (!isfinite(value))
+                return "null";
+        (void) snprintf(buffer, size, "%.9g", value);
+        return buffer;
+}
+
+static int format_losses(const struct metrics *metrics, const struct metrics_losses *l, char *text, size_t size) {
+        char a[5][32];
+
+        return snprintf(text, size, "\"loss\": %s, \"mlm_loss\": %s, \"mlm_accuracy\": %s, \"%s_loss\": %s, \"%s_accuracy\": %s",
+                        number(l->loss, a[0], 32), number(l->mlm_loss, a[1], 32), number(l->mlm_accuracy, a[2], 32),
+                        metrics->sentence_name, number(l->sentence_loss, a[3], 32), metrics->sentence_name,
+                        number(l->sentence_accuracy, a[4], 32));
+}
+
+void metrics_step(struct metrics *metrics, const struct metrics_row *row) {
+        char line[1536], losses[512], a[4][32];
+
+        (void) format_losses(metrics, &row->losses, losses, sizeof(losses));
+        int n = snprintf(line, sizeof(line),
+                         "{\"step\": %" PRIu64 ", %s, \"learning_rate\": %.9g, \"gradient_norm\": %s, \"samples_per_sec\": %s, "
+                         "\"flops_per_sec\": %s, \"mfu\": %s, \"first_k\": %" PRIu64 ", \"last_k\": %" PRIu64
+                         ", \"sample_hash\": \"%016" PRIx64 "\", \"data_sec\": %.6f, \"compute_sec\": %.6f, \"exchange_sec\": %.6f, "
+                         "\"update_sec\": %.6f, \"checkpoint_sec\": %.6f}\n",
+                         row->step, losses, row->learning_rate, number(row->gradient_norm, a[0], 32), number(row->samples_per_sec, a[1], 32),
+                         number(row->flops_per_sec, a[2], 32), number(row->mfu, a[3], 32), row->first_k, row->last_k, row->sample_hash,
+                         row->data_sec, row->compute_sec, row->exchange_sec, row->update_sec, row->checkpoint_sec);
+        append(metrics, line, (size_t) n);
+}
+
+void metrics_validation(struct metrics *metrics, uint64_t step, uint64_t samples, const struct metrics_losses *l) {
+        char line[1024], losses[512];
+
+        (void) format_losses(metrics, l, losses, sizeof(losses));
+        int n = snprintf(line, sizeof(line), "{\"step\": %" PRIu64 ", \"validation\": {\"samples\": %" PRIu64 ", %s}}\n", step, samples, losses);
+        append(metrics, line, (size_t) n);
+}
+
+void metrics_sync(struct metrics *metrics) { (void) fdatasync(metrics->fd); }

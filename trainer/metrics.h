@@ -1,0 +1,45 @@
+/*
+ * RUN_DIR/metrics.jsonl: one JSON object a line. A training row a logged step, and rows with "validation": {…}. Each step is there once: a
+ * run that resumes at step s first cuts off what lies past s. Used by rank 0 alone.
+ *
+ *   step                 updates completed
+ *   loss                 mlm_loss + nsp_loss (nats)
+ *   mlm_accuracy, nsp_accuracy   shares in 0..1
+ *   learning_rate, gradient_norm
+ *   samples_per_sec, flops_per_sec, mfu   mfu: of the sgemm peak measured at start, all ranks together
+ *   first_k, last_k, sample_hash          the step's samples in the global stream, and the sum of their hashes
+ *   data_sec, compute_sec, exchange_sec, update_sec, checkpoint_sec   how rank 0 spent the step
+ */
+#ifndef TRAINER_METRICS_H
+#define TRAINER_METRICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+struct metrics;
+
+struct metrics_losses {
+        double loss, mlm_loss, mlm_accuracy, sentence_loss, sentence_accuracy; /* NaN: no such loss, written as null */
+};
+
+struct metrics_row {
+        uint64_t step, first_k, last_k, sample_hash;
+        struct metrics_losses losses;
+        double learning_rate, gradient_norm, samples_per_sec, flops_per_sec, mfu;
+        double data_sec, compute_sec, exchange_sec, update_sec, checkpoint_sec;
+};
+
+/* Opens or creates, and cuts rows with a step above `step`, and a last line that was cut short. `sentence_name`: "nsp" or "sop". */
+int metrics_open(const char *path, uint64_t step, const char *sentence_name, struct metrics **ret, struct error *error);
+void metrics_close(struct metrics *metrics);
+
+/* A row that cannot be written (disk full) is lost; the first loss is told on stderr, training goes on. */
+void metrics_step(struct metrics *metrics, const struct metrics_row *row);
+void metrics_validation(struct metrics *metrics, uint64_t step, uint64_t samples, const struct metrics_losses *losses);
+
+/* Makes rows durable: before a checkpoint of the same step. */
+void metrics_sync(struct metrics *metrics);
+
+#endif

@@ -1,0 +1,28 @@
+/*
+ * Progress for whoever supervises (contract C5: sd_notify datagrams, never blocking) and for a person (one line on stderr, rewritten on a
+ * terminal). Used by rank 0 alone.
+ */
+#ifndef TRAINER_PROGRESS_H
+#define TRAINER_PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct progress;
+
+/* Reads NOTIFY_SOCKET (a path, or @ for an abstract name); without it, or where it cannot be used, nothing is sent. */
+struct progress *progress_new(uint64_t steps); /* NULL: no memory */
+void progress_free(struct progress *progress);
+
+void progress_ready(struct progress *progress);
+void progress_watchdog(struct progress *progress); /* at most one a second is sent */
+void progress_stopping(struct progress *progress);
+void progress_checkpoint(struct progress *progress, const char *path, uint64_t step);
+
+/* After `step` updates. The datagrams are limited to ten a second, lines to one in five seconds off a terminal; `force` sends. */
+void progress_step(struct progress *progress, uint64_t step, double loss, double rate, bool force);
+
+/* Ends a terminal's line, so that a message can follow. */
+void progress_end_line(struct progress *progress);
+
+#endif

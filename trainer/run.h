@@ -1,0 +1,102 @@
+/*
+ * One rank of a pretraining run, for the files run_*.c and pretrain.c only.
+ *
+ *   run_setup → run_restore → { run_step } → run_free
+ *
+ * Between steps every rank holds the same weights, moments and counters. Rank 0 alone owns the run folder, the saver, metrics and progress
+ * (NULL elsewhere). A step of B samples at update s takes samples [s·B, (s + 1)·B) of the stream.
+ */
+#ifndef TRAINER_RUN_H
+#define TRAINER_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/spec.h"
+#include "trainer/checkpoint.h"
+#include "trainer/config.h"
+#include "trainer/corpora.h"
+#include "trainer/exchange.h"
+#include "trainer/metrics.h"
+#include "trainer/model.h"
+#include "trainer/ops.h"
+#include "trainer/prefetch.h"
+#include "trainer/progress.h"
+#include "trainer/rundir.h"
+#include "trainer/samples.h"
+#include "trainer/saver.h"
+#include "trainer/text/wordpiece.h"
+
+struct run_options {
+        const char *spec_path, *run_dir;
+        const char *resume;        /* NULL: the newest good one in the run folder */
+        bool abandon_newer;
+};
+
+struct run {
+        const struct run_options *options;
+        struct exchange *exchange;
+        uint32_t rank, n_ranks;
+        uint32_t stage;
+
+        struct spec *spec;
+        struct model_config config;
+        struct vocab *vocab;
+        struct samples_vocab samples_vocab;
+        struct corpora *train, *validation;             /* validation: NULL without */
+        struct samples *train_samples, *validation_samples;
+        const struct ops *ops;
+        struct model *model;
+        struct prefetch *prefetch;
+        struct batches *validation_batches;
+        struct checkpoint_meta meta;                    /* what never changes during the run */
+
+        struct rundir *rundir;
+        struct saver *saver;
+        struct metrics *metrics;
+        struct progress *progress;
+
+        uint64_t step;                                  /* updates completed */
+        double best_validation_loss;                    /* NaN: none yet */
+        uint64_t best_validation_step;
+        double peak_flops;                              /* of sgemm, all ranks together, measured */
+        uint64_t last_checkpoint_step;                  /* begun or restored; UINT64_MAX: none */
+        uint64_t last_checkpoint_usec;                  /* boot time */
+        double checkpoint_sec;                          /* the loop stood still for snapshots since the last row */
+};
+
+/* run_setup.c: everything up to a fresh model. All ranks return alike, with the same error. */
+int run_setup(struct run *run, struct error *error);
+void run_free(struct run *run);
+
+/* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
+int run_restore(struct run *run, struct error *error);
+
+/* run_meta.c */
+void run_meta_fill(struct run *run, const char *corpus_hash, const char *map_hash);
+struct checkpoint_meta run_meta_now(const struct run *run);
+/* Exit 78 naming the key where a checkpoint was made with something that may not change; what may is said on stderr. */
+int run_meta_compare(const struct run *run, const struct checkpoint_meta *found, const char *path, struct error *error);
+
+/* run_step.c: one update. 0; 1: stopped on request, the update was not made; −errno: the same on all ranks. *ret_flags: RUN_* bits that any
+ * rank raised. */
+enum { RUN_STOP = 1 << 0, RUN_CHECKPOINT = 1 << 1, RUN_INTERVAL = 1 << 2 };
+int run_step(struct run *run, uint64_t *ret_flags, struct error *error);
+
+/* Sums of one pass of all ranks, taken in rank order. */
+struct run_sums { struct model_loss loss; double flops; };
+struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
+void run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret); /* means; NaN where nothing was counted */
+
+/* run_evaluate.c: validation, all ranks; adds a row. */
+void run_evaluate(struct run *run);
+
+/* run_checkpoint.c. Begins one of the current step; `last`: waits until it is durable and fails where it cannot be. Collective. */
+int run_checkpoint(struct run *run, bool last, struct error *error);
+void run_checkpoint_poll(struct run *run);
+
+/* run_measure.c: FLOP/s of the sgemm peak, this rank, all its threads. */
+double run_measure_peak(void);
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * Taking checkpoints; see run.h. Before a snapshot all ranks compare a hash of their weights: a rank that drifted (broken memory, a bug)
+ * must not be written down as good. A periodic checkpoint that cannot be written is told and tried again at the next interval;
+ * the last one must succeed.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "trainer/run.h"
+
+static int compare_weights(struct run *run, struct error *error) {
+        cleanup_free uint64_t *all = calloc(run->n_ranks, sizeof(*all));
+        if (!all)
+                abort(); /* the others wait in the next call */
+
+        uint64_t mine = run->n_ranks > 1 ? XXH3_64bits(model_parameters(run->model), model_n_elements(run->model) * model_element_size(run->model)) : 0;
+        exchange_gather(run->exchange, &mine, sizeof(mine), all);
+        for (uint32_t r = 1; r < run->n_ranks; r++)
+                if (all[r] != all[0])
+                        return error_set(error, EIO, "step %" PRIu64 ": the weights of rank %u differ from those of rank 0", run->step, r);
+        return 0;
+}
+
+static void finished(struct run *run, const struct saver_result *result) {
+        struct error error = {};
+
+        if (!result->done)
+                return;
+        if (result->r < 0) {
+                progress_end_line(run->progress);
+                (void) fprintf(stderr, "bert-trainer: %s: no checkpoint of step %" PRIu64 ", training goes on\n", result->error.text, result->step);
+                run->last_checkpoint_step = UINT64_MAX;
+                return;
+        }
+        progress_checkpoint(run->progress, result->path, result->step);
+        if (rundir_retain(run->rundir, run->spec->checkpoint.keep, run->spec->checkpoint.keep_every, &error) < 0)
+                (void) fprintf(stderr, "bert-trainer: %s\n", error.text);
+}
+
+void run_checkpoint_poll(struct run *run) {
+        struct saver_result result;
+
+        if (run->rank != 0)
+                return;
+        saver_poll(run->saver, &result);
+        finished(run, &result);
+}
+
+static int save(struct run *run, bool last, struct error *error) {
+        cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->step);
+        struct checkpoint_meta meta = run_meta_now(run);
+        struct saver_result result;
+        if (!path)
+                return error_errno(error, ENOMEM, "checkpoint");
+
+        metrics_sync(run->metrics);
+        saver_begin(run->saver, path, run->step, &meta, &result);
+        finished(run, &result);
+        if (!last)
+                return 0;
+        saver_wait(run->saver, &result);
+        if (result.r < 0) {
+                *error = result.error;
+                return result.r;
+        }
+        finished(run, &result);
+        return 0;
+}
+
+/* The state is on disk already, or being written: only wait. */
+static int wait_for_current(struct run *run, struct error *error) {
+        struct saver_result result;
+
+        saver_wait(run->saver, &result);
+        if (result.done && result.r < 0)
+                return save(run, true, error);
+        finished(run, &result);
+        return 0;
+}
+
+int run_checkpoint(struct run *run, bool last, struct error *error) {
+        uint64_t begin = clock_monotonic_usec();
+        /* Rank 0 knows whether a write of this step failed meanwhile. */
+        bool current = exchange_or(run->exchange, run->rank == 0 && run->last_checkpoint_step == run->step) != 0;
+
+        if (current && !last)
+                return 0;
+        int r = current ? 0 : compare_weights(run, error);
+        if (r < 0)
+                return r;
+        run->last_checkpoint_step = run->step;
+        run->last_checkpoint_usec = clock_boottime_usec();
+        if (run->rank == 0)
+                r = current ? wait_for_current(run, error) : save(run, last, error);
+        run->checkpoint_sec += (double) (clock_monotonic_usec() - begin) / 1e6;
+        /* For the last one this is the barrier that follows the durable rename (C6). */
+        return exchange_agree(run->exchange, r, error);
+}

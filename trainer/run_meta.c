@@ -1,0 +1,133 @@
+/*
+ * What a checkpoint says of the run that made it, and what may differ on resume (contract T10). One table decides: a key that is not FREE
+ * or SAID is refused by name, since training would silently become another run.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sqlite3.h>
+#include <xxhash.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "trainer/run.h"
+
+enum policy { SAID, FIXED };
+
+static const struct rule {
+        const char *key, *spec_key; /* spec_key: where the user would change it back */
+        enum policy policy;
+} rules[] = {
+        { "seed", "train.seed", FIXED },
+        { "stage", "stage", FIXED },
+        { "config_hash", "model.config", FIXED },
+        { "vocab_hash", "model.vocab", FIXED },
+        { "objective", "data.objective", FIXED },
+        { "sequence_length", "data.sequence_length", FIXED },
+        { "masked_fraction", "data.masked_fraction", FIXED },
+        { "max_predictions", "data.max_predictions", FIXED },
+        { "short_sequence_probability", "data.short_sequence_probability", FIXED },
+        { "corpus_hash", "data.train", FIXED },
+        { "window_map_hash", "data.train", FIXED },
+        { "global_batch", "train.global_batch", FIXED },
+        { "precision", "train.precision", FIXED },
+        { "optimizer", "optimizer.name", FIXED },
+        { "betas", "optimizer.beta1, beta2", FIXED },
+        { "epsilon", "optimizer.epsilon", FIXED },
+        { "weight_decay", "optimizer.weight_decay", FIXED },
+        { "clip_norm", "optimizer.clip_norm", FIXED },
+        { "schedule", "optimizer.schedule", FIXED },
+        { "warmup", "optimizer.warmup_ratio, warmup_steps", FIXED },
+        { "micro_batch", "train.micro_batch", SAID },
+        { "ranks", "resources.ranks", SAID },
+        { "backend", "train.precision", SAID },
+        { "kernel", "the machine", SAID },
+        { "steps", "train.steps", SAID },
+        { "learning_rate", "optimizer.learning_rate", SAID },
+        { "version", "the program", SAID },
+};
+
+static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const struct samples_options *o) {
+        static const char *const objectives[] = { [OBJECTIVE_MLM_NSP] = "mlm+nsp", [OBJECTIVE_MLM_SOP] = "mlm+sop", [OBJECTIVE_MLM] = "mlm" };
+
+        checkpoint_meta_set(m, "objective", "%s", objectives[o->objective]);
+        checkpoint_meta_set(m, "sequence_length", "%u", o->sequence_length);
+        checkpoint_meta_set(m, "masked_fraction", "%.17g", o->masked_fraction);
+        checkpoint_meta_set(m, "max_predictions", "%u", o->max_predictions);
+        checkpoint_meta_set(m, "short_sequence_probability", "%.17g", o->short_probability);
+        checkpoint_meta_set(m, "global_batch", "%" PRIu64, spec->train.global_batch);
+        checkpoint_meta_set(m, "micro_batch", "%" PRIu64, spec->train.micro_batch);
+        checkpoint_meta_set(m, "steps", "%" PRIu64, spec->train.steps);
+}
+
+static void fill_optimizer(struct checkpoint_meta *m, const struct spec_optimizer *o) {
+        checkpoint_meta_set(m, "optimizer", "adamw");
+        checkpoint_meta_set(m, "learning_rate", "%.17g", o->learning_rate);
+        checkpoint_meta_set(m, "betas", "%.17g %.17g", o->beta1, o->beta2);
+        checkpoint_meta_set(m, "epsilon", "%.17g", o->epsilon);
+        checkpoint_meta_set(m, "weight_decay", "%.17g", o->weight_decay);
+        checkpoint_meta_set(m, "clip_norm", "%.17g", o->clip_norm);
+        checkpoint_meta_set(m, "schedule", "%s", o->schedule == SCHEDULE_CONSTANT ? "constant" : "linear");
+        checkpoint_meta_set(m, "warmup", "%.17g %" PRIu64, o->warmup_ratio, o->warmup_steps);
+}
+
+static void fill_machine(struct checkpoint_meta *m, const struct run *run) {
+        checkpoint_meta_set(m, "precision", "%s", run->spec->train.precision == PRECISION_FP64 ? "fp64" : "fp32");
+        checkpoint_meta_set(m, "loss_scale", "1");
+        checkpoint_meta_set(m, "ranks", "%u", run->n_ranks);
+        checkpoint_meta_set(m, "threads", "%d", omp_get_max_threads());
+        checkpoint_meta_set(m, "backend", "%s", run->ops->name);
+        checkpoint_meta_set(m, "kernel", "%s", run->ops->variant ? run->ops->variant() : "");
+        checkpoint_meta_set(m, "libraries", "sqlite %s, xxhash %u", sqlite3_libversion(), XXH_versionNumber());
+        checkpoint_meta_set(m, "version", "%s", BERTD_VERSION);
+}
+
+void run_meta_fill(struct run *run, const char *corpus_hash, const char *map_hash) {
+        struct checkpoint_meta *m = &run->meta;
+        char hex[33];
+
+        checkpoint_meta_set(m, "name", "%s", run->spec->name ? run->spec->name : "");
+        checkpoint_meta_set(m, "seed", "%" PRIu64, run->spec->train.seed);
+        checkpoint_meta_set(m, "stage", "%u", run->stage);
+        config_hash(&run->config, hex);
+        checkpoint_meta_set(m, "config_hash", "%s", hex);
+        vocab_hash(run->vocab, hex);
+        checkpoint_meta_set(m, "vocab_hash", "%s", hex);
+        checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
+        checkpoint_meta_set(m, "window_map_hash", "%s", map_hash);
+        fill_data(m, run->spec, samples_options(run->train_samples));
+        fill_optimizer(m, &run->spec->optimizer);
+        fill_machine(m, run);
+}
+
+struct checkpoint_meta run_meta_now(const struct run *run) {
+        struct checkpoint_meta meta = run->meta;
+
+        checkpoint_meta_set(&meta, "format", "%d", CHECKPOINT_FORMAT);
+        checkpoint_meta_set(&meta, "step", "%" PRIu64, run->step);
+        checkpoint_meta_set(&meta, "samples", "%" PRIu64, run->step * run->spec->train.global_batch);
+        checkpoint_meta_set(&meta, "schedule_step", "%" PRIu64, run->step);
+        checkpoint_meta_set(&meta, "correction_step", "%" PRIu64, run->step);
+        checkpoint_meta_set(&meta, "best_validation_loss", "%.17g", run->best_validation_loss);
+        checkpoint_meta_set(&meta, "best_validation_step", "%" PRIu64, run->best_validation_step);
+        return meta;
+}
+
+int run_meta_compare(const struct run *run, const struct checkpoint_meta *found, const char *path, struct error *error) {
+        for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
+                const struct rule *rule = &rules[i];
+                const char *then = checkpoint_meta_get(found, rule->key), *now = checkpoint_meta_get(&run->meta, rule->key);
+                if (!then)
+                        return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path, rule->key);
+                if (strcmp(then, now) == 0)
+                        continue;
+                if (rule->policy == FIXED)
+                        return error_input(error, BERTD_EXIT_CONFIG,
+                                           "%s: made with %s %s, the spec (%s) now gives %s: this may not change on resume", path, rule->key,
+                                           then, rule->spec_key, now);
+                (void) fprintf(stderr, "bert-trainer: resuming with another %s: %s, was %s\n", rule->key, now, then);
+        }
+        return 0;
+}

@@ -1,0 +1,162 @@
+/*
+ * Finds the checkpoint to go on from and gives its state to all ranks; see run.h. Rank 0 alone reads files. An explicitly named checkpoint is used
+ * or refused; without one the newest good one of the run folder is, and each bad one passed over is told.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "trainer/run.h"
+
+static const char *const kinds[] = { "param", "moment1", "moment2" };
+
+static int restore_tensor(struct run *run, struct checkpoint *c, const struct model_tensor *t, uint32_t kind, struct error *error) {
+        void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
+        size_t size = model_element_size(run->model);
+        int64_t index = checkpoint_find(c, t->name, kinds[kind]);
+
+        if (index < 0)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: tensor %s (%s) is missing", checkpoint_path(c), t->name, kinds[kind]);
+        const struct checkpoint_tensor *found = checkpoint_tensor(c, (uint32_t) index);
+        if (found->n_dims != t->n_dims || memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0 ||
+            found->size != t->n_elements * size)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: tensor %s (%s) has another shape or dtype than the model",
+                                   checkpoint_path(c), t->name, kinds[kind]);
+        return checkpoint_read_tensor(c, (uint32_t) index, (char *) runs[kind] + t->offset * size, error);
+}
+
+static int restore_model(struct run *run, struct checkpoint *c, struct error *error) {
+        uint32_t n = model_n_tensors(run->model);
+
+        if (checkpoint_n_tensors(c) != ELEMENTSOF(kinds) * n)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: %u tensors, this model has %zu", checkpoint_path(c),
+                                   checkpoint_n_tensors(c), ELEMENTSOF(kinds) * n);
+        for (uint32_t kind = 0; kind < ELEMENTSOF(kinds); kind++) {
+                for (uint32_t i = 0; i < n; i++) {
+                        int r = restore_tensor(run, c, model_tensor(run->model, i), kind, error);
+                        if (r < 0)
+                                return r;
+                }
+        }
+        return 0;
+}
+
+static int restore_counters(struct run *run, const struct checkpoint *c, struct error *error) {
+        const struct checkpoint_meta *meta = checkpoint_meta(c);
+        const char *best = checkpoint_meta_get(meta, "best_validation_loss"), *path = checkpoint_path(c);
+        uint64_t samples = 0;
+
+        int r = checkpoint_meta_u64(meta, path, "step", &run->step, error);
+        if (r >= 0)
+                r = checkpoint_meta_u64(meta, path, "samples", &samples, error);
+        if (r >= 0)
+                r = checkpoint_meta_u64(meta, path, "best_validation_step", &run->best_validation_step, error);
+        if (r < 0)
+                return r;
+        if (samples != run->step * run->spec->train.global_batch)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key samples is %" PRIu64 ", expected %" PRIu64, path, samples,
+                                   run->step * run->spec->train.global_batch);
+        run->best_validation_loss = best ? strtod(best, NULL) : NAN;
+        if (run->step > run->spec->train.steps)
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
+                                   run->options->spec_path, run->spec->train.steps, path, run->step);
+        return 0;
+}
+
+/* A checkpoint from elsewhere is written again here at the first occasion: the next attempt looks only here. */
+static void note_checkpoint(struct run *run) {
+        cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->step);
+
+        if (path && access(path, F_OK) == 0)
+                run->last_checkpoint_step = run->step;
+}
+
+static int restore_from(struct run *run, const char *path, struct error *error) {
+        cleanup_checkpoint struct checkpoint *c = NULL;
+
+        int r = checkpoint_open(path, &c, error);
+        if (r >= 0)
+                r = run_meta_compare(run, checkpoint_meta(c), path, error);
+        if (r >= 0)
+                r = restore_model(run, c, error);
+        if (r >= 0)
+                r = restore_counters(run, c, error);
+        if (r < 0)
+                return r;
+        note_checkpoint(run);
+        (void) fprintf(stderr, "bert-trainer: resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step, run->spec->train.steps);
+        return 0;
+}
+
+static int restore_newest(struct run *run, struct error *error) {
+        cleanup_free uint64_t *steps = NULL;
+        size_t n = 0;
+
+        int r = rundir_list(run->rundir, &steps, &n, error);
+        for (size_t i = n; r >= 0 && i-- > 0;) {
+                cleanup_free char *path = rundir_checkpoint_path(run->rundir, steps[i]);
+                struct error why = {};
+                if (!path)
+                        return error_errno(error, ENOMEM, "%s", run->options->run_dir);
+                int restored = restore_from(run, path, &why);
+                if (restored >= 0)
+                        return 0;
+                if (why.exit != BERTD_EXIT_BAD_CHECKPOINT || i == 0) {
+                        *error = why;
+                        return restored;
+                }
+                (void) fprintf(stderr, "bert-trainer: %s: trying an older one\n", why.text);
+        }
+        return r;
+}
+
+static int restore_on_rank_0(struct run *run, struct error *error) {
+        bool explicitly = run->options->resume != NULL;
+
+        int r = explicitly ? restore_from(run, run->options->resume, error) : restore_newest(run, error);
+        if (r >= 0 && run->options->abandon_newer)
+                r = rundir_abandon_newer(run->rundir, run->step, error);
+        return r;
+}
+
+/* A rank that was not told would train another model: all three runs go to everyone. */
+static void broadcast_state(struct run *run) {
+        void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
+        uint64_t counters[2] = { run->step, run->last_checkpoint_step };
+        size_t size = model_n_elements(run->model) * model_element_size(run->model);
+
+        exchange_broadcast(run->exchange, counters, sizeof(counters));
+        run->step = counters[0];
+        run->last_checkpoint_step = counters[1];
+        for (size_t i = 0; i < ELEMENTSOF(runs) && run->step > 0; i++)
+                exchange_broadcast(run->exchange, runs[i], size);
+}
+
+static int open_outputs(struct run *run, struct error *error) {
+        cleanup_free char *path = format_string("%s/metrics.jsonl", run->options->run_dir);
+
+        run->progress = progress_new(run->spec->train.steps);
+        if (!path || !run->progress)
+                return error_errno(error, ENOMEM, "%s", run->options->run_dir);
+        return metrics_open(path, run->step, run->spec->data.objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp", &run->metrics, error);
+}
+
+int run_restore(struct run *run, struct error *error) {
+        int r = run->rank == 0 ? restore_on_rank_0(run, error) : 0;
+
+        if (r >= 0 && run->rank == 0)
+                r = open_outputs(run, error);
+        r = exchange_agree(run->exchange, r, error);
+        if (r < 0)
+                return r;
+        broadcast_state(run);
+        run->last_checkpoint_usec = clock_boottime_usec();
+        return 0;
+}

@@ -1,0 +1,183 @@
+/*
+ * One update; see run.h. Order: plan (samples, N), forward and backward of each micro-batch, sum of gradients, check, update. Nothing that is
+ * not finite reaches the weights, so none reaches a checkpoint. All ranks take the same number of turns, the ones that ran out of
+ * micro-batches only agree on the flags.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "trainer/optimizer.h"
+#include "trainer/run.h"
+#include "trainer/signals.h"
+
+/* What ranks tell each other before the first backward. */
+struct plan { uint64_t n_masked, n_micro, hash; };
+
+struct timer { uint64_t last; };
+
+static double lap(struct timer *timer) {
+        uint64_t now = clock_monotonic_usec();
+        double seconds = (double) (now - timer->last) / 1e6;
+        timer->last = now;
+        return seconds;
+}
+
+static struct batches *take_batches(struct run *run) {
+        uint64_t begin, end, b = run->spec->train.global_batch, at = run->step * b;
+
+        batches_share(b, run->rank, run->n_ranks, &begin, &end);
+        return prefetch_take(run->prefetch, at + begin, at + end, at + b + begin, at + b + end);
+}
+
+static struct plan agree_plan(struct run *run, const struct batches *batches) {
+        struct plan mine = { batches_n_masked(batches), batches_n(batches), batches_hash(batches) }, total = {};
+        cleanup_free struct plan *all = calloc(run->n_ranks, sizeof(*all));
+        if (!all)
+                abort(); /* the others wait in the next call */
+
+        exchange_gather(run->exchange, &mine, sizeof(mine), all);
+        for (uint32_t r = 0; r < run->n_ranks; r++) {
+                total.n_masked += all[r].n_masked;
+                total.n_micro = MAX(total.n_micro, all[r].n_micro);
+                total.hash += all[r].hash;
+        }
+        return total;
+}
+
+struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine) {
+        cleanup_free struct run_sums *all = calloc(run->n_ranks, sizeof(*all));
+        struct run_sums total = {};
+        if (!all)
+                abort();
+
+        exchange_gather(run->exchange, mine, sizeof(*mine), all);
+        for (uint32_t r = 0; r < run->n_ranks; r++) {
+                total.loss.mlm_sum += all[r].loss.mlm_sum;
+                total.loss.sentence_sum += all[r].loss.sentence_sum;
+                total.loss.mlm_count += all[r].loss.mlm_count;
+                total.loss.mlm_correct += all[r].loss.mlm_correct;
+                total.loss.sentence_count += all[r].loss.sentence_count;
+                total.loss.sentence_correct += all[r].loss.sentence_correct;
+                total.flops += all[r].flops;
+        }
+        return total;
+}
+
+/* What any rank wants now. The clock that counts is rank 0's. */
+static uint64_t agree_flags(struct run *run) {
+        uint64_t wanted = signals_wanted(), every = run->spec->checkpoint.every_sec * USEC_PER_SEC;
+        uint64_t mine = (wanted & SIGNALS_STOP ? RUN_STOP : 0) | (wanted & SIGNALS_CHECKPOINT ? RUN_CHECKPOINT : 0);
+
+        signals_clear(wanted & SIGNALS_CHECKPOINT);
+        if (run->rank == 0 && every > 0 && clock_boottime_usec() - run->last_checkpoint_usec >= every)
+                mine |= RUN_INTERVAL;
+        return exchange_or(run->exchange, mine);
+}
+
+static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t n_masked, struct run_sums *sums) {
+        struct model_pass pass = { .seed = run->spec->train.seed, .stage = run->stage, .dropout = true,
+                                   .mlm_scale = n_masked > 0 ? 1.0 / (double) n_masked : 0,
+                                   .sentence_scale = 1.0 / (double) run->spec->train.global_batch };
+
+        model_forward_backward(run->model, batch, &pass, &sums->loss);
+        sums->flops += model_batch_flops(run->model, batch);
+}
+
+static int not_finite(struct run *run, const struct metrics_row *row, struct error *error) {
+        const char *name = NULL;
+        size_t size = model_element_size(run->model);
+
+        for (uint32_t i = 0; i < model_n_tensors(run->model) && !name; i++) {
+                const struct model_tensor *t = model_tensor(run->model, i);
+                const char *g = (const char *) model_gradients(run->model) + t->offset * size;
+                for (size_t e = 0; e < t->n_elements && !name; e++)
+                        if (!isfinite(size == 8 ? ((const double *) g)[e] : (double) ((const float *) g)[e]))
+                                name = t->name;
+        }
+        return error_input(error, BERTD_EXIT_NAN, "step %" PRIu64 ": loss %g, gradient norm %g: not finite%s%s (samples %" PRIu64 " to %" PRIu64 ")",
+                           row->step, row->losses.loss, row->gradient_norm, name ? ", first in the gradient of " : "", name ? name : "",
+                           row->first_k, row->last_k);
+}
+
+void run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret) {
+        bool mlm = loss->mlm_count > 0, sentence = run->spec->data.objective != OBJECTIVE_MLM && loss->sentence_count > 0;
+
+        ret->mlm_loss = mlm ? loss->mlm_sum / (double) loss->mlm_count : NAN;
+        ret->mlm_accuracy = mlm ? (double) loss->mlm_correct / (double) loss->mlm_count : NAN;
+        ret->sentence_loss = sentence ? loss->sentence_sum / (double) loss->sentence_count : NAN;
+        ret->sentence_accuracy = sentence ? (double) loss->sentence_correct / (double) loss->sentence_count : NAN;
+        ret->loss = (mlm ? ret->mlm_loss : 0) + (sentence ? ret->sentence_loss : 0);
+}
+
+static void update(struct run *run, struct metrics_row *row) {
+        const struct spec_optimizer *o = &run->spec->optimizer;
+        double scale = o->clip_norm > 0 && row->gradient_norm > o->clip_norm ? o->clip_norm / row->gradient_norm : 1;
+
+        row->learning_rate = schedule_rate(o, run->step, run->spec->train.steps);
+        optimizer_update(run->model, o, row->learning_rate, run->step + 1, scale);
+        run->step++;
+}
+
+static void report(struct run *run, struct metrics_row *row, double flops, uint64_t begin) {
+        double seconds = (double) MAX(clock_monotonic_usec() - begin, UINT64_C(1)) / 1e6;
+        uint64_t every = MAX(run->spec->train.log_every, UINT64_C(1));
+
+        if (run->rank != 0)
+                return;
+        row->checkpoint_sec = run->checkpoint_sec;
+        run->checkpoint_sec = 0;
+        row->samples_per_sec = (double) run->spec->train.global_batch / (seconds + row->checkpoint_sec);
+        row->flops_per_sec = flops / (seconds + row->checkpoint_sec);
+        row->mfu = run->peak_flops > 0 ? row->flops_per_sec / run->peak_flops : NAN;
+        if (run->step % every == 0 || run->step == run->spec->train.steps)
+                metrics_step(run->metrics, row);
+        progress_step(run->progress, run->step, row->losses.loss, row->samples_per_sec, run->step == run->spec->train.steps);
+}
+
+/* Forward and backward of this rank's share. Returns 1 where a stop was asked for. */
+static int accumulate(struct run *run, const struct batches *batches, const struct plan *plan, struct run_sums *sums, uint64_t *flags) {
+        model_zero_gradients(run->model);
+        for (uint64_t i = 0; i < MAX(plan->n_micro, UINT64_C(1)); i++) {
+                *flags |= agree_flags(run);
+                if (*flags & RUN_STOP)
+                        return 1;
+                if (i < batches_n(batches))
+                        run_micro_batch(run, batches_get(batches, (uint32_t) i), plan->n_masked, sums);
+                if (run->rank == 0)
+                        progress_watchdog(run->progress);
+        }
+        return 0;
+}
+
+int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
+        uint64_t begin = clock_monotonic_usec();
+        struct timer timer = { begin };
+        struct metrics_row row = { .step = run->step + 1, .first_k = run->step * run->spec->train.global_batch };
+        struct run_sums sums = {};
+
+        row.last_k = row.first_k + run->spec->train.global_batch - 1;
+        *ret_flags = 0;
+        struct batches *batches = take_batches(run);
+        struct plan plan = agree_plan(run, batches);
+        row.sample_hash = plan.hash;
+        row.data_sec = lap(&timer);
+        if (accumulate(run, batches, &plan, &sums, ret_flags) > 0)
+                return 1;
+        row.compute_sec = lap(&timer);
+        exchange_sum(run->exchange, model_gradients(run->model), model_n_elements(run->model), model_element_size(run->model));
+        sums = run_agree_sums(run, &sums);
+        row.exchange_sec = lap(&timer);
+        run_losses(run, &sums.loss, &row.losses);
+        row.gradient_norm = optimizer_gradient_norm(run->model);
+        if (!isfinite(row.losses.loss) || !isfinite(row.gradient_norm))
+                return not_finite(run, &row, error);
+        update(run, &row);
+        row.update_sec = lap(&timer);
+        report(run, &row, sums.flops, begin);
+        return 0;
+}

@@ -1,0 +1,300 @@
+/*
+ * See samples.h. Owns the mapped window map; everything else is computed on the spot. Invariants: no draw depends on an earlier sample, on
+ * the rank or on the micro-batch; places (last argument of philox_site) keep the uses of one domain apart and are never renumbered.
+ */
+#include "trainer/samples.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "trainer/permute.h"
+#include "trainer/philox.h"
+#include "trainer/windows.h"
+
+enum place { PLACE_SHUFFLE, PLACE_PAIR, PLACE_CUT, PLACE_PICK };
+
+struct samples {
+        const struct corpora *corpora;
+        struct windows *windows;
+        struct samples_vocab vocab;
+        struct samples_options options;
+};
+
+/* A run of sentences of one corpus, and the part of its tokens that the sample takes. */
+struct segment {
+        struct corpus *corpus;
+        uint64_t first, n_sentences;
+        uint64_t n_tokens, skip, take;
+};
+
+static int compare_ids(const void *a, const void *b) {
+        int32_t x = *(const int32_t *) a, y = *(const int32_t *) b;
+        return x < y ? -1 : x > y;
+}
+
+int samples_vocab_init(struct samples_vocab *ret, const struct vocab *vocab, const char *path, struct error *error) {
+        static const char *const names[SAMPLES_SPECIAL_MAX] = { "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]" };
+        struct samples_vocab v = { .size = vocab_size(vocab) };
+        int32_t ids[SAMPLES_SPECIAL_MAX];
+
+        for (uint32_t i = 0; i < SAMPLES_SPECIAL_MAX; i++) {
+                ids[i] = vocab_id(vocab, names[i]);
+                if (ids[i] < 0 && i < 3)
+                        return error_input(error, BERTD_EXIT_DATA, "%s: has no %s token", path, names[i]);
+                if (ids[i] >= 0)
+                        v.special[v.n_special++] = ids[i];
+        }
+        if (v.size <= v.n_special)
+                return error_input(error, BERTD_EXIT_DATA, "%s: holds nothing but special tokens", path);
+        v.cls = ids[0];
+        v.sep = ids[1];
+        v.mask = ids[2];
+        qsort(v.special, v.n_special, sizeof(v.special[0]), compare_ids);
+        *ret = v;
+        return 0;
+}
+
+static bool two_segments(const struct samples_options *o) { return o->objective != OBJECTIVE_MLM; }
+
+static uint32_t max_text(const struct samples_options *o) { return o->sequence_length - (two_segments(o) ? 3 : 2); }
+
+static uint64_t count_filled_documents(const struct corpora *corpora) {
+        uint64_t filled = 0, begin, end;
+
+        for (uint64_t d = 0; d < corpora_n_documents(corpora) && filled < 2; d++) {
+                (void) corpora_locate(corpora, d, &begin, &end);
+                filled += end > begin;
+        }
+        return filled;
+}
+
+int samples_build_map(const char *map_path, const struct corpora *corpora, const struct samples_options *options, struct error *error) {
+        struct windows_options w = { .seed = options->seed, .stage = options->stage, .max_tokens = max_text(options),
+                                     .two_segments = two_segments(options), .short_probability = options->short_probability };
+        uint64_t filled = count_filled_documents(corpora);
+
+        if (filled == 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s: holds no text", corpora->prefixes[0]);
+        if (options->objective == OBJECTIVE_MLM_NSP && filled < 2)
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: one document only, mlm+nsp takes its random sentences from another one (objective: mlm needs none)",
+                                   corpora->prefixes[0]);
+        return windows_build(map_path, corpora, &w, error);
+}
+
+int samples_new(const char *map_path, const struct corpora *corpora, const struct samples_vocab *vocab,
+                const struct samples_options *options, struct samples **ret, struct error *error) {
+        struct samples *samples = calloc(1, sizeof(*samples));
+        if (!samples)
+                return error_errno(error, ENOMEM, "samples");
+
+        samples->corpora = corpora;
+        samples->vocab = *vocab;
+        samples->options = *options;
+        int r = windows_open(map_path, &samples->windows, error);
+        if (r < 0) {
+                free(samples);
+                return r;
+        }
+        *ret = samples;
+        return 0;
+}
+
+void samples_free(struct samples *samples) {
+        if (!samples)
+                return;
+        windows_close(samples->windows);
+        free(samples);
+}
+
+uint64_t samples_n(const struct samples *samples) { return windows_n(samples->windows); }
+
+const struct samples_options *samples_options(const struct samples *samples) { return &samples->options; }
+
+void samples_map_hash(const struct samples *samples, char hex[33]) { windows_hash(samples->windows, hex); }
+
+static struct philox draw(const struct samples *s, enum place place, uint32_t block, uint64_t k) {
+        static const enum philox_domain domains[] = { [PLACE_SHUFFLE] = PHILOX_SHUFFLE, [PLACE_PAIR] = PHILOX_PAIR,
+                                                      [PLACE_CUT] = PHILOX_PAIR, [PLACE_PICK] = PHILOX_MASKING };
+        enum philox_domain domain = s->options.evaluation ? PHILOX_EVALUATE : domains[place];
+        return philox(s->options.seed, block, philox_site(domain, s->options.stage, 0, (uint32_t) place), k);
+}
+
+static const struct window *window_of(const struct samples *s, uint64_t k) {
+        uint64_t n = windows_n(s->windows);
+        struct permute permute;
+
+        permute_init(&permute, n, s->options.seed,
+                     philox_site(s->options.evaluation ? PHILOX_EVALUATE : PHILOX_SHUFFLE, s->options.stage, 0, PLACE_SHUFFLE), k / n);
+        return windows_get(s->windows, permute_index(&permute, k % n));
+}
+
+static void count_tokens(struct segment *g) {
+        g->n_tokens = 0;
+        for (uint64_t i = 0; i < g->n_sentences; i++)
+                g->n_tokens += corpus_sentence_length(g->corpus, g->first + i);
+}
+
+/* Text of another document from a random sentence on, up to `wanted` tokens, at least one sentence. */
+static struct segment random_segment(const struct samples *s, uint32_t own_document, uint64_t wanted, const struct philox *p) {
+        uint32_t n = (uint32_t) corpora_n_documents(s->corpora), document = philox_below(p->v[2], n - 1);
+        uint64_t begin, end;
+        struct segment g;
+
+        document += document >= own_document;
+        for (;;) {
+                g.corpus = corpora_locate(s->corpora, document, &begin, &end);
+                if (end > begin && document != own_document)
+                        break;
+                document = document + 1 < n ? document + 1 : 0;
+        }
+        g.first = begin + philox_below(p->v[3], (uint32_t) MIN(end - begin, UINT32_MAX));
+        g.n_tokens = g.n_sentences = 0;
+        while (g.first + g.n_sentences < end && (g.n_sentences == 0 || g.n_tokens < wanted))
+                g.n_tokens += corpus_sentence_length(g.corpus, g.first + g.n_sentences++);
+        return g;
+}
+
+/* Shortens the longer of the two first, as truncate_seq_pair of create_pretraining_data.py; how much goes at the front is one uniform draw
+ * a segment in place of its coin a token: O(1), and every cut is as likely. */
+static void fit_pair(const struct samples *s, uint64_t k, struct segment *a, struct segment *b) {
+        uint64_t max = max_text(&s->options), low = MIN(a->n_tokens, b->n_tokens);
+        struct philox p = draw(s, PLACE_CUT, 0, k);
+
+        a->take = a->n_tokens;
+        b->take = b->n_tokens;
+        if (a->n_tokens + b->n_tokens > max) {
+                bool a_longer = a->n_tokens > b->n_tokens;
+                if (low <= max / 2)
+                        *(a_longer ? &a->take : &b->take) = max - low;
+                else {
+                        b->take = max / 2;
+                        a->take = max - b->take;
+                }
+        }
+        a->skip = philox_below(p.v[0], (uint32_t) MIN(a->n_tokens - a->take, UINT32_MAX - 1) + 1);
+        b->skip = philox_below(p.v[1], (uint32_t) MIN(b->n_tokens - b->take, UINT32_MAX - 1) + 1);
+}
+
+static void copy_segment(const struct segment *g, int32_t *to) {
+        uint64_t skip = g->skip, left = g->take;
+
+        for (uint64_t i = 0; i < g->n_sentences && left > 0; i++) {
+                uint32_t length = corpus_sentence_length(g->corpus, g->first + i);
+                if (skip >= length) {
+                        skip -= length;
+                        continue;
+                }
+                uint32_t n = (uint32_t) MIN(left, length - skip);
+                corpus_sentence_copy(g->corpus, g->first + i, (uint32_t) skip, n, to);
+                to += n;
+                left -= n;
+                skip = 0;
+        }
+}
+
+static void put_segment(struct sample *sample, const struct segment *g, int32_t type, int32_t sep) {
+        uint32_t n = (uint32_t) g->take;
+
+        copy_segment(g, sample->ids + sample->length);
+        sample->ids[sample->length + n] = sep;
+        for (uint32_t i = 0; i <= n; i++)
+                sample->token_types[sample->length + i] = type;
+        sample->length += n + 1;
+}
+
+/* Splits the window in two, and for NSP may replace the second part. Returns the sentence label. */
+static int32_t choose_pair(const struct samples *s, uint64_t k, const struct window *w, struct segment *a, struct segment *b) {
+        struct philox p = draw(s, PLACE_PAIR, 0, k);
+        bool coin = p.v[1] >> 31, single = w->n_sentences < 2;
+        uint32_t a_n = single ? w->n_sentences : 1 + philox_below(p.v[0], w->n_sentences - 1);
+
+        *b = (struct segment) { .corpus = a->corpus, .first = a->first + a_n, .n_sentences = w->n_sentences - a_n };
+        a->n_sentences = a_n;
+        count_tokens(a);
+        if (s->options.objective == OBJECTIVE_MLM_NSP && (coin || single)) {
+                *b = random_segment(s, w->document, w->target > a->n_tokens ? w->target - a->n_tokens : 0, &p);
+                return 1;
+        }
+        count_tokens(b);
+        if (s->options.objective == OBJECTIVE_MLM_SOP && coin) {
+                struct segment swap = *a;
+                *a = *b;
+                *b = swap;
+                return 1;
+        }
+        return 0;
+}
+
+static bool is_special(const struct samples_vocab *v, int32_t id) {
+        for (uint32_t i = 0; i < v->n_special; i++)
+                if (v->special[i] == id)
+                        return true;
+        return false;
+}
+
+/* Uniform over the ids that are not special. */
+static int32_t random_id(const struct samples_vocab *v, uint32_t word) {
+        int32_t id = (int32_t) philox_below(word, v->size - v->n_special);
+
+        for (uint32_t i = 0; i < v->n_special; i++)
+                id += id >= v->special[i];
+        return id;
+}
+
+static int32_t masked_id(const struct samples_vocab *v, int32_t original, const struct philox *p) {
+        float u = philox_unit(p->v[1]);
+
+        if (u < 0.8f)
+                return v->mask;
+        return u < 0.9f ? random_id(v, p->v[2]) : original;
+}
+
+/* Draws the masked positions without replacement by selection sampling (Knuth 3.4.2 S): ascending, no table. */
+static void mask(const struct samples *s, uint64_t k, struct sample *sample) {
+        uint32_t candidates = 0;
+
+        for (uint32_t i = 0; i < sample->length; i++)
+                candidates += !is_special(&s->vocab, sample->ids[i]);
+        /* Counted over all tokens, as BERT does, and at least one. */
+        uint32_t want = (uint32_t) MAX(1L, lrint(s->options.masked_fraction * (double) sample->length));
+        want = MIN(want, MIN(s->options.max_predictions, candidates));
+
+        sample->n_masked = 0;
+        for (uint32_t i = 0; i < sample->length && sample->n_masked < want; i++) {
+                if (is_special(&s->vocab, sample->ids[i]))
+                        continue;
+                struct philox p = draw(s, PLACE_PICK, i, k);
+                if (philox_below(p.v[0], candidates--) >= want - sample->n_masked)
+                        continue;
+                sample->masked_positions[sample->n_masked] = (int32_t) i;
+                sample->masked_labels[sample->n_masked++] = sample->ids[i];
+                sample->ids[i] = masked_id(&s->vocab, sample->ids[i], &p);
+        }
+}
+
+void samples_make(const struct samples *samples, uint64_t k, struct sample *sample) {
+        const struct window *w = window_of(samples, k);
+        uint64_t begin, end;
+        struct segment a = { .corpus = corpora_locate(samples->corpora, w->document, &begin, &end) }, b = {};
+
+        a.first = begin + w->first;
+        a.n_sentences = w->n_sentences;
+        sample->ids[0] = samples->vocab.cls;
+        sample->token_types[0] = 0;
+        sample->length = 1;
+        sample->sentence_label = -1;
+        if (two_segments(&samples->options))
+                sample->sentence_label = choose_pair(samples, k, w, &a, &b);
+        else
+                count_tokens(&a);
+        fit_pair(samples, k, &a, &b);
+        put_segment(sample, &a, 0, samples->vocab.sep);
+        if (two_segments(&samples->options))
+                put_segment(sample, &b, 1, samples->vocab.sep);
+        mask(samples, k, sample);
+}

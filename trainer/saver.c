@@ -1,0 +1,169 @@
+/*
+ * See saver.h. Owns the thread and the snapshot (parameters and both moments, one after the other). Invariant: the snapshot belongs to the
+ * thread while `busy`, to the caller otherwise.
+ */
+#include "trainer/saver.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+
+static const char *const kinds[] = { "param", "moment1", "moment2" };
+enum { N_KINDS = 3 };
+
+struct saver {
+        pthread_t thread;
+        bool started, busy, stop;
+        pthread_mutex_t lock;
+        pthread_cond_t changed;
+        struct model *model;
+        size_t run_bytes;
+        char *snapshot;                    /* N_KINDS × run_bytes */
+        struct checkpoint_tensor *tensors; /* (N_KINDS × n_tensors), data in the snapshot */
+        struct checkpoint_meta meta;
+        struct saver_result result;
+};
+
+static void describe_tensors(struct saver *saver) {
+        uint32_t n = model_n_tensors(saver->model);
+        size_t size = model_element_size(saver->model);
+
+        for (uint32_t kind = 0; kind < N_KINDS; kind++) {
+                for (uint32_t i = 0; i < n; i++) {
+                        const struct model_tensor *from = model_tensor(saver->model, i);
+                        struct checkpoint_tensor *to = &saver->tensors[kind * n + i];
+                        (void) snprintf(to->name, sizeof(to->name), "%s", from->name);
+                        (void) snprintf(to->kind, sizeof(to->kind), "%s", kinds[kind]);
+                        (void) snprintf(to->dtype, sizeof(to->dtype), "%s", size == 8 ? "float64" : "float32");
+                        to->n_dims = from->n_dims;
+                        memcpy(to->shape, from->shape, sizeof(from->shape));
+                        to->size = from->n_elements * size;
+                        to->data = saver->snapshot + kind * saver->run_bytes + from->offset * size;
+                }
+        }
+}
+
+static void write_snapshot(struct saver *saver) {
+        uint64_t begin = clock_monotonic_usec();
+
+        saver->result.error = (struct error) {};
+        saver->result.r = checkpoint_write(saver->result.path, &saver->meta, saver->tensors, N_KINDS * model_n_tensors(saver->model),
+                                           &saver->result.error);
+        saver->result.seconds = (double) (clock_monotonic_usec() - begin) / 1e6;
+}
+
+static void *run(void *p) {
+        struct saver *saver = p;
+
+        pthread_mutex_lock(&saver->lock);
+        while (saver->busy || !saver->stop) {
+                if (!saver->busy) {
+                        pthread_cond_wait(&saver->changed, &saver->lock);
+                        continue;
+                }
+                pthread_mutex_unlock(&saver->lock);
+                write_snapshot(saver);
+                pthread_mutex_lock(&saver->lock);
+                saver->busy = false;
+                saver->result.done = true;
+                pthread_cond_broadcast(&saver->changed);
+        }
+        pthread_mutex_unlock(&saver->lock);
+        return NULL;
+}
+
+static int start_thread(struct saver *saver) {
+        sigset_t all, old;
+
+        (void) sigfillset(&all);
+        (void) pthread_sigmask(SIG_SETMASK, &all, &old);
+        int r = pthread_create(&saver->thread, NULL, run, saver);
+        (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
+        saver->started = r == 0;
+        return -r;
+}
+
+int saver_new(struct model *model, struct saver **ret, struct error *error) {
+        struct saver *saver = calloc(1, sizeof(*saver));
+        if (!saver)
+                return error_errno(error, ENOMEM, "checkpoint snapshot");
+
+        (void) pthread_mutex_init(&saver->lock, NULL);
+        (void) pthread_cond_init(&saver->changed, NULL);
+        saver->model = model;
+        saver->run_bytes = model_n_elements(model) * model_element_size(model);
+        saver->snapshot = malloc(N_KINDS * saver->run_bytes);
+        saver->tensors = calloc((size_t) N_KINDS * model_n_tensors(model), sizeof(*saver->tensors));
+        if (!saver->snapshot || !saver->tensors) {
+                saver_free(saver);
+                return error_errno(error, ENOMEM, "checkpoint snapshot of %zu bytes", N_KINDS * saver->run_bytes);
+        }
+        memset(saver->snapshot, 0, N_KINDS * saver->run_bytes); /* a first copy into cold pages takes 60 times as long */
+        describe_tensors(saver);
+        int r = start_thread(saver);
+        if (r < 0) {
+                saver_free(saver);
+                return error_errno(error, -r, "checkpoint thread");
+        }
+        *ret = saver;
+        return 0;
+}
+
+void saver_free(struct saver *saver) {
+        if (!saver)
+                return;
+        if (saver->started) {
+                pthread_mutex_lock(&saver->lock);
+                saver->stop = true;
+                pthread_cond_broadcast(&saver->changed);
+                pthread_mutex_unlock(&saver->lock);
+                (void) pthread_join(saver->thread, NULL);
+        }
+        (void) pthread_cond_destroy(&saver->changed);
+        (void) pthread_mutex_destroy(&saver->lock);
+        free(saver->tensors);
+        free(saver->snapshot);
+        free(saver);
+}
+
+static void take_result(struct saver *saver, struct saver_result *ret) {
+        *ret = saver->result;
+        saver->result.done = false;
+}
+
+void saver_poll(struct saver *saver, struct saver_result *ret) {
+        pthread_mutex_lock(&saver->lock);
+        if (saver->busy)
+                ret->done = false;
+        else
+                take_result(saver, ret);
+        pthread_mutex_unlock(&saver->lock);
+}
+
+void saver_wait(struct saver *saver, struct saver_result *ret) {
+        pthread_mutex_lock(&saver->lock);
+        while (saver->busy)
+                pthread_cond_wait(&saver->changed, &saver->lock);
+        take_result(saver, ret);
+        pthread_mutex_unlock(&saver->lock);
+}
+
+void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta, struct saver_result *ret_previous) {
+        const void *runs[N_KINDS] = { model_parameters(saver->model), model_moment1(saver->model), model_moment2(saver->model) };
+
+        saver_wait(saver, ret_previous);
+        for (uint32_t kind = 0; kind < N_KINDS; kind++)
+                memcpy(saver->snapshot + kind * saver->run_bytes, runs[kind], saver->run_bytes);
+        saver->meta = *meta;
+        (void) snprintf(saver->result.path, sizeof(saver->result.path), "%s", path);
+        saver->result.step = step;
+        pthread_mutex_lock(&saver->lock);
+        saver->busy = true;
+        pthread_cond_broadcast(&saver->changed);
+        pthread_mutex_unlock(&saver->lock);
+}

@@ -1,0 +1,33 @@
+/* See signals.h. The flags are the only mutable globals of the program: a handler has no other way to speak. */
+#include "trainer/signals.h"
+
+#include <signal.h>
+
+static volatile sig_atomic_t stop_wanted, checkpoint_wanted;
+
+static void on_signal(int number) {
+        if (number == SIGUSR2)
+                checkpoint_wanted = 1;
+        else
+                stop_wanted = 1;
+}
+
+void signals_install(bool alone) {
+        struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART }, ignore = { .sa_handler = SIG_IGN };
+
+        (void) sigemptyset(&action.sa_mask);
+        (void) sigaction(SIGUSR1, &action, NULL);
+        (void) sigaction(SIGUSR2, &action, NULL);
+        if (alone)
+                (void) sigaction(SIGTERM, &action, NULL);
+        (void) sigaction(SIGPIPE, &ignore, NULL); /* a closed terminal must not end training */
+}
+
+uint64_t signals_wanted(void) { return (stop_wanted ? SIGNALS_STOP : 0) | (checkpoint_wanted ? SIGNALS_CHECKPOINT : 0); }
+
+void signals_clear(uint64_t bits) {
+        if (bits & SIGNALS_STOP)
+                stop_wanted = 0;
+        if (bits & SIGNALS_CHECKPOINT)
+                checkpoint_wanted = 0;
+}

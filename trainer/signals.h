@@ -1,0 +1,20 @@
+/*
+ * What signals ask for (contract C6). Handlers only set flags; the step loop looks between micro-batches.
+ *   SIGUSR1 (and SIGTERM, not under mpirun)   checkpoint the last completed update, stop with exit 75
+ *   SIGUSR2                                    checkpoint and go on
+ */
+#ifndef TRAINER_SIGNALS_H
+#define TRAINER_SIGNALS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { SIGNALS_STOP = 1 << 0, SIGNALS_CHECKPOINT = 1 << 1 };
+
+/* First thing in main: until then, each of these ends the process. */
+void signals_install(bool alone);
+
+uint64_t signals_wanted(void);            /* SIGNALS_* bits */
+void signals_clear(uint64_t bits);        /* before they are acted on, so that a later one counts again */
+
+#endif
