@@ -1,0 +1,79 @@
+/* bertctl checkpoints: bertd's ledger of a job's checkpoints, newest first. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "ctl/command.h"
+#include "ctl/format.h"
+#include "ctl/json.h"
+#include "ctl/table.h"
+
+static const struct table_column columns[] = {
+        { .title = "STEP", .flags = TABLE_RIGHT },
+        { .title = "SIZE", .flags = TABLE_RIGHT, .drop = 1 },
+        { .title = "STATE" },
+        { .title = "ATTEMPT", .flags = TABLE_RIGHT, .drop = 3 },
+        { .title = "RESTORED", .flags = TABLE_RIGHT, .drop = 3 },
+        { .title = "AGE", .flags = TABLE_RIGHT, .drop = 2 },
+        { .title = "PATH", .flags = TABLE_FLEX, .min_width = 16 },
+};
+
+static void add_row(struct table *table, const struct checkpoint_info *checkpoint) {
+        char buffer[FORMAT_MAX];
+        bool good = strcmp(text_of(checkpoint->state), "good") == 0;
+
+        table_cell(table, STYLE_BOLD, "%" PRIu64, checkpoint->step);
+        table_cell(table, STYLE_NONE, "%s", format_bytes(checkpoint->size, buffer));
+        table_cell(table, good ? STYLE_GREEN : STYLE_YELLOW, "%s", text_of(checkpoint->state));
+        table_cell(table, STYLE_NONE, "%" PRIu64, checkpoint->attempt);
+        table_cell(table, STYLE_NONE, "%" PRIu64, checkpoint->restored);
+        table_cell(table, STYLE_NONE, "%s", format_age(checkpoint->created, buffer));
+        table_cell(table, STYLE_NONE, "%s", text_of(checkpoint->path));
+}
+
+/* Into the array where there is one, else into the table. */
+static int read_checkpoints(struct client *client, uint64_t id, json_t *array, struct table *table, struct error *error) {
+        cleanup_message sd_bus_message *reply = NULL;
+
+        int r = client_call(client, "GetCheckpoints", &reply, error, "t", id);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_enter_container(reply, 'a', "a{sv}");
+        while (r >= 0) {
+                struct checkpoint_info checkpoint;
+                r = checkpoint_info_read(reply, &checkpoint);
+                if (r > 0 && array)
+                        (void) json_array_append_new(array, json_checkpoint(&checkpoint));
+                else if (r > 0)
+                        add_row(table, &checkpoint);
+                checkpoint_info_clear(&checkpoint);
+                if (r == 0)
+                        return 0;
+        }
+        return client_bad_message(error, r, "GetCheckpoints");
+}
+
+int command_checkpoints(struct ctl *ctl, int argc, char **argv) {
+        bool json = false;
+        const struct option_spec options[] = { OPTION_JSON(json) };
+        struct arguments arguments;
+        cleanup_client struct client *client = NULL;
+        cleanup_table struct table *table = table_new(columns, ELEMENTSOF(columns));
+        cleanup_json json_t *array = NULL;
+        uint64_t id;
+
+        int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, 1, 1, &arguments);
+        if (r <= 0)
+                return command_exit(ctl, r);
+        r = client_connect(ctl->socket, &client, &ctl->error);
+        if (r == 0)
+                r = client_find_job(client, arguments.words[0], &id, &ctl->error);
+        if (json)
+                array = json_array();
+        if (r == 0)
+                r = read_checkpoints(client, id, array, table, &ctl->error);
+        if (r == 0)
+                r = json ? json_print(stdout, steal_pointer(&array), &ctl->error) : table_print(table, stdout, &ctl->term, 0, &ctl->error);
+        return command_exit(ctl, r);
+}

@@ -1,0 +1,408 @@
+/*
+ * See client.h. Owns the sd-bus connection and the socket's path. The socket is connected by hand rather than by address, because
+ * only then is "no such socket", "nobody listens" and "not allowed" told apart, which decides what the user is told to do.
+ */
+#include "ctl/client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bertd/bus.h"
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/parse.h"
+#include "common/paths.h"
+
+#define CONNECT_TIMEOUT_SEC 10
+#define RETRY_INTERVAL_USEC 200000
+#define NAME_MATCHES_SHOWN 5
+
+struct client {
+        sd_bus *bus;
+        char *socket;
+};
+
+const char *client_socket(const struct client *client) { return client->socket; }
+sd_bus *client_bus(const struct client *client) { return client->bus; }
+
+void client_free(struct client *client) {
+        if (!client)
+                return;
+        (void) sd_bus_close_unref(client->bus);
+        free(client->socket);
+        free(client);
+}
+
+void client_disconnect(struct client *client) { client->bus = sd_bus_close_unref(client->bus); }
+
+/* Connects within CONNECT_TIMEOUT_SEC. Returns an fd or −errno. */
+static int connect_socket(const char *path) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        const struct timeval timeout = { .tv_sec = CONNECT_TIMEOUT_SEC };
+        cleanup_close int fd = -1;
+
+        if (strlen(path) >= sizeof(address.sun_path))
+                return -ENAMETOOLONG;
+        memcpy(address.sun_path, path, strlen(path) + 1);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+                return -errno;
+        /* A full backlog blocks connect() for ever otherwise. */
+        (void) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+        if (connect(fd, (struct sockaddr *) &address, sizeof(address)) < 0)
+                return errno == EAGAIN ? -ETIMEDOUT : -errno;
+        return steal_fd(&fd);
+}
+
+static bool is_nobody_there(int r) { return r == -ENOENT || r == -ECONNREFUSED || r == -ENOTDIR; }
+
+static int no_daemon(struct error *error, int r, const char *socket) {
+        bool system = strcmp(socket, BERTD_SYSTEM_SOCKET) == 0;
+        const char *cure = system && geteuid() == 0 ? "systemctl start bertd" : "bertd --detach";
+
+        return error_input(error, BERTCTL_EXIT_NO_DAEMON, "no bertd answers at %s (%s): start one with `%s`", socket,
+                r == -ENOENT || r == -ENOTDIR ? "no such socket" : "nobody listens", cure);
+}
+
+static const char *group_of(const char *path, char *buffer, size_t size) {
+        struct stat st;
+        const struct group *group = stat(path, &st) == 0 ? getgrgid(st.st_gid) : NULL;
+
+        (void) snprintf(buffer, size, "%s", group ? group->gr_name : "bertd");
+        return buffer;
+}
+
+static int refused(struct error *error, int r, const char *socket) {
+        char group[64];
+
+        if (is_nobody_there(r))
+                return no_daemon(error, r, socket);
+        if ((r == -EACCES || r == -EPERM) && strcmp(socket, BERTD_SYSTEM_SOCKET) == 0) {
+                (void) group_of(socket, group, sizeof(group));
+                return error_input(error, BERTCTL_EXIT_FAILED,
+                        "you are not in group %s, whose members may use %s: ask root for `adduser YOU %s`, then log in again", group,
+                        socket, group);
+        }
+        if (r == -EACCES || r == -EPERM)
+                return error_input(error, BERTCTL_EXIT_FAILED, "%s: permission denied: it belongs to another user", socket);
+        if (r == -ETIMEDOUT)
+                return error_input(error, BERTCTL_EXIT_FAILED, "bertd at %s accepts no connection within %d s", socket, CONNECT_TIMEOUT_SEC);
+        (void) error_errno(error, -r, "%s", socket);
+        if (error && !error->exit)
+                error->exit = BERTCTL_EXIT_FAILED;
+        return r;
+}
+
+/* Takes the fd. */
+static int start_bus(int fd, sd_bus **ret_bus) {
+        cleanup_close int owned = fd;
+        sd_bus *bus = NULL;
+
+        int r = sd_bus_new(&bus);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_fd(bus, owned, owned);
+        if (r >= 0) {
+                (void) steal_fd(&owned);
+                r = sd_bus_set_bus_client(bus, 0);
+        }
+        if (r >= 0)
+                r = sd_bus_start(bus);
+        if (r < 0) {
+                (void) sd_bus_close_unref(bus);
+                return r;
+        }
+        *ret_bus = bus;
+        return 0;
+}
+
+static int adopt_connection(int fd, const char *socket, struct client **ret_client, struct error *error) {
+        struct client *client = calloc(1, sizeof(*client));
+        char *copy = strdup(socket);
+
+        if (!client || !copy) {
+                (void) close(fd);
+                free(client);
+                free(copy);
+                return error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
+        }
+        client->socket = copy;
+        int r = start_bus(fd, &client->bus);
+        if (r < 0) {
+                client_free(client);
+                return error_input(error, BERTCTL_EXIT_FAILED, "%s: cannot speak D-Bus there: %s", socket, strerror(-r));
+        }
+        *ret_client = client;
+        return 0;
+}
+
+static int connect_to(const char *socket, struct client **ret_client, struct error *error) {
+        int fd = connect_socket(socket);
+        return fd < 0 ? refused(error, fd, socket) : adopt_connection(fd, socket, ret_client, error);
+}
+
+/* Tries the user's daemon, then the system's. */
+static int connect_default(const char *user, struct client **ret_client, struct error *error) {
+        int user_fd = connect_socket(user);
+        cleanup_close int system_fd = strcmp(user, BERTD_SYSTEM_SOCKET) == 0 ? -1 : connect_socket(BERTD_SYSTEM_SOCKET);
+
+        if (user_fd >= 0) {
+                if (system_fd >= 0)
+                        (void) fprintf(stderr, "bertctl: your own bertd answers (%s); the system's is reached with --socket %s\n", user,
+                                BERTD_SYSTEM_SOCKET);
+                return adopt_connection(user_fd, user, ret_client, error);
+        }
+        if (system_fd >= 0)
+                return adopt_connection(steal_fd(&system_fd), BERTD_SYSTEM_SOCKET, ret_client, error);
+        if (!is_nobody_there(user_fd))
+                return refused(error, user_fd, user);
+        /* Nobody there at all: name the daemon that this user would start. */
+        if (is_nobody_there(system_fd) || system_fd == -1)
+                return no_daemon(error, system_fd == -1 ? user_fd : system_fd, geteuid() == 0 ? BERTD_SYSTEM_SOCKET : user);
+        return refused(error, system_fd, BERTD_SYSTEM_SOCKET);
+}
+
+int client_connect(const char *socket, struct client **ret_client, struct error *error) {
+        const char *environment = secure_getenv("BERTD_SOCKET");
+        bool given = socket || (environment && environment[0]);
+        cleanup_free char *path = NULL;
+
+        int r = given ? paths_socket(socket, "/", &path, error) : paths_user_socket(&path, error);
+        if (r < 0) {
+                error->exit = BERTCTL_EXIT_USAGE;
+                return r;
+        }
+        return given ? connect_to(path, ret_client, error) : connect_default(path, ret_client, error);
+}
+
+static void pause_before_retry(void) {
+        (void) clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec) { .tv_nsec = RETRY_INTERVAL_USEC * 1000 }, NULL);
+}
+
+int client_reconnect(struct client *client, uint64_t patience_usec, struct error *error) {
+        const uint64_t deadline = clock_monotonic_usec() + patience_usec;
+
+        client_disconnect(client);
+        for (;;) {
+                int fd = connect_socket(client->socket);
+                if (fd >= 0 && start_bus(fd, &client->bus) >= 0)
+                        return 0;
+                if (clock_monotonic_usec() >= deadline)
+                        return fd < 0 ? refused(error, fd, client->socket) : no_daemon(error, -ECONNREFUSED, client->socket);
+                pause_before_retry();
+        }
+}
+
+int client_bad_message(struct error *error, int r, const char *what) {
+        if (r == 0)
+                r = -EBADMSG;
+        return error_input(error, BERTCTL_EXIT_FAILED, "%s: bertd and bertctl do not understand each other (%s): compare `bertctl version`",
+                what, strerror(-r));
+}
+
+static const struct {
+        const char *name;
+        int exit;
+} error_exits[] = {
+        { BERTD_ERROR_NO_SUCH_JOB, BERTCTL_EXIT_NO_SUCH_JOB },
+        { BERTD_ERROR_INVALID_SPEC, BERTCTL_EXIT_USAGE },
+};
+
+static int exit_of_error(const char *name) {
+        for (size_t i = 0; i < ELEMENTSOF(error_exits); i++)
+                if (strcmp(error_exits[i].name, name) == 0)
+                        return error_exits[i].exit;
+        return BERTCTL_EXIT_FAILED;
+}
+
+/* What a failed call means for the user. */
+static int call_failed(struct client *client, int r, const sd_bus_error *bus_error, const char *method, struct error *error) {
+        if (r == -ETIMEDOUT)
+                return error_input(error, BERTCTL_EXIT_FAILED, "bertd at %s does not answer", client->socket);
+        if (r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -ESHUTDOWN || r == -ECONNABORTED)
+                return error_input(error, BERTCTL_EXIT_NO_DAEMON, "bertd at %s went away before it answered", client->socket);
+        if (sd_bus_error_has_name(bus_error, SD_BUS_ERROR_UNKNOWN_METHOD))
+                return error_input(error, BERTCTL_EXIT_FAILED, "this bertd knows no %s: compare `bertctl version`", method);
+        if (sd_bus_error_is_set(bus_error) && bus_error->message)
+                return error_input(error, exit_of_error(bus_error->name), "%s", bus_error->message);
+        return error_input(error, BERTCTL_EXIT_FAILED, "%s: %s", method, strerror(-r));
+}
+
+int client_new_call(struct client *client, const char *method, sd_bus_message **ret_message, struct error *error) {
+        int r = sd_bus_message_new_method_call(client->bus, ret_message, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, method);
+        return r < 0 ? call_failed(client, r, NULL, method, error) : 0;
+}
+
+int client_send(struct client *client, sd_bus_message *message, uint64_t timeout_usec, sd_bus_message **ret_reply, struct error *error) {
+        sd_bus_error bus_error = SD_BUS_ERROR_NULL;
+
+        int r = sd_bus_call(client->bus, message, timeout_usec, &bus_error, ret_reply);
+        if (r < 0)
+                r = call_failed(client, r, &bus_error, sd_bus_message_get_member(message), error);
+        sd_bus_error_free(&bus_error);
+        return r < 0 ? r : 0;
+}
+
+int client_call(struct client *client, const char *method, sd_bus_message **ret_reply, struct error *error, const char *types, ...) {
+        cleanup_message sd_bus_message *message = NULL;
+        va_list ap;
+
+        int r = client_new_call(client, method, &message, error);
+        if (r < 0)
+                return r;
+        va_start(ap, types);
+        r = sd_bus_message_appendv(message, types, ap);
+        va_end(ap);
+        return r < 0 ? client_bad_message(error, r, method)
+                     : client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, ret_reply, error);
+}
+
+int client_get_job(struct client *client, uint64_t id, struct job_info *ret_job, struct error *error) {
+        cleanup_message sd_bus_message *reply = NULL;
+
+        *ret_job = (struct job_info) {};
+        int r = client_call(client, "GetJob", &reply, error, "t", id);
+        if (r < 0)
+                return r;
+        r = job_info_read(reply, ret_job);
+        return r <= 0 ? client_bad_message(error, r, "GetJob") : 0;
+}
+
+/* One page; *ret_n = how many came, *first = the oldest id seen. */
+static int list_page(struct client *client, uint64_t *first, uint32_t count, bool active_only, struct job_list *list, size_t *ret_n,
+        struct error *error) {
+        cleanup_message sd_bus_message *reply = NULL;
+        size_t n = 0;
+
+        int r = client_call(client, "ListJobs", &reply, error, "tub", *first, count, (int) active_only);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_enter_container(reply, 'a', "a{sv}");
+        while (r >= 0) {
+                cleanup_job_info struct job_info job = {};
+                r = job_info_read(reply, &job);
+                if (r <= 0)
+                        break;
+                /* Pages must go down, or a broken daemon would keep us here for ever. */
+                if (job.id == 0 || (*first > 0 && job.id >= *first))
+                        return client_bad_message(error, -EBADMSG, "ListJobs");
+                *first = job.id;
+                n++;
+                r = job_list_add(list, &job);
+        }
+        *ret_n = n;
+        return r < 0 ? client_bad_message(error, r, "ListJobs") : 0;
+}
+
+int client_list_jobs(struct client *client, bool active_only, uint64_t limit, struct job_list *list, struct error *error) {
+        uint64_t first = 0;
+
+        while (limit == 0 || list->n < limit) {
+                uint64_t left = limit == 0 ? BERTD_LIST_PAGE_MAX : MIN(limit - list->n, (uint64_t) BERTD_LIST_PAGE_MAX);
+                size_t n;
+                int r = list_page(client, &first, (uint32_t) left, active_only, list, &n, error);
+                if (r < 0)
+                        return r;
+                if (n == 0 || first <= 1)
+                        break;
+        }
+        return 0;
+}
+
+static int find_by_name(struct client *client, const char *name, uint64_t *ret_id, struct error *error) {
+        cleanup_job_list struct job_list list = {};
+        char ids[128] = "";
+        size_t n = 0, length = 0;
+        uint64_t id = 0;
+
+        int r = client_list_jobs(client, false, 0, &list, error);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < list.n; i++) {
+                if (!list.jobs[i].name || strcmp(list.jobs[i].name, name) != 0)
+                        continue;
+                id = list.jobs[i].id;
+                if (n++ < NAME_MATCHES_SHOWN && length < sizeof(ids))
+                        length += (size_t) snprintf(ids + length, sizeof(ids) - length, "%s%llu", n > 1 ? ", " : "", (unsigned long long) id);
+        }
+        if (n == 0)
+                return error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no job is called '%s' (`bertctl list` shows all)", name);
+        if (n > 1)
+                return error_input(error, BERTCTL_EXIT_USAGE, "%zu jobs are called '%s' (%s%s): give an id", n, name, ids,
+                        n > NAME_MATCHES_SHOWN ? ", ..." : "");
+        *ret_id = id;
+        return 0;
+}
+
+int client_find_job(struct client *client, const char *text, uint64_t *ret_id, struct error *error) {
+        if (text[0] && strspn(text, "0123456789") == strlen(text)) {
+                int r = parse_u64(text, 1, BERTD_ID_MAX, ret_id);
+                return r < 0 ? error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no such job: %s", text) : 0;
+        }
+        return find_by_name(client, text, ret_id, error);
+}
+
+int client_get_daemon(struct client *client, struct daemon_info *ret_daemon, struct error *error) {
+        cleanup_message sd_bus_message *reply = NULL;
+
+        *ret_daemon = (struct daemon_info) {};
+        int r = client_call(client, "GetDaemon", &reply, error, "");
+        if (r < 0)
+                return r;
+        r = daemon_info_read(reply, ret_daemon);
+        return r <= 0 ? client_bad_message(error, r, "GetDaemon") : 0;
+}
+
+static int wait_once(struct client *client, uint64_t id, char **ret_state, struct error *error) {
+        cleanup_message sd_bus_message *message = NULL, *reply = NULL;
+        const char *state;
+
+        int r = client_new_call(client, "Wait", &message, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(message, "t", id);
+        if (r < 0)
+                return client_bad_message(error, r, "Wait");
+        r = client_send(client, message, UINT64_MAX, &reply, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(reply, "s", &state);
+        if (r <= 0)
+                return client_bad_message(error, r, "Wait");
+        *ret_state = strdup(state);
+        return *ret_state ? 0 : error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
+}
+
+int client_wait_job(struct client *client, uint64_t id, char **ret_state, struct error *error) {
+        uint64_t lost_since = 0;
+
+        for (;;) {
+                uint64_t began = clock_monotonic_usec();
+                int r = wait_once(client, id, ret_state, error);
+                /* Only a lost connection is worth another try, and one that is lost at once each time is not for ever. */
+                if (r == 0 || error->exit != BERTCTL_EXIT_NO_DAEMON)
+                        return r;
+                uint64_t now = clock_monotonic_usec();
+                if (lost_since == 0 || now - began > USEC_PER_SEC)
+                        lost_since = now;
+                if (now - lost_since > CLIENT_PATIENCE_USEC)
+                        return r;
+                *error = (struct error) {};
+                pause_before_retry();
+                r = client_reconnect(client, CLIENT_PATIENCE_USEC, error);
+                if (r < 0)
+                        return r;
+        }
+}

@@ -1,0 +1,185 @@
+/*
+ * What changes a job or stops the daemon: cancel, pause, resume, checkpoint, rm, shutdown. The first ones take several jobs: each
+ * is tried, each failure is told on a line of its own, the first failure's exit code is returned.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "ctl/command.h"
+#include "ctl/format.h"
+
+#define SHUTDOWN_TIMEOUT_USEC (60 * USEC_PER_SEC)
+#define SHUTDOWN_JOBS_TIMEOUT_USEC (3600 * USEC_PER_SEC) /* each job may take four times its grace time to checkpoint */
+
+/* What is asked of one job. */
+struct request {
+        const char *method;
+        bool has_now, now; /* Cancel's second argument */
+        bool removed;      /* there is no job to show afterwards */
+};
+
+static int send_request(struct client *client, uint64_t id, const struct request *request, struct error *error) {
+        return request->has_now ? client_call(client, request->method, NULL, error, "tb", id, (int) request->now)
+                                : client_call(client, request->method, NULL, error, "t", id);
+}
+
+/* One line: what became of the job. */
+static void tell_state(struct ctl *ctl, struct client *client, uint64_t id) {
+        cleanup_job_info struct job_info job = {};
+        struct error ignored = {};
+
+        if (client_get_job(client, id, &job, &ignored) < 0)
+                return;
+        (void) printf("job %" PRIu64 " is %s", id, text_of(job.state));
+        if (text_of(job.reason)[0]) {
+                (void) fputs(": ", stdout);
+                (void) text_put(stdout, &ctl->term, job.reason, 0);
+        }
+        (void) putchar('\n');
+}
+
+static int request_one(struct ctl *ctl, struct client *client, const char *word, const struct request *request, struct error *error) {
+        uint64_t id;
+
+        int r = client_find_job(client, word, &id, error);
+        if (r == 0)
+                r = send_request(client, id, request, error);
+        if (r == 0 && request->removed)
+                (void) printf("job %" PRIu64 " is removed\n", id);
+        else if (r == 0)
+                tell_state(ctl, client, id);
+        return r;
+}
+
+static int request_all(struct ctl *ctl, const struct arguments *arguments, const struct request *request) {
+        cleanup_client struct client *client = NULL;
+        int code = BERTCTL_EXIT_OK;
+
+        int r = client_connect(ctl->socket, &client, &ctl->error);
+        for (int i = 0; r == 0 && i < arguments->n; i++) {
+                struct error error = {};
+                if (request_one(ctl, client, arguments->words[i], request, &error) == 0)
+                        continue;
+                (void) fprintf(stderr, "bertctl: %s\n", error.text);
+                if (code == BERTCTL_EXIT_OK)
+                        code = error.exit;
+                if (error.exit == BERTCTL_EXIT_NO_DAEMON)
+                        break;
+        }
+        return r < 0 ? command_exit(ctl, r) : code;
+}
+
+static int plain_request(struct ctl *ctl, int argc, char **argv, const struct request *request) {
+        struct arguments arguments;
+
+        int r = command_begin(ctl, NULL, 0, argc, argv, 1, INT_MAX, &arguments);
+        return r <= 0 ? command_exit(ctl, r) : request_all(ctl, &arguments, request);
+}
+
+int command_cancel(struct ctl *ctl, int argc, char **argv) {
+        struct request request = { .method = "Cancel", .has_now = true };
+        const struct option_spec options[] = {
+                { .name = "now", .kind = OPTION_FLAG, .value = &request.now, .help = "at once: no checkpoint, no grace time" },
+        };
+        struct arguments arguments;
+
+        int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, 1, INT_MAX, &arguments);
+        return r <= 0 ? command_exit(ctl, r) : request_all(ctl, &arguments, &request);
+}
+
+int command_pause(struct ctl *ctl, int argc, char **argv) {
+        return plain_request(ctl, argc, argv, &(struct request) { .method = "Pause" });
+}
+
+int command_checkpoint(struct ctl *ctl, int argc, char **argv) {
+        return plain_request(ctl, argc, argv, &(struct request) { .method = "Checkpoint" });
+}
+
+int command_rm(struct ctl *ctl, int argc, char **argv) {
+        return plain_request(ctl, argc, argv, &(struct request) { .method = "Remove", .removed = true });
+}
+
+static int send_resume(struct client *client, uint64_t id, uint64_t ranks, uint64_t from, struct error *error) {
+        cleanup_message sd_bus_message *message = NULL;
+
+        int r = client_new_call(client, "Resume", &message, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(message, "t", id);
+        if (r >= 0)
+                r = sd_bus_message_open_container(message, 'a', "{sv}");
+        if (r >= 0 && ranks > 0)
+                r = sd_bus_message_append(message, "{sv}", "ranks", "u", (uint32_t) ranks);
+        if (r >= 0 && from != UINT64_MAX)
+                r = sd_bus_message_append(message, "{sv}", "from", "t", from);
+        if (r >= 0)
+                r = sd_bus_message_close_container(message);
+        return r < 0 ? client_bad_message(error, r, "Resume") : client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, NULL, error);
+}
+
+int command_resume(struct ctl *ctl, int argc, char **argv) {
+        uint64_t ranks = 0, from = UINT64_MAX, id;
+        const struct option_spec options[] = {
+                { .name = "ranks", .kind = OPTION_U64, .value = &ranks, .min = 1, .max = BERTD_RANKS_MAX, .argument = "N",
+                  .help = "with N ranks from now on" },
+                { .name = "from", .kind = OPTION_U64, .value = &from, .min = 0, .max = INT64_MAX, .argument = "STEP",
+                  .help = "from the checkpoint of that step (`bertctl checkpoints` lists them)" },
+        };
+        struct arguments arguments;
+        cleanup_client struct client *client = NULL;
+
+        int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, 1, 1, &arguments);
+        if (r <= 0)
+                return command_exit(ctl, r);
+        r = client_connect(ctl->socket, &client, &ctl->error);
+        if (r == 0)
+                r = client_find_job(client, arguments.words[0], &id, &ctl->error);
+        if (r == 0)
+                r = send_resume(client, id, ranks, from, &ctl->error);
+        if (r == 0)
+                tell_state(ctl, client, id);
+        return command_exit(ctl, r);
+}
+
+/* Waits until the daemon closes the connection, which it does as it exits. */
+static int wait_for_close(struct client *client, uint64_t timeout_usec, struct error *error) {
+        const uint64_t deadline = clock_monotonic_usec() + timeout_usec;
+
+        for (;;) {
+                int r = sd_bus_process(client_bus(client), NULL);
+                if (r < 0 || !sd_bus_is_open(client_bus(client)))
+                        return 0;
+                uint64_t now = clock_monotonic_usec();
+                if (now >= deadline)
+                        return error_input(error, BERTCTL_EXIT_FAILED, "bertd still has not stopped after %" PRIu64 " s",
+                                timeout_usec / USEC_PER_SEC);
+                if (r == 0)
+                        (void) sd_bus_wait(client_bus(client), deadline - now);
+        }
+}
+
+int command_shutdown(struct ctl *ctl, int argc, char **argv) {
+        bool jobs = false;
+        const struct option_spec options[] = {
+                { .name = "jobs", .kind = OPTION_FLAG, .value = &jobs, .help = "stop the jobs first: they checkpoint and are queued again" },
+        };
+        struct arguments arguments;
+        cleanup_client struct client *client = NULL;
+
+        int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, 0, 0, &arguments);
+        if (r <= 0)
+                return command_exit(ctl, r);
+        r = client_connect(ctl->socket, &client, &ctl->error);
+        if (r == 0)
+                r = client_call(client, "Shutdown", NULL, &ctl->error, "b", (int) jobs);
+        if (r == 0)
+                r = wait_for_close(client, jobs ? SHUTDOWN_JOBS_TIMEOUT_USEC : SHUTDOWN_TIMEOUT_USEC, &ctl->error);
+        if (r == 0)
+                (void) printf("bertd has stopped%s\n", jobs ? "" : "; running jobs go on");
+        return command_exit(ctl, r);
+}

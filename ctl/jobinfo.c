@@ -1,0 +1,122 @@
+/* See jobinfo.h. The tables below are the only place where the protocol's keys meet our structs. */
+#include "ctl/jobinfo.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "ctl/dict.h"
+
+#define JOB(key, kind) { #key, kind, offsetof(struct job_info, key) }
+static const struct dict_field job_fields[] = {
+        JOB(id, DICT_U64),           JOB(uid, DICT_U64),
+        JOB(ranks, DICT_U64),        JOB(threads, DICT_U64),
+        JOB(gpus, DICT_U64),         JOB(attempts, DICT_U64),
+        JOB(priority, DICT_I64),     JOB(exit, DICT_I64),
+        JOB(name, DICT_STRING),      JOB(user, DICT_STRING),
+        JOB(state, DICT_STRING),     JOB(reason, DICT_STRING),
+        JOB(kind, DICT_STRING),      JOB(launcher, DICT_STRING),
+        JOB(exit_class, DICT_STRING), JOB(checkpoint_path, DICT_STRING),
+        JOB(run_dir, DICT_STRING),   JOB(log, DICT_STRING),
+        JOB(cwd, DICT_STRING),       JOB(on_exit, DICT_STRING),
+        JOB(command, DICT_STRINGS),  JOB(submitted, DICT_U64),
+        JOB(started, DICT_U64),      JOB(ended, DICT_U64),
+        JOB(not_before, DICT_U64),   JOB(step, DICT_U64),
+        JOB(steps, DICT_U64),        JOB(eta_sec, DICT_U64),
+        JOB(checkpoint_step, DICT_U64), JOB(loss, DICT_DOUBLE),
+        JOB(rate, DICT_DOUBLE),
+};
+
+#define CHECKPOINT(key, kind) { #key, kind, offsetof(struct checkpoint_info, key) }
+static const struct dict_field checkpoint_fields[] = {
+        CHECKPOINT(step, DICT_U64),     CHECKPOINT(size, DICT_U64),    CHECKPOINT(attempt, DICT_U64),
+        CHECKPOINT(restored, DICT_U64), CHECKPOINT(created, DICT_U64), CHECKPOINT(path, DICT_STRING),
+        CHECKPOINT(state, DICT_STRING),
+};
+
+#define DAEMON(key, kind) { #key, kind, offsetof(struct daemon_info, key) }
+#define COUNT(name, state) { name, DICT_U64, offsetof(struct daemon_info, counts) + (state) * sizeof(uint64_t) }
+static const struct dict_field daemon_fields[] = {
+        DAEMON(version, DICT_STRING),      DAEMON(state_dir, DICT_STRING),  DAEMON(launcher, DICT_STRING),
+        DAEMON(pid, DICT_U64),             DAEMON(slots, DICT_U64),         DAEMON(slots_used, DICT_U64),
+        DAEMON(gpus, DICT_U64),            DAEMON(gpus_used, DICT_U64),     COUNT("queued", JOB_QUEUED),
+        COUNT("starting", JOB_STARTING),   COUNT("running", JOB_RUNNING),   COUNT("stopping", JOB_STOPPING),
+        COUNT("backoff", JOB_BACKOFF),     COUNT("done", JOB_DONE),         COUNT("failed", JOB_FAILED),
+        COUNT("cancelled", JOB_CANCELLED), COUNT("paused", JOB_PAUSED),
+};
+
+static const char *const state_names[] = JOB_STATE_NAMES;
+static_assert(ELEMENTSOF(state_names) == JOB_STATE_MAX, "a name for each state");
+
+int job_info_read(sd_bus_message *message, struct job_info *ret) {
+        *ret = (struct job_info) { .exit = -1, .loss = NAN, .rate = NAN };
+        return dict_read(message, job_fields, ELEMENTSOF(job_fields), ret);
+}
+
+int checkpoint_info_read(sd_bus_message *message, struct checkpoint_info *ret) {
+        *ret = (struct checkpoint_info) {};
+        return dict_read(message, checkpoint_fields, ELEMENTSOF(checkpoint_fields), ret);
+}
+
+int daemon_info_read(sd_bus_message *message, struct daemon_info *ret) {
+        *ret = (struct daemon_info) {};
+        return dict_read(message, daemon_fields, ELEMENTSOF(daemon_fields), ret);
+}
+
+void job_info_clear(struct job_info *job) { dict_clear(job_fields, ELEMENTSOF(job_fields), job); }
+void checkpoint_info_clear(struct checkpoint_info *checkpoint) {
+        dict_clear(checkpoint_fields, ELEMENTSOF(checkpoint_fields), checkpoint);
+}
+void daemon_info_clear(struct daemon_info *daemon) { dict_clear(daemon_fields, ELEMENTSOF(daemon_fields), daemon); }
+
+int job_list_add(struct job_list *list, struct job_info *job) {
+        if (list->n == list->allocated) {
+                size_t allocated = list->allocated ? list->allocated * 2 : 64;
+                struct job_info *jobs = reallocarray(list->jobs, allocated, sizeof(*jobs));
+                if (!jobs)
+                        return -ENOMEM;
+                list->jobs = jobs;
+                list->allocated = allocated;
+        }
+        list->jobs[list->n++] = *job;
+        *job = (struct job_info) {};
+        return 0;
+}
+
+void job_list_clear(struct job_list *list) {
+        for (size_t i = 0; i < list->n; i++)
+                job_info_clear(&list->jobs[i]);
+        free(list->jobs);
+        *list = (struct job_list) {};
+}
+
+int job_state_from_name(const char *name) {
+        for (int i = 0; name && i < JOB_STATE_MAX; i++)
+                if (strcmp(state_names[i], name) == 0)
+                        return i;
+        return -1;
+}
+
+const char *job_state_name(int state) {
+        assert(state >= 0 && state < JOB_STATE_MAX);
+        return state_names[state];
+}
+
+bool job_has_ended(const struct job_info *job) {
+        int state = job_state_from_name(job->state);
+        return state == JOB_DONE || state == JOB_FAILED || state == JOB_CANCELLED;
+}
+
+bool job_is_at_rest(const struct job_info *job) {
+        return job_has_ended(job) || job_state_from_name(job->state) == JOB_PAUSED;
+}
+
+bool job_eta(const struct job_info *job, uint64_t *ret_sec) {
+        if (job->eta_sec == 0 || job->eta_sec == UINT64_MAX || job_state_from_name(job->state) != JOB_RUNNING)
+                return false;
+        *ret_sec = job->eta_sec;
+        return true;
+}

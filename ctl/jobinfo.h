@@ -1,0 +1,72 @@
+/*
+ * What the daemon tells of a job, a checkpoint and itself (the a{sv} of include/bertd/bus.h) as structs. A struct that a
+ * *_read filled, wholly or in part, is freed with its *_clear. Strings may be NULL; times are microseconds since the epoch,
+ * 0 = not yet.
+ */
+#ifndef CTL_JOBINFO_H
+#define CTL_JOBINFO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+
+#include "bertd/job.h"
+#include "common/cleanup.h"
+
+struct job_info {
+        uint64_t id, uid, ranks, threads, gpus, attempts;
+        int64_t priority, exit; /* exit −1 = none yet */
+        char *name, *user, *state, *reason, *kind, *launcher, *exit_class;
+        char *checkpoint_path, *run_dir, *log, *cwd, *on_exit;
+        char **command; /* NULL where the caller may not see it */
+        uint64_t submitted, started, ended, not_before;
+        uint64_t step, steps, eta_sec, checkpoint_step; /* eta_sec 0 or UINT64_MAX = unknown */
+        double loss, rate;                              /* NaN = unknown */
+};
+
+struct checkpoint_info {
+        uint64_t step, size, attempt, restored, created;
+        char *path, *state;
+};
+
+struct daemon_info {
+        char *version, *state_dir, *launcher;
+        uint64_t pid, slots, slots_used, gpus, gpus_used;
+        uint64_t counts[JOB_STATE_MAX]; /* jobs by enum job_state */
+};
+
+/* Return 1, 0 at the end of the array they are read from, or −errno. */
+int job_info_read(sd_bus_message *message, struct job_info *ret);
+int checkpoint_info_read(sd_bus_message *message, struct checkpoint_info *ret);
+int daemon_info_read(sd_bus_message *message, struct daemon_info *ret);
+
+void job_info_clear(struct job_info *job);
+void checkpoint_info_clear(struct checkpoint_info *checkpoint);
+void daemon_info_clear(struct daemon_info *daemon);
+#define cleanup_job_info cleanup(job_info_clear)
+#define cleanup_daemon_info cleanup(daemon_info_clear)
+
+/* A growing array of jobs. */
+struct job_list {
+        struct job_info *jobs;
+        size_t n, allocated;
+};
+/* Moves `job` to the end of the list (the caller's struct is left empty). Returns 0 or −ENOMEM. */
+int job_list_add(struct job_list *list, struct job_info *job);
+void job_list_clear(struct job_list *list);
+#define cleanup_job_list cleanup(job_list_clear)
+
+/* A state's number, or −1 for a name that this version does not know. */
+int job_state_from_name(const char *name);
+const char *job_state_name(int state);
+
+/* Done, failed or cancelled. */
+bool job_has_ended(const struct job_info *job);
+/* Ended or paused: nothing more happens by itself. */
+bool job_is_at_rest(const struct job_info *job);
+
+/* Seconds to go; false where the daemon does not know. */
+bool job_eta(const struct job_info *job, uint64_t *ret_sec);
+
+#endif

@@ -1,0 +1,157 @@
+/*
+ * See json.h. json_pack is not used: setting keys one by one reads as the list of fields that it is, and a failed allocation
+ * shows as a missing key, which json_object_set_new reports.
+ */
+#include "ctl/json.h"
+
+#include <assert.h>
+#include <math.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+
+json_t *json_time(uint64_t realtime_usec) {
+        char buffer[CLOCK_ISO8601_MAX];
+        return json_text(clock_format_iso8601(realtime_usec, buffer));
+}
+
+json_t *json_number(double number) { return isfinite(number) ? json_real(number) : json_null(); }
+
+/* sd-bus has checked that its strings are UTF-8; what is not all the same shows as a question mark. */
+json_t *json_text(const char *text) {
+        if (!text || !text[0])
+                return json_null();
+        json_t *value = json_string(text);
+        return value ? value : json_string("?");
+}
+
+json_t *json_count(uint64_t number) { return json_integer(number > INT64_MAX ? INT64_MAX : (json_int_t) number); }
+
+/* A string that is always there, as "". */
+static json_t *plain_text(const char *text) { return text && text[0] ? json_text(text) : json_string(""); }
+
+struct member {
+        const char *key;
+        json_t *value; /* taken; NULL: no memory */
+};
+
+static json_t *object_of(const struct member *members, size_t n) {
+        json_t *object = json_object();
+        bool complete = object != NULL;
+
+        for (size_t i = 0; i < n; i++)
+                if (json_object_set_new(object, members[i].key, members[i].value) < 0)
+                        complete = false;
+        if (complete)
+                return object;
+        json_decref(object);
+        return NULL;
+}
+
+static json_t *strings(char *const *texts) {
+        if (!texts)
+                return json_null();
+        json_t *array = json_array();
+        for (char *const *t = texts; *t; t++)
+                (void) json_array_append_new(array, plain_text(*t));
+        return array;
+}
+
+static json_t *steps_or_null(uint64_t number, bool known) { return known ? json_count(number) : json_null(); }
+
+json_t *json_job(const struct job_info *job) {
+        const bool has_progress = job->steps > 0 || job->step > 0;
+        const bool has_checkpoint = job->checkpoint_step > 0 || (job->checkpoint_path && job->checkpoint_path[0]);
+        uint64_t eta;
+        const bool has_eta = job_eta(job, &eta);
+        const struct member members[] = {
+                { "id", json_count(job->id) },
+                { "name", plain_text(job->name) },
+                { "user", plain_text(job->user) },
+                { "uid", json_count(job->uid) },
+                { "state", plain_text(job->state) },
+                { "reason", plain_text(job->reason) },
+                { "kind", plain_text(job->kind) },
+                { "launcher", json_text(job->launcher) },
+                { "priority", json_integer(job->priority) },
+                { "ranks", json_count(job->ranks) },
+                { "threads", json_count(job->threads) },
+                { "gpus", json_count(job->gpus) },
+                { "attempts", json_count(job->attempts) },
+                { "step", steps_or_null(job->step, has_progress) },
+                { "steps", steps_or_null(job->steps, job->steps > 0) },
+                { "loss", json_number(job->loss) },
+                { "rate", job->rate > 0 ? json_number(job->rate) : json_null() },
+                { "eta_sec", has_eta ? json_count(eta) : json_null() },
+                { "checkpoint_step", steps_or_null(job->checkpoint_step, has_checkpoint) },
+                { "checkpoint_path", json_text(job->checkpoint_path) },
+                { "submitted", json_time(job->submitted) },
+                { "started", json_time(job->started) },
+                { "ended", json_time(job->ended) },
+                { "not_before", json_time(job->not_before) },
+                { "exit", job->exit >= 0 ? json_integer(job->exit) : json_null() },
+                { "exit_class", json_text(job->exit_class) },
+                { "run_dir", json_text(job->run_dir) },
+                { "log", json_text(job->log) },
+                { "cwd", json_text(job->cwd) },
+                { "command", strings(job->command) },
+        };
+        return object_of(members, ELEMENTSOF(members));
+}
+
+json_t *json_checkpoint(const struct checkpoint_info *checkpoint) {
+        const struct member members[] = {
+                { "step", json_count(checkpoint->step) },
+                { "path", json_text(checkpoint->path) },
+                { "size", json_count(checkpoint->size) },
+                { "state", plain_text(checkpoint->state) },
+                { "attempt", json_count(checkpoint->attempt) },
+                { "restored", json_count(checkpoint->restored) },
+                { "created", json_time(checkpoint->created) },
+        };
+        return object_of(members, ELEMENTSOF(members));
+}
+
+static json_t *counts(const struct daemon_info *daemon) {
+        json_t *object = json_object();
+        for (int i = 0; i < JOB_STATE_MAX; i++)
+                (void) json_object_set_new(object, job_state_name(i), json_count(daemon->counts[i]));
+        return object;
+}
+
+json_t *json_daemon(const struct daemon_info *daemon, const char *socket) {
+        const struct member members[] = {
+                { "version", json_text(daemon->version) },
+                { "pid", json_count(daemon->pid) },
+                { "socket", json_text(socket) },
+                { "state_dir", json_text(daemon->state_dir) },
+                { "launcher", json_text(daemon->launcher) },
+                { "slots", json_count(daemon->slots) },
+                { "slots_used", json_count(daemon->slots_used) },
+                { "gpus", json_count(daemon->gpus) },
+                { "gpus_used", json_count(daemon->gpus_used) },
+                { "jobs", counts(daemon) },
+        };
+        return object_of(members, ELEMENTSOF(members));
+}
+
+json_t *json_jobs(const struct job_list *list) {
+        json_t *array = json_array();
+
+        for (size_t i = 0; i < list->n; i++)
+                if (json_array_append_new(array, json_job(&list->jobs[i])) < 0) {
+                        json_decref(array);
+                        return NULL;
+                }
+        return array;
+}
+
+int json_print(FILE *out, json_t *value, struct error *error) {
+        cleanup_json json_t *owned = value;
+
+        if (!owned || json_dumpf(owned, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) < 0)
+                return error_input(error, BERTCTL_EXIT_FAILED, "cannot write JSON: out of memory or output closed");
+        (void) fputc('\n', out);
+        return 0;
+}

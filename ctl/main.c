@@ -1,0 +1,155 @@
+/*
+ * bertctl: the client of bertd. This file holds the table of subcommands, the options that all of them know, and the one place
+ * where an error is printed. Exit codes: include/bertd/exit.h.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "ctl/command.h"
+
+static int command_help(struct ctl *ctl, int argc, char **argv);
+
+static const struct command commands[] = {
+        { "submit", command_submit, "[OPTION...] SPEC.yaml | [OPTION...] -- COMMAND...", "submit a job; prints its id",
+          "SPEC.yaml is a job spec; its relative paths are taken from its own folder, and later changes to it change nothing.\n"
+          "COMMAND is any program: it runs as it would in this shell, with this folder, environment, umask and limits.\n" },
+        { "status", command_status, "[-w] [--json] [JOB]", "one job, or an overview of all",
+          "JOB is an id or a name that only one job has.\n" },
+        { "list", command_list, "[OPTION...]", "jobs, newest first", NULL },
+        { "logs", command_logs, "[-f] [-n N] [--attempt K] JOB", "what a job has written",
+          "Shows the current attempt. With -f, goes on through later attempts until the job has ended.\n" },
+        { "wait", command_wait, "[--json] JOB", "wait until a job has ended or is paused",
+          "Exit code 0: done. 1: failed, cancelled or paused. Outlives restarts of bertd.\n" },
+        { "cancel", command_cancel, "[--now] JOB...", "stop a job for good",
+          "A training job checkpoints first; others get SIGTERM, then SIGKILL after their grace time.\n" },
+        { "pause", command_pause, "JOB...", "stop a job after a checkpoint, to be resumed", NULL },
+        { "resume", command_resume, "[--ranks N] [--from STEP] JOB", "queue a paused, failed or cancelled job again",
+          "It goes on from its newest good checkpoint. With --from, newer checkpoints are moved to abandoned/ first.\n" },
+        { "checkpoint", command_checkpoint, "JOB...", "have a running job write a checkpoint now", NULL },
+        { "checkpoints", command_checkpoints, "[--json] JOB", "a job's checkpoints", NULL },
+        { "events", command_events, "[--json] JOB", "what happened to a job, and why", NULL },
+        { "rm", command_rm, "JOB...", "remove an ended job and its folder", NULL },
+        { "shutdown", command_shutdown, "[--jobs]", "stop bertd; jobs run on unless --jobs is given",
+          "With --jobs the jobs checkpoint and are queued again: they resume when bertd is started.\n" },
+        { "version", command_version, "[--json]", "versions of bertctl and bertd", NULL },
+        { "help", command_help, "[COMMAND]", "help on a command", NULL },
+};
+
+static const struct command *find_command(const char *name) {
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++)
+                if (strcmp(commands[i].name, name) == 0)
+                        return &commands[i];
+        return NULL;
+}
+
+static int unknown_command(struct ctl *ctl, const char *name) {
+        const char *names[ELEMENTSOF(commands)];
+
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++)
+                names[i] = commands[i].name;
+        const char *nearest = options_nearest(name, names, ELEMENTSOF(names));
+        if (nearest)
+                return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown command '%s': did you mean '%s'?", name, nearest);
+        return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown command '%s' (`bertctl help` lists them)", name);
+}
+
+static void print_help(void) {
+        (void) printf("Usage: bertctl [--socket PATH] COMMAND [OPTION...] [ARGUMENT...]\n\n"
+                      "Submits, watches and controls the jobs that bertd keeps.\n\nCommands:\n");
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++)
+                (void) printf("  %-12s %s\n", commands[i].name, commands[i].summary);
+        (void) printf("\nOptions:\n"
+                      "  --socket PATH  bertd's socket (else BERTD_SOCKET, else your own bertd's, else the system's)\n"
+                      "  --version      print the version of bertctl\n"
+                      "  -h, --help     this text\n\n"
+                      "Exit codes: 0 ok, 1 the operation failed, 2 wrong usage or job spec, 3 no such job, 4 no bertd.\n");
+}
+
+static int command_help(struct ctl *ctl, int argc, char **argv) {
+        struct arguments arguments;
+        char help[] = "--help";
+
+        int r = command_begin(ctl, NULL, 0, argc, argv, 0, 1, &arguments);
+        if (r <= 0)
+                return command_exit(ctl, r);
+        if (arguments.n == 0) {
+                print_help();
+                return BERTCTL_EXIT_OK;
+        }
+        const struct command *command = find_command(arguments.words[0]);
+        if (!command)
+                return command_exit(ctl, unknown_command(ctl, arguments.words[0]));
+        ctl->command = command;
+        return command->run(ctl, 2, (char *[]) { arguments.words[0], help, NULL });
+}
+
+int command_begin(struct ctl *ctl, const struct option_spec *options, size_t n_options, int argc, char **argv, int min_words,
+        int max_words, struct arguments *ret) {
+        const struct command *command = ctl->command;
+
+        /* What follows "--" is a command line only for submit, the one command whose words are counted by itself. */
+        int r = options_parse(options, n_options, argc, argv, min_words < 0, ret, &ctl->error);
+        if (r == 0 && ret->help) {
+                (void) printf("Usage: bertctl %s %s\n\n%c%s.\n%s", command->name, command->usage, command->summary[0] - 'a' + 'A',
+                        command->summary + 1, command->help ? command->help : "");
+                options_print(options, n_options);
+                return 0;
+        }
+        if (r == 0 && min_words >= 0)
+                r = options_check_count(ret, min_words, max_words, command->name, command->usage, &ctl->error);
+        return r < 0 ? r : 1;
+}
+
+int command_exit(const struct ctl *ctl, int r) {
+        if (r >= 0)
+                return BERTCTL_EXIT_OK;
+        return ctl->error.exit > 0 && ctl->error.exit <= BERTCTL_EXIT_NO_DAEMON ? ctl->error.exit : BERTCTL_EXIT_FAILED;
+}
+
+/* The options before the command's name. Returns the index of the name, 0 when all is done, or −errno. */
+static int parse_global(struct ctl *ctl, int argc, char **argv) {
+        for (int i = 1; i < argc; i++) {
+                if (strcmp(argv[i], "--socket") == 0) {
+                        if (++i == argc || !argv[i][0])
+                                return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "--socket: PATH is missing");
+                        ctl->socket = argv[i];
+                } else if (strncmp(argv[i], "--socket=", 9) == 0 && argv[i][9])
+                        ctl->socket = argv[i] + 9;
+                else if (strcmp(argv[i], "--version") == 0)
+                        return printf("bertctl %s\n", BERTD_VERSION), 0;
+                else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+                        return print_help(), 0;
+                else if (argv[i][0] == '-')
+                        return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown option '%s' (--help lists them)", argv[i]);
+                else
+                        return i;
+        }
+        return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "a command is missing (`bertctl help` lists them)");
+}
+
+static int run(struct ctl *ctl, int argc, char **argv) {
+        int i = parse_global(ctl, argc, argv);
+        if (i <= 0)
+                return command_exit(ctl, i);
+        ctl->command = find_command(argv[i]);
+        if (!ctl->command)
+                return command_exit(ctl, unknown_command(ctl, argv[i]));
+        return ctl->command->run(ctl, argc - i, argv + i);
+}
+
+int main(int argc, char **argv) {
+        struct ctl ctl = {};
+
+        term_init(&ctl.term, STDOUT_FILENO);
+        int code = run(&ctl, argc, argv);
+        if (ctl.error.code)
+                (void) fprintf(stderr, "bertctl: %s\n", ctl.error.text);
+        if ((fflush(stdout) == EOF || ferror(stdout)) && errno != EPIPE && code == BERTCTL_EXIT_OK) {
+                (void) fprintf(stderr, "bertctl: standard output: %s\n", strerror(errno));
+                return BERTCTL_EXIT_FAILED;
+        }
+        return code;
+}

@@ -1,0 +1,50 @@
+/*
+ * Command lines by table: one struct option_spec an option; the same table prints --help. Options and arguments may be mixed; "--"
+ * ends the options. A wrong command line is one line of error and BERTCTL_EXIT_USAGE, with the word that was meant where one is near.
+ */
+#ifndef CTL_OPTIONS_H
+#define CTL_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+enum option_kind { OPTION_FLAG, OPTION_STRING, OPTION_U64, OPTION_I64 };
+
+struct option_spec {
+        const char *name;     /* without "--" */
+        char letter;          /* 0: none */
+        enum option_kind kind;
+        void *value;          /* bool, const char * (borrowed from argv), uint64_t or int64_t; untouched where not given */
+        int64_t min, max;     /* of numbers */
+        const char *argument; /* its name in the help; NULL for a flag */
+        const char *help;     /* one line */
+};
+
+/* What remains: arguments in order, and those after "--". Points into argv. */
+struct arguments {
+        char **words;
+        int n;
+        char **rest; /* after "--"; NULL where there was no "--" */
+        int n_rest;
+        bool help;   /* --help or -h was there: nothing else was checked */
+};
+
+/* Parses argv[1..argc-1]; reorders argv. min_words..max_words arguments are wanted, named in the errors by `usage`. With
+ * `stop_at_dashes`, what follows "--" is kept apart in `rest`; else it joins the words. */
+int options_parse(const struct option_spec *options, size_t n_options, int argc, char **argv, bool stop_at_dashes,
+        struct arguments *ret, struct error *error);
+
+/* Checks the number of words: error "usage: bertctl NAME USAGE". */
+int options_check_count(const struct arguments *arguments, int min_words, int max_words, const char *name, const char *usage,
+        struct error *error);
+
+/* The options' lines of a --help. */
+void options_print(const struct option_spec *options, size_t n_options);
+
+/* The one of `names` that `word` is a slip of, or NULL. */
+const char *options_nearest(const char *word, const char *const *names, size_t n_names);
+
+#endif

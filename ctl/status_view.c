@@ -1,0 +1,362 @@
+/* See status_view.h. Two drawings: the block of one job and the overview. No line is wider than the terminal. */
+#include "ctl/status_view.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "ctl/format.h"
+#include "ctl/table.h"
+
+#define LABEL_WIDTH 12 /* of the block's left column */
+#define BAR_WIDTH 24
+#define SHORT_BAR_WIDTH 12
+
+void overview_clear(struct overview *overview) {
+        daemon_info_clear(&overview->daemon);
+        job_list_clear(&overview->active);
+        job_list_clear(&overview->ended);
+}
+
+enum overview_section overview_section_of(const struct job_info *job) {
+        switch (job_state_from_name(job->state)) {
+        case JOB_QUEUED:
+        case JOB_BACKOFF:
+                return SECTION_WAITING;
+        case JOB_PAUSED:
+                return SECTION_PAUSED;
+        default:
+                return SECTION_RUNNING;
+        }
+}
+
+/* How many bytes of `text` go on a line of `width` columns: up to the last space that fits, else as many as fit. */
+static size_t line_length(const char *text, size_t width) {
+        size_t best = 0, length = strlen(text);
+
+        if (width == 0 || text_width(text) <= width)
+                return length;
+        for (size_t i = 1; i < length; i++) {
+                cleanup_free char *head = (text[i] & 0xc0) == 0x80 ? NULL : strndup(text, i);
+                if (!head)
+                        continue;
+                if (text_width(head) > width)
+                        break;
+                if (text[i] == ' ')
+                        best = i;
+                else if (best == 0 || text[best] != ' ')
+                        best = i;
+        }
+        return MAX(best, (size_t) 1);
+}
+
+/* "label   text", continued under itself where it is too long: reasons and paths are never cut. */
+static void line(FILE *out, const struct term *term, const char *label, enum style style, const char *text) {
+        const size_t room = term->width > LABEL_WIDTH + 4 ? term->width - LABEL_WIDTH - 2 : 0;
+
+        if (!text[0])
+                return;
+        do {
+                size_t n = line_length(text, room);
+                cleanup_free char *part = strndup(text, n);
+                if (!part)
+                        return;
+                (void) fprintf(out, "  %s%-*s%s%s", term_style(term, STYLE_DIM), LABEL_WIDTH, label, term_plain(term), term_style(term, style));
+                (void) text_put(out, term, part, 0);
+                (void) fprintf(out, "%s\n", style == STYLE_NONE ? "" : term_plain(term));
+                text += n;
+                text += strspn(text, " ");
+                label = "";
+        } while (text[0]);
+}
+
+__attribute__((format(printf, 5, 6)))
+static void line_format(FILE *out, const struct term *term, const char *label, enum style style, const char *format, ...) {
+        cleanup_free char *text = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        if (vasprintf(&text, format, ap) < 0)
+                text = NULL;
+        va_end(ap);
+        if (text)
+                line(out, term, label, style, text);
+}
+
+static void draw_state(FILE *out, const struct term *term, const struct job_info *job) {
+        char age[FORMAT_MAX], attempt[FORMAT_MAX] = "", exit_code[FORMAT_MAX] = "";
+        int state = job_state_from_name(job->state);
+        uint64_t since = job_has_ended(job) && job->ended ? job->ended : job->started;
+
+        if (job->attempts > 0)
+                (void) snprintf(attempt, sizeof(attempt), ", attempt %" PRIu64, job->attempts);
+        if (job_has_ended(job) && job->exit >= 0)
+                (void) snprintf(exit_code, sizeof(exit_code), ", exit code %" PRId64, job->exit);
+        (void) format_age(since, age);
+        if (state == JOB_RUNNING && age[0])
+                line_format(out, term, "state", job_style(job), "running for %s%s", age, attempt);
+        else if (job_has_ended(job) && age[0])
+                line_format(out, term, "state", job_style(job), "%s %s ago%s%s", job->state, age, attempt, exit_code);
+        else
+                line_format(out, term, "state", job_style(job), "%s%s", text_of(job->state), attempt);
+        line(out, term, "reason", STYLE_NONE, text_of(job->reason));
+        uint64_t now = clock_realtime_usec();
+        if (state == JOB_BACKOFF && job->not_before > now)
+                line_format(out, term, "next try", STYLE_NONE, "in %s",
+                        format_duration((job->not_before - now) / USEC_PER_SEC + 1, age));
+}
+
+static void draw_progress(FILE *out, const struct term *term, const struct job_info *job) {
+        char steps[FORMAT_MAX], percent[FORMAT_MAX], buffer[FORMAT_MAX];
+        double fraction;
+        uint64_t eta;
+
+        if (job_fraction(job, &fraction)) {
+                (void) fprintf(out, "  %s%-*s%s", term_style(term, STYLE_DIM), LABEL_WIDTH, "progress", term_plain(term));
+                (void) fputs(term_style(term, job_style(job)), out);
+                unsigned width = BAR_WIDTH;
+                if (term->width > 0 && term->width < 80)
+                        width = SHORT_BAR_WIDTH;
+                if (term->width >= 40 || term->width == 0)
+                        bar_put(out, term, fraction, width);
+                (void) fprintf(out, "%s %4s  step %s\n", term_plain(term), format_percent(job, percent), format_steps(job, steps));
+        } else
+                line(out, term, "step", STYLE_NONE, format_steps(job, steps));
+        line(out, term, "loss", STYLE_NONE, format_loss(job->loss, buffer));
+        if (format_rate(job->rate, buffer)[0])
+                line_format(out, term, "speed", STYLE_NONE, "%.*s samples/s", (int) (strlen(buffer) - 2), buffer);
+        if (job_eta(job, &eta)) {
+                char at[FORMAT_MAX];
+                line_format(out, term, "ETA", STYLE_NONE, "%s (%s)", format_duration(eta, buffer),
+                        format_local_time(clock_realtime_usec() + eta * USEC_PER_SEC, at));
+        }
+}
+
+static void draw_checkpoint(FILE *out, const struct term *term, const struct job_info *job, uint64_t created) {
+        char age[FORMAT_MAX];
+
+        if (!job->checkpoint_path || !job->checkpoint_path[0])
+                return;
+        (void) format_age(created, age);
+        line_format(out, term, "checkpoint", STYLE_NONE, "step %" PRIu64 "%s%s%s", job->checkpoint_step, age[0] ? ", " : "", age,
+                age[0] ? " ago" : "");
+        line(out, term, "", STYLE_NONE, job->checkpoint_path);
+}
+
+static char *join_words(char *const *words) {
+        char *text = NULL;
+        size_t size;
+        FILE *stream = open_memstream(&text, &size);
+
+        if (!stream)
+                return NULL;
+        for (char *const *w = words; w && *w; w++)
+                (void) fprintf(stream, "%s%s", w == words ? "" : " ", *w);
+        (void) fclose(stream);
+        return text;
+}
+
+static void draw_resources(FILE *out, const struct term *term, const struct job_info *job) {
+        char gpus[FORMAT_MAX] = "";
+
+        if (job->gpus > 0)
+                (void) snprintf(gpus, sizeof(gpus), ", %" PRIu64 " GPU%s", job->gpus, job->gpus == 1 ? "" : "s");
+        line_format(out, term, "resources", STYLE_NONE, "%" PRIu64 " rank%s of %" PRIu64 " thread%s%s, priority %" PRId64, job->ranks,
+                job->ranks == 1 ? "" : "s", job->threads, job->threads == 1 ? "" : "s", gpus, job->priority);
+}
+
+/* What the user may want next, by state. */
+static void draw_hint(FILE *out, const struct term *term, const struct job_info *job) {
+        switch (job_state_from_name(job->state)) {
+        case JOB_PAUSED:
+                line_format(out, term, "hint", STYLE_DIM, "bertctl resume %" PRIu64 " lets it go on", job->id);
+                break;
+        case JOB_FAILED:
+                line_format(out, term, "hint", STYLE_DIM, "bertctl logs %" PRIu64 " shows its output, bertctl resume %" PRIu64 " tries again",
+                        job->id, job->id);
+                break;
+        case JOB_CANCELLED:
+                line_format(out, term, "hint", STYLE_DIM, "bertctl resume %" PRIu64 " lets it go on all the same", job->id);
+                break;
+        default:
+                break;
+        }
+}
+
+int status_draw_job(FILE *out, const struct term *term, const struct job_info *job, uint64_t checkpoint_created, struct error *error) {
+        char when[FORMAT_MAX], title[2 * BERTD_NAME_MAX];
+        cleanup_free char *command = join_words(job->command);
+
+        (void) snprintf(title, sizeof(title), "%" PRIu64 " %s", job->id, text_of(job->name));
+        (void) fprintf(out, "%sjob ", term_style(term, STYLE_BOLD));
+        (void) text_put(out, term, title, term->width > 4 ? term->width - 4 : 0);
+        (void) fprintf(out, "%s\n", term_plain(term));
+        draw_state(out, term, job);
+        draw_progress(out, term, job);
+        draw_checkpoint(out, term, job, checkpoint_created);
+        line_format(out, term, "kind", STYLE_NONE, "%s of user %s", text_of(job->kind), text_of(job->user));
+        line(out, term, "command", STYLE_NONE, text_of(command));
+        draw_resources(out, term, job);
+        line(out, term, "launcher", STYLE_NONE, text_of(job->launcher));
+        line(out, term, "submitted", STYLE_NONE, format_local_time(job->submitted, when));
+        line(out, term, "started", STYLE_NONE, format_local_time(job->started, when));
+        line(out, term, "ended", STYLE_NONE, format_local_time(job->ended, when));
+        line(out, term, "run folder", STYLE_NONE, text_of(job->run_dir));
+        line(out, term, "log", STYLE_NONE, text_of(job->log));
+        draw_hint(out, term, job);
+        return ferror(out) ? error_input(error, BERTCTL_EXIT_FAILED, "cannot write") : 0;
+}
+
+static void draw_daemon(FILE *out, const struct term *term, const struct overview *overview) {
+        const struct daemon_info *d = &overview->daemon;
+        cleanup_free char *text = NULL;
+        char gpus[FORMAT_MAX] = "";
+
+        if (d->gpus > 0)
+                (void) snprintf(gpus, sizeof(gpus), ", %" PRIu64 " of %" PRIu64 " GPUs", d->gpus_used, d->gpus);
+        if (asprintf(&text, "bertd %s (pid %" PRIu64 ")  %" PRIu64 " of %" PRIu64 " slots%s in use  %" PRIu64 " done, %" PRIu64 " failed",
+                    text_of(d->version), d->pid, d->slots_used, d->slots, gpus, d->counts[JOB_DONE], d->counts[JOB_FAILED]) < 0)
+                return;
+        (void) text_put(out, term, text, term->width);
+        (void) fputc('\n', out);
+}
+
+static char *bar_text(const struct term *term, const struct job_info *job) {
+        char *text = NULL;
+        size_t size;
+        double fraction;
+        FILE *stream = open_memstream(&text, &size);
+
+        if (!stream)
+                return NULL;
+        if (job_fraction(job, &fraction))
+                bar_put(stream, term, fraction, SHORT_BAR_WIDTH);
+        (void) fclose(stream);
+        return text;
+}
+
+static const struct table_column running_columns[] = {
+        { .flags = TABLE_RIGHT },                                /* id */
+        { .flags = TABLE_FLEX, .min_width = 8 },                 /* name */
+        { .flags = TABLE_FLEX, .min_width = 4, .drop = 4 },      /* user */
+        { .min_width = 0 },                                      /* state */
+        { .drop = 5 },                                           /* bar */
+        { .flags = TABLE_RIGHT },                                /* percent */
+        { .flags = TABLE_RIGHT, .drop = 2 },                     /* steps */
+        { .drop = 1 },                                           /* loss */
+        { .flags = TABLE_RIGHT, .drop = 3 },                     /* rate */
+        { .drop = 1 },                                           /* ETA, or for how long */
+        { .flags = TABLE_FLEX, .min_width = 10, .drop = 6 },     /* reason, of those that do not simply run */
+};
+
+static void running_row(struct table *table, const struct term *term, const struct overview *overview, const struct job_info *job) {
+        char buffer[FORMAT_MAX], age[FORMAT_MAX];
+        cleanup_free char *bar = bar_text(term, job);
+        uint64_t eta;
+        bool runs = job_state_from_name(job->state) == JOB_RUNNING;
+
+        table_cell(table, STYLE_BOLD, "%" PRIu64, job->id);
+        table_cell(table, STYLE_NONE, "%s", text_of(job->name));
+        table_cell(table, STYLE_NONE, "%s", job->uid == overview->uid ? "" : text_of(job->user));
+        table_cell(table, job_style(job), "%s", text_of(job->state));
+        table_cell(table, job_style(job), "%s", text_of(bar));
+        table_cell(table, STYLE_NONE, "%s", format_percent(job, buffer));
+        table_cell(table, STYLE_NONE, "%s", format_steps(job, buffer));
+        (void) format_loss(job->loss, buffer);
+        table_cell(table, STYLE_NONE, "%s%s", buffer[0] ? "loss " : "", buffer);
+        table_cell(table, STYLE_NONE, "%s", format_rate(job->rate, buffer));
+        if (job_eta(job, &eta))
+                table_cell(table, STYLE_NONE, "ETA %s", format_short_duration(eta, buffer));
+        else
+                table_cell(table, STYLE_NONE, "%s%s", runs && job->started ? "for " : "", runs ? format_age(job->started, age) : "");
+        table_cell(table, STYLE_DIM, "%s", runs ? "" : text_of(job->reason));
+}
+
+static const struct table_column resting_columns[] = {
+        { .flags = TABLE_RIGHT },                            /* id */
+        { .flags = TABLE_FLEX, .min_width = 8 },             /* name */
+        { .flags = TABLE_FLEX, .min_width = 4, .drop = 2 },  /* user */
+        { .min_width = 0 },                                  /* state */
+        { .drop = 1 },                                       /* since when */
+        { .flags = TABLE_FLEX, .min_width = 10, .drop = 3 }, /* reason */
+};
+
+static void resting_row(struct table *table, const struct overview *overview, const struct job_info *job) {
+        char age[FORMAT_MAX];
+
+        table_cell(table, STYLE_BOLD, "%" PRIu64, job->id);
+        table_cell(table, STYLE_NONE, "%s", text_of(job->name));
+        table_cell(table, STYLE_NONE, "%s", job->uid == overview->uid ? "" : text_of(job->user));
+        table_cell(table, job_style(job), "%s", text_of(job->state));
+        if (job_has_ended(job))
+                table_cell(table, STYLE_NONE, "%s%s", format_age(job->ended, age), job->ended ? " ago" : "");
+        else
+                table_cell(table, STYLE_NONE, "%s", format_age(job->submitted, age));
+        table_cell(table, STYLE_NONE, "%s", text_of(job->reason));
+}
+
+/* Adds a section's rows to the table, at most OVERVIEW_ROWS_MAX, and returns how many there are in all. */
+static size_t section_rows(struct table *table, const struct term *term, const struct overview *overview, enum overview_section section) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < overview->active.n; i++) {
+                /* Who waits longest stands first; what runs, newest first. */
+                size_t at = section == SECTION_RUNNING ? i : overview->active.n - 1 - i;
+                const struct job_info *job = &overview->active.jobs[at];
+                if (overview_section_of(job) != section || n++ >= OVERVIEW_ROWS_MAX)
+                        continue;
+                if (section == SECTION_RUNNING)
+                        running_row(table, term, overview, job);
+                else
+                        resting_row(table, overview, job);
+        }
+        return n;
+}
+
+static int draw_section(FILE *out, const struct term *term, const struct overview *overview, enum overview_section section,
+        struct error *error) {
+        static const char *const titles[] = { "running", "waiting", "paused" };
+        cleanup_table struct table *table = section == SECTION_RUNNING ? table_new(running_columns, ELEMENTSOF(running_columns))
+                                                                       : table_new(resting_columns, ELEMENTSOF(resting_columns));
+
+        size_t n = section_rows(table, term, overview, section);
+        if (n == 0)
+                return 0;
+        (void) fprintf(out, "\n%s%s%s\n", term_style(term, STYLE_BOLD), titles[section], term_plain(term));
+        int r = table_print(table, out, term, 2, error);
+        if (n > OVERVIEW_ROWS_MAX)
+                (void) fprintf(out, "  %sand %zu more: bertctl list%s\n", term_style(term, STYLE_DIM), n - OVERVIEW_ROWS_MAX, term_plain(term));
+        return r;
+}
+
+static int draw_ended(FILE *out, const struct term *term, const struct overview *overview, struct error *error) {
+        cleanup_table struct table *table = table_new(resting_columns, ELEMENTSOF(resting_columns));
+
+        for (size_t i = 0; i < overview->ended.n; i++)
+                resting_row(table, overview, &overview->ended.jobs[i]);
+        if (overview->ended.n == 0)
+                return 0;
+        (void) fprintf(out, "\n%sended%s\n", term_style(term, STYLE_BOLD), term_plain(term));
+        return table_print(table, out, term, 2, error);
+}
+
+int status_draw_overview(FILE *out, const struct term *term, const struct overview *overview, struct error *error) {
+        int r = 0;
+
+        draw_daemon(out, term, overview);
+        for (int s = 0; s < SECTION_MAX && r == 0; s++)
+                r = draw_section(out, term, overview, s, error);
+        if (r == 0)
+                r = draw_ended(out, term, overview, error);
+        (void) fprintf(out, "\n%s", term_style(term, STYLE_DIM));
+        if (overview->active.n == 0 && overview->ended.n == 0)
+                (void) text_put(out, term, "no jobs yet: bertctl submit SPEC.yaml, or bertctl submit -- COMMAND", term->width);
+        else
+                (void) text_put(out, term, "bertctl status JOB shows one job, bertctl logs -f JOB what it writes", term->width);
+        (void) fprintf(out, "%s\n", term_plain(term));
+        return r;
+}

@@ -1,0 +1,352 @@
+/*
+ * bertctl submit: a spec file or a command line becomes one Submit call. What the submitter's shell had becomes the job's: folder,
+ * environment, umask, limits. Invariant: nothing is sent that the protocol cannot carry (its strings are UTF-8).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bertd/bus.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "common/spec.h"
+#include "ctl/command.h"
+#include "ctl/dict.h"
+#include "ctl/json.h"
+
+/* Variables of the surroundings, not of the job: bertd gives each job its own. */
+static const char *const not_the_jobs[] = {
+        "NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_", "BERTD_JOB_ID=", "BERTD_ATTEMPT=", "BERTD_RUN_DIR=", "BERTD_RESUME=", "BERTD_NONCE=",
+        "PMIX_", "OMPI_COMM_WORLD_", "COLUMNS=", "LINES=",
+};
+
+static bool is_utf8(const char *text) {
+        json_t *value = json_string(text);
+        json_decref(value);
+        return value != NULL;
+}
+
+static bool is_the_jobs(const char *variable) {
+        for (size_t i = 0; i < ELEMENTSOF(not_the_jobs); i++)
+                if (strncmp(variable, not_the_jobs[i], strlen(not_the_jobs[i])) == 0)
+                        return false;
+        return strchr(variable, '=') && variable[0] != '=';
+}
+
+/* The environment to send; the vector is the caller's, its strings are not. */
+static int collect_environment(char ***ret, struct error *error) {
+        size_t n = 0, bytes = 0;
+
+        while (environ && environ[n])
+                n++;
+        cleanup_free char **variables = calloc(n + 1, sizeof(*variables));
+        if (!variables)
+                return error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
+        n = 0;
+        for (char **e = environ; e && *e; e++) {
+                if (!is_the_jobs(*e))
+                        continue;
+                if (!is_utf8(*e)) {
+                        (void) fprintf(stderr, "bertctl: variable %.*s is not UTF-8: the job runs without it\n", (int) strcspn(*e, "="), *e);
+                        continue;
+                }
+                variables[n++] = *e;
+                bytes += strlen(*e) + 1;
+        }
+        if (bytes > BERTD_ENVIRONMENT_MAX)
+                return error_input(error, BERTCTL_EXIT_USAGE, "the environment has %zu bytes, more than the %u that a job may have", bytes,
+                        BERTD_ENVIRONMENT_MAX);
+        *ret = steal_pointer(&variables);
+        return 0;
+}
+
+static int check_words(char *const *words, size_t n, struct error *error) {
+        for (size_t i = 0; i < n; i++)
+                if (!is_utf8(words[i]))
+                        return error_input(error, BERTCTL_EXIT_USAGE, "word %zu of the command is not UTF-8: %s", i + 1, words[i]);
+        return 0;
+}
+
+static int append_strings(sd_bus_message *m, const char *key, char *const *strings, size_t n) {
+        int r = sd_bus_message_open_container(m, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append_basic(m, 's', key);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "as");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "s");
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = sd_bus_message_append_basic(m, 's', strings[i]);
+        for (int i = 0; r >= 0 && i < 3; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
+static int append_limits(sd_bus_message *m) {
+        int r = sd_bus_message_open_container(m, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append_basic(m, 's', "rlimits");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "a(utt)");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(utt)");
+        for (unsigned resource = 0; r >= 0 && resource < RLIMIT_NLIMITS; resource++) {
+                struct rlimit limit;
+                if (getrlimit((__rlimit_resource_t) resource, &limit) == 0)
+                        r = sd_bus_message_append(m, "(utt)", (uint32_t) resource, (uint64_t) limit.rlim_cur, (uint64_t) limit.rlim_max);
+        }
+        for (int i = 0; r >= 0 && i < 3; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
+static mode_t current_umask(void) {
+        mode_t mask = umask(077);
+        (void) umask(mask);
+        return mask;
+}
+
+static int append_text(sd_bus_message *m, const char *key, const char *text) {
+        return text ? sd_bus_message_append(m, "{sv}", key, "s", text) : 0;
+}
+
+static int append_count(sd_bus_message *m, const char *key, uint32_t number) {
+        return sd_bus_message_append(m, "{sv}", key, "u", number);
+}
+
+/* The typed values of the spec. */
+static int append_spec(sd_bus_message *m, const struct spec *spec, const char *text) {
+        static const char *const kinds[] = JOB_KIND_NAMES;
+        const struct {
+                const char *key;
+                uint32_t value;
+        } counts[] = {
+                { "ranks", spec->resources.ranks },
+                { "threads", spec->resources.threads },
+                { "gpus", spec->resources.gpus },
+                { "max_without_progress", spec->restart.max_without_progress },
+                { "backoff_min_sec", spec->restart.backoff_sec[0] },
+                { "backoff_max_sec", spec->restart.backoff_sec[1] },
+                { "grace_sec", spec->restart.grace_sec },
+                { "keep", spec->checkpoint.keep },
+        };
+        const struct {
+                const char *key, *value;
+        } texts[] = {
+                { "name", spec->name }, { "kind", kinds[spec->kind] }, { "run_dir", spec->run_dir }, { "on_exit", spec->on_exit },
+                { "spec", text },
+        };
+        int r = sd_bus_message_append(m, "{sv}", "priority", "i", spec->priority);
+
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(counts); i++)
+                r = append_count(m, counts[i].key, counts[i].value);
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(texts); i++)
+                r = append_text(m, texts[i].key, texts[i].value);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "{sv}", "keep_every", "t", spec->checkpoint.keep_every);
+        if (r >= 0 && spec->n_command > 0)
+                r = append_strings(m, "command", spec->command, spec->n_command);
+        return r;
+}
+
+/* What the shell had. */
+static int append_surroundings(sd_bus_message *m, const char *cwd, char *const *environment) {
+        size_t n = 0;
+
+        while (environment[n])
+                n++;
+        int r = append_text(m, "cwd", cwd);
+        if (r >= 0)
+                r = append_strings(m, "environment", environment, n);
+        if (r >= 0)
+                r = append_count(m, "umask", current_umask());
+        return r < 0 ? r : append_limits(m);
+}
+
+static int send_submit(struct client *client, const struct spec *spec, const char *text, const char *cwd, char *const *environment,
+        uint64_t *ret_id, struct error *error) {
+        cleanup_message sd_bus_message *message = NULL, *reply = NULL;
+
+        int r = client_new_call(client, "Submit", &message, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(message, 'a', "{sv}");
+        if (r >= 0)
+                r = append_spec(message, spec, text);
+        if (r >= 0)
+                r = append_surroundings(message, cwd, environment);
+        if (r >= 0)
+                r = sd_bus_message_close_container(message);
+        if (r < 0)
+                return client_bad_message(error, r, "Submit");
+        r = client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, &reply, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(reply, "t", ret_id);
+        return r <= 0 ? client_bad_message(error, r, "Submit") : 0;
+}
+
+static int current_folder(char **ret_cwd, struct error *error) {
+        char *cwd = getcwd(NULL, 0);
+
+        if (!cwd)
+                return error_input(error, BERTCTL_EXIT_FAILED, "the current folder is gone: %s", strerror(errno));
+        if (!is_utf8(cwd)) {
+                free(cwd);
+                return error_input(error, BERTCTL_EXIT_USAGE, "the current folder's path is not UTF-8");
+        }
+        *ret_cwd = cwd;
+        return 0;
+}
+
+static int submit_spec(struct ctl *ctl, struct client *client, const struct spec *spec, uint64_t *ret_id) {
+        cleanup_free char *text = NULL, *cwd = NULL;
+        cleanup_free char **environment = NULL;
+
+        int r = check_words(spec->command, spec->n_command, &ctl->error);
+        if (r == 0)
+                r = spec_format(spec, &text, &ctl->error);
+        if (r == 0 && strlen(text) > BERTD_SPEC_MAX)
+                r = error_input(&ctl->error, BERTCTL_EXIT_USAGE, "the job's spec has %zu bytes, more than the %u it may have", strlen(text),
+                        BERTD_SPEC_MAX);
+        if (r == 0)
+                r = current_folder(&cwd, &ctl->error);
+        if (r == 0)
+                r = collect_environment(&environment, &ctl->error);
+        return r < 0 ? r : send_submit(client, spec, text, cwd, environment, ret_id, &ctl->error);
+}
+
+/* The options of a command job; the spec's own defaults where they are not given. */
+struct command_options {
+        const char *name, *run_dir;
+        uint64_t ranks, threads, gpus, grace_sec;
+        int64_t priority;
+};
+
+/* Fills a spec that borrows everything: never spec_free it. */
+static int spec_of_command(const struct command_options *o, const struct arguments *arguments, const char *run_dir, uint32_t backoff[2],
+        struct spec *ret, struct error *error) {
+        const char *slash = strrchr(arguments->rest[0], '/');
+        const char *name = o->name ? o->name : slash && slash[1] ? slash + 1 : arguments->rest[0];
+
+        if (!name[0])
+                return error_input(error, BERTCTL_EXIT_USAGE, "the command is an empty word");
+        if (strlen(name) > BERTD_NAME_MAX || !is_utf8(name))
+                return error_input(error, BERTCTL_EXIT_USAGE, "--name: expected at most %d bytes of UTF-8", BERTD_NAME_MAX);
+        *ret = (struct spec) {
+                .name = (char *) name,
+                .kind = JOB_COMMAND,
+                .priority = (int32_t) o->priority,
+                .run_dir = (char *) run_dir,
+                .command = arguments->rest,
+                .n_command = (uint32_t) arguments->n_rest,
+                .resources = { .ranks = (uint32_t) o->ranks, .threads = (uint32_t) o->threads, .gpus = (uint32_t) o->gpus },
+                .restart = { .max_without_progress = 5, .backoff_sec = backoff, .n_backoff_sec = 2, .grace_sec = (uint32_t) o->grace_sec },
+                .checkpoint = { .every_sec = 600, .keep = 3 },
+        };
+        return 0;
+}
+
+static int submit_command(struct ctl *ctl, struct client *client, const struct command_options *o, const struct arguments *arguments,
+        uint64_t *ret_id) {
+        cleanup_free char *cwd = NULL, *run_dir = NULL;
+        uint32_t backoff[2] = { 5, 600 };
+        struct spec spec;
+
+        int r = current_folder(&cwd, &ctl->error);
+        if (r == 0 && o->run_dir) {
+                run_dir = path_absolute(cwd, o->run_dir);
+                if (!run_dir)
+                        return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "out of memory");
+        }
+        if (r == 0)
+                r = spec_of_command(o, arguments, run_dir, backoff, &spec, &ctl->error);
+        return r < 0 ? r : submit_spec(ctl, client, &spec, ret_id);
+}
+
+/* Exactly one of a spec file and a command, and no option that would silently do nothing. */
+static int check_usage(const struct arguments *arguments, bool has_command_options, struct error *error) {
+        if (arguments->rest && arguments->n_rest == 0)
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: a command is missing after --");
+        if (arguments->rest && arguments->n > 0)
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: either a spec file or `-- COMMAND...`, not both: '%s'", arguments->words[0]);
+        if (!arguments->rest && arguments->n != 1)
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: expected one SPEC.yaml, or `-- COMMAND...`");
+        if (!arguments->rest && has_command_options)
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: --name, --ranks and the like go with `-- COMMAND...`; a spec file says them itself");
+        return 0;
+}
+
+static int load_spec(const char *path, struct spec **ret_spec, struct error *error) {
+        int r = spec_load(path, ret_spec, error);
+
+        /* Whatever is wrong with a spec is wrong usage of bertctl. */
+        if (r < 0)
+                error->exit = BERTCTL_EXIT_USAGE;
+        return r;
+}
+
+static int tell_id(struct ctl *ctl, uint64_t id, bool json) {
+        if (json) {
+                json_t *object = json_object();
+                (void) json_object_set_new(object, "id", json_count(id));
+                return json_print(stdout, object, &ctl->error);
+        }
+        (void) printf("%" PRIu64 "\n", id);
+        return 0;
+}
+
+int command_submit(struct ctl *ctl, int argc, char **argv) {
+        bool wait = false, json = false;
+        struct command_options o = { .ranks = 0, .threads = 0, .gpus = UINT64_MAX, .grace_sec = UINT64_MAX, .priority = INT64_MAX };
+        const struct option_spec options[] = {
+                { .name = "wait", .letter = 'w', .kind = OPTION_FLAG, .value = &wait, .help = "wait for its end, as `bertctl wait` does" },
+                OPTION_JSON(json),
+                { .name = "name", .kind = OPTION_STRING, .value = &o.name, .argument = "NAME", .help = "COMMAND: the job's name" },
+                { .name = "ranks", .kind = OPTION_U64, .value = &o.ranks, .min = 1, .max = BERTD_RANKS_MAX, .argument = "N",
+                  .help = "COMMAND: processes that it will have (1)" },
+                { .name = "threads", .kind = OPTION_U64, .value = &o.threads, .min = 1, .max = BERTD_THREADS_MAX, .argument = "N",
+                  .help = "COMMAND: threads of each (1)" },
+                { .name = "gpus", .kind = OPTION_U64, .value = &o.gpus, .min = 0, .max = 4096, .argument = "N", .help = "COMMAND: GPUs (0)" },
+                { .name = "priority", .kind = OPTION_I64, .value = &o.priority, .min = -1000, .max = 1000, .argument = "N",
+                  .help = "COMMAND: higher starts first (0)" },
+                { .name = "run-dir", .kind = OPTION_STRING, .value = &o.run_dir, .argument = "DIR",
+                  .help = "COMMAND: folder for its files (default: the job's own)" },
+                { .name = "grace", .kind = OPTION_U64, .value = &o.grace_sec, .min = 0, .max = 86400, .argument = "SEC",
+                  .help = "COMMAND: between SIGTERM and SIGKILL (120)" },
+        };
+        struct arguments arguments;
+        cleanup_client struct client *client = NULL;
+        cleanup_spec struct spec *spec = NULL;
+        uint64_t id;
+
+        int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, -1, 0, &arguments);
+        if (r <= 0)
+                return command_exit(ctl, r);
+        bool given = o.name || o.run_dir || o.ranks || o.threads || o.gpus != UINT64_MAX || o.grace_sec != UINT64_MAX || o.priority != INT64_MAX;
+        r = check_usage(&arguments, given, &ctl->error);
+        o.ranks = MAX(o.ranks, UINT64_C(1));
+        o.threads = MAX(o.threads, UINT64_C(1));
+        o.gpus = o.gpus == UINT64_MAX ? 0 : o.gpus;
+        o.grace_sec = o.grace_sec == UINT64_MAX ? 120 : o.grace_sec;
+        o.priority = o.priority == INT64_MAX ? 0 : o.priority;
+        /* A wrong spec is told whether or not a daemon is there. */
+        if (r == 0 && !arguments.rest)
+                r = load_spec(arguments.words[0], &spec, &ctl->error);
+        if (r == 0)
+                r = client_connect(ctl->socket, &client, &ctl->error);
+        if (r == 0)
+                r = spec ? submit_spec(ctl, client, spec, &id) : submit_command(ctl, client, &o, &arguments, &id);
+        if (r == 0)
+                r = tell_id(ctl, id, json);
+        if (r < 0 || !wait)
+                return command_exit(ctl, r);
+        (void) fflush(stdout);
+        return wait_and_tell(ctl, client, id, false);
+}
