@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #define GROUP_BYTES_MAX ((size_t) 32 << 20)
-#define GROUP_SLOTS_PER_THREAD 8
+#define GROUP_SLOTS 1024 /* many small files make a group too */
 #define N_GROUPS 3
 
 struct slot {
@@ -120,11 +120,10 @@ static int turn(struct group *groups, const struct pipeline *pipeline, struct re
 
 int pipeline_run(const struct pipeline *pipeline, struct reader *reader, struct error *error) {
         struct group groups[N_GROUPS] = {};
-        size_t n_slots = (size_t) pipeline_threads() * GROUP_SLOTS_PER_THREAD;
         int r = 0;
 
         for (int i = 0; i < N_GROUPS && r >= 0; i++)
-                r = group_allocate(&groups[i], pipeline, n_slots);
+                r = group_allocate(&groups[i], pipeline, GROUP_SLOTS);
         r = r < 0 ? error_errno(error, -r, "cannot read text") : turn(groups, pipeline, reader, error);
         for (int i = 0; i < N_GROUPS; i++)
                 group_free(&groups[i], pipeline);

@@ -5,9 +5,49 @@
  */
 #include "trainer/text/unicode.h"
 
+#include <stdlib.h>
 #include <utf8proc.h>
 
+#include "common/cleanup.h"
+#ifndef UNICODE_WITHOUT_EXCEPTIONS /* make-unicode-exceptions looks for what they have to be */
 #include "trainer/text/unicode_exceptions.h"
+
+static int compare_class(const void *key, const void *element) {
+        int32_t c = *(const int32_t *) key;
+        const struct class_exception *exception = element;
+        return c < exception->first ? -1 : c > exception->last;
+}
+
+static int compare_lower(const void *key, const void *element) {
+        int32_t c = *(const int32_t *) key;
+        const struct lower_exception *exception = element;
+        return (c > exception->upper) - (c < exception->upper);
+}
+
+/* The class by the table, or UNICODE_CLASS_MAX. */
+static enum unicode_class exceptional_class(int32_t c) {
+        const struct class_exception *found =
+                bsearch(&c, class_exceptions, ELEMENTSOF(class_exceptions), sizeof(class_exceptions[0]), compare_class);
+        return found ? (enum unicode_class) found->class : UNICODE_CLASS_MAX;
+}
+
+/* The lowercase by the table, or 0. */
+static int32_t exceptional_lower(int32_t c) {
+        const struct lower_exception *found =
+                bsearch(&c, lower_exceptions, ELEMENTSOF(lower_exceptions), sizeof(lower_exceptions[0]), compare_lower);
+        return found ? found->lower : 0;
+}
+static bool is_whole(int32_t c) {
+        for (size_t i = 0; i < ELEMENTSOF(whole_exceptions); i++)
+                if (whole_exceptions[i] == c)
+                        return true;
+        return false;
+}
+#else
+static bool is_whole(int32_t c) { return false; }
+static enum unicode_class exceptional_class(int32_t c) { return UNICODE_CLASS_MAX; }
+static int32_t exceptional_lower(int32_t c) { return 0; }
+#endif
 
 static bool is_chinese(int32_t c) {
         return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
@@ -60,7 +100,8 @@ enum unicode_class unicode_class(int32_t c) {
                 return is_ascii_punctuation(c) ? UNICODE_PUNCTUATION : UNICODE_LETTER;
         if (is_chinese(c))
                 return UNICODE_CHINESE;
-        return class_by_category(c);
+        enum unicode_class class = exceptional_class(c);
+        return class == UNICODE_CLASS_MAX ? class_by_category(c) : class;
 }
 
 int unicode_combining_class(int32_t c) { return c < 0x300 ? 0 : utf8proc_get_property(c)->combining_class; }
@@ -71,7 +112,8 @@ static int lowercase(int32_t c, int32_t *ret) {
                 ret[1] = 0x307;
                 return 2;
         }
-        ret[0] = utf8proc_tolower(c);
+        int32_t exception = c < 0x80 ? 0 : exceptional_lower(c);
+        ret[0] = exception ? exception : utf8proc_tolower(c);
         return 1;
 }
 
@@ -79,7 +121,7 @@ int unicode_fold(int32_t c, const struct text_options *options, int32_t *ret) {
         int32_t parts[UNICODE_EXPANSION_MAX] = { c };
         int n_parts = 1, n = 0;
 
-        if (options->strip_accents) {
+        if (options->strip_accents && !is_whole(c)) {
                 int boundary = 0;
                 utf8proc_ssize_t k =
                         utf8proc_decompose_char(c, parts, UNICODE_EXPANSION_MAX, UTF8PROC_DECOMPOSE, &boundary);
