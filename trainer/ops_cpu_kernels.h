@@ -70,37 +70,36 @@ INLINE v8f KERNEL(exp8)(v8f x) {
         return p * (v8f) exponent;
 }
 
-/* Odd rational minimax approximation on [−4, 4] (coefficients of Eigen's perf), beyond which erf is ±1 in fp32. */
+/* Below 475/512 an odd polynomial, above it 1 − exp(polynomial) (Juffa's erff); within 2 ulp. */
 INLINE v8f KERNEL(erf8)(v8f x) {
-        x = KERNEL(clamp)(x, -4.0f, 4.0f);
-        v8f z = x * x;
-        v8f p = z * -2.72614225801306e-10f + 2.77068142495902e-08f;
-        p = p * z + -2.10102402082508e-06f;
-        p = p * z + -5.69250639462346e-05f;
-        p = p * z + -7.34990630326855e-04f;
-        p = p * z + -2.95459980854025e-03f;
-        p = p * z + -1.60960333262415e-02f;
-        v8f q = z * -1.45660718464996e-05f + -2.13374055278905e-04f;
-        q = q * z + -1.68282697438203e-03f;
-        q = q * z + -7.37332916720468e-03f;
-        q = q * z + -1.42647390514189e-02f;
-        return x * p / q;
+        v8i sign = (v8i) x & (int) 0x80000000u;
+        v8f t = KERNEL(clamp)((v8f) ((v8i) x ^ sign), 0.0f, 4.0f), z = t * t;
+        v8f far = t * -1.72853470e-5f + 3.83197126e-4f;
+        far = far * z + (t * -3.88396438e-3f + 2.42546219e-2f);
+        far = far * t + -1.06777877e-1f;
+        far = far * t + -6.34846687e-1f;
+        far = far * t + -1.28717512e-1f;
+        far = 1.0f - KERNEL(exp8)(far * t - t);
+        v8f near = z * -5.96761703e-4f + 4.99119423e-3f;
+        near = near * z + -2.67681349e-2f;
+        near = near * z + 1.12819925e-1f;
+        near = near * z + -3.76125336e-1f;
+        near = near * z + 1.28379166e-1f;
+        near = near * t + t;
+        return (v8f) ((v8i) KERNEL(select)(t > 0.927734375f, far, near) | sign);
 }
 
-/* As erf8, on [−7.9, 7.9] (coefficients of Eigen's ptanh). */
+/* Below 0.625 Cephes' odd polynomial, above it 1 − 2 / (exp(2x) + 1); within 3 ulp. */
 INLINE v8f KERNEL(tanh8)(v8f x) {
-        x = KERNEL(clamp)(x, -7.90531110763549805f, 7.90531110763549805f);
-        v8f z = x * x;
-        v8f p = z * -2.76076847742355e-16f + 2.00018790482477e-13f;
-        p = p * z + -8.60467152213735e-11f;
-        p = p * z + 5.12229709037114e-08f;
-        p = p * z + 1.48572235717979e-05f;
-        p = p * z + 6.37261928875436e-04f;
-        p = p * z + 4.89352455891786e-03f;
-        v8f q = z * 1.19825839466702e-06f + 1.18534705686654e-04f;
-        q = q * z + 2.26843463243900e-03f;
-        q = q * z + 4.89352518554385e-03f;
-        return x * p / q;
+        v8i sign = (v8i) x & (int) 0x80000000u;
+        v8f t = KERNEL(clamp)((v8f) ((v8i) x ^ sign), 0.0f, 10.0f), z = t * t;
+        v8f far = 1.0f - 2.0f / (KERNEL(exp8)(t + t) + 1.0f);
+        v8f near = z * -5.70498872745e-3f + 2.06390887954e-2f;
+        near = near * z + -5.37397155531e-2f;
+        near = near * z + 1.33314422036e-1f;
+        near = near * z + -3.33332819422e-1f;
+        near = near * z * t + t;
+        return (v8f) ((v8i) KERNEL(select)(t > 0.625f, far, near) | sign);
 }
 
 INLINE v8f KERNEL(activate)(enum activation act, v8f x) {

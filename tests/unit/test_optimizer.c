@@ -1,0 +1,149 @@
+/* Schedules at their corners; the norm; AdamW by hand; which tensors decay; initial weights; that a small model learns. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/ops/model_helpers.h"
+#include "trainer/optimizer.h"
+
+static void test_schedule(void **state) {
+        struct spec_optimizer s = { .learning_rate = 1.0, .warmup_steps = 4, .warmup_ratio = 0.5, .schedule = SCHEDULE_LINEAR };
+
+        assert_true(schedule_rate(&s, 0, 10) == 0.25);
+        assert_true(schedule_rate(&s, 3, 10) == 1.0);
+        assert_true(fabs(schedule_rate(&s, 4, 10) - 0.6) < 1e-15); /* decay counts from step 0: the rate drops here */
+        assert_true(fabs(schedule_rate(&s, 9, 10) - 0.1) < 1e-15);
+        assert_true(schedule_rate(&s, 10, 10) == 0);
+        assert_true(schedule_rate(&s, 11, 10) == 0);
+        s.warmup_steps = 0;
+        assert_true(schedule_rate(&s, 0, 10) == 0.2);
+        assert_true(schedule_rate(&s, 4, 10) == 1.0);
+        s.warmup_ratio = 0;
+        assert_true(schedule_rate(&s, 0, 10) == 1.0);
+        s.schedule = SCHEDULE_CONSTANT;
+        assert_true(schedule_rate(&s, 9, 10) == 1.0);
+}
+
+static struct model *small_model(const struct ops *ops, const struct test_batch *t) {
+        struct model_config config = helper_config(50, 12, 1, 3, 20, 0.1);
+
+        return helper_model(&config, ops, &t->batch);
+}
+
+static void test_norm(void **state) {
+        struct test_batch *t = helper_batch(50, 2, 9, 1, false);
+        struct model *model = small_model(ops_cpu(), t);
+        float *g = model_gradients(model);
+
+        assert_true(optimizer_gradient_norm(model) == 0);
+        g[0] = 3;
+        g[model_tensor(model, 5)->offset] = -4;
+        assert_true(optimizer_gradient_norm(model) == 5);
+        g[1] = NAN;
+        assert_true(isnan(optimizer_gradient_norm(model)));
+        model_free(model);
+        free(t);
+}
+
+static void test_update(void **state) {
+        const struct spec_optimizer spec = { .beta1 = 0.8, .beta2 = 0.9, .epsilon = 1e-3, .weight_decay = 0.5 };
+        struct test_batch *t = helper_batch(50, 2, 9, 1, false);
+        struct model *model = small_model(ops_fp64(), t);
+        double *p = model_parameters(model), *g = model_gradients(model), *m = model_moment1(model), *v = model_moment2(model);
+        const struct model_tensor *weight = model_tensor(model, SLOT_WORD), *gamma = model_tensor(model, SLOT_EMBEDDINGS_GAMMA);
+
+        assert_true(weight->decay && !gamma->decay);
+        p[weight->offset] = 2, g[weight->offset] = 6;
+        p[gamma->offset] = 2, g[gamma->offset] = 6;
+        optimizer_update(model, &spec, 0.1, 1, 0.5); /* g = 3: m̂ = 3, v̂ = 9 */
+        assert_true(fabs(m[weight->offset] - 0.6) < 1e-12 && fabs(v[weight->offset] - 0.9) < 1e-12);
+        assert_true(fabs(p[weight->offset] - (2 - 0.1 * (3 / 3.001 + 0.5 * 2))) < 1e-12);
+        assert_true(fabs(p[gamma->offset] - (2 - 0.1 * 3 / 3.001)) < 1e-12);
+        optimizer_update(model, &spec, 0.1, 2, 0.5); /* m = .8·.6 + .2·3, v = .9·.9 + .1·9 */
+        assert_true(fabs(m[gamma->offset] - 1.08) < 1e-12 && fabs(v[gamma->offset] - 1.71) < 1e-12);
+        assert_true(fabs(p[gamma->offset] - (2 - 0.1 * 3 / 3.001 - 0.1 * (1.08 / 0.36) / (sqrt(1.71 / 0.19) + 1e-3))) < 1e-12);
+        model_free(model);
+        free(t);
+}
+
+static void test_decay_flags(void **state) {
+        struct test_batch *t = helper_batch(50, 2, 9, 1, false);
+        struct model *model = small_model(ops_cpu(), t);
+        size_t end = 0;
+
+        for (uint32_t i = 0; i < model_n_tensors(model); i++) {
+                const struct model_tensor *tensor = model_tensor(model, i);
+                bool exempt = strstr(tensor->name, "LayerNorm") || strstr(tensor->name, "bias");
+                assert_int_equal(tensor->decay, !exempt);
+                assert_true(tensor->offset >= end);
+                end = tensor->offset + tensor->n_elements;
+        }
+        assert_true(end <= model_n_elements(model));
+        assert_string_equal(model_tensor(model, 0)->name, "bert.embeddings.word_embeddings.weight");
+        assert_string_equal(model_tensor(model, model_n_tensors(model) - 1)->name, "cls.seq_relationship.bias");
+        model_free(model);
+        free(t);
+}
+
+static void test_init(void **state) {
+        struct model_config config = helper_config(1000, 48, 1, 3, 20, 0.1);
+        struct test_batch *t = helper_batch(50, 2, 9, 1, false);
+        struct model *a = helper_model(&config, ops_cpu(), &t->batch), *b = helper_model(&config, ops_fp64(), &t->batch);
+        const float *p = model_parameters(a);
+        const double *q = model_parameters(b);
+        double sum = 0, squares = 0;
+
+        model_init(a, 7);
+        model_init(b, 7);
+        for (size_t i = 0; i < model_n_elements(a); i++)
+                assert_true(p[i] == q[i]);
+        for (size_t i = 0; i < 48000; i++) {
+                assert_true(fabsf(p[i]) <= 0.04f);
+                sum += p[i];
+                squares += p[i] * p[i];
+        }
+        assert_true(fabs(sum / 48000) < 4 * 0.0176 / sqrt(48000));
+        assert_true(fabs(sqrt(squares / 48000) / 0.02 - 0.8796) < 0.01); /* of a normal cut at two deviations */
+        assert_true(p[model_tensor(a, SLOT_EMBEDDINGS_GAMMA)->offset] == 1.0f);
+        assert_true(p[model_tensor(a, SLOT_EMBEDDINGS_BETA)->offset] == 0.0f);
+        model_init(a, 8);
+        assert_true(p[0] != (float) q[0]);
+        model_free(a);
+        model_free(b);
+        free(t);
+}
+
+static void test_learns(void **state) {
+        const struct spec_optimizer spec = { .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-6, .weight_decay = 0.01 };
+        struct model_config config = helper_config(97, 32, 2, 4, 64, 0.1);
+        struct test_batch *t = helper_batch(97, 4, 21, 1, true);
+        struct model *model = helper_model(&config, ops_cpu(), &t->batch);
+        struct model_pass pass = helper_pass(&t->batch, true), still = helper_pass(&t->batch, false);
+        struct model_loss before = {}, after = {}, ignored = {};
+
+        model_init(model, 3);
+        model_evaluate(model, &t->batch, &still, &before);
+        for (uint64_t step = 1; step <= 150; step++) {
+                model_zero_gradients(model);
+                model_forward_backward(model, &t->batch, &pass, &ignored);
+                optimizer_update(model, &spec, 3e-3, step, 1 / fmax(1, optimizer_gradient_norm(model)));
+        }
+        model_evaluate(model, &t->batch, &still, &after);
+        assert_true(fabs(before.mlm_sum / before.mlm_count - log(97)) < 0.2);
+        assert_true(after.mlm_sum / after.mlm_count < 0.5);
+        assert_true(after.sentence_sum / after.sentence_count < 0.2);
+        assert_int_equal(after.sentence_correct, after.sentence_count);
+        model_free(model);
+        free(t);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_schedule), cmocka_unit_test(test_norm), cmocka_unit_test(test_update),
+                cmocka_unit_test(test_decay_flags), cmocka_unit_test(test_init), cmocka_unit_test(test_learns),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
