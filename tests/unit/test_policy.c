@@ -1,0 +1,165 @@
+/* The restart policy: a table of histories and what must follow. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "daemon/policy.h"
+
+static const struct policy_config config = { .max_without_progress = 3, .backoff_min_sec = 4, .backoff_max_sec = 60 };
+
+/* class, resumed, first, step, newest checkpoint at the end */
+#define DEATH(c, r, first, last, newest) { EXIT_CLASS_##c, r, first, last, newest }
+
+static struct policy_decision decide(const struct policy_death *history, size_t n, const uint64_t *good, size_t n_good) {
+        struct policy_decision d;
+
+        policy_decide(&config, history, n, good, n_good, 0, &d);
+        return d;
+}
+#define DECIDE(history) decide(history, ELEMENTSOF(history), NULL, 0)
+#define DECIDE_GOOD(history, good) decide(history, ELEMENTSOF(history), good, ELEMENTSOF(good))
+
+static void test_single_deaths(void **state) {
+        static const struct {
+                struct policy_death death;
+                enum policy_action action;
+        } rows[] = {
+                { DEATH(FINISHED, false, 0, 9, 9), POLICY_DONE },        { DEATH(STOPPED, false, 0, 9, 9), POLICY_REQUEUE },
+                { DEATH(STOPPED, false, 0, 0, 0), POLICY_RETRY },        { DEATH(USER_ERROR, false, 0, 0, 0), POLICY_FAIL },
+                { DEATH(BAD_CHECKPOINT, false, 0, 0, 0), POLICY_RETRY }, { DEATH(NAN, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(FAILED, false, 0, 5, 0), POLICY_RETRY },         { DEATH(SIGNAL, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(KILLED, false, 0, 5, 0), POLICY_RETRY },         { DEATH(OOM, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(MPI, false, 0, 5, 0), POLICY_RETRY },            { DEATH(DISK_FULL, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(HANG, false, 0, 5, 0), POLICY_RETRY },           { DEATH(REBOOT, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(LOST, false, 0, 5, 0), POLICY_RETRY },           { DEATH(LAUNCH, false, 0, 0, 0), POLICY_RETRY },
+        };
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                struct policy_decision d = decide(&rows[i].death, 1, NULL, 0);
+                assert_int_equal(d.action, rows[i].action);
+                assert_int_equal(d.delay_usec, d.action == POLICY_RETRY ? 4 * USEC_PER_SEC : 0);
+        }
+}
+
+static void test_budget_and_backoff(void **state) {
+        struct policy_death h[8];
+        static const uint64_t delays[] = { 4, 8, 16 };
+
+        for (size_t i = 0; i < 4; i++) {
+                h[i] = (struct policy_death) DEATH(FAILED, false, 0, i + 1, 0);
+                struct policy_decision d = decide(h, i + 1, NULL, 0);
+                assert_int_equal(d.action, i < 3 ? POLICY_RETRY : POLICY_FAIL);
+                if (i < 3)
+                        assert_int_equal(d.delay_usec, delays[i] * USEC_PER_SEC);
+                else
+                        assert_non_null(strstr(d.reason, "died 4 times without a newer checkpoint (max_without_progress 3)"));
+        }
+        /* A newer checkpoint wipes the slate. */
+        h[3] = (struct policy_death) DEATH(FAILED, false, 0, 12, 10);
+        struct policy_decision d = decide(h, 4, NULL, 0);
+        assert_int_equal(d.action, POLICY_RETRY);
+        assert_int_equal(d.delay_usec, 4 * USEC_PER_SEC);
+}
+
+static void test_host_deaths_cost_nothing_but_back_off(void **state) {
+        struct policy_death h[20];
+
+        for (size_t i = 0; i < ELEMENTSOF(h); i++) {
+                h[i] = (struct policy_death) DEATH(KILLED, false, 0, 5, 0);
+                struct policy_decision d = decide(h, i + 1, NULL, 0);
+                assert_int_equal(d.action, POLICY_RETRY);
+                assert_true(d.delay_usec <= 60 * USEC_PER_SEC);
+        }
+        assert_int_equal(DECIDE(h).delay_usec, 60 * USEC_PER_SEC);
+}
+
+static void test_jitter_is_bounded(void **state) {
+        const struct policy_death death = DEATH(FAILED, false, 0, 5, 0);
+
+        for (uint32_t random = 0; random < 5000; random += 7) {
+                struct policy_decision d;
+                policy_decide(&config, &death, 1, NULL, 0, random * 2654435761u, &d);
+                assert_in_range(d.delay_usec, 3 * USEC_PER_SEC, 4 * USEC_PER_SEC);
+        }
+}
+
+static void test_same_step_twice(void **state) {
+        const struct policy_death same[] = { DEATH(SIGNAL, false, 0, 57, 50), DEATH(SIGNAL, true, 50, 57, 50) };
+        const struct policy_death other_step[] = { DEATH(SIGNAL, false, 0, 57, 50), DEATH(SIGNAL, true, 50, 58, 50) };
+        const struct policy_death other_class[] = { DEATH(NAN, false, 0, 57, 50), DEATH(SIGNAL, true, 50, 57, 50) };
+        const struct policy_death no_step[] = { DEATH(FAILED, false, 0, 0, 0), DEATH(FAILED, false, 0, 0, 0) };
+        const struct policy_death killed[] = { DEATH(KILLED, false, 0, 57, 50), DEATH(KILLED, true, 50, 57, 50) };
+
+        struct policy_decision d = DECIDE(same);
+        assert_int_equal(d.action, POLICY_FAIL);
+        assert_non_null(strstr(d.reason, "step 57"));
+        assert_int_equal(DECIDE(other_step).action, POLICY_RETRY);
+        assert_int_equal(DECIDE(other_class).action, POLICY_RETRY);
+        assert_int_equal(DECIDE(no_step).action, POLICY_RETRY);
+        assert_int_equal(DECIDE(killed).action, POLICY_RETRY);
+}
+
+static void test_bad_checkpoint(void **state) {
+        const struct policy_death h[] = { DEATH(BAD_CHECKPOINT, true, 100, 100, 100) };
+        const uint64_t two[] = { 100, 50 }, one[] = { 100 };
+
+        struct policy_decision d = DECIDE_GOOD(h, two);
+        assert_int_equal(d.action, POLICY_RETRY);
+        assert_true(d.demote);
+        assert_int_equal(d.demote_step, 100);
+        d = DECIDE_GOOD(h, one);
+        assert_int_equal(d.action, POLICY_FAIL);
+        assert_false(d.demote);
+        assert_non_null(strstr(d.reason, "there is no older one"));
+}
+
+static void test_two_deaths_before_the_first_step(void **state) {
+        const struct policy_death once[] = { DEATH(SIGNAL, true, 100, 100, 100) };
+        const struct policy_death twice[] = { DEATH(SIGNAL, true, 100, 100, 100), DEATH(FAILED, true, 100, 100, 100) };
+        const struct policy_death shared[] = { DEATH(SIGNAL, true, 50, 50, 50), DEATH(SIGNAL, true, 100, 100, 100), DEATH(SIGNAL, true, 100, 100, 100) };
+        const struct policy_death outside[] = { DEATH(KILLED, true, 100, 100, 100), DEATH(KILLED, true, 100, 100, 100) };
+        const uint64_t two[] = { 100, 50 }, one[] = { 100 };
+
+        assert_false(DECIDE_GOOD(once, two).demote);
+        assert_true(DECIDE_GOOD(twice, two).demote);
+        assert_int_equal(DECIDE_GOOD(twice, two).demote_step, 100);
+        assert_false(DECIDE_GOOD(twice, one).demote);
+        assert_false(DECIDE_GOOD(shared, two).demote);
+        assert_false(DECIDE_GOOD(outside, two).demote);
+}
+
+static void test_classify(void **state) {
+        static const struct {
+                int code, signal;
+                bool oom;
+                enum exit_class expected;
+        } rows[] = {
+                { 0, 0, false, EXIT_CLASS_FINISHED },    { 75, 0, false, EXIT_CLASS_STOPPED },   { 2, 0, false, EXIT_CLASS_USER_ERROR },
+                { 65, 0, false, EXIT_CLASS_USER_ERROR }, { 66, 0, false, EXIT_CLASS_USER_ERROR }, { 78, 0, false, EXIT_CLASS_USER_ERROR },
+                { 76, 0, false, EXIT_CLASS_BAD_CHECKPOINT }, { 77, 0, false, EXIT_CLASS_NAN },   { 1, 0, false, EXIT_CLASS_FAILED },
+                { 137, 0, false, EXIT_CLASS_KILLED },    { 139, 0, false, EXIT_CLASS_SIGNAL },   { -1, SIGKILL, false, EXIT_CLASS_KILLED },
+                { -1, SIGKILL, true, EXIT_CLASS_OOM },   { -1, SIGSEGV, false, EXIT_CLASS_SIGNAL }, { -1, SIGTERM, false, EXIT_CLASS_KILLED },
+                { -1, 0, false, EXIT_CLASS_LOST },       { 255, 0, false, EXIT_CLASS_FAILED },
+        };
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                assert_int_equal(policy_classify(rows[i].code, rows[i].signal, rows[i].oom), rows[i].expected);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_single_deaths),
+                cmocka_unit_test(test_budget_and_backoff),
+                cmocka_unit_test(test_host_deaths_cost_nothing_but_back_off),
+                cmocka_unit_test(test_jitter_is_bounded),
+                cmocka_unit_test(test_same_step_twice),
+                cmocka_unit_test(test_bad_checkpoint),
+                cmocka_unit_test(test_two_deaths_before_the_first_step),
+                cmocka_unit_test(test_classify),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,80 @@
+/* Which queued jobs start, in which order, and what the others are told. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "daemon/queue.h"
+
+static const struct queue_free eight = { .slots = 8, .slots_total = 8, .gpus = 2, .gpus_total = 2 };
+
+static void test_priority_then_age(void **state) {
+        struct queue_entry e[] = { { .id = 3, .priority = 0, .slots = 1 }, { .id = 1, .priority = 0, .slots = 1 }, { .id = 2, .priority = 5, .slots = 1 } };
+
+        assert_int_equal(queue_plan(e, 3, eight), 3);
+        assert_int_equal(e[0].id, 2);
+        assert_int_equal(e[1].id, 1);
+        assert_int_equal(e[2].id, 3);
+}
+
+static void test_head_is_not_starved(void **state) {
+        struct queue_entry e[] = { { .id = 1, .slots = 6 }, { .id = 2, .slots = 4 }, { .id = 3, .slots = 1 } };
+        char text[128];
+
+        assert_int_equal(queue_plan(e, 3, eight), 1);
+        assert_int_equal(e[1].wait, WAIT_SLOTS);
+        assert_int_equal(e[2].wait, WAIT_BEHIND);
+        struct queue_free left = { .slots = 2, .slots_total = 8 };
+        assert_string_equal(queue_wait_text(&e[1], left, text, sizeof(text)), "waits for 4 slots (2 of 8 free)");
+        assert_string_equal(queue_wait_text(&e[2], left, text, sizeof(text)), "waits behind job 2 (needs 1 slot; 2 of 8 free)");
+        assert_string_equal(queue_wait_text(&e[0], left, text, sizeof(text)), "");
+}
+
+static void test_gpus(void **state) {
+        struct queue_entry e[] = { { .id = 1, .slots = 1, .gpus = 2 }, { .id = 2, .slots = 1, .gpus = 1 } };
+        struct queue_free none = { .slots = 7, .slots_total = 8, .gpus = 0, .gpus_total = 2 };
+        char text[128];
+
+        assert_int_equal(queue_plan(e, 2, eight), 1);
+        assert_int_equal(e[1].wait, WAIT_GPUS);
+        assert_string_equal(queue_wait_text(&e[1], none, text, sizeof(text)), "waits for 1 GPU (0 of 2 free)");
+}
+
+/* Whatever the entries: those that start fit together, and none starts behind one that waits. */
+static void test_properties(void **state) {
+        uint64_t seed = 1;
+
+        for (int round = 0; round < 2000; round++) {
+                struct queue_entry e[12];
+                for (size_t i = 0; i < 12; i++) {
+                        seed = seed * 6364136223846793005u + 1442695040888963407u;
+                        e[i] = (struct queue_entry) { .id = i + 1, .priority = (int32_t) (seed >> 60), .slots = 1 + (seed >> 33) % 9, .gpus = (seed >> 50) % 3 };
+                }
+                uint64_t slots = 0, gpus = 0;
+                bool waiting = false;
+                size_t started = queue_plan(e, 12, eight), seen = 0;
+                for (size_t i = 0; i < 12; i++) {
+                        waiting |= e[i].wait != WAIT_NONE;
+                        assert_true(!waiting || e[i].wait != WAIT_NONE);
+                        if (e[i].wait != WAIT_NONE)
+                                continue;
+                        seen++;
+                        slots += e[i].slots;
+                        gpus += e[i].gpus;
+                }
+                assert_int_equal(seen, started);
+                assert_true(slots <= 8 && gpus <= 2);
+        }
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_priority_then_age),
+                cmocka_unit_test(test_head_is_not_starved),
+                cmocka_unit_test(test_gpus),
+                cmocka_unit_test(test_properties),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,166 @@
+/* The gate for submissions: each message is read from a real sd-bus message, each refusal names its key. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bertd/job.h"
+#include "daemon/submit.h"
+
+static sd_bus *bus;
+static int other_end;
+
+/* A message needs a connection, but nothing is ever sent on this one. */
+static int setup(void **state) {
+        int fds[2];
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
+                return -1;
+        other_end = fds[1];
+        return sd_bus_new(&bus) < 0 || sd_bus_set_fd(bus, fds[0], fds[0]) < 0 || sd_bus_start(bus) < 0 ? -1 : 0;
+}
+
+static int teardown(void **state) {
+        bus = sd_bus_close_unref(bus);
+        return close(other_end);
+}
+
+static sd_bus_message *begin(void) {
+        sd_bus_message *m = NULL;
+
+        assert_true(sd_bus_message_new_method_call(bus, &m, NULL, "/x", "x.y", "Submit") >= 0);
+        assert_true(sd_bus_message_open_container(m, 'a', "{sv}") >= 0);
+        return m;
+}
+
+/* Seals, reads and checks; the error's text, "" when all is well. Takes the message. */
+static const char *verdict(sd_bus_message *m, bool *ret_too_large) {
+        static struct error error;
+        cleanup_submission struct submission s = {};
+        const struct submit_host host = { .slots = 8, .gpus = 1 };
+        bool too_large = false;
+
+        error = (struct error) {};
+        assert_true(sd_bus_message_close_container(m) >= 0);
+        assert_true(sd_bus_message_seal(m, 1, 0) >= 0);
+        submission_defaults(&s);
+        if (submission_read(&s, m, &error) >= 0)
+                (void) submission_check(&s, &host, &too_large, &error);
+        (void) sd_bus_message_unref(m);
+        if (ret_too_large)
+                *ret_too_large = too_large;
+        return error.text;
+}
+
+static sd_bus_message *good(void) {
+        sd_bus_message *m = begin();
+
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "name", "s", "n", "kind", "s", "command", "cwd", "s", "/tmp", "command", "as", 1, "true") >= 0);
+        return m;
+}
+
+static void test_good(void **state) {
+        sd_bus_message *m = good();
+
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "ranks", "u", 4, "threads", "u", 2, "environment", "as", 1, "A=b", "rlimits", "a(utt)", 1, 7,
+                                          (uint64_t) 1, (uint64_t) 2) >= 0);
+        assert_string_equal(verdict(m, NULL), "");
+}
+
+static void refused(const char *key, const char *type, uint64_t value, const char *expected) {
+        sd_bus_message *m = good();
+
+        assert_true(sd_bus_message_append(m, "{sv}", key, type, value) >= 0);
+        const char *text = verdict(m, NULL);
+        if (!strstr(text, expected))
+                fail_msg("\"%s\" does not say \"%s\"", text, expected);
+}
+
+static void refused_string(const char *key, const char *value, const char *expected) {
+        sd_bus_message *m = good();
+
+        assert_true(sd_bus_message_append(m, "{sv}", key, "s", value) >= 0);
+        const char *text = verdict(m, NULL);
+        if (!strstr(text, expected))
+                fail_msg("\"%s\" does not say \"%s\"", text, expected);
+}
+
+static void test_refusals(void **state) {
+        refused("ranks", "u", 0, "ranks: is 0, expected 1 to 4096");
+        refused("ranks", "u", 1000000000, "ranks: is 1000000000");
+        refused("threads", "u", 0, "threads: is 0");
+        refused("gpus", "u", 2, "gpus: 2, this host has 1");
+        refused("umask", "u", 01000, "umask");
+        refused("priority", "i", 5000, "priority: is 5000, expected -1000 to 1000");
+        refused("ranks", "i", 1, "ranks: has type i, expected u");
+        refused("rank", "u", 1, "unknown key \"rank\"");
+        refused("backoff_min_sec", "u", 700, "backoff_min_sec: is 700, above backoff_max_sec 600");
+        refused("keep_every", "t", UINT64_MAX, "keep_every");
+        refused_string("name", "again", "name: given twice");
+        refused_string("run_dir", "relative/path", "run_dir: \"relative/path\" is not an absolute path");
+        refused_string("on_exit", "a\nb", "on_exit: contains a control character");
+}
+
+static void test_too_large_says_numbers(void **state) {
+        sd_bus_message *m = good();
+        bool too_large;
+
+        assert_true(sd_bus_message_append(m, "{sv}{sv}", "ranks", "u", 5, "threads", "u", 2) >= 0);
+        assert_non_null(strstr(verdict(m, &too_large), "5 × 2 = 10 slots, this host has 8"));
+        assert_true(too_large);
+}
+
+static void test_missing(void **state) {
+        static const struct {
+                const char *name, *kind, *cwd, *expected;
+        } rows[] = {
+                { NULL, "command", "/", "name: missing" },
+                { "n", NULL, "/", "kind: missing" },
+                { "n", "command", NULL, "cwd: missing" },
+                { "n", "command", "/", "command: missing" },
+                { "n", "pretrain", "/", "spec: missing" },
+                { "n", "dance", "/", "kind: \"dance\", expected pretrain, finetune or command" },
+        };
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                sd_bus_message *m = begin();
+                if (rows[i].name)
+                        assert_true(sd_bus_message_append(m, "{sv}", "name", "s", rows[i].name) >= 0);
+                if (rows[i].kind)
+                        assert_true(sd_bus_message_append(m, "{sv}", "kind", "s", rows[i].kind) >= 0);
+                if (rows[i].cwd)
+                        assert_true(sd_bus_message_append(m, "{sv}", "cwd", "s", rows[i].cwd) >= 0);
+                assert_non_null(strstr(verdict(m, NULL), rows[i].expected));
+        }
+}
+
+static void test_bounds_of_strings(void **state) {
+        cleanup_free char *big = malloc(BERTD_SPEC_MAX + 2);
+
+        memset(big, 'x', BERTD_SPEC_MAX + 1);
+        big[BERTD_SPEC_MAX + 1] = '\0';
+        refused_string("spec", big, "spec: has 262145 bytes");
+        sd_bus_message *m = good();
+        assert_true(sd_bus_message_append(m, "{sv}", "environment", "as", 5, "A=1", big, big, big, big) >= 0);
+        assert_non_null(strstr(verdict(m, NULL), "environment: has"));
+        m = good();
+        assert_true(sd_bus_message_append(m, "{sv}", "environment", "as", 1, "NOVALUE") >= 0);
+        assert_non_null(strstr(verdict(m, NULL), "\"NOVALUE\" is not NAME=VALUE"));
+        m = good();
+        assert_true(sd_bus_message_append(m, "{sv}", "rlimits", "a(utt)", 1, 99, (uint64_t) 1, (uint64_t) 2) >= 0);
+        assert_non_null(strstr(verdict(m, NULL), "no resource 99"));
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_good),
+                cmocka_unit_test(test_refusals),
+                cmocka_unit_test(test_too_large_says_numbers),
+                cmocka_unit_test(test_missing),
+                cmocka_unit_test(test_bounds_of_strings),
+        };
+        return cmocka_run_group_tests(tests, setup, teardown);
+}
