@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -19,8 +20,7 @@ struct event {
 
 static const struct table_column columns[] = {
         { .title = "TIME" },
-        { .title = "FROM", .drop = 1 },
-        { .title = "TO" },
+        { .title = "STATE" },
         { .title = "WHAT", .flags = TABLE_FLEX, .min_width = 10 },
         { .title = "REASON", .flags = TABLE_FLEX, .min_width = 16, .drop = 2 },
 };
@@ -35,8 +35,9 @@ static void add_event(const struct output *output, const struct event *event) {
 
         if (!output->array) {
                 table_cell(output->table, STYLE_NONE, "%s", format_local_time(event->time, when));
-                table_cell(output->table, STYLE_NONE, "%s", event->from);
-                table_cell(output->table, job_style(&(struct job_info) { .state = (char *) event->to }), "%s", event->to);
+                bool moved = strcmp(event->from, event->to) != 0 && event->from[0];
+                table_cell(output->table, job_style(&(struct job_info) { .state = (char *) event->to }), "%s%s%s",
+                        moved ? event->from : "", moved ? " -> " : "", event->to);
                 table_cell(output->table, STYLE_NONE, "%s", event->what);
                 table_cell(output->table, STYLE_NONE, "%s", event->reason);
                 return;

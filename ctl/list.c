@@ -12,7 +12,7 @@
 
 static const struct table_column columns[] = {
         { .title = "ID", .flags = TABLE_RIGHT },
-        { .title = "NAME", .flags = TABLE_FLEX, .min_width = 12 },
+        { .title = "NAME", .flags = TABLE_FLEX, .min_width = 14 },
         { .title = "USER", .flags = TABLE_FLEX, .min_width = 6, .drop = 4 },
         { .title = "STATE" },
         { .title = "STEP", .flags = TABLE_RIGHT, .drop = 2 },
@@ -23,7 +23,7 @@ static const struct table_column columns[] = {
         { .title = "GPUS", .flags = TABLE_RIGHT, .drop = 7 },
         { .title = "TRIES", .flags = TABLE_RIGHT, .drop = 5 },
         { .title = "AGE", .flags = TABLE_RIGHT, .drop = 4 },
-        { .title = "REASON", .flags = TABLE_FLEX, .min_width = 16, .drop = 1 },
+        { .title = "REASON", .flags = TABLE_FLEX, .min_width = 28, .drop = 1 },
 };
 
 static void add_row(struct table *table, const struct job_info *job) {

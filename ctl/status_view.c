@@ -240,17 +240,17 @@ static char *bar_text(const struct term *term, const struct job_info *job) {
 }
 
 static const struct table_column running_columns[] = {
-        { .flags = TABLE_RIGHT },                                /* id */
-        { .flags = TABLE_FLEX, .min_width = 8 },                 /* name */
-        { .flags = TABLE_FLEX, .min_width = 4, .drop = 4 },      /* user */
-        { .min_width = 0 },                                      /* state */
-        { .drop = 5 },                                           /* bar */
-        { .flags = TABLE_RIGHT },                                /* percent */
-        { .flags = TABLE_RIGHT, .drop = 2 },                     /* steps */
-        { .drop = 1 },                                           /* loss */
-        { .flags = TABLE_RIGHT, .drop = 3 },                     /* rate */
-        { .drop = 1 },                                           /* ETA, or for how long */
-        { .flags = TABLE_FLEX, .min_width = 10, .drop = 6 },     /* reason, of those that do not simply run */
+        { .flags = TABLE_RIGHT },                            /* id */
+        { .flags = TABLE_FLEX, .min_width = 14 },            /* name */
+        { .flags = TABLE_FLEX, .min_width = 4, .drop = 3 },  /* user */
+        { .min_width = 0 },                                  /* state */
+        { .drop = 1 },                                       /* bar */
+        { .flags = TABLE_RIGHT },                            /* percent */
+        { .flags = TABLE_RIGHT, .drop = 4 },                 /* steps */
+        { .drop = 2 },                                       /* loss */
+        { .flags = TABLE_RIGHT, .drop = 5 },                 /* rate */
+        { .drop = 1 },                                       /* ETA, or for how long */
+        { .flags = TABLE_FLEX, .min_width = 10, .drop = 6 }, /* reason, of those that do not simply run */
 };
 
 static void running_row(struct table *table, const struct term *term, const struct overview *overview, const struct job_info *job) {
