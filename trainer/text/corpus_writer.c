@@ -14,6 +14,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "bertd/exit.h"
 #include "common/file.h"
 #include "trainer/text/corpus_format.h"
 
@@ -79,12 +80,19 @@ static void output_close(struct output *output) {
         free(output->temporary);
 }
 
+/* Whatever keeps a corpus from being written (full disk, quota, limit) is an I/O failure. */
+static int write_failed(struct error *error, int code, const char *path) {
+        int r = error_errno(error, code, "%s: cannot write", path);
+        if (error)
+                error->exit = BERTD_EXIT_IO;
+        return r;
+}
+
 static int put(struct corpus_writer *writer, FILE *stream, const void *data, size_t size, struct error *error) {
         errno = EIO;
         if (fwrite(data, 1, size, stream) == size)
                 return 0;
-        return error_errno(
-                error, errno, "%s: cannot write", stream == writer->bin.stream ? writer->bin.path : writer->idx.path);
+        return write_failed(error, errno, stream == writer->bin.stream ? writer->bin.path : writer->idx.path);
 }
 
 static int open_documents(struct corpus_writer *writer, struct error *error) {
@@ -193,7 +201,7 @@ static int get(int fd, void *data, size_t size, uint64_t offset) {
 
 static int flush(struct corpus_writer *writer, FILE *stream, const char *path, struct error *error) {
         errno = EIO;
-        return fflush(stream) == 0 ? 0 : error_errno(error, errno, "%s: cannot write", path);
+        return fflush(stream) == 0 ? 0 : write_failed(error, errno, path);
 }
 
 /* Offsets of the sentences, made from the lengths that lie in the file already. */
@@ -250,7 +258,7 @@ static int sync_stream(struct corpus_writer *writer, const struct output *output
         int r = flush(writer, output->stream, output->path, error);
         if (r < 0)
                 return r;
-        return fsync(fileno(output->stream)) == 0 ? 0 : error_errno(error, errno, "%s: cannot write", output->path);
+        return fsync(fileno(output->stream)) == 0 ? 0 : write_failed(error, errno, output->path);
 }
 
 int corpus_writer_finish(struct corpus_writer *writer, struct error *error) {

@@ -1,0 +1,115 @@
+#!/bin/sh
+# vocab, tokenize and prepare as a user runs them: TAP. BERT_TRAINER names the program.
+set -u
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+count=0 failed=0
+
+ok() { # ok DESCRIPTION COMMAND...: one test point
+        count=$((count + 1))
+        description=$1
+        shift
+        if "$@" >said 2>&1; then
+                echo "ok $count - $description"
+        else
+                failed=$((failed + 1))
+                echo "not ok $count - $description"
+                sed 's/^/# /' said
+        fi
+}
+refuses() { # refuses CODE PATTERN ARGUMENT...: exit code, one line on stderr that has the pattern
+        code=$1 pattern=$2
+        shift 2
+        "$BERT_TRAINER" "$@" >out 2>err </dev/null
+        got=$?
+        cat err
+        [ "$got" -eq "$code" ] && [ "$(wc -l <err)" -eq 1 ] && grep -q -e "$pattern" err
+}
+says() { # says EXPECTED ARGUMENT...: stdout for the input in file "in"
+        expected=$1
+        shift
+        "$BERT_TRAINER" "$@" <in >out 2>err || { cat err; return 1; }
+        [ "$(cat out)" = "$expected" ] || { cat out; return 1; }
+}
+same_bytes() { cmp "$1.bin" "$2.bin" && cmp "$1.idx" "$2.idx"; }
+no_leftovers() { [ -z "$(find "$1" -name '*.tmp')" ]; }
+counts() { # counts PREFIX DOCUMENTS SENTENCES
+        cat "$1.json"
+        grep -q "\"documents\": $2," "$1.json" && grep -q "\"sentences\": $3," "$1.json"
+}
+
+i=0
+while [ $i -lt 400 ]; do
+        echo "The quick brown fox number $i jumps over the lazy dog. It was seen by Dr. Smith at $((i * 7 % 31)) o'clock!"
+        [ $((i % 10)) -ne 9 ] || printf '\n\n'
+        i=$((i + 1))
+done >text
+
+ok "vocab learns" "$BERT_TRAINER" vocab --size 200 --output vocab.txt text
+ok "special tokens come first" test "$(head -n 5 vocab.txt | tr '\n' ' ')" = "[PAD] [UNK] [CLS] [SEP] [MASK] "
+ok "no more tokens than asked for" test "$(wc -l <vocab.txt)" -le 200
+OMP_NUM_THREADS=3 "$BERT_TRAINER" vocab --size 200 --output vocab3.txt text 2>/dev/null
+ok "vocab is the same at another number of threads" cmp vocab.txt vocab3.txt
+ok "vocab refuses a text without words" refuses 65 "no word" vocab --size 100 --output v /dev/null
+ok "vocab refuses a missing text" refuses 66 "nothing.txt: No such file" vocab --size 100 --output v nothing.txt
+ok "vocab refuses a size of 3" refuses 2 "--size 3" vocab --size 3 --output v text
+
+printf '%s\n' '[PAD]' '[UNK]' '[CLS]' '[SEP]' '[MASK]' hello wor '##ld' '!' >small.txt
+printf 'Hello, w\303\266rld!\n\n[MASK]hello' >in
+ok "tokenize: a line out for each line in" says "hello [UNK] wor ##ld !
+
+[MASK] hello" tokenize --vocab small.txt
+ok "tokenize --ids" says "5 1 6 7 8
+
+4 5" tokenize --vocab small.txt --ids
+ok "tokenize --no-lowercase" says "[UNK] [UNK] [UNK] !
+
+[MASK] hello" tokenize --vocab small.txt --no-lowercase
+printf 'hel\377lo \300\200world\n' >in
+ok "tokenize drops what is not UTF-8" says "hello wor ##ld" tokenize --vocab small.txt
+grep -v MASK small.txt >no-mask.txt
+ok "a vocabulary without [MASK] is refused" refuses 65 "no-mask.txt: no token \[MASK\]" tokenize --vocab no-mask.txt
+ok "an unknown option is refused" sh -c '! "$BERT_TRAINER" tokenize --frobnicate </dev/null'
+
+ok "prepare prose" "$BERT_TRAINER" prepare --vocab vocab.txt --format prose --output prose text
+ok "two blank lines part documents, sentences are split" counts prose 40 800
+OMP_NUM_THREADS=1 "$BERT_TRAINER" prepare --vocab vocab.txt --format prose --output one text 2>/dev/null
+ok "prepare is the same on one thread" same_bytes prose one
+ok "prepare --validation" "$BERT_TRAINER" prepare --vocab vocab.txt --format prose --validation 0.2 --output split text
+ok "held-out documents are a corpus of their own" test -s split-validation.idx
+ok "no temporary file is left" no_leftovers .
+
+printf 'one fox\ntwo dogs\n\nthree foxes\n\n\n' >lines
+"$BERT_TRAINER" prepare --vocab vocab.txt --output lines lines 2>/dev/null
+ok "prepare lines" counts lines 2 3
+printf ' = Title = \n \n The fox . The <unk> dog . \n = = Part = = \n Well @-@ known . \n = Next = \n A fox . \n' >wiki
+"$BERT_TRAINER" prepare --vocab vocab.txt --format wikitext --output wiki wiki 2>/dev/null
+ok "prepare wikitext: titles part documents, headings are left out" counts wiki 2 4
+printf '{"text": "A fox. The dog."}\n\n{"text": "One\\n\\n\\nparagraph", "id": 3}\n' >json
+"$BERT_TRAINER" prepare --vocab vocab.txt --format jsonl --output json json 2>/dev/null
+ok "prepare jsonl: an object is a document" counts json 2 4
+printf '{"text": "fine"}\n{"text": 7}\n' >json
+ok "prepare names the line of a bad object" refuses 65 'json:2: no string "text"' prepare --vocab vocab.txt --format jsonl --output bad json
+ok "prepare refuses an empty text" refuses 65 "no sentence" prepare --vocab vocab.txt --output bad /dev/null
+ok "prepare refuses a compressed text" sh -c 'gzip -c text >text.gz; "$BERT_TRAINER" prepare --vocab vocab.txt --output bad text.gz; test $? -eq 65'
+ok "nothing is left of what was refused" test -z "$(find . -name 'bad*')"
+
+head -c 3000000 /dev/zero | tr '\0' 'x' >long
+ok "a line of 3 MB is cut, with a warning" sh -c '"$BERT_TRAINER" prepare --vocab vocab.txt --output long long 2>&1 | grep -q "cut lines"'
+
+ok "a full disk is one line and exit code 74" sh -c 'ulimit -f 8; trap "" XFSZ
+        "$BERT_TRAINER" prepare --vocab vocab.txt --format prose --output full text text text text text text text text; test $? -eq 74'
+ok "so is a full disk below tokenize" sh -c '"$BERT_TRAINER" tokenize --vocab vocab.txt text >/dev/full; test $? -eq 74'
+ok "nothing is left of it" test -z "$(find . -name 'full*')"
+
+data=${SOURCE_DIR:-.}/../shared/data
+if [ -r "$data/vocab/bert-base-uncased.txt" ]; then
+        printf 'unaffable na\303\257ve \345\214\227\344\272\254 \342\211\256 \304\260stanbul\n' >in
+        ok "the published vocabulary" says "una ##ffa ##ble naive 北 京 < istanbul" tokenize --vocab "$data/vocab/bert-base-uncased.txt"
+else
+        count=$((count + 1))
+        echo "ok $count - the published vocabulary # SKIP not there"
+fi
+echo "1..$count"
+[ "$failed" -eq 0 ]
