@@ -14,6 +14,7 @@
 
 #define LABEL_WIDTH 12 /* of the block's left column */
 #define BAR_WIDTH 24
+#define BAR_WIDTH_MIN 6
 #define SHORT_BAR_WIDTH 12
 
 void overview_clear(struct overview *overview) {
@@ -110,22 +111,32 @@ static void draw_state(FILE *out, const struct term *term, const struct job_info
                         format_duration((job->not_before - now) / USEC_PER_SEC + 1, age));
 }
 
+/* The bar takes what the figures beside it leave. */
+static void draw_bar(FILE *out, const struct term *term, const struct job_info *job, double fraction) {
+        char steps[FORMAT_MAX], percent[FORMAT_MAX], figures[3 * FORMAT_MAX];
+        size_t room = term->width > LABEL_WIDTH + 2 ? term->width - LABEL_WIDTH - 2 : 0;
+
+        (void) snprintf(figures, sizeof(figures), "%4s  step %s", format_percent(job, percent), format_steps(job, steps));
+        size_t bar = room == 0 ? BAR_WIDTH : room > text_width(figures) + 1 ? room - text_width(figures) - 1 : 0;
+        (void) fprintf(out, "  %s%-*s%s", term_style(term, STYLE_DIM), LABEL_WIDTH, "progress", term_plain(term));
+        if (bar >= BAR_WIDTH_MIN) {
+                (void) fputs(term_style(term, job_style(job)), out);
+                bar_put(out, term, fraction, (unsigned) MIN(bar, (size_t) BAR_WIDTH));
+                (void) fprintf(out, "%s ", term_plain(term));
+        }
+        (void) text_put(out, term, figures, room);
+        (void) fputc('\n', out);
+}
+
 static void draw_progress(FILE *out, const struct term *term, const struct job_info *job) {
-        char steps[FORMAT_MAX], percent[FORMAT_MAX], buffer[FORMAT_MAX];
+        char buffer[FORMAT_MAX];
         double fraction;
         uint64_t eta;
 
-        if (job_fraction(job, &fraction)) {
-                (void) fprintf(out, "  %s%-*s%s", term_style(term, STYLE_DIM), LABEL_WIDTH, "progress", term_plain(term));
-                (void) fputs(term_style(term, job_style(job)), out);
-                unsigned width = BAR_WIDTH;
-                if (term->width > 0 && term->width < 80)
-                        width = SHORT_BAR_WIDTH;
-                if (term->width >= 40 || term->width == 0)
-                        bar_put(out, term, fraction, width);
-                (void) fprintf(out, "%s %4s  step %s\n", term_plain(term), format_percent(job, percent), format_steps(job, steps));
-        } else
-                line(out, term, "step", STYLE_NONE, format_steps(job, steps));
+        if (job_fraction(job, &fraction))
+                draw_bar(out, term, job, fraction);
+        else
+                line(out, term, "step", STYLE_NONE, format_steps(job, buffer));
         line(out, term, "loss", STYLE_NONE, format_loss(job->loss, buffer));
         if (format_rate(job->rate, buffer)[0])
                 line_format(out, term, "speed", STYLE_NONE, "%.*s samples/s", (int) (strlen(buffer) - 2), buffer);

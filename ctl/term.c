@@ -94,10 +94,9 @@ size_t text_put(FILE *out, const struct term *term, const char *text, size_t wid
         mbstate_t state = {};
 
         if (width > 0 && text_width(text) > width) {
-                size_t room = term->utf8 ? 1 : 3;
-                if (width < room)
+                if (text_width(ellipsis) > width)
                         ellipsis = "";
-                keep = width - MIN(room, width);
+                keep = width - text_width(ellipsis);
         }
         while (*text) {
                 unsigned columns;
