@@ -21,7 +21,7 @@ void log_open(void) {
                      st.st_dev == device && st.st_ino == inode;
 }
 
-static void write_line(int priority, const char *format, va_list ap) {
+static __attribute__((format(printf, 2, 0))) void write_line(int priority, const char *format, va_list ap) {
         char text[2048];
 
         (void) vsnprintf(text, sizeof(text), format, ap);

@@ -237,9 +237,10 @@ enum verdict manager_move(struct manager *m, struct job *job, enum job_event eve
         if (t.verdict != STATE_MOVE)
                 return t.verdict;
         job->state = t.next;
-        job_set_reason(job, reason);
+        if (reason != job->reason)
+                job_set_reason(job, reason);
         set_times(job, event);
-        store_note(m->store, job, from, job_event_name(event), reason ? reason : "");
+        store_note(m->store, job, from, job_event_name(event), job->reason);
         (void) manager_commit(m);
         if (state_has_ended(job->state) || job->state == JOB_PAUSED)
                 wait_answer(job);
