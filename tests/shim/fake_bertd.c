@@ -136,13 +136,16 @@ static int on_command(sd_event_source *source, int fd, uint32_t events, void *us
         if (n <= 0)
                 return sd_event_exit(fake->event, 0);
         line[n] = '\0';
+        if (!fake->bus)
+                return 0;
         if (sscanf(line, "stop %" SCNu64, &usec) == 1)
-                return sd_bus_call_method_async(fake->bus, NULL, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE,
+                (void) sd_bus_call_method_async(fake->bus, NULL, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE,
                                                 "Stop", on_done, fake, "t", usec);
-        if (strncmp(line, "checkpoint", 10) == 0)
-                return sd_bus_call_method_async(fake->bus, NULL, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE,
+        else if (strncmp(line, "checkpoint", 10) == 0)
+                (void) sd_bus_call_method_async(fake->bus, NULL, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE,
                                                 "Checkpoint", on_done, fake, "");
-        (void) sscanf(line, "answer %7s", fake->answer);
+        else
+                (void) sscanf(line, "answer %7s", fake->answer);
         return 0;
 }
 
