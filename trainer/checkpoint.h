@@ -1,7 +1,8 @@
 /*
  * Checkpoint files (contract C7): one SQLite database, whole or absent.
  *
- *   meta   (key TEXT PRIMARY KEY, value TEXT)                            what it was made with; "digest" covers all other rows
+ *   meta   (key TEXT PRIMARY KEY, value TEXT)                            what it was made with; "digest" covers meta and tensor rows,
+ *                                                                        "file_checksum" every byte of the file
  *   tensor (id INTEGER PRIMARY KEY, name, kind, dtype, shape, checksum)  kind param | moment1 | moment2; shape "[768, 768]"
  *   chunk  (tensor, seq, data)                                           row-major elements, little-endian; rowid = tensor · 2^24 + seq
  *
@@ -16,6 +17,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/cleanup.h"
 #include "common/error.h"
@@ -74,10 +76,19 @@ int64_t checkpoint_find(const struct checkpoint *checkpoint, const char *name, c
 /* Reads tensor `index` into `data` (its size in bytes) and compares the checksum. */
 int checkpoint_read_tensor(struct checkpoint *checkpoint, uint32_t index, void *data, struct error *error);
 
-/* Reads every tensor once and keeps none. */
+/* Holds the whole file against its own checksum: after the tensors, whose checksums say more. */
+int checkpoint_check_file(struct checkpoint *checkpoint, struct error *error);
+
+/* Reads every tensor once and keeps none, then checks the whole file. */
 int checkpoint_verify(struct checkpoint *checkpoint, struct error *error);
 
-/* xxh3-128 in hex over all meta items but "digest" and all tensor rows: what "digest" must say. */
+#define CHECKPOINT_FILE_KEY "file_checksum"
+#define CHECKPOINT_FILE_MARKER "file-xxh3-128:"
+
+/* Hashes the rest of an open file (its digits count as zeros) into ret_hex; what it says of itself and where. 0 or −errno. */
+int checkpoint_file_checksum(int fd, char ret_hex[33], char ret_said[33], off_t *ret_at);
+
+/* xxh3-128 in hex over all meta items but the two checksums and all tensor rows: what "digest" must say. */
 void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n, char hex[33]);
 
 /* "[768, 768]" */

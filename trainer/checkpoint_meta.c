@@ -64,7 +64,7 @@ void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoi
         XXH3_INITSTATE(&state);
         (void) XXH3_128bits_reset(&state);
         for (uint32_t i = 0; i < meta->n; i++) {
-                if (strcmp(meta->items[i].key, "digest") == 0)
+                if (strcmp(meta->items[i].key, "digest") == 0 || strcmp(meta->items[i].key, CHECKPOINT_FILE_KEY) == 0)
                         continue;
                 hash_text(&state, meta->items[i].key);
                 hash_text(&state, meta->items[i].value);

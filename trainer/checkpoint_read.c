@@ -289,6 +289,19 @@ int checkpoint_read_tensor(struct checkpoint *c, uint32_t index, void *data, str
         return 0;
 }
 
+int checkpoint_check_file(struct checkpoint *c, struct error *error) {
+        cleanup_close int fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        char hex[33], said[33] = "";
+        off_t at;
+
+        int r = fd < 0 ? -errno : checkpoint_file_checksum(fd, hex, said, &at);
+        if (r < 0 && r != -EBADMSG)
+                return error_errno(error, -r, "%s", c->path);
+        if (r < 0 || strcmp(hex, said) != 0)
+                return bad(c, error, "%s: a byte of the file changed: it does not match its checksum", c->path);
+        return 0;
+}
+
 int checkpoint_verify(struct checkpoint *c, struct error *error) {
         size_t most = 0;
 
@@ -302,5 +315,5 @@ int checkpoint_verify(struct checkpoint *c, struct error *error) {
                 if (r < 0)
                         return r;
         }
-        return 0;
+        return checkpoint_check_file(c, error);
 }

@@ -89,17 +89,24 @@ static int write_database(const char *path, const struct checkpoint_meta *meta, 
                 return r;
         checkpoint_digest(&all, rows, n, digest);
         checkpoint_meta_set(&all, "digest", "%s", digest);
+        checkpoint_meta_set(&all, CHECKPOINT_FILE_KEY, CHECKPOINT_FILE_MARKER "%032d", 0);
         r = write_meta(db, &all, error);
         return r < 0 ? r : db_exec(db, "COMMIT", error);
 }
 
 /* After SQLite has closed the file: closing another descriptor of it would drop SQLite's locks. */
-static int sync_and_rename(const char *temporary, const char *path, struct error *error) {
-        cleanup_close int fd = open(temporary, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+static int finish_file(const char *temporary, const char *path, struct error *error) {
+        cleanup_close int fd = open(temporary, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        char hex[33], said[33];
+        off_t at = 0;
 
-        if (fd < 0 || fsync(fd) < 0 || rename(temporary, path) < 0)
+        int r = fd < 0 ? -errno : checkpoint_file_checksum(fd, hex, said, &at);
+        if (r < 0)
+                return error_errno(error, -r, "%s", path);
+        errno = EIO;
+        if (pwrite(fd, hex, sizeof(hex) - 1, at) != (ssize_t) sizeof(hex) - 1 || fsync(fd) < 0 || rename(temporary, path) < 0)
                 return error_errno(error, errno, "%s", path);
-        int r = fsync_parent(path);
+        r = fsync_parent(path);
         return r < 0 ? error_errno(error, -r, "%s", path) : 0;
 }
 
@@ -114,7 +121,7 @@ int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const
         if (r < 0)
                 (void) error_prefix(error, "%s", path);
         else
-                r = sync_and_rename(temporary, path, error);
+                r = finish_file(temporary, path, error);
         if (r < 0)
                 (void) unlink(temporary);
         return r;

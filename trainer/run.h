@@ -76,8 +76,9 @@ int run_restore(struct run *run, struct error *error);
 /* run_meta.c */
 void run_meta_fill(struct run *run, const char *corpus_hash, const char *map_hash);
 struct checkpoint_meta run_meta_now(const struct run *run);
-/* Exit 78 naming the key where a checkpoint was made with something that may not change; what may is said on stderr. */
+/* Exit 78 naming the key where a checkpoint was made with something that may not change. What may and did is said on stderr. */
 int run_meta_compare(const struct run *run, const struct checkpoint_meta *found, const char *path, struct error *error);
+void run_meta_say(const struct run *run, const struct checkpoint_meta *found);
 
 /* run_step.c: one update. 0; 1: stopped on request, the update was not made; −errno: the same on all ranks. *ret_flags: RUN_* bits that any
  * rank raised. */

@@ -121,13 +121,18 @@ int run_meta_compare(const struct run *run, const struct checkpoint_meta *found,
                 const char *then = checkpoint_meta_get(found, rule->key), *now = checkpoint_meta_get(&run->meta, rule->key);
                 if (!then)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path, rule->key);
-                if (strcmp(then, now) == 0)
-                        continue;
-                if (rule->policy == FIXED)
+                if (rule->policy == FIXED && strcmp(then, now) != 0)
                         return error_input(error, BERTD_EXIT_CONFIG,
                                            "%s: made with %s %s, the spec (%s) now gives %s: this may not change on resume", path, rule->key,
                                            then, rule->spec_key, now);
-                (void) fprintf(stderr, "bert-trainer: resuming with another %s: %s, was %s\n", rule->key, now, then);
         }
         return 0;
+}
+
+void run_meta_say(const struct run *run, const struct checkpoint_meta *found) {
+        for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
+                const char *then = checkpoint_meta_get(found, rules[i].key), *now = checkpoint_meta_get(&run->meta, rules[i].key);
+                if (rules[i].policy == SAID && strcmp(then, now) != 0)
+                        (void) fprintf(stderr, "bert-trainer: resuming with another %s: %s, was %s\n", rules[i].key, now, then);
+        }
 }

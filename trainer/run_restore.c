@@ -87,9 +87,12 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
         if (r >= 0)
                 r = restore_model(run, c, error);
         if (r >= 0)
+                r = checkpoint_check_file(c, error);
+        if (r >= 0)
                 r = restore_counters(run, c, error);
         if (r < 0)
                 return r;
+        run_meta_say(run, checkpoint_meta(c));
         note_checkpoint(run);
         (void) fprintf(stderr, "bert-trainer: resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step, run->spec->train.steps);
         return 0;
