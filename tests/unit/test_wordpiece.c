@@ -82,7 +82,7 @@ struct encoder {
 
 static int open_encoder(void **state) {
         static const char text[] =
-                SPECIALS "un\n##aff\n##able\naff\nhello\n!\n\xE4\xB8\x80\nx\n##x\nmask\n[\n]\nna\xC3\xAFve\nnaive\n";
+                SPECIALS "un\n##aff\n##able\naff\nhello\n!\n\xE4\xB8\x80\nx\n##x\nmask\n[\n]\nna\xC3\xAFve\nnaive\n\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8\n";
         struct text_options options = { .lowercase = true, .strip_accents = true, .chinese = true };
         struct encoder *encoder = calloc(1, sizeof(*encoder));
         struct error error = {};
@@ -128,6 +128,7 @@ static void test_encode(void **state) {
         assert_encodes(encoder, false, "hel\xC2\xADlo he\xFFllo", "hello hello");
         assert_encodes(encoder, false, "x\xE4\xB8\x80x", "x \xE4\xB8\x80 x");
         assert_encodes(encoder, false, "NA\xC3\x8FVE nai\xCC\x88ve", "naive naive");
+        assert_encodes(encoder, false, "\xEA\xB0\x81", "\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8"); /* Hangul to jamo */
         assert_encodes(encoder, false, "[MASK]", "[ mask ]");
         assert_encodes(encoder, true, "hello[MASK]x [CLS", "hello [MASK] x [ [UNK]");
         assert_encodes(encoder, true, "[mask]", "[ mask ]");

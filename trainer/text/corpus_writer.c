@@ -199,7 +199,7 @@ static int get(int fd, void *data, size_t size, uint64_t offset) {
         return 0;
 }
 
-static int flush(struct corpus_writer *writer, FILE *stream, const char *path, struct error *error) {
+static int flush(FILE *stream, const char *path, struct error *error) {
         errno = EIO;
         return fflush(stream) == 0 ? 0 : write_failed(error, errno, path);
 }
@@ -254,8 +254,8 @@ static int put_header(struct corpus_writer *writer, struct error *error) {
         return put(writer, writer->idx.stream, &header, sizeof(header), error);
 }
 
-static int sync_stream(struct corpus_writer *writer, const struct output *output, struct error *error) {
-        int r = flush(writer, output->stream, output->path, error);
+static int sync_stream(const struct output *output, struct error *error) {
+        int r = flush(output->stream, output->path, error);
         if (r < 0)
                 return r;
         return fsync(fileno(output->stream)) == 0 ? 0 : write_failed(error, errno, output->path);
@@ -264,9 +264,9 @@ static int sync_stream(struct corpus_writer *writer, const struct output *output
 int corpus_writer_finish(struct corpus_writer *writer, struct error *error) {
         int r = corpus_writer_end_document(writer, error);
         if (r >= 0)
-                r = flush(writer, writer->idx.stream, writer->idx.path, error);
+                r = flush(writer->idx.stream, writer->idx.path, error);
         if (r >= 0)
-                r = flush(writer, writer->documents, writer->idx.path, error);
+                r = flush(writer->documents, writer->idx.path, error);
         if (r >= 0)
                 r = put_offsets(writer, error);
         if (r >= 0)
@@ -274,8 +274,8 @@ int corpus_writer_finish(struct corpus_writer *writer, struct error *error) {
         if (r >= 0)
                 r = put_header(writer, error);
         if (r >= 0)
-                r = sync_stream(writer, &writer->idx, error);
-        return r < 0 ? r : sync_stream(writer, &writer->bin, error);
+                r = sync_stream(&writer->idx, error);
+        return r < 0 ? r : sync_stream(&writer->bin, error);
 }
 
 static int output_rename(struct output *output, struct error *error) {

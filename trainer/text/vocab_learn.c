@@ -1,7 +1,8 @@
 /*
  * See vocab_learn.h. Every word is a run of token ids in one array; every pair of neighbours has a count and a list of the words
  * that had it when it was listed; a heap holds pairs by count, where an entry whose count is out of date is put right
- * when it comes up. A merge visits the listed words only.
+ * when it comes up. A merge visits the listed words only. Nothing depends on the order of words: ids follow code points and
+ * merges, candidates their counts and ids.
  */
 #include "trainer/text/vocab_learn.h"
 
@@ -90,12 +91,6 @@ static const char *token_text(const struct learner *learner, uint32_t id, size_t
         return learner->text + learner->token_offsets[id];
 }
 
-static int compare_words(const void *a, const void *b) {
-        const struct word *x = a, *y = b;
-        int order = memcmp(x->text, y->text, MIN(x->n_bytes, y->n_bytes));
-        return order ? order : (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
-}
-
 static int collect_words(struct learner *learner, const struct word_counts *counts) {
         learner->words = calloc(counts->n + 1, sizeof(*learner->words));
         if (!learner->words)
@@ -110,7 +105,6 @@ static int collect_words(struct learner *learner, const struct word_counts *coun
                         .count = slot->count,
                 };
         }
-        qsort(learner->words, learner->n_words, sizeof(*learner->words), compare_words);
         return 0;
 }
 

@@ -2,7 +2,7 @@
  * Learns a WordPiece vocabulary from counted words, as Hugging Face's WordPieceTrainer does: byte pair encoding over
  * characters, of which those inside a word carry "##"; the pair seen most often becomes a token, again and again. Special
  * tokens come first, then the alphabet, then the characters with "##", then the merges. Where that trainer's result depends on the
- * order of a hash table, ours is in order of code points and words: the same counts give the same vocabulary.
+ * order of a hash table, ours is in order of code points: the same counts give the same vocabulary.
  */
 #ifndef TRAINER_TEXT_VOCAB_LEARN_H
 #define TRAINER_TEXT_VOCAB_LEARN_H
