@@ -22,6 +22,14 @@ static int by_end(const void *a, const void *b) {
         return x->ended < y->ended ? 1 : x->ended > y->ended ? -1 : x->id < y->id ? 1 : -1;
 }
 
+/* As the queue has them: priority, then age. */
+static int by_turn(const void *a, const void *b) {
+        const struct job_info *x = a, *y = b;
+        if (x->priority != y->priority)
+                return x->priority < y->priority ? 1 : -1;
+        return x->id > y->id ? 1 : x->id < y->id ? -1 : 0;
+}
+
 /* Moves the jobs of `recent` that ended last into `ended`. */
 static int pick_ended(struct job_list *recent, struct job_list *ended, struct error *error) {
         qsort(recent->jobs, recent->n, sizeof(*recent->jobs), by_end);
@@ -40,6 +48,8 @@ static int read_overview(struct client *client, struct overview *ret, struct err
                 r = client_list_jobs(client, true, 0, &ret->active, error);
         if (r == 0)
                 r = client_list_jobs(client, false, RECENT_JOBS, &recent, error);
+        if (r == 0 && ret->active.n > 0)
+                qsort(ret->active.jobs, ret->active.n, sizeof(*ret->active.jobs), by_turn);
         if (r == 0 && recent.n > 0)
                 r = pick_ended(&recent, &ret->ended, error);
         return r;

@@ -315,9 +315,7 @@ static size_t section_rows(struct table *table, const struct term *term, const s
         size_t n = 0;
 
         for (size_t i = 0; i < overview->active.n; i++) {
-                /* Who waits longest stands first; what runs, newest first. */
-                size_t at = section == SECTION_RUNNING ? i : overview->active.n - 1 - i;
-                const struct job_info *job = &overview->active.jobs[at];
+                const struct job_info *job = &overview->active.jobs[i];
                 if (overview_section_of(job) != section || n++ >= OVERVIEW_ROWS_MAX)
                         continue;
                 if (section == SECTION_RUNNING)

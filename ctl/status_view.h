@@ -16,7 +16,7 @@
 struct overview {
         struct daemon_info daemon;
         const char *socket;     /* borrowed */
-        struct job_list active; /* not ended (paused ones too), newest first */
+        struct job_list active; /* not ended (paused ones too), in the order to show */
         struct job_list ended;  /* the last to end first, at most OVERVIEW_ENDED_MAX */
         uint64_t uid;           /* whose view it is: other users are named */
 };

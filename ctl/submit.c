@@ -237,6 +237,8 @@ static int spec_of_command(const struct command_options *o, const struct argumen
 
         if (!name[0])
                 return error_input(error, BERTCTL_EXIT_USAGE, "the command is an empty word");
+        if (check_words(arguments->rest, (size_t) arguments->n_rest, error) < 0)
+                return -EINVAL;
         if (strlen(name) > BERTD_NAME_MAX || !is_utf8(name))
                 return error_input(error, BERTCTL_EXIT_USAGE, "--name: expected at most %d bytes of UTF-8", BERTD_NAME_MAX);
         *ret = (struct spec) {

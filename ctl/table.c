@@ -174,10 +174,11 @@ static void print_row(const struct table *table, const struct layout *layout, FI
         bool first = true;
 
         for (size_t c = 0; c < table->n_columns; c++)
-                if (layout->shown[c])
+                if (layout->shown[c] && cells[c].text[0])
                         last = c;
         (void) fprintf(out, "%*s", (int) indent, "");
-        for (size_t c = 0; c < table->n_columns; c++) {
+        /* No blanks at the end of a line. */
+        for (size_t c = 0; c <= last; c++) {
                 if (!layout->shown[c])
                         continue;
                 (void) fprintf(out, "%*s", first ? 0 : GAP, "");

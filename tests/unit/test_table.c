@@ -113,7 +113,7 @@ static void test_table_unlimited(void **state) {
         cleanup_free char *out = print(0, rows, 2);
         assert_string_equal(out, " ID  NAME                  EXTRA  REASON\n"
                                  "  7  a-long-name-of-a-job  12345  waits for 4 slots\n"
-                                 "123  b                     1      \n");
+                                 "123  b                     1\n");
 }
 
 static void check_fits(unsigned width) {
