@@ -19,6 +19,7 @@
 #include "daemon/ledger.h"
 #include "daemon/log.h"
 #include "daemon/process.h"
+#include "daemon/reasons.h"
 
 #define SWEEP_INTERVAL_USEC 20000
 #define SWEEPS_MAX 500 /* 10 s: what is left then hangs in the kernel */
@@ -52,7 +53,9 @@ struct outcome {
         char reason[1024];
 };
 
-static void apply_policy(struct manager *manager, struct job *job, struct policy_decision *ret) {
+#define POLICY_TEXT_MAX 256
+
+static void apply_policy(struct manager *manager, struct job *job, struct policy_decision *ret, char text[POLICY_TEXT_MAX]) {
         struct policy_config config = { .max_without_progress = job->max_without_progress, .backoff_min_sec = job->backoff_min_sec,
                                         .backoff_max_sec = job->backoff_max_sec };
         uint64_t good[LEDGER_MAX];
@@ -60,11 +63,12 @@ static void apply_policy(struct manager *manager, struct job *job, struct policy
 
         (void) !getrandom(&random, sizeof(random), GRND_NONBLOCK);
         policy_decide(&config, job->history, job->n_history, good, ledger_good_steps(job, good, LEDGER_MAX), random, ret);
+        (void) reason_of_decision(ret, &config, text, POLICY_TEXT_MAX);
         struct checkpoint *bad = ret->demote ? job_checkpoint(job, ret->demote_step) : NULL;
         if (bad) {
                 bad->state = CHECKPOINT_DEMOTED;
                 bad->dirty = true;
-                store_note(manager->store, job, job->state, "demote", ret->reason);
+                store_note(manager->store, job, job->state, "demote", text);
         }
         if (ret->action == POLICY_RETRY) {
                 job->not_before = clock_realtime_usec() + ret->delay_usec;
@@ -79,6 +83,7 @@ static void judge(struct manager *manager, struct job *job, struct outcome *ret)
         struct policy_death death = { .exit_class = (enum exit_class) a->exit_class, .resumed = a->resumed, .first_step = a->first_step,
                                       .step = a->step, .checkpoint_step = a->checkpoint_step };
         struct policy_decision decision;
+        char text[POLICY_TEXT_MAX];
 
         if (job_history_add(job, &death) < 0) {
                 /* Without memory for the history the policy cannot judge: the mildest assumption is a back-off. */
@@ -87,11 +92,11 @@ static void judge(struct manager *manager, struct job *job, struct outcome *ret)
                 *ret = (struct outcome) { .event = EVENT_RETRY };
                 return;
         }
-        apply_policy(manager, job, &decision);
+        apply_policy(manager, job, &decision, text);
         ret->event = events[decision.action];
         if (decision.action == POLICY_DONE)
                 return;
-        int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s", a->reason, a->reason[0] && decision.reason[0] ? "; " : "", decision.reason);
+        int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s", a->reason, a->reason[0] && text[0] ? "; " : "", text);
         if (decision.action == POLICY_RETRY && n >= 0 && (size_t) n < sizeof(ret->reason))
                 (void) snprintf(ret->reason + n, sizeof(ret->reason) - (size_t) n, "%sagain in %.1f s", n > 0 ? "; " : "",
                                 (double) decision.delay_usec / (double) USEC_PER_SEC);

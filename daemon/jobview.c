@@ -12,6 +12,7 @@
 #include "daemon/attempt.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
+#include "daemon/reasons.h"
 
 /* Appends {key, variant}; the first failure sticks in *r. */
 static void add_string(sd_bus_message *m, int *r, const char *key, const char *value) {
@@ -57,7 +58,7 @@ static void add_reason(sd_bus_message *m, int *r, const struct manager *manager,
         char wait[128] = "", text[1600];
 
         if (job->state == JOB_QUEUED)
-                (void) queue_wait_text(&job->wait, manager_free_resources(manager), wait, sizeof(wait));
+                (void) reason_of_waiting(&job->wait, manager_free_resources(manager), wait, sizeof(wait));
         const char *own = owner && job->reason ? job->reason : "";
         (void) snprintf(text, sizeof(text), "%s%s%s%s%s", wait, wait[0] && own[0] ? "; " : "", own,
                         job->dirty && manager->storage_error[0] ? (wait[0] || own[0] ? "; " : "") : "",

@@ -6,14 +6,12 @@
 #include "daemon/policy.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "common/clock.h"
+
+#define USEC_PER_SEC UINT64_C(1000000)
 
 static const struct class_rule {
         bool free;       /* costs no budget */
@@ -105,44 +103,38 @@ static bool has_older(const uint64_t *good, size_t n_good, uint64_t step) {
         return false;
 }
 
-static void demote(struct policy_decision *decision, uint64_t step, const char *why) {
+static void demote(struct policy_decision *decision, uint64_t step, enum policy_cause cause) {
         decision->action = POLICY_RETRY;
         decision->demote = true;
         decision->demote_step = step;
-        (void) snprintf(decision->reason, sizeof(decision->reason), "%s: the checkpoint of step %" PRIu64 " is set aside for an older one", why, step);
+        decision->cause = cause;
 }
 
-static void decide_bad_checkpoint(const struct policy_death *last, const uint64_t *good, size_t n_good, struct policy_decision *ret) {
-        if (has_older(good, n_good, last->first_step)) {
-                demote(ret, last->first_step, "it cannot be used");
-                return;
-        }
-        ret->action = POLICY_FAIL;
-        (void) snprintf(ret->reason, sizeof(ret->reason), "the checkpoint of step %" PRIu64 " cannot be used and there is no older one",
-                        last->first_step);
+static void give_up(struct policy_decision *decision, enum policy_cause cause, uint64_t step) {
+        decision->action = POLICY_FAIL;
+        decision->cause = cause;
+        decision->step = step;
 }
 
 static void decide_death(const struct policy_config *config, const struct policy_death *history, size_t n, const uint64_t *good,
                          size_t n_good, struct policy_decision *ret) {
         const struct policy_death *last = &history[n - 1];
-        size_t spent = count_without_progress(history, n, true);
+        bool older = has_older(good, n_good, last->first_step);
 
         ret->action = POLICY_RETRY;
-        if (last->exit_class == EXIT_CLASS_USER_ERROR) {
-                ret->action = POLICY_FAIL;
-        } else if (last->exit_class == EXIT_CLASS_BAD_CHECKPOINT && last->resumed) {
-                decide_bad_checkpoint(last, good, n_good, ret);
-        } else if (same_step_twice(history, n)) {
-                ret->action = POLICY_FAIL;
-                (void) snprintf(ret->reason, sizeof(ret->reason), "the second such death at step %" PRIu64 ": data or code, not hardware",
-                                last->step);
-        } else if (checkpoint_is_suspect(history, n) && has_older(good, n_good, last->first_step)) {
-                demote(ret, last->first_step, "two deaths before the first step");
-        } else if (policy_costs_budget(last->exit_class) && spent > config->max_without_progress) {
-                ret->action = POLICY_FAIL;
-                (void) snprintf(ret->reason, sizeof(ret->reason), "died %zu times without a newer checkpoint (max_without_progress %u)",
-                                spent, config->max_without_progress);
-        }
+        ret->deaths = (uint32_t) count_without_progress(history, n, true);
+        if (last->exit_class == EXIT_CLASS_USER_ERROR)
+                give_up(ret, CAUSE_NONE, 0);
+        else if (last->exit_class == EXIT_CLASS_BAD_CHECKPOINT && last->resumed && older)
+                demote(ret, last->first_step, CAUSE_UNUSABLE);
+        else if (last->exit_class == EXIT_CLASS_BAD_CHECKPOINT && last->resumed)
+                give_up(ret, CAUSE_UNUSABLE_LAST, last->first_step);
+        else if (same_step_twice(history, n))
+                give_up(ret, CAUSE_SAME_STEP, last->step);
+        else if (checkpoint_is_suspect(history, n) && older)
+                demote(ret, last->first_step, CAUSE_BEFORE_FIRST);
+        else if (policy_costs_budget(last->exit_class) && ret->deaths > config->max_without_progress)
+                give_up(ret, CAUSE_BUDGET, 0);
 }
 
 void policy_decide(const struct policy_config *config, const struct policy_death *history, size_t n, const uint64_t *good,

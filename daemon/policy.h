@@ -36,12 +36,24 @@ enum policy_action {
         POLICY_FAIL,    /* not again */
 };
 
+enum policy_cause {
+        CAUSE_NONE,           /* nothing beyond the death itself */
+        CAUSE_UNUSABLE,       /* the checkpoint of demote_step cannot be used */
+        CAUSE_UNUSABLE_LAST,  /* the checkpoint of `step` cannot be used and there is no older one */
+        CAUSE_SAME_STEP,      /* the second such death at `step` */
+        CAUSE_BEFORE_FIRST,   /* two deaths before the first step from demote_step */
+        CAUSE_BUDGET,         /* `deaths` without a newer checkpoint */
+        CAUSE_MAX
+};
+
 struct policy_decision {
         enum policy_action action;
         uint64_t delay_usec;
         bool demote;          /* the checkpoint of demote_step is not to be used again */
         uint64_t demote_step;
-        char reason[256];     /* why, to go behind the death's own reason; may be empty */
+        enum policy_cause cause; /* in words: daemon/reasons.h */
+        uint64_t step;
+        uint32_t deaths;
 };
 
 /* `history` holds the deaths since the submission or the user's last resume, oldest first, n >= 1, the one to judge last.

@@ -3,8 +3,6 @@
  */
 #include "daemon/queue.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 static int compare(const void *a, const void *b) {
@@ -36,18 +34,4 @@ size_t queue_plan(struct queue_entry *entries, size_t n, struct queue_free free)
                 }
         }
         return started;
-}
-
-char *queue_wait_text(const struct queue_entry *entry, struct queue_free free, char *buffer, size_t size) {
-        buffer[0] = '\0';
-        if (entry->wait == WAIT_SLOTS)
-                (void) snprintf(buffer, size, "waits for %" PRIu64 " slot%s (%" PRIu64 " of %" PRIu64 " free)", entry->slots,
-                                entry->slots == 1 ? "" : "s", free.slots, free.slots_total);
-        else if (entry->wait == WAIT_GPUS)
-                (void) snprintf(buffer, size, "waits for %u GPU%s (%u of %u free)", entry->gpus, entry->gpus == 1 ? "" : "s",
-                                free.gpus, free.gpus_total);
-        else if (entry->wait == WAIT_BEHIND)
-                (void) snprintf(buffer, size, "waits behind job %" PRIu64 " (needs %" PRIu64 " slot%s; %" PRIu64 " of %" PRIu64 " free)",
-                                entry->behind, entry->slots, entry->slots == 1 ? "" : "s", free.slots, free.slots_total);
-        return buffer;
 }

@@ -35,7 +35,4 @@ struct queue_free {
 /* Sorts the entries into queue order and sets `wait` of each. Returns how many start now. */
 size_t queue_plan(struct queue_entry *entries, size_t n, struct queue_free free);
 
-/* "waits for 4 slots (2 of 8 free)" into `buffer`; returns it. Empty for WAIT_NONE. */
-char *queue_wait_text(const struct queue_entry *entry, struct queue_free free, char *buffer, size_t size);
-
 #endif

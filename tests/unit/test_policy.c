@@ -9,7 +9,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "daemon/policy.h"
+#include "daemon/reasons.h"
 
 static const struct policy_config config = { .max_without_progress = 3, .backoff_min_sec = 4, .backoff_max_sec = 60 };
 
@@ -21,6 +21,11 @@ static struct policy_decision decide(const struct policy_death *history, size_t 
 
         policy_decide(&config, history, n, good, n_good, 0, &d);
         return d;
+}
+static const char *words(const struct policy_decision *d) {
+        static char text[256];
+
+        return reason_of_decision(d, &config, text, sizeof(text));
 }
 #define DECIDE(history) decide(history, ELEMENTSOF(history), NULL, 0)
 #define DECIDE_GOOD(history, good) decide(history, ELEMENTSOF(history), good, ELEMENTSOF(good))
@@ -57,7 +62,7 @@ static void test_budget_and_backoff(void **state) {
                 if (i < 3)
                         assert_int_equal(d.delay_usec, delays[i] * USEC_PER_SEC);
                 else
-                        assert_non_null(strstr(d.reason, "died 4 times without a newer checkpoint (max_without_progress 3)"));
+                        assert_non_null(strstr(words(&d), "died 4 times without a newer checkpoint (max_without_progress 3)"));
         }
         /* A newer checkpoint wipes the slate. */
         h[3] = (struct policy_death) DEATH(FAILED, false, 0, 12, 10);
@@ -97,7 +102,7 @@ static void test_same_step_twice(void **state) {
 
         struct policy_decision d = DECIDE(same);
         assert_int_equal(d.action, POLICY_FAIL);
-        assert_non_null(strstr(d.reason, "step 57"));
+        assert_non_null(strstr(words(&d), "step 57"));
         assert_int_equal(DECIDE(other_step).action, POLICY_RETRY);
         assert_int_equal(DECIDE(other_class).action, POLICY_RETRY);
         assert_int_equal(DECIDE(no_step).action, POLICY_RETRY);
@@ -115,7 +120,7 @@ static void test_bad_checkpoint(void **state) {
         d = DECIDE_GOOD(h, one);
         assert_int_equal(d.action, POLICY_FAIL);
         assert_false(d.demote);
-        assert_non_null(strstr(d.reason, "there is no older one"));
+        assert_non_null(strstr(words(&d), "there is no older one"));
 }
 
 static void test_two_deaths_before_the_first_step(void **state) {

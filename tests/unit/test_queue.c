@@ -1,12 +1,13 @@
 /* Which queued jobs start, in which order, and what the others are told. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <cmocka.h>
 
-#include "daemon/queue.h"
+#include "daemon/reasons.h"
 
 static const struct queue_free eight = { .slots = 8, .slots_total = 8, .gpus = 2, .gpus_total = 2 };
 
@@ -27,9 +28,9 @@ static void test_head_is_not_starved(void **state) {
         assert_int_equal(e[1].wait, WAIT_SLOTS);
         assert_int_equal(e[2].wait, WAIT_BEHIND);
         struct queue_free left = { .slots = 2, .slots_total = 8 };
-        assert_string_equal(queue_wait_text(&e[1], left, text, sizeof(text)), "waits for 4 slots (2 of 8 free)");
-        assert_string_equal(queue_wait_text(&e[2], left, text, sizeof(text)), "waits behind job 2 (needs 1 slot; 2 of 8 free)");
-        assert_string_equal(queue_wait_text(&e[0], left, text, sizeof(text)), "");
+        assert_string_equal(reason_of_waiting(&e[1], left, text, sizeof(text)), "waits for 4 slots (2 of 8 free)");
+        assert_string_equal(reason_of_waiting(&e[2], left, text, sizeof(text)), "waits behind job 2 (needs 1 slot; 2 of 8 free)");
+        assert_string_equal(reason_of_waiting(&e[0], left, text, sizeof(text)), "");
 }
 
 static void test_gpus(void **state) {
@@ -39,7 +40,7 @@ static void test_gpus(void **state) {
 
         assert_int_equal(queue_plan(e, 2, eight), 1);
         assert_int_equal(e[1].wait, WAIT_GPUS);
-        assert_string_equal(queue_wait_text(&e[1], none, text, sizeof(text)), "waits for 1 GPU (0 of 2 free)");
+        assert_string_equal(reason_of_waiting(&e[1], none, text, sizeof(text)), "waits for 1 GPU (0 of 2 free)");
 }
 
 /* Whatever the entries: those that start fit together, and none starts behind one that waits. */
