@@ -62,10 +62,10 @@ static void print_help(void) {
         for (size_t i = 0; i < ELEMENTSOF(commands); i++)
                 (void) printf("  %-12s %s\n", commands[i].name, commands[i].summary);
         (void) printf("\nOptions:\n"
-                      "  --socket PATH  bertd's socket (else BERTD_SOCKET, else your own bertd's, else the system's)\n"
+                      "  --socket PATH  bertd's socket (else BERTD_SOCKET, your own, the system's)\n"
                       "  --version      print the version of bertctl\n"
                       "  -h, --help     this text\n\n"
-                      "Exit codes: 0 ok, 1 the operation failed, 2 wrong usage or job spec, 3 no such job, 4 no bertd.\n");
+                      "Exit codes: 0 ok, 1 failed, 2 wrong usage or job spec, 3 no such job, 4 no bertd.\n");
 }
 
 static int command_help(struct ctl *ctl, int argc, char **argv) {

@@ -152,7 +152,8 @@ static int refresh(struct ctl *ctl, struct client *client, uint64_t id, unsigned
                 (void) printf("\033[%uA\r\033[J", *rows);
         else if (*rows > 0)
                 (void) putchar('\n');
-        *rows = cut_rows(text, in_place && ctl->term.height > 1 ? ctl->term.height - 1 : 0);
+        /* The last frame is there to be read: it may scroll. */
+        *rows = cut_rows(text, in_place && !*ret_over && ctl->term.height > 1 ? ctl->term.height - 1 : 0);
         (void) fputs(text, stdout);
         if (fflush(stdout) == EOF)
                 return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "standard output: %s", strerror(errno));
