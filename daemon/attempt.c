@@ -206,7 +206,7 @@ void attempt_launch(struct attempt_run *run) {
 void attempt_launch_failed(struct attempt_run *run, const char *text) {
         char reason[512];
 
-        (void) snprintf(reason, sizeof(reason), "cannot be started: %s", text);
+        (void) snprintf(reason, sizeof(reason), "cannot be started: %.480s", text);
         attempt_over(run, EXIT_CLASS_LAUNCH, reason);
 }
 
