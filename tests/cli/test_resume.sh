@@ -1,0 +1,91 @@
+#!/bin/sh
+# train(20) = train(k) + kill -9 + resume, bit for bit, for k before, at and after a checkpoint, at 1, 2 and 4 ranks and 1 and 2 threads;
+# signals; another number of ranks sees the same samples. The kill comes when metrics.jsonl shows the step: what a user sees too.
+. "$(dirname "$0")/trainer-lib.sh"
+make_inputs
+# Steps of some 20 ms, so that there is time to kill between two of them.
+sed -i 's/"hidden_size": 16/"hidden_size": 64/; s/"intermediate_size": 32/"intermediate_size": 256/' tiny.json
+sed -i 's/global_batch: 7, micro_batch: 2/global_batch: 33, micro_batch: 4/' spec.yaml
+sed 's/ steps: 20/ steps: 60/; s/every_steps: 10/every_steps: 1000/' spec.yaml >long.yaml
+
+step_of() { sed -n '$s/^{"step": \([0-9]*\).*/\1/p' "$1/metrics.jsonl" 2>/dev/null; }
+
+# pids DIR PROGRAM: processes of a run that are this program.
+pids() {
+        for pid in $(pgrep -f -- "pretrain [a-z]*.yaml --run-dir $1\$"); do
+                if [ "$(readlink "/proc/$pid/exe")" = "$(readlink -f "$2")" ]; then echo "$pid"; fi
+        done
+}
+
+# kill_at RANKS DIR STEP: starts a run of 20 steps and kills -9 all its trainers once STEP is logged.
+kill_at() {
+        train "$1" spec.yaml --run-dir "$2" >"$2.log" 2>&1 &
+        job=$!
+        for _ in $(seq 2000); do
+                s=$(step_of "$2")
+                if [ "${s:-0}" -ge "$3" ]; then break; fi
+                kill -0 $job 2>/dev/null || break
+                sleep 0.005
+        done
+        kill -9 $(pids "$2" "$TRAINER") 2>/dev/null
+        wait $job 2>/dev/null
+}
+
+rows() { grep -v validation "$1/metrics.jsonl" | sed 's/^{"step": \([0-9]*\).*"sample_hash": "\([0-9a-f]*\)".*/\1 \2/'; }
+
+for ranks in 1 2 4; do
+        have_ranks $ranks || continue
+        train $ranks spec.yaml --run-dir "whole$ranks" >"whole$ranks.log" 2>&1
+        ok $? "$ranks ranks: 20 steps"
+        for at in 5 10 13; do
+                dir=$PWD/killed$ranks-$at
+                kill_at $ranks "$dir" $at
+                [ ! -e "$(ckpt "$dir" 20)" ]
+                ok $? "$ranks ranks: killed at step $(step_of "$dir"), before the end"
+                train $ranks spec.yaml --run-dir "$dir" >>"$dir.log" 2>&1 && "$TRAINER" diff "$(ckpt "whole$ranks" 20)" "$(ckpt "$dir" 20)" >/dev/null
+                ok $? "$ranks ranks: killed after step $at, resumed, same bits"
+                [ "$(rows "$dir")" = "$(rows "whole$ranks")" ]
+                ok $? "$ranks ranks: each step logged once, same samples"
+        done
+done
+
+OMP_NUM_THREADS=2 train 1 spec.yaml --run-dir threads >threads.log 2>&1 && "$TRAINER" diff "$(ckpt whole1 20)" "$(ckpt threads 20)" >/dev/null
+ok $? "2 threads give the bits of 1"
+if have_ranks 2; then
+        [ "$(rows whole1)" = "$(rows whole2)" ] && [ "$(rows whole1)" = "$(rows whole4)" ]
+        ok $? "1, 2 and 4 ranks see the same samples"
+        rm -rf other && mkdir -p other/checkpoints && cp "$(ckpt whole2 10)" other/checkpoints/
+        train 1 spec.yaml --run-dir other >other.log 2>&1
+        ok $? "a checkpoint of 2 ranks resumes on 1"
+        [ "$(rows other)" = "$(rows whole1 | awk '$1 > 10')" ]
+        ok $? "and sees the samples that would have come"
+fi
+
+# SIGUSR1: stop at the next micro-batch, checkpoint, 75; SIGUSR2: checkpoint and go on.
+for ranks in 1 2; do
+        have_ranks $ranks || continue
+        dir=$PWD/stopped$ranks
+        train $ranks long.yaml --run-dir "$dir" >"$dir.log" 2>&1 &
+        job=$!
+        for _ in $(seq 400); do [ "$(step_of "$dir")" ] && break; sleep 0.01; done
+        if [ $ranks -eq 1 ]; then top=$(pids "$dir" "$TRAINER"); else top=$(pids "$dir" "$(command -v mpirun)"); fi
+        kill -USR2 "$top"
+        for _ in $(seq 400); do ls "$dir"/checkpoints/*.ckpt >/dev/null 2>&1 && break; sleep 0.01; done
+        ls "$dir"/checkpoints/*.ckpt >/dev/null 2>&1
+        ok $? "$ranks ranks: SIGUSR2 takes a checkpoint"
+        kill -USR1 "$top"
+        wait $job
+        code=$?
+        [ $code -eq 75 ]
+        ok $? "$ranks ranks: SIGUSR1 ends with 75 (got $code)"
+        last=$(step_of "$dir")
+        [ -e "$(ckpt "$dir" "${last:-0}")" ]
+        ok $? "$ranks ranks: and leaves a checkpoint of the last step $last"
+        train $ranks long.yaml --run-dir "$dir" >>"$dir.log" 2>&1
+        ok $? "$ranks ranks: goes on to the end"
+        [ -e full ] || train $ranks long.yaml --run-dir full >full.log 2>&1
+        "$TRAINER" diff "$(ckpt full 60)" "$(ckpt "$dir" 60)" >/dev/null
+        ok $? "$ranks ranks: with the bits of an undisturbed run"
+        rm -rf full
+done
+finish

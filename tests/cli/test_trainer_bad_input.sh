@@ -1,0 +1,95 @@
+#!/bin/sh
+# Each wrong input is answered with one line that names it and the exit code of include/bertd/exit.h; nothing is changed.
+. "$(dirname "$0")/trainer-lib.sh"
+make_inputs
+write_spec spec.yaml 4 2
+train 1 spec.yaml --run-dir good >good.log 2>&1 || { cat good.log; exit 99; }
+
+# refuse CODE PATTERN NAME COMMAND…
+refuse() {
+        want=$1 pattern=$2 name=$3
+        shift 3
+        timeout 60 "$@" >out 2>err
+        got=$?
+        lines=$(grep -c '^bert-trainer:' err)
+        [ "$got" -eq "$want" ] && [ "$lines" -eq 1 ] && grep -q -- "$pattern" err
+        status=$?
+        [ $status -eq 0 ] || sed "s/^/# exit $got, expected $want: /" err
+        ok $status "$name"
+}
+pretrain() { refuse "$1" "$2" "$3" "$TRAINER" pretrain "$4" --run-dir "${5:-new}"; }
+spec() { sed "$1" spec.yaml >bad.yaml; }
+
+spec 's/global_batch/global_bach/' && pretrain 78 'global_bach' 'misspelt key' bad.yaml
+spec 's/steps: 4/steps: four/' && pretrain 78 'steps' 'wrong type' bad.yaml
+spec 's/\[corpus\]/[absent]/' && pretrain 66 'absent' 'missing corpus' bad.yaml
+spec 's/vocab.txt/absent.txt/' && pretrain 66 'absent.txt' 'missing vocabulary' bad.yaml
+spec 's/sequence_length: 32/sequence_length: 128/' && pretrain 78 'sequence_length' 'sequence longer than the model' bad.yaml
+pretrain 66 'absent.yaml' 'missing spec' absent.yaml
+
+sed 's/"num_attention_heads": 2/"num_attention_heads": 3/' tiny.json >heads.json
+spec 's/tiny.json/heads.json/' && pretrain 78 'heads.json' 'heads do not divide the hidden size' bad.yaml
+sed 's/"vocab_size": 256/"vocab_size": 20/' tiny.json >narrow.json
+spec 's/tiny.json/narrow.json/' && pretrain 78 'narrow.json' 'vocabulary larger than the model' bad.yaml
+grep -v '^\[MASK\]$' vocab.txt >nomask.txt
+spec 's/vocab.txt/nomask.txt/' && pretrain 65 'MASK' 'vocabulary without [MASK]' bad.yaml
+
+for f in bin idx; do
+        for g in bin idx; do cp corpus.$g cut.$g; done
+        truncate -s -7 cut.$f
+        spec 's/\[corpus\]/[cut]/' && pretrain 65 "cut.$f\|cut.bin\|cut.idx" ".$f cut short" bad.yaml
+done
+: >empty.bin && : >empty.idx
+spec 's/\[corpus\]/[empty]/' && pretrain 65 'empty' 'empty corpus' bad.yaml
+cp corpus.idx wild.idx && cp corpus.bin wild.bin && printf '\377\377' | dd of=wild.bin bs=1 seek=40 conv=notrunc 2>/dev/null
+spec 's/\[corpus\]/[wild]/' && pretrain 65 'wild' 'id beyond the vocabulary' bad.yaml
+awk 'NF { print }' text.txt >one.txt && "$TRAINER" prepare --vocab vocab.txt --output one one.txt >/dev/null 2>&1
+spec 's/\[corpus\]/[one]/' && pretrain 65 'one document' 'NSP over one document' bad.yaml
+tac vocab.txt >other.txt
+spec 's/vocab.txt/other.txt/' && pretrain 65 'another vocabulary' 'corpus of another vocabulary' bad.yaml
+
+good=$(ckpt good 4)
+resume() { refuse "$1" "$2" "$3" "$TRAINER" pretrain "$4" --run-dir new --resume "$5"; }
+cp "$good" cut.ckpt && truncate -s -65536 cut.ckpt
+resume 76 'cut.ckpt' 'checkpoint cut short' spec.yaml cut.ckpt
+cp "$good" flip.ckpt && printf 'X' | dd of=flip.ckpt bs=1 seek=150000 conv=notrunc 2>/dev/null
+resume 76 'flip.ckpt' 'checkpoint with a flipped byte' spec.yaml flip.ckpt
+resume 66 'absent.ckpt' 'missing checkpoint' spec.yaml absent.ckpt
+cp text.txt text.ckpt
+resume 76 'text.ckpt' 'a checkpoint that is none' spec.yaml text.ckpt
+sed 's/"intermediate_size": 32/"intermediate_size": 64/' tiny.json >wide.json
+spec 's/tiny.json/wide.json/' && resume 78 'model.config' 'checkpoint of another model' bad.yaml "$good"
+spec 's/steps: 4/steps: 4, seed: 43/' && resume 78 'train.seed' 'checkpoint of another seed' bad.yaml "$good"
+spec 's/steps: 4/steps: 3/' && resume 78 'train.steps' 'checkpoint past the last step' bad.yaml "$good"
+{ sed -n '1,5p' vocab.txt; sed -n '6,$p' vocab.txt | tac; } >swapped.txt
+"$TRAINER" prepare --vocab swapped.txt --output swapped --validation 0.1 text.txt >/dev/null 2>&1
+spec 's/vocab.txt/swapped.txt/; s/corpus/swapped/g' && resume 78 'model.vocab' 'checkpoint of another vocabulary' bad.yaml "$good"
+
+# The newest checkpoint is bad: told, and the one before is used.
+cp -r good fallback && printf 'X' | dd of="$(ckpt fallback 4)" bs=1 seek=150000 conv=notrunc 2>/dev/null
+train 1 spec.yaml --run-dir fallback >out 2>err && grep -q 'trying an older one' err && "$TRAINER" diff "$good" "$(ckpt fallback 4)" >/dev/null
+ok $? 'a bad newest checkpoint is passed over'
+
+refuse 76 'cut.ckpt' 'inspect of a cut checkpoint' "$TRAINER" inspect cut.ckpt
+"$TRAINER" diff "$good" "$(ckpt good 2)" >out 2>&1
+[ $? -eq 1 ] && grep -q 'bert.embeddings' out
+ok $? 'diff names the first tensor that differs'
+
+# A second trainer on one run folder.
+write_spec long.yaml 100000 100000
+train 1 long.yaml --run-dir busy >busy.log 2>&1 &
+job=$!
+for _ in $(seq 200); do [ -s busy/metrics.jsonl ] && break; sleep 0.02; done
+refuse 1 'another trainer' 'a second trainer on one run folder' "$TRAINER" pretrain long.yaml --run-dir busy
+kill -TERM "$(pgrep -P $job | head -1)"
+wait $job
+[ $? -eq 75 ]
+ok $? 'SIGTERM alone: stopped with 75'
+
+if have_ranks 2; then
+        spec 's/\[corpus\]/[absent]/'
+        refuse 66 'absent' 'two ranks: one line' mpirun --oversubscribe --bind-to none -n 2 "$TRAINER" pretrain bad.yaml --run-dir new
+fi
+find new -name '*.ckpt' | grep -q . && s=1 || s=0
+ok $s 'no refusal left a checkpoint'
+finish

@@ -1,0 +1,72 @@
+# Shared by the trainer's shell tests: TAP, a temporary folder, a tiny corpus, vocabulary, model and spec. Sourced, not run.
+set -u
+TRAINER=${BERT_TRAINER:?BERT_TRAINER is the path of bert-trainer}
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
+export OMPI_MCA_btl_base_warn_component_unused=0 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
+unset BERTD_RUN_DIR BERTD_RESUME NOTIFY_SOCKET
+# MPI keeps memory until the process ends; leaks of ours are looked for in the unit tests.
+export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
+W=$(mktemp -d) || exit 99
+trap 'rm -rf "$W"' EXIT
+cd "$W" || exit 99
+N=0 FAILED=0
+
+ok() { # ok STATUS NAME
+        N=$((N + 1))
+        if [ "$1" -eq 0 ]; then echo "ok $N - $2"; else
+                echo "not ok $N - $2"
+                FAILED=$((FAILED + 1))
+        fi
+}
+
+finish() {
+        echo "1..$N"
+        exit $((FAILED > 0))
+}
+
+# English-like text with structure to learn: documents of topics, sentences of a topic's words.
+make_text() {
+        awk 'BEGIN { srand(7); split("kernel memory page driver device network socket packet file inode block lock thread signal timer clock", noun)
+                split("reads writes frees maps locks sends wakes drops checks holds", verb); split("old new fast slow large small shared private", adj)
+                for (d = 0; d < 60; d++) { t = int(rand() * 12) + 1
+                        for (s = 0; s < 4 + int(rand() * 12); s++) { line = "the"
+                                for (w = 0; w < 1 + int(rand() * 4); w++) line = line " " adj[int(rand() * 8) + 1] " " noun[t + int(rand() * 5)] " " verb[int(rand() * 10) + 1] " the " noun[t + int(rand() * 5)]
+                                print line " ." }
+                        print "" } }'
+}
+
+write_spec() { # write_spec FILE STEPS EVERY
+        cat >"$1" <<SPEC
+name: tiny
+kind: pretrain
+checkpoint: {every_steps: $3, every_sec: 0, keep: 100}
+model: {config: tiny.json, vocab: vocab.txt}
+data: {train: [corpus], validation: [corpus-validation], sequence_length: 32}
+optimizer: {learning_rate: 2.0e-3, warmup_ratio: 0.1}
+train: {global_batch: 7, micro_batch: 2, steps: $2, evaluate_every: 4, evaluate_samples: 9}
+SPEC
+}
+
+make_inputs() {
+        make_text >text.txt
+        "$TRAINER" vocab --size 200 --output vocab.txt text.txt >/dev/null 2>&1 || exit 99
+        "$TRAINER" prepare --vocab vocab.txt --output corpus --validation 0.1 text.txt >/dev/null 2>&1 || exit 99
+        cat >tiny.json <<'JSON'
+{"vocab_size": 256, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+ "max_position_embeddings": 64, "type_vocab_size": 2, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
+ "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02, "layer_norm_eps": 1e-12}
+JSON
+        write_spec spec.yaml 20 10
+}
+
+# train RANKS ARGUMENT…: one rank alone, more under mpirun.
+train() {
+        ranks=$1
+        shift
+        if [ "$ranks" -eq 1 ]; then timeout 120 "$TRAINER" pretrain "$@"; else
+                timeout 120 mpirun --oversubscribe --bind-to none -n "$ranks" "$TRAINER" pretrain "$@"
+        fi
+}
+
+have_ranks() { [ "$1" -eq 1 ] || command -v mpirun >/dev/null; }
+ckpt() { printf '%s/checkpoints/step-%09d.ckpt' "$1" "$2"; }

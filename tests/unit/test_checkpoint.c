@@ -1,0 +1,234 @@
+/* Checkpoint files: what is written is read, anything cut or flipped is refused with exit 76; run folders. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bertd/exit.h"
+#include "tests/unit/trainer-corpus.h"
+#include "trainer/checkpoint.h"
+#include "trainer/rundir.h"
+
+enum { BIG = 3000000, SMALL = 10 };
+
+struct fixture {
+        char *folder, *path;
+        float *big;
+        double small[SMALL];
+};
+
+static int setup(void **state) {
+        struct fixture *f = calloc(1, sizeof(*f));
+        struct checkpoint_meta meta = {};
+
+        f->folder = make_folder();
+        f->path = format_string("%s/a #1?.ckpt", f->folder); /* characters that mean something in a URI */
+        f->big = malloc(BIG * sizeof(float));
+        for (int i = 0; i < BIG; i++)
+                f->big[i] = (float) ((int64_t) i * 7919 % 1000003);
+        for (int i = 0; i < SMALL; i++)
+                f->small[i] = i / 3.0;
+        struct checkpoint_tensor tensors[] = {
+                { .name = "big", .kind = "param", .dtype = "float32", .n_dims = 2, .shape = { 3000, 1000 }, .size = BIG * 4, .data = f->big },
+                { .name = "big", .kind = "moment1", .dtype = "float32", .n_dims = 2, .shape = { 3000, 1000 }, .size = BIG * 4, .data = f->big },
+                { .name = "small", .kind = "param", .dtype = "float64", .n_dims = 1, .shape = { SMALL }, .size = SMALL * 8, .data = f->small },
+        };
+        checkpoint_meta_set(&meta, "step", "%d", 12);
+        checkpoint_meta_set(&meta, "seed", "%d", 42);
+        *state = f;
+        return checkpoint_write(f->path, &meta, tensors, ELEMENTSOF(tensors), NULL);
+}
+
+static int teardown(void **state) {
+        struct fixture *f = *state;
+        free(f->big);
+        free(f->path);
+        remove_folder(f->folder);
+        free(f);
+        return 0;
+}
+
+/* 0 or the exit code of the first refusal, over opening and reading all. */
+static int use(const char *path) {
+        cleanup_checkpoint struct checkpoint *c = NULL;
+        struct error error = {};
+
+        if (checkpoint_open(path, &c, &error) < 0 || checkpoint_verify(c, &error) < 0) {
+                assert_non_null(strstr(error.text, path));
+                return error.exit;
+        }
+        return 0;
+}
+
+static void test_round_trip(void **state) {
+        struct fixture *f = *state;
+        cleanup_checkpoint struct checkpoint *c = NULL;
+        cleanup_free float *big = malloc(BIG * sizeof(float));
+        double small[SMALL];
+
+        assert_int_equal(checkpoint_open(f->path, &c, NULL), 0);
+        assert_string_equal(checkpoint_meta_get(checkpoint_meta(c), "step"), "12");
+        assert_int_equal(checkpoint_n_tensors(c), 3);
+        assert_int_equal(checkpoint_find(c, "big", "moment2"), -1);
+        assert_int_equal(checkpoint_read_tensor(c, (uint32_t) checkpoint_find(c, "big", "moment1"), big, NULL), 0);
+        assert_memory_equal(big, f->big, BIG * sizeof(float));
+        assert_int_equal(checkpoint_read_tensor(c, (uint32_t) checkpoint_find(c, "small", "param"), small, NULL), 0);
+        assert_memory_equal(small, f->small, sizeof(small));
+        assert_int_equal(use(f->path), 0);
+}
+
+static void test_cut_at_every_page(void **state) {
+        struct fixture *f = *state;
+        struct stat st;
+
+        assert_int_equal(stat(f->path, &st), 0);
+        assert_int_equal(st.st_size % 65536, 0);
+        for (off_t size = st.st_size - 1; size >= 0; size = (size - 1) / 65536 * 65536) {
+                assert_int_equal(truncate(f->path, size), 0);
+                assert_int_equal(use(f->path), BERTD_EXIT_BAD_CHECKPOINT);
+                if (size == 0)
+                        break;
+        }
+}
+
+static void flip(const char *path, off_t at) {
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        uint8_t byte;
+
+        assert_int_equal(pread(fd, &byte, 1, at), 1);
+        byte ^= 0x10;
+        assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+        assert_int_equal(close(fd), 0);
+}
+
+/* All of the header, then a byte a stride that visits data, free space and pointers. */
+static void test_flipped_bytes(void **state) {
+        struct fixture *f = *state;
+        struct stat st;
+
+        assert_int_equal(stat(f->path, &st), 0);
+        for (off_t at = 0; at < st.st_size; at += at < 100 ? 3 : 199999) {
+                flip(f->path, at);
+                assert_int_equal(use(f->path), BERTD_EXIT_BAD_CHECKPOINT);
+                flip(f->path, at);
+        }
+        assert_int_equal(use(f->path), 0);
+}
+
+static void test_tensor_is_named(void **state) {
+        struct fixture *f = *state;
+        struct stat st;
+        cleanup_checkpoint struct checkpoint *c = NULL;
+        struct error error = {};
+
+        assert_int_equal(stat(f->path, &st), 0);
+        flip(f->path, st.st_size / 4); /* inside the first tensor's 12 MB of 24 */
+        assert_int_equal(checkpoint_open(f->path, &c, &error), 0);
+        assert_true(checkpoint_verify(c, &error) < 0);
+        assert_non_null(strstr(error.text, "tensor big (param)"));
+}
+
+static void test_foreign_files(void **state) {
+        struct fixture *f = *state;
+        char *other = format_string("%s/other", f->folder), *journal = format_string("%s-journal", f->path);
+        sqlite3 *db = NULL;
+
+        assert_int_equal(use(f->folder), BERTD_EXIT_BAD_CHECKPOINT);
+        assert_int_equal(use(other), BERTD_EXIT_INPUT);
+        assert_int_equal(sqlite3_open(other, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, "CREATE TABLE meta (key, value); CREATE TABLE tensor (id)", NULL, NULL, NULL), SQLITE_OK);
+        (void) sqlite3_close(db);
+        assert_int_equal(use(other), BERTD_EXIT_BAD_CHECKPOINT);
+        /* A journal beside a checkpoint is neither followed nor deleted. */
+        assert_int_equal(file_write_atomic(journal, "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7 hostile", 16, 0600, NULL), 0);
+        assert_int_equal(use(f->path), 0);
+        assert_int_equal(access(journal, F_OK), 0);
+        free(journal);
+        free(other);
+}
+
+static void test_views_are_refused(void **state) {
+        struct fixture *f = *state;
+        sqlite3 *db = NULL;
+
+        assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, "ALTER TABLE meta RENAME TO m; CREATE VIEW meta AS SELECT * FROM m", NULL, NULL, NULL), SQLITE_OK);
+        (void) sqlite3_close(db);
+        assert_int_equal(use(f->path), BERTD_EXIT_BAD_CHECKPOINT);
+}
+
+static void write_small(const struct rundir *rundir, uint64_t step) {
+        char *path = rundir_checkpoint_path(rundir, step);
+        struct checkpoint_meta meta = {};
+        struct checkpoint_tensor t = { .name = "t", .kind = "param", .dtype = "float32", .n_dims = 1, .shape = { 1 }, .size = 4, .data = &(float) { 1 } };
+        assert_int_equal(checkpoint_write(path, &meta, &t, 1, NULL), 0);
+        free(path);
+}
+
+static void test_run_folder(void **state) {
+        struct fixture *f = *state;
+        char *leftover = format_string("%s/checkpoints/step-000000009.ckpt.tmp", f->folder);
+        struct rundir *rundir = NULL;
+        uint64_t *steps = NULL;
+        size_t n;
+
+        assert_int_equal(rundir_open(f->folder, &rundir, NULL), 0);
+        for (uint64_t s = 10; s <= 60; s += 10)
+                write_small(rundir, s);
+        assert_int_equal(rundir_retain(rundir, 2, 30, NULL), 0);
+        assert_int_equal(rundir_list(rundir, &steps, &n, NULL), 0);
+        assert_int_equal(n, 3);
+        assert_true(steps[0] == 30 && steps[1] == 50 && steps[2] == 60);
+        free(steps);
+        assert_int_equal(rundir_abandon_newer(rundir, 30, NULL), 0);
+        assert_int_equal(rundir_retain(rundir, 0, 0, NULL), 0); /* never the last one */
+        assert_int_equal(rundir_list(rundir, &steps, &n, NULL), 0);
+        assert_true(n == 1 && steps[0] == 30);
+        free(steps);
+        rundir_close(rundir);
+
+        assert_int_equal(file_write_atomic(leftover, "x", 1, 0600, NULL), 0);
+        assert_int_equal(rundir_open(f->folder, &rundir, NULL), 0);
+        assert_int_not_equal(access(leftover, F_OK), 0);
+        rundir_close(rundir);
+        free(leftover);
+}
+
+static void test_lock(void **state) {
+        struct fixture *f = *state;
+        struct rundir *rundir = NULL;
+        int status;
+
+        assert_int_equal(rundir_open(f->folder, &rundir, NULL), 0);
+        pid_t pid = fork();
+        if (pid == 0) {
+                struct rundir *second = NULL;
+                struct error error = {};
+                _exit(rundir_open(f->folder, &second, &error) < 0 && error.code == EBUSY ? 0 : 1);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        rundir_close(rundir);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_cut_at_every_page, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_flipped_bytes, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_tensor_is_named, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_foreign_files, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_views_are_refused, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_run_folder, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_lock, setup, teardown),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,66 @@
+/* Corpora written by hand for unit tests: Megatron's format as trainer/text/corpus.h describes it, int32 ids. */
+#ifndef TESTS_UNIT_TRAINER_CORPUS_H
+#define TESTS_UNIT_TRAINER_CORPUS_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/file.h"
+
+/* A folder that the caller removes with remove_folder; both abort on failure. */
+static inline char *make_folder(void) {
+        char *path = strdup("/tmp/bertd-unit.XXXXXX");
+        if (!path || !mkdtemp(path))
+                abort();
+        return path;
+}
+
+static inline void remove_folder(char *path) {
+        char *command = format_string("rm -rf '%s'", path);
+        if (!command || system(command) != 0)
+                abort();
+        free(command);
+        free(path);
+}
+
+static inline void put(FILE *file, const void *data, size_t size) {
+        if (fwrite(data, 1, size, file) != size)
+                abort();
+}
+
+/* Writes PREFIX.bin and .idx: documents of `per_document` sentences each, sentence s of length 3 + s % 9, its ids 10 + s % 80 + i % 10. */
+static inline void write_corpus(const char *prefix, uint64_t n_documents, uint64_t per_document) {
+        char *bin = format_string("%s.bin", prefix), *idx = format_string("%s.idx", prefix);
+        FILE *b = fopen(bin, "wbe"), *x = fopen(idx, "wbe");
+        uint64_t version = 1, n = n_documents * per_document, entries = n_documents + 1;
+        uint8_t int32_code = 4;
+        int64_t offset = 0;
+        if (!b || !x)
+                abort();
+
+        put(x, "MMIDIDX\0\0", 9);
+        put(x, &version, 8);
+        put(x, &int32_code, 1);
+        put(x, &n, 8);
+        put(x, &entries, 8);
+        for (uint64_t s = 0; s < n; s++) {
+                int32_t length = (int32_t) (3 + s % 9);
+                put(x, &length, 4);
+                for (int32_t i = 0; i < length; i++)
+                        put(b, &(int32_t) { (int32_t) (10 + s % 80 + (uint64_t) i % 10) }, 4);
+        }
+        for (uint64_t s = 0; s < n; s++) {
+                put(x, &offset, 8);
+                offset += (int64_t) (3 + s % 9) * 4;
+        }
+        for (uint64_t d = 0; d <= n_documents; d++)
+                put(x, &(int64_t) { (int64_t) (d * per_document) }, 8);
+        if (fclose(b) != 0 || fclose(x) != 0)
+                abort();
+        free(bin);
+        free(idx);
+}
+
+#endif
