@@ -1,6 +1,7 @@
 /*
- * What changes a job or stops the daemon: cancel, pause, resume, checkpoint, rm, shutdown. The first ones take several jobs: each
- * is tried, each failure is told on a line of its own, the first failure's exit code is returned.
+ * What changes a job or stops the daemon: cancel, pause, resume, checkpoint, rm, shutdown. Most take several jobs: each is tried,
+ * each failure is told on a line of its own, the first failure's exit code is returned. What became of a job is told to a person
+ * only: where stdout is no terminal, success is silent.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -33,7 +34,7 @@ static void tell_state(struct ctl *ctl, struct client *client, uint64_t id) {
         cleanup_job_info struct job_info job = {};
         struct error ignored = {};
 
-        if (client_get_job(client, id, &job, &ignored) < 0)
+        if (!ctl->term.tty || client_get_job(client, id, &job, &ignored) < 0)
                 return;
         (void) printf("job %" PRIu64 " is %s", id, text_of(job.state));
         if (text_of(job.reason)[0]) {
@@ -49,10 +50,10 @@ static int request_one(struct ctl *ctl, struct client *client, const char *word,
         int r = client_find_job(client, word, &id, error);
         if (r == 0)
                 r = send_request(client, id, request, error);
-        if (r == 0 && request->removed)
-                (void) printf("job %" PRIu64 " is removed\n", id);
-        else if (r == 0)
+        if (r == 0 && !request->removed)
                 tell_state(ctl, client, id);
+        else if (r == 0 && ctl->term.tty)
+                (void) printf("job %" PRIu64 " is removed\n", id);
         return r;
 }
 
@@ -179,7 +180,7 @@ int command_shutdown(struct ctl *ctl, int argc, char **argv) {
                 r = client_call(client, "Shutdown", NULL, &ctl->error, "b", (int) jobs);
         if (r == 0)
                 r = wait_for_close(client, jobs ? SHUTDOWN_JOBS_TIMEOUT_USEC : SHUTDOWN_TIMEOUT_USEC, &ctl->error);
-        if (r == 0)
+        if (r == 0 && ctl->term.tty)
                 (void) printf("bertd has stopped%s\n", jobs ? "" : "; running jobs go on");
         return command_exit(ctl, r);
 }
