@@ -1,13 +1,15 @@
 /*
  * Checkpoint files (contract C7): one SQLite database, whole or absent.
  *
- *   meta   (key TEXT PRIMARY KEY, value TEXT)                            what it was made with; "digest" covers meta and tensor rows,
- *                                                                        "file_checksum" every byte of the file
- *   tensor (id INTEGER PRIMARY KEY, name, kind, dtype, shape, checksum)  kind param | moment1 | moment2; shape "[768, 768]"
- *   chunk  (tensor, seq, data)                                           row-major elements, little-endian; rowid = tensor · 2^24 + seq
+ *   meta   (key TEXT PRIMARY KEY, value TEXT): what it was made with; "digest" covers the rows of meta and tensor,
+ *          "file_checksum" every byte of the file
+ *   tensor (id INTEGER PRIMARY KEY, name, kind, dtype, shape, checksum): kind is param, moment1 or moment2; shape is
+ *          "[768, 768]"
+ *   chunk  (tensor, seq, data): row-major elements, little-endian; rowid = tensor · 2^24 + seq
  *
- * application_id CHECKPOINT_APPLICATION_ID, user_version CHECKPOINT_FORMAT, pages of 64 KiB. checksum = xxh3-128 of the tensor's bytes in
- * hex. Reading trusts nothing: a file that is cut, flipped, of another kind or version is refused with exit 76 and one line.
+ * application_id CHECKPOINT_APPLICATION_ID, user_version CHECKPOINT_FORMAT, pages of 64 KiB. checksum = xxh3-128 of
+ * the tensor's bytes in hex. Reading trusts nothing: a file that is cut, flipped, of another kind or version is
+ * refused with exit 76 and one line.
  *
  *   write: checkpoint_write(path, meta, source)
  *   read:  checkpoint_open → { checkpoint_read_tensor … } → checkpoint_close
@@ -37,23 +39,25 @@ struct checkpoint_meta {
 };
 
 /* Sets or replaces; what is too long is cut. */
-void checkpoint_meta_set(struct checkpoint_meta *meta, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void checkpoint_meta_set(struct checkpoint_meta *meta, const char *key, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
 const char *checkpoint_meta_get(const struct checkpoint_meta *meta, const char *key); /* NULL where absent */
 
 /* A decimal number, or refused with exit 76 naming the file and the key. */
-int checkpoint_meta_u64(const struct checkpoint_meta *meta, const char *path, const char *key, uint64_t *ret, struct error *error);
+int checkpoint_meta_u64(
+        const struct checkpoint_meta *meta, const char *path, const char *key, uint64_t *ret, struct error *error);
 
 struct checkpoint_tensor {
         char name[192], kind[12], dtype[12], checksum[33];
         uint32_t n_dims, shape[CHECKPOINT_DIMS_MAX];
-        size_t size;           /* bytes */
-        const void *data;      /* writing only: borrowed */
-        int64_t id;            /* reading only */
+        size_t size;      /* bytes */
+        const void *data; /* writing only: borrowed */
+        int64_t id;       /* reading only */
 };
 
 /* Writes PATH.tmp, makes it durable and gives it its name; a failure leaves nothing behind. */
-int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
-                     struct error *error);
+int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors,
+        uint32_t n, struct error *error);
 
 static inline int64_t checkpoint_chunk_rowid(int64_t tensor, uint64_t seq) { return tensor << 24 | (int64_t) seq; }
 
@@ -85,11 +89,13 @@ int checkpoint_verify(struct checkpoint *checkpoint, struct error *error);
 #define CHECKPOINT_FILE_KEY "file_checksum"
 #define CHECKPOINT_FILE_MARKER "file-xxh3-128:"
 
-/* Hashes the rest of an open file (its digits count as zeros) into ret_hex; what it says of itself and where. 0 or −errno. */
+/* Hashes the rest of an open file (its digits count as zeros) into ret_hex; what it says of itself and where. 0 or
+ * −errno. */
 int checkpoint_file_checksum(int fd, char ret_hex[33], char ret_said[33], off_t *ret_at);
 
 /* xxh3-128 in hex over all meta items but the two checksums and all tensor rows: what "digest" must say. */
-void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n, char hex[33]);
+void checkpoint_digest(
+        const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n, char hex[33]);
 
 /* "[768, 768]" */
 void checkpoint_format_shape(const struct checkpoint_tensor *tensor, char *buffer, size_t size);

@@ -1,6 +1,7 @@
 /*
- * The checksum of a whole checkpoint file, kept inside it: meta's "file_checksum" is a marker and 32 hex digits, which count as zeros while the
- * file is hashed. Checksums of tensors name what broke; this one also sees a flipped byte in a page's unused part. See checkpoint.h.
+ * The checksum of a whole checkpoint file, kept inside it: meta's "file_checksum" is a marker and 32 hex digits, which
+ * count as zeros while the file is hashed. Checksums of tensors name what broke; this one also sees a flipped byte in
+ * a page's unused part. See checkpoint.h.
  */
 #define XXH_STATIC_LINKING_ONLY /* the state on the stack */
 #include <errno.h>

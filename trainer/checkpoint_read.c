@@ -1,7 +1,7 @@
 /*
- * Reads one checkpoint file; see checkpoint.h. The file may come from anyone, so: opened read-only and immutable (no journal beside it is
- * looked at), defensive, without views and triggers; every size is bounded before memory is asked for; meta and tensor rows are held
- * against the digest, tensors against their checksums.
+ * Reads one checkpoint file; see checkpoint.h. The file may come from anyone, so: opened read-only and immutable (no
+ * journal beside it is looked at), defensive, without views and triggers; every size is bounded before memory is asked
+ * for; meta and tensor rows are held against the digest, tensors against their checksums.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -69,7 +69,8 @@ static int open_database(struct checkpoint *c, struct error *error) {
         if (!uri)
                 return error_errno(error, errno, "%s", c->path);
 
-        if (sqlite3_open_v2(uri, &c->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
+        if (sqlite3_open_v2(uri, &c->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL) !=
+                SQLITE_OK)
                 return sqlite_bad(c, error);
         (void) sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         (void) sqlite3_db_config(c->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
@@ -103,12 +104,14 @@ static int check_header(struct checkpoint *c, struct error *error) {
         if (r < 0)
                 return r;
         if (id != CHECKPOINT_APPLICATION_ID)
-                return bad(c, error, "%s: not a checkpoint of bert-trainer (application id %lld)", c->path, (long long) id);
+                return bad(c, error, "%s: not a checkpoint of bert-trainer (application id %lld)", c->path,
+                        (long long) id);
         if (version != CHECKPOINT_FORMAT)
-                return bad(c, error, "%s: checkpoint format %lld, this program reads %d", c->path, (long long) version, CHECKPOINT_FORMAT);
+                return bad(c, error, "%s: checkpoint format %lld, this program reads %d", c->path, (long long) version,
+                        CHECKPOINT_FORMAT);
         if (pages * page_size != (int64_t) c->file_size)
                 return bad(c, error, "%s: %lld bytes, its header says %lld: cut short or overwritten", c->path,
-                           (long long) c->file_size, (long long) (pages * page_size));
+                        (long long) c->file_size, (long long) (pages * page_size));
         return 0;
 }
 
@@ -133,14 +136,16 @@ static int read_meta(struct checkpoint *c, struct error *error) {
         while ((step = sqlite3_step(s)) == SQLITE_ROW) {
                 struct checkpoint_meta_item *item = &c->meta.items[c->meta.n];
                 if (c->meta.n == CHECKPOINT_META_MAX || !copy_text(s, 0, item->key, sizeof(item->key)) ||
-                    !copy_text(s, 1, item->value, sizeof(item->value)))
+                        !copy_text(s, 1, item->value, sizeof(item->value)))
                         return bad(c, error, "%s: table meta holds an impossible row", c->path);
                 c->meta.n++;
         }
         return step == SQLITE_DONE ? 0 : sqlite_bad(c, error);
 }
 
-static size_t dtype_size(const char *dtype) { return strcmp(dtype, "float32") == 0 ? 4 : strcmp(dtype, "float64") == 0 ? 8 : 0; }
+static size_t dtype_size(const char *dtype) {
+        return strcmp(dtype, "float32") == 0 ? 4 : strcmp(dtype, "float64") == 0 ? 8 : 0;
+}
 
 static bool parse_shape(const char *text, struct checkpoint_tensor *t) {
         char again[64];
@@ -158,7 +163,8 @@ static bool parse_shape(const char *text, struct checkpoint_tensor *t) {
                 t->shape[t->n_dims++] = (uint32_t) v;
         }
         checkpoint_format_shape(t, again, sizeof(again));
-        return t->n_dims > 0 && strcmp(again, text) == 0 && !__builtin_mul_overflow(elements, dtype_size(t->dtype), &t->size) && t->size > 0;
+        return t->n_dims > 0 && strcmp(again, text) == 0 &&
+               !__builtin_mul_overflow(elements, dtype_size(t->dtype), &t->size) && t->size > 0;
 }
 
 static bool read_tensor_row(struct checkpoint *c, sqlite3_stmt *s, struct checkpoint_tensor *t) {
@@ -169,7 +175,8 @@ static bool read_tensor_row(struct checkpoint *c, sqlite3_stmt *s, struct checkp
                 return false;
         return copy_text(s, 1, t->name, sizeof(t->name)) && copy_text(s, 2, t->kind, sizeof(t->kind)) &&
                copy_text(s, 3, t->dtype, sizeof(t->dtype)) && copy_text(s, 4, shape, sizeof(shape)) &&
-               copy_text(s, 5, t->checksum, sizeof(t->checksum)) && parse_shape(shape, t) && t->size <= (size_t) c->file_size;
+               copy_text(s, 5, t->checksum, sizeof(t->checksum)) && parse_shape(shape, t) &&
+               t->size <= (size_t) c->file_size;
 }
 
 static int read_tensors(struct checkpoint *c, struct error *error) {
@@ -185,7 +192,8 @@ static int read_tensors(struct checkpoint *c, struct error *error) {
         c->tensors = calloc((size_t) count, sizeof(*c->tensors));
         if (!c->tensors)
                 return error_errno(error, ENOMEM, "%s", c->path);
-        if (sqlite3_prepare_v2(c->db, "SELECT id, name, kind, dtype, shape, checksum FROM tensor ORDER BY id", -1, &s, NULL) != SQLITE_OK)
+        if (sqlite3_prepare_v2(c->db, "SELECT id, name, kind, dtype, shape, checksum FROM tensor ORDER BY id", -1, &s,
+                    NULL) != SQLITE_OK)
                 return sqlite_bad(c, error);
         while ((step = sqlite3_step(s)) == SQLITE_ROW) {
                 if (c->n == count || !read_tensor_row(c, s, &c->tensors[c->n]))
@@ -238,7 +246,9 @@ void checkpoint_close(struct checkpoint *c) {
 const char *checkpoint_path(const struct checkpoint *c) { return c->path; }
 const struct checkpoint_meta *checkpoint_meta(const struct checkpoint *c) { return &c->meta; }
 uint32_t checkpoint_n_tensors(const struct checkpoint *c) { return c->n; }
-const struct checkpoint_tensor *checkpoint_tensor(const struct checkpoint *c, uint32_t index) { return &c->tensors[index]; }
+const struct checkpoint_tensor *checkpoint_tensor(const struct checkpoint *c, uint32_t index) {
+        return &c->tensors[index];
+}
 
 int64_t checkpoint_find(const struct checkpoint *c, const char *name, const char *kind) {
         for (uint32_t i = 0; i < c->n; i++)
@@ -247,12 +257,14 @@ int64_t checkpoint_find(const struct checkpoint *c, const char *name, const char
         return -1;
 }
 
-static int read_chunks(struct checkpoint *c, const struct checkpoint_tensor *t, void *data, size_t *ret_got, struct error *error) {
+static int read_chunks(
+        struct checkpoint *c, const struct checkpoint_tensor *t, void *data, size_t *ret_got, struct error *error) {
         cleanup_statement sqlite3_stmt *s = NULL;
         size_t got = 0;
         int step;
 
-        if (sqlite3_prepare_v2(c->db, "SELECT data FROM chunk WHERE rowid >= ? AND rowid < ? ORDER BY rowid", -1, &s, NULL) != SQLITE_OK)
+        if (sqlite3_prepare_v2(c->db, "SELECT data FROM chunk WHERE rowid >= ? AND rowid < ? ORDER BY rowid", -1, &s,
+                    NULL) != SQLITE_OK)
                 return sqlite_bad(c, error);
         (void) sqlite3_bind_int64(s, 1, checkpoint_chunk_rowid(t->id, 0));
         (void) sqlite3_bind_int64(s, 2, checkpoint_chunk_rowid(t->id + 1, 0));
@@ -260,7 +272,8 @@ static int read_chunks(struct checkpoint *c, const struct checkpoint_tensor *t, 
                 const void *blob = sqlite3_column_blob(s, 0);
                 size_t n = (size_t) sqlite3_column_bytes(s, 0);
                 if (!blob || n == 0 || n > t->size - got)
-                        return bad(c, error, "%s: tensor %s (%s) has a chunk of the wrong size", c->path, t->name, t->kind);
+                        return bad(c, error, "%s: tensor %s (%s) has a chunk of the wrong size", c->path, t->name,
+                                t->kind);
                 memcpy((char *) data + got, blob, n);
                 got += n;
         }
@@ -281,9 +294,11 @@ int checkpoint_read_tensor(struct checkpoint *c, uint32_t index, void *data, str
         if (r < 0)
                 return r;
         if (got != t->size)
-                return bad(c, error, "%s: tensor %s (%s) has %zu bytes, expected %zu", c->path, t->name, t->kind, got, t->size);
+                return bad(c, error, "%s: tensor %s (%s) has %zu bytes, expected %zu", c->path, t->name, t->kind, got,
+                        t->size);
         XXH128_hash_t h = XXH3_128bits(data, got);
-        (void) snprintf(checksum, sizeof(checksum), "%016llx%016llx", (unsigned long long) h.high64, (unsigned long long) h.low64);
+        (void) snprintf(checksum, sizeof(checksum), "%016llx%016llx", (unsigned long long) h.high64,
+                (unsigned long long) h.low64);
         if (strcmp(checksum, t->checksum) != 0)
                 return bad(c, error, "%s: tensor %s (%s) does not match its checksum", c->path, t->name, t->kind);
         return 0;

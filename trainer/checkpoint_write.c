@@ -1,6 +1,6 @@
 /*
- * Writes one checkpoint file; see checkpoint.h. Invariants: no journal and no sync by SQLite, since the file has no name that anyone reads
- * before it was fsynced whole; chunks stay below SQLite's page cache, which is its fast path.
+ * Writes one checkpoint file; see checkpoint.h. Invariants: no journal and no sync by SQLite, since the file has no
+ * name that anyone reads before it was fsynced whole; chunks stay below SQLite's page cache, which is its fast path.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,13 +14,14 @@
 
 #define CHUNK_BYTES ((size_t) 1044480) /* just under 1 MiB, a multiple of every element size */
 
-static const char SCHEMA[] =
-        "PRAGMA page_size = 65536; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;"
-        "PRAGMA application_id = 1111839316; PRAGMA user_version = 1; BEGIN;"
-        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);"
-        "CREATE TABLE tensor (id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, dtype TEXT NOT NULL, shape TEXT NOT NULL,"
-        " checksum TEXT NOT NULL, UNIQUE (name, kind));"
-        "CREATE TABLE chunk (tensor INTEGER NOT NULL, seq INTEGER NOT NULL, data BLOB NOT NULL);";
+static const char SCHEMA[] = "PRAGMA page_size = 65536; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA "
+                             "locking_mode = EXCLUSIVE;"
+                             "PRAGMA application_id = 1111839316; PRAGMA user_version = 1; BEGIN;"
+                             "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);"
+                             "CREATE TABLE tensor (id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, "
+                             "dtype TEXT NOT NULL, shape TEXT NOT NULL,"
+                             " checksum TEXT NOT NULL, UNIQUE (name, kind));"
+                             "CREATE TABLE chunk (tensor INTEGER NOT NULL, seq INTEGER NOT NULL, data BLOB NOT NULL);";
 _Static_assert(CHECKPOINT_APPLICATION_ID == 1111839316 && CHECKPOINT_FORMAT == 1, "the pragmas above");
 
 static int write_chunks(sqlite3 *db, int64_t id, const struct checkpoint_tensor *tensor, struct error *error) {
@@ -45,7 +46,7 @@ static int write_tensor(sqlite3 *db, int64_t id, struct checkpoint_tensor *tenso
 
         checkpoint_format_shape(tensor, shape, sizeof(shape));
         (void) snprintf(tensor->checksum, sizeof(tensor->checksum), "%016llx%016llx", (unsigned long long) h.high64,
-                        (unsigned long long) h.low64);
+                (unsigned long long) h.low64);
         int r = db_prepare(db, "INSERT INTO tensor VALUES (?, ?, ?, ?, ?, ?)", &s, error);
         if (r < 0)
                 return r;
@@ -69,8 +70,8 @@ static int write_meta(sqlite3 *db, const struct checkpoint_meta *meta, struct er
         return r;
 }
 
-static int write_database(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
-                          struct error *error) {
+static int write_database(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors,
+        uint32_t n, struct error *error) {
         cleanup_db sqlite3 *db = NULL;
         cleanup_free struct checkpoint_tensor *rows = calloc(MAX(n, 1u), sizeof(*rows));
         struct checkpoint_meta all = *meta;
@@ -78,7 +79,9 @@ static int write_database(const char *path, const struct checkpoint_meta *meta, 
 
         if (!rows)
                 return error_errno(error, ENOMEM, "checkpoint");
-        if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, NULL) != SQLITE_OK)
+        if (sqlite3_open_v2(path, &db,
+                    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
+                    NULL) != SQLITE_OK)
                 return db_error(error, db, "SQLite");
         int r = db_exec(db, SCHEMA, error);
         for (uint32_t i = 0; r >= 0 && i < n; i++) {
@@ -104,14 +107,15 @@ static int finish_file(const char *temporary, const char *path, struct error *er
         if (r < 0)
                 return error_errno(error, -r, "%s", path);
         errno = EIO;
-        if (pwrite(fd, hex, sizeof(hex) - 1, at) != (ssize_t) sizeof(hex) - 1 || fsync(fd) < 0 || rename(temporary, path) < 0)
+        if (pwrite(fd, hex, sizeof(hex) - 1, at) != (ssize_t) sizeof(hex) - 1 || fsync(fd) < 0 ||
+                rename(temporary, path) < 0)
                 return error_errno(error, errno, "%s", path);
         r = fsync_parent(path);
         return r < 0 ? error_errno(error, -r, "%s", path) : 0;
 }
 
-int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
-                     struct error *error) {
+int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors,
+        uint32_t n, struct error *error) {
         cleanup_free char *temporary = format_string("%s.tmp", path);
         if (!temporary)
                 return error_errno(error, ENOMEM, "%s", path);

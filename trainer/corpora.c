@@ -1,6 +1,6 @@
 /*
- * See corpora.h. Owns the opened parts; the documents of part p are numbered first_document[p] .. first_document[p + 1] − 1.
- * Nothing is copied: the parts are memory-mapped.
+ * See corpora.h. Owns the opened parts; the documents of part p are numbered first_document[p] .. first_document[p +
+ * 1] − 1. Nothing is copied: the parts are memory-mapped.
  */
 #include "trainer/corpora.h"
 
@@ -59,8 +59,9 @@ int corpora_check(const struct corpora *corpora, uint32_t vocab_size, const char
                 const char *made_with = corpus_vocab_hash(corpora->part[p]);
                 if (made_with && strcmp(made_with, vocab_hash) != 0)
                         return error_input(error, BERTD_EXIT_DATA,
-                                           "%s: prepared with another vocabulary (hash %s) than model.vocab (%s): prepare it again",
-                                           corpora->prefixes[p], made_with, vocab_hash);
+                                "%s: prepared with another vocabulary (hash %s) than model.vocab (%s): prepare it "
+                                "again",
+                                corpora->prefixes[p], made_with, vocab_hash);
                 int r = corpus_check_ids(corpora->part[p], vocab_size, error);
                 if (r < 0)
                         return r;
@@ -82,7 +83,8 @@ int corpora_hash(const struct corpora *corpora, char hex[33], struct error *erro
 
 uint64_t corpora_n_documents(const struct corpora *corpora) { return corpora->first_document[corpora->n]; }
 
-struct corpus *corpora_locate(const struct corpora *corpora, uint64_t document, uint64_t *ret_begin, uint64_t *ret_end) {
+struct corpus *corpora_locate(
+        const struct corpora *corpora, uint64_t document, uint64_t *ret_begin, uint64_t *ret_end) {
         uint32_t p = 0;
 
         while (document >= corpora->first_document[p + 1])

@@ -15,8 +15,8 @@
 struct corpora {
         uint32_t n;
         struct corpus **part;
-        char *const *prefixes;     /* borrowed from the spec: must outlive this */
-        uint64_t *first_document;  /* (n + 1) of each part; the last is the number of documents */
+        char *const *prefixes;    /* borrowed from the spec: must outlive this */
+        uint64_t *first_document; /* (n + 1) of each part; the last is the number of documents */
 };
 
 int corpora_open(char *const *prefixes, uint32_t n, struct corpora **ret, struct error *error);
@@ -24,7 +24,8 @@ void corpora_close(struct corpora *corpora);
 static inline void cleanup_corpora_p(struct corpora **corpora) { corpora_close(*corpora); }
 #define cleanup_corpora cleanup(cleanup_corpora_p)
 
-/* Reads every id once: one at or above vocab_size, or a corpus prepared with another vocabulary, is refused (exit 65). */
+/* Reads every id once: one at or above vocab_size, or a corpus prepared with another vocabulary, is refused (exit
+ * 65). */
 int corpora_check(const struct corpora *corpora, uint32_t vocab_size, const char *vocab_hash, struct error *error);
 
 /* xxh3-128 in hex over the parts' own hashes, in order. */

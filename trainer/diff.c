@@ -10,10 +10,10 @@
 #include "trainer/checkpoint.h"
 #include "trainer/inspect.h"
 
-static const char USAGE[] =
-        "usage: bert-trainer diff CHECKPOINT CHECKPOINT\n\n"
-        "Compares all weights and moments bit for bit. Exit code 0: identical; 1: the first tensor that differs is named;\n"
-        "76: one of them cannot be used.\n";
+static const char USAGE[] = "usage: bert-trainer diff CHECKPOINT CHECKPOINT\n\n"
+                            "Compares all weights and moments bit for bit. Exit code 0: identical; 1: the first tensor "
+                            "that differs is named;\n"
+                            "76: one of them cannot be used.\n";
 
 enum { SAME = 0, DIFFERENT = 1 };
 
@@ -30,7 +30,8 @@ static int compare_tensor(struct checkpoint *a, struct checkpoint *b, uint32_t i
         if (other < 0)
                 return differ(t, "only in the first");
         const struct checkpoint_tensor *u = checkpoint_tensor(b, (uint32_t) other);
-        if (strcmp(t->dtype, u->dtype) != 0 || t->n_dims != u->n_dims || memcmp(t->shape, u->shape, sizeof(t->shape)) != 0)
+        if (strcmp(t->dtype, u->dtype) != 0 || t->n_dims != u->n_dims ||
+                memcmp(t->shape, u->shape, sizeof(t->shape)) != 0)
                 return differ(t, "shape or dtype differs");
         cleanup_free char *x = malloc(t->size), *y = malloc(u->size);
         if (!x || !y)
@@ -70,7 +71,9 @@ int cmd_diff(int argc, char **argv) {
         struct error error = {};
 
         for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;)
-                return fputs(USAGE, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO : o == 'h' ? BERTD_EXIT_OK : BERTD_EXIT_USAGE;
+                return fputs(USAGE, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO
+                       : o == 'h'                                   ? BERTD_EXIT_OK
+                                                                    : BERTD_EXIT_USAGE;
         if (argc - optind != 2)
                 return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
 

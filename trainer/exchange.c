@@ -1,7 +1,8 @@
 /*
- * See exchange.h. Owns MPI's life and one bucket of scratch memory. Bucket bounds depend on the number of elements and ranks alone. A bucket
- * is cut in one slice a rank; each rank receives its slice from all, adds them in rank order, and all gather the results: the order
- * of additions is ours, whatever algorithm MPI chooses, at the traffic of a ring all-reduce.
+ * See exchange.h. Owns MPI's life and one bucket of scratch memory. Bucket bounds depend on the number of elements and
+ * ranks alone. A bucket is cut in one slice a rank; each rank receives its slice from all, adds them in rank order,
+ * and all gather the results: the order of additions is ours, whatever algorithm MPI chooses, at the traffic of a ring
+ * all-reduce.
  */
 #include "trainer/exchange.h"
 
@@ -20,7 +21,7 @@
 
 struct exchange {
         uint32_t rank, n_ranks;
-        void *scratch;      /* BUCKET_BYTES and a slice more, or NULL with one rank */
+        void *scratch;                                  /* BUCKET_BYTES and a slice more, or NULL with one rank */
         int *counts, *offsets, *in_counts, *in_offsets; /* (n_ranks) elements, of a bucket's slices */
 };
 
@@ -94,8 +95,10 @@ static void sum_bucket(struct exchange *x, char *data, size_t n, size_t element_
                 x->in_counts[r] = own;
                 x->in_offsets[r] = own * (int) r;
         }
-        (void) MPI_Alltoallv(data, x->counts, x->offsets, type, x->scratch, x->in_counts, x->in_offsets, type, MPI_COMM_WORLD);
-        add_slices(data + (size_t) x->offsets[x->rank] * element_size, x->scratch, x->n_ranks, (size_t) own, element_size);
+        (void) MPI_Alltoallv(
+                data, x->counts, x->offsets, type, x->scratch, x->in_counts, x->in_offsets, type, MPI_COMM_WORLD);
+        add_slices(
+                data + (size_t) x->offsets[x->rank] * element_size, x->scratch, x->n_ranks, (size_t) own, element_size);
         (void) MPI_Allgatherv(MPI_IN_PLACE, 0, type, data, x->counts, x->offsets, type, MPI_COMM_WORLD);
 }
 
@@ -159,9 +162,7 @@ void exchange_gather(struct exchange *x, const void *mine, size_t size, void *al
                 memcpy(all, mine, size);
 }
 
-uint64_t exchange_or(struct exchange *x, uint64_t bits) {
-        return x->n_ranks > 1 ? or_bits(bits) : bits;
-}
+uint64_t exchange_or(struct exchange *x, uint64_t bits) { return x->n_ranks > 1 ? or_bits(bits) : bits; }
 
 void exchange_sum(struct exchange *x, void *data, size_t n_elements, size_t element_size) {
         size_t most = BUCKET_BYTES / element_size;

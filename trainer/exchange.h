@@ -1,8 +1,9 @@
 /*
- * What ranks say to each other (contract T8): MPI where the program was built with it and started by mpirun, else one rank that talks to
- * nobody. Called from the main thread only; every call is collective unless said otherwise.
+ * What ranks say to each other (contract T8): MPI where the program was built with it and started by mpirun, else one
+ * rank that talks to nobody. Called from the main thread only; every call is collective unless said otherwise.
  *
- * Sums are taken in rank order by every rank alike, so they are the same bits on all ranks and in every run at one number of ranks.
+ * Sums are taken in rank order by every rank alike, so they are the same bits on all ranks and in every run at one
+ * number of ranks.
  */
 #ifndef TRAINER_EXCHANGE_H
 #define TRAINER_EXCHANGE_H
@@ -23,7 +24,7 @@ int exchange_new(struct exchange **ret, struct error *error);
 /* Ends MPI too: nothing may be called after it. */
 void exchange_free(struct exchange *exchange);
 
-uint32_t exchange_rank(const struct exchange *exchange);   /* not collective */
+uint32_t exchange_rank(const struct exchange *exchange);    /* not collective */
 uint32_t exchange_n_ranks(const struct exchange *exchange); /* not collective */
 
 void exchange_barrier(struct exchange *exchange);
@@ -39,8 +40,8 @@ uint64_t exchange_or(struct exchange *exchange, uint64_t bits);
 /* Replaces the flat run (element_size 4: float, 8: double) by its sum over ranks, bucket by bucket. */
 void exchange_sum(struct exchange *exchange, void *data, size_t n_elements, size_t element_size);
 
-/* All ranks learn whether one failed: returns 0 where all have r >= 0, else the lowest failing rank's code, its error in *error on every
- * rank ("rank 3: …" when it is not rank 0). */
+/* All ranks learn whether one failed: returns 0 where all have r >= 0, else the lowest failing rank's code, its
+ * error in *error on every rank ("rank 3: …" when it is not rank 0). */
 int exchange_agree(struct exchange *exchange, int r, struct error *error);
 
 #endif

@@ -5,7 +5,8 @@
 /* Prints meta and tensors and checks every checksum: exit 0, or 76 with one line. --json for programs. */
 int cmd_inspect(int argc, char **argv);
 
-/* Exit 0 only where both hold the same tensors bit for bit; else 1 and the first that differs on stdout. Meta is not compared. */
+/* Exit 0 only where both hold the same tensors bit for bit; else 1 and the first that differs on stdout. Meta is
+ * not compared. */
 int cmd_diff(int argc, char **argv);
 
 #endif

@@ -1,4 +1,5 @@
-/* bert-trainer: finds the subcommand. Each subcommand prints its own help and its one line of error, and returns the exit code. */
+/* bert-trainer: finds the subcommand. Each subcommand prints its own help and its one line of error, and returns
+ * the exit code. */
 #include <stdio.h>
 #include <string.h>
 

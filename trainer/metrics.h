@@ -1,6 +1,6 @@
 /*
- * RUN_DIR/metrics.jsonl: one JSON object a line. A training row a logged step, and rows with "validation": {…}. Each step is there once: a
- * run that resumes at step s first cuts off what lies past s. Used by rank 0 alone.
+ * RUN_DIR/metrics.jsonl: one JSON object a line. A training row a logged step, and rows with "validation": {…}. Each
+ * step is there once: a run that resumes at step s first cuts off what lies past s. Used by rank 0 alone.
  *
  *   step                 updates completed
  *   loss                 mlm_loss + nsp_loss (nats)
@@ -31,7 +31,8 @@ struct metrics_row {
         double data_sec, compute_sec, exchange_sec, update_sec, checkpoint_sec;
 };
 
-/* Opens or creates, and cuts rows with a step above `step`, and a last line that was cut short. `sentence_name`: "nsp" or "sop". */
+/* Opens or creates, and cuts rows with a step above `step`, and a last line that was cut short. `sentence_name`:
+ * "nsp" or "sop". */
 int metrics_open(const char *path, uint64_t step, const char *sentence_name, struct metrics **ret, struct error *error);
 void metrics_close(struct metrics *metrics);
 

@@ -1,4 +1,5 @@
-/* See permute.h. Holds no state beyond the round keys. The domain is below 4n, so the walk takes fewer than four turns on average. */
+/* See permute.h. Holds no state beyond the round keys. The domain is below 4n, so the walk takes fewer than four
+ * turns on average. */
 #include "trainer/permute.h"
 
 #include "trainer/philox.h"
@@ -24,7 +25,8 @@ static uint64_t mix(uint64_t x) {
 }
 
 static uint64_t feistel(const struct permute *permute, uint64_t value) {
-        uint64_t mask = (UINT64_C(1) << permute->half_bits) - 1, left = value >> permute->half_bits, right = value & mask;
+        uint64_t mask = (UINT64_C(1) << permute->half_bits) - 1, left = value >> permute->half_bits,
+                 right = value & mask;
 
         for (uint32_t r = 0; r < PERMUTE_ROUNDS; r++) {
                 uint64_t next = left ^ (mix(right + permute->keys[r]) & mask);

@@ -1,6 +1,7 @@
 /*
- * See prefetch.h. Owns the thread and both sets. Invariant: the thread touches only set `making`, and only while `busy`; the caller touches
- * the other one. What is in a set depends on its range alone, so timing cannot change a result.
+ * See prefetch.h. Owns the thread and both sets. Invariant: the thread touches only set `making`, and only while
+ * `busy`; the caller touches the other one. What is in a set depends on its range alone, so timing cannot change a
+ * result.
  */
 #include "trainer/prefetch.h"
 
@@ -52,7 +53,8 @@ static int start_thread(struct prefetch *prefetch) {
         return -r;
 }
 
-int prefetch_new(const struct samples *samples, const struct batches_limits *limits, struct prefetch **ret, struct error *error) {
+int prefetch_new(const struct samples *samples, const struct batches_limits *limits, struct prefetch **ret,
+        struct error *error) {
         struct prefetch *prefetch = calloc(1, sizeof(*prefetch));
         if (!prefetch)
                 return error_errno(error, ENOMEM, "prefetch");
@@ -92,7 +94,8 @@ void prefetch_free(struct prefetch *prefetch) {
         free(prefetch);
 }
 
-struct batches *prefetch_take(struct prefetch *prefetch, uint64_t begin, uint64_t end, uint64_t next_begin, uint64_t next_end) {
+struct batches *prefetch_take(
+        struct prefetch *prefetch, uint64_t begin, uint64_t end, uint64_t next_begin, uint64_t next_end) {
         pthread_mutex_lock(&prefetch->lock);
         while (prefetch->busy)
                 pthread_cond_wait(&prefetch->changed, &prefetch->lock);

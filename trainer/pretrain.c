@@ -1,6 +1,6 @@
 /*
- * The subcommand `pretrain`: arguments, the loop over steps, and the end in which all ranks leave together; see pretrain.h and run.h.
- * Exit codes are contract C6's; the one line of a failure is printed by rank 0.
+ * The subcommand `pretrain`: arguments, the loop over steps, and the end in which all ranks leave together; see
+ * pretrain.h and run.h. Exit codes are contract C6's; the one line of a failure is printed by rank 0.
  */
 #include "trainer/pretrain.h"
 
@@ -18,12 +18,15 @@
 
 static const char USAGE[] =
         "usage: bert-trainer pretrain SPEC.yaml --run-dir DIR [--resume CHECKPOINT] [--abandon-newer]\n\n"
-        "Pretrains a BERT model. Alone or under mpirun: mpirun -n 8 bert-trainer pretrain spec.yaml --run-dir runs/a\n\n"
+        "Pretrains a BERT model. Alone or under mpirun: mpirun -n 8 bert-trainer pretrain spec.yaml --run-dir "
+        "runs/a\n\n"
         "  --run-dir DIR      checkpoints/, metrics.jsonl and window maps go there (default: BERTD_RUN_DIR)\n"
         "  --resume CKPT      go on from this checkpoint (default: BERTD_RESUME, else the newest good one in DIR)\n"
         "  --abandon-newer    first move checkpoints of later steps to checkpoints/abandoned/\n\n"
-        "SIGUSR1 (alone SIGTERM too): checkpoint the last completed step and stop with exit code 75. SIGUSR2: checkpoint and go on.\n"
-        "Exit codes: 0 finished, 75 stopped on request, 76 unusable checkpoint, 77 loss not finite, 2 usage, 65 data, 66 missing input,\n"
+        "SIGUSR1 (alone SIGTERM too): checkpoint the last completed step and stop with exit code 75. SIGUSR2: "
+        "checkpoint and go on.\n"
+        "Exit codes: 0 finished, 75 stopped on request, 76 unusable checkpoint, 77 loss not finite, 2 usage, 65 data, "
+        "66 missing input,\n"
         "74 disk, 78 spec or config.\n";
 
 static const char *environment(const char *name) {
@@ -33,10 +36,12 @@ static const char *environment(const char *name) {
 
 /* 0, or an exit code + 1 to leave with at once. */
 static int parse_arguments(int argc, char **argv, struct run_options *ret) {
-        static const struct option options[] = { { "run-dir", required_argument, NULL, 'd' }, { "resume", required_argument, NULL, 'r' },
-                                                 { "abandon-newer", no_argument, NULL, 'a' }, { "help", no_argument, NULL, 'h' }, {} };
+        static const struct option options[] = { { "run-dir", required_argument, NULL, 'd' },
+                { "resume", required_argument, NULL, 'r' }, { "abandon-newer", no_argument, NULL, 'a' },
+                { "help", no_argument, NULL, 'h' }, {} };
 
-        *ret = (struct run_options) { .run_dir = environment(BERTD_ENV_RUN_DIR), .resume = environment(BERTD_ENV_RESUME) };
+        *ret = (struct run_options) { .run_dir = environment(BERTD_ENV_RUN_DIR),
+                .resume = environment(BERTD_ENV_RESUME) };
         for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
                 if (o == 'd')
                         ret->run_dir = optarg;
@@ -45,7 +50,9 @@ static int parse_arguments(int argc, char **argv, struct run_options *ret) {
                 else if (o == 'a')
                         ret->abandon_newer = true;
                 else
-                        return 1 + (fputs(USAGE, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO : o == 'h' ? BERTD_EXIT_OK : BERTD_EXIT_USAGE);
+                        return 1 + (fputs(USAGE, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO
+                                           : o == 'h'                            ? BERTD_EXIT_OK
+                                                                                 : BERTD_EXIT_USAGE);
         }
         if (argc - optind == 1 && ret->run_dir && ret->run_dir[0]) {
                 ret->spec_path = argv[optind];

@@ -1,4 +1,5 @@
-/* `bert-trainer pretrain SPEC.yaml --run-dir DIR`: the MPI program. argv[0] is the subcommand. Returns an exit code (contract C6). */
+/* `bert-trainer pretrain SPEC.yaml --run-dir DIR`: the MPI program. argv[0] is the subcommand. Returns an exit code
+ * (contract C6). */
 #ifndef TRAINER_PRETRAIN_H
 #define TRAINER_PRETRAIN_H
 

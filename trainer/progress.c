@@ -1,4 +1,5 @@
-/* See progress.h. Owns one unconnected datagram socket. A datagram that does not fit the receiver's queue is dropped: the next one says more. */
+/* See progress.h. Owns one unconnected datagram socket. A datagram that does not fit the receiver's queue is
+ * dropped: the next one says more. */
 #include "trainer/progress.h"
 
 #include <errno.h>
@@ -69,12 +70,13 @@ static void send_text(struct progress *progress, const char *format, ...) {
         int n = vsnprintf(text, sizeof(text), format, ap);
         va_end(ap);
         if (n > 0 && (size_t) n < sizeof(text))
-                (void) sendto(progress->fd, text, (size_t) n, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *) &progress->address,
-                              progress->address_size);
+                (void) sendto(progress->fd, text, (size_t) n, MSG_DONTWAIT | MSG_NOSIGNAL,
+                        (struct sockaddr *) &progress->address, progress->address_size);
 }
 
 void progress_ready(struct progress *progress) {
-        send_text(progress, "READY=1\nSTATUS=training\n" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_RANK "=0\n", progress->steps);
+        send_text(progress, "READY=1\nSTATUS=training\n" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_RANK "=0\n",
+                progress->steps);
 }
 
 void progress_watchdog(struct progress *progress) {
@@ -97,8 +99,9 @@ void progress_checkpoint(struct progress *progress, const char *path, uint64_t s
 }
 
 static void print_line(struct progress *progress, uint64_t step, double loss, double rate) {
-        (void) fprintf(stderr, "%sstep %" PRIu64 "/%" PRIu64 "  loss %.4f  %.1f samples/s%s", progress->terminal ? "\r" : "", step,
-                       progress->steps, loss, rate, progress->terminal ? "\033[K" : "\n");
+        (void) fprintf(stderr, "%sstep %" PRIu64 "/%" PRIu64 "  loss %.4f  %.1f samples/s%s",
+                progress->terminal ? "\r" : "", step, progress->steps, loss, rate,
+                progress->terminal ? "\033[K" : "\n");
         (void) fflush(stderr);
         progress->line_open = progress->terminal;
 }
@@ -109,9 +112,9 @@ void progress_step(struct progress *progress, uint64_t step, double loss, double
         if (force || now - progress->sent_usec >= USEC_PER_SEC / 10) {
                 progress->sent_usec = now;
                 send_text(progress,
-                          BERTD_NOTIFY_STEP "=%" PRIu64 "\n" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_LOSS "=%.9g\n"
-                          BERTD_NOTIFY_RATE "=%.9g\n" BERTD_NOTIFY_RANK "=0\nWATCHDOG=1\n",
-                          step, progress->steps, loss, rate);
+                        BERTD_NOTIFY_STEP "=%" PRIu64 "\n" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_LOSS
+                                          "=%.9g\n" BERTD_NOTIFY_RATE "=%.9g\n" BERTD_NOTIFY_RANK "=0\nWATCHDOG=1\n",
+                        step, progress->steps, loss, rate);
         }
         if (force || now - progress->printed_usec >= line_usec) {
                 progress->printed_usec = now;

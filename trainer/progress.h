@@ -1,6 +1,6 @@
 /*
- * Progress for whoever supervises (contract C5: sd_notify datagrams, never blocking) and for a person (one line on stderr, rewritten on a
- * terminal). Used by rank 0 alone.
+ * Progress for whoever supervises (contract C5: sd_notify datagrams, never blocking) and for a person (one line on
+ * stderr, rewritten on a terminal). Used by rank 0 alone.
  */
 #ifndef TRAINER_PROGRESS_H
 #define TRAINER_PROGRESS_H
@@ -19,7 +19,8 @@ void progress_watchdog(struct progress *progress); /* at most one a second is se
 void progress_stopping(struct progress *progress);
 void progress_checkpoint(struct progress *progress, const char *path, uint64_t step);
 
-/* After `step` updates. The datagrams are limited to ten a second, lines to one in five seconds off a terminal; `force` sends. */
+/* After `step` updates. The datagrams are limited to ten a second, lines to one in five seconds off a terminal;
+ * `force` sends. */
 void progress_step(struct progress *progress, uint64_t step, double loss, double rate, bool force);
 
 /* Ends a terminal's line, so that a message can follow. */

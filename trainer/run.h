@@ -3,8 +3,8 @@
  *
  *   run_setup → run_restore → { run_step } → run_free
  *
- * Between steps every rank holds the same weights, moments and counters. Rank 0 alone owns the run folder, the saver, metrics and progress
- * (NULL elsewhere). A step of B samples at update s takes samples [s·B, (s + 1)·B) of the stream.
+ * Between steps every rank holds the same weights, moments and counters. Rank 0 alone owns the run folder, the saver,
+ * metrics and progress (NULL elsewhere). A step of B samples at update s takes samples [s·B, (s + 1)·B) of the stream.
  */
 #ifndef TRAINER_RUN_H
 #define TRAINER_RUN_H
@@ -30,7 +30,7 @@
 
 struct run_options {
         const char *spec_path, *run_dir;
-        const char *resume;        /* NULL: the newest good one in the run folder */
+        const char *resume; /* NULL: the newest good one in the run folder */
         bool abandon_newer;
 };
 
@@ -44,26 +44,26 @@ struct run {
         struct model_config config;
         struct vocab *vocab;
         struct samples_vocab samples_vocab;
-        struct corpora *train, *validation;             /* validation: NULL without */
+        struct corpora *train, *validation; /* validation: NULL without */
         struct samples *train_samples, *validation_samples;
         const struct ops *ops;
         struct model *model;
         struct prefetch *prefetch;
         struct batches *validation_batches;
-        struct checkpoint_meta meta;                    /* what never changes during the run */
+        struct checkpoint_meta meta; /* what never changes during the run */
 
         struct rundir *rundir;
         struct saver *saver;
         struct metrics *metrics;
         struct progress *progress;
 
-        uint64_t step;                                  /* updates completed */
-        double best_validation_loss;                    /* NaN: none yet */
+        uint64_t step;               /* updates completed */
+        double best_validation_loss; /* NaN: none yet */
         uint64_t best_validation_step;
-        double peak_flops;                              /* of sgemm, all ranks together, measured */
-        uint64_t last_checkpoint_step;                  /* begun or restored; UINT64_MAX: none */
-        uint64_t last_checkpoint_usec;                  /* boot time */
-        double checkpoint_sec;                          /* the loop stood still for snapshots since the last row */
+        double peak_flops;             /* of sgemm, all ranks together, measured */
+        uint64_t last_checkpoint_step; /* begun or restored; UINT64_MAX: none */
+        uint64_t last_checkpoint_usec; /* boot time */
+        double checkpoint_sec;         /* the loop stood still for snapshots since the last row */
 };
 
 /* run_setup.c: everything up to a fresh model. All ranks return alike, with the same error. */
@@ -76,24 +76,30 @@ int run_restore(struct run *run, struct error *error);
 /* run_meta.c */
 void run_meta_fill(struct run *run, const char *corpus_hash, const char *map_hash);
 struct checkpoint_meta run_meta_now(const struct run *run);
-/* Exit 78 naming the key where a checkpoint was made with something that may not change. What may and did is said on stderr. */
+/* Exit 78 naming the key where a checkpoint was made with something that may not change. What may and did is said
+ * on stderr. */
 int run_meta_compare(const struct run *run, const struct checkpoint_meta *found, const char *path, struct error *error);
 void run_meta_say(const struct run *run, const struct checkpoint_meta *found);
 
-/* run_step.c: one update. 0; 1: stopped on request, the update was not made; −errno: the same on all ranks. *ret_flags: RUN_* bits that any
- * rank raised. */
+/* run_step.c: one update. 0; 1: stopped on request, the update was not made; −errno: the same on all ranks.
+ * *ret_flags: RUN_* bits that any rank raised. */
 enum { RUN_STOP = 1 << 0, RUN_CHECKPOINT = 1 << 1, RUN_INTERVAL = 1 << 2 };
 int run_step(struct run *run, uint64_t *ret_flags, struct error *error);
 
 /* Sums of one pass of all ranks, taken in rank order. */
-struct run_sums { struct model_loss loss; double flops; };
+struct run_sums {
+        struct model_loss loss;
+        double flops;
+};
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
-void run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret); /* means; NaN where nothing was counted */
+void run_losses(const struct run *run, const struct model_loss *loss,
+        struct metrics_losses *ret); /* means; NaN where nothing was counted */
 
 /* run_evaluate.c: validation, all ranks; adds a row. */
 void run_evaluate(struct run *run);
 
-/* run_checkpoint.c. Begins one of the current step; `last`: waits until it is durable and fails where it cannot be. Collective. */
+/* run_checkpoint.c. Begins one of the current step; `last`: waits until it is durable and fails where it cannot be.
+ * Collective. */
 int run_checkpoint(struct run *run, bool last, struct error *error);
 void run_checkpoint_poll(struct run *run);
 

@@ -1,7 +1,7 @@
 /*
- * Taking checkpoints; see run.h. Before a snapshot all ranks compare a hash of their weights: a rank that drifted (broken memory, a bug)
- * must not be written down as good. A periodic checkpoint that cannot be written is told and tried again at the next interval;
- * the last one must succeed.
+ * Taking checkpoints; see run.h. Before a snapshot all ranks compare a hash of their weights: a rank that drifted
+ * (broken memory, a bug) must not be written down as good. A periodic checkpoint that cannot be written is told and
+ * tried again at the next interval; the last one must succeed.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,11 +18,14 @@ static int compare_weights(struct run *run, struct error *error) {
         if (!all)
                 abort(); /* the others wait in the next call */
 
-        uint64_t mine = run->n_ranks > 1 ? XXH3_64bits(model_parameters(run->model), model_n_elements(run->model) * model_element_size(run->model)) : 0;
+        uint64_t mine = run->n_ranks > 1 ? XXH3_64bits(model_parameters(run->model),
+                                                   model_n_elements(run->model) * model_element_size(run->model))
+                                         : 0;
         exchange_gather(run->exchange, &mine, sizeof(mine), all);
         for (uint32_t r = 1; r < run->n_ranks; r++)
                 if (all[r] != all[0])
-                        return error_set(error, EIO, "step %" PRIu64 ": the weights of rank %u differ from those of rank 0", run->step, r);
+                        return error_set(error, EIO,
+                                "step %" PRIu64 ": the weights of rank %u differ from those of rank 0", run->step, r);
         return 0;
 }
 
@@ -33,7 +36,8 @@ static void finished(struct run *run, const struct saver_result *result) {
                 return;
         if (result->r < 0) {
                 progress_end_line(run->progress);
-                (void) fprintf(stderr, "bert-trainer: %s: no checkpoint of step %" PRIu64 ", training goes on\n", result->error.text, result->step);
+                (void) fprintf(stderr, "bert-trainer: %s: no checkpoint of step %" PRIu64 ", training goes on\n",
+                        result->error.text, result->step);
                 run->last_checkpoint_step = UINT64_MAX;
                 return;
         }

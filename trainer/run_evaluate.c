@@ -1,4 +1,5 @@
-/* Validation; see run.h. The same samples every time, with draws of their own (PHILOX_EVALUATE) and without dropout: rows compare. */
+/* Validation; see run.h. The same samples every time, with draws of their own (PHILOX_EVALUATE) and without
+ * dropout: rows compare. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ void run_evaluate(struct run *run) {
                 return;
         metrics_validation(run->metrics, run->step, samples, &losses);
         progress_end_line(run->progress);
-        (void) fprintf(stderr, "bert-trainer: validation at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", run->step, losses.loss,
-                       losses.mlm_loss, losses.mlm_accuracy);
+        (void) fprintf(stderr,
+                "bert-trainer: validation at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", run->step,
+                losses.loss, losses.mlm_loss, losses.mlm_accuracy);
 }

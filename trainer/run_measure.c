@@ -1,4 +1,5 @@
-/* The peak that MFU is measured against: OpenBLAS' sgemm on cached tiles, one a thread, as the CPU backend calls it. See run.h. */
+/* The peak that MFU is measured against: OpenBLAS' sgemm on cached tiles, one a thread, as the CPU backend calls
+ * it. See run.h. */
 #include <cblas.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -10,8 +11,8 @@
 enum { SIZE = 384, REPEATS = 4 };
 
 static void multiply(float *tiles) {
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, SIZE, SIZE, SIZE, 1, tiles, SIZE, tiles + SIZE * SIZE, SIZE, 0,
-                    tiles + 2 * SIZE * SIZE, SIZE);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, SIZE, SIZE, SIZE, 1, tiles, SIZE, tiles + SIZE * SIZE,
+                SIZE, 0, tiles + 2 * SIZE * SIZE, SIZE);
 }
 
 /* FLOP/s of one round over all threads; the best of a few, since the first also wakes the threads. */

@@ -1,6 +1,6 @@
 /*
- * What a checkpoint says of the run that made it, and what may differ on resume (contract T10). One table decides: a key that is not FREE
- * or SAID is refused by name, since training would silently become another run.
+ * What a checkpoint says of the run that made it, and what may differ on resume (contract T10). One table decides: a
+ * key that is not FREE or SAID is refused by name, since training would silently become another run.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -50,7 +50,9 @@ static const struct rule {
 };
 
 static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const struct samples_options *o) {
-        static const char *const objectives[] = { [OBJECTIVE_MLM_NSP] = "mlm+nsp", [OBJECTIVE_MLM_SOP] = "mlm+sop", [OBJECTIVE_MLM] = "mlm" };
+        static const char *const objectives[] = {
+                [OBJECTIVE_MLM_NSP] = "mlm+nsp", [OBJECTIVE_MLM_SOP] = "mlm+sop", [OBJECTIVE_MLM] = "mlm"
+        };
 
         checkpoint_meta_set(m, "objective", "%s", objectives[o->objective]);
         checkpoint_meta_set(m, "sequence_length", "%u", o->sequence_length);
@@ -115,24 +117,29 @@ struct checkpoint_meta run_meta_now(const struct run *run) {
         return meta;
 }
 
-int run_meta_compare(const struct run *run, const struct checkpoint_meta *found, const char *path, struct error *error) {
+int run_meta_compare(
+        const struct run *run, const struct checkpoint_meta *found, const char *path, struct error *error) {
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const struct rule *rule = &rules[i];
-                const char *then = checkpoint_meta_get(found, rule->key), *now = checkpoint_meta_get(&run->meta, rule->key);
+                const char *then = checkpoint_meta_get(found, rule->key),
+                           *now = checkpoint_meta_get(&run->meta, rule->key);
                 if (!then)
-                        return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path, rule->key);
+                        return error_input(
+                                error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path, rule->key);
                 if (rule->policy == FIXED && strcmp(then, now) != 0)
                         return error_input(error, BERTD_EXIT_CONFIG,
-                                           "%s: made with %s %s, the spec (%s) now gives %s: this may not change on resume", path, rule->key,
-                                           then, rule->spec_key, now);
+                                "%s: made with %s %s, the spec (%s) now gives %s: this may not change on resume", path,
+                                rule->key, then, rule->spec_key, now);
         }
         return 0;
 }
 
 void run_meta_say(const struct run *run, const struct checkpoint_meta *found) {
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
-                const char *then = checkpoint_meta_get(found, rules[i].key), *now = checkpoint_meta_get(&run->meta, rules[i].key);
+                const char *then = checkpoint_meta_get(found, rules[i].key),
+                           *now = checkpoint_meta_get(&run->meta, rules[i].key);
                 if (rules[i].policy == SAID && strcmp(then, now) != 0)
-                        (void) fprintf(stderr, "bert-trainer: resuming with another %s: %s, was %s\n", rules[i].key, now, then);
+                        (void) fprintf(stderr, "bert-trainer: resuming with another %s: %s, was %s\n", rules[i].key,
+                                now, then);
         }
 }

@@ -1,6 +1,7 @@
 /*
- * Finds the checkpoint to go on from and gives its state to all ranks; see run.h. Rank 0 alone reads files. An explicitly named checkpoint is used
- * or refused; without one the newest good one of the run folder is, and each bad one passed over is told.
+ * Finds the checkpoint to go on from and gives its state to all ranks; see run.h. Rank 0 alone reads files. An
+ * explicitly named checkpoint is used or refused; without one the newest good one of the run folder is, and each bad
+ * one passed over is told.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -17,18 +18,21 @@
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 
-static int restore_tensor(struct run *run, struct checkpoint *c, const struct model_tensor *t, uint32_t kind, struct error *error) {
+static int restore_tensor(
+        struct run *run, struct checkpoint *c, const struct model_tensor *t, uint32_t kind, struct error *error) {
         void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
         size_t size = model_element_size(run->model);
         int64_t index = checkpoint_find(c, t->name, kinds[kind]);
 
         if (index < 0)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: tensor %s (%s) is missing", checkpoint_path(c), t->name, kinds[kind]);
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: tensor %s (%s) is missing",
+                        checkpoint_path(c), t->name, kinds[kind]);
         const struct checkpoint_tensor *found = checkpoint_tensor(c, (uint32_t) index);
         if (found->n_dims != t->n_dims || memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0 ||
-            found->size != t->n_elements * size)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: tensor %s (%s) has another shape or dtype than the model",
-                                   checkpoint_path(c), t->name, kinds[kind]);
+                found->size != t->n_elements * size)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
+                        "%s: tensor %s (%s) has another shape or dtype than the model", checkpoint_path(c), t->name,
+                        kinds[kind]);
         return checkpoint_read_tensor(c, (uint32_t) index, (char *) runs[kind] + t->offset * size, error);
 }
 
@@ -36,8 +40,8 @@ static int restore_model(struct run *run, struct checkpoint *c, struct error *er
         uint32_t n = model_n_tensors(run->model);
 
         if (checkpoint_n_tensors(c) != ELEMENTSOF(kinds) * n)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: %u tensors, this model has %zu", checkpoint_path(c),
-                                   checkpoint_n_tensors(c), ELEMENTSOF(kinds) * n);
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: %u tensors, this model has %zu",
+                        checkpoint_path(c), checkpoint_n_tensors(c), ELEMENTSOF(kinds) * n);
         for (uint32_t kind = 0; kind < ELEMENTSOF(kinds); kind++) {
                 for (uint32_t i = 0; i < n; i++) {
                         int r = restore_tensor(run, c, model_tensor(run->model, i), kind, error);
@@ -61,12 +65,14 @@ static int restore_counters(struct run *run, const struct checkpoint *c, struct 
         if (r < 0)
                 return r;
         if (samples != run->step * run->spec->train.global_batch)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key samples is %" PRIu64 ", expected %" PRIu64, path, samples,
-                                   run->step * run->spec->train.global_batch);
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
+                        "%s: meta key samples is %" PRIu64 ", expected %" PRIu64, path, samples,
+                        run->step * run->spec->train.global_batch);
         run->best_validation_loss = best ? strtod(best, NULL) : NAN;
         if (run->step > run->spec->train.steps)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
-                                   run->options->spec_path, run->spec->train.steps, path, run->step);
+                return error_input(error, BERTD_EXIT_CONFIG,
+                        "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
+                        run->options->spec_path, run->spec->train.steps, path, run->step);
         return 0;
 }
 
@@ -94,7 +100,8 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
                 return r;
         run_meta_say(run, checkpoint_meta(c));
         note_checkpoint(run);
-        (void) fprintf(stderr, "bert-trainer: resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step, run->spec->train.steps);
+        (void) fprintf(stderr, "bert-trainer: resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step,
+                run->spec->train.steps);
         return 0;
 }
 
@@ -148,7 +155,8 @@ static int open_outputs(struct run *run, struct error *error) {
         run->progress = progress_new(run->spec->train.steps);
         if (!path || !run->progress)
                 return error_errno(error, ENOMEM, "%s", run->options->run_dir);
-        return metrics_open(path, run->step, run->spec->data.objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp", &run->metrics, error);
+        return metrics_open(
+                path, run->step, run->spec->data.objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp", &run->metrics, error);
 }
 
 int run_restore(struct run *run, struct error *error) {

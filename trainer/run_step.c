@@ -1,7 +1,7 @@
 /*
- * One update; see run.h. Order: plan (samples, N), forward and backward of each micro-batch, sum of gradients, check, update. Nothing that is
- * not finite reaches the weights, so none reaches a checkpoint. All ranks take the same number of turns, the ones that ran out of
- * micro-batches only agree on the flags.
+ * One update; see run.h. Order: plan (samples, N), forward and backward of each micro-batch, sum of gradients, check,
+ * update. Nothing that is not finite reaches the weights, so none reaches a checkpoint. All ranks take the same number
+ * of turns, the ones that ran out of micro-batches only agree on the flags.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -16,9 +16,13 @@
 #include "trainer/signals.h"
 
 /* What ranks tell each other before the first backward. */
-struct plan { uint64_t n_masked, n_micro, hash; };
+struct plan {
+        uint64_t n_masked, n_micro, hash;
+};
 
-struct timer { uint64_t last; };
+struct timer {
+        uint64_t last;
+};
 
 static double lap(struct timer *timer) {
         uint64_t now = clock_monotonic_usec();
@@ -80,9 +84,11 @@ static uint64_t agree_flags(struct run *run) {
 }
 
 static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t n_masked, struct run_sums *sums) {
-        struct model_pass pass = { .seed = run->spec->train.seed, .stage = run->stage, .dropout = true,
-                                   .mlm_scale = n_masked > 0 ? 1.0 / (double) n_masked : 0,
-                                   .sentence_scale = 1.0 / (double) run->spec->train.global_batch };
+        struct model_pass pass = { .seed = run->spec->train.seed,
+                .stage = run->stage,
+                .dropout = true,
+                .mlm_scale = n_masked > 0 ? 1.0 / (double) n_masked : 0,
+                .sentence_scale = 1.0 / (double) run->spec->train.global_batch };
 
         model_forward_backward(run->model, batch, &pass, &sums->loss);
         sums->flops += model_batch_flops(run->model, batch);
@@ -99,13 +105,15 @@ static int not_finite(struct run *run, const struct metrics_row *row, struct err
                         if (!isfinite(size == 8 ? ((const double *) g)[e] : (double) ((const float *) g)[e]))
                                 name = t->name;
         }
-        return error_input(error, BERTD_EXIT_NAN, "step %" PRIu64 ": loss %g, gradient norm %g: not finite%s%s (samples %" PRIu64 " to %" PRIu64 ")",
-                           row->step, row->losses.loss, row->gradient_norm, name ? ", first in the gradient of " : "", name ? name : "",
-                           row->first_k, row->last_k);
+        return error_input(error, BERTD_EXIT_NAN,
+                "step %" PRIu64 ": loss %g, gradient norm %g: not finite%s%s (samples %" PRIu64 " to %" PRIu64 ")",
+                row->step, row->losses.loss, row->gradient_norm, name ? ", first in the gradient of " : "",
+                name ? name : "", row->first_k, row->last_k);
 }
 
 void run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret) {
-        bool mlm = loss->mlm_count > 0, sentence = run->spec->data.objective != OBJECTIVE_MLM && loss->sentence_count > 0;
+        bool mlm = loss->mlm_count > 0,
+             sentence = run->spec->data.objective != OBJECTIVE_MLM && loss->sentence_count > 0;
 
         ret->mlm_loss = mlm ? loss->mlm_sum / (double) loss->mlm_count : NAN;
         ret->mlm_accuracy = mlm ? (double) loss->mlm_correct / (double) loss->mlm_count : NAN;
@@ -136,11 +144,13 @@ static void report(struct run *run, struct metrics_row *row, double flops, uint6
         row->mfu = run->peak_flops > 0 ? row->flops_per_sec / run->peak_flops : NAN;
         if (run->step % every == 0 || run->step == run->spec->train.steps)
                 metrics_step(run->metrics, row);
-        progress_step(run->progress, run->step, row->losses.loss, row->samples_per_sec, run->step == run->spec->train.steps);
+        progress_step(
+                run->progress, run->step, row->losses.loss, row->samples_per_sec, run->step == run->spec->train.steps);
 }
 
 /* Forward and backward of this rank's share. Returns 1 where a stop was asked for. */
-static int accumulate(struct run *run, const struct batches *batches, const struct plan *plan, struct run_sums *sums, uint64_t *flags) {
+static int accumulate(struct run *run, const struct batches *batches, const struct plan *plan, struct run_sums *sums,
+        uint64_t *flags) {
         model_zero_gradients(run->model);
         for (uint64_t i = 0; i < MAX(plan->n_micro, UINT64_C(1)); i++) {
                 *flags |= agree_flags(run);
@@ -169,7 +179,8 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         if (accumulate(run, batches, &plan, &sums, ret_flags) > 0)
                 return 1;
         row.compute_sec = lap(&timer);
-        exchange_sum(run->exchange, model_gradients(run->model), model_n_elements(run->model), model_element_size(run->model));
+        exchange_sum(run->exchange, model_gradients(run->model), model_n_elements(run->model),
+                model_element_size(run->model));
         sums = run_agree_sums(run, &sums);
         row.exchange_sec = lap(&timer);
         run_losses(run, &sums.loss, &row.losses);

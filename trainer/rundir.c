@@ -1,6 +1,7 @@
 /*
- * See rundir.h. Owns the lock's descriptor. Invariants: only names of the pattern step-N.ckpt are ever touched; the newest
- * checkpoint is never removed; nothing else in the process opens .lock, since closing it would drop the fcntl lock.
+ * See rundir.h. Owns the lock's descriptor. Invariants: only names of the pattern step-N.ckpt are ever touched; the
+ * newest checkpoint is never removed; nothing else in the process opens .lock, since closing it would drop the fcntl
+ * lock.
  */
 #include "trainer/rundir.h"
 
@@ -37,7 +38,8 @@ static int take_lock(struct rundir *rundir, struct error *error) {
                 return error_errno(error, errno, "%s", path);
         if (fcntl(rundir->lock, F_GETLK, &holder) < 0 || holder.l_type == F_UNLCK)
                 holder.l_pid = 0;
-        return error_set(error, EBUSY, "%s: another trainer (pid %d) uses this run folder", rundir->path, (int) holder.l_pid);
+        return error_set(
+                error, EBUSY, "%s: another trainer (pid %d) uses this run folder", rundir->path, (int) holder.l_pid);
 }
 
 /* The step of "step-000000012.ckpt" exactly as rundir_checkpoint_path writes it. */

@@ -1,5 +1,6 @@
 /*
- * A run folder: .lock, checkpoints/step-NNNNNNNNN.ckpt, checkpoints/abandoned/, metrics.jsonl, windows-*.map. Used by rank 0 alone.
+ * A run folder: .lock, checkpoints/step-NNNNNNNNN.ckpt, checkpoints/abandoned/, metrics.jsonl, windows-*.map. Used by
+ * rank 0 alone.
  *
  *   rundir_open (makes folders, takes the lock, removes leftovers) → … → rundir_close
  */

@@ -1,6 +1,6 @@
 /*
- * See saver.h. Owns the thread and the snapshot (parameters and both moments, one after the other). Invariant: the snapshot belongs to the
- * thread while `busy`, to the caller otherwise.
+ * See saver.h. Owns the thread and the snapshot (parameters and both moments, one after the other). Invariant: the
+ * snapshot belongs to the thread while `busy`, to the caller otherwise.
  */
 #include "trainer/saver.h"
 
@@ -52,8 +52,8 @@ static void write_snapshot(struct saver *saver) {
         uint64_t begin = clock_monotonic_usec();
 
         saver->result.error = (struct error) {};
-        saver->result.r = checkpoint_write(saver->result.path, &saver->meta, saver->tensors, N_KINDS * model_n_tensors(saver->model),
-                                           &saver->result.error);
+        saver->result.r = checkpoint_write(saver->result.path, &saver->meta, saver->tensors,
+                N_KINDS * model_n_tensors(saver->model), &saver->result.error);
         saver->result.seconds = (double) (clock_monotonic_usec() - begin) / 1e6;
 }
 
@@ -103,7 +103,8 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
                 saver_free(saver);
                 return error_errno(error, ENOMEM, "checkpoint snapshot of %zu bytes", N_KINDS * saver->run_bytes);
         }
-        memset(saver->snapshot, 0, N_KINDS * saver->run_bytes); /* a first copy into cold pages takes 60 times as long */
+        memset(saver->snapshot, 0,
+                N_KINDS * saver->run_bytes); /* a first copy into cold pages takes 60 times as long */
         describe_tensors(saver);
         int r = start_thread(saver);
         if (r < 0) {
@@ -153,8 +154,10 @@ void saver_wait(struct saver *saver, struct saver_result *ret) {
         pthread_mutex_unlock(&saver->lock);
 }
 
-void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta, struct saver_result *ret_previous) {
-        const void *runs[N_KINDS] = { model_parameters(saver->model), model_moment1(saver->model), model_moment2(saver->model) };
+void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta,
+        struct saver_result *ret_previous) {
+        const void *runs[N_KINDS] = { model_parameters(saver->model), model_moment1(saver->model),
+                model_moment2(saver->model) };
 
         saver_wait(saver, ret_previous);
         for (uint32_t kind = 0; kind < N_KINDS; kind++)

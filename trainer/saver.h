@@ -1,6 +1,6 @@
 /*
- * Writes checkpoints in a thread beside training (contract C7): the step loop stops only for the copy into buffers that were allocated and
- * touched at the start. One write at a time. Used by rank 0 alone.
+ * Writes checkpoints in a thread beside training (contract C7): the step loop stops only for the copy into buffers
+ * that were allocated and touched at the start. One write at a time. Used by rank 0 alone.
  *
  *   saver_new → { saver_begin … saver_poll } → saver_wait → saver_free
  */
@@ -15,19 +15,21 @@
 struct saver;
 
 struct saver_result {
-        bool done;             /* a write ended since the last look */
-        int r;                 /* 0 or −errno */
+        bool done; /* a write ended since the last look */
+        int r;     /* 0 or −errno */
         char path[4096];
         uint64_t step;
-        double seconds;        /* of writing, beside training */
+        double seconds; /* of writing, beside training */
         struct error error;
 };
 
 int saver_new(struct model *model, struct saver **ret, struct error *error);
 void saver_free(struct saver *saver); /* waits for a write under way */
 
-/* Copies the model's state and starts writing it; first waits for a write under way, whose result goes to *ret_previous. */
-void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta, struct saver_result *ret_previous);
+/* Copies the model's state and starts writing it; first waits for a write under way, whose result goes to
+ * *ret_previous. */
+void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta,
+        struct saver_result *ret_previous);
 
 /* The result of a write that ended, without waiting; then with waiting. */
 void saver_poll(struct saver *saver, struct saver_result *ret);

@@ -13,7 +13,8 @@ static void on_signal(int number) {
 }
 
 void signals_install(bool alone) {
-        struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART }, ignore = { .sa_handler = SIG_IGN };
+        struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART },
+                         ignore = { .sa_handler = SIG_IGN };
 
         (void) sigemptyset(&action.sa_mask);
         (void) sigaction(SIGUSR1, &action, NULL);
@@ -23,7 +24,9 @@ void signals_install(bool alone) {
         (void) sigaction(SIGPIPE, &ignore, NULL); /* a closed terminal must not end training */
 }
 
-uint64_t signals_wanted(void) { return (stop_wanted ? SIGNALS_STOP : 0) | (checkpoint_wanted ? SIGNALS_CHECKPOINT : 0); }
+uint64_t signals_wanted(void) {
+        return (stop_wanted ? SIGNALS_STOP : 0) | (checkpoint_wanted ? SIGNALS_CHECKPOINT : 0);
+}
 
 void signals_clear(uint64_t bits) {
         if (bits & SIGNALS_STOP)

@@ -14,7 +14,7 @@ enum { SIGNALS_STOP = 1 << 0, SIGNALS_CHECKPOINT = 1 << 1 };
 /* First thing in main: until then, each of these ends the process. */
 void signals_install(bool alone);
 
-uint64_t signals_wanted(void);            /* SIGNALS_* bits */
-void signals_clear(uint64_t bits);        /* before they are acted on, so that a later one counts again */
+uint64_t signals_wanted(void);     /* SIGNALS_* bits */
+void signals_clear(uint64_t bits); /* before they are acted on, so that a later one counts again */
 
 #endif

@@ -18,9 +18,15 @@ struct fixture {
 };
 
 static int setup(void **state) {
-        static const struct samples_vocab vocab = { .size = 120, .cls = 2, .sep = 3, .mask = 4, .special = { 2, 3, 4 }, .n_special = 3 };
-        struct samples_options o = { .seed = 1, .sequence_length = LENGTH, .objective = OBJECTIVE_MLM_NSP, .masked_fraction = 0.15,
-                                     .max_predictions = 5, .short_probability = 0.3 };
+        static const struct samples_vocab vocab = {
+                .size = 120, .cls = 2, .sep = 3, .mask = 4, .special = { 2, 3, 4 }, .n_special = 3
+        };
+        struct samples_options o = { .seed = 1,
+                .sequence_length = LENGTH,
+                .objective = OBJECTIVE_MLM_NSP,
+                .masked_fraction = 0.15,
+                .max_predictions = 5,
+                .short_probability = 0.3 };
         struct fixture *f = calloc(1, sizeof(*f));
 
         f->folder = make_folder();
@@ -28,7 +34,8 @@ static int setup(void **state) {
         f->map = format_string("%s/map", f->folder);
         write_corpus(f->prefix, 20, 11);
         *state = f;
-        return corpora_open(&f->prefix, 1, &f->corpora, NULL) < 0 || samples_build_map(f->map, f->corpora, &o, NULL) < 0 ||
+        return corpora_open(&f->prefix, 1, &f->corpora, NULL) < 0 ||
+               samples_build_map(f->map, f->corpora, &o, NULL) < 0 ||
                samples_new(f->map, f->corpora, &vocab, &o, &f->samples, NULL) < 0;
 }
 

@@ -19,11 +19,17 @@ struct fixture {
         struct corpora *corpora;
 };
 
-static const struct samples_vocab vocab = { .size = VOCAB, .cls = 2, .sep = 3, .mask = 4, .special = { 0, 1, 2, 3, 4 }, .n_special = 5 };
+static const struct samples_vocab vocab = {
+        .size = VOCAB, .cls = 2, .sep = 3, .mask = 4, .special = { 0, 1, 2, 3, 4 }, .n_special = 5
+};
 
 static struct samples_options options(enum objective objective) {
-        return (struct samples_options) { .seed = 42, .sequence_length = LENGTH, .objective = objective, .masked_fraction = 0.15,
-                                          .max_predictions = 5, .short_probability = 0.1 };
+        return (struct samples_options) { .seed = 42,
+                .sequence_length = LENGTH,
+                .objective = objective,
+                .masked_fraction = 0.15,
+                .max_predictions = 5,
+                .short_probability = 0.1 };
 }
 
 static int setup(void **state) {
@@ -64,7 +70,9 @@ struct storage {
 };
 
 static struct sample make(const struct samples *samples, uint64_t k, struct storage *s) {
-        struct sample sample = { .ids = s->ids, .token_types = s->types, .masked_positions = s->positions, .masked_labels = s->labels };
+        struct sample sample = {
+                .ids = s->ids, .token_types = s->types, .masked_positions = s->positions, .masked_labels = s->labels
+        };
         memset(s, 0xee, sizeof(*s));
         samples_make(samples, k, &sample);
         return sample;
@@ -97,7 +105,8 @@ static void test_shape(void **state) {
                 assert_int_equal(s.ids[0], vocab.cls);
                 assert_int_equal(s.ids[s.length - 1], vocab.sep);
                 for (uint32_t i = 0; i < s.length; i++) {
-                        assert_int_equal(s.token_types[i], separators > 0 && !(separators == 1 && s.ids[i] == vocab.sep && s.token_types[i] == 0));
+                        assert_int_equal(s.token_types[i],
+                                separators > 0 && !(separators == 1 && s.ids[i] == vocab.sep && s.token_types[i] == 0));
                         assert_in_range(s.ids[i], 2, VOCAB - 1);
                         separators += s.ids[i] == vocab.sep;
                 }

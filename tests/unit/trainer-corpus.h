@@ -30,7 +30,8 @@ static inline void put(FILE *file, const void *data, size_t size) {
                 abort();
 }
 
-/* Writes PREFIX.bin and .idx: documents of `per_document` sentences each, sentence s of length 3 + s % 9, its ids 10 + s % 80 + i % 10. */
+/* Writes PREFIX.bin and .idx: documents of `per_document` sentences each, sentence s of length 3 + s % 9, its ids
+ * 10 + s % 80 + i % 10. */
 static inline void write_corpus(const char *prefix, uint64_t n_documents, uint64_t per_document) {
         char *bin = format_string("%s.bin", prefix), *idx = format_string("%s.idx", prefix);
         FILE *b = fopen(bin, "wbe"), *x = fopen(idx, "wbe");
