@@ -39,7 +39,11 @@ for ranks in 1 2 4; do
         ok $? "$ranks ranks: 20 steps"
         for at in 5 10 13; do
                 dir=$PWD/killed$ranks-$at
-                kill_at $ranks "$dir" $at
+                for _ in 1 2 3 4 5; do # on a busy machine the kill may come after the end: again
+                        rm -rf "$dir"
+                        kill_at $ranks "$dir" $at
+                        [ -e "$(ckpt "$dir" 20)" ] || break
+                done
                 [ ! -e "$(ckpt "$dir" 20)" ]
                 ok $? "$ranks ranks: killed at step $(step_of "$dir"), before the end"
                 train $ranks spec.yaml --run-dir "$dir" >>"$dir.log" 2>&1 && "$TRAINER" diff "$(ckpt "whole$ranks" 20)" "$(ckpt "$dir" 20)" >/dev/null
