@@ -131,7 +131,7 @@ static void drop_scratch(struct manager *manager, struct job *job) {
                 return;
         cleanup_free char *path = files_scratch(job, manager->launchers[job->launcher] && manager->launchers[job->launcher]->private_shm);
         if (path)
-                child_remove_tree(manager, job, path);
+                (void) child_remove_tree(manager, job, path, NULL);
 }
 
 static void close_attempt(struct attempt_run *run) {

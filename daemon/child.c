@@ -4,6 +4,7 @@
  */
 #include "daemon/child.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -24,11 +25,15 @@
 
 struct child {
         pid_t pid;
-        char *folder; /* to be removed when it has ended, or NULL */
+        char *folder;            /* to be removed when it has ended, or NULL */
+        sd_bus_message *request; /* to be answered when it has ended, or NULL */
         sd_event_source *source, *timer;
 };
 
 static void child_free(struct child *child) {
+        if (child->request)
+                (void) sd_bus_reply_method_return(child->request, "");
+        sd_bus_message_unref(child->request);
         (void) sd_event_source_disable_unref(child->source);
         (void) sd_event_source_disable_unref(child->timer);
         free(child->folder);
@@ -67,14 +72,9 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
         _exit(127);
 }
 
-/* Takes `folder` (may be NULL). */
-static void spawn(struct manager *manager, const struct job *job, char *const *argv, char *const *environment, const char *cwd, char *folder) {
-        struct child *child = calloc(1, sizeof(*child));
-        if (!child) {
-                free(folder);
-                return;
-        }
-        child->folder = folder;
+/* Takes `child` and what it holds. */
+static void spawn(struct manager *manager, const struct job *job, char *const *argv, char *const *environment, const char *cwd,
+                  struct child *child) {
         child->pid = fork();
         if (child->pid == 0)
                 run(job, argv, environment, cwd);
@@ -85,16 +85,25 @@ static void spawn(struct manager *manager, const struct job *job, char *const *a
         }
 }
 
-void child_remove_tree(struct manager *manager, const struct job *job, const char *path) {
+int child_remove_tree(struct manager *manager, const struct job *job, const char *path, sd_bus_message *request) {
         struct stat st;
         const char *const argv[] = { "/bin/rm", "-rf", "--one-file-system", "--", path, NULL };
         const char *const environment[] = { "PATH=/usr/bin:/bin", NULL };
+        struct child *child = calloc(1, sizeof(*child));
 
-        if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))
-                return;
+        if (!child)
+                return -ENOMEM;
+        child->request = sd_bus_message_ref(request);
+        if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
+                child_free(child);
+                return 0;
+        }
         /* rm takes the folder itself only where its parent belongs to the user; rmdir then finds nothing. */
         bool parent_is_ours = strncmp(path, manager->options.state_dir, strlen(manager->options.state_dir)) == 0;
-        spawn(manager, job, (char *const *) argv, (char *const *) environment, "/", parent_is_ours && job->uid != geteuid() ? strdup(path) : NULL);
+        if (parent_is_ours && job->uid != geteuid())
+                child->folder = strdup(path);
+        spawn(manager, job, (char *const *) argv, (char *const *) environment, "/", child);
+        return 0;
 }
 
 void child_on_exit(struct manager *manager, const struct job *job) {
@@ -117,6 +126,7 @@ void child_on_exit(struct manager *manager, const struct job *job) {
         strv_format(&environment, "BERTD_STEP=%" PRIu64, job->step);
         strv_format(&environment, "BERTD_STEPS=%" PRIu64, job->steps);
         const char *const argv[] = { "/bin/sh", "-c", job->on_exit, NULL };
-        if (!environment.failed)
-                spawn(manager, job, (char *const *) argv, environment.words, job->cwd, NULL);
+        struct child *child = environment.failed ? NULL : calloc(1, sizeof(*child));
+        if (child)
+                spawn(manager, job, (char *const *) argv, environment.words, job->cwd, child);
 }

@@ -4,8 +4,9 @@
 
 #include "daemon/manager.h"
 
-/* Removes the folder and what is in it, as the job's user, then the folder itself as we are. The job may be freed at once. */
-void child_remove_tree(struct manager *manager, const struct job *job, const char *path);
+/* Removes the folder and what is in it, as the job's user, then the folder itself as we are. The job may be freed at once.
+ * `request` (may be NULL) is answered when that is done. Returns 0 or −ENOMEM, then nothing was begun or answered. */
+int child_remove_tree(struct manager *manager, const struct job *job, const char *path, sd_bus_message *request);
 
 /* Runs the job's on_exit by /bin/sh in its working directory, with BERTD_STATE, BERTD_REASON and so on in its environment. */
 void child_on_exit(struct manager *manager, const struct job *job);

@@ -320,7 +320,7 @@ static int on_wake(sd_event_source *source, uint64_t usec, void *userdata) {
         for (size_t i = 0; i < store_count(m->store); i++) {
                 struct job *job = store_at(m->store, i);
                 if (job->state == JOB_BACKOFF && job->wake_boottime <= now)
-                        (void) manager_move(m, job, EVENT_WAKE, job->reason);
+                        (void) manager_move(m, job, EVENT_WAKE, NULL);
         }
         manager_arm_wake(m);
         manager_plan_soon(m);

@@ -362,8 +362,8 @@ static int remove_job(struct call *call, sd_bus_message *m) {
                 return -ENOMEM;
         if (store_remove(call->manager->store, job, &error) < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
-        child_remove_tree(call->manager, &copy, folder);
-        return reply_nothing(m);
+        int r = child_remove_tree(call->manager, &copy, folder, m);
+        return r < 0 ? r : 1;
 }
 
 static int shutdown_daemon(struct call *call, sd_bus_message *m) {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # bertd-shim against a fake bertd: TAP. BERTD_SHIM and FAKE_BERTD name the programs.
 set -u
-: "${BERTD_SHIM:=$BUILD_DIR/daemon/bertd-shim}" "${FAKE_BERTD:=$BUILD_DIR/tests/shim/fake_bertd}"
+: "${BERTD_SHIM:=$BUILD_DIR/daemon/bertd-shim}" "${FAKE_BERTD:=$BUILD_DIR/tests/fake_bertd}"
 work=$(mktemp -d) || exit 1
 count=0 failed=0
 shim_pid='' fake_pid=''

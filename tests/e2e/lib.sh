@@ -66,11 +66,14 @@ step_past() { local s; s=$(field "$1" step); [[ $s =~ ^[0-9]+$ ]] && ((s >= $2))
 attempt_past() { local s; s=$(field "$1" attempts); [[ $s =~ ^[0-9]+$ ]] && ((s >= $2)); }
 of_job() { # JOB COMM: pids of its processes of that name
   grep -lsz "^BERTD_JOB_ID=$1\$" /proc/[0-9]*/environ | cut -d/ -f3 | while read -r p; do
+    lives "$p" || continue
     tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -q "^BERTD_RUN_DIR=$home/" || continue
     [[ $(cat "/proc/$p/comm" 2>/dev/null) == "$2" ]] && echo "$p"
   done
   true
 }
+# A zombie is dead: a container's first process may be slow to reap it.
+lives() { [[ $(awk '/^State:/ {print $2}' "/proc/$1/status" 2>/dev/null) == [!Z]* ]]; }
 shim_of() { pgrep -f -- "bertd-shim --job $1 .*$home/" | head -n 1; }
 
 # A small corpus of real text and a spec of a run of STEPS updates: make_corpus; make_spec NAME RANKS STEPS [EXTRA LINE...]
