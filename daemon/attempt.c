@@ -346,8 +346,6 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
         }
         job->resume_abandon = false;
         job->attempt.checkpoint_step = report->checkpoint_step;
-        if (report->checkpoint_step > job->step)
-                take_step(run, report->checkpoint_step); /* the datagram of the last step may have been coalesced away */
         char text[64];
         (void) snprintf(text, sizeof(text), "step %" PRIu64, report->checkpoint_step);
         store_note(run->manager->store, job, job->state, "checkpoint", text);

@@ -95,15 +95,19 @@ static int take_option(int option, struct options *o, struct error *error) {
                 (void) puts("bertd " BERTD_VERSION);
                 return 1;
         default:
-                return error_input(error, BERTD_EXIT_USAGE, "see bertd --help");
+                return -EINVAL; /* the caller has the word */
         }
 }
 
 static int parse_options(int argc, char **argv, struct options *o, struct error *error) {
         int option, r = 0;
 
+        opterr = 0;
         while (r == 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) >= 0)
                 r = take_option(option, o, error);
+        if (r == -EINVAL)
+                return error_input(error, BERTD_EXIT_USAGE, "\"%.64s\": no such option, or its argument is missing, see bertd --help",
+                                   argv[optind - 1]);
         if (r == 0 && optind < argc)
                 return error_input(error, BERTD_EXIT_USAGE, "\"%.64s\": expected no argument, see bertd --help", argv[optind]);
         return r;

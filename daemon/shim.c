@@ -78,6 +78,7 @@ static bool note_checkpoint(struct progress *p, const char *path) {
         if (parse_u64(*digit ? digit : "0", 0, INT64_MAX, &step) < 0 || lstat(path, &st) < 0 || !S_ISREG(st.st_mode))
                 return false;
         queue_checkpoint(p, step, (uint64_t) st.st_size, path);
+        p->step = MAX(p->step, step); /* steps are reported ten times a second: the last one may not have been */
         return true;
 }
 

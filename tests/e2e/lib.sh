@@ -60,7 +60,7 @@ wait_for() { # SECONDS COMMAND...
     sleep 0.1
   done
 }
-field() { "$BERTCTL" status --json "$1" | jq -r ".$2"; }
+field() { "$BERTCTL" status --json "$1" 2>/dev/null | jq -r ".$2"; }
 state_is() { [[ $(field "$1" state) == "$2" ]]; }
 step_past() { local s; s=$(field "$1" step); [[ $s =~ ^[0-9]+$ ]] && ((s >= $2)); }
 attempt_past() { local s; s=$(field "$1" attempts); [[ $s =~ ^[0-9]+$ ]] && ((s >= $2)); }

@@ -2,7 +2,7 @@
 # What a user does with a job: pause, resume with other ranks and from an older step, checkpoint now, cancel, remove, commands,
 # the queue, and what is refused.
 . "$(dirname "$0")/lib.sh"
-plan 44
+plan 43
 
 ok "corpus is prepared" make_corpus
 make_spec long 1 100000
