@@ -82,7 +82,7 @@ static int stop_early(struct run *run, struct error *error) {
         int r = run_checkpoint(run, true, error);
         if (r >= 0 && run->rank == 0) {
                 progress_end_line(run->progress);
-                (void) fprintf(stderr, "bert-trainer: stopped on request after step %" PRIu64 "\n", run->step);
+                (void) fprintf(stderr, "stopped on request after step %" PRIu64 "\n", run->step);
         }
         return r < 0 ? r : BERTD_EXIT_STOPPED;
 }

@@ -34,6 +34,6 @@ void run_evaluate(struct run *run) {
         metrics_validation(run->metrics, run->step, samples, &losses);
         progress_end_line(run->progress);
         (void) fprintf(stderr,
-                "bert-trainer: validation at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", run->step,
+                "validation at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", run->step,
                 losses.loss, losses.mlm_loss, losses.mlm_accuracy);
 }

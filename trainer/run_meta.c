@@ -139,7 +139,7 @@ void run_meta_say(const struct run *run, const struct checkpoint_meta *found) {
                 const char *then = checkpoint_meta_get(found, rules[i].key),
                            *now = checkpoint_meta_get(&run->meta, rules[i].key);
                 if (rules[i].policy == SAID && strcmp(then, now) != 0)
-                        (void) fprintf(stderr, "bert-trainer: resuming with another %s: %s, was %s\n", rules[i].key,
+                        (void) fprintf(stderr, "resuming with another %s: %s, was %s\n", rules[i].key,
                                 now, then);
         }
 }

@@ -100,7 +100,7 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
                 return r;
         run_meta_say(run, checkpoint_meta(c));
         note_checkpoint(run);
-        (void) fprintf(stderr, "bert-trainer: resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step,
+        (void) fprintf(stderr, "resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step,
                 run->spec->train.steps);
         return 0;
 }
