@@ -93,8 +93,11 @@ static int raw_fsync(int fd) {
         return 0;
 }
 
-static int time_submits(sd_bus *bus, int fd, size_t n) {
+static int time_submits(sd_bus *bus, const char *path, size_t n) {
+        cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         cleanup_free double *ack = calloc(n, sizeof(double)), *raw = calloc(n, sizeof(double));
+        if (fd < 0)
+                return -errno;
         if (!ack || !raw)
                 return -ENOMEM;
 
@@ -145,8 +148,7 @@ static int run(const char *socket, const char *folder, size_t jobs, size_t queue
         if (r < 0)
                 goto out;
 
-        cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        r = fd < 0 ? -errno : time_submits(bus, fd, jobs);
+        r = time_submits(bus, path, jobs);
         for (size_t i = jobs; r >= 0 && i < queued; i++)
                 r = submit(bus);
         if (r >= 0)
