@@ -16,7 +16,7 @@ static void make_one_line(char *text) {
 }
 
 __attribute__((format(printf, 4, 0))) static int set(struct error *error, int code, int exit_code, const char *format,
-                                                        va_list ap) {
+                                                     va_list ap) {
         if (code <= 0)
                 code = EIO;
         if (error && !error->code) {

@@ -37,7 +37,8 @@ int file_read(const char *path, size_t max, char **ret_data, size_t *ret_size, s
         if (!S_ISREG(st.st_mode))
                 return error_set(error, EINVAL, "%s: not a regular file", path);
         if ((unsigned long long) st.st_size > max)
-                return error_set(error, EFBIG, "%s: %lld bytes, more than the %zu allowed", path, (long long) st.st_size, max);
+                return error_set(error, EFBIG, "%s: %lld bytes, more than the %zu allowed", path,
+                                 (long long) st.st_size, max);
 
         size_t size = 0, room = (size_t) st.st_size;
         cleanup_free char *data = malloc(room + 1);
@@ -62,7 +63,9 @@ int file_read(const char *path, size_t max, char **ret_data, size_t *ret_size, s
 
 int fsync_parent(const char *path) {
         const char *slash = strrchr(path, '/');
-        cleanup_free char *folder = !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t) (slash - path));
+        cleanup_free char *folder = !slash          ? strdup(".")
+                                    : slash == path ? strdup("/")
+                                                    : strndup(path, (size_t) (slash - path));
         if (!folder)
                 return -ENOMEM;
         cleanup_close int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

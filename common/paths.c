@@ -78,8 +78,9 @@ static int checked_socket(char *path, char **ret_path, struct error *error) {
         if (!owned)
                 return error_errno(error, ENOMEM, "socket path");
         if (strlen(owned) >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
-                return error_set(error, ENAMETOOLONG, "%s: longer than the %zu bytes that a socket's path may have (give --socket)",
-                                 owned, sizeof(((struct sockaddr_un *) NULL)->sun_path) - 1);
+                return error_set(error, ENAMETOOLONG,
+                                 "%s: longer than the %zu bytes that a socket's path may have (give --socket)", owned,
+                                 sizeof(((struct sockaddr_un *) NULL)->sun_path) - 1);
         *ret_path = steal_pointer(&owned);
         return 0;
 }

@@ -37,22 +37,26 @@ enum { TRAINING = (1 << JOB_PRETRAIN) | (1 << JOB_FINETUNE), ALL = TRAINING | (1
 
 /* One scalar of a spec. A number or enum without a default is required in its kinds; an absent text stays NULL. */
 struct field {
-        const char *key;                 /* as messages name it */
-        size_t section, raw, spec;       /* offsets: of the section's pointer in struct raw, in the section, in struct spec */
+        const char *key;           /* as messages name it */
+        size_t section, raw, spec; /* offsets: of the section's pointer in struct raw, in the section, in struct spec */
         enum field_type type;
-        int kinds;                       /* bit set of job kinds in which the key may appear */
-        const char *fallback;            /* default, as text */
-        double min, max;                 /* numbers only; whole ones are below 2^53, or SEED_MAX */
-        const char *const *names;        /* enums only */
+        int kinds;                /* bit set of job kinds in which the key may appear */
+        const char *fallback;     /* default, as text */
+        double min, max;          /* numbers only; whole ones are below 2^53, or SEED_MAX */
+        const char *const *names; /* enums only */
         size_t n_names;
 };
 
-#define TOP(member, ...)                                                                                              \
-        { .key = #member, .section = NO_SECTION, .raw = offsetof(struct raw, member),                                 \
-          .spec = offsetof(struct spec, member), .kinds = ALL, __VA_ARGS__ }
-#define IN(part, member, ...)                                                                                         \
-        { .key = #part "." #member, .section = offsetof(struct raw, part), .raw = offsetof(struct raw_##part, member), \
-          .spec = offsetof(struct spec, part.member), __VA_ARGS__ }
+#define TOP(member, ...)                                                                    \
+        {                                                                                   \
+                .key = #member, .section = NO_SECTION, .raw = offsetof(struct raw, member), \
+                .spec = offsetof(struct spec, member), .kinds = ALL, __VA_ARGS__            \
+        }
+#define IN(part, member, ...)                                                                                       \
+        {                                                                                                           \
+                .key = #part "." #member, .section = offsetof(struct raw, part),                                    \
+                .raw = offsetof(struct raw_##part, member), .spec = offsetof(struct spec, part.member), __VA_ARGS__ \
+        }
 #define NUMBER(field_type, low, high, text) .type = field_type, .min = low, .max = high, .fallback = text
 #define CHOICE(table, text) .type = FIELD_ENUM, .names = table, .n_names = ELEMENTSOF(table), .fallback = text
 #define SEED_MAX 0x1p63 /* INT64_MAX as parse_integer takes it */
@@ -109,8 +113,9 @@ struct list {
 static const struct list lists[] = {
         { "command", NO_SECTION, offsetof(struct raw, command), offsetof(struct raw, n_command),
           offsetof(struct spec, command), offsetof(struct spec, n_command), 1 << JOB_COMMAND, false, true },
-        { "data.train", offsetof(struct raw, data), offsetof(struct raw_data, train), offsetof(struct raw_data, n_train),
-          offsetof(struct spec, data.train), offsetof(struct spec, data.n_train), TRAINING, true, true },
+        { "data.train", offsetof(struct raw, data), offsetof(struct raw_data, train),
+          offsetof(struct raw_data, n_train), offsetof(struct spec, data.train), offsetof(struct spec, data.n_train),
+          TRAINING, true, true },
         { "data.validation", offsetof(struct raw, data), offsetof(struct raw_data, validation),
           offsetof(struct raw_data, n_validation), offsetof(struct spec, data.validation),
           offsetof(struct spec, data.n_validation), TRAINING, true, false },
@@ -140,7 +145,10 @@ static void join_names(const struct field *field, char *buffer, size_t size) {
 
         for (size_t i = 0; i < field->n_names && used < size; i++)
                 used += (size_t) snprintf(buffer + used, size - used, "%s%s",
-                                          i == 0 ? "" : i + 1 == field->n_names ? " or " : ", ", field->names[i]);
+                                          i == 0                    ? ""
+                                          : i + 1 == field->n_names ? " or "
+                                                                    : ", ",
+                                          field->names[i]);
 }
 
 static int wrong_type(const struct reader *reader, const char *key, const char *text, const char *expected) {
@@ -148,13 +156,15 @@ static int wrong_type(const struct reader *reader, const char *key, const char *
                            spec_line_of(&reader->file, key), key, text, expected);
 }
 
-static int parse_integer(const struct reader *reader, const char *key, const char *text, double min, double max, int64_t *ret) {
+static int parse_integer(const struct reader *reader, const char *key, const char *text, double min, double max,
+                         int64_t *ret) {
         int64_t high = max >= SEED_MAX ? INT64_MAX : (int64_t) max;
         int r = parse_i64(text, (int64_t) min, high, ret);
 
         if (r == -ERANGE)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: %.64s is not between %" PRId64 " and %" PRId64,
-                                   reader->file.path, key, text, (int64_t) min, high);
+                return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                   "%s: %s: %.64s is not between %" PRId64 " and %" PRId64, reader->file.path, key,
+                                   text, (int64_t) min, high);
         return r < 0 ? wrong_type(reader, key, text, "a whole number") : 0;
 }
 
@@ -177,8 +187,8 @@ static int read_double(const struct reader *reader, const struct field *field, c
         int r = parse_double(text, field->min, field->max, to);
 
         if (r == -ERANGE)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: %.64s is not between %.10g and %.10g", reader->file.path,
-                                   field->key, text, field->min, field->max);
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: %.64s is not between %.10g and %.10g",
+                                   reader->file.path, field->key, text, field->min, field->max);
         return r < 0 ? wrong_type(reader, field->key, text, "a number") : 0;
 }
 
@@ -218,7 +228,8 @@ static int missing(const struct reader *reader, const struct field *field) {
 
         if (field->type == FIELD_ENUM)
                 join_names(field, names, sizeof(names));
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected %s", reader->file.path, field->key, names);
+        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected %s", reader->file.path,
+                           field->key, names);
 }
 
 static int not_in_kind(const struct reader *reader, const char *key, enum job_kind kind) {
@@ -255,8 +266,10 @@ static int read_list(const struct reader *reader, const struct list *list, struc
         if (n > 0 && !fits)
                 return not_in_kind(reader, list->key, spec->kind);
         if (n == 0)
-                return !fits || !list->required ? 0 : error_input(reader->error, BERTD_EXIT_CONFIG,
-                                "%s: %s: missing; expected a list", reader->file.path, list->key);
+                return !fits || !list->required
+                               ? 0
+                               : error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected a list",
+                                             reader->file.path, list->key);
         char **to = calloc(n + 1, sizeof(char *)); /* NULL at the end, for execvp */
         if (!to)
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
@@ -264,8 +277,9 @@ static int read_list(const struct reader *reader, const struct list *list, struc
         *AT(spec, list->spec_count, uint32_t) = n;
         for (uint32_t i = 0; i < n; i++) {
                 bool empty_argument = !list->paths && i > 0 && from[i][0] == '\0';
-                int r = empty_argument ? ((to[i] = strdup("")) ? 0 : -ENOMEM)
-                                       : read_path(reader, list->key, list->paths ? FIELD_PATH : FIELD_TEXT, from[i], &to[i]);
+                int r = empty_argument
+                                ? ((to[i] = strdup("")) ? 0 : -ENOMEM)
+                                : read_path(reader, list->key, list->paths ? FIELD_PATH : FIELD_TEXT, from[i], &to[i]);
                 if (r < 0)
                         return r;
         }
@@ -290,8 +304,8 @@ static int read_backoff(const struct reader *reader, struct spec *spec) {
         }
         if (sec[0] > sec[1])
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s: restart.backoff_sec: the first, %u, is greater than the second, %u", reader->file.path,
-                                   sec[0], sec[1]);
+                                   "%s: restart.backoff_sec: the first, %u, is greater than the second, %u",
+                                   reader->file.path, sec[0], sec[1]);
         return 0;
 }
 
@@ -313,11 +327,12 @@ static int default_name(const struct reader *reader, char **to) {
 
 static int check_name(const struct reader *reader, const char *name) {
         if (strlen(name) > BERTD_NAME_MAX)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: %zu bytes, more than %d", reader->file.path,
-                                   strlen(name), BERTD_NAME_MAX);
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: %zu bytes, more than %d",
+                                   reader->file.path, strlen(name), BERTD_NAME_MAX);
         for (const char *p = name; *p; p++)
                 if ((unsigned char) *p < 0x20 || *p == 0x7f)
-                        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: has a control character", reader->file.path);
+                        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: has a control character",
+                                           reader->file.path);
         return 0;
 }
 
@@ -329,15 +344,16 @@ static int check_together(const struct reader *reader, struct spec *spec) {
         if (spec->kind == JOB_COMMAND)
                 return 0;
         if (!model->config || !model->vocab)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: model.%s: missing; expected a file", reader->file.path,
-                                   model->config ? "vocab" : "config");
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: model.%s: missing; expected a file",
+                                   reader->file.path, model->config ? "vocab" : "config");
         if (data->max_predictions > data->sequence_length)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s: data.max_predictions: %u is greater than data.sequence_length, %u", reader->file.path,
-                                   data->max_predictions, data->sequence_length);
+                                   "%s: data.max_predictions: %u is greater than data.sequence_length, %u",
+                                   reader->file.path, data->max_predictions, data->sequence_length);
         if (data->max_predictions == 0)
                 data->max_predictions = (data->sequence_length * 15 + 99) / 100;
-        if (spec->train.micro_batch > spec->train.global_batch && !(reader->raw->train && reader->raw->train->micro_batch))
+        if (spec->train.micro_batch > spec->train.global_batch &&
+            !(reader->raw->train && reader->raw->train->micro_batch))
                 spec->train.micro_batch = spec->train.global_batch;
         return 0;
 }
@@ -370,7 +386,8 @@ static int open_reader(struct reader *reader) {
         if (!getcwd(cwd, sizeof(cwd)))
                 return error_errno(reader->error, errno, "working directory");
         const char *slash = strrchr(reader->file.path, '/');
-        cleanup_free char *folder = slash ? strndup(reader->file.path, (size_t) (slash - reader->file.path) + 1) : strdup(".");
+        cleanup_free char *folder =
+                slash ? strndup(reader->file.path, (size_t) (slash - reader->file.path) + 1) : strdup(".");
         reader->folder = folder ? path_absolute(cwd, folder) : NULL;
         return reader->folder ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
 }
@@ -434,7 +451,11 @@ static bool is_utf8(const char *text) {
         const unsigned char *p = (const unsigned char *) text;
 
         while (*p) {
-                unsigned n = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : (*p & 0xf0) == 0xe0 ? 2 : *p >= 0xf0 && *p < 0xf5 ? 3 : 9;
+                unsigned n = *p < 0x80                 ? 0
+                             : *p >= 0xc2 && *p < 0xe0 ? 1
+                             : (*p & 0xf0) == 0xe0     ? 2
+                             : *p >= 0xf0 && *p < 0xf5 ? 3
+                                                       : 9;
                 uint32_t c = n == 0 ? *p : *p & (0x3fu >> n);
                 if (n == 9)
                         return false;
@@ -506,7 +527,8 @@ static int fill_lists(struct filled *filled, const struct spec *spec, struct err
                         continue;
                 for (uint32_t k = 0; k < n; k++)
                         if (!is_utf8(entries[k]))
-                                return error_input(error, BERTD_EXIT_CONFIG, "%s: entry %u is not UTF-8", lists[i].key, k + 1);
+                                return error_input(error, BERTD_EXIT_CONFIG, "%s: entry %u is not UTF-8", lists[i].key,
+                                                   k + 1);
                 void *section = section_of(&filled->top, lists[i].section);
                 *AT(section, lists[i].raw, char *const *) = entries;
                 *AT(section, lists[i].raw_count, uint32_t) = n;

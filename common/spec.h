@@ -18,51 +18,62 @@ enum optimizer_name { OPTIMIZER_ADAMW, OPTIMIZER_NAME_MAX };
 enum schedule { SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_MAX };
 enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_MAX };
 
-struct spec_resources { uint32_t ranks, gpus, threads; };             /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
-struct spec_restart {
-        uint32_t max_without_progress;                                /* 5 */
-        uint32_t *backoff_sec;                                        /* [min, max], default [5, 600] */
-        uint32_t n_backoff_sec;
-        uint32_t grace_sec;                                           /* 120 */
+/* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
+struct spec_resources {
+        uint32_t ranks, gpus, threads;
 };
-struct spec_checkpoint { uint64_t every_steps, every_sec; uint32_t keep; uint64_t keep_every; }; /* 0 = off; 0, 600, 3, 0 */
-struct spec_model { char *config, *vocab; };                          /* config.json (Hugging Face keys), vocab.txt */
+struct spec_restart {
+        uint32_t max_without_progress; /* 5 */
+        uint32_t *backoff_sec;         /* [min, max], default [5, 600] */
+        uint32_t n_backoff_sec;
+        uint32_t grace_sec; /* 120 */
+};
+/* 0 = off; 0, 600, 3, 0 */
+struct spec_checkpoint {
+        uint64_t every_steps, every_sec;
+        uint32_t keep;
+        uint64_t keep_every;
+};
+/* config.json (Hugging Face keys), vocab.txt */
+struct spec_model {
+        char *config, *vocab;
+};
 struct spec_data {
-        char **train;                                                 /* prefixes of .bin/.idx pairs, at least one */
+        char **train; /* prefixes of .bin/.idx pairs, at least one */
         uint32_t n_train;
-        char **validation;                                            /* optional, as train */
+        char **validation; /* optional, as train */
         uint32_t n_validation;
-        uint32_t sequence_length;                                     /* 128 */
-        enum objective objective;                                     /* mlm+nsp */
-        double masked_fraction;                                       /* 0.15 */
-        uint32_t max_predictions;                                     /* 0 = ceil(0.15 * sequence_length) */
-        double short_sequence_probability;                            /* 0.1 */
+        uint32_t sequence_length;          /* 128 */
+        enum objective objective;          /* mlm+nsp */
+        double masked_fraction;            /* 0.15 */
+        uint32_t max_predictions;          /* 0 = ceil(0.15 * sequence_length) */
+        double short_sequence_probability; /* 0.1 */
 };
 struct spec_optimizer {
-        enum optimizer_name name;                                     /* adamw */
-        double learning_rate;                                         /* 1e-4 */
-        double warmup_ratio;                                          /* 0.0; of steps */
-        uint64_t warmup_steps;                                        /* 0; wins over warmup_ratio when > 0 */
-        enum schedule schedule;                                       /* linear */
-        double beta1, beta2, epsilon, weight_decay;                   /* .9 .999 1e-6 .01 */
-        double clip_norm;                                             /* 1.0; 0 = off */
+        enum optimizer_name name;                   /* adamw */
+        double learning_rate;                       /* 1e-4 */
+        double warmup_ratio;                        /* 0.0; of steps */
+        uint64_t warmup_steps;                      /* 0; wins over warmup_ratio when > 0 */
+        enum schedule schedule;                     /* linear */
+        double beta1, beta2, epsilon, weight_decay; /* .9 .999 1e-6 .01 */
+        double clip_norm;                           /* 1.0; 0 = off */
 };
 struct spec_train {
-        uint64_t global_batch, micro_batch, steps;                    /* samples, samples of full length, updates; 32, 32, required */
-        enum precision precision;                                     /* fp32; fp64 is the reference backend */
-        uint64_t seed;                                                /* 42 */
-        uint64_t evaluate_every;                                      /* 0 = at the end only, where validation is given */
-        uint64_t evaluate_samples;                                    /* 512 */
-        uint64_t log_every;                                           /* 1: metrics rows */
+        uint64_t global_batch, micro_batch, steps; /* samples, samples of full length, updates; 32, 32, required */
+        enum precision precision;                  /* fp32; fp64 is the reference backend */
+        uint64_t seed;                             /* 42 */
+        uint64_t evaluate_every;                   /* 0 = at the end only, where validation is given */
+        uint64_t evaluate_samples;                 /* 512 */
+        uint64_t log_every;                        /* 1: metrics rows */
 };
 
 struct spec {
-        char *name;                                                   /* default: the spec file's name without .yaml */
-        enum job_kind kind;                                           /* required */
-        int32_t priority;                                             /* 0; -1000..1000, higher first */
-        char *run_dir;                                                /* NULL: the job's own folder */
-        char *on_exit;                                                /* NULL */
-        char **command;                                               /* kind command only */
+        char *name;         /* default: the spec file's name without .yaml */
+        enum job_kind kind; /* required */
+        int32_t priority;   /* 0; -1000..1000, higher first */
+        char *run_dir;      /* NULL: the job's own folder */
+        char *on_exit;      /* NULL */
+        char **command;     /* kind command only */
         uint32_t n_command;
         struct spec_resources resources;
         struct spec_restart restart;

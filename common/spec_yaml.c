@@ -19,61 +19,67 @@
 
 #define OPTIONAL (CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL)
 #define TEXT(structure, member) CYAML_FIELD_STRING_PTR(#member, OPTIONAL, structure, member, 0, CYAML_UNLIMITED)
-#define LIST(structure, member, min, max)                                                                             \
+#define LIST(structure, member, min, max) \
         CYAML_FIELD_SEQUENCE_COUNT(#member, OPTIONAL, structure, member, n_##member, &list_entry, min, max)
-#define SECTION(member)                                                                                               \
+#define SECTION(member) \
         CYAML_FIELD_MAPPING_PTR(#member, OPTIONAL | CYAML_FLAG_POINTER_NULL, struct raw, member, member##_schema)
 
 static const cyaml_schema_value_t list_entry = { CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED) };
 
-static const cyaml_schema_field_t resources_schema[] = {
-        TEXT(struct raw_resources, ranks), TEXT(struct raw_resources, gpus), TEXT(struct raw_resources, threads),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t restart_schema[] = {
-        TEXT(struct raw_restart, max_without_progress),
-        LIST(struct raw_restart, backoff_sec, 2, 2),
-        TEXT(struct raw_restart, grace_sec),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t checkpoint_schema[] = {
-        TEXT(struct raw_checkpoint, every_steps), TEXT(struct raw_checkpoint, every_sec),
-        TEXT(struct raw_checkpoint, keep), TEXT(struct raw_checkpoint, keep_every),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t model_schema[] = {
-        TEXT(struct raw_model, config), TEXT(struct raw_model, vocab), CYAML_FIELD_END
-};
-static const cyaml_schema_field_t data_schema[] = {
-        LIST(struct raw_data, train, 1, SPEC_LIST_MAX),
-        LIST(struct raw_data, validation, 0, SPEC_LIST_MAX),
-        TEXT(struct raw_data, sequence_length), TEXT(struct raw_data, objective),
-        TEXT(struct raw_data, masked_fraction), TEXT(struct raw_data, max_predictions),
-        TEXT(struct raw_data, short_sequence_probability),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t optimizer_schema[] = {
-        TEXT(struct raw_optimizer, name), TEXT(struct raw_optimizer, learning_rate),
-        TEXT(struct raw_optimizer, warmup_ratio), TEXT(struct raw_optimizer, warmup_steps),
-        TEXT(struct raw_optimizer, schedule), TEXT(struct raw_optimizer, beta1), TEXT(struct raw_optimizer, beta2),
-        TEXT(struct raw_optimizer, epsilon), TEXT(struct raw_optimizer, weight_decay),
-        TEXT(struct raw_optimizer, clip_norm),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t train_schema[] = {
-        TEXT(struct raw_train, global_batch), TEXT(struct raw_train, micro_batch), TEXT(struct raw_train, steps),
-        TEXT(struct raw_train, precision), TEXT(struct raw_train, seed), TEXT(struct raw_train, evaluate_every),
-        TEXT(struct raw_train, evaluate_samples), TEXT(struct raw_train, log_every),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_field_t spec_schema[] = {
-        TEXT(struct raw, name), TEXT(struct raw, kind), TEXT(struct raw, priority), TEXT(struct raw, run_dir),
-        TEXT(struct raw, on_exit),
-        LIST(struct raw, command, 1, SPEC_LIST_MAX),
-        SECTION(resources), SECTION(restart), SECTION(checkpoint), SECTION(model), SECTION(data), SECTION(optimizer),
-        SECTION(train),
-        CYAML_FIELD_END
-};
+static const cyaml_schema_field_t resources_schema[] = { TEXT(struct raw_resources, ranks),
+                                                         TEXT(struct raw_resources, gpus),
+                                                         TEXT(struct raw_resources, threads), CYAML_FIELD_END };
+static const cyaml_schema_field_t restart_schema[] = { TEXT(struct raw_restart, max_without_progress),
+                                                       LIST(struct raw_restart, backoff_sec, 2, 2),
+                                                       TEXT(struct raw_restart, grace_sec), CYAML_FIELD_END };
+static const cyaml_schema_field_t checkpoint_schema[] = { TEXT(struct raw_checkpoint, every_steps),
+                                                          TEXT(struct raw_checkpoint, every_sec),
+                                                          TEXT(struct raw_checkpoint, keep),
+                                                          TEXT(struct raw_checkpoint, keep_every), CYAML_FIELD_END };
+static const cyaml_schema_field_t model_schema[] = { TEXT(struct raw_model, config), TEXT(struct raw_model, vocab),
+                                                     CYAML_FIELD_END };
+static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train, 1, SPEC_LIST_MAX),
+                                                    LIST(struct raw_data, validation, 0, SPEC_LIST_MAX),
+                                                    TEXT(struct raw_data, sequence_length),
+                                                    TEXT(struct raw_data, objective),
+                                                    TEXT(struct raw_data, masked_fraction),
+                                                    TEXT(struct raw_data, max_predictions),
+                                                    TEXT(struct raw_data, short_sequence_probability),
+                                                    CYAML_FIELD_END };
+static const cyaml_schema_field_t optimizer_schema[] = { TEXT(struct raw_optimizer, name),
+                                                         TEXT(struct raw_optimizer, learning_rate),
+                                                         TEXT(struct raw_optimizer, warmup_ratio),
+                                                         TEXT(struct raw_optimizer, warmup_steps),
+                                                         TEXT(struct raw_optimizer, schedule),
+                                                         TEXT(struct raw_optimizer, beta1),
+                                                         TEXT(struct raw_optimizer, beta2),
+                                                         TEXT(struct raw_optimizer, epsilon),
+                                                         TEXT(struct raw_optimizer, weight_decay),
+                                                         TEXT(struct raw_optimizer, clip_norm),
+                                                         CYAML_FIELD_END };
+static const cyaml_schema_field_t train_schema[] = { TEXT(struct raw_train, global_batch),
+                                                     TEXT(struct raw_train, micro_batch),
+                                                     TEXT(struct raw_train, steps),
+                                                     TEXT(struct raw_train, precision),
+                                                     TEXT(struct raw_train, seed),
+                                                     TEXT(struct raw_train, evaluate_every),
+                                                     TEXT(struct raw_train, evaluate_samples),
+                                                     TEXT(struct raw_train, log_every),
+                                                     CYAML_FIELD_END };
+static const cyaml_schema_field_t spec_schema[] = { TEXT(struct raw, name),
+                                                    TEXT(struct raw, kind),
+                                                    TEXT(struct raw, priority),
+                                                    TEXT(struct raw, run_dir),
+                                                    TEXT(struct raw, on_exit),
+                                                    LIST(struct raw, command, 1, SPEC_LIST_MAX),
+                                                    SECTION(resources),
+                                                    SECTION(restart),
+                                                    SECTION(checkpoint),
+                                                    SECTION(model),
+                                                    SECTION(data),
+                                                    SECTION(optimizer),
+                                                    SECTION(train),
+                                                    CYAML_FIELD_END };
 static const cyaml_schema_value_t top_schema = { CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw, spec_schema) };
 
 /* ---- one plain document ---- */
@@ -175,8 +181,8 @@ static int walk_text(const struct spec_text *file, struct walk *walk, struct err
                 }
                 walk_event(walk, &event);
                 if (walk->problem)
-                        r = error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: %s", file->path,
-                                        event.start_mark.line + 1, walk->problem);
+                        r = error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: %s", file->path, event.start_mark.line + 1,
+                                        walk->problem);
                 done = event.type == YAML_STREAM_END_EVENT;
                 yaml_event_delete(&event);
         }
@@ -194,15 +200,15 @@ size_t spec_line_of(const struct spec_text *file, const char *key) {
 /* ---- keys and shapes ---- */
 
 struct complaint {
-        char message[256];  /* libcyaml's first line */
-        char names[2][64];  /* fields of its backtrace, innermost first */
+        char message[256]; /* libcyaml's first line */
+        char names[2][64]; /* fields of its backtrace, innermost first */
         unsigned n_names;
 };
 
 /* cyaml_log_fn_t: first the message, then "  in mapping field 'x' (line: 3, column: 5)", innermost first. Its lines are those of
  * the parser's look-ahead: line_of() is exact. */
-__attribute__((format(printf, 3, 0)))
-static void on_log(cyaml_log_t level, void *context, const char *format, va_list args) {
+__attribute__((format(printf, 3, 0))) static void on_log(cyaml_log_t level, void *context, const char *format,
+                                                         va_list args) {
         struct complaint *complaint = context;
         char text[256];
         static const char field[] = "  in mapping field '", prefix[] = "Load: ";
@@ -237,8 +243,13 @@ static void list_keys(const cyaml_schema_field_t *schema, char *buffer, size_t s
 }
 
 static const char *shape_name(const char *word) {
-        static const struct { const char *word, *name; } shapes[] = {
-                { "MAPPING", "a mapping" }, { "SEQUENCE", "a list" }, { "STRING", "one value" }, { "SCALAR", "one value" },
+        static const struct {
+                const char *word, *name;
+        } shapes[] = {
+                { "MAPPING", "a mapping" },
+                { "SEQUENCE", "a list" },
+                { "STRING", "one value" },
+                { "SCALAR", "one value" },
         };
         for (size_t i = 0; i < ELEMENTSOF(shapes); i++)
                 if (strncmp(word, shapes[i].word, strlen(shapes[i].word)) == 0)
@@ -264,7 +275,8 @@ static int complain(const struct spec_text *file, const struct complaint *compla
         if (strncmp(m, "Unexpected key: ", 16) == 0)
                 return complain_unknown(file, complaint->n_names > 0 ? complaint->names[0] : NULL, m + 16, error);
         for (unsigned i = complaint->n_names; i-- > 0;)
-                (void) snprintf(key + strlen(key), sizeof(key) - strlen(key), "%s%s", complaint->names[i], i ? "." : "");
+                (void) snprintf(key + strlen(key), sizeof(key) - strlen(key), "%s%s", complaint->names[i],
+                                i ? "." : "");
         if (strncmp(m, "Mapping field already seen", 26) == 0)
                 (void) snprintf(what, sizeof(what), "given twice");
         else if (strncmp(m, "Expecting ", 10) == 0 && (got = strstr(m, "got event: ")))
@@ -275,12 +287,14 @@ static int complain(const struct spec_text *file, const struct complaint *compla
                 (void) snprintf(what, sizeof(what), "more than %u entries", max);
         else
                 (void) snprintf(what, sizeof(what), "%.120s", m);
-        return error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: %s%s%s", file->path,
-                           key[0] ? spec_line_of(file, key) : 1, key, key[0] ? ": " : "", what);
+        return error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: %s%s%s", file->path, key[0] ? spec_line_of(file, key) : 1,
+                           key, key[0] ? ": " : "", what);
 }
 
 static const cyaml_config_t cyaml_base = {
-        .log_fn = on_log, .mem_fn = cyaml_mem, .log_level = CYAML_LOG_ERROR,
+        .log_fn = on_log,
+        .mem_fn = cyaml_mem,
+        .log_level = CYAML_LOG_ERROR,
         .flags = CYAML_CFG_NO_ALIAS | CYAML_CFG_STYLE_BLOCK,
 };
 

@@ -13,10 +13,20 @@
 #define SPEC_LIST_MAX 4096 /* entries of a list */
 
 /* The file as it is written. The layout mirrors struct spec so that one name serves both offsets of a field. */
-struct raw_resources { char *ranks, *gpus, *threads; };
-struct raw_restart { char *max_without_progress, **backoff_sec; uint32_t n_backoff_sec; char *grace_sec; };
-struct raw_checkpoint { char *every_steps, *every_sec, *keep, *keep_every; };
-struct raw_model { char *config, *vocab; };
+struct raw_resources {
+        char *ranks, *gpus, *threads;
+};
+struct raw_restart {
+        char *max_without_progress, **backoff_sec;
+        uint32_t n_backoff_sec;
+        char *grace_sec;
+};
+struct raw_checkpoint {
+        char *every_steps, *every_sec, *keep, *keep_every;
+};
+struct raw_model {
+        char *config, *vocab;
+};
 struct raw_data {
         char **train, **validation;
         uint32_t n_train, n_validation;

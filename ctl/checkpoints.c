@@ -33,7 +33,8 @@ static void add_row(struct table *table, const struct checkpoint_info *checkpoin
 }
 
 /* Into the array where there is one, else into the table. */
-static int read_checkpoints(struct client *client, uint64_t id, json_t *array, struct table *table, struct error *error) {
+static int read_checkpoints(struct client *client, uint64_t id, json_t *array, struct table *table,
+                            struct error *error) {
         cleanup_message sd_bus_message *reply = NULL;
 
         int r = client_call(client, "GetCheckpoints", &reply, error, "t", id);
@@ -74,6 +75,7 @@ int command_checkpoints(struct ctl *ctl, int argc, char **argv) {
         if (r == 0)
                 r = read_checkpoints(client, id, array, table, &ctl->error);
         if (r == 0)
-                r = json ? json_print(stdout, steal_pointer(&array), &ctl->error) : table_print(table, stdout, &ctl->term, 0, &ctl->error);
+                r = json ? json_print(stdout, steal_pointer(&array), &ctl->error)
+                         : table_print(table, stdout, &ctl->term, 0, &ctl->error);
         return command_exit(ctl, r);
 }

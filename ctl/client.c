@@ -73,7 +73,7 @@ static int no_daemon(struct error *error, int r, const char *socket) {
         const char *cure = system && geteuid() == 0 ? "systemctl start bertd" : "bertd --detach";
 
         return error_input(error, BERTCTL_EXIT_NO_DAEMON, "no bertd answers at %s (%s): start one with `%s`", socket,
-                r == -ENOENT || r == -ENOTDIR ? "no such socket" : "nobody listens", cure);
+                           r == -ENOENT || r == -ENOTDIR ? "no such socket" : "nobody listens", cure);
 }
 
 static const char *group_of(const char *path, char *buffer, size_t size) {
@@ -92,13 +92,16 @@ static int refused(struct error *error, int r, const char *socket) {
         if ((r == -EACCES || r == -EPERM) && strcmp(socket, BERTD_SYSTEM_SOCKET) == 0) {
                 (void) group_of(socket, group, sizeof(group));
                 return error_input(error, BERTCTL_EXIT_FAILED,
-                        "you are not in group %s, whose members may use %s: ask root for `adduser YOU %s`, then log in again", group,
-                        socket, group);
+                                   "you are not in group %s, whose members may use %s: ask root for `adduser YOU %s`, "
+                                   "then log in again",
+                                   group, socket, group);
         }
         if (r == -EACCES || r == -EPERM)
-                return error_input(error, BERTCTL_EXIT_FAILED, "%s: permission denied: it belongs to another user", socket);
+                return error_input(error, BERTCTL_EXIT_FAILED, "%s: permission denied: it belongs to another user",
+                                   socket);
         if (r == -ETIMEDOUT)
-                return error_input(error, BERTCTL_EXIT_FAILED, "bertd at %s accepts no connection within %d s", socket, CONNECT_TIMEOUT_SEC);
+                return error_input(error, BERTCTL_EXIT_FAILED, "bertd at %s accepts no connection within %d s", socket,
+                                   CONNECT_TIMEOUT_SEC);
         (void) error_errno(error, -r, "%s", socket);
         if (error && !error->exit)
                 error->exit = BERTCTL_EXIT_FAILED;
@@ -142,7 +145,8 @@ static int adopt_connection(int fd, const char *socket, struct client **ret_clie
         int r = start_bus(fd, &client->bus);
         if (r < 0) {
                 client_free(client);
-                return error_input(error, BERTCTL_EXIT_FAILED, "%s: cannot speak D-Bus there: %s", socket, strerror(-r));
+                return error_input(error, BERTCTL_EXIT_FAILED, "%s: cannot speak D-Bus there: %s", socket,
+                                   strerror(-r));
         }
         *ret_client = client;
         return 0;
@@ -160,8 +164,10 @@ static int connect_default(const char *user, struct client **ret_client, struct 
 
         if (user_fd >= 0) {
                 if (system_fd >= 0)
-                        (void) fprintf(stderr, "bertctl: your own bertd answers (%s); the system's is reached with --socket %s\n", user,
-                                BERTD_SYSTEM_SOCKET);
+                        (void) fprintf(
+                                stderr,
+                                "bertctl: your own bertd answers (%s); the system's is reached with --socket %s\n",
+                                user, BERTD_SYSTEM_SOCKET);
                 return adopt_connection(user_fd, user, ret_client, error);
         }
         if (system_fd >= 0)
@@ -170,7 +176,8 @@ static int connect_default(const char *user, struct client **ret_client, struct 
                 return refused(error, user_fd, user);
         /* Nobody there at all: name the daemon that this user would start. */
         if (is_nobody_there(system_fd) || system_fd == -1)
-                return no_daemon(error, system_fd == -1 ? user_fd : system_fd, geteuid() == 0 ? BERTD_SYSTEM_SOCKET : user);
+                return no_daemon(error, system_fd == -1 ? user_fd : system_fd,
+                                 geteuid() == 0 ? BERTD_SYSTEM_SOCKET : user);
         return refused(error, system_fd, BERTD_SYSTEM_SOCKET);
 }
 
@@ -200,7 +207,8 @@ int client_reconnect(struct client *client, uint64_t patience_usec, struct error
                 if (fd >= 0 && start_bus(fd, &client->bus) >= 0)
                         return 0;
                 if (clock_monotonic_usec() >= deadline)
-                        return fd < 0 ? refused(error, fd, client->socket) : no_daemon(error, -ECONNREFUSED, client->socket);
+                        return fd < 0 ? refused(error, fd, client->socket)
+                                      : no_daemon(error, -ECONNREFUSED, client->socket);
                 pause_before_retry();
         }
 }
@@ -208,8 +216,9 @@ int client_reconnect(struct client *client, uint64_t patience_usec, struct error
 int client_bad_message(struct error *error, int r, const char *what) {
         if (r == 0)
                 r = -EBADMSG;
-        return error_input(error, BERTCTL_EXIT_FAILED, "%s: bertd and bertctl do not understand each other (%s): compare `bertctl version`",
-                what, strerror(-r));
+        return error_input(error, BERTCTL_EXIT_FAILED,
+                           "%s: bertd and bertctl do not understand each other (%s): compare `bertctl version`", what,
+                           strerror(-r));
 }
 
 static const struct {
@@ -228,24 +237,29 @@ static int exit_of_error(const char *name) {
 }
 
 /* What a failed call means for the user. */
-static int call_failed(struct client *client, int r, const sd_bus_error *bus_error, const char *method, struct error *error) {
+static int call_failed(struct client *client, int r, const sd_bus_error *bus_error, const char *method,
+                       struct error *error) {
         if (r == -ETIMEDOUT)
                 return error_input(error, BERTCTL_EXIT_FAILED, "bertd at %s does not answer", client->socket);
         if (r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -ESHUTDOWN || r == -ECONNABORTED)
-                return error_input(error, BERTCTL_EXIT_NO_DAEMON, "bertd at %s went away before it answered", client->socket);
+                return error_input(error, BERTCTL_EXIT_NO_DAEMON, "bertd at %s went away before it answered",
+                                   client->socket);
         if (sd_bus_error_has_name(bus_error, SD_BUS_ERROR_UNKNOWN_METHOD))
-                return error_input(error, BERTCTL_EXIT_FAILED, "this bertd knows no %s: compare `bertctl version`", method);
+                return error_input(error, BERTCTL_EXIT_FAILED, "this bertd knows no %s: compare `bertctl version`",
+                                   method);
         if (sd_bus_error_is_set(bus_error) && bus_error->message)
                 return error_input(error, exit_of_error(bus_error->name), "%s", bus_error->message);
         return error_input(error, BERTCTL_EXIT_FAILED, "%s: %s", method, strerror(-r));
 }
 
 int client_new_call(struct client *client, const char *method, sd_bus_message **ret_message, struct error *error) {
-        int r = sd_bus_message_new_method_call(client->bus, ret_message, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, method);
+        int r = sd_bus_message_new_method_call(client->bus, ret_message, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE,
+                                               method);
         return r < 0 ? call_failed(client, r, NULL, method, error) : 0;
 }
 
-int client_send(struct client *client, sd_bus_message *message, uint64_t timeout_usec, sd_bus_message **ret_reply, struct error *error) {
+int client_send(struct client *client, sd_bus_message *message, uint64_t timeout_usec, sd_bus_message **ret_reply,
+                struct error *error) {
         sd_bus_error bus_error = SD_BUS_ERROR_NULL;
 
         int r = sd_bus_call(client->bus, message, timeout_usec, &bus_error, ret_reply);
@@ -255,7 +269,8 @@ int client_send(struct client *client, sd_bus_message *message, uint64_t timeout
         return r < 0 ? r : 0;
 }
 
-int client_call(struct client *client, const char *method, sd_bus_message **ret_reply, struct error *error, const char *types, ...) {
+int client_call(struct client *client, const char *method, sd_bus_message **ret_reply, struct error *error,
+                const char *types, ...) {
         cleanup_message sd_bus_message *message = NULL;
         va_list ap;
 
@@ -281,8 +296,8 @@ int client_get_job(struct client *client, uint64_t id, struct job_info *ret_job,
 }
 
 /* One page; *ret_n = how many came, *first = the oldest id seen. */
-static int list_page(struct client *client, uint64_t *first, uint32_t count, bool active_only, struct job_list *list, size_t *ret_n,
-        struct error *error) {
+static int list_page(struct client *client, uint64_t *first, uint32_t count, bool active_only, struct job_list *list,
+                     size_t *ret_n, struct error *error) {
         cleanup_message sd_bus_message *reply = NULL;
         size_t n = 0;
 
@@ -306,7 +321,8 @@ static int list_page(struct client *client, uint64_t *first, uint32_t count, boo
         return r < 0 ? client_bad_message(error, r, "ListJobs") : 0;
 }
 
-int client_list_jobs(struct client *client, bool active_only, uint64_t limit, struct job_list *list, struct error *error) {
+int client_list_jobs(struct client *client, bool active_only, uint64_t limit, struct job_list *list,
+                     struct error *error) {
         uint64_t first = 0;
 
         while (limit == 0 || list->n < limit) {
@@ -335,13 +351,15 @@ static int find_by_name(struct client *client, const char *name, uint64_t *ret_i
                         continue;
                 id = list.jobs[i].id;
                 if (n++ < NAME_MATCHES_SHOWN && length < sizeof(ids))
-                        length += (size_t) snprintf(ids + length, sizeof(ids) - length, "%s%llu", n > 1 ? ", " : "", (unsigned long long) id);
+                        length += (size_t) snprintf(ids + length, sizeof(ids) - length, "%s%llu", n > 1 ? ", " : "",
+                                                    (unsigned long long) id);
         }
         if (n == 0)
-                return error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no job is called '%s' (`bertctl list` shows all)", name);
+                return error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no job is called '%s' (`bertctl list` shows all)",
+                                   name);
         if (n > 1)
-                return error_input(error, BERTCTL_EXIT_USAGE, "%zu jobs are called '%s' (%s%s): give an id", n, name, ids,
-                        n > NAME_MATCHES_SHOWN ? ", ..." : "");
+                return error_input(error, BERTCTL_EXIT_USAGE, "%zu jobs are called '%s' (%s%s): give an id", n, name,
+                                   ids, n > NAME_MATCHES_SHOWN ? ", ..." : "");
         *ret_id = id;
         return 0;
 }

@@ -47,11 +47,13 @@ const char *client_socket(const struct client *client);
 sd_bus *client_bus(const struct client *client); /* borrowed; NULL after client_disconnect */
 
 /* Calls a method with basic arguments as sd_bus_message_append. ret_reply may be NULL; the caller unrefs. */
-int client_call(struct client *client, const char *method, sd_bus_message **ret_reply, struct error *error, const char *types, ...);
+int client_call(struct client *client, const char *method, sd_bus_message **ret_reply, struct error *error,
+                const char *types, ...);
 
 /* For arguments that are put together by hand: a new call, then its answer. timeout_usec UINT64_MAX: for ever. */
 int client_new_call(struct client *client, const char *method, sd_bus_message **ret_message, struct error *error);
-int client_send(struct client *client, sd_bus_message *message, uint64_t timeout_usec, sd_bus_message **ret_reply, struct error *error);
+int client_send(struct client *client, sd_bus_message *message, uint64_t timeout_usec, sd_bus_message **ret_reply,
+                struct error *error);
 
 /* −errno of sd-bus while a message was put together or read, as an error: what = the method's name. */
 int client_bad_message(struct error *error, int r, const char *what);
@@ -60,7 +62,8 @@ int client_bad_message(struct error *error, int r, const char *what);
 int client_get_job(struct client *client, uint64_t id, struct job_info *ret_job, struct error *error);
 
 /* Jobs, newest first: all, or those that have not ended; at most `limit` (0: all). */
-int client_list_jobs(struct client *client, bool active_only, uint64_t limit, struct job_list *list, struct error *error);
+int client_list_jobs(struct client *client, bool active_only, uint64_t limit, struct job_list *list,
+                     struct error *error);
 
 /* A job's id from what the user typed: an id, or a name that one job alone has. */
 int client_find_job(struct client *client, const char *text, uint64_t *ret_id, struct error *error);

@@ -27,14 +27,14 @@ struct ctl {
 struct command {
         const char *name;
         int (*run)(struct ctl *ctl, int argc, char **argv); /* argv[0] is the command's name */
-        const char *usage;   /* "[OPTION...] JOB" */
-        const char *summary; /* one line */
-        const char *help;    /* further lines of --help, or NULL */
+        const char *usage;                                  /* "[OPTION...] JOB" */
+        const char *summary;                                /* one line */
+        const char *help;                                   /* further lines of --help, or NULL */
 };
 
 /* Parses the options of ctl->command and checks the number of words. Returns 1: go on; 0: help was printed; −errno: see ctl->error. */
-int command_begin(struct ctl *ctl, const struct option_spec *options, size_t n_options, int argc, char **argv, int min_words,
-        int max_words, struct arguments *ret);
+int command_begin(struct ctl *ctl, const struct option_spec *options, size_t n_options, int argc, char **argv,
+                  int min_words, int max_words, struct arguments *ret);
 
 /* The exit code that belongs to ctl->error, or 0 for r >= 0. */
 int command_exit(const struct ctl *ctl, int r);

@@ -44,7 +44,8 @@ static void tell_state(struct ctl *ctl, struct client *client, uint64_t id) {
         (void) putchar('\n');
 }
 
-static int request_one(struct ctl *ctl, struct client *client, const char *word, const struct request *request, struct error *error) {
+static int request_one(struct ctl *ctl, struct client *client, const char *word, const struct request *request,
+                       struct error *error) {
         uint64_t id;
 
         int r = client_find_job(client, word, &id, error);
@@ -85,7 +86,10 @@ static int plain_request(struct ctl *ctl, int argc, char **argv, const struct re
 int command_cancel(struct ctl *ctl, int argc, char **argv) {
         struct request request = { .method = "Cancel", .has_now = true };
         const struct option_spec options[] = {
-                { .name = "now", .kind = OPTION_FLAG, .value = &request.now, .help = "at once: no checkpoint, no grace time" },
+                { .name = "now",
+                  .kind = OPTION_FLAG,
+                  .value = &request.now,
+                  .help = "at once: no checkpoint, no grace time" },
         };
         struct arguments arguments;
 
@@ -120,15 +124,26 @@ static int send_resume(struct client *client, uint64_t id, uint64_t ranks, uint6
                 r = sd_bus_message_append(message, "{sv}", "from", "t", from);
         if (r >= 0)
                 r = sd_bus_message_close_container(message);
-        return r < 0 ? client_bad_message(error, r, "Resume") : client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, NULL, error);
+        return r < 0 ? client_bad_message(error, r, "Resume")
+                     : client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, NULL, error);
 }
 
 int command_resume(struct ctl *ctl, int argc, char **argv) {
         uint64_t ranks = 0, from = UINT64_MAX, id;
         const struct option_spec options[] = {
-                { .name = "ranks", .kind = OPTION_U64, .value = &ranks, .min = 1, .max = BERTD_RANKS_MAX, .argument = "N",
+                { .name = "ranks",
+                  .kind = OPTION_U64,
+                  .value = &ranks,
+                  .min = 1,
+                  .max = BERTD_RANKS_MAX,
+                  .argument = "N",
                   .help = "with N ranks from now on" },
-                { .name = "from", .kind = OPTION_U64, .value = &from, .min = 0, .max = INT64_MAX, .argument = "STEP",
+                { .name = "from",
+                  .kind = OPTION_U64,
+                  .value = &from,
+                  .min = 0,
+                  .max = INT64_MAX,
+                  .argument = "STEP",
                   .help = "from the checkpoint of that step (`bertctl checkpoints` lists them)" },
         };
         struct arguments arguments;
@@ -157,8 +172,9 @@ static int wait_for_close(struct client *client, uint64_t timeout_usec, struct e
                         return 0;
                 uint64_t now = clock_monotonic_usec();
                 if (now >= deadline)
-                        return error_input(error, BERTCTL_EXIT_FAILED, "bertd still has not stopped after %" PRIu64 " s",
-                                timeout_usec / USEC_PER_SEC);
+                        return error_input(error, BERTCTL_EXIT_FAILED,
+                                           "bertd still has not stopped after %" PRIu64 " s",
+                                           timeout_usec / USEC_PER_SEC);
                 if (r == 0)
                         (void) sd_bus_wait(client_bus(client), deadline - now);
         }
@@ -167,7 +183,10 @@ static int wait_for_close(struct client *client, uint64_t timeout_usec, struct e
 int command_shutdown(struct ctl *ctl, int argc, char **argv) {
         bool jobs = false;
         const struct option_spec options[] = {
-                { .name = "jobs", .kind = OPTION_FLAG, .value = &jobs, .help = "stop the jobs first: they checkpoint and are queued again" },
+                { .name = "jobs",
+                  .kind = OPTION_FLAG,
+                  .value = &jobs,
+                  .help = "stop the jobs first: they checkpoint and are queued again" },
         };
         struct arguments arguments;
         cleanup_client struct client *client = NULL;

@@ -65,16 +65,35 @@ static int read_number(sd_bus_message *m, char type, struct number *ret) {
                 return r;
         *ret = (struct number) {};
         switch (type) {
-        case 'y': number_from_unsigned(ret, v.y); return 1;
-        case 'b': number_from_unsigned(ret, v.b != 0); return 1;
-        case 'n': number_from_signed(ret, v.n); return 1;
-        case 'q': number_from_unsigned(ret, v.q); return 1;
-        case 'i': number_from_signed(ret, v.i); return 1;
-        case 'u': number_from_unsigned(ret, v.u); return 1;
-        case 'x': number_from_signed(ret, v.x); return 1;
-        case 't': number_from_unsigned(ret, v.t); return 1;
-        case 'd': number_from_double(ret, v.d); return 1;
-        default: return -EBADMSG;
+        case 'y':
+                number_from_unsigned(ret, v.y);
+                return 1;
+        case 'b':
+                number_from_unsigned(ret, v.b != 0);
+                return 1;
+        case 'n':
+                number_from_signed(ret, v.n);
+                return 1;
+        case 'q':
+                number_from_unsigned(ret, v.q);
+                return 1;
+        case 'i':
+                number_from_signed(ret, v.i);
+                return 1;
+        case 'u':
+                number_from_unsigned(ret, v.u);
+                return 1;
+        case 'x':
+                number_from_signed(ret, v.x);
+                return 1;
+        case 't':
+                number_from_unsigned(ret, v.t);
+                return 1;
+        case 'd':
+                number_from_double(ret, v.d);
+                return 1;
+        default:
+                return -EBADMSG;
         }
 }
 

@@ -37,7 +37,7 @@ static void add_event(const struct output *output, const struct event *event) {
                 table_cell(output->table, STYLE_NONE, "%s", format_local_time(event->time, when));
                 bool moved = strcmp(event->from, event->to) != 0 && event->from[0];
                 table_cell(output->table, job_style(&(struct job_info) { .state = (char *) event->to }), "%s%s%s",
-                        moved ? event->from : "", moved ? " -> " : "", event->to);
+                           moved ? event->from : "", moved ? " -> " : "", event->to);
                 table_cell(output->table, STYLE_NONE, "%s", event->what);
                 table_cell(output->table, STYLE_NONE, "%s", event->reason);
                 return;
@@ -53,7 +53,8 @@ static void add_event(const struct output *output, const struct event *event) {
 }
 
 /* Returns how many events the page had; *after moves to the last one. */
-static int read_page(struct client *client, uint64_t job, uint64_t *after, const struct output *output, struct error *error) {
+static int read_page(struct client *client, uint64_t job, uint64_t *after, const struct output *output,
+                     struct error *error) {
         cleanup_message sd_bus_message *reply = NULL;
         struct event event;
         int n = 0;
@@ -62,8 +63,8 @@ static int read_page(struct client *client, uint64_t job, uint64_t *after, const
         if (r < 0)
                 return r;
         r = sd_bus_message_enter_container(reply, 'a', "(ttssss)");
-        while (r >= 0 && (r = sd_bus_message_read(reply, "(ttssss)", &event.id, &event.time, &event.from, &event.to, &event.what,
-                                  &event.reason)) > 0) {
+        while (r >= 0 && (r = sd_bus_message_read(reply, "(ttssss)", &event.id, &event.time, &event.from, &event.to,
+                                                  &event.what, &event.reason)) > 0) {
                 /* Ids must go up, or a broken daemon would keep us here for ever. */
                 if (event.id <= *after)
                         return client_bad_message(error, -EBADMSG, "GetEvents");
@@ -97,6 +98,7 @@ int command_events(struct ctl *ctl, int argc, char **argv) {
                         break;
         }
         if (r == 0)
-                r = json ? json_print(stdout, steal_pointer(&array), &ctl->error) : table_print(table, stdout, &ctl->term, 0, &ctl->error);
+                r = json ? json_print(stdout, steal_pointer(&array), &ctl->error)
+                         : table_print(table, stdout, &ctl->term, 0, &ctl->error);
         return command_exit(ctl, r);
 }

@@ -16,9 +16,11 @@ char *format_duration(uint64_t seconds, char buffer[FORMAT_MAX]) {
         if (seconds < MINUTE)
                 (void) snprintf(buffer, FORMAT_MAX, "%" PRIu64 " s", seconds);
         else if (seconds < HOUR)
-                (void) snprintf(buffer, FORMAT_MAX, "%" PRIu64 " min %" PRIu64 " s", seconds / MINUTE, seconds % MINUTE);
+                (void) snprintf(buffer, FORMAT_MAX, "%" PRIu64 " min %" PRIu64 " s", seconds / MINUTE,
+                                seconds % MINUTE);
         else if (seconds < DAY)
-                (void) snprintf(buffer, FORMAT_MAX, "%" PRIu64 " h %" PRIu64 " min", seconds / HOUR, seconds % HOUR / MINUTE);
+                (void) snprintf(buffer, FORMAT_MAX, "%" PRIu64 " h %" PRIu64 " min", seconds / HOUR,
+                                seconds % HOUR / MINUTE);
         else
                 (void) snprintf(buffer, FORMAT_MAX, "%" PRIu64 " d %" PRIu64 " h", seconds / DAY, seconds % DAY / HOUR);
         return buffer;
@@ -30,7 +32,8 @@ char *format_short_duration(uint64_t seconds, char buffer[FORMAT_MAX]) {
         else if (seconds < HOUR)
                 (void) snprintf(buffer, FORMAT_MAX, "%" PRIu64 "m%02" PRIu64 "s", seconds / MINUTE, seconds % MINUTE);
         else if (seconds < DAY)
-                (void) snprintf(buffer, FORMAT_MAX, "%" PRIu64 "h%02" PRIu64 "m", seconds / HOUR, seconds % HOUR / MINUTE);
+                (void) snprintf(buffer, FORMAT_MAX, "%" PRIu64 "h%02" PRIu64 "m", seconds / HOUR,
+                                seconds % HOUR / MINUTE);
         else
                 (void) snprintf(buffer, FORMAT_MAX, "%" PRIu64 "d%02" PRIu64 "h", seconds / DAY, seconds % DAY / HOUR);
         return buffer;

@@ -10,7 +10,7 @@
 
 #define FORMAT_MAX 64
 
-char *format_duration(uint64_t seconds, char buffer[FORMAT_MAX]);       /* "42 s", "3 min 5 s", "2 h 10 min", "5 d 3 h" */
+char *format_duration(uint64_t seconds, char buffer[FORMAT_MAX]); /* "42 s", "3 min 5 s", "2 h 10 min", "5 d 3 h" */
 char *format_short_duration(uint64_t seconds, char buffer[FORMAT_MAX]); /* "42s", "3m05s", "2h10m", "5d03h" */
 char *format_age(uint64_t realtime_usec, char buffer[FORMAT_MAX]);      /* short duration since then; "" for 0 */
 char *format_local_time(uint64_t realtime_usec, char buffer[FORMAT_MAX]);

@@ -10,42 +10,64 @@
 #include "common/cleanup.h"
 #include "ctl/dict.h"
 
-#define JOB(key, kind) { #key, kind, offsetof(struct job_info, key) }
+#define JOB(key, kind) \
+        { #key, kind, offsetof(struct job_info, key) }
 static const struct dict_field job_fields[] = {
-        JOB(id, DICT_U64),           JOB(uid, DICT_U64),
-        JOB(ranks, DICT_U64),        JOB(threads, DICT_U64),
-        JOB(gpus, DICT_U64),         JOB(attempts, DICT_U64),
-        JOB(priority, DICT_I64),     JOB(exit, DICT_I64),
-        JOB(name, DICT_STRING),      JOB(user, DICT_STRING),
-        JOB(state, DICT_STRING),     JOB(reason, DICT_STRING),
-        JOB(kind, DICT_STRING),      JOB(launcher, DICT_STRING),
-        JOB(exit_class, DICT_STRING), JOB(checkpoint_path, DICT_STRING),
-        JOB(run_dir, DICT_STRING),   JOB(log, DICT_STRING),
-        JOB(cwd, DICT_STRING),       JOB(on_exit, DICT_STRING),
-        JOB(command, DICT_STRINGS),  JOB(submitted, DICT_U64),
-        JOB(started, DICT_U64),      JOB(ended, DICT_U64),
-        JOB(not_before, DICT_U64),   JOB(step, DICT_U64),
-        JOB(steps, DICT_U64),        JOB(eta_sec, DICT_U64),
-        JOB(checkpoint_step, DICT_U64), JOB(loss, DICT_DOUBLE),
+        JOB(id, DICT_U64),
+        JOB(uid, DICT_U64),
+        JOB(ranks, DICT_U64),
+        JOB(threads, DICT_U64),
+        JOB(gpus, DICT_U64),
+        JOB(attempts, DICT_U64),
+        JOB(priority, DICT_I64),
+        JOB(exit, DICT_I64),
+        JOB(name, DICT_STRING),
+        JOB(user, DICT_STRING),
+        JOB(state, DICT_STRING),
+        JOB(reason, DICT_STRING),
+        JOB(kind, DICT_STRING),
+        JOB(launcher, DICT_STRING),
+        JOB(exit_class, DICT_STRING),
+        JOB(checkpoint_path, DICT_STRING),
+        JOB(run_dir, DICT_STRING),
+        JOB(log, DICT_STRING),
+        JOB(cwd, DICT_STRING),
+        JOB(on_exit, DICT_STRING),
+        JOB(command, DICT_STRINGS),
+        JOB(submitted, DICT_U64),
+        JOB(started, DICT_U64),
+        JOB(ended, DICT_U64),
+        JOB(not_before, DICT_U64),
+        JOB(step, DICT_U64),
+        JOB(steps, DICT_U64),
+        JOB(eta_sec, DICT_U64),
+        JOB(checkpoint_step, DICT_U64),
+        JOB(loss, DICT_DOUBLE),
         JOB(rate, DICT_DOUBLE),
 };
 
-#define CHECKPOINT(key, kind) { #key, kind, offsetof(struct checkpoint_info, key) }
+#define CHECKPOINT(key, kind) \
+        { #key, kind, offsetof(struct checkpoint_info, key) }
 static const struct dict_field checkpoint_fields[] = {
         CHECKPOINT(step, DICT_U64),     CHECKPOINT(size, DICT_U64),    CHECKPOINT(attempt, DICT_U64),
         CHECKPOINT(restored, DICT_U64), CHECKPOINT(created, DICT_U64), CHECKPOINT(path, DICT_STRING),
         CHECKPOINT(state, DICT_STRING),
 };
 
-#define DAEMON(key, kind) { #key, kind, offsetof(struct daemon_info, key) }
-#define COUNT(name, state) { name, DICT_U64, offsetof(struct daemon_info, counts) + (state) * sizeof(uint64_t) }
+#define DAEMON(key, kind) \
+        { #key, kind, offsetof(struct daemon_info, key) }
+#define COUNT(name, state) \
+        { name, DICT_U64, offsetof(struct daemon_info, counts) + (state) * sizeof(uint64_t) }
 static const struct dict_field daemon_fields[] = {
-        DAEMON(version, DICT_STRING),      DAEMON(state_dir, DICT_STRING),  DAEMON(launcher, DICT_STRING),
-        DAEMON(pid, DICT_U64),             DAEMON(slots, DICT_U64),         DAEMON(slots_used, DICT_U64),
-        DAEMON(gpus, DICT_U64),            DAEMON(gpus_used, DICT_U64),     COUNT("queued", JOB_QUEUED),
-        COUNT("starting", JOB_STARTING),   COUNT("running", JOB_RUNNING),   COUNT("stopping", JOB_STOPPING),
-        COUNT("backoff", JOB_BACKOFF),     COUNT("done", JOB_DONE),         COUNT("failed", JOB_FAILED),
-        COUNT("cancelled", JOB_CANCELLED), COUNT("paused", JOB_PAUSED),
+        DAEMON(version, DICT_STRING),  DAEMON(state_dir, DICT_STRING),
+        DAEMON(launcher, DICT_STRING), DAEMON(pid, DICT_U64),
+        DAEMON(slots, DICT_U64),       DAEMON(slots_used, DICT_U64),
+        DAEMON(gpus, DICT_U64),        DAEMON(gpus_used, DICT_U64),
+        COUNT("queued", JOB_QUEUED),   COUNT("starting", JOB_STARTING),
+        COUNT("running", JOB_RUNNING), COUNT("stopping", JOB_STOPPING),
+        COUNT("backoff", JOB_BACKOFF), COUNT("done", JOB_DONE),
+        COUNT("failed", JOB_FAILED),   COUNT("cancelled", JOB_CANCELLED),
+        COUNT("paused", JOB_PAUSED),
 };
 
 static const char *const state_names[] = JOB_STATE_NAMES;

@@ -102,12 +102,9 @@ json_t *json_job(const struct job_info *job) {
 
 json_t *json_checkpoint(const struct checkpoint_info *checkpoint) {
         const struct member members[] = {
-                { "step", json_count(checkpoint->step) },
-                { "path", json_text(checkpoint->path) },
-                { "size", json_count(checkpoint->size) },
-                { "state", plain_text(checkpoint->state) },
-                { "attempt", json_count(checkpoint->attempt) },
-                { "restored", json_count(checkpoint->restored) },
+                { "step", json_count(checkpoint->step) },       { "path", json_text(checkpoint->path) },
+                { "size", json_count(checkpoint->size) },       { "state", plain_text(checkpoint->state) },
+                { "attempt", json_count(checkpoint->attempt) }, { "restored", json_count(checkpoint->restored) },
                 { "created", json_time(checkpoint->created) },
         };
         return object_of(members, ELEMENTSOF(members));

@@ -60,9 +60,19 @@ int command_list(struct ctl *ctl, int argc, char **argv) {
         bool json = false, all = false, active = false;
         uint64_t limit = 0;
         const struct option_spec options[] = {
-                { .name = "all", .letter = 'a', .kind = OPTION_FLAG, .value = &all, .help = "also on a terminal more than the newest 100" },
+                { .name = "all",
+                  .letter = 'a',
+                  .kind = OPTION_FLAG,
+                  .value = &all,
+                  .help = "also on a terminal more than the newest 100" },
                 { .name = "active", .kind = OPTION_FLAG, .value = &active, .help = "only jobs that have not ended" },
-                { .name = "lines", .letter = 'n', .kind = OPTION_U64, .value = &limit, .min = 1, .max = 1000000, .argument = "N",
+                { .name = "lines",
+                  .letter = 'n',
+                  .kind = OPTION_U64,
+                  .value = &limit,
+                  .min = 1,
+                  .max = 1000000,
+                  .argument = "N",
                   .help = "at most N jobs" },
                 OPTION_JSON(json),
         };
@@ -80,6 +90,7 @@ int command_list(struct ctl *ctl, int argc, char **argv) {
         if (r == 0)
                 r = json ? json_print(stdout, json_jobs(&list), &ctl->error) : print_table(ctl, &list);
         if (r == 0 && bounded && list.n == LIST_TERMINAL_MAX && list.jobs[list.n - 1].id > 1)
-                (void) fprintf(stderr, "bertctl: the newest %d jobs; --all shows the older ones, too\n", LIST_TERMINAL_MAX);
+                (void) fprintf(stderr, "bertctl: the newest %d jobs; --all shows the older ones, too\n",
+                               LIST_TERMINAL_MAX);
         return command_exit(ctl, r);
 }

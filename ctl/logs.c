@@ -29,10 +29,10 @@ struct follower {
         struct ctl *ctl;
         struct client *client;
         uint64_t id, attempt;
-        uint64_t only;   /* --attempt: follow no other; 0 = any */
-        char *base;      /* ".../attempt-", from the job's log path */
-        char *path;      /* the attempt's log */
-        int fd;          /* of path, −1 = not there yet */
+        uint64_t only;       /* --attempt: follow no other; 0 = any */
+        char *base;          /* ".../attempt-", from the job's log path */
+        char *path;          /* the attempt's log */
+        int fd;              /* of path, −1 = not there yet */
         uint64_t lost_since; /* when bertd was last heard of, 0 = it answers */
 };
 
@@ -68,7 +68,8 @@ static int open_log(const char *path) {
 
 static int open_error(struct error *error, int r, const char *path) {
         if (r == -EACCES)
-                return error_input(error, BERTCTL_EXIT_FAILED, "%s: permission denied: a log is for the job's owner and root", path);
+                return error_input(error, BERTCTL_EXIT_FAILED,
+                                   "%s: permission denied: a log is for the job's owner and root", path);
         return error_input(error, BERTCTL_EXIT_FAILED, "%s: %s", path, strerror(-r));
 }
 
@@ -260,8 +261,10 @@ static int first_log(struct follower *f, bool wait, struct job_info *ret_job) {
                 if (text_of(ret_job->log)[0] && ret_job->attempts > 0)
                         return 0;
                 if (!wait || job_is_at_rest(ret_job))
-                        return error_input(&f->ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 " has written nothing yet: it is %s%s%s", f->id,
-                                text_of(ret_job->state), text_of(ret_job->reason)[0] ? ": " : "", text_of(ret_job->reason));
+                        return error_input(&f->ctl->error, BERTCTL_EXIT_FAILED,
+                                           "job %" PRIu64 " has written nothing yet: it is %s%s%s", f->id,
+                                           text_of(ret_job->state), text_of(ret_job->reason)[0] ? ": " : "",
+                                           text_of(ret_job->reason));
                 job_info_clear(ret_job);
                 nap();
         }
@@ -288,10 +291,12 @@ static int show(struct follower *f, bool following, bool json, uint64_t lines) {
         if (r < 0)
                 return r;
         if (split_log_path(job.log, &f->base, &newest) < 0)
-                return error_input(&f->ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 ": no attempt's log: %s", f->id, job.log);
+                return error_input(&f->ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 ": no attempt's log: %s", f->id,
+                                   job.log);
         if (f->only > job.attempts)
-                return error_input(&f->ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 " has had %" PRIu64 " attempts: there is no attempt %" PRIu64,
-                        f->id, job.attempts, f->only);
+                return error_input(&f->ctl->error, BERTCTL_EXIT_FAILED,
+                                   "job %" PRIu64 " has had %" PRIu64 " attempts: there is no attempt %" PRIu64, f->id,
+                                   job.attempts, f->only);
         r = choose_attempt(f, f->only > 0 ? f->only : newest);
         if (r == 0 && json)
                 return print_paths(f);
@@ -307,12 +312,30 @@ int command_logs(struct ctl *ctl, int argc, char **argv) {
         uint64_t lines = ALL_LINES;
         struct follower f = { .ctl = ctl, .fd = -1 };
         const struct option_spec options[] = {
-                { .name = "follow", .letter = 'f', .kind = OPTION_FLAG, .value = &following, .help = "go on until the job has ended" },
-                { .name = "lines", .letter = 'n', .kind = OPTION_U64, .value = &lines, .min = 0, .max = 1000000000, .argument = "N",
+                { .name = "follow",
+                  .letter = 'f',
+                  .kind = OPTION_FLAG,
+                  .value = &following,
+                  .help = "go on until the job has ended" },
+                { .name = "lines",
+                  .letter = 'n',
+                  .kind = OPTION_U64,
+                  .value = &lines,
+                  .min = 0,
+                  .max = 1000000000,
+                  .argument = "N",
                   .help = "begin with the last N lines" },
-                { .name = "attempt", .kind = OPTION_U64, .value = &f.only, .min = 1, .max = UINT32_MAX, .argument = "K",
+                { .name = "attempt",
+                  .kind = OPTION_U64,
+                  .value = &f.only,
+                  .min = 1,
+                  .max = UINT32_MAX,
+                  .argument = "K",
                   .help = "of attempt K (default: the current one)" },
-                { .name = "json", .kind = OPTION_FLAG, .value = &json, .help = "write the log files' paths as JSON instead" },
+                { .name = "json",
+                  .kind = OPTION_FLAG,
+                  .value = &json,
+                  .help = "write the log files' paths as JSON instead" },
         };
         struct arguments arguments;
         cleanup_client struct client *client = NULL;

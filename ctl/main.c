@@ -14,8 +14,10 @@ static int command_help(struct ctl *ctl, int argc, char **argv);
 
 static const struct command commands[] = {
         { "submit", command_submit, "[OPTION...] SPEC.yaml | [OPTION...] -- COMMAND...", "submit a job; prints its id",
-          "SPEC.yaml is a job spec; its relative paths are taken from its own folder, and later changes to it change nothing.\n"
-          "COMMAND is any program: it runs as it would in this shell, with this folder, environment, umask and limits.\n" },
+          "SPEC.yaml is a job spec; its relative paths are taken from its own folder, and later changes to it change "
+          "nothing.\n"
+          "COMMAND is any program: it runs as it would in this shell, with this folder, environment, umask and "
+          "limits.\n" },
         { "status", command_status, "[-w] [--json] [JOB]", "one job, or an overview of all",
           "JOB is an id or a name that only one job has.\n" },
         { "list", command_list, "[OPTION...]", "jobs, newest first", NULL },
@@ -27,7 +29,8 @@ static const struct command commands[] = {
           "A training job checkpoints first; others get SIGTERM, then SIGKILL after their grace time.\n" },
         { "pause", command_pause, "JOB...", "stop a job after a checkpoint, to be resumed", NULL },
         { "resume", command_resume, "[--ranks N] [--from STEP] JOB", "queue a paused, failed or cancelled job again",
-          "It goes on from its newest good checkpoint. With --from, newer checkpoints are moved to abandoned/ first.\n" },
+          "It goes on from its newest good checkpoint. With --from, newer checkpoints are moved to abandoned/ "
+          "first.\n" },
         { "checkpoint", command_checkpoint, "JOB...", "have a running job write a checkpoint now", NULL },
         { "checkpoints", command_checkpoints, "[--json] JOB", "a job's checkpoints", NULL },
         { "events", command_events, "[--json] JOB", "what happened to a job, and why", NULL },
@@ -52,7 +55,8 @@ static int unknown_command(struct ctl *ctl, const char *name) {
                 names[i] = commands[i].name;
         const char *nearest = options_nearest(name, names, ELEMENTSOF(names));
         if (nearest)
-                return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown command '%s': did you mean '%s'?", name, nearest);
+                return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown command '%s': did you mean '%s'?", name,
+                                   nearest);
         return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown command '%s' (`bertctl help` lists them)", name);
 }
 
@@ -86,15 +90,16 @@ static int command_help(struct ctl *ctl, int argc, char **argv) {
         return command->run(ctl, 2, (char *[]) { arguments.words[0], help, NULL });
 }
 
-int command_begin(struct ctl *ctl, const struct option_spec *options, size_t n_options, int argc, char **argv, int min_words,
-        int max_words, struct arguments *ret) {
+int command_begin(struct ctl *ctl, const struct option_spec *options, size_t n_options, int argc, char **argv,
+                  int min_words, int max_words, struct arguments *ret) {
         const struct command *command = ctl->command;
 
         /* What follows "--" is a command line only for submit, the one command whose words are counted by itself. */
         int r = options_parse(options, n_options, argc, argv, min_words < 0, ret, &ctl->error);
         if (r == 0 && ret->help) {
-                (void) printf("Usage: bertctl %s %s\n\n%c%s.\n%s", command->name, command->usage, command->summary[0] - 'a' + 'A',
-                        command->summary + 1, command->help ? command->help : "");
+                (void) printf("Usage: bertctl %s %s\n\n%c%s.\n%s", command->name, command->usage,
+                              command->summary[0] - 'a' + 'A', command->summary + 1,
+                              command->help ? command->help : "");
                 options_print(options, n_options);
                 return 0;
         }
@@ -123,7 +128,8 @@ static int parse_global(struct ctl *ctl, int argc, char **argv) {
                 else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
                         return print_help(), 0;
                 else if (argv[i][0] == '-')
-                        return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown option '%s' (--help lists them)", argv[i]);
+                        return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown option '%s' (--help lists them)",
+                                           argv[i]);
                 else
                         return i;
         }

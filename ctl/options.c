@@ -58,7 +58,8 @@ static int unknown_option(const struct option_spec *options, size_t n_options, c
         names[n_options] = "help";
         const char *nearest = options_nearest(name, names, n_options + 1);
         if (nearest)
-                return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '--%s': did you mean --%s?", name, nearest);
+                return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '--%s': did you mean --%s?", name,
+                                   nearest);
         return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '--%s' (--help lists them)", name);
 }
 
@@ -71,7 +72,8 @@ static int set_value(const struct option_spec *option, const char *text, struct 
                 return 0;
         case OPTION_STRING:
                 if (!text[0])
-                        return error_input(error, BERTCTL_EXIT_USAGE, "--%s: empty, expected %s", option->name, option->argument);
+                        return error_input(error, BERTCTL_EXIT_USAGE, "--%s: empty, expected %s", option->name,
+                                           option->argument);
                 *(const char **) option->value = text;
                 return 0;
         case OPTION_U64:
@@ -82,13 +84,14 @@ static int set_value(const struct option_spec *option, const char *text, struct 
                 break;
         }
         if (r < 0)
-                return error_input(error, BERTCTL_EXIT_USAGE, "--%s: '%s' is not a whole number from %lld to %lld", option->name, text,
-                        (long long) option->min, (long long) option->max);
+                return error_input(error, BERTCTL_EXIT_USAGE, "--%s: '%s' is not a whole number from %lld to %lld",
+                                   option->name, text, (long long) option->min, (long long) option->max);
         return 0;
 }
 
 /* "--name", "--name=value" or "--name value"; *i is at the option and moves to the last word used. */
-static int parse_long(const struct option_spec *options, size_t n_options, int argc, char **argv, int *i, struct error *error) {
+static int parse_long(const struct option_spec *options, size_t n_options, int argc, char **argv, int *i,
+                      struct error *error) {
         const char *name = argv[*i] + 2, *equals = strchr(name, '=');
         size_t length = equals ? (size_t) (equals - name) : strlen(name);
 
@@ -102,7 +105,8 @@ static int parse_long(const struct option_spec *options, size_t n_options, int a
                 if (equals)
                         return set_value(option, equals + 1, error);
                 if (*i + 1 >= argc)
-                        return error_input(error, BERTCTL_EXIT_USAGE, "--%s: %s is missing", option->name, option->argument);
+                        return error_input(error, BERTCTL_EXIT_USAGE, "--%s: %s is missing", option->name,
+                                           option->argument);
                 return set_value(option, argv[++*i], error);
         }
         char word[WORD_MAX + 1];
@@ -111,7 +115,8 @@ static int parse_long(const struct option_spec *options, size_t n_options, int a
 }
 
 /* "-f", "-fn 5", "-n5". */
-static int parse_letters(const struct option_spec *options, size_t n_options, int argc, char **argv, int *i, struct error *error) {
+static int parse_letters(const struct option_spec *options, size_t n_options, int argc, char **argv, int *i,
+                         struct error *error) {
         for (const char *p = argv[*i] + 1; *p; p++) {
                 const struct option_spec *option = NULL;
                 for (size_t k = 0; k < n_options && !option; k++)
@@ -121,7 +126,8 @@ static int parse_letters(const struct option_spec *options, size_t n_options, in
                         return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '-%c' (--help lists them)", *p);
                 if (option->kind != OPTION_FLAG) {
                         if (!p[1] && *i + 1 >= argc)
-                                return error_input(error, BERTCTL_EXIT_USAGE, "-%c: %s is missing", *p, option->argument);
+                                return error_input(error, BERTCTL_EXIT_USAGE, "-%c: %s is missing", *p,
+                                                   option->argument);
                         return set_value(option, p[1] ? p + 1 : argv[++*i], error);
                 }
                 int r = set_value(option, NULL, error);
@@ -139,7 +145,7 @@ static bool wants_help(int argc, char **argv) {
 }
 
 int options_parse(const struct option_spec *options, size_t n_options, int argc, char **argv, bool stop_at_dashes,
-        struct arguments *ret, struct error *error) {
+                  struct arguments *ret, struct error *error) {
         int n = 0, r = 0;
 
         *ret = (struct arguments) { .words = argv + 1, .help = wants_help(argc, argv) };
@@ -163,14 +169,15 @@ int options_parse(const struct option_spec *options, size_t n_options, int argc,
         return r;
 }
 
-int options_check_count(const struct arguments *arguments, int min_words, int max_words, const char *name, const char *usage,
-        struct error *error) {
+int options_check_count(const struct arguments *arguments, int min_words, int max_words, const char *name,
+                        const char *usage, struct error *error) {
         if (arguments->n >= min_words && arguments->n <= max_words)
                 return 0;
         if (arguments->n > max_words)
-                return error_input(error, BERTCTL_EXIT_USAGE, "%s: '%s' is one argument too many: usage: bertctl %s %s", name,
-                        arguments->words[max_words], name, usage);
-        return error_input(error, BERTCTL_EXIT_USAGE, "%s: an argument is missing: usage: bertctl %s %s", name, name, usage);
+                return error_input(error, BERTCTL_EXIT_USAGE, "%s: '%s' is one argument too many: usage: bertctl %s %s",
+                                   name, arguments->words[max_words], name, usage);
+        return error_input(error, BERTCTL_EXIT_USAGE, "%s: an argument is missing: usage: bertctl %s %s", name, name,
+                           usage);
 }
 
 void options_print(const struct option_spec *options, size_t n_options) {
@@ -180,8 +187,8 @@ void options_print(const struct option_spec *options, size_t n_options) {
                 char letter[8] = "    ";
                 if (options[i].letter)
                         (void) snprintf(letter, sizeof(letter), "-%c, ", options[i].letter);
-                (void) snprintf(head, sizeof(head), "%s--%s%s%s", letter, options[i].name, options[i].argument ? " " : "",
-                        options[i].argument ? options[i].argument : "");
+                (void) snprintf(head, sizeof(head), "%s--%s%s%s", letter, options[i].name,
+                                options[i].argument ? " " : "", options[i].argument ? options[i].argument : "");
                 (void) printf("  %-24s %s\n", head, options[i].help);
         }
         (void) printf("  %-24s %s\n", "-h, --help", "this text");

@@ -14,11 +14,11 @@
 enum option_kind { OPTION_FLAG, OPTION_STRING, OPTION_U64, OPTION_I64 };
 
 struct option_spec {
-        const char *name;     /* without "--" */
-        char letter;          /* 0: none */
+        const char *name; /* without "--" */
+        char letter;      /* 0: none */
         enum option_kind kind;
-        void *value;          /* bool, const char * (borrowed from argv), uint64_t or int64_t; untouched where not given */
-        int64_t min, max;     /* of numbers */
+        void *value;      /* bool, const char * (borrowed from argv), uint64_t or int64_t; untouched where not given */
+        int64_t min, max; /* of numbers */
         const char *argument; /* its name in the help; NULL for a flag */
         const char *help;     /* one line */
 };
@@ -29,17 +29,17 @@ struct arguments {
         int n;
         char **rest; /* after "--"; NULL where there was no "--" */
         int n_rest;
-        bool help;   /* --help or -h was there: nothing else was checked */
+        bool help; /* --help or -h was there: nothing else was checked */
 };
 
 /* Parses argv[1..argc-1]; reorders argv. min_words..max_words arguments are wanted, named in the errors by `usage`. With
  * `stop_at_dashes`, what follows "--" is kept apart in `rest`; else it joins the words. */
 int options_parse(const struct option_spec *options, size_t n_options, int argc, char **argv, bool stop_at_dashes,
-        struct arguments *ret, struct error *error);
+                  struct arguments *ret, struct error *error);
 
 /* Checks the number of words: error "usage: bertctl NAME USAGE". */
-int options_check_count(const struct arguments *arguments, int min_words, int max_words, const char *name, const char *usage,
-        struct error *error);
+int options_check_count(const struct arguments *arguments, int min_words, int max_words, const char *name,
+                        const char *usage, struct error *error);
 
 /* The options' lines of a --help. */
 void options_print(const struct option_spec *options, size_t n_options);

@@ -82,7 +82,7 @@ static uint64_t checkpoint_time(struct client *client, const struct job_info *jo
         uint64_t created = 0;
 
         if (!job->checkpoint_path || !job->checkpoint_path[0] ||
-                client_call(client, "GetCheckpoints", &reply, &ignored, "t", job->id) < 0)
+            client_call(client, "GetCheckpoints", &reply, &ignored, "t", job->id) < 0)
                 return 0;
         int r = sd_bus_message_enter_container(reply, 'a', "a{sv}");
         while (r > 0 && created == 0) {
@@ -96,7 +96,8 @@ static uint64_t checkpoint_time(struct client *client, const struct job_info *jo
 }
 
 /* Draws the job (id > 0) or the overview. ret_over: nothing will change any more. */
-static int draw(struct client *client, uint64_t id, FILE *out, const struct term *term, bool *ret_over, struct error *error) {
+static int draw(struct client *client, uint64_t id, FILE *out, const struct term *term, bool *ret_over,
+                struct error *error) {
         cleanup_job_info struct job_info job = {};
         cleanup_overview struct overview overview = {};
 
@@ -180,7 +181,11 @@ int command_status(struct ctl *ctl, int argc, char **argv) {
         bool json = false, follow = false, over;
         uint64_t id = 0;
         const struct option_spec options[] = {
-                { .name = "watch", .letter = 'w', .kind = OPTION_FLAG, .value = &follow, .help = "refresh every second, until the job is at rest" },
+                { .name = "watch",
+                  .letter = 'w',
+                  .kind = OPTION_FLAG,
+                  .value = &follow,
+                  .help = "refresh every second, until the job is at rest" },
                 OPTION_JSON(json),
         };
         struct arguments arguments;
@@ -190,12 +195,14 @@ int command_status(struct ctl *ctl, int argc, char **argv) {
         if (r <= 0)
                 return command_exit(ctl, r);
         if (json && follow)
-                return command_exit(ctl, error_input(&ctl->error, BERTCTL_EXIT_USAGE, "status: --watch and --json do not go together"));
+                return command_exit(ctl, error_input(&ctl->error, BERTCTL_EXIT_USAGE,
+                                                     "status: --watch and --json do not go together"));
         r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0 && arguments.n == 1)
                 r = client_find_job(client, arguments.words[0], &id, &ctl->error);
         if (r == 0)
-                r = json ? print_json(client, id, &ctl->error) : follow ? watch(ctl, client, id) :
-                        draw(client, id, stdout, &ctl->term, &over, &ctl->error);
+                r = json     ? print_json(client, id, &ctl->error)
+                    : follow ? watch(ctl, client, id)
+                             : draw(client, id, stdout, &ctl->term, &over, &ctl->error);
         return command_exit(ctl, r);
 }

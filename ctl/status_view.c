@@ -66,7 +66,8 @@ static void line(FILE *out, const struct term *term, const char *label, enum sty
                 cleanup_free char *part = strndup(text, n);
                 if (!part)
                         return;
-                (void) fprintf(out, "  %s%-*s%s%s", term_style(term, STYLE_DIM), LABEL_WIDTH, label, term_plain(term), term_style(term, style));
+                (void) fprintf(out, "  %s%-*s%s%s", term_style(term, STYLE_DIM), LABEL_WIDTH, label, term_plain(term),
+                               term_style(term, style));
                 (void) text_put(out, term, part, 0);
                 (void) fprintf(out, "%s\n", style == STYLE_NONE ? "" : term_plain(term));
                 text += n;
@@ -75,8 +76,8 @@ static void line(FILE *out, const struct term *term, const char *label, enum sty
         } while (text[0]);
 }
 
-__attribute__((format(printf, 5, 6)))
-static void line_format(FILE *out, const struct term *term, const char *label, enum style style, const char *format, ...) {
+__attribute__((format(printf, 5, 6))) static void line_format(FILE *out, const struct term *term, const char *label,
+                                                              enum style style, const char *format, ...) {
         cleanup_free char *text = NULL;
         va_list ap;
 
@@ -108,7 +109,7 @@ static void draw_state(FILE *out, const struct term *term, const struct job_info
         uint64_t now = clock_realtime_usec();
         if (state == JOB_BACKOFF && job->not_before > now)
                 line_format(out, term, "next try", STYLE_NONE, "in %s",
-                        format_duration((job->not_before - now) / USEC_PER_SEC + 1, age));
+                            format_duration((job->not_before - now) / USEC_PER_SEC + 1, age));
 }
 
 /* The bar takes what the figures beside it leave. */
@@ -116,7 +117,8 @@ static void draw_bar(FILE *out, const struct term *term, const struct job_info *
         char steps[FORMAT_MAX], percent[FORMAT_MAX], figures[3 * FORMAT_MAX];
         size_t room = term->width > LABEL_WIDTH + 2 ? term->width - LABEL_WIDTH - 2 : 0;
 
-        (void) snprintf(figures, sizeof(figures), "%4s  step %s", format_percent(job, percent), format_steps(job, steps));
+        (void) snprintf(figures, sizeof(figures), "%4s  step %s", format_percent(job, percent),
+                        format_steps(job, steps));
         size_t bar = room == 0 ? BAR_WIDTH : room > text_width(figures) + 1 ? room - text_width(figures) - 1 : 0;
         (void) fprintf(out, "  %s%-*s%s", term_style(term, STYLE_DIM), LABEL_WIDTH, "progress", term_plain(term));
         if (bar >= BAR_WIDTH_MIN) {
@@ -143,7 +145,7 @@ static void draw_progress(FILE *out, const struct term *term, const struct job_i
         if (job_eta(job, &eta)) {
                 char at[FORMAT_MAX];
                 line_format(out, term, "ETA", STYLE_NONE, "%s (%s)", format_duration(eta, buffer),
-                        format_local_time(clock_realtime_usec() + eta * USEC_PER_SEC, at));
+                            format_local_time(clock_realtime_usec() + eta * USEC_PER_SEC, at));
         }
 }
 
@@ -153,8 +155,8 @@ static void draw_checkpoint(FILE *out, const struct term *term, const struct job
         if (!job->checkpoint_path || !job->checkpoint_path[0])
                 return;
         (void) format_age(created, age);
-        line_format(out, term, "checkpoint", STYLE_NONE, "step %" PRIu64 "%s%s%s", job->checkpoint_step, age[0] ? ", " : "", age,
-                age[0] ? " ago" : "");
+        line_format(out, term, "checkpoint", STYLE_NONE, "step %" PRIu64 "%s%s%s", job->checkpoint_step,
+                    age[0] ? ", " : "", age, age[0] ? " ago" : "");
         line(out, term, "", STYLE_NONE, job->checkpoint_path);
 }
 
@@ -176,8 +178,9 @@ static void draw_resources(FILE *out, const struct term *term, const struct job_
 
         if (job->gpus > 0)
                 (void) snprintf(gpus, sizeof(gpus), ", %" PRIu64 " GPU%s", job->gpus, job->gpus == 1 ? "" : "s");
-        line_format(out, term, "resources", STYLE_NONE, "%" PRIu64 " rank%s of %" PRIu64 " thread%s%s, priority %" PRId64, job->ranks,
-                job->ranks == 1 ? "" : "s", job->threads, job->threads == 1 ? "" : "s", gpus, job->priority);
+        line_format(out, term, "resources", STYLE_NONE,
+                    "%" PRIu64 " rank%s of %" PRIu64 " thread%s%s, priority %" PRId64, job->ranks,
+                    job->ranks == 1 ? "" : "s", job->threads, job->threads == 1 ? "" : "s", gpus, job->priority);
 }
 
 /* What the user may want next, by state. */
@@ -187,18 +190,21 @@ static void draw_hint(FILE *out, const struct term *term, const struct job_info 
                 line_format(out, term, "hint", STYLE_DIM, "bertctl resume %" PRIu64 " lets it go on", job->id);
                 break;
         case JOB_FAILED:
-                line_format(out, term, "hint", STYLE_DIM, "bertctl logs %" PRIu64 " shows its output, bertctl resume %" PRIu64 " tries again",
-                        job->id, job->id);
+                line_format(out, term, "hint", STYLE_DIM,
+                            "bertctl logs %" PRIu64 " shows its output, bertctl resume %" PRIu64 " tries again",
+                            job->id, job->id);
                 break;
         case JOB_CANCELLED:
-                line_format(out, term, "hint", STYLE_DIM, "bertctl resume %" PRIu64 " lets it go on all the same", job->id);
+                line_format(out, term, "hint", STYLE_DIM, "bertctl resume %" PRIu64 " lets it go on all the same",
+                            job->id);
                 break;
         default:
                 break;
         }
 }
 
-int status_draw_job(FILE *out, const struct term *term, const struct job_info *job, uint64_t checkpoint_created, struct error *error) {
+int status_draw_job(FILE *out, const struct term *term, const struct job_info *job, uint64_t checkpoint_created,
+                    struct error *error) {
         char when[FORMAT_MAX], title[2 * BERTD_NAME_MAX];
         cleanup_free char *command = join_words(job->command);
 
@@ -229,8 +235,11 @@ static void draw_daemon(FILE *out, const struct term *term, const struct overvie
 
         if (d->gpus > 0)
                 (void) snprintf(gpus, sizeof(gpus), ", %" PRIu64 " of %" PRIu64 " GPUs", d->gpus_used, d->gpus);
-        if (asprintf(&text, "bertd %s (pid %" PRIu64 ")  %" PRIu64 " of %" PRIu64 " slots%s in use  %" PRIu64 " done, %" PRIu64 " failed",
-                    text_of(d->version), d->pid, d->slots_used, d->slots, gpus, d->counts[JOB_DONE], d->counts[JOB_FAILED]) < 0)
+        if (asprintf(&text,
+                     "bertd %s (pid %" PRIu64 ")  %" PRIu64 " of %" PRIu64 " slots%s in use  %" PRIu64 " done, %" PRIu64
+                     " failed",
+                     text_of(d->version), d->pid, d->slots_used, d->slots, gpus, d->counts[JOB_DONE],
+                     d->counts[JOB_FAILED]) < 0)
                 return;
         (void) text_put(out, term, text, term->width);
         (void) fputc('\n', out);
@@ -264,7 +273,8 @@ static const struct table_column running_columns[] = {
         { .flags = TABLE_FLEX, .min_width = 10, .drop = 6 }, /* reason, of those that do not simply run */
 };
 
-static void running_row(struct table *table, const struct term *term, const struct overview *overview, const struct job_info *job) {
+static void running_row(struct table *table, const struct term *term, const struct overview *overview,
+                        const struct job_info *job) {
         char buffer[FORMAT_MAX], age[FORMAT_MAX];
         cleanup_free char *bar = bar_text(term, job);
         uint64_t eta;
@@ -283,7 +293,8 @@ static void running_row(struct table *table, const struct term *term, const stru
         if (job_eta(job, &eta))
                 table_cell(table, STYLE_NONE, "ETA %s", format_short_duration(eta, buffer));
         else
-                table_cell(table, STYLE_NONE, "%s%s", runs && job->started ? "for " : "", runs ? format_age(job->started, age) : "");
+                table_cell(table, STYLE_NONE, "%s%s", runs && job->started ? "for " : "",
+                           runs ? format_age(job->started, age) : "");
         table_cell(table, STYLE_DIM, "%s", runs ? "" : text_of(job->reason));
 }
 
@@ -311,7 +322,8 @@ static void resting_row(struct table *table, const struct overview *overview, co
 }
 
 /* Adds a section's rows to the table, at most OVERVIEW_ROWS_MAX, and returns how many there are in all. */
-static size_t section_rows(struct table *table, const struct term *term, const struct overview *overview, enum overview_section section) {
+static size_t section_rows(struct table *table, const struct term *term, const struct overview *overview,
+                           enum overview_section section) {
         size_t n = 0;
 
         for (size_t i = 0; i < overview->active.n; i++) {
@@ -326,11 +338,12 @@ static size_t section_rows(struct table *table, const struct term *term, const s
         return n;
 }
 
-static int draw_section(FILE *out, const struct term *term, const struct overview *overview, enum overview_section section,
-        struct error *error) {
+static int draw_section(FILE *out, const struct term *term, const struct overview *overview,
+                        enum overview_section section, struct error *error) {
         static const char *const titles[] = { "running", "waiting", "paused" };
-        cleanup_table struct table *table = section == SECTION_RUNNING ? table_new(running_columns, ELEMENTSOF(running_columns))
-                                                                       : table_new(resting_columns, ELEMENTSOF(resting_columns));
+        cleanup_table struct table *table = section == SECTION_RUNNING
+                                                    ? table_new(running_columns, ELEMENTSOF(running_columns))
+                                                    : table_new(resting_columns, ELEMENTSOF(resting_columns));
 
         size_t n = section_rows(table, term, overview, section);
         if (n == 0)
@@ -338,7 +351,8 @@ static int draw_section(FILE *out, const struct term *term, const struct overvie
         (void) fprintf(out, "\n%s%s%s\n", term_style(term, STYLE_BOLD), titles[section], term_plain(term));
         int r = table_print(table, out, term, 2, error);
         if (n > OVERVIEW_ROWS_MAX)
-                (void) fprintf(out, "  %sand %zu more: bertctl list%s\n", term_style(term, STYLE_DIM), n - OVERVIEW_ROWS_MAX, term_plain(term));
+                (void) fprintf(out, "  %sand %zu more: bertctl list%s\n", term_style(term, STYLE_DIM),
+                               n - OVERVIEW_ROWS_MAX, term_plain(term));
         return r;
 }
 
@@ -363,9 +377,11 @@ int status_draw_overview(FILE *out, const struct term *term, const struct overvi
                 r = draw_ended(out, term, overview, error);
         (void) fprintf(out, "\n%s", term_style(term, STYLE_DIM));
         if (overview->active.n == 0 && overview->ended.n == 0)
-                (void) text_put(out, term, "no jobs yet: bertctl submit SPEC.yaml, or bertctl submit -- COMMAND", term->width);
+                (void) text_put(out, term, "no jobs yet: bertctl submit SPEC.yaml, or bertctl submit -- COMMAND",
+                                term->width);
         else
-                (void) text_put(out, term, "bertctl status JOB shows one job, bertctl logs -f JOB what it writes", term->width);
+                (void) text_put(out, term, "bertctl status JOB shows one job, bertctl logs -f JOB what it writes",
+                                term->width);
         (void) fprintf(out, "%s\n", term_plain(term));
         return r;
 }

@@ -31,6 +31,7 @@ enum overview_section overview_section_of(const struct job_info *job);
 int status_draw_overview(FILE *out, const struct term *term, const struct overview *overview, struct error *error);
 
 /* checkpoint_created: when the job's newest checkpoint was made, 0 = unknown. */
-int status_draw_job(FILE *out, const struct term *term, const struct job_info *job, uint64_t checkpoint_created, struct error *error);
+int status_draw_job(FILE *out, const struct term *term, const struct job_info *job, uint64_t checkpoint_created,
+                    struct error *error);
 
 #endif

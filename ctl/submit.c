@@ -22,8 +22,8 @@
 
 /* Variables of the surroundings, not of the job: bertd gives each job its own. */
 static const char *const not_the_jobs[] = {
-        "NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_", "BERTD_JOB_ID=", "BERTD_ATTEMPT=", "BERTD_RUN_DIR=", "BERTD_RESUME=", "BERTD_NONCE=",
-        "PMIX_", "OMPI_COMM_WORLD_", "COLUMNS=", "LINES=",
+        "NOTIFY_SOCKET=", "WATCHDOG_",    "LISTEN_", "BERTD_JOB_ID=",    "BERTD_ATTEMPT=", "BERTD_RUN_DIR=",
+        "BERTD_RESUME=",  "BERTD_NONCE=", "PMIX_",   "OMPI_COMM_WORLD_", "COLUMNS=",       "LINES=",
 };
 
 static bool is_utf8(const char *text) {
@@ -53,15 +53,17 @@ static int collect_environment(char ***ret, struct error *error) {
                 if (!is_the_jobs(*e))
                         continue;
                 if (!is_utf8(*e)) {
-                        (void) fprintf(stderr, "bertctl: variable %.*s is not UTF-8: the job runs without it\n", (int) strcspn(*e, "="), *e);
+                        (void) fprintf(stderr, "bertctl: variable %.*s is not UTF-8: the job runs without it\n",
+                                       (int) strcspn(*e, "="), *e);
                         continue;
                 }
                 variables[n++] = *e;
                 bytes += strlen(*e) + 1;
         }
         if (bytes > BERTD_ENVIRONMENT_MAX)
-                return error_input(error, BERTCTL_EXIT_USAGE, "the environment has %zu bytes, more than the %u that a job may have", bytes,
-                        BERTD_ENVIRONMENT_MAX);
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "the environment has %zu bytes, more than the %u that a job may have", bytes,
+                                   BERTD_ENVIRONMENT_MAX);
         *ret = steal_pointer(&variables);
         return 0;
 }
@@ -69,7 +71,8 @@ static int collect_environment(char ***ret, struct error *error) {
 static int check_words(char *const *words, size_t n, struct error *error) {
         for (size_t i = 0; i < n; i++)
                 if (!is_utf8(words[i]))
-                        return error_input(error, BERTCTL_EXIT_USAGE, "word %zu of the command is not UTF-8: %s", i + 1, words[i]);
+                        return error_input(error, BERTCTL_EXIT_USAGE, "word %zu of the command is not UTF-8: %s", i + 1,
+                                           words[i]);
         return 0;
 }
 
@@ -99,7 +102,8 @@ static int append_limits(sd_bus_message *m) {
         for (unsigned resource = 0; r >= 0 && resource < RLIMIT_NLIMITS; resource++) {
                 struct rlimit limit;
                 if (getrlimit((__rlimit_resource_t) resource, &limit) == 0)
-                        r = sd_bus_message_append(m, "(utt)", (uint32_t) resource, (uint64_t) limit.rlim_cur, (uint64_t) limit.rlim_max);
+                        r = sd_bus_message_append(m, "(utt)", (uint32_t) resource, (uint64_t) limit.rlim_cur,
+                                                  (uint64_t) limit.rlim_max);
         }
         for (int i = 0; r >= 0 && i < 3; i++)
                 r = sd_bus_message_close_container(m);
@@ -139,7 +143,10 @@ static int append_spec(sd_bus_message *m, const struct spec *spec, const char *t
         const struct {
                 const char *key, *value;
         } texts[] = {
-                { "name", spec->name }, { "kind", kinds[spec->kind] }, { "run_dir", spec->run_dir }, { "on_exit", spec->on_exit },
+                { "name", spec->name },
+                { "kind", kinds[spec->kind] },
+                { "run_dir", spec->run_dir },
+                { "on_exit", spec->on_exit },
                 { "spec", text },
         };
         int r = sd_bus_message_append(m, "{sv}", "priority", "i", spec->priority);
@@ -169,8 +176,8 @@ static int append_surroundings(sd_bus_message *m, const char *cwd, char *const *
         return r < 0 ? r : append_limits(m);
 }
 
-static int send_submit(struct client *client, const struct spec *spec, const char *text, const char *cwd, char *const *environment,
-        uint64_t *ret_id, struct error *error) {
+static int send_submit(struct client *client, const struct spec *spec, const char *text, const char *cwd,
+                       char *const *environment, uint64_t *ret_id, struct error *error) {
         cleanup_message sd_bus_message *message = NULL, *reply = NULL;
 
         int r = client_new_call(client, "Submit", &message, error);
@@ -213,8 +220,9 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
         if (r == 0)
                 r = spec_format(spec, &text, &ctl->error);
         if (r == 0 && strlen(text) > BERTD_SPEC_MAX)
-                r = error_input(&ctl->error, BERTCTL_EXIT_USAGE, "the job's spec has %zu bytes, more than the %u it may have", strlen(text),
-                        BERTD_SPEC_MAX);
+                r = error_input(&ctl->error, BERTCTL_EXIT_USAGE,
+                                "the job's spec has %zu bytes, more than the %u it may have", strlen(text),
+                                BERTD_SPEC_MAX);
         if (r == 0)
                 r = current_folder(&cwd, &ctl->error);
         if (r == 0)
@@ -230,8 +238,8 @@ struct command_options {
 };
 
 /* Fills a spec that borrows everything: never spec_free it. */
-static int spec_of_command(const struct command_options *o, const struct arguments *arguments, const char *run_dir, uint32_t backoff[2],
-        struct spec *ret, struct error *error) {
+static int spec_of_command(const struct command_options *o, const struct arguments *arguments, const char *run_dir,
+                           uint32_t backoff[2], struct spec *ret, struct error *error) {
         const char *slash = strrchr(arguments->rest[0], '/');
         const char *name = o->name ? o->name : slash && slash[1] ? slash + 1 : arguments->rest[0];
 
@@ -240,7 +248,8 @@ static int spec_of_command(const struct command_options *o, const struct argumen
         if (check_words(arguments->rest, (size_t) arguments->n_rest, error) < 0)
                 return -EINVAL;
         if (strlen(name) > BERTD_NAME_MAX || !is_utf8(name))
-                return error_input(error, BERTCTL_EXIT_USAGE, "--name: expected at most %d bytes of UTF-8", BERTD_NAME_MAX);
+                return error_input(error, BERTCTL_EXIT_USAGE, "--name: expected at most %d bytes of UTF-8",
+                                   BERTD_NAME_MAX);
         *ret = (struct spec) {
                 .name = (char *) name,
                 .kind = JOB_COMMAND,
@@ -248,15 +257,20 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                 .run_dir = (char *) run_dir,
                 .command = arguments->rest,
                 .n_command = (uint32_t) arguments->n_rest,
-                .resources = { .ranks = (uint32_t) o->ranks, .threads = (uint32_t) o->threads, .gpus = (uint32_t) o->gpus },
-                .restart = { .max_without_progress = 5, .backoff_sec = backoff, .n_backoff_sec = 2, .grace_sec = (uint32_t) o->grace_sec },
+                .resources = { .ranks = (uint32_t) o->ranks,
+                               .threads = (uint32_t) o->threads,
+                               .gpus = (uint32_t) o->gpus },
+                .restart = { .max_without_progress = 5,
+                             .backoff_sec = backoff,
+                             .n_backoff_sec = 2,
+                             .grace_sec = (uint32_t) o->grace_sec },
                 .checkpoint = { .every_sec = 600, .keep = 3 },
         };
         return 0;
 }
 
-static int submit_command(struct ctl *ctl, struct client *client, const struct command_options *o, const struct arguments *arguments,
-        uint64_t *ret_id) {
+static int submit_command(struct ctl *ctl, struct client *client, const struct command_options *o,
+                          const struct arguments *arguments, uint64_t *ret_id) {
         cleanup_free char *cwd = NULL, *run_dir = NULL;
         uint32_t backoff[2] = { 5, 600 };
         struct spec spec;
@@ -277,11 +291,15 @@ static int check_usage(const struct arguments *arguments, bool has_command_optio
         if (arguments->rest && arguments->n_rest == 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: a command is missing after --");
         if (arguments->rest && arguments->n > 0)
-                return error_input(error, BERTCTL_EXIT_USAGE, "submit: either a spec file or `-- COMMAND...`, not both: '%s'", arguments->words[0]);
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "submit: either a spec file or `-- COMMAND...`, not both: '%s'",
+                                   arguments->words[0]);
         if (!arguments->rest && arguments->n != 1)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: expected one SPEC.yaml, or `-- COMMAND...`");
         if (!arguments->rest && has_command_options)
-                return error_input(error, BERTCTL_EXIT_USAGE, "submit: --name, --ranks and the like go with `-- COMMAND...`; a spec file says them itself");
+                return error_input(
+                        error, BERTCTL_EXIT_USAGE,
+                        "submit: --name, --ranks and the like go with `-- COMMAND...`; a spec file says them itself");
         return 0;
 }
 
@@ -306,21 +324,60 @@ static int tell_id(struct ctl *ctl, uint64_t id, bool json) {
 
 int command_submit(struct ctl *ctl, int argc, char **argv) {
         bool wait = false, json = false;
-        struct command_options o = { .ranks = 0, .threads = 0, .gpus = UINT64_MAX, .grace_sec = UINT64_MAX, .priority = INT64_MAX };
+        struct command_options o = {
+                .ranks = 0, .threads = 0, .gpus = UINT64_MAX, .grace_sec = UINT64_MAX, .priority = INT64_MAX
+        };
         const struct option_spec options[] = {
-                { .name = "wait", .letter = 'w', .kind = OPTION_FLAG, .value = &wait, .help = "wait for its end, as `bertctl wait` does" },
+                { .name = "wait",
+                  .letter = 'w',
+                  .kind = OPTION_FLAG,
+                  .value = &wait,
+                  .help = "wait for its end, as `bertctl wait` does" },
                 OPTION_JSON(json),
-                { .name = "name", .kind = OPTION_STRING, .value = &o.name, .argument = "NAME", .help = "COMMAND: the job's name" },
-                { .name = "ranks", .kind = OPTION_U64, .value = &o.ranks, .min = 1, .max = BERTD_RANKS_MAX, .argument = "N",
+                { .name = "name",
+                  .kind = OPTION_STRING,
+                  .value = &o.name,
+                  .argument = "NAME",
+                  .help = "COMMAND: the job's name" },
+                { .name = "ranks",
+                  .kind = OPTION_U64,
+                  .value = &o.ranks,
+                  .min = 1,
+                  .max = BERTD_RANKS_MAX,
+                  .argument = "N",
                   .help = "COMMAND: processes that it will have (1)" },
-                { .name = "threads", .kind = OPTION_U64, .value = &o.threads, .min = 1, .max = BERTD_THREADS_MAX, .argument = "N",
+                { .name = "threads",
+                  .kind = OPTION_U64,
+                  .value = &o.threads,
+                  .min = 1,
+                  .max = BERTD_THREADS_MAX,
+                  .argument = "N",
                   .help = "COMMAND: threads of each (1)" },
-                { .name = "gpus", .kind = OPTION_U64, .value = &o.gpus, .min = 0, .max = 4096, .argument = "N", .help = "COMMAND: GPUs (0)" },
-                { .name = "priority", .kind = OPTION_I64, .value = &o.priority, .min = -1000, .max = 1000, .argument = "N",
+                { .name = "gpus",
+                  .kind = OPTION_U64,
+                  .value = &o.gpus,
+                  .min = 0,
+                  .max = 4096,
+                  .argument = "N",
+                  .help = "COMMAND: GPUs (0)" },
+                { .name = "priority",
+                  .kind = OPTION_I64,
+                  .value = &o.priority,
+                  .min = -1000,
+                  .max = 1000,
+                  .argument = "N",
                   .help = "COMMAND: higher starts first (0)" },
-                { .name = "run-dir", .kind = OPTION_STRING, .value = &o.run_dir, .argument = "DIR",
+                { .name = "run-dir",
+                  .kind = OPTION_STRING,
+                  .value = &o.run_dir,
+                  .argument = "DIR",
                   .help = "COMMAND: folder for its files (default: the job's own)" },
-                { .name = "grace", .kind = OPTION_U64, .value = &o.grace_sec, .min = 0, .max = 86400, .argument = "SEC",
+                { .name = "grace",
+                  .kind = OPTION_U64,
+                  .value = &o.grace_sec,
+                  .min = 0,
+                  .max = 86400,
+                  .argument = "SEC",
                   .help = "COMMAND: between SIGTERM and SIGKILL (120)" },
         };
         struct arguments arguments;
@@ -331,7 +388,8 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
         int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, -1, 0, &arguments);
         if (r <= 0)
                 return command_exit(ctl, r);
-        bool given = o.name || o.run_dir || o.ranks || o.threads || o.gpus != UINT64_MAX || o.grace_sec != UINT64_MAX || o.priority != INT64_MAX;
+        bool given = o.name || o.run_dir || o.ranks || o.threads || o.gpus != UINT64_MAX || o.grace_sec != UINT64_MAX ||
+                     o.priority != INT64_MAX;
         r = check_usage(&arguments, given, &ctl->error);
         o.ranks = MAX(o.ranks, UINT64_C(1));
         o.threads = MAX(o.threads, UINT64_C(1));

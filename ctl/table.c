@@ -112,8 +112,8 @@ static void shrink(const struct table *table, struct layout *layout, size_t widt
                 size_t widest = SIZE_MAX;
                 for (size_t c = 0; c < table->n_columns; c++)
                         if (layout->shown[c] && (table->columns[c].flags & TABLE_FLEX) &&
-                                layout->width[c] > minimum_width(&table->columns[c]) &&
-                                (widest == SIZE_MAX || layout->width[c] > layout->width[widest]))
+                            layout->width[c] > minimum_width(&table->columns[c]) &&
+                            (widest == SIZE_MAX || layout->width[c] > layout->width[widest]))
                                 widest = c;
                 if (widest == SIZE_MAX)
                         return;
@@ -127,7 +127,7 @@ static bool drop_one(const struct table *table, struct layout *layout) {
 
         for (size_t c = 0; c < table->n_columns; c++)
                 if (layout->shown[c] && table->columns[c].drop > 0 &&
-                        (chosen == SIZE_MAX || table->columns[c].drop > table->columns[chosen].drop))
+                    (chosen == SIZE_MAX || table->columns[c].drop > table->columns[chosen].drop))
                         chosen = c;
         if (chosen == SIZE_MAX)
                 return false;
@@ -153,8 +153,8 @@ static void fit(const struct table *table, struct layout *layout, size_t width) 
         shrink(table, layout, width);
 }
 
-static void print_cell(FILE *out, const struct term *term, const struct table_column *column, const char *text, size_t width,
-        enum style style, bool last) {
+static void print_cell(FILE *out, const struct term *term, const struct table_column *column, const char *text,
+                       size_t width, enum style style, bool last) {
         size_t columns = text_width(text);
         size_t padding = columns < width ? width - columns : 0;
 
@@ -168,8 +168,8 @@ static void print_cell(FILE *out, const struct term *term, const struct table_co
                 (void) fprintf(out, "%*s", (int) padding, "");
 }
 
-static void print_row(const struct table *table, const struct layout *layout, FILE *out, const struct term *term, unsigned indent,
-        const struct cell *cells) {
+static void print_row(const struct table *table, const struct layout *layout, FILE *out, const struct term *term,
+                      unsigned indent, const struct cell *cells) {
         size_t last = 0;
         bool first = true;
 
@@ -188,7 +188,8 @@ static void print_row(const struct table *table, const struct layout *layout, FI
         (void) fputc('\n', out);
 }
 
-static void print_heading(const struct table *table, const struct layout *layout, FILE *out, const struct term *term, unsigned indent) {
+static void print_heading(const struct table *table, const struct layout *layout, FILE *out, const struct term *term,
+                          unsigned indent) {
         struct cell cells[TABLE_COLUMNS_MAX];
         char empty[] = "";
 

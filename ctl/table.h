@@ -26,7 +26,7 @@ enum table_flag {
 };
 
 struct table_column {
-        const char *title;  /* NULL in all columns: no heading */
+        const char *title; /* NULL in all columns: no heading */
         unsigned flags;
         unsigned min_width; /* of a flexible column */
         unsigned drop;      /* left out where lines are too long: highest first; 0 = never */
@@ -34,7 +34,8 @@ struct table_column {
 
 struct table;
 
-struct table *table_new(const struct table_column *columns, size_t n_columns); /* borrows the columns; NULL: no memory */
+struct table *table_new(const struct table_column *columns,
+                        size_t n_columns); /* borrows the columns; NULL: no memory */
 void table_free(struct table *table);
 static inline void cleanup_table_p(struct table **table) { table_free(*table); }
 #define cleanup_table cleanup(cleanup_table_p)

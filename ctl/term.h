@@ -6,7 +6,17 @@
 #include <stddef.h>
 #include <stdio.h>
 
-enum style { STYLE_NONE, STYLE_BOLD, STYLE_DIM, STYLE_RED, STYLE_GREEN, STYLE_YELLOW, STYLE_BLUE, STYLE_CYAN, STYLE_MAX };
+enum style {
+        STYLE_NONE,
+        STYLE_BOLD,
+        STYLE_DIM,
+        STYLE_RED,
+        STYLE_GREEN,
+        STYLE_YELLOW,
+        STYLE_BLUE,
+        STYLE_CYAN,
+        STYLE_MAX
+};
 
 struct term {
         bool tty;

@@ -37,6 +37,7 @@ int command_version(struct ctl *ctl, int argc, char **argv) {
         if (r == 0 && json)
                 r = json_print(stdout, json_versions(&daemon, client_socket(client)), &ctl->error);
         else if (r == 0)
-                (void) printf("bertd %s (pid %" PRIu64 ", %s)\n", text_of(daemon.version), daemon.pid, client_socket(client));
+                (void) printf("bertd %s (pid %" PRIu64 ", %s)\n", text_of(daemon.version), daemon.pid,
+                              client_socket(client));
         return command_exit(ctl, r);
 }

@@ -23,9 +23,11 @@ int wait_and_tell(struct ctl *ctl, struct client *client, uint64_t id, bool json
         if (r < 0)
                 return command_exit(ctl, r);
         if (!done)
-                (void) error_input(&ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 " %s %s%s%s", id,
-                        job_state_from_name(state) == JOB_PAUSED || job_state_from_name(state) == JOB_CANCELLED ? "is" : "has", state,
-                        text_of(job.reason)[0] ? ": " : "", text_of(job.reason));
+                (void) error_input(
+                        &ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 " %s %s%s%s", id,
+                        job_state_from_name(state) == JOB_PAUSED || job_state_from_name(state) == JOB_CANCELLED ? "is"
+                                                                                                                : "has",
+                        state, text_of(job.reason)[0] ? ": " : "", text_of(job.reason));
         return done ? BERTCTL_EXIT_OK : BERTCTL_EXIT_FAILED;
 }
 

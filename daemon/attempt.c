@@ -30,7 +30,9 @@
 #define STOP_SLACK_USEC (30 * USEC_PER_SEC)
 #define STOP_EXTENSIONS 4
 
-static const struct launcher *launcher_of(const struct attempt_run *run) { return run->manager->launchers[run->job->launcher]; }
+static const struct launcher *launcher_of(const struct attempt_run *run) {
+        return run->manager->launchers[run->job->launcher];
+}
 
 static int on_hello_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
         attempt_over(userdata, EXIT_CLASS_LAUNCH, "the shim was not heard within 60 s of its launch");
@@ -86,9 +88,16 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
         struct checkpoint *from = ledger_choose(job);
         const struct checkpoint *newest = job_newest_good(job);
         job->attempt = (struct attempt) {
-                .number = job->attempt.number + 1, .open = true, .gpu_mask = gpu_mask, .started = clock_realtime_usec(), .resumed = from != NULL,
-                .first_step = from ? from->step : 0, .step = from ? from->step : 0, .checkpoint_step = newest ? newest->step : 0,
-                .exit_code = -1, .exit_class = -1,
+                .number = job->attempt.number + 1,
+                .open = true,
+                .gpu_mask = gpu_mask,
+                .started = clock_realtime_usec(),
+                .resumed = from != NULL,
+                .first_step = from ? from->step : 0,
+                .step = from ? from->step : 0,
+                .checkpoint_step = newest ? newest->step : 0,
+                .exit_code = -1,
+                .exit_class = -1,
         };
         memcpy(job->attempt.nonce, nonce, sizeof(nonce));
         memcpy(job->attempt.boot_id, manager->boot_id, sizeof(job->attempt.boot_id));
@@ -151,9 +160,16 @@ static int gather_paths(struct manager *manager, struct job *job, struct launch_
 static int gather_command(struct manager *manager, struct job *job, struct launch_parts *p, struct error *error) {
         const struct checkpoint *from = job->attempt.resumed ? job_checkpoint(job, job->attempt.first_step) : NULL;
         struct command_input input = {
-                .job = job, .trainer = manager->trainer, .spec = p->spec_path, .run_dir = p->run_dir, .resume = from ? from->path : "",
-                .scratch = p->scratch, .private_shm = manager->launchers[job->launcher]->private_shm, .visible_gpus = p->gpus,
-                .environment = p->inputs.environment, .environment_size = p->inputs.environment_size,
+                .job = job,
+                .trainer = manager->trainer,
+                .spec = p->spec_path,
+                .run_dir = p->run_dir,
+                .resume = from ? from->path : "",
+                .scratch = p->scratch,
+                .private_shm = manager->launchers[job->launcher]->private_shm,
+                .visible_gpus = p->gpus,
+                .environment = p->inputs.environment,
+                .environment_size = p->inputs.environment_size,
         };
         cleanup_free char *dir = files_attempt_path(manager->options.state_dir, job, "");
 
@@ -185,12 +201,19 @@ static int launch(struct attempt_run *run, struct error *error) {
                 r = gather_command(manager, job, &p, error);
         if (r < 0)
                 return r;
-        struct files_attempt files = { .argv = &p.argv, .environment = &p.environment, .inputs = &p.inputs, .spec = p.spec,
-                                       .socket = manager->options.socket, .log = p.log, .scratch = p.scratch };
+        struct files_attempt files = { .argv = &p.argv,
+                                       .environment = &p.environment,
+                                       .inputs = &p.inputs,
+                                       .spec = p.spec,
+                                       .socket = manager->options.socket,
+                                       .log = p.log,
+                                       .scratch = p.scratch };
         r = files_prepare(manager->jobs_fd, job, &files, error);
         if (r < 0)
                 return r;
-        struct launch l = { .shim = manager->shim, .argv = &p.shim_argv, .environment = &p.environment, .inputs = &p.inputs };
+        struct launch l = {
+                .shim = manager->shim, .argv = &p.shim_argv, .environment = &p.environment, .inputs = &p.inputs
+        };
         return launcher->start(run, &l, error);
 }
 
@@ -245,8 +268,9 @@ void attempt_adopt(struct manager *manager, struct job *job) {
         } else if (a->pid == 0 && files_is_locked(manager->jobs_fd, job)) {
                 set_run_timer(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
         } else {
-                attempt_over(run, EXIT_CLASS_LOST, a->pid == 0 ? "bertd ended while the attempt was being started"
-                                                               : "the shim died without an exit record");
+                attempt_over(run, EXIT_CLASS_LOST,
+                             a->pid == 0 ? "bertd ended while the attempt was being started"
+                                         : "the shim died without an exit record");
         }
 }
 
@@ -255,7 +279,8 @@ void attempt_adopt(struct manager *manager, struct job *job) {
 static struct job *find_open_attempt(struct manager *manager, uint64_t id, uint32_t number, const char *nonce) {
         struct job *job = store_find(manager->store, id);
 
-        if (!job || !job->run || !job->attempt.open || job->attempt.number != number || strcmp(job->attempt.nonce, nonce) != 0)
+        if (!job || !job->run || !job->attempt.open || job->attempt.number != number ||
+            strcmp(job->attempt.nonce, nonce) != 0)
                 return NULL;
         return job->run->phase == PHASE_SWEEPING || job->run->phase == PHASE_COMMITTING ? NULL : job;
 }
@@ -286,8 +311,8 @@ static int meet_shim(struct attempt_run *run, pid_t pid) {
         return 0;
 }
 
-int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t pid, uint64_t id, uint32_t number, const char *nonce,
-                  uint32_t *ret_answer) {
+int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t pid, uint64_t id, uint32_t number,
+                  const char *nonce, uint32_t *ret_answer) {
         struct job *job = store_find(manager->store, id);
 
         if (job && uid != job->uid && uid != geteuid())
@@ -336,10 +361,16 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
         struct job *job = run->job;
         const struct checkpoint *known = job_checkpoint(job, report->checkpoint_step);
 
-        if (known && known->state != CHECKPOINT_ABANDONED && known->state != CHECKPOINT_DELETED && strcmp(known->path, report->checkpoint_path) == 0)
+        if (known && known->state != CHECKPOINT_ABANDONED && known->state != CHECKPOINT_DELETED &&
+            strcmp(known->path, report->checkpoint_path) == 0)
                 return;
-        struct checkpoint row = { .step = report->checkpoint_step, .size = report->checkpoint_size, .created = clock_realtime_usec(),
-                                  .state = CHECKPOINT_GOOD, .attempt = job->attempt.number, .path = (char *) report->checkpoint_path, .dirty = true };
+        struct checkpoint row = { .step = report->checkpoint_step,
+                                  .size = report->checkpoint_size,
+                                  .created = clock_realtime_usec(),
+                                  .state = CHECKPOINT_GOOD,
+                                  .attempt = job->attempt.number,
+                                  .path = (char *) report->checkpoint_path,
+                                  .dirty = true };
         if (job_checkpoint_add(job, &row) < 0) {
                 log_error("job %" PRIu64 ": no memory for a checkpoint's row", job->id);
                 return;

@@ -27,12 +27,12 @@ struct attempt_run {
         struct manager *manager;
         struct job *job;
         enum attempt_phase phase;
-        struct peer *peer;          /* the shim's connection, NULL while it has none */
-        sd_event_source *pidfd;     /* owns its fd */
-        sd_event_source *timer;     /* hello, stop or sweep limit, by phase */
-        sd_event_source *launch;    /* the launcher's answer; owned by the launcher's callback data */
-        void *launcher_data;        /* the launcher's own, freed by its `forget` */
-        char *cgroup;               /* systemd launcher: the unit's, else NULL */
+        struct peer *peer;       /* the shim's connection, NULL while it has none */
+        sd_event_source *pidfd;  /* owns its fd */
+        sd_event_source *timer;  /* hello, stop or sweep limit, by phase */
+        sd_event_source *launch; /* the launcher's answer; owned by the launcher's callback data */
+        void *launcher_data;     /* the launcher's own, freed by its `forget` */
+        char *cgroup;            /* systemd launcher: the unit's, else NULL */
         unsigned sweeps;
         bool stop_sent;
         uint64_t rate_step, rate_usec; /* the first step report of this run, for the ETA */
@@ -51,8 +51,8 @@ void attempt_launch_failed(struct attempt_run *run, const char *text);
 void attempt_adopt(struct manager *manager, struct job *job);
 
 /* The shim's hello. `*ret_answer` is BERTD_ATTEMPT_GO or _STOP; −EPERM: not the job's user or not its nonce. */
-int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t pid, uint64_t job, uint32_t number, const char *nonce,
-                  uint32_t *ret_answer);
+int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t pid, uint64_t job, uint32_t number,
+                  const char *nonce, uint32_t *ret_answer);
 
 struct attempt_report {
         uint64_t job;

@@ -43,7 +43,8 @@ static void complete_reason(struct attempt *a) {
         if (a->reason[0])
                 return;
         if (a->signal != 0)
-                (void) snprintf(a->reason, sizeof(a->reason), "killed by signal %d (%s)", a->signal, strsignal(a->signal));
+                (void) snprintf(a->reason, sizeof(a->reason), "killed by signal %d (%s)", a->signal,
+                                strsignal(a->signal));
         else if (a->exit_code > 0)
                 (void) snprintf(a->reason, sizeof(a->reason), "exit code %d", a->exit_code);
 }
@@ -55,14 +56,17 @@ struct outcome {
 
 #define POLICY_TEXT_MAX 256
 
-static void apply_policy(struct manager *manager, struct job *job, struct policy_decision *ret, char text[POLICY_TEXT_MAX]) {
-        struct policy_config config = { .max_without_progress = job->max_without_progress, .backoff_min_sec = job->backoff_min_sec,
+static void apply_policy(struct manager *manager, struct job *job, struct policy_decision *ret,
+                         char text[POLICY_TEXT_MAX]) {
+        struct policy_config config = { .max_without_progress = job->max_without_progress,
+                                        .backoff_min_sec = job->backoff_min_sec,
                                         .backoff_max_sec = job->backoff_max_sec };
         uint64_t good[LEDGER_MAX];
         uint32_t random = 0;
 
         (void) !getrandom(&random, sizeof(random), GRND_NONBLOCK);
-        policy_decide(&config, job->history, job->n_history, good, ledger_good_steps(job, good, LEDGER_MAX), random, ret);
+        policy_decide(&config, job->history, job->n_history, good, ledger_good_steps(job, good, LEDGER_MAX), random,
+                      ret);
         (void) reason_of_decision(ret, &config, text, POLICY_TEXT_MAX);
         struct checkpoint *bad = ret->demote ? job_checkpoint(job, ret->demote_step) : NULL;
         if (bad) {
@@ -77,11 +81,16 @@ static void apply_policy(struct manager *manager, struct job *job, struct policy
 }
 
 static void judge(struct manager *manager, struct job *job, struct outcome *ret) {
-        static const enum job_event events[] = { [POLICY_DONE] = EVENT_FINISHED, [POLICY_REQUEUE] = EVENT_REQUEUE, [POLICY_RETRY] = EVENT_RETRY,
+        static const enum job_event events[] = { [POLICY_DONE] = EVENT_FINISHED,
+                                                 [POLICY_REQUEUE] = EVENT_REQUEUE,
+                                                 [POLICY_RETRY] = EVENT_RETRY,
                                                  [POLICY_FAIL] = EVENT_GAVE_UP };
         const struct attempt *a = &job->attempt;
-        struct policy_death death = { .exit_class = (enum exit_class) a->exit_class, .resumed = a->resumed, .first_step = a->first_step,
-                                      .step = a->step, .checkpoint_step = a->checkpoint_step };
+        struct policy_death death = { .exit_class = (enum exit_class) a->exit_class,
+                                      .resumed = a->resumed,
+                                      .first_step = a->first_step,
+                                      .step = a->step,
+                                      .checkpoint_step = a->checkpoint_step };
         struct policy_decision decision;
         char text[POLICY_TEXT_MAX];
 
@@ -96,10 +105,11 @@ static void judge(struct manager *manager, struct job *job, struct outcome *ret)
         ret->event = events[decision.action];
         if (decision.action == POLICY_DONE)
                 return;
-        int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s", a->reason, a->reason[0] && text[0] ? "; " : "", text);
+        int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s", a->reason, a->reason[0] && text[0] ? "; " : "",
+                         text);
         if (decision.action == POLICY_RETRY && n >= 0 && (size_t) n < sizeof(ret->reason))
-                (void) snprintf(ret->reason + n, sizeof(ret->reason) - (size_t) n, "%sagain in %.1f s", n > 0 ? "; " : "",
-                                (double) decision.delay_usec / (double) USEC_PER_SEC);
+                (void) snprintf(ret->reason + n, sizeof(ret->reason) - (size_t) n, "%sagain in %.1f s",
+                                n > 0 ? "; " : "", (double) decision.delay_usec / (double) USEC_PER_SEC);
 }
 
 /* A wish decides over what the exit says, but finished work is finished. */
@@ -129,7 +139,8 @@ static void decide(struct manager *manager, struct job *job, struct outcome *ret
 static void drop_scratch(struct manager *manager, struct job *job) {
         if (job->kind == JOB_COMMAND || job->ranks <= 1)
                 return;
-        cleanup_free char *path = files_scratch(job, manager->launchers[job->launcher] && manager->launchers[job->launcher]->private_shm);
+        cleanup_free char *path =
+                files_scratch(job, manager->launchers[job->launcher] && manager->launchers[job->launcher]->private_shm);
         if (path)
                 (void) child_remove_tree(manager, job, path, NULL);
 }
@@ -158,7 +169,8 @@ static void close_attempt(struct attempt_run *run) {
         job->step = a->step;
         decide(manager, job, &outcome);
         job->wish = WISH_NONE;
-        log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class), a->reason[0] ? ": " : "", a->reason);
+        log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class),
+                 a->reason[0] ? ": " : "", a->reason);
         (void) manager_move(manager, job, outcome.event, outcome.reason);
         manager_account(manager);
         manager_arm_wake(manager);
@@ -175,11 +187,13 @@ static void sweep(struct attempt_run *run) {
         int found = process_sweep(job->uid, job->attempt.nonce);
         if (found > 0 && ++run->sweeps < SWEEPS_MAX) {
                 run->timer = sd_event_source_disable_unref(run->timer);
-                if (sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, SWEEP_INTERVAL_USEC, 1, on_sweep, run) >= 0)
+                if (sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, SWEEP_INTERVAL_USEC, 1,
+                                               on_sweep, run) >= 0)
                         return;
         }
         if (found > 0)
-                log_error("job %" PRIu64 " attempt %u: %d processes cannot be killed", job->id, job->attempt.number, found);
+                log_error("job %" PRIu64 " attempt %u: %d processes cannot be killed", job->id, job->attempt.number,
+                          found);
         close_attempt(run);
 }
 

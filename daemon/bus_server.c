@@ -127,7 +127,8 @@ static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *ret_
 static int call_shim(struct peer *peer, const char *member, const char *types, uint64_t value) {
         sd_bus_message *m = NULL;
 
-        int r = sd_bus_message_new_method_call(peer->bus, &m, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE, member);
+        int r = sd_bus_message_new_method_call(peer->bus, &m, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE,
+                                               member);
         if (r >= 0 && types[0])
                 r = sd_bus_message_append(m, types, value);
         if (r >= 0)

@@ -19,9 +19,9 @@ struct peer {
         sd_bus *bus;
         uid_t uid; /* by the kernel's word */
         pid_t pid;
-        uint64_t job;      /* whose shim it is, 0 = a client */
-        unsigned waits;    /* Wait calls that are not yet answered */
-        bool doomed;       /* is dropped at the end of this iteration */
+        uint64_t job;   /* whose shim it is, 0 = a client */
+        unsigned waits; /* Wait calls that are not yet answered */
+        bool doomed;    /* is dropped at the end of this iteration */
         struct peer *next;
 };
 

@@ -56,7 +56,8 @@ static int on_limit(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static __attribute__((noreturn)) void run(const struct job *job, char *const *argv, char *const *environment, const char *cwd) {
+static __attribute__((noreturn)) void run(const struct job *job, char *const *argv, char *const *environment,
+                                          const char *cwd) {
         const char *what;
         sigset_t none;
         int null = open("/dev/null", O_RDWR);
@@ -64,7 +65,8 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
         (void) sigemptyset(&none);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
         (void) setsid();
-        if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 || launcher_become(job, NULL, &what) < 0)
+        if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 ||
+            launcher_become(job, NULL, &what) < 0)
                 _exit(127);
         if (chdir(cwd) < 0 && chdir("/") < 0)
                 _exit(127);
@@ -73,13 +75,15 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
 }
 
 /* Takes `child` and what it holds. */
-static void spawn(struct manager *manager, const struct job *job, char *const *argv, char *const *environment, const char *cwd,
-                  struct child *child) {
+static void spawn(struct manager *manager, const struct job *job, char *const *argv, char *const *environment,
+                  const char *cwd, struct child *child) {
         child->pid = fork();
         if (child->pid == 0)
                 run(job, argv, environment, cwd);
-        if (child->pid < 0 || sd_event_add_child(manager->loop, &child->source, child->pid, WEXITED, on_child, child) < 0 ||
-            sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME, CHILD_LIMIT_USEC, 0, on_limit, child) < 0) {
+        if (child->pid < 0 ||
+            sd_event_add_child(manager->loop, &child->source, child->pid, WEXITED, on_child, child) < 0 ||
+            sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME, CHILD_LIMIT_USEC, 0, on_limit,
+                                       child) < 0) {
                 log_error("job %" PRIu64 ": %s cannot be run", job->id, argv[0]);
                 child_free(child);
         }
@@ -114,7 +118,10 @@ void child_on_exit(struct manager *manager, const struct job *job) {
         if (!job->on_exit || store_load_inputs(manager->store, job->id, &inputs, &error) < 0)
                 return;
         cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(manager->options.state_dir, job);
-        struct command_input input = { .job = job, .run_dir = run_dir ? run_dir : "/", .resume = "", .environment = block,
+        struct command_input input = { .job = job,
+                                       .run_dir = run_dir ? run_dir : "/",
+                                       .resume = "",
+                                       .environment = block,
                                        .environment_size = inputs.environment_size };
         if (command_environment(&input, &environment, &error) < 0)
                 return;

@@ -55,14 +55,16 @@ int command_argv(const struct command_input *input, struct strv *ret, struct err
 
         if (job->kind != JOB_COMMAND)
                 add_trainer(input, ret);
-        for (const char *w = packed_next(job->command, job->command_size, NULL); w; w = packed_next(job->command, job->command_size, w))
+        for (const char *w = packed_next(job->command, job->command_size, NULL); w;
+             w = packed_next(job->command, job->command_size, w))
                 strv_add(ret, w);
         return ret->failed ? error_errno(error, ENOMEM, "command") : 0;
 }
 
 static bool is_ours(const char *variable) {
-        static const char *const prefixes[] = { "NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_", "BERTD_JOB_ID=", "BERTD_ATTEMPT=", "BERTD_RUN_DIR=",
-                                                "BERTD_RESUME=", "BERTD_NONCE=", "JOURNAL_STREAM=", "INVOCATION_ID=", "MAINPID=" };
+        static const char *const prefixes[] = { "NOTIFY_SOCKET=",  "WATCHDOG_",      "LISTEN_",       "BERTD_JOB_ID=",
+                                                "BERTD_ATTEMPT=",  "BERTD_RUN_DIR=", "BERTD_RESUME=", "BERTD_NONCE=",
+                                                "JOURNAL_STREAM=", "INVOCATION_ID=", "MAINPID=" };
 
         for (size_t i = 0; i < ELEMENTSOF(prefixes); i++)
                 if (strncmp(variable, prefixes[i], strlen(prefixes[i])) == 0)
@@ -76,7 +78,8 @@ static void set(struct strv *environment, const char *name, const char *value) {
         for (size_t i = 0; i < environment->n; i++)
                 if (strncmp(environment->words[i], name, length) == 0 && environment->words[i][length] == '=') {
                         free(environment->words[i]);
-                        memmove(&environment->words[i], &environment->words[i + 1], (environment->n - i) * sizeof(char *));
+                        memmove(&environment->words[i], &environment->words[i + 1],
+                                (environment->n - i) * sizeof(char *));
                         environment->n--;
                         break;
                 }

@@ -8,14 +8,14 @@
 
 struct command_input {
         const struct job *job;
-        const char *trainer;         /* path of bert-trainer */
-        const char *spec;            /* path of the normalised spec */
+        const char *trainer; /* path of bert-trainer */
+        const char *spec;    /* path of the normalised spec */
         const char *run_dir;
-        const char *resume;          /* checkpoint path, or "" */
-        const char *scratch;         /* short folder of this attempt for Open MPI, or NULL */
-        bool private_shm;            /* the launcher gives the attempt a /dev/shm of its own */
-        const char *visible_gpus;    /* CUDA_VISIBLE_DEVICES, or NULL to leave it alone */
-        const char *environment;     /* as submitted, packed */
+        const char *resume;       /* checkpoint path, or "" */
+        const char *scratch;      /* short folder of this attempt for Open MPI, or NULL */
+        bool private_shm;         /* the launcher gives the attempt a /dev/shm of its own */
+        const char *visible_gpus; /* CUDA_VISIBLE_DEVICES, or NULL to leave it alone */
+        const char *environment;  /* as submitted, packed */
         size_t environment_size;
 };
 

@@ -23,8 +23,9 @@ static int kills_user_processes(void) {
         int kills = 0;
 
         if (sd_bus_open_system(&bus) >= 0)
-                (void) sd_bus_get_property_trivial(bus, "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager",
-                                                   "KillUserProcesses", NULL, 'b', &kills);
+                (void) sd_bus_get_property_trivial(bus, "org.freedesktop.login1", "/org/freedesktop/login1",
+                                                   "org.freedesktop.login1.Manager", "KillUserProcesses", NULL, 'b',
+                                                   &kills);
         (void) sd_bus_flush_close_unref(bus);
         return kills;
 }
@@ -36,8 +37,11 @@ int detach_check(struct error *error) {
         /* Root is spared by logind's default, and a process outside a session is nobody's to kill. */
         if (geteuid() == 0 || sd_booted() <= 0 || sd_pid_get_session(0, &session) < 0 || !kills_user_processes())
                 return 0;
-        return error_set(error, EPERM, "logind kills your processes when you log out (KillUserProcesses=yes): let an administrator run the system's "
-                         "bertd, or run `loginctl enable-linger %s` and then `systemd-run --user bertd`", pw ? pw->pw_name : "USER");
+        return error_set(error, EPERM,
+                         "logind kills your processes when you log out (KillUserProcesses=yes): let an administrator "
+                         "run the system's "
+                         "bertd, or run `loginctl enable-linger %s` and then `systemd-run --user bertd`",
+                         pw ? pw->pw_name : "USER");
 }
 
 static __attribute__((noreturn)) void wait_for_child(pid_t pid, int fd) {
@@ -46,7 +50,8 @@ static __attribute__((noreturn)) void wait_for_child(pid_t pid, int fd) {
         ssize_t n;
         int status = 0;
 
-        while (size < sizeof(text) && ((n = read(fd, text + size, sizeof(text) - size)) > 0 || (n < 0 && errno == EINTR)))
+        while (size < sizeof(text) &&
+               ((n = read(fd, text + size, sizeof(text) - size)) > 0 || (n < 0 && errno == EINTR)))
                 size += n > 0 ? (size_t) n : 0;
         if (size > 0) {
                 (void) write_all(STDOUT_FILENO, text, size);

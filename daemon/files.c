@@ -27,7 +27,8 @@ static void cleanup_json_p(json_t **json) { json_decref(*json); }
 char *files_job_dir(const char *state_dir, uint64_t job) { return format_string("%s/jobs/%" PRIu64, state_dir, job); }
 
 char *files_attempt_path(const char *state_dir, const struct job *job, const char *name) {
-        return format_string("%s/jobs/%" PRIu64 "/attempt-%u%s%s", state_dir, job->id, job->attempt.number, name[0] ? "/" : "", name);
+        return format_string("%s/jobs/%" PRIu64 "/attempt-%u%s%s", state_dir, job->id, job->attempt.number,
+                             name[0] ? "/" : "", name);
 }
 
 char *files_run_dir(const char *state_dir, const struct job *job) {
@@ -35,8 +36,8 @@ char *files_run_dir(const char *state_dir, const struct job *job) {
 }
 
 char *files_scratch(const struct job *job, bool private_shm) {
-        return format_string("%s/bertd-%u-%" PRIu64 "-%u-%.8s", private_shm ? "/tmp" : "/dev/shm", (unsigned) job->uid, job->id,
-                             job->attempt.number, job->attempt.nonce);
+        return format_string("%s/bertd-%u-%" PRIu64 "-%u-%.8s", private_shm ? "/tmp" : "/dev/shm", (unsigned) job->uid,
+                             job->id, job->attempt.number, job->attempt.nonce);
 }
 
 /* A folder of the job's user (or still ours), never through a link. */
@@ -97,17 +98,20 @@ static json_t *rlimit_array(const struct job_inputs *inputs) {
         /* JSON has no unsigned 64-bit numbers: unlimited is −1. */
         for (uint32_t i = 0; array && i < inputs->n_rlimits; i++)
                 (void) json_array_append_new(array, json_pack("[I,I,I]", (json_int_t) inputs->rlimits[i].resource,
-                        (json_int_t) inputs->rlimits[i].soft, (json_int_t) inputs->rlimits[i].hard));
+                                                              (json_int_t) inputs->rlimits[i].soft,
+                                                              (json_int_t) inputs->rlimits[i].hard));
         return array;
 }
 
 static char *attempt_document(const struct job *job, const struct files_attempt *c) {
-        cleanup_json json_t *root = json_pack("{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:s}",
-                "version", ATTEMPT_DOCUMENT_VERSION, "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number,
-                "nonce", job->attempt.nonce, "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd", job->cwd,
-                "umask", (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment", string_array(c->environment),
-                "grace_usec", (json_int_t) (job->grace_sec * USEC_PER_SEC), "stop", job->kind == JOB_COMMAND ? "term" : "usr1",
-                "log", c->log, "log_max_bytes", (json_int_t) SHIM_LOG_MAX, "socket", c->socket);
+        cleanup_json json_t *root = json_pack(
+                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:s}", "version", ATTEMPT_DOCUMENT_VERSION,
+                "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number, "nonce", job->attempt.nonce,
+                "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd", job->cwd, "umask",
+                (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment",
+                string_array(c->environment), "grace_usec", (json_int_t) (job->grace_sec * USEC_PER_SEC), "stop",
+                job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes", (json_int_t) SHIM_LOG_MAX,
+                "socket", c->socket);
         return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 }
 
@@ -208,9 +212,10 @@ static int use_exit_record(json_t *root, struct job *job, bool *ret_requested, s
         int oom = 0;
         json_error_t e;
 
-        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?I}", "version", &version, "job", &id, "attempt", &number,
-                           "nonce", &nonce, "exit_code", &exit_code, "signal", &signal, "oom", &oom, "stopped_by", &stopped_by,
-                           "first_rank", &rank, "reason", &reason, "class", &name, "step", &step) < 0)
+        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?I}", "version", &version, "job",
+                           &id, "attempt", &number, "nonce", &nonce, "exit_code", &exit_code, "signal", &signal, "oom",
+                           &oom, "stopped_by", &stopped_by, "first_rank", &rank, "reason", &reason, "class", &name,
+                           "step", &step) < 0)
                 return error_set(error, EBADMSG, "exit.json: %s", e.text);
         if (version < 1 || (uint64_t) id != job->id || number != a->number || strcmp(nonce, a->nonce) != 0)
                 return error_set(error, EBADMSG, "exit.json: of another attempt");
@@ -231,7 +236,9 @@ int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct er
         cleanup_free char *buffer = malloc(EXIT_RECORD_MAX);
         cleanup_close int folder = open_attempt_folder(jobs_fd, job);
 
-        int r = !buffer ? -ENOMEM : folder < 0 ? folder : read_bounded(folder, "exit.json", job->uid, buffer, EXIT_RECORD_MAX, &size);
+        int r = !buffer      ? -ENOMEM
+                : folder < 0 ? folder
+                             : read_bounded(folder, "exit.json", job->uid, buffer, EXIT_RECORD_MAX, &size);
         if (r < 0)
                 return error_errno(error, -r, "exit.json");
         cleanup_json json_t *root = json_loadb(buffer, size, JSON_REJECT_DUPLICATES, &e);
@@ -240,7 +247,9 @@ int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct er
         return use_exit_record(root, job, ret_requested, error);
 }
 
-static int open_lock(int folder) { return openat(folder, "lock", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC); }
+static int open_lock(int folder) {
+        return openat(folder, "lock", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
 
 /* 1 locked by us now, 0 held by another, −errno. */
 static int try_lock(int fd) {
@@ -268,8 +277,10 @@ int files_close_attempt(int jobs_fd, const struct job *job, struct error *error)
         cleanup_close int lock = open_lock(folder);
         if (lock >= 0)
                 (void) try_lock(lock);
-        cleanup_close int fd = openat(folder, "tombstone", O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        cleanup_close int fd =
+                openat(folder, "tombstone", O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
         if (fd < 0 || fsync(fd) < 0 || fsync(folder) < 0)
-                return error_errno(error, errno, "the tombstone of attempt %u of job %" PRIu64, job->attempt.number, job->id);
+                return error_errno(error, errno, "the tombstone of attempt %u of job %" PRIu64, job->attempt.number,
+                                   job->id);
         return 0;
 }

@@ -20,10 +20,18 @@
 enum stop_wish { WISH_NONE, WISH_SHUTDOWN, WISH_PAUSE, WISH_CANCEL, WISH_CANCEL_NOW, WISH_MAX };
 
 enum launcher_kind { LAUNCHER_FORK, LAUNCHER_SYSTEMD, LAUNCHER_MAX };
-#define LAUNCHER_NAMES { "fork", "systemd" }
+#define LAUNCHER_NAMES \
+        { "fork", "systemd" }
 
-enum checkpoint_state { CHECKPOINT_GOOD, CHECKPOINT_DEMOTED, CHECKPOINT_ABANDONED, CHECKPOINT_DELETED, CHECKPOINT_STATE_MAX };
-#define CHECKPOINT_STATE_NAMES { "good", "demoted", "abandoned", "deleted" }
+enum checkpoint_state {
+        CHECKPOINT_GOOD,
+        CHECKPOINT_DEMOTED,
+        CHECKPOINT_ABANDONED,
+        CHECKPOINT_DELETED,
+        CHECKPOINT_STATE_MAX
+};
+#define CHECKPOINT_STATE_NAMES \
+        { "good", "demoted", "abandoned", "deleted" }
 
 /* One row of the ledger. */
 struct checkpoint {
@@ -35,21 +43,21 @@ struct checkpoint {
         bool dirty;
 };
 
-#define NONCE_SIZE 33   /* 32 hex digits */
+#define NONCE_SIZE 33 /* 32 hex digits */
 #define BOOT_ID_SIZE 37
-#define LEDGER_MAX 512  /* rows kept for a job; the oldest deleted ones go first */
+#define LEDGER_MAX 512 /* rows kept for a job; the oldest deleted ones go first */
 
 struct attempt {
-        uint32_t number;            /* 0 = none yet */
+        uint32_t number; /* 0 = none yet */
         bool open;
         char nonce[NONCE_SIZE];
         char boot_id[BOOT_ID_SIZE];
-        pid_t pid;                  /* the shim's, 0 = not heard of */
-        uint64_t pid_start;         /* field 22 of /proc/PID/stat */
-        uint64_t gpu_mask;          /* bit i: the daemon's GPU i */
+        pid_t pid;          /* the shim's, 0 = not heard of */
+        uint64_t pid_start; /* field 22 of /proc/PID/stat */
+        uint64_t gpu_mask;  /* bit i: the daemon's GPU i */
         uint64_t started, ended;
         bool resumed;
-        uint64_t first_step, step;  /* as in struct policy_death */
+        uint64_t first_step, step; /* as in struct policy_death */
         uint64_t checkpoint_step;
         int exit_code, signal, exit_class; /* −1, 0, −1 = none */
         char reason[512];
@@ -72,18 +80,18 @@ struct job {
         uint64_t keep_every;
         uint32_t umask;
         char *name, *user, *cwd;
-        char *run_dir, *on_exit;  /* NULL: the job's own folder; none */
-        char *command;            /* NUL after each word, command_size bytes in all; NULL where kind is not command */
+        char *run_dir, *on_exit; /* NULL: the job's own folder; none */
+        char *command;           /* NUL after each word, command_size bytes in all; NULL where kind is not command */
         size_t command_size;
-        char *reason;             /* of the last transition; NULL = none */
+        char *reason; /* of the last transition; NULL = none */
         uint64_t submitted, started, ended, not_before;
         uint64_t step, steps;
-        double loss, rate;        /* NaN = unknown */
+        double loss, rate;         /* NaN = unknown */
         int exit_code, exit_class; /* −1 = none yet */
-        uint64_t resume_from;     /* with resume_abandon: the step that `resume --from` named */
-        bool resume_abandon;      /* until a checkpoint after resume_from has been committed */
-        uint32_t history_from;    /* deaths of attempts after this one count */
-        struct attempt attempt;   /* the newest */
+        uint64_t resume_from;      /* with resume_abandon: the step that `resume --from` named */
+        bool resume_abandon;       /* until a checkpoint after resume_from has been committed */
+        uint32_t history_from;     /* deaths of attempts after this one count */
+        struct attempt attempt;    /* the newest */
 
         struct checkpoint *ledger; /* ascending by step */
         size_t n_ledger;
@@ -92,8 +100,8 @@ struct job {
 
         /* Not stored. */
         bool dirty, attempt_dirty;
-        uint64_t wake_boottime;    /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */
-        struct queue_entry wait;   /* JOB_QUEUED: as the queue planned it last */
+        uint64_t wake_boottime;  /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */
+        struct queue_entry wait; /* JOB_QUEUED: as the queue planned it last */
         struct attempt_run *run;
         struct waiter *waiters;
 };

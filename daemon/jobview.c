@@ -82,7 +82,8 @@ static void add_progress(sd_bus_message *m, int *r, const struct job *job) {
 
 static void add_paths(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job) {
         cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
-        cleanup_free char *log = job->attempt.number ? files_attempt_path(manager->options.state_dir, job, "log") : NULL;
+        cleanup_free char *log =
+                job->attempt.number ? files_attempt_path(manager->options.state_dir, job, "log") : NULL;
 
         add_string(m, r, "run_dir", run_dir);
         add_string(m, r, "log", log);

@@ -21,7 +21,7 @@ struct launcher {
         const char *name;
         bool private_shm; /* attempts see a /dev/shm of their own */
         int (*start)(struct attempt_run *run, const struct launch *launch, struct error *error);
-        void (*forget)(struct attempt_run *run);              /* drops what start left in the run; never touches the shim */
+        void (*forget)(struct attempt_run *run); /* drops what start left in the run; never touches the shim */
         void (*kill)(struct manager *manager, struct job *job); /* what the sweep by nonce cannot reach; may be NULL */
 };
 

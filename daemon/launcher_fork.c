@@ -26,7 +26,8 @@ int launcher_become(const struct job *job, const struct job_inputs *inputs, cons
         for (uint32_t i = 0; inputs && i < inputs->n_rlimits; i++) {
                 struct rlimit limit = { .rlim_cur = inputs->rlimits[i].soft, .rlim_max = inputs->rlimits[i].hard };
                 /* Without privileges a limit above ours cannot be had: what we have stays. */
-                if (setrlimit((__rlimit_resource_t) inputs->rlimits[i].resource, &limit) < 0 && geteuid() == 0 && errno != EPERM)
+                if (setrlimit((__rlimit_resource_t) inputs->rlimits[i].resource, &limit) < 0 && geteuid() == 0 &&
+                    errno != EPERM)
                         return -errno;
         }
         *ret_what = "user and groups";
@@ -55,12 +56,14 @@ static __attribute__((noreturn)) void child_fail(int report, const char *what, i
         _exit(127);
 }
 
-static __attribute__((noreturn)) void child(const struct attempt_run *run, const struct launch *launch, int report, int log) {
+static __attribute__((noreturn)) void child(const struct attempt_run *run, const struct launch *launch, int report,
+                                            int log) {
         const char *what;
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
         reset_signals();
-        if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || dup2(log >= 0 ? log : null, STDERR_FILENO) < 0)
+        if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
+            dup2(log >= 0 ? log : null, STDERR_FILENO) < 0)
                 child_fail(report, "/dev/null", errno);
         int r = launcher_become(run->job, launch->inputs, &what);
         if (r < 0)

@@ -22,7 +22,8 @@
 #define STOP_EXTENSIONS 4 /* how often the grace may be extended while a checkpoint is being written */
 
 char *launcher_unit_name(const struct manager *manager, const struct job *job) {
-        return format_string("bertd-%.8s-%" PRIu64 "-%u.service", store_instance(manager->store), job->id, job->attempt.number);
+        return format_string("bertd-%.8s-%" PRIu64 "-%u.service", store_instance(manager->store), job->id,
+                             job->attempt.number);
 }
 
 static void cleanup_message_p(sd_bus_message **m) { (void) sd_bus_message_unref(*m); }
@@ -106,8 +107,9 @@ static int add_environment(sd_bus_message *m, const struct launch *launch) {
 }
 
 static const char *const limit_names[] = {
-        "LimitCPU", "LimitFSIZE", "LimitDATA", "LimitSTACK", "LimitCORE", "LimitRSS", "LimitNPROC", "LimitNOFILE", "LimitMEMLOCK",
-        "LimitAS", "LimitLOCKS", "LimitSIGPENDING", "LimitMSGQUEUE", "LimitNICE", "LimitRTPRIO", "LimitRTTIME",
+        "LimitCPU",      "LimitFSIZE",  "LimitDATA",    "LimitSTACK",  "LimitCORE",  "LimitRSS",
+        "LimitNPROC",    "LimitNOFILE", "LimitMEMLOCK", "LimitAS",     "LimitLOCKS", "LimitSIGPENDING",
+        "LimitMSGQUEUE", "LimitNICE",   "LimitRTPRIO",  "LimitRTTIME",
 };
 
 static int add_limits(sd_bus_message *m, const struct job_inputs *inputs) {
@@ -128,19 +130,24 @@ static int add_limits(sd_bus_message *m, const struct job_inputs *inputs) {
 
 static int add_properties(sd_bus_message *m, const struct job *job, const struct launch *launch) {
         char user[32], group[32];
-        cleanup_free char *description = format_string("bertd job %" PRIu64 " attempt %u", job->id, job->attempt.number);
+        cleanup_free char *description =
+                format_string("bertd job %" PRIu64 " attempt %u", job->id, job->attempt.number);
         uint64_t stop = job->grace_sec * USEC_PER_SEC + 10 * USEC_PER_SEC;
 
         (void) snprintf(user, sizeof(user), "%u", (unsigned) job->uid);
         (void) snprintf(group, sizeof(group), "%u", (unsigned) job->gid);
-        int r = !description ? -ENOMEM : sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", description,
-                "Type", "s", "notify", "NotifyAccess", "s", "main", "KillMode", "s", "mixed", "SendSIGKILL", "b", true,
-                "OOMPolicy", "s", "continue", "Slice", "s", "bertd.slice", "CollectMode", "s", "inactive-or-failed");
+        int r = !description
+                        ? -ENOMEM
+                        : sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", description,
+                                                "Type", "s", "notify", "NotifyAccess", "s", "main", "KillMode", "s",
+                                                "mixed", "SendSIGKILL", "b", true, "OOMPolicy", "s", "continue",
+                                                "Slice", "s", "bertd.slice", "CollectMode", "s", "inactive-or-failed");
         if (r >= 0 && job->uid != 0)
                 r = sd_bus_message_append(m, "(sv)(sv)", "User", "s", user, "Group", "s", group);
         if (r >= 0)
-                r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "TimeoutStartUSec", "t", START_TIMEOUT_USEC, "TimeoutStopUSec", "t",
-                                          STOP_EXTENSIONS * stop, "UMask", "u", job->umask, "PrivateIPC", "b", true);
+                r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "TimeoutStartUSec", "t", START_TIMEOUT_USEC,
+                                          "TimeoutStopUSec", "t", STOP_EXTENSIONS * stop, "UMask", "u", job->umask,
+                                          "PrivateIPC", "b", true);
         /* A /dev/shm of its own: logind's RemoveIPC empties the shared one when the user logs out. */
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "TemporaryFileSystem", "a(ss)", 1, "/dev/shm", "mode=1777");
@@ -155,8 +162,9 @@ static int build_call(sd_bus *bus, struct attempt_run *run, const struct launch 
         cleanup_message sd_bus_message *m = NULL;
         cleanup_free char *unit = launcher_unit_name(run->manager, run->job);
 
-        int r = !unit ? -ENOMEM : sd_bus_message_new_method_call(bus, &m, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
-                                                                 "org.freedesktop.systemd1.Manager", "StartTransientUnit");
+        int r = !unit ? -ENOMEM
+                      : sd_bus_message_new_method_call(bus, &m, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+                                                       "org.freedesktop.systemd1.Manager", "StartTransientUnit");
         if (r >= 0)
                 r = sd_bus_message_append(m, "ss", unit, "fail");
         if (r >= 0)
@@ -213,9 +221,12 @@ static void kill_unit(struct manager *manager, struct job *job) {
         if (!unit || get_bus(manager, &bus) < 0)
                 return;
         int r = sd_bus_call_method_async(bus, NULL, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
-                                         "org.freedesktop.systemd1.Manager", "KillUnit", NULL, NULL, "ssi", unit, "all", 9);
+                                         "org.freedesktop.systemd1.Manager", "KillUnit", NULL, NULL, "ssi", unit, "all",
+                                         9);
         if (r < 0)
                 log_error("job %" PRIu64 ": %s cannot be killed: %s", job->id, unit, strerror(-r));
 }
 
-const struct launcher launcher_systemd = { .name = "systemd", .private_shm = true, .start = start, .forget = forget, .kill = kill_unit };
+const struct launcher launcher_systemd = {
+        .name = "systemd", .private_shm = true, .start = start, .forget = forget, .kill = kill_unit
+};

@@ -49,8 +49,13 @@ static bool take_up(struct job *job, const char *folder, const char *name, uint6
 
         if (!path || (known && known->state != CHECKPOINT_DELETED) || (job->resume_abandon && step > job->resume_from))
                 return false;
-        struct checkpoint row = { .step = step, .size = (uint64_t) st->st_size, .state = CHECKPOINT_GOOD, .attempt = job->attempt.number,
-                                  .created = (uint64_t) st->st_mtim.tv_sec * USEC_PER_SEC, .path = path, .dirty = true };
+        struct checkpoint row = { .step = step,
+                                  .size = (uint64_t) st->st_size,
+                                  .state = CHECKPOINT_GOOD,
+                                  .attempt = job->attempt.number,
+                                  .created = (uint64_t) st->st_mtim.tv_sec * USEC_PER_SEC,
+                                  .path = path,
+                                  .dirty = true };
         return job_checkpoint_add(job, &row) == 0;
 }
 

@@ -30,7 +30,8 @@ static const char help[] =
         "Without --detach it stays in the foreground, as systemd wants it.\n"
         "\n"
         "  --state-dir DIR     where the jobs are kept (/var/lib/bertd; a user's: ~/.local/state/bertd/MACHINE)\n"
-        "  --socket PATH       where clients connect (/run/bertd/bertd.sock; a user's: $XDG_RUNTIME_DIR/bertd/bertd.sock)\n"
+        "  --socket PATH       where clients connect (/run/bertd/bertd.sock; a user's: "
+        "$XDG_RUNTIME_DIR/bertd/bertd.sock)\n"
         "  --slots N           ranks x threads that may run at once (default: the cores we may use)\n"
         "  --gpus N|LIST       GPUs that may be used: how many, or their names, as in 0,1 (default: all)\n"
         "  --launcher NAME     auto, systemd or fork: what keeps a job's processes (auto)\n"
@@ -52,7 +53,16 @@ static uint64_t count_cores(void) {
         return n > 0 ? (uint64_t) n : 1;
 }
 
-enum { OPTION_STATE_DIR = 256, OPTION_SOCKET, OPTION_SLOTS, OPTION_GPUS, OPTION_LAUNCHER, OPTION_DETACH, OPTION_HELP, OPTION_VERSION };
+enum {
+        OPTION_STATE_DIR = 256,
+        OPTION_SOCKET,
+        OPTION_SLOTS,
+        OPTION_GPUS,
+        OPTION_LAUNCHER,
+        OPTION_DETACH,
+        OPTION_HELP,
+        OPTION_VERSION
+};
 
 static const struct option long_options[] = {
         { "state-dir", required_argument, NULL, OPTION_STATE_DIR },
@@ -86,7 +96,8 @@ static int take_option(int option, struct options *o, struct error *error) {
                 return 0;
         case OPTION_SLOTS:
                 if (parse_u64(optarg, 1, UINT32_MAX, &o->slots) < 0)
-                        return error_input(error, BERTD_EXIT_USAGE, "--slots: \"%.64s\", expected 1 to %u", optarg, UINT32_MAX);
+                        return error_input(error, BERTD_EXIT_USAGE, "--slots: \"%.64s\", expected 1 to %u", optarg,
+                                           UINT32_MAX);
                 return 0;
         case OPTION_HELP:
                 (void) fputs(help, stdout);
@@ -106,10 +117,12 @@ static int parse_options(int argc, char **argv, struct options *o, struct error 
         while (r == 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) >= 0)
                 r = take_option(option, o, error);
         if (r == -EINVAL)
-                return error_input(error, BERTD_EXIT_USAGE, "\"%.64s\": no such option, or its argument is missing, see bertd --help",
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "\"%.64s\": no such option, or its argument is missing, see bertd --help",
                                    argv[optind - 1]);
         if (r == 0 && optind < argc)
-                return error_input(error, BERTD_EXIT_USAGE, "\"%.64s\": expected no argument, see bertd --help", argv[optind]);
+                return error_input(error, BERTD_EXIT_USAGE, "\"%.64s\": expected no argument, see bertd --help",
+                                   argv[optind]);
         return r;
 }
 
@@ -163,8 +176,9 @@ static int announce(const struct resolved *r, int ready_fd, struct error *error)
                 if (x < 0)
                         return x;
         }
-        log_info("bertd %s, pid %d: %s, socket %s, %llu slots, %u GPUs, launcher %s", BERTD_VERSION, (int) getpid(), r->state_dir, r->socket,
-                 (unsigned long long) r->manager.slots, r->manager.gpus.n, r->manager.launcher == LAUNCHER_SYSTEMD ? "systemd" : "fork");
+        log_info("bertd %s, pid %d: %s, socket %s, %llu slots, %u GPUs, launcher %s", BERTD_VERSION, (int) getpid(),
+                 r->state_dir, r->socket, (unsigned long long) r->manager.slots, r->manager.gpus.n,
+                 r->manager.launcher == LAUNCHER_SYSTEMD ? "systemd" : "fork");
         (void) sd_notifyf(0, "READY=1\nSTATUS=Listening on %s", r->socket);
         return 0;
 }

@@ -233,7 +233,8 @@ enum verdict manager_move(struct manager *m, struct job *job, enum job_event eve
         enum job_state from = job->state;
 
         if (t.verdict == STATE_IMPOSSIBLE)
-                log_error("job %" PRIu64 ": %s cannot happen in state %s", job->id, job_event_name(event), job_state_name(job->state));
+                log_error("job %" PRIu64 ": %s cannot happen in state %s", job->id, job_event_name(event),
+                          job_state_name(job->state));
         if (t.verdict != STATE_MOVE)
                 return t.verdict;
         job->state = t.next;
@@ -269,7 +270,9 @@ struct queue_free manager_free_resources(const struct manager *m) {
         uint32_t used = (uint32_t) __builtin_popcountll(m->gpus_used), n = m->options.gpus.n;
 
         return (struct queue_free) { .slots = m->options.slots > m->slots_used ? m->options.slots - m->slots_used : 0,
-                                     .slots_total = m->options.slots, .gpus = n > used ? n - used : 0, .gpus_total = n };
+                                     .slots_total = m->options.slots,
+                                     .gpus = n > used ? n - used : 0,
+                                     .gpus_total = n };
 }
 
 static size_t collect_queued(const struct store *store, struct queue_entry *entries) {
@@ -280,7 +283,9 @@ static size_t collect_queued(const struct store *store, struct queue_entry *entr
                 if (job->state != JOB_QUEUED)
                         continue;
                 if (entries)
-                        entries[n] = (struct queue_entry) { .id = job->id, .priority = job->priority, .slots = job_slots(job), .gpus = job->gpus };
+                        entries[n] = (struct queue_entry) {
+                                .id = job->id, .priority = job->priority, .slots = job_slots(job), .gpus = job->gpus
+                        };
                 n++;
         }
         return n;

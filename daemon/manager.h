@@ -36,17 +36,17 @@ struct manager {
         struct store *store;
         struct bus_server *server;
         const struct launcher *launchers[LAUNCHER_MAX]; /* NULL where this host or user has it not */
-        sd_bus *systemd;        /* the systemd launcher's connection, NULL until it is needed */
+        sd_bus *systemd;                                /* the systemd launcher's connection, NULL until it is needed */
         sd_event_source *plan_source, *wake_source, *retry_source;
         uint64_t retry_usec;
         uint64_t slots_used;
-        uint64_t gpus_used;     /* bit mask */
-        int jobs_fd;            /* STATE/jobs */
+        uint64_t gpus_used; /* bit mask */
+        int jobs_fd;        /* STATE/jobs */
         int lock_fd;
         char boot_id[BOOT_ID_SIZE];
-        char *trainer, *shim;   /* paths of the programs that attempts run */
+        char *trainer, *shim;    /* paths of the programs that attempts run */
         char storage_error[256]; /* why the last commit failed, "" = it did not */
-        bool draining;          /* shutdown with jobs: nothing starts, exit when all have stopped */
+        bool draining;           /* shutdown with jobs: nothing starts, exit when all have stopped */
 };
 
 int manager_new(const struct manager_options *options, struct manager **ret, struct error *error);

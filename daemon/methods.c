@@ -27,8 +27,8 @@
 struct call {
         struct manager *manager;
         struct peer *peer;
-        struct job *job;  /* JOB_ANYONE and JOB_OWNER: the job that the first argument names */
-        bool owner;       /* the caller is its user or root */
+        struct job *job; /* JOB_ANYONE and JOB_OWNER: the job that the first argument names */
+        bool owner;      /* the caller is its user or root */
         sd_bus_error *error;
 };
 
@@ -41,7 +41,9 @@ enum authority {
 
 typedef int (*handler_t)(struct call *call, sd_bus_message *m);
 
-static bool may_act_for(const struct peer *peer, uid_t uid) { return peer->uid == 0 || peer->uid == uid || peer->uid == geteuid(); }
+static bool may_act_for(const struct peer *peer, uid_t uid) {
+        return peer->uid == 0 || peer->uid == uid || peer->uid == geteuid();
+}
 
 static void cleanup_message_p(sd_bus_message **m) { (void) sd_bus_message_unref(*m); }
 #define cleanup_message cleanup(cleanup_message_p)
@@ -49,8 +51,8 @@ static void cleanup_message_p(sd_bus_message **m) { (void) sd_bus_message_unref(
 static int reply_nothing(sd_bus_message *m) { return sd_bus_reply_method_return(m, NULL); }
 
 static int wrong_state(struct call *call, const char *what) {
-        return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " is %s: cannot %s it", call->job->id,
-                                 job_state_name(call->job->state), what);
+        return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " is %s: cannot %s it",
+                                 call->job->id, job_state_name(call->job->state), what);
 }
 
 /* ---- submit ---- */
@@ -69,10 +71,12 @@ static int check_submitter(struct call *call, gid_t *gid, char *user, size_t siz
         if (call->manager->draining)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STOPPING, "the daemon is shutting down");
         if (find_user(call->peer->uid, gid, user, size) < 0)
-                return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "uid %u has no account here", (unsigned) call->peer->uid);
+                return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "uid %u has no account here",
+                                         (unsigned) call->peer->uid);
         /* Without privileges every job runs as we do. */
         if (geteuid() != 0 && call->peer->uid != geteuid())
-                return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "this daemon runs jobs of its own user only");
+                return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED,
+                                        "this daemon runs jobs of its own user only");
         return 0;
 }
 
@@ -94,8 +98,10 @@ static int submit(struct call *call, sd_bus_message *m) {
         if (r >= 0)
                 r = submission_check(&submission, &host, &too_large, &error);
         if (r < 0)
-                return sd_bus_error_set(call->error, too_large ? BERTD_ERROR_TOO_LARGE : BERTD_ERROR_INVALID_SPEC, error.text);
-        r = store_insert(manager->store, &submission, call->peer->uid, gid, user, manager->options.launcher, &job, &error);
+                return sd_bus_error_set(call->error, too_large ? BERTD_ERROR_TOO_LARGE : BERTD_ERROR_INVALID_SPEC,
+                                        error.text);
+        r = store_insert(manager->store, &submission, call->peer->uid, gid, user, manager->options.launcher, &job,
+                         &error);
         if (r < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         manager_plan_soon(manager);
@@ -154,7 +160,8 @@ struct event_target {
 static int append_event(void *userdata, const struct event_row *e) {
         const struct event_target *target = userdata;
 
-        return sd_bus_message_append(target->reply, "(ttssss)", e->id, e->time, e->from, e->to, e->what, target->owner ? e->reason : "");
+        return sd_bus_message_append(target->reply, "(ttssss)", e->id, e->time, e->from, e->to, e->what,
+                                     target->owner ? e->reason : "");
 }
 
 static int get_events(struct call *call, sd_bus_message *m) {
@@ -171,9 +178,11 @@ static int get_events(struct call *call, sd_bus_message *m) {
         if (r < 0)
                 return r;
         struct event_target target = { .reply = reply, .owner = call->owner };
-        r = store_events(call->manager->store, call->job->id, after, MIN(max, BERTD_LIST_PAGE_MAX), append_event, &target, &error);
+        r = store_events(call->manager->store, call->job->id, after, MIN(max, BERTD_LIST_PAGE_MAX), append_event,
+                         &target, &error);
         if (r < 0)
-                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.code ? error.text : "events cannot be read");
+                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE,
+                                        error.code ? error.text : "events cannot be read");
         r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
 }
@@ -251,7 +260,9 @@ static int cancel(struct call *call, sd_bus_message *m) {
         return r < 0 ? r : stop_job(call, m, EVENT_CANCEL, now ? WISH_CANCEL_NOW : WISH_CANCEL, "cancel");
 }
 
-static int pause_job(struct call *call, sd_bus_message *m) { return stop_job(call, m, EVENT_PAUSE, WISH_PAUSE, "pause"); }
+static int pause_job(struct call *call, sd_bus_message *m) {
+        return stop_job(call, m, EVENT_PAUSE, WISH_PAUSE, "pause");
+}
 
 struct resume_options {
         bool has_ranks, has_from;
@@ -292,16 +303,18 @@ static int check_resume(struct call *call, const struct resume_options *o) {
         uint64_t slots = (uint64_t) o->ranks * job->threads, host = call->manager->options.slots;
 
         if (o->has_ranks && (o->ranks < 1 || o->ranks > BERTD_RANKS_MAX))
-                return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC, "ranks: is %u, expected 1 to %d", o->ranks, BERTD_RANKS_MAX);
+                return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC, "ranks: is %u, expected 1 to %d",
+                                         o->ranks, BERTD_RANKS_MAX);
         if (o->has_ranks && slots > host)
-                return sd_bus_error_setf(call->error, BERTD_ERROR_TOO_LARGE, "ranks × threads: %u × %u = %" PRIu64 " slots, this host has %" PRIu64,
+                return sd_bus_error_setf(call->error, BERTD_ERROR_TOO_LARGE,
+                                         "ranks × threads: %u × %u = %" PRIu64 " slots, this host has %" PRIu64,
                                          o->ranks, job->threads, slots, host);
         if (!o->has_from)
                 return 0;
         const struct checkpoint *c = job_checkpoint(job, o->from);
         if (!c || (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_DEMOTED))
-                return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_CHECKPOINT, "job %" PRIu64 " has no checkpoint of step %" PRIu64, job->id,
-                                         o->from);
+                return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_CHECKPOINT,
+                                         "job %" PRIu64 " has no checkpoint of step %" PRIu64, job->id, o->from);
         return 0;
 }
 
@@ -343,7 +356,8 @@ static int checkpoint_job(struct call *call, sd_bus_message *m) {
         if (call->job->state != JOB_RUNNING)
                 return wrong_state(call, "take a checkpoint of");
         if (attempt_checkpoint(call->job) < 0)
-                return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 ": its shim is not connected, try again", call->job->id);
+                return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE,
+                                         "job %" PRIu64 ": its shim is not connected, try again", call->job->id);
         return reply_nothing(m);
 }
 
@@ -389,7 +403,8 @@ static int hello(struct call *call, sd_bus_message *m) {
 
         int r = sd_bus_message_read(m, "tuss", &job, &number, &nonce, &version);
         if (r >= 0)
-                r = attempt_hello(call->manager, call->peer, call->peer->uid, call->peer->pid, job, number, nonce, &answer);
+                r = attempt_hello(call->manager, call->peer, call->peer->uid, call->peer->pid, job, number, nonce,
+                                  &answer);
         if (r == -EPERM)
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         return r < 0 ? r : sd_bus_reply_method_return(m, "u", answer);
@@ -465,22 +480,22 @@ static int report(struct call *call, sd_bus_message *m) {
 
 /* ---- dispatch ---- */
 
-#define METHODS(X)                                                                                                                     \
-        X("Submit", "a{sv}", "t", ANYONE, submit)                                                                                      \
-        X("GetJob", "t", "a{sv}", JOB_ANYONE, get_job)                                                                                 \
-        X("ListJobs", "tub", "aa{sv}", ANYONE, list_jobs)                                                                              \
-        X("GetEvents", "ttu", "a(ttssss)", JOB_ANYONE, get_events)                                                                     \
-        X("GetCheckpoints", "t", "aa{sv}", JOB_ANYONE, get_checkpoints)                                                                \
-        X("GetSpec", "t", "s", JOB_OWNER, get_spec)                                                                                    \
-        X("Cancel", "tb", "", JOB_OWNER, cancel)                                                                                       \
-        X("Pause", "t", "", JOB_OWNER, pause_job)                                                                                      \
-        X("Resume", "ta{sv}", "", JOB_OWNER, resume_job)                                                                               \
-        X("Checkpoint", "t", "", JOB_OWNER, checkpoint_job)                                                                            \
-        X("Remove", "t", "", JOB_OWNER, remove_job)                                                                                    \
-        X("Wait", "t", "s", JOB_ANYONE, wait_job)                                                                                      \
-        X("GetDaemon", "", "a{sv}", ANYONE, get_daemon)                                                                                \
-        X("Shutdown", "b", "", ADMIN, shutdown_daemon)                                                                                 \
-        X("AttemptHello", "tuss", "u", ANYONE, hello)                                                                                  \
+#define METHODS(X)                                                      \
+        X("Submit", "a{sv}", "t", ANYONE, submit)                       \
+        X("GetJob", "t", "a{sv}", JOB_ANYONE, get_job)                  \
+        X("ListJobs", "tub", "aa{sv}", ANYONE, list_jobs)               \
+        X("GetEvents", "ttu", "a(ttssss)", JOB_ANYONE, get_events)      \
+        X("GetCheckpoints", "t", "aa{sv}", JOB_ANYONE, get_checkpoints) \
+        X("GetSpec", "t", "s", JOB_OWNER, get_spec)                     \
+        X("Cancel", "tb", "", JOB_OWNER, cancel)                        \
+        X("Pause", "t", "", JOB_OWNER, pause_job)                       \
+        X("Resume", "ta{sv}", "", JOB_OWNER, resume_job)                \
+        X("Checkpoint", "t", "", JOB_OWNER, checkpoint_job)             \
+        X("Remove", "t", "", JOB_OWNER, remove_job)                     \
+        X("Wait", "t", "s", JOB_ANYONE, wait_job)                       \
+        X("GetDaemon", "", "a{sv}", ANYONE, get_daemon)                 \
+        X("Shutdown", "b", "", ADMIN, shutdown_daemon)                  \
+        X("AttemptHello", "tuss", "u", ANYONE, hello)                   \
         X("AttemptReport", "a{sv}", "", ANYONE, report)
 
 static const struct method {
@@ -511,7 +526,8 @@ static int find_job(struct call *call, sd_bus_message *m, bool owner_only) {
                 return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_JOB, "no job %" PRIu64, id);
         call->owner = may_act_for(call->peer, call->job->uid);
         if (owner_only && !call->owner)
-                return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "job %" PRIu64 " belongs to %s", id, call->job->user);
+                return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "job %" PRIu64 " belongs to %s", id,
+                                         call->job->user);
         return 0;
 }
 
@@ -521,7 +537,8 @@ static int run_method(struct call *call, const struct method *method, sd_bus_mes
         if (method->authority == JOB_ANYONE || method->authority == JOB_OWNER)
                 r = find_job(call, m, method->authority == JOB_OWNER);
         else if (method->authority == ADMIN && !may_act_for(call->peer, geteuid()))
-                r = sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "only root or the daemon's user may do this");
+                r = sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED,
+                                     "only root or the daemon's user may do this");
         return r < 0 ? r : method->handler(call, m);
 }
 
@@ -547,12 +564,14 @@ static const sd_bus_vtable manager_vtable[] = {
 #define ROW(name, in, out, authority, handler) SD_BUS_METHOD(name, in, out, dispatch, SD_BUS_VTABLE_UNPRIVILEGED),
         METHODS(ROW)
 #undef ROW
-        SD_BUS_VTABLE_END,
+                SD_BUS_VTABLE_END,
 };
 static_assert(ELEMENTSOF(manager_vtable) == ELEMENTSOF(methods) + 2, "a method without a row");
 
 /* What a bus would answer to its client, so that busctl and other bus clients can talk to us. */
-static int bus_hello(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) { return sd_bus_reply_method_return(m, "s", ":1.0"); }
+static int bus_hello(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
+        return sd_bus_reply_method_return(m, "s", ":1.0");
+}
 
 static const sd_bus_vtable bus_vtable[] = {
         SD_BUS_VTABLE_START(0),
@@ -563,5 +582,7 @@ static const sd_bus_vtable bus_vtable[] = {
 int methods_add(struct peer *peer) {
         int r = sd_bus_add_object_vtable(peer->bus, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, manager_vtable, peer);
 
-        return r < 0 ? r : sd_bus_add_object_vtable(peer->bus, NULL, "/org/freedesktop/DBus", "org.freedesktop.DBus", bus_vtable, peer);
+        return r < 0 ? r
+                     : sd_bus_add_object_vtable(peer->bus, NULL, "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                                bus_vtable, peer);
 }

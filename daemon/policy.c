@@ -55,7 +55,8 @@ static size_t count_without_progress(const struct policy_death *history, size_t 
 }
 
 static uint64_t backoff(const struct policy_config *config, size_t deaths, uint32_t random) {
-        uint64_t delay = (uint64_t) config->backoff_min_sec * USEC_PER_SEC, most = (uint64_t) config->backoff_max_sec * USEC_PER_SEC;
+        uint64_t delay = (uint64_t) config->backoff_min_sec * USEC_PER_SEC,
+                 most = (uint64_t) config->backoff_max_sec * USEC_PER_SEC;
 
         for (size_t i = 1; i < deaths && delay < most; i++)
                 delay *= 2;
@@ -116,8 +117,8 @@ static void give_up(struct policy_decision *decision, enum policy_cause cause, u
         decision->step = step;
 }
 
-static void decide_death(const struct policy_config *config, const struct policy_death *history, size_t n, const uint64_t *good,
-                         size_t n_good, struct policy_decision *ret) {
+static void decide_death(const struct policy_config *config, const struct policy_death *history, size_t n,
+                         const uint64_t *good, size_t n_good, struct policy_decision *ret) {
         const struct policy_death *last = &history[n - 1];
         bool older = has_older(good, n_good, last->first_step);
 
@@ -137,8 +138,8 @@ static void decide_death(const struct policy_config *config, const struct policy
                 give_up(ret, CAUSE_BUDGET, 0);
 }
 
-void policy_decide(const struct policy_config *config, const struct policy_death *history, size_t n, const uint64_t *good,
-                   size_t n_good, uint32_t random, struct policy_decision *ret) {
+void policy_decide(const struct policy_config *config, const struct policy_death *history, size_t n,
+                   const uint64_t *good, size_t n_good, uint32_t random, struct policy_decision *ret) {
         assert(n > 0);
         const struct policy_death *last = &history[n - 1];
 

@@ -37,19 +37,19 @@ enum policy_action {
 };
 
 enum policy_cause {
-        CAUSE_NONE,           /* nothing beyond the death itself */
-        CAUSE_UNUSABLE,       /* the checkpoint of demote_step cannot be used */
-        CAUSE_UNUSABLE_LAST,  /* the checkpoint of `step` cannot be used and there is no older one */
-        CAUSE_SAME_STEP,      /* the second such death at `step` */
-        CAUSE_BEFORE_FIRST,   /* two deaths before the first step from demote_step */
-        CAUSE_BUDGET,         /* `deaths` without a newer checkpoint */
+        CAUSE_NONE,          /* nothing beyond the death itself */
+        CAUSE_UNUSABLE,      /* the checkpoint of demote_step cannot be used */
+        CAUSE_UNUSABLE_LAST, /* the checkpoint of `step` cannot be used and there is no older one */
+        CAUSE_SAME_STEP,     /* the second such death at `step` */
+        CAUSE_BEFORE_FIRST,  /* two deaths before the first step from demote_step */
+        CAUSE_BUDGET,        /* `deaths` without a newer checkpoint */
         CAUSE_MAX
 };
 
 struct policy_decision {
         enum policy_action action;
         uint64_t delay_usec;
-        bool demote;          /* the checkpoint of demote_step is not to be used again */
+        bool demote; /* the checkpoint of demote_step is not to be used again */
         uint64_t demote_step;
         enum policy_cause cause; /* in words: daemon/reasons.h */
         uint64_t step;
@@ -58,8 +58,8 @@ struct policy_decision {
 
 /* `history` holds the deaths since the submission or the user's last resume, oldest first, n >= 1, the one to judge last.
  * `good` holds the steps of the good checkpoints, newest first. `random` is any 32 bits: the jitter. */
-void policy_decide(const struct policy_config *config, const struct policy_death *history, size_t n, const uint64_t *good,
-                   size_t n_good, uint32_t random, struct policy_decision *ret);
+void policy_decide(const struct policy_config *config, const struct policy_death *history, size_t n,
+                   const uint64_t *good, size_t n_good, uint32_t random, struct policy_decision *ret);
 
 /* The class of an exit that the shim did not name: exit_code −1 = none, signal 0 = none. 128 + N counts as signal N. */
 enum exit_class policy_classify(int exit_code, int signal, bool oom);

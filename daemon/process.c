@@ -60,7 +60,8 @@ int process_start_time(pid_t pid, uint64_t *ret_ticks) {
         (void) snprintf(path, sizeof(path), "/proc/%d/stat", (int) pid);
         cleanup_free char *text = read_proc(AT_FDCWD, path, 4096, &size);
         const char *p = text ? strrchr(text, ')') : NULL;
-        if (!p || sscanf(p + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &state, &ticks) != 2)
+        if (!p || sscanf(p + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+                         &state, &ticks) != 2)
                 return -ESRCH;
         if (state == 'Z' || state == 'X')
                 return -ESRCH;
@@ -100,7 +101,8 @@ char *process_cgroup(pid_t pid) {
 
         (void) snprintf(path, sizeof(path), "/proc/%d/cgroup", (int) pid);
         cleanup_free char *text = read_proc(AT_FDCWD, path, 65536, &size);
-        for (char *save = NULL, *line = text ? strtok_r(text, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save))
+        for (char *save = NULL, *line = text ? strtok_r(text, "\n", &save) : NULL; line;
+             line = strtok_r(NULL, "\n", &save))
                 if (strncmp(line, "0::/", 4) == 0)
                         return strdup(line + 3);
         return NULL;

@@ -23,8 +23,8 @@ struct queue_entry {
         int32_t priority;
         uint64_t slots; /* ranks × threads */
         uint32_t gpus;
-        enum wait_kind wait;   /* out */
-        uint64_t behind;       /* out, WAIT_BEHIND */
+        enum wait_kind wait; /* out */
+        uint64_t behind;     /* out, WAIT_BEHIND */
 };
 
 struct queue_free {

@@ -7,34 +7,40 @@
 char *reason_of_waiting(const struct queue_entry *entry, struct queue_free free, char *buffer, size_t size) {
         buffer[0] = '\0';
         if (entry->wait == WAIT_SLOTS)
-                (void) snprintf(buffer, size, "waits for %" PRIu64 " slot%s (%" PRIu64 " of %" PRIu64 " free)", entry->slots,
-                                entry->slots == 1 ? "" : "s", free.slots, free.slots_total);
+                (void) snprintf(buffer, size, "waits for %" PRIu64 " slot%s (%" PRIu64 " of %" PRIu64 " free)",
+                                entry->slots, entry->slots == 1 ? "" : "s", free.slots, free.slots_total);
         else if (entry->wait == WAIT_GPUS)
-                (void) snprintf(buffer, size, "waits for %u GPU%s (%u of %u free)", entry->gpus, entry->gpus == 1 ? "" : "s",
-                                free.gpus, free.gpus_total);
+                (void) snprintf(buffer, size, "waits for %u GPU%s (%u of %u free)", entry->gpus,
+                                entry->gpus == 1 ? "" : "s", free.gpus, free.gpus_total);
         else if (entry->wait == WAIT_BEHIND)
-                (void) snprintf(buffer, size, "waits behind job %" PRIu64 " (needs %" PRIu64 " slot%s; %" PRIu64 " of %" PRIu64 " free)",
-                                entry->behind, entry->slots, entry->slots == 1 ? "" : "s", free.slots, free.slots_total);
+                (void) snprintf(
+                        buffer, size,
+                        "waits behind job %" PRIu64 " (needs %" PRIu64 " slot%s; %" PRIu64 " of %" PRIu64 " free)",
+                        entry->behind, entry->slots, entry->slots == 1 ? "" : "s", free.slots, free.slots_total);
         return buffer;
 }
 
-char *reason_of_decision(const struct policy_decision *d, const struct policy_config *config, char *buffer, size_t size) {
+char *reason_of_decision(const struct policy_decision *d, const struct policy_config *config, char *buffer,
+                         size_t size) {
         buffer[0] = '\0';
         switch (d->cause) {
         case CAUSE_UNUSABLE:
         case CAUSE_BEFORE_FIRST:
                 (void) snprintf(buffer, size, "%s: the checkpoint of step %" PRIu64 " is set aside for an older one",
-                                d->cause == CAUSE_UNUSABLE ? "it cannot be used" : "two deaths before the first step", d->demote_step);
+                                d->cause == CAUSE_UNUSABLE ? "it cannot be used" : "two deaths before the first step",
+                                d->demote_step);
                 break;
         case CAUSE_UNUSABLE_LAST:
-                (void) snprintf(buffer, size, "the checkpoint of step %" PRIu64 " cannot be used and there is no older one", d->step);
+                (void) snprintf(buffer, size,
+                                "the checkpoint of step %" PRIu64 " cannot be used and there is no older one", d->step);
                 break;
         case CAUSE_SAME_STEP:
-                (void) snprintf(buffer, size, "the second such death at step %" PRIu64 ": data or code, not hardware", d->step);
+                (void) snprintf(buffer, size, "the second such death at step %" PRIu64 ": data or code, not hardware",
+                                d->step);
                 break;
         case CAUSE_BUDGET:
-                (void) snprintf(buffer, size, "died %u times without a newer checkpoint (max_without_progress %u)", d->deaths,
-                                config->max_without_progress);
+                (void) snprintf(buffer, size, "died %u times without a newer checkpoint (max_without_progress %u)",
+                                d->deaths, config->max_without_progress);
                 break;
         default:
                 break;

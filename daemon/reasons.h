@@ -9,6 +9,7 @@
 char *reason_of_waiting(const struct queue_entry *entry, struct queue_free free, char *buffer, size_t size);
 
 /* What the policy adds to the death's own reason; empty for CAUSE_NONE. */
-char *reason_of_decision(const struct policy_decision *decision, const struct policy_config *config, char *buffer, size_t size);
+char *reason_of_decision(const struct policy_decision *decision, const struct policy_config *config, char *buffer,
+                         size_t size);
 
 #endif

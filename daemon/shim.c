@@ -28,15 +28,15 @@
 #include "common/file.h"
 #include "common/parse.h"
 
-#define PATIENCE_USEC (60 * USEC_PER_SEC)       /* for the first hello */
-#define UNREADY_USEC (2 * USEC_PER_SEC)         /* a job that never was ready has nothing to save */
-#define LOOK_USEC USEC_PER_SEC                  /* between looks at a checkpoint being written */
-#define STALLED_USEC (10 * USEC_PER_SEC)        /* a checkpoint file that did not change for so long is not being written */
-#define GRACE_FACTOR 4                          /* of the grace time, at most, while a checkpoint is being written */
+#define PATIENCE_USEC (60 * USEC_PER_SEC) /* for the first hello */
+#define UNREADY_USEC (2 * USEC_PER_SEC)   /* a job that never was ready has nothing to save */
+#define LOOK_USEC USEC_PER_SEC            /* between looks at a checkpoint being written */
+#define STALLED_USEC (10 * USEC_PER_SEC)  /* a checkpoint file that did not change for so long is not being written */
+#define GRACE_FACTOR 4                    /* of the grace time, at most, while a checkpoint is being written */
 #define GRACE_MAX_USEC (7 * 24 * 3600 * USEC_PER_SEC)
 #define KILL_LIMIT_USEC (10 * USEC_PER_SEC)
 #define DRAIN_LIMIT_USEC (2 * USEC_PER_SEC)
-#define SOCKET_PATH_MAX 100                     /* sun_path has 108; the trainer's libraries may want a NUL and more */
+#define SOCKET_PATH_MAX 100 /* sun_path has 108; the trainer's libraries may want a NUL and more */
 #define RECEIVE_BUFFER (1 << 20)
 #define DATAGRAMS_A_TURN 256
 #define READS_A_TURN 16
@@ -136,7 +136,9 @@ static ssize_t receive_datagram(int fd, char *buffer, size_t size) {
                 char space[CMSG_SPACE(sizeof(struct ucred))];
         } control;
         struct iovec iov = { .iov_base = buffer, .iov_len = size - 1 };
-        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+        struct msghdr m = {
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+        };
         struct ucred sender = { .uid = (uid_t) -1 };
 
         ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -411,7 +413,8 @@ static uint64_t writing_mark(const struct shim *shim) {
                 if ((n > 5 && strcmp(entry->d_name + n - 5, ".ckpt") == 0) ||
                     fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
                         continue;
-                mark += (uint64_t) st.st_size * 31 + (uint64_t) st.st_mtim.tv_sec * 1000003 + (uint64_t) st.st_mtim.tv_nsec + 1;
+                mark += (uint64_t) st.st_size * 31 + (uint64_t) st.st_mtim.tv_sec * 1000003 +
+                        (uint64_t) st.st_mtim.tv_nsec + 1;
         }
         return mark;
 }
@@ -447,7 +450,8 @@ static int arm_grace(struct shim *shim, uint64_t grace_usec) {
         shim->written_usec = 0; /* left-overs of an older attempt do not count until they change */
         shim->grace = sd_event_source_disable_unref(shim->grace);
         (void) sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, grace_usec + KILL_LIMIT_USEC + STALLED_USEC);
-        return sd_event_add_time(shim->event, &shim->grace, CLOCK_BOOTTIME, now + MIN(grace_usec, LOOK_USEC), 1, on_grace, shim);
+        return sd_event_add_time(shim->event, &shim->grace, CLOCK_BOOTTIME, now + MIN(grace_usec, LOOK_USEC), 1,
+                                 on_grace, shim);
 }
 
 static void ask_to_stop(struct shim *shim) {
@@ -581,8 +585,8 @@ static int load(struct shim *shim, uint64_t job, uint64_t number, struct error *
         if (r < 0)
                 return r;
         if (shim->attempt.job != job || shim->attempt.number != number)
-                return error_input(error, BERTD_EXIT_DATA, "%s: belongs to job %" PRIu64 " attempt %u", path, shim->attempt.job,
-                                   shim->attempt.number);
+                return error_input(error, BERTD_EXIT_DATA, "%s: belongs to job %" PRIu64 " attempt %u", path,
+                                   shim->attempt.job, shim->attempt.number);
         shim->exit_fd = exit_file_open(shim->dir_fd, error);
         if (shim->exit_fd < 0)
                 return error_prefix(error, "%s", shim->dir);
@@ -595,7 +599,8 @@ static int run(struct shim *shim, const char *socket, struct error *error) {
         if (r >= 0)
                 r = watch_signals(shim);
         if (r >= 0)
-                r = sd_event_add_time_relative(shim->event, &shim->patience, CLOCK_BOOTTIME, PATIENCE_USEC, 0, on_patience, shim);
+                r = sd_event_add_time_relative(shim->event, &shim->patience, CLOCK_BOOTTIME, PATIENCE_USEC, 0,
+                                               on_patience, shim);
         if (r >= 0)
                 r = shim_bus_start(shim, socket);
         if (r >= 0)
@@ -607,7 +612,7 @@ static void release(struct shim *shim) {
         shim_bus_close(shim);
         close_notify(shim);
         sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
-                                              &shim->int_source, &shim->patience, &shim->grace };
+                                              &shim->int_source,    &shim->patience,     &shim->grace };
         for (size_t i = 0; i < ELEMENTSOF(sources); i++)
                 *sources[i] = sd_event_source_disable_unref(*sources[i]);
         child_close(&shim->child);
@@ -623,8 +628,13 @@ static void release(struct shim *shim) {
 
 static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t number, struct error *error) {
         struct shim shim = {
-                .child = { .output_fd = -1, .report_fd = -1 }, .log.fd = -1, .notify_fd = -1,
-                .dir_fd = -1, .lock_fd = -1, .exit_fd = -1, .progress = { .loss = NAN, .rate = NAN },
+                .child = { .output_fd = -1, .report_fd = -1 },
+                .log.fd = -1,
+                .notify_fd = -1,
+                .dir_fd = -1,
+                .lock_fd = -1,
+                .exit_fd = -1,
+                .progress = { .loss = NAN, .rate = NAN },
         };
         int r = -ENOMEM;
 
@@ -660,13 +670,14 @@ int main(int argc, char **argv) {
         for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
                 if (c == 'v')
                         return printf("bertd-shim %s\n", BERTD_VERSION) < 0;
-                good = good && (c == 's' ? (socket = optarg) != NULL
+                good = good && (c == 's'   ? (socket = optarg) != NULL
                                 : c == 'd' ? (dir = optarg) != NULL
                                 : c == 'j' ? parse_u64(optarg, 1, INT64_MAX, &job) == 0
                                            : c == 'k' && parse_u64(optarg, 1, UINT32_MAX, &number) == 0);
         }
         if (!good || !socket || !dir || job == 0 || number == 0 || optind != argc) {
-                (void) fprintf(stderr, "usage: bertd-shim --job N --attempt K --socket PATH --dir FOLDER (bertd starts it)\n");
+                (void) fprintf(stderr,
+                               "usage: bertd-shim --job N --attempt K --socket PATH --dir FOLDER (bertd starts it)\n");
                 return BERTD_EXIT_USAGE;
         }
         struct error error = {};

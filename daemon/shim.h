@@ -42,16 +42,16 @@ struct shim;
 
 /* The connection to bertd; see shim_bus.c. */
 struct shim_bus {
-        const char *socket;      /* borrowed */
-        sd_bus *bus;             /* NULL: disconnected */
-        sd_event_source *retry;  /* runs only while disconnected */
-        sd_event_source *pace;   /* runs only while a report waits for its turn */
-        sd_bus_slot *report;     /* in flight, at most one */
-        bool greeted;            /* hello was answered on this connection */
-        bool dirty;              /* there is news that bertd has not been told */
-        bool urgent;             /* a checkpoint: do not wait for the pace */
-        bool sent_checkpoint;    /* the report in flight carries checkpoints[0] */
-        uint64_t last_usec;      /* boot time of the last report */
+        const char *socket;     /* borrowed */
+        sd_bus *bus;            /* NULL: disconnected */
+        sd_event_source *retry; /* runs only while disconnected */
+        sd_event_source *pace;  /* runs only while a report waits for its turn */
+        sd_bus_slot *report;    /* in flight, at most one */
+        bool greeted;           /* hello was answered on this connection */
+        bool dirty;             /* there is news that bertd has not been told */
+        bool urgent;            /* a checkpoint: do not wait for the pace */
+        bool sent_checkpoint;   /* the report in flight carries checkpoints[0] */
+        uint64_t last_usec;     /* boot time of the last report */
 };
 
 struct shim {
@@ -62,17 +62,17 @@ struct shim {
         struct shim_log log;
         struct progress progress;
         struct shim_bus bus;
-        char *dir;               /* the attempt's folder */
+        char *dir; /* the attempt's folder */
         int dir_fd, lock_fd, exit_fd;
-        int notify_fd;           /* datagram socket of the job; −1 */
+        int notify_fd;                  /* datagram socket of the job; −1 */
         char *notify_path, *notify_dir; /* the folder only where it is the shim's own */
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace;
         bool stop_asked;
-        bool closed;             /* bertd said that the attempt is over */
+        bool closed;                                           /* bertd said that the attempt is over */
         uint64_t grace_usec, stop_until_usec, stop_limit_usec; /* boot time: next look, last moment */
         uint64_t written_mark, written_usec; /* fingerprint of checkpoint files being written, when it last changed */
         uint64_t started_usec;
-        uint64_t oom_kills;      /* memory.events at the start */
+        uint64_t oom_kills; /* memory.events at the start */
         char boot_id[64];
 };
 

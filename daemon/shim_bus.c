@@ -64,8 +64,8 @@ static int append_progress(sd_bus_message *m, const struct shim *shim) {
         if (shim->child.pid > 0)
                 r = sd_bus_message_append(m, "{sv}", "pid", "i", (int) shim->child.pid);
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}{sv}{sv}", "ready", "b", (int) p->ready, "step", "t", p->step, "steps", "t",
-                                          p->steps);
+                r = sd_bus_message_append(m, "{sv}{sv}{sv}", "ready", "b", (int) p->ready, "step", "t", p->step,
+                                          "steps", "t", p->steps);
         if (r >= 0 && p->status[0])
                 r = sd_bus_message_append(m, "{sv}", "status", "s", p->status);
         if (r >= 0 && !isnan(p->loss))
@@ -76,14 +76,15 @@ static int append_progress(sd_bus_message *m, const struct shim *shim) {
 }
 
 static int append_checkpoint(sd_bus_message *m, const struct checkpoint_note *note) {
-        return sd_bus_message_append(m, "{sv}{sv}{sv}", "checkpoint_step", "t", note->step, "checkpoint_path", "s", note->path,
-                                     "checkpoint_size", "t", note->size);
+        return sd_bus_message_append(m, "{sv}{sv}{sv}", "checkpoint_step", "t", note->step, "checkpoint_path", "s",
+                                     note->path, "checkpoint_size", "t", note->size);
 }
 
 /* A report with at most one checkpoint. Caller unrefs. */
 static int new_report(struct shim *shim, const struct checkpoint_note *note, bool exited, sd_bus_message **ret) {
         sd_bus_message *m = NULL;
-        int r = sd_bus_message_new_method_call(shim->bus.bus, &m, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, "AttemptReport");
+        int r = sd_bus_message_new_method_call(shim->bus.bus, &m, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE,
+                                               "AttemptReport");
 
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "{sv}");
@@ -277,8 +278,8 @@ static int open_bus(struct shim *shim, int fd) {
         (void) sd_bus_set_exit_on_disconnect(b->bus, 0);
         r = sd_bus_add_filter(b->bus, NULL, on_message, shim);
         if (r >= 0)
-                r = sd_bus_add_object_vtable(b->bus, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE, attempt_vtable,
-                                             shim);
+                r = sd_bus_add_object_vtable(b->bus, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE,
+                                             attempt_vtable, shim);
         if (r >= 0)
                 r = sd_bus_start(b->bus);
         return r < 0 ? r : sd_bus_attach_event(b->bus, shim->event, SD_EVENT_PRIORITY_NORMAL);
@@ -286,7 +287,8 @@ static int open_bus(struct shim *shim, int fd) {
 
 static int say_hello(struct shim *shim) {
         sd_bus_message *m = NULL;
-        int r = sd_bus_message_new_method_call(shim->bus.bus, &m, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, "AttemptHello");
+        int r = sd_bus_message_new_method_call(shim->bus.bus, &m, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE,
+                                               "AttemptHello");
 
         if (r >= 0)
                 r = sd_bus_message_append(m, "tuss", shim->attempt.job, shim->attempt.number, shim->attempt.nonce,

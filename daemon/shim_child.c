@@ -175,7 +175,8 @@ static void set_limits(const struct attempt *attempt) {
         for (unsigned i = 0; i < attempt->n_rlimits; i++) {
                 struct rlimit want = attempt->rlimits[i].limit, have;
 
-                if (setrlimit(attempt->rlimits[i].resource, &want) == 0 || getrlimit(attempt->rlimits[i].resource, &have) < 0)
+                if (setrlimit(attempt->rlimits[i].resource, &want) == 0 ||
+                    getrlimit(attempt->rlimits[i].resource, &have) < 0)
                         continue;
                 want.rlim_max = MIN(want.rlim_max, have.rlim_max);
                 want.rlim_cur = MIN(want.rlim_cur, want.rlim_max);
@@ -257,11 +258,13 @@ int child_spawn(struct child *child, const struct attempt *attempt, const char *
         if (pid < 0)
                 return error_errno(error, errno, "fork");
         if (pid == 0) {
-                struct exec_report said = { .step = become_job(attempt, environment, output_write, parent), .code = errno };
+                struct exec_report said = { .step = become_job(attempt, environment, output_write, parent),
+                                            .code = errno };
                 (void) !write(report_write, &said, sizeof(said));
                 _exit(said.step == STEP_EXEC && said.code == ENOENT ? 127 : 126);
         }
-        *child = (struct child) { .pid = pid, .output_fd = steal_fd(&output_read), .report_fd = steal_fd(&report_read) };
+        *child =
+                (struct child) { .pid = pid, .output_fd = steal_fd(&output_read), .report_fd = steal_fd(&report_read) };
         return 0;
 }
 

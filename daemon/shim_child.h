@@ -26,14 +26,17 @@ struct attempt {
         uint32_t number;
         char *nonce;
         enum job_kind kind;
-        char **argv;            /* NULL-terminated, at least one */
-        char **environment;     /* NULL-terminated, with BERTD_NONCE and without NOTIFY_SOCKET */
+        char **argv;        /* NULL-terminated, at least one */
+        char **environment; /* NULL-terminated, with BERTD_NONCE and without NOTIFY_SOCKET */
         char *cwd, *log;
         mode_t umask;
-        struct { int resource; struct rlimit limit; } rlimits[ATTEMPT_RLIMITS_MAX];
+        struct {
+                int resource;
+                struct rlimit limit;
+        } rlimits[ATTEMPT_RLIMITS_MAX];
         unsigned n_rlimits;
         uint64_t grace_usec, log_max_bytes;
-        bool stop_by_term;      /* "stop": "term"; else SIGUSR1 to the main child */
+        bool stop_by_term; /* "stop": "term"; else SIGUSR1 to the main child */
 };
 
 /* Reads DIR/attempt.json, format version 1. Unknown keys are ignored: a newer daemon may write more. */
@@ -44,9 +47,9 @@ void attempt_free(struct attempt *attempt);
 const char *attempt_getenv(const struct attempt *attempt, const char *name);
 
 struct child {
-        pid_t pid;       /* 0: not started */
-        int output_fd;   /* read end of its stdout and stderr, non-blocking; −1 */
-        int report_fd;   /* read end of what a failed exec says; −1 */
+        pid_t pid;     /* 0: not started */
+        int output_fd; /* read end of its stdout and stderr, non-blocking; −1 */
+        int report_fd; /* read end of what a failed exec says; −1 */
 };
 
 /* Starts the main child. `notify_path` becomes its NOTIFY_SOCKET. Takes nothing; child_close releases the descriptors. */

@@ -87,8 +87,8 @@ static bool note_dropped(struct shim_log *log) {
 
         if (log->dropped == 0)
                 return true;
-        int n = snprintf(note, sizeof(note), "\nbertd: %" PRIu64 " bytes of output are missing here: %s\n", log->dropped,
-                         strerror(log->dropped_errno));
+        int n = snprintf(note, sizeof(note), "\nbertd: %" PRIu64 " bytes of output are missing here: %s\n",
+                         log->dropped, strerror(log->dropped_errno));
         size_t done = put(log, note, (size_t) n);
         if (done < (size_t) n) {
                 if (done > 0 && log->fd >= 0 && ftruncate(log->fd, (off_t) (log->size - done)) == 0)

@@ -16,13 +16,13 @@
 #define SHIM_TAIL_BYTES (64u << 10)
 
 struct shim_log {
-        char *path, *rotated;   /* owned; rotated is path with ".1" */
-        int fd;                 /* -1: could not be opened; then all is dropped until it can */
-        uint64_t size, half;    /* bytes in the file; rotation at `half` */
-        uint64_t dropped;       /* bytes lost since the last note */
+        char *path, *rotated; /* owned; rotated is path with ".1" */
+        int fd;               /* -1: could not be opened; then all is dropped until it can */
+        uint64_t size, half;  /* bytes in the file; rotation at `half` */
+        uint64_t dropped;     /* bytes lost since the last note */
         int dropped_errno;
-        char *tail;             /* ring of SHIM_TAIL_BYTES */
-        uint64_t tail_written;  /* bytes ever put into the ring */
+        char *tail;            /* ring of SHIM_TAIL_BYTES */
+        uint64_t tail_written; /* bytes ever put into the ring */
 };
 
 /* Opens for appending. A file that cannot be opened is not an error here: its bytes are dropped and counted. −ENOMEM only. */

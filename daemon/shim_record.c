@@ -27,7 +27,11 @@
 
 /* Bytes of the well-formed UTF-8 character at p (at most `size` bytes are there); 0: none. */
 static size_t utf8_length(const unsigned char *p, size_t size) {
-        size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : (*p & 0xf0) == 0xe0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+        size_t n = *p < 0x80                 ? 1
+                   : *p >= 0xc2 && *p < 0xe0 ? 2
+                   : (*p & 0xf0) == 0xe0     ? 3
+                   : *p >= 0xf0 && *p < 0xf5 ? 4
+                                             : 0;
 
         if (n == 0 || n > size)
                 return 0;
@@ -184,7 +188,11 @@ static void judge_signal(const struct shim_evidence *evidence, struct shim_verdi
 
 /* Exit codes that mean something (contract C6). */
 static bool judge_code(struct span text, struct shim_verdict *v) {
-        static const struct { int code; enum exit_class exit_class; const char *word; } codes[] = {
+        static const struct {
+                int code;
+                enum exit_class exit_class;
+                const char *word;
+        } codes[] = {
                 { BERTD_EXIT_USAGE, EXIT_CLASS_USER_ERROR, "wrong usage" },
                 { BERTD_EXIT_DATA, EXIT_CLASS_USER_ERROR, "wrong data" },
                 { BERTD_EXIT_INPUT, EXIT_CLASS_USER_ERROR, "missing input" },
@@ -211,7 +219,8 @@ static bool judge_code(struct span text, struct shim_verdict *v) {
 }
 
 static bool judge_disk_full(struct span text, struct shim_verdict *v) {
-        static const char *const words[] = { "No space left on device", "Disk quota exceeded", "database or disk is full" };
+        static const char *const words[] = { "No space left on device", "Disk quota exceeded",
+                                             "database or disk is full" };
 
         if (text.n > DISK_FULL_WINDOW)
                 text = (struct span) { text.p + text.n - DISK_FULL_WINDOW, DISK_FULL_WINDOW };
@@ -228,9 +237,10 @@ static bool judge_disk_full(struct span text, struct shim_verdict *v) {
 }
 
 static bool judge_mpi(struct span text, struct shim_verdict *v) {
-        static const char *const words[] = { "NCCL error", "NCCL WARN", "ncclUnhandledCudaError", "ncclSystemError",
-                                             "ncclInternalError", "ncclRemoteError", "CUDA error", "cudaError",
-                                             "CUDA_ERROR_", "CUBLAS_STATUS_" };
+        static const char *const words[] = { "NCCL error",      "NCCL WARN",         "ncclUnhandledCudaError",
+                                             "ncclSystemError", "ncclInternalError", "ncclRemoteError",
+                                             "CUDA error",      "cudaError",         "CUDA_ERROR_",
+                                             "CUBLAS_STATUS_" };
         struct span aborted = find_last(text, "MPI_ABORT was invoked on rank ");
         struct span fatal = find_last(text, "*** An error occurred in ");
         struct span said = trainer_message(text);
@@ -340,7 +350,8 @@ void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *re
 /* ---- the record ---- */
 
 int exit_file_open(int dir_fd, struct error *error) {
-        cleanup_close int fd = openat(dir_fd, "exit.json.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
+        cleanup_close int fd =
+                openat(dir_fd, "exit.json.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
         if (fd < 0)
                 return error_errno(error, errno, "exit.json.tmp");
         int r = posix_fallocate(fd, 0, RECORD_BYTES_MAX);
@@ -352,13 +363,13 @@ int exit_file_open(int dir_fd, struct error *error) {
 static char *record_text(const struct shim_record *record) {
         static const char *const class_names[] = EXIT_CLASS_NAMES;
         const struct shim_verdict *v = &record->verdict;
-        json_t *object = json_pack(
-                "{s:i, s:I, s:i, s:s, s:i, s:i, s:b, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:s}", "version", SHIM_RECORD_VERSION,
-                "job", (json_int_t) record->job, "attempt", (int) record->attempt, "nonce", record->nonce, "exit_code",
-                v->exit_code, "signal", v->signal, "oom", (int) v->oom, "stopped_by", record->stopped_by, "first_rank",
-                v->first_rank, "reason", v->reason, "class", class_names[v->exit_class], "step", (json_int_t) record->step,
-                "started", (json_int_t) record->started_usec, "ended", (json_int_t) record->ended_usec, "boot_id",
-                record->boot_id);
+        json_t *object = json_pack("{s:i, s:I, s:i, s:s, s:i, s:i, s:b, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:s}",
+                                   "version", SHIM_RECORD_VERSION, "job", (json_int_t) record->job, "attempt",
+                                   (int) record->attempt, "nonce", record->nonce, "exit_code", v->exit_code, "signal",
+                                   v->signal, "oom", (int) v->oom, "stopped_by", record->stopped_by, "first_rank",
+                                   v->first_rank, "reason", v->reason, "class", class_names[v->exit_class], "step",
+                                   (json_int_t) record->step, "started", (json_int_t) record->started_usec, "ended",
+                                   (json_int_t) record->ended_usec, "boot_id", record->boot_id);
         char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 
         json_decref(object);

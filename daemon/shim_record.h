@@ -20,19 +20,19 @@
 
 /* What is known when the main child has been reaped. */
 struct shim_evidence {
-        int wait_status;     /* of waitpid */
-        const char *tail;    /* the end of its output, tail_size bytes, no NUL needed, any bytes */
+        int wait_status;  /* of waitpid */
+        const char *tail; /* the end of its output, tail_size bytes, no NUL needed, any bytes */
         size_t tail_size;
-        uint64_t oom_kills;  /* by which memory.events oom_kill of the own cgroup grew; 0 where it cannot be read */
+        uint64_t oom_kills; /* by which memory.events oom_kill of the own cgroup grew; 0 where it cannot be read */
         bool stop_asked;
 };
 
 struct shim_verdict {
         enum exit_class exit_class;
-        int exit_code;       /* of the main child, or of the rank that mpirun blames; -1: died of a signal */
-        int signal;          /* likewise; 0: none */
+        int exit_code; /* of the main child, or of the rank that mpirun blames; -1: died of a signal */
+        int signal;    /* likewise; 0: none */
         bool oom;
-        int first_rank;      /* the rank that failed first; -1: unknown */
+        int first_rank;               /* the rank that failed first; -1: unknown */
         char reason[SHIM_REASON_MAX]; /* one line of valid UTF-8 */
 };
 
@@ -47,7 +47,7 @@ struct shim_record {
         unsigned attempt;
         const char *nonce;
         struct shim_verdict verdict;
-        const char *stopped_by;    /* "request" or "none" */
+        const char *stopped_by; /* "request" or "none" */
         uint64_t step, started_usec, ended_usec;
         const char *boot_id;
 };

@@ -12,22 +12,28 @@
 
 #include "common/cleanup.h"
 
-#define TO(state) { STATE_MOVE, state }
-#define STAY { STATE_STAY, JOB_STATE_MAX }
-#define NO { STATE_REFUSE, JOB_STATE_MAX }
-#define BUG { STATE_IMPOSSIBLE, JOB_STATE_MAX }
+#define TO(state) \
+        { STATE_MOVE, state }
+#define STAY \
+        { STATE_STAY, JOB_STATE_MAX }
+#define NO \
+        { STATE_REFUSE, JOB_STATE_MAX }
+#define BUG \
+        { STATE_IMPOSSIBLE, JOB_STATE_MAX }
 
 /* Columns as in enum job_event:
  * start, hello, cancel, pause, shutdown, resume, remove, wake, finished, retry, requeue, gave up, cancelled, paused */
 static const struct transition table[][EVENT_MAX] = {
-        [JOB_QUEUED] = { TO(JOB_STARTING), BUG, TO(JOB_CANCELLED), TO(JOB_PAUSED), STAY, NO, NO, BUG, BUG, BUG, BUG, BUG, BUG, BUG },
-        [JOB_STARTING] = { BUG, TO(JOB_RUNNING), TO(JOB_STOPPING), TO(JOB_STOPPING), TO(JOB_STOPPING), NO, NO, BUG, TO(JOB_DONE),
-                           TO(JOB_BACKOFF), TO(JOB_QUEUED), TO(JOB_FAILED), BUG, BUG },
+        [JOB_QUEUED] = { TO(JOB_STARTING), BUG, TO(JOB_CANCELLED), TO(JOB_PAUSED), STAY, NO, NO, BUG, BUG, BUG, BUG,
+                         BUG, BUG, BUG },
+        [JOB_STARTING] = { BUG, TO(JOB_RUNNING), TO(JOB_STOPPING), TO(JOB_STOPPING), TO(JOB_STOPPING), NO, NO, BUG,
+                           TO(JOB_DONE), TO(JOB_BACKOFF), TO(JOB_QUEUED), TO(JOB_FAILED), BUG, BUG },
         [JOB_RUNNING] = { BUG, STAY, TO(JOB_STOPPING), TO(JOB_STOPPING), TO(JOB_STOPPING), NO, NO, BUG, TO(JOB_DONE),
                           TO(JOB_BACKOFF), TO(JOB_QUEUED), TO(JOB_FAILED), BUG, BUG },
-        [JOB_STOPPING] = { BUG, STAY, STAY, STAY, STAY, NO, NO, BUG, TO(JOB_DONE), BUG, TO(JOB_QUEUED), BUG, TO(JOB_CANCELLED),
-                           TO(JOB_PAUSED) },
-        [JOB_BACKOFF] = { BUG, BUG, TO(JOB_CANCELLED), TO(JOB_PAUSED), STAY, NO, NO, TO(JOB_QUEUED), BUG, BUG, BUG, BUG, BUG, BUG },
+        [JOB_STOPPING] = { BUG, STAY, STAY, STAY, STAY, NO, NO, BUG, TO(JOB_DONE), BUG, TO(JOB_QUEUED), BUG,
+                           TO(JOB_CANCELLED), TO(JOB_PAUSED) },
+        [JOB_BACKOFF] = { BUG, BUG, TO(JOB_CANCELLED), TO(JOB_PAUSED), STAY, NO, NO, TO(JOB_QUEUED), BUG, BUG, BUG, BUG,
+                          BUG, BUG },
         [JOB_DONE] = { BUG, BUG, NO, NO, STAY, NO, STAY, BUG, BUG, BUG, BUG, BUG, BUG, BUG },
         [JOB_FAILED] = { BUG, BUG, NO, NO, STAY, TO(JOB_QUEUED), STAY, BUG, BUG, BUG, BUG, BUG, BUG, BUG },
         [JOB_CANCELLED] = { BUG, BUG, NO, NO, STAY, TO(JOB_QUEUED), STAY, BUG, BUG, BUG, BUG, BUG, BUG, BUG },
@@ -53,9 +59,10 @@ static const char *const state_names[] = JOB_STATE_NAMES;
 static const char *const kind_names[] = JOB_KIND_NAMES;
 static const char *const class_names[] = EXIT_CLASS_NAMES;
 static const char *const event_names[] = {
-        [EVENT_START] = "start",       [EVENT_HELLO] = "running",     [EVENT_CANCEL] = "cancel",       [EVENT_PAUSE] = "pause",
-        [EVENT_SHUTDOWN] = "shutdown", [EVENT_RESUME] = "resume",     [EVENT_REMOVE] = "remove",       [EVENT_WAKE] = "backoff-over",
-        [EVENT_FINISHED] = "finished", [EVENT_RETRY] = "died",        [EVENT_REQUEUE] = "stopped",     [EVENT_GAVE_UP] = "failed",
+        [EVENT_START] = "start",         [EVENT_HELLO] = "running",     [EVENT_CANCEL] = "cancel",
+        [EVENT_PAUSE] = "pause",         [EVENT_SHUTDOWN] = "shutdown", [EVENT_RESUME] = "resume",
+        [EVENT_REMOVE] = "remove",       [EVENT_WAKE] = "backoff-over", [EVENT_FINISHED] = "finished",
+        [EVENT_RETRY] = "died",          [EVENT_REQUEUE] = "stopped",   [EVENT_GAVE_UP] = "failed",
         [EVENT_CANCELLED] = "cancelled", [EVENT_PAUSED] = "paused",
 };
 static_assert(ELEMENTSOF(state_names) == JOB_STATE_MAX, "state names");

@@ -43,8 +43,8 @@ struct store {
 
 static int refuse_network(const char *path, struct error *error) {
         /* NFS, SMB, CIFS, AFS, 9p, Lustre, Ceph, GPFS: their locks do not hold what WAL needs. */
-        static const unsigned types[] = { 0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x5346414f, 0x01021997, 0x0bd00bd0, 0x00c36400,
-                                          0x47504653 };
+        static const unsigned types[] = { 0x6969,     0x517b,     0xff534d42, 0xfe534d42, 0x5346414f,
+                                          0x01021997, 0x0bd00bd0, 0x00c36400, 0x47504653 };
         struct statfs fs;
         const char *slash = strrchr(path, '/');
         cleanup_free char *folder = slash && slash != path ? strndup(path, (size_t) (slash - path)) : strdup("/");
@@ -53,7 +53,8 @@ static int refuse_network(const char *path, struct error *error) {
                 return error_errno(error, folder ? errno : ENOMEM, "%s", path);
         for (size_t i = 0; i < ELEMENTSOF(types); i++)
                 if ((unsigned) fs.f_type == types[i])
-                        return error_set(error, ENOTSUP, "%s: on a network file system; give a local --state-dir", path);
+                        return error_set(error, ENOTSUP, "%s: on a network file system; give a local --state-dir",
+                                         path);
         return 0;
 }
 
@@ -76,8 +77,8 @@ static int prepare_schema(sqlite3 *db, const char *path, struct error *error) {
         if (r < 0)
                 return r;
         if (version > STORE_VERSION)
-                return error_set(error, ENOTSUP, "%s: written by a newer bertd (schema %" PRIi64 ", this one knows %d)", path, version,
-                                 STORE_VERSION);
+                return error_set(error, ENOTSUP, "%s: written by a newer bertd (schema %" PRIi64 ", this one knows %d)",
+                                 path, version, STORE_VERSION);
         if (version == STORE_VERSION)
                 return 0;
         return db_exec(db, store_schema, error);
@@ -89,11 +90,15 @@ static int open_database(const char *path, sqlite3 **ret, struct error *error) {
         int r = refuse_network(path, error);
         if (r < 0)
                 return r;
-        if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW, NULL) != SQLITE_OK)
+        if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW, NULL) !=
+            SQLITE_OK)
                 return db_error(error, db, path);
         (void) sqlite3_busy_timeout(db, 2000);
         (void) sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-        r = db_exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-4096;", error);
+        r = db_exec(
+                db,
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-4096;",
+                error);
         if (r >= 0)
                 r = prepare_schema(db, path, error);
         if (r < 0)
@@ -131,9 +136,10 @@ static char *column_string(sqlite3_stmt *s, int i) {
 
 /* A row that an administrator or a bug has damaged is told from a good one before it is used. */
 static bool job_is_sane(const struct job *job) {
-        return job->name && job->user && job->cwd && (unsigned) job->kind < JOB_KIND_MAX && (unsigned) job->state < JOB_STATE_MAX &&
-               (unsigned) job->wish < WISH_MAX && (unsigned) job->launcher < LAUNCHER_MAX && job->exit_class < EXIT_CLASS_MAX &&
-               job->ranks >= 1 && job->threads >= 1 && (job->kind != JOB_COMMAND || job->command);
+        return job->name && job->user && job->cwd && (unsigned) job->kind < JOB_KIND_MAX &&
+               (unsigned) job->state < JOB_STATE_MAX && (unsigned) job->wish < WISH_MAX &&
+               (unsigned) job->launcher < LAUNCHER_MAX && job->exit_class < EXIT_CLASS_MAX && job->ranks >= 1 &&
+               job->threads >= 1 && (job->kind != JOB_COMMAND || job->command);
 }
 
 static struct job *read_job(sqlite3_stmt *s) {
@@ -145,9 +151,11 @@ static struct job *read_job(sqlite3_stmt *s) {
         job->id = (uint64_t) sqlite3_column_int64(s, i++);
         job->uid = (uid_t) sqlite3_column_int64(s, i++);
         job->gid = (gid_t) sqlite3_column_int64(s, i++);
-        job->kind = (enum job_kind) job_kind_from_name(sqlite3_column_text(s, i) ? (const char *) sqlite3_column_text(s, i) : "");
+        job->kind = (enum job_kind) job_kind_from_name(
+                sqlite3_column_text(s, i) ? (const char *) sqlite3_column_text(s, i) : "");
         i++;
-        job->state = (enum job_state) job_state_from_name(sqlite3_column_text(s, i) ? (const char *) sqlite3_column_text(s, i) : "");
+        job->state = (enum job_state) job_state_from_name(
+                sqlite3_column_text(s, i) ? (const char *) sqlite3_column_text(s, i) : "");
         i++;
         job->wish = (enum stop_wish) sqlite3_column_int(s, i++);
         job->launcher = (enum launcher_kind) sqlite3_column_int(s, i++);
@@ -277,8 +285,11 @@ static int load_attempts(struct store *store, struct error *error) {
                 if (a->open || a->number <= job->history_from || state_has_ended(job->state) || a->exit_class < 0 ||
                     a->exit_class >= EXIT_CLASS_MAX)
                         continue;
-                struct policy_death death = { .exit_class = (enum exit_class) a->exit_class, .resumed = a->resumed,
-                        .first_step = a->first_step, .step = a->step, .checkpoint_step = a->checkpoint_step };
+                struct policy_death death = { .exit_class = (enum exit_class) a->exit_class,
+                                              .resumed = a->resumed,
+                                              .first_step = a->first_step,
+                                              .step = a->step,
+                                              .checkpoint_step = a->checkpoint_step };
                 if (job_history_add(job, &death) < 0)
                         return error_errno(error, ENOMEM, "attempts");
         }
@@ -289,15 +300,21 @@ static int load_checkpoints(struct store *store, void (*log)(const char *text), 
         cleanup_statement sqlite3_stmt *s = NULL;
         int code;
 
-        int r = db_prepare(store->db, "SELECT job, step, size, created, state, attempt, restored, path FROM checkpoint ORDER BY job, step", &s, error);
+        int r = db_prepare(
+                store->db,
+                "SELECT job, step, size, created, state, attempt, restored, path FROM checkpoint ORDER BY job, step",
+                &s, error);
         if (r < 0)
                 return r;
         while ((code = sqlite3_step(s)) == SQLITE_ROW) {
                 struct job *job = store_find(store, (uint64_t) sqlite3_column_int64(s, 0));
                 struct checkpoint row = {
-                        .step = (uint64_t) sqlite3_column_int64(s, 1), .size = (uint64_t) sqlite3_column_int64(s, 2),
-                        .created = (uint64_t) sqlite3_column_int64(s, 3), .state = (enum checkpoint_state) sqlite3_column_int(s, 4),
-                        .attempt = (uint32_t) sqlite3_column_int64(s, 5), .restored = (uint32_t) sqlite3_column_int64(s, 6),
+                        .step = (uint64_t) sqlite3_column_int64(s, 1),
+                        .size = (uint64_t) sqlite3_column_int64(s, 2),
+                        .created = (uint64_t) sqlite3_column_int64(s, 3),
+                        .state = (enum checkpoint_state) sqlite3_column_int(s, 4),
+                        .attempt = (uint32_t) sqlite3_column_int64(s, 5),
+                        .restored = (uint32_t) sqlite3_column_int64(s, 6),
                         .path = (char *) sqlite3_column_text(s, 7),
                 };
                 if (!job)
@@ -328,7 +345,8 @@ int store_open(const char *path, void (*log)(const char *text), struct store **r
                 r = load_checkpoints(store, log, error);
         if (r < 0) {
                 store_free(store);
-                return strncmp(error ? error->text : path, path, strlen(path)) == 0 ? r : error_prefix(error, "%s", path);
+                return strncmp(error ? error->text : path, path, strlen(path)) == 0 ? r
+                                                                                    : error_prefix(error, "%s", path);
         }
         *ret = store;
         return 0;
@@ -359,7 +377,9 @@ const char *store_instance(const struct store *store) { return store->instance; 
 /* ---- memory ---- */
 
 size_t store_count(const struct store *store) { return store->n_jobs; }
-struct job *store_at(const struct store *store, size_t i) { return store->jobs[i]; }
+struct job *store_at(const struct store *store, size_t i) {
+        return store->jobs[i];
+}
 
 size_t store_lower_bound(const struct store *store, uint64_t id) {
         size_t low = 0, high = store->n_jobs;
@@ -382,7 +402,9 @@ struct job *store_find(const struct store *store, uint64_t id) {
 /* ---- writing ---- */
 
 static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) { (void) sqlite3_bind_int64(s, i, (sqlite3_int64) v); }
-static void bind_text(sqlite3_stmt *s, int i, const char *text) { (void) sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC); }
+static void bind_text(sqlite3_stmt *s, int i, const char *text) {
+        (void) sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
+}
 static void bind_blob(sqlite3_stmt *s, int i, const void *data, size_t size) {
         (void) sqlite3_bind_blob64(s, i, size ? data : "", size, SQLITE_STATIC);
 }
@@ -545,25 +567,49 @@ void store_note(struct store *store, struct job *job, enum job_state from, const
                 event_clear(&store->events[0]);
                 memmove(store->events, store->events + 1, (--store->n_events) * sizeof(*store->events));
         }
-        store->events[store->n_events++] = (struct pending_event) { .job = job->id, .time = clock_realtime_usec(), .from = from,
-                .to = job->state, .what = strdup(what), .reason = strdup(reason ? reason : "") };
+        store->events[store->n_events++] = (struct pending_event) { .job = job->id,
+                                                                    .time = clock_realtime_usec(),
+                                                                    .from = from,
+                                                                    .to = job->state,
+                                                                    .what = strdup(what),
+                                                                    .reason = strdup(reason ? reason : "") };
 }
 
 /* ---- submit ---- */
 
 static char *copy_or_null(const char *text) { return text && text[0] ? strdup(text) : NULL; }
 
-static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, const char *user, enum launcher_kind launcher) {
+static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, const char *user,
+                           enum launcher_kind launcher) {
         struct job *job = calloc(1, sizeof(*job));
         if (!job)
                 return NULL;
         *job = (struct job) {
-                .uid = uid, .gid = gid, .kind = (enum job_kind) job_kind_from_name(s->kind), .state = JOB_QUEUED, .launcher = launcher,
-                .priority = s->priority, .ranks = s->ranks, .threads = s->threads, .gpus = s->gpus,
-                .max_without_progress = s->max_without_progress, .backoff_min_sec = s->backoff_min_sec,
-                .backoff_max_sec = s->backoff_max_sec, .grace_sec = s->grace_sec, .keep = s->keep, .keep_every = s->keep_every,
-                .umask = s->umask, .submitted = clock_realtime_usec(), .loss = NAN, .rate = NAN, .exit_code = -1, .exit_class = -1,
-                .name = strdup(s->name), .user = strdup(user), .cwd = strdup(s->cwd), .run_dir = copy_or_null(s->run_dir),
+                .uid = uid,
+                .gid = gid,
+                .kind = (enum job_kind) job_kind_from_name(s->kind),
+                .state = JOB_QUEUED,
+                .launcher = launcher,
+                .priority = s->priority,
+                .ranks = s->ranks,
+                .threads = s->threads,
+                .gpus = s->gpus,
+                .max_without_progress = s->max_without_progress,
+                .backoff_min_sec = s->backoff_min_sec,
+                .backoff_max_sec = s->backoff_max_sec,
+                .grace_sec = s->grace_sec,
+                .keep = s->keep,
+                .keep_every = s->keep_every,
+                .umask = s->umask,
+                .submitted = clock_realtime_usec(),
+                .loss = NAN,
+                .rate = NAN,
+                .exit_code = -1,
+                .exit_class = -1,
+                .name = strdup(s->name),
+                .user = strdup(user),
+                .cwd = strdup(s->cwd),
+                .run_dir = copy_or_null(s->run_dir),
                 .on_exit = copy_or_null(s->on_exit),
         };
         if (job->kind == JOB_COMMAND)
@@ -605,7 +651,8 @@ static int insert_job(struct store *store, const struct job *job, struct error *
         return db_run(s, error);
 }
 
-static int insert_inputs(struct store *store, const struct job *job, const struct submission *submission, struct error *error) {
+static int insert_inputs(struct store *store, const struct job *job, const struct submission *submission,
+                         struct error *error) {
         sqlite3_stmt *s = store->statements[STATEMENT_INPUT];
         size_t size;
         cleanup_free char *environment = pack_strings(submission->environment, &size);
@@ -629,7 +676,10 @@ int store_insert(struct store *store, const struct submission *submission, uid_t
                 job->id = (uint64_t) sqlite3_last_insert_rowid(store->db);
                 if (r >= 0)
                         r = insert_inputs(store, job, submission, error);
-                struct pending_event event = { .job = job->id, .time = job->submitted, .from = JOB_QUEUED, .to = JOB_QUEUED,
+                struct pending_event event = { .job = job->id,
+                                               .time = job->submitted,
+                                               .from = JOB_QUEUED,
+                                               .to = JOB_QUEUED,
                                                .what = (char *) "submit" };
                 if (r >= 0)
                         r = write_event(store, &event, error);
@@ -695,8 +745,8 @@ int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, 
         return r;
 }
 
-int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max, int (*row)(void *userdata, const struct event_row *event),
-                 void *userdata, struct error *error) {
+int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max,
+                 int (*row)(void *userdata, const struct event_row *event), void *userdata, struct error *error) {
         sqlite3_stmt *s = store->statements[STATEMENT_EVENTS];
         int r = 0, code = SQLITE_DONE;
 
@@ -705,9 +755,12 @@ int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max
         bind_u64(s, 3, max);
         while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
                 struct event_row event = {
-                        .id = (uint64_t) sqlite3_column_int64(s, 0), .time = (uint64_t) sqlite3_column_int64(s, 1),
-                        .from = (const char *) sqlite3_column_text(s, 2), .to = (const char *) sqlite3_column_text(s, 3),
-                        .what = (const char *) sqlite3_column_text(s, 4), .reason = (const char *) sqlite3_column_text(s, 5),
+                        .id = (uint64_t) sqlite3_column_int64(s, 0),
+                        .time = (uint64_t) sqlite3_column_int64(s, 1),
+                        .from = (const char *) sqlite3_column_text(s, 2),
+                        .to = (const char *) sqlite3_column_text(s, 3),
+                        .what = (const char *) sqlite3_column_text(s, 4),
+                        .reason = (const char *) sqlite3_column_text(s, 5),
                 };
                 r = row(userdata, &event);
         }

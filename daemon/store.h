@@ -33,7 +33,7 @@ void store_free(struct store *store);
 const char *store_instance(const struct store *store);
 
 size_t store_count(const struct store *store);
-struct job *store_at(const struct store *store, size_t i); /* ascending ids */
+struct job *store_at(const struct store *store, size_t i);      /* ascending ids */
 struct job *store_find(const struct store *store, uint64_t id); /* NULL: none */
 /* Index of the first job with an id >= the given one; store_count where there is none. */
 size_t store_lower_bound(const struct store *store, uint64_t id);
@@ -63,8 +63,8 @@ struct event_row {
         const char *from, *to, *what, *reason;
 };
 /* Calls back for each event of the job after event `after`, oldest first, at most `max`; a negative return ends it. */
-int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max, int (*row)(void *userdata, const struct event_row *event),
-                 void *userdata, struct error *error);
+int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max,
+                 int (*row)(void *userdata, const struct event_row *event), void *userdata, struct error *error);
 
 /* Deletes the rows and frees the job. */
 int store_remove(struct store *store, struct job *job, struct error *error);

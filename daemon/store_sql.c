@@ -4,12 +4,17 @@
 const char store_schema[] =
         "BEGIN;"
         "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
-        "CREATE TABLE job(id INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, gid INTEGER NOT NULL, kind TEXT NOT NULL,"
+        "CREATE TABLE job(id INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, gid INTEGER NOT NULL, kind TEXT "
+        "NOT NULL,"
         " state TEXT NOT NULL, wish INTEGER NOT NULL DEFAULT 0, launcher INTEGER NOT NULL, priority INTEGER NOT NULL,"
-        " ranks INTEGER NOT NULL, threads INTEGER NOT NULL, gpus INTEGER NOT NULL, max_without_progress INTEGER NOT NULL,"
-        " backoff_min_sec INTEGER NOT NULL, backoff_max_sec INTEGER NOT NULL, grace_sec INTEGER NOT NULL, keep INTEGER NOT NULL,"
-        " keep_every INTEGER NOT NULL, umask INTEGER NOT NULL, name TEXT NOT NULL, user TEXT NOT NULL, cwd TEXT NOT NULL,"
-        " run_dir TEXT, on_exit TEXT, command BLOB, reason TEXT, submitted INTEGER NOT NULL, started INTEGER NOT NULL DEFAULT 0,"
+        " ranks INTEGER NOT NULL, threads INTEGER NOT NULL, gpus INTEGER NOT NULL, max_without_progress INTEGER NOT "
+        "NULL,"
+        " backoff_min_sec INTEGER NOT NULL, backoff_max_sec INTEGER NOT NULL, grace_sec INTEGER NOT NULL, keep INTEGER "
+        "NOT NULL,"
+        " keep_every INTEGER NOT NULL, umask INTEGER NOT NULL, name TEXT NOT NULL, user TEXT NOT NULL, cwd TEXT NOT "
+        "NULL,"
+        " run_dir TEXT, on_exit TEXT, command BLOB, reason TEXT, submitted INTEGER NOT NULL, started INTEGER NOT NULL "
+        "DEFAULT 0,"
         " ended INTEGER NOT NULL DEFAULT 0, not_before INTEGER NOT NULL DEFAULT 0, step INTEGER NOT NULL DEFAULT 0,"
         " steps INTEGER NOT NULL DEFAULT 0, loss REAL, rate REAL, exit_code INTEGER NOT NULL DEFAULT -1,"
         " exit_class INTEGER NOT NULL DEFAULT -1, resume_from INTEGER NOT NULL DEFAULT 0,"
@@ -17,15 +22,20 @@ const char store_schema[] =
         "CREATE TABLE input(job INTEGER PRIMARY KEY REFERENCES job ON DELETE CASCADE, spec TEXT NOT NULL,"
         " environment BLOB NOT NULL, rlimits BLOB NOT NULL);"
         "CREATE TABLE attempt(job INTEGER NOT NULL REFERENCES job ON DELETE CASCADE, number INTEGER NOT NULL,"
-        " open INTEGER NOT NULL, nonce TEXT NOT NULL, boot_id TEXT NOT NULL, pid INTEGER NOT NULL, pid_start INTEGER NOT NULL,"
+        " open INTEGER NOT NULL, nonce TEXT NOT NULL, boot_id TEXT NOT NULL, pid INTEGER NOT NULL, pid_start INTEGER "
+        "NOT NULL,"
         " gpu_mask INTEGER NOT NULL, started INTEGER NOT NULL, ended INTEGER NOT NULL, resumed INTEGER NOT NULL,"
-        " first_step INTEGER NOT NULL, step INTEGER NOT NULL, checkpoint_step INTEGER NOT NULL, exit_code INTEGER NOT NULL,"
-        " signal INTEGER NOT NULL, exit_class INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY(job, number)) WITHOUT ROWID;"
+        " first_step INTEGER NOT NULL, step INTEGER NOT NULL, checkpoint_step INTEGER NOT NULL, exit_code INTEGER NOT "
+        "NULL,"
+        " signal INTEGER NOT NULL, exit_class INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY(job, number)) "
+        "WITHOUT ROWID;"
         "CREATE TABLE checkpoint(job INTEGER NOT NULL REFERENCES job ON DELETE CASCADE, step INTEGER NOT NULL,"
         " size INTEGER NOT NULL, created INTEGER NOT NULL, state INTEGER NOT NULL, attempt INTEGER NOT NULL,"
         " restored INTEGER NOT NULL, path TEXT NOT NULL, PRIMARY KEY(job, step)) WITHOUT ROWID;"
-        "CREATE TABLE event(id INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL REFERENCES job ON DELETE CASCADE,"
-        " time INTEGER NOT NULL, from_state TEXT NOT NULL, to_state TEXT NOT NULL, what TEXT NOT NULL, reason TEXT NOT NULL);"
+        "CREATE TABLE event(id INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL REFERENCES job ON DELETE "
+        "CASCADE,"
+        " time INTEGER NOT NULL, from_state TEXT NOT NULL, to_state TEXT NOT NULL, what TEXT NOT NULL, reason TEXT NOT "
+        "NULL);"
         "CREATE INDEX event_job ON event(job, id);"
         "PRAGMA user_version=1;"
         "COMMIT;";
@@ -33,18 +43,22 @@ const char store_schema[] =
 const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_JOB_INSERT] =
                 "INSERT INTO job(uid, gid, kind, state, launcher, priority, ranks, threads, gpus, max_without_progress,"
-                " backoff_min_sec, backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, on_exit, command,"
+                " backoff_min_sec, backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, "
+                "on_exit, command,"
                 " submitted) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        [STATEMENT_JOB_UPDATE] =
-                "UPDATE job SET state=?2, wish=?3, ranks=?4, reason=?5, started=?6, ended=?7, not_before=?8, step=?9, steps=?10,"
-                " loss=?11, rate=?12, exit_code=?13, exit_class=?14, resume_from=?15, resume_abandon=?16, history_from=?17 WHERE id=?1",
+        [STATEMENT_JOB_UPDATE] = "UPDATE job SET state=?2, wish=?3, ranks=?4, reason=?5, started=?6, ended=?7, "
+                                 "not_before=?8, step=?9, steps=?10,"
+                                 " loss=?11, rate=?12, exit_code=?13, exit_class=?14, resume_from=?15, "
+                                 "resume_abandon=?16, history_from=?17 WHERE id=?1",
         [STATEMENT_INPUT] = "INSERT INTO input VALUES(?,?,?,?)",
-        [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
-                              ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        [STATEMENT_CHECKPOINT] = "INSERT OR REPLACE INTO checkpoint(job, step, size, created, state, attempt, restored, path)"
-                                 " VALUES(?,?,?,?,?,?,?,?)",
+        [STATEMENT_ATTEMPT] =
+                "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [STATEMENT_CHECKPOINT] =
+                "INSERT OR REPLACE INTO checkpoint(job, step, size, created, state, attempt, restored, path)"
+                " VALUES(?,?,?,?,?,?,?,?)",
         [STATEMENT_EVENT] = "INSERT INTO event(job, time, from_state, to_state, what, reason) VALUES(?,?,?,?,?,?)",
         [STATEMENT_LOAD] = "SELECT spec, environment, rlimits FROM input WHERE job=?",
-        [STATEMENT_EVENTS] = "SELECT id, time, from_state, to_state, what, reason FROM event WHERE job=? AND id>? ORDER BY id LIMIT ?",
+        [STATEMENT_EVENTS] = "SELECT id, time, from_state, to_state, what, reason FROM event WHERE job=? AND id>? "
+                             "ORDER BY id LIMIT ?",
         [STATEMENT_REMOVE] = "DELETE FROM job WHERE id=?",
 };

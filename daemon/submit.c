@@ -19,16 +19,34 @@
 #include "daemon/states.h"
 
 enum submit_field {
-        FIELD_NAME, FIELD_KIND, FIELD_PRIORITY, FIELD_RUN_DIR, FIELD_RANKS, FIELD_THREADS, FIELD_GPUS, FIELD_MAX_WITHOUT_PROGRESS,
-        FIELD_BACKOFF_MIN_SEC, FIELD_BACKOFF_MAX_SEC, FIELD_GRACE_SEC, FIELD_KEEP, FIELD_KEEP_EVERY, FIELD_ON_EXIT, FIELD_SPEC,
-        FIELD_COMMAND, FIELD_CWD, FIELD_ENVIRONMENT, FIELD_UMASK, FIELD_RLIMITS, FIELD_MAX
+        FIELD_NAME,
+        FIELD_KIND,
+        FIELD_PRIORITY,
+        FIELD_RUN_DIR,
+        FIELD_RANKS,
+        FIELD_THREADS,
+        FIELD_GPUS,
+        FIELD_MAX_WITHOUT_PROGRESS,
+        FIELD_BACKOFF_MIN_SEC,
+        FIELD_BACKOFF_MAX_SEC,
+        FIELD_GRACE_SEC,
+        FIELD_KEEP,
+        FIELD_KEEP_EVERY,
+        FIELD_ON_EXIT,
+        FIELD_SPEC,
+        FIELD_COMMAND,
+        FIELD_CWD,
+        FIELD_ENVIRONMENT,
+        FIELD_UMASK,
+        FIELD_RLIMITS,
+        FIELD_MAX
 };
 
 static const struct field {
         const char *key, *type;
         size_t offset;
-        int64_t min, max;  /* numbers: the value; strings: bytes; string arrays: bytes in all */
-        bool path;         /* absolute, when given */
+        int64_t min, max; /* numbers: the value; strings: bytes; string arrays: bytes in all */
+        bool path;        /* absolute, when given */
 } fields[] = {
 #define AT(member) offsetof(struct submission, member)
         [FIELD_NAME] = { "name", "s", AT(name), 1, BERTD_NAME_MAX, false },
@@ -58,8 +76,14 @@ static_assert(FIELD_MAX <= 32, "the set of seen keys is 32 bits");
 
 void submission_defaults(struct submission *submission) {
         *submission = (struct submission) {
-                .ranks = 1, .threads = 1, .max_without_progress = 5, .backoff_min_sec = 5, .backoff_max_sec = 600,
-                .grace_sec = 120, .keep = 3, .umask = 022,
+                .ranks = 1,
+                .threads = 1,
+                .max_without_progress = 5,
+                .backoff_min_sec = 5,
+                .backoff_max_sec = 600,
+                .grace_sec = 120,
+                .keep = 3,
+                .umask = 022,
         };
 }
 
@@ -104,7 +128,8 @@ static int read_rlimits(struct submission *submission, sd_bus_message *m, struct
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-static int read_value(const struct field *field, struct submission *submission, sd_bus_message *m, struct error *error) {
+static int read_value(const struct field *field, struct submission *submission, sd_bus_message *m,
+                      struct error *error) {
         void *at = (char *) submission + field->offset;
 
         if (strcmp(field->type, "s") == 0)
@@ -171,7 +196,8 @@ static int check_string(const struct field *field, const char *text, struct erro
         if (!text)
                 return error_set(error, EINVAL, "%s: missing", field->key);
         if (size < (size_t) field->min || size > (size_t) field->max)
-                return error_set(error, EINVAL, "%s: has %zu bytes, expected %" PRIi64 " to %" PRIi64, field->key, size, field->min, field->max);
+                return error_set(error, EINVAL, "%s: has %zu bytes, expected %" PRIi64 " to %" PRIi64, field->key, size,
+                                 field->min, field->max);
         if (field->path && size > 0 && text[0] != '/')
                 return error_set(error, EINVAL, "%s: \"%.128s\" is not an absolute path", field->key, text);
         if (field != &fields[FIELD_SPEC] && has_control(text))
@@ -185,7 +211,8 @@ static int check_strings(const struct field *field, char *const *strings, struct
         for (size_t i = 0; strings && strings[i]; i++)
                 size += strlen(strings[i]) + 1;
         if (size > (size_t) field->max)
-                return error_set(error, EINVAL, "%s: has %zu bytes, at most %" PRIi64 " are allowed", field->key, size, field->max);
+                return error_set(error, EINVAL, "%s: has %zu bytes, at most %" PRIi64 " are allowed", field->key, size,
+                                 field->max);
         return 0;
 }
 
@@ -200,10 +227,11 @@ static int check_number(const struct field *field, const void *at, struct error 
                 value = *(const uint32_t *) at;
                 break;
         default:
-                value = *(const uint64_t *) at > INT64_MAX ? -1 : (int64_t) *(const uint64_t *) at;
+                value = *(const uint64_t *) at > INT64_MAX ? -1 : (int64_t) * (const uint64_t *) at;
         }
         if (value < field->min || value > field->max)
-                return error_set(error, EINVAL, "%s: is %" PRIi64 ", expected %" PRIi64 " to %" PRIi64, field->key, value, field->min, field->max);
+                return error_set(error, EINVAL, "%s: is %" PRIi64 ", expected %" PRIi64 " to %" PRIi64, field->key,
+                                 value, field->min, field->max);
         return 0;
 }
 
@@ -225,7 +253,8 @@ static int check_rlimits(const struct submission *submission, struct error *erro
                 if (limit->resource >= RLIM_NLIMITS)
                         return error_set(error, EINVAL, "rlimits: no resource %u", limit->resource);
                 if (limit->soft > limit->hard)
-                        return error_set(error, EINVAL, "rlimits: resource %u has a soft limit above the hard one", limit->resource);
+                        return error_set(error, EINVAL, "rlimits: resource %u has a soft limit above the hard one",
+                                         limit->resource);
         }
         return 0;
 }
@@ -234,7 +263,8 @@ static int check_kind(const struct submission *submission, struct error *error) 
         int kind = job_kind_from_name(submission->kind);
 
         if (kind < 0)
-                return error_set(error, EINVAL, "kind: \"%s\", expected pretrain, finetune or command", submission->kind);
+                return error_set(error, EINVAL, "kind: \"%s\", expected pretrain, finetune or command",
+                                 submission->kind);
         if (kind == JOB_COMMAND && (!submission->command || !submission->command[0] || !submission->command[0][0]))
                 return error_set(error, EINVAL, "command: missing, a job of kind command needs one");
         if (kind != JOB_COMMAND && submission->command && submission->command[0])
@@ -243,11 +273,13 @@ static int check_kind(const struct submission *submission, struct error *error) 
                 return error_set(error, EINVAL, "spec: missing, a job of kind %s needs one", submission->kind);
         for (size_t i = 0; submission->environment && submission->environment[i]; i++)
                 if (!strchr(submission->environment[i], '=') || submission->environment[i][0] == '=')
-                        return error_set(error, EINVAL, "environment: \"%.64s\" is not NAME=VALUE", submission->environment[i]);
+                        return error_set(error, EINVAL, "environment: \"%.64s\" is not NAME=VALUE",
+                                         submission->environment[i]);
         return 0;
 }
 
-int submission_check(const struct submission *submission, const struct submit_host *host, bool *ret_too_large, struct error *error) {
+int submission_check(const struct submission *submission, const struct submit_host *host, bool *ret_too_large,
+                     struct error *error) {
         int r;
 
         *ret_too_large = false;
@@ -257,13 +289,13 @@ int submission_check(const struct submission *submission, const struct submit_ho
         if ((r = check_kind(submission, error)) < 0 || (r = check_rlimits(submission, error)) < 0)
                 return r;
         if (submission->backoff_min_sec > submission->backoff_max_sec)
-                return error_set(error, EINVAL, "backoff_min_sec: is %u, above backoff_max_sec %u", submission->backoff_min_sec,
-                                 submission->backoff_max_sec);
+                return error_set(error, EINVAL, "backoff_min_sec: is %u, above backoff_max_sec %u",
+                                 submission->backoff_min_sec, submission->backoff_max_sec);
         uint64_t slots = (uint64_t) submission->ranks * submission->threads;
         if (slots > host->slots) {
                 *ret_too_large = true;
-                return error_set(error, EINVAL, "ranks × threads: %u × %u = %" PRIu64 " slots, this host has %" PRIu64, submission->ranks,
-                                 submission->threads, slots, host->slots);
+                return error_set(error, EINVAL, "ranks × threads: %u × %u = %" PRIu64 " slots, this host has %" PRIu64,
+                                 submission->ranks, submission->threads, slots, host->slots);
         }
         if (submission->gpus > host->gpus) {
                 *ret_too_large = true;

@@ -47,6 +47,7 @@ void submission_free(struct submission *submission); /* the contents, not the st
 int submission_read(struct submission *submission, sd_bus_message *message, struct error *error);
 
 /* Bounds of every field. ret_too_large tells a request that the host can never meet from a wrong one. */
-int submission_check(const struct submission *submission, const struct submit_host *host, bool *ret_too_large, struct error *error);
+int submission_check(const struct submission *submission, const struct submit_host *host, bool *ret_too_large,
+                     struct error *error);
 
 #endif

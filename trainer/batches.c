@@ -25,8 +25,8 @@ void batches_share(uint64_t count, uint32_t rank, uint32_t n_ranks, uint64_t *re
         *ret_end = (uint64_t) ((unsigned __int128) count * (rank + 1) / n_ranks);
 }
 
-int batches_new(
-        const struct samples *samples, const struct batches_limits *limits, struct batches **ret, struct error *error) {
+int batches_new(const struct samples *samples, const struct batches_limits *limits, struct batches **ret,
+                struct error *error) {
         const struct samples_options *o = samples_options(samples);
         size_t share = MAX(limits->max_share, 1u), tokens = share * o->sequence_length,
                masked = share * o->max_predictions;
@@ -48,7 +48,7 @@ int batches_new(
         b->sentence_labels = calloc(share, sizeof(*b->sentence_labels));
         b->sample_k = calloc(share, sizeof(*b->sample_k));
         if (!b->micro || !b->ids || !b->token_types || !b->positions || !b->cu_seqlens || !b->masked_rows ||
-                !b->masked_labels || !b->sentence_labels || !b->sample_k) {
+            !b->masked_labels || !b->sentence_labels || !b->sample_k) {
                 batches_free(b);
                 return error_errno(error, ENOMEM, "batches of %zu samples a rank", share);
         }
@@ -95,9 +95,9 @@ static bool fits(const struct batches *b, const struct sample *s) {
 /* Masked positions are counted in the sample, so the hash is the same wherever the sample lies. */
 static uint64_t sample_hash(const struct sample *s) {
         uint64_t parts[4] = { XXH3_64bits(s->ids, s->length * sizeof(*s->ids)),
-                XXH3_64bits(s->masked_positions, s->n_masked * sizeof(*s->masked_positions)),
-                XXH3_64bits(s->masked_labels, s->n_masked * sizeof(*s->masked_labels)),
-                (uint64_t) (int64_t) s->sentence_label };
+                              XXH3_64bits(s->masked_positions, s->n_masked * sizeof(*s->masked_positions)),
+                              XXH3_64bits(s->masked_labels, s->n_masked * sizeof(*s->masked_labels)),
+                              (uint64_t) (int64_t) s->sentence_label };
         return XXH3_64bits(parts, sizeof(parts));
 }
 
@@ -126,9 +126,9 @@ void batches_fill(struct batches *b, uint64_t begin, uint64_t end) {
         b->n_samples = b->n_tokens = b->n_masked = b->hash = 0;
         for (uint64_t k = begin; k < end; k++) {
                 struct sample s = { .ids = b->ids + b->n_tokens,
-                        .token_types = b->token_types + b->n_tokens,
-                        .masked_positions = b->masked_rows + b->n_masked,
-                        .masked_labels = b->masked_labels + b->n_masked };
+                                    .token_types = b->token_types + b->n_tokens,
+                                    .masked_positions = b->masked_rows + b->n_masked,
+                                    .masked_labels = b->masked_labels + b->n_masked };
                 samples_make(b->samples, k, &s);
                 b->hash += sample_hash(&s);
                 append(b, &s, k);

@@ -25,8 +25,8 @@ struct batches;
 /* Samples [*begin, *end) of `count`, counted from 0, that rank r of n takes: [count·r/n, count·(r+1)/n). */
 void batches_share(uint64_t count, uint32_t rank, uint32_t n_ranks, uint64_t *ret_begin, uint64_t *ret_end);
 
-int batches_new(
-        const struct samples *samples, const struct batches_limits *limits, struct batches **ret, struct error *error);
+int batches_new(const struct samples *samples, const struct batches_limits *limits, struct batches **ret,
+                struct error *error);
 void batches_free(struct batches *batches);
 
 /* Makes samples [begin, end) of the stream, at most max_share of them. */

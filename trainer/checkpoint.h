@@ -44,8 +44,8 @@ void checkpoint_meta_set(struct checkpoint_meta *meta, const char *key, const ch
 const char *checkpoint_meta_get(const struct checkpoint_meta *meta, const char *key); /* NULL where absent */
 
 /* A decimal number, or refused with exit 76 naming the file and the key. */
-int checkpoint_meta_u64(
-        const struct checkpoint_meta *meta, const char *path, const char *key, uint64_t *ret, struct error *error);
+int checkpoint_meta_u64(const struct checkpoint_meta *meta, const char *path, const char *key, uint64_t *ret,
+                        struct error *error);
 
 struct checkpoint_tensor {
         char name[192], kind[12], dtype[12], checksum[33];
@@ -57,7 +57,7 @@ struct checkpoint_tensor {
 
 /* Writes PATH.tmp, makes it durable and gives it its name; a failure leaves nothing behind. */
 int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors,
-        uint32_t n, struct error *error);
+                     uint32_t n, struct error *error);
 
 static inline int64_t checkpoint_chunk_rowid(int64_t tensor, uint64_t seq) { return tensor << 24 | (int64_t) seq; }
 
@@ -94,8 +94,8 @@ int checkpoint_verify(struct checkpoint *checkpoint, struct error *error);
 int checkpoint_file_checksum(int fd, char ret_hex[33], char ret_said[33], off_t *ret_at);
 
 /* xxh3-128 in hex over all meta items but the two checksums and all tensor rows: what "digest" must say. */
-void checkpoint_digest(
-        const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n, char hex[33]);
+void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
+                       char hex[33]);
 
 /* "[768, 768]" */
 void checkpoint_format_shape(const struct checkpoint_tensor *tensor, char *buffer, size_t size);

@@ -37,13 +37,13 @@ const char *checkpoint_meta_get(const struct checkpoint_meta *meta, const char *
         return item ? item->value : NULL;
 }
 
-int checkpoint_meta_u64(
-        const struct checkpoint_meta *meta, const char *path, const char *key, uint64_t *ret, struct error *error) {
+int checkpoint_meta_u64(const struct checkpoint_meta *meta, const char *path, const char *key, uint64_t *ret,
+                        struct error *error) {
         const char *value = checkpoint_meta_get(meta, key);
 
         if (!value || parse_u64(value, 0, UINT64_MAX, ret) < 0)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is %s, expected a number", path,
-                        key, value ? value : "missing");
+                                   key, value ? value : "missing");
         return 0;
 }
 
@@ -60,8 +60,8 @@ static void hash_text(XXH3_state_t *state, const char *text) {
         (void) XXH3_128bits_update(state, text, strlen(text) + 1);
 }
 
-void checkpoint_digest(
-        const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n, char hex[33]) {
+void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
+                       char hex[33]) {
         XXH3_state_t state;
         char shape[64];
 

@@ -70,7 +70,7 @@ static int open_database(struct checkpoint *c, struct error *error) {
                 return error_errno(error, errno, "%s", c->path);
 
         if (sqlite3_open_v2(uri, &c->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL) !=
-                SQLITE_OK)
+            SQLITE_OK)
                 return sqlite_bad(c, error);
         (void) sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         (void) sqlite3_db_config(c->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
@@ -105,13 +105,13 @@ static int check_header(struct checkpoint *c, struct error *error) {
                 return r;
         if (id != CHECKPOINT_APPLICATION_ID)
                 return bad(c, error, "%s: not a checkpoint of bert-trainer (application id %lld)", c->path,
-                        (long long) id);
+                           (long long) id);
         if (version != CHECKPOINT_FORMAT)
                 return bad(c, error, "%s: checkpoint format %lld, this program reads %d", c->path, (long long) version,
-                        CHECKPOINT_FORMAT);
+                           CHECKPOINT_FORMAT);
         if (pages * page_size != (int64_t) c->file_size)
                 return bad(c, error, "%s: %lld bytes, its header says %lld: cut short or overwritten", c->path,
-                        (long long) c->file_size, (long long) (pages * page_size));
+                           (long long) c->file_size, (long long) (pages * page_size));
         return 0;
 }
 
@@ -136,7 +136,7 @@ static int read_meta(struct checkpoint *c, struct error *error) {
         while ((step = sqlite3_step(s)) == SQLITE_ROW) {
                 struct checkpoint_meta_item *item = &c->meta.items[c->meta.n];
                 if (c->meta.n == CHECKPOINT_META_MAX || !copy_text(s, 0, item->key, sizeof(item->key)) ||
-                        !copy_text(s, 1, item->value, sizeof(item->value)))
+                    !copy_text(s, 1, item->value, sizeof(item->value)))
                         return bad(c, error, "%s: table meta holds an impossible row", c->path);
                 c->meta.n++;
         }
@@ -193,7 +193,7 @@ static int read_tensors(struct checkpoint *c, struct error *error) {
         if (!c->tensors)
                 return error_errno(error, ENOMEM, "%s", c->path);
         if (sqlite3_prepare_v2(c->db, "SELECT id, name, kind, dtype, shape, checksum FROM tensor ORDER BY id", -1, &s,
-                    NULL) != SQLITE_OK)
+                               NULL) != SQLITE_OK)
                 return sqlite_bad(c, error);
         while ((step = sqlite3_step(s)) == SQLITE_ROW) {
                 if (c->n == count || !read_tensor_row(c, s, &c->tensors[c->n]))
@@ -257,14 +257,14 @@ int64_t checkpoint_find(const struct checkpoint *c, const char *name, const char
         return -1;
 }
 
-static int read_chunks(
-        struct checkpoint *c, const struct checkpoint_tensor *t, void *data, size_t *ret_got, struct error *error) {
+static int read_chunks(struct checkpoint *c, const struct checkpoint_tensor *t, void *data, size_t *ret_got,
+                       struct error *error) {
         cleanup_statement sqlite3_stmt *s = NULL;
         size_t got = 0;
         int step;
 
         if (sqlite3_prepare_v2(c->db, "SELECT data FROM chunk WHERE rowid >= ? AND rowid < ? ORDER BY rowid", -1, &s,
-                    NULL) != SQLITE_OK)
+                               NULL) != SQLITE_OK)
                 return sqlite_bad(c, error);
         (void) sqlite3_bind_int64(s, 1, checkpoint_chunk_rowid(t->id, 0));
         (void) sqlite3_bind_int64(s, 2, checkpoint_chunk_rowid(t->id + 1, 0));
@@ -273,7 +273,7 @@ static int read_chunks(
                 size_t n = (size_t) sqlite3_column_bytes(s, 0);
                 if (!blob || n == 0 || n > t->size - got)
                         return bad(c, error, "%s: tensor %s (%s) has a chunk of the wrong size", c->path, t->name,
-                                t->kind);
+                                   t->kind);
                 memcpy((char *) data + got, blob, n);
                 got += n;
         }
@@ -295,10 +295,10 @@ int checkpoint_read_tensor(struct checkpoint *c, uint32_t index, void *data, str
                 return r;
         if (got != t->size)
                 return bad(c, error, "%s: tensor %s (%s) has %zu bytes, expected %zu", c->path, t->name, t->kind, got,
-                        t->size);
+                           t->size);
         XXH128_hash_t h = XXH3_128bits(data, got);
         (void) snprintf(checksum, sizeof(checksum), "%016llx%016llx", (unsigned long long) h.high64,
-                (unsigned long long) h.low64);
+                        (unsigned long long) h.low64);
         if (strcmp(checksum, t->checksum) != 0)
                 return bad(c, error, "%s: tensor %s (%s) does not match its checksum", c->path, t->name, t->kind);
         return 0;

@@ -46,7 +46,7 @@ static int write_tensor(sqlite3 *db, int64_t id, struct checkpoint_tensor *tenso
 
         checkpoint_format_shape(tensor, shape, sizeof(shape));
         (void) snprintf(tensor->checksum, sizeof(tensor->checksum), "%016llx%016llx", (unsigned long long) h.high64,
-                (unsigned long long) h.low64);
+                        (unsigned long long) h.low64);
         int r = db_prepare(db, "INSERT INTO tensor VALUES (?, ?, ?, ?, ?, ?)", &s, error);
         if (r < 0)
                 return r;
@@ -71,7 +71,7 @@ static int write_meta(sqlite3 *db, const struct checkpoint_meta *meta, struct er
 }
 
 static int write_database(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors,
-        uint32_t n, struct error *error) {
+                          uint32_t n, struct error *error) {
         cleanup_db sqlite3 *db = NULL;
         cleanup_free struct checkpoint_tensor *rows = calloc(MAX(n, 1u), sizeof(*rows));
         struct checkpoint_meta all = *meta;
@@ -80,8 +80,8 @@ static int write_database(const char *path, const struct checkpoint_meta *meta, 
         if (!rows)
                 return error_errno(error, ENOMEM, "checkpoint");
         if (sqlite3_open_v2(path, &db,
-                    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
-                    NULL) != SQLITE_OK)
+                            SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
+                            NULL) != SQLITE_OK)
                 return db_error(error, db, "SQLite");
         int r = db_exec(db, SCHEMA, error);
         for (uint32_t i = 0; r >= 0 && i < n; i++) {
@@ -108,14 +108,14 @@ static int finish_file(const char *temporary, const char *path, struct error *er
                 return error_errno(error, -r, "%s", path);
         errno = EIO;
         if (pwrite(fd, hex, sizeof(hex) - 1, at) != (ssize_t) sizeof(hex) - 1 || fsync(fd) < 0 ||
-                rename(temporary, path) < 0)
+            rename(temporary, path) < 0)
                 return error_errno(error, errno, "%s", path);
         r = fsync_parent(path);
         return r < 0 ? error_errno(error, -r, "%s", path) : 0;
 }
 
 int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors,
-        uint32_t n, struct error *error) {
+                     uint32_t n, struct error *error) {
         cleanup_free char *temporary = format_string("%s.tmp", path);
         if (!temporary)
                 return error_errno(error, ENOMEM, "%s", path);

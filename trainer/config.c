@@ -33,12 +33,9 @@ struct real_key {
 
 #define FIELD(f) #f, offsetof(struct model_config, f)
 static const struct integer_key integer_keys[] = {
-        { FIELD(vocab_size), 8, 1 << 22, 0 },
-        { FIELD(hidden_size), 1, 16384, 0 },
-        { FIELD(num_hidden_layers), 1, 256, 0 },
-        { FIELD(num_attention_heads), 1, 256, 0 },
-        { FIELD(intermediate_size), 1, 65536, 0 },
-        { FIELD(max_position_embeddings), 8, 65536, 512 },
+        { FIELD(vocab_size), 8, 1 << 22, 0 },      { FIELD(hidden_size), 1, 16384, 0 },
+        { FIELD(num_hidden_layers), 1, 256, 0 },   { FIELD(num_attention_heads), 1, 256, 0 },
+        { FIELD(intermediate_size), 1, 65536, 0 }, { FIELD(max_position_embeddings), 8, 65536, 512 },
         { FIELD(type_vocab_size), 2, 16, 2 },
 };
 static const struct real_key real_keys[] = {
@@ -47,7 +44,9 @@ static const struct real_key real_keys[] = {
         { FIELD(initializer_range), 0, 1, 0.02 },
         { FIELD(layer_norm_eps), 0, 1, 1e-12 },
 };
-static const char *const hidden_acts[ACT_MAX] = { [ACT_GELU] = "gelu", [ACT_GELU_NEW] = "gelu_new", [ACT_RELU] = "relu" };
+static const char *const hidden_acts[ACT_MAX] = {
+        [ACT_GELU] = "gelu", [ACT_GELU_NEW] = "gelu_new", [ACT_RELU] = "relu"
+};
 
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
 
@@ -66,8 +65,8 @@ static int read_integer(const char *path, json_t *root, const struct integer_key
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: %s is not a whole number", path, key->name);
         json_int_t n = json_integer_value(value);
         if (n < key->min || n > key->max)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: %s is %" JSON_INTEGER_FORMAT ", expected %u to %u", path,
-                                   key->name, n, key->min, key->max);
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: %s is %" JSON_INTEGER_FORMAT ", expected %u to %u",
+                                   path, key->name, n, key->min, key->max);
         *field = (uint32_t) n;
         return 0;
 }
@@ -85,8 +84,8 @@ static int read_real(const char *path, json_t *root, const struct real_key *key,
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: %s is not a number", path, key->name);
         *field = json_number_value(value);
         if (!(*field >= key->min && *field < key->max))
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: %s is %g, expected at least %g and below %g", path, key->name,
-                                   *field, key->min, key->max);
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: %s is %g, expected at least %g and below %g", path,
+                                   key->name, *field, key->min, key->max);
         return 0;
 }
 
@@ -101,7 +100,8 @@ static int read_hidden_act(const char *path, json_t *root, enum hidden_act *ret,
                         *ret = act;
                         return 0;
                 }
-        return error_input(error, BERTD_EXIT_CONFIG, "%s: hidden_act is '%.40s', expected gelu, gelu_new or relu", path, name);
+        return error_input(error, BERTD_EXIT_CONFIG, "%s: hidden_act is '%.40s', expected gelu, gelu_new or relu", path,
+                           name);
 }
 
 /* Keys that change what the model computes and that this program does not have: running on would train another model. */
@@ -112,7 +112,8 @@ static int refuse_others(const char *path, json_t *root, struct error *error) {
         if (type && strcmp(type, "bert") != 0)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: model_type is '%.40s', expected bert", path, type);
         if (position && strcmp(position, "absolute") != 0)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: position_embedding_type is '%.40s', expected absolute", path, position);
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: position_embedding_type is '%.40s', expected absolute", path, position);
         if (json_is_true(json_object_get(root, "is_decoder")))
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: is_decoder is true, expected false", path);
         if (json_is_false(json_object_get(root, "tie_word_embeddings")))
@@ -132,8 +133,9 @@ static int read_config(const char *path, json_t *root, struct model_config *conf
         if (r < 0)
                 return r;
         if (config->hidden_size % config->num_attention_heads != 0)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: num_attention_heads is %u, which does not divide hidden_size %u",
-                                   path, config->num_attention_heads, config->hidden_size);
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: num_attention_heads is %u, which does not divide hidden_size %u", path,
+                                   config->num_attention_heads, config->hidden_size);
         return 0;
 }
 
@@ -164,11 +166,11 @@ int config_load(const char *path, struct model_config *ret_config, struct error 
 
 void config_hash(const struct model_config *config, char hex[33]) {
         char text[512];
-        int n = snprintf(text, sizeof(text), "bert %u %u %u %u %u %u %u %u %a %a %a %a", config->vocab_size, config->hidden_size,
-                         config->num_hidden_layers, config->num_attention_heads, config->intermediate_size,
-                         config->max_position_embeddings, config->type_vocab_size, (unsigned) config->hidden_act,
-                         config->hidden_dropout_prob, config->attention_probs_dropout_prob, config->initializer_range,
-                         config->layer_norm_eps);
+        int n = snprintf(text, sizeof(text), "bert %u %u %u %u %u %u %u %u %a %a %a %a", config->vocab_size,
+                         config->hidden_size, config->num_hidden_layers, config->num_attention_heads,
+                         config->intermediate_size, config->max_position_embeddings, config->type_vocab_size,
+                         (unsigned) config->hidden_act, config->hidden_dropout_prob,
+                         config->attention_probs_dropout_prob, config->initializer_range, config->layer_norm_eps);
         XXH128_hash_t hash = XXH3_128bits(text, (size_t) n);
 
         (void) snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, (uint64_t) hash.high64, (uint64_t) hash.low64);

@@ -58,7 +58,8 @@ int corpora_check(const struct corpora *corpora, uint32_t vocab_size, const char
         for (uint32_t p = 0; p < corpora->n; p++) {
                 const char *made_with = corpus_vocab_hash(corpora->part[p]);
                 if (made_with && strcmp(made_with, vocab_hash) != 0)
-                        return error_input(error, BERTD_EXIT_DATA,
+                        return error_input(
+                                error, BERTD_EXIT_DATA,
                                 "%s: prepared with another vocabulary (hash %s) than model.vocab (%s): prepare it "
                                 "again",
                                 corpora->prefixes[p], made_with, vocab_hash);
@@ -83,8 +84,8 @@ int corpora_hash(const struct corpora *corpora, char hex[33], struct error *erro
 
 uint64_t corpora_n_documents(const struct corpora *corpora) { return corpora->first_document[corpora->n]; }
 
-struct corpus *corpora_locate(
-        const struct corpora *corpora, uint64_t document, uint64_t *ret_begin, uint64_t *ret_end) {
+struct corpus *corpora_locate(const struct corpora *corpora, uint64_t document, uint64_t *ret_begin,
+                              uint64_t *ret_end) {
         uint32_t p = 0;
 
         while (document >= corpora->first_document[p + 1])

@@ -31,7 +31,7 @@ static int compare_tensor(struct checkpoint *a, struct checkpoint *b, uint32_t i
                 return differ(t, "only in the first");
         const struct checkpoint_tensor *u = checkpoint_tensor(b, (uint32_t) other);
         if (strcmp(t->dtype, u->dtype) != 0 || t->n_dims != u->n_dims ||
-                memcmp(t->shape, u->shape, sizeof(t->shape)) != 0)
+            memcmp(t->shape, u->shape, sizeof(t->shape)) != 0)
                 return differ(t, "shape or dtype differs");
         cleanup_free char *x = malloc(t->size), *y = malloc(u->size);
         if (!x || !y)

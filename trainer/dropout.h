@@ -28,9 +28,9 @@ enum dropout_place {
 
 struct dropout {
         uint64_t seed;
-        uint32_t site;       /* philox_site(PHILOX_DROPOUT, stage, layer, place) */
-        uint32_t threshold;  /* of 65536; 0 = no dropout */
-        double scale;        /* of kept elements */
+        uint32_t site;      /* philox_site(PHILOX_DROPOUT, stage, layer, place) */
+        uint32_t threshold; /* of 65536; 0 = no dropout */
+        double scale;       /* of kept elements */
 };
 
 static inline struct dropout dropout_new(double probability, uint64_t seed, uint32_t stage, uint32_t layer,

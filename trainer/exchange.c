@@ -95,10 +95,10 @@ static void sum_bucket(struct exchange *x, char *data, size_t n, size_t element_
                 x->in_counts[r] = own;
                 x->in_offsets[r] = own * (int) r;
         }
-        (void) MPI_Alltoallv(
-                data, x->counts, x->offsets, type, x->scratch, x->in_counts, x->in_offsets, type, MPI_COMM_WORLD);
-        add_slices(
-                data + (size_t) x->offsets[x->rank] * element_size, x->scratch, x->n_ranks, (size_t) own, element_size);
+        (void) MPI_Alltoallv(data, x->counts, x->offsets, type, x->scratch, x->in_counts, x->in_offsets, type,
+                             MPI_COMM_WORLD);
+        add_slices(data + (size_t) x->offsets[x->rank] * element_size, x->scratch, x->n_ranks, (size_t) own,
+                   element_size);
         (void) MPI_Allgatherv(MPI_IN_PLACE, 0, type, data, x->counts, x->offsets, type, MPI_COMM_WORLD);
 }
 

@@ -15,9 +15,16 @@
 static double inverse_tail(double p) {
         double q = sqrt(-2 * log(p));
 
-        return (((((-7.784894002430293e-03 * q - 3.223964580411365e-01) * q - 2.400758277161838e+00) * q - 2.549732539343734e+00) * q +
-                 4.374664141464968e+00) * q + 2.938163982698783e+00) /
-               ((((7.784695709041462e-03 * q + 3.224671290700398e-01) * q + 2.445134137142996e+00) * q + 3.754408661907416e+00) * q + 1);
+        return (((((-7.784894002430293e-03 * q - 3.223964580411365e-01) * q - 2.400758277161838e+00) * q -
+                  2.549732539343734e+00) *
+                         q +
+                 4.374664141464968e+00) *
+                        q +
+                2.938163982698783e+00) /
+               ((((7.784695709041462e-03 * q + 3.224671290700398e-01) * q + 2.445134137142996e+00) * q +
+                 3.754408661907416e+00) *
+                        q +
+                1);
 }
 
 static double inverse_normal(double p) {
@@ -26,10 +33,19 @@ static double inverse_normal(double p) {
         if (p > 1 - 0.02425)
                 return -inverse_tail(1 - p);
         double q = p - 0.5, r = q * q;
-        return (((((-3.969683028665376e+01 * r + 2.209460984245205e+02) * r - 2.759285104469687e+02) * r + 1.383577518672690e+02) * r -
-                 3.066479806614716e+01) * r + 2.506628277459239e+00) * q /
-               (((((-5.447609879822406e+01 * r + 1.615858368580409e+02) * r - 1.556989798598866e+02) * r + 6.680131188771972e+01) * r -
-                 1.328068155288572e+01) * r + 1);
+        return (((((-3.969683028665376e+01 * r + 2.209460984245205e+02) * r - 2.759285104469687e+02) * r +
+                  1.383577518672690e+02) *
+                         r -
+                 3.066479806614716e+01) *
+                        r +
+                2.506628277459239e+00) *
+               q /
+               (((((-5.447609879822406e+01 * r + 1.615858368580409e+02) * r - 1.556989798598866e+02) * r +
+                  6.680131188771972e+01) *
+                         r -
+                 1.328068155288572e+01) *
+                        r +
+                1);
 }
 
 static double truncated_normal(uint32_t word) {
@@ -48,7 +64,8 @@ static void init_normal(struct model *model, uint64_t seed, uint32_t index) {
                 size_t first = chunk * CHUNK, n = MIN((size_t) CHUNK, t->n_elements - first);
                 double values[CHUNK];
                 for (size_t i = 0; i < n; i += 4) {
-                        struct philox r = philox(seed, (uint32_t) ((first + i) / 4), philox_site(PHILOX_INIT, 0, 0, 0), index);
+                        struct philox r =
+                                philox(seed, (uint32_t) ((first + i) / 4), philox_site(PHILOX_INIT, 0, 0, 0), index);
                         for (size_t j = 0; j < 4; j++)
                                 values[i + j] = (float) (deviation * truncated_normal(r.v[j]));
                 }
@@ -63,7 +80,8 @@ static void init_constant(struct model *model, uint32_t index, double value) {
         for (size_t i = 0; i < CHUNK; i++)
                 values[i] = value;
         for (size_t first = 0; first < t->n_elements; first += CHUNK)
-                model->ops->store(model->parameters, t->offset + first, values, MIN((size_t) CHUNK, t->n_elements - first));
+                model->ops->store(model->parameters, t->offset + first, values,
+                                  MIN((size_t) CHUNK, t->n_elements - first));
 }
 
 /* One-dimensional tensors are LayerNorm's weights, which start at 1, and biases. */

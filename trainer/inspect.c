@@ -40,13 +40,13 @@ static int print_json(const struct checkpoint *c) {
         json_t *meta = json_object(), *tensors = json_array();
 
         for (uint32_t i = 0; i < checkpoint_meta(c)->n; i++)
-                (void) json_object_set_new(
-                        meta, checkpoint_meta(c)->items[i].key, json_string(checkpoint_meta(c)->items[i].value));
+                (void) json_object_set_new(meta, checkpoint_meta(c)->items[i].key,
+                                           json_string(checkpoint_meta(c)->items[i].value));
         for (uint32_t i = 0; i < checkpoint_n_tensors(c); i++) {
                 const struct checkpoint_tensor *t = checkpoint_tensor(c, i);
-                (void) json_array_append_new(
-                        tensors, json_pack("{s:s, s:s, s:s, s:o, s:s}", "name", t->name, "kind", t->kind, "dtype",
-                                         t->dtype, "shape", shape_json(t), "checksum", t->checksum));
+                (void) json_array_append_new(tensors, json_pack("{s:s, s:s, s:s, s:o, s:s}", "name", t->name, "kind",
+                                                                t->kind, "dtype", t->dtype, "shape", shape_json(t),
+                                                                "checksum", t->checksum));
         }
         json_t *all = json_pack("{s:s, s:o, s:o}", "path", checkpoint_path(c), "meta", meta, "tensors", tensors);
         int r = all ? json_dumpf(all, stdout, JSON_INDENT(1)) : -1;
@@ -55,8 +55,9 @@ static int print_json(const struct checkpoint *c) {
 }
 
 int cmd_inspect(int argc, char **argv) {
-        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' },
-                {} };
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 {} };
         bool json = false;
         struct error error = {};
 

@@ -46,8 +46,8 @@ static int find_cut(struct metrics *metrics, uint64_t step, off_t *ret_cut, stru
         return 0;
 }
 
-int metrics_open(
-        const char *path, uint64_t step, const char *sentence_name, struct metrics **ret, struct error *error) {
+int metrics_open(const char *path, uint64_t step, const char *sentence_name, struct metrics **ret,
+                 struct error *error) {
         struct metrics *metrics = calloc(1, sizeof(*metrics));
         off_t cut = 0;
         if (!metrics)
@@ -87,8 +87,8 @@ static void append(struct metrics *metrics, const char *line, size_t size) {
         if (before >= 0 && ftruncate(metrics->fd, before) < 0)
                 r = -errno;
         if (!metrics->warned)
-                (void) fprintf(
-                        stderr, "bert-trainer: %s: %s: rows are lost, training goes on\n", metrics->path, strerror(-r));
+                (void) fprintf(stderr, "bert-trainer: %s: %s: rows are lost, training goes on\n", metrics->path,
+                               strerror(-r));
         metrics->warned = true;
 }
 
@@ -104,10 +104,10 @@ static int format_losses(const struct metrics *metrics, const struct metrics_los
         char a[5][32];
 
         return snprintf(text, size,
-                "\"loss\": %s, \"mlm_loss\": %s, \"mlm_accuracy\": %s, \"%s_loss\": %s, \"%s_accuracy\": %s",
-                number(l->loss, a[0], 32), number(l->mlm_loss, a[1], 32), number(l->mlm_accuracy, a[2], 32),
-                metrics->sentence_name, number(l->sentence_loss, a[3], 32), metrics->sentence_name,
-                number(l->sentence_accuracy, a[4], 32));
+                        "\"loss\": %s, \"mlm_loss\": %s, \"mlm_accuracy\": %s, \"%s_loss\": %s, \"%s_accuracy\": %s",
+                        number(l->loss, a[0], 32), number(l->mlm_loss, a[1], 32), number(l->mlm_accuracy, a[2], 32),
+                        metrics->sentence_name, number(l->sentence_loss, a[3], 32), metrics->sentence_name,
+                        number(l->sentence_accuracy, a[4], 32));
 }
 
 void metrics_step(struct metrics *metrics, const struct metrics_row *row) {
@@ -115,15 +115,16 @@ void metrics_step(struct metrics *metrics, const struct metrics_row *row) {
 
         (void) format_losses(metrics, &row->losses, losses, sizeof(losses));
         int n = snprintf(line, sizeof(line),
-                "{\"step\": %" PRIu64 ", %s, \"learning_rate\": %.9g, \"gradient_norm\": %s, \"samples_per_sec\": %s, "
-                "\"flops_per_sec\": %s, \"mfu\": %s, \"first_k\": %" PRIu64 ", \"last_k\": %" PRIu64
-                ", \"sample_hash\": \"%016" PRIx64
-                "\", \"data_sec\": %.6f, \"compute_sec\": %.6f, \"exchange_sec\": %.6f, "
-                "\"update_sec\": %.6f, \"checkpoint_sec\": %.6f}\n",
-                row->step, losses, row->learning_rate, number(row->gradient_norm, a[0], 32),
-                number(row->samples_per_sec, a[1], 32), number(row->flops_per_sec, a[2], 32),
-                number(row->mfu, a[3], 32), row->first_k, row->last_k, row->sample_hash, row->data_sec,
-                row->compute_sec, row->exchange_sec, row->update_sec, row->checkpoint_sec);
+                         "{\"step\": %" PRIu64
+                         ", %s, \"learning_rate\": %.9g, \"gradient_norm\": %s, \"samples_per_sec\": %s, "
+                         "\"flops_per_sec\": %s, \"mfu\": %s, \"first_k\": %" PRIu64 ", \"last_k\": %" PRIu64
+                         ", \"sample_hash\": \"%016" PRIx64
+                         "\", \"data_sec\": %.6f, \"compute_sec\": %.6f, \"exchange_sec\": %.6f, "
+                         "\"update_sec\": %.6f, \"checkpoint_sec\": %.6f}\n",
+                         row->step, losses, row->learning_rate, number(row->gradient_norm, a[0], 32),
+                         number(row->samples_per_sec, a[1], 32), number(row->flops_per_sec, a[2], 32),
+                         number(row->mfu, a[3], 32), row->first_k, row->last_k, row->sample_hash, row->data_sec,
+                         row->compute_sec, row->exchange_sec, row->update_sec, row->checkpoint_sec);
         append(metrics, line, (size_t) n);
 }
 
@@ -132,7 +133,8 @@ void metrics_validation(struct metrics *metrics, uint64_t step, uint64_t samples
 
         (void) format_losses(metrics, l, losses, sizeof(losses));
         int n = snprintf(line, sizeof(line),
-                "{\"step\": %" PRIu64 ", \"validation\": {\"samples\": %" PRIu64 ", %s}}\n", step, samples, losses);
+                         "{\"step\": %" PRIu64 ", \"validation\": {\"samples\": %" PRIu64 ", %s}}\n", step, samples,
+                         losses);
         append(metrics, line, (size_t) n);
 }
 

@@ -20,7 +20,8 @@
 
 /* ---- layout ---- */
 
-static void layout_add(struct model_layout *layout, const char *prefix, const char *name, uint32_t rows, uint32_t columns, bool adjacent) {
+static void layout_add(struct model_layout *layout, const char *prefix, const char *name, uint32_t rows,
+                       uint32_t columns, bool adjacent) {
         uint32_t i = layout->n_tensors++;
         struct model_tensor *t = &layout->tensors[i];
 
@@ -255,8 +256,8 @@ int model_new(const struct model_config *config, const struct ops *ops, const st
         model->limits = *limits;
         if (limits->max_length > config->max_position_embeddings) {
                 model_free(model);
-                return error_set(error, EINVAL, "sequence length %u is more than max_position_embeddings %u", limits->max_length,
-                                 config->max_position_embeddings);
+                return error_set(error, EINVAL, "sequence length %u is more than max_position_embeddings %u",
+                                 limits->max_length, config->max_position_embeddings);
         }
         int r = model_layout_new(config, &model->layout, error);
         if (r >= 0)
@@ -321,8 +322,12 @@ static struct tensor slot_tensor(const struct model *model, void *run, uint32_t 
         };
 }
 
-struct tensor model_parameter(const struct model *model, uint32_t slot) { return slot_tensor(model, model->parameters, slot); }
-struct tensor model_gradient(const struct model *model, uint32_t slot) { return slot_tensor(model, model->gradients, slot); }
+struct tensor model_parameter(const struct model *model, uint32_t slot) {
+        return slot_tensor(model, model->parameters, slot);
+}
+struct tensor model_gradient(const struct model *model, uint32_t slot) {
+        return slot_tensor(model, model->gradients, slot);
+}
 
 struct tensor model_stacked(struct tensor first) {
         if (first.rows == 1)
@@ -360,7 +365,8 @@ static void begin_batch(struct model *model, const struct batch *batch) {
                         model->row_k[t] = batch->sample_k[s];
 }
 
-void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass, struct model_loss *loss) {
+void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                            struct model_loss *loss) {
         assert(model->limits.training);
         if (!batch->n_samples)
                 return;
@@ -369,7 +375,8 @@ void model_forward_backward(struct model *model, const struct batch *batch, cons
         model_backward(model, batch, pass);
 }
 
-void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass, struct model_loss *loss) {
+void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                    struct model_loss *loss) {
         if (!batch->n_samples)
                 return;
         begin_batch(model, batch);

@@ -20,30 +20,30 @@
 #include "trainer/batch.h"
 #include "trainer/config.h"
 
-struct ops;   /* ops.h: a backend */
+struct ops; /* ops.h: a backend */
 struct model;
 
 struct model_limits {
-        uint32_t max_tokens;   /* T of the largest micro-batch */
-        uint32_t max_samples;  /* B */
-        uint32_t max_masked;   /* M */
-        uint32_t max_length;   /* longest sample */
-        bool training;         /* false: no gradients, no moments, no saved activations beyond what evaluation needs */
+        uint32_t max_tokens;  /* T of the largest micro-batch */
+        uint32_t max_samples; /* B */
+        uint32_t max_masked;  /* M */
+        uint32_t max_length;  /* longest sample */
+        bool training;        /* false: no gradients, no moments, no saved activations beyond what evaluation needs */
 };
 
 struct model_tensor {
-        const char *name;      /* "bert.encoder.layer.0.attention.self.query.weight" */
-        uint32_t n_dims;       /* 1 or 2 */
-        uint32_t shape[2];     /* rows, columns */
-        size_t offset;         /* first element in the flat runs */
+        const char *name;  /* "bert.encoder.layer.0.attention.self.query.weight" */
+        uint32_t n_dims;   /* 1 or 2 */
+        uint32_t shape[2]; /* rows, columns */
+        size_t offset;     /* first element in the flat runs */
         size_t n_elements;
-        bool decay;            /* weight decay applies: not LayerNorm, not biases */
+        bool decay; /* weight decay applies: not LayerNorm, not biases */
 };
 
 /* Sums over a micro-batch, in double, not yet divided: the caller adds micro-batches and ranks in fixed order. */
 struct model_loss {
-        double mlm_sum;            /* Σ cross-entropy over masked tokens, nats */
-        double sentence_sum;       /* Σ cross-entropy over samples */
+        double mlm_sum;      /* Σ cross-entropy over masked tokens, nats */
+        double sentence_sum; /* Σ cross-entropy over samples */
         uint64_t mlm_count, mlm_correct;
         uint64_t sentence_count, sentence_correct;
 };
@@ -52,9 +52,9 @@ struct model_loss {
 struct model_pass {
         uint64_t seed;
         uint32_t stage;
-        bool dropout;              /* false: evaluation, gradient checks */
-        double mlm_scale;          /* 1 / N, N = masked tokens of the whole global batch; 0 where N = 0 */
-        double sentence_scale;     /* 1 / B, B = samples of the whole global batch */
+        bool dropout;          /* false: evaluation, gradient checks */
+        double mlm_scale;      /* 1 / N, N = masked tokens of the whole global batch; 0 where N = 0 */
+        double sentence_scale; /* 1 / B, B = samples of the whole global batch */
 };
 
 int model_new(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
@@ -67,9 +67,9 @@ void model_init(struct model *model, uint64_t seed);
 
 uint32_t model_n_tensors(const struct model *model);
 const struct model_tensor *model_tensor(const struct model *model, uint32_t index);
-size_t model_n_elements(const struct model *model);       /* of all tensors together, with alignment gaps (always 0) */
-uint64_t model_n_parameters(const struct model *model);   /* without gaps: RECIPES' counts */
-size_t model_element_size(const struct model *model);     /* 4 (fp32) or 8 (fp64 backend) */
+size_t model_n_elements(const struct model *model);     /* of all tensors together, with alignment gaps (always 0) */
+uint64_t model_n_parameters(const struct model *model); /* without gaps: RECIPES' counts */
+size_t model_element_size(const struct model *model);   /* 4 (fp32) or 8 (fp64 backend) */
 
 /* The flat runs, element type as model_element_size says. gradients and moments are NULL where not training. */
 void *model_parameters(struct model *model);
@@ -80,10 +80,12 @@ void *model_moment2(struct model *model);
 void model_zero_gradients(struct model *model);
 
 /* Adds the micro-batch's gradients to model_gradients and its sums to *loss. The batch must fit the limits. */
-void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass, struct model_loss *loss);
+void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                            struct model_loss *loss);
 
 /* Forward only; adds to *loss. */
-void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass, struct model_loss *loss);
+void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                    struct model_loss *loss);
 
 /* FLOPs of one training step's share (RECIPES.md formula over the valid tokens of `batch`): 3·[Σ_samples L(24nh² + 4n²h) + P(2h² + 2hV) + 2h²]. */
 double model_batch_flops(const struct model *model, const struct batch *batch);

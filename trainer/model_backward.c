@@ -11,16 +11,18 @@ static void backward_sentence(struct model *model, const struct batch *batch, st
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         uint32_t n = batch->n_samples;
-        struct tensor d_logits = view_rows(b->sentence_logits, n);                                    /* (B, 2) */
-        struct tensor pooled = view_rows(b->pooled, n), d_pooled = view_rows(b->d_pooled, n);         /* (B, H) */
-        struct tensor d_first = view_rows(b->d_first, n);                                             /* (B, H) */
+        struct tensor d_logits = view_rows(b->sentence_logits, n);                            /* (B, 2) */
+        struct tensor pooled = view_rows(b->pooled, n), d_pooled = view_rows(b->d_pooled, n); /* (B, H) */
+        struct tensor d_first = view_rows(b->d_first, n);                                     /* (B, H) */
 
         ops->linear_dw_db(d_logits, pooled, model_gradient(model, head_slot(model, HEAD_SENTENCE_WEIGHT)),
                           model_gradient(model, head_slot(model, HEAD_SENTENCE_BIAS)));
-        ops->linear_dx(d_logits, model_parameter(model, head_slot(model, HEAD_SENTENCE_WEIGHT)), false, ACTIVATION_TANH, pooled, d_pooled);
+        ops->linear_dx(d_logits, model_parameter(model, head_slot(model, HEAD_SENTENCE_WEIGHT)), false, ACTIVATION_TANH,
+                       pooled, d_pooled);
         ops->linear_dw_db(d_pooled, view_rows(b->first, n), model_gradient(model, head_slot(model, HEAD_POOLER_WEIGHT)),
                           model_gradient(model, head_slot(model, HEAD_POOLER_BIAS)));
-        ops->linear_dx(d_pooled, model_parameter(model, head_slot(model, HEAD_POOLER_WEIGHT)), false, ACTIVATION_NONE, absent, d_first);
+        ops->linear_dx(d_pooled, model_parameter(model, head_slot(model, HEAD_POOLER_WEIGHT)), false, ACTIVATION_NONE,
+                       absent, d_first);
         ops->scatter_add_rows(d_first, batch->cu_seqlens, d_hidden);
 }
 
@@ -28,42 +30,51 @@ static void backward_masked(struct model *model, const struct batch *batch, stru
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         uint32_t n = batch->n_masked;
-        struct tensor d_logits = view_rows(b->logits, n);                                             /* (M, V) */
+        struct tensor d_logits = view_rows(b->logits, n);                                               /* (M, V) */
         struct tensor d_transform = view_rows(b->d_transform, n), d_masked = view_rows(b->d_masked, n); /* (M, H) */
         struct op_norm norm = model_transform_norm(model, batch);
 
         norm.dy = norm.dx = d_transform;
-        ops->linear_dw_db(d_logits, norm.y, model_gradient(model, SLOT_WORD), model_gradient(model, head_slot(model, HEAD_DECODER_BIAS)));
+        ops->linear_dw_db(d_logits, norm.y, model_gradient(model, SLOT_WORD),
+                          model_gradient(model, head_slot(model, HEAD_DECODER_BIAS)));
         ops->linear_dx(d_logits, model_parameter(model, SLOT_WORD), false, ACTIVATION_NONE, absent, d_transform);
         ops->norm_dropout_backward(&norm);
         ops->activation_backward(model_activation(model), view_rows(b->transform_pre, n), d_transform);
-        ops->linear_dw_db(d_transform, view_rows(b->masked, n), model_gradient(model, head_slot(model, HEAD_TRANSFORM_WEIGHT)),
+        ops->linear_dw_db(d_transform, view_rows(b->masked, n),
+                          model_gradient(model, head_slot(model, HEAD_TRANSFORM_WEIGHT)),
                           model_gradient(model, head_slot(model, HEAD_TRANSFORM_BIAS)));
-        ops->linear_dx(d_transform, model_parameter(model, head_slot(model, HEAD_TRANSFORM_WEIGHT)), false, ACTIVATION_NONE, absent, d_masked);
+        ops->linear_dx(d_transform, model_parameter(model, head_slot(model, HEAD_TRANSFORM_WEIGHT)), false,
+                       ACTIVATION_NONE, absent, d_masked);
         ops->scatter_add_rows(d_masked, batch->masked_rows, d_hidden);
 }
 
 /* d_hidden: gradient of the layer's output in; d_sum leaves with that of y1. */
-static void backward_feed_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer) {
+static void backward_feed_forward(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                                  uint32_t layer) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         uint32_t p = layer_parameters(model, layer), n = batch->n_tokens;
         struct tensor act = view_rows(b->layers[layer].act, n), pre = view_rows(b->layers[layer].pre, n); /* (T, F) */
-        struct tensor d_pre = { b->d_wide.data, pre.dtype, n, pre.columns, pre.columns };             /* (T, F) */
+        struct tensor d_pre = { b->d_wide.data, pre.dtype, n, pre.columns, pre.columns };                 /* (T, F) */
         struct op_norm norm = model_output_norm(model, batch, pass, layer);
 
         norm.dy = view_rows(b->d_hidden, n);
         norm.dresidual = view_rows(b->d_sum, n);
         norm.dx = view_rows(b->d_branch, n);
         ops->add_norm_backward(&norm);
-        ops->linear_dw_db(norm.dx, act, model_gradient(model, p + LAYER_DOWN_WEIGHT), model_gradient(model, p + LAYER_DOWN_BIAS));
-        ops->linear_dx(norm.dx, model_parameter(model, p + LAYER_DOWN_WEIGHT), false, model_activation(model), pre, d_pre);
-        ops->linear_dw_db(d_pre, norm.residual, model_gradient(model, p + LAYER_UP_WEIGHT), model_gradient(model, p + LAYER_UP_BIAS));
-        ops->linear_dx(d_pre, model_parameter(model, p + LAYER_UP_WEIGHT), true, ACTIVATION_NONE, absent, norm.dresidual);
+        ops->linear_dw_db(norm.dx, act, model_gradient(model, p + LAYER_DOWN_WEIGHT),
+                          model_gradient(model, p + LAYER_DOWN_BIAS));
+        ops->linear_dx(norm.dx, model_parameter(model, p + LAYER_DOWN_WEIGHT), false, model_activation(model), pre,
+                       d_pre);
+        ops->linear_dw_db(d_pre, norm.residual, model_gradient(model, p + LAYER_UP_WEIGHT),
+                          model_gradient(model, p + LAYER_UP_BIAS));
+        ops->linear_dx(d_pre, model_parameter(model, p + LAYER_UP_WEIGHT), true, ACTIVATION_NONE, absent,
+                       norm.dresidual);
 }
 
 /* d_sum: gradient of y1 in; d_hidden leaves with that of the layer's input. */
-static void backward_attention(struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer) {
+static void backward_attention(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                               uint32_t layer) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         uint32_t p = layer_parameters(model, layer), n = batch->n_tokens;
@@ -73,18 +84,19 @@ static void backward_attention(struct model *model, const struct batch *batch, c
         norm.dy = view_rows(b->d_sum, n);
         norm.dresidual = view_rows(b->d_hidden, n);
         norm.dx = view_rows(b->d_branch, n);
-        attention.dcontext = view_rows(b->d_context, n);                                              /* (T, H) */
-        attention.dqkv = attention.qkv;                                                               /* (T, 3H) */
+        attention.dcontext = view_rows(b->d_context, n); /* (T, H) */
+        attention.dqkv = attention.qkv;                  /* (T, 3H) */
         attention.dqkv.data = b->d_wide.data;
         ops->add_norm_backward(&norm);
         ops->linear_dw_db(norm.dx, attention.context, model_gradient(model, p + LAYER_ATTENTION_WEIGHT),
                           model_gradient(model, p + LAYER_ATTENTION_BIAS));
-        ops->linear_dx(norm.dx, model_parameter(model, p + LAYER_ATTENTION_WEIGHT), false, ACTIVATION_NONE, absent, attention.dcontext);
+        ops->linear_dx(norm.dx, model_parameter(model, p + LAYER_ATTENTION_WEIGHT), false, ACTIVATION_NONE, absent,
+                       attention.dcontext);
         ops->attention_backward(&attention);
         ops->linear_dw_db(attention.dqkv, norm.residual, model_stacked(model_gradient(model, p + LAYER_QKV_WEIGHT)),
                           model_stacked(model_gradient(model, p + LAYER_QKV_BIAS)));
-        ops->linear_dx(attention.dqkv, model_stacked(model_parameter(model, p + LAYER_QKV_WEIGHT)), true, ACTIVATION_NONE, absent,
-                       norm.dresidual);
+        ops->linear_dx(attention.dqkv, model_stacked(model_parameter(model, p + LAYER_QKV_WEIGHT)), true,
+                       ACTIVATION_NONE, absent, norm.dresidual);
 }
 
 static void backward_embeddings(struct model *model, const struct batch *batch, const struct model_pass *pass) {

@@ -16,7 +16,8 @@ enum activation model_activation(const struct model *model) {
         return table[model->config.hidden_act];
 }
 
-struct dropout model_dropout(const struct model *model, const struct model_pass *pass, uint32_t layer, enum dropout_place place) {
+struct dropout model_dropout(const struct model *model, const struct model_pass *pass, uint32_t layer,
+                             enum dropout_place place) {
         const struct model_config *c = &model->config;
         double p = place == DROPOUT_ATTENTION_PROBABILITIES ? c->attention_probs_dropout_prob : c->hidden_dropout_prob;
 
@@ -34,7 +35,8 @@ static struct op_norm norm_over(const struct model *model, uint32_t gamma_slot) 
         };
 }
 
-struct op_norm model_embedding_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass) {
+struct op_norm model_embedding_norm(const struct model *model, const struct batch *batch,
+                                    const struct model_pass *pass) {
         const struct model_buffers *b = &model->buffers;
         struct op_norm op = norm_over(model, SLOT_EMBEDDINGS_GAMMA);
 
@@ -47,7 +49,8 @@ struct op_norm model_embedding_norm(const struct model *model, const struct batc
         return op;
 }
 
-struct op_norm model_attention_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer) {
+struct op_norm model_attention_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass,
+                                    uint32_t layer) {
         const struct layer_buffers *b = &model->buffers.layers[layer];
         struct op_norm op = norm_over(model, layer_parameters(model, layer) + LAYER_ATTENTION_GAMMA);
 
@@ -61,7 +64,8 @@ struct op_norm model_attention_norm(const struct model *model, const struct batc
         return op;
 }
 
-struct op_norm model_output_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer) {
+struct op_norm model_output_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass,
+                                 uint32_t layer) {
         const struct layer_buffers *b = &model->buffers.layers[layer];
         struct op_norm op = norm_over(model, layer_parameters(model, layer) + LAYER_OUTPUT_GAMMA);
 
@@ -86,7 +90,8 @@ struct op_norm model_transform_norm(const struct model *model, const struct batc
         return op;
 }
 
-struct op_attention model_attention(const struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer) {
+struct op_attention model_attention(const struct model *model, const struct batch *batch, const struct model_pass *pass,
+                                    uint32_t layer) {
         const struct layer_buffers *b = &model->buffers.layers[layer];
 
         return (struct op_attention) {
@@ -123,32 +128,36 @@ static void forward_embeddings(struct model *model, const struct batch *batch, c
         model->ops->norm_dropout_forward(&norm);
 }
 
-static void forward_layer(struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer) {
+static void forward_layer(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                          uint32_t layer) {
         const struct ops *ops = model->ops;
         const struct layer_buffers *b = &model->buffers.layers[layer];
         uint32_t p = layer_parameters(model, layer), n = batch->n_tokens;
-        struct tensor x = model_layer_input(model, batch, layer);                                     /* (T, H) */
+        struct tensor x = model_layer_input(model, batch, layer); /* (T, H) */
         struct op_attention attention = model_attention(model, batch, pass, layer);
-        struct op_norm norm1 = model_attention_norm(model, batch, pass, layer), norm2 = model_output_norm(model, batch, pass, layer);
+        struct op_norm norm1 = model_attention_norm(model, batch, pass, layer),
+                       norm2 = model_output_norm(model, batch, pass, layer);
 
-        ops->linear(x, model_stacked(model_parameter(model, p + LAYER_QKV_WEIGHT)), model_stacked(model_parameter(model, p + LAYER_QKV_BIAS)),
-                    ACTIVATION_NONE, absent, attention.qkv);                                          /* (T, 3H) */
-        ops->attention_forward(&attention);                                                           /* (T, H) */
-        ops->linear(attention.context, model_parameter(model, p + LAYER_ATTENTION_WEIGHT), model_parameter(model, p + LAYER_ATTENTION_BIAS),
-                    ACTIVATION_NONE, absent, norm1.x);
+        ops->linear(x, model_stacked(model_parameter(model, p + LAYER_QKV_WEIGHT)),
+                    model_stacked(model_parameter(model, p + LAYER_QKV_BIAS)), ACTIVATION_NONE, absent,
+                    attention.qkv);         /* (T, 3H) */
+        ops->attention_forward(&attention); /* (T, H) */
+        ops->linear(attention.context, model_parameter(model, p + LAYER_ATTENTION_WEIGHT),
+                    model_parameter(model, p + LAYER_ATTENTION_BIAS), ACTIVATION_NONE, absent, norm1.x);
         ops->add_norm_forward(&norm1);
         ops->linear(norm1.y, model_parameter(model, p + LAYER_UP_WEIGHT), model_parameter(model, p + LAYER_UP_BIAS),
-                    model_activation(model), view_rows(b->pre, n), view_rows(b->act, n));             /* (T, F) */
-        ops->linear(view_rows(b->act, n), model_parameter(model, p + LAYER_DOWN_WEIGHT), model_parameter(model, p + LAYER_DOWN_BIAS),
-                    ACTIVATION_NONE, absent, norm2.x);                                                /* (T, H) */
+                    model_activation(model), view_rows(b->pre, n), view_rows(b->act, n)); /* (T, F) */
+        ops->linear(view_rows(b->act, n), model_parameter(model, p + LAYER_DOWN_WEIGHT),
+                    model_parameter(model, p + LAYER_DOWN_BIAS), ACTIVATION_NONE, absent, norm2.x); /* (T, H) */
         ops->add_norm_forward(&norm2);
 }
 
-static void forward_sentence(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient,
-                             struct model_loss *loss) {
+static void forward_sentence(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                             bool gradient, struct model_loss *loss) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
-        struct tensor first = view_rows(b->first, batch->n_samples), pooled = view_rows(b->pooled, batch->n_samples); /* (B, H) */
+        struct tensor first = view_rows(b->first, batch->n_samples),
+                      pooled = view_rows(b->pooled, batch->n_samples); /* (B, H) */
         struct op_xent xent = {
                 .logits = view_rows(b->sentence_logits, batch->n_samples), /* (B, 2) */
                 .labels = batch->sentence_labels,
@@ -158,8 +167,8 @@ static void forward_sentence(struct model *model, const struct batch *batch, con
         };
 
         ops->gather_rows(model_layer_input(model, batch, model->config.num_hidden_layers), batch->cu_seqlens, first);
-        ops->linear(first, model_parameter(model, head_slot(model, HEAD_POOLER_WEIGHT)), model_parameter(model, head_slot(model, HEAD_POOLER_BIAS)),
-                    ACTIVATION_TANH, absent, pooled);
+        ops->linear(first, model_parameter(model, head_slot(model, HEAD_POOLER_WEIGHT)),
+                    model_parameter(model, head_slot(model, HEAD_POOLER_BIAS)), ACTIVATION_TANH, absent, pooled);
         ops->linear(pooled, model_parameter(model, head_slot(model, HEAD_SENTENCE_WEIGHT)),
                     model_parameter(model, head_slot(model, HEAD_SENTENCE_BIAS)), ACTIVATION_NONE, absent, xent.logits);
         ops->softmax_xent(&xent);
@@ -174,9 +183,9 @@ static void forward_masked(struct model *model, const struct batch *batch, const
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         struct op_norm norm = model_transform_norm(model, batch);
-        struct tensor masked = view_rows(b->masked, batch->n_masked);      /* (M, H) */
+        struct tensor masked = view_rows(b->masked, batch->n_masked); /* (M, H) */
         struct op_xent xent = {
-                .logits = view_rows(b->logits, batch->n_masked),           /* (M, V) */
+                .logits = view_rows(b->logits, batch->n_masked), /* (M, V) */
                 .labels = batch->masked_labels,
                 .scale = pass->mlm_scale,
                 .gradient = gradient,
@@ -188,15 +197,16 @@ static void forward_masked(struct model *model, const struct batch *batch, const
                     model_parameter(model, head_slot(model, HEAD_TRANSFORM_BIAS)), model_activation(model),
                     view_rows(b->transform_pre, batch->n_masked), norm.x);
         ops->norm_dropout_forward(&norm);
-        ops->linear(norm.y, model_parameter(model, SLOT_WORD), model_parameter(model, head_slot(model, HEAD_DECODER_BIAS)),
-                    ACTIVATION_NONE, absent, xent.logits);
+        ops->linear(norm.y, model_parameter(model, SLOT_WORD),
+                    model_parameter(model, head_slot(model, HEAD_DECODER_BIAS)), ACTIVATION_NONE, absent, xent.logits);
         ops->softmax_xent(&xent);
         loss->mlm_sum += xent.loss_sum;
         loss->mlm_count += xent.count;
         loss->mlm_correct += xent.correct;
 }
 
-void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient, struct model_loss *loss) {
+void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient,
+                   struct model_loss *loss) {
         forward_embeddings(model, batch, pass);
         for (uint32_t l = 0; l < model->config.num_hidden_layers; l++)
                 forward_layer(model, batch, pass, l);

@@ -55,8 +55,8 @@ struct model_layout {
         struct model_tensor *tensors; /* owned */
         char (*names)[TENSOR_NAME_MAX];
         uint32_t n_tensors;
-        size_t n_elements;            /* with gaps */
-        uint64_t n_parameters;        /* without */
+        size_t n_elements;     /* with gaps */
+        uint64_t n_parameters; /* without */
 };
 
 int model_layout_new(const struct model_config *config, struct model_layout *ret_layout, struct error *error);
@@ -64,25 +64,25 @@ void model_layout_free(struct model_layout *layout);
 
 /* Activations of one layer, saved from forward for backward. Without training all layers share one set. */
 struct layer_buffers {
-        struct tensor qkv;                       /* (T, 3H) */
-        struct tensor lse;                       /* (A, T) */
-        struct tensor context;                   /* (T, H) */
-        struct tensor sum1, mean1, rstd1, y1;    /* (T, H), (1, T), (1, T), (T, H) attention + residual, normalised */
-        struct tensor pre, act;                  /* (T, F) */
-        struct tensor sum2, mean2, rstd2, y2;    /* feed-forward + residual, normalised: the layer's output */
+        struct tensor qkv;                    /* (T, 3H) */
+        struct tensor lse;                    /* (A, T) */
+        struct tensor context;                /* (T, H) */
+        struct tensor sum1, mean1, rstd1, y1; /* (T, H), (1, T), (1, T), (T, H) attention + residual, normalised */
+        struct tensor pre, act;               /* (T, F) */
+        struct tensor sum2, mean2, rstd2, y2; /* feed-forward + residual, normalised: the layer's output */
 };
 
 struct model_buffers {
-        struct tensor embedded, mean, rstd, hidden0;                     /* (T, H), (1, T), (1, T), (T, H) */
-        struct layer_buffers *layers;                                    /* (L) */
-        struct tensor first, pooled, sentence_logits;                    /* (B, H), (B, H), (B, 2) */
-        struct tensor masked, transform_pre, transform_act;              /* (M, H) each */
-        struct tensor transform_mean, transform_rstd, transformed;       /* (1, M), (1, M), (M, H) */
-        struct tensor logits;                                            /* (M, V); becomes its own gradient */
-        struct tensor d_hidden, d_sum, d_branch, d_context;              /* (T, H) each; training only, as all below */
-        struct tensor d_wide;                                            /* (T, max(F, 3H)) */
-        struct tensor d_masked, d_transform;                             /* (M, H) */
-        struct tensor d_first, d_pooled;                                 /* (B, H) */
+        struct tensor embedded, mean, rstd, hidden0;               /* (T, H), (1, T), (1, T), (T, H) */
+        struct layer_buffers *layers;                              /* (L) */
+        struct tensor first, pooled, sentence_logits;              /* (B, H), (B, H), (B, 2) */
+        struct tensor masked, transform_pre, transform_act;        /* (M, H) each */
+        struct tensor transform_mean, transform_rstd, transformed; /* (1, M), (1, M), (M, H) */
+        struct tensor logits;                                      /* (M, V); becomes its own gradient */
+        struct tensor d_hidden, d_sum, d_branch, d_context;        /* (T, H) each; training only, as all below */
+        struct tensor d_wide;                                      /* (T, max(F, 3H)) */
+        struct tensor d_masked, d_transform;                       /* (M, H) */
+        struct tensor d_first, d_pooled;                           /* (B, H) */
         struct workspace workspace;
 };
 
@@ -94,7 +94,7 @@ struct model {
         void *parameters, *gradients, *moment1, *moment2;
         void *arena;
         size_t arena_size;
-        uint64_t *row_k;                         /* (T) sample of each token, filled for each batch */
+        uint64_t *row_k; /* (T) sample of each token, filled for each batch */
         struct model_buffers buffers;
 };
 
@@ -123,20 +123,26 @@ static inline struct tensor view_columns(struct tensor t, uint32_t columns) {
 }
 
 enum activation model_activation(const struct model *model);
-struct dropout model_dropout(const struct model *model, const struct model_pass *pass, uint32_t layer, enum dropout_place place);
+struct dropout model_dropout(const struct model *model, const struct model_pass *pass, uint32_t layer,
+                             enum dropout_place place);
 
 /* The arguments that forward and backward of one normalisation or attention share. */
-struct op_norm model_embedding_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass);
-struct op_norm model_attention_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer);
-struct op_norm model_output_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer);
+struct op_norm model_embedding_norm(const struct model *model, const struct batch *batch,
+                                    const struct model_pass *pass);
+struct op_norm model_attention_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass,
+                                    uint32_t layer);
+struct op_norm model_output_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass,
+                                 uint32_t layer);
 struct op_norm model_transform_norm(const struct model *model, const struct batch *batch);
-struct op_attention model_attention(const struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer);
+struct op_attention model_attention(const struct model *model, const struct batch *batch, const struct model_pass *pass,
+                                    uint32_t layer);
 
 /* (T, H) what layer `layer` reads: the embeddings for 0, else the output of layer − 1. */
 struct tensor model_layer_input(const struct model *model, const struct batch *batch, uint32_t layer);
 
 /* Both losses are added to *loss; with `gradient`, logits become their own gradients. */
-void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient, struct model_loss *loss);
+void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient,
+                   struct model_loss *loss);
 void model_backward(struct model *model, const struct batch *batch, const struct model_pass *pass);
 
 #endif

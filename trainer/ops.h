@@ -56,49 +56,49 @@ struct row_keys {
 };
 
 struct op_embed {
-        const int32_t *ids, *positions, *types;             /* (T) */
-        struct tensor word, position, type;                 /* (V, H), (P, H), (2, H): values, or gradients in backward */
-        struct tensor x;                                    /* (T, H) */
+        const int32_t *ids, *positions, *types; /* (T) */
+        struct tensor word, position, type;     /* (V, H), (P, H), (2, H): values, or gradients in backward */
+        struct tensor x;                        /* (T, H) */
 };
 
 struct op_norm {
-        struct tensor x;            /* (T, H) add_norm: in, the sublayer's output; out, the sum that was normalised */
-        struct tensor residual;     /* (T, H) add_norm only */
-        struct tensor gamma, beta;  /* (1, H) */
-        struct tensor mean, rstd;   /* (1, T) saved for backward */
-        struct tensor y;            /* (T, H) */
+        struct tensor x;           /* (T, H) add_norm: in, the sublayer's output; out, the sum that was normalised */
+        struct tensor residual;    /* (T, H) add_norm only */
+        struct tensor gamma, beta; /* (1, H) */
+        struct tensor mean, rstd;  /* (1, T) saved for backward */
+        struct tensor y;           /* (T, H) */
         double epsilon;
         struct dropout dropout;
-        struct row_keys rows;       /* unused where dropout is off */
+        struct row_keys rows; /* unused where dropout is off */
         /* backward */
-        struct tensor dy;           /* (T, H) */
-        struct tensor dx;           /* (T, H) gradient of the sublayer's output (add_norm) or of x; may be dy itself */
-        struct tensor dresidual;    /* (T, H) add_norm only: gradient of the residual; may be dy itself, never dx */
-        struct tensor dgamma, dbeta;/* (1, H) added to */
+        struct tensor dy;            /* (T, H) */
+        struct tensor dx;            /* (T, H) gradient of the sublayer's output (add_norm) or of x; may be dy itself */
+        struct tensor dresidual;     /* (T, H) add_norm only: gradient of the residual; may be dy itself, never dx */
+        struct tensor dgamma, dbeta; /* (1, H) added to */
         struct workspace workspace;
 };
 
 struct op_attention {
-        struct tensor qkv;          /* (T, 3H): q, k, v side by side, head h at columns h·H/A of each third */
-        struct tensor context;      /* (T, H) */
-        struct tensor lse;          /* (A, T) log Σ exp of each row of scores, saved for backward */
-        const int32_t *cu_seqlens;  /* (B + 1) */
-        const uint64_t *sample_k;   /* (B) */
+        struct tensor qkv;         /* (T, 3H): q, k, v side by side, head h at columns h·H/A of each third */
+        struct tensor context;     /* (T, H) */
+        struct tensor lse;         /* (A, T) log Σ exp of each row of scores, saved for backward */
+        const int32_t *cu_seqlens; /* (B + 1) */
+        const uint64_t *sample_k;  /* (B) */
         uint32_t n_samples, n_heads;
         struct dropout dropout;
         /* backward */
-        struct tensor dcontext;     /* (T, H) */
-        struct tensor dqkv;         /* (T, 3H) */
+        struct tensor dcontext; /* (T, H) */
+        struct tensor dqkv;     /* (T, 3H) */
         struct workspace workspace;
 };
 
 struct op_xent {
-        struct tensor logits;       /* (M, V) in; out, where `gradient`, scale · (softmax − onehot) */
-        const int32_t *labels;      /* (M); −1: this row has no loss, its gradient is 0 */
+        struct tensor logits;  /* (M, V) in; out, where `gradient`, scale · (softmax − onehot) */
+        const int32_t *labels; /* (M); −1: this row has no loss, its gradient is 0 */
         double scale;
         bool gradient;
-        double loss_sum;            /* added to: nats, rows in ascending order */
-        uint64_t count, correct;    /* added to: rows with a label; those whose first greatest logit is the label */
+        double loss_sum;         /* added to: nats, rows in ascending order */
+        uint64_t count, correct; /* added to: rows with a label; those whose first greatest logit is the label */
         struct workspace workspace;
 };
 
@@ -109,17 +109,18 @@ struct op_adamw {
 };
 
 struct ops {
-        const char *name;                    /* "cpu", "fp64" */
+        const char *name; /* "cpu", "fp64" */
         enum dtype dtype;
-        const char *(*variant)(void);        /* which kernels the machine got: kept in checkpoints' meta (C9) */
+        const char *(*variant)(void); /* which kernels the machine got: kept in checkpoints' meta (C9) */
 
         /* 64-byte aligned, zero; NULL: no memory. `size` given back on release. */
         void *(*allocate)(size_t size);
         void (*release)(void *data, size_t size);
         size_t (*workspace_bytes)(const struct ops_shape *shape);
         void (*zero)(void *data, size_t n_elements);
-        void (*store)(void *data, size_t first, const double *values, size_t n); /* host doubles → elements, rounded once */
-        void (*load)(const void *data, size_t first, double *values, size_t n);  /* elements → host doubles */
+        void (*store)(void *data, size_t first, const double *values,
+                      size_t n); /* host doubles → elements, rounded once */
+        void (*load)(const void *data, size_t first, double *values, size_t n); /* elements → host doubles */
 
         /* x = word[id] + position[p] + type[t], summed in this order. Backward adds x (the gradient) to the tables' rows, tokens
          * in ascending order. */
@@ -128,11 +129,13 @@ struct ops {
 
         /* y (T, N) = act(x (T, K) · w (N, K)ᵀ + bias (1, N)); bias may be absent. `pre` (T, N), where present, keeps the
          * argument of act. fp32: error of a K-term dot product. */
-        void (*linear)(struct tensor x, struct tensor w, struct tensor bias, enum activation act, struct tensor pre, struct tensor y);
+        void (*linear)(struct tensor x, struct tensor w, struct tensor bias, enum activation act, struct tensor pre,
+                       struct tensor y);
 
         /* dx (T, K) = dy (T, N) · w (N, K), added to dx where `add`; then times act′: of the saved argument for gelu, gelu_new and
          * relu, of the saved value for tanh (`saved` (T, K), the layer below). */
-        void (*linear_dx)(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved, struct tensor dx);
+        void (*linear_dx)(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
+                          struct tensor dx);
 
         /* dw (N, K) += dyᵀ x; dbias (1, N) += column sums of dy, where present. */
         void (*linear_dw_db)(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias);

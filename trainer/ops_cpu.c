@@ -18,7 +18,7 @@
 #define TILE_ROWS 512
 #define TILE_COLUMNS 384
 #define TILE_ROWS_MIN 64
-#define TILES_WANTED 16      /* enough for the threads of a socket to share evenly */
+#define TILES_WANTED 16 /* enough for the threads of a socket to share evenly */
 #define COLUMN_BLOCK 64
 #define SPAN_BLOCK ((size_t) 65536)
 #define HUGE_PAGE ((size_t) 2 << 20)
@@ -33,7 +33,8 @@ static size_t rounded_size(size_t size) {
 }
 
 static void *cpu_allocate(size_t size) {
-        void *data = mmap(NULL, rounded_size(MAX(size, (size_t) 1)), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void *data = mmap(NULL, rounded_size(MAX(size, (size_t) 1)), PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         if (data == MAP_FAILED)
                 return NULL;
@@ -70,8 +71,8 @@ static void cpu_load(const void *data, size_t first, double *values, size_t n) {
 /* ---- tiles ---- */
 
 struct tiling {
-        uint32_t rows, columns;             /* of a tile */
-        uint32_t n_rows, n_columns;         /* tiles */
+        uint32_t rows, columns;     /* of a tile */
+        uint32_t n_rows, n_columns; /* tiles */
 };
 
 static uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
@@ -85,7 +86,8 @@ static struct tiling tiling_of(uint32_t rows, uint32_t columns) {
                 n_rows++;
         if (n_rows * n_columns % 2 && rows >= 2 * TILE_ROWS_MIN)
                 n_rows++;
-        struct tiling t = { .rows = round_up(ceil_div(rows, n_rows), 8), .columns = round_up(ceil_div(columns, n_columns), 16) };
+        struct tiling t = { .rows = round_up(ceil_div(rows, n_rows), 8),
+                            .columns = round_up(ceil_div(columns, n_columns), 16) };
         t.n_rows = ceil_div(rows, t.rows);
         t.n_columns = ceil_div(columns, t.columns);
         return t;
@@ -104,35 +106,40 @@ static struct tile tile_at(const struct tiling *t, uint32_t index, uint32_t rows
 
 /* ---- linear ---- */
 
-static void cpu_linear(struct tensor x, struct tensor w, struct tensor bias, enum activation act, struct tensor pre, struct tensor y) {
+static void cpu_linear(struct tensor x, struct tensor w, struct tensor bias, enum activation act, struct tensor pre,
+                       struct tensor y) {
         const struct cpu_kernels *k = cpu_kernels();
         struct tiling tiling = tiling_of(y.rows, y.columns);
 
 #pragma omp parallel for schedule(static)
         for (uint32_t i = 0; i < tiling.n_rows * tiling.n_columns; i++) {
                 struct tile t = tile_at(&tiling, i, y.rows, y.columns);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, t.rows, t.columns, (int) x.columns, 1, cpu_row(x, t.row), (int) x.stride,
-                            cpu_row(w, t.column), (int) w.stride, 0, cpu_row(y, t.row) + t.column, (int) y.stride);
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, t.rows, t.columns, (int) x.columns, 1,
+                            cpu_row(x, t.row), (int) x.stride, cpu_row(w, t.column), (int) w.stride, 0,
+                            cpu_row(y, t.row) + t.column, (int) y.stride);
                 if (!bias.data && !pre.data && act == ACTIVATION_NONE)
                         continue;
                 const float *b = bias.data ? cpu_row(bias, 0) + t.column : NULL;
                 for (uint32_t r = t.row; r < t.row + (uint32_t) t.rows; r++)
-                        k->bias_activation(cpu_row(y, r) + t.column, b, act, pre.data ? cpu_row(pre, r) + t.column : NULL, (size_t) t.columns);
+                        k->bias_activation(cpu_row(y, r) + t.column, b, act,
+                                           pre.data ? cpu_row(pre, r) + t.column : NULL, (size_t) t.columns);
         }
 }
 
-static void cpu_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved, struct tensor dx) {
+static void cpu_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
+                          struct tensor dx) {
         const struct cpu_kernels *k = cpu_kernels();
         struct tiling tiling = tiling_of(dx.rows, dx.columns);
 
 #pragma omp parallel for schedule(static)
         for (uint32_t i = 0; i < tiling.n_rows * tiling.n_columns; i++) {
                 struct tile t = tile_at(&tiling, i, dx.rows, dx.columns);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, t.rows, t.columns, (int) dy.columns, 1, cpu_row(dy, t.row),
-                            (int) dy.stride, cpu_row(w, 0) + t.column, (int) w.stride, add ? 1 : 0, cpu_row(dx, t.row) + t.column,
-                            (int) dx.stride);
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, t.rows, t.columns, (int) dy.columns, 1,
+                            cpu_row(dy, t.row), (int) dy.stride, cpu_row(w, 0) + t.column, (int) w.stride, add ? 1 : 0,
+                            cpu_row(dx, t.row) + t.column, (int) dx.stride);
                 for (uint32_t r = t.row; act != ACTIVATION_NONE && r < t.row + (uint32_t) t.rows; r++)
-                        k->activation_backward(cpu_row(dx, r) + t.column, cpu_row(saved, r) + t.column, act, (size_t) t.columns);
+                        k->activation_backward(cpu_row(dx, r) + t.column, cpu_row(saved, r) + t.column, act,
+                                               (size_t) t.columns);
         }
 }
 
@@ -159,9 +166,9 @@ static void cpu_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw
 #pragma omp for schedule(static) nowait
                 for (uint32_t i = 0; i < tiling.n_rows * tiling.n_columns; i++) {
                         struct tile t = tile_at(&tiling, i, dw.rows, dw.columns);
-                        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, t.rows, t.columns, (int) dy.rows, 1, cpu_row(dy, 0) + t.row,
-                                    (int) dy.stride, cpu_row(x, 0) + t.column, (int) x.stride, 1, cpu_row(dw, t.row) + t.column,
-                                    (int) dw.stride);
+                        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, t.rows, t.columns, (int) dy.rows, 1,
+                                    cpu_row(dy, 0) + t.row, (int) dy.stride, cpu_row(x, 0) + t.column, (int) x.stride,
+                                    1, cpu_row(dw, t.row) + t.column, (int) dw.stride);
                 }
 #pragma omp for schedule(static)
                 for (uint32_t c = 0; c < (dbias.data ? dy.columns : 0); c += COLUMN_BLOCK)
@@ -184,8 +191,9 @@ static void cpu_embed_forward(const struct op_embed *op) {
 
 #pragma omp parallel for schedule(static)
         for (uint32_t t = 0; t < op->x.rows; t++)
-                k->sum3(cpu_row(op->x, t), cpu_row(op->word, (size_t) op->ids[t]), cpu_row(op->position, (size_t) op->positions[t]),
-                        cpu_row(op->type, (size_t) op->types[t]), op->x.columns);
+                k->sum3(cpu_row(op->x, t), cpu_row(op->word, (size_t) op->ids[t]),
+                        cpu_row(op->position, (size_t) op->positions[t]), cpu_row(op->type, (size_t) op->types[t]),
+                        op->x.columns);
 }
 
 /* Shared out by columns: every element of a table gets its tokens in ascending order. */
@@ -215,7 +223,8 @@ static void cpu_scatter_add_rows(struct tensor dy, const int32_t *rows, struct t
 #pragma omp parallel for schedule(static)
         for (uint32_t c = 0; c < dy.columns; c += COLUMN_BLOCK)
                 for (uint32_t i = 0; i < dy.rows; i++)
-                        k->add(cpu_row(dx, (size_t) rows[i]) + c, cpu_row(dy, i) + c, MIN((uint32_t) COLUMN_BLOCK, dy.columns - c));
+                        k->add(cpu_row(dx, (size_t) rows[i]) + c, cpu_row(dy, i) + c,
+                               MIN((uint32_t) COLUMN_BLOCK, dy.columns - c));
 }
 
 /* ---- loss ---- */
@@ -276,13 +285,14 @@ static double cpu_sum_squares(const void *data, size_t n) {
         return total;
 }
 
-static void cpu_adamw(const struct op_adamw *op, size_t n, const void *gradient, void *parameter, void *moment1, void *moment2) {
+static void cpu_adamw(const struct op_adamw *op, size_t n, const void *gradient, void *parameter, void *moment1,
+                      void *moment2) {
         const struct cpu_kernels *k = cpu_kernels();
 
 #pragma omp parallel for schedule(static) if (n > SPAN_BLOCK)
         for (size_t i = 0; i < n; i += SPAN_BLOCK / 8)
-                k->adamw(op, (const float *) gradient + i, (float *) parameter + i, (float *) moment1 + i, (float *) moment2 + i,
-                         MIN(SPAN_BLOCK / 8, n - i));
+                k->adamw(op, (const float *) gradient + i, (float *) parameter + i, (float *) moment1 + i,
+                         (float *) moment2 + i, MIN(SPAN_BLOCK / 8, n - i));
 }
 
 /* ---- table ---- */

@@ -17,16 +17,16 @@ struct cpu_kernels {
         void (*activation_backward)(float *dx, const float *saved, enum activation act, size_t n);
 
         void (*dropout_mask)(float *mask, size_t n, const struct dropout *dropout, uint64_t k, uint32_t first_block);
-        void (*multiply)(float *y, const float *x, const float *mask, size_t n);                       /* y = x · mask */
-        void (*add_masked)(float *x, const float *residual, const float *mask, size_t n);              /* x = residual + x · mask */
-        void (*add)(float *y, const float *x, size_t n);                                               /* y += x */
-        void (*sum3)(float *y, const float *a, const float *b, const float *c, size_t n);              /* y = a + b + c */
+        void (*multiply)(float *y, const float *x, const float *mask, size_t n);          /* y = x · mask */
+        void (*add_masked)(float *x, const float *residual, const float *mask, size_t n); /* x = residual + x · mask */
+        void (*add)(float *y, const float *x, size_t n);                                  /* y += x */
+        void (*sum3)(float *y, const float *a, const float *b, const float *c, size_t n); /* y = a + b + c */
 
-        void (*norm)(const float *x, const float *gamma, const float *beta, double epsilon, float *y, float *ret_mean, float *ret_rstd,
-                     size_t n);
+        void (*norm)(const float *x, const float *gamma, const float *beta, double epsilon, float *y, float *ret_mean,
+                     float *ret_rstd, size_t n);
         /* dx may be dy. dgamma and dbeta are added to. */
-        void (*norm_backward)(const float *x, const float *dy, const float *gamma, float mean, float rstd, float *dgamma, float *dbeta,
-                              float *dx, size_t n);
+        void (*norm_backward)(const float *x, const float *dy, const float *gamma, float mean, float rstd,
+                              float *dgamma, float *dbeta, float *dx, size_t n);
 
         /* s = softmax(s) · mask; returns log Σ exp(s). */
         float (*softmax)(float *s, const float *mask, size_t n);
@@ -36,7 +36,7 @@ struct cpu_kernels {
 
         /* Greatest value, its first place and log Σ exp. */
         float (*log_sum_exp)(const float *x, size_t n, size_t *ret_best);
-        void (*xent_gradient)(float *x, float lse, float scale, size_t n);                             /* x = scale · exp(x − lse) */
+        void (*xent_gradient)(float *x, float lse, float scale, size_t n); /* x = scale · exp(x − lse) */
 
         double (*sum_squares)(const float *x, size_t n);
         void (*adamw)(const struct op_adamw *op, const float *g, float *p, float *m, float *v, size_t n);

@@ -58,12 +58,14 @@ static struct head head_of(const struct op_attention *op, uint32_t task, float *
 }
 
 /* The factors of row q, or NULL without dropout; `mask` holds at least `length`. */
-static const float *mask_of(const struct head *h, uint32_t q, uint32_t first_column, uint32_t n, float mask[CPU_MASK_MAX]) {
+static const float *mask_of(const struct head *h, uint32_t q, uint32_t first_column, uint32_t n,
+                            float mask[CPU_MASK_MAX]) {
         const struct dropout *d = &h->op->dropout;
 
         if (!d->threshold)
                 return NULL;
-        h->kernels->dropout_mask(mask, n, d, h->op->sample_k[h->sample], dropout_attention_block(h->index, q, h->length) + first_column / 8);
+        h->kernels->dropout_mask(mask, n, d, h->op->sample_k[h->sample],
+                                 dropout_attention_block(h->index, q, h->length) + first_column / 8);
         return mask;
 }
 
@@ -93,25 +95,30 @@ static void head_forward(const struct head *h) {
                 block_scores(h, q, rows);
                 for (uint32_t i = 0; i < rows; i++)
                         softmax_row(h, q + i, h->scores + (size_t) i * h->length);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int) rows, (int) h->width, (int) h->length, 1, h->scores,
-                            (int) h->length, h->v, h->stride, 0, h->context + (size_t) q * (size_t) h->context_stride, h->context_stride);
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int) rows, (int) h->width, (int) h->length, 1,
+                            h->scores, (int) h->length, h->v, h->stride, 0,
+                            h->context + (size_t) q * (size_t) h->context_stride, h->context_stride);
         }
 }
 
 /* Row q: probabilities and the scores' gradient, in pieces of CPU_MASK_MAX. Σ p·dp is dcontext · context. */
 static void backward_row(const struct head *h, uint32_t q, const float *dcontext, float *scores, float *dscores) {
-        float dot = h->kernels->dot(dcontext, h->context + (size_t) q * (size_t) h->context_stride, h->width), mask[CPU_MASK_MAX];
+        float dot = h->kernels->dot(dcontext, h->context + (size_t) q * (size_t) h->context_stride, h->width),
+              mask[CPU_MASK_MAX];
 
         for (uint32_t c = 0; c < h->length; c += CPU_MASK_MAX) {
                 uint32_t n = MIN(h->length - c, (uint32_t) CPU_MASK_MAX);
-                h->kernels->softmax_backward(scores + c, dscores + c, mask_of(h, q, c, n, mask), h->lse[q], dot, h->scale, n);
+                h->kernels->softmax_backward(scores + c, dscores + c, mask_of(h, q, c, n, mask), h->lse[q], dot,
+                                             h->scale, n);
         }
 }
 
 static void head_backward(const struct head *h) {
         const struct op_attention *op = h->op;
-        int n = (int) h->length, width = (int) h->width, dstride = (int) op->dqkv.stride, cstride = (int) op->dcontext.stride;
-        float *dq = cpu_row(op->dqkv, h->first) + h->index * h->width, *dk = dq + op->context.columns, *dv = dk + op->context.columns;
+        int n = (int) h->length, width = (int) h->width, dstride = (int) op->dqkv.stride,
+            cstride = (int) op->dcontext.stride;
+        float *dq = cpu_row(op->dqkv, h->first) + h->index * h->width, *dk = dq + op->context.columns,
+              *dv = dk + op->context.columns;
 
         for (uint32_t q = 0; q < h->length; q += QUERY_ROWS) {
                 int rows = (int) MIN(h->length - q, (uint32_t) QUERY_ROWS);
@@ -120,14 +127,17 @@ static void head_backward(const struct head *h) {
                 float beta = q ? 1 : 0;
 
                 block_scores(h, q, (uint32_t) rows);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n, width, 1, dcontext, cstride, h->v, h->stride, 0, h->dscores, n);
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n, width, 1, dcontext, cstride, h->v,
+                            h->stride, 0, h->dscores, n);
                 for (int i = 0; i < rows; i++)
-                        backward_row(h, q + (uint32_t) i, dcontext + (size_t) i * op->dcontext.stride, h->scores + (size_t) i * h->length,
-                                     h->dscores + (size_t) i * h->length);
-                cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, width, rows, 1, h->scores, n, dcontext, cstride, beta, dv, dstride);
-                cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, width, rows, 1, h->dscores, n, queries, h->stride, beta, dk, dstride);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, width, n, 1, h->dscores, n, h->k, h->stride, 0,
-                            dq + (size_t) q * (size_t) dstride, dstride);
+                        backward_row(h, q + (uint32_t) i, dcontext + (size_t) i * op->dcontext.stride,
+                                     h->scores + (size_t) i * h->length, h->dscores + (size_t) i * h->length);
+                cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, width, rows, 1, h->scores, n, dcontext, cstride,
+                            beta, dv, dstride);
+                cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, width, rows, 1, h->dscores, n, queries,
+                            h->stride, beta, dk, dstride);
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, width, n, 1, h->dscores, n, h->k,
+                            h->stride, 0, dq + (size_t) q * (size_t) dstride, dstride);
         }
 }
 

@@ -126,7 +126,8 @@ INLINE v8f KERNEL(activate_derivative)(enum activation act, v8f s) {
                        s * 0.39894228040143267794f * KERNEL(exp8)(-0.5f * s * s);
         case ACTIVATION_GELU_NEW:
                 t = KERNEL(tanh8)(0.79788456080286535588f * (s + 0.044715f * s * s * s));
-                return 0.5f * (1.0f + t) + 0.5f * s * (1.0f - t * t) * 0.79788456080286535588f * (1.0f + 3.0f * 0.044715f * s * s);
+                return 0.5f * (1.0f + t) +
+                       0.5f * s * (1.0f - t * t) * 0.79788456080286535588f * (1.0f + 3.0f * 0.044715f * s * s);
         case ACTIVATION_RELU:
                 return KERNEL(select)(s > 0.0f, KERNEL(splat)(1), KERNEL(splat)(0));
         case ACTIVATION_TANH:
@@ -242,7 +243,8 @@ INLINE void KERNEL(philox8)(uint16_t halves[64], uint64_t key, uint32_t first_bl
 }
 #endif
 
-FUNCTION void KERNEL(dropout_mask)(float *mask, size_t n, const struct dropout *dropout, uint64_t k, uint32_t first_block) {
+FUNCTION void KERNEL(dropout_mask)(float *mask, size_t n, const struct dropout *dropout, uint64_t k,
+                                   uint32_t first_block) {
         const v8i scale = (v8i) KERNEL(splat)((float) dropout->scale);
         const int last_dropped = (int) dropout->threshold - 1;
         uint16_t halves[64];
@@ -258,7 +260,8 @@ FUNCTION void KERNEL(dropout_mask)(float *mask, size_t n, const struct dropout *
 
 FUNCTION void KERNEL(multiply)(float *y, const float *x, const float *mask, size_t n) {
         for (size_t i = 0; i < n; i += 8)
-                KERNEL(store_part)(y + i, KERNEL(load_part)(x + i, n - i, 0) * KERNEL(load_part)(mask + i, n - i, 0), n - i);
+                KERNEL(store_part)
+        (y + i, KERNEL(load_part)(x + i, n - i, 0) * KERNEL(load_part)(mask + i, n - i, 0), n - i);
 }
 
 FUNCTION void KERNEL(add_masked)(float *x, const float *residual, const float *mask, size_t n) {
@@ -272,18 +275,21 @@ FUNCTION void KERNEL(add_masked)(float *x, const float *residual, const float *m
 
 FUNCTION void KERNEL(add)(float *y, const float *x, size_t n) {
         for (size_t i = 0; i < n; i += 8)
-                KERNEL(store_part)(y + i, KERNEL(load_part)(y + i, n - i, 0) + KERNEL(load_part)(x + i, n - i, 0), n - i);
+                KERNEL(store_part)
+        (y + i, KERNEL(load_part)(y + i, n - i, 0) + KERNEL(load_part)(x + i, n - i, 0), n - i);
 }
 
 FUNCTION void KERNEL(sum3)(float *y, const float *a, const float *b, const float *c, size_t n) {
         for (size_t i = 0; i < n; i += 8)
-                KERNEL(store_part)(y + i, KERNEL(load_part)(a + i, n - i, 0) + KERNEL(load_part)(b + i, n - i, 0) +
-                                                  KERNEL(load_part)(c + i, n - i, 0), n - i);
+                KERNEL(store_part)
+        (y + i,
+         KERNEL(load_part)(a + i, n - i, 0) + KERNEL(load_part)(b + i, n - i, 0) + KERNEL(load_part)(c + i, n - i, 0),
+         n - i);
 }
 
 /* Two passes: the variance of values far from zero does not cancel. */
-FUNCTION void KERNEL(norm)(const float *x, const float *gamma, const float *beta, double epsilon, float *y, float *ret_mean,
-                           float *ret_rstd, size_t n) {
+FUNCTION void KERNEL(norm)(const float *x, const float *gamma, const float *beta, double epsilon, float *y,
+                           float *ret_mean, float *ret_rstd, size_t n) {
         v8f total = KERNEL(splat)(0), squares = total;
 
         for (size_t i = 0; i < n; i += 8)
@@ -302,12 +308,13 @@ FUNCTION void KERNEL(norm)(const float *x, const float *gamma, const float *beta
         *ret_rstd = rstd;
 }
 
-FUNCTION void KERNEL(norm_backward)(const float *x, const float *dy, const float *gamma, float mean, float rstd, float *dgamma,
-                                    float *dbeta, float *dx, size_t n) {
+FUNCTION void KERNEL(norm_backward)(const float *x, const float *dy, const float *gamma, float mean, float rstd,
+                                    float *dgamma, float *dbeta, float *dx, size_t n) {
         v8f sum = KERNEL(splat)(0), dot = sum;
 
         for (size_t i = 0; i < n; i += 8) {
-                v8f xhat = (KERNEL(load_part)(x + i, n - i, mean) - mean) * rstd, d = KERNEL(load_part)(dy + i, n - i, 0);
+                v8f xhat = (KERNEL(load_part)(x + i, n - i, mean) - mean) * rstd,
+                    d = KERNEL(load_part)(dy + i, n - i, 0);
                 v8f dg = d * KERNEL(load_part)(gamma + i, n - i, 0);
                 KERNEL(store_part)(dgamma + i, KERNEL(load_part)(dgamma + i, n - i, 0) + d * xhat, n - i);
                 KERNEL(store_part)(dbeta + i, KERNEL(load_part)(dbeta + i, n - i, 0) + d, n - i);
@@ -352,9 +359,11 @@ FUNCTION float KERNEL(softmax)(float *s, const float *mask, size_t n) {
         return max + (float) __builtin_log((double) sum);
 }
 
-FUNCTION void KERNEL(softmax_backward)(float *s, float *dp, const float *mask, float lse, float dot, float scale, size_t n) {
+FUNCTION void KERNEL(softmax_backward)(float *s, float *dp, const float *mask, float lse, float dot, float scale,
+                                       size_t n) {
         for (size_t i = 0; i < n; i += 8) {
-                v8f p = KERNEL(exp8)(KERNEL(load_part)(s + i, n - i, 0) - lse), d = KERNEL(load_part)(dp + i, n - i, 0), kept = p;
+                v8f p = KERNEL(exp8)(KERNEL(load_part)(s + i, n - i, 0) - lse), d = KERNEL(load_part)(dp + i, n - i, 0),
+                    kept = p;
                 if (mask) {
                         v8f m = KERNEL(load_part)(mask + i, n - i, 0);
                         kept *= m;
@@ -408,7 +417,8 @@ FUNCTION double KERNEL(sum_squares)(const float *x, size_t n) {
 }
 
 FUNCTION void KERNEL(adamw)(const struct op_adamw *op, const float *g, float *p, float *m, float *v, size_t n) {
-        const float beta1 = (float) op->beta1, rest1 = (float) (1 - op->beta1), beta2 = (float) op->beta2, rest2 = (float) (1 - op->beta2);
+        const float beta1 = (float) op->beta1, rest1 = (float) (1 - op->beta1), beta2 = (float) op->beta2,
+                    rest2 = (float) (1 - op->beta2);
         const float scale = (float) op->gradient_scale, step = (float) (op->rate / op->correction1);
         const float root = (float) __builtin_sqrt(1 / op->correction2), epsilon = (float) op->epsilon;
         const float decay = (float) (op->rate * op->weight_decay);

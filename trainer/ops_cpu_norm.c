@@ -97,8 +97,8 @@ static void add_row(const struct cpu_kernels *k, const struct op_norm *op, size_
 }
 
 static void norm_row(const struct cpu_kernels *k, const struct op_norm *op, size_t t) {
-        k->norm(cpu_row(op->x, t), cpu_row(op->gamma, 0), cpu_row(op->beta, 0), op->epsilon, cpu_row(op->y, t), cpu_row(op->mean, 0) + t,
-                cpu_row(op->rstd, 0) + t, op->x.columns);
+        k->norm(cpu_row(op->x, t), cpu_row(op->gamma, 0), cpu_row(op->beta, 0), op->epsilon, cpu_row(op->y, t),
+                cpu_row(op->mean, 0) + t, cpu_row(op->rstd, 0) + t, op->x.columns);
 }
 
 void cpu_add_norm_forward(const struct op_norm *op) {
@@ -122,7 +122,8 @@ void cpu_norm_dropout_forward(const struct op_norm *op) {
 }
 
 /* One block of rows: their dx, and their part of dgamma and dbeta into partial (2, H). */
-static void backward_block(const struct cpu_kernels *k, const struct op_norm *op, bool add, size_t block, float *partial) {
+static void backward_block(const struct cpu_kernels *k, const struct op_norm *op, bool add, size_t block,
+                           float *partial) {
         uint32_t n = op->x.columns;
         size_t end = MIN((block + 1) * NORM_ROWS, (size_t) op->x.rows);
 
@@ -133,8 +134,8 @@ static void backward_block(const struct cpu_kernels *k, const struct op_norm *op
                         mask_row(k, op, t, dsum, dy);
                         dy = dsum;
                 }
-                k->norm_backward(cpu_row(op->x, t), dy, cpu_row(op->gamma, 0), cpu_row(op->mean, 0)[t], cpu_row(op->rstd, 0)[t], partial,
-                                 partial + n, dsum, n);
+                k->norm_backward(cpu_row(op->x, t), dy, cpu_row(op->gamma, 0), cpu_row(op->mean, 0)[t],
+                                 cpu_row(op->rstd, 0)[t], partial, partial + n, dsum, n);
                 if (add)
                         mask_row(k, op, t, cpu_row(op->dx, t), dsum);
         }

@@ -105,7 +105,8 @@ static void fp64_embed_backward(const struct op_embed *op) {
         }
 }
 
-static void fp64_linear(struct tensor x, struct tensor w, struct tensor bias, enum activation act, struct tensor pre, struct tensor y) {
+static void fp64_linear(struct tensor x, struct tensor w, struct tensor bias, enum activation act, struct tensor pre,
+                        struct tensor y) {
         for (uint32_t i = 0; i < y.rows; i++)
                 for (uint32_t j = 0; j < y.columns; j++) {
                         double sum = bias.data ? row(bias, 0)[j] : 0.0;
@@ -123,7 +124,8 @@ static void fp64_activation_backward(enum activation act, struct tensor saved, s
                         row(dx, i)[k] *= activate_derivative(act, row(saved, i)[k]);
 }
 
-static void fp64_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved, struct tensor dx) {
+static void fp64_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
+                           struct tensor dx) {
         for (uint32_t i = 0; i < dx.rows; i++) {
                 if (!add)
                         memset(row(dx, i), 0, dx.columns * sizeof(double));
@@ -217,7 +219,8 @@ static void attention_row_backward(const struct attention_row *r) {
                 dot += p[j] * dp[j];
         }
         for (uint32_t j = 0; j < r->length; j++) {
-                double ds = p[j] * (dp[j] - dot) * r->scale, *dk = row(op->dqkv, r->first + j) + hidden + r->head * r->width;
+                double ds = p[j] * (dp[j] - dot) * r->scale,
+                       *dk = row(op->dqkv, r->first + j) + hidden + r->head * r->width;
                 const double *k = head_row(r, 1, j);
                 for (uint32_t c = 0; c < r->width; c++) {
                         dq[c] += ds * k[c];
@@ -365,7 +368,8 @@ static double fp64_sum_squares(const void *data, size_t n) {
         return total;
 }
 
-static void fp64_adamw(const struct op_adamw *op, size_t n, const void *gradient, void *parameter, void *moment1, void *moment2) {
+static void fp64_adamw(const struct op_adamw *op, size_t n, const void *gradient, void *parameter, void *moment1,
+                       void *moment2) {
         const double *gradients = gradient;
         double *p = parameter, *m = moment1, *v = moment2;
 
@@ -373,7 +377,8 @@ static void fp64_adamw(const struct op_adamw *op, size_t n, const void *gradient
                 double g = op->gradient_scale * gradients[i];
                 m[i] = op->beta1 * m[i] + (1 - op->beta1) * g;
                 v[i] = op->beta2 * v[i] + (1 - op->beta2) * g * g;
-                p[i] -= op->rate * (m[i] / op->correction1 / (sqrt(v[i] / op->correction2) + op->epsilon) + op->weight_decay * p[i]);
+                p[i] -= op->rate * (m[i] / op->correction1 / (sqrt(v[i] / op->correction2) + op->epsilon) +
+                                    op->weight_decay * p[i]);
         }
 }
 

@@ -9,7 +9,8 @@
 #include "trainer/model_internal.h"
 
 double schedule_rate(const struct spec_optimizer *spec, uint64_t step, uint64_t steps) {
-        uint64_t warmup = spec->warmup_steps ? spec->warmup_steps : (uint64_t) llround(spec->warmup_ratio * (double) steps);
+        uint64_t warmup =
+                spec->warmup_steps ? spec->warmup_steps : (uint64_t) llround(spec->warmup_ratio * (double) steps);
 
         if (step < warmup)
                 return spec->learning_rate * (double) (step + 1) / (double) warmup;
@@ -22,7 +23,8 @@ double optimizer_gradient_norm(struct model *model) {
         return sqrt(model->ops->sum_squares(model->gradients, model->layout.n_elements));
 }
 
-void optimizer_update(struct model *model, const struct spec_optimizer *spec, double rate, uint64_t update, double gradient_scale) {
+void optimizer_update(struct model *model, const struct spec_optimizer *spec, double rate, uint64_t update,
+                      double gradient_scale) {
         size_t size = model_element_size(model);
         struct op_adamw op = {
                 .rate = rate,
@@ -38,7 +40,8 @@ void optimizer_update(struct model *model, const struct spec_optimizer *spec, do
                 const struct model_tensor *t = &model->layout.tensors[i];
                 size_t at = t->offset * size;
                 op.weight_decay = t->decay ? spec->weight_decay : 0;
-                model->ops->adamw(&op, t->n_elements, (const char *) model->gradients + at, (char *) model->parameters + at,
-                                  (char *) model->moment1 + at, (char *) model->moment2 + at);
+                model->ops->adamw(&op, t->n_elements, (const char *) model->gradients + at,
+                                  (char *) model->parameters + at, (char *) model->moment1 + at,
+                                  (char *) model->moment2 + at);
         }
 }

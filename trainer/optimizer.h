@@ -16,6 +16,7 @@ double optimizer_gradient_norm(struct model *model);
 
 /* AdamW (Loshchilov & Hutter 2019) with bias correction by `update` = step + 1; gradients are scaled by `gradient_scale`
  * (clipping: min(1, clip/norm)) on the way in. Decoupled decay lr·wd·p on tensors with `decay`. */
-void optimizer_update(struct model *model, const struct spec_optimizer *spec, double rate, uint64_t update, double gradient_scale);
+void optimizer_update(struct model *model, const struct spec_optimizer *spec, double rate, uint64_t update,
+                      double gradient_scale);
 
 #endif

@@ -48,7 +48,8 @@ static uint64_t whole(const struct parameter_counts *c) { return body(c) + c->ml
 
 static void print_text(const struct model_config *config, const struct parameter_counts *c) {
         printf("embeddings               %14" PRIu64 "\n", c->embeddings);
-        printf("encoder                  %14" PRIu64 "  (%u layers of %" PRIu64 ")\n", c->encoder, config->num_hidden_layers, c->layer);
+        printf("encoder                  %14" PRIu64 "  (%u layers of %" PRIu64 ")\n", c->encoder,
+               config->num_hidden_layers, c->layer);
         printf("pooler                   %14" PRIu64 "\n", c->pooler);
         printf("encoder + pooler         %14" PRIu64 "\n", body(c));
         printf("mlm head                 %14" PRIu64 "  (decoder tied)\n", c->mlm_head);
@@ -57,9 +58,10 @@ static void print_text(const struct model_config *config, const struct parameter
 }
 
 static int print_json(const struct parameter_counts *c) {
-        json_t *object = json_pack("{sI sI sI sI sI sI sI sI}", "embeddings", (json_int_t) c->embeddings, "encoder", (json_int_t) c->encoder,
-                                   "layer", (json_int_t) c->layer, "pooler", (json_int_t) c->pooler, "encoder_and_pooler", (json_int_t) body(c),
-                                   "mlm_head", (json_int_t) c->mlm_head, "sentence_head", (json_int_t) c->sentence_head,
+        json_t *object = json_pack("{sI sI sI sI sI sI sI sI}", "embeddings", (json_int_t) c->embeddings, "encoder",
+                                   (json_int_t) c->encoder, "layer", (json_int_t) c->layer, "pooler",
+                                   (json_int_t) c->pooler, "encoder_and_pooler", (json_int_t) body(c), "mlm_head",
+                                   (json_int_t) c->mlm_head, "sentence_head", (json_int_t) c->sentence_head,
                                    "with_pretraining_heads", (json_int_t) whole(c));
         int r = object ? json_dumpf(object, stdout, JSON_COMPACT) : -1;
 
@@ -69,7 +71,9 @@ static int print_json(const struct parameter_counts *c) {
 }
 
 int cmd_params(int argc, char **argv) {
-        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, {} };
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 {} };
         struct error error = {};
         struct model_config config;
         struct parameter_counts counts;

@@ -8,7 +8,8 @@
 #include "trainer/config.h"
 
 struct parameter_counts {
-        uint64_t embeddings, layer, encoder, pooler, sentence_head, mlm_head; /* the tied decoder is not counted twice */
+        uint64_t embeddings, layer, encoder, pooler, sentence_head,
+                mlm_head; /* the tied decoder is not counted twice */
 };
 
 int parameter_counts(const struct model_config *config, struct parameter_counts *ret_counts, struct error *error);

@@ -21,7 +21,9 @@ enum philox_domain {
         PHILOX_EVALUATE = 6, /* evaluation's masking and pairing */
 };
 
-struct philox { uint32_t v[4]; };
+struct philox {
+        uint32_t v[4];
+};
 
 static inline uint32_t philox_site(enum philox_domain domain, uint32_t stage, uint32_t layer, uint32_t place) {
         return (uint32_t) domain << 28 | (stage & 0xf) << 24 | (layer & 0xffff) << 8 | (place & 0xff);

@@ -54,7 +54,7 @@ static int start_thread(struct prefetch *prefetch) {
 }
 
 int prefetch_new(const struct samples *samples, const struct batches_limits *limits, struct prefetch **ret,
-        struct error *error) {
+                 struct error *error) {
         struct prefetch *prefetch = calloc(1, sizeof(*prefetch));
         if (!prefetch)
                 return error_errno(error, ENOMEM, "prefetch");
@@ -94,8 +94,8 @@ void prefetch_free(struct prefetch *prefetch) {
         free(prefetch);
 }
 
-struct batches *prefetch_take(
-        struct prefetch *prefetch, uint64_t begin, uint64_t end, uint64_t next_begin, uint64_t next_end) {
+struct batches *prefetch_take(struct prefetch *prefetch, uint64_t begin, uint64_t end, uint64_t next_begin,
+                              uint64_t next_end) {
         pthread_mutex_lock(&prefetch->lock);
         while (prefetch->busy)
                 pthread_cond_wait(&prefetch->changed, &prefetch->lock);

@@ -11,12 +11,12 @@
 
 struct prefetch;
 
-int prefetch_new(
-        const struct samples *samples, const struct batches_limits *limits, struct prefetch **ret, struct error *error);
+int prefetch_new(const struct samples *samples, const struct batches_limits *limits, struct prefetch **ret,
+                 struct error *error);
 void prefetch_free(struct prefetch *prefetch);
 
 /* Samples [begin, end), ready or made now, valid until the next call; then starts on [next_begin, next_end). */
-struct batches *prefetch_take(
-        struct prefetch *prefetch, uint64_t begin, uint64_t end, uint64_t next_begin, uint64_t next_end);
+struct batches *prefetch_take(struct prefetch *prefetch, uint64_t begin, uint64_t end, uint64_t next_begin,
+                              uint64_t next_end);
 
 #endif

@@ -37,11 +37,13 @@ static const char *environment(const char *name) {
 /* 0, or an exit code + 1 to leave with at once. */
 static int parse_arguments(int argc, char **argv, struct run_options *ret) {
         static const struct option options[] = { { "run-dir", required_argument, NULL, 'd' },
-                { "resume", required_argument, NULL, 'r' }, { "abandon-newer", no_argument, NULL, 'a' },
-                { "help", no_argument, NULL, 'h' }, {} };
+                                                 { "resume", required_argument, NULL, 'r' },
+                                                 { "abandon-newer", no_argument, NULL, 'a' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 {} };
 
         *ret = (struct run_options) { .run_dir = environment(BERTD_ENV_RUN_DIR),
-                .resume = environment(BERTD_ENV_RESUME) };
+                                      .resume = environment(BERTD_ENV_RESUME) };
         for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
                 if (o == 'd')
                         ret->run_dir = optarg;
@@ -51,7 +53,7 @@ static int parse_arguments(int argc, char **argv, struct run_options *ret) {
                         ret->abandon_newer = true;
                 else
                         return 1 + (fputs(USAGE, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO
-                                           : o == 'h'                            ? BERTD_EXIT_OK
+                                    : o == 'h'                                   ? BERTD_EXIT_OK
                                                                                  : BERTD_EXIT_USAGE);
         }
         if (argc - optind == 1 && ret->run_dir && ret->run_dir[0]) {

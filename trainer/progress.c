@@ -71,12 +71,12 @@ static void send_text(struct progress *progress, const char *format, ...) {
         va_end(ap);
         if (n > 0 && (size_t) n < sizeof(text))
                 (void) sendto(progress->fd, text, (size_t) n, MSG_DONTWAIT | MSG_NOSIGNAL,
-                        (struct sockaddr *) &progress->address, progress->address_size);
+                              (struct sockaddr *) &progress->address, progress->address_size);
 }
 
 void progress_ready(struct progress *progress) {
         send_text(progress, "READY=1\nSTATUS=training\n" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_RANK "=0\n",
-                progress->steps);
+                  progress->steps);
 }
 
 void progress_watchdog(struct progress *progress) {
@@ -100,8 +100,8 @@ void progress_checkpoint(struct progress *progress, const char *path, uint64_t s
 
 static void print_line(struct progress *progress, uint64_t step, double loss, double rate) {
         (void) fprintf(stderr, "%sstep %" PRIu64 "/%" PRIu64 "  loss %.4f  %.1f samples/s%s",
-                progress->terminal ? "\r" : "", step, progress->steps, loss, rate,
-                progress->terminal ? "\033[K" : "\n");
+                       progress->terminal ? "\r" : "", step, progress->steps, loss, rate,
+                       progress->terminal ? "\033[K" : "\n");
         (void) fflush(stderr);
         progress->line_open = progress->terminal;
 }
@@ -112,9 +112,9 @@ void progress_step(struct progress *progress, uint64_t step, double loss, double
         if (force || now - progress->sent_usec >= USEC_PER_SEC / 10) {
                 progress->sent_usec = now;
                 send_text(progress,
-                        BERTD_NOTIFY_STEP "=%" PRIu64 "\n" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_LOSS
-                                          "=%.9g\n" BERTD_NOTIFY_RATE "=%.9g\n" BERTD_NOTIFY_RANK "=0\nWATCHDOG=1\n",
-                        step, progress->steps, loss, rate);
+                          BERTD_NOTIFY_STEP "=%" PRIu64 "\n" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_LOSS
+                                            "=%.9g\n" BERTD_NOTIFY_RATE "=%.9g\n" BERTD_NOTIFY_RANK "=0\nWATCHDOG=1\n",
+                          step, progress->steps, loss, rate);
         }
         if (force || now - progress->printed_usec >= line_usec) {
                 progress->printed_usec = now;

@@ -93,7 +93,7 @@ struct run_sums {
 };
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
 void run_losses(const struct run *run, const struct model_loss *loss,
-        struct metrics_losses *ret); /* means; NaN where nothing was counted */
+                struct metrics_losses *ret); /* means; NaN where nothing was counted */
 
 /* run_evaluate.c: validation, all ranks; adds a row. */
 void run_evaluate(struct run *run);

@@ -19,13 +19,14 @@ static int compare_weights(struct run *run, struct error *error) {
                 abort(); /* the others wait in the next call */
 
         uint64_t mine = run->n_ranks > 1 ? XXH3_64bits(model_parameters(run->model),
-                                                   model_n_elements(run->model) * model_element_size(run->model))
+                                                       model_n_elements(run->model) * model_element_size(run->model))
                                          : 0;
         exchange_gather(run->exchange, &mine, sizeof(mine), all);
         for (uint32_t r = 1; r < run->n_ranks; r++)
                 if (all[r] != all[0])
                         return error_set(error, EIO,
-                                "step %" PRIu64 ": the weights of rank %u differ from those of rank 0", run->step, r);
+                                         "step %" PRIu64 ": the weights of rank %u differ from those of rank 0",
+                                         run->step, r);
         return 0;
 }
 
@@ -37,7 +38,7 @@ static void finished(struct run *run, const struct saver_result *result) {
         if (result->r < 0) {
                 progress_end_line(run->progress);
                 (void) fprintf(stderr, "bert-trainer: %s: no checkpoint of step %" PRIu64 ", training goes on\n",
-                        result->error.text, result->step);
+                               result->error.text, result->step);
                 run->last_checkpoint_step = UINT64_MAX;
                 return;
         }

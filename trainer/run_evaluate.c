@@ -33,7 +33,6 @@ void run_evaluate(struct run *run) {
                 return;
         metrics_validation(run->metrics, run->step, samples, &losses);
         progress_end_line(run->progress);
-        (void) fprintf(stderr,
-                "validation at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", run->step,
-                losses.loss, losses.mlm_loss, losses.mlm_accuracy);
+        (void) fprintf(stderr, "validation at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", run->step,
+                       losses.loss, losses.mlm_loss, losses.mlm_accuracy);
 }

@@ -12,7 +12,7 @@ enum { SIZE = 384, REPEATS = 4 };
 
 static void multiply(float *tiles) {
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, SIZE, SIZE, SIZE, 1, tiles, SIZE, tiles + SIZE * SIZE,
-                SIZE, 0, tiles + 2 * SIZE * SIZE, SIZE);
+                    SIZE, 0, tiles + 2 * SIZE * SIZE, SIZE);
 }
 
 /* FLOP/s of one round over all threads; the best of a few, since the first also wakes the threads. */

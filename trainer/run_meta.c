@@ -117,17 +117,18 @@ struct checkpoint_meta run_meta_now(const struct run *run) {
         return meta;
 }
 
-int run_meta_compare(
-        const struct run *run, const struct checkpoint_meta *found, const char *path, struct error *error) {
+int run_meta_compare(const struct run *run, const struct checkpoint_meta *found, const char *path,
+                     struct error *error) {
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const struct rule *rule = &rules[i];
                 const char *then = checkpoint_meta_get(found, rule->key),
                            *now = checkpoint_meta_get(&run->meta, rule->key);
                 if (!then)
-                        return error_input(
-                                error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path, rule->key);
+                        return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path,
+                                           rule->key);
                 if (rule->policy == FIXED && strcmp(then, now) != 0)
-                        return error_input(error, BERTD_EXIT_CONFIG,
+                        return error_input(
+                                error, BERTD_EXIT_CONFIG,
                                 "%s: made with %s %s, the spec (%s) now gives %s: this may not change on resume", path,
                                 rule->key, then, rule->spec_key, now);
         }
@@ -139,7 +140,6 @@ void run_meta_say(const struct run *run, const struct checkpoint_meta *found) {
                 const char *then = checkpoint_meta_get(found, rules[i].key),
                            *now = checkpoint_meta_get(&run->meta, rules[i].key);
                 if (rules[i].policy == SAID && strcmp(then, now) != 0)
-                        (void) fprintf(stderr, "resuming with another %s: %s, was %s\n", rules[i].key,
-                                now, then);
+                        (void) fprintf(stderr, "resuming with another %s: %s, was %s\n", rules[i].key, now, then);
         }
 }

@@ -18,21 +18,21 @@
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 
-static int restore_tensor(
-        struct run *run, struct checkpoint *c, const struct model_tensor *t, uint32_t kind, struct error *error) {
+static int restore_tensor(struct run *run, struct checkpoint *c, const struct model_tensor *t, uint32_t kind,
+                          struct error *error) {
         void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
         size_t size = model_element_size(run->model);
         int64_t index = checkpoint_find(c, t->name, kinds[kind]);
 
         if (index < 0)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: tensor %s (%s) is missing",
-                        checkpoint_path(c), t->name, kinds[kind]);
+                                   checkpoint_path(c), t->name, kinds[kind]);
         const struct checkpoint_tensor *found = checkpoint_tensor(c, (uint32_t) index);
         if (found->n_dims != t->n_dims || memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0 ||
-                found->size != t->n_elements * size)
+            found->size != t->n_elements * size)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
-                        "%s: tensor %s (%s) has another shape or dtype than the model", checkpoint_path(c), t->name,
-                        kinds[kind]);
+                                   "%s: tensor %s (%s) has another shape or dtype than the model", checkpoint_path(c),
+                                   t->name, kinds[kind]);
         return checkpoint_read_tensor(c, (uint32_t) index, (char *) runs[kind] + t->offset * size, error);
 }
 
@@ -41,7 +41,7 @@ static int restore_model(struct run *run, struct checkpoint *c, struct error *er
 
         if (checkpoint_n_tensors(c) != ELEMENTSOF(kinds) * n)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: %u tensors, this model has %zu",
-                        checkpoint_path(c), checkpoint_n_tensors(c), ELEMENTSOF(kinds) * n);
+                                   checkpoint_path(c), checkpoint_n_tensors(c), ELEMENTSOF(kinds) * n);
         for (uint32_t kind = 0; kind < ELEMENTSOF(kinds); kind++) {
                 for (uint32_t i = 0; i < n; i++) {
                         int r = restore_tensor(run, c, model_tensor(run->model, i), kind, error);
@@ -66,13 +66,13 @@ static int restore_counters(struct run *run, const struct checkpoint *c, struct 
                 return r;
         if (samples != run->step * run->spec->train.global_batch)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
-                        "%s: meta key samples is %" PRIu64 ", expected %" PRIu64, path, samples,
-                        run->step * run->spec->train.global_batch);
+                                   "%s: meta key samples is %" PRIu64 ", expected %" PRIu64, path, samples,
+                                   run->step * run->spec->train.global_batch);
         run->best_validation_loss = best ? strtod(best, NULL) : NAN;
         if (run->step > run->spec->train.steps)
                 return error_input(error, BERTD_EXIT_CONFIG,
-                        "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
-                        run->options->spec_path, run->spec->train.steps, path, run->step);
+                                   "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
+                                   run->options->spec_path, run->spec->train.steps, path, run->step);
         return 0;
 }
 
@@ -101,7 +101,7 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
         run_meta_say(run, checkpoint_meta(c));
         note_checkpoint(run);
         (void) fprintf(stderr, "resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step,
-                run->spec->train.steps);
+                       run->spec->train.steps);
         return 0;
 }
 
@@ -155,8 +155,8 @@ static int open_outputs(struct run *run, struct error *error) {
         run->progress = progress_new(run->spec->train.steps);
         if (!path || !run->progress)
                 return error_errno(error, ENOMEM, "%s", run->options->run_dir);
-        return metrics_open(
-                path, run->step, run->spec->data.objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp", &run->metrics, error);
+        return metrics_open(path, run->step, run->spec->data.objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp",
+                            &run->metrics, error);
 }
 
 int run_restore(struct run *run, struct error *error) {

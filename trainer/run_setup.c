@@ -22,19 +22,20 @@ static int check_spec(const struct run *run, struct error *error) {
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected pretrain", path);
         if (spec->data.sequence_length > run->config.max_position_embeddings)
                 return error_input(error, BERTD_EXIT_CONFIG,
-                        "%s: data.sequence_length: %u, but %s has max_position_embeddings %u", path,
-                        spec->data.sequence_length, spec->model.config, run->config.max_position_embeddings);
+                                   "%s: data.sequence_length: %u, but %s has max_position_embeddings %u", path,
+                                   spec->data.sequence_length, spec->model.config, run->config.max_position_embeddings);
         if (spec->data.sequence_length < 8)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: data.sequence_length: %u, expected at least 8", path,
-                        spec->data.sequence_length);
+                                   spec->data.sequence_length);
         if (spec->train.micro_batch * spec->data.sequence_length > INT32_MAX / 2 ||
-                spec->train.global_batch > UINT32_MAX)
+            spec->train.global_batch > UINT32_MAX)
                 return error_input(error, BERTD_EXIT_CONFIG,
-                        "%s: train.micro_batch: %llu samples of %u tokens are more than can be indexed", path,
-                        (unsigned long long) spec->train.micro_batch, spec->data.sequence_length);
+                                   "%s: train.micro_batch: %llu samples of %u tokens are more than can be indexed",
+                                   path, (unsigned long long) spec->train.micro_batch, spec->data.sequence_length);
         if (run->samples_vocab.size > run->config.vocab_size)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: vocab_size: %u, but %s has %u tokens",
-                        spec->model.config, run->config.vocab_size, spec->model.vocab, run->samples_vocab.size);
+                                   spec->model.config, run->config.vocab_size, spec->model.vocab,
+                                   run->samples_vocab.size);
         return 0;
 }
 
@@ -76,7 +77,7 @@ static struct samples_options make_options(const struct run *run, bool evaluatio
 }
 
 static int build_map(struct run *run, const struct corpora *corpora, const char *map,
-        const struct samples_options *options, struct error *error) {
+                     const struct samples_options *options, struct error *error) {
         char hash[VOCAB_HASH_MAX];
 
         vocab_hash(run->vocab, hash);
@@ -86,7 +87,7 @@ static int build_map(struct run *run, const struct corpora *corpora, const char 
 
 /* Collective: rank 0 builds the map, then all open it. */
 static int open_samples(struct run *run, const char *name, char *const *prefixes, uint32_t n, bool evaluation,
-        struct corpora **ret_corpora, struct samples **ret_samples, struct error *error) {
+                        struct corpora **ret_corpora, struct samples **ret_samples, struct error *error) {
         struct samples_options options = make_options(run, evaluation);
         cleanup_free char *map = format_string("%s/windows-%s-%u.map", run->options->run_dir, name, run->stage);
         if (!map)
@@ -109,7 +110,7 @@ static int open_data(struct run *run, struct error *error) {
         int r = open_samples(run, "train", d->train, d->n_train, false, &run->train, &run->train_samples, error);
         if (r >= 0 && d->n_validation > 0)
                 r = open_samples(run, "validation", d->validation, d->n_validation, true, &run->validation,
-                        &run->validation_samples, error);
+                                 &run->validation_samples, error);
         if (r >= 0)
                 r = exchange_agree(run->exchange, corpora_hash(run->train, corpus_hash, error), error);
         if (r < 0)
@@ -128,18 +129,18 @@ static struct batches_limits make_limits(const struct run *run, uint64_t count) 
         /* Shares differ by one between steps' samples of one rank never, between ranks by one. Short samples: up to
          * 4 times as many. */
         return (struct batches_limits) { .max_share = (uint32_t) (end - begin),
-                .max_tokens = (uint32_t) micro * o->sequence_length,
-                .max_samples = (uint32_t) micro * 4,
-                .max_masked = (uint32_t) micro * o->max_predictions };
+                                         .max_tokens = (uint32_t) micro * o->sequence_length,
+                                         .max_samples = (uint32_t) micro * 4,
+                                         .max_masked = (uint32_t) micro * o->max_predictions };
 }
 
 static int make_model(struct run *run, struct error *error) {
         struct batches_limits limits = make_limits(run, run->spec->train.global_batch);
         struct model_limits model = { .max_tokens = limits.max_tokens,
-                .max_samples = limits.max_samples,
-                .max_masked = limits.max_masked,
-                .max_length = run->spec->data.sequence_length,
-                .training = true };
+                                      .max_samples = limits.max_samples,
+                                      .max_masked = limits.max_masked,
+                                      .max_length = run->spec->data.sequence_length,
+                                      .training = true };
 
         int r = model_new(&run->config, run->ops, &model, &run->model, error);
         if (r >= 0)

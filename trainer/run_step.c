@@ -85,10 +85,10 @@ static uint64_t agree_flags(struct run *run) {
 
 static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t n_masked, struct run_sums *sums) {
         struct model_pass pass = { .seed = run->spec->train.seed,
-                .stage = run->stage,
-                .dropout = true,
-                .mlm_scale = n_masked > 0 ? 1.0 / (double) n_masked : 0,
-                .sentence_scale = 1.0 / (double) run->spec->train.global_batch };
+                                   .stage = run->stage,
+                                   .dropout = true,
+                                   .mlm_scale = n_masked > 0 ? 1.0 / (double) n_masked : 0,
+                                   .sentence_scale = 1.0 / (double) run->spec->train.global_batch };
 
         model_forward_backward(run->model, batch, &pass, &sums->loss);
         sums->flops += model_batch_flops(run->model, batch);
@@ -106,9 +106,10 @@ static int not_finite(struct run *run, const struct metrics_row *row, struct err
                                 name = t->name;
         }
         return error_input(error, BERTD_EXIT_NAN,
-                "step %" PRIu64 ": loss %g, gradient norm %g: not finite%s%s (samples %" PRIu64 " to %" PRIu64 ")",
-                row->step, row->losses.loss, row->gradient_norm, name ? ", first in the gradient of " : "",
-                name ? name : "", row->first_k, row->last_k);
+                           "step %" PRIu64 ": loss %g, gradient norm %g: not finite%s%s (samples %" PRIu64
+                           " to %" PRIu64 ")",
+                           row->step, row->losses.loss, row->gradient_norm, name ? ", first in the gradient of " : "",
+                           name ? name : "", row->first_k, row->last_k);
 }
 
 void run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret) {
@@ -144,13 +145,13 @@ static void report(struct run *run, struct metrics_row *row, double flops, uint6
         row->mfu = run->peak_flops > 0 ? row->flops_per_sec / run->peak_flops : NAN;
         if (run->step % every == 0 || run->step == run->spec->train.steps)
                 metrics_step(run->metrics, row);
-        progress_step(
-                run->progress, run->step, row->losses.loss, row->samples_per_sec, run->step == run->spec->train.steps);
+        progress_step(run->progress, run->step, row->losses.loss, row->samples_per_sec,
+                      run->step == run->spec->train.steps);
 }
 
 /* Forward and backward of this rank's share. Returns 1 where a stop was asked for. */
 static int accumulate(struct run *run, const struct batches *batches, const struct plan *plan, struct run_sums *sums,
-        uint64_t *flags) {
+                      uint64_t *flags) {
         model_zero_gradients(run->model);
         for (uint64_t i = 0; i < MAX(plan->n_micro, UINT64_C(1)); i++) {
                 *flags |= agree_flags(run);
@@ -180,7 +181,7 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
                 return 1;
         row.compute_sec = lap(&timer);
         exchange_sum(run->exchange, model_gradients(run->model), model_n_elements(run->model),
-                model_element_size(run->model));
+                     model_element_size(run->model));
         sums = run_agree_sums(run, &sums);
         row.exchange_sec = lap(&timer);
         run_losses(run, &sums.loss, &row.losses);

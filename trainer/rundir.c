@@ -38,8 +38,8 @@ static int take_lock(struct rundir *rundir, struct error *error) {
                 return error_errno(error, errno, "%s", path);
         if (fcntl(rundir->lock, F_GETLK, &holder) < 0 || holder.l_type == F_UNLCK)
                 holder.l_pid = 0;
-        return error_set(
-                error, EBUSY, "%s: another trainer (pid %d) uses this run folder", rundir->path, (int) holder.l_pid);
+        return error_set(error, EBUSY, "%s: another trainer (pid %d) uses this run folder", rundir->path,
+                         (int) holder.l_pid);
 }
 
 /* The step of "step-000000012.ckpt" exactly as rundir_checkpoint_path writes it. */

@@ -74,18 +74,19 @@ static uint64_t count_filled_documents(const struct corpora *corpora) {
 }
 
 int samples_build_map(const char *map_path, const struct corpora *corpora, const struct samples_options *options,
-        struct error *error) {
+                      struct error *error) {
         struct windows_options w = { .seed = options->seed,
-                .stage = options->stage,
-                .max_tokens = max_text(options),
-                .two_segments = two_segments(options),
-                .short_probability = options->short_probability };
+                                     .stage = options->stage,
+                                     .max_tokens = max_text(options),
+                                     .two_segments = two_segments(options),
+                                     .short_probability = options->short_probability };
         uint64_t filled = count_filled_documents(corpora);
 
         if (filled == 0)
                 return error_input(error, BERTD_EXIT_DATA, "%s: holds no text", corpora->prefixes[0]);
         if (options->objective == OBJECTIVE_MLM_NSP && filled < 2)
-                return error_input(error, BERTD_EXIT_DATA,
+                return error_input(
+                        error, BERTD_EXIT_DATA,
                         "%s: one document only, mlm+nsp takes its random sentences from another one (objective: mlm "
                         "needs none)",
                         corpora->prefixes[0]);
@@ -93,7 +94,7 @@ int samples_build_map(const char *map_path, const struct corpora *corpora, const
 }
 
 int samples_new(const char *map_path, const struct corpora *corpora, const struct samples_vocab *vocab,
-        const struct samples_options *options, struct samples **ret, struct error *error) {
+                const struct samples_options *options, struct samples **ret, struct error *error) {
         struct samples *samples = calloc(1, sizeof(*samples));
         if (!samples)
                 return error_errno(error, ENOMEM, "samples");
@@ -125,9 +126,9 @@ void samples_map_hash(const struct samples *samples, char hex[33]) { windows_has
 
 static struct philox draw(const struct samples *s, enum place place, uint32_t block, uint64_t k) {
         static const enum philox_domain domains[] = { [PLACE_SHUFFLE] = PHILOX_SHUFFLE,
-                [PLACE_PAIR] = PHILOX_PAIR,
-                [PLACE_CUT] = PHILOX_PAIR,
-                [PLACE_PICK] = PHILOX_MASKING };
+                                                      [PLACE_PAIR] = PHILOX_PAIR,
+                                                      [PLACE_CUT] = PHILOX_PAIR,
+                                                      [PLACE_PICK] = PHILOX_MASKING };
         enum philox_domain domain = s->options.evaluation ? PHILOX_EVALUATE : domains[place];
         return philox(s->options.seed, block, philox_site(domain, s->options.stage, 0, (uint32_t) place), k);
 }
@@ -137,9 +138,9 @@ static const struct window *window_of(const struct samples *s, uint64_t k) {
         struct permute permute;
 
         permute_init(&permute, n, s->options.seed,
-                philox_site(
-                        s->options.evaluation ? PHILOX_EVALUATE : PHILOX_SHUFFLE, s->options.stage, 0, PLACE_SHUFFLE),
-                k / n);
+                     philox_site(s->options.evaluation ? PHILOX_EVALUATE : PHILOX_SHUFFLE, s->options.stage, 0,
+                                 PLACE_SHUFFLE),
+                     k / n);
         return windows_get(s->windows, permute_index(&permute, k % n));
 }
 
@@ -150,8 +151,8 @@ static void count_tokens(struct segment *g) {
 }
 
 /* Text of another document from a random sentence on, up to `wanted` tokens, at least one sentence. */
-static struct segment random_segment(
-        const struct samples *s, uint32_t own_document, uint64_t wanted, const struct philox *p) {
+static struct segment random_segment(const struct samples *s, uint32_t own_document, uint64_t wanted,
+                                     const struct philox *p) {
         uint32_t n = (uint32_t) corpora_n_documents(s->corpora), document = philox_below(p->v[2], n - 1);
         uint64_t begin, end;
         struct segment g;
@@ -219,8 +220,8 @@ static void put_segment(struct sample *sample, const struct segment *g, int32_t 
 }
 
 /* Splits the window in two, and for NSP may replace the second part. Returns the sentence label. */
-static int32_t choose_pair(
-        const struct samples *s, uint64_t k, const struct window *w, struct segment *a, struct segment *b) {
+static int32_t choose_pair(const struct samples *s, uint64_t k, const struct window *w, struct segment *a,
+                           struct segment *b) {
         struct philox p = draw(s, PLACE_PAIR, 0, k);
         bool coin = p.v[1] >> 31, single = w->n_sentences < 2;
         uint32_t a_n = single ? w->n_sentences : 1 + philox_below(p.v[0], w->n_sentences - 1);

@@ -57,11 +57,11 @@ struct samples;
 
 /* Writes the window map unless it is there; NSP over fewer than two documents is refused (exit 65). */
 int samples_build_map(const char *map_path, const struct corpora *corpora, const struct samples_options *options,
-        struct error *error);
+                      struct error *error);
 
 /* Maps the window map. Borrows corpora until samples_free. */
 int samples_new(const char *map_path, const struct corpora *corpora, const struct samples_vocab *vocab,
-        const struct samples_options *options, struct samples **ret, struct error *error);
+                const struct samples_options *options, struct samples **ret, struct error *error);
 void samples_free(struct samples *samples);
 
 uint64_t samples_n(const struct samples *samples); /* in one epoch */

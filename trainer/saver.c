@@ -53,7 +53,7 @@ static void write_snapshot(struct saver *saver) {
 
         saver->result.error = (struct error) {};
         saver->result.r = checkpoint_write(saver->result.path, &saver->meta, saver->tensors,
-                N_KINDS * model_n_tensors(saver->model), &saver->result.error);
+                                           N_KINDS * model_n_tensors(saver->model), &saver->result.error);
         saver->result.seconds = (double) (clock_monotonic_usec() - begin) / 1e6;
 }
 
@@ -104,7 +104,7 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
                 return error_errno(error, ENOMEM, "checkpoint snapshot of %zu bytes", N_KINDS * saver->run_bytes);
         }
         memset(saver->snapshot, 0,
-                N_KINDS * saver->run_bytes); /* a first copy into cold pages takes 60 times as long */
+               N_KINDS * saver->run_bytes); /* a first copy into cold pages takes 60 times as long */
         describe_tensors(saver);
         int r = start_thread(saver);
         if (r < 0) {
@@ -155,9 +155,9 @@ void saver_wait(struct saver *saver, struct saver_result *ret) {
 }
 
 void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta,
-        struct saver_result *ret_previous) {
+                 struct saver_result *ret_previous) {
         const void *runs[N_KINDS] = { model_parameters(saver->model), model_moment1(saver->model),
-                model_moment2(saver->model) };
+                                      model_moment2(saver->model) };
 
         saver_wait(saver, ret_previous);
         for (uint32_t kind = 0; kind < N_KINDS; kind++)

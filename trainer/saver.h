@@ -29,7 +29,7 @@ void saver_free(struct saver *saver); /* waits for a write under way */
 /* Copies the model's state and starts writing it; first waits for a write under way, whose result goes to
  * *ret_previous. */
 void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta,
-        struct saver_result *ret_previous);
+                 struct saver_result *ret_previous);
 
 /* The result of a write that ended, without waiting; then with waiting. */
 void saver_poll(struct saver *saver, struct saver_result *ret);

@@ -44,15 +44,15 @@ struct writer {
         uint64_t n;
 };
 
-static int make_key(
-        const struct corpora *corpora, const struct windows_options *o, uint64_t key[2], struct error *error) {
+static int make_key(const struct corpora *corpora, const struct windows_options *o, uint64_t key[2],
+                    struct error *error) {
         char hex[33], text[256];
 
         int r = corpora_hash(corpora, hex, error);
         if (r < 0)
                 return r;
         int n = snprintf(text, sizeof(text), "%s %llu %u %u %d %a", hex, (unsigned long long) o->seed, o->stage,
-                o->max_tokens, o->two_segments, o->short_probability);
+                         o->max_tokens, o->two_segments, o->short_probability);
         XXH128_hash_t h = XXH3_128bits(text, (size_t) n);
         key[0] = h.low64;
         key[1] = h.high64;
@@ -76,8 +76,8 @@ static uint32_t draw_target(const struct windows_options *o, uint64_t document, 
 /* A window closes at its target length once it holds a second sentence; a lone last sentence joins the window
  * before it, since alone it could only ever be the first half of a random pair and would tilt NSP away from even
  * odds. */
-static void cut_document(
-        struct writer *writer, const struct corpora *corpora, uint64_t document, const struct windows_options *o) {
+static void cut_document(struct writer *writer, const struct corpora *corpora, uint64_t document,
+                         const struct windows_options *o) {
         uint64_t begin, end, tokens = 0;
         struct corpus *corpus = corpora_locate(corpora, document, &begin, &end);
         uint32_t least = o->two_segments ? 2 : 1, index = 0;
@@ -93,8 +93,8 @@ static void cut_document(
                 held = now;
                 index++;
                 now = (struct window) { .document = (uint32_t) document,
-                        .first = (uint32_t) (s + 1 - begin),
-                        .target = draw_target(o, document, index) };
+                                        .first = (uint32_t) (s + 1 - begin),
+                                        .target = draw_target(o, document, index) };
                 tokens = 0;
         }
         if (held.n_sentences > 0 && now.n_sentences < least)
@@ -105,14 +105,14 @@ static void cut_document(
                 emit(writer, &now);
 }
 
-static int write_entries(
-        struct writer *writer, const struct corpora *corpora, const struct windows_options *o, struct error *error) {
+static int write_entries(struct writer *writer, const struct corpora *corpora, const struct windows_options *o,
+                         struct error *error) {
         for (uint64_t d = 0; d < corpora_n_documents(corpora); d++) {
                 uint64_t begin, end;
                 (void) corpora_locate(corpora, d, &begin, &end);
                 if (end - begin > UINT32_MAX)
                         return error_input(error, BERTD_EXIT_DATA, "%s: document %llu has more than 2^32 sentences",
-                                corpora->prefixes[0], (unsigned long long) d);
+                                           corpora->prefixes[0], (unsigned long long) d);
                 cut_document(writer, corpora, d, o);
                 if (ferror(writer->file))
                         return error_errno(error, errno, "window map");
@@ -123,11 +123,11 @@ static int write_entries(
 }
 
 static int write_map(FILE *file, const struct corpora *corpora, const struct windows_options *o, const uint64_t key[2],
-        struct error *error) {
+                     struct error *error) {
         struct header header = { .magic = WINDOWS_MAGIC,
-                .version = WINDOWS_VERSION,
-                .entry_size = sizeof(struct window),
-                .key = { key[0], key[1] } };
+                                 .version = WINDOWS_VERSION,
+                                 .entry_size = sizeof(struct window),
+                                 .key = { key[0], key[1] } };
         struct writer writer = { .file = file, .hash = XXH3_createState() };
         if (!writer.hash)
                 return error_errno(error, ENOMEM, "window map");
@@ -143,7 +143,7 @@ static int write_map(FILE *file, const struct corpora *corpora, const struct win
         header.hash[0] = h.low64;
         header.hash[1] = h.high64;
         if (fseek(file, 0, SEEK_SET) < 0 || fwrite(&header, sizeof(header), 1, file) != 1 || fflush(file) != 0 ||
-                fsync(fileno(file)) < 0)
+            fsync(fileno(file)) < 0)
                 return error_errno(error, errno, "window map");
         return 0;
 }
@@ -158,8 +158,8 @@ static bool fits(const char *path, const uint64_t key[2]) {
         return same;
 }
 
-int windows_build(
-        const char *path, const struct corpora *corpora, const struct windows_options *options, struct error *error) {
+int windows_build(const char *path, const struct corpora *corpora, const struct windows_options *options,
+                  struct error *error) {
         uint64_t key[2];
 
         int r = make_key(corpora, options, key, error);
@@ -187,10 +187,10 @@ static int check_map(const char *path, const struct windows *w, struct error *er
         const struct header *h = w->header;
 
         if (memcmp(h->magic, WINDOWS_MAGIC, sizeof(h->magic)) != 0 || h->version != WINDOWS_VERSION ||
-                h->entry_size != sizeof(struct window))
+            h->entry_size != sizeof(struct window))
                 return error_input(error, BERTD_EXIT_IO, "%s: not a window map of this version: delete it", path);
         if (h->n == 0 || h->n > w->map_size / sizeof(struct window) ||
-                w->map_size != sizeof(*h) + h->n * sizeof(struct window))
+            w->map_size != sizeof(*h) + h->n * sizeof(struct window))
                 return error_input(error, BERTD_EXIT_IO, "%s: window map cut short: delete it", path);
         XXH128_hash_t got = XXH3_128bits(w->entries, h->n * sizeof(struct window));
         if (got.low64 != h->hash[0] || got.high64 != h->hash[1])
@@ -239,5 +239,5 @@ const struct window *windows_get(const struct windows *windows, uint64_t index) 
 
 void windows_hash(const struct windows *windows, char hex[33]) {
         (void) snprintf(hex, 33, "%016llx%016llx", (unsigned long long) windows->header->hash[1],
-                (unsigned long long) windows->header->hash[0]);
+                        (unsigned long long) windows->header->hash[0]);
 }

@@ -31,8 +31,8 @@ struct windows_options {
 struct windows;
 
 /* Builds the map at `path` unless one with the same key is there whole. Key: the options and the corpora's hash. */
-int windows_build(
-        const char *path, const struct corpora *corpora, const struct windows_options *options, struct error *error);
+int windows_build(const char *path, const struct corpora *corpora, const struct windows_options *options,
+                  struct error *error);
 
 /* Maps a built map and checks its hash. A wrong one is refused with exit 74: delete it and it is built again. */
 int windows_open(const char *path, struct windows **ret, struct error *error);

@@ -76,7 +76,7 @@ static int call(sd_bus *bus, const char *method, const char *types, uint64_t id)
 
         if (types[1])
                 r = sd_bus_call_method(bus, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, method, &e, &reply, types, id,
-                        (uint32_t) 500, 0);
+                                       (uint32_t) 500, 0);
         else
                 r = sd_bus_call_method(bus, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, method, &e, &reply, types, id);
         if (r < 0)

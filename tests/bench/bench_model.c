@@ -44,7 +44,8 @@ static double sgemm_once(const float *a, const float *b, float *c) {
         {
                 float *own = c + (size_t) omp_get_thread_num() * 512 * 384;
                 for (int i = 0; i < rounds; i++)
-                        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, 512, 384, 768, 1, a, 768, b, 768, 0, own, 384);
+                        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, 512, 384, 768, 1, a, 768, b, 768, 0, own,
+                                    384);
         }
         return 2.0 * 512 * 384 * 768 * rounds * omp_get_max_threads() / (omp_get_wtime() - start) / 1e9;
 }
@@ -52,7 +53,8 @@ static double sgemm_once(const float *a, const float *b, float *c) {
 /* GFLOP/s of all threads together. */
 static double sgemm_peak(void) {
         size_t n = 512 * 768, threads = (size_t) omp_get_max_threads();
-        cleanup_free float *a = calloc(n, sizeof(float)), *b = calloc(n, sizeof(float)), *c = calloc(n * threads, sizeof(float));
+        cleanup_free float *a = calloc(n, sizeof(float)), *b = calloc(n, sizeof(float)),
+                           *c = calloc(n * threads, sizeof(float));
         double rates[7];
 
         for (size_t i = 0; i < n; i++) {
@@ -65,10 +67,13 @@ static double sgemm_peak(void) {
         return median(rates, ELEMENTSOF(rates));
 }
 
-static const struct spec_optimizer optimizer = { .learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-6, .weight_decay = 0.01 };
+static const struct spec_optimizer optimizer = {
+        .learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-6, .weight_decay = 0.01
+};
 
 static void run(const struct bench *bench) {
-        struct model_config config = helper_config(bench->vocab, bench->hidden, bench->layers, bench->heads, bench->ffn, 0.1);
+        struct model_config config =
+                helper_config(bench->vocab, bench->hidden, bench->layers, bench->heads, bench->ffn, 0.1);
         struct test_batch *t = helper_batch(bench->vocab, bench->samples, bench->length, 0, false);
         struct model *model = helper_model(&config, ops_cpu(), &t->batch);
         struct model_pass pass = helper_pass(&t->batch, true);
@@ -87,9 +92,11 @@ static void run(const struct bench *bench) {
                 seconds[i ? i - 1 : 0] = omp_get_wtime() - start;
         }
         double step = median(seconds, bench->repeats), pass_seconds = median(passes, bench->repeats);
-        printf("%-9s %ux%u, %u samples of %u: %8.1f samples/s, step %8.2f ms, forward+backward %8.2f ms, %6.1f GFLOP/s = %4.1f %% of sgemm's %.1f\n",
-               bench->name, bench->layers, bench->hidden, bench->samples, bench->length, bench->samples / step, step * 1e3, pass_seconds * 1e3,
-               flops / pass_seconds / 1e9, 100 * flops / pass_seconds / 1e9 / peak, peak);
+        printf("%-9s %ux%u, %u samples of %u: %8.1f samples/s, step %8.2f ms, forward+backward %8.2f ms, %6.1f GFLOP/s "
+               "= %4.1f %% of sgemm's %.1f\n",
+               bench->name, bench->layers, bench->hidden, bench->samples, bench->length, bench->samples / step,
+               step * 1e3, pass_seconds * 1e3, flops / pass_seconds / 1e9, 100 * flops / pass_seconds / 1e9 / peak,
+               peak);
         model_free(model);
         free(t);
 }

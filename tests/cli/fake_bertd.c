@@ -139,11 +139,11 @@ static int on_command(sd_event_source *source, int fd, uint32_t events, void *us
         if (!fake->bus)
                 return 0;
         if (sscanf(line, "stop %" SCNu64, &usec) == 1)
-                (void) sd_bus_call_method_async(fake->bus, NULL, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE,
-                                                "Stop", on_done, fake, "t", usec);
+                (void) sd_bus_call_method_async(fake->bus, NULL, NULL, BERTD_BUS_ATTEMPT_PATH,
+                                                BERTD_BUS_ATTEMPT_INTERFACE, "Stop", on_done, fake, "t", usec);
         else if (strncmp(line, "checkpoint", 10) == 0)
-                (void) sd_bus_call_method_async(fake->bus, NULL, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE,
-                                                "Checkpoint", on_done, fake, "");
+                (void) sd_bus_call_method_async(fake->bus, NULL, NULL, BERTD_BUS_ATTEMPT_PATH,
+                                                BERTD_BUS_ATTEMPT_INTERFACE, "Checkpoint", on_done, fake, "");
         else
                 (void) sscanf(line, "answer %7s", fake->answer);
         return 0;

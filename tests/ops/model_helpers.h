@@ -12,15 +12,18 @@
 
 struct test_batch {
         struct batch batch;
-        int32_t ids[HELPER_TOKENS_MAX], types[HELPER_TOKENS_MAX], positions[HELPER_TOKENS_MAX], cu_seqlens[HELPER_TOKENS_MAX + 1];
+        int32_t ids[HELPER_TOKENS_MAX], types[HELPER_TOKENS_MAX], positions[HELPER_TOKENS_MAX],
+                cu_seqlens[HELPER_TOKENS_MAX + 1];
         int32_t masked_rows[HELPER_TOKENS_MAX], masked_labels[HELPER_TOKENS_MAX], sentence_labels[HELPER_TOKENS_MAX];
         uint64_t sample_k[HELPER_TOKENS_MAX];
 };
 
-static inline double helper_random(uint64_t seed, uint32_t i) { return philox_unit(philox(seed, i, 0, 99).v[0]) * 2.0 - 1.0; }
+static inline double helper_random(uint64_t seed, uint32_t i) {
+        return philox_unit(philox(seed, i, 0, 99).v[0]) * 2.0 - 1.0;
+}
 
-static inline struct model_config helper_config(uint32_t vocab, uint32_t hidden, uint32_t layers, uint32_t heads, uint32_t ffn,
-                                                double dropout) {
+static inline struct model_config helper_config(uint32_t vocab, uint32_t hidden, uint32_t layers, uint32_t heads,
+                                                uint32_t ffn, double dropout) {
         return (struct model_config) {
                 .vocab_size = vocab,
                 .hidden_size = hidden,
@@ -38,12 +41,23 @@ static inline struct model_config helper_config(uint32_t vocab, uint32_t hidden,
 }
 
 /* `n` samples of at most `length` tokens (every third shorter), about 15 % masked, sample keys from `first_k`. */
-static inline struct test_batch *helper_batch(uint32_t vocab, uint32_t n, uint32_t length, uint64_t first_k, bool ragged) {
+static inline struct test_batch *helper_batch(uint32_t vocab, uint32_t n, uint32_t length, uint64_t first_k,
+                                              bool ragged) {
         struct test_batch *t = calloc(1, sizeof(*t));
         struct batch *b = &t->batch;
 
         assert(t && n * length <= HELPER_TOKENS_MAX);
-        *b = (struct batch) { n, 0, 0, length, t->ids, t->types, t->positions, t->cu_seqlens, t->sample_k, t->masked_rows, t->masked_labels,
+        *b = (struct batch) { n,
+                              0,
+                              0,
+                              length,
+                              t->ids,
+                              t->types,
+                              t->positions,
+                              t->cu_seqlens,
+                              t->sample_k,
+                              t->masked_rows,
+                              t->masked_labels,
                               t->sentence_labels };
         for (uint32_t s = 0; s < n; s++) {
                 uint32_t own = ragged && s % 3 == 1 ? length / 2 + 1 : length;
@@ -65,7 +79,8 @@ static inline struct test_batch *helper_batch(uint32_t vocab, uint32_t n, uint32
         return t;
 }
 
-static inline struct model *helper_model(const struct model_config *config, const struct ops *ops, const struct batch *b) {
+static inline struct model *helper_model(const struct model_config *config, const struct ops *ops,
+                                         const struct batch *b) {
         struct model_limits limits = { b->n_tokens, b->n_samples, b->n_masked ? b->n_masked : 1, b->max_length, true };
         struct error error = {};
         struct model *model = NULL;

@@ -43,15 +43,18 @@ static double derivative(struct model *model, const struct batch *batch, const s
 }
 
 /* Some elements of every tensor; embeddings rows that the batch uses. */
-static void check_tensor(struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t index) {
+static void check_tensor(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                         uint32_t index) {
         const struct model_tensor *t = model_tensor(model, index);
         double *p = model_parameters(model), *g = model_gradients(model);
 
         for (uint32_t i = 0; i < 5; i++) {
                 size_t e = t->offset + philox_below(philox(3, i, index, 5).v[0], (uint32_t) t->n_elements);
-                double numeric = derivative(model, batch, pass, &p[e]), scale = fmax(fmax(fabs(numeric), fabs(g[e])), 1e-3);
+                double numeric = derivative(model, batch, pass, &p[e]),
+                       scale = fmax(fmax(fabs(numeric), fabs(g[e])), 1e-3);
                 if (fabs(numeric - g[e]) > 1e-6 * scale)
-                        fail_msg("%s[%zu]: gradient %.12g, finite difference %.12g", t->name, e - t->offset, g[e], numeric);
+                        fail_msg("%s[%zu]: gradient %.12g, finite difference %.12g", t->name, e - t->offset, g[e],
+                                 numeric);
         }
 }
 
@@ -105,8 +108,8 @@ static void test_accumulates(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_gelu),      cmocka_unit_test(test_gelu_dropout), cmocka_unit_test(test_gelu_new),
-                cmocka_unit_test(test_relu),      cmocka_unit_test(test_absent_label), cmocka_unit_test(test_accumulates),
+                cmocka_unit_test(test_gelu), cmocka_unit_test(test_gelu_dropout), cmocka_unit_test(test_gelu_new),
+                cmocka_unit_test(test_relu), cmocka_unit_test(test_absent_label), cmocka_unit_test(test_accumulates),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

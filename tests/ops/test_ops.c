@@ -63,10 +63,12 @@ static void check(const char *what, struct pair p) {
 }
 
 static const struct tensor absent = {};
-static const enum activation all_activations[] = { ACTIVATION_NONE, ACTIVATION_GELU, ACTIVATION_GELU_NEW, ACTIVATION_RELU, ACTIVATION_TANH };
+static const enum activation all_activations[] = { ACTIVATION_NONE, ACTIVATION_GELU, ACTIVATION_GELU_NEW,
+                                                   ACTIVATION_RELU, ACTIVATION_TANH };
 
 static void check_linear(uint32_t t, uint32_t k, uint32_t n, enum activation act) {
-        struct pair x = make(t, k, -1, 1), w = make(n, k, -0.3, 0.3), b = make(1, n, -1, 1), pre = make(t, n, 0, 0), y = make(t, n, 5, 6);
+        struct pair x = make(t, k, -1, 1), w = make(n, k, -0.3, 0.3), b = make(1, n, -1, 1), pre = make(t, n, 0, 0),
+                    y = make(t, n, 5, 6);
         struct pair dx = make(t, k, -1, 1), saved = make(t, k, -1, 1), dw = make(n, k, -1, 1), db = make(1, n, -1, 1);
         bool add = n % 2;
 
@@ -104,17 +106,22 @@ static void test_linear(void **state) {
 static void check_norm(uint32_t t, uint32_t h, double probability, bool add) {
         uint64_t k[1024];
         int32_t positions[1024];
-        struct pair x = make(t, h, -2, 3), r = make(t, h, -1, 1), gamma = make(1, h, 0.5, 1.5), beta = make(1, h, -1, 1), y = make(t, h, 0, 0);
-        struct pair mean = make(1, t, 0, 0), rstd = make(1, t, 0, 0), dy = make(t, h, -1, 1), dx = make(t, h, 0, 0), dr = make(t, h, 0, 0);
-        struct pair dgamma = make(1, h, -1, 1), dbeta = make(1, h, -1, 1), scratch = make(1, (t / 64 + 1) * 2 * h, 0, 0);
+        struct pair x = make(t, h, -2, 3), r = make(t, h, -1, 1), gamma = make(1, h, 0.5, 1.5),
+                    beta = make(1, h, -1, 1), y = make(t, h, 0, 0);
+        struct pair mean = make(1, t, 0, 0), rstd = make(1, t, 0, 0), dy = make(t, h, -1, 1), dx = make(t, h, 0, 0),
+                    dr = make(t, h, 0, 0);
+        struct pair dgamma = make(1, h, -1, 1), dbeta = make(1, h, -1, 1),
+                    scratch = make(1, (t / 64 + 1) * 2 * h, 0, 0);
         struct op_norm fast = {
                 .x = x.fast, .residual = r.fast, .gamma = gamma.fast, .beta = beta.fast, .y = y.fast, .mean = mean.fast, .rstd = rstd.fast,
                 .dy = dy.fast, .dx = dx.fast, .dresidual = dr.fast, .dgamma = dgamma.fast, .dbeta = dbeta.fast, .epsilon = 1e-12,
                 .dropout = dropout_new(probability, 9, 1, 3, DROPOUT_ATTENTION_OUTPUT), .rows = { k, positions },
                 .workspace = { scratch.fast.data, scratch.n * sizeof(float) },
         }, twin = fast;
-        twin.x = x.twin, twin.residual = r.twin, twin.gamma = gamma.twin, twin.beta = beta.twin, twin.y = y.twin, twin.mean = mean.twin;
-        twin.rstd = rstd.twin, twin.dy = dy.twin, twin.dx = dx.twin, twin.dresidual = dr.twin, twin.dgamma = dgamma.twin, twin.dbeta = dbeta.twin;
+        twin.x = x.twin, twin.residual = r.twin, twin.gamma = gamma.twin, twin.beta = beta.twin, twin.y = y.twin,
+        twin.mean = mean.twin;
+        twin.rstd = rstd.twin, twin.dy = dy.twin, twin.dx = dx.twin, twin.dresidual = dr.twin,
+        twin.dgamma = dgamma.twin, twin.dbeta = dbeta.twin;
         for (uint32_t i = 0; i < t; i++) {
                 k[i] = 1000 + i / 50;
                 positions[i] = (int32_t) (i % 50);
@@ -156,7 +163,8 @@ static void check_attention(uint32_t n_samples, uint32_t length, uint32_t heads,
         uint32_t t = (uint32_t) cu_seqlens[n_samples];
         struct ops_shape shape = { t, 1, length, h, heads, n_samples };
         size_t scratch_size = ops_cpu()->workspace_bytes(&shape), twin_size = ops_fp64()->workspace_bytes(&shape);
-        struct pair qkv = make(t, 3 * h, -1.5, 1.5), context = make(t, h, 0, 0), lse = make(heads, t, 0, 0), dcontext = make(t, h, -1, 1);
+        struct pair qkv = make(t, 3 * h, -1.5, 1.5), context = make(t, h, 0, 0), lse = make(heads, t, 0, 0),
+                    dcontext = make(t, h, -1, 1);
         struct pair dqkv = make(t, 3 * h, 7, 8);
         void *scratch = ops_cpu()->allocate(scratch_size), *twin_scratch = ops_fp64()->allocate(twin_size);
         struct op_attention fast = {
@@ -164,7 +172,8 @@ static void check_attention(uint32_t n_samples, uint32_t length, uint32_t heads,
                 .sample_k = k, .n_samples = n_samples, .n_heads = heads, .workspace = { scratch, scratch_size },
                 .dropout = dropout_new(probability, 5, 0, 2, DROPOUT_ATTENTION_PROBABILITIES),
         }, twin = fast;
-        twin.qkv = qkv.twin, twin.context = context.twin, twin.lse = lse.twin, twin.dcontext = dcontext.twin, twin.dqkv = dqkv.twin;
+        twin.qkv = qkv.twin, twin.context = context.twin, twin.lse = lse.twin, twin.dcontext = dcontext.twin,
+        twin.dqkv = dqkv.twin;
         twin.workspace = (struct workspace) { twin_scratch, twin_size };
         ops_cpu()->attention_forward(&fast);
         ops_fp64()->attention_forward(&twin);
@@ -188,8 +197,10 @@ static void test_attention(void **state) {
 }
 
 static void test_rows(void **state) {
-        int32_t ids[] = { 4, 0, 4, 18, 4, 7, 7 }, positions[] = { 0, 1, 2, 3, 0, 1, 2 }, types[] = { 0, 0, 1, 1, 0, 0, 1 };
-        struct pair word = make(19, 75, -1, 1), position = make(4, 75, -1, 1), type = make(2, 75, -1, 1), x = make(7, 75, 0, 0);
+        int32_t ids[] = { 4, 0, 4, 18, 4, 7, 7 }, positions[] = { 0, 1, 2, 3, 0, 1, 2 },
+                types[] = { 0, 0, 1, 1, 0, 0, 1 };
+        struct pair word = make(19, 75, -1, 1), position = make(4, 75, -1, 1), type = make(2, 75, -1, 1),
+                    x = make(7, 75, 0, 0);
         struct op_embed fast = { ids, positions, types, word.fast, position.fast, type.fast, x.fast };
         struct op_embed twin = { ids, positions, types, word.twin, position.twin, type.twin, x.twin };
         struct pair y = make(7, 75, 0, 0);
@@ -215,7 +226,11 @@ static void check_xent(uint32_t m, uint32_t v) {
         double scratch[2 * 64];
         int32_t labels[64];
         struct pair logits = make(m, v, -4, 4);
-        struct op_xent fast = { .logits = logits.fast, .labels = labels, .scale = 0.25, .gradient = true, .workspace = { scratch, sizeof(scratch) } };
+        struct op_xent fast = { .logits = logits.fast,
+                                .labels = labels,
+                                .scale = 0.25,
+                                .gradient = true,
+                                .workspace = { scratch, sizeof(scratch) } };
 
         for (uint32_t i = 0; i < m; i++) {
                 labels[i] = i % 5 == 4 ? -1 : (int32_t) (i * 7 % v);
@@ -243,7 +258,8 @@ static void test_xent(void **state) {
 }
 
 static void test_flat(void **state) {
-        struct pair g = make(1, 200003, -1, 1), p = make(1, 200003, -1, 1), m = make(1, 200003, -0.1, 0.1), v = make(1, 200003, 0, 0.1);
+        struct pair g = make(1, 200003, -1, 1), p = make(1, 200003, -1, 1), m = make(1, 200003, -0.1, 0.1),
+                    v = make(1, 200003, 0, 0.1);
         struct op_adamw op = { 1e-2, 0.9, 0.999, 1e-6, 0.01, 1 - pow(0.9, 3), 1 - pow(0.999, 3), 0.7 };
 
         double fast = ops_cpu()->sum_squares(g.fast.data, g.n), twin = ops_fp64()->sum_squares(g.twin.data, g.n);
@@ -268,8 +284,8 @@ static double ulps(double y, double exact) {
 }
 
 /* Greatest error of f over n points of [low, high], in ulp of fp32. */
-static void check_function(const char *name, void (*f)(float *, const float *, size_t), double (*exact)(double), double low, double high,
-                           double limit) {
+static void check_function(const char *name, void (*f)(float *, const float *, size_t), double (*exact)(double),
+                           double low, double high, double limit) {
         float x[1024], y[1024];
         double worst = 0, at = 0;
 
@@ -350,9 +366,9 @@ static void test_variants(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_linear), cmocka_unit_test(test_norm),      cmocka_unit_test(test_attention),
-                cmocka_unit_test(test_rows),   cmocka_unit_test(test_xent),      cmocka_unit_test(test_flat),
-                cmocka_unit_test(test_functions), cmocka_unit_test(test_masks),  cmocka_unit_test(test_variants),
+                cmocka_unit_test(test_linear),    cmocka_unit_test(test_norm),  cmocka_unit_test(test_attention),
+                cmocka_unit_test(test_rows),      cmocka_unit_test(test_xent),  cmocka_unit_test(test_flat),
+                cmocka_unit_test(test_functions), cmocka_unit_test(test_masks), cmocka_unit_test(test_variants),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,11 +22,11 @@ static int setup(void **state) {
                 .size = 120, .cls = 2, .sep = 3, .mask = 4, .special = { 2, 3, 4 }, .n_special = 3
         };
         struct samples_options o = { .seed = 1,
-                .sequence_length = LENGTH,
-                .objective = OBJECTIVE_MLM_NSP,
-                .masked_fraction = 0.15,
-                .max_predictions = 5,
-                .short_probability = 0.3 };
+                                     .sequence_length = LENGTH,
+                                     .objective = OBJECTIVE_MLM_NSP,
+                                     .masked_fraction = 0.15,
+                                     .max_predictions = 5,
+                                     .short_probability = 0.3 };
         struct fixture *f = calloc(1, sizeof(*f));
 
         f->folder = make_folder();

@@ -38,26 +38,26 @@ static int setup(void **state) {
                 f->small[i] = i / 3.0;
         struct checkpoint_tensor tensors[] = {
                 { .name = "big",
-                        .kind = "param",
-                        .dtype = "float32",
-                        .n_dims = 2,
-                        .shape = { 3000, 1000 },
-                        .size = BIG * 4,
-                        .data = f->big },
+                  .kind = "param",
+                  .dtype = "float32",
+                  .n_dims = 2,
+                  .shape = { 3000, 1000 },
+                  .size = BIG * 4,
+                  .data = f->big },
                 { .name = "big",
-                        .kind = "moment1",
-                        .dtype = "float32",
-                        .n_dims = 2,
-                        .shape = { 3000, 1000 },
-                        .size = BIG * 4,
-                        .data = f->big },
+                  .kind = "moment1",
+                  .dtype = "float32",
+                  .n_dims = 2,
+                  .shape = { 3000, 1000 },
+                  .size = BIG * 4,
+                  .data = f->big },
                 { .name = "small",
-                        .kind = "param",
-                        .dtype = "float64",
-                        .n_dims = 1,
-                        .shape = { SMALL },
-                        .size = SMALL * 8,
-                        .data = f->small },
+                  .kind = "param",
+                  .dtype = "float64",
+                  .n_dims = 1,
+                  .shape = { SMALL },
+                  .size = SMALL * 8,
+                  .data = f->small },
         };
         checkpoint_meta_set(&meta, "step", "%d", 12);
         checkpoint_meta_set(&meta, "seed", "%d", 42);
@@ -163,7 +163,7 @@ static void test_foreign_files(void **state) {
         assert_int_equal(use(other), BERTD_EXIT_INPUT);
         assert_int_equal(sqlite3_open(other, &db), SQLITE_OK);
         assert_int_equal(sqlite3_exec(db, "CREATE TABLE meta (key, value); CREATE TABLE tensor (id)", NULL, NULL, NULL),
-                SQLITE_OK);
+                         SQLITE_OK);
         (void) sqlite3_close(db);
         assert_int_equal(use(other), BERTD_EXIT_BAD_CHECKPOINT);
         /* A journal beside a checkpoint is neither followed nor deleted. */
@@ -190,12 +190,12 @@ static void write_small(const struct rundir *rundir, uint64_t step) {
         char *path = rundir_checkpoint_path(rundir, step);
         struct checkpoint_meta meta = {};
         struct checkpoint_tensor t = { .name = "t",
-                .kind = "param",
-                .dtype = "float32",
-                .n_dims = 1,
-                .shape = { 1 },
-                .size = 4,
-                .data = &(float) { 1 } };
+                                       .kind = "param",
+                                       .dtype = "float32",
+                                       .n_dims = 1,
+                                       .shape = { 1 },
+                                       .size = 4,
+                                       .data = &(float) { 1 } };
         assert_int_equal(checkpoint_write(path, &meta, &t, 1, NULL), 0);
         free(path);
 }

@@ -83,14 +83,10 @@ static void test_paths_are_normalised(void **state) {
         static const struct {
                 const char *base, *path, *want;
         } cases[] = {
-                { "/w", "a", "/w/a" },
-                { "/w/", "./a//b/.", "/w/a/b" },
-                { "/w", "/x/./y", "/x/y" },
-                { "/", "a", "/a" },
-                { "/w", ".", "/w" },
-                { "/", "/", "/" },
-                { "/w", "../a", "/w/../a" },
-                { "/w", ".hidden", "/w/.hidden" },
+                { "/w", "a", "/w/a" },       { "/w/", "./a//b/.", "/w/a/b" },
+                { "/w", "/x/./y", "/x/y" },  { "/", "a", "/a" },
+                { "/w", ".", "/w" },         { "/", "/", "/" },
+                { "/w", "../a", "/w/../a" }, { "/w", ".hidden", "/w/.hidden" },
                 { "/", ".", "/" },
         };
 

@@ -13,7 +13,9 @@
 #include "trainer/config.h"
 #include "trainer/params.h"
 
-#define SHAPE "\"vocab_size\": 100, \"hidden_size\": 12, \"num_hidden_layers\": 2, \"num_attention_heads\": 3, \"intermediate_size\": 24"
+#define SHAPE                                                                                              \
+        "\"vocab_size\": 100, \"hidden_size\": 12, \"num_hidden_layers\": 2, \"num_attention_heads\": 3, " \
+        "\"intermediate_size\": 24"
 
 static char *path;
 
@@ -38,9 +40,12 @@ static void test_reads(void **state) {
         struct model_config c;
         struct error error;
 
-        assert_int_equal(load("{" SHAPE ", \"model_type\": \"bert\", \"hidden_act\": \"relu\", \"hidden_dropout_prob\": 0, \"type_vocab_size\": 3,"
-                              " \"max_position_embeddings\": 64, \"layer_norm_eps\": 1e-5, \"torch_dtype\": \"float32\", \"new\": [1, {}]}",
-                              &c, &error), 0);
+        assert_int_equal(load("{" SHAPE ", \"model_type\": \"bert\", \"hidden_act\": \"relu\", "
+                              "\"hidden_dropout_prob\": 0, \"type_vocab_size\": 3,"
+                              " \"max_position_embeddings\": 64, \"layer_norm_eps\": 1e-5, \"torch_dtype\": "
+                              "\"float32\", \"new\": [1, {}]}",
+                              &c, &error),
+                         0);
         assert_int_equal(c.vocab_size, 100);
         assert_int_equal(c.hidden_size, 12);
         assert_int_equal(c.num_hidden_layers, 2);
@@ -54,7 +59,8 @@ static void test_reads(void **state) {
         assert_int_equal(c.max_position_embeddings, 512);
         assert_int_equal(c.type_vocab_size, 2);
         assert_int_equal(c.hidden_act, ACT_GELU);
-        assert_true(c.hidden_dropout_prob == 0.1 && c.attention_probs_dropout_prob == 0.1 && c.initializer_range == 0.02);
+        assert_true(c.hidden_dropout_prob == 0.1 && c.attention_probs_dropout_prob == 0.1 &&
+                    c.initializer_range == 0.02);
         assert_true(c.layer_norm_eps == 1e-12);
 }
 
@@ -74,7 +80,8 @@ static void test_refuses(void **state) {
         refuse("{" SHAPE ", \"hidden_act\": 3}", "hidden_act is not a string");
         refuse("{" SHAPE ", \"model_type\": \"gpt2\"}", "model_type is 'gpt2'");
         refuse("{" SHAPE ", \"is_decoder\": true}", "is_decoder");
-        refuse("{\"vocab_size\": 100, \"hidden_size\": 13, \"num_hidden_layers\": 2, \"num_attention_heads\": 3, \"intermediate_size\": 24}",
+        refuse("{\"vocab_size\": 100, \"hidden_size\": 13, \"num_hidden_layers\": 2, \"num_attention_heads\": 3, "
+               "\"intermediate_size\": 24}",
                "num_attention_heads is 3, which does not divide hidden_size 13");
 }
 

@@ -28,9 +28,9 @@ static char *name(const char *suffix) {
 static void write_corpus(uint32_t vocab_size) {
         static const int32_t ids[] = { 5, 6, 7, 8, 9, 10 };
         static const uint32_t lengths[] = { 2, 1, 3 };
-        struct corpus_sidecar sidecar = {
-                .vocab_hash = "00112233445566778899aabbccddeeff", .vocab_size = vocab_size, .format = "lines"
-        };
+        struct corpus_sidecar sidecar = { .vocab_hash = "00112233445566778899aabbccddeeff",
+                                          .vocab_size = vocab_size,
+                                          .format = "lines" };
         cleanup_corpus_writer struct corpus_writer *writer = NULL;
         struct error error = {};
 
@@ -68,9 +68,10 @@ static void test_round_trip(void **state) {
 
 static void test_bytes(void **state) {
         static const unsigned char expected[] = { 'M', 'M', 'I', 'D', 'I', 'D', 'X', 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 3,
-                0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                4, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0,
-                0, 0, 0, 0, 0 };
+                                                  0,   0,   0,   0,   0,   0,   0,   3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0,
+                                                  1,   0,   0,   0,   3,   0,   0,   0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0,
+                                                  0,   0,   0,   0,   0,   6,   0,   0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                                  0,   0,   2,   0,   0,   0,   0,   0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0 };
         cleanup_free char *data = NULL;
         struct error error = {};
         size_t size;

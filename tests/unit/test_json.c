@@ -58,9 +58,11 @@ static void test_read_job(void **state) {
         cleanup_job_info struct job_info job = {};
 
         /* Other widths than agreed, an unknown key, a known one of a type that does not fit, one given twice. */
-        assert_true(sd_bus_message_append(m, "a{sv}", 13, "id", "t", UINT64_C(42), "name", "s", "first", "name", "s", "second", "ranks", "u",
-                            8u, "priority", "i", -5, "exit", "i", 75, "loss", "d", 2.5, "rate", "u", 7u, "new_field", "a(su)", 1, "x", 1u,
-                            "reason", "u", 3u, "command", "as", 2, "echo", "a b", "step", "x", INT64_C(-1), "state", "s", "running") >= 0);
+        assert_true(sd_bus_message_append(m, "a{sv}", 13, "id", "t", UINT64_C(42), "name", "s", "first", "name", "s",
+                                          "second", "ranks", "u", 8u, "priority", "i", -5, "exit", "i", 75, "loss", "d",
+                                          2.5, "rate", "u", 7u, "new_field", "a(su)", 1, "x", 1u, "reason", "u", 3u,
+                                          "command", "as", 2, "echo", "a b", "step", "x", INT64_C(-1), "state", "s",
+                                          "running") >= 0);
         seal(m);
         assert_int_equal(job_info_read(m, &job), 1);
         assert_int_equal(job.id, 42);
@@ -82,7 +84,8 @@ static void test_read_jobs(void **state) {
         struct job_list list = {};
         struct job_info job;
 
-        assert_true(sd_bus_message_append(m, "aa{sv}", 3, 1, "id", "t", UINT64_C(3), 0, 1, "id", "t", UINT64_C(1)) >= 0);
+        assert_true(sd_bus_message_append(m, "aa{sv}", 3, 1, "id", "t", UINT64_C(3), 0, 1, "id", "t", UINT64_C(1)) >=
+                    0);
         seal(m);
         assert_int_equal(sd_bus_message_enter_container(m, 'a', "a{sv}"), 1);
         while (job_info_read(m, &job) > 0)
@@ -106,14 +109,19 @@ static void test_wrong_message(void **state) {
         (void) sd_bus_message_unref(m);
 }
 
-static const char *text_at(const json_t *object, const char *key) { return json_string_value(json_object_get(object, key)); }
+static const char *text_at(const json_t *object, const char *key) {
+        return json_string_value(json_object_get(object, key));
+}
 static bool null_at(const json_t *object, const char *key) { return json_is_null(json_object_get(object, key)); }
 
 static void test_unknown_is_null(void **state) {
         const struct job_info job = { .id = 1, .exit = -1, .loss = NAN, .rate = NAN };
-        static const char *const nulls[] = { "step", "steps", "loss", "rate", "eta_sec", "checkpoint_step", "checkpoint_path", "started", "ended",
-                                             "exit", "submitted" };
-        static const char *const present[] = { "id", "name", "user", "state", "reason", "kind", "ranks", "gpus", "attempts" };
+        static const char *const nulls[] = {
+                "step",    "steps", "loss", "rate",     "eta_sec", "checkpoint_step", "checkpoint_path",
+                "started", "ended", "exit", "submitted"
+        };
+        static const char *const present[] = { "id",   "name",  "user", "state",   "reason",
+                                               "kind", "ranks", "gpus", "attempts" };
         cleanup_json json_t *object = json_job(&job);
 
         for (size_t i = 0; i < ELEMENTSOF(nulls); i++)
@@ -124,8 +132,16 @@ static void test_unknown_is_null(void **state) {
 
 static void test_known(void **state) {
         char running[] = "running", path[] = "/x/step-000000000.ckpt", name[] = "gr\u00f6\u00dfe \"q\"\n";
-        const struct job_info job = { .id = UINT64_MAX, .name = name, .state = running, .exit = 0, .loss = 0.1, .rate = 12.5, .steps = 10,
-                                      .eta_sec = 60, .checkpoint_path = path, .submitted = UINT64_C(1764000000) * 1000000 };
+        const struct job_info job = { .id = UINT64_MAX,
+                                      .name = name,
+                                      .state = running,
+                                      .exit = 0,
+                                      .loss = 0.1,
+                                      .rate = 12.5,
+                                      .steps = 10,
+                                      .eta_sec = 60,
+                                      .checkpoint_path = path,
+                                      .submitted = UINT64_C(1764000000) * 1000000 };
         cleanup_json json_t *object = json_job(&job);
 
         assert_true(json_integer_value(json_object_get(object, "id")) == INT64_MAX);

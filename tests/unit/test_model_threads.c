@@ -65,7 +65,8 @@ static void test_agrees_with_fp64(void **state) {
         struct model_config config = helper_config(211, 40, 2, 5, 72, 0.1);
         config.initializer_range = 0.2;
         struct test_batch *t = helper_batch(config.vocab_size, 5, 45, 77, true);
-        struct model *fast = helper_model(&config, ops_cpu(), &t->batch), *reference = helper_model(&config, ops_fp64(), &t->batch);
+        struct model *fast = helper_model(&config, ops_cpu(), &t->batch),
+                     *reference = helper_model(&config, ops_fp64(), &t->batch);
         struct model_pass pass = helper_pass(&t->batch, true);
         struct model_loss loss = {}, expected = {};
         double global;

@@ -10,7 +10,9 @@
 #include "trainer/optimizer.h"
 
 static void test_schedule(void **state) {
-        struct spec_optimizer s = { .learning_rate = 1.0, .warmup_steps = 4, .warmup_ratio = 0.5, .schedule = SCHEDULE_LINEAR };
+        struct spec_optimizer s = {
+                .learning_rate = 1.0, .warmup_steps = 4, .warmup_ratio = 0.5, .schedule = SCHEDULE_LINEAR
+        };
 
         assert_true(schedule_rate(&s, 0, 10) == 0.25);
         assert_true(schedule_rate(&s, 3, 10) == 1.0);
@@ -52,8 +54,10 @@ static void test_update(void **state) {
         const struct spec_optimizer spec = { .beta1 = 0.8, .beta2 = 0.9, .epsilon = 1e-3, .weight_decay = 0.5 };
         struct test_batch *t = helper_batch(50, 2, 9, 1, false);
         struct model *model = small_model(ops_fp64(), t);
-        double *p = model_parameters(model), *g = model_gradients(model), *m = model_moment1(model), *v = model_moment2(model);
-        const struct model_tensor *weight = model_tensor(model, SLOT_WORD), *gamma = model_tensor(model, SLOT_EMBEDDINGS_GAMMA);
+        double *p = model_parameters(model), *g = model_gradients(model), *m = model_moment1(model),
+               *v = model_moment2(model);
+        const struct model_tensor *weight = model_tensor(model, SLOT_WORD),
+                                  *gamma = model_tensor(model, SLOT_EMBEDDINGS_GAMMA);
 
         assert_true(weight->decay && !gamma->decay);
         p[weight->offset] = 2, g[weight->offset] = 6;
@@ -64,7 +68,8 @@ static void test_update(void **state) {
         assert_true(fabs(p[gamma->offset] - (2 - 0.1 * 3 / 3.001)) < 1e-12);
         optimizer_update(model, &spec, 0.1, 2, 0.5); /* m = .8·.6 + .2·3, v = .9·.9 + .1·9 */
         assert_true(fabs(m[gamma->offset] - 1.08) < 1e-12 && fabs(v[gamma->offset] - 1.71) < 1e-12);
-        assert_true(fabs(p[gamma->offset] - (2 - 0.1 * 3 / 3.001 - 0.1 * (1.08 / 0.36) / (sqrt(1.71 / 0.19) + 1e-3))) < 1e-12);
+        assert_true(fabs(p[gamma->offset] - (2 - 0.1 * 3 / 3.001 - 0.1 * (1.08 / 0.36) / (sqrt(1.71 / 0.19) + 1e-3))) <
+                    1e-12);
         model_free(model);
         free(t);
 }
@@ -91,7 +96,8 @@ static void test_decay_flags(void **state) {
 static void test_init(void **state) {
         struct model_config config = helper_config(1000, 48, 1, 3, 20, 0.1);
         struct test_batch *t = helper_batch(50, 2, 9, 1, false);
-        struct model *a = helper_model(&config, ops_cpu(), &t->batch), *b = helper_model(&config, ops_fp64(), &t->batch);
+        struct model *a = helper_model(&config, ops_cpu(), &t->batch),
+                     *b = helper_model(&config, ops_fp64(), &t->batch);
         const float *p = model_parameters(a);
         const double *q = model_parameters(b);
         double sum = 0, squares = 0;
@@ -142,7 +148,7 @@ static void test_learns(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_schedule), cmocka_unit_test(test_norm), cmocka_unit_test(test_update),
+                cmocka_unit_test(test_schedule),    cmocka_unit_test(test_norm), cmocka_unit_test(test_update),
                 cmocka_unit_test(test_decay_flags), cmocka_unit_test(test_init), cmocka_unit_test(test_learns),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,7 +20,8 @@ static void expect(struct philox r, uint32_t a, uint32_t b, uint32_t c, uint32_t
 static void test_known_answers(void **state) {
         expect(philox(0, 0, 0, 0), 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8);
         expect(philox(UINT64_MAX, UINT32_MAX, UINT32_MAX, UINT64_MAX), 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd);
-        expect(philox(0x299f31d0a4093822ull, 0x243f6a88, 0x85a308d3, 0x0370734413198a2eull), 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1);
+        expect(philox(0x299f31d0a4093822ull, 0x243f6a88, 0x85a308d3, 0x0370734413198a2eull), 0xd16cfe09, 0x94fdcceb,
+               0x5001e420, 0x24126ea1);
 }
 
 static void test_below(void **state) {
@@ -48,7 +49,8 @@ static void test_sites(void **state) {
 }
 
 static void test_dropout(void **state) {
-        struct dropout off = dropout_new(0, 1, 0, 0, DROPOUT_EMBEDDINGS), half = dropout_new(0.5, 1, 0, 0, DROPOUT_EMBEDDINGS);
+        struct dropout off = dropout_new(0, 1, 0, 0, DROPOUT_EMBEDDINGS),
+                       half = dropout_new(0.5, 1, 0, 0, DROPOUT_EMBEDDINGS);
         struct dropout most = dropout_new(0.999999, 1, 0, 0, DROPOUT_EMBEDDINGS);
         struct philox r = philox(1, 5, half.site, 77);
 

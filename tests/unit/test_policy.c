@@ -14,9 +14,11 @@
 static const struct policy_config config = { .max_without_progress = 3, .backoff_min_sec = 4, .backoff_max_sec = 60 };
 
 /* class, resumed, first, step, newest checkpoint at the end */
-#define DEATH(c, r, first, last, newest) { EXIT_CLASS_##c, r, first, last, newest }
+#define DEATH(c, r, first, last, newest) \
+        { EXIT_CLASS_##c, r, first, last, newest }
 
-static struct policy_decision decide(const struct policy_death *history, size_t n, const uint64_t *good, size_t n_good) {
+static struct policy_decision decide(const struct policy_death *history, size_t n, const uint64_t *good,
+                                     size_t n_good) {
         struct policy_decision d;
 
         policy_decide(&config, history, n, good, n_good, 0, &d);
@@ -35,14 +37,22 @@ static void test_single_deaths(void **state) {
                 struct policy_death death;
                 enum policy_action action;
         } rows[] = {
-                { DEATH(FINISHED, false, 0, 9, 9), POLICY_DONE },        { DEATH(STOPPED, false, 0, 9, 9), POLICY_REQUEUE },
-                { DEATH(STOPPED, false, 0, 0, 0), POLICY_RETRY },        { DEATH(USER_ERROR, false, 0, 0, 0), POLICY_FAIL },
-                { DEATH(BAD_CHECKPOINT, false, 0, 0, 0), POLICY_RETRY }, { DEATH(NAN, false, 0, 5, 0), POLICY_RETRY },
-                { DEATH(FAILED, false, 0, 5, 0), POLICY_RETRY },         { DEATH(SIGNAL, false, 0, 5, 0), POLICY_RETRY },
-                { DEATH(KILLED, false, 0, 5, 0), POLICY_RETRY },         { DEATH(OOM, false, 0, 5, 0), POLICY_RETRY },
-                { DEATH(MPI, false, 0, 5, 0), POLICY_RETRY },            { DEATH(DISK_FULL, false, 0, 5, 0), POLICY_RETRY },
-                { DEATH(HANG, false, 0, 5, 0), POLICY_RETRY },           { DEATH(REBOOT, false, 0, 5, 0), POLICY_RETRY },
-                { DEATH(LOST, false, 0, 5, 0), POLICY_RETRY },           { DEATH(LAUNCH, false, 0, 0, 0), POLICY_RETRY },
+                { DEATH(FINISHED, false, 0, 9, 9), POLICY_DONE },
+                { DEATH(STOPPED, false, 0, 9, 9), POLICY_REQUEUE },
+                { DEATH(STOPPED, false, 0, 0, 0), POLICY_RETRY },
+                { DEATH(USER_ERROR, false, 0, 0, 0), POLICY_FAIL },
+                { DEATH(BAD_CHECKPOINT, false, 0, 0, 0), POLICY_RETRY },
+                { DEATH(NAN, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(FAILED, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(SIGNAL, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(KILLED, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(OOM, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(MPI, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(DISK_FULL, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(HANG, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(REBOOT, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(LOST, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(LAUNCH, false, 0, 0, 0), POLICY_RETRY },
         };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 struct policy_decision d = decide(&rows[i].death, 1, NULL, 0);
@@ -62,7 +72,8 @@ static void test_budget_and_backoff(void **state) {
                 if (i < 3)
                         assert_int_equal(d.delay_usec, delays[i] * USEC_PER_SEC);
                 else
-                        assert_non_null(strstr(words(&d), "died 4 times without a newer checkpoint (max_without_progress 3)"));
+                        assert_non_null(
+                                strstr(words(&d), "died 4 times without a newer checkpoint (max_without_progress 3)"));
         }
         /* A newer checkpoint wipes the slate. */
         h[3] = (struct policy_death) DEATH(FAILED, false, 0, 12, 10);
@@ -126,8 +137,10 @@ static void test_bad_checkpoint(void **state) {
 static void test_two_deaths_before_the_first_step(void **state) {
         const struct policy_death once[] = { DEATH(SIGNAL, true, 100, 100, 100) };
         const struct policy_death twice[] = { DEATH(SIGNAL, true, 100, 100, 100), DEATH(FAILED, true, 100, 100, 100) };
-        const struct policy_death shared[] = { DEATH(SIGNAL, true, 50, 50, 50), DEATH(SIGNAL, true, 100, 100, 100), DEATH(SIGNAL, true, 100, 100, 100) };
-        const struct policy_death outside[] = { DEATH(KILLED, true, 100, 100, 100), DEATH(KILLED, true, 100, 100, 100) };
+        const struct policy_death shared[] = { DEATH(SIGNAL, true, 50, 50, 50), DEATH(SIGNAL, true, 100, 100, 100),
+                                               DEATH(SIGNAL, true, 100, 100, 100) };
+        const struct policy_death outside[] = { DEATH(KILLED, true, 100, 100, 100),
+                                                DEATH(KILLED, true, 100, 100, 100) };
         const uint64_t two[] = { 100, 50 }, one[] = { 100 };
 
         assert_false(DECIDE_GOOD(once, two).demote);
@@ -144,12 +157,15 @@ static void test_classify(void **state) {
                 bool oom;
                 enum exit_class expected;
         } rows[] = {
-                { 0, 0, false, EXIT_CLASS_FINISHED },    { 75, 0, false, EXIT_CLASS_STOPPED },   { 2, 0, false, EXIT_CLASS_USER_ERROR },
-                { 65, 0, false, EXIT_CLASS_USER_ERROR }, { 66, 0, false, EXIT_CLASS_USER_ERROR }, { 78, 0, false, EXIT_CLASS_USER_ERROR },
-                { 76, 0, false, EXIT_CLASS_BAD_CHECKPOINT }, { 77, 0, false, EXIT_CLASS_NAN },   { 1, 0, false, EXIT_CLASS_FAILED },
-                { 137, 0, false, EXIT_CLASS_KILLED },    { 139, 0, false, EXIT_CLASS_SIGNAL },   { -1, SIGKILL, false, EXIT_CLASS_KILLED },
-                { -1, SIGKILL, true, EXIT_CLASS_OOM },   { -1, SIGSEGV, false, EXIT_CLASS_SIGNAL }, { -1, SIGTERM, false, EXIT_CLASS_KILLED },
-                { -1, 0, false, EXIT_CLASS_LOST },       { 255, 0, false, EXIT_CLASS_FAILED },
+                { 0, 0, false, EXIT_CLASS_FINISHED },        { 75, 0, false, EXIT_CLASS_STOPPED },
+                { 2, 0, false, EXIT_CLASS_USER_ERROR },      { 65, 0, false, EXIT_CLASS_USER_ERROR },
+                { 66, 0, false, EXIT_CLASS_USER_ERROR },     { 78, 0, false, EXIT_CLASS_USER_ERROR },
+                { 76, 0, false, EXIT_CLASS_BAD_CHECKPOINT }, { 77, 0, false, EXIT_CLASS_NAN },
+                { 1, 0, false, EXIT_CLASS_FAILED },          { 137, 0, false, EXIT_CLASS_KILLED },
+                { 139, 0, false, EXIT_CLASS_SIGNAL },        { -1, SIGKILL, false, EXIT_CLASS_KILLED },
+                { -1, SIGKILL, true, EXIT_CLASS_OOM },       { -1, SIGSEGV, false, EXIT_CLASS_SIGNAL },
+                { -1, SIGTERM, false, EXIT_CLASS_KILLED },   { -1, 0, false, EXIT_CLASS_LOST },
+                { 255, 0, false, EXIT_CLASS_FAILED },
         };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++)
                 assert_int_equal(policy_classify(rows[i].code, rows[i].signal, rows[i].oom), rows[i].expected);

@@ -12,7 +12,9 @@
 static const struct queue_free eight = { .slots = 8, .slots_total = 8, .gpus = 2, .gpus_total = 2 };
 
 static void test_priority_then_age(void **state) {
-        struct queue_entry e[] = { { .id = 3, .priority = 0, .slots = 1 }, { .id = 1, .priority = 0, .slots = 1 }, { .id = 2, .priority = 5, .slots = 1 } };
+        struct queue_entry e[] = { { .id = 3, .priority = 0, .slots = 1 },
+                                   { .id = 1, .priority = 0, .slots = 1 },
+                                   { .id = 2, .priority = 5, .slots = 1 } };
 
         assert_int_equal(queue_plan(e, 3, eight), 3);
         assert_int_equal(e[0].id, 2);
@@ -29,7 +31,8 @@ static void test_head_is_not_starved(void **state) {
         assert_int_equal(e[2].wait, WAIT_BEHIND);
         struct queue_free left = { .slots = 2, .slots_total = 8 };
         assert_string_equal(reason_of_waiting(&e[1], left, text, sizeof(text)), "waits for 4 slots (2 of 8 free)");
-        assert_string_equal(reason_of_waiting(&e[2], left, text, sizeof(text)), "waits behind job 2 (needs 1 slot; 2 of 8 free)");
+        assert_string_equal(reason_of_waiting(&e[2], left, text, sizeof(text)),
+                            "waits behind job 2 (needs 1 slot; 2 of 8 free)");
         assert_string_equal(reason_of_waiting(&e[0], left, text, sizeof(text)), "");
 }
 
@@ -51,7 +54,10 @@ static void test_properties(void **state) {
                 struct queue_entry e[12];
                 for (size_t i = 0; i < 12; i++) {
                         seed = seed * 6364136223846793005u + 1442695040888963407u;
-                        e[i] = (struct queue_entry) { .id = i + 1, .priority = (int32_t) (seed >> 60), .slots = 1 + (seed >> 33) % 9, .gpus = (seed >> 50) % 3 };
+                        e[i] = (struct queue_entry) { .id = i + 1,
+                                                      .priority = (int32_t) (seed >> 60),
+                                                      .slots = 1 + (seed >> 33) % 9,
+                                                      .gpus = (seed >> 50) % 3 };
                 }
                 uint64_t slots = 0, gpus = 0;
                 bool waiting = false;

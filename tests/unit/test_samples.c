@@ -25,11 +25,11 @@ static const struct samples_vocab vocab = {
 
 static struct samples_options options(enum objective objective) {
         return (struct samples_options) { .seed = 42,
-                .sequence_length = LENGTH,
-                .objective = objective,
-                .masked_fraction = 0.15,
-                .max_predictions = 5,
-                .short_probability = 0.1 };
+                                          .sequence_length = LENGTH,
+                                          .objective = objective,
+                                          .masked_fraction = 0.15,
+                                          .max_predictions = 5,
+                                          .short_probability = 0.1 };
 }
 
 static int setup(void **state) {
@@ -106,7 +106,8 @@ static void test_shape(void **state) {
                 assert_int_equal(s.ids[s.length - 1], vocab.sep);
                 for (uint32_t i = 0; i < s.length; i++) {
                         assert_int_equal(s.token_types[i],
-                                separators > 0 && !(separators == 1 && s.ids[i] == vocab.sep && s.token_types[i] == 0));
+                                         separators > 0 &&
+                                                 !(separators == 1 && s.ids[i] == vocab.sep && s.token_types[i] == 0));
                         assert_in_range(s.ids[i], 2, VOCAB - 1);
                         separators += s.ids[i] == vocab.sep;
                 }

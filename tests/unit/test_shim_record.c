@@ -16,26 +16,27 @@
 #include "daemon/shim_record.h"
 
 #define RULE "--------------------------------------------------------------------------\n"
-#define PRIMARY                                                                                                       \
-        RULE "Primary job  terminated normally, but 1 process returned\n"                                              \
+#define PRIMARY                                                           \
+        RULE "Primary job  terminated normally, but 1 process returned\n" \
              "a non-zero exit code. Per user-direction, the job has been aborted.\n" RULE
-#define SIGNALLED(rank, signal)                                                                                       \
-        PRIMARY RULE "mpirun noticed that process rank " rank " with PID 0 on node vm exited on signal " signal ".\n" RULE
-#define EXITED(rank, code)                                                                                            \
-        PRIMARY RULE "mpirun detected that one or more processes exited with non-zero status, thus causing\n"          \
-                     "the job to be terminated. The first process to do so was:\n\n"                                  \
+#define SIGNALLED(rank, signal)                                                                                 \
+        PRIMARY RULE "mpirun noticed that process rank " rank " with PID 0 on node vm exited on signal " signal \
+                     ".\n" RULE
+#define EXITED(rank, code)                                                                                    \
+        PRIMARY RULE "mpirun detected that one or more processes exited with non-zero status, thus causing\n" \
+                     "the job to be terminated. The first process to do so was:\n\n"                          \
                      "  Process name: [[9477,1]," rank "]\n  Exit code:    " code "\n" RULE
-#define BACKTRACE                                                                                                     \
-        "[vm:18844] *** Process received signal ***\n[vm:18844] Signal: Segmentation fault (11)\n"                     \
-        "[vm:18844] [ 0] /lib/x86_64-linux-gnu/libc.so.6(+0x3c050)[0x7f6ef234c050]\n"                                  \
+#define BACKTRACE                                                                                  \
+        "[vm:18844] *** Process received signal ***\n[vm:18844] Signal: Segmentation fault (11)\n" \
+        "[vm:18844] [ 0] /lib/x86_64-linux-gnu/libc.so.6(+0x3c050)[0x7f6ef234c050]\n"              \
         "[vm:18844] *** End of error message ***\n"
-#define ABORTED                                                                                                       \
-        RULE "MPI_ABORT was invoked on rank 1 in communicator MPI_COMM_WORLD\nwith errorcode 5.\n\n"                   \
+#define ABORTED                                                                                      \
+        RULE "MPI_ABORT was invoked on rank 1 in communicator MPI_COMM_WORLD\nwith errorcode 5.\n\n" \
              "NOTE: invoking MPI_ABORT causes Open MPI to kill all MPI processes.\n" RULE
-#define FATAL                                                                                                         \
-        "[vm:18933] *** An error occurred in MPI_Send\n[vm:18933] *** reported by process [621674497,1]\n"             \
-        "[vm:18933] *** on communicator MPI_COMM_WORLD\n[vm:18933] *** MPI_ERR_RANK: invalid rank\n"                   \
-        "[vm:18933] *** MPI_ERRORS_ARE_FATAL (processes in this communicator will now abort,\n"                        \
+#define FATAL                                                                                              \
+        "[vm:18933] *** An error occurred in MPI_Send\n[vm:18933] *** reported by process [621674497,1]\n" \
+        "[vm:18933] *** on communicator MPI_COMM_WORLD\n[vm:18933] *** MPI_ERR_RANK: invalid rank\n"       \
+        "[vm:18933] *** MPI_ERRORS_ARE_FATAL (processes in this communicator will now abort,\n"            \
         "[vm:18933] ***    and potentially your MPI job)\n"
 #define CODE(n) ((n) << 8)
 
@@ -52,15 +53,18 @@ struct row {
 static const struct row rows[] = {
         { "", CODE(0), 0, false, EXIT_CLASS_FINISHED, 0, 0, -1, "finished" },
         { "", CODE(0), 0, true, EXIT_CLASS_FINISHED, 0, 0, -1, "finished" },
-        { SIGNALLED("1", "9 (Killed)"), CODE(137), 0, false, EXIT_CLASS_KILLED, -1, 9, 1, "rank 1: killed by signal 9 (SIGKILL)" },
+        { SIGNALLED("1", "9 (Killed)"), CODE(137), 0, false, EXIT_CLASS_KILLED, -1, 9, 1,
+          "rank 1: killed by signal 9 (SIGKILL)" },
         { SIGNALLED("3", "9 (Killed)"), CODE(137), 1, false, EXIT_CLASS_OOM, -1, 9, 3,
           "rank 3: killed by the kernel: out of memory" },
         { SIGNALLED("1", "9 (Killed)"), CODE(137), 0, true, EXIT_CLASS_STOPPED, -1, 9, -1,
           "stopped on request without a checkpoint: rank 1: killed by signal 9 (SIGKILL)" },
         { SIGNALLED("1", "15 (Terminated)"), CODE(143), 0, false, EXIT_CLASS_KILLED, -1, 15, 1,
           "rank 1: killed by signal 15 (SIGTERM)" },
-        { SIGNALLED("1", "2 (Interrupt)"), CODE(130), 0, false, EXIT_CLASS_KILLED, -1, 2, 1, "rank 1: killed by signal 2 (SIGINT)" },
-        { SIGNALLED("1", "1 (Hangup)"), CODE(129), 0, false, EXIT_CLASS_KILLED, -1, 1, 1, "rank 1: killed by signal 1 (SIGHUP)" },
+        { SIGNALLED("1", "2 (Interrupt)"), CODE(130), 0, false, EXIT_CLASS_KILLED, -1, 2, 1,
+          "rank 1: killed by signal 2 (SIGINT)" },
+        { SIGNALLED("1", "1 (Hangup)"), CODE(129), 0, false, EXIT_CLASS_KILLED, -1, 1, 1,
+          "rank 1: killed by signal 1 (SIGHUP)" },
         { BACKTRACE SIGNALLED("1", "11 (Segmentation fault)"), CODE(139), 0, false, EXIT_CLASS_SIGNAL, -1, 11, 1,
           "rank 1: killed by signal 11 (SIGSEGV)" },
         { BACKTRACE SIGNALLED("1", "11 (Segmentation fault)"), CODE(139), 0, true, EXIT_CLASS_SIGNAL, -1, 11, 1,
@@ -70,8 +74,10 @@ static const struct row rows[] = {
         { SIGNALLED("1", "8 (Floating point exception)"), CODE(136), 0, false, EXIT_CLASS_SIGNAL, -1, 8, 1,
           "rank 1: killed by signal 8 (SIGFPE)" },
         { EXITED("1", "3"), CODE(3), 0, false, EXIT_CLASS_FAILED, 3, 0, 1, "rank 1: exit code 3" },
-        { EXITED("1", "75"), CODE(75), 0, true, EXIT_CLASS_STOPPED, 75, 0, -1, "stopped after a checkpoint (exit code 75)" },
-        { EXITED("1", "75"), CODE(75), 0, false, EXIT_CLASS_STOPPED, 75, 0, -1, "stopped after a checkpoint (exit code 75)" },
+        { EXITED("1", "75"), CODE(75), 0, true, EXIT_CLASS_STOPPED, 75, 0, -1,
+          "stopped after a checkpoint (exit code 75)" },
+        { EXITED("1", "75"), CODE(75), 0, false, EXIT_CLASS_STOPPED, 75, 0, -1,
+          "stopped after a checkpoint (exit code 75)" },
         { EXITED("1", "2"), CODE(2), 0, false, EXIT_CLASS_USER_ERROR, 2, 0, 1, "rank 1: wrong usage (exit code 2)" },
         { "bert-trainer: corpus.idx: 12 bytes, expected at least 34\n" EXITED("1", "65"), CODE(65), 0, false,
           EXIT_CLASS_USER_ERROR, 65, 0, 1, "rank 1: corpus.idx: 12 bytes, expected at least 34" },
@@ -80,26 +86,29 @@ static const struct row rows[] = {
         { "bert-trainer: early\nbert-trainer: late\n", CODE(78), 0, false, EXIT_CLASS_USER_ERROR, 78, 0, -1, "late" },
         { "bert-trainer: step-000000010.ckpt: checksum of bert.pooler\n" EXITED("0", "76"), CODE(76), 0, false,
           EXIT_CLASS_BAD_CHECKPOINT, 76, 0, 0, "rank 0: step-000000010.ckpt: checksum of bert.pooler" },
-        { "bert-trainer: loss is not finite at step 12\n" EXITED("0", "77"), CODE(77), 0, false, EXIT_CLASS_NAN, 77, 0, 0,
-          "rank 0: loss is not finite at step 12" },
+        { "bert-trainer: loss is not finite at step 12\n" EXITED("0", "77"), CODE(77), 0, false, EXIT_CLASS_NAN, 77, 0,
+          0, "rank 0: loss is not finite at step 12" },
         { "bert-trainer: step-000000010.ckpt: No space left on device\n" EXITED("1", "74"), CODE(74), 0, false,
           EXIT_CLASS_DISK_FULL, 74, 0, 1, "rank 1: step-000000010.ckpt: No space left on device" },
-        { "bert-trainer: step-000000010.ckpt: Input/output error\n" EXITED("1", "74"), CODE(74), 0, false, EXIT_CLASS_FAILED, 74, 0, 1,
-          "rank 1: step-000000010.ckpt: Input/output error" },
+        { "bert-trainer: step-000000010.ckpt: Input/output error\n" EXITED("1", "74"), CODE(74), 0, false,
+          EXIT_CLASS_FAILED, 74, 0, 1, "rank 1: step-000000010.ckpt: Input/output error" },
         { "OSError: [Errno 28] No space left on device\n", CODE(1), 0, false, EXIT_CLASS_DISK_FULL, 1, 0, -1,
           "OSError: [Errno 28] No space left on device" },
         { ABORTED, CODE(5), 0, false, EXIT_CLASS_MPI, 5, 0, 1, "rank 1: MPI_Abort with code 5" },
         { "bert-trainer: peers differ\n" ABORTED, CODE(5), 0, false, EXIT_CLASS_MPI, 5, 0, 1, "rank 1: peers differ" },
-        { FATAL, CODE(6), 0, false, EXIT_CLASS_MPI, 6, 0, 1, "rank 1: MPI error in MPI_Send: MPI_ERR_RANK: invalid rank" },
-        { "x\nCUDA error: an illegal memory access was encountered\n" EXITED("2", "1"), CODE(1), 0, false, EXIT_CLASS_MPI, 1, 0, 2,
-          "rank 2: CUDA error: an illegal memory access was encountered" },
+        { FATAL, CODE(6), 0, false, EXIT_CLASS_MPI, 6, 0, 1,
+          "rank 1: MPI error in MPI_Send: MPI_ERR_RANK: invalid rank" },
+        { "x\nCUDA error: an illegal memory access was encountered\n" EXITED("2", "1"), CODE(1), 0, false,
+          EXIT_CLASS_MPI, 1, 0, 2, "rank 2: CUDA error: an illegal memory access was encountered" },
         { "NCCL WARN Net: Connection closed by remote peer\n", CODE(1), 0, false, EXIT_CLASS_MPI, 1, 0, -1,
           "NCCL WARN Net: Connection closed by remote peer" },
-        { RULE "mpirun was unable to launch the specified application as it could not access\nor execute an executable:\n\n"
-               "Executable: ./nosuch\nNode: vm\n\nwhile attempting to start process rank 0.\n" RULE
-               "2 total processes failed to start\n", CODE(132), 0, false, EXIT_CLASS_LAUNCH, 132, 0, -1,
-          "mpirun: could not execute ./nosuch" },
-        { RULE "There are not enough slots available in the system to satisfy the 20\nslots that were requested by the application:\n",
+        { RULE
+          "mpirun was unable to launch the specified application as it could not access\nor execute an executable:\n\n"
+          "Executable: ./nosuch\nNode: vm\n\nwhile attempting to start process rank 0.\n" RULE
+          "2 total processes failed to start\n",
+          CODE(132), 0, false, EXIT_CLASS_LAUNCH, 132, 0, -1, "mpirun: could not execute ./nosuch" },
+        { RULE "There are not enough slots available in the system to satisfy the 20\nslots that were requested by the "
+               "application:\n",
           CODE(1), 0, false, EXIT_CLASS_LAUNCH, 1, 0, -1, "mpirun: not enough slots for the ranks" },
         { "", SIGKILL, 0, false, EXIT_CLASS_KILLED, -1, 9, -1, "killed by signal 9 (SIGKILL)" },
         { "", SIGKILL, 1, false, EXIT_CLASS_OOM, -1, 9, -1, "killed by the kernel: out of memory" },
@@ -111,8 +120,8 @@ static const struct row rows[] = {
         { "", CODE(255), 0, false, EXIT_CLASS_FAILED, 255, 0, -1, "exit code 255" },
         { "bert-trainer: bad \xff\x01 name\n", CODE(78), 0, false, EXIT_CLASS_USER_ERROR, 78, 0, -1, "bad ?  name" },
         { "mpirun noticed that process rank ", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1" },
-        { "Process name: [[1,1],99999999999999999999]\nExit code: 700\n", CODE(9), 0, false, EXIT_CLASS_FAILED, 9, 0, 999999999,
-          "rank 999999999: exit code 9" },
+        { "Process name: [[1,1],99999999999999999999]\nExit code: 700\n", CODE(9), 0, false, EXIT_CLASS_FAILED, 9, 0,
+          999999999, "rank 999999999: exit code 9" },
 };
 
 static void test_verdicts(void **state) {
@@ -154,15 +163,24 @@ static void test_hostile_text(void **state) {
 }
 
 static void test_clean_text(void **state) {
-        static const struct { const char *from, *to; } pairs[] = {
-                { "plain", "plain" }, { "tab\there\n", "tab here " }, { "caf\xc3\xa9", "caf\xc3\xa9" }, { "caf\xc3", "caf?" },
-                { "\xc0\xaf", "??" }, { "\xed\xa0\x80", "???" }, { "\xf4\x90\x80\x80", "????" }, { "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80" },
+        static const struct {
+                const char *from, *to;
+        } pairs[] = {
+                { "plain", "plain" },
+                { "tab\there\n", "tab here " },
+                { "caf\xc3\xa9", "caf\xc3\xa9" },
+                { "caf\xc3", "caf?" },
+                { "\xc0\xaf", "??" },
+                { "\xed\xa0\x80", "???" },
+                { "\xf4\x90\x80\x80", "????" },
+                { "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80" },
                 { "\x1b[31mred", " [31mred" },
         };
         char out[64], small[6];
 
         for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
-                assert_string_equal(shim_clean_text(out, sizeof(out), pairs[i].from, strlen(pairs[i].from)), pairs[i].to);
+                assert_string_equal(shim_clean_text(out, sizeof(out), pairs[i].from, strlen(pairs[i].from)),
+                                    pairs[i].to);
         assert_string_equal(shim_clean_text(small, sizeof(small), "abcd\xc3\xa9", 6), "abcd"); /* no half a character */
 }
 
@@ -170,9 +188,20 @@ static void test_record(void **state) {
         char dir[] = "/tmp/test_shim_record.XXXXXX";
         struct error error = {};
         struct shim_record record = {
-                .job = 42, .attempt = 3, .nonce = "n", .stopped_by = "none", .step = 7, .started_usec = 1, .ended_usec = 2,
+                .job = 42,
+                .attempt = 3,
+                .nonce = "n",
+                .stopped_by = "none",
+                .step = 7,
+                .started_usec = 1,
+                .ended_usec = 2,
                 .boot_id = "b",
-                .verdict = { .exit_class = EXIT_CLASS_OOM, .exit_code = -1, .signal = 9, .oom = true, .first_rank = 1, .reason = "r \"q\"" },
+                .verdict = { .exit_class = EXIT_CLASS_OOM,
+                             .exit_code = -1,
+                             .signal = 9,
+                             .oom = true,
+                             .first_rank = 1,
+                             .reason = "r \"q\"" },
         };
         struct stat st;
 
@@ -191,13 +220,16 @@ static void test_record(void **state) {
         int version, attempt, code, number, rank, oom;
         json_int_t job, step, started, ended;
         const char *nonce, *by, *reason, *word, *boot;
-        assert_int_equal(json_unpack(object, "{s:i,s:I,s:i,s:s,s:i,s:i,s:b,s:s,s:i,s:s,s:s,s:I,s:I,s:I,s:s !}", "version", &version,
-                                     "job", &job, "attempt", &attempt, "nonce", &nonce, "exit_code", &code, "signal", &number,
-                                     "oom", &oom, "stopped_by", &by, "first_rank", &rank, "reason", &reason, "class", &word,
-                                     "step", &step, "started", &started, "ended", &ended, "boot_id", &boot), 0);
+        assert_int_equal(json_unpack(object, "{s:i,s:I,s:i,s:s,s:i,s:i,s:b,s:s,s:i,s:s,s:s,s:I,s:I,s:I,s:s !}",
+                                     "version", &version, "job", &job, "attempt", &attempt, "nonce", &nonce,
+                                     "exit_code", &code, "signal", &number, "oom", &oom, "stopped_by", &by,
+                                     "first_rank", &rank, "reason", &reason, "class", &word, "step", &step, "started",
+                                     &started, "ended", &ended, "boot_id", &boot),
+                         0);
         assert_string_equal(word, "oom");
         assert_string_equal(reason, "r \"q\"");
-        assert_true(version == 1 && job == 42 && attempt == 3 && code == -1 && number == 9 && rank == 1 && oom && step == 7);
+        assert_true(version == 1 && job == 42 && attempt == 3 && code == -1 && number == 9 && rank == 1 && oom &&
+                    step == 7);
         json_decref(object);
         (void) close(fd);
         (void) unlinkat(dir_fd, "exit.json", 0);

@@ -19,8 +19,9 @@
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
-#define KEYS                                                                                                          \
-        "name, kind, priority, run_dir, on_exit, command, resources, restart, checkpoint, model, data, optimizer, train"
+#define KEYS                                                                                                        \
+        "name, kind, priority, run_dir, on_exit, command, resources, restart, checkpoint, model, data, optimizer, " \
+        "train"
 
 static char folder[PATH_MAX];
 
@@ -62,7 +63,8 @@ static const struct bad bad[] = {
         { "a: &a [x,x]\nb: &b [*a,*a,*a]\nc: [*b,*b,*b]\n", "job.yaml:1: YAML anchors are not accepted here" },
         { "command: [[[[[[[[[[a]]]]]]]]]]\n", "job.yaml:1: nested too deeply" },
         { COMMAND "foo: 1\n", "job.yaml:3: unknown key 'foo'; expected " KEYS },
-        { COMMAND "resources:\n  threads: 1\n  rank: 2\n", "job.yaml:5: unknown key 'rank' in resources; expected ranks, gpus, threads" },
+        { COMMAND "resources:\n  threads: 1\n  rank: 2\n",
+          "job.yaml:5: unknown key 'rank' in resources; expected ranks, gpus, threads" },
         { "name: a\nkind: command\nname: b\n", "job.yaml:3: name: given twice" },
         { COMMAND "resources:\n  ranks: 1\n  ranks: 2\n", "job.yaml:5: resources.ranks: given twice" },
         { COMMAND "resources: 3\n", "job.yaml:3: resources: expected a mapping, not one value" },
@@ -80,7 +82,8 @@ static const struct bad bad[] = {
         { COMMAND "priority: 1001\n", "job.yaml: priority: 1001 is not between -1000 and 1000" },
         { COMMAND "resources: {ranks: 0}\n", "job.yaml: resources.ranks: 0 is not between 1 and 4096" },
         { COMMAND "resources: {ranks: -1}\n", "job.yaml: resources.ranks: -1 is not between 1 and 4096" },
-        { COMMAND "resources: {ranks: 1000000000}\n", "job.yaml: resources.ranks: 1000000000 is not between 1 and 4096" },
+        { COMMAND "resources: {ranks: 1000000000}\n",
+          "job.yaml: resources.ranks: 1000000000 is not between 1 and 4096" },
         { COMMAND "resources: {ranks: 99999999999999999999999}\n",
           "job.yaml: resources.ranks: 99999999999999999999999 is not between 1 and 4096" },
         { COMMAND "resources: {ranks: two}\n", "job.yaml:3: resources.ranks: 'two' is not a whole number" },
@@ -91,21 +94,30 @@ static const struct bad bad[] = {
         { COMMAND "restart: {grace_sec: 0}\n", "job.yaml: restart.grace_sec: 0 is not between 1 and 86400" },
         { COMMAND "restart: {backoff_sec: [5]}\n", "job.yaml:3: restart.backoff_sec: too few entries" },
         { COMMAND "restart: {backoff_sec: [1, 2, 3]}\n", "job.yaml:3: restart.backoff_sec: more than 2 entries" },
-        { COMMAND "restart: {backoff_sec: [9, 2]}\n", "job.yaml: restart.backoff_sec: the first, 9, is greater than the second, 2" },
+        { COMMAND "restart: {backoff_sec: [9, 2]}\n",
+          "job.yaml: restart.backoff_sec: the first, 9, is greater than the second, 2" },
         { COMMAND "restart: {backoff_sec: [a, 2]}\n", "job.yaml:3: restart.backoff_sec: 'a' is not a whole number" },
         { COMMAND "checkpoint: {keep: 0}\n", "job.yaml: checkpoint.keep: 0 is not between 1 and 1000000" },
         { COMMAND "train: {steps: 3}\n", "job.yaml:3: train.steps: not a key of kind command" },
         { COMMAND "data: {train: [a]}\n", "job.yaml:3: data.train: not a key of kind command" },
         { PRETRAIN "command: [a]\n", "job.yaml:5: command: not a key of kind pretrain" },
-        { "kind: pretrain\nmodel: {vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1}\n", "job.yaml: model.config: missing; expected a file" },
-        { "kind: pretrain\nmodel: {config: c}\ndata: {train: [x]}\ntrain: {steps: 1}\n", "job.yaml: model.vocab: missing; expected a file" },
-        { "kind: pretrain\nmodel: {config: c, vocab: v}\ntrain: {steps: 1}\n", "job.yaml: data.train: missing; expected a list" },
-        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n", "job.yaml: train.steps: missing; expected a whole number" },
-        { "kind: finetune\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n", "job.yaml: train.steps: missing; expected a whole number" },
-        { PRETRAIN "optimizer: {learning_rate: fast}\n", "job.yaml:5: optimizer.learning_rate: 'fast' is not a number" },
+        { "kind: pretrain\nmodel: {vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1}\n",
+          "job.yaml: model.config: missing; expected a file" },
+        { "kind: pretrain\nmodel: {config: c}\ndata: {train: [x]}\ntrain: {steps: 1}\n",
+          "job.yaml: model.vocab: missing; expected a file" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ntrain: {steps: 1}\n",
+          "job.yaml: data.train: missing; expected a list" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n",
+          "job.yaml: train.steps: missing; expected a whole number" },
+        { "kind: finetune\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n",
+          "job.yaml: train.steps: missing; expected a whole number" },
+        { PRETRAIN "optimizer: {learning_rate: fast}\n",
+          "job.yaml:5: optimizer.learning_rate: 'fast' is not a number" },
         { PRETRAIN "optimizer: {learning_rate: nan}\n", "job.yaml:5: optimizer.learning_rate: 'nan' is not a number" },
-        { PRETRAIN "optimizer: {learning_rate: 1e999}\n", "job.yaml:5: optimizer.learning_rate: '1e999' is not a number" },
-        { PRETRAIN "optimizer: {learning_rate: -1}\n", "job.yaml: optimizer.learning_rate: -1 is not between 0 and 1000" },
+        { PRETRAIN "optimizer: {learning_rate: 1e999}\n",
+          "job.yaml:5: optimizer.learning_rate: '1e999' is not a number" },
+        { PRETRAIN "optimizer: {learning_rate: -1}\n",
+          "job.yaml: optimizer.learning_rate: -1 is not between 0 and 1000" },
         { PRETRAIN "optimizer: {name: lion}\n", "job.yaml:5: optimizer.name: 'lion' is not adamw" },
         { PRETRAIN "optimizer: {beta1: 1}\n", "job.yaml: optimizer.beta1: 1 is not between 0 and 0.999999999" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], max_predictions: 200}\ntrain: {steps: 1}\n",
@@ -114,7 +126,8 @@ static const struct bad bad[] = {
           "job.yaml:3: data.objective: 'clm' is not mlm+nsp, mlm+sop or mlm" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, precision: bf16}\n",
           "job.yaml:4: train.precision: 'bf16' is not fp32 or fp64" },
-        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, seed: 9223372036854775808}\n",
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, seed: "
+          "9223372036854775808}\n",
           "job.yaml: train.seed: 9223372036854775808 is not between 0 and 9223372036854775807" },
 };
 
@@ -167,16 +180,19 @@ static void test_defaults(void **state) {
         assert_string_equal(s->name, "job");
         assert_true(s->kind == JOB_PRETRAIN && s->priority == 0 && !s->run_dir && !s->on_exit && s->n_command == 0);
         assert_true(s->resources.ranks == 1 && s->resources.gpus == 0 && s->resources.threads == 1);
-        assert_true(s->restart.max_without_progress == 5 && s->restart.grace_sec == 120 && s->restart.n_backoff_sec == 2);
+        assert_true(s->restart.max_without_progress == 5 && s->restart.grace_sec == 120 &&
+                    s->restart.n_backoff_sec == 2);
         assert_true(s->restart.backoff_sec[0] == 5 && s->restart.backoff_sec[1] == 600);
         assert_true(s->checkpoint.every_steps == 0 && s->checkpoint.every_sec == 600);
         assert_true(s->checkpoint.keep == 3 && s->checkpoint.keep_every == 0);
-        assert_true(s->data.sequence_length == 128 && s->data.objective == OBJECTIVE_MLM_NSP && s->data.n_validation == 0);
+        assert_true(s->data.sequence_length == 128 && s->data.objective == OBJECTIVE_MLM_NSP &&
+                    s->data.n_validation == 0);
         assert_true(s->data.max_predictions == 20); /* ceil(0.15 * 128) */
         assert_true(s->data.masked_fraction == 0.15 && s->data.short_sequence_probability == 0.1);
         assert_true(s->optimizer.name == OPTIMIZER_ADAMW && s->optimizer.learning_rate == 1e-4);
         assert_true(s->optimizer.warmup_ratio == 0 && s->optimizer.warmup_steps == 0);
-        assert_true(s->optimizer.schedule == SCHEDULE_LINEAR && s->optimizer.beta1 == 0.9 && s->optimizer.beta2 == 0.999);
+        assert_true(s->optimizer.schedule == SCHEDULE_LINEAR && s->optimizer.beta1 == 0.9 &&
+                    s->optimizer.beta2 == 0.999);
         assert_true(s->optimizer.epsilon == 1e-6 && s->optimizer.weight_decay == 0.01 && s->optimizer.clip_norm == 1);
         assert_true(s->train.global_batch == 32 && s->train.micro_batch == 32 && s->train.steps == 10);
         assert_true(s->train.precision == PRECISION_FP32 && s->train.seed == 42 && s->train.evaluate_every == 0);
@@ -243,15 +259,19 @@ static void check_round_trip(const char *text) {
 
 static void test_round_trip(void **state) {
         check_round_trip(PRETRAIN);
-        check_round_trip(PRETRAIN "name: stage one\npriority: -7\nrun_dir: r\nresources: {ranks: 8, gpus: 8, threads: 4}\n"
-                                  "optimizer: {learning_rate: 6.0e-3, warmup_ratio: 0.28430000000000001, epsilon: 1e-12, beta2: 0.98,"
-                                  " weight_decay: 0.3333333333333333, schedule: constant}\n"
-                                  "checkpoint: {every_steps: 500, keep_every: 10000}\nrestart: {backoff_sec: [1, 2]}\n");
-        check_round_trip("kind: command\nname: \"null\"\ncommand: [sh, -c, \"echo hi; sleep 1\", \"\", \" x \", \"~\", \"null\","
-                         " \"a\\tb\\n\", \"# c\", \"- d\", \"k: v\", \"\\u0001\\u2028\\ufeff\xc3\xa9\", \"it's \\\"q\\\"\","
-                         " \"true\", \"0x10\", \"%d\", \"&a\", \"*a\", \"!t\", \"|\", \">\", \"{\", \"a, b\", \"\\r\\n\","
-                         " \"trailing \\n\\n\", \"\\n leading\", \"\\u0085\", \"\\U0001F600\","
-                         " \"long long long long long long long long long long long long long long long  long long long long long\"]\n");
+        check_round_trip(
+                PRETRAIN
+                "name: stage one\npriority: -7\nrun_dir: r\nresources: {ranks: 8, gpus: 8, threads: 4}\n"
+                "optimizer: {learning_rate: 6.0e-3, warmup_ratio: 0.28430000000000001, epsilon: 1e-12, beta2: 0.98,"
+                " weight_decay: 0.3333333333333333, schedule: constant}\n"
+                "checkpoint: {every_steps: 500, keep_every: 10000}\nrestart: {backoff_sec: [1, 2]}\n");
+        check_round_trip(
+                "kind: command\nname: \"null\"\ncommand: [sh, -c, \"echo hi; sleep 1\", \"\", \" x \", \"~\", \"null\","
+                " \"a\\tb\\n\", \"# c\", \"- d\", \"k: v\", \"\\u0001\\u2028\\ufeff\xc3\xa9\", \"it's \\\"q\\\"\","
+                " \"true\", \"0x10\", \"%d\", \"&a\", \"*a\", \"!t\", \"|\", \">\", \"{\", \"a, b\", \"\\r\\n\","
+                " \"trailing \\n\\n\", \"\\n leading\", \"\\u0085\", \"\\U0001F600\","
+                " \"long long long long long long long long long long long long long long long  long long long long "
+                "long\"]\n");
         check_round_trip(COMMAND "resources:\nrestart:\n");
 }
 
@@ -269,10 +289,10 @@ static void test_format_refuses(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_bad),        cmocka_unit_test(test_files),
-                cmocka_unit_test(test_defaults),   cmocka_unit_test(test_zero_is_not_absent),
+                cmocka_unit_test(test_bad),         cmocka_unit_test(test_files),
+                cmocka_unit_test(test_defaults),    cmocka_unit_test(test_zero_is_not_absent),
                 cmocka_unit_test(test_small_batch), cmocka_unit_test(test_paths),
-                cmocka_unit_test(test_round_trip), cmocka_unit_test(test_format_refuses),
+                cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_format_refuses),
         };
         char top[] = "/tmp/test_spec.XXXXXX", command[64];
 

@@ -10,8 +10,8 @@
 
 /* Rows as in enum job_state, columns as in enum job_event: digit = next state, '.' = impossible, 'x' = refused, '=' = stays. */
 static const char *const expected[JOB_STATE_MAX] = {
-        [JOB_QUEUED] = "1.78=xx.......",    [JOB_STARTING] = ".2333xx.5406..",  [JOB_RUNNING] = ".=333xx.5406..",
-        [JOB_STOPPING] = ".====xx.5.0.78", [JOB_BACKOFF] = "..78=xx0......", [JOB_DONE] = "..xx=x=.......",
+        [JOB_QUEUED] = "1.78=xx.......",   [JOB_STARTING] = ".2333xx.5406..",  [JOB_RUNNING] = ".=333xx.5406..",
+        [JOB_STOPPING] = ".====xx.5.0.78", [JOB_BACKOFF] = "..78=xx0......",   [JOB_DONE] = "..xx=x=.......",
         [JOB_FAILED] = "..xx=0=.......",   [JOB_CANCELLED] = "..xx=0=.......", [JOB_PAUSED] = "..7x=0x.......",
 };
 
@@ -41,7 +41,8 @@ static void test_ended_states_leave_only_by_resume(void **state) {
         for (int s = 0; s < JOB_STATE_MAX; s++)
                 for (int e = 0; e < EVENT_MAX; e++)
                         if (state_has_ended((enum job_state) s) && e != EVENT_RESUME)
-                                assert_int_not_equal(state_after((enum job_state) s, (enum job_event) e).verdict, STATE_MOVE);
+                                assert_int_not_equal(state_after((enum job_state) s, (enum job_event) e).verdict,
+                                                     STATE_MOVE);
 }
 
 static void test_names(void **state) {

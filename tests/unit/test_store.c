@@ -52,7 +52,8 @@ static struct store *open_store(void) {
 }
 
 static struct job *insert(struct store *store, const char *name) {
-        char *command[] = { (char *) "echo", (char *) "a b", (char *) "", NULL }, *environment[] = { (char *) "A=1", (char *) "B=", NULL };
+        char *command[] = { (char *) "echo", (char *) "a b", (char *) "", NULL },
+             *environment[] = { (char *) "A=1", (char *) "B=", NULL };
         struct submission s = {};
         struct job *job = NULL;
         struct error error = {};
@@ -84,9 +85,24 @@ static void test_round_trip(void **state) {
         job->state = JOB_BACKOFF;
         job_set_reason(job, "rank 1 died");
         job->loss = 2.5;
-        job->attempt = (struct attempt) { .number = 2, .nonce = "n", .boot_id = "b", .exit_class = EXIT_CLASS_SIGNAL, .exit_code = -1, .signal = 11,
-                                          .resumed = true, .first_step = 10, .step = 17, .checkpoint_step = 10, .reason = "SIGSEGV" };
-        struct checkpoint c = { .step = 10, .size = 99, .created = 5, .attempt = 1, .restored = 1, .path = (char *) "/x/step-10.ckpt", .dirty = true };
+        job->attempt = (struct attempt) { .number = 2,
+                                          .nonce = "n",
+                                          .boot_id = "b",
+                                          .exit_class = EXIT_CLASS_SIGNAL,
+                                          .exit_code = -1,
+                                          .signal = 11,
+                                          .resumed = true,
+                                          .first_step = 10,
+                                          .step = 17,
+                                          .checkpoint_step = 10,
+                                          .reason = "SIGSEGV" };
+        struct checkpoint c = { .step = 10,
+                                .size = 99,
+                                .created = 5,
+                                .attempt = 1,
+                                .restored = 1,
+                                .path = (char *) "/x/step-10.ckpt",
+                                .dirty = true };
         assert_int_equal(job_checkpoint_add(job, &c), 0);
         store_note(store, job, JOB_RUNNING, "died", "rank 1 died");
         assert_true(store_pending(store));
@@ -213,7 +229,8 @@ static void test_bad_rows_do_not_block(void **state) {
 
         (void) insert(store, "bad");
         store_free(store);
-        execute("UPDATE job SET state='nonsense' WHERE name='bad'; INSERT INTO checkpoint VALUES(1, 5, 1, 1, 77, 1, 0, '/x')");
+        execute("UPDATE job SET state='nonsense' WHERE name='bad'; INSERT INTO checkpoint VALUES(1, 5, 1, 1, 77, 1, 0, "
+                "'/x')");
         store = open_store();
         assert_int_equal(store_count(store), 1);
         assert_int_equal(store_at(store, 0)->id, good);
@@ -226,7 +243,10 @@ static void test_not_a_database(void **state) {
         struct store *store;
         struct error error = {};
 
-        assert_int_equal(file_write_atomic(db_path, "this is no database, and long enough to be looked at: it has no header", 70, 0600, NULL), 0);
+        assert_int_equal(file_write_atomic(db_path,
+                                           "this is no database, and long enough to be looked at: it has no header", 70,
+                                           0600, NULL),
+                         0);
         assert_true(store_open(db_path, complain, &store, &error) < 0);
         assert_non_null(strstr(error.text, db_path));
 }
@@ -236,7 +256,9 @@ static void test_ledger_is_bounded(void **state) {
         struct job *job = insert(store, "one");
 
         for (uint64_t step = 2 * LEDGER_MAX; step > 0; step--) {
-                struct checkpoint c = { .step = step, .state = step % 2 ? CHECKPOINT_DELETED : CHECKPOINT_GOOD, .path = (char *) "/x" };
+                struct checkpoint c = { .step = step,
+                                        .state = step % 2 ? CHECKPOINT_DELETED : CHECKPOINT_GOOD,
+                                        .path = (char *) "/x" };
                 assert_int_equal(job_checkpoint_add(job, &c), 0);
         }
         assert_int_equal(job->n_ledger, LEDGER_MAX);

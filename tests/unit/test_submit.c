@@ -59,15 +59,16 @@ static const char *verdict(sd_bus_message *m, bool *ret_too_large) {
 static sd_bus_message *good(void) {
         sd_bus_message *m = begin();
 
-        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "name", "s", "n", "kind", "s", "command", "cwd", "s", "/tmp", "command", "as", 1, "true") >= 0);
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "name", "s", "n", "kind", "s", "command", "cwd", "s",
+                                          "/tmp", "command", "as", 1, "true") >= 0);
         return m;
 }
 
 static void test_good(void **state) {
         sd_bus_message *m = good();
 
-        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "ranks", "u", 4, "threads", "u", 2, "environment", "as", 1, "A=b", "rlimits", "a(utt)", 1, 7,
-                                          (uint64_t) 1, (uint64_t) 2) >= 0);
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "ranks", "u", 4, "threads", "u", 2, "environment",
+                                          "as", 1, "A=b", "rlimits", "a(utt)", 1, 7, (uint64_t) 1, (uint64_t) 2) >= 0);
         assert_string_equal(verdict(m, NULL), "");
 }
 

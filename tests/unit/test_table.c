@@ -50,7 +50,9 @@ static void test_harmless(void **state) {
         check_put("line\nbreak\ttab\r", 0, true, "line?break?tab?");
         check_put("bad \xff\xc3 end", 0, true, "bad ?? end");
         check_put("half \xe6\x97", 0, true, "half ??");
-        check_put("c1 \xc2\x9b" "31m", 0, true, "c1 ?31m");
+        check_put("c1 \xc2\x9b"
+                  "31m",
+                  0, true, "c1 ?31m");
         check_put("turn \u202eback", 0, true, "turn ?back");
 }
 
@@ -164,8 +166,10 @@ static void test_format(void **state) {
         assert_string_equal(format_percent(&(struct job_info) {}, b), "");
 }
 
-static char text_running[] = "running", text_failed[] = "failed", text_queued[] = "queued", text_evil[] = "evil\033]0;name\007";
-static char text_long[] = "rank 3 died of SIGSEGV at step 12001 after a bus error in /a/very/long/path/to/a/library/that/is/never/cut.so";
+static char text_running[] = "running", text_failed[] = "failed", text_queued[] = "queued",
+            text_evil[] = "evil\033]0;name\007";
+static char text_long[] =
+        "rank 3 died of SIGSEGV at step 12001 after a bus error in /a/very/long/path/to/a/library/that/is/never/cut.so";
 
 static void check_lines_fit(const char *text, unsigned width) {
         cleanup_free char *copy = strdup(text);
@@ -175,8 +179,20 @@ static void check_lines_fit(const char *text, unsigned width) {
 }
 
 static void test_job_block(void **state) {
-        const struct job_info job = { .id = 3, .name = text_evil, .state = text_failed, .reason = text_long, .exit = 1, .ranks = 2, .threads = 2,
-                                      .step = 5, .steps = 10, .loss = 3.25, .rate = NAN, .attempts = 2, .ended = 1, .submitted = 1 };
+        const struct job_info job = { .id = 3,
+                                      .name = text_evil,
+                                      .state = text_failed,
+                                      .reason = text_long,
+                                      .exit = 1,
+                                      .ranks = 2,
+                                      .threads = 2,
+                                      .step = 5,
+                                      .steps = 10,
+                                      .loss = 3.25,
+                                      .rate = NAN,
+                                      .attempts = 2,
+                                      .ended = 1,
+                                      .submitted = 1 };
         struct error error = {};
 
         for (unsigned width = 40; width < 130; width += 7) {
@@ -197,7 +213,9 @@ static void test_overview(void **state) {
                 { .id = 9, .name = text_evil, .state = text_running, .step = 1, .steps = 3, .loss = NAN, .rate = 12.5 },
                 { .id = 8, .name = text_long, .state = text_queued, .reason = text_long, .loss = NAN, .rate = NAN },
         };
-        struct job_info ended[] = { { .id = 1, .name = text_evil, .state = text_failed, .reason = text_long, .loss = NAN, .rate = NAN } };
+        struct job_info ended[] = {
+                { .id = 1, .name = text_evil, .state = text_failed, .reason = text_long, .loss = NAN, .rate = NAN }
+        };
         const struct overview overview = { .active = { active, 2, 2 }, .ended = { ended, 1, 1 } };
         struct error error = {};
 
@@ -209,7 +227,8 @@ static void test_overview(void **state) {
                 assert_int_equal(status_draw_overview(f, &term, &overview, &error), 0);
                 (void) fclose(f);
                 check_lines_fit(out, width);
-                const char *running = strstr(out, "\nrunning\n"), *waiting = strstr(out, "\nwaiting\n"), *last = strstr(out, "\nended\n");
+                const char *running = strstr(out, "\nrunning\n"), *waiting = strstr(out, "\nwaiting\n"),
+                           *last = strstr(out, "\nended\n");
                 assert_true(running && waiting && last && running < waiting && waiting < last);
         }
 }

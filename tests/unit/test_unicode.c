@@ -18,20 +18,24 @@ static void test_classes(void **state) {
                 int32_t code_point;
                 enum unicode_class class;
         } cells[] = {
-                { 0, UNICODE_REMOVED }, { 0x07, UNICODE_REMOVED }, { 0x7F, UNICODE_REMOVED }, { 0x85, UNICODE_REMOVED },
-                { 0xFFFD, UNICODE_REMOVED }, { 0x200B, UNICODE_REMOVED }, { 0xE000, UNICODE_REMOVED },
-                { '\t', UNICODE_SPACE }, { '\r', UNICODE_SPACE }, { 0x0B, UNICODE_REMOVED }, { ' ', UNICODE_SPACE },
-                { 0xA0, UNICODE_SPACE }, { 0x3000, UNICODE_SPACE }, { '$', UNICODE_PUNCTUATION },
-                { '^', UNICODE_PUNCTUATION }, { '`', UNICODE_PUNCTUATION }, { 0x3002, UNICODE_PUNCTUATION },
-                { 0x2014, UNICODE_PUNCTUATION }, { 0x20AC, UNICODE_LETTER }, { 0x4E00, UNICODE_CHINESE },
-                { 0xF900, UNICODE_CHINESE }, { 0x2B820, UNICODE_LETTER }, { 0x301, UNICODE_MARK },
-                { 0x0378, UNICODE_LETTER }, /* unassigned: stays */
+                { 0, UNICODE_REMOVED },          { 0x07, UNICODE_REMOVED },
+                { 0x7F, UNICODE_REMOVED },       { 0x85, UNICODE_REMOVED },
+                { 0xFFFD, UNICODE_REMOVED },     { 0x200B, UNICODE_REMOVED },
+                { 0xE000, UNICODE_REMOVED },     { '\t', UNICODE_SPACE },
+                { '\r', UNICODE_SPACE },         { 0x0B, UNICODE_REMOVED },
+                { ' ', UNICODE_SPACE },          { 0xA0, UNICODE_SPACE },
+                { 0x3000, UNICODE_SPACE },       { '$', UNICODE_PUNCTUATION },
+                { '^', UNICODE_PUNCTUATION },    { '`', UNICODE_PUNCTUATION },
+                { 0x3002, UNICODE_PUNCTUATION }, { 0x2014, UNICODE_PUNCTUATION },
+                { 0x20AC, UNICODE_LETTER },      { 0x4E00, UNICODE_CHINESE },
+                { 0xF900, UNICODE_CHINESE },     { 0x2B820, UNICODE_LETTER },
+                { 0x301, UNICODE_MARK },         { 0x0378, UNICODE_LETTER }, /* unassigned: stays */
                 { 0x061D, UNICODE_LETTER }, /* punctuation since Unicode 14, after tokenizers' tables */
         };
         for (size_t i = 0; i < ELEMENTSOF(cells); i++)
                 if (unicode_class(cells[i].code_point) != cells[i].class)
-                        fail_msg(
-                                "U+%04X: class %d", (unsigned) cells[i].code_point, unicode_class(cells[i].code_point));
+                        fail_msg("U+%04X: class %d", (unsigned) cells[i].code_point,
+                                 unicode_class(cells[i].code_point));
 }
 
 static void assert_fold(int32_t c, bool lowercase, bool strip, const int32_t *expected, int n) {

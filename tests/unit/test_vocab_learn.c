@@ -35,7 +35,8 @@ static void test_small(void **state) {
         static const char *const words[] = { "low", "lower", "newest", "widest" };
         static const uint64_t counts[] = { 5, 2, 6, 3 };
         cleanup_free char *text = learn(words, counts, ELEMENTSOF(words), false, 32);
-        assert_string_equal(text,
+        assert_string_equal(
+                text,
                 "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nd\ne\ni\nl\nn\no\nr\ns\nt\nw\n##d\n##e\n##i\n##o\n##r\n##s\n##t\n"
                 "##w\n##es\n##est\nlo\nlow\nne\n##west\nnewest\nwi\n##dest\n");
 }

@@ -81,8 +81,8 @@ struct encoder {
 };
 
 static int open_encoder(void **state) {
-        static const char text[] =
-                SPECIALS "un\n##aff\n##able\naff\nhello\n!\n\xE4\xB8\x80\nx\n##x\nmask\n[\n]\nna\xC3\xAFve\nnaive\n\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8\n";
+        static const char text[] = SPECIALS "un\n##aff\n##able\naff\nhello\n!\n\xE4\xB8\x80\nx\n##x\nmask\n[\n]"
+                                            "\nna\xC3\xAFve\nnaive\n\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8\n";
         struct text_options options = { .lowercase = true, .strip_accents = true, .chinese = true };
         struct encoder *encoder = calloc(1, sizeof(*encoder));
         struct error error = {};
@@ -107,8 +107,8 @@ static void assert_encodes(const struct encoder *encoder, bool special, const ch
         for (int turn = 0; turn < 2; turn++) {
                 struct ids ids = {};
                 char got[1024] = "";
-                int r = (special ? wordpiece_encode_special : wordpiece_encode)(
-                        encoder->wordpiece, encoder->cache, text, strlen(text), &ids);
+                int r = (special ? wordpiece_encode_special : wordpiece_encode)(encoder->wordpiece, encoder->cache,
+                                                                                text, strlen(text), &ids);
                 assert_int_equal(r, 0);
                 for (size_t i = 0; i < ids.n; i++) {
                         strcat(got, i ? " " : "");

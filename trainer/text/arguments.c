@@ -36,5 +36,5 @@ void warn_of_cuts(const struct reader *reader) {
         uint64_t n = reader_cuts(reader, &first);
         if (n > 0)
                 (void) fprintf(stderr, "%s: cut lines of more than %zu KiB %" PRIu64 " times, first at %s\n",
-                        program_invocation_short_name, READER_LINE_BYTES_MAX >> 10, n, first ? first : "?");
+                               program_invocation_short_name, READER_LINE_BYTES_MAX >> 10, n, first ? first : "?");
 }

@@ -60,8 +60,8 @@ static inline int word_flush(struct word *word, word_function function, void *co
         return r;
 }
 
-static inline int basic_beyond_ascii(
-        const struct basic *basic, int32_t c, struct word *word, word_function function, void *context) {
+static inline int basic_beyond_ascii(const struct basic *basic, int32_t c, struct word *word, word_function function,
+                                     void *context) {
         uint32_t entry = c < BASIC_BMP ? basic->bmp[c] : (uint32_t) BASIC_SLOW << BASIC_ACTION_SHIFT;
         int32_t to = (int32_t) (entry & ((1U << BASIC_ACTION_SHIFT) - 1));
         int r;
@@ -94,8 +94,8 @@ static inline int basic_ascii_break(uint8_t action, char c, struct word *word, w
         return word_flush(word, function, context);
 }
 
-static inline __attribute__((always_inline)) int basic_split(
-        const struct basic *basic, const char *text, size_t size, word_function function, void *context) {
+static inline __attribute__((always_inline)) int basic_split(const struct basic *basic, const char *text, size_t size,
+                                                             word_function function, void *context) {
         struct word word;
         int r = 0;
 

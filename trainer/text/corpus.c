@@ -105,21 +105,21 @@ static int check_header(struct corpus *corpus, struct error *error) {
 
         if (idx->size < sizeof(*header))
                 return error_input(error, BERTD_EXIT_DATA, "%s: %zu bytes, expected an index of at least %zu",
-                        idx->path, idx->size, sizeof(*header));
+                                   idx->path, idx->size, sizeof(*header));
         memcpy(header, idx->data, sizeof(*header));
         if (memcmp(header->magic, CORPUS_MAGIC, CORPUS_MAGIC_BYTES) != 0)
                 return error_input(error, BERTD_EXIT_DATA,
-                        "%s: not a Megatron index, expected it to begin with MMIDIDX", idx->path);
+                                   "%s: not a Megatron index, expected it to begin with MMIDIDX", idx->path);
         if (header->version != CORPUS_VERSION)
                 return error_input(error, BERTD_EXIT_DATA, "%s: version %" PRIu64 ", expected %d", idx->path,
-                        (uint64_t) header->version, CORPUS_VERSION);
+                                   (uint64_t) header->version, CORPUS_VERSION);
         corpus->id_bytes = dtype_bytes(header->dtype);
         if (corpus->id_bytes == 0)
                 return error_input(error, BERTD_EXIT_DATA, "%s: dtype code %u, expected one of integers (1 to 5 or 8)",
-                        idx->path, header->dtype);
+                                   idx->path, header->dtype);
         if (header->n_sentences == 0 || header->n_document_marks < 2)
-                return error_input(
-                        error, BERTD_EXIT_DATA, "%s: empty corpus, expected at least one sentence", idx->path);
+                return error_input(error, BERTD_EXIT_DATA, "%s: empty corpus, expected at least one sentence",
+                                   idx->path);
         return 0;
 }
 
@@ -130,9 +130,9 @@ static int check_index_size(struct corpus *corpus, struct error *error) {
 
         if (n > room / 12 || marks > room / 8 || n * 12 + marks * 8 != room)
                 return error_input(error, BERTD_EXIT_DATA,
-                        "%s: %zu bytes, expected another size for the %" PRIu64 " sentences and %" PRIu64
-                        " documents that its header states (cut short?)",
-                        corpus->idx.path, corpus->idx.size, n, marks - 1);
+                                   "%s: %zu bytes, expected another size for the %" PRIu64 " sentences and %" PRIu64
+                                   " documents that its header states (cut short?)",
+                                   corpus->idx.path, corpus->idx.size, n, marks - 1);
         corpus->lengths = corpus->idx.data + sizeof(*header);
         corpus->offsets = corpus->lengths + n * sizeof(int32_t);
         corpus->documents = corpus->offsets + n * sizeof(int64_t);
@@ -147,17 +147,17 @@ static int check_sentences(const struct corpus *corpus, struct error *error) {
                 int64_t offset = read_i64(corpus->offsets, i);
                 if (length < 0)
                         return error_input(error, BERTD_EXIT_DATA,
-                                "%s: sentence %" PRIu64 " has length %d, expected 0 or more", corpus->idx.path, i,
-                                length);
+                                           "%s: sentence %" PRIu64 " has length %d, expected 0 or more",
+                                           corpus->idx.path, i, length);
                 if (offset < 0 || (uint64_t) offset != end)
                         return error_input(error, BERTD_EXIT_DATA,
-                                "%s: sentence %" PRIu64 " begins at byte %" PRId64 ", expected %" PRIu64,
-                                corpus->idx.path, i, offset, end);
+                                           "%s: sentence %" PRIu64 " begins at byte %" PRId64 ", expected %" PRIu64,
+                                           corpus->idx.path, i, offset, end);
                 end += (uint64_t) length * corpus->id_bytes;
         }
         if (end != corpus->bin.size)
                 return error_input(error, BERTD_EXIT_DATA, "%s: %zu bytes, expected %" PRIu64 " by its index %s",
-                        corpus->bin.path, corpus->bin.size, end, corpus->idx.path);
+                                   corpus->bin.path, corpus->bin.size, end, corpus->idx.path);
         return 0;
 }
 
@@ -169,14 +169,15 @@ static int check_documents(const struct corpus *corpus, struct error *error) {
                 int64_t first = read_i64(corpus->documents, i);
                 if (first < previous || (i == 0 && first != 0))
                         return error_input(error, BERTD_EXIT_DATA,
-                                "%s: document %" PRIu64 " begins at sentence %" PRId64 ", expected %s%" PRId64,
-                                corpus->idx.path, i, first, i == 0 ? "" : "at least ", previous);
+                                           "%s: document %" PRIu64 " begins at sentence %" PRId64
+                                           ", expected %s%" PRId64,
+                                           corpus->idx.path, i, first, i == 0 ? "" : "at least ", previous);
                 previous = first;
         }
         if ((uint64_t) previous != corpus->header.n_sentences)
                 return error_input(error, BERTD_EXIT_DATA,
-                        "%s: documents end at sentence %" PRId64 ", expected %" PRIu64, corpus->idx.path, previous,
-                        (uint64_t) corpus->header.n_sentences);
+                                   "%s: documents end at sentence %" PRId64 ", expected %" PRIu64, corpus->idx.path,
+                                   previous, (uint64_t) corpus->header.n_sentences);
         return 0;
 }
 
@@ -190,7 +191,8 @@ static int read_sidecar(struct corpus *corpus, struct error *error) {
         corpus->has_sidecar = r > 0;
         if (r > 0 && corpus->sidecar.n_sentences != corpus->header.n_sentences)
                 return error_input(error, BERTD_EXIT_DATA, "%s: %" PRIu64 " sentences, expected %" PRIu64 " as in %s",
-                        path, corpus->sidecar.n_sentences, (uint64_t) corpus->header.n_sentences, corpus->idx.path);
+                                   path, corpus->sidecar.n_sentences, (uint64_t) corpus->header.n_sentences,
+                                   corpus->idx.path);
         return 0;
 }
 
@@ -286,8 +288,8 @@ void corpus_sentence_copy(const struct corpus *corpus, uint64_t sentence, uint32
         widen(corpus->header.dtype, corpus->bin.data + offset, n, ids);
 }
 
-static int check_sentence_ids(
-        const struct corpus *corpus, uint64_t sentence, uint32_t vocab_size, struct error *error) {
+static int check_sentence_ids(const struct corpus *corpus, uint64_t sentence, uint32_t vocab_size,
+                              struct error *error) {
         int32_t ids[1024];
         uint32_t length = corpus_sentence_length(corpus, sentence);
 
@@ -297,8 +299,9 @@ static int check_sentence_ids(
                 for (uint32_t i = 0; i < n; i++)
                         if ((uint32_t) ids[i] >= vocab_size)
                                 return error_input(error, BERTD_EXIT_DATA,
-                                        "%s: sentence %" PRIu64 ", token %u: id %d, expected 0 to %u by the vocabulary",
-                                        corpus->bin.path, sentence, from + i, ids[i], vocab_size - 1);
+                                                   "%s: sentence %" PRIu64
+                                                   ", token %u: id %d, expected 0 to %u by the vocabulary",
+                                                   corpus->bin.path, sentence, from + i, ids[i], vocab_size - 1);
         }
         return 0;
 }

@@ -158,7 +158,7 @@ static int put_ids(struct corpus_writer *writer, const int32_t *ids, size_t n, s
 }
 
 int corpus_writer_add(struct corpus_writer *writer, const int32_t *ids, const uint32_t *lengths, size_t n_sentences,
-        struct error *error) {
+                      struct error *error) {
         size_t n_tokens = 0;
 
         for (size_t i = 0; i < n_sentences; i++)

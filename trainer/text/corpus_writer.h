@@ -26,7 +26,7 @@ static inline void cleanup_corpus_writer_p(struct corpus_writer **writer) { corp
 
 /* Appends n_sentences sentences to the open document; lengths in tokens, none 0, ids one after the other. */
 int corpus_writer_add(struct corpus_writer *writer, const int32_t *ids, const uint32_t *lengths, size_t n_sentences,
-        struct error *error);
+                      struct error *error);
 
 /* Closes the open document; nothing where it has no sentence. */
 int corpus_writer_end_document(struct corpus_writer *writer, struct error *error);

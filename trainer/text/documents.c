@@ -88,7 +88,7 @@ static int split_sentences(char *begin, char *end, const struct document_sink *s
 static bool is_decoration(struct span text) {
         for (const char *p = text.begin; p < text.end; p++)
                 if ((unsigned char) *p >= 0x80 || (*p >= '0' && *p <= '9') ||
-                        ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'z'))
+                    ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'z'))
                         return false;
         return true;
 }
@@ -119,7 +119,7 @@ static char *join_wikitext(char *begin, char *end) {
 
         for (char *from = begin; from < end;) {
                 if (*from == ' ' && end - from >= 5 && from[1] == '@' && from[3] == '@' && from[4] == ' ' &&
-                        memchr("-,.", from[2], 3)) {
+                    memchr("-,.", from[2], 3)) {
                         *to++ = from[2];
                         from += 5;
                 } else {
@@ -160,8 +160,8 @@ static void replace_invalid_utf8(char *begin, char *end) {
 
 static int no_end(void *context) { return 0; }
 
-static int parse_json(
-        struct span line, const char *path, uint64_t number, const struct document_sink *sink, struct error *error) {
+static int parse_json(struct span line, const char *path, uint64_t number, const struct document_sink *sink,
+                      struct error *error) {
         json_error_t json_error;
 
         replace_invalid_utf8(line.begin, line.end);
@@ -169,11 +169,11 @@ static int parse_json(
                 json_loadb(line.begin, (size_t) (line.end - line.begin), JSON_ALLOW_NUL, &json_error);
         if (!json)
                 return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": %s at byte %d, expected a JSON object",
-                        path, number, json_error.text, json_error.position);
+                                   path, number, json_error.text, json_error.position);
         json_t *text = json_object_get(json, "text");
         if (!json_is_string(text))
-                return error_input(
-                        error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": no string \"text\" in the JSON object", path, number);
+                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": no string \"text\" in the JSON object",
+                                   path, number);
         char *begin = (char *) json_string_value(text);
         struct document_sink whole = { .context = sink->context, .sentence = sink->sentence, .end_document = no_end };
         int r = parse_prose(begin, begin + json_string_length(text), &whole);
@@ -194,8 +194,8 @@ static int parse_jsonl(struct block *block, const struct document_sink *sink, st
         return r;
 }
 
-int documents_parse(
-        enum text_format format, struct block *block, const struct document_sink *sink, struct error *error) {
+int documents_parse(enum text_format format, struct block *block, const struct document_sink *sink,
+                    struct error *error) {
         switch (format) {
         case TEXT_LINES:
                 return parse_lines(block, sink);

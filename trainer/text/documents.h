@@ -31,7 +31,7 @@ struct document_sink {
 
 /* Parses a block, which is changed in place. The end of a file ends a document too, but its block does not say so: the
  * caller sees the next block's begins_file. Errors: the sink's; in jsonl, file:line with BERTD_EXIT_DATA. */
-int documents_parse(
-        enum text_format format, struct block *block, const struct document_sink *sink, struct error *error);
+int documents_parse(enum text_format format, struct block *block, const struct document_sink *sink,
+                    struct error *error);
 
 #endif

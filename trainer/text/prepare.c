@@ -89,7 +89,7 @@ static int encode(const struct worker *worker, const char *text, size_t size) {
         const char *found;
 
         while (prepare->arguments->format == TEXT_WIKITEXT &&
-                (found = memmem(text, size, WIKITEXT_UNKNOWN, n_unknown))) {
+               (found = memmem(text, size, WIKITEXT_UNKNOWN, n_unknown))) {
                 int r = wordpiece_encode(prepare->wordpiece, worker->cache, text, (size_t) (found - text), ids);
                 if (r >= 0)
                         r = wordpiece_encode_special(prepare->wordpiece, worker->cache, "[UNK]", strlen("[UNK]"), ids);
@@ -181,8 +181,9 @@ static int check_not_empty(const struct prepare *prepare, struct error *error) {
                 return error_input(error, BERTD_EXIT_DATA, "no sentence in the text, expected at least one");
         if (prepare->validation && (n == 0 || corpus_writer_documents(prepare->validation) == 0))
                 return error_input(error, BERTD_EXIT_DATA,
-                        "%" PRIu64 " documents cannot be split by --validation %g, expected some on both sides",
-                        prepare->document, prepare->arguments->validation);
+                                   "%" PRIu64
+                                   " documents cannot be split by --validation %g, expected some on both sides",
+                                   prepare->document, prepare->arguments->validation);
         return 0;
 }
 
@@ -248,10 +249,10 @@ static void report(const struct prepare *prepare, const struct reader *reader, u
         }
         warn_of_cuts(reader);
         (void) fprintf(stderr,
-                "%s: %" PRIu64 " documents (%" PRIu64 " held out), %" PRIu64 " sentences, %" PRIu64
-                " tokens in %.2f s, %.0f tokens/s, %.1f MB/s\n",
-                prepare->arguments->output, documents + held_out, held_out, sentences, tokens, seconds,
-                (double) tokens / MAX(seconds, 1e-6), (double) reader_bytes(reader) / 1e6 / MAX(seconds, 1e-6));
+                       "%s: %" PRIu64 " documents (%" PRIu64 " held out), %" PRIu64 " sentences, %" PRIu64
+                       " tokens in %.2f s, %.0f tokens/s, %.1f MB/s\n",
+                       prepare->arguments->output, documents + held_out, held_out, sentences, tokens, seconds,
+                       (double) tokens / MAX(seconds, 1e-6), (double) reader_bytes(reader) / 1e6 / MAX(seconds, 1e-6));
 }
 
 static int run(struct prepare *prepare, struct reader *reader, struct error *error) {
@@ -283,9 +284,12 @@ static int run(struct prepare *prepare, struct reader *reader, struct error *err
 /* 1: help was asked for. */
 static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
         static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
-                { "output", required_argument, NULL, 'o' }, { "format", required_argument, NULL, 'f' },
-                { "validation", required_argument, NULL, 'V' }, { "help", no_argument, NULL, 'h' }, TEXT_ARGUMENTS,
-                {} };
+                                                 { "output", required_argument, NULL, 'o' },
+                                                 { "format", required_argument, NULL, 'f' },
+                                                 { "validation", required_argument, NULL, 'V' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 TEXT_ARGUMENTS,
+                                                 {} };
         int c;
 
         optind = 1;
@@ -298,10 +302,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                         arguments->output = optarg;
                 else if (c == 'f' && text_format_from_name(optarg, &arguments->format) < 0)
                         return error_input(error, BERTD_EXIT_USAGE,
-                                "--format %s: expected lines, prose, wikitext or jsonl", optarg);
+                                           "--format %s: expected lines, prose, wikitext or jsonl", optarg);
                 else if (c == 'V' && parse_double(optarg, 1e-9, 0.5, &arguments->validation) < 0)
                         return error_input(error, BERTD_EXIT_USAGE,
-                                "--validation %s: expected a fraction above 0, at most 0.5", optarg);
+                                           "--validation %s: expected a fraction above 0, at most 0.5", optarg);
                 else if (c == 'h')
                         return 1;
                 else if (c == '?')
@@ -325,8 +329,8 @@ int cmd_prepare(int argc, char **argv) {
         if (r >= 0)
                 r = vocab_load(arguments.vocab, &vocab, &error);
         if (r >= 0)
-                r = reader_open(
-                        argv + optind, (size_t) (argc - optind), text_format_cut(arguments.format), &reader, &error);
+                r = reader_open(argv + optind, (size_t) (argc - optind), text_format_cut(arguments.format), &reader,
+                                &error);
         if (r >= 0) {
                 prepare.vocab = vocab;
                 r = run(&prepare, reader, &error);

@@ -133,14 +133,15 @@ static int fill(struct reader *reader, struct block *block, size_t target, struc
 static int refuse_compressed(const struct block *block, const char *path, struct error *error) {
         static const struct {
                 const char *magic, *name;
-        } formats[] = { { "\x1f\x8b", "gzip" }, { "\xfd\x37zXZ", "xz" }, { "\x28\xb5\x2f\xfd", "zstd" },
-                { "BZh9", "bzip2" } };
+        } formats[] = {
+                { "\x1f\x8b", "gzip" }, { "\xfd\x37zXZ", "xz" }, { "\x28\xb5\x2f\xfd", "zstd" }, { "BZh9", "bzip2" }
+        };
 
         for (size_t i = 0; i < ELEMENTSOF(formats); i++) {
                 size_t n = strlen(formats[i].magic);
                 if (block->size >= n && memcmp(block->text, formats[i].magic, n) == 0)
                         return error_input(error, BERTD_EXIT_DATA, "%s: compressed with %s, expected plain text", path,
-                                formats[i].name);
+                                           formats[i].name);
         }
         return 0;
 }
@@ -204,8 +205,8 @@ static int find_end(struct reader *reader, struct block *block, size_t *ret_end,
                         return 0;
                 if (block->size >= line_max && reader->cut == READER_RECORDS)
                         return error_input(error, BERTD_EXIT_DATA,
-                                "%s:%" PRIu64 ": a record of more than %zu MiB, expected less", reader->path,
-                                reader->line, line_max >> 20);
+                                           "%s:%" PRIu64 ": a record of more than %zu MiB, expected less", reader->path,
+                                           reader->line, line_max >> 20);
                 if (block->size >= line_max) {
                         *ret_end = cut_long_line(block->text, block->size);
                         block->ends_mid_line = true;

@@ -35,8 +35,8 @@ static size_t end_mark(const char *text, size_t size, bool *ret_ideographic) {
 
 /* Bytes of the closing quote, bracket or further end mark at `text`, or 0. */
 static size_t closer(const char *text, size_t size) {
-        static const char *const closers[] = { "\xE2\x80\x9D", "\xE2\x80\x99", "\xC2\xBB", "\xE3\x80\x8D",
-                "\xE3\x80\x8F", "\xEF\xBC\x89" };
+        static const char *const closers[] = { "\xE2\x80\x9D", "\xE2\x80\x99", "\xC2\xBB",
+                                               "\xE3\x80\x8D", "\xE3\x80\x8F", "\xEF\xBC\x89" };
         bool ideographic;
 
         if (memchr("\"')]}*`", *text, 7))
@@ -48,10 +48,12 @@ static size_t closer(const char *text, size_t size) {
 }
 
 static bool is_abbreviation(const char *word, size_t size) {
-        static const char *const known[] = { "mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "cf", "fig", "figs",
-                "sec", "no", "vol", "pp", "ed", "eds", "al", "inc", "ltd", "co", "corp", "jr", "sr", "gen", "col", "lt",
-                "sgt", "capt", "rev", "gov", "sen", "rep", "approx", "dept", "est", "resp", "esp", "viz", "jan", "feb",
-                "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec" };
+        static const char *const known[] = { "mr",   "mrs",  "ms",   "dr",   "prof", "st",  "vs",     "etc",  "cf",
+                                             "fig",  "figs", "sec",  "no",   "vol",  "pp",  "ed",     "eds",  "al",
+                                             "inc",  "ltd",  "co",   "corp", "jr",   "sr",  "gen",    "col",  "lt",
+                                             "sgt",  "capt", "rev",  "gov",  "sen",  "rep", "approx", "dept", "est",
+                                             "resp", "esp",  "viz",  "jan",  "feb",  "mar", "apr",    "jun",  "jul",
+                                             "aug",  "sep",  "sept", "oct",  "nov",  "dec" };
         char lower[ABBREVIATION_BYTES_MAX + 1];
 
         if (size == 0 || size > ABBREVIATION_BYTES_MAX)
@@ -78,7 +80,7 @@ static bool is_number(const char *word, size_t size) {
 static bool stop_is_of_word(const char *text, size_t stop) {
         size_t begin = stop;
         while (begin > 0 && stop - begin <= ABBREVIATION_BYTES_MAX && !is_space(text[begin - 1]) &&
-                text[begin - 1] != '(')
+               text[begin - 1] != '(')
                 begin--;
         size_t before = begin;
         while (before > 0 && is_space(text[before - 1]))

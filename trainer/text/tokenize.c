@@ -90,8 +90,8 @@ static int work(void *context, int thread, struct block *block, void *result, st
                 const char *newline = memchr(line, '\n', (size_t) (end - line));
                 const char *line_end = newline ? newline : end;
                 output->ids.n = 0;
-                int r = wordpiece_encode_special(
-                        tokenize->wordpiece, tokenize->caches[thread], line, (size_t) (line_end - line), &output->ids);
+                int r = wordpiece_encode_special(tokenize->wordpiece, tokenize->caches[thread], line,
+                                                 (size_t) (line_end - line), &output->ids);
                 if (r >= 0)
                         r = put_ids(tokenize, output);
                 if (r >= 0)
@@ -116,8 +116,8 @@ static void output_free(void *result) {
         free(output->text);
 }
 
-static int run(
-        struct tokenize *tokenize, const struct text_options *options, struct reader *reader, struct error *error) {
+static int run(struct tokenize *tokenize, const struct text_options *options, struct reader *reader,
+               struct error *error) {
         const struct pipeline pipeline = {
                 .context = tokenize,
                 .result_size = sizeof(struct output),
@@ -152,7 +152,10 @@ struct arguments {
 /* 1: help was asked for. */
 static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
         static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
-                { "ids", no_argument, NULL, 'i' }, { "help", no_argument, NULL, 'h' }, TEXT_ARGUMENTS, {} };
+                                                 { "ids", no_argument, NULL, 'i' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 TEXT_ARGUMENTS,
+                                                 {} };
         int c;
 
         optind = 1;

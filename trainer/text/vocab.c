@@ -109,16 +109,16 @@ static int run(struct counting *counting, struct reader *reader, struct error *e
                 return r;
         warn_of_cuts(reader);
         (void) fprintf(stderr, "%s: %u tokens from %zu distinct words of %.1f MB in %.2f s%s\n", arguments->output, n,
-                counting->counts.n, (double) reader_bytes(reader) / 1e6,
-                (double) (clock_monotonic_usec() - begin_usec) / (double) USEC_PER_SEC,
-                n < arguments->settings.size ? " (the text has no more pairs)" : "");
+                       counting->counts.n, (double) reader_bytes(reader) / 1e6,
+                       (double) (clock_monotonic_usec() - begin_usec) / (double) USEC_PER_SEC,
+                       n < arguments->settings.size ? " (the text has no more pairs)" : "");
         return 0;
 }
 
 static int parse_number(const char *option, uint64_t min, uint64_t max, uint64_t *ret, struct error *error) {
         if (parse_u64(optarg, min, max, ret) < 0)
                 return error_input(error, BERTD_EXIT_USAGE, "%s %s: expected a number from %" PRIu64 " to %" PRIu64,
-                        option, optarg, min, max);
+                                   option, optarg, min, max);
         return 0;
 }
 
@@ -144,7 +144,7 @@ static int take_option(int c, struct arguments *arguments, struct error *error) 
                 arguments->has_format = true;
                 if (text_format_from_name(optarg, &arguments->format) < 0)
                         return error_input(error, BERTD_EXIT_USAGE,
-                                "--format %s: expected lines, prose, wikitext or jsonl", optarg);
+                                           "--format %s: expected lines, prose, wikitext or jsonl", optarg);
                 return 0;
         case 'h':
                 return 1;
@@ -156,9 +156,13 @@ static int take_option(int c, struct arguments *arguments, struct error *error) 
 /* 1: help was asked for. */
 static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
         static const struct option options[] = { { "size", required_argument, NULL, 's' },
-                { "output", required_argument, NULL, 'o' }, { "alphabet", required_argument, NULL, 'a' },
-                { "min-frequency", required_argument, NULL, 'm' }, { "format", required_argument, NULL, 'f' },
-                { "help", no_argument, NULL, 'h' }, TEXT_ARGUMENTS, {} };
+                                                 { "output", required_argument, NULL, 'o' },
+                                                 { "alphabet", required_argument, NULL, 'a' },
+                                                 { "min-frequency", required_argument, NULL, 'm' },
+                                                 { "format", required_argument, NULL, 'f' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 TEXT_ARGUMENTS,
+                                                 {} };
         int c;
 
         optind = 1;

@@ -333,7 +333,7 @@ static void uncount_word(struct learner *learner, const struct word *word) {
 
 /* Queues the word's pairs that hold `new_id`, each once a merge. */
 static int mark_changed(struct learner *learner, const struct word *word, uint32_t new_id, struct candidate **changed,
-        size_t *n, size_t *capacity) {
+                        size_t *n, size_t *capacity) {
         const uint32_t *ids = learner->ids + word->first;
 
         for (uint32_t i = 0; i + 1 < word->n; i++) {
@@ -375,8 +375,8 @@ static bool has_pair(const struct learner *learner, const struct word *word, uin
         return false;
 }
 
-static int merge_words(
-        struct learner *learner, const uint32_t *words, uint32_t n_words, uint64_t key, uint32_t new_id) {
+static int merge_words(struct learner *learner, const uint32_t *words, uint32_t n_words, uint64_t key,
+                       uint32_t new_id) {
         cleanup_free struct candidate *changed = NULL;
         size_t n_changed = 0, capacity = 0;
 
@@ -387,7 +387,7 @@ static int merge_words(
                 uncount_word(learner, word);
                 merge_ids(learner, word, key, new_id);
                 if (count_word(learner, words[i], new_id) < 0 ||
-                        mark_changed(learner, word, new_id, &changed, &n_changed, &capacity) < 0)
+                    mark_changed(learner, word, new_id, &changed, &n_changed, &capacity) < 0)
                         return -ENOMEM;
         }
         for (size_t i = 0; i < n_changed; i++) {
@@ -501,12 +501,12 @@ static void learner_free(struct learner *learner) {
 }
 
 int vocab_learn(const struct word_counts *counts, const struct vocab_learn_settings *settings, char **ret_text,
-        uint32_t *ret_n_tokens, struct error *error) {
+                uint32_t *ret_n_tokens, struct error *error) {
         struct learner learner = { .settings = settings };
 
         if (settings->size < VOCAB_LEARN_SIZE_MIN || settings->size > VOCAB_LEARN_SIZE_MAX)
                 return error_input(error, BERTD_EXIT_USAGE, "vocabulary size %u, expected %d to %d", settings->size,
-                        VOCAB_LEARN_SIZE_MIN, VOCAB_LEARN_SIZE_MAX);
+                                   VOCAB_LEARN_SIZE_MIN, VOCAB_LEARN_SIZE_MAX);
         if (counts->n == 0)
                 return error_input(error, BERTD_EXIT_DATA, "no word in the text, expected at least one");
         int r = learn(&learner, counts);

@@ -116,13 +116,13 @@ static int add_token(struct vocab *vocab, const char *path, char *begin, char *e
         if (begin == end)
                 return error_input(error, BERTD_EXIT_DATA, "%s:%u: empty line, expected one token a line", path, line);
         if (memchr(begin, '\0', (size_t) (end - begin)) ||
-                utf8_valid_prefix(begin, (size_t) (end - begin)) < (size_t) (end - begin))
+            utf8_valid_prefix(begin, (size_t) (end - begin)) < (size_t) (end - begin))
                 return error_input(error, BERTD_EXIT_DATA, "%s:%u: not a UTF-8 text line", path, line);
         *end = '\0';
         uint32_t node = trie_insert(vocab, begin);
         if (vocab->node_token[node] != NO_TOKEN)
                 return error_input(error, BERTD_EXIT_DATA, "%s:%u: token \"%s\" was already given in line %d", path,
-                        line, begin, vocab->node_token[node] + 1);
+                                   line, begin, vocab->node_token[node] + 1);
         vocab->node_token[node] = (int32_t) vocab->n_tokens;
         vocab->tokens[vocab->n_tokens++] = begin;
         return 0;
@@ -152,7 +152,7 @@ static int check_specials(const struct vocab *vocab, const char *path, struct er
         for (size_t i = 0; i < ELEMENTSOF(specials); i++)
                 if (vocab_id(vocab, specials[i]) < 0)
                         return error_input(error, BERTD_EXIT_DATA, "%s: no token %s, which a BERT vocabulary must have",
-                                path, specials[i]);
+                                           path, specials[i]);
         return 0;
 }
 
@@ -346,7 +346,7 @@ static int reserve(struct ids *ids, size_t text_bytes) {
 }
 
 int wordpiece_encode(const struct wordpiece *wordpiece, struct wordpiece_cache *cache, const char *text, size_t size,
-        struct ids *ids) {
+                     struct ids *ids) {
         struct encoding encoding = { .wordpiece = wordpiece, .cache = cache, .ids = ids };
         int r = reserve(ids, size);
         return r < 0 ? r : basic_split(wordpiece->basic, text, size, encode_word, &encoding);
@@ -363,7 +363,7 @@ static int special_at(const char *text, size_t size) {
 }
 
 int wordpiece_encode_special(const struct wordpiece *wordpiece, struct wordpiece_cache *cache, const char *text,
-        size_t size, struct ids *ids) {
+                             size_t size, struct ids *ids) {
         size_t from = 0;
 
         for (size_t i = 0; i < size;) {

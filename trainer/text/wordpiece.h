@@ -60,10 +60,10 @@ void wordpiece_cache_free(struct wordpiece_cache *cache);
 /* Appends the ids of the text, any bytes, special tokens being plain text. Returns 0 or -ENOMEM. A cache belongs to one
  * wordpiece. */
 int wordpiece_encode(const struct wordpiece *wordpiece, struct wordpiece_cache *cache, const char *text, size_t size,
-        struct ids *ids);
+                     struct ids *ids);
 
 /* As wordpiece_encode, but [PAD], [UNK], [CLS], [SEP] and [MASK] in the raw text are their own ids, as in Hugging Face's. */
 int wordpiece_encode_special(const struct wordpiece *wordpiece, struct wordpiece_cache *cache, const char *text,
-        size_t size, struct ids *ids);
+                             size_t size, struct ids *ids);
 
 #endif
