@@ -84,6 +84,13 @@ int error_report(const struct error *error) {
                 return BERTD_EXIT_IO;
         case ENOMEM:
                 return BERTD_EXIT_OSERR;
+        case ENOENT:
+        case EACCES:
+        case EPERM:
+        case ENOTDIR:
+        case EISDIR:
+        case EROFS:
+                return BERTD_EXIT_INPUT;
         default:
                 return BERTD_EXIT_FAILURE;
         }

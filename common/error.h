@@ -27,7 +27,8 @@ int error_input(struct error *error, int exit_code, const char *format, ...) __a
 /* Puts "context: " in front of the text. Returns −code, so `return error_prefix(...)` passes the failure on. */
 int error_prefix(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Prints "PROGRAM: text\n" to stderr and returns the exit code (error->exit, else 74 for I/O and ENOSPC, 71 for ENOMEM, else 1). */
+/* Prints "PROGRAM: text\n" to stderr and returns the exit code (error->exit, else by code: 74 for I/O
+ * and a full disk, 71 for memory, 66 for a path that is missing or not allowed, else 1). */
 int error_report(const struct error *error);
 
 #endif

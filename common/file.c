@@ -89,6 +89,9 @@ int file_write_atomic(const char *path, const void *data, size_t size, mode_t mo
         if (!temporary)
                 return error_errno(error, ENOMEM, "%s", path);
 
+        struct stat st;
+        if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+                return error_set(error, EINVAL, "%s: not a regular file, it cannot be replaced", path);
         (void) unlink(temporary);
         int r = write_durably(temporary, data, size, mode);
         if (r >= 0 && rename(temporary, path) < 0)

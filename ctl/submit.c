@@ -233,7 +233,7 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
 /* The options of a command job; the spec's own defaults where they are not given. */
 struct command_options {
         const char *name, *run_dir;
-        uint64_t ranks, threads, gpus, grace_sec;
+        uint64_t ranks, threads, gpus, grace_sec, retries;
         int64_t priority;
 };
 
@@ -260,7 +260,7 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                 .resources = { .ranks = (uint32_t) o->ranks,
                                .threads = (uint32_t) o->threads,
                                .gpus = (uint32_t) o->gpus },
-                .restart = { .max_without_progress = 5,
+                .restart = { .max_without_progress = (uint32_t) o->retries,
                              .backoff_sec = backoff,
                              .n_backoff_sec = 2,
                              .grace_sec = (uint32_t) o->grace_sec },
@@ -303,9 +303,54 @@ static int check_usage(const struct arguments *arguments, bool has_command_optio
         return 0;
 }
 
+static int check_file(const char *key, const char *path, const char *suffix, struct error *error) {
+        struct stat st;
+        cleanup_free char *file = format_string("%s%s", path, suffix);
+
+        if (!file)
+                return error_errno(error, ENOMEM, "%s", key);
+        if (stat(file, &st) < 0 || access(file, R_OK) < 0)
+                return error_set(error, errno, "%s: %s: %s", key, file, strerror(errno));
+        if (!S_ISREG(st.st_mode) || st.st_size == 0)
+                return error_set(error, EINVAL, "%s: %s: expected a file that is not empty", key, file);
+        return 0;
+}
+
+static int check_corpora(const char *key, char *const *prefixes, uint32_t n, struct error *error) {
+        int r = 0;
+
+        for (uint32_t i = 0; r == 0 && i < n; i++) {
+                r = check_file(key, prefixes[i], ".idx", error);
+                if (r == 0)
+                        r = check_file(key, prefixes[i], ".bin", error);
+        }
+        return r;
+}
+
+/* What is not there is better told now than when the job's turn has come. The trainer checks what is in the files. */
+static int check_inputs(const struct spec *spec, struct error *error) {
+        if (spec->kind == JOB_FINETUNE)
+                return error_set(error, ENOTSUP, "kind: finetune: this version's trainer cannot fine-tune yet");
+        if (spec->kind != JOB_PRETRAIN)
+                return 0;
+        int r = check_file("model.config", spec->model.config, "", error);
+        if (r == 0)
+                r = check_file("model.vocab", spec->model.vocab, "", error);
+        if (r == 0)
+                r = check_corpora("data.train", spec->data.train, spec->data.n_train, error);
+        if (r == 0)
+                r = check_corpora("data.validation", spec->data.validation, spec->data.n_validation, error);
+        return r;
+}
+
 static int load_spec(const char *path, struct spec **ret_spec, struct error *error) {
         int r = spec_load(path, ret_spec, error);
 
+        if (r == 0) {
+                r = check_inputs(*ret_spec, error);
+                if (r < 0)
+                        (void) error_prefix(error, "%s", path);
+        }
         /* Whatever is wrong with a spec is wrong usage of bertctl. */
         if (r < 0)
                 error->exit = BERTCTL_EXIT_USAGE;
@@ -324,9 +369,12 @@ static int tell_id(struct ctl *ctl, uint64_t id, bool json) {
 
 int command_submit(struct ctl *ctl, int argc, char **argv) {
         bool wait = false, json = false;
-        struct command_options o = {
-                .ranks = 0, .threads = 0, .gpus = UINT64_MAX, .grace_sec = UINT64_MAX, .priority = INT64_MAX
-        };
+        struct command_options o = { .ranks = 0,
+                                     .threads = 0,
+                                     .gpus = UINT64_MAX,
+                                     .grace_sec = UINT64_MAX,
+                                     .retries = UINT64_MAX,
+                                     .priority = INT64_MAX };
         const struct option_spec options[] = {
                 { .name = "wait",
                   .letter = 'w',
@@ -375,10 +423,17 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                 { .name = "grace",
                   .kind = OPTION_U64,
                   .value = &o.grace_sec,
-                  .min = 0,
+                  .min = 1,
                   .max = 86400,
                   .argument = "SEC",
                   .help = "COMMAND: between SIGTERM and SIGKILL (120)" },
+                { .name = "retries",
+                  .kind = OPTION_U64,
+                  .value = &o.retries,
+                  .min = 0,
+                  .max = 1000000,
+                  .argument = "N",
+                  .help = "COMMAND: new attempts after a failure of its own (5; 0: none)" },
         };
         struct arguments arguments;
         cleanup_client struct client *client = NULL;
@@ -389,12 +444,13 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
         if (r <= 0)
                 return command_exit(ctl, r);
         bool given = o.name || o.run_dir || o.ranks || o.threads || o.gpus != UINT64_MAX || o.grace_sec != UINT64_MAX ||
-                     o.priority != INT64_MAX;
+                     o.retries != UINT64_MAX || o.priority != INT64_MAX;
         r = check_usage(&arguments, given, &ctl->error);
         o.ranks = MAX(o.ranks, UINT64_C(1));
         o.threads = MAX(o.threads, UINT64_C(1));
         o.gpus = o.gpus == UINT64_MAX ? 0 : o.gpus;
         o.grace_sec = o.grace_sec == UINT64_MAX ? 120 : o.grace_sec;
+        o.retries = o.retries == UINT64_MAX ? 5 : o.retries;
         o.priority = o.priority == INT64_MAX ? 0 : o.priority;
         /* A wrong spec is told whether or not a daemon is there. */
         if (r == 0 && !arguments.rest)

@@ -333,6 +333,8 @@ int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t p
         }
         if (job->state != JOB_STOPPING)
                 run->timer = sd_event_source_disable_unref(run->timer);
+        if (run->peer && run->peer != peer)
+                peer_doom(run->peer); /* one connection a shim */
         run->peer = peer;
         peer_set_job(peer, id);
         if (job->state == JOB_STOPPING)
@@ -344,7 +346,10 @@ int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t p
 static void take_step(struct attempt_run *run, uint64_t step) {
         struct job *job = run->job;
 
-        if (step > job->attempt.first_step && job->resume_abandon) {
+        /* A shim that has heard of no step yet says 0. */
+        if (step <= job->attempt.first_step)
+                return;
+        if (job->resume_abandon) {
                 /* The trainer has moved the newer checkpoints away before its first step. */
                 job->resume_abandon = false;
                 store_mark(run->manager->store, job);

@@ -28,7 +28,6 @@ struct bus_server {
         sd_event_source *reaper;
         sd_id128_t id;
         struct peer *peers;
-        unsigned n_peers;
 };
 
 /* ---- waits ---- */
@@ -106,7 +105,6 @@ static int on_reap(sd_event_source *source, void *userdata) {
                         continue;
                 }
                 *at = peer->next;
-                server->n_peers--;
                 peer_free(peer);
         }
         return 0;
@@ -147,12 +145,17 @@ void peer_send_stop(struct peer *peer, uint64_t grace_usec) {
 
 int peer_send_checkpoint(struct peer *peer) { return call_shim(peer, "Checkpoint", "", 0); }
 
-static unsigned count_uid(const struct bus_server *server, uid_t uid) {
-        unsigned n = 0;
+/* The shims of open attempts are bounded by the host's slots: they take no user's share. */
+static bool is_full(const struct bus_server *server, uid_t uid) {
+        unsigned all = 0, of_uid = 0;
 
-        for (const struct peer *p = server->peers; p; p = p->next)
-                n += p->uid == uid;
-        return n;
+        for (const struct peer *p = server->peers; p; p = p->next) {
+                if (p->job != 0)
+                        continue;
+                all++;
+                of_uid += p->uid == uid;
+        }
+        return all >= PEERS_MAX || of_uid >= PEERS_OF_UID_MAX;
 }
 
 static int start_bus(struct bus_server *server, struct peer *peer, int fd) {
@@ -192,7 +195,7 @@ static void admit(struct bus_server *server, int connection) {
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ucred, &size) < 0)
                 return;
-        if (server->n_peers >= PEERS_MAX || count_uid(server, ucred.uid) >= PEERS_OF_UID_MAX) {
+        if (is_full(server, ucred.uid)) {
                 log_error("a connection of uid %u is refused: too many", (unsigned) ucred.uid);
                 return;
         }
@@ -208,7 +211,6 @@ static void admit(struct bus_server *server, int connection) {
         }
         peer->next = server->peers;
         server->peers = peer;
-        server->n_peers++;
 }
 
 static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {

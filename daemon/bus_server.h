@@ -1,6 +1,6 @@
 /*
  * The socket and its peers (contract C2). A connection is counted before sd-bus sees a byte of it: PEERS_OF_UID_MAX a user,
- * PEERS_MAX in all; a peer whose unread replies pass PEER_QUEUE_MAX messages is dropped.
+ * PEERS_MAX in all, not counting the shims of open attempts (one each); a peer whose unread replies pass PEER_QUEUE_MAX messages is dropped.
  */
 #ifndef DAEMON_BUS_SERVER_H
 #define DAEMON_BUS_SERVER_H

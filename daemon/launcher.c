@@ -7,6 +7,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "bertd/exit.h"
 #include "common/cleanup.h"
 
 /* Only a bertd that is itself a service of root's systemd leaves its jobs to it: one started by hand in a shell may have
@@ -24,5 +25,5 @@ int launcher_choose(const char *name, enum launcher_kind *ret, struct error *err
                         *ret = (enum launcher_kind) i;
                         return 0;
                 }
-        return error_set(error, EINVAL, "--launcher: \"%s\", expected auto, systemd or fork", name);
+        return error_input(error, BERTD_EXIT_USAGE, "--launcher: \"%s\", expected auto, systemd or fork", name);
 }

@@ -212,6 +212,8 @@ int main(int argc, char **argv) {
         struct error error = {};
         int ready_fd = -1;
 
+        /* What the shell that started us held open must reach no job, nor keep its pipes from ending. */
+        (void) close_range(STDERR_FILENO + 1, ~0U, 0);
         int r = parse_options(argc, argv, &options, &error);
         if (r > 0)
                 return 0;

@@ -353,6 +353,10 @@ static int resume_job(struct call *call, sd_bus_message *m) {
 }
 
 static int checkpoint_job(struct call *call, sd_bus_message *m) {
+        if (call->job->kind == JOB_COMMAND)
+                return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE,
+                                         "job %" PRIu64 " is a command: it cannot be asked for a checkpoint",
+                                         call->job->id);
         if (call->job->state != JOB_RUNNING)
                 return wrong_state(call, "take a checkpoint of");
         if (attempt_checkpoint(call->job) < 0)

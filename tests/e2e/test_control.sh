@@ -2,10 +2,11 @@
 # What a user does with a job: pause, resume with other ranks and from an older step, checkpoint now, cancel, remove, commands,
 # the queue, and what is refused.
 . "$(dirname "$0")/lib.sh"
-plan 43
+plan 48
 
 ok "corpus is prepared" make_corpus
 make_spec long 1 100000
+cp "$home/long.yaml" "$home/long2.yaml"
 start_bertd
 job=$("$BERTCTL" submit "$home/long.yaml")
 ok "submit prints an id alone" grep -qx '[0-9][0-9]*' <<<"$job"
@@ -94,6 +95,24 @@ ok "the urgent one went first" test "$(started "$urgent")" -lt "$(started "$wait
 is "more than the host has is refused" "$("$BERTCTL" submit --ranks 9 -- true >/dev/null 2>&1; echo $?)" 1
 is "ranks 0 is refused" "$("$BERTCTL" submit --ranks 0 -- true >/dev/null 2>&1; echo $?)" 2
 is "an unknown job is 3" "$("$BERTCTL" cancel 999 >/dev/null 2>&1; echo $?)" 3
+
+job=$("$BERTCTL" submit --retries 0 -- bash -c 'exit 7')
+is "a command's own failure" "$("$BERTCTL" wait "$job" >/dev/null 2>&1; echo $?)" 1
+is "is final with --retries 0" "$(field "$job" attempts)" 1
+is "a spec whose corpus is missing is refused" "$(sed 's/\[corpus\]/[nowhere]/' "$home/long2.yaml" >"$home/no.yaml"; "$BERTCTL" submit "$home/no.yaml" 2>&1 | grep -c "data.train.*nowhere.idx")" 1
+
+# The shims' connections are no user's: more jobs than a user may have connections.
+kill -TERM "$bertd_pid"
+wait "$bertd_pid"
+start_bertd --slots 80
+for ((i = 0; i < 80; i++)); do "$BERTCTL" submit --name many -- sleep 1000 >/dev/null; done
+all_run() { [[ $("$BERTCTL" list --json | jq '[.[] | select(.state == "running")] | length') == 80 ]]; }
+ok "80 jobs of a user run at once" wait_for 60 all_run
+kill_bertd
+start_bertd --slots 80
+heard() { "$BERTCTL" list --json | jq -e '[.[] | select(.name == "many" and .state == "running")] | length == 80' >/dev/null; }
+ok "and a new bertd answers beside all their shims" wait_for 30 heard
+for j in $("$BERTCTL" list --json | jq '.[] | select(.name == "many") | .id'); do "$BERTCTL" cancel --now "$j"; done
 
 job=$("$BERTCTL" submit -- sleep 1000)
 wait_for 20 state_is "$job" running

@@ -72,6 +72,8 @@ static void test_file_replacement(void **state) {
         struct error g = {};
         assert_int_equal(mkdir_parents(path, 0700, &g), -ENOTDIR);
 
+        struct error h = {};
+        assert_int_equal(file_write_atomic("/dev/full", "x", 1, 0600, &h), -EINVAL);
         assert_int_equal(unlink(path), 0);
         assert_int_equal(rmdir(deep), 0); /* no temporary file was left */
         cleanup_free char *a = format_string("%s/a", folder);
