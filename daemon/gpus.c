@@ -84,11 +84,17 @@ uint64_t gpus_take(const struct gpus *gpus, uint64_t used, uint32_t want) {
 }
 
 char *gpus_visible(const struct gpus *gpus, uint64_t mask) {
-        char *text = calloc(1, (size_t) GPUS_MAX * (GPU_NAME_MAX + 1));
-        char *at = text;
+        char *text = NULL;
+        size_t size;
+        FILE *stream = open_memstream(&text, &size);
 
-        for (uint32_t i = 0; text && i < gpus->n; i++)
+        if (!stream)
+                return NULL;
+        for (uint32_t i = 0, n = 0; i < gpus->n; i++)
                 if (mask & UINT64_C(1) << i)
-                        at += sprintf(at, "%s%s", at == text ? "" : ",", gpus->names[i]);
-        return text;
+                        (void) fprintf(stream, "%s%s", n++ == 0 ? "" : ",", gpus->names[i]);
+        if (fclose(stream) == 0)
+                return text;
+        free(text);
+        return NULL;
 }

@@ -19,6 +19,7 @@
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/parse.h"
 
 #define ENVIRON_READ_MAX ((size_t) 4 << 20)
 
@@ -134,10 +135,12 @@ static bool has_nonce(int proc, const char *pid, const char *mark) {
 /* 1 where a live process was found (and killed), else 0. */
 static int sweep_one(int proc, const char *name, uid_t uid, const char *mark) {
         struct stat st;
-        uint64_t start;
-        pid_t pid = (pid_t) atoi(name);
+        uint64_t start, number;
 
-        if (pid <= 1 || pid == getpid() || fstatat(proc, name, &st, 0) < 0 || st.st_uid != uid)
+        if (parse_u64(name, 2, INT32_MAX, &number) < 0)
+                return 0;
+        pid_t pid = (pid_t) number;
+        if (pid == getpid() || fstatat(proc, name, &st, 0) < 0 || st.st_uid != uid)
                 return 0;
         cleanup_close int fd = process_pidfd(pid);
         if (fd < 0 || !has_nonce(proc, name, mark) || process_start_time(pid, &start) < 0)

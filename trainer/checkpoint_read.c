@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <xxhash.h>
@@ -39,15 +40,20 @@ static char *make_uri(const char *path) {
         static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./";
         static const char tail[] = "?mode=ro&immutable=1";
         cleanup_free char *absolute = realpath(path, NULL);
-        char *uri = absolute ? malloc(sizeof("file:") + 3 * strlen(absolute) + sizeof(tail)) : NULL, *to = uri;
+        char *uri = NULL;
+        size_t size;
+        FILE *stream = absolute ? open_memstream(&uri, &size) : NULL;
 
-        if (!uri)
+        if (!stream)
                 return NULL;
-        to += sprintf(to, "file:");
+        (void) fputs("file:", stream);
         for (const char *p = absolute; *p; p++)
-                to += strchr(plain, *p) ? sprintf(to, "%c", *p) : sprintf(to, "%%%02X", (unsigned char) *p);
-        (void) strcpy(to, tail);
-        return uri;
+                (void) fprintf(stream, strchr(plain, *p) ? "%c" : "%%%02X", (unsigned char) *p);
+        (void) fputs(tail, stream);
+        if (fclose(stream) == 0)
+                return uri;
+        free(uri);
+        return NULL;
 }
 
 static int check_file(struct checkpoint *c, struct error *error) {
