@@ -2,11 +2,12 @@
 # What a user does with a job: pause, resume with other ranks and from an older step, checkpoint now, cancel, remove, commands,
 # the queue, and what is refused.
 . "$(dirname "$0")/lib.sh"
-plan 48
+plan 49
 
 ok "corpus is prepared" make_corpus
 make_spec long 1 100000
 cp "$home/long.yaml" "$home/long2.yaml"
+exec 9>/dev/null # what the daemon's shell holds open
 start_bertd
 job=$("$BERTCTL" submit "$home/long.yaml")
 ok "submit prints an id alone" grep -qx '[0-9][0-9]*' <<<"$job"
@@ -59,6 +60,10 @@ is "in the submitter's folder, umask, environment and limits" "$("$BERTCTL" logs
 is "its name" "$(field "$job" name)" say
 is "its exit" "$(field "$job" exit)" 0
 umask 022
+
+job=$("$BERTCTL" submit -- ls /proc/self/fd)
+"$BERTCTL" wait "$job"
+is "no descriptor of the daemon's or its shell's reaches a job" "$("$BERTCTL" logs "$job" | xargs)" "0 1 2 3"
 
 job=$("$BERTCTL" submit -- bash -c 'exit 2')
 is "exit 2 is never retried: wait gives 1" "$("$BERTCTL" wait "$job" >/dev/null 2>&1; echo $?)" 1
