@@ -87,8 +87,10 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
         (void) ledger_refresh(job, run_dir);
         struct checkpoint *from = ledger_choose(job);
         const struct checkpoint *newest = job_newest_good(job);
+        uint32_t number = job->attempt.number + 1;
+        attempt_clear(&job->attempt);
         job->attempt = (struct attempt) {
-                .number = job->attempt.number + 1,
+                .number = number,
                 .open = true,
                 .gpu_mask = gpu_mask,
                 .started = clock_realtime_usec(),
@@ -98,6 +100,7 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
                 .checkpoint_step = newest ? newest->step : 0,
                 .exit_code = -1,
                 .exit_class = -1,
+                .rank = -1,
         };
         memcpy(job->attempt.nonce, nonce, sizeof(nonce));
         memcpy(job->attempt.boot_id, manager->boot_id, sizeof(job->attempt.boot_id));

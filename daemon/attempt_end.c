@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/file.h"
 #include "daemon/child.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
@@ -30,7 +31,7 @@ static void read_record(struct attempt_run *run, enum exit_class exit_class, con
         bool requested;
 
         a->exit_class = (int) exit_class;
-        (void) snprintf(a->reason, sizeof(a->reason), "%s", text);
+        job_set_text(&a->reason, text);
         if (exit_class == EXIT_CLASS_LAUNCH)
                 return;
         int r = files_read_exit(run->manager->jobs_fd, run->job, &requested, &error);
@@ -40,13 +41,12 @@ static void read_record(struct attempt_run *run, enum exit_class exit_class, con
 
 /* What the exit record left unsaid. */
 static void complete_reason(struct attempt *a) {
-        if (a->reason[0])
+        if (a->reason)
                 return;
         if (a->signal != 0)
-                (void) snprintf(a->reason, sizeof(a->reason), "killed by signal %d (%s)", a->signal,
-                                strsignal(a->signal));
+                a->reason = format_string("killed by signal %d (%s)", a->signal, strsignal(a->signal));
         else if (a->exit_code > 0)
-                (void) snprintf(a->reason, sizeof(a->reason), "exit code %d", a->exit_code);
+                a->reason = format_string("exit code %d", a->exit_code);
 }
 
 struct outcome {
@@ -105,8 +105,8 @@ static void judge(struct manager *manager, struct job *job, struct outcome *ret)
         ret->event = events[decision.action];
         if (decision.action == POLICY_DONE)
                 return;
-        int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s", a->reason, a->reason[0] && text[0] ? "; " : "",
-                         text);
+        int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s", a->reason ? a->reason : "",
+                         a->reason && text[0] ? "; " : "", text);
         if (decision.action == POLICY_RETRY && n >= 0 && (size_t) n < sizeof(ret->reason))
                 (void) snprintf(ret->reason + n, sizeof(ret->reason) - (size_t) n, "%sagain in %.1f s",
                                 n > 0 ? "; " : "", (double) decision.delay_usec / (double) USEC_PER_SEC);
@@ -170,7 +170,7 @@ static void close_attempt(struct attempt_run *run) {
         decide(manager, job, &outcome);
         job->wish = WISH_NONE;
         log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class),
-                 a->reason[0] ? ": " : "", a->reason);
+                 a->reason ? ": " : "", a->reason ? a->reason : "");
         (void) manager_move(manager, job, outcome.event, outcome.reason);
         manager_account(manager);
         manager_arm_wake(manager);

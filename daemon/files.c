@@ -223,7 +223,7 @@ static int use_exit_record(json_t *root, struct job *job, bool *ret_requested, s
         a->signal = signal < 0 || signal > 64 ? 0 : (int) signal;
         int class = name[0] ? exit_class_from_name(name) : -1;
         a->exit_class = class >= 0 ? class : (int) policy_classify(a->exit_code, a->signal, oom != 0);
-        (void) snprintf(a->reason, sizeof(a->reason), "%s", plain_text(reason) ? reason : "");
+        job_set_text(&a->reason, plain_text(reason) ? reason : "");
         if (step > 0 && (uint64_t) step > a->step)
                 a->step = (uint64_t) step;
         *ret_requested = strcmp(stopped_by, "request") == 0;

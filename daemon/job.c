@@ -8,11 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-void job_set_reason(struct job *job, const char *reason) {
-        char *copy = reason && reason[0] ? strdup(reason) : NULL;
+void job_set_text(char **to, const char *text) {
+        char *copy = text && text[0] ? strdup(text) : NULL;
 
-        free(job->reason);
-        job->reason = copy;
+        free(*to);
+        *to = copy;
+}
+
+void attempt_clear(struct attempt *attempt) {
+        free(attempt->host);
+        free(attempt->reason);
+        free(attempt->evidence);
+        *attempt = (struct attempt) { .exit_code = -1, .exit_class = -1, .rank = -1 };
 }
 
 struct checkpoint *job_checkpoint(const struct job *job, uint64_t step) {
@@ -98,6 +105,7 @@ void job_free(struct job *job) {
         free(job->on_exit);
         free(job->command);
         free(job->reason);
+        attempt_clear(&job->attempt);
         free(job);
 }
 

@@ -23,6 +23,10 @@ enum launcher_kind { LAUNCHER_FORK, LAUNCHER_SYSTEMD, LAUNCHER_MAX };
 #define LAUNCHER_NAMES \
         { "fork", "systemd" }
 
+enum on_nan { ON_NAN_STOP, ON_NAN_ROLLBACK, ON_NAN_MAX };
+#define ON_NAN_NAMES \
+        { "stop", "rollback" }
+
 enum checkpoint_state {
         CHECKPOINT_GOOD,
         CHECKPOINT_DEMOTED,
@@ -59,8 +63,12 @@ struct attempt {
         bool resumed;
         uint64_t first_step, step; /* as in struct policy_death */
         uint64_t checkpoint_step;
-        int exit_code, signal, exit_class; /* −1, 0, −1 = none */
-        char reason[512];
+        uint64_t samples_first, samples_last; /* of the update that was under way; both 0 = unknown */
+        int exit_code, signal, exit_class;    /* −1, 0, −1 = none */
+        int rank;                             /* that failed first, −1 = unknown */
+        char *host;                           /* where it ran, NULL = unknown */
+        char *reason;                         /* first cause, NULL = none */
+        char *evidence;                       /* folder with the stacks of a hang, NULL = none */
 };
 
 struct attempt_run; /* daemon/attempt.h: what lives only while an attempt is open */
@@ -78,6 +86,10 @@ struct job {
         uint32_t ranks, threads, gpus;
         uint32_t max_without_progress, backoff_min_sec, backoff_max_sec, grace_sec, keep;
         uint64_t keep_every;
+        uint64_t memory;             /* limit in bytes, 0 = none */
+        double cpus;                 /* limit, 0 = none */
+        int32_t hang_sec, start_sec; /* as in include/bertd/bus.h */
+        enum on_nan on_nan;
         uint32_t umask;
         char *name, *user, *cwd;
         char *run_dir, *on_exit; /* NULL: the job's own folder; none */
@@ -86,12 +98,16 @@ struct job {
         char *reason; /* of the last transition; NULL = none */
         uint64_t submitted, started, ended, not_before;
         uint64_t step, steps;
-        double loss, rate;         /* NaN = unknown */
-        int exit_code, exit_class; /* −1 = none yet */
-        uint64_t resume_from;      /* with resume_abandon: the step that `resume --from` named */
-        bool resume_abandon;       /* until a checkpoint after resume_from has been committed */
-        uint32_t history_from;     /* deaths of attempts after this one count */
-        struct attempt attempt;    /* the newest */
+        double loss, rate;                /* NaN = unknown */
+        int exit_code, exit_class;        /* −1 = none yet */
+        uint64_t resume_from;             /* with resume_abandon: the step that `resume --from` named */
+        bool resume_abandon;              /* until a checkpoint after resume_from has been committed */
+        uint32_t history_from;            /* deaths of attempts after this one count */
+        uint64_t lost_steps;              /* done by attempts that died, and to be done again */
+        uint64_t run_steps, run_usec;     /* steps of all attempts, and the time between each one's first and last */
+        uint64_t active_usec, since_usec; /* wall time since the first start, without pauses; the last transition */
+        double checkpoint_stall, checkpoint_write; /* seconds, NaN = unknown */
+        struct attempt attempt;                    /* the newest */
 
         struct checkpoint *ledger; /* ascending by step */
         size_t n_ledger;
@@ -108,8 +124,9 @@ struct job {
 
 static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job->ranks * job->threads; }
 
-/* Sets the text (NULL or "" = none); without memory the old one goes and none comes. */
-void job_set_reason(struct job *job, const char *reason);
+/* Sets an owned text of a job or attempt (NULL or "" = none); without memory the old one goes and none comes. */
+void job_set_text(char **to, const char *text);
+void attempt_clear(struct attempt *attempt); /* the contents, not the struct */
 
 /* The ledger. job_checkpoint returns NULL where there is none; add replaces the row of the same step (−ENOMEM). */
 struct checkpoint *job_checkpoint(const struct job *job, uint64_t step);

@@ -239,7 +239,7 @@ enum verdict manager_move(struct manager *m, struct job *job, enum job_event eve
                 return t.verdict;
         job->state = t.next;
         if (reason != job->reason)
-                job_set_reason(job, reason);
+                job_set_text(&job->reason, reason);
         set_times(job, event);
         store_note(m->store, job, from, job_event_name(event), job->reason);
         (void) manager_commit(m);

@@ -249,7 +249,7 @@ static void read_text(sqlite3_stmt *s, int i, char *buffer, size_t size) {
 static void read_attempt(sqlite3_stmt *s, struct attempt *attempt) {
         int i = 1;
 
-        *attempt = (struct attempt) {};
+        attempt_clear(attempt);
         attempt->number = (uint32_t) sqlite3_column_int64(s, i++);
         attempt->open = sqlite3_column_int(s, i++) != 0;
         read_text(s, i++, attempt->nonce, sizeof(attempt->nonce));
@@ -266,7 +266,7 @@ static void read_attempt(sqlite3_stmt *s, struct attempt *attempt) {
         attempt->exit_code = sqlite3_column_int(s, i++);
         attempt->signal = sqlite3_column_int(s, i++);
         attempt->exit_class = sqlite3_column_int(s, i++);
-        read_text(s, i++, attempt->reason, sizeof(attempt->reason));
+        job_set_text(&attempt->reason, (const char *) sqlite3_column_text(s, i++));
 }
 
 static int load_attempts(struct store *store, struct error *error) {
@@ -458,7 +458,7 @@ static int write_attempt(struct store *store, const struct job *job, struct erro
         (void) sqlite3_bind_int(s, i++, a->exit_code);
         (void) sqlite3_bind_int(s, i++, a->signal);
         (void) sqlite3_bind_int(s, i++, a->exit_class);
-        bind_text(s, i++, a->reason);
+        bind_text(s, i++, a->reason ? a->reason : "");
         return db_run(s, error);
 }
 

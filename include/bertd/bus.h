@@ -8,8 +8,9 @@
  *   GetJob          t                  a{sv}    anyone*         one job
  *   ListJobs        tub                aa{sv}   anyone*         jobs with id < first (0: newest), at most second (<= 500),
  *                                                               newest first; third: only jobs that have not ended
- *   GetEvents       ttu                a(ttssss) anyone*        job, after event id, at most: (event id, time, from, to,
- *                                                               what, reason); reason empty where the caller may not see it
+ *   GetEvents       ttu                a(ttssssstt) anyone*     job, after event id, at most: (event id, time, from, to, what,
+ *                                                               reason, exit class, last step, lost steps); reason empty
+ *                                                               where the caller may not see it; class empty where no attempt ended
  *   GetCheckpoints  t                  aa{sv}   anyone          the ledger, newest first
  *   GetSpec         t                  s        owner           the normalised spec text
  *   Cancel          tb                 -        owner           second: now (no grace, no checkpoint)
@@ -30,17 +31,25 @@
  * a{sv} of a job, always: id t, name s, user s, uid u, state s, reason s, kind s, launcher s, priority i, ranks u, threads u, gpus u,
  * attempts u, submitted t, started t, ended t (usec since the epoch, 0 = not yet), step t, steps t, loss d (NaN = unknown),
  * rate d (samples/s), eta_sec t, checkpoint_step t, checkpoint_path s, exit i (-1 = none yet), exit_class s,
+ * exit_signal s ("SIGSEGV", empty = none), exit_rank i (the rank that failed first, -1 = unknown), exit_host s, last_step t (of the
+ * attempt that ended last), lost_steps t (done and done again, in all), goodput d (useful steps over wall time, 0..1, NaN =
+ * unknown), checkpoint_stall_sec d, checkpoint_write_sec d (of the newest checkpoint, NaN = unknown), memory t (limit in bytes,
+ * 0 = none), cpus d (0 = none), hang_sec i, start_sec i, on_nan s, evidence s (owner and root only: the folder with the stacks of
+ * the last hang, or empty), first_cause s (owner and root only: why the last attempt died),
  * not_before t (realtime usec), run_dir s, log s (the current attempt's log file), cwd s, command as (owner and root only).
  *
  * a{sv} of Submit: see enum submit_field in daemon/submit.c; keys name s, kind s, priority i, run_dir s, ranks u, threads u,
  * gpus u, max_without_progress u, backoff_min_sec u, backoff_max_sec u, grace_sec u, keep u, keep_every t, on_exit s, spec s,
- * command as, cwd s, environment as, umask u, rlimits a(utt) (resource, soft, hard). An unknown key is refused by name.
+ * command as, cwd s, environment as, umask u, rlimits a(utt) (resource, soft, hard), memory t (bytes, 0 = no limit), cpus d (0 = no
+ * limit), hang_sec i (-1 = max(5 min, 20 x median step), 0 = never), start_sec i (to the first step; -1 = 30 min, for a command
+ * never; 0 = never), on_nan s (stop | rollback). An unknown key is refused by name.
  *
  * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted), attempt u, restored as count u,
  * created t.
  *
  * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t, loss d,
- * rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, exited b (exit.json has been written).
+ * rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d (seconds),
+ * samples_first t, samples_last t (of the update under way), exited b (exit.json has been written).
  *
  * Object /org/bertd1/attempt, interface org.bertd1.Attempt, served by the shim on the same connection:
  *   Stop         t   -   ask the ranks to checkpoint and stop; SIGKILL after so many usec (extended while a checkpoint is

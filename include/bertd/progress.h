@@ -2,13 +2,16 @@
 #ifndef BERTD_PROGRESS_H
 #define BERTD_PROGRESS_H
 
-#define BERTD_NOTIFY_STEP "X_BERTD_STEP"             /* completed updates, decimal */
-#define BERTD_NOTIFY_STEPS "X_BERTD_STEPS"           /* updates in all, decimal */
-#define BERTD_NOTIFY_LOSS "X_BERTD_LOSS"             /* %.9g */
-#define BERTD_NOTIFY_RATE "X_BERTD_RATE"             /* samples/s */
-#define BERTD_NOTIFY_CHECKPOINT "X_BERTD_CHECKPOINT" /* absolute path of a checkpoint that is durable now */
-#define BERTD_NOTIFY_RANK "X_BERTD_RANK"             /* the sender's rank */
-#define BERTD_NOTIFY_MAX 4096                        /* bytes of one datagram */
+#define BERTD_NOTIFY_STEP "X_BERTD_STEP"              /* completed updates, decimal */
+#define BERTD_NOTIFY_STEPS "X_BERTD_STEPS"            /* updates in all, decimal */
+#define BERTD_NOTIFY_LOSS "X_BERTD_LOSS"              /* %.9g */
+#define BERTD_NOTIFY_RATE "X_BERTD_RATE"              /* samples/s */
+#define BERTD_NOTIFY_CHECKPOINT "X_BERTD_CHECKPOINT"  /* absolute path of a checkpoint that is durable now */
+#define BERTD_NOTIFY_RANK "X_BERTD_RANK"              /* the sender's rank */
+#define BERTD_NOTIFY_SAMPLES "X_BERTD_SAMPLES"        /* FIRST-LAST: global samples of the update that begins now */
+#define BERTD_NOTIFY_STALL "X_BERTD_CHECKPOINT_STALL" /* seconds that training stood still for the last checkpoint */
+#define BERTD_NOTIFY_WRITE "X_BERTD_CHECKPOINT_WRITE" /* seconds from its snapshot to its durable rename */
+#define BERTD_NOTIFY_MAX 4096                         /* bytes of one datagram */
 
 #define BERTD_ENV_JOB_ID "BERTD_JOB_ID"
 #define BERTD_ENV_ATTEMPT "BERTD_ATTEMPT"

@@ -83,7 +83,7 @@ static void test_round_trip(void **state) {
         (void) snprintf(instance, sizeof(instance), "%s", store_instance(store));
         assert_int_equal(strlen(instance), 16);
         job->state = JOB_BACKOFF;
-        job_set_reason(job, "rank 1 died");
+        job_set_text(&job->reason, "rank 1 died");
         job->loss = 2.5;
         job->attempt = (struct attempt) { .number = 2,
                                           .nonce = "n",
@@ -95,7 +95,7 @@ static void test_round_trip(void **state) {
                                           .first_step = 10,
                                           .step = 17,
                                           .checkpoint_step = 10,
-                                          .reason = "SIGSEGV" };
+                                          .reason = strdup("SIGSEGV") };
         struct checkpoint c = { .step = 10,
                                 .size = 99,
                                 .created = 5,
