@@ -109,6 +109,7 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
                 from->dirty = true;
         }
         job->step = job->attempt.step;
+        goodput_start_attempt(job);
         job->wish = WISH_NONE;
         job->not_before = 0;
         (void) manager_move(manager, job, EVENT_START, NULL);
@@ -225,7 +226,10 @@ void attempt_launch(struct attempt_run *run) {
 
         run->phase = PHASE_LAUNCHING;
         set_run_timer(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
-        if (launch(run, &error) < 0)
+        int r = launch(run, &error);
+        if (r == -ENOSPC || r == -EDQUOT)
+                attempt_over(run, EXIT_CLASS_DISK_FULL, error.text);
+        else if (r < 0)
                 attempt_launch_failed(run, error.text);
 }
 
@@ -359,18 +363,15 @@ static void take_step(struct attempt_run *run, uint64_t step) {
                 (void) manager_commit(run->manager);
         }
         job->step = job->attempt.step = step;
-        if (run->rate_usec == 0) {
-                run->rate_step = step;
-                run->rate_usec = clock_boottime_usec();
-        }
+        step_clock_note(&run->clock, step, clock_boottime_usec());
 }
 
 static void take_checkpoint(struct attempt_run *run, const struct attempt_report *report) {
         struct job *job = run->job;
         const struct checkpoint *known = job_checkpoint(job, report->checkpoint_step);
 
-        if (known && known->state != CHECKPOINT_ABANDONED && known->state != CHECKPOINT_DELETED &&
-            strcmp(known->path, report->checkpoint_path) == 0)
+        /* A row that was set aside describes an older file of the same step. */
+        if (known && known->state == CHECKPOINT_GOOD && strcmp(known->path, report->checkpoint_path) == 0)
                 return;
         struct checkpoint row = { .step = report->checkpoint_step,
                                   .size = report->checkpoint_size,
@@ -418,10 +419,15 @@ int attempt_report(struct manager *manager, uid_t uid, const struct attempt_repo
 uint64_t attempt_eta_sec(const struct job *job) {
         const struct attempt_run *run = job->run;
 
-        if (!run || run->rate_usec == 0 || job->step <= run->rate_step || job->steps <= job->step)
+        if (!run || run->clock.first_usec == 0 || job->step <= run->clock.first_step || job->steps <= job->step)
                 return 0;
-        double per_step = (double) (clock_boottime_usec() - run->rate_usec) / (double) (job->step - run->rate_step);
+        double per_step =
+                (double) (clock_boottime_usec() - run->clock.first_usec) / (double) (job->step - run->clock.first_step);
         return (uint64_t) (per_step * (double) (job->steps - job->step) / (double) USEC_PER_SEC);
+}
+
+double attempt_goodput(const struct job *job) {
+        return goodput(job, job->run ? &job->run->clock : NULL, clock_realtime_usec());
 }
 
 /* ---- stop ---- */

@@ -12,6 +12,7 @@
 
 #include <systemd/sd-bus.h>
 
+#include "daemon/goodput.h"
 #include "daemon/manager.h"
 
 struct peer;
@@ -35,7 +36,7 @@ struct attempt_run {
         char *cgroup;            /* systemd launcher: the unit's, else NULL */
         unsigned sweeps;
         bool stop_sent;
-        uint64_t rate_step, rate_usec; /* the first step report of this run, for the ETA */
+        struct step_clock clock;
 };
 
 /* A queued job gets its resources. Moves it to starting and launches as soon as the intent is durable. */
@@ -75,6 +76,9 @@ void attempt_peer_gone(struct peer *peer);
 
 /* Remaining time by the mean step time of this run, in seconds; 0 = unknown. */
 uint64_t attempt_eta_sec(const struct job *job);
+
+/* See goodput.h; NaN = unknown. */
+double attempt_goodput(const struct job *job);
 
 void attempt_run_free(struct attempt_run *run);
 

@@ -56,11 +56,18 @@ struct outcome {
 
 #define POLICY_TEXT_MAX 256
 
+/* The next attempt begins at `step` and first moves newer files away: retention would count them as good ones. */
+static void go_back(struct job *job, uint64_t step) {
+        job->resume_from = step;
+        job->resume_abandon = true;
+}
+
 static void apply_policy(struct manager *manager, struct job *job, struct policy_decision *ret,
                          char text[POLICY_TEXT_MAX]) {
         struct policy_config config = { .max_without_progress = job->max_without_progress,
                                         .backoff_min_sec = job->backoff_min_sec,
-                                        .backoff_max_sec = job->backoff_max_sec };
+                                        .backoff_max_sec = job->backoff_max_sec,
+                                        .nan_rollback = job->on_nan == ON_NAN_ROLLBACK };
         uint64_t good[LEDGER_MAX];
         uint32_t random = 0;
 
@@ -72,7 +79,14 @@ static void apply_policy(struct manager *manager, struct job *job, struct policy
         if (bad) {
                 bad->state = CHECKPOINT_DEMOTED;
                 bad->dirty = true;
+                const struct checkpoint *older = job_newest_good(job);
+                go_back(job, older ? older->step : 0);
                 store_note(manager->store, job, job->state, "demote", text);
+        }
+        if (ret->rollback) {
+                ledger_abandon_newer(job, ret->rollback_step);
+                go_back(job, ret->rollback_step);
+                store_note(manager->store, job, job->state, "rollback", text);
         }
         if (ret->action == POLICY_RETRY) {
                 job->not_before = clock_realtime_usec() + ret->delay_usec;
@@ -105,8 +119,12 @@ static void judge(struct manager *manager, struct job *job, struct outcome *ret)
         ret->event = events[decision.action];
         if (decision.action == POLICY_DONE)
                 return;
-        int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s", a->reason ? a->reason : "",
-                         a->reason && text[0] ? "; " : "", text);
+        char samples[64] = "";
+        if (decision.cause == CAUSE_SAME_STEP && a->samples_last > 0)
+                (void) snprintf(samples, sizeof(samples), " (samples %" PRIu64 " to %" PRIu64 ")", a->samples_first,
+                                a->samples_last);
+        int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s%s", a->reason ? a->reason : "",
+                         a->reason && text[0] ? "; " : "", text, samples);
         if (decision.action == POLICY_RETRY && n >= 0 && (size_t) n < sizeof(ret->reason))
                 (void) snprintf(ret->reason + n, sizeof(ret->reason) - (size_t) n, "%sagain in %.1f s",
                                 n > 0 ? "; " : "", (double) decision.delay_usec / (double) USEC_PER_SEC);
@@ -151,6 +169,7 @@ static void close_attempt(struct attempt_run *run) {
         struct attempt *a = &job->attempt;
         struct error error = {};
         struct outcome outcome;
+        struct step_clock clock = run->clock;
         cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
 
         attempt_run_free(run);
@@ -167,6 +186,7 @@ static void close_attempt(struct attempt_run *run) {
         job->exit_code = a->exit_code;
         job->exit_class = a->exit_class;
         job->step = a->step;
+        goodput_close_attempt(job, &clock, a->exit_class == EXIT_CLASS_FINISHED);
         decide(manager, job, &outcome);
         job->wish = WISH_NONE;
         log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class),

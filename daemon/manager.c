@@ -237,6 +237,7 @@ enum verdict manager_move(struct manager *m, struct job *job, enum job_event eve
                           job_state_name(job->state));
         if (t.verdict != STATE_MOVE)
                 return t.verdict;
+        goodput_note_time(job, clock_realtime_usec());
         job->state = t.next;
         if (reason != job->reason)
                 job_set_text(&job->reason, reason);

@@ -28,7 +28,7 @@ static const struct class_rule {
         [EXIT_CLASS_KILLED] = { .free = true },
         [EXIT_CLASS_OOM] = { .repeatable = true },
         [EXIT_CLASS_MPI] = { .repeatable = true, .loading = true },
-        [EXIT_CLASS_DISK_FULL] = { .free = false },
+        [EXIT_CLASS_DISK_FULL] = { .free = true }, /* it waits until there is room */
         [EXIT_CLASS_HANG] = { .repeatable = true, .loading = true },
         [EXIT_CLASS_REBOOT] = { .free = true },
         [EXIT_CLASS_LOST] = { .free = true },
@@ -117,6 +117,14 @@ static void give_up(struct policy_decision *decision, enum policy_cause cause, u
         decision->step = step;
 }
 
+/* To the one before the newest: a fault of the hardware may have gone into the newest. */
+static void roll_back(struct policy_decision *decision, const uint64_t *good, size_t n_good) {
+        decision->action = POLICY_RETRY;
+        decision->rollback = true;
+        decision->rollback_step = n_good > 1 ? good[1] : n_good > 0 ? good[0] : 0;
+        decision->cause = CAUSE_ROLLBACK;
+}
+
 static void decide_death(const struct policy_config *config, const struct policy_death *history, size_t n,
                          const uint64_t *good, size_t n_good, struct policy_decision *ret) {
         const struct policy_death *last = &history[n - 1];
@@ -130,12 +138,16 @@ static void decide_death(const struct policy_config *config, const struct policy
                 demote(ret, last->first_step, CAUSE_UNUSABLE);
         else if (last->exit_class == EXIT_CLASS_BAD_CHECKPOINT && last->resumed)
                 give_up(ret, CAUSE_UNUSABLE_LAST, last->first_step);
+        else if (last->exit_class == EXIT_CLASS_NAN && !config->nan_rollback)
+                give_up(ret, CAUSE_NAN, last->step);
         else if (same_step_twice(history, n))
                 give_up(ret, CAUSE_SAME_STEP, last->step);
         else if (checkpoint_is_suspect(history, n) && older)
                 demote(ret, last->first_step, CAUSE_BEFORE_FIRST);
         else if (policy_costs_budget(last->exit_class) && ret->deaths > config->max_without_progress)
                 give_up(ret, CAUSE_BUDGET, 0);
+        else if (last->exit_class == EXIT_CLASS_NAN)
+                roll_back(ret, good, n_good);
 }
 
 void policy_decide(const struct policy_config *config, const struct policy_death *history, size_t n,

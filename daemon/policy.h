@@ -27,6 +27,7 @@ struct policy_death {
 struct policy_config {
         uint32_t max_without_progress; /* restarts in a row that may pass without a newer checkpoint */
         uint32_t backoff_min_sec, backoff_max_sec;
+        bool nan_rollback; /* on_nan: rollback; else a NaN ends the job */
 };
 
 enum policy_action {
@@ -43,6 +44,8 @@ enum policy_cause {
         CAUSE_SAME_STEP,     /* the second such death at `step` */
         CAUSE_BEFORE_FIRST,  /* two deaths before the first step from demote_step */
         CAUSE_BUDGET,        /* `deaths` without a newer checkpoint */
+        CAUSE_NAN,           /* on_nan: stop */
+        CAUSE_ROLLBACK,      /* on_nan: rollback, to rollback_step */
         CAUSE_MAX
 };
 
@@ -51,6 +54,8 @@ struct policy_decision {
         uint64_t delay_usec;
         bool demote; /* the checkpoint of demote_step is not to be used again */
         uint64_t demote_step;
+        bool rollback; /* checkpoints after rollback_step are to be set aside; 0: all of them */
+        uint64_t rollback_step;
         enum policy_cause cause; /* in words: daemon/reasons.h */
         uint64_t step;
         uint32_t deaths;

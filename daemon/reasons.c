@@ -38,6 +38,12 @@ char *reason_of_decision(const struct policy_decision *d, const struct policy_co
                 (void) snprintf(buffer, size, "the second such death at step %" PRIu64 ": data or code, not hardware",
                                 d->step);
                 break;
+        case CAUSE_NAN:
+                (void) snprintf(buffer, size, "on_nan is stop");
+                break;
+        case CAUSE_ROLLBACK:
+                (void) snprintf(buffer, size, "on_nan is rollback: again from step %" PRIu64, d->rollback_step);
+                break;
         case CAUSE_BUDGET:
                 (void) snprintf(buffer, size, "died %u times without a newer checkpoint (max_without_progress %u)",
                                 d->deaths, config->max_without_progress);

@@ -42,7 +42,7 @@ static void test_single_deaths(void **state) {
                 { DEATH(STOPPED, false, 0, 0, 0), POLICY_RETRY },
                 { DEATH(USER_ERROR, false, 0, 0, 0), POLICY_FAIL },
                 { DEATH(BAD_CHECKPOINT, false, 0, 0, 0), POLICY_RETRY },
-                { DEATH(NAN, false, 0, 5, 0), POLICY_RETRY },
+                { DEATH(NAN, false, 0, 5, 0), POLICY_FAIL },
                 { DEATH(FAILED, false, 0, 5, 0), POLICY_RETRY },
                 { DEATH(SIGNAL, false, 0, 5, 0), POLICY_RETRY },
                 { DEATH(KILLED, false, 0, 5, 0), POLICY_RETRY },
@@ -151,6 +151,45 @@ static void test_two_deaths_before_the_first_step(void **state) {
         assert_false(DECIDE_GOOD(outside, two).demote);
 }
 
+static void test_nan(void **state) {
+        const struct policy_config back = {
+                .max_without_progress = 3, .backoff_min_sec = 4, .backoff_max_sec = 60, .nan_rollback = true
+        };
+        const struct policy_death same[] = { DEATH(NAN, false, 0, 57, 50), DEATH(NAN, true, 40, 57, 50) };
+        const struct policy_death other[] = { DEATH(NAN, false, 0, 57, 50), DEATH(NAN, true, 40, 44, 40) };
+        const uint64_t good[] = { 50, 40, 30 };
+        struct policy_decision d;
+
+        policy_decide(&config, same, 1, good, 3, 0, &d);
+        assert_int_equal(d.action, POLICY_FAIL);
+        assert_false(d.rollback);
+        assert_non_null(strstr(words(&d), "on_nan is stop"));
+        policy_decide(&back, same, 1, good, 3, 0, &d);
+        assert_int_equal(d.action, POLICY_RETRY);
+        assert_true(d.rollback);
+        assert_int_equal(d.rollback_step, 40);
+        policy_decide(&back, same, 2, good, 3, 0, &d);
+        assert_int_equal(d.action, POLICY_FAIL);
+        assert_int_equal(d.cause, CAUSE_SAME_STEP);
+        assert_false(d.rollback);
+        policy_decide(&back, other, 2, good + 1, 2, 0, &d);
+        assert_int_equal(d.rollback_step, 30);
+        policy_decide(&back, same, 1, good, 1, 0, &d);
+        assert_int_equal(d.rollback_step, 50);
+        policy_decide(&back, same, 1, NULL, 0, 0, &d);
+        assert_true(d.rollback);
+        assert_int_equal(d.rollback_step, 0);
+}
+
+static void test_a_full_disk_is_waited_out(void **state) {
+        struct policy_death h[20];
+
+        for (size_t i = 0; i < ELEMENTSOF(h); i++)
+                h[i] = (struct policy_death) DEATH(DISK_FULL, false, 0, 5, 0);
+        assert_int_equal(DECIDE(h).action, POLICY_RETRY);
+        assert_int_equal(DECIDE(h).delay_usec, 60 * USEC_PER_SEC);
+}
+
 static void test_classify(void **state) {
         static const struct {
                 int code, signal;
@@ -180,6 +219,8 @@ int main(void) {
                 cmocka_unit_test(test_same_step_twice),
                 cmocka_unit_test(test_bad_checkpoint),
                 cmocka_unit_test(test_two_deaths_before_the_first_step),
+                cmocka_unit_test(test_nan),
+                cmocka_unit_test(test_a_full_disk_is_waited_out),
                 cmocka_unit_test(test_classify),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,97 @@
+/* Lost steps and goodput of jobs that die, go back and finish. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "common/cleanup.h"
+#include "daemon/goodput.h"
+
+#define SEC UINT64_C(1000000)
+
+static void add_checkpoint(struct job *job, uint64_t step) {
+        const struct checkpoint row = { .step = step, .state = CHECKPOINT_GOOD, .path = (char *) "/c" };
+
+        assert_int_equal(job_checkpoint_add(job, &row), 0);
+}
+
+static struct job *new_job(void) {
+        struct job *job = calloc(1, sizeof(*job));
+
+        assert_non_null(job);
+        job->state = JOB_RUNNING;
+        job->started = job->since_usec = 1000 * SEC;
+        return job;
+}
+
+/* Steps from the first to `last`, one a second, heard of from the first on. */
+static struct step_clock steps(struct job *job, uint64_t last) {
+        struct step_clock clock = {};
+
+        for (uint64_t s = job->attempt.first_step + 1; s <= last; s++)
+                step_clock_note(&clock, s, s * SEC);
+        job->attempt.step = last;
+        return clock;
+}
+
+static void test_death_and_end(void **state) {
+        struct job *job = new_job();
+
+        struct step_clock clock = steps(job, 17);
+        assert_true(isnan(goodput(job, NULL, 1000 * SEC)));
+        add_checkpoint(job, 10);
+        goodput_close_attempt(job, &clock, false);
+        assert_int_equal(job->run_steps, 17);
+        assert_int_equal(job->lost_steps, 7);
+        job->attempt.first_step = job->attempt.step = 10;
+        goodput_start_attempt(job);
+        assert_int_equal(job->lost_steps, 7);
+        clock = steps(job, 30);
+        /* 30 useful seconds of 60. */
+        assert_float_equal(goodput(job, &clock, 1060 * SEC), 0.5, 0.02);
+        goodput_close_attempt(job, &clock, true);
+        assert_int_equal(job->lost_steps, 7);
+        assert_int_equal(job->run_steps, 37);
+        job_free(job);
+}
+
+static void test_going_back_further_loses_more(void **state) {
+        struct job *job = new_job();
+
+        struct step_clock clock = steps(job, 20);
+        add_checkpoint(job, 10);
+        add_checkpoint(job, 20);
+        goodput_close_attempt(job, &clock, false);
+        assert_int_equal(job->lost_steps, 0);
+        job->attempt.first_step = job->attempt.step = 10;
+        goodput_start_attempt(job);
+        assert_int_equal(job->lost_steps, 10);
+        job_free(job);
+}
+
+static void test_time_that_counts(void **state) {
+        struct job *job = new_job();
+
+        goodput_note_time(job, 1010 * SEC);
+        assert_int_equal(job->active_usec, 10 * SEC);
+        job->state = JOB_PAUSED;
+        goodput_note_time(job, 2000 * SEC);
+        assert_int_equal(job->active_usec, 10 * SEC);
+        job->state = JOB_QUEUED;
+        goodput_note_time(job, 2005 * SEC);
+        assert_int_equal(job->active_usec, 15 * SEC);
+        goodput_note_time(job, 1500 * SEC); /* the wall clock was set back */
+        assert_int_equal(job->active_usec, 15 * SEC);
+        job_free(job);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_death_and_end),
+                cmocka_unit_test(test_going_back_further_loses_more),
+                cmocka_unit_test(test_time_that_counts),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
