@@ -49,6 +49,11 @@ static int on_exited_timeout(sd_event_source *source, uint64_t usec, void *userd
         return 0;
 }
 
+static int on_unheard_shim_gone(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        attempt_over(userdata, EXIT_CLASS_LOST, "the shim died before it was heard");
+        return 0;
+}
+
 static int on_shim_gone(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         attempt_over(userdata, EXIT_CLASS_LOST, "the shim died without an exit record");
         return 0;
@@ -242,17 +247,37 @@ void attempt_launch_failed(struct attempt_run *run, const char *text) {
 
 /* ---- adoption ---- */
 
-static int watch_shim(struct attempt_run *run, int pidfd) {
+/* Takes the pidfd. */
+static int watch_pidfd(struct attempt_run *run, int pidfd, sd_event_io_handler_t handler) {
         cleanup_close int fd = pidfd;
 
         run->pidfd = sd_event_source_disable_unref(run->pidfd);
-        int r = sd_event_add_io(run->manager->loop, &run->pidfd, fd, EPOLLIN, on_shim_gone, run);
+        int r = sd_event_add_io(run->manager->loop, &run->pidfd, fd, EPOLLIN, handler, run);
         if (r < 0)
                 return r;
         (void) sd_event_source_set_io_fd_own(run->pidfd, 1);
         (void) steal_fd(&fd);
-        run->phase = PHASE_LIVE;
         return 0;
+}
+
+static int watch_shim(struct attempt_run *run, int pidfd) {
+        int r = watch_pidfd(run, pidfd, on_shim_gone);
+
+        if (r >= 0)
+                run->phase = PHASE_LIVE;
+        return r;
+}
+
+/* Without a watch the hello's time limit is what ends a shim that is never heard. */
+void attempt_launched(struct attempt_run *run, pid_t shim) {
+        int fd = shim > 0 ? process_pidfd(shim) : -1;
+
+        if (fd < 0)
+                return;
+        /* What the launcher has to say about an exec that failed comes first. */
+        if (watch_pidfd(run, fd, on_unheard_shim_gone) < 0 ||
+            sd_event_source_set_priority(run->pidfd, SD_EVENT_PRIORITY_IDLE) < 0)
+                log_error("job %" PRIu64 ": the shim's launch cannot be watched", run->job->id);
 }
 
 void attempt_adopt(struct manager *manager, struct job *job) {

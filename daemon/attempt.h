@@ -45,8 +45,9 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask);
 /* The intent has become durable: launch. */
 void attempt_launch(struct attempt_run *run);
 
-/* The launcher's words: it failed (text), or the shim's process was executed. */
+/* The launcher's words: it failed (text), or the shim is this process (0: not known), whose death before its hello counts. */
 void attempt_launch_failed(struct attempt_run *run, const char *text);
+void attempt_launched(struct attempt_run *run, pid_t shim);
 
 /* After a daemon's start: takes over what lives, closes what died. */
 void attempt_adopt(struct manager *manager, struct job *job);

@@ -1,7 +1,8 @@
 /*
  * Role: starts a shim by double fork and setsid, where no systemd keeps it. The child tells through a close-on-exec pipe why it
  * could not execute; end of file means that it did.
- * Owns: the pipe's event source, in run->launch. Invariant: only async-signal-safe work and the user database between fork and exec
+ * The shim's pid comes through a second pipe: one that dies before its hello is known at once.
+ * Owns: the first pipe's event source, in run->launch. Invariant: only async-signal-safe work and the user database between fork and exec
  * (bertd has one thread).
  */
 #include <errno.h>
@@ -97,7 +98,14 @@ static int watch_report(struct attempt_run *run, int fd) {
         return sd_event_source_set_io_fd_own(run->launch, 1);
 }
 
+/* Returns the shim's pid. */
 static int fork_twice(struct attempt_run *run, const struct launch *launch, int report, int log) {
+        int fds[2];
+        pid_t shim = 0;
+
+        if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+                return -errno;
+        cleanup_close int reader = fds[0], writer = fds[1];
         pid_t pid = fork();
         if (pid < 0)
                 return -errno;
@@ -109,12 +117,12 @@ static int fork_twice(struct attempt_run *run, const struct launch *launch, int 
                         child_fail(report, "fork", errno);
                 if (grandchild == 0)
                         child(run, launch, report, log);
-                _exit(0);
+                _exit(write_all(writer, &grandchild, sizeof(grandchild)) < 0);
         }
         /* It only forks: this does not wait for the shim. */
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
                 ;
-        return 0;
+        return read(reader, &shim, sizeof(shim)) == sizeof(shim) ? shim : 0;
 }
 
 static int start(struct attempt_run *run, const struct launch *launch, struct error *error) {
@@ -125,10 +133,11 @@ static int start(struct attempt_run *run, const struct launch *launch, struct er
         cleanup_close int reader = fds[0], writer = fds[1];
         (void) fcntl(reader, F_SETFL, O_NONBLOCK);
         cleanup_close int log = files_open_shim_log(run->manager->jobs_fd, run->job);
-        int r = fork_twice(run, launch, writer, log);
-        if (r < 0)
-                return error_errno(error, -r, "fork");
-        r = watch_report(run, reader);
+        int shim = fork_twice(run, launch, writer, log);
+        if (shim < 0)
+                return error_errno(error, -shim, "fork");
+        attempt_launched(run, shim);
+        int r = watch_report(run, reader);
         if (r < 0)
                 return error_errno(error, -r, "event source");
         (void) steal_fd(&reader);
