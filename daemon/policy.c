@@ -65,13 +65,19 @@ static uint64_t backoff(const struct policy_config *config, size_t deaths, uint3
         return delay - delay / 4 * (random % 1024) / 1024;
 }
 
+/* Before its first step a death may be the start's fault, a NaN is always the update's. */
+static bool tells_of_step(const struct policy_death *death) {
+        return rules[death->exit_class].repeatable && (stepped(death) || death->exit_class == EXIT_CLASS_NAN);
+}
+
 static bool same_step_twice(const struct policy_death *history, size_t n) {
         const struct policy_death *last = &history[n - 1];
 
-        if (!rules[last->exit_class].repeatable || !stepped(last))
+        if (!tells_of_step(last))
                 return false;
         for (size_t i = 0; i + 1 < n; i++)
-                if (history[i].exit_class == last->exit_class && history[i].step == last->step && stepped(&history[i]))
+                if (history[i].exit_class == last->exit_class && history[i].step == last->step &&
+                    tells_of_step(&history[i]))
                         return true;
         return false;
 }

@@ -172,6 +172,9 @@ static void test_nan(void **state) {
         assert_int_equal(d.action, POLICY_FAIL);
         assert_int_equal(d.cause, CAUSE_SAME_STEP);
         assert_false(d.rollback);
+        const struct policy_death at_once[] = { DEATH(NAN, false, 0, 57, 57), DEATH(NAN, true, 57, 57, 57) };
+        policy_decide(&back, at_once, 2, good, 1, 0, &d);
+        assert_int_equal(d.cause, CAUSE_SAME_STEP);
         policy_decide(&back, other, 2, good + 1, 2, 0, &d);
         assert_int_equal(d.rollback_step, 30);
         policy_decide(&back, same, 1, good, 1, 0, &d);
