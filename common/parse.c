@@ -3,7 +3,11 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
 
 int parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret) {
         char *end;
@@ -46,5 +50,23 @@ int parse_double(const char *text, double min, double max, double *ret) {
         if (v < min || v > max)
                 return -ERANGE;
         *ret = v;
+        return 0;
+}
+
+int parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret) {
+        static const char units[] = "KMGT";
+        char digits[24];
+        size_t n = strlen(text);
+        const char *unit = n > 1 ? strchr(units, text[n - 1]) : NULL;
+        unsigned shift = unit ? 10 * (unsigned) (unit - units + 1) : 0;
+        uint64_t v;
+
+        (void) snprintf(digits, sizeof(digits), "%.*s", (int) MIN(n - (unit ? 1 : 0), sizeof(digits) - 1), text);
+        int r = parse_u64(digits, 0, INT64_MAX, &v);
+        if (r < 0)
+                return r;
+        if (v > (uint64_t) INT64_MAX >> shift || v << shift < min || v << shift > max)
+                return -ERANGE;
+        *ret = v << shift;
         return 0;
 }

@@ -6,6 +6,8 @@
 
 int parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret);
 int parse_i64(const char *text, int64_t min, int64_t max, int64_t *ret);
+/* Bytes, with an optional K, M, G or T (powers of 1024). */
+int parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret);
 int parse_double(const char *text, double min, double max, double *ret); /* refuses NaN and infinity */
 
 #endif

@@ -23,15 +23,27 @@ static const char *const kind_names[] = JOB_KIND_NAMES;
 static const char *const objective_names[] = { "mlm+nsp", "mlm+sop", "mlm" };
 static const char *const optimizer_names[] = { "adamw" };
 static const char *const schedule_names[] = { "linear", "constant" };
+static const char *const on_nan_names[] = ON_NAN_NAMES;
 static const char *const precision_names[] = { "fp32", "fp64" };
 
 static_assert(ELEMENTSOF(kind_names) == JOB_KIND_MAX, "a name for each kind");
 static_assert(ELEMENTSOF(objective_names) == OBJECTIVE_MAX, "a name for each objective");
 static_assert(ELEMENTSOF(optimizer_names) == OPTIMIZER_NAME_MAX, "a name for each optimizer");
 static_assert(ELEMENTSOF(schedule_names) == SCHEDULE_MAX, "a name for each schedule");
+static_assert(ELEMENTSOF(on_nan_names) == ON_NAN_MAX, "a name for each answer to NaN");
 static_assert(ELEMENTSOF(precision_names) == PRECISION_MAX, "a name for each precision");
 
-enum field_type { FIELD_TEXT, FIELD_PATH, FIELD_PROGRAM, FIELD_I32, FIELD_U32, FIELD_U64, FIELD_DOUBLE, FIELD_ENUM };
+enum field_type {
+        FIELD_TEXT,
+        FIELD_PATH,
+        FIELD_PROGRAM,
+        FIELD_I32,
+        FIELD_U32,
+        FIELD_U64,
+        FIELD_SIZE,
+        FIELD_DOUBLE,
+        FIELD_ENUM
+};
 enum { TRAINING = (1 << JOB_PRETRAIN) | (1 << JOB_FINETUNE), ALL = TRAINING | (1 << JOB_COMMAND) };
 #define NO_SECTION SIZE_MAX
 
@@ -45,6 +57,8 @@ struct field {
         double min, max;          /* numbers only; whole ones are below 2^53, or SEED_MAX */
         const char *const *names; /* enums only */
         size_t n_names;
+        bool optional; /* numbers only: where there is no text, the value is `absent` and is not written back */
+        int absent;
 };
 
 #define TOP(member, ...)                                                                    \
@@ -70,8 +84,15 @@ static const struct field fields[] = {
         IN(resources, ranks, NUMBER(FIELD_U32, 1, BERTD_RANKS_MAX, "1"), .kinds = ALL),
         IN(resources, gpus, NUMBER(FIELD_U32, 0, BERTD_RANKS_MAX, "0"), .kinds = ALL),
         IN(resources, threads, NUMBER(FIELD_U32, 1, BERTD_THREADS_MAX, "1"), .kinds = ALL),
+        IN(resources, memory, NUMBER(FIELD_SIZE, BERTD_MEMORY_MIN, BERTD_MEMORY_MAX, NULL), .optional = true,
+           .kinds = ALL),
+        IN(resources, cpus, NUMBER(FIELD_DOUBLE, BERTD_CPUS_MIN, BERTD_CPUS_MAX, NULL), .optional = true, .kinds = ALL),
         IN(restart, max_without_progress, NUMBER(FIELD_U32, 0, 1000000, "5"), .kinds = ALL),
         IN(restart, grace_sec, NUMBER(FIELD_U32, 1, 86400, "120"), .kinds = ALL),
+        IN(restart, hang_sec, NUMBER(FIELD_I32, 0, BERTD_HANG_MAX, NULL), .optional = true, .absent = -1, .kinds = ALL),
+        IN(restart, start_sec, NUMBER(FIELD_I32, 0, BERTD_HANG_MAX, NULL), .optional = true, .absent = -1,
+           .kinds = ALL),
+        IN(restart, on_nan, CHOICE(on_nan_names, "stop"), .kinds = ALL),
         IN(checkpoint, every_steps, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = ALL),
         IN(checkpoint, every_sec, NUMBER(FIELD_U64, 0, 1000000000, "600"), .kinds = ALL),
         IN(checkpoint, keep, NUMBER(FIELD_U32, 1, 1000000, "3"), .kinds = ALL),
@@ -192,6 +213,35 @@ static int read_double(const struct reader *reader, const struct field *field, c
         return r < 0 ? wrong_type(reader, field->key, text, "a number") : 0;
 }
 
+/* "16G" */
+static int read_size(const struct reader *reader, const struct field *field, const char *text, uint64_t *to) {
+        int r = parse_size(text, (uint64_t) field->min, (uint64_t) field->max, to);
+
+        if (r == -ERANGE)
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.64s is not between 1M and 4096T",
+                                   reader->file.path, spec_line_of(&reader->file, field->key), field->key, text);
+        return r < 0 ? wrong_type(reader, field->key, text, "a whole number of bytes, or one with K, M, G or T") : 0;
+}
+
+static void set_absent(const struct field *field, void *to) {
+        if (field->type == FIELD_I32)
+                *(int32_t *) to = field->absent;
+        else if (field->type == FIELD_DOUBLE)
+                *(double *) to = field->absent;
+        else
+                *(uint64_t *) to = (uint64_t) field->absent;
+}
+
+static bool is_absent(const struct field *field, const void *from) {
+        if (!field->optional)
+                return false;
+        if (field->type == FIELD_I32)
+                return *(const int32_t *) from == field->absent;
+        if (field->type == FIELD_DOUBLE)
+                return *(const double *) from <= field->absent;
+        return *(const uint64_t *) from == (uint64_t) field->absent;
+}
+
 static int read_enum(const struct reader *reader, const struct field *field, const char *text, unsigned *to) {
         char names[128];
 
@@ -244,6 +294,10 @@ static int read_field(const struct reader *reader, const struct field *field, st
 
         if (text && !fits)
                 return not_in_kind(reader, field->key, spec->kind);
+        if (!text && field->optional) {
+                set_absent(field, to);
+                return 0;
+        }
         if (!text && !field->fallback)
                 return is_text || !fits ? 0 : missing(reader, field);
         if (!text)
@@ -252,6 +306,8 @@ static int read_field(const struct reader *reader, const struct field *field, st
                 return read_path(reader, field->key, field->type, text, to);
         if (field->type == FIELD_ENUM)
                 return read_enum(reader, field, text, to);
+        if (field->type == FIELD_SIZE)
+                return read_size(reader, field, text, to);
         if (field->type == FIELD_DOUBLE)
                 return read_double(reader, field, text, to);
         return read_number(reader, field, text, to);
@@ -491,6 +547,7 @@ static char *format_field(const struct field *field, const void *from) {
         case FIELD_U32:
                 return format_string("%" PRIu32, *(const uint32_t *) from);
         case FIELD_U64:
+        case FIELD_SIZE:
                 return format_string("%" PRIu64, *(const uint64_t *) from);
         case FIELD_DOUBLE:
                 return format_double(*(const double *) from);
@@ -506,7 +563,8 @@ static int fill_fields(struct filled *filled, const struct spec *spec, struct er
                 const struct field *field = &fields[i];
                 const void *from = (const char *) spec + field->spec;
 
-                if (!(field->kinds & (1 << spec->kind)) || (field->type <= FIELD_PROGRAM && !*(char *const *) from))
+                if (!(field->kinds & (1 << spec->kind)) || (field->type <= FIELD_PROGRAM && !*(char *const *) from) ||
+                    is_absent(field, from))
                         continue;
                 char *text = format_field(field, from);
                 if (!text)

@@ -21,12 +21,16 @@ enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_MAX };
 /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
 struct spec_resources {
         uint32_t ranks, gpus, threads;
+        uint64_t memory; /* bytes, in the file with K, M, G or T; 0 = no limit */
+        double cpus;     /* 0 = no limit */
 };
 struct spec_restart {
         uint32_t max_without_progress; /* 5 */
         uint32_t *backoff_sec;         /* [min, max], default [5, 600] */
         uint32_t n_backoff_sec;
-        uint32_t grace_sec; /* 120 */
+        uint32_t grace_sec;          /* 120 */
+        int32_t hang_sec, start_sec; /* without a step, to the first step; 0 = never, absent: -1 = bertd's own */
+        enum on_nan on_nan;          /* stop */
 };
 /* 0 = off; 0, 600, 3, 0 */
 struct spec_checkpoint {

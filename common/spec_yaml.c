@@ -26,12 +26,17 @@
 
 static const cyaml_schema_value_t list_entry = { CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED) };
 
-static const cyaml_schema_field_t resources_schema[] = { TEXT(struct raw_resources, ranks),
-                                                         TEXT(struct raw_resources, gpus),
-                                                         TEXT(struct raw_resources, threads), CYAML_FIELD_END };
+static const cyaml_schema_field_t resources_schema[] = {
+        TEXT(struct raw_resources, ranks),  TEXT(struct raw_resources, gpus), TEXT(struct raw_resources, threads),
+        TEXT(struct raw_resources, memory), TEXT(struct raw_resources, cpus), CYAML_FIELD_END
+};
 static const cyaml_schema_field_t restart_schema[] = { TEXT(struct raw_restart, max_without_progress),
                                                        LIST(struct raw_restart, backoff_sec, 2, 2),
-                                                       TEXT(struct raw_restart, grace_sec), CYAML_FIELD_END };
+                                                       TEXT(struct raw_restart, grace_sec),
+                                                       TEXT(struct raw_restart, hang_sec),
+                                                       TEXT(struct raw_restart, start_sec),
+                                                       TEXT(struct raw_restart, on_nan),
+                                                       CYAML_FIELD_END };
 static const cyaml_schema_field_t checkpoint_schema[] = { TEXT(struct raw_checkpoint, every_steps),
                                                           TEXT(struct raw_checkpoint, every_sec),
                                                           TEXT(struct raw_checkpoint, keep),

@@ -14,12 +14,12 @@
 
 /* The file as it is written. The layout mirrors struct spec so that one name serves both offsets of a field. */
 struct raw_resources {
-        char *ranks, *gpus, *threads;
+        char *ranks, *gpus, *threads, *memory, *cpus;
 };
 struct raw_restart {
         char *max_without_progress, **backoff_sec;
         uint32_t n_backoff_sec;
-        char *grace_sec;
+        char *grace_sec, *hang_sec, *start_sec, *on_nan;
 };
 struct raw_checkpoint {
         char *every_steps, *every_sec, *keep, *keep_every;

@@ -15,13 +15,18 @@
 
 struct event {
         uint64_t id, time;
-        const char *from, *to, *what, *reason; /* borrowed from the message */
+        const char *from, *to, *what, *reason,
+                *exit_class; /* borrowed from the message; class empty: no attempt ended */
+        uint64_t step, lost;
 };
 
 static const struct table_column columns[] = {
         { .title = "TIME" },
         { .title = "STATE" },
         { .title = "WHAT", .flags = TABLE_FLEX, .min_width = 10 },
+        { .title = "CLASS", .drop = 3 },
+        { .title = "STEP", .flags = TABLE_RIGHT, .drop = 4 },
+        { .title = "LOST", .flags = TABLE_RIGHT, .drop = 5 },
         { .title = "REASON", .flags = TABLE_FLEX, .min_width = 16, .drop = 2 },
 };
 
@@ -29,6 +34,18 @@ struct output {
         json_t *array; /* or NULL: */
         struct table *table;
 };
+
+/* The three cells that only the end of an attempt fills. */
+static void add_end(struct table *table, const struct event *event) {
+        table_cell(table, STYLE_NONE, "%s", event->exit_class);
+        if (event->exit_class[0]) {
+                table_cell(table, STYLE_NONE, "%" PRIu64, event->step);
+                table_cell(table, STYLE_NONE, "%" PRIu64, event->lost);
+                return;
+        }
+        table_cell(table, STYLE_NONE, "%s", "");
+        table_cell(table, STYLE_NONE, "%s", "");
+}
 
 static void add_event(const struct output *output, const struct event *event) {
         char when[FORMAT_MAX];
@@ -39,6 +56,7 @@ static void add_event(const struct output *output, const struct event *event) {
                 table_cell(output->table, job_style(&(struct job_info) { .state = (char *) event->to }), "%s%s%s",
                            moved ? event->from : "", moved ? " -> " : "", event->to);
                 table_cell(output->table, STYLE_NONE, "%s", event->what);
+                add_end(output->table, event);
                 table_cell(output->table, STYLE_NONE, "%s", event->reason);
                 return;
         }
@@ -49,6 +67,9 @@ static void add_event(const struct output *output, const struct event *event) {
         (void) json_object_set_new(object, "to", json_text(event->to));
         (void) json_object_set_new(object, "what", json_text(event->what));
         (void) json_object_set_new(object, "reason", json_text(event->reason));
+        (void) json_object_set_new(object, "class", json_text(event->exit_class));
+        (void) json_object_set_new(object, "step", json_count(event->step));
+        (void) json_object_set_new(object, "lost_steps", json_count(event->lost));
         (void) json_array_append_new(output->array, object);
 }
 
@@ -62,9 +83,10 @@ static int read_page(struct client *client, uint64_t job, uint64_t *after, const
         int r = client_call(client, "GetEvents", &reply, error, "ttu", job, *after, (uint32_t) PAGE);
         if (r < 0)
                 return r;
-        r = sd_bus_message_enter_container(reply, 'a', "(ttssss)");
-        while (r >= 0 && (r = sd_bus_message_read(reply, "(ttssss)", &event.id, &event.time, &event.from, &event.to,
-                                                  &event.what, &event.reason)) > 0) {
+        r = sd_bus_message_enter_container(reply, 'a', "(ttssssstt)");
+        while (r >= 0 &&
+               (r = sd_bus_message_read(reply, "(ttssssstt)", &event.id, &event.time, &event.from, &event.to,
+                                        &event.what, &event.reason, &event.exit_class, &event.step, &event.lost)) > 0) {
                 /* Ids must go up, or a broken daemon would keep us here for ever. */
                 if (event.id <= *after)
                         return client_bad_message(error, -EBADMSG, "GetEvents");

@@ -15,6 +15,7 @@
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/parse.h"
 #include "common/spec.h"
 #include "ctl/command.h"
 #include "ctl/dict.h"
@@ -124,9 +125,24 @@ static int append_count(sd_bus_message *m, const char *key, uint32_t number) {
         return sd_bus_message_append(m, "{sv}", key, "u", number);
 }
 
+/* Left out where the spec says nothing: an older daemon knows no such keys. */
+static int append_bounds(sd_bus_message *m, const struct spec *spec) {
+        int r = 0;
+
+        if (spec->resources.memory > 0)
+                r = sd_bus_message_append(m, "{sv}", "memory", "t", spec->resources.memory);
+        if (r >= 0 && spec->resources.cpus > 0)
+                r = sd_bus_message_append(m, "{sv}", "cpus", "d", spec->resources.cpus);
+        if (r >= 0 && spec->restart.hang_sec >= 0)
+                r = sd_bus_message_append(m, "{sv}", "hang_sec", "i", spec->restart.hang_sec);
+        if (r >= 0 && spec->restart.start_sec >= 0)
+                r = sd_bus_message_append(m, "{sv}", "start_sec", "i", spec->restart.start_sec);
+        return r;
+}
+
 /* The typed values of the spec. */
 static int append_spec(sd_bus_message *m, const struct spec *spec, const char *text) {
-        static const char *const kinds[] = JOB_KIND_NAMES;
+        static const char *const kinds[] = JOB_KIND_NAMES, *const answers[] = ON_NAN_NAMES;
         const struct {
                 const char *key;
                 uint32_t value;
@@ -147,6 +163,7 @@ static int append_spec(sd_bus_message *m, const struct spec *spec, const char *t
                 { "kind", kinds[spec->kind] },
                 { "run_dir", spec->run_dir },
                 { "on_exit", spec->on_exit },
+                { "on_nan", answers[spec->restart.on_nan] },
                 { "spec", text },
         };
         int r = sd_bus_message_append(m, "{sv}", "priority", "i", spec->priority);
@@ -157,6 +174,8 @@ static int append_spec(sd_bus_message *m, const struct spec *spec, const char *t
                 r = append_text(m, texts[i].key, texts[i].value);
         if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}", "keep_every", "t", spec->checkpoint.keep_every);
+        if (r >= 0)
+                r = append_bounds(m, spec);
         if (r >= 0 && spec->n_command > 0)
                 r = append_strings(m, "command", spec->command, spec->n_command);
         return r;
@@ -232,10 +251,21 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
 
 /* The options of a command job; the spec's own defaults where they are not given. */
 struct command_options {
-        const char *name, *run_dir;
+        const char *name, *run_dir, *memory, *cpus;
         uint64_t ranks, threads, gpus, grace_sec, retries;
-        int64_t priority;
+        int64_t priority, hang_sec, start_sec;
 };
+
+static int read_limits(const struct command_options *o, struct spec_resources *ret, struct error *error) {
+        if (o->memory && parse_size(o->memory, BERTD_MEMORY_MIN, BERTD_MEMORY_MAX, &ret->memory) < 0)
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "--memory: expected bytes, or a number with K, M, G or T, at least 1M; not '%.64s'",
+                                   o->memory);
+        if (o->cpus && parse_double(o->cpus, BERTD_CPUS_MIN, BERTD_CPUS_MAX, &ret->cpus) < 0)
+                return error_input(error, BERTCTL_EXIT_USAGE, "--cpus: expected a number from %g to %d, not '%.64s'",
+                                   BERTD_CPUS_MIN, BERTD_CPUS_MAX, o->cpus);
+        return 0;
+}
 
 /* Fills a spec that borrows everything: never spec_free it. */
 static int spec_of_command(const struct command_options *o, const struct arguments *arguments, const char *run_dir,
@@ -263,10 +293,12 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                 .restart = { .max_without_progress = (uint32_t) o->retries,
                              .backoff_sec = backoff,
                              .n_backoff_sec = 2,
-                             .grace_sec = (uint32_t) o->grace_sec },
+                             .grace_sec = (uint32_t) o->grace_sec,
+                             .hang_sec = (int32_t) o->hang_sec,
+                             .start_sec = (int32_t) o->start_sec },
                 .checkpoint = { .every_sec = 600, .keep = 3 },
         };
-        return 0;
+        return read_limits(o, &ret->resources, error);
 }
 
 static int submit_command(struct ctl *ctl, struct client *client, const struct command_options *o,
@@ -374,7 +406,9 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                                      .gpus = UINT64_MAX,
                                      .grace_sec = UINT64_MAX,
                                      .retries = UINT64_MAX,
-                                     .priority = INT64_MAX };
+                                     .priority = INT64_MAX,
+                                     .hang_sec = -1,
+                                     .start_sec = -1 };
         const struct option_spec options[] = {
                 { .name = "wait",
                   .letter = 'w',
@@ -427,6 +461,30 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                   .max = 86400,
                   .argument = "SEC",
                   .help = "COMMAND: between SIGTERM and SIGKILL (120)" },
+                { .name = "memory",
+                  .kind = OPTION_STRING,
+                  .value = &o.memory,
+                  .argument = "SIZE",
+                  .help = "COMMAND: its limit, as 512M or 16G (none)" },
+                { .name = "cpus",
+                  .kind = OPTION_STRING,
+                  .value = &o.cpus,
+                  .argument = "N",
+                  .help = "COMMAND: CPU time it may use, in CPUs, as 2.5 (no limit)" },
+                { .name = "hang-sec",
+                  .kind = OPTION_I64,
+                  .value = &o.hang_sec,
+                  .min = 0,
+                  .max = BERTD_HANG_MAX,
+                  .argument = "SEC",
+                  .help = "COMMAND: without a reported step it hangs (20 median steps, at least 300; 0: never)" },
+                { .name = "start-sec",
+                  .kind = OPTION_I64,
+                  .value = &o.start_sec,
+                  .min = 0,
+                  .max = BERTD_HANG_MAX,
+                  .argument = "SEC",
+                  .help = "COMMAND: to its first reported step (0: any time)" },
                 { .name = "retries",
                   .kind = OPTION_U64,
                   .value = &o.retries,
@@ -444,7 +502,8 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
         if (r <= 0)
                 return command_exit(ctl, r);
         bool given = o.name || o.run_dir || o.ranks || o.threads || o.gpus != UINT64_MAX || o.grace_sec != UINT64_MAX ||
-                     o.retries != UINT64_MAX || o.priority != INT64_MAX;
+                     o.retries != UINT64_MAX || o.priority != INT64_MAX || o.memory || o.cpus || o.hang_sec >= 0 ||
+                     o.start_sec >= 0;
         r = check_usage(&arguments, given, &ctl->error);
         o.ranks = MAX(o.ranks, UINT64_C(1));
         o.threads = MAX(o.threads, UINT64_C(1));

@@ -23,10 +23,6 @@ enum launcher_kind { LAUNCHER_FORK, LAUNCHER_SYSTEMD, LAUNCHER_MAX };
 #define LAUNCHER_NAMES \
         { "fork", "systemd" }
 
-enum on_nan { ON_NAN_STOP, ON_NAN_ROLLBACK, ON_NAN_MAX };
-#define ON_NAN_NAMES \
-        { "stop", "rollback" }
-
 enum checkpoint_state {
         CHECKPOINT_GOOD,
         CHECKPOINT_DEMOTED,

@@ -78,6 +78,44 @@ static void add_progress(sd_bus_message *m, int *r, const struct job *job) {
         add_string(m, r, "checkpoint_path", c ? c->path : "");
         add_i32(m, r, "exit", job->exit_code);
         add_string(m, r, "exit_class", exit_class_name(job->exit_class));
+        add_u64(m, r, "lost_steps", job->lost_steps);
+        add_double(m, r, "goodput", attempt_goodput(job));
+        add_double(m, r, "checkpoint_stall_sec", job->checkpoint_stall);
+        add_double(m, r, "checkpoint_write_sec", job->checkpoint_write);
+}
+
+/* Of the attempt that ended last; while one is open, its step is in the history. */
+static uint64_t last_step(const struct job *job) {
+        if (!job->attempt.open)
+                return job->attempt.step;
+        return job->n_history > 0 ? job->history[job->n_history - 1].step : 0;
+}
+
+/* How the newest attempt ended. First causes may quote the job's log. */
+static void add_end(sd_bus_message *m, int *r, const struct job *job, bool owner) {
+        const struct attempt *a = &job->attempt;
+        char name[16] = "";
+
+        if (a->signal > 0 && sigabbrev_np(a->signal))
+                (void) snprintf(name, sizeof(name), "SIG%.8s", sigabbrev_np(a->signal));
+        else if (a->signal > 0)
+                (void) snprintf(name, sizeof(name), "SIG%d", a->signal);
+        add_string(m, r, "exit_signal", name);
+        add_i32(m, r, "exit_rank", a->number > 0 ? a->rank : -1);
+        add_string(m, r, "exit_host", a->host);
+        add_u64(m, r, "last_step", last_step(job));
+        if (!owner)
+                return;
+        add_string(m, r, "evidence", a->evidence);
+        add_string(m, r, "first_cause", a->open ? "" : a->reason);
+}
+
+static void add_limits(sd_bus_message *m, int *r, const struct job *job) {
+        add_u64(m, r, "memory", job->memory);
+        add_double(m, r, "cpus", job->cpus);
+        add_i32(m, r, "hang_sec", job->hang_sec);
+        add_i32(m, r, "start_sec", job->start_sec);
+        add_string(m, r, "on_nan", on_nan_name(job->on_nan));
 }
 
 static void add_paths(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job) {
@@ -112,6 +150,8 @@ int jobview_job(sd_bus_message *m, const struct manager *manager, const struct j
         add_u64(m, &r, "ended", job->ended);
         add_u64(m, &r, "not_before", job->not_before);
         add_progress(m, &r, job);
+        add_end(m, &r, job, owner);
+        add_limits(m, &r, job);
         add_paths(m, &r, manager, job);
         if (owner)
                 add_command(m, &r, job);
@@ -134,11 +174,10 @@ int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *c) {
 }
 
 int jobview_daemon(sd_bus_message *m, const struct manager *manager) {
-        uint32_t counts[JOB_STATE_MAX] = {};
+        uint64_t counts[JOB_STATE_MAX];
         struct queue_free free = manager_free_resources(manager);
 
-        for (size_t i = 0; i < store_count(manager->store); i++)
-                counts[store_at(manager->store, i)->state]++;
+        store_counts(manager->store, counts);
         int r = sd_bus_message_open_container(m, 'a', "{sv}");
         add_string(m, &r, "version", BERTD_VERSION);
         add_u32(m, &r, "pid", (uint32_t) getpid());
@@ -150,6 +189,6 @@ int jobview_daemon(sd_bus_message *m, const struct manager *manager) {
         add_u32(m, &r, "gpus_used", free.gpus_total - free.gpus);
         add_string(m, &r, "storage_error", manager->storage_error);
         for (int i = 0; i < JOB_STATE_MAX; i++)
-                add_u32(m, &r, job_state_name((enum job_state) i), counts[i]);
+                add_u32(m, &r, job_state_name((enum job_state) i), (uint32_t) counts[i]);
         return r < 0 ? r : sd_bus_message_close_container(m);
 }

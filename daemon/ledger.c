@@ -29,7 +29,7 @@ static bool parse_name(const char *name, uint64_t *ret_step) {
         return parse_u64(digits, 1, INT64_MAX, ret_step) == 0;
 }
 
-static bool mark_deleted(struct job *job) {
+bool ledger_note_deleted(struct job *job) {
         bool changed = false;
 
         for (size_t i = 0; i < job->n_ledger; i++) {
@@ -60,7 +60,7 @@ static bool take_up(struct job *job, const char *folder, const char *name, uint6
 }
 
 bool ledger_refresh(struct job *job, const char *run_dir) {
-        bool changed = mark_deleted(job);
+        bool changed = ledger_note_deleted(job);
         size_t seen = 0;
         cleanup_free char *path = format_string("%s/checkpoints", run_dir);
         int fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;

@@ -10,6 +10,9 @@
  * Changed rows are left dirty: the caller marks the job. Returns whether anything changed. */
 bool ledger_refresh(struct job *job, const char *run_dir);
 
+/* Its first half alone: marks rows whose file is gone. */
+bool ledger_note_deleted(struct job *job);
+
 /* Where the next attempt begins: the newest good row, at most resume_from while a `resume --from` is pending. NULL: at 0. */
 struct checkpoint *ledger_choose(struct job *job);
 

@@ -246,8 +246,10 @@ enum verdict manager_move(struct manager *m, struct job *job, enum job_event eve
         (void) manager_commit(m);
         if (state_has_ended(job->state) || job->state == JOB_PAUSED)
                 wait_answer(job);
-        if (state_has_ended(job->state))
+        if (state_has_ended(job->state)) {
                 child_on_exit(m, job);
+                manager_plan_soon(m); /* where the job leaves memory */
+        }
         if (m->draining)
                 (void) drained(m);
         return STATE_MOVE;
@@ -311,7 +313,10 @@ static void plan(struct manager *m) {
 }
 
 static int on_plan(sd_event_source *source, void *userdata) {
-        plan(userdata);
+        struct manager *m = userdata;
+
+        store_release(m->store);
+        plan(m);
         return 0;
 }
 

@@ -27,8 +27,9 @@
 struct call {
         struct manager *manager;
         struct peer *peer;
-        struct job *job; /* JOB_ANYONE and JOB_OWNER: the job that the first argument names */
-        bool owner;      /* the caller is its user or root */
+        struct job *job;    /* JOB_ANYONE and JOB_OWNER: the job that the first argument names */
+        struct job *loaded; /* the same where it has ended and is not in memory: freed after the call, unless adopted */
+        bool owner;         /* the caller is its user or root */
         sd_bus_error *error;
 };
 
@@ -119,23 +120,21 @@ static int get_job(struct call *call, sd_bus_message *m) {
         return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
 }
 
-static int append_jobs(struct call *call, sd_bus_message *reply, uint64_t first, uint32_t max, bool open) {
-        const struct store *store = call->manager->store;
-        size_t i = first == 0 ? store_count(store) : store_lower_bound(store, first);
-        int r = 0;
+struct list_target {
+        struct call *call;
+        sd_bus_message *reply;
+};
 
-        while (r >= 0 && i-- > 0 && max > 0) {
-                const struct job *job = store_at(store, i);
-                if (open && state_has_ended(job->state))
-                        continue;
-                r = jobview_job(reply, call->manager, job, may_act_for(call->peer, job->uid));
-                max--;
-        }
-        return r;
+static int append_job(void *userdata, const struct job *job) {
+        const struct list_target *target = userdata;
+        const struct call *call = target->call;
+
+        return jobview_job(target->reply, call->manager, job, may_act_for(call->peer, job->uid));
 }
 
 static int list_jobs(struct call *call, sd_bus_message *m) {
         cleanup_message sd_bus_message *reply = NULL;
+        struct error error = {};
         uint64_t first;
         uint32_t max;
         int open;
@@ -145,8 +144,12 @@ static int list_jobs(struct call *call, sd_bus_message *m) {
                 r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "a{sv}");
-        if (r >= 0)
-                r = append_jobs(call, reply, first, MIN(max, BERTD_LIST_PAGE_MAX), open);
+        if (r < 0)
+                return r;
+        struct list_target target = { .call = call, .reply = reply };
+        r = store_page(call->manager->store, first, MIN(max, BERTD_LIST_PAGE_MAX), open, append_job, &target, &error);
+        if (r < 0 && error.code)
+                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
@@ -160,8 +163,8 @@ struct event_target {
 static int append_event(void *userdata, const struct event_row *e) {
         const struct event_target *target = userdata;
 
-        return sd_bus_message_append(target->reply, "(ttssss)", e->id, e->time, e->from, e->to, e->what,
-                                     target->owner ? e->reason : "");
+        return sd_bus_message_append(target->reply, "(ttssssstt)", e->id, e->time, e->from, e->to, e->what,
+                                     target->owner ? e->reason : "", e->exit_class, e->step, e->lost);
 }
 
 static int get_events(struct call *call, sd_bus_message *m) {
@@ -174,7 +177,7 @@ static int get_events(struct call *call, sd_bus_message *m) {
         if (r >= 0)
                 r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
-                r = sd_bus_message_open_container(reply, 'a', "(ttssss)");
+                r = sd_bus_message_open_container(reply, 'a', "(ttssssstt)");
         if (r < 0)
                 return r;
         struct event_target target = { .reply = reply, .owner = call->owner };
@@ -192,8 +195,11 @@ static int get_checkpoints(struct call *call, sd_bus_message *m) {
         struct job *job = call->job;
         cleanup_free char *run_dir = files_run_dir(call->manager->options.state_dir, job);
 
-        /* While an attempt writes, the shim reports what is new, and what retention took is seen here. */
-        if (run_dir && ledger_refresh(job, run_dir)) {
+        /* While an attempt writes, the shim reports what is new, and what retention took is seen here. The ledger of a job that
+         * has ended is complete: only files that its user has deleted since are told, and nothing is written. */
+        if (call->loaded)
+                (void) ledger_note_deleted(job);
+        else if (run_dir && ledger_refresh(job, run_dir)) {
                 store_mark(call->manager->store, job);
                 (void) manager_commit(call->manager);
         }
@@ -328,11 +334,15 @@ static int resume_job(struct call *call, sd_bus_message *m) {
                 return r;
         if (state_after(job->state, EVENT_RESUME).verdict != STATE_MOVE)
                 return wrong_state(call, "resume");
-        if (run_dir && ledger_refresh(job, run_dir))
-                store_mark(call->manager->store, job);
+        bool changed = run_dir && ledger_refresh(job, run_dir);
         r = check_resume(call, &o);
+        if (r >= 0 && call->loaded)
+                r = store_adopt(call->manager->store, job);
         if (r < 0)
                 return r;
+        call->loaded = NULL;
+        if (changed)
+                store_mark(call->manager->store, job);
         if (o.has_ranks)
                 job->ranks = o.ranks;
         if (o.has_from) {
@@ -372,7 +382,7 @@ static int remove_job(struct call *call, sd_bus_message *m) {
         if (state_after(job->state, EVENT_REMOVE).verdict != STATE_STAY)
                 return wrong_state(call, "remove");
         cleanup_free char *folder = files_job_dir(call->manager->options.state_dir, job->id);
-        struct job copy = *job; /* for its user's ids: the store frees the job */
+        struct job copy = *job; /* for its user's ids: the store may free the job */
         copy.user = strdup(job->user);
         cleanup_free char *user = copy.user;
         wait_fail(job, BERTD_ERROR_NO_SUCH_JOB, "the job was removed");
@@ -488,7 +498,7 @@ static int report(struct call *call, sd_bus_message *m) {
         X("Submit", "a{sv}", "t", ANYONE, submit)                       \
         X("GetJob", "t", "a{sv}", JOB_ANYONE, get_job)                  \
         X("ListJobs", "tub", "aa{sv}", ANYONE, list_jobs)               \
-        X("GetEvents", "ttu", "a(ttssss)", JOB_ANYONE, get_events)      \
+        X("GetEvents", "ttu", "a(ttssssstt)", JOB_ANYONE, get_events)   \
         X("GetCheckpoints", "t", "aa{sv}", JOB_ANYONE, get_checkpoints) \
         X("GetSpec", "t", "s", JOB_OWNER, get_spec)                     \
         X("Cancel", "tb", "", JOB_OWNER, cancel)                        \
@@ -525,7 +535,14 @@ static int find_job(struct call *call, sd_bus_message *m, bool owner_only) {
         int r = sd_bus_message_read(m, "t", &id);
         if (r < 0)
                 return r;
+        struct error error = {};
         call->job = store_find(call->manager->store, id);
+        if (!call->job) {
+                r = store_load(call->manager->store, id, &call->loaded, &error);
+                call->job = call->loaded;
+        }
+        if (r < 0 && r != -ENOENT)
+                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         if (!call->job)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_JOB, "no job %" PRIu64, id);
         call->owner = may_act_for(call->peer, call->job->uid);
@@ -543,7 +560,10 @@ static int run_method(struct call *call, const struct method *method, sd_bus_mes
         else if (method->authority == ADMIN && !may_act_for(call->peer, geteuid()))
                 r = sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED,
                                      "only root or the daemon's user may do this");
-        return r < 0 ? r : method->handler(call, m);
+        if (r >= 0)
+                r = method->handler(call, m);
+        job_free(call->loaded);
+        return r;
 }
 
 static int dispatch(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {

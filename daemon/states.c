@@ -57,6 +57,7 @@ bool state_holds_resources(enum job_state state) {
 
 static const char *const state_names[] = JOB_STATE_NAMES;
 static const char *const kind_names[] = JOB_KIND_NAMES;
+static const char *const on_nan_names[] = ON_NAN_NAMES;
 static const char *const class_names[] = EXIT_CLASS_NAMES;
 static const char *const event_names[] = {
         [EVENT_START] = "start",         [EVENT_HELLO] = "running",     [EVENT_CANCEL] = "cancel",
@@ -81,6 +82,8 @@ const char *job_state_name(enum job_state state) { return state_names[state]; }
 int job_state_from_name(const char *name) { return find_name(state_names, JOB_STATE_MAX, name); }
 const char *job_kind_name(enum job_kind kind) { return kind_names[kind]; }
 int job_kind_from_name(const char *name) { return find_name(kind_names, JOB_KIND_MAX, name); }
+int on_nan_from_name(const char *name) { return find_name(on_nan_names, ON_NAN_MAX, name); }
+const char *on_nan_name(enum on_nan on_nan) { return on_nan_names[on_nan]; }
 const char *exit_class_name(int exit_class) {
         return exit_class >= 0 && exit_class < EXIT_CLASS_MAX ? class_names[exit_class] : "";
 }

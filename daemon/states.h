@@ -49,8 +49,10 @@ bool state_holds_resources(enum job_state state); /* starting, running, stopping
 const char *job_state_name(enum job_state state);
 int job_state_from_name(const char *name); /* −EINVAL */
 const char *job_kind_name(enum job_kind kind);
-int job_kind_from_name(const char *name);         /* −EINVAL */
-const char *exit_class_name(int exit_class);      /* "" for none (−1) */
+int job_kind_from_name(const char *name);    /* −EINVAL */
+const char *exit_class_name(int exit_class); /* "" for none (−1) */
+int on_nan_from_name(const char *name);      /* −EINVAL */
+const char *on_nan_name(enum on_nan on_nan);
 int exit_class_from_name(const char *name);       /* −EINVAL */
 const char *job_event_name(enum job_event event); /* the `what` of an event row */
 

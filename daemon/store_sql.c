@@ -1,6 +1,11 @@
 /* See store_sql.h. Role: every word of SQL that the daemon speaks, but for pragmas. Owns nothing. */
 #include "daemon/store_sql.h"
 
+#include "daemon/store.h"
+
+#define ENDED "'done', 'failed', 'cancelled'"
+
+/* Of version 1; a new database then takes every step of the migration, so that there is one path. */
 const char store_schema[] =
         "BEGIN;"
         "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
@@ -40,25 +45,69 @@ const char store_schema[] =
         "PRAGMA user_version=1;"
         "COMMIT;";
 
+/* Each takes a database from version i + 1 to i + 2, in one transaction. What ended is counted and what is open is found without
+ * reading the rest. */
+const char *const store_migrations[STORE_VERSION - 1] = {
+        "BEGIN IMMEDIATE;"
+        "ALTER TABLE job ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN cpus REAL NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN hang_sec INTEGER NOT NULL DEFAULT -1;"
+        "ALTER TABLE job ADD COLUMN start_sec INTEGER NOT NULL DEFAULT -1;"
+        "ALTER TABLE job ADD COLUMN on_nan INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN lost_steps INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN run_steps INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN run_usec INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN active_usec INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN since_usec INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN checkpoint_stall REAL;"
+        "ALTER TABLE job ADD COLUMN checkpoint_write REAL;"
+        "ALTER TABLE attempt ADD COLUMN samples_first INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE attempt ADD COLUMN samples_last INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE attempt ADD COLUMN rank INTEGER NOT NULL DEFAULT -1;"
+        "ALTER TABLE attempt ADD COLUMN host TEXT;"
+        "ALTER TABLE attempt ADD COLUMN evidence TEXT;"
+        "ALTER TABLE event ADD COLUMN class TEXT NOT NULL DEFAULT '';"
+        "ALTER TABLE event ADD COLUMN step INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE event ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;"
+        "CREATE INDEX job_open ON job(id) WHERE state NOT IN (" ENDED ");"
+        "CREATE INDEX job_ended ON job(state) WHERE state IN (" ENDED ");"
+        "PRAGMA user_version=2;"
+        "COMMIT;",
+};
+
 const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_JOB_INSERT] =
                 "INSERT INTO job(uid, gid, kind, state, launcher, priority, ranks, threads, gpus, max_without_progress,"
                 " backoff_min_sec, backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, "
-                "on_exit, command,"
-                " submitted) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        [STATEMENT_JOB_UPDATE] = "UPDATE job SET state=?2, wish=?3, ranks=?4, reason=?5, started=?6, ended=?7, "
-                                 "not_before=?8, step=?9, steps=?10,"
-                                 " loss=?11, rate=?12, exit_code=?13, exit_class=?14, resume_from=?15, "
-                                 "resume_abandon=?16, history_from=?17 WHERE id=?1",
+                "on_exit, command, submitted, memory, cpus, hang_sec, start_sec, on_nan, since_usec)"
+                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [STATEMENT_JOB_UPDATE] =
+                "UPDATE job SET state=?2, wish=?3, ranks=?4, reason=?5, started=?6, ended=?7, "
+                "not_before=?8, step=?9, steps=?10, loss=?11, rate=?12, exit_code=?13, exit_class=?14, "
+                "resume_from=?15, resume_abandon=?16, history_from=?17, lost_steps=?18, run_steps=?19, "
+                "run_usec=?20, active_usec=?21, since_usec=?22, checkpoint_stall=?23, "
+                "checkpoint_write=?24 WHERE id=?1",
         [STATEMENT_INPUT] = "INSERT INTO input VALUES(?,?,?,?)",
-        [STATEMENT_ATTEMPT] =
-                "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
+                              ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_CHECKPOINT] =
-                "INSERT OR REPLACE INTO checkpoint(job, step, size, created, state, attempt, restored, path)"
-                " VALUES(?,?,?,?,?,?,?,?)",
-        [STATEMENT_EVENT] = "INSERT INTO event(job, time, from_state, to_state, what, reason) VALUES(?,?,?,?,?,?)",
-        [STATEMENT_LOAD] = "SELECT spec, environment, rlimits FROM input WHERE job=?",
-        [STATEMENT_EVENTS] = "SELECT id, time, from_state, to_state, what, reason FROM event WHERE job=? AND id>? "
-                             "ORDER BY id LIMIT ?",
+                "INSERT OR REPLACE INTO checkpoint(" STORE_CHECKPOINT_COLUMNS ") VALUES(?,?,?,?,?,?,?,?)",
+        [STATEMENT_EVENT] = "INSERT INTO event(job, time, from_state, to_state, what, reason, class, step, lost) "
+                            "VALUES(?,?,?,?,?,?,?,?,?)",
+        [STATEMENT_LOAD_INPUT] = "SELECT spec, environment, rlimits FROM input WHERE job=?",
+        [STATEMENT_LOAD_OPEN] =
+                "SELECT " STORE_JOB_COLUMNS " FROM job INDEXED BY job_open WHERE state NOT IN (" ENDED ") ORDER BY id",
+        [STATEMENT_LOAD_JOB] = "SELECT " STORE_JOB_COLUMNS " FROM job WHERE id=?",
+        [STATEMENT_LOAD_PAGE] = "SELECT " STORE_JOB_COLUMNS " FROM job WHERE id<? ORDER BY id DESC LIMIT ?",
+        [STATEMENT_LOAD_ATTEMPTS] = "SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=? ORDER BY number",
+        [STATEMENT_LOAD_NEWEST_ATTEMPT] =
+                "SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=? ORDER BY number DESC LIMIT 1",
+        [STATEMENT_LOAD_CHECKPOINTS] = "SELECT " STORE_CHECKPOINT_COLUMNS " FROM checkpoint WHERE job=? ORDER BY step",
+        [STATEMENT_LOAD_NEWEST_CHECKPOINT] = "SELECT " STORE_CHECKPOINT_COLUMNS
+                                             " FROM checkpoint WHERE job=? AND state=0 ORDER BY step DESC LIMIT 1",
+        [STATEMENT_COUNT_ENDED] =
+                "SELECT state, count(*) FROM job INDEXED BY job_ended WHERE state IN (" ENDED ") GROUP BY state",
+        [STATEMENT_EVENTS] = "SELECT id, time, from_state, to_state, what, reason, class, step, lost FROM event "
+                             "WHERE job=? AND id>? ORDER BY id LIMIT ?",
         [STATEMENT_REMOVE] = "DELETE FROM job WHERE id=?",
 };

@@ -1,4 +1,4 @@
-/* The SQL of state.db: schema and statements. Only store.c includes it (and the tests, to see that every statement prepares). */
+/* The SQL of state.db: schema and statements. Only the store's files include it (and the tests, to see that every statement prepares). */
 #ifndef DAEMON_STORE_SQL_H
 #define DAEMON_STORE_SQL_H
 
@@ -9,26 +9,37 @@ enum {
         STATEMENT_ATTEMPT,
         STATEMENT_CHECKPOINT,
         STATEMENT_EVENT,
-        STATEMENT_LOAD,
+        STATEMENT_LOAD_INPUT,
+        STATEMENT_LOAD_OPEN,
+        STATEMENT_LOAD_JOB,
+        STATEMENT_LOAD_PAGE,
+        STATEMENT_LOAD_ATTEMPTS,
+        STATEMENT_LOAD_NEWEST_ATTEMPT,
+        STATEMENT_LOAD_CHECKPOINTS,
+        STATEMENT_LOAD_NEWEST_CHECKPOINT,
+        STATEMENT_COUNT_ENDED,
         STATEMENT_EVENTS,
         STATEMENT_REMOVE,
         STATEMENT_MAX
 };
 
-/* In the order in which store.c reads them. */
+/* In the order in which store_read.c reads them. */
 #define STORE_JOB_COLUMNS                                                                                           \
         "id, uid, gid, kind, state, wish, launcher, priority, ranks, threads, gpus, max_without_progress, "         \
         "backoff_min_sec, "                                                                                         \
         "backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, on_exit, command, reason, " \
         "submitted, "                                                                                               \
         "started, ended, not_before, step, steps, loss, rate, exit_code, exit_class, resume_from, resume_abandon, " \
-        "history_from"
+        "history_from, memory, cpus, hang_sec, start_sec, on_nan, lost_steps, run_steps, run_usec, active_usec, "   \
+        "since_usec, checkpoint_stall, checkpoint_write"
 #define STORE_ATTEMPT_COLUMNS                                                                                      \
         "job, number, open, nonce, boot_id, pid, pid_start, gpu_mask, started, ended, resumed, first_step, step, " \
         "checkpoint_step, "                                                                                        \
-        "exit_code, signal, exit_class, reason"
+        "exit_code, signal, exit_class, reason, samples_first, samples_last, rank, host, evidence"
+#define STORE_CHECKPOINT_COLUMNS "job, step, size, created, state, attempt, restored, path"
 
 extern const char store_schema[];
+extern const char *const store_migrations[];
 extern const char *const store_statements[STATEMENT_MAX];
 
 #endif

@@ -39,6 +39,11 @@ enum submit_field {
         FIELD_ENVIRONMENT,
         FIELD_UMASK,
         FIELD_RLIMITS,
+        FIELD_MEMORY,
+        FIELD_CPUS,
+        FIELD_HANG_SEC,
+        FIELD_START_SEC,
+        FIELD_ON_NAN,
         FIELD_MAX
 };
 
@@ -69,6 +74,11 @@ static const struct field {
         [FIELD_ENVIRONMENT] = { "environment", "as", AT(environment), 0, BERTD_ENVIRONMENT_MAX, false },
         [FIELD_UMASK] = { "umask", "u", AT(umask), 0, 0777, false },
         [FIELD_RLIMITS] = { "rlimits", "a(utt)", AT(rlimits), 0, SUBMIT_RLIMITS_MAX, false },
+        [FIELD_MEMORY] = { "memory", "t", AT(memory), 0, BERTD_MEMORY_MAX, false },
+        [FIELD_CPUS] = { "cpus", "d", AT(cpus), 0, BERTD_CPUS_MAX, false },
+        [FIELD_HANG_SEC] = { "hang_sec", "i", AT(hang_sec), -1, BERTD_HANG_MAX, false },
+        [FIELD_START_SEC] = { "start_sec", "i", AT(start_sec), -1, BERTD_HANG_MAX, false },
+        [FIELD_ON_NAN] = { "on_nan", "s", AT(on_nan), 0, 16, false },
 #undef AT
 };
 static_assert(ELEMENTSOF(fields) == FIELD_MAX, "a field without a row");
@@ -84,6 +94,8 @@ void submission_defaults(struct submission *submission) {
                 .grace_sec = 120,
                 .keep = 3,
                 .umask = 022,
+                .hang_sec = -1,
+                .start_sec = -1,
         };
 }
 
@@ -100,6 +112,7 @@ void submission_free(struct submission *submission) {
         free(submission->on_exit);
         free(submission->spec);
         free(submission->cwd);
+        free(submission->on_nan);
         free_strings(submission->command);
         free_strings(submission->environment);
         *submission = (struct submission) {};
@@ -235,6 +248,14 @@ static int check_number(const struct field *field, const void *at, struct error 
         return 0;
 }
 
+/* NaN is in no range. */
+static int check_double(const struct field *field, double value, struct error *error) {
+        if (value >= (double) field->min && value <= (double) field->max)
+                return 0;
+        return error_set(error, EINVAL, "%s: is %g, expected %" PRIi64 " to %" PRIi64, field->key, value, field->min,
+                         field->max);
+}
+
 static int check_field(const struct field *field, const struct submission *submission, struct error *error) {
         const void *at = (const char *) submission + field->offset;
 
@@ -244,6 +265,8 @@ static int check_field(const struct field *field, const struct submission *submi
                 return check_strings(field, *(char **const *) at, error);
         if (field->type[0] == 'a')
                 return 0;
+        if (field->type[0] == 'd')
+                return check_double(field, *(const double *) at, error);
         return check_number(field, at, error);
 }
 
@@ -256,6 +279,20 @@ static int check_rlimits(const struct submission *submission, struct error *erro
                         return error_set(error, EINVAL, "rlimits: resource %u has a soft limit above the hard one",
                                          limit->resource);
         }
+        return 0;
+}
+
+static int check_limits(const struct submission *submission, struct error *error) {
+        const char *answer = submission->on_nan;
+
+        if (submission->memory > 0 && submission->memory < BERTD_MEMORY_MIN)
+                return error_set(error, EINVAL, "memory: is %" PRIu64 " bytes, expected 0 (no limit) or %llu and more",
+                                 submission->memory, BERTD_MEMORY_MIN);
+        if (submission->cpus > 0 && submission->cpus < BERTD_CPUS_MIN)
+                return error_set(error, EINVAL, "cpus: is %g, expected 0 (no limit) or %g and more", submission->cpus,
+                                 BERTD_CPUS_MIN);
+        if (answer && answer[0] && on_nan_from_name(answer) < 0)
+                return error_set(error, EINVAL, "on_nan: \"%s\", expected stop or rollback", answer);
         return 0;
 }
 
@@ -286,7 +323,8 @@ int submission_check(const struct submission *submission, const struct submit_ho
         for (size_t i = 0; i < FIELD_MAX; i++)
                 if ((r = check_field(&fields[i], submission, error)) < 0)
                         return r;
-        if ((r = check_kind(submission, error)) < 0 || (r = check_rlimits(submission, error)) < 0)
+        if ((r = check_kind(submission, error)) < 0 || (r = check_rlimits(submission, error)) < 0 ||
+            (r = check_limits(submission, error)) < 0)
                 return r;
         if (submission->backoff_min_sec > submission->backoff_max_sec)
                 return error_set(error, EINVAL, "backoff_min_sec: is %u, above backoff_max_sec %u",

@@ -64,7 +64,7 @@ static const struct bad bad[] = {
         { "command: [[[[[[[[[[a]]]]]]]]]]\n", "job.yaml:1: nested too deeply" },
         { COMMAND "foo: 1\n", "job.yaml:3: unknown key 'foo'; expected " KEYS },
         { COMMAND "resources:\n  threads: 1\n  rank: 2\n",
-          "job.yaml:5: unknown key 'rank' in resources; expected ranks, gpus, threads" },
+          "job.yaml:5: unknown key 'rank' in resources; expected ranks, gpus, threads, memory, cpus" },
         { "name: a\nkind: command\nname: b\n", "job.yaml:3: name: given twice" },
         { COMMAND "resources:\n  ranks: 1\n  ranks: 2\n", "job.yaml:5: resources.ranks: given twice" },
         { COMMAND "resources: 3\n", "job.yaml:3: resources: expected a mapping, not one value" },
@@ -91,6 +91,20 @@ static const struct bad bad[] = {
         { COMMAND "resources: {ranks: 1e3}\n", "job.yaml:3: resources.ranks: '1e3' is not a whole number" },
         { COMMAND "resources: {ranks: 2.0}\n", "job.yaml:3: resources.ranks: '2.0' is not a whole number" },
         { COMMAND "resources:\n  ranks:\n", "job.yaml:4: resources.ranks: '' is not a whole number" },
+        { COMMAND "resources: {memory: 16Q}\n",
+          "job.yaml:3: resources.memory: '16Q' is not a whole number of bytes, or one with K, M, G or T" },
+        { COMMAND "resources: {memory: -1}\n",
+          "job.yaml:3: resources.memory: '-1' is not a whole number of bytes, or one with K, M, G or T" },
+        { COMMAND "resources: {memory: G}\n",
+          "job.yaml:3: resources.memory: 'G' is not a whole number of bytes, or one with K, M, G or T" },
+        { COMMAND "resources: {memory: 5}\n", "job.yaml:3: resources.memory: 5 is not between 1M and 4096T" },
+        { COMMAND "resources: {memory: 99999999999999T}\n",
+          "job.yaml:3: resources.memory: 99999999999999T is not between 1M and 4096T" },
+        { COMMAND "resources: {cpus: 0}\n", "job.yaml: resources.cpus: 0 is not between 0.01 and 65536" },
+        { COMMAND "resources: {cpus: many}\n", "job.yaml:3: resources.cpus: 'many' is not a number" },
+        { COMMAND "restart: {hang_sec: -1}\n", "job.yaml: restart.hang_sec: -1 is not between 0 and 31536000" },
+        { COMMAND "restart: {start_sec: soon}\n", "job.yaml:3: restart.start_sec: 'soon' is not a whole number" },
+        { COMMAND "restart: {on_nan: ignore}\n", "job.yaml:3: restart.on_nan: 'ignore' is not stop or rollback" },
         { COMMAND "restart: {grace_sec: 0}\n", "job.yaml: restart.grace_sec: 0 is not between 1 and 86400" },
         { COMMAND "restart: {backoff_sec: [5]}\n", "job.yaml:3: restart.backoff_sec: too few entries" },
         { COMMAND "restart: {backoff_sec: [1, 2, 3]}\n", "job.yaml:3: restart.backoff_sec: more than 2 entries" },
@@ -210,6 +224,17 @@ static void test_zero_is_not_absent(void **state) {
         assert_true(s->n_command == 2 && strcmp(s->command[1], "3") == 0 && !s->command[2]);
 }
 
+static void test_limits(void **state) {
+        cleanup_spec struct spec *s = load(COMMAND "resources: {memory: 16G, cpus: 2.5}\n"
+                                                   "restart: {hang_sec: 0, start_sec: 60, on_nan: rollback}\n");
+        assert_true(s->resources.memory == UINT64_C(16) << 30 && s->resources.cpus == 2.5);
+        assert_true(s->restart.hang_sec == 0 && s->restart.start_sec == 60 && s->restart.on_nan == ON_NAN_ROLLBACK);
+        cleanup_spec struct spec *none = load(COMMAND);
+        assert_true(none->resources.memory == 0 && none->resources.cpus <= 0);
+        assert_true(none->restart.hang_sec == -1 && none->restart.start_sec == -1);
+        assert_int_equal(none->restart.on_nan, ON_NAN_STOP);
+}
+
 static void test_small_batch(void **state) {
         cleanup_spec struct spec *s = load("kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n"
                                            "train: {steps: 1, global_batch: 8}\n");
@@ -273,6 +298,7 @@ static void test_round_trip(void **state) {
                 " \"long long long long long long long long long long long long long long long  long long long long "
                 "long\"]\n");
         check_round_trip(COMMAND "resources:\nrestart:\n");
+        check_round_trip(COMMAND "resources: {memory: 1T, cpus: 0.5}\nrestart: {hang_sec: 9, on_nan: rollback}\n");
 }
 
 static void test_format_refuses(void **state) {
@@ -289,10 +315,15 @@ static void test_format_refuses(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_bad),         cmocka_unit_test(test_files),
-                cmocka_unit_test(test_defaults),    cmocka_unit_test(test_zero_is_not_absent),
-                cmocka_unit_test(test_small_batch), cmocka_unit_test(test_paths),
-                cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_format_refuses),
+                cmocka_unit_test(test_bad),
+                cmocka_unit_test(test_files),
+                cmocka_unit_test(test_defaults),
+                cmocka_unit_test(test_zero_is_not_absent),
+                cmocka_unit_test(test_small_batch),
+                cmocka_unit_test(test_paths),
+                cmocka_unit_test(test_limits),
+                cmocka_unit_test(test_round_trip),
+                cmocka_unit_test(test_format_refuses),
         };
         char top[] = "/tmp/test_spec.XXXXXX", command[64];
 

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <math.h>
 #include <string.h>
 #include <cmocka.h>
 #include <sys/socket.h>
@@ -69,6 +70,9 @@ static void test_good(void **state) {
 
         assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "ranks", "u", 4, "threads", "u", 2, "environment",
                                           "as", 1, "A=b", "rlimits", "a(utt)", 1, 7, (uint64_t) 1, (uint64_t) 2) >= 0);
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}", "memory", "t", (uint64_t) 1 << 30, "cpus", "d",
+                                          2.5, "hang_sec", "i", 0, "start_sec", "i", 60, "on_nan", "s",
+                                          "rollback") >= 0);
         assert_string_equal(verdict(m, NULL), "");
 }
 
@@ -76,6 +80,15 @@ static void refused(const char *key, const char *type, uint64_t value, const cha
         sd_bus_message *m = good();
 
         assert_true(sd_bus_message_append(m, "{sv}", key, type, value) >= 0);
+        const char *text = verdict(m, NULL);
+        if (!strstr(text, expected))
+                fail_msg("\"%s\" does not say \"%s\"", text, expected);
+}
+
+static void refused_double(const char *key, double value, const char *expected) {
+        sd_bus_message *m = good();
+
+        assert_true(sd_bus_message_append(m, "{sv}", key, "d", value) >= 0);
         const char *text = verdict(m, NULL);
         if (!strstr(text, expected))
                 fail_msg("\"%s\" does not say \"%s\"", text, expected);
@@ -101,6 +114,14 @@ static void test_refusals(void **state) {
         refused("rank", "u", 1, "unknown key \"rank\"");
         refused("backoff_min_sec", "u", 700, "backoff_min_sec: is 700, above backoff_max_sec 600");
         refused("keep_every", "t", UINT64_MAX, "keep_every");
+        refused("memory", "t", 4096, "memory: is 4096 bytes, expected 0 (no limit) or 1048576 and more");
+        refused("memory", "t", UINT64_MAX, "memory: is -1, expected 0 to");
+        refused("hang_sec", "i", (uint64_t) -2, "hang_sec: is -2, expected -1 to 31536000");
+        refused("start_sec", "i", 40000000, "start_sec: is 40000000");
+        refused_double("cpus", -1, "cpus: is -1, expected 0 to 65536");
+        refused_double("cpus", NAN, "cpus: is nan");
+        refused_double("cpus", 0.001, "cpus: is 0.001, expected 0 (no limit) or 0.01 and more");
+        refused_string("on_nan", "ignore", "on_nan: \"ignore\", expected stop or rollback");
         refused_string("name", "again", "name: given twice");
         refused_string("run_dir", "relative/path", "run_dir: \"relative/path\" is not an absolute path");
         refused_string("on_exit", "a\nb", "on_exit: contains a control character");

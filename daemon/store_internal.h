@@ -1,0 +1,37 @@
+/* What the files of the store share: store_open.c, store_read.c, store.c. Nobody else includes it. */
+#ifndef DAEMON_STORE_INTERNAL_H
+#define DAEMON_STORE_INTERNAL_H
+
+#include <sqlite3.h>
+
+#include "daemon/store.h"
+#include "daemon/store_sql.h"
+
+struct pending_event {
+        uint64_t job, time, step, lost;
+        enum job_state from, to;
+        int exit_class; /* −1: no attempt ended */
+        char *what, *reason;
+};
+
+struct store {
+        sqlite3 *db;
+        sqlite3_stmt *statements[STATEMENT_MAX];
+        void (*log)(const char *text);
+        char instance[17];
+        struct job **jobs; /* in memory, sorted by id */
+        size_t n_jobs, room;
+        uint64_t ended[JOB_STATE_MAX]; /* jobs that are only in the database, by state */
+        struct pending_event *events;
+        size_t n_events, events_room;
+        bool dirty;
+};
+
+/* store.c */
+int store_keep(struct store *store, struct job *job); /* into memory, at its place; −ENOMEM */
+
+/* store_read.c: at the start */
+int store_read_open(struct store *store, struct error *error);
+int store_read_counts(struct store *store, struct error *error);
+
+#endif

@@ -1,0 +1,131 @@
+/*
+ * Role: opens state.db: where it lies, its version and migrations, its statements. Owns nothing once it is open.
+ * Invariant: a database that is newer, damaged or not ours is refused untouched.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/statfs.h>
+
+#include "common/cleanup.h"
+#include "common/db.h"
+#include "common/file.h"
+#include "daemon/store_internal.h"
+
+static int refuse_network(const char *path, struct error *error) {
+        /* NFS, SMB, CIFS, AFS, 9p, Lustre, Ceph, GPFS: their locks do not hold what WAL needs. */
+        static const unsigned types[] = { 0x6969,     0x517b,     0xff534d42, 0xfe534d42, 0x5346414f,
+                                          0x01021997, 0x0bd00bd0, 0x00c36400, 0x47504653 };
+        struct statfs fs;
+        const char *slash = strrchr(path, '/');
+        cleanup_free char *folder = slash && slash != path ? strndup(path, (size_t) (slash - path)) : strdup("/");
+
+        if (!folder || statfs(folder, &fs) < 0)
+                return error_errno(error, folder ? errno : ENOMEM, "%s", path);
+        for (size_t i = 0; i < ELEMENTSOF(types); i++)
+                if ((unsigned) fs.f_type == types[i])
+                        return error_set(error, ENOTSUP, "%s: on a network file system; give a local --state-dir",
+                                         path);
+        return 0;
+}
+
+static int read_int(sqlite3 *db, const char *sql, int64_t *ret, struct error *error) {
+        cleanup_statement sqlite3_stmt *s = NULL;
+
+        int r = db_prepare(db, sql, &s, error);
+        if (r < 0)
+                return r;
+        if (sqlite3_step(s) != SQLITE_ROW)
+                return db_error(error, db, "SQLite");
+        *ret = sqlite3_column_int64(s, 0);
+        return 0;
+}
+
+static int prepare_schema(sqlite3 *db, const char *path, struct error *error) {
+        int64_t version = 0;
+
+        int r = read_int(db, "PRAGMA user_version", &version, error);
+        if (r < 0)
+                return r;
+        if (version > STORE_VERSION)
+                return error_set(error, ENOTSUP, "%s: written by a newer bertd (schema %" PRIi64 ", this one knows %d)",
+                                 path, version, STORE_VERSION);
+        if (version < 0)
+                return error_set(error, EBADMSG, "%s: schema %" PRIi64 " is none of bertd's", path, version);
+        if (version == 0) {
+                r = db_exec(db, store_schema, error);
+                version = 1;
+        }
+        for (; r >= 0 && version < STORE_VERSION; version++)
+                r = db_exec(db, store_migrations[version - 1], error);
+        return r;
+}
+
+static int open_database(const char *path, sqlite3 **ret, struct error *error) {
+        cleanup_db sqlite3 *db = NULL;
+
+        int r = refuse_network(path, error);
+        if (r < 0)
+                return r;
+        if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW, NULL) !=
+            SQLITE_OK)
+                return db_error(error, db, path);
+        (void) sqlite3_busy_timeout(db, 2000);
+        (void) sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+        r = db_exec(
+                db,
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-1024;",
+                error);
+        if (r >= 0)
+                r = prepare_schema(db, path, error);
+        if (r < 0)
+                return r;
+        *ret = steal_pointer(&db);
+        return 0;
+}
+
+static int load_instance(struct store *store, struct error *error) {
+        cleanup_statement sqlite3_stmt *s = NULL;
+        uint64_t id;
+
+        if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+                return error_errno(error, errno, "random numbers");
+        cleanup_free char *sql = format_string("INSERT OR IGNORE INTO meta VALUES('instance','%016" PRIx64 "')", id);
+        if (!sql)
+                return error_errno(error, ENOMEM, "instance");
+        int r = db_exec(store->db, sql, error);
+        if (r >= 0)
+                r = db_prepare(store->db, "SELECT value FROM meta WHERE key='instance'", &s, error);
+        if (r < 0)
+                return r;
+        if (sqlite3_step(s) != SQLITE_ROW)
+                return db_error(error, store->db, "instance");
+        (void) snprintf(store->instance, sizeof(store->instance), "%s", (const char *) sqlite3_column_text(s, 0));
+        return 0;
+}
+
+int store_open(const char *path, void (*log)(const char *text), struct store **ret, struct error *error) {
+        struct store *store = calloc(1, sizeof(*store));
+        if (!store)
+                return error_errno(error, ENOMEM, "%s", path);
+
+        store->log = log;
+        int r = open_database(path, &store->db, error);
+        for (size_t i = 0; r >= 0 && i < STATEMENT_MAX; i++)
+                r = db_prepare(store->db, store_statements[i], &store->statements[i], error);
+        if (r >= 0)
+                r = load_instance(store, error);
+        if (r >= 0)
+                r = store_read_open(store, error);
+        if (r >= 0)
+                r = store_read_counts(store, error);
+        if (r < 0) {
+                store_free(store);
+                return strncmp(error ? error->text : path, path, strlen(path)) == 0 ? r
+                                                                                    : error_prefix(error, "%s", path);
+        }
+        *ret = store;
+        return 0;
+}

@@ -1,0 +1,412 @@
+/*
+ * Role: rows of state.db become structs. Owns nothing: jobs go to the store, to the caller, or are freed.
+ * Invariants: a row that an administrator or a bug has damaged is left out, never used; each statement is reset before the return.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/db.h"
+#include "common/file.h"
+#include "daemon/states.h"
+#include "daemon/store_internal.h"
+
+static char *column_string(sqlite3_stmt *s, int i) {
+        const char *text = (const char *) sqlite3_column_text(s, i);
+        return text ? strdup(text) : NULL;
+}
+
+/* SQLite keeps NaN as NULL. */
+static double column_double(sqlite3_stmt *s, int i) {
+        return sqlite3_column_type(s, i) == SQLITE_NULL ? NAN : sqlite3_column_double(s, i);
+}
+
+/* A row that an administrator or a bug has damaged is told from a good one before it is used. */
+static bool job_is_sane(const struct job *job) {
+        return job->name && job->user && job->cwd && (unsigned) job->kind < JOB_KIND_MAX &&
+               (unsigned) job->state < JOB_STATE_MAX && (unsigned) job->wish < WISH_MAX &&
+               (unsigned) job->launcher < LAUNCHER_MAX && (unsigned) job->on_nan < ON_NAN_MAX &&
+               job->exit_class < EXIT_CLASS_MAX && job->ranks >= 1 && job->threads >= 1 &&
+               (job->kind != JOB_COMMAND || job->command);
+}
+
+static struct job *read_job(sqlite3_stmt *s) {
+        int i = 0;
+        struct job *job = calloc(1, sizeof(*job));
+        if (!job)
+                return NULL;
+
+        job->id = (uint64_t) sqlite3_column_int64(s, i++);
+        job->uid = (uid_t) sqlite3_column_int64(s, i++);
+        job->gid = (gid_t) sqlite3_column_int64(s, i++);
+        job->kind = (enum job_kind) job_kind_from_name(
+                sqlite3_column_text(s, i) ? (const char *) sqlite3_column_text(s, i) : "");
+        i++;
+        job->state = (enum job_state) job_state_from_name(
+                sqlite3_column_text(s, i) ? (const char *) sqlite3_column_text(s, i) : "");
+        i++;
+        job->wish = (enum stop_wish) sqlite3_column_int(s, i++);
+        job->launcher = (enum launcher_kind) sqlite3_column_int(s, i++);
+        job->priority = sqlite3_column_int(s, i++);
+        job->ranks = (uint32_t) sqlite3_column_int64(s, i++);
+        job->threads = (uint32_t) sqlite3_column_int64(s, i++);
+        job->gpus = (uint32_t) sqlite3_column_int64(s, i++);
+        job->max_without_progress = (uint32_t) sqlite3_column_int64(s, i++);
+        job->backoff_min_sec = (uint32_t) sqlite3_column_int64(s, i++);
+        job->backoff_max_sec = (uint32_t) sqlite3_column_int64(s, i++);
+        job->grace_sec = (uint32_t) sqlite3_column_int64(s, i++);
+        job->keep = (uint32_t) sqlite3_column_int64(s, i++);
+        job->keep_every = (uint64_t) sqlite3_column_int64(s, i++);
+        job->umask = (uint32_t) sqlite3_column_int64(s, i++);
+        job->name = column_string(s, i++);
+        job->user = column_string(s, i++);
+        job->cwd = column_string(s, i++);
+        job->run_dir = column_string(s, i++);
+        job->on_exit = column_string(s, i++);
+        size_t size = (size_t) sqlite3_column_bytes(s, i);
+        const char *command = sqlite3_column_blob(s, i++);
+        if (size > 0 && command[size - 1] == '\0' && (job->command = malloc(size))) {
+                memcpy(job->command, command, size);
+                job->command_size = size;
+        }
+        job->reason = column_string(s, i++);
+        job->submitted = (uint64_t) sqlite3_column_int64(s, i++);
+        job->started = (uint64_t) sqlite3_column_int64(s, i++);
+        job->ended = (uint64_t) sqlite3_column_int64(s, i++);
+        job->not_before = (uint64_t) sqlite3_column_int64(s, i++);
+        job->step = (uint64_t) sqlite3_column_int64(s, i++);
+        job->steps = (uint64_t) sqlite3_column_int64(s, i++);
+        job->loss = column_double(s, i++);
+        job->rate = column_double(s, i++);
+        job->exit_code = sqlite3_column_int(s, i++);
+        job->exit_class = sqlite3_column_int(s, i++);
+        job->resume_from = (uint64_t) sqlite3_column_int64(s, i++);
+        job->resume_abandon = sqlite3_column_int(s, i++) != 0;
+        job->history_from = (uint32_t) sqlite3_column_int64(s, i++);
+        job->memory = (uint64_t) sqlite3_column_int64(s, i++);
+        job->cpus = sqlite3_column_double(s, i++);
+        job->hang_sec = sqlite3_column_int(s, i++);
+        job->start_sec = sqlite3_column_int(s, i++);
+        job->on_nan = (enum on_nan) sqlite3_column_int(s, i++);
+        job->lost_steps = (uint64_t) sqlite3_column_int64(s, i++);
+        job->run_steps = (uint64_t) sqlite3_column_int64(s, i++);
+        job->run_usec = (uint64_t) sqlite3_column_int64(s, i++);
+        job->active_usec = (uint64_t) sqlite3_column_int64(s, i++);
+        job->since_usec = (uint64_t) sqlite3_column_int64(s, i++);
+        job->checkpoint_stall = column_double(s, i++);
+        job->checkpoint_write = column_double(s, i++);
+        attempt_clear(&job->attempt);
+        return job;
+}
+
+static void log_bad_row(const struct store *store, const char *what, uint64_t id) {
+        cleanup_free char *text = format_string("state.db: %s %" PRIu64 " cannot be used and is left out", what, id);
+        if (text && store->log)
+                store->log(text);
+}
+
+static void read_text(sqlite3_stmt *s, int i, char *buffer, size_t size) {
+        const char *text = (const char *) sqlite3_column_text(s, i);
+        (void) snprintf(buffer, size, "%s", text ? text : "");
+}
+
+static void read_attempt(sqlite3_stmt *s, struct attempt *attempt) {
+        int i = 1;
+
+        attempt_clear(attempt);
+        attempt->number = (uint32_t) sqlite3_column_int64(s, i++);
+        attempt->open = sqlite3_column_int(s, i++) != 0;
+        read_text(s, i++, attempt->nonce, sizeof(attempt->nonce));
+        read_text(s, i++, attempt->boot_id, sizeof(attempt->boot_id));
+        attempt->pid = (pid_t) sqlite3_column_int(s, i++);
+        attempt->pid_start = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->gpu_mask = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->started = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->ended = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->resumed = sqlite3_column_int(s, i++) != 0;
+        attempt->first_step = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->step = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->checkpoint_step = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->exit_code = sqlite3_column_int(s, i++);
+        attempt->signal = sqlite3_column_int(s, i++);
+        attempt->exit_class = sqlite3_column_int(s, i++);
+        job_set_text(&attempt->reason, (const char *) sqlite3_column_text(s, i++));
+        attempt->samples_first = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->samples_last = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->rank = sqlite3_column_int(s, i++);
+        job_set_text(&attempt->host, (const char *) sqlite3_column_text(s, i++));
+        job_set_text(&attempt->evidence, (const char *) sqlite3_column_text(s, i++));
+}
+
+static int note_death(struct job *job) {
+        const struct attempt *a = &job->attempt;
+
+        if (a->open || a->number <= job->history_from || state_has_ended(job->state) || a->exit_class < 0 ||
+            a->exit_class >= EXIT_CLASS_MAX)
+                return 0;
+        struct policy_death death = { .exit_class = (enum exit_class) a->exit_class,
+                                      .resumed = a->resumed,
+                                      .first_step = a->first_step,
+                                      .step = a->step,
+                                      .checkpoint_step = a->checkpoint_step };
+        return job_history_add(job, &death);
+}
+
+/* All rows of one job by `statement`, which ends with the newest attempt; deaths go to the history. */
+static int read_attempts(struct store *store, struct job *job, int statement, struct error *error) {
+        sqlite3_stmt *s = store->statements[statement];
+        int r = 0, code = SQLITE_DONE;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                read_attempt(s, &job->attempt);
+                if (note_death(job) < 0)
+                        r = error_errno(error, ENOMEM, "attempts");
+        }
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "attempts");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+static int read_checkpoints(struct store *store, struct job *job, int statement, struct error *error) {
+        sqlite3_stmt *s = store->statements[statement];
+        int r = 0, code = SQLITE_DONE;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                struct checkpoint row = {
+                        .step = (uint64_t) sqlite3_column_int64(s, 1),
+                        .size = (uint64_t) sqlite3_column_int64(s, 2),
+                        .created = (uint64_t) sqlite3_column_int64(s, 3),
+                        .state = (enum checkpoint_state) sqlite3_column_int(s, 4),
+                        .attempt = (uint32_t) sqlite3_column_int64(s, 5),
+                        .restored = (uint32_t) sqlite3_column_int64(s, 6),
+                        .path = (char *) sqlite3_column_text(s, 7),
+                };
+                if (!row.path || (unsigned) row.state >= CHECKPOINT_STATE_MAX)
+                        log_bad_row(store, "a checkpoint of job", job->id);
+                else if (job_checkpoint_add(job, &row) < 0)
+                        r = error_errno(error, ENOMEM, "checkpoints");
+        }
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "checkpoints");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+/* The job of the statement's row, without attempts and ledger. A row that cannot be used gives −EBADMSG and a line in the log. */
+static int read_row(const struct store *store, sqlite3_stmt *s, struct job **ret, struct error *error) {
+        struct job *job = read_job(s);
+
+        if (!job)
+                return error_errno(error, ENOMEM, "jobs");
+        if (job_is_sane(job)) {
+                *ret = job;
+                return 0;
+        }
+        log_bad_row(store, "job", job->id);
+        int r = error_set(error, EBADMSG, "state.db: job %" PRIu64 " cannot be used", job->id);
+        job_free(job);
+        return r;
+}
+
+/* ---- at the start ---- */
+
+static int read_open_job(struct store *store, sqlite3_stmt *s, struct error *error) {
+        struct job *job;
+
+        int r = read_row(store, s, &job, error);
+        if (r < 0)
+                return r == -EBADMSG ? 0 : r;
+        r = read_attempts(store, job, STATEMENT_LOAD_ATTEMPTS, error);
+        if (r >= 0)
+                r = read_checkpoints(store, job, STATEMENT_LOAD_CHECKPOINTS, error);
+        if (r >= 0 && store_keep(store, job) < 0)
+                r = error_errno(error, ENOMEM, "jobs");
+        if (r < 0)
+                job_free(job);
+        return r;
+}
+
+int store_read_open(struct store *store, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_OPEN];
+        struct error ignored = {};
+        int r = 0, code = SQLITE_DONE;
+
+        if (!error)
+                error = &ignored;
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW)
+                r = read_open_job(store, s, error);
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "jobs");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+int store_read_counts(struct store *store, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_COUNT_ENDED];
+        int code;
+
+        while ((code = sqlite3_step(s)) == SQLITE_ROW) {
+                int state = job_state_from_name((const char *) sqlite3_column_text(s, 0));
+                store->ended[state] = (uint64_t) sqlite3_column_int64(s, 1);
+        }
+        int r = code == SQLITE_DONE ? 0 : db_error(error, store->db, "jobs");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+/* ---- ended jobs ---- */
+
+int store_load(struct store *store, uint64_t id, struct job **ret, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_JOB];
+        struct job *job = NULL;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) MIN(id, (uint64_t) INT64_MAX));
+        int code = sqlite3_step(s), r;
+        if (code == SQLITE_ROW)
+                r = read_row(store, s, &job, error);
+        else
+                r = code == SQLITE_DONE ? -ENOENT : db_error(error, store->db, "state.db");
+        (void) sqlite3_reset(s);
+        if (r >= 0)
+                r = read_attempts(store, job, STATEMENT_LOAD_NEWEST_ATTEMPT, error);
+        if (r >= 0)
+                r = read_checkpoints(store, job, STATEMENT_LOAD_CHECKPOINTS, error);
+        if (r < 0) {
+                job_free(job);
+                return r;
+        }
+        *ret = job;
+        return 0;
+}
+
+static int page_row(struct store *store, sqlite3_stmt *s, int (*row)(void *userdata, const struct job *job),
+                    void *userdata, struct error *error) {
+        struct job *job = store_find(store, (uint64_t) sqlite3_column_int64(s, 0));
+
+        if (job)
+                return row(userdata, job);
+        int r = read_row(store, s, &job, error);
+        if (r < 0)
+                return r == -EBADMSG ? 0 : r;
+        r = read_attempts(store, job, STATEMENT_LOAD_NEWEST_ATTEMPT, error);
+        if (r >= 0)
+                r = read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
+        if (r >= 0)
+                r = row(userdata, job);
+        job_free(job);
+        return r;
+}
+
+static int page_open(const struct store *store, uint64_t first, uint32_t max,
+                     int (*row)(void *userdata, const struct job *job), void *userdata) {
+        int r = 0;
+
+        for (size_t i = store->n_jobs; r >= 0 && i-- > 0 && max > 0;) {
+                const struct job *job = store->jobs[i];
+                if (job->id >= first || state_has_ended(job->state))
+                        continue;
+                r = row(userdata, job);
+                max--;
+        }
+        return r;
+}
+
+int store_page(struct store *store, uint64_t first, uint32_t max, bool open,
+               int (*row)(void *userdata, const struct job *job), void *userdata, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_PAGE];
+        int r = 0, code = SQLITE_DONE;
+
+        if (first == 0 || first > INT64_MAX)
+                first = INT64_MAX;
+        if (open)
+                return page_open(store, first, max, row, userdata);
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) first);
+        (void) sqlite3_bind_int64(s, 2, max);
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW)
+                r = page_row(store, s, row, userdata, error);
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "state.db");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+/* ---- inputs and events ---- */
+
+int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_INPUT];
+        int r = 0;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) (id));
+        if (sqlite3_step(s) != SQLITE_ROW)
+                r = error_set(error, EIO, "state.db: job %" PRIu64 " has no spec", id);
+        else if (!(*ret = column_string(s, 0)))
+                r = error_errno(error, ENOMEM, "spec");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+static int copy_inputs(sqlite3_stmt *s, struct job_inputs *ret, struct error *error) {
+        size_t size = (size_t) sqlite3_column_bytes(s, 1), limits = (size_t) sqlite3_column_bytes(s, 2);
+        const char *environment = sqlite3_column_blob(s, 1);
+        const void *rlimits = sqlite3_column_blob(s, 2);
+
+        *ret = (struct job_inputs) { .n_rlimits = (uint32_t) (limits / sizeof(ret->rlimits[0])) };
+        if ((size > 0 && environment[size - 1] != '\0') || ret->n_rlimits > SUBMIT_RLIMITS_MAX)
+                return error_set(error, EBADMSG, "state.db: damaged inputs");
+        if (limits > 0)
+                memcpy(ret->rlimits, rlimits, ret->n_rlimits * sizeof(ret->rlimits[0]));
+        ret->environment = malloc(size + 1);
+        if (!ret->environment)
+                return error_errno(error, ENOMEM, "environment");
+        if (size > 0)
+                memcpy(ret->environment, environment, size);
+        ret->environment_size = size;
+        return 0;
+}
+
+int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_INPUT];
+        int r;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) (id));
+        if (sqlite3_step(s) != SQLITE_ROW)
+                r = error_set(error, EIO, "state.db: job %" PRIu64 " has no inputs", id);
+        else
+                r = copy_inputs(s, ret, error);
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max,
+                 int (*row)(void *userdata, const struct event_row *event), void *userdata, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_EVENTS];
+        int r = 0, code = SQLITE_DONE;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) (job));
+        (void) sqlite3_bind_int64(s, 2, (sqlite3_int64) (after > INT64_MAX ? INT64_MAX : after));
+        (void) sqlite3_bind_int64(s, 3, (sqlite3_int64) (max));
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                struct event_row event = {
+                        .id = (uint64_t) sqlite3_column_int64(s, 0),
+                        .time = (uint64_t) sqlite3_column_int64(s, 1),
+                        .from = (const char *) sqlite3_column_text(s, 2),
+                        .to = (const char *) sqlite3_column_text(s, 3),
+                        .what = (const char *) sqlite3_column_text(s, 4),
+                        .reason = (const char *) sqlite3_column_text(s, 5),
+                        .exit_class = (const char *) sqlite3_column_text(s, 6),
+                        .step = (uint64_t) sqlite3_column_int64(s, 7),
+                        .lost = (uint64_t) sqlite3_column_int64(s, 8),
+                };
+                r = row(userdata, &event);
+        }
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "events");
+        (void) sqlite3_reset(s);
+        return r;
+}
