@@ -44,6 +44,21 @@ static const struct dict_field job_fields[] = {
         JOB(checkpoint_step, DICT_U64),
         JOB(loss, DICT_DOUBLE),
         JOB(rate, DICT_DOUBLE),
+        JOB(exit_signal, DICT_STRING),
+        JOB(exit_host, DICT_STRING),
+        JOB(exit_rank, DICT_I64),
+        JOB(first_cause, DICT_STRING),
+        JOB(evidence, DICT_STRING),
+        JOB(last_step, DICT_U64),
+        JOB(lost_steps, DICT_U64),
+        JOB(goodput, DICT_DOUBLE),
+        JOB(checkpoint_stall_sec, DICT_DOUBLE),
+        JOB(checkpoint_write_sec, DICT_DOUBLE),
+        JOB(memory, DICT_U64),
+        JOB(cpus, DICT_DOUBLE),
+        JOB(hang_sec, DICT_I64),
+        JOB(start_sec, DICT_I64),
+        JOB(on_nan, DICT_STRING),
 };
 
 #define CHECKPOINT(key, kind) \
@@ -59,14 +74,25 @@ static const struct dict_field checkpoint_fields[] = {
 #define COUNT(name, state) \
         { name, DICT_U64, offsetof(struct daemon_info, counts) + (state) * sizeof(uint64_t) }
 static const struct dict_field daemon_fields[] = {
-        DAEMON(version, DICT_STRING),  DAEMON(state_dir, DICT_STRING),
-        DAEMON(launcher, DICT_STRING), DAEMON(pid, DICT_U64),
-        DAEMON(slots, DICT_U64),       DAEMON(slots_used, DICT_U64),
-        DAEMON(gpus, DICT_U64),        DAEMON(gpus_used, DICT_U64),
-        COUNT("queued", JOB_QUEUED),   COUNT("starting", JOB_STARTING),
-        COUNT("running", JOB_RUNNING), COUNT("stopping", JOB_STOPPING),
-        COUNT("backoff", JOB_BACKOFF), COUNT("done", JOB_DONE),
-        COUNT("failed", JOB_FAILED),   COUNT("cancelled", JOB_CANCELLED),
+        DAEMON(version, DICT_STRING),
+        DAEMON(state_dir, DICT_STRING),
+        DAEMON(launcher, DICT_STRING),
+        DAEMON(pid, DICT_U64),
+        DAEMON(slots, DICT_U64),
+        DAEMON(slots_used, DICT_U64),
+        DAEMON(gpus, DICT_U64),
+        DAEMON(gpus_used, DICT_U64),
+        DAEMON(gpus_busy, DICT_U64),
+        DAEMON(gpus_quarantined, DICT_U64),
+        DAEMON(gpu_notes, DICT_STRINGS),
+        COUNT("queued", JOB_QUEUED),
+        COUNT("starting", JOB_STARTING),
+        COUNT("running", JOB_RUNNING),
+        COUNT("stopping", JOB_STOPPING),
+        COUNT("backoff", JOB_BACKOFF),
+        COUNT("done", JOB_DONE),
+        COUNT("failed", JOB_FAILED),
+        COUNT("cancelled", JOB_CANCELLED),
         COUNT("paused", JOB_PAUSED),
 };
 
@@ -74,7 +100,15 @@ static const char *const state_names[] = JOB_STATE_NAMES;
 static_assert(ELEMENTSOF(state_names) == JOB_STATE_MAX, "a name for each state");
 
 int job_info_read(sd_bus_message *message, struct job_info *ret) {
-        *ret = (struct job_info) { .exit = -1, .loss = NAN, .rate = NAN };
+        *ret = (struct job_info) { .exit = -1,
+                                   .exit_rank = -1,
+                                   .hang_sec = -1,
+                                   .start_sec = -1,
+                                   .loss = NAN,
+                                   .rate = NAN,
+                                   .goodput = NAN,
+                                   .checkpoint_stall_sec = NAN,
+                                   .checkpoint_write_sec = NAN };
         return dict_read(message, job_fields, ELEMENTSOF(job_fields), ret);
 }
 

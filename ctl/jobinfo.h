@@ -16,8 +16,17 @@
 
 struct job_info {
         uint64_t id, uid, ranks, threads, gpus, attempts;
+        uint64_t last_step, lost_steps;
+        uint64_t memory;             /* limit in bytes, 0 = none */
+        int64_t exit_rank;           /* that failed first, −1 = unknown */
+        int64_t hang_sec, start_sec; /* −1 = bertd's own, 0 = never */
+        double goodput;              /* useful steps over wall time, 0..1; NaN = unknown, as the next two */
+        double checkpoint_stall_sec, checkpoint_write_sec;
+        double cpus;            /* limit, 0 = none */
         int64_t priority, exit; /* exit −1 = none yet */
-        char *name, *user, *state, *reason, *kind, *launcher, *exit_class;
+        char *name, *user, *state, *reason, *kind, *launcher, *exit_class, *exit_signal, *exit_host;
+        char *first_cause, *evidence; /* NULL where the caller may not see them */
+        char *on_nan;
         char *checkpoint_path, *run_dir, *log, *cwd, *on_exit;
         char **command; /* NULL where the caller may not see it */
         uint64_t submitted, started, ended, not_before;
@@ -32,7 +41,8 @@ struct checkpoint_info {
 
 struct daemon_info {
         char *version, *state_dir, *launcher;
-        uint64_t pid, slots, slots_used, gpus, gpus_used;
+        uint64_t pid, slots, slots_used, gpus, gpus_used, gpus_busy, gpus_quarantined;
+        char **gpu_notes;               /* "GPU 2: busy outside bertd: ..."; NULL from an older daemon */
         uint64_t counts[JOB_STATE_MAX]; /* jobs by enum job_state */
 };
 

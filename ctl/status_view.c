@@ -2,6 +2,7 @@
 #include "ctl/status_view.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,7 +120,7 @@ static void draw_bar(FILE *out, const struct term *term, const struct job_info *
 
         (void) snprintf(figures, sizeof(figures), "%4s  step %s", format_percent(job, percent),
                         format_steps(job, steps));
-        size_t bar = room == 0 ? BAR_WIDTH : room > text_width(figures) + 1 ? room - text_width(figures) - 1 : 0;
+        size_t bar = !term->tty ? 0 : room > text_width(figures) + 1 ? room - text_width(figures) - 1 : 0;
         (void) fprintf(out, "  %s%-*s%s", term_style(term, STYLE_DIM), LABEL_WIDTH, "progress", term_plain(term));
         if (bar >= BAR_WIDTH_MIN) {
                 (void) fputs(term_style(term, job_style(job)), out);
@@ -158,6 +159,49 @@ static void draw_checkpoint(FILE *out, const struct term *term, const struct job
         line_format(out, term, "checkpoint", STYLE_NONE, "step %" PRIu64 "%s%s%s", job->checkpoint_step,
                     age[0] ? ", " : "", age, age[0] ? " ago" : "");
         line(out, term, "", STYLE_NONE, job->checkpoint_path);
+        if (isfinite(job->checkpoint_stall_sec))
+                line_format(out, term, "", STYLE_NONE, "it held up training for %.2f s", job->checkpoint_stall_sec);
+        if (isfinite(job->checkpoint_write_sec))
+                line_format(out, term, "", STYLE_NONE, "and was written in %.2f s", job->checkpoint_write_sec);
+}
+
+/* How the last attempt ended, and since when the job has been losing steps. */
+static void draw_death(FILE *out, const struct term *term, const struct job_info *job) {
+        char rank[FORMAT_MAX] = "", last[FORMAT_MAX] = "", host[96] = "";
+        const char *class = text_of(job->exit_class);
+
+        if (class[0] && strcmp(class, "finished") != 0) {
+                if (job->exit_rank >= 0)
+                        (void) snprintf(rank, sizeof(rank), ", rank %" PRId64, job->exit_rank);
+                if (text_of(job->exit_host)[0])
+                        (void) snprintf(host, sizeof(host), " on %.80s", job->exit_host);
+                if (job->last_step > 0)
+                        (void) snprintf(last, sizeof(last), ", at step %" PRIu64, job->last_step);
+                line_format(out, term, "last end", STYLE_NONE, "%s%s%s%s%s%s", class,
+                            text_of(job->exit_signal)[0] ? ", " : "", text_of(job->exit_signal), rank, host, last);
+                if (!job->reason || !strstr(job->reason, text_of(job->first_cause)))
+                        line(out, term, "first cause", STYLE_NONE, text_of(job->first_cause));
+        }
+        line(out, term, "evidence", STYLE_NONE, text_of(job->evidence));
+}
+
+static void draw_goodput(FILE *out, const struct term *term, const struct job_info *job) {
+        if (isfinite(job->goodput))
+                line_format(out, term, "goodput", STYLE_NONE, "%.1f %% of the wall time, %" PRIu64 " step%s lost",
+                            100 * job->goodput, job->lost_steps, job->lost_steps == 1 ? "" : "s");
+        else if (job->lost_steps > 0)
+                line_format(out, term, "lost", STYLE_NONE, "%" PRIu64 " step%s", job->lost_steps,
+                            job->lost_steps == 1 ? "" : "s");
+}
+
+static void draw_limits(FILE *out, const struct term *term, const struct job_info *job) {
+        char memory[FORMAT_MAX], bytes[FORMAT_MAX], cpus[FORMAT_MAX];
+
+        (void) snprintf(memory, sizeof(memory), "%s memory", format_bytes(job->memory, bytes));
+        (void) snprintf(cpus, sizeof(cpus), "%g CPUs", job->cpus);
+        if (job->memory > 0 || job->cpus > 0)
+                line_format(out, term, "limits", STYLE_NONE, "%s%s%s", job->memory > 0 ? memory : "",
+                            job->memory > 0 && job->cpus > 0 ? ", " : "", job->cpus > 0 ? cpus : "");
 }
 
 static char *join_words(char *const *words) {
@@ -213,11 +257,14 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         (void) text_put(out, term, title, term->width > 4 ? term->width - 4 : 0);
         (void) fprintf(out, "%s\n", term_plain(term));
         draw_state(out, term, job);
+        draw_death(out, term, job);
         draw_progress(out, term, job);
+        draw_goodput(out, term, job);
         draw_checkpoint(out, term, job, checkpoint_created);
         line_format(out, term, "kind", STYLE_NONE, "%s of user %s", text_of(job->kind), text_of(job->user));
         line(out, term, "command", STYLE_NONE, text_of(command));
         draw_resources(out, term, job);
+        draw_limits(out, term, job);
         line(out, term, "launcher", STYLE_NONE, text_of(job->launcher));
         line(out, term, "submitted", STYLE_NONE, format_local_time(job->submitted, when));
         line(out, term, "started", STYLE_NONE, format_local_time(job->started, when));
@@ -243,6 +290,11 @@ static void draw_daemon(FILE *out, const struct term *term, const struct overvie
                 return;
         (void) text_put(out, term, text, term->width);
         (void) fputc('\n', out);
+        for (char *const *note = d->gpu_notes; note && *note; note++) {
+                (void) fputs(term_style(term, STYLE_YELLOW), out);
+                (void) text_put(out, term, *note, term->width);
+                (void) fprintf(out, "%s\n", term_plain(term));
+        }
 }
 
 static char *bar_text(const struct term *term, const struct job_info *job) {
@@ -253,7 +305,7 @@ static char *bar_text(const struct term *term, const struct job_info *job) {
 
         if (!stream)
                 return NULL;
-        if (job_fraction(job, &fraction))
+        if (term->tty && job_fraction(job, &fraction))
                 bar_put(stream, term, fraction, SHORT_BAR_WIDTH);
         (void) fclose(stream);
         return text;

@@ -54,12 +54,25 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
         return 0;
 }
 
+/* In the order of their UUIDs, as /proc's are: a job's mask means the same GPUs after a restart. */
+static bool find_by_nvml(struct gpus *gpus) {
+        static struct nvml_answer answer;
+
+        if (nvml_probe(NVML_ANSWER_USEC, &answer) < 0 || answer.status != NVML_OK)
+                return false;
+        for (; gpus->n < answer.n; gpus->n++)
+                (void) snprintf(gpus->names[gpus->n], GPU_NAME_MAX, "%s", answer.gpus[gpus->n].uuid);
+        qsort(gpus->names, gpus->n, GPU_NAME_MAX, compare_names);
+        return gpus->n > 0;
+}
+
 int gpus_find(const char *option, struct gpus *ret, struct error *error) {
         uint64_t n;
 
         *ret = (struct gpus) {};
         if (!option) {
-                find_by_driver(ret);
+                if (!find_by_nvml(ret))
+                        find_by_driver(ret);
                 return 0;
         }
         int r = parse_u64(option, 0, GPUS_MAX, &n);
@@ -72,11 +85,11 @@ int gpus_find(const char *option, struct gpus *ret, struct error *error) {
         return 0;
 }
 
-uint64_t gpus_take(const struct gpus *gpus, uint64_t used, uint32_t want) {
+uint64_t gpus_take(const struct gpus *gpus, uint64_t taken, uint32_t want) {
         uint64_t mask = 0;
 
         for (uint32_t i = 0; i < gpus->n && want > 0; i++)
-                if (!(used & UINT64_C(1) << i)) {
+                if (!(taken & UINT64_C(1) << i)) {
                         mask |= UINT64_C(1) << i;
                         want--;
                 }
@@ -97,4 +110,68 @@ char *gpus_visible(const struct gpus *gpus, uint64_t mask) {
                 return text;
         free(text);
         return NULL;
+}
+
+const struct nvml_gpu *gpus_listed(const struct nvml_answer *answer, const char *name) {
+        uint64_t index;
+        bool is_index = parse_u64(name, 0, UINT32_MAX, &index) == 0;
+
+        for (uint32_t i = 0; i < answer->n; i++)
+                if (is_index ? answer->gpus[i].index == index : strncmp(answer->gpus[i].uuid, name, strlen(name)) == 0)
+                        return &answer->gpus[i];
+        return NULL;
+}
+
+/* The process to name: one of a job rather than another's. */
+static const struct nvml_process *culprit(const struct nvml_gpu *gpu) {
+        uint32_t n = MIN(gpu->n_processes, (uint32_t) NVML_PROCESSES_MAX);
+
+        for (uint32_t i = 0; i < n; i++)
+                if (gpu->processes[i].job > 0)
+                        return &gpu->processes[i];
+        return n > 0 ? &gpu->processes[0] : NULL;
+}
+
+static void describe(struct gpu_health *health, const struct nvml_gpu *gpu, const struct nvml_process *p) {
+        char who[96] = "", more[32] = "";
+        double gib = (double) (p && p->used ? p->used : gpu->used) / (double) (1 << 30);
+        uint64_t job = p && p->job ? p->job : health->job;
+
+        if (p)
+                (void) snprintf(who, sizeof(who), "pid %lld%s%s%s", (long long) p->pid, p->user[0] ? " (user " : "",
+                                p->user, p->user[0] ? ")" : "");
+        if (gpu->n_processes > 1)
+                (void) snprintf(more, sizeof(more), " and %u more", gpu->n_processes - 1);
+        if (health->state == GPU_QUARANTINED)
+                (void) snprintf(health->note, GPU_NOTE_MAX, "quarantined: job %llu left %s%s%s%.1f GiB",
+                                (unsigned long long) job, who, more, who[0] ? ", " : "", gib);
+        else
+                (void) snprintf(health->note, GPU_NOTE_MAX, "busy outside bertd: %s%s%s%.1f GiB",
+                                who[0] ? who : "memory of no listed process", more, ", ", gib);
+}
+
+void gpu_judge(struct gpu_health *health, const struct nvml_gpu *gpu) {
+        if (!gpu) {
+                gpu_unknown(health, "the driver does not list it");
+                return;
+        }
+        const struct nvml_process *p = culprit(gpu);
+        /* What is found at first may be what another left: more than a share of the memory is nobody's baseline. */
+        uint64_t baseline = MIN(health->baseline, gpu->total / 16);
+        if (!p)
+                baseline = health->baseline = MIN(baseline, gpu->used);
+        if (!p && gpu->used <= baseline + GPU_BASELINE_TOLERANCE) {
+                health->state = GPU_FREE;
+                health->released = false;
+                health->note[0] = '\0';
+                return;
+        }
+        bool ours = p && !p->hidden ? p->job > 0 : health->released;
+        health->state = ours ? GPU_QUARANTINED : GPU_BUSY;
+        describe(health, gpu, p);
+}
+
+void gpu_unknown(struct gpu_health *health, const char *why) {
+        health->state = GPU_UNKNOWN;
+        (void) snprintf(health->note, GPU_NOTE_MAX, "unknown: %s", why);
 }

@@ -11,6 +11,7 @@
 #include "common/cleanup.h"
 #include "daemon/attempt.h"
 #include "daemon/files.h"
+#include "daemon/gpu_watch.h"
 #include "daemon/launcher.h"
 #include "daemon/reasons.h"
 
@@ -36,13 +37,11 @@ static void add_double(sd_bus_message *m, int *r, const char *key, double value)
                 *r = sd_bus_message_append(m, "{sv}", key, "d", value);
 }
 
-static void add_command(sd_bus_message *m, int *r, const struct job *job) {
-        cleanup_free char **words = unpack_strings(job->command, job->command_size);
-
+static void add_strings(sd_bus_message *m, int *r, const char *key, char **words) {
         if (*r >= 0)
-                *r = !words ? -ENOMEM : sd_bus_message_open_container(m, 'e', "sv");
+                *r = sd_bus_message_open_container(m, 'e', "sv");
         if (*r >= 0)
-                *r = sd_bus_message_append(m, "s", "command");
+                *r = sd_bus_message_append(m, "s", key);
         if (*r >= 0)
                 *r = sd_bus_message_open_container(m, 'v', "as");
         if (*r >= 0)
@@ -53,12 +52,32 @@ static void add_command(sd_bus_message *m, int *r, const struct job *job) {
                 *r = sd_bus_message_close_container(m);
 }
 
+static void add_command(sd_bus_message *m, int *r, const struct job *job) {
+        cleanup_free char **words = unpack_strings(job->command, job->command_size);
+
+        if (!words && *r >= 0)
+                *r = -ENOMEM;
+        add_strings(m, r, "command", words);
+}
+
+/* Why GPUs that no job uses are not given to this one. */
+static void add_gpu_reasons(const struct manager *manager, const struct job *job, char *text, size_t size) {
+        for (uint32_t i = 0; job->wait.wait == WAIT_GPUS && i < manager->options.gpus.n; i++) {
+                const char *note = gpu_watch_note(manager->gpu_watch, i);
+                size_t length = strlen(text);
+                if (note[0])
+                        (void) snprintf(text + length, size - length, "; GPU %u: %s", i, note);
+        }
+}
+
 /* Waiting is public; a death's reason may quote the job's log. A transition that is not on the disk yet says so. */
 static void add_reason(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job, bool owner) {
-        char wait[128] = "", text[1600];
+        char wait[512] = "", text[2048];
 
-        if (job->state == JOB_QUEUED)
+        if (job->state == JOB_QUEUED) {
                 (void) reason_of_waiting(&job->wait, manager_free_resources(manager), wait, sizeof(wait));
+                add_gpu_reasons(manager, job, wait, sizeof(wait));
+        }
         const char *own = owner && job->reason ? job->reason : "";
         (void) snprintf(text, sizeof(text), "%s%s%s%s%s", wait, wait[0] && own[0] ? "; " : "", own,
                         job->dirty && manager->storage_error[0] ? (wait[0] || own[0] ? "; " : "") : "",
@@ -173,6 +192,27 @@ int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *c) {
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
+static uint32_t count_gpus(const struct manager *manager, enum gpu_state state) {
+        return (uint32_t) __builtin_popcountll(gpu_watch_blocked(manager->gpu_watch, state));
+}
+
+static void add_gpu_notes(sd_bus_message *m, int *r, const struct manager *manager) {
+        char texts[GPUS_MAX][GPU_NOTE_MAX + 16];
+        char *notes[GPUS_MAX + 1] = {};
+        size_t n = 0;
+
+        gpu_watch_refresh(manager->gpu_watch);
+        for (uint32_t i = 0; i < manager->options.gpus.n; i++) {
+                const char *note = gpu_watch_note(manager->gpu_watch, i);
+                if (!note[0])
+                        continue;
+                (void) snprintf(texts[n], sizeof(texts[n]), "GPU %u: %s", i, note);
+                notes[n] = texts[n];
+                n++;
+        }
+        add_strings(m, r, "gpu_notes", notes);
+}
+
 int jobview_daemon(sd_bus_message *m, const struct manager *manager) {
         uint64_t counts[JOB_STATE_MAX];
         struct queue_free free = manager_free_resources(manager);
@@ -186,7 +226,10 @@ int jobview_daemon(sd_bus_message *m, const struct manager *manager) {
         add_u32(m, &r, "slots", (uint32_t) free.slots_total);
         add_u32(m, &r, "slots_used", (uint32_t) manager->slots_used);
         add_u32(m, &r, "gpus", free.gpus_total);
-        add_u32(m, &r, "gpus_used", free.gpus_total - free.gpus);
+        add_u32(m, &r, "gpus_used", (uint32_t) __builtin_popcountll(manager->gpus_used));
+        add_u32(m, &r, "gpus_busy", count_gpus(manager, GPU_BUSY) + count_gpus(manager, GPU_UNKNOWN));
+        add_u32(m, &r, "gpus_quarantined", count_gpus(manager, GPU_QUARANTINED));
+        add_gpu_notes(m, &r, manager);
         add_string(m, &r, "storage_error", manager->storage_error);
         for (int i = 0; i < JOB_STATE_MAX; i++)
                 add_u32(m, &r, job_state_name((enum job_state) i), (uint32_t) counts[i]);

@@ -22,6 +22,7 @@
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
 #include "daemon/child.h"
+#include "daemon/gpu_watch.h"
 #include "daemon/launcher.h"
 #include "daemon/log.h"
 #include "daemon/process.h"
@@ -149,6 +150,7 @@ void manager_free(struct manager *m) {
         (void) sd_event_source_disable_unref(m->plan_source);
         (void) sd_event_source_disable_unref(m->wake_source);
         (void) sd_event_source_disable_unref(m->retry_source);
+        gpu_watch_free(m->gpu_watch);
         store_free(m->store);
         (void) sd_event_unref(m->loop);
         if (m->jobs_fd >= 0)
@@ -257,6 +259,19 @@ enum verdict manager_move(struct manager *m, struct job *job, enum job_event eve
 
 /* ---- the queue ---- */
 
+static void tell_gpu_watch(struct manager *m) {
+        uint64_t holders[GPUS_MAX] = {};
+
+        for (size_t i = 0; m->gpu_watch && i < store_count(m->store); i++) {
+                const struct job *job = store_at(m->store, i);
+                for (uint32_t g = 0; state_holds_resources(job->state) && g < m->options.gpus.n; g++)
+                        if (job->attempt.gpu_mask & UINT64_C(1) << g)
+                                holders[g] = job->id;
+        }
+        for (uint32_t g = 0; m->gpu_watch && g < m->options.gpus.n; g++)
+                gpu_watch_holder(m->gpu_watch, g, holders[g]);
+}
+
 void manager_account(struct manager *m) {
         m->slots_used = 0;
         m->gpus_used = 0;
@@ -267,10 +282,12 @@ void manager_account(struct manager *m) {
                 m->slots_used += job_slots(job);
                 m->gpus_used |= job->attempt.gpu_mask;
         }
+        tell_gpu_watch(m);
 }
 
 struct queue_free manager_free_resources(const struct manager *m) {
-        uint32_t used = (uint32_t) __builtin_popcountll(m->gpus_used), n = m->options.gpus.n;
+        uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch, GPU_FREE);
+        uint32_t used = (uint32_t) __builtin_popcountll(taken), n = m->options.gpus.n;
 
         return (struct queue_free) { .slots = m->options.slots > m->slots_used ? m->options.slots - m->slots_used : 0,
                                      .slots_total = m->options.slots,
@@ -294,6 +311,13 @@ static size_t collect_queued(const struct store *store, struct queue_entry *entr
         return n;
 }
 
+static bool wants_gpus(const struct queue_entry *entries, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (entries[i].gpus > 0)
+                        return true;
+        return false;
+}
+
 static void plan(struct manager *m) {
         size_t n = collect_queued(m->store, NULL);
         cleanup_free struct queue_entry *entries = n ? calloc(n, sizeof(*entries)) : NULL;
@@ -301,14 +325,18 @@ static void plan(struct manager *m) {
         if (!entries)
                 return;
         (void) collect_queued(m->store, entries);
-        (void) queue_plan(entries, n, manager_free_resources(m));
+        struct queue_free free = manager_free_resources(m);
+        if (free.gpus > 0 && wants_gpus(entries, n) && !gpu_watch_fresh(m->gpu_watch))
+                free.gpus = 0;
+        (void) queue_plan(entries, n, free);
         for (size_t i = 0; i < n; i++) {
                 struct job *job = store_find(m->store, entries[i].id);
                 job->wait = entries[i];
         }
         for (size_t i = 0; i < n && entries[i].wait == WAIT_NONE && !store_pending(m->store) && !m->draining; i++) {
                 struct job *job = store_find(m->store, entries[i].id);
-                attempt_start(m, job, gpus_take(&m->options.gpus, m->gpus_used, job->gpus));
+                uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch, GPU_FREE);
+                attempt_start(m, job, gpus_take(&m->options.gpus, taken, job->gpus));
         }
 }
 
@@ -321,6 +349,8 @@ static int on_plan(sd_event_source *source, void *userdata) {
 }
 
 void manager_plan_soon(struct manager *m) { (void) sd_event_source_set_enabled(m->plan_source, SD_EVENT_ONESHOT); }
+
+static void on_gpus(void *userdata) { manager_plan_soon(userdata); }
 
 /* ---- back-off ---- */
 
@@ -385,6 +415,8 @@ int manager_start(struct manager *m, struct error *error) {
                 r = sd_event_source_set_enabled(m->plan_source, SD_EVENT_OFF);
         if (r >= 0)
                 r = sd_event_source_set_priority(m->plan_source, SD_EVENT_PRIORITY_NORMAL + 10);
+        if (r >= 0)
+                r = gpu_watch_new(m->loop, &m->options.gpus, on_gpus, m, &m->gpu_watch);
         if (r < 0)
                 return error_errno(error, -r, "event loop");
         r = bus_server_new(m, m->options.socket, &m->server, error);

@@ -21,6 +21,7 @@
 #include "daemon/store.h"
 
 struct bus_server;
+struct gpu_watch;
 struct launcher;
 
 struct manager_options {
@@ -41,6 +42,7 @@ struct manager {
         uint64_t retry_usec;
         uint64_t slots_used;
         uint64_t gpus_used; /* bit mask */
+        struct gpu_watch *gpu_watch;
         int jobs_fd;        /* STATE/jobs */
         int lock_fd;
         char boot_id[BOOT_ID_SIZE];

@@ -1,0 +1,62 @@
+/*
+ * What the NVIDIA driver says of the host's GPUs, by NVML, which is opened at run time (libnvidia-ml.so.1; the environment's
+ * BERTD_NVML names another library). A driver that is ill can block its caller for ever, so a child asks and bertd only waits:
+ *
+ *   nvml_probe_start   forks the child; its answer comes through the pipe, whole or not at all
+ *   nvml_probe_read    once the pipe can be read
+ *   the caller reaps the child, and kills it where the answer does not come in time
+ */
+#ifndef DAEMON_NVML_H
+#define DAEMON_NVML_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define NVML_GPUS_MAX 64
+#define NVML_NAME_MAX 64
+#define NVML_PROCESSES_MAX 8 /* told of one GPU; more are only counted */
+#define NVML_USER_MAX 33
+#define NVML_ANSWER_USEC (10 * UINT64_C(1000000)) /* how long an answer may take */
+
+struct nvml_process {
+        int64_t pid;
+        uint64_t used;            /* bytes, 0 = the driver does not know */
+        uint64_t job;             /* of whose attempts it is by its environment, 0 = none */
+        bool hidden;              /* its environment cannot be read */
+        char user[NVML_USER_MAX]; /* "" = unknown: it has ended, or is in another pid namespace */
+};
+
+struct nvml_gpu {
+        char uuid[NVML_NAME_MAX];
+        uint32_t index; /* the driver's */
+        uint32_t n_processes;
+        uint64_t total, used; /* bytes */
+        struct nvml_process processes[NVML_PROCESSES_MAX];
+};
+
+enum nvml_status {
+        NVML_OK,
+        NVML_ABSENT, /* no library or no driver: this host has no GPUs to watch */
+        NVML_FAILED, /* `text` says why */
+};
+
+struct nvml_answer {
+        enum nvml_status status;
+        uint32_t n;
+        char text[128];
+        struct nvml_gpu gpus[NVML_GPUS_MAX];
+};
+
+/* Asks in this process. */
+void nvml_ask(struct nvml_answer *ret);
+
+/* Forks a child that asks. Returns 0 or −errno. The caller closes the fd (non-blocking). */
+int nvml_probe_start(pid_t *ret_pid, int *ret_fd);
+/* The answer. −EPIPE: the child ended without one. */
+int nvml_probe_read(int fd, struct nvml_answer *ret);
+
+/* Both of them and the wait between, at most `usec`. −ETIMEDOUT: no answer. */
+int nvml_probe(uint64_t usec, struct nvml_answer *ret);
+
+#endif

@@ -1,0 +1,71 @@
+#!/bin/bash
+# GPUs go from job to job only when they are clean; a GPU that others use is not given; a driver that hangs holds up nobody. The
+# driver is tests/fault/fake_nvml.c, which does as the file $nvml says.
+# shellcheck source=tests/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+plan 24
+nvml=$home/nvml
+export BERTD_NVML=$BUILD_DIR/tests/libfake_nvml.so FAKE_NVML=$nvml
+gpu_says() { printf '%s\n' "$@" >"$nvml.new" && mv "$nvml.new" "$nvml"; }
+notes() { "$BERTCTL" status --json | jq -r '.daemon.gpu_notes | join("; ")'; }
+notes_have() { [[ $(notes) == *"$1"* ]]; }
+count_is() { [[ $("$BERTCTL" status --json | jq -r ".daemon.$1") == "$2" ]]; }
+reason_has() { [[ $(field "$1" reason) == *"$2"* ]]; }
+visible() { "$BERTCTL" logs "$1"; }
+submit() { "$BERTCTL" submit --gpus 1 "$@"; }
+# shellcheck disable=SC2016 # the job's shell is to expand it
+print_and_sleep=(-- sh -c 'echo "$CUDA_VISIBLE_DEVICES"; exec sleep 60')
+
+gpu_says "gpu GPU-a 80000 400"
+start_bertd
+is "the driver's GPUs are found" "$("$BERTCTL" status --json | jq .daemon.gpus)" 1
+
+a=$(submit "${print_and_sleep[@]}") b=$(submit -- true) job=$a
+ok "the first job gets the GPU" wait_for 20 state_is "$a" running
+is "by its UUID" "$(visible "$a")" GPU-a
+ok "the second waits for it" reason_has "$b" "waits for 1 GPU"
+"$BERTCTL" cancel --now "$a"
+ok "and gets it, clean as it is" wait_for 20 state_is "$b" done
+
+a=$(submit "${print_and_sleep[@]}") job=$a
+ok "a third job has it" wait_for 20 state_is "$a" running
+env BERTD_JOB_ID="$a" sleep 600 &
+left=$!
+gpu_says "gpu GPU-a 80000 9000 $left:8600"
+"$BERTCTL" cancel --now "$a"
+b=$(submit -- true) job=$b
+ok "what a job left is quarantined" wait_for 20 count_is gpus_quarantined 1
+ok "the process is named" notes_have "GPU 0: quarantined: job $a left pid $left (user $(id -un)), 8.4 GiB"
+ok "the next job says why it waits" reason_has "$b" "quarantined: job $a left pid $left"
+ok "and does not start" state_is "$b" queued
+kill "$left"
+gpu_says "gpu GPU-a 80000 3000"
+sleep 3
+ok "memory over the baseline keeps it there" count_is gpus_quarantined 1
+gpu_says "gpu GPU-a 80000 420"
+ok "clean again, it is given" wait_for 20 state_is "$b" done
+ok "nothing is quarantined then" count_is gpus_quarantined 0
+
+gpu_says "gpu GPU-a 80000 8700 $$:8295"
+ok "a GPU that others use is busy" wait_for 45 count_is gpus_busy 1
+ok "status says who" eval '"$BERTCTL" status | grep -q "GPU 0: busy outside bertd: pid $$ (user $(id -un)), 8.1 GiB"'
+b=$(submit -- true) job=$b
+sleep 2
+ok "a job waits, and says for whom" reason_has "$b" "busy outside bertd: pid $$"
+gpu_says "delay 30" "gpu GPU-a 80000 400"
+ok "a driver that hangs makes it unknown" wait_for 30 notes_have "unknown: the driver does not answer"
+ok "bertd answers meanwhile" timeout 2 "$BERTCTL" list
+ok "the job goes on waiting" state_is "$b" queued
+gpu_says "crash"
+ok "a driver that kills its caller kills no bertd" wait_for 20 notes_have "the driver ends whoever asks"
+gpu_says "error 18"
+ok "an error of the driver is said" wait_for 20 notes_have "Driver/library version mismatch"
+gpu_says "gpu GPU-a 80000 400"
+ok "and then it is given" wait_for 20 state_is "$b" done
+
+kill_bertd
+export BERTD_NVML=/nonexistent
+start_bertd --gpus 2
+a=$(submit "${print_and_sleep[@]}") job=$a
+ok "without NVML the GPUs are given as before" wait_for 20 state_is "$a" running
+ok "by their number" wait_for 5 eval '[[ $(visible "$a") == 0 ]]'

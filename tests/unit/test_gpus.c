@@ -1,0 +1,130 @@
+/* GPU hand-back: which of the host's GPUs may be given to a job, from what the driver lists. */
+#include "daemon/gpus.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+static struct nvml_gpu gpu_with(uint64_t used_mib) {
+        return (struct nvml_gpu) { .uuid = "GPU-a", .total = 80000 * MIB, .used = used_mib * MIB };
+}
+
+static void add_process(struct nvml_gpu *gpu, int pid, uint64_t job, bool hidden) {
+        gpu->processes[gpu->n_processes++] =
+                (struct nvml_process) { .pid = pid, .used = 1024 * MIB, .job = job, .hidden = hidden, .user = "bob" };
+}
+
+static void test_baseline(void **state) {
+        struct gpu_health health = { .baseline = UINT64_MAX };
+        struct nvml_gpu gpu = gpu_with(500);
+
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.state, GPU_FREE);
+        assert_int_equal(health.baseline, 500 * MIB);
+        gpu = gpu_with(400);
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.baseline, 400 * MIB);
+        gpu = gpu_with(400 + 256);
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.state, GPU_FREE);
+        assert_int_equal(health.baseline, 400 * MIB);
+        gpu = gpu_with(400 + 257);
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.state, GPU_BUSY);
+        assert_string_equal(health.note, "busy outside bertd: memory of no listed process, 0.6 GiB");
+}
+
+static void test_first_sight_is_no_baseline(void **state) {
+        struct gpu_health health = { .baseline = UINT64_MAX };
+        struct nvml_gpu gpu = gpu_with(40000);
+
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.state, GPU_BUSY);
+        gpu = gpu_with(450);
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.state, GPU_FREE);
+}
+
+static void test_left_by_a_job(void **state) {
+        struct gpu_health health = { .baseline = 400 * MIB, .released = true, .job = 7 };
+        struct nvml_gpu gpu = gpu_with(5000);
+
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.state, GPU_QUARANTINED);
+        assert_string_equal(health.note, "quarantined: job 7 left 4.9 GiB");
+        gpu = gpu_with(400);
+        add_process(&gpu, 12, 0, true);
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.state, GPU_QUARANTINED);
+        gpu = gpu_with(400);
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.state, GPU_FREE);
+        assert_false(health.released);
+        assert_string_equal(health.note, "");
+}
+
+static void test_whose_process(void **state) {
+        struct gpu_health health = { .baseline = 400 * MIB, .released = true, .job = 7 };
+        struct nvml_gpu gpu = gpu_with(1424);
+
+        add_process(&gpu, 1234, 0, false);
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.state, GPU_BUSY);
+        assert_string_equal(health.note, "busy outside bertd: pid 1234 (user bob), 1.0 GiB");
+        add_process(&gpu, 1235, 6, false);
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.state, GPU_QUARANTINED);
+        assert_string_equal(health.note, "quarantined: job 6 left pid 1235 (user bob) and 1 more, 1.0 GiB");
+        /* What a job left long ago is a job's all the same. */
+        health.released = false;
+        gpu_judge(&health, &gpu);
+        assert_int_equal(health.state, GPU_QUARANTINED);
+        gpu_judge(&health, NULL);
+        assert_int_equal(health.state, GPU_UNKNOWN);
+}
+
+static void test_listed(void **state) {
+        static struct nvml_answer answer = { .n = 2,
+                                             .gpus = { { .uuid = "GPU-b1", .index = 1 }, { .uuid = "GPU-a0" } } };
+
+        assert_ptr_equal(gpus_listed(&answer, "GPU-a0"), &answer.gpus[1]);
+        assert_ptr_equal(gpus_listed(&answer, "GPU-b"), &answer.gpus[0]);
+        assert_ptr_equal(gpus_listed(&answer, "1"), &answer.gpus[0]);
+        assert_ptr_equal(gpus_listed(&answer, "0"), &answer.gpus[1]);
+        assert_null(gpus_listed(&answer, "2"));
+        assert_null(gpus_listed(&answer, "GPU-c"));
+}
+
+static void test_take(void **state) {
+        const struct gpus gpus = { .n = 4 };
+
+        assert_int_equal(gpus_take(&gpus, 0, 2), 0x3);
+        assert_int_equal(gpus_take(&gpus, 0x5, 2), 0xa);
+        assert_int_equal(gpus_take(&gpus, 0x5, 3), 0);
+}
+
+/* Names nothing that can be opened: a host without a driver is as it was before one was looked for. */
+static void test_no_library(void **state) {
+        static struct nvml_answer answer;
+
+        (void) setenv("BERTD_NVML", "/nonexistent/libnvidia-ml.so.1", 1);
+        assert_int_equal(nvml_probe(NVML_ANSWER_USEC, &answer), 0);
+        assert_int_equal(answer.status, NVML_ABSENT);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_baseline),      cmocka_unit_test(test_first_sight_is_no_baseline),
+                cmocka_unit_test(test_left_by_a_job), cmocka_unit_test(test_whose_process),
+                cmocka_unit_test(test_listed),        cmocka_unit_test(test_take),
+                cmocka_unit_test(test_no_library),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
