@@ -434,6 +434,14 @@ int attempt_report(struct manager *manager, uid_t uid, const struct attempt_repo
                 job->rate = report->rate;
         if (report->has_step)
                 take_step(run, report->step);
+        if (report->samples_last > 0 && report->samples_last >= report->samples_first) {
+                job->attempt.samples_first = report->samples_first;
+                job->attempt.samples_last = report->samples_last;
+        }
+        if (report->has_stall)
+                job->checkpoint_stall = report->checkpoint_stall;
+        if (report->has_write)
+                job->checkpoint_write = report->checkpoint_write;
         if (report->has_checkpoint && report->checkpoint_path)
                 take_checkpoint(run, report);
         if (report->exited)

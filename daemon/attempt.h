@@ -60,9 +60,9 @@ struct attempt_report {
         uint64_t job;
         uint32_t attempt;
         const char *nonce, *status, *checkpoint_path;
-        bool has_step, has_steps, has_loss, has_rate, has_checkpoint, exited, ready;
-        uint64_t step, steps, checkpoint_step, checkpoint_size;
-        double loss, rate;
+        bool has_step, has_steps, has_loss, has_rate, has_checkpoint, has_stall, has_write, exited, ready;
+        uint64_t step, steps, checkpoint_step, checkpoint_size, samples_first, samples_last;
+        double loss, rate, checkpoint_stall, checkpoint_write;
 };
 int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report);
 

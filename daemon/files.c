@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,6 +21,7 @@
 
 #define EXIT_RECORD_MAX 65536
 #define ATTEMPT_DOCUMENT_VERSION 1
+#define HOST_MAX 65 /* bytes of a host's name, with its NUL */
 
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
 #define cleanup_json cleanup(cleanup_json_p)
@@ -105,13 +107,13 @@ static json_t *rlimit_array(const struct job_inputs *inputs) {
 
 static char *attempt_document(const struct job *job, const struct files_attempt *c) {
         cleanup_json json_t *root = json_pack(
-                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:s}", "version", ATTEMPT_DOCUMENT_VERSION,
-                "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number, "nonce", job->attempt.nonce,
-                "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd", job->cwd, "umask",
-                (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment",
+                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:s,s:i,s:i}", "version",
+                ATTEMPT_DOCUMENT_VERSION, "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number,
+                "nonce", job->attempt.nonce, "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd",
+                job->cwd, "umask", (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment",
                 string_array(c->environment), "grace_usec", (json_int_t) (job->grace_sec * USEC_PER_SEC), "stop",
                 job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes", (json_int_t) SHIM_LOG_MAX,
-                "socket", c->socket);
+                "socket", c->socket, "hang_sec", (int) job->hang_sec, "start_sec", (int) job->start_sec);
         return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 }
 
@@ -207,15 +209,16 @@ static bool plain_text(const char *text) {
 
 static int use_exit_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
         struct attempt *a = &job->attempt;
-        json_int_t version, id, number, exit_code, signal, step = 0, rank = -1;
-        const char *nonce, *stopped_by = "none", *reason = "", *name = "";
+        json_int_t version, id, number, exit_code, signal, step = 0, rank = -1, first = 0, last = 0;
+        const char *nonce, *stopped_by = "none", *reason = "", *name = "", *host = "", *evidence = "";
         int oom = 0;
         json_error_t e;
 
-        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?I}", "version", &version, "job",
-                           &id, "attempt", &number, "nonce", &nonce, "exit_code", &exit_code, "signal", &signal, "oom",
-                           &oom, "stopped_by", &stopped_by, "first_rank", &rank, "reason", &reason, "class", &name,
-                           "step", &step) < 0)
+        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?I,s?s,s?s,s?I,s?I}", "version",
+                           &version, "job", &id, "attempt", &number, "nonce", &nonce, "exit_code", &exit_code, "signal",
+                           &signal, "oom", &oom, "stopped_by", &stopped_by, "first_rank", &rank, "reason", &reason,
+                           "class", &name, "step", &step, "host", &host, "evidence", &evidence, "samples_first", &first,
+                           "samples_last", &last) < 0)
                 return error_set(error, EBADMSG, "exit.json: %s", e.text);
         if (version < 1 || (uint64_t) id != job->id || number != a->number || strcmp(nonce, a->nonce) != 0)
                 return error_set(error, EBADMSG, "exit.json: of another attempt");
@@ -224,6 +227,14 @@ static int use_exit_record(json_t *root, struct job *job, bool *ret_requested, s
         int class = name[0] ? exit_class_from_name(name) : -1;
         a->exit_class = class >= 0 ? class : (int) policy_classify(a->exit_code, a->signal, oom != 0);
         job_set_text(&a->reason, plain_text(reason) ? reason : "");
+        a->rank = rank >= 0 && rank < BERTD_RANKS_MAX ? (int) rank : -1;
+        job_set_text(&a->host, strlen(host) < HOST_MAX && plain_text(host) ? host : "");
+        job_set_text(&a->evidence,
+                     evidence[0] == '/' && strlen(evidence) < PATH_MAX && plain_text(evidence) ? evidence : "");
+        if (first >= 0 && last > 0 && last >= first) {
+                a->samples_first = (uint64_t) first;
+                a->samples_last = (uint64_t) last;
+        }
         if (step > 0 && (uint64_t) step > a->step)
                 a->step = (uint64_t) step;
         *ret_requested = strcmp(stopped_by, "request") == 0;

@@ -37,7 +37,7 @@ int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt
 /* For writing what the shim says before it has a log (fork launcher): an fd, or −errno. */
 int files_open_shim_log(int jobs_fd, const struct job *job);
 
-/* Reads exit.json into job->attempt (exit code, signal, class, reason, step, ended). −ENOENT: there is none; other errors:
+/* Reads exit.json into job->attempt (exit code, signal, class, reason, step, rank, host, evidence, samples). −ENOENT: there is none; other errors:
  * it is not to be trusted, and the text says why. `*ret_requested`: the stop was asked for. */
 int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct error *error);
 

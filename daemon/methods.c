@@ -441,6 +441,10 @@ static const struct report_field {
         { "checkpoint_step", 't', AT(checkpoint_step), AT(has_checkpoint) },
         { "checkpoint_path", 's', AT(checkpoint_path), 0 },
         { "checkpoint_size", 't', AT(checkpoint_size), 0 },
+        { "checkpoint_stall", 'd', AT(checkpoint_stall), AT(has_stall) },
+        { "checkpoint_write", 'd', AT(checkpoint_write), AT(has_write) },
+        { "samples_first", 't', AT(samples_first), 0 },
+        { "samples_last", 't', AT(samples_last), 0 },
 #undef AT
 };
 

@@ -1,5 +1,5 @@
 /*
- * See shim.h: the program, the job's progress datagrams, stopping and the end. Invariants: the job starts only after bertd's first
+ * See shim.h: the program, the job's output, stopping and the end. Invariants: the job starts only after bertd's first
  * GO and at most once; its output and datagrams are read as long as it lives, whatever bertd, the disk or the job do; every
  * wait has an end.
  */
@@ -15,9 +15,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 
@@ -27,6 +26,8 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/parse.h"
+#include "daemon/shim_memory.h"
+#include "daemon/shim_tree.h"
 
 #define PATIENCE_USEC (60 * USEC_PER_SEC) /* for the first hello */
 #define UNREADY_USEC (2 * USEC_PER_SEC)   /* a job that never was ready has nothing to save */
@@ -36,202 +37,9 @@
 #define GRACE_MAX_USEC (7 * 24 * 3600 * USEC_PER_SEC)
 #define KILL_LIMIT_USEC (10 * USEC_PER_SEC)
 #define DRAIN_LIMIT_USEC (2 * USEC_PER_SEC)
-#define SOCKET_PATH_MAX 100 /* sun_path has 108; the trainer's libraries may want a NUL and more */
-#define RECEIVE_BUFFER (1 << 20)
-#define DATAGRAMS_A_TURN 256
 #define READS_A_TURN 16
 #define READ_BYTES (64u << 10)
 #define WRITING_FILES_MAX 1024
-
-/* ---- progress ---- */
-
-static void queue_checkpoint(struct progress *p, uint64_t step, uint64_t size, const char *path) {
-        if (!p->checkpoints)
-                p->checkpoints = calloc(SHIM_CHECKPOINTS_MAX, sizeof(*p->checkpoints));
-        if (!p->checkpoints)
-                return;
-        if (p->n_checkpoints == SHIM_CHECKPOINTS_MAX) {
-                p->n_checkpoints--;
-                memmove(p->checkpoints, p->checkpoints + 1, p->n_checkpoints * sizeof(*p->checkpoints));
-        }
-        struct checkpoint_note *note = &p->checkpoints[p->n_checkpoints++];
-        note->step = step;
-        note->size = size;
-        (void) snprintf(note->path, sizeof(note->path), "%s", path);
-}
-
-/* A path ".../step-000012000.ckpt" of a regular file. It is text to show: nothing is opened. */
-static bool note_checkpoint(struct progress *p, const char *path) {
-        const char *base = strrchr(path, '/');
-        char digits[24], clean[PATH_MAX];
-        struct stat st;
-        uint64_t step;
-        int end = 0;
-
-        if (path[0] != '/' || strlen(path) >= PATH_MAX || sscanf(base, "/step-%20[0-9].ckpt%n", digits, &end) != 1)
-                return false;
-        if (end == 0 || base[end] != '\0')
-                return false;
-        if (strcmp(shim_clean_text(clean, sizeof(clean), path, strlen(path)), path) != 0)
-                return false;
-        const char *digit = digits + strspn(digits, "0");
-        if (parse_u64(*digit ? digit : "0", 0, INT64_MAX, &step) < 0 || lstat(path, &st) < 0 || !S_ISREG(st.st_mode))
-                return false;
-        queue_checkpoint(p, step, (uint64_t) st.st_size, path);
-        p->step = MAX(p->step, step); /* steps are reported ten times a second: the last one may not have been */
-        return true;
-}
-
-static void note_number(const char *text, double *to) {
-        char *end;
-        double v = strtod(text, &end);
-        if (end != text && *end == '\0')
-                *to = isfinite(v) ? v : NAN;
-}
-
-static bool is_key(const char *line, size_t length, const char *key) {
-        return length == strlen(key) && strncmp(line, key, length) == 0;
-}
-
-/* One KEY=value. Returns true where a checkpoint came. */
-static bool note_line(struct progress *p, const char *line) {
-        const char *equals = strchr(line, '='), *value = equals ? equals + 1 : NULL;
-        size_t n = equals ? (size_t) (equals - line) : 0;
-        uint64_t number;
-
-        if (is_key(line, n, "READY"))
-                p->ready = p->ready || strcmp(value, "1") == 0;
-        else if (is_key(line, n, "STATUS"))
-                (void) shim_clean_text(p->status, sizeof(p->status), value, strlen(value));
-        else if (is_key(line, n, BERTD_NOTIFY_STEP) && parse_u64(value, 0, INT64_MAX, &number) == 0)
-                p->step = number;
-        else if (is_key(line, n, BERTD_NOTIFY_STEPS) && parse_u64(value, 0, INT64_MAX, &number) == 0)
-                p->steps = number;
-        else if (is_key(line, n, BERTD_NOTIFY_LOSS))
-                note_number(value, &p->loss);
-        else if (is_key(line, n, BERTD_NOTIFY_RATE))
-                note_number(value, &p->rate);
-        else if (is_key(line, n, BERTD_NOTIFY_CHECKPOINT))
-                return note_checkpoint(p, value);
-        return false;
-}
-
-static bool note_datagram(struct progress *p, char *text) {
-        bool checkpoint = false;
-        char *rest = NULL;
-
-        /* Ranks but the first may report themselves; the job's numbers are rank 0's. */
-        const char *rank = strstr(text, BERTD_NOTIFY_RANK "=");
-        if (rank && strtol(rank + strlen(BERTD_NOTIFY_RANK "="), NULL, 10) > 0)
-                return false;
-        for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-                checkpoint = note_line(p, line) || checkpoint;
-        return checkpoint;
-}
-
-/* The size of one datagram of the job's own user, 0: one of somebody else's, −1: none is waiting. */
-static ssize_t receive_datagram(int fd, char *buffer, size_t size) {
-        union {
-                struct cmsghdr header;
-                char space[CMSG_SPACE(sizeof(struct ucred))];
-        } control;
-        struct iovec iov = { .iov_base = buffer, .iov_len = size - 1 };
-        struct msghdr m = {
-                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
-        };
-        struct ucred sender = { .uid = (uid_t) -1 };
-
-        ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        if (n < 0)
-                return -1;
-        for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
-                if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
-                        memcpy(&sender, CMSG_DATA(c), sizeof(sender));
-        buffer[n] = '\0';
-        return sender.uid == geteuid() && !(m.msg_flags & MSG_TRUNC) ? n : 0;
-}
-
-static void read_datagrams(struct shim *shim, unsigned limit) {
-        char buffer[BERTD_NOTIFY_MAX + 1];
-        bool news = false, checkpoint = false;
-
-        for (unsigned i = 0; shim->notify_fd >= 0 && i < limit; i++) {
-                ssize_t n = receive_datagram(shim->notify_fd, buffer, sizeof(buffer));
-                if (n < 0)
-                        break;
-                if (n == 0)
-                        continue;
-                news = true;
-                checkpoint = note_datagram(&shim->progress, buffer) || checkpoint;
-        }
-        if (news)
-                shim_bus_changed(shim, checkpoint);
-}
-
-static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *userdata) {
-        read_datagrams(userdata, DATAGRAMS_A_TURN);
-        return 0;
-}
-
-/* The socket's path must be short: the attempt's folder, else a folder of its own. */
-static int choose_notify_path(struct shim *shim, struct error *error) {
-        const char *runtime = getenv("XDG_RUNTIME_DIR");
-        const char *const parents[] = { runtime && *runtime ? runtime : "/tmp", "/tmp" };
-
-        shim->notify_path = format_string("%s/notify", shim->dir);
-        if (shim->notify_path && strlen(shim->notify_path) < SOCKET_PATH_MAX)
-                return 0;
-        for (size_t i = 0; i < ELEMENTSOF(parents); i++) {
-                free(shim->notify_path);
-                free(shim->notify_dir);
-                shim->notify_path = NULL;
-                shim->notify_dir = format_string("%s/bertd-XXXXXX", parents[i]);
-                if (!shim->notify_dir)
-                        break;
-                if (strlen(shim->notify_dir) + strlen("/notify") >= SOCKET_PATH_MAX || !mkdtemp(shim->notify_dir)) {
-                        shim->notify_dir[0] = '\0';
-                        continue;
-                }
-                shim->notify_path = format_string("%s/notify", shim->notify_dir);
-                return shim->notify_path ? 0 : error_errno(error, ENOMEM, "%s", shim->dir);
-        }
-        return error_set(error, EIO, "no place for the job's NOTIFY_SOCKET");
-}
-
-static int open_notify(struct shim *shim, struct error *error) {
-        struct sockaddr_un address = { .sun_family = AF_UNIX };
-        const int on = 1, bytes = RECEIVE_BUFFER;
-
-        int r = choose_notify_path(shim, error);
-        if (r < 0)
-                return r;
-        (void) snprintf(address.sun_path, sizeof(address.sun_path), "%s", shim->notify_path);
-        (void) unlink(shim->notify_path);
-        cleanup_close int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0 || bind(fd, (const struct sockaddr *) &address, sizeof(address)) < 0 ||
-            setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
-                return error_errno(error, errno, "%s", shim->notify_path);
-        (void) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
-        r = sd_event_add_io(shim->event, &shim->notify_source, fd, EPOLLIN, on_datagram, shim);
-        if (r < 0)
-                return error_errno(error, -r, "%s", shim->notify_path);
-        shim->notify_fd = steal_fd(&fd);
-        return 0;
-}
-
-static void close_notify(struct shim *shim) {
-        shim->notify_source = sd_event_source_disable_unref(shim->notify_source);
-        if (shim->notify_fd >= 0) {
-                (void) close(shim->notify_fd);
-                (void) unlink(shim->notify_path);
-                if (shim->notify_dir)
-                        (void) rmdir(shim->notify_dir);
-        }
-        shim->notify_fd = -1;
-        free(shim->notify_path);
-        free(shim->notify_dir);
-        shim->notify_path = shim->notify_dir = NULL;
-}
 
 /* ---- output ---- */
 
@@ -271,29 +79,7 @@ static void drain_output(struct shim *shim) {
         }
 }
 
-/* ---- the kernel's OOM killer ---- */
-
-/* memory.events of the own cgroup: the unified hierarchy, alone or beside the old ones. */
-static uint64_t read_oom_kills(void) {
-        static const char *const roots[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
-        cleanup_fclose FILE *own = fopen("/proc/self/cgroup", "re");
-        char line[PATH_MAX] = "", key[64];
-        uint64_t n;
-
-        while (own && fgets(line, sizeof(line), own) && strncmp(line, "0::", 3) != 0)
-                ;
-        if (strncmp(line, "0::", 3) != 0)
-                return 0;
-        line[strcspn(line, "\n")] = '\0';
-        for (size_t i = 0; i < ELEMENTSOF(roots); i++) {
-                cleanup_free char *path = format_string("%s%s/memory.events", roots[i], line + 3);
-                cleanup_fclose FILE *events = path ? fopen(path, "re") : NULL;
-                while (events && fscanf(events, "%63s %" SCNu64, key, &n) == 2)
-                        if (strcmp(key, "oom_kill") == 0)
-                                return n;
-        }
-        return 0;
-}
+/* ---- the end ---- */
 
 static void read_boot_id(char *buffer, size_t size) {
         cleanup_fclose FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
@@ -303,21 +89,32 @@ static void read_boot_id(char *buffer, size_t size) {
         buffer[strcspn(buffer, "\n")] = '\0';
 }
 
-/* ---- the end ---- */
+static void read_host(char *buffer, size_t size) {
+        struct utsname name;
+
+        if (uname(&name) == 0)
+                (void) snprintf(buffer, size, "%.*s", (int) strcspn(name.nodename, "."), name.nodename);
+}
 
 static void judge(struct shim *shim, int status, struct shim_verdict *ret) {
+        if (shim->hang.found) {
+                *ret = shim->hang.verdict;
+                return;
+        }
         if (shim->child.pid > 0 && child_exec_error(&shim->child, &shim->attempt, ret)) {
                 shim_log_note(&shim->log, "%s", ret->reason);
                 return;
         }
         size_t size = 0;
         cleanup_free char *tail = shim_log_tail(&shim->log, &size);
-        uint64_t oom_kills = read_oom_kills();
+        uint64_t oom_kills = memory_oom_kills();
         struct shim_evidence evidence = {
                 .wait_status = status,
                 .tail = tail,
                 .tail_size = tail ? size : 0,
                 .oom_kills = oom_kills > shim->oom_kills ? oom_kills - shim->oom_kills : 0,
+                .memory_limit = memory_limit(),
+                .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's own mpirun stays on this host */
                 .stop_asked = shim->stop_asked,
         };
         shim_classify(&evidence, ret);
@@ -325,6 +122,8 @@ static void judge(struct shim *shim, int status, struct shim_verdict *ret) {
 
 static void write_record(struct shim *shim, const struct shim_verdict *verdict) {
         struct error error = {};
+        cleanup_free char *evidence =
+                shim->hang.folder[0] ? format_string("%s/%s", shim->dir, shim->hang.folder) : NULL;
         struct shim_record record = {
                 .job = shim->attempt.job,
                 .attempt = shim->attempt.number,
@@ -332,6 +131,9 @@ static void write_record(struct shim *shim, const struct shim_verdict *verdict) 
                 .verdict = *verdict,
                 .stopped_by = shim->stop_asked ? "request" : "none",
                 .step = shim->progress.step,
+                .samples_first = shim->progress.samples_first,
+                .samples_last = shim->progress.samples_last,
+                .evidence = evidence,
                 .started_usec = shim->started_usec,
                 .ended_usec = clock_realtime_usec(),
                 .boot_id = shim->boot_id,
@@ -365,11 +167,11 @@ static void child_ended(struct shim *shim, int status) {
         struct shim_verdict verdict;
         int ignored;
 
-        unsigned left = child_kill_tree(&shim->child, shim->attempt.nonce, KILL_LIMIT_USEC, &ignored);
+        unsigned left = tree_kill(shim->child.pid, shim->attempt.nonce, KILL_LIMIT_USEC, &ignored);
         if (left > 0)
                 shim_log_note(&shim->log, "%u processes of this attempt do not die", left);
         drain_output(shim);
-        read_datagrams(shim, DATAGRAMS_A_TURN);
+        shim_progress_read(shim);
         judge(shim, status, &verdict);
         end(shim, &verdict);
 }
@@ -377,28 +179,32 @@ static void child_ended(struct shim *shim, int status) {
 static int on_child(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
         struct shim *shim = userdata;
         int status, main_status = -1;
+        bool collected = false;
 
-        for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
                 if (pid == shim->child.pid)
                         main_status = status;
+                collected = collected || pid == shim->hang.collector;
+        }
         if (main_status != -1 && shim->state == SHIM_RUNNING)
                 child_ended(shim, main_status);
+        else if (collected)
+                shim_hang_collected(shim);
         return 0;
 }
 
-static void kill_all(struct shim *shim) {
+void shim_kill_all(struct shim *shim) {
         int status = -1;
 
         shim->grace = sd_event_source_disable_unref(shim->grace);
-        (void) child_kill_tree(&shim->child, shim->attempt.nonce, KILL_LIMIT_USEC, &status);
+        (void) tree_kill(shim->child.pid, shim->attempt.nonce, KILL_LIMIT_USEC, &status);
         if (status != -1 && shim->state == SHIM_RUNNING)
                 child_ended(shim, status);
 }
 
 /* ---- stopping ---- */
 
-/* Changes whenever a checkpoint that has no final name yet grows; 0: none is there. */
-static uint64_t writing_mark(const struct shim *shim) {
+uint64_t shim_writing_mark(const struct shim *shim) {
         const char *run_dir = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
         cleanup_free char *path = run_dir ? format_string("%s/checkpoints", run_dir) : NULL;
         cleanup_closedir DIR *dir = path ? opendir(path) : NULL;
@@ -421,14 +227,14 @@ static uint64_t writing_mark(const struct shim *shim) {
 
 static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
         struct shim *shim = userdata;
-        uint64_t now = clock_boottime_usec(), mark = writing_mark(shim);
+        uint64_t now = clock_boottime_usec(), mark = shim_writing_mark(shim);
 
         if (mark != shim->written_mark && mark != 0)
                 shim->written_usec = now;
         shim->written_mark = mark;
         bool writing = mark != 0 && now - shim->written_usec < STALLED_USEC && now < shim->stop_limit_usec;
         if (now >= shim->stop_until_usec && !writing) {
-                kill_all(shim);
+                shim_kill_all(shim);
                 return 0;
         }
         if (writing)
@@ -446,7 +252,7 @@ static int arm_grace(struct shim *shim, uint64_t grace_usec) {
 
         shim->stop_until_usec = now + grace_usec;
         shim->stop_limit_usec = now + GRACE_FACTOR * grace_usec;
-        shim->written_mark = writing_mark(shim);
+        shim->written_mark = shim_writing_mark(shim);
         shim->written_usec = 0; /* left-overs of an older attempt do not count until they change */
         shim->grace = sd_event_source_disable_unref(shim->grace);
         (void) sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, grace_usec + KILL_LIMIT_USEC + STALLED_USEC);
@@ -475,12 +281,12 @@ void shim_stop(struct shim *shim, uint64_t grace_usec) {
         if (!shim->attempt.stop_by_term && !shim->progress.ready)
                 grace_usec = MIN(grace_usec, UNREADY_USEC);
         if (grace_usec == 0) {
-                kill_all(shim);
+                shim_kill_all(shim);
                 return;
         }
         ask_to_stop(shim);
         if (arm_grace(shim, grace_usec) < 0)
-                kill_all(shim); /* without a timer the job might never end */
+                shim_kill_all(shim); /* without a timer the job might never end */
 }
 
 void shim_checkpoint(struct shim *shim) {
@@ -498,7 +304,7 @@ void shim_closed(struct shim *shim) {
                 (void) sd_event_exit(shim->event, 0);
         } else if (shim->state == SHIM_RUNNING) {
                 shim->stop_asked = true;
-                kill_all(shim);
+                shim_kill_all(shim);
         }
 }
 
@@ -516,7 +322,7 @@ void shim_go(struct shim *shim) {
 
         shim->patience = sd_event_source_disable_unref(shim->patience);
         shim->started_usec = clock_realtime_usec();
-        int r = open_notify(shim, &error);
+        int r = shim_progress_open(shim, &error);
         if (r >= 0)
                 r = child_spawn(&shim->child, &shim->attempt, shim->notify_path, &error);
         if (r < 0) {
@@ -525,8 +331,10 @@ void shim_go(struct shim *shim) {
         }
         shim->state = SHIM_RUNNING;
         r = sd_event_add_io(shim->event, &shim->output_source, shim->child.output_fd, EPOLLIN, on_output, shim);
+        if (r >= 0)
+                r = shim_hang_start(shim);
         if (r < 0) {
-                kill_all(shim); /* output that nobody reads would block it one day */
+                shim_kill_all(shim); /* output that nobody reads would block it one day */
                 return;
         }
         (void) sd_notify(0, "READY=1");
@@ -538,6 +346,12 @@ static int on_patience(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* We were stopped: what the job said meanwhile is waiting, what it did not say is not held against it. */
+static int on_continued(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        shim_hang_alive(userdata);
+        return 0;
+}
+
 static int watch_signals(struct shim *shim) {
         sigset_t set;
         int r;
@@ -546,6 +360,7 @@ static int watch_signals(struct shim *shim) {
         (void) sigaddset(&set, SIGCHLD);
         (void) sigaddset(&set, SIGTERM);
         (void) sigaddset(&set, SIGINT);
+        (void) sigaddset(&set, SIGCONT);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 return -errno;
         (void) signal(SIGPIPE, SIG_IGN);
@@ -558,6 +373,8 @@ static int watch_signals(struct shim *shim) {
                 r = sd_event_add_signal(shim->event, &shim->term_source, SIGTERM, on_terminate, shim);
         if (r >= 0)
                 r = sd_event_add_signal(shim->event, &shim->int_source, SIGINT, on_terminate, shim);
+        if (r >= 0)
+                r = sd_event_add_signal(shim->event, &shim->continued, SIGCONT, on_continued, shim);
         return r;
 }
 
@@ -610,9 +427,10 @@ static int run(struct shim *shim, const char *socket, struct error *error) {
 
 static void release(struct shim *shim) {
         shim_bus_close(shim);
-        close_notify(shim);
+        shim_progress_close(shim);
         sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
-                                              &shim->int_source,    &shim->patience,     &shim->grace };
+                                              &shim->int_source,    &shim->patience,     &shim->grace,
+                                              &shim->continued,     &shim->hang.timer };
         for (size_t i = 0; i < ELEMENTSOF(sources); i++)
                 *sources[i] = sd_event_source_disable_unref(*sources[i]);
         child_close(&shim->child);
@@ -645,7 +463,8 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
                 r = take_lock(&shim, error);
         if (r == 0) {
                 read_boot_id(shim.boot_id, sizeof(shim.boot_id));
-                shim.oom_kills = read_oom_kills();
+                read_host(shim.host, sizeof(shim.host));
+                shim.oom_kills = memory_oom_kills();
                 if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
                         r = error_errno(error, errno, "PR_SET_CHILD_SUBREAPER");
                 if (r == 0)

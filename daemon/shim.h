@@ -17,6 +17,7 @@
 #include "daemon/shim_child.h"
 #include "daemon/shim_logs.h"
 #include "daemon/shim_record.h"
+#include "daemon/shim_watch.h"
 
 #define SHIM_STATUS_MAX 256
 #define SHIM_CHECKPOINTS_MAX 64 /* not yet reported; beyond, the oldest is forgotten (its file is not) */
@@ -25,16 +26,18 @@ enum shim_state { SHIM_WAITING, SHIM_RUNNING, SHIM_ENDED };
 
 struct checkpoint_note {
         uint64_t step, size;
+        double stall, write; /* seconds, NaN = unknown */
         char path[PATH_MAX];
 };
 
 /* What the job said last. Unknown numbers: loss and rate NaN, steps 0. */
 struct progress {
-        bool ready;
+        bool ready, busy;             /* busy: at work between two steps */
         char status[SHIM_STATUS_MAX]; /* valid UTF-8 */
         uint64_t step, steps;
         double loss, rate;
-        struct checkpoint_note *checkpoints; /* queue, oldest first, allocated on demand */
+        uint64_t samples_first, samples_last; /* of the step under way; both 0 = unknown */
+        struct checkpoint_note *checkpoints;  /* queue, oldest first, allocated on demand */
         unsigned n_checkpoints;
 };
 
@@ -54,6 +57,17 @@ struct shim_bus {
         uint64_t last_usec;     /* boot time of the last report */
 };
 
+/* See shim_hang.c. */
+struct shim_hang {
+        struct shim_watch watch;
+        sd_event_source *timer;      /* the next look, then the collector's limit */
+        uint64_t mark;               /* shim_writing_mark at the last look */
+        pid_t collector;             /* of evidence, 0: none */
+        bool found;                  /* the job hangs: the verdict is made */
+        char folder[16];             /* with the evidence, in the attempt's folder; "" = none */
+        struct shim_verdict verdict; /* valid where found */
+};
+
 struct shim {
         sd_event *event;
         enum shim_state state;
@@ -62,18 +76,20 @@ struct shim {
         struct shim_log log;
         struct progress progress;
         struct shim_bus bus;
+        struct shim_hang hang;
         char *dir; /* the attempt's folder */
         int dir_fd, lock_fd, exit_fd;
         int notify_fd;                  /* datagram socket of the job; −1 */
         char *notify_path, *notify_dir; /* the folder only where it is the shim's own */
-        sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace;
+        sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
+                *continued;
         bool stop_asked;
         bool closed;                                           /* bertd said that the attempt is over */
         uint64_t grace_usec, stop_until_usec, stop_limit_usec; /* boot time: next look, last moment */
         uint64_t written_mark, written_usec; /* fingerprint of checkpoint files being written, when it last changed */
         uint64_t started_usec;
         uint64_t oom_kills; /* memory.events at the start */
-        char boot_id[64];
+        char boot_id[64], host[SHIM_HOST_MAX];
 };
 
 /* ---- shim.c, called from shim_bus.c ---- */
@@ -89,6 +105,25 @@ void shim_stop(struct shim *shim, uint64_t grace_usec);
 
 /* Asks the job for a checkpoint where it understands that. */
 void shim_checkpoint(struct shim *shim);
+
+/* SIGKILL to all of the job, and its end. */
+void shim_kill_all(struct shim *shim);
+
+/* Changes whenever a checkpoint that has no final name yet grows; 0: none is there. */
+uint64_t shim_writing_mark(const struct shim *shim);
+
+/* ---- shim_progress.c ---- */
+
+int shim_progress_open(struct shim *shim, struct error *error); /* the job's NOTIFY_SOCKET */
+void shim_progress_read(struct shim *shim);                     /* what is waiting there */
+void shim_progress_close(struct shim *shim);
+
+/* ---- shim_hang.c ---- */
+
+int shim_hang_start(struct shim *shim); /* the job was started */
+void shim_hang_step(struct shim *shim, uint64_t step);
+void shim_hang_alive(struct shim *shim);     /* a sign of life, or the shim itself was stopped */
+void shim_hang_collected(struct shim *shim); /* the collector has ended */
 
 /* ---- shim_bus.c ---- */
 

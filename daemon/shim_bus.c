@@ -72,12 +72,21 @@ static int append_progress(sd_bus_message *m, const struct shim *shim) {
                 r = sd_bus_message_append(m, "{sv}", "loss", "d", p->loss);
         if (r >= 0 && !isnan(p->rate))
                 r = sd_bus_message_append(m, "{sv}", "rate", "d", p->rate);
+        if (r >= 0 && p->samples_last > 0)
+                r = sd_bus_message_append(m, "{sv}{sv}", "samples_first", "t", p->samples_first, "samples_last", "t",
+                                          p->samples_last);
         return r;
 }
 
 static int append_checkpoint(sd_bus_message *m, const struct checkpoint_note *note) {
-        return sd_bus_message_append(m, "{sv}{sv}{sv}", "checkpoint_step", "t", note->step, "checkpoint_path", "s",
-                                     note->path, "checkpoint_size", "t", note->size);
+        int r = sd_bus_message_append(m, "{sv}{sv}{sv}", "checkpoint_step", "t", note->step, "checkpoint_path", "s",
+                                      note->path, "checkpoint_size", "t", note->size);
+
+        if (r >= 0 && !isnan(note->stall))
+                r = sd_bus_message_append(m, "{sv}", "checkpoint_stall", "d", note->stall);
+        if (r >= 0 && !isnan(note->write))
+                r = sd_bus_message_append(m, "{sv}", "checkpoint_write", "d", note->write);
+        return r;
 }
 
 /* A report with at most one checkpoint. Caller unrefs. */

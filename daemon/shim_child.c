@@ -1,7 +1,6 @@
 /*
  * See shim_child.h. The child is set up between fork and exec by system calls only. What goes wrong there travels through a
- * close-on-exec pipe that is read after the child's death, so that a hanging exec cannot hang the shim. Processes are killed
- * through pidfds, checked after they were opened: a pid that was used again is never hit.
+ * close-on-exec pipe that is read after the child's death, so that a hanging exec cannot hang the shim.
  */
 #include "daemon/shim_child.h"
 
@@ -26,8 +25,6 @@
 
 #define PIPE_BYTES (1 << 20)
 #define CHILD_OOM_SCORE_ADJ "500" /* the kernel takes a rank before the shim, which lives to tell */
-#define ENVIRON_MAX (2u << 20)
-#define PASS_PAUSE_NSEC 20000000
 
 /* ---- attempt.json ---- */
 
@@ -117,6 +114,14 @@ static bool mark_environment(struct attempt *attempt) {
         return true;
 }
 
+/* A whole number of seconds, −1 where the key is not there (an older bertd). */
+static int read_seconds(const json_t *object, const char *key) {
+        const json_t *value = json_object_get(object, key);
+        json_int_t v = json_is_integer(value) ? json_integer_value(value) : -1;
+
+        return v < 0 ? -1 : v > BERTD_HANG_MAX ? BERTD_HANG_MAX : (int) v;
+}
+
 static bool read_attempt(const json_t *object, struct attempt *a) {
         const char *stop = json_string_value(json_object_get(object, "stop"));
         const char *nonce = json_string_value(json_object_get(object, "nonce"));
@@ -132,6 +137,8 @@ static bool read_attempt(const json_t *object, struct attempt *a) {
         a->umask = (mode_t) json_integer_value(json_object_get(object, "umask")) & 0777;
         a->grace_usec = (uint64_t) json_integer_value(json_object_get(object, "grace_usec"));
         a->log_max_bytes = (uint64_t) json_integer_value(json_object_get(object, "log_max_bytes"));
+        a->hang_sec = read_seconds(object, "hang_sec");
+        a->start_sec = read_seconds(object, "start_sec");
         a->stop_by_term = stop && strcmp(stop, "term") == 0;
         a->nonce = strdup(nonce);
         a->cwd = strdup(cwd);
@@ -298,175 +305,4 @@ bool child_exec_error(const struct child *child, const struct attempt *attempt, 
         }
         (void) shim_clean_text(ret->reason, sizeof(ret->reason), text, strlen(text));
         return true;
-}
-
-/* ---- the tree ---- */
-
-/* Reads a file of /proc/PID up to `max` bytes; −1: gone or not ours to read. Caller frees. */
-static ssize_t read_proc(pid_t pid, const char *name, size_t max, char **ret) {
-        char path[64];
-        size_t size = 0, room = 0;
-        cleanup_free char *data = NULL;
-
-        (void) snprintf(path, sizeof(path), "/proc/%d/%s", (int) pid, name);
-        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-                return -1;
-        while (size < max) {
-                if (size == room) {
-                        char *more = realloc(data, (room = MAX(room * 2, (size_t) 4096)) + 1);
-                        if (!more)
-                                return -1;
-                        data = more;
-                }
-                ssize_t n = read(fd, data + size, room - size);
-                if (n < 0)
-                        return -1;
-                if (n == 0)
-                        break;
-                size += (size_t) n;
-        }
-        data[size] = '\0';
-        *ret = steal_pointer(&data);
-        return (ssize_t) size;
-}
-
-struct process {
-        pid_t pid, parent;
-        bool zombie, ours;
-};
-
-static bool read_stat(pid_t pid, struct process *ret) {
-        cleanup_free char *text = NULL;
-        char state;
-        int parent;
-
-        if (read_proc(pid, "stat", 4096, &text) <= 0)
-                return false;
-        const char *after_name = strrchr(text, ')'); /* the name may hold anything */
-        if (!after_name || sscanf(after_name + 1, " %c %d", &state, &parent) != 2)
-                return false;
-        *ret = (struct process) { .pid = pid, .parent = parent, .zombie = state == 'Z' || state == 'X' };
-        return true;
-}
-
-static bool carries_nonce(pid_t pid, const char *nonce) {
-        char path[64], wanted[256];
-        struct stat st;
-        cleanup_free char *text = NULL;
-
-        (void) snprintf(path, sizeof(path), "/proc/%d", (int) pid);
-        if (stat(path, &st) < 0 || st.st_uid != geteuid())
-                return false;
-        int n = snprintf(wanted, sizeof(wanted), "%s=%s", BERTD_ENV_NONCE, nonce);
-        ssize_t size = read_proc(pid, "environ", ENVIRON_MAX, &text);
-        for (const char *p = text, *end = text + MAX(size, 0); p && p < end; p += strlen(p) + 1)
-                if (strncmp(p, wanted, (size_t) n + 1) == 0)
-                        return true;
-        return false;
-}
-
-struct table {
-        struct process *list;
-        size_t n, room;
-};
-
-static bool add_process(struct table *table, const struct process *process) {
-        if (table->n == table->room) {
-                size_t room = MAX(table->room * 2, (size_t) 256);
-                struct process *more = realloc(table->list, room * sizeof(*more));
-                if (!more)
-                        return false;
-                table->list = more;
-                table->room = room;
-        }
-        table->list[table->n++] = *process;
-        return true;
-}
-
-static void list_processes(struct table *table) {
-        cleanup_closedir DIR *dir = opendir("/proc");
-        uint64_t pid;
-
-        table->n = 0;
-        for (struct dirent *entry; dir && (entry = readdir(dir));) {
-                struct process process;
-                if (parse_u64(entry->d_name, 1, INT32_MAX, &pid) == 0 && read_stat((pid_t) pid, &process) &&
-                    !add_process(table, &process))
-                        return;
-        }
-}
-
-static int compare_pids(const void *a, const void *b) {
-        pid_t x = ((const struct process *) a)->pid, y = ((const struct process *) b)->pid;
-        return (x > y) - (x < y);
-}
-
-/* Marks descendants: a subreaper keeps every orphan below itself. Repeated until a pass marks none. */
-static void mark_descendants(struct table *table) {
-        pid_t self = getpid();
-
-        if (table->n > 0)
-                qsort(table->list, table->n, sizeof(*table->list), compare_pids);
-        for (bool again = true; again;) {
-                again = false;
-                for (size_t i = 0; i < table->n; i++) {
-                        struct process *p = &table->list[i], key = { .pid = p->parent };
-                        if (p->ours)
-                                continue;
-                        const struct process *parent =
-                                bsearch(&key, table->list, table->n, sizeof(*table->list), compare_pids);
-                        if (p->parent == self || (parent && parent->ours))
-                                p->ours = again = true;
-                }
-        }
-}
-
-static void kill_process(const struct process *process, const char *nonce, bool by_descent) {
-        cleanup_close int fd = (int) syscall(SYS_pidfd_open, process->pid, 0);
-        struct process now;
-
-        if (fd < 0)
-                return;
-        bool same = by_descent ? read_stat(process->pid, &now) && now.parent == process->parent
-                               : carries_nonce(process->pid, nonce);
-        if (same)
-                (void) syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
-}
-
-static unsigned kill_pass(struct table *table, const char *nonce) {
-        pid_t self = getpid();
-        unsigned alive = 0;
-
-        list_processes(table);
-        mark_descendants(table);
-        for (size_t i = 0; i < table->n; i++) {
-                struct process *p = &table->list[i];
-                if (p->pid == self || p->zombie || (!p->ours && !carries_nonce(p->pid, nonce)))
-                        continue;
-                alive++;
-                kill_process(p, nonce, p->ours);
-        }
-        return alive;
-}
-
-unsigned child_kill_tree(struct child *child, const char *nonce, uint64_t limit_usec, int *main_status) {
-        const struct timespec pause = { .tv_nsec = PASS_PAUSE_NSEC };
-        uint64_t deadline = clock_boottime_usec() + limit_usec;
-        struct table table = {};
-        unsigned alive;
-        int status;
-
-        *main_status = -1;
-        for (;;) {
-                alive = kill_pass(&table, nonce);
-                for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-                        if (pid == child->pid)
-                                *main_status = status;
-                if (alive == 0 || clock_boottime_usec() >= deadline)
-                        break;
-                (void) nanosleep(&pause, NULL);
-        }
-        free(table.list);
-        return alive;
 }

@@ -1,10 +1,9 @@
 /*
- * The job's processes: what attempt.json asks for, the main child, its output pipe and its whole tree.
+ * The job's main child: what attempt.json asks for, the start, its output pipe.
  *
  *   attempt_load()           attempt.json -> struct attempt
  *   child_spawn()            fork and exec; the parent never waits for the exec
  *   child_exec_error()       after the child's death: did it ever become the job?
- *   child_kill_tree()        SIGKILL to every process of the attempt, repeated until none is found
  */
 #ifndef DAEMON_SHIM_CHILD_H
 #define DAEMON_SHIM_CHILD_H
@@ -36,7 +35,8 @@ struct attempt {
         } rlimits[ATTEMPT_RLIMITS_MAX];
         unsigned n_rlimits;
         uint64_t grace_usec, log_max_bytes;
-        bool stop_by_term; /* "stop": "term"; else SIGUSR1 to the main child */
+        int hang_sec, start_sec; /* −1: automatic, 0: no limit */
+        bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
 };
 
 /* Reads DIR/attempt.json, format version 1. Unknown keys are ignored: a newer daemon may write more. */
@@ -58,10 +58,5 @@ void child_close(struct child *child);
 
 /* True where the exec (or a step before it) failed: fills reason, class and exit code of the verdict. */
 bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret);
-
-/* SIGKILL to the main child, to all descendants and to every process of this uid that carries the nonce. Reaps as it goes; the
- * main child's status is put into *main_status (−1 where it did not die here). Returns the number of processes still there after
- * `limit_usec`. */
-unsigned child_kill_tree(struct child *child, const char *nonce, uint64_t limit_usec, int *main_status);
 
 #endif

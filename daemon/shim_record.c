@@ -2,6 +2,7 @@
  * See shim_record.h. The evidence is read in the order of what it proves: a stop that was asked for, the exit codes with a
  * meaning (bertd/exit.h), the OOM killer, mpirun's own words about which rank went first, error texts of MPI, NCCL and CUDA,
  * a full disk; what is left is plain failure. mpirun's exit code alone says little: it is the rank's, or 128 + its signal.
+ * Where several ranks complain, the earliest complaint is the cause and the rest its consequence.
  */
 #include "daemon/shim_record.h"
 
@@ -84,15 +85,36 @@ static struct span find_last(struct span text, const char *needle) {
         return found;
 }
 
-/* The last line on which `needle` stands, from its first byte. */
-static struct span find_line(struct span text, const char *needle) {
-        struct span hit = find_last(text, needle);
+/* The first occurrence of `needle`, extended to the end of its line; p is NULL where there is none. */
+static struct span find_first(struct span text, const char *needle) {
+        const char *hit = text.n > 0 ? memmem(text.p, text.n, needle, strlen(needle)) : NULL;
+        const char *end = text.p + text.n;
 
+        if (!hit)
+                return (struct span) {};
+        const char *line_end = memchr(hit, '\n', (size_t) (end - hit));
+        return (struct span) { hit, (size_t) ((line_end ? line_end : end) - hit) };
+}
+
+/* The hit from the first byte of its line. */
+static struct span whole_line(struct span text, struct span hit) {
         while (hit.p && hit.p > text.p && hit.p[-1] != '\n') {
                 hit.p--;
                 hit.n++;
         }
         return hit;
+}
+
+/* The earliest of the words' first lines. */
+static struct span find_earliest(struct span text, const char *const *words, size_t n_words) {
+        struct span earliest = {};
+
+        for (size_t i = 0; i < n_words; i++) {
+                struct span hit = find_first(text, words[i]);
+                if (hit.p && (!earliest.p || hit.p < earliest.p))
+                        earliest = hit;
+        }
+        return whole_line(text, earliest);
 }
 
 /* The decimal number right after `before` in the span, or −1. */
@@ -110,9 +132,34 @@ static int number_after(struct span text, const char *before) {
         return digits > 0 ? v : -1;
 }
 
-/* The text that the trainer ended with, without its prefix. mpirun --tag-output may have put a tag in front. */
+/* "rank 3 on HOST: " in front: false where something else is there. */
+static bool split_rank(struct span *text, int *ret_rank, char host[SHIM_HOST_MAX]) {
+        struct span rest = *text;
+        size_t n = 0;
+
+        if (rest.n < 9 || memcmp(rest.p, "rank ", 5) != 0)
+                return false;
+        int rank = number_after(rest, "rank ");
+        const char *on = memmem(rest.p, rest.n, " on ", 4), *end = rest.p + rest.n;
+        if (rank < 0 || !on || on > rest.p + 5 + 9)
+                return false;
+        for (on += 4; on + n < end && on[n] > ' ' && on[n] != ':' && n < SHIM_HOST_MAX - 1; n++)
+                ;
+        if (n == 0 || on + n + 1 >= end || on[n] != ':' || on[n + 1] != ' ')
+                return false;
+        *ret_rank = rank;
+        (void) shim_clean_text(host, SHIM_HOST_MAX, on, n);
+        *text = (struct span) { on + n + 2, (size_t) (end - (on + n + 2)) };
+        return true;
+}
+
+/* The text that the trainer ended with, without its prefix: the earliest line that names its rank, for others follow from it; else
+ * the last line of all. mpirun --tag-output may have put a tag in front. */
 static struct span trainer_message(struct span text) {
-        struct span hit = find_last(text, TRAINER_PREFIX);
+        struct span hit = find_first(text, TRAINER_PREFIX "rank ");
+
+        if (!hit.p)
+                hit = find_last(text, TRAINER_PREFIX);
 
         if (hit.p) {
                 hit.p += strlen(TRAINER_PREFIX);
@@ -130,28 +177,51 @@ static const char *signal_word(int number, char *buffer, size_t size) {
 
 static void set_reason(struct shim_verdict *v, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void set_reason(struct shim_verdict *v, const char *format, ...) {
-        char text[SHIM_REASON_MAX], rank[32] = "", line[SHIM_REASON_MAX + 32];
+        char text[SHIM_REASON_MAX], rank[32 + SHIM_HOST_MAX] = "", line[SHIM_REASON_MAX + sizeof(rank)];
         va_list ap;
 
         va_start(ap, format);
         (void) vsnprintf(text, sizeof(text), format, ap);
         va_end(ap);
         if (v->first_rank >= 0)
-                (void) snprintf(rank, sizeof(rank), "rank %d: ", v->first_rank);
+                (void) snprintf(rank, sizeof(rank), "rank %d%s%s: ", v->first_rank, v->host[0] ? " on " : "", v->host);
         int n = snprintf(line, sizeof(line), "%s%s", rank, text);
         (void) shim_clean_text(v->reason, sizeof(v->reason), line, (size_t) n);
 }
 
 static void set_reason_span(struct shim_verdict *v, struct span span) {
-        char text[SHIM_REASON_MAX];
+        char text[SHIM_REASON_MAX], host[SHIM_HOST_MAX];
+        int rank;
 
+        if (split_rank(&span, &rank, host)) {
+                v->first_rank = rank;
+                memcpy(v->host, host, sizeof(host));
+        }
         set_reason(v, "%s", shim_clean_text(text, sizeof(text), span.p, span.n));
 }
 
 /* ---- the verdict ---- */
 
+static void forget_rank(struct shim_verdict *v) {
+        v->first_rank = -1;
+        v->host[0] = '\0';
+}
+
 static bool from_outside(int number) {
         return number == SIGKILL || number == SIGTERM || number == SIGINT || number == SIGHUP || number == SIGQUIT;
+}
+
+/* The word after "on node ". */
+static void read_node(struct span line, struct shim_verdict *v) {
+        static const char mark[] = " on node ";
+        const char *node = memmem(line.p, line.n, mark, strlen(mark)), *end = line.p + line.n;
+        size_t n = 0;
+
+        if (!node)
+                return;
+        for (node += strlen(mark); node + n < end && node[n] > ' ' && n < SHIM_HOST_MAX - 1; n++)
+                ;
+        (void) shim_clean_text(v->host, sizeof(v->host), node, n);
 }
 
 /* What mpirun says about the first rank to fail. */
@@ -161,6 +231,7 @@ static void read_mpirun(struct span text, struct shim_verdict *v) {
 
         if (noticed.p) {
                 v->first_rank = number_after(noticed, "process rank ");
+                read_node(noticed, v);
                 int number = number_after(noticed, "exited on signal ");
                 if (number > 0) {
                         v->signal = number;
@@ -175,13 +246,25 @@ static void read_mpirun(struct span text, struct shim_verdict *v) {
         }
 }
 
+/* "out of memory (limit 2.0 GiB)" */
+static const char *memory_words(const struct shim_evidence *evidence, char *buffer, size_t size) {
+        double mib = (double) evidence->memory_limit / (1 << 20);
+
+        if (evidence->memory_limit == 0)
+                (void) snprintf(buffer, size, "out of memory (no limit of the job: the host had no more)");
+        else
+                (void) snprintf(buffer, size, "out of memory (limit %.1f %s)", mib >= 1024 ? mib / 1024 : mib,
+                                mib >= 1024 ? "GiB" : "MiB");
+        return buffer;
+}
+
 static void judge_signal(const struct shim_evidence *evidence, struct shim_verdict *v) {
-        char word[32];
+        char word[96];
 
         v->oom = v->signal == SIGKILL && evidence->oom_kills > 0;
         v->exit_class = v->oom ? EXIT_CLASS_OOM : from_outside(v->signal) ? EXIT_CLASS_KILLED : EXIT_CLASS_SIGNAL;
         if (v->oom)
-                set_reason(v, "killed by the kernel: out of memory");
+                set_reason(v, "killed by the kernel: %s", memory_words(evidence, word, sizeof(word)));
         else
                 set_reason(v, "killed by signal %s", signal_word(v->signal, word, sizeof(word)));
 }
@@ -208,7 +291,7 @@ static bool judge_code(struct span text, struct shim_verdict *v) {
                 struct span said = trainer_message(text);
                 v->exit_class = codes[i].exit_class;
                 if (v->exit_class == EXIT_CLASS_STOPPED)
-                        v->first_rank = -1; /* all ranks agreed; mpirun names the first to exit */
+                        forget_rank(v); /* all ranks agreed; mpirun names the first to exit */
                 if (said.p && v->exit_class != EXIT_CLASS_STOPPED)
                         set_reason_span(v, said);
                 else
@@ -224,16 +307,23 @@ static bool judge_disk_full(struct span text, struct shim_verdict *v) {
 
         if (text.n > DISK_FULL_WINDOW)
                 text = (struct span) { text.p + text.n - DISK_FULL_WINDOW, DISK_FULL_WINDOW };
-        for (size_t i = 0; i < ELEMENTSOF(words); i++) {
-                struct span line = find_line(text, words[i]);
-                if (!line.p)
-                        continue;
-                v->exit_class = EXIT_CLASS_DISK_FULL;
-                struct span said = trainer_message(line);
-                set_reason_span(v, said.p ? said : line);
-                return true;
-        }
-        return false;
+        struct span line = find_earliest(text, words, ELEMENTSOF(words));
+        if (!line.p)
+                return false;
+        v->exit_class = EXIT_CLASS_DISK_FULL;
+        struct span said = trainer_message(line);
+        set_reason_span(v, said.p ? said : line);
+        return true;
+}
+
+/* Who wrote a line: "[1,3]<stderr>:" of mpirun --tag-output, "[rank3]:" of PyTorch. Its rank goes before the one that mpirun saw
+ * exit first. */
+static void note_line_rank(struct span line, struct shim_verdict *v) {
+        struct span tag = { line.p, MIN(line.n, (size_t) 24) };
+        int rank = memmem(tag.p, tag.n, "<std", 4) ? number_after(tag, ",") : number_after(tag, "[rank");
+
+        if (rank >= 0 && line.p[0] == '[')
+                v->first_rank = rank;
 }
 
 static bool judge_mpi(struct span text, struct shim_verdict *v) {
@@ -242,22 +332,22 @@ static bool judge_mpi(struct span text, struct shim_verdict *v) {
                                              "CUDA error",      "cudaError",         "CUDA_ERROR_",
                                              "CUBLAS_STATUS_" };
         struct span aborted = find_last(text, "MPI_ABORT was invoked on rank ");
-        struct span fatal = find_last(text, "*** An error occurred in ");
+        struct span fatal = find_first(text, "*** An error occurred in ");
         struct span said = trainer_message(text);
 
         v->exit_class = EXIT_CLASS_MPI;
-        for (size_t i = 0; i < ELEMENTSOF(words); i++) {
-                struct span line = find_line(text, words[i]);
-                if (line.p) {
-                        set_reason_span(v, line);
-                        return true;
-                }
+        struct span line = find_earliest(text, words, ELEMENTSOF(words));
+        if (line.p) {
+                struct span own = trainer_message(line);
+                note_line_rank(line, v);
+                set_reason_span(v, own.p ? own : line);
+                return true;
         }
         if (fatal.p) {
                 struct span rest = { fatal.p, (size_t) (text.p + text.n - fatal.p) };
-                struct span what = find_last(rest, "*** MPI_ERR_");
+                struct span what = find_first(rest, "*** MPI_ERR_");
                 char call[128], code[128] = "";
-                struct span process = find_last(rest, "reported by process [");
+                struct span process = find_first(rest, "reported by process [");
                 v->first_rank = number_after(process, ",");
                 (void) shim_clean_text(call, sizeof(call), fatal.p + 25, fatal.n - 25);
                 if (what.p)
@@ -285,7 +375,7 @@ static bool judge_launch(struct span text, struct shim_verdict *v) {
         if (!unable.p && !slots.p)
                 return false;
         v->exit_class = EXIT_CLASS_LAUNCH;
-        v->first_rank = -1;
+        forget_rank(v);
         if (slots.p) {
                 set_reason(v, "mpirun: not enough slots for the ranks");
         } else if (executable.p) {
@@ -300,6 +390,8 @@ static bool judge_launch(struct span text, struct shim_verdict *v) {
 
 static void judge(const struct shim_evidence *evidence, struct span text, struct shim_verdict *v) {
         read_mpirun(text, v);
+        if (v->first_rank >= 0 && !v->host[0])
+                (void) snprintf(v->host, sizeof(v->host), "%s", evidence->host);
         if (v->signal == 0 && judge_launch(text, v))
                 return;
         if (v->signal == 0 && v->exit_code > 128 && v->exit_code < 128 + NSIG && sigabbrev_np(v->exit_code - 128)) {
@@ -313,6 +405,14 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
         if (judge_code(text, v) || judge_disk_full(text, v) || judge_mpi(text, v))
                 return;
         struct span said = trainer_message(text);
+        if (evidence->oom_kills > 0 && evidence->memory_limit > 0) {
+                char word[96];
+                v->exit_class = EXIT_CLASS_OOM;
+                v->oom = true;
+                set_reason(v, "exit code %d after the kernel killed a process: %s", v->exit_code,
+                           memory_words(evidence, word, sizeof(word)));
+                return;
+        }
         v->exit_class = EXIT_CLASS_FAILED;
         if (said.p)
                 set_reason_span(v, said);
@@ -341,7 +441,7 @@ void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *re
                 char old[SHIM_REASON_MAX];
                 v.exit_class = EXIT_CLASS_STOPPED;
                 (void) snprintf(old, sizeof(old), "%s", v.reason);
-                v.first_rank = -1;
+                forget_rank(&v);
                 set_reason(&v, "stopped on request without a checkpoint: %s", old);
         }
         *ret = v;
@@ -360,6 +460,19 @@ int exit_file_open(int dir_fd, struct error *error) {
         return steal_fd(&fd);
 }
 
+static void add_optional(json_t *object, const struct shim_record *record) {
+        const struct shim_verdict *v = &record->verdict;
+
+        if (v->host[0])
+                (void) json_object_set_new(object, "host", json_string(v->host));
+        if (record->evidence)
+                (void) json_object_set_new(object, "evidence", json_string(record->evidence));
+        if (record->samples_last == 0)
+                return;
+        (void) json_object_set_new(object, "samples_first", json_integer((json_int_t) record->samples_first));
+        (void) json_object_set_new(object, "samples_last", json_integer((json_int_t) record->samples_last));
+}
+
 static char *record_text(const struct shim_record *record) {
         static const char *const class_names[] = EXIT_CLASS_NAMES;
         const struct shim_verdict *v = &record->verdict;
@@ -370,6 +483,8 @@ static char *record_text(const struct shim_record *record) {
                                    v->first_rank, "reason", v->reason, "class", class_names[v->exit_class], "step",
                                    (json_int_t) record->step, "started", (json_int_t) record->started_usec, "ended",
                                    (json_int_t) record->ended_usec, "boot_id", record->boot_id);
+        if (object)
+                add_optional(object, record);
         char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 
         json_decref(object);

@@ -16,6 +16,7 @@
 #include "common/error.h"
 
 #define SHIM_REASON_MAX 512 /* bytes of a reason, with its NUL */
+#define SHIM_HOST_MAX 65    /* bytes of a host's name, with its NUL */
 #define SHIM_RECORD_VERSION 1
 
 /* What is known when the main child has been reaped. */
@@ -23,7 +24,9 @@ struct shim_evidence {
         int wait_status;  /* of waitpid */
         const char *tail; /* the end of its output, tail_size bytes, no NUL needed, any bytes */
         size_t tail_size;
-        uint64_t oom_kills; /* by which memory.events oom_kill of the own cgroup grew; 0 where it cannot be read */
+        uint64_t oom_kills;    /* by which memory.events oom_kill of the own cgroup grew; 0 where it cannot be read */
+        uint64_t memory_limit; /* of that cgroup, in bytes; 0: none or unknown */
+        const char *host;      /* where ranks run whose host nobody names; "" = unknown */
         bool stop_asked;
 };
 
@@ -33,6 +36,7 @@ struct shim_verdict {
         int signal;    /* likewise; 0: none */
         bool oom;
         int first_rank;               /* the rank that failed first; -1: unknown */
+        char host[SHIM_HOST_MAX];     /* where it ran; "" = unknown */
         char reason[SHIM_REASON_MAX]; /* one line of valid UTF-8 */
 };
 
@@ -49,6 +53,8 @@ struct shim_record {
         struct shim_verdict verdict;
         const char *stopped_by; /* "request" or "none" */
         uint64_t step, started_usec, ended_usec;
+        uint64_t samples_first, samples_last; /* of the step under way; both 0 = unknown */
+        const char *evidence;                 /* folder with the stacks of a hang; NULL = none */
         const char *boot_id;
 };
 

@@ -11,7 +11,10 @@
 #define BERTD_NOTIFY_SAMPLES "X_BERTD_SAMPLES"        /* FIRST-LAST: global samples of the update that begins now */
 #define BERTD_NOTIFY_STALL "X_BERTD_CHECKPOINT_STALL" /* seconds that training stood still for the last checkpoint */
 #define BERTD_NOTIFY_WRITE "X_BERTD_CHECKPOINT_WRITE" /* seconds from its snapshot to its durable rename */
-#define BERTD_NOTIFY_MAX 4096                         /* bytes of one datagram */
+#define BERTD_NOTIFY_BUSY \
+        "X_BERTD_BUSY"        /* what is done between two steps ("evaluation"); until the next step or an
+                                                         empty one WATCHDOG=1 counts as life. The shim looks for hangs */
+#define BERTD_NOTIFY_MAX 4096 /* bytes of one datagram */
 
 #define BERTD_ENV_JOB_ID "BERTD_JOB_ID"
 #define BERTD_ENV_ATTEMPT "BERTD_ATTEMPT"

@@ -50,6 +50,7 @@ stop_fake() {
         rm -f "$work/sock"
 }
 tell() { echo "$*" >&9; }
+limits='' # more keys of attempt.json
 attempt() { # attempt KIND STOP GRACE_USEC SCRIPT: a fresh folder with attempt.json
         dir=$work/a
         rm -rf "$dir" "$work/run"
@@ -58,7 +59,7 @@ attempt() { # attempt KIND STOP GRACE_USEC SCRIPT: a fresh folder with attempt.j
         cat >"$dir/attempt.json" <<EOF
 {"version":1,"job":7,"attempt":2,"nonce":"n-$$","kind":"$1","argv":["sh","-c","$4"],"cwd":"$work","umask":23,
  "rlimits":[[7,200,200]],"environment":["PATH=$PATH","HOME=$work","BERTD_RUN_DIR=$work/run","NOTIFY_SOCKET=/nowhere"],
- "grace_usec":$3,"stop":"$2","log":"$dir/log","log_max_bytes":262144,"socket":"$work/sock"}
+ "grace_usec":$3,"stop":"$2","log":"$dir/log","log_max_bytes":262144,$limits"socket":"$work/sock"}
 EOF
 }
 run_shim() {
@@ -238,6 +239,48 @@ until_true 5 told 'pid='
 kill -9 "$shim_pid"
 shim_pid=''
 ok 'the job dies with its shim' until_true 5 nonce_free
+
+# 9. hangs
+limits='"hang_sec":2,"start_sec":2,'
+attempt command term 1000000 "$notify"' notify X_BERTD_STEP=1%X_BERTD_SAMPLES=32-63; sleep 0.5; notify X_BERTD_STEP=2%X_BERTD_SAMPLES=64-95; (setsid sleep 302 &); sleep 301'
+run_shim
+ok 'a job without steps is ended' ended
+ok 'its class is hang' record '"class":"hang"'
+ok 'the reason has step, limit and folder' record '(limit 2 s) at step 2; stacks in '"$dir/hang-1"
+ok 'the record names the evidence' record "\"evidence\":\"$dir/hang-1\""
+ok 'and the samples of the step that did not end' record '"samples_first":64,"samples_last":95'
+ok 'every process has a file' eval 'grep -lq "sleep 301" "$dir"/hang-1/pid-*.txt && grep -lq "sleep 302" "$dir"/hang-1/pid-*.txt'
+ok 'with its status and wait channel' eval 'grep -q "^State:" "$dir"/hang-1/*.txt && grep -q "^== wchan" "$dir"/hang-1/*.txt'
+ok 'only its user may read it' eval 'test "$(stat -c %a "$dir/hang-1")" = 700'
+ok 'nothing is left' nonce_free
+ln -s /tmp "$work/evil"
+attempt command term 1000000 "$notify"' notify X_BERTD_STEP=1; ln -s '"$work/evil"' a/hang-1; sleep 301'
+run_shim
+ok 'a link in the evidence'"'"'s place: the job is ended' ended
+ok 'and another folder taken' eval 'test -d "$dir/hang-2" -a -L "$dir/hang-1"'
+attempt pretrain usr1 1000000 'sleep 301'
+run_shim
+ok 'a job that never comes to a step is ended' ended
+ok 'by the limit of the start' record '"reason":"no first step for 2 s (limit 2 s); stacks in'
+attempt command term 1000000 "$notify"' i=0; while [ $i -lt 5 ]; do i=$((i+1)); notify X_BERTD_STEP=$i; sleep 1; done'
+run_shim
+ok 'a job that steps is left alone' eval 'ended && record "\"class\":\"finished\""'
+attempt command term 1000000 "$notify"' notify X_BERTD_STEP=1; notify X_BERTD_BUSY=evaluation; i=0; while [ $i -lt 4 ]; do i=$((i+1)); sleep 1; notify WATCHDOG=1; done; notify X_BERTD_BUSY=; sleep 301'
+run_shim
+ok 'one that is busy between steps too' eval '! until_true 4 gone "$shim_pid"'
+ok 'until it is no more' eval 'ended && record "\"class\":\"hang\""'
+attempt command term 1000000 "$notify"' i=0; while [ $i -lt 28 ]; do i=$((i+1)); notify X_BERTD_STEP=$i; sleep 0.2; done'
+run_shim
+until_true 5 told 'step=2'
+kill -STOP "$shim_pid"
+sleep 4
+kill -CONT "$shim_pid"
+ok 'a shim that was stopped does not blame the job' eval 'ended && record "\"class\":\"finished\""'
+limits='"hang_sec":0,"start_sec":-1,'
+attempt command term 1000000 "$notify"' notify X_BERTD_STEP=1; sleep 4'
+run_shim
+ok '0 is never' eval 'ended && record "\"class\":\"finished\""'
+limits=''
 stop_fake
 
 echo "1..$count"

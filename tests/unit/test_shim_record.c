@@ -54,25 +54,25 @@ static const struct row rows[] = {
         { "", CODE(0), 0, false, EXIT_CLASS_FINISHED, 0, 0, -1, "finished" },
         { "", CODE(0), 0, true, EXIT_CLASS_FINISHED, 0, 0, -1, "finished" },
         { SIGNALLED("1", "9 (Killed)"), CODE(137), 0, false, EXIT_CLASS_KILLED, -1, 9, 1,
-          "rank 1: killed by signal 9 (SIGKILL)" },
+          "rank 1 on vm: killed by signal 9 (SIGKILL)" },
         { SIGNALLED("3", "9 (Killed)"), CODE(137), 1, false, EXIT_CLASS_OOM, -1, 9, 3,
-          "rank 3: killed by the kernel: out of memory" },
+          "rank 3 on vm: killed by the kernel: out of memory (limit 2.0 GiB)" },
         { SIGNALLED("1", "9 (Killed)"), CODE(137), 0, true, EXIT_CLASS_STOPPED, -1, 9, -1,
-          "stopped on request without a checkpoint: rank 1: killed by signal 9 (SIGKILL)" },
+          "stopped on request without a checkpoint: rank 1 on vm: killed by signal 9 (SIGKILL)" },
         { SIGNALLED("1", "15 (Terminated)"), CODE(143), 0, false, EXIT_CLASS_KILLED, -1, 15, 1,
-          "rank 1: killed by signal 15 (SIGTERM)" },
+          "rank 1 on vm: killed by signal 15 (SIGTERM)" },
         { SIGNALLED("1", "2 (Interrupt)"), CODE(130), 0, false, EXIT_CLASS_KILLED, -1, 2, 1,
-          "rank 1: killed by signal 2 (SIGINT)" },
+          "rank 1 on vm: killed by signal 2 (SIGINT)" },
         { SIGNALLED("1", "1 (Hangup)"), CODE(129), 0, false, EXIT_CLASS_KILLED, -1, 1, 1,
-          "rank 1: killed by signal 1 (SIGHUP)" },
+          "rank 1 on vm: killed by signal 1 (SIGHUP)" },
         { BACKTRACE SIGNALLED("1", "11 (Segmentation fault)"), CODE(139), 0, false, EXIT_CLASS_SIGNAL, -1, 11, 1,
-          "rank 1: killed by signal 11 (SIGSEGV)" },
+          "rank 1 on vm: killed by signal 11 (SIGSEGV)" },
         { BACKTRACE SIGNALLED("1", "11 (Segmentation fault)"), CODE(139), 0, true, EXIT_CLASS_SIGNAL, -1, 11, 1,
-          "rank 1: killed by signal 11 (SIGSEGV)" },
+          "rank 1 on vm: killed by signal 11 (SIGSEGV)" },
         { BACKTRACE SIGNALLED("0", "6 (Aborted)"), CODE(134), 0, false, EXIT_CLASS_SIGNAL, -1, 6, 0,
-          "rank 0: killed by signal 6 (SIGABRT)" },
+          "rank 0 on vm: killed by signal 6 (SIGABRT)" },
         { SIGNALLED("1", "8 (Floating point exception)"), CODE(136), 0, false, EXIT_CLASS_SIGNAL, -1, 8, 1,
-          "rank 1: killed by signal 8 (SIGFPE)" },
+          "rank 1 on vm: killed by signal 8 (SIGFPE)" },
         { EXITED("1", "3"), CODE(3), 0, false, EXIT_CLASS_FAILED, 3, 0, 1, "rank 1: exit code 3" },
         { EXITED("1", "75"), CODE(75), 0, true, EXIT_CLASS_STOPPED, 75, 0, -1,
           "stopped after a checkpoint (exit code 75)" },
@@ -111,13 +111,42 @@ static const struct row rows[] = {
                "application:\n",
           CODE(1), 0, false, EXIT_CLASS_LAUNCH, 1, 0, -1, "mpirun: not enough slots for the ranks" },
         { "", SIGKILL, 0, false, EXIT_CLASS_KILLED, -1, 9, -1, "killed by signal 9 (SIGKILL)" },
-        { "", SIGKILL, 1, false, EXIT_CLASS_OOM, -1, 9, -1, "killed by the kernel: out of memory" },
+        { "", SIGKILL, 1, false, EXIT_CLASS_OOM, -1, 9, -1, "killed by the kernel: out of memory (limit 2.0 GiB)" },
         { "", SIGTERM, 0, true, EXIT_CLASS_STOPPED, -1, 15, -1,
           "stopped on request without a checkpoint: killed by signal 15 (SIGTERM)" },
         { "", SIGSEGV, 0, false, EXIT_CLASS_SIGNAL, -1, 11, -1, "killed by signal 11 (SIGSEGV)" },
         { "", CODE(143), 0, false, EXIT_CLASS_KILLED, -1, 15, -1, "killed by signal 15 (SIGTERM)" },
         { "", CODE(1), 0, true, EXIT_CLASS_STOPPED, 1, 0, -1, "stopped on request without a checkpoint: exit code 1" },
         { "", CODE(255), 0, false, EXIT_CLASS_FAILED, 255, 0, -1, "exit code 255" },
+        /* several ranks complain: the earliest that names its rank is the cause, whatever mpirun saw exit first */
+        { "bert-trainer: checkpoints: no checkpoint of step 20, training goes on\n"
+          "bert-trainer: rank 3 on gpu7: corpus.bin: Input/output error\n"
+          "bert-trainer: rank 1 on gpu2: exchange: peers are gone\n" EXITED("1", "74"),
+          CODE(74), 0, false, EXIT_CLASS_FAILED, 74, 0, 3, "rank 3 on gpu7: corpus.bin: Input/output error" },
+        { "bert-trainer: rank 2 on gpu7: step 12: loss nan, gradient norm nan: not finite, first in the gradient of "
+          "cls.bias (samples 352 to 383)\n" EXITED("0", "77"),
+          CODE(77), 0, false, EXIT_CLASS_NAN, 77, 0, 2,
+          "rank 2 on gpu7: step 12: loss nan, gradient norm nan: not finite, first in the gradient of cls.bias "
+          "(samples "
+          "352 to 383)" },
+        { "bert-trainer: rank 0 on gpu7: step-000000010.ckpt: No space left on device\n" EXITED("1", "74"), CODE(74), 0,
+          false, EXIT_CLASS_DISK_FULL, 74, 0, 0, "rank 0 on gpu7: step-000000010.ckpt: No space left on device" },
+        { "bert-trainer: rank 5 on gpu7: CUDA error: device-side assert\n"
+          "bert-trainer: rank 1 on gpu7: NCCL error: unhandled system error\n" EXITED("1", "1"),
+          CODE(1), 0, false, EXIT_CLASS_MPI, 1, 0, 5, "rank 5 on gpu7: CUDA error: device-side assert" },
+        { "[1,4]<stderr>:RuntimeError: CUDA error: out of memory\n[1,0]<stderr>:RuntimeError: NCCL error in: "
+          "x.cpp\n" EXITED("0", "1"),
+          CODE(1), 0, false, EXIT_CLASS_MPI, 1, 0, 4, "rank 4: [1,4]<stderr>:RuntimeError: CUDA error: out of memory" },
+        { "[rank6]: torch.distributed.DistBackendError: NCCL error in: x.cpp:94\n", CODE(1), 0, false, EXIT_CLASS_MPI,
+          1, 0, 6, "rank 6: [rank6]: torch.distributed.DistBackendError: NCCL error in: x.cpp:94" },
+        { FATAL "[gpu9:12] *** An error occurred in MPI_Recv\n[gpu9:12] *** reported by process [621674497,3]\n",
+          CODE(6), 0, false, EXIT_CLASS_MPI, 6, 0, 1, "rank 1: MPI error in MPI_Send: MPI_ERR_RANK: invalid rank" },
+        { "Traceback\n", CODE(1), 1, false, EXIT_CLASS_OOM, 1, 0, -1,
+          "exit code 1 after the kernel killed a process: out of memory (limit 2.0 GiB)" },
+        /* crooked rank prefixes are plain text */
+        { "bert-trainer: rank 3 on : x\n", CODE(78), 0, false, EXIT_CLASS_USER_ERROR, 78, 0, -1, "rank 3 on : x" },
+        { "bert-trainer: rank 3 on gpu7:", CODE(78), 0, false, EXIT_CLASS_USER_ERROR, 78, 0, -1, "rank 3 on gpu7:" },
+        { "bert-trainer: rank x on y: z", CODE(78), 0, false, EXIT_CLASS_USER_ERROR, 78, 0, -1, "rank x on y: z" },
         { "bert-trainer: bad \xff\x01 name\n", CODE(78), 0, false, EXIT_CLASS_USER_ERROR, 78, 0, -1, "bad ?  name" },
         { "mpirun noticed that process rank ", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1" },
         { "Process name: [[1,1],99999999999999999999]\nExit code: 700\n", CODE(9), 0, false, EXIT_CLASS_FAILED, 9, 0,
@@ -131,7 +160,13 @@ static void test_verdicts(void **state) {
                 size_t n = strlen(row->text);
                 char *tail = malloc(n ? n : 1);
                 memcpy(tail, row->text, n);
-                struct shim_evidence evidence = { row->status, tail, n, (uint64_t) row->oom_kills, row->stop_asked };
+                struct shim_evidence evidence = { .wait_status = row->status,
+                                                  .tail = tail,
+                                                  .tail_size = n,
+                                                  .oom_kills = (uint64_t) row->oom_kills,
+                                                  .memory_limit = row->oom_kills > 0 ? UINT64_C(2) << 30 : 0,
+                                                  .host = "",
+                                                  .stop_asked = row->stop_asked };
                 struct shim_verdict v;
 
                 shim_classify(&evidence, &v);
@@ -144,6 +179,23 @@ static void test_verdicts(void **state) {
         }
 }
 
+/* A rank whose host mpirun does not name runs where bertd started it. */
+static void test_host(void **state) {
+        static const char text[] = EXITED("1", "3");
+        struct shim_evidence evidence = {
+                .wait_status = CODE(3), .tail = text, .tail_size = strlen(text), .host = "here"
+        };
+        struct shim_verdict v;
+
+        shim_classify(&evidence, &v);
+        assert_string_equal(v.host, "here");
+        assert_string_equal(v.reason, "rank 1 on here: exit code 3");
+        evidence.stop_asked = true;
+        shim_classify(&evidence, &v);
+        assert_string_equal(v.host, "");
+        assert_int_equal(v.first_rank, -1);
+}
+
 static void test_hostile_text(void **state) {
         char tail[4096];
         struct shim_verdict v;
@@ -154,7 +206,9 @@ static void test_hostile_text(void **state) {
                         tail[i] = (char) rand();
                 size_t at = (size_t) rand() % (sizeof(tail) - 600);
                 memcpy(tail + at, rows[round % 30].text, strnlen(rows[round % 30].text, 500));
-                struct shim_evidence evidence = { CODE(1 + round % 255), tail, sizeof(tail), 0, false };
+                struct shim_evidence evidence = {
+                        .wait_status = CODE(1 + round % 255), .tail = tail, .tail_size = sizeof(tail), .host = ""
+                };
                 shim_classify(&evidence, &v);
                 assert_true(v.exit_class < EXIT_CLASS_MAX);
                 char clean[SHIM_REASON_MAX];
@@ -196,11 +250,15 @@ static void test_record(void **state) {
                 .started_usec = 1,
                 .ended_usec = 2,
                 .boot_id = "b",
+                .samples_first = 96,
+                .samples_last = 127,
+                .evidence = "/a/hang-1",
                 .verdict = { .exit_class = EXIT_CLASS_OOM,
                              .exit_code = -1,
                              .signal = 9,
                              .oom = true,
                              .first_rank = 1,
+                             .host = "vm",
                              .reason = "r \"q\"" },
         };
         struct stat st;
@@ -218,16 +276,20 @@ static void test_record(void **state) {
         fd = openat(dir_fd, "exit.json", O_RDONLY | O_CLOEXEC);
         json_t *object = json_loadfd(fd, 0, NULL);
         int version, attempt, code, number, rank, oom;
-        json_int_t job, step, started, ended;
-        const char *nonce, *by, *reason, *word, *boot;
-        assert_int_equal(json_unpack(object, "{s:i,s:I,s:i,s:s,s:i,s:i,s:b,s:s,s:i,s:s,s:s,s:I,s:I,s:I,s:s !}",
-                                     "version", &version, "job", &job, "attempt", &attempt, "nonce", &nonce,
-                                     "exit_code", &code, "signal", &number, "oom", &oom, "stopped_by", &by,
-                                     "first_rank", &rank, "reason", &reason, "class", &word, "step", &step, "started",
-                                     &started, "ended", &ended, "boot_id", &boot),
-                         0);
+        json_int_t job, step, started, ended, first, last;
+        const char *host, *evidence, *nonce, *by, *reason, *word, *boot;
+        assert_int_equal(
+                json_unpack(object, "{s:i,s:I,s:i,s:s,s:i,s:i,s:b,s:s,s:i,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s,s:I,s:I !}",
+                            "version", &version, "job", &job, "attempt", &attempt, "nonce", &nonce, "exit_code", &code,
+                            "signal", &number, "oom", &oom, "stopped_by", &by, "first_rank", &rank, "reason", &reason,
+                            "class", &word, "step", &step, "started", &started, "ended", &ended, "boot_id", &boot,
+                            "host", &host, "evidence", &evidence, "samples_first", &first, "samples_last", &last),
+                0);
         assert_string_equal(word, "oom");
         assert_string_equal(reason, "r \"q\"");
+        assert_string_equal(host, "vm");
+        assert_string_equal(evidence, "/a/hang-1");
+        assert_true(first == 96 && last == 127);
         assert_true(version == 1 && job == 42 && attempt == 3 && code == -1 && number == 9 && rank == 1 && oom &&
                     step == 7);
         json_decref(object);
@@ -239,10 +301,8 @@ static void test_record(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_verdicts),
-                cmocka_unit_test(test_hostile_text),
-                cmocka_unit_test(test_clean_text),
-                cmocka_unit_test(test_record),
+                cmocka_unit_test(test_verdicts),   cmocka_unit_test(test_host),   cmocka_unit_test(test_hostile_text),
+                cmocka_unit_test(test_clean_text), cmocka_unit_test(test_record),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,108 @@
+/* When silence is a hang: limits, medians, and clocks that jump. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "daemon/shim_watch.h"
+
+#define SEC UINT64_C(1000000)
+
+/* Looks as the shim does until `end`. True: a hang was seen. */
+static bool look_until(struct shim_watch *w, uint64_t *now, uint64_t end) {
+        while (*now + shim_watch_period(w) <= end) {
+                *now += shim_watch_period(w);
+                if (shim_watch_look(w, *now))
+                        return true;
+        }
+        return false;
+}
+
+static void test_explicit(void **state) {
+        struct shim_watch w;
+        uint64_t now = 1000 * SEC;
+
+        shim_watch_begin(&w, 8, 0, false, 100, now);
+        assert_false(look_until(&w, &now, now + 10000 * SEC)); /* not armed, and no limit for the start */
+        shim_watch_step(&w, 100, now);                         /* where it goes on from */
+        assert_false(look_until(&w, &now, now + 10000 * SEC));
+        shim_watch_step(&w, 101, now);
+        assert_false(look_until(&w, &now, now + 7 * SEC));
+        shim_watch_step(&w, 102, now);
+        assert_false(look_until(&w, &now, now + 7 * SEC));
+        shim_watch_step(&w, 102, now); /* the same step is no progress */
+        assert_true(look_until(&w, &now, now + 2 * SEC));
+}
+
+static void test_never(void **state) {
+        struct shim_watch w;
+        uint64_t now = SEC;
+
+        shim_watch_begin(&w, 0, 0, true, 0, now);
+        assert_false(look_until(&w, &now, now + 100000 * SEC));
+        shim_watch_step(&w, 1, now);
+        assert_false(look_until(&w, &now, now + 100000 * SEC));
+}
+
+static void test_start(void **state) {
+        static const struct {
+                int start_sec;
+                bool trains;
+                uint64_t limit;
+        } rows[] = { { 5, false, 5 }, { 5, true, 5 }, { -1, true, 1800 }, { -1, false, 0 }, { 0, true, 0 } };
+
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+                struct shim_watch w;
+                uint64_t now = SEC;
+                shim_watch_begin(&w, -1, rows[i].start_sec, rows[i].trains, 0, now);
+                assert_int_equal(shim_watch_limit(&w), rows[i].limit * SEC);
+                assert_true(look_until(&w, &now, now + 4000 * SEC) == (rows[i].limit > 0));
+        }
+}
+
+static void test_automatic(void **state) {
+        struct shim_watch w;
+        uint64_t now = SEC;
+
+        shim_watch_begin(&w, -1, -1, true, 0, now);
+        now += 100 * SEC;
+        shim_watch_step(&w, 1, now);
+        assert_int_equal(shim_watch_limit(&w), 2000 * SEC); /* all that is known: a step takes at most 100 s */
+        for (uint64_t step = 2; step <= 200; step++) {
+                now += step == 50 ? 5000 * SEC : 2 * SEC; /* one that took long, as an evaluation does */
+                shim_watch_step(&w, step, now);
+        }
+        assert_int_equal(shim_watch_limit(&w), 300 * SEC);
+        for (uint64_t step = 201; step <= 300; step++) {
+                now += 60 * SEC;
+                shim_watch_step(&w, step, now);
+        }
+        assert_int_equal(shim_watch_limit(&w), 1200 * SEC);
+        now += 600 * SEC;
+        shim_watch_step(&w, 310, now); /* nine reports were lost */
+        assert_int_equal(shim_watch_limit(&w), 1200 * SEC);
+}
+
+/* The shim was stopped or the host suspended: one look, late, is one look. */
+static void test_late_look(void **state) {
+        struct shim_watch w;
+        uint64_t now = SEC;
+
+        shim_watch_begin(&w, 8, -1, false, 0, now);
+        shim_watch_step(&w, 1, now);
+        assert_false(shim_watch_look(&w, now += 100000 * SEC));
+        assert_false(look_until(&w, &now, now + 5 * SEC));
+        shim_watch_alive(&w, now);
+        assert_false(look_until(&w, &now, now + 7 * SEC));
+        assert_true(look_until(&w, &now, now + 2 * SEC));
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_explicit),  cmocka_unit_test(test_never),     cmocka_unit_test(test_start),
+                cmocka_unit_test(test_automatic), cmocka_unit_test(test_late_look),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
