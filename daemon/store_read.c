@@ -217,7 +217,7 @@ static int read_row(const struct store *store, sqlite3_stmt *s, struct job **ret
 /* ---- at the start ---- */
 
 static int read_open_job(struct store *store, sqlite3_stmt *s, struct error *error) {
-        struct job *job;
+        struct job *job = NULL;
 
         int r = read_row(store, s, &job, error);
         if (r < 0)
@@ -234,11 +234,8 @@ static int read_open_job(struct store *store, sqlite3_stmt *s, struct error *err
 
 int store_read_open(struct store *store, struct error *error) {
         sqlite3_stmt *s = store->statements[STATEMENT_LOAD_OPEN];
-        struct error ignored = {};
         int r = 0, code = SQLITE_DONE;
 
-        if (!error)
-                error = &ignored;
         while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW)
                 r = read_open_job(store, s, error);
         if (r >= 0 && code != SQLITE_DONE)
