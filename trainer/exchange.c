@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "common/cleanup.h"
 
@@ -19,8 +20,11 @@
 #define BUCKET_BYTES ((size_t) 4 << 20)
 #define PIECE_BYTES ((size_t) 1 << 28) /* MPI counts are ints */
 
+#define HOST_MAX 65 /* bytes of a host's name, with its NUL */
+
 struct exchange {
         uint32_t rank, n_ranks;
+        char (*hosts)[HOST_MAX];                        /* (n_ranks), or NULL with one rank */
         void *scratch;                                  /* BUCKET_BYTES and a slice more, or NULL with one rank */
         int *counts, *offsets, *in_counts, *in_offsets; /* (n_ranks) elements, of a bucket's slices */
 };
@@ -116,6 +120,27 @@ static void sum_bucket(struct exchange *x, char *data, size_t n, size_t element_
 
 #endif
 
+/* Short names, as mpirun says them. */
+static int learn_hosts(struct exchange *x, struct error *error) {
+        struct utsname name = {};
+        char mine[HOST_MAX] = "";
+
+        x->hosts = calloc(x->n_ranks, sizeof(*x->hosts));
+        if (!x->hosts)
+                abort(); /* the others wait in the next call */
+        if (uname(&name) < 0)
+                return error_errno(error, errno, "uname");
+        memcpy(mine, name.nodename, MIN(strcspn(name.nodename, "."), sizeof(mine) - 1));
+        exchange_gather(x, mine, sizeof(mine), x->hosts);
+        return 0;
+}
+
+int exchange_blame(const struct exchange *x, uint32_t rank, struct error *error) {
+        if (x->n_ranks > 1)
+                return error_prefix(error, "rank %u on %s", rank, x->hosts[rank]);
+        return -(error->code > 0 ? error->code : EIO);
+}
+
 int exchange_new(struct exchange **ret, struct error *error) {
         struct exchange *x = calloc(1, sizeof(*x));
         if (!x)
@@ -123,6 +148,8 @@ int exchange_new(struct exchange **ret, struct error *error) {
 
         x->n_ranks = 1;
         int r = exchange_launched() ? start_mpi(x, error) : 0;
+        if (r >= 0 && x->n_ranks > 1)
+                r = learn_hosts(x, error);
         if (r < 0) {
                 free(x);
                 return r;
@@ -138,6 +165,7 @@ void exchange_free(struct exchange *x) {
                 stop_mpi();
         free(x->scratch);
         free(x->counts);
+        free(x->hosts);
         free(x);
 }
 
@@ -186,9 +214,9 @@ int exchange_agree(struct exchange *x, int r, struct error *error) {
                 failed++;
         if (failed == x->n_ranks)
                 return 0;
-        if (failed > 0) {
+        if (x->n_ranks > 1) {
                 if (x->rank == failed)
-                        (void) error_prefix(error, "rank %u", failed);
+                        (void) exchange_blame(x, failed, error);
                 cleanup_free struct error *all = calloc(x->n_ranks, sizeof(*all));
                 if (!all)
                         abort();

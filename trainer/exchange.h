@@ -27,6 +27,9 @@ void exchange_free(struct exchange *exchange);
 uint32_t exchange_rank(const struct exchange *exchange);    /* not collective */
 uint32_t exchange_n_ranks(const struct exchange *exchange); /* not collective */
 
+/* Puts "rank 3 on HOST: " in front of an error of that rank's, where there are several. Not collective. Returns −code. */
+int exchange_blame(const struct exchange *exchange, uint32_t rank, struct error *error);
+
 void exchange_barrier(struct exchange *exchange);
 
 /* From rank 0 to all, any size. */
@@ -41,7 +44,7 @@ uint64_t exchange_or(struct exchange *exchange, uint64_t bits);
 void exchange_sum(struct exchange *exchange, void *data, size_t n_elements, size_t element_size);
 
 /* All ranks learn whether one failed: returns 0 where all have r >= 0, else the lowest failing rank's code, its
- * error in *error on every rank ("rank 3: …" when it is not rank 0). */
+ * error in *error on every rank, with its rank and host in front where there are several. */
 int exchange_agree(struct exchange *exchange, int r, struct error *error);
 
 #endif

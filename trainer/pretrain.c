@@ -93,8 +93,10 @@ static int stop_early(struct run *run, struct error *error) {
 static int train(struct run *run, struct error *error) {
         uint64_t flags;
 
-        if (run->rank == 0)
+        if (run->rank == 0) {
+                run_announce_samples(run);
                 progress_ready(run->progress);
+        }
         while (run->step < run->spec->train.steps) {
                 int r = run_step(run, &flags, error);
                 if (r > 0)

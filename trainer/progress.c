@@ -17,10 +17,14 @@
 #include "common/clock.h"
 #include "common/file.h"
 
+#define DATAGRAMS_PER_SEC 1000
+#define SAMPLES_LINE_MAX 80
+
 struct progress {
         int fd;
         struct sockaddr_un address;
         socklen_t address_size;
+        uint64_t first_sample, last_sample; /* of the next update; both 0 = none */
         uint64_t steps, sent_usec, printed_usec, watchdog_usec;
         bool terminal, line_open;
 };
@@ -74,9 +78,29 @@ static void send_text(struct progress *progress, const char *format, ...) {
                               (struct sockaddr *) &progress->address, progress->address_size);
 }
 
+void progress_samples(struct progress *progress, uint64_t first, uint64_t last) {
+        progress->first_sample = first;
+        progress->last_sample = last;
+}
+
+/* "X_BERTD_SAMPLES=96-127\n", or nothing. */
+static const char *samples_line(const struct progress *progress, char *buffer, size_t size) {
+        buffer[0] = '\0';
+        if (progress->last_sample > 0)
+                (void) snprintf(buffer, size, BERTD_NOTIFY_SAMPLES "=%" PRIu64 "-%" PRIu64 "\n", progress->first_sample,
+                                progress->last_sample);
+        return buffer;
+}
+
 void progress_ready(struct progress *progress) {
-        send_text(progress, "READY=1\nSTATUS=training\n" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_RANK "=0\n",
-                  progress->steps);
+        char samples[SAMPLES_LINE_MAX];
+
+        send_text(progress, "READY=1\nSTATUS=training\n%s" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_RANK "=0\n",
+                  samples_line(progress, samples, sizeof(samples)), progress->steps);
+}
+
+void progress_busy(struct progress *progress, const char *what) {
+        send_text(progress, BERTD_NOTIFY_BUSY "=%s\nWATCHDOG=1\n", what ? what : "");
 }
 
 void progress_watchdog(struct progress *progress) {
@@ -90,11 +114,14 @@ void progress_watchdog(struct progress *progress) {
 
 void progress_stopping(struct progress *progress) { send_text(progress, "STOPPING=1\n"); }
 
-void progress_checkpoint(struct progress *progress, const char *path, uint64_t step) {
+void progress_checkpoint(struct progress *progress, const char *path, double stall, double write) {
         char *absolute = realpath(path, NULL);
 
         if (absolute && !strchr(absolute, '\n'))
-                send_text(progress, BERTD_NOTIFY_CHECKPOINT "=%s\nWATCHDOG=1\n", absolute);
+                send_text(progress,
+                          BERTD_NOTIFY_CHECKPOINT "=%s\n" BERTD_NOTIFY_STALL "=%.6f\n" BERTD_NOTIFY_WRITE
+                                                  "=%.6f\nWATCHDOG=1\n",
+                          absolute, stall, write);
         free(absolute);
 }
 
@@ -108,13 +135,15 @@ static void print_line(struct progress *progress, uint64_t step, double loss, do
 
 void progress_step(struct progress *progress, uint64_t step, double loss, double rate, bool force) {
         uint64_t now = clock_monotonic_usec(), line_usec = progress->terminal ? USEC_PER_SEC / 10 : 5 * USEC_PER_SEC;
+        char samples[SAMPLES_LINE_MAX];
 
-        if (force || now - progress->sent_usec >= USEC_PER_SEC / 10) {
+        /* Every step: where it dies, the last one that was made must be known. */
+        if (force || now - progress->sent_usec >= USEC_PER_SEC / DATAGRAMS_PER_SEC) {
                 progress->sent_usec = now;
                 send_text(progress,
-                          BERTD_NOTIFY_STEP "=%" PRIu64 "\n" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_LOSS
-                                            "=%.9g\n" BERTD_NOTIFY_RATE "=%.9g\n" BERTD_NOTIFY_RANK "=0\nWATCHDOG=1\n",
-                          step, progress->steps, loss, rate);
+                          "%s" BERTD_NOTIFY_STEP "=%" PRIu64 "\n" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_LOSS
+                          "=%.9g\n" BERTD_NOTIFY_RATE "=%.9g\n" BERTD_NOTIFY_RANK "=0\nWATCHDOG=1\n",
+                          samples_line(progress, samples, sizeof(samples)), step, progress->steps, loss, rate);
         }
         if (force || now - progress->printed_usec >= line_usec) {
                 progress->printed_usec = now;

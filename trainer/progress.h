@@ -17,9 +17,17 @@ void progress_free(struct progress *progress);
 void progress_ready(struct progress *progress);
 void progress_watchdog(struct progress *progress); /* at most one a second is sent */
 void progress_stopping(struct progress *progress);
-void progress_checkpoint(struct progress *progress, const char *path, uint64_t step);
 
-/* After `step` updates. The datagrams are limited to ten a second, lines to one in five seconds off a terminal;
+/* What is done between two steps ("evaluation"), NULL: it is over. */
+void progress_busy(struct progress *progress, const char *what);
+
+/* A checkpoint is durable. `stall`: seconds that training stood still for it; `write`: from its snapshot to the rename. */
+void progress_checkpoint(struct progress *progress, const char *path, double stall, double write);
+
+/* The next update takes these samples of the global stream; sent with the next step or READY=1. */
+void progress_samples(struct progress *progress, uint64_t first, uint64_t last);
+
+/* After `step` updates. The datagrams are limited to a thousand a second, lines to one in five seconds off a terminal;
  * `force` sends. */
 void progress_step(struct progress *progress, uint64_t step, double loss, double rate, bool force);
 

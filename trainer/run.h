@@ -64,6 +64,8 @@ struct run {
         uint64_t last_checkpoint_step; /* begun or restored; UINT64_MAX: none */
         uint64_t last_checkpoint_usec; /* boot time */
         double checkpoint_sec;         /* the loop stood still for snapshots since the last row */
+        struct error not_finite;       /* rank 0: of a snapshot that was refused for that */
+        double stall_sec;              /* it stood still for the checkpoint that was begun last */
 };
 
 /* run_setup.c: everything up to a fresh model. All ranks return alike, with the same error. */
@@ -85,6 +87,9 @@ void run_meta_say(const struct run *run, const struct checkpoint_meta *found);
  * *ret_flags: RUN_* bits that any rank raised. */
 enum { RUN_STOP = 1 << 0, RUN_CHECKPOINT = 1 << 1, RUN_INTERVAL = 1 << 2 };
 int run_step(struct run *run, uint64_t *ret_flags, struct error *error);
+
+/* Rank 0: tells progress which samples the update that begins now takes. */
+void run_announce_samples(struct run *run);
 
 /* Sums of one pass of all ranks, taken in rank order. */
 struct run_sums {

@@ -1,7 +1,7 @@
 /*
  * Taking checkpoints; see run.h. Before a snapshot all ranks compare a hash of their weights: a rank that drifted
  * (broken memory, a bug) must not be written down as good. A periodic checkpoint that cannot be written is told and
- * tried again at the next interval; the last one must succeed.
+ * tried again at the next interval; the last one must succeed. A state that is not finite ends the run.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -9,9 +9,16 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
+#include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "trainer/run.h"
+
+static int blame_weights(struct run *run, uint32_t rank, struct error *error) {
+        (void) error_set(error, EIO, "step %" PRIu64 ": the weights of rank %u differ from those of rank 0", run->step,
+                         rank);
+        return exchange_blame(run->exchange, rank, error);
+}
 
 static int compare_weights(struct run *run, struct error *error) {
         cleanup_free uint64_t *all = calloc(run->n_ranks, sizeof(*all));
@@ -24,9 +31,7 @@ static int compare_weights(struct run *run, struct error *error) {
         exchange_gather(run->exchange, &mine, sizeof(mine), all);
         for (uint32_t r = 1; r < run->n_ranks; r++)
                 if (all[r] != all[0])
-                        return error_set(error, EIO,
-                                         "step %" PRIu64 ": the weights of rank %u differ from those of rank 0",
-                                         run->step, r);
+                        return blame_weights(run, r, error);
         return 0;
 }
 
@@ -40,9 +45,11 @@ static void finished(struct run *run, const struct saver_result *result) {
                 (void) fprintf(stderr, "bert-trainer: %s: no checkpoint of step %" PRIu64 ", training goes on\n",
                                result->error.text, result->step);
                 run->last_checkpoint_step = UINT64_MAX;
+                if (result->error.exit == BERTD_EXIT_NAN)
+                        run->not_finite = result->error;
                 return;
         }
-        progress_checkpoint(run->progress, result->path, result->step);
+        progress_checkpoint(run->progress, result->path, run->stall_sec, result->seconds);
         if (rundir_retain(run->rundir, run->spec->checkpoint.keep, run->spec->checkpoint.keep_every, &error) < 0)
                 (void) fprintf(stderr, "bert-trainer: %s\n", error.text);
 }
@@ -63,12 +70,15 @@ static int save(struct run *run, bool last, struct error *error) {
         if (!path)
                 return error_errno(error, ENOMEM, "checkpoint");
 
+        uint64_t begin = clock_monotonic_usec();
         metrics_sync(run->metrics);
         saver_begin(run->saver, path, run->step, &meta, &result);
         finished(run, &result);
+        if (last)
+                saver_wait(run->saver, &result);
+        run->stall_sec = (double) (clock_monotonic_usec() - begin) / 1e6;
         if (!last)
                 return 0;
-        saver_wait(run->saver, &result);
         if (result.r < 0) {
                 *error = result.error;
                 return result.r;
@@ -80,8 +90,10 @@ static int save(struct run *run, bool last, struct error *error) {
 /* The state is on disk already, or being written: only wait. */
 static int wait_for_current(struct run *run, struct error *error) {
         struct saver_result result;
+        uint64_t begin = clock_monotonic_usec();
 
         saver_wait(run->saver, &result);
+        run->stall_sec += (double) (clock_monotonic_usec() - begin) / 1e6;
         if (result.done && result.r < 0)
                 return save(run, true, error);
         finished(run, &result);
@@ -102,6 +114,10 @@ int run_checkpoint(struct run *run, bool last, struct error *error) {
         run->last_checkpoint_usec = clock_boottime_usec();
         if (run->rank == 0)
                 r = current ? wait_for_current(run, error) : save(run, last, error);
+        if (r >= 0 && run->not_finite.code > 0) {
+                *error = run->not_finite;
+                r = -error->code;
+        }
         run->checkpoint_sec += (double) (clock_monotonic_usec() - begin) / 1e6;
         /* For the last one this is the barrier that follows the durable rename (C6). */
         return exchange_agree(run->exchange, r, error);

@@ -15,6 +15,8 @@ void run_evaluate(struct run *run) {
 
         if (!run->validation)
                 return;
+        if (run->rank == 0)
+                progress_busy(run->progress, "evaluation");
         uint64_t samples = MIN(run->spec->train.evaluate_samples, samples_n(run->validation_samples));
         batches_share(samples, run->rank, run->n_ranks, &begin, &end);
         batches_fill(run->validation_batches, begin, end);
@@ -31,6 +33,7 @@ void run_evaluate(struct run *run) {
         }
         if (run->rank != 0)
                 return;
+        progress_busy(run->progress, NULL);
         metrics_validation(run->metrics, run->step, samples, &losses);
         progress_end_line(run->progress);
         (void) fprintf(stderr, "validation at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", run->step,

@@ -1,7 +1,8 @@
 /*
  * One update; see run.h. Order: plan (samples, N), forward and backward of each micro-batch, sum of gradients, check,
- * update. Nothing that is not finite reaches the weights, so none reaches a checkpoint. All ranks take the same number
- * of turns, the ones that ran out of micro-batches only agree on the flags.
+ * update. No gradient that is not finite reaches the weights; what an update itself makes of them is checked before it
+ * is written down (saver.c). All ranks take the same number of turns, the ones that ran out of micro-batches only agree
+ * on the flags.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -94,22 +95,18 @@ static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t
         sums->flops += model_batch_flops(run->model, batch);
 }
 
-static int not_finite(struct run *run, const struct metrics_row *row, struct error *error) {
-        const char *name = NULL;
+/* The first tensor whose gradient is not finite, or −1. */
+static int64_t find_not_finite(const struct run *run) {
         size_t size = model_element_size(run->model);
 
-        for (uint32_t i = 0; i < model_n_tensors(run->model) && !name; i++) {
+        for (uint32_t i = 0; i < model_n_tensors(run->model); i++) {
                 const struct model_tensor *t = model_tensor(run->model, i);
                 const char *g = (const char *) model_gradients(run->model) + t->offset * size;
-                for (size_t e = 0; e < t->n_elements && !name; e++)
+                for (size_t e = 0; e < t->n_elements; e++)
                         if (!isfinite(size == 8 ? ((const double *) g)[e] : (double) ((const float *) g)[e]))
-                                name = t->name;
+                                return i;
         }
-        return error_input(error, BERTD_EXIT_NAN,
-                           "step %" PRIu64 ": loss %g, gradient norm %g: not finite%s%s (samples %" PRIu64
-                           " to %" PRIu64 ")",
-                           row->step, row->losses.loss, row->gradient_norm, name ? ", first in the gradient of " : "",
-                           name ? name : "", row->first_k, row->last_k);
+        return -1;
 }
 
 void run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret) {
@@ -145,6 +142,7 @@ static void report(struct run *run, struct metrics_row *row, double flops, uint6
         row->mfu = run->peak_flops > 0 ? row->flops_per_sec / run->peak_flops : NAN;
         if (run->step % every == 0 || run->step == run->spec->train.steps)
                 metrics_step(run->metrics, row);
+        run_announce_samples(run);
         progress_step(run->progress, run->step, row->losses.loss, row->samples_per_sec,
                       run->step == run->spec->train.steps);
 }
@@ -163,6 +161,56 @@ static int accumulate(struct run *run, const struct batches *batches, const stru
                         progress_watchdog(run->progress);
         }
         return 0;
+}
+
+void run_announce_samples(struct run *run) {
+        uint64_t b = run->spec->train.global_batch, first = run->step * b;
+
+        if (run->step < run->spec->train.steps)
+                progress_samples(run->progress, first, first + b - 1);
+}
+
+/* What a rank found in its own share. */
+struct finding {
+        int64_t tensor; /* −1: all gradients are finite */
+        bool loss;      /* is not */
+};
+
+/* The sum of all ranks tells nothing of who spoiled it: each makes its share again (the draws are the same) and looks. Returns the
+ * first rank that finds something, its finding in *ret; n_ranks where none does (a fault that does not come again). */
+static uint32_t find_culprit(struct run *run, const struct batches *batches, const struct plan *plan,
+                             struct finding *ret) {
+        struct run_sums sums = {};
+        uint64_t flags = 0;
+        cleanup_free struct finding *all = calloc(run->n_ranks, sizeof(*all));
+        if (!all)
+                abort(); /* the others wait in the next call */
+
+        if (accumulate(run, batches, plan, &sums, &flags) > 0)
+                return run->n_ranks; /* a stop was asked for: alike on all ranks */
+        struct finding mine = { .tensor = find_not_finite(run),
+                                .loss = !isfinite(sums.loss.mlm_sum) || !isfinite(sums.loss.sentence_sum) };
+        exchange_gather(run->exchange, &mine, sizeof(mine), all);
+        for (uint32_t r = 0; r < run->n_ranks; r++)
+                if (all[r].tensor >= 0 || all[r].loss) {
+                        *ret = all[r];
+                        return r;
+                }
+        return run->n_ranks;
+}
+
+static int not_finite(struct run *run, const struct batches *batches, const struct plan *plan,
+                      const struct metrics_row *row, struct error *error) {
+        struct finding found = { .tensor = find_not_finite(run) };
+        uint32_t rank = run->n_ranks > 1 ? find_culprit(run, batches, plan, &found) : 0;
+        const char *name = found.tensor >= 0 ? model_tensor(run->model, (uint32_t) found.tensor)->name : NULL;
+
+        (void) error_input(error, BERTD_EXIT_NAN,
+                           "step %" PRIu64 ": loss %g, gradient norm %g: not finite%s%s (samples %" PRIu64
+                           " to %" PRIu64 ")",
+                           row->step, row->losses.loss, row->gradient_norm, name ? ", first in the gradient of " : "",
+                           name ? name : "", row->first_k, row->last_k);
+        return rank < run->n_ranks ? exchange_blame(run->exchange, rank, error) : -error->code;
 }
 
 int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
@@ -187,7 +235,7 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         run_losses(run, &sums.loss, &row.losses);
         row.gradient_norm = optimizer_gradient_norm(run->model);
         if (!isfinite(row.losses.loss) || !isfinite(row.gradient_norm))
-                return not_finite(run, &row, error);
+                return not_finite(run, batches, &plan, &row, error);
         update(run, &row);
         row.update_sec = lap(&timer);
         report(run, &row, sums.flops, begin);

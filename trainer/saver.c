@@ -5,12 +5,14 @@
 #include "trainer/saver.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bertd/exit.h"
 #include "common/clock.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
@@ -48,12 +50,37 @@ static void describe_tensors(struct saver *saver) {
         }
 }
 
+/* Infinities and NaN have all bits of the exponent. */
+static bool is_finite(const struct checkpoint_tensor *t) {
+        const uint64_t mask64 = UINT64_C(0x7ff) << 52;
+        const uint32_t mask32 = 0xffu << 23;
+        bool single = strcmp(t->dtype, "float32") == 0, bad = false;
+
+        for (size_t i = 0; single && i < t->size / 4; i++)
+                bad |= (((const uint32_t *) t->data)[i] & mask32) == mask32;
+        for (size_t i = 0; !single && i < t->size / 8; i++)
+                bad |= (((const uint64_t *) t->data)[i] & mask64) == mask64;
+        return !bad;
+}
+
+/* An update may overflow where the gradients were finite. */
+static int check_snapshot(struct saver *saver) {
+        for (uint32_t i = 0; i < N_KINDS * model_n_tensors(saver->model); i++)
+                if (!is_finite(&saver->tensors[i]))
+                        return error_input(&saver->result.error, BERTD_EXIT_NAN,
+                                           "step %" PRIu64 ": %s (%s) is not finite after the update",
+                                           saver->result.step, saver->tensors[i].name, saver->tensors[i].kind);
+        return 0;
+}
+
 static void write_snapshot(struct saver *saver) {
         uint64_t begin = clock_monotonic_usec();
 
         saver->result.error = (struct error) {};
-        saver->result.r = checkpoint_write(saver->result.path, &saver->meta, saver->tensors,
-                                           N_KINDS * model_n_tensors(saver->model), &saver->result.error);
+        saver->result.r = check_snapshot(saver);
+        if (saver->result.r >= 0)
+                saver->result.r = checkpoint_write(saver->result.path, &saver->meta, saver->tensors,
+                                                   N_KINDS * model_n_tensors(saver->model), &saver->result.error);
         saver->result.seconds = (double) (clock_monotonic_usec() - begin) / 1e6;
 }
 

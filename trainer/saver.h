@@ -1,6 +1,7 @@
 /*
  * Writes checkpoints in a thread beside training (contract C7): the step loop stops only for the copy into buffers
- * that were allocated and touched at the start. One write at a time. Used by rank 0 alone.
+ * that were allocated and touched at the start. One write at a time. Used by rank 0 alone. A state that is not finite is not
+ * written (exit code BERTD_EXIT_NAN).
  *
  *   saver_new → { saver_begin … saver_poll } → saver_wait → saver_free
  */
