@@ -41,12 +41,14 @@ static void finished(struct run *run, const struct saver_result *result) {
         if (!result->done)
                 return;
         if (result->r < 0) {
+                run->last_checkpoint_step = UINT64_MAX;
+                if (result->error.exit == BERTD_EXIT_NAN) {
+                        run->not_finite = result->error;
+                        return;
+                }
                 progress_end_line(run->progress);
                 (void) fprintf(stderr, "bert-trainer: %s: no checkpoint of step %" PRIu64 ", training goes on\n",
                                result->error.text, result->step);
-                run->last_checkpoint_step = UINT64_MAX;
-                if (result->error.exit == BERTD_EXIT_NAN)
-                        run->not_finite = result->error;
                 return;
         }
         progress_checkpoint(run->progress, result->path, run->stall_sec, result->seconds);

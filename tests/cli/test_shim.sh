@@ -4,9 +4,10 @@ set -u
 : "${BERTD_SHIM:=$BUILD_DIR/daemon/bertd-shim}" "${FAKE_BERTD:=$BUILD_DIR/tests/fake_bertd}"
 work=$(mktemp -d) || exit 1
 count=0 failed=0
-shim_pid='' fake_pid=''
+shim_pid='' fake_pid='' systemd_pid=''
 finish() {
         [ -z "$shim_pid" ] || kill -9 "$shim_pid" 2>/dev/null
+        [ -z "$systemd_pid" ] || kill "$systemd_pid" 2>/dev/null
         [ -z "$fake_pid" ] || kill -9 "$fake_pid" 2>/dev/null
         rm -rf "$work"
 }
@@ -193,6 +194,37 @@ until_true 5 told 'ready=1'
 tell stop 1000000
 ok 'a job that writes a checkpoint gets longer' ended
 ok 'and ends by itself' record '"exit_code":75'
+
+# the shutdown of a host: systemd's SIGTERM, and its patience while the bytes advance
+cat >"$work/systemd.py" <<'EOF'
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+while True:
+    print(s.recv(4096).decode().replace("\n", " "), flush=True)
+EOF
+attempt pretrain usr1 1000000 "$notify"' trap \"for i in 1 2 3 4 5; do echo x >> run/checkpoints/.step-5.tmp; sleep 0.5; done; exit 75\" USR1; notify READY=1; while :; do sleep 0.05; done'
+python3 "$work/systemd.py" "$work/systemd" >"$work/systemd.out" &
+systemd_pid=$!
+until_true 5 test -S "$work/systemd"
+export NOTIFY_SOCKET="$work/systemd"
+run_shim
+unset NOTIFY_SOCKET
+until_true 5 told 'ready=1'
+kill "$shim_pid"
+ok 'systemd stops the unit: the job ends by itself' eval 'ended && record "\"exit_code\":75" && record "\"stopped_by\":\"request\""'
+kill "$systemd_pid"
+ok 'systemd heard READY and STOPPING' eval 'grep -q "^READY=1" "$work/systemd.out" && grep -q "^STOPPING=1 EXTEND_TIMEOUT_USEC=" "$work/systemd.out"'
+ok 'and was asked for more time' eval 'test "$(grep -c "^EXTEND_TIMEOUT_USEC=" "$work/systemd.out")" -ge 2'
+# no descriptor is free: the job is killed all the same, and the record written
+attempt command term 1000000 'trap \"\" TERM; while :; do sleep 0.05; done'
+run_shim
+until_true 5 told 'pid='
+prlimit --pid "$shim_pid" --nofile=3:3
+tell stop 0
+ok 'without a free descriptor a stop still ends the job' ended
+ok 'and is recorded' record '"class":"stopped"'
+ok 'nothing is left' until_true 5 nonce_free
 
 # 6. bertd goes away and comes back
 attempt command term 5000000 'i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); sleep 0.05; done; exit 0'
