@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "ctl/command.h"
@@ -11,7 +12,7 @@
 #include "ctl/json.h"
 #include "ctl/table.h"
 
-#define PAGE 500
+#define PAGE BERTD_LIST_PAGE_MAX
 
 struct event {
         uint64_t id, time;

@@ -1,12 +1,63 @@
 /*
  * See job.h. Role: the memory of one job. Invariants: the ledger is sorted by step with one row a step; neither the ledger
- * nor the history grows past its bound.
+ * nor the history grows past its bound; a shared text lives as long as its holders.
  */
 #include "daemon/job.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* ---- shared texts ---- */
+
+struct shared {
+        struct shared *next;
+        size_t holders;
+        char text[];
+};
+#define SHARED_BUCKETS 256
+static struct shared *shared_texts[SHARED_BUCKETS];
+
+static struct shared **bucket_of(const char *text) {
+        uint32_t hash = 2166136261u; /* FNV-1a */
+
+        for (; *text; text++)
+                hash = (hash ^ (unsigned char) *text) * 16777619u;
+        return &shared_texts[hash % SHARED_BUCKETS];
+}
+
+const char *text_shared(const char *text) {
+        if (!text)
+                return NULL;
+        struct shared **bucket = bucket_of(text);
+        struct shared *s = *bucket;
+        while (s && strcmp(s->text, text) != 0)
+                s = s->next;
+        if (!s) {
+                size_t size = strlen(text) + 1;
+                s = malloc(sizeof(*s) + size);
+                if (!s)
+                        return NULL;
+                *s = (struct shared) { .next = *bucket };
+                memcpy(s->text, text, size);
+                *bucket = s;
+        }
+        s->holders++;
+        return s->text;
+}
+
+void text_unshare(const char *text) {
+        if (!text)
+                return;
+        struct shared **at = bucket_of(text);
+        while ((*at)->text != text)
+                at = &(*at)->next;
+        struct shared *s = *at;
+        if (--s->holders > 0)
+                return;
+        *at = s->next;
+        free(s);
+}
 
 void job_set_text(char **to, const char *text) {
         char *copy = text && text[0] ? strdup(text) : NULL;
@@ -99,8 +150,8 @@ void job_free(struct job *job) {
         free(job->ledger);
         free(job->history);
         free(job->name);
-        free(job->user);
-        free(job->cwd);
+        text_unshare(job->user);
+        text_unshare(job->cwd);
         free(job->run_dir);
         free(job->on_exit);
         free(job->command);

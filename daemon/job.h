@@ -87,7 +87,8 @@ struct job {
         int32_t hang_sec, start_sec; /* as in include/bertd/bus.h */
         enum on_nan on_nan;
         uint32_t umask;
-        char *name, *user, *cwd;
+        char *name;
+        const char *user, *cwd; /* shared, of text_shared: most jobs have the same few */
         char *run_dir, *on_exit; /* NULL: the job's own folder; none */
         char *command;           /* NUL after each word, command_size bytes in all; NULL where kind is not command */
         size_t command_size;
@@ -119,6 +120,10 @@ struct job {
 };
 
 static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job->ranks * job->threads; }
+
+/* One copy for all who hold the same text; NULL without memory or for NULL. Each is given back once. */
+const char *text_shared(const char *text);
+void text_unshare(const char *text);
 
 /* Sets an owned text of a job or attempt (NULL or "" = none); without memory the old one goes and none comes. */
 void job_set_text(char **to, const char *text);

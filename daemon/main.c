@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <malloc.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -214,6 +215,9 @@ int main(int argc, char **argv) {
 
         /* What the shell that started us held open must reach no job, nor keep its pipes from ending. */
         (void) close_range(STDERR_FILENO + 1, ~0U, 0);
+        /* Long replies and plans of a long queue go back to the kernel, whatever was freed before. */
+        (void) mallopt(M_MMAP_THRESHOLD, 64 * 1024);
+        (void) mallopt(M_TRIM_THRESHOLD, 64 * 1024);
         int r = parse_options(argc, argv, &options, &error);
         if (r > 0)
                 return 0;

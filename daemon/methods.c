@@ -383,8 +383,8 @@ static int remove_job(struct call *call, sd_bus_message *m) {
                 return wrong_state(call, "remove");
         cleanup_free char *folder = files_job_dir(call->manager->options.state_dir, job->id);
         struct job copy = *job; /* for its user's ids: the store may free the job */
-        copy.user = strdup(job->user);
-        cleanup_free char *user = copy.user;
+        cleanup_free char *user = strdup(job->user);
+        copy.user = user;
         wait_fail(job, BERTD_ERROR_NO_SUCH_JOB, "the job was removed");
         if (!user || !folder)
                 return -ENOMEM;

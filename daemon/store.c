@@ -350,8 +350,8 @@ static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, con
                 .checkpoint_stall = NAN,
                 .checkpoint_write = NAN,
                 .name = strdup(s->name),
-                .user = strdup(user),
-                .cwd = strdup(s->cwd),
+                .user = text_shared(user),
+                .cwd = text_shared(s->cwd),
                 .run_dir = copy_or_null(s->run_dir),
                 .on_exit = copy_or_null(s->on_exit),
         };

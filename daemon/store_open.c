@@ -76,7 +76,7 @@ static int open_database(const char *path, sqlite3 **ret, struct error *error) {
         (void) sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         r = db_exec(
                 db,
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-1024;",
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-512;",
                 error);
         if (r >= 0)
                 r = prepare_schema(db, path, error);

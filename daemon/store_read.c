@@ -62,8 +62,8 @@ static struct job *read_job(sqlite3_stmt *s) {
         job->keep_every = (uint64_t) sqlite3_column_int64(s, i++);
         job->umask = (uint32_t) sqlite3_column_int64(s, i++);
         job->name = column_string(s, i++);
-        job->user = column_string(s, i++);
-        job->cwd = column_string(s, i++);
+        job->user = text_shared((const char *) sqlite3_column_text(s, i++));
+        job->cwd = text_shared((const char *) sqlite3_column_text(s, i++));
         job->run_dir = column_string(s, i++);
         job->on_exit = column_string(s, i++);
         size_t size = (size_t) sqlite3_column_bytes(s, i);

@@ -1,10 +1,12 @@
 /*
  * Latencies of a running bertd as a client sees them, each beside the raw cost of the disk under it in the same run.
  *
- *   bench_daemon SOCKET FOLDER JOBS QUEUED
+ *   bench_daemon SOCKET FOLDER JOBS QUEUED [CLIENTS JOBS_BEFORE]
  *
  * Submits JOBS command jobs one by one and alternates each with a raw 4 KiB write + fsync in FOLDER (a folder on the state
  * database's disk), then fills up to QUEUED jobs and times GetJob and a page of ListJobs. Prints one "name p50 p99 unit" a line.
+ * With CLIENTS, that many connections take turns, each calling once a second as `bertctl status -w` does; being root, each 50 of them
+ * are another user's. JOBS_BEFORE: how many jobs there are already.
  * The caller has filled the daemon's slots, so that nothing starts meanwhile.
  */
 #include <errno.h>
@@ -36,6 +38,22 @@ static double since_msec(uint64_t start) { return (double) (clock_monotonic_usec
 static int append_field(sd_bus_message *m, const char *key, const char *type, const char *text, uint32_t number) {
         return type[0] == 's' ? sd_bus_message_append(m, "{sv}", key, "s", text)
                               : sd_bus_message_append(m, "{sv}", key, "u", number);
+}
+
+#define CLIENTS_MAX 500
+#define CLIENTS_A_USER 50
+#define FIRST_UID 20000
+
+static struct {
+        sd_bus *bus[CLIENTS_MAX];
+        size_t n, next;
+} clients;
+
+/* The connection whose turn it is; with several, not before a second has gone by since its last. */
+static sd_bus *turn(void) {
+        if (clients.n > 1)
+                (void) usleep((useconds_t) (USEC_PER_SEC / clients.n));
+        return clients.bus[clients.next++ % clients.n];
 }
 
 static int submit(sd_bus *bus) {
@@ -76,7 +94,7 @@ static int call(sd_bus *bus, const char *method, const char *types, uint64_t id)
 
         if (types[1])
                 r = sd_bus_call_method(bus, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, method, &e, &reply, types, id,
-                                       (uint32_t) 500, 0);
+                                       (uint32_t) 200, 0);
         else
                 r = sd_bus_call_method(bus, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, method, &e, &reply, types, id);
         if (r < 0)
@@ -93,7 +111,7 @@ static int raw_fsync(int fd) {
         return 0;
 }
 
-static int time_submits(sd_bus *bus, const char *path, size_t n) {
+static int time_submits(const char *path, size_t n) {
         cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         cleanup_free double *ack = calloc(n, sizeof(double)), *raw = calloc(n, sizeof(double));
         if (fd < 0)
@@ -107,6 +125,7 @@ static int time_submits(sd_bus *bus, const char *path, size_t n) {
                 raw[i] = since_msec(start);
                 if (r < 0)
                         return r;
+                sd_bus *bus = turn();
                 start = clock_monotonic_usec();
                 r = submit(bus);
                 ack[i] = since_msec(start);
@@ -118,12 +137,13 @@ static int time_submits(sd_bus *bus, const char *path, size_t n) {
         return 0;
 }
 
-static int time_calls(sd_bus *bus, const char *name, const char *method, const char *types, uint64_t jobs, size_t n) {
+static int time_calls(const char *name, const char *method, const char *types, uint64_t jobs, size_t n) {
         cleanup_free double *msec = calloc(n, sizeof(double));
         if (!msec)
                 return -ENOMEM;
 
         for (size_t i = 0; i < n; i++) {
+                sd_bus *bus = turn();
                 uint64_t start = clock_monotonic_usec();
                 int r = call(bus, method, types, types[1] ? 0 : 1 + i * 7919 % jobs);
                 msec[i] = since_msec(start);
@@ -134,39 +154,89 @@ static int time_calls(sd_bus *bus, const char *name, const char *method, const c
         return 0;
 }
 
-static int run(const char *socket, const char *folder, size_t jobs, size_t queued) {
-        cleanup_free char *address = format_string("unix:path=%s", socket), *path = format_string("%s/raw", folder);
-        sd_bus *bus = NULL;
+static int connect_clients(const char *socket, size_t n) {
+        cleanup_free char *address = format_string("unix:path=%s", socket);
+        int r = address ? 0 : -ENOMEM;
 
-        if (!address || !path)
-                return -ENOMEM;
-        int r = sd_bus_new(&bus);
-        if (r >= 0)
-                r = sd_bus_set_address(bus, address);
-        if (r >= 0)
-                r = sd_bus_start(bus);
-        if (r < 0)
-                goto out;
+        while (r >= 0 && clients.n < n) {
+                /* Whose connection it is, the kernel notes now. */
+                if (n > 1 && getuid() == 0 && seteuid(FIRST_UID + (uid_t) (clients.n / CLIENTS_A_USER)) < 0)
+                        return -errno;
+                sd_bus *bus = NULL;
+                r = sd_bus_new(&bus);
+                if (r >= 0)
+                        r = sd_bus_set_address(bus, address);
+                if (r >= 0)
+                        r = sd_bus_start(bus);
+                if (r >= 0)
+                        r = call(bus, "GetJob", "t", 1);
+                clients.bus[clients.n++] = bus;
+                if (getuid() == 0 && seteuid(0) < 0)
+                        return -errno;
+        }
+        return r;
+}
 
-        r = time_submits(bus, path, jobs);
+static void disconnect_clients(void) {
+        while (clients.n > 0)
+                (void) sd_bus_flush_close_unref(clients.bus[--clients.n]);
+        clients.next = 0;
+}
+
+static int run_alone(const char *socket, const char *path, size_t jobs, size_t queued) {
+        int r = connect_clients(socket, 1);
+
+        if (r >= 0)
+                r = time_submits(path, jobs);
         for (size_t i = jobs; r >= 0 && i < queued; i++)
-                r = submit(bus);
+                r = submit(clients.bus[0]);
         if (r >= 0)
-                r = time_calls(bus, "status of one job", "GetJob", "t", queued, 2000);
+                r = time_calls("status of one job", "GetJob", "t", queued, 2000);
         if (r >= 0)
-                r = time_calls(bus, "list, a page of 500", "ListJobs", "tub", queued, 200);
-        (void) unlink(path);
-out:
-        sd_bus_flush_close_unref(bus);
+                r = time_calls("list, a page of 200", "ListJobs", "tub", queued, 200);
+        disconnect_clients();
+        return r;
+}
+
+/* Submits come from one more connection, root's: the others have no account. */
+static int run_many(const char *socket, const char *path, size_t jobs, size_t n, size_t before) {
+        int r = connect_clients(socket, n);
+
+        if (r >= 0)
+                r = time_calls("status of one job", "GetJob", "t", before, 2000);
+        if (r >= 0)
+                r = time_calls("list, a page of 200", "ListJobs", "tub", before, 1000);
+        (void) printf("connected\n");
+        (void) fflush(stdout);
+        sd_bus *others[CLIENTS_MAX];
+        size_t n_others = clients.n;
+        memcpy(others, clients.bus, sizeof(others));
+        clients.n = 0;
+        if (r >= 0)
+                r = connect_clients(socket, 1);
+        if (r >= 0)
+                r = time_submits(path, jobs);
+        disconnect_clients();
+        memcpy(clients.bus, others, sizeof(others));
+        clients.n = n_others;
+        (void) sleep(2); /* for who measures our memory of 200 connections */
+        disconnect_clients();
         return r;
 }
 
 int main(int argc, char **argv) {
-        if (argc != 5) {
-                (void) fprintf(stderr, "usage: bench_daemon SOCKET FOLDER JOBS QUEUED\n");
+        if (argc != 5 && argc != 7) {
+                (void) fprintf(stderr, "usage: bench_daemon SOCKET FOLDER JOBS QUEUED [CLIENTS JOBS_BEFORE]\n");
                 return 2;
         }
-        int r = run(argv[1], argv[2], strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10));
+        cleanup_free char *path = format_string("%s/raw", argv[2]);
+        size_t jobs = strtoul(argv[3], NULL, 10), n = argc == 7 ? strtoul(argv[5], NULL, 10) : 1;
+        int r = !path             ? -ENOMEM
+                : n > CLIENTS_MAX ? -E2BIG
+                : argc == 7       ? run_many(argv[1], path, jobs, n, strtoul(argv[6], NULL, 10))
+                                  : run_alone(argv[1], path, jobs, strtoul(argv[4], NULL, 10));
+        if (path)
+                (void) unlink(path);
         if (r < 0)
                 (void) fprintf(stderr, "bench_daemon: %s\n", strerror(-r));
         return r < 0;
