@@ -88,7 +88,7 @@ struct job {
         enum on_nan on_nan;
         uint32_t umask;
         char *name;
-        const char *user, *cwd; /* shared, of text_shared: most jobs have the same few */
+        const char *user, *cwd;  /* shared, of text_shared: most jobs have the same few */
         char *run_dir, *on_exit; /* NULL: the job's own folder; none */
         char *command;           /* NUL after each word, command_size bytes in all; NULL where kind is not command */
         size_t command_size;

@@ -74,10 +74,9 @@ static int open_database(const char *path, sqlite3 **ret, struct error *error) {
                 return db_error(error, db, path);
         (void) sqlite3_busy_timeout(db, 2000);
         (void) sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-        r = db_exec(
-                db,
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-512;",
-                error);
+        r = db_exec(db,
+                    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-512;",
+                    error);
         if (r >= 0)
                 r = prepare_schema(db, path, error);
         if (r < 0)

@@ -6,7 +6,7 @@
  *   method          in                 out      who             meaning
  *   Submit          a{sv}              t        anyone          a new job's id, after its one durable commit
  *   GetJob          t                  a{sv}    anyone*         one job
- *   ListJobs        tub                aa{sv}   anyone*         jobs with id < first (0: newest), at most second (<= 200),
+ *   ListJobs        tub                aa{sv}   anyone*         jobs with id < first (0: newest), at most second (<= 100),
  *                                                               newest first; third: only jobs that have not ended
  *   GetEvents       ttu                a(ttssssstt) anyone*     job, after event id, at most: (event id, time, from, to, what,
  *                                                               reason, exit class, last step, lost steps); reason empty
@@ -79,7 +79,7 @@ enum {
         BERTD_ATTEMPT_STOP = 1, /* it was closed meanwhile: exit without running */
 };
 
-#define BERTD_LIST_PAGE_MAX 200 /* jobs or events of one reply: no caller keeps the others waiting for long */
+#define BERTD_LIST_PAGE_MAX 100      /* jobs or events of one reply: no caller keeps the others waiting for long */
 #define BERTD_MESSAGE_MAX (4u << 20) /* bytes of one Submit */
 
 #endif

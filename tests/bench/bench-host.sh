@@ -40,7 +40,7 @@ mkdir -p "$home/raw"
 pick() { awk -v name="$1" 'index($0, name) == 1 {print "p50 " $(NF - 5) " ms, p99 " $(NF - 4) " ms"}' "$home/latency"; }
 row "submit to acknowledged, $jobs jobs" "$(pick 'submit to')" "raw 4 KiB write + fsync, alternated: $(pick 'raw 4 KiB')"
 row "status of one of $queued jobs" "$(pick 'status of')" ''
-row "list: a page of 200 of $queued" "$(pick 'list, a')" ''
+row "list: a page of 100 of $queued" "$(pick 'list, a')" ''
 row "resident memory, $queued queued jobs" "$(rss "$bertd_pid")" ''
 row 'bertctl submit, whole command (median of 50)' "$(time_each 50 "$BERTCTL" submit -- true)" "$(
   if command -v tsp >/dev/null; then

@@ -29,5 +29,5 @@ wait_for 120 grep -q connected "$home/latency"
 row "resident memory, $clients clients connected" "$(rss "$bertd_pid")" '16 MB'
 wait "$bench" || exit 1
 row "status of any job, $clients clients calling" "$(pick 'status of')" 'p99 20 ms'
-row "list: a page of 200, $clients clients calling" "$(pick 'list, a')" 'p99 20 ms'
+row "list: a page of 100, $clients clients calling" "$(pick 'list, a')" 'p99 20 ms'
 row "submit to acknowledged, $submits jobs" "$(pick 'submit to')" "raw 4 KiB write + fsync, alternated: $(pick 'raw 4 KiB'); bound: 2 × its p99"

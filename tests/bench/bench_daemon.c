@@ -94,7 +94,7 @@ static int call(sd_bus *bus, const char *method, const char *types, uint64_t id)
 
         if (types[1])
                 r = sd_bus_call_method(bus, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, method, &e, &reply, types, id,
-                                       (uint32_t) 200, 0);
+                                       (uint32_t) BERTD_LIST_PAGE_MAX, 0);
         else
                 r = sd_bus_call_method(bus, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, method, &e, &reply, types, id);
         if (r < 0)
@@ -193,7 +193,7 @@ static int run_alone(const char *socket, const char *path, size_t jobs, size_t q
         if (r >= 0)
                 r = time_calls("status of one job", "GetJob", "t", queued, 2000);
         if (r >= 0)
-                r = time_calls("list, a page of 200", "ListJobs", "tub", queued, 200);
+                r = time_calls("list, a page of 100", "ListJobs", "tub", queued, 200);
         disconnect_clients();
         return r;
 }
@@ -205,7 +205,7 @@ static int run_many(const char *socket, const char *path, size_t jobs, size_t n,
         if (r >= 0)
                 r = time_calls("status of one job", "GetJob", "t", before, 2000);
         if (r >= 0)
-                r = time_calls("list, a page of 200", "ListJobs", "tub", before, 1000);
+                r = time_calls("list, a page of 100", "ListJobs", "tub", before, 1000);
         (void) printf("connected\n");
         (void) fflush(stdout);
         sd_bus *others[CLIENTS_MAX];
