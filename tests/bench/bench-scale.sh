@@ -25,7 +25,7 @@ chmod 666 "$BERTD_SOCKET"
 mkdir -p "$home/raw"
 "$BENCH_DAEMON" "$BERTD_SOCKET" "$home/raw" "$submits" 0 "$clients" "$total" >"$home/latency" &
 bench=$!
-wait_for 120 grep -q connected "$home/latency"
+wait_for 120 grep -qs connected "$home/latency"
 row "resident memory, $clients clients connected" "$(rss "$bertd_pid")" '16 MB'
 wait "$bench" || exit 1
 row "status of any job, $clients clients calling" "$(pick 'status of')" 'p99 20 ms'
