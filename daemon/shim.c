@@ -167,7 +167,7 @@ static void child_ended(struct shim *shim, int status) {
         struct shim_verdict verdict;
         int ignored;
 
-        unsigned left = tree_kill(shim->child.pid, shim->attempt.nonce, KILL_LIMIT_USEC, &ignored);
+        unsigned left = tree_kill(0, shim->attempt.nonce, KILL_LIMIT_USEC, &ignored);
         if (left > 0)
                 shim_log_note(&shim->log, "%u processes of this attempt do not die", left);
         drain_output(shim);

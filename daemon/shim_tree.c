@@ -188,38 +188,38 @@ static void kill_process(const struct tree_process *process, const char *nonce) 
                 (void) syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
 }
 
-/* The number of processes that lived. */
-static size_t kill_pass(struct tree *tree, pid_t main, const char *nonce) {
+/* The number of processes that lived; −1: nobody knows. `main`: 0 once it has been reaped. */
+static ssize_t kill_pass(struct tree *tree, pid_t main, const char *nonce) {
         if (!tree_read(tree, nonce)) {
                 if (main > 0 && kill(-main, SIGKILL) < 0)
                         (void) kill(main, SIGKILL);
-                return 1;
+                return -1;
         }
         for (size_t i = 0; i < tree->n; i++)
                 kill_process(&tree->list[i], nonce);
-        return tree->n;
+        return (ssize_t) tree->n;
 }
 
 unsigned tree_kill(pid_t main, const char *nonce, uint64_t limit_usec, int *main_status) {
         const struct timespec pause = { .tv_nsec = PASS_PAUSE_NSEC };
         uint64_t deadline = clock_boottime_usec() + limit_usec;
         struct tree tree = {};
-        bool reaped = false;
-        size_t alive;
+        pid_t left = main;
+        ssize_t alive;
         int status;
 
         *main_status = -1;
         for (;;) {
-                alive = kill_pass(&tree, reaped ? 0 : main, nonce);
+                alive = kill_pass(&tree, left, nonce);
                 for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
                         if (pid == main) {
                                 *main_status = status;
-                                reaped = true;
+                                left = 0;
                         }
-                if (alive == 0 || clock_boottime_usec() >= deadline)
-                        break;
+                if (alive == 0 || (alive < 0 && left == 0) || clock_boottime_usec() >= deadline)
+                        break; /* whom we cannot see bertd will, when the attempt is closed */
                 (void) nanosleep(&pause, NULL);
         }
         tree_free(&tree);
-        return (unsigned) alive;
+        return alive < 0 ? 0 : (unsigned) alive;
 }

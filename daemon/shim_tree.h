@@ -29,7 +29,7 @@ bool tree_read(struct tree *tree, const char *nonce);
 void tree_free(struct tree *tree);
 
 /* SIGKILL to the main child and to all of the tree, repeated until none is found. Reaps as it goes; the main child's status is
- * put into *main_status (−1 where it did not die here). Returns the number of processes still there after `limit_usec`. */
+ * put into *main_status (−1 where it did not die here). `main`: 0 where it was reaped before. Returns the number of processes still there after `limit_usec`. */
 unsigned tree_kill(pid_t main, const char *nonce, uint64_t limit_usec, int *main_status);
 
 /* A file below /proc/PID, at most `max` bytes and a NUL; −1: gone or not ours to read. Caller frees. */
