@@ -2,6 +2,7 @@
 #ifndef COMMON_PARSE_H
 #define COMMON_PARSE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 int parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret);
@@ -9,5 +10,8 @@ int parse_i64(const char *text, int64_t min, int64_t max, int64_t *ret);
 /* Bytes, with an optional K, M, G or T (powers of 1024). */
 int parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret);
 int parse_double(const char *text, double min, double max, double *ret); /* refuses NaN and infinity */
+
+/* Is it valid UTF-8, without surrogates and overlong forms? */
+bool text_is_utf8(const char *text);
 
 #endif

@@ -502,31 +502,6 @@ struct filled {
         char backoff[2][16], *backoff_sec[2];
 };
 
-/* libyaml's emitter takes nothing else (and libcyaml leaks when it refuses). */
-static bool is_utf8(const char *text) {
-        const unsigned char *p = (const unsigned char *) text;
-
-        while (*p) {
-                unsigned n = *p < 0x80                 ? 0
-                             : *p >= 0xc2 && *p < 0xe0 ? 1
-                             : (*p & 0xf0) == 0xe0     ? 2
-                             : *p >= 0xf0 && *p < 0xf5 ? 3
-                                                       : 9;
-                uint32_t c = n == 0 ? *p : *p & (0x3fu >> n);
-                if (n == 9)
-                        return false;
-                p++;
-                for (unsigned i = 0; i < n; i++, p++) {
-                        if ((*p & 0xc0) != 0x80)
-                                return false;
-                        c = c << 6 | (*p & 0x3f);
-                }
-                if ((n == 2 && c < 0x800) || (n == 3 && c < 0x10000) || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-                        return false;
-        }
-        return true;
-}
-
 /* The shortest text that reads back as the same number. */
 static char *format_double(double v) {
         char *text = NULL;
@@ -570,7 +545,7 @@ static int fill_fields(struct filled *filled, const struct spec *spec, struct er
                 if (!text)
                         return error_errno(error, ENOMEM, "job spec");
                 *AT(section_of(&filled->top, field->section), field->raw, char *) = text;
-                if (!is_utf8(text))
+                if (!text_is_utf8(text)) /* libyaml's emitter takes nothing else (and libcyaml leaks when it refuses) */
                         return error_input(error, BERTD_EXIT_CONFIG, "%s: not UTF-8", field->key);
         }
         return 0;
@@ -584,7 +559,7 @@ static int fill_lists(struct filled *filled, const struct spec *spec, struct err
                 if (n == 0 || !(lists[i].kinds & (1 << spec->kind)))
                         continue;
                 for (uint32_t k = 0; k < n; k++)
-                        if (!is_utf8(entries[k]))
+                        if (!text_is_utf8(entries[k]))
                                 return error_input(error, BERTD_EXIT_CONFIG, "%s: entry %u is not UTF-8", lists[i].key,
                                                    k + 1);
                 void *section = section_of(&filled->top, lists[i].section);

@@ -21,13 +21,15 @@
 #include "daemon/launcher.h"
 #include "daemon/log.h"
 
-#define CHILD_LIMIT_USEC (600 * USEC_PER_SEC)
+#define REMOVE_LIMIT_USEC (600 * USEC_PER_SEC)
+#define ON_EXIT_LIMIT_USEC (60 * USEC_PER_SEC)
 
 struct child {
         pid_t pid;
         char *folder;            /* to be removed when it has ended, or NULL */
         sd_bus_message *request; /* to be answered when it has ended, or NULL */
         sd_event_source *source, *timer;
+        struct systemd_task *task; /* under systemd, in place of pid and sources */
 };
 
 static void child_free(struct child *child) {
@@ -36,16 +38,21 @@ static void child_free(struct child *child) {
         sd_bus_message_unref(child->request);
         (void) sd_event_source_disable_unref(child->source);
         (void) sd_event_source_disable_unref(child->timer);
+        systemd_task_free(child->task);
         free(child->folder);
         free(child);
 }
 
-static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
+static void ended(void *userdata) {
         struct child *child = userdata;
 
         if (child->folder && rmdir(child->folder) < 0)
                 log_error("%s: cannot be removed: %m", child->folder);
         child_free(child);
+}
+
+static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
+        ended(userdata);
         return 0;
 }
 
@@ -74,16 +81,22 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
         _exit(127);
 }
 
-/* Takes `child` and what it holds. */
-static void spawn(struct manager *manager, const struct job *job, char *const *argv, char *const *environment,
-                  const char *cwd, struct child *child) {
+/* Takes `child` and what it holds. Under systemd in a unit of its own: bertd.service's sandbox is not for users' programs. */
+static void spawn(struct manager *manager, const struct job *job, const char *name, char *const *argv,
+                  char *const *environment, const char *cwd, uint64_t limit_usec, struct child *child) {
+        if (manager->options.launcher == LAUNCHER_SYSTEMD) {
+                child->task = systemd_task_run(manager, job, name, argv, environment, cwd, limit_usec, ended, child);
+                if (!child->task)
+                        child_free(child);
+                return;
+        }
         child->pid = fork();
         if (child->pid == 0)
                 run(job, argv, environment, cwd);
         if (child->pid < 0 ||
             sd_event_add_child(manager->loop, &child->source, child->pid, WEXITED, on_child, child) < 0 ||
-            sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME, CHILD_LIMIT_USEC, 0, on_limit,
-                                       child) < 0) {
+            sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME, limit_usec, 0, on_limit, child) <
+                    0) {
                 log_error("job %" PRIu64 ": %s cannot be run", job->id, argv[0]);
                 child_free(child);
         }
@@ -106,7 +119,7 @@ int child_remove_tree(struct manager *manager, const struct job *job, const char
         bool parent_is_ours = strncmp(path, manager->options.state_dir, strlen(manager->options.state_dir)) == 0;
         if (parent_is_ours && job->uid != geteuid())
                 child->folder = strdup(path);
-        spawn(manager, job, (char *const *) argv, (char *const *) environment, "/", child);
+        spawn(manager, job, "rm", (char *const *) argv, (char *const *) environment, "/", REMOVE_LIMIT_USEC, child);
         return 0;
 }
 
@@ -135,5 +148,6 @@ void child_on_exit(struct manager *manager, const struct job *job) {
         const char *const argv[] = { "/bin/sh", "-c", job->on_exit, NULL };
         struct child *child = environment.failed ? NULL : calloc(1, sizeof(*child));
         if (child)
-                spawn(manager, job, (char *const *) argv, environment.words, job->cwd, child);
+                spawn(manager, job, "on-exit", (char *const *) argv, environment.words, job->cwd, ON_EXIT_LIMIT_USEC,
+                      child);
 }

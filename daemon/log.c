@@ -1,6 +1,7 @@
 /* See log.h. Owns the one mutable global of the daemon: whether lines go to the journal. */
 #include "daemon/log.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -45,4 +46,11 @@ void log_error(const char *format, ...) {
         va_start(ap, format);
         write_line(LOG_ERR, format, ap);
         va_end(ap);
+}
+
+void log_transition(uint64_t job, const char *from, const char *to, const char *reason) {
+        if (to_journal)
+                (void) sd_journal_send("MESSAGE=job %" PRIu64 ": %s to %s%s%s", job, from, to, reason ? ": " : "",
+                                       reason ? reason : "", "PRIORITY=%d", LOG_INFO, "SYSLOG_IDENTIFIER=bertd",
+                                       "JOB_ID=%" PRIu64, job, "JOB_STATE=%s", to, NULL);
 }

@@ -246,6 +246,7 @@ enum verdict manager_move(struct manager *m, struct job *job, enum job_event eve
         set_times(job, event);
         store_note(m->store, job, from, job_event_name(event), job->reason);
         (void) manager_commit(m);
+        log_transition(job->id, job_state_name(from), job_state_name(job->state), job->reason);
         if (state_has_ended(job->state) || job->state == JOB_PAUSED)
                 wait_answer(job);
         if (state_has_ended(job->state)) {
