@@ -104,10 +104,14 @@ int paths_socket(const char *override, const char *state_dir, char **ret_path, s
 int paths_user_socket(char **ret_path, struct error *error) {
         const char *runtime = environment_path("XDG_RUNTIME_DIR");
         const char *given = environment_path("BERTD_STATE_DIR");
-        cleanup_free char *state_dir = NULL;
+        cleanup_free char *state_dir = NULL, *fallback = NULL;
 
-        if (runtime)
-                return checked_socket(format_string("%s/bertd/bertd.sock", runtime), ret_path, error);
+        cleanup_free char *path = runtime ? format_string("%s/bertd/bertd.sock", runtime) : NULL;
+        if (path && access(path, F_OK) == 0)
+                return checked_socket(steal_pointer(&path), ret_path, error);
         int r = given ? absolute(given, &state_dir, error) : user_state_dir(&state_dir, error);
-        return r < 0 ? r : checked_socket(format_string("%s/bertd.sock", state_dir), ret_path, error);
+        fallback = r < 0 ? NULL : format_string("%s/bertd.sock", state_dir);
+        if (path && (!fallback || access(fallback, F_OK) < 0))
+                return checked_socket(steal_pointer(&path), ret_path, error);
+        return r < 0 ? r : checked_socket(steal_pointer(&fallback), ret_path, error);
 }

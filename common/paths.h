@@ -15,7 +15,8 @@ int paths_state_dir(const char *override, char **ret_path, struct error *error);
  * ($XDG_RUNTIME_DIR/bertd/bertd.sock, else in the state folder). Caller frees. Paths longer than sun_path are refused. */
 int paths_socket(const char *override, const char *state_dir, char **ret_path, struct error *error);
 
-/* The user's own socket as bertctl looks for it: never the system's. Caller frees. */
+/* The user's own socket as bertctl looks for it, never the system's: $XDG_RUNTIME_DIR's, or the state folder's where only that one
+ * is there (a daemon that outlives its user's sessions without linger listens there). Caller frees. */
 int paths_user_socket(char **ret_path, struct error *error);
 
 #endif

@@ -221,12 +221,10 @@ int main(int argc, char **argv) {
         int r = parse_options(argc, argv, &options, &error);
         if (r > 0)
                 return 0;
-        if (r >= 0)
-                r = resolve(&options, &resolved, &error);
-        if (r >= 0 && options.detach)
-                r = detach_check(&error);
         if (r >= 0 && options.detach)
                 r = detach(&ready_fd, &error);
+        if (r >= 0)
+                r = resolve(&options, &resolved, &error);
         if (r >= 0) {
                 block_signals();
                 log_open();
