@@ -18,17 +18,49 @@
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/clock.h"
 #include "daemon/attempt.h"
+#include "daemon/inlet.h"
 #include "daemon/log.h"
 
+/* New connections of a user: PEERS_OF_UID_MAX at once, then NEW_A_SECOND. To set one up costs much more than to refuse it. */
+struct allowance {
+        uint64_t usec;
+        double left;
+};
+
+#define ALLOWANCES 128
+#define NEW_A_SECOND 200
+
 struct bus_server {
+        struct allowance allowances[ALLOWANCES]; /* by uid; users who share a place share what is left */
         struct manager *manager;
         char *path;
         sd_event_source *listen; /* owns its fd */
         sd_event_source *reaper;
         sd_id128_t id;
         struct peer *peers;
+        struct inlets inlets;
+        int spare_fd;       /* given up for a moment to turn a connection away when there are no more */
+        uint64_t told_usec; /* when a refusal was last logged */
+        unsigned untold;    /* refusals since */
 };
+
+#define TELL_USEC (10 * USEC_PER_SEC)
+#define ACCEPTS_A_TURN 256
+
+/* A flood of refusals is one line in a while. */
+static void tell_refusal(struct bus_server *server, uid_t uid, const char *reason) {
+        uint64_t now = clock_boottime_usec();
+
+        server->untold++;
+        if (server->told_usec > 0 && now - server->told_usec < TELL_USEC)
+                return;
+        log_error("a connection of uid %u is refused: %s (%u refused since the last such line)", (unsigned) uid, reason,
+                  server->untold);
+        server->told_usec = now;
+        server->untold = 0;
+}
 
 /* ---- waits ---- */
 
@@ -88,6 +120,7 @@ static void forget_waits(struct peer *peer) {
 static void peer_free(struct peer *peer) {
         attempt_peer_gone(peer);
         forget_waits(peer);
+        inlet_free(peer->inlet);
         if (peer->bus) {
                 (void) sd_bus_detach_event(peer->bus);
                 (void) sd_bus_close_unref(peer->bus);
@@ -114,6 +147,8 @@ void peer_doom(struct peer *peer) {
         peer->doomed = true;
         (void) sd_event_source_set_enabled(peer->manager->server->reaper, SD_EVENT_ONESHOT);
 }
+
+void peer_charge(struct peer *peer, uint64_t usec) { inlets_charge(&peer->manager->server->inlets, peer->uid, usec); }
 
 void peer_set_job(struct peer *peer, uint64_t job) { peer->job = job; }
 
@@ -158,20 +193,54 @@ static bool is_full(const struct bus_server *server, uid_t uid) {
         return all >= PEERS_MAX || of_uid >= PEERS_OF_UID_MAX;
 }
 
-static int start_bus(struct bus_server *server, struct peer *peer, int fd) {
-        int r = sd_bus_new(&peer->bus);
-        if (r < 0) {
-                (void) close(fd);
-                return r;
-        }
-        r = sd_bus_set_fd(peer->bus, fd, fd); /* takes the fd */
-        if (r < 0) {
-                (void) close(fd);
-                return r;
-        }
-        r = sd_bus_set_server(peer->bus, 1, server->id);
+static void on_refused(void *userdata, const char *reason) {
+        struct peer *peer = userdata;
+
+        tell_refusal(peer->manager->server, peer->uid, reason);
+        peer_doom(peer);
+}
+
+/* sd-bus writes to the client itself and reads what the inlet lets pass. */
+static int connect_bus(struct bus_server *server, struct peer *peer, int client) {
+        cleanup_close int out = client, in = -1;
+        int copy = fcntl(out, F_DUPFD_CLOEXEC, 3);
+
+        if (copy < 0)
+                return -errno;
+        int r = inlet_new(&server->inlets, server->manager->loop, copy, peer->uid, on_refused, peer, &in, &peer->inlet);
         if (r >= 0)
-                r = sd_bus_set_anonymous(peer->bus, 0);
+                r = sd_bus_new(&peer->bus);
+        if (r >= 0)
+                r = sd_bus_set_fd(peer->bus, in, out);
+        if (r < 0)
+                return r;
+        (void) steal_fd(&in);
+        (void) steal_fd(&out);
+        return 0;
+}
+
+static bool is_hasty(struct bus_server *server, uid_t uid) {
+        struct allowance *a = &server->allowances[uid % ALLOWANCES];
+        uint64_t now = clock_boottime_usec();
+
+        double refill =
+                a->usec == 0 ? PEERS_OF_UID_MAX : (double) (now - a->usec) * NEW_A_SECOND / (double) USEC_PER_SEC;
+        a->left = MIN(a->left + refill, (double) PEERS_OF_UID_MAX);
+        a->usec = now;
+        if (a->left < 1)
+                return true;
+        a->left--;
+        return false;
+}
+
+static int start_bus(struct bus_server *server, struct peer *peer, int fd) {
+        int r = connect_bus(server, peer, fd);
+
+        if (r >= 0)
+                r = sd_bus_set_server(peer->bus, 1, server->id);
+        /* Who the client is was the kernel's word at accept: sd-bus sees but the inlet. */
+        if (r >= 0)
+                r = sd_bus_set_anonymous(peer->bus, 1);
         if (r >= 0)
                 r = sd_bus_set_trusted(peer->bus, 1); /* authority is the method table's */
         if (r >= 0)
@@ -195,8 +264,8 @@ static void admit(struct bus_server *server, int connection) {
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ucred, &size) < 0)
                 return;
-        if (is_full(server, ucred.uid)) {
-                log_error("a connection of uid %u is refused: too many", (unsigned) ucred.uid);
+        if (is_full(server, ucred.uid) || (ucred.uid != geteuid() && is_hasty(server, ucred.uid))) {
+                tell_refusal(server, ucred.uid, "too many");
                 return;
         }
         struct peer *peer = calloc(1, sizeof(*peer));
@@ -213,13 +282,32 @@ static void admit(struct bus_server *server, int connection) {
         server->peers = peer;
 }
 
-static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
+/* Without a descriptor the connection would stay in the queue and wake us for ever. */
+static void turn_away(struct bus_server *server, int listen_fd) {
+        if (server->spare_fd >= 0)
+                (void) close(server->spare_fd);
+        int connection = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
         if (connection >= 0)
-                admit(userdata, connection);
-        else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-                log_error("accept: %m");
+                (void) close(connection);
+        server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        tell_refusal(server, (uid_t) -1, "no free file descriptor");
+}
+
+/* Many in one turn: behind a flood of connections that are refused an honest one waits in the kernel's queue. */
+static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        for (unsigned i = 0; i < ACCEPTS_A_TURN; i++) {
+                int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+                if (connection >= 0) {
+                        admit(userdata, connection);
+                        continue;
+                }
+                if (errno == EMFILE || errno == ENFILE)
+                        turn_away(userdata, fd);
+                else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+                        log_error("accept: %m");
+                return 0;
+        }
         return 0;
 }
 
@@ -286,6 +374,7 @@ int bus_server_new(struct manager *manager, const char *path, struct bus_server 
                 return error_errno(error, ENOMEM, "%s", path);
 
         server->manager = manager;
+        server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         int r = open_socket(path, &fd, error);
         if (r >= 0 && !(server->path = strdup(path)))
                 r = error_errno(error, ENOMEM, "%s", path);
@@ -321,6 +410,8 @@ void bus_server_free(struct bus_server *server) {
                 server->peers = peer->next;
                 peer_free(peer);
         }
+        if (server->spare_fd >= 0)
+                (void) close(server->spare_fd);
         if (server->path)
                 (void) unlink(server->path);
         free(server->path);

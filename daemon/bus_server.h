@@ -1,6 +1,7 @@
 /*
  * The socket and its peers (contract C2). A connection is counted before sd-bus sees a byte of it: PEERS_OF_UID_MAX a user,
- * PEERS_MAX in all, not counting the shims of open attempts (one each); a peer whose unread replies pass PEER_QUEUE_MAX messages is dropped.
+ * PEERS_MAX in all, not counting the shims of open attempts (one each); a peer whose unread replies pass PEER_QUEUE_MAX messages, beyond
+ * what its socket holds, is dropped. What a peer sends comes through an inlet (inlet.h).
  */
 #ifndef DAEMON_BUS_SERVER_H
 #define DAEMON_BUS_SERVER_H
@@ -11,12 +12,13 @@
 
 #define PEERS_MAX 512
 #define PEERS_OF_UID_MAX 64
-#define PEER_QUEUE_MAX 64
+#define PEER_QUEUE_MAX 4
 #define PEER_WAITS_MAX 256
 
 struct peer {
         struct manager *manager;
         sd_bus *bus;
+        struct inlet *inlet;
         uid_t uid; /* by the kernel's word */
         pid_t pid;
         uint64_t job;   /* whose shim it is, 0 = a client */
@@ -37,6 +39,9 @@ void bus_server_free(struct bus_server *server);
 
 /* Ends the connection once the handler that is running has returned. */
 void peer_doom(struct peer *peer);
+
+/* A call of it took so long. */
+void peer_charge(struct peer *peer, uint64_t usec);
 
 void peer_set_job(struct peer *peer, uint64_t job);
 

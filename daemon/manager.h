@@ -43,7 +43,7 @@ struct manager {
         uint64_t slots_used;
         uint64_t gpus_used; /* bit mask */
         struct gpu_watch *gpu_watch;
-        int jobs_fd;        /* STATE/jobs */
+        int jobs_fd; /* STATE/jobs */
         int lock_fd;
         char boot_id[BOOT_ID_SIZE];
         char *trainer, *shim;    /* paths of the programs that attempts run */

@@ -15,6 +15,7 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/file.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
@@ -578,7 +579,9 @@ static int dispatch(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) 
 
         if (peer->doomed)
                 return 1;
+        uint64_t begin = clock_boottime_usec();
         int r = method ? run_method(&call, method, m) : -ENOSYS;
+        peer_charge(peer, clock_boottime_usec() - begin);
         (void) sd_bus_get_n_queued_write(peer->bus, &queued);
         if (queued > PEER_QUEUE_MAX) {
                 log_error("uid %u leaves %" PRIu64 " replies unread: connection dropped", (unsigned) peer->uid, queued);

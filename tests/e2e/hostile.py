@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""A hostile neighbour: hostile.py SOCKET MODE SECONDS, MODE one of flood, slow, half, huge, unfinished, garbage, calls."""
+import os, random, socket, struct, sys, time
+
+AUTH = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"
+SERVICE = "org.bertd1.Manager"
+
+
+def field(code, kind, text):
+    data = struct.pack("<BB1sBI", code, 1, kind, 0, len(text)) + text.encode() + b"\0"
+    return data + b"\0" * (-len(data) % 8)
+
+
+def signature_field(text):
+    data = struct.pack("<BB1sBB", 8, 1, b"g", 0, len(text)) + text.encode() + b"\0"
+    return data + b"\0" * (-len(data) % 8)
+
+
+def call(method, serial, body=b"", signature="", body_size=None):
+    fields = field(1, b"o", "/org/bertd1") + field(2, b"s", SERVICE) + field(3, b"s", method)
+    if signature:
+        fields += signature_field(signature)
+    fields = fields.rstrip(b"\0") + b"\0" if fields.endswith(b"\0") else fields
+    size = len(fields)
+    header = struct.pack("<cBBBIII", b"l", 1, 0, 1, len(body) if body_size is None else body_size, serial, size)
+    return header + fields + b"\0" * (-size % 8) + body
+
+
+def connect(path):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(1)
+    s.connect(path)
+    return s
+
+
+def attempt(opened, path, first):
+    try:
+        s = connect(path)
+        s.sendall(first)
+        opened.append(s)
+    except OSError:
+        pass
+
+
+def keep(opened, most):
+    while len(opened) > most:
+        opened.pop(0).close()
+
+
+def flood(path, opened):
+    attempt(opened, path, b"")
+    keep(opened, 500)
+
+
+def slow(path, opened):
+    attempt(opened, path, AUTH)
+    for s in opened:
+        s.setblocking(False)
+        try:
+            for serial in range(2, 40):
+                s.sendall(call("ListJobs", serial, struct.pack("<QII", 0, 500, 0), "tub"))
+        except OSError:
+            pass
+    keep(opened, 80)
+
+
+def half(path, opened):
+    attempt(opened, path, random.choice((b"\0AUTH EXT", AUTH, AUTH + b"l\1\0\1\0\0")))
+    keep(opened, 80)
+
+
+def huge(path, opened):
+    attempt(opened, path, AUTH + call("Submit", 2, b"\0" * 4096, "a{sv}", random.choice((127 << 20, 5 << 20, 0xffffffff))))
+    keep(opened, 80)
+
+
+def unfinished(path, opened):
+    """Just below the limit, all but the end."""
+    attempt(opened, path, AUTH)
+    if opened:
+        opened[-1].settimeout(0.2)
+        try:
+            opened[-1].sendall(call("Submit", 2, b"\0" * (3900 << 10), "a{sv}", 3901 << 10))
+        except OSError:
+            pass
+    keep(opened, 80)
+
+
+def garbage(path, opened):
+    attempt(opened, path, random.choice((b"", AUTH)) + random.randbytes(random.randrange(1, 5000)))
+    keep(opened, 80)
+
+
+def calls(path, opened):
+    """Well-formed calls about what is not ours, with forged names and nonces."""
+    attempt(opened, path, AUTH)
+    if not opened:
+        return
+    text = lambda t: struct.pack("<I", len(t)) + t + b"\0"
+    pad = lambda b, n: b + b"\0" * (-len(b) % n)
+    hello = pad(struct.pack("<QI", 1, 1) + text(b"0" * 32), 4) + text(b"1")
+    try:
+        for serial, (method, body, signature) in enumerate((
+                ("AttemptHello", hello, "tuss"), ("Cancel", struct.pack("<QI", 1, 1), "tb"), ("Pause", struct.pack("<Q", 1), "t"),
+                ("Remove", struct.pack("<Q", 1), "t"), ("GetSpec", struct.pack("<Q", 1), "t"), ("Shutdown", struct.pack("<I", 1), "b"),
+                ("Cancel", struct.pack("<Q", 1), "t"), ("NoSuchMethod", b"", "")), 2):
+            opened[-1].sendall(call(method, serial, body, signature))
+    except OSError:
+        pass
+    keep(opened, 40)
+
+
+def main():
+    path, mode, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+    end, opened, tries = time.monotonic() + seconds, [], 0
+    while time.monotonic() < end:
+        globals()[mode](path, opened)
+        tries += 1
+        if mode != "flood":
+            time.sleep(0.005)
+    print(tries)
+
+
+main()

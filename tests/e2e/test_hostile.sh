@@ -1,0 +1,76 @@
+#!/bin/bash
+# Another user (nobody) does its worst on the socket and with files, while reads by others are measured.
+. "$(dirname "$0")/lib.sh"
+((EUID == 0)) || skip_all "needs root"
+command -v python3 >/dev/null || skip_all "needs python3"
+nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env -i PATH=/usr/bin:/bin BERTD_SOCKET="$BERTD_SOCKET" ASAN_OPTIONS="$ASAN_OPTIONS" "$@"; }
+cp "$(dirname "$0")/hostile.py" "$BERTCTL" "$home/"
+chmod 755 "$home"/hostile.py "$home"/bertctl
+modes=(flood slow half huge unfinished garbage calls)
+plan $((3 * ${#modes[@]} + 25))
+start_bertd
+chmod 666 "$BERTD_SOCKET"
+for ((i = 0; i < 150; i++)); do "$BERTCTL" submit --priority -1 --ranks 8 -- true >/dev/null; done
+mine=$("$BERTCTL" submit --priority 9 -- bash -c 'echo secret-output; sleep 1000')
+ok "a job of root runs" wait_for 20 state_is "$mine" running
+
+# p99 of 100 whole commands, in milliseconds.
+p99() {
+  local i t0 t1
+  for ((i = 0; i < 100; i++)); do
+    t0=${EPOCHREALTIME/./}
+    "$BERTCTL" status "$mine" >/dev/null 2>&1 || echo 9999000
+    t1=${EPOCHREALTIME/./}
+    echo $((t1 - t0))
+  done | sort -n | awk '{v[NR] = $1} END {printf "%.1f", v[NR - 1] / 1000}'
+}
+memory() { awk '/^VmHWM/ {print int($2 / 1000)}' "/proc/$bertd_pid/status"; }
+limit=64 most=500 # the machine is shared; the figures above are what counts
+[[ $BERTD == *asan* ]] && limit=1024 most=2000
+for mode in "${modes[@]}"; do
+  nobody python3 "$home/hostile.py" "$BERTD_SOCKET" "$mode" 4 >"$home/tries" 2>"$home/hostile.err" &
+  attacker=$!
+  took=$(p99)
+  echo "# $mode: p99 $took ms, at most $(memory) MB"
+  ok "$mode: others are answered" awk "BEGIN {exit !($took < $most)}"
+  wait "$attacker"
+  ok "$mode: it was tried ($(cat "$home/tries"))" test "$(cat "$home/tries")" -gt 5
+  ok "$mode: bertd keeps below $limit MB" test "$(memory)" -lt "$limit"
+done
+ok "the job has not noticed" state_is "$mine" running
+
+theirs() { nobody "$home/bertctl" "$@"; }
+ok "others see a job's state" test "$(theirs status --json "$mine" | jq -r .state)" = running
+is "but not its command" "$(theirs status --json "$mine" | jq -r '.command | tostring')" null
+ok "nor what its events say" test -z "$(theirs events --json "$mine" | jq -r '.[].reason // empty')"
+refused() { ! nobody "$home/bertctl" "$@" >/dev/null 2>&1; }
+for word in "cancel" "cancel --now" "pause" "resume" "checkpoint" "rm" "logs"; do
+  # shellcheck disable=SC2086
+  ok "another user cannot $word it" refused $word "$mine"
+done
+ok "nor end the daemon" refused shutdown
+folder=$home/state/jobs/$mine
+unreadable() { ! nobody cat "$1" >/dev/null 2>&1; }
+for file in spec.yaml attempt-1/log attempt-1/attempt.json; do ok "nor read $file" unreadable "$folder/$file"; done
+ok "nor state.db" unreadable "$home/state/state.db"
+
+# The job of another user, on a daemon that is root's: it runs with that user's ids, and its folders are no way out.
+install -d -o 65534 -g 65534 "$home/theirs"
+job=$(cd "$home/theirs" && nobody "$home/bertctl" submit --run-dir "$home/theirs/run" -- bash -c 'id -u; id -g; ulimit -c; mkdir -p run/checkpoints; sleep 1000')
+ok "another user's job runs" wait_for 20 state_is "$job" running
+output() { "$BERTCTL" logs "$job"; }
+has_ids() { [[ $(output | head -n 2 | tr '\n' ' ') == "65534 65534 " ]]; }
+ok "with that user's ids" wait_for 10 has_ids
+mkdir "$home/precious"
+touch "$home/precious/step-000000010.ckpt"
+nobody rm -rf "$home/theirs/run"
+nobody ln -s "$home/precious" "$home/theirs/run"
+ok "a run folder that becomes a link: listing goes on" quietly "$BERTCTL" checkpoints "$job"
+nobody mkfifo "$home/state/jobs/$job/attempt-1/exit.json" 2>/dev/null
+nobody ln -sf "$home/precious/step-000000010.ckpt" "$home/state/jobs/$job/attempt-1/tombstone" 2>/dev/null
+ok "cancel ends it although its exit record is a fifo" quietly "$BERTCTL" cancel --now "$job"
+ended() { [[ $(field "$job" state) == cancelled ]]; }
+ok "within a bound" wait_for 30 ended
+ok "rm removes it" quietly "$BERTCTL" rm "$job"
+ok "what the links led to is still there" test -e "$home/precious/step-000000010.ckpt"
+ok "and is as it was" test ! -s "$home/precious/step-000000010.ckpt"
