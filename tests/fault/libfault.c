@@ -1,0 +1,86 @@
+/*
+ * LD_PRELOAD: fails one call of one kind in one program. The environment says which:
+ *   FAULT_PROGRAM  the program's name; others are left alone
+ *   FAULT_CALL     malloc (calloc, realloc), write (pwrite), fsync (fdatasync), rename (renameat), fork, sqlite (sqlite3_step)
+ *   FAULT_N        the how-manieth of them, counted over all processes of that name
+ *   FAULT_COUNT    a file of 8 bytes that holds the count
+ */
+#undef _FILE_OFFSET_BITS /* pwrite and pwrite64 are two names here */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *old, size_t size);
+
+static const char *armed; /* FAULT_CALL in the right program, else NULL */
+static uint64_t which;
+static _Atomic uint64_t *count;
+
+__attribute__((constructor)) static void arm(void) {
+        const char *program = getenv("FAULT_PROGRAM"), *call = getenv("FAULT_CALL"), *n = getenv("FAULT_N"),
+                   *file = getenv("FAULT_COUNT");
+
+        if (!program || !call || !n || !file || strcmp(program, program_invocation_short_name) != 0)
+                return;
+        int fd = open(file, O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+                return;
+        void *map = mmap(NULL, sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        (void) close(fd);
+        if (map == MAP_FAILED)
+                return;
+        count = map;
+        which = strtoull(n, NULL, 10);
+        armed = call;
+}
+
+static bool fails(const char *call, int code) {
+        if (!armed || strcmp(armed, call) != 0 || atomic_fetch_add(count, 1) + 1 != which)
+                return false;
+        errno = code;
+        return true;
+}
+
+void *malloc(size_t size) { return fails("malloc", ENOMEM) ? NULL : __libc_malloc(size); }
+void *calloc(size_t n, size_t size) { return fails("malloc", ENOMEM) ? NULL : __libc_calloc(n, size); }
+void *realloc(void *old, size_t size) { return fails("malloc", ENOMEM) ? NULL : __libc_realloc(old, size); }
+
+ssize_t write(int fd, const void *data, size_t size) {
+        return fails("write", ENOSPC) ? -1 : syscall(SYS_write, fd, data, size);
+}
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
+        return fails("write", ENOSPC) ? -1 : syscall(SYS_pwrite64, fd, data, size, at);
+}
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
+        return fails("write", ENOSPC) ? -1 : syscall(SYS_pwrite64, fd, data, size, at);
+}
+int fsync(int fd) { return fails("fsync", EIO) ? -1 : (int) syscall(SYS_fsync, fd); }
+int fdatasync(int fd) { return fails("fsync", EIO) ? -1 : (int) syscall(SYS_fdatasync, fd); }
+int rename(const char *from, const char *to) {
+        return fails("rename", EIO) ? -1 : (int) syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+int renameat(int from_fd, const char *from, int to_fd, const char *to) {
+        return fails("rename", EIO) ? -1 : (int) syscall(SYS_renameat2, from_fd, from, to_fd, to, 0);
+}
+
+pid_t fork(void) {
+        pid_t (*real)(void) = (pid_t(*)(void)) dlsym(RTLD_NEXT, "fork");
+
+        return fails("fork", EAGAIN) ? -1 : real();
+}
+
+int sqlite3_step(void *statement) {
+        int (*real)(void *) = (int (*)(void *)) dlsym(RTLD_NEXT, "sqlite3_step");
+
+        return fails("sqlite", EIO) ? 10 /* SQLITE_IOERR */ : real(statement);
+}
