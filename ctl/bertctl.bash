@@ -1,7 +1,7 @@
 # bash completion of bertctl: commands, options (asked from each command's --help), job ids and spec files.
 _bertctl() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command= i
-  local commands="submit status list logs wait cancel pause resume checkpoint checkpoints events rm shutdown version help"
+  local commands="submit status list logs wait cancel pause resume checkpoint checkpoints events metrics rm shutdown doctor version help"
   COMPREPLY=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
@@ -18,7 +18,7 @@ _bertctl() {
     mapfile -t COMPREPLY < <(compgen -W "$(bertctl help "$command" 2>/dev/null | grep -o -- '--[a-z-]*' | sort -u)" -- "$cur")
   else
     case $command in
-      submit) mapfile -t COMPREPLY < <(compgen -f -X '!*.y?(a)ml' -- "$cur"; compgen -d -- "$cur") ;;
+      submit | doctor) mapfile -t COMPREPLY < <(compgen -f -X '!*.y?(a)ml' -- "$cur"; compgen -d -- "$cur") ;;
       help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur") ;;
       list | shutdown | version) ;;
       *) mapfile -t COMPREPLY < <(compgen -W "$(bertctl list -n 500 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur") ;;

@@ -55,6 +55,8 @@ int command_checkpoints(struct ctl *ctl, int argc, char **argv);
 int command_events(struct ctl *ctl, int argc, char **argv);
 int command_rm(struct ctl *ctl, int argc, char **argv);
 int command_shutdown(struct ctl *ctl, int argc, char **argv);
+int command_metrics(struct ctl *ctl, int argc, char **argv);
+int command_doctor(struct ctl *ctl, int argc, char **argv);
 int command_version(struct ctl *ctl, int argc, char **argv);
 
 /* Waits for the job's end, says how it ended where it did not end well (stderr), and returns wait's exit code. */

@@ -34,9 +34,19 @@ static const struct command commands[] = {
         { "checkpoint", command_checkpoint, "JOB...", "have a running job write a checkpoint now", NULL },
         { "checkpoints", command_checkpoints, "[--json] JOB", "a job's checkpoints", NULL },
         { "events", command_events, "[--json] JOB", "what happened to a job, and why", NULL },
+        { "metrics", command_metrics, "[-f] [-n N] [--json] JOB", "a training job's figures, step by step",
+          "Loss, masked words and sentence pairs with their accuracies, samples a second, and the share of the step's "
+          "time "
+          "that\nwent into reading data, computing, exchanging gradients, updating weights and writing "
+          "checkpoints.\n" },
         { "rm", command_rm, "JOB...", "remove an ended job and its folder", NULL },
         { "shutdown", command_shutdown, "[--jobs]", "stop bertd; jobs run on unless --jobs is given",
           "With --jobs the jobs checkpoint and are queued again: they resume when bertd is started.\n" },
+        { "doctor", command_doctor, "[--probe] [--json] [SPEC.yaml]",
+          "what on this host would kill a job, and its cure",
+          "With SPEC.yaml, whether there is room for its checkpoints, too. Exit code 1 where a check fails.\n"
+          "--probe submits a small job, closes the terminal that it came from, kills bertd with SIGKILL where you may "
+          "and brings\nit back; other jobs are not touched. Takes at most half a minute.\n" },
         { "version", command_version, "[--json]", "versions of bertctl and bertd", NULL },
         { "help", command_help, "[COMMAND]", "help on a command", NULL },
 };

@@ -35,7 +35,7 @@ accepts() { # PATTERN ARGUMENT...: exit 0 with the pattern on stdout
   result "bertctl $*: exit 0, /$pattern/ (got $code)" accepted
 }
 
-commands="submit status list logs wait cancel pause resume checkpoint checkpoints events rm shutdown version help"
+commands="submit status list logs wait cancel pause resume checkpoint checkpoints events metrics rm shutdown doctor version help"
 
 accepts "Commands:" --help
 accepts "Commands:" help
@@ -62,6 +62,8 @@ refuses 2 "one argument too many" list surplus
 refuses 2 "argument is missing" wait
 refuses 2 "argument is missing" cancel
 refuses 2 "not go together" status -w --json
+refuses 2 "not go together" metrics -f --json 1
+refuses 2 "one argument too many" doctor a.yaml b.yaml
 refuses 2 "expected one SPEC.yaml" submit
 refuses 2 "command is missing after --" submit --
 refuses 2 "not both" submit a.yaml -- true
@@ -93,7 +95,7 @@ refuses 2 "go with" submit --ranks 2 "$home/job.yaml"
 refuses 4 'no such socket.*bertd --detach' submit "$home/job.yaml"
 refuses 4 'bertd --detach' submit -- true
 for command in status list shutdown; do refuses 4 'no bertd answers' "$command"; done
-for command in logs wait cancel pause resume checkpoint checkpoints events rm; do refuses 4 'no bertd answers' "$command" 1; done
+for command in logs wait cancel pause resume checkpoint checkpoints events metrics rm; do refuses 4 'no bertd answers' "$command" 1; done
 refuses 4 'no bertd answers' --socket "$home/other.sock" list
 refuses 4 'other.sock' --socket="$home/other.sock" list
 : >"$home/plain"
