@@ -70,4 +70,4 @@ is "the last rows in a table" "$("$BERTCTL" metrics -n 3 "$a" 2>"$home/err" | aw
   $'300 9.5000 - 90\n300 7.2500 - '
 ok "what is no row is told" grep -q "not JSON" "$home/err"
 is "all of them as JSON" "$("$BERTCTL" metrics --json -n 1000 "$a" 2>/dev/null | jq 'length, .[0].step, .[300].validation.loss' | xargs)" "301 1 7.25"
-ok "--follow ends with the job" timeout 10 "$BERTCTL" metrics -f "$a" >/dev/null 2>&1
+ok "--follow ends with the job" quietly timeout 10 "$BERTCTL" metrics -f "$a" 2>/dev/null
