@@ -43,7 +43,7 @@ int samples_vocab_init(struct samples_vocab *ret, const struct vocab *vocab, con
         int32_t ids[SAMPLES_SPECIAL_MAX];
 
         for (uint32_t i = 0; i < SAMPLES_SPECIAL_MAX; i++) {
-                ids[i] = vocab_id(vocab, names[i]);
+                ids[i] = vocab_special(vocab, names[i]);
                 if (ids[i] < 0 && i < 3)
                         return error_input(error, BERTD_EXIT_DATA, "%s: has no %s token", path, names[i]);
                 if (ids[i] >= 0)

@@ -1,9 +1,12 @@
-/* See arguments.h. Stripping accents follows lowercasing where it is not given, as in BERT and Hugging Face. */
+/* See arguments.h. Stripping accents follows lowercasing where it is not given, as in BERT and Hugging Face;
+ * ALBERT always strips. */
 #include "trainer/text/arguments.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+
+#include "bertd/exit.h"
 
 bool text_arguments_take(struct text_arguments *arguments, int value) {
         if (value < ARGUMENT_LOWERCASE || value >= ARGUMENT_MAX)
@@ -16,19 +19,35 @@ bool text_arguments_take(struct text_arguments *arguments, int value) {
         case ARGUMENT_STRIP_ACCENTS:
                 arguments->strip_accents = yes;
                 break;
-        default:
+        case ARGUMENT_CHINESE:
                 arguments->chinese = yes;
+                break;
+        case ARGUMENT_QUOTES:
+                arguments->quotes = yes;
+                break;
+        default:
+                arguments->nfkd = yes;
         }
         return true;
 }
 
-struct text_options text_arguments_options(const struct text_arguments *arguments) {
-        bool lowercase = arguments->lowercase != 0;
-        return (struct text_options) {
+int text_arguments_options(const struct text_arguments *arguments, const struct vocab *vocab, struct text_options *ret,
+                           struct error *error) {
+        bool lowercase = arguments->lowercase != 0, sentencepiece = vocab && vocab_sentencepiece(vocab);
+
+        if (sentencepiece && arguments->chinese >= 0)
+                return error_input(error, BERTD_EXIT_USAGE, "--[no-]chinese: not with a SentencePiece model");
+        if (!sentencepiece && (arguments->quotes >= 0 || arguments->nfkd >= 0))
+                return error_input(error, BERTD_EXIT_USAGE, "--[no-]%s: only with a SentencePiece model",
+                                   arguments->quotes >= 0 ? "quotes" : "nfkd");
+        *ret = (struct text_options) {
                 .lowercase = lowercase,
-                .strip_accents = arguments->strip_accents < 0 ? lowercase : arguments->strip_accents,
-                .chinese = arguments->chinese != 0,
+                .strip_accents = arguments->strip_accents < 0 ? lowercase || sentencepiece : arguments->strip_accents,
+                .chinese = !sentencepiece && arguments->chinese != 0,
+                .quotes = sentencepiece && arguments->quotes != 0,
+                .nfkd = sentencepiece && arguments->nfkd != 0,
         };
+        return 0;
 }
 
 void warn_of_cuts(const struct reader *reader) {

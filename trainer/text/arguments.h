@@ -7,18 +7,30 @@
 
 #include "trainer/text/reader.h"
 #include "trainer/text/unicode.h"
+#include "trainer/text/wordpiece.h"
 
 /* Values that getopt_long returns for them; a command's own options use characters. */
-enum { ARGUMENT_LOWERCASE = 256, ARGUMENT_STRIP_ACCENTS = 258, ARGUMENT_CHINESE = 260, ARGUMENT_MAX = 262 };
+enum {
+        ARGUMENT_LOWERCASE = 256,
+        ARGUMENT_STRIP_ACCENTS = 258,
+        ARGUMENT_CHINESE = 260,
+        ARGUMENT_QUOTES = 262,
+        ARGUMENT_NFKD = 264,
+        ARGUMENT_MAX = 266
+};
 
-/* --[no-]lowercase, --[no-]strip-accents, --[no-]chinese: the odd value is the "no" of the even one. */
-#define TEXT_ARGUMENTS                                                                 \
-        { "lowercase", no_argument, NULL, ARGUMENT_LOWERCASE },                        \
-                { "no-lowercase", no_argument, NULL, ARGUMENT_LOWERCASE + 1 },         \
-                { "strip-accents", no_argument, NULL, ARGUMENT_STRIP_ACCENTS },        \
-                { "no-strip-accents", no_argument, NULL, ARGUMENT_STRIP_ACCENTS + 1 }, \
-                { "chinese", no_argument, NULL, ARGUMENT_CHINESE }, {                  \
-                "no-chinese", no_argument, NULL, ARGUMENT_CHINESE + 1                  \
+/* --[no-]lowercase, --[no-]strip-accents, --[no-]chinese, --[no-]quotes, --[no-]nfkd: the odd value is the "no" of the even one. */
+#define TEXT_ARGUMENTS                                                                                                 \
+        { "lowercase", no_argument, NULL, ARGUMENT_LOWERCASE },                                                        \
+                { "no-lowercase", no_argument, NULL, ARGUMENT_LOWERCASE + 1 },                                         \
+                { "strip-accents", no_argument, NULL, ARGUMENT_STRIP_ACCENTS },                                        \
+                { "no-strip-accents", no_argument, NULL, ARGUMENT_STRIP_ACCENTS + 1 },                                 \
+                { "chinese", no_argument, NULL, ARGUMENT_CHINESE },                                                    \
+                { "no-chinese", no_argument, NULL, ARGUMENT_CHINESE + 1 },                                             \
+                { "quotes", no_argument, NULL, ARGUMENT_QUOTES },                                                      \
+                { "no-quotes", no_argument, NULL, ARGUMENT_QUOTES + 1 }, { "nfkd", no_argument, NULL, ARGUMENT_NFKD }, \
+        {                                                                                                              \
+                "no-nfkd", no_argument, NULL, ARGUMENT_NFKD + 1                                                        \
         }
 
 #define TEXT_ARGUMENTS_HELP                                                  \
@@ -26,15 +38,25 @@ enum { ARGUMENT_LOWERCASE = 256, ARGUMENT_STRIP_ACCENTS = 258, ARGUMENT_CHINESE 
         "  --[no-]strip-accents  take accents off (default: as lowercase)\n" \
         "  --[no-]chinese        every CJK ideograph is a word (default: yes)\n"
 
+#define SENTENCEPIECE_ARGUMENTS_HELP                                                        \
+        "With a SentencePiece model, text is first made as ALBERT has it, in this order:\n" \
+        "  --[no-]quotes         `` and '' become \" (default: yes)\n"                      \
+        "  --[no-]nfkd           Unicode's compatibility decomposition (default: yes)\n"    \
+        "  --[no-]strip-accents  combining characters go (default: yes)\n"                  \
+        "  --[no-]lowercase      lowercase (default: yes)\n"
+
 struct text_arguments {
-        int lowercase, strip_accents, chinese; /* -1 = not given */
+        int lowercase, strip_accents, chinese, quotes, nfkd; /* -1 = not given */
 };
 #define TEXT_ARGUMENTS_DEFAULT \
-        { -1, -1, -1 }
+        { -1, -1, -1, -1, -1 }
 
 /* True where `value` was one of TEXT_ARGUMENTS. */
 bool text_arguments_take(struct text_arguments *arguments, int value);
-struct text_options text_arguments_options(const struct text_arguments *arguments);
+
+/* The options for a vocabulary, NULL for one that is to be learnt; one that it does not know is refused (BERTD_EXIT_USAGE). */
+int text_arguments_options(const struct text_arguments *arguments, const struct vocab *vocab, struct text_options *ret,
+                           struct error *error);
 
 /* Says on stderr how many lines were cut, if any. */
 void warn_of_cuts(const struct reader *reader);

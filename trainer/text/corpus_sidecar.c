@@ -13,12 +13,12 @@
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
 
 char *corpus_sidecar_format(const struct corpus_sidecar *s) {
-        cleanup(cleanup_json_p) json_t *json =
-                json_pack("{s:i, s:s, s:I, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:s}", "version", CORPUS_SIDECAR_VERSION,
-                          "vocab_hash", s->vocab_hash, "vocab_size", (json_int_t) s->vocab_size, "format", s->format,
-                          "lowercase", s->options.lowercase, "strip_accents", s->options.strip_accents, "chinese",
-                          s->options.chinese, "documents", (json_int_t) s->n_documents, "sentences",
-                          (json_int_t) s->n_sentences, "tokens", (json_int_t) s->n_tokens, "bertd", BERTD_VERSION);
+        cleanup(cleanup_json_p) json_t *json = json_pack(
+                "{s:i, s:s, s:I, s:s, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:s}", "version", CORPUS_SIDECAR_VERSION,
+                "vocab_hash", s->vocab_hash, "vocab_size", (json_int_t) s->vocab_size, "format", s->format, "lowercase",
+                s->options.lowercase, "strip_accents", s->options.strip_accents, "chinese", s->options.chinese,
+                "quotes", s->options.quotes, "nfkd", s->options.nfkd, "documents", (json_int_t) s->n_documents,
+                "sentences", (json_int_t) s->n_sentences, "tokens", (json_int_t) s->n_tokens, "bertd", BERTD_VERSION);
         return json ? json_dumps(json, JSON_INDENT(2)) : NULL;
 }
 
@@ -29,17 +29,17 @@ static int wrong(struct error *error, const char *path, const char *what) {
 static int parse(const json_t *json, const char *path, struct corpus_sidecar *ret, struct error *error) {
         const char *hash, *format;
         json_int_t version, vocab_size, documents, sentences, tokens;
-        int lowercase, strip_accents, chinese;
+        int lowercase, strip_accents, chinese, quotes = 0, nfkd = 0; /* the last two: absent in older files */
 
         if (json_unpack((json_t *) json, "{s:I}", "version", &version) < 0)
                 return wrong(error, path, "no number \"version\", expected the sidecar that prepare writes");
         if (version != CORPUS_SIDECAR_VERSION)
                 return error_input(error, BERTD_EXIT_DATA, "%s: version %lld, expected %d", path, (long long) version,
                                    CORPUS_SIDECAR_VERSION);
-        if (json_unpack((json_t *) json, "{s:s, s:I, s:s, s:b, s:b, s:b, s:I, s:I, s:I}", "vocab_hash", &hash,
+        if (json_unpack((json_t *) json, "{s:s, s:I, s:s, s:b, s:b, s:b, s?b, s?b, s:I, s:I, s:I}", "vocab_hash", &hash,
                         "vocab_size", &vocab_size, "format", &format, "lowercase", &lowercase, "strip_accents",
-                        &strip_accents, "chinese", &chinese, "documents", &documents, "sentences", &sentences, "tokens",
-                        &tokens) < 0)
+                        &strip_accents, "chinese", &chinese, "quotes", &quotes, "nfkd", &nfkd, "documents", &documents,
+                        "sentences", &sentences, "tokens", &tokens) < 0)
                 return wrong(error, path,
                              "a key is missing or has the wrong type, expected the sidecar that prepare writes");
         if (strlen(hash) != VOCAB_HASH_MAX - 1 || strlen(format) >= sizeof(ret->format) || vocab_size < 0 ||
@@ -47,7 +47,11 @@ static int parse(const json_t *json, const char *path, struct corpus_sidecar *re
                 return wrong(error, path, "vocab_hash, vocab_size or format is out of range");
         *ret = (struct corpus_sidecar) {
                 .vocab_size = (uint32_t) vocab_size,
-                .options = { .lowercase = lowercase, .strip_accents = strip_accents, .chinese = chinese },
+                .options = { .lowercase = lowercase,
+                             .strip_accents = strip_accents,
+                             .chinese = chinese,
+                             .quotes = quotes,
+                             .nfkd = nfkd },
                 .n_documents = (uint64_t) documents,
                 .n_sentences = (uint64_t) sentences,
                 .n_tokens = (uint64_t) tokens,

@@ -18,6 +18,7 @@
 #include "trainer/text/arguments.h"
 #include "trainer/text/corpus_writer.h"
 #include "trainer/text/documents.h"
+#include "trainer/text/encoder.h"
 #include "trainer/text/pipeline.h"
 #include "trainer/text/wordpiece.h"
 
@@ -28,13 +29,14 @@ static const char help[] =
         "bert-trainer prepare --vocab FILE --output PREFIX [OPTION]... [FILE]...\n"
         "Writes PREFIX.bin, PREFIX.idx (Megatron-LM's indexed dataset) and PREFIX.json from text; no FILE, or -: "
         "standard input.\n"
-        "  --vocab FILE          WordPiece vocabulary, one token a line\n"
+        "  --vocab FILE          WordPiece vocabulary, one token a line, or a SentencePiece model\n"
         "  --output PREFIX       where the corpus goes; one that is there is replaced at the end\n"
         "  --format FORMAT       lines: a sentence a line, a blank line between documents (default)\n"
         "                        prose: paragraphs, split into sentences; a file is a document, as is what two blank\n"
         "                        lines or a form feed part\n"
         "                        wikitext: WikiText's files; jsonl: objects with \"text\", each a document\n"
-        "  --validation FRACTION holds out about this part of the documents as PREFIX-validation\n" TEXT_ARGUMENTS_HELP;
+        "  --validation FRACTION holds out about this part of the documents as PREFIX-validation\n" TEXT_ARGUMENTS_HELP
+                SENTENCEPIECE_ARGUMENTS_HELP;
 
 struct arguments {
         const char *vocab, *output;
@@ -53,9 +55,8 @@ struct encoded {
 struct prepare {
         const struct arguments *arguments;
         const struct vocab *vocab;
-        struct wordpiece *wordpiece;
-        struct wordpiece_cache **caches; /* one a thread */
-        int n_threads;
+        struct text_options options;
+        struct encoder *encoder;
         struct corpus_writer *train, *validation; /* validation: NULL where none is held out */
         struct corpus_writer *open;               /* the one that takes the open document */
         uint64_t document;                        /* its number */
@@ -64,7 +65,7 @@ struct prepare {
 /* A worker's state while it parses one block. */
 struct worker {
         const struct prepare *prepare;
-        struct wordpiece_cache *cache;
+        int thread;
         struct encoded *encoded;
 };
 
@@ -90,15 +91,15 @@ static int encode(const struct worker *worker, const char *text, size_t size) {
 
         while (prepare->arguments->format == TEXT_WIKITEXT &&
                (found = memmem(text, size, WIKITEXT_UNKNOWN, n_unknown))) {
-                int r = wordpiece_encode(prepare->wordpiece, worker->cache, text, (size_t) (found - text), ids);
+                int r = encoder_encode(prepare->encoder, worker->thread, text, (size_t) (found - text), ids);
                 if (r >= 0)
-                        r = wordpiece_encode_special(prepare->wordpiece, worker->cache, "[UNK]", strlen("[UNK]"), ids);
+                        r = encoder_append(ids, vocab_special(prepare->vocab, "[UNK]"));
                 if (r < 0)
                         return r;
                 size -= (size_t) (found - text) + n_unknown;
                 text = found + n_unknown;
         }
-        return wordpiece_encode(prepare->wordpiece, worker->cache, text, size, ids);
+        return encoder_encode(prepare->encoder, worker->thread, text, size, ids);
 }
 
 static int take_sentence(void *context, const char *text, size_t size) {
@@ -117,7 +118,7 @@ static int take_end(void *context) {
 
 static int work(void *context, int thread, struct block *block, void *result, struct error *error) {
         const struct prepare *prepare = context;
-        struct worker worker = { .prepare = prepare, .cache = prepare->caches[thread], .encoded = result };
+        struct worker worker = { .prepare = prepare, .thread = thread, .encoded = result };
         const struct document_sink sink = { .context = &worker, .sentence = take_sentence, .end_document = take_end };
 
         worker.encoded->ids.n = worker.encoded->n_marks = 0;
@@ -191,7 +192,7 @@ static int commit(struct prepare *prepare, struct error *error) {
         const struct arguments *arguments = prepare->arguments;
         struct corpus_sidecar sidecar = {
                 .vocab_size = vocab_size(prepare->vocab),
-                .options = text_arguments_options(&arguments->text),
+                .options = prepare->options,
         };
 
         vocab_hash(prepare->vocab, sidecar.vocab_hash);
@@ -218,21 +219,15 @@ static int open_writers(struct prepare *prepare, struct error *error) {
 }
 
 static int open_encoder(struct prepare *prepare, struct error *error) {
-        struct text_options options = text_arguments_options(&prepare->arguments->text);
-
-        prepare->n_threads = pipeline_threads();
-        prepare->caches = calloc((size_t) prepare->n_threads, sizeof(struct wordpiece_cache *));
-        int r = prepare->caches ? wordpiece_new(prepare->vocab, &options, &prepare->wordpiece) : -ENOMEM;
-        for (int i = 0; i < prepare->n_threads && r >= 0; i++)
-                r = wordpiece_cache_new(&prepare->caches[i]);
+        int r = text_arguments_options(&prepare->arguments->text, prepare->vocab, &prepare->options, error);
+        if (r < 0)
+                return r;
+        r = encoder_new(prepare->vocab, &prepare->options, pipeline_threads(), &prepare->encoder);
         return r < 0 ? error_errno(error, -r, "cannot prepare") : 0;
 }
 
 static void prepare_close(struct prepare *prepare) {
-        for (int i = 0; prepare->caches && i < prepare->n_threads; i++)
-                wordpiece_cache_free(prepare->caches[i]);
-        free(prepare->caches);
-        wordpiece_free(prepare->wordpiece);
+        encoder_free(prepare->encoder);
         corpus_writer_free(prepare->train);
         corpus_writer_free(prepare->validation);
 }

@@ -1,6 +1,7 @@
 /*
  * `bert-trainer tokenize`: one line of text in, one line of tokens or ids out, as Hugging Face's BERT tokenizers give them
  * without [CLS] and [SEP]. Special tokens in the text are themselves, as there. A line cut by the reader stays one line.
+ * With a SentencePiece model: as spm_encode after ALBERT's preprocessing, where special tokens are plain text.
  */
 #include "trainer/text/text.h"
 
@@ -13,21 +14,22 @@
 #include "bertd/exit.h"
 #include "common/file.h"
 #include "trainer/text/arguments.h"
+#include "trainer/text/encoder.h"
 #include "trainer/text/pipeline.h"
 #include "trainer/text/wordpiece.h"
 
 #define ID_DIGITS_MAX 11
 
-static const char help[] = "bert-trainer tokenize --vocab FILE [OPTION]... [FILE]...\n"
-                           "Prints the tokens of each line of text; no FILE, or -: standard input.\n"
-                           "  --vocab FILE          WordPiece vocabulary, one token a line\n"
-                           "  --ids                 print ids, not tokens\n" TEXT_ARGUMENTS_HELP;
+static const char help[] =
+        "bert-trainer tokenize --vocab FILE [OPTION]... [FILE]...\n"
+        "Prints the tokens of each line of text; no FILE, or -: standard input.\n"
+        "  --vocab FILE          WordPiece vocabulary, one token a line, or a SentencePiece model\n"
+        "  --ids                 print ids, not tokens\n" TEXT_ARGUMENTS_HELP SENTENCEPIECE_ARGUMENTS_HELP;
 
 struct tokenize {
         const struct vocab *vocab;
-        struct wordpiece *wordpiece;
-        struct wordpiece_cache **caches;
-        int n_threads;
+        struct encoder *encoder;
+        bool pieces; /* SentencePiece's, in which what is unknown is itself */
         bool ids;
 };
 
@@ -80,6 +82,27 @@ static int put_ids(const struct tokenize *tokenize, struct output *output) {
         return 0;
 }
 
+static int put_pieces(const struct tokenize *tokenize, int thread, const char *line, size_t size,
+                      struct output *output) {
+        cleanup_free char *pieces = NULL;
+        int r = encoder_pieces(tokenize->encoder, thread, line, size, &pieces);
+        if (r >= 0)
+                r = reserve(output, strlen(pieces));
+        if (r < 0)
+                return r;
+        memcpy(output->text + output->size, pieces, strlen(pieces));
+        output->size += strlen(pieces);
+        return 0;
+}
+
+static int put_line(const struct tokenize *tokenize, int thread, const char *line, size_t size, struct output *output) {
+        if (tokenize->pieces)
+                return size == 0 ? 0 : put_pieces(tokenize, thread, line, size, output);
+        output->ids.n = 0;
+        int r = encoder_encode_special(tokenize->encoder, thread, line, size, &output->ids);
+        return r < 0 ? r : put_ids(tokenize, output);
+}
+
 static int work(void *context, int thread, struct block *block, void *result, struct error *error) {
         const struct tokenize *tokenize = context;
         struct output *output = result;
@@ -89,11 +112,7 @@ static int work(void *context, int thread, struct block *block, void *result, st
         while (line < end) {
                 const char *newline = memchr(line, '\n', (size_t) (end - line));
                 const char *line_end = newline ? newline : end;
-                output->ids.n = 0;
-                int r = wordpiece_encode_special(tokenize->wordpiece, tokenize->caches[thread], line,
-                                                 (size_t) (line_end - line), &output->ids);
-                if (r >= 0)
-                        r = put_ids(tokenize, output);
+                int r = put_line(tokenize, thread, line, (size_t) (line_end - line), output);
                 if (r >= 0)
                         r = reserve(output, 1);
                 if (r < 0)
@@ -126,21 +145,10 @@ static int run(struct tokenize *tokenize, const struct text_options *options, st
                 .result_free = output_free,
         };
 
-        tokenize->n_threads = pipeline_threads();
-        tokenize->caches = calloc((size_t) tokenize->n_threads, sizeof(struct wordpiece_cache *));
-        int r = tokenize->caches ? wordpiece_new(tokenize->vocab, options, &tokenize->wordpiece) : -ENOMEM;
-        for (int i = 0; i < tokenize->n_threads && r >= 0; i++)
-                r = wordpiece_cache_new(&tokenize->caches[i]);
+        int r = encoder_new(tokenize->vocab, options, pipeline_threads(), &tokenize->encoder);
         if (r < 0)
                 return error_errno(error, -r, "cannot tokenize");
         return pipeline_run(&pipeline, reader, error);
-}
-
-static void tokenize_close(struct tokenize *tokenize) {
-        for (int i = 0; tokenize->caches && i < tokenize->n_threads; i++)
-                wordpiece_cache_free(tokenize->caches[i]);
-        free(tokenize->caches);
-        wordpiece_free(tokenize->wordpiece);
 }
 
 struct arguments {
@@ -190,13 +198,16 @@ int cmd_tokenize(int argc, char **argv) {
                 r = vocab_load(arguments.vocab, &vocab, &error);
         if (r >= 0)
                 r = reader_open(argv + optind, (size_t) (argc - optind), READER_LINES, &reader, &error);
+        struct text_options options;
+        if (r >= 0)
+                r = text_arguments_options(&arguments.text, vocab, &options, &error);
         if (r >= 0) {
-                struct text_options options = text_arguments_options(&arguments.text);
                 tokenize.vocab = vocab;
                 tokenize.ids = arguments.ids;
+                tokenize.pieces = vocab_sentencepiece(vocab) && !arguments.ids;
                 r = run(&tokenize, &options, reader, &error);
                 warn_of_cuts(reader);
         }
-        tokenize_close(&tokenize);
+        encoder_free(tokenize.encoder);
         return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
 }

@@ -26,7 +26,8 @@ enum unicode_class {
 struct text_options {
         bool lowercase;
         bool strip_accents;
-        bool chinese;
+        bool chinese;      /* WordPiece only */
+        bool quotes, nfkd; /* SentencePiece only: see albert.h */
 };
 
 enum unicode_class unicode_class(int32_t code_point);

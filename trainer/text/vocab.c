@@ -87,8 +87,11 @@ static int count(struct counting *counting, struct reader *reader, struct error 
                 .consume = consume,
                 .result_free = counts_free,
         };
-        struct text_options options = text_arguments_options(&counting->arguments->text);
+        struct text_options options;
 
+        int r = text_arguments_options(&counting->arguments->text, NULL, &options, error);
+        if (r < 0)
+                return r;
         if (basic_new(&options, &counting->basic) < 0)
                 return error_errno(error, ENOMEM, "cannot count words");
         return pipeline_run(&pipeline, reader, error);

@@ -16,8 +16,10 @@
 #include "bertd/exit.h"
 #include "common/file.h"
 #include "trainer/text/basic.h"
+#include "trainer/text/sentencepiece.h"
 
 #define NO_TOKEN (-1)
+#define WORD_MARK "\xE2\x96\x81"
 #define EDGE_FREE UINT32_MAX
 #define CACHE_BITS 15
 #define CACHE_IDS 7
@@ -31,13 +33,16 @@ struct edge {
 
 struct vocab {
         char *text; /* the file, each token NUL-terminated */
-        char **tokens;
+        const char **tokens;
         uint32_t n_tokens;
         struct edge *edges;
         uint32_t edge_mask, n_nodes;
         int32_t *node_token; /* per node: id of the token that ends there, or NO_TOKEN */
         char hash[VOCAB_HASH_MAX];
         uint32_t continuation; /* node of "##"; UINT32_MAX where no token has it */
+
+        struct sentencepiece_model
+                *model; /* NULL: WordPiece; else only `tokens`, borrowed from it, and the hash are used */
 };
 
 static const char *const specials[] = { "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]" };
@@ -150,10 +155,14 @@ static int cut_lines(struct vocab *vocab, const char *path, size_t size, struct 
 
 static int check_specials(const struct vocab *vocab, const char *path, struct error *error) {
         for (size_t i = 0; i < ELEMENTSOF(specials); i++)
-                if (vocab_id(vocab, specials[i]) < 0)
+                if (vocab_special(vocab, specials[i]) < 0)
                         return error_input(error, BERTD_EXIT_DATA, "%s: no token %s, which a BERT vocabulary must have",
                                            path, specials[i]);
         return 0;
+}
+
+static void set_hash(struct vocab *vocab, XXH128_hash_t hash) {
+        (void) snprintf(vocab->hash, VOCAB_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
 }
 
 static int hash_tokens(struct vocab *vocab) {
@@ -165,10 +174,38 @@ static int hash_tokens(struct vocab *vocab) {
                 (void) XXH3_128bits_update(state, vocab->tokens[i], strlen(vocab->tokens[i]));
                 (void) XXH3_128bits_update(state, "\n", 1);
         }
-        XXH128_hash_t hash = XXH3_128bits_digest(state);
+        set_hash(vocab, XXH3_128bits_digest(state));
         (void) XXH3_freeState(state);
-        (void) snprintf(vocab->hash, VOCAB_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
         return 0;
+}
+
+/* A protobuf message whose first field, a piece, begins with a field of its own; a vocabulary of lines has no empty line. */
+static bool is_sentencepiece(const char *text, size_t size) { return size > 2 && text[0] == '\n' && text[2] == '\n'; }
+
+static int load_sentencepiece(struct vocab *vocab, const char *path, size_t size, struct error *error) {
+        int r = sentencepiece_new(path, vocab->text, size, &vocab->model, error);
+        if (r < 0)
+                return r;
+        vocab->n_tokens = sentencepiece_size(vocab->model);
+        vocab->tokens = calloc((size_t) vocab->n_tokens + 1, sizeof(*vocab->tokens));
+        if (!vocab->tokens)
+                return error_errno(error, ENOMEM, "%s", path);
+        for (uint32_t i = 0; i < vocab->n_tokens; i++)
+                vocab->tokens[i] = sentencepiece_piece(vocab->model, i);
+        set_hash(vocab, XXH3_128bits(vocab->text, size));
+        return check_specials(vocab, path, error);
+}
+
+static int load_wordpiece(struct vocab *vocab, const char *path, size_t size, struct error *error) {
+        int r = cut_lines(vocab, path, size, error);
+        if (r < 0)
+                return r;
+        uint32_t node = 0;
+        vocab->continuation = trie_step(vocab, &node, '#') && trie_step(vocab, &node, '#') ? node : UINT32_MAX;
+        r = check_specials(vocab, path, error);
+        if (r >= 0 && hash_tokens(vocab) < 0)
+                r = error_errno(error, ENOMEM, "%s", path);
+        return r;
 }
 
 int vocab_load(const char *path, struct vocab **ret, struct error *error) {
@@ -185,16 +222,10 @@ int vocab_load(const char *path, struct vocab **ret, struct error *error) {
                                                                                     : 0;
                 return r;
         }
-        r = cut_lines(vocab, path, size, error);
+        r = is_sentencepiece(vocab->text, size) ? load_sentencepiece(vocab, path, size, error)
+                                                : load_wordpiece(vocab, path, size, error);
         if (r < 0)
                 return r;
-        uint32_t node = 0;
-        vocab->continuation = trie_step(vocab, &node, '#') && trie_step(vocab, &node, '#') ? node : UINT32_MAX;
-        r = check_specials(vocab, path, error);
-        if (r < 0)
-                return r;
-        if (hash_tokens(vocab) < 0)
-                return error_errno(error, ENOMEM, "%s", path);
         *ret = steal_pointer(&vocab);
         return 0;
 }
@@ -206,6 +237,7 @@ void vocab_free(struct vocab *vocab) {
         free(vocab->tokens);
         free(vocab->edges);
         free(vocab->node_token);
+        sentencepiece_free(vocab->model);
         free(vocab);
 }
 
@@ -213,11 +245,31 @@ uint32_t vocab_size(const struct vocab *vocab) { return vocab->n_tokens; }
 
 int32_t vocab_id(const struct vocab *vocab, const char *token) {
         uint32_t node = 0;
+        if (vocab->model)
+                return sentencepiece_id(vocab->model, token);
         for (const char *p = token; *p; p++)
                 if (!trie_step(vocab, &node, *p))
                         return NO_TOKEN;
         return vocab->node_token[node];
 }
+
+int32_t vocab_special(const struct vocab *vocab, const char *name) {
+        int32_t id = vocab_id(vocab, name);
+        if (id < 0 && vocab->model && strcmp(name, "[PAD]") == 0)
+                return vocab_id(vocab, "<pad>");
+        if (id < 0 && vocab->model && strcmp(name, "[UNK]") == 0)
+                return vocab_id(vocab, "<unk>");
+        return id;
+}
+
+bool vocab_begins_word(const struct vocab *vocab, int32_t id) {
+        const char *token = vocab_token(vocab, id);
+        if (!token)
+                return false;
+        return vocab->model ? strncmp(token, WORD_MARK, strlen(WORD_MARK)) == 0 : strncmp(token, "##", 2) != 0;
+}
+
+const struct sentencepiece_model *vocab_sentencepiece(const struct vocab *vocab) { return vocab->model; }
 
 const char *vocab_token(const struct vocab *vocab, int32_t id) {
         return id >= 0 && (uint32_t) id < vocab->n_tokens ? vocab->tokens[id] : NULL;

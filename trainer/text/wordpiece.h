@@ -21,7 +21,7 @@
 
 struct vocab;
 
-/* Reads a vocabulary of one token a line (trailing whitespace goes, the line number from 0 is the id). Refuses, with
+/* Reads a vocabulary: a SentencePiece model (told by its first bytes, which no text vocabulary has), or one token a line (trailing whitespace goes, the line number from 0 is the id). Refuses, with
  * BERTD_EXIT_DATA and file:line, an empty or repeated token, what is not UTF-8, a file over VOCAB_FILE_BYTES_MAX and one
  * without [PAD], [UNK], [CLS], [SEP] or [MASK]; BERTD_EXIT_INPUT where there is no file. The caller frees. */
 int vocab_load(const char *path, struct vocab **ret, struct error *error);
@@ -34,10 +34,19 @@ uint32_t vocab_size(const struct vocab *vocab);
 /* Id of a token written as in the file ("##ing"), or -1. */
 int32_t vocab_id(const struct vocab *vocab, const char *token);
 
+/* Id of the special token that BERT calls by this name, or -1: in a SentencePiece model [PAD] may be <pad>, [UNK] <unk>. */
+int32_t vocab_special(const struct vocab *vocab, const char *name);
+
+/* Whether the token begins a word: no "##" in front; in a SentencePiece model, U+2581 in front. */
+bool vocab_begins_word(const struct vocab *vocab, int32_t id);
+
+/* The SentencePiece model, borrowed; NULL: WordPiece. */
+const struct sentencepiece_model *vocab_sentencepiece(const struct vocab *vocab);
+
 /* The token, NUL-terminated, borrowed; NULL where id is not below vocab_size. */
 const char *vocab_token(const struct vocab *vocab, int32_t id);
 
-/* XXH3-128 of the tokens in order, each with a newline: the same for LF and CRLF files. */
+/* XXH3-128 of the tokens in order, each with a newline: the same for LF and CRLF files. Of a SentencePiece model: of its file. */
 void vocab_hash(const struct vocab *vocab, char hex[VOCAB_HASH_MAX]);
 
 /* A growing array of token ids. Zeroed = empty; the owner frees `data`. */

@@ -1,0 +1,80 @@
+#!/bin/sh
+# tokenize and prepare with a SentencePiece model, beside spm_encode: TAP. BERT_TRAINER names the program.
+set -u
+command -v spm_train >/dev/null && command -v spm_encode >/dev/null || { echo "1..0 # SKIP no spm_train and spm_encode here"; exit 0; }
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+count=0 failed=0
+ok() { # ok DESCRIPTION COMMAND...: one test point
+        count=$((count + 1))
+        description=$1
+        shift
+        if "$@" >said 2>&1; then
+                echo "ok $count - $description"
+        else
+                failed=$((failed + 1))
+                echo "not ok $count - $description"
+                sed 's/^/# /' said
+        fi
+}
+refuses() { # refuses CODE PATTERN ARGUMENT...: exit code, one line on stderr that has the pattern
+        code=$1 pattern=$2
+        shift 2
+        "$BERT_TRAINER" "$@" >out 2>err </dev/null
+        got=$?
+        cat err
+        [ "$got" -eq "$code" ] && [ "$(wc -l <err)" -eq 1 ] && grep -q -e "$pattern" err
+}
+as_spm_encode() { # as_spm_encode FORMAT MODEL TEXT EXPECTED-TEXT OPTION...: our lines for TEXT are spm_encode's for EXPECTED-TEXT
+        format=$1 model=$2 text=$3 plain=$4
+        shift 4
+        spm_encode --model="$model" --output_format="$format" <"$plain" >theirs 2>/dev/null || return 1
+        ids=
+        [ "$format" = piece ] || ids=--ids
+        "$BERT_TRAINER" tokenize --vocab "$model" $ids "$@" "$text" >ours || return 1
+        diff ours theirs
+}
+
+i=0
+while [ $i -lt 400 ]; do
+        echo "The quick brown fox number $i jumps over the lazy dog at $((i * 7 % 31)) o'clock, and nobody (but $i) saw it!"
+        i=$((i + 1))
+done >text
+spm_train --input=text --model_prefix=small --vocab_size=120 --pad_id=0 --unk_id=1 --bos_id=-1 --eos_id=-1 \
+        --control_symbols='[CLS],[SEP],[MASK]' >/dev/null 2>&1
+printf '%b\n' "The FOX said \`\`no'' at 5,000" '' "na\303\257ve \357\254\201x \342\205\247" "\316\221\316\243 \316\243\316\221 \304\260" \
+        "[MASK] o'clock 北" '   two  spaces ' >raw
+printf '%b\n' 'the fox said "no" at 5,000' '' 'naive fix viii' "\316\261\317\202 \317\203\316\261 i" \
+        "[mask] o'clock 北" '   two  spaces ' >albert
+off='--no-quotes --no-nfkd --no-strip-accents --no-lowercase'
+ok "pieces as spm_encode after ALBERT's preprocessing" as_spm_encode piece small.model raw albert
+ok "ids, too" as_spm_encode id small.model raw albert
+ok "all switched off: spm_encode itself, pieces" as_spm_encode piece small.model raw raw $off
+ok "and ids" as_spm_encode id small.model raw raw $off
+sed "s/\`\`/\"/; s/''/\"/" raw >quotes
+ok "quotes alone" as_spm_encode piece small.model raw quotes --no-nfkd --no-strip-accents --no-lowercase
+ok "long text, on all threads" as_spm_encode id small.model text text --no-lowercase
+
+ok "prepare takes the model" "$BERT_TRAINER" prepare --vocab small.model --output corpus text
+ok "the sidecar says how" grep -q '"nfkd": true' corpus.json
+ok "as many tokens as spm_encode gives" sh -c 'tr A-Z a-z <text | spm_encode --model=small.model --output_format=id 2>/dev/null | wc -w |
+        xargs -I{} grep "\"tokens\": {}," corpus.json'
+ok "--chinese is not for it" refuses 2 "not with a SentencePiece model" tokenize --vocab small.model --chinese
+printf '%s\n' '[PAD]' '[UNK]' '[CLS]' '[SEP]' '[MASK]' hello >words.txt
+ok "--nfkd is not for WordPiece" refuses 2 "only with a SentencePiece model" tokenize --vocab words.txt --nfkd
+head -c 2000 small.model >cut.model
+ok "a model cut short is refused" refuses 65 "cut.model: no SentencePiece model" tokenize --vocab cut.model
+spm_train --input=text --model_prefix=plain --vocab_size=100 >/dev/null 2>&1
+ok "a model without ALBERT's special tokens is refused" refuses 65 "plain.model: no token" tokenize --vocab plain.model
+
+model=${SOURCE_DIR:-.}/../shared/data/vocab/albert-german-30k.model
+wiki=${SOURCE_DIR:-.}/../shared/data/wikitext2/valid.txt
+if [ -r "$model" ] && [ -r "$wiki" ]; then
+        ok "a published model on WikiText-2" as_spm_encode id "$model" "$wiki" "$wiki" $off
+else
+        count=$((count + 1))
+        echo "ok $count - a published model on WikiText-2 # SKIP not there"
+fi
+echo "1..$count"
+[ "$failed" -eq 0 ]
