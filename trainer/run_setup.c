@@ -72,6 +72,8 @@ static struct samples_options make_options(const struct run *run, bool evaluatio
                 .masked_fraction = d->masked_fraction,
                 .max_predictions = d->max_predictions > 0 ? d->max_predictions : most,
                 .short_probability = d->short_sequence_probability,
+                .mask_unit = d->mask_unit,
+                .dupe_factor = d->masking == MASKING_STATIC ? d->dupe_factor : 0,
                 .evaluation = evaluation,
         };
 }
@@ -197,6 +199,7 @@ void run_free(struct run *run) {
         corpora_close(run->train);
         corpora_close(run->validation);
         model_free(run->model);
+        samples_vocab_free(&run->samples_vocab);
         vocab_free(run->vocab);
         metrics_close(run->metrics);
         progress_free(run->progress);
