@@ -126,21 +126,19 @@ static struct batches_limits make_limits(const struct run *run, uint64_t count) 
         uint64_t begin, end, micro = run->spec->train.micro_batch;
 
         batches_share(count, run->rank, run->n_ranks, &begin, &end);
-        /* Shares differ by one between steps' samples of one rank never, between ranks by one. Short samples: up to
-         * 4 times as many. */
+        struct model_limits model = model_limits_of(micro, o->sequence_length, o->max_predictions);
+        /* Shares differ by one between steps' samples of one rank never, between ranks by one. */
         return (struct batches_limits) { .max_share = (uint32_t) (end - begin),
-                                         .max_tokens = (uint32_t) micro * o->sequence_length,
-                                         .max_samples = (uint32_t) micro * 4,
-                                         .max_masked = (uint32_t) micro * o->max_predictions };
+                                         .max_tokens = model.max_tokens,
+                                         .max_samples = model.max_samples,
+                                         .max_masked = model.max_masked };
 }
 
 static int make_model(struct run *run, struct error *error) {
         struct batches_limits limits = make_limits(run, run->spec->train.global_batch);
-        struct model_limits model = { .max_tokens = limits.max_tokens,
-                                      .max_samples = limits.max_samples,
-                                      .max_masked = limits.max_masked,
-                                      .max_length = run->spec->data.sequence_length,
-                                      .training = true };
+        const struct samples_options *o = samples_options(run->train_samples);
+        struct model_limits model =
+                model_limits_of(run->spec->train.micro_batch, o->sequence_length, o->max_predictions);
 
         int r = model_new(&run->config, run->ops, &model, &run->model, error);
         if (r >= 0)
