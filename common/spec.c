@@ -21,6 +21,8 @@
 
 static const char *const kind_names[] = JOB_KIND_NAMES;
 static const char *const objective_names[] = { "mlm+nsp", "mlm+sop", "mlm" };
+static const char *const masking_names[] = { "dynamic", "static" };
+static const char *const mask_unit_names[] = { "token", "whole_word", "ngram" };
 static const char *const optimizer_names[] = { "adamw" };
 static const char *const schedule_names[] = { "linear", "constant" };
 static const char *const on_nan_names[] = ON_NAN_NAMES;
@@ -28,6 +30,8 @@ static const char *const precision_names[] = { "fp32", "fp64" };
 
 static_assert(ELEMENTSOF(kind_names) == JOB_KIND_MAX, "a name for each kind");
 static_assert(ELEMENTSOF(objective_names) == OBJECTIVE_MAX, "a name for each objective");
+static_assert(ELEMENTSOF(masking_names) == MASKING_MAX, "a name for each masking");
+static_assert(ELEMENTSOF(mask_unit_names) == MASK_UNIT_MAX, "a name for each unit");
 static_assert(ELEMENTSOF(optimizer_names) == OPTIMIZER_NAME_MAX, "a name for each optimizer");
 static_assert(ELEMENTSOF(schedule_names) == SCHEDULE_MAX, "a name for each schedule");
 static_assert(ELEMENTSOF(on_nan_names) == ON_NAN_MAX, "a name for each answer to NaN");
@@ -99,11 +103,15 @@ static const struct field fields[] = {
         IN(checkpoint, keep_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = ALL),
         IN(model, config, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, vocab, .type = FIELD_PATH, .kinds = TRAINING),
+        IN(model, init, .type = FIELD_PATH, .kinds = TRAINING),
         IN(data, sequence_length, NUMBER(FIELD_U32, 8, 65536, "128"), .kinds = TRAINING),
         IN(data, objective, CHOICE(objective_names, "mlm+nsp"), .kinds = TRAINING),
         IN(data, masked_fraction, NUMBER(FIELD_DOUBLE, 0.001, 1, "0.15"), .kinds = TRAINING),
         IN(data, max_predictions, NUMBER(FIELD_U32, 0, 65536, "0"), .kinds = TRAINING),
         IN(data, short_sequence_probability, NUMBER(FIELD_DOUBLE, 0, 1, "0.1"), .kinds = TRAINING),
+        IN(data, masking, CHOICE(masking_names, "dynamic"), .kinds = TRAINING),
+        IN(data, dupe_factor, NUMBER(FIELD_U32, 1, 1000000, "10"), .kinds = TRAINING),
+        IN(data, mask_unit, CHOICE(mask_unit_names, "token"), .kinds = TRAINING),
         IN(optimizer, name, CHOICE(optimizer_names, "adamw"), .kinds = TRAINING),
         IN(optimizer, learning_rate, NUMBER(FIELD_DOUBLE, 0, 1000, "1e-4"), .kinds = TRAINING),
         IN(optimizer, warmup_ratio, NUMBER(FIELD_DOUBLE, 0, 1, "0"), .kinds = TRAINING),

@@ -14,6 +14,8 @@
 #include "common/error.h"
 
 enum objective { OBJECTIVE_MLM_NSP, OBJECTIVE_MLM_SOP, OBJECTIVE_MLM, OBJECTIVE_MAX };
+enum masking_mode { MASKING_DYNAMIC, MASKING_STATIC, MASKING_MAX };
+enum mask_unit { MASK_UNIT_TOKEN, MASK_UNIT_WHOLE_WORD, MASK_UNIT_NGRAM, MASK_UNIT_MAX };
 enum optimizer_name { OPTIMIZER_ADAMW, OPTIMIZER_NAME_MAX };
 enum schedule { SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_MAX };
 enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_MAX };
@@ -38,9 +40,9 @@ struct spec_checkpoint {
         uint32_t keep;
         uint64_t keep_every;
 };
-/* config.json (Hugging Face keys), vocab.txt */
+/* config.json (Hugging Face keys), vocab.txt; the checkpoint whose weights the run begins with, NULL: random ones */
 struct spec_model {
-        char *config, *vocab;
+        char *config, *vocab, *init;
 };
 struct spec_data {
         char **train; /* prefixes of .bin/.idx pairs, at least one */
@@ -52,6 +54,9 @@ struct spec_data {
         double masked_fraction;            /* 0.15 */
         uint32_t max_predictions;          /* 0 = ceil(0.15 * sequence_length) */
         double short_sequence_probability; /* 0.1 */
+        enum masking_mode masking;         /* dynamic */
+        uint32_t dupe_factor;              /* 10; static: epochs until pairs and masks repeat */
+        enum mask_unit mask_unit;          /* token */
 };
 struct spec_optimizer {
         enum optimizer_name name;                   /* adamw */

@@ -25,12 +25,13 @@ struct raw_checkpoint {
         char *every_steps, *every_sec, *keep, *keep_every;
 };
 struct raw_model {
-        char *config, *vocab;
+        char *config, *vocab, *init;
 };
 struct raw_data {
         char **train, **validation;
         uint32_t n_train, n_validation;
         char *sequence_length, *objective, *masked_fraction, *max_predictions, *short_sequence_probability;
+        char *masking, *dupe_factor, *mask_unit;
 };
 struct raw_optimizer {
         char *name, *learning_rate, *warmup_ratio, *warmup_steps, *schedule;

@@ -170,20 +170,17 @@ static int write_config(const struct exporter *x, bool is_double, struct error *
         return write_json(x, "config.json", json, error);
 }
 
-/* "lowercase 1, strip_accents 1, chinese 1", as the corpus was prepared; Hugging Face's own defaults where it is not known. */
 static int write_tokenizer(const struct exporter *x, struct error *error) {
-        const char *options = checkpoint_meta_get(checkpoint_meta(x->checkpoint), "text_options");
-        int lowercase = 1, strip_accents = 1, chinese = 1;
+        struct text_options options;
 
-        if (options &&
-            sscanf(options, "lowercase %d, strip_accents %d, chinese %d", &lowercase, &strip_accents, &chinese) != 3)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key text_options is '%s'",
-                                   checkpoint_path(x->checkpoint), options);
-        json_t *json =
-                json_pack("{s:s, s:b, s:b, s:b, s:I, s:s, s:s, s:s, s:s, s:s}", "tokenizer_class", "BertTokenizer",
-                          "do_lower_case", lowercase, "strip_accents", strip_accents, "tokenize_chinese_chars", chinese,
-                          "model_max_length", (json_int_t) x->config.max_position_embeddings, "unk_token", "[UNK]",
-                          "sep_token", "[SEP]", "pad_token", "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]");
+        int r = weights_text_options(x->checkpoint, &options, error);
+        if (r < 0)
+                return r;
+        json_t *json = json_pack("{s:s, s:b, s:b, s:b, s:I, s:s, s:s, s:s, s:s, s:s}", "tokenizer_class",
+                                 "BertTokenizer", "do_lower_case", options.lowercase, "strip_accents",
+                                 options.strip_accents, "tokenize_chinese_chars", options.chinese, "model_max_length",
+                                 (json_int_t) x->config.max_position_embeddings, "unk_token", "[UNK]", "sep_token",
+                                 "[SEP]", "pad_token", "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]");
         return write_json(x, "tokenizer_config.json", json, error);
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 #include "trainer/text/wordpiece.h"
 #include "trainer/weights.h"
 
+#define TOKENIZER_CONFIG_MAX ((size_t) 1 << 20)
 #define HEAD_SEED 42 /* of heads that the folder does not have */
 
 static const char USAGE[] =
@@ -238,6 +240,29 @@ static int open_model(struct import *import, struct error *error) {
         return r;
 }
 
+/* As BertTokenizer reads tokenizer_config.json: accents go with lowercasing where nothing is said of them. */
+static int set_text(struct import *import, const char *vocab, struct checkpoint_meta *meta, struct error *error) {
+        cleanup_free char *path = format_string("%s/tokenizer_config.json", import->folder), *text = NULL;
+        cleanup_free char *absolute = realpath(vocab, NULL);
+        json_t *root = NULL;
+        size_t size;
+
+        if (!path || !absolute)
+                return error_errno(error, errno, "%s", vocab);
+        int r = access(path, F_OK) == 0 ? file_read(path, TOKENIZER_CONFIG_MAX, &text, &size, error) : 0;
+        if (r < 0)
+                return r;
+        if (text && !(root = json_loadb(text, size, 0, NULL)))
+                return error_input(error, BERTD_EXIT_DATA, "%s: not JSON", path);
+        const json_t *strip = json_object_get(root, "strip_accents");
+        struct text_options options = { .lowercase = !json_is_false(json_object_get(root, "do_lower_case")),
+                                        .chinese = !json_is_false(json_object_get(root, "tokenize_chinese_chars")) };
+        options.strip_accents = json_is_boolean(strip) ? json_is_true(strip) : options.lowercase;
+        weights_set_text(meta, absolute, &options);
+        json_decref(root);
+        return 0;
+}
+
 static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, struct error *error) {
         cleanup_free char *path = format_string("%s/vocab.txt", import->folder);
         cleanup_vocab struct vocab *vocab = NULL;
@@ -255,7 +280,7 @@ static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, s
                                    path, vocab_size(vocab), import->config.vocab_size);
         vocab_hash(vocab, hash);
         checkpoint_meta_set(meta, "vocab_hash", "%s", hash);
-        return 0;
+        return set_text(import, path, meta, error);
 }
 
 static int run_import(struct import *import, const char *output, struct error *error) {

@@ -30,6 +30,8 @@ static const struct rule {
         { "masked_fraction", "data.masked_fraction", FIXED },
         { "max_predictions", "data.max_predictions", FIXED },
         { "short_sequence_probability", "data.short_sequence_probability", FIXED },
+        { "masking", "data.masking, dupe_factor", FIXED },
+        { "mask_unit", "data.mask_unit", FIXED },
         { "corpus_hash", "data.train", FIXED },
         { "window_map_hash", "data.train", FIXED },
         { "global_batch", "train.global_batch", FIXED },
@@ -54,12 +56,20 @@ static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const 
         static const char *const objectives[] = {
                 [OBJECTIVE_MLM_NSP] = "mlm+nsp", [OBJECTIVE_MLM_SOP] = "mlm+sop", [OBJECTIVE_MLM] = "mlm"
         };
+        static const char *const units[] = {
+                [MASK_UNIT_TOKEN] = "token", [MASK_UNIT_WHOLE_WORD] = "whole_word", [MASK_UNIT_NGRAM] = "ngram"
+        };
 
         checkpoint_meta_set(m, "objective", "%s", objectives[o->objective]);
         checkpoint_meta_set(m, "sequence_length", "%u", o->sequence_length);
         checkpoint_meta_set(m, "masked_fraction", "%.17g", o->masked_fraction);
         checkpoint_meta_set(m, "max_predictions", "%u", o->max_predictions);
         checkpoint_meta_set(m, "short_sequence_probability", "%.17g", o->short_probability);
+        if (o->dupe_factor > 0)
+                checkpoint_meta_set(m, "masking", "static %u", o->dupe_factor);
+        else
+                checkpoint_meta_set(m, "masking", "dynamic");
+        checkpoint_meta_set(m, "mask_unit", "%s", units[o->mask_unit]);
         checkpoint_meta_set(m, "global_batch", "%" PRIu64, spec->train.global_batch);
         checkpoint_meta_set(m, "micro_batch", "%" PRIu64, spec->train.micro_batch);
         checkpoint_meta_set(m, "steps", "%" PRIu64, spec->train.steps);

@@ -13,6 +13,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "trainer/run.h"
+#include "trainer/weights.h"
 
 static int check_spec(const struct run *run, struct error *error) {
         const struct spec *spec = run->spec;
@@ -72,6 +73,8 @@ static struct samples_options make_options(const struct run *run, bool evaluatio
                 .masked_fraction = d->masked_fraction,
                 .max_predictions = d->max_predictions > 0 ? d->max_predictions : most,
                 .short_probability = d->short_sequence_probability,
+                .mask_unit = d->mask_unit,
+                .dupe_factor = d->masking == MASKING_STATIC ? d->dupe_factor : 0,
                 .evaluation = evaluation,
         };
 }
@@ -118,6 +121,7 @@ static int open_data(struct run *run, struct error *error) {
         run->ops = run->spec->train.precision == PRECISION_FP64 ? ops_fp64() : ops_cpu();
         samples_map_hash(run->train_samples, map_hash);
         run_meta_fill(run, corpus_hash, map_hash);
+        weights_set_text(&run->meta, run->spec->model.vocab, corpus_text_options(run->train->part[0]));
         return 0;
 }
 
@@ -197,6 +201,7 @@ void run_free(struct run *run) {
         corpora_close(run->train);
         corpora_close(run->validation);
         model_free(run->model);
+        samples_vocab_free(&run->samples_vocab);
         vocab_free(run->vocab);
         metrics_close(run->metrics);
         progress_free(run->progress);

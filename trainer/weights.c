@@ -37,6 +37,26 @@ int weights_config(const struct checkpoint *checkpoint, struct model_config *ret
         return -EINVAL;
 }
 
+#define TEXT_OPTIONS_FORMAT "lowercase %d, strip_accents %d, chinese %d"
+
+void weights_set_text(struct checkpoint_meta *meta, const char *vocab_path, const struct text_options *options) {
+        checkpoint_meta_set(meta, "vocab_path", "%s", vocab_path);
+        if (options)
+                checkpoint_meta_set(meta, "text_options", TEXT_OPTIONS_FORMAT, options->lowercase,
+                                    options->strip_accents, options->chinese);
+}
+
+int weights_text_options(const struct checkpoint *checkpoint, struct text_options *ret, struct error *error) {
+        const char *text = checkpoint_meta_get(checkpoint_meta(checkpoint), "text_options");
+        int lowercase = 1, strip_accents = 1, chinese = 1;
+
+        if (text && sscanf(text, TEXT_OPTIONS_FORMAT, &lowercase, &strip_accents, &chinese) != 3)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key text_options is '%s'",
+                                   checkpoint_path(checkpoint), text);
+        *ret = (struct text_options) { lowercase, strip_accents, chinese };
+        return 0;
+}
+
 static struct checkpoint_tensor describe(const struct model *model, const struct model_tensor *t) {
         size_t size = model_element_size(model);
         struct checkpoint_tensor to = { .kind = "param", .n_dims = t->n_dims, .size = t->n_elements * size };

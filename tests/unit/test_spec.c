@@ -138,6 +138,8 @@ static const struct bad bad[] = {
           "job.yaml: data.max_predictions: 200 is greater than data.sequence_length, 128" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: clm}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.objective: 'clm' is not mlm+nsp, mlm+sop or mlm" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], mask_unit: byte}\ntrain: {steps: 1}\n",
+          "job.yaml:3: data.mask_unit: 'byte' is not token, whole_word or ngram" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, precision: bf16}\n",
           "job.yaml:4: train.precision: 'bf16' is not fp32 or fp64" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, seed: "
@@ -202,6 +204,8 @@ static void test_defaults(void **state) {
         assert_true(s->data.sequence_length == 128 && s->data.objective == OBJECTIVE_MLM_NSP &&
                     s->data.n_validation == 0);
         assert_true(s->data.max_predictions == 20); /* ceil(0.15 * 128) */
+        assert_true(s->data.masking == MASKING_DYNAMIC && s->data.dupe_factor == 10 &&
+                    s->data.mask_unit == MASK_UNIT_TOKEN);
         assert_true(s->data.masked_fraction == 0.15 && s->data.short_sequence_probability == 0.1);
         assert_true(s->optimizer.name == OPTIMIZER_ADAMW && s->optimizer.learning_rate == 1e-4);
         assert_true(s->optimizer.warmup_ratio == 0 && s->optimizer.warmup_steps == 0);
