@@ -112,6 +112,7 @@ static const struct field fields[] = {
         IN(checkpoint, keep_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = ALL),
         IN(model, config, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, vocab, .type = FIELD_PATH, .kinds = TRAINING),
+        IN(model, init, .type = FIELD_PATH, .kinds = TRAINING),
         IN(data, sequence_length, NUMBER(FIELD_U32, 8, 65536, "128"), .kinds = TRAINING),
         IN(data, objective, CHOICE(objective_names, "mlm+nsp"), .kinds = TRAINING),
         IN(data, masked_fraction, NUMBER(FIELD_DOUBLE, 0.001, 1, "0.15"), .kinds = TRAINING),

@@ -44,9 +44,9 @@ struct spec_checkpoint {
         uint32_t keep;
         uint64_t keep_every;
 };
-/* config.json (Hugging Face keys), vocab.txt */
+/* config.json (Hugging Face keys), vocab.txt; the checkpoint whose weights the run begins with, NULL: random ones */
 struct spec_model {
-        char *config, *vocab;
+        char *config, *vocab, *init;
 };
 struct spec_data {
         char **train; /* prefixes of .bin/.idx pairs, at least one */

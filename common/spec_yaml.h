@@ -25,7 +25,7 @@ struct raw_checkpoint {
         char *every_steps, *every_sec, *keep, *keep_every;
 };
 struct raw_model {
-        char *config, *vocab;
+        char *config, *vocab, *init;
 };
 struct raw_data {
         char **train, **validation;

@@ -368,6 +368,8 @@ static int check_inputs(const struct spec *spec, struct error *error) {
         int r = check_file("model.config", spec->model.config, "", error);
         if (r == 0)
                 r = check_file("model.vocab", spec->model.vocab, "", error);
+        if (r == 0 && spec->model.init)
+                r = check_file("model.init", spec->model.init, "", error);
         if (r == 0)
                 r = check_corpora("data.train", spec->data.train, spec->data.n_train, error);
         if (r == 0)

@@ -93,7 +93,7 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
         struct checkpoint *from = ledger_choose(job);
         const struct checkpoint *newest = job_newest_good(job);
         uint32_t number = job->attempt.number + 1;
-        attempt_clear(&job->attempt);
+        job_push_attempt(job);
         job->attempt = (struct attempt) {
                 .number = number,
                 .open = true,

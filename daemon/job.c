@@ -73,6 +73,28 @@ void attempt_clear(struct attempt *attempt) {
         *attempt = (struct attempt) { .exit_code = -1, .exit_class = -1, .rank = -1 };
 }
 
+void job_push_attempt(struct job *job) {
+        if (job->attempt.number == 0) {
+                attempt_clear(&job->attempt);
+                return;
+        }
+        if (job->previous)
+                attempt_clear(job->previous);
+        else
+                job->previous = malloc(sizeof(*job->previous));
+        if (job->previous) {
+                *job->previous = job->attempt;
+                job->attempt = (struct attempt) {};
+        }
+        attempt_clear(&job->attempt);
+}
+
+const struct attempt *job_last_ended(const struct job *job) {
+        if (job->attempt.open)
+                return job->previous;
+        return job->attempt.number > 0 ? &job->attempt : NULL;
+}
+
 struct checkpoint *job_checkpoint(const struct job *job, uint64_t step) {
         for (size_t i = job->n_ledger; i-- > 0;)
                 if (job->ledger[i].step == step)
@@ -157,6 +179,9 @@ void job_free(struct job *job) {
         free(job->command);
         free(job->reason);
         attempt_clear(&job->attempt);
+        if (job->previous)
+                attempt_clear(job->previous);
+        free(job->previous);
         free(job);
 }
 

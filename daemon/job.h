@@ -105,6 +105,7 @@ struct job {
         uint64_t active_usec, since_usec; /* wall time since the first start, without pauses; the last transition */
         double checkpoint_stall, checkpoint_write; /* seconds, NaN = unknown */
         struct attempt attempt;                    /* the newest */
+        struct attempt *previous; /* that ended before it, NULL = none, or not needed: `attempt` has ended itself */
 
         struct checkpoint *ledger; /* ascending by step */
         size_t n_ledger;
@@ -128,6 +129,11 @@ void text_unshare(const char *text);
 /* Sets an owned text of a job or attempt (NULL or "" = none); without memory the old one goes and none comes. */
 void job_set_text(char **to, const char *text);
 void attempt_clear(struct attempt *attempt); /* the contents, not the struct */
+
+/* Makes room for a new attempt: the newest becomes the previous (without memory it is forgotten), `attempt` is cleared. */
+void job_push_attempt(struct job *job);
+/* The attempt that ended last; NULL: none has. */
+const struct attempt *job_last_ended(const struct job *job);
 
 /* The ledger. job_checkpoint returns NULL where there is none; add replaces the row of the same step (−ENOMEM). */
 struct checkpoint *job_checkpoint(const struct job *job, uint64_t step);

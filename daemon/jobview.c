@@ -103,30 +103,26 @@ static void add_progress(sd_bus_message *m, int *r, const struct job *job) {
         add_double(m, r, "checkpoint_write_sec", job->checkpoint_write);
 }
 
-/* Of the attempt that ended last; while one is open, its step is in the history. */
-static uint64_t last_step(const struct job *job) {
-        if (!job->attempt.open)
-                return job->attempt.step;
-        return job->n_history > 0 ? job->history[job->n_history - 1].step : 0;
-}
-
-/* How the newest attempt ended. First causes may quote the job's log. */
+/* How the attempt that ended last did. First causes may quote the job's log. */
 static void add_end(sd_bus_message *m, int *r, const struct job *job, bool owner) {
-        const struct attempt *a = &job->attempt;
+        static const struct attempt none = { .rank = -1 };
+        const struct attempt *a = job_last_ended(job);
         char name[16] = "";
 
+        if (!a)
+                a = &none;
         if (a->signal > 0 && sigabbrev_np(a->signal))
                 (void) snprintf(name, sizeof(name), "SIG%.8s", sigabbrev_np(a->signal));
         else if (a->signal > 0)
                 (void) snprintf(name, sizeof(name), "SIG%d", a->signal);
         add_string(m, r, "exit_signal", name);
-        add_i32(m, r, "exit_rank", a->number > 0 ? a->rank : -1);
+        add_i32(m, r, "exit_rank", a->rank);
         add_string(m, r, "exit_host", a->host);
-        add_u64(m, r, "last_step", last_step(job));
+        add_u64(m, r, "last_step", a->step);
         if (!owner)
                 return;
         add_string(m, r, "evidence", a->evidence);
-        add_string(m, r, "first_cause", a->open ? "" : a->reason);
+        add_string(m, r, "first_cause", a->reason);
 }
 
 static void add_limits(sd_bus_message *m, int *r, const struct job *job) {

@@ -162,6 +162,7 @@ static int read_attempts(struct store *store, struct job *job, int statement, st
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
         while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                job_push_attempt(job);
                 read_attempt(s, &job->attempt);
                 if (note_death(job) < 0)
                         r = error_errno(error, ENOMEM, "attempts");

@@ -244,11 +244,26 @@ static int read_config(const char *path, json_t *root, struct model_config *conf
         return 0;
 }
 
-int config_load(const char *path, struct model_config *ret_config, struct error *error) {
-        cleanup_free char *text = NULL;
+int config_parse(const char *path, const char *text, size_t size, struct model_config *ret_config,
+                 struct error *error) {
         cleanup(cleanup_json_p) json_t *root = NULL;
         struct model_config config = {};
         json_error_t json_error;
+
+        root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &json_error);
+        if (!root)
+                return error_input(error, BERTD_EXIT_CONFIG, "%s:%d: %s", path, json_error.line, json_error.text);
+        if (!json_is_object(root))
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: not a JSON object", path);
+        int r = read_config(path, root, &config, error);
+        if (r < 0)
+                return r;
+        *ret_config = config;
+        return 0;
+}
+
+int config_load(const char *path, struct model_config *ret_config, struct error *error) {
+        cleanup_free char *text = NULL;
         size_t size;
 
         int r = file_read(path, CONFIG_SIZE_MAX, &text, &size, error);
@@ -257,16 +272,33 @@ int config_load(const char *path, struct model_config *ret_config, struct error 
                         error->exit = BERTD_EXIT_INPUT;
                 return r;
         }
-        root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &json_error);
-        if (!root)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s:%d: %s", path, json_error.line, json_error.text);
-        if (!json_is_object(root))
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: not a JSON object", path);
-        r = read_config(path, root, &config, error);
-        if (r < 0)
-                return r;
-        *ret_config = config;
-        return 0;
+        return config_parse(path, text, size, ret_config, error);
+}
+
+static void format_albert(const struct model_config *config, json_t *root) {
+        (void) json_object_set_new(root, "embedding_size", json_integer(config->embedding_size));
+        (void) json_object_set_new(root, "num_hidden_groups", json_integer(config->num_hidden_groups));
+        (void) json_object_set_new(root, "inner_group_num", json_integer(config->inner_group_num));
+        (void) json_object_set_new(root, "cross_layer_sharing", json_string(sharings[config->cross_layer_sharing]));
+        (void) json_object_set_new(root, "embedding_mapping", json_boolean(config->embedding_mapping));
+}
+
+json_t *config_json(const struct model_config *config) {
+        json_t *root = json_object();
+
+        (void) json_object_set_new(root, "model_type", json_string(model_types[config->model_type]));
+        for (size_t i = 0; i < ELEMENTSOF(integer_keys); i++)
+                if (integer_keys[i].types == BOTH)
+                        (void) json_object_set_new(
+                                root, integer_keys[i].name,
+                                json_integer(*(const uint32_t *) ((const char *) config + integer_keys[i].offset)));
+        for (size_t i = 0; i < ELEMENTSOF(real_keys); i++)
+                (void) json_object_set_new(root, real_keys[i].name,
+                                           json_real(*(const double *) ((const char *) config + real_keys[i].offset)));
+        (void) json_object_set_new(root, "hidden_act", json_string(hidden_acts[config->hidden_act]));
+        if (config->model_type == MODEL_ALBERT)
+                format_albert(config, root);
+        return root;
 }
 
 const char *config_sharing_name(enum cross_layer_sharing sharing) { return sharings[sharing]; }

@@ -10,7 +10,9 @@
 #ifndef TRAINER_CONFIG_H
 #define TRAINER_CONFIG_H
 
+#include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -32,6 +34,12 @@ struct model_config {
 };
 
 int config_load(const char *path, struct model_config *ret_config, struct error *error);
+
+/* The same of a text; `path` names it in errors. */
+int config_parse(const char *path, const char *text, size_t size, struct model_config *ret_config, struct error *error);
+
+/* As config_parse reads it, every key said. The caller drops the reference; NULL: no memory. */
+json_t *config_json(const struct model_config *config);
 
 /* What BERT has in ALBERT's fields; for who builds a config without a file. */
 void config_set_bert(struct model_config *config);

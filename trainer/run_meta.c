@@ -13,6 +13,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "trainer/run.h"
+#include "trainer/weights.h"
 
 enum policy { SAID, FIXED };
 
@@ -118,6 +119,7 @@ void run_meta_fill(struct run *run, const char *corpus_hash, const char *map_has
         checkpoint_meta_set(m, "seed", "%" PRIu64, run->spec->train.seed);
         checkpoint_meta_set(m, "stage", "%u", run->stage);
         config_hash(&run->config, hex);
+        (void) weights_set_config(m, &run->config, NULL); /* without memory it lacks the key, and is whole otherwise */
         checkpoint_meta_set(m, "config_hash", "%s", hex);
         vocab_hash(run->vocab, hex);
         checkpoint_meta_set(m, "vocab_hash", "%s", hex);

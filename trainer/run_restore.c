@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "trainer/run.h"
+#include "trainer/weights.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 
@@ -88,6 +89,10 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
         cleanup_checkpoint struct checkpoint *c = NULL;
 
         int r = checkpoint_open(path, &c, error);
+        if (r >= 0 && checkpoint_meta_get(checkpoint_meta(c), WEIGHTS_ONLY_KEY))
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: holds weights only and no run to resume: name it as model.init in the spec",
+                                   path);
         if (r >= 0)
                 r = run_meta_compare(run, checkpoint_meta(c), path, error);
         if (r >= 0)
@@ -127,10 +132,26 @@ static int restore_newest(struct run *run, struct error *error) {
         return r;
 }
 
+/* A run that has no checkpoint of its own yet begins with the weights of another; moments and steps are not taken. */
+static int begin_with(struct run *run, const char *path, struct error *error) {
+        cleanup_checkpoint struct checkpoint *c = NULL;
+
+        int r = checkpoint_open(path, &c, error);
+        if (r >= 0)
+                r = weights_read(c, run->model, error);
+        if (r >= 0)
+                (void) fprintf(stderr, "beginning with the weights of %s\n", path);
+        else if (error->exit == BERTD_EXIT_BAD_CHECKPOINT)
+                error->exit = BERTD_EXIT_DATA; /* it is an input: there is no older one to try */
+        return r < 0 ? error_prefix(error, "model.init") : 0;
+}
+
 static int restore_on_rank_0(struct run *run, struct error *error) {
         bool explicitly = run->options->resume != NULL;
 
         int r = explicitly ? restore_from(run, run->options->resume, error) : restore_newest(run, error);
+        if (r >= 0 && run->last_checkpoint_step == UINT64_MAX && run->step == 0 && run->spec->model.init)
+                r = begin_with(run, run->spec->model.init, error);
         if (r >= 0 && run->options->abandon_newer)
                 r = rundir_abandon_newer(run->rundir, run->step, error);
         return r;
@@ -145,7 +166,7 @@ static void broadcast_state(struct run *run) {
         exchange_broadcast(run->exchange, counters, sizeof(counters));
         run->step = counters[0];
         run->last_checkpoint_step = counters[1];
-        for (size_t i = 0; i < ELEMENTSOF(runs) && run->step > 0; i++)
+        for (size_t i = 0; i < ELEMENTSOF(runs) && (run->step > 0 || run->spec->model.init); i++)
                 exchange_broadcast(run->exchange, runs[i], size);
 }
 

@@ -13,6 +13,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "trainer/run.h"
+#include "trainer/weights.h"
 
 static int check_spec(const struct run *run, struct error *error) {
         const struct spec *spec = run->spec;
@@ -120,6 +121,7 @@ static int open_data(struct run *run, struct error *error) {
         run->ops = run->spec->train.precision == PRECISION_FP64 ? ops_fp64() : ops_cpu();
         samples_map_hash(run->train_samples, map_hash);
         run_meta_fill(run, corpus_hash, map_hash);
+        weights_set_text(&run->meta, run->spec->model.vocab, corpus_text_options(run->train->part[0]));
         return 0;
 }
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Deaths that tell something: NaN, the same step twice, a checkpoint that cannot be used; what status, events and on_exit say of them.
 . "$(dirname "$0")/lib.sh"
-plan 29
+plan 30
 command -v systemd-notify >/dev/null || skip_all "needs systemd-notify"
 start_bertd
 make_corpus || { echo "Bail out! no corpus"; exit 1; }
@@ -59,6 +59,8 @@ for p in $(of_job "$job" bert-trainer); do kill -STOP "$p"; done
 newest=$(printf '%s\n' "$(field "$job" run_dir)"/checkpoints/step-*.ckpt | tail -n 1)
 dd if=/dev/urandom of="$newest" bs=4096 seek=200 count=32 conv=notrunc status=none
 for p in $(of_job "$job" bert-trainer); do kill -KILL "$p"; done
+cause_is_kept() { "$BERTCTL" status --json "$job" | jq -e '.state == "running" and .attempts > 1 and (.first_cause | length > 0)' >/dev/null; }
+ok "while the next attempt runs, the last one's first cause is told" wait_for 30 cause_is_kept
 ok "its newest checkpoint is damaged, the rank killed: it ends" wait_for 60 ends "$job"
 is "it is done" "$(field "$job" state)" done
 ok "an event tells of the demotion" says "$(events "$job")" '^demote$'
