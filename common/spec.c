@@ -23,8 +23,12 @@ static const char *const kind_names[] = JOB_KIND_NAMES;
 static const char *const objective_names[] = { "mlm+nsp", "mlm+sop", "mlm" };
 static const char *const masking_names[] = { "dynamic", "static" };
 static const char *const mask_unit_names[] = { "token", "whole_word", "ngram" };
-static const char *const optimizer_names[] = { "adamw" };
-static const char *const schedule_names[] = { "linear", "constant" };
+static const char *const optimizer_names[] = { "adamw", "bertadam", "lamb", "lamb_google" };
+static const char *const schedule_names[] = { "linear", "poly", "cosine", "constant" };
+static const char *const decay_from_names[] = { "start", "warmup" };
+static const char *const step_count_names[] = { "full", "from_zero", "from_one" };
+static const char *const clip_by_names[] = { "global", "tensor" };
+static const char *const truth_names[] = { "false", "true" };
 static const char *const on_nan_names[] = ON_NAN_NAMES;
 static const char *const precision_names[] = { "fp32", "fp64" };
 
@@ -34,6 +38,9 @@ static_assert(ELEMENTSOF(masking_names) == MASKING_MAX, "a name for each masking
 static_assert(ELEMENTSOF(mask_unit_names) == MASK_UNIT_MAX, "a name for each unit");
 static_assert(ELEMENTSOF(optimizer_names) == OPTIMIZER_NAME_MAX, "a name for each optimizer");
 static_assert(ELEMENTSOF(schedule_names) == SCHEDULE_MAX, "a name for each schedule");
+static_assert(ELEMENTSOF(decay_from_names) == DECAY_FROM_MAX, "a name for each begin of decay");
+static_assert(ELEMENTSOF(step_count_names) == STEP_COUNT_MAX, "a name for each way to count");
+static_assert(ELEMENTSOF(clip_by_names) == CLIP_BY_MAX, "a name for each way to clip");
 static_assert(ELEMENTSOF(on_nan_names) == ON_NAN_MAX, "a name for each answer to NaN");
 static_assert(ELEMENTSOF(precision_names) == PRECISION_MAX, "a name for each precision");
 
@@ -46,7 +53,8 @@ enum field_type {
         FIELD_U64,
         FIELD_SIZE,
         FIELD_DOUBLE,
-        FIELD_ENUM
+        FIELD_ENUM,
+        FIELD_BOOL
 };
 enum { TRAINING = (1 << JOB_PRETRAIN) | (1 << JOB_FINETUNE), ALL = TRAINING | (1 << JOB_COMMAND) };
 #define NO_SECTION SIZE_MAX
@@ -77,6 +85,7 @@ struct field {
         }
 #define NUMBER(field_type, low, high, text) .type = field_type, .min = low, .max = high, .fallback = text
 #define CHOICE(table, text) .type = FIELD_ENUM, .names = table, .n_names = ELEMENTSOF(table), .fallback = text
+#define TRUTH(text) .type = FIELD_BOOL, .names = truth_names, .n_names = ELEMENTSOF(truth_names), .fallback = text
 #define SEED_MAX 0x1p63 /* INT64_MAX as parse_integer takes it */
 
 static const struct field fields[] = {
@@ -117,15 +126,20 @@ static const struct field fields[] = {
         IN(optimizer, warmup_ratio, NUMBER(FIELD_DOUBLE, 0, 1, "0"), .kinds = TRAINING),
         IN(optimizer, warmup_steps, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = TRAINING),
         IN(optimizer, schedule, CHOICE(schedule_names, "linear"), .kinds = TRAINING),
+        IN(optimizer, power, NUMBER(FIELD_DOUBLE, 0, 100, "0.5"), .kinds = TRAINING),
+        IN(optimizer, decay_from, CHOICE(decay_from_names, "start"), .kinds = TRAINING),
+        IN(optimizer, step_count, CHOICE(step_count_names, "full"), .kinds = TRAINING),
         IN(optimizer, beta1, NUMBER(FIELD_DOUBLE, 0, 0.999999999, "0.9"), .kinds = TRAINING),
         IN(optimizer, beta2, NUMBER(FIELD_DOUBLE, 0, 0.999999999, "0.999"), .kinds = TRAINING),
         IN(optimizer, epsilon, NUMBER(FIELD_DOUBLE, 1e-30, 1, "1e-6"), .kinds = TRAINING),
         IN(optimizer, weight_decay, NUMBER(FIELD_DOUBLE, 0, 1000, "0.01"), .kinds = TRAINING),
         IN(optimizer, clip_norm, NUMBER(FIELD_DOUBLE, 0, 1e9, "1"), .kinds = TRAINING),
+        IN(optimizer, clip_by, CHOICE(clip_by_names, "global"), .kinds = TRAINING),
         IN(train, global_batch, NUMBER(FIELD_U64, 1, 1 << 24, "32"), .kinds = TRAINING),
         IN(train, micro_batch, NUMBER(FIELD_U64, 1, 1 << 24, "32"), .kinds = TRAINING),
         IN(train, steps, NUMBER(FIELD_U64, 1, COUNT_MAX, NULL), .kinds = TRAINING),
         IN(train, precision, CHOICE(precision_names, "fp32"), .kinds = TRAINING),
+        IN(train, recompute_activations, TRUTH("false"), .kinds = TRAINING),
         IN(train, seed, NUMBER(FIELD_U64, 0, SEED_MAX, "42"), .kinds = TRAINING),
         IN(train, evaluate_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = TRAINING),
         IN(train, evaluate_samples, NUMBER(FIELD_U64, 1, 1 << 30, "512"), .kinds = TRAINING),
@@ -262,6 +276,15 @@ static int read_enum(const struct reader *reader, const struct field *field, con
         return wrong_type(reader, field->key, text, names);
 }
 
+static int read_truth(const struct reader *reader, const struct field *field, const char *text, bool *to) {
+        unsigned value = 0;
+        int r = read_enum(reader, field, text, &value);
+
+        if (r == 0)
+                *to = value;
+        return r;
+}
+
 /* An absolute path for a text that is one. A program without a slash that is not in the folder is left to PATH. */
 static int read_path(const struct reader *reader, const char *key, enum field_type type, const char *text, char **to) {
         if (text[0] == '\0')
@@ -314,6 +337,8 @@ static int read_field(const struct reader *reader, const struct field *field, st
                 return read_path(reader, field->key, field->type, text, to);
         if (field->type == FIELD_ENUM)
                 return read_enum(reader, field, text, to);
+        if (field->type == FIELD_BOOL)
+                return read_truth(reader, field, text, to);
         if (field->type == FIELD_SIZE)
                 return read_size(reader, field, text, to);
         if (field->type == FIELD_DOUBLE)
@@ -536,9 +561,22 @@ static char *format_field(const struct field *field, const void *from) {
                 return format_double(*(const double *) from);
         case FIELD_ENUM:
                 return strdup(field->names[*(const unsigned *) from]);
+        case FIELD_BOOL:
+                return strdup(field->names[*(const bool *) from]);
         default:
                 return strdup(*(char *const *) from);
         }
+}
+
+const char *spec_get(const struct spec *spec, const char *key, char *buffer, size_t size) {
+        for (size_t i = 0; i < ELEMENTSOF(fields); i++)
+                if (strcmp(fields[i].key, key) == 0) {
+                        cleanup_free char *text = format_field(&fields[i], (const char *) spec + fields[i].spec);
+                        (void) snprintf(buffer, size, "%s", text ? text : "");
+                        return buffer;
+                }
+        assert(false);
+        return "";
 }
 
 static int fill_fields(struct filled *filled, const struct spec *spec, struct error *error) {

@@ -7,6 +7,7 @@
 #define COMMON_SPEC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "bertd/job.h"
@@ -16,8 +17,11 @@
 enum objective { OBJECTIVE_MLM_NSP, OBJECTIVE_MLM_SOP, OBJECTIVE_MLM, OBJECTIVE_MAX };
 enum masking_mode { MASKING_DYNAMIC, MASKING_STATIC, MASKING_MAX };
 enum mask_unit { MASK_UNIT_TOKEN, MASK_UNIT_WHOLE_WORD, MASK_UNIT_NGRAM, MASK_UNIT_MAX };
-enum optimizer_name { OPTIMIZER_ADAMW, OPTIMIZER_NAME_MAX };
-enum schedule { SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_MAX };
+enum optimizer_name { OPTIMIZER_ADAMW, OPTIMIZER_BERTADAM, OPTIMIZER_LAMB, OPTIMIZER_LAMB_GOOGLE, OPTIMIZER_NAME_MAX };
+enum schedule { SCHEDULE_LINEAR, SCHEDULE_POLY, SCHEDULE_COSINE, SCHEDULE_CONSTANT, SCHEDULE_MAX };
+enum decay_from { DECAY_FROM_START, DECAY_FROM_WARMUP, DECAY_FROM_MAX };
+enum step_count { STEP_COUNT_FULL, STEP_COUNT_FROM_ZERO, STEP_COUNT_FROM_ONE, STEP_COUNT_MAX };
+enum clip_by { CLIP_BY_GLOBAL, CLIP_BY_TENSOR, CLIP_BY_MAX };
 enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_MAX };
 
 /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
@@ -64,12 +68,17 @@ struct spec_optimizer {
         double warmup_ratio;                        /* 0.0; of steps */
         uint64_t warmup_steps;                      /* 0; wins over warmup_ratio when > 0 */
         enum schedule schedule;                     /* linear */
+        double power;                               /* 0.5; of poly */
+        enum decay_from decay_from;                 /* start: of the stage; or the end of warm-up */
+        enum step_count step_count;                 /* full; see optimizer.h */
         double beta1, beta2, epsilon, weight_decay; /* .9 .999 1e-6 .01 */
         double clip_norm;                           /* 1.0; 0 = off */
+        enum clip_by clip_by;                       /* global: one norm for all gradients; or one for each tensor */
 };
 struct spec_train {
         uint64_t global_batch, micro_batch, steps; /* samples, samples of full length, updates; 32, 32, required */
         enum precision precision;                  /* fp32; fp64 is the reference backend */
+        bool recompute_activations;                /* false; less memory for more work */
         uint64_t seed;                             /* 42 */
         uint64_t evaluate_every;                   /* 0 = at the end only, where validation is given */
         uint64_t evaluate_samples;                 /* 512 */
@@ -98,6 +107,9 @@ int spec_load(const char *path, struct spec **ret_spec, struct error *error);
 void spec_free(struct spec *spec);
 static inline void cleanup_spec_p(struct spec **spec) { spec_free(*spec); }
 #define cleanup_spec cleanup(cleanup_spec_p)
+
+/* The text of one key, "optimizer.schedule", as spec_format writes it; cut to the buffer. Returns the buffer. */
+const char *spec_get(const struct spec *spec, const char *key, char *buffer, size_t size);
 
 /* The normalised YAML text: every key, absolute paths; spec_load of it gives the same spec. Caller frees. */
 int spec_format(const struct spec *spec, char **ret_text, struct error *error);

@@ -35,10 +35,10 @@ struct raw_data {
 };
 struct raw_optimizer {
         char *name, *learning_rate, *warmup_ratio, *warmup_steps, *schedule;
-        char *beta1, *beta2, *epsilon, *weight_decay, *clip_norm;
+        char *power, *decay_from, *step_count, *beta1, *beta2, *epsilon, *weight_decay, *clip_norm, *clip_by;
 };
 struct raw_train {
-        char *global_batch, *micro_batch, *steps, *precision, *seed;
+        char *global_batch, *micro_batch, *steps, *precision, *recompute_activations, *seed;
         char *evaluate_every, *evaluate_samples, *log_every;
 };
 struct raw {

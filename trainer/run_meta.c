@@ -40,8 +40,8 @@ static const struct rule {
         { "betas", "optimizer.beta1, beta2", FIXED },
         { "epsilon", "optimizer.epsilon", FIXED },
         { "weight_decay", "optimizer.weight_decay", FIXED },
-        { "clip_norm", "optimizer.clip_norm", FIXED },
-        { "schedule", "optimizer.schedule", FIXED },
+        { "clip_norm", "optimizer.clip_norm, clip_by", FIXED },
+        { "schedule", "optimizer.schedule, power, decay_from, step_count", FIXED },
         { "warmup", "optimizer.warmup_ratio, warmup_steps", FIXED },
         { "micro_batch", "train.micro_batch", SAID },
         { "ranks", "resources.ranks", SAID },
@@ -52,37 +52,51 @@ static const struct rule {
         { "version", "the program", SAID },
 };
 
-static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const struct samples_options *o) {
-        static const char *const objectives[] = {
-                [OBJECTIVE_MLM_NSP] = "mlm+nsp", [OBJECTIVE_MLM_SOP] = "mlm+sop", [OBJECTIVE_MLM] = "mlm"
-        };
-        static const char *const units[] = {
-                [MASK_UNIT_TOKEN] = "token", [MASK_UNIT_WHOLE_WORD] = "whole_word", [MASK_UNIT_NGRAM] = "ngram"
-        };
+/* Several keys of the spec in one row, as the spec writes them. */
+static void set_from_spec(struct checkpoint_meta *m, const char *key, const struct spec *spec,
+                          const char *const spec_keys[], size_t n) {
+        char all[128] = "", one[40];
+        size_t used = 0;
 
-        checkpoint_meta_set(m, "objective", "%s", objectives[o->objective]);
+        for (size_t i = 0; i < n && used < sizeof(all); i++)
+                used += (size_t) snprintf(all + used, sizeof(all) - used, "%s%s", i ? " " : "",
+                                          spec_get(spec, spec_keys[i], one, sizeof(one)));
+        checkpoint_meta_set(m, key, "%s", all);
+}
+#define SET(m, key, spec, ...)                                             \
+        set_from_spec(m, key, spec, (const char *const[]) { __VA_ARGS__ }, \
+                      ELEMENTSOF(((const char *[]) { __VA_ARGS__ })))
+
+static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const struct samples_options *o) {
+        SET(m, "objective", spec, "data.objective");
         checkpoint_meta_set(m, "sequence_length", "%u", o->sequence_length);
         checkpoint_meta_set(m, "masked_fraction", "%.17g", o->masked_fraction);
         checkpoint_meta_set(m, "max_predictions", "%u", o->max_predictions);
         checkpoint_meta_set(m, "short_sequence_probability", "%.17g", o->short_probability);
         if (o->dupe_factor > 0)
-                checkpoint_meta_set(m, "masking", "static %u", o->dupe_factor);
+                SET(m, "masking", spec, "data.masking", "data.dupe_factor");
         else
-                checkpoint_meta_set(m, "masking", "dynamic");
-        checkpoint_meta_set(m, "mask_unit", "%s", units[o->mask_unit]);
-        checkpoint_meta_set(m, "global_batch", "%" PRIu64, spec->train.global_batch);
-        checkpoint_meta_set(m, "micro_batch", "%" PRIu64, spec->train.micro_batch);
-        checkpoint_meta_set(m, "steps", "%" PRIu64, spec->train.steps);
+                SET(m, "masking", spec, "data.masking");
+        SET(m, "mask_unit", spec, "data.mask_unit");
+        SET(m, "global_batch", spec, "train.global_batch");
+        SET(m, "micro_batch", spec, "train.micro_batch");
+        SET(m, "steps", spec, "train.steps");
 }
 
-static void fill_optimizer(struct checkpoint_meta *m, const struct spec_optimizer *o) {
-        checkpoint_meta_set(m, "optimizer", "adamw");
+static void fill_optimizer(struct checkpoint_meta *m, const struct spec *spec) {
+        const struct spec_optimizer *o = &spec->optimizer;
+
+        SET(m, "optimizer", spec, "optimizer.name");
         checkpoint_meta_set(m, "learning_rate", "%.17g", o->learning_rate);
         checkpoint_meta_set(m, "betas", "%.17g %.17g", o->beta1, o->beta2);
         checkpoint_meta_set(m, "epsilon", "%.17g", o->epsilon);
         checkpoint_meta_set(m, "weight_decay", "%.17g", o->weight_decay);
-        checkpoint_meta_set(m, "clip_norm", "%.17g", o->clip_norm);
-        checkpoint_meta_set(m, "schedule", "%s", o->schedule == SCHEDULE_CONSTANT ? "constant" : "linear");
+        SET(m, "clip_norm", spec, "optimizer.clip_norm", "optimizer.clip_by");
+        if (o->schedule == SCHEDULE_POLY)
+                SET(m, "schedule", spec, "optimizer.schedule", "optimizer.power", "optimizer.decay_from",
+                    "optimizer.step_count");
+        else
+                SET(m, "schedule", spec, "optimizer.schedule", "optimizer.decay_from", "optimizer.step_count");
         checkpoint_meta_set(m, "warmup", "%.17g %" PRIu64, o->warmup_ratio, o->warmup_steps);
 }
 
@@ -112,7 +126,7 @@ void run_meta_fill(struct run *run, const char *corpus_hash, const char *map_has
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
         checkpoint_meta_set(m, "window_map_hash", "%s", map_hash);
         fill_data(m, run->spec, samples_options(run->train_samples));
-        fill_optimizer(m, &run->spec->optimizer);
+        fill_optimizer(m, run->spec);
         fill_machine(m, run);
 }
 

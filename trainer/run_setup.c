@@ -144,6 +144,7 @@ static int make_model(struct run *run, struct error *error) {
         struct model_limits model =
                 model_limits_of(run->spec->train.micro_batch, o->sequence_length, o->max_predictions);
 
+        model.recompute = run->spec->train.recompute_activations;
         int r = model_new(&run->config, run->ops, &model, &run->model, error);
         if (r >= 0)
                 r = prefetch_new(run->train_samples, &limits, &run->prefetch, error);

@@ -122,10 +122,10 @@ void run_losses(const struct run *run, const struct model_loss *loss, struct met
 
 static void update(struct run *run, struct metrics_row *row) {
         const struct spec_optimizer *o = &run->spec->optimizer;
-        double scale = o->clip_norm > 0 && row->gradient_norm > o->clip_norm ? o->clip_norm / row->gradient_norm : 1;
 
         row->learning_rate = schedule_rate(o, run->step, run->spec->train.steps);
-        optimizer_update(run->model, o, row->learning_rate, run->step + 1, scale);
+        optimizer_update(run->model, o, row->learning_rate, run->step + 1,
+                         optimizer_gradient_scale(o, row->gradient_norm));
         run->step++;
 }
 

@@ -132,7 +132,11 @@ static const struct bad bad[] = {
           "job.yaml:5: optimizer.learning_rate: '1e999' is not a number" },
         { PRETRAIN "optimizer: {learning_rate: -1}\n",
           "job.yaml: optimizer.learning_rate: -1 is not between 0 and 1000" },
-        { PRETRAIN "optimizer: {name: lion}\n", "job.yaml:5: optimizer.name: 'lion' is not adamw" },
+        { PRETRAIN "optimizer: {name: lion}\n",
+          "job.yaml:5: optimizer.name: 'lion' is not adamw, bertadam, lamb or lamb_google" },
+        { PRETRAIN "optimizer: {decay_from: zero}\n",
+          "job.yaml:5: optimizer.decay_from: 'zero' is not start or warmup" },
+        { PRETRAIN "optimizer: {clip_by: layer}\n", "job.yaml:5: optimizer.clip_by: 'layer' is not global or tensor" },
         { PRETRAIN "optimizer: {beta1: 1}\n", "job.yaml: optimizer.beta1: 1 is not between 0 and 0.999999999" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], max_predictions: 200}\ntrain: {steps: 1}\n",
           "job.yaml: data.max_predictions: 200 is greater than data.sequence_length, 128" },
@@ -140,6 +144,9 @@ static const struct bad bad[] = {
           "job.yaml:3: data.objective: 'clm' is not mlm+nsp, mlm+sop or mlm" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], mask_unit: byte}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.mask_unit: 'byte' is not token, whole_word or ngram" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n"
+          "train: {steps: 1, recompute_activations: 1}\n",
+          "job.yaml:4: train.recompute_activations: '1' is not false or true" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, precision: bf16}\n",
           "job.yaml:4: train.precision: 'bf16' is not fp32 or fp64" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, seed: "
@@ -214,7 +221,11 @@ static void test_defaults(void **state) {
         assert_true(s->optimizer.epsilon == 1e-6 && s->optimizer.weight_decay == 0.01 && s->optimizer.clip_norm == 1);
         assert_true(s->train.global_batch == 32 && s->train.micro_batch == 32 && s->train.steps == 10);
         assert_true(s->train.precision == PRECISION_FP32 && s->train.seed == 42 && s->train.evaluate_every == 0);
-        assert_true(s->train.evaluate_samples == 512 && s->train.log_every == 1);
+        assert_true(s->train.evaluate_samples == 512 && s->train.log_every == 1 && !s->train.recompute_activations);
+        assert_true(s->optimizer.clip_by == CLIP_BY_GLOBAL && s->optimizer.decay_from == DECAY_FROM_START);
+        assert_true(s->optimizer.step_count == STEP_COUNT_FULL && s->optimizer.power == 0.5);
+        assert_string_equal(spec_get(s, "optimizer.schedule", path, sizeof(path)), "linear");
+        assert_string_equal(spec_get(s, "data.masked_fraction", path, sizeof(path)), "0.15");
         (void) snprintf(path, sizeof(path), "%s/c.json", folder);
         assert_string_equal(s->model.config, path);
         (void) snprintf(path, sizeof(path), "%s/corpus", folder);
@@ -292,7 +303,7 @@ static void test_round_trip(void **state) {
                 PRETRAIN
                 "name: stage one\npriority: -7\nrun_dir: r\nresources: {ranks: 8, gpus: 8, threads: 4}\n"
                 "optimizer: {learning_rate: 6.0e-3, warmup_ratio: 0.28430000000000001, epsilon: 1e-12, beta2: 0.98,"
-                " weight_decay: 0.3333333333333333, schedule: constant}\n"
+                " weight_decay: 0.3333333333333333, schedule: poly, clip_by: tensor, name: lamb}\n"
                 "checkpoint: {every_steps: 500, keep_every: 10000}\nrestart: {backoff_sec: [1, 2]}\n");
         check_round_trip(
                 "kind: command\nname: \"null\"\ncommand: [sh, -c, \"echo hi; sleep 1\", \"\", \" x \", \"~\", \"null\","

@@ -1,0 +1,73 @@
+#!/bin/sh
+# Exact resume for every objective, way to share parameters and optimizer, with masking, clipping, schedule and recomputation going
+# round: a run that goes on from its own checkpoint of the middle, in another folder, ends with the same bits. Some on 2 ranks, some
+# with 2 threads; a checkpoint holds what it was made with, and another setting is refused by name.
+. "$(dirname "$0")/trainer-lib.sh"
+make_inputs
+
+albert() { # albert SHARING: tiny.json as an ALBERT
+        sed "s/{\"vocab/{\"model_type\": \"albert\", \"embedding_size\": 8, \"cross_layer_sharing\": \"$1\", \"vocab/; s/\"num_hidden_layers\": 2/\"num_hidden_layers\": 3/" tiny.json >"$1.json"
+}
+for s in none attention ffn all; do albert $s; done
+cp tiny.json bert.json
+
+pick() { # pick N WORD…: the Nth word, going round
+        n=$(($1 % ($# - 1) + 2))
+        eval "echo \"\${$n}\""
+}
+
+row() { # row N MODEL OBJECTIVE OPTIMIZER
+        cat >row.yaml <<SPEC
+kind: pretrain
+checkpoint: {every_steps: 3, every_sec: 0, keep: 100}
+model: {config: $2.json, vocab: vocab.txt}
+data: {train: [corpus], validation: [corpus-validation], sequence_length: 32, objective: $3, mask_unit: $(pick $1 token whole_word ngram), masking: $(pick $1 dynamic static), dupe_factor: 2}
+optimizer: {name: $4, learning_rate: 2.0e-3, warmup_steps: 2, schedule: $(pick $1 linear poly cosine constant), decay_from: $(pick $1 start warmup), step_count: $(pick $1 full from_one from_zero), clip_by: $(pick $1 global tensor)}
+train: {global_batch: 7, micro_batch: 2, steps: 6, evaluate_every: 3, evaluate_samples: 5, recompute_activations: $(pick $1 false false true)}
+SPEC
+        ranks=$(pick $1 1 1 1 1 2) OMP_NUM_THREADS=$(pick $1 1 2)
+        export OMP_NUM_THREADS
+        have_ranks "$ranks" || ranks=1
+        rm -rf whole half
+        train "$ranks" row.yaml --run-dir whole >row.log 2>&1 && [ -e "$(ckpt whole 3)" ] &&
+                train "$ranks" row.yaml --run-dir half --resume "$(ckpt whole 3)" >>row.log 2>&1 &&
+                "$TRAINER" diff "$(ckpt whole 6)" "$(ckpt half 6)" >>row.log
+        code=$?
+        [ $code -eq 0 ] || sed 's/^/# /' row.log
+        ok $code "$2, $3, $4, row $1, $ranks ranks"
+}
+
+i=0
+for objective in mlm+nsp mlm+sop mlm; do
+        for model in bert none attention ffn all; do
+                for optimizer in adamw bertadam lamb lamb_google; do
+                        row $i $model $objective $optimizer
+                        i=$((i + 1))
+                done
+        done
+done
+
+# Recomputed activations and threads do not show in any bit.
+row 6 all mlm+sop lamb
+mv whole plain
+sed -i 's/recompute_activations: .*}/recompute_activations: true}/' row.yaml
+OMP_NUM_THREADS=2 train 1 row.yaml --run-dir again >row.log 2>&1
+"$TRAINER" diff "$(ckpt plain 6)" "$(ckpt again 6)" >/dev/null
+ok $? "recomputed on 2 threads: the same weights"
+
+refuse() { # refuse PATTERN SED: the last row's checkpoint with a changed spec
+        sed "$2" row.yaml >changed.yaml
+        train 1 changed.yaml --run-dir changed --resume "$(ckpt plain 3)" >changed.log 2>&1
+        code=$?
+        [ $code -eq 78 ] && grep -q "$1" changed.log
+        ok $? "refused: $1 ($code)"
+        rm -rf changed
+}
+refuse 'optimizer lamb, the spec (optimizer.name) now gives lamb_google' 's/name: lamb/name: lamb_google/'
+refuse 'data.objective' 's/mlm+sop/mlm/'
+refuse 'data.mask_unit' 's/mask_unit: [a-z_]*/mask_unit: whole_word/'
+refuse 'data.masking' 's/masking: dynamic/masking: static/'
+refuse 'optimizer.schedule' 's/schedule: [a-z]*/schedule: poly/'
+refuse 'optimizer.clip_norm' 's/clip_by: global/clip_by: tensor/'
+refuse 'model.config' 's/all.json/attention.json/'
+finish
