@@ -88,10 +88,10 @@ static struct span find_last(struct span text, const char *needle) {
 /* The first occurrence of `needle`, extended to the end of its line; p is NULL where there is none. */
 static struct span find_first(struct span text, const char *needle) {
         const char *hit = text.n > 0 ? memmem(text.p, text.n, needle, strlen(needle)) : NULL;
-        const char *end = text.p + text.n;
 
         if (!hit)
                 return (struct span) {};
+        const char *end = text.p + text.n;
         const char *line_end = memchr(hit, '\n', (size_t) (end - hit));
         return (struct span) { hit, (size_t) ((line_end ? line_end : end) - hit) };
 }
@@ -120,11 +120,11 @@ static struct span find_earliest(struct span text, const char *const *words, siz
 /* The decimal number right after `before` in the span, or −1. */
 static int number_after(struct span text, const char *before) {
         const char *hit = text.p ? memmem(text.p, text.n, before, strlen(before)) : NULL;
-        const char *end = text.p + text.n;
         int v = 0, digits = 0;
 
         if (!hit)
                 return -1;
+        const char *end = text.p + text.n;
         for (hit += strlen(before); hit < end && *hit == ' '; hit++)
                 ;
         for (; hit < end && *hit >= '0' && *hit <= '9' && digits < 9; hit++, digits++)
