@@ -154,18 +154,15 @@ static bool split_rank(struct span *text, int *ret_rank, char host[SHIM_HOST_MAX
 }
 
 /* The text that the trainer ended with, without its prefix: the earliest line that names its rank, for others follow from it; else
- * the last line of all. mpirun --tag-output may have put a tag in front. */
+ * the last line of all. mpirun --tag-output may have put a tag in front. A line that says nothing is none. */
 static struct span trainer_message(struct span text) {
         struct span hit = find_first(text, TRAINER_PREFIX "rank ");
 
         if (!hit.p)
                 hit = find_last(text, TRAINER_PREFIX);
-
-        if (hit.p) {
-                hit.p += strlen(TRAINER_PREFIX);
-                hit.n -= strlen(TRAINER_PREFIX);
-        }
-        return hit;
+        if (hit.n <= strlen(TRAINER_PREFIX))
+                return (struct span) {};
+        return (struct span) { hit.p + strlen(TRAINER_PREFIX), hit.n - strlen(TRAINER_PREFIX) };
 }
 
 static const char *signal_word(int number, char *buffer, size_t size) {
