@@ -142,6 +142,7 @@ void manager_free(struct manager *m) {
                 return;
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
                 wait_fail(store_at(m->store, i), BERTD_ERROR_STOPPING, "the daemon has ended");
+        children_free(m);
         bus_server_free(m->server);
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
                 attempt_run_free(store_at(m->store, i)->run);

@@ -88,10 +88,10 @@ static struct span find_last(struct span text, const char *needle) {
 /* The first occurrence of `needle`, extended to the end of its line; p is NULL where there is none. */
 static struct span find_first(struct span text, const char *needle) {
         const char *hit = text.n > 0 ? memmem(text.p, text.n, needle, strlen(needle)) : NULL;
-        const char *end = text.p + text.n;
 
         if (!hit)
                 return (struct span) {};
+        const char *end = text.p + text.n;
         const char *line_end = memchr(hit, '\n', (size_t) (end - hit));
         return (struct span) { hit, (size_t) ((line_end ? line_end : end) - hit) };
 }
@@ -120,11 +120,11 @@ static struct span find_earliest(struct span text, const char *const *words, siz
 /* The decimal number right after `before` in the span, or −1. */
 static int number_after(struct span text, const char *before) {
         const char *hit = text.p ? memmem(text.p, text.n, before, strlen(before)) : NULL;
-        const char *end = text.p + text.n;
         int v = 0, digits = 0;
 
         if (!hit)
                 return -1;
+        const char *end = text.p + text.n;
         for (hit += strlen(before); hit < end && *hit == ' '; hit++)
                 ;
         for (; hit < end && *hit >= '0' && *hit <= '9' && digits < 9; hit++, digits++)
@@ -154,18 +154,15 @@ static bool split_rank(struct span *text, int *ret_rank, char host[SHIM_HOST_MAX
 }
 
 /* The text that the trainer ended with, without its prefix: the earliest line that names its rank, for others follow from it; else
- * the last line of all. mpirun --tag-output may have put a tag in front. */
+ * the last line of all. mpirun --tag-output may have put a tag in front. A line that says nothing is none. */
 static struct span trainer_message(struct span text) {
         struct span hit = find_first(text, TRAINER_PREFIX "rank ");
 
         if (!hit.p)
                 hit = find_last(text, TRAINER_PREFIX);
-
-        if (hit.p) {
-                hit.p += strlen(TRAINER_PREFIX);
-                hit.n -= strlen(TRAINER_PREFIX);
-        }
-        return hit;
+        if (hit.n <= strlen(TRAINER_PREFIX))
+                return (struct span) {};
+        return (struct span) { hit.p + strlen(TRAINER_PREFIX), hit.n - strlen(TRAINER_PREFIX) };
 }
 
 static const char *signal_word(int number, char *buffer, size_t size) {
