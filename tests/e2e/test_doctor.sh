@@ -2,7 +2,7 @@
 # bertctl doctor, its probe, and bertctl metrics.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
-plan 24
+plan 26
 doctor() { timeout 60 "$BERTCTL" doctor "$@" >"$home/out" 2>"$home/err" </dev/null; code=$?; }
 says() { grep -qE -- "$1" "$home/out"; }
 level() { jq -r --arg check "$1" '[.checks[] | select(.check == $check) | .level] | join(" ")' "$home/out"; }
@@ -36,6 +36,11 @@ train: {steps: 1}
 END
 doctor "$home/big.yaml"
 ok "a checkpoint of BERT-Base has 1.2 GiB, and four of them must fit" says 'a checkpoint has 1\.2 GiB, and 3 kept .* need 4\.9 GiB'
+for row in "albert-base-v1 135 MiB" "albert-xxlarge-v1 2.5 GiB"; do
+  cp "$SOURCE_DIR/examples/configs/${row%% *}.json" "$home/big.json"
+  doctor "$home/big.yaml"
+  ok "a checkpoint of ${row%% *} has ${row#* }" says "a checkpoint has ${row#* }"
+done
 make_model 100000 100
 doctor --json "$home/big.yaml"
 is "a checkpoint larger than the disk fails" "$code $(level space)" "1 fail"
