@@ -22,6 +22,9 @@ enum schedule { SCHEDULE_LINEAR, SCHEDULE_POLY, SCHEDULE_COSINE, SCHEDULE_CONSTA
 enum decay_from { DECAY_FROM_START, DECAY_FROM_WARMUP, DECAY_FROM_MAX };
 enum step_count { STEP_COUNT_FULL, STEP_COUNT_FROM_ZERO, STEP_COUNT_FROM_ONE, STEP_COUNT_MAX };
 enum clip_by { CLIP_BY_GLOBAL, CLIP_BY_TENSOR, CLIP_BY_MAX };
+enum moments { MOMENTS_KEEP, MOMENTS_RESET, MOMENTS_MAX };
+enum bias_correction { BIAS_CORRECTION_CONTINUE, BIAS_CORRECTION_RESTART, BIAS_CORRECTION_MAX };
+#define SPEC_STAGES_MAX 16 /* four bits in the random numbers' keys */
 enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_MAX };
 
 /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
@@ -85,6 +88,18 @@ struct spec_train {
         uint64_t log_every;                        /* 1: metrics rows */
 };
 
+/* How a stage begins that is not the first one. */
+struct spec_stage {
+        char *name;           /* NULL */
+        enum moments moments; /* keep */
+        enum bias_correction
+                bias_correction; /* continue: its count goes on with the moments; restart: as if they were new */
+};
+
+/*
+ * A run of several stages has one spec for each in `stages`: the whole of the file with what the stage itself says in place. The
+ * outer one then has the values of the first stage. spec_at gives the spec that a stage runs by, with or without stages.
+ */
 struct spec {
         char *name;         /* default: the spec file's name without .yaml */
         enum job_kind kind; /* required */
@@ -100,7 +115,15 @@ struct spec {
         struct spec_data data;
         struct spec_optimizer optimizer;
         struct spec_train train;
+        struct spec_stage stage; /* of one in `stages` */
+        struct spec **stages;    /* (n_stages), at most SPEC_STAGES_MAX */
+        uint32_t n_stages;       /* 0: one stage, which is the file's */
 };
+
+static inline uint32_t spec_n_stages(const struct spec *spec) { return spec->n_stages > 0 ? spec->n_stages : 1; }
+static inline const struct spec *spec_at(const struct spec *spec, uint32_t stage) {
+        return spec->n_stages > 0 ? spec->stages[stage] : spec;
+}
 
 /* Reads and checks a spec; relative paths are taken from the file's folder. The caller frees with spec_free. */
 int spec_load(const char *path, struct spec **ret_spec, struct error *error);

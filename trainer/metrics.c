@@ -46,14 +46,13 @@ static int find_cut(struct metrics *metrics, uint64_t step, off_t *ret_cut, stru
         return 0;
 }
 
-int metrics_open(const char *path, uint64_t step, const char *sentence_name, struct metrics **ret,
-                 struct error *error) {
+int metrics_open(const char *path, uint64_t step, struct metrics **ret, struct error *error) {
         struct metrics *metrics = calloc(1, sizeof(*metrics));
         off_t cut = 0;
         if (!metrics)
                 return error_errno(error, ENOMEM, "%s", path);
 
-        metrics->sentence_name = sentence_name;
+        metrics->sentence_name = "nsp";
         metrics->path = strdup(path);
         metrics->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
         int r = metrics->path && metrics->fd >= 0 ? 0 : error_errno(error, errno, "%s", path);
@@ -67,6 +66,10 @@ int metrics_open(const char *path, uint64_t step, const char *sentence_name, str
         }
         *ret = metrics;
         return 0;
+}
+
+void metrics_set_objective(struct metrics *metrics, enum objective objective) {
+        metrics->sentence_name = objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp";
 }
 
 void metrics_close(struct metrics *metrics) {
@@ -114,17 +117,18 @@ void metrics_step(struct metrics *metrics, const struct metrics_row *row) {
         char line[1536], losses[512], a[4][32];
 
         (void) format_losses(metrics, &row->losses, losses, sizeof(losses));
-        int n = snprintf(line, sizeof(line),
-                         "{\"step\": %" PRIu64
-                         ", %s, \"learning_rate\": %.9g, \"gradient_norm\": %s, \"samples_per_sec\": %s, "
-                         "\"flops_per_sec\": %s, \"mfu\": %s, \"first_k\": %" PRIu64 ", \"last_k\": %" PRIu64
-                         ", \"sample_hash\": \"%016" PRIx64
-                         "\", \"data_sec\": %.6f, \"compute_sec\": %.6f, \"exchange_sec\": %.6f, "
-                         "\"update_sec\": %.6f, \"checkpoint_sec\": %.6f}\n",
-                         row->step, losses, row->learning_rate, number(row->gradient_norm, a[0], 32),
-                         number(row->samples_per_sec, a[1], 32), number(row->flops_per_sec, a[2], 32),
-                         number(row->mfu, a[3], 32), row->first_k, row->last_k, row->sample_hash, row->data_sec,
-                         row->compute_sec, row->exchange_sec, row->update_sec, row->checkpoint_sec);
+        int n = snprintf(
+                line, sizeof(line),
+                "{\"step\": %" PRIu64
+                ", %s, \"stage\": %u, \"learning_rate\": %.9g, \"gradient_norm\": %s, \"samples_per_sec\": %s, "
+                "\"flops_per_sec\": %s, \"mfu\": %s, \"first_k\": %" PRIu64 ", \"last_k\": %" PRIu64
+                ", \"sample_hash\": \"%016" PRIx64
+                "\", \"data_sec\": %.6f, \"compute_sec\": %.6f, \"exchange_sec\": %.6f, "
+                "\"update_sec\": %.6f, \"checkpoint_sec\": %.6f}\n",
+                row->step, losses, row->stage, row->learning_rate, number(row->gradient_norm, a[0], 32),
+                number(row->samples_per_sec, a[1], 32), number(row->flops_per_sec, a[2], 32),
+                number(row->mfu, a[3], 32), row->first_k, row->last_k, row->sample_hash, row->data_sec,
+                row->compute_sec, row->exchange_sec, row->update_sec, row->checkpoint_sec);
         append(metrics, line, (size_t) n);
 }
 

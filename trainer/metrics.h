@@ -5,9 +5,10 @@
  *   step                 updates completed
  *   loss                 mlm_loss + nsp_loss (nats)
  *   mlm_accuracy, nsp_accuracy   shares in 0..1
+ *   stage                the stage of the run, from 0
  *   learning_rate, gradient_norm
  *   samples_per_sec, flops_per_sec, mfu   mfu: of the sgemm peak measured at start, all ranks together
- *   first_k, last_k, sample_hash          the step's samples in the global stream, and the sum of their hashes
+ *   first_k, last_k, sample_hash          the step's samples in the stage's stream, and the sum of their hashes
  *   data_sec, compute_sec, exchange_sec, update_sec, checkpoint_sec   how rank 0 spent the step
  */
 #ifndef TRAINER_METRICS_H
@@ -17,6 +18,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/spec.h"
 
 struct metrics;
 
@@ -26,14 +28,17 @@ struct metrics_losses {
 
 struct metrics_row {
         uint64_t step, first_k, last_k, sample_hash;
+        uint32_t stage;
         struct metrics_losses losses;
         double learning_rate, gradient_norm, samples_per_sec, flops_per_sec, mfu;
         double data_sec, compute_sec, exchange_sec, update_sec, checkpoint_sec;
 };
 
-/* Opens or creates, and cuts rows with a step above `step`, and a last line that was cut short. `sentence_name`:
- * "nsp" or "sop". */
-int metrics_open(const char *path, uint64_t step, const char *sentence_name, struct metrics **ret, struct error *error);
+/* Opens or creates, and cuts rows with a step above `step`, and a last line that was cut short. */
+int metrics_open(const char *path, uint64_t step, struct metrics **ret, struct error *error);
+
+/* What the sentence's loss is called in the rows that follow: "nsp" (at first) or "sop". */
+void metrics_set_objective(struct metrics *metrics, enum objective objective);
 void metrics_close(struct metrics *metrics);
 
 /* A row that cannot be written (disk full) is lost; the first loss is told on stderr, training goes on. */

@@ -22,7 +22,6 @@ static const struct rule {
         enum policy policy;
 } rules[] = {
         { "seed", "train.seed", FIXED },
-        { "stage", "stage", FIXED },
         { "config_hash", "model.config", FIXED },
         { "vocab_hash", "model.vocab", FIXED },
         { "objective", "data.objective", FIXED },
@@ -111,60 +110,67 @@ static void fill_machine(struct checkpoint_meta *m, const struct run *run) {
         checkpoint_meta_set(m, "version", "%s", BERTD_VERSION);
 }
 
-void run_meta_fill(struct run *run, const char *corpus_hash, const char *map_hash) {
-        struct checkpoint_meta *m = &run->meta;
+void run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash) {
+        struct run_stage *stage = &run->stages[index];
+        struct checkpoint_meta *m = &stage->meta;
         char hex[33];
 
-        checkpoint_meta_set(m, "name", "%s", run->spec->name ? run->spec->name : "");
-        checkpoint_meta_set(m, "seed", "%" PRIu64, run->spec->train.seed);
-        checkpoint_meta_set(m, "stage", "%u", run->stage);
+        checkpoint_meta_set(m, "name", "%s", run->whole->name ? run->whole->name : "");
+        checkpoint_meta_set(m, "seed", "%" PRIu64, run->whole->train.seed);
+        checkpoint_meta_set(m, "stage", "%u", index);
+        checkpoint_meta_set(m, "stage_name", "%s", stage->spec->stage.name ? stage->spec->stage.name : "");
         config_hash(&run->config, hex);
         (void) weights_set_config(m, &run->config, NULL); /* without memory it lacks the key, and is whole otherwise */
         checkpoint_meta_set(m, "config_hash", "%s", hex);
         vocab_hash(run->vocab, hex);
         checkpoint_meta_set(m, "vocab_hash", "%s", hex);
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
-        checkpoint_meta_set(m, "window_map_hash", "%s", map_hash);
-        fill_data(m, run->spec, samples_options(run->train_samples));
-        fill_optimizer(m, run->spec);
+        samples_map_hash(stage->train_samples, hex);
+        checkpoint_meta_set(m, "window_map_hash", "%s", hex);
+        fill_data(m, stage->spec, samples_options(stage->train_samples));
+        fill_optimizer(m, stage->spec);
         fill_machine(m, run);
 }
 
 struct checkpoint_meta run_meta_now(const struct run *run) {
-        struct checkpoint_meta meta = run->meta;
+        struct checkpoint_meta meta = run->now->meta;
 
         checkpoint_meta_set(&meta, "format", "%d", CHECKPOINT_FORMAT);
         checkpoint_meta_set(&meta, "step", "%" PRIu64, run->step);
-        checkpoint_meta_set(&meta, "samples", "%" PRIu64, run->step * run->spec->train.global_batch);
-        checkpoint_meta_set(&meta, "schedule_step", "%" PRIu64, run->step);
-        checkpoint_meta_set(&meta, "correction_step", "%" PRIu64, run->step);
+        checkpoint_meta_set(&meta, "samples", "%" PRIu64, run->stage_step * run->spec->train.global_batch);
+        checkpoint_meta_set(&meta, "schedule_step", "%" PRIu64, run->stage_step);
+        checkpoint_meta_set(&meta, "correction_step", "%" PRIu64, run->correction_step);
         checkpoint_meta_set(&meta, "best_validation_loss", "%.17g", run->best_validation_loss);
         checkpoint_meta_set(&meta, "best_validation_step", "%" PRIu64, run->best_validation_step);
         return meta;
 }
 
-int run_meta_compare(const struct run *run, const struct checkpoint_meta *found, const char *path,
+int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,
                      struct error *error) {
+        char in_stage[32] = "";
+
+        if (run->n_stages > 1)
+                (void) snprintf(in_stage, sizeof(in_stage), "stage %u, ", stage);
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const struct rule *rule = &rules[i];
                 const char *then = checkpoint_meta_get(found, rule->key),
-                           *now = checkpoint_meta_get(&run->meta, rule->key);
+                           *now = checkpoint_meta_get(&run->stages[stage].meta, rule->key);
                 if (!then)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path,
                                            rule->key);
                 if (rule->policy == FIXED && strcmp(then, now) != 0)
                         return error_input(
                                 error, BERTD_EXIT_CONFIG,
-                                "%s: made with %s %s, the spec (%s) now gives %s: this may not change on resume", path,
-                                rule->key, then, rule->spec_key, now);
+                                "%s: made with %s %s, the spec (%s%s) now gives %s: this may not change on resume",
+                                path, rule->key, then, in_stage, rule->spec_key, now);
         }
         return 0;
 }
 
-void run_meta_say(const struct run *run, const struct checkpoint_meta *found) {
+void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint_meta *found) {
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const char *then = checkpoint_meta_get(found, rules[i].key),
-                           *now = checkpoint_meta_get(&run->meta, rules[i].key);
+                           *now = checkpoint_meta_get(&run->stages[stage].meta, rules[i].key);
                 if (rules[i].policy == SAID && strcmp(then, now) != 0)
                         (void) fprintf(stderr, "resuming with another %s: %s, was %s\n", rules[i].key, now, then);
         }

@@ -33,7 +33,7 @@ static double lap(struct timer *timer) {
 }
 
 static struct batches *take_batches(struct run *run) {
-        uint64_t begin, end, b = run->spec->train.global_batch, at = run->step * b;
+        uint64_t begin, end, b = run->spec->train.global_batch, at = run->stage_step * b;
 
         batches_share(b, run->rank, run->n_ranks, &begin, &end);
         return prefetch_take(run->prefetch, at + begin, at + end, at + b + begin, at + b + end);
@@ -123,15 +123,18 @@ void run_losses(const struct run *run, const struct model_loss *loss, struct met
 static void update(struct run *run, struct metrics_row *row) {
         const struct spec_optimizer *o = &run->spec->optimizer;
 
-        row->learning_rate = schedule_rate(o, run->step, run->spec->train.steps);
-        optimizer_update(run->model, o, row->learning_rate, run->step + 1,
+        row->learning_rate = schedule_rate(o, run->stage_step, run->spec->train.steps);
+        optimizer_update(run->model, o, row->learning_rate, run->correction_step + 1,
                          optimizer_gradient_scale(o, row->gradient_norm));
         run->step++;
+        run->stage_step++;
+        run->correction_step++;
 }
 
 static void report(struct run *run, struct metrics_row *row, double flops, uint64_t begin) {
         double seconds = (double) MAX(clock_monotonic_usec() - begin, UINT64_C(1)) / 1e6;
         uint64_t every = MAX(run->spec->train.log_every, UINT64_C(1));
+        bool last = run->stage_step == run->spec->train.steps; /* of the stage */
 
         if (run->rank != 0)
                 return;
@@ -140,11 +143,11 @@ static void report(struct run *run, struct metrics_row *row, double flops, uint6
         row->samples_per_sec = (double) run->spec->train.global_batch / (seconds + row->checkpoint_sec);
         row->flops_per_sec = flops / (seconds + row->checkpoint_sec);
         row->mfu = run->peak_flops > 0 ? row->flops_per_sec / run->peak_flops : NAN;
-        if (run->step % every == 0 || run->step == run->spec->train.steps)
+        if (run->step % every == 0 || last)
                 metrics_step(run->metrics, row);
         run_announce_samples(run);
         progress_step(run->progress, run->step, row->losses.loss, row->samples_per_sec,
-                      run->step == run->spec->train.steps);
+                      last && run->stage + 1 == run->n_stages);
 }
 
 /* Forward and backward of this rank's share. Returns 1 where a stop was asked for. */
@@ -164,9 +167,9 @@ static int accumulate(struct run *run, const struct batches *batches, const stru
 }
 
 void run_announce_samples(struct run *run) {
-        uint64_t b = run->spec->train.global_batch, first = run->step * b;
+        uint64_t b = run->spec->train.global_batch, first = run->stage_step * b;
 
-        if (run->step < run->spec->train.steps)
+        if (run->stage_step < run->spec->train.steps)
                 progress_samples(run->progress, first, first + b - 1);
 }
 
@@ -216,7 +219,9 @@ static int not_finite(struct run *run, const struct batches *batches, const stru
 int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         uint64_t begin = clock_monotonic_usec();
         struct timer timer = { begin };
-        struct metrics_row row = { .step = run->step + 1, .first_k = run->step * run->spec->train.global_batch };
+        struct metrics_row row = { .step = run->step + 1,
+                                   .stage = run->stage,
+                                   .first_k = run->stage_step * run->spec->train.global_batch };
         struct run_sums sums = {};
 
         row.last_k = row.first_k + run->spec->train.global_batch - 1;

@@ -70,4 +70,62 @@ refuse 'data.masking' 's/masking: dynamic/masking: static/'
 refuse 'optimizer.schedule' 's/schedule: [a-z]*/schedule: poly/'
 refuse 'optimizer.clip_norm' 's/clip_by: global/clip_by: tensor/'
 refuse 'model.config' 's/all.json/attention.json/'
+
+# Stages: each checkpoint of a run of two, before, at and after the boundary, goes on to the same end; so does one that is killed.
+stages() { # stages FILE SECOND: a spec of two stages
+        cat >"$1" <<SPEC
+kind: pretrain
+checkpoint: {every_steps: 3, every_sec: 0, keep: 100}
+model: {config: all.json, vocab: vocab.txt}
+data: {train: [corpus], validation: [corpus-validation], objective: mlm+sop}
+optimizer: {name: lamb, learning_rate: 2.0e-3, warmup_steps: 2, schedule: poly}
+train: {global_batch: 7, micro_batch: 2, evaluate_every: 3, evaluate_samples: 5}
+stages:
+- {name: short, data: {sequence_length: 16}, train: {steps: 5}}
+- {name: long, data: {sequence_length: 32, objective: mlm+nsp}, optimizer: {learning_rate: 1.0e-3}, train: {global_batch: 4, micro_batch: 1, steps: 6}$2}
+SPEC
+}
+meta() { "$TRAINER" inspect "$1" | sed -n "s/^$2  *//p"; }
+
+for how in "" ", moments: reset" ", bias_correction: restart"; do
+        stages staged.yaml "$how"
+        for ranks in 1 2; do
+                have_ranks $ranks || continue
+                whole=staged-$ranks
+                rm -rf "$whole"
+                train $ranks staged.yaml --run-dir "$whole" >"$whole.log" 2>&1
+                ok $? "two stages$how, $ranks ranks"
+                for at in 3 5 6 9; do
+                        rm -rf half
+                        train $ranks staged.yaml --run-dir half --resume "$(ckpt "$whole" $at)" >half.log 2>&1 && "$TRAINER" diff "$(ckpt "$whole" 11)" "$(ckpt half 11)" >/dev/null
+                        ok $? "two stages$how, $ranks ranks: from step $at"
+                        grep -v validation half/metrics.jsonl | cut -d, -f1-3 >half.rows
+                        grep -v validation "$whole/metrics.jsonl" | tail -n +$((at + 1)) | cut -d, -f1-3 | cmp -s - half.rows
+                        ok $? "the same rows"
+                done
+        done
+        mv staged-1 "staged-$(echo "$how" | tr -dc a-z)"
+done
+"$TRAINER" diff "$(ckpt staged- 11)" "$(ckpt staged-momentsreset 11)" >/dev/null
+[ $? -eq 1 ]
+ok $? "moments kept and reset differ"
+[ "$(meta "$(ckpt staged- 5)" stage)" = 0 ] && [ "$(meta "$(ckpt staged- 6)" stage)" = 1 ] && [ "$(meta "$(ckpt staged- 9)" stage_name)" = long ]
+ok $? "a checkpoint knows its stage"
+[ "$(meta "$(ckpt staged- 9)" schedule_step)" = 4 ] && [ "$(meta "$(ckpt staged- 9)" correction_step)" = 9 ] && [ "$(meta "$(ckpt staged-biascorrectionrestart 9)" correction_step)" = 4 ]
+ok $? "and both its steps"
+sed -n 's/.*"stage": \([01]\).*"first_k": \([0-9]*\), "last_k": \([0-9]*\).*/\1 \2 \3/p' staged-/metrics.jsonl | sed -n '5,6p' | tr '\n' ';' | grep -q '^0 28 34;1 0 3;$'
+ok $? "a stage has a stream of its own"
+stages staged.yaml ""
+sed 's/, schedule: poly/, schedule: linear/' staged.yaml >changed.yaml
+train 1 changed.yaml --run-dir changed --resume "$(ckpt staged- 9)" >changed.log 2>&1
+[ $? -eq 78 ] && grep -q 'stage 1, optimizer.schedule' changed.log
+ok $? "what may not change is refused in the second stage"
+sed '/name: long/d' staged.yaml >changed.yaml
+train 1 changed.yaml --run-dir changed --resume "$(ckpt staged- 9)" >changed.log 2>&1
+[ $? -eq 78 ] && grep -q 'made in stage 1, the spec now has 1' changed.log
+ok $? "a stage that is gone is refused"
+sed 's/sequence_length: 32/sequence_length: 32, train: [absent]/' staged.yaml >changed.yaml
+train 1 changed.yaml --run-dir changed >changed.log 2>&1
+[ $? -eq 66 ] && grep -q 'stage 1: .*absent' changed.log
+ok $? "what the second stage lacks is told before the first step"
 finish

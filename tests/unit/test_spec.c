@@ -21,7 +21,7 @@
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
 #define KEYS                                                                                                        \
         "name, kind, priority, run_dir, on_exit, command, resources, restart, checkpoint, model, data, optimizer, " \
-        "train"
+        "train, stages"
 
 static char folder[PATH_MAX];
 
@@ -196,6 +196,105 @@ static void test_files(void **state) {
         expect_message("name.yaml", "name.yaml: name: 130 bytes, more than 128", BERTD_EXIT_CONFIG);
 }
 
+#define STAGED                                                                                                       \
+        "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], validation: [y], mask_unit: ngram}\n"      \
+        "optimizer: {name: lamb, learning_rate: 6.0e-3, warmup_ratio: 0.2843}\ntrain: {global_batch: 64, seed: 7}\n" \
+        "stages:\n"                                                                                                  \
+        "- name: short\n"                                                                                            \
+        "  data: {sequence_length: 128}\n"                                                                           \
+        "  train: {steps: 70}\n"
+
+static void test_stages(void **state) {
+        cleanup_spec struct spec *s = load(STAGED "- name: long\n"
+                                                  "  moments: keep\n"
+                                                  "  bias_correction: restart\n"
+                                                  "  data: {train: [z, x], sequence_length: 512}\n"
+                                                  "  optimizer: {learning_rate: 4.0e-3, warmup_ratio: 0.128}\n"
+                                                  "  train: {steps: 15, global_batch: 32, micro_batch: 4}\n");
+        const struct spec *a = spec_at(s, 0), *b = spec_at(s, 1);
+
+        assert_int_equal(spec_n_stages(s), 2);
+        assert_string_equal(a->stage.name, "short");
+        assert_string_equal(b->stage.name, "long");
+        assert_true(a->train.steps == 70 && b->train.steps == 15 && s->train.steps == 70);
+        assert_true(a->train.global_batch == 64 && b->train.global_batch == 32 && b->train.micro_batch == 4);
+        assert_true(a->data.sequence_length == 128 && b->data.sequence_length == 512);
+        assert_true(a->data.max_predictions == 20 && b->data.max_predictions == 77);
+        assert_true(a->data.mask_unit == MASK_UNIT_NGRAM && b->data.mask_unit == MASK_UNIT_NGRAM);
+        assert_true(a->optimizer.learning_rate == 6e-3 && b->optimizer.learning_rate == 4e-3);
+        assert_true(a->optimizer.name == OPTIMIZER_LAMB && b->optimizer.name == OPTIMIZER_LAMB);
+        assert_true(a->train.seed == 7 && b->train.seed == 7);
+        assert_true(b->stage.moments == MOMENTS_KEEP && b->stage.bias_correction == BIAS_CORRECTION_RESTART);
+        assert_true(a->data.n_train == 1 && b->data.n_train == 2 && b->data.n_validation == 1);
+        assert_string_equal(strrchr(b->data.train[0], '/'), "/z");
+        assert_string_equal(a->name, b->name);
+        cleanup_spec struct spec *one = load(PRETRAIN);
+        assert_true(spec_n_stages(one) == 1 && spec_at(one, 0) == one);
+}
+
+static const struct bad bad_stages[] = {
+        { STAGED "- train: {steps: 0}\n", "job.yaml: stages[1].train.steps: 0 is not between 1 and 1000000000000" },
+        { STAGED "- data: {}\n", "job.yaml: stages[1].train.steps: missing; expected a whole number" },
+        { STAGED "- train: {steps: 5}\n  data: {mask_unit: no}\n",
+          "job.yaml:11: stages[1].data.mask_unit: 'no' is not token, whole_word or ngram" },
+        { STAGED "- train: {steps: 5}\n  moments: drop\n",
+          "job.yaml:11: stages[1].moments: 'drop' is not keep or reset" },
+        { STAGED "- train: {steps: 5}\n  moment: keep\n",
+          "job.yaml:11: unknown key 'moment' in stages; expected name, moments, bias_correction, data, optimizer, "
+          "train" },
+        { STAGED "- train: {steps: 5}\n  model: {config: c}\n",
+          "job.yaml:11: unknown key 'model' in stages; expected name, moments, bias_correction, data, optimizer, "
+          "train" },
+        { STAGED "- train: {steps: 5, step: 4}\n",
+          "job.yaml:10: unknown key 'step' in train; expected global_batch, micro_batch, steps, precision, "
+          "recompute_activations, seed, evaluate_every, evaluate_samples, log_every" },
+        { STAGED "  moments: keep\n", "job.yaml:10: stages[0].moments: the first stage has none to keep or reset" },
+        { STAGED "- train: {steps: 5}\n  data: {sequence_length: 16, max_predictions: 17}\n",
+          "job.yaml: stages[1].data.max_predictions: 17 is greater than data.sequence_length, 16" },
+        { STAGED "- train: {steps: 5, seed: 8}\n", "job.yaml:10: stages[1].train.seed: 8, but the first stage has 7" },
+        { STAGED "- train: {steps: 5, precision: fp64}\n",
+          "job.yaml:10: stages[1].train.precision: fp64, but the first stage has fp32" },
+        { COMMAND "stages: [{name: a}]\n", "job.yaml:3: stages[0].name: not a key of kind command" },
+        { COMMAND "stages: [{}]\n", "job.yaml:3: stages: not a key of kind command" },
+};
+
+static void test_bad_stages(void **state) {
+        for (size_t i = 0; i < sizeof(bad_stages) / sizeof(bad_stages[0]); i++) {
+                struct error error = {};
+                struct spec *spec = NULL;
+
+                write_spec("job.yaml", bad_stages[i].text, strlen(bad_stages[i].text));
+                assert_int_equal(spec_load("job.yaml", &spec, &error), -EINVAL);
+                assert_string_equal(error.text, bad_stages[i].message);
+        }
+}
+
+/* Those that are published recipes say what they mean. */
+static void test_examples(void **state) {
+        static const struct {
+                const char *name;
+                uint32_t n_stages;
+                enum optimizer_name optimizer;
+                enum objective objective;
+        } examples[] = {
+                { "bert-base", 2, OPTIMIZER_BERTADAM, OBJECTIVE_MLM_NSP },
+                { "bert-large-lamb", 2, OPTIMIZER_LAMB, OBJECTIVE_MLM_NSP },
+                { "albert-base", 1, OPTIMIZER_LAMB_GOOGLE, OBJECTIVE_MLM_SOP },
+                { "linux-doc-tiny", 1, OPTIMIZER_ADAMW, OBJECTIVE_MLM_NSP },
+        };
+
+        for (size_t i = 0; i < sizeof(examples) / sizeof(examples[0]); i++) {
+                cleanup_free char *path = format_string("%s/examples/%s.yaml", getenv("SOURCE_DIR"), examples[i].name);
+                struct error error = {};
+                cleanup_spec struct spec *s = NULL;
+                if (spec_load(path, &s, &error) < 0)
+                        fail_msg("%s", error.text);
+                assert_string_equal(s->name, examples[i].name);
+                assert_int_equal(spec_n_stages(s), examples[i].n_stages);
+                assert_true(s->optimizer.name == examples[i].optimizer && s->data.objective == examples[i].objective);
+        }
+}
+
 static void test_defaults(void **state) {
         cleanup_spec struct spec *s = load(PRETRAIN);
         char path[PATH_MAX + 16];
@@ -298,6 +397,7 @@ static void check_round_trip(const char *text) {
 }
 
 static void test_round_trip(void **state) {
+        check_round_trip(STAGED "- {name: b, moments: reset, train: {steps: 9}, data: {objective: mlm}}\n");
         check_round_trip(PRETRAIN);
         check_round_trip(
                 PRETRAIN
@@ -332,6 +432,9 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_bad),
                 cmocka_unit_test(test_files),
+                cmocka_unit_test(test_stages),
+                cmocka_unit_test(test_bad_stages),
+                cmocka_unit_test(test_examples),
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_zero_is_not_absent),
                 cmocka_unit_test(test_small_batch),
