@@ -1,5 +1,5 @@
 /*
- * The model's inside, for model*.c, init.c, optimizer.c, params.c, export.c and tests that look at activations. Nobody else includes it.
+ * The model's inside, for model*.c, init.c, optimizer.c, params.c, export.c, fill_mask.c and tests that look at activations. Nobody else includes it.
  *
  * Parameters are found by slot: the five embedding tensors, the map to the hidden width where there is one, the sets of attention
  * and feed-forward tensors, then pooler and heads. A layer asks layer_attention() and layer_feed_forward() for its sets: layers
