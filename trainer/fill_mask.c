@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,27 +152,29 @@ static int fill_batch(struct fill_mask *f, const char *text, struct error *error
         return 0;
 }
 
+static bool is_among(uint32_t v, const uint32_t *chosen, uint64_t n) {
+        for (uint64_t i = 0; i < n; i++)
+                if (chosen[i] == v)
+                        return true;
+        return false;
+}
+
 /* softmax of one row; the likeliest first, by repeated search: N is small. */
 static void print_top(const struct fill_mask *f, const float *logits) {
-        uint32_t n = MIN(vocab_size(f->vocab), f->model->config.vocab_size);
-        double highest = -INFINITY, sum = 0, below = INFINITY;
-        const char *separator = "";
+        uint32_t n = MIN(vocab_size(f->vocab), f->model->config.vocab_size), chosen[TOP_MAX];
+        double highest = -INFINITY, sum = 0;
 
         for (uint32_t v = 0; v < n; v++)
                 highest = fmax(highest, (double) logits[v]);
         for (uint32_t v = 0; v < n; v++)
                 sum += exp((double) logits[v] - highest);
         for (uint64_t k = 0; k < MIN(f->top, (uint64_t) n); k++) {
-                uint32_t best = n;
+                chosen[k] = UINT32_MAX;
                 for (uint32_t v = 0; v < n; v++)
-                        if ((double) logits[v] < below && (best == n || logits[v] > logits[best]))
-                                best = v;
-                if (best == n)
-                        break;
-                below = (double) logits[best];
-                (void) printf("%s%s %.3f", separator, vocab_token(f->vocab, (int32_t) best),
-                              exp(below - highest) / sum);
-                separator = "  ";
+                        if ((chosen[k] == UINT32_MAX || logits[v] > logits[chosen[k]]) && !is_among(v, chosen, k))
+                                chosen[k] = v;
+                (void) printf("%s%s %.3f", k > 0 ? "  " : "", vocab_token(f->vocab, (int32_t) chosen[k]),
+                              exp((double) logits[chosen[k]] - highest) / sum);
         }
         (void) putchar('\n');
 }
