@@ -108,8 +108,9 @@ struct model {
         void *parameters, *gradients, *moment1, *moment2;
         void *arena;
         size_t arena_size;
-        uint64_t *row_k;   /* (T) sample of each token, filled for each batch */
-        uint32_t *pending; /* (tensors) uses that the backward pass under way has still to come to */
+        uint64_t forward_usec; /* since model_take_forward_sec */
+        uint64_t *row_k;       /* (T) sample of each token, filled for each batch */
+        uint32_t *pending;     /* (tensors) uses that the backward pass under way has still to come to */
         struct model_buffers buffers;
 };
 
