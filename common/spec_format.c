@@ -138,12 +138,60 @@ static void drop(struct filled *filled) {
                 free(*AT(section_of(&filled->top, spec_fields[i].section), spec_fields[i].raw, char *));
 }
 
-/* What the file has in common with all stages is written once more in each: a stage then stands alone. */
-static int fill_stages(struct filled *stages, struct raw_stage *raws, const struct spec *spec, struct error *error) {
+/* A stage's raw section at `section` of struct raw; NULL where a stage has none such. */
+static void *own_section(struct filled *stage, size_t section) {
+        return section == offsetof(struct raw, data) || section == offsetof(struct raw, optimizer) ||
+                               section == offsetof(struct raw, train)
+                       ? section_of(&stage->top, section)
+                       : NULL;
+}
+
+static bool same_list(char *const *a, uint32_t n, char *const *b, uint32_t m) {
+        for (uint32_t i = 0; i < n && n == m; i++)
+                if (strcmp(a[i], b[i]) != 0)
+                        return false;
+        return n == m;
+}
+
+/* Takes out of a stage what the outer spec says, too. */
+static void leave_differences(const struct filled *outer, struct filled *stage) {
+        for (size_t i = 0; i < spec_n_fields; i++) {
+                void *section = own_section(stage, spec_fields[i].section);
+                char **own = section ? AT(section, spec_fields[i].raw, char *) : NULL;
+                const char *its = text_of(&outer->top, &spec_fields[i]);
+                if (!own || !*own || !its || strcmp(*own, its) != 0)
+                        continue;
+                free(*own);
+                *own = NULL;
+        }
+        for (size_t i = 0; i < spec_n_lists; i++) {
+                const struct list *list = &spec_lists[i];
+                void *own = own_section(stage, list->section), *its = section_of(&outer->top, list->section);
+                if (own && same_list(*AT(own, list->raw, char **), *AT(own, list->raw_count, uint32_t),
+                                     *AT(its, list->raw, char **), *AT(its, list->raw_count, uint32_t))) {
+                        *AT(own, list->raw, char **) = NULL;
+                        *AT(own, list->raw_count, uint32_t) = 0;
+                }
+        }
+}
+
+/* A list of the file's cannot be taken back in a stage: validation that not every stage has is left to the stages. */
+static void leave_validation(struct filled *outer, const struct spec *spec) {
+        for (uint32_t i = 0; i < spec->n_stages; i++)
+                if (spec->stages[i]->data.n_validation == 0) {
+                        outer->data.validation = NULL;
+                        outer->data.n_validation = 0;
+                }
+}
+
+static int fill_stages(struct filled *outer, struct filled *stages, struct raw_stage *raws, const struct spec *spec,
+                       struct error *error) {
+        leave_validation(outer, spec);
         for (uint32_t i = 0; i < spec->n_stages; i++) {
                 int r = fill(&stages[i], spec->stages[i], error);
                 if (r < 0)
                         return r;
+                leave_differences(outer, &stages[i]);
                 raws[i] = stages[i].stage;
                 if (i == 0)
                         raws[i].moments = NULL;
@@ -172,7 +220,7 @@ int spec_format(const struct spec *spec, char **ret_text, struct error *error) {
                 return error_errno(error, ENOMEM, "job spec");
         int r = fill(&filled, spec, error);
         if (r == 0)
-                r = fill_stages(stages, raws, spec, error);
+                r = fill_stages(&filled, stages, raws, spec, error);
         filled.top.stages = spec->n_stages > 0 ? raws : NULL;
         filled.top.n_stages = spec->n_stages;
         if (r == 0)

@@ -23,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         assert(config.hidden_size % config.num_attention_heads == 0);
         config_hash(&config, hash);
         if (parameter_counts(&config, &counts, &error) == 0)
-                assert(counts.part[PART_ATTENTION] > 0 && counts.body < counts.whole);
+                assert(counts.part[PART_ATTENTION] > 0 && counts.part[PART_FEED_FORWARD] > 0 &&
+                       counts.whole > counts.body);
         return 0;
 }

@@ -396,6 +396,30 @@ static void check_round_trip(const char *text) {
         assert_memory_equal(&one->train, &two->train, sizeof(one->train));
 }
 
+/* What only one stage has stays its own; what all have is written once. */
+static void test_round_trip_of_stages(void **state) {
+        static const char text[] = "kind: pretrain\nmodel: {config: c, vocab: v}\ntrain: {steps: 3}\n"
+                                   "stages:\n- data: {train: [x], validation: [y]}\n- data: {train: [x]}\n"
+                                   "- {data: {train: [z], validation: [w]}, optimizer: {beta1: 0.5}}\n";
+        struct error error = {};
+        cleanup_spec struct spec *one = load(text), *two = NULL;
+        cleanup_free char *normal = NULL;
+
+        assert_int_equal(spec_format(one, &normal, &error), 0);
+        write_spec("normal.yaml", normal, strlen(normal));
+        assert_int_equal(spec_load("normal.yaml", &two, &error), 0);
+        assert_int_equal(two->n_stages, 3);
+        for (uint32_t i = 0; i < 3; i++) {
+                const struct spec *a = one->stages[i], *b = two->stages[i];
+                assert_int_equal(a->data.n_validation, i != 1);
+                assert_int_equal(b->data.n_validation, a->data.n_validation);
+                assert_string_equal(a->data.train[0], b->data.train[0]);
+                assert_true(a->optimizer.beta1 == b->optimizer.beta1);
+        }
+        assert_true(strstr(strstr(normal, "stages:"), "beta1") && !strstr(strstr(normal, "stages:"), "beta2"));
+        check_round_trip(text);
+}
+
 static void test_round_trip(void **state) {
         check_round_trip(STAGED "- {name: b, moments: reset, train: {steps: 9}, data: {objective: mlm}}\n");
         check_round_trip(PRETRAIN);
@@ -441,6 +465,7 @@ int main(void) {
                 cmocka_unit_test(test_paths),
                 cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_round_trip),
+                cmocka_unit_test(test_round_trip_of_stages),
                 cmocka_unit_test(test_format_refuses),
         };
         char top[] = "/tmp/test_spec.XXXXXX", command[64];
