@@ -31,6 +31,7 @@ static const struct command {
         { "pretrain", "train a model, alone or under mpirun", cmd_pretrain },
         { "import", "a Hugging Face folder to a checkpoint", cmd_import },
         { "export", "a checkpoint to a Hugging Face folder", cmd_export },
+        { "fill-mask", "what a checkpoint expects where a text says [MASK]", cmd_fill_mask },
         { "inspect", "show and check a checkpoint", cmd_inspect },
         { "diff", "compare two checkpoints bit for bit", cmd_diff },
         { "version", "print the version", cmd_version },

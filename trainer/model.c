@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "trainer/model_internal.h"
 
 /* ---- arena ---- */
@@ -309,9 +310,18 @@ void model_forward_backward(struct model *model, const struct batch *batch, cons
         assert(model->limits.training);
         if (!batch->n_samples)
                 return;
+        uint64_t begin = clock_monotonic_usec();
         begin_batch(model, batch);
         model_forward(model, batch, pass, true, loss);
+        model->forward_usec += clock_monotonic_usec() - begin;
         model_backward(model, batch, pass);
+}
+
+double model_take_forward_sec(struct model *model) {
+        double seconds = (double) model->forward_usec / 1e6;
+
+        model->forward_usec = 0;
+        return seconds;
 }
 
 void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass,

@@ -119,6 +119,9 @@ void model_zero_gradients(struct model *model);
 void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass,
                             struct model_loss *loss);
 
+/* Seconds of model_forward_backward's forward passes since the last call: the rest is backward. */
+double model_take_forward_sec(struct model *model);
+
 /* Forward only; adds to *loss. */
 void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass,
                     struct model_loss *loss);

@@ -1,5 +1,5 @@
 /*
- * The model's inside, for model*.c, init.c, optimizer.c, params.c, export.c and tests that look at activations. Nobody else includes it.
+ * The model's inside, for model*.c, init.c, optimizer.c, params.c, export.c, fill_mask.c and tests that look at activations. Nobody else includes it.
  *
  * Parameters are found by slot: the five embedding tensors, the map to the hidden width where there is one, the sets of attention
  * and feed-forward tensors, then pooler and heads. A layer asks layer_attention() and layer_feed_forward() for its sets: layers
@@ -108,8 +108,9 @@ struct model {
         void *parameters, *gradients, *moment1, *moment2;
         void *arena;
         size_t arena_size;
-        uint64_t *row_k;   /* (T) sample of each token, filled for each batch */
-        uint32_t *pending; /* (tensors) uses that the backward pass under way has still to come to */
+        uint64_t forward_usec; /* since model_take_forward_sec */
+        uint64_t *row_k;       /* (T) sample of each token, filled for each batch */
+        uint32_t *pending;     /* (tensors) uses that the backward pass under way has still to come to */
         struct model_buffers buffers;
 };
 

@@ -114,6 +114,7 @@ void run_announce_samples(struct run *run);
 struct run_sums {
         struct model_loss loss;
         double flops;
+        uint64_t tokens; /* valid ones */
 };
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
 void run_losses(const struct run *run, const struct model_loss *loss,

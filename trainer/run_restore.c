@@ -201,12 +201,10 @@ static void broadcast_state(struct run *run) {
 }
 
 static int open_outputs(struct run *run, struct error *error) {
-        cleanup_free char *path = format_string("%s/metrics.jsonl", run->options->run_dir);
-
         run->progress = progress_new(run_total_steps(run));
-        if (!path || !run->progress)
+        if (!run->progress)
                 return error_errno(error, ENOMEM, "%s", run->options->run_dir);
-        int r = metrics_open(path, run->step, &run->metrics, error);
+        int r = metrics_open(run->options->run_dir, run->step, &run->metrics, error);
         if (r >= 0)
                 metrics_set_objective(run->metrics, run->stages[run->stage].spec->data.objective);
         return r;

@@ -69,6 +69,7 @@ struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine) {
                 total.loss.sentence_count += all[r].loss.sentence_count;
                 total.loss.sentence_correct += all[r].loss.sentence_correct;
                 total.flops += all[r].flops;
+                total.tokens += all[r].tokens;
         }
         return total;
 }
@@ -93,6 +94,7 @@ static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t
 
         model_forward_backward(run->model, batch, &pass, &sums->loss);
         sums->flops += model_batch_flops(run->model, batch);
+        sums->tokens += batch->n_tokens;
 }
 
 /* The first tensor whose gradient is not finite, or −1. */
@@ -131,7 +133,7 @@ static void update(struct run *run, struct metrics_row *row) {
         run->correction_step++;
 }
 
-static void report(struct run *run, struct metrics_row *row, double flops, uint64_t begin) {
+static void report(struct run *run, struct metrics_row *row, const struct run_sums *sums, uint64_t begin) {
         double seconds = (double) MAX(clock_monotonic_usec() - begin, UINT64_C(1)) / 1e6;
         uint64_t every = MAX(run->spec->train.log_every, UINT64_C(1));
         bool last = run->stage_step == run->spec->train.steps; /* of the stage */
@@ -140,8 +142,10 @@ static void report(struct run *run, struct metrics_row *row, double flops, uint6
                 return;
         row->checkpoint_sec = run->checkpoint_sec;
         run->checkpoint_sec = 0;
-        row->samples_per_sec = (double) run->spec->train.global_batch / (seconds + row->checkpoint_sec);
-        row->flops_per_sec = flops / (seconds + row->checkpoint_sec);
+        row->steps_per_sec = 1 / (seconds + row->checkpoint_sec);
+        row->samples_per_sec = (double) run->spec->train.global_batch * row->steps_per_sec;
+        row->tokens_per_sec = (double) sums->tokens * row->steps_per_sec;
+        row->flops_per_sec = sums->flops * row->steps_per_sec;
         row->mfu = run->peak_flops > 0 ? row->flops_per_sec / run->peak_flops : NAN;
         if (run->step % every == 0 || last)
                 metrics_step(run->metrics, row);
@@ -232,7 +236,8 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         row.data_sec = lap(&timer);
         if (accumulate(run, batches, &plan, &sums, ret_flags) > 0)
                 return 1;
-        row.compute_sec = lap(&timer);
+        row.forward_sec = model_take_forward_sec(run->model);
+        row.backward_sec = lap(&timer) - row.forward_sec;
         exchange_sum(run->exchange, model_gradients(run->model), model_n_elements(run->model),
                      model_element_size(run->model));
         sums = run_agree_sums(run, &sums);
@@ -243,6 +248,6 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
                 return not_finite(run, batches, &plan, &row, error);
         update(run, &row);
         row.update_sec = lap(&timer);
-        report(run, &row, sums.flops, begin);
+        report(run, &row, &sums, begin);
         return 0;
 }

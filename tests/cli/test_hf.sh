@@ -61,6 +61,15 @@ if have_ranks 2; then
         ok $? "two ranks begin with them"
 fi
 
+out fill-mask a.ckpt "the old kernel [MASK] the small [MASK] ."
+ok $? "fill-mask"
+[ "$(grep -cE '^  [12]: [^ ]+ 0\.[0-9]{3}(  [^ ]+ 0\.[0-9]{3}){4}$' out)" -eq 2 ]
+ok $? "names five tokens for each mask"
+echo "a [MASK]" | "$TRAINER" fill-mask --top 1 a.ckpt >out 2>err && [ "$(wc -l <out)" -eq 2 ]
+ok $? "reads standard input"
+refuses 65 "no .MASK. in" fill-mask a.ckpt "no mask"
+ok $? "and wants a mask"
+
 refuses 78 "name it as model.init" pretrain spec.yaml --run-dir other --resume a.ckpt
 ok $? "weights alone are no run to resume"
 "$TRAINER" import hf >/dev/null 2>&1

@@ -68,11 +68,11 @@ wait_for 20 state_is "$a" done
 is "no metrics is one line" "$? $(grep -c 'has written no metrics yet' "$home/err")" "1 1"
 for ((i = 1; i <= 300; i++)); do
   echo "{\"step\": $i, \"loss\": 9.5, \"mlm_loss\": 8.5, \"mlm_accuracy\": 0.25, \"nsp_loss\": null, \"nsp_accuracy\": 0.5," \
-    "\"samples_per_sec\": 123.4, \"data_sec\": 0.1, \"compute_sec\": 0.9, \"exchange_sec\": 0, \"update_sec\": 0, \"checkpoint_sec\": 0}"
+    "\"samples_per_sec\": 123.4, \"data_sec\": 0.1, \"forward_sec\": 0.3, \"backward_sec\": 0.6, \"exchange_sec\": 0, \"update_sec\": 0, \"checkpoint_sec\": 0}"
 done >"$(field "$a" run_dir)/metrics.jsonl"
 printf '{"step": 300, "validation": {"loss": 7.25}}\nno JSON\n{"step": 30' >>"$(field "$a" run_dir)/metrics.jsonl"
 is "the last rows in a table" "$("$BERTCTL" metrics -n 3 "$a" 2>"$home/err" | awk 'NR > 1 {print $1, $2, $5, $9}')" \
-  $'300 9.5000 - 90\n300 7.2500 - '
+  $'300 9.5000 - 30\n300 7.2500 - '
 ok "what is no row is told" grep -q "not JSON" "$home/err"
 is "all of them as JSON" "$("$BERTCTL" metrics --json -n 1000 "$a" 2>/dev/null | jq 'length, .[0].step, .[300].validation.loss' | xargs)" "301 1 7.25"
 ok "--follow ends with the job" quietly timeout 10 "$BERTCTL" metrics -f "$a" 2>/dev/null
