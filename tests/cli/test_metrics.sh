@@ -67,7 +67,7 @@ assert curves["validation/mlm_loss"].keys() == held.keys() and len(held) == 5
 for r in steps.values():
     parts = sum(r[k] for k in ("data_sec", "forward_sec", "backward_sec", "exchange_sec", "update_sec", "checkpoint_sec"))
     assert parts * r["steps_per_sec"] < 1.01 and r["forward_sec"] > 0 and r["backward_sec"] > 0
-    assert abs(r["samples_per_sec"] / r["steps_per_sec"] - 7) < 1e-6 and 0 < r["tokens_per_sec"] / r["samples_per_sec"] <= 32
+    assert abs(r["samples_per_sec"] / r["steps_per_sec"] - 7) < 1e-6 and 0 < r["tokens_per_sec"] / r["samples_per_sec"] <= 32.001
 print(len(starts), starts[-1])
 PY
 train 1 spec.yaml --run-dir run >/dev/null 2>&1
