@@ -116,6 +116,12 @@ ok $? "and both its steps"
 sed -n 's/.*"stage": \([01]\).*"first_k": \([0-9]*\), "last_k": \([0-9]*\).*/\1 \2 \3/p' staged-/metrics.jsonl | sed -n '5,6p' | tr '\n' ';' | grep -q '^0 28 34;1 0 3;$'
 ok $? "a stage has a stream of its own"
 stages staged.yaml ""
+rm -rf half
+cp -r staged- half
+rm "$(ckpt half 11)"
+for at in 6 9; do dd if=/dev/zero of="$(ckpt half $at)" bs=1000 seek=60 count=9 conv=notrunc 2>/dev/null; done
+train 1 staged.yaml --run-dir half >half.log 2>&1 && "$TRAINER" diff "$(ckpt staged- 11)" "$(ckpt half 11)" >/dev/null && [ "$(grep -c 'trying an older one' half.log)" -eq 2 ] && grep -q 'step 5 of 11' half.log
+ok $? "damaged checkpoints of the second stage: from the end of the first, same bits"
 sed 's/, schedule: poly/, schedule: linear/' staged.yaml >changed.yaml
 train 1 changed.yaml --run-dir changed --resume "$(ckpt staged- 9)" >changed.log 2>&1
 [ $? -eq 78 ] && grep -q 'stage 1, optimizer.schedule' changed.log
