@@ -19,6 +19,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/utf8.h"
 
 #define RECORD_BYTES_MAX 8192
 #define TRAINER_PREFIX "bert-trainer: "
@@ -26,30 +27,12 @@
 
 /* ---- text ---- */
 
-/* Bytes of the well-formed UTF-8 character at p (at most `size` bytes are there); 0: none. */
-static size_t utf8_length(const unsigned char *p, size_t size) {
-        size_t n = *p < 0x80                 ? 1
-                   : *p >= 0xc2 && *p < 0xe0 ? 2
-                   : (*p & 0xf0) == 0xe0     ? 3
-                   : *p >= 0xf0 && *p < 0xf5 ? 4
-                                             : 0;
-
-        if (n == 0 || n > size)
-                return 0;
-        for (size_t i = 1; i < n; i++)
-                if ((p[i] & 0xc0) != 0x80)
-                        return 0;
-        bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
-        bool outside = (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf4 && p[1] >= 0x90);
-        return overlong || outside ? 0 : n;
-}
-
 char *shim_clean_text(char *dst, size_t size, const char *src, size_t size_src) {
         const unsigned char *p = (const unsigned char *) src;
         size_t used = 0;
 
         while (size_src > 0) {
-                size_t n = utf8_length(p, size_src), step = n > 0 ? n : 1;
+                size_t n = utf8_character((const char *) p, size_src), step = n > 0 ? n : 1;
                 if (used + step >= size)
                         break;
                 if (n > 1)

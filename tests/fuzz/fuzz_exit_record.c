@@ -4,12 +4,15 @@
 
 #include "bertd/job.h"
 #include "common/cleanup.h"
+#include "common/utf8.h"
 #include "daemon/files.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check_line(const char *text) {
-        for (const char *p = text; p && *p; p++)
-                assert((unsigned char) *p >= 0x20 && *p != 0x7f);
+        for (size_t left = text ? strlen(text) : 0, n; left > 0; text += n, left -= n) {
+                n = utf8_character(text, left);
+                assert(n > 0 && (unsigned char) *text >= 0x20 && *text != 0x7f);
+        }
 }
 
 static void check_attempt(const struct attempt *a) {
