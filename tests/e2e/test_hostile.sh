@@ -8,6 +8,7 @@ cp "$(dirname "$0")/hostile.py" "$BERTCTL" "$home/"
 chmod 755 "$home"/hostile.py "$home"/bertctl
 modes=(flood slow half huge unfinished garbage calls)
 plan $((3 * ${#modes[@]} + 25))
+unset MALLOC_PERTURB_ # meson's: it writes to what is only allocated, which is not what a host sees of bertd's memory
 start_bertd
 chmod 666 "$BERTD_SOCKET"
 for ((i = 0; i < 150; i++)); do "$BERTCTL" submit --priority -1 --ranks 8 -- true >/dev/null; done
