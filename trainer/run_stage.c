@@ -103,10 +103,9 @@ static int open_samples(struct run *run, uint32_t stage, bool evaluation, struct
         struct source source = source_of(run, stage, evaluation);
         struct samples_options options = make_options(run, stage, evaluation);
         cleanup_free char *map = format_string("%s/windows-%s-%u.map", run->options->run_dir, source.name, stage);
-        if (!map)
-                abort(); /* the other ranks wait in the next call */
 
-        int r = corpora_open(source.prefixes, source.n, ret_corpora, error);
+        int r = map ? corpora_open(source.prefixes, source.n, ret_corpora, error)
+                    : error_errno(error, ENOMEM, "window map");
         if (r >= 0 && run->rank == 0)
                 r = build_map(run, stage, &source, *ret_corpora, map, &options, error);
         r = exchange_agree(run->exchange, r, error);
@@ -135,12 +134,13 @@ static int open_stage(struct run *run, uint32_t index, struct error *error) {
 int run_open_stages(struct run *run, struct error *error) {
         run->n_stages = spec_n_stages(run->whole);
         run->stages = calloc(run->n_stages, sizeof(*run->stages));
-        if (!run->stages)
-                abort(); /* the other ranks wait in the next call */
+        int r = exchange_agree(run->exchange, run->stages ? 0 : error_errno(error, ENOMEM, "stages"), error);
+        if (r < 0)
+                return r;
         for (uint32_t s = 0; s < run->n_stages; s++)
                 run->stages[s].spec = spec_at(run->whole, s);
         for (uint32_t s = 0; s < run->n_stages; s++) {
-                int r = open_stage(run, s, error);
+                r = open_stage(run, s, error);
                 if (r < 0)
                         return run->n_stages > 1 ? error_prefix(error, "stage %u", s) : r;
         }

@@ -41,11 +41,8 @@ static struct batches *take_batches(struct run *run) {
 
 static struct plan agree_plan(struct run *run, const struct batches *batches) {
         struct plan mine = { batches_n_masked(batches), batches_n(batches), batches_hash(batches) }, total = {};
-        cleanup_free struct plan *all = calloc(run->n_ranks, sizeof(*all));
-        if (!all)
-                abort(); /* the others wait in the next call */
+        const struct plan *all = exchange_gather(run->exchange, &mine, sizeof(mine));
 
-        exchange_gather(run->exchange, &mine, sizeof(mine), all);
         for (uint32_t r = 0; r < run->n_ranks; r++) {
                 total.n_masked += all[r].n_masked;
                 total.n_micro = MAX(total.n_micro, all[r].n_micro);
@@ -55,12 +52,9 @@ static struct plan agree_plan(struct run *run, const struct batches *batches) {
 }
 
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine) {
-        cleanup_free struct run_sums *all = calloc(run->n_ranks, sizeof(*all));
+        const struct run_sums *all = exchange_gather(run->exchange, mine, sizeof(*mine));
         struct run_sums total = {};
-        if (!all)
-                abort();
 
-        exchange_gather(run->exchange, mine, sizeof(*mine), all);
         for (uint32_t r = 0; r < run->n_ranks; r++) {
                 total.loss.mlm_sum += all[r].loss.mlm_sum;
                 total.loss.sentence_sum += all[r].loss.sentence_sum;
@@ -189,15 +183,12 @@ static uint32_t find_culprit(struct run *run, const struct batches *batches, con
                              struct finding *ret) {
         struct run_sums sums = {};
         uint64_t flags = 0;
-        cleanup_free struct finding *all = calloc(run->n_ranks, sizeof(*all));
-        if (!all)
-                abort(); /* the others wait in the next call */
 
         if (accumulate(run, batches, plan, &sums, &flags) > 0)
                 return run->n_ranks; /* a stop was asked for: alike on all ranks */
         struct finding mine = { .tensor = find_not_finite(run),
                                 .loss = !isfinite(sums.loss.mlm_sum) || !isfinite(sums.loss.sentence_sum) };
-        exchange_gather(run->exchange, &mine, sizeof(mine), all);
+        const struct finding *all = exchange_gather(run->exchange, &mine, sizeof(mine));
         for (uint32_t r = 0; r < run->n_ranks; r++)
                 if (all[r].tensor >= 0 || all[r].loss) {
                         *ret = all[r];
