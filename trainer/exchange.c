@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
+#include "bertd/exit.h"
 #include "common/cleanup.h"
 
 #ifdef HAVE_MPI
@@ -27,6 +29,8 @@ struct exchange {
         char (*hosts)[HOST_MAX];                        /* (n_ranks), or NULL with one rank */
         void *scratch;                                  /* BUCKET_BYTES and a slice more, or NULL with one rank */
         int *counts, *offsets, *in_counts, *in_offsets; /* (n_ranks) elements, of a bucket's slices */
+        int *codes;                                     /* (n_ranks), of exchange_agree */
+        struct error *errors;                           /* (n_ranks), the same; NULL with one rank */
 };
 
 bool exchange_launched(void) { return getenv("OMPI_COMM_WORLD_SIZE") != NULL; }
@@ -127,7 +131,7 @@ static int learn_hosts(struct exchange *x, struct error *error) {
 
         x->hosts = calloc(x->n_ranks, sizeof(*x->hosts));
         if (!x->hosts)
-                abort(); /* the others wait in the next call */
+                exchange_no_memory(x);
         if (uname(&name) < 0)
                 return error_errno(error, errno, "uname");
         memcpy(mine, name.nodename, MIN(strcspn(name.nodename, "."), sizeof(mine) - 1));
@@ -136,9 +140,26 @@ static int learn_hosts(struct exchange *x, struct error *error) {
 }
 
 int exchange_blame(const struct exchange *x, uint32_t rank, struct error *error) {
-        if (x->n_ranks > 1)
+        if (x->hosts)
                 return error_prefix(error, "rank %u on %s", rank, x->hosts[rank]);
         return -(error->code > 0 ? error->code : EIO);
+}
+
+/* Taken at the start: a rank without memory for its answer would leave the others waiting for ever. */
+static int prepare_agreement(struct exchange *x, struct error *error) {
+        x->codes = calloc(x->n_ranks, sizeof(*x->codes));
+        if (x->n_ranks > 1)
+                x->errors = calloc(x->n_ranks, sizeof(*x->errors));
+        return !x->codes || (x->n_ranks > 1 && !x->errors) ? error_errno(error, ENOMEM, "exchange") : 0;
+}
+
+static void exchange_drop(struct exchange *x) {
+        free(x->scratch);
+        free(x->counts);
+        free(x->hosts);
+        free(x->codes);
+        free(x->errors);
+        free(x);
 }
 
 int exchange_new(struct exchange **ret, struct error *error) {
@@ -148,10 +169,12 @@ int exchange_new(struct exchange **ret, struct error *error) {
 
         x->n_ranks = 1;
         int r = exchange_launched() ? start_mpi(x, error) : 0;
+        if (r >= 0)
+                r = prepare_agreement(x, error);
         if (r >= 0 && x->n_ranks > 1)
                 r = learn_hosts(x, error);
         if (r < 0) {
-                free(x);
+                exchange_drop(x);
                 return r;
         }
         *ret = x;
@@ -163,10 +186,16 @@ void exchange_free(struct exchange *x) {
                 return;
         if (exchange_launched())
                 stop_mpi();
-        free(x->scratch);
-        free(x->counts);
-        free(x->hosts);
-        free(x);
+        exchange_drop(x);
+}
+
+_Noreturn void exchange_no_memory(const struct exchange *x) {
+        struct error error = {};
+
+        (void) error_errno(&error, ENOMEM, "collective call");
+        (void) exchange_blame(x, x->rank, &error);
+        (void) error_report(&error);
+        _exit(BERTD_EXIT_OSERR);
 }
 
 void exchange_barrier(struct exchange *x) {
@@ -204,24 +233,18 @@ void exchange_sum(struct exchange *x, void *data, size_t n_elements, size_t elem
 }
 
 int exchange_agree(struct exchange *x, int r, struct error *error) {
-        cleanup_free int *codes = calloc(x->n_ranks, sizeof(int));
-        if (!codes)
-                abort(); /* a rank that cannot answer would leave the others waiting for ever */
-
-        exchange_gather(x, &r, sizeof(r), codes);
         uint32_t failed = 0;
-        while (failed < x->n_ranks && codes[failed] >= 0)
+
+        exchange_gather(x, &r, sizeof(r), x->codes);
+        while (failed < x->n_ranks && x->codes[failed] >= 0)
                 failed++;
         if (failed == x->n_ranks)
                 return 0;
         if (x->n_ranks > 1) {
                 if (x->rank == failed)
                         (void) exchange_blame(x, failed, error);
-                cleanup_free struct error *all = calloc(x->n_ranks, sizeof(*all));
-                if (!all)
-                        abort();
-                exchange_gather(x, error, sizeof(*error), all);
-                *error = all[failed];
+                exchange_gather(x, error, sizeof(*error), x->errors);
+                *error = x->errors[failed];
         }
-        return codes[failed];
+        return x->codes[failed];
 }

@@ -30,6 +30,10 @@ uint32_t exchange_n_ranks(const struct exchange *exchange); /* not collective */
 /* Puts "rank 3 on HOST: " in front of an error of that rank's, where there are several. Not collective. Returns −code. */
 int exchange_blame(const struct exchange *exchange, uint32_t rank, struct error *error);
 
+/* This rank has no memory for its part of the next collective call, in which the others wait: says so in one line and ends the
+ * process (71), and mpirun ends the others. Not collective. */
+_Noreturn void exchange_no_memory(const struct exchange *exchange);
+
 void exchange_barrier(struct exchange *exchange);
 
 /* From rank 0 to all, any size. */

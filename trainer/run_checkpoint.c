@@ -23,7 +23,7 @@ static int blame_weights(struct run *run, uint32_t rank, struct error *error) {
 static int compare_weights(struct run *run, struct error *error) {
         cleanup_free uint64_t *all = calloc(run->n_ranks, sizeof(*all));
         if (!all)
-                abort(); /* the others wait in the next call */
+                exchange_no_memory(run->exchange);
 
         uint64_t mine = run->n_ranks > 1 ? XXH3_64bits(model_parameters(run->model),
                                                        model_n_elements(run->model) * model_element_size(run->model))

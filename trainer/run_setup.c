@@ -61,7 +61,7 @@ static void measure_peak(struct run *run) {
         double mine = run_measure_peak(), sum = 0;
         cleanup_free double *all = calloc(run->n_ranks, sizeof(*all));
         if (!all)
-                abort();
+                exchange_no_memory(run->exchange);
 
         exchange_gather(run->exchange, &mine, sizeof(mine), all);
         for (uint32_t r = 0; r < run->n_ranks; r++)

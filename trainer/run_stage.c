@@ -104,7 +104,7 @@ static int open_samples(struct run *run, uint32_t stage, bool evaluation, struct
         struct samples_options options = make_options(run, stage, evaluation);
         cleanup_free char *map = format_string("%s/windows-%s-%u.map", run->options->run_dir, source.name, stage);
         if (!map)
-                abort(); /* the other ranks wait in the next call */
+                exchange_no_memory(run->exchange);
 
         int r = corpora_open(source.prefixes, source.n, ret_corpora, error);
         if (r >= 0 && run->rank == 0)
@@ -136,7 +136,7 @@ int run_open_stages(struct run *run, struct error *error) {
         run->n_stages = spec_n_stages(run->whole);
         run->stages = calloc(run->n_stages, sizeof(*run->stages));
         if (!run->stages)
-                abort(); /* the other ranks wait in the next call */
+                exchange_no_memory(run->exchange);
         for (uint32_t s = 0; s < run->n_stages; s++)
                 run->stages[s].spec = spec_at(run->whole, s);
         for (uint32_t s = 0; s < run->n_stages; s++) {

@@ -43,7 +43,7 @@ static struct plan agree_plan(struct run *run, const struct batches *batches) {
         struct plan mine = { batches_n_masked(batches), batches_n(batches), batches_hash(batches) }, total = {};
         cleanup_free struct plan *all = calloc(run->n_ranks, sizeof(*all));
         if (!all)
-                abort(); /* the others wait in the next call */
+                exchange_no_memory(run->exchange);
 
         exchange_gather(run->exchange, &mine, sizeof(mine), all);
         for (uint32_t r = 0; r < run->n_ranks; r++) {
@@ -58,7 +58,7 @@ struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine) {
         cleanup_free struct run_sums *all = calloc(run->n_ranks, sizeof(*all));
         struct run_sums total = {};
         if (!all)
-                abort();
+                exchange_no_memory(run->exchange);
 
         exchange_gather(run->exchange, mine, sizeof(*mine), all);
         for (uint32_t r = 0; r < run->n_ranks; r++) {
@@ -191,7 +191,7 @@ static uint32_t find_culprit(struct run *run, const struct batches *batches, con
         uint64_t flags = 0;
         cleanup_free struct finding *all = calloc(run->n_ranks, sizeof(*all));
         if (!all)
-                abort(); /* the others wait in the next call */
+                exchange_no_memory(run->exchange);
 
         if (accumulate(run, batches, plan, &sums, &flags) > 0)
                 return run->n_ranks; /* a stop was asked for: alike on all ranks */
