@@ -176,20 +176,11 @@ static int add_order(sd_bus_message *m) {
                                      "local-fs.target", "nss-user-lookup.target");
 }
 
-/* What `systemctl status` shows. systemd keeps it as a line of a unit file: a name of the user's choice must not end that line. */
-static char *describe(const struct job *job) {
-        char *text = format_string("bertd job %" PRIu64 " (%s) of %s, attempt %u", job->id, job->name, job->user,
-                                   job->attempt.number);
-
-        for (char *c = text; c && *c; c++)
-                if ((unsigned char) *c < ' ' || *c == 0x7f || *c == '\\')
-                        *c = '_';
-        return text;
-}
-
 static int add_properties(sd_bus_message *m, const struct job *job, const struct launch *launch) {
         char user[32], group[32];
-        cleanup_free char *description = describe(job);
+        /* No control character can be in a name: submit.c and the user database see to it. */
+        cleanup_free char *description = format_string("bertd job %" PRIu64 " (%s) of %s, attempt %u", job->id,
+                                                       job->name, job->user, job->attempt.number);
         uint64_t stop = job->grace_sec * USEC_PER_SEC + 10 * USEC_PER_SEC;
 
         (void) snprintf(user, sizeof(user), "%u", (unsigned) job->uid);
