@@ -7,7 +7,7 @@ nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env -i PATH=/usr/b
 cp "$(dirname "$0")/hostile.py" "$BERTCTL" "$home/"
 chmod 755 "$home"/hostile.py "$home"/bertctl
 modes=(flood slow half huge unfinished garbage calls)
-plan $((3 * ${#modes[@]} + 25))
+plan $((3 * ${#modes[@]} + 26))
 unset MALLOC_PERTURB_ # meson's: it writes to what is only allocated, which is not what a host sees of bertd's memory
 start_bertd
 chmod 666 "$BERTD_SOCKET"
@@ -62,6 +62,16 @@ ok "another user's job runs" wait_for 20 state_is "$job" running
 output() { "$BERTCTL" logs "$job"; }
 has_ids() { [[ $(output | head -n 2 | tr '\n' ' ') == "65534 65534 " ]]; }
 ok "with that user's ids" wait_for 10 has_ids
+# A crafted Submit asks for more than its sender may have, and says nothing of the rest.
+cat >"$home/crafted.sh" <<'EOF'
+ulimit -n 300 && ulimit -l 64 && exec busctl --address="unix:path=$BERTD_SOCKET" call -- org.bertd1 /org/bertd1 org.bertd1.Manager Submit 'a{sv}' 5 \
+  name s crafted kind s command command as 3 sh -c 'ulimit -Hn; ulimit -Hl; sleep 1000' cwd s / rlimits 'a(utt)' 1 7 100000 100000
+EOF
+chmod 644 "$home/crafted.sh"
+crafted=$(nobody bash "$home/crafted.sh" | awk '{print $2}')
+has_limits() { [[ $("$BERTCTL" logs "$crafted" | head -n 2 | tr '\n' ' ') == "300 64 " ]]; }
+ok "a crafted submit gets no limit above its sender's, and none of the daemon's" wait_for 20 has_limits
+quietly "$BERTCTL" cancel --now "$crafted"
 mkdir "$home/precious"
 touch "$home/precious/step-000000010.ckpt"
 nobody rm -rf "$home/theirs/run"
