@@ -15,25 +15,19 @@ for ((i = 0; i < 150; i++)); do "$BERTCTL" submit --priority -1 --ranks 8 -- tru
 mine=$("$BERTCTL" submit --priority 9 -- bash -c 'echo secret-output; sleep 1000')
 ok "a job of root runs" wait_for 20 state_is "$mine" running
 
-# p99 of 100 whole commands, in milliseconds.
-p99() {
-  local i t0 t1
-  for ((i = 0; i < 100; i++)); do
-    t0=${EPOCHREALTIME/./}
-    "$BERTCTL" status "$mine" >/dev/null 2>&1 || echo 9999000
-    t1=${EPOCHREALTIME/./}
-    echo $((t1 - t0))
-  done | sort -n | awk '{v[NR] = $1} END {printf "%.1f", v[NR - 1] / 1000}'
-}
+p99() { python3 "$home/hostile.py" "$BERTD_SOCKET" honest 3 || echo 99999; } # in milliseconds
 memory() { awk '/^VmHWM/ {print int($2 / 1000)}' "/proc/$bertd_pid/status"; }
-limit=64 most=500 # the machine is shared; the figures above are what counts
+alone=$(p99)
+echo "# nobody is hostile: p99 $alone ms"
+limit=64 most=50
+awk "BEGIN {exit !($alone > 2)}" && most=500 # others use this machine: what is measured is its scheduler
 [[ $BERTD == *asan* ]] && limit=1024 most=2000
 for mode in "${modes[@]}"; do
   nobody python3 "$home/hostile.py" "$BERTD_SOCKET" "$mode" 4 >"$home/tries" 2>"$home/hostile.err" &
   attacker=$!
   took=$(p99)
   echo "# $mode: p99 $took ms, at most $(memory) MB"
-  ok "$mode: others are answered" awk "BEGIN {exit !($took < $most)}"
+  ok "$mode: others are answered within $most ms" awk "BEGIN {exit !($took < $most)}"
   wait "$attacker"
   ok "$mode: it was tried ($(cat "$home/tries"))" test "$(cat "$home/tries")" -gt 5
   ok "$mode: bertd keeps below $limit MB" test "$(memory)" -lt "$limit"
