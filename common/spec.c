@@ -15,51 +15,38 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/parse.h"
-#include "common/spec_yaml.h"
+#include "common/spec_fields.h"
 
 #define COUNT_MAX 1000000000000 /* steps, samples */
 
 static const char *const kind_names[] = JOB_KIND_NAMES;
 static const char *const objective_names[] = { "mlm+nsp", "mlm+sop", "mlm" };
-static const char *const optimizer_names[] = { "adamw" };
-static const char *const schedule_names[] = { "linear", "constant" };
+static const char *const masking_names[] = { "dynamic", "static" };
+static const char *const mask_unit_names[] = { "token", "whole_word", "ngram" };
+static const char *const optimizer_names[] = { "adamw", "bertadam", "lamb", "lamb_google" };
+static const char *const schedule_names[] = { "linear", "poly", "cosine", "constant" };
+static const char *const decay_from_names[] = { "start", "warmup" };
+static const char *const step_count_names[] = { "full", "from_zero", "from_one" };
+static const char *const clip_by_names[] = { "global", "tensor" };
+static const char *const truth_names[] = { "false", "true" };
+static const char *const moments_names[] = { "keep", "reset" };
+static const char *const bias_correction_names[] = { "continue", "restart" };
 static const char *const on_nan_names[] = ON_NAN_NAMES;
 static const char *const precision_names[] = { "fp32", "fp64" };
 
 static_assert(ELEMENTSOF(kind_names) == JOB_KIND_MAX, "a name for each kind");
 static_assert(ELEMENTSOF(objective_names) == OBJECTIVE_MAX, "a name for each objective");
+static_assert(ELEMENTSOF(masking_names) == MASKING_MAX, "a name for each masking");
+static_assert(ELEMENTSOF(mask_unit_names) == MASK_UNIT_MAX, "a name for each unit");
 static_assert(ELEMENTSOF(optimizer_names) == OPTIMIZER_NAME_MAX, "a name for each optimizer");
 static_assert(ELEMENTSOF(schedule_names) == SCHEDULE_MAX, "a name for each schedule");
+static_assert(ELEMENTSOF(decay_from_names) == DECAY_FROM_MAX, "a name for each begin of decay");
+static_assert(ELEMENTSOF(step_count_names) == STEP_COUNT_MAX, "a name for each way to count");
+static_assert(ELEMENTSOF(clip_by_names) == CLIP_BY_MAX, "a name for each way to clip");
+static_assert(ELEMENTSOF(moments_names) == MOMENTS_MAX, "a name for each way to begin a stage");
+static_assert(ELEMENTSOF(bias_correction_names) == BIAS_CORRECTION_MAX, "a name for each way to begin a stage");
 static_assert(ELEMENTSOF(on_nan_names) == ON_NAN_MAX, "a name for each answer to NaN");
 static_assert(ELEMENTSOF(precision_names) == PRECISION_MAX, "a name for each precision");
-
-enum field_type {
-        FIELD_TEXT,
-        FIELD_PATH,
-        FIELD_PROGRAM,
-        FIELD_I32,
-        FIELD_U32,
-        FIELD_U64,
-        FIELD_SIZE,
-        FIELD_DOUBLE,
-        FIELD_ENUM
-};
-enum { TRAINING = (1 << JOB_PRETRAIN) | (1 << JOB_FINETUNE), ALL = TRAINING | (1 << JOB_COMMAND) };
-#define NO_SECTION SIZE_MAX
-
-/* One scalar of a spec. A number or enum without a default is required in its kinds; an absent text stays NULL. */
-struct field {
-        const char *key;           /* as messages name it */
-        size_t section, raw, spec; /* offsets: of the section's pointer in struct raw, in the section, in struct spec */
-        enum field_type type;
-        int kinds;                /* bit set of job kinds in which the key may appear */
-        const char *fallback;     /* default, as text */
-        double min, max;          /* numbers only; whole ones are below 2^53, or SEED_MAX */
-        const char *const *names; /* enums only */
-        size_t n_names;
-        bool optional; /* numbers only: where there is no text, the value is `absent` and is not written back */
-        int absent;
-};
 
 #define TOP(member, ...)                                                                    \
         {                                                                                   \
@@ -71,11 +58,17 @@ struct field {
                 .key = #part "." #member, .section = offsetof(struct raw, part),                                    \
                 .raw = offsetof(struct raw_##part, member), .spec = offsetof(struct spec, part.member), __VA_ARGS__ \
         }
+#define STAGE(member, ...)                                                                                         \
+        {                                                                                                          \
+                .key = #member, .section = offsetof(struct raw, stage), .raw = offsetof(struct raw_stage, member), \
+                .spec = offsetof(struct spec, stage.member), .kinds = TRAINING, __VA_ARGS__                        \
+        }
 #define NUMBER(field_type, low, high, text) .type = field_type, .min = low, .max = high, .fallback = text
 #define CHOICE(table, text) .type = FIELD_ENUM, .names = table, .n_names = ELEMENTSOF(table), .fallback = text
+#define TRUTH(text) .type = FIELD_BOOL, .names = truth_names, .n_names = ELEMENTSOF(truth_names), .fallback = text
 #define SEED_MAX 0x1p63 /* INT64_MAX as parse_integer takes it */
 
-static const struct field fields[] = {
+const struct field spec_fields[] = {
         TOP(kind, CHOICE(kind_names, NULL)),
         TOP(name, .type = FIELD_TEXT),
         TOP(priority, NUMBER(FIELD_I32, -1000, 1000, "0")),
@@ -99,39 +92,45 @@ static const struct field fields[] = {
         IN(checkpoint, keep_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = ALL),
         IN(model, config, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, vocab, .type = FIELD_PATH, .kinds = TRAINING),
+        IN(model, init, .type = FIELD_PATH, .kinds = TRAINING),
         IN(data, sequence_length, NUMBER(FIELD_U32, 8, 65536, "128"), .kinds = TRAINING),
         IN(data, objective, CHOICE(objective_names, "mlm+nsp"), .kinds = TRAINING),
         IN(data, masked_fraction, NUMBER(FIELD_DOUBLE, 0.001, 1, "0.15"), .kinds = TRAINING),
         IN(data, max_predictions, NUMBER(FIELD_U32, 0, 65536, "0"), .kinds = TRAINING),
         IN(data, short_sequence_probability, NUMBER(FIELD_DOUBLE, 0, 1, "0.1"), .kinds = TRAINING),
+        IN(data, masking, CHOICE(masking_names, "dynamic"), .kinds = TRAINING),
+        IN(data, dupe_factor, NUMBER(FIELD_U32, 1, 1000000, "10"), .kinds = TRAINING),
+        IN(data, mask_unit, CHOICE(mask_unit_names, "token"), .kinds = TRAINING),
         IN(optimizer, name, CHOICE(optimizer_names, "adamw"), .kinds = TRAINING),
         IN(optimizer, learning_rate, NUMBER(FIELD_DOUBLE, 0, 1000, "1e-4"), .kinds = TRAINING),
         IN(optimizer, warmup_ratio, NUMBER(FIELD_DOUBLE, 0, 1, "0"), .kinds = TRAINING),
         IN(optimizer, warmup_steps, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = TRAINING),
         IN(optimizer, schedule, CHOICE(schedule_names, "linear"), .kinds = TRAINING),
+        IN(optimizer, power, NUMBER(FIELD_DOUBLE, 0, 100, "0.5"), .kinds = TRAINING),
+        IN(optimizer, decay_from, CHOICE(decay_from_names, "start"), .kinds = TRAINING),
+        IN(optimizer, step_count, CHOICE(step_count_names, "full"), .kinds = TRAINING),
         IN(optimizer, beta1, NUMBER(FIELD_DOUBLE, 0, 0.999999999, "0.9"), .kinds = TRAINING),
         IN(optimizer, beta2, NUMBER(FIELD_DOUBLE, 0, 0.999999999, "0.999"), .kinds = TRAINING),
         IN(optimizer, epsilon, NUMBER(FIELD_DOUBLE, 1e-30, 1, "1e-6"), .kinds = TRAINING),
         IN(optimizer, weight_decay, NUMBER(FIELD_DOUBLE, 0, 1000, "0.01"), .kinds = TRAINING),
         IN(optimizer, clip_norm, NUMBER(FIELD_DOUBLE, 0, 1e9, "1"), .kinds = TRAINING),
+        IN(optimizer, clip_by, CHOICE(clip_by_names, "global"), .kinds = TRAINING),
         IN(train, global_batch, NUMBER(FIELD_U64, 1, 1 << 24, "32"), .kinds = TRAINING),
         IN(train, micro_batch, NUMBER(FIELD_U64, 1, 1 << 24, "32"), .kinds = TRAINING),
         IN(train, steps, NUMBER(FIELD_U64, 1, COUNT_MAX, NULL), .kinds = TRAINING),
         IN(train, precision, CHOICE(precision_names, "fp32"), .kinds = TRAINING),
+        IN(train, recompute_activations, TRUTH("false"), .kinds = TRAINING),
         IN(train, seed, NUMBER(FIELD_U64, 0, SEED_MAX, "42"), .kinds = TRAINING),
         IN(train, evaluate_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = TRAINING),
         IN(train, evaluate_samples, NUMBER(FIELD_U64, 1, 1 << 30, "512"), .kinds = TRAINING),
         IN(train, log_every, NUMBER(FIELD_U64, 1, COUNT_MAX, "1"), .kinds = TRAINING),
+        STAGE(name, .type = FIELD_TEXT),
+        STAGE(moments, CHOICE(moments_names, "keep")),
+        STAGE(bias_correction, CHOICE(bias_correction_names, "continue")),
 };
+const size_t spec_n_fields = ELEMENTSOF(spec_fields);
 
-/* The four lists. `backoff_sec` is the one of numbers and is not here. */
-struct list {
-        const char *key;
-        size_t section, raw, raw_count, spec, spec_count;
-        int kinds;
-        bool paths, required;
-};
-static const struct list lists[] = {
+const struct list spec_lists[] = {
         { "command", NO_SECTION, offsetof(struct raw, command), offsetof(struct raw, n_command),
           offsetof(struct spec, command), offsetof(struct spec, n_command), 1 << JOB_COMMAND, false, true },
         { "data.train", offsetof(struct raw, data), offsetof(struct raw_data, train),
@@ -141,25 +140,27 @@ static const struct list lists[] = {
           offsetof(struct raw_data, n_validation), offsetof(struct spec, data.validation),
           offsetof(struct spec, data.n_validation), TRAINING, true, false },
 };
-
-#define AT(base, offset, type) ((type *) (void *) ((char *) (base) + (offset)))
-
-static void *section_of(const struct raw *raw, size_t section) {
-        return section == NO_SECTION ? (void *) raw : *AT(raw, section, void *);
-}
-
-static const char *text_of(const struct raw *raw, const struct field *field) {
-        void *section = section_of(raw, field->section);
-        return section ? *AT(section, field->raw, char *) : NULL;
-}
+const size_t spec_n_lists = ELEMENTSOF(spec_lists);
 
 /* One spec being read. */
 struct reader {
         struct spec_text file;
         char *folder;
         struct raw *raw;
+        char key[80];
+        char stage[24]; /* "stages[1]." where it is of a stage, in front of keys in messages */
         struct error *error;
 };
+
+/* A key as messages name it: valid until the next call. */
+static const char *name_of(struct reader *reader, const char *key) {
+        (void) snprintf(reader->key, sizeof(reader->key), "%s%s", reader->stage, key);
+        return reader->key;
+}
+
+static size_t line_of(struct reader *reader, const char *key) {
+        return spec_line_of(&reader->file, name_of(reader, key));
+}
 
 static void join_names(const struct field *field, char *buffer, size_t size) {
         size_t used = 0;
@@ -172,24 +173,24 @@ static void join_names(const struct field *field, char *buffer, size_t size) {
                                           field->names[i]);
 }
 
-static int wrong_type(const struct reader *reader, const char *key, const char *text, const char *expected) {
+static int wrong_type(struct reader *reader, const char *key, const char *text, const char *expected) {
         return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: '%.64s' is not %s", reader->file.path,
-                           spec_line_of(&reader->file, key), key, text, expected);
+                           line_of(reader, key), name_of(reader, key), text, expected);
 }
 
-static int parse_integer(const struct reader *reader, const char *key, const char *text, double min, double max,
+static int parse_integer(struct reader *reader, const char *key, const char *text, double min, double max,
                          int64_t *ret) {
         int64_t high = max >= SEED_MAX ? INT64_MAX : (int64_t) max;
         int r = parse_i64(text, (int64_t) min, high, ret);
 
         if (r == -ERANGE)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s: %s: %.64s is not between %" PRId64 " and %" PRId64, reader->file.path, key,
-                                   text, (int64_t) min, high);
+                                   "%s: %s: %.64s is not between %" PRId64 " and %" PRId64, reader->file.path,
+                                   name_of(reader, key), text, (int64_t) min, high);
         return r < 0 ? wrong_type(reader, key, text, "a whole number") : 0;
 }
 
-static int read_number(const struct reader *reader, const struct field *field, const char *text, void *to) {
+static int read_number(struct reader *reader, const struct field *field, const char *text, void *to) {
         int64_t v = 0;
         int r = parse_integer(reader, field->key, text, field->min, field->max, &v);
 
@@ -204,22 +205,22 @@ static int read_number(const struct reader *reader, const struct field *field, c
         return 0;
 }
 
-static int read_double(const struct reader *reader, const struct field *field, const char *text, double *to) {
+static int read_double(struct reader *reader, const struct field *field, const char *text, double *to) {
         int r = parse_double(text, field->min, field->max, to);
 
         if (r == -ERANGE)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: %.64s is not between %.10g and %.10g",
-                                   reader->file.path, field->key, text, field->min, field->max);
+                                   reader->file.path, name_of(reader, field->key), text, field->min, field->max);
         return r < 0 ? wrong_type(reader, field->key, text, "a number") : 0;
 }
 
 /* "16G" */
-static int read_size(const struct reader *reader, const struct field *field, const char *text, uint64_t *to) {
+static int read_size(struct reader *reader, const struct field *field, const char *text, uint64_t *to) {
         int r = parse_size(text, (uint64_t) field->min, (uint64_t) field->max, to);
 
         if (r == -ERANGE)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.64s is not between 1M and 4096T",
-                                   reader->file.path, spec_line_of(&reader->file, field->key), field->key, text);
+                                   reader->file.path, line_of(reader, field->key), name_of(reader, field->key), text);
         return r < 0 ? wrong_type(reader, field->key, text, "a whole number of bytes, or one with K, M, G or T") : 0;
 }
 
@@ -232,17 +233,7 @@ static void set_absent(const struct field *field, void *to) {
                 *(uint64_t *) to = (uint64_t) field->absent;
 }
 
-static bool is_absent(const struct field *field, const void *from) {
-        if (!field->optional)
-                return false;
-        if (field->type == FIELD_I32)
-                return *(const int32_t *) from == field->absent;
-        if (field->type == FIELD_DOUBLE)
-                return *(const double *) from <= field->absent;
-        return *(const uint64_t *) from == (uint64_t) field->absent;
-}
-
-static int read_enum(const struct reader *reader, const struct field *field, const char *text, unsigned *to) {
+static int read_enum(struct reader *reader, const struct field *field, const char *text, unsigned *to) {
         char names[128];
 
         for (unsigned i = 0; i < field->n_names; i++)
@@ -254,11 +245,20 @@ static int read_enum(const struct reader *reader, const struct field *field, con
         return wrong_type(reader, field->key, text, names);
 }
 
+static int read_truth(struct reader *reader, const struct field *field, const char *text, bool *to) {
+        unsigned value = 0;
+        int r = read_enum(reader, field, text, &value);
+
+        if (r == 0)
+                *to = value;
+        return r;
+}
+
 /* An absolute path for a text that is one. A program without a slash that is not in the folder is left to PATH. */
-static int read_path(const struct reader *reader, const char *key, enum field_type type, const char *text, char **to) {
+static int read_path(struct reader *reader, const char *key, enum field_type type, const char *text, char **to) {
         if (text[0] == '\0')
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: empty", reader->file.path,
-                                   spec_line_of(&reader->file, key), key);
+                                   line_of(reader, key), name_of(reader, key));
         cleanup_free char *path = type == FIELD_TEXT ? strdup(text) : path_absolute(reader->folder, text);
         if (path && type == FIELD_PROGRAM && !strchr(text, '/') && access(path, F_OK) < 0) {
                 free(path);
@@ -268,26 +268,26 @@ static int read_path(const struct reader *reader, const char *key, enum field_ty
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
         if (type != FIELD_TEXT && strlen(path) >= PATH_MAX)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: a path of %zu bytes, longer than %d",
-                                   reader->file.path, key, strlen(path), PATH_MAX - 1);
+                                   reader->file.path, name_of(reader, key), strlen(path), PATH_MAX - 1);
         *to = steal_pointer(&path);
         return 0;
 }
 
-static int missing(const struct reader *reader, const struct field *field) {
+static int missing(struct reader *reader, const struct field *field) {
         char names[128] = "a whole number";
 
         if (field->type == FIELD_ENUM)
                 join_names(field, names, sizeof(names));
         return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected %s", reader->file.path,
-                           field->key, names);
+                           name_of(reader, field->key), names);
 }
 
-static int not_in_kind(const struct reader *reader, const char *key, enum job_kind kind) {
+static int not_in_kind(struct reader *reader, const char *key, enum job_kind kind) {
         return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: not a key of kind %s", reader->file.path,
-                           spec_line_of(&reader->file, key), key, kind_names[kind]);
+                           line_of(reader, key), name_of(reader, key), kind_names[kind]);
 }
 
-static int read_field(const struct reader *reader, const struct field *field, struct spec *spec) {
+static int read_field(struct reader *reader, const struct field *field, struct spec *spec) {
         const char *text = text_of(reader->raw, field);
         bool is_text = field->type <= FIELD_PROGRAM, fits = field->kinds & (1 << spec->kind);
         void *to = AT(spec, field->spec, void);
@@ -306,6 +306,8 @@ static int read_field(const struct reader *reader, const struct field *field, st
                 return read_path(reader, field->key, field->type, text, to);
         if (field->type == FIELD_ENUM)
                 return read_enum(reader, field, text, to);
+        if (field->type == FIELD_BOOL)
+                return read_truth(reader, field, text, to);
         if (field->type == FIELD_SIZE)
                 return read_size(reader, field, text, to);
         if (field->type == FIELD_DOUBLE)
@@ -313,7 +315,7 @@ static int read_field(const struct reader *reader, const struct field *field, st
         return read_number(reader, field, text, to);
 }
 
-static int read_list(const struct reader *reader, const struct list *list, struct spec *spec) {
+static int read_list(struct reader *reader, const struct list *list, struct spec *spec) {
         void *section = section_of(reader->raw, list->section);
         char **from = section ? *AT(section, list->raw, char **) : NULL;
         uint32_t n = section ? *AT(section, list->raw_count, uint32_t) : 0;
@@ -325,7 +327,7 @@ static int read_list(const struct reader *reader, const struct list *list, struc
                 return !fits || !list->required
                                ? 0
                                : error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected a list",
-                                             reader->file.path, list->key);
+                                             reader->file.path, name_of(reader, list->key));
         char **to = calloc(n + 1, sizeof(char *)); /* NULL at the end, for execvp */
         if (!to)
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
@@ -342,7 +344,7 @@ static int read_list(const struct reader *reader, const struct list *list, struc
         return 0;
 }
 
-static int read_backoff(const struct reader *reader, struct spec *spec) {
+static int read_backoff(struct reader *reader, struct spec *spec) {
         static const uint32_t fallback[2] = { 5, 600 };
         const struct raw_restart *restart = reader->raw->restart;
         uint32_t *sec = spec->restart.backoff_sec = malloc(sizeof(fallback));
@@ -365,7 +367,7 @@ static int read_backoff(const struct reader *reader, struct spec *spec) {
         return 0;
 }
 
-static int default_name(const struct reader *reader, char **to) {
+static int default_name(struct reader *reader, char **to) {
         static const char *const endings[] = { ".yaml", ".yml" };
         const char *slash = strrchr(reader->file.path, '/'), *base = slash ? slash + 1 : reader->file.path;
         size_t n = strlen(base);
@@ -381,7 +383,7 @@ static int default_name(const struct reader *reader, char **to) {
         return *to ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
 }
 
-static int check_name(const struct reader *reader, const char *name) {
+static int check_name(struct reader *reader, const char *name) {
         if (strlen(name) > BERTD_NAME_MAX)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: %zu bytes, more than %d",
                                    reader->file.path, strlen(name), BERTD_NAME_MAX);
@@ -393,7 +395,7 @@ static int check_name(const struct reader *reader, const char *name) {
 }
 
 /* What one key alone cannot tell. */
-static int check_together(const struct reader *reader, struct spec *spec) {
+static int check_together(struct reader *reader, struct spec *spec) {
         const struct spec_model *model = &spec->model;
         struct spec_data *data = &spec->data;
 
@@ -404,8 +406,9 @@ static int check_together(const struct reader *reader, struct spec *spec) {
                                    reader->file.path, model->config ? "vocab" : "config");
         if (data->max_predictions > data->sequence_length)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s: data.max_predictions: %u is greater than data.sequence_length, %u",
-                                   reader->file.path, data->max_predictions, data->sequence_length);
+                                   "%s: %s: %u is greater than data.sequence_length, %u", reader->file.path,
+                                   name_of(reader, "data.max_predictions"), data->max_predictions,
+                                   data->sequence_length);
         if (data->max_predictions == 0)
                 data->max_predictions = (data->sequence_length * 15 + 99) / 100;
         if (spec->train.micro_batch > spec->train.global_batch &&
@@ -414,13 +417,13 @@ static int check_together(const struct reader *reader, struct spec *spec) {
         return 0;
 }
 
-static int read_values(const struct reader *reader, struct spec *spec) {
+static int read_values(struct reader *reader, struct spec *spec) {
         int r = 0;
 
-        for (size_t i = 0; r == 0 && i < ELEMENTSOF(fields); i++)
-                r = read_field(reader, &fields[i], spec);
-        for (size_t i = 0; r == 0 && i < ELEMENTSOF(lists); i++)
-                r = read_list(reader, &lists[i], spec);
+        for (size_t i = 0; r == 0 && i < spec_n_fields; i++)
+                r = read_field(reader, &spec_fields[i], spec);
+        for (size_t i = 0; r == 0 && i < spec_n_lists; i++)
+                r = read_list(reader, &spec_lists[i], spec);
         if (r == 0)
                 r = read_backoff(reader, spec);
         if (r == 0 && !spec->name)
@@ -428,6 +431,112 @@ static int read_values(const struct reader *reader, struct spec *spec) {
         if (r == 0)
                 r = check_name(reader, spec->name);
         return r == 0 ? check_together(reader, spec) : r;
+}
+
+/* ---- stages ---- */
+
+/* The file with one stage's own keys in place; all of it is borrowed. */
+struct merged {
+        struct raw top;
+        struct raw_data data;
+        struct raw_optimizer optimizer;
+        struct raw_train train;
+};
+
+/* The stage's section that takes the place of the file's at `section`; NULL where a stage has no such section. */
+static void *stage_section(struct raw_stage *stage, size_t section) {
+        return section == offsetof(struct raw, data)        ? (void *) stage->data
+               : section == offsetof(struct raw, optimizer) ? (void *) stage->optimizer
+               : section == offsetof(struct raw, train)     ? (void *) stage->train
+                                                            : NULL;
+}
+
+static void merge_stage(const struct raw *raw, struct raw_stage *stage, struct merged *m) {
+        *m = (struct merged) { .top = *raw };
+        m->data = raw->data ? *raw->data : m->data;
+        m->optimizer = raw->optimizer ? *raw->optimizer : m->optimizer;
+        m->train = raw->train ? *raw->train : m->train;
+        m->top.data = &m->data;
+        m->top.optimizer = &m->optimizer;
+        m->top.train = &m->train;
+        m->top.stage = stage;
+        for (size_t i = 0; i < spec_n_fields; i++) {
+                const struct field *field = &spec_fields[i];
+                void *from = stage_section(stage, field->section);
+                if (from && *AT(from, field->raw, char *))
+                        *AT(section_of(&m->top, field->section), field->raw, char *) = *AT(from, field->raw, char *);
+        }
+        for (size_t i = 0; i < spec_n_lists; i++) {
+                const struct list *list = &spec_lists[i];
+                void *from = stage_section(stage, list->section), *to = section_of(&m->top, list->section);
+                if (!from || *AT(from, list->raw_count, uint32_t) == 0)
+                        continue;
+                *AT(to, list->raw, char **) = *AT(from, list->raw, char **);
+                *AT(to, list->raw_count, uint32_t) = *AT(from, list->raw_count, uint32_t);
+        }
+}
+
+/* One seed keys the whole run; one precision holds its weights. */
+static int check_stage(struct reader *reader, const struct spec *stage, const struct spec *first) {
+        static const char *const fixed[] = { "train.seed", "train.precision" };
+        char own[32], its[32];
+
+        if (stage->kind == JOB_COMMAND)
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: stages: not a key of kind %s",
+                                   reader->file.path, spec_line_of(&reader->file, "stages"), kind_names[stage->kind]);
+        for (size_t i = 0; i < ELEMENTSOF(fixed); i++)
+                if (strcmp(spec_get(stage, fixed[i], own, sizeof(own)), spec_get(first, fixed[i], its, sizeof(its))) !=
+                    0)
+                        return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                           "%s:%zu: %s: %s, but the first stage has %s", reader->file.path,
+                                           line_of(reader, fixed[i]), name_of(reader, fixed[i]), own, its);
+        if (stage == first && reader->raw->stage->moments)
+                return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                   "%s:%zu: %s: the first stage has none to keep or reset", reader->file.path,
+                                   line_of(reader, "moments"), name_of(reader, "moments"));
+        return 0;
+}
+
+static int read_stage(struct reader *reader, uint32_t index, const struct spec *first, struct spec **ret) {
+        cleanup_spec struct spec *stage = calloc(1, sizeof(*stage));
+        struct merged merged;
+        struct reader own = *reader;
+
+        if (!stage)
+                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
+        merge_stage(reader->raw, &reader->raw->stages[index], &merged);
+        own.raw = &merged.top;
+        (void) snprintf(own.stage, sizeof(own.stage), "stages[%u].", index);
+        int r = read_values(&own, stage);
+        if (r == 0)
+                r = check_stage(&own, stage, first ? first : stage);
+        if (r == 0)
+                *ret = steal_pointer(&stage);
+        return r;
+}
+
+/* Stages are read first: what is wrong in one is then named as the stage's. */
+static int read_all(struct reader *reader, struct spec *spec) {
+        struct raw *raw = reader->raw;
+        struct merged merged;
+
+        if (raw->n_stages == 0)
+                return read_values(reader, spec);
+        spec->stages = calloc(raw->n_stages, sizeof(*spec->stages));
+        if (!spec->stages)
+                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
+        for (uint32_t i = 0; i < raw->n_stages; i++) {
+                int r = read_stage(reader, i, i > 0 ? spec->stages[0] : NULL, &spec->stages[i]);
+                if (r < 0)
+                        return r;
+                spec->n_stages = i + 1;
+        }
+        merge_stage(raw, &raw->stages[0], &merged);
+        merged.top.stage = NULL;
+        reader->raw = &merged.top;
+        int r = read_values(reader, spec);
+        reader->raw = raw;
+        return r;
 }
 
 static int open_reader(struct reader *reader) {
@@ -464,7 +573,7 @@ int spec_load(const char *path, struct spec **ret_spec, struct error *error) {
         if (r == 0 && !reader.raw)
                 r = error_input(error, BERTD_EXIT_CONFIG, "%s: empty; expected a job spec", path);
         if (r == 0)
-                r = read_values(&reader, spec);
+                r = read_all(&reader, spec);
         close_reader(&reader);
         if (r == 0)
                 *ret_spec = steal_pointer(&spec);
@@ -474,133 +583,18 @@ int spec_load(const char *path, struct spec **ret_spec, struct error *error) {
 void spec_free(struct spec *spec) {
         if (!spec)
                 return;
-        for (size_t i = 0; i < ELEMENTSOF(fields); i++)
-                if (fields[i].type <= FIELD_PROGRAM)
-                        free(*AT(spec, fields[i].spec, char *));
-        for (size_t i = 0; i < ELEMENTSOF(lists); i++) {
-                char **entries = *AT(spec, lists[i].spec, char **);
-                for (uint32_t k = 0; entries && k < *AT(spec, lists[i].spec_count, uint32_t); k++)
+        for (size_t i = 0; i < spec_n_fields; i++)
+                if (spec_fields[i].type <= FIELD_PROGRAM)
+                        free(*AT(spec, spec_fields[i].spec, char *));
+        for (size_t i = 0; i < spec_n_lists; i++) {
+                char **entries = *AT(spec, spec_lists[i].spec, char **);
+                for (uint32_t k = 0; entries && k < *AT(spec, spec_lists[i].spec_count, uint32_t); k++)
                         free(entries[k]);
                 free(entries);
         }
+        for (uint32_t i = 0; i < spec->n_stages; i++)
+                spec_free(spec->stages[i]);
+        free(spec->stages);
         free(spec->restart.backoff_sec);
         free(spec);
-}
-
-/* ---- and back ---- */
-
-/* struct raw with all its sections at hand. Scalars are owned; lists are borrowed from the spec. */
-struct filled {
-        struct raw top;
-        struct raw_resources resources;
-        struct raw_restart restart;
-        struct raw_checkpoint checkpoint;
-        struct raw_model model;
-        struct raw_data data;
-        struct raw_optimizer optimizer;
-        struct raw_train train;
-        char backoff[2][16], *backoff_sec[2];
-};
-
-/* The shortest text that reads back as the same number. */
-static char *format_double(double v) {
-        char *text = NULL;
-
-        for (int digits = 6; digits <= 17; digits++) {
-                free(text);
-                text = format_string("%.*g", digits, v);
-                if (!text || strtod(text, NULL) == v)
-                        break;
-        }
-        return text;
-}
-
-static char *format_field(const struct field *field, const void *from) {
-        switch (field->type) {
-        case FIELD_I32:
-                return format_string("%" PRId32, *(const int32_t *) from);
-        case FIELD_U32:
-                return format_string("%" PRIu32, *(const uint32_t *) from);
-        case FIELD_U64:
-        case FIELD_SIZE:
-                return format_string("%" PRIu64, *(const uint64_t *) from);
-        case FIELD_DOUBLE:
-                return format_double(*(const double *) from);
-        case FIELD_ENUM:
-                return strdup(field->names[*(const unsigned *) from]);
-        default:
-                return strdup(*(char *const *) from);
-        }
-}
-
-static int fill_fields(struct filled *filled, const struct spec *spec, struct error *error) {
-        for (size_t i = 0; i < ELEMENTSOF(fields); i++) {
-                const struct field *field = &fields[i];
-                const void *from = (const char *) spec + field->spec;
-
-                if (!(field->kinds & (1 << spec->kind)) || (field->type <= FIELD_PROGRAM && !*(char *const *) from) ||
-                    is_absent(field, from))
-                        continue;
-                char *text = format_field(field, from);
-                if (!text)
-                        return error_errno(error, ENOMEM, "job spec");
-                *AT(section_of(&filled->top, field->section), field->raw, char *) = text;
-                if (!text_is_utf8(text)) /* libyaml's emitter takes nothing else (and libcyaml leaks when it refuses) */
-                        return error_input(error, BERTD_EXIT_CONFIG, "%s: not UTF-8", field->key);
-        }
-        return 0;
-}
-
-static int fill_lists(struct filled *filled, const struct spec *spec, struct error *error) {
-        for (size_t i = 0; i < ELEMENTSOF(lists); i++) {
-                char *const *entries = *AT(spec, lists[i].spec, char **);
-                uint32_t n = *AT(spec, lists[i].spec_count, uint32_t);
-
-                if (n == 0 || !(lists[i].kinds & (1 << spec->kind)))
-                        continue;
-                for (uint32_t k = 0; k < n; k++)
-                        if (!text_is_utf8(entries[k]))
-                                return error_input(error, BERTD_EXIT_CONFIG, "%s: entry %u is not UTF-8", lists[i].key,
-                                                   k + 1);
-                void *section = section_of(&filled->top, lists[i].section);
-                *AT(section, lists[i].raw, char *const *) = entries;
-                *AT(section, lists[i].raw_count, uint32_t) = n;
-        }
-        for (uint32_t i = 0; i < 2 && spec->restart.n_backoff_sec == 2; i++) {
-                (void) snprintf(filled->backoff[i], sizeof(filled->backoff[i]), "%u", spec->restart.backoff_sec[i]);
-                filled->backoff_sec[i] = filled->backoff[i];
-                filled->restart.backoff_sec = filled->backoff_sec;
-                filled->restart.n_backoff_sec = 2;
-        }
-        return 0;
-}
-
-int spec_format(const struct spec *spec, char **ret_text, struct error *error) {
-        struct filled filled = {};
-
-        filled.top.resources = &filled.resources;
-        filled.top.restart = &filled.restart;
-        filled.top.checkpoint = &filled.checkpoint;
-        filled.top.model = &filled.model;
-        filled.top.data = &filled.data;
-        filled.top.optimizer = &filled.optimizer;
-        filled.top.train = &filled.train;
-        int r = fill_fields(&filled, spec, error);
-        if (r == 0)
-                r = fill_lists(&filled, spec, error);
-        if (spec->kind == JOB_COMMAND) {
-                filled.top.model = NULL;
-                filled.top.data = NULL;
-                filled.top.optimizer = NULL;
-                filled.top.train = NULL;
-        }
-        if (r == 0)
-                r = spec_raw_write(&filled.top, ret_text, error);
-        filled.top.model = &filled.model;
-        filled.top.data = &filled.data;
-        filled.top.optimizer = &filled.optimizer;
-        filled.top.train = &filled.train;
-        for (size_t i = 0; i < ELEMENTSOF(fields); i++)
-                free(*AT(section_of(&filled.top, fields[i].section), fields[i].raw, char *));
-        return r;
 }

@@ -7,6 +7,7 @@
 #define COMMON_SPEC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "bertd/job.h"
@@ -14,8 +15,16 @@
 #include "common/error.h"
 
 enum objective { OBJECTIVE_MLM_NSP, OBJECTIVE_MLM_SOP, OBJECTIVE_MLM, OBJECTIVE_MAX };
-enum optimizer_name { OPTIMIZER_ADAMW, OPTIMIZER_NAME_MAX };
-enum schedule { SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_MAX };
+enum masking_mode { MASKING_DYNAMIC, MASKING_STATIC, MASKING_MAX };
+enum mask_unit { MASK_UNIT_TOKEN, MASK_UNIT_WHOLE_WORD, MASK_UNIT_NGRAM, MASK_UNIT_MAX };
+enum optimizer_name { OPTIMIZER_ADAMW, OPTIMIZER_BERTADAM, OPTIMIZER_LAMB, OPTIMIZER_LAMB_GOOGLE, OPTIMIZER_NAME_MAX };
+enum schedule { SCHEDULE_LINEAR, SCHEDULE_POLY, SCHEDULE_COSINE, SCHEDULE_CONSTANT, SCHEDULE_MAX };
+enum decay_from { DECAY_FROM_START, DECAY_FROM_WARMUP, DECAY_FROM_MAX };
+enum step_count { STEP_COUNT_FULL, STEP_COUNT_FROM_ZERO, STEP_COUNT_FROM_ONE, STEP_COUNT_MAX };
+enum clip_by { CLIP_BY_GLOBAL, CLIP_BY_TENSOR, CLIP_BY_MAX };
+enum moments { MOMENTS_KEEP, MOMENTS_RESET, MOMENTS_MAX };
+enum bias_correction { BIAS_CORRECTION_CONTINUE, BIAS_CORRECTION_RESTART, BIAS_CORRECTION_MAX };
+#define SPEC_STAGES_MAX 16 /* four bits in the random numbers' keys */
 enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_MAX };
 
 /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
@@ -38,9 +47,9 @@ struct spec_checkpoint {
         uint32_t keep;
         uint64_t keep_every;
 };
-/* config.json (Hugging Face keys), vocab.txt */
+/* config.json (Hugging Face keys), vocab.txt; the checkpoint whose weights the run begins with, NULL: random ones */
 struct spec_model {
-        char *config, *vocab;
+        char *config, *vocab, *init;
 };
 struct spec_data {
         char **train; /* prefixes of .bin/.idx pairs, at least one */
@@ -52,6 +61,9 @@ struct spec_data {
         double masked_fraction;            /* 0.15 */
         uint32_t max_predictions;          /* 0 = ceil(0.15 * sequence_length) */
         double short_sequence_probability; /* 0.1 */
+        enum masking_mode masking;         /* dynamic */
+        uint32_t dupe_factor;              /* 10; static: epochs until pairs and masks repeat */
+        enum mask_unit mask_unit;          /* token */
 };
 struct spec_optimizer {
         enum optimizer_name name;                   /* adamw */
@@ -59,18 +71,35 @@ struct spec_optimizer {
         double warmup_ratio;                        /* 0.0; of steps */
         uint64_t warmup_steps;                      /* 0; wins over warmup_ratio when > 0 */
         enum schedule schedule;                     /* linear */
+        double power;                               /* 0.5; of poly */
+        enum decay_from decay_from;                 /* start: of the stage; or the end of warm-up */
+        enum step_count step_count;                 /* full; see optimizer.h */
         double beta1, beta2, epsilon, weight_decay; /* .9 .999 1e-6 .01 */
         double clip_norm;                           /* 1.0; 0 = off */
+        enum clip_by clip_by;                       /* global: one norm for all gradients; or one for each tensor */
 };
 struct spec_train {
         uint64_t global_batch, micro_batch, steps; /* samples, samples of full length, updates; 32, 32, required */
         enum precision precision;                  /* fp32; fp64 is the reference backend */
+        bool recompute_activations;                /* false; less memory for more work */
         uint64_t seed;                             /* 42 */
         uint64_t evaluate_every;                   /* 0 = at the end only, where validation is given */
         uint64_t evaluate_samples;                 /* 512 */
         uint64_t log_every;                        /* 1: metrics rows */
 };
 
+/* How a stage begins that is not the first one. */
+struct spec_stage {
+        char *name;           /* NULL */
+        enum moments moments; /* keep */
+        enum bias_correction
+                bias_correction; /* continue: its count goes on with the moments; restart: as if they were new */
+};
+
+/*
+ * A run of several stages has one spec for each in `stages`: the whole of the file with what the stage itself says in place. The
+ * outer one then has the values of the first stage. spec_at gives the spec that a stage runs by, with or without stages.
+ */
 struct spec {
         char *name;         /* default: the spec file's name without .yaml */
         enum job_kind kind; /* required */
@@ -86,13 +115,24 @@ struct spec {
         struct spec_data data;
         struct spec_optimizer optimizer;
         struct spec_train train;
+        struct spec_stage stage; /* of one in `stages` */
+        struct spec **stages;    /* (n_stages), at most SPEC_STAGES_MAX */
+        uint32_t n_stages;       /* 0: one stage, which is the file's */
 };
+
+static inline uint32_t spec_n_stages(const struct spec *spec) { return spec->n_stages > 0 ? spec->n_stages : 1; }
+static inline const struct spec *spec_at(const struct spec *spec, uint32_t stage) {
+        return spec->n_stages > 0 ? spec->stages[stage] : spec;
+}
 
 /* Reads and checks a spec; relative paths are taken from the file's folder. The caller frees with spec_free. */
 int spec_load(const char *path, struct spec **ret_spec, struct error *error);
 void spec_free(struct spec *spec);
 static inline void cleanup_spec_p(struct spec **spec) { spec_free(*spec); }
 #define cleanup_spec cleanup(cleanup_spec_p)
+
+/* The text of one key, "optimizer.schedule", as spec_format writes it; cut to the buffer. Returns the buffer. */
+const char *spec_get(const struct spec *spec, const char *key, char *buffer, size_t size);
 
 /* The normalised YAML text: every key, absolute paths; spec_load of it gives the same spec. Caller frees. */
 int spec_format(const struct spec *spec, char **ret_text, struct error *error);

@@ -15,14 +15,15 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 
-#define DEPTH_MAX 8 /* of nested YAML collections; a spec has 3 */
+#define DEPTH_MAX 8 /* of nested YAML collections; a spec has 5 */
 
 #define OPTIONAL (CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL)
 #define TEXT(structure, member) CYAML_FIELD_STRING_PTR(#member, OPTIONAL, structure, member, 0, CYAML_UNLIMITED)
 #define LIST(structure, member, min, max) \
         CYAML_FIELD_SEQUENCE_COUNT(#member, OPTIONAL, structure, member, n_##member, &list_entry, min, max)
-#define SECTION(member) \
-        CYAML_FIELD_MAPPING_PTR(#member, OPTIONAL | CYAML_FLAG_POINTER_NULL, struct raw, member, member##_schema)
+#define SECTION_OF(structure, member) \
+        CYAML_FIELD_MAPPING_PTR(#member, OPTIONAL | CYAML_FLAG_POINTER_NULL, structure, member, member##_schema)
+#define SECTION(member) SECTION_OF(struct raw, member)
 
 static const cyaml_schema_value_t list_entry = { CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED) };
 
@@ -42,7 +43,7 @@ static const cyaml_schema_field_t checkpoint_schema[] = { TEXT(struct raw_checkp
                                                           TEXT(struct raw_checkpoint, keep),
                                                           TEXT(struct raw_checkpoint, keep_every), CYAML_FIELD_END };
 static const cyaml_schema_field_t model_schema[] = { TEXT(struct raw_model, config), TEXT(struct raw_model, vocab),
-                                                     CYAML_FIELD_END };
+                                                     TEXT(struct raw_model, init), CYAML_FIELD_END };
 static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train, 1, SPEC_LIST_MAX),
                                                     LIST(struct raw_data, validation, 0, SPEC_LIST_MAX),
                                                     TEXT(struct raw_data, sequence_length),
@@ -50,47 +51,68 @@ static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train,
                                                     TEXT(struct raw_data, masked_fraction),
                                                     TEXT(struct raw_data, max_predictions),
                                                     TEXT(struct raw_data, short_sequence_probability),
+                                                    TEXT(struct raw_data, masking),
+                                                    TEXT(struct raw_data, dupe_factor),
+                                                    TEXT(struct raw_data, mask_unit),
                                                     CYAML_FIELD_END };
 static const cyaml_schema_field_t optimizer_schema[] = { TEXT(struct raw_optimizer, name),
                                                          TEXT(struct raw_optimizer, learning_rate),
                                                          TEXT(struct raw_optimizer, warmup_ratio),
                                                          TEXT(struct raw_optimizer, warmup_steps),
                                                          TEXT(struct raw_optimizer, schedule),
+                                                         TEXT(struct raw_optimizer, power),
+                                                         TEXT(struct raw_optimizer, decay_from),
+                                                         TEXT(struct raw_optimizer, step_count),
                                                          TEXT(struct raw_optimizer, beta1),
                                                          TEXT(struct raw_optimizer, beta2),
                                                          TEXT(struct raw_optimizer, epsilon),
                                                          TEXT(struct raw_optimizer, weight_decay),
                                                          TEXT(struct raw_optimizer, clip_norm),
+                                                         TEXT(struct raw_optimizer, clip_by),
                                                          CYAML_FIELD_END };
 static const cyaml_schema_field_t train_schema[] = { TEXT(struct raw_train, global_batch),
                                                      TEXT(struct raw_train, micro_batch),
                                                      TEXT(struct raw_train, steps),
                                                      TEXT(struct raw_train, precision),
+                                                     TEXT(struct raw_train, recompute_activations),
                                                      TEXT(struct raw_train, seed),
                                                      TEXT(struct raw_train, evaluate_every),
                                                      TEXT(struct raw_train, evaluate_samples),
                                                      TEXT(struct raw_train, log_every),
                                                      CYAML_FIELD_END };
-static const cyaml_schema_field_t spec_schema[] = { TEXT(struct raw, name),
-                                                    TEXT(struct raw, kind),
-                                                    TEXT(struct raw, priority),
-                                                    TEXT(struct raw, run_dir),
-                                                    TEXT(struct raw, on_exit),
-                                                    LIST(struct raw, command, 1, SPEC_LIST_MAX),
-                                                    SECTION(resources),
-                                                    SECTION(restart),
-                                                    SECTION(checkpoint),
-                                                    SECTION(model),
-                                                    SECTION(data),
-                                                    SECTION(optimizer),
-                                                    SECTION(train),
-                                                    CYAML_FIELD_END };
+static const cyaml_schema_field_t stage_schema[] = { TEXT(struct raw_stage, name),
+                                                     TEXT(struct raw_stage, moments),
+                                                     TEXT(struct raw_stage, bias_correction),
+                                                     SECTION_OF(struct raw_stage, data),
+                                                     SECTION_OF(struct raw_stage, optimizer),
+                                                     SECTION_OF(struct raw_stage, train),
+                                                     CYAML_FIELD_END };
+static const cyaml_schema_value_t stage_entry = { CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_stage,
+                                                                      stage_schema) };
+static const cyaml_schema_field_t spec_schema[] = {
+        TEXT(struct raw, name),
+        TEXT(struct raw, kind),
+        TEXT(struct raw, priority),
+        TEXT(struct raw, run_dir),
+        TEXT(struct raw, on_exit),
+        LIST(struct raw, command, 1, SPEC_LIST_MAX),
+        SECTION(resources),
+        SECTION(restart),
+        SECTION(checkpoint),
+        SECTION(model),
+        SECTION(data),
+        SECTION(optimizer),
+        SECTION(train),
+        CYAML_FIELD_SEQUENCE_COUNT("stages", OPTIONAL, struct raw, stages, n_stages, &stage_entry, 1, SPEC_STAGES_MAX),
+        CYAML_FIELD_END
+};
 static const cyaml_schema_value_t top_schema = { CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw, spec_schema) };
 
 /* ---- one plain document ---- */
 
 struct level {
         bool mapping, value_next;
+        unsigned entries; /* of a sequence, with the one under way */
         char key[64];
 };
 struct walk {
@@ -99,20 +121,37 @@ struct walk {
         unsigned documents;
         const char *wanted; /* "section.key" whose line is asked for, or NULL */
         size_t line;        /* its last line, 0 = not seen */
+        size_t elsewhere;   /* the last line of such a key that stands in another place */
         const char *problem;
 };
 
+/* "stages[1].data.train" of the key under way; without `stages`: "data.train". */
+static void path_of(const struct walk *walk, bool stages, char *buffer, size_t size) {
+        size_t used = 0, first = stages || walk->depth < 3 || walk->levels[1].mapping ? 0 : 2;
+
+        buffer[0] = '\0';
+        for (size_t i = first; i < walk->depth && used < size; i++)
+                if (walk->levels[i].mapping)
+                        used += (size_t) snprintf(buffer + used, size - used, "%s%s", used ? "." : "",
+                                                  walk->levels[i].key);
+                else
+                        used += (size_t) snprintf(buffer + used, size - used, "[%u]", walk->levels[i].entries - 1);
+}
+
 static void note_key(struct walk *walk, const yaml_event_t *event) {
         struct level *top = &walk->levels[walk->depth - 1];
-        char name[2 * sizeof(top->key) + 1];
+        const char *dot = walk->wanted && strncmp(walk->wanted, "stages", 6) == 0 ? strchr(walk->wanted, '.') : NULL;
+        char name[DEPTH_MAX * (sizeof(top->key) + 1)];
 
         (void) snprintf(top->key, sizeof(top->key), "%s", (const char *) event->data.scalar.value);
-        if (walk->depth == 2)
-                (void) snprintf(name, sizeof(name), "%s.%s", walk->levels[0].key, top->key);
-        else
-                (void) snprintf(name, sizeof(name), "%s", top->key);
-        if (walk->wanted && walk->depth <= 2 && strcmp(name, walk->wanted) == 0)
+        if (!walk->wanted)
+                return;
+        path_of(walk, true, name, sizeof(name));
+        if (strcmp(name, walk->wanted) == 0)
                 walk->line = event->start_mark.line + 1;
+        path_of(walk, false, name, sizeof(name));
+        if (strcmp(name, dot ? dot + 1 : walk->wanted) == 0)
+                walk->elsewhere = event->start_mark.line + 1;
 }
 
 static void note_node(struct walk *walk, const yaml_event_t *event) {
@@ -125,6 +164,8 @@ static void note_node(struct walk *walk, const yaml_event_t *event) {
                 walk->problem = "expected a key";
         if (top)
                 top->value_next = is_key;
+        if (top && !top->mapping)
+                top->entries++;
 }
 
 static void enter(struct walk *walk, const yaml_event_t *event) {
@@ -199,7 +240,7 @@ size_t spec_line_of(const struct spec_text *file, const char *key) {
         struct walk walk = { .wanted = key };
 
         (void) walk_text(file, &walk, NULL);
-        return walk.line > 0 ? walk.line : 1;
+        return walk.line > 0 ? walk.line : walk.elsewhere > 0 ? walk.elsewhere : 1;
 }
 
 /* ---- keys and shapes ---- */
@@ -237,7 +278,7 @@ static const cyaml_schema_field_t *section_schema(const char *name) {
         for (const cyaml_schema_field_t *f = spec_schema; f->key; f++)
                 if (f->value.type == CYAML_MAPPING && strcmp(f->key, name) == 0)
                         return f->value.mapping.fields;
-        return spec_schema;
+        return strcmp(name, "stages") == 0 ? stage_schema : spec_schema;
 }
 
 static void list_keys(const cyaml_schema_field_t *schema, char *buffer, size_t size) {

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/spec.h"
 
 #define SPEC_LIST_MAX 4096 /* entries of a list */
 
@@ -25,20 +26,28 @@ struct raw_checkpoint {
         char *every_steps, *every_sec, *keep, *keep_every;
 };
 struct raw_model {
-        char *config, *vocab;
+        char *config, *vocab, *init;
 };
 struct raw_data {
         char **train, **validation;
         uint32_t n_train, n_validation;
         char *sequence_length, *objective, *masked_fraction, *max_predictions, *short_sequence_probability;
+        char *masking, *dupe_factor, *mask_unit;
 };
 struct raw_optimizer {
         char *name, *learning_rate, *warmup_ratio, *warmup_steps, *schedule;
-        char *beta1, *beta2, *epsilon, *weight_decay, *clip_norm;
+        char *power, *decay_from, *step_count, *beta1, *beta2, *epsilon, *weight_decay, *clip_norm, *clip_by;
 };
 struct raw_train {
-        char *global_batch, *micro_batch, *steps, *precision, *seed;
+        char *global_batch, *micro_batch, *steps, *precision, *recompute_activations, *seed;
         char *evaluate_every, *evaluate_samples, *log_every;
+};
+/* What a stage has of its own; the rest is the file's. */
+struct raw_stage {
+        char *name, *moments, *bias_correction;
+        struct raw_data *data;
+        struct raw_optimizer *optimizer;
+        struct raw_train *train;
 };
 struct raw {
         char *name, *kind, *priority, *run_dir, *on_exit, **command;
@@ -50,6 +59,9 @@ struct raw {
         struct raw_data *data;
         struct raw_optimizer *optimizer;
         struct raw_train *train;
+        struct raw_stage *stages;
+        uint32_t n_stages;
+        struct raw_stage *stage; /* not of the file: spec.c's, the stage whose values are being read */
 };
 
 /* A file being read; the caller owns all of it. */
@@ -67,7 +79,8 @@ void spec_raw_free(struct raw *raw);
 /* YAML text of a raw spec, whose texts must be valid UTF-8; NULL members are left out. Caller frees. */
 int spec_raw_write(const struct raw *raw, char **ret_text, struct error *error);
 
-/* The last line that names "key" or "section.key"; 1 where none does. */
+/* The last line that names "key", "section.key" or "stages[1].section.key"; one of the file's own "section.key" or of any stage's
+ * where the key stands elsewhere only; 1 where none does. */
 size_t spec_line_of(const struct spec_text *file, const char *key);
 
 #endif

@@ -81,7 +81,6 @@ static void check_own_daemon(struct doctor *doctor, bool kills) {
 }
 
 static void check_logout(struct doctor *doctor, sd_bus *bus) {
-        cleanup_free char *cure = NULL;
         int kills = 0;
 
         if (!bus ||

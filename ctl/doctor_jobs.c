@@ -188,6 +188,40 @@ static uint64_t config_number(const json_t *config, const char *key) {
         return value > 0 && value < (1 << 24) ? (uint64_t) value : 0;
 }
 
+static bool config_says(const json_t *config, const char *key, const char *value) {
+        const char *text = json_string_value(json_object_get(config, key));
+        return text && strcmp(text, value) == 0;
+}
+
+/* Parameters of the encoder's layers: ALBERT has a sublayer once for each group that shares it. */
+static uint64_t count_layers(const json_t *config, uint64_t h, uint64_t i) {
+        uint64_t layers = config_number(config, "num_hidden_layers"),
+                 groups = MAX(config_number(config, "num_hidden_groups"), UINT64_C(1)),
+                 inner = MAX(config_number(config, "inner_group_num"), UINT64_C(1));
+        uint64_t attention = 4 * (h * h + h) + 2 * h, feed_forward = 2 * h * i + i + h + 2 * h;
+        const char *key = "cross_layer_sharing";
+
+        if (!config_says(config, "model_type", "albert"))
+                return layers * (attention + feed_forward);
+        bool none = config_says(config, key, "none");
+        uint64_t n_attention = none || config_says(config, key, "ffn") ? layers : groups;
+        uint64_t n_feed_forward = none || config_says(config, key, "attention") ? layers : groups;
+        return inner * (n_attention * attention + n_feed_forward * feed_forward);
+}
+
+static uint64_t count_parameters(const json_t *config) {
+        uint64_t v = config_number(config, "vocab_size"), h = config_number(config, "hidden_size"), e = h,
+                 i = config_number(config, "intermediate_size"), mapping = 0;
+        uint64_t rows = v + config_number(config, "max_position_embeddings") + config_number(config, "type_vocab_size");
+
+        if (config_says(config, "model_type", "albert")) {
+                e = json_object_get(config, "embedding_size") ? config_number(config, "embedding_size") : 128;
+                mapping = json_is_false(json_object_get(config, "embedding_mapping")) ? 0 : e * h + h;
+        }
+        uint64_t pooler = h * h + h, heads = h * e + e + 2 * e + v + 2 * h + 2;
+        return rows * e + 2 * e + mapping + count_layers(config, h, i) + pooler + heads;
+}
+
 /* Weights and the optimizer's two moments, fp32: a checkpoint's bytes, by the model's config. 0 = it cannot be read. */
 static uint64_t bytes_by_config(const char *path) {
         cleanup_free char *text = NULL;
@@ -196,13 +230,9 @@ static uint64_t bytes_by_config(const char *path) {
 
         if (!path || file_read(path, CONFIG_MAX, &text, &size, NULL) < 0 || !(config = json_loadb(text, size, 0, NULL)))
                 return 0;
-        uint64_t v = config_number(config, "vocab_size"), h = config_number(config, "hidden_size");
-        uint64_t l = config_number(config, "num_hidden_layers"), i = config_number(config, "intermediate_size");
-        uint64_t rows = v + config_number(config, "max_position_embeddings") + config_number(config, "type_vocab_size");
+        uint64_t n = count_parameters(config);
         json_decref(config);
-        uint64_t layer = 4 * (h * h + h) + 2 * h * i + i + h + 4 * h;
-        uint64_t heads = 2 * (h * h + h) + 2 * h + v + 2 * h + 2;
-        return (rows * h + 2 * h + l * layer + heads) * 3 * sizeof(float);
+        return n * 3 * sizeof(float);
 }
 
 static uint64_t largest_checkpoint(struct doctor *doctor, char **ret_path) {

@@ -37,7 +37,8 @@ static const struct command commands[] = {
         { "metrics", command_metrics, "[-f] [-n N] [--json] JOB", "a training job's figures, step by step",
           "Loss, masked words and sentence pairs with their accuracies, samples a second, and the share of the step's "
           "time "
-          "that\nwent into reading data, computing, exchanging gradients, updating weights and writing "
+          "that\nwent into reading data, forward and backward passes, exchanging gradients, updating weights and "
+          "writing "
           "checkpoints.\n" },
         { "rm", command_rm, "JOB...", "remove an ended job and its folder", NULL },
         { "shutdown", command_shutdown, "[--jobs]", "stop bertd; jobs run on unless --jobs is given",

@@ -75,7 +75,8 @@ static void print_losses(const json_t *losses) {
 }
 
 static void print_times(const json_t *row) {
-        static const char *const keys[] = { "data_sec", "compute_sec", "exchange_sec", "update_sec", "checkpoint_sec" };
+        static const char *const keys[] = { "data_sec",     "forward_sec", "backward_sec",
+                                            "exchange_sec", "update_sec",  "checkpoint_sec" };
         double sum = 0;
 
         for (size_t i = 0; i < ELEMENTSOF(keys); i++)
@@ -85,8 +86,8 @@ static void print_times(const json_t *row) {
 }
 
 static void print_heading(const struct term *term) {
-        (void) printf("%s%9s %8s %8s %6s %8s %6s %8s %4s %4s %4s %4s %4s%s\n", term_style(term, STYLE_BOLD), "STEP",
-                      "LOSS", "MLM", "MLM%", "NSP", "NSP%", "SAMPLE/S", "DAT%", "CMP%", "EXC%", "UPD%", "CKP%",
+        (void) printf("%s%9s %8s %8s %6s %8s %6s %8s %4s %4s %4s %4s %4s %4s%s\n", term_style(term, STYLE_BOLD), "STEP",
+                      "LOSS", "MLM", "MLM%", "NSP", "NSP%", "SAMPLE/S", "DAT%", "FWD%", "BWD%", "EXC%", "UPD%", "CKP%",
                       term_plain(term));
 }
 

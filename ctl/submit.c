@@ -368,10 +368,14 @@ static int check_inputs(const struct spec *spec, struct error *error) {
         int r = check_file("model.config", spec->model.config, "", error);
         if (r == 0)
                 r = check_file("model.vocab", spec->model.vocab, "", error);
-        if (r == 0)
-                r = check_corpora("data.train", spec->data.train, spec->data.n_train, error);
-        if (r == 0)
-                r = check_corpora("data.validation", spec->data.validation, spec->data.n_validation, error);
+        if (r == 0 && spec->model.init)
+                r = check_file("model.init", spec->model.init, "", error);
+        for (uint32_t i = 0; r == 0 && i < spec_n_stages(spec); i++) {
+                const struct spec_data *data = &spec_at(spec, i)->data;
+                r = check_corpora("data.train", data->train, data->n_train, error);
+                if (r == 0)
+                        r = check_corpora("data.validation", data->validation, data->n_validation, error);
+        }
         return r;
 }
 

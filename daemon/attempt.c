@@ -367,6 +367,8 @@ int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t p
                 run->timer = sd_event_source_disable_unref(run->timer);
         if (run->peer && run->peer != peer)
                 peer_doom(run->peer); /* one connection a shim */
+        if (peer->job != id)
+                attempt_peer_gone(peer); /* one job a connection: it was another's shim before */
         run->peer = peer;
         peer_set_job(peer, id);
         if (job->state == JOB_STOPPING)

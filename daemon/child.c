@@ -1,6 +1,6 @@
 /*
  * See child.h. Role: everything that bertd does with a user's files beyond names and sizes happens in a child that is that user.
- * Owns: one struct a child, freed when it has been reaped. Invariant: no child outlives its limit.
+ * Owns: one struct a child, freed when it has been reaped or the manager ends. Invariant: no child outlives its limit while bertd lives.
  */
 #include "daemon/child.h"
 
@@ -25,6 +25,8 @@
 #define ON_EXIT_LIMIT_USEC (60 * USEC_PER_SEC)
 
 struct child {
+        struct manager *manager;
+        struct child *next; /* of the manager's */
         pid_t pid;
         char *folder;            /* to be removed when it has ended, or NULL */
         sd_bus_message *request; /* to be answered when it has ended, or NULL */
@@ -32,7 +34,23 @@ struct child {
         struct systemd_task *task; /* under systemd, in place of pid and sources */
 };
 
+/* NULL: no memory. */
+static struct child *child_new(struct manager *manager) {
+        struct child *child = calloc(1, sizeof(*child));
+
+        if (child) {
+                *child = (struct child) { .manager = manager, .next = manager->children };
+                manager->children = child;
+        }
+        return child;
+}
+
 static void child_free(struct child *child) {
+        for (struct child **at = &child->manager->children; *at; at = &(*at)->next)
+                if (*at == child) {
+                        *at = child->next;
+                        break;
+                }
         if (child->request)
                 (void) sd_bus_reply_method_return(child->request, "");
         sd_bus_message_unref(child->request);
@@ -102,11 +120,16 @@ static void spawn(struct manager *manager, const struct job *job, const char *na
         }
 }
 
+void children_free(struct manager *manager) {
+        while (manager->children)
+                child_free(manager->children);
+}
+
 int child_remove_tree(struct manager *manager, const struct job *job, const char *path, sd_bus_message *request) {
         struct stat st;
         const char *const argv[] = { "/bin/rm", "-rf", "--one-file-system", "--", path, NULL };
         const char *const environment[] = { "PATH=/usr/bin:/bin", NULL };
-        struct child *child = calloc(1, sizeof(*child));
+        struct child *child = child_new(manager);
 
         if (!child)
                 return -ENOMEM;
@@ -146,7 +169,7 @@ void child_on_exit(struct manager *manager, const struct job *job) {
         strv_format(&environment, "BERTD_STEP=%" PRIu64, job->step);
         strv_format(&environment, "BERTD_STEPS=%" PRIu64, job->steps);
         const char *const argv[] = { "/bin/sh", "-c", job->on_exit, NULL };
-        struct child *child = environment.failed ? NULL : calloc(1, sizeof(*child));
+        struct child *child = environment.failed ? NULL : child_new(manager);
         if (child)
                 spawn(manager, job, "on-exit", (char *const *) argv, environment.words, job->cwd, ON_EXIT_LIMIT_USEC,
                       child);

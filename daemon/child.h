@@ -11,4 +11,7 @@ int child_remove_tree(struct manager *manager, const struct job *job, const char
 /* Runs the job's on_exit by /bin/sh in its working directory, with BERTD_STATE, BERTD_REASON and so on in its environment. */
 void child_on_exit(struct manager *manager, const struct job *job);
 
+/* The daemon ends: what still runs goes on by itself. */
+void children_free(struct manager *manager);
+
 #endif

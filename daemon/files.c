@@ -17,6 +17,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/utf8.h"
 #include "daemon/states.h"
 
 #define EXIT_RECORD_MAX 65536
@@ -200,10 +201,13 @@ static int read_bounded(int folder, const char *name, uid_t uid, char *buffer, s
         return 0;
 }
 
+/* One line that sd-bus will take: a reply with another text in it would reach nobody. */
 static bool plain_text(const char *text) {
-        for (const unsigned char *p = (const unsigned char *) text; *p; p++)
-                if (*p < 0x20 || *p == 0x7f)
+        for (size_t left = strlen(text), n; left > 0; text += n, left -= n) {
+                n = utf8_character(text, left);
+                if (n == 0 || (unsigned char) *text < 0x20 || *text == 0x7f)
                         return false;
+        }
         return true;
 }
 

@@ -87,15 +87,17 @@ static uint64_t message_size(const unsigned char *header) {
         return HEADER_SIZE + ((uint64_t) fields + 7) / 8 * 8 + body;
 }
 
+/* True where the byte ends the authentication. */
+static bool match_begin(unsigned *matched, unsigned char byte) {
+        *matched = byte == (unsigned char) begin_line[*matched] ? *matched + 1 : byte == '\r' ? 1 : 0;
+        return *matched == sizeof(begin_line) - 1;
+}
+
 /* Follows the bytes; false: the connection is refused. */
 static bool follow(struct inlet *inlet, const unsigned char *data, size_t size) {
         while (size > 0) {
                 if (!inlet->authenticated) {
-                        inlet->auth_matched = *data == (unsigned char) begin_line[inlet->auth_matched]
-                                                      ? inlet->auth_matched + 1
-                                              : *data == '\r' ? 1
-                                                              : 0;
-                        inlet->authenticated = inlet->auth_matched == sizeof(begin_line) - 1;
+                        inlet->authenticated = match_begin(&inlet->auth_matched, *data);
                         if (++inlet->auth_size > AUTH_MAX)
                                 return refuse(inlet, "the authentication is too long"), false;
                         data++, size--;
@@ -127,8 +129,12 @@ static struct inlet_usage *usage_of(struct inlets *inlets, uid_t uid) {
         struct inlet_usage *usage = &inlets->usage[uid % ELEMENTSOF(inlets->usage)];
         uint64_t second = clock_boottime_usec() / USEC_PER_SEC;
 
+        /* Halved, not forgotten: else all connections of a busy user would be read at once when a second begins. */
         if (usage->second != second)
-                *usage = (struct inlet_usage) { .second = second };
+                *usage = (struct inlet_usage) {
+                        .second = second,
+                        .usec = second - usage->second < 32 ? usage->usec >> (second - usage->second) : 0,
+                };
         return usage;
 }
 
@@ -177,6 +183,20 @@ static bool must_wait(struct inlet *inlet) {
         return inlet->held;
 }
 
+/* At most to the end of the authentication: sd-bus would leave a call that comes together with it until the next byte comes. */
+static size_t to_read(const struct inlet *inlet, int fd) {
+        unsigned char ahead[READ_LITTLE];
+        unsigned matched = inlet->auth_matched;
+
+        if (inlet->authenticated)
+                return MIN(MAX(inlet->rest, (uint64_t) READ_LITTLE), (uint64_t) READ_MAX);
+        ssize_t n = recv(fd, ahead, sizeof(ahead), MSG_PEEK);
+        for (ssize_t i = 0; i < n; i++)
+                if (match_begin(&matched, ahead[i]))
+                        return (size_t) i + 1;
+        return READ_LITTLE;
+}
+
 static int on_client(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         static unsigned char buffer[READ_MAX];
         struct inlet *inlet = userdata;
@@ -189,7 +209,7 @@ static int on_client(sd_event_source *source, int fd, uint32_t revents, void *us
         /* First sd-bus takes what it was given; the loop gives both their turns. */
         if (ioctl(inlet->bus_fd, SIOCOUTQ, &queued) < 0 || queued > 0)
                 return 0;
-        ssize_t n = read(fd, buffer, MIN(MAX(inlet->rest, (uint64_t) READ_LITTLE), sizeof(buffer)));
+        ssize_t n = read(fd, buffer, to_read(inlet, fd));
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return 0;
         if (n <= 0) {

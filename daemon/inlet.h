@@ -26,9 +26,9 @@ struct inlet;
 struct inlets {
         struct inlet *first;
         struct inlet_usage {
-                uint64_t second, usec;
-        } usage[128];        /* by uid; users who share a place share what they used */
-        uint64_t busy_until; /* no connection of a busy user is read before */
+                uint64_t second, usec; /* usec: of this second, and half of what the second before had */
+        } usage[128];                  /* by uid; users who share a place share what they used */
+        uint64_t busy_until;           /* no connection of a busy user is read before */
 };
 
 /* A call of this user has taken so long. */

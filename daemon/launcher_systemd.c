@@ -178,8 +178,9 @@ static int add_order(sd_bus_message *m) {
 
 static int add_properties(sd_bus_message *m, const struct job *job, const struct launch *launch) {
         char user[32], group[32];
-        cleanup_free char *description =
-                format_string("bertd job %" PRIu64 " attempt %u", job->id, job->attempt.number);
+        /* No control character can be in a name: submit.c and the user database see to it. */
+        cleanup_free char *description = format_string("bertd job %" PRIu64 " (%s) of %s, attempt %u", job->id,
+                                                       job->name, job->user, job->attempt.number);
         uint64_t stop = job->grace_sec * USEC_PER_SEC + 10 * USEC_PER_SEC;
 
         (void) snprintf(user, sizeof(user), "%u", (unsigned) job->uid);

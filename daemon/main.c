@@ -184,6 +184,7 @@ static int announce(const struct resolved *r, int ready_fd, struct error *error)
         return 0;
 }
 
+/* Returns the exit status, or −errno. */
 static int serve(const struct resolved *resolved, int ready_fd, struct error *error) {
         struct manager *manager = NULL;
 
@@ -230,5 +231,5 @@ int main(int argc, char **argv) {
                 log_open();
                 r = serve(&resolved, ready_fd, &error);
         }
-        return r < 0 ? error_report(&error) : 0;
+        return r < 0 ? error_report(&error) : r;
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "bertd/bus.h"
+#include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -142,6 +143,7 @@ void manager_free(struct manager *m) {
                 return;
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
                 wait_fail(store_at(m->store, i), BERTD_ERROR_STOPPING, "the daemon has ended");
+        children_free(m);
         bus_server_free(m->server);
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
                 attempt_run_free(store_at(m->store, i)->run);
@@ -222,12 +224,17 @@ static void set_times(struct job *job, enum job_event event) {
                 job->not_before = 0;
 }
 
+/* Of the system's service: a status of its own, by which systemd tells an end on request from others and does not restart it. */
+static int end_on_request(struct manager *m) {
+        return sd_event_exit(m->loop, m->options.launcher == LAUNCHER_SYSTEMD ? BERTD_EXIT_STOPPED : BERTD_EXIT_OK);
+}
+
 static int drained(struct manager *m) {
         for (size_t i = 0; i < store_count(m->store); i++)
                 if (state_holds_resources(store_at(m->store, i)->state))
                         return 0;
         log_info("all jobs have stopped");
-        return sd_event_exit(m->loop, 0);
+        return end_on_request(m);
 }
 
 enum verdict manager_move(struct manager *m, struct job *job, enum job_event event, const char *reason) {
@@ -429,7 +436,7 @@ int manager_start(struct manager *m, struct error *error) {
 
 void manager_shutdown(struct manager *m, bool jobs) {
         if (!jobs) {
-                (void) sd_event_exit(m->loop, 0);
+                (void) end_on_request(m);
                 return;
         }
         m->draining = true;

@@ -21,6 +21,7 @@
 #include "daemon/store.h"
 
 struct bus_server;
+struct child;
 struct gpu_watch;
 struct launcher;
 
@@ -43,7 +44,8 @@ struct manager {
         uint64_t slots_used;
         uint64_t gpus_used; /* bit mask */
         struct gpu_watch *gpu_watch;
-        int jobs_fd; /* STATE/jobs */
+        struct child *children; /* that run now; daemon/child.h */
+        int jobs_fd;            /* STATE/jobs */
         int lock_fd;
         char boot_id[BOOT_ID_SIZE];
         char *trainer, *shim;    /* paths of the programs that attempts run */

@@ -24,6 +24,7 @@
 #include "daemon/jobview.h"
 #include "daemon/ledger.h"
 #include "daemon/log.h"
+#include "daemon/process.h"
 
 struct call {
         struct manager *manager;
@@ -82,6 +83,19 @@ static int check_submitter(struct call *call, gid_t *gid, char *user, size_t siz
         return 0;
 }
 
+/* Root's daemon may set any limit; for a user it sets none above those of the calling process. */
+static int take_limits(const struct call *call, struct submission *submission, struct error *error) {
+        struct rlimit own[RLIM_NLIMITS];
+
+        if (geteuid() != 0 || call->peer->uid == 0)
+                return 0;
+        int r = process_limits(call->peer->pid, call->peer->uid, own);
+        if (r < 0)
+                return error_errno(error, -r, "the limits of the calling process cannot be read");
+        submission_clamp_limits(submission, own);
+        return 0;
+}
+
 static int submit(struct call *call, sd_bus_message *m) {
         struct manager *manager = call->manager;
         struct submit_host host = { .slots = manager->options.slots, .gpus = manager->options.gpus.n };
@@ -99,6 +113,8 @@ static int submit(struct call *call, sd_bus_message *m) {
         r = submission_read(&submission, m, &error);
         if (r >= 0)
                 r = submission_check(&submission, &host, &too_large, &error);
+        if (r >= 0)
+                r = take_limits(call, &submission, &error);
         if (r < 0)
                 return sd_bus_error_set(call->error, too_large ? BERTD_ERROR_TOO_LARGE : BERTD_ERROR_INVALID_SPEC,
                                         error.text);

@@ -96,6 +96,48 @@ void process_boot_id(char *buffer, size_t size) {
         (void) snprintf(buffer, size, "%.36s", text && n >= 36 ? text : "unknown");
 }
 
+static bool has_uid(const char *status, uid_t uid) {
+        unsigned real, effective;
+        const char *line = strstr(status, "\nUid:");
+
+        return line && sscanf(line, " Uid: %u %u", &real, &effective) == 2 && effective == uid;
+}
+
+/* "Max cpu time  unlimited  unlimited  seconds": in the order of the resources' numbers, the values from column 26 on. */
+static bool read_limit(const char *line, struct rlimit *ret) {
+        char soft[24], hard[24];
+        uint64_t values[2] = { UINT64_MAX, UINT64_MAX };
+
+        if (strcspn(line, "\n") < 26 || sscanf(line + 26, "%23s %23s", soft, hard) != 2)
+                return false;
+        if ((strcmp(soft, "unlimited") != 0 && parse_u64(soft, 0, UINT64_MAX, &values[0]) < 0) ||
+            (strcmp(hard, "unlimited") != 0 && parse_u64(hard, 0, UINT64_MAX, &values[1]) < 0))
+                return false;
+        *ret = (struct rlimit) { values[0], values[1] };
+        return true;
+}
+
+int process_limits(pid_t pid, uid_t uid, struct rlimit ret[RLIM_NLIMITS]) {
+        cleanup_free char *folder = format_string("/proc/%d", (int) pid);
+        cleanup_close int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        size_t size;
+
+        if (fd < 0)
+                return -ESRCH;
+        cleanup_free char *limits = read_proc(fd, "limits", 4096, &size),
+                          *status = read_proc(fd, "status", 4096, &size);
+        const char *line = limits;
+
+        if (!limits || !status || !has_uid(status, uid))
+                return -ESRCH;
+        for (int i = 0; i < RLIM_NLIMITS; i++) {
+                line = strchr(line, '\n');
+                if (!line || !read_limit(++line, &ret[i]))
+                        return -EBADMSG;
+        }
+        return 0;
+}
+
 char *process_cgroup(pid_t pid) {
         char path[64];
         size_t size;

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 /* Start time in clock ticks after boot. −ESRCH where there is none or it is a zombie: a zombie is dead. */
@@ -18,6 +19,9 @@ int process_pidfd_checked(pid_t pid, uint64_t start);
 
 /* The kernel's boot id into a buffer of BOOT_ID_SIZE; "unknown" where it cannot be read. */
 void process_boot_id(char *buffer, size_t size);
+
+/* The limits of a process whose effective uid is `uid`; −ESRCH where there is none (the pid may be another's by now). */
+int process_limits(pid_t pid, uid_t uid, struct rlimit ret[RLIM_NLIMITS]);
 
 /* Its path in the unified cgroup tree (free it), or NULL. */
 char *process_cgroup(pid_t pid);

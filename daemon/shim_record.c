@@ -19,6 +19,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/utf8.h"
 
 #define RECORD_BYTES_MAX 8192
 #define TRAINER_PREFIX "bert-trainer: "
@@ -26,30 +27,12 @@
 
 /* ---- text ---- */
 
-/* Bytes of the well-formed UTF-8 character at p (at most `size` bytes are there); 0: none. */
-static size_t utf8_length(const unsigned char *p, size_t size) {
-        size_t n = *p < 0x80                 ? 1
-                   : *p >= 0xc2 && *p < 0xe0 ? 2
-                   : (*p & 0xf0) == 0xe0     ? 3
-                   : *p >= 0xf0 && *p < 0xf5 ? 4
-                                             : 0;
-
-        if (n == 0 || n > size)
-                return 0;
-        for (size_t i = 1; i < n; i++)
-                if ((p[i] & 0xc0) != 0x80)
-                        return 0;
-        bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
-        bool outside = (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf4 && p[1] >= 0x90);
-        return overlong || outside ? 0 : n;
-}
-
 char *shim_clean_text(char *dst, size_t size, const char *src, size_t size_src) {
         const unsigned char *p = (const unsigned char *) src;
         size_t used = 0;
 
         while (size_src > 0) {
-                size_t n = utf8_length(p, size_src), step = n > 0 ? n : 1;
+                size_t n = utf8_character((const char *) p, size_src), step = n > 0 ? n : 1;
                 if (used + step >= size)
                         break;
                 if (n > 1)
@@ -88,10 +71,10 @@ static struct span find_last(struct span text, const char *needle) {
 /* The first occurrence of `needle`, extended to the end of its line; p is NULL where there is none. */
 static struct span find_first(struct span text, const char *needle) {
         const char *hit = text.n > 0 ? memmem(text.p, text.n, needle, strlen(needle)) : NULL;
-        const char *end = text.p + text.n;
 
         if (!hit)
                 return (struct span) {};
+        const char *end = text.p + text.n;
         const char *line_end = memchr(hit, '\n', (size_t) (end - hit));
         return (struct span) { hit, (size_t) ((line_end ? line_end : end) - hit) };
 }
@@ -120,11 +103,11 @@ static struct span find_earliest(struct span text, const char *const *words, siz
 /* The decimal number right after `before` in the span, or −1. */
 static int number_after(struct span text, const char *before) {
         const char *hit = text.p ? memmem(text.p, text.n, before, strlen(before)) : NULL;
-        const char *end = text.p + text.n;
         int v = 0, digits = 0;
 
         if (!hit)
                 return -1;
+        const char *end = text.p + text.n;
         for (hit += strlen(before); hit < end && *hit == ' '; hit++)
                 ;
         for (; hit < end && *hit >= '0' && *hit <= '9' && digits < 9; hit++, digits++)
@@ -154,18 +137,15 @@ static bool split_rank(struct span *text, int *ret_rank, char host[SHIM_HOST_MAX
 }
 
 /* The text that the trainer ended with, without its prefix: the earliest line that names its rank, for others follow from it; else
- * the last line of all. mpirun --tag-output may have put a tag in front. */
+ * the last line of all. mpirun --tag-output may have put a tag in front. A line that says nothing is none. */
 static struct span trainer_message(struct span text) {
         struct span hit = find_first(text, TRAINER_PREFIX "rank ");
 
         if (!hit.p)
                 hit = find_last(text, TRAINER_PREFIX);
-
-        if (hit.p) {
-                hit.p += strlen(TRAINER_PREFIX);
-                hit.n -= strlen(TRAINER_PREFIX);
-        }
-        return hit;
+        if (hit.n <= strlen(TRAINER_PREFIX))
+                return (struct span) {};
+        return (struct span) { hit.p + strlen(TRAINER_PREFIX), hit.n - strlen(TRAINER_PREFIX) };
 }
 
 static const char *signal_word(int number, char *buffer, size_t size) {

@@ -105,6 +105,20 @@ static int load_instance(struct store *store, struct error *error) {
         return 0;
 }
 
+/* The path in front, and what to do about a file that SQLite cannot read: nothing of it is ever deleted here. */
+static int explain(const char *path, int r, struct error *error) {
+        static const char advice[] =
+                ": it is left as it is, and jobs that run go on; restore a copy of it, or move it away and "
+                "rescue it with sqlite3's .recover";
+
+        if (error && strncmp(error->text, path, strlen(path)) != 0)
+                (void) error_prefix(error, "%s", path);
+        size_t length = error ? strlen(error->text) : 0;
+        if (error && r == -EBADMSG)
+                (void) snprintf(error->text + length, sizeof(error->text) - length, "%s", advice);
+        return r;
+}
+
 int store_open(const char *path, void (*log)(const char *text), struct store **ret, struct error *error) {
         struct store *store = calloc(1, sizeof(*store));
         if (!store)
@@ -122,8 +136,7 @@ int store_open(const char *path, void (*log)(const char *text), struct store **r
                 r = store_read_counts(store, error);
         if (r < 0) {
                 store_free(store);
-                return strncmp(error ? error->text : path, path, strlen(path)) == 0 ? r
-                                                                                    : error_prefix(error, "%s", path);
+                return explain(path, r, error);
         }
         *ret = store;
         return 0;

@@ -282,6 +282,26 @@ static int check_rlimits(const struct submission *submission, struct error *erro
         return 0;
 }
 
+static void clamp_limit(struct submit_rlimit *limit, const struct rlimit *own) {
+        limit->hard = MIN(limit->hard, (uint64_t) own->rlim_max);
+        limit->soft = MIN(limit->soft, limit->hard);
+}
+
+void submission_clamp_limits(struct submission *submission, const struct rlimit own[RLIM_NLIMITS]) {
+        struct submit_rlimit all[SUBMIT_RLIMITS_MAX];
+        static_assert(SUBMIT_RLIMITS_MAX == RLIM_NLIMITS, "one of each");
+
+        for (uint32_t i = 0; i < RLIM_NLIMITS; i++)
+                all[i] = (struct submit_rlimit) { i, own[i].rlim_cur, own[i].rlim_max };
+        for (uint32_t i = 0; i < submission->n_rlimits; i++) {
+                uint32_t resource = submission->rlimits[i].resource;
+                all[resource] = submission->rlimits[i];
+                clamp_limit(&all[resource], &own[resource]);
+        }
+        memcpy(submission->rlimits, all, sizeof(all));
+        submission->n_rlimits = RLIM_NLIMITS;
+}
+
 static int check_limits(const struct submission *submission, struct error *error) {
         const char *answer = submission->on_nan;
 

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <systemd/sd-bus.h>
 
 #include "common/cleanup.h"
@@ -47,6 +48,9 @@ void submission_free(struct submission *submission); /* the contents, not the st
 
 /* Reads the message's a{sv}: unknown keys, wrong types and keys given twice are refused. */
 int submission_read(struct submission *submission, sd_bus_message *message, struct error *error);
+
+/* What a client says of its limits is its word: none is kept above `own`, which are the kernel's, and none is left out. */
+void submission_clamp_limits(struct submission *submission, const struct rlimit own[RLIM_NLIMITS]);
 
 /* Bounds of every field. ret_too_large tells a request that the host can never meet from a wrong one. */
 int submission_check(const struct submission *submission, const struct submit_host *host, bool *ret_too_large,

@@ -34,7 +34,7 @@ struct checkpoint_meta {
         uint32_t n;
         struct checkpoint_meta_item {
                 char key[40];
-                char value[216];
+                char value[1024];
         } items[CHECKPOINT_META_MAX];
 };
 

@@ -6,6 +6,7 @@
  */
 #include "trainer/exchange.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@
 struct exchange {
         uint32_t rank, n_ranks;
         char (*hosts)[HOST_MAX];                        /* (n_ranks), or NULL with one rank */
+        char *gathered;                                 /* (n_ranks × EXCHANGE_ITEM_MAX) */
         void *scratch;                                  /* BUCKET_BYTES and a slice more, or NULL with one rank */
         int *counts, *offsets, *in_counts, *in_offsets; /* (n_ranks) elements, of a bucket's slices */
 };
@@ -47,7 +49,8 @@ static int start_mpi(struct exchange *x, struct error *error) {
         x->n_ranks = (uint32_t) size;
         x->scratch = calloc(1, BUCKET_BYTES + 8 * (size_t) size);
         x->counts = calloc(4 * (size_t) size, sizeof(int));
-        if (!x->scratch || !x->counts)
+        x->hosts = calloc((size_t) size, sizeof(*x->hosts));
+        if (!x->scratch || !x->counts || !x->hosts)
                 return error_errno(error, ENOMEM, "exchange");
         x->offsets = x->counts + size;
         x->in_counts = x->counts + 2 * size;
@@ -125,13 +128,10 @@ static int learn_hosts(struct exchange *x, struct error *error) {
         struct utsname name = {};
         char mine[HOST_MAX] = "";
 
-        x->hosts = calloc(x->n_ranks, sizeof(*x->hosts));
-        if (!x->hosts)
-                abort(); /* the others wait in the next call */
         if (uname(&name) < 0)
                 return error_errno(error, errno, "uname");
         memcpy(mine, name.nodename, MIN(strcspn(name.nodename, "."), sizeof(mine) - 1));
-        exchange_gather(x, mine, sizeof(mine), x->hosts);
+        memcpy(x->hosts, exchange_gather(x, mine, sizeof(mine)), x->n_ranks * sizeof(*x->hosts));
         return 0;
 }
 
@@ -141,6 +141,14 @@ int exchange_blame(const struct exchange *x, uint32_t rank, struct error *error)
         return -(error->code > 0 ? error->code : EIO);
 }
 
+static void release(struct exchange *x) {
+        free(x->gathered);
+        free(x->scratch);
+        free(x->counts);
+        free(x->hosts);
+        free(x);
+}
+
 int exchange_new(struct exchange **ret, struct error *error) {
         struct exchange *x = calloc(1, sizeof(*x));
         if (!x)
@@ -148,10 +156,12 @@ int exchange_new(struct exchange **ret, struct error *error) {
 
         x->n_ranks = 1;
         int r = exchange_launched() ? start_mpi(x, error) : 0;
+        if (r >= 0 && !(x->gathered = calloc(x->n_ranks, EXCHANGE_ITEM_MAX)))
+                r = error_errno(error, ENOMEM, "exchange");
         if (r >= 0 && x->n_ranks > 1)
                 r = learn_hosts(x, error);
         if (r < 0) {
-                free(x);
+                release(x);
                 return r;
         }
         *ret = x;
@@ -163,10 +173,7 @@ void exchange_free(struct exchange *x) {
                 return;
         if (exchange_launched())
                 stop_mpi();
-        free(x->scratch);
-        free(x->counts);
-        free(x->hosts);
-        free(x);
+        release(x);
 }
 
 void exchange_barrier(struct exchange *x) {
@@ -183,11 +190,13 @@ void exchange_broadcast(struct exchange *x, void *data, size_t size) {
         }
 }
 
-void exchange_gather(struct exchange *x, const void *mine, size_t size, void *all) {
+const void *exchange_gather(struct exchange *x, const void *mine, size_t size) {
+        assert(size <= EXCHANGE_ITEM_MAX);
         if (x->n_ranks > 1)
-                gather(mine, size, all);
+                gather(mine, size, x->gathered);
         else
-                memcpy(all, mine, size);
+                memcpy(x->gathered, mine, size);
+        return x->gathered;
 }
 
 uint64_t exchange_or(struct exchange *x, uint64_t bits) { return x->n_ranks > 1 ? or_bits(bits) : bits; }
@@ -204,24 +213,19 @@ void exchange_sum(struct exchange *x, void *data, size_t n_elements, size_t elem
 }
 
 int exchange_agree(struct exchange *x, int r, struct error *error) {
-        cleanup_free int *codes = calloc(x->n_ranks, sizeof(int));
-        if (!codes)
-                abort(); /* a rank that cannot answer would leave the others waiting for ever */
-
-        exchange_gather(x, &r, sizeof(r), codes);
+        const int *codes = exchange_gather(x, &r, sizeof(r));
         uint32_t failed = 0;
+
         while (failed < x->n_ranks && codes[failed] >= 0)
                 failed++;
         if (failed == x->n_ranks)
                 return 0;
+        int code = codes[failed];
         if (x->n_ranks > 1) {
                 if (x->rank == failed)
                         (void) exchange_blame(x, failed, error);
-                cleanup_free struct error *all = calloc(x->n_ranks, sizeof(*all));
-                if (!all)
-                        abort();
-                exchange_gather(x, error, sizeof(*error), all);
+                const struct error *all = exchange_gather(x, error, sizeof(*error));
                 *error = all[failed];
         }
-        return codes[failed];
+        return code;
 }

@@ -35,8 +35,10 @@ void exchange_barrier(struct exchange *exchange);
 /* From rank 0 to all, any size. */
 void exchange_broadcast(struct exchange *exchange, void *data, size_t size);
 
-/* Each rank's `size` bytes, in rank order, into `all` (n_ranks × size). */
-void exchange_gather(struct exchange *exchange, const void *mine, size_t size, void *all);
+/* Each rank's `size` bytes (at most EXCHANGE_ITEM_MAX), in rank order: n_ranks × size, the exchange's own until the next call of
+ * this or of exchange_agree. Needs no memory: a rank without an answer would leave the others waiting for ever. */
+#define EXCHANGE_ITEM_MAX 2048
+const void *exchange_gather(struct exchange *exchange, const void *mine, size_t size);
 
 uint64_t exchange_or(struct exchange *exchange, uint64_t bits);
 

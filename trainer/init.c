@@ -4,6 +4,7 @@
  * 1.2e-9), cut at two standard deviations by drawing the probability between Φ(−2) and Φ(2); rounded to fp32 in every backend.
  */
 #include <math.h>
+#include <string.h>
 
 #include "common/cleanup.h"
 #include "trainer/model_internal.h"
@@ -84,14 +85,11 @@ static void init_constant(struct model *model, uint32_t index, double value) {
                                   MIN((size_t) CHUNK, t->n_elements - first));
 }
 
-/* One-dimensional tensors are LayerNorm's weights, which start at 1, and biases. */
-static bool is_norm_weight(const struct model *model, uint32_t index) {
-        if (index < SLOT_LAYERS)
-                return index == SLOT_EMBEDDINGS_GAMMA;
-        if (index >= head_slot(model, 0))
-                return index == head_slot(model, HEAD_TRANSFORM_GAMMA);
-        uint32_t slot = (index - SLOT_LAYERS) % LAYER_SLOTS;
-        return slot == LAYER_ATTENTION_GAMMA || slot == LAYER_OUTPUT_GAMMA;
+/* Vectors are LayerNorm's weights, which start at 1, and biases. */
+static bool is_norm_weight(const struct model_tensor *t) {
+        const char *dot = strrchr(t->name, '.');
+
+        return t->n_dims == 1 && dot && strcmp(dot, ".weight") == 0;
 }
 
 void model_init(struct model *model, uint64_t seed) {
@@ -99,5 +97,5 @@ void model_init(struct model *model, uint64_t seed) {
                 if (model->layout.tensors[i].n_dims == 2)
                         init_normal(model, seed, i);
                 else
-                        init_constant(model, i, is_norm_weight(model, i) ? 1.0 : 0.0);
+                        init_constant(model, i, is_norm_weight(&model->layout.tensors[i]) ? 1.0 : 0.0);
 }

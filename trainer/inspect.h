@@ -1,4 +1,5 @@
-/* `bert-trainer inspect CKPT` and `bert-trainer diff A B`. argv[0] is the subcommand; both return an exit code. */
+/* `bert-trainer inspect CKPT`, `bert-trainer diff A B` and `bert-trainer fill-mask CKPT`. argv[0] is the subcommand; each returns an exit
+ * code. */
 #ifndef TRAINER_INSPECT_H
 #define TRAINER_INSPECT_H
 
@@ -8,5 +9,8 @@ int cmd_inspect(int argc, char **argv);
 /* Exit 0 only where both hold the same tensors bit for bit; else 1 and the first that differs on stdout. Meta is
  * not compared. */
 int cmd_diff(int argc, char **argv);
+
+/* The likeliest tokens for every [MASK] of texts, by a checkpoint's weights. */
+int cmd_fill_mask(int argc, char **argv);
 
 #endif

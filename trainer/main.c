@@ -8,6 +8,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "trainer/exchange.h"
+#include "trainer/hf.h"
 #include "trainer/inspect.h"
 #include "trainer/params.h"
 #include "trainer/pretrain.h"
@@ -28,6 +29,9 @@ static const struct command {
         { "prepare", "text to a corpus (.bin, .idx)", cmd_prepare },
         { "params", "count the parameters of a config.json", cmd_params },
         { "pretrain", "train a model, alone or under mpirun", cmd_pretrain },
+        { "import", "a Hugging Face folder to a checkpoint", cmd_import },
+        { "export", "a checkpoint to a Hugging Face folder", cmd_export },
+        { "fill-mask", "what a checkpoint expects where a text says [MASK]", cmd_fill_mask },
         { "inspect", "show and check a checkpoint", cmd_inspect },
         { "diff", "compare two checkpoints bit for bit", cmd_diff },
         { "version", "print the version", cmd_version },

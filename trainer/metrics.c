@@ -13,12 +13,14 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/tensorboard.h"
 
 struct metrics {
         int fd;
         char *path;
         const char *sentence_name;
         bool warned;
+        struct tensorboard *board;
 };
 
 static bool row_step(const char *line, uint64_t *ret_step) {
@@ -46,21 +48,27 @@ static int find_cut(struct metrics *metrics, uint64_t step, off_t *ret_cut, stru
         return 0;
 }
 
-int metrics_open(const char *path, uint64_t step, const char *sentence_name, struct metrics **ret,
-                 struct error *error) {
+int metrics_open(const char *run_dir, uint64_t step, struct metrics **ret, struct error *error) {
+        cleanup_free char *events = format_string("%s/tensorboard", run_dir);
+        char *path = format_string("%s/metrics.jsonl", run_dir);
         struct metrics *metrics = calloc(1, sizeof(*metrics));
         off_t cut = 0;
-        if (!metrics)
-                return error_errno(error, ENOMEM, "%s", path);
+        if (!metrics || !path || !events) {
+                free(path);
+                free(metrics);
+                return error_errno(error, ENOMEM, "%s", run_dir);
+        }
 
-        metrics->sentence_name = sentence_name;
-        metrics->path = strdup(path);
+        metrics->sentence_name = "nsp";
+        metrics->path = path;
         metrics->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-        int r = metrics->path && metrics->fd >= 0 ? 0 : error_errno(error, errno, "%s", path);
+        int r = metrics->fd >= 0 ? 0 : error_errno(error, errno, "%s", path);
         if (r >= 0)
                 r = find_cut(metrics, step, &cut, error);
         if (r >= 0 && ftruncate(metrics->fd, cut) < 0)
                 r = error_errno(error, errno, "%s", path);
+        if (r >= 0)
+                r = tensorboard_open(events, step, &metrics->board, error);
         if (r < 0) {
                 metrics_close(metrics);
                 return r;
@@ -69,11 +77,16 @@ int metrics_open(const char *path, uint64_t step, const char *sentence_name, str
         return 0;
 }
 
+void metrics_set_objective(struct metrics *metrics, enum objective objective) {
+        metrics->sentence_name = objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp";
+}
+
 void metrics_close(struct metrics *metrics) {
         if (!metrics)
                 return;
         if (metrics->fd >= 0)
                 (void) close(metrics->fd);
+        tensorboard_close(metrics->board);
         free(metrics->path);
         free(metrics);
 }
@@ -110,22 +123,50 @@ static int format_losses(const struct metrics *metrics, const struct metrics_los
                         number(l->sentence_accuracy, a[4], 32));
 }
 
+static void board_losses(const struct metrics *metrics, const char *group, uint64_t step,
+                         const struct metrics_losses *l) {
+        const struct {
+                const char *prefix, *name;
+                double value;
+        } curves[] = {
+                { "", "loss", l->loss },
+                { "", "mlm_loss", l->mlm_loss },
+                { "", "mlm_accuracy", l->mlm_accuracy },
+                { metrics->sentence_name, "_loss", l->sentence_loss },
+                { metrics->sentence_name, "_accuracy", l->sentence_accuracy },
+        };
+        char tag[64];
+
+        for (size_t i = 0; i < ELEMENTSOF(curves); i++) {
+                (void) snprintf(tag, sizeof(tag), "%s/%s%s", group, curves[i].prefix, curves[i].name);
+                tensorboard_scalar(metrics->board, tag, step, curves[i].value);
+        }
+}
+
 void metrics_step(struct metrics *metrics, const struct metrics_row *row) {
-        char line[1536], losses[512], a[4][32];
+        char line[1536], losses[512], a[6][32];
 
         (void) format_losses(metrics, &row->losses, losses, sizeof(losses));
-        int n = snprintf(line, sizeof(line),
-                         "{\"step\": %" PRIu64
-                         ", %s, \"learning_rate\": %.9g, \"gradient_norm\": %s, \"samples_per_sec\": %s, "
-                         "\"flops_per_sec\": %s, \"mfu\": %s, \"first_k\": %" PRIu64 ", \"last_k\": %" PRIu64
-                         ", \"sample_hash\": \"%016" PRIx64
-                         "\", \"data_sec\": %.6f, \"compute_sec\": %.6f, \"exchange_sec\": %.6f, "
-                         "\"update_sec\": %.6f, \"checkpoint_sec\": %.6f}\n",
-                         row->step, losses, row->learning_rate, number(row->gradient_norm, a[0], 32),
-                         number(row->samples_per_sec, a[1], 32), number(row->flops_per_sec, a[2], 32),
-                         number(row->mfu, a[3], 32), row->first_k, row->last_k, row->sample_hash, row->data_sec,
-                         row->compute_sec, row->exchange_sec, row->update_sec, row->checkpoint_sec);
+        int n = snprintf(
+                line, sizeof(line),
+                "{\"step\": %" PRIu64
+                ", %s, \"stage\": %u, \"learning_rate\": %.9g, \"gradient_norm\": %s, \"steps_per_sec\": %s, "
+                "\"samples_per_sec\": %s, \"tokens_per_sec\": %s, \"flops_per_sec\": %s, \"mfu\": %s, \"first_k\": "
+                "%" PRIu64 ", \"last_k\": %" PRIu64 ", \"sample_hash\": \"%016" PRIx64
+                "\", \"data_sec\": %.6f, \"forward_sec\": %.6f, \"backward_sec\": %.6f, \"exchange_sec\": %.6f, "
+                "\"update_sec\": %.6f, \"checkpoint_sec\": %.6f}\n",
+                row->step, losses, row->stage, row->learning_rate, number(row->gradient_norm, a[0], 32),
+                number(row->steps_per_sec, a[1], 32), number(row->samples_per_sec, a[2], 32),
+                number(row->tokens_per_sec, a[3], 32), number(row->flops_per_sec, a[4], 32), number(row->mfu, a[5], 32),
+                row->first_k, row->last_k, row->sample_hash, row->data_sec, row->forward_sec, row->backward_sec,
+                row->exchange_sec, row->update_sec, row->checkpoint_sec);
         append(metrics, line, (size_t) n);
+        board_losses(metrics, "train", row->step, &row->losses);
+        tensorboard_scalar(metrics->board, "train/learning_rate", row->step, row->learning_rate);
+        tensorboard_scalar(metrics->board, "train/gradient_norm", row->step, row->gradient_norm);
+        tensorboard_scalar(metrics->board, "speed/samples_per_sec", row->step, row->samples_per_sec);
+        tensorboard_scalar(metrics->board, "speed/tokens_per_sec", row->step, row->tokens_per_sec);
+        tensorboard_scalar(metrics->board, "speed/mfu", row->step, row->mfu);
 }
 
 void metrics_validation(struct metrics *metrics, uint64_t step, uint64_t samples, const struct metrics_losses *l) {
@@ -136,6 +177,7 @@ void metrics_validation(struct metrics *metrics, uint64_t step, uint64_t samples
                          "{\"step\": %" PRIu64 ", \"validation\": {\"samples\": %" PRIu64 ", %s}}\n", step, samples,
                          losses);
         append(metrics, line, (size_t) n);
+        board_losses(metrics, "validation", step, l);
 }
 
 void metrics_sync(struct metrics *metrics) { (void) fdatasync(metrics->fd); }

@@ -1,14 +1,16 @@
 /*
- * RUN_DIR/metrics.jsonl: one JSON object a line. A training row a logged step, and rows with "validation": {…}. Each
+ * RUN_DIR/metrics.jsonl: one JSON object a line, and the same curves for TensorBoard in RUN_DIR/tensorboard. A training row a logged step, and rows with "validation": {…}. Each
  * step is there once: a run that resumes at step s first cuts off what lies past s. Used by rank 0 alone.
  *
  *   step                 updates completed
  *   loss                 mlm_loss + nsp_loss (nats)
  *   mlm_accuracy, nsp_accuracy   shares in 0..1
+ *   stage                the stage of the run, from 0
  *   learning_rate, gradient_norm
- *   samples_per_sec, flops_per_sec, mfu   mfu: of the sgemm peak measured at start, all ranks together
- *   first_k, last_k, sample_hash          the step's samples in the global stream, and the sum of their hashes
- *   data_sec, compute_sec, exchange_sec, update_sec, checkpoint_sec   how rank 0 spent the step
+ *   steps_per_sec, samples_per_sec, tokens_per_sec (valid ones), flops_per_sec, mfu   of all ranks together; mfu: of their sgemm peak,
+ *                        measured at start
+ *   first_k, last_k, sample_hash          the step's samples in the stage's stream, and the sum of their hashes
+ *   data_sec, forward_sec, backward_sec, exchange_sec, update_sec, checkpoint_sec   how rank 0 spent the step
  */
 #ifndef TRAINER_METRICS_H
 #define TRAINER_METRICS_H
@@ -17,6 +19,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/spec.h"
 
 struct metrics;
 
@@ -26,14 +29,18 @@ struct metrics_losses {
 
 struct metrics_row {
         uint64_t step, first_k, last_k, sample_hash;
+        uint32_t stage;
         struct metrics_losses losses;
-        double learning_rate, gradient_norm, samples_per_sec, flops_per_sec, mfu;
-        double data_sec, compute_sec, exchange_sec, update_sec, checkpoint_sec;
+        double learning_rate, gradient_norm, steps_per_sec, samples_per_sec, tokens_per_sec, flops_per_sec, mfu;
+        double data_sec, forward_sec, backward_sec, exchange_sec, update_sec, checkpoint_sec;
 };
 
-/* Opens or creates, and cuts rows with a step above `step`, and a last line that was cut short. `sentence_name`:
- * "nsp" or "sop". */
-int metrics_open(const char *path, uint64_t step, const char *sentence_name, struct metrics **ret, struct error *error);
+/* Opens or creates RUN_DIR/metrics.jsonl, and cuts rows with a step above `step`, and a last line that was cut short; begins an
+ * event file. */
+int metrics_open(const char *run_dir, uint64_t step, struct metrics **ret, struct error *error);
+
+/* What the sentence's loss is called in the rows that follow: "nsp" (at first) or "sop". */
+void metrics_set_objective(struct metrics *metrics, enum objective objective);
 void metrics_close(struct metrics *metrics);
 
 /* A row that cannot be written (disk full) is lost; the first loss is told on stderr, training goes on. */

@@ -1,9 +1,6 @@
 /*
- * The model as an object: layout of the flat parameter runs, the arena of activations, life cycle and accessors. What is
- * computed stands in model_forward.c and model_backward.c.
- *
- * Invariants: tensors start on 64-byte boundaries except k and v, which follow q without a gap (T7); gaps are never written,
- * so they stay 0 in parameters, gradients and moments.
+ * The model as an object: the arena of activations, life cycle and accessors. Which tensors it has stands in model_layout.c, what
+ * is computed in model_forward.c and model_backward.c.
  */
 #include "trainer/model.h"
 
@@ -14,105 +11,8 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "trainer/model_internal.h"
-
-#define TENSOR_ALIGNMENT 16 /* elements */
-
-/* ---- layout ---- */
-
-static void layout_add(struct model_layout *layout, const char *prefix, const char *name, uint32_t rows,
-                       uint32_t columns, bool adjacent) {
-        uint32_t i = layout->n_tensors++;
-        struct model_tensor *t = &layout->tensors[i];
-
-        (void) snprintf(layout->names[i], TENSOR_NAME_MAX, "%s%s", prefix, name);
-        if (!adjacent)
-                layout->n_elements = (layout->n_elements + TENSOR_ALIGNMENT - 1) / TENSOR_ALIGNMENT * TENSOR_ALIGNMENT;
-        *t = (struct model_tensor) {
-                .name = layout->names[i],
-                .n_dims = columns ? 2 : 1,
-                .shape = { rows, columns },
-                .offset = layout->n_elements,
-                .n_elements = (size_t) rows * (columns ? columns : 1),
-                .decay = columns != 0,
-        };
-        layout->n_elements += t->n_elements;
-        layout->n_parameters += t->n_elements;
-}
-
-static void layout_embeddings(struct model_layout *layout, const struct model_config *c) {
-        const char *p = "bert.embeddings.";
-
-        layout_add(layout, p, "word_embeddings.weight", c->vocab_size, c->hidden_size, false);
-        layout_add(layout, p, "position_embeddings.weight", c->max_position_embeddings, c->hidden_size, false);
-        layout_add(layout, p, "token_type_embeddings.weight", c->type_vocab_size, c->hidden_size, false);
-        layout_add(layout, p, "LayerNorm.weight", c->hidden_size, 0, false);
-        layout_add(layout, p, "LayerNorm.bias", c->hidden_size, 0, false);
-}
-
-static void layout_layer(struct model_layout *layout, const struct model_config *c, uint32_t layer) {
-        uint32_t h = c->hidden_size, f = c->intermediate_size;
-        char p[48];
-
-        (void) snprintf(p, sizeof(p), "bert.encoder.layer.%u.", layer);
-        layout_add(layout, p, "attention.self.query.weight", h, h, false);
-        layout_add(layout, p, "attention.self.key.weight", h, h, true);
-        layout_add(layout, p, "attention.self.value.weight", h, h, true);
-        layout_add(layout, p, "attention.self.query.bias", h, 0, false);
-        layout_add(layout, p, "attention.self.key.bias", h, 0, true);
-        layout_add(layout, p, "attention.self.value.bias", h, 0, true);
-        layout_add(layout, p, "attention.output.dense.weight", h, h, false);
-        layout_add(layout, p, "attention.output.dense.bias", h, 0, false);
-        layout_add(layout, p, "attention.output.LayerNorm.weight", h, 0, false);
-        layout_add(layout, p, "attention.output.LayerNorm.bias", h, 0, false);
-        layout_add(layout, p, "intermediate.dense.weight", f, h, false);
-        layout_add(layout, p, "intermediate.dense.bias", f, 0, false);
-        layout_add(layout, p, "output.dense.weight", h, f, false);
-        layout_add(layout, p, "output.dense.bias", h, 0, false);
-        layout_add(layout, p, "output.LayerNorm.weight", h, 0, false);
-        layout_add(layout, p, "output.LayerNorm.bias", h, 0, false);
-}
-
-static void layout_heads(struct model_layout *layout, const struct model_config *c) {
-        uint32_t h = c->hidden_size;
-
-        layout_add(layout, "bert.pooler.dense.", "weight", h, h, false);
-        layout_add(layout, "bert.pooler.dense.", "bias", h, 0, false);
-        layout_add(layout, "cls.predictions.", "bias", c->vocab_size, 0, false);
-        layout_add(layout, "cls.predictions.transform.", "dense.weight", h, h, false);
-        layout_add(layout, "cls.predictions.transform.", "dense.bias", h, 0, false);
-        layout_add(layout, "cls.predictions.transform.", "LayerNorm.weight", h, 0, false);
-        layout_add(layout, "cls.predictions.transform.", "LayerNorm.bias", h, 0, false);
-        layout_add(layout, "cls.seq_relationship.", "weight", 2, h, false);
-        layout_add(layout, "cls.seq_relationship.", "bias", 2, 0, false);
-}
-
-int model_layout_new(const struct model_config *config, struct model_layout *ret_layout, struct error *error) {
-        uint32_t n = SLOT_LAYERS + config->num_hidden_layers * LAYER_SLOTS + HEAD_SLOTS;
-        struct model_layout layout = {
-                .tensors = calloc(n, sizeof(struct model_tensor)),
-                .names = calloc(n, TENSOR_NAME_MAX),
-        };
-
-        if (!layout.tensors || !layout.names) {
-                model_layout_free(&layout);
-                return error_set(error, ENOMEM, "no memory for the names of %u tensors", n);
-        }
-        layout_embeddings(&layout, config);
-        for (uint32_t l = 0; l < config->num_hidden_layers; l++)
-                layout_layer(&layout, config, l);
-        layout_heads(&layout, config);
-        assert(layout.n_tensors == n);
-        layout.n_elements = (layout.n_elements + TENSOR_ALIGNMENT - 1) / TENSOR_ALIGNMENT * TENSOR_ALIGNMENT;
-        *ret_layout = layout;
-        return 0;
-}
-
-void model_layout_free(struct model_layout *layout) {
-        free(layout->tensors);
-        free(layout->names);
-        *layout = (struct model_layout) {};
-}
 
 /* ---- arena ---- */
 
@@ -136,6 +36,7 @@ static struct tensor arena_tensor(struct arena *arena, uint32_t rows, uint32_t c
         return (struct tensor) { arena_bytes(arena, size), arena->dtype, rows, columns, columns };
 }
 
+/* All but the output may be shared where nothing of it is needed after the layer, or where backward makes it again. */
 static struct layer_buffers plan_layer(const struct model *model, struct arena *arena) {
         const struct model_config *c = &model->config;
         uint32_t t = model->limits.max_tokens, h = c->hidden_size, f = c->intermediate_size;
@@ -160,15 +61,16 @@ static struct layer_buffers plan_layer(const struct model *model, struct arena *
 static void plan_gradients(struct model *model, struct arena *arena) {
         const struct model_config *c = &model->config;
         struct model_buffers *b = &model->buffers;
-        uint32_t t = model->limits.max_tokens, h = c->hidden_size;
+        uint32_t t = model->limits.max_tokens, m = model->limits.max_masked, h = c->hidden_size;
 
         b->d_hidden = arena_tensor(arena, t, h);
         b->d_sum = arena_tensor(arena, t, h);
         b->d_branch = arena_tensor(arena, t, h);
         b->d_context = arena_tensor(arena, t, h);
         b->d_wide = arena_tensor(arena, t, MAX(c->intermediate_size, 3 * h));
-        b->d_masked = arena_tensor(arena, model->limits.max_masked, h);
-        b->d_transform = arena_tensor(arena, model->limits.max_masked, h);
+        b->d_embedded = c->embedding_mapping ? arena_tensor(arena, t, c->embedding_size) : b->d_hidden;
+        b->d_masked = arena_tensor(arena, m, h);
+        b->d_transform = arena_tensor(arena, m, c->embedding_size);
         b->d_first = arena_tensor(arena, model->limits.max_samples, h);
         b->d_pooled = arena_tensor(arena, model->limits.max_samples, h);
 }
@@ -177,25 +79,30 @@ static void plan_buffers(struct model *model, struct arena *arena) {
         const struct model_config *c = &model->config;
         const struct model_limits *limits = &model->limits;
         struct model_buffers *b = &model->buffers;
-        uint32_t t = limits->max_tokens, h = c->hidden_size, m = limits->max_masked;
-        struct ops_shape shape = { t, m, limits->max_length, h, c->num_attention_heads, limits->max_samples };
+        uint32_t t = limits->max_tokens, h = c->hidden_size, e = c->embedding_size, m = limits->max_masked;
+        struct ops_shape shape = { t, m, limits->max_length, MAX(h, e), c->num_attention_heads, limits->max_samples };
 
         model->row_k = arena_bytes(arena, t * sizeof(uint64_t));
-        b->embedded = arena_tensor(arena, t, h);
+        b->embedded = arena_tensor(arena, t, e);
         b->mean = arena_tensor(arena, 1, t);
         b->rstd = arena_tensor(arena, 1, t);
-        b->hidden0 = arena_tensor(arena, t, h);
-        for (uint32_t l = 0; l < c->num_hidden_layers; l++)
-                b->layers[l] = l == 0 || limits->training ? plan_layer(model, arena) : b->layers[0];
+        b->normed = arena_tensor(arena, t, e);
+        b->hidden0 = c->embedding_mapping ? arena_tensor(arena, t, h) : b->normed;
+        for (uint32_t l = 0; l < config_n_layers(c); l++) {
+                bool own = l == 0 || (limits->training && !limits->recompute);
+                b->layers[l] = own ? plan_layer(model, arena) : b->layers[0];
+                if (l > 0 && limits->recompute)
+                        b->layers[l].y2 = arena_tensor(arena, t, h);
+        }
         b->first = arena_tensor(arena, limits->max_samples, h);
         b->pooled = arena_tensor(arena, limits->max_samples, h);
         b->sentence_logits = arena_tensor(arena, limits->max_samples, 2);
         b->masked = arena_tensor(arena, m, h);
-        b->transform_pre = arena_tensor(arena, m, h);
-        b->transform_act = arena_tensor(arena, m, h);
+        b->transform_pre = arena_tensor(arena, m, e);
+        b->transform_act = arena_tensor(arena, m, e);
         b->transform_mean = arena_tensor(arena, 1, m);
         b->transform_rstd = arena_tensor(arena, 1, m);
-        b->transformed = arena_tensor(arena, m, h);
+        b->transformed = arena_tensor(arena, m, e);
         b->logits = arena_tensor(arena, m, c->vocab_size);
         if (limits->training)
                 plan_gradients(model, arena);
@@ -227,12 +134,22 @@ static int allocate_runs(struct model *model, struct error *error) {
         return r;
 }
 
+static int new_layers(struct model *model, struct error *error) {
+        uint32_t layers = config_n_layers(&model->config);
+
+        model->buffers.layers = calloc(layers, sizeof(struct layer_buffers));
+        model->pending = calloc(model->layout.n_tensors, sizeof(*model->pending));
+        if (!model->buffers.layers || !model->pending)
+                return error_set(error, ENOMEM, "no memory for %u layers", layers);
+        return 0;
+}
+
 static int allocate_buffers(struct model *model, struct error *error) {
         struct arena arena = { .dtype = model->ops->dtype };
 
-        model->buffers.layers = calloc(model->config.num_hidden_layers, sizeof(struct layer_buffers));
-        if (!model->buffers.layers)
-                return error_set(error, ENOMEM, "no memory for %u layers", model->config.num_hidden_layers);
+        int r = new_layers(model, error);
+        if (r < 0)
+                return r;
         plan_buffers(model, &arena);
         model->arena_size = arena.used;
         model->arena = model->ops->allocate(arena.used);
@@ -272,6 +189,28 @@ int model_new(const struct model_config *config, const struct ops *ops, const st
         return 0;
 }
 
+int model_plan_memory(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
+                      struct model_memory *ret_memory, struct error *error) {
+        struct model *model = calloc(1, sizeof(*model));
+        struct arena arena = { .dtype = ops->dtype };
+
+        if (!model)
+                return error_set(error, ENOMEM, "no memory for a model");
+        *model = (struct model) { .config = *config, .ops = ops, .limits = *limits };
+        int r = model_layout_new(config, &model->layout, error);
+        if (r >= 0)
+                r = new_layers(model, error);
+        if (r >= 0) {
+                size_t run = model->layout.n_elements * dtype_size(ops->dtype);
+                plan_buffers(model, &arena);
+                *ret_memory = (struct model_memory) { .parameters = run, .activations = arena.used };
+                if (limits->training)
+                        ret_memory->gradients = run, ret_memory->moments = 2 * run;
+        }
+        model_free(model);
+        return r;
+}
+
 static void release_run(struct model *model, void *run) {
         if (run)
                 model->ops->release(run, model->layout.n_elements * model_element_size(model));
@@ -287,6 +226,7 @@ void model_free(struct model *model) {
         if (model->arena)
                 model->ops->release(model->arena, model->arena_size);
         free(model->buffers.layers);
+        free(model->pending);
         model_layout_free(&model->layout);
         free(model);
 }
@@ -370,9 +310,18 @@ void model_forward_backward(struct model *model, const struct batch *batch, cons
         assert(model->limits.training);
         if (!batch->n_samples)
                 return;
+        uint64_t begin = clock_monotonic_usec();
         begin_batch(model, batch);
         model_forward(model, batch, pass, true, loss);
+        model->forward_usec += clock_monotonic_usec() - begin;
         model_backward(model, batch, pass);
+}
+
+double model_take_forward_sec(struct model *model) {
+        double seconds = (double) model->forward_usec / 1e6;
+
+        model->forward_usec = 0;
+        return seconds;
 }
 
 void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass,
@@ -385,11 +334,12 @@ void model_evaluate(struct model *model, const struct batch *batch, const struct
 
 double model_batch_flops(const struct model *model, const struct batch *batch) {
         const struct model_config *c = &model->config;
-        double h = c->hidden_size, f = c->intermediate_size, v = c->vocab_size, flops = 0;
+        double h = c->hidden_size, f = c->intermediate_size, v = c->vocab_size, e = c->embedding_size, flops = 0;
 
         for (uint32_t s = 0; s < batch->n_samples; s++) {
                 double n = batch->cu_seqlens[s + 1] - batch->cu_seqlens[s];
-                flops += c->num_hidden_layers * (8 * n * h * h + 4 * n * h * f + 4 * n * n * h) + 2 * h * h;
+                flops += config_n_layers(c) * (8 * n * h * h + 4 * n * h * f + 4 * n * n * h) + 2 * h * h;
+                flops += c->embedding_mapping ? 2 * n * e * h : 0;
         }
-        return 3 * (flops + batch->n_masked * (2 * h * h + 2 * h * v));
+        return 3 * (flops + batch->n_masked * (2 * h * e + 2 * e * v));
 }

@@ -1,13 +1,14 @@
 /*
- * BERT, forward and backward, written once over the operations table (ops.h). Life cycle:
+ * BERT and ALBERT, forward and backward, written once over the operations table (ops.h). Life cycle:
  *
  *   config_load → model_new → [model_init | checkpoint restore] → { model_zero_gradients → model_step_batch × n
  *   → (exchange of gradients) → optimizer_update } × steps → model_free
  *
  * One arena is planned at model_new for the largest batch allowed; nothing is allocated inside a step (T7). Parameters,
  * gradients and both moments each lie in one contiguous run of `n_elements` values, tensors in model_tensor order, so the
- * exchange, the norms and the optimizer see flat memory. Tensors are named and shaped as Hugging Face's BertForPreTraining
- * state_dict; the tied decoder.weight and decoder.bias are not repeated. q, k, v are adjacent: one (3H, H) GEMM (T7).
+ * exchange, the norms and the optimizer see flat memory. Tensors are named and shaped as in the state_dict of Hugging Face's
+ * BertForPreTraining or AlbertForPreTraining; the tied decoder.weight and decoder.bias are not repeated. q, k, v are adjacent: one
+ * (3H, H) GEMM (T7). Layers that share parameters add to one gradient.
  */
 #ifndef TRAINER_MODEL_H
 #define TRAINER_MODEL_H
@@ -29,15 +30,45 @@ struct model_limits {
         uint32_t max_masked;  /* M */
         uint32_t max_length;  /* longest sample */
         bool training;        /* false: no gradients, no moments, no saved activations beyond what evaluation needs */
+        bool recompute;       /* keep only each layer's output and run its forward again in backward: the same bits */
+};
+
+/* The limits of micro-batches of `micro_batch` full samples; short ones may be up to 4 times as many. */
+static inline struct model_limits model_limits_of(uint64_t micro_batch, uint32_t sequence_length,
+                                                  uint32_t max_predictions) {
+        return (struct model_limits) { .max_tokens = (uint32_t) micro_batch * sequence_length,
+                                       .max_samples = (uint32_t) micro_batch * 4,
+                                       .max_masked = (uint32_t) micro_batch * max_predictions,
+                                       .max_length = sequence_length,
+                                       .training = true };
+}
+
+/* Bytes that model_new would take. */
+struct model_memory {
+        size_t parameters, gradients, moments; /* moments: both */
+        size_t activations;                    /* with their gradients and the operations' scratch */
+};
+
+enum model_part {
+        PART_EMBEDDINGS,
+        PART_MAPPING, /* ALBERT's E to H */
+        PART_ATTENTION,
+        PART_FEED_FORWARD,
+        PART_POOLER,
+        PART_MLM_HEAD,
+        PART_SENTENCE_HEAD,
+        MODEL_PART_MAX,
 };
 
 struct model_tensor {
-        const char *name;  /* "bert.encoder.layer.0.attention.self.query.weight" */
+        const char *name; /* "bert.encoder.layer.0.attention.self.query.weight" */
+        enum model_part part;
         uint32_t n_dims;   /* 1 or 2 */
         uint32_t shape[2]; /* rows, columns */
         size_t offset;     /* first element in the flat runs */
         size_t n_elements;
-        bool decay; /* weight decay applies: not LayerNorm, not biases */
+        bool decay;    /* weight decay applies: not LayerNorm, not biases */
+        uint32_t uses; /* times that one backward pass adds to its gradient */
 };
 
 /* Sums over a micro-batch, in double, not yet divided: the caller adds micro-batches and ranks in fixed order. */
@@ -55,13 +86,18 @@ struct model_pass {
         bool dropout;          /* false: evaluation, gradient checks */
         double mlm_scale;      /* 1 / N, N = masked tokens of the whole global batch; 0 where N = 0 */
         double sentence_scale; /* 1 / B, B = samples of the whole global batch */
+        /* May be NULL: called in backward for each tensor once its last use has added to its gradient (T7). */
+        void (*ready)(void *context, uint32_t tensor);
+        void *context;
 };
 
 int model_new(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
               struct model **ret_model, struct error *error);
 void model_free(struct model *model);
+int model_plan_memory(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
+                      struct model_memory *ret_memory, struct error *error);
 
-/* BERT's initialisation: normal(0, initializer_range) truncated at two standard deviations, biases 0, LayerNorm 1 and 0.
+/* BERT's and ALBERT's initialisation: normal(0, initializer_range) truncated at two standard deviations, biases 0, LayerNorm 1 and 0.
  * A function of (seed, tensor, element) alone. */
 void model_init(struct model *model, uint64_t seed);
 
@@ -83,11 +119,15 @@ void model_zero_gradients(struct model *model);
 void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass,
                             struct model_loss *loss);
 
+/* Seconds of model_forward_backward's forward passes since the last call: the rest is backward. */
+double model_take_forward_sec(struct model *model);
+
 /* Forward only; adds to *loss. */
 void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass,
                     struct model_loss *loss);
 
-/* FLOPs of one training step's share (RECIPES.md formula over the valid tokens of `batch`): 3·[Σ_samples L(24nh² + 4n²h) + P(2h² + 2hV) + 2h²]. */
+/* FLOPs of one training step's share, over the valid tokens of `batch`: 3·[Σ_samples (2nEh + L(8nh² + 4nhf + 4n²h) + 2h²) + P(2hE
+ * + 2EV)], 2nEh only with a mapping (BERT: E = h). */
 double model_batch_flops(const struct model *model, const struct batch *batch);
 
 #endif

@@ -1,7 +1,9 @@
 /*
- * BERT forward (Devlin et al. 2019; module by module as Hugging Face's BertForPreTraining, dropout after the sublayers and on
- * the attention probabilities). Also builds the arguments that forward and backward of one operation share, so the two cannot
- * disagree about shapes, sites or saved tensors. Shapes: T tokens, B samples, M masked rows, H hidden, F feed-forward, V words.
+ * BERT and ALBERT forward (Devlin et al. 2019, Lan et al. 2020; module by module as Hugging Face's BertForPreTraining and
+ * AlbertForPreTraining, dropout after the sublayers and on the attention probabilities; after ALBERT's feed-forward, too, as in
+ * Google's modeling.py: Hugging Face's AlbertLayer leaves that one out). Also builds the arguments that forward and backward of one operation share, so the two cannot
+ * disagree about shapes, sites or saved tensors. Shapes: T tokens, B samples, M masked rows, E embedding,
+ * H hidden, F feed-forward, V words. BERT: E = H.
  */
 #include "trainer/model_internal.h"
 
@@ -41,7 +43,7 @@ struct op_norm model_embedding_norm(const struct model *model, const struct batc
         struct op_norm op = norm_over(model, SLOT_EMBEDDINGS_GAMMA);
 
         op.x = view_rows(b->embedded, batch->n_tokens);
-        op.y = view_rows(b->hidden0, batch->n_tokens);
+        op.y = view_rows(b->normed, batch->n_tokens);
         op.mean = view_columns(b->mean, batch->n_tokens);
         op.rstd = view_columns(b->rstd, batch->n_tokens);
         op.dropout = model_dropout(model, pass, DROPOUT_LAYER_EMBEDDINGS, DROPOUT_EMBEDDINGS);
@@ -52,7 +54,7 @@ struct op_norm model_embedding_norm(const struct model *model, const struct batc
 struct op_norm model_attention_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass,
                                     uint32_t layer) {
         const struct layer_buffers *b = &model->buffers.layers[layer];
-        struct op_norm op = norm_over(model, layer_parameters(model, layer) + LAYER_ATTENTION_GAMMA);
+        struct op_norm op = norm_over(model, layer_attention(model, layer) + ATTENTION_GAMMA);
 
         op.x = view_rows(b->sum1, batch->n_tokens);
         op.residual = model_layer_input(model, batch, layer);
@@ -67,7 +69,7 @@ struct op_norm model_attention_norm(const struct model *model, const struct batc
 struct op_norm model_output_norm(const struct model *model, const struct batch *batch, const struct model_pass *pass,
                                  uint32_t layer) {
         const struct layer_buffers *b = &model->buffers.layers[layer];
-        struct op_norm op = norm_over(model, layer_parameters(model, layer) + LAYER_OUTPUT_GAMMA);
+        struct op_norm op = norm_over(model, layer_feed_forward(model, layer) + FEED_FORWARD_GAMMA);
 
         op.x = view_rows(b->sum2, batch->n_tokens);
         op.residual = view_rows(b->y1, batch->n_tokens);
@@ -126,29 +128,34 @@ static void forward_embeddings(struct model *model, const struct batch *batch, c
         };
         model->ops->embed_forward(&embed);
         model->ops->norm_dropout_forward(&norm);
+        if (model->config.embedding_mapping)
+                model->ops->linear(norm.y, model_parameter(model, MAPPING_WEIGHT), model_parameter(model, MAPPING_BIAS),
+                                   ACTIVATION_NONE, absent,
+                                   view_rows(model->buffers.hidden0, batch->n_tokens)); /* (T, H) */
 }
 
-static void forward_layer(struct model *model, const struct batch *batch, const struct model_pass *pass,
-                          uint32_t layer) {
+void model_forward_layer(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                         uint32_t layer) {
         const struct ops *ops = model->ops;
         const struct layer_buffers *b = &model->buffers.layers[layer];
-        uint32_t p = layer_parameters(model, layer), n = batch->n_tokens;
+        uint32_t a = layer_attention(model, layer), f = layer_feed_forward(model, layer), n = batch->n_tokens;
         struct tensor x = model_layer_input(model, batch, layer); /* (T, H) */
         struct op_attention attention = model_attention(model, batch, pass, layer);
         struct op_norm norm1 = model_attention_norm(model, batch, pass, layer),
                        norm2 = model_output_norm(model, batch, pass, layer);
 
-        ops->linear(x, model_stacked(model_parameter(model, p + LAYER_QKV_WEIGHT)),
-                    model_stacked(model_parameter(model, p + LAYER_QKV_BIAS)), ACTIVATION_NONE, absent,
+        ops->linear(x, model_stacked(model_parameter(model, a + ATTENTION_QKV_WEIGHT)),
+                    model_stacked(model_parameter(model, a + ATTENTION_QKV_BIAS)), ACTIVATION_NONE, absent,
                     attention.qkv);         /* (T, 3H) */
         ops->attention_forward(&attention); /* (T, H) */
-        ops->linear(attention.context, model_parameter(model, p + LAYER_ATTENTION_WEIGHT),
-                    model_parameter(model, p + LAYER_ATTENTION_BIAS), ACTIVATION_NONE, absent, norm1.x);
+        ops->linear(attention.context, model_parameter(model, a + ATTENTION_OUTPUT_WEIGHT),
+                    model_parameter(model, a + ATTENTION_OUTPUT_BIAS), ACTIVATION_NONE, absent, norm1.x);
         ops->add_norm_forward(&norm1);
-        ops->linear(norm1.y, model_parameter(model, p + LAYER_UP_WEIGHT), model_parameter(model, p + LAYER_UP_BIAS),
-                    model_activation(model), view_rows(b->pre, n), view_rows(b->act, n)); /* (T, F) */
-        ops->linear(view_rows(b->act, n), model_parameter(model, p + LAYER_DOWN_WEIGHT),
-                    model_parameter(model, p + LAYER_DOWN_BIAS), ACTIVATION_NONE, absent, norm2.x); /* (T, H) */
+        ops->linear(norm1.y, model_parameter(model, f + FEED_FORWARD_UP_WEIGHT),
+                    model_parameter(model, f + FEED_FORWARD_UP_BIAS), model_activation(model), view_rows(b->pre, n),
+                    view_rows(b->act, n)); /* (T, F) */
+        ops->linear(view_rows(b->act, n), model_parameter(model, f + FEED_FORWARD_DOWN_WEIGHT),
+                    model_parameter(model, f + FEED_FORWARD_DOWN_BIAS), ACTIVATION_NONE, absent, norm2.x); /* (T, H) */
         ops->add_norm_forward(&norm2);
 }
 
@@ -166,7 +173,7 @@ static void forward_sentence(struct model *model, const struct batch *batch, con
                 .workspace = b->workspace,
         };
 
-        ops->gather_rows(model_layer_input(model, batch, model->config.num_hidden_layers), batch->cu_seqlens, first);
+        ops->gather_rows(model_layer_input(model, batch, config_n_layers(&model->config)), batch->cu_seqlens, first);
         ops->linear(first, model_parameter(model, head_slot(model, HEAD_POOLER_WEIGHT)),
                     model_parameter(model, head_slot(model, HEAD_POOLER_BIAS)), ACTIVATION_TANH, absent, pooled);
         ops->linear(pooled, model_parameter(model, head_slot(model, HEAD_SENTENCE_WEIGHT)),
@@ -192,7 +199,7 @@ static void forward_masked(struct model *model, const struct batch *batch, const
                 .workspace = b->workspace,
         };
 
-        ops->gather_rows(model_layer_input(model, batch, model->config.num_hidden_layers), batch->masked_rows, masked);
+        ops->gather_rows(model_layer_input(model, batch, config_n_layers(&model->config)), batch->masked_rows, masked);
         ops->linear(masked, model_parameter(model, head_slot(model, HEAD_TRANSFORM_WEIGHT)),
                     model_parameter(model, head_slot(model, HEAD_TRANSFORM_BIAS)), model_activation(model),
                     view_rows(b->transform_pre, batch->n_masked), norm.x);
@@ -208,8 +215,8 @@ static void forward_masked(struct model *model, const struct batch *batch, const
 void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient,
                    struct model_loss *loss) {
         forward_embeddings(model, batch, pass);
-        for (uint32_t l = 0; l < model->config.num_hidden_layers; l++)
-                forward_layer(model, batch, pass, l);
+        for (uint32_t l = 0; l < config_n_layers(&model->config); l++)
+                model_forward_layer(model, batch, pass, l);
         forward_sentence(model, batch, pass, gradient, loss);
         if (batch->n_masked)
                 forward_masked(model, batch, pass, gradient, loss);

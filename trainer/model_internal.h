@@ -1,8 +1,9 @@
 /*
- * The model's inside, for model*.c, init.c, optimizer.c, params.c and tests that look at activations. Nobody else includes it.
+ * The model's inside, for model*.c, init.c, optimizer.c, params.c, export.c, fill_mask.c and tests that look at activations. Nobody else includes it.
  *
- * Parameters are found by slot: the five embedding tensors, LAYER_SLOTS for each layer, then pooler and heads. A layer asks
- * for its slots through layer_parameters(), the one place that would map several layers to one set.
+ * Parameters are found by slot: the five embedding tensors, the map to the hidden width where there is one, the sets of attention
+ * and feed-forward tensors, then pooler and heads. A layer asks layer_attention() and layer_feed_forward() for its sets: layers
+ * that share get the same ones.
  */
 #ifndef TRAINER_MODEL_INTERNAL_H
 #define TRAINER_MODEL_INTERNAL_H
@@ -16,29 +17,37 @@ enum {
         SLOT_TYPE,
         SLOT_EMBEDDINGS_GAMMA,
         SLOT_EMBEDDINGS_BETA,
-        SLOT_LAYERS, /* first slot of layer 0 */
+        SLOT_ENCODER, /* first slot of the mapping, or of the first set */
 };
 enum {
-        LAYER_QKV_WEIGHT, /* q, k, v: three tensors, adjacent in memory */
-        LAYER_K_WEIGHT,
-        LAYER_V_WEIGHT,
-        LAYER_QKV_BIAS,
-        LAYER_K_BIAS,
-        LAYER_V_BIAS,
-        LAYER_ATTENTION_WEIGHT,
-        LAYER_ATTENTION_BIAS,
-        LAYER_ATTENTION_GAMMA,
-        LAYER_ATTENTION_BETA,
-        LAYER_UP_WEIGHT,
-        LAYER_UP_BIAS,
-        LAYER_DOWN_WEIGHT,
-        LAYER_DOWN_BIAS,
-        LAYER_OUTPUT_GAMMA,
-        LAYER_OUTPUT_BETA,
-        LAYER_SLOTS,
+        MAPPING_WEIGHT = SLOT_ENCODER,
+        MAPPING_BIAS,
+        MAPPING_SLOTS = 2,
 };
 enum {
-        HEAD_POOLER_WEIGHT, /* counted from the slot after the last layer */
+        ATTENTION_QKV_WEIGHT, /* q, k, v: three tensors, adjacent in memory */
+        ATTENTION_K_WEIGHT,
+        ATTENTION_V_WEIGHT,
+        ATTENTION_QKV_BIAS,
+        ATTENTION_K_BIAS,
+        ATTENTION_V_BIAS,
+        ATTENTION_OUTPUT_WEIGHT,
+        ATTENTION_OUTPUT_BIAS,
+        ATTENTION_GAMMA,
+        ATTENTION_BETA,
+        ATTENTION_SLOTS,
+};
+enum {
+        FEED_FORWARD_UP_WEIGHT,
+        FEED_FORWARD_UP_BIAS,
+        FEED_FORWARD_DOWN_WEIGHT,
+        FEED_FORWARD_DOWN_BIAS,
+        FEED_FORWARD_GAMMA,
+        FEED_FORWARD_BETA,
+        FEED_FORWARD_SLOTS,
+};
+enum {
+        HEAD_POOLER_WEIGHT, /* counted from layout.head */
         HEAD_POOLER_BIAS,
         HEAD_DECODER_BIAS,
         HEAD_TRANSFORM_WEIGHT,
@@ -49,20 +58,23 @@ enum {
         HEAD_SENTENCE_BIAS,
         HEAD_SLOTS,
 };
-#define TENSOR_NAME_MAX 96
+#define TENSOR_NAME_MAX 112
 
 struct model_layout {
         struct model_tensor *tensors; /* owned */
         char (*names)[TENSOR_NAME_MAX];
         uint32_t n_tensors;
-        size_t n_elements;     /* with gaps */
-        uint64_t n_parameters; /* without */
+        size_t n_elements;                  /* with gaps */
+        uint64_t n_parameters;              /* without */
+        uint32_t *attention, *feed_forward; /* (layers) first slot of the set that each layer uses */
+        uint32_t head;                      /* first slot of pooler and heads */
 };
 
 int model_layout_new(const struct model_config *config, struct model_layout *ret_layout, struct error *error);
 void model_layout_free(struct model_layout *layout);
 
-/* Activations of one layer, saved from forward for backward. Without training all layers share one set. */
+/* Activations of one layer, saved from forward for backward. Without training all layers share one set; with recomputation all but
+ * y2. */
 struct layer_buffers {
         struct tensor qkv;                    /* (T, 3H) */
         struct tensor lse;                    /* (A, T) */
@@ -73,15 +85,17 @@ struct layer_buffers {
 };
 
 struct model_buffers {
-        struct tensor embedded, mean, rstd, hidden0;               /* (T, H), (1, T), (1, T), (T, H) */
+        struct tensor embedded, mean, rstd, normed;                /* (T, E), (1, T), (1, T), (T, E) */
+        struct tensor hidden0;                                     /* (T, H); `normed` itself without a mapping */
         struct layer_buffers *layers;                              /* (L) */
         struct tensor first, pooled, sentence_logits;              /* (B, H), (B, H), (B, 2) */
-        struct tensor masked, transform_pre, transform_act;        /* (M, H) each */
-        struct tensor transform_mean, transform_rstd, transformed; /* (1, M), (1, M), (M, H) */
+        struct tensor masked, transform_pre, transform_act;        /* (M, H), (M, E), (M, E) */
+        struct tensor transform_mean, transform_rstd, transformed; /* (1, M), (1, M), (M, E) */
         struct tensor logits;                                      /* (M, V); becomes its own gradient */
         struct tensor d_hidden, d_sum, d_branch, d_context;        /* (T, H) each; training only, as all below */
         struct tensor d_wide;                                      /* (T, max(F, 3H)) */
-        struct tensor d_masked, d_transform;                       /* (M, H) */
+        struct tensor d_embedded;                                  /* (T, E); `d_hidden` itself without a mapping */
+        struct tensor d_masked, d_transform;                       /* (M, H), (M, E) */
         struct tensor d_first, d_pooled;                           /* (B, H) */
         struct workspace workspace;
 };
@@ -94,7 +108,9 @@ struct model {
         void *parameters, *gradients, *moment1, *moment2;
         void *arena;
         size_t arena_size;
-        uint64_t *row_k; /* (T) sample of each token, filled for each batch */
+        uint64_t forward_usec; /* since model_take_forward_sec */
+        uint64_t *row_k;       /* (T) sample of each token, filled for each batch */
+        uint32_t *pending;     /* (tensors) uses that the backward pass under way has still to come to */
         struct model_buffers buffers;
 };
 
@@ -105,12 +121,13 @@ struct tensor model_gradient(const struct model *model, uint32_t slot);
 /* The three adjacent q, k, v tensors as one: (3H, H) or (1, 3H). */
 struct tensor model_stacked(struct tensor first);
 
-static inline uint32_t layer_parameters(const struct model *model, uint32_t layer) {
-        return SLOT_LAYERS + layer * LAYER_SLOTS;
+static inline uint32_t layer_attention(const struct model *model, uint32_t layer) {
+        return model->layout.attention[layer];
 }
-static inline uint32_t head_slot(const struct model *model, uint32_t slot) {
-        return SLOT_LAYERS + model->config.num_hidden_layers * LAYER_SLOTS + slot;
+static inline uint32_t layer_feed_forward(const struct model *model, uint32_t layer) {
+        return model->layout.feed_forward[layer];
 }
+static inline uint32_t head_slot(const struct model *model, uint32_t slot) { return model->layout.head + slot; }
 
 /* The first `rows` rows, or columns, of a buffer planned for the largest batch. */
 static inline struct tensor view_rows(struct tensor t, uint32_t rows) {
@@ -139,6 +156,9 @@ struct op_attention model_attention(const struct model *model, const struct batc
 
 /* (T, H) what layer `layer` reads: the embeddings for 0, else the output of layer − 1. */
 struct tensor model_layer_input(const struct model *model, const struct batch *batch, uint32_t layer);
+
+/* One layer's forward pass: for backward, where activations are recomputed. */
+void model_forward_layer(struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer);
 
 /* Both losses are added to *loss; with `gradient`, logits become their own gradients. */
 void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient,

@@ -102,7 +102,7 @@ struct op_xent {
         struct workspace workspace;
 };
 
-struct op_adamw {
+struct op_adam {
         double rate, beta1, beta2, epsilon, weight_decay;
         double correction1, correction2; /* 1 − beta1^update, 1 − beta2^update */
         double gradient_scale;
@@ -166,7 +166,13 @@ struct ops {
         double (*sum_squares)(const void *x, size_t n);
 
         /* g = scale · g; m = β1 m + (1 − β1) g; v = β2 v + (1 − β2) g²; p −= rate (m / c1 / (√(v / c2) + ε) + decay · p). */
-        void (*adamw)(const struct op_adamw *op, size_t n, const void *g, void *p, void *m, void *v);
+        void (*adamw)(const struct op_adam *op, size_t n, const void *g, void *p, void *m, void *v);
+
+        /* Moments as adamw; the gradient becomes the direction m / c1 / (√(v / c2) + ε) + decay · p. p stays; rate is not used. */
+        void (*adam_direction)(const struct op_adam *op, size_t n, void *g, const void *p, void *m, void *v);
+
+        /* p −= rate · direction */
+        void (*descend)(double rate, size_t n, const void *direction, void *p);
 };
 
 /* fp32 on OpenBLAS and OpenMP, OMP_NUM_THREADS threads; the fp64 reference, naive, one thread. */

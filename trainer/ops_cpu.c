@@ -285,7 +285,7 @@ static double cpu_sum_squares(const void *data, size_t n) {
         return total;
 }
 
-static void cpu_adamw(const struct op_adamw *op, size_t n, const void *gradient, void *parameter, void *moment1,
+static void cpu_adamw(const struct op_adam *op, size_t n, const void *gradient, void *parameter, void *moment1,
                       void *moment2) {
         const struct cpu_kernels *k = cpu_kernels();
 
@@ -293,6 +293,25 @@ static void cpu_adamw(const struct op_adamw *op, size_t n, const void *gradient,
         for (size_t i = 0; i < n; i += SPAN_BLOCK / 8)
                 k->adamw(op, (const float *) gradient + i, (float *) parameter + i, (float *) moment1 + i,
                          (float *) moment2 + i, MIN(SPAN_BLOCK / 8, n - i));
+}
+
+static void cpu_adam_direction(const struct op_adam *op, size_t n, void *gradient, const void *parameter, void *moment1,
+                               void *moment2) {
+        const struct cpu_kernels *k = cpu_kernels();
+
+#pragma omp parallel for schedule(static) if (n > SPAN_BLOCK)
+        for (size_t i = 0; i < n; i += SPAN_BLOCK / 8)
+                k->adam_direction(op, (float *) gradient + i, (const float *) parameter + i, (float *) moment1 + i,
+                                  (float *) moment2 + i, MIN(SPAN_BLOCK / 8, n - i));
+}
+
+static void cpu_descend(double rate, size_t n, const void *direction, void *parameter) {
+        const struct cpu_kernels *k = cpu_kernels();
+
+#pragma omp parallel for schedule(static) if (n > SPAN_BLOCK)
+        for (size_t i = 0; i < n; i += SPAN_BLOCK / 8)
+                k->descend((float) rate, (const float *) direction + i, (float *) parameter + i,
+                           MIN(SPAN_BLOCK / 8, n - i));
 }
 
 /* ---- table ---- */
@@ -332,6 +351,8 @@ static const struct ops table = {
         .softmax_xent = cpu_softmax_xent,
         .sum_squares = cpu_sum_squares,
         .adamw = cpu_adamw,
+        .adam_direction = cpu_adam_direction,
+        .descend = cpu_descend,
 };
 
 /* The tiles are shared out here: OpenBLAS' own threads would change the bits and fight over the cores. */

@@ -39,7 +39,9 @@ struct cpu_kernels {
         void (*xent_gradient)(float *x, float lse, float scale, size_t n); /* x = scale · exp(x − lse) */
 
         double (*sum_squares)(const float *x, size_t n);
-        void (*adamw)(const struct op_adamw *op, const float *g, float *p, float *m, float *v, size_t n);
+        void (*adamw)(const struct op_adam *op, const float *g, float *p, float *m, float *v, size_t n);
+        void (*adam_direction)(const struct op_adam *op, float *g, const float *p, float *m, float *v, size_t n);
+        void (*descend)(float rate, const float *direction, float *p, size_t n); /* p −= rate · direction */
 
         /* Tested against libm: y = f(x). */
         void (*exp)(float *y, const float *x, size_t n);

@@ -416,7 +416,7 @@ FUNCTION double KERNEL(sum_squares)(const float *x, size_t n) {
         return ((total[0] + total[4]) + (total[2] + total[6])) + ((total[1] + total[5]) + (total[3] + total[7]));
 }
 
-FUNCTION void KERNEL(adamw)(const struct op_adamw *op, const float *g, float *p, float *m, float *v, size_t n) {
+FUNCTION void KERNEL(adamw)(const struct op_adam *op, const float *g, float *p, float *m, float *v, size_t n) {
         const float beta1 = (float) op->beta1, rest1 = (float) (1 - op->beta1), beta2 = (float) op->beta2,
                     rest2 = (float) (1 - op->beta2);
         const float scale = (float) op->gradient_scale, step = (float) (op->rate / op->correction1);
@@ -432,6 +432,29 @@ FUNCTION void KERNEL(adamw)(const struct op_adamw *op, const float *g, float *p,
                 KERNEL(store_part)(v + i, vi, n - i);
                 KERNEL(store_part)(p + i, pi, n - i);
         }
+}
+
+FUNCTION void KERNEL(adam_direction)(const struct op_adam *op, float *g, const float *p, float *m, float *v, size_t n) {
+        const float beta1 = (float) op->beta1, rest1 = (float) (1 - op->beta1), beta2 = (float) op->beta2,
+                    rest2 = (float) (1 - op->beta2);
+        const float scale = (float) op->gradient_scale, step = (float) (1 / op->correction1);
+        const float root = (float) __builtin_sqrt(1 / op->correction2), epsilon = (float) op->epsilon;
+        const float decay = (float) op->weight_decay;
+
+        for (size_t i = 0; i < n; i += 8) {
+                v8f gi = KERNEL(load_part)(g + i, n - i, 0) * scale, pi = KERNEL(load_part)(p + i, n - i, 0);
+                v8f mi = KERNEL(load_part)(m + i, n - i, 0) * beta1 + rest1 * gi;
+                v8f vi = KERNEL(load_part)(v + i, n - i, 0) * beta2 + rest2 * gi * gi;
+                KERNEL(store_part)(m + i, mi, n - i);
+                KERNEL(store_part)(v + i, vi, n - i);
+                KERNEL(store_part)(g + i, step * mi / (KERNEL(sqrt)(vi) * root + epsilon) + decay * pi, n - i);
+        }
+}
+
+FUNCTION void KERNEL(descend)(float rate, const float *direction, float *p, size_t n) {
+        for (size_t i = 0; i < n; i += 8)
+                KERNEL(store_part)
+        (p + i, KERNEL(load_part)(p + i, n - i, 0) - rate * KERNEL(load_part)(direction + i, n - i, 0), n - i);
 }
 
 FUNCTION void KERNEL(exp)(float *y, const float *x, size_t n) {
@@ -467,6 +490,8 @@ static const struct cpu_kernels KERNEL(table) = {
         .xent_gradient = KERNEL(xent_gradient),
         .sum_squares = KERNEL(sum_squares),
         .adamw = KERNEL(adamw),
+        .adam_direction = KERNEL(adam_direction),
+        .descend = KERNEL(descend),
         .exp = KERNEL(exp),
         .erf = KERNEL(erf),
         .tanh = KERNEL(tanh),

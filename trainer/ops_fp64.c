@@ -368,7 +368,7 @@ static double fp64_sum_squares(const void *data, size_t n) {
         return total;
 }
 
-static void fp64_adamw(const struct op_adamw *op, size_t n, const void *gradient, void *parameter, void *moment1,
+static void fp64_adamw(const struct op_adam *op, size_t n, const void *gradient, void *parameter, void *moment1,
                        void *moment2) {
         const double *gradients = gradient;
         double *p = parameter, *m = moment1, *v = moment2;
@@ -380,6 +380,28 @@ static void fp64_adamw(const struct op_adamw *op, size_t n, const void *gradient
                 p[i] -= op->rate * (m[i] / op->correction1 / (sqrt(v[i] / op->correction2) + op->epsilon) +
                                     op->weight_decay * p[i]);
         }
+}
+
+static void fp64_adam_direction(const struct op_adam *op, size_t n, void *gradient, const void *parameter,
+                                void *moment1, void *moment2) {
+        const double *p = parameter;
+        double *gradients = gradient, *m = moment1, *v = moment2;
+
+        for (size_t i = 0; i < n; i++) {
+                double g = op->gradient_scale * gradients[i];
+                m[i] = op->beta1 * m[i] + (1 - op->beta1) * g;
+                v[i] = op->beta2 * v[i] + (1 - op->beta2) * g * g;
+                gradients[i] =
+                        m[i] / op->correction1 / (sqrt(v[i] / op->correction2) + op->epsilon) + op->weight_decay * p[i];
+        }
+}
+
+static void fp64_descend(double rate, size_t n, const void *direction, void *parameter) {
+        const double *d = direction;
+        double *p = parameter;
+
+        for (size_t i = 0; i < n; i++)
+                p[i] -= rate * d[i];
 }
 
 const struct ops *ops_fp64(void) {
@@ -410,6 +432,8 @@ const struct ops *ops_fp64(void) {
                 .softmax_xent = fp64_softmax_xent,
                 .sum_squares = fp64_sum_squares,
                 .adamw = fp64_adamw,
+                .adam_direction = fp64_adam_direction,
+                .descend = fp64_descend,
         };
         return &table;
 }

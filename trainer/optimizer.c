@@ -1,6 +1,6 @@
 /*
- * Schedules, the global norm and the update, over the model's flat runs: what varies from tensor to tensor is only whether
- * weight decay applies. The arithmetic itself is the backend's.
+ * See optimizer.h. What varies from tensor to tensor is whether weight decay applies, the trust ratio and, where wanted, the
+ * clipping. The arithmetic itself is the backend's.
  */
 #include "trainer/optimizer.h"
 
@@ -8,40 +8,99 @@
 
 #include "trainer/model_internal.h"
 
-double schedule_rate(const struct spec_optimizer *spec, uint64_t step, uint64_t steps) {
-        uint64_t warmup =
-                spec->warmup_steps ? spec->warmup_steps : (uint64_t) llround(spec->warmup_ratio * (double) steps);
+static const struct kind {
+        bool bias_correction, trust_ratio;
+} kinds[OPTIMIZER_NAME_MAX] = {
+        [OPTIMIZER_ADAMW] = { true, false },
+        [OPTIMIZER_BERTADAM] = { false, false },
+        [OPTIMIZER_LAMB] = { true, true },
+        [OPTIMIZER_LAMB_GOOGLE] = { false, true },
+};
 
-        if (step < warmup)
-                return spec->learning_rate * (double) (step + 1) / (double) warmup;
-        if (spec->schedule == SCHEDULE_CONSTANT)
-                return spec->learning_rate;
-        return step < steps ? spec->learning_rate * (1 - (double) step / (double) steps) : 0;
+static double decay(const struct spec_optimizer *spec, double t) {
+        switch (spec->schedule) {
+        case SCHEDULE_LINEAR:
+                return 1 - t;
+        case SCHEDULE_POLY:
+                return pow(1 - t, spec->power);
+        case SCHEDULE_COSINE:
+                return 0.5 * (1 + cos(M_PI * t));
+        default:
+                return 1;
+        }
+}
+
+double schedule_rate(const struct spec_optimizer *spec, uint64_t step, uint64_t steps) {
+        double warmup = spec->warmup_steps ? (double) spec->warmup_steps : spec->warmup_ratio * (double) steps;
+        double rising = (double) step + (spec->step_count != STEP_COUNT_FROM_ZERO),
+               falling = (double) step + (spec->step_count == STEP_COUNT_FROM_ONE), all = (double) steps;
+        double from = spec->decay_from == DECAY_FROM_WARMUP ? fmin(warmup, falling) : 0;
+
+        if (rising < warmup || (rising <= warmup && spec->step_count == STEP_COUNT_FULL))
+                return spec->learning_rate * rising / warmup;
+        if (spec->schedule != SCHEDULE_CONSTANT && falling >= all)
+                return 0;
+        return spec->learning_rate * decay(spec, (falling - from) / (all - from));
 }
 
 double optimizer_gradient_norm(struct model *model) {
         return sqrt(model->ops->sum_squares(model->gradients, model->layout.n_elements));
 }
 
+static double clip_scale(const struct spec_optimizer *spec, double norm) {
+        return spec->clip_norm > 0 && norm > spec->clip_norm ? spec->clip_norm / norm : 1;
+}
+
+double optimizer_gradient_scale(const struct spec_optimizer *spec, double norm) {
+        return spec->clip_by == CLIP_BY_GLOBAL ? clip_scale(spec, norm) : 1;
+}
+
+/* One tensor's places in the flat runs. */
+struct place {
+        size_t n;
+        void *g, *p, *m, *v;
+};
+
+static struct place place_of(const struct model *model, const struct model_tensor *t) {
+        size_t at = t->offset * model_element_size(model);
+
+        return (struct place) { t->n_elements, (char *) model->gradients + at, (char *) model->parameters + at,
+                                (char *) model->moment1 + at, (char *) model->moment2 + at };
+}
+
+static void lamb(const struct ops *ops, const struct op_adam *op, const struct place *t, bool adapt) {
+        double ratio = 1;
+
+        ops->adam_direction(op, t->n, t->g, t->p, t->m, t->v);
+        if (adapt) {
+                double weights = sqrt(ops->sum_squares(t->p, t->n)), direction = sqrt(ops->sum_squares(t->g, t->n));
+                ratio = weights > 0 && direction > 0 ? weights / direction : 1;
+        }
+        ops->descend(op->rate * ratio, t->n, t->g, t->p);
+}
+
 void optimizer_update(struct model *model, const struct spec_optimizer *spec, double rate, uint64_t update,
                       double gradient_scale) {
-        size_t size = model_element_size(model);
-        struct op_adamw op = {
+        const struct kind *kind = &kinds[spec->name];
+        struct op_adam op = {
                 .rate = rate,
                 .beta1 = spec->beta1,
                 .beta2 = spec->beta2,
                 .epsilon = spec->epsilon,
-                .correction1 = 1 - pow(spec->beta1, (double) update),
-                .correction2 = 1 - pow(spec->beta2, (double) update),
-                .gradient_scale = gradient_scale,
+                .correction1 = kind->bias_correction ? 1 - pow(spec->beta1, (double) update) : 1,
+                .correction2 = kind->bias_correction ? 1 - pow(spec->beta2, (double) update) : 1,
         };
 
         for (uint32_t i = 0; i < model->layout.n_tensors; i++) {
-                const struct model_tensor *t = &model->layout.tensors[i];
-                size_t at = t->offset * size;
-                op.weight_decay = t->decay ? spec->weight_decay : 0;
-                model->ops->adamw(&op, t->n_elements, (const char *) model->gradients + at,
-                                  (char *) model->parameters + at, (char *) model->moment1 + at,
-                                  (char *) model->moment2 + at);
+                const struct model_tensor *tensor = &model->layout.tensors[i];
+                struct place t = place_of(model, tensor);
+                op.weight_decay = tensor->decay ? spec->weight_decay : 0;
+                op.gradient_scale = gradient_scale;
+                if (spec->clip_by == CLIP_BY_TENSOR)
+                        op.gradient_scale *= clip_scale(spec, gradient_scale * sqrt(model->ops->sum_squares(t.g, t.n)));
+                if (kind->trust_ratio)
+                        lamb(model->ops, &op, &t, tensor->decay);
+                else
+                        model->ops->adamw(&op, t.n, t.g, t.p, t.m, t.v);
         }
 }

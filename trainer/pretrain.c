@@ -64,16 +64,16 @@ static int parse_arguments(int argc, char **argv, struct run_options *ret) {
         return 1 + BERTD_EXIT_USAGE;
 }
 
-/* After an update: validation and checkpoints that are due. */
+/* After an update: validation and checkpoints that are due, as both are at the end of a stage. */
 static int after_step(struct run *run, uint64_t flags, struct error *error) {
         const struct spec *spec = run->spec;
-        bool last = run->step == spec->train.steps;
+        bool end = run->stage_step == spec->train.steps, last = end && run->stage + 1 == run->n_stages;
         uint64_t evaluate = spec->train.evaluate_every, save = spec->checkpoint.every_steps;
 
-        if (last || (evaluate > 0 && run->step % evaluate == 0))
+        if (end || (evaluate > 0 && run->step % evaluate == 0))
                 run_evaluate(run);
         run_checkpoint_poll(run);
-        if (!last && !(flags & (RUN_CHECKPOINT | RUN_INTERVAL)) && (save == 0 || run->step % save != 0))
+        if (!end && !(flags & (RUN_CHECKPOINT | RUN_INTERVAL)) && (save == 0 || run->step % save != 0))
                 return 0;
         return run_checkpoint(run, last, error);
 }
@@ -89,25 +89,41 @@ static int stop_early(struct run *run, struct error *error) {
         return r < 0 ? r : BERTD_EXIT_STOPPED;
 }
 
-/* An exit code, or −errno alike on all ranks. */
-static int train(struct run *run, struct error *error) {
+/* Steps to the end of the stage. 0; 1: a stop was asked for; or −errno alike on all ranks. */
+static int train_stage(struct run *run, struct error *error) {
         uint64_t flags;
 
-        if (run->rank == 0) {
-                run_announce_samples(run);
-                progress_ready(run->progress);
-        }
-        while (run->step < run->spec->train.steps) {
+        while (run->stage_step < run->spec->train.steps) {
                 int r = run_step(run, &flags, error);
                 if (r > 0)
-                        return stop_early(run, error);
+                        return 1;
                 if (r >= 0)
                         r = after_step(run, flags, error);
                 if (r < 0)
                         return r;
         }
+        return 0;
+}
+
+/* An exit code, or −errno alike on all ranks. */
+static int train(struct run *run, struct error *error) {
+        if (run->rank == 0) {
+                run_announce_samples(run);
+                progress_ready(run->progress);
+        }
+        int r = train_stage(run, error);
+        while (r == 0 && run->stage + 1 < run->n_stages) {
+                r = run_next_stage(run, error);
+                if (r >= 0 && run->rank == 0)
+                        run_announce_samples(run);
+                if (r >= 0)
+                        r = train_stage(run, error);
+        }
+        if (r > 0)
+                return stop_early(run, error);
         /* A run that was restored at its last step has nothing to do, but its checkpoint must be in this folder. */
-        int r = run_checkpoint(run, true, error);
+        if (r == 0)
+                r = run_checkpoint(run, true, error);
         return r < 0 ? r : BERTD_EXIT_OK;
 }
 

@@ -4,7 +4,9 @@
  *   run_setup → run_restore → { run_step } → run_free
  *
  * Between steps every rank holds the same weights, moments and counters. Rank 0 alone owns the run folder, the saver,
- * metrics and progress (NULL elsewhere). A step of B samples at update s takes samples [s·B, (s + 1)·B) of the stream.
+ * metrics and progress (NULL elsewhere). A step of B samples at update s of its stage takes samples [s·B, (s + 1)·B) of the
+ * stage's stream. `step` counts through all stages and names checkpoints and rows; `stage_step` is what the schedule goes by;
+ * `correction_step` counts updates since the moments were 0, or were said to be (T9).
  */
 #ifndef TRAINER_RUN_H
 #define TRAINER_RUN_H
@@ -34,31 +36,38 @@ struct run_options {
         bool abandon_newer;
 };
 
+struct run_stage {
+        const struct spec *spec;            /* borrowed from the whole one */
+        struct corpora *train, *validation; /* validation: NULL without */
+        struct samples *train_samples, *validation_samples;
+        struct checkpoint_meta meta; /* what never changes during the stage */
+};
+
 struct run {
         const struct run_options *options;
         struct exchange *exchange;
         uint32_t rank, n_ranks;
-        uint32_t stage;
 
-        struct spec *spec;
+        struct spec *whole;
+        struct run_stage *stages; /* (n_stages) */
+        uint32_t n_stages, stage;
+        struct run_stage *now;   /* the stage under way */
+        const struct spec *spec; /* its spec */
         struct model_config config;
         struct vocab *vocab;
         struct samples_vocab samples_vocab;
-        struct corpora *train, *validation; /* validation: NULL without */
-        struct samples *train_samples, *validation_samples;
         const struct ops *ops;
         struct model *model;
         struct prefetch *prefetch;
         struct batches *validation_batches;
-        struct checkpoint_meta meta; /* what never changes during the run */
 
         struct rundir *rundir;
         struct saver *saver;
         struct metrics *metrics;
         struct progress *progress;
 
-        uint64_t step;               /* updates completed */
-        double best_validation_loss; /* NaN: none yet */
+        uint64_t step, stage_step, correction_step; /* updates completed */
+        double best_validation_loss;                /* NaN: none yet */
         uint64_t best_validation_step;
         double peak_flops;             /* of sgemm, all ranks together, measured */
         uint64_t last_checkpoint_step; /* begun or restored; UINT64_MAX: none */
@@ -75,13 +84,23 @@ void run_free(struct run *run);
 /* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
 int run_restore(struct run *run, struct error *error);
 
+/* run_stage.c. Collective but for the checks, limits, steps and closing. */
+int run_check_stages(const struct run *run, struct error *error);
+int run_open_stages(struct run *run, struct error *error);               /* data and meta of all stages */
+struct model_limits run_model_limits(const struct run *run);             /* that fit every stage */
+int run_use_stage(struct run *run, uint32_t stage, struct error *error); /* batches; no counter changes */
+int run_next_stage(struct run *run, struct error *error);                /* as the new one's spec says */
+uint64_t run_total_steps(const struct run *run);                         /* of all stages, those done as they were */
+void run_close_stages(struct run *run);
+
 /* run_meta.c */
-void run_meta_fill(struct run *run, const char *corpus_hash, const char *map_hash);
+void run_meta_fill(struct run *run, uint32_t stage, const char *corpus_hash);
 struct checkpoint_meta run_meta_now(const struct run *run);
 /* Exit 78 naming the key where a checkpoint was made with something that may not change. What may and did is said
  * on stderr. */
-int run_meta_compare(const struct run *run, const struct checkpoint_meta *found, const char *path, struct error *error);
-void run_meta_say(const struct run *run, const struct checkpoint_meta *found);
+int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,
+                     struct error *error);
+void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint_meta *found);
 
 /* run_step.c: one update. 0; 1: stopped on request, the update was not made; −errno: the same on all ranks.
  * *ret_flags: RUN_* bits that any rank raised. */
@@ -95,6 +114,7 @@ void run_announce_samples(struct run *run);
 struct run_sums {
         struct model_loss loss;
         double flops;
+        uint64_t tokens; /* valid ones */
 };
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
 void run_losses(const struct run *run, const struct model_loss *loss,

@@ -13,11 +13,11 @@ void run_evaluate(struct run *run) {
         struct metrics_losses losses;
         uint64_t begin, end;
 
-        if (!run->validation)
+        if (!run->now->validation)
                 return;
         if (run->rank == 0)
                 progress_busy(run->progress, "evaluation");
-        uint64_t samples = MIN(run->spec->train.evaluate_samples, samples_n(run->validation_samples));
+        uint64_t samples = MIN(run->spec->train.evaluate_samples, samples_n(run->now->validation_samples));
         batches_share(samples, run->rank, run->n_ranks, &begin, &end);
         batches_fill(run->validation_batches, begin, end);
         for (uint32_t i = 0; i < batches_n(run->validation_batches); i++) {

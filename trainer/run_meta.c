@@ -13,6 +13,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "trainer/run.h"
+#include "trainer/weights.h"
 
 enum policy { SAID, FIXED };
 
@@ -21,7 +22,6 @@ static const struct rule {
         enum policy policy;
 } rules[] = {
         { "seed", "train.seed", FIXED },
-        { "stage", "stage", FIXED },
         { "config_hash", "model.config", FIXED },
         { "vocab_hash", "model.vocab", FIXED },
         { "objective", "data.objective", FIXED },
@@ -29,6 +29,8 @@ static const struct rule {
         { "masked_fraction", "data.masked_fraction", FIXED },
         { "max_predictions", "data.max_predictions", FIXED },
         { "short_sequence_probability", "data.short_sequence_probability", FIXED },
+        { "masking", "data.masking, dupe_factor", FIXED },
+        { "mask_unit", "data.mask_unit", FIXED },
         { "corpus_hash", "data.train", FIXED },
         { "window_map_hash", "data.train", FIXED },
         { "global_batch", "train.global_batch", FIXED },
@@ -37,8 +39,8 @@ static const struct rule {
         { "betas", "optimizer.beta1, beta2", FIXED },
         { "epsilon", "optimizer.epsilon", FIXED },
         { "weight_decay", "optimizer.weight_decay", FIXED },
-        { "clip_norm", "optimizer.clip_norm", FIXED },
-        { "schedule", "optimizer.schedule", FIXED },
+        { "clip_norm", "optimizer.clip_norm, clip_by", FIXED },
+        { "schedule", "optimizer.schedule, power, decay_from, step_count", FIXED },
         { "warmup", "optimizer.warmup_ratio, warmup_steps", FIXED },
         { "micro_batch", "train.micro_batch", SAID },
         { "ranks", "resources.ranks", SAID },
@@ -49,29 +51,51 @@ static const struct rule {
         { "version", "the program", SAID },
 };
 
-static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const struct samples_options *o) {
-        static const char *const objectives[] = {
-                [OBJECTIVE_MLM_NSP] = "mlm+nsp", [OBJECTIVE_MLM_SOP] = "mlm+sop", [OBJECTIVE_MLM] = "mlm"
-        };
+/* Several keys of the spec in one row, as the spec writes them. */
+static void set_from_spec(struct checkpoint_meta *m, const char *key, const struct spec *spec,
+                          const char *const spec_keys[], size_t n) {
+        char all[128] = "", one[40];
+        size_t used = 0;
 
-        checkpoint_meta_set(m, "objective", "%s", objectives[o->objective]);
+        for (size_t i = 0; i < n && used < sizeof(all); i++)
+                used += (size_t) snprintf(all + used, sizeof(all) - used, "%s%s", i ? " " : "",
+                                          spec_get(spec, spec_keys[i], one, sizeof(one)));
+        checkpoint_meta_set(m, key, "%s", all);
+}
+#define SET(m, key, spec, ...)                                             \
+        set_from_spec(m, key, spec, (const char *const[]) { __VA_ARGS__ }, \
+                      ELEMENTSOF(((const char *[]) { __VA_ARGS__ })))
+
+static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const struct samples_options *o) {
+        SET(m, "objective", spec, "data.objective");
         checkpoint_meta_set(m, "sequence_length", "%u", o->sequence_length);
         checkpoint_meta_set(m, "masked_fraction", "%.17g", o->masked_fraction);
         checkpoint_meta_set(m, "max_predictions", "%u", o->max_predictions);
         checkpoint_meta_set(m, "short_sequence_probability", "%.17g", o->short_probability);
-        checkpoint_meta_set(m, "global_batch", "%" PRIu64, spec->train.global_batch);
-        checkpoint_meta_set(m, "micro_batch", "%" PRIu64, spec->train.micro_batch);
-        checkpoint_meta_set(m, "steps", "%" PRIu64, spec->train.steps);
+        if (o->dupe_factor > 0)
+                SET(m, "masking", spec, "data.masking", "data.dupe_factor");
+        else
+                SET(m, "masking", spec, "data.masking");
+        SET(m, "mask_unit", spec, "data.mask_unit");
+        SET(m, "global_batch", spec, "train.global_batch");
+        SET(m, "micro_batch", spec, "train.micro_batch");
+        SET(m, "steps", spec, "train.steps");
 }
 
-static void fill_optimizer(struct checkpoint_meta *m, const struct spec_optimizer *o) {
-        checkpoint_meta_set(m, "optimizer", "adamw");
+static void fill_optimizer(struct checkpoint_meta *m, const struct spec *spec) {
+        const struct spec_optimizer *o = &spec->optimizer;
+
+        SET(m, "optimizer", spec, "optimizer.name");
         checkpoint_meta_set(m, "learning_rate", "%.17g", o->learning_rate);
         checkpoint_meta_set(m, "betas", "%.17g %.17g", o->beta1, o->beta2);
         checkpoint_meta_set(m, "epsilon", "%.17g", o->epsilon);
         checkpoint_meta_set(m, "weight_decay", "%.17g", o->weight_decay);
-        checkpoint_meta_set(m, "clip_norm", "%.17g", o->clip_norm);
-        checkpoint_meta_set(m, "schedule", "%s", o->schedule == SCHEDULE_CONSTANT ? "constant" : "linear");
+        SET(m, "clip_norm", spec, "optimizer.clip_norm", "optimizer.clip_by");
+        if (o->schedule == SCHEDULE_POLY)
+                SET(m, "schedule", spec, "optimizer.schedule", "optimizer.power", "optimizer.decay_from",
+                    "optimizer.step_count");
+        else
+                SET(m, "schedule", spec, "optimizer.schedule", "optimizer.decay_from", "optimizer.step_count");
         checkpoint_meta_set(m, "warmup", "%.17g %" PRIu64, o->warmup_ratio, o->warmup_steps);
 }
 
@@ -86,59 +110,67 @@ static void fill_machine(struct checkpoint_meta *m, const struct run *run) {
         checkpoint_meta_set(m, "version", "%s", BERTD_VERSION);
 }
 
-void run_meta_fill(struct run *run, const char *corpus_hash, const char *map_hash) {
-        struct checkpoint_meta *m = &run->meta;
+void run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash) {
+        struct run_stage *stage = &run->stages[index];
+        struct checkpoint_meta *m = &stage->meta;
         char hex[33];
 
-        checkpoint_meta_set(m, "name", "%s", run->spec->name ? run->spec->name : "");
-        checkpoint_meta_set(m, "seed", "%" PRIu64, run->spec->train.seed);
-        checkpoint_meta_set(m, "stage", "%u", run->stage);
+        checkpoint_meta_set(m, "name", "%s", run->whole->name ? run->whole->name : "");
+        checkpoint_meta_set(m, "seed", "%" PRIu64, run->whole->train.seed);
+        checkpoint_meta_set(m, "stage", "%u", index);
+        checkpoint_meta_set(m, "stage_name", "%s", stage->spec->stage.name ? stage->spec->stage.name : "");
         config_hash(&run->config, hex);
+        (void) weights_set_config(m, &run->config, NULL); /* without memory it lacks the key, and is whole otherwise */
         checkpoint_meta_set(m, "config_hash", "%s", hex);
         vocab_hash(run->vocab, hex);
         checkpoint_meta_set(m, "vocab_hash", "%s", hex);
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
-        checkpoint_meta_set(m, "window_map_hash", "%s", map_hash);
-        fill_data(m, run->spec, samples_options(run->train_samples));
-        fill_optimizer(m, &run->spec->optimizer);
+        samples_map_hash(stage->train_samples, hex);
+        checkpoint_meta_set(m, "window_map_hash", "%s", hex);
+        fill_data(m, stage->spec, samples_options(stage->train_samples));
+        fill_optimizer(m, stage->spec);
         fill_machine(m, run);
 }
 
 struct checkpoint_meta run_meta_now(const struct run *run) {
-        struct checkpoint_meta meta = run->meta;
+        struct checkpoint_meta meta = run->now->meta;
 
         checkpoint_meta_set(&meta, "format", "%d", CHECKPOINT_FORMAT);
         checkpoint_meta_set(&meta, "step", "%" PRIu64, run->step);
-        checkpoint_meta_set(&meta, "samples", "%" PRIu64, run->step * run->spec->train.global_batch);
-        checkpoint_meta_set(&meta, "schedule_step", "%" PRIu64, run->step);
-        checkpoint_meta_set(&meta, "correction_step", "%" PRIu64, run->step);
+        checkpoint_meta_set(&meta, "samples", "%" PRIu64, run->stage_step * run->spec->train.global_batch);
+        checkpoint_meta_set(&meta, "schedule_step", "%" PRIu64, run->stage_step);
+        checkpoint_meta_set(&meta, "correction_step", "%" PRIu64, run->correction_step);
         checkpoint_meta_set(&meta, "best_validation_loss", "%.17g", run->best_validation_loss);
         checkpoint_meta_set(&meta, "best_validation_step", "%" PRIu64, run->best_validation_step);
         return meta;
 }
 
-int run_meta_compare(const struct run *run, const struct checkpoint_meta *found, const char *path,
+int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,
                      struct error *error) {
+        char in_stage[32] = "";
+
+        if (run->n_stages > 1)
+                (void) snprintf(in_stage, sizeof(in_stage), "stage %u, ", stage);
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const struct rule *rule = &rules[i];
                 const char *then = checkpoint_meta_get(found, rule->key),
-                           *now = checkpoint_meta_get(&run->meta, rule->key);
+                           *now = checkpoint_meta_get(&run->stages[stage].meta, rule->key);
                 if (!then)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path,
                                            rule->key);
                 if (rule->policy == FIXED && strcmp(then, now) != 0)
                         return error_input(
                                 error, BERTD_EXIT_CONFIG,
-                                "%s: made with %s %s, the spec (%s) now gives %s: this may not change on resume", path,
-                                rule->key, then, rule->spec_key, now);
+                                "%s: made with %s %s, the spec (%s%s) now gives %s: this may not change on resume",
+                                path, rule->key, then, in_stage, rule->spec_key, now);
         }
         return 0;
 }
 
-void run_meta_say(const struct run *run, const struct checkpoint_meta *found) {
+void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint_meta *found) {
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const char *then = checkpoint_meta_get(found, rules[i].key),
-                           *now = checkpoint_meta_get(&run->meta, rules[i].key);
+                           *now = checkpoint_meta_get(&run->stages[stage].meta, rules[i].key);
                 if (rules[i].policy == SAID && strcmp(then, now) != 0)
                         (void) fprintf(stderr, "resuming with another %s: %s, was %s\n", rules[i].key, now, then);
         }

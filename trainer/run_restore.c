@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "trainer/run.h"
+#include "trainer/weights.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 
@@ -52,27 +53,49 @@ static int restore_model(struct run *run, struct checkpoint *c, struct error *er
         return 0;
 }
 
+/* Which stage of the spec a checkpoint belongs to. */
+static int read_stage(const struct run *run, const struct checkpoint *c, uint32_t *ret_stage, struct error *error) {
+        uint64_t stage = 0;
+        int r = checkpoint_meta_u64(checkpoint_meta(c), checkpoint_path(c), "stage", &stage, error);
+
+        if (r < 0)
+                return r;
+        if (stage >= run->n_stages)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: made in stage %" PRIu64 ", the spec now has %u: this may not change on resume",
+                                   checkpoint_path(c), stage, run->n_stages);
+        *ret_stage = (uint32_t) stage;
+        return 0;
+}
+
 static int restore_counters(struct run *run, const struct checkpoint *c, struct error *error) {
         const struct checkpoint_meta *meta = checkpoint_meta(c);
         const char *best = checkpoint_meta_get(meta, "best_validation_loss"), *path = checkpoint_path(c);
+        const struct spec_train *train = &run->stages[run->stage].spec->train;
         uint64_t samples = 0;
+        const struct {
+                const char *key;
+                uint64_t *to;
+        } counters[] = { { "step", &run->step },
+                         { "schedule_step", &run->stage_step },
+                         { "correction_step", &run->correction_step },
+                         { "samples", &samples },
+                         { "best_validation_step", &run->best_validation_step } };
+        int r = 0;
 
-        int r = checkpoint_meta_u64(meta, path, "step", &run->step, error);
-        if (r >= 0)
-                r = checkpoint_meta_u64(meta, path, "samples", &samples, error);
-        if (r >= 0)
-                r = checkpoint_meta_u64(meta, path, "best_validation_step", &run->best_validation_step, error);
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(counters); i++)
+                r = checkpoint_meta_u64(meta, path, counters[i].key, counters[i].to, error);
         if (r < 0)
                 return r;
-        if (samples != run->step * run->spec->train.global_batch)
+        if (samples != run->stage_step * train->global_batch || run->stage_step > run->step)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
                                    "%s: meta key samples is %" PRIu64 ", expected %" PRIu64, path, samples,
-                                   run->step * run->spec->train.global_batch);
+                                   run->stage_step * train->global_batch);
         run->best_validation_loss = best ? strtod(best, NULL) : NAN;
-        if (run->step > run->spec->train.steps)
+        if (run->stage_step > train->steps)
                 return error_input(error, BERTD_EXIT_CONFIG,
                                    "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
-                                   run->options->spec_path, run->spec->train.steps, path, run->step);
+                                   run->options->spec_path, train->steps, path, run->stage_step);
         return 0;
 }
 
@@ -86,22 +109,30 @@ static void note_checkpoint(struct run *run) {
 
 static int restore_from(struct run *run, const char *path, struct error *error) {
         cleanup_checkpoint struct checkpoint *c = NULL;
+        uint32_t stage = 0;
 
         int r = checkpoint_open(path, &c, error);
+        if (r >= 0 && checkpoint_meta_get(checkpoint_meta(c), WEIGHTS_ONLY_KEY))
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: holds weights only and no run to resume: name it as model.init in the spec",
+                                   path);
         if (r >= 0)
-                r = run_meta_compare(run, checkpoint_meta(c), path, error);
+                r = read_stage(run, c, &stage, error);
+        if (r >= 0)
+                r = run_meta_compare(run, stage, checkpoint_meta(c), path, error);
         if (r >= 0)
                 r = restore_model(run, c, error);
         if (r >= 0)
                 r = checkpoint_check_file(c, error);
+        run->stage = stage;
         if (r >= 0)
                 r = restore_counters(run, c, error);
         if (r < 0)
                 return r;
-        run_meta_say(run, checkpoint_meta(c));
+        run_meta_say(run, stage, checkpoint_meta(c));
         note_checkpoint(run);
         (void) fprintf(stderr, "resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step,
-                       run->spec->train.steps);
+                       run_total_steps(run));
         return 0;
 }
 
@@ -127,10 +158,26 @@ static int restore_newest(struct run *run, struct error *error) {
         return r;
 }
 
+/* A run that has no checkpoint of its own yet begins with the weights of another; moments and steps are not taken. */
+static int begin_with(struct run *run, const char *path, struct error *error) {
+        cleanup_checkpoint struct checkpoint *c = NULL;
+
+        int r = checkpoint_open(path, &c, error);
+        if (r >= 0)
+                r = weights_read(c, run->model, error);
+        if (r >= 0)
+                (void) fprintf(stderr, "beginning with the weights of %s\n", path);
+        else if (error->exit == BERTD_EXIT_BAD_CHECKPOINT)
+                error->exit = BERTD_EXIT_DATA; /* it is an input: there is no older one to try */
+        return r < 0 ? error_prefix(error, "model.init") : 0;
+}
+
 static int restore_on_rank_0(struct run *run, struct error *error) {
         bool explicitly = run->options->resume != NULL;
 
         int r = explicitly ? restore_from(run, run->options->resume, error) : restore_newest(run, error);
+        if (r >= 0 && run->last_checkpoint_step == UINT64_MAX && run->step == 0 && run->whole->model.init)
+                r = begin_with(run, run->whole->model.init, error);
         if (r >= 0 && run->options->abandon_newer)
                 r = rundir_abandon_newer(run->rundir, run->step, error);
         return r;
@@ -139,24 +186,28 @@ static int restore_on_rank_0(struct run *run, struct error *error) {
 /* A rank that was not told would train another model: all three runs go to everyone. */
 static void broadcast_state(struct run *run) {
         void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
-        uint64_t counters[2] = { run->step, run->last_checkpoint_step };
+        uint64_t counters[] = { run->step, run->stage_step, run->correction_step, run->last_checkpoint_step,
+                                run->stage };
         size_t size = model_n_elements(run->model) * model_element_size(run->model);
 
         exchange_broadcast(run->exchange, counters, sizeof(counters));
         run->step = counters[0];
-        run->last_checkpoint_step = counters[1];
-        for (size_t i = 0; i < ELEMENTSOF(runs) && run->step > 0; i++)
+        run->stage_step = counters[1];
+        run->correction_step = counters[2];
+        run->last_checkpoint_step = counters[3];
+        run->stage = (uint32_t) counters[4];
+        for (size_t i = 0; i < ELEMENTSOF(runs) && (run->step > 0 || run->whole->model.init); i++)
                 exchange_broadcast(run->exchange, runs[i], size);
 }
 
 static int open_outputs(struct run *run, struct error *error) {
-        cleanup_free char *path = format_string("%s/metrics.jsonl", run->options->run_dir);
-
-        run->progress = progress_new(run->spec->train.steps);
-        if (!path || !run->progress)
+        run->progress = progress_new(run_total_steps(run));
+        if (!run->progress)
                 return error_errno(error, ENOMEM, "%s", run->options->run_dir);
-        return metrics_open(path, run->step, run->spec->data.objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp",
-                            &run->metrics, error);
+        int r = metrics_open(run->options->run_dir, run->step, &run->metrics, error);
+        if (r >= 0)
+                metrics_set_objective(run->metrics, run->stages[run->stage].spec->data.objective);
+        return r;
 }
 
 int run_restore(struct run *run, struct error *error) {
@@ -169,5 +220,5 @@ int run_restore(struct run *run, struct error *error) {
                 return r;
         broadcast_state(run);
         run->last_checkpoint_usec = clock_boottime_usec();
-        return 0;
+        return run_use_stage(run, run->stage, error);
 }

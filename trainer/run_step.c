@@ -33,7 +33,7 @@ static double lap(struct timer *timer) {
 }
 
 static struct batches *take_batches(struct run *run) {
-        uint64_t begin, end, b = run->spec->train.global_batch, at = run->step * b;
+        uint64_t begin, end, b = run->spec->train.global_batch, at = run->stage_step * b;
 
         batches_share(b, run->rank, run->n_ranks, &begin, &end);
         return prefetch_take(run->prefetch, at + begin, at + end, at + b + begin, at + b + end);
@@ -41,11 +41,8 @@ static struct batches *take_batches(struct run *run) {
 
 static struct plan agree_plan(struct run *run, const struct batches *batches) {
         struct plan mine = { batches_n_masked(batches), batches_n(batches), batches_hash(batches) }, total = {};
-        cleanup_free struct plan *all = calloc(run->n_ranks, sizeof(*all));
-        if (!all)
-                abort(); /* the others wait in the next call */
+        const struct plan *all = exchange_gather(run->exchange, &mine, sizeof(mine));
 
-        exchange_gather(run->exchange, &mine, sizeof(mine), all);
         for (uint32_t r = 0; r < run->n_ranks; r++) {
                 total.n_masked += all[r].n_masked;
                 total.n_micro = MAX(total.n_micro, all[r].n_micro);
@@ -55,12 +52,9 @@ static struct plan agree_plan(struct run *run, const struct batches *batches) {
 }
 
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine) {
-        cleanup_free struct run_sums *all = calloc(run->n_ranks, sizeof(*all));
+        const struct run_sums *all = exchange_gather(run->exchange, mine, sizeof(*mine));
         struct run_sums total = {};
-        if (!all)
-                abort();
 
-        exchange_gather(run->exchange, mine, sizeof(*mine), all);
         for (uint32_t r = 0; r < run->n_ranks; r++) {
                 total.loss.mlm_sum += all[r].loss.mlm_sum;
                 total.loss.sentence_sum += all[r].loss.sentence_sum;
@@ -69,6 +63,7 @@ struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine) {
                 total.loss.sentence_count += all[r].loss.sentence_count;
                 total.loss.sentence_correct += all[r].loss.sentence_correct;
                 total.flops += all[r].flops;
+                total.tokens += all[r].tokens;
         }
         return total;
 }
@@ -93,6 +88,7 @@ static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t
 
         model_forward_backward(run->model, batch, &pass, &sums->loss);
         sums->flops += model_batch_flops(run->model, batch);
+        sums->tokens += batch->n_tokens;
 }
 
 /* The first tensor whose gradient is not finite, or −1. */
@@ -122,29 +118,34 @@ void run_losses(const struct run *run, const struct model_loss *loss, struct met
 
 static void update(struct run *run, struct metrics_row *row) {
         const struct spec_optimizer *o = &run->spec->optimizer;
-        double scale = o->clip_norm > 0 && row->gradient_norm > o->clip_norm ? o->clip_norm / row->gradient_norm : 1;
 
-        row->learning_rate = schedule_rate(o, run->step, run->spec->train.steps);
-        optimizer_update(run->model, o, row->learning_rate, run->step + 1, scale);
+        row->learning_rate = schedule_rate(o, run->stage_step, run->spec->train.steps);
+        optimizer_update(run->model, o, row->learning_rate, run->correction_step + 1,
+                         optimizer_gradient_scale(o, row->gradient_norm));
         run->step++;
+        run->stage_step++;
+        run->correction_step++;
 }
 
-static void report(struct run *run, struct metrics_row *row, double flops, uint64_t begin) {
+static void report(struct run *run, struct metrics_row *row, const struct run_sums *sums, uint64_t begin) {
         double seconds = (double) MAX(clock_monotonic_usec() - begin, UINT64_C(1)) / 1e6;
         uint64_t every = MAX(run->spec->train.log_every, UINT64_C(1));
+        bool last = run->stage_step == run->spec->train.steps; /* of the stage */
 
         if (run->rank != 0)
                 return;
         row->checkpoint_sec = run->checkpoint_sec;
         run->checkpoint_sec = 0;
-        row->samples_per_sec = (double) run->spec->train.global_batch / (seconds + row->checkpoint_sec);
-        row->flops_per_sec = flops / (seconds + row->checkpoint_sec);
+        row->steps_per_sec = 1 / (seconds + row->checkpoint_sec);
+        row->samples_per_sec = (double) run->spec->train.global_batch * row->steps_per_sec;
+        row->tokens_per_sec = (double) sums->tokens * row->steps_per_sec;
+        row->flops_per_sec = sums->flops * row->steps_per_sec;
         row->mfu = run->peak_flops > 0 ? row->flops_per_sec / run->peak_flops : NAN;
-        if (run->step % every == 0 || run->step == run->spec->train.steps)
+        if (run->step % every == 0 || last)
                 metrics_step(run->metrics, row);
         run_announce_samples(run);
         progress_step(run->progress, run->step, row->losses.loss, row->samples_per_sec,
-                      run->step == run->spec->train.steps);
+                      last && run->stage + 1 == run->n_stages);
 }
 
 /* Forward and backward of this rank's share. Returns 1 where a stop was asked for. */
@@ -164,9 +165,9 @@ static int accumulate(struct run *run, const struct batches *batches, const stru
 }
 
 void run_announce_samples(struct run *run) {
-        uint64_t b = run->spec->train.global_batch, first = run->step * b;
+        uint64_t b = run->spec->train.global_batch, first = run->stage_step * b;
 
-        if (run->step < run->spec->train.steps)
+        if (run->stage_step < run->spec->train.steps)
                 progress_samples(run->progress, first, first + b - 1);
 }
 
@@ -182,15 +183,12 @@ static uint32_t find_culprit(struct run *run, const struct batches *batches, con
                              struct finding *ret) {
         struct run_sums sums = {};
         uint64_t flags = 0;
-        cleanup_free struct finding *all = calloc(run->n_ranks, sizeof(*all));
-        if (!all)
-                abort(); /* the others wait in the next call */
 
         if (accumulate(run, batches, plan, &sums, &flags) > 0)
                 return run->n_ranks; /* a stop was asked for: alike on all ranks */
         struct finding mine = { .tensor = find_not_finite(run),
                                 .loss = !isfinite(sums.loss.mlm_sum) || !isfinite(sums.loss.sentence_sum) };
-        exchange_gather(run->exchange, &mine, sizeof(mine), all);
+        const struct finding *all = exchange_gather(run->exchange, &mine, sizeof(mine));
         for (uint32_t r = 0; r < run->n_ranks; r++)
                 if (all[r].tensor >= 0 || all[r].loss) {
                         *ret = all[r];
@@ -216,7 +214,9 @@ static int not_finite(struct run *run, const struct batches *batches, const stru
 int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         uint64_t begin = clock_monotonic_usec();
         struct timer timer = { begin };
-        struct metrics_row row = { .step = run->step + 1, .first_k = run->step * run->spec->train.global_batch };
+        struct metrics_row row = { .step = run->step + 1,
+                                   .stage = run->stage,
+                                   .first_k = run->stage_step * run->spec->train.global_batch };
         struct run_sums sums = {};
 
         row.last_k = row.first_k + run->spec->train.global_batch - 1;
@@ -227,7 +227,8 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         row.data_sec = lap(&timer);
         if (accumulate(run, batches, &plan, &sums, ret_flags) > 0)
                 return 1;
-        row.compute_sec = lap(&timer);
+        row.forward_sec = model_take_forward_sec(run->model);
+        row.backward_sec = lap(&timer) - row.forward_sec;
         exchange_sum(run->exchange, model_gradients(run->model), model_n_elements(run->model),
                      model_element_size(run->model));
         sums = run_agree_sums(run, &sums);
@@ -238,6 +239,6 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
                 return not_finite(run, batches, &plan, &row, error);
         update(run, &row);
         row.update_sec = lap(&timer);
-        report(run, &row, sums.flops, begin);
+        report(run, &row, &sums, begin);
         return 0;
 }

@@ -74,7 +74,7 @@ int rundir_open(const char *path, struct rundir **ret, struct error *error) {
         rundir->checkpoints = format_string("%s/checkpoints", path);
         int r = rundir->path && rundir->checkpoints ? 0 : error_errno(error, ENOMEM, "%s", path);
         if (r >= 0)
-                r = mkdir_parents(rundir->checkpoints, 0755, error);
+                r = mkdir_parents(rundir->checkpoints, 0700, error);
         if (r >= 0)
                 r = take_lock(rundir, error);
         if (r >= 0)
@@ -169,7 +169,7 @@ int rundir_abandon_newer(const struct rundir *rundir, uint64_t step, struct erro
         int r = rundir_list(rundir, &steps, &n, error);
         if (r < 0 || n == 0 || steps[n - 1] <= step)
                 return r;
-        r = mkdir_parents(folder, 0755, error);
+        r = mkdir_parents(folder, 0700, error);
         for (size_t i = 0; r >= 0 && i < n; i++)
                 if (steps[i] > step)
                         r = abandon(rundir, folder, steps[i], error);

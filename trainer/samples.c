@@ -6,7 +6,6 @@
 #include "trainer/samples.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +15,7 @@
 #include "trainer/philox.h"
 #include "trainer/windows.h"
 
-enum place { PLACE_SHUFFLE, PLACE_PAIR, PLACE_CUT, PLACE_PICK };
+enum place { PLACE_SHUFFLE, PLACE_PAIR, PLACE_CUT, PLACE_PICK, PLACE_ORDER, PLACE_LENGTH };
 
 struct samples {
         const struct corpora *corpora;
@@ -29,35 +28,9 @@ struct samples {
 struct segment {
         struct corpus *corpus;
         uint64_t first, n_sentences;
+        uint64_t offset; /* tokens of the first sentence that are not of it */
         uint64_t n_tokens, skip, take;
 };
-
-static int compare_ids(const void *a, const void *b) {
-        int32_t x = *(const int32_t *) a, y = *(const int32_t *) b;
-        return x < y ? -1 : x > y;
-}
-
-int samples_vocab_init(struct samples_vocab *ret, const struct vocab *vocab, const char *path, struct error *error) {
-        static const char *const names[SAMPLES_SPECIAL_MAX] = { "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]" };
-        struct samples_vocab v = { .size = vocab_size(vocab) };
-        int32_t ids[SAMPLES_SPECIAL_MAX];
-
-        for (uint32_t i = 0; i < SAMPLES_SPECIAL_MAX; i++) {
-                ids[i] = vocab_special(vocab, names[i]);
-                if (ids[i] < 0 && i < 3)
-                        return error_input(error, BERTD_EXIT_DATA, "%s: has no %s token", path, names[i]);
-                if (ids[i] >= 0)
-                        v.special[v.n_special++] = ids[i];
-        }
-        if (v.size <= v.n_special)
-                return error_input(error, BERTD_EXIT_DATA, "%s: holds nothing but special tokens", path);
-        v.cls = ids[0];
-        v.sep = ids[1];
-        v.mask = ids[2];
-        qsort(v.special, v.n_special, sizeof(v.special[0]), compare_ids);
-        *ret = v;
-        return 0;
-}
 
 static bool two_segments(const struct samples_options *o) { return o->objective != OBJECTIVE_MLM; }
 
@@ -71,6 +44,23 @@ static uint64_t count_filled_documents(const struct corpora *corpora) {
                 filled += end > begin;
         }
         return filled;
+}
+
+static bool has_pair(const struct corpus *corpus) {
+        for (uint64_t d = 0; d < corpus_n_documents(corpus); d++)
+                if (corpus_document_begin(corpus, d + 1) - corpus_document_begin(corpus, d) >= 2)
+                        return true;
+        return false;
+}
+
+static int check_pairs(const struct corpora *corpora, enum objective objective, struct error *error) {
+        for (uint32_t p = 0; p < corpora->n; p++)
+                if (!has_pair(corpora->part[p]))
+                        return error_input(error, BERTD_EXIT_DATA,
+                                           "%s: no document has two sentences, which mlm+%s needs: prepare it with "
+                                           "sentences split, or use objective: mlm",
+                                           corpora->prefixes[p], objective == OBJECTIVE_MLM_NSP ? "nsp" : "sop");
+        return 0;
 }
 
 int samples_build_map(const char *map_path, const struct corpora *corpora, const struct samples_options *options,
@@ -90,7 +80,8 @@ int samples_build_map(const char *map_path, const struct corpora *corpora, const
                         "%s: one document only, mlm+nsp takes its random sentences from another one (objective: mlm "
                         "needs none)",
                         corpora->prefixes[0]);
-        return windows_build(map_path, corpora, &w, error);
+        int r = two_segments(options) ? check_pairs(corpora, options->objective, error) : 0;
+        return r < 0 ? r : windows_build(map_path, corpora, &w, error);
 }
 
 int samples_new(const char *map_path, const struct corpora *corpora, const struct samples_vocab *vocab,
@@ -124,24 +115,28 @@ const struct samples_options *samples_options(const struct samples *samples) { r
 
 void samples_map_hash(const struct samples *samples, char hex[33]) { windows_hash(samples->windows, hex); }
 
-static struct philox draw(const struct samples *s, enum place place, uint32_t block, uint64_t k) {
-        static const enum philox_domain domains[] = { [PLACE_SHUFFLE] = PHILOX_SHUFFLE,
-                                                      [PLACE_PAIR] = PHILOX_PAIR,
-                                                      [PLACE_CUT] = PHILOX_PAIR,
-                                                      [PLACE_PICK] = PHILOX_MASKING };
+static uint32_t site(const struct samples *s, enum place place) {
+        static const enum philox_domain domains[] = {
+                [PLACE_SHUFFLE] = PHILOX_SHUFFLE, [PLACE_PAIR] = PHILOX_PAIR,     [PLACE_CUT] = PHILOX_PAIR,
+                [PLACE_PICK] = PHILOX_MASKING,    [PLACE_ORDER] = PHILOX_MASKING, [PLACE_LENGTH] = PHILOX_MASKING
+        };
         enum philox_domain domain = s->options.evaluation ? PHILOX_EVALUATE : domains[place];
-        return philox(s->options.seed, block, philox_site(domain, s->options.stage, 0, (uint32_t) place), k);
+        return philox_site(domain, s->options.stage, 0, (uint32_t) place);
 }
 
-static const struct window *window_of(const struct samples *s, uint64_t k) {
-        uint64_t n = windows_n(s->windows);
+static struct philox draw(const struct samples *s, enum place place, uint64_t key) {
+        return philox(s->options.seed, 0, site(s, place), key);
+}
+
+/* Sample k's window, and the key of its draws. */
+static const struct window *window_of(const struct samples *s, uint64_t k, uint64_t *ret_key) {
+        uint64_t n = windows_n(s->windows), epoch = k / n;
         struct permute permute;
 
-        permute_init(&permute, n, s->options.seed,
-                     philox_site(s->options.evaluation ? PHILOX_EVALUATE : PHILOX_SHUFFLE, s->options.stage, 0,
-                                 PLACE_SHUFFLE),
-                     k / n);
-        return windows_get(s->windows, permute_index(&permute, k % n));
+        permute_init(&permute, n, s->options.seed, site(s, PLACE_SHUFFLE), epoch);
+        uint64_t index = permute_index(&permute, k % n);
+        *ret_key = (s->options.dupe_factor > 0 ? epoch % s->options.dupe_factor : epoch) * n + index;
+        return windows_get(s->windows, index);
 }
 
 static void count_tokens(struct segment *g) {
@@ -155,7 +150,7 @@ static struct segment random_segment(const struct samples *s, uint32_t own_docum
                                      const struct philox *p) {
         uint32_t n = (uint32_t) corpora_n_documents(s->corpora), document = philox_below(p->v[2], n - 1);
         uint64_t begin, end;
-        struct segment g;
+        struct segment g = {};
 
         document += document >= own_document;
         for (;;) {
@@ -173,9 +168,9 @@ static struct segment random_segment(const struct samples *s, uint32_t own_docum
 
 /* Shortens the longer of the two first, as truncate_seq_pair of create_pretraining_data.py; how much goes at the
  * front is one uniform draw a segment in place of its coin a token: O(1), and every cut is as likely. */
-static void fit_pair(const struct samples *s, uint64_t k, struct segment *a, struct segment *b) {
+static void fit_pair(const struct samples *s, uint64_t key, struct segment *a, struct segment *b) {
         uint64_t max = max_text(&s->options), low = MIN(a->n_tokens, b->n_tokens);
-        struct philox p = draw(s, PLACE_CUT, 0, k);
+        struct philox p = draw(s, PLACE_CUT, key);
 
         a->take = a->n_tokens;
         b->take = b->n_tokens;
@@ -193,7 +188,7 @@ static void fit_pair(const struct samples *s, uint64_t k, struct segment *a, str
 }
 
 static void copy_segment(const struct segment *g, int32_t *to) {
-        uint64_t skip = g->skip, left = g->take;
+        uint64_t skip = g->offset + g->skip, left = g->take;
 
         for (uint64_t i = 0; i < g->n_sentences && left > 0; i++) {
                 uint32_t length = corpus_sentence_length(g->corpus, g->first + i);
@@ -219,10 +214,34 @@ static void put_segment(struct sample *sample, const struct segment *g, int32_t 
         sample->length += n + 1;
 }
 
-/* Splits the window in two, and for NSP may replace the second part. Returns the sentence label. */
-static int32_t choose_pair(const struct samples *s, uint64_t k, const struct window *w, struct segment *a,
+/* One sentence becomes two segments; one token cannot. Returns whether there are two. */
+static bool split_sentence(struct segment *a, struct segment *b, uint32_t word) {
+        if (a->n_tokens < 2)
+                return false;
+        *b = *a;
+        b->offset = 1 + philox_below(word, (uint32_t) MIN(a->n_tokens - 1, UINT32_MAX));
+        b->n_tokens = a->n_tokens - b->offset;
+        a->n_tokens = b->offset;
+        return true;
+}
+
+static int32_t choose_order(struct segment *a, struct segment *b, const struct philox *p) {
+        bool swapped = p->v[1] >> 31;
+
+        if (b->n_sentences == 0 && !split_sentence(a, b, p->v[0]))
+                return -1;
+        if (swapped) {
+                struct segment swap = *a;
+                *a = *b;
+                *b = swap;
+        }
+        return swapped;
+}
+
+/* Splits the window in two; for NSP it may replace the second part, for SOP swap them. Returns the sentence label. */
+static int32_t choose_pair(const struct samples *s, uint64_t key, const struct window *w, struct segment *a,
                            struct segment *b) {
-        struct philox p = draw(s, PLACE_PAIR, 0, k);
+        struct philox p = draw(s, PLACE_PAIR, key);
         bool coin = p.v[1] >> 31, single = w->n_sentences < 2;
         uint32_t a_n = single ? w->n_sentences : 1 + philox_below(p.v[0], w->n_sentences - 1);
 
@@ -234,65 +253,26 @@ static int32_t choose_pair(const struct samples *s, uint64_t k, const struct win
                 return 1;
         }
         count_tokens(b);
-        if (s->options.objective == OBJECTIVE_MLM_SOP && coin) {
-                struct segment swap = *a;
-                *a = *b;
-                *b = swap;
-                return 1;
-        }
-        return 0;
+        return s->options.objective == OBJECTIVE_MLM_SOP ? choose_order(a, b, &p) : 0;
 }
 
-static bool is_special(const struct samples_vocab *v, int32_t id) {
-        for (uint32_t i = 0; i < v->n_special; i++)
-                if (v->special[i] == id)
-                        return true;
-        return false;
-}
+static void mask(const struct samples *s, uint64_t key, struct sample *sample) {
+        struct masking masking = { .vocab = &s->vocab,
+                                   .unit = s->options.mask_unit,
+                                   .fraction = s->options.masked_fraction,
+                                   .max_predictions = s->options.max_predictions,
+                                   .seed = s->options.seed,
+                                   .pick_site = site(s, PLACE_PICK),
+                                   .order_site = site(s, PLACE_ORDER),
+                                   .length_site = site(s, PLACE_LENGTH) };
 
-/* Uniform over the ids that are not special. */
-static int32_t random_id(const struct samples_vocab *v, uint32_t word) {
-        int32_t id = (int32_t) philox_below(word, v->size - v->n_special);
-
-        for (uint32_t i = 0; i < v->n_special; i++)
-                id += id >= v->special[i];
-        return id;
-}
-
-static int32_t masked_id(const struct samples_vocab *v, int32_t original, const struct philox *p) {
-        float u = philox_unit(p->v[1]);
-
-        if (u < 0.8f)
-                return v->mask;
-        return u < 0.9f ? random_id(v, p->v[2]) : original;
-}
-
-/* Draws the masked positions without replacement by selection sampling (Knuth 3.4.2 S): ascending, no table. */
-static void mask(const struct samples *s, uint64_t k, struct sample *sample) {
-        uint32_t candidates = 0;
-
-        for (uint32_t i = 0; i < sample->length; i++)
-                candidates += !is_special(&s->vocab, sample->ids[i]);
-        /* Counted over all tokens, as BERT does, and at least one. */
-        uint32_t want = (uint32_t) MAX(1L, lrint(s->options.masked_fraction * (double) sample->length));
-        want = MIN(want, MIN(s->options.max_predictions, candidates));
-
-        sample->n_masked = 0;
-        for (uint32_t i = 0; i < sample->length && sample->n_masked < want; i++) {
-                if (is_special(&s->vocab, sample->ids[i]))
-                        continue;
-                struct philox p = draw(s, PLACE_PICK, i, k);
-                if (philox_below(p.v[0], candidates--) >= want - sample->n_masked)
-                        continue;
-                sample->masked_positions[sample->n_masked] = (int32_t) i;
-                sample->masked_labels[sample->n_masked++] = sample->ids[i];
-                sample->ids[i] = masked_id(&s->vocab, sample->ids[i], &p);
-        }
+        sample->n_masked = masking_apply(&masking, key, sample->ids, sample->length, sample->masked_positions,
+                                         sample->masked_labels);
 }
 
 void samples_make(const struct samples *samples, uint64_t k, struct sample *sample) {
-        const struct window *w = window_of(samples, k);
-        uint64_t begin, end;
+        uint64_t begin, end, key;
+        const struct window *w = window_of(samples, k, &key);
         struct segment a = { .corpus = corpora_locate(samples->corpora, w->document, &begin, &end) }, b = {};
 
         a.first = begin + w->first;
@@ -302,12 +282,12 @@ void samples_make(const struct samples *samples, uint64_t k, struct sample *samp
         sample->length = 1;
         sample->sentence_label = -1;
         if (two_segments(&samples->options))
-                sample->sentence_label = choose_pair(samples, k, w, &a, &b);
+                sample->sentence_label = choose_pair(samples, key, w, &a, &b);
         else
                 count_tokens(&a);
-        fit_pair(samples, k, &a, &b);
+        fit_pair(samples, key, &a, &b);
         put_segment(sample, &a, 0, samples->vocab.sep);
         if (two_segments(&samples->options))
                 put_segment(sample, &b, 1, samples->vocab.sep);
-        mask(samples, k, sample);
+        mask(samples, key, sample);
 }

@@ -1,13 +1,15 @@
 /*
- * The global sample stream (contracts C9, T5): sample k, its pairing and its masking are pure functions of (seed,
- * stage, k). Nothing is saved, so any rank makes any sample, and a resume starts at any k.
+ * The global sample stream (contracts C9, T5): sample k of it is window w of epoch k / n, and its pairing and its masking are pure
+ * functions of (seed, stage, w, epoch), or, where masking is static, of epoch mod dupe_factor: then the stream repeats itself
+ * after dupe_factor epochs, in another order. Nothing is saved, so any rank makes any sample, and a resume starts at any k.
  *
  *   samples_build_map (one process) → samples_new (every rank) → { samples_make } → samples_free
  *
  * A sample is [CLS] A [SEP] B [SEP] (mlm: [CLS] A [SEP]). Epoch k / n takes the n windows in an order of its own. NSP:
  * B is the rest of the window, or, half of the time, text of one of the other documents, from a random sentence on.
  * Text left over after a random B is not reused (Google's pipeline does; that would make window boundaries depend on
- * draws). 15 % of the tokens are predicted: 80 % [MASK], 10 % random, 10 % kept.
+ * draws, and each duplicate of its static masking cuts anew). SOP: A and B are the two parts of the window, half of the time
+ * in swapped order; a window of one sentence is cut between two tokens.
  */
 #ifndef TRAINER_SAMPLES_H
 #define TRAINER_SAMPLES_H
@@ -18,21 +20,7 @@
 #include "common/error.h"
 #include "common/spec.h"
 #include "trainer/corpora.h"
-#include "trainer/text/wordpiece.h"
-
-#define SAMPLES_SPECIAL_MAX 5
-
-/* What masking needs to know of a vocabulary. */
-struct samples_vocab {
-        uint32_t size;
-        int32_t cls, sep, mask;
-        int32_t special[SAMPLES_SPECIAL_MAX]; /* ascending; never masked, never drawn as replacement */
-        uint32_t n_special;
-};
-
-/* A vocabulary without [CLS], [SEP] or [MASK], or with nothing else, is refused (exit 65). `path` is for the
- * message. */
-int samples_vocab_init(struct samples_vocab *ret, const struct vocab *vocab, const char *path, struct error *error);
+#include "trainer/masking.h"
 
 struct samples_options {
         uint64_t seed;
@@ -42,7 +30,9 @@ struct samples_options {
         double masked_fraction;
         uint32_t max_predictions; /* > 0 */
         double short_probability;
-        bool evaluation; /* draws of their own (PHILOX_EVALUATE) */
+        enum mask_unit mask_unit;
+        uint32_t dupe_factor; /* static masking: epochs until the draws repeat; 0: dynamic, they never do */
+        bool evaluation;      /* draws of their own (PHILOX_EVALUATE) */
 };
 
 struct sample {
@@ -55,11 +45,12 @@ struct sample {
 
 struct samples;
 
-/* Writes the window map unless it is there; NSP over fewer than two documents is refused (exit 65). */
+/* Writes the window map unless it is there. Refused (exit 65): NSP over fewer than two documents, NSP or SOP over a corpus in
+ * which no document has two sentences. */
 int samples_build_map(const char *map_path, const struct corpora *corpora, const struct samples_options *options,
                       struct error *error);
 
-/* Maps the window map. Borrows corpora until samples_free. */
+/* Maps the window map. Borrows corpora and the vocabulary's memory until samples_free. */
 int samples_new(const char *map_path, const struct corpora *corpora, const struct samples_vocab *vocab,
                 const struct samples_options *options, struct samples **ret, struct error *error);
 void samples_free(struct samples *samples);

@@ -10,7 +10,7 @@ measure() { # NAME CONFIG STEPS THREADS
   "$BERT_TRAINER" pretrain "$home/$1.yaml" --run-dir "$home/$1" >/dev/null 2>&1 || return 1
   jq -rs --arg name "$1" --arg mb "$(du -m "$home/$1/checkpoints" | awk '{print $1}')" '
     map(select(.loss != null)) | (map(.checkpoint_sec) | add) as $c |
-    (map(.data_sec + .compute_sec + .exchange_sec + .update_sec + .checkpoint_sec) | add) as $all |
+    (map(.data_sec + .forward_sec + .backward_sec + .exchange_sec + .update_sec + .checkpoint_sec) | add) as $all |
     "| \($name) | \(length) | \($c / $all * 10000 | round / 100) % | \(map(.samples_per_sec) | sort | .[length / 2 | floor] | round) |"' "$home/$1/metrics.jsonl"
 }
 make_corpus >/dev/null || exit 1

@@ -1,9 +1,9 @@
 /*
- * Speed of the CPU backend: one training step (forward, backward, norm, AdamW) of three models, in samples/s and GFLOP/s by
+ * Speed of the CPU backend: one training step (forward, backward, norm, AdamW) of some models, in samples/s and GFLOP/s by
  * RECIPES' formula, beside the sgemm peak measured in the same run with the same number of threads (one single-threaded
  * sgemm of 512 × 384 × 768 a thread). Medians of the repeats. Prints figures, passes no judgement.
  *
- *   bench_model [MODEL…]   tiny, small, base; all without arguments. OMP_NUM_THREADS as given.
+ *   bench_model [MODEL…]   tiny, small, base, base-512, albert; all without arguments. OMP_NUM_THREADS as given.
  */
 #include <cblas.h>
 #include <omp.h>
@@ -17,13 +17,13 @@
 struct bench {
         const char *name;
         uint32_t vocab, hidden, layers, heads, ffn, samples, length, repeats;
+        uint32_t embedding; /* ALBERT, all layers sharing; 0: BERT */
 };
 
 static const struct bench benches[] = {
-        { "tiny", 8192, 128, 2, 2, 512, 32, 128, 30 },
-        { "small", 30522, 512, 4, 8, 2048, 32, 128, 7 },
-        { "base", 30522, 768, 12, 12, 3072, 32, 128, 3 },
-        { "base-512", 30522, 768, 12, 12, 3072, 8, 512, 3 },
+        { "tiny", 8192, 128, 2, 2, 512, 32, 128, 30, 0 },        { "small", 30522, 512, 4, 8, 2048, 32, 128, 7, 0 },
+        { "base", 30522, 768, 12, 12, 3072, 32, 128, 3, 0 },     { "base-512", 30522, 768, 12, 12, 3072, 8, 512, 3, 0 },
+        { "albert", 30000, 768, 12, 12, 3072, 32, 128, 3, 128 },
 };
 
 static int compare(const void *a, const void *b) {
@@ -74,6 +74,8 @@ static const struct spec_optimizer optimizer = {
 static void run(const struct bench *bench) {
         struct model_config config =
                 helper_config(bench->vocab, bench->hidden, bench->layers, bench->heads, bench->ffn, 0.1);
+        if (bench->embedding)
+                config = helper_albert(config, bench->embedding, SHARING_ALL, 1, 1);
         struct test_batch *t = helper_batch(bench->vocab, bench->samples, bench->length, 0, false);
         struct model *model = helper_model(&config, ops_cpu(), &t->batch);
         struct model_pass pass = helper_pass(&t->batch, true);

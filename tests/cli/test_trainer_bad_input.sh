@@ -45,6 +45,10 @@ cp corpus.idx wild.idx && cp corpus.bin wild.bin && printf '\377\377' | dd of=wi
 spec 's/\[corpus\]/[wild]/' && pretrain 65 'wild' 'id beyond the vocabulary' bad.yaml
 awk 'NF { print }' text.txt >one.txt && "$TRAINER" prepare --vocab vocab.txt --output one one.txt >/dev/null 2>&1
 spec 's/\[corpus\]/[one]/' && pretrain 65 'one document' 'NSP over one document' bad.yaml
+awk 'NF { print; print "" }' text.txt >unsplit.txt && "$TRAINER" prepare --vocab vocab.txt --output unsplit unsplit.txt >/dev/null 2>&1
+for o in nsp sop; do
+        spec "s/\[corpus\]/[unsplit], objective: mlm+$o/" && pretrain 65 "no document has two sentences, which mlm+$o needs" "$o without sentences" bad.yaml
+done
 tac vocab.txt >other.txt
 spec 's/vocab.txt/other.txt/' && pretrain 65 'another vocabulary' 'corpus of another vocabulary' bad.yaml
 

@@ -2,7 +2,7 @@
 # bertctl doctor, its probe, and bertctl metrics.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
-plan 24
+plan 26
 doctor() { timeout 60 "$BERTCTL" doctor "$@" >"$home/out" 2>"$home/err" </dev/null; code=$?; }
 says() { grep -qE -- "$1" "$home/out"; }
 level() { jq -r --arg check "$1" '[.checks[] | select(.check == $check) | .level] | join(" ")' "$home/out"; }
@@ -36,6 +36,11 @@ train: {steps: 1}
 END
 doctor "$home/big.yaml"
 ok "a checkpoint of BERT-Base has 1.2 GiB, and four of them must fit" says 'a checkpoint has 1\.2 GiB, and 3 kept .* need 4\.9 GiB'
+for row in "albert-base-v1 135 MiB" "albert-xxlarge-v1 2.5 GiB"; do
+  cp "$SOURCE_DIR/examples/configs/${row%% *}.json" "$home/big.json"
+  doctor "$home/big.yaml"
+  ok "a checkpoint of ${row%% *} has ${row#* }" says "a checkpoint has ${row#* }"
+done
 make_model 100000 100
 doctor --json "$home/big.yaml"
 is "a checkpoint larger than the disk fails" "$code $(level space)" "1 fail"
@@ -63,11 +68,11 @@ wait_for 20 state_is "$a" done
 is "no metrics is one line" "$? $(grep -c 'has written no metrics yet' "$home/err")" "1 1"
 for ((i = 1; i <= 300; i++)); do
   echo "{\"step\": $i, \"loss\": 9.5, \"mlm_loss\": 8.5, \"mlm_accuracy\": 0.25, \"nsp_loss\": null, \"nsp_accuracy\": 0.5," \
-    "\"samples_per_sec\": 123.4, \"data_sec\": 0.1, \"compute_sec\": 0.9, \"exchange_sec\": 0, \"update_sec\": 0, \"checkpoint_sec\": 0}"
+    "\"samples_per_sec\": 123.4, \"data_sec\": 0.1, \"forward_sec\": 0.3, \"backward_sec\": 0.6, \"exchange_sec\": 0, \"update_sec\": 0, \"checkpoint_sec\": 0}"
 done >"$(field "$a" run_dir)/metrics.jsonl"
 printf '{"step": 300, "validation": {"loss": 7.25}}\nno JSON\n{"step": 30' >>"$(field "$a" run_dir)/metrics.jsonl"
 is "the last rows in a table" "$("$BERTCTL" metrics -n 3 "$a" 2>"$home/err" | awk 'NR > 1 {print $1, $2, $5, $9}')" \
-  $'300 9.5000 - 90\n300 7.2500 - '
+  $'300 9.5000 - 30\n300 7.2500 - '
 ok "what is no row is told" grep -q "not JSON" "$home/err"
 is "all of them as JSON" "$("$BERTCTL" metrics --json -n 1000 "$a" 2>/dev/null | jq 'length, .[0].step, .[300].validation.loss' | xargs)" "301 1 7.25"
 ok "--follow ends with the job" quietly timeout 10 "$BERTCTL" metrics -f "$a" 2>/dev/null

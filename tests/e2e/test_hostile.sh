@@ -7,32 +7,26 @@ nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env -i PATH=/usr/b
 cp "$(dirname "$0")/hostile.py" "$BERTCTL" "$home/"
 chmod 755 "$home"/hostile.py "$home"/bertctl
 modes=(flood slow half huge unfinished garbage calls)
-plan $((3 * ${#modes[@]} + 25))
+plan $((3 * ${#modes[@]} + 26))
+unset MALLOC_PERTURB_ # meson's: it writes to what is only allocated, which is not what a host sees of bertd's memory
 start_bertd
 chmod 666 "$BERTD_SOCKET"
 for ((i = 0; i < 150; i++)); do "$BERTCTL" submit --priority -1 --ranks 8 -- true >/dev/null; done
 mine=$("$BERTCTL" submit --priority 9 -- bash -c 'echo secret-output; sleep 1000')
 ok "a job of root runs" wait_for 20 state_is "$mine" running
 
-# p99 of 100 whole commands, in milliseconds.
-p99() {
-  local i t0 t1
-  for ((i = 0; i < 100; i++)); do
-    t0=${EPOCHREALTIME/./}
-    "$BERTCTL" status "$mine" >/dev/null 2>&1 || echo 9999000
-    t1=${EPOCHREALTIME/./}
-    echo $((t1 - t0))
-  done | sort -n | awk '{v[NR] = $1} END {printf "%.1f", v[NR - 1] / 1000}'
-}
+p99() { python3 "$home/hostile.py" "$BERTD_SOCKET" honest 3 || echo 99999; } # in milliseconds
 memory() { awk '/^VmHWM/ {print int($2 / 1000)}' "/proc/$bertd_pid/status"; }
-limit=64 most=500 # the machine is shared; the figures above are what counts
+alone=$(p99)
+echo "# nobody is hostile: p99 $alone ms"
+limit=64 most=500 # the machine is shared: 50 ms is the aim, and the figures above are what counts
 [[ $BERTD == *asan* ]] && limit=1024 most=2000
 for mode in "${modes[@]}"; do
   nobody python3 "$home/hostile.py" "$BERTD_SOCKET" "$mode" 4 >"$home/tries" 2>"$home/hostile.err" &
   attacker=$!
   took=$(p99)
   echo "# $mode: p99 $took ms, at most $(memory) MB"
-  ok "$mode: others are answered" awk "BEGIN {exit !($took < $most)}"
+  ok "$mode: others are answered within $most ms" awk "BEGIN {exit !($took < $most)}"
   wait "$attacker"
   ok "$mode: it was tried ($(cat "$home/tries"))" test "$(cat "$home/tries")" -gt 5
   ok "$mode: bertd keeps below $limit MB" test "$(memory)" -lt "$limit"
@@ -61,6 +55,16 @@ ok "another user's job runs" wait_for 20 state_is "$job" running
 output() { "$BERTCTL" logs "$job"; }
 has_ids() { [[ $(output | head -n 2 | tr '\n' ' ') == "65534 65534 " ]]; }
 ok "with that user's ids" wait_for 10 has_ids
+# A crafted Submit asks for more than its sender may have, and says nothing of the rest.
+cat >"$home/crafted.sh" <<'EOF'
+ulimit -n 300 && ulimit -l 64 && exec busctl --address="unix:path=$BERTD_SOCKET" call -- org.bertd1 /org/bertd1 org.bertd1.Manager Submit 'a{sv}' 5 \
+  name s crafted kind s command command as 3 sh -c 'ulimit -Hn; ulimit -Hl; sleep 1000' cwd s / rlimits 'a(utt)' 1 7 100000 100000
+EOF
+chmod 644 "$home/crafted.sh"
+crafted=$(nobody bash "$home/crafted.sh" | awk '{print $2}')
+has_limits() { [[ $("$BERTCTL" logs "$crafted" | head -n 2 | tr '\n' ' ') == "300 64 " ]]; }
+ok "a crafted submit gets no limit above its sender's, and none of the daemon's" wait_for 20 has_limits
+quietly "$BERTCTL" cancel --now "$crafted"
 mkdir "$home/precious"
 touch "$home/precious/step-000000010.ckpt"
 nobody rm -rf "$home/theirs/run"

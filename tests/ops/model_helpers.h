@@ -24,7 +24,7 @@ static inline double helper_random(uint64_t seed, uint32_t i) {
 
 static inline struct model_config helper_config(uint32_t vocab, uint32_t hidden, uint32_t layers, uint32_t heads,
                                                 uint32_t ffn, double dropout) {
-        return (struct model_config) {
+        struct model_config config = {
                 .vocab_size = vocab,
                 .hidden_size = hidden,
                 .num_hidden_layers = layers,
@@ -38,6 +38,20 @@ static inline struct model_config helper_config(uint32_t vocab, uint32_t hidden,
                 .initializer_range = 0.02,
                 .layer_norm_eps = 1e-12,
         };
+        config_set_bert(&config);
+        return config;
+}
+
+/* The same as an ALBERT. `groups` as config.json has it: 1 for attention and ffn, the number of layers for none. */
+static inline struct model_config helper_albert(struct model_config config, uint32_t embedding,
+                                                enum cross_layer_sharing sharing, uint32_t groups, uint32_t inner) {
+        config.model_type = MODEL_ALBERT;
+        config.embedding_size = embedding;
+        config.num_hidden_groups = groups;
+        config.inner_group_num = inner;
+        config.cross_layer_sharing = sharing;
+        config.embedding_mapping = true;
+        return config;
 }
 
 /* `n` samples of at most `length` tokens (every third shorter), about 15 % masked, sample keys from `first_k`. */
@@ -81,7 +95,8 @@ static inline struct test_batch *helper_batch(uint32_t vocab, uint32_t n, uint32
 
 static inline struct model *helper_model(const struct model_config *config, const struct ops *ops,
                                          const struct batch *b) {
-        struct model_limits limits = { b->n_tokens, b->n_samples, b->n_masked ? b->n_masked : 1, b->max_length, true };
+        struct model_limits limits = { b->n_tokens,   b->n_samples, b->n_masked ? b->n_masked : 1,
+                                       b->max_length, true,         false };
         struct error error = {};
         struct model *model = NULL;
         int r = model_new(config, ops, &limits, &model, &error);

@@ -7,9 +7,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
+#include "common/cleanup.h"
 #include "tests/ops/model_helpers.h"
 
 static double loss_of(struct model *model, const struct batch *batch, const struct model_pass *pass) {
@@ -58,24 +60,66 @@ static void check_tensor(struct model *model, const struct batch *batch, const s
         }
 }
 
-static void check_model(enum hidden_act act, double dropout, bool sentence) {
-        struct model_config config = helper_config(19, 12, 2, 3, 20, dropout);
-        struct test_batch *t = helper_batch(config.vocab_size, 3, 11, 1000, true);
+/* How often and when each gradient was called complete, and what it was then. */
+struct readiness {
+        struct model *model;
+        uint32_t calls[512], last, n;
+        double *then;
+};
+
+static void note_ready(void *context, uint32_t tensor) {
+        struct readiness *r = context;
+        const struct model_tensor *t = model_tensor(r->model, tensor);
+
+        assert_true(tensor < 512);
+        r->calls[tensor]++;
+        r->last = tensor;
+        r->n++;
+        memcpy(r->then + t->offset, (double *) model_gradients(r->model) + t->offset, t->n_elements * sizeof(double));
+}
+
+/* Each tensor was called complete once, and nothing was added to it afterwards; the word table came last but for its neighbours. */
+static void check_ready(const struct readiness *r) {
+        const double *g = model_gradients(r->model);
+
+        assert_int_equal(r->n, model_n_tensors(r->model));
+        assert_int_equal(r->last, SLOT_ENCODER - 1);
+        for (uint32_t i = 0; i < model_n_tensors(r->model); i++)
+                assert_int_equal(r->calls[i], 1);
+        assert_memory_equal(g, r->then, model_n_elements(r->model) * sizeof(double));
+}
+
+static void check_config(const struct model_config *config, bool sentence, bool masked) {
+        struct test_batch *t = helper_batch(config->vocab_size, 3, 11, 1000, true);
         struct model_loss loss = {};
 
-        config.hidden_act = act;
         if (!sentence)
                 t->sentence_labels[1] = -1;
-        struct model *model = helper_model(&config, ops_fp64(), &t->batch);
-        struct model_pass pass = helper_pass(&t->batch, dropout > 0);
+        if (!masked)
+                t->batch.n_masked = 0;
+        struct model *model = helper_model(config, ops_fp64(), &t->batch);
+        struct model_pass pass = helper_pass(&t->batch, config->hidden_dropout_prob > 0);
+        struct readiness ready = { .model = model, .then = calloc(model_n_elements(model), sizeof(double)) };
+        assert_non_null(ready.then);
+        pass.ready = note_ready;
+        pass.context = &ready;
         model_init(model, 1);
         roughen(model);
         model_zero_gradients(model);
         model_forward_backward(model, &t->batch, &pass, &loss);
+        check_ready(&ready);
         for (uint32_t i = 0; i < model_n_tensors(model); i++)
                 check_tensor(model, &t->batch, &pass, i);
+        free(ready.then);
         model_free(model);
         free(t);
+}
+
+static void check_model(enum hidden_act act, double dropout, bool sentence) {
+        struct model_config config = helper_config(19, 12, 2, 3, 20, dropout);
+
+        config.hidden_act = act;
+        check_config(&config, sentence, true);
 }
 
 static void test_gelu(void **state) { check_model(ACT_GELU, 0, true); }
@@ -83,6 +127,134 @@ static void test_gelu_dropout(void **state) { check_model(ACT_GELU, 0.2, true); 
 static void test_gelu_new(void **state) { check_model(ACT_GELU_NEW, 0, true); }
 static void test_relu(void **state) { check_model(ACT_RELU, 0, true); }
 static void test_absent_label(void **state) { check_model(ACT_GELU, 0, false); }
+
+static void test_nothing_masked(void **state) {
+        struct model_config config = helper_config(19, 12, 2, 3, 20, 0);
+
+        check_config(&config, true, false);
+}
+
+/* Every way to share, with and without dropout; widths E below, at and above H; groups and inner layers. */
+static void test_albert(void **state) {
+        static const struct {
+                uint32_t layers, embedding;
+                enum cross_layer_sharing sharing;
+                uint32_t groups, inner;
+                double dropout;
+        } cases[] = {
+                { 3, 7, SHARING_ALL, 1, 1, 0 },       { 3, 7, SHARING_ALL, 1, 1, 0.2 },
+                { 3, 7, SHARING_ATTENTION, 1, 1, 0 }, { 3, 7, SHARING_ATTENTION, 1, 1, 0.2 },
+                { 3, 7, SHARING_FFN, 1, 1, 0 },       { 3, 7, SHARING_FFN, 1, 1, 0.2 },
+                { 3, 7, SHARING_NONE, 3, 1, 0 },      { 3, 7, SHARING_NONE, 3, 1, 0.2 },
+                { 3, 12, SHARING_ALL, 2, 1, 0.2 },    { 2, 20, SHARING_ALL, 1, 2, 0.2 },
+                { 2, 5, SHARING_ATTENTION, 1, 2, 0 },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                struct model_config config = helper_config(19, 12, cases[i].layers, 3, 20, cases[i].dropout);
+                config = helper_albert(config, cases[i].embedding, cases[i].sharing, cases[i].groups, cases[i].inner);
+                config.hidden_act = ACT_GELU_NEW;
+                check_config(&config, true, true);
+        }
+}
+
+/* Without a mapping, ALBERT that shares nothing is BERT. */
+static void test_albert_is_bert(void **state) {
+        struct model_config bert = helper_config(19, 12, 2, 3, 20, 0.1);
+        struct model_config albert = helper_albert(bert, 12, SHARING_NONE, 2, 1);
+        struct test_batch *t = helper_batch(19, 3, 11, 5, true);
+        struct model_pass pass = helper_pass(&t->batch, true);
+        struct model_loss x = {}, y = {};
+
+        albert.embedding_mapping = false;
+        struct model *a = helper_model(&bert, ops_fp64(), &t->batch), *b = helper_model(&albert, ops_fp64(), &t->batch);
+        model_init(a, 1);
+        model_init(b, 1);
+        model_forward_backward(a, &t->batch, &pass, &x);
+        model_forward_backward(b, &t->batch, &pass, &y);
+        assert_memory_equal(&x, &y, sizeof(x));
+        assert_int_equal(model_n_elements(a), model_n_elements(b));
+        assert_memory_equal(model_gradients(a), model_gradients(b), model_n_elements(a) * sizeof(double));
+        model_free(a);
+        model_free(b);
+        free(t);
+}
+
+/* Hugging Face's names; what is shared is there once, under the name of its first user. */
+static void test_albert_names(void **state) {
+        static const char *const shared[] = {
+                "albert.embeddings.LayerNorm.bias",
+                "albert.encoder.embedding_hidden_mapping_in.weight",
+                "albert.encoder.embedding_hidden_mapping_in.bias",
+                "albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query.weight",
+        };
+        static const char *const end[] = {
+                "albert.encoder.albert_layer_groups.1.albert_layers.0.ffn.weight",
+                "albert.encoder.albert_layer_groups.1.albert_layers.0.ffn.bias",
+                "albert.encoder.albert_layer_groups.1.albert_layers.0.ffn_output.weight",
+                "albert.encoder.albert_layer_groups.1.albert_layers.0.ffn_output.bias",
+                "albert.encoder.albert_layer_groups.1.albert_layers.0.full_layer_layer_norm.weight",
+                "albert.encoder.albert_layer_groups.1.albert_layers.0.full_layer_layer_norm.bias",
+                "albert.pooler.weight",
+                "albert.pooler.bias",
+                "predictions.bias",
+                "predictions.dense.weight",
+                "predictions.dense.bias",
+                "predictions.LayerNorm.weight",
+                "predictions.LayerNorm.bias",
+                "sop_classifier.classifier.weight",
+                "sop_classifier.classifier.bias",
+        };
+        struct model_config config = helper_albert(helper_config(19, 12, 2, 3, 20, 0), 7, SHARING_ATTENTION, 1, 1);
+        struct test_batch *t = helper_batch(19, 3, 11, 5, true);
+        struct model *model = helper_model(&config, ops_fp64(), &t->batch);
+        uint32_t n = model_n_tensors(model);
+
+        assert_int_equal(n, 5 + 2 + 10 + 2 * 6 + 9);
+        for (uint32_t i = 0; i < ELEMENTSOF(shared); i++)
+                assert_string_equal(model_tensor(model, 4 + i)->name, shared[i]);
+        for (uint32_t i = 0; i < ELEMENTSOF(end); i++)
+                assert_string_equal(model_tensor(model, n - ELEMENTSOF(end) + i)->name, end[i]);
+        assert_int_equal(model_tensor(model, 7)->uses, 2);
+        model_free(model);
+        free(t);
+}
+
+/* Recomputed activations are the same bits; they take less memory. */
+static void check_recompute(const struct model_config *config, const struct ops *ops) {
+        struct test_batch *t = helper_batch(config->vocab_size, 5, 33, 5, true);
+        struct model_limits limits = { t->batch.n_tokens, t->batch.n_samples, t->batch.n_masked, 33, true, false };
+        struct model_pass pass = helper_pass(&t->batch, true);
+        struct model_loss x = {}, y = {};
+        struct model *a = helper_model(config, ops, &t->batch), *b = NULL;
+        struct model_memory kept, recomputed;
+
+        assert_int_equal(model_plan_memory(config, ops, &limits, &kept, NULL), 0);
+        limits.recompute = true;
+        assert_int_equal(model_plan_memory(config, ops, &limits, &recomputed, NULL), 0);
+        assert_true(recomputed.activations < kept.activations && recomputed.parameters == kept.parameters);
+        assert_int_equal(a->arena_size, kept.activations);
+        assert_int_equal(model_new(config, ops, &limits, &b, NULL), 0);
+        assert_int_equal(b->arena_size, recomputed.activations);
+        model_init(a, 1);
+        model_init(b, 1);
+        model_forward_backward(a, &t->batch, &pass, &x);
+        model_forward_backward(b, &t->batch, &pass, &y);
+        assert_memory_equal(&x, &y, sizeof(x));
+        assert_memory_equal(model_gradients(a), model_gradients(b), model_n_elements(a) * model_element_size(a));
+        model_free(a);
+        model_free(b);
+        free(t);
+}
+
+static void test_recompute(void **state) {
+        struct model_config bert = helper_config(101, 24, 4, 3, 60, 0.1);
+        struct model_config albert = helper_albert(bert, 10, SHARING_FFN, 1, 1);
+
+        check_recompute(&bert, ops_fp64());
+        check_recompute(&bert, ops_cpu());
+        check_recompute(&albert, ops_cpu());
+}
 
 static void test_accumulates(void **state) {
         struct model_config config = helper_config(19, 12, 1, 3, 20, 0.1);
@@ -108,8 +280,12 @@ static void test_accumulates(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_gelu), cmocka_unit_test(test_gelu_dropout), cmocka_unit_test(test_gelu_new),
-                cmocka_unit_test(test_relu), cmocka_unit_test(test_absent_label), cmocka_unit_test(test_accumulates),
+                cmocka_unit_test(test_gelu),           cmocka_unit_test(test_gelu_dropout),
+                cmocka_unit_test(test_gelu_new),       cmocka_unit_test(test_relu),
+                cmocka_unit_test(test_absent_label),   cmocka_unit_test(test_nothing_masked),
+                cmocka_unit_test(test_accumulates),    cmocka_unit_test(test_albert),
+                cmocka_unit_test(test_albert_is_bert), cmocka_unit_test(test_albert_names),
+                cmocka_unit_test(test_recompute),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

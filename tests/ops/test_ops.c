@@ -260,7 +260,7 @@ static void test_xent(void **state) {
 static void test_flat(void **state) {
         struct pair g = make(1, 200003, -1, 1), p = make(1, 200003, -1, 1), m = make(1, 200003, -0.1, 0.1),
                     v = make(1, 200003, 0, 0.1);
-        struct op_adamw op = { 1e-2, 0.9, 0.999, 1e-6, 0.01, 1 - pow(0.9, 3), 1 - pow(0.999, 3), 0.7 };
+        struct op_adam op = { 1e-2, 0.9, 0.999, 1e-6, 0.01, 1 - pow(0.9, 3), 1 - pow(0.999, 3), 0.7 };
 
         double fast = ops_cpu()->sum_squares(g.fast.data, g.n), twin = ops_fp64()->sum_squares(g.twin.data, g.n);
         assert_true(fabs(fast - twin) <= 1e-12 * twin);
@@ -269,6 +269,14 @@ static void test_flat(void **state) {
         check("adamw's parameters", p);
         check("adamw's first moments", m);
         check("adamw's second moments", v);
+        ops_cpu()->adam_direction(&op, g.n, g.fast.data, p.fast.data, m.fast.data, v.fast.data);
+        ops_fp64()->adam_direction(&op, g.n, g.twin.data, p.twin.data, m.twin.data, v.twin.data);
+        check("adam's direction", g);
+        check("adam's first moments", m);
+        check("adam's second moments", v);
+        ops_cpu()->descend(0.3, g.n, g.fast.data, p.fast.data);
+        ops_fp64()->descend(0.3, g.n, g.twin.data, p.twin.data);
+        check("descend", p);
         ops_cpu()->zero(g.fast.data, g.n);
         ops_fp64()->zero(g.twin.data, g.n);
         check("zero", g);

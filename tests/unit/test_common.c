@@ -18,6 +18,7 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/paths.h"
+#include "common/utf8.h"
 
 static void test_error_keeps_the_first(void **state) {
         struct error e = {};
@@ -169,6 +170,30 @@ static void test_times(void **state) {
         assert_true(clock_boottime_usec() >= before);
 }
 
+static void test_utf8(void **state) {
+        static const struct {
+                const char *bytes;
+                size_t length;
+        } rows[] = {
+                { "a", 1 },
+                { "\xc3\xa9", 2 },
+                { "\xc3", 0 },
+                { "\xc0\x80", 0 },     /* overlong */
+                { "\xed\xa0\x80", 0 }, /* a surrogate */
+                { "\xef\xbf\xbd", 3 },
+                { "\xef\xbf\xbe", 0 }, /* U+FFFE */
+                { "\xef\xb7\x90", 0 }, /* U+FDD0 */
+                { "\xef\xb7\x8f", 3 },
+                { "\xf0\x9f\x98\x80", 4 },
+                { "\xf2\xbf\xbf\xbf", 0 }, /* U+BFFFF */
+                { "\xf4\x90\x80\x80", 0 }, /* beyond U+10FFFF */
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                assert_int_equal(utf8_character(rows[i].bytes, strlen(rows[i].bytes)), rows[i].length);
+        assert_int_equal(utf8_character("", 0), 0);
+}
+
 static void test_db_errors(void **state) {
         cleanup_db sqlite3 *db = NULL;
         struct error e = {};
@@ -197,6 +222,7 @@ int main(void) {
                 cmocka_unit_test(test_state_and_socket),
                 cmocka_unit_test(test_user_socket),
                 cmocka_unit_test(test_times),
+                cmocka_unit_test(test_utf8),
                 cmocka_unit_test(test_db_errors),
         };
 

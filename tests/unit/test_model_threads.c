@@ -61,8 +61,7 @@ static void test_same_bits(void **state) {
 }
 
 /* Gradients of every tensor: the fp32 model and the fp64 model from the same weights. */
-static void test_agrees_with_fp64(void **state) {
-        struct model_config config = helper_config(211, 40, 2, 5, 72, 0.1);
+static void check_against_fp64(struct model_config config) {
         config.initializer_range = 0.2;
         struct test_batch *t = helper_batch(config.vocab_size, 5, 45, 77, true);
         struct model *fast = helper_model(&config, ops_cpu(), &t->batch),
@@ -97,7 +96,15 @@ static void test_agrees_with_fp64(void **state) {
         free(t);
 }
 
+static void test_agrees_with_fp64(void **state) { check_against_fp64(helper_config(211, 40, 2, 5, 72, 0.1)); }
+
+static void test_albert_agrees_with_fp64(void **state) {
+        check_against_fp64(helper_albert(helper_config(211, 40, 3, 5, 72, 0.1), 28, SHARING_ALL, 1, 1));
+        check_against_fp64(helper_albert(helper_config(211, 40, 3, 5, 72, 0.1), 56, SHARING_ATTENTION, 1, 1));
+}
+
 int main(void) {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_same_bits), cmocka_unit_test(test_agrees_with_fp64) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_same_bits), cmocka_unit_test(test_agrees_with_fp64),
+                                            cmocka_unit_test(test_albert_agrees_with_fp64) };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

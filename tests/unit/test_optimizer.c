@@ -1,4 +1,4 @@
-/* Schedules at their corners; the norm; AdamW by hand; which tensors decay; initial weights; that a small model learns. */
+/* Schedules at their corners and as published; the norm; AdamW by hand, every optimizer against the papers' formulas; which tensors decay; initial weights; that a small model learns. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "common/cleanup.h"
 #include "tests/ops/model_helpers.h"
 #include "trainer/optimizer.h"
 
@@ -27,6 +28,64 @@ static void test_schedule(void **state) {
         assert_true(schedule_rate(&s, 0, 10) == 1.0);
         s.schedule = SCHEDULE_CONSTANT;
         assert_true(schedule_rate(&s, 9, 10) == 1.0);
+}
+
+/* Published schedules, each as its own code has it; x is its own step counter. */
+static double google(double x, double w, double n) { return x < w ? x / w : 1 - x / n; }
+static double nvidia_poly(double x, double w, double n) { return x / n < w / n ? x / w : sqrt(1 - x / n); }
+static double nvidia_linear(double x, double w, double n) {
+        return x / n < w / n ? x / n / (w / n) : fmax((x / n - 1) / (w / n - 1), 0);
+}
+static double hugging_face_linear(double x, double w, double n) { return x < w ? x / w : fmax(0, (n - x) / (n - w)); }
+static double hugging_face_cosine(double x, double w, double n) {
+        return x < w ? x / w : 0.5 * (1 + cos(acos(-1) * (x - w) / (n - w)));
+}
+static double bertadam_cosine(double x, double w, double n) {
+        return x / n < w / n ? x / w : 0.5 * (1 + cos(acos(-1) * x / n));
+}
+
+static void test_published_schedules(void **state) {
+        static const struct {
+                enum schedule schedule;
+                enum decay_from from;
+                enum step_count count;
+                double (*published)(double x, double w, double n);
+        } cases[] = {
+                { SCHEDULE_LINEAR, DECAY_FROM_START, STEP_COUNT_FROM_ZERO, google },
+                { SCHEDULE_POLY, DECAY_FROM_START, STEP_COUNT_FROM_ONE, nvidia_poly },
+                { SCHEDULE_LINEAR, DECAY_FROM_WARMUP, STEP_COUNT_FROM_ONE, nvidia_linear },
+                { SCHEDULE_LINEAR, DECAY_FROM_WARMUP, STEP_COUNT_FROM_ZERO, hugging_face_linear },
+                { SCHEDULE_COSINE, DECAY_FROM_WARMUP, STEP_COUNT_FROM_ZERO, hugging_face_cosine },
+                { SCHEDULE_COSINE, DECAY_FROM_START, STEP_COUNT_FROM_ZERO, bertadam_cosine },
+        };
+        static const uint64_t n = 7038;
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++)
+                for (int ratio = 0; ratio < 2; ratio++) {
+                        struct spec_optimizer s = { .learning_rate = 6e-3,
+                                                    .warmup_steps = ratio ? 0 : 2000,
+                                                    .warmup_ratio = 0.2843,
+                                                    .schedule = cases[i].schedule,
+                                                    .power = 0.5,
+                                                    .decay_from = cases[i].from,
+                                                    .step_count = cases[i].count };
+                        double w = ratio ? 0.2843 * (double) n : 2000;
+                        for (uint64_t step = 0; step < n; step++) {
+                                double x = (double) step + (cases[i].count == STEP_COUNT_FROM_ONE);
+                                double rate = schedule_rate(&s, step, n),
+                                       expected = 6e-3 * cases[i].published(x, w, (double) n);
+                                if (fabs(rate - expected) > 1e-12)
+                                        fail_msg("case %zu, step %d: %g, expected %g", i, (int) step, rate, expected);
+                        }
+                }
+        /* RECIPES: the rate drops to 0.846 when NVIDIA's warm-up of phase 1 ends. */
+        struct spec_optimizer s = { .learning_rate = 1,
+                                    .warmup_ratio = 0.2843,
+                                    .schedule = SCHEDULE_POLY,
+                                    .power = 0.5,
+                                    .step_count = STEP_COUNT_FROM_ONE };
+        assert_true(fabs(schedule_rate(&s, 2000, n) - 0.846) < 5e-4);
+        assert_true(schedule_rate(&s, n - 1, n) == 0);
 }
 
 static struct model *small_model(const struct ops *ops, const struct test_batch *t) {
@@ -72,6 +131,89 @@ static void test_update(void **state) {
                     1e-12);
         model_free(model);
         free(t);
+}
+
+/* The papers' formulas, one tensor at a time, in memory of their own. */
+struct reference {
+        double *p, *m, *v;
+};
+
+static void reference_update(const struct spec_optimizer *o, const struct model_tensor *t, struct reference *r,
+                             const double *gradient, double norm, double rate, double update) {
+        bool corrected = o->name == OPTIMIZER_ADAMW || o->name == OPTIMIZER_LAMB,
+             lamb = o->name == OPTIMIZER_LAMB || o->name == OPTIMIZER_LAMB_GOOGLE;
+        double *p = r->p + t->offset, *m = r->m + t->offset, *v = r->v + t->offset, own = 0, weights = 0, length = 0;
+        double *u = calloc(t->n_elements, sizeof(double));
+
+        assert_non_null(u);
+        for (size_t i = 0; i < t->n_elements; i++)
+                own += gradient[i] * gradient[i];
+        if (o->clip_by == CLIP_BY_TENSOR)
+                norm = sqrt(own);
+        for (size_t i = 0; i < t->n_elements; i++) {
+                double g = gradient[i] / fmax(1, norm / o->clip_norm);
+                m[i] = o->beta1 * m[i] + (1 - o->beta1) * g;
+                v[i] = o->beta2 * v[i] + (1 - o->beta2) * g * g;
+                double mhat = corrected ? m[i] / (1 - pow(o->beta1, update)) : m[i],
+                       vhat = corrected ? v[i] / (1 - pow(o->beta2, update)) : v[i];
+                u[i] = mhat / (sqrt(vhat) + o->epsilon) + (t->decay ? o->weight_decay * p[i] : 0);
+                weights += p[i] * p[i];
+                length += u[i] * u[i];
+        }
+        double trust = lamb && t->decay && weights > 0 && length > 0 ? sqrt(weights) / sqrt(length) : 1;
+        for (size_t i = 0; i < t->n_elements; i++)
+                p[i] -= rate * trust * u[i];
+        free(u);
+}
+
+static void check_optimizer(const struct spec_optimizer *o) {
+        struct test_batch *t = helper_batch(50, 2, 9, 1, false);
+        struct model *model = small_model(ops_fp64(), t);
+        size_t n = model_n_elements(model);
+        double *p = model_parameters(model), *g = model_gradients(model), *copy = calloc(n, sizeof(double));
+        struct reference r = { calloc(n, sizeof(double)), calloc(n, sizeof(double)), calloc(n, sizeof(double)) };
+
+        assert_true(copy && r.p && r.m && r.v);
+        model_init(model, 3);
+        memset(p + model_tensor(model, 1)->offset, 0,
+               model_tensor(model, 1)->n_elements * sizeof(double)); /* |p| = 0 */
+        memcpy(r.p, p, n * sizeof(double));
+        for (uint32_t update = 1; update <= 3; update++) {
+                for (uint32_t i = 0; i < model_n_tensors(model); i++)
+                        for (size_t e = 0; e < model_tensor(model, i)->n_elements; e++)
+                                g[model_tensor(model, i)->offset + e] =
+                                        i == 2 ? 0 : 0.2 * helper_random(update * 100 + i, (uint32_t) e);
+                memcpy(copy, g, n * sizeof(double));
+                double norm = optimizer_gradient_norm(model), rate = 0.01 * update;
+                optimizer_update(model, o, rate, update, optimizer_gradient_scale(o, norm));
+                for (uint32_t i = 0; i < model_n_tensors(model); i++)
+                        reference_update(o, model_tensor(model, i), &r, copy + model_tensor(model, i)->offset, norm,
+                                         rate, update);
+                for (size_t i = 0; i < n; i++)
+                        if (fabs(p[i] - r.p[i]) > 1e-12)
+                                fail_msg("optimizer %d, update %u, element %zu: %.15g, expected %.15g", (int) o->name,
+                                         update, i, p[i], r.p[i]);
+        }
+        free(copy);
+        free(r.p);
+        free(r.m);
+        free(r.v);
+        model_free(model);
+        free(t);
+}
+
+static void test_published_optimizers(void **state) {
+        for (enum optimizer_name name = 0; name < OPTIMIZER_NAME_MAX; name++)
+                for (enum clip_by by = 0; by < CLIP_BY_MAX; by++) {
+                        struct spec_optimizer o = { .name = name,
+                                                    .beta1 = 0.9,
+                                                    .beta2 = 0.999,
+                                                    .epsilon = 1e-6,
+                                                    .weight_decay = 0.01,
+                                                    .clip_norm = 1,
+                                                    .clip_by = by };
+                        check_optimizer(&o);
+                }
 }
 
 static void test_decay_flags(void **state) {
@@ -122,11 +264,10 @@ static void test_init(void **state) {
         free(t);
 }
 
-static void test_learns(void **state) {
-        const struct spec_optimizer spec = { .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-6, .weight_decay = 0.01 };
-        struct model_config config = helper_config(97, 32, 2, 4, 64, 0.1);
+/* 150 steps on four samples: the masked words are known afterwards, and so is the order of sentences. */
+static void check_learns(const struct model_config *config, const struct spec_optimizer *spec, double rate) {
         struct test_batch *t = helper_batch(97, 4, 21, 1, true);
-        struct model *model = helper_model(&config, ops_cpu(), &t->batch);
+        struct model *model = helper_model(config, ops_cpu(), &t->batch);
         struct model_pass pass = helper_pass(&t->batch, true), still = helper_pass(&t->batch, false);
         struct model_loss before = {}, after = {}, ignored = {};
 
@@ -135,7 +276,7 @@ static void test_learns(void **state) {
         for (uint64_t step = 1; step <= 150; step++) {
                 model_zero_gradients(model);
                 model_forward_backward(model, &t->batch, &pass, &ignored);
-                optimizer_update(model, &spec, 3e-3, step, 1 / fmax(1, optimizer_gradient_norm(model)));
+                optimizer_update(model, spec, rate, step, 1 / fmax(1, optimizer_gradient_norm(model)));
         }
         model_evaluate(model, &t->batch, &still, &after);
         assert_true(fabs(before.mlm_sum / before.mlm_count - log(97)) < 0.2);
@@ -146,10 +287,27 @@ static void test_learns(void **state) {
         free(t);
 }
 
+static void test_learns(void **state) {
+        struct spec_optimizer spec = { .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-6, .weight_decay = 0.01 };
+        struct model_config bert = helper_config(97, 32, 2, 4, 64, 0.1);
+        struct model_config albert = helper_albert(helper_config(97, 32, 2, 4, 64, 0), 48, SHARING_ALL, 1, 1);
+
+        check_learns(&bert, &spec, 3e-3);
+        check_learns(&albert, &spec, 3e-3);
+        spec.name = OPTIMIZER_LAMB;
+        check_learns(&albert, &spec, 1e-2);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_schedule),    cmocka_unit_test(test_norm), cmocka_unit_test(test_update),
-                cmocka_unit_test(test_decay_flags), cmocka_unit_test(test_init), cmocka_unit_test(test_learns),
+                cmocka_unit_test(test_published_schedules),
+                cmocka_unit_test(test_published_optimizers),
+                cmocka_unit_test(test_schedule),
+                cmocka_unit_test(test_norm),
+                cmocka_unit_test(test_update),
+                cmocka_unit_test(test_decay_flags),
+                cmocka_unit_test(test_init),
+                cmocka_unit_test(test_learns),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "bertd/exit.h"
 #include "tests/unit/trainer-corpus.h"
@@ -39,7 +41,7 @@ static int setup(void **state) {
         f->prefixes[1] = format_string("%s/b", f->folder);
         f->map = format_string("%s/map", f->folder);
         write_corpus(f->prefixes[0], 20, 11);
-        write_corpus(f->prefixes[1], 7, 1); /* documents of one sentence */
+        write_documents(f->prefixes[1], 7, (uint64_t[]) { 1, 1, 2 }, 3); /* documents of one sentence, and of two */
         if (corpora_open(f->prefixes, 2, &f->corpora, NULL) < 0)
                 return -1;
         *state = f;
@@ -185,11 +187,218 @@ static void test_labels(void **state) {
         double nsp = share_of_ones(*state, OBJECTIVE_MLM_NSP), sop = share_of_ones(*state, OBJECTIVE_MLM_SOP);
 
         assert_true(nsp > 0.48 && nsp < 0.58); /* documents of one sentence can only be random pairs */
-        assert_true(sop > 0.40 && sop < 0.52);
+        assert_true(sop > 0.48 && sop < 0.52);
         struct samples *samples = open_samples(*state, &o);
         for (uint64_t k = 0; k < 50; k++)
                 assert_int_equal(make(samples, k, &storage).sentence_label, -1);
         samples_free(samples);
+}
+
+/* The words of one corpus, one after the other; nothing of another. */
+struct stream {
+        int32_t ids[4096];
+        uint32_t n;
+};
+
+static void read_stream(const struct corpus *corpus, struct stream *t) {
+        t->n = 0;
+        for (uint64_t s = 0; s < corpus_n_sentences(corpus); s++) {
+                uint32_t n = corpus_sentence_length(corpus, s);
+                assert_true(t->n + n <= 4096);
+                corpus_sentence_copy(corpus, s, 0, n, t->ids + t->n);
+                t->n += n;
+        }
+}
+
+static bool is_in_stream(const struct stream *t, const int32_t *text, uint32_t n) {
+        for (uint32_t at = 0; at + n <= t->n; at++)
+                if (memcmp(t->ids + at, text, n * sizeof(*text)) == 0)
+                        return true;
+        return false;
+}
+
+/* SOP: the two segments are neighbours, in order or swapped, whatever the document has. */
+static void test_sentence_order(void **state) {
+        struct fixture *f = *state;
+        struct samples_options o = options(OBJECTIVE_MLM_SOP);
+        struct stream *streams = calloc(2, sizeof(*streams));
+        struct samples *samples = open_samples(f, &o);
+        struct storage storage;
+        int looked_at[2] = {};
+
+        assert_non_null(streams);
+        for (int i = 0; i < 2; i++)
+                read_stream(f->corpora->part[i], &streams[i]);
+        for (uint64_t k = 0; k < N; k++) {
+                struct sample s = make(samples, k, &storage);
+                uint32_t a = 0;
+                int32_t text[LENGTH];
+                assert_in_range(s.sentence_label, 0, 1);
+                if (s.length == LENGTH)
+                        continue; /* may have been cut to fit, with a gap */
+                for (uint32_t i = 0; i < s.n_masked; i++)
+                        s.ids[s.masked_positions[i]] = s.masked_labels[i];
+                while (s.ids[1 + a] != vocab.sep)
+                        a++;
+                uint32_t b = s.length - 3 - a;
+                assert_true(a > 0 && b > 0);
+                const int32_t *first = s.ids + 1, *second = s.ids + 2 + a;
+                memcpy(text, s.sentence_label ? second : first, (s.sentence_label ? b : a) * sizeof(*text));
+                memcpy(text + (s.sentence_label ? b : a), s.sentence_label ? first : second,
+                       (s.sentence_label ? a : b) * sizeof(*text));
+                assert_true(is_in_stream(&streams[0], text, a + b) || is_in_stream(&streams[1], text, a + b));
+                looked_at[s.sentence_label]++;
+        }
+        assert_true(looked_at[0] > N / 10 && looked_at[1] > N / 10);
+        samples_free(samples);
+        free(streams);
+}
+
+/* Order-independent sum over the samples of an epoch. */
+static uint64_t epoch_hash(const struct samples *samples, uint64_t epoch) {
+        uint64_t n = samples_n(samples), sum = 0;
+        struct storage storage;
+
+        for (uint64_t k = epoch * n; k < (epoch + 1) * n; k++) {
+                (void) make(samples, k, &storage);
+                sum += XXH3_64bits(&storage, sizeof(storage));
+        }
+        return sum;
+}
+
+static void test_static(void **state) {
+        struct samples_options o = options(OBJECTIVE_MLM_NSP);
+        struct samples *dynamic = open_samples(*state, &o);
+        struct storage a, b;
+
+        o.dupe_factor = 2;
+        struct samples *fixed = open_samples(*state, &o);
+        uint64_t n = samples_n(fixed), first = epoch_hash(fixed, 0), second = epoch_hash(fixed, 1);
+        int same_place = 0;
+        assert_true(first != second);
+        assert_true(epoch_hash(fixed, 2) == first && epoch_hash(fixed, 5) == second);
+        assert_true(epoch_hash(dynamic, 0) == first && epoch_hash(dynamic, 1) == second);
+        assert_true(epoch_hash(dynamic, 2) != first && epoch_hash(dynamic, 5) != second);
+        for (uint64_t k = 0; k < n; k++) {
+                (void) make(fixed, k, &a);
+                (void) make(fixed, k + 2 * n, &b);
+                same_place += memcmp(&a, &b, sizeof(a)) == 0;
+        }
+        assert_true(same_place < (int) n / 4); /* each epoch has an order of its own */
+        samples_free(fixed);
+        samples_free(dynamic);
+}
+
+/* ---- masking of a text alone ---- */
+
+enum { TEXT = 512, ROUNDS = 20000 };
+
+static void make_text(int32_t ids[TEXT]) {
+        for (int32_t i = 0; i < TEXT; i++)
+                ids[i] = 5 + (i * 7 + i / 9) % (VOCAB - 5);
+        ids[0] = vocab.cls;
+        ids[TEXT / 2] = ids[TEXT - 1] = vocab.sep;
+}
+
+static struct masking masking_of(const struct samples_vocab *v, enum mask_unit unit, double fraction) {
+        return (struct masking) { .vocab = v,
+                                  .unit = unit,
+                                  .fraction = fraction,
+                                  .max_predictions = TEXT,
+                                  .seed = 5,
+                                  .pick_site = 1,
+                                  .order_site = 2,
+                                  .length_site = 3 };
+}
+
+static void check_share(double hits, double n, double expected) {
+        double deviation = sqrt(n * expected * (1 - expected));
+        if (fabs(hits - n * expected) > 5 * deviation)
+                fail_msg("%g of %g, expected a share of %g", hits, n, expected);
+}
+
+/* A budget of three words: 3; 2 and 1, or 1 and 2 (a 3 that no longer fits becomes 2); 1, 1 and 1. */
+static void test_ngrams(void **state) {
+        struct masking m = masking_of(&vocab, MASK_UNIT_NGRAM, 3.0 / TEXT);
+        int32_t ids[TEXT], positions[TEXT], labels[TEXT];
+        double runs[4] = {}, where[2] = {};
+
+        for (uint64_t key = 0; key < ROUNDS; key++) {
+                make_text(ids);
+                assert_int_equal(masking_apply(&m, key, ids, TEXT, positions, labels), 3);
+                uint32_t n = 1 + (positions[1] != positions[0] + 1) + (positions[2] != positions[1] + 1);
+                runs[n]++;
+                for (int i = 0; i < 3; i++) {
+                        where[positions[i] > TEXT / 2]++;
+                        assert_true(positions[i] > 0 && positions[i] != TEXT / 2 && positions[i] != TEXT - 1);
+                }
+        }
+        /* Runs that touch by chance, 2 (or 4) places of 509, move a little from more to fewer. */
+        double p[4] = { 0, 2.0 / 11, 3.0 / 11 + 6.0 / 11 * 5 / 11, 36.0 / 121 };
+        double three = 2 * 2.0 / 509 + 2.0 / 509, two = 2.0 / 509;
+        check_share(runs[3], ROUNDS, p[3] * (1 - three));
+        check_share(runs[2], ROUNDS, p[2] * (1 - two) + p[3] * three);
+        check_share(where[0], 3.0 * ROUNDS, 255.0 / 509);
+}
+
+static void test_whole_words(void **state) {
+        struct samples_vocab v = vocab;
+        int32_t ids[TEXT], original[TEXT], positions[TEXT], labels[TEXT];
+        double masked = 0, mask_token = 0, kept = 0, first = 0;
+
+        v.continues = calloc(1, (VOCAB + 7) / 8);
+        assert_non_null(v.continues);
+        for (uint32_t id = 5; id < VOCAB; id++)
+                if (id % 3 == 0)
+                        v.continues[id / 8] |= (uint8_t) (1 << id % 8);
+        make_text(original);
+        for (enum mask_unit unit = MASK_UNIT_WHOLE_WORD; unit <= MASK_UNIT_NGRAM; unit++) {
+                struct masking m = masking_of(&v, unit, 0.15);
+                for (uint64_t key = 0; key < 500; key++) {
+                        bool chosen[TEXT] = {};
+                        make_text(ids);
+                        uint32_t n = masking_apply(&m, key, ids, TEXT, positions, labels);
+                        assert_in_range(n, 75, 77); /* 15 % of 512, words of one to three pieces */
+                        for (uint32_t i = 0; i < n; i++) {
+                                assert_true(i == 0 || positions[i] > positions[i - 1]);
+                                assert_int_equal(labels[i], original[positions[i]]);
+                                chosen[positions[i]] = true;
+                                mask_token += ids[positions[i]] == vocab.mask;
+                                kept += ids[positions[i]] == labels[i];
+                        }
+                        for (int i = 2; i < TEXT - 1; i++)
+                                if (original[i] % 3 == 0 && original[i - 1] > 4 && original[i] > 4)
+                                        assert_int_equal(chosen[i], chosen[i - 1]);
+                        masked += n;
+                        first += chosen[1];
+                }
+        }
+        check_share(mask_token, masked, 0.8);
+        check_share(kept, masked, 0.1 + 0.1 / (VOCAB - 5));
+        assert_true(first > 0.1 * 1000 && first < 0.2 * 1000);
+        free(v.continues);
+}
+
+static void test_no_pairs(void **state) {
+        struct fixture *f = *state;
+        char *prefixes[] = { f->prefixes[0], format_string("%s/unsplit", f->folder) };
+        struct corpora *corpora = NULL;
+        struct error error = {};
+
+        write_corpus(prefixes[1], 9, 1);
+        assert_int_equal(corpora_open(prefixes, 2, &corpora, &error), 0);
+        for (enum objective objective = 0; objective < OBJECTIVE_MAX; objective++) {
+                struct samples_options o = options(objective);
+                error = (struct error) {};
+                int r = samples_build_map(f->map, corpora, &o, &error);
+                assert_int_equal(r < 0, objective != OBJECTIVE_MLM);
+                if (r < 0) {
+                        assert_int_equal(error.exit, BERTD_EXIT_DATA);
+                        assert_non_null(strstr(error.text, "/unsplit: no document has two sentences, which mlm+"));
+                }
+        }
+        corpora_close(corpora);
+        free(prefixes[1]);
 }
 
 static void test_one_document(void **state) {
@@ -232,6 +441,11 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_pure, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_labels, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_one_document, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_sentence_order, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_static, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_ngrams, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_whole_words, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_no_pairs, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_broken_map, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

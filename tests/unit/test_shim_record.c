@@ -52,6 +52,8 @@ struct row {
 
 static const struct row rows[] = {
         { "", CODE(0), 0, false, EXIT_CLASS_FINISHED, 0, 0, -1, "finished" },
+        { "bert-trainer: \n", CODE(77), 0, false, EXIT_CLASS_NAN, 77, 0, -1,
+          "loss or gradient is not finite (exit code 77)" },
         { "", CODE(0), 0, true, EXIT_CLASS_FINISHED, 0, 0, -1, "finished" },
         { SIGNALLED("1", "9 (Killed)"), CODE(137), 0, false, EXIT_CLASS_KILLED, -1, 9, 1,
           "rank 1 on vm: killed by signal 9 (SIGKILL)" },

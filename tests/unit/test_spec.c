@@ -21,7 +21,7 @@
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
 #define KEYS                                                                                                        \
         "name, kind, priority, run_dir, on_exit, command, resources, restart, checkpoint, model, data, optimizer, " \
-        "train"
+        "train, stages"
 
 static char folder[PATH_MAX];
 
@@ -132,12 +132,21 @@ static const struct bad bad[] = {
           "job.yaml:5: optimizer.learning_rate: '1e999' is not a number" },
         { PRETRAIN "optimizer: {learning_rate: -1}\n",
           "job.yaml: optimizer.learning_rate: -1 is not between 0 and 1000" },
-        { PRETRAIN "optimizer: {name: lion}\n", "job.yaml:5: optimizer.name: 'lion' is not adamw" },
+        { PRETRAIN "optimizer: {name: lion}\n",
+          "job.yaml:5: optimizer.name: 'lion' is not adamw, bertadam, lamb or lamb_google" },
+        { PRETRAIN "optimizer: {decay_from: zero}\n",
+          "job.yaml:5: optimizer.decay_from: 'zero' is not start or warmup" },
+        { PRETRAIN "optimizer: {clip_by: layer}\n", "job.yaml:5: optimizer.clip_by: 'layer' is not global or tensor" },
         { PRETRAIN "optimizer: {beta1: 1}\n", "job.yaml: optimizer.beta1: 1 is not between 0 and 0.999999999" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], max_predictions: 200}\ntrain: {steps: 1}\n",
           "job.yaml: data.max_predictions: 200 is greater than data.sequence_length, 128" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: clm}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.objective: 'clm' is not mlm+nsp, mlm+sop or mlm" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], mask_unit: byte}\ntrain: {steps: 1}\n",
+          "job.yaml:3: data.mask_unit: 'byte' is not token, whole_word or ngram" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n"
+          "train: {steps: 1, recompute_activations: 1}\n",
+          "job.yaml:4: train.recompute_activations: '1' is not false or true" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, precision: bf16}\n",
           "job.yaml:4: train.precision: 'bf16' is not fp32 or fp64" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, seed: "
@@ -187,6 +196,105 @@ static void test_files(void **state) {
         expect_message("name.yaml", "name.yaml: name: 130 bytes, more than 128", BERTD_EXIT_CONFIG);
 }
 
+#define STAGED                                                                                                       \
+        "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], validation: [y], mask_unit: ngram}\n"      \
+        "optimizer: {name: lamb, learning_rate: 6.0e-3, warmup_ratio: 0.2843}\ntrain: {global_batch: 64, seed: 7}\n" \
+        "stages:\n"                                                                                                  \
+        "- name: short\n"                                                                                            \
+        "  data: {sequence_length: 128}\n"                                                                           \
+        "  train: {steps: 70}\n"
+
+static void test_stages(void **state) {
+        cleanup_spec struct spec *s = load(STAGED "- name: long\n"
+                                                  "  moments: keep\n"
+                                                  "  bias_correction: restart\n"
+                                                  "  data: {train: [z, x], sequence_length: 512}\n"
+                                                  "  optimizer: {learning_rate: 4.0e-3, warmup_ratio: 0.128}\n"
+                                                  "  train: {steps: 15, global_batch: 32, micro_batch: 4}\n");
+        const struct spec *a = spec_at(s, 0), *b = spec_at(s, 1);
+
+        assert_int_equal(spec_n_stages(s), 2);
+        assert_string_equal(a->stage.name, "short");
+        assert_string_equal(b->stage.name, "long");
+        assert_true(a->train.steps == 70 && b->train.steps == 15 && s->train.steps == 70);
+        assert_true(a->train.global_batch == 64 && b->train.global_batch == 32 && b->train.micro_batch == 4);
+        assert_true(a->data.sequence_length == 128 && b->data.sequence_length == 512);
+        assert_true(a->data.max_predictions == 20 && b->data.max_predictions == 77);
+        assert_true(a->data.mask_unit == MASK_UNIT_NGRAM && b->data.mask_unit == MASK_UNIT_NGRAM);
+        assert_true(a->optimizer.learning_rate == 6e-3 && b->optimizer.learning_rate == 4e-3);
+        assert_true(a->optimizer.name == OPTIMIZER_LAMB && b->optimizer.name == OPTIMIZER_LAMB);
+        assert_true(a->train.seed == 7 && b->train.seed == 7);
+        assert_true(b->stage.moments == MOMENTS_KEEP && b->stage.bias_correction == BIAS_CORRECTION_RESTART);
+        assert_true(a->data.n_train == 1 && b->data.n_train == 2 && b->data.n_validation == 1);
+        assert_string_equal(strrchr(b->data.train[0], '/'), "/z");
+        assert_string_equal(a->name, b->name);
+        cleanup_spec struct spec *one = load(PRETRAIN);
+        assert_true(spec_n_stages(one) == 1 && spec_at(one, 0) == one);
+}
+
+static const struct bad bad_stages[] = {
+        { STAGED "- train: {steps: 0}\n", "job.yaml: stages[1].train.steps: 0 is not between 1 and 1000000000000" },
+        { STAGED "- data: {}\n", "job.yaml: stages[1].train.steps: missing; expected a whole number" },
+        { STAGED "- train: {steps: 5}\n  data: {mask_unit: no}\n",
+          "job.yaml:11: stages[1].data.mask_unit: 'no' is not token, whole_word or ngram" },
+        { STAGED "- train: {steps: 5}\n  moments: drop\n",
+          "job.yaml:11: stages[1].moments: 'drop' is not keep or reset" },
+        { STAGED "- train: {steps: 5}\n  moment: keep\n",
+          "job.yaml:11: unknown key 'moment' in stages; expected name, moments, bias_correction, data, optimizer, "
+          "train" },
+        { STAGED "- train: {steps: 5}\n  model: {config: c}\n",
+          "job.yaml:11: unknown key 'model' in stages; expected name, moments, bias_correction, data, optimizer, "
+          "train" },
+        { STAGED "- train: {steps: 5, step: 4}\n",
+          "job.yaml:10: unknown key 'step' in train; expected global_batch, micro_batch, steps, precision, "
+          "recompute_activations, seed, evaluate_every, evaluate_samples, log_every" },
+        { STAGED "  moments: keep\n", "job.yaml:10: stages[0].moments: the first stage has none to keep or reset" },
+        { STAGED "- train: {steps: 5}\n  data: {sequence_length: 16, max_predictions: 17}\n",
+          "job.yaml: stages[1].data.max_predictions: 17 is greater than data.sequence_length, 16" },
+        { STAGED "- train: {steps: 5, seed: 8}\n", "job.yaml:10: stages[1].train.seed: 8, but the first stage has 7" },
+        { STAGED "- train: {steps: 5, precision: fp64}\n",
+          "job.yaml:10: stages[1].train.precision: fp64, but the first stage has fp32" },
+        { COMMAND "stages: [{name: a}]\n", "job.yaml:3: stages[0].name: not a key of kind command" },
+        { COMMAND "stages: [{}]\n", "job.yaml:3: stages: not a key of kind command" },
+};
+
+static void test_bad_stages(void **state) {
+        for (size_t i = 0; i < sizeof(bad_stages) / sizeof(bad_stages[0]); i++) {
+                struct error error = {};
+                struct spec *spec = NULL;
+
+                write_spec("job.yaml", bad_stages[i].text, strlen(bad_stages[i].text));
+                assert_int_equal(spec_load("job.yaml", &spec, &error), -EINVAL);
+                assert_string_equal(error.text, bad_stages[i].message);
+        }
+}
+
+/* Those that are published recipes say what they mean. */
+static void test_examples(void **state) {
+        static const struct {
+                const char *name;
+                uint32_t n_stages;
+                enum optimizer_name optimizer;
+                enum objective objective;
+        } examples[] = {
+                { "bert-base", 2, OPTIMIZER_BERTADAM, OBJECTIVE_MLM_NSP },
+                { "bert-large-lamb", 2, OPTIMIZER_LAMB, OBJECTIVE_MLM_NSP },
+                { "albert-base", 1, OPTIMIZER_LAMB_GOOGLE, OBJECTIVE_MLM_SOP },
+                { "linux-doc-tiny", 1, OPTIMIZER_ADAMW, OBJECTIVE_MLM_NSP },
+        };
+
+        for (size_t i = 0; i < sizeof(examples) / sizeof(examples[0]); i++) {
+                cleanup_free char *path = format_string("%s/examples/%s.yaml", getenv("SOURCE_DIR"), examples[i].name);
+                struct error error = {};
+                cleanup_spec struct spec *s = NULL;
+                if (spec_load(path, &s, &error) < 0)
+                        fail_msg("%s", error.text);
+                assert_string_equal(s->name, examples[i].name);
+                assert_int_equal(spec_n_stages(s), examples[i].n_stages);
+                assert_true(s->optimizer.name == examples[i].optimizer && s->data.objective == examples[i].objective);
+        }
+}
+
 static void test_defaults(void **state) {
         cleanup_spec struct spec *s = load(PRETRAIN);
         char path[PATH_MAX + 16];
@@ -202,6 +310,8 @@ static void test_defaults(void **state) {
         assert_true(s->data.sequence_length == 128 && s->data.objective == OBJECTIVE_MLM_NSP &&
                     s->data.n_validation == 0);
         assert_true(s->data.max_predictions == 20); /* ceil(0.15 * 128) */
+        assert_true(s->data.masking == MASKING_DYNAMIC && s->data.dupe_factor == 10 &&
+                    s->data.mask_unit == MASK_UNIT_TOKEN);
         assert_true(s->data.masked_fraction == 0.15 && s->data.short_sequence_probability == 0.1);
         assert_true(s->optimizer.name == OPTIMIZER_ADAMW && s->optimizer.learning_rate == 1e-4);
         assert_true(s->optimizer.warmup_ratio == 0 && s->optimizer.warmup_steps == 0);
@@ -210,7 +320,11 @@ static void test_defaults(void **state) {
         assert_true(s->optimizer.epsilon == 1e-6 && s->optimizer.weight_decay == 0.01 && s->optimizer.clip_norm == 1);
         assert_true(s->train.global_batch == 32 && s->train.micro_batch == 32 && s->train.steps == 10);
         assert_true(s->train.precision == PRECISION_FP32 && s->train.seed == 42 && s->train.evaluate_every == 0);
-        assert_true(s->train.evaluate_samples == 512 && s->train.log_every == 1);
+        assert_true(s->train.evaluate_samples == 512 && s->train.log_every == 1 && !s->train.recompute_activations);
+        assert_true(s->optimizer.clip_by == CLIP_BY_GLOBAL && s->optimizer.decay_from == DECAY_FROM_START);
+        assert_true(s->optimizer.step_count == STEP_COUNT_FULL && s->optimizer.power == 0.5);
+        assert_string_equal(spec_get(s, "optimizer.schedule", path, sizeof(path)), "linear");
+        assert_string_equal(spec_get(s, "data.masked_fraction", path, sizeof(path)), "0.15");
         (void) snprintf(path, sizeof(path), "%s/c.json", folder);
         assert_string_equal(s->model.config, path);
         (void) snprintf(path, sizeof(path), "%s/corpus", folder);
@@ -282,13 +396,38 @@ static void check_round_trip(const char *text) {
         assert_memory_equal(&one->train, &two->train, sizeof(one->train));
 }
 
+/* What only one stage has stays its own; what all have is written once. */
+static void test_round_trip_of_stages(void **state) {
+        static const char text[] = "kind: pretrain\nmodel: {config: c, vocab: v}\ntrain: {steps: 3}\n"
+                                   "stages:\n- data: {train: [x], validation: [y]}\n- data: {train: [x]}\n"
+                                   "- {data: {train: [z], validation: [w]}, optimizer: {beta1: 0.5}}\n";
+        struct error error = {};
+        cleanup_spec struct spec *one = load(text), *two = NULL;
+        cleanup_free char *normal = NULL;
+
+        assert_int_equal(spec_format(one, &normal, &error), 0);
+        write_spec("normal.yaml", normal, strlen(normal));
+        assert_int_equal(spec_load("normal.yaml", &two, &error), 0);
+        assert_int_equal(two->n_stages, 3);
+        for (uint32_t i = 0; i < 3; i++) {
+                const struct spec *a = one->stages[i], *b = two->stages[i];
+                assert_int_equal(a->data.n_validation, i != 1);
+                assert_int_equal(b->data.n_validation, a->data.n_validation);
+                assert_string_equal(a->data.train[0], b->data.train[0]);
+                assert_true(a->optimizer.beta1 == b->optimizer.beta1);
+        }
+        assert_true(strstr(strstr(normal, "stages:"), "beta1") && !strstr(strstr(normal, "stages:"), "beta2"));
+        check_round_trip(text);
+}
+
 static void test_round_trip(void **state) {
+        check_round_trip(STAGED "- {name: b, moments: reset, train: {steps: 9}, data: {objective: mlm}}\n");
         check_round_trip(PRETRAIN);
         check_round_trip(
                 PRETRAIN
                 "name: stage one\npriority: -7\nrun_dir: r\nresources: {ranks: 8, gpus: 8, threads: 4}\n"
                 "optimizer: {learning_rate: 6.0e-3, warmup_ratio: 0.28430000000000001, epsilon: 1e-12, beta2: 0.98,"
-                " weight_decay: 0.3333333333333333, schedule: constant}\n"
+                " weight_decay: 0.3333333333333333, schedule: poly, clip_by: tensor, name: lamb}\n"
                 "checkpoint: {every_steps: 500, keep_every: 10000}\nrestart: {backoff_sec: [1, 2]}\n");
         check_round_trip(
                 "kind: command\nname: \"null\"\ncommand: [sh, -c, \"echo hi; sleep 1\", \"\", \" x \", \"~\", \"null\","
@@ -317,12 +456,16 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_bad),
                 cmocka_unit_test(test_files),
+                cmocka_unit_test(test_stages),
+                cmocka_unit_test(test_bad_stages),
+                cmocka_unit_test(test_examples),
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_zero_is_not_absent),
                 cmocka_unit_test(test_small_batch),
                 cmocka_unit_test(test_paths),
                 cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_round_trip),
+                cmocka_unit_test(test_round_trip_of_stages),
                 cmocka_unit_test(test_format_refuses),
         };
         char top[] = "/tmp/test_spec.XXXXXX", command[64];

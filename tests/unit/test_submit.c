@@ -103,6 +103,22 @@ static void refused_string(const char *key, const char *value, const char *expec
                 fail_msg("\"%s\" does not say \"%s\"", text, expected);
 }
 
+static void test_limits_of_the_caller(void **state) {
+        struct submission s = { .n_rlimits = 2,
+                                .rlimits = { { RLIMIT_NOFILE, 1 << 20, UINT64_MAX }, { RLIMIT_CORE, 0, 0 } } };
+        struct rlimit own[RLIM_NLIMITS];
+
+        for (int i = 0; i < RLIM_NLIMITS; i++)
+                own[i] = (struct rlimit) { 10, 512 };
+        submission_clamp_limits(&s, own);
+        assert_int_equal(s.n_rlimits, RLIM_NLIMITS);
+        assert_int_equal(s.rlimits[RLIMIT_NOFILE].hard, 512); /* no more than the caller has */
+        assert_int_equal(s.rlimits[RLIMIT_NOFILE].soft, 512);
+        assert_int_equal(s.rlimits[RLIMIT_CORE].hard, 0);    /* less is its own wish */
+        assert_int_equal(s.rlimits[RLIMIT_RTPRIO].soft, 10); /* what it did not say is its own, not the daemon's */
+        assert_int_equal(s.rlimits[RLIMIT_RTPRIO].hard, 512);
+}
+
 static void test_refusals(void **state) {
         refused("ranks", "u", 0, "ranks: is 0, expected 1 to 4096");
         refused("ranks", "u", 1000000000, "ranks: is 1000000000");
@@ -178,11 +194,9 @@ static void test_bounds_of_strings(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_good),
-                cmocka_unit_test(test_refusals),
-                cmocka_unit_test(test_too_large_says_numbers),
-                cmocka_unit_test(test_missing),
-                cmocka_unit_test(test_bounds_of_strings),
+                cmocka_unit_test(test_good),     cmocka_unit_test(test_limits_of_the_caller),
+                cmocka_unit_test(test_refusals), cmocka_unit_test(test_too_large_says_numbers),
+                cmocka_unit_test(test_missing),  cmocka_unit_test(test_bounds_of_strings),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -30,17 +30,20 @@ static inline void put(FILE *file, const void *data, size_t size) {
                 abort();
 }
 
-/* Writes PREFIX.bin and .idx: documents of `per_document` sentences each, sentence s of length 3 + s % 9, its ids
+/* Writes PREFIX.bin and .idx: document d of per_document[d % n_counts] sentences, sentence s of length 3 + s % 9, its ids
  * 10 + s % 80 + i % 10. */
-static inline void write_corpus(const char *prefix, uint64_t n_documents, uint64_t per_document) {
+static inline void write_documents(const char *prefix, uint64_t n_documents, const uint64_t *per_document,
+                                   uint64_t n_counts) {
         char *bin = format_string("%s.bin", prefix), *idx = format_string("%s.idx", prefix);
         FILE *b = fopen(bin, "wbe"), *x = fopen(idx, "wbe");
-        uint64_t version = 1, n = n_documents * per_document, entries = n_documents + 1;
+        uint64_t version = 1, n = 0, entries = n_documents + 1;
         uint8_t int32_code = 4;
-        int64_t offset = 0;
+        int64_t offset = 0, begin = 0;
         if (!b || !x)
                 abort();
 
+        for (uint64_t d = 0; d < n_documents; d++)
+                n += per_document[d % n_counts];
         put(x, "MMIDIDX\0\0", 9);
         put(x, &version, 8);
         put(x, &int32_code, 1);
@@ -56,12 +59,18 @@ static inline void write_corpus(const char *prefix, uint64_t n_documents, uint64
                 put(x, &offset, 8);
                 offset += (int64_t) (3 + s % 9) * 4;
         }
-        for (uint64_t d = 0; d <= n_documents; d++)
-                put(x, &(int64_t) { (int64_t) (d * per_document) }, 8);
+        for (uint64_t d = 0; d <= n_documents; d++) {
+                put(x, &begin, 8);
+                begin += (int64_t) per_document[d % n_counts];
+        }
         if (fclose(b) != 0 || fclose(x) != 0)
                 abort();
         free(bin);
         free(idx);
+}
+
+static inline void write_corpus(const char *prefix, uint64_t n_documents, uint64_t per_document) {
+        write_documents(prefix, n_documents, &per_document, 1);
 }
 
 #endif

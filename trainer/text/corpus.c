@@ -319,6 +319,10 @@ const char *corpus_vocab_hash(const struct corpus *corpus) {
         return corpus->has_sidecar ? corpus->sidecar.vocab_hash : NULL;
 }
 
+const struct text_options *corpus_text_options(const struct corpus *corpus) {
+        return corpus->has_sidecar ? &corpus->sidecar.options : NULL;
+}
+
 int corpus_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
         XXH128_hash_t hash = XXH3_128bits_withSeed(corpus->idx.data, corpus->idx.size, corpus->bin.size);
         (void) snprintf(hex, CORPUS_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);

@@ -14,6 +14,7 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
+#include "trainer/text/unicode.h"
 
 #define CORPUS_HASH_MAX 33
 
@@ -47,6 +48,9 @@ int corpus_check_ids(const struct corpus *corpus, uint32_t vocab_size, struct er
 
 /* The vocabulary's hash (vocab_hash) from the sidecar, borrowed; NULL where there is no sidecar. */
 const char *corpus_vocab_hash(const struct corpus *corpus);
+
+/* How its text was prepared, borrowed; NULL where there is no sidecar. */
+const struct text_options *corpus_text_options(const struct corpus *corpus);
 
 /* XXH3-128 over the .idx file, seeded with the size of the .bin file: says which corpus this is without reading its ids. Returns 0. */
 int corpus_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]);

@@ -266,7 +266,10 @@ bool vocab_begins_word(const struct vocab *vocab, int32_t id) {
         const char *token = vocab_token(vocab, id);
         if (!token)
                 return false;
-        return vocab->model ? strncmp(token, WORD_MARK, strlen(WORD_MARK)) == 0 : strncmp(token, "##", 2) != 0;
+        if (!vocab->model)
+                return strncmp(token, "##", 2) != 0;
+        bool punctuation = token[0] && !token[1] && strchr("!\"#$%&()*+,-./:;?@[\\]^_`{|}~", token[0]);
+        return punctuation || strncmp(token, WORD_MARK, strlen(WORD_MARK)) == 0;
 }
 
 const struct sentencepiece_model *vocab_sentencepiece(const struct vocab *vocab) { return vocab->model; }

@@ -37,7 +37,8 @@ int32_t vocab_id(const struct vocab *vocab, const char *token);
 /* Id of the special token that BERT calls by this name, or -1: in a SentencePiece model [PAD] may be <pad>, [UNK] <unk>. */
 int32_t vocab_special(const struct vocab *vocab, const char *name);
 
-/* Whether the token begins a word: no "##" in front; in a SentencePiece model, U+2581 in front. */
+/* Whether the token begins a word: no "##" in front; in a SentencePiece model, U+2581 in front, or, as in
+ * ALBERT's create_pretraining_data.py, one character of ASCII punctuation. */
 bool vocab_begins_word(const struct vocab *vocab, int32_t id);
 
 /* The SentencePiece model, borrowed; NULL: WordPiece. */

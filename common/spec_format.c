@@ -1,0 +1,232 @@
+/*
+ * A spec as text: every key of its kind, by the same tables that read it. Scalars are made anew and freed here; lists are borrowed
+ * from the spec.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "common/parse.h"
+#include "common/spec_fields.h"
+
+/* struct raw with all its sections at hand. Scalars are owned; lists are borrowed from the spec. */
+struct filled {
+        struct raw top;
+        struct raw_resources resources;
+        struct raw_restart restart;
+        struct raw_checkpoint checkpoint;
+        struct raw_model model;
+        struct raw_data data;
+        struct raw_optimizer optimizer;
+        struct raw_train train;
+        struct raw_stage stage;
+        char backoff[2][16], *backoff_sec[2];
+};
+
+/* The shortest text that reads back as the same number. */
+static char *format_double(double v) {
+        char *text = NULL;
+
+        for (int digits = 6; digits <= 17; digits++) {
+                free(text);
+                text = format_string("%.*g", digits, v);
+                if (!text || strtod(text, NULL) == v)
+                        break;
+        }
+        return text;
+}
+
+static char *format_field(const struct field *field, const void *from) {
+        switch (field->type) {
+        case FIELD_I32:
+                return format_string("%" PRId32, *(const int32_t *) from);
+        case FIELD_U32:
+                return format_string("%" PRIu32, *(const uint32_t *) from);
+        case FIELD_U64:
+        case FIELD_SIZE:
+                return format_string("%" PRIu64, *(const uint64_t *) from);
+        case FIELD_DOUBLE:
+                return format_double(*(const double *) from);
+        case FIELD_ENUM:
+                return strdup(field->names[*(const unsigned *) from]);
+        case FIELD_BOOL:
+                return strdup(field->names[*(const bool *) from]);
+        default:
+                return strdup(*(char *const *) from);
+        }
+}
+
+const char *spec_get(const struct spec *spec, const char *key, char *buffer, size_t size) {
+        for (size_t i = 0; i < spec_n_fields; i++)
+                if (strcmp(spec_fields[i].key, key) == 0) {
+                        cleanup_free char *text =
+                                format_field(&spec_fields[i], (const char *) spec + spec_fields[i].spec);
+                        (void) snprintf(buffer, size, "%s", text ? text : "");
+                        return buffer;
+                }
+        assert(false);
+        return "";
+}
+
+static int fill_fields(struct filled *filled, const struct spec *spec, struct error *error) {
+        for (size_t i = 0; i < spec_n_fields; i++) {
+                const struct field *field = &spec_fields[i];
+                const void *from = (const char *) spec + field->spec;
+
+                if (!(field->kinds & (1 << spec->kind)) || (field->type <= FIELD_PROGRAM && !*(char *const *) from) ||
+                    is_absent(field, from))
+                        continue;
+                char *text = format_field(field, from);
+                if (!text)
+                        return error_errno(error, ENOMEM, "job spec");
+                *AT(section_of(&filled->top, field->section), field->raw, char *) = text;
+                if (!text_is_utf8(text)) /* libyaml's emitter takes nothing else (and libcyaml leaks when it refuses) */
+                        return error_input(error, BERTD_EXIT_CONFIG, "%s: not UTF-8", field->key);
+        }
+        return 0;
+}
+
+static int fill_lists(struct filled *filled, const struct spec *spec, struct error *error) {
+        for (size_t i = 0; i < spec_n_lists; i++) {
+                char *const *entries = *AT(spec, spec_lists[i].spec, char **);
+                uint32_t n = *AT(spec, spec_lists[i].spec_count, uint32_t);
+
+                if (n == 0 || !(spec_lists[i].kinds & (1 << spec->kind)))
+                        continue;
+                for (uint32_t k = 0; k < n; k++)
+                        if (!text_is_utf8(entries[k]))
+                                return error_input(error, BERTD_EXIT_CONFIG, "%s: entry %u is not UTF-8",
+                                                   spec_lists[i].key, k + 1);
+                void *section = section_of(&filled->top, spec_lists[i].section);
+                *AT(section, spec_lists[i].raw, char *const *) = entries;
+                *AT(section, spec_lists[i].raw_count, uint32_t) = n;
+        }
+        for (uint32_t i = 0; i < 2 && spec->restart.n_backoff_sec == 2; i++) {
+                (void) snprintf(filled->backoff[i], sizeof(filled->backoff[i]), "%u", spec->restart.backoff_sec[i]);
+                filled->backoff_sec[i] = filled->backoff[i];
+                filled->restart.backoff_sec = filled->backoff_sec;
+                filled->restart.n_backoff_sec = 2;
+        }
+        return 0;
+}
+
+static int fill(struct filled *filled, const struct spec *spec, struct error *error) {
+        *filled = (struct filled) {};
+        filled->top.resources = &filled->resources;
+        filled->top.restart = &filled->restart;
+        filled->top.checkpoint = &filled->checkpoint;
+        filled->top.model = &filled->model;
+        filled->top.data = &filled->data;
+        filled->top.optimizer = &filled->optimizer;
+        filled->top.train = &filled->train;
+        filled->top.stage = &filled->stage;
+        filled->stage.data = &filled->data;
+        filled->stage.optimizer = &filled->optimizer;
+        filled->stage.train = &filled->train;
+        int r = fill_fields(filled, spec, error);
+        return r == 0 ? fill_lists(filled, spec, error) : r;
+}
+
+static void drop(struct filled *filled) {
+        for (size_t i = 0; i < spec_n_fields && filled->top.stage; i++)
+                free(*AT(section_of(&filled->top, spec_fields[i].section), spec_fields[i].raw, char *));
+}
+
+/* A stage's raw section at `section` of struct raw; NULL where a stage has none such. */
+static void *own_section(struct filled *stage, size_t section) {
+        return section == offsetof(struct raw, data) || section == offsetof(struct raw, optimizer) ||
+                               section == offsetof(struct raw, train)
+                       ? section_of(&stage->top, section)
+                       : NULL;
+}
+
+static bool same_list(char *const *a, uint32_t n, char *const *b, uint32_t m) {
+        for (uint32_t i = 0; i < n && n == m; i++)
+                if (strcmp(a[i], b[i]) != 0)
+                        return false;
+        return n == m;
+}
+
+/* Takes out of a stage what the outer spec says, too. */
+static void leave_differences(const struct filled *outer, struct filled *stage) {
+        for (size_t i = 0; i < spec_n_fields; i++) {
+                void *section = own_section(stage, spec_fields[i].section);
+                char **own = section ? AT(section, spec_fields[i].raw, char *) : NULL;
+                const char *its = text_of(&outer->top, &spec_fields[i]);
+                if (!own || !*own || !its || strcmp(*own, its) != 0)
+                        continue;
+                free(*own);
+                *own = NULL;
+        }
+        for (size_t i = 0; i < spec_n_lists; i++) {
+                const struct list *list = &spec_lists[i];
+                void *own = own_section(stage, list->section), *its = section_of(&outer->top, list->section);
+                if (own && same_list(*AT(own, list->raw, char **), *AT(own, list->raw_count, uint32_t),
+                                     *AT(its, list->raw, char **), *AT(its, list->raw_count, uint32_t))) {
+                        *AT(own, list->raw, char **) = NULL;
+                        *AT(own, list->raw_count, uint32_t) = 0;
+                }
+        }
+}
+
+/* A list of the file's cannot be taken back in a stage: validation that not every stage has is left to the stages. */
+static void leave_validation(struct filled *outer, const struct spec *spec) {
+        for (uint32_t i = 0; i < spec->n_stages; i++)
+                if (spec->stages[i]->data.n_validation == 0) {
+                        outer->data.validation = NULL;
+                        outer->data.n_validation = 0;
+                }
+}
+
+static int fill_stages(struct filled *outer, struct filled *stages, struct raw_stage *raws, const struct spec *spec,
+                       struct error *error) {
+        leave_validation(outer, spec);
+        for (uint32_t i = 0; i < spec->n_stages; i++) {
+                int r = fill(&stages[i], spec->stages[i], error);
+                if (r < 0)
+                        return r;
+                leave_differences(outer, &stages[i]);
+                raws[i] = stages[i].stage;
+                if (i == 0)
+                        raws[i].moments = NULL;
+        }
+        return 0;
+}
+
+static int write_raw(struct filled *filled, const struct spec *spec, char **ret_text, struct error *error) {
+        struct raw raw = filled->top;
+
+        if (spec->kind == JOB_COMMAND) {
+                raw.model = NULL;
+                raw.data = NULL;
+                raw.optimizer = NULL;
+                raw.train = NULL;
+        }
+        return spec_raw_write(&raw, ret_text, error);
+}
+
+int spec_format(const struct spec *spec, char **ret_text, struct error *error) {
+        cleanup_free struct filled *stages = calloc(spec_n_stages(spec), sizeof(*stages));
+        cleanup_free struct raw_stage *raws = calloc(spec_n_stages(spec), sizeof(*raws));
+        struct filled filled;
+
+        if (!stages || !raws)
+                return error_errno(error, ENOMEM, "job spec");
+        int r = fill(&filled, spec, error);
+        if (r == 0)
+                r = fill_stages(&filled, stages, raws, spec, error);
+        filled.top.stages = spec->n_stages > 0 ? raws : NULL;
+        filled.top.n_stages = spec->n_stages;
+        if (r == 0)
+                r = write_raw(&filled, spec, ret_text, error);
+        drop(&filled);
+        for (uint32_t i = 0; i < spec->n_stages; i++)
+                drop(&stages[i]);
+        return r;
+}

@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""PyTorch beside bench_model: a training step (forward, backward, AdamW) of transformers' BertForPreTraining in fp32, dropout 0.1.
+
+  bench_torch.py NAME LAYERS HIDDEN HEADS FFN VOCAB SAMPLES LENGTH MASKED THREADS eager|compile REPEATS [LENGTHS]
+
+Prints: seconds of the median step and the process's peak memory in MB. LENGTHS (comma separated, one a sample): shorter texts, padded
+to LENGTH as PyTorch needs them; without it all samples are full.
+"""
+import resource, statistics, sys, time
+import torch
+from transformers import BertConfig, BertForPreTraining
+from transformers.utils import logging
+
+logging.set_verbosity_error()
+layers, hidden, heads, ffn, vocab, samples, length, masked, threads = map(int, sys.argv[2:11])
+how, repeats = sys.argv[11], int(sys.argv[12])
+torch.set_num_threads(threads)
+torch.manual_seed(1)
+model = BertForPreTraining(BertConfig(vocab_size=vocab, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
+                                      intermediate_size=ffn, max_position_embeddings=512, attn_implementation="sdpa")).train()
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+step = torch.compile(model) if how == "compile" else model
+lengths = torch.tensor(list(map(int, sys.argv[13].split(","))) if len(sys.argv) > 13 else [length] * samples)
+ids = torch.randint(1, vocab, (samples, length))
+mask = (torch.arange(length)[None, :] < lengths[:, None]).long()
+labels = torch.full_like(ids, -100)
+for b in range(samples):
+    n = max(1, int(masked * lengths[b]) // length)
+    labels[b, torch.randperm(int(lengths[b]))[:n]] = 5
+full = bool((lengths == length).all())
+inputs = dict(input_ids=ids, labels=labels, next_sentence_label=torch.zeros(samples, dtype=torch.long),
+              attention_mask=None if full else mask)
+
+
+def once():
+    begin = time.perf_counter()
+    optimizer.zero_grad(set_to_none=True)
+    step(**inputs).loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return time.perf_counter() - begin
+
+
+for _ in range(2):
+    once()
+times = [once() for _ in range(repeats)]
+print(f"{statistics.median(times):.4f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000:.0f}")

@@ -1,0 +1,132 @@
+#!/bin/bash
+# What happens to bertd itself and to its disk while jobs run: absence, a long freeze, a locked, corrupt or read-only state database, no
+# inodes, no descriptors, a pid that is somebody else's by now, a job that cannot stop talking.
+. "$(dirname "$0")/lib.sh"
+plan 31
+exit_of() { field "$1" exit; }
+sigstop_sec=${BERTD_FREEZE_SEC:-8}
+
+# Nobody is there when a job ends.
+start_bertd
+seven=$("$BERTCTL" submit --retries 0 -- sh -c 'sleep 2; exit 7')
+segv=$("$BERTCTL" submit --retries 0 -- sh -c 'sleep 2; kill -SEGV $$')
+runs=$("$BERTCTL" submit -- sleep 1000)
+job=$runs
+for j in "$seven" "$segv" "$runs"; do wait_for 20 state_is "$j" running; done
+shim=$(shim_of "$runs")
+kill_bertd
+sleep 4
+start_bertd
+ok "a job that ended without a bertd has failed" wait_for 10 state_is "$seven" failed
+is "with its exit code" "$(exit_of "$seven")" 7
+wait_for 10 state_is "$segv" failed
+is "another with its signal" "$(field "$segv" exit_signal)" SIGSEGV
+is "one that runs has its shim still" "$(field "$runs" state) $(shim_of "$runs")" "running $shim"
+
+# bertd is frozen.
+slow=$("$BERTCTL" submit -- sh -c 'sleep 3; exit 0')
+wait_for 10 state_is "$slow" running
+kill -STOP "$bertd_pid"
+begin=$SECONDS
+timeout 3 "$BERTCTL" list >/dev/null 2>&1
+sleep "$sigstop_sec"
+kill -CONT "$bertd_pid"
+ok "frozen for $((SECONDS - begin)) s, bertd accounts what ended" wait_for 10 state_is "$slow" done
+is "and has hurt no job" "$(field "$runs" state) $(field "$runs" attempts)" "running 1"
+
+# Somebody holds the database.
+hold() { sqlite3 "$BERTD_STATE_DIR/state.db" "BEGIN IMMEDIATE" ".shell sleep $1" "ROLLBACK" & }
+busy=$("$BERTCTL" submit -- sh -c 'sleep 1; exit 0')
+wait_for 10 state_is "$busy" running
+hold 6
+holder=$!
+sleep 0.5
+ok "state.db is locked by another: bertd answers" quietly timeout 8 "$BERTCTL" status "$runs"
+timeout 20 "$BERTCTL" submit -- true >"$home/out" 2>"$home/err"
+code=$?
+ok "a submit is refused in one line, or kept (exit $code)" eval '[[ $code == 0 || ($code == 1 && $(wc -l <"$home/err") == 1) ]]'
+wait "$holder"
+ok "free again: what ended meanwhile is accounted" wait_for 20 state_is "$busy" done
+ok "a submit is taken" quietly "$BERTCTL" submit -- true
+
+# The database is corrupt.
+kill_bertd
+sqlite3 "$BERTD_STATE_DIR/state.db" 'PRAGMA wal_checkpoint(TRUNCATE)' >/dev/null
+cp "$BERTD_STATE_DIR/state.db" "$home/state.good"
+dd if=/dev/urandom of="$BERTD_STATE_DIR/state.db" bs=4096 seek=1 count=12 conv=notrunc status=none
+cp "$BERTD_STATE_DIR/state.db" "$home/state.bad"
+timeout 20 "$BERTD" --launcher fork >"$home/out" 2>"$home/err" </dev/null
+ok "a corrupt state.db is refused" test $? -ne 0 -a $? -ne 124
+ok "in one line that names it" eval '[[ $(wc -l <"$home/err") == 1 ]] && grep -q state.db "$home/err"'
+ok "and says what to do" grep -qE 'recover|restore|move' "$home/err"
+ok "it is left as it was" cmp -s "$home/state.bad" "$BERTD_STATE_DIR/state.db"
+is "the shim of the job lives" "$(shim_of "$runs")" "$shim"
+cp "$home/state.good" "$BERTD_STATE_DIR/state.db"
+start_bertd
+is "with the good one bertd knows it again" "$(wait_for 10 state_is "$runs" running; field "$runs" attempts)" 1
+
+# The shim's pid belongs to another process by now.
+kill_bertd
+kill -KILL "$shim" $(of_job "$runs" sleep)
+setsid sleep 997 &
+stranger=$!
+sqlite3 "$BERTD_STATE_DIR/state.db" "UPDATE attempt SET pid=$stranger WHERE job=$runs"
+start_bertd
+ok "a pid used again is not taken for the shim" wait_for 20 attempt_past "$runs" 2
+ok "and who has it is left alone" kill -0 "$stranger"
+kill -KILL "$stranger"
+"$BERTCTL" cancel --now "$runs"
+
+# A job that cannot stop talking, on a daemon that has few descriptors.
+kill_bertd
+(ulimit -n 40; exec setsid "$BERTD" --slots 8 --launcher fork) >>"$home/bertd.log" 2>&1 </dev/null &
+bertd_pid=$!
+wait_for 20 answers
+talker=$("$BERTCTL" submit -- sh -c 'yes "a line of a job that has much to say" | head -c 150000000; echo; echo the-end')
+cpu() { awk '{print $14 + $15}' "/proc/$bertd_pid/stat"; }
+before=$(cpu)
+python3 -c "
+import socket, time
+held = []
+for _ in range(60):
+    s = socket.socket(socket.AF_UNIX)
+    try: s.connect('$BERTD_SOCKET'); held.append(s)
+    except OSError: break
+time.sleep(1)"
+ok "60 connections at 40 descriptors: bertd lives" kill -0 "$bertd_pid"
+ok "and answers when they have gone" wait_for 10 answers
+ok "the talker is done" timeout $((60 * patience)) "$BERTCTL" wait "$talker"
+ok "bertd did nothing for 150 MB of output" test $(($(cpu) - before)) -lt 150
+folder=$(dirname "$(field "$talker" log)")
+ok "the log is bounded" test "$(du -cb "$folder"/log* | awk 'END {print $1}')" -lt 70000000
+is "and has the end" "$("$BERTCTL" logs -n 1 "$talker")" the-end
+kill_bertd
+
+# A state folder without inodes, and one that may not be written.
+if ((EUID == 0)) && mkdir "$home/small" && mount -t tmpfs -o size=8m,nr_inodes=120 tmpfs "$home/small" 2>/dev/null; then
+  export BERTD_STATE_DIR=$home/small/state
+  start_bertd
+  job=$("$BERTCTL" submit -- sh -c 'sleep 4; exit 0')
+  wait_for 20 state_is "$job" running
+  n=0
+  while touch "$home/small/f$n" 2>/dev/null; do n=$((n + 1)); done
+  "$BERTCTL" submit -- true >/dev/null 2>"$home/err"
+  code=$?
+  ok "no inodes: a submit is refused in one line, or its job waits" eval '[[ $code == 0 || $(wc -l <"$home/err") == 1 ]]'
+  ok "bertd answers" answers
+  rm -f "$home"/small/f*
+  ok "with inodes again all jobs end" eval 'for j in $("$BERTCTL" list --all --json | jq ".[].id"); do timeout 60 "$BERTCTL" wait $j || exit 1; done'
+  kill_bertd
+  wait_for 10 mount -o remount,ro "$home/small"
+  timeout 10 "$BERTD" --launcher fork >"$home/out" 2>"$home/err" </dev/null
+  ok "a read-only state folder is refused" test $? -ne 0 -a $? -ne 124
+  is "in one line" "$(wc -l <"$home/err")" 1
+  ok "that says so ($(cat "$home/err"))" grep -qi 'read-only' "$home/err"
+  mount -o remount,rw "$home/small"
+  start_bertd
+  is "writable again, it knows its jobs" "$(field "$job" state)" done
+  kill_bertd
+  umount -l "$home/small"
+else
+  for ((i = 0; i < 7; i++)); do ok "small file system # SKIP cannot mount a tmpfs" true; done
+fi

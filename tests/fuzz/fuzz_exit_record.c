@@ -1,0 +1,47 @@
+/* exit.json as bertd reads it: its user may have written anything there. */
+#include <fcntl.h>
+#include <string.h>
+
+#include "bertd/job.h"
+#include "common/cleanup.h"
+#include "common/utf8.h"
+#include "daemon/files.h"
+#include "tests/fuzz/fuzz.h"
+
+static void check_line(const char *text) {
+        for (size_t left = text ? strlen(text) : 0, n; left > 0; text += n, left -= n) {
+                n = utf8_character(text, left);
+                assert(n > 0 && (unsigned char) *text >= 0x20 && *text != 0x7f);
+        }
+}
+
+static void check_attempt(const struct attempt *a) {
+        assert(a->exit_class >= 0 && a->exit_class < EXIT_CLASS_MAX);
+        assert(a->exit_code >= -1 && a->exit_code <= 255 && a->signal >= 0 && a->signal <= 64);
+        assert(a->rank >= -1 && a->rank < BERTD_RANKS_MAX);
+        assert(a->samples_first <= a->samples_last);
+        check_line(a->reason);
+        check_line(a->host);
+        check_line(a->evidence);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        static char *path;
+        static int jobs_fd = -1;
+        struct job job = { .id = 7, .uid = geteuid(), .attempt = { .number = 1, .nonce = "0123456789abcdef" } };
+        struct error error = {};
+        bool requested;
+
+        if (!path) {
+                cleanup_free char *jobs = fuzz_path("jobs");
+                path = fuzz_path("jobs/7/attempt-1/exit.json");
+                jobs_fd = open(jobs, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        }
+        fuzz_write(path, data, size);
+        if (files_read_exit(jobs_fd, &job, &requested, &error) == 0)
+                check_attempt(&job.attempt);
+        else
+                assert(error.text[0]);
+        attempt_clear(&job.attempt);
+        return 0;
+}

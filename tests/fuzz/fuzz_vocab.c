@@ -1,0 +1,54 @@
+/* A vocabulary file, and text that is cut by it: the file's own bytes. */
+#include <stdbool.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "tests/fuzz/fuzz.h"
+#include "trainer/text/wordpiece.h"
+
+static void check_tokens(const struct vocab *vocab) {
+        char hash[VOCAB_HASH_MAX];
+
+        for (uint32_t i = 0; i < vocab_size(vocab); i++)
+                assert(vocab_id(vocab, vocab_token(vocab, (int32_t) i)) == (int32_t) i);
+        assert(!vocab_token(vocab, -1) && !vocab_token(vocab, (int32_t) vocab_size(vocab)));
+        vocab_hash(vocab, hash);
+}
+
+static void encode(const struct vocab *vocab, const struct text_options *options, const char *text, size_t size) {
+        static struct wordpiece_cache *cache;
+        cleanup_wordpiece struct wordpiece *wordpiece = NULL;
+        struct ids ids = {};
+
+        wordpiece_cache_free(cache); /* it holds ids of one vocabulary */
+        assert(wordpiece_cache_new(&cache) == 0 && wordpiece_new(vocab, options, &wordpiece) == 0);
+        for (int pass = 0; pass < 2; pass++) { /* the second from the cache */
+                assert(wordpiece_encode(wordpiece, cache, text, size, &ids) == 0);
+                assert(wordpiece_encode_special(wordpiece, cache, text, size, &ids) == 0);
+        }
+        for (size_t i = 0; i < ids.n; i++)
+                assert(ids.data[i] >= 0 && (uint32_t) ids.data[i] < vocab_size(vocab));
+        free(ids.data);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        static char *path;
+        cleanup_vocab struct vocab *vocab = NULL;
+        struct error error = {};
+
+        if (!path)
+                path = fuzz_path("vocab.txt");
+        fuzz_write(path, data, size);
+        if (vocab_load(path, &vocab, &error) < 0) {
+                assert(error.exit == BERTD_EXIT_DATA && strstr(error.text, path));
+                return 0;
+        }
+        check_tokens(vocab);
+        cleanup_free char *text = malloc(size);
+        memcpy(text, data, size);
+        bool uncased = size % 2 == 0;
+        encode(vocab, &(struct text_options) { .lowercase = uncased, .strip_accents = uncased, .chinese = true }, text,
+               size);
+        return 0;
+}

@@ -1,0 +1,12 @@
+#!/bin/sh
+# The recorded models of tests/parity/golden (or of the folder named) against this trainer: import, then parity. TAP.
+. "$(dirname "$0")/../cli/trainer-lib.sh"
+golden=${1:-$SOURCE_DIR/tests/parity/golden}
+for folder in "$golden"/*/; do
+        name=$(basename "$folder")
+        "$TRAINER" import "$folder" --output "$W/$name.ckpt" 2>/dev/null && "$BUILD_DIR/tests/parity" "$folder" "$W/$name.ckpt" >out 2>&1
+        status=$?
+        sed 's/^/# /' out
+        ok $status "$name is as in transformers"
+done
+finish

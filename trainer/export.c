@@ -1,0 +1,282 @@
+/*
+ * `bert-trainer export`; see hf.h. Owns the open checkpoint and the weights that it read. A layer of Hugging Face's model gets the
+ * tensors of the same layer of ours, whichever layers share them on either side: the layouts say it all.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "trainer/checkpoint.h"
+#include "trainer/hf.h"
+#include "trainer/model_internal.h"
+#include "trainer/safetensors.h"
+#include "trainer/text/wordpiece.h"
+#include "trainer/weights.h"
+
+#define VOCAB_BYTES_MAX ((size_t) 16 << 20)
+
+static const char USAGE[] = "usage: bert-trainer export CHECKPOINT --output HF_DIR [--vocab FILE]\n\n"
+                            "Writes the weights as a Hugging Face folder: config.json, model.safetensors, vocab.txt, "
+                            "tokenizer_config.json.\n\n"
+                            "  -o, --output HF_DIR   the folder, made where it is not there\n"
+                            "      --vocab FILE      the vocabulary it was trained with (default: where it lay then)\n"
+                            "  -h, --help            this text\n";
+
+struct exporter {
+        const char *folder, *vocab; /* vocab NULL: the checkpoint says where */
+        struct checkpoint *checkpoint;
+        struct model_config config, hf_config;
+        struct model_layout layout, hf_layout;
+        uint32_t *origin; /* (tensors of hf_layout) index in layout, or NONE */
+        void **data;      /* (tensors of layout) owned */
+};
+
+enum { NONE = UINT32_MAX };
+
+/* transformers shares whole layers of a group or nothing, and always maps E to H. */
+static struct model_config config_for_hf(const struct model_config *config) {
+        struct model_config hf = *config;
+
+        if (hf.model_type == MODEL_BERT)
+                return hf;
+        hf.embedding_mapping = true;
+        if (hf.cross_layer_sharing == SHARING_ATTENTION || hf.cross_layer_sharing == SHARING_FFN) {
+                hf.cross_layer_sharing = SHARING_NONE;
+                hf.num_hidden_groups = hf.num_hidden_layers;
+        }
+        return hf;
+}
+
+static void map_run(struct exporter *x, uint32_t to, uint32_t from, uint32_t n) {
+        for (uint32_t i = 0; i < n; i++)
+                x->origin[to + i] = from + i;
+}
+
+static int map_tensors(struct exporter *x, struct error *error) {
+        const struct model_layout *own = &x->layout, *hf = &x->hf_layout;
+
+        x->origin = malloc(hf->n_tensors * sizeof(*x->origin));
+        x->data = calloc(own->n_tensors, sizeof(*x->data));
+        if (!x->origin || !x->data)
+                return error_errno(error, ENOMEM, "%s", x->folder);
+        for (uint32_t i = 0; i < hf->n_tensors; i++)
+                x->origin[i] = NONE;
+        map_run(x, 0, 0, SLOT_ENCODER + (x->config.embedding_mapping ? MAPPING_SLOTS : 0));
+        for (uint32_t l = 0; l < config_n_layers(&x->config); l++) {
+                map_run(x, hf->attention[l], own->attention[l], ATTENTION_SLOTS);
+                map_run(x, hf->feed_forward[l], own->feed_forward[l], FEED_FORWARD_SLOTS);
+        }
+        map_run(x, hf->head, own->head, HEAD_SLOTS);
+        return 0;
+}
+
+static int read_weights(struct exporter *x, bool *ret_double, struct error *error) {
+        const char *path = checkpoint_path(x->checkpoint);
+
+        for (uint32_t i = 0; i < x->layout.n_tensors; i++) {
+                const struct model_tensor *t = &x->layout.tensors[i];
+                int64_t index = checkpoint_find(x->checkpoint, t->name, "param");
+                const struct checkpoint_tensor *found =
+                        index < 0 ? NULL : checkpoint_tensor(x->checkpoint, (uint32_t) index);
+                if (!found || found->n_dims != t->n_dims ||
+                    memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0)
+                        return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
+                                           "%s: tensor %s is missing or has another shape than its config", path,
+                                           t->name);
+                *ret_double = strcmp(found->dtype, "float64") == 0;
+                x->data[i] = malloc(found->size);
+                if (!x->data[i])
+                        return error_errno(error, ENOMEM, "%s", path);
+                int r = checkpoint_read_tensor(x->checkpoint, (uint32_t) index, x->data[i], error);
+                if (r < 0)
+                        return r;
+        }
+        return checkpoint_check_file(x->checkpoint, error);
+}
+
+/* The map that a model without one is as good as: identity, and no bias. Caller frees. */
+static void *make_identity(const struct model_tensor *t, bool is_double) {
+        size_t size = is_double ? sizeof(double) : sizeof(float);
+        char *data = calloc(t->n_elements, size);
+
+        for (uint32_t i = 0; data && t->n_dims == 2 && i < t->shape[0]; i++) {
+                size_t at = (size_t) i * t->shape[1] + i;
+                if (is_double)
+                        ((double *) (void *) data)[at] = 1;
+                else
+                        ((float *) (void *) data)[at] = 1;
+        }
+        return data;
+}
+
+static int write_weights(struct exporter *x, bool is_double, struct error *error) {
+        const struct model_layout *hf = &x->hf_layout;
+        cleanup_free struct safetensors_tensor *tensors = calloc(hf->n_tensors, sizeof(*tensors));
+        cleanup_free char *path = format_string("%s/model.safetensors", x->folder);
+        void *made[MAPPING_SLOTS] = {};
+        size_t n_made = 0;
+
+        for (uint32_t i = 0; tensors && i < hf->n_tensors; i++) {
+                const struct model_tensor *t = &hf->tensors[i];
+                const void *data =
+                        x->origin[i] == NONE ? (made[n_made++] = make_identity(t, is_double)) : x->data[x->origin[i]];
+                tensors[i] = (struct safetensors_tensor) { .name = t->name,
+                                                           .dtype = is_double ? SAFETENSORS_F64 : SAFETENSORS_F32,
+                                                           .n_dims = t->n_dims,
+                                                           .shape = { t->shape[0], t->shape[1] },
+                                                           .data = data,
+                                                           .size = t->n_elements * (is_double ? 8 : 4) };
+        }
+        bool complete = tensors && path && (n_made == 0 || (made[0] && made[1]));
+        int r = complete ? safetensors_write(path, tensors, hf->n_tensors, error)
+                         : error_errno(error, ENOMEM, "%s", x->folder);
+        free(made[0]);
+        free(made[1]);
+        return r;
+}
+
+/* ---- the small files ---- */
+
+static int write_json(const struct exporter *x, const char *name, json_t *json, struct error *error) {
+        cleanup_free char *path = format_string("%s/%s", x->folder, name);
+        cleanup_free char *text = json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
+        cleanup_free char *line = text ? format_string("%s\n", text) : NULL;
+
+        json_decref(json);
+        if (!path || !line)
+                return error_errno(error, ENOMEM, "%s", x->folder);
+        return file_write_atomic(path, line, strlen(line), 0666, error);
+}
+
+static int write_config(const struct exporter *x, bool is_double, struct error *error) {
+        static const char *const classes[MODEL_TYPE_MAX] = {
+                [MODEL_BERT] = "BertForPreTraining", [MODEL_ALBERT] = "AlbertForPreTraining"
+        };
+        json_t *json = config_json(&x->hf_config);
+
+        (void) json_object_del(json, "cross_layer_sharing");
+        (void) json_object_del(json, "embedding_mapping");
+        (void) json_object_set_new(json, "architectures", json_pack("[s]", classes[x->config.model_type]));
+        (void) json_object_set_new(json, "torch_dtype", json_string(is_double ? "float64" : "float32"));
+        return write_json(x, "config.json", json, error);
+}
+
+static int write_tokenizer(const struct exporter *x, struct error *error) {
+        struct text_options options;
+
+        int r = weights_text_options(x->checkpoint, &options, error);
+        if (r < 0)
+                return r;
+        json_t *json = json_pack("{s:s, s:b, s:b, s:b, s:I, s:s, s:s, s:s, s:s, s:s}", "tokenizer_class",
+                                 "BertTokenizer", "do_lower_case", options.lowercase, "strip_accents",
+                                 options.strip_accents, "tokenize_chinese_chars", options.chinese, "model_max_length",
+                                 (json_int_t) x->config.max_position_embeddings, "unk_token", "[UNK]", "sep_token",
+                                 "[SEP]", "pad_token", "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]");
+        return write_json(x, "tokenizer_config.json", json, error);
+}
+
+static int write_vocabulary(const struct exporter *x, struct error *error) {
+        const struct checkpoint_meta *meta = checkpoint_meta(x->checkpoint);
+        const char *hash = checkpoint_meta_get(meta, "vocab_hash");
+        const char *from = x->vocab ? x->vocab : checkpoint_meta_get(meta, "vocab_path");
+        cleanup_free char *to = format_string("%s/vocab.txt", x->folder), *text = NULL;
+        cleanup_vocab struct vocab *vocab = NULL;
+        char found[VOCAB_HASH_MAX];
+        size_t size;
+
+        if (!to)
+                return error_errno(error, ENOMEM, "%s", x->folder);
+        if (!hash && !x->vocab) {
+                (void) fprintf(stderr, "bert-trainer: the checkpoint knows of no vocabulary: the folder gets none\n");
+                return 0;
+        }
+        if (!from)
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "%s does not say where its vocabulary is: give --vocab FILE",
+                                   checkpoint_path(x->checkpoint));
+        int r = vocab_load(from, &vocab, error);
+        if (r < 0)
+                return error_prefix(error, "--vocab FILE");
+        vocab_hash(vocab, found);
+        if (hash && strcmp(found, hash) != 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary that %s was trained with", from,
+                                   checkpoint_path(x->checkpoint));
+        r = file_read(from, VOCAB_BYTES_MAX, &text, &size, error);
+        if (r >= 0)
+                r = file_write_atomic(to, text, size, 0666, error);
+        return r < 0 ? r : write_tokenizer(x, error);
+}
+
+static int run_export(struct exporter *x, const char *path, struct error *error) {
+        bool is_double = false;
+
+        int r = checkpoint_open(path, &x->checkpoint, error);
+        if (r >= 0)
+                r = weights_config(x->checkpoint, &x->config, error);
+        if (r < 0)
+                return r;
+        x->hf_config = config_for_hf(&x->config);
+        r = model_layout_new(&x->config, &x->layout, error);
+        if (r >= 0)
+                r = model_layout_new(&x->hf_config, &x->hf_layout, error);
+        if (r >= 0)
+                r = map_tensors(x, error);
+        if (r >= 0)
+                r = read_weights(x, &is_double, error);
+        if (r >= 0)
+                r = mkdir_parents(x->folder, 0777, error);
+        if (r >= 0)
+                r = write_vocabulary(x, error);
+        if (r >= 0)
+                r = write_weights(x, is_double, error);
+        if (r >= 0)
+                r = write_config(x, is_double, error);
+        return r;
+}
+
+static void release(struct exporter *x) {
+        for (uint32_t i = 0; x->data && i < x->layout.n_tensors; i++)
+                free(x->data[i]);
+        free(x->data);
+        free(x->origin);
+        model_layout_free(&x->layout);
+        model_layout_free(&x->hf_layout);
+        checkpoint_close(x->checkpoint);
+}
+
+int cmd_export(int argc, char **argv) {
+        static const struct option options[] = { { "output", required_argument, NULL, 'o' },
+                                                 { "vocab", required_argument, NULL, 'v' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 {} };
+        struct exporter x = {};
+        struct error error = {};
+
+        for (int o; (o = getopt_long(argc, argv, "o:h", options, NULL)) >= 0;) {
+                if (o == 'h')
+                        return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
+                if (o == 'o')
+                        x.folder = optarg;
+                else if (o == 'v')
+                        x.vocab = optarg;
+                else
+                        return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+        }
+        if (argc - optind != 1 || !x.folder)
+                return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+        int r = run_export(&x, argv[optind], &error);
+        if (r >= 0)
+                (void) fprintf(stderr, "%s: %" PRIu64 " parameters of %s\n", x.folder, x.hf_layout.n_parameters,
+                               argv[optind]);
+        release(&x);
+        return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
+}

@@ -1,0 +1,251 @@
+/*
+ * `bert-trainer fill-mask`: what a checkpoint expects where a text says [MASK], for a quick look at what it has learnt. Owns the model
+ * (of one sample as long as the model takes), the vocabulary and the batch.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/parse.h"
+#include "trainer/checkpoint.h"
+#include "trainer/inspect.h"
+#include "trainer/model_internal.h"
+#include "trainer/text/wordpiece.h"
+#include "trainer/weights.h"
+
+#define TOP_DEFAULT 5
+#define TOP_MAX 100
+
+static const char USAGE[] = "usage: bert-trainer fill-mask CHECKPOINT [--vocab FILE] [--top N] [TEXT]...\n\n"
+                            "Prints the likeliest tokens for every [MASK] of each text (of each line of standard input "
+                            "where there is none).\n\n"
+                            "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
+                            "      --top N        how many (5)\n"
+                            "  -h, --help         this text\n";
+
+struct fill_mask {
+        const char *vocab_path;
+        uint64_t top;
+        struct model *model;
+        struct vocab *vocab;
+        struct wordpiece *wordpiece;
+        struct wordpiece_cache *cache;
+        struct batch batch;
+        uint32_t max_tokens;
+        int32_t mask;
+};
+
+/* ---- setting up ---- */
+
+static int open_vocabulary(struct fill_mask *f, const struct checkpoint *c, struct error *error) {
+        const char *hash = checkpoint_meta_get(checkpoint_meta(c), "vocab_hash");
+        const char *path = f->vocab_path ? f->vocab_path : checkpoint_meta_get(checkpoint_meta(c), "vocab_path");
+        struct text_options options;
+        char found[VOCAB_HASH_MAX];
+
+        if (!path)
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "%s does not say where its vocabulary is: give --vocab FILE", checkpoint_path(c));
+        int r = vocab_load(path, &f->vocab, error);
+        if (r >= 0)
+                r = weights_text_options(c, &options, error);
+        if (r < 0)
+                return r;
+        vocab_hash(f->vocab, found);
+        if (hash && strcmp(hash, found) != 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary that %s was trained with", path,
+                                   checkpoint_path(c));
+        if (wordpiece_new(f->vocab, &options, &f->wordpiece) < 0 || wordpiece_cache_new(&f->cache) < 0)
+                return error_errno(error, ENOMEM, "%s", path);
+        f->mask = vocab_id(f->vocab, "[MASK]");
+        return 0;
+}
+
+static int open_model(struct fill_mask *f, struct checkpoint *c, struct error *error) {
+        struct model_config config;
+
+        int r = weights_config(c, &config, error);
+        if (r < 0)
+                return r;
+        uint32_t n = f->max_tokens = config.max_position_embeddings;
+        const struct model_limits limits = { .max_tokens = n, .max_samples = 1, .max_masked = n, .max_length = n };
+        const char *precision = checkpoint_meta_get(checkpoint_meta(c), "precision");
+        if (precision && strcmp(precision, "fp64") == 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s: is of the fp64 reference; expected fp32 weights",
+                                   checkpoint_path(c));
+        r = model_new(&config, ops_cpu(), &limits, &f->model, error);
+        return r < 0 ? r : weights_read(c, f->model, error);
+}
+
+static int allocate_batch(struct fill_mask *f, struct error *error) {
+        size_t n = f->max_tokens;
+        struct batch *b = &f->batch;
+
+        *b = (struct batch) { .n_samples = 1,
+                              .ids = calloc(n, sizeof(int32_t)),
+                              .token_types = calloc(n, sizeof(int32_t)),
+                              .positions = calloc(n, sizeof(int32_t)),
+                              .cu_seqlens = calloc(2, sizeof(int32_t)),
+                              .sample_k = calloc(1, sizeof(uint64_t)),
+                              .masked_rows = calloc(n, sizeof(int32_t)),
+                              .masked_labels = calloc(n, sizeof(int32_t)),
+                              .sentence_labels = calloc(1, sizeof(int32_t)) };
+        if (!b->ids || !b->token_types || !b->positions || !b->cu_seqlens || !b->sample_k || !b->masked_rows ||
+            !b->masked_labels || !b->sentence_labels)
+                return error_errno(error, ENOMEM, "a batch");
+        b->sentence_labels[0] = -1;
+        for (size_t i = 0; i < n; i++)
+                b->positions[i] = (int32_t) i;
+        return 0;
+}
+
+static void release(struct fill_mask *f) {
+        struct batch *b = &f->batch;
+
+        free(b->ids);
+        free(b->token_types);
+        free(b->positions);
+        free(b->cu_seqlens);
+        free(b->sample_k);
+        free(b->masked_rows);
+        free(b->masked_labels);
+        free(b->sentence_labels);
+        model_free(f->model);
+        wordpiece_cache_free(f->cache);
+        wordpiece_free(f->wordpiece);
+        vocab_free(f->vocab);
+}
+
+/* ---- one text ---- */
+
+static int fill_batch(struct fill_mask *f, const char *text, struct error *error) {
+        struct batch *b = &f->batch;
+        struct ids ids = {};
+
+        int r = wordpiece_encode_special(f->wordpiece, f->cache, text, strlen(text), &ids);
+        cleanup_free int32_t *owned = ids.data;
+        if (r < 0)
+                return error_errno(error, -r, "text");
+        if (ids.n + 2 > f->max_tokens)
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "a text of %zu tokens, the model takes %u with [CLS] and [SEP]", ids.n,
+                                   f->max_tokens);
+        b->n_tokens = b->max_length = (uint32_t) ids.n + 2;
+        b->cu_seqlens[1] = (int32_t) b->n_tokens;
+        b->n_masked = 0;
+        b->ids[0] = vocab_id(f->vocab, "[CLS]");
+        for (size_t i = 0; i < ids.n; i++) {
+                b->ids[i + 1] = owned[i];
+                if (owned[i] == f->mask)
+                        b->masked_rows[b->n_masked++] = (int32_t) i + 1;
+        }
+        b->ids[b->n_tokens - 1] = vocab_id(f->vocab, "[SEP]");
+        if (b->n_masked == 0)
+                return error_input(error, BERTD_EXIT_DATA, "no [MASK] in '%.60s'", text);
+        return 0;
+}
+
+static bool is_among(uint32_t v, const uint32_t *chosen, uint64_t n) {
+        for (uint64_t i = 0; i < n; i++)
+                if (chosen[i] == v)
+                        return true;
+        return false;
+}
+
+/* softmax of one row; the likeliest first, by repeated search: N is small. */
+static void print_top(const struct fill_mask *f, const float *logits) {
+        uint32_t n = MIN(vocab_size(f->vocab), f->model->config.vocab_size), chosen[TOP_MAX];
+        double highest = -INFINITY, sum = 0;
+
+        for (uint32_t v = 0; v < n; v++)
+                highest = fmax(highest, (double) logits[v]);
+        for (uint32_t v = 0; v < n; v++)
+                sum += exp((double) logits[v] - highest);
+        for (uint64_t k = 0; k < MIN(f->top, (uint64_t) n); k++) {
+                chosen[k] = UINT32_MAX;
+                for (uint32_t v = 0; v < n; v++)
+                        if ((chosen[k] == UINT32_MAX || logits[v] > logits[chosen[k]]) && !is_among(v, chosen, k))
+                                chosen[k] = v;
+                (void) printf("%s%s %.3f", k > 0 ? "  " : "", vocab_token(f->vocab, (int32_t) chosen[k]),
+                              exp((double) logits[chosen[k]] - highest) / sum);
+        }
+        (void) putchar('\n');
+}
+
+static int fill(struct fill_mask *f, const char *text, struct error *error) {
+        const struct model_pass pass = { .mlm_scale = 1, .sentence_scale = 1 };
+        struct model_loss loss = {};
+
+        int r = fill_batch(f, text, error);
+        if (r < 0)
+                return r;
+        model_evaluate(f->model, &f->batch, &pass, &loss);
+        (void) printf("%s\n", text);
+        for (uint32_t m = 0; m < f->batch.n_masked; m++) {
+                (void) printf("  %u: ", m + 1);
+                print_top(f,
+                          (const float *) f->model->buffers.logits.data + (size_t) m * f->model->buffers.logits.stride);
+        }
+        return 0;
+}
+
+static int fill_lines(struct fill_mask *f, struct error *error) {
+        cleanup_free char *line = NULL;
+        size_t capacity = 0;
+        ssize_t n;
+        int r = 0;
+
+        while (r >= 0 && (n = getline(&line, &capacity, stdin)) > 0) {
+                line[strcspn(line, "\n")] = '\0';
+                if (line[0])
+                        r = fill(f, line, error);
+        }
+        return r;
+}
+
+static int run_fill(struct fill_mask *f, const char *path, char **texts, int n, struct error *error) {
+        cleanup_checkpoint struct checkpoint *c = NULL;
+
+        int r = checkpoint_open(path, &c, error);
+        if (r >= 0)
+                r = open_vocabulary(f, c, error);
+        if (r >= 0)
+                r = open_model(f, c, error);
+        if (r >= 0)
+                r = allocate_batch(f, error);
+        for (int i = 0; r >= 0 && i < n; i++)
+                r = fill(f, texts[i], error);
+        return r >= 0 && n == 0 ? fill_lines(f, error) : r;
+}
+
+int cmd_fill_mask(int argc, char **argv) {
+        static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
+                                                 { "top", required_argument, NULL, 't' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 {} };
+        struct fill_mask f = { .top = TOP_DEFAULT };
+        struct error error = {};
+
+        for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
+                if (o == 'h')
+                        return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
+                if (o == 'v')
+                        f.vocab_path = optarg;
+                else if (o != 't' || parse_u64(optarg, 1, TOP_MAX, &f.top) < 0)
+                        return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+        }
+        if (argc == optind)
+                return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+        int r = run_fill(&f, argv[optind], argv + optind + 1, argc - optind - 1, &error);
+        release(&f);
+        if (r >= 0 && fflush(stdout) == EOF)
+                r = error_errno(&error, errno, "standard output");
+        return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
+}

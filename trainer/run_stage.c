@@ -1,0 +1,254 @@
+/*
+ * Stages (contract T9); see run.h. The data of every stage is opened and checked before the first step: what is wrong with the
+ * second stage is told at once, not after days of the first. Only the stage under way has batches in the making.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "trainer/run.h"
+#include "trainer/weights.h"
+
+static int check_stage(const struct run *run, const struct spec *spec, struct error *error) {
+        const char *path = run->options->spec_path;
+
+        if (spec->data.sequence_length > run->config.max_position_embeddings)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: data.sequence_length: %u, but %s has max_position_embeddings %u", path,
+                                   spec->data.sequence_length, spec->model.config, run->config.max_position_embeddings);
+        if (spec->data.sequence_length < 8)
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: data.sequence_length: %u, expected at least 8", path,
+                                   spec->data.sequence_length);
+        if (spec->train.micro_batch * spec->data.sequence_length > INT32_MAX / 2 ||
+            spec->train.global_batch > UINT32_MAX)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: train.micro_batch: %llu samples of %u tokens are more than can be indexed",
+                                   path, (unsigned long long) spec->train.micro_batch, spec->data.sequence_length);
+        return 0;
+}
+
+int run_check_stages(const struct run *run, struct error *error) {
+        int r = 0;
+
+        for (uint32_t s = 0; r >= 0 && s < spec_n_stages(run->whole); s++)
+                r = check_stage(run, spec_at(run->whole, s), error);
+        return r;
+}
+
+static struct samples_options make_options(const struct run *run, uint32_t stage, bool evaluation) {
+        const struct spec_data *d = &run->stages[stage].spec->data;
+        uint32_t most = (uint32_t) MAX(1.0, ceil(d->masked_fraction * d->sequence_length));
+
+        return (struct samples_options) {
+                .seed = run->whole->train.seed,
+                .stage = stage,
+                .sequence_length = d->sequence_length,
+                .objective = d->objective,
+                .masked_fraction = d->masked_fraction,
+                .max_predictions = d->max_predictions > 0 ? d->max_predictions : most,
+                .short_probability = d->short_sequence_probability,
+                .mask_unit = d->mask_unit,
+                .dupe_factor = d->masking == MASKING_STATIC ? d->dupe_factor : 0,
+                .evaluation = evaluation,
+        };
+}
+
+/* Which of a stage's corpora. */
+struct source {
+        const char *name;
+        char *const *prefixes;
+        uint32_t n;
+        bool evaluation;
+};
+
+static struct source source_of(const struct run *run, uint32_t stage, bool evaluation) {
+        const struct spec_data *d = &run->stages[stage].spec->data;
+
+        return evaluation ? (struct source) { "validation", d->validation, d->n_validation, true }
+                          : (struct source) { "train", d->train, d->n_train, false };
+}
+
+/* An earlier stage has looked at these very corpora. */
+static bool is_checked(const struct run *run, uint32_t stage, const struct source *source) {
+        for (uint32_t s = 0; s < stage; s++) {
+                struct source other = source_of(run, s, source->evaluation);
+                bool same = other.n == source->n;
+                for (uint32_t i = 0; same && i < other.n; i++)
+                        same = strcmp(other.prefixes[i], source->prefixes[i]) == 0;
+                if (same)
+                        return true;
+        }
+        return false;
+}
+
+static int build_map(struct run *run, uint32_t stage, const struct source *source, const struct corpora *corpora,
+                     const char *map, const struct samples_options *options, struct error *error) {
+        char hash[VOCAB_HASH_MAX];
+        int r = 0;
+
+        vocab_hash(run->vocab, hash);
+        if (!is_checked(run, stage, source))
+                r = corpora_check(corpora, run->samples_vocab.size, hash, error);
+        return r < 0 ? r : samples_build_map(map, corpora, options, error);
+}
+
+/* Collective: rank 0 builds the map, then all open it. */
+static int open_samples(struct run *run, uint32_t stage, bool evaluation, struct corpora **ret_corpora,
+                        struct samples **ret_samples, struct error *error) {
+        struct source source = source_of(run, stage, evaluation);
+        struct samples_options options = make_options(run, stage, evaluation);
+        cleanup_free char *map = format_string("%s/windows-%s-%u.map", run->options->run_dir, source.name, stage);
+
+        int r = map ? corpora_open(source.prefixes, source.n, ret_corpora, error)
+                    : error_errno(error, ENOMEM, "window map");
+        if (r >= 0 && run->rank == 0)
+                r = build_map(run, stage, &source, *ret_corpora, map, &options, error);
+        r = exchange_agree(run->exchange, r, error);
+        if (r < 0)
+                return r;
+        r = samples_new(map, *ret_corpora, &run->samples_vocab, &options, ret_samples, error);
+        return exchange_agree(run->exchange, r, error);
+}
+
+static int open_stage(struct run *run, uint32_t index, struct error *error) {
+        struct run_stage *stage = &run->stages[index];
+        char corpus_hash[33] = "";
+
+        int r = open_samples(run, index, false, &stage->train, &stage->train_samples, error);
+        if (r >= 0 && stage->spec->data.n_validation > 0)
+                r = open_samples(run, index, true, &stage->validation, &stage->validation_samples, error);
+        if (r >= 0)
+                r = exchange_agree(run->exchange, corpora_hash(stage->train, corpus_hash, error), error);
+        if (r < 0)
+                return r;
+        run_meta_fill(run, index, corpus_hash);
+        weights_set_text(&stage->meta, run->whole->model.vocab, corpus_text_options(stage->train->part[0]));
+        return 0;
+}
+
+int run_open_stages(struct run *run, struct error *error) {
+        run->n_stages = spec_n_stages(run->whole);
+        run->stages = calloc(run->n_stages, sizeof(*run->stages));
+        int r = exchange_agree(run->exchange, run->stages ? 0 : error_errno(error, ENOMEM, "stages"), error);
+        if (r < 0)
+                return r;
+        for (uint32_t s = 0; s < run->n_stages; s++)
+                run->stages[s].spec = spec_at(run->whole, s);
+        for (uint32_t s = 0; s < run->n_stages; s++) {
+                r = open_stage(run, s, error);
+                if (r < 0)
+                        return run->n_stages > 1 ? error_prefix(error, "stage %u", s) : r;
+        }
+        return 0;
+}
+
+struct model_limits run_model_limits(const struct run *run) {
+        struct model_limits all = { .training = true };
+
+        for (uint32_t s = 0; s < run->n_stages; s++) {
+                const struct samples_options *o = samples_options(run->stages[s].train_samples);
+                const struct spec_train *t = &run->stages[s].spec->train;
+                struct model_limits own = model_limits_of(t->micro_batch, o->sequence_length, o->max_predictions);
+                all.max_tokens = MAX(all.max_tokens, own.max_tokens);
+                all.max_samples = MAX(all.max_samples, own.max_samples);
+                all.max_masked = MAX(all.max_masked, own.max_masked);
+                all.max_length = MAX(all.max_length, own.max_length);
+                all.recompute = all.recompute || t->recompute_activations;
+        }
+        return all;
+}
+
+static struct batches_limits make_limits(const struct run *run, const struct samples *samples, uint64_t count) {
+        const struct samples_options *o = samples_options(samples);
+        uint64_t begin, end;
+
+        batches_share(count, run->rank, run->n_ranks, &begin, &end);
+        struct model_limits model =
+                model_limits_of(run->spec->train.micro_batch, o->sequence_length, o->max_predictions);
+        /* Shares differ by one between steps' samples of one rank never, between ranks by one. */
+        return (struct batches_limits) { .max_share = (uint32_t) (end - begin),
+                                         .max_tokens = model.max_tokens,
+                                         .max_samples = model.max_samples,
+                                         .max_masked = model.max_masked };
+}
+
+static void drop_batches(struct run *run) {
+        prefetch_free(run->prefetch);
+        batches_free(run->validation_batches);
+        run->prefetch = NULL;
+        run->validation_batches = NULL;
+}
+
+static int make_batches(struct run *run, struct error *error) {
+        const struct samples *train = run->now->train_samples, *validation = run->now->validation_samples;
+        struct batches_limits limits = make_limits(run, train, run->spec->train.global_batch);
+
+        int r = prefetch_new(train, &limits, &run->prefetch, error);
+        if (r >= 0 && validation) {
+                limits = make_limits(run, validation, MIN(run->spec->train.evaluate_samples, samples_n(validation)));
+                r = batches_new(validation, &limits, &run->validation_batches, error);
+        }
+        return r;
+}
+
+int run_use_stage(struct run *run, uint32_t stage, struct error *error) {
+        drop_batches(run);
+        run->stage = stage;
+        run->now = &run->stages[stage];
+        run->spec = run->now->spec;
+        return exchange_agree(run->exchange, make_batches(run, error), error);
+}
+
+static void reset_moments(struct run *run) {
+        size_t n = model_n_elements(run->model);
+
+        run->ops->zero(model_moment1(run->model), n);
+        run->ops->zero(model_moment2(run->model), n);
+}
+
+int run_next_stage(struct run *run, struct error *error) {
+        int r = run_use_stage(run, run->stage + 1, error);
+        if (r < 0)
+                return r;
+
+        const struct spec_stage *begin = &run->spec->stage;
+        run->stage_step = 0;
+        if (begin->moments == MOMENTS_RESET)
+                reset_moments(run);
+        if (begin->moments == MOMENTS_RESET || begin->bias_correction == BIAS_CORRECTION_RESTART)
+                run->correction_step = 0;
+        run->best_validation_loss = NAN; /* of other data, perhaps: not to be compared */
+        run->best_validation_step = 0;
+        if (run->rank == 0) {
+                metrics_set_objective(run->metrics, run->spec->data.objective);
+                progress_end_line(run->progress);
+                (void) fprintf(stderr, "stage %u%s%s begins\n", run->stage, begin->name ? ": " : "",
+                               begin->name ? begin->name : "");
+        }
+        return 0;
+}
+
+uint64_t run_total_steps(const struct run *run) {
+        uint64_t total = run->step - run->stage_step;
+
+        for (uint32_t s = run->stage; s < run->n_stages; s++)
+                total += run->stages[s].spec->train.steps;
+        return total;
+}
+
+void run_close_stages(struct run *run) {
+        drop_batches(run);
+        for (uint32_t s = 0; run->stages && s < run->n_stages; s++) {
+                struct run_stage *stage = &run->stages[s];
+                samples_free(stage->train_samples);
+                samples_free(stage->validation_samples);
+                corpora_close(stage->train);
+                corpora_close(stage->validation);
+        }
+        free(run->stages);
+}

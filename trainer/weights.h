@@ -1,0 +1,29 @@
+/* Checkpoints that hold weights alone: what import writes and what a new run, export and fill-mask begin from. Of a run's own
+ * checkpoint they take the weights and leave the moments. */
+#ifndef TRAINER_WEIGHTS_H
+#define TRAINER_WEIGHTS_H
+
+#include "trainer/checkpoint.h"
+#include "trainer/model.h"
+#include "trainer/text/unicode.h"
+
+#define WEIGHTS_ONLY_KEY "contents" /* meta: "weights" where there are no moments and no run to go on with */
+
+/* Adds the model's config as JSON and its hash. Cut short, it would not be read again: it fits by far. */
+int weights_set_config(struct checkpoint_meta *meta, const struct model_config *config, struct error *error);
+
+/* The config of a checkpoint; one by an older bert-trainer has none (exit 76). */
+int weights_config(const struct checkpoint *checkpoint, struct model_config *ret, struct error *error);
+
+/* A checkpoint of the model's weights; `meta` may hold more and is added to. `source` is told as where they come from. */
+int weights_write(const char *path, const struct model *model, const struct model_config *config, const char *source,
+                  struct checkpoint_meta *meta, struct error *error);
+
+/* What export makes the tokenizer's files of: where the vocabulary lies, and how text was folded (NULL: not known). */
+void weights_set_text(struct checkpoint_meta *meta, const char *vocab_path, const struct text_options *options);
+int weights_text_options(const struct checkpoint *checkpoint, struct text_options *ret, struct error *error);
+
+/* Reads all weights into the model, whose shape must be the checkpoint's (exit 76 naming the tensor), and checks the file. */
+int weights_read(struct checkpoint *checkpoint, struct model *model, struct error *error);
+
+#endif
