@@ -6,6 +6,8 @@
 #include "daemon/manager.h"
 
 #include <assert.h>
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -67,6 +69,17 @@ static int open_jobs_folder(const char *state_dir, int *ret, struct error *error
         return 0;
 }
 
+/* True where a folder of a job is there: its rows must be in state.db. */
+static bool holds_jobs(const char *state_dir) {
+        cleanup_free char *path = format_string("%s/jobs", state_dir);
+        cleanup_closedir DIR *jobs = path ? opendir(path) : NULL;
+        bool found = !jobs;
+
+        for (const struct dirent *entry; !found && (entry = readdir(jobs));)
+                found = isdigit((unsigned char) entry->d_name[0]);
+        return found;
+}
+
 static void log_line(const char *text) { log_error("%s", text); }
 
 static int open_state(struct manager *m, struct error *error) {
@@ -91,7 +104,7 @@ static int open_state(struct manager *m, struct error *error) {
                 r = open_jobs_folder(dir, &m->jobs_fd, error);
         mode_t old = umask(077);
         if (r >= 0)
-                r = store_open(db, log_line, &m->store, error);
+                r = store_open(db, !holds_jobs(dir), log_line, &m->store, error);
         (void) umask(old);
         return r;
 }

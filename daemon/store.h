@@ -29,8 +29,10 @@
 
 struct store;
 
-/* `log` is told of rows that cannot be used; they are left out, never fatal. */
-int store_open(const char *path, void (*log)(const char *text), struct store **ret, struct error *error);
+/* `log` is told of rows that cannot be used; they are left out, never fatal. Without `may_create` a database that is missing or
+ * empty is refused: jobs are known to have been in it. */
+int store_open(const char *path, bool may_create, void (*log)(const char *text), struct store **ret,
+               struct error *error);
 void store_free(struct store *store);
 
 /* 16 hex digits that name this state folder, made once. Borrowed. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/statfs.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/db.h"
@@ -43,17 +44,53 @@ static int read_int(sqlite3 *db, const char *sql, int64_t *ret, struct error *er
         return 0;
 }
 
-static int prepare_schema(sqlite3 *db, const char *path, struct error *error) {
+static int refuse_empty(const char *path, struct error *error) {
+        return error_set(error, ENOENT,
+                         "%s: missing or empty, but jobs/ beside it holds jobs, which go on as they are; put the file "
+                         "back (see \"IF STATE.DB IS DAMAGED\" in bertd(8)), or move jobs/ away to begin anew",
+                         path);
+}
+
+/* What the reader is to do; nothing has been changed, and jobs that run are not touched. */
+static const char *advice(int r) {
+        switch (r) {
+        case -EBADMSG:
+                return "; nothing was changed and running jobs go on; see \"IF STATE.DB IS DAMAGED\" in bertd(8)";
+        case -EBUSY:
+                return "; another program has it open (fuser names it): end that one, then start bertd again";
+        case -EROFS:
+        case -EACCES:
+                return "; make the folder and the file writable for bertd, then start it again";
+        case -ENOSPC:
+                return "; make room, then start bertd again";
+        default:
+                return "";
+        }
+}
+
+static int advise(struct error *error, int r) {
+        size_t n = error ? strlen(error->text) : 0;
+
+        if (error)
+                (void) snprintf(error->text + n, sizeof(error->text) - n, "%s", advice(r));
+        return r;
+}
+
+static int prepare_schema(sqlite3 *db, const char *path, bool may_create, struct error *error) {
         int64_t version = 0;
 
         int r = read_int(db, "PRAGMA user_version", &version, error);
         if (r < 0)
                 return r;
         if (version > STORE_VERSION)
-                return error_set(error, ENOTSUP, "%s: written by a newer bertd (schema %" PRIi64 ", this one knows %d)",
+                return error_set(error, ENOTSUP,
+                                 "%s: written by a newer bertd (schema %" PRIi64 ", this one knows %d); "
+                                 "start that bertd again, or give another --state-dir",
                                  path, version, STORE_VERSION);
         if (version < 0)
                 return error_set(error, EBADMSG, "%s: schema %" PRIi64 " is none of bertd's", path, version);
+        if (version == 0 && !may_create)
+                return refuse_empty(path, error);
         if (version == 0) {
                 r = db_exec(db, store_schema, error);
                 version = 1;
@@ -63,12 +100,14 @@ static int prepare_schema(sqlite3 *db, const char *path, struct error *error) {
         return r;
 }
 
-static int open_database(const char *path, sqlite3 **ret, struct error *error) {
+static int open_database(const char *path, bool may_create, sqlite3 **ret, struct error *error) {
         cleanup_db sqlite3 *db = NULL;
 
         int r = refuse_network(path, error);
         if (r < 0)
                 return r;
+        if (!may_create && access(path, F_OK) < 0 && errno == ENOENT)
+                return refuse_empty(path, error);
         if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW, NULL) !=
             SQLITE_OK)
                 return db_error(error, db, path);
@@ -78,7 +117,7 @@ static int open_database(const char *path, sqlite3 **ret, struct error *error) {
                     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-512;",
                     error);
         if (r >= 0)
-                r = prepare_schema(db, path, error);
+                r = prepare_schema(db, path, may_create, error);
         if (r < 0)
                 return r;
         *ret = steal_pointer(&db);
@@ -105,27 +144,14 @@ static int load_instance(struct store *store, struct error *error) {
         return 0;
 }
 
-/* The path in front, and what to do about a file that SQLite cannot read: nothing of it is ever deleted here. */
-static int explain(const char *path, int r, struct error *error) {
-        static const char advice[] =
-                ": it is left as it is, and jobs that run go on; restore a copy of it, or move it away and "
-                "rescue it with sqlite3's .recover";
-
-        if (error && strncmp(error->text, path, strlen(path)) != 0)
-                (void) error_prefix(error, "%s", path);
-        size_t length = error ? strlen(error->text) : 0;
-        if (error && r == -EBADMSG)
-                (void) snprintf(error->text + length, sizeof(error->text) - length, "%s", advice);
-        return r;
-}
-
-int store_open(const char *path, void (*log)(const char *text), struct store **ret, struct error *error) {
+int store_open(const char *path, bool may_create, void (*log)(const char *text), struct store **ret,
+               struct error *error) {
         struct store *store = calloc(1, sizeof(*store));
         if (!store)
                 return error_errno(error, ENOMEM, "%s", path);
 
         store->log = log;
-        int r = open_database(path, &store->db, error);
+        int r = open_database(path, may_create, &store->db, error);
         for (size_t i = 0; r >= 0 && i < STATEMENT_MAX; i++)
                 r = db_prepare(store->db, store_statements[i], &store->statements[i], error);
         if (r >= 0)
@@ -136,7 +162,9 @@ int store_open(const char *path, void (*log)(const char *text), struct store **r
                 r = store_read_counts(store, error);
         if (r < 0) {
                 store_free(store);
-                return explain(path, r, error);
+                if (error && strncmp(error->text, path, strlen(path)) != 0)
+                        (void) error_prefix(error, "%s", path);
+                return advise(error, r);
         }
         *ret = store;
         return 0;

@@ -58,7 +58,7 @@ cp "$BERTD_STATE_DIR/state.db" "$home/state.bad"
 timeout 20 "$BERTD" --launcher fork >"$home/out" 2>"$home/err" </dev/null
 ok "a corrupt state.db is refused" test $? -ne 0 -a $? -ne 124
 ok "in one line that names it" eval '[[ $(wc -l <"$home/err") == 1 ]] && grep -q state.db "$home/err"'
-ok "and says what to do" grep -qE 'recover|restore|move' "$home/err"
+ok "and says what to do" grep -qE "recover|restore|move|rescue|bertd\(8\)" "$home/err"
 ok "it is left as it was" cmp -s "$home/state.bad" "$BERTD_STATE_DIR/state.db"
 is "the shim of the job lives" "$(shim_of "$runs")" "$shim"
 cp "$home/state.good" "$BERTD_STATE_DIR/state.db"

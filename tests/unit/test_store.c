@@ -48,7 +48,7 @@ static struct store *open_store(void) {
         struct store *store = NULL;
         struct error error = {};
 
-        if (store_open(db_path, complain, &store, &error) < 0)
+        if (store_open(db_path, true, complain, &store, &error) < 0)
                 fail_msg("%s", error.text);
         return store;
 }
@@ -248,7 +248,7 @@ static void test_newer_schema_is_refused(void **state) {
 
         store_free(store);
         execute("PRAGMA user_version=99");
-        assert_true(store_open(db_path, complain, &store, &error) < 0);
+        assert_true(store_open(db_path, true, complain, &store, &error) < 0);
         assert_non_null(strstr(error.text, "newer bertd (schema 99"));
         assert_null(strchr(error.text, '\n'));
 }
@@ -448,8 +448,24 @@ static void test_not_a_database(void **state) {
                                            "this is no database, and long enough to be looked at: it has no header", 70,
                                            0600, NULL),
                          0);
-        assert_true(store_open(db_path, complain, &store, &error) < 0);
+        assert_true(store_open(db_path, true, complain, &store, &error) < 0);
         assert_non_null(strstr(error.text, db_path));
+        assert_non_null(strstr(error.text, "IF STATE.DB IS DAMAGED"));
+}
+
+/* Jobs were in it: a new one would know none of them, and give their numbers away again. */
+static void test_empty_is_refused_where_jobs_were(void **state) {
+        struct store *store;
+        struct error error = {};
+
+        assert_int_equal(store_open(db_path, false, complain, &store, &error), -ENOENT);
+        assert_non_null(strstr(error.text, "jobs/ beside it holds jobs"));
+        assert_int_equal(access(db_path, F_OK), -1);
+        assert_int_equal(file_write_atomic(db_path, "", 0, 0600, NULL), 0);
+        error = (struct error) {};
+        assert_int_equal(store_open(db_path, false, complain, &store, &error), -ENOENT);
+        assert_int_equal(store_open(db_path, true, complain, &store, &error), 0);
+        store_free(store);
 }
 
 static void test_ledger_is_bounded(void **state) {
@@ -481,6 +497,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_event_tells_how_an_attempt_ended, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_version_1_is_migrated, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_not_a_database, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_empty_is_refused_where_jobs_were, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ledger_is_bounded, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
