@@ -22,8 +22,6 @@
 #include "trainer/text/wordpiece.h"
 #include "trainer/weights.h"
 
-#define VOCAB_BYTES_MAX ((size_t) 16 << 20)
-
 static const char USAGE[] = "usage: bert-trainer export CHECKPOINT --output HF_DIR [--vocab FILE]\n\n"
                             "Writes the weights as a Hugging Face folder: config.json, model.safetensors, vocab.txt, "
                             "tokenizer_config.json.\n\n"
@@ -170,50 +168,49 @@ static int write_config(const struct exporter *x, bool is_double, struct error *
         return write_json(x, "config.json", json, error);
 }
 
-static int write_tokenizer(const struct exporter *x, struct error *error) {
-        struct text_options options;
+/* As BertTokenizer and AlbertTokenizer read it. */
+static int write_tokenizer(const struct exporter *x, bool sentencepiece, struct error *error) {
+        struct text_options o;
 
-        int r = weights_text_options(x->checkpoint, &options, error);
+        int r = weights_text_options(x->checkpoint, &o, error);
         if (r < 0)
                 return r;
-        json_t *json = json_pack("{s:s, s:b, s:b, s:b, s:I, s:s, s:s, s:s, s:s, s:s}", "tokenizer_class",
-                                 "BertTokenizer", "do_lower_case", options.lowercase, "strip_accents",
-                                 options.strip_accents, "tokenize_chinese_chars", options.chinese, "model_max_length",
-                                 (json_int_t) x->config.max_position_embeddings, "unk_token", "[UNK]", "sep_token",
-                                 "[SEP]", "pad_token", "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]");
+        json_t *json = json_pack("{s:s, s:b, s:I, s:s, s:s, s:s, s:s, s:s}", "tokenizer_class",
+                                 sentencepiece ? "AlbertTokenizer" : "BertTokenizer", "do_lower_case", o.lowercase,
+                                 "model_max_length", (json_int_t) x->config.max_position_embeddings, "unk_token",
+                                 sentencepiece ? "<unk>" : "[UNK]", "sep_token", "[SEP]", "pad_token",
+                                 sentencepiece ? "<pad>" : "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]");
+        if (json && sentencepiece) {
+                (void) json_object_set_new(json, "keep_accents", json_boolean(!o.strip_accents));
+                (void) json_object_set_new(json, "remove_space", json_true());
+        } else if (json) {
+                (void) json_object_set_new(json, "strip_accents", json_boolean(o.strip_accents));
+                (void) json_object_set_new(json, "tokenize_chinese_chars", json_boolean(o.chinese));
+        }
         return write_json(x, "tokenizer_config.json", json, error);
 }
 
 static int write_vocabulary(const struct exporter *x, struct error *error) {
-        const struct checkpoint_meta *meta = checkpoint_meta(x->checkpoint);
-        const char *hash = checkpoint_meta_get(meta, "vocab_hash");
-        const char *from = x->vocab ? x->vocab : checkpoint_meta_get(meta, "vocab_path");
-        cleanup_free char *to = format_string("%s/vocab.txt", x->folder), *text = NULL;
         cleanup_vocab struct vocab *vocab = NULL;
-        char found[VOCAB_HASH_MAX];
+        cleanup_free char *text = NULL;
+        const char *from = NULL;
         size_t size;
 
-        if (!to)
-                return error_errno(error, ENOMEM, "%s", x->folder);
-        if (!hash && !x->vocab) {
+        if (!x->vocab && !checkpoint_meta_get(checkpoint_meta(x->checkpoint), "vocab_hash")) {
                 (void) fprintf(stderr, "bert-trainer: the checkpoint knows of no vocabulary: the folder gets none\n");
                 return 0;
         }
-        if (!from)
-                return error_input(error, BERTD_EXIT_USAGE,
-                                   "%s does not say where its vocabulary is: give --vocab FILE",
-                                   checkpoint_path(x->checkpoint));
-        int r = vocab_load(from, &vocab, error);
+        int r = weights_vocabulary(x->checkpoint, x->vocab, &vocab, &from, error);
         if (r < 0)
-                return error_prefix(error, "--vocab FILE");
-        vocab_hash(vocab, found);
-        if (hash && strcmp(found, hash) != 0)
-                return error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary that %s was trained with", from,
-                                   checkpoint_path(x->checkpoint));
-        r = file_read(from, VOCAB_BYTES_MAX, &text, &size, error);
+                return r;
+        bool sentencepiece = vocab_sentencepiece(vocab);
+        cleanup_free char *to = format_string("%s/%s", x->folder, sentencepiece ? "spiece.model" : "vocab.txt");
+        if (!to)
+                return error_errno(error, ENOMEM, "%s", x->folder);
+        r = file_read(from, VOCAB_FILE_BYTES_MAX, &text, &size, error);
         if (r >= 0)
                 r = file_write_atomic(to, text, size, 0666, error);
-        return r < 0 ? r : write_tokenizer(x, error);
+        return r < 0 ? r : write_tokenizer(x, sentencepiece, error);
 }
 
 static int run_export(struct exporter *x, const char *path, struct error *error) {

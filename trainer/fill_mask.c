@@ -17,9 +17,11 @@
 #include "trainer/checkpoint.h"
 #include "trainer/inspect.h"
 #include "trainer/model_internal.h"
+#include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
 #include "trainer/weights.h"
 
+#define MASK "[MASK]"
 #define TOP_DEFAULT 5
 #define TOP_MAX 100
 
@@ -35,36 +37,24 @@ struct fill_mask {
         uint64_t top;
         struct model *model;
         struct vocab *vocab;
-        struct wordpiece *wordpiece;
-        struct wordpiece_cache *cache;
+        struct encoder *encoder;
         struct batch batch;
         uint32_t max_tokens;
-        int32_t mask;
 };
 
 /* ---- setting up ---- */
 
 static int open_vocabulary(struct fill_mask *f, const struct checkpoint *c, struct error *error) {
-        const char *hash = checkpoint_meta_get(checkpoint_meta(c), "vocab_hash");
-        const char *path = f->vocab_path ? f->vocab_path : checkpoint_meta_get(checkpoint_meta(c), "vocab_path");
         struct text_options options;
-        char found[VOCAB_HASH_MAX];
+        const char *path;
 
-        if (!path)
-                return error_input(error, BERTD_EXIT_USAGE,
-                                   "%s does not say where its vocabulary is: give --vocab FILE", checkpoint_path(c));
-        int r = vocab_load(path, &f->vocab, error);
+        int r = weights_vocabulary(c, f->vocab_path, &f->vocab, &path, error);
         if (r >= 0)
                 r = weights_text_options(c, &options, error);
         if (r < 0)
                 return r;
-        vocab_hash(f->vocab, found);
-        if (hash && strcmp(hash, found) != 0)
-                return error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary that %s was trained with", path,
-                                   checkpoint_path(c));
-        if (wordpiece_new(f->vocab, &options, &f->wordpiece) < 0 || wordpiece_cache_new(&f->cache) < 0)
+        if (encoder_new(f->vocab, &options, 1, &f->encoder) < 0)
                 return error_errno(error, ENOMEM, "%s", path);
-        f->mask = vocab_id(f->vocab, "[MASK]");
         return 0;
 }
 
@@ -118,35 +108,46 @@ static void release(struct fill_mask *f) {
         free(b->masked_labels);
         free(b->sentence_labels);
         model_free(f->model);
-        wordpiece_cache_free(f->cache);
-        wordpiece_free(f->wordpiece);
+        encoder_free(f->encoder);
         vocab_free(f->vocab);
 }
 
 /* ---- one text ---- */
 
+/* The text between masks is encoded piece by piece: what stands for a mask is the same in every kind of vocabulary. */
+static int encode(const struct fill_mask *f, const char *text, struct ids *ids) {
+        int r = encoder_append(ids, vocab_special(f->vocab, "[CLS]"));
+
+        for (const char *mask; r >= 0 && (mask = strstr(text, MASK)); text = mask + strlen(MASK)) {
+                r = encoder_encode(f->encoder, 0, text, (size_t) (mask - text), ids);
+                if (r >= 0)
+                        r = encoder_append(ids, vocab_special(f->vocab, MASK));
+        }
+        if (r >= 0)
+                r = encoder_encode(f->encoder, 0, text, strlen(text), ids);
+        return r < 0 ? r : encoder_append(ids, vocab_special(f->vocab, "[SEP]"));
+}
+
 static int fill_batch(struct fill_mask *f, const char *text, struct error *error) {
         struct batch *b = &f->batch;
         struct ids ids = {};
 
-        int r = wordpiece_encode_special(f->wordpiece, f->cache, text, strlen(text), &ids);
+        int r = encode(f, text, &ids);
         cleanup_free int32_t *owned = ids.data;
         if (r < 0)
                 return error_errno(error, -r, "text");
-        if (ids.n + 2 > f->max_tokens)
+        if (ids.n > f->max_tokens)
                 return error_input(error, BERTD_EXIT_DATA,
-                                   "a text of %zu tokens, the model takes %u with [CLS] and [SEP]", ids.n,
+                                   "a text of %zu tokens with [CLS] and [SEP], the model takes %u", ids.n,
                                    f->max_tokens);
-        b->n_tokens = b->max_length = (uint32_t) ids.n + 2;
-        b->cu_seqlens[1] = (int32_t) b->n_tokens;
+        b->n_tokens = b->max_length = (uint32_t) ids.n;
+        b->cu_seqlens[1] = (int32_t) ids.n;
         b->n_masked = 0;
-        b->ids[0] = vocab_id(f->vocab, "[CLS]");
         for (size_t i = 0; i < ids.n; i++) {
-                b->ids[i + 1] = owned[i];
-                if (owned[i] == f->mask)
-                        b->masked_rows[b->n_masked++] = (int32_t) i + 1;
+                b->ids[i] = owned[i];
+                if (owned[i] == vocab_special(f->vocab, MASK))
+                        b->masked_rows[b->n_masked++] = (int32_t) i;
         }
-        b->ids[b->n_tokens - 1] = vocab_id(f->vocab, "[SEP]");
         if (b->n_masked == 0)
                 return error_input(error, BERTD_EXIT_DATA, "no [MASK] in '%.60s'", text);
         return 0;

@@ -29,7 +29,8 @@
 
 static const char USAGE[] =
         "usage: bert-trainer import HF_DIR --output CHECKPOINT\n\n"
-        "Makes a checkpoint of the weights of a Hugging Face folder: config.json, model.safetensors, vocab.txt.\n"
+        "Makes a checkpoint of the weights of a Hugging Face folder: config.json, model.safetensors, vocab.txt or\n"
+        "spiece.model.\n"
         "Heads that the folder lacks begin as a fresh model's. A job starts from it with model.init in its spec.\n\n"
         "  -o, --output CHECKPOINT   the file to write\n"
         "  -h, --help                this text\n";
@@ -258,18 +259,23 @@ static int set_text(struct import *import, const char *vocab, struct checkpoint_
         struct text_options options = { .lowercase = !json_is_false(json_object_get(root, "do_lower_case")),
                                         .chinese = !json_is_false(json_object_get(root, "tokenize_chinese_chars")) };
         options.strip_accents = json_is_boolean(strip) ? json_is_true(strip) : options.lowercase;
+        if (json_is_boolean(json_object_get(root, "keep_accents"))) /* AlbertTokenizer */
+                options.strip_accents = json_is_false(json_object_get(root, "keep_accents"));
+        options.quotes = options.nfkd = true;
         weights_set_text(meta, absolute, &options);
         json_decref(root);
         return 0;
 }
 
 static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, struct error *error) {
-        cleanup_free char *path = format_string("%s/vocab.txt", import->folder);
+        cleanup_free char *text = format_string("%s/vocab.txt", import->folder);
+        cleanup_free char *model = format_string("%s/spiece.model", import->folder);
         cleanup_vocab struct vocab *vocab = NULL;
         char hash[VOCAB_HASH_MAX];
 
-        if (!path)
+        if (!text || !model)
                 return error_errno(error, ENOMEM, "%s", import->folder);
+        const char *path = access(text, F_OK) == 0 ? text : model;
         if (access(path, F_OK) < 0)
                 return 0;
         int r = vocab_load(path, &vocab, error);

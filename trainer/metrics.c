@@ -167,6 +167,7 @@ void metrics_step(struct metrics *metrics, const struct metrics_row *row) {
         tensorboard_scalar(metrics->board, "speed/samples_per_sec", row->step, row->samples_per_sec);
         tensorboard_scalar(metrics->board, "speed/tokens_per_sec", row->step, row->tokens_per_sec);
         tensorboard_scalar(metrics->board, "speed/mfu", row->step, row->mfu);
+        tensorboard_flush(metrics->board);
 }
 
 void metrics_validation(struct metrics *metrics, uint64_t step, uint64_t samples, const struct metrics_losses *l) {
@@ -178,6 +179,7 @@ void metrics_validation(struct metrics *metrics, uint64_t step, uint64_t samples
                          losses);
         append(metrics, line, (size_t) n);
         board_losses(metrics, "validation", step, l);
+        tensorboard_flush(metrics->board);
 }
 
 void metrics_sync(struct metrics *metrics) { (void) fdatasync(metrics->fd); }

@@ -19,38 +19,17 @@
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 
-static int restore_tensor(struct run *run, struct checkpoint *c, const struct model_tensor *t, uint32_t kind,
-                          struct error *error) {
-        void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
-        size_t size = model_element_size(run->model);
-        int64_t index = checkpoint_find(c, t->name, kinds[kind]);
-
-        if (index < 0)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: tensor %s (%s) is missing",
-                                   checkpoint_path(c), t->name, kinds[kind]);
-        const struct checkpoint_tensor *found = checkpoint_tensor(c, (uint32_t) index);
-        if (found->n_dims != t->n_dims || memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0 ||
-            found->size != t->n_elements * size)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
-                                   "%s: tensor %s (%s) has another shape or dtype than the model", checkpoint_path(c),
-                                   t->name, kinds[kind]);
-        return checkpoint_read_tensor(c, (uint32_t) index, (char *) runs[kind] + t->offset * size, error);
-}
-
 static int restore_model(struct run *run, struct checkpoint *c, struct error *error) {
+        void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
         uint32_t n = model_n_tensors(run->model);
+        int r = 0;
 
         if (checkpoint_n_tensors(c) != ELEMENTSOF(kinds) * n)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: %u tensors, this model has %zu",
                                    checkpoint_path(c), checkpoint_n_tensors(c), ELEMENTSOF(kinds) * n);
-        for (uint32_t kind = 0; kind < ELEMENTSOF(kinds); kind++) {
-                for (uint32_t i = 0; i < n; i++) {
-                        int r = restore_tensor(run, c, model_tensor(run->model, i), kind, error);
-                        if (r < 0)
-                                return r;
-                }
-        }
-        return 0;
+        for (uint32_t kind = 0; r >= 0 && kind < ELEMENTSOF(kinds); kind++)
+                r = weights_read_run(c, run->model, kinds[kind], runs[kind], error);
+        return r;
 }
 
 /* Which stage of the spec a checkpoint belongs to. */

@@ -14,6 +14,7 @@
 
 #include "bertd/exit.h"
 #include "common/clock.h"
+#include "trainer/weights.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 enum { N_KINDS = 3 };
@@ -37,15 +38,10 @@ static void describe_tensors(struct saver *saver) {
 
         for (uint32_t kind = 0; kind < N_KINDS; kind++) {
                 for (uint32_t i = 0; i < n; i++) {
-                        const struct model_tensor *from = model_tensor(saver->model, i);
-                        struct checkpoint_tensor *to = &saver->tensors[kind * n + i];
-                        (void) snprintf(to->name, sizeof(to->name), "%s", from->name);
-                        (void) snprintf(to->kind, sizeof(to->kind), "%s", kinds[kind]);
-                        (void) snprintf(to->dtype, sizeof(to->dtype), "%s", size == 8 ? "float64" : "float32");
-                        to->n_dims = from->n_dims;
-                        memcpy(to->shape, from->shape, sizeof(from->shape));
-                        to->size = from->n_elements * size;
-                        to->data = saver->snapshot + kind * saver->run_bytes + from->offset * size;
+                        const struct model_tensor *t = model_tensor(saver->model, i);
+                        saver->tensors[kind * n + i] =
+                                weights_describe(saver->model, t, kinds[kind],
+                                                 saver->snapshot + kind * saver->run_bytes + t->offset * size);
                 }
         }
 }

@@ -1,5 +1,5 @@
-/* See tensorboard.h. Owns the file. Invariant: a record is written by one write(), so a crash leaves at most one partial record at the end,
- * which TensorBoard waits for. */
+/* See tensorboard.h. Owns the file. Invariant: records are written whole, those of a row by one write(); a crash leaves at most one partial
+ * record at the end, which TensorBoard waits for. */
 #include "trainer/tensorboard.h"
 
 #include <errno.h>
@@ -17,6 +17,7 @@
 
 #define TAG_MAX 120
 #define EVENT_MAX 256
+#define RECORDS_MAX 8192
 #define CRC32C_POLYNOMIAL 0x82f63b78u /* Castagnoli, reflected */
 #define CRC_MASK_DELTA 0xa282ead8u    /* tensorflow/core/lib/hash/crc32c.h */
 
@@ -25,6 +26,8 @@ enum { SESSION_START = 1 };
 
 struct tensorboard {
         int fd;
+        unsigned char records[RECORDS_MAX]; /* of the row that is being made */
+        size_t size;
 };
 
 /* ---- protocol buffers ---- */
@@ -79,27 +82,37 @@ static uint32_t masked_crc(const void *data, size_t size) {
         return (crc >> 15 | crc << 17) + CRC_MASK_DELTA;
 }
 
-static int write_record(const struct tensorboard *board, const struct message *event) {
-        unsigned char record[EVENT_MAX + 16];
+static void add_record(struct tensorboard *board, const struct message *event) {
+        unsigned char *record = board->records + board->size;
         uint64_t length = event->size;
         uint32_t crc = masked_crc(&length, sizeof(length)), body = masked_crc(event->data, event->size);
 
+        if (board->size + event->size + 16 > sizeof(board->records))
+                return;
         memcpy(record, &length, 8);
         memcpy(record + 8, &crc, 4);
         memcpy(record + 12, event->data, event->size);
         memcpy(record + 12 + event->size, &body, 4);
-        return write_all(board->fd, record, event->size + 16);
+        board->size += event->size + 16;
 }
 
-static int write_start(const struct tensorboard *board, uint64_t step) {
+static int write_records(struct tensorboard *board) {
+        int r = write_all(board->fd, board->records, board->size);
+
+        board->size = 0;
+        return r;
+}
+
+static int write_start(struct tensorboard *board, uint64_t step) {
         static const char version[] = "brain.Event:2";
         static const unsigned char start[] = { 1 << 3 | WIRE_VARINT, SESSION_START };
         struct message first = new_event(0), session = new_event(step + 1);
 
         put_submessage(&first, 3, version, sizeof(version) - 1);
         put_submessage(&session, 7, start, sizeof(start));
-        int r = write_record(board, &first);
-        return r < 0 ? r : write_record(board, &session);
+        add_record(board, &first);
+        add_record(board, &session);
+        return write_records(board);
 }
 
 int tensorboard_open(const char *folder, uint64_t step, struct tensorboard **ret, struct error *error) {
@@ -144,5 +157,7 @@ void tensorboard_scalar(struct tensorboard *board, const char *tag, uint64_t ste
         put_bytes(&point, &single, sizeof(single));
         put_submessage(&summary, 1, point.data, point.size);
         put_submessage(&event, 5, summary.data, summary.size);
-        (void) write_record(board, &event);
+        add_record(board, &event);
 }
+
+void tensorboard_flush(struct tensorboard *board) { (void) write_records(board); }

@@ -17,7 +17,10 @@ struct tensorboard;
 int tensorboard_open(const char *folder, uint64_t step, struct tensorboard **ret, struct error *error);
 void tensorboard_close(struct tensorboard *board);
 
-/* One point of the curve `tag`, "train/loss"; a value that is not finite is left out. */
+/* One point of the curve `tag`, "train/loss"; a value that is not finite is left out. Points are written by tensorboard_flush. */
 void tensorboard_scalar(struct tensorboard *board, const char *tag, uint64_t step, double value);
+
+/* Writes the points since the last call, all at once. */
+void tensorboard_flush(struct tensorboard *board);
 
 #endif

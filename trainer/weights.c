@@ -37,38 +37,69 @@ int weights_config(const struct checkpoint *checkpoint, struct model_config *ret
         return -EINVAL;
 }
 
-#define TEXT_OPTIONS_FORMAT "lowercase %d, strip_accents %d, chinese %d"
+#define TEXT_OPTIONS_FORMAT "lowercase %d, strip_accents %d, chinese %d, quotes %d, nfkd %d"
 
-void weights_set_text(struct checkpoint_meta *meta, const char *vocab_path, const struct text_options *options) {
+void weights_set_text(struct checkpoint_meta *meta, const char *vocab_path, const struct text_options *o) {
         checkpoint_meta_set(meta, "vocab_path", "%s", vocab_path);
-        if (options)
-                checkpoint_meta_set(meta, "text_options", TEXT_OPTIONS_FORMAT, options->lowercase,
-                                    options->strip_accents, options->chinese);
+        if (o)
+                checkpoint_meta_set(meta, "text_options", TEXT_OPTIONS_FORMAT, o->lowercase, o->strip_accents,
+                                    o->chinese, o->quotes, o->nfkd);
 }
 
 int weights_text_options(const struct checkpoint *checkpoint, struct text_options *ret, struct error *error) {
         const char *text = checkpoint_meta_get(checkpoint_meta(checkpoint), "text_options");
-        int lowercase = 1, strip_accents = 1, chinese = 1;
+        int lowercase = 1, strip_accents = 1, chinese = 1, quotes = 1, nfkd = 1;
 
-        if (text && sscanf(text, TEXT_OPTIONS_FORMAT, &lowercase, &strip_accents, &chinese) != 3)
+        if (text && sscanf(text, TEXT_OPTIONS_FORMAT, &lowercase, &strip_accents, &chinese, &quotes, &nfkd) != 5)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key text_options is '%s'",
                                    checkpoint_path(checkpoint), text);
-        *ret = (struct text_options) { .lowercase = lowercase, .strip_accents = strip_accents, .chinese = chinese };
+        *ret = (struct text_options) { .lowercase = lowercase,
+                                       .strip_accents = strip_accents,
+                                       .chinese = chinese,
+                                       .quotes = quotes,
+                                       .nfkd = nfkd };
         return 0;
 }
 
-static struct checkpoint_tensor describe(const struct model *model, const struct model_tensor *t) {
-        size_t size = model_element_size(model);
-        struct checkpoint_tensor to = { .kind = "param", .n_dims = t->n_dims, .size = t->n_elements * size };
+int weights_vocabulary(const struct checkpoint *checkpoint, const char *path, struct vocab **ret, const char **ret_path,
+                       struct error *error) {
+        const struct checkpoint_meta *meta = checkpoint_meta(checkpoint);
+        const char *hash = checkpoint_meta_get(meta, "vocab_hash");
+        cleanup_vocab struct vocab *vocab = NULL;
+        char found[VOCAB_HASH_MAX];
 
-        (void) snprintf(to.name, sizeof(to.name), "%s", t->name);
+        if (!path)
+                path = checkpoint_meta_get(meta, "vocab_path");
+        if (!path)
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "%s does not say where its vocabulary is: give --vocab FILE",
+                                   checkpoint_path(checkpoint));
+        int r = vocab_load(path, &vocab, error);
+        if (r < 0)
+                return error_prefix(error, "--vocab FILE");
+        vocab_hash(vocab, found);
+        if (hash && strcmp(found, hash) != 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary that %s was trained with", path,
+                                   checkpoint_path(checkpoint));
+        *ret = vocab;
+        vocab = NULL;
+        *ret_path = path;
+        return 0;
+}
+
+struct checkpoint_tensor weights_describe(const struct model *model, const struct model_tensor *tensor,
+                                          const char *kind, const void *data) {
+        size_t size = model_element_size(model);
+        struct checkpoint_tensor to = { .n_dims = tensor->n_dims, .size = tensor->n_elements * size, .data = data };
+
+        (void) snprintf(to.name, sizeof(to.name), "%s", tensor->name);
+        (void) snprintf(to.kind, sizeof(to.kind), "%s", kind);
         (void) snprintf(to.dtype, sizeof(to.dtype), "%s", size == 8 ? "float64" : "float32");
-        memcpy(to.shape, t->shape, sizeof(t->shape));
-        to.data = (const char *) model_parameters((struct model *) model) + t->offset * size;
+        memcpy(to.shape, tensor->shape, sizeof(tensor->shape));
         return to;
 }
 
-int weights_write(const char *path, const struct model *model, const struct model_config *config, const char *source,
+int weights_write(const char *path, struct model *model, const struct model_config *config, const char *source,
                   struct checkpoint_meta *meta, struct error *error) {
         uint32_t n = model_n_tensors(model);
         cleanup_free struct checkpoint_tensor *tensors = calloc(n, sizeof(*tensors));
@@ -76,7 +107,9 @@ int weights_write(const char *path, const struct model *model, const struct mode
         if (!tensors)
                 return error_errno(error, ENOMEM, "%s", path);
         for (uint32_t i = 0; i < n; i++)
-                tensors[i] = describe(model, model_tensor(model, i));
+                tensors[i] = weights_describe(model, model_tensor(model, i), "param",
+                                              (const char *) model_parameters(model) +
+                                                      model_tensor(model, i)->offset * model_element_size(model));
         checkpoint_meta_set(meta, "format", "%d", CHECKPOINT_FORMAT);
         checkpoint_meta_set(meta, WEIGHTS_ONLY_KEY, "weights");
         checkpoint_meta_set(meta, "source", "%s", source);
@@ -86,26 +119,33 @@ int weights_write(const char *path, const struct model *model, const struct mode
         return r < 0 ? r : checkpoint_write(path, meta, tensors, n, error);
 }
 
-int weights_read(struct checkpoint *checkpoint, struct model *model, struct error *error) {
+static int read_tensor(struct checkpoint *c, const struct model *model, const struct model_tensor *t, const char *kind,
+                       void *run, struct error *error) {
         size_t size = model_element_size(model);
+        int64_t index = checkpoint_find(c, t->name, kind);
 
-        for (uint32_t i = 0; i < model_n_tensors(model); i++) {
-                const struct model_tensor *t = model_tensor(model, i);
-                int64_t index = checkpoint_find(checkpoint, t->name, "param");
-                if (index < 0)
-                        return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: tensor %s is missing",
-                                           checkpoint_path(checkpoint), t->name);
-                const struct checkpoint_tensor *found = checkpoint_tensor(checkpoint, (uint32_t) index);
-                if (found->n_dims != t->n_dims ||
-                    memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0 ||
-                    found->size != t->n_elements * size)
-                        return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
-                                           "%s: tensor %s has another shape or dtype than the model",
-                                           checkpoint_path(checkpoint), t->name);
-                int r = checkpoint_read_tensor(checkpoint, (uint32_t) index,
-                                               (char *) model_parameters(model) + t->offset * size, error);
-                if (r < 0)
-                        return r;
-        }
-        return checkpoint_check_file(checkpoint, error);
+        if (index < 0)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: tensor %s (%s) is missing",
+                                   checkpoint_path(c), t->name, kind);
+        const struct checkpoint_tensor *found = checkpoint_tensor(c, (uint32_t) index);
+        if (found->n_dims != t->n_dims || memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0 ||
+            found->size != t->n_elements * size)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
+                                   "%s: tensor %s (%s) has another shape or dtype than the model", checkpoint_path(c),
+                                   t->name, kind);
+        return checkpoint_read_tensor(c, (uint32_t) index, (char *) run + t->offset * size, error);
+}
+
+int weights_read_run(struct checkpoint *checkpoint, const struct model *model, const char *kind, void *run,
+                     struct error *error) {
+        int r = 0;
+
+        for (uint32_t i = 0; r >= 0 && i < model_n_tensors(model); i++)
+                r = read_tensor(checkpoint, model, model_tensor(model, i), kind, run, error);
+        return r;
+}
+
+int weights_read(struct checkpoint *checkpoint, struct model *model, struct error *error) {
+        int r = weights_read_run(checkpoint, model, "param", model_parameters(model), error);
+        return r < 0 ? r : checkpoint_check_file(checkpoint, error);
 }

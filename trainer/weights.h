@@ -5,7 +5,7 @@
 
 #include "trainer/checkpoint.h"
 #include "trainer/model.h"
-#include "trainer/text/unicode.h"
+#include "trainer/text/wordpiece.h"
 
 #define WEIGHTS_ONLY_KEY "contents" /* meta: "weights" where there are no moments and no run to go on with */
 
@@ -16,14 +16,27 @@ int weights_set_config(struct checkpoint_meta *meta, const struct model_config *
 int weights_config(const struct checkpoint *checkpoint, struct model_config *ret, struct error *error);
 
 /* A checkpoint of the model's weights; `meta` may hold more and is added to. `source` is told as where they come from. */
-int weights_write(const char *path, const struct model *model, const struct model_config *config, const char *source,
+int weights_write(const char *path, struct model *model, const struct model_config *config, const char *source,
                   struct checkpoint_meta *meta, struct error *error);
 
-/* What export makes the tokenizer's files of: where the vocabulary lies, and how text was folded (NULL: not known). */
+/* What export and fill-mask find the vocabulary by, and how text was folded (NULL: not known). */
 void weights_set_text(struct checkpoint_meta *meta, const char *vocab_path, const struct text_options *options);
 int weights_text_options(const struct checkpoint *checkpoint, struct text_options *ret, struct error *error);
 
-/* Reads all weights into the model, whose shape must be the checkpoint's (exit 76 naming the tensor), and checks the file. */
+/* The vocabulary that the checkpoint was trained with: at `path`, or where it lay then (NULL). One that is another is refused. The
+ * caller frees *ret; *ret_path is borrowed from the caller or the checkpoint. */
+int weights_vocabulary(const struct checkpoint *checkpoint, const char *path, struct vocab **ret, const char **ret_path,
+                       struct error *error);
+
+/* A tensor of the model as a checkpoint has it, `data` being borrowed. */
+struct checkpoint_tensor weights_describe(const struct model *model, const struct model_tensor *tensor,
+                                          const char *kind, const void *data);
+
+/* Reads all tensors of one kind into a flat run of the model, whose shape must be the checkpoint's (exit 76 naming the tensor). */
+int weights_read_run(struct checkpoint *checkpoint, const struct model *model, const char *kind, void *run,
+                     struct error *error);
+
+/* Reads the weights into the model, and checks the file. */
 int weights_read(struct checkpoint *checkpoint, struct model *model, struct error *error);
 
 #endif
