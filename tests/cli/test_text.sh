@@ -1,31 +1,6 @@
 #!/bin/sh
 # vocab, tokenize and prepare as a user runs them: TAP. BERT_TRAINER names the program.
-set -u
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-count=0 failed=0
-
-ok() { # ok DESCRIPTION COMMAND...: one test point
-        count=$((count + 1))
-        description=$1
-        shift
-        if "$@" >said 2>&1; then
-                echo "ok $count - $description"
-        else
-                failed=$((failed + 1))
-                echo "not ok $count - $description"
-                sed 's/^/# /' said
-        fi
-}
-refuses() { # refuses CODE PATTERN ARGUMENT...: exit code, one line on stderr that has the pattern
-        code=$1 pattern=$2
-        shift 2
-        "$BERT_TRAINER" "$@" >out 2>err </dev/null
-        got=$?
-        cat err
-        [ "$got" -eq "$code" ] && [ "$(wc -l <err)" -eq 1 ] && grep -q -e "$pattern" err
-}
+. "$(dirname "$0")/text-lib.sh"
 says() { # says EXPECTED ARGUMENT...: stdout for the input in file "in"
         expected=$1
         shift
@@ -111,5 +86,4 @@ else
         count=$((count + 1))
         echo "ok $count - the published vocabulary # SKIP not there"
 fi
-echo "1..$count"
-[ "$failed" -eq 0 ]
+finish
