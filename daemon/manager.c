@@ -316,6 +316,12 @@ struct queue_free manager_free_resources(const struct manager *m) {
                                      .gpus_total = n };
 }
 
+static struct queue_entry entry_of(const struct job *job) {
+        return (struct queue_entry) {
+                .id = job->id, .priority = job->priority, .slots = job_slots(job), .gpus = job->gpus
+        };
+}
+
 static size_t collect_queued(const struct store *store, struct queue_entry *entries) {
         size_t n = 0;
 
@@ -324,9 +330,7 @@ static size_t collect_queued(const struct store *store, struct queue_entry *entr
                 if (job->state != JOB_QUEUED)
                         continue;
                 if (entries)
-                        entries[n] = (struct queue_entry) {
-                                .id = job->id, .priority = job->priority, .slots = job_slots(job), .gpus = job->gpus
-                        };
+                        entries[n] = entry_of(job);
                 n++;
         }
         return n;
@@ -343,6 +347,7 @@ static void plan(struct manager *m) {
         size_t n = collect_queued(m->store, NULL);
         cleanup_free struct queue_entry *entries = n ? calloc(n, sizeof(*entries)) : NULL;
 
+        m->head = (struct queue_entry) {};
         if (!entries)
                 return;
         (void) collect_queued(m->store, entries);
@@ -353,6 +358,8 @@ static void plan(struct manager *m) {
         for (size_t i = 0; i < n; i++) {
                 struct job *job = store_find(m->store, entries[i].id);
                 job->wait = entries[i];
+                if (entries[i].wait == WAIT_SLOTS || entries[i].wait == WAIT_GPUS)
+                        m->head = entries[i];
         }
         for (size_t i = 0; i < n && entries[i].wait == WAIT_NONE && !store_pending(m->store) && !m->draining; i++) {
                 struct job *job = store_find(m->store, entries[i].id);
@@ -370,6 +377,12 @@ static int on_plan(sd_event_source *source, void *userdata) {
 }
 
 void manager_plan_soon(struct manager *m) { (void) sd_event_source_set_enabled(m->plan_source, SD_EVENT_ONESHOT); }
+
+void manager_enqueue(struct manager *m, struct job *job) {
+        job->wait = entry_of(job);
+        if (!queue_is_behind(&m->head, &job->wait))
+                manager_plan_soon(m);
+}
 
 static void on_gpus(void *userdata) { manager_plan_soon(userdata); }
 

@@ -17,6 +17,7 @@
 #include "common/error.h"
 #include "daemon/gpus.h"
 #include "daemon/job.h"
+#include "daemon/queue.h"
 #include "daemon/states.h"
 #include "daemon/store.h"
 
@@ -41,6 +42,7 @@ struct manager {
         sd_bus *systemd;                                /* the systemd launcher's connection, NULL until it is needed */
         sd_event_source *plan_source, *wake_source, *retry_source;
         uint64_t retry_usec;
+        struct queue_entry head; /* the queued job that waits for resources, as planned last; id 0: none */
         uint64_t slots_used;
         uint64_t gpus_used; /* bit mask */
         struct gpu_watch *gpu_watch;
@@ -68,6 +70,9 @@ bool manager_commit(struct manager *manager);
 
 /* Plans the queue at the end of this loop iteration. */
 void manager_plan_soon(struct manager *manager);
+
+/* A job that has just been queued: planned soon, or at once found to wait behind the head of the queue. */
+void manager_enqueue(struct manager *manager, struct job *job);
 
 /* What is free now. */
 struct queue_free manager_free_resources(const struct manager *manager);

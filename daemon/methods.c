@@ -122,7 +122,7 @@ static int submit(struct call *call, sd_bus_message *m) {
                          &error);
         if (r < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
-        manager_plan_soon(manager);
+        manager_enqueue(manager, job);
         return sd_bus_reply_method_return(m, "t", job->id);
 }
 

@@ -13,6 +13,14 @@ static int compare(const void *a, const void *b) {
         return x->id < y->id ? -1 : x->id > y->id;
 }
 
+bool queue_is_behind(const struct queue_entry *head, struct queue_entry *entry) {
+        if (head->id == 0 || compare(head, entry) >= 0)
+                return false;
+        entry->wait = WAIT_BEHIND;
+        entry->behind = head->id;
+        return true;
+}
+
 size_t queue_plan(struct queue_entry *entries, size_t n, struct queue_free free) {
         size_t started = 0;
         const struct queue_entry *head = NULL;

@@ -35,4 +35,8 @@ struct queue_free {
 /* Sorts the entries into queue order and sets `wait` of each. Returns how many start now. */
 size_t queue_plan(struct queue_entry *entries, size_t n, struct queue_free free);
 
+/* Whether a job that is queued now waits behind `head`, the one that waits for resources (id 0: none does): then it changes nothing
+ * for anybody, and its `wait` is set without planning anew. */
+bool queue_is_behind(const struct queue_entry *head, struct queue_entry *entry);
+
 #endif

@@ -76,12 +76,42 @@ static void test_properties(void **state) {
         }
 }
 
+/* A job behind the head is told so as a plan of them all would, one before it is not. */
+static void test_behind(void **state) {
+        uint64_t seed = 1;
+
+        for (int round = 0; round < 2000; round++) {
+                struct queue_entry e[4], head = {};
+                for (size_t i = 0; i < 4; i++) {
+                        seed = seed * 6364136223846793005u + 1442695040888963407u;
+                        e[i] = (struct queue_entry) { .id = i + 1,
+                                                      .priority = (int32_t) (seed >> 62),
+                                                      .slots = 1 + (seed >> 33) % 9 };
+                }
+                struct queue_entry last = e[3];
+                (void) queue_plan(e, 3, eight);
+                for (size_t i = 0; i < 3; i++)
+                        if (e[i].wait == WAIT_SLOTS)
+                                head = e[i];
+                e[3] = last;
+                bool behind = queue_is_behind(&head, &last);
+                (void) queue_plan(e, 4, eight);
+                for (size_t i = 0; i < 4; i++) {
+                        if (e[i].id == 4 && behind)
+                                assert_true(e[i].wait == WAIT_BEHIND && e[i].behind == last.behind);
+                        if (e[i].id == 4 && !behind && head.id > 0)
+                                assert_true(e[i].priority > head.priority);
+                }
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_priority_then_age),
                 cmocka_unit_test(test_head_is_not_starved),
                 cmocka_unit_test(test_gpus),
                 cmocka_unit_test(test_properties),
+                cmocka_unit_test(test_behind),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
