@@ -27,20 +27,6 @@ void doctor_say(struct doctor *doctor, enum doctor_level level, const char *name
         va_end(ap);
 }
 
-bool doctor_first_line(const char *command, char *ret_line, size_t size) {
-        cleanup_free char *bounded = NULL;
-
-        if (asprintf(&bounded, "timeout -k 1 5 %s 2>/dev/null </dev/null", command) < 0)
-                return false;
-        FILE *stream = popen(bounded, "re");
-        if (!stream)
-                return false;
-        bool got = fgets(ret_line, (int) size, stream) != NULL;
-        (void) pclose(stream);
-        ret_line[got ? strcspn(ret_line, "\n") : 0] = '\0';
-        return got && ret_line[0];
-}
-
 static void print_text(const struct term *term, const struct doctor *doctor) {
         for (size_t i = 0; i < doctor->n; i++) {
                 const struct doctor_check *check = &doctor->checks[i];

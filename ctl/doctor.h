@@ -51,7 +51,4 @@ void doctor_check_host(struct doctor *doctor);
 /* Proves with a job of its own that it survives a closed terminal and bertd's death. Some 30 s at most. */
 void doctor_probe(struct doctor *doctor);
 
-/* The first line of a program's output, read for at most 5 s; false: it cannot be run, or says nothing. */
-bool doctor_first_line(const char *command, char *ret_line, size_t size);
-
 #endif

@@ -245,10 +245,22 @@ static void check_clock(struct doctor *doctor) {
                 doctor_say(doctor, DOCTOR_OK, "clock", NULL, "synchronised");
 }
 
+/* The first line of `mpirun --version`, waited for at most 5 s. */
+static bool mpi_version(char *ret_line, size_t size) {
+        FILE *stream = popen("timeout -k 1 5 mpirun --version 2>/dev/null </dev/null", "re");
+
+        if (!stream)
+                return false;
+        bool got = fgets(ret_line, (int) size, stream) != NULL;
+        (void) pclose(stream);
+        ret_line[got ? strcspn(ret_line, "\n") : 0] = '\0';
+        return got && ret_line[0];
+}
+
 static void check_mpi(struct doctor *doctor) {
         char line[128];
 
-        if (!doctor_first_line("mpirun --version", line, sizeof(line)))
+        if (!mpi_version(line, sizeof(line)))
                 doctor_say(doctor, doctor->spec && doctor->spec->resources.ranks > 1 ? DOCTOR_FAIL : DOCTOR_WARN, "MPI",
                            "apt install openmpi-bin", "no mpirun: training jobs of several ranks cannot run");
         else

@@ -1,5 +1,6 @@
 /* See doctor.h. The part of bertd: which one answers, who may use it, where it keeps its jobs, the GPUs, space for checkpoints. */
 #include <errno.h>
+#include <glob.h>
 #include <grp.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -117,15 +118,32 @@ void doctor_check_daemon(struct doctor *doctor) {
 
 /* ---- GPUs ---- */
 
+static bool read_line(const char *path, char *ret_line, size_t size) {
+        cleanup_fclose FILE *file = fopen(path, "re");
+
+        if (!file || !fgets(ret_line, (int) size, file))
+                return false;
+        ret_line[strcspn(ret_line, "\n")] = '\0';
+        return true;
+}
+
 static bool has_nvidia_device(void) {
-        char line[64];
-        return doctor_first_line("grep -lx 0x10de /sys/bus/pci/devices/*/vendor", line, sizeof(line));
+        char vendor[16];
+        bool found = false;
+        glob_t devices;
+
+        if (glob("/sys/bus/pci/devices/*/vendor", GLOB_NOSORT, NULL, &devices) != 0)
+                return false;
+        for (size_t i = 0; !found && i < devices.gl_pathc; i++)
+                found = read_line(devices.gl_pathv[i], vendor, sizeof(vendor)) && strcmp(vendor, "0x10de") == 0;
+        globfree(&devices);
+        return found;
 }
 
 void doctor_check_gpus(struct doctor *doctor) {
-        char driver[160];
-        bool loaded =
-                doctor_first_line("sed -n 's/^NVRM version: *//p' /proc/driver/nvidia/version", driver, sizeof(driver));
+        char line[200] = "";
+        bool loaded = read_line("/proc/driver/nvidia/version", line, sizeof(line));
+        const char *driver = line + (strncmp(line, "NVRM version: ", 14) == 0 ? 14 : 0);
 
         if (!loaded && has_nvidia_device())
                 doctor_say(doctor, DOCTOR_WARN, "GPUs", "modprobe nvidia (or install the driver)",

@@ -131,7 +131,7 @@ static void open_client(struct session *s, struct client *client) {
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
         assert(fd >= 0 && strlen(s->socket) < sizeof(address.sun_path));
-        (void) strcpy(address.sun_path, s->socket);
+        memcpy(address.sun_path, s->socket, strlen(s->socket) + 1);
         if (client->uid != geteuid()) {
                 assert(seteuid(client->uid) == 0);
                 (void) setfsuid(getuid());
