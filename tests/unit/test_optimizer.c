@@ -1,4 +1,5 @@
-/* Schedules at their corners and as published; the norm; AdamW by hand, every optimizer against the papers' formulas; which tensors decay; initial weights; that a small model learns. */
+/* Schedules at their corners and as published; the norm; AdamW by hand, every optimizer against the papers' formulas;
+ * which tensors decay; initial weights; that a small model learns. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -41,8 +41,8 @@ struct vocab {
         char hash[VOCAB_HASH_MAX];
         uint32_t continuation; /* node of "##"; UINT32_MAX where no token has it */
 
-        struct sentencepiece_model
-                *model; /* NULL: WordPiece; else only `tokens`, borrowed from it, and the hash are used */
+        /* NULL: WordPiece; else it lends `tokens`, and only they and `hash` are used. */
+        struct sentencepiece_model *model;
 };
 
 static const char *const specials[] = { "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]" };

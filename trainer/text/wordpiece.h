@@ -21,9 +21,10 @@
 
 struct vocab;
 
-/* Reads a vocabulary: a SentencePiece model (told by its first bytes, which no text vocabulary has), or one token a line (trailing whitespace goes, the line number from 0 is the id). Refuses, with
- * BERTD_EXIT_DATA and file:line, an empty or repeated token, what is not UTF-8, a file over VOCAB_FILE_BYTES_MAX and one
- * without [PAD], [UNK], [CLS], [SEP] or [MASK]; BERTD_EXIT_INPUT where there is no file. The caller frees. */
+/* Reads a vocabulary: a SentencePiece model (told by its first bytes, which no text vocabulary has), or one token a line (trailing
+ * whitespace goes, the line number from 0 is the id). Refuses, with BERTD_EXIT_DATA and file:line, an empty or repeated token, what
+ * is not UTF-8, a file over VOCAB_FILE_BYTES_MAX and one without [PAD], [UNK], [CLS], [SEP] or [MASK]; BERTD_EXIT_INPUT where there
+ * is no file. The caller frees. */
 int vocab_load(const char *path, struct vocab **ret, struct error *error);
 void vocab_free(struct vocab *vocab);
 static inline void cleanup_vocab_p(struct vocab **vocab) { vocab_free(*vocab); }
