@@ -43,6 +43,7 @@ struct daemon_info {
         char *version, *state_dir, *launcher;
         uint64_t pid, slots, slots_used, gpus, gpus_used, gpus_busy, gpus_quarantined;
         char **gpu_notes;               /* "GPU 2: busy outside bertd: ..."; NULL from an older daemon */
+        char *storage_error;            /* why state.db cannot be written now; "" = it can, NULL from an older daemon */
         uint64_t counts[JOB_STATE_MAX]; /* jobs by enum job_state */
 };
 

@@ -146,6 +146,7 @@ json_t *json_daemon(const struct daemon_info *daemon, const char *socket) {
                 { "gpus_busy", json_count(daemon->gpus_busy) },
                 { "gpus_quarantined", json_count(daemon->gpus_quarantined) },
                 { "gpu_notes", daemon->gpu_notes ? strings(daemon->gpu_notes) : json_array() },
+                { "storage_error", json_text(daemon->storage_error) },
                 { "jobs", counts(daemon) },
         };
         return object_of(members, ELEMENTSOF(members));

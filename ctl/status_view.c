@@ -10,6 +10,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/file.h"
 #include "ctl/format.h"
 #include "ctl/table.h"
 
@@ -290,6 +291,13 @@ static void draw_daemon(FILE *out, const struct term *term, const struct overvie
                 return;
         (void) text_put(out, term, text, term->width);
         (void) fputc('\n', out);
+        if (text_of(d->storage_error)[0]) {
+                cleanup_free char *trouble =
+                        format_string("%s: nothing starts until it can be written again", d->storage_error);
+                (void) fputs(term_style(term, STYLE_RED), out);
+                (void) text_put(out, term, text_of(trouble), term->width);
+                (void) fprintf(out, "%s\n", term_plain(term));
+        }
         for (char *const *note = d->gpu_notes; note && *note; note++) {
                 (void) fputs(term_style(term, STYLE_YELLOW), out);
                 (void) text_put(out, term, *note, term->width);

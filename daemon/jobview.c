@@ -79,9 +79,10 @@ static void add_reason(sd_bus_message *m, int *r, const struct manager *manager,
                 add_gpu_reasons(manager, job, wait, sizeof(wait));
         }
         const char *own = owner && job->reason ? job->reason : "";
+        /* Nothing starts while a commit is outstanding. */
+        const char *storage = job->dirty || job->state == JOB_QUEUED ? manager->storage_error : "";
         (void) snprintf(text, sizeof(text), "%s%s%s%s%s", wait, wait[0] && own[0] ? "; " : "", own,
-                        job->dirty && manager->storage_error[0] ? (wait[0] || own[0] ? "; " : "") : "",
-                        job->dirty && manager->storage_error[0] ? manager->storage_error : "");
+                        storage[0] && (wait[0] || own[0]) ? "; " : "", storage);
         add_string(m, r, "reason", text);
 }
 

@@ -45,8 +45,8 @@ char *reason_of_decision(const struct policy_decision *d, const struct policy_co
                 (void) snprintf(buffer, size, "on_nan is rollback: again from step %" PRIu64, d->rollback_step);
                 break;
         case CAUSE_BUDGET:
-                (void) snprintf(buffer, size, "died %u times without a newer checkpoint (max_without_progress %u)",
-                                d->deaths, config->max_without_progress);
+                (void) snprintf(buffer, size, "died %u time%s without a newer checkpoint (max_without_progress %u)",
+                                d->deaths, d->deaths == 1 ? "" : "s", config->max_without_progress);
                 break;
         default:
                 break;

@@ -15,6 +15,8 @@
 #include "common/file.h"
 #include "daemon/store_internal.h"
 
+#define BUSY_MSEC 250 /* the loop stands still meanwhile; what cannot be written then is tried again */
+
 static int refuse_network(const char *path, struct error *error) {
         /* NFS, SMB, CIFS, AFS, 9p, Lustre, Ceph, GPFS: their locks do not hold what WAL needs. */
         static const unsigned types[] = { 0x6969,     0x517b,     0xff534d42, 0xfe534d42, 0x5346414f,
@@ -111,7 +113,7 @@ static int open_database(const char *path, bool may_create, sqlite3 **ret, struc
         if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW, NULL) !=
             SQLITE_OK)
                 return db_error(error, db, path);
-        (void) sqlite3_busy_timeout(db, 2000);
+        (void) sqlite3_busy_timeout(db, BUSY_MSEC);
         (void) sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         r = db_exec(db,
                     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-512;",

@@ -2,7 +2,7 @@
 # What happens to bertd itself and to its disk while jobs run: absence, a long freeze, a locked, corrupt or read-only state database, no
 # inodes, no descriptors, a pid that is somebody else's by now, a job that cannot stop talking.
 . "$(dirname "$0")/lib.sh"
-plan 31
+plan 32
 exit_of() { field "$1" exit; }
 sigstop_sec=${BERTD_FREEZE_SEC:-8}
 
@@ -38,13 +38,14 @@ is "and has hurt no job" "$(field "$runs" state) $(field "$runs" attempts)" "run
 hold() { sqlite3 "$BERTD_STATE_DIR/state.db" "BEGIN IMMEDIATE" ".shell sleep $1" "ROLLBACK" & }
 busy=$("$BERTCTL" submit -- sh -c 'sleep 1; exit 0')
 wait_for 10 state_is "$busy" running
-hold 6
+hold 8
 holder=$!
 sleep 0.5
 ok "state.db is locked by another: bertd answers" quietly timeout 8 "$BERTCTL" status "$runs"
 timeout 20 "$BERTCTL" submit -- true >"$home/out" 2>"$home/err"
 code=$?
 ok "a submit is refused in one line, or kept (exit $code)" eval '[[ $code == 0 || ($code == 1 && $(wc -l <"$home/err") == 1) ]]'
+ok "status says why nothing starts" wait_for 6 eval '"$BERTCTL" status | grep "locked.*nothing starts until" >/dev/null'
 wait "$holder"
 ok "free again: what ended meanwhile is accounted" wait_for 20 state_is "$busy" done
 ok "a submit is taken" quietly "$BERTCTL" submit -- true
