@@ -25,7 +25,7 @@ data: {train: [corpus], validation: [corpus-validation], sequence_length: 32, ob
 optimizer: {name: $4, learning_rate: 2.0e-3, warmup_steps: 2, schedule: $(pick $1 linear poly cosine constant), decay_from: $(pick $1 start warmup), step_count: $(pick $1 full from_one from_zero), clip_by: $(pick $1 global tensor)}
 train: {global_batch: 7, micro_batch: 2, steps: 6, evaluate_every: 3, evaluate_samples: 5, recompute_activations: $(pick $1 false false true)}
 SPEC
-        ranks=$(pick $1 1 1 1 1 2) OMP_NUM_THREADS=$(pick $1 1 2)
+        ranks=$(pick $1 1 1 1 1 1 1 1 1 1 1 2) OMP_NUM_THREADS=$(pick $1 1 2)
         export OMP_NUM_THREADS
         have_ranks "$ranks" || ranks=1
         rm -rf whole half
@@ -37,11 +37,12 @@ SPEC
         ok $code "$2, $3, $4, row $1, $ranks ranks"
 }
 
-i=0
+i=0 every=1
+case $TRAINER in *asan*) every=3 ;; esac # several times slower there, and the bits are the same code's
 for objective in mlm+nsp mlm+sop mlm; do
         for model in bert none attention ffn all; do
                 for optimizer in adamw bertadam lamb lamb_google; do
-                        row $i $model $objective $optimizer
+                        [ $((i % every)) -ne 0 ] || row $i $model $objective $optimizer
                         i=$((i + 1))
                 done
         done

@@ -4,8 +4,15 @@
 ((EUID == 0)) || skip_all "needs root"
 command -v python3 >/dev/null || skip_all "needs python3"
 nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env -i PATH=/usr/bin:/bin BERTD_SOCKET="$BERTD_SOCKET" ASAN_OPTIONS="$ASAN_OPTIONS" "$@"; }
+limit=64 most=500 # the machine is shared: 50 ms is the aim, and the figures below are what counts
+[[ $BERTD == *asan* ]] && limit=1024 most=2000
+# The build folder may be closed to other users: their jobs start the shim from here.
+mkdir "$home/daemon" "$home/trainer"
+cp "$BERTD" "$BERTD-shim" "$home/daemon/"
+cp "$BERT_TRAINER" "$home/trainer/"
 cp "$(dirname "$0")/hostile.py" "$BERTCTL" "$home/"
-chmod 755 "$home"/hostile.py "$home"/bertctl
+chmod -R a+rX "$home"
+BERTD=$home/daemon/bertd
 modes=(flood slow half huge unfinished garbage calls)
 plan $((3 * ${#modes[@]} + 26))
 unset MALLOC_PERTURB_ # meson's: it writes to what is only allocated, which is not what a host sees of bertd's memory
@@ -19,8 +26,6 @@ p99() { python3 "$home/hostile.py" "$BERTD_SOCKET" honest 3 || echo 99999; } # i
 memory() { awk '/^VmHWM/ {print int($2 / 1000)}' "/proc/$bertd_pid/status"; }
 alone=$(p99)
 echo "# nobody is hostile: p99 $alone ms"
-limit=64 most=500 # the machine is shared: 50 ms is the aim, and the figures above are what counts
-[[ $BERTD == *asan* ]] && limit=1024 most=2000
 for mode in "${modes[@]}"; do
   nobody python3 "$home/hostile.py" "$BERTD_SOCKET" "$mode" 4 >"$home/tries" 2>"$home/hostile.err" &
   attacker=$!

@@ -6,7 +6,7 @@ command -v mpirun >/dev/null || skip_all "no mpirun"
 plan 22
 
 ok "corpus is prepared" make_corpus
-steps=800
+steps=2000
 ((patience > 1)) && steps=300
 make_spec calm 2 $steps
 make_spec hit 2 $steps
