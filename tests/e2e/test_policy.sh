@@ -66,8 +66,8 @@ is "it is done" "$(field "$job" state)" done
 ok "an event tells of the demotion" says "$(events "$job")" '^demote$'
 ok "the final weights are those of an undisturbed run" quietly "$BERT_TRAINER" diff "$whole" "$(field "$job" checkpoint_path)"
 ok "some steps were lost" test "$(field "$job" lost_steps)" -gt 0
-ok "goodput is between 0 and 1" jq -e '.goodput > 0 and .goodput <= 1' <<<"$("$BERTCTL" status --json "$job")"
-ok "a checkpoint's cost was measured" jq -e '.checkpoint_stall_sec >= 0 and .checkpoint_write_sec > 0' <<<"$("$BERTCTL" status --json "$job")"
+ok "goodput is between 0 and 1" quietly jq -e '.goodput > 0 and .goodput <= 1' <<<"$("$BERTCTL" status --json "$job")"
+ok "a checkpoint's cost was measured" quietly jq -e '.checkpoint_stall_sec >= 0 and .checkpoint_write_sec > 0' <<<"$("$BERTCTL" status --json "$job")"
 
 # on_exit: as the user, with the job's fields, bounded.
 cat >"$home/hook" <<END
