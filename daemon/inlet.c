@@ -21,7 +21,7 @@
 #include "common/file.h"
 
 #define READ_MAX (64u << 10)
-#define READ_LITTLE 256 /* at the start of a message: so that a pipeline of calls does not pass as one */
+#define READ_AHEAD 256
 #define FORWARDED_USEC 1000
 #define AUTH_MAX 4096 /* bytes before BEGIN */
 #define HEADER_SIZE 16
@@ -130,15 +130,12 @@ static struct inlet_usage *usage_of(struct inlets *inlets, uid_t uid) {
         uint64_t second = clock_boottime_usec() / USEC_PER_SEC;
 
         /* Halved, not forgotten: else all connections of a busy user would be read at once when a second begins. */
-        if (usage->second != second)
-                *usage = (struct inlet_usage) {
-                        .second = second,
-                        .usec = second - usage->second < 32 ? usage->usec >> (second - usage->second) : 0,
-                };
+        if (usage->second != second) {
+                usage->usec = second - usage->second < 32 ? usage->usec >> (second - usage->second) : 0;
+                usage->second = second;
+        }
         return usage;
 }
-
-static bool is_busy(const struct inlet *inlet) { return usage_of(inlet->inlets, inlet->uid)->usec > INLET_BUSY_USEC; }
 
 void inlets_charge(struct inlets *inlets, uid_t uid, uint64_t usec) {
         struct inlet_usage *usage = usage_of(inlets, uid);
@@ -148,11 +145,17 @@ void inlets_charge(struct inlets *inlets, uid_t uid, uint64_t usec) {
                 inlets->busy_until = clock_boottime_usec() + 2 * usec;
 }
 
-/* Of all busy users' connections one at a time is read, and the loop is others' for twice as long as its call took. */
+/* Of all busy users' connections one at a time is read, and the loop is others' for twice as long as its call took. A user who speaks
+ * over one connection waits for each answer anyway, and others wait for one call at most. */
 static bool must_stand_back(struct inlet *inlet) {
         uint64_t now = clock_boottime_usec();
+        struct inlet_usage *usage = usage_of(inlet->inlets, inlet->uid);
 
-        if (!is_busy(inlet))
+        if (usage->speaker != inlet) {
+                usage->speaker = inlet;
+                usage->alone_since = now;
+        }
+        if (usage->usec <= INLET_BUSY_USEC || now - usage->alone_since >= INLET_ALONE_USEC)
                 return false;
         if (now < inlet->inlets->busy_until)
                 return true;
@@ -183,18 +186,23 @@ static bool must_wait(struct inlet *inlet) {
         return inlet->held;
 }
 
-/* At most to the end of the authentication: sd-bus would leave a call that comes together with it until the next byte comes. */
+/* At most to the end of the authentication, as sd-bus would leave a call that comes together with it until the next byte comes; then
+ * to the end of one message, so that a pipeline of calls does not pass as one. */
 static size_t to_read(const struct inlet *inlet, int fd) {
-        unsigned char ahead[READ_LITTLE];
+        unsigned char ahead[READ_AHEAD];
         unsigned matched = inlet->auth_matched;
 
+        if (inlet->header_size == HEADER_SIZE)
+                return MIN(inlet->rest, (uint64_t) READ_MAX);
+        if (inlet->header_size > 0)
+                return HEADER_SIZE - inlet->header_size;
+        ssize_t n = recv(fd, ahead, inlet->authenticated ? HEADER_SIZE : sizeof(ahead), MSG_PEEK);
         if (inlet->authenticated)
-                return MIN(MAX(inlet->rest, (uint64_t) READ_LITTLE), (uint64_t) READ_MAX);
-        ssize_t n = recv(fd, ahead, sizeof(ahead), MSG_PEEK);
+                return n < HEADER_SIZE ? HEADER_SIZE : MIN(message_size(ahead), (uint64_t) READ_MAX);
         for (ssize_t i = 0; i < n; i++)
                 if (match_begin(&matched, ahead[i]))
                         return (size_t) i + 1;
-        return READ_LITTLE;
+        return sizeof(ahead);
 }
 
 static int on_client(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
@@ -277,6 +285,9 @@ void inlet_free(struct inlet *inlet) {
                         *at = inlet->next;
                         break;
                 }
+        struct inlet_usage *usage = usage_of(inlet->inlets, inlet->uid);
+        if (usage->speaker == inlet)
+                usage->speaker = NULL;
         (void) sd_event_source_disable_unref(inlet->client);
         (void) sd_event_source_disable_unref(inlet->timer);
         if (inlet->bus_fd >= 0)

@@ -3,8 +3,8 @@
  * most BERTD_MESSAGE_MAX a message. It looks at the lengths in a message's header and at nothing else.
  *
  *   The bytes of messages that are under way are reserved: INLET_UID_MAX a user, INLET_MAX in all; beyond, a connection is not read
- *   until others have finished. A user whose calls take more than INLET_BUSY_USEC of a second waits: the loop is others' for
- *   twice as long as each of those calls took. A connection that has to wait is looked at again at once: that costs processor time,
+ *   until others have finished. A user whose calls take more than INLET_BUSY_USEC of a second, over more than one connection within
+ *   INLET_ALONE_USEC, waits: the loop is others' for twice as long as each of those calls took. A connection that has to wait is looked at again at once: that costs processor time,
  *   but only while somebody asks for too much. A message or an authentication that is not complete after INLET_PATIENCE_USEC ends
  *   the connection.
  */
@@ -18,6 +18,7 @@
 #define INLET_UID_MAX (8u << 20)
 #define INLET_MAX (24u << 20)
 #define INLET_BUSY_USEC 50000
+#define INLET_ALONE_USEC 20000
 #define INLET_PATIENCE_USEC 10000000
 
 struct inlet;
@@ -27,8 +28,10 @@ struct inlets {
         struct inlet *first;
         struct inlet_usage {
                 uint64_t second, usec; /* usec: of this second, and half of what the second before had */
-        } usage[128];                  /* by uid; users who share a place share what they used */
-        uint64_t busy_until;           /* no connection of a busy user is read before */
+                struct inlet *speaker; /* the connection that was last looked at, since when no other was */
+                uint64_t alone_since;
+        } usage[128];        /* by uid; users who share a place share what they used */
+        uint64_t busy_until; /* no connection of a busy user is read before */
 };
 
 /* A call of this user has taken so long. */

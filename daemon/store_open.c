@@ -115,8 +115,10 @@ static int open_database(const char *path, bool may_create, sqlite3 **ret, struc
                 return db_error(error, db, path);
         (void) sqlite3_busy_timeout(db, BUSY_MSEC);
         (void) sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+        /* A submit logs six pages, so the WAL of 16 MB is copied back every 650 submits: the others pay one fsync. */
         r = db_exec(db,
-                    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-512;",
+                    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-512;"
+                    "PRAGMA wal_autocheckpoint=4000;",
                     error);
         if (r >= 0)
                 r = prepare_schema(db, path, may_create, error);
@@ -153,6 +155,8 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
                 return error_errno(error, ENOMEM, "%s", path);
 
         store->log = log;
+        /* Pages are allocated one by one: in bulk, each commit maps, fills and unmaps 88 KiB for a few. */
+        (void) sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
         int r = open_database(path, may_create, &store->db, error);
         for (size_t i = 0; r >= 0 && i < STATEMENT_MAX; i++)
                 r = db_prepare(store->db, store_statements[i], &store->statements[i], error);
