@@ -175,11 +175,11 @@ struct ops {
         void (*descend)(double rate, size_t n, const void *direction, void *p);
 };
 
-/* fp32 on OpenBLAS and OpenMP, OMP_NUM_THREADS threads; the fp64 reference, naive, one thread. */
+/* fp32 on OpenMP, OMP_NUM_THREADS threads; the fp64 reference, naive, one thread. */
 const struct ops *ops_cpu(void);
 const struct ops *ops_fp64(void);
 
-/* "HASWELL/avx2": OpenBLAS' core and our kernels' instruction set. */
+/* The kernels' instruction set: "avx512" and "avx2" give the same bits, "generic" does not fuse multiply and add. */
 const char *ops_cpu_variant(void);
 
 static inline size_t dtype_size(enum dtype dtype) { return dtype == DTYPE_FP64 ? 8 : 4; }

@@ -1,25 +1,17 @@
 /*
- * CPU backend, fp32: matrix products as single-threaded OpenBLAS sgemm on tiles, one OpenMP loop over the tiles (T2), with the
- * epilogue run on a tile while it is in cache; and the small entries.
+ * CPU backend, fp32: the linear entries, with their epilogues run while a piece is in cache; and the small entries.
  *
  * Invariant: how work is cut depends on shapes only, never on the number of threads, and no two threads write one element.
  */
 #include "trainer/ops_cpu.h"
 
-#include <cblas.h>
-#include <omp.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "common/cleanup.h"
 
-#define TILE_ROWS 512
-#define TILE_COLUMNS 384
-#define TILE_ROWS_MIN 64
-#define TILES_WANTED 16 /* enough for the threads of a socket to share evenly */
 #define COLUMN_BLOCK 64
+#define SUM_ROWS 64
 #define SPAN_BLOCK ((size_t) 65536)
 #define HUGE_PAGE ((size_t) 2 << 20)
 
@@ -68,89 +60,64 @@ static void cpu_load(const void *data, size_t first, double *values, size_t n) {
                 values[i] = ((const float *) data)[first + i];
 }
 
-/* ---- tiles ---- */
-
-struct tiling {
-        uint32_t rows, columns;     /* of a tile */
-        uint32_t n_rows, n_columns; /* tiles */
-};
-
-static uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
-static uint32_t round_up(uint32_t a, uint32_t unit) { return ceil_div(a, unit) * unit; }
-
-/* Even pieces of at most TILE_ROWS × TILE_COLUMNS; fewer rows where that would leave too few tiles to share. */
-static struct tiling tiling_of(uint32_t rows, uint32_t columns) {
-        uint32_t n_columns = ceil_div(columns, TILE_COLUMNS), n_rows = ceil_div(rows, TILE_ROWS);
-
-        while (n_rows * n_columns < TILES_WANTED && rows / (n_rows + 1) >= TILE_ROWS_MIN)
-                n_rows++;
-        if (n_rows * n_columns % 2 && rows >= 2 * TILE_ROWS_MIN)
-                n_rows++;
-        struct tiling t = { .rows = round_up(ceil_div(rows, n_rows), 8),
-                            .columns = round_up(ceil_div(columns, n_columns), 16) };
-        t.n_rows = ceil_div(rows, t.rows);
-        t.n_columns = ceil_div(columns, t.columns);
-        return t;
-}
-
-struct tile {
-        uint32_t row, column; /* first */
-        int rows, columns;
-};
-
-static struct tile tile_at(const struct tiling *t, uint32_t index, uint32_t rows, uint32_t columns) {
-        uint32_t row = index % t->n_rows * t->rows, column = index / t->n_rows * t->columns;
-
-        return (struct tile) { row, column, (int) MIN(t->rows, rows - row), (int) MIN(t->columns, columns - column) };
-}
-
 /* ---- linear ---- */
+
+/* What is done to a piece of y or dx while it is in cache. */
+struct epilogue {
+        struct tensor y, bias, pre, saved;
+        enum activation act;
+};
+
+static struct cpu_operand along_depth(struct tensor t) { return (struct cpu_operand) { t.data, t.stride, false }; }
+static struct cpu_operand across_depth(struct tensor t) { return (struct cpu_operand) { t.data, t.stride, true }; }
+
+static void finish_linear(void *context, uint32_t row, uint32_t rows, uint32_t column, uint32_t columns) {
+        const struct epilogue *e = context;
+        const struct cpu_kernels *k = cpu_kernels();
+        const float *bias = e->bias.data ? cpu_row(e->bias, 0) + column : NULL;
+
+        for (uint32_t r = row; r < row + rows; r++)
+                k->bias_activation(cpu_row(e->y, r) + column, bias, e->act,
+                                   e->pre.data ? cpu_row(e->pre, r) + column : NULL, columns);
+}
 
 static void cpu_linear(struct tensor x, struct tensor w, struct tensor bias, enum activation act, struct tensor pre,
                        struct tensor y) {
-        const struct cpu_kernels *k = cpu_kernels();
-        struct tiling tiling = tiling_of(y.rows, y.columns);
+        struct epilogue epilogue = { .y = y, .bias = bias, .pre = pre, .act = act };
+        struct cpu_gemm gemm = { .a = along_depth(x), .b = along_depth(w), .c = y, .depth = x.columns, .alpha = 1 };
 
-#pragma omp parallel for schedule(static)
-        for (uint32_t i = 0; i < tiling.n_rows * tiling.n_columns; i++) {
-                struct tile t = tile_at(&tiling, i, y.rows, y.columns);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, t.rows, t.columns, (int) x.columns, 1,
-                            cpu_row(x, t.row), (int) x.stride, cpu_row(w, t.column), (int) w.stride, 0,
-                            cpu_row(y, t.row) + t.column, (int) y.stride);
-                if (!bias.data && !pre.data && act == ACTIVATION_NONE)
-                        continue;
-                const float *b = bias.data ? cpu_row(bias, 0) + t.column : NULL;
-                for (uint32_t r = t.row; r < t.row + (uint32_t) t.rows; r++)
-                        k->bias_activation(cpu_row(y, r) + t.column, b, act,
-                                           pre.data ? cpu_row(pre, r) + t.column : NULL, (size_t) t.columns);
-        }
+        if (bias.data || pre.data || act != ACTIVATION_NONE)
+                gemm.finish = finish_linear, gemm.context = &epilogue;
+        cpu_gemm(&gemm);
+}
+
+static void finish_linear_dx(void *context, uint32_t row, uint32_t rows, uint32_t column, uint32_t columns) {
+        const struct epilogue *e = context;
+        const struct cpu_kernels *k = cpu_kernels();
+
+        for (uint32_t r = row; r < row + rows; r++)
+                k->activation_backward(cpu_row(e->y, r) + column, cpu_row(e->saved, r) + column, e->act, columns);
 }
 
 static void cpu_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
                           struct tensor dx) {
-        const struct cpu_kernels *k = cpu_kernels();
-        struct tiling tiling = tiling_of(dx.rows, dx.columns);
+        struct epilogue epilogue = { .y = dx, .saved = saved, .act = act };
+        struct cpu_gemm gemm = { .a = along_depth(dy), .b = across_depth(w), .c = dx, .depth = dy.columns, .alpha = 1 };
 
-#pragma omp parallel for schedule(static)
-        for (uint32_t i = 0; i < tiling.n_rows * tiling.n_columns; i++) {
-                struct tile t = tile_at(&tiling, i, dx.rows, dx.columns);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, t.rows, t.columns, (int) dy.columns, 1,
-                            cpu_row(dy, t.row), (int) dy.stride, cpu_row(w, 0) + t.column, (int) w.stride, add ? 1 : 0,
-                            cpu_row(dx, t.row) + t.column, (int) dx.stride);
-                for (uint32_t r = t.row; act != ACTIVATION_NONE && r < t.row + (uint32_t) t.rows; r++)
-                        k->activation_backward(cpu_row(dx, r) + t.column, cpu_row(saved, r) + t.column, act,
-                                               (size_t) t.columns);
-        }
+        gemm.add = add;
+        if (act != ACTIVATION_NONE)
+                gemm.finish = finish_linear_dx, gemm.context = &epilogue;
+        cpu_gemm(&gemm);
 }
 
-/* Columns first_column… of dy summed over all rows, TILE_ROWS_MIN rows at a time, then added to dbias. */
+/* Columns first_column… of dy summed over all rows, SUM_ROWS rows at a time, then added to dbias. */
 static void column_sums(const struct cpu_kernels *k, struct tensor dy, uint32_t first_column, float *dbias) {
         size_t width = MIN((uint32_t) COLUMN_BLOCK, dy.columns - first_column);
         float total[COLUMN_BLOCK] = {};
 
-        for (uint32_t r = 0; r < dy.rows; r += TILE_ROWS_MIN) {
+        for (uint32_t r = 0; r < dy.rows; r += SUM_ROWS) {
                 float part[COLUMN_BLOCK] = {};
-                for (uint32_t i = r; i < MIN(dy.rows, r + TILE_ROWS_MIN); i++)
+                for (uint32_t i = r; i < MIN(dy.rows, r + SUM_ROWS); i++)
                         k->add(part, cpu_row(dy, i) + first_column, width);
                 k->add(total, part, width);
         }
@@ -159,21 +126,14 @@ static void column_sums(const struct cpu_kernels *k, struct tensor dy, uint32_t 
 
 static void cpu_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias) {
         const struct cpu_kernels *k = cpu_kernels();
-        struct tiling tiling = tiling_of(dw.rows, dw.columns);
+        struct cpu_gemm gemm = {
+                .a = across_depth(dy), .b = across_depth(x), .c = dw, .depth = dy.rows, .alpha = 1, .add = true
+        };
 
-#pragma omp parallel
-        {
-#pragma omp for schedule(static) nowait
-                for (uint32_t i = 0; i < tiling.n_rows * tiling.n_columns; i++) {
-                        struct tile t = tile_at(&tiling, i, dw.rows, dw.columns);
-                        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, t.rows, t.columns, (int) dy.rows, 1,
-                                    cpu_row(dy, 0) + t.row, (int) dy.stride, cpu_row(x, 0) + t.column, (int) x.stride,
-                                    1, cpu_row(dw, t.row) + t.column, (int) dw.stride);
-                }
-#pragma omp for schedule(static)
-                for (uint32_t c = 0; c < (dbias.data ? dy.columns : 0); c += COLUMN_BLOCK)
-                        column_sums(k, dy, c, cpu_row(dbias, 0));
-        }
+        cpu_gemm(&gemm);
+#pragma omp parallel for schedule(static)
+        for (uint32_t c = 0; c < (dbias.data ? dy.columns : 0); c += COLUMN_BLOCK)
+                column_sums(k, dy, c, cpu_row(dbias, 0));
 }
 
 static void cpu_activation_backward(enum activation act, struct tensor saved, struct tensor dx) {
@@ -316,14 +276,6 @@ static void cpu_descend(double rate, size_t n, const void *direction, void *para
 
 /* ---- table ---- */
 
-const char *ops_cpu_variant(void) {
-        static char text[64];
-
-        if (!text[0])
-                (void) snprintf(text, sizeof(text), "%s/%s", openblas_get_corename(), cpu_kernels()->name);
-        return text;
-}
-
 static const struct ops table = {
         .name = "cpu",
         .dtype = DTYPE_FP32,
@@ -355,8 +307,4 @@ static const struct ops table = {
         .descend = cpu_descend,
 };
 
-/* The tiles are shared out here: OpenBLAS' own threads would change the bits and fight over the cores. */
-const struct ops *ops_cpu(void) {
-        openblas_set_num_threads(1);
-        return &table;
-}
+const struct ops *ops_cpu(void) { return &table; }

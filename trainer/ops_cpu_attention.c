@@ -5,7 +5,6 @@
  */
 #include "trainer/ops_cpu.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <omp.h>
 
@@ -14,8 +13,10 @@
 #define QUERY_ROWS 128
 #define SLOTS_MAX 64
 
-/* Scores and their gradients of one block of queries. */
-static size_t slot_bytes(uint32_t length) { return ((size_t) 2 * QUERY_ROWS * length * sizeof(float) + 63) / 64 * 64; }
+/* What a product packs, then scores and their gradients of one block of queries. */
+static size_t slot_bytes(uint32_t length) {
+        return (CPU_GEMM_PACKED + (size_t) 2 * QUERY_ROWS * length) * sizeof(float);
+}
 
 size_t cpu_attention_workspace_bytes(const struct ops_shape *shape) {
         int slots = MIN(MAX(omp_get_max_threads(), omp_get_num_procs()), SLOTS_MAX);
@@ -29,7 +30,7 @@ struct head {
         const struct cpu_kernels *kernels;
         uint32_t sample, index, first, length, width;
         int stride, context_stride;
-        float scale, *q, *k, *v, *context, *lse, *scores, *dscores;
+        float scale, *q, *k, *v, *context, *lse, *packed, *scores, *dscores;
 };
 
 static struct head head_of(const struct op_attention *op, uint32_t task, float *scratch) {
@@ -49,11 +50,12 @@ static struct head head_of(const struct op_attention *op, uint32_t task, float *
                 .q = cpu_row(op->qkv, first) + index * width,
                 .context = cpu_row(op->context, first) + index * width,
                 .lse = cpu_row(op->lse, index) + first,
-                .scores = scratch,
+                .packed = scratch,
+                .scores = scratch + CPU_GEMM_PACKED,
         };
         h.k = h.q + hidden;
         h.v = h.k + hidden;
-        h.dscores = scratch + (size_t) QUERY_ROWS * h.length;
+        h.dscores = h.scores + (size_t) QUERY_ROWS * h.length;
         return h;
 }
 
@@ -69,10 +71,31 @@ static const float *mask_of(const struct head *h, uint32_t q, uint32_t first_col
         return mask;
 }
 
+static struct cpu_operand along_depth(const float *data, int stride) {
+        return (struct cpu_operand) { data, (size_t) stride, false };
+}
+static struct cpu_operand across_depth(const float *data, int stride) {
+        return (struct cpu_operand) { data, (size_t) stride, true };
+}
+static struct tensor matrix(float *data, uint32_t rows, uint32_t columns, int stride) {
+        return (struct tensor) { data, DTYPE_FP32, rows, columns, (uint32_t) stride };
+}
+
+/* c = a b, or added to c. */
+static void product(const struct head *h, struct cpu_operand a, struct cpu_operand b, uint32_t depth, struct tensor c,
+                    bool add) {
+        cpu_gemm_alone(&(struct cpu_gemm) { .a = a, .b = b, .c = c, .depth = depth, .alpha = 1, .add = add },
+                       h->packed);
+}
+
 /* scores (rows, n) = scale · q kᵀ of the block's queries. */
 static void block_scores(const struct head *h, uint32_t q, uint32_t rows) {
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int) rows, (int) h->length, (int) h->width, h->scale,
-                    h->q + (size_t) q * (size_t) h->stride, h->stride, h->k, h->stride, 0, h->scores, (int) h->length);
+        cpu_gemm_alone(&(struct cpu_gemm) { .a = along_depth(h->q + (size_t) q * (size_t) h->stride, h->stride),
+                                            .b = along_depth(h->k, h->stride),
+                                            .c = matrix(h->scores, rows, h->length, (int) h->length),
+                                            .depth = h->width,
+                                            .alpha = h->scale },
+                       h->packed);
 }
 
 static void softmax_row(const struct head *h, uint32_t q, float *scores) {
@@ -95,9 +118,9 @@ static void head_forward(const struct head *h) {
                 block_scores(h, q, rows);
                 for (uint32_t i = 0; i < rows; i++)
                         softmax_row(h, q + i, h->scores + (size_t) i * h->length);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int) rows, (int) h->width, (int) h->length, 1,
-                            h->scores, (int) h->length, h->v, h->stride, 0,
-                            h->context + (size_t) q * (size_t) h->context_stride, h->context_stride);
+                product(h, along_depth(h->scores, (int) h->length), across_depth(h->v, h->stride), h->length,
+                        matrix(h->context + (size_t) q * (size_t) h->context_stride, rows, h->width, h->context_stride),
+                        false);
         }
 }
 
@@ -115,29 +138,27 @@ static void backward_row(const struct head *h, uint32_t q, const float *dcontext
 
 static void head_backward(const struct head *h) {
         const struct op_attention *op = h->op;
-        int n = (int) h->length, width = (int) h->width, dstride = (int) op->dqkv.stride,
-            cstride = (int) op->dcontext.stride;
+        int n = (int) h->length, dstride = (int) op->dqkv.stride, cstride = (int) op->dcontext.stride;
         float *dq = cpu_row(op->dqkv, h->first) + h->index * h->width, *dk = dq + op->context.columns,
               *dv = dk + op->context.columns;
 
         for (uint32_t q = 0; q < h->length; q += QUERY_ROWS) {
-                int rows = (int) MIN(h->length - q, (uint32_t) QUERY_ROWS);
+                uint32_t rows = MIN(h->length - q, (uint32_t) QUERY_ROWS);
                 const float *dcontext = cpu_row(op->dcontext, h->first + q) + h->index * h->width;
                 const float *queries = h->q + (size_t) q * (size_t) h->stride;
-                float beta = q ? 1 : 0;
 
-                block_scores(h, q, (uint32_t) rows);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n, width, 1, dcontext, cstride, h->v,
-                            h->stride, 0, h->dscores, n);
-                for (int i = 0; i < rows; i++)
-                        backward_row(h, q + (uint32_t) i, dcontext + (size_t) i * op->dcontext.stride,
+                block_scores(h, q, rows);
+                product(h, along_depth(dcontext, cstride), along_depth(h->v, h->stride), h->width,
+                        matrix(h->dscores, rows, h->length, n), false);
+                for (uint32_t i = 0; i < rows; i++)
+                        backward_row(h, q + i, dcontext + (size_t) i * op->dcontext.stride,
                                      h->scores + (size_t) i * h->length, h->dscores + (size_t) i * h->length);
-                cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, width, rows, 1, h->scores, n, dcontext, cstride,
-                            beta, dv, dstride);
-                cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, width, rows, 1, h->dscores, n, queries,
-                            h->stride, beta, dk, dstride);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, width, n, 1, h->dscores, n, h->k,
-                            h->stride, 0, dq + (size_t) q * (size_t) dstride, dstride);
+                product(h, across_depth(h->scores, n), across_depth(dcontext, cstride), rows,
+                        matrix(dv, h->length, h->width, dstride), q > 0);
+                product(h, across_depth(h->dscores, n), across_depth(queries, h->stride), rows,
+                        matrix(dk, h->length, h->width, dstride), q > 0);
+                product(h, along_depth(h->dscores, n), across_depth(h->k, h->stride), h->length,
+                        matrix(dq + (size_t) q * (size_t) dstride, rows, h->width, dstride), false);
         }
 }
 

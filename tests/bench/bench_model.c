@@ -1,14 +1,16 @@
 /*
  * Speed of the CPU backend: one training step (forward, backward, norm, AdamW) of some models, in samples/s and GFLOP/s by
  * RECIPES' formula, beside the sgemm peak measured in the same run with the same number of threads (one single-threaded
- * sgemm of 512 × 384 × 768 a thread). Medians of the repeats. Prints figures, passes no judgement.
+ * sgemm of 512 × 384 × 768 a thread), and the process's peak memory. Medians of the repeats. Prints figures, passes no judgement.
  *
- *   bench_model [MODEL…]   tiny, small, base, base-512, albert; all without arguments. OMP_NUM_THREADS as given.
+ *   bench_model [MODEL…]   the names below; all without arguments. OMP_NUM_THREADS as given. In `texts` two of three samples have
+ *                          240 tokens and one 121, as single-segment texts may.
  */
 #include <cblas.h>
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "common/cleanup.h"
 #include "tests/ops/model_helpers.h"
@@ -18,12 +20,18 @@ struct bench {
         const char *name;
         uint32_t vocab, hidden, layers, heads, ffn, samples, length, repeats;
         uint32_t embedding; /* ALBERT, all layers sharing; 0: BERT */
+        bool ragged;
 };
 
 static const struct bench benches[] = {
-        { "tiny", 8192, 128, 2, 2, 512, 32, 128, 30, 0 },        { "small", 30522, 512, 4, 8, 2048, 32, 128, 7, 0 },
-        { "base", 30522, 768, 12, 12, 3072, 32, 128, 3, 0 },     { "base-512", 30522, 768, 12, 12, 3072, 8, 512, 3, 0 },
-        { "albert", 30000, 768, 12, 12, 3072, 32, 128, 3, 128 },
+        { "tiny", 8192, 128, 2, 2, 512, 32, 128, 15, 0, false },
+        { "tiny-512", 8192, 128, 2, 2, 512, 8, 512, 15, 0, false },
+        { "small", 30522, 512, 4, 8, 2048, 16, 128, 5, 0, false },
+        { "small-512", 30522, 512, 4, 8, 2048, 4, 512, 5, 0, false },
+        { "base", 30522, 768, 12, 12, 3072, 16, 128, 3, 0, false },
+        { "base-512", 30522, 768, 12, 12, 3072, 4, 512, 3, 0, false },
+        { "texts", 30522, 768, 12, 12, 3072, 6, 240, 3, 0, true },
+        { "albert", 30000, 768, 12, 12, 3072, 16, 128, 3, 128, false },
 };
 
 static int compare(const void *a, const void *b) {
@@ -76,7 +84,7 @@ static void run(const struct bench *bench) {
                 helper_config(bench->vocab, bench->hidden, bench->layers, bench->heads, bench->ffn, 0.1);
         if (bench->embedding)
                 config = helper_albert(config, bench->embedding, SHARING_ALL, 1, 1);
-        struct test_batch *t = helper_batch(bench->vocab, bench->samples, bench->length, 0, false);
+        struct test_batch *t = helper_batch(bench->vocab, bench->samples, bench->length, 0, bench->ragged);
         struct model *model = helper_model(&config, ops_cpu(), &t->batch);
         struct model_pass pass = helper_pass(&t->batch, true);
         double seconds[64], passes[64], peak = sgemm_peak(), flops = model_batch_flops(model, &t->batch);
@@ -93,12 +101,14 @@ static void run(const struct bench *bench) {
                 passes[i ? i - 1 : 0] = middle - start;
                 seconds[i ? i - 1 : 0] = omp_get_wtime() - start;
         }
+        struct rusage usage;
+        (void) getrusage(RUSAGE_SELF, &usage);
         double step = median(seconds, bench->repeats), pass_seconds = median(passes, bench->repeats);
         printf("%-9s %ux%u, %u samples of %u: %8.1f samples/s, step %8.2f ms, forward+backward %8.2f ms, %6.1f GFLOP/s "
-               "= %4.1f %% of sgemm's %.1f\n",
+               "= %4.1f %% of sgemm's %.1f, %ld MB\n",
                bench->name, bench->layers, bench->hidden, bench->samples, bench->length, bench->samples / step,
                step * 1e3, pass_seconds * 1e3, flops / pass_seconds / 1e9, 100 * flops / pass_seconds / 1e9 / peak,
-               peak);
+               peak, usage.ru_maxrss / 1000);
         model_free(model);
         free(t);
 }
