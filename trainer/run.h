@@ -1,5 +1,5 @@
 /*
- * One rank of a pretraining run, for the files run_*.c and pretrain.c only.
+ * One rank of a run that trains, for the files run_*.c, pretrain.c and finetune.c only.
  *
  *   run_setup → run_restore → { run_step } → run_free
  *
@@ -31,6 +31,7 @@
 #include "trainer/text/wordpiece.h"
 
 struct run_options {
+        enum job_kind kind;
         const char *spec_path, *run_dir;
         const char *resume; /* NULL: the newest good one in the run folder */
         bool abandon_newer;
@@ -76,6 +77,9 @@ struct run {
         struct error not_finite;       /* rank 0: of a snapshot that was refused for that */
         double stall_sec;              /* it stood still for the checkpoint that was begun last */
 };
+
+/* run_main.c: the subcommand; returns its exit code. */
+int run_main(int argc, char **argv, enum job_kind kind, const char *usage);
 
 /* run_setup.c: everything up to a fresh model. All ranks return alike, with the same error. */
 int run_setup(struct run *run, struct error *error);

@@ -15,8 +15,11 @@
 #include "trainer/run.h"
 
 static int check_spec(const struct run *run, struct error *error) {
-        if (run->whole->kind != JOB_PRETRAIN)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected pretrain", run->options->spec_path);
+        static const char *const kinds[] = JOB_KIND_NAMES;
+
+        if (run->whole->kind != run->options->kind)
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected %s", run->options->spec_path,
+                                   kinds[run->options->kind]);
         if (run->samples_vocab.size > run->config.vocab_size)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: vocab_size: %u, but %s has %u tokens",
                                    run->whole->model.config, run->config.vocab_size, run->whole->model.vocab,
@@ -29,7 +32,7 @@ static int load_inputs(struct run *run, struct error *error) {
         if (r < 0)
                 return r;
         run->spec = spec_at(run->whole, 0);
-        if (run->whole->kind == JOB_PRETRAIN) {
+        if (run->whole->kind == run->options->kind) {
                 r = config_load(run->whole->model.config, &run->config, error);
                 if (r >= 0)
                         r = vocab_load(run->whole->model.vocab, &run->vocab, error);

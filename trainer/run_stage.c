@@ -163,13 +163,12 @@ struct model_limits run_model_limits(const struct run *run) {
         return all;
 }
 
-static struct batches_limits make_limits(const struct run *run, const struct samples *samples, uint64_t count) {
-        const struct samples_options *o = samples_options(samples);
+static struct batches_limits make_limits(const struct run *run, const struct sample_source *source, uint64_t count) {
         uint64_t begin, end;
 
         batches_share(count, run->rank, run->n_ranks, &begin, &end);
         struct model_limits model =
-                model_limits_of(run->spec->train.micro_batch, o->sequence_length, o->max_predictions);
+                model_limits_of(run->spec->train.micro_batch, source->max_length, source->max_predictions);
         /* Shares differ by one between steps' samples of one rank never, between ranks by one. */
         return (struct batches_limits) { .max_share = (uint32_t) (end - begin),
                                          .max_tokens = model.max_tokens,
@@ -185,13 +184,15 @@ static void drop_batches(struct run *run) {
 }
 
 static int make_batches(struct run *run, struct error *error) {
-        const struct samples *train = run->now->train_samples, *validation = run->now->validation_samples;
-        struct batches_limits limits = make_limits(run, train, run->spec->train.global_batch);
+        const struct samples *validation = run->now->validation_samples;
+        struct sample_source source = samples_source(run->now->train_samples);
+        struct batches_limits limits = make_limits(run, &source, run->spec->train.global_batch);
 
-        int r = prefetch_new(train, &limits, &run->prefetch, error);
+        int r = prefetch_new(&source, &limits, &run->prefetch, error);
         if (r >= 0 && validation) {
-                limits = make_limits(run, validation, MIN(run->spec->train.evaluate_samples, samples_n(validation)));
-                r = batches_new(validation, &limits, &run->validation_batches, error);
+                source = samples_source(validation);
+                limits = make_limits(run, &source, MIN(run->spec->train.evaluate_samples, samples_n(validation)));
+                r = batches_new(&source, &limits, &run->validation_batches, error);
         }
         return r;
 }
