@@ -23,6 +23,7 @@ struct filled {
         struct raw_checkpoint checkpoint;
         struct raw_model model;
         struct raw_data data;
+        struct raw_classifier classifier;
         struct raw_optimizer optimizer;
         struct raw_train train;
         struct raw_stage stage;
@@ -123,6 +124,7 @@ static int fill(struct filled *filled, const struct spec *spec, struct error *er
         filled->top.checkpoint = &filled->checkpoint;
         filled->top.model = &filled->model;
         filled->top.data = &filled->data;
+        filled->top.classifier = &filled->classifier;
         filled->top.optimizer = &filled->optimizer;
         filled->top.train = &filled->train;
         filled->top.stage = &filled->stage;
@@ -175,18 +177,20 @@ static void leave_differences(const struct filled *outer, struct filled *stage) 
         }
 }
 
-/* A list of the file's cannot be taken back in a stage: validation that not every stage has is left to the stages. */
-static void leave_validation(struct filled *outer, const struct spec *spec) {
-        for (uint32_t i = 0; i < spec->n_stages; i++)
-                if (spec->stages[i]->data.n_validation == 0) {
-                        outer->data.validation = NULL;
-                        outer->data.n_validation = 0;
+/* A list of the file's cannot be taken back in a stage: one that not every stage has is left to the stages. */
+static void leave_lists(struct filled *outer, const struct spec *spec) {
+        for (size_t l = 0; l < spec_n_lists; l++)
+                for (uint32_t i = 0; i < spec->n_stages; i++) {
+                        if (spec_lists[l].required || *AT(spec->stages[i], spec_lists[l].spec_count, uint32_t) > 0)
+                                continue;
+                        *AT(section_of(&outer->top, spec_lists[l].section), spec_lists[l].raw, char **) = NULL;
+                        *AT(section_of(&outer->top, spec_lists[l].section), spec_lists[l].raw_count, uint32_t) = 0;
                 }
 }
 
 static int fill_stages(struct filled *outer, struct filled *stages, struct raw_stage *raws, const struct spec *spec,
                        struct error *error) {
-        leave_validation(outer, spec);
+        leave_lists(outer, spec);
         for (uint32_t i = 0; i < spec->n_stages; i++) {
                 int r = fill(&stages[i], spec->stages[i], error);
                 if (r < 0)
@@ -208,6 +212,8 @@ static int write_raw(struct filled *filled, const struct spec *spec, char **ret_
                 raw.optimizer = NULL;
                 raw.train = NULL;
         }
+        if (spec->kind != JOB_FINETUNE)
+                raw.classifier = NULL;
         return spec_raw_write(&raw, ret_text, error);
 }
 
