@@ -56,7 +56,7 @@ char *labels_json(const struct labels *labels) {
 
         for (uint32_t i = 0; i < labels->n; i++)
                 (void) json_array_append_new(array, json_string(labels->name[i]));
-        char *text = array ? json_dumps(array, JSON_COMPACT) : NULL;
+        char *text = array ? json_dumps(array, JSON_COMPACT | JSON_ENSURE_ASCII) /* may be cut anywhere */ : NULL;
         json_decref(array);
         return text;
 }

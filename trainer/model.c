@@ -86,9 +86,6 @@ static void plan_classifier(struct model *model, struct arena *arena) {
         b->features = c->segmented ? arena_tensor(arena, n, d) : b->class_pooled;
         b->dropped = c->dropout > 0 ? arena_tensor(arena, n, d) : b->features;
         b->class_logits = arena_tensor(arena, n, c->n_labels);
-        b->host_in = arena_bytes(arena, (size_t) n * MAX(c->n_layers * h, d) * sizeof(double));
-        b->host_query = arena_bytes(arena, 2 * (size_t) d * sizeof(double));
-        b->host_out = arena_bytes(arena, (size_t) n * MAX(d, c->n_labels) * sizeof(double));
         if (!model->limits.training)
                 return;
         b->d_layers_first = arena_tensor(arena, c->n_layers * n, h);
@@ -184,6 +181,20 @@ static int allocate_buffers(struct model *model, struct error *error) {
         return 0;
 }
 
+/* Not in the arena, which may be a device's. */
+static int allocate_host(struct model *model, struct error *error) {
+        const struct classifier_config *c = &model->config.classifier;
+        size_t n = model->limits.max_samples, d = config_features(&model->config), h = model->config.hidden_size;
+        struct model_buffers *b = &model->buffers;
+
+        if (c->n_labels == 0)
+                return 0;
+        b->host_in = calloc(n * MAX(c->n_layers * h, d), sizeof(double));
+        b->host_out = calloc(n * d, sizeof(double));
+        b->host_query = calloc(2 * d, sizeof(double));
+        return b->host_in && b->host_out && b->host_query ? 0 : error_set(error, ENOMEM, "no memory for a classifier");
+}
+
 int model_new(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
               struct model **ret_model, struct error *error) {
         assert(limits->max_tokens && limits->max_samples && limits->max_length);
@@ -204,6 +215,8 @@ int model_new(const struct model_config *config, const struct ops *ops, const st
                 r = allocate_runs(model, error);
         if (r >= 0)
                 r = allocate_buffers(model, error);
+        if (r >= 0)
+                r = allocate_host(model, error);
         if (r < 0) {
                 model_free(model);
                 return r;
@@ -248,6 +261,9 @@ void model_free(struct model *model) {
         release_run(model, model->moment2);
         if (model->arena)
                 model->ops->release(model->arena, model->arena_size);
+        free(model->buffers.host_in);
+        free(model->buffers.host_out);
+        free(model->buffers.host_query);
         free(model->buffers.layers);
         free(model->pending);
         model_layout_free(&model->layout);

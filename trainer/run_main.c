@@ -59,10 +59,9 @@ static int after_step(struct run *run, uint64_t flags, struct error *error) {
         bool end = run->stage_step == spec->train.steps, last = end && run->stage + 1 == run->n_stages;
         uint64_t evaluate = spec->train.evaluate_every, save = spec->checkpoint.every_steps;
 
-        if (end || (evaluate > 0 && run->step % evaluate == 0))
-                run_evaluate(run);
+        bool best = (end || (evaluate > 0 && run->step % evaluate == 0)) && run_evaluate(run);
         run_checkpoint_poll(run);
-        if (!end && !(flags & (RUN_CHECKPOINT | RUN_INTERVAL)) && (save == 0 || run->step % save != 0))
+        if (!end && !best && !(flags & (RUN_CHECKPOINT | RUN_INTERVAL)) && (save == 0 || run->step % save != 0))
                 return 0;
         return run_checkpoint(run, last, error);
 }
@@ -113,6 +112,8 @@ static int train(struct run *run, struct error *error) {
         /* A run that was restored at its last step has nothing to do, but its checkpoint must be in this folder. */
         if (r == 0)
                 r = run_checkpoint(run, true, error);
+        if (r >= 0)
+                r = run_test(run, error);
         return r < 0 ? r : BERTD_EXIT_OK;
 }
 
