@@ -10,9 +10,11 @@ static const char USAGE[] =
         "BERTD_RUN_DIR)\n"
         "  --resume CKPT      go on from this checkpoint (default: BERTD_RESUME, else the newest good one in DIR)\n"
         "  --abandon-newer    first move checkpoints of later steps to checkpoints/abandoned/\n\n"
-        "The spec: kind: finetune; model: {init: CHECKPOINT or Hugging Face folder} or {config, vocab}; data: {train, validation, "
+        "The spec: kind: finetune; model: {init: CHECKPOINT or Hugging Face folder} or {config, vocab}; data: {train, "
+        "validation, "
         "test:\n"
-        "lists of csv, tsv or jsonl files, text: [COLUMN...], label: COLUMN}; train: {epochs}. bert-trainer(1) has the rest.\n"
+        "lists of csv, tsv or jsonl files, text: [COLUMN...], label: COLUMN}; train: {epochs}. bert-trainer(1) has the "
+        "rest.\n"
         "Signals and exit codes are those of pretrain.\n";
 
 int cmd_finetune(int argc, char **argv) { return run_main(argc, argv, JOB_FINETUNE, USAGE); }

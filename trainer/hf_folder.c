@@ -145,12 +145,13 @@ static int take_tensors(struct reading *reading, struct error *error) {
                 const struct model_tensor *t = model_tensor(reading->model, i);
                 const struct safetensors_tensor *found = find(reading->file, t->name);
                 if (found && t->part == PART_CLASSIFIER && !same_shape(found, t)) {
-                        (void) fprintf(stderr, "bert-trainer: %s of the folder has other classes: it begins as a fresh one\n",
+                        (void) fprintf(stderr,
+                                       "bert-trainer: %s of the folder has other classes: it begins as a fresh one\n",
                                        t->name);
                         reading->used[found - safetensors_tensor(reading->file, 0)] = true;
                         continue;
                 }
-                int r = found ? take_tensor(import, t, found, error) : 0;
+                int r = found ? take_tensor(reading, t, found, error) : 0;
                 if (r < 0)
                         return r;
                 if (found)
@@ -187,9 +188,9 @@ static int check_rest(struct reading *reading, struct error *error) {
                 if (reading->used[i] || ends_with(t->name, "position_ids"))
                         continue;
                 if (ends_with(t->name, "predictions.decoder.weight"))
-                        r = check_tied(import, t, "word_embeddings.weight", error);
+                        r = check_tied(reading, t, "word_embeddings.weight", error);
                 else if (ends_with(t->name, "predictions.decoder.bias"))
-                        r = check_tied(import, t, "predictions.bias", error);
+                        r = check_tied(reading, t, "predictions.bias", error);
                 else
                         (void) fprintf(stderr, "bert-trainer: %.100s is no tensor of this model and is left out\n",
                                        t->name);
@@ -217,7 +218,6 @@ static int open_weights(struct reading *reading, struct error *error) {
                                    reading->folder);
         return safetensors_open(path, &reading->file, error);
 }
-
 
 int hf_folder_read(const char *folder, struct model *model, struct error *error) {
         struct reading reading = { .folder = folder, .model = model };
@@ -262,7 +262,7 @@ static bool is_classifier(json_t *root) {
 static int read_labels(const char *folder, json_t *root, struct labels *labels, struct error *error) {
         json_t *names = json_object_get(root, "id2label");
         size_t n = json_is_object(names) ? json_object_size(names) : 2;
-        char key[24], fallback[24];
+        char key[24], fallback[32];
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < n; i++) {
@@ -270,7 +270,8 @@ static int read_labels(const char *folder, json_t *root, struct labels *labels, 
                 (void) snprintf(fallback, sizeof(fallback), "LABEL_%zu", i);
                 const char *name = json_string_value(json_object_get(names, key));
                 if (names && !name)
-                        return error_input(error, BERTD_EXIT_DATA, "%s/config.json: id2label has no \"%zu\"", folder, i);
+                        return error_input(error, BERTD_EXIT_DATA, "%s/config.json: id2label has no \"%zu\"", folder,
+                                           i);
                 r = labels_add(labels, name ? name : fallback, error);
         }
         return r;

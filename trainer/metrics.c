@@ -182,9 +182,8 @@ void metrics_validation(struct metrics *metrics, const char *part, uint64_t step
         char line[1024], losses[512];
 
         (void) format_losses(metrics, l, losses, sizeof(losses));
-        int n = snprintf(line, sizeof(line),
-                         "{\"step\": %" PRIu64 ", \"%s\": {\"samples\": %" PRIu64 ", %s}}\n", step, part, samples,
-                         losses);
+        int n = snprintf(line, sizeof(line), "{\"step\": %" PRIu64 ", \"%s\": {\"samples\": %" PRIu64 ", %s}}\n", step,
+                         part, samples, losses);
         append(metrics, line, (size_t) n);
         board_losses(metrics, part, step, l);
         tensorboard_flush(metrics->board);

@@ -56,15 +56,13 @@ double optimizer_gradient_scale(const struct spec_optimizer *spec, double norm) 
 }
 
 static bool is_frozen(enum freeze freeze, const struct model_tensor *t) {
-        static const enum freeze thaws[MODEL_PART_MAX] = { [PART_EMBEDDINGS] = FREEZE_NONE,
-                                                           [PART_MAPPING] = FREEZE_EMBEDDINGS,
-                                                           [PART_ATTENTION] = FREEZE_EMBEDDINGS,
-                                                           [PART_FEED_FORWARD] = FREEZE_EMBEDDINGS,
-                                                           [PART_POOLER] = FREEZE_ENCODER,
-                                                           [PART_MLM_HEAD] = FREEZE_ENCODER,
-                                                           [PART_SENTENCE_HEAD] = FREEZE_ENCODER,
-                                                           [PART_CLASSIFIER] = FREEZE_FEATURES,
-                                                           [PART_SEGMENTS] = FREEZE_FEATURES };
+        static const enum freeze thaws[MODEL_PART_MAX] = {
+                [PART_EMBEDDINGS] = FREEZE_NONE,       [PART_MAPPING] = FREEZE_EMBEDDINGS,
+                [PART_ATTENTION] = FREEZE_EMBEDDINGS,  [PART_FEED_FORWARD] = FREEZE_EMBEDDINGS,
+                [PART_POOLER] = FREEZE_ENCODER,        [PART_MLM_HEAD] = FREEZE_ENCODER,
+                [PART_SENTENCE_HEAD] = FREEZE_ENCODER, [PART_CLASSIFIER] = FREEZE_FEATURES,
+                [PART_SEGMENTS] = FREEZE_FEATURES
+        };
         return freeze > thaws[t->part];
 }
 

@@ -116,11 +116,11 @@ int run_open_stages(struct run *run, struct error *error);               /* data
 struct model_limits run_model_limits(const struct run *run);             /* that fit every stage */
 int run_use_stage(struct run *run, uint32_t stage, struct error *error); /* batches; no counter changes */
 int run_next_stage(struct run *run, struct error *error);                /* as the new one's spec says */
-uint64_t run_n_evaluated(const struct run *run, enum run_part part); /* samples of it that an evaluation takes */
+uint64_t run_n_evaluated(const struct run *run, enum run_part part);     /* samples of it that an evaluation takes */
 /* For one part of the stage, at most EVALUATION_SHARE_MAX samples a fill. */
 #define EVALUATION_SHARE_MAX 4096u
 int run_evaluation_batches(struct run *run, enum run_part part, struct batches **ret, struct error *error);
-uint64_t run_total_steps(const struct run *run);                         /* of all stages, those done as they were */
+uint64_t run_total_steps(const struct run *run); /* of all stages, those done as they were */
 void run_close_stages(struct run *run);
 
 /* run_meta.c */

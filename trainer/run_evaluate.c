@@ -11,7 +11,9 @@
 
 /* Sums over one part, all ranks together, a share of bounded size at a time. */
 static struct run_sums evaluate_part(struct run *run, enum run_part part, struct batches *batches) {
-        struct model_pass pass = { .seed = run->spec->train.seed, .stage = run->stage, .classify = run_classifies(run) };
+        struct model_pass pass = { .seed = run->spec->train.seed,
+                                   .stage = run->stage,
+                                   .classify = run_classifies(run) };
         struct run_sums sums = {};
         uint64_t begin, end;
 
@@ -39,11 +41,13 @@ static bool is_better(const struct run *run, const struct metrics_losses *l) {
 static void say(struct run *run, const char *what, uint64_t samples, const struct metrics_losses *l) {
         progress_end_line(run->progress);
         if (run_classifies(run))
-                (void) fprintf(stderr, "%s at step %" PRIu64 ": accuracy %.4f (error %.2f %%) of %" PRIu64 " texts, loss %.4f\n",
-                               what, run->step, l->sentence_accuracy, 100 * (1 - l->sentence_accuracy), samples, l->loss);
+                (void) fprintf(
+                        stderr,
+                        "%s at step %" PRIu64 ": accuracy %.4f (error %.2f %%) of %" PRIu64 " texts, loss %.4f\n", what,
+                        run->step, l->sentence_accuracy, 100 * (1 - l->sentence_accuracy), samples, l->loss);
         else
-                (void) fprintf(stderr, "%s at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", what, run->step,
-                               l->loss, l->mlm_loss, l->mlm_accuracy);
+                (void) fprintf(stderr, "%s at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", what,
+                               run->step, l->loss, l->mlm_loss, l->mlm_accuracy);
 }
 
 bool run_evaluate(struct run *run) {
@@ -63,7 +67,8 @@ bool run_evaluate(struct run *run) {
         }
         if (run->rank == 0) {
                 progress_busy(run->progress, NULL);
-                metrics_validation(run->metrics, "validation", run->step, run_n_evaluated(run, PART_VALIDATION), &losses);
+                metrics_validation(run->metrics, "validation", run->step, run_n_evaluated(run, PART_VALIDATION),
+                                   &losses);
                 say(run, "validation", run_n_evaluated(run, PART_VALIDATION), &losses);
         }
         return better && run_classifies(run);

@@ -60,8 +60,8 @@ static int load_from_folder(struct run *run, struct error *error) {
         if (r < 0)
                 return r;
         if (!m->vocab && !its_vocab)
-                return error_input(error, BERTD_EXIT_INPUT, "%s: has no vocab.txt and no spiece.model: name one as model.vocab",
-                                   m->init);
+                return error_input(error, BERTD_EXIT_INPUT,
+                                   "%s: has no vocab.txt and no spiece.model: name one as model.vocab", m->init);
         run->vocab_path = strdup(m->vocab ? m->vocab : its_vocab);
         if (!run->vocab_path)
                 return error_errno(error, ENOMEM, "vocabulary");
@@ -117,7 +117,9 @@ static int choose_layers(const struct run *run, struct classifier_config *c, str
         const struct {
                 const char *name;
                 uint32_t first, n;
-        } named[] = { { "last", layers - 1, 1 }, { "first4", 0, four }, { "last4", layers - four, four }, { "all", 0, layers } };
+        } named[] = {
+                { "last", layers - 1, 1 }, { "first4", 0, four }, { "last4", layers - four, four }, { "all", 0, layers }
+        };
         uint64_t number = 0;
 
         for (size_t i = 0; i < ELEMENTSOF(named); i++)
@@ -127,9 +129,10 @@ static int choose_layers(const struct run *run, struct classifier_config *c, str
                         return 0;
                 }
         if (parse_u64(text, 0, layers - 1, &number) < 0)
-                return error_input(error, BERTD_EXIT_CONFIG,
-                                   "%s: classifier.layers: '%.40s' is not last, first4, last4, all or a layer from 0 to %u",
-                                   run->options->spec_path, text, layers - 1);
+                return error_input(
+                        error, BERTD_EXIT_CONFIG,
+                        "%s: classifier.layers: '%.40s' is not last, first4, last4, all or a layer from 0 to %u",
+                        run->options->spec_path, text, layers - 1);
         c->first_layer = (uint32_t) number;
         c->n_layers = 1;
         return 0;
@@ -163,10 +166,11 @@ static int set_classifier(struct run *run, struct error *error) {
         if (c.n_layers == 1)
                 c.combine = COMBINE_CONCAT;
         if (c.input == INPUT_POOLED && c.n_layers > 1 && c.combine == COMBINE_CONCAT)
-                return error_input(error, BERTD_EXIT_CONFIG,
-                                   "%s: classifier.input: the pooler takes one layer's width: pooled goes with combine mean "
-                                   "or max, or with one layer",
-                                   run->options->spec_path);
+                return error_input(
+                        error, BERTD_EXIT_CONFIG,
+                        "%s: classifier.input: the pooler takes one layer's width: pooled goes with combine mean "
+                        "or max, or with one layer",
+                        run->options->spec_path);
         run->config.classifier = c;
         run->config.without_pretraining_heads = !has_stage(run, false, false);
         return 0;

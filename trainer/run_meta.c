@@ -16,46 +16,46 @@
 #include "trainer/weights.h"
 
 enum policy { SAID, FIXED };
-enum { OF_CORPORA = 1, OF_TEXTS = 2 }; /* which stages have the key; 0: all */
+enum { OF_ALL, OF_CORPORA, OF_TEXTS }; /* which stages have the key */
 
 static const struct rule {
         const char *key, *spec_key; /* spec_key: where the user would change it back */
         enum policy policy;
-        int stages;
+        int stages; /* OF_* */
 } rules[] = {
-        { "seed", "train.seed", FIXED },
-        { "objective", "data.objective", FIXED },
+        { "seed", "train.seed", FIXED, OF_ALL },
+        { "objective", "data.objective", FIXED, OF_ALL },
         { "classes", "data.train, labels", FIXED, OF_TEXTS },
         { "labels.0", "data.train, labels", FIXED, OF_TEXTS },
         { "truncation", "data.truncation, head_tokens, max_segments", FIXED, OF_TEXTS },
         { "subset", "data.split, fraction, per_class, shuffle", FIXED, OF_TEXTS },
         { "rates", "optimizer.layer_decay, freeze", FIXED, OF_TEXTS },
-        { "config_hash", "model.config", FIXED },
-        { "vocab_hash", "model.vocab", FIXED },
-        { "sequence_length", "data.sequence_length", FIXED },
+        { "config_hash", "model.config", FIXED, OF_ALL },
+        { "vocab_hash", "model.vocab", FIXED, OF_ALL },
+        { "sequence_length", "data.sequence_length", FIXED, OF_ALL },
         { "masked_fraction", "data.masked_fraction", FIXED, OF_CORPORA },
         { "max_predictions", "data.max_predictions", FIXED, OF_CORPORA },
         { "short_sequence_probability", "data.short_sequence_probability", FIXED, OF_CORPORA },
         { "masking", "data.masking, dupe_factor", FIXED, OF_CORPORA },
         { "mask_unit", "data.mask_unit", FIXED, OF_CORPORA },
-        { "corpus_hash", "data.train", FIXED },
+        { "corpus_hash", "data.train", FIXED, OF_ALL },
         { "window_map_hash", "data.train", FIXED, OF_CORPORA },
-        { "global_batch", "train.global_batch", FIXED },
-        { "precision", "train.precision", FIXED },
-        { "optimizer", "optimizer.name", FIXED },
-        { "betas", "optimizer.beta1, beta2", FIXED },
-        { "epsilon", "optimizer.epsilon", FIXED },
-        { "weight_decay", "optimizer.weight_decay", FIXED },
-        { "clip_norm", "optimizer.clip_norm, clip_by", FIXED },
-        { "schedule", "optimizer.schedule, power, decay_from, step_count", FIXED },
-        { "warmup", "optimizer.warmup_ratio, warmup_steps", FIXED },
-        { "micro_batch", "train.micro_batch", SAID },
-        { "ranks", "resources.ranks", SAID },
-        { "backend", "train.precision", SAID },
-        { "kernel", "the machine", SAID },
-        { "steps", "train.steps", SAID },
-        { "learning_rate", "optimizer.learning_rate", SAID },
-        { "version", "the program", SAID },
+        { "global_batch", "train.global_batch", FIXED, OF_ALL },
+        { "precision", "train.precision", FIXED, OF_ALL },
+        { "optimizer", "optimizer.name", FIXED, OF_ALL },
+        { "betas", "optimizer.beta1, beta2", FIXED, OF_ALL },
+        { "epsilon", "optimizer.epsilon", FIXED, OF_ALL },
+        { "weight_decay", "optimizer.weight_decay", FIXED, OF_ALL },
+        { "clip_norm", "optimizer.clip_norm, clip_by", FIXED, OF_ALL },
+        { "schedule", "optimizer.schedule, power, decay_from, step_count", FIXED, OF_ALL },
+        { "warmup", "optimizer.warmup_ratio, warmup_steps", FIXED, OF_ALL },
+        { "micro_batch", "train.micro_batch", SAID, OF_ALL },
+        { "ranks", "resources.ranks", SAID, OF_ALL },
+        { "backend", "train.precision", SAID, OF_ALL },
+        { "kernel", "the machine", SAID, OF_ALL },
+        { "steps", "train.steps", SAID, OF_ALL },
+        { "learning_rate", "optimizer.learning_rate", SAID, OF_ALL },
+        { "version", "the program", SAID, OF_ALL },
 };
 
 /* Several keys of the spec in one row, as the spec writes them. */
@@ -185,7 +185,7 @@ struct checkpoint_meta run_meta_now(const struct run *run) {
 static bool applies(const struct run *run, uint32_t stage, const struct rule *rule) {
         bool texts = run->stages[stage].spec->data.objective == OBJECTIVE_CLASSIFY;
 
-        return !rule->stages || (rule->stages & (texts ? OF_TEXTS : OF_CORPORA));
+        return rule->stages == OF_ALL || rule->stages == (texts ? OF_TEXTS : OF_CORPORA);
 }
 
 int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,

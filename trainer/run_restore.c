@@ -174,7 +174,7 @@ static int restore_on_rank_0(struct run *run, struct error *error) {
 /* A rank that was not told would train another model: all three runs go to everyone. */
 static void broadcast_state(struct run *run) {
         void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
-        uint64_t counters[] = { run->step, run->stage_step, run->correction_step, run->last_checkpoint_step,
+        uint64_t counters[] = { run->step,  run->stage_step,          run->correction_step, run->last_checkpoint_step,
                                 run->stage, run->best_validation_step };
         double best[] = { run->best_validation_loss, run->best_validation_accuracy };
         size_t size = model_n_elements(run->model) * model_element_size(run->model);

@@ -153,7 +153,8 @@ static int open_stage(struct run *run, uint32_t index, struct error *error) {
         if (run->whole->kind == JOB_FINETUNE)
                 weights_set_text(&stage->meta, run->vocab_path, &run->text);
         else
-                weights_set_text(&stage->meta, run->vocab_path, corpus_text_options(stage->corpora[PART_TRAIN]->part[0]));
+                weights_set_text(&stage->meta, run->vocab_path,
+                                 corpus_text_options(stage->corpora[PART_TRAIN]->part[0]));
         return exchange_agree(run->exchange, r, error);
 }
 
@@ -183,7 +184,8 @@ int run_open_stages(struct run *run, struct error *error) {
 
 /* Of micro-batches of full samples, segments and all. */
 static struct model_limits limits_of(const struct spec *spec, const struct sample_source *source) {
-        struct model_limits limits = model_limits_of(spec->train.micro_batch, source->max_length, source->max_predictions);
+        struct model_limits limits =
+                model_limits_of(spec->train.micro_batch, source->max_length, source->max_predictions);
 
         limits.max_samples *= source->max_segments;
         limits.max_length = source->max_length / source->max_segments;

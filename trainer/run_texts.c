@@ -59,8 +59,9 @@ static int read_others(struct run *run, struct run_stage *stage, struct error *e
         const struct {
                 char *const *files;
                 uint32_t n;
-        } others[PART_MAX] = { [PART_VALIDATION] = { d->validation, d->n_validation },
-                               [PART_TEST] = { d->test, d->n_test } };
+        } others[PART_MAX] = {
+                [PART_VALIDATION] = { d->validation, d->n_validation }, [PART_TEST] = { d->test, d->n_test }
+        };
         int r = 0;
 
         for (unsigned p = PART_VALIDATION; r >= 0 && p < PART_MAX; p++) {

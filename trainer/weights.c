@@ -186,8 +186,8 @@ static bool begins_fresh(const struct checkpoint *c, const struct model_tensor *
         if (t->part < PART_POOLER)
                 return false;
         return !found ||
-               (t->part >= PART_CLASSIFIER && (found->n_dims != t->n_dims ||
-                                               memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0));
+               (t->part >= PART_CLASSIFIER &&
+                (found->n_dims != t->n_dims || memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0));
 }
 
 int weights_begin(struct checkpoint *checkpoint, struct model *model, struct error *error) {

@@ -19,9 +19,9 @@
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
-#define KEYS                                                                                                        \
-        "name, kind, priority, run_dir, on_exit, command, resources, restart, checkpoint, model, data, optimizer, " \
-        "train, stages"
+#define KEYS                                                                                                         \
+        "name, kind, priority, run_dir, on_exit, command, resources, restart, checkpoint, model, data, classifier, " \
+        "optimizer, train, stages"
 
 static char folder[PATH_MAX];
 
@@ -124,7 +124,13 @@ static const struct bad bad[] = {
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n",
           "job.yaml: train.steps: missing; expected a whole number" },
         { "kind: finetune\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n",
-          "job.yaml: train.steps: missing; expected a whole number" },
+          "job.yaml: train.steps: missing; expected a whole number, or train.epochs" },
+        { "kind: finetune\nmodel: {vocab: v}\ndata: {train: [x]}\ntrain: {epochs: 2}\n",
+          "job.yaml: model.config: missing; expected a file" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: classify}\ntrain: {steps: 1}\n",
+          "job.yaml:3: data.objective: classify is of kind finetune" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], label: y}\ntrain: {steps: 1}\n",
+          "job.yaml:3: data.label: not a key of kind pretrain" },
         { PRETRAIN "optimizer: {learning_rate: fast}\n",
           "job.yaml:5: optimizer.learning_rate: 'fast' is not a number" },
         { PRETRAIN "optimizer: {learning_rate: nan}\n", "job.yaml:5: optimizer.learning_rate: 'nan' is not a number" },
