@@ -119,6 +119,8 @@ int run_open_texts(struct run *run, uint32_t index, struct error *error) {
 
         int r = read_train(run, stage, error);
         if (r >= 0)
+                r = check_classes(run, stage, error);
+        if (r >= 0)
                 r = read_others(run, stage, error);
         if (r >= 0)
                 r = draw_sets(run, stage, error);
