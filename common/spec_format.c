@@ -179,13 +179,16 @@ static void leave_differences(const struct filled *outer, struct filled *stage) 
 
 /* A list of the file's cannot be taken back in a stage: one that not every stage has is left to the stages. */
 static void leave_lists(struct filled *outer, const struct spec *spec) {
-        for (size_t l = 0; l < spec_n_lists; l++)
-                for (uint32_t i = 0; i < spec->n_stages; i++) {
-                        if (spec_lists[l].required || *AT(spec->stages[i], spec_lists[l].spec_count, uint32_t) > 0)
+        for (size_t i = 0; i < spec_n_lists; i++) {
+                const struct list *list = &spec_lists[i];
+                void *section = own_section(outer, list->section);
+                for (uint32_t s = 0; section && s < spec->n_stages; s++) {
+                        if (*AT(spec->stages[s], list->spec_count, uint32_t) > 0)
                                 continue;
-                        *AT(section_of(&outer->top, spec_lists[l].section), spec_lists[l].raw, char **) = NULL;
-                        *AT(section_of(&outer->top, spec_lists[l].section), spec_lists[l].raw_count, uint32_t) = 0;
+                        *AT(section, list->raw, char **) = NULL;
+                        *AT(section, list->raw_count, uint32_t) = 0;
                 }
+        }
 }
 
 static int fill_stages(struct filled *outer, struct filled *stages, struct raw_stage *raws, const struct spec *spec,

@@ -15,7 +15,8 @@
 #include "trainer/run.h"
 #include "trainer/weights.h"
 
-enum policy { SAID, FIXED };
+enum policy { SAID, FIXED, FIXED_OR_NONE }; /* the last: where an older checkpoint lacks it, it had none */
+#define NO_WEIGHTS "none"
 enum { OF_ALL, OF_CORPORA, OF_TEXTS }; /* which stages have the key */
 
 static const struct rule {
@@ -39,6 +40,7 @@ static const struct rule {
         { "masking", "data.masking, dupe_factor", FIXED, OF_CORPORA },
         { "mask_unit", "data.mask_unit", FIXED, OF_CORPORA },
         { "corpus_hash", "data.train", FIXED, OF_ALL },
+        { "train_weights", "data.train_weights", FIXED_OR_NONE, OF_CORPORA },
         { "window_map_hash", "data.train", FIXED, OF_CORPORA },
         { "global_batch", "train.global_batch", FIXED, OF_ALL },
         { "precision", "train.precision", FIXED, OF_ALL },
@@ -73,6 +75,26 @@ static void set_from_spec(struct checkpoint_meta *m, const char *key, const stru
         set_from_spec(m, key, spec, (const char *const[]) { __VA_ARGS__ }, \
                       ELEMENTSOF(((const char *[]) { __VA_ARGS__ })))
 
+/* Each corpus' share of the samples; of many corpora a hash. */
+static void fill_weights(struct checkpoint_meta *m, const struct spec_data *d) {
+        char text[sizeof(m->items->value)] = "";
+        size_t used = 0;
+        double sum = 0;
+
+        for (uint32_t i = 0; d->weights && i < d->n_train; i++)
+                sum += d->weights[i];
+        for (uint32_t i = 0; d->weights && i < d->n_train && used < sizeof(text); i++)
+                used += (size_t) snprintf(text + used, sizeof(text) - used, "%s%.6g", i ? " " : "",
+                                          d->weights[i] / sum);
+        if (!d->weights)
+                checkpoint_meta_set(m, "train_weights", NO_WEIGHTS);
+        else if (used < sizeof(text))
+                checkpoint_meta_set(m, "train_weights", "%s", text);
+        else
+                checkpoint_meta_set(m, "train_weights", "%016" PRIx64,
+                                    (uint64_t) XXH3_64bits(d->weights, d->n_train * sizeof(*d->weights)));
+}
+
 static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const struct samples_options *o) {
         checkpoint_meta_set(m, "masked_fraction", "%.17g", o->masked_fraction);
         checkpoint_meta_set(m, "max_predictions", "%u", o->max_predictions);
@@ -82,6 +104,7 @@ static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const 
         else
                 SET(m, "masking", spec, "data.masking");
         SET(m, "mask_unit", spec, "data.mask_unit");
+        fill_weights(m, &spec->data);
 }
 
 static int fill_texts(struct checkpoint_meta *m, const struct spec *spec, const struct labels *labels,
@@ -200,10 +223,12 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                            *now = checkpoint_meta_get(&run->stages[stage].meta, rule->key);
                 if (!applies(run, stage, rule))
                         continue;
+                if (!then && rule->policy == FIXED_OR_NONE)
+                        then = NO_WEIGHTS;
                 if (!then)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path,
                                            rule->key);
-                if (rule->policy == FIXED && strcmp(then, now) != 0)
+                if (rule->policy != SAID && strcmp(then, now) != 0)
                         return error_input(
                                 error, BERTD_EXIT_CONFIG,
                                 "%s: made with %s %s, the spec (%s%s) now gives %s: this may not change on resume",
