@@ -22,7 +22,7 @@
 #define WEIGHT_MAX 1e9
 
 static const char *const kind_names[] = JOB_KIND_NAMES;
-static const char *const objective_names[] = { "mlm+nsp", "mlm+sop", "mlm" };
+static const char *const objective_names[] = { "mlm+nsp", "mlm+sop", "mlm", "classify" };
 static const char *const masking_names[] = { "dynamic", "static" };
 static const char *const mask_unit_names[] = { "token", "whole_word", "ngram" };
 static const char *const optimizer_names[] = { "adamw", "bertadam", "lamb", "lamb_google" };
@@ -34,6 +34,14 @@ static const char *const truth_names[] = { "false", "true" };
 static const char *const moments_names[] = { "keep", "reset" };
 static const char *const bias_correction_names[] = { "continue", "restart" };
 static const char *const on_nan_names[] = ON_NAN_NAMES;
+static const char *const format_names[] = { "auto", "csv", "tsv", "jsonl", "lines" };
+static const char *const encoding_names[] = { "utf-8", "latin-1" };
+static const char *const header_names[] = { "auto", "false", "true" };
+static const char *const truncation_names[] = { "head", "tail", "head_tail", "segments" };
+static const char *const combine_names[] = { "concat", "mean", "max" };
+static const char *const input_names[] = { "auto", "pooled", "cls" };
+static const char *const segments_names[] = { "mean", "max", "attention" };
+static const char *const freeze_names[] = { "none", "embeddings", "encoder", "features" };
 static const char *const precision_names[] = { "fp32", "fp64" };
 
 static_assert(ELEMENTSOF(kind_names) == JOB_KIND_MAX, "a name for each kind");
@@ -48,6 +56,14 @@ static_assert(ELEMENTSOF(clip_by_names) == CLIP_BY_MAX, "a name for each way to 
 static_assert(ELEMENTSOF(moments_names) == MOMENTS_MAX, "a name for each way to begin a stage");
 static_assert(ELEMENTSOF(bias_correction_names) == BIAS_CORRECTION_MAX, "a name for each way to begin a stage");
 static_assert(ELEMENTSOF(on_nan_names) == ON_NAN_MAX, "a name for each answer to NaN");
+static_assert(ELEMENTSOF(format_names) == FORMAT_MAX, "a name for each format");
+static_assert(ELEMENTSOF(encoding_names) == ENCODING_MAX, "a name for each encoding");
+static_assert(ELEMENTSOF(header_names) == HEADER_MAX, "a name for each kind of header");
+static_assert(ELEMENTSOF(truncation_names) == TRUNCATION_MAX, "a name for each way to shorten");
+static_assert(ELEMENTSOF(combine_names) == CLASSIFIER_COMBINE_MAX, "a name for each way to combine");
+static_assert(ELEMENTSOF(input_names) == CLASSIFIER_INPUT_MAX, "a name for each input");
+static_assert(ELEMENTSOF(segments_names) == CLASSIFIER_SEGMENTS_MAX, "a name for each way to pool");
+static_assert(ELEMENTSOF(freeze_names) == FREEZE_MAX, "a name for each part");
 static_assert(ELEMENTSOF(precision_names) == PRECISION_MAX, "a name for each precision");
 
 #define TOP(member, ...)                                                                    \
@@ -103,6 +119,23 @@ const struct field spec_fields[] = {
         IN(data, masking, CHOICE(masking_names, "dynamic"), .kinds = TRAINING),
         IN(data, dupe_factor, NUMBER(FIELD_U32, 1, 1000000, "10"), .kinds = TRAINING),
         IN(data, mask_unit, CHOICE(mask_unit_names, "token"), .kinds = TRAINING),
+        IN(data, label, .type = FIELD_TEXT, .fallback = "label", .kinds = FINETUNE),
+        IN(data, format, CHOICE(format_names, "auto"), .kinds = FINETUNE),
+        IN(data, encoding, CHOICE(encoding_names, "utf-8"), .kinds = FINETUNE),
+        IN(data, header, CHOICE(header_names, "auto"), .kinds = FINETUNE),
+        IN(data, split, NUMBER(FIELD_DOUBLE, 0, 0.9, "0"), .kinds = FINETUNE),
+        IN(data, fraction, NUMBER(FIELD_DOUBLE, 1e-6, 1, "1"), .kinds = FINETUNE),
+        IN(data, per_class, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = FINETUNE),
+        IN(data, truncation, CHOICE(truncation_names, "head"), .kinds = FINETUNE),
+        IN(data, head_tokens, NUMBER(FIELD_U32, 0, 65536, "0"), .kinds = FINETUNE),
+        IN(data, max_segments, NUMBER(FIELD_U32, 1, SPEC_SEGMENTS_MAX, "4"), .kinds = FINETUNE),
+        IN(data, shuffle, TRUTH("true"), .kinds = FINETUNE),
+        IN(data, lowercase, TRUTH("true"), .kinds = FINETUNE),
+        IN(classifier, layers, .type = FIELD_TEXT, .fallback = "last", .kinds = FINETUNE),
+        IN(classifier, combine, CHOICE(combine_names, "concat"), .kinds = FINETUNE),
+        IN(classifier, input, CHOICE(input_names, "auto"), .kinds = FINETUNE),
+        IN(classifier, segments, CHOICE(segments_names, "mean"), .kinds = FINETUNE),
+        IN(classifier, dropout, NUMBER(FIELD_DOUBLE, 0, 0.99, NULL), .optional = true, .absent = -1, .kinds = FINETUNE),
         IN(optimizer, name, CHOICE(optimizer_names, "adamw"), .kinds = TRAINING),
         IN(optimizer, learning_rate, NUMBER(FIELD_DOUBLE, 0, 1000, "1e-4"), .kinds = TRAINING),
         IN(optimizer, warmup_ratio, NUMBER(FIELD_DOUBLE, 0, 1, "0"), .kinds = TRAINING),
@@ -117,9 +150,12 @@ const struct field spec_fields[] = {
         IN(optimizer, weight_decay, NUMBER(FIELD_DOUBLE, 0, 1000, "0.01"), .kinds = TRAINING),
         IN(optimizer, clip_norm, NUMBER(FIELD_DOUBLE, 0, 1e9, "1"), .kinds = TRAINING),
         IN(optimizer, clip_by, CHOICE(clip_by_names, "global"), .kinds = TRAINING),
+        IN(optimizer, layer_decay, NUMBER(FIELD_DOUBLE, 0.01, 1, "1"), .kinds = FINETUNE),
+        IN(optimizer, freeze, CHOICE(freeze_names, "none"), .kinds = FINETUNE),
         IN(train, global_batch, NUMBER(FIELD_U64, 1, 1 << 24, "32"), .kinds = TRAINING),
         IN(train, micro_batch, NUMBER(FIELD_U64, 1, 1 << 24, "32"), .kinds = TRAINING),
-        IN(train, steps, NUMBER(FIELD_U64, 1, COUNT_MAX, NULL), .kinds = TRAINING),
+        IN(train, steps, NUMBER(FIELD_U64, 1, COUNT_MAX, NULL), .optional = true, .kinds = TRAINING),
+        IN(train, epochs, NUMBER(FIELD_DOUBLE, 0.001, 1e6, NULL), .optional = true, .kinds = FINETUNE),
         IN(train, precision, CHOICE(precision_names, "fp32"), .kinds = TRAINING),
         IN(train, recompute_activations, TRUTH("false"), .kinds = TRAINING),
         IN(train, seed, NUMBER(FIELD_U64, 0, SEED_MAX, "42"), .kinds = TRAINING),
@@ -144,6 +180,13 @@ const struct list spec_lists[] = {
         { "data.validation", offsetof(struct raw, data), offsetof(struct raw_data, validation),
           offsetof(struct raw_data, n_validation), offsetof(struct spec, data.validation),
           offsetof(struct spec, data.n_validation), TRAINING, true, false },
+        { "data.test", offsetof(struct raw, data), offsetof(struct raw_data, test), offsetof(struct raw_data, n_test),
+          offsetof(struct spec, data.test), offsetof(struct spec, data.n_test), FINETUNE, true, false },
+        { "data.text", offsetof(struct raw, data), offsetof(struct raw_data, text), offsetof(struct raw_data, n_text),
+          offsetof(struct spec, data.text), offsetof(struct spec, data.n_text), FINETUNE, false, false },
+        { "data.labels", offsetof(struct raw, data), offsetof(struct raw_data, labels),
+          offsetof(struct raw_data, n_labels), offsetof(struct spec, data.labels), offsetof(struct spec, data.n_labels),
+          FINETUNE, false, false },
 };
 const size_t spec_n_lists = ELEMENTSOF(spec_lists);
 
@@ -399,6 +442,29 @@ static int check_name(struct reader *reader, const char *name) {
         return 0;
 }
 
+/* What a spec for fine-tuning leaves out. */
+static int check_finetune(struct reader *reader, struct spec *spec) {
+        bool given = reader->raw->data && reader->raw->data->objective;
+
+        if (spec->kind == JOB_FINETUNE && !given)
+                spec->data.objective = OBJECTIVE_CLASSIFY;
+        if (spec->kind != JOB_FINETUNE && spec->data.objective == OBJECTIVE_CLASSIFY)
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: classify is of kind finetune",
+                                   reader->file.path, line_of(reader, "data.objective"),
+                                   name_of(reader, "data.objective"));
+        if (spec->data.objective == OBJECTIVE_CLASSIFY && spec->data.n_train_weights > 0)
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: of corpora, not of labelled texts",
+                                   reader->file.path, line_of(reader, "data.train_weights"),
+                                   name_of(reader, "data.train_weights"));
+        if (spec->train.steps > 0)
+                spec->train.epochs = 0;
+        else if (spec->train.epochs <= 0)
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected a whole number%s",
+                                   reader->file.path, name_of(reader, "train.steps"),
+                                   spec->kind == JOB_FINETUNE ? ", or train.epochs" : "");
+        return 0;
+}
+
 /* One for each corpus, or none. */
 static int read_weights(struct reader *reader, struct spec_data *data) {
         static const char key[] = "data.train_weights";
@@ -434,7 +500,7 @@ static int check_together(struct reader *reader, struct spec *spec) {
 
         if (spec->kind == JOB_COMMAND)
                 return 0;
-        if (!model->config || !model->vocab)
+        if ((!model->config || !model->vocab) && !(spec->kind == JOB_FINETUNE && model->init))
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: model.%s: missing; expected a file",
                                    reader->file.path, model->config ? "vocab" : "config");
         if (data->max_predictions > data->sequence_length)
@@ -447,7 +513,8 @@ static int check_together(struct reader *reader, struct spec *spec) {
         if (spec->train.micro_batch > spec->train.global_batch &&
             !(reader->raw->train && reader->raw->train->micro_batch))
                 spec->train.micro_batch = spec->train.global_batch;
-        return read_weights(reader, data);
+        int r = check_finetune(reader, spec);
+        return r < 0 ? r : read_weights(reader, data);
 }
 
 static int read_values(struct reader *reader, struct spec *spec) {
@@ -493,6 +560,8 @@ static void merge_stage(const struct raw *raw, struct raw_stage *stage, struct m
         m->top.optimizer = &m->optimizer;
         m->top.train = &m->train;
         m->top.stage = stage;
+        if (stage->train && (stage->train->steps || stage->train->epochs)) /* one is said in place of the other */
+                m->train.steps = m->train.epochs = NULL;
         for (size_t i = 0; i < spec_n_fields; i++) {
                 const struct field *field = &spec_fields[i];
                 void *from = stage_section(stage, field->section);

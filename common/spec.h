@@ -14,7 +14,15 @@
 #include "common/cleanup.h"
 #include "common/error.h"
 
-enum objective { OBJECTIVE_MLM_NSP, OBJECTIVE_MLM_SOP, OBJECTIVE_MLM, OBJECTIVE_MAX };
+enum objective { OBJECTIVE_MLM_NSP, OBJECTIVE_MLM_SOP, OBJECTIVE_MLM, OBJECTIVE_CLASSIFY, OBJECTIVE_MAX };
+enum data_format { FORMAT_AUTO, FORMAT_CSV, FORMAT_TSV, FORMAT_JSONL, FORMAT_LINES, FORMAT_MAX };
+enum data_encoding { ENCODING_UTF8, ENCODING_LATIN1, ENCODING_MAX };
+enum data_header { HEADER_AUTO, HEADER_FALSE, HEADER_TRUE, HEADER_MAX };
+enum truncation { TRUNCATION_HEAD, TRUNCATION_TAIL, TRUNCATION_HEAD_TAIL, TRUNCATION_SEGMENTS, TRUNCATION_MAX };
+enum classifier_combine { COMBINE_CONCAT, COMBINE_MEAN, COMBINE_MAX, CLASSIFIER_COMBINE_MAX };
+enum classifier_input { INPUT_AUTO, INPUT_POOLED, INPUT_CLS, CLASSIFIER_INPUT_MAX };
+enum classifier_segments { SEGMENTS_MEAN, SEGMENTS_MAX, SEGMENTS_ATTENTION, CLASSIFIER_SEGMENTS_MAX };
+enum freeze { FREEZE_NONE, FREEZE_EMBEDDINGS, FREEZE_ENCODER, FREEZE_FEATURES, FREEZE_MAX };
 enum masking_mode { MASKING_DYNAMIC, MASKING_STATIC, MASKING_MAX };
 enum mask_unit { MASK_UNIT_TOKEN, MASK_UNIT_WHOLE_WORD, MASK_UNIT_NGRAM, MASK_UNIT_MAX };
 enum optimizer_name { OPTIMIZER_ADAMW, OPTIMIZER_BERTADAM, OPTIMIZER_LAMB, OPTIMIZER_LAMB_GOOGLE, OPTIMIZER_NAME_MAX };
@@ -24,7 +32,8 @@ enum step_count { STEP_COUNT_FULL, STEP_COUNT_FROM_ZERO, STEP_COUNT_FROM_ONE, ST
 enum clip_by { CLIP_BY_GLOBAL, CLIP_BY_TENSOR, CLIP_BY_MAX };
 enum moments { MOMENTS_KEEP, MOMENTS_RESET, MOMENTS_MAX };
 enum bias_correction { BIAS_CORRECTION_CONTINUE, BIAS_CORRECTION_RESTART, BIAS_CORRECTION_MAX };
-#define SPEC_STAGES_MAX 16 /* four bits in the random numbers' keys */
+#define SPEC_SEGMENTS_MAX 64 /* of a text */
+#define SPEC_STAGES_MAX 16   /* four bits in the random numbers' keys */
 enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_MAX };
 
 /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
@@ -47,7 +56,8 @@ struct spec_checkpoint {
         uint32_t keep;
         uint64_t keep_every;
 };
-/* config.json (Hugging Face keys), vocab.txt; the checkpoint whose weights the run begins with, NULL: random ones */
+/* config.json (Hugging Face keys), vocab.txt; the checkpoint (finetune: or the Hugging Face folder) whose weights the run begins with,
+ * NULL: random ones. finetune takes config and vocab from there where they are NULL. */
 struct spec_model {
         char *config, *vocab, *init;
 };
@@ -67,6 +77,28 @@ struct spec_data {
         enum masking_mode masking;         /* dynamic */
         uint32_t dupe_factor;              /* 10; static: epochs until pairs and masks repeat */
         enum mask_unit mask_unit;          /* token */
+        /* finetune, whose `train` and `validation` are files of labelled texts (records.h) */
+        char **test, **text, **labels; /* files; columns whose texts are joined, [text]; class names, as in train */
+        uint32_t n_test, n_text, n_labels;
+        char *label;                 /* "label": its column */
+        enum data_format format;     /* auto: by the file's name */
+        enum data_encoding encoding; /* utf-8 */
+        enum data_header header;     /* auto: there is one where a column is named */
+        double split;                /* 0; without validation, the share of train that is held out for it */
+        double fraction;             /* 1; share of train that is used */
+        uint64_t per_class;          /* 0 = all; examples of each class that are used */
+        enum truncation truncation;  /* head */
+        uint32_t head_tokens;        /* 0 = 128 of 510, scaled; of head_tail */
+        uint32_t max_segments;       /* 4; of segments */
+        bool shuffle, lowercase;     /* true, true: unless the model says otherwise */
+};
+/* What a class is told from; finetune only. */
+struct spec_classifier {
+        char *layers;                      /* "last": or first4, last4, all, or a layer's number from 0 */
+        enum classifier_combine combine;   /* concat; of several layers */
+        enum classifier_input input;       /* auto: pooled where that fits */
+        enum classifier_segments segments; /* mean; of a long text's */
+        double dropout;                    /* absent: the model's own, -1 */
 };
 struct spec_optimizer {
         enum optimizer_name name;                   /* adamw */
@@ -80,9 +112,12 @@ struct spec_optimizer {
         double beta1, beta2, epsilon, weight_decay; /* .9 .999 1e-6 .01 */
         double clip_norm;                           /* 1.0; 0 = off */
         enum clip_by clip_by;                       /* global: one norm for all gradients; or one for each tensor */
+        double layer_decay;                         /* 1; each layer's rate is that of the one above times this */
+        enum freeze freeze;                         /* none; which weights stay as they are */
 };
 struct spec_train {
         uint64_t global_batch, micro_batch, steps; /* samples, samples of full length, updates; 32, 32, required */
+        double epochs;                             /* finetune: instead of steps, which are then 0 */
         enum precision precision;                  /* fp32; fp64 is the reference backend */
         bool recompute_activations;                /* false; less memory for more work */
         uint64_t seed;                             /* 42 */
@@ -116,6 +151,7 @@ struct spec {
         struct spec_checkpoint checkpoint;
         struct spec_model model;
         struct spec_data data;
+        struct spec_classifier classifier;
         struct spec_optimizer optimizer;
         struct spec_train train;
         struct spec_stage stage; /* of one in `stages` */

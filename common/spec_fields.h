@@ -24,6 +24,7 @@ enum field_type {
         FIELD_ENUM,
         FIELD_BOOL
 };
+enum { FINETUNE = 1 << JOB_FINETUNE };
 enum { TRAINING = (1 << JOB_PRETRAIN) | (1 << JOB_FINETUNE), ALL = TRAINING | (1 << JOB_COMMAND) };
 #define NO_SECTION SIZE_MAX
 

@@ -23,6 +23,7 @@ struct filled {
         struct raw_checkpoint checkpoint;
         struct raw_model model;
         struct raw_data data;
+        struct raw_classifier classifier;
         struct raw_optimizer optimizer;
         struct raw_train train;
         struct raw_stage stage;
@@ -123,6 +124,7 @@ static int fill(struct filled *filled, const struct spec *spec, struct error *er
         filled->top.checkpoint = &filled->checkpoint;
         filled->top.model = &filled->model;
         filled->top.data = &filled->data;
+        filled->top.classifier = &filled->classifier;
         filled->top.optimizer = &filled->optimizer;
         filled->top.train = &filled->train;
         filled->top.stage = &filled->stage;
@@ -213,6 +215,8 @@ static int write_raw(struct filled *filled, const struct spec *spec, char **ret_
                 raw.optimizer = NULL;
                 raw.train = NULL;
         }
+        if (spec->kind != JOB_FINETUNE)
+                raw.classifier = NULL;
         return spec_raw_write(&raw, ret_text, error);
 }
 

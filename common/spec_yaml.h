@@ -33,13 +33,21 @@ struct raw_data {
         uint32_t n_train, n_train_weights, n_validation;
         char *sequence_length, *objective, *masked_fraction, *max_predictions, *short_sequence_probability;
         char *masking, *dupe_factor, *mask_unit;
+        char **test, **text, **labels;
+        uint32_t n_test, n_text, n_labels;
+        char *label, *format, *encoding, *header, *split, *fraction, *per_class;
+        char *truncation, *head_tokens, *max_segments, *shuffle, *lowercase;
+};
+struct raw_classifier {
+        char *layers, *combine, *input, *segments, *dropout;
 };
 struct raw_optimizer {
         char *name, *learning_rate, *warmup_ratio, *warmup_steps, *schedule;
         char *power, *decay_from, *step_count, *beta1, *beta2, *epsilon, *weight_decay, *clip_norm, *clip_by;
+        char *layer_decay, *freeze;
 };
 struct raw_train {
-        char *global_batch, *micro_batch, *steps, *precision, *recompute_activations, *seed;
+        char *global_batch, *micro_batch, *steps, *epochs, *precision, *recompute_activations, *seed;
         char *evaluate_every, *evaluate_samples, *log_every;
 };
 /* What a stage has of its own; the rest is the file's. */
@@ -57,6 +65,7 @@ struct raw {
         struct raw_checkpoint *checkpoint;
         struct raw_model *model;
         struct raw_data *data;
+        struct raw_classifier *classifier;
         struct raw_optimizer *optimizer;
         struct raw_train *train;
         struct raw_stage *stages;

@@ -348,6 +348,14 @@ static int check_file(const char *key, const char *path, const char *suffix, str
         return 0;
 }
 
+static int check_files(const char *key, char *const *paths, uint32_t n, struct error *error) {
+        int r = 0;
+
+        for (uint32_t i = 0; r == 0 && i < n; i++)
+                r = check_file(key, paths[i], "", error);
+        return r;
+}
+
 static int check_corpora(const char *key, char *const *prefixes, uint32_t n, struct error *error) {
         int r = 0;
 
@@ -359,22 +367,36 @@ static int check_corpora(const char *key, char *const *prefixes, uint32_t n, str
         return r;
 }
 
+/* A checkpoint, or a Hugging Face folder. */
+static int check_init(const char *path, struct error *error) {
+        struct stat st;
+
+        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+                return check_file("model.init", path, "/config.json", error);
+        return check_file("model.init", path, "", error);
+}
+
 /* What is not there is better told now than when the job's turn has come. The trainer checks what is in the files. */
 static int check_inputs(const struct spec *spec, struct error *error) {
-        if (spec->kind == JOB_FINETUNE)
-                return error_set(error, ENOTSUP, "kind: finetune: this version's trainer cannot fine-tune yet");
-        if (spec->kind != JOB_PRETRAIN)
+        int r = 0;
+
+        if (spec->kind == JOB_COMMAND)
                 return 0;
-        int r = check_file("model.config", spec->model.config, "", error);
-        if (r == 0)
+        if (spec->model.config)
+                r = check_file("model.config", spec->model.config, "", error);
+        if (r == 0 && spec->model.vocab)
                 r = check_file("model.vocab", spec->model.vocab, "", error);
         if (r == 0 && spec->model.init)
-                r = check_file("model.init", spec->model.init, "", error);
+                r = check_init(spec->model.init, error);
         for (uint32_t i = 0; r == 0 && i < spec_n_stages(spec); i++) {
                 const struct spec_data *data = &spec_at(spec, i)->data;
-                r = check_corpora("data.train", data->train, data->n_train, error);
+                int (*check)(const char *, char *const *, uint32_t, struct error *) =
+                        spec->kind == JOB_FINETUNE ? check_files : check_corpora;
+                r = check("data.train", data->train, data->n_train, error);
                 if (r == 0)
-                        r = check_corpora("data.validation", data->validation, data->n_validation, error);
+                        r = check("data.validation", data->validation, data->n_validation, error);
+                if (r == 0)
+                        r = check("data.test", data->test, data->n_test, error);
         }
         return r;
 }

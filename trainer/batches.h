@@ -11,12 +11,12 @@
 
 #include "common/error.h"
 #include "trainer/batch.h"
-#include "trainer/samples.h"
+#include "trainer/sample.h"
 
 struct batches_limits {
         uint32_t max_share;   /* samples in one fill; 0 is allowed */
-        uint32_t max_tokens;  /* of a micro-batch, >= sequence_length */
-        uint32_t max_samples; /* of a micro-batch */
+        uint32_t max_tokens;  /* of a micro-batch, >= the source's max_length */
+        uint32_t max_samples; /* sequences of a micro-batch, >= max_segments */
         uint32_t max_masked;  /* of a micro-batch, >= max_predictions */
 };
 
@@ -25,7 +25,7 @@ struct batches;
 /* Samples [*begin, *end) of `count`, counted from 0, that rank r of n takes: [count·r/n, count·(r+1)/n). */
 void batches_share(uint64_t count, uint32_t rank, uint32_t n_ranks, uint64_t *ret_begin, uint64_t *ret_end);
 
-int batches_new(const struct samples *samples, const struct batches_limits *limits, struct batches **ret,
+int batches_new(const struct sample_source *source, const struct batches_limits *limits, struct batches **ret,
                 struct error *error);
 void batches_free(struct batches *batches);
 

@@ -219,6 +219,52 @@ static int read_numbers(const char *path, json_t *root, struct model_config *con
         return r;
 }
 
+static const char *const combines[CLASSIFIER_COMBINE_MAX] = { "concat", "mean", "max" };
+static const char *const inputs[CLASSIFIER_INPUT_MAX] = { "auto", "pooled", "cls" };
+static const char *const segment_pools[CLASSIFIER_SEGMENTS_MAX] = { "mean", "max", "attention" };
+
+/* As config_json writes it, into checkpoints. */
+static int read_classifier(const char *path, json_t *root, struct model_config *config, struct error *error) {
+        static const struct integer_key keys[] = {
+                { FIELD(classifier.n_labels), 1, 1 << 20, 0, BOTH },
+                { FIELD(classifier.first_layer), 0, 4096, 0, BOTH },
+                { FIELD(classifier.n_layers), 1, 4096, 0, BOTH },
+        };
+        json_t *object = json_object_get(root, "classifier");
+        struct classifier_config *c = &config->classifier;
+        unsigned combine = 0, input = 0, segments = 0;
+        int r = read_truth(path, root, "without_pretraining_heads", false, &config->without_pretraining_heads, error);
+
+        for (size_t i = 0; object && r >= 0 && i < ELEMENTSOF(keys); i++) {
+                struct integer_key key = keys[i];
+                key.name += strlen("classifier.");
+                r = read_integer(path, object, &key, config, error);
+        }
+        if (!object || r < 0)
+                return r;
+        r = read_choice(path, object, "combine", combines, CLASSIFIER_COMBINE_MAX, 0, &combine, error);
+        if (r >= 0)
+                r = read_choice(path, object, "input", inputs, CLASSIFIER_INPUT_MAX, 0, &input, error);
+        if (r >= 0)
+                r = read_choice(path, object, "segments", segment_pools, CLASSIFIER_SEGMENTS_MAX, 0, &segments, error);
+        if (r >= 0)
+                r = read_truth(path, object, "segmented", false, &c->segmented, error);
+        if (r < 0)
+                return r;
+        c->combine = combine;
+        c->input = input;
+        c->segments = segments;
+        c->dropout = json_number_value(json_object_get(object, "dropout"));
+        if (!(c->dropout >= 0 && c->dropout < 1))
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: classifier.dropout is not at least 0 and below 1",
+                                   path);
+        if (c->first_layer + c->n_layers > config_n_layers(config) ||
+            (input == INPUT_POOLED && config_features(config) != config->hidden_size))
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: classifier: layers %u to %u do not fit the model",
+                                   path, c->first_layer, c->first_layer + c->n_layers - 1);
+        return 0;
+}
+
 static int read_config(const char *path, json_t *root, struct model_config *config, struct error *error) {
         unsigned type = 0, act = 0;
 
@@ -239,9 +285,10 @@ static int read_config(const char *path, json_t *root, struct model_config *conf
                                    "%s: num_attention_heads is %u, which does not divide hidden_size %u", path,
                                    config->num_attention_heads, config->hidden_size);
         if (type == MODEL_ALBERT)
-                return read_albert(path, root, config, error);
-        config_set_bert(config);
-        return 0;
+                r = read_albert(path, root, config, error);
+        else
+                config_set_bert(config);
+        return r < 0 ? r : read_classifier(path, root, config, error);
 }
 
 int config_parse(const char *path, const char *text, size_t size, struct model_config *ret_config,
@@ -283,6 +330,20 @@ static void format_albert(const struct model_config *config, json_t *root) {
         (void) json_object_set_new(root, "embedding_mapping", json_boolean(config->embedding_mapping));
 }
 
+static void format_classifier(const struct model_config *config, json_t *root) {
+        const struct classifier_config *c = &config->classifier;
+
+        if (config->without_pretraining_heads)
+                (void) json_object_set_new(root, "without_pretraining_heads", json_true());
+        if (c->n_labels > 0)
+                (void) json_object_set_new(
+                        root, "classifier",
+                        json_pack("{s:I, s:I, s:I, s:s, s:s, s:s, s:b, s:f}", "n_labels", (json_int_t) c->n_labels,
+                                  "first_layer", (json_int_t) c->first_layer, "n_layers", (json_int_t) c->n_layers,
+                                  "combine", combines[c->combine], "input", inputs[c->input], "segments",
+                                  segment_pools[c->segments], "segmented", c->segmented, "dropout", c->dropout));
+}
+
 json_t *config_json(const struct model_config *config) {
         json_t *root = json_object();
 
@@ -298,6 +359,7 @@ json_t *config_json(const struct model_config *config) {
         (void) json_object_set_new(root, "hidden_act", json_string(hidden_acts[config->hidden_act]));
         if (config->model_type == MODEL_ALBERT)
                 format_albert(config, root);
+        format_classifier(config, root);
         return root;
 }
 
@@ -314,6 +376,12 @@ void config_hash(const struct model_config *config, char hex[33]) {
                 n += snprintf(text + n, sizeof(text) - (size_t) n, " %u %u %u %s %d", config->embedding_size,
                               config->num_hidden_groups, config->inner_group_num, sharings[config->cross_layer_sharing],
                               config->embedding_mapping);
+        const struct classifier_config *c = &config->classifier;
+        if (c->n_labels > 0)
+                n += snprintf(text + n, sizeof(text) - (size_t) n, " %d %u %u %u %u %u %u %d %a",
+                              config->without_pretraining_heads, c->n_labels, c->first_layer, c->n_layers,
+                              (unsigned) c->combine, (unsigned) c->input, (unsigned) c->segments, c->segmented,
+                              c->dropout);
         XXH128_hash_t hash = XXH3_128bits(text, (size_t) n);
 
         (void) snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, (uint64_t) hash.high64, (uint64_t) hash.low64);

@@ -16,10 +16,22 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/spec.h"
 
 enum model_type { MODEL_BERT, MODEL_ALBERT, MODEL_TYPE_MAX };
 enum hidden_act { ACT_GELU, ACT_GELU_NEW, ACT_RELU, ACT_MAX };
 enum cross_layer_sharing { SHARING_NONE, SHARING_ATTENTION, SHARING_FFN, SHARING_ALL, SHARING_MAX };
+
+/* What a class is told from (model_classifier.c). n_labels 0: the model has no classifier. */
+struct classifier_config {
+        uint32_t n_labels;
+        uint32_t first_layer, n_layers;  /* whose output at [CLS] is taken, from 0 */
+        enum classifier_combine combine; /* of n_layers > 1 */
+        enum classifier_input input;     /* pooled (through the pooler) or cls */
+        enum classifier_segments segments;
+        bool segmented; /* a text may be several sequences, which `segments` pools */
+        double dropout;
+};
 
 struct model_config {
         enum model_type model_type;
@@ -31,6 +43,8 @@ struct model_config {
         uint32_t embedding_size, num_hidden_groups, inner_group_num;
         enum cross_layer_sharing cross_layer_sharing;
         bool embedding_mapping;
+        bool without_pretraining_heads;
+        struct classifier_config classifier;
 };
 
 int config_load(const char *path, struct model_config *ret_config, struct error *error);
@@ -47,6 +61,12 @@ void config_set_bert(struct model_config *config);
 /* Layers that a token passes through: num_hidden_layers times inner_group_num. */
 static inline uint32_t config_n_layers(const struct model_config *config) {
         return config->num_hidden_layers * config->inner_group_num;
+}
+
+/* Width of what the classifier sees. */
+static inline uint32_t config_features(const struct model_config *config) {
+        return config->classifier.combine == COMBINE_CONCAT ? config->classifier.n_layers * config->hidden_size
+                                                            : config->hidden_size;
 }
 
 const char *config_sharing_name(enum cross_layer_sharing sharing);

@@ -23,6 +23,7 @@ enum dropout_place {
         DROPOUT_ATTENTION_PROBABILITIES = 1,
         DROPOUT_ATTENTION_OUTPUT = 2,
         DROPOUT_FEED_FORWARD_OUTPUT = 3,
+        DROPOUT_CLASSIFIER = 4, /* position 0; layer as the embeddings' */
 };
 #define DROPOUT_LAYER_EMBEDDINGS 0xffffu
 

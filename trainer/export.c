@@ -44,6 +44,7 @@ enum { NONE = UINT32_MAX };
 static struct model_config config_for_hf(const struct model_config *config) {
         struct model_config hf = *config;
 
+        hf.without_pretraining_heads = hf.classifier.n_labels > 0;
         if (hf.model_type == MODEL_BERT)
                 return hf;
         hf.embedding_mapping = true;
@@ -73,7 +74,9 @@ static int map_tensors(struct exporter *x, struct error *error) {
                 map_run(x, hf->attention[l], own->attention[l], ATTENTION_SLOTS);
                 map_run(x, hf->feed_forward[l], own->feed_forward[l], FEED_FORWARD_SLOTS);
         }
-        map_run(x, hf->head, own->head, HEAD_SLOTS);
+        map_run(x, hf->head, own->head, x->hf_config.without_pretraining_heads ? HEAD_DECODER_BIAS : HEAD_SLOTS);
+        if (x->hf_config.classifier.n_labels > 0)
+                map_run(x, hf->classifier, own->classifier, CLASSIFIER_SLOTS);
         return 0;
 }
 
@@ -155,16 +158,59 @@ static int write_json(const struct exporter *x, const char *name, json_t *json, 
         return file_write_atomic(path, line, strlen(line), 0666, error);
 }
 
+/* transformers' classifiers see the last layer through the pooler, of one sequence. */
+static int check_classifier(const struct exporter *x, struct error *error) {
+        const struct classifier_config *c = &x->config.classifier;
+
+        if (c->n_labels == 0 || (c->input == INPUT_POOLED && c->n_layers == 1 && !c->segmented &&
+                                 c->first_layer + 1 == config_n_layers(&x->config)))
+                return 0;
+        return error_input(error, BERTD_EXIT_DATA,
+                           "%s: transformers has no such classifier: expected the last layer, pooled, and no segments",
+                           checkpoint_path(x->checkpoint));
+}
+
+/* id2label and label2id, and the dropout under the name that the model type has for it. */
+static int add_classifier(const struct exporter *x, json_t *config, struct error *error) {
+        bool bert = x->config.model_type == MODEL_BERT;
+        json_t *names = json_object(), *ids = json_object();
+        struct labels labels = {};
+        char key[16];
+
+        int r = weights_labels(x->checkpoint, &labels, error);
+        for (uint32_t i = 0; r >= 0 && i < labels.n; i++) {
+                (void) snprintf(key, sizeof(key), "%u", i);
+                (void) json_object_set_new(names, key, json_string(labels.name[i]));
+                (void) json_object_set_new(ids, labels.name[i], json_integer(i));
+        }
+        labels_free(&labels);
+        (void) json_object_set_new(config, "id2label", names);
+        (void) json_object_set_new(config, "label2id", ids);
+        (void) json_object_set_new(config, bert ? "classifier_dropout" : "classifier_dropout_prob",
+                                   json_real(x->config.classifier.dropout));
+        (void) json_object_set_new(config, "problem_type", json_string("single_label_classification"));
+        return r;
+}
+
 static int write_config(const struct exporter *x, bool is_double, struct error *error) {
-        static const char *const classes[MODEL_TYPE_MAX] = {
-                [MODEL_BERT] = "BertForPreTraining", [MODEL_ALBERT] = "AlbertForPreTraining"
+        static const char *const classes[MODEL_TYPE_MAX][2] = {
+                [MODEL_BERT] = { "BertForPreTraining", "BertForSequenceClassification" },
+                [MODEL_ALBERT] = { "AlbertForPreTraining", "AlbertForSequenceClassification" },
         };
+        bool classifier = x->config.classifier.n_labels > 0;
         json_t *json = config_json(&x->hf_config);
 
         (void) json_object_del(json, "cross_layer_sharing");
         (void) json_object_del(json, "embedding_mapping");
-        (void) json_object_set_new(json, "architectures", json_pack("[s]", classes[x->config.model_type]));
+        (void) json_object_del(json, "classifier");
+        (void) json_object_del(json, "without_pretraining_heads");
+        (void) json_object_set_new(json, "architectures", json_pack("[s]", classes[x->config.model_type][classifier]));
         (void) json_object_set_new(json, "torch_dtype", json_string(is_double ? "float64" : "float32"));
+        int r = classifier ? add_classifier(x, json, error) : 0;
+        if (r < 0) {
+                json_decref(json);
+                return r;
+        }
         return write_json(x, "config.json", json, error);
 }
 
@@ -219,6 +265,9 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
         int r = checkpoint_open(path, &x->checkpoint, error);
         if (r >= 0)
                 r = weights_config(x->checkpoint, &x->config, error);
+        if (r < 0)
+                return r;
+        r = check_classifier(x, error);
         if (r < 0)
                 return r;
         x->hf_config = config_for_hf(&x->config);

@@ -3,8 +3,8 @@
  * the subcommand; both return an exit code.
  *
  * A folder holds config.json and model.safetensors, whose tensors are named as the classes of transformers name them, and the
- * tokenizer's files. Import takes BertModel, BertForPreTraining, BertForMaskedLM and the ALBERT ones; export writes BertForPreTraining
- * or AlbertForPreTraining, layers that share one sublayer only (which transformers does not have) unshared. What comes in goes out
+ * tokenizer's files. Import takes BertModel, BertForPreTraining, BertForMaskedLM, BertForSequenceClassification and the ALBERT ones;
+ * export writes BertForPreTraining, or BertForSequenceClassification where the checkpoint is a classifier's, or the ALBERT ones, layers that share one sublayer only (which transformers does not have) unshared. What comes in goes out
  * bit for bit.
  */
 #ifndef TRAINER_HF_H

@@ -8,6 +8,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "trainer/exchange.h"
+#include "trainer/finetune.h"
 #include "trainer/hf.h"
 #include "trainer/inspect.h"
 #include "trainer/params.h"
@@ -29,6 +30,9 @@ static const struct command {
         { "prepare", "text to a corpus (.bin, .idx)", cmd_prepare },
         { "params", "count the parameters of a config.json", cmd_params },
         { "pretrain", "train a model, alone or under mpirun", cmd_pretrain },
+        { "finetune", "train a classifier of texts, alone or under mpirun", cmd_finetune },
+        { "evaluate", "how well a classifier does on labelled texts", cmd_evaluate },
+        { "predict", "a classifier's labels and probabilities of texts", cmd_predict },
         { "import", "a Hugging Face folder to a checkpoint", cmd_import },
         { "export", "a checkpoint to a Hugging Face folder", cmd_export },
         { "fill-mask", "what a checkpoint expects where a text says [MASK]", cmd_fill_mask },

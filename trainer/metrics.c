@@ -19,7 +19,7 @@ struct metrics {
         int fd;
         char *path;
         const char *sentence_name;
-        bool warned;
+        bool warned, classifies;
         struct tensorboard *board;
 };
 
@@ -79,6 +79,7 @@ int metrics_open(const char *run_dir, uint64_t step, struct metrics **ret, struc
 
 void metrics_set_objective(struct metrics *metrics, enum objective objective) {
         metrics->sentence_name = objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp";
+        metrics->classifies = objective == OBJECTIVE_CLASSIFY;
 }
 
 void metrics_close(struct metrics *metrics) {
@@ -116,6 +117,9 @@ static const char *number(double value, char *buffer, size_t size) {
 static int format_losses(const struct metrics *metrics, const struct metrics_losses *l, char *text, size_t size) {
         char a[5][32];
 
+        if (metrics->classifies)
+                return snprintf(text, size, "\"loss\": %s, \"accuracy\": %s", number(l->loss, a[0], 32),
+                                number(l->sentence_accuracy, a[1], 32));
         return snprintf(text, size,
                         "\"loss\": %s, \"mlm_loss\": %s, \"mlm_accuracy\": %s, \"%s_loss\": %s, \"%s_accuracy\": %s",
                         number(l->loss, a[0], 32), number(l->mlm_loss, a[1], 32), number(l->mlm_accuracy, a[2], 32),
@@ -125,7 +129,7 @@ static int format_losses(const struct metrics *metrics, const struct metrics_los
 
 static void board_losses(const struct metrics *metrics, const char *group, uint64_t step,
                          const struct metrics_losses *l) {
-        const struct {
+        const struct curve {
                 const char *prefix, *name;
                 double value;
         } curves[] = {
@@ -135,11 +139,14 @@ static void board_losses(const struct metrics *metrics, const char *group, uint6
                 { metrics->sentence_name, "_loss", l->sentence_loss },
                 { metrics->sentence_name, "_accuracy", l->sentence_accuracy },
         };
+        const struct curve classified[] = { { "", "loss", l->loss }, { "", "accuracy", l->sentence_accuracy } };
         char tag[64];
 
-        for (size_t i = 0; i < ELEMENTSOF(curves); i++) {
-                (void) snprintf(tag, sizeof(tag), "%s/%s%s", group, curves[i].prefix, curves[i].name);
-                tensorboard_scalar(metrics->board, tag, step, curves[i].value);
+        size_t n = metrics->classifies ? ELEMENTSOF(classified) : ELEMENTSOF(curves);
+        for (size_t i = 0; i < n; i++) {
+                const struct curve *c = metrics->classifies ? &classified[i] : &curves[i];
+                (void) snprintf(tag, sizeof(tag), "%s/%s%s", group, c->prefix, c->name);
+                tensorboard_scalar(metrics->board, tag, step, c->value);
         }
 }
 
@@ -170,15 +177,15 @@ void metrics_step(struct metrics *metrics, const struct metrics_row *row) {
         tensorboard_flush(metrics->board);
 }
 
-void metrics_validation(struct metrics *metrics, uint64_t step, uint64_t samples, const struct metrics_losses *l) {
+void metrics_validation(struct metrics *metrics, const char *part, uint64_t step, uint64_t samples,
+                        const struct metrics_losses *l) {
         char line[1024], losses[512];
 
         (void) format_losses(metrics, l, losses, sizeof(losses));
-        int n = snprintf(line, sizeof(line),
-                         "{\"step\": %" PRIu64 ", \"validation\": {\"samples\": %" PRIu64 ", %s}}\n", step, samples,
-                         losses);
+        int n = snprintf(line, sizeof(line), "{\"step\": %" PRIu64 ", \"%s\": {\"samples\": %" PRIu64 ", %s}}\n", step,
+                         part, samples, losses);
         append(metrics, line, (size_t) n);
-        board_losses(metrics, "validation", step, l);
+        board_losses(metrics, part, step, l);
         tensorboard_flush(metrics->board);
 }
 

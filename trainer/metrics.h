@@ -4,7 +4,7 @@
  *
  *   step                 updates completed
  *   loss                 mlm_loss + nsp_loss (nats)
- *   mlm_accuracy, nsp_accuracy   shares in 0..1
+ *   mlm_accuracy, nsp_accuracy   shares in 0..1; of classification there is one, accuracy
  *   stage                the stage of the run, from 0
  *   learning_rate, gradient_norm
  *   steps_per_sec, samples_per_sec, tokens_per_sec (valid ones), flops_per_sec, mfu   of all ranks together; mfu: of their sgemm peak,
@@ -39,13 +39,16 @@ struct metrics_row {
  * event file. */
 int metrics_open(const char *run_dir, uint64_t step, struct metrics **ret, struct error *error);
 
-/* What the sentence's loss is called in the rows that follow: "nsp" (at first) or "sop". */
+/* What the sentence's loss is called in the rows that follow: "nsp" (at first) or "sop"; of classification they have loss and
+ * accuracy alone. */
 void metrics_set_objective(struct metrics *metrics, enum objective objective);
 void metrics_close(struct metrics *metrics);
 
 /* A row that cannot be written (disk full) is lost; the first loss is told on stderr, training goes on. */
 void metrics_step(struct metrics *metrics, const struct metrics_row *row);
-void metrics_validation(struct metrics *metrics, uint64_t step, uint64_t samples, const struct metrics_losses *losses);
+/* `part`: "validation" or "test". */
+void metrics_validation(struct metrics *metrics, const char *part, uint64_t step, uint64_t samples,
+                        const struct metrics_losses *losses);
 
 /* Makes rows durable: before a checkpoint of the same step. */
 void metrics_sync(struct metrics *metrics);

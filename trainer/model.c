@@ -75,6 +75,24 @@ static void plan_gradients(struct model *model, struct arena *arena) {
         b->d_pooled = arena_tensor(arena, model->limits.max_samples, h);
 }
 
+static void plan_classifier(struct model *model, struct arena *arena) {
+        const struct classifier_config *c = &model->config.classifier;
+        struct model_buffers *b = &model->buffers;
+        uint32_t n = model->limits.max_samples, h = model->config.hidden_size, d = config_features(&model->config);
+
+        b->layers_first = arena_tensor(arena, c->n_layers * n, h);
+        b->combined = c->n_layers > 1 ? arena_tensor(arena, n, d) : b->layers_first;
+        b->class_pooled = c->input == INPUT_POOLED ? arena_tensor(arena, n, h) : b->combined;
+        b->features = c->segmented ? arena_tensor(arena, n, d) : b->class_pooled;
+        b->dropped = c->dropout > 0 ? arena_tensor(arena, n, d) : b->features;
+        b->class_logits = arena_tensor(arena, n, c->n_labels);
+        if (!model->limits.training)
+                return;
+        b->d_layers_first = arena_tensor(arena, c->n_layers * n, h);
+        b->d_combined = c->n_layers > 1 ? arena_tensor(arena, n, d) : b->d_layers_first;
+        b->d_dropped = arena_tensor(arena, n, d);
+}
+
 static void plan_buffers(struct model *model, struct arena *arena) {
         const struct model_config *c = &model->config;
         const struct model_limits *limits = &model->limits;
@@ -106,6 +124,8 @@ static void plan_buffers(struct model *model, struct arena *arena) {
         b->logits = arena_tensor(arena, m, c->vocab_size);
         if (limits->training)
                 plan_gradients(model, arena);
+        if (c->classifier.n_labels > 0)
+                plan_classifier(model, arena);
         b->workspace.size = model->ops->workspace_bytes(&shape);
         b->workspace.data = arena_bytes(arena, b->workspace.size);
 }
@@ -161,6 +181,20 @@ static int allocate_buffers(struct model *model, struct error *error) {
         return 0;
 }
 
+/* Not in the arena, which may be a device's. */
+static int allocate_host(struct model *model, struct error *error) {
+        const struct classifier_config *c = &model->config.classifier;
+        size_t n = model->limits.max_samples, d = config_features(&model->config), h = model->config.hidden_size;
+        struct model_buffers *b = &model->buffers;
+
+        if (c->n_labels == 0)
+                return 0;
+        b->host_in = calloc(n * MAX(c->n_layers * h, d), sizeof(double));
+        b->host_out = calloc(n * d, sizeof(double));
+        b->host_query = calloc(2 * d, sizeof(double));
+        return b->host_in && b->host_out && b->host_query ? 0 : error_set(error, ENOMEM, "no memory for a classifier");
+}
+
 int model_new(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
               struct model **ret_model, struct error *error) {
         assert(limits->max_tokens && limits->max_samples && limits->max_length);
@@ -181,6 +215,8 @@ int model_new(const struct model_config *config, const struct ops *ops, const st
                 r = allocate_runs(model, error);
         if (r >= 0)
                 r = allocate_buffers(model, error);
+        if (r >= 0)
+                r = allocate_host(model, error);
         if (r < 0) {
                 model_free(model);
                 return r;
@@ -225,6 +261,9 @@ void model_free(struct model *model) {
         release_run(model, model->moment2);
         if (model->arena)
                 model->ops->release(model->arena, model->arena_size);
+        free(model->buffers.host_in);
+        free(model->buffers.host_out);
+        free(model->buffers.host_query);
         free(model->buffers.layers);
         free(model->pending);
         model_layout_free(&model->layout);
@@ -279,7 +318,7 @@ struct tensor model_stacked(struct tensor first) {
 
 /* ---- passes ---- */
 
-static void check_batch(const struct model *model, const struct batch *batch) {
+static void check_batch(const struct model *model, const struct batch *batch, const struct model_pass *pass) {
         const struct model_config *c = &model->config;
 
         assert(batch->n_tokens <= model->limits.max_tokens && batch->n_samples <= model->limits.max_samples);
@@ -295,11 +334,19 @@ static void check_batch(const struct model *model, const struct batch *batch) {
                 assert(batch->masked_labels[i] < (int32_t) c->vocab_size);
         }
         for (uint32_t i = 0; i < batch->n_samples; i++)
-                assert(batch->sentence_labels[i] < 2 && batch->cu_seqlens[i] < batch->cu_seqlens[i + 1]);
+                assert(batch->cu_seqlens[i] < batch->cu_seqlens[i + 1]);
+        if (!pass->classify) {
+                for (uint32_t i = 0; i < batch->n_samples; i++)
+                        assert(batch->sentence_labels[i] < 2);
+                return;
+        }
+        assert(batch->text_begin[0] == 0 && batch->text_begin[batch->n_texts] == (int32_t) batch->n_samples);
+        for (uint32_t i = 0; i < batch->n_texts; i++)
+                assert(batch->sentence_labels[i] < (int32_t) c->classifier.n_labels);
 }
 
-static void begin_batch(struct model *model, const struct batch *batch) {
-        check_batch(model, batch);
+static void begin_batch(struct model *model, const struct batch *batch, const struct model_pass *pass) {
+        check_batch(model, batch, pass);
         for (uint32_t s = 0; s < batch->n_samples; s++)
                 for (int32_t t = batch->cu_seqlens[s]; t < batch->cu_seqlens[s + 1]; t++)
                         model->row_k[t] = batch->sample_k[s];
@@ -311,7 +358,7 @@ void model_forward_backward(struct model *model, const struct batch *batch, cons
         if (!batch->n_samples)
                 return;
         uint64_t begin = clock_monotonic_usec();
-        begin_batch(model, batch);
+        begin_batch(model, batch, pass);
         model_forward(model, batch, pass, true, loss);
         model->forward_usec += clock_monotonic_usec() - begin;
         model_backward(model, batch, pass);
@@ -328,8 +375,18 @@ void model_evaluate(struct model *model, const struct batch *batch, const struct
                     struct model_loss *loss) {
         if (!batch->n_samples)
                 return;
-        begin_batch(model, batch);
+        begin_batch(model, batch, pass);
         model_forward(model, batch, pass, false, loss);
+}
+
+void model_classify(struct model *model, const struct batch *batch, double *logits) {
+        const struct model_pass pass = { .classify = true };
+        struct model_loss loss = {};
+
+        model_evaluate(model, batch, &pass, &loss);
+        if (batch->n_samples)
+                model->ops->load(model->buffers.class_logits.data, 0, logits,
+                                 (size_t) batch->n_texts * model->config.classifier.n_labels);
 }
 
 double model_batch_flops(const struct model *model, const struct batch *batch) {

@@ -7,7 +7,8 @@
  * One arena is planned at model_new for the largest batch allowed; nothing is allocated inside a step (T7). Parameters,
  * gradients and both moments each lie in one contiguous run of `n_elements` values, tensors in model_tensor order, so the
  * exchange, the norms and the optimizer see flat memory. Tensors are named and shaped as in the state_dict of Hugging Face's
- * BertForPreTraining or AlbertForPreTraining; the tied decoder.weight and decoder.bias are not repeated. q, k, v are adjacent: one
+ * BertForPreTraining or AlbertForPreTraining, and those of the classifiers (BertForSequenceClassification and AlbertFor…) where the
+ * config has one; the tied decoder.weight and decoder.bias are not repeated. q, k, v are adjacent: one
  * (3H, H) GEMM (T7). Layers that share parameters add to one gradient.
  */
 #ifndef TRAINER_MODEL_H
@@ -57,6 +58,8 @@ enum model_part {
         PART_POOLER,
         PART_MLM_HEAD,
         PART_SENTENCE_HEAD,
+        PART_CLASSIFIER,
+        PART_SEGMENTS, /* attention over a text's segments */
         MODEL_PART_MAX,
 };
 
@@ -69,12 +72,13 @@ struct model_tensor {
         size_t n_elements;
         bool decay;    /* weight decay applies: not LayerNorm, not biases */
         uint32_t uses; /* times that one backward pass adds to its gradient */
+        int32_t layer; /* the highest layer that uses it; −1: not of a layer */
 };
 
 /* Sums over a micro-batch, in double, not yet divided: the caller adds micro-batches and ranks in fixed order. */
 struct model_loss {
         double mlm_sum;      /* Σ cross-entropy over masked tokens, nats */
-        double sentence_sum; /* Σ cross-entropy over samples */
+        double sentence_sum; /* Σ cross-entropy over samples, of NSP, SOP or the classifier */
         uint64_t mlm_count, mlm_correct;
         uint64_t sentence_count, sentence_correct;
 };
@@ -86,6 +90,8 @@ struct model_pass {
         bool dropout;          /* false: evaluation, gradient checks */
         double mlm_scale;      /* 1 / N, N = masked tokens of the whole global batch; 0 where N = 0 */
         double sentence_scale; /* 1 / B, B = samples of the whole global batch */
+        bool classify;         /* the classifier's loss in place of the two of pretraining */
+        enum freeze frozen;    /* classify: parts whose gradients nobody wants, from the embeddings up */
         /* May be NULL: called in backward for each tensor once its last use has added to its gradient (T7). */
         void (*ready)(void *context, uint32_t tensor);
         void *context;
@@ -125,6 +131,9 @@ double model_take_forward_sec(struct model *model);
 /* Forward only; adds to *loss. */
 void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass,
                     struct model_loss *loss);
+
+/* Classes' logits of each text: (texts, n_labels). */
+void model_classify(struct model *model, const struct batch *batch, double *logits);
 
 /* FLOPs of one training step's share, over the valid tokens of `batch`: 3·[Σ_samples (2nEh + L(8nh² + 4nhf + 4n²h) + 2h²) + P(2hE
  * + 2EV)], 2nEh only with a mapping (BERT: E = h). */

@@ -150,12 +150,37 @@ static void backward_embeddings(struct model *model, const struct batch *batch, 
         count_off(model, pass, SLOT_WORD, SLOT_ENCODER);
 }
 
+/* From the classifier down to the lowest part that is not frozen. Then every gradient is complete, those of parts that the loss does
+ * not reach being 0. */
+static void backward_from_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass) {
+        struct tensor d_hidden = view_rows(model->buffers.d_hidden, batch->n_tokens);
+        uint32_t layers = pass->frozen >= FREEZE_ENCODER ? 0 : model_n_layers(model, pass);
+
+        model_backward_classifier(model, batch, pass);
+        for (uint32_t l = layers; l-- > 0;) {
+                model_give_first(model, batch, l, d_hidden);
+                if (model->limits.recompute && l + 1 < layers)
+                        model_forward_layer(model, batch, pass, l);
+                backward_feed_forward(model, batch, pass, l);
+                backward_attention(model, batch, pass, l);
+        }
+        if (pass->frozen == FREEZE_NONE)
+                backward_embeddings(model, batch, pass);
+        for (uint32_t i = 0; i < model->layout.n_tensors; i++)
+                while (model->pending[i] > 0)
+                        count_off(model, pass, i, 1);
+}
+
 void model_backward(struct model *model, const struct batch *batch, const struct model_pass *pass) {
         struct tensor d_hidden = view_rows(model->buffers.d_hidden, batch->n_tokens);
 
         for (uint32_t i = 0; i < model->layout.n_tensors; i++)
                 model->pending[i] = model->layout.tensors[i].uses;
         model->ops->zero(d_hidden.data, (size_t) d_hidden.rows * d_hidden.columns);
+        if (pass->classify) {
+                backward_from_classifier(model, batch, pass);
+                return;
+        }
         backward_sentence(model, batch, pass, d_hidden);
         if (batch->n_masked)
                 backward_masked(model, batch, d_hidden);
@@ -168,4 +193,5 @@ void model_backward(struct model *model, const struct batch *batch, const struct
                 backward_attention(model, batch, pass, l);
         }
         backward_embeddings(model, batch, pass);
+        count_off(model, pass, model->layout.classifier, model->layout.n_tensors - model->layout.classifier);
 }

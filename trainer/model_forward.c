@@ -215,8 +215,15 @@ static void forward_masked(struct model *model, const struct batch *batch, const
 void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient,
                    struct model_loss *loss) {
         forward_embeddings(model, batch, pass);
-        for (uint32_t l = 0; l < config_n_layers(&model->config); l++)
+        for (uint32_t l = 0; l < model_n_layers(model, pass); l++) {
                 model_forward_layer(model, batch, pass, l);
+                if (pass->classify)
+                        model_take_first(model, batch, l);
+        }
+        if (pass->classify) {
+                model_forward_classifier(model, batch, pass, gradient, loss);
+                return;
+        }
         forward_sentence(model, batch, pass, gradient, loss);
         if (batch->n_masked)
                 forward_masked(model, batch, pass, gradient, loss);

@@ -58,6 +58,12 @@ enum {
         HEAD_SENTENCE_BIAS,
         HEAD_SLOTS,
 };
+enum {
+        CLASSIFIER_WEIGHT, /* counted from layout.classifier */
+        CLASSIFIER_BIAS,
+        CLASSIFIER_SLOTS,
+        CLASSIFIER_SEGMENTS = CLASSIFIER_SLOTS, /* one more where segments are pooled by attention */
+};
 #define TENSOR_NAME_MAX 112
 
 struct model_layout {
@@ -68,6 +74,7 @@ struct model_layout {
         uint64_t n_parameters;              /* without */
         uint32_t *attention, *feed_forward; /* (layers) first slot of the set that each layer uses */
         uint32_t head;                      /* first slot of pooler and heads */
+        uint32_t classifier;                /* first slot of the classifier */
 };
 
 int model_layout_new(const struct model_config *config, struct model_layout *ret_layout, struct error *error);
@@ -98,6 +105,13 @@ struct model_buffers {
         struct tensor d_masked, d_transform;                       /* (M, H), (M, E) */
         struct tensor d_first, d_pooled;                           /* (B, H) */
         struct workspace workspace;
+        /* The classifier's. D: its features, L: its layers. */
+        struct tensor layers_first;                          /* (L · B, H) outputs at [CLS], a layer after the other */
+        struct tensor combined, class_pooled;                /* (B, D), (B, H) */
+        struct tensor features, dropped;                     /* (texts, D) */
+        struct tensor class_logits;                          /* (texts, labels); becomes its own gradient */
+        struct tensor d_layers_first, d_combined, d_dropped; /* training only */
+        double *host_in, *host_out, *host_query;             /* (L · B · H), (B · D), (2 · D) */
 };
 
 struct model {
@@ -156,6 +170,20 @@ struct op_attention model_attention(const struct model *model, const struct batc
 
 /* (T, H) what layer `layer` reads: the embeddings for 0, else the output of layer − 1. */
 struct tensor model_layer_input(const struct model *model, const struct batch *batch, uint32_t layer);
+
+/* model_classifier.c: takes what layer `layer` puts out at [CLS], where the classifier wants it; then features and loss. */
+void model_take_first(struct model *model, const struct batch *batch, uint32_t layer);
+void model_forward_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                              bool gradient, struct model_loss *loss);
+/* Gradients of the classifier's parameters; those of the layers' outputs wait for model_give_first, layer by layer. */
+void model_backward_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass);
+void model_give_first(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden);
+
+/* Layers that a pass needs: all, or those up to the classifier's highest. */
+static inline uint32_t model_n_layers(const struct model *model, const struct model_pass *pass) {
+        const struct classifier_config *c = &model->config.classifier;
+        return pass->classify ? c->first_layer + c->n_layers : config_n_layers(&model->config);
+}
 
 /* One layer's forward pass: for backward, where activations are recomputed. */
 void model_forward_layer(struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer);

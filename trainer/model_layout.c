@@ -20,7 +20,20 @@
 
 #define TENSOR_ALIGNMENT 16 /* elements */
 
-enum dim { DIM_NONE, DIM_TWO, DIM_V, DIM_E, DIM_H, DIM_F, DIM_POSITIONS, DIM_TYPES, DIM_MAX };
+enum dim {
+        DIM_NONE,
+        DIM_TWO,
+        DIM_V,
+        DIM_E,
+        DIM_H,
+        DIM_F,
+        DIM_POSITIONS,
+        DIM_TYPES,
+        DIM_LABELS,
+        DIM_FEATURES,
+        DIM_ONE,
+        DIM_MAX
+};
 
 struct row {
         const char *name[MODEL_TYPE_MAX]; /* after the part's prefix */
@@ -74,6 +87,14 @@ static const struct row sentence_rows[] = {
         { { "weight", "weight" }, DIM_TWO, DIM_H, false },
         { { "bias", "bias" }, DIM_TWO, DIM_NONE, false },
 };
+static const struct row classifier_rows[] = {
+        { { "weight", "weight" }, DIM_LABELS, DIM_FEATURES, false },
+        { { "bias", "bias" }, DIM_LABELS, DIM_NONE, false },
+};
+static const struct row segments_rows[] = {
+        { { "weight", "weight" }, DIM_ONE, DIM_FEATURES, false },
+};
+static_assert(ELEMENTSOF(classifier_rows) == CLASSIFIER_SLOTS, "rows are slots");
 static_assert(ELEMENTSOF(embedding_rows) == SLOT_ENCODER && ELEMENTSOF(mapping_rows) == MAPPING_SLOTS,
               "rows are slots");
 static_assert(ELEMENTSOF(attention_rows) == ATTENTION_SLOTS, "rows are slots");
@@ -89,6 +110,8 @@ static void part_prefix(const struct model_config *c, enum model_part part, uint
                 [PART_POOLER] = { "bert.pooler.", "albert.pooler." },
                 [PART_MLM_HEAD] = { "cls.predictions.", "predictions." },
                 [PART_SENTENCE_HEAD] = { "cls.seq_relationship.", "sop_classifier.classifier." },
+                [PART_CLASSIFIER] = { "classifier.", "classifier." },
+                [PART_SEGMENTS] = { "segment_attention.", "segment_attention." },
         };
         uint32_t inner = c->inner_group_num;
 
@@ -110,7 +133,10 @@ static void layout_row(struct model_layout *layout, const struct model_config *c
                                           c->hidden_size,
                                           c->intermediate_size,
                                           c->max_position_embeddings,
-                                          c->type_vocab_size };
+                                          c->type_vocab_size,
+                                          c->classifier.n_labels,
+                                          config_features(c),
+                                          1 };
         uint32_t i = layout->n_tensors++, rows = sizes[row->rows], columns = sizes[row->columns];
         char prefix[64];
 
@@ -127,6 +153,7 @@ static void layout_row(struct model_layout *layout, const struct model_config *c
                 .n_elements = (size_t) rows * (columns ? columns : 1),
                 .decay = columns != 0,
                 .uses = 1,
+                .layer = -1,
         };
         layout->n_elements += layout->tensors[i].n_elements;
         layout->n_parameters += layout->tensors[i].n_elements;
@@ -146,6 +173,8 @@ static uint32_t layout_part(struct model_layout *layout, const struct model_conf
                 [PART_POOLER] = { pooler_rows, ELEMENTSOF(pooler_rows) },
                 [PART_MLM_HEAD] = { mlm_rows, ELEMENTSOF(mlm_rows) },
                 [PART_SENTENCE_HEAD] = { sentence_rows, ELEMENTSOF(sentence_rows) },
+                [PART_CLASSIFIER] = { classifier_rows, ELEMENTSOF(classifier_rows) },
+                [PART_SEGMENTS] = { segments_rows, ELEMENTSOF(segments_rows) },
         };
         uint32_t first = layout->n_tensors;
 
@@ -190,6 +219,11 @@ static void layout_layers(struct model_layout *layout, const struct model_config
         }
 }
 
+static void count_use(struct model_tensor *tensor, uint32_t layer) {
+        tensor->uses++;
+        tensor->layer = (int32_t) layer;
+}
+
 /* A backward pass adds to a gradient once for each layer that uses it, and to the word table as decoder and as embedding. */
 static void count_uses(struct model_layout *layout, const struct model_config *c) {
         for (uint32_t i = 0; i < layout->n_tensors; i++)
@@ -197,16 +231,18 @@ static void count_uses(struct model_layout *layout, const struct model_config *c
                         layout->tensors[i].uses = 0;
         for (uint32_t l = 0; l < config_n_layers(c); l++) {
                 for (uint32_t i = 0; i < ATTENTION_SLOTS; i++)
-                        layout->tensors[layout->attention[l] + i].uses++;
+                        count_use(&layout->tensors[layout->attention[l] + i], l);
                 for (uint32_t i = 0; i < FEED_FORWARD_SLOTS; i++)
-                        layout->tensors[layout->feed_forward[l] + i].uses++;
+                        count_use(&layout->tensors[layout->feed_forward[l] + i], l);
         }
-        layout->tensors[SLOT_WORD].uses = 2;
+        if (!c->without_pretraining_heads)
+                layout->tensors[SLOT_WORD].uses = 2;
 }
 
 int model_layout_new(const struct model_config *config, struct model_layout *ret_layout, struct error *error) {
         uint32_t layers = config_n_layers(config);
-        uint32_t most = SLOT_ENCODER + MAPPING_SLOTS + layers * (ATTENTION_SLOTS + FEED_FORWARD_SLOTS) + HEAD_SLOTS;
+        uint32_t most = SLOT_ENCODER + MAPPING_SLOTS + layers * (ATTENTION_SLOTS + FEED_FORWARD_SLOTS) + HEAD_SLOTS +
+                        CLASSIFIER_SLOTS + 1;
         cleanup_free uint32_t *sets = calloc(2 * (size_t) layers, sizeof(*sets));
         struct model_layout layout = {
                 .tensors = calloc(most, sizeof(struct model_tensor)),
@@ -224,8 +260,16 @@ int model_layout_new(const struct model_config *config, struct model_layout *ret
                 (void) layout_part(&layout, config, PART_MAPPING, 0);
         layout_layers(&layout, config, sets, sets + layers);
         layout.head = layout_part(&layout, config, PART_POOLER, 0);
-        (void) layout_part(&layout, config, PART_MLM_HEAD, 0);
-        (void) layout_part(&layout, config, PART_SENTENCE_HEAD, 0);
+        if (!config->without_pretraining_heads) {
+                (void) layout_part(&layout, config, PART_MLM_HEAD, 0);
+                (void) layout_part(&layout, config, PART_SENTENCE_HEAD, 0);
+        }
+        layout.classifier = layout.n_tensors;
+        if (config->classifier.n_labels > 0)
+                (void) layout_part(&layout, config, PART_CLASSIFIER, 0);
+        if (config->classifier.n_labels > 0 && config->classifier.segmented &&
+            config->classifier.segments == SEGMENTS_ATTENTION)
+                (void) layout_part(&layout, config, PART_SEGMENTS, 0);
         count_uses(&layout, config);
         layout.n_elements = (layout.n_elements + TENSOR_ALIGNMENT - 1) / TENSOR_ALIGNMENT * TENSOR_ALIGNMENT;
         *ret_layout = layout;

@@ -55,6 +55,24 @@ double optimizer_gradient_scale(const struct spec_optimizer *spec, double norm) 
         return spec->clip_by == CLIP_BY_GLOBAL ? clip_scale(spec, norm) : 1;
 }
 
+static bool is_frozen(enum freeze freeze, const struct model_tensor *t) {
+        static const enum freeze thaws[MODEL_PART_MAX] = {
+                [PART_EMBEDDINGS] = FREEZE_NONE,       [PART_MAPPING] = FREEZE_EMBEDDINGS,
+                [PART_ATTENTION] = FREEZE_EMBEDDINGS,  [PART_FEED_FORWARD] = FREEZE_EMBEDDINGS,
+                [PART_POOLER] = FREEZE_ENCODER,        [PART_MLM_HEAD] = FREEZE_ENCODER,
+                [PART_SENTENCE_HEAD] = FREEZE_ENCODER, [PART_CLASSIFIER] = FREEZE_FEATURES,
+                [PART_SEGMENTS] = FREEZE_FEATURES
+        };
+        return freeze > thaws[t->part];
+}
+
+/* Sun et al. 2019: layer l of L has rate · ξ^(L−1−l); embeddings, pooler and classifier keep the rate. */
+static double layer_rate(const struct spec_optimizer *spec, const struct model *model, const struct model_tensor *t) {
+        if (t->layer < 0 || spec->layer_decay <= 0 || spec->layer_decay >= 1)
+                return 1;
+        return pow(spec->layer_decay, (double) config_n_layers(&model->config) - 1 - t->layer);
+}
+
 /* One tensor's places in the flat runs. */
 struct place {
         size_t n;
@@ -94,6 +112,9 @@ void optimizer_update(struct model *model, const struct spec_optimizer *spec, do
         for (uint32_t i = 0; i < model->layout.n_tensors; i++) {
                 const struct model_tensor *tensor = &model->layout.tensors[i];
                 struct place t = place_of(model, tensor);
+                if (is_frozen(spec->freeze, tensor))
+                        continue;
+                op.rate = rate * layer_rate(spec, model, tensor);
                 op.weight_decay = tensor->decay ? spec->weight_decay : 0;
                 op.gradient_scale = gradient_scale;
                 if (spec->clip_by == CLIP_BY_TENSOR)

@@ -53,7 +53,7 @@ static int start_thread(struct prefetch *prefetch) {
         return -r;
 }
 
-int prefetch_new(const struct samples *samples, const struct batches_limits *limits, struct prefetch **ret,
+int prefetch_new(const struct sample_source *source, const struct batches_limits *limits, struct prefetch **ret,
                  struct error *error) {
         struct prefetch *prefetch = calloc(1, sizeof(*prefetch));
         if (!prefetch)
@@ -63,7 +63,7 @@ int prefetch_new(const struct samples *samples, const struct batches_limits *lim
         (void) pthread_cond_init(&prefetch->changed, NULL);
         int r = 0;
         for (int i = 0; i < 2 && r >= 0; i++)
-                r = batches_new(samples, limits, &prefetch->set[i], error);
+                r = batches_new(source, limits, &prefetch->set[i], error);
         if (r >= 0) {
                 r = start_thread(prefetch);
                 if (r < 0)

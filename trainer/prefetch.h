@@ -11,7 +11,7 @@
 
 struct prefetch;
 
-int prefetch_new(const struct samples *samples, const struct batches_limits *limits, struct prefetch **ret,
+int prefetch_new(const struct sample_source *source, const struct batches_limits *limits, struct prefetch **ret,
                  struct error *error);
 void prefetch_free(struct prefetch *prefetch);
 

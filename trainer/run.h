@@ -1,5 +1,5 @@
 /*
- * One rank of a pretraining run, for the files run_*.c and pretrain.c only.
+ * One rank of a run that trains, for the files run_*.c, pretrain.c and finetune.c only.
  *
  *   run_setup → run_restore → { run_step } → run_free
  *
@@ -28,18 +28,28 @@
 #include "trainer/rundir.h"
 #include "trainer/samples.h"
 #include "trainer/saver.h"
+#include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
+#include "trainer/texts.h"
 
 struct run_options {
+        enum job_kind kind;
         const char *spec_path, *run_dir;
         const char *resume; /* NULL: the newest good one in the run folder */
         bool abandon_newer;
 };
 
+enum run_part { PART_TRAIN, PART_VALIDATION, PART_TEST, PART_MAX };
+
+/* Of the three parts a stage has those whose n is not 0: of corpora (pretraining) or of texts (classification). */
 struct run_stage {
-        const struct spec *spec;            /* borrowed from the whole one */
-        struct corpora *train, *validation; /* validation: NULL without */
-        struct samples *train_samples, *validation_samples;
+        const struct spec *spec; /* borrowed from the whole one */
+        struct sample_source source[PART_MAX];
+        uint64_t n[PART_MAX]; /* samples in one epoch */
+        struct corpora *corpora[PART_MAX];
+        struct samples *samples[PART_MAX];
+        struct texts *texts[PART_MAX];
+        struct text_set set[PART_MAX];
         struct checkpoint_meta meta; /* what never changes during the stage */
 };
 
@@ -55,7 +65,11 @@ struct run {
         const struct spec *spec; /* its spec */
         struct model_config config;
         struct vocab *vocab;
+        char *vocab_path;
         struct samples_vocab samples_vocab;
+        struct text_options text; /* fine-tuning: as all below */
+        struct encoder *encoder;
+        struct labels labels;
         const struct ops *ops;
         struct model *model;
         struct prefetch *prefetch;
@@ -68,6 +82,7 @@ struct run {
 
         uint64_t step, stage_step, correction_step; /* updates completed */
         double best_validation_loss;                /* NaN: none yet */
+        double best_validation_accuracy;            /* classification: comes before the loss */
         uint64_t best_validation_step;
         double peak_flops;             /* of sgemm, all ranks together, measured */
         uint64_t last_checkpoint_step; /* begun or restored; UINT64_MAX: none */
@@ -77,9 +92,20 @@ struct run {
         double stall_sec;              /* it stood still for the checkpoint that was begun last */
 };
 
+/* run_main.c: the subcommand; returns its exit code. */
+int run_main(int argc, char **argv, enum job_kind kind, const char *usage);
+
 /* run_setup.c: everything up to a fresh model. All ranks return alike, with the same error. */
 int run_setup(struct run *run, struct error *error);
 void run_free(struct run *run);
+
+/* run_inputs.c: spec, config, vocabulary. Not collective. */
+int run_load_inputs(struct run *run, struct error *error);
+bool run_init_is_folder(const struct run *run); /* model.init, where there is one */
+
+/* run_texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
+int run_open_texts(struct run *run, uint32_t stage, struct error *error);
+void run_close_texts(struct run_stage *stage);
 
 /* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
 int run_restore(struct run *run, struct error *error);
@@ -90,11 +116,15 @@ int run_open_stages(struct run *run, struct error *error);               /* data
 struct model_limits run_model_limits(const struct run *run);             /* that fit every stage */
 int run_use_stage(struct run *run, uint32_t stage, struct error *error); /* batches; no counter changes */
 int run_next_stage(struct run *run, struct error *error);                /* as the new one's spec says */
-uint64_t run_total_steps(const struct run *run);                         /* of all stages, those done as they were */
+uint64_t run_n_evaluated(const struct run *run, enum run_part part);     /* samples of it that an evaluation takes */
+/* For one part of the stage, at most EVALUATION_SHARE_MAX samples a fill. */
+#define EVALUATION_SHARE_MAX 4096u
+int run_evaluation_batches(struct run *run, enum run_part part, struct batches **ret, struct error *error);
+uint64_t run_total_steps(const struct run *run); /* of all stages, those done as they were */
 void run_close_stages(struct run *run);
 
 /* run_meta.c */
-void run_meta_fill(struct run *run, uint32_t stage, const char *corpus_hash);
+int run_meta_fill(struct run *run, uint32_t stage, const char *corpus_hash, struct error *error);
 struct checkpoint_meta run_meta_now(const struct run *run);
 /* Exit 78 naming the key where a checkpoint was made with something that may not change. What may and did is said
  * on stderr. */
@@ -120,13 +150,21 @@ struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
 void run_losses(const struct run *run, const struct model_loss *loss,
                 struct metrics_losses *ret); /* means; NaN where nothing was counted */
 
-/* run_evaluate.c: validation, all ranks; adds a row. */
-void run_evaluate(struct run *run);
+/* run_evaluate.c: validation, all ranks; adds a row. True: better than any before, and worth keeping. */
+bool run_evaluate(struct run *run);
+
+/* The best checkpoint on the test set, where there is one; the weights are then that checkpoint's. Collective. */
+int run_test(struct run *run, struct error *error);
+
+static inline bool run_classifies(const struct run *run) { return run->spec->data.objective == OBJECTIVE_CLASSIFY; }
 
 /* run_checkpoint.c. Begins one of the current step; `last`: waits until it is durable and fails where it cannot be.
  * Collective. */
 int run_checkpoint(struct run *run, bool last, struct error *error);
 void run_checkpoint_poll(struct run *run);
+
+/* RUN_DIR/best.ckpt leads to the best checkpoint, where that is there. Rank 0. */
+void run_link_best(struct run *run);
 
 /* run_measure.c: FLOP/s of the sgemm peak, this rank, all its threads. */
 double run_measure_peak(void);

@@ -7,11 +7,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/file.h"
 #include "trainer/run.h"
 
 static int blame_weights(struct run *run, uint32_t rank, struct error *error) {
@@ -48,8 +51,24 @@ static void finished(struct run *run, const struct saver_result *result) {
                 return;
         }
         progress_checkpoint(run->progress, result->path, run->stall_sec, result->seconds);
-        if (rundir_retain(run->rundir, run->spec->checkpoint.keep, run->spec->checkpoint.keep_every, &error) < 0)
+        run_link_best(run);
+        if (rundir_retain(run->rundir, run->spec->checkpoint.keep, run->spec->checkpoint.keep_every,
+                          run_classifies(run) ? run->best_validation_step : 0, &error) < 0)
                 (void) fprintf(stderr, "bert-trainer: %s\n", error.text);
+}
+
+void run_link_best(struct run *run) {
+        cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->best_validation_step);
+        cleanup_free char *link = format_string("%s/best.ckpt", run->options->run_dir);
+        cleanup_free char *temporary = format_string("%s/best.ckpt.tmp", run->options->run_dir);
+        cleanup_free char *to = format_string("checkpoints/step-%09" PRIu64 ".ckpt", run->best_validation_step);
+
+        if (!run_classifies(run) || run->best_validation_step == 0 || !path || !link || !temporary || !to ||
+            access(path, F_OK) < 0)
+                return;
+        (void) unlink(temporary);
+        if (symlink(to, temporary) < 0 || rename(temporary, link) < 0)
+                (void) fprintf(stderr, "bert-trainer: %s: %s\n", link, strerror(errno));
 }
 
 void run_checkpoint_poll(struct run *run) {

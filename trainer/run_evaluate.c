@@ -1,41 +1,116 @@
 /* Validation; see run.h. The same samples every time, with draws of their own (PHILOX_EVALUATE) and without
  * dropout: rows compare. */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 
 #include "common/cleanup.h"
 #include "trainer/run.h"
+#include "trainer/weights.h"
 
-void run_evaluate(struct run *run) {
-        struct model_pass pass = { .seed = run->spec->train.seed, .stage = run->stage };
+/* Sums over one part, all ranks together, a share of bounded size at a time. */
+static struct run_sums evaluate_part(struct run *run, enum run_part part, struct batches *batches) {
+        struct model_pass pass = { .seed = run->spec->train.seed,
+                                   .stage = run->stage,
+                                   .classify = run_classifies(run) };
         struct run_sums sums = {};
-        struct metrics_losses losses;
         uint64_t begin, end;
 
-        if (!run->now->validation)
-                return;
+        batches_share(run_n_evaluated(run, part), run->rank, run->n_ranks, &begin, &end);
+        for (uint64_t at = begin; at < end; at += EVALUATION_SHARE_MAX) {
+                batches_fill(batches, at, MIN(end, at + EVALUATION_SHARE_MAX));
+                for (uint32_t i = 0; i < batches_n(batches); i++) {
+                        model_evaluate(run->model, batches_get(batches, i), &pass, &sums.loss);
+                        if (run->rank == 0)
+                                progress_watchdog(run->progress);
+                }
+        }
+        return run_agree_sums(run, &sums);
+}
+
+/* Classes are told apart well first, and surely then. */
+static bool is_better(const struct run *run, const struct metrics_losses *l) {
+        if (!isfinite(l->loss))
+                return false;
+        if (run_classifies(run) && !(run->best_validation_accuracy == l->sentence_accuracy))
+                return !(run->best_validation_accuracy > l->sentence_accuracy);
+        return !(run->best_validation_loss <= l->loss);
+}
+
+static void say(struct run *run, const char *what, uint64_t samples, const struct metrics_losses *l) {
+        progress_end_line(run->progress);
+        if (run_classifies(run))
+                (void) fprintf(
+                        stderr,
+                        "%s at step %" PRIu64 ": accuracy %.4f (error %.2f %%) of %" PRIu64 " texts, loss %.4f\n", what,
+                        run->step, l->sentence_accuracy, 100 * (1 - l->sentence_accuracy), samples, l->loss);
+        else
+                (void) fprintf(stderr, "%s at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", what,
+                               run->step, l->loss, l->mlm_loss, l->mlm_accuracy);
+}
+
+bool run_evaluate(struct run *run) {
+        struct metrics_losses losses;
+
+        if (run->now->n[PART_VALIDATION] == 0)
+                return false;
         if (run->rank == 0)
                 progress_busy(run->progress, "evaluation");
-        uint64_t samples = MIN(run->spec->train.evaluate_samples, samples_n(run->now->validation_samples));
-        batches_share(samples, run->rank, run->n_ranks, &begin, &end);
-        batches_fill(run->validation_batches, begin, end);
-        for (uint32_t i = 0; i < batches_n(run->validation_batches); i++) {
-                model_evaluate(run->model, batches_get(run->validation_batches, i), &pass, &sums.loss);
-                if (run->rank == 0)
-                        progress_watchdog(run->progress);
-        }
-        sums = run_agree_sums(run, &sums);
+        struct run_sums sums = evaluate_part(run, PART_VALIDATION, run->validation_batches);
         run_losses(run, &sums.loss, &losses);
-        if (isfinite(losses.loss) && !(run->best_validation_loss <= losses.loss)) {
+        bool better = is_better(run, &losses);
+        if (better) {
                 run->best_validation_loss = losses.loss;
+                run->best_validation_accuracy = losses.sentence_accuracy;
                 run->best_validation_step = run->step;
         }
-        if (run->rank != 0)
-                return;
-        progress_busy(run->progress, NULL);
-        metrics_validation(run->metrics, run->step, samples, &losses);
-        progress_end_line(run->progress);
-        (void) fprintf(stderr, "validation at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", run->step,
-                       losses.loss, losses.mlm_loss, losses.mlm_accuracy);
+        if (run->rank == 0) {
+                progress_busy(run->progress, NULL);
+                metrics_validation(run->metrics, "validation", run->step, run_n_evaluated(run, PART_VALIDATION),
+                                   &losses);
+                say(run, "validation", run_n_evaluated(run, PART_VALIDATION), &losses);
+        }
+        return better && run_classifies(run);
+}
+
+/* ---- at the end ---- */
+
+static int read_best(struct run *run, struct error *error) {
+        cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->best_validation_step);
+        cleanup_checkpoint struct checkpoint *c = NULL;
+
+        if (!path)
+                return error_errno(error, ENOMEM, "checkpoint");
+        int r = checkpoint_open(path, &c, error);
+        return r < 0 ? r : weights_read(c, run->model, error);
+}
+
+int run_test(struct run *run, struct error *error) {
+        struct batches *batches = NULL;
+        struct metrics_losses losses;
+        uint64_t n = run->now->n[PART_TEST], step = run->step;
+
+        if (n == 0)
+                return 0;
+        exchange_broadcast(run->exchange, &run->best_validation_step, sizeof(run->best_validation_step));
+        if (run->best_validation_step > 0) {
+                int r = exchange_agree(run->exchange, run->rank == 0 ? read_best(run, error) : 0, error);
+                if (r < 0)
+                        return r;
+                exchange_broadcast(run->exchange, model_parameters(run->model),
+                                   model_n_elements(run->model) * model_element_size(run->model));
+                run->step = run->best_validation_step;
+        }
+        int r = exchange_agree(run->exchange, run_evaluation_batches(run, PART_TEST, &batches, error), error);
+        if (r >= 0) {
+                struct run_sums sums = evaluate_part(run, PART_TEST, batches);
+                run_losses(run, &sums.loss, &losses);
+                if (run->rank == 0) {
+                        metrics_validation(run->metrics, "test", step, n, &losses);
+                        say(run, "test", n, &losses);
+                }
+        }
+        batches_free(batches);
+        return r;
 }

@@ -17,40 +17,47 @@
 
 enum policy { SAID, FIXED, FIXED_OR_NONE }; /* the last: where an older checkpoint lacks it, it had none */
 #define NO_WEIGHTS "none"
+enum { OF_ALL, OF_CORPORA, OF_TEXTS }; /* which stages have the key */
 
 static const struct rule {
         const char *key, *spec_key; /* spec_key: where the user would change it back */
         enum policy policy;
+        int stages; /* OF_* */
 } rules[] = {
-        { "seed", "train.seed", FIXED },
-        { "config_hash", "model.config", FIXED },
-        { "vocab_hash", "model.vocab", FIXED },
-        { "objective", "data.objective", FIXED },
-        { "sequence_length", "data.sequence_length", FIXED },
-        { "masked_fraction", "data.masked_fraction", FIXED },
-        { "max_predictions", "data.max_predictions", FIXED },
-        { "short_sequence_probability", "data.short_sequence_probability", FIXED },
-        { "masking", "data.masking, dupe_factor", FIXED },
-        { "mask_unit", "data.mask_unit", FIXED },
-        { "corpus_hash", "data.train", FIXED },
-        { "window_map_hash", "data.train", FIXED },
-        { "train_weights", "data.train_weights", FIXED_OR_NONE },
-        { "global_batch", "train.global_batch", FIXED },
-        { "precision", "train.precision", FIXED },
-        { "optimizer", "optimizer.name", FIXED },
-        { "betas", "optimizer.beta1, beta2", FIXED },
-        { "epsilon", "optimizer.epsilon", FIXED },
-        { "weight_decay", "optimizer.weight_decay", FIXED },
-        { "clip_norm", "optimizer.clip_norm, clip_by", FIXED },
-        { "schedule", "optimizer.schedule, power, decay_from, step_count", FIXED },
-        { "warmup", "optimizer.warmup_ratio, warmup_steps", FIXED },
-        { "micro_batch", "train.micro_batch", SAID },
-        { "ranks", "resources.ranks", SAID },
-        { "backend", "train.precision", SAID },
-        { "kernel", "the machine", SAID },
-        { "steps", "train.steps", SAID },
-        { "learning_rate", "optimizer.learning_rate", SAID },
-        { "version", "the program", SAID },
+        { "seed", "train.seed", FIXED, OF_ALL },
+        { "objective", "data.objective", FIXED, OF_ALL },
+        { "classes", "data.train, labels", FIXED, OF_TEXTS },
+        { "labels.0", "data.train, labels", FIXED, OF_TEXTS },
+        { "truncation", "data.truncation, head_tokens, max_segments", FIXED, OF_TEXTS },
+        { "subset", "data.split, fraction, per_class, shuffle", FIXED, OF_TEXTS },
+        { "rates", "optimizer.layer_decay, freeze", FIXED, OF_TEXTS },
+        { "config_hash", "model.config", FIXED, OF_ALL },
+        { "vocab_hash", "model.vocab", FIXED, OF_ALL },
+        { "sequence_length", "data.sequence_length", FIXED, OF_ALL },
+        { "masked_fraction", "data.masked_fraction", FIXED, OF_CORPORA },
+        { "max_predictions", "data.max_predictions", FIXED, OF_CORPORA },
+        { "short_sequence_probability", "data.short_sequence_probability", FIXED, OF_CORPORA },
+        { "masking", "data.masking, dupe_factor", FIXED, OF_CORPORA },
+        { "mask_unit", "data.mask_unit", FIXED, OF_CORPORA },
+        { "corpus_hash", "data.train", FIXED, OF_ALL },
+        { "train_weights", "data.train_weights", FIXED_OR_NONE, OF_CORPORA },
+        { "window_map_hash", "data.train", FIXED, OF_CORPORA },
+        { "global_batch", "train.global_batch", FIXED, OF_ALL },
+        { "precision", "train.precision", FIXED, OF_ALL },
+        { "optimizer", "optimizer.name", FIXED, OF_ALL },
+        { "betas", "optimizer.beta1, beta2", FIXED, OF_ALL },
+        { "epsilon", "optimizer.epsilon", FIXED, OF_ALL },
+        { "weight_decay", "optimizer.weight_decay", FIXED, OF_ALL },
+        { "clip_norm", "optimizer.clip_norm, clip_by", FIXED, OF_ALL },
+        { "schedule", "optimizer.schedule, power, decay_from, step_count", FIXED, OF_ALL },
+        { "warmup", "optimizer.warmup_ratio, warmup_steps", FIXED, OF_ALL },
+        { "micro_batch", "train.micro_batch", SAID, OF_ALL },
+        { "ranks", "resources.ranks", SAID, OF_ALL },
+        { "backend", "train.precision", SAID, OF_ALL },
+        { "kernel", "the machine", SAID, OF_ALL },
+        { "steps", "train.steps", SAID, OF_ALL },
+        { "learning_rate", "optimizer.learning_rate", SAID, OF_ALL },
+        { "version", "the program", SAID, OF_ALL },
 };
 
 /* Several keys of the spec in one row, as the spec writes them. */
@@ -89,8 +96,6 @@ static void fill_weights(struct checkpoint_meta *m, const struct spec_data *d) {
 }
 
 static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const struct samples_options *o) {
-        SET(m, "objective", spec, "data.objective");
-        checkpoint_meta_set(m, "sequence_length", "%u", o->sequence_length);
         checkpoint_meta_set(m, "masked_fraction", "%.17g", o->masked_fraction);
         checkpoint_meta_set(m, "max_predictions", "%u", o->max_predictions);
         checkpoint_meta_set(m, "short_sequence_probability", "%.17g", o->short_probability);
@@ -100,6 +105,28 @@ static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const 
                 SET(m, "masking", spec, "data.masking");
         SET(m, "mask_unit", spec, "data.mask_unit");
         fill_weights(m, &spec->data);
+}
+
+static int fill_texts(struct checkpoint_meta *m, const struct spec *spec, const struct labels *labels,
+                      struct error *error) {
+        const struct labels columns = { spec->data.text, spec->data.n_text };
+        cleanup_free char *text = labels_json(&columns);
+
+        checkpoint_meta_set(m, "task", "classification");
+        checkpoint_meta_set(m, "classes", "%u", labels->n);
+        SET(m, "truncation", spec, "data.truncation", "data.head_tokens", "data.max_segments");
+        SET(m, "subset", spec, "data.split", "data.fraction", "data.per_class", "data.shuffle");
+        SET(m, "rates", spec, "optimizer.layer_decay", "optimizer.freeze");
+        checkpoint_meta_set(m, "text_columns", "%s", text && spec->data.n_text ? text : "[\"text\"]");
+        checkpoint_meta_set(m, "label_column", "%s", spec->data.label);
+        SET(m, "encoding", spec, "data.encoding");
+        SET(m, "header", spec, "data.header");
+        return weights_set_labels(m, labels, error);
+}
+
+static void fill_train(struct checkpoint_meta *m, const struct spec *spec) {
+        SET(m, "objective", spec, "data.objective");
+        SET(m, "sequence_length", spec, "data.sequence_length");
         SET(m, "global_batch", spec, "train.global_batch");
         SET(m, "micro_batch", spec, "train.micro_batch");
         SET(m, "steps", spec, "train.steps");
@@ -133,10 +160,12 @@ static void fill_machine(struct checkpoint_meta *m, const struct run *run) {
         checkpoint_meta_set(m, "version", "%s", BERTD_VERSION);
 }
 
-void run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash) {
+int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, struct error *error) {
         struct run_stage *stage = &run->stages[index];
         struct checkpoint_meta *m = &stage->meta;
+        bool texts = stage->spec->data.objective == OBJECTIVE_CLASSIFY;
         char hex[33];
+        int r = 0;
 
         checkpoint_meta_set(m, "name", "%s", run->whole->name ? run->whole->name : "");
         checkpoint_meta_set(m, "seed", "%" PRIu64, run->whole->train.seed);
@@ -148,11 +177,17 @@ void run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash) {
         vocab_hash(run->vocab, hex);
         checkpoint_meta_set(m, "vocab_hash", "%s", hex);
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
-        samples_map_hash(stage->train_samples, hex);
-        checkpoint_meta_set(m, "window_map_hash", "%s", hex);
-        fill_data(m, stage->spec, samples_options(stage->train_samples));
+        fill_train(m, stage->spec);
+        if (texts)
+                r = fill_texts(m, stage->spec, &run->labels, error);
+        else {
+                samples_map_hash(stage->samples[PART_TRAIN], hex);
+                checkpoint_meta_set(m, "window_map_hash", "%s", hex);
+                fill_data(m, stage->spec, samples_options(stage->samples[PART_TRAIN]));
+        }
         fill_optimizer(m, stage->spec);
         fill_machine(m, run);
+        return r;
 }
 
 struct checkpoint_meta run_meta_now(const struct run *run) {
@@ -164,8 +199,16 @@ struct checkpoint_meta run_meta_now(const struct run *run) {
         checkpoint_meta_set(&meta, "schedule_step", "%" PRIu64, run->stage_step);
         checkpoint_meta_set(&meta, "correction_step", "%" PRIu64, run->correction_step);
         checkpoint_meta_set(&meta, "best_validation_loss", "%.17g", run->best_validation_loss);
+        if (run_classifies(run))
+                checkpoint_meta_set(&meta, "best_validation_accuracy", "%.17g", run->best_validation_accuracy);
         checkpoint_meta_set(&meta, "best_validation_step", "%" PRIu64, run->best_validation_step);
         return meta;
+}
+
+static bool applies(const struct run *run, uint32_t stage, const struct rule *rule) {
+        bool texts = run->stages[stage].spec->data.objective == OBJECTIVE_CLASSIFY;
+
+        return rule->stages == OF_ALL || rule->stages == (texts ? OF_TEXTS : OF_CORPORA);
 }
 
 int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,
@@ -178,6 +221,8 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                 const struct rule *rule = &rules[i];
                 const char *then = checkpoint_meta_get(found, rule->key),
                            *now = checkpoint_meta_get(&run->stages[stage].meta, rule->key);
+                if (!applies(run, stage, rule))
+                        continue;
                 if (!then && rule->policy == FIXED_OR_NONE)
                         then = NO_WEIGHTS;
                 if (!then)
@@ -196,7 +241,7 @@ void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const char *then = checkpoint_meta_get(found, rules[i].key),
                            *now = checkpoint_meta_get(&run->stages[stage].meta, rules[i].key);
-                if (rules[i].policy == SAID && strcmp(then, now) != 0)
+                if (rules[i].policy == SAID && applies(run, stage, &rules[i]) && strcmp(then, now) != 0)
                         (void) fprintf(stderr, "resuming with another %s: %s, was %s\n", rules[i].key, now, then);
         }
 }

@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "trainer/hf_folder.h"
 #include "trainer/run.h"
 #include "trainer/weights.h"
 
@@ -49,7 +50,8 @@ static int read_stage(const struct run *run, const struct checkpoint *c, uint32_
 
 static int restore_counters(struct run *run, const struct checkpoint *c, struct error *error) {
         const struct checkpoint_meta *meta = checkpoint_meta(c);
-        const char *best = checkpoint_meta_get(meta, "best_validation_loss"), *path = checkpoint_path(c);
+        const char *best = checkpoint_meta_get(meta, "best_validation_loss"),
+                   *accuracy = checkpoint_meta_get(meta, "best_validation_accuracy"), *path = checkpoint_path(c);
         const struct spec_train *train = &run->stages[run->stage].spec->train;
         uint64_t samples = 0;
         const struct {
@@ -71,6 +73,7 @@ static int restore_counters(struct run *run, const struct checkpoint *c, struct 
                                    "%s: meta key samples is %" PRIu64 ", expected %" PRIu64, path, samples,
                                    run->stage_step * train->global_batch);
         run->best_validation_loss = best ? strtod(best, NULL) : NAN;
+        run->best_validation_accuracy = accuracy ? strtod(accuracy, NULL) : NAN;
         if (run->stage_step > train->steps)
                 return error_input(error, BERTD_EXIT_CONFIG,
                                    "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
@@ -141,9 +144,15 @@ static int restore_newest(struct run *run, struct error *error) {
 static int begin_with(struct run *run, const char *path, struct error *error) {
         cleanup_checkpoint struct checkpoint *c = NULL;
 
-        int r = checkpoint_open(path, &c, error);
-        if (r >= 0)
-                r = weights_read(c, run->model, error);
+        int r = 0;
+        if (run_init_is_folder(run))
+                r = hf_folder_read(path, run->model, error);
+        else {
+                r = checkpoint_open(path, &c, error);
+                if (r >= 0)
+                        r = run->whole->kind == JOB_FINETUNE ? weights_begin(c, run->model, error)
+                                                             : weights_read(c, run->model, error);
+        }
         if (r >= 0)
                 (void) fprintf(stderr, "beginning with the weights of %s\n", path);
         else if (error->exit == BERTD_EXIT_BAD_CHECKPOINT)
@@ -165,8 +174,9 @@ static int restore_on_rank_0(struct run *run, struct error *error) {
 /* A rank that was not told would train another model: all three runs go to everyone. */
 static void broadcast_state(struct run *run) {
         void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
-        uint64_t counters[] = { run->step, run->stage_step, run->correction_step, run->last_checkpoint_step,
-                                run->stage };
+        uint64_t counters[] = { run->step,  run->stage_step,          run->correction_step, run->last_checkpoint_step,
+                                run->stage, run->best_validation_step };
+        double best[] = { run->best_validation_loss, run->best_validation_accuracy };
         size_t size = model_n_elements(run->model) * model_element_size(run->model);
 
         exchange_broadcast(run->exchange, counters, sizeof(counters));
@@ -175,6 +185,10 @@ static void broadcast_state(struct run *run) {
         run->correction_step = counters[2];
         run->last_checkpoint_step = counters[3];
         run->stage = (uint32_t) counters[4];
+        run->best_validation_step = counters[5];
+        exchange_broadcast(run->exchange, best, sizeof(best));
+        run->best_validation_loss = best[0];
+        run->best_validation_accuracy = best[1];
         for (size_t i = 0; i < ELEMENTSOF(runs) && (run->step > 0 || run->whole->model.init); i++)
                 exchange_broadcast(run->exchange, runs[i], size);
 }
@@ -199,5 +213,8 @@ int run_restore(struct run *run, struct error *error) {
                 return r;
         broadcast_state(run);
         run->last_checkpoint_usec = clock_boottime_usec();
-        return run_use_stage(run, run->stage, error);
+        r = run_use_stage(run, run->stage, error);
+        if (r >= 0 && run->rank == 0)
+                run_link_best(run);
+        return r;
 }

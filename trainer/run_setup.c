@@ -14,31 +14,6 @@
 #include "common/file.h"
 #include "trainer/run.h"
 
-static int check_spec(const struct run *run, struct error *error) {
-        if (run->whole->kind != JOB_PRETRAIN)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected pretrain", run->options->spec_path);
-        if (run->samples_vocab.size > run->config.vocab_size)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: vocab_size: %u, but %s has %u tokens",
-                                   run->whole->model.config, run->config.vocab_size, run->whole->model.vocab,
-                                   run->samples_vocab.size);
-        return run_check_stages(run, error);
-}
-
-static int load_inputs(struct run *run, struct error *error) {
-        int r = spec_load(run->options->spec_path, &run->whole, error);
-        if (r < 0)
-                return r;
-        run->spec = spec_at(run->whole, 0);
-        if (run->whole->kind == JOB_PRETRAIN) {
-                r = config_load(run->whole->model.config, &run->config, error);
-                if (r >= 0)
-                        r = vocab_load(run->whole->model.vocab, &run->vocab, error);
-                if (r >= 0)
-                        r = samples_vocab_init(&run->samples_vocab, run->vocab, run->whole->model.vocab, error);
-        }
-        return r < 0 ? r : check_spec(run, error);
-}
-
 /* mpirun's OMP_NUM_THREADS wins: bertd sets it. OpenBLAS itself stays on one thread a call (T2). */
 static void set_threads(const struct run *run) {
         if (!getenv("OMP_NUM_THREADS"))
@@ -69,10 +44,10 @@ static void measure_peak(struct run *run) {
 int run_setup(struct run *run, struct error *error) {
         run->rank = exchange_rank(run->exchange);
         run->n_ranks = exchange_n_ranks(run->exchange);
-        run->best_validation_loss = NAN;
+        run->best_validation_loss = run->best_validation_accuracy = NAN;
         run->last_checkpoint_step = UINT64_MAX;
 
-        int r = exchange_agree(run->exchange, load_inputs(run, error), error);
+        int r = exchange_agree(run->exchange, run_load_inputs(run, error), error);
         if (r < 0)
                 return r;
         set_threads(run);
@@ -95,7 +70,10 @@ void run_free(struct run *run) {
         run_close_stages(run);
         model_free(run->model);
         samples_vocab_free(&run->samples_vocab);
+        encoder_free(run->encoder);
+        labels_free(&run->labels);
         vocab_free(run->vocab);
+        free(run->vocab_path);
         metrics_close(run->metrics);
         progress_free(run->progress);
         rundir_close(run->rundir);

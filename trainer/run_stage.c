@@ -24,7 +24,8 @@ static int check_stage(const struct run *run, const struct spec *spec, struct er
         if (spec->data.sequence_length < 8)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: data.sequence_length: %u, expected at least 8", path,
                                    spec->data.sequence_length);
-        if (spec->train.micro_batch * spec->data.sequence_length > INT32_MAX / 2 ||
+        uint64_t segments = spec->data.truncation == TRUNCATION_SEGMENTS ? spec->data.max_segments : 1;
+        if (spec->train.micro_batch * spec->data.sequence_length * segments > INT32_MAX / 2 ||
             spec->train.global_batch > UINT32_MAX)
                 return error_input(error, BERTD_EXIT_CONFIG,
                                    "%s: train.micro_batch: %llu samples of %u tokens are more than can be indexed",
@@ -116,19 +117,57 @@ static int open_samples(struct run *run, uint32_t stage, bool evaluation, struct
         return exchange_agree(run->exchange, r, error);
 }
 
-static int open_stage(struct run *run, uint32_t index, struct error *error) {
+static int open_part(struct run *run, uint32_t index, enum run_part part, struct error *error) {
         struct run_stage *stage = &run->stages[index];
-        char corpus_hash[33] = "";
 
-        int r = open_samples(run, index, false, &stage->train, &stage->train_samples, error);
-        if (r >= 0 && stage->spec->data.n_validation > 0)
-                r = open_samples(run, index, true, &stage->validation, &stage->validation_samples, error);
-        if (r >= 0)
-                r = exchange_agree(run->exchange, corpora_hash(stage->train, corpus_hash, error), error);
+        int r = open_samples(run, index, part == PART_VALIDATION, &stage->corpora[part], &stage->samples[part], error);
         if (r < 0)
                 return r;
-        run_meta_fill(run, index, corpus_hash);
-        weights_set_text(&stage->meta, run->whole->model.vocab, corpus_text_options(stage->train->part[0]));
+        stage->source[part] = samples_source(stage->samples[part]);
+        stage->n[part] = samples_n(stage->samples[part]);
+        return 0;
+}
+
+static int open_corpora(struct run *run, uint32_t index, char corpus_hash[33], struct error *error) {
+        struct run_stage *stage = &run->stages[index];
+
+        int r = open_part(run, index, PART_TRAIN, error);
+        if (r >= 0 && stage->spec->data.n_validation > 0)
+                r = open_part(run, index, PART_VALIDATION, error);
+        if (r >= 0)
+                r = exchange_agree(run->exchange, corpora_hash(stage->corpora[PART_TRAIN], corpus_hash, error), error);
+        return r;
+}
+
+static int open_stage(struct run *run, uint32_t index, struct error *error) {
+        struct run_stage *stage = &run->stages[index];
+        bool classify = stage->spec->data.objective == OBJECTIVE_CLASSIFY;
+        char hash[33] = "";
+
+        int r = classify ? exchange_agree(run->exchange, run_open_texts(run, index, error), error)
+                         : open_corpora(run, index, hash, error);
+        if (r < 0)
+                return r;
+        if (classify)
+                texts_hash(stage->texts[PART_TRAIN], hash);
+        r = run_meta_fill(run, index, hash, error);
+        if (run->whole->kind == JOB_FINETUNE)
+                weights_set_text(&stage->meta, run->vocab_path, &run->text);
+        else
+                weights_set_text(&stage->meta, run->vocab_path,
+                                 corpus_text_options(stage->corpora[PART_TRAIN]->part[0]));
+        return exchange_agree(run->exchange, r, error);
+}
+
+/* Classes are counted before any stage's meta says what the model is. */
+static int open_stages(struct run *run, bool classify, struct error *error) {
+        for (uint32_t s = 0; s < run->n_stages; s++) {
+                if ((run->stages[s].spec->data.objective == OBJECTIVE_CLASSIFY) != classify)
+                        continue;
+                int r = open_stage(run, s, error);
+                if (r < 0)
+                        return run->n_stages > 1 ? error_prefix(error, "stage %u", s) : r;
+        }
         return 0;
 }
 
@@ -140,21 +179,26 @@ int run_open_stages(struct run *run, struct error *error) {
                 return r;
         for (uint32_t s = 0; s < run->n_stages; s++)
                 run->stages[s].spec = spec_at(run->whole, s);
-        for (uint32_t s = 0; s < run->n_stages; s++) {
-                r = open_stage(run, s, error);
-                if (r < 0)
-                        return run->n_stages > 1 ? error_prefix(error, "stage %u", s) : r;
-        }
-        return 0;
+        r = open_stages(run, true, error);
+        return r < 0 ? r : open_stages(run, false, error);
+}
+
+/* Of micro-batches of full samples, segments and all. */
+static struct model_limits limits_of(const struct spec *spec, const struct sample_source *source) {
+        struct model_limits limits =
+                model_limits_of(spec->train.micro_batch, source->max_length, source->max_predictions);
+
+        limits.max_samples *= source->max_segments;
+        limits.max_length = source->max_length / source->max_segments;
+        return limits;
 }
 
 struct model_limits run_model_limits(const struct run *run) {
         struct model_limits all = { .training = true };
 
         for (uint32_t s = 0; s < run->n_stages; s++) {
-                const struct samples_options *o = samples_options(run->stages[s].train_samples);
                 const struct spec_train *t = &run->stages[s].spec->train;
-                struct model_limits own = model_limits_of(t->micro_batch, o->sequence_length, o->max_predictions);
+                struct model_limits own = limits_of(run->stages[s].spec, &run->stages[s].source[PART_TRAIN]);
                 all.max_tokens = MAX(all.max_tokens, own.max_tokens);
                 all.max_samples = MAX(all.max_samples, own.max_samples);
                 all.max_masked = MAX(all.max_masked, own.max_masked);
@@ -164,13 +208,11 @@ struct model_limits run_model_limits(const struct run *run) {
         return all;
 }
 
-static struct batches_limits make_limits(const struct run *run, const struct samples *samples, uint64_t count) {
-        const struct samples_options *o = samples_options(samples);
+static struct batches_limits make_limits(const struct run *run, const struct sample_source *source, uint64_t count) {
         uint64_t begin, end;
 
         batches_share(count, run->rank, run->n_ranks, &begin, &end);
-        struct model_limits model =
-                model_limits_of(run->spec->train.micro_batch, o->sequence_length, o->max_predictions);
+        struct model_limits model = limits_of(run->spec, source);
         /* Shares differ by one between steps' samples of one rank never, between ranks by one. */
         return (struct batches_limits) { .max_share = (uint32_t) (end - begin),
                                          .max_tokens = model.max_tokens,
@@ -185,15 +227,25 @@ static void drop_batches(struct run *run) {
         run->validation_batches = NULL;
 }
 
+uint64_t run_n_evaluated(const struct run *run, enum run_part part) {
+        return run_classifies(run) ? run->now->n[part] : MIN(run->spec->train.evaluate_samples, run->now->n[part]);
+}
+
+int run_evaluation_batches(struct run *run, enum run_part part, struct batches **ret, struct error *error) {
+        const struct sample_source *source = &run->now->source[part];
+        struct batches_limits limits = make_limits(run, source, run_n_evaluated(run, part));
+
+        limits.max_share = MIN(limits.max_share, EVALUATION_SHARE_MAX);
+        return batches_new(source, &limits, ret, error);
+}
+
 static int make_batches(struct run *run, struct error *error) {
-        const struct samples *train = run->now->train_samples, *validation = run->now->validation_samples;
+        const struct sample_source *train = &run->now->source[PART_TRAIN];
         struct batches_limits limits = make_limits(run, train, run->spec->train.global_batch);
 
         int r = prefetch_new(train, &limits, &run->prefetch, error);
-        if (r >= 0 && validation) {
-                limits = make_limits(run, validation, MIN(run->spec->train.evaluate_samples, samples_n(validation)));
-                r = batches_new(validation, &limits, &run->validation_batches, error);
-        }
+        if (r >= 0 && run->now->n[PART_VALIDATION] > 0)
+                r = run_evaluation_batches(run, PART_VALIDATION, &run->validation_batches, error);
         return r;
 }
 
@@ -223,6 +275,7 @@ int run_next_stage(struct run *run, struct error *error) {
                 reset_moments(run);
         if (begin->moments == MOMENTS_RESET || begin->bias_correction == BIAS_CORRECTION_RESTART)
                 run->correction_step = 0;
+        run->best_validation_accuracy = NAN;
         run->best_validation_loss = NAN; /* of other data, perhaps: not to be compared */
         run->best_validation_step = 0;
         if (run->rank == 0) {
@@ -246,10 +299,11 @@ void run_close_stages(struct run *run) {
         drop_batches(run);
         for (uint32_t s = 0; run->stages && s < run->n_stages; s++) {
                 struct run_stage *stage = &run->stages[s];
-                samples_free(stage->train_samples);
-                samples_free(stage->validation_samples);
-                corpora_close(stage->train);
-                corpora_close(stage->validation);
+                for (unsigned p = 0; p < PART_MAX; p++) {
+                        samples_free(stage->samples[p]);
+                        corpora_close(stage->corpora[p]);
+                }
+                run_close_texts(stage);
         }
         free(run->stages);
 }

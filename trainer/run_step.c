@@ -83,6 +83,8 @@ static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t
         struct model_pass pass = { .seed = run->spec->train.seed,
                                    .stage = run->stage,
                                    .dropout = true,
+                                   .classify = run_classifies(run),
+                                   .frozen = run->spec->optimizer.freeze,
                                    .mlm_scale = n_masked > 0 ? 1.0 / (double) n_masked : 0,
                                    .sentence_scale = 1.0 / (double) run->spec->train.global_batch };
 

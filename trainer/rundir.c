@@ -133,7 +133,7 @@ int rundir_list(const struct rundir *rundir, uint64_t **ret_steps, size_t *ret_n
         return 0;
 }
 
-int rundir_retain(const struct rundir *rundir, uint32_t keep, uint64_t keep_every, struct error *error) {
+int rundir_retain(const struct rundir *rundir, uint32_t keep, uint64_t keep_every, uint64_t best, struct error *error) {
         cleanup_free uint64_t *steps = NULL;
         size_t n = 0;
 
@@ -142,7 +142,7 @@ int rundir_retain(const struct rundir *rundir, uint32_t keep, uint64_t keep_ever
                 return r;
         keep = MAX(keep, 1u);
         for (size_t i = 0; i + keep < n; i++) {
-                if (keep_every > 0 && steps[i] % keep_every == 0)
+                if ((keep_every > 0 && steps[i] % keep_every == 0) || steps[i] == best)
                         continue;
                 cleanup_free char *path = rundir_checkpoint_path(rundir, steps[i]);
                 if (!path || (unlink(path) < 0 && errno != ENOENT))

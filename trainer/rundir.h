@@ -24,8 +24,8 @@ char *rundir_checkpoint_path(const struct rundir *rundir, uint64_t step);
 /* Steps of the checkpoints there, ascending; caller frees *ret_steps. */
 int rundir_list(const struct rundir *rundir, uint64_t **ret_steps, size_t *ret_n, struct error *error);
 
-/* Removes checkpoints but the newest `keep` (at least one) and those at multiples of keep_every (0: none). */
-int rundir_retain(const struct rundir *rundir, uint32_t keep, uint64_t keep_every, struct error *error);
+/* Removes checkpoints but the newest `keep` (at least one), those at multiples of keep_every (0: none) and that of step `best`. */
+int rundir_retain(const struct rundir *rundir, uint32_t keep, uint64_t keep_every, uint64_t best, struct error *error);
 
 /* Moves checkpoints of later steps into checkpoints/abandoned/. */
 int rundir_abandon_newer(const struct rundir *rundir, uint64_t step, struct error *error);

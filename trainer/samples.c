@@ -320,4 +320,13 @@ void samples_make(const struct samples *samples, uint64_t k, struct sample *samp
         if (two_segments(&samples->options))
                 put_segment(sample, &b, 1, samples->vocab.sep);
         mask(samples, key, sample);
+        sample->n_segments = 1;
+        sample->segment_lengths[0] = sample->length;
+}
+
+static void make(const void *context, uint64_t k, struct sample *sample) { samples_make(context, k, sample); }
+
+struct sample_source samples_source(const struct samples *samples) {
+        return (struct sample_source) { samples, samples->options.sequence_length, samples->options.max_predictions, 1,
+                                        make };
 }

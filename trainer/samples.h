@@ -24,6 +24,7 @@
 #include "common/spec.h"
 #include "trainer/corpora.h"
 #include "trainer/masking.h"
+#include "trainer/sample.h"
 
 struct samples_options {
         uint64_t seed;
@@ -37,14 +38,6 @@ struct samples_options {
         uint32_t dupe_factor;  /* static masking: epochs until the draws repeat; 0: dynamic, they never do */
         bool evaluation;       /* draws of their own (PHILOX_EVALUATE) */
         const double *weights; /* (corpora->n) borrowed, above 0; NULL: every window once an epoch */
-};
-
-struct sample {
-        uint32_t length, n_masked;
-        int32_t *ids, *token_types; /* room for sequence_length */
-        int32_t *masked_positions;  /* ascending; room for max_predictions */
-        int32_t *masked_labels;
-        int32_t sentence_label; /* as struct batch's */
 };
 
 struct samples;
@@ -65,5 +58,8 @@ void samples_map_hash(const struct samples *samples, char hex[33]);
 
 /* Fills *sample, whose arrays are the caller's. Thread-safe. */
 void samples_make(const struct samples *samples, uint64_t k, struct sample *sample);
+
+/* The stream as batches take it; borrows. */
+struct sample_source samples_source(const struct samples *samples);
 
 #endif

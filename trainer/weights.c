@@ -87,6 +87,39 @@ int weights_vocabulary(const struct checkpoint *checkpoint, const char *path, st
         return 0;
 }
 
+#define LABELS_PIECE 1000 /* bytes of a row */
+#define LABELS_PIECES_MAX 24
+
+int weights_set_labels(struct checkpoint_meta *meta, const struct labels *labels, struct error *error) {
+        cleanup_free char *text = labels_json(labels);
+        size_t n = text ? strlen(text) : 0;
+        char key[24];
+
+        if (!text)
+                return error_errno(error, ENOMEM, "labels");
+        if (n > (size_t) LABELS_PIECE * LABELS_PIECES_MAX)
+                return error_input(error, BERTD_EXIT_DATA, "the names of %u classes take %zu bytes, more than %d",
+                                   labels->n, n, LABELS_PIECE * LABELS_PIECES_MAX);
+        for (size_t i = 0; i * LABELS_PIECE < n; i++) {
+                (void) snprintf(key, sizeof(key), "labels.%zu", i);
+                checkpoint_meta_set(meta, key, "%.*s", LABELS_PIECE, text + i * LABELS_PIECE);
+        }
+        return 0;
+}
+
+int weights_labels(const struct checkpoint *checkpoint, struct labels *labels, struct error *error) {
+        char text[LABELS_PIECE * LABELS_PIECES_MAX + 1] = "", key[24];
+
+        for (size_t i = 0; i < LABELS_PIECES_MAX; i++) {
+                (void) snprintf(key, sizeof(key), "labels.%zu", i);
+                const char *piece = checkpoint_meta_get(checkpoint_meta(checkpoint), key);
+                if (!piece)
+                        break;
+                (void) snprintf(text + i * LABELS_PIECE, LABELS_PIECE + 1, "%s", piece);
+        }
+        return text[0] ? labels_parse(labels, text, checkpoint_path(checkpoint), error) : 0;
+}
+
 struct checkpoint_tensor weights_describe(const struct model *model, const struct model_tensor *tensor,
                                           const char *kind, const void *data) {
         size_t size = model_element_size(model);
@@ -143,6 +176,31 @@ int weights_read_run(struct checkpoint *checkpoint, const struct model *model, c
         for (uint32_t i = 0; r >= 0 && i < model_n_tensors(model); i++)
                 r = read_tensor(checkpoint, model, model_tensor(model, i), kind, run, error);
         return r;
+}
+
+/* Whether a head is to stay fresh. */
+static bool begins_fresh(const struct checkpoint *c, const struct model_tensor *t) {
+        int64_t index = checkpoint_find(c, t->name, "param");
+        const struct checkpoint_tensor *found = index < 0 ? NULL : checkpoint_tensor(c, (uint32_t) index);
+
+        if (t->part < PART_POOLER)
+                return false;
+        return !found ||
+               (t->part >= PART_CLASSIFIER &&
+                (found->n_dims != t->n_dims || memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0));
+}
+
+int weights_begin(struct checkpoint *checkpoint, struct model *model, struct error *error) {
+        int r = 0;
+
+        for (uint32_t i = 0; r >= 0 && i < model_n_tensors(model); i++) {
+                const struct model_tensor *t = model_tensor(model, i);
+                if (!begins_fresh(checkpoint, t))
+                        r = read_tensor(checkpoint, model, t, "param", model_parameters(model), error);
+                else
+                        (void) fprintf(stderr, "bert-trainer: %s begins as a fresh one\n", t->name);
+        }
+        return r < 0 ? r : checkpoint_check_file(checkpoint, error);
 }
 
 int weights_read(struct checkpoint *checkpoint, struct model *model, struct error *error) {

@@ -6,6 +6,7 @@
 #include "trainer/checkpoint.h"
 #include "trainer/model.h"
 #include "trainer/text/wordpiece.h"
+#include "trainer/texts.h"
 
 #define WEIGHTS_ONLY_KEY "contents" /* meta: "weights" where there are no moments and no run to go on with */
 
@@ -28,6 +29,10 @@ int weights_text_options(const struct checkpoint *checkpoint, struct text_option
 int weights_vocabulary(const struct checkpoint *checkpoint, const char *path, struct vocab **ret, const char **ret_path,
                        struct error *error);
 
+/* Class names, in as many rows of meta as they need (78 where they need too many), and back; a checkpoint without any gives none. */
+int weights_set_labels(struct checkpoint_meta *meta, const struct labels *labels, struct error *error);
+int weights_labels(const struct checkpoint *checkpoint, struct labels *labels, struct error *error);
+
 /* A tensor of the model as a checkpoint has it, `data` being borrowed. */
 struct checkpoint_tensor weights_describe(const struct model *model, const struct model_tensor *tensor,
                                           const char *kind, const void *data);
@@ -35,6 +40,10 @@ struct checkpoint_tensor weights_describe(const struct model *model, const struc
 /* Reads all tensors of one kind into a flat run of the model, whose shape must be the checkpoint's (exit 76 naming the tensor). */
 int weights_read_run(struct checkpoint *checkpoint, const struct model *model, const char *kind, void *run,
                      struct error *error);
+
+/* What a new run begins with: as weights_read, but heads that the checkpoint lacks, or a classifier of other classes, stay as they are,
+ * and that is told on stderr. */
+int weights_begin(struct checkpoint *checkpoint, struct model *model, struct error *error);
 
 /* Reads the weights into the model, and checks the file. */
 int weights_read(struct checkpoint *checkpoint, struct model *model, struct error *error);

@@ -13,7 +13,7 @@
 struct test_batch {
         struct batch batch;
         int32_t ids[HELPER_TOKENS_MAX], types[HELPER_TOKENS_MAX], positions[HELPER_TOKENS_MAX],
-                cu_seqlens[HELPER_TOKENS_MAX + 1];
+                cu_seqlens[HELPER_TOKENS_MAX + 1], text_begin[HELPER_TOKENS_MAX + 1];
         int32_t masked_rows[HELPER_TOKENS_MAX], masked_labels[HELPER_TOKENS_MAX], sentence_labels[HELPER_TOKENS_MAX];
         uint64_t sample_k[HELPER_TOKENS_MAX];
 };
@@ -61,18 +61,18 @@ static inline struct test_batch *helper_batch(uint32_t vocab, uint32_t n, uint32
         struct batch *b = &t->batch;
 
         assert(t && n * length <= HELPER_TOKENS_MAX);
-        *b = (struct batch) { n,
-                              0,
-                              0,
-                              length,
-                              t->ids,
-                              t->types,
-                              t->positions,
-                              t->cu_seqlens,
-                              t->sample_k,
-                              t->masked_rows,
-                              t->masked_labels,
-                              t->sentence_labels };
+        *b = (struct batch) { .n_samples = n,
+                              .n_texts = n,
+                              .max_length = length,
+                              .ids = t->ids,
+                              .token_types = t->types,
+                              .positions = t->positions,
+                              .cu_seqlens = t->cu_seqlens,
+                              .sample_k = t->sample_k,
+                              .text_begin = t->text_begin,
+                              .masked_rows = t->masked_rows,
+                              .masked_labels = t->masked_labels,
+                              .sentence_labels = t->sentence_labels };
         for (uint32_t s = 0; s < n; s++) {
                 uint32_t own = ragged && s % 3 == 1 ? length / 2 + 1 : length;
                 t->sample_k[s] = first_k + s;
@@ -89,14 +89,18 @@ static inline struct test_batch *helper_batch(uint32_t vocab, uint32_t n, uint32
                         }
                 }
                 t->cu_seqlens[s + 1] = (int32_t) b->n_tokens;
+                t->text_begin[s + 1] = (int32_t) s + 1;
         }
         return t;
 }
 
 static inline struct model *helper_model(const struct model_config *config, const struct ops *ops,
                                          const struct batch *b) {
-        struct model_limits limits = { b->n_tokens,   b->n_samples, b->n_masked ? b->n_masked : 1,
-                                       b->max_length, true,         false };
+        struct model_limits limits = { .max_tokens = b->n_tokens,
+                                       .max_samples = b->n_samples,
+                                       .max_masked = b->n_masked ? b->n_masked : 1,
+                                       .max_length = b->max_length,
+                                       .training = true };
         struct error error = {};
         struct model *model = NULL;
         int r = model_new(config, ops, &limits, &model, &error);

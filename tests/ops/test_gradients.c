@@ -278,14 +278,65 @@ static void test_accumulates(void **state) {
         free(t);
 }
 
+/* Every way to a classifier's features, over texts of one to three segments. */
+static void test_classifier(void **state) {
+        static const struct classifier_config kinds[] = {
+                { .first_layer = 1, .n_layers = 1, .input = INPUT_POOLED, .dropout = 0.2 },
+                { .first_layer = 0, .n_layers = 1, .input = INPUT_CLS },
+                { .first_layer = 0, .n_layers = 2, .input = INPUT_CLS, .combine = COMBINE_CONCAT, .dropout = 0.2 },
+                { .first_layer = 0, .n_layers = 2, .input = INPUT_POOLED, .combine = COMBINE_MEAN },
+                { .first_layer = 0, .n_layers = 2, .input = INPUT_CLS, .combine = COMBINE_MAX },
+                { .first_layer = 1,
+                  .n_layers = 1,
+                  .input = INPUT_POOLED,
+                  .segmented = true,
+                  .segments = SEGMENTS_MEAN },
+                { .first_layer = 1, .n_layers = 1, .input = INPUT_CLS, .segmented = true, .segments = SEGMENTS_MAX },
+                { .first_layer = 0,
+                  .n_layers = 2,
+                  .input = INPUT_CLS,
+                  .combine = COMBINE_CONCAT,
+                  .segmented = true,
+                  .segments = SEGMENTS_ATTENTION,
+                  .dropout = 0.2 },
+        };
+        struct test_batch *t = helper_batch(40, 6, 9, 5, true);
+        struct batch *b = &t->batch;
+
+        for (size_t i = 0; i < ELEMENTSOF(kinds); i++) {
+                struct model_config config = helper_config(40, 8, 2, 2, 12, 0.1);
+                config.classifier = kinds[i];
+                config.classifier.n_labels = 3;
+                config.without_pretraining_heads = i % 2;
+                b->n_texts = kinds[i].segmented ? 3 : 6;
+                for (uint32_t s = 0; s <= b->n_texts; s++)
+                        t->text_begin[s] = (int32_t) (kinds[i].segmented ? s * (s + 1) / 2 : s); /* of 1, 2, 3 */
+                for (uint32_t s = 0; s < b->n_texts; s++)
+                        t->sentence_labels[s] = (int32_t) s % 3;
+                struct model *model = helper_model(&config, ops_fp64(), b);
+                struct model_pass pass = helper_pass(b, true);
+                struct model_loss loss = {};
+                pass.classify = true;
+                model_init(model, 1);
+                roughen(model);
+                model_zero_gradients(model);
+                model_forward_backward(model, b, &pass, &loss);
+                assert_int_equal(loss.sentence_count, b->n_texts);
+                for (uint32_t tensor = 0; tensor < model_n_tensors(model); tensor++)
+                        check_tensor(model, b, &pass, tensor);
+                model_free(model);
+        }
+        free(t);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_gelu),           cmocka_unit_test(test_gelu_dropout),
-                cmocka_unit_test(test_gelu_new),       cmocka_unit_test(test_relu),
-                cmocka_unit_test(test_absent_label),   cmocka_unit_test(test_nothing_masked),
-                cmocka_unit_test(test_accumulates),    cmocka_unit_test(test_albert),
-                cmocka_unit_test(test_albert_is_bert), cmocka_unit_test(test_albert_names),
-                cmocka_unit_test(test_recompute),
+                cmocka_unit_test(test_classifier),     cmocka_unit_test(test_gelu),
+                cmocka_unit_test(test_gelu_dropout),   cmocka_unit_test(test_gelu_new),
+                cmocka_unit_test(test_relu),           cmocka_unit_test(test_absent_label),
+                cmocka_unit_test(test_nothing_masked), cmocka_unit_test(test_accumulates),
+                cmocka_unit_test(test_albert),         cmocka_unit_test(test_albert_is_bert),
+                cmocka_unit_test(test_albert_names),   cmocka_unit_test(test_recompute),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

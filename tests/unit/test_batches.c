@@ -8,6 +8,7 @@
 
 #include "tests/unit/trainer-corpus.h"
 #include "trainer/prefetch.h"
+#include "trainer/samples.h"
 
 enum { LENGTH = 32 };
 
@@ -15,6 +16,7 @@ struct fixture {
         char *folder, *prefix, *map;
         struct corpora *corpora;
         struct samples *samples;
+        struct sample_source source;
 };
 
 static int setup(void **state) {
@@ -34,9 +36,11 @@ static int setup(void **state) {
         f->map = format_string("%s/map", f->folder);
         write_corpus(f->prefix, 20, 11);
         *state = f;
-        return corpora_open(&f->prefix, 1, &f->corpora, NULL) < 0 ||
-               samples_build_map(f->map, f->corpora, &o, NULL) < 0 ||
-               samples_new(f->map, f->corpora, &vocab, &o, &f->samples, NULL) < 0;
+        if (corpora_open(&f->prefix, 1, &f->corpora, NULL) < 0 || samples_build_map(f->map, f->corpora, &o, NULL) < 0 ||
+            samples_new(f->map, f->corpora, &vocab, &o, &f->samples, NULL) < 0)
+                return 1;
+        f->source = samples_source(f->samples);
+        return 0;
 }
 
 static int teardown(void **state) {
@@ -95,7 +99,7 @@ static void test_packing(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(limits); i++) {
                 struct batches *b = NULL;
                 uint64_t k = 13;
-                assert_int_equal(batches_new(f->samples, &limits[i], &b, NULL), 0);
+                assert_int_equal(batches_new(&f->source, &limits[i], &b, NULL), 0);
                 batches_fill(b, 13, 53);
                 for (uint32_t m = 0; m < batches_n(b); m++)
                         check_micro(batches_get(b, m), &limits[i], &k);
@@ -113,7 +117,7 @@ static void test_shares_add_up(void **state) {
         struct batches *b = NULL;
         uint64_t hash = 0, masked = 0;
 
-        assert_int_equal(batches_new(f->samples, &limits, &b, NULL), 0);
+        assert_int_equal(batches_new(&f->source, &limits, &b, NULL), 0);
         for (uint32_t r = 0; r < 3; r++) {
                 uint64_t begin, end;
                 batches_share(40, r, 3, &begin, &end);
@@ -135,8 +139,8 @@ static void test_prefetch(void **state) {
         struct prefetch *prefetch = NULL;
         struct batches *plain = NULL;
 
-        assert_int_equal(prefetch_new(f->samples, &limits, &prefetch, NULL), 0);
-        assert_int_equal(batches_new(f->samples, &limits, &plain, NULL), 0);
+        assert_int_equal(prefetch_new(&f->source, &limits, &prefetch, NULL), 0);
+        assert_int_equal(batches_new(&f->source, &limits, &plain, NULL), 0);
         for (uint64_t s = 0; s < 30; s++) {
                 uint64_t at = s == 20 ? 1000 : s * 10; /* once another range than foretold */
                 struct batches *b = prefetch_take(prefetch, at, at + 10, s * 10 + 10, s * 10 + 20);

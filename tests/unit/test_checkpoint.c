@@ -210,13 +210,13 @@ static void test_run_folder(void **state) {
         assert_int_equal(rundir_open(f->folder, &rundir, NULL), 0);
         for (uint64_t s = 10; s <= 60; s += 10)
                 write_small(rundir, s);
-        assert_int_equal(rundir_retain(rundir, 2, 30, NULL), 0);
+        assert_int_equal(rundir_retain(rundir, 2, 30, 0, NULL), 0);
         assert_int_equal(rundir_list(rundir, &steps, &n, NULL), 0);
         assert_int_equal(n, 3);
         assert_true(steps[0] == 30 && steps[1] == 50 && steps[2] == 60);
         free(steps);
         assert_int_equal(rundir_abandon_newer(rundir, 30, NULL), 0);
-        assert_int_equal(rundir_retain(rundir, 0, 0, NULL), 0); /* never the last one */
+        assert_int_equal(rundir_retain(rundir, 0, 0, 0, NULL), 0); /* never the last one */
         assert_int_equal(rundir_list(rundir, &steps, &n, NULL), 0);
         assert_true(n == 1 && steps[0] == 30);
         free(steps);

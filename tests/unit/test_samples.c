@@ -70,11 +70,16 @@ static struct samples *open_samples(struct fixture *f, const struct samples_opti
 
 struct storage {
         int32_t ids[LENGTH], types[LENGTH], positions[LENGTH], labels[LENGTH];
+        uint32_t lengths[1];
 };
 
 static struct sample make(const struct samples *samples, uint64_t k, struct storage *s) {
         struct sample sample = {
-                .ids = s->ids, .token_types = s->types, .masked_positions = s->positions, .masked_labels = s->labels
+                .ids = s->ids,
+                .token_types = s->types,
+                .masked_positions = s->positions,
+                .masked_labels = s->labels,
+                .segment_lengths = s->lengths,
         };
         memset(s, 0xee, sizeof(*s));
         samples_make(samples, k, &sample);

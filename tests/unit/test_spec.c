@@ -19,9 +19,9 @@
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
-#define KEYS                                                                                                        \
-        "name, kind, priority, run_dir, on_exit, command, resources, restart, checkpoint, model, data, optimizer, " \
-        "train, stages"
+#define KEYS                                                                                                         \
+        "name, kind, priority, run_dir, on_exit, command, resources, restart, checkpoint, model, data, classifier, " \
+        "optimizer, train, stages"
 
 static char folder[PATH_MAX];
 
@@ -124,7 +124,13 @@ static const struct bad bad[] = {
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n",
           "job.yaml: train.steps: missing; expected a whole number" },
         { "kind: finetune\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n",
-          "job.yaml: train.steps: missing; expected a whole number" },
+          "job.yaml: train.steps: missing; expected a whole number, or train.epochs" },
+        { "kind: finetune\nmodel: {vocab: v}\ndata: {train: [x]}\ntrain: {epochs: 2}\n",
+          "job.yaml: model.config: missing; expected a file" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: classify}\ntrain: {steps: 1}\n",
+          "job.yaml:3: data.objective: classify is of kind finetune" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], label: y}\ntrain: {steps: 1}\n",
+          "job.yaml:3: data.label: not a key of kind pretrain" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1]}\ntrain: {steps: "
           "1}\n",
           "job.yaml:3: data.train_weights: 1 given, but data.train has 2" },
@@ -164,7 +170,7 @@ static const struct bad bad[] = {
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], max_predictions: 200}\ntrain: {steps: 1}\n",
           "job.yaml: data.max_predictions: 200 is greater than data.sequence_length, 128" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: clm}\ntrain: {steps: 1}\n",
-          "job.yaml:3: data.objective: 'clm' is not mlm+nsp, mlm+sop or mlm" },
+          "job.yaml:3: data.objective: 'clm' is not mlm+nsp, mlm+sop, mlm or classify" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], mask_unit: byte}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.mask_unit: 'byte' is not token, whole_word or ngram" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n"
@@ -269,7 +275,7 @@ static const struct bad bad_stages[] = {
           "job.yaml:11: unknown key 'model' in stages; expected name, moments, bias_correction, data, optimizer, "
           "train" },
         { STAGED "- train: {steps: 5, step: 4}\n",
-          "job.yaml:10: unknown key 'step' in train; expected global_batch, micro_batch, steps, precision, "
+          "job.yaml:10: unknown key 'step' in train; expected global_batch, micro_batch, steps, epochs, precision, "
           "recompute_activations, seed, evaluate_every, evaluate_samples, log_every" },
         { STAGED "  moments: keep\n", "job.yaml:10: stages[0].moments: the first stage has none to keep or reset" },
         { STAGED "- train: {steps: 5}\n  data: {sequence_length: 16, max_predictions: 17}\n",

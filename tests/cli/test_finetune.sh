@@ -1,0 +1,167 @@
+#!/bin/sh
+# finetune, evaluate and predict: formats, exact resume, best on validation, over ranks, export; each bad input is one line with its exit code.
+. "$(dirname "$0")/trainer-lib.sh"
+make_inputs
+out() { "$TRAINER" "$@" >out 2>err </dev/null; }
+refuses() { # refuses CODE PATTERN NAME ARGUMENT…: one line of error
+        code=$1 pattern=$2 name=$3
+        shift 3
+        timeout 60 "$TRAINER" "$@" >out 2>err </dev/null
+        got=$?
+        [ $got -eq "$code" ] && [ "$(grep -c '^bert-trainer:' err)" -eq 1 ] && grep -q -e "$pattern" err
+        status=$?
+        [ $status -eq 0 ] || sed "s/^/# exit $got, expected $code: /" err
+        ok $status "$name"
+}
+tune() { # tune RANKS ARGUMENT…
+        ranks=$1
+        shift
+        if [ "$ranks" -eq 1 ]; then timeout 120 "$TRAINER" finetune "$@"; else
+                timeout 120 mpirun --oversubscribe --bind-to none -n "$ranks" "$TRAINER" finetune "$@"
+        fi
+}
+
+# Three classes that one word each tells; the same rows in each format.
+awk 'BEGIN { srand(3); split("kernel memory page device", a); split("network socket packet signal", b); split("file inode block lock", c)
+        for (i = 0; i < 120; i++) { k = i % 3; w = int(rand() * 4) + 1
+                word = k == 0 ? a[w] : k == 1 ? b[w] : c[w]; name = k == 0 ? "core" : k == 1 ? "net, work" : "disk"
+                printf "%s\tthe \"old\" %s reads the %s\n", name, word, word } }' >all.tsv
+head -n 90 all.tsv >train.tsv
+tail -n 30 all.tsv >dev.tsv
+{ printf '\357\273\277title,label,body\r\n'
+  awk -F'\t' '{ gsub(/"/, "\"\"", $2); split($2, w, " reads "); printf "\"%s\",\"%s\",\"reads\n%s\"\r\n\r\n", w[1], $1, w[2] }' train.tsv; } >train.csv
+awk -F'\t' '{ gsub(/"/, "\\\"", $2); printf "{\"t\": \"%s\", \"y\": \"%s\"}\n", $2, $1 }' train.tsv >train.jsonl
+cat >tune.yaml <<'SPEC'
+kind: finetune
+checkpoint: {every_steps: 7, every_sec: 0, keep: 100}
+model: {config: tiny.json, vocab: vocab.txt}
+data: {train: [train.tsv], validation: [dev.tsv], test: [dev.tsv], text: [2], label: 1, sequence_length: 32}
+optimizer: {learning_rate: 5.0e-3, warmup_ratio: 0.1}
+train: {global_batch: 9, micro_batch: 4, steps: 40}
+SPEC
+sed 's/train: .train.tsv.*/train: [train.csv], text: [title, body], sequence_length: 32}/' tune.yaml >csv.yaml
+sed 's/train: .train.tsv.*/train: [train.jsonl], text: [t], label: y, sequence_length: 32}/' tune.yaml >jsonl.yaml
+
+tune 1 tune.yaml --run-dir whole >whole.log 2>&1
+ok $? "40 steps"
+grep -q "test at step" whole.log && [ -e whole/best.ckpt ]
+ok $? "the best on validation is kept and tested"
+hash() { sed -n 's/^{"step": 1,.*"sample_hash": "\([0-9a-f]*\)".*/\1/p' "$1/metrics.jsonl"; }
+for format in csv jsonl; do
+        tune 1 $format.yaml --run-dir $format >$format.log 2>&1 && [ -n "$(hash $format)" ] && [ "$(hash $format)" = "$(hash whole)" ]
+        ok $? "$format gives the samples of tsv"
+done
+for at in 3 14 25; do
+        for _ in 1 2 3 4 5; do
+                rm -rf killed
+                tune 1 tune.yaml --run-dir killed >killed.log 2>&1 &
+                job=$!
+                while kill -0 $job 2>/dev/null && ! grep -q "^{\"step\": $at," killed/metrics.jsonl 2>/dev/null; do sleep 0.003; done
+                for pid in $(pgrep -f -- "finetune tune.yaml --run-dir killed\$"); do
+                        [ "$(readlink "/proc/$pid/exe")" = "$(readlink -f "$TRAINER")" ] && kill -9 "$pid" 2>/dev/null
+                done
+                wait $job 2>/dev/null
+                [ -e "$(ckpt killed 40)" ] || break
+        done
+        tune 1 tune.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 40)" "$(ckpt killed 40)" >/dev/null && [ "$(readlink whole/best.ckpt)" = "$(readlink killed/best.ckpt)" ]
+        ok $? "killed at step $at and resumed: same bits, same best"
+done
+if have_ranks 2; then
+        tune 2 tune.yaml --run-dir two >two.log 2>&1 && [ "$(hash two)" = "$(hash whole)" ]
+        ok $? "two ranks see the same samples"
+fi
+
+out evaluate whole/best.ckpt dev.tsv
+ok $? "evaluate"
+said=$(sed -n 's/^test at step.*accuracy \([0-9.]*\) .*/\1/p' whole.log)
+[ -n "$said" ] && grep -q "^accuracy  $said\$" out && grep -q "^macro F1  0\.[0-9]*" out && grep -q " 10  net, work\$" out
+ok $? "tells the run's accuracy, macro F1 and each class"
+out evaluate --json whole/best.ckpt dev.tsv && grep -q '"macro_f1": 0\.' out
+ok $? "as JSON, too"
+[ "$(echo "the old inode reads the block" | "$TRAINER" predict whole/best.ckpt | grep -c '^{"label":"disk","probabilities":{"core":')" -eq 1 ]
+ok $? "predict reads standard input"
+mkfifo pipe
+"$TRAINER" predict whole/best.ckpt <pipe >streamed 2>err &
+job=$!
+exec 3>pipe
+echo "the old socket reads the packet" >&3
+for _ in $(seq 100); do [ -s streamed ] && break; sleep 0.1; done
+grep -q '"net, work"' streamed
+ok $? "and answers before its end"
+exec 3>&-
+wait $job
+
+# Every way to shorten, to choose features, to freeze.
+for how in 'truncation: tail' 'truncation: head_tail' 'truncation: segments'; do
+        sed "s/sequence_length: 32/sequence_length: 8, $how/; s/steps: 40/steps: 4/" tune.yaml >short.yaml
+        rm -rf short && tune 1 short.yaml --run-dir short >short.log 2>&1 && out evaluate short/best.ckpt dev.tsv
+        ok $? "$how"
+done
+for how in 'layers: 0' 'layers: all' 'layers: first4, combine: mean' 'layers: last4, combine: max, input: pooled' 'input: cls, dropout: 0.3'; do
+        sed "s/steps: 40/steps: 4/" tune.yaml >short.yaml && echo "classifier: {$how}" >>short.yaml
+        rm -rf short && tune 1 short.yaml --run-dir short >short.log 2>&1 && out evaluate short/best.ckpt dev.tsv
+        ok $? "classifier: $how"
+done
+sed 's/steps: 40/steps: 4/; s/learning_rate: 5.0e-3/learning_rate: 5.0e-3, freeze: features/' tune.yaml >short.yaml
+rm -rf short && tune 1 short.yaml --run-dir short >short.log 2>&1
+"$TRAINER" inspect --json "$(ckpt short 4)" >frozen.json && "$TRAINER" inspect --json "$(ckpt whole 7)" >free.json
+python3 - <<'PY'
+import json
+def sums(path): return {t['name']: t['checksum'] for t in json.load(open(path))['tensors'] if t['kind'] == 'moment1'}
+zero = {n for n, c in sums('frozen.json').items() if not n.startswith('classifier')}
+import sys
+kept = sums('frozen.json'); free = sums('free.json')
+sys.exit(0 if zero and all(kept[n] != free[n] for n in zero if n.endswith('query.weight')) and len({kept[n] for n in zero if n.endswith('query.weight')}) == 1 else 1)
+PY
+ok $? "freeze: features leaves the rest without moments"
+
+out export whole/best.ckpt --output hf && grep -q BertForSequenceClassification hf/config.json && grep -q '"2": "net, work"' hf/config.json
+ok $? "export names the class and the labels"
+out import hf --output back.ckpt && out export back.ckpt --output hf2 && cmp -s hf/model.safetensors hf2/model.safetensors && cmp -s hf/config.json hf2/config.json
+ok $? "in and out again: the same bytes"
+sed 's/model: .*/model: {init: hf}/; s/steps: 40/steps: 3/' tune.yaml >folder.yaml
+tune 1 folder.yaml --run-dir folder >folder.log 2>&1 && grep -q "beginning with the weights of" folder.log
+ok $? "a folder alone is a model"
+sed 's/model: .*/model: {init: back.ckpt}/; s/steps: 40/steps: 3/' tune.yaml >again.yaml
+tune 1 again.yaml --run-dir again >again.log 2>&1
+ok $? "so is a checkpoint"
+
+bad() { # bad CODE PATTERN NAME SED…
+        code=$1 pattern=$2 name=$3
+        shift 3
+        sed "$@" tune.yaml >bad.yaml
+        refuses "$code" "$pattern" "$name" finetune bad.yaml --run-dir new
+}
+printf 'elsewhere\tthe old file\n' >unknown.tsv
+bad 65 "unknown.tsv:1: label 'elsewhere' is none of the 3 classes" "unknown label in validation" 's/dev.tsv/unknown.tsv/'
+{ cat train.tsv; printf 'core\t \n'; } >empty.tsv
+bad 65 "empty.tsv:91: empty text" "empty text" 's/train.tsv/empty.tsv/'
+grep '^core' train.tsv >one.tsv
+bad 65 "one class only, 'core'" "one class only" 's/train.tsv/one.tsv/'
+{ head -n 4 train.tsv; echo core; cat train.tsv; } >short.tsv
+bad 65 "short.tsv:5: 1 columns, line 1 has 2" "a row with a missing column" 's/train.tsv/short.tsv/'
+bad 65 "train.tsv:1: label column 7, but the row has 2" "label column out of range" 's/label: 1/label: 7/'
+bad 65 "no column 'body' in the header; it has core" "a column that the header lacks" 's/text: .2./text: [body]/'
+printf 'core\tcaf\351\n' >latin.tsv
+bad 65 "latin.tsv:1: byte 0xe9: not UTF-8" "what is not UTF-8" 's/train.tsv/latin.tsv/'
+printf '\377\376c\000' >wide.tsv
+bad 65 "wide.tsv:1: UTF-16" "UTF-16" 's/train.tsv/wide.tsv/'
+printf 'label,text\ncore,"never closed\n' >open.csv
+bad 65 "open.csv:2: a quoted field is not closed" "a quote that is not closed" 's/train: .train.tsv.*/train: [open.csv], sequence_length: 32}/'
+echo '{"t": 3, "y": "core"}' >number.jsonl
+bad 65 "number.jsonl:1: key t is no string" "a JSON text that is no string" 's/train: .train.tsv.*/train: [number.jsonl], text: [t], label: y, sequence_length: 32}/'
+: >nothing.tsv
+bad 65 "nothing.tsv: holds no text" "an empty file" 's/train.tsv/nothing.tsv/'
+bad 66 "absent.tsv" "a missing file" 's/train.tsv/absent.tsv/'
+bad 78 "classifier.layers: '9' is not" "a layer that is not there" -e '$aclassifier: {layers: 9}'
+tac vocab.txt >other.txt
+bad 65 "other.txt: not the vocabulary of model.init" "a vocabulary that is not the folder's" 's/model: .*/model: {init: hf, vocab: other.txt}/'
+{ cat train.tsv; printf 'fourth\tthe file\n'; } >four.tsv
+sed 's/train.tsv/four.tsv/' tune.yaml >four.yaml
+refuses 78 "classes 3, the spec .*now gives 4: this may not change on resume" "another number of classes on resume" finetune four.yaml --run-dir whole
+{ printf 'core\t'; head -c 10000000 /dev/zero | tr '\0' 'a' | fold -w 7 | tr '\n' ' '; echo; cat train.tsv; } >long.tsv
+sed 's/train.tsv/long.tsv/; s/steps: 40/steps: 2/' tune.yaml >long.yaml
+tune 1 long.yaml --run-dir long >long.log 2>&1
+ok $? "a text of 10 MB is shortened"
+refuses 76 "not a" "evaluate wants a checkpoint" evaluate hf/config.json dev.tsv
+finish

@@ -1,0 +1,402 @@
+/*
+ * `bert-trainer evaluate` and `bert-trainer predict`: what a classifier's checkpoint makes of texts. Owns the model, the encoder, one
+ * batch of texts and their logits. How texts are read and shortened is the checkpoint's to say, and options go before it.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "trainer/batches.h"
+#include "trainer/checkpoint.h"
+#include "trainer/finetune.h"
+#include "trainer/ops.h"
+#include "trainer/texts.h"
+#include "trainer/weights.h"
+
+#define BATCH 32 /* texts */
+
+static const char EVALUATE_USAGE[] =
+        "usage: bert-trainer evaluate CHECKPOINT FILE... [--json]\n\n"
+        "How well a classifier does on labelled texts (csv, tsv, jsonl): accuracy, error, macro F1, a table of "
+        "classes, the "
+        "confusion\nmatrix. Columns and encoding are as in its training.\n\n"
+        "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
+        "      --json         as one JSON object\n"
+        "  -h, --help         this text\n";
+static const char PREDICT_USAGE[] =
+        "usage: bert-trainer predict CHECKPOINT [FILE]\n\n"
+        "A line of JSON for each text, as they come: {\"label\": ..., \"probabilities\": {...}}. FILE is csv, tsv, "
+        "jsonl with the\n"
+        "columns of its training, or txt: a text a line, as is standard input.\n\n"
+        "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
+        "  -h, --help         this text\n";
+
+struct classifier {
+        const char *vocab_path;
+        struct model_config config;
+        struct model *model;
+        struct vocab *vocab;
+        struct encoder *encoder;
+        struct labels labels, columns;
+        struct records_options records;
+        struct texts *texts;
+        struct text_set set;
+        struct sample_source source;
+        struct batches *batches;
+        double *logits;         /* (BATCH, labels) */
+        uint64_t *confusion, n; /* (labels, labels): true, predicted */
+        double loss;            /* Σ over n */
+};
+
+/* ---- setting up ---- */
+
+static const char *meta_of(const struct checkpoint *c, const char *key) {
+        const char *value = checkpoint_meta_get(checkpoint_meta(c), key);
+        return value ? value : "";
+}
+
+static int open_labels(struct classifier *f, const struct checkpoint *c, struct error *error) {
+        int r = weights_config(c, &f->config, error);
+
+        if (r >= 0)
+                r = weights_labels(c, &f->labels, error);
+        if (r < 0)
+                return r;
+        if (f->config.classifier.n_labels == 0 || f->labels.n != f->config.classifier.n_labels)
+                return error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier: expected a checkpoint of finetune",
+                                   checkpoint_path(c));
+        return 0;
+}
+
+/* An imported folder says nothing of columns and lengths: then they are text and label, and as long as the model takes. */
+static int open_texts(struct classifier *f, const struct checkpoint *c, struct error *error) {
+        static const char *const names[TRUNCATION_MAX] = { "head", "tail", "head_tail", "segments" };
+        struct texts_options o = { .sequence_length = f->config.max_position_embeddings,
+                                   .max_segments = 1,
+                                   .cls = vocab_special(f->vocab, "[CLS]"),
+                                   .sep = vocab_special(f->vocab, "[SEP]") };
+        char how[16] = "head";
+        const char *columns = meta_of(c, "text_columns");
+
+        (void) sscanf(meta_of(c, "truncation"), "%15s %u %u", how, &o.head_tokens, &o.max_segments);
+        (void) sscanf(meta_of(c, "sequence_length"), "%u", &o.sequence_length);
+        for (unsigned i = 0; i < TRUNCATION_MAX; i++)
+                if (strcmp(how, names[i]) == 0)
+                        o.truncation = i;
+        if (o.sequence_length < 8 || o.sequence_length > f->config.max_position_embeddings || o.max_segments < 1 ||
+            o.max_segments > SPEC_SEGMENTS_MAX)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key sequence_length or truncation",
+                                   checkpoint_path(c));
+        int r = labels_parse(&f->columns, columns[0] ? columns : "[\"text\"]", checkpoint_path(c), error);
+        if (r < 0)
+                return r;
+        f->records = (struct records_options) {
+                .encoding = strcmp(meta_of(c, "encoding"), "latin-1") == 0 ? ENCODING_LATIN1 : ENCODING_UTF8,
+                .header = strcmp(meta_of(c, "header"), "true") == 0    ? HEADER_TRUE
+                          : strcmp(meta_of(c, "header"), "false") == 0 ? HEADER_FALSE
+                                                                       : HEADER_AUTO,
+                .text = f->columns.name,
+                .n_text = f->columns.n,
+        };
+        return texts_new(f->encoder, &o, &f->texts, error);
+}
+
+static int open_encoder(struct classifier *f, const struct checkpoint *c, struct error *error) {
+        struct text_options options;
+        const char *path;
+
+        int r = weights_vocabulary(c, f->vocab_path, &f->vocab, &path, error);
+        if (r >= 0)
+                r = weights_text_options(c, &options, error);
+        if (r >= 0 && encoder_new(f->vocab, &options, 1, &f->encoder) < 0)
+                r = error_errno(error, ENOMEM, "%s", path);
+        return r;
+}
+
+static int open_model(struct classifier *f, struct checkpoint *c, struct error *error) {
+        f->set = (struct text_set) { .texts = f->texts };
+        f->source = text_set_source(&f->set);
+        uint32_t segments = f->source.max_segments;
+        const struct model_limits limits = { .max_tokens = BATCH * f->source.max_length,
+                                             .max_samples = BATCH * segments,
+                                             .max_length = f->source.max_length / segments };
+        const struct batches_limits all = { .max_share = BATCH,
+                                            .max_tokens = limits.max_tokens,
+                                            .max_samples = limits.max_samples };
+
+        if (strcmp(meta_of(c, "precision"), "fp64") == 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s: is of the fp64 reference; expected fp32 weights",
+                                   checkpoint_path(c));
+        int r = model_new(&f->config, ops_cpu(), &limits, &f->model, error);
+        if (r >= 0)
+                r = weights_read(c, f->model, error);
+        if (r >= 0)
+                r = batches_new(&f->source, &all, &f->batches, error);
+        f->logits = calloc((size_t) BATCH * f->labels.n, sizeof(*f->logits));
+        f->confusion = calloc((size_t) f->labels.n * f->labels.n, sizeof(*f->confusion));
+        return r >= 0 && (!f->logits || !f->confusion) ? error_errno(error, ENOMEM, "a classifier") : r;
+}
+
+static int open_classifier(struct classifier *f, const char *path, struct error *error) {
+        cleanup_checkpoint struct checkpoint *c = NULL;
+
+        int r = checkpoint_open(path, &c, error);
+        if (r >= 0)
+                r = open_labels(f, c, error);
+        if (r >= 0)
+                r = open_encoder(f, c, error);
+        if (r >= 0)
+                r = open_texts(f, c, error);
+        if (r >= 0 && f->records.n_text > 0)
+                f->records.label = strdup(meta_of(c, "label_column")[0] ? meta_of(c, "label_column") : "label");
+        return r < 0 ? r : open_model(f, c, error);
+}
+
+static void release(struct classifier *f) {
+        batches_free(f->batches);
+        text_set_free(&f->set);
+        texts_free(f->texts);
+        model_free(f->model);
+        encoder_free(f->encoder);
+        vocab_free(f->vocab);
+        free((char *) (uintptr_t) f->records.label);
+        labels_free(&f->columns);
+        labels_free(&f->labels);
+        free(f->logits);
+        free(f->confusion);
+}
+
+/* ---- a batch of texts ---- */
+
+/* Turns a row of logits into probabilities; returns the greatest, the first where several are. */
+static uint32_t softmax(double *row, uint32_t n) {
+        uint32_t best = 0;
+        double sum = 0;
+
+        for (uint32_t i = 1; i < n; i++)
+                best = row[i] > row[best] ? i : best;
+        double highest = row[best];
+        for (uint32_t i = 0; i < n; i++)
+                sum += row[i] = exp(row[i] - highest);
+        for (uint32_t i = 0; i < n; i++)
+                row[i] /= sum;
+        return best;
+}
+
+static int print_prediction(const struct classifier *f, const double *row, uint32_t best) {
+        json_t *all = json_object();
+
+        for (uint32_t i = 0; i < f->labels.n; i++)
+                (void) json_object_set_new(all, f->labels.name[i], json_real(row[i]));
+        json_t *line = json_pack("{s:s, s:o}", "label", f->labels.name[best], "probabilities", all);
+        int r = line ? json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9)) : -1;
+        json_decref(line);
+        return r < 0 || putchar('\n') == EOF ? -EIO : 0;
+}
+
+/* Runs the texts at hand: predictions are printed, or counted where `count`. */
+static int run_texts(struct classifier *f, bool count, struct error *error) {
+        uint32_t c = f->labels.n;
+        uint64_t seen = 0;
+        int r = 0;
+
+        text_set_free(&f->set);
+        r = text_set_all(f->texts, &f->set, error);
+        if (r < 0)
+                return r;
+        batches_fill(f->batches, 0, f->set.n);
+        for (uint32_t b = 0; b < batches_n(f->batches); b++) {
+                const struct batch *batch = batches_get(f->batches, b);
+                model_classify(f->model, batch, f->logits);
+                for (uint32_t i = 0; i < batch->n_texts; i++, seen++) {
+                        double *row = f->logits + (size_t) i * c;
+                        uint32_t best = softmax(row, c);
+                        int32_t label = texts_label(f->texts, seen);
+                        if (count) {
+                                f->confusion[(size_t) label * c + best]++;
+                                f->loss -= log(fmax(row[label], 1e-300));
+                                f->n++;
+                        } else if (print_prediction(f, row, best) < 0)
+                                return error_errno(error, EIO, "standard output");
+                }
+        }
+        texts_clear(f->texts);
+        return !count && fflush(stdout) == EOF ? error_errno(error, errno, "standard output") : 0;
+}
+
+static int add(struct classifier *f, const char *path, const struct record *record, struct error *error) {
+        int32_t label = record->label ? labels_find(&f->labels, record->label) : 0;
+
+        if (label < 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": label '%.64s' is none of the %u classes",
+                                   path, record->line, record->label, f->labels.n);
+        int r = texts_add(f->texts, record->text, record->size, label);
+        if (r == -ENODATA)
+                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": empty text: no token is left of it", path,
+                                   record->line);
+        return r < 0 ? error_errno(error, -r, "%s", path) : 0;
+}
+
+/* Texts wait for each other only while more of them are there. */
+static int run_file(struct classifier *f, const char *path, bool count, struct error *error) {
+        cleanup_records struct records *records = NULL;
+        struct record record;
+
+        int r = records_open(path, &f->records, &records, error);
+        while (r >= 0 && (r = records_next(records, &record, error)) > 0) {
+                r = add(f, path, &record, error);
+                if (r >= 0 && (texts_n(f->texts) == BATCH || (!count && records_would_wait(records))))
+                        r = run_texts(f, count, error);
+        }
+        if (texts_n(f->texts) == 0)
+                return r;
+        int rest = run_texts(f, count, r < 0 ? NULL : error); /* what came before a bad line is told */
+        return r < 0 ? r : rest;
+}
+
+/* ---- figures ---- */
+
+struct class_figures {
+        uint64_t support, predicted, hits;
+        double precision, recall, f1; /* 0 where nothing is there to divide by */
+};
+
+static struct class_figures figures_of(const struct classifier *f, uint32_t k) {
+        uint32_t c = f->labels.n;
+        struct class_figures x = { .hits = f->confusion[(size_t) k * c + k] };
+
+        for (uint32_t i = 0; i < c; i++) {
+                x.support += f->confusion[(size_t) k * c + i];
+                x.predicted += f->confusion[(size_t) i * c + k];
+        }
+        x.precision = x.predicted ? (double) x.hits / (double) x.predicted : 0;
+        x.recall = x.support ? (double) x.hits / (double) x.support : 0;
+        x.f1 = x.hits ? 2 * x.precision * x.recall / (x.precision + x.recall) : 0;
+        return x;
+}
+
+static void print_figures(const struct classifier *f, double accuracy, double macro) {
+        (void) printf("texts     %" PRIu64 "\naccuracy  %.4f\nerror     %.2f %%\nmacro F1  %.4f\nloss      %.4f\n\n",
+                      f->n, accuracy, 100 * (1 - accuracy), macro, f->loss / (double) f->n);
+        (void) printf("%9s %9s %9s %9s  class\n", "precision", "recall", "F1", "texts");
+        for (uint32_t k = 0; k < f->labels.n; k++) {
+                struct class_figures x = figures_of(f, k);
+                (void) printf("%9.4f %9.4f %9.4f %9" PRIu64 "  %s\n", x.precision, x.recall, x.f1, x.support,
+                              f->labels.name[k]);
+        }
+        (void) printf("\nconfusion: a row a true class, a column a predicted one, in the order above\n");
+        for (uint32_t k = 0; k < f->labels.n; k++)
+                for (uint32_t i = 0; i < f->labels.n; i++)
+                        (void) printf("%7" PRIu64 "%s", f->confusion[(size_t) k * f->labels.n + i],
+                                      i + 1 < f->labels.n ? "" : "\n");
+}
+
+static int print_figures_json(const struct classifier *f, double accuracy, double macro) {
+        json_t *classes = json_array(), *confusion = json_array();
+
+        for (uint32_t k = 0; k < f->labels.n; k++) {
+                struct class_figures x = figures_of(f, k);
+                json_t *row = json_array();
+                for (uint32_t i = 0; i < f->labels.n; i++)
+                        (void) json_array_append_new(
+                                row, json_integer((json_int_t) f->confusion[(size_t) k * f->labels.n + i]));
+                (void) json_array_append_new(confusion, row);
+                (void) json_array_append_new(classes, json_pack("{s:s, s:f, s:f, s:f, s:I}", "label", f->labels.name[k],
+                                                                "precision", x.precision, "recall", x.recall, "f1",
+                                                                x.f1, "texts", (json_int_t) x.support));
+        }
+        json_t *all = json_pack("{s:I, s:f, s:f, s:f, s:f, s:o, s:o}", "texts", (json_int_t) f->n, "accuracy", accuracy,
+                                "error_percent", 100 * (1 - accuracy), "macro_f1", macro, "loss",
+                                f->loss / (double) f->n, "classes", classes, "confusion", confusion);
+        int r = all ? json_dumpf(all, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : -1;
+        json_decref(all);
+        return r < 0 || putchar('\n') == EOF ? -EIO : 0;
+}
+
+static int report(const struct classifier *f, bool json, struct error *error) {
+        uint64_t hits = 0;
+        double macro = 0;
+
+        if (f->n == 0)
+                return error_input(error, BERTD_EXIT_DATA, "no text to evaluate");
+        for (uint32_t k = 0; k < f->labels.n; k++) {
+                struct class_figures x = figures_of(f, k);
+                hits += x.hits;
+                macro += x.f1 / f->labels.n;
+        }
+        double accuracy = (double) hits / (double) f->n;
+        int r = 0;
+        if (json)
+                r = print_figures_json(f, accuracy, macro);
+        else
+                print_figures(f, accuracy, macro);
+        return r < 0 || fflush(stdout) == EOF ? error_errno(error, EIO, "standard output") : 0;
+}
+
+/* ---- the two commands ---- */
+
+static int parse(int argc, char **argv, const char *usage, struct classifier *f, bool *json) {
+        const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
+                                          { "help", no_argument, NULL, 'h' },
+                                          { json ? "json" : NULL, no_argument, NULL, 'j' },
+                                          {} };
+
+        for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
+                if (o == 'v')
+                        f->vocab_path = optarg;
+                else if (o == 'j' && json)
+                        *json = true;
+                else
+                        return 1 + (fputs(usage, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO
+                                    : o == 'h'                                   ? BERTD_EXIT_OK
+                                                                                 : BERTD_EXIT_USAGE);
+        }
+        return 0;
+}
+
+int cmd_evaluate(int argc, char **argv) {
+        struct classifier f = {};
+        struct error error = {};
+        bool json = false;
+
+        int leave = parse(argc, argv, EVALUATE_USAGE, &f, &json);
+        if (leave > 0)
+                return leave - 1;
+        if (argc - optind < 2)
+                return fputs(EVALUATE_USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+        int r = open_classifier(&f, argv[optind], &error);
+        for (int i = optind + 1; r >= 0 && i < argc; i++)
+                r = run_file(&f, argv[i], true, &error);
+        if (r >= 0)
+                r = report(&f, json, &error);
+        release(&f);
+        return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
+}
+
+int cmd_predict(int argc, char **argv) {
+        struct classifier f = {};
+        struct error error = {};
+
+        int leave = parse(argc, argv, PREDICT_USAGE, &f, NULL);
+        if (leave > 0)
+                return leave - 1;
+        if (argc - optind != 1 && argc - optind != 2)
+                return fputs(PREDICT_USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+        const char *path = argc - optind == 2 ? argv[optind + 1] : "-";
+        int r = open_classifier(&f, argv[optind], &error);
+        free((char *) (uintptr_t) f.records.label);
+        f.records.label = NULL;
+        if (strcmp(path, "-") == 0)
+                f.records.format = FORMAT_LINES;
+        if (r >= 0)
+                r = run_file(&f, path, false, &error);
+        release(&f);
+        return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
+}

@@ -1,0 +1,205 @@
+/*
+ * What a run is made of, from its spec: config, vocabulary and how text is folded; see run.h. Fine-tuning may leave config and vocabulary
+ * to what it begins with, a checkpoint or a Hugging Face folder, and says what its classifier looks at.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/parse.h"
+#include "trainer/hf_folder.h"
+#include "trainer/run.h"
+#include "trainer/weights.h"
+
+static const char *init_of(const struct run *run) { return run->whole->model.init; }
+
+bool run_init_is_folder(const struct run *run) {
+        struct stat st;
+
+        return init_of(run) && stat(init_of(run), &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int load_pretrain(struct run *run, struct error *error) {
+        int r = config_load(run->whole->model.config, &run->config, error);
+        if (r >= 0)
+                r = vocab_load(run->whole->model.vocab, &run->vocab, error);
+        if (r < 0)
+                return r;
+        run->vocab_path = strdup(run->whole->model.vocab);
+        return run->vocab_path ? 0 : error_errno(error, ENOMEM, "vocabulary");
+}
+
+/* ---- what the run begins with says the rest ---- */
+
+static int check_vocabulary(const struct run *run, const char *other, struct error *error) {
+        cleanup_vocab struct vocab *vocab = NULL;
+        char own[VOCAB_HASH_MAX], its[VOCAB_HASH_MAX];
+
+        int r = vocab_load(other, &vocab, error);
+        if (r < 0)
+                return r;
+        vocab_hash(vocab, its);
+        vocab_hash(run->vocab, own);
+        return strcmp(own, its) == 0 ? 0
+                                     : error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary of model.init, %s",
+                                                   run->vocab_path, other);
+}
+
+static int load_from_folder(struct run *run, struct error *error) {
+        const struct spec_model *m = &run->whole->model;
+        cleanup_free char *its_vocab = NULL;
+        struct labels labels = {};
+
+        int r = hf_folder_config(m->init, &run->config, &labels, error);
+        labels_free(&labels);
+        if (r >= 0)
+                r = hf_folder_text(m->init, &its_vocab, &run->text, error);
+        if (r < 0)
+                return r;
+        if (!m->vocab && !its_vocab)
+                return error_input(error, BERTD_EXIT_INPUT,
+                                   "%s: has no vocab.txt and no spiece.model: name one as model.vocab", m->init);
+        run->vocab_path = strdup(m->vocab ? m->vocab : its_vocab);
+        if (!run->vocab_path)
+                return error_errno(error, ENOMEM, "vocabulary");
+        r = vocab_load(run->vocab_path, &run->vocab, error);
+        return r >= 0 && m->vocab && its_vocab ? check_vocabulary(run, its_vocab, error) : r;
+}
+
+static int load_from_checkpoint(struct run *run, struct error *error) {
+        const struct spec_model *m = &run->whole->model;
+        cleanup_checkpoint struct checkpoint *c = NULL;
+        const char *path = NULL;
+
+        int r = checkpoint_open(m->init, &c, error);
+        if (r >= 0)
+                r = weights_config(c, &run->config, error);
+        if (r >= 0)
+                r = weights_text_options(c, &run->text, error);
+        if (r >= 0)
+                r = weights_vocabulary(c, m->vocab, &run->vocab, &path, error);
+        if (r < 0) {
+                if (error && error->exit == BERTD_EXIT_BAD_CHECKPOINT)
+                        error->exit = BERTD_EXIT_DATA; /* an input: there is no older one to try */
+                return error_prefix(error, "model.init");
+        }
+        run->vocab_path = strdup(path);
+        return run->vocab_path ? 0 : error_errno(error, ENOMEM, "vocabulary");
+}
+
+static int load_finetune(struct run *run, struct error *error) {
+        const struct spec_model *m = &run->whole->model;
+        bool lower = run->spec->data.lowercase;
+        int r;
+
+        run->text = (struct text_options) {
+                .lowercase = lower, .strip_accents = lower, .chinese = true, .quotes = true, .nfkd = true
+        };
+        if (!m->init)
+                r = load_pretrain(run, error);
+        else
+                r = run_init_is_folder(run) ? load_from_folder(run, error) : load_from_checkpoint(run, error);
+        if (r >= 0 && m->init && m->config)
+                r = config_load(m->config, &run->config, error);
+        if (r >= 0 && encoder_new(run->vocab, &run->text, 1, &run->encoder) < 0)
+                r = error_errno(error, ENOMEM, "%s", run->vocab_path);
+        return r;
+}
+
+/* ---- the classifier ---- */
+
+static int choose_layers(const struct run *run, struct classifier_config *c, struct error *error) {
+        const char *text = run->whole->classifier.layers;
+        uint32_t layers = config_n_layers(&run->config), four = MIN(layers, 4u);
+        const struct {
+                const char *name;
+                uint32_t first, n;
+        } named[] = {
+                { "last", layers - 1, 1 }, { "first4", 0, four }, { "last4", layers - four, four }, { "all", 0, layers }
+        };
+        uint64_t number = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(named); i++)
+                if (strcmp(text, named[i].name) == 0) {
+                        c->first_layer = named[i].first;
+                        c->n_layers = named[i].n;
+                        return 0;
+                }
+        if (parse_u64(text, 0, layers - 1, &number) < 0)
+                return error_input(
+                        error, BERTD_EXIT_CONFIG,
+                        "%s: classifier.layers: '%.40s' is not last, first4, last4, all or a layer from 0 to %u",
+                        run->options->spec_path, text, layers - 1);
+        c->first_layer = (uint32_t) number;
+        c->n_layers = 1;
+        return 0;
+}
+
+static bool has_stage(const struct run *run, bool classify, bool segmented) {
+        for (uint32_t s = 0; s < spec_n_stages(run->whole); s++) {
+                const struct spec_data *d = &spec_at(run->whole, s)->data;
+                if ((d->objective == OBJECTIVE_CLASSIFY) == classify &&
+                    (!segmented || d->truncation == TRUNCATION_SEGMENTS))
+                        return true;
+        }
+        return false;
+}
+
+/* All but the number of classes, which the data say. */
+static int set_classifier(struct run *run, struct error *error) {
+        const struct spec_classifier *s = &run->whole->classifier;
+        double dropout = run->config.classifier.n_labels > 0      ? run->config.classifier.dropout
+                         : run->config.model_type == MODEL_ALBERT ? 0.1
+                                                                  : run->config.hidden_dropout_prob;
+        struct classifier_config c = { .combine = s->combine,
+                                       .segments = s->segments,
+                                       .segmented = has_stage(run, true, true),
+                                       .dropout = s->dropout >= 0 ? s->dropout : dropout };
+
+        int r = choose_layers(run, &c, error);
+        if (r < 0)
+                return r;
+        c.input = s->input != INPUT_AUTO ? s->input : c.n_layers > 1 ? INPUT_CLS : INPUT_POOLED;
+        if (c.n_layers == 1)
+                c.combine = COMBINE_CONCAT;
+        if (c.input == INPUT_POOLED && c.n_layers > 1 && c.combine == COMBINE_CONCAT)
+                return error_input(
+                        error, BERTD_EXIT_CONFIG,
+                        "%s: classifier.input: the pooler takes one layer's width: pooled goes with combine mean "
+                        "or max, or with one layer",
+                        run->options->spec_path);
+        run->config.classifier = c;
+        run->config.without_pretraining_heads = !has_stage(run, false, false);
+        return 0;
+}
+
+static int check_spec(const struct run *run, struct error *error) {
+        static const char *const kinds[] = JOB_KIND_NAMES;
+
+        if (run->whole->kind != run->options->kind)
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected %s", run->options->spec_path,
+                                   kinds[run->options->kind]);
+        if (run->samples_vocab.size > run->config.vocab_size)
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: vocab_size: %u, but %s has %u tokens",
+                                   run->whole->model.config ? run->whole->model.config : run->whole->model.init,
+                                   run->config.vocab_size, run->vocab_path, run->samples_vocab.size);
+        return run_check_stages(run, error);
+}
+
+int run_load_inputs(struct run *run, struct error *error) {
+        int r = spec_load(run->options->spec_path, &run->whole, error);
+        if (r < 0)
+                return r;
+        run->spec = spec_at(run->whole, 0);
+        if (run->whole->kind == run->options->kind) {
+                r = run->whole->kind == JOB_FINETUNE ? load_finetune(run, error) : load_pretrain(run, error);
+                if (r >= 0)
+                        r = samples_vocab_init(&run->samples_vocab, run->vocab, run->vocab_path, error);
+                if (r >= 0 && run->whole->kind == JOB_FINETUNE)
+                        r = set_classifier(run, error);
+        }
+        return r < 0 ? r : check_spec(run, error);
+}

@@ -1,0 +1,157 @@
+/*
+ * A training subcommand: arguments, the loop over steps, and the end in which all ranks leave together; see run.h. Exit codes
+ * are contract C6's; the one line of a failure is printed by rank 0.
+ */
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "bertd/progress.h"
+#include "common/cleanup.h"
+#include "trainer/run.h"
+
+static const char *environment(const char *name) {
+        const char *value = getenv(name);
+        return value && value[0] ? value : NULL;
+}
+
+/* 0, or an exit code + 1 to leave with at once. */
+static int parse_arguments(int argc, char **argv, const char *usage, struct run_options *ret) {
+        static const struct option options[] = { { "run-dir", required_argument, NULL, 'd' },
+                                                 { "resume", required_argument, NULL, 'r' },
+                                                 { "abandon-newer", no_argument, NULL, 'a' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 {} };
+
+        ret->run_dir = environment(BERTD_ENV_RUN_DIR);
+        ret->resume = environment(BERTD_ENV_RESUME);
+        for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
+                if (o == 'd')
+                        ret->run_dir = optarg;
+                else if (o == 'r')
+                        ret->resume = optarg;
+                else if (o == 'a')
+                        ret->abandon_newer = true;
+                else
+                        return 1 + (fputs(usage, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO
+                                    : o == 'h'                                   ? BERTD_EXIT_OK
+                                                                                 : BERTD_EXIT_USAGE);
+        }
+        if (argc - optind == 1 && ret->run_dir && ret->run_dir[0]) {
+                ret->spec_path = argv[optind];
+                return 0;
+        }
+        if (argc - optind == 1)
+                (void) fprintf(stderr, "bert-trainer: %s: --run-dir is missing\n", argv[0]);
+        else
+                (void) fputs(usage, stderr);
+        return 1 + BERTD_EXIT_USAGE;
+}
+
+/* After an update: validation and checkpoints that are due, as both are at the end of a stage. */
+static int after_step(struct run *run, uint64_t flags, struct error *error) {
+        const struct spec *spec = run->spec;
+        bool end = run->stage_step == spec->train.steps, last = end && run->stage + 1 == run->n_stages;
+        uint64_t evaluate = spec->train.evaluate_every, save = spec->checkpoint.every_steps;
+
+        bool best = (end || (evaluate > 0 && run->step % evaluate == 0)) && run_evaluate(run);
+        run_checkpoint_poll(run);
+        if (!end && !best && !(flags & (RUN_CHECKPOINT | RUN_INTERVAL)) && (save == 0 || run->step % save != 0))
+                return 0;
+        return run_checkpoint(run, last, error);
+}
+
+static int stop_early(struct run *run, struct error *error) {
+        if (run->rank == 0)
+                progress_stopping(run->progress);
+        int r = run_checkpoint(run, true, error);
+        if (r >= 0 && run->rank == 0) {
+                progress_end_line(run->progress);
+                (void) fprintf(stderr, "stopped on request after step %" PRIu64 "\n", run->step);
+        }
+        return r < 0 ? r : BERTD_EXIT_STOPPED;
+}
+
+/* Steps to the end of the stage. 0; 1: a stop was asked for; or −errno alike on all ranks. */
+static int train_stage(struct run *run, struct error *error) {
+        uint64_t flags;
+
+        while (run->stage_step < run->spec->train.steps) {
+                int r = run_step(run, &flags, error);
+                if (r > 0)
+                        return 1;
+                if (r >= 0)
+                        r = after_step(run, flags, error);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* An exit code, or −errno alike on all ranks. */
+static int train(struct run *run, struct error *error) {
+        if (run->rank == 0) {
+                run_announce_samples(run);
+                progress_ready(run->progress);
+        }
+        int r = train_stage(run, error);
+        while (r == 0 && run->stage + 1 < run->n_stages) {
+                r = run_next_stage(run, error);
+                if (r >= 0 && run->rank == 0)
+                        run_announce_samples(run);
+                if (r >= 0)
+                        r = train_stage(run, error);
+        }
+        if (r > 0)
+                return stop_early(run, error);
+        /* A run that was restored at its last step has nothing to do, but its checkpoint must be in this folder. */
+        if (r == 0)
+                r = run_checkpoint(run, true, error);
+        if (r >= 0)
+                r = run_test(run, error);
+        return r < 0 ? r : BERTD_EXIT_OK;
+}
+
+static int run_all(struct exchange *exchange, const struct run_options *options, struct error *error) {
+        cleanup_free struct run *run = calloc(1, sizeof(*run));
+        int r = exchange_agree(exchange, run ? 0 : error_errno(error, ENOMEM, "a run"), error);
+        if (r < 0 || !run)
+                return r;
+
+        run->options = options;
+        run->exchange = exchange;
+        r = run_setup(run, error);
+        if (r >= 0)
+                r = run_restore(run, error);
+        if (r >= 0)
+                r = train(run, error);
+        run_free(run); /* waits for a checkpoint under way */
+        exchange_barrier(exchange);
+        return r;
+}
+
+int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
+        struct run_options options = { .kind = kind };
+        struct exchange *exchange = NULL;
+        struct error error = {};
+
+        int leave = parse_arguments(argc, argv, usage, &options);
+        if (leave > 0)
+                return leave - 1;
+        int r = exchange_new(&exchange, &error);
+        if (r < 0)
+                return error_report(&error);
+        r = run_all(exchange, &options, &error);
+        if (r < 0 && exchange_rank(exchange) == 0)
+                r = error_report(&error);
+        else if (r < 0)
+                r = error.exit > 0 ? error.exit : BERTD_EXIT_FAILURE;
+        exchange_barrier(exchange);
+        exchange_free(exchange);
+        return r;
+}

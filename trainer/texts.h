@@ -1,0 +1,94 @@
+/*
+ * Labelled texts as sequences of ids, in memory, and the streams that training and evaluation take from them.
+ *
+ *   texts_new → { texts_read | texts_add } → [labels_sort] → text_set_all, text_set_split … → text_set_source → texts_free
+ *
+ * A sequence is [CLS] text [SEP], shortened to sequence_length: its head, its tail, or both; or it is several segments, each such a
+ * sequence. Sample k of a set of n is text π(k mod n), π being the permutation of epoch k / n: a pure function of (seed, stage, k)
+ * (contract C9).
+ */
+#ifndef TRAINER_TEXTS_H
+#define TRAINER_TEXTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/spec.h"
+#include "trainer/records.h"
+#include "trainer/sample.h"
+#include "trainer/text/encoder.h"
+
+#define LABELS_MAX 4096
+
+/* Class names; a class is an index. Zeroed = empty; labels_free leaves it so. */
+struct labels {
+        char **name;
+        uint32_t n;
+};
+
+int labels_add(struct labels *labels, const char *name, struct error *error);
+int32_t labels_find(const struct labels *labels, const char *name); /* −1: not there */
+int labels_set(struct labels *labels, char *const *names, uint32_t n, struct error *error);
+void labels_free(struct labels *labels);
+
+/* ["World","Sports"]; the caller frees; NULL: no memory. And back; exit 76 naming `path`. */
+char *labels_json(const struct labels *labels);
+int labels_parse(struct labels *labels, const char *json, const char *path, struct error *error);
+
+struct texts_options {
+        uint32_t sequence_length; /* with [CLS] and [SEP] */
+        enum truncation truncation;
+        uint32_t head_tokens;  /* of head_tail; 0: 128 of 510, scaled */
+        uint32_t max_segments; /* of segments; what lies behind them is cut */
+        int32_t cls, sep;      /* ids */
+};
+
+struct texts;
+
+int texts_new(const struct encoder *encoder, const struct texts_options *options, struct texts **ret,
+              struct error *error);
+void texts_free(struct texts *texts);
+
+/* Drops all texts and keeps the memory. */
+void texts_clear(struct texts *texts);
+
+/* -ENODATA: the text has no token. */
+int texts_add(struct texts *texts, const char *text, size_t size, int32_t label);
+
+/* All records of a file. `learn`: names not seen yet are added to the labels; else they are refused (exit 65, file and line). */
+int texts_read(struct texts *texts, const char *path, const struct records_options *options, struct labels *labels,
+               bool learn, struct error *error);
+
+/* Puts names in order (numbers by value) and the texts' labels with them. */
+int labels_sort(struct labels *labels, struct texts *texts, struct error *error);
+
+uint64_t texts_n(const struct texts *texts);
+int32_t texts_label(const struct texts *texts, uint64_t index);
+
+/* xxh3-128 over ids, lengths and labels. */
+void texts_hash(const struct texts *texts, char hex[33]);
+
+/* Some of the texts, in an order of their own. Borrows the texts; the owner frees `index`. */
+struct text_set {
+        const struct texts *texts;
+        uint64_t *index, n;
+        uint64_t seed;
+        uint32_t stage;
+        bool shuffle; /* false: every epoch in this order */
+};
+
+int text_set_all(const struct texts *texts, struct text_set *ret, struct error *error);
+void text_set_free(struct text_set *set);
+
+/* Moves round(share · n) texts, drawn by the seed, from `set` to *ret, at least one. */
+int text_set_split(struct text_set *set, double share, struct text_set *ret, struct error *error);
+
+/* Keeps of each class `per_class` texts (0: all), then or else `fraction` of each, at least one, drawn by the seed. */
+int text_set_subset(struct text_set *set, uint32_t n_labels, uint64_t per_class, double fraction, struct error *error);
+
+/* Borrows the set. */
+struct sample_source text_set_source(const struct text_set *set);
+
+#endif
