@@ -231,19 +231,6 @@ static int run_texts(struct classifier *f, bool count, struct error *error) {
         return !count && fflush(stdout) == EOF ? error_errno(error, errno, "standard output") : 0;
 }
 
-static int add(struct classifier *f, const char *path, const struct record *record, struct error *error) {
-        int32_t label = record->label ? labels_find(&f->labels, record->label) : 0;
-
-        if (label < 0)
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": label '%.64s' is none of the %u classes",
-                                   path, record->line, record->label, f->labels.n);
-        int r = texts_add(f->texts, record->text, record->size, label);
-        if (r == -ENODATA)
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": empty text: no token is left of it", path,
-                                   record->line);
-        return r < 0 ? error_errno(error, -r, "%s", path) : 0;
-}
-
 /* Texts wait for each other only while more of them are there. */
 static int run_file(struct classifier *f, const char *path, bool count, struct error *error) {
         cleanup_records struct records *records = NULL;
@@ -251,7 +238,7 @@ static int run_file(struct classifier *f, const char *path, bool count, struct e
 
         int r = records_open(path, &f->records, &records, error);
         while (r >= 0 && (r = records_next(records, &record, error)) > 0) {
-                r = add(f, path, &record, error);
+                r = texts_take(f->texts, path, &record, &f->labels, false, error);
                 if (r >= 0 && (texts_n(f->texts) == BATCH || (!count && records_would_wait(records))))
                         r = run_texts(f, count, error);
         }

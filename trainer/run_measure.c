@@ -1,5 +1,4 @@
-/* The peak that MFU is measured against: OpenBLAS' sgemm on cached tiles, one a thread, as the CPU backend calls
- * it. See run.h. */
+/* The peak that MFU is measured against: OpenBLAS' sgemm on cached tiles, one a thread. See run.h. */
 #include <cblas.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -34,6 +33,7 @@ double run_measure_peak(void) {
 
         if (!tiles)
                 return 0;
+        openblas_set_num_threads(1); /* the threads are ours */
         for (size_t i = 0; i < (size_t) n_threads * 3 * SIZE * SIZE; i++)
                 tiles[i] = (float) (i % 7) - 3;
         for (int i = 0; i < 5; i++) {

@@ -2,7 +2,6 @@
  * From a spec to a fresh model; see run.h. Every phase that can fail on one rank ends in exchange_agree, so all ranks
  * leave together with one message. Rank 0 alone writes: the run folder's lock and the window maps.
  */
-#include <cblas.h>
 #include <errno.h>
 #include <math.h>
 #include <omp.h>
@@ -14,11 +13,10 @@
 #include "common/file.h"
 #include "trainer/run.h"
 
-/* mpirun's OMP_NUM_THREADS wins: bertd sets it. OpenBLAS itself stays on one thread a call (T2). */
+/* mpirun's OMP_NUM_THREADS wins: bertd sets it. */
 static void set_threads(const struct run *run) {
         if (!getenv("OMP_NUM_THREADS"))
                 omp_set_num_threads((int) run->spec->resources.threads);
-        openblas_set_num_threads(1);
 }
 
 static int make_model(struct run *run, struct error *error) {

@@ -139,8 +139,8 @@ int texts_add(struct texts *t, const char *text, size_t size, int32_t label) {
 
 /* ---- files ---- */
 
-static int add_record(struct texts *t, const char *path, const struct record *record, struct labels *labels, bool learn,
-                      struct error *error) {
+int texts_take(struct texts *t, const char *path, const struct record *record, struct labels *labels, bool learn,
+               struct error *error) {
         int32_t label = record->label ? labels_find(labels, record->label) : -1;
         int r = 0;
 
@@ -169,7 +169,7 @@ int texts_read(struct texts *t, const char *path, const struct records_options *
 
         int r = records_open(path, options, &records, error);
         while (r >= 0 && (r = records_next(records, &record, error)) > 0)
-                r = add_record(t, path, &record, labels, learn, error);
+                r = texts_take(t, path, &record, labels, learn, error);
         if (r >= 0 && t->n == before)
                 return error_input(error, BERTD_EXIT_DATA, "%s: holds no text", path);
         return r;

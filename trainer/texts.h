@@ -57,6 +57,10 @@ void texts_clear(struct texts *texts);
 /* -ENODATA: the text has no token. */
 int texts_add(struct texts *texts, const char *text, size_t size, int32_t label);
 
+/* A record of `path`, whose label, where it has one, is among the labels; `learn`: or is added to them. */
+int texts_take(struct texts *texts, const char *path, const struct record *record, struct labels *labels, bool learn,
+               struct error *error);
+
 /* All records of a file. `learn`: names not seen yet are added to the labels; else they are refused (exit 65, file and line). */
 int texts_read(struct texts *texts, const char *path, const struct records_options *options, struct labels *labels,
                bool learn, struct error *error);
