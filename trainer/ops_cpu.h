@@ -84,6 +84,9 @@ struct cpu_gemm {
 void cpu_gemm(const struct cpu_gemm *g);
 void cpu_gemm_alone(const struct cpu_gemm *g, float *packed);
 
+/* The same by the index-th instruction set, for tests: generic, avx2, avx512; false beyond those that the machine has. */
+bool cpu_gemm_variant(unsigned index, const struct cpu_gemm *g, float *packed);
+
 /* ops_cpu_attention.c */
 size_t cpu_attention_workspace_bytes(const struct ops_shape *shape);
 void cpu_attention_forward(const struct op_attention *op);

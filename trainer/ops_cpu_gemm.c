@@ -54,16 +54,26 @@ struct gemm_kernel {
 #include "trainer/ops_cpu_gemm_kernels.h"
 #endif
 
-/* The best that the machine runs. */
-static const struct gemm_kernel *kernel(void) {
+/* From the plainest on; NULL beyond the last that the machine runs. */
+static const struct gemm_kernel *variant(unsigned index) {
+        const struct gemm_kernel *variants[4] = { &generic_kernel };
+
 #ifdef __x86_64__
         __builtin_cpu_init();
-        if (__builtin_cpu_supports("avx512f"))
-                return &avx512_kernel;
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-                return &avx2_kernel;
+                variants[1] = &avx2_kernel;
+        if (variants[1] && __builtin_cpu_supports("avx512f"))
+                variants[2] = &avx512_kernel;
 #endif
-        return &generic_kernel;
+        return index < ELEMENTSOF(variants) ? variants[index] : NULL;
+}
+
+static const struct gemm_kernel *kernel(void) {
+        const struct gemm_kernel *best = variant(0);
+
+        for (unsigned i = 1; variant(i); i++)
+                best = variant(i);
+        return best;
 }
 
 const char *ops_cpu_variant(void) { return kernel()->name; }
@@ -210,8 +220,7 @@ void cpu_gemm(const struct cpu_gemm *g) {
                 }
 }
 
-void cpu_gemm_alone(const struct cpu_gemm *g, float *packed) {
-        const struct gemm_kernel *k = kernel();
+static void run_alone(const struct gemm_kernel *k, const struct cpu_gemm *g, float *packed) {
         uint32_t columns = even_part(g->c.columns, CPU_GEMM_COLUMNS, k->columns);
 
         for (uint32_t column = 0; column < g->c.columns; column += columns)
@@ -222,4 +231,12 @@ void cpu_gemm_alone(const struct cpu_gemm *g, float *packed) {
                         for (uint32_t row = 0; row < g->c.rows; row += k->rows)
                                 strip(k, g, &b, row, packed);
                 }
+}
+
+void cpu_gemm_alone(const struct cpu_gemm *g, float *packed) { run_alone(kernel(), g, packed); }
+
+bool cpu_gemm_variant(unsigned index, const struct cpu_gemm *g, float *packed) {
+        if (variant(index))
+                run_alone(variant(index), g, packed);
+        return variant(index) != NULL;
 }

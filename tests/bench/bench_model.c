@@ -65,6 +65,7 @@ static double sgemm_peak(void) {
                            *c = calloc(n * threads, sizeof(float));
         double rates[7];
 
+        openblas_set_num_threads(1); /* the threads are ours */
         for (size_t i = 0; i < n; i++) {
                 a[i] = (float) helper_random(1, (uint32_t) i);
                 b[i] = (float) helper_random(2, (uint32_t) i);

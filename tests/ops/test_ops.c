@@ -344,6 +344,51 @@ static void test_masks(void **state) {
         assert_true(fabs(kept / n - 0.9) < 0.01);
 }
 
+/* c (rows, 37) = a (rows, 401) b by an instruction set, operands along or across the depth; false: the machine lacks it. */
+static bool multiply(unsigned variant, uint32_t rows, unsigned layout, float *c) {
+        static float a[29 * 401], b[37 * 401], packed[CPU_GEMM_PACKED] __attribute__((aligned(64)));
+        bool a_across = layout & 1, b_across = layout & 2;
+        struct cpu_gemm gemm = { .a = { a, a_across ? 29 : 401, a_across },
+                                 .b = { b, b_across ? 37 : 401, b_across },
+                                 .c = { c, DTYPE_FP32, rows, 37, 37 },
+                                 .depth = 401,
+                                 .alpha = 0.125f,
+                                 .add = true };
+
+        for (uint32_t k = 0; k < 401; k++) {
+                for (uint32_t r = 0; r < 29; r++)
+                        a[a_across ? k * 29 + r : r * 401 + k] = (float) helper_random(1, r * 401 + k);
+                for (uint32_t i = 0; i < 37; i++)
+                        b[b_across ? k * 37 + i : i * 401 + k] = (float) helper_random(2, i * 401 + k);
+        }
+        for (uint32_t i = 0; i < rows * 37; i++)
+                c[i] = (float) helper_random(3, i);
+        return cpu_gemm_variant(variant, &gemm, packed);
+}
+
+/* An element's bits depend on neither layout nor number of rows, nor on the instruction set where it fuses. */
+static void test_products(void **state) {
+        float first[29 * 37], c[29 * 37];
+
+        for (unsigned variant = 0; multiply(variant, 29, 0, c); variant++) {
+                if (variant <= 1)
+                        memcpy(first, c, sizeof(c));
+                for (unsigned layout = 0; layout < 4; layout++)
+                        for (uint32_t rows = 1; rows <= 29; rows++) {
+                                assert_true(multiply(variant, rows, layout, c));
+                                assert_memory_equal(c, first, rows * 37 * sizeof(float));
+                        }
+                for (uint32_t r = 0; r < 29; r++)
+                        for (uint32_t i = 0; i < 37; i++) {
+                                double exact = helper_random(3, r * 37 + i);
+                                for (uint32_t k = 0; k < 401; k++)
+                                        exact += 0.125 * (float) helper_random(1, r * 401 + k) *
+                                                 (float) helper_random(2, i * 401 + k);
+                                assert_true(fabs(first[r * 37 + i] - exact) < 1e-4);
+                        }
+        }
+}
+
 /* The two instruction sets: same bits, whatever the tail. */
 static void test_variants(void **state) {
         const struct cpu_kernels *a = cpu_kernels_variant(0), *b = cpu_kernels_variant(1);
@@ -377,6 +422,7 @@ int main(void) {
                 cmocka_unit_test(test_linear),    cmocka_unit_test(test_norm),  cmocka_unit_test(test_attention),
                 cmocka_unit_test(test_rows),      cmocka_unit_test(test_xent),  cmocka_unit_test(test_flat),
                 cmocka_unit_test(test_functions), cmocka_unit_test(test_masks), cmocka_unit_test(test_variants),
+                cmocka_unit_test(test_products),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
