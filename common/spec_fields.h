@@ -27,6 +27,7 @@ enum field_type {
 enum { FINETUNE = 1 << JOB_FINETUNE };
 enum { TRAINING = (1 << JOB_PRETRAIN) | (1 << JOB_FINETUNE), ALL = TRAINING | (1 << JOB_COMMAND) };
 #define NO_SECTION SIZE_MAX
+#define SEED_MAX 0x1p63 /* INT64_MAX as parse_integer takes it */
 
 /* One scalar of a spec. A number or enum without a default is required in its kinds; an absent text stays NULL. */
 struct field {

@@ -24,12 +24,7 @@ killed() { # killed CALL N: over the old corpus; a status of 3: there is no Nth 
 recovers() { prepare c text && same c new '' && same c new -validation && [ "$(find . -name 'c.*' -o -name 'c-*' | wc -l)" -eq 6 ]; }
 keeps_old() { same c old '' && same c old -validation; }
 
-i=0
-while [ $i -lt 20000 ]; do
-        echo "The quick brown fox number $i jumps over the lazy dog. It was seen by Dr. Smith at $((i * 7 % 31)) o'clock!"
-        [ $((i % 10)) -ne 9 ] || printf '\n\n'
-        i=$((i + 1))
-done >text
+numbered_text 20000 >text
 head -n 3000 text >old-text
 "$BERT_TRAINER" vocab --size 200 --output vocab.txt text 2>/dev/null
 prepare old old-text 2>/dev/null

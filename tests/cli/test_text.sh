@@ -14,12 +14,7 @@ counts() { # counts PREFIX DOCUMENTS SENTENCES
         grep -q "\"documents\": $2," "$1.json" && grep -q "\"sentences\": $3," "$1.json"
 }
 
-i=0
-while [ $i -lt 400 ]; do
-        echo "The quick brown fox number $i jumps over the lazy dog. It was seen by Dr. Smith at $((i * 7 % 31)) o'clock!"
-        [ $((i % 10)) -ne 9 ] || printf '\n\n'
-        i=$((i + 1))
-done >text
+numbered_text 400 >text
 
 ok "vocab learns" "$BERT_TRAINER" vocab --size 200 --output vocab.txt text
 ok "special tokens come first" test "$(head -n 5 vocab.txt | tr '\n' ' ')" = "[PAD] [UNK] [CLS] [SEP] [MASK] "

@@ -25,6 +25,14 @@ refuses() { # refuses CODE PATTERN ARGUMENT...: exit code, one line on stderr th
         cat err
         [ "$got" -eq "$code" ] && [ "$(wc -l <err)" -eq 1 ] && grep -q -e "$pattern" err
 }
+numbered_text() { # numbered_text N: N lines of two sentences, ten a document
+        i=0
+        while [ $i -lt "$1" ]; do
+                echo "The quick brown fox number $i jumps over the lazy dog. It was seen by Dr. Smith at $((i * 7 % 31)) o'clock!"
+                [ $((i % 10)) -ne 9 ] || printf '\n\n'
+                i=$((i + 1))
+        done
+}
 finish() {
         echo "1..$count"
         [ "$failed" -eq 0 ]

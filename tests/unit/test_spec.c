@@ -16,6 +16,7 @@
 #include "bertd/exit.h"
 #include "common/file.h"
 #include "common/spec.h"
+#include "tests/unit/folder.h"
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
@@ -500,11 +501,11 @@ int main(void) {
                 cmocka_unit_test(test_round_trip_of_stages),
                 cmocka_unit_test(test_format_refuses),
         };
-        char top[] = "/tmp/test_spec.XXXXXX", command[64];
+        char *top = make_folder();
 
-        if (!mkdtemp(top) || chdir(top) < 0 || !getcwd(folder, sizeof(folder)))
+        if (chdir(top) < 0 || !getcwd(folder, sizeof(folder)))
                 return 1;
         int r = cmocka_run_group_tests(tests, NULL, NULL);
-        (void) snprintf(command, sizeof(command), "rm -rf %s", top);
-        return system(command) != 0 ? 1 : r;
+        remove_folder(top);
+        return r;
 }

@@ -107,13 +107,13 @@ static void assert_encodes(const struct encoder *encoder, bool special, const ch
         for (int turn = 0; turn < 2; turn++) {
                 struct ids ids = {};
                 char got[1024] = "";
+                size_t used = 0;
                 int r = (special ? wordpiece_encode_special : wordpiece_encode)(encoder->wordpiece, encoder->cache,
                                                                                 text, strlen(text), &ids);
                 assert_int_equal(r, 0);
-                for (size_t i = 0; i < ids.n; i++) {
-                        strcat(got, i ? " " : "");
-                        strcat(got, vocab_token(encoder->vocab, ids.data[i]));
-                }
+                for (size_t i = 0; i < ids.n && used < sizeof(got); i++)
+                        used += (size_t) snprintf(got + used, sizeof(got) - used, "%s%s", i ? " " : "",
+                                                  vocab_token(encoder->vocab, ids.data[i]));
                 free(ids.data);
                 assert_string_equal(got, expected);
         }

@@ -8,22 +8,7 @@
 #include <string.h>
 
 #include "common/file.h"
-
-/* A folder that the caller removes with remove_folder; both abort on failure. */
-static inline char *make_folder(void) {
-        char *path = strdup("/tmp/bertd-unit.XXXXXX");
-        if (!path || !mkdtemp(path))
-                abort();
-        return path;
-}
-
-static inline void remove_folder(char *path) {
-        char *command = format_string("rm -rf '%s'", path);
-        if (!command || system(command) != 0)
-                abort();
-        free(command);
-        free(path);
-}
+#include "tests/unit/folder.h"
 
 static inline void put(FILE *file, const void *data, size_t size) {
         if (fwrite(data, 1, size, file) != size)
