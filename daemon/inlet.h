@@ -4,9 +4,9 @@
  *
  *   The bytes of messages that are under way are reserved: INLET_UID_MAX a user, INLET_MAX in all; beyond, a connection is not read
  *   until others have finished. A user whose calls take more than INLET_BUSY_USEC of a second, over more than one connection within
- *   INLET_ALONE_USEC, waits: the loop is others' for twice as long as each of those calls took. A connection that has to wait is looked at again at once: that costs processor time,
- *   but only while somebody asks for too much. A message or an authentication that is not complete after INLET_PATIENCE_USEC ends
- *   the connection.
+ *   INLET_ALONE_USEC, waits: the loop is others' for twice as long as each of those calls took. A connection that has to wait is
+ *   looked at again at once: that costs processor time, but only while somebody asks for too much. A message or an authentication
+ *   that is not complete after INLET_PATIENCE_USEC ends the connection.
  */
 #ifndef DAEMON_INLET_H
 #define DAEMON_INLET_H

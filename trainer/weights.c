@@ -81,8 +81,7 @@ int weights_vocabulary(const struct checkpoint *checkpoint, const char *path, st
         if (hash && strcmp(found, hash) != 0)
                 return error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary that %s was trained with", path,
                                    checkpoint_path(checkpoint));
-        *ret = vocab;
-        vocab = NULL;
+        *ret = steal_pointer(&vocab);
         *ret_path = path;
         return 0;
 }
