@@ -162,6 +162,8 @@ static inline bool run_classifies(const struct run *run) { return run->spec->dat
  * Collective. */
 int run_checkpoint(struct run *run, bool last, struct error *error);
 void run_checkpoint_poll(struct run *run);
+/* Waits until the state is copied for the checkpoint begun last: before anything changes it. */
+void run_settle(struct run *run);
 
 /* RUN_DIR/best.ckpt leads to the best checkpoint, where that is there. Rank 0. */
 void run_link_best(struct run *run);

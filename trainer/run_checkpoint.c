@@ -71,6 +71,17 @@ void run_link_best(struct run *run) {
                 (void) fprintf(stderr, "bert-trainer: %s: %s\n", link, strerror(errno));
 }
 
+void run_settle(struct run *run) {
+        uint64_t begin = clock_monotonic_usec();
+
+        if (run->rank != 0)
+                return;
+        saver_settle(run->saver);
+        double seconds = (double) (clock_monotonic_usec() - begin) / 1e6;
+        run->stall_sec += seconds;
+        run->checkpoint_sec += seconds;
+}
+
 void run_checkpoint_poll(struct run *run) {
         struct saver_result result;
 

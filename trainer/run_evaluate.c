@@ -95,6 +95,7 @@ int run_test(struct run *run, struct error *error) {
                 return 0;
         exchange_broadcast(run->exchange, &run->best_validation_step, sizeof(run->best_validation_step));
         if (run->best_validation_step > 0) {
+                run_settle(run);
                 int r = exchange_agree(run->exchange, run->rank == 0 ? read_best(run, error) : 0, error);
                 if (r < 0)
                         return r;

@@ -129,8 +129,10 @@ static void update(struct run *run, struct metrics_row *row) {
         run->correction_step++;
 }
 
-static void report(struct run *run, struct metrics_row *row, const struct run_sums *sums, uint64_t begin) {
-        double seconds = (double) MAX(clock_monotonic_usec() - begin, UINT64_C(1)) / 1e6;
+/* `begin`: of the step; `paused`: checkpoint_sec before it. */
+static void report(struct run *run, struct metrics_row *row, const struct run_sums *sums, uint64_t begin,
+                   double paused) {
+        double seconds = (double) MAX(clock_monotonic_usec() - begin, UINT64_C(1)) / 1e6 + paused;
         uint64_t every = MAX(run->spec->train.log_every, UINT64_C(1));
         bool last = run->stage_step == run->spec->train.steps; /* of the stage */
 
@@ -138,7 +140,7 @@ static void report(struct run *run, struct metrics_row *row, const struct run_su
                 return;
         row->checkpoint_sec = run->checkpoint_sec;
         run->checkpoint_sec = 0;
-        row->steps_per_sec = 1 / (seconds + row->checkpoint_sec);
+        row->steps_per_sec = 1 / seconds;
         row->samples_per_sec = (double) run->spec->train.global_batch * row->steps_per_sec;
         row->tokens_per_sec = (double) sums->tokens * row->steps_per_sec;
         row->flops_per_sec = sums->flops * row->steps_per_sec;
@@ -220,6 +222,7 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
                                    .stage = run->stage,
                                    .first_k = run->stage_step * run->spec->train.global_batch };
         struct run_sums sums = {};
+        double paused = run->checkpoint_sec;
 
         row.last_k = row.first_k + run->spec->train.global_batch - 1;
         *ret_flags = 0;
@@ -239,8 +242,11 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         row.gradient_norm = optimizer_gradient_norm(run->model);
         if (!isfinite(row.losses.loss) || !isfinite(row.gradient_norm))
                 return not_finite(run, batches, &plan, &row, error);
-        update(run, &row);
         row.update_sec = lap(&timer);
-        report(run, &row, &sums, begin);
+        run_settle(run);
+        (void) lap(&timer);
+        update(run, &row);
+        row.update_sec += lap(&timer);
+        report(run, &row, &sums, begin, paused);
         return 0;
 }

@@ -1,6 +1,6 @@
 /*
- * See saver.h. Owns the thread and the snapshot (parameters and both moments, one after the other). Invariant: the
- * snapshot belongs to the thread while `busy`, to the caller otherwise.
+ * See saver.h. Owns the thread and the snapshot (parameters and both moments, one after the other). Invariants: the
+ * snapshot belongs to the thread while `busy`, to the caller otherwise; the model's state is only read while `copying`.
  */
 #include "trainer/saver.h"
 
@@ -21,7 +21,7 @@ enum { N_KINDS = 3 };
 
 struct saver {
         pthread_t thread;
-        bool started, busy, stop;
+        bool started, busy, copying, stop;
         pthread_mutex_t lock;
         pthread_cond_t changed;
         struct model *model;
@@ -69,9 +69,22 @@ static int check_snapshot(struct saver *saver) {
         return 0;
 }
 
+static void copy_state(struct saver *saver) {
+        const void *runs[N_KINDS] = { model_parameters(saver->model), model_moment1(saver->model),
+                                      model_moment2(saver->model) };
+
+        for (uint32_t kind = 0; kind < N_KINDS; kind++)
+                memcpy(saver->snapshot + kind * saver->run_bytes, runs[kind], saver->run_bytes);
+        pthread_mutex_lock(&saver->lock);
+        saver->copying = false;
+        pthread_cond_broadcast(&saver->changed);
+        pthread_mutex_unlock(&saver->lock);
+}
+
 static void write_snapshot(struct saver *saver) {
         uint64_t begin = clock_monotonic_usec();
 
+        copy_state(saver);
         saver->result.error = (struct error) {};
         saver->result.r = check_snapshot(saver);
         if (saver->result.r >= 0)
@@ -179,17 +192,20 @@ void saver_wait(struct saver *saver, struct saver_result *ret) {
 
 void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta,
                  struct saver_result *ret_previous) {
-        const void *runs[N_KINDS] = { model_parameters(saver->model), model_moment1(saver->model),
-                                      model_moment2(saver->model) };
-
         saver_wait(saver, ret_previous);
-        for (uint32_t kind = 0; kind < N_KINDS; kind++)
-                memcpy(saver->snapshot + kind * saver->run_bytes, runs[kind], saver->run_bytes);
         saver->meta = *meta;
         (void) snprintf(saver->result.path, sizeof(saver->result.path), "%s", path);
         saver->result.step = step;
         pthread_mutex_lock(&saver->lock);
         saver->busy = true;
+        saver->copying = true;
         pthread_cond_broadcast(&saver->changed);
+        pthread_mutex_unlock(&saver->lock);
+}
+
+void saver_settle(struct saver *saver) {
+        pthread_mutex_lock(&saver->lock);
+        while (saver->copying)
+                pthread_cond_wait(&saver->changed, &saver->lock);
         pthread_mutex_unlock(&saver->lock);
 }

@@ -1,9 +1,10 @@
 /*
- * Writes checkpoints in a thread beside training (contract C7): the step loop stops only for the copy into buffers
- * that were allocated and touched at the start. One write at a time. Used by rank 0 alone. A state that is not finite is not
+ * Writes checkpoints in a thread beside training (contract C7). The thread also takes the copy, into buffers that were
+ * allocated and touched at the start, while the next forward and backward only read the state: the step loop waits for the
+ * copy's end before it changes anything. One write at a time. Used by rank 0 alone. A state that is not finite is not
  * written (exit code BERTD_EXIT_NAN).
  *
- *   saver_new → { saver_begin … saver_poll } → saver_wait → saver_free
+ *   saver_new → { saver_begin, saver_settle before the next update … saver_poll } → saver_wait → saver_free
  */
 #ifndef TRAINER_SAVER_H
 #define TRAINER_SAVER_H
@@ -27,10 +28,13 @@ struct saver_result {
 int saver_new(struct model *model, struct saver **ret, struct error *error);
 void saver_free(struct saver *saver); /* waits for a write under way */
 
-/* Copies the model's state and starts writing it; first waits for a write under way, whose result goes to
- * *ret_previous. */
+/* Starts to copy and write the model's state, which must not change until saver_settle; first waits for a write under
+ * way, whose result goes to *ret_previous. */
 void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta,
                  struct saver_result *ret_previous);
+
+/* Waits until the state is copied; at once where nothing is being copied. */
+void saver_settle(struct saver *saver);
 
 /* The result of a write that ended, without waiting; then with waiting. */
 void saver_poll(struct saver *saver, struct saver_result *ret);

@@ -3,10 +3,10 @@
 
   bench_torch.py NAME LAYERS HIDDEN HEADS FFN VOCAB SAMPLES LENGTH MASKED THREADS eager|compile REPEATS [LENGTHS]
 
-Prints: seconds of the median step and the process's peak memory in MB. LENGTHS (comma separated, one a sample): shorter texts, padded
+Prints JSON as bench_model does: seconds of the median step, the process's peak memory in MB. LENGTHS (comma separated, one a sample): shorter texts, padded
 to LENGTH as PyTorch needs them; without it all samples are full.
 """
-import resource, statistics, sys, time
+import json, resource, statistics, sys, time
 import torch
 from transformers import BertConfig, BertForPreTraining
 from transformers.utils import logging
@@ -41,7 +41,8 @@ def once():
     return time.perf_counter() - begin
 
 
-for _ in range(2):
+for _ in range(2 if how == "compile" else 1):
     once()
 times = [once() for _ in range(repeats)]
-print(f"{statistics.median(times):.4f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000:.0f}")
+print(json.dumps({"row": sys.argv[1], "how": how, "threads": threads, "samples": samples, "step": statistics.median(times),
+                  "memory": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)}))

@@ -54,7 +54,7 @@ def main():
                 rows.append(f"| {text} | {title} | {len(lines):,} | {sum(line.count(' ') + 1 for line in ours if line):,} | {len(bad)} |")
                 print(rows[-1], flush=True)
     common.write_section("sentencepiece", f"""## SentencePiece
-`scripts/check-tokenizers sentencepiece` {common.provenance()}; {time.time() - begin:.0f} s. Ids of `tokenize --ids` beside those of Debian's spm_encode
+`scripts/check-tokenizers spm` {common.provenance()}; {time.time() - begin:.0f} s. Ids of `tokenize --ids` beside those of Debian's spm_encode
 for the text after ALBERT's preprocessing (quotes, NFKD, combining characters out, lower case), which Python does there. {total} lines differ.
 
 | text | model | lines | tokens | lines that differ |

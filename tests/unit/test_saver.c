@@ -1,0 +1,112 @@
+/* The saver writes the state as it was at saver_begin, whatever training makes of it after saver_settle. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "bertd/exit.h"
+#include "tests/ops/model_helpers.h"
+#include "tests/unit/folder.h"
+#include "trainer/saver.h"
+
+struct fixture {
+        char *folder;
+        struct model *model;
+        struct saver *saver;
+};
+
+static int setup(void **state) {
+        struct model_config config = helper_config(30522, 256, 2, 4, 1024, 0.1);
+        struct test_batch *t = helper_batch(config.vocab_size, 1, 8, 0, false);
+        struct fixture *f = calloc(1, sizeof(*f));
+
+        f->folder = make_folder();
+        f->model = helper_model(&config, ops_cpu(), &t->batch);
+        free(t);
+        *state = f;
+        return saver_new(f->model, &f->saver, NULL);
+}
+
+static int teardown(void **state) {
+        struct fixture *f = *state;
+        saver_free(f->saver);
+        model_free(f->model);
+        remove_folder(f->folder);
+        free(f->folder);
+        free(f);
+        return 0;
+}
+
+static void fill(struct model *model, float value) {
+        float *runs[] = { model_parameters(model), model_moment1(model), model_moment2(model) };
+
+        for (unsigned kind = 0; kind < ELEMENTSOF(runs); kind++)
+                for (size_t i = 0; i < model_n_elements(model); i++)
+                        runs[kind][i] = value + (float) kind;
+}
+
+static struct saver_result wait_for(struct saver *saver) {
+        struct saver_result result;
+        saver_wait(saver, &result);
+        assert_true(result.done);
+        return result;
+}
+
+static void assert_holds(const char *path, float value) {
+        cleanup_checkpoint struct checkpoint *c = NULL;
+        struct error error = {};
+
+        assert_int_equal(checkpoint_open(path, &c, &error), 0);
+        for (uint32_t i = 0; i < checkpoint_n_tensors(c); i++) {
+                const struct checkpoint_tensor *t = checkpoint_tensor(c, i);
+                float kind = strcmp(t->kind, "param") == 0 ? 0 : strcmp(t->kind, "moment1") == 0 ? 1 : 2;
+                cleanup_free float *data = malloc(t->size);
+                assert_int_equal(checkpoint_read_tensor(c, i, data, &error), 0);
+                for (size_t e = 0; e < t->size / sizeof(float); e++)
+                        assert_true(data[e] == value + kind);
+        }
+}
+
+/* Training goes on at once, and changes everything as soon as it may. */
+static void test_state_of_the_beginning(void **state) {
+        struct fixture *f = *state;
+        struct checkpoint_meta meta = {};
+        struct saver_result previous;
+
+        checkpoint_meta_set(&meta, "step", "1");
+        for (int step = 1; step <= 3; step++) {
+                cleanup_free char *path = format_string("%s/step-%d.ckpt", f->folder, step);
+                fill(f->model, (float) step);
+                saver_begin(f->saver, path, (uint64_t) step, &meta, &previous);
+                saver_settle(f->saver);
+                fill(f->model, -1);
+                assert_int_equal(wait_for(f->saver).r, 0);
+                assert_holds(path, (float) step);
+        }
+        saver_settle(f->saver); /* with nothing under way: at once */
+}
+
+static void test_not_finite_is_refused(void **state) {
+        struct fixture *f = *state;
+        struct checkpoint_meta meta = {};
+        struct saver_result previous;
+        cleanup_free char *path = format_string("%s/step-9.ckpt", f->folder);
+
+        fill(f->model, 1);
+        ((float *) model_moment2(f->model))[12345] = 1.0f / 0.0f;
+        saver_begin(f->saver, path, 9, &meta, &previous);
+        struct saver_result result = wait_for(f->saver);
+        assert_true(result.r < 0);
+        assert_int_equal(result.error.exit, BERTD_EXIT_NAN);
+        assert_int_equal(access(path, F_OK), -1);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_state_of_the_beginning, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_not_finite_is_refused, setup, teardown),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
