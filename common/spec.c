@@ -32,7 +32,8 @@ static const char *const truth_names[] = { "false", "true" };
 static const char *const moments_names[] = { "keep", "reset" };
 static const char *const bias_correction_names[] = { "continue", "restart" };
 static const char *const on_nan_names[] = ON_NAN_NAMES;
-static const char *const precision_names[] = { "fp32", "fp64" };
+static const char *const precision_names[] = { "fp32", "fp64", "tf32", "bf16", "fp16" };
+static const char *const device_names[] = { "auto", "cpu", "cuda" };
 
 static_assert(ELEMENTSOF(kind_names) == JOB_KIND_MAX, "a name for each kind");
 static_assert(ELEMENTSOF(objective_names) == OBJECTIVE_MAX, "a name for each objective");
@@ -47,6 +48,7 @@ static_assert(ELEMENTSOF(moments_names) == MOMENTS_MAX, "a name for each way to 
 static_assert(ELEMENTSOF(bias_correction_names) == BIAS_CORRECTION_MAX, "a name for each way to begin a stage");
 static_assert(ELEMENTSOF(on_nan_names) == ON_NAN_MAX, "a name for each answer to NaN");
 static_assert(ELEMENTSOF(precision_names) == PRECISION_MAX, "a name for each precision");
+static_assert(ELEMENTSOF(device_names) == DEVICE_KIND_MAX, "a name for each device");
 
 #define TOP(member, ...)                                                                    \
         {                                                                                   \
@@ -73,6 +75,12 @@ const struct field spec_fields[] = {
         TOP(name, .type = FIELD_TEXT),
         TOP(priority, NUMBER(FIELD_I32, -1000, 1000, "0")),
         TOP(run_dir, .type = FIELD_PATH),
+        { .key = "device",
+          .section = NO_SECTION,
+          .raw = offsetof(struct raw, device),
+          .spec = offsetof(struct spec, device),
+          CHOICE(device_names, "auto"),
+          .kinds = TRAINING },
         TOP(on_exit, .type = FIELD_PROGRAM),
         IN(resources, ranks, NUMBER(FIELD_U32, 1, BERTD_RANKS_MAX, "1"), .kinds = ALL),
         IN(resources, gpus, NUMBER(FIELD_U32, 0, BERTD_RANKS_MAX, "0"), .kinds = ALL),

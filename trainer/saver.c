@@ -119,15 +119,13 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
         (void) pthread_mutex_init(&saver->lock, NULL);
         (void) pthread_cond_init(&saver->changed, NULL);
         saver->model = model;
-        saver->run_bytes = model_n_elements(model) * model_element_size(model);
-        saver->snapshot = malloc(N_KINDS * saver->run_bytes);
+        saver->run_bytes = model_run_bytes(model);
+        saver->snapshot = model_allocate_host(model, N_KINDS * saver->run_bytes);
         saver->tensors = calloc((size_t) N_KINDS * model_n_tensors(model), sizeof(*saver->tensors));
         if (!saver->snapshot || !saver->tensors) {
                 saver_free(saver);
                 return error_errno(error, ENOMEM, "checkpoint snapshot of %zu bytes", N_KINDS * saver->run_bytes);
         }
-        memset(saver->snapshot, 0,
-               N_KINDS * saver->run_bytes); /* a first copy into cold pages takes 60 times as long */
         describe_tensors(saver);
         int r = start_thread(saver);
         if (r < 0) {
@@ -151,7 +149,8 @@ void saver_free(struct saver *saver) {
         (void) pthread_cond_destroy(&saver->changed);
         (void) pthread_mutex_destroy(&saver->lock);
         free(saver->tensors);
-        free(saver->snapshot);
+        if (saver->snapshot)
+                model_release_host(saver->model, saver->snapshot, N_KINDS * saver->run_bytes);
         free(saver);
 }
 
@@ -184,7 +183,7 @@ void saver_begin(struct saver *saver, const char *path, uint64_t step, const str
 
         saver_wait(saver, ret_previous);
         for (uint32_t kind = 0; kind < N_KINDS; kind++)
-                memcpy(saver->snapshot + kind * saver->run_bytes, runs[kind], saver->run_bytes);
+                model_download(saver->model, saver->snapshot + kind * saver->run_bytes, runs[kind]);
         saver->meta = *meta;
         (void) snprintf(saver->result.path, sizeof(saver->result.path), "%s", path);
         saver->result.step = step;

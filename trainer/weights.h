@@ -33,7 +33,7 @@ struct checkpoint_tensor weights_describe(const struct model *model, const struc
                                           const char *kind, const void *data);
 
 /* Reads all tensors of one kind into a flat run of the model, whose shape must be the checkpoint's (exit 76 naming the tensor). */
-int weights_read_run(struct checkpoint *checkpoint, const struct model *model, const char *kind, void *run,
+int weights_read_run(struct checkpoint *checkpoint, struct model *model, const char *kind, void *run,
                      struct error *error);
 
 /* Reads the weights into the model, and checks the file. */

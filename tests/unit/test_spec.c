@@ -19,9 +19,9 @@
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
-#define KEYS                                                                                                        \
-        "name, kind, priority, run_dir, on_exit, command, resources, restart, checkpoint, model, data, optimizer, " \
-        "train, stages"
+#define KEYS                                                                                                     \
+        "name, kind, priority, run_dir, device, on_exit, command, resources, restart, checkpoint, model, data, " \
+        "optimizer, train, stages"
 
 static char folder[PATH_MAX];
 
@@ -319,7 +319,8 @@ static void test_defaults(void **state) {
                     s->optimizer.beta2 == 0.999);
         assert_true(s->optimizer.epsilon == 1e-6 && s->optimizer.weight_decay == 0.01 && s->optimizer.clip_norm == 1);
         assert_true(s->train.global_batch == 32 && s->train.micro_batch == 32 && s->train.steps == 10);
-        assert_true(s->train.precision == PRECISION_FP32 && s->train.seed == 42 && s->train.evaluate_every == 0);
+        assert_true(s->device == DEVICE_AUTO && s->train.precision == PRECISION_FP32 && s->train.seed == 42 &&
+                    s->train.evaluate_every == 0);
         assert_true(s->train.evaluate_samples == 512 && s->train.log_every == 1 && !s->train.recompute_activations);
         assert_true(s->optimizer.clip_by == CLIP_BY_GLOBAL && s->optimizer.decay_from == DECAY_FROM_START);
         assert_true(s->optimizer.step_count == STEP_COUNT_FULL && s->optimizer.power == 0.5);
@@ -425,7 +426,7 @@ static void test_round_trip(void **state) {
         check_round_trip(PRETRAIN);
         check_round_trip(
                 PRETRAIN
-                "name: stage one\npriority: -7\nrun_dir: r\nresources: {ranks: 8, gpus: 8, threads: 4}\n"
+                "name: stage one\npriority: -7\nrun_dir: r\ndevice: cuda\nresources: {ranks: 8, gpus: 8, threads: 4}\n"
                 "optimizer: {learning_rate: 6.0e-3, warmup_ratio: 0.28430000000000001, epsilon: 1e-12, beta2: 0.98,"
                 " weight_decay: 0.3333333333333333, schedule: poly, clip_by: tensor, name: lamb}\n"
                 "checkpoint: {every_steps: 500, keep_every: 10000}\nrestart: {backoff_sec: [1, 2]}\n");
