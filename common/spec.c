@@ -18,6 +18,8 @@
 #include "common/spec_fields.h"
 
 #define COUNT_MAX 1000000000000 /* steps, samples */
+#define WEIGHT_MIN 1e-9         /* of a corpus */
+#define WEIGHT_MAX 1e9
 
 static const char *const kind_names[] = JOB_KIND_NAMES;
 static const char *const objective_names[] = { "mlm+nsp", "mlm+sop", "mlm" };
@@ -144,6 +146,9 @@ const struct list spec_lists[] = {
         { "data.train", offsetof(struct raw, data), offsetof(struct raw_data, train),
           offsetof(struct raw_data, n_train), offsetof(struct spec, data.train), offsetof(struct spec, data.n_train),
           TRAINING, true, true },
+        { "data.train_weights", offsetof(struct raw, data), offsetof(struct raw_data, train_weights),
+          offsetof(struct raw_data, n_train_weights), offsetof(struct spec, data.train_weights),
+          offsetof(struct spec, data.n_train_weights), TRAINING, false, false },
         { "data.validation", offsetof(struct raw, data), offsetof(struct raw_data, validation),
           offsetof(struct raw_data, n_validation), offsetof(struct spec, data.validation),
           offsetof(struct spec, data.n_validation), TRAINING, true, false },
@@ -402,6 +407,34 @@ static int check_name(struct reader *reader, const char *name) {
         return 0;
 }
 
+/* One for each corpus, or none. */
+static int read_weights(struct reader *reader, struct spec_data *data) {
+        static const char key[] = "data.train_weights";
+
+        if (data->n_train_weights == 0)
+                return 0;
+        if (data->n_train_weights != data->n_train)
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %u given, but data.train has %u",
+                                   reader->file.path, line_of(reader, key), name_of(reader, key), data->n_train_weights,
+                                   data->n_train);
+        data->weights = calloc(data->n_train, sizeof(*data->weights));
+        if (!data->weights)
+                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
+        for (uint32_t i = 0; i < data->n_train; i++) {
+                const char *text = data->train_weights[i];
+                int r = parse_double(text, WEIGHT_MIN, WEIGHT_MAX, &data->weights[i]);
+                if (r == -ERANGE)
+                        return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                           "%s:%zu: %s: %.64s is not between %g and %g; a corpus of no weight is to be "
+                                           "left out of data.train",
+                                           reader->file.path, line_of(reader, key), name_of(reader, key), text,
+                                           WEIGHT_MIN, WEIGHT_MAX);
+                if (r < 0)
+                        return wrong_type(reader, key, text, "a number");
+        }
+        return 0;
+}
+
 /* What one key alone cannot tell. */
 static int check_together(struct reader *reader, struct spec *spec) {
         const struct spec_model *model = &spec->model;
@@ -422,7 +455,7 @@ static int check_together(struct reader *reader, struct spec *spec) {
         if (spec->train.micro_batch > spec->train.global_batch &&
             !(reader->raw->train && reader->raw->train->micro_batch))
                 spec->train.micro_batch = spec->train.global_batch;
-        return 0;
+        return read_weights(reader, data);
 }
 
 static int read_values(struct reader *reader, struct spec *spec) {
@@ -604,5 +637,6 @@ void spec_free(struct spec *spec) {
                 spec_free(spec->stages[i]);
         free(spec->stages);
         free(spec->restart.backoff_sec);
+        free(spec->data.weights);
         free(spec);
 }

@@ -55,6 +55,9 @@ struct spec_model {
 struct spec_data {
         char **train; /* prefixes of .bin/.idx pairs, at least one */
         uint32_t n_train;
+        char **train_weights; /* optional: shares of the samples, one for each of train, above 0; as the file has them */
+        uint32_t n_train_weights;
+        double *weights;   /* (n_train) train_weights as numbers; NULL: every window once an epoch */
         char **validation; /* optional, as train */
         uint32_t n_validation;
         uint32_t sequence_length;          /* 128 */

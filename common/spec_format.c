@@ -175,18 +175,23 @@ static void leave_differences(const struct filled *outer, struct filled *stage) 
         }
 }
 
-/* A list of the file's cannot be taken back in a stage: validation that not every stage has is left to the stages. */
-static void leave_validation(struct filled *outer, const struct spec *spec) {
-        for (uint32_t i = 0; i < spec->n_stages; i++)
-                if (spec->stages[i]->data.n_validation == 0) {
-                        outer->data.validation = NULL;
-                        outer->data.n_validation = 0;
+/* A list of the file's cannot be taken back in a stage: one that not every stage has is left to the stages. */
+static void leave_lists(struct filled *outer, const struct spec *spec) {
+        for (size_t i = 0; i < spec_n_lists; i++) {
+                const struct list *list = &spec_lists[i];
+                void *section = own_section(outer, list->section);
+                for (uint32_t s = 0; section && s < spec->n_stages; s++) {
+                        if (*AT(spec->stages[s], list->spec_count, uint32_t) > 0)
+                                continue;
+                        *AT(section, list->raw, char **) = NULL;
+                        *AT(section, list->raw_count, uint32_t) = 0;
                 }
+        }
 }
 
 static int fill_stages(struct filled *outer, struct filled *stages, struct raw_stage *raws, const struct spec *spec,
                        struct error *error) {
-        leave_validation(outer, spec);
+        leave_lists(outer, spec);
         for (uint32_t i = 0; i < spec->n_stages; i++) {
                 int r = fill(&stages[i], spec->stages[i], error);
                 if (r < 0)

@@ -45,6 +45,7 @@ static const cyaml_schema_field_t checkpoint_schema[] = { TEXT(struct raw_checkp
 static const cyaml_schema_field_t model_schema[] = { TEXT(struct raw_model, config), TEXT(struct raw_model, vocab),
                                                      TEXT(struct raw_model, init), CYAML_FIELD_END };
 static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train, 1, SPEC_LIST_MAX),
+                                                    LIST(struct raw_data, train_weights, 0, SPEC_LIST_MAX),
                                                     LIST(struct raw_data, validation, 0, SPEC_LIST_MAX),
                                                     TEXT(struct raw_data, sequence_length),
                                                     TEXT(struct raw_data, objective),

@@ -29,8 +29,8 @@ struct raw_model {
         char *config, *vocab, *init;
 };
 struct raw_data {
-        char **train, **validation;
-        uint32_t n_train, n_validation;
+        char **train, **train_weights, **validation;
+        uint32_t n_train, n_train_weights, n_validation;
         char *sequence_length, *objective, *masked_fraction, *max_predictions, *short_sequence_probability;
         char *masking, *dupe_factor, *mask_unit;
 };

@@ -32,9 +32,14 @@ static void add_row(struct table *table, const struct checkpoint_info *checkpoin
         table_cell(table, STYLE_NONE, "%s", text_of(checkpoint->path));
 }
 
-/* Into the array where there is one, else into the table. */
-static int read_checkpoints(struct client *client, uint64_t id, json_t *array, struct table *table,
-                            struct error *error) {
+/* Retention deletes all day; such a row is worth a line where an attempt began from it. */
+static bool is_of_interest(const struct checkpoint_info *checkpoint) {
+        return strcmp(text_of(checkpoint->state), "deleted") != 0 || checkpoint->restored > 0;
+}
+
+/* Into the array where there is one, else into the table, of which *ret_hidden rows are left out. */
+static int read_checkpoints(struct client *client, uint64_t id, json_t *array, struct table *table, bool all,
+                            unsigned *ret_hidden, struct error *error) {
         cleanup_message sd_bus_message *reply = NULL;
 
         int r = client_call(client, "GetCheckpoints", &reply, error, "t", id);
@@ -46,6 +51,8 @@ static int read_checkpoints(struct client *client, uint64_t id, json_t *array, s
                 r = checkpoint_info_read(reply, &checkpoint);
                 if (r > 0 && array)
                         (void) json_array_append_new(array, json_checkpoint(&checkpoint));
+                else if (r > 0 && !all && !is_of_interest(&checkpoint))
+                        (*ret_hidden)++;
                 else if (r > 0)
                         add_row(table, &checkpoint);
                 checkpoint_info_clear(&checkpoint);
@@ -56,8 +63,12 @@ static int read_checkpoints(struct client *client, uint64_t id, json_t *array, s
 }
 
 int command_checkpoints(struct ctl *ctl, int argc, char **argv) {
-        bool json = false;
-        const struct option_spec options[] = { OPTION_JSON(json) };
+        bool json = false, all = false;
+        unsigned hidden = 0;
+        const struct option_spec options[] = {
+                { "all", 'a', OPTION_FLAG, &all, 0, 0, NULL, "deleted ones too that no attempt began from" },
+                OPTION_JSON(json),
+        };
         struct arguments arguments;
         cleanup_client struct client *client = NULL;
         cleanup_table struct table *table = table_new(columns, ELEMENTSOF(columns));
@@ -73,9 +84,11 @@ int command_checkpoints(struct ctl *ctl, int argc, char **argv) {
         if (json)
                 array = json_array();
         if (r == 0)
-                r = read_checkpoints(client, id, array, table, &ctl->error);
+                r = read_checkpoints(client, id, array, table, all, &hidden, &ctl->error);
         if (r == 0)
                 r = json ? json_print(stdout, steal_pointer(&array), &ctl->error)
                          : table_print(table, stdout, &ctl->term, 0, &ctl->error);
+        if (r == 0 && !json && hidden > 0)
+                (void) printf("%u deleted ones are not shown (--all)\n", hidden);
         return command_exit(ctl, r);
 }

@@ -68,11 +68,24 @@ static int connect_socket(const char *path) {
 
 static bool is_nobody_there(int r) { return r == -ENOENT || r == -ECONNREFUSED || r == -ENOTDIR; }
 
-static int no_daemon(struct error *error, int r, const char *socket) {
-        bool system = strcmp(socket, BERTD_SYSTEM_SOCKET) == 0;
-        const char *cure = system && geteuid() == 0 ? "systemctl start bertd" : "bertd --detach";
+static bool has_system_service(void) {
+        static const char *const units[] = { "/etc/systemd/system/bertd.service",
+                                             "/usr/local/lib/systemd/system/bertd.service",
+                                             "/usr/lib/systemd/system/bertd.service" };
 
-        return error_input(error, BERTCTL_EXIT_NO_DAEMON, "no bertd answers at %s (%s): start one with `%s`", socket,
+        for (size_t i = 0; i < ELEMENTSOF(units); i++)
+                if (access(units[i], F_OK) == 0)
+                        return true;
+        return false;
+}
+
+static int no_daemon(struct error *error, int r, const char *socket) {
+        bool root = geteuid() == 0, service = access("/run/systemd/system", F_OK) == 0 && has_system_service();
+        const char *cure = !service ? "start one with `bertd --detach`"
+                           : root   ? "start it with `systemctl start bertd`"
+                                    : "ask root for `systemctl start bertd`, or start your own with `bertd --detach`";
+
+        return error_input(error, BERTCTL_EXIT_NO_DAEMON, "no bertd answers at %s (%s): %s", socket,
                            r == -ENOENT || r == -ENOTDIR ? "no such socket" : "nobody listens", cure);
 }
 

@@ -32,7 +32,7 @@ static const struct command commands[] = {
           "It goes on from its newest good checkpoint. With --from, newer checkpoints are moved to abandoned/ "
           "first.\n" },
         { "checkpoint", command_checkpoint, "JOB...", "have a running job write a checkpoint now", NULL },
-        { "checkpoints", command_checkpoints, "[--json] JOB", "a job's checkpoints", NULL },
+        { "checkpoints", command_checkpoints, "[--all] [--json] JOB", "a job's checkpoints", NULL },
         { "events", command_events, "[--json] JOB", "what happened to a job, and why", NULL },
         { "metrics", command_metrics, "[-f] [-n N] [--json] JOB", "a training job's figures, step by step",
           "Loss, masked words and sentence pairs with their accuracies, samples a second, and the share of the step's "

@@ -84,13 +84,22 @@ int corpora_hash(const struct corpora *corpora, char hex[33], struct error *erro
 
 uint64_t corpora_n_documents(const struct corpora *corpora) { return corpora->first_document[corpora->n]; }
 
-struct corpus *corpora_locate(const struct corpora *corpora, uint64_t document, uint64_t *ret_begin,
-                              uint64_t *ret_end) {
+uint32_t corpora_part(const struct corpora *corpora, uint64_t document, uint64_t *ret_first, uint64_t *ret_last) {
         uint32_t p = 0;
 
         while (document >= corpora->first_document[p + 1])
                 p++;
-        uint64_t local = document - corpora->first_document[p];
+        *ret_first = corpora->first_document[p];
+        *ret_last = corpora->first_document[p + 1];
+        return p;
+}
+
+struct corpus *corpora_locate(const struct corpora *corpora, uint64_t document, uint64_t *ret_begin,
+                              uint64_t *ret_end) {
+        uint64_t first, last, local;
+        uint32_t p = corpora_part(corpora, document, &first, &last);
+
+        local = document - first;
         *ret_begin = corpus_document_begin(corpora->part[p], local);
         *ret_end = corpus_document_begin(corpora->part[p], local + 1);
         return corpora->part[p];

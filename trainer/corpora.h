@@ -33,6 +33,9 @@ int corpora_hash(const struct corpora *corpora, char hex[33], struct error *erro
 
 uint64_t corpora_n_documents(const struct corpora *corpora);
 
+/* The number of the part that holds a document, and the documents [*ret_first, *ret_last) of it. */
+uint32_t corpora_part(const struct corpora *corpora, uint64_t document, uint64_t *ret_first, uint64_t *ret_last);
+
 /* The part that holds a document, and the document's sentences [*ret_begin, *ret_end) in it. */
 struct corpus *corpora_locate(const struct corpora *corpora, uint64_t document, uint64_t *ret_begin, uint64_t *ret_end);
 

@@ -15,7 +15,8 @@
 #include "trainer/run.h"
 #include "trainer/weights.h"
 
-enum policy { SAID, FIXED };
+enum policy { SAID, FIXED, FIXED_OR_NONE }; /* the last: where an older checkpoint lacks it, it had none */
+#define NO_WEIGHTS "none"
 
 static const struct rule {
         const char *key, *spec_key; /* spec_key: where the user would change it back */
@@ -33,6 +34,7 @@ static const struct rule {
         { "mask_unit", "data.mask_unit", FIXED },
         { "corpus_hash", "data.train", FIXED },
         { "window_map_hash", "data.train", FIXED },
+        { "train_weights", "data.train_weights", FIXED_OR_NONE },
         { "global_batch", "train.global_batch", FIXED },
         { "precision", "train.precision", FIXED },
         { "optimizer", "optimizer.name", FIXED },
@@ -66,6 +68,26 @@ static void set_from_spec(struct checkpoint_meta *m, const char *key, const stru
         set_from_spec(m, key, spec, (const char *const[]) { __VA_ARGS__ }, \
                       ELEMENTSOF(((const char *[]) { __VA_ARGS__ })))
 
+/* Each corpus' share of the samples; of many corpora a hash. */
+static void fill_weights(struct checkpoint_meta *m, const struct spec_data *d) {
+        char text[sizeof(m->items->value)] = "";
+        size_t used = 0;
+        double sum = 0;
+
+        for (uint32_t i = 0; d->weights && i < d->n_train; i++)
+                sum += d->weights[i];
+        for (uint32_t i = 0; d->weights && i < d->n_train && used < sizeof(text); i++)
+                used += (size_t) snprintf(text + used, sizeof(text) - used, "%s%.6g", i ? " " : "",
+                                          d->weights[i] / sum);
+        if (!d->weights)
+                checkpoint_meta_set(m, "train_weights", NO_WEIGHTS);
+        else if (used < sizeof(text))
+                checkpoint_meta_set(m, "train_weights", "%s", text);
+        else
+                checkpoint_meta_set(m, "train_weights", "%016" PRIx64,
+                                    (uint64_t) XXH3_64bits(d->weights, d->n_train * sizeof(*d->weights)));
+}
+
 static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const struct samples_options *o) {
         SET(m, "objective", spec, "data.objective");
         checkpoint_meta_set(m, "sequence_length", "%u", o->sequence_length);
@@ -77,6 +99,7 @@ static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const 
         else
                 SET(m, "masking", spec, "data.masking");
         SET(m, "mask_unit", spec, "data.mask_unit");
+        fill_weights(m, &spec->data);
         SET(m, "global_batch", spec, "train.global_batch");
         SET(m, "micro_batch", spec, "train.micro_batch");
         SET(m, "steps", spec, "train.steps");
@@ -157,10 +180,12 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                 const struct rule *rule = &rules[i];
                 const char *then = checkpoint_meta_get(found, rule->key),
                            *now = checkpoint_meta_get(&run->stages[stage].meta, rule->key);
+                if (!then && rule->policy == FIXED_OR_NONE)
+                        then = NO_WEIGHTS;
                 if (!then)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path,
                                            rule->key);
-                if (rule->policy == FIXED && strcmp(then, now) != 0)
+                if (rule->policy != SAID && strcmp(then, now) != 0)
                         return error_input(
                                 error, BERTD_EXIT_CONFIG,
                                 "%s: made with %s %s, the spec (%s%s) now gives %s: this may not change on resume",

@@ -55,6 +55,7 @@ static struct samples_options make_options(const struct run *run, uint32_t stage
                 .mask_unit = d->mask_unit,
                 .dupe_factor = d->masking == MASKING_STATIC ? d->dupe_factor : 0,
                 .evaluation = evaluation,
+                .weights = evaluation ? NULL : d->weights,
         };
 }
 

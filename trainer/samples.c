@@ -11,15 +11,17 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "trainer/mixture.h"
 #include "trainer/permute.h"
 #include "trainer/philox.h"
 #include "trainer/windows.h"
 
-enum place { PLACE_SHUFFLE, PLACE_PAIR, PLACE_CUT, PLACE_PICK, PLACE_ORDER, PLACE_LENGTH };
+enum place { PLACE_SHUFFLE, PLACE_PAIR, PLACE_CUT, PLACE_PICK, PLACE_ORDER, PLACE_LENGTH, PLACE_TURN };
 
 struct samples {
         const struct corpora *corpora;
         struct windows *windows;
+        struct mixture *mixture; /* NULL: no weights */
         struct samples_vocab vocab;
         struct samples_options options;
 };
@@ -36,10 +38,11 @@ static bool two_segments(const struct samples_options *o) { return o->objective 
 
 static uint32_t max_text(const struct samples_options *o) { return o->sequence_length - (two_segments(o) ? 3 : 2); }
 
-static uint64_t count_filled_documents(const struct corpora *corpora) {
+/* Of the documents [from, to) those that hold text; 2 stands for more, too. */
+static uint64_t count_filled(const struct corpora *corpora, uint64_t from, uint64_t to) {
         uint64_t filled = 0, begin, end;
 
-        for (uint64_t d = 0; d < corpora_n_documents(corpora) && filled < 2; d++) {
+        for (uint64_t d = from; d < to && filled < 2; d++) {
                 (void) corpora_locate(corpora, d, &begin, &end);
                 filled += end > begin;
         }
@@ -63,6 +66,20 @@ static int check_pairs(const struct corpora *corpora, enum objective objective, 
         return 0;
 }
 
+/* Random sentences come from another document: of any corpus, or, with weights, of the same one. */
+static int check_others(const struct corpora *corpora, bool weighted, struct error *error) {
+        for (uint32_t p = 0; p < (weighted ? corpora->n : 1); p++) {
+                uint64_t from = corpora->first_document[p], to = corpora->first_document[weighted ? p + 1 : corpora->n];
+                if (count_filled(corpora, from, to) < 2)
+                        return error_input(
+                                error, BERTD_EXIT_DATA,
+                                "%s: one document only, mlm+nsp takes its random sentences from another one%s "
+                                "(objective: mlm needs none)",
+                                corpora->prefixes[p], weighted ? " of the same corpus where there are weights" : "");
+        }
+        return 0;
+}
+
 int samples_build_map(const char *map_path, const struct corpora *corpora, const struct samples_options *options,
                       struct error *error) {
         struct windows_options w = { .seed = options->seed,
@@ -70,17 +87,14 @@ int samples_build_map(const char *map_path, const struct corpora *corpora, const
                                      .max_tokens = max_text(options),
                                      .two_segments = two_segments(options),
                                      .short_probability = options->short_probability };
-        uint64_t filled = count_filled_documents(corpora);
+        int r = 0;
 
-        if (filled == 0)
+        if (count_filled(corpora, 0, corpora_n_documents(corpora)) == 0)
                 return error_input(error, BERTD_EXIT_DATA, "%s: holds no text", corpora->prefixes[0]);
-        if (options->objective == OBJECTIVE_MLM_NSP && filled < 2)
-                return error_input(
-                        error, BERTD_EXIT_DATA,
-                        "%s: one document only, mlm+nsp takes its random sentences from another one (objective: mlm "
-                        "needs none)",
-                        corpora->prefixes[0]);
-        int r = two_segments(options) ? check_pairs(corpora, options->objective, error) : 0;
+        if (options->objective == OBJECTIVE_MLM_NSP)
+                r = check_others(corpora, options->weights, error);
+        if (r >= 0 && two_segments(options))
+                r = check_pairs(corpora, options->objective, error);
         return r < 0 ? r : windows_build(map_path, corpora, &w, error);
 }
 
@@ -94,8 +108,10 @@ int samples_new(const char *map_path, const struct corpora *corpora, const struc
         samples->vocab = *vocab;
         samples->options = *options;
         int r = windows_open(map_path, &samples->windows, error);
+        if (r >= 0 && options->weights)
+                r = mixture_new(corpora, samples->windows, options->weights, &samples->mixture, error);
         if (r < 0) {
-                free(samples);
+                samples_free(samples);
                 return r;
         }
         *ret = samples;
@@ -106,6 +122,7 @@ void samples_free(struct samples *samples) {
         if (!samples)
                 return;
         windows_close(samples->windows);
+        mixture_free(samples->mixture);
         free(samples);
 }
 
@@ -118,7 +135,8 @@ void samples_map_hash(const struct samples *samples, char hex[33]) { windows_has
 static uint32_t site(const struct samples *s, enum place place) {
         static const enum philox_domain domains[] = {
                 [PLACE_SHUFFLE] = PHILOX_SHUFFLE, [PLACE_PAIR] = PHILOX_PAIR,     [PLACE_CUT] = PHILOX_PAIR,
-                [PLACE_PICK] = PHILOX_MASKING,    [PLACE_ORDER] = PHILOX_MASKING, [PLACE_LENGTH] = PHILOX_MASKING
+                [PLACE_PICK] = PHILOX_MASKING,    [PLACE_ORDER] = PHILOX_MASKING, [PLACE_LENGTH] = PHILOX_MASKING,
+                [PLACE_TURN] = PHILOX_SHUFFLE
         };
         enum philox_domain domain = s->options.evaluation ? PHILOX_EVALUATE : domains[place];
         return philox_site(domain, s->options.stage, 0, (uint32_t) place);
@@ -128,13 +146,23 @@ static struct philox draw(const struct samples *s, enum place place, uint64_t ke
         return philox(s->options.seed, 0, site(s, place), key);
 }
 
-/* Sample k's window, and the key of its draws. */
-static const struct window *window_of(const struct samples *s, uint64_t k, uint64_t *ret_key) {
-        uint64_t n = windows_n(s->windows), epoch = k / n;
+/* Place `index` of n in the order that `key` gives. */
+static uint64_t shuffled(const struct samples *s, enum place place, uint64_t key, uint64_t n, uint64_t index) {
         struct permute permute;
 
-        permute_init(&permute, n, s->options.seed, site(s, PLACE_SHUFFLE), epoch);
-        uint64_t index = permute_index(&permute, k % n);
+        permute_init(&permute, n, s->options.seed, site(s, place), key);
+        return permute_index(&permute, index);
+}
+
+/* Sample k's window, and the key of its draws. */
+static const struct window *window_of(const struct samples *s, uint64_t k, uint64_t *ret_key) {
+        uint64_t n = windows_n(s->windows), epoch = k / n, index = shuffled(s, PLACE_SHUFFLE, epoch, n, k % n);
+
+        if (s->mixture) {
+                struct turn t = mixture_turn(s->mixture, epoch, index);
+                index = t.first + shuffled(s, PLACE_TURN, t.epoch * s->corpora->n + t.part, t.n, t.index);
+                epoch = t.epoch;
+        }
         *ret_key = (s->options.dupe_factor > 0 ? epoch % s->options.dupe_factor : epoch) * n + index;
         return windows_get(s->windows, index);
 }
@@ -148,16 +176,18 @@ static void count_tokens(struct segment *g) {
 /* Text of another document from a random sentence on, up to `wanted` tokens, at least one sentence. */
 static struct segment random_segment(const struct samples *s, uint32_t own_document, uint64_t wanted,
                                      const struct philox *p) {
-        uint32_t n = (uint32_t) corpora_n_documents(s->corpora), document = philox_below(p->v[2], n - 1);
-        uint64_t begin, end;
+        uint64_t first = 0, last = corpora_n_documents(s->corpora), begin, end;
         struct segment g = {};
 
+        if (s->mixture)
+                corpora_part(s->corpora, own_document, &first, &last);
+        uint64_t document = first + philox_below(p->v[2], (uint32_t) (last - first) - 1);
         document += document >= own_document;
         for (;;) {
                 g.corpus = corpora_locate(s->corpora, document, &begin, &end);
                 if (end > begin && document != own_document)
                         break;
-                document = document + 1 < n ? document + 1 : 0;
+                document = document + 1 < last ? document + 1 : first;
         }
         g.first = begin + philox_below(p->v[3], (uint32_t) MIN(end - begin, UINT32_MAX));
         g.n_tokens = g.n_sentences = 0;

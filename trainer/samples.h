@@ -10,6 +10,9 @@
  * Text left over after a random B is not reused (Google's pipeline does; that would make window boundaries depend on
  * draws, and each duplicate of its static masking cuts anew). SOP: A and B are the two parts of the window, half of the time
  * in swapped order; a window of one sentence is cut between two tokens.
+ *
+ * With weights, each corpus has its share of every epoch's n samples (mixture.h), its windows come round in epochs of their own, which
+ * key the draws, and a random B is of the same corpus.
  */
 #ifndef TRAINER_SAMPLES_H
 #define TRAINER_SAMPLES_H
@@ -31,8 +34,9 @@ struct samples_options {
         uint32_t max_predictions; /* > 0 */
         double short_probability;
         enum mask_unit mask_unit;
-        uint32_t dupe_factor; /* static masking: epochs until the draws repeat; 0: dynamic, they never do */
-        bool evaluation;      /* draws of their own (PHILOX_EVALUATE) */
+        uint32_t dupe_factor;  /* static masking: epochs until the draws repeat; 0: dynamic, they never do */
+        bool evaluation;       /* draws of their own (PHILOX_EVALUATE) */
+        const double *weights; /* (corpora->n) borrowed, above 0; NULL: every window once an epoch */
 };
 
 struct sample {
@@ -46,11 +50,11 @@ struct sample {
 struct samples;
 
 /* Writes the window map unless it is there. Refused (exit 65): NSP over fewer than two documents, NSP or SOP over a corpus in
- * which no document has two sentences. */
+ * which no document has two sentences; with weights, NSP over a corpus of fewer than two documents. */
 int samples_build_map(const char *map_path, const struct corpora *corpora, const struct samples_options *options,
                       struct error *error);
 
-/* Maps the window map. Borrows corpora and the vocabulary's memory until samples_free. */
+/* Maps the window map. Refused (exit 65): weights that leave a corpus without a sample. Borrows corpora and the vocabulary's memory until samples_free. */
 int samples_new(const char *map_path, const struct corpora *corpora, const struct samples_vocab *vocab,
                 const struct samples_options *options, struct samples **ret, struct error *error);
 void samples_free(struct samples *samples);

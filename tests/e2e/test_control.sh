@@ -2,7 +2,7 @@
 # What a user does with a job: pause, resume with other ranks and from an older step, checkpoint now, cancel, remove, commands,
 # the queue, and what is refused.
 . "$(dirname "$0")/lib.sh"
-plan 50
+plan 52
 
 ok "corpus is prepared" make_corpus
 make_spec long 1 100000
@@ -40,6 +40,10 @@ restored() { "$BERTCTL" logs "$job" | grep -q "step $first\b"; }
 ok "resume --from an older step starts there" wait_for 60 restored
 gone() { [[ $("$BERTCTL" checkpoints --json "$job" | jq "[.[] | select(.step == $last and .state == \"abandoned\")] | length") -ge 1 ]]; }
 ok "newer checkpoints are abandoned" wait_for 20 gone
+rows() { "$BERTCTL" checkpoints "$@" "$job" | grep -c "$home"; }
+is "checkpoints --all shows what --json does" "$(rows --all)" "$("$BERTCTL" checkpoints --json "$job" | jq length)"
+is "without it deleted ones that nobody began from are not shown" "$(rows)" \
+  "$("$BERTCTL" checkpoints --json "$job" | jq '[.[] | select(.state != "deleted" or .restored > 0)] | length')"
 is "resume from a step that is not there is refused" "$("$BERTCTL" pause "$job"; wait_for 30 state_is "$job" paused; "$BERTCTL" resume --from 999999 "$job" >/dev/null 2>&1; echo $?)" 1
 "$BERTCTL" resume "$job"
 wait_for 60 state_is "$job" running

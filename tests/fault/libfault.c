@@ -1,14 +1,16 @@
 /*
  * LD_PRELOAD: fails one call of one kind in one program. The environment says which:
  *   FAULT_PROGRAM  the program's name; others are left alone
- *   FAULT_CALL     malloc (calloc, realloc), write (pwrite), fsync (fdatasync), rename (renameat), fork, sqlite (sqlite3_step)
+ *   FAULT_CALL     malloc (calloc, realloc), write (pwrite), fsync (fdatasync), rename (renameat), unlink, fork, sqlite (sqlite3_step)
  *   FAULT_N        the how-manieth of them, counted over all processes of that name
  *   FAULT_COUNT    a file of 8 bytes that holds the count
+ *   FAULT_KILL     if set: the call does not fail, the process dies of SIGKILL before it
  */
 #undef _FILE_OFFSET_BITS /* pwrite and pwrite64 are two names here */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,6 +49,8 @@ __attribute__((constructor)) static void arm(void) {
 static bool fails(const char *call, int code) {
         if (!armed || strcmp(armed, call) != 0 || atomic_fetch_add(count, 1) + 1 != which)
                 return false;
+        if (getenv("FAULT_KILL"))
+                (void) kill(getpid(), SIGKILL);
         errno = code;
         return true;
 }
@@ -72,6 +76,8 @@ int rename(const char *from, const char *to) {
 int renameat(int from_fd, const char *from, int to_fd, const char *to) {
         return fails("rename", EIO) ? -1 : (int) syscall(SYS_renameat2, from_fd, from, to_fd, to, 0);
 }
+
+int unlink(const char *path) { return fails("unlink", EIO) ? -1 : (int) syscall(SYS_unlinkat, AT_FDCWD, path, 0); }
 
 pid_t fork(void) {
         pid_t (*real)(void) = (pid_t(*)(void)) dlsym(RTLD_NEXT, "fork");

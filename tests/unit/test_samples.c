@@ -11,6 +11,7 @@
 
 #include "bertd/exit.h"
 #include "tests/unit/trainer-corpus.h"
+#include "trainer/mixture.h"
 #include "trainer/permute.h"
 #include "trainer/samples.h"
 
@@ -289,6 +290,120 @@ static void test_static(void **state) {
         samples_free(dynamic);
 }
 
+/* ---- corpora by weight ---- */
+
+/* Two corpora whose ids tell them apart, the first five times the size of the second. */
+static struct corpora *open_apart(struct fixture *f) {
+        struct corpora *corpora = NULL;
+        write_ids(f->prefixes[0], 100, (uint64_t[]) { 9 }, 1, 10, 30);
+        write_ids(f->prefixes[1], 20, (uint64_t[]) { 9 }, 1, 60, 30);
+        assert_int_equal(corpora_open(f->prefixes, 2, &corpora, NULL), 0);
+        return corpora;
+}
+
+/* Which corpus the whole sample is of; masked tokens are what they were. */
+static uint32_t part_of(struct sample *s) {
+        uint32_t second = 0, text = 0;
+        for (uint32_t i = 0; i < s->n_masked; i++)
+                s->ids[s->masked_positions[i]] = s->masked_labels[i];
+        for (uint32_t i = 0; i < s->length; i++) {
+                text += s->ids[i] >= 10;
+                second += s->ids[i] >= 60;
+        }
+        assert_true(second == 0 || second == text);
+        return second > 0;
+}
+
+static void test_weights(void **state) {
+        struct fixture *f = *state;
+        const double weights[] = { 1, 3 }, scaled[] = { 0.5, 1.5 };
+        struct samples_options o = options(OBJECTIVE_MLM_NSP), p = options(OBJECTIVE_MLM_NSP);
+        struct samples *one = NULL, *other = NULL;
+        struct storage a, b;
+
+        corpora_close(f->corpora);
+        f->corpora = open_apart(f);
+        o.weights = weights;
+        p.weights = scaled;
+        one = open_samples(f, &o);
+        other = open_samples(f, &p);
+        uint64_t n = samples_n(one);
+        for (uint64_t epoch = 0; epoch < 3; epoch++) {
+                double second = 0;
+                for (uint64_t k = epoch * n; k < (epoch + 1) * n; k++) {
+                        struct sample s = make(one, k, &a);
+                        (void) make(other, k, &b);
+                        assert_memory_equal(&a, &b, sizeof(a));
+                        second += part_of(&s);
+                }
+                assert_true(fabs(second - 0.75 * (double) n) <= 0.5);
+        }
+        o.weights = NULL;
+        samples_free(other);
+        other = open_samples(f, &o);
+        assert_int_equal(samples_n(other), n);
+        assert_true(epoch_hash(other, 0) != epoch_hash(one, 0));
+        samples_free(one);
+        samples_free(other);
+}
+
+/* Over many epochs every window of a corpus comes as often as any other of it, give or take one. */
+static void test_turns(void **state) {
+        enum { EPOCHS = 7 };
+        struct fixture *f = *state;
+        struct samples_options o = options(OBJECTIVE_MLM);
+        struct windows *windows = NULL;
+        struct mixture *mixture = NULL;
+
+        samples_free(open_samples(f, &o));
+        assert_int_equal(windows_open(f->map, &windows, NULL), 0);
+        assert_int_equal(mixture_new(f->corpora, windows, (double[]) { 2, 1 }, &mixture, NULL), 0);
+        uint64_t n = windows_n(windows), *seen = calloc(n, sizeof(*seen)), turns[2] = {};
+        for (uint64_t i = 0; i < EPOCHS * n; i++) {
+                struct turn t = mixture_turn(mixture, i / n, i % n);
+                assert_true(t.index < t.n && t.first + t.n <= n);
+                assert_int_equal(windows_get(windows, t.first + t.index)->document >= f->corpora->first_document[1],
+                                 t.part);
+                seen[t.first + t.index]++;
+                turns[t.part]++;
+        }
+        assert_int_equal(turns[0], EPOCHS * (uint64_t) llround((double) n * 2 / 3));
+        for (uint64_t w = 0; w < n; w++) {
+                bool second = windows_get(windows, w)->document >= f->corpora->first_document[1];
+                struct turn t = mixture_turn(mixture, 0, second ? n - 1 : 0);
+                assert_in_range(seen[w], turns[second] / t.n, turns[second] / t.n + 1);
+        }
+        free(seen);
+        mixture_free(mixture);
+        windows_close(windows);
+}
+
+static void test_weights_refused(void **state) {
+        struct fixture *f = *state;
+        struct samples_options o = options(OBJECTIVE_MLM);
+        struct samples *samples = NULL;
+        struct error error = {};
+
+        o.weights = (double[]) { 1, 1e-9 };
+        assert_int_equal(samples_build_map(f->map, f->corpora, &o, &error), 0);
+        assert_true(samples_new(f->map, f->corpora, &vocab, &o, &samples, &error) < 0);
+        assert_int_equal(error.exit, BERTD_EXIT_DATA);
+        assert_non_null(strstr(error.text, "/b: its weight in data.train_weights, 1e-09 of 1, is none of the "));
+
+        char *prefixes[] = { f->prefixes[0], format_string("%s/one", f->folder) };
+        struct corpora *corpora = NULL;
+        write_corpus(prefixes[1], 1, 30);
+        assert_int_equal(corpora_open(prefixes, 2, &corpora, NULL), 0);
+        o.objective = OBJECTIVE_MLM_NSP;
+        error = (struct error) {};
+        assert_true(samples_build_map(f->map, corpora, &o, &error) < 0);
+        assert_non_null(strstr(error.text, "/one: one document only"));
+        o.weights = NULL;
+        assert_int_equal(samples_build_map(f->map, corpora, &o, &error), 0);
+        corpora_close(corpora);
+        free(prefixes[1]);
+}
+
 /* ---- masking of a text alone ---- */
 
 enum { TEXT = 512, ROUNDS = 20000 };
@@ -443,6 +558,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_one_document, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_sentence_order, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_static, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_weights, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_turns, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_weights_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ngrams, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_whole_words, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_pairs, setup, teardown),

@@ -125,6 +125,29 @@ static const struct bad bad[] = {
           "job.yaml: train.steps: missing; expected a whole number" },
         { "kind: finetune\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n",
           "job.yaml: train.steps: missing; expected a whole number" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1]}\ntrain: {steps: "
+          "1}\n",
+          "job.yaml:3: data.train_weights: 1 given, but data.train has 2" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1, 2, 3]}\ntrain: "
+          "{steps: 1}\n",
+          "job.yaml:3: data.train_weights: 3 given, but data.train has 2" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1, 0]}\ntrain: {steps: "
+          "1}\n",
+          "job.yaml:3: data.train_weights: 0 is not between 1e-09 and 1e+09; a corpus of no weight is to be left out "
+          "of data.train" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [-1, 2]}\ntrain: {steps: "
+          "1}\n",
+          "job.yaml:3: data.train_weights: -1 is not between 1e-09 and 1e+09; a corpus of no weight is to be left out "
+          "of data.train" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1, half]}\ntrain: "
+          "{steps: 1}\n",
+          "job.yaml:3: data.train_weights: 'half' is not a number" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1, nan]}\ntrain: "
+          "{steps: 1}\n",
+          "job.yaml:3: data.train_weights: 'nan' is not a number" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: 0.5}\ntrain: {steps: "
+          "1}\n",
+          "job.yaml:3: data.train_weights: expected a list, not one value" },
         { PRETRAIN "optimizer: {learning_rate: fast}\n",
           "job.yaml:5: optimizer.learning_rate: 'fast' is not a number" },
         { PRETRAIN "optimizer: {learning_rate: nan}\n", "job.yaml:5: optimizer.learning_rate: 'nan' is not a number" },
@@ -147,8 +170,8 @@ static const struct bad bad[] = {
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n"
           "train: {steps: 1, recompute_activations: 1}\n",
           "job.yaml:4: train.recompute_activations: '1' is not false or true" },
-        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, precision: bf16}\n",
-          "job.yaml:4: train.precision: 'bf16' is not fp32 or fp64" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, precision: bf8}\n",
+          "job.yaml:4: train.precision: 'bf8' is not fp32, fp64, tf32, bf16 or fp16" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, seed: "
           "9223372036854775808}\n",
           "job.yaml: train.seed: 9223372036854775808 is not between 0 and 9223372036854775807" },
@@ -399,9 +422,10 @@ static void check_round_trip(const char *text) {
 
 /* What only one stage has stays its own; what all have is written once. */
 static void test_round_trip_of_stages(void **state) {
-        static const char text[] = "kind: pretrain\nmodel: {config: c, vocab: v}\ntrain: {steps: 3}\n"
-                                   "stages:\n- data: {train: [x], validation: [y]}\n- data: {train: [x]}\n"
-                                   "- {data: {train: [z], validation: [w]}, optimizer: {beta1: 0.5}}\n";
+        static const char text[] =
+                "kind: pretrain\nmodel: {config: c, vocab: v}\ntrain: {steps: 3}\n"
+                "stages:\n- data: {train: [x, y], train_weights: [1, 0.25], validation: [y]}\n- data: {train: [x]}\n"
+                "- {data: {train: [z], validation: [w]}, optimizer: {beta1: 0.5}}\n";
         struct error error = {};
         cleanup_spec struct spec *one = load(text), *two = NULL;
         cleanup_free char *normal = NULL;
@@ -415,6 +439,8 @@ static void test_round_trip_of_stages(void **state) {
                 assert_int_equal(a->data.n_validation, i != 1);
                 assert_int_equal(b->data.n_validation, a->data.n_validation);
                 assert_string_equal(a->data.train[0], b->data.train[0]);
+                assert_true(i == 0 ? a->data.weights[1] == 0.25 && b->data.weights[1] == 0.25
+                                   : !a->data.weights && !b->data.weights);
                 assert_true(a->optimizer.beta1 == b->optimizer.beta1);
         }
         assert_true(strstr(strstr(normal, "stages:"), "beta1") && !strstr(strstr(normal, "stages:"), "beta2"));

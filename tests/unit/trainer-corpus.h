@@ -31,9 +31,9 @@ static inline void put(FILE *file, const void *data, size_t size) {
 }
 
 /* Writes PREFIX.bin and .idx: document d of per_document[d % n_counts] sentences, sentence s of length 3 + s % 9, its ids
- * 10 + s % 80 + i % 10. */
-static inline void write_documents(const char *prefix, uint64_t n_documents, const uint64_t *per_document,
-                                   uint64_t n_counts) {
+ * first_id + s % range + i % 10. */
+static inline void write_ids(const char *prefix, uint64_t n_documents, const uint64_t *per_document, uint64_t n_counts,
+                             uint64_t first_id, uint64_t range) {
         char *bin = format_string("%s.bin", prefix), *idx = format_string("%s.idx", prefix);
         FILE *b = fopen(bin, "wbe"), *x = fopen(idx, "wbe");
         uint64_t version = 1, n = 0, entries = n_documents + 1;
@@ -53,7 +53,7 @@ static inline void write_documents(const char *prefix, uint64_t n_documents, con
                 int32_t length = (int32_t) (3 + s % 9);
                 put(x, &length, 4);
                 for (int32_t i = 0; i < length; i++)
-                        put(b, &(int32_t) { (int32_t) (10 + s % 80 + (uint64_t) i % 10) }, 4);
+                        put(b, &(int32_t) { (int32_t) (first_id + s % range + (uint64_t) i % 10) }, 4);
         }
         for (uint64_t s = 0; s < n; s++) {
                 put(x, &offset, 8);
@@ -67,6 +67,11 @@ static inline void write_documents(const char *prefix, uint64_t n_documents, con
                 abort();
         free(bin);
         free(idx);
+}
+
+static inline void write_documents(const char *prefix, uint64_t n_documents, const uint64_t *per_document,
+                                   uint64_t n_counts) {
+        write_ids(prefix, n_documents, per_document, n_counts, 10, 80);
 }
 
 static inline void write_corpus(const char *prefix, uint64_t n_documents, uint64_t per_document) {

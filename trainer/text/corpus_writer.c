@@ -28,7 +28,7 @@ struct output {
 
 struct corpus_writer {
         char *prefix;
-        struct output bin, idx;
+        struct output bin, idx, json;
         FILE *documents; /* int64 first sentence of each document; has no name */
         uint8_t dtype;
         size_t id_bytes;
@@ -92,7 +92,10 @@ static int put(struct corpus_writer *writer, FILE *stream, const void *data, siz
         errno = EIO;
         if (fwrite(data, 1, size, stream) == size)
                 return 0;
-        return write_failed(error, errno, stream == writer->bin.stream ? writer->bin.path : writer->idx.path);
+        return write_failed(error, errno,
+                            stream == writer->bin.stream    ? writer->bin.path
+                            : stream == writer->json.stream ? writer->json.path
+                                                            : writer->idx.path);
 }
 
 static int open_documents(struct corpus_writer *writer, struct error *error) {
@@ -119,6 +122,8 @@ int corpus_writer_open(const char *prefix, uint32_t vocab_size, struct corpus_wr
         if (r >= 0)
                 r = output_open(&writer->bin, prefix, ".bin", error);
         if (r >= 0)
+                r = output_open(&writer->json, prefix, ".json", error);
+        if (r >= 0)
                 r = open_documents(writer, error);
         if (r >= 0)
                 r = put(writer, writer->idx.stream, &room, sizeof(room), error);
@@ -135,6 +140,7 @@ void corpus_writer_free(struct corpus_writer *writer) {
                 return;
         output_close(&writer->bin);
         output_close(&writer->idx);
+        output_close(&writer->json);
         if (writer->documents)
                 (void) fclose(writer->documents);
         free(writer->prefix);
@@ -285,20 +291,23 @@ static int output_rename(struct output *output, struct error *error) {
         return 0;
 }
 
-static int write_sidecar(const char *prefix, const struct corpus_sidecar *sidecar, struct error *error) {
-        cleanup_free char *path = format_string("%s.json", prefix), *text = corpus_sidecar_format(sidecar);
-        if (!path || !text)
-                return error_errno(error, ENOMEM, "%s", prefix);
-        return file_write_atomic(path, text, strlen(text), 0666, error);
+static int put_sidecar(struct corpus_writer *writer, const struct corpus_sidecar *sidecar, struct error *error) {
+        cleanup_free char *text = corpus_sidecar_format(sidecar);
+        if (!text)
+                return error_errno(error, ENOMEM, "%s", writer->prefix);
+        int r = put(writer, writer->json.stream, text, strlen(text), error);
+        return r < 0 ? r : sync_stream(&writer->json, error);
 }
 
 int corpus_writer_commit(struct corpus_writer *writer, struct corpus_sidecar *sidecar, struct error *error) {
         sidecar->n_documents = writer->n_documents;
         sidecar->n_sentences = writer->n_sentences;
         sidecar->n_tokens = writer->n_tokens;
-        if (unlink(writer->idx.path) < 0 && errno != ENOENT)
-                return error_errno(error, errno, "%s", writer->idx.path);
-        int r = write_sidecar(writer->prefix, sidecar, error);
+        int r = put_sidecar(writer, sidecar, error);
+        if (r >= 0 && unlink(writer->idx.path) < 0 && errno != ENOENT)
+                r = error_errno(error, errno, "%s", writer->idx.path);
+        if (r >= 0)
+                r = output_rename(&writer->json, error);
         if (r >= 0)
                 r = output_rename(&writer->bin, error);
         if (r >= 0)

@@ -1,10 +1,11 @@
 /*
  * Writes a corpus (corpus.h) as a stream, in memory that does not grow with it.
  *
- *   corpus_writer_open(prefix, vocab_size, &writer, &error)     PREFIX.{bin,idx}.tmp; refused where another one writes them
+ *   corpus_writer_open(prefix, vocab_size, &writer, &error)     PREFIX.{bin,idx,json}.tmp; refused where another writes them
  *   corpus_writer_add(...), corpus_writer_end_document(...)     as often as there are
  *   corpus_writer_finish(writer, &error)                        everything on disk, still under the temporary names
- *   corpus_writer_commit(writer, &sidecar, &error)              renamed, .idx last: a corpus is there whole or not at all
+ *   corpus_writer_commit(writer, &sidecar, &error)              the old .idx goes, then all are renamed, .idx last: a corpus
+ *                                                              is there whole or not at all
  *   corpus_writer_free(writer)                                  drops what was not committed, on errors too
  */
 #ifndef TRAINER_TEXT_CORPUS_WRITER_H

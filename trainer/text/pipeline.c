@@ -8,9 +8,11 @@
 #include <omp.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define GROUP_BYTES_MAX ((size_t) 32 << 20)
+#define GROUP_BYTES_MAX ((size_t) 16 << 20)
 #define GROUP_SLOTS 1024 /* many small files make a group too */
+#define GROUP_SLOTS_KEPT (GROUP_BYTES_MAX / READER_BLOCK_BYTES)
 #define N_GROUPS 3
 
 struct slot {
@@ -29,14 +31,26 @@ struct group {
 
 int pipeline_threads(void) { return omp_get_max_threads(); }
 
+static void slot_empty(struct slot *slot, const struct pipeline *pipeline) {
+        if (slot->result && pipeline->result_free)
+                pipeline->result_free(slot->result);
+        block_free(&slot->block);
+}
+
 static void group_free(struct group *group, const struct pipeline *pipeline) {
         for (size_t i = 0; group->slots && i < group->n_slots; i++) {
-                if (group->slots[i].result && pipeline->result_free)
-                        pipeline->result_free(group->slots[i].result);
+                slot_empty(&group->slots[i], pipeline);
                 free(group->slots[i].result);
-                block_free(&group->slots[i].block);
         }
         free(group->slots);
+}
+
+/* What a full group of plain blocks needs is kept for the next; else each slot would keep what its largest block ever took. */
+static void slot_trim(struct slot *slot, size_t index, const struct pipeline *pipeline) {
+        if (index < GROUP_SLOTS_KEPT && slot->block.capacity <= READER_BLOCK_BYTES)
+                return;
+        slot_empty(slot, pipeline);
+        memset(slot->result, 0, pipeline->result_size);
 }
 
 static int group_allocate(struct group *group, const struct pipeline *pipeline, size_t n_slots) {
@@ -90,6 +104,7 @@ static int group_consume(struct group *group, const struct pipeline *pipeline, s
                         r = pipeline->consume(pipeline->context, &slot->block, slot->result, error);
                 if (r < 0)
                         return r;
+                slot_trim(slot, i, pipeline);
         }
         group->n = 0;
         return 0;

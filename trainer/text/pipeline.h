@@ -18,7 +18,7 @@ struct pipeline {
         /* In order, on one thread. NULL where nothing is consumed. */
         int (*consume)(void *context, const struct block *block, void *result, struct error *error);
 
-        void (*result_free)(void *result); /* what a result owns; may be NULL */
+        void (*result_free)(void *result); /* what a result owns, which is then zeroed or freed; may be NULL */
 };
 
 /* OpenMP's number of threads (OMP_NUM_THREADS, else every core). */

@@ -18,7 +18,7 @@
 
 #define READER_BLOCK_BYTES ((size_t) 256 << 10)
 #define READER_LINE_BYTES_MAX ((size_t) 1 << 20)    /* a longer line is cut at whitespace, else between characters */
-#define READER_RECORD_BYTES_MAX ((size_t) 64 << 20) /* a longer record cannot be cut and is refused */
+#define READER_RECORD_BYTES_MAX ((size_t) 32 << 20) /* a longer record cannot be cut and is refused */
 
 enum reader_cut {
         READER_LINES,      /* blocks end after a newline */

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Beyond so many distinct words the rarest are forgotten: about 1 GB. */
-#define WORD_COUNTS_MAX ((size_t) 16 << 20)
+/* Beyond so many distinct words the rarest are forgotten: about 300 MB. */
+#define WORD_COUNTS_MAX ((size_t) 4 << 20)
 
 struct word_count {
         uint64_t count; /* 0: a free slot */
