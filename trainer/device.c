@@ -40,13 +40,27 @@ static bool find_module(char path[PATH_MAX]) {
         return access(path, R_OK) == 0;
 }
 
+/* Looked for first: without it there is nothing to load the module's large libraries for. */
+static int find_driver(struct error *error) {
+        void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+
+        if (!driver)
+                return error_set(error, ENODEV, "device: cuda: no NVIDIA driver on this host: %s", dlerror());
+        (void) dlclose(driver);
+        return 0;
+}
+
 /* The exit codes of device.h: 78 for what this build cannot do, 1 for what this host lacks. */
 static int load_module(struct device *device, struct error *error) {
         char path[PATH_MAX];
+        int r;
 
         if (!find_module(path))
                 return error_input(error, BERTD_EXIT_CONFIG, "device: cuda: built without the CUDA module (no %s)",
                                    path);
+        r = find_driver(error);
+        if (r < 0)
+                return r;
         device->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (!device->handle)
                 return error_set(error, ENODEV, "device: cuda: the module cannot be loaded: %s", dlerror());
