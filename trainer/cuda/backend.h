@@ -14,7 +14,7 @@ extern "C" {
 #include "trainer/cuda/cuda.h"
 
 /* Columns of a norm: two sums for each in the shared memory of a block (48 KiB). Columns of a head of attention. */
-#define CUDA_WIDTH_MAX 6144
+#define CUDA_WIDTH_MAX 4096
 #define CUDA_HEAD_MAX 128
 
 struct cuda_backend {

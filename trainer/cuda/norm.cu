@@ -241,11 +241,8 @@ size_t cuda_norm_workspace_bytes(const struct ops_shape *shape) {
                 } else if ((columns) <= 2048) {             \
                         constexpr int PIECES = 8;           \
                         __VA_ARGS__;                        \
-                } else if ((columns) <= 4096) {             \
-                        constexpr int PIECES = 16;          \
-                        __VA_ARGS__;                        \
                 } else {                                    \
-                        constexpr int PIECES = 24;          \
+                        constexpr int PIECES = 16;          \
                         __VA_ARGS__;                        \
                 }                                           \
         } while (0)
@@ -253,7 +250,7 @@ size_t cuda_norm_workspace_bytes(const struct ops_shape *shape) {
 static bool fits(const struct op_norm *op) {
         if (op->x.columns <= CUDA_WIDTH_MAX)
                 return true;
-        cuda_fail("LayerNorm", "rows of more than 6144 columns");
+        cuda_fail("LayerNorm", "rows of more than 4096 columns");
         return false;
 }
 
