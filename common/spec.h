@@ -34,7 +34,8 @@ enum moments { MOMENTS_KEEP, MOMENTS_RESET, MOMENTS_MAX };
 enum bias_correction { BIAS_CORRECTION_CONTINUE, BIAS_CORRECTION_RESTART, BIAS_CORRECTION_MAX };
 #define SPEC_SEGMENTS_MAX 64 /* of a text */
 #define SPEC_STAGES_MAX 16   /* four bits in the random numbers' keys */
-enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_MAX };
+enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_TF32, PRECISION_BF16, PRECISION_FP16, PRECISION_MAX };
+enum device_kind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA, DEVICE_KIND_MAX };
 
 /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
 struct spec_resources {
@@ -118,7 +119,7 @@ struct spec_optimizer {
 struct spec_train {
         uint64_t global_batch, micro_batch, steps; /* samples, samples of full length, updates; 32, 32, required */
         double epochs;                             /* finetune: instead of steps, which are then 0 */
-        enum precision precision;                  /* fp32; fp64 is the reference backend */
+        enum precision precision;                  /* fp32; fp64 is the CPU's reference, tf32, bf16 and fp16 need a GPU */
         bool recompute_activations;                /* false; less memory for more work */
         uint64_t seed;                             /* 42 */
         uint64_t evaluate_every;                   /* 0 = at the end only, where validation is given */
@@ -139,12 +140,13 @@ struct spec_stage {
  * outer one then has the values of the first stage. spec_at gives the spec that a stage runs by, with or without stages.
  */
 struct spec {
-        char *name;         /* default: the spec file's name without .yaml */
-        enum job_kind kind; /* required */
-        int32_t priority;   /* 0; -1000..1000, higher first */
-        char *run_dir;      /* NULL: the job's own folder */
-        char *on_exit;      /* NULL */
-        char **command;     /* kind command only */
+        char *name;              /* default: the spec file's name without .yaml */
+        enum job_kind kind;      /* required */
+        int32_t priority;        /* 0; -1000..1000, higher first */
+        char *run_dir;           /* NULL: the job's own folder */
+        enum device_kind device; /* auto: a GPU where there is one */
+        char *on_exit;           /* NULL */
+        char **command;          /* kind command only */
         uint32_t n_command;
         struct spec_resources resources;
         struct spec_restart restart;

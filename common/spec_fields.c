@@ -29,7 +29,8 @@ static const char *const combine_names[] = { "concat", "mean", "max" };
 static const char *const input_names[] = { "auto", "pooled", "cls" };
 static const char *const segments_names[] = { "mean", "max", "attention" };
 static const char *const freeze_names[] = { "none", "embeddings", "encoder", "features" };
-static const char *const precision_names[] = { "fp32", "fp64" };
+static const char *const precision_names[] = { "fp32", "fp64", "tf32", "bf16", "fp16" };
+static const char *const device_names[] = { "auto", "cpu", "cuda" };
 
 static_assert(ELEMENTSOF(kind_names) == JOB_KIND_MAX, "a name for each kind");
 static_assert(ELEMENTSOF(objective_names) == OBJECTIVE_MAX, "a name for each objective");
@@ -52,6 +53,7 @@ static_assert(ELEMENTSOF(input_names) == CLASSIFIER_INPUT_MAX, "a name for each 
 static_assert(ELEMENTSOF(segments_names) == CLASSIFIER_SEGMENTS_MAX, "a name for each way to pool");
 static_assert(ELEMENTSOF(freeze_names) == FREEZE_MAX, "a name for each part");
 static_assert(ELEMENTSOF(precision_names) == PRECISION_MAX, "a name for each precision");
+static_assert(ELEMENTSOF(device_names) == DEVICE_KIND_MAX, "a name for each device");
 
 #define TOP(member, ...)                                                                    \
         {                                                                                   \
@@ -77,6 +79,12 @@ const struct field spec_fields[] = {
         TOP(name, .type = FIELD_TEXT),
         TOP(priority, NUMBER(FIELD_I32, -1000, 1000, "0")),
         TOP(run_dir, .type = FIELD_PATH),
+        { .key = "device",
+          .section = NO_SECTION,
+          .raw = offsetof(struct raw, device),
+          .spec = offsetof(struct spec, device),
+          CHOICE(device_names, "auto"),
+          .kinds = TRAINING },
         TOP(on_exit, .type = FIELD_PROGRAM),
         IN(resources, ranks, NUMBER(FIELD_U32, 1, BERTD_RANKS_MAX, "1"), .kinds = ALL),
         IN(resources, gpus, NUMBER(FIELD_U32, 0, BERTD_RANKS_MAX, "0"), .kinds = ALL),

@@ -117,6 +117,7 @@ static const cyaml_schema_field_t spec_schema[] = {
         TEXT(struct raw, kind),
         TEXT(struct raw, priority),
         TEXT(struct raw, run_dir),
+        TEXT(struct raw, device),
         TEXT(struct raw, on_exit),
         LIST(struct raw, command, 1, SPEC_LIST_MAX),
         SECTION(resources),

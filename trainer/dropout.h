@@ -34,8 +34,8 @@ struct dropout {
         double scale;       /* of kept elements */
 };
 
-static inline struct dropout dropout_new(double probability, uint64_t seed, uint32_t stage, uint32_t layer,
-                                         enum dropout_place place) {
+static inline HOST_DEVICE struct dropout dropout_new(double probability, uint64_t seed, uint32_t stage, uint32_t layer,
+                                                     enum dropout_place place) {
         uint32_t threshold = (uint32_t) (probability * 65536.0 + 0.5);
         if (threshold > 65535)
                 threshold = 65535;
@@ -47,15 +47,16 @@ static inline struct dropout dropout_new(double probability, uint64_t seed, uint
         };
 }
 
-static inline uint32_t dropout_hidden_block(uint32_t position, uint32_t hidden_size) {
+static inline HOST_DEVICE uint32_t dropout_hidden_block(uint32_t position, uint32_t hidden_size) {
         return position * ((hidden_size + 7) / 8);
 }
-static inline uint32_t dropout_attention_block(uint32_t head, uint32_t q, uint32_t length) {
+static inline HOST_DEVICE uint32_t dropout_attention_block(uint32_t head, uint32_t q, uint32_t length) {
         return (head * length + q) * ((length + 7) / 8);
 }
 
 /* The definition, one element at a time: whether element `column` of the row that starts at `first_block` is kept. */
-static inline bool dropout_keeps(const struct dropout *d, uint64_t k, uint32_t first_block, uint32_t column) {
+static inline HOST_DEVICE bool dropout_keeps(const struct dropout *d, uint64_t k, uint32_t first_block,
+                                             uint32_t column) {
         struct philox r = philox(d->seed, first_block + column / 8, d->site, k);
         uint32_t word = r.v[(column % 8) >> 1];
         return (column & 1 ? word >> 16 : word & 0xffff) >= d->threshold;

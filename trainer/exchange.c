@@ -59,6 +59,7 @@ static int start_mpi(struct exchange *x, struct error *error) {
 }
 
 static void stop_mpi(void) { (void) MPI_Finalize(); }
+static void abort_mpi(int code) { (void) MPI_Abort(MPI_COMM_WORLD, code); }
 
 /* MPI's default error handler ends all ranks, so results need no check. */
 static void barrier(void) { (void) MPI_Barrier(MPI_COMM_WORLD); }
@@ -115,6 +116,7 @@ static int start_mpi(struct exchange *x, struct error *error) {
         return error_set(error, ENOSYS, "started by mpirun, but built without MPI");
 }
 static void stop_mpi(void) {}
+static void abort_mpi(int code) {}
 static void barrier(void) {}
 static void broadcast(void *data, size_t size) {}
 static void gather(const void *mine, size_t size, void *all) {}
@@ -174,6 +176,12 @@ void exchange_free(struct exchange *x) {
         if (exchange_launched())
                 stop_mpi();
         release(x);
+}
+
+void exchange_abort(struct exchange *x, int code) {
+        if (x->n_ranks > 1)
+                abort_mpi(code);
+        exit(code);
 }
 
 void exchange_barrier(struct exchange *x) {

@@ -32,6 +32,9 @@ int exchange_blame(const struct exchange *exchange, uint32_t rank, struct error 
 
 void exchange_barrier(struct exchange *exchange);
 
+/* Ends all ranks at once with an exit code, where the others may be waiting for what will not come. Not collective. */
+void exchange_abort(struct exchange *exchange, int code) __attribute__((noreturn));
+
 /* From rank 0 to all, any size. */
 void exchange_broadcast(struct exchange *exchange, void *data, size_t size);
 

@@ -229,6 +229,7 @@ int hf_folder_read(const char *folder, struct model *model, struct error *error)
         r = reading.used ? take_tensors(&reading, error) : error_errno(error, ENOMEM, "%s", folder);
         if (r >= 0)
                 r = check_rest(&reading, error);
+        model_parameters_changed(model);
         safetensors_close(reading.file);
         free(reading.used);
         return r;

@@ -98,4 +98,5 @@ void model_init(struct model *model, uint64_t seed) {
                         init_normal(model, seed, i);
                 else
                         init_constant(model, i, is_norm_weight(&model->layout.tensors[i]) ? 1.0 : 0.0);
+        model_parameters_changed(model);
 }

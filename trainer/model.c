@@ -20,7 +20,7 @@
 struct arena {
         char *data;
         size_t used; /* bytes */
-        enum dtype dtype;
+        enum dtype dtype, master;
 };
 
 static void *arena_bytes(struct arena *arena, size_t size) {
@@ -30,10 +30,19 @@ static void *arena_bytes(struct arena *arena, size_t size) {
         return p;
 }
 
-static struct tensor arena_tensor(struct arena *arena, uint32_t rows, uint32_t columns) {
-        size_t size = (size_t) rows * columns * dtype_size(arena->dtype);
+static struct tensor arena_strided(struct arena *arena, uint32_t rows, uint32_t columns, uint32_t stride,
+                                   enum dtype dtype) {
+        return (struct tensor) { arena_bytes(arena, (size_t) rows * stride * dtype_size(dtype)), dtype, rows, columns,
+                                 stride };
+}
 
-        return (struct tensor) { arena_bytes(arena, size), arena->dtype, rows, columns, columns };
+static struct tensor arena_tensor(struct arena *arena, uint32_t rows, uint32_t columns) {
+        return arena_strided(arena, rows, columns, columns, arena->dtype);
+}
+
+/* What a normalisation or a softmax keeps of each row. */
+static struct tensor arena_statistics(struct arena *arena, uint32_t rows, uint32_t columns) {
+        return arena_strided(arena, rows, columns, columns, arena->master);
 }
 
 /* All but the output may be shared where nothing of it is needed after the layer, or where backward makes it again. */
@@ -43,17 +52,17 @@ static struct layer_buffers plan_layer(const struct model *model, struct arena *
 
         return (struct layer_buffers) {
                 .qkv = arena_tensor(arena, t, 3 * h),
-                .lse = arena_tensor(arena, c->num_attention_heads, t),
+                .lse = arena_statistics(arena, c->num_attention_heads, t),
                 .context = arena_tensor(arena, t, h),
                 .sum1 = arena_tensor(arena, t, h),
-                .mean1 = arena_tensor(arena, 1, t),
-                .rstd1 = arena_tensor(arena, 1, t),
+                .mean1 = arena_statistics(arena, 1, t),
+                .rstd1 = arena_statistics(arena, 1, t),
                 .y1 = arena_tensor(arena, t, h),
                 .pre = arena_tensor(arena, t, f),
                 .act = arena_tensor(arena, t, f),
                 .sum2 = arena_tensor(arena, t, h),
-                .mean2 = arena_tensor(arena, 1, t),
-                .rstd2 = arena_tensor(arena, 1, t),
+                .mean2 = arena_statistics(arena, 1, t),
+                .rstd2 = arena_statistics(arena, 1, t),
                 .y2 = arena_tensor(arena, t, h),
         };
 }
@@ -93,6 +102,28 @@ static void plan_classifier(struct model *model, struct arena *arena) {
         b->d_dropped = arena_tensor(arena, n, d);
 }
 
+/* A device gets a copy of each batch. */
+static void plan_batch(struct model *model, struct arena *arena) {
+        size_t t = model->limits.max_tokens * sizeof(int32_t), b = model->limits.max_samples * sizeof(int32_t),
+               m = model->limits.max_masked * sizeof(int32_t);
+
+        model->row_k = arena_bytes(arena, 2 * t);
+        if (model->ops->host_memory)
+                return;
+        model->batch = (struct batch) {
+                .ids = arena_bytes(arena, t),
+                .token_types = arena_bytes(arena, t),
+                .positions = arena_bytes(arena, t),
+                .cu_seqlens = arena_bytes(arena, b + sizeof(int32_t)),
+                .sample_k = arena_bytes(arena, 2 * b),
+                .masked_rows = arena_bytes(arena, m),
+                .masked_labels = arena_bytes(arena, m),
+                .sentence_labels = arena_bytes(arena, b),
+        };
+}
+
+#define LOGITS_ALIGNMENT 64 /* elements: a vocabulary is often odd, and fast matrix products want aligned rows */
+
 static void plan_buffers(struct model *model, struct arena *arena) {
         const struct model_config *c = &model->config;
         const struct model_limits *limits = &model->limits;
@@ -100,10 +131,12 @@ static void plan_buffers(struct model *model, struct arena *arena) {
         uint32_t t = limits->max_tokens, h = c->hidden_size, e = c->embedding_size, m = limits->max_masked;
         struct ops_shape shape = { t, m, limits->max_length, MAX(h, e), c->num_attention_heads, limits->max_samples };
 
-        model->row_k = arena_bytes(arena, t * sizeof(uint64_t));
+        plan_batch(model, arena);
+        model->mlm_sums = arena_bytes(arena, sizeof(struct xent_sums));
+        model->sentence_sums = arena_bytes(arena, sizeof(struct xent_sums));
         b->embedded = arena_tensor(arena, t, e);
-        b->mean = arena_tensor(arena, 1, t);
-        b->rstd = arena_tensor(arena, 1, t);
+        b->mean = arena_statistics(arena, 1, t);
+        b->rstd = arena_statistics(arena, 1, t);
         b->normed = arena_tensor(arena, t, e);
         b->hidden0 = c->embedding_mapping ? arena_tensor(arena, t, h) : b->normed;
         for (uint32_t l = 0; l < config_n_layers(c); l++) {
@@ -118,10 +151,12 @@ static void plan_buffers(struct model *model, struct arena *arena) {
         b->masked = arena_tensor(arena, m, h);
         b->transform_pre = arena_tensor(arena, m, e);
         b->transform_act = arena_tensor(arena, m, e);
-        b->transform_mean = arena_tensor(arena, 1, m);
-        b->transform_rstd = arena_tensor(arena, 1, m);
+        b->transform_mean = arena_statistics(arena, 1, m);
+        b->transform_rstd = arena_statistics(arena, 1, m);
         b->transformed = arena_tensor(arena, m, e);
-        b->logits = arena_tensor(arena, m, c->vocab_size);
+        b->logits = arena_strided(arena, m, c->vocab_size,
+                                  (c->vocab_size + LOGITS_ALIGNMENT - 1) / LOGITS_ALIGNMENT * LOGITS_ALIGNMENT,
+                                  arena->dtype);
         if (limits->training)
                 plan_gradients(model, arena);
         if (c->classifier.n_labels > 0)
@@ -132,8 +167,8 @@ static void plan_buffers(struct model *model, struct arena *arena) {
 
 /* ---- life cycle ---- */
 
-static int allocate_run(struct model *model, void **ret, const char *what, struct error *error) {
-        size_t size = model->layout.n_elements * model_element_size(model);
+static int allocate_run(struct model *model, void **ret, enum dtype dtype, const char *what, struct error *error) {
+        size_t size = model->layout.n_elements * dtype_size(dtype);
 
         *ret = model->ops->allocate(size);
         if (!*ret)
@@ -142,15 +177,20 @@ static int allocate_run(struct model *model, void **ret, const char *what, struc
 }
 
 static int allocate_runs(struct model *model, struct error *error) {
-        int r = allocate_run(model, &model->parameters, "parameters", error);
+        enum dtype dtype = model->ops->dtype, master = model->ops->master;
 
+        int r = allocate_run(model, &model->parameters, master, "parameters", error);
+        if (r >= 0 && dtype != master)
+                r = allocate_run(model, &model->values, dtype, "rounded parameters", error);
+        else
+                model->values = model->parameters;
         if (r < 0 || !model->limits.training)
                 return r;
-        r = allocate_run(model, &model->gradients, "gradients", error);
+        r = allocate_run(model, &model->gradients, master, "gradients", error);
         if (r >= 0)
-                r = allocate_run(model, &model->moment1, "first moments", error);
+                r = allocate_run(model, &model->moment1, master, "first moments", error);
         if (r >= 0)
-                r = allocate_run(model, &model->moment2, "second moments", error);
+                r = allocate_run(model, &model->moment2, master, "second moments", error);
         return r;
 }
 
@@ -159,13 +199,14 @@ static int new_layers(struct model *model, struct error *error) {
 
         model->buffers.layers = calloc(layers, sizeof(struct layer_buffers));
         model->pending = calloc(model->layout.n_tensors, sizeof(*model->pending));
-        if (!model->buffers.layers || !model->pending)
+        model->update_tensors = calloc(model->layout.n_tensors, sizeof(*model->update_tensors));
+        if (!model->buffers.layers || !model->pending || !model->update_tensors)
                 return error_set(error, ENOMEM, "no memory for %u layers", layers);
         return 0;
 }
 
 static int allocate_buffers(struct model *model, struct error *error) {
-        struct arena arena = { .dtype = model->ops->dtype };
+        struct arena arena = { .dtype = model->ops->dtype, .master = model->ops->master };
 
         int r = new_layers(model, error);
         if (r < 0)
@@ -176,9 +217,11 @@ static int allocate_buffers(struct model *model, struct error *error) {
         if (!model->arena)
                 return error_set(error, ENOMEM, "no memory for %zu MB of activations: a smaller micro-batch needs less",
                                  arena.used >> 20);
-        arena = (struct arena) { .data = model->arena, .dtype = model->ops->dtype };
+        arena.data = model->arena;
+        arena.used = 0;
         plan_buffers(model, &arena);
-        return 0;
+        model->host_row_k = model->ops->host_memory ? model->row_k : calloc(model->limits.max_tokens, sizeof(uint64_t));
+        return model->host_row_k ? 0 : error_set(error, ENOMEM, "no memory for a batch");
 }
 
 /* Not in the arena, which may be a device's. */
@@ -228,7 +271,7 @@ int model_new(const struct model_config *config, const struct ops *ops, const st
 int model_plan_memory(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
                       struct model_memory *ret_memory, struct error *error) {
         struct model *model = calloc(1, sizeof(*model));
-        struct arena arena = { .dtype = ops->dtype };
+        struct arena arena = { .dtype = ops->dtype, .master = ops->master };
 
         if (!model)
                 return error_set(error, ENOMEM, "no memory for a model");
@@ -237,9 +280,10 @@ int model_plan_memory(const struct model_config *config, const struct ops *ops, 
         if (r >= 0)
                 r = new_layers(model, error);
         if (r >= 0) {
-                size_t run = model->layout.n_elements * dtype_size(ops->dtype);
+                size_t run = model_run_bytes(model), values = model->layout.n_elements * dtype_size(ops->dtype);
                 plan_buffers(model, &arena);
-                *ret_memory = (struct model_memory) { .parameters = run, .activations = arena.used };
+                *ret_memory = (struct model_memory) { .parameters = run + (ops->dtype != ops->master ? values : 0),
+                                                      .activations = arena.used };
                 if (limits->training)
                         ret_memory->gradients = run, ret_memory->moments = 2 * run;
         }
@@ -247,18 +291,23 @@ int model_plan_memory(const struct model_config *config, const struct ops *ops, 
         return r;
 }
 
-static void release_run(struct model *model, void *run) {
+static void release_run(struct model *model, void *run, enum dtype dtype) {
         if (run)
-                model->ops->release(run, model->layout.n_elements * model_element_size(model));
+                model->ops->release(run, model->layout.n_elements * dtype_size(dtype));
 }
 
 void model_free(struct model *model) {
         if (!model)
                 return;
-        release_run(model, model->parameters);
-        release_run(model, model->gradients);
-        release_run(model, model->moment1);
-        release_run(model, model->moment2);
+        enum dtype master = model->ops->master;
+        if (model->values != model->parameters)
+                release_run(model, model->values, model->ops->dtype);
+        release_run(model, model->parameters, master);
+        release_run(model, model->gradients, master);
+        release_run(model, model->moment1, master);
+        release_run(model, model->moment2, master);
+        if (model->host_row_k != model->row_k)
+                free(model->host_row_k);
         if (model->arena)
                 model->ops->release(model->arena, model->arena_size);
         free(model->buffers.host_in);
@@ -266,6 +315,7 @@ void model_free(struct model *model) {
         free(model->buffers.host_query);
         free(model->buffers.layers);
         free(model->pending);
+        free(model->update_tensors);
         model_layout_free(&model->layout);
         free(model);
 }
@@ -281,20 +331,51 @@ const struct model_tensor *model_tensor(const struct model *model, uint32_t inde
 
 size_t model_n_elements(const struct model *model) { return model->layout.n_elements; }
 uint64_t model_n_parameters(const struct model *model) { return model->layout.n_parameters; }
-size_t model_element_size(const struct model *model) { return dtype_size(model->ops->dtype); }
+size_t model_element_size(const struct model *model) { return dtype_size(model->ops->master); }
+size_t model_run_bytes(const struct model *model) { return model->layout.n_elements * model_element_size(model); }
 void *model_parameters(struct model *model) { return model->parameters; }
 void *model_gradients(struct model *model) { return model->gradients; }
 void *model_moment1(struct model *model) { return model->moment1; }
 void *model_moment2(struct model *model) { return model->moment2; }
-void model_zero_gradients(struct model *model) { model->ops->zero(model->gradients, model->layout.n_elements); }
 
-static struct tensor slot_tensor(const struct model *model, void *run, uint32_t slot) {
+void model_download(struct model *model, void *to, const void *run) {
+        model->ops->download(to, run, model_run_bytes(model));
+}
+void model_upload(struct model *model, void *run, const void *from) {
+        model->ops->upload(run, from, model_run_bytes(model));
+}
+
+bool model_in_host_memory(const struct model *model) { return model->ops->host_memory; }
+void *model_allocate_host(const struct model *model, size_t size) { return model->ops->allocate_host(size); }
+void model_release_host(const struct model *model, void *data, size_t size) { model->ops->release_host(data, size); }
+uint64_t model_hash_parameters(const struct model *model) {
+        return model->ops->hash(model->parameters, model_run_bytes(model));
+}
+
+void model_parameters_changed(struct model *model) {
+        if (model->values != model->parameters)
+                model->ops->round(model->values, model->parameters, model->layout.n_elements);
+}
+
+const char *model_failed(const struct model *model) { return model->ops->failed ? model->ops->failed() : NULL; }
+
+static void zero_sums(struct model *model) {
+        model->ops->zero(model->mlm_sums, sizeof(*model->mlm_sums));
+        model->ops->zero(model->sentence_sums, sizeof(*model->sentence_sums));
+}
+
+void model_zero_gradients(struct model *model) {
+        model->ops->zero(model->gradients, model_run_bytes(model));
+        zero_sums(model);
+}
+
+static struct tensor slot_tensor(const struct model *model, void *run, enum dtype dtype, uint32_t slot) {
         const struct model_tensor *t = &model->layout.tensors[slot];
         uint32_t columns = t->n_dims == 2 ? t->shape[1] : t->shape[0];
 
         return (struct tensor) {
-                .data = (char *) run + t->offset * model_element_size(model),
-                .dtype = model->ops->dtype,
+                .data = (char *) run + t->offset * dtype_size(dtype),
+                .dtype = dtype,
                 .rows = t->n_dims == 2 ? t->shape[0] : 1,
                 .columns = columns,
                 .stride = columns,
@@ -302,10 +383,13 @@ static struct tensor slot_tensor(const struct model *model, void *run, uint32_t 
 }
 
 struct tensor model_parameter(const struct model *model, uint32_t slot) {
-        return slot_tensor(model, model->parameters, slot);
+        return slot_tensor(model, model->values, model->ops->dtype, slot);
+}
+struct tensor model_master(const struct model *model, uint32_t slot) {
+        return slot_tensor(model, model->parameters, model->ops->master, slot);
 }
 struct tensor model_gradient(const struct model *model, uint32_t slot) {
-        return slot_tensor(model, model->gradients, slot);
+        return slot_tensor(model, model->gradients, model->ops->master, slot);
 }
 
 struct tensor model_stacked(struct tensor first) {
@@ -345,11 +429,52 @@ static void check_batch(const struct model *model, const struct batch *batch, co
                 assert(batch->sentence_labels[i] < (int32_t) c->classifier.n_labels);
 }
 
+static void upload_batch(struct model *model, const struct batch *from) {
+        const struct ops *ops = model->ops;
+        struct batch *to = &model->batch;
+        size_t t = from->n_tokens * sizeof(int32_t), b = from->n_samples * sizeof(int32_t),
+               m = from->n_masked * sizeof(int32_t);
+
+        to->n_samples = from->n_samples;
+        to->n_texts = from->n_texts;
+        to->n_tokens = from->n_tokens;
+        to->n_masked = from->n_masked;
+        to->max_length = from->max_length;
+        ops->upload(to->ids, from->ids, t);
+        ops->upload(to->token_types, from->token_types, t);
+        ops->upload(to->positions, from->positions, t);
+        ops->upload(to->cu_seqlens, from->cu_seqlens, b + sizeof(int32_t));
+        ops->upload(to->sample_k, from->sample_k, 2 * b);
+        ops->upload(to->masked_rows, from->masked_rows, m);
+        ops->upload(to->masked_labels, from->masked_labels, m);
+        ops->upload(to->sentence_labels, from->sentence_labels, b);
+        ops->upload(model->row_k, model->host_row_k, 2 * t);
+}
+
 static void begin_batch(struct model *model, const struct batch *batch, const struct model_pass *pass) {
         check_batch(model, batch, pass);
         for (uint32_t s = 0; s < batch->n_samples; s++)
                 for (int32_t t = batch->cu_seqlens[s]; t < batch->cu_seqlens[s + 1]; t++)
-                        model->row_k[t] = batch->sample_k[s];
+                        model->host_row_k[t] = batch->sample_k[s];
+        model->host_batch = batch;
+        if (model->ops->host_memory)
+                model->batch = *batch;
+        else
+                upload_batch(model, batch);
+}
+
+void model_take_loss(struct model *model, struct model_loss *loss) {
+        struct xent_sums mlm, sentence;
+
+        model->ops->download(&mlm, model->mlm_sums, sizeof(mlm));
+        model->ops->download(&sentence, model->sentence_sums, sizeof(sentence));
+        zero_sums(model);
+        loss->mlm_sum += mlm.loss;
+        loss->mlm_count += mlm.count;
+        loss->mlm_correct += mlm.correct;
+        loss->sentence_sum += sentence.loss;
+        loss->sentence_count += sentence.count;
+        loss->sentence_correct += sentence.correct;
 }
 
 void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass,
@@ -359,9 +484,11 @@ void model_forward_backward(struct model *model, const struct batch *batch, cons
                 return;
         uint64_t begin = clock_monotonic_usec();
         begin_batch(model, batch, pass);
-        model_forward(model, batch, pass, true, loss);
+        model_forward(model, &model->batch, pass, true);
         model->forward_usec += clock_monotonic_usec() - begin;
-        model_backward(model, batch, pass);
+        model_backward(model, &model->batch, pass);
+        if (loss)
+                model_take_loss(model, loss);
 }
 
 double model_take_forward_sec(struct model *model) {
@@ -376,7 +503,8 @@ void model_evaluate(struct model *model, const struct batch *batch, const struct
         if (!batch->n_samples)
                 return;
         begin_batch(model, batch, pass);
-        model_forward(model, batch, pass, false, loss);
+        model_forward(model, &model->batch, pass, false);
+        model_take_loss(model, loss);
 }
 
 void model_classify(struct model *model, const struct batch *batch, double *logits) {

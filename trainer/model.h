@@ -111,21 +111,42 @@ uint32_t model_n_tensors(const struct model *model);
 const struct model_tensor *model_tensor(const struct model *model, uint32_t index);
 size_t model_n_elements(const struct model *model);     /* of all tensors together, with alignment gaps (always 0) */
 uint64_t model_n_parameters(const struct model *model); /* without gaps: RECIPES' counts */
-size_t model_element_size(const struct model *model);   /* 4 (fp32) or 8 (fp64 backend) */
+size_t model_element_size(const struct model *model);   /* of the flat runs: 4 (fp32) or 8 (fp64 backend) */
+size_t model_run_bytes(const struct model *model);      /* of one flat run */
 
-/* The flat runs, element type as model_element_size says. gradients and moments are NULL where not training. */
+/* The flat runs, element type as model_element_size says, in the backend's memory: to be looked into only where that is the host's,
+ * else by model_download and model_upload. gradients and moments are NULL where not training. */
 void *model_parameters(struct model *model);
 void *model_gradients(struct model *model);
 void *model_moment1(struct model *model);
 void *model_moment2(struct model *model);
 
+void model_download(struct model *model, void *to, const void *run);
+void model_upload(struct model *model, void *run, const void *from);
+bool model_in_host_memory(const struct model *model); /* the runs may be looked into */
+/* Host memory that both are fast with. */
+void *model_allocate_host(const struct model *model, size_t size);
+void model_release_host(const struct model *model, void *data, size_t size);
+uint64_t model_hash_parameters(const struct model *model); /* compares ranks */
+
+/* To be called when parameters were changed otherwise than by model_init and optimizer_update. */
+void model_parameters_changed(struct model *model);
+
+/* What broke in the backend, or NULL. */
+const char *model_failed(const struct model *model);
+
+/* Also forgets losses that were not taken. */
 void model_zero_gradients(struct model *model);
 
-/* Adds the micro-batch's gradients to model_gradients and its sums to *loss. The batch must fit the limits. */
+/* Adds the micro-batch's gradients to model_gradients and its sums to *loss, waiting for them; where that is NULL they stay for
+ * model_take_loss. The batch must fit the limits. */
 void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass,
                             struct model_loss *loss);
 
-/* Seconds of model_forward_backward's forward passes since the last call: the rest is backward. */
+/* Adds the sums since the last call to *loss. */
+void model_take_loss(struct model *model, struct model_loss *loss);
+
+/* Seconds of model_forward_backward's forward passes since the last call: the rest is backward. On a device, of calling them. */
 double model_take_forward_sec(struct model *model);
 
 /* Forward only; adds to *loss. */

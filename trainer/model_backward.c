@@ -144,6 +144,7 @@ static void backward_embeddings(struct model *model, const struct batch *batch, 
                 .position = model_gradient(model, SLOT_POSITION),
                 .type = model_gradient(model, SLOT_TYPE),
                 .x = norm.dx,
+                .workspace = model->buffers.workspace,
         };
         model->ops->norm_dropout_backward(&norm);
         model->ops->embed_backward(&embed);
@@ -176,7 +177,7 @@ void model_backward(struct model *model, const struct batch *batch, const struct
 
         for (uint32_t i = 0; i < model->layout.n_tensors; i++)
                 model->pending[i] = model->layout.tensors[i].uses;
-        model->ops->zero(d_hidden.data, (size_t) d_hidden.rows * d_hidden.columns);
+        model->ops->zero(d_hidden.data, (size_t) d_hidden.rows * d_hidden.stride * dtype_size(d_hidden.dtype));
         if (pass->classify) {
                 backward_from_classifier(model, batch, pass);
                 return;

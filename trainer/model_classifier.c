@@ -18,12 +18,13 @@ static uint32_t classifier_slot(const struct model *model, uint32_t slot) { retu
 
 /* (n_samples, H) of the j-th of the classifier's layers. */
 static struct tensor of_layer(const struct model *model, struct tensor all, uint32_t j, uint32_t n_samples) {
-        size_t at = (size_t) j * model->limits.max_samples * all.columns * model_element_size(model);
+        size_t at = (size_t) j * model->limits.max_samples * all.stride * dtype_size(all.dtype);
 
         all.data = (char *) all.data + at;
         return view_rows(all, n_samples);
 }
 
+/* Of the backend's dtype, which is its master's here: fine-tuning has no narrower one (run_setup.c). */
 static void load(const struct model *model, struct tensor t, double *values) {
         model->ops->load(t.data, 0, values, (size_t) t.rows * t.columns);
 }
@@ -170,8 +171,8 @@ static void pool_segments(struct model *model, const struct batch *batch) {
         if (c->segments == SEGMENTS_ATTENTION)
                 load(model, model_parameter(model, classifier_slot(model, CLASSIFIER_SEGMENTS)), w);
         for (uint32_t i = 0; i < batch->n_texts; i++) {
-                int32_t first = batch->text_begin[i];
-                pool(c->segments, in + (size_t) first * d, w, (uint32_t) (batch->text_begin[i + 1] - first), d,
+                int32_t first = model->host_batch->text_begin[i];
+                pool(c->segments, in + (size_t) first * d, w, (uint32_t) (model->host_batch->text_begin[i + 1] - first), d,
                      out + (size_t) i * d);
         }
         store(model, view_rows(b->features, batch->n_texts), out);
@@ -192,8 +193,8 @@ static void pool_segments_backward(struct model *model, const struct batch *batc
                 load(model, model_gradient(model, classifier_slot(model, CLASSIFIER_SEGMENTS)), d_w);
         }
         for (uint32_t i = 0; i < batch->n_texts; i++) {
-                double *own = x + (size_t) batch->text_begin[i] * d;
-                uint32_t n = (uint32_t) (batch->text_begin[i + 1] - batch->text_begin[i]);
+                double *own = x + (size_t) model->host_batch->text_begin[i] * d;
+                uint32_t n = (uint32_t) (model->host_batch->text_begin[i + 1] - model->host_batch->text_begin[i]);
                 if (attention)
                         attend_backward(own, w, n, d, d_out + (size_t) i * d, d_w);
                 else
@@ -230,7 +231,7 @@ static void drop(struct model *model, const struct batch *batch, const struct mo
 
         load(model, from, x);
         for (uint32_t i = 0; i < batch->n_texts && dropout.threshold > 0; i++)
-                drop_row(&dropout, batch->sample_k[batch->text_begin[i]], x + (size_t) i * from.columns, from.columns);
+                drop_row(&dropout, model->host_batch->sample_k[model->host_batch->text_begin[i]], x + (size_t) i * from.columns, from.columns);
         store(model, to, x);
 }
 
@@ -242,7 +243,7 @@ static struct tensor pooler(const struct model *model, uint32_t slot, bool gradi
 }
 
 void model_forward_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass,
-                              bool gradient, struct model_loss *loss) {
+                              bool gradient) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         const struct classifier_config *c = &model->config.classifier;
@@ -252,6 +253,7 @@ void model_forward_classifier(struct model *model, const struct batch *batch, co
                 .labels = batch->sentence_labels,
                 .scale = pass->sentence_scale,
                 .gradient = gradient,
+                .sums = model->sentence_sums,
                 .workspace = b->workspace,
         };
 
@@ -272,9 +274,6 @@ void model_forward_classifier(struct model *model, const struct batch *batch, co
                     model_parameter(model, classifier_slot(model, CLASSIFIER_BIAS)), ACTIVATION_NONE, absent,
                     xent.logits);
         ops->softmax_xent(&xent);
-        loss->sentence_sum += xent.loss_sum;
-        loss->sentence_count += xent.count;
-        loss->sentence_correct += xent.correct;
 }
 
 /* d_dropped (B, D): gradient of what the pooler puts out → d_combined. */

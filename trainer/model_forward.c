@@ -28,8 +28,8 @@ struct dropout model_dropout(const struct model *model, const struct model_pass 
 
 static struct op_norm norm_over(const struct model *model, uint32_t gamma_slot) {
         return (struct op_norm) {
-                .gamma = model_parameter(model, gamma_slot),
-                .beta = model_parameter(model, gamma_slot + 1),
+                .gamma = model_master(model, gamma_slot),
+                .beta = model_master(model, gamma_slot + 1),
                 .dgamma = model_gradient(model, gamma_slot),
                 .dbeta = model_gradient(model, gamma_slot + 1),
                 .epsilon = model->config.layer_norm_eps,
@@ -97,6 +97,7 @@ struct op_attention model_attention(const struct model *model, const struct batc
         const struct layer_buffers *b = &model->buffers.layers[layer];
 
         return (struct op_attention) {
+                .max_length = batch->max_length,
                 .qkv = view_rows(b->qkv, batch->n_tokens),
                 .context = view_rows(b->context, batch->n_tokens),
                 .lse = view_columns(b->lse, batch->n_tokens),
@@ -160,7 +161,7 @@ void model_forward_layer(struct model *model, const struct batch *batch, const s
 }
 
 static void forward_sentence(struct model *model, const struct batch *batch, const struct model_pass *pass,
-                             bool gradient, struct model_loss *loss) {
+                             bool gradient) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         struct tensor first = view_rows(b->first, batch->n_samples),
@@ -170,6 +171,7 @@ static void forward_sentence(struct model *model, const struct batch *batch, con
                 .labels = batch->sentence_labels,
                 .scale = pass->sentence_scale,
                 .gradient = gradient,
+                .sums = model->sentence_sums,
                 .workspace = b->workspace,
         };
 
@@ -179,14 +181,11 @@ static void forward_sentence(struct model *model, const struct batch *batch, con
         ops->linear(pooled, model_parameter(model, head_slot(model, HEAD_SENTENCE_WEIGHT)),
                     model_parameter(model, head_slot(model, HEAD_SENTENCE_BIAS)), ACTIVATION_NONE, absent, xent.logits);
         ops->softmax_xent(&xent);
-        loss->sentence_sum += xent.loss_sum;
-        loss->sentence_count += xent.count;
-        loss->sentence_correct += xent.correct;
 }
 
 /* Only the masked rows meet the vocabulary. */
-static void forward_masked(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient,
-                           struct model_loss *loss) {
+static void forward_masked(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                           bool gradient) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         struct op_norm norm = model_transform_norm(model, batch);
@@ -196,6 +195,7 @@ static void forward_masked(struct model *model, const struct batch *batch, const
                 .labels = batch->masked_labels,
                 .scale = pass->mlm_scale,
                 .gradient = gradient,
+                .sums = model->mlm_sums,
                 .workspace = b->workspace,
         };
 
@@ -207,13 +207,9 @@ static void forward_masked(struct model *model, const struct batch *batch, const
         ops->linear(norm.y, model_parameter(model, SLOT_WORD),
                     model_parameter(model, head_slot(model, HEAD_DECODER_BIAS)), ACTIVATION_NONE, absent, xent.logits);
         ops->softmax_xent(&xent);
-        loss->mlm_sum += xent.loss_sum;
-        loss->mlm_count += xent.count;
-        loss->mlm_correct += xent.correct;
 }
 
-void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient,
-                   struct model_loss *loss) {
+void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient) {
         forward_embeddings(model, batch, pass);
         for (uint32_t l = 0; l < model_n_layers(model, pass); l++) {
                 model_forward_layer(model, batch, pass, l);
@@ -221,10 +217,10 @@ void model_forward(struct model *model, const struct batch *batch, const struct 
                         model_take_first(model, batch, l);
         }
         if (pass->classify) {
-                model_forward_classifier(model, batch, pass, gradient, loss);
+                model_forward_classifier(model, batch, pass, gradient);
                 return;
         }
-        forward_sentence(model, batch, pass, gradient, loss);
+        forward_sentence(model, batch, pass, gradient);
         if (batch->n_masked)
-                forward_masked(model, batch, pass, gradient, loss);
+                forward_masked(model, batch, pass, gradient);
 }

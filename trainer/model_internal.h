@@ -120,16 +120,23 @@ struct model {
         struct model_limits limits;
         struct model_layout layout;
         void *parameters, *gradients, *moment1, *moment2;
+        void *values; /* parameters in the backend's dtype: `parameters` itself where that is the master dtype */
         void *arena;
         size_t arena_size;
         uint64_t forward_usec; /* since model_take_forward_sec */
-        uint64_t *row_k;       /* (T) sample of each token, filled for each batch */
-        uint32_t *pending;     /* (tensors) uses that the backward pass under way has still to come to */
+        struct batch batch;    /* the one under way, in the backend's memory */
+        const struct batch *host_batch; /* the same in the caller's, during a pass */
+        uint64_t *row_k;       /* (T) sample of each token of it */
+        uint64_t *host_row_k;  /* (T) the same where it is filled: `row_k` itself with host memory */
+        struct xent_sums *mlm_sums, *sentence_sums; /* in the backend's memory, since model_take_loss */
+        uint32_t *pending; /* (tensors) uses that the backward pass under way has still to come to */
+        struct op_update_tensor *update_tensors; /* (tensors) of the update under way */
         struct model_buffers buffers;
 };
 
-/* A parameter or its gradient as a matrix of the backend's dtype; vectors are (1, n). */
+/* A parameter in the backend's dtype, in its master dtype, or its gradient, as a matrix; vectors are (1, n). */
 struct tensor model_parameter(const struct model *model, uint32_t slot);
+struct tensor model_master(const struct model *model, uint32_t slot);
 struct tensor model_gradient(const struct model *model, uint32_t slot);
 
 /* The three adjacent q, k, v tensors as one: (3H, H) or (1, 3H). */
@@ -174,7 +181,7 @@ struct tensor model_layer_input(const struct model *model, const struct batch *b
 /* model_classifier.c: takes what layer `layer` puts out at [CLS], where the classifier wants it; then features and loss. */
 void model_take_first(struct model *model, const struct batch *batch, uint32_t layer);
 void model_forward_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass,
-                              bool gradient, struct model_loss *loss);
+                              bool gradient);
 /* Gradients of the classifier's parameters; those of the layers' outputs wait for model_give_first, layer by layer. */
 void model_backward_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass);
 void model_give_first(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden);
@@ -188,9 +195,9 @@ static inline uint32_t model_n_layers(const struct model *model, const struct mo
 /* One layer's forward pass: for backward, where activations are recomputed. */
 void model_forward_layer(struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer);
 
-/* Both losses are added to *loss; with `gradient`, logits become their own gradients. */
-void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient,
-                   struct model_loss *loss);
+/* Both losses are added to the model's sums; with `gradient`, logits become their own gradients. `batch` is model->batch, here and
+ * wherever operations are called. */
+void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient);
 void model_backward(struct model *model, const struct batch *batch, const struct model_pass *pass);
 
 #endif

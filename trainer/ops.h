@@ -3,8 +3,12 @@
  * run it; the model passes shapes, never loops over elements.
  *
  * Rules for every backend
- * - Memory comes from `allocate`; entries allocate nothing. Scratch is the `workspace` planned with `workspace_bytes`.
- * - Tensors are row-major matrices, `stride` elements from row to row, all of the backend's own dtype. data == NULL: absent.
+ * - Memory comes from `allocate`; entries allocate nothing. Scratch is the `workspace` planned with `workspace_bytes`. Every
+ *   pointer that an entry gets, indices and keys too, is such memory; the caller may look into it only where `host_memory`.
+ * - Tensors are row-major matrices, `stride` elements from row to row. data == NULL: absent. They are of the backend's `dtype`,
+ *   except those of its `master` dtype: the flat runs, so gradients of parameters; gamma and beta; mean, rstd and lse.
+ * - Work is done in the order of calls, but an entry may return before its own is: `download`, `load`, `sum_squares` and `hash`
+ *   wait. A device that broke says so in `failed`; its entries then do nothing.
  * - Results are a function of the arguments alone: the same bits at any thread count and in every run (T2).
  * - Outputs are overwritten, except where an entry says "adds".
  * - Indices were checked by the caller (the model, once a batch): entries do not look again.
@@ -21,7 +25,7 @@
 
 #include "trainer/dropout.h"
 
-enum dtype { DTYPE_FP32, DTYPE_FP64, DTYPE_MAX };
+enum dtype { DTYPE_FP32, DTYPE_FP64, DTYPE_BF16, DTYPE_FP16, DTYPE_MAX };
 
 struct tensor {
         void *data;
@@ -59,6 +63,7 @@ struct op_embed {
         const int32_t *ids, *positions, *types; /* (T) */
         struct tensor word, position, type;     /* (V, H), (P, H), (2, H): values, or gradients in backward */
         struct tensor x;                        /* (T, H) */
+        struct workspace workspace;             /* backward */
 };
 
 struct op_norm {
@@ -84,7 +89,7 @@ struct op_attention {
         struct tensor lse;         /* (A, T) log Σ exp of each row of scores, saved for backward */
         const int32_t *cu_seqlens; /* (B + 1) */
         const uint64_t *sample_k;  /* (B) */
-        uint32_t n_samples, n_heads;
+        uint32_t n_samples, n_heads, max_length; /* max_length: of the longest sample */
         struct dropout dropout;
         /* backward */
         struct tensor dcontext; /* (T, H) */
@@ -92,13 +97,18 @@ struct op_attention {
         struct workspace workspace;
 };
 
+/* What softmax_xent adds to, in the backend's memory: a loss stays there until it is asked for. All bits 0: nothing yet. */
+struct xent_sums {
+        double loss;             /* nats; a call adds the sum of its rows, taken in ascending order */
+        uint64_t count, correct; /* rows with a label; those whose first greatest logit is the label */
+};
+
 struct op_xent {
         struct tensor logits;  /* (M, V) in; out, where `gradient`, scale · (softmax − onehot) */
         const int32_t *labels; /* (M); −1: this row has no loss, its gradient is 0 */
         double scale;
         bool gradient;
-        double loss_sum;         /* added to: nats, rows in ascending order */
-        uint64_t count, correct; /* added to: rows with a label; those whose first greatest logit is the label */
+        struct xent_sums *sums;
         struct workspace workspace;
 };
 
@@ -108,19 +118,61 @@ struct op_adam {
         double gradient_scale;
 };
 
+/* One tensor of an update, by its place in the flat runs. */
+struct op_update_tensor {
+        size_t offset, n; /* elements */
+        double weight_decay;
+        bool adapt; /* LAMB: scaled by its trust ratio */
+};
+
+/* An update of all tensors, as optimizer.c defines it tensor by tensor. */
+struct op_update {
+        struct op_adam adam; /* weight_decay: each tensor's own */
+        bool trust_ratio;    /* LAMB */
+        double clip_norm;    /* > 0: each tensor's gradient is shortened to it, after gradient_scale */
+        uint32_t n_tensors;
+        const struct op_update_tensor *tensors; /* (n_tensors) host memory */
+        void *g, *p, *m, *v;                    /* the flat runs */
+        void *values;                           /* the parameters rounded to `dtype`; NULL: dtype == master */
+};
+
+/* Sums over ranks without the host, beside the operations. Every rank makes the same calls in the same order. */
+struct ops_collective {
+        /* An id made by rank 0 and told to all, then start on all. Returns 0 or −errno, with a line in `text`. */
+        int (*make_id)(void *id, char *text, size_t size);
+        int (*start)(const void *id, uint32_t rank, uint32_t n_ranks, char *text, size_t size);
+        void (*stop)(void);
+        /* Begins to replace n master elements by their sum, once the operations called so far are done with them. */
+        void (*sum)(void *data, size_t n);
+        void (*finish)(void); /* operations called from here on see the sums */
+};
+#define OPS_COLLECTIVE_ID_BYTES 128
+
 struct ops {
-        const char *name; /* "cpu", "fp64" */
-        enum dtype dtype;
+        const char *name; /* "cpu", "fp64", "cuda" */
+        enum dtype dtype, master;
+        bool host_memory;
         const char *(*variant)(void); /* which kernels the machine got: kept in checkpoints' meta (C9) */
 
         /* 64-byte aligned, zero; NULL: no memory. `size` given back on release. */
         void *(*allocate)(size_t size);
         void (*release)(void *data, size_t size);
         size_t (*workspace_bytes)(const struct ops_shape *shape);
-        void (*zero)(void *data, size_t n_elements);
-        void (*store)(void *data, size_t first, const double *values,
-                      size_t n); /* host doubles → elements, rounded once */
-        void (*load)(const void *data, size_t first, double *values, size_t n); /* elements → host doubles */
+        /* Host memory that upload and download are fast with, zero and touched. */
+        void *(*allocate_host)(size_t size);
+        void (*release_host)(void *data, size_t size);
+        void (*upload)(void *to, const void *from, size_t size);   /* from host memory, free again on return */
+        void (*download)(void *to, const void *from, size_t size); /* to host memory */
+        void (*zero)(void *data, size_t size);                     /* bytes */
+        /* Master elements, from and to host doubles, rounded once. */
+        void (*store)(void *data, size_t first, const double *values, size_t n);
+        void (*load)(const void *data, size_t first, double *values, size_t n);
+        /* values = master elements rounded to dtype; NULL: dtype == master. */
+        void (*round)(void *values, const void *master, size_t n);
+        uint64_t (*hash)(const void *data, size_t size); /* equal bits, equal hash, on every rank */
+        const char *(*failed)(void);                     /* what broke, or NULL; NULL: nothing can */
+        double (*peak_flops)(void);                      /* FLOP/s of its matrix product, measured; NULL: the host's */
+        const struct ops_collective *collective;         /* NULL: sums go through the host's memory */
 
         /* x = word[id] + position[p] + type[t], summed in this order. Backward adds x (the gradient) to the tables' rows, tokens
          * in ascending order. */
@@ -156,11 +208,11 @@ struct ops {
         void (*norm_dropout_forward)(const struct op_norm *op);
         void (*norm_dropout_backward)(const struct op_norm *op);
 
-        /* y[i] = x[rows[i]]; and dx[rows[i]] += dy[i], i ascending. */
+        /* y[i] = x[rows[i]]; and dx[rows[i]] += dy[i], rows being distinct. */
         void (*gather_rows)(struct tensor x, const int32_t *rows, struct tensor y);
         void (*scatter_add_rows)(struct tensor dy, const int32_t *rows, struct tensor dx);
 
-        void (*softmax_xent)(struct op_xent *op);
+        void (*softmax_xent)(const struct op_xent *op);
 
         /* Σ x², in blocks of 64 Ki, in double in order. */
         double (*sum_squares)(const void *x, size_t n);
@@ -173,6 +225,9 @@ struct ops {
 
         /* p −= rate · direction */
         void (*descend)(double rate, size_t n, const void *direction, void *p);
+
+        /* All of it in a few launches; NULL: the caller goes tensor by tensor with the three above. */
+        void (*update)(const struct op_update *op);
 };
 
 /* fp32 on OpenMP, OMP_NUM_THREADS threads; the fp64 reference, naive, one thread. */
@@ -182,6 +237,6 @@ const struct ops *ops_fp64(void);
 /* The kernels' instruction set: "avx512" and "avx2" give the same bits, "generic" does not fuse multiply and add. */
 const char *ops_cpu_variant(void);
 
-static inline size_t dtype_size(enum dtype dtype) { return dtype == DTYPE_FP64 ? 8 : 4; }
+static inline size_t dtype_size(enum dtype dtype) { return dtype == DTYPE_FP64 ? 8 : dtype == DTYPE_FP32 ? 4 : 2; }
 
 #endif

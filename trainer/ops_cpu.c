@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "common/cleanup.h"
+#include "trainer/ops_host.h"
 
 #define COLUMN_BLOCK 64
 #define SUM_ROWS 64
@@ -42,12 +43,10 @@ static size_t cpu_workspace_bytes(const struct ops_shape *shape) {
         return MAX(xent, MAX(cpu_norm_workspace_bytes(shape), cpu_attention_workspace_bytes(shape)));
 }
 
-static void cpu_zero(void *data, size_t n) {
-        float *x = data;
-
+static void cpu_zero(void *data, size_t size) {
 #pragma omp parallel for schedule(static)
-        for (size_t i = 0; i < n; i += SPAN_BLOCK)
-                memset(x + i, 0, MIN(SPAN_BLOCK, n - i) * sizeof(float));
+        for (size_t i = 0; i < size; i += SPAN_BLOCK * sizeof(float))
+                memset((char *) data + i, 0, MIN(SPAN_BLOCK * sizeof(float), size - i));
 }
 
 static void cpu_store(void *data, size_t first, const double *values, size_t n) {
@@ -203,10 +202,10 @@ static double xent_row(const struct cpu_kernels *k, const struct op_xent *op, ui
         return loss;
 }
 
-static void cpu_softmax_xent(struct op_xent *op) {
+static void cpu_softmax_xent(const struct op_xent *op) {
         const struct cpu_kernels *k = cpu_kernels();
         uint32_t rows = op->logits.rows;
-        double *losses = op->workspace.data, *correct = losses + rows;
+        double *losses = op->workspace.data, *correct = losses + rows, loss = 0;
 
 #pragma omp parallel for schedule(static)
         for (uint32_t r = 0; r < rows; r++) {
@@ -217,10 +216,11 @@ static void cpu_softmax_xent(struct op_xent *op) {
                         memset(cpu_row(op->logits, r), 0, op->logits.columns * sizeof(float));
         }
         for (uint32_t r = 0; r < rows; r++) {
-                op->loss_sum += losses[r];
-                op->count += op->labels[r] >= 0;
-                op->correct += correct[r] > 0;
+                loss += losses[r];
+                op->sums->count += op->labels[r] >= 0;
+                op->sums->correct += correct[r] > 0;
         }
+        op->sums->loss += loss;
 }
 
 /* ---- flat runs ---- */
@@ -279,10 +279,17 @@ static void cpu_descend(double rate, size_t n, const void *direction, void *para
 static const struct ops table = {
         .name = "cpu",
         .dtype = DTYPE_FP32,
+        .master = DTYPE_FP32,
+        .host_memory = true,
         .variant = ops_cpu_variant,
         .allocate = cpu_allocate,
         .release = cpu_release,
         .workspace_bytes = cpu_workspace_bytes,
+        .allocate_host = host_allocate,
+        .release_host = host_release,
+        .upload = host_copy,
+        .download = host_copy,
+        .hash = host_hash,
         .zero = cpu_zero,
         .store = cpu_store,
         .load = cpu_load,

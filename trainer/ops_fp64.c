@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trainer/ops_host.h"
+
 #define SQRT_HALF 0.70710678118654752440
 #define SQRT_2_OVER_PI 0.79788456080286535588
 #define INV_SQRT_2PI 0.39894228040143267794
@@ -30,7 +32,7 @@ static size_t fp64_workspace_bytes(const struct ops_shape *shape) {
         return (size_t) 3 * shape->max_length * sizeof(double);
 }
 
-static void fp64_zero(void *data, size_t n) { memset(data, 0, n * sizeof(double)); }
+static void fp64_zero(void *data, size_t size) { memset(data, 0, size); }
 
 static void fp64_store(void *data, size_t first, const double *values, size_t n) {
         memcpy((double *) data + first, values, n * sizeof(double));
@@ -327,7 +329,7 @@ static void fp64_scatter_add_rows(struct tensor dy, const int32_t *rows, struct 
                         row(dx, (size_t) rows[i])[c] += row(dy, i)[c];
 }
 
-static void xent_row(struct op_xent *op, uint32_t i) {
+static void xent_row(const struct op_xent *op, uint32_t i, double *loss) {
         double *x = row(op->logits, i), max = -INFINITY, sum = 0;
         uint32_t columns = op->logits.columns, best = 0, label = (uint32_t) op->labels[i];
 
@@ -338,21 +340,24 @@ static void xent_row(struct op_xent *op, uint32_t i) {
                 }
         for (uint32_t c = 0; c < columns; c++)
                 sum += exp(x[c] - max);
-        op->loss_sum += max + log(sum) - x[label];
-        op->count++;
-        op->correct += best == label;
+        *loss += max + log(sum) - x[label];
+        op->sums->count++;
+        op->sums->correct += best == label;
         if (!op->gradient)
                 return;
         for (uint32_t c = 0; c < columns; c++)
                 x[c] = op->scale * (exp(x[c] - max) / sum - (c == label));
 }
 
-static void fp64_softmax_xent(struct op_xent *op) {
+static void fp64_softmax_xent(const struct op_xent *op) {
+        double loss = 0;
+
         for (uint32_t i = 0; i < op->logits.rows; i++)
                 if (op->labels[i] >= 0)
-                        xent_row(op, i);
+                        xent_row(op, i, &loss);
                 else if (op->gradient)
                         memset(row(op->logits, i), 0, op->logits.columns * sizeof(double));
+        op->sums->loss += loss;
 }
 
 static double fp64_sum_squares(const void *data, size_t n) {
@@ -408,10 +413,17 @@ const struct ops *ops_fp64(void) {
         static const struct ops table = {
                 .name = "fp64",
                 .dtype = DTYPE_FP64,
+                .master = DTYPE_FP64,
+                .host_memory = true,
                 .variant = fp64_variant,
                 .allocate = fp64_allocate,
                 .release = fp64_release,
                 .workspace_bytes = fp64_workspace_bytes,
+                .allocate_host = host_allocate,
+                .release_host = host_release,
+                .upload = host_copy,
+                .download = host_copy,
+                .hash = host_hash,
                 .zero = fp64_zero,
                 .store = fp64_store,
                 .load = fp64_load,

@@ -97,17 +97,8 @@ static void lamb(const struct ops *ops, const struct op_adam *op, const struct p
         ops->descend(op->rate * ratio, t->n, t->g, t->p);
 }
 
-void optimizer_update(struct model *model, const struct spec_optimizer *spec, double rate, uint64_t update,
-                      double gradient_scale) {
-        const struct kind *kind = &kinds[spec->name];
-        struct op_adam op = {
-                .rate = rate,
-                .beta1 = spec->beta1,
-                .beta2 = spec->beta2,
-                .epsilon = spec->epsilon,
-                .correction1 = kind->bias_correction ? 1 - pow(spec->beta1, (double) update) : 1,
-                .correction2 = kind->bias_correction ? 1 - pow(spec->beta2, (double) update) : 1,
-        };
+static void update_one_by_one(struct model *model, const struct spec_optimizer *spec, const struct op_adam *all) {
+        struct op_adam op = *all;
 
         for (uint32_t i = 0; i < model->layout.n_tensors; i++) {
                 const struct model_tensor *tensor = &model->layout.tensors[i];
@@ -116,12 +107,55 @@ void optimizer_update(struct model *model, const struct spec_optimizer *spec, do
                         continue;
                 op.rate = rate * layer_rate(spec, model, tensor);
                 op.weight_decay = tensor->decay ? spec->weight_decay : 0;
-                op.gradient_scale = gradient_scale;
+                op.gradient_scale = all->gradient_scale;
                 if (spec->clip_by == CLIP_BY_TENSOR)
-                        op.gradient_scale *= clip_scale(spec, gradient_scale * sqrt(model->ops->sum_squares(t.g, t.n)));
-                if (kind->trust_ratio)
+                        op.gradient_scale *=
+                                clip_scale(spec, all->gradient_scale * sqrt(model->ops->sum_squares(t.g, t.n)));
+                if (kinds[spec->name].trust_ratio)
                         lamb(model->ops, &op, &t, tensor->decay);
                 else
                         model->ops->adamw(&op, t.n, t.g, t.p, t.m, t.v);
         }
+}
+
+static void update_together(struct model *model, const struct spec_optimizer *spec, const struct op_adam *all) {
+        struct op_update_tensor *tensors = model->update_tensors;
+
+        for (uint32_t i = 0; i < model->layout.n_tensors; i++) {
+                const struct model_tensor *t = &model->layout.tensors[i];
+                tensors[i] = (struct op_update_tensor) { t->offset, t->n_elements, t->decay ? spec->weight_decay : 0,
+                                                         t->decay };
+        }
+        const struct op_update op = {
+                .adam = *all,
+                .trust_ratio = kinds[spec->name].trust_ratio,
+                .clip_norm = spec->clip_by == CLIP_BY_TENSOR ? spec->clip_norm : 0,
+                .n_tensors = model->layout.n_tensors,
+                .tensors = tensors,
+                .g = model->gradients,
+                .p = model->parameters,
+                .m = model->moment1,
+                .v = model->moment2,
+                .values = model->values != model->parameters ? model->values : NULL,
+        };
+        model->ops->update(&op);
+}
+
+void optimizer_update(struct model *model, const struct spec_optimizer *spec, double rate, uint64_t update,
+                      double gradient_scale) {
+        bool correct = kinds[spec->name].bias_correction;
+        struct op_adam op = {
+                .rate = rate,
+                .beta1 = spec->beta1,
+                .beta2 = spec->beta2,
+                .epsilon = spec->epsilon,
+                .correction1 = correct ? 1 - pow(spec->beta1, (double) update) : 1,
+                .correction2 = correct ? 1 - pow(spec->beta2, (double) update) : 1,
+                .gradient_scale = gradient_scale,
+        };
+
+        if (model->ops->update)
+                update_together(model, spec, &op);
+        else
+                update_one_by_one(model, spec, &op);
 }

@@ -11,6 +11,13 @@
 
 #include <stdint.h>
 
+/* The same code runs on a GPU. */
+#ifdef __CUDACC__
+#define HOST_DEVICE __host__ __device__
+#else
+#define HOST_DEVICE
+#endif
+
 enum philox_domain {
         PHILOX_INIT = 0,     /* k = tensor index */
         PHILOX_DROPOUT = 1,  /* k = sample's position in the global stream */
@@ -25,11 +32,12 @@ struct philox {
         uint32_t v[4];
 };
 
-static inline uint32_t philox_site(enum philox_domain domain, uint32_t stage, uint32_t layer, uint32_t place) {
+static inline HOST_DEVICE uint32_t philox_site(enum philox_domain domain, uint32_t stage, uint32_t layer,
+                                               uint32_t place) {
         return (uint32_t) domain << 28 | (stage & 0xf) << 24 | (layer & 0xffff) << 8 | (place & 0xff);
 }
 
-static inline struct philox philox(uint64_t key, uint32_t block, uint32_t site, uint64_t k) {
+static inline HOST_DEVICE struct philox philox(uint64_t key, uint32_t block, uint32_t site, uint64_t k) {
         uint32_t k0 = (uint32_t) key, k1 = (uint32_t) (key >> 32);
         uint32_t c0 = block, c1 = site, c2 = (uint32_t) k, c3 = (uint32_t) (k >> 32);
 
@@ -47,9 +55,11 @@ static inline struct philox philox(uint64_t key, uint32_t block, uint32_t site, 
 }
 
 /* Uniform in [0, n), n > 0, from one 32-bit word by multiplication: bias below n / 2^32. */
-static inline uint32_t philox_below(uint32_t word, uint32_t n) { return (uint32_t) ((uint64_t) word * n >> 32); }
+static inline HOST_DEVICE uint32_t philox_below(uint32_t word, uint32_t n) {
+        return (uint32_t) ((uint64_t) word * n >> 32);
+}
 
 /* Uniform in [0, 1), 24 bits. */
-static inline float philox_unit(uint32_t word) { return (float) (word >> 8) * 0x1p-24f; }
+static inline HOST_DEVICE float philox_unit(uint32_t word) { return (float) (word >> 8) * 0x1p-24f; }
 
 #endif

@@ -20,6 +20,7 @@
 #include "trainer/config.h"
 #include "trainer/corpora.h"
 #include "trainer/exchange.h"
+#include "trainer/loss_scale.h"
 #include "trainer/metrics.h"
 #include "trainer/model.h"
 #include "trainer/ops.h"
@@ -71,6 +72,7 @@ struct run {
         struct encoder *encoder;
         struct labels labels;
         const struct ops *ops;
+        struct device *device; /* owns `ops` */
         struct model *model;
         struct prefetch *prefetch;
         struct batches *validation_batches;
@@ -81,6 +83,7 @@ struct run {
         struct progress *progress;
 
         uint64_t step, stage_step, correction_step; /* updates completed */
+        struct loss_scale loss_scale;               /* 1 unless fp16 */
         double best_validation_loss;                /* NaN: none yet */
         double best_validation_accuracy;            /* classification: comes before the loss */
         uint64_t best_validation_step;
@@ -90,6 +93,7 @@ struct run {
         double checkpoint_sec;         /* the loop stood still for snapshots since the last row */
         struct error not_finite;       /* rank 0: of a snapshot that was refused for that */
         double stall_sec;              /* it stood still for the checkpoint that was begun last */
+        struct buckets *buckets;       /* NULL: gradients are summed by the exchange, after backward */
 };
 
 /* run_main.c: the subcommand; returns its exit code. */
@@ -109,6 +113,8 @@ void run_close_texts(struct run_stage *stage);
 
 /* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
 int run_restore(struct run *run, struct error *error);
+/* Rank 0's parameters (n_runs 1), or those and both moments (3), to all ranks. Collective. */
+int run_broadcast(struct run *run, uint32_t n_runs, struct error *error);
 
 /* run_stage.c. Collective but for the checks, limits, steps and closing. */
 int run_check_stages(const struct run *run, struct error *error);
@@ -149,6 +155,12 @@ struct run_sums {
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
 void run_losses(const struct run *run, const struct model_loss *loss,
                 struct metrics_losses *ret); /* means; NaN where nothing was counted */
+
+/* run_buckets.c: sums of gradients beside backward, where the backend can (T8). Collective but for the last three. */
+int run_buckets_new(struct run *run, struct error *error);
+void run_buckets_free(struct run *run);
+void run_buckets_ready(void *run, uint32_t tensor); /* model_pass's `ready`, of the last micro-batch */
+void run_sum_gradients(struct run *run);            /* the rest, or all */
 
 /* run_evaluate.c: validation, all ranks; adds a row. True: better than any before, and worth keeping. */
 bool run_evaluate(struct run *run);

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
@@ -24,9 +23,7 @@ static int blame_weights(struct run *run, uint32_t rank, struct error *error) {
 }
 
 static int compare_weights(struct run *run, struct error *error) {
-        uint64_t mine = run->n_ranks > 1 ? XXH3_64bits(model_parameters(run->model),
-                                                       model_n_elements(run->model) * model_element_size(run->model))
-                                         : 0;
+        uint64_t mine = run->n_ranks > 1 ? model_hash_parameters(run->model) : 0;
         const uint64_t *all = exchange_gather(run->exchange, &mine, sizeof(mine));
         for (uint32_t r = 1; r < run->n_ranks; r++)
                 if (all[r] != all[0])

@@ -97,10 +97,10 @@ int run_test(struct run *run, struct error *error) {
         if (run->best_validation_step > 0) {
                 run_settle(run);
                 int r = exchange_agree(run->exchange, run->rank == 0 ? read_best(run, error) : 0, error);
+                if (r >= 0)
+                        r = run_broadcast(run, 1, error);
                 if (r < 0)
                         return r;
-                exchange_broadcast(run->exchange, model_parameters(run->model),
-                                   model_n_elements(run->model) * model_element_size(run->model));
                 run->step = run->best_validation_step;
         }
         int r = exchange_agree(run->exchange, run_evaluation_batches(run, PART_TEST, &batches, error), error);

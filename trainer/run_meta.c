@@ -53,7 +53,7 @@ static const struct rule {
         { "warmup", "optimizer.warmup_ratio, warmup_steps", FIXED, OF_ALL },
         { "micro_batch", "train.micro_batch", SAID, OF_ALL },
         { "ranks", "resources.ranks", SAID, OF_ALL },
-        { "backend", "train.precision", SAID, OF_ALL },
+        { "backend", "device", SAID, OF_ALL },
         { "kernel", "the machine", SAID, OF_ALL },
         { "steps", "train.steps", SAID, OF_ALL },
         { "learning_rate", "optimizer.learning_rate", SAID, OF_ALL },
@@ -150,8 +150,7 @@ static void fill_optimizer(struct checkpoint_meta *m, const struct spec *spec) {
 }
 
 static void fill_machine(struct checkpoint_meta *m, const struct run *run) {
-        checkpoint_meta_set(m, "precision", "%s", run->spec->train.precision == PRECISION_FP64 ? "fp64" : "fp32");
-        checkpoint_meta_set(m, "loss_scale", "1");
+        SET(m, "precision", run->spec, "train.precision");
         checkpoint_meta_set(m, "ranks", "%u", run->n_ranks);
         checkpoint_meta_set(m, "threads", "%d", omp_get_max_threads());
         checkpoint_meta_set(m, "backend", "%s", run->ops->name);
@@ -192,7 +191,10 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
 
 struct checkpoint_meta run_meta_now(const struct run *run) {
         struct checkpoint_meta meta = run->now->meta;
+        char scale[64];
 
+        loss_scale_format(&run->loss_scale, scale, sizeof(scale));
+        checkpoint_meta_set(&meta, "loss_scale", "%s", scale);
         checkpoint_meta_set(&meta, "format", "%d", CHECKPOINT_FORMAT);
         checkpoint_meta_set(&meta, "step", "%" PRIu64, run->step);
         checkpoint_meta_set(&meta, "samples", "%" PRIu64, run->stage_step * run->spec->train.global_batch);

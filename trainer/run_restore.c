@@ -30,6 +30,7 @@ static int restore_model(struct run *run, struct checkpoint *c, struct error *er
                                    checkpoint_path(c), checkpoint_n_tensors(c), ELEMENTSOF(kinds) * n);
         for (uint32_t kind = 0; r >= 0 && kind < ELEMENTSOF(kinds); kind++)
                 r = weights_read_run(c, run->model, kinds[kind], runs[kind], error);
+        model_parameters_changed(run->model);
         return r;
 }
 
@@ -74,6 +75,7 @@ static int restore_counters(struct run *run, const struct checkpoint *c, struct 
                                    run->stage_step * train->global_batch);
         run->best_validation_loss = best ? strtod(best, NULL) : NAN;
         run->best_validation_accuracy = accuracy ? strtod(accuracy, NULL) : NAN;
+        loss_scale_parse(&run->loss_scale, checkpoint_meta_get(meta, "loss_scale"));
         if (run->stage_step > train->steps)
                 return error_input(error, BERTD_EXIT_CONFIG,
                                    "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
@@ -171,14 +173,33 @@ static int restore_on_rank_0(struct run *run, struct error *error) {
         return r;
 }
 
-/* A rank that was not told would train another model: all three runs go to everyone. */
-static void broadcast_state(struct run *run) {
+int run_broadcast(struct run *run, uint32_t n_runs, struct error *error) {
         void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
+        size_t size = model_run_bytes(run->model);
+        bool direct = model_in_host_memory(run->model);
+        void *host = direct ? NULL : model_allocate_host(run->model, size);
+
+        int r = exchange_agree(run->exchange, direct || host ? 0 : error_errno(error, ENOMEM, "restored state"), error);
+        for (size_t i = 0; r >= 0 && i < n_runs; i++) {
+                if (!direct && run->rank == 0)
+                        model_download(run->model, host, runs[i]);
+                exchange_broadcast(run->exchange, direct ? runs[i] : host, size);
+                if (!direct && run->rank != 0)
+                        model_upload(run->model, runs[i], host);
+        }
+        if (host)
+                model_release_host(run->model, host, size);
+        model_parameters_changed(run->model);
+        return r;
+}
+
+/* A rank that was not told would train another model: all three runs go to everyone. */
+static int broadcast_state(struct run *run, struct error *error) {
         uint64_t counters[] = { run->step,  run->stage_step,          run->correction_step, run->last_checkpoint_step,
                                 run->stage, run->best_validation_step };
         double best[] = { run->best_validation_loss, run->best_validation_accuracy };
-        size_t size = model_n_elements(run->model) * model_element_size(run->model);
 
+        exchange_broadcast(run->exchange, &run->loss_scale, sizeof(run->loss_scale));
         exchange_broadcast(run->exchange, counters, sizeof(counters));
         run->step = counters[0];
         run->stage_step = counters[1];
@@ -189,8 +210,7 @@ static void broadcast_state(struct run *run) {
         exchange_broadcast(run->exchange, best, sizeof(best));
         run->best_validation_loss = best[0];
         run->best_validation_accuracy = best[1];
-        for (size_t i = 0; i < ELEMENTSOF(runs) && (run->step > 0 || run->whole->model.init); i++)
-                exchange_broadcast(run->exchange, runs[i], size);
+        return run->step > 0 || run->whole->model.init ? run_broadcast(run, 3, error) : 0;
 }
 
 static int open_outputs(struct run *run, struct error *error) {
@@ -211,7 +231,9 @@ int run_restore(struct run *run, struct error *error) {
         r = exchange_agree(run->exchange, r, error);
         if (r < 0)
                 return r;
-        broadcast_state(run);
+        r = broadcast_state(run, error);
+        if (r < 0)
+                return r;
         run->last_checkpoint_usec = clock_boottime_usec();
         r = run_use_stage(run, run->stage, error);
         if (r >= 0 && run->rank == 0)

@@ -11,12 +11,34 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/device.h"
 #include "trainer/run.h"
 
 /* mpirun's OMP_NUM_THREADS wins: bertd sets it. */
 static void set_threads(const struct run *run) {
         if (!getenv("OMP_NUM_THREADS"))
                 omp_set_num_threads((int) run->spec->resources.threads);
+}
+
+static uint32_t local_rank(void) {
+        const char *text = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+
+        return text ? (uint32_t) strtoul(text, NULL, 10) : 0;
+}
+
+static int open_device(struct run *run, struct error *error) {
+        enum precision precision = run->whole->train.precision;
+
+        int r = device_open(run->whole->device, precision, local_rank(), &run->device, error);
+        if (r < 0)
+                return error->exit == BERTD_EXIT_CONFIG ? error_prefix(error, "%s", run->options->spec_path) : r;
+        run->ops = device_ops(run->device);
+        if (run->whole->kind == JOB_FINETUNE && run->ops->dtype != run->ops->master)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: train.precision: fine-tuning computes in fp32 or tf32, not in bf16 or fp16",
+                                   run->options->spec_path);
+        run->loss_scale = loss_scale_new(precision == PRECISION_FP16);
+        return 0;
 }
 
 static int make_model(struct run *run, struct error *error) {
@@ -31,7 +53,7 @@ static int make_model(struct run *run, struct error *error) {
 }
 
 static void measure_peak(struct run *run) {
-        double mine = run_measure_peak(), sum = 0;
+        double mine = run->ops->peak_flops ? run->ops->peak_flops() : run_measure_peak(), sum = 0;
         const double *all = exchange_gather(run->exchange, &mine, sizeof(mine));
 
         for (uint32_t r = 0; r < run->n_ranks; r++)
@@ -54,10 +76,13 @@ int run_setup(struct run *run, struct error *error) {
         r = exchange_agree(run->exchange, r, error);
         if (r < 0)
                 return r;
-        run->ops = run->whole->train.precision == PRECISION_FP64 ? ops_fp64() : ops_cpu();
-        r = run_open_stages(run, error);
+        r = exchange_agree(run->exchange, open_device(run, error), error);
+        if (r >= 0)
+                r = run_open_stages(run, error);
         if (r >= 0)
                 r = exchange_agree(run->exchange, make_model(run, error), error);
+        if (r >= 0)
+                r = run_buckets_new(run, error);
         if (r >= 0)
                 measure_peak(run);
         return r;
@@ -66,7 +91,9 @@ int run_setup(struct run *run, struct error *error) {
 void run_free(struct run *run) {
         saver_free(run->saver);
         run_close_stages(run);
+        run_buckets_free(run);
         model_free(run->model);
+        device_close(run->device);
         samples_vocab_free(&run->samples_vocab);
         encoder_free(run->encoder);
         labels_free(&run->labels);

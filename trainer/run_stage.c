@@ -258,11 +258,9 @@ int run_use_stage(struct run *run, uint32_t stage, struct error *error) {
 }
 
 static void reset_moments(struct run *run) {
-        size_t n = model_n_elements(run->model);
-
         run_settle(run);
-        run->ops->zero(model_moment1(run->model), n);
-        run->ops->zero(model_moment2(run->model), n);
+        run->ops->zero(model_moment1(run->model), model_run_bytes(run->model));
+        run->ops->zero(model_moment2(run->model), model_run_bytes(run->model));
 }
 
 int run_next_stage(struct run *run, struct error *error) {

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "bertd/exit.h"
@@ -79,30 +80,34 @@ static uint64_t agree_flags(struct run *run) {
         return exchange_or(run->exchange, mine);
 }
 
-static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t n_masked, struct run_sums *sums) {
+/* `sum`: gradients may go to the other ranks as they become ready. */
+static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t n_masked, bool sum,
+                            struct run_sums *sums) {
+        double scale = run->loss_scale.value;
         struct model_pass pass = { .seed = run->spec->train.seed,
                                    .stage = run->stage,
                                    .dropout = true,
                                    .classify = run_classifies(run),
                                    .frozen = run->spec->optimizer.freeze,
-                                   .mlm_scale = n_masked > 0 ? 1.0 / (double) n_masked : 0,
-                                   .sentence_scale = 1.0 / (double) run->spec->train.global_batch };
+                                   .mlm_scale = n_masked > 0 ? scale / (double) n_masked : 0,
+                                   .sentence_scale = scale / (double) run->spec->train.global_batch,
+                                   .ready = sum && run->buckets ? run_buckets_ready : NULL,
+                                   .context = run };
 
-        model_forward_backward(run->model, batch, &pass, &sums->loss);
+        model_forward_backward(run->model, batch, &pass, NULL);
         sums->flops += model_batch_flops(run->model, batch);
         sums->tokens += batch->n_tokens;
 }
 
-/* The first tensor whose gradient is not finite, or −1. */
+/* The first tensor whose gradient is not finite, or −1. Squares are added in double: those of finite floats stay finite. */
 static int64_t find_not_finite(const struct run *run) {
         size_t size = model_element_size(run->model);
 
         for (uint32_t i = 0; i < model_n_tensors(run->model); i++) {
                 const struct model_tensor *t = model_tensor(run->model, i);
                 const char *g = (const char *) model_gradients(run->model) + t->offset * size;
-                for (size_t e = 0; e < t->n_elements; e++)
-                        if (!isfinite(size == 8 ? ((const double *) g)[e] : (double) ((const float *) g)[e]))
-                                return i;
+                if (!isfinite(run->ops->sum_squares(g, t->n_elements)))
+                        return i;
         }
         return -1;
 }
@@ -122,11 +127,27 @@ static void update(struct run *run, struct metrics_row *row) {
         const struct spec_optimizer *o = &run->spec->optimizer;
 
         row->learning_rate = schedule_rate(o, run->stage_step, run->spec->train.steps);
-        optimizer_update(run->model, o, row->learning_rate, run->correction_step + 1,
-                         optimizer_gradient_scale(o, row->gradient_norm));
+        if (isfinite(row->gradient_norm)) {
+                optimizer_update(run->model, o, row->learning_rate, run->correction_step + 1,
+                                 optimizer_gradient_scale(o, row->gradient_norm) / run->loss_scale.value);
+                run->correction_step++;
+                loss_scale_clean(&run->loss_scale);
+        }
         run->step++;
         run->stage_step++;
-        run->correction_step++;
+}
+
+/* fp16 alone: the gradients overflowed and the next step has a lower loss scale. This one's samples are spent. */
+static bool leave_out(struct run *run, const struct metrics_row *row) {
+        if (!isfinite(row->losses.loss) || isfinite(row->gradient_norm) || !loss_scale_overflow(&run->loss_scale))
+                return false;
+        if (run->rank == 0) {
+                progress_end_line(run->progress);
+                (void) fprintf(stderr,
+                               "step %" PRIu64 ": fp16 gradients overflow, no update; the loss scale is now %g\n",
+                               row->step, run->loss_scale.value);
+        }
+        return true;
 }
 
 /* `begin`: of the step; `paused`: checkpoint_sec before it. */
@@ -152,19 +173,23 @@ static void report(struct run *run, struct metrics_row *row, const struct run_su
                       last && run->stage + 1 == run->n_stages);
 }
 
-/* Forward and backward of this rank's share. Returns 1 where a stop was asked for. */
-static int accumulate(struct run *run, const struct batches *batches, const struct plan *plan, struct run_sums *sums,
-                      uint64_t *flags) {
+/* Forward and backward of this rank's share. Returns 1 where a stop was asked for. `sum`: as run_micro_batch's, in the last turn. */
+static int accumulate(struct run *run, const struct batches *batches, const struct plan *plan, bool sum,
+                      struct run_sums *sums, uint64_t *flags) {
+        uint64_t turns = MAX(plan->n_micro, UINT64_C(1));
+
         model_zero_gradients(run->model);
-        for (uint64_t i = 0; i < MAX(plan->n_micro, UINT64_C(1)); i++) {
+        for (uint64_t i = 0; i < turns; i++) {
                 *flags |= agree_flags(run);
                 if (*flags & RUN_STOP)
                         return 1;
                 if (i < batches_n(batches))
-                        run_micro_batch(run, batches_get(batches, (uint32_t) i), plan->n_masked, sums);
+                        run_micro_batch(run, batches_get(batches, (uint32_t) i), plan->n_masked, sum && i + 1 == turns,
+                                        sums);
                 if (run->rank == 0)
                         progress_watchdog(run->progress);
         }
+        model_take_loss(run->model, &sums->loss);
         return 0;
 }
 
@@ -188,7 +213,7 @@ static uint32_t find_culprit(struct run *run, const struct batches *batches, con
         struct run_sums sums = {};
         uint64_t flags = 0;
 
-        if (accumulate(run, batches, plan, &sums, &flags) > 0)
+        if (accumulate(run, batches, plan, false, &sums, &flags) > 0)
                 return run->n_ranks; /* a stop was asked for: alike on all ranks */
         struct finding mine = { .tensor = find_not_finite(run),
                                 .loss = !isfinite(sums.loss.mlm_sum) || !isfinite(sums.loss.sentence_sum) };
@@ -215,6 +240,18 @@ static int not_finite(struct run *run, const struct batches *batches, const stru
         return rank < run->n_ranks ? exchange_blame(run->exchange, rank, error) : -error->code;
 }
 
+/* A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and go with it. */
+static void check_device(struct run *run) {
+        const char *failed = model_failed(run->model);
+        struct error error = {};
+
+        if (!failed)
+                return;
+        (void) error_set(&error, EIO, "step %" PRIu64 ": %s", run->step + 1, failed);
+        (void) exchange_blame(run->exchange, run->rank, &error);
+        exchange_abort(run->exchange, error_report(&error));
+}
+
 int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         uint64_t begin = clock_monotonic_usec();
         struct timer timer = { begin };
@@ -230,17 +267,18 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         struct plan plan = agree_plan(run, batches);
         row.sample_hash = plan.hash;
         row.data_sec = lap(&timer);
-        if (accumulate(run, batches, &plan, &sums, ret_flags) > 0)
+        if (accumulate(run, batches, &plan, true, &sums, ret_flags) > 0)
                 return 1;
+        check_device(run);
         row.forward_sec = model_take_forward_sec(run->model);
         row.backward_sec = lap(&timer) - row.forward_sec;
-        exchange_sum(run->exchange, model_gradients(run->model), model_n_elements(run->model),
-                     model_element_size(run->model));
+        run_sum_gradients(run);
         sums = run_agree_sums(run, &sums);
         row.exchange_sec = lap(&timer);
         run_losses(run, &sums.loss, &row.losses);
-        row.gradient_norm = optimizer_gradient_norm(run->model);
-        if (!isfinite(row.losses.loss) || !isfinite(row.gradient_norm))
+        row.gradient_norm = optimizer_gradient_norm(run->model) / run->loss_scale.value;
+        check_device(run);
+        if ((!isfinite(row.losses.loss) || !isfinite(row.gradient_norm)) && !leave_out(run, &row))
                 return not_finite(run, batches, &plan, &row, error);
         row.update_sec = lap(&timer);
         run_settle(run);

@@ -74,7 +74,7 @@ static void copy_state(struct saver *saver) {
                                       model_moment2(saver->model) };
 
         for (uint32_t kind = 0; kind < N_KINDS; kind++)
-                memcpy(saver->snapshot + kind * saver->run_bytes, runs[kind], saver->run_bytes);
+                model_download(saver->model, saver->snapshot + kind * saver->run_bytes, runs[kind]);
         pthread_mutex_lock(&saver->lock);
         saver->copying = false;
         pthread_cond_broadcast(&saver->changed);
@@ -84,7 +84,8 @@ static void copy_state(struct saver *saver) {
 static void write_snapshot(struct saver *saver) {
         uint64_t begin = clock_monotonic_usec();
 
-        copy_state(saver);
+        if (saver->copying)
+                copy_state(saver);
         saver->result.error = (struct error) {};
         saver->result.r = check_snapshot(saver);
         if (saver->result.r >= 0)
@@ -132,15 +133,13 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
         (void) pthread_mutex_init(&saver->lock, NULL);
         (void) pthread_cond_init(&saver->changed, NULL);
         saver->model = model;
-        saver->run_bytes = model_n_elements(model) * model_element_size(model);
-        saver->snapshot = malloc(N_KINDS * saver->run_bytes);
+        saver->run_bytes = model_run_bytes(model);
+        saver->snapshot = model_allocate_host(model, N_KINDS * saver->run_bytes);
         saver->tensors = calloc((size_t) N_KINDS * model_n_tensors(model), sizeof(*saver->tensors));
         if (!saver->snapshot || !saver->tensors) {
                 saver_free(saver);
                 return error_errno(error, ENOMEM, "checkpoint snapshot of %zu bytes", N_KINDS * saver->run_bytes);
         }
-        memset(saver->snapshot, 0,
-               N_KINDS * saver->run_bytes); /* a first copy into cold pages takes 60 times as long */
         describe_tensors(saver);
         int r = start_thread(saver);
         if (r < 0) {
@@ -164,7 +163,8 @@ void saver_free(struct saver *saver) {
         (void) pthread_cond_destroy(&saver->changed);
         (void) pthread_mutex_destroy(&saver->lock);
         free(saver->tensors);
-        free(saver->snapshot);
+        if (saver->snapshot)
+                model_release_host(saver->model, saver->snapshot, N_KINDS * saver->run_bytes);
         free(saver);
 }
 
@@ -196,9 +196,11 @@ void saver_begin(struct saver *saver, const char *path, uint64_t step, const str
         saver->meta = *meta;
         (void) snprintf(saver->result.path, sizeof(saver->result.path), "%s", path);
         saver->result.step = step;
+        if (!model_in_host_memory(saver->model)) /* a device takes calls from one thread */
+                copy_state(saver);
         pthread_mutex_lock(&saver->lock);
         saver->busy = true;
-        saver->copying = true;
+        saver->copying = model_in_host_memory(saver->model);
         pthread_cond_broadcast(&saver->changed);
         pthread_mutex_unlock(&saver->lock);
 }

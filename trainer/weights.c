@@ -168,12 +168,19 @@ static int read_tensor(struct checkpoint *c, const struct model *model, const st
         return checkpoint_read_tensor(c, (uint32_t) index, (char *) run + t->offset * size, error);
 }
 
-int weights_read_run(struct checkpoint *checkpoint, const struct model *model, const char *kind, void *run,
+int weights_read_run(struct checkpoint *checkpoint, struct model *model, const char *kind, void *run,
                      struct error *error) {
-        int r = 0;
+        bool direct = model_in_host_memory(model);
+        void *to = direct ? run : model_allocate_host(model, model_run_bytes(model));
+        int r = to ? 0 : error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
 
         for (uint32_t i = 0; r >= 0 && i < model_n_tensors(model); i++)
-                r = read_tensor(checkpoint, model, model_tensor(model, i), kind, run, error);
+                r = read_tensor(checkpoint, model, model_tensor(model, i), kind, to, error);
+        if (direct || !to)
+                return r;
+        if (r >= 0)
+                model_upload(model, run, to);
+        model_release_host(model, to, model_run_bytes(model));
         return r;
 }
 
@@ -199,10 +206,13 @@ int weights_begin(struct checkpoint *checkpoint, struct model *model, struct err
                 else
                         (void) fprintf(stderr, "bert-trainer: %s begins as a fresh one\n", t->name);
         }
+        model_parameters_changed(model);
         return r < 0 ? r : checkpoint_check_file(checkpoint, error);
 }
 
 int weights_read(struct checkpoint *checkpoint, struct model *model, struct error *error) {
         int r = weights_read_run(checkpoint, model, "param", model_parameters(model), error);
+
+        model_parameters_changed(model);
         return r < 0 ? r : checkpoint_check_file(checkpoint, error);
 }

@@ -38,7 +38,7 @@ struct checkpoint_tensor weights_describe(const struct model *model, const struc
                                           const char *kind, const void *data);
 
 /* Reads all tensors of one kind into a flat run of the model, whose shape must be the checkpoint's (exit 76 naming the tensor). */
-int weights_read_run(struct checkpoint *checkpoint, const struct model *model, const char *kind, void *run,
+int weights_read_run(struct checkpoint *checkpoint, struct model *model, const char *kind, void *run,
                      struct error *error);
 
 /* What a new run begins with: as weights_read, but heads that the checkpoint lacks, or a classifier of other classes, stay as they are,

@@ -20,8 +20,9 @@
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
-#define KEYS                                                                                                         \
-        "name, kind, priority, run_dir, on_exit, command, resources, restart, checkpoint, model, data, classifier, " \
+#define KEYS                                                                                                   \
+        "name, kind, priority, run_dir, device, on_exit, command, resources, restart, checkpoint, model, data, " \
+        "classifier, " \
         "optimizer, train, stages"
 
 static char folder[PATH_MAX];
@@ -177,8 +178,8 @@ static const struct bad bad[] = {
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n"
           "train: {steps: 1, recompute_activations: 1}\n",
           "job.yaml:4: train.recompute_activations: '1' is not false or true" },
-        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, precision: bf16}\n",
-          "job.yaml:4: train.precision: 'bf16' is not fp32 or fp64" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, precision: bf8}\n",
+          "job.yaml:4: train.precision: 'bf8' is not fp32, fp64, tf32, bf16 or fp16" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, seed: "
           "9223372036854775808}\n",
           "job.yaml: train.seed: 9223372036854775808 is not between 0 and 9223372036854775807" },
@@ -349,7 +350,8 @@ static void test_defaults(void **state) {
                     s->optimizer.beta2 == 0.999);
         assert_true(s->optimizer.epsilon == 1e-6 && s->optimizer.weight_decay == 0.01 && s->optimizer.clip_norm == 1);
         assert_true(s->train.global_batch == 32 && s->train.micro_batch == 32 && s->train.steps == 10);
-        assert_true(s->train.precision == PRECISION_FP32 && s->train.seed == 42 && s->train.evaluate_every == 0);
+        assert_true(s->device == DEVICE_AUTO && s->train.precision == PRECISION_FP32 && s->train.seed == 42 &&
+                    s->train.evaluate_every == 0);
         assert_true(s->train.evaluate_samples == 512 && s->train.log_every == 1 && !s->train.recompute_activations);
         assert_true(s->optimizer.clip_by == CLIP_BY_GLOBAL && s->optimizer.decay_from == DECAY_FROM_START);
         assert_true(s->optimizer.step_count == STEP_COUNT_FULL && s->optimizer.power == 0.5);
@@ -458,7 +460,7 @@ static void test_round_trip(void **state) {
         check_round_trip(PRETRAIN);
         check_round_trip(
                 PRETRAIN
-                "name: stage one\npriority: -7\nrun_dir: r\nresources: {ranks: 8, gpus: 8, threads: 4}\n"
+                "name: stage one\npriority: -7\nrun_dir: r\ndevice: cuda\nresources: {ranks: 8, gpus: 8, threads: 4}\n"
                 "optimizer: {learning_rate: 6.0e-3, warmup_ratio: 0.28430000000000001, epsilon: 1e-12, beta2: 0.98,"
                 " weight_decay: 0.3333333333333333, schedule: poly, clip_by: tensor, name: lamb}\n"
                 "checkpoint: {every_steps: 500, keep_every: 10000}\nrestart: {backoff_sec: [1, 2]}\n");

@@ -1,0 +1,115 @@
+/*
+ * As much of CUDA as the module uses, on the host: so that its kernels run, and are tested, where there is no GPU. A block's threads
+ * are fibers that one thread takes turns with; they wait for each other at barriers and shuffles, and a barrier that not all of them
+ * come to ends the program. Memory from cudaMalloc is malloc's, filled with NaN. Copies and launches are done at once. What this cannot
+ * show: races between threads of a block that no barrier orders, alignment, limits of registers and shared memory, speed.
+ */
+#ifndef EMULATION_CUDA_RUNTIME_H
+#define EMULATION_CUDA_RUNTIME_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static
+
+struct dim3 {
+        unsigned x, y, z;
+        dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+struct alignas(16) float4 {
+        float x, y, z, w;
+};
+
+/* Runs a kernel over its grid, block after block. */
+void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
+void *emulated_shared(void); /* this block's dynamic shared memory */
+
+void __syncthreads(void);
+void __syncwarp(unsigned mask = ~0u);
+int __syncthreads_or(int predicate);
+uint64_t emulated_shuffle(uint64_t bits, unsigned lane); /* what that lane of the warp gave */
+
+template <class T> static inline T __shfl_sync(unsigned mask, T x, int lane) {
+        uint64_t bits = 0;
+
+        memcpy(&bits, &x, sizeof(x));
+        bits = emulated_shuffle(bits, (unsigned) lane);
+        memcpy(&x, &bits, sizeof(x));
+        return x;
+}
+unsigned emulated_lane(void);
+template <class T> static inline T __shfl_xor_sync(unsigned mask, T x, int d) {
+        return __shfl_sync(mask, x, (int) emulated_lane() ^ d);
+}
+
+template <class T> static inline T min(T a, T b) { return a < b ? a : b; }
+template <class T> static inline T max(T a, T b) { return a > b ? a : b; }
+
+enum cudaError_t {
+        cudaSuccess,
+        cudaErrorNotReady,
+        cudaErrorNoDevice,
+        cudaErrorMemoryAllocation,
+        cudaErrorInsufficientDriver,
+        cudaErrorInitializationError
+};
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+enum { cudaHostAllocDefault, cudaEventDisableTiming, cudaStreamNonBlocking };
+typedef void *cudaStream_t, *cudaEvent_t;
+struct cudaDeviceProp {
+        char name[256];
+        int major, minor;
+};
+
+static inline const char *cudaGetErrorString(cudaError_t r) { return r == cudaSuccess ? "no error" : "emulated error"; }
+static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
+static inline cudaError_t cudaGetDeviceCount(int *n) { return *n = 1, cudaSuccess; }
+static inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+static inline cudaError_t cudaDeviceSynchronize(void) { return cudaSuccess; }
+static inline cudaError_t cudaRuntimeGetVersion(int *version) { return *version = 0, cudaSuccess; }
+static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
+        strcpy(p->name, "emulated");
+        p->major = 9;
+        p->minor = 0;
+        return cudaSuccess;
+}
+
+static inline cudaError_t cudaMalloc(void **ret, size_t size) {
+        *ret = aligned_alloc(256, (size + 255) / 256 * 256);
+        if (!*ret)
+                return cudaErrorMemoryAllocation;
+        memset(*ret, 0xff, size);
+        return cudaSuccess;
+}
+static inline cudaError_t cudaHostAlloc(void **ret, size_t size, int) { return cudaMalloc(ret, size); }
+static inline cudaError_t cudaFree(void *p) { return free(p), cudaSuccess; }
+static inline cudaError_t cudaFreeHost(void *p) { return free(p), cudaSuccess; }
+static inline cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind) {
+        return memcpy(to, from, size), cudaSuccess;
+}
+static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t) {
+        return cudaMemcpy(to, from, size, kind);
+}
+static inline cudaError_t cudaMemsetAsync(void *p, int value, size_t size, cudaStream_t) {
+        return memset(p, value, size), cudaSuccess;
+}
+
+static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *ret, int) { return *ret = ret, cudaSuccess; }
+static inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *ret, int) { return *ret = ret, cudaSuccess; }
+static inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
+static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+
+#endif

@@ -1,0 +1,151 @@
+/*
+ * See cuda_runtime.h. Owns one fiber for each thread of a block, reused from block to block. A fiber runs until it waits or ends; those
+ * that wait are let go when all others alive of their block, or of their warp, wait for the same.
+ */
+#include <cuda_runtime.h>
+
+#include <ucontext.h>
+
+#define THREADS_MAX 1024
+#define WARP 32
+#define STACK_BYTES (128 << 10)
+#define SHARED_BYTES (228 << 10)
+
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+enum state { RUNNABLE, WAITS_FOR_WARP, WAITS_FOR_BLOCK, ENDED };
+
+static struct fiber {
+        ucontext_t context;
+        char *stack;
+        dim3 index;
+        enum state state;
+        unsigned turn;     /* shuffles so far: which half of the slots is in use */
+        uint64_t slots[2]; /* given to a shuffle */
+        int predicate;     /* given to a barrier */
+} fibers[THREADS_MAX];
+static ucontext_t scheduler;
+static struct fiber *current;
+static unsigned n_fibers;
+static int block_or; /* of the last barrier: kept until all have come to the next one */
+static const std::function<void()> *body;
+alignas(256) static char shared_memory[SHARED_BYTES];
+
+void *emulated_shared(void) { return shared_memory; }
+unsigned emulated_lane(void) { return (unsigned) (current - fibers) % WARP; }
+
+static void run_fiber(void) {
+        for (;;) {
+                (*body)();
+                current->state = ENDED;
+                swapcontext(&current->context, &scheduler);
+        }
+}
+
+static void wait_as(enum state state) {
+        current->state = state;
+        swapcontext(&current->context, &scheduler);
+}
+
+void __syncwarp(unsigned) { wait_as(WAITS_FOR_WARP); }
+
+int __syncthreads_or(int predicate) {
+        current->predicate = predicate;
+        wait_as(WAITS_FOR_BLOCK);
+        return block_or;
+}
+
+void __syncthreads(void) { (void) __syncthreads_or(0); }
+
+uint64_t emulated_shuffle(uint64_t bits, unsigned lane) {
+        unsigned half = current->turn++ % 2;
+        struct fiber *first = current - emulated_lane();
+
+        current->slots[half] = bits;
+        wait_as(WAITS_FOR_WARP);
+        return first[lane].slots[half];
+}
+
+/* Lets a group go if all of it that is alive waits in `state`. */
+static bool release_group(unsigned first, unsigned n, enum state state) {
+        unsigned waiting = 0;
+        int any = 0;
+
+        for (unsigned i = first; i < first + n; i++)
+                if (fibers[i].state == state)
+                        any |= fibers[i].predicate, waiting++;
+                else if (fibers[i].state != ENDED)
+                        return false;
+        for (unsigned i = first; i < first + n; i++)
+                if (fibers[i].state == state)
+                        fibers[i].state = RUNNABLE;
+        if (state == WAITS_FOR_BLOCK)
+                block_or = any;
+        return waiting > 0;
+}
+
+static bool release_waiting(void) {
+        bool any = release_group(0, n_fibers, WAITS_FOR_BLOCK);
+
+        for (unsigned i = 0; i < n_fibers; i += WARP)
+                any |= release_group(i, n_fibers - i < WARP ? n_fibers - i : WARP, WAITS_FOR_WARP);
+        return any;
+}
+
+static bool run_runnable(void) {
+        bool alive = false;
+
+        for (unsigned i = 0; i < n_fibers; i++) {
+                if (fibers[i].state == RUNNABLE) {
+                        current = &fibers[i];
+                        threadIdx = current->index;
+                        swapcontext(&scheduler, &current->context);
+                }
+                alive |= fibers[i].state != ENDED;
+        }
+        return alive;
+}
+
+static void run_block(void) {
+        for (unsigned i = 0; i < n_fibers; i++) {
+                fibers[i].state = RUNNABLE;
+                fibers[i].turn = 0;
+                fibers[i].index = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
+        }
+        memset(shared_memory, 0xff, 4096); /* NaN, where most kernels would read what they did not write */
+        while (run_runnable())
+                if (!release_waiting()) {
+                        fprintf(stderr, "emulation: threads of a block wait for those that do not come\n");
+                        abort();
+                }
+}
+
+static void prepare_fibers(unsigned n) {
+        for (n_fibers = 0; n_fibers < n; n_fibers++) {
+                struct fiber *f = &fibers[n_fibers];
+                if (f->stack)
+                        continue;
+                f->stack = (char *) malloc(STACK_BYTES);
+                getcontext(&f->context);
+                f->context.uc_stack.ss_sp = f->stack;
+                f->context.uc_stack.ss_size = STACK_BYTES;
+                makecontext(&f->context, run_fiber, 0);
+        }
+}
+
+void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel) {
+        unsigned n = block.x * block.y * block.z;
+
+        if (n > THREADS_MAX || shared > SHARED_BYTES) {
+                fprintf(stderr, "emulation: a block of %u threads and %zu bytes\n", n, shared);
+                abort();
+        }
+        blockDim = block;
+        gridDim = grid;
+        body = &kernel;
+        prepare_fibers(n);
+        for (blockIdx.z = 0; blockIdx.z < grid.z; blockIdx.z++)
+                for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
+                        for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++)
+                                run_block();
+}

@@ -1,0 +1,270 @@
+/*
+ * Attention over samples of any length, without padding; heads of up to 128 columns. A warp has one query (or, for the gradients of
+ * keys and values, one key) in registers and goes over its sample 32 positions at a time, a position a lane: scores and
+ * probabilities never reach memory. Softmax is taken as it comes, with a running maximum; backward makes the probabilities again
+ * from lse. Nothing is added by two warps, so no order is left to chance.
+ */
+#include "trainer/cuda/kernels.cuh"
+
+#define WARPS 8
+#define PARTS (CUDA_HEAD_MAX / WARP) /* columns of a head that a lane has: lane, lane + 32, … */
+
+template <class T> struct attention {
+        view<T> qkv, context, dcontext, dqkv;
+        float *lse, *delta; /* (A, T) each, rows of lse_stride; delta: dcontext · context of each query */
+        uint32_t lse_stride, width, hidden;
+        float scale;
+        const int32_t *cu_seqlens;
+        const uint64_t *sample_k;
+        struct dropout dropout;
+};
+
+template <class T> static attention<T> attention_of(const struct op_attention *op) {
+        attention<T> a = {};
+
+        a.qkv = view_of<T>(op->qkv);
+        a.context = view_of<T>(op->context);
+        a.dcontext = view_of<T>(op->dcontext);
+        a.dqkv = view_of<T>(op->dqkv);
+        a.lse = (float *) op->lse.data;
+        a.delta = (float *) op->workspace.data;
+        a.lse_stride = op->lse.stride;
+        a.hidden = op->context.columns;
+        a.width = a.hidden / op->n_heads;
+        a.scale = 1 / sqrtf((float) a.width);
+        a.cu_seqlens = op->cu_seqlens;
+        a.sample_k = op->sample_k;
+        a.dropout = op->dropout;
+        return a;
+}
+
+/* Where a warp works: grid = (blocks of WARPS positions, heads, samples). */
+struct site {
+        uint32_t head, sample, first, length, own; /* own: this warp's position in the sample */
+};
+__device__ static inline struct site site_of(const int32_t *cu_seqlens) {
+        struct site s = { blockIdx.y, blockIdx.z };
+
+        s.first = (uint32_t) cu_seqlens[s.sample];
+        s.length = (uint32_t) cu_seqlens[s.sample + 1] - s.first;
+        s.own = blockIdx.x * WARPS + threadIdx.x / WARP;
+        return s;
+}
+
+/* 32 rows from `position` on of a matrix's columns into shared memory, rows one longer than they are wide so that lanes which read one
+ * column of 32 rows meet no bank twice; zeros past the sample. */
+template <class T>
+__device__ static void load_tile(const view<T> &from, uint32_t column, const struct site &s, uint32_t position,
+                                 uint32_t width, float *tile) {
+        for (uint32_t i = threadIdx.x; i < WARP * width; i += WARPS * WARP) {
+                uint32_t r = i / width, c = i % width;
+                bool there = position + r < s.length;
+                tile[r * (width + 1) + c] = there ? to_float(from.row(s.first + position + r)[column + c]) : 0;
+        }
+}
+
+template <class T>
+__device__ static void load_own(const view<T> &from, uint32_t column, const struct site &s, uint32_t width, float *row) {
+        for (uint32_t c = threadIdx.x % WARP; c < width; c += WARP)
+                row[c] = s.own < s.length ? to_float(from.row(s.first + s.own)[column + c]) : 0;
+        __syncwarp();
+}
+
+template <class T>
+__device__ static void store_own(const view<T> &to, uint32_t column, const struct site &s, uint32_t width,
+                                 const float x[PARTS]) {
+#pragma unroll
+        for (uint32_t i = 0; i < PARTS; i++) {
+                uint32_t c = threadIdx.x % WARP + i * WARP;
+                if (c < width)
+                        to.row(s.first + s.own)[column + c] = from_float<T>(x[i]);
+        }
+}
+
+__device__ static inline float dot(const float *a, const float *b, uint32_t width) {
+        float sum = 0;
+
+        for (uint32_t c = 0; c < width; c++)
+                sum += a[c] * b[c];
+        return sum;
+}
+
+/* The lane's share of Σ_j p_j · row j, p_j being lane j's. */
+__device__ static inline void add_rows(float p, const float *tile, uint32_t width, float sum[PARTS]) {
+        for (uint32_t j = 0; j < WARP; j++) {
+                float pj = __shfl_sync(ALL_LANES, p, j);
+#pragma unroll
+                for (uint32_t i = 0; i < PARTS; i++) {
+                        uint32_t c = threadIdx.x % WARP + i * WARP;
+                        if (c < width)
+                                sum[i] += pj * tile[j * (width + 1) + c];
+                }
+        }
+}
+
+template <class T>
+__device__ static inline float mask_of(const attention<T> &op, const struct site &s, uint32_t q, uint32_t kv) {
+        if (!op.dropout.threshold)
+                return 1;
+        uint32_t block = dropout_attention_block(s.head, q, s.length);
+        return dropout_keeps(&op.dropout, op.sample_k[s.sample], block, kv) ? (float) op.dropout.scale : 0;
+}
+
+/* Shared memory: two tiles, then a row or two of each warp. */
+static size_t shared_bytes(uint32_t width, uint32_t rows_a_warp) {
+        return (2 * WARP * (width + 1) + WARPS * rows_a_warp * width) * sizeof(float);
+}
+
+template <class T> __global__ void attention_forward(attention<T> op) {
+        DYNAMIC_SHARED(float, shared);
+        const struct site s = site_of(op.cu_seqlens);
+        uint32_t w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
+        float *k = shared, *v = k + WARP * (w + 1), *q = v + WARP * (w + 1) + threadIdx.x / WARP * w;
+        float max = -INFINITY, sum = 0, out[PARTS] = {};
+
+        if (blockIdx.x * WARPS >= s.length)
+                return;
+        load_own(op.qkv, column, s, w, q);
+        for (uint32_t at = 0; at < s.length; at += WARP) {
+                __syncthreads();
+                load_tile(op.qkv, op.hidden + column, s, at, w, k);
+                load_tile(op.qkv, 2 * op.hidden + column, s, at, w, v);
+                __syncthreads();
+                bool there = at + lane < s.length;
+                float score = there ? dot(q, k + lane * (w + 1), w) * op.scale : -INFINITY;
+                float higher = fmaxf(max, warp_max(score)), shrink = expf(max - higher);
+                float p = there ? expf(score - higher) : 0;
+                sum = sum * shrink + warp_sum(p);
+                max = higher;
+#pragma unroll
+                for (uint32_t i = 0; i < PARTS; i++)
+                        out[i] *= shrink;
+                add_rows(there ? p * mask_of(op, s, s.own, at + lane) : 0, v, w, out);
+        }
+        if (s.own >= s.length)
+                return;
+#pragma unroll
+        for (uint32_t i = 0; i < PARTS; i++)
+                out[i] /= sum;
+        store_own(op.context, column, s, w, out);
+        if (lane == 0)
+                op.lse[(size_t) s.head * op.lse_stride + s.first + s.own] = max + logf(sum);
+}
+
+/* delta = dcontext · context: a warp a query and head. */
+template <class T> __global__ void attention_delta(attention<T> op) {
+        uint32_t t = blockIdx.x * WARPS + threadIdx.x / WARP, head = blockIdx.y;
+        float sum = 0;
+
+        if (t >= op.context.rows)
+                return;
+        for (uint32_t c = threadIdx.x % WARP; c < op.width; c += WARP)
+                sum += to_float(op.context.row(t)[head * op.width + c]) *
+                       to_float(op.dcontext.row(t)[head * op.width + c]);
+        sum = warp_sum(sum);
+        if (threadIdx.x % WARP == 0)
+                op.delta[(size_t) head * op.lse_stride + t] = sum;
+}
+
+/* A warp a query: its gradient is Σ over keys of ds · k. */
+template <class T> __global__ void attention_dq(attention<T> op) {
+        DYNAMIC_SHARED(float, shared);
+        const struct site s = site_of(op.cu_seqlens);
+        uint32_t w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
+        float *k = shared, *v = k + WARP * (w + 1), *q = v + WARP * (w + 1) + threadIdx.x / WARP * 2 * w, *dout = q + w;
+        float dq[PARTS] = {};
+
+        if (blockIdx.x * WARPS >= s.length)
+                return;
+        load_own(op.qkv, column, s, w, q);
+        load_own(op.dcontext, column, s, w, dout);
+        size_t row = (size_t) s.head * op.lse_stride + s.first + min(s.own, s.length - 1);
+        float lse = op.lse[row], delta = op.delta[row];
+        for (uint32_t at = 0; at < s.length; at += WARP) {
+                __syncthreads();
+                load_tile(op.qkv, op.hidden + column, s, at, w, k);
+                load_tile(op.qkv, 2 * op.hidden + column, s, at, w, v);
+                __syncthreads();
+                float ds = 0;
+                if (at + lane < s.length && s.own < s.length) {
+                        float p = expf(dot(q, k + lane * (w + 1), w) * op.scale - lse);
+                        float dp = dot(dout, v + lane * (w + 1), w) * mask_of(op, s, s.own, at + lane);
+                        ds = p * (dp - delta) * op.scale;
+                }
+                add_rows(ds, k, w, dq);
+        }
+        if (s.own < s.length)
+                store_own(op.dqkv, column, s, w, dq);
+}
+
+/* A warp a key: gradients of it and of its value, sums over queries. */
+template <class T> __global__ void attention_dkv(attention<T> op) {
+        DYNAMIC_SHARED(float, shared);
+        const struct site s = site_of(op.cu_seqlens);
+        uint32_t w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
+        float *q = shared, *dout = q + WARP * (w + 1), *k = dout + WARP * (w + 1) + threadIdx.x / WARP * 2 * w, *v = k + w;
+        float dk[PARTS] = {}, dv[PARTS] = {};
+
+        if (blockIdx.x * WARPS >= s.length)
+                return;
+        load_own(op.qkv, op.hidden + column, s, w, k);
+        load_own(op.qkv, 2 * op.hidden + column, s, w, v);
+        for (uint32_t at = 0; at < s.length; at += WARP) {
+                __syncthreads();
+                load_tile(op.qkv, column, s, at, w, q);
+                load_tile(op.dcontext, column, s, at, w, dout);
+                __syncthreads();
+                float ds = 0, masked = 0;
+                if (at + lane < s.length && s.own < s.length) {
+                        size_t row = (size_t) s.head * op.lse_stride + s.first + at + lane;
+                        float mask = mask_of(op, s, at + lane, s.own);
+                        float p = expf(dot(k, q + lane * (w + 1), w) * op.scale - op.lse[row]);
+                        masked = p * mask;
+                        ds = p * (dot(v, dout + lane * (w + 1), w) * mask - op.delta[row]) * op.scale;
+                }
+                add_rows(ds, q, w, dk);
+                add_rows(masked, dout, w, dv);
+        }
+        if (s.own >= s.length)
+                return;
+        store_own(op.dqkv, op.hidden + column, s, w, dk);
+        store_own(op.dqkv, 2 * op.hidden + column, s, w, dv);
+}
+
+/* delta (A, T) */
+size_t cuda_attention_workspace_bytes(const struct ops_shape *shape) {
+        return (size_t) shape->n_heads * shape->max_tokens * sizeof(float);
+}
+
+static bool fits(const struct op_attention *op) {
+        if (op->context.columns / op->n_heads <= CUDA_HEAD_MAX)
+                return true;
+        cuda_fail("attention", "heads of more than 128 columns");
+        return false;
+}
+
+static dim3 grid_of(const struct op_attention *op) {
+        return dim3(ceil_div(op->max_length, WARPS), op->n_heads, op->n_samples);
+}
+
+void cuda_attention_forward(const struct op_attention *op) {
+        uint32_t width = op->context.columns / op->n_heads;
+
+        if (fits(op))
+                WITH_TYPE(op->qkv.dtype, LAUNCH(attention_forward<T>, grid_of(op), WARPS * WARP, shared_bytes(width, 1),
+                                                attention_of<T>(op)));
+}
+
+void cuda_attention_backward(const struct op_attention *op) {
+        uint32_t width = op->context.columns / op->n_heads;
+        size_t shared = shared_bytes(width, 2);
+        dim3 rows(ceil_div(op->context.rows, WARPS), op->n_heads);
+
+        if (!fits(op))
+                return;
+        WITH_TYPE(op->qkv.dtype, {
+                LAUNCH(attention_delta<T>, rows, WARPS * WARP, 0, attention_of<T>(op));
+                LAUNCH(attention_dq<T>, grid_of(op), WARPS * WARP, shared, attention_of<T>(op));
+                LAUNCH(attention_dkv<T>, grid_of(op), WARPS * WARP, shared, attention_of<T>(op));
+        });
+}

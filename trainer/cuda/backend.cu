@@ -1,0 +1,168 @@
+/* The module's face: which GPU, what it can do, and the table. See backend.h. */
+#include "trainer/cuda/backend.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct cuda_backend cuda_backend;
+
+static char variant_text[CUDA_TEXT_MAX];
+
+void cuda_fail(const char *what, const char *text) {
+        if (cuda_works())
+                snprintf(cuda_backend.failed, sizeof(cuda_backend.failed), "CUDA: %s: %s", what, text);
+}
+
+bool cuda_check(cudaError_t r, const char *what) {
+        if (r != cudaSuccess)
+                cuda_fail(what, cudaGetErrorString(r));
+        return r == cudaSuccess;
+}
+
+static const char *failed(void) { return cuda_works() ? NULL : cuda_backend.failed; }
+static const char *variant(void) { return variant_text; }
+
+static size_t workspace_bytes(const struct ops_shape *shape) {
+        size_t sizes[] = { cuda_norm_workspace_bytes(shape), cuda_attention_workspace_bytes(shape),
+                           cuda_rows_workspace_bytes(shape), cuda_xent_workspace_bytes(shape) },
+               most = 0;
+
+        for (size_t size : sizes)
+                most = size > most ? size : most;
+        return most;
+}
+
+static enum dtype dtype_of(enum cuda_precision precision) {
+        return precision == CUDA_BF16 ? DTYPE_BF16 : precision == CUDA_FP16 ? DTYPE_FP16 : DTYPE_FP32;
+}
+
+static struct ops table;
+
+static void fill_table(enum cuda_precision precision) {
+        table = {};
+        table.name = "cuda";
+        table.dtype = dtype_of(precision);
+        table.master = DTYPE_FP32;
+        table.variant = variant;
+        table.allocate = cuda_allocate;
+        table.release = cuda_release;
+        table.workspace_bytes = workspace_bytes;
+        table.allocate_host = cuda_allocate_host;
+        table.release_host = cuda_release_host;
+        table.upload = cuda_upload;
+        table.download = cuda_download;
+        table.zero = cuda_zero;
+        table.store = cuda_store;
+        table.load = cuda_load;
+        table.round = table.dtype == DTYPE_FP32 ? NULL : cuda_round;
+        table.hash = cuda_hash;
+        table.failed = failed;
+        table.peak_flops = gemm_peak_flops;
+#ifdef HAVE_NCCL
+        table.collective = &cuda_collective;
+#endif
+        table.embed_forward = cuda_embed_forward;
+        table.embed_backward = cuda_embed_backward;
+        table.linear = cuda_linear;
+        table.linear_dx = cuda_linear_dx;
+        table.linear_dw_db = cuda_linear_dw_db;
+        table.activation_backward = cuda_activation_backward;
+        table.attention_forward = cuda_attention_forward;
+        table.attention_backward = cuda_attention_backward;
+        table.add_norm_forward = cuda_add_norm_forward;
+        table.add_norm_backward = cuda_add_norm_backward;
+        table.norm_dropout_forward = cuda_norm_dropout_forward;
+        table.norm_dropout_backward = cuda_norm_dropout_backward;
+        table.gather_rows = cuda_gather_rows;
+        table.scatter_add_rows = cuda_scatter_add_rows;
+        table.softmax_xent = cuda_softmax_xent;
+        table.sum_squares = cuda_sum_squares;
+        table.adamw = cuda_adamw;
+        table.adam_direction = cuda_adam_direction;
+        table.descend = cuda_descend;
+        table.update = cuda_update;
+}
+
+#ifndef HAVE_NCCL
+const char *cuda_collective_failed(void) { return NULL; }
+#endif
+
+static int choose_device(uint32_t local_rank, char *text, size_t size) {
+        int n = 0;
+        cudaError_t r = cudaGetDeviceCount(&n);
+
+        if (r == cudaErrorInsufficientDriver || r == cudaErrorInitializationError)
+                snprintf(text, size, "no usable NVIDIA driver (%s)", cudaGetErrorString(r));
+        else if (r != cudaSuccess || n == 0)
+                snprintf(text, size, "no GPU is visible (%s)", cudaGetErrorString(r == cudaSuccess ? cudaErrorNoDevice : r));
+        else if (local_rank >= (uint32_t) n)
+                snprintf(text, size, "rank %u of this host has no GPU of its own, %d %s visible", local_rank, n,
+                         n == 1 ? "is" : "are");
+        else if ((r = cudaSetDevice((int) local_rank)) != cudaSuccess)
+                snprintf(text, size, "GPU %u cannot be used: %s", local_rank, cudaGetErrorString(r));
+        else
+                return 0;
+        return -ENODEV;
+}
+
+/* Tensor cores take fp16 from compute capability 7.0, bf16 and tf32 from 8.0. */
+static int check_precision(enum cuda_precision precision, const struct cudaDeviceProp *p, char *text, size_t size) {
+        int needed = precision == CUDA_BF16 || precision == CUDA_TF32 ? 80 : 70, has = 10 * p->major + p->minor;
+
+        if (has >= needed)
+                return 0;
+        snprintf(text, size, "train.precision: %s needs compute capability %d.%d, %s has %d.%d",
+                 precision == CUDA_BF16   ? "bf16"
+                 : precision == CUDA_TF32 ? "tf32"
+                                          : "it",
+                 needed / 10, needed % 10, p->name, p->major, p->minor);
+        return -ENOSYS;
+}
+
+static void close_backend(void) {
+        (void) cudaDeviceSynchronize();
+        gemm_close();
+        cuda_memory_close();
+        if (cuda_backend.stream)
+                (void) cudaStreamDestroy(cuda_backend.stream);
+        cuda_backend = {};
+}
+
+static int open_backend(enum cuda_precision precision, uint32_t local_rank, const struct ops **ret, char *text,
+                        size_t size) {
+        struct cudaDeviceProp p = {};
+        int version = 0;
+
+        int r = choose_device(local_rank, text, size);
+        if (r < 0)
+                return r;
+        if (cudaGetDeviceProperties(&p, (int) local_rank) != cudaSuccess ||
+            cudaStreamCreateWithFlags(&cuda_backend.stream, cudaStreamNonBlocking) != cudaSuccess) {
+                snprintf(text, size, "GPU %u cannot be used", local_rank);
+                return -ENODEV;
+        }
+        cuda_backend.device = (int) local_rank;
+        cuda_backend.sm = 10 * p.major + p.minor;
+        cuda_backend.precision = precision;
+        r = check_precision(precision, &p, text, size);
+        if (r >= 0)
+                r = cuda_memory_open(text, size);
+        if (r >= 0)
+                r = gemm_open(text, size);
+        if (r < 0) {
+                close_backend();
+                return r;
+        }
+        (void) cudaRuntimeGetVersion(&version);
+        snprintf(variant_text, sizeof(variant_text), "%s/sm_%d/cuda %d.%d/%s", p.name, cuda_backend.sm, version / 1000,
+                 version % 1000 / 10, gemm_version());
+        fill_table(precision);
+        *ret = &table;
+        return 0;
+}
+
+extern "C" {
+extern const struct cuda_module bert_trainer_cuda;
+const struct cuda_module bert_trainer_cuda = { BERTD_VERSION, open_backend, close_backend };
+}

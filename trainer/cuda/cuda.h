@@ -1,0 +1,28 @@
+/*
+ * What bert-trainer sees of the CUDA module: one symbol, a struct cuda_module. One backend at a time; close before another open.
+ * C and C++.
+ */
+#ifndef TRAINER_CUDA_CUDA_H
+#define TRAINER_CUDA_CUDA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct ops;
+
+#define CUDA_MODULE_SYMBOL "bert_trainer_cuda"
+#define CUDA_TEXT_MAX 256 /* of a message */
+
+enum cuda_precision { CUDA_FP32, CUDA_TF32, CUDA_BF16, CUDA_FP16, CUDA_PRECISION_MAX };
+
+struct cuda_module {
+        const char *version; /* BERTD_VERSION: the operations table is no stable interface */
+
+        /* The GPU of index `local_rank` among the visible ones. −ENODEV: no driver, no such GPU; −ENOSYS: one that cannot compute in
+         * this precision; −ENOMEM; −EIO. `text`: one line that says why. */
+        int (*open)(enum cuda_precision precision, uint32_t local_rank, const struct ops **ret, char *text,
+                    size_t size);
+        void (*close)(void);
+};
+
+#endif

@@ -1,0 +1,354 @@
+/*
+ * The flat runs: rounding, norms, hash, optimizers. A run is cut into chunks of CHUNK elements, a block each; sums are taken by chunk
+ * and then over chunks in order. An update of all tensors is one launch for AdamW and three for LAMB: a block finds its tensor and
+ * its chunk of it in a table of first chunks.
+ */
+#include "trainer/cuda/kernels.cuh"
+
+#define THREADS 256
+#define CHUNK 65536
+#define TENSORS_MAX 4096 /* of an update */
+
+/* ---- rounding, sums, hash ---- */
+
+template <class T> __global__ void round_values(const float *from, T *to, size_t n) {
+        size_t i = ((size_t) blockIdx.x * THREADS + threadIdx.x) * VECTOR;
+        float x[VECTOR];
+
+        if (i >= n)
+                return;
+        uint32_t left = (uint32_t) min(n - i, (size_t) VECTOR);
+        load8(from + i, left, x);
+        store8(to + i, left, x);
+}
+
+__device__ static double chunk_squares(const float *x, size_t n) {
+        double sum = 0;
+
+        for (size_t i = threadIdx.x; i < n; i += THREADS)
+                sum += (double) x[i] * x[i];
+        return block_sum(sum);
+}
+
+__global__ void square_chunks(const float *x, size_t n, double *partial) {
+        size_t first = (size_t) blockIdx.x * CHUNK;
+        double sum = chunk_squares(x + first, min(n - first, (size_t) CHUNK));
+
+        if (threadIdx.x == 0)
+                partial[blockIdx.x] = sum;
+}
+
+/* One block; partial sums in order within each thread's share, then as block_sum. */
+__global__ void add_partials(const double *partial, uint32_t n, double *ret) {
+        double sum = 0;
+
+        for (uint32_t i = threadIdx.x; i < n; i += THREADS)
+                sum += partial[i];
+        sum = block_sum(sum);
+        if (threadIdx.x == 0)
+                *ret = sum;
+}
+
+/* splitmix64's finisher */
+__device__ static inline uint64_t mix(uint64_t x) {
+        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+        x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+        return x ^ x >> 31;
+}
+
+/* Words are mixed with their place; sums of integers come out the same in any order. */
+__global__ void hash_chunks(const uint32_t *words, size_t n, uint64_t *partial) {
+        __shared__ uint64_t sums[THREADS];
+        uint64_t sum = 0;
+        size_t first = (size_t) blockIdx.x * CHUNK, end = min(first + CHUNK, n);
+
+        for (size_t i = first + threadIdx.x; i < end; i += THREADS)
+                sum += mix(words[i] ^ (uint64_t) i << 32 ^ (uint64_t) i * 0x9e3779b97f4a7c15ull);
+        sums[threadIdx.x] = sum;
+        __syncthreads();
+        if (threadIdx.x != 0)
+                return;
+        for (uint32_t i = 1; i < THREADS; i++)
+                sum += sums[i];
+        partial[blockIdx.x] = sum;
+}
+
+void cuda_round(void *values, const void *master, size_t n) {
+        uint32_t blocks = ceil_div(n, THREADS * VECTOR);
+
+        if (cuda_backend.precision == CUDA_BF16)
+                LAUNCH(round_values<bf16>, blocks, THREADS, 0, (const float *) master, (bf16 *) values, n);
+        else
+                LAUNCH(round_values<fp16>, blocks, THREADS, 0, (const float *) master, (fp16 *) values, n);
+}
+
+double cuda_sum_squares(const void *x, size_t n) {
+        double *partial = (double *) cuda_backend.scratch, sum = NAN;
+        uint32_t chunks = ceil_div(n, CHUNK);
+
+        LAUNCH(square_chunks, chunks, THREADS, 0, (const float *) x, n, partial + 1);
+        LAUNCH(add_partials, 1, THREADS, 0, partial + 1, chunks, partial);
+        cuda_download(&sum, partial, sizeof(sum));
+        return sum;
+}
+
+uint64_t cuda_hash(const void *data, size_t size) {
+        uint64_t *partial = (uint64_t *) cuda_backend.scratch, total = size, piece[1024];
+        uint32_t chunks = ceil_div(size / 4, CHUNK);
+
+        LAUNCH(hash_chunks, chunks, THREADS, 0, (const uint32_t *) data, size / 4, partial);
+        for (uint32_t i = 0; i < chunks; i += 1024) {
+                uint32_t n = min(chunks - i, 1024u);
+                cuda_download(piece, partial + i, n * sizeof(*piece));
+                for (uint32_t j = 0; j < n; j++)
+                        total += piece[j];
+        }
+        return total;
+}
+
+/* ---- one tensor at a time ---- */
+
+/* op_adam in the precision of the runs. */
+struct adam {
+        float rate, beta1, beta2, rest1, rest2, epsilon, decay; /* rest: 1 − beta */
+        float scale1, scale2, gradient_scale;                   /* scale: 1 / correction */
+};
+
+static struct adam adam_of(const struct op_adam *op) {
+        struct adam a = {};
+
+        a.rate = (float) op->rate;
+        a.beta1 = (float) op->beta1;
+        a.beta2 = (float) op->beta2;
+        a.rest1 = (float) (1 - op->beta1);
+        a.rest2 = (float) (1 - op->beta2);
+        a.epsilon = (float) op->epsilon;
+        a.decay = (float) op->weight_decay;
+        a.scale1 = (float) (1 / op->correction1);
+        a.scale2 = (float) (1 / op->correction2);
+        a.gradient_scale = (float) op->gradient_scale;
+        return a;
+}
+
+/* Moments in, moments out; the direction of one element. */
+__device__ static inline float direction(const struct adam &a, float g, float p, float *m, float *v) {
+        g *= a.gradient_scale;
+        *m = a.beta1 * *m + a.rest1 * g;
+        *v = a.beta2 * *v + a.rest2 * g * g;
+        return *m * a.scale1 / (sqrtf(*v * a.scale2) + a.epsilon) + a.decay * p;
+}
+
+__global__ void adamw_all(struct adam a, size_t n, const float *g, float *p, float *m, float *v) {
+        size_t i = (size_t) blockIdx.x * THREADS + threadIdx.x;
+
+        if (i < n)
+                p[i] -= a.rate * direction(a, g[i], p[i], &m[i], &v[i]);
+}
+
+__global__ void direction_all(struct adam a, size_t n, float *g, const float *p, float *m, float *v) {
+        size_t i = (size_t) blockIdx.x * THREADS + threadIdx.x;
+
+        if (i < n)
+                g[i] = direction(a, g[i], p[i], &m[i], &v[i]);
+}
+
+__global__ void descend_all(float rate, size_t n, const float *direction, float *p) {
+        size_t i = (size_t) blockIdx.x * THREADS + threadIdx.x;
+
+        if (i < n)
+                p[i] -= rate * direction[i];
+}
+
+void cuda_adamw(const struct op_adam *op, size_t n, const void *g, void *p, void *m, void *v) {
+        LAUNCH(adamw_all, ceil_div(n, THREADS), THREADS, 0, adam_of(op), n, (const float *) g, (float *) p, (float *) m,
+               (float *) v);
+}
+
+void cuda_adam_direction(const struct op_adam *op, size_t n, void *g, const void *p, void *m, void *v) {
+        LAUNCH(direction_all, ceil_div(n, THREADS), THREADS, 0, adam_of(op), n, (float *) g, (const float *) p,
+               (float *) m, (float *) v);
+}
+
+void cuda_descend(double rate, size_t n, const void *direction, void *p) {
+        LAUNCH(descend_all, ceil_div(n, THREADS), THREADS, 0, (float) rate, n, (const float *) direction, (float *) p);
+}
+
+/* ---- all tensors at once ---- */
+
+/* A tensor on the device; `factor` of its step (LAMB) or gradient (clipping) is computed there. */
+struct row {
+        size_t offset, n;
+        uint32_t first_chunk;
+        float decay, clip, ratio; /* clip: of the gradient; ratio: of the step */
+        bool adapt;
+};
+
+struct update {
+        struct adam adam;
+        struct row *rows;
+        uint32_t n_rows;
+        float *g, *p, *m, *v;
+        double *squares; /* (chunks, 2) of parameters and directions, or of gradients */
+};
+
+/* Which tensor and which of its elements this block has. */
+struct span {
+        const struct row *row;
+        size_t first, n; /* in the flat runs */
+};
+__device__ static struct span span_of(const struct update &u) {
+        uint32_t low = 0, high = u.n_rows;
+
+        while (high - low > 1) {
+                uint32_t middle = (low + high) / 2;
+                if (u.rows[middle].first_chunk <= blockIdx.x)
+                        low = middle;
+                else
+                        high = middle;
+        }
+        const struct row *row = &u.rows[low];
+        size_t at = (size_t) (blockIdx.x - row->first_chunk) * CHUNK;
+        return { row, row->offset + at, min(row->n - at, (size_t) CHUNK) };
+}
+
+template <class T> __device__ static inline void round_one(T *values, size_t i, float p) {
+        if (values)
+                values[i] = from_float<T>(p);
+}
+
+template <class T> __global__ void update_adamw(struct update u, T *values) {
+        const struct span s = span_of(u);
+        struct adam a = u.adam;
+
+        a.decay = s.row->decay;
+        a.gradient_scale *= s.row->clip;
+        for (size_t i = s.first + threadIdx.x; i < s.first + s.n; i += THREADS) {
+                float m = u.m[i], v = u.v[i], p = u.p[i];
+                p -= a.rate * direction(a, u.g[i], p, &m, &v);
+                u.m[i] = m;
+                u.v[i] = v;
+                u.p[i] = p;
+                round_one(values, i, p);
+        }
+}
+
+/* LAMB's first half: directions in the place of gradients, squares of both for the trust ratio. */
+__global__ void update_direction(struct update u) {
+        const struct span s = span_of(u);
+        struct adam a = u.adam;
+        double weights = 0, steps = 0;
+
+        a.decay = s.row->decay;
+        a.gradient_scale *= s.row->clip;
+        for (size_t i = s.first + threadIdx.x; i < s.first + s.n; i += THREADS) {
+                float m = u.m[i], v = u.v[i], p = u.p[i], d = direction(a, u.g[i], p, &m, &v);
+                u.m[i] = m;
+                u.v[i] = v;
+                u.g[i] = d;
+                weights += (double) p * p;
+                steps += (double) d * d;
+        }
+        weights = block_sum(weights);
+        steps = block_sum(steps);
+        if (threadIdx.x == 0) {
+                u.squares[2 * blockIdx.x] = weights;
+                u.squares[2 * blockIdx.x + 1] = steps;
+        }
+}
+
+__global__ void update_squares(struct update u) {
+        const struct span s = span_of(u);
+        double sum = chunk_squares(u.g + s.first, s.n);
+
+        if (threadIdx.x == 0)
+                u.squares[2 * blockIdx.x] = sum;
+}
+
+/* A thread a tensor: its chunks in order. clip_norm > 0: the factor that shortens its gradient; else its trust ratio. */
+__global__ void update_factors(struct update u, double clip_norm) {
+        uint32_t t = blockIdx.x * blockDim.x + threadIdx.x;
+        double a = 0, b = 0;
+
+        if (t >= u.n_rows)
+                return;
+        struct row *row = &u.rows[t];
+        for (uint32_t c = 0; c < (row->n + CHUNK - 1) / CHUNK; c++) {
+                a += u.squares[2 * (row->first_chunk + c)];
+                b += u.squares[2 * (row->first_chunk + c) + 1];
+        }
+        double norm = u.adam.gradient_scale * sqrt(a);
+        if (clip_norm > 0)
+                row->clip = norm > clip_norm ? (float) (clip_norm / norm) : 1;
+        else
+                row->ratio = row->adapt && a > 0 && b > 0 ? (float) sqrt(a / b) : 1;
+}
+
+template <class T> __global__ void update_descend(struct update u, T *values) {
+        const struct span s = span_of(u);
+        float rate = u.adam.rate * s.row->ratio;
+
+        for (size_t i = s.first + threadIdx.x; i < s.first + s.n; i += THREADS) {
+                float p = u.p[i] - rate * u.g[i];
+                u.p[i] = p;
+                round_one(values, i, p);
+        }
+}
+
+/* Rows of the table to the scratch memory; returns the number of chunks. */
+static uint32_t upload_rows(const struct op_update *op) {
+        static struct row rows[TENSORS_MAX];
+        uint32_t chunks = 0;
+
+        for (uint32_t i = 0; i < op->n_tensors; i++) {
+                const struct op_update_tensor *t = &op->tensors[i];
+                rows[i] = row {};
+                rows[i].offset = t->offset;
+                rows[i].n = t->n;
+                rows[i].first_chunk = chunks;
+                rows[i].decay = (float) t->weight_decay;
+                rows[i].clip = rows[i].ratio = 1;
+                rows[i].adapt = t->adapt;
+                chunks += ceil_div(t->n, CHUNK);
+        }
+        cuda_upload(cuda_backend.scratch, rows, op->n_tensors * sizeof(*rows));
+        return chunks;
+}
+
+template <class T> static void update_all(const struct op_update *op, const struct update &u, uint32_t chunks) {
+        T *values = (T *) op->values;
+        uint32_t factor_blocks = ceil_div(u.n_rows, 64);
+
+        if (op->clip_norm > 0) {
+                LAUNCH(update_squares, chunks, THREADS, 0, u);
+                LAUNCH(update_factors, factor_blocks, 64, 0, u, op->clip_norm);
+        }
+        if (!op->trust_ratio) {
+                LAUNCH(update_adamw<T>, chunks, THREADS, 0, u, values);
+                return;
+        }
+        LAUNCH(update_direction, chunks, THREADS, 0, u);
+        LAUNCH(update_factors, factor_blocks, 64, 0, u, 0.0);
+        LAUNCH(update_descend<T>, chunks, THREADS, 0, u, values);
+}
+
+void cuda_update(const struct op_update *op) {
+        struct update u = {};
+
+        if (op->n_tensors > TENSORS_MAX) {
+                cuda_fail("update", "more than 4096 tensors");
+                return;
+        }
+        uint32_t chunks = upload_rows(op);
+        u.adam = adam_of(&op->adam);
+        u.rows = (struct row *) cuda_backend.scratch;
+        u.n_rows = op->n_tensors;
+        u.g = (float *) op->g;
+        u.p = (float *) op->p;
+        u.m = (float *) op->m;
+        u.v = (float *) op->v;
+        u.squares = (double *) ((char *) cuda_backend.scratch + TENSORS_MAX * sizeof(struct row));
+        if (cuda_backend.precision == CUDA_FP16)
+                update_all<fp16>(op, u, chunks);
+        else
+                update_all<bf16>(op, u, chunks); /* fp32: values is NULL */
+}

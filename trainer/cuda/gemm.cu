@@ -1,0 +1,265 @@
+/*
+ * cuBLASLt. Its matrices are column-major, so a row-major (r, c) is its (c, r): D = A · B is asked for as Dᵀ = Bᵀ · Aᵀ, and a
+ * bias over our columns is one over its rows, as its epilogue wants.
+ *
+ * Algorithms come from the heuristic alone (T11), one for each shape, layout, alignment and epilogue, and are kept: lengths of
+ * micro-batches repeat.
+ */
+#include "trainer/cuda/backend.h"
+
+#include <cublasLt.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define WORKSPACE_BYTES ((size_t) 32 << 20)
+#define PLANS 4096 /* a power of two */
+#define PEAK_SIZE 8192
+#define PEAK_REPEATS 10
+
+/* What an algorithm depends on; compared byte by byte, so made from zeroes. */
+struct key {
+        uint32_t m, n, k, lda, ldb, ldd, ld_saved;
+        uint8_t input, output, transpose_a, transpose_b, add, epilogue, align_a, align_b, align_d;
+        uint8_t unused[3];
+};
+
+struct plan {
+        struct key key;
+        bool used, found; /* found: cuBLASLt has an algorithm */
+        cublasLtMatmulAlgo_t algorithm;
+};
+
+static struct {
+        cublasLtHandle_t handle;
+        void *workspace;
+        struct plan plans[PLANS];
+        unsigned n_plans;
+        char version[32];
+} gemm;
+
+const char *gemm_version(void) { return gemm.version; }
+
+static cudaDataType_t type_of(enum dtype dtype) {
+        return dtype == DTYPE_BF16 ? CUDA_R_16BF : dtype == DTYPE_FP16 ? CUDA_R_16F : CUDA_R_32F;
+}
+
+/* log2 of the greatest power of two, at most 256, that divides an address. */
+static uint8_t alignment_of(const void *p) {
+        uint8_t log = 0;
+
+        while (log < 8 && !((uintptr_t) p >> log & 1))
+                log++;
+        return log;
+}
+
+static struct key key_of(const struct gemm *g) {
+        struct key key;
+
+        memset(&key, 0, sizeof(key));
+        key.m = g->d.rows;
+        key.n = g->d.columns;
+        key.k = g->transpose_a ? g->a.rows : g->a.columns;
+        key.lda = g->a.stride;
+        key.ldb = g->b.stride;
+        key.ldd = g->d.stride;
+        key.ld_saved = g->saved_stride;
+        key.input = (uint8_t) g->a.dtype;
+        key.output = (uint8_t) g->d.dtype;
+        key.transpose_a = g->transpose_a;
+        key.transpose_b = g->transpose_b;
+        key.add = g->add;
+        key.epilogue = (uint8_t) g->epilogue;
+        key.align_a = alignment_of(g->a.data);
+        key.align_b = alignment_of(g->b.data);
+        key.align_d = alignment_of(g->d.data);
+        return key;
+}
+
+/* The library's descriptions of one product; freed in the reverse order. */
+struct description {
+        cublasLtMatmulDesc_t operation;
+        cublasLtMatrixLayout_t a, b, d;
+};
+
+static void forget(struct description *d) {
+        if (d->operation)
+                (void) cublasLtMatmulDescDestroy(d->operation);
+        if (d->a)
+                (void) cublasLtMatrixLayoutDestroy(d->a);
+        if (d->b)
+                (void) cublasLtMatrixLayoutDestroy(d->b);
+        if (d->d)
+                (void) cublasLtMatrixLayoutDestroy(d->d);
+}
+
+static bool set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t name, const void *value, size_t size) {
+        return cublasLtMatmulDescSetAttribute(operation, name, value, size) == CUBLAS_STATUS_SUCCESS;
+}
+#define SET(operation, name, value) set(operation, name, &(value), sizeof(value))
+
+static bool describe_epilogue(const struct gemm *g, cublasLtMatmulDesc_t operation) {
+        static const cublasLtEpilogue_t epilogues[GEMM_EPILOGUE_MAX] = { CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS,
+                                                                         CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+                                                                         CUBLASLT_EPILOGUE_DGELU };
+        cublasLtEpilogue_t epilogue = epilogues[g->epilogue];
+        bool ok = SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+
+        if (g->epilogue == GEMM_BIAS || g->epilogue == GEMM_BIAS_GELU_NEW)
+                ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g->bias);
+        if (g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_DGELU_NEW) {
+                int64_t ld = g->saved_stride;
+                ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g->saved) &&
+                     SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld);
+        }
+        return ok;
+}
+
+static bool new_layout(cublasLtMatrixLayout_t *ret, struct tensor t) {
+        return cublasLtMatrixLayoutCreate(ret, type_of(t.dtype), t.columns, t.rows, t.stride) == CUBLAS_STATUS_SUCCESS;
+}
+
+/* The library's A is our B, and the other way round. */
+static bool describe(const struct gemm *g, struct description *d) {
+        cublasComputeType_t compute = cuda_backend.precision == CUDA_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+        cublasOperation_t first = g->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+                          second = g->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+
+        return cublasLtMatmulDescCreate(&d->operation, compute, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
+               SET(d->operation, CUBLASLT_MATMUL_DESC_TRANSA, first) &&
+               SET(d->operation, CUBLASLT_MATMUL_DESC_TRANSB, second) && describe_epilogue(g, d->operation) &&
+               new_layout(&d->a, g->b) && new_layout(&d->b, g->a) && new_layout(&d->d, g->d);
+}
+
+static bool prefer(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t name, uint32_t value) {
+        return cublasLtMatmulPreferenceSetAttribute(p, name, &value, sizeof(value)) == CUBLAS_STATUS_SUCCESS;
+}
+
+static bool find_algorithm(const struct description *d, const struct key *key, cublasLtMatmulAlgo_t *ret) {
+        cublasLtMatmulPreference_t preference = NULL;
+        cublasLtMatmulHeuristicResult_t result;
+        size_t workspace = WORKSPACE_BYTES;
+        int n = 0;
+
+        if (cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS)
+                return false;
+        bool ok = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
+                                                       sizeof(workspace)) == CUBLAS_STATUS_SUCCESS &&
+                  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, 1u << key->align_b) &&
+                  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, 1u << key->align_a) &&
+                  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, 1u << key->align_d) &&
+                  prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, 1u << key->align_d) &&
+                  cublasLtMatmulAlgoGetHeuristic(gemm.handle, d->operation, d->a, d->b, d->d, d->d, preference, 1, &result,
+                                                 &n) == CUBLAS_STATUS_SUCCESS &&
+                  n > 0 && result.state == CUBLAS_STATUS_SUCCESS;
+        (void) cublasLtMatmulPreferenceDestroy(preference);
+        if (ok)
+                *ret = result.algo;
+        return ok;
+}
+
+/* Its place in the table, which is emptied when it is three quarters full. */
+static struct plan *plan_of(const struct key *key) {
+        uint32_t hash = 2166136261u;
+
+        for (size_t i = 0; i < sizeof(*key); i++)
+                hash = (hash ^ ((const uint8_t *) key)[i]) * 16777619u;
+        if (gemm.n_plans >= PLANS / 4 * 3) {
+                memset(gemm.plans, 0, sizeof(gemm.plans));
+                gemm.n_plans = 0;
+        }
+        struct plan *p;
+        for (uint32_t i = hash;; i++) {
+                p = &gemm.plans[i % PLANS];
+                if (!p->used || memcmp(&p->key, key, sizeof(*key)) == 0)
+                        return p;
+        }
+}
+
+bool gemm_run(const struct gemm *g) {
+        struct description d = {};
+        struct key key = key_of(g);
+        struct plan *plan = plan_of(&key);
+        const float one = 1, zero = 0;
+
+        if (!cuda_works())
+                return true;
+        bool described = (!plan->used || plan->found) && describe(g, &d);
+        if (!plan->used) {
+                plan->key = key;
+                plan->used = true;
+                plan->found = described && find_algorithm(&d, &key, &plan->algorithm);
+                gemm.n_plans++;
+        }
+        bool found = plan->found && described;
+        if (found && cublasLtMatmul(gemm.handle, d.operation, &one, g->b.data, d.a, g->a.data, d.b, g->add ? &one : &zero,
+                                    g->d.data, d.d, g->d.data, d.d, &plan->algorithm, gemm.workspace, WORKSPACE_BYTES,
+                                    cuda_backend.stream) != CUBLAS_STATUS_SUCCESS)
+                cuda_fail("cuBLASLt", "a matrix product failed");
+        forget(&d);
+        return found;
+}
+
+int gemm_open(char *text, size_t size) {
+        cublasStatus_t r = cublasLtCreate(&gemm.handle);
+
+        if (r != CUBLAS_STATUS_SUCCESS) {
+                snprintf(text, size, "cuBLASLt cannot be started: %s", cublasLtGetStatusString(r));
+                return -ENODEV;
+        }
+        if (cudaMalloc(&gemm.workspace, WORKSPACE_BYTES) != cudaSuccess) {
+                snprintf(text, size, "no memory for cuBLASLt");
+                return -ENOMEM;
+        }
+        snprintf(gemm.version, sizeof(gemm.version), "cublasLt %zu", cublasLtGetVersion());
+        return 0;
+}
+
+void gemm_close(void) {
+        if (gemm.workspace)
+                (void) cudaFree(gemm.workspace);
+        if (gemm.handle)
+                (void) cublasLtDestroy(gemm.handle);
+        memset(&gemm, 0, sizeof(gemm));
+}
+
+/* Milliseconds of a square product, the mean of a few after one that warms up; 0 where it cannot be run. */
+static float time_product(const struct gemm *g) {
+        cudaEvent_t begin = NULL, end = NULL;
+        float milliseconds = 0;
+
+        if (cudaEventCreate(&begin) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess && gemm_run(g)) {
+                (void) cudaEventRecord(begin, cuda_backend.stream);
+                for (int i = 0; i < PEAK_REPEATS; i++)
+                        (void) gemm_run(g);
+                (void) cudaEventRecord(end, cuda_backend.stream);
+                if (cudaEventSynchronize(end) != cudaSuccess || cudaEventElapsedTime(&milliseconds, begin, end) != cudaSuccess)
+                        milliseconds = 0;
+        }
+        if (begin)
+                (void) cudaEventDestroy(begin);
+        if (end)
+                (void) cudaEventDestroy(end);
+        return milliseconds / PEAK_REPEATS;
+}
+
+/* Of zeros, which cost less power than data: an upper bound. */
+double gemm_peak_flops(void) {
+        enum dtype dtype = cuda_backend.precision == CUDA_BF16   ? DTYPE_BF16
+                           : cuda_backend.precision == CUDA_FP16 ? DTYPE_FP16
+                                                                 : DTYPE_FP32;
+        size_t bytes = (size_t) PEAK_SIZE * PEAK_SIZE * dtype_size(dtype);
+        char *data = (char *) cuda_allocate(3 * bytes);
+        struct gemm g = {};
+        float milliseconds = 0;
+
+        if (!data)
+                return 0;
+        g.a = { data, dtype, PEAK_SIZE, PEAK_SIZE, PEAK_SIZE };
+        g.b = { data + bytes, dtype, PEAK_SIZE, PEAK_SIZE, PEAK_SIZE };
+        g.d = { data + 2 * bytes, dtype, PEAK_SIZE, PEAK_SIZE, PEAK_SIZE };
+        g.transpose_b = true;
+        milliseconds = time_product(&g);
+        cuda_release(data, 3 * bytes);
+        return milliseconds > 0 ? 2.0 * PEAK_SIZE * PEAK_SIZE * PEAK_SIZE / (milliseconds * 1e-3) : 0;
+}

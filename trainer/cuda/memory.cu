@@ -1,0 +1,134 @@
+/*
+ * Device memory and copies. Small uploads go through a ring of pinned slots, so the host is SLOTS of them ahead of the device before it
+ * waits. A download waits for all work before it, and looks meanwhile whether a collective broke.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "trainer/cuda/backend.h"
+
+#define SLOTS 64
+#define SLOT_BYTES ((size_t) 256 << 10)
+#define STORE_PIECE 1024
+
+static struct {
+        char *slots; /* SLOTS × SLOT_BYTES, pinned */
+        cudaEvent_t free[SLOTS];
+        unsigned next;
+} staging;
+
+void *cuda_allocate(size_t size) {
+        void *data = NULL;
+
+        if (cudaMalloc(&data, size ? size : 1) != cudaSuccess) {
+                (void) cudaGetLastError(); /* no memory is the caller's to tell: nothing broke */
+                return NULL;
+        }
+        cuda_zero(data, size);
+        return data;
+}
+
+void cuda_release(void *data, size_t size) { (void) cudaFree(data); }
+
+void *cuda_allocate_host(size_t size) {
+        void *data = NULL;
+
+        if (cudaHostAlloc(&data, size ? size : 1, cudaHostAllocDefault) != cudaSuccess) {
+                (void) cudaGetLastError();
+                return NULL;
+        }
+        memset(data, 0, size);
+        return data;
+}
+
+void cuda_release_host(void *data, size_t size) { (void) cudaFreeHost(data); }
+
+void cuda_upload(void *to, const void *from, size_t size) {
+        for (size_t at = 0; at < size && cuda_works(); at += SLOT_BYTES) {
+                unsigned i = staging.next++ % SLOTS;
+                size_t n = size - at < SLOT_BYTES ? size - at : SLOT_BYTES;
+                char *slot = staging.slots + i * SLOT_BYTES;
+                if (!cuda_check(cudaEventSynchronize(staging.free[i]), "upload"))
+                        return;
+                memcpy(slot, (const char *) from + at, n);
+                (void) cuda_check(cudaMemcpyAsync((char *) to + at, slot, n, cudaMemcpyHostToDevice, cuda_backend.stream),
+                                  "upload");
+                (void) cuda_check(cudaEventRecord(staging.free[i], cuda_backend.stream), "upload");
+        }
+}
+
+/* Until the stream is empty. */
+static void wait_for_stream(void) {
+        cudaError_t r;
+
+        while ((r = cudaStreamQuery(cuda_backend.stream)) == cudaErrorNotReady) {
+                const char *failed = cuda_collective_failed();
+                if (failed) {
+                        cuda_fail("NCCL", failed);
+                        return;
+                }
+        }
+        (void) cuda_check(r, "kernel");
+}
+
+/* Where something broke, `to` is all ones: NaN. */
+void cuda_download(void *to, const void *from, size_t size) {
+        if (cuda_works() && cuda_check(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, cuda_backend.stream), "download"))
+                wait_for_stream();
+        if (!cuda_works())
+                memset(to, 0xff, size);
+}
+
+void cuda_zero(void *data, size_t size) {
+        if (cuda_works())
+                (void) cuda_check(cudaMemsetAsync(data, 0, size, cuda_backend.stream), "zero");
+}
+
+/* Called from several threads at once: initialisation. */
+void cuda_store(void *data, size_t first, const double *values, size_t n) {
+        float piece[STORE_PIECE];
+
+        if (cudaSetDevice(cuda_backend.device) != cudaSuccess)
+                return;
+        for (size_t at = 0; at < n; at += STORE_PIECE) {
+                size_t m = n - at < STORE_PIECE ? n - at : STORE_PIECE;
+                for (size_t i = 0; i < m; i++)
+                        piece[i] = (float) values[at + i];
+                (void) cuda_check(cudaMemcpy((float *) data + first + at, piece, m * sizeof(float), cudaMemcpyHostToDevice),
+                                  "store");
+        }
+}
+
+void cuda_load(const void *data, size_t first, double *values, size_t n) {
+        float piece[STORE_PIECE];
+
+        for (size_t at = 0; at < n; at += STORE_PIECE) {
+                size_t m = n - at < STORE_PIECE ? n - at : STORE_PIECE;
+                cuda_download(piece, (const float *) data + first + at, m * sizeof(float));
+                for (size_t i = 0; i < m; i++)
+                        values[at + i] = piece[i];
+        }
+}
+
+int cuda_memory_open(char *text, size_t size) {
+        cudaError_t r = cudaMalloc((void **) &cuda_backend.scratch, CUDA_SCRATCH_BYTES);
+
+        if (r == cudaSuccess)
+                r = cudaHostAlloc((void **) &staging.slots, SLOTS * SLOT_BYTES, cudaHostAllocDefault);
+        for (int i = 0; r == cudaSuccess && i < SLOTS; i++)
+                r = cudaEventCreateWithFlags(&staging.free[i], cudaEventDisableTiming);
+        if (r == cudaSuccess)
+                return 0;
+        snprintf(text, size, "no memory: %s", cudaGetErrorString(r));
+        return -ENOMEM;
+}
+
+void cuda_memory_close(void) {
+        for (int i = 0; i < SLOTS; i++)
+                if (staging.free[i])
+                        (void) cudaEventDestroy(staging.free[i]);
+        (void) cudaFreeHost(staging.slots);
+        (void) cudaFree(cuda_backend.scratch);
+        staging = {};
+}

@@ -1,0 +1,284 @@
+/*
+ * Normalisations with their dropout and residual: one warp a row, which it keeps in registers, so each tensor is read and written
+ * once. The column sums dgamma and dbeta are taken by each warp over its rows in shared memory of its own, then over the block's
+ * warps, then over blocks of ROWS rows, always in that order.
+ */
+#include "trainer/cuda/kernels.cuh"
+
+#define FORWARD_WARPS 8
+#define ROWS 64 /* of a block in backward */
+#define BACKWARD_WARPS_MAX 8
+#define SHARED_MAX 49152
+
+/* What op_norm says, for kernels. */
+template <class T> struct norm_args {
+        view<T> x, residual, y, dy, dx, dresidual;
+        const float *gamma, *beta;
+        float *mean, *rstd, *partial; /* partial: (blocks, 2, H) */
+        float epsilon;
+        struct dropout dropout;
+        struct row_keys rows;
+};
+
+template <class T> static norm_args<T> norm_of(const struct op_norm *op) {
+        norm_args<T> n = {};
+
+        n.x = view_of<T>(op->x);
+        n.residual = view_of<T>(op->residual);
+        n.y = view_of<T>(op->y);
+        n.dy = view_of<T>(op->dy);
+        n.dx = view_of<T>(op->dx);
+        n.dresidual = view_of<T>(op->dresidual);
+        n.gamma = (const float *) op->gamma.data;
+        n.beta = (const float *) op->beta.data;
+        n.mean = (float *) op->mean.data;
+        n.rstd = (float *) op->rstd.data;
+        n.partial = (float *) op->workspace.data;
+        n.epsilon = (float) op->epsilon;
+        n.dropout = op->dropout;
+        n.rows = op->rows;
+        return n;
+}
+
+/* The factors of row t, columns c to c + 7. */
+template <class T> __device__ static void row_mask(const norm_args<T> &op, uint32_t t, uint32_t c, float mask[VECTOR]) {
+        if (op.dropout.threshold) {
+                uint32_t block = dropout_hidden_block((uint32_t) op.rows.position[t], op.x.columns);
+                dropout8(op.dropout, op.rows.k[t], block + c / VECTOR, mask);
+                return;
+        }
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++)
+                mask[i] = 1;
+}
+
+/* Lane's piece p of a row starts at this column. */
+__device__ static inline uint32_t piece(uint32_t p) { return (p * WARP + threadIdx.x % WARP) * VECTOR; }
+
+/* x of row t into registers; with ADD it first becomes residual + dropout(x), which is also stored. */
+template <class T, int PIECES, bool ADD>
+__device__ static void load_row(const norm_args<T> &op, uint32_t t, float x[PIECES][VECTOR]) {
+        float mask[VECTOR], residual[VECTOR];
+
+#pragma unroll
+        for (int p = 0; p < PIECES; p++) {
+                uint32_t c = piece(p), left = c < op.x.columns ? op.x.columns - c : 0;
+                load8(op.x.row(t) + c, left, x[p]);
+                if (!ADD || !left)
+                        continue;
+                row_mask(op, t, c, mask);
+                load8(op.residual.row(t) + c, left, residual);
+#pragma unroll
+                for (int i = 0; i < VECTOR; i++)
+                        x[p][i] = rounded<T>(residual[i] + x[p][i] * mask[i]);
+                store8(op.x.row(t) + c, left, x[p]);
+        }
+}
+
+/* Mean, then variance around it: two passes over registers. */
+template <int PIECES>
+__device__ static void row_moments(const float x[PIECES][VECTOR], uint32_t columns, float epsilon, float *mean,
+                                   float *rstd) {
+        float sum = 0, squares = 0;
+
+#pragma unroll
+        for (int p = 0; p < PIECES; p++)
+#pragma unroll
+                for (int i = 0; i < VECTOR; i++)
+                        sum += x[p][i]; /* beyond the row: 0 */
+        *mean = warp_sum(sum) / columns;
+#pragma unroll
+        for (int p = 0; p < PIECES; p++)
+#pragma unroll
+                for (int i = 0; i < VECTOR; i++) {
+                        float d = piece(p) + i < columns ? x[p][i] - *mean : 0;
+                        squares += d * d;
+                }
+        *rstd = 1 / sqrtf(warp_sum(squares) / columns + epsilon);
+}
+
+template <class T, int PIECES, bool ADD> __global__ void norm_forward(norm_args<T> op) {
+        uint32_t t = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, columns = op.x.columns;
+        float x[PIECES][VECTOR], gamma[VECTOR], beta[VECTOR], mask[VECTOR], mean, rstd;
+
+        if (t >= op.x.rows)
+                return;
+        load_row<T, PIECES, ADD>(op, t, x);
+        row_moments<PIECES>(x, columns, op.epsilon, &mean, &rstd);
+        if (threadIdx.x % WARP == 0) {
+                op.mean[t] = mean;
+                op.rstd[t] = rstd;
+        }
+#pragma unroll
+        for (int p = 0; p < PIECES; p++) {
+                uint32_t c = piece(p);
+                if (c >= columns)
+                        continue;
+                load8(op.gamma + c, columns - c, gamma);
+                load8(op.beta + c, columns - c, beta);
+                if (!ADD)
+                        row_mask(op, t, c, mask);
+#pragma unroll
+                for (int i = 0; i < VECTOR; i++) {
+                        float y = (x[p][i] - mean) * rstd * gamma[i] + beta[i];
+                        x[p][i] = ADD ? y : y * mask[i];
+                }
+                store8(op.y.row(t) + c, columns - c, x[p]);
+        }
+}
+
+/* Row t: xhat and dy into registers, this row's part added to the warp's column sums, and the two means that dx needs. */
+template <class T, int PIECES, bool ADD>
+__device__ static void backward_sums(const norm_args<T> &op, uint32_t t, float *sums, float xhat[PIECES][VECTOR],
+                                     float dy[PIECES][VECTOR], float *mean_dy, float *mean_dot) {
+        uint32_t columns = op.x.columns;
+        float mean = op.mean[t], rstd = op.rstd[t], sum = 0, dot = 0, mask[VECTOR], gamma[VECTOR];
+
+#pragma unroll
+        for (int p = 0; p < PIECES; p++) {
+                uint32_t c = piece(p), left = c < columns ? columns - c : 0;
+                load8(op.x.row(t) + c, left, xhat[p]);
+                load8(op.dy.row(t) + c, left, dy[p]);
+                load8(op.gamma + c, left, gamma);
+                if (!ADD && left)
+                        row_mask(op, t, c, mask);
+#pragma unroll
+                for (uint32_t i = 0; i < VECTOR; i++) {
+                        if (i >= left)
+                                continue;
+                        xhat[p][i] = (xhat[p][i] - mean) * rstd;
+                        if (!ADD)
+                                dy[p][i] *= mask[i];
+                        sums[c + i] += dy[p][i] * xhat[p][i];
+                        sums[columns + c + i] += dy[p][i];
+                        dy[p][i] *= gamma[i];
+                        sum += dy[p][i];
+                        dot += dy[p][i] * xhat[p][i];
+                }
+        }
+        *mean_dy = warp_sum(sum) / columns;
+        *mean_dot = warp_sum(dot) / columns;
+}
+
+template <class T, int PIECES, bool ADD>
+__device__ static void backward_row(const norm_args<T> &op, uint32_t t, float *sums) {
+        uint32_t columns = op.x.columns;
+        float xhat[PIECES][VECTOR], dy[PIECES][VECTOR], mask[VECTOR], mean_dy, mean_dot, rstd = op.rstd[t];
+
+        backward_sums<T, PIECES, ADD>(op, t, sums, xhat, dy, &mean_dy, &mean_dot);
+#pragma unroll
+        for (int p = 0; p < PIECES; p++) {
+                uint32_t c = piece(p);
+                if (c >= columns)
+                        continue;
+#pragma unroll
+                for (int i = 0; i < VECTOR; i++)
+                        dy[p][i] = rstd * (dy[p][i] - mean_dy - xhat[p][i] * mean_dot);
+                if (ADD) {
+                        store8(op.dresidual.row(t) + c, columns - c, dy[p]);
+                        row_mask(op, t, c, mask);
+#pragma unroll
+                        for (int i = 0; i < VECTOR; i++)
+                                dy[p][i] *= mask[i];
+                }
+                store8(op.dx.row(t) + c, columns - c, dy[p]);
+        }
+}
+
+template <class T, int PIECES, bool ADD> __global__ void norm_backward(norm_args<T> op) {
+        DYNAMIC_SHARED(float, shared); /* (warps, 2, H) */
+        uint32_t warps = blockDim.x / WARP, width = 2 * op.x.columns;
+        float *sums = shared + threadIdx.x / WARP * width;
+
+        for (uint32_t i = threadIdx.x; i < warps * width; i += blockDim.x)
+                shared[i] = 0;
+        __syncthreads();
+        uint32_t end = min((blockIdx.x + 1) * ROWS, op.x.rows);
+        for (uint32_t t = blockIdx.x * ROWS + threadIdx.x / WARP; t < end; t += warps)
+                backward_row<T, PIECES, ADD>(op, t, sums);
+        __syncthreads();
+        for (uint32_t i = threadIdx.x; i < width; i += blockDim.x) {
+                float total = 0;
+                for (uint32_t w = 0; w < warps; w++)
+                        total += shared[w * width + i];
+                op.partial[(size_t) blockIdx.x * width + i] = total;
+        }
+}
+
+/* Adds the blocks' partial sums to dgamma and dbeta: a thread a column. */
+__global__ void norm_columns(const float *partial, uint32_t n_blocks, uint32_t columns, float *dgamma, float *dbeta) {
+        uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+        float total = 0;
+
+        if (i >= 2 * columns)
+                return;
+        for (uint32_t b = 0; b < n_blocks; b++)
+                total += partial[(size_t) b * 2 * columns + i];
+        if (i < columns)
+                dgamma[i] += total;
+        else
+                dbeta[i - columns] += total;
+}
+
+size_t cuda_norm_workspace_bytes(const struct ops_shape *shape) {
+        uint32_t rows = shape->max_tokens > shape->max_masked ? shape->max_tokens : shape->max_masked;
+
+        return (size_t) ceil_div(rows, ROWS) * 2 * shape->hidden_size * sizeof(float);
+}
+
+/* Runs what follows with PIECES of WARP · VECTOR columns that hold a row. */
+#define WITH_PIECES(columns, ...)                           \
+        do {                                                \
+                if ((columns) <= 256) {                     \
+                        constexpr int PIECES = 1;           \
+                        __VA_ARGS__;                        \
+                } else if ((columns) <= 768) {              \
+                        constexpr int PIECES = 3;           \
+                        __VA_ARGS__;                        \
+                } else if ((columns) <= 1024) {             \
+                        constexpr int PIECES = 4;           \
+                        __VA_ARGS__;                        \
+                } else if ((columns) <= 2048) {             \
+                        constexpr int PIECES = 8;           \
+                        __VA_ARGS__;                        \
+                } else {                                    \
+                        constexpr int PIECES = 16;          \
+                        __VA_ARGS__;                        \
+                }                                           \
+        } while (0)
+
+static bool fits(const struct op_norm *op) {
+        if (op->x.columns <= CUDA_WIDTH_MAX)
+                return true;
+        cuda_fail("LayerNorm", "rows of more than 4096 columns");
+        return false;
+}
+
+template <bool ADD> static void forward(const struct op_norm *op) {
+        if (!fits(op))
+                return;
+        WITH_TYPE(op->x.dtype, WITH_PIECES(op->x.columns, {
+                          auto kernel = norm_forward<T, PIECES, ADD>;
+                          LAUNCH(kernel, ceil_div(op->x.rows, FORWARD_WARPS), FORWARD_WARPS * WARP, 0, norm_of<T>(op));
+                  }));
+}
+
+template <bool ADD> static void backward(const struct op_norm *op) {
+        uint32_t columns = op->x.columns, blocks = ceil_div(op->x.rows, ROWS);
+
+        if (!fits(op))
+                return;
+        uint32_t row_bytes = 2 * columns * sizeof(float), warps = SHARED_MAX / row_bytes;
+        warps = warps > BACKWARD_WARPS_MAX ? BACKWARD_WARPS_MAX : warps;
+        WITH_TYPE(op->x.dtype, WITH_PIECES(columns, {
+                          auto kernel = norm_backward<T, PIECES, ADD>;
+                          LAUNCH(kernel, blocks, warps * WARP, warps * row_bytes, norm_of<T>(op));
+                  }));
+        LAUNCH(norm_columns, ceil_div(2 * columns, 256), 256, 0, (const float *) op->workspace.data, blocks, columns,
+               (float *) op->dgamma.data, (float *) op->dbeta.data);
+}
+
+void cuda_add_norm_forward(const struct op_norm *op) { forward<true>(op); }
+void cuda_add_norm_backward(const struct op_norm *op) { backward<true>(op); }
+void cuda_norm_dropout_forward(const struct op_norm *op) { forward<false>(op); }
+void cuda_norm_dropout_backward(const struct op_norm *op) { backward<false>(op); }
