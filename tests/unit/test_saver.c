@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "bertd/exit.h"
+#include "common/file.h"
 #include "tests/ops/model_helpers.h"
 #include "tests/unit/folder.h"
 #include "trainer/saver.h"
