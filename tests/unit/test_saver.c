@@ -35,7 +35,6 @@ static int teardown(void **state) {
         saver_free(f->saver);
         model_free(f->model);
         remove_folder(f->folder);
-        free(f->folder);
         free(f);
         return 0;
 }
