@@ -26,14 +26,17 @@ struct reader {
         struct spec_text file;
         char *folder;
         struct raw *raw;
-        char key[80];
-        char stage[24]; /* "stages[1]." where it is of a stage, in front of keys in messages */
+        char key[160];
+        char stage[64]; /* "stages[1]." or "stages[1].tasks[0]." in front of keys in messages */
+        bool task;      /* the latter, whose keys are those of data */
         struct error *error;
 };
 
 /* A key as messages name it: valid until the next call. */
 static const char *name_of(struct reader *reader, const char *key) {
-        (void) snprintf(reader->key, sizeof(reader->key), "%s%s", reader->stage, key);
+        size_t skip = reader->task && strncmp(key, "data.", 5) == 0 ? 5 : 0;
+
+        (void) snprintf(reader->key, sizeof(reader->key), "%s%s", reader->stage, key + skip);
         return reader->key;
 }
 
@@ -374,15 +377,24 @@ struct merged {
         struct raw_train train;
 };
 
-/* The stage's section that takes the place of the file's at `section`; NULL where a stage has no such section. */
-static void *stage_section(struct raw_stage *stage, size_t section) {
-        return section == offsetof(struct raw, data)        ? (void *) stage->data
-               : section == offsetof(struct raw, optimizer) ? (void *) stage->optimizer
-               : section == offsetof(struct raw, train)     ? (void *) stage->train
-                                                            : NULL;
+/* What `from` says of a section takes the place of what the file says. */
+static void overlay(struct raw *top, size_t section, void *from) {
+        for (size_t i = 0; from && i < spec_n_fields; i++) {
+                const struct field *field = &spec_fields[i];
+                if (field->section == section && *AT(from, field->raw, char *))
+                        *AT(section_of(top, section), field->raw, char *) = *AT(from, field->raw, char *);
+        }
+        for (size_t i = 0; from && i < spec_n_lists; i++) {
+                const struct list *list = &spec_lists[i];
+                if (list->section != section || *AT(from, list->raw_count, uint32_t) == 0)
+                        continue;
+                *AT(section_of(top, section), list->raw, char **) = *AT(from, list->raw, char **);
+                *AT(section_of(top, section), list->raw_count, uint32_t) = *AT(from, list->raw_count, uint32_t);
+        }
 }
 
-static void merge_stage(const struct raw *raw, struct raw_stage *stage, struct merged *m) {
+/* `task`: whose data take the stage's place, where the stage has tasks. */
+static void merge_stage(const struct raw *raw, struct raw_stage *stage, uint32_t task, struct merged *m) {
         *m = (struct merged) { .top = *raw };
         m->data = raw->data ? *raw->data : m->data;
         m->optimizer = raw->optimizer ? *raw->optimizer : m->optimizer;
@@ -393,20 +405,11 @@ static void merge_stage(const struct raw *raw, struct raw_stage *stage, struct m
         m->top.stage = stage;
         if (stage->train && (stage->train->steps || stage->train->epochs)) /* one is said in place of the other */
                 m->train.steps = m->train.epochs = NULL;
-        for (size_t i = 0; i < spec_n_fields; i++) {
-                const struct field *field = &spec_fields[i];
-                void *from = stage_section(stage, field->section);
-                if (from && *AT(from, field->raw, char *))
-                        *AT(section_of(&m->top, field->section), field->raw, char *) = *AT(from, field->raw, char *);
-        }
-        for (size_t i = 0; i < spec_n_lists; i++) {
-                const struct list *list = &spec_lists[i];
-                void *from = stage_section(stage, list->section), *to = section_of(&m->top, list->section);
-                if (!from || *AT(from, list->raw_count, uint32_t) == 0)
-                        continue;
-                *AT(to, list->raw, char **) = *AT(from, list->raw, char **);
-                *AT(to, list->raw_count, uint32_t) = *AT(from, list->raw_count, uint32_t);
-        }
+        overlay(&m->top, offsetof(struct raw, data), stage->data);
+        overlay(&m->top, offsetof(struct raw, optimizer), stage->optimizer);
+        overlay(&m->top, offsetof(struct raw, train), stage->train);
+        if (stage->n_tasks > 0)
+                overlay(&m->top, offsetof(struct raw, data), &stage->tasks[task]);
 }
 
 /* One seed keys the whole run; one precision holds its weights. */
@@ -430,6 +433,66 @@ static int check_stage(struct reader *reader, const struct spec *stage, const st
         return 0;
 }
 
+/* Tasks differ in their files and columns: texts of all are shortened alike, and go into one batch. */
+static int check_task(struct reader *reader, const struct spec *task, const struct spec *stage, uint32_t index) {
+        static const char *const alike[] = { "data.sequence_length", "data.truncation", "data.head_tokens",
+                                             "data.max_segments",    "data.shuffle",    "data.split",
+                                             "data.fraction",        "data.per_class" };
+        char own[32], its[32];
+
+        if (task->kind != JOB_FINETUNE || task->data.objective != OBJECTIVE_CLASSIFY)
+                return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                   "%s:%zu: stages.tasks: of kind finetune that classifies", reader->file.path,
+                                   spec_line_of(&reader->file, "stages"));
+        if (!task->data.task)
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected the task's name",
+                                   reader->file.path, name_of(reader, "data.task"));
+        for (uint32_t t = 0; t < index; t++)
+                if (strcmp(stage->tasks[t]->data.task, task->data.task) == 0)
+                        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: '%.64s' is there twice",
+                                           reader->file.path, line_of(reader, "data.task"),
+                                           name_of(reader, "data.task"), task->data.task);
+        for (size_t i = 0; i < ELEMENTSOF(alike); i++)
+                if (strcmp(spec_get(task, alike[i], own, sizeof(own)), spec_get(stage, alike[i], its, sizeof(its))) !=
+                    0)
+                        return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                           "%s:%zu: %s: %s, but the first task has %s", reader->file.path,
+                                           line_of(reader, alike[i]), name_of(reader, alike[i]), own, its);
+        return 0;
+}
+
+static int read_task(struct reader *reader, struct raw_stage *raw, uint32_t index, struct spec *stage) {
+        cleanup_spec struct spec *task = calloc(1, sizeof(*task));
+        struct merged merged;
+        struct reader own = *reader;
+
+        if (!task)
+                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
+        merge_stage(reader->raw, raw, index, &merged);
+        own.raw = &merged.top;
+        own.task = true;
+        (void) snprintf(own.stage, sizeof(own.stage), "%.40stasks[%u].", reader->stage, index);
+        int r = read_values(&own, task);
+        if (r == 0)
+                r = check_task(&own, task, stage, index);
+        if (r == 0)
+                stage->tasks[stage->n_tasks++] = steal_pointer(&task);
+        return r;
+}
+
+static int read_tasks(struct reader *reader, struct raw_stage *raw, struct spec *stage) {
+        int r = 0;
+
+        if (raw->n_tasks == 0)
+                return 0;
+        stage->tasks = calloc(raw->n_tasks, sizeof(*stage->tasks));
+        if (!stage->tasks)
+                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
+        for (uint32_t i = 0; r == 0 && i < raw->n_tasks; i++)
+                r = read_task(reader, raw, i, stage);
+        return r;
+}
+
 static int read_stage(struct reader *reader, uint32_t index, const struct spec *first, struct spec **ret) {
         cleanup_spec struct spec *stage = calloc(1, sizeof(*stage));
         struct merged merged;
@@ -437,12 +500,16 @@ static int read_stage(struct reader *reader, uint32_t index, const struct spec *
 
         if (!stage)
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
-        merge_stage(reader->raw, &reader->raw->stages[index], &merged);
+        struct raw_stage *raw = &reader->raw->stages[index];
+        merge_stage(reader->raw, raw, 0, &merged);
         own.raw = &merged.top;
         (void) snprintf(own.stage, sizeof(own.stage), "stages[%u].", index);
         int r = read_values(&own, stage);
         if (r == 0)
                 r = check_stage(&own, stage, first ? first : stage);
+        own.raw = reader->raw;
+        if (r == 0)
+                r = read_tasks(&own, raw, stage);
         if (r == 0)
                 *ret = steal_pointer(&stage);
         return r;
@@ -464,7 +531,7 @@ static int read_all(struct reader *reader, struct spec *spec) {
                         return r;
                 spec->n_stages = i + 1;
         }
-        merge_stage(raw, &raw->stages[0], &merged);
+        merge_stage(raw, &raw->stages[0], 0, &merged);
         merged.top.stage = NULL;
         reader->raw = &merged.top;
         int r = read_values(reader, spec);
@@ -496,7 +563,59 @@ static void close_reader(struct reader *reader) {
         spec_raw_free(reader->raw);
 }
 
+/* ---- settings ---- */
+
+static const struct field *find_field(const char *key, size_t n) {
+        for (size_t i = 0; i < spec_n_fields; i++)
+                if (strlen(spec_fields[i].key) == n && strncmp(spec_fields[i].key, key, n) == 0 &&
+                    spec_fields[i].section != offsetof(struct raw, stage))
+                        return &spec_fields[i];
+        return NULL;
+}
+
+static void *make_section(struct raw *raw, size_t section) {
+        static const struct {
+                size_t section, size;
+        } sections[] = {
+                { offsetof(struct raw, resources), sizeof(struct raw_resources) },
+                { offsetof(struct raw, restart), sizeof(struct raw_restart) },
+                { offsetof(struct raw, checkpoint), sizeof(struct raw_checkpoint) },
+                { offsetof(struct raw, model), sizeof(struct raw_model) },
+                { offsetof(struct raw, data), sizeof(struct raw_data) },
+                { offsetof(struct raw, classifier), sizeof(struct raw_classifier) },
+                { offsetof(struct raw, optimizer), sizeof(struct raw_optimizer) },
+                { offsetof(struct raw, train), sizeof(struct raw_train) },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(sections) && !section_of(raw, section); i++)
+                if (sections[i].section == section)
+                        *AT(raw, section, void *) = calloc(1, sections[i].size);
+        return section_of(raw, section);
+}
+
+static int apply_setting(struct reader *reader, const char *setting) {
+        const char *equals = strchr(setting, '=');
+        const struct field *field = equals ? find_field(setting, (size_t) (equals - setting)) : NULL;
+
+        if (!field)
+                return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                   "'%.80s': expected KEY=VALUE with a key of a spec, as optimizer.learning_rate=2e-5",
+                                   setting);
+        void *section = make_section(reader->raw, field->section);
+        char *text = section ? strdup(equals + 1) : NULL;
+        if (!text)
+                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
+        free(*AT(section, field->raw, char *));
+        *AT(section, field->raw, char *) = text;
+        return 0;
+}
+
 int spec_load(const char *path, struct spec **ret_spec, struct error *error) {
+        return spec_load_with(path, NULL, 0, ret_spec, error);
+}
+
+int spec_load_with(const char *path, const char *const *settings, size_t n, struct spec **ret_spec,
+                   struct error *error) {
         struct reader reader = { .file.path = path, .error = error };
         cleanup_spec struct spec *spec = calloc(1, sizeof(*spec));
 
@@ -505,12 +624,26 @@ int spec_load(const char *path, struct spec **ret_spec, struct error *error) {
                 r = spec_raw_read(&reader.file, &reader.raw, error);
         if (r == 0 && !reader.raw)
                 r = error_input(error, BERTD_EXIT_CONFIG, "%s: empty; expected a job spec", path);
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = apply_setting(&reader, settings[i]);
         if (r == 0)
                 r = read_all(&reader, spec);
         close_reader(&reader);
         if (r == 0)
                 *ret_spec = steal_pointer(&spec);
         return r;
+}
+
+bool spec_is_texts(const char *path) {
+        static const char *const endings[] = { ".csv", ".tsv", ".jsonl" };
+        size_t n = strlen(path);
+
+        for (size_t i = 0; i < ELEMENTSOF(endings); i++) {
+                size_t e = strlen(endings[i]);
+                if (n > e && strcmp(path + n - e, endings[i]) == 0)
+                        return true;
+        }
+        return false;
 }
 
 void spec_free(struct spec *spec) {
@@ -528,6 +661,9 @@ void spec_free(struct spec *spec) {
         for (uint32_t i = 0; i < spec->n_stages; i++)
                 spec_free(spec->stages[i]);
         free(spec->stages);
+        for (uint32_t i = 0; i < spec->n_tasks; i++)
+                spec_free(spec->tasks[i]);
+        free(spec->tasks);
         free(spec->restart.backoff_sec);
         free(spec->data.weights);
         free(spec);

@@ -33,6 +33,7 @@ enum clip_by { CLIP_BY_GLOBAL, CLIP_BY_TENSOR, CLIP_BY_MAX };
 enum moments { MOMENTS_KEEP, MOMENTS_RESET, MOMENTS_MAX };
 enum bias_correction { BIAS_CORRECTION_CONTINUE, BIAS_CORRECTION_RESTART, BIAS_CORRECTION_MAX };
 #define SPEC_SEGMENTS_MAX 64 /* of a text */
+#define SPEC_TASKS_MAX 32    /* of a run */
 #define SPEC_STAGES_MAX 16   /* four bits in the random numbers' keys */
 enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_TF32, PRECISION_BF16, PRECISION_FP16, PRECISION_MAX };
 enum device_kind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA, DEVICE_KIND_MAX };
@@ -63,7 +64,7 @@ struct spec_model {
         char *config, *vocab, *init;
 };
 struct spec_data {
-        char **train; /* prefixes of .bin/.idx pairs, at least one */
+        char **train; /* prefixes of .bin/.idx pairs, at least one; finetune: or files of texts (spec_is_texts) */
         uint32_t n_train;
         char **train_weights; /* optional: shares of the samples, one for each of train, above 0; as the file has them */
         uint32_t n_train_weights;
@@ -81,6 +82,7 @@ struct spec_data {
         /* finetune, whose `train` and `validation` are files of labelled texts (records.h) */
         char **test, **text, **labels; /* files; columns whose texts are joined, [text]; class names, as in train */
         uint32_t n_test, n_text, n_labels;
+        char *task;                  /* NULL: the only one; whose head the classes are of */
         char *label;                 /* "label": its column */
         enum data_format format;     /* auto: by the file's name */
         enum data_encoding encoding; /* utf-8 */
@@ -119,12 +121,12 @@ struct spec_optimizer {
 struct spec_train {
         uint64_t global_batch, micro_batch, steps; /* samples, samples of full length, updates; 32, 32, required */
         double epochs;                             /* finetune: instead of steps, which are then 0 */
-        enum precision precision;                  /* fp32; fp64 is the CPU's reference, tf32, bf16 and fp16 need a GPU */
-        bool recompute_activations;                /* false; less memory for more work */
-        uint64_t seed;                             /* 42 */
-        uint64_t evaluate_every;                   /* 0 = at the end only, where validation is given */
-        uint64_t evaluate_samples;                 /* 512 */
-        uint64_t log_every;                        /* 1: metrics rows */
+        enum precision precision;   /* fp32; fp64 is the CPU's reference, tf32, bf16 and fp16 need a GPU */
+        bool recompute_activations; /* false; less memory for more work */
+        uint64_t seed;              /* 42 */
+        uint64_t evaluate_every;    /* 0 = at the end only, where validation is given */
+        uint64_t evaluate_samples;  /* 512 */
+        uint64_t log_every;         /* 1: metrics rows */
 };
 
 /* How a stage begins that is not the first one. */
@@ -157,8 +159,11 @@ struct spec {
         struct spec_optimizer optimizer;
         struct spec_train train;
         struct spec_stage stage; /* of one in `stages` */
-        struct spec **stages;    /* (n_stages), at most SPEC_STAGES_MAX */
-        uint32_t n_stages;       /* 0: one stage, which is the file's */
+        struct spec *
+                *tasks; /* (n_tasks) of one in `stages`: the same with each task's data; its own are the first task's */
+        uint32_t n_tasks;     /* 0: the data are of one task */
+        struct spec **stages; /* (n_stages), at most SPEC_STAGES_MAX */
+        uint32_t n_stages;    /* 0: one stage, which is the file's */
 };
 
 static inline uint32_t spec_n_stages(const struct spec *spec) { return spec->n_stages > 0 ? spec->n_stages : 1; }
@@ -166,8 +171,21 @@ static inline const struct spec *spec_at(const struct spec *spec, uint32_t stage
         return spec->n_stages > 0 ? spec->stages[stage] : spec;
 }
 
+/* The data of a stage's task, of which there is one at least. */
+static inline uint32_t spec_n_tasks(const struct spec *stage) { return stage->n_tasks > 0 ? stage->n_tasks : 1; }
+static inline const struct spec_data *spec_task(const struct spec *stage, uint32_t task) {
+        return stage->n_tasks > 0 ? &stage->tasks[task]->data : &stage->data;
+}
+
+/* Whether a data file holds texts (.csv, .tsv, .jsonl), from which finetune makes a corpus itself, and is no corpus' prefix. */
+bool spec_is_texts(const char *path);
+
 /* Reads and checks a spec; relative paths are taken from the file's folder. The caller frees with spec_free. */
 int spec_load(const char *path, struct spec **ret_spec, struct error *error);
+
+/* The same with some keys set in place of what the file says, each "optimizer.learning_rate=2e-5": scalars of the file, not of a stage. */
+int spec_load_with(const char *path, const char *const *settings, size_t n, struct spec **ret_spec,
+                   struct error *error);
 void spec_free(struct spec *spec);
 static inline void cleanup_spec_p(struct spec **spec) { spec_free(*spec); }
 #define cleanup_spec cleanup(cleanup_spec_p)

@@ -113,6 +113,7 @@ const struct field spec_fields[] = {
         IN(data, masking, CHOICE(masking_names, "dynamic"), .kinds = TRAINING),
         IN(data, dupe_factor, NUMBER(FIELD_U32, 1, 1000000, "10"), .kinds = TRAINING),
         IN(data, mask_unit, CHOICE(mask_unit_names, "token"), .kinds = TRAINING),
+        IN(data, task, .type = FIELD_TEXT, .kinds = FINETUNE),
         IN(data, label, .type = FIELD_TEXT, .fallback = "label", .kinds = FINETUNE),
         IN(data, format, CHOICE(format_names, "auto"), .kinds = FINETUNE),
         IN(data, encoding, CHOICE(encoding_names, "utf-8"), .kinds = FINETUNE),

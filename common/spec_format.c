@@ -27,6 +27,9 @@ struct filled {
         struct raw_optimizer optimizer;
         struct raw_train train;
         struct raw_stage stage;
+        struct filled *tasks; /* of a stage; owned */
+        struct raw_data *raw_tasks;
+        uint32_t n_tasks;
         char backoff[2][16], *backoff_sec[2];
 };
 
@@ -140,6 +143,35 @@ static void drop(struct filled *filled) {
                 free(*AT(section_of(&filled->top, spec_fields[i].section), spec_fields[i].raw, char *));
 }
 
+static void drop_stage(struct filled *stage) {
+        for (uint32_t i = 0; i < stage->n_tasks; i++)
+                drop(&stage->tasks[i]);
+        free(stage->tasks);
+        free(stage->raw_tasks);
+        drop(stage);
+}
+
+/* The tasks say all of their data; the stage itself then says nothing of it. */
+static int fill_tasks(struct filled *stage, const struct spec *spec, struct error *error) {
+        if (spec->n_tasks == 0)
+                return 0;
+        stage->tasks = calloc(spec->n_tasks, sizeof(*stage->tasks));
+        stage->raw_tasks = calloc(spec->n_tasks, sizeof(*stage->raw_tasks));
+        if (!stage->tasks || !stage->raw_tasks)
+                return error_errno(error, ENOMEM, "job spec");
+        for (uint32_t i = 0; i < spec->n_tasks; i++) {
+                stage->n_tasks = i + 1;
+                int r = fill(&stage->tasks[i], spec->tasks[i], error);
+                if (r < 0)
+                        return r;
+                stage->raw_tasks[i] = stage->tasks[i].data;
+        }
+        stage->stage.data = NULL;
+        stage->stage.tasks = stage->raw_tasks;
+        stage->stage.n_tasks = spec->n_tasks;
+        return 0;
+}
+
 /* A stage's raw section at `section` of struct raw; NULL where a stage has none such. */
 static void *own_section(struct filled *stage, size_t section) {
         return section == offsetof(struct raw, data) || section == offsetof(struct raw, optimizer) ||
@@ -182,11 +214,31 @@ static void leave_lists(struct filled *outer, const struct spec *spec) {
         for (size_t i = 0; i < spec_n_lists; i++) {
                 const struct list *list = &spec_lists[i];
                 void *section = own_section(outer, list->section);
+                bool everywhere = true;
                 for (uint32_t s = 0; section && s < spec->n_stages; s++) {
-                        if (*AT(spec->stages[s], list->spec_count, uint32_t) > 0)
-                                continue;
+                        const struct spec *stage = spec->stages[s];
+                        everywhere = everywhere && *AT(stage, list->spec_count, uint32_t) > 0;
+                        for (uint32_t t = 0; t < stage->n_tasks; t++)
+                                everywhere = everywhere && *AT(stage->tasks[t], list->spec_count, uint32_t) > 0;
+                }
+                if (section && !everywhere) {
                         *AT(section, list->raw, char **) = NULL;
                         *AT(section, list->raw_count, uint32_t) = 0;
+                }
+        }
+}
+
+/* The same of a text that may be absent. */
+static void leave_texts(struct filled *outer, const struct spec *spec) {
+        for (size_t i = 0; i < spec_n_fields; i++) {
+                const struct field *field = &spec_fields[i];
+                void *section =
+                        field->type == FIELD_TEXT && !field->fallback ? own_section(outer, field->section) : NULL;
+                for (uint32_t s = 0; section && s < spec->n_stages; s++) {
+                        if (*AT(spec->stages[s], field->spec, char *))
+                                continue;
+                        free(*AT(section, field->raw, char *));
+                        *AT(section, field->raw, char *) = NULL;
                 }
         }
 }
@@ -194,11 +246,15 @@ static void leave_lists(struct filled *outer, const struct spec *spec) {
 static int fill_stages(struct filled *outer, struct filled *stages, struct raw_stage *raws, const struct spec *spec,
                        struct error *error) {
         leave_lists(outer, spec);
+        leave_texts(outer, spec);
         for (uint32_t i = 0; i < spec->n_stages; i++) {
                 int r = fill(&stages[i], spec->stages[i], error);
                 if (r < 0)
                         return r;
                 leave_differences(outer, &stages[i]);
+                r = fill_tasks(&stages[i], spec->stages[i], error);
+                if (r < 0)
+                        return r;
                 raws[i] = stages[i].stage;
                 if (i == 0)
                         raws[i].moments = NULL;
@@ -236,6 +292,6 @@ int spec_format(const struct spec *spec, char **ret_text, struct error *error) {
                 r = write_raw(&filled, spec, ret_text, error);
         drop(&filled);
         for (uint32_t i = 0; i < spec->n_stages; i++)
-                drop(&stages[i]);
+                drop_stage(&stages[i]);
         return r;
 }

@@ -58,6 +58,7 @@ static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train,
                                                     LIST(struct raw_data, test, 0, SPEC_LIST_MAX),
                                                     LIST(struct raw_data, text, 0, SPEC_LIST_MAX),
                                                     LIST(struct raw_data, labels, 0, SPEC_LIST_MAX),
+                                                    TEXT(struct raw_data, task),
                                                     TEXT(struct raw_data, label),
                                                     TEXT(struct raw_data, format),
                                                     TEXT(struct raw_data, encoding),
@@ -71,6 +72,8 @@ static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train,
                                                     TEXT(struct raw_data, shuffle),
                                                     TEXT(struct raw_data, lowercase),
                                                     CYAML_FIELD_END };
+static const cyaml_schema_value_t task_entry = { CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_data,
+                                                                     data_schema) };
 static const cyaml_schema_field_t classifier_schema[] = {
         TEXT(struct raw_classifier, layers),   TEXT(struct raw_classifier, combine), TEXT(struct raw_classifier, input),
         TEXT(struct raw_classifier, segments), TEXT(struct raw_classifier, dropout), CYAML_FIELD_END
@@ -103,13 +106,16 @@ static const cyaml_schema_field_t train_schema[] = { TEXT(struct raw_train, glob
                                                      TEXT(struct raw_train, evaluate_samples),
                                                      TEXT(struct raw_train, log_every),
                                                      CYAML_FIELD_END };
-static const cyaml_schema_field_t stage_schema[] = { TEXT(struct raw_stage, name),
-                                                     TEXT(struct raw_stage, moments),
-                                                     TEXT(struct raw_stage, bias_correction),
-                                                     SECTION_OF(struct raw_stage, data),
-                                                     SECTION_OF(struct raw_stage, optimizer),
-                                                     SECTION_OF(struct raw_stage, train),
-                                                     CYAML_FIELD_END };
+static const cyaml_schema_field_t stage_schema[] = {
+        TEXT(struct raw_stage, name),
+        TEXT(struct raw_stage, moments),
+        TEXT(struct raw_stage, bias_correction),
+        SECTION_OF(struct raw_stage, data),
+        CYAML_FIELD_SEQUENCE_COUNT("tasks", OPTIONAL, struct raw_stage, tasks, n_tasks, &task_entry, 1, SPEC_TASKS_MAX),
+        SECTION_OF(struct raw_stage, optimizer),
+        SECTION_OF(struct raw_stage, train),
+        CYAML_FIELD_END
+};
 static const cyaml_schema_value_t stage_entry = { CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_stage,
                                                                       stage_schema) };
 static const cyaml_schema_field_t spec_schema[] = {
@@ -175,7 +181,9 @@ static void note_key(struct walk *walk, const yaml_event_t *event) {
         if (strcmp(name, walk->wanted) == 0)
                 walk->line = event->start_mark.line + 1;
         path_of(walk, false, name, sizeof(name));
-        if (strcmp(name, dot ? dot + 1 : walk->wanted) == 0)
+        bool of_task = walk->depth == 5 && strcmp(walk->levels[2].key, "tasks") == 0 &&
+                       strncmp(walk->wanted, "tasks.", 6) == 0 && strcmp(top->key, walk->wanted + 6) == 0;
+        if (of_task || strcmp(name, dot ? dot + 1 : walk->wanted) == 0)
                 walk->elsewhere = event->start_mark.line + 1;
 }
 
@@ -303,7 +311,7 @@ static const cyaml_schema_field_t *section_schema(const char *name) {
         for (const cyaml_schema_field_t *f = spec_schema; f->key; f++)
                 if (f->value.type == CYAML_MAPPING && strcmp(f->key, name) == 0)
                         return f->value.mapping.fields;
-        return strcmp(name, "stages") == 0 ? stage_schema : spec_schema;
+        return strcmp(name, "stages") == 0 ? stage_schema : strcmp(name, "tasks") == 0 ? data_schema : spec_schema;
 }
 
 static void list_keys(const cyaml_schema_field_t *schema, char *buffer, size_t size) {

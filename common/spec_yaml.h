@@ -35,7 +35,7 @@ struct raw_data {
         char *masking, *dupe_factor, *mask_unit;
         char **test, **text, **labels;
         uint32_t n_test, n_text, n_labels;
-        char *label, *format, *encoding, *header, *split, *fraction, *per_class;
+        char *task, *label, *format, *encoding, *header, *split, *fraction, *per_class;
         char *truncation, *head_tokens, *max_segments, *shuffle, *lowercase;
 };
 struct raw_classifier {
@@ -53,7 +53,8 @@ struct raw_train {
 /* What a stage has of its own; the rest is the file's. */
 struct raw_stage {
         char *name, *moments, *bias_correction;
-        struct raw_data *data;
+        struct raw_data *data, *tasks;
+        uint32_t n_tasks;
         struct raw_optimizer *optimizer;
         struct raw_train *train;
 };

@@ -1,7 +1,7 @@
 # bash completion of bertctl: commands, options (asked from each command's --help), job ids and spec files.
 _bertctl() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command= i
-  local commands="submit status list logs wait cancel pause resume checkpoint checkpoints events metrics rm shutdown doctor version help"
+  local commands="submit status list logs wait cancel pause resume checkpoint checkpoints events metrics results rm shutdown doctor version help"
   COMPREPLY=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in

@@ -53,6 +53,7 @@ int command_resume(struct ctl *ctl, int argc, char **argv);
 int command_checkpoint(struct ctl *ctl, int argc, char **argv);
 int command_checkpoints(struct ctl *ctl, int argc, char **argv);
 int command_events(struct ctl *ctl, int argc, char **argv);
+int command_results(struct ctl *ctl, int argc, char **argv);
 int command_rm(struct ctl *ctl, int argc, char **argv);
 int command_shutdown(struct ctl *ctl, int argc, char **argv);
 int command_metrics(struct ctl *ctl, int argc, char **argv);

@@ -40,6 +40,11 @@ static const struct command commands[] = {
           "that\nwent into reading data, forward and backward passes, exchanging gradients, updating weights and "
           "writing "
           "checkpoints.\n" },
+        { "results", command_results, "[--json] NAME", "what the jobs of an array came to",
+          "NAME is the spec's: the jobs NAME[...] that `submit --array` made. Each job's best loss and accuracy on "
+          "held-out "
+          "data and\nits test, from its metrics; where the seed varies, means and standard deviations over seeds as "
+          "well.\n" },
         { "rm", command_rm, "JOB...", "remove an ended job and its folder", NULL },
         { "shutdown", command_shutdown, "[--jobs]", "stop bertd; jobs run on unless --jobs is given",
           "With --jobs the jobs checkpoint and are queued again: they resume when bertd is started.\n" },

@@ -27,7 +27,7 @@
 struct rows {
         FILE *file;
         off_t offset; /* behind the last whole row that was printed */
-        bool json, follow, first;
+        bool json, follow, first, classifies;
 };
 
 /* The offset of the file's last `n` whole lines. */
@@ -66,8 +66,12 @@ static void print_cell(double value, int width, int digits) {
                 (void) printf(" %*s", width, "-");
 }
 
-static void print_losses(const json_t *losses) {
+static void print_losses(const json_t *losses, bool classifies) {
         print_cell(number_of(losses, "loss"), 8, 4);
+        if (classifies) {
+                print_cell(100 * number_of(losses, "accuracy"), 6, 1);
+                return;
+        }
         print_cell(number_of(losses, "mlm_loss"), 8, 4);
         print_cell(100 * number_of(losses, "mlm_accuracy"), 6, 1);
         print_cell(sentence(losses, "nsp_loss", "sop_loss"), 8, 4);
@@ -85,19 +89,20 @@ static void print_times(const json_t *row) {
                 print_cell(sum > 0 ? 100 * number_of(row, keys[i]) / sum : (double) NAN, 4, 0);
 }
 
-static void print_heading(const struct term *term) {
-        (void) printf("%s%9s %8s %8s %6s %8s %6s %8s %4s %4s %4s %4s %4s %4s%s\n", term_style(term, STYLE_BOLD), "STEP",
-                      "LOSS", "MLM", "MLM%", "NSP", "NSP%", "SAMPLE/S", "DAT%", "FWD%", "BWD%", "EXC%", "UPD%", "CKP%",
-                      term_plain(term));
+static void print_heading(const struct term *term, bool classifies) {
+        (void) printf("%s%9s %8s %s %8s %4s %4s %4s %4s %4s %4s%s\n", term_style(term, STYLE_BOLD), "STEP", "LOSS",
+                      classifies ? "  ACC%" : "     MLM   MLM%      NSP   NSP%", "SAMPLE/S", "DAT%", "FWD%", "BWD%",
+                      "EXC%", "UPD%", "CKP%", term_plain(term));
 }
 
-static void print_row(const json_t *row) {
-        const json_t *validation = json_object_get(row, "validation");
+static void print_row(const json_t *row, bool classifies) {
+        const json_t *held_out = json_object_get(row, "validation"), *test = json_object_get(row, "test");
+        const json_t *losses = json_is_object(held_out) ? held_out : json_is_object(test) ? test : row;
 
         print_cell(number_of(row, "step"), 8, 0);
-        print_losses(json_is_object(validation) ? validation : row);
-        if (json_is_object(validation)) {
-                (void) printf(" %8s\n", "held out");
+        print_losses(losses, classifies);
+        if (losses != row) {
+                (void) printf(" %8s\n", losses == test ? "test" : "held out");
                 return;
         }
         print_cell(number_of(row, "samples_per_sec"), 8, 1);
@@ -114,7 +119,7 @@ static void take_line(struct rows *rows, const char *line, size_t size) {
                 return;
         }
         if (!rows->json) {
-                print_row(row);
+                print_row(row, rows->classifies);
                 return;
         }
         (void) fputs(rows->first ? "\n" : ",\n", stdout);
@@ -201,10 +206,11 @@ static int show(struct ctl *ctl, struct client *client, uint64_t id, uint64_t n,
                 r = open_rows(&job, n, rows, &ctl->error);
         if (r < 0)
                 return r;
+        rows->classifies = strcmp(text_of(job.kind), "finetune") == 0;
         if (rows->json)
                 (void) putchar('[');
         else
-                print_heading(&ctl->term);
+                print_heading(&ctl->term, rows->classifies);
         r = take_lines(rows, &ctl->error);
         if (r == 0 && rows->follow)
                 r = follow(client, id, rows, &ctl->error);

@@ -63,6 +63,16 @@ static int unknown_option(const struct option_spec *options, size_t n_options, c
         return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '--%s' (--help lists them)", name);
 }
 
+static int add_item(const struct option_spec *option, const char *text, struct error *error) {
+        struct option_list *list = option->value;
+
+        if (list->n == OPTION_LIST_MAX)
+                return error_input(error, BERTCTL_EXIT_USAGE, "--%s: given more than %d times", option->name,
+                                   OPTION_LIST_MAX);
+        list->items[list->n++] = text;
+        return 0;
+}
+
 static int set_value(const struct option_spec *option, const char *text, struct error *error) {
         int r;
 
@@ -76,6 +86,8 @@ static int set_value(const struct option_spec *option, const char *text, struct 
                                            option->argument);
                 *(const char **) option->value = text;
                 return 0;
+        case OPTION_LIST:
+                return add_item(option, text, error);
         case OPTION_U64:
                 r = parse_u64(text, (uint64_t) option->min, (uint64_t) option->max, option->value);
                 break;

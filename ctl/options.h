@@ -11,14 +11,22 @@
 
 #include "common/error.h"
 
-enum option_kind { OPTION_FLAG, OPTION_STRING, OPTION_U64, OPTION_I64 };
+#define OPTION_LIST_MAX 32
+
+enum option_kind { OPTION_FLAG, OPTION_STRING, OPTION_LIST, OPTION_U64, OPTION_I64 };
+
+/* What an option that may be given again and again was given. */
+struct option_list {
+        const char *items[OPTION_LIST_MAX]; /* borrowed from argv */
+        size_t n;
+};
 
 struct option_spec {
         const char *name; /* without "--" */
         char letter;      /* 0: none */
         enum option_kind kind;
-        void *value;      /* bool, const char * (borrowed from argv), uint64_t or int64_t; untouched where not given */
-        int64_t min, max; /* of numbers */
+        void *value; /* bool, const char * (borrowed from argv), struct option_list, uint64_t or int64_t; untouched where not given */
+        int64_t min, max;     /* of numbers */
         const char *argument; /* its name in the help; NULL for a flag */
         const char *help;     /* one line */
 };

@@ -17,6 +17,7 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/spec.h"
+#include "ctl/array.h"
 #include "ctl/command.h"
 #include "ctl/dict.h"
 #include "ctl/json.h"
@@ -319,7 +320,10 @@ static int submit_command(struct ctl *ctl, struct client *client, const struct c
 }
 
 /* Exactly one of a spec file and a command, and no option that would silently do nothing. */
-static int check_usage(const struct arguments *arguments, bool has_command_options, struct error *error) {
+static int check_usage(const struct arguments *arguments, bool has_command_options, bool has_spec_options,
+                       struct error *error) {
+        if (arguments->rest && has_spec_options)
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: --set and --array go with a spec file");
         if (arguments->rest && arguments->n_rest == 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: a command is missing after --");
         if (arguments->rest && arguments->n > 0)
@@ -360,8 +364,9 @@ static int check_corpora(const char *key, char *const *prefixes, uint32_t n, str
         int r = 0;
 
         for (uint32_t i = 0; r == 0 && i < n; i++) {
-                r = check_file(key, prefixes[i], ".idx", error);
-                if (r == 0)
+                bool texts = spec_is_texts(prefixes[i]);
+                r = check_file(key, prefixes[i], texts ? "" : ".idx", error);
+                if (r == 0 && !texts)
                         r = check_file(key, prefixes[i], ".bin", error);
         }
         return r;
@@ -376,6 +381,16 @@ static int check_init(const char *path, struct error *error) {
         return check_file("model.init", path, "", error);
 }
 
+static int check_data(const struct spec_data *data, struct error *error) {
+        int (*check)(const char *, char *const *, uint32_t, struct error *) =
+                data->objective == OBJECTIVE_CLASSIFY ? check_files : check_corpora;
+
+        int r = check("data.train", data->train, data->n_train, error);
+        if (r == 0)
+                r = check("data.validation", data->validation, data->n_validation, error);
+        return r == 0 ? check("data.test", data->test, data->n_test, error) : r;
+}
+
 /* What is not there is better told now than when the job's turn has come. The trainer checks what is in the files. */
 static int check_inputs(const struct spec *spec, struct error *error) {
         int r = 0;
@@ -388,21 +403,15 @@ static int check_inputs(const struct spec *spec, struct error *error) {
                 r = check_file("model.vocab", spec->model.vocab, "", error);
         if (r == 0 && spec->model.init)
                 r = check_init(spec->model.init, error);
-        for (uint32_t i = 0; r == 0 && i < spec_n_stages(spec); i++) {
-                const struct spec_data *data = &spec_at(spec, i)->data;
-                int (*check)(const char *, char *const *, uint32_t, struct error *) =
-                        spec->kind == JOB_FINETUNE ? check_files : check_corpora;
-                r = check("data.train", data->train, data->n_train, error);
-                if (r == 0)
-                        r = check("data.validation", data->validation, data->n_validation, error);
-                if (r == 0)
-                        r = check("data.test", data->test, data->n_test, error);
-        }
+        for (uint32_t i = 0; r == 0 && i < spec_n_stages(spec); i++)
+                for (uint32_t t = 0; r == 0 && t < spec_n_tasks(spec_at(spec, i)); t++)
+                        r = check_data(spec_task(spec_at(spec, i), t), error);
         return r;
 }
 
-static int load_spec(const char *path, struct spec **ret_spec, struct error *error) {
-        int r = spec_load(path, ret_spec, error);
+static int load_spec(const char *path, const struct option_list *settings, struct spec **ret_spec,
+                     struct error *error) {
+        int r = spec_load_with(path, settings->items, settings->n, ret_spec, error);
 
         if (r == 0) {
                 r = check_inputs(*ret_spec, error);
@@ -415,6 +424,43 @@ static int load_spec(const char *path, struct spec **ret_spec, struct error *err
         return r;
 }
 
+/* One job of an array: its keys set, and in its name and its folder. */
+static int load_member(const char *path, const struct option_list *settings, const struct array *array, size_t index,
+                       struct spec **ret_spec, struct error *error) {
+        struct option_list all = *settings;
+        cleanup_free char *label = NULL, *name = NULL, *run_dir = NULL;
+        char *own[ARRAY_AXES_MAX] = {};
+
+        int r = array_member(array, index, own, &label, error);
+        for (size_t i = 0; r == 0 && i < array->n; i++) {
+                if (all.n == OPTION_LIST_MAX)
+                        r = error_input(error, BERTCTL_EXIT_USAGE, "more than %d keys are set", OPTION_LIST_MAX);
+                else
+                        all.items[all.n++] = own[i];
+        }
+        if (r == 0)
+                r = load_spec(path, &all, ret_spec, error);
+        for (size_t i = 0; i < array->n; i++)
+                free(own[i]);
+        if (r < 0)
+                return r;
+        struct spec *spec = *ret_spec;
+        name = format_string("%s[%s]", spec->name, label);
+        run_dir = spec->run_dir ? format_string("%s/%s", spec->run_dir, label) : NULL;
+        if (!name || (spec->run_dir && !run_dir))
+                return error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
+        if (strlen(name) > BERTD_NAME_MAX)
+                return error_input(error, BERTCTL_EXIT_USAGE, "--array: the name %s has %zu bytes, more than %d", name,
+                                   strlen(name), BERTD_NAME_MAX);
+        for (char *p = run_dir ? run_dir + strlen(spec->run_dir) + 1 : NULL; p && *p; p++)
+                *p = *p == '/' ? '-' : *p; /* a value's; the folder is one */
+        free(spec->name);
+        free(spec->run_dir);
+        spec->name = steal_pointer(&name);
+        spec->run_dir = steal_pointer(&run_dir);
+        return 0;
+}
+
 static int tell_id(struct ctl *ctl, uint64_t id, bool json) {
         if (json) {
                 json_t *object = json_object();
@@ -425,8 +471,35 @@ static int tell_id(struct ctl *ctl, uint64_t id, bool json) {
         return 0;
 }
 
+/* All jobs of the array, or none where one of their specs is wrong. */
+static int submit_array(struct ctl *ctl, const char *path, const struct option_list *settings,
+                        const struct array *array, bool json) {
+        cleanup_client struct client *client = NULL;
+        cleanup_json json_t *ids = json_array();
+        size_t total = array_size(array);
+
+        for (size_t i = 0; i < 2 * total; i++) { /* first every spec, then every job */
+                cleanup_spec struct spec *spec = NULL;
+                uint64_t id;
+                int r = load_member(path, settings, array, i % total, &spec, &ctl->error);
+                if (r == 0 && i == total)
+                        r = client_connect(ctl->socket, &client, &ctl->error);
+                if (r == 0 && i >= total)
+                        r = submit_spec(ctl, client, spec, &id);
+                if (r < 0)
+                        return r;
+                if (i >= total && json)
+                        (void) json_array_append_new(ids, json_count(id));
+                else if (i >= total)
+                        (void) printf("%" PRIu64 "\n", id);
+        }
+        return json ? json_print(stdout, steal_pointer(&ids), &ctl->error) : 0;
+}
+
 int command_submit(struct ctl *ctl, int argc, char **argv) {
         bool wait = false, json = false;
+        struct option_list settings = {}, axes = {};
+        cleanup_array struct array array = {};
         struct command_options o = { .ranks = 0,
                                      .threads = 0,
                                      .gpus = UINT64_MAX,
@@ -442,6 +515,16 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                   .value = &wait,
                   .help = "wait for its end, as `bertctl wait` does" },
                 OPTION_JSON(json),
+                { .name = "set",
+                  .kind = OPTION_LIST,
+                  .value = &settings,
+                  .argument = "KEY=VALUE",
+                  .help = "SPEC: in place of what the file says, as train.seed=7; again for more" },
+                { .name = "array",
+                  .kind = OPTION_LIST,
+                  .value = &axes,
+                  .argument = "KEY=V,V,...",
+                  .help = "SPEC: a job for each value (of several: each combination); see results" },
                 { .name = "name",
                   .kind = OPTION_STRING,
                   .value = &o.name,
@@ -530,7 +613,13 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
         bool given = o.name || o.run_dir || o.ranks || o.threads || o.gpus != UINT64_MAX || o.grace_sec != UINT64_MAX ||
                      o.retries != UINT64_MAX || o.priority != INT64_MAX || o.memory || o.cpus || o.hang_sec >= 0 ||
                      o.start_sec >= 0;
-        r = check_usage(&arguments, given, &ctl->error);
+        r = check_usage(&arguments, given, settings.n + axes.n > 0, &ctl->error);
+        if (r == 0)
+                r = array_parse(&axes, &array, &ctl->error);
+        if (r == 0 && array.n > 0 && wait)
+                r = error_input(&ctl->error, BERTCTL_EXIT_USAGE, "submit: --wait waits for one job, not for an array");
+        if (r == 0 && array.n > 0)
+                return command_exit(ctl, submit_array(ctl, arguments.words[0], &settings, &array, json));
         o.ranks = MAX(o.ranks, UINT64_C(1));
         o.threads = MAX(o.threads, UINT64_C(1));
         o.gpus = o.gpus == UINT64_MAX ? 0 : o.gpus;
@@ -539,7 +628,7 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
         o.priority = o.priority == INT64_MAX ? 0 : o.priority;
         /* A wrong spec is told whether or not a daemon is there. */
         if (r == 0 && !arguments.rest)
-                r = load_spec(arguments.words[0], &spec, &ctl->error);
+                r = load_spec(arguments.words[0], &settings, &spec, &ctl->error);
         if (r == 0)
                 r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)

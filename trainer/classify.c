@@ -45,12 +45,13 @@ struct classifier {
         struct vocab *vocab;
         struct encoder *encoder;
         struct labels labels, columns;
+        uint32_t first; /* the first class' place among the classifier's, which may have other tasks' heads */
         struct records_options records;
         struct texts *texts;
         struct text_set set;
         struct sample_source source;
         struct batches *batches;
-        double *logits;         /* (BATCH, labels) */
+        double *logits;         /* (BATCH, classifier's labels) */
         uint64_t *confusion, n; /* (labels, labels): true, predicted */
         double loss;            /* Σ over n */
 };
@@ -65,14 +66,7 @@ static const char *meta_of(const struct checkpoint *c, const char *key) {
 static int open_labels(struct classifier *f, const struct checkpoint *c, struct error *error) {
         int r = weights_config(c, &f->config, error);
 
-        if (r >= 0)
-                r = weights_labels(c, &f->labels, error);
-        if (r < 0)
-                return r;
-        if (f->config.classifier.n_labels == 0 || f->labels.n != f->config.classifier.n_labels)
-                return error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier: expected a checkpoint of finetune",
-                                   checkpoint_path(c));
-        return 0;
+        return r < 0 ? r : weights_task(c, f->config.classifier.n_labels, &f->labels, &f->first, error);
 }
 
 /* An imported folder says nothing of columns and lengths: then they are text and label, and as long as the model takes. */
@@ -139,7 +133,7 @@ static int open_model(struct classifier *f, struct checkpoint *c, struct error *
                 r = weights_read(c, f->model, error);
         if (r >= 0)
                 r = batches_new(&f->source, &all, &f->batches, error);
-        f->logits = calloc((size_t) BATCH * f->labels.n, sizeof(*f->logits));
+        f->logits = calloc((size_t) BATCH * f->config.classifier.n_labels, sizeof(*f->logits));
         f->confusion = calloc((size_t) f->labels.n * f->labels.n, sizeof(*f->confusion));
         return r >= 0 && (!f->logits || !f->confusion) ? error_errno(error, ENOMEM, "a classifier") : r;
 }
@@ -216,7 +210,7 @@ static int run_texts(struct classifier *f, bool count, struct error *error) {
                 const struct batch *batch = batches_get(f->batches, b);
                 model_classify(f->model, batch, f->logits);
                 for (uint32_t i = 0; i < batch->n_texts; i++, seen++) {
-                        double *row = f->logits + (size_t) i * c;
+                        double *row = f->logits + (size_t) i * f->config.classifier.n_labels + f->first;
                         uint32_t best = softmax(row, c);
                         int32_t label = texts_label(f->texts, seen);
                         if (count) {

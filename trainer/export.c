@@ -34,16 +34,19 @@ struct exporter {
         struct checkpoint *checkpoint;
         struct model_config config, hf_config;
         struct model_layout layout, hf_layout;
-        uint32_t *origin; /* (tensors of hf_layout) index in layout, or NONE */
-        void **data;      /* (tensors of layout) owned */
+        uint32_t *origin;     /* (tensors of hf_layout) index in layout, or NONE */
+        void **data;          /* (tensors of layout) owned */
+        struct labels labels; /* of a classifier: its classes, which are those of all from the first_class-th on */
+        uint32_t first_class;
 };
 
 enum { NONE = UINT32_MAX };
 
 /* transformers shares whole layers of a group or nothing, and always maps E to H. */
-static struct model_config config_for_hf(const struct model_config *config) {
+static struct model_config config_for_hf(const struct model_config *config, const struct labels *labels) {
         struct model_config hf = *config;
 
+        hf.classifier.n_labels = labels->n; /* one head; none of a stage that pretrains */
         hf.without_pretraining_heads = hf.classifier.n_labels > 0;
         if (hf.model_type == MODEL_BERT)
                 return hf;
@@ -128,8 +131,10 @@ static int write_weights(struct exporter *x, bool is_double, struct error *error
 
         for (uint32_t i = 0; tensors && i < hf->n_tensors; i++) {
                 const struct model_tensor *t = &hf->tensors[i];
-                const void *data =
-                        x->origin[i] == NONE ? (made[n_made++] = make_identity(t, is_double)) : x->data[x->origin[i]];
+                size_t skip = t->part == PART_CLASSIFIER ? x->first_class * (t->n_elements / x->labels.n) : 0;
+                const void *data = x->origin[i] == NONE
+                                           ? (made[n_made++] = make_identity(t, is_double))
+                                           : (const char *) x->data[x->origin[i]] + skip * (is_double ? 8 : 4);
                 tensors[i] = (struct safetensors_tensor) { .name = t->name,
                                                            .dtype = is_double ? SAFETENSORS_F64 : SAFETENSORS_F32,
                                                            .n_dims = t->n_dims,
@@ -162,7 +167,7 @@ static int write_json(const struct exporter *x, const char *name, json_t *json, 
 static int check_classifier(const struct exporter *x, struct error *error) {
         const struct classifier_config *c = &x->config.classifier;
 
-        if (c->n_labels == 0 || (c->input == INPUT_POOLED && c->n_layers == 1 && !c->segmented &&
+        if (x->labels.n == 0 || (c->input == INPUT_POOLED && c->n_layers == 1 && !c->segmented &&
                                  c->first_layer + 1 == config_n_layers(&x->config)))
                 return 0;
         return error_input(error, BERTD_EXIT_DATA,
@@ -171,25 +176,21 @@ static int check_classifier(const struct exporter *x, struct error *error) {
 }
 
 /* id2label and label2id, and the dropout under the name that the model type has for it. */
-static int add_classifier(const struct exporter *x, json_t *config, struct error *error) {
+static void add_classifier(const struct exporter *x, json_t *config) {
         bool bert = x->config.model_type == MODEL_BERT;
         json_t *names = json_object(), *ids = json_object();
-        struct labels labels = {};
         char key[16];
 
-        int r = weights_labels(x->checkpoint, &labels, error);
-        for (uint32_t i = 0; r >= 0 && i < labels.n; i++) {
+        for (uint32_t i = 0; i < x->labels.n; i++) {
                 (void) snprintf(key, sizeof(key), "%u", i);
-                (void) json_object_set_new(names, key, json_string(labels.name[i]));
-                (void) json_object_set_new(ids, labels.name[i], json_integer(i));
+                (void) json_object_set_new(names, key, json_string(x->labels.name[i]));
+                (void) json_object_set_new(ids, x->labels.name[i], json_integer(i));
         }
-        labels_free(&labels);
         (void) json_object_set_new(config, "id2label", names);
         (void) json_object_set_new(config, "label2id", ids);
         (void) json_object_set_new(config, bert ? "classifier_dropout" : "classifier_dropout_prob",
                                    json_real(x->config.classifier.dropout));
         (void) json_object_set_new(config, "problem_type", json_string("single_label_classification"));
-        return r;
 }
 
 static int write_config(const struct exporter *x, bool is_double, struct error *error) {
@@ -197,7 +198,7 @@ static int write_config(const struct exporter *x, bool is_double, struct error *
                 [MODEL_BERT] = { "BertForPreTraining", "BertForSequenceClassification" },
                 [MODEL_ALBERT] = { "AlbertForPreTraining", "AlbertForSequenceClassification" },
         };
-        bool classifier = x->config.classifier.n_labels > 0;
+        bool classifier = x->labels.n > 0;
         json_t *json = config_json(&x->hf_config);
 
         (void) json_object_del(json, "cross_layer_sharing");
@@ -206,11 +207,8 @@ static int write_config(const struct exporter *x, bool is_double, struct error *
         (void) json_object_del(json, "without_pretraining_heads");
         (void) json_object_set_new(json, "architectures", json_pack("[s]", classes[x->config.model_type][classifier]));
         (void) json_object_set_new(json, "torch_dtype", json_string(is_double ? "float64" : "float32"));
-        int r = classifier ? add_classifier(x, json, error) : 0;
-        if (r < 0) {
-                json_decref(json);
-                return r;
-        }
+        if (classifier)
+                add_classifier(x, json);
         return write_json(x, "config.json", json, error);
 }
 
@@ -267,10 +265,13 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
                 r = weights_config(x->checkpoint, &x->config, error);
         if (r < 0)
                 return r;
-        r = check_classifier(x, error);
+        if (checkpoint_meta_get(checkpoint_meta(x->checkpoint), "labels.0"))
+                r = weights_task(x->checkpoint, x->config.classifier.n_labels, &x->labels, &x->first_class, error);
+        if (r >= 0)
+                r = check_classifier(x, error);
         if (r < 0)
                 return r;
-        x->hf_config = config_for_hf(&x->config);
+        x->hf_config = config_for_hf(&x->config, &x->labels);
         r = model_layout_new(&x->config, &x->layout, error);
         if (r >= 0)
                 r = model_layout_new(&x->hf_config, &x->hf_layout, error);
@@ -294,6 +295,7 @@ static void release(struct exporter *x) {
                 free(x->data[i]);
         free(x->data);
         free(x->origin);
+        labels_free(&x->labels);
         model_layout_free(&x->layout);
         model_layout_free(&x->hf_layout);
         checkpoint_close(x->checkpoint);

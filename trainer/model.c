@@ -235,7 +235,10 @@ static int allocate_host(struct model *model, struct error *error) {
         b->host_in = calloc(n * MAX(c->n_layers * h, d), sizeof(double));
         b->host_out = calloc(n * d, sizeof(double));
         b->host_query = calloc(2 * d, sizeof(double));
-        return b->host_in && b->host_out && b->host_query ? 0 : error_set(error, ENOMEM, "no memory for a classifier");
+        b->host_logits = calloc((size_t) model->limits.max_samples * c->n_labels, sizeof(double));
+        return b->host_in && b->host_out && b->host_query && b->host_logits
+                       ? 0
+                       : error_set(error, ENOMEM, "no memory for a classifier");
 }
 
 int model_new(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
@@ -313,6 +316,7 @@ void model_free(struct model *model) {
         free(model->buffers.host_in);
         free(model->buffers.host_out);
         free(model->buffers.host_query);
+        free(model->buffers.host_logits);
         free(model->buffers.layers);
         free(model->pending);
         free(model->update_tensors);

@@ -84,6 +84,11 @@ struct model_loss {
 };
 
 /* What one call of model_forward_backward is keyed on and divided by (T1, T3). */
+/* Classes [begin, end) are one task's: a head of the classifier of its own. */
+struct class_range {
+        uint32_t begin, end;
+};
+
 struct model_pass {
         uint64_t seed;
         uint32_t stage;
@@ -91,7 +96,9 @@ struct model_pass {
         double mlm_scale;      /* 1 / N, N = masked tokens of the whole global batch; 0 where N = 0 */
         double sentence_scale; /* 1 / B, B = samples of the whole global batch */
         bool classify;         /* the classifier's loss in place of the two of pretraining */
-        enum freeze frozen;    /* classify: parts whose gradients nobody wants, from the embeddings up */
+        const struct class_range
+                *ranges;    /* classify: (labels) the task of each class, a text being of its label's; NULL: one */
+        enum freeze frozen; /* classify: parts whose gradients nobody wants, from the embeddings up */
         /* May be NULL: called in backward for each tensor once its last use has added to its gradient (T7). */
         void (*ready)(void *context, uint32_t tensor);
         void *context;

@@ -12,6 +12,8 @@
 #include "common/cleanup.h"
 #include "trainer/model_internal.h"
 
+#define OUT_OF_THE_QUESTION (-1e30) /* a logit whose exponential is 0 beside any other */
+
 static const struct tensor absent = {};
 
 static uint32_t classifier_slot(const struct model *model, uint32_t slot) { return model->layout.classifier + slot; }
@@ -172,8 +174,8 @@ static void pool_segments(struct model *model, const struct batch *batch) {
                 load(model, model_parameter(model, classifier_slot(model, CLASSIFIER_SEGMENTS)), w);
         for (uint32_t i = 0; i < batch->n_texts; i++) {
                 int32_t first = model->host_batch->text_begin[i];
-                pool(c->segments, in + (size_t) first * d, w, (uint32_t) (model->host_batch->text_begin[i + 1] - first), d,
-                     out + (size_t) i * d);
+                pool(c->segments, in + (size_t) first * d, w, (uint32_t) (model->host_batch->text_begin[i + 1] - first),
+                     d, out + (size_t) i * d);
         }
         store(model, view_rows(b->features, batch->n_texts), out);
 }
@@ -231,7 +233,8 @@ static void drop(struct model *model, const struct batch *batch, const struct mo
 
         load(model, from, x);
         for (uint32_t i = 0; i < batch->n_texts && dropout.threshold > 0; i++)
-                drop_row(&dropout, model->host_batch->sample_k[model->host_batch->text_begin[i]], x + (size_t) i * from.columns, from.columns);
+                drop_row(&dropout, model->host_batch->sample_k[model->host_batch->text_begin[i]],
+                         x + (size_t) i * from.columns, from.columns);
         store(model, to, x);
 }
 
@@ -240,6 +243,21 @@ static void drop(struct model *model, const struct batch *batch, const struct mo
 static struct tensor pooler(const struct model *model, uint32_t slot, bool gradient) {
         return gradient ? model_gradient(model, head_slot(model, slot))
                         : model_parameter(model, head_slot(model, slot));
+}
+
+/* Classes of other tasks than a text's are out of the question. */
+static void mask_tasks(struct model *model, const struct model_pass *pass, struct tensor logits) {
+        const struct batch *batch = model->host_batch;
+        double *x = model->buffers.host_logits;
+
+        load(model, logits, x);
+        for (uint32_t i = 0; i < batch->n_texts; i++) {
+                int32_t label = batch->sentence_labels[i];
+                for (uint32_t c = 0; label >= 0 && c < logits.columns; c++)
+                        if (c < pass->ranges[label].begin || c >= pass->ranges[label].end)
+                                x[(size_t) i * logits.columns + c] = OUT_OF_THE_QUESTION;
+        }
+        store(model, logits, x);
 }
 
 void model_forward_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass,
@@ -273,6 +291,8 @@ void model_forward_classifier(struct model *model, const struct batch *batch, co
         ops->linear(view_rows(b->dropped, texts), model_parameter(model, classifier_slot(model, CLASSIFIER_WEIGHT)),
                     model_parameter(model, classifier_slot(model, CLASSIFIER_BIAS)), ACTIVATION_NONE, absent,
                     xent.logits);
+        if (pass->ranges)
+                mask_tasks(model, pass, xent.logits);
         ops->softmax_xent(&xent);
 }
 

@@ -112,6 +112,7 @@ struct model_buffers {
         struct tensor class_logits;                          /* (texts, labels); becomes its own gradient */
         struct tensor d_layers_first, d_combined, d_dropped; /* training only */
         double *host_in, *host_out, *host_query;             /* (L · B · H), (B · D), (2 · D) */
+        double *host_logits;                                 /* (B · labels) */
 };
 
 struct model {
@@ -123,11 +124,11 @@ struct model {
         void *values; /* parameters in the backend's dtype: `parameters` itself where that is the master dtype */
         void *arena;
         size_t arena_size;
-        uint64_t forward_usec; /* since model_take_forward_sec */
-        struct batch batch;    /* the one under way, in the backend's memory */
+        uint64_t forward_usec;          /* since model_take_forward_sec */
+        struct batch batch;             /* the one under way, in the backend's memory */
         const struct batch *host_batch; /* the same in the caller's, during a pass */
-        uint64_t *row_k;       /* (T) sample of each token of it */
-        uint64_t *host_row_k;  /* (T) the same where it is filled: `row_k` itself with host memory */
+        uint64_t *row_k;                /* (T) sample of each token of it */
+        uint64_t *host_row_k;           /* (T) the same where it is filled: `row_k` itself with host memory */
         struct xent_sums *mlm_sums, *sentence_sums; /* in the backend's memory, since model_take_loss */
         uint32_t *pending; /* (tensors) uses that the backward pass under way has still to come to */
         struct op_update_tensor *update_tensors; /* (tensors) of the update under way */

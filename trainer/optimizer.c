@@ -105,7 +105,7 @@ static void update_one_by_one(struct model *model, const struct spec_optimizer *
                 struct place t = place_of(model, tensor);
                 if (is_frozen(spec->freeze, tensor))
                         continue;
-                op.rate = rate * layer_rate(spec, model, tensor);
+                op.rate = all->rate * layer_rate(spec, model, tensor);
                 op.weight_decay = tensor->decay ? spec->weight_decay : 0;
                 op.gradient_scale = all->gradient_scale;
                 if (spec->clip_by == CLIP_BY_TENSOR)
@@ -154,7 +154,9 @@ void optimizer_update(struct model *model, const struct spec_optimizer *spec, do
                 .gradient_scale = gradient_scale,
         };
 
-        if (model->ops->update)
+        bool alike = spec->freeze == FREEZE_NONE && spec->layer_decay >= 1; /* one rate for all tensors */
+
+        if (model->ops->update && alike)
                 update_together(model, spec, &op);
         else
                 update_one_by_one(model, spec, &op);

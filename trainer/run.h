@@ -42,6 +42,13 @@ struct run_options {
 
 enum run_part { PART_TRAIN, PART_VALIDATION, PART_TEST, PART_MAX };
 
+/* A head of the classifier: classes [first, first + labels.n) of all. */
+struct run_task {
+        char *name; /* "": the only one */
+        struct labels labels;
+        uint32_t first;
+};
+
 /* Of the three parts a stage has those whose n is not 0: of corpora (pretraining) or of texts (classification). */
 struct run_stage {
         const struct spec *spec; /* borrowed from the whole one */
@@ -70,7 +77,9 @@ struct run {
         struct samples_vocab samples_vocab;
         struct text_options text; /* fine-tuning: as all below */
         struct encoder *encoder;
-        struct labels labels;
+        struct run_task tasks[SPEC_TASKS_MAX];
+        uint32_t n_tasks, n_classes;
+        struct class_range *class_ranges; /* (n_classes) each class' task; NULL: one task */
         const struct ops *ops;
         struct device *device; /* owns `ops` */
         struct model *model;
@@ -110,6 +119,15 @@ bool run_init_is_folder(const struct run *run); /* model.init, where there is on
 /* run_texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
 int run_open_texts(struct run *run, uint32_t stage, struct error *error);
 void run_close_texts(struct run_stage *stage);
+void run_count_steps(struct run *run,
+                     struct run_stage *stage); /* epochs become steps; finetune evaluates once an epoch */
+int run_set_class_ranges(struct run *run, struct error *error); /* once all stages' texts are there */
+struct records_options run_records_of(const struct spec_data *data);
+const struct run_task *run_task_of(const struct run *run, const struct spec_data *data);
+
+/* run_corpus.c: a corpus RUN_DIR/NAME of the texts of such files as spec_is_texts; labels do not count. Rank 0, not collective. */
+int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
+                    struct error *error);
 
 /* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
 int run_restore(struct run *run, struct error *error);

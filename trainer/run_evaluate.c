@@ -13,7 +13,8 @@
 static struct run_sums evaluate_part(struct run *run, enum run_part part, struct batches *batches) {
         struct model_pass pass = { .seed = run->spec->train.seed,
                                    .stage = run->stage,
-                                   .classify = run_classifies(run) };
+                                   .classify = run_classifies(run),
+                                   .ranges = run->class_ranges };
         struct run_sums sums = {};
         uint64_t begin, end;
 

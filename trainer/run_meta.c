@@ -2,6 +2,7 @@
  * What a checkpoint says of the run that made it, and what may differ on resume (contract T10). One table decides: a
  * key that is not FREE or SAID is refused by name, since training would silently become another run.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <omp.h>
@@ -12,11 +13,12 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/file.h"
 #include "trainer/run.h"
 #include "trainer/weights.h"
 
 enum policy { SAID, FIXED, FIXED_OR_NONE }; /* the last: where an older checkpoint lacks it, it had none */
-#define NO_WEIGHTS "none"
+#define NONE "none"
 enum { OF_ALL, OF_CORPORA, OF_TEXTS }; /* which stages have the key */
 
 static const struct rule {
@@ -28,6 +30,7 @@ static const struct rule {
         { "objective", "data.objective", FIXED, OF_ALL },
         { "classes", "data.train, labels", FIXED, OF_TEXTS },
         { "labels.0", "data.train, labels", FIXED, OF_TEXTS },
+        { "heads", "data.task, tasks", FIXED_OR_NONE, OF_TEXTS },
         { "truncation", "data.truncation, head_tokens, max_segments", FIXED, OF_TEXTS },
         { "subset", "data.split, fraction, per_class, shuffle", FIXED, OF_TEXTS },
         { "rates", "optimizer.layer_decay, freeze", FIXED, OF_TEXTS },
@@ -87,7 +90,7 @@ static void fill_weights(struct checkpoint_meta *m, const struct spec_data *d) {
                 used += (size_t) snprintf(text + used, sizeof(text) - used, "%s%.6g", i ? " " : "",
                                           d->weights[i] / sum);
         if (!d->weights)
-                checkpoint_meta_set(m, "train_weights", NO_WEIGHTS);
+                checkpoint_meta_set(m, "train_weights", NONE);
         else if (used < sizeof(text))
                 checkpoint_meta_set(m, "train_weights", "%s", text);
         else
@@ -107,13 +110,42 @@ static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const 
         fill_weights(m, &spec->data);
 }
 
-static int fill_texts(struct checkpoint_meta *m, const struct spec *spec, const struct labels *labels,
-                      struct error *error) {
+/* Classes of a stage of several tasks are told as "task/class": nothing but a resume uses them. */
+static int name_classes(const struct run *run, const struct spec *spec, struct labels *ret, struct error *error) {
+        int r = 0;
+
+        for (uint32_t t = 0; t < spec_n_tasks(spec); t++) {
+                const struct run_task *task = run_task_of(run, spec_task(spec, t));
+                for (uint32_t c = 0; r >= 0 && c < task->labels.n; c++) {
+                        cleanup_free char *name = spec->n_tasks > 0
+                                                          ? format_string("%s/%s", task->name, task->labels.name[c])
+                                                          : strdup(task->labels.name[c]);
+                        r = name ? labels_add(ret, name, error) : error_errno(error, ENOMEM, "labels");
+                }
+        }
+        return r;
+}
+
+/* Which of the classifier's heads are the stage's, and where the first begins among all classes. */
+static void fill_heads(struct checkpoint_meta *m, const struct run *run, const struct spec *spec) {
+        char names[sizeof(m->items->value)] = "";
+        size_t used = 0;
+
+        for (uint32_t t = 0; t < spec_n_tasks(spec) && used < sizeof(names); t++)
+                used += (size_t) snprintf(names + used, sizeof(names) - used, "%s%s", t > 0 ? "," : "",
+                                          run_task_of(run, spec_task(spec, t))->name);
+        checkpoint_meta_set(m, "heads", "%s", run->n_tasks > 1 ? names : NONE);
+        checkpoint_meta_set(m, "n_heads", "%u", spec_n_tasks(spec));
+        checkpoint_meta_set(m, "first_class", "%u", run_task_of(run, &spec->data)->first);
+}
+
+static int fill_texts(struct checkpoint_meta *m, const struct run *run, const struct spec *spec, struct error *error) {
         const struct labels columns = { spec->data.text, spec->data.n_text };
         cleanup_free char *text = labels_json(&columns);
+        struct labels labels = {};
 
         checkpoint_meta_set(m, "task", "classification");
-        checkpoint_meta_set(m, "classes", "%u", labels->n);
+        checkpoint_meta_set(m, "classes", "%u", run->n_classes);
         SET(m, "truncation", spec, "data.truncation", "data.head_tokens", "data.max_segments");
         SET(m, "subset", spec, "data.split", "data.fraction", "data.per_class", "data.shuffle");
         SET(m, "rates", spec, "optimizer.layer_decay", "optimizer.freeze");
@@ -121,7 +153,12 @@ static int fill_texts(struct checkpoint_meta *m, const struct spec *spec, const 
         checkpoint_meta_set(m, "label_column", "%s", spec->data.label);
         SET(m, "encoding", spec, "data.encoding");
         SET(m, "header", spec, "data.header");
-        return weights_set_labels(m, labels, error);
+        fill_heads(m, run, spec);
+        int r = name_classes(run, spec, &labels, error);
+        if (r >= 0)
+                r = weights_set_labels(m, &labels, error);
+        labels_free(&labels);
+        return r;
 }
 
 static void fill_train(struct checkpoint_meta *m, const struct spec *spec) {
@@ -178,7 +215,7 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
         fill_train(m, stage->spec);
         if (texts)
-                r = fill_texts(m, stage->spec, &run->labels, error);
+                r = fill_texts(m, run, stage->spec, error);
         else {
                 samples_map_hash(stage->samples[PART_TRAIN], hex);
                 checkpoint_meta_set(m, "window_map_hash", "%s", hex);
@@ -226,7 +263,7 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                 if (!applies(run, stage, rule))
                         continue;
                 if (!then && rule->policy == FIXED_OR_NONE)
-                        then = NO_WEIGHTS;
+                        then = NONE;
                 if (!then)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path,
                                            rule->key);

@@ -96,7 +96,11 @@ void run_free(struct run *run) {
         device_close(run->device);
         samples_vocab_free(&run->samples_vocab);
         encoder_free(run->encoder);
-        labels_free(&run->labels);
+        for (uint32_t t = 0; t < run->n_tasks; t++) {
+                labels_free(&run->tasks[t].labels);
+                free(run->tasks[t].name);
+        }
+        free(run->class_ranges);
         vocab_free(run->vocab);
         free(run->vocab_path);
         metrics_close(run->metrics);

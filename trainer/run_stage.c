@@ -99,15 +99,39 @@ static int build_map(struct run *run, uint32_t stage, const struct source *sourc
         return r < 0 ? r : samples_build_map(map, corpora, options, error);
 }
 
+/* Of files of texts rank 0 makes a corpus, which then is the source: *ret_prefix, the caller's to free. Collective. */
+static int make_corpus(struct run *run, uint32_t stage, struct source *source, char **ret_prefix, struct error *error) {
+        const struct spec_data *d = &run->stages[stage].spec->data;
+        uint32_t n_texts = 0;
+
+        for (uint32_t i = 0; i < source->n; i++)
+                n_texts += spec_is_texts(source->prefixes[i]);
+        if (n_texts == 0 || run->whole->kind != JOB_FINETUNE)
+                return 0;
+        if (n_texts < source->n || d->n_train_weights > 0)
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: data.%s: either files of texts or weighed corpora",
+                                   run->options->spec_path, source->name);
+        *ret_prefix = format_string("%s/texts-%s-%u", run->options->run_dir, source->name, stage);
+        int r = *ret_prefix ? 0 : error_errno(error, ENOMEM, "corpus");
+        if (r >= 0 && run->rank == 0)
+                r = run_make_corpus(run, d, source->prefixes, source->n, *ret_prefix, error);
+        source->prefixes = ret_prefix;
+        source->n = 1;
+        return exchange_agree(run->exchange, r, error);
+}
+
 /* Collective: rank 0 builds the map, then all open it. */
 static int open_samples(struct run *run, uint32_t stage, bool evaluation, struct corpora **ret_corpora,
                         struct samples **ret_samples, struct error *error) {
         struct source source = source_of(run, stage, evaluation);
         struct samples_options options = make_options(run, stage, evaluation);
         cleanup_free char *map = format_string("%s/windows-%s-%u.map", run->options->run_dir, source.name, stage);
+        cleanup_free char *prefix = NULL;
 
-        int r = map ? corpora_open(source.prefixes, source.n, ret_corpora, error)
-                    : error_errno(error, ENOMEM, "window map");
+        int r = make_corpus(run, stage, &source, &prefix, error);
+        if (r >= 0)
+                r = map ? corpora_open(source.prefixes, source.n, ret_corpora, error)
+                        : error_errno(error, ENOMEM, "window map");
         if (r >= 0 && run->rank == 0)
                 r = build_map(run, stage, &source, *ret_corpora, map, &options, error);
         r = exchange_agree(run->exchange, r, error);
@@ -132,6 +156,8 @@ static int open_corpora(struct run *run, uint32_t index, char corpus_hash[33], s
         struct run_stage *stage = &run->stages[index];
 
         int r = open_part(run, index, PART_TRAIN, error);
+        if (r >= 0)
+                run_count_steps(run, stage);
         if (r >= 0 && stage->spec->data.n_validation > 0)
                 r = open_part(run, index, PART_VALIDATION, error);
         if (r >= 0)
@@ -139,36 +165,49 @@ static int open_corpora(struct run *run, uint32_t index, char corpus_hash[33], s
         return r;
 }
 
-static int open_stage(struct run *run, uint32_t index, struct error *error) {
-        struct run_stage *stage = &run->stages[index];
-        bool classify = stage->spec->data.objective == OBJECTIVE_CLASSIFY;
-        char hash[33] = "";
+static bool classifies(const struct run *run, uint32_t index) {
+        return run->stages[index].spec->data.objective == OBJECTIVE_CLASSIFY;
+}
 
-        int r = classify ? exchange_agree(run->exchange, run_open_texts(run, index, error), error)
-                         : open_corpora(run, index, hash, error);
-        if (r < 0)
-                return r;
-        if (classify)
-                texts_hash(stage->texts[PART_TRAIN], hash);
-        r = run_meta_fill(run, index, hash, error);
-        if (run->whole->kind == JOB_FINETUNE)
-                weights_set_text(&stage->meta, run->vocab_path, &run->text);
-        else
-                weights_set_text(&stage->meta, run->vocab_path,
-                                 corpus_text_options(stage->corpora[PART_TRAIN]->part[0]));
+static int fill_meta(struct run *run, uint32_t index, const char *hash, struct error *error) {
+        struct run_stage *stage = &run->stages[index];
+
+        int r = run_meta_fill(run, index, hash, error);
+        weights_set_text(&stage->meta, run->vocab_path,
+                         run->whole->kind == JOB_FINETUNE ? &run->text
+                                                          : corpus_text_options(stage->corpora[PART_TRAIN]->part[0]));
         return exchange_agree(run->exchange, r, error);
 }
 
-/* Classes are counted before any stage's meta says what the model is. */
-static int open_stages(struct run *run, bool classify, struct error *error) {
-        for (uint32_t s = 0; s < run->n_stages; s++) {
-                if ((run->stages[s].spec->data.objective == OBJECTIVE_CLASSIFY) != classify)
-                        continue;
-                int r = open_stage(run, s, error);
-                if (r < 0)
-                        return run->n_stages > 1 ? error_prefix(error, "stage %u", s) : r;
-        }
-        return 0;
+/* Texts are open already. */
+static int open_stage(struct run *run, uint32_t index, struct error *error) {
+        char hash[33] = "";
+        int r = 0;
+
+        if (classifies(run, index))
+                texts_hash(run->stages[index].texts[PART_TRAIN], hash);
+        else
+                r = open_corpora(run, index, hash, error);
+        return r < 0 ? r : fill_meta(run, index, hash, error);
+}
+
+static int name_stage(const struct run *run, uint32_t index, int r, struct error *error) {
+        return r < 0 && run->n_stages > 1 ? error_prefix(error, "stage %u", index) : r;
+}
+
+/* The classes of all stages are counted before any stage's meta says what the model is. */
+static int open_stages(struct run *run, struct error *error) {
+        int r = 0;
+
+        for (uint32_t s = 0; r >= 0 && s < run->n_stages; s++)
+                if (classifies(run, s))
+                        r = name_stage(run, s, exchange_agree(run->exchange, run_open_texts(run, s, error), error),
+                                       error);
+        if (r >= 0)
+                r = exchange_agree(run->exchange, run_set_class_ranges(run, error), error);
+        for (uint32_t s = 0; r >= 0 && s < run->n_stages; s++)
+                r = name_stage(run, s, open_stage(run, s, error), error);
+        return r;
 }
 
 int run_open_stages(struct run *run, struct error *error) {
@@ -179,8 +218,7 @@ int run_open_stages(struct run *run, struct error *error) {
                 return r;
         for (uint32_t s = 0; s < run->n_stages; s++)
                 run->stages[s].spec = spec_at(run->whole, s);
-        r = open_stages(run, true, error);
-        return r < 0 ? r : open_stages(run, false, error);
+        return open_stages(run, error);
 }
 
 /* Of micro-batches of full samples, segments and all. */

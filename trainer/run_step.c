@@ -88,6 +88,7 @@ static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t
                                    .stage = run->stage,
                                    .dropout = true,
                                    .classify = run_classifies(run),
+                                   .ranges = run->class_ranges,
                                    .frozen = run->spec->optimizer.freeze,
                                    .mlm_scale = n_masked > 0 ? scale / (double) n_masked : 0,
                                    .sentence_scale = scale / (double) run->spec->train.global_batch,

@@ -11,7 +11,7 @@
 #include "common/cleanup.h"
 #include "trainer/run.h"
 
-static struct records_options records_of(const struct spec_data *d) {
+struct records_options run_records_of(const struct spec_data *d) {
         static char name[] = "text", *const by_default[] = { name };
 
         return (struct records_options) { .format = d->format,
@@ -32,46 +32,91 @@ static int new_texts(struct run *run, const struct spec_data *d, struct texts **
         return texts_new(run->encoder, &options, ret, error);
 }
 
-static int read_files(struct run *run, const struct spec_data *d, char *const *files, uint32_t n, bool learn,
-                      struct texts **ret, struct error *error) {
-        struct records_options options = records_of(d);
+/* ---- tasks ---- */
 
-        int r = new_texts(run, d, ret, error);
-        for (uint32_t i = 0; r >= 0 && i < n; i++)
-                r = texts_read(*ret, files[i], &options, &run->labels, learn, error);
-        return r;
+static const char *task_name(const struct spec_data *d) { return d->task ? d->task : ""; }
+
+/* n_tasks: not there. */
+static uint32_t find_task(const struct run *run, const struct spec_data *d) {
+        uint32_t t = 0;
+
+        while (t < run->n_tasks && strcmp(run->tasks[t].name, task_name(d)) != 0)
+                t++;
+        return t;
 }
 
-static int read_train(struct run *run, struct run_stage *stage, struct error *error) {
-        const struct spec_data *d = &stage->spec->data;
-        bool learn = run->labels.n == 0 && d->n_labels == 0;
-        int r = run->labels.n == 0 ? labels_set(&run->labels, d->labels, d->n_labels, error) : 0;
-
-        if (r >= 0)
-                r = read_files(run, d, d->train, d->n_train, learn, &stage->texts[PART_TRAIN], error);
-        if (r >= 0 && learn)
-                r = labels_sort(&run->labels, stage->texts[PART_TRAIN], error);
-        return r < 0 ? r : text_set_all(stage->texts[PART_TRAIN], &stage->set[PART_TRAIN], error);
+const struct run_task *run_task_of(const struct run *run, const struct spec_data *d) {
+        return &run->tasks[find_task(run, d)];
 }
 
-static int read_others(struct run *run, struct run_stage *stage, struct error *error) {
-        const struct spec_data *d = &stage->spec->data;
-        const struct {
-                char *const *files;
-                uint32_t n;
-        } others[PART_MAX] = {
-                [PART_VALIDATION] = { d->validation, d->n_validation }, [PART_TEST] = { d->test, d->n_test }
-        };
+/* A task whose classes are not known yet, but where the spec says them. */
+static int new_task(struct run *run, const struct spec_data *d, struct error *error) {
+        struct run_task *task = &run->tasks[run->n_tasks];
+
+        if (run->n_tasks == SPEC_TASKS_MAX)
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: more than %d tasks", run->options->spec_path,
+                                   SPEC_TASKS_MAX);
+        *task = (struct run_task) { .name = strdup(task_name(d)), .first = run->n_classes };
+        if (!task->name)
+                return error_errno(error, ENOMEM, "task");
+        run->n_tasks++;
+        return labels_set(&task->labels, d->labels, d->n_labels, error);
+}
+
+static int read_files(struct texts *texts, const struct spec_data *d, char *const *files, uint32_t n,
+                      struct labels *labels, bool learn, struct error *error) {
+        struct records_options options = run_records_of(d);
         int r = 0;
 
-        for (unsigned p = PART_VALIDATION; r >= 0 && p < PART_MAX; p++) {
-                if (others[p].n == 0)
-                        continue;
-                r = read_files(run, d, others[p].files, others[p].n, false, &stage->texts[p], error);
-                if (r >= 0)
-                        r = text_set_all(stage->texts[p], &stage->set[p], error);
-        }
+        for (uint32_t i = 0; r >= 0 && i < n; i++)
+                r = texts_read(texts, files[i], &options, labels, learn, error);
         return r;
+}
+
+/* The first stage that has a task learns its classes. */
+static int read_train(struct run *run, const struct spec_data *d, struct texts *texts, struct error *error) {
+        uint32_t t = find_task(run, d);
+        struct run_task *task = &run->tasks[t];
+        uint64_t first = texts_n(texts);
+        bool is_new = t == run->n_tasks, learn = is_new && d->n_labels == 0;
+
+        int r = is_new ? new_task(run, d, error) : 0;
+        if (r >= 0)
+                r = read_files(texts, d, d->train, d->n_train, &task->labels, learn, error);
+        if (r >= 0 && learn)
+                r = labels_sort(&task->labels, texts, first, error);
+        if (r < 0)
+                return r;
+        run->n_classes += is_new ? task->labels.n : 0;
+        texts_shift_labels(texts, first, task->first);
+        return 0;
+}
+
+static int read_other(struct run *run, const struct spec_data *d, enum run_part part, struct texts *texts,
+                      struct error *error) {
+        struct run_task *task = &run->tasks[find_task(run, d)];
+        uint64_t first = texts_n(texts);
+
+        int r = part == PART_VALIDATION
+                        ? read_files(texts, d, d->validation, d->n_validation, &task->labels, false, error)
+                        : read_files(texts, d, d->test, d->n_test, &task->labels, false, error);
+        texts_shift_labels(texts, first, task->first);
+        return r;
+}
+
+/* Of all the stage's tasks, one after the other: shuffled together, each is drawn as often as it has texts. */
+static int read_part(struct run *run, struct run_stage *stage, enum run_part part, struct error *error) {
+        struct texts *texts = NULL;
+
+        int r = new_texts(run, &stage->spec->data, &texts, error);
+        for (uint32_t t = 0; r >= 0 && t < spec_n_tasks(stage->spec); t++) {
+                const struct spec_data *d = spec_task(stage->spec, t);
+                r = part == PART_TRAIN ? read_train(run, d, texts, error) : read_other(run, d, part, texts, error);
+        }
+        stage->texts[part] = texts;
+        if (r < 0 || texts_n(texts) == 0)
+                return r;
+        return text_set_all(texts, &stage->set[part], error);
 }
 
 /* Training alone is split and cut. */
@@ -82,59 +127,87 @@ static int draw_sets(struct run *run, struct run_stage *stage, struct error *err
 
         train->seed = run->whole->train.seed;
         train->stage = (uint32_t) (stage - run->stages);
-        if (d->split > 0 && d->n_validation == 0 && train->n > 1)
+        if (d->split > 0 && stage->set[PART_VALIDATION].n == 0 && train->n > 1)
                 r = text_set_split(train, d->split, &stage->set[PART_VALIDATION], error);
         stage->set[PART_VALIDATION].shuffle = false;
         if (r >= 0 && (d->per_class > 0 || d->fraction < 1))
-                r = text_set_subset(train, run->labels.n, d->per_class, d->fraction, error);
+                r = text_set_subset(train, run->n_classes, d->per_class, d->fraction, error);
         train->shuffle = d->shuffle;
         return r;
 }
 
-static int check_classes(const struct run *run, const struct run_stage *stage, struct error *error) {
+static int check_task(const struct run *run, const struct run_stage *stage, const struct spec_data *d,
+                      struct error *error) {
         const struct text_set *train = &stage->set[PART_TRAIN];
-        int32_t first = texts_label(train->texts, train->index[0]);
+        const struct run_task *task = run_task_of(run, d);
+        int32_t first = -1;
 
-        for (uint64_t i = 1; i < train->n; i++)
-                if (texts_label(train->texts, train->index[i]) != first)
+        for (uint64_t i = 0; i < train->n; i++) {
+                int32_t label = texts_label(train->texts, train->index[i]) - (int32_t) task->first;
+                if (label < 0 || label >= (int32_t) task->labels.n)
+                        continue;
+                if (first >= 0 && label != first)
                         return 0;
+                first = label;
+        }
         return error_input(error, BERTD_EXIT_DATA, "%s: one class only, '%.64s': there is nothing to tell apart",
-                           stage->spec->data.train[0], run->labels.name[first]);
+                           d->train[0], first < 0 ? "" : task->labels.name[first]);
 }
 
-/* Epochs become steps, and where nobody says how often to evaluate, it is once an epoch. */
-static void count_steps(struct run *run, struct run_stage *stage) {
-        uint64_t n = stage->set[PART_TRAIN].n;
+static int check_classes(const struct run *run, const struct run_stage *stage, struct error *error) {
+        int r = 0;
+
+        for (uint32_t t = 0; r >= 0 && t < spec_n_tasks(stage->spec); t++)
+                r = check_task(run, stage, spec_task(stage->spec, t), error);
+        return r;
+}
+
+void run_count_steps(struct run *run, struct run_stage *stage) {
+        uint64_t n = stage->n[PART_TRAIN];
         struct spec *spec = run->whole->n_stages > 0 ? run->whole->stages[stage - run->stages] : run->whole;
         double batches = (double) n / (double) spec->train.global_batch;
 
         if (spec->train.steps == 0)
                 spec->train.steps = MAX((uint64_t) ceil(spec->train.epochs * batches), UINT64_C(1));
-        if (spec->train.evaluate_every == 0)
+        if (spec->train.evaluate_every == 0 && run->whole->kind == JOB_FINETUNE)
                 spec->train.evaluate_every = MAX((uint64_t) ceil(batches), UINT64_C(1));
 }
 
 int run_open_texts(struct run *run, uint32_t index, struct error *error) {
         struct run_stage *stage = &run->stages[index];
 
-        int r = read_train(run, stage, error);
+        int r = read_part(run, stage, PART_TRAIN, error);
         if (r >= 0)
                 r = check_classes(run, stage, error);
-        if (r >= 0)
-                r = read_others(run, stage, error);
+        for (unsigned p = PART_VALIDATION; r >= 0 && p < PART_MAX; p++)
+                r = read_part(run, stage, p, error);
         if (r >= 0)
                 r = draw_sets(run, stage, error);
         if (r >= 0)
                 r = check_classes(run, stage, error);
         if (r < 0)
                 return r;
-        run->config.classifier.n_labels = run->labels.n;
-        count_steps(run, stage);
+        run->config.classifier.n_labels = run->n_classes;
         for (unsigned p = 0; p < PART_MAX; p++) {
                 if (stage->set[p].n == 0)
                         continue;
                 stage->source[p] = text_set_source(&stage->set[p]);
                 stage->n[p] = stage->set[p].n;
+        }
+        run_count_steps(run, stage);
+        return 0;
+}
+
+int run_set_class_ranges(struct run *run, struct error *error) {
+        if (run->n_tasks < 2)
+                return 0;
+        run->class_ranges = calloc(run->n_classes, sizeof(*run->class_ranges));
+        if (!run->class_ranges)
+                return error_errno(error, ENOMEM, "classes");
+        for (uint32_t t = 0; t < run->n_tasks; t++) {
+                struct class_range range = { run->tasks[t].first, run->tasks[t].first + run->tasks[t].labels.n };
+                for (uint32_t c = range.begin; c < range.end; c++)
+                        run->class_ranges[c] = range;
         }
         return 0;
 }

@@ -194,7 +194,7 @@ static int compare_names(const void *a, const void *b) {
         return strcmp(x, y);
 }
 
-int labels_sort(struct labels *labels, struct texts *t, struct error *error) {
+int labels_sort(struct labels *labels, struct texts *t, uint64_t first, struct error *error) {
         cleanup_free char **old = malloc((labels->n + 1) * sizeof(*old));
         cleanup_free int32_t *place = malloc((labels->n + 1) * sizeof(*place));
 
@@ -206,9 +206,14 @@ int labels_sort(struct labels *labels, struct texts *t, struct error *error) {
         qsort(labels->name, labels->n, sizeof(*labels->name), compare_names);
         for (uint32_t i = 0; i < labels->n; i++)
                 place[i] = labels_find(labels, old[i]);
-        for (size_t i = 0; i < t->n; i++)
+        for (size_t i = first; i < t->n; i++)
                 t->label[i] = place[t->label[i]];
         return 0;
+}
+
+void texts_shift_labels(struct texts *t, uint64_t first, uint32_t by) {
+        for (size_t i = first; i < t->n; i++)
+                t->label[i] += (int32_t) by;
 }
 
 uint64_t texts_n(const struct texts *t) { return t->n; }

@@ -65,8 +65,11 @@ int texts_take(struct texts *texts, const char *path, const struct record *recor
 int texts_read(struct texts *texts, const char *path, const struct records_options *options, struct labels *labels,
                bool learn, struct error *error);
 
-/* Puts names in order (numbers by value) and the texts' labels with them. */
-int labels_sort(struct labels *labels, struct texts *texts, struct error *error);
+/* Puts names in order (numbers by value) and the labels of the texts from `first` on with them. */
+int labels_sort(struct labels *labels, struct texts *texts, uint64_t first, struct error *error);
+
+/* Adds `by` to the labels of the texts from `first` on: a task's classes come after those of the tasks before it. */
+void texts_shift_labels(struct texts *texts, uint64_t first, uint32_t by);
 
 uint64_t texts_n(const struct texts *texts);
 int32_t texts_label(const struct texts *texts, uint64_t index);

@@ -119,6 +119,29 @@ int weights_labels(const struct checkpoint *checkpoint, struct labels *labels, s
         return text[0] ? labels_parse(labels, text, checkpoint_path(checkpoint), error) : 0;
 }
 
+static uint32_t meta_number(const struct checkpoint *c, const char *key, uint32_t fallback) {
+        const char *text = checkpoint_meta_get(checkpoint_meta(c), key);
+        return text ? (uint32_t) strtoul(text, NULL, 10) : fallback;
+}
+
+int weights_task(const struct checkpoint *c, uint32_t n_labels, struct labels *labels, uint32_t *ret_first,
+                 struct error *error) {
+        int r = weights_labels(c, labels, error);
+        if (r < 0)
+                return r;
+        if (n_labels == 0 || labels->n == 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier: expected a checkpoint of finetune",
+                                   checkpoint_path(c));
+        if (meta_number(c, "n_heads", 1) > 1)
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: is of several tasks (%s): fine-tune it on one of them first",
+                                   checkpoint_path(c), checkpoint_meta_get(checkpoint_meta(c), "heads"));
+        *ret_first = meta_number(c, "first_class", 0);
+        if (*ret_first > n_labels || labels->n > n_labels - *ret_first)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key first_class", checkpoint_path(c));
+        return 0;
+}
+
 struct checkpoint_tensor weights_describe(const struct model *model, const struct model_tensor *tensor,
                                           const char *kind, const void *data) {
         size_t size = model_element_size(model);

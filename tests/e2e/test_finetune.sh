@@ -1,8 +1,9 @@
 #!/bin/bash
-# A fine-tuning job under bertd: submitted, killed with -9, resumed by itself, done with the weights of an undisturbed one.
+# A fine-tuning job under bertd: submitted, killed with -9, resumed by itself, done with the weights of an undisturbed one; a sweep as an
+# array of jobs with its table.
 . "$(dirname "$0")/lib.sh"
 command -v mpirun >/dev/null || skip_all "no mpirun"
-plan 8
+plan 16
 ok "vocabulary and config" make_corpus
 awk 'BEGIN { srand(5); split("kernel memory page device", a); split("network socket packet signal", b)
   for (i = 0; i < 400; i++) { w = int(rand() * 4) + 1; printf "%s\tthe old %s reads the file\n", i % 2 ? "core" : "net", i % 2 ? a[w] : b[w] } }' >"$home/train.tsv"
@@ -36,3 +37,23 @@ ok "the job is done" "$BERTCTL" wait "$job"
 ok "with bit-identical weights" quietly "$BERT_TRAINER" diff "$calm" "$(field "$job" checkpoint_path)"
 sed 's/train.tsv/absent.tsv/' "$home/hit.yaml" >"$home/bad.yaml"
 is "a file that is not there is told at once" "$("$BERTCTL" submit "$home/bad.yaml" 2>&1 | grep -c 'data.train: .*absent.tsv: No such file')" 1
+
+# ---- arrays ----
+spec sweep 30
+sed -i -e 's/ranks: 2/ranks: 1/' -e "s|^checkpoint: .*|&\nrun_dir: $home/sweep|" "$home/sweep.yaml"
+is "one wrong value: no job at all, one line" "$("$BERTCTL" submit --array optimizer.learning_rate=1e-3,fast "$home/sweep.yaml" 2>&1)" \
+  "bertctl: $home/sweep.yaml:9: optimizer.learning_rate: 'fast' is not a number"
+is "an unknown key" "$("$BERTCTL" submit --set optimizer.lr=1 "$home/sweep.yaml" 2>&1 | grep -c "'optimizer.lr=1': expected KEY=VALUE with a key of a spec")" 1
+before=$("$BERTCTL" list --json | jq length)
+mapfile -t ids < <("$BERTCTL" submit --array optimizer.learning_rate=1e-3,1e-5 --array train.seed=1,2 "$home/sweep.yaml")
+is "a job for each combination" "${#ids[@]} $(("$("$BERTCTL" list --json | jq length)" - before))" "4 4"
+is "named by its keys" "$(field "${ids[1]}" name)" "sweep[learning_rate=1e-3,seed=2]"
+for id in "${ids[@]}"; do "$BERTCTL" wait "$id" >/dev/null; done
+is "in a folder of its own" "$(find "$home/sweep" -name metrics.jsonl | wc -l)" 4
+"$BERTCTL" results sweep >"$home/table"
+is "results has a line a job, and means over seeds" "$(grep -c ' done ' "$home/table") $(grep -c ' ± ' "$home/table")" "4 2"
+"$BERTCTL" results --json sweep >"$home/results.json"
+want=$(jq -s '[.[] | select(.validation) | .validation.accuracy] | max' "$home/sweep/learning_rate=1e-5,seed=2/metrics.jsonl")
+is "the best validation of each" "$(jq '.jobs[3].accuracy' "$home/results.json")" "$want"
+is "the mean of two seeds" "$(jq '.seeds[0] | .seeds, (.accuracy.mean * 1e6 | round)' "$home/results.json" | xargs)" \
+  "2 $(jq '(.jobs[0].accuracy + .jobs[1].accuracy) / 2 * 1e6 | round' "$home/results.json")"

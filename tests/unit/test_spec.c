@@ -20,9 +20,9 @@
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
-#define KEYS                                                                                                   \
+#define KEYS                                                                                                     \
         "name, kind, priority, run_dir, device, on_exit, command, resources, restart, checkpoint, model, data, " \
-        "classifier, " \
+        "classifier, "                                                                                           \
         "optimizer, train, stages"
 
 static char folder[PATH_MAX];
@@ -270,11 +270,12 @@ static const struct bad bad_stages[] = {
           "job.yaml:11: stages[1].data.mask_unit: 'no' is not token, whole_word or ngram" },
         { STAGED "- train: {steps: 5}\n  moments: drop\n",
           "job.yaml:11: stages[1].moments: 'drop' is not keep or reset" },
-        { STAGED "- train: {steps: 5}\n  moment: keep\n",
-          "job.yaml:11: unknown key 'moment' in stages; expected name, moments, bias_correction, data, optimizer, "
-          "train" },
+        { STAGED "- train: {steps: 5}\n  moment: keep\n", "job.yaml:11: unknown key 'moment' in stages; expected name, "
+                                                          "moments, bias_correction, data, tasks, optimizer, "
+                                                          "train" },
         { STAGED "- train: {steps: 5}\n  model: {config: c}\n",
-          "job.yaml:11: unknown key 'model' in stages; expected name, moments, bias_correction, data, optimizer, "
+          "job.yaml:11: unknown key 'model' in stages; expected name, moments, bias_correction, data, tasks, "
+          "optimizer, "
           "train" },
         { STAGED "- train: {steps: 5, step: 4}\n",
           "job.yaml:10: unknown key 'step' in train; expected global_batch, micro_batch, steps, epochs, precision, "
@@ -455,6 +456,51 @@ static void test_round_trip_of_stages(void **state) {
         check_round_trip(text);
 }
 
+/* Each task has its own files and columns, and nothing of another's. */
+static void test_round_trip_of_tasks(void **state) {
+        static const char text[] = "kind: finetune\nmodel: {init: m}\ntrain: {epochs: 2}\nstages:\n"
+                                   "- tasks:\n  - {task: a, train: [a.csv], validation: [w.csv], text: [t, u]}\n"
+                                   "  - {task: b, train: [b.tsv], label: \"1\"}\n"
+                                   "- data: {task: b, train: [b.tsv]}\n- data: {train: [c.tsv]}\n";
+        struct error error = {};
+        cleanup_spec struct spec *one = load(text), *two = NULL;
+        cleanup_free char *normal = NULL;
+
+        assert_int_equal(spec_format(one, &normal, &error), 0);
+        write_spec("normal.yaml", normal, strlen(normal));
+        assert_int_equal(spec_load("normal.yaml", &two, &error), 0);
+        const struct spec *both[] = { one, two };
+        for (size_t i = 0; i < 2; i++) {
+                const struct spec *s = both[i];
+                assert_int_equal(spec_n_tasks(s->stages[0]), 2);
+                assert_int_equal(spec_n_tasks(s->stages[1]), 1);
+                const struct spec_data *a = spec_task(s->stages[0], 0), *b = spec_task(s->stages[0], 1);
+                assert_string_equal(a->task, "a");
+                assert_int_equal(a->n_text, 2);
+                assert_string_equal(a->label, "label");
+                assert_string_equal(b->task, "b");
+                assert_true(b->n_text == 0 && b->n_validation == 0);
+                assert_string_equal(b->label, "1");
+                assert_string_equal(spec_task(s->stages[1], 0)->task, "b");
+                assert_null(s->stages[2]->data.task);
+        }
+        check_round_trip(text);
+}
+
+static void test_settings(void **state) {
+        const char *settings[] = { "optimizer.learning_rate=0.25", "train.seed=9", "name=x" }, *wrong = "train.sed=9";
+        struct error error = {};
+        cleanup_spec struct spec *s = NULL;
+
+        write_spec("job.yaml", PRETRAIN, strlen(PRETRAIN));
+        assert_int_equal(spec_load_with("job.yaml", settings, 3, &s, &error), 0);
+        assert_true(s->optimizer.learning_rate == 0.25 && s->train.seed == 9 && s->train.steps == 10);
+        assert_string_equal(s->name, "x");
+        cleanup_spec struct spec *none = NULL;
+        assert_true(spec_load_with("job.yaml", &wrong, 1, &none, &error) < 0);
+        assert_int_equal(error.exit, 78);
+}
+
 static void test_round_trip(void **state) {
         check_round_trip(STAGED "- {name: b, moments: reset, train: {steps: 9}, data: {objective: mlm}}\n");
         check_round_trip(PRETRAIN);
@@ -501,6 +547,8 @@ int main(void) {
                 cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_round_trip),
                 cmocka_unit_test(test_round_trip_of_stages),
+                cmocka_unit_test(test_round_trip_of_tasks),
+                cmocka_unit_test(test_settings),
                 cmocka_unit_test(test_format_refuses),
         };
         char *top = make_folder();

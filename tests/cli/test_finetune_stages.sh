@@ -1,0 +1,99 @@
+#!/bin/sh
+# The three steps as one job: further pretraining on the classifier's own texts, several tasks on one encoder, then one of them;
+# killed anywhere it resumes in the right stage with the same bits. Wrong tasks are one line: TAP.
+. "$(dirname "$0")/trainer-lib.sh"
+make_inputs
+awk 'BEGIN { srand(3); split("kernel memory page device", a); split("network socket packet signal", b); split("file inode block lock", c)
+        for (i = 0; i < 90; i++) { k = i % 3; w = int(rand() * 4) + 1
+                word = k == 0 ? a[w] : k == 1 ? b[w] : c[w]; name = k == 0 ? "core" : k == 1 ? "net" : "disk"
+                printf "%s\tthe old %s reads the %s. It frees the %s!\n", name, word, word, word } }' >parts.tsv
+awk 'BEGIN { srand(4); for (i = 0; i < 60; i++) { k = i % 2
+        printf "{\"said\": \"the %s device %s\", \"mood\": %d}\n", k ? "fast" : "slow", k ? "wakes" : "drops", k } }' >moods.jsonl
+head -n 20 parts.tsv >parts-dev.tsv
+head -n 20 moods.jsonl >moods-dev.jsonl
+cat >steps.yaml <<'SPEC'
+kind: finetune
+checkpoint: {every_steps: 4, every_sec: 0, keep: 100}
+model: {config: tiny.json, vocab: vocab.txt}
+data: {train: [parts.tsv], validation: [parts-dev.tsv], text: [2], label: 1, sequence_length: 32}
+optimizer: {learning_rate: 5.0e-3}
+train: {global_batch: 8, micro_batch: 4}
+stages:
+- name: further
+  data: {objective: mlm+nsp}
+  train: {steps: 6}
+- name: together
+  tasks:
+  - {task: parts}
+  - {task: moods, train: [moods.jsonl], validation: [moods-dev.jsonl], text: [said], label: mood}
+  train: {epochs: 0.5}
+- name: target
+  data: {task: parts}
+  train: {epochs: 1}
+SPEC
+tune() { timeout 120 "$TRAINER" finetune "$@"; }
+tune steps.yaml --run-dir whole >whole.log 2>&1
+ok $? "three steps"
+grep -q "texts-train-0: 90 texts, 180 sentences" whole.log
+ok $? "the corpus is of the texts, cut into sentences"
+[ "$(grep -c '"stage": 0' whole/metrics.jsonl)" -eq 6 ] && [ "$(grep -c '"stage": 1' whole/metrics.jsonl)" -eq 10 ] && [ "$(grep -c '"stage": 2' whole/metrics.jsonl)" -eq 12 ]
+ok $? "half an epoch of both tasks together, one of the target"
+for at in 2 5 8 15 17 25; do
+        for _ in 1 2 3 4 5; do
+                rm -rf killed
+                tune steps.yaml --run-dir killed >killed.log 2>&1 &
+                job=$!
+                while kill -0 $job 2>/dev/null && ! grep -q "^{\"step\": $at," killed/metrics.jsonl 2>/dev/null; do sleep 0.003; done
+                for pid in $(pgrep -f -- "finetune steps.yaml --run-dir killed\$"); do
+                        [ "$(readlink "/proc/$pid/exe")" = "$(readlink -f "$TRAINER")" ] && kill -9 "$pid" 2>/dev/null
+                done
+                wait $job 2>/dev/null
+                [ -e "$(ckpt killed 28)" ] || break
+        done
+        tune steps.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 28)" "$(ckpt killed 28)" >/dev/null
+        ok $? "killed at step $at and resumed: same bits"
+done
+
+"$TRAINER" evaluate --json whole/best.ckpt parts-dev.tsv >figures 2>err && [ "$(jq '.confusion | length' figures)" -eq 3 ]
+ok $? "evaluate knows the target's classes alone"
+[ "$(echo "the old socket reads" | "$TRAINER" predict whole/best.ckpt | jq -c '.probabilities | [(keys | length), (add * 1000 | round)]')" = "[3,1000]" ]
+ok $? "so does predict: they sum to 1"
+"$TRAINER" export whole/best.ckpt --output hf 2>err && [ "$(jq -c '.id2label' hf/config.json)" = '{"0":"core","1":"disk","2":"net"}' ] &&
+        "$TRAINER" import hf --output back.ckpt 2>err
+ok $? "export has the target's head alone"
+sed 's/^core\t//; s/^net\t//; s/^disk\t//' parts.tsv >parts.txt
+"$TRAINER" predict whole/best.ckpt parts.txt >a.json && "$TRAINER" predict back.ckpt parts.txt >b.json && cmp -s a.json b.json
+ok $? "and predicts the same"
+"$TRAINER" evaluate "$(ckpt whole 16)" parts-dev.tsv >out 2>err
+[ $? -eq 65 ] && grep -q "is of several tasks (parts,moods)" err
+ok $? "a checkpoint of several tasks is not evaluated as one"
+"$TRAINER" export "$(ckpt whole 6)" --output further 2>err && grep -q BertForPreTraining further/config.json
+ok $? "one of further pretraining is exported as such"
+if have_ranks 2; then
+        timeout 120 mpirun --oversubscribe --bind-to none -n 2 "$TRAINER" finetune steps.yaml --run-dir two >two.log 2>&1 &&
+                [ "$(grep -o '"sample_hash": "[0-9a-f]*"' two/metrics.jsonl)" = "$(grep -o '"sample_hash": "[0-9a-f]*"' whole/metrics.jsonl)" ]
+        ok $? "two ranks see the same samples"
+fi
+
+bad() { # bad CODE PATTERN NAME SED…
+        code=$1 pattern=$2 name=$3
+        shift 3
+        sed "$@" steps.yaml >bad.yaml
+        tune bad.yaml --run-dir new >out 2>err
+        got=$?
+        [ $got -eq "$code" ] && [ "$(grep -c '^bert-trainer:' err)" -eq 1 ] && grep -q -e "$pattern" err
+        status=$?
+        [ $status -eq 0 ] || sed "s/^/# exit $got: /" err
+        ok $status "$name"
+}
+bad 78 "bad.yaml:14: stages\[1\].tasks\[1\].task: 'parts' is there twice" "a task twice" 's/task: moods/task: parts/'
+bad 78 "stages\[1\].tasks\[1\].task: missing" "a task without a name" 's/task: moods, //'
+bad 78 "bad.yaml:14: unknown key 'labl' in tasks" "an unknown key of a task" 's/label: mood/labl: mood/'
+bad 78 "bad.yaml:14: stages\[1\].tasks\[1\].sequence_length: 16, but the first task has 32" "tasks of different lengths" 's/label: mood/label: mood, sequence_length: 16/'
+bad 65 "moods.jsonl:1: key mod is missing" "a label that a task's file lacks" 's/label: mood/label: mod/'
+bad 65 "stage 0: .*texts-train-0: .*sentence" "NSP on texts of one sentence" 's/^  data: {objective: mlm+nsp}/  data: {objective: mlm+nsp, train: [moods.jsonl], text: [said]}/'
+sed 's/task: parts}$/task: moods, train: [moods.jsonl], validation: [moods-dev.jsonl], text: [said], label: mood}/; s/^  - {task: moods.*/  - {task: other, train: [moods.jsonl], validation: [moods-dev.jsonl], text: [said], label: mood}/' steps.yaml >other.yaml
+tune other.yaml --run-dir whole >out 2>err
+[ $? -eq 78 ]
+ok $? "other tasks are refused on resume"
+finish

@@ -1,0 +1,73 @@
+/*
+ * Further pretraining on the texts that a classifier is trained on: a corpus made of them in the run folder, each text a document,
+ * cut into sentences as `prepare --format prose` does. See run.h. Made anew at every start: the files decide what is in it.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "trainer/run.h"
+#include "trainer/text/corpus_writer.h"
+#include "trainer/text/sentences.h"
+
+static int add_text(struct run *run, const struct record *record, struct ids *ids, struct corpus_writer *writer,
+                    struct error *error) {
+        const char *at = record->text, *end = at + record->size;
+
+        while (at < end) {
+                size_t size = sentence_length(at, (size_t) (end - at));
+                ids->n = 0;
+                if (encoder_encode(run->encoder, 0, at, size, ids) < 0)
+                        return error_errno(error, ENOMEM, "corpus");
+                uint32_t n = (uint32_t) ids->n;
+                int r = n > 0 ? corpus_writer_add(writer, ids->data, &n, 1, error) : 0;
+                if (r < 0)
+                        return r;
+                at += MAX(size, (size_t) 1);
+        }
+        return corpus_writer_end_document(writer, error);
+}
+
+static int add_file(struct run *run, const char *path, const struct records_options *options, struct ids *ids,
+                    struct corpus_writer *writer, struct error *error) {
+        cleanup_records struct records *records = NULL;
+        struct record record;
+
+        int r = records_open(path, options, &records, error);
+        while (r >= 0 && (r = records_next(records, &record, error)) > 0)
+                r = add_text(run, &record, ids, writer, error);
+        return r;
+}
+
+static int commit(struct run *run, const char *prefix, struct corpus_writer *writer, struct error *error) {
+        struct corpus_sidecar sidecar = { .vocab_size = run->samples_vocab.size,
+                                          .options = run->text,
+                                          .format = "texts" };
+
+        vocab_hash(run->vocab, sidecar.vocab_hash);
+        if (corpus_writer_documents(writer) == 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s: no token in the texts", prefix);
+        int r = corpus_writer_finish(writer, error);
+        if (r < 0)
+                return r;
+        (void) fprintf(stderr, "%s: %" PRIu64 " texts, %" PRIu64 " sentences, %" PRIu64 " tokens\n", prefix,
+                       corpus_writer_documents(writer), corpus_writer_sentences(writer), corpus_writer_tokens(writer));
+        return corpus_writer_commit(writer, &sidecar, error);
+}
+
+int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
+                    struct error *error) {
+        cleanup_corpus_writer struct corpus_writer *writer = NULL;
+        struct records_options options = run_records_of(data);
+        struct ids ids = {};
+
+        options.label = NULL;
+        int r = corpus_writer_open(prefix, run->samples_vocab.size, &writer, error);
+        for (uint32_t i = 0; r >= 0 && i < n; i++)
+                r = add_file(run, files[i], &options, &ids, writer, error);
+        free(ids.data);
+        return r < 0 ? r : commit(run, prefix, writer, error);
+}
