@@ -51,7 +51,7 @@ is "named by its keys" "$(field "${ids[1]}" name)" "sweep[learning_rate=1e-3,see
 for id in "${ids[@]}"; do "$BERTCTL" wait "$id" >/dev/null; done
 is "in a folder of its own" "$(find "$home/sweep" -name metrics.jsonl | wc -l)" 4
 "$BERTCTL" results sweep >"$home/table"
-is "results has a line a job, and means over seeds" "$(grep -c ' done ' "$home/table") $(grep -c ' ± ' "$home/table")" "4 2"
+is "results has a line a job, and means over seeds" "$(grep -c ' done ' "$home/table") $(grep -c ' ± ' "$home/table")" "4 3"
 "$BERTCTL" results --json sweep >"$home/results.json"
 want=$(jq -s '[.[] | select(.validation) | .validation.accuracy] | max' "$home/sweep/learning_rate=1e-5,seed=2/metrics.jsonl")
 is "the best validation of each" "$(jq '.jobs[3].accuracy' "$home/results.json")" "$want"
