@@ -126,6 +126,17 @@ sed 's/model: .*/model: {init: back.ckpt}/; s/steps: 40/steps: 3/' tune.yaml >ag
 tune 1 again.yaml --run-dir again >again.log 2>&1
 ok $? "so is a checkpoint"
 
+# The same on an ALBERT.
+sed 's/{"vocab/{"model_type": "albert", "embedding_size": 8, "vocab/' tiny.json >albert.json
+sed 's/tiny.json/albert.json/; s/steps: 40/steps: 14/' tune.yaml >albert.yaml
+tune 1 albert.yaml --run-dir albert >albert.log 2>&1 && tune 1 albert.yaml --run-dir albert2 --resume "$(ckpt albert 7)" >albert2.log 2>&1 &&
+        "$TRAINER" diff "$(ckpt albert 14)" "$(ckpt albert2 14)" >/dev/null
+ok $? "an ALBERT: resumed with the same bits"
+out evaluate albert/best.ckpt dev.tsv && out export albert/best.ckpt --output hf-albert && grep -q AlbertForSequenceClassification hf-albert/config.json
+ok $? "evaluated, and exported as its class"
+out import hf-albert --output albert.ckpt && out export albert.ckpt --output hf-albert2 && cmp -s hf-albert/model.safetensors hf-albert2/model.safetensors
+ok $? "in and out again: the same bytes"
+
 bad() { # bad CODE PATTERN NAME SED…
         code=$1 pattern=$2 name=$3
         shift 3
