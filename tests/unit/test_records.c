@@ -1,0 +1,127 @@
+/* Files of labelled texts: what each format makes of quotes, line ends and marks, and which line a refusal names. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <unistd.h>
+
+#include "bertd/exit.h"
+#include "common/file.h"
+#include "tests/unit/folder.h"
+#include "trainer/records.h"
+
+static char *const text_columns[] = { (char[]) { "text" } }, *const second[] = { (char[]) { "2" } },
+                   *const two[] = { (char[]) { "a" }, (char[]) { "b" } };
+static const struct records_options named = { .text = text_columns, .n_text = 1, .label = "label" };
+static const struct records_options numbered = { .header = HEADER_FALSE, .text = second, .n_text = 1, .label = "1" };
+
+static int setup(void **state) { return (*state = make_folder()) ? chdir(*state) : -1; }
+
+static int teardown(void **state) {
+        remove_folder(*state);
+        return 0;
+}
+
+struct expected {
+        uint64_t line;
+        const char *label, *text;
+};
+
+static void write_file(const char *name, const char *text, size_t size) {
+        FILE *file = fopen(name, "w");
+        assert_non_null(file);
+        assert_int_equal(fwrite(text, 1, size, file), size);
+        assert_int_equal(fclose(file), 0);
+}
+
+/* All records, then the end; or, with `refusal`, a refusal that holds that text. */
+static void check(const char *name, const char *content, size_t size, const struct records_options *options,
+                  const struct expected *expected, size_t n, const char *refusal) {
+        cleanup_records struct records *records = NULL;
+        struct record record;
+        struct error error = {};
+
+        write_file(name, content, size);
+        int r = records_open(name, options, &records, &error);
+        for (size_t i = 0; i < n; i++) {
+                assert_true(r >= 0);
+                r = records_next(records, &record, &error);
+                assert_int_equal(r, 1);
+                assert_int_equal(record.line, expected[i].line);
+                assert_string_equal(record.label, expected[i].label);
+                assert_string_equal(record.text, expected[i].text);
+                assert_int_equal(record.size, strlen(expected[i].text));
+        }
+        if (r >= 0)
+                r = records_next(records, &record, &error);
+        if (!refusal) {
+                assert_int_equal(r, 0);
+                return;
+        }
+        assert_true(r < 0);
+        assert_int_equal(error.exit, BERTD_EXIT_DATA);
+        if (!strstr(error.text, refusal))
+                fail_msg("'%s' is not in '%s'", refusal, error.text);
+}
+/* { 0 } stands for none. */
+static size_t count(const struct expected *all, size_t n) { return n == 1 && all[0].line == 0 ? 0 : n; }
+#define CHECK(name, content, options, refusal, ...)                                                               \
+        do {                                                                                                      \
+                const struct expected all[] = { __VA_ARGS__ };                                                    \
+                check(name, content, sizeof(content) - 1, options, all, count(all, sizeof(all) / sizeof(all[0])), \
+                      refusal);                                                                                   \
+        } while (0)
+
+static void test_csv(void **state) {
+        CHECK("a.csv", "label,text\nx,one\ny,two\n", &named, NULL, { 2, "x", "one" }, { 3, "y", "two" });
+        CHECK("a.csv", "\xef\xbb\xbfid,text,label\r\n7,\"a \"\"b\"\", c\r\nd\",\"x,y\"\r\n\r\n8,e,z\r\n", &named, NULL,
+              { 2, "x,y", "a \"b\", c\r\nd" }, { 5, "z", "e" });
+        CHECK("a.csv", "x,it is 5\" wide\n", &numbered, NULL, { 1, "x", "it is 5\" wide" });
+        CHECK("a.csv", "x,last line without an end", &numbered, NULL, { 1, "x", "last line without an end" });
+}
+
+static void test_csv_refused(void **state) {
+        CHECK("a.csv", "label,text\nx,one\ny,\"two\n", &named, "a.csv:3: a quoted field is not closed",
+              { 2, "x", "one" });
+        CHECK("a.csv", "label,text\nx,one\ny\n", &named, "a.csv:3: 1 columns", { 2, "x", "one" });
+        CHECK("a.csv", "label,words\nx,one\n", &named, "no column 'text'", { 0 });
+}
+
+static void test_tsv(void **state) {
+        CHECK("a.tsv", "x\t\"quotes\" are text, commas too\ny\ttwo\n", &numbered, NULL,
+              { 1, "x", "\"quotes\" are text, commas too" }, { 2, "y", "two" });
+        CHECK("a.tsv", "x\tone\ny\ttwo\tthree\n", &numbered, "a.tsv:2: 3 columns, line 1 has 2", { 1, "x", "one" });
+}
+
+static void test_jsonl(void **state) {
+        struct records_options joined = { .text = two, .n_text = 2, .label = "label" };
+
+        CHECK("a.jsonl", "{\"text\": \"a\\nb\", \"label\": 3}\n\n{\"label\": true, \"text\": \"\\u4e2d\"}\n", &named,
+              NULL, { 1, "3", "a\nb" }, { 3, "true", "\xe4\xb8\xad" });
+        CHECK("a.jsonl", "{\"a\": \"x\", \"b\": \"y\", \"label\": \"l\"}\n", &joined, NULL, { 1, "l", "x y" });
+        CHECK("a.jsonl", "{\"text\": \"a\", \"label\": 3}\n{\"text\": \"a\"}\n", &named,
+              "a.jsonl:2: key label is missing", { 1, "3", "a" });
+        CHECK("a.jsonl", "{\"text\": \"a\", \"label\": 3}\n[1]\n", &named, "a.jsonl:2:", { 1, "3", "a" });
+}
+
+static void test_encodings(void **state) {
+        struct records_options latin = numbered;
+
+        latin.encoding = ENCODING_LATIN1;
+        CHECK("a.tsv", "x\tcaf\xe9\n", &latin, NULL, { 1, "x", "caf\xc3\xa9" });
+        CHECK("a.tsv", "x\tok\nx\tcaf\xe9\n", &numbered, "a.tsv:2: byte 0xe9: not UTF-8", { 1, "x", "ok" });
+        CHECK("a.tsv", "x\ta\0b\n", &numbered, "a.tsv:1:", { 0 });
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_csv, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_csv_refused, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_tsv, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_jsonl, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_encodings, setup, teardown),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
