@@ -31,6 +31,16 @@ struct alignas(16) float4 {
 };
 
 /* Runs a kernel over its grid, block after block. */
+/* Launches are checked and counted, and no kernel runs; memory is not filled. */
+struct emulated_launches {
+        uint64_t n;
+        unsigned most_threads;
+        size_t most_shared;
+        uint64_t widest_grid;
+};
+extern struct emulated_launches emulated_launches;
+extern bool emulated_dry;
+
 void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
 void *emulated_shared(void); /* this block's dynamic shared memory */
 
@@ -88,7 +98,8 @@ static inline cudaError_t cudaMalloc(void **ret, size_t size) {
         *ret = aligned_alloc(256, (size + 255) / 256 * 256);
         if (!*ret)
                 return cudaErrorMemoryAllocation;
-        memset(*ret, 0xff, size);
+        if (!emulated_dry)
+                memset(*ret, 0xff, size);
         return cudaSuccess;
 }
 static inline cudaError_t cudaHostAlloc(void **ret, size_t size, int) { return cudaMalloc(ret, size); }
@@ -101,7 +112,7 @@ static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t siz
         return cudaMemcpy(to, from, size, kind);
 }
 static inline cudaError_t cudaMemsetAsync(void *p, int value, size_t size, cudaStream_t) {
-        return memset(p, value, size), cudaSuccess;
+        return emulated_dry ? cudaSuccess : (memset(p, value, size), cudaSuccess);
 }
 
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *ret, int) { return *ret = ret, cudaSuccess; }

@@ -11,6 +11,8 @@
 #define STACK_BYTES (128 << 10)
 #define SHARED_BYTES (228 << 10)
 
+struct emulated_launches emulated_launches;
+bool emulated_dry;
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 enum state { RUNNABLE, WAITS_FOR_WARP, WAITS_FOR_BLOCK, ENDED };
@@ -133,13 +135,28 @@ static void prepare_fibers(unsigned n) {
         }
 }
 
+/* What every GPU since sm_70 can start; shared memory as sm_90 has it. */
+static void check_launch(dim3 grid, unsigned n, size_t shared) {
+        if (n > THREADS_MAX || shared > SHARED_BYTES || grid.x > INT32_MAX || grid.y > UINT16_MAX ||
+            grid.z > UINT16_MAX) {
+                fprintf(stderr, "emulation: a grid of %u × %u × %u blocks of %u threads and %zu bytes\n", grid.x,
+                        grid.y, grid.z, n, shared);
+                abort();
+        }
+        struct emulated_launches *l = &emulated_launches;
+        l->n++;
+        l->most_threads = n > l->most_threads ? n : l->most_threads;
+        l->most_shared = shared > l->most_shared ? shared : l->most_shared;
+        uint64_t blocks = (uint64_t) grid.x * grid.y * grid.z;
+        l->widest_grid = blocks > l->widest_grid ? blocks : l->widest_grid;
+}
+
 void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel) {
         unsigned n = block.x * block.y * block.z;
 
-        if (n > THREADS_MAX || shared > SHARED_BYTES) {
-                fprintf(stderr, "emulation: a block of %u threads and %zu bytes\n", n, shared);
-                abort();
-        }
+        check_launch(grid, n, shared);
+        if (emulated_dry)
+                return;
         blockDim = block;
         gridDim = grid;
         body = &kernel;
@@ -148,4 +165,19 @@ void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &
                 for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
                         for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++)
                                 run_block();
+}
+
+/* For C. */
+extern "C" {
+void emulated_begin_dry(void) {
+        emulated_dry = true;
+        emulated_launches = {};
+}
+void emulated_end_dry(uint64_t *n, unsigned *threads, size_t *shared, uint64_t *grid) {
+        emulated_dry = false;
+        *n = emulated_launches.n;
+        *threads = emulated_launches.most_threads;
+        *shared = emulated_launches.most_shared;
+        *grid = emulated_launches.widest_grid;
+}
 }
