@@ -44,17 +44,24 @@ def main():
         ours = torch.tensor([[math.log(p) for p in json.loads(line)["probabilities"].values()] for line in out.split("\n") if line], dtype=torch.float64)
         with torch.no_grad():
             theirs = torch.cat([model(**tokenizer(text, truncation=True, max_length=128, return_tensors="pt")).logits for text in texts])
+        back = common.WORK / f"logits-{i}-back"
+        subprocess.run([common.TRAINER, "export", str(checkpoint), "--output", str(back)], check=True, stderr=subprocess.DEVNULL)
+        again, info = type(model).from_pretrained(back, output_loading_info=True)
+        clean = not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"))
+        same = all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
+        failed |= not (clean and same and again.config.id2label == model.config.id2label)
         # Probabilities leave a row's logits open by a constant: theirs are taken to logarithms of probabilities, too.
         worst = (ours - torch.log_softmax(theirs.double(), -1)).abs().max().item()
         failed |= worst > 1e-4
-        rows.append(f"| {title} | {len(texts)} | {theirs.abs().max():.2f} | {worst:.1e} |")
+        rows.append(f"| {title} | {len(texts)} | {theirs.abs().max():.2f} | {worst:.1e} | {'yes' if clean and same else 'NO'} |")
         print(rows[-1], flush=True)
     common.write_section("logits", f"""## Logits
 `scripts/check-finetune logits` {common.provenance()}; transformers {transformers.__version__}. Logarithms of `predict`'s probabilities beside those of the model's own
-logits, fp32; the bound is 1e-4.
+logits, fp32; the bound is 1e-4. Back: `export` of the imported model loads in transformers with no key missing, unexpected or of another shape, every
+tensor bit for bit.
 
-| model | texts | greatest logit | greatest difference |
-|---|---|---|---|
+| model | texts | greatest logit | greatest difference | back |
+|---|---|---|---|---|
 """ + "\n".join(rows))
     return 1 if failed else 0
 

@@ -313,6 +313,7 @@ static void test_examples(void **state) {
                 { "bert-large-lamb", 2, OPTIMIZER_LAMB, OBJECTIVE_MLM_NSP },
                 { "albert-base", 1, OPTIMIZER_LAMB_GOOGLE, OBJECTIVE_MLM_SOP },
                 { "linux-doc-tiny", 1, OPTIMIZER_ADAMW, OBJECTIVE_MLM_NSP },
+                { "classify-three-steps", 3, OPTIMIZER_BERTADAM, OBJECTIVE_MLM },
         };
 
         for (size_t i = 0; i < sizeof(examples) / sizeof(examples[0]); i++) {
