@@ -490,6 +490,11 @@ static int read_tasks(struct reader *reader, struct raw_stage *raw, struct spec 
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
         for (uint32_t i = 0; r == 0 && i < raw->n_tasks; i++)
                 r = read_task(reader, raw, i, stage);
+        for (uint32_t i = 1; r == 0 && i < stage->n_tasks; i++)
+                if ((stage->tasks[i]->data.n_validation > 0) != (stage->tasks[0]->data.n_validation > 0))
+                        return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                           "%s: %stasks: some have validation files and some have none",
+                                           reader->file.path, reader->stage);
         return r;
 }
 
@@ -593,20 +598,56 @@ static void *make_section(struct raw *raw, size_t section) {
         return section_of(raw, section);
 }
 
+/* A stage, or one of its tasks, whose own key would win over a setting; n_stages: none. */
+static uint32_t find_own(const struct raw *raw, const struct field *field) {
+        for (uint32_t s = 0; s < raw->n_stages; s++) {
+                const struct raw_stage *stage = &raw->stages[s];
+                void *section = field->section == offsetof(struct raw, data)        ? (void *) stage->data
+                                : field->section == offsetof(struct raw, optimizer) ? (void *) stage->optimizer
+                                : field->section == offsetof(struct raw, train)     ? (void *) stage->train
+                                                                                    : NULL;
+                bool own = section && *AT(section, field->raw, char *);
+                for (uint32_t t = 0; field->section == offsetof(struct raw, data) && t < stage->n_tasks; t++)
+                        own = own || *AT(&stage->tasks[t], field->raw, char *);
+                if (own)
+                        return s;
+        }
+        return raw->n_stages;
+}
+
+/* One is said in place of the other. */
+static void drop_other_length(struct raw_train *train, const char *key) {
+        char **other = strcmp(key, "train.steps") == 0    ? &train->epochs
+                       : strcmp(key, "train.epochs") == 0 ? &train->steps
+                                                          : NULL;
+
+        if (!other)
+                return;
+        free(*other);
+        *other = NULL;
+}
+
 static int apply_setting(struct reader *reader, const char *setting) {
         const char *equals = strchr(setting, '=');
         const struct field *field = equals ? find_field(setting, (size_t) (equals - setting)) : NULL;
+        uint32_t own = field ? find_own(reader->raw, field) : 0;
 
         if (!field)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
                                    "'%.80s': expected KEY=VALUE with a key of a spec, as optimizer.learning_rate=2e-5",
                                    setting);
+        if (own < reader->raw->n_stages)
+                return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                   "%s: stages[%u] has its own %s: setting the file's would change nothing there",
+                                   reader->file.path, own, field->key);
         void *section = make_section(reader->raw, field->section);
         char *text = section ? strdup(equals + 1) : NULL;
         if (!text)
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
         free(*AT(section, field->raw, char *));
         *AT(section, field->raw, char *) = text;
+        if (field->section == offsetof(struct raw, train))
+                drop_other_length(reader->raw->train, field->key);
         return 0;
 }
 

@@ -81,27 +81,54 @@ static void take_apart(struct member *member) {
         }
 }
 
-/* Of several jobs of one name the newest, which the list has first; then in the order of submission. */
+static bool same_keys(const struct member *a, const struct member *b) {
+        for (size_t i = 0; i < a->n && a->n == b->n; i++)
+                if (strcmp(a->keys[i], b->keys[i]) != 0)
+                        return false;
+        return a->n == b->n;
+}
+
+static bool is_known(const struct members *all, const char *name) {
+        for (size_t i = 0; i < all->n; i++)
+                if (strcmp(all->list[i].job->name, name) == 0)
+                        return true;
+        return false;
+}
+
+/* The caller's jobs, or for root those of the newest one's user; with the keys of the newest, since others are another array; of
+ * several jobs of one name the newest, which the list has first. Then in the order of submission. */
 static int collect(const struct job_list *jobs, const char *array, struct members *ret, struct error *error) {
+        uint64_t uid = geteuid();
+        size_t others = 0;
+
         ret->list = calloc(jobs->n + 1, sizeof(*ret->list));
         if (!ret->list)
                 return error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
         for (size_t i = 0; i < jobs->n; i++) {
                 const char *label = NULL;
-                size_t size = 0, k = 0;
+                size_t size = 0;
                 if (!is_member(text_of(jobs->jobs[i].name), array, &label, &size))
                         continue;
-                while (k < ret->n && strcmp(ret->list[k].job->name, jobs->jobs[i].name) != 0)
-                        k++;
-                if (k < ret->n)
+                if (uid == 0 && ret->n == 0)
+                        uid = jobs->jobs[i].uid;
+                if (jobs->jobs[i].uid != uid || is_known(ret, jobs->jobs[i].name))
                         continue;
                 struct member *member = &ret->list[ret->n];
                 *member = (struct member) { .job = &jobs->jobs[i], .label = strndup(label, size) };
                 if (!member->label)
                         return error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
-                ret->n++;
                 take_apart(member);
+                if (ret->n == 0 || same_keys(&ret->list[0], member)) {
+                        ret->n++;
+                        continue;
+                }
+                free(member->label);
+                others++;
         }
+        if (others > 0)
+                (void) fprintf(stderr,
+                               "bertctl: %zu jobs of older arrays of that name, with other keys, are left out\n",
+                               others);
         for (size_t i = 0; i < ret->n / 2; i++) {
                 struct member other = ret->list[i];
                 ret->list[i] = ret->list[ret->n - 1 - i];
@@ -145,6 +172,7 @@ static void take_row(const json_t *row, struct figures *figures) {
 /* A folder without metrics, or of another user, has no figures. */
 static struct figures read_figures(const struct job_info *job) {
         static char line[ROW_MAX];
+        double stage = NAN;
         struct figures figures = NO_FIGURES;
         cleanup_free char *path = format_string("%s/metrics.jsonl", text_of(job->run_dir));
         struct stat st;
@@ -160,8 +188,12 @@ static struct figures read_figures(const struct job_info *job) {
                 if (!strstr(line, "\"validation\": {") && !strstr(line, "\"test\": {"))
                         continue;
                 cleanup_json json_t *row = json_loads(line, 0, NULL);
-                if (json_is_object(row))
-                        take_row(row, &figures);
+                if (!json_is_object(row))
+                        continue;
+                if (number_of(row, "stage") > stage) /* of other data: the last stage is what counts */
+                        figures = NO_FIGURES;
+                stage = number_of(row, "stage");
+                take_row(row, &figures);
         }
         (void) fclose(file);
         return figures;

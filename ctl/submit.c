@@ -360,11 +360,12 @@ static int check_files(const char *key, char *const *paths, uint32_t n, struct e
         return r;
 }
 
-static int check_corpora(const char *key, char *const *prefixes, uint32_t n, struct error *error) {
+/* finetune may make a corpus of texts itself. */
+static int check_corpora(const char *key, enum job_kind kind, char *const *prefixes, uint32_t n, struct error *error) {
         int r = 0;
 
         for (uint32_t i = 0; r == 0 && i < n; i++) {
-                bool texts = spec_is_texts(prefixes[i]);
+                bool texts = kind == JOB_FINETUNE && spec_is_texts(prefixes[i]);
                 r = check_file(key, prefixes[i], texts ? "" : ".idx", error);
                 if (r == 0 && !texts)
                         r = check_file(key, prefixes[i], ".bin", error);
@@ -381,14 +382,21 @@ static int check_init(const char *path, struct error *error) {
         return check_file("model.init", path, "", error);
 }
 
-static int check_data(const struct spec_data *data, struct error *error) {
-        int (*check)(const char *, char *const *, uint32_t, struct error *) =
-                data->objective == OBJECTIVE_CLASSIFY ? check_files : check_corpora;
+static int check_data(enum job_kind kind, const struct spec_data *data, struct error *error) {
+        const struct {
+                const char *key;
+                char *const *paths;
+                uint32_t n;
+        } parts[] = { { "data.train", data->train, data->n_train },
+                      { "data.validation", data->validation, data->n_validation },
+                      { "data.test", data->test, data->n_test } };
+        int r = 0;
 
-        int r = check("data.train", data->train, data->n_train, error);
-        if (r == 0)
-                r = check("data.validation", data->validation, data->n_validation, error);
-        return r == 0 ? check("data.test", data->test, data->n_test, error) : r;
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(parts); i++)
+                r = data->objective == OBJECTIVE_CLASSIFY
+                            ? check_files(parts[i].key, parts[i].paths, parts[i].n, error)
+                            : check_corpora(parts[i].key, kind, parts[i].paths, parts[i].n, error);
+        return r;
 }
 
 /* What is not there is better told now than when the job's turn has come. The trainer checks what is in the files. */
@@ -405,7 +413,7 @@ static int check_inputs(const struct spec *spec, struct error *error) {
                 r = check_init(spec->model.init, error);
         for (uint32_t i = 0; r == 0 && i < spec_n_stages(spec); i++)
                 for (uint32_t t = 0; r == 0 && t < spec_n_tasks(spec_at(spec, i)); t++)
-                        r = check_data(spec_task(spec_at(spec, i), t), error);
+                        r = check_data(spec->kind, spec_task(spec_at(spec, i), t), error);
         return r;
 }
 
@@ -486,6 +494,11 @@ static int submit_array(struct ctl *ctl, const char *path, const struct option_l
                         r = client_connect(ctl->socket, &client, &ctl->error);
                 if (r == 0 && i >= total)
                         r = submit_spec(ctl, client, spec, &id);
+                if (r < 0 && i > total) { /* those are told, or they would be submitted again */
+                        (void) error_prefix(&ctl->error, "after %zu of %zu jobs", i - total, total);
+                        if (json)
+                                (void) json_print(stdout, steal_pointer(&ids), NULL);
+                }
                 if (r < 0)
                         return r;
                 if (i >= total && json)

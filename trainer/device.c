@@ -17,7 +17,8 @@
 #define MODULE "bert-trainer-cuda.so"
 
 struct device {
-        void *handle; /* NULL: the CPU */
+        bool has_driver; /* a GPU may be meant: why it is not used is worth a line */
+        void *handle;    /* NULL: the CPU */
         const struct cuda_module *module;
         const struct ops *ops;
 };
@@ -61,6 +62,7 @@ static int load_module(struct device *device, struct error *error) {
         r = find_driver(error);
         if (r < 0)
                 return r;
+        device->has_driver = true;
         device->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (!device->handle)
                 return error_set(error, ENODEV, "device: cuda: the module cannot be loaded: %s", dlerror());
@@ -123,6 +125,8 @@ int device_open(enum device_kind kind, enum precision precision, uint32_t local_
                 *error = why;
                 return r;
         }
+        if (r < 0 && device->has_driver)
+                (void) fprintf(stderr, "bert-trainer: %s: computing on the CPU\n", why.text);
         if (r < 0) {
                 if (kind == DEVICE_CPU)
                         why = (struct error) { .exit = BERTD_EXIT_CONFIG };

@@ -267,6 +267,9 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
                 return r;
         if (checkpoint_meta_get(checkpoint_meta(x->checkpoint), "labels.0"))
                 r = weights_task(x->checkpoint, x->config.classifier.n_labels, &x->labels, &x->first_class, error);
+        else if (x->config.without_pretraining_heads)
+                r = error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: holds neither classes nor pretraining heads",
+                                path);
         if (r >= 0)
                 r = check_classifier(x, error);
         if (r < 0)

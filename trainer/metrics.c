@@ -20,6 +20,7 @@ struct metrics {
         char *path;
         const char *sentence_name;
         bool warned, classifies;
+        uint32_t stage;
         struct tensorboard *board;
 };
 
@@ -77,7 +78,8 @@ int metrics_open(const char *run_dir, uint64_t step, struct metrics **ret, struc
         return 0;
 }
 
-void metrics_set_objective(struct metrics *metrics, enum objective objective) {
+void metrics_set_stage(struct metrics *metrics, uint32_t stage, enum objective objective) {
+        metrics->stage = stage;
         metrics->sentence_name = objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp";
         metrics->classifies = objective == OBJECTIVE_CLASSIFY;
 }
@@ -182,8 +184,9 @@ void metrics_validation(struct metrics *metrics, const char *part, uint64_t step
         char line[1024], losses[512];
 
         (void) format_losses(metrics, l, losses, sizeof(losses));
-        int n = snprintf(line, sizeof(line), "{\"step\": %" PRIu64 ", \"%s\": {\"samples\": %" PRIu64 ", %s}}\n", step,
-                         part, samples, losses);
+        int n = snprintf(line, sizeof(line),
+                         "{\"step\": %" PRIu64 ", \"stage\": %u, \"%s\": {\"samples\": %" PRIu64 ", %s}}\n", step,
+                         metrics->stage, part, samples, losses);
         append(metrics, line, (size_t) n);
         board_losses(metrics, part, step, l);
         tensorboard_flush(metrics->board);

@@ -39,9 +39,9 @@ struct metrics_row {
  * event file. */
 int metrics_open(const char *run_dir, uint64_t step, struct metrics **ret, struct error *error);
 
-/* What the sentence's loss is called in the rows that follow: "nsp" (at first) or "sop"; of classification they have loss and
+/* The stage of the rows that follow, and what the sentence's loss is called there: "nsp" (at first) or "sop"; of classification they have loss and
  * accuracy alone. */
-void metrics_set_objective(struct metrics *metrics, enum objective objective);
+void metrics_set_stage(struct metrics *metrics, uint32_t stage, enum objective objective);
 void metrics_close(struct metrics *metrics);
 
 /* A row that cannot be written (disk full) is lost; the first loss is told on stderr, training goes on. */

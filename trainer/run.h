@@ -55,6 +55,7 @@ struct run_stage {
         struct sample_source source[PART_MAX];
         uint64_t n[PART_MAX]; /* samples in one epoch */
         struct corpora *corpora[PART_MAX];
+        char *made_prefix[PART_MAX]; /* of a corpus that the run made of texts */
         struct samples *samples[PART_MAX];
         struct texts *texts[PART_MAX];
         struct text_set set[PART_MAX];

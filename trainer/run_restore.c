@@ -219,7 +219,7 @@ static int open_outputs(struct run *run, struct error *error) {
                 return error_errno(error, ENOMEM, "%s", run->options->run_dir);
         int r = metrics_open(run->options->run_dir, run->step, &run->metrics, error);
         if (r >= 0)
-                metrics_set_objective(run->metrics, run->stages[run->stage].spec->data.objective);
+                metrics_set_stage(run->metrics, run->stage, run->stages[run->stage].spec->data.objective);
         return r;
 }
 

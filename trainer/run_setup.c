@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <math.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,6 +40,27 @@ static int open_device(struct run *run, struct error *error) {
                                    run->options->spec_path);
         run->loss_scale = loss_scale_new(precision == PRECISION_FP16);
         return 0;
+}
+
+/* Ranks on different backends would wait for each other in different exchanges. */
+static int agree_device(struct run *run, struct error *error) {
+        bool on_cpu = run->ops->host_memory;
+        bool any_cpu = exchange_or(run->exchange, on_cpu) != 0, any_gpu = exchange_or(run->exchange, !on_cpu) != 0;
+        int r = 0;
+
+        if (!any_cpu || !any_gpu)
+                return 0;
+        if (run->rank == 0)
+                (void) fprintf(stderr,
+                               "bert-trainer: device: auto: not every rank has a GPU of its own, so all compute on "
+                               "the CPU\n");
+        if (!on_cpu) {
+                device_close(run->device);
+                run->device = NULL;
+                r = device_open(DEVICE_CPU, run->whole->train.precision, 0, &run->device, error);
+                run->ops = r < 0 ? NULL : device_ops(run->device);
+        }
+        return exchange_agree(run->exchange, r, error);
 }
 
 static int make_model(struct run *run, struct error *error) {
@@ -77,6 +99,8 @@ int run_setup(struct run *run, struct error *error) {
         if (r < 0)
                 return r;
         r = exchange_agree(run->exchange, open_device(run, error), error);
+        if (r >= 0)
+                r = agree_device(run, error);
         if (r >= 0)
                 r = run_open_stages(run, error);
         if (r >= 0)

@@ -99,8 +99,9 @@ static int build_map(struct run *run, uint32_t stage, const struct source *sourc
         return r < 0 ? r : samples_build_map(map, corpora, options, error);
 }
 
-/* Of files of texts rank 0 makes a corpus, which then is the source: *ret_prefix, the caller's to free. Collective. */
-static int make_corpus(struct run *run, uint32_t stage, struct source *source, char **ret_prefix, struct error *error) {
+/* Of files of texts rank 0 makes a corpus, which then is the source. Collective. */
+static int make_corpus(struct run *run, uint32_t stage, struct source *source, struct error *error) {
+        char **ret_prefix = &run->stages[stage].made_prefix[source->evaluation ? PART_VALIDATION : PART_TRAIN];
         const struct spec_data *d = &run->stages[stage].spec->data;
         uint32_t n_texts = 0;
 
@@ -108,7 +109,7 @@ static int make_corpus(struct run *run, uint32_t stage, struct source *source, c
                 n_texts += spec_is_texts(source->prefixes[i]);
         if (n_texts == 0 || run->whole->kind != JOB_FINETUNE)
                 return 0;
-        if (n_texts < source->n || d->n_train_weights > 0)
+        if (n_texts < source->n || (d->n_train_weights > 0 && !source->evaluation))
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: data.%s: either files of texts or weighed corpora",
                                    run->options->spec_path, source->name);
         *ret_prefix = format_string("%s/texts-%s-%u", run->options->run_dir, source->name, stage);
@@ -126,9 +127,8 @@ static int open_samples(struct run *run, uint32_t stage, bool evaluation, struct
         struct source source = source_of(run, stage, evaluation);
         struct samples_options options = make_options(run, stage, evaluation);
         cleanup_free char *map = format_string("%s/windows-%s-%u.map", run->options->run_dir, source.name, stage);
-        cleanup_free char *prefix = NULL;
 
-        int r = make_corpus(run, stage, &source, &prefix, error);
+        int r = make_corpus(run, stage, &source, error);
         if (r >= 0)
                 r = map ? corpora_open(source.prefixes, source.n, ret_corpora, error)
                         : error_errno(error, ENOMEM, "window map");
@@ -316,7 +316,7 @@ int run_next_stage(struct run *run, struct error *error) {
         run->best_validation_loss = NAN; /* of other data, perhaps: not to be compared */
         run->best_validation_step = 0;
         if (run->rank == 0) {
-                metrics_set_objective(run->metrics, run->spec->data.objective);
+                metrics_set_stage(run->metrics, run->stage, run->spec->data.objective);
                 progress_end_line(run->progress);
                 (void) fprintf(stderr, "stage %u%s%s begins\n", run->stage, begin->name ? ": " : "",
                                begin->name ? begin->name : "");
@@ -339,6 +339,7 @@ void run_close_stages(struct run *run) {
                 for (unsigned p = 0; p < PART_MAX; p++) {
                         samples_free(stage->samples[p]);
                         corpora_close(stage->corpora[p]);
+                        free(stage->made_prefix[p]);
                 }
                 run_close_texts(stage);
         }

@@ -150,8 +150,10 @@ static int check_task(const struct run *run, const struct run_stage *stage, cons
                         return 0;
                 first = label;
         }
+        if (first < 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s: no text of it is left to train on", d->train[0]);
         return error_input(error, BERTD_EXIT_DATA, "%s: one class only, '%.64s': there is nothing to tell apart",
-                           d->train[0], first < 0 ? "" : task->labels.name[first]);
+                           d->train[0], task->labels.name[first]);
 }
 
 static int check_classes(const struct run *run, const struct run_stage *stage, struct error *error) {

@@ -132,10 +132,11 @@ int weights_task(const struct checkpoint *c, uint32_t n_labels, struct labels *l
         if (n_labels == 0 || labels->n == 0)
                 return error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier: expected a checkpoint of finetune",
                                    checkpoint_path(c));
+        const char *heads = checkpoint_meta_get(checkpoint_meta(c), "heads");
         if (meta_number(c, "n_heads", 1) > 1)
                 return error_input(error, BERTD_EXIT_DATA,
                                    "%s: is of several tasks (%s): fine-tune it on one of them first",
-                                   checkpoint_path(c), checkpoint_meta_get(checkpoint_meta(c), "heads"));
+                                   checkpoint_path(c), heads ? heads : "?");
         *ret_first = meta_number(c, "first_class", 0);
         if (*ret_first > n_labels || labels->n > n_labels - *ret_first)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key first_class", checkpoint_path(c));
@@ -220,15 +221,24 @@ static bool begins_fresh(const struct checkpoint *c, const struct model_tensor *
 }
 
 int weights_begin(struct checkpoint *checkpoint, struct model *model, struct error *error) {
-        int r = 0;
+        bool direct = model_in_host_memory(model);
+        size_t size = model_run_bytes(model);
+        void *to = direct ? model_parameters(model) : model_allocate_host(model, size);
+        int r = to ? 0 : error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
 
+        if (r >= 0 && !direct) /* what begins fresh is there */
+                model_download(model, to, model_parameters(model));
         for (uint32_t i = 0; r >= 0 && i < model_n_tensors(model); i++) {
                 const struct model_tensor *t = model_tensor(model, i);
                 if (!begins_fresh(checkpoint, t))
-                        r = read_tensor(checkpoint, model, t, "param", model_parameters(model), error);
+                        r = read_tensor(checkpoint, model, t, "param", to, error);
                 else
                         (void) fprintf(stderr, "bert-trainer: %s begins as a fresh one\n", t->name);
         }
+        if (r >= 0 && !direct)
+                model_upload(model, model_parameters(model), to);
+        if (!direct && to)
+                model_release_host(model, to, size);
         model_parameters_changed(model);
         return r < 0 ? r : checkpoint_check_file(checkpoint, error);
 }

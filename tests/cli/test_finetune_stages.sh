@@ -36,7 +36,7 @@ tune steps.yaml --run-dir whole >whole.log 2>&1
 ok $? "three steps"
 grep -q "texts-train-0: 90 texts, 180 sentences" whole.log
 ok $? "the corpus is of the texts, cut into sentences"
-[ "$(grep -c '"stage": 0' whole/metrics.jsonl)" -eq 6 ] && [ "$(grep -c '"stage": 1' whole/metrics.jsonl)" -eq 10 ] && [ "$(grep -c '"stage": 2' whole/metrics.jsonl)" -eq 12 ]
+[ "$(grep -c '"stage": 0, "learning_rate"' whole/metrics.jsonl)" -eq 6 ] && [ "$(grep -c '"stage": 1, "learning_rate"' whole/metrics.jsonl)" -eq 10 ] && [ "$(grep -c '"stage": 2, "learning_rate"' whole/metrics.jsonl)" -eq 12 ]
 ok $? "half an epoch of both tasks together, one of the target"
 for at in 2 5 8 15 17 25; do
         for _ in 1 2 3 4 5; do
@@ -88,6 +88,7 @@ bad() { # bad CODE PATTERN NAME SED…
 }
 bad 78 "bad.yaml:14: stages\[1\].tasks\[1\].task: 'parts' is there twice" "a task twice" 's/task: moods/task: parts/'
 bad 78 "stages\[1\].tasks\[1\].task: missing" "a task without a name" 's/task: moods, //'
+bad 78 "stages\[1\].tasks: some have validation files and some have none" "held-out texts of one task alone" 's/^data: {train: .parts.tsv., validation: .parts-dev.tsv., /data: {train: [parts.tsv], /'
 bad 78 "bad.yaml:14: unknown key 'labl' in tasks" "an unknown key of a task" 's/label: mood/labl: mood/'
 bad 78 "bad.yaml:14: stages\[1\].tasks\[1\].sequence_length: 16, but the first task has 32" "tasks of different lengths" 's/label: mood/label: mood, sequence_length: 16/'
 bad 65 "moods.jsonl:1: key mod is missing" "a label that a task's file lacks" 's/label: mood/label: mod/'

@@ -461,7 +461,7 @@ static void test_round_trip_of_stages(void **state) {
 static void test_round_trip_of_tasks(void **state) {
         static const char text[] = "kind: finetune\nmodel: {init: m}\ntrain: {epochs: 2}\nstages:\n"
                                    "- tasks:\n  - {task: a, train: [a.csv], validation: [w.csv], text: [t, u]}\n"
-                                   "  - {task: b, train: [b.tsv], label: \"1\"}\n"
+                                   "  - {task: b, train: [b.tsv], validation: [v.tsv], label: \"1\"}\n"
                                    "- data: {task: b, train: [b.tsv]}\n- data: {train: [c.tsv]}\n";
         struct error error = {};
         cleanup_spec struct spec *one = load(text), *two = NULL;
@@ -480,7 +480,8 @@ static void test_round_trip_of_tasks(void **state) {
                 assert_int_equal(a->n_text, 2);
                 assert_string_equal(a->label, "label");
                 assert_string_equal(b->task, "b");
-                assert_true(b->n_text == 0 && b->n_validation == 0);
+                assert_true(b->n_text == 0 && b->n_validation == 1 && strstr(b->validation[0], "v.tsv"));
+                assert_int_equal(s->stages[1]->data.n_validation, 0);
                 assert_string_equal(b->label, "1");
                 assert_string_equal(spec_task(s->stages[1], 0)->task, "b");
                 assert_null(s->stages[2]->data.task);
@@ -500,6 +501,14 @@ static void test_settings(void **state) {
         cleanup_spec struct spec *none = NULL;
         assert_true(spec_load_with("job.yaml", &wrong, 1, &none, &error) < 0);
         assert_int_equal(error.exit, 78);
+        static const char staged[] = PRETRAIN "stages:\n- train: {seed: 1}\n- optimizer: {beta1: 0.5}\n";
+        write_spec("job.yaml", staged, strlen(staged));
+        const char *shadowed = "optimizer.beta1=0.25";
+        error = (struct error) {};
+        assert_true(spec_load_with("job.yaml", &shadowed, 1, &none, &error) < 0);
+        assert_string_equal(
+                error.text,
+                "job.yaml: stages[1] has its own optimizer.beta1: setting the file's would change nothing there");
 }
 
 static void test_round_trip(void **state) {

@@ -85,7 +85,7 @@ void cuda_zero(void *data, size_t size) {
                 (void) cuda_check(cudaMemsetAsync(data, 0, size, cuda_backend.stream), "zero");
 }
 
-/* Called from several threads at once: initialisation. */
+/* Called from several threads at once: initialisation. In the stream's order, as all that is called before and after. */
 void cuda_store(void *data, size_t first, const double *values, size_t n) {
         float piece[STORE_PIECE];
 
@@ -95,8 +95,10 @@ void cuda_store(void *data, size_t first, const double *values, size_t n) {
                 size_t m = n - at < STORE_PIECE ? n - at : STORE_PIECE;
                 for (size_t i = 0; i < m; i++)
                         piece[i] = (float) values[at + i];
-                (void) cuda_check(cudaMemcpy((float *) data + first + at, piece, m * sizeof(float), cudaMemcpyHostToDevice),
-                                  "store");
+                if (cuda_check(cudaMemcpyAsync((float *) data + first + at, piece, m * sizeof(float), cudaMemcpyHostToDevice,
+                                               cuda_backend.stream),
+                               "store"))
+                        wait_for_stream();
         }
 }
 
