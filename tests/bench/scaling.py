@@ -78,21 +78,22 @@ Written by `scripts/check-scaling`. A model of one step of data parallel trainin
 {table(v100)}
 
 ## What the user's 1.3 to 1.9 steps/s on 32 and 64 V100s say
-With tensor cores and a link of 100 Gb/s a host, base on 32 GPUs would make some seven steps a second of 2,048 sequences. At 1.3 to 1.9 it does not; two causes give just that rate:
+With tensor cores and a link of 100 Gb/s a host, base on 32 GPUs would make nearly nine steps a second of 2,048 sequences. At 1.3 to 1.9 it does not; two causes give just that rate:
 
 {table(fp32)}
 
 - **A network of 10 Gb/s**: {1 / step('base', 'V100, fp16', 32, '10 Gb/s', 64)[3]:.1f} steps/s for base whatever the batch: all 440 MB of gradients pass each host's one link twice. A run on
   such hosts gains from a larger batch a step (accumulation: the exchange is once an update), not from faster GPUs.
-- **fp32 without tensor cores**: 1.3 to 1.9 steps/s is 70 to 100 sequences a GPU and second of base, which is fp32's rate at 48 to 64 sequences a GPU. Then
-  fp16 (`train.precision: fp16`) would make it three to five times faster until the network is the limit.
+- **fp32 without tensor cores**: 135 sequences of base a second and GPU, so 1.3 to 1.9 steps/s at 70 to 100 sequences a GPU; 39 of large, so the same at 20 to
+  30: what fits into 16 GB. Then fp16 (`train.precision: fp16`) would make it up to five times faster, until the network is the limit.
 
 Which one it was shows in `bertctl metrics`: the share EXC% (exchange) against FWD% and BWD%.
 
 ## H100
 {table(h100)}
 
-Even at 32 sequences a GPU eight links of 400 Gb/s hide all but the last bucket; NVIDIA's batch of 65,536 is far from where the network matters.
+At 256 sequences a GPU everything but the last bucket is hidden: NVIDIA's batch of 65,536 is far from where the network matters. At 32 it is not, and not for the
+links' rate: a ring of 64 has 126 hops a bucket. NCCL's trees have fewer; larger buckets would, too.
 
 ## What was measured
 Two ranks of one thread on one host's CPU, where the exchange goes through memory and nothing is hidden (`exchange_sec` of metrics.jsonl, median of {figures['steps']} steps): for
