@@ -568,89 +568,6 @@ static void close_reader(struct reader *reader) {
         spec_raw_free(reader->raw);
 }
 
-/* ---- settings ---- */
-
-static const struct field *find_field(const char *key, size_t n) {
-        for (size_t i = 0; i < spec_n_fields; i++)
-                if (strlen(spec_fields[i].key) == n && strncmp(spec_fields[i].key, key, n) == 0 &&
-                    spec_fields[i].section != offsetof(struct raw, stage))
-                        return &spec_fields[i];
-        return NULL;
-}
-
-static void *make_section(struct raw *raw, size_t section) {
-        static const struct {
-                size_t section, size;
-        } sections[] = {
-                { offsetof(struct raw, resources), sizeof(struct raw_resources) },
-                { offsetof(struct raw, restart), sizeof(struct raw_restart) },
-                { offsetof(struct raw, checkpoint), sizeof(struct raw_checkpoint) },
-                { offsetof(struct raw, model), sizeof(struct raw_model) },
-                { offsetof(struct raw, data), sizeof(struct raw_data) },
-                { offsetof(struct raw, classifier), sizeof(struct raw_classifier) },
-                { offsetof(struct raw, optimizer), sizeof(struct raw_optimizer) },
-                { offsetof(struct raw, train), sizeof(struct raw_train) },
-        };
-
-        for (size_t i = 0; i < ELEMENTSOF(sections) && !section_of(raw, section); i++)
-                if (sections[i].section == section)
-                        *AT(raw, section, void *) = calloc(1, sections[i].size);
-        return section_of(raw, section);
-}
-
-/* A stage, or one of its tasks, whose own key would win over a setting; n_stages: none. */
-static uint32_t find_own(const struct raw *raw, const struct field *field) {
-        for (uint32_t s = 0; s < raw->n_stages; s++) {
-                const struct raw_stage *stage = &raw->stages[s];
-                void *section = field->section == offsetof(struct raw, data)        ? (void *) stage->data
-                                : field->section == offsetof(struct raw, optimizer) ? (void *) stage->optimizer
-                                : field->section == offsetof(struct raw, train)     ? (void *) stage->train
-                                                                                    : NULL;
-                bool own = section && *AT(section, field->raw, char *);
-                for (uint32_t t = 0; field->section == offsetof(struct raw, data) && t < stage->n_tasks; t++)
-                        own = own || *AT(&stage->tasks[t], field->raw, char *);
-                if (own)
-                        return s;
-        }
-        return raw->n_stages;
-}
-
-/* One is said in place of the other. */
-static void drop_other_length(struct raw_train *train, const char *key) {
-        char **other = strcmp(key, "train.steps") == 0    ? &train->epochs
-                       : strcmp(key, "train.epochs") == 0 ? &train->steps
-                                                          : NULL;
-
-        if (!other)
-                return;
-        free(*other);
-        *other = NULL;
-}
-
-static int apply_setting(struct reader *reader, const char *setting) {
-        const char *equals = strchr(setting, '=');
-        const struct field *field = equals ? find_field(setting, (size_t) (equals - setting)) : NULL;
-        uint32_t own = field ? find_own(reader->raw, field) : 0;
-
-        if (!field)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "'%.80s': expected KEY=VALUE with a key of a spec, as optimizer.learning_rate=2e-5",
-                                   setting);
-        if (own < reader->raw->n_stages)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s: stages[%u] has its own %s: setting the file's would change nothing there",
-                                   reader->file.path, own, field->key);
-        void *section = make_section(reader->raw, field->section);
-        char *text = section ? strdup(equals + 1) : NULL;
-        if (!text)
-                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
-        free(*AT(section, field->raw, char *));
-        *AT(section, field->raw, char *) = text;
-        if (field->section == offsetof(struct raw, train))
-                drop_other_length(reader->raw->train, field->key);
-        return 0;
-}
-
 int spec_load(const char *path, struct spec **ret_spec, struct error *error) {
         return spec_load_with(path, NULL, 0, ret_spec, error);
 }
@@ -666,7 +583,7 @@ int spec_load_with(const char *path, const char *const *settings, size_t n, stru
         if (r == 0 && !reader.raw)
                 r = error_input(error, BERTD_EXIT_CONFIG, "%s: empty; expected a job spec", path);
         for (size_t i = 0; r == 0 && i < n; i++)
-                r = apply_setting(&reader, settings[i]);
+                r = spec_apply_setting(reader.raw, path, settings[i], error);
         if (r == 0)
                 r = read_all(&reader, spec);
         close_reader(&reader);

@@ -1,6 +1,6 @@
 /*
  * What reading and writing a spec share: a table row for each scalar key and each list, and how to reach a row's value in struct
- * raw and in struct spec. For spec.c and spec_format.c only.
+ * raw and in struct spec. For spec*.c only.
  */
 #ifndef COMMON_SPEC_FIELDS_H
 #define COMMON_SPEC_FIELDS_H
@@ -55,6 +55,9 @@ extern const struct field spec_fields[];
 extern const size_t spec_n_fields;
 extern const struct list spec_lists[];
 extern const size_t spec_n_lists;
+
+/* spec_settings.c: "optimizer.learning_rate=2e-5" takes the place of what `raw` says; `path` is for messages. */
+int spec_apply_setting(struct raw *raw, const char *path, const char *setting, struct error *error);
 
 #define AT(base, offset, type) ((type *) (void *) ((char *) (base) + (offset)))
 

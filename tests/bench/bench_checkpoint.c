@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/parse.h"
 #include "tests/ops/model_helpers.h"
 #include "trainer/checkpoint.h"
 #include "trainer/weights.h"
@@ -90,8 +91,8 @@ static int measure(const char *folder, int pairs, const char *bytes, size_t tota
 }
 
 int main(int argc, char **argv) {
-        int pairs = argc > 2 ? atoi(argv[2]) : 7;
-        if (argc < 2 || pairs < 1 || pairs > PAIRS_MAX) {
+        uint64_t pairs = 7;
+        if (argc < 2 || (argc > 2 && parse_u64(argv[2], 1, PAIRS_MAX, &pairs) < 0)) {
                 (void) fprintf(stderr, "Usage: bench_checkpoint FOLDER [PAIRS]\n");
                 return 64;
         }
@@ -107,7 +108,7 @@ int main(int argc, char **argv) {
                 return 1;
         for (size_t i = 0; i < total / sizeof(float); i++)
                 ((float *) bytes)[i] = (float) (i * 2654435761u % 1000003);
-        int r = measure(argv[1], pairs, bytes, total, tensors, describe(model, bytes, tensors));
+        int r = measure(argv[1], (int) pairs, bytes, total, tensors, describe(model, bytes, tensors));
         model_free(model);
         free(t);
         return r;

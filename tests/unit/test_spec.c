@@ -430,19 +430,26 @@ static void check_round_trip(const char *text) {
         assert_memory_equal(&one->train, &two->train, sizeof(one->train));
 }
 
+/* The normalised text, which the caller frees, and the spec that it gives. */
+static char *write_and_load(const struct spec *spec, struct spec **ret) {
+        struct error error = {};
+        char *normal = NULL;
+
+        assert_int_equal(spec_format(spec, &normal, &error), 0);
+        write_spec("normal.yaml", normal, strlen(normal));
+        assert_int_equal(spec_load("normal.yaml", ret, &error), 0);
+        return normal;
+}
+
 /* What only one stage has stays its own; what all have is written once. */
 static void test_round_trip_of_stages(void **state) {
         static const char text[] =
                 "kind: pretrain\nmodel: {config: c, vocab: v}\ntrain: {steps: 3}\n"
                 "stages:\n- data: {train: [x, y], train_weights: [1, 0.25], validation: [y]}\n- data: {train: [x]}\n"
                 "- {data: {train: [z], validation: [w]}, optimizer: {beta1: 0.5}}\n";
-        struct error error = {};
         cleanup_spec struct spec *one = load(text), *two = NULL;
-        cleanup_free char *normal = NULL;
+        cleanup_free char *normal = write_and_load(one, &two);
 
-        assert_int_equal(spec_format(one, &normal, &error), 0);
-        write_spec("normal.yaml", normal, strlen(normal));
-        assert_int_equal(spec_load("normal.yaml", &two, &error), 0);
         assert_int_equal(two->n_stages, 3);
         for (uint32_t i = 0; i < 3; i++) {
                 const struct spec *a = one->stages[i], *b = two->stages[i];
@@ -463,13 +470,9 @@ static void test_round_trip_of_tasks(void **state) {
                                    "- tasks:\n  - {task: a, train: [a.csv], validation: [w.csv], text: [t, u]}\n"
                                    "  - {task: b, train: [b.tsv], validation: [v.tsv], label: \"1\"}\n"
                                    "- data: {task: b, train: [b.tsv]}\n- data: {train: [c.tsv]}\n";
-        struct error error = {};
         cleanup_spec struct spec *one = load(text), *two = NULL;
-        cleanup_free char *normal = NULL;
+        cleanup_free char *normal = write_and_load(one, &two);
 
-        assert_int_equal(spec_format(one, &normal, &error), 0);
-        write_spec("normal.yaml", normal, strlen(normal));
-        assert_int_equal(spec_load("normal.yaml", &two, &error), 0);
         const struct spec *both[] = { one, two };
         for (size_t i = 0; i < 2; i++) {
                 const struct spec *s = both[i];
