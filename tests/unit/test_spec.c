@@ -471,8 +471,7 @@ static void test_round_trip_of_tasks(void **state) {
                                    "  - {task: b, train: [b.tsv], validation: [v.tsv], label: \"1\"}\n"
                                    "- data: {task: b, train: [b.tsv]}\n- data: {train: [c.tsv]}\n";
         cleanup_spec struct spec *one = load(text), *two = NULL;
-        cleanup_free char *normal = write_and_load(one, &two);
-
+        free(write_and_load(one, &two));
         const struct spec *both[] = { one, two };
         for (size_t i = 0; i < 2; i++) {
                 const struct spec *s = both[i];
