@@ -45,7 +45,7 @@ def decay():
 
 
 def rates():
-    return [(f"{rate:g}", error(f"rate-{rate:g}", common.spec_of(PART, rate, 1))) for rate in (2e-5, 5e-5, 1e-4, 4e-4, 2e-3)]
+    return [(f"{rate:g}", error(f"rate-{rate:g}", common.spec_of(PART, rate, 1))) for rate in (2e-5, 5e-5, 1e-4, 4e-4, 1e-3, 2e-3)]
 
 
 def few(seed):
