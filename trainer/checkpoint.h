@@ -26,7 +26,7 @@
 
 #define CHECKPOINT_APPLICATION_ID 0x42455254 /* "BERT" */
 #define CHECKPOINT_FORMAT 1
-#define CHECKPOINT_META_MAX 96
+#define CHECKPOINT_META_MAX 128
 #define CHECKPOINT_DIMS_MAX 4
 
 /* Key and value pairs; plain memory, so that it can be sent to other ranks. */

@@ -17,24 +17,27 @@
 #include "trainer/checkpoint.h"
 #include "trainer/finetune.h"
 #include "trainer/ops.h"
+#include "trainer/task.h"
 #include "trainer/texts.h"
 #include "trainer/weights.h"
 
 #define BATCH 32 /* texts */
 
 static const char EVALUATE_USAGE[] =
-        "usage: bert-trainer evaluate CHECKPOINT FILE... [--json]\n\n"
+        "usage: bert-trainer evaluate CHECKPOINT FILE... [--task NAME] [--json]\n\n"
         "How well a classifier does on labelled texts (csv, tsv, jsonl): accuracy, error, macro F1, a table of "
         "classes, the "
         "confusion\nmatrix. Columns and encoding are as in its training.\n\n"
+        "      --task NAME    of a checkpoint of several tasks: the one whose texts these are\n"
         "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
         "      --json         as one JSON object\n"
         "  -h, --help         this text\n";
 static const char PREDICT_USAGE[] =
-        "usage: bert-trainer predict CHECKPOINT [FILE]\n\n"
+        "usage: bert-trainer predict CHECKPOINT [FILE] [--task NAME]\n\n"
         "A line of JSON for each text, as they come: {\"label\": ..., \"probabilities\": {...}}. FILE is csv, tsv, "
         "jsonl with the\n"
         "columns of its training, or txt: a text a line, as is standard input.\n\n"
+        "      --task NAME    of a checkpoint of several tasks: the one whose texts these are\n"
         "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
         "  -h, --help         this text\n";
 
@@ -44,8 +47,8 @@ struct classifier {
         struct model *model;
         struct vocab *vocab;
         struct encoder *encoder;
-        struct labels labels, columns;
-        uint32_t first; /* the first class' place among the classifier's, which may have other tasks' heads */
+        const char *task_name; /* NULL: the only one */
+        struct task task;
         struct records_options records;
         struct texts *texts;
         struct text_set set;
@@ -63,13 +66,13 @@ static const char *meta_of(const struct checkpoint *c, const char *key) {
         return value ? value : "";
 }
 
-static int open_labels(struct classifier *f, const struct checkpoint *c, struct error *error) {
+static int open_task(struct classifier *f, const struct checkpoint *c, struct error *error) {
         int r = weights_config(c, &f->config, error);
 
-        return r < 0 ? r : weights_task(c, f->config.classifier.n_labels, &f->labels, &f->first, error);
+        return r < 0 ? r : task_find(c, f->task_name, f->config.classifier.n_labels, &f->task, error);
 }
 
-/* An imported folder says nothing of columns and lengths: then they are text and label, and as long as the model takes. */
+/* An imported folder says nothing of lengths: then a text is as long as the model takes. */
 static int open_texts(struct classifier *f, const struct checkpoint *c, struct error *error) {
         static const char *const names[TRUNCATION_MAX] = { "head", "tail", "head_tail", "segments" };
         struct texts_options o = { .sequence_length = f->config.max_position_embeddings,
@@ -77,7 +80,6 @@ static int open_texts(struct classifier *f, const struct checkpoint *c, struct e
                                    .cls = vocab_special(f->vocab, "[CLS]"),
                                    .sep = vocab_special(f->vocab, "[SEP]") };
         char how[16] = "head";
-        const char *columns = meta_of(c, "text_columns");
 
         (void) sscanf(meta_of(c, "truncation"), "%15s %u %u", how, &o.head_tokens, &o.max_segments);
         (void) sscanf(meta_of(c, "sequence_length"), "%u", &o.sequence_length);
@@ -88,16 +90,12 @@ static int open_texts(struct classifier *f, const struct checkpoint *c, struct e
             o.max_segments > SPEC_SEGMENTS_MAX)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key sequence_length or truncation",
                                    checkpoint_path(c));
-        int r = labels_parse(&f->columns, columns[0] ? columns : "[\"text\"]", checkpoint_path(c), error);
-        if (r < 0)
-                return r;
         f->records = (struct records_options) {
-                .encoding = strcmp(meta_of(c, "encoding"), "latin-1") == 0 ? ENCODING_LATIN1 : ENCODING_UTF8,
-                .header = strcmp(meta_of(c, "header"), "true") == 0    ? HEADER_TRUE
-                          : strcmp(meta_of(c, "header"), "false") == 0 ? HEADER_FALSE
-                                                                       : HEADER_AUTO,
-                .text = f->columns.name,
-                .n_text = f->columns.n,
+                .encoding = f->task.encoding,
+                .header = f->task.header,
+                .text = f->task.columns.name,
+                .n_text = f->task.columns.n,
+                .label = f->task.label,
         };
         return texts_new(f->encoder, &o, &f->texts, error);
 }
@@ -134,7 +132,7 @@ static int open_model(struct classifier *f, struct checkpoint *c, struct error *
         if (r >= 0)
                 r = batches_new(&f->source, &all, &f->batches, error);
         f->logits = calloc((size_t) BATCH * f->config.classifier.n_labels, sizeof(*f->logits));
-        f->confusion = calloc((size_t) f->labels.n * f->labels.n, sizeof(*f->confusion));
+        f->confusion = calloc((size_t) f->task.labels.n * f->task.labels.n, sizeof(*f->confusion));
         return r >= 0 && (!f->logits || !f->confusion) ? error_errno(error, ENOMEM, "a classifier") : r;
 }
 
@@ -143,13 +141,11 @@ static int open_classifier(struct classifier *f, const char *path, struct error 
 
         int r = checkpoint_open(path, &c, error);
         if (r >= 0)
-                r = open_labels(f, c, error);
+                r = open_task(f, c, error);
         if (r >= 0)
                 r = open_encoder(f, c, error);
         if (r >= 0)
                 r = open_texts(f, c, error);
-        if (r >= 0 && f->records.n_text > 0)
-                f->records.label = strdup(meta_of(c, "label_column")[0] ? meta_of(c, "label_column") : "label");
         return r < 0 ? r : open_model(f, c, error);
 }
 
@@ -160,9 +156,7 @@ static void release(struct classifier *f) {
         model_free(f->model);
         encoder_free(f->encoder);
         vocab_free(f->vocab);
-        free((char *) (uintptr_t) f->records.label);
-        labels_free(&f->columns);
-        labels_free(&f->labels);
+        task_free(&f->task);
         free(f->logits);
         free(f->confusion);
 }
@@ -187,9 +181,9 @@ static uint32_t softmax(double *row, uint32_t n) {
 static int print_prediction(const struct classifier *f, const double *row, uint32_t best) {
         json_t *all = json_object();
 
-        for (uint32_t i = 0; i < f->labels.n; i++)
-                (void) json_object_set_new(all, f->labels.name[i], json_real(row[i]));
-        json_t *line = json_pack("{s:s, s:o}", "label", f->labels.name[best], "probabilities", all);
+        for (uint32_t i = 0; i < f->task.labels.n; i++)
+                (void) json_object_set_new(all, f->task.labels.name[i], json_real(row[i]));
+        json_t *line = json_pack("{s:s, s:o}", "label", f->task.labels.name[best], "probabilities", all);
         int r = line ? json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9)) : -1;
         json_decref(line);
         return r < 0 || putchar('\n') == EOF ? -EIO : 0;
@@ -197,7 +191,7 @@ static int print_prediction(const struct classifier *f, const double *row, uint3
 
 /* Runs the texts at hand: predictions are printed, or counted where `count`. */
 static int run_texts(struct classifier *f, bool count, struct error *error) {
-        uint32_t c = f->labels.n;
+        uint32_t c = f->task.labels.n;
         uint64_t seen = 0;
         int r = 0;
 
@@ -210,7 +204,7 @@ static int run_texts(struct classifier *f, bool count, struct error *error) {
                 const struct batch *batch = batches_get(f->batches, b);
                 model_classify(f->model, batch, f->logits);
                 for (uint32_t i = 0; i < batch->n_texts; i++, seen++) {
-                        double *row = f->logits + (size_t) i * f->config.classifier.n_labels + f->first;
+                        double *row = f->logits + (size_t) i * f->config.classifier.n_labels + f->task.first;
                         uint32_t best = softmax(row, c);
                         int32_t label = texts_label(f->texts, seen);
                         if (count) {
@@ -232,7 +226,7 @@ static int run_file(struct classifier *f, const char *path, bool count, struct e
 
         int r = records_open(path, &f->records, &records, error);
         while (r >= 0 && (r = records_next(records, &record, error)) > 0) {
-                r = texts_take(f->texts, path, &record, &f->labels, false, error);
+                r = texts_take(f->texts, path, &record, &f->task.labels, false, error);
                 if (r >= 0 && (texts_n(f->texts) == BATCH || (!count && records_would_wait(records))))
                         r = run_texts(f, count, error);
         }
@@ -250,7 +244,7 @@ struct class_figures {
 };
 
 static struct class_figures figures_of(const struct classifier *f, uint32_t k) {
-        uint32_t c = f->labels.n;
+        uint32_t c = f->task.labels.n;
         struct class_figures x = { .hits = f->confusion[(size_t) k * c + k] };
 
         for (uint32_t i = 0; i < c; i++) {
@@ -267,31 +261,32 @@ static void print_figures(const struct classifier *f, double accuracy, double ma
         (void) printf("texts     %" PRIu64 "\naccuracy  %.4f\nerror     %.2f %%\nmacro F1  %.4f\nloss      %.4f\n\n",
                       f->n, accuracy, 100 * (1 - accuracy), macro, f->loss / (double) f->n);
         (void) printf("%9s %9s %9s %9s  class\n", "precision", "recall", "F1", "texts");
-        for (uint32_t k = 0; k < f->labels.n; k++) {
+        for (uint32_t k = 0; k < f->task.labels.n; k++) {
                 struct class_figures x = figures_of(f, k);
                 (void) printf("%9.4f %9.4f %9.4f %9" PRIu64 "  %s\n", x.precision, x.recall, x.f1, x.support,
-                              f->labels.name[k]);
+                              f->task.labels.name[k]);
         }
         (void) printf("\nconfusion: a row a true class, a column a predicted one, in the order above\n");
-        for (uint32_t k = 0; k < f->labels.n; k++)
-                for (uint32_t i = 0; i < f->labels.n; i++)
-                        (void) printf("%7" PRIu64 "%s", f->confusion[(size_t) k * f->labels.n + i],
-                                      i + 1 < f->labels.n ? "" : "\n");
+        for (uint32_t k = 0; k < f->task.labels.n; k++)
+                for (uint32_t i = 0; i < f->task.labels.n; i++)
+                        (void) printf("%7" PRIu64 "%s", f->confusion[(size_t) k * f->task.labels.n + i],
+                                      i + 1 < f->task.labels.n ? "" : "\n");
 }
 
 static int print_figures_json(const struct classifier *f, double accuracy, double macro) {
         json_t *classes = json_array(), *confusion = json_array();
 
-        for (uint32_t k = 0; k < f->labels.n; k++) {
+        for (uint32_t k = 0; k < f->task.labels.n; k++) {
                 struct class_figures x = figures_of(f, k);
                 json_t *row = json_array();
-                for (uint32_t i = 0; i < f->labels.n; i++)
+                for (uint32_t i = 0; i < f->task.labels.n; i++)
                         (void) json_array_append_new(
-                                row, json_integer((json_int_t) f->confusion[(size_t) k * f->labels.n + i]));
+                                row, json_integer((json_int_t) f->confusion[(size_t) k * f->task.labels.n + i]));
                 (void) json_array_append_new(confusion, row);
-                (void) json_array_append_new(classes, json_pack("{s:s, s:f, s:f, s:f, s:I}", "label", f->labels.name[k],
-                                                                "precision", x.precision, "recall", x.recall, "f1",
-                                                                x.f1, "texts", (json_int_t) x.support));
+                (void) json_array_append_new(classes,
+                                             json_pack("{s:s, s:f, s:f, s:f, s:I}", "label", f->task.labels.name[k],
+                                                       "precision", x.precision, "recall", x.recall, "f1", x.f1,
+                                                       "texts", (json_int_t) x.support));
         }
         json_t *all = json_pack("{s:I, s:f, s:f, s:f, s:f, s:o, s:o}", "texts", (json_int_t) f->n, "accuracy", accuracy,
                                 "error_percent", 100 * (1 - accuracy), "macro_f1", macro, "loss",
@@ -307,10 +302,10 @@ static int report(const struct classifier *f, bool json, struct error *error) {
 
         if (f->n == 0)
                 return error_input(error, BERTD_EXIT_DATA, "no text to evaluate");
-        for (uint32_t k = 0; k < f->labels.n; k++) {
+        for (uint32_t k = 0; k < f->task.labels.n; k++) {
                 struct class_figures x = figures_of(f, k);
                 hits += x.hits;
-                macro += x.f1 / f->labels.n;
+                macro += x.f1 / f->task.labels.n;
         }
         double accuracy = (double) hits / (double) f->n;
         int r = 0;
@@ -325,6 +320,7 @@ static int report(const struct classifier *f, bool json, struct error *error) {
 
 static int parse(int argc, char **argv, const char *usage, struct classifier *f, bool *json) {
         const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
+                                          { "task", required_argument, NULL, 't' },
                                           { "help", no_argument, NULL, 'h' },
                                           { json ? "json" : NULL, no_argument, NULL, 'j' },
                                           {} };
@@ -332,6 +328,8 @@ static int parse(int argc, char **argv, const char *usage, struct classifier *f,
         for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
                 if (o == 'v')
                         f->vocab_path = optarg;
+                else if (o == 't')
+                        f->task_name = optarg;
                 else if (o == 'j' && json)
                         *json = true;
                 else
@@ -372,7 +370,6 @@ int cmd_predict(int argc, char **argv) {
                 return fputs(PREDICT_USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
         const char *path = argc - optind == 2 ? argv[optind + 1] : "-";
         int r = open_classifier(&f, argv[optind], &error);
-        free((char *) (uintptr_t) f.records.label);
         f.records.label = NULL;
         if (strcmp(path, "-") == 0)
                 f.records.format = FORMAT_LINES;

@@ -19,14 +19,16 @@
 #include "trainer/hf.h"
 #include "trainer/model_internal.h"
 #include "trainer/safetensors.h"
+#include "trainer/task.h"
 #include "trainer/text/wordpiece.h"
 #include "trainer/weights.h"
 
-static const char USAGE[] = "usage: bert-trainer export CHECKPOINT --output HF_DIR [--vocab FILE]\n\n"
+static const char USAGE[] = "usage: bert-trainer export CHECKPOINT --output HF_DIR [--vocab FILE] [--task NAME]\n\n"
                             "Writes the weights as a Hugging Face folder: config.json, model.safetensors, vocab.txt, "
                             "tokenizer_config.json.\n\n"
                             "  -o, --output HF_DIR   the folder, made where it is not there\n"
                             "      --vocab FILE      the vocabulary it was trained with (default: where it lay then)\n"
+                            "      --task NAME       of a checkpoint of several tasks: the one whose head is written\n"
                             "  -h, --help            this text\n";
 
 struct exporter {
@@ -34,10 +36,10 @@ struct exporter {
         struct checkpoint *checkpoint;
         struct model_config config, hf_config;
         struct model_layout layout, hf_layout;
-        uint32_t *origin;     /* (tensors of hf_layout) index in layout, or NONE */
-        void **data;          /* (tensors of layout) owned */
-        struct labels labels; /* of a classifier: its classes, which are those of all from the first_class-th on */
-        uint32_t first_class;
+        uint32_t *origin;      /* (tensors of hf_layout) index in layout, or NONE */
+        void **data;           /* (tensors of layout) owned */
+        const char *task_name; /* NULL: the only one */
+        struct task task;      /* empty where there is no classifier */
 };
 
 enum { NONE = UINT32_MAX };
@@ -131,7 +133,7 @@ static int write_weights(struct exporter *x, bool is_double, struct error *error
 
         for (uint32_t i = 0; tensors && i < hf->n_tensors; i++) {
                 const struct model_tensor *t = &hf->tensors[i];
-                size_t skip = t->part == PART_CLASSIFIER ? x->first_class * (t->n_elements / x->labels.n) : 0;
+                size_t skip = t->part == PART_CLASSIFIER ? x->task.first * (t->n_elements / x->task.labels.n) : 0;
                 const void *data = x->origin[i] == NONE
                                            ? (made[n_made++] = make_identity(t, is_double))
                                            : (const char *) x->data[x->origin[i]] + skip * (is_double ? 8 : 4);
@@ -167,8 +169,8 @@ static int write_json(const struct exporter *x, const char *name, json_t *json, 
 static int check_classifier(const struct exporter *x, struct error *error) {
         const struct classifier_config *c = &x->config.classifier;
 
-        if (x->labels.n == 0 || (c->input == INPUT_POOLED && c->n_layers == 1 && !c->segmented &&
-                                 c->first_layer + 1 == config_n_layers(&x->config)))
+        if (x->task.labels.n == 0 || (c->input == INPUT_POOLED && c->n_layers == 1 && !c->segmented &&
+                                      c->first_layer + 1 == config_n_layers(&x->config)))
                 return 0;
         return error_input(error, BERTD_EXIT_DATA,
                            "%s: transformers has no such classifier: expected the last layer, pooled, and no segments",
@@ -181,10 +183,10 @@ static void add_classifier(const struct exporter *x, json_t *config) {
         json_t *names = json_object(), *ids = json_object();
         char key[16];
 
-        for (uint32_t i = 0; i < x->labels.n; i++) {
+        for (uint32_t i = 0; i < x->task.labels.n; i++) {
                 (void) snprintf(key, sizeof(key), "%u", i);
-                (void) json_object_set_new(names, key, json_string(x->labels.name[i]));
-                (void) json_object_set_new(ids, x->labels.name[i], json_integer(i));
+                (void) json_object_set_new(names, key, json_string(x->task.labels.name[i]));
+                (void) json_object_set_new(ids, x->task.labels.name[i], json_integer(i));
         }
         (void) json_object_set_new(config, "id2label", names);
         (void) json_object_set_new(config, "label2id", ids);
@@ -198,7 +200,7 @@ static int write_config(const struct exporter *x, bool is_double, struct error *
                 [MODEL_BERT] = { "BertForPreTraining", "BertForSequenceClassification" },
                 [MODEL_ALBERT] = { "AlbertForPreTraining", "AlbertForSequenceClassification" },
         };
-        bool classifier = x->labels.n > 0;
+        bool classifier = x->task.labels.n > 0;
         json_t *json = config_json(&x->hf_config);
 
         (void) json_object_del(json, "cross_layer_sharing");
@@ -266,7 +268,7 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
         if (r < 0)
                 return r;
         if (checkpoint_meta_get(checkpoint_meta(x->checkpoint), "labels.0"))
-                r = weights_task(x->checkpoint, x->config.classifier.n_labels, &x->labels, &x->first_class, error);
+                r = task_find(x->checkpoint, x->task_name, x->config.classifier.n_labels, &x->task, error);
         else if (x->config.without_pretraining_heads)
                 r = error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: holds neither classes nor pretraining heads",
                                 path);
@@ -274,7 +276,7 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
                 r = check_classifier(x, error);
         if (r < 0)
                 return r;
-        x->hf_config = config_for_hf(&x->config, &x->labels);
+        x->hf_config = config_for_hf(&x->config, &x->task.labels);
         r = model_layout_new(&x->config, &x->layout, error);
         if (r >= 0)
                 r = model_layout_new(&x->hf_config, &x->hf_layout, error);
@@ -298,7 +300,7 @@ static void release(struct exporter *x) {
                 free(x->data[i]);
         free(x->data);
         free(x->origin);
-        labels_free(&x->labels);
+        task_free(&x->task);
         model_layout_free(&x->layout);
         model_layout_free(&x->hf_layout);
         checkpoint_close(x->checkpoint);
@@ -307,6 +309,7 @@ static void release(struct exporter *x) {
 int cmd_export(int argc, char **argv) {
         static const struct option options[] = { { "output", required_argument, NULL, 'o' },
                                                  { "vocab", required_argument, NULL, 'v' },
+                                                 { "task", required_argument, NULL, 't' },
                                                  { "help", no_argument, NULL, 'h' },
                                                  {} };
         struct exporter x = {};
@@ -319,6 +322,8 @@ int cmd_export(int argc, char **argv) {
                         x.folder = optarg;
                 else if (o == 'v')
                         x.vocab = optarg;
+                else if (o == 't')
+                        x.task_name = optarg;
                 else
                         return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
         }

@@ -15,6 +15,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "trainer/run.h"
+#include "trainer/task.h"
 #include "trainer/weights.h"
 
 enum policy { SAID, FIXED, FIXED_OR_NONE }; /* the last: where an older checkpoint lacks it, it had none */
@@ -30,6 +31,7 @@ static const struct rule {
         { "objective", "data.objective", FIXED, OF_ALL },
         { "classes", "data.train, labels", FIXED, OF_TEXTS },
         { "labels.0", "data.train, labels", FIXED, OF_TEXTS },
+        { "labels_hash", "data.train, labels", FIXED, OF_TEXTS }, /* of all their names */
         { "heads", "data.task, tasks", FIXED_OR_NONE, OF_TEXTS },
         { "truncation", "data.truncation, head_tokens, max_segments", FIXED, OF_TEXTS },
         { "subset", "data.split, fraction, per_class, shuffle", FIXED, OF_TEXTS },
@@ -110,38 +112,29 @@ static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const 
         fill_weights(m, &spec->data);
 }
 
-/* Classes of a stage of several tasks are told as "task/class": nothing but a resume uses them. */
-static int name_classes(const struct run *run, const struct spec *spec, struct labels *ret, struct error *error) {
+/* The stage's tasks, and the classes of all of them in their order. */
+static int fill_tasks(struct checkpoint_meta *m, const struct run *run, const struct spec *spec, struct labels *all,
+                      struct error *error) {
+        char names[sizeof(m->items->value)] = "";
+        size_t used = 0;
         int r = 0;
 
-        for (uint32_t t = 0; t < spec_n_tasks(spec); t++) {
-                const struct run_task *task = run_task_of(run, spec_task(spec, t));
-                for (uint32_t c = 0; r >= 0 && c < task->labels.n; c++) {
-                        cleanup_free char *name = spec->n_tasks > 0
-                                                          ? format_string("%s/%s", task->name, task->labels.name[c])
-                                                          : strdup(task->labels.name[c]);
-                        r = name ? labels_add(ret, name, error) : error_errno(error, ENOMEM, "labels");
-                }
+        for (uint32_t t = 0; r >= 0 && t < spec_n_tasks(spec); t++) {
+                const struct spec_data *d = spec_task(spec, t);
+                const struct run_task *task = run_task_of(run, d);
+                if (used < sizeof(names))
+                        used += (size_t) snprintf(names + used, sizeof(names) - used, "%s%s", t > 0 ? "," : "",
+                                                  task->name);
+                for (uint32_t c = 0; r >= 0 && c < task->labels.n; c++)
+                        r = labels_add(all, task->labels.name[c], error);
+                if (r >= 0)
+                        r = task_set_meta(m, t, task->name, task->labels.n, task->first, d, error);
         }
+        checkpoint_meta_set(m, "heads", "%s", run->n_tasks > 1 ? names : NONE);
         return r;
 }
 
-/* Which of the classifier's heads are the stage's, and where the first begins among all classes. */
-static void fill_heads(struct checkpoint_meta *m, const struct run *run, const struct spec *spec) {
-        char names[sizeof(m->items->value)] = "";
-        size_t used = 0;
-
-        for (uint32_t t = 0; t < spec_n_tasks(spec) && used < sizeof(names); t++)
-                used += (size_t) snprintf(names + used, sizeof(names) - used, "%s%s", t > 0 ? "," : "",
-                                          run_task_of(run, spec_task(spec, t))->name);
-        checkpoint_meta_set(m, "heads", "%s", run->n_tasks > 1 ? names : NONE);
-        checkpoint_meta_set(m, "n_heads", "%u", spec_n_tasks(spec));
-        checkpoint_meta_set(m, "first_class", "%u", run_task_of(run, &spec->data)->first);
-}
-
 static int fill_texts(struct checkpoint_meta *m, const struct run *run, const struct spec *spec, struct error *error) {
-        const struct labels columns = { spec->data.text, spec->data.n_text };
-        cleanup_free char *text = labels_json(&columns);
         struct labels labels = {};
 
         checkpoint_meta_set(m, "task", "classification");
@@ -149,12 +142,7 @@ static int fill_texts(struct checkpoint_meta *m, const struct run *run, const st
         SET(m, "truncation", spec, "data.truncation", "data.head_tokens", "data.max_segments");
         SET(m, "subset", spec, "data.split", "data.fraction", "data.per_class", "data.shuffle");
         SET(m, "rates", spec, "optimizer.layer_decay", "optimizer.freeze");
-        checkpoint_meta_set(m, "text_columns", "%s", text && spec->data.n_text ? text : "[\"text\"]");
-        checkpoint_meta_set(m, "label_column", "%s", spec->data.label);
-        SET(m, "encoding", spec, "data.encoding");
-        SET(m, "header", spec, "data.header");
-        fill_heads(m, run, spec);
-        int r = name_classes(run, spec, &labels, error);
+        int r = fill_tasks(m, run, spec, &labels, error);
         if (r >= 0)
                 r = weights_set_labels(m, &labels, error);
         labels_free(&labels);

@@ -2,10 +2,12 @@
 #include "trainer/weights.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "bertd/exit.h"
 
@@ -99,6 +101,7 @@ int weights_set_labels(struct checkpoint_meta *meta, const struct labels *labels
         if (n > (size_t) LABELS_PIECE * LABELS_PIECES_MAX)
                 return error_input(error, BERTD_EXIT_DATA, "the names of %u classes take %zu bytes, more than %d",
                                    labels->n, n, LABELS_PIECE * LABELS_PIECES_MAX);
+        checkpoint_meta_set(meta, "labels_hash", "%016" PRIx64, (uint64_t) XXH3_64bits(text, n));
         for (size_t i = 0; i * LABELS_PIECE < n; i++) {
                 (void) snprintf(key, sizeof(key), "labels.%zu", i);
                 checkpoint_meta_set(meta, key, "%.*s", LABELS_PIECE, text + i * LABELS_PIECE);
@@ -117,30 +120,6 @@ int weights_labels(const struct checkpoint *checkpoint, struct labels *labels, s
                 (void) snprintf(text + i * LABELS_PIECE, LABELS_PIECE + 1, "%s", piece);
         }
         return text[0] ? labels_parse(labels, text, checkpoint_path(checkpoint), error) : 0;
-}
-
-static uint32_t meta_number(const struct checkpoint *c, const char *key, uint32_t fallback) {
-        const char *text = checkpoint_meta_get(checkpoint_meta(c), key);
-        return text ? (uint32_t) strtoul(text, NULL, 10) : fallback;
-}
-
-int weights_task(const struct checkpoint *c, uint32_t n_labels, struct labels *labels, uint32_t *ret_first,
-                 struct error *error) {
-        int r = weights_labels(c, labels, error);
-        if (r < 0)
-                return r;
-        if (n_labels == 0 || labels->n == 0)
-                return error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier: expected a checkpoint of finetune",
-                                   checkpoint_path(c));
-        const char *heads = checkpoint_meta_get(checkpoint_meta(c), "heads");
-        if (meta_number(c, "n_heads", 1) > 1)
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s: is of several tasks (%s): fine-tune it on one of them first",
-                                   checkpoint_path(c), heads ? heads : "?");
-        *ret_first = meta_number(c, "first_class", 0);
-        if (*ret_first > n_labels || labels->n > n_labels - *ret_first)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key first_class", checkpoint_path(c));
-        return 0;
 }
 
 struct checkpoint_tensor weights_describe(const struct model *model, const struct model_tensor *tensor,

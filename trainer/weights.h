@@ -33,11 +33,6 @@ int weights_vocabulary(const struct checkpoint *checkpoint, const char *path, st
 int weights_set_labels(struct checkpoint_meta *meta, const struct labels *labels, struct error *error);
 int weights_labels(const struct checkpoint *checkpoint, struct labels *labels, struct error *error);
 
-/* The classes of the one task that the checkpoint's stage was of, and the first's place among all of the classifier's (n_labels): other
- * tasks may have heads of their own. Refused (65) where the checkpoint holds no classifier or its stage was of several tasks. */
-int weights_task(const struct checkpoint *checkpoint, uint32_t n_labels, struct labels *labels, uint32_t *ret_first,
-                 struct error *error);
-
 /* A tensor of the model as a checkpoint has it, `data` being borrowed. */
 struct checkpoint_tensor weights_describe(const struct model *model, const struct model_tensor *tensor,
                                           const char *kind, const void *data);

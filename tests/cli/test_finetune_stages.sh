@@ -64,9 +64,20 @@ ok $? "export has the target's head alone"
 sed 's/^core\t//; s/^net\t//; s/^disk\t//' parts.tsv >parts.txt
 "$TRAINER" predict whole/best.ckpt parts.txt >a.json && "$TRAINER" predict back.ckpt parts.txt >b.json && cmp -s a.json b.json
 ok $? "and predicts the same"
-"$TRAINER" evaluate "$(ckpt whole 16)" parts-dev.tsv >out 2>err
-[ $? -eq 65 ] && grep -q "is of several tasks (parts,moods)" err
-ok $? "a checkpoint of several tasks is not evaluated as one"
+both=$(ckpt whole 16)
+"$TRAINER" evaluate "$both" parts-dev.tsv >out 2>err
+[ $? -eq 65 ] && grep -q "is of several tasks: expected --task with one of parts, moods" err
+ok $? "a checkpoint of several tasks: which one has to be said"
+"$TRAINER" evaluate "$both" parts-dev.tsv --task part >out 2>err
+[ $? -eq 65 ] && grep -q "has no task 'part'; it has parts, moods" err
+ok $? "an unknown task"
+[ "$("$TRAINER" evaluate --json --task parts "$both" parts-dev.tsv | jq -c '[.classes[].label]')" = '["core","disk","net"]' ] &&
+        [ "$("$TRAINER" evaluate --json --task moods "$both" moods-dev.jsonl | jq -c '[.texts, (.classes[].label)]')" = '[20,"0","1"]' ]
+ok $? "each is evaluated on its own files, columns and classes"
+"$TRAINER" predict --task moods "$both" moods-dev.jsonl >a.json && [ "$(head -n 1 a.json | jq -c '.probabilities | keys')" = '["0","1"]' ] &&
+        "$TRAINER" export --task moods "$both" --output moods 2>err && "$TRAINER" import moods --output moods.ckpt 2>err &&
+        jq -r .said moods-dev.jsonl | "$TRAINER" predict moods.ckpt >b.json && cmp -s a.json b.json
+ok $? "predict and export of one of them agree"
 "$TRAINER" export "$(ckpt whole 6)" --output further 2>err && grep -q BertForPreTraining further/config.json
 ok $? "one of further pretraining is exported as such"
 if have_ranks 2; then
