@@ -408,8 +408,11 @@ static void merge_stage(const struct raw *raw, struct raw_stage *stage, uint32_t
         overlay(&m->top, offsetof(struct raw, data), stage->data);
         overlay(&m->top, offsetof(struct raw, optimizer), stage->optimizer);
         overlay(&m->top, offsetof(struct raw, train), stage->train);
-        if (stage->n_tasks > 0)
-                overlay(&m->top, offsetof(struct raw, data), &stage->tasks[task]);
+        if (stage->n_tasks == 0)
+                return;
+        if (stage->tasks[task].n_train > 0) /* what is held out of the file's own training says nothing of another's */
+                m->data.n_validation = m->data.n_test = 0;
+        overlay(&m->top, offsetof(struct raw, data), &stage->tasks[task]);
 }
 
 /* One seed keys the whole run; one precision holds its weights. */

@@ -121,6 +121,7 @@ static bool same_shape(const struct safetensors_tensor *a, const struct model_te
 
 static int take_tensor(struct reading *reading, const struct model_tensor *t, const struct safetensors_tensor *found,
                        struct error *error) {
+        struct model *model = reading->model;
         double values[CHUNK];
 
         if (!same_shape(found, t))
@@ -134,7 +135,7 @@ static int take_tensor(struct reading *reading, const struct model_tensor *t, co
         for (size_t first = 0, n; first < t->n_elements; first += n) {
                 n = MIN((size_t) CHUNK, t->n_elements - first);
                 widen(found, first, n, values);
-                reading->model->ops->store(model_parameters(reading->model), t->offset + first, values, n);
+                model->ops->store(model->ops->master, model_parameters(model), t->offset + first, values, n);
         }
         reading->used[found - safetensors_tensor(reading->file, 0)] = true;
         return 0;

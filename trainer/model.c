@@ -517,7 +517,7 @@ void model_classify(struct model *model, const struct batch *batch, double *logi
 
         model_evaluate(model, batch, &pass, &loss);
         if (batch->n_samples)
-                model->ops->load(model->buffers.class_logits.data, 0, logits,
+                model->ops->load(model->ops->dtype, model->buffers.class_logits.data, 0, logits,
                                  (size_t) batch->n_texts * model->config.classifier.n_labels);
 }
 

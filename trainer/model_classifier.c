@@ -12,7 +12,7 @@
 #include "common/cleanup.h"
 #include "trainer/model_internal.h"
 
-#define OUT_OF_THE_QUESTION (-1e30) /* a logit whose exponential is 0 beside any other */
+#define OUT_OF_THE_QUESTION (-6e4) /* a logit whose exponential is 0 beside any other; finite in fp16 */
 
 static const struct tensor absent = {};
 
@@ -26,12 +26,11 @@ static struct tensor of_layer(const struct model *model, struct tensor all, uint
         return view_rows(all, n_samples);
 }
 
-/* Of the backend's dtype, which is its master's here: fine-tuning has no narrower one (run_setup.c). */
 static void load(const struct model *model, struct tensor t, double *values) {
-        model->ops->load(t.data, 0, values, (size_t) t.rows * t.columns);
+        model->ops->load(t.dtype, t.data, 0, values, (size_t) t.rows * t.columns);
 }
 static void store(const struct model *model, struct tensor t, const double *values) {
-        model->ops->store(t.data, 0, values, (size_t) t.rows * t.columns);
+        model->ops->store(t.dtype, t.data, 0, values, (size_t) t.rows * t.columns);
 }
 
 /* All layers' rows side by side: (L, n, H) without gaps. */

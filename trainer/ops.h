@@ -164,9 +164,9 @@ struct ops {
         void (*upload)(void *to, const void *from, size_t size);   /* from host memory, free again on return */
         void (*download)(void *to, const void *from, size_t size); /* to host memory */
         void (*zero)(void *data, size_t size);                     /* bytes */
-        /* Master elements, from and to host doubles, rounded once. */
-        void (*store)(void *data, size_t first, const double *values, size_t n);
-        void (*load)(const void *data, size_t first, double *values, size_t n);
+        /* Elements, of dtype or master, from and to host doubles, rounded once. */
+        void (*store)(enum dtype of, void *data, size_t first, const double *values, size_t n);
+        void (*load)(enum dtype of, const void *data, size_t first, double *values, size_t n);
         /* values = master elements rounded to dtype; NULL: dtype == master. */
         void (*round)(void *values, const void *master, size_t n);
         uint64_t (*hash)(const void *data, size_t size); /* equal bits, equal hash, on every rank */

@@ -49,12 +49,14 @@ static void cpu_zero(void *data, size_t size) {
                 memset((char *) data + i, 0, MIN(SPAN_BLOCK * sizeof(float), size - i));
 }
 
-static void cpu_store(void *data, size_t first, const double *values, size_t n) {
+static void cpu_store(enum dtype of, void *data, size_t first, const double *values, size_t n) {
+        (void) of;
         for (size_t i = 0; i < n; i++)
                 ((float *) data)[first + i] = (float) values[i];
 }
 
-static void cpu_load(const void *data, size_t first, double *values, size_t n) {
+static void cpu_load(enum dtype of, const void *data, size_t first, double *values, size_t n) {
+        (void) of;
         for (size_t i = 0; i < n; i++)
                 values[i] = ((const float *) data)[first + i];
 }

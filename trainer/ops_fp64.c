@@ -34,11 +34,13 @@ static size_t fp64_workspace_bytes(const struct ops_shape *shape) {
 
 static void fp64_zero(void *data, size_t size) { memset(data, 0, size); }
 
-static void fp64_store(void *data, size_t first, const double *values, size_t n) {
+static void fp64_store(enum dtype of, void *data, size_t first, const double *values, size_t n) {
+        (void) of;
         memcpy((double *) data + first, values, n * sizeof(double));
 }
 
-static void fp64_load(const void *data, size_t first, double *values, size_t n) {
+static void fp64_load(enum dtype of, const void *data, size_t first, double *values, size_t n) {
+        (void) of;
         memcpy(values, (const double *) data + first, n * sizeof(double));
 }
 

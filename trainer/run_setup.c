@@ -34,10 +34,6 @@ static int open_device(struct run *run, struct error *error) {
         if (r < 0)
                 return error->exit == BERTD_EXIT_CONFIG ? error_prefix(error, "%s", run->options->spec_path) : r;
         run->ops = device_ops(run->device);
-        if (run->whole->kind == JOB_FINETUNE && run->ops->dtype != run->ops->master)
-                return error_input(error, BERTD_EXIT_CONFIG,
-                                   "%s: train.precision: fine-tuning computes in fp32 or tf32, not in bf16 or fp16",
-                                   run->options->spec_path);
         run->loss_scale = loss_scale_new(precision == PRECISION_FP16);
         return 0;
 }

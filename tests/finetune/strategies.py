@@ -66,8 +66,8 @@ def steps():
     target = {"name": "target", "data": {"per_class": 20, "task": "trec"}, "train": {"epochs": 10, "evaluate_every": 25}}
     mlm = lambda data: {"name": "further", **FURTHER, "data": {**data, "objective": "mlm"}}
     strip = lambda data: {key: value for key, value in data.items() if key not in ("test", "validation", "sequence_length")}
-    tasks = {"name": "together", "train": {"epochs": 1}, "tasks": [{**strip(TREC), "validation": TREC["validation"], "task": "trec", "per_class": 20},
-                                                                   {**strip(NEWS), "validation": NEWS["validation"], "task": "news", "per_class": 20}]}
+    tasks = {"name": "together", "train": {"epochs": 1}, "tasks": [{**strip(data), "validation": data["validation"], "test": data["test"],
+                                                                    "task": name, "per_class": 20} for name, data in (("trec", TREC), ("news", NEWS))]}
     rows = [("features only", over_seeds("steps-features", lambda s: {**common.spec_of({**TREC, "per_class": 20}, 1e-3, 10, s), "optimizer": {
         "learning_rate": 1e-3, "freeze": "features"}, "train": {"global_batch": 24, "micro_batch": 24, "epochs": 10, "seed": s, "evaluate_every": 25}})),
             ("fine-tuning", over_seeds("steps-plain", lambda s: staged(s, [target]))),

@@ -40,8 +40,8 @@ void cuda_release(void *data, size_t size);
 void *cuda_allocate_host(size_t size);
 void cuda_release_host(void *data, size_t size);
 void cuda_zero(void *data, size_t size);
-void cuda_store(void *data, size_t first, const double *values, size_t n);
-void cuda_load(const void *data, size_t first, double *values, size_t n);
+void cuda_store(enum dtype of, void *data, size_t first, const double *values, size_t n);
+void cuda_load(enum dtype of, const void *data, size_t first, double *values, size_t n);
 int cuda_memory_open(char *text, size_t size);
 void cuda_memory_close(void);
 

@@ -2,6 +2,8 @@
  * Device memory and copies. Small uploads go through a ring of pinned slots, so the host is SLOTS of them ahead of the device before it
  * waits. A download waits for all work before it, and looks meanwhile whether a collective broke.
  */
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +12,7 @@
 
 #define SLOTS 64
 #define SLOT_BYTES ((size_t) 256 << 10)
-#define STORE_PIECE 1024
+#define STORE_PIECE ((size_t) 16 << 10) /* elements, on the stack */
 
 static struct {
         char *slots; /* SLOTS × SLOT_BYTES, pinned */
@@ -85,31 +87,51 @@ void cuda_zero(void *data, size_t size) {
                 (void) cuda_check(cudaMemsetAsync(data, 0, size, cuda_backend.stream), "zero");
 }
 
+/* A piece of elements on the host. */
+struct piece {
+        alignas(float4) char data[STORE_PIECE * sizeof(float)];
+};
+
+static void narrow(enum dtype to, const double *values, struct piece *piece, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (to == DTYPE_FP32)
+                        ((float *) piece->data)[i] = (float) values[i];
+                else if (to == DTYPE_BF16)
+                        ((__nv_bfloat16 *) piece->data)[i] = __float2bfloat16_rn((float) values[i]);
+                else
+                        ((__half *) piece->data)[i] = __float2half_rn((float) values[i]);
+}
+
+static void widen(enum dtype from, const struct piece *piece, double *values, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                values[i] = from == DTYPE_FP32   ? ((const float *) piece->data)[i]
+                            : from == DTYPE_BF16 ? __bfloat162float(((const __nv_bfloat16 *) piece->data)[i])
+                                                 : __half2float(((const __half *) piece->data)[i]);
+}
+
 /* Called from several threads at once: initialisation. In the stream's order, as all that is called before and after. */
-void cuda_store(void *data, size_t first, const double *values, size_t n) {
-        float piece[STORE_PIECE];
+void cuda_store(enum dtype of, void *data, size_t first, const double *values, size_t n) {
+        struct piece piece;
 
         if (cudaSetDevice(cuda_backend.device) != cudaSuccess)
                 return;
         for (size_t at = 0; at < n; at += STORE_PIECE) {
                 size_t m = n - at < STORE_PIECE ? n - at : STORE_PIECE;
-                for (size_t i = 0; i < m; i++)
-                        piece[i] = (float) values[at + i];
-                if (cuda_check(cudaMemcpyAsync((float *) data + first + at, piece, m * sizeof(float), cudaMemcpyHostToDevice,
-                                               cuda_backend.stream),
+                narrow(of, values + at, &piece, m);
+                if (cuda_check(cudaMemcpyAsync((char *) data + (first + at) * dtype_size(of), piece.data, m * dtype_size(of),
+                                               cudaMemcpyHostToDevice, cuda_backend.stream),
                                "store"))
                         wait_for_stream();
         }
 }
 
-void cuda_load(const void *data, size_t first, double *values, size_t n) {
-        float piece[STORE_PIECE];
+void cuda_load(enum dtype of, const void *data, size_t first, double *values, size_t n) {
+        struct piece piece;
 
         for (size_t at = 0; at < n; at += STORE_PIECE) {
                 size_t m = n - at < STORE_PIECE ? n - at : STORE_PIECE;
-                cuda_download(piece, (const float *) data + first + at, m * sizeof(float));
-                for (size_t i = 0; i < m; i++)
-                        values[at + i] = piece[i];
+                cuda_download(piece.data, (const char *) data + (first + at) * dtype_size(of), m * dtype_size(of));
+                widen(of, &piece, values + at, m);
         }
 }
 
