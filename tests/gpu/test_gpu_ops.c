@@ -1,8 +1,6 @@
 /*
- * The CUDA backend's table against the fp64 twins (ops_checks.h), in every precision. With a GPU through the module that
- * BERTD_CUDA_MODULE names; `emulated_ops` is the same test with the module's source compiled for the host (emulation/).
+ * The CUDA backend's table against the fp64 twins (ops_checks.h), in every precision. With a GPU, or emulated; see module.h.
  */
-#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,14 +9,8 @@
 
 #include <cmocka.h>
 
+#include "tests/gpu/module.h"
 #include "tests/ops/ops_checks.h"
-#include "trainer/cuda/cuda.h"
-
-#define SKIPPED 77 /* meson's code for a test that cannot run here */
-
-#ifdef EMULATED
-extern const struct cuda_module bert_trainer_cuda;
-#endif
 
 /* Of the NMSE: reduced precision has 8 or 11 bits, and the smallest shapes have no others to average with. */
 static const double limits[CUDA_PRECISION_MAX] = {
@@ -26,7 +18,11 @@ static const double limits[CUDA_PRECISION_MAX] = {
 };
 static const struct ops *ops;
 static double limit;
-static bool all;
+#ifdef EMULATED
+static const bool all = false; /* shapes */
+#else
+static const bool all = true;
+#endif
 
 static void test_linear(void **state) { ops_check_linear(ops, limit, all); }
 static void test_norm(void **state) { ops_check_norm(ops, limit, all); }
@@ -36,35 +32,19 @@ static void test_xent(void **state) { ops_check_xent(ops, limit, all); }
 static void test_flat(void **state) { ops_check_flat(ops, limit, all); }
 static void test_update(void **state) { ops_check_update(ops, limit, all); }
 
-static const struct cuda_module *load(void) {
-#ifdef EMULATED
-        return &bert_trainer_cuda;
-#else
-        const char *path = getenv("BERTD_CUDA_MODULE");
-        void *handle = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
-
-        all = true;
-        if (!handle)
-                (void) printf("no module: %s\n", path ? dlerror() : "BERTD_CUDA_MODULE is not set");
-        return handle ? dlsym(handle, CUDA_MODULE_SYMBOL) : NULL;
-#endif
-}
-
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_linear), cmocka_unit_test(test_norm), cmocka_unit_test(test_attention),
                 cmocka_unit_test(test_rows),   cmocka_unit_test(test_xent), cmocka_unit_test(test_flat),
                 cmocka_unit_test(test_update),
         };
-        const struct cuda_module *module = load();
+        const struct cuda_module *module = module_load();
         char text[CUDA_TEXT_MAX];
         int bad = 0, n = 0;
 
         for (int p = 0; module && p < CUDA_PRECISION_MAX; p++) {
-#ifdef EMULATED
-                if (p == CUDA_TF32) /* the same kernels as fp32's: it differs in cuBLASLt alone */
+                if (module_skips((enum cuda_precision) p))
                         continue;
-#endif
                 int r = module->open((enum cuda_precision) p, 0, &ops, text, sizeof(text));
                 if (r < 0) {
                         (void) printf("%s\n", text);

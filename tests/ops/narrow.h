@@ -47,10 +47,9 @@ static inline uint16_t fp16_from(float x) {
                             : (uint16_t) (sign | (exponent + 14) << 10 | ((uint16_t) steps - 1024));
 }
 static inline float fp16_to(uint16_t h) {
-        int exponent = h >> 10 & 31;
-        float m = (float) (h & 1023), x = exponent == 31  ? (m > 0 ? NAN : INFINITY)
-                                          : exponent == 0 ? ldexpf(m, -24)
-                                                          : ldexpf(m + 1024, exponent - 25);
+        uint32_t exponent = h >> 10 & 31, m = h & 1023;
+        float x = exponent == 0 ? (float) m * 0x1p-24f
+                                : narrow_float((exponent == 31 ? 255 : exponent + 112) << 23 | m << 13);
         return h & 0x8000 ? -x : x;
 }
 

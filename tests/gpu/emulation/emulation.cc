@@ -1,9 +1,11 @@
 /*
  * See cuda_runtime.h. Owns one fiber for each thread of a block, reused from block to block. A fiber runs until it waits or ends; those
- * that wait are let go when all others alive of their block, or of their warp, wait for the same.
+ * that wait are let go when all others alive of their block, or of their warp, wait for the same. ucontext makes a fiber's stack;
+ * turns are taken by setjmp and longjmp, since swapcontext calls the kernel each time.
  */
 #include <cuda_runtime.h>
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #define THREADS_MAX 1024
@@ -18,7 +20,9 @@ dim3 threadIdx, blockIdx, blockDim, gridDim;
 enum state { RUNNABLE, WAITS_FOR_WARP, WAITS_FOR_BLOCK, ENDED };
 
 static struct fiber {
-        ucontext_t context;
+        ucontext_t context; /* where it begins */
+        jmp_buf here;       /* where it goes on, once begun */
+        bool begun;
         char *stack;
         dim3 index;
         enum state state;
@@ -26,7 +30,7 @@ static struct fiber {
         uint64_t slots[2]; /* given to a shuffle */
         int predicate;     /* given to a barrier */
 } fibers[THREADS_MAX];
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static struct fiber *current;
 static unsigned n_fibers;
 static int block_or; /* of the last barrier: kept until all have come to the next one */
@@ -36,17 +40,29 @@ alignas(256) static char shared_memory[SHARED_BYTES];
 void *emulated_shared(void) { return shared_memory; }
 unsigned emulated_lane(void) { return (unsigned) (current - fibers) % WARP; }
 
+__attribute__((noinline)) static void wait_as(enum state state) {
+        current->state = state;
+        if (_setjmp(current->here) == 0)
+                _longjmp(scheduler, 1);
+}
+
 static void run_fiber(void) {
         for (;;) {
                 (*body)();
-                current->state = ENDED;
-                swapcontext(&current->context, &scheduler);
+                wait_as(ENDED);
         }
 }
 
-static void wait_as(enum state state) {
-        current->state = state;
-        swapcontext(&current->context, &scheduler);
+/* Until it waits. */
+__attribute__((noinline)) static void turn_to(struct fiber *fiber) {
+        current = fiber;
+        threadIdx = fiber->index;
+        if (_setjmp(scheduler) != 0)
+                return;
+        if (fiber->begun)
+                _longjmp(fiber->here, 1);
+        fiber->begun = true;
+        setcontext(&fiber->context);
 }
 
 void __syncwarp(unsigned) { wait_as(WAITS_FOR_WARP); }
@@ -98,11 +114,8 @@ static bool run_runnable(void) {
         bool alive = false;
 
         for (unsigned i = 0; i < n_fibers; i++) {
-                if (fibers[i].state == RUNNABLE) {
-                        current = &fibers[i];
-                        threadIdx = current->index;
-                        swapcontext(&scheduler, &current->context);
-                }
+                if (fibers[i].state == RUNNABLE)
+                        turn_to(&fibers[i]);
                 alive |= fibers[i].state != ENDED;
         }
         return alive;

@@ -1,0 +1,141 @@
+/*
+ * Whole models on the CUDA backend, in every precision: the losses of three updates beside the CPU's, with dropout and ragged samples,
+ * and the same bits when they are done again. Pretraining of BERT and ALBERT and a classifier of several layers and tasks. With a GPU,
+ * or emulated; see module.h.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/gpu/module.h"
+#include "tests/ops/model_helpers.h"
+#include "trainer/optimizer.h"
+
+enum { UPDATES = 3 };
+
+/* Of a loss, relative: what a run's rounding adds up to in three updates. */
+static const double limits[CUDA_PRECISION_MAX] = {
+        [CUDA_FP32] = 1e-5, [CUDA_TF32] = 1e-3, [CUDA_BF16] = 1e-2, [CUDA_FP16] = 2e-3
+};
+static const struct cuda_module *module;
+static const struct ops *ops;
+static enum cuda_precision precision;
+
+struct trajectory {
+        double loss[UPDATES];
+        uint64_t hash;
+};
+
+static struct trajectory train(const struct ops *on, const struct model_config *config, const struct test_batch *t,
+                               const struct class_range *ranges) {
+        const struct spec_optimizer spec = { .name = OPTIMIZER_LAMB,
+                                             .beta1 = 0.9,
+                                             .beta2 = 0.999,
+                                             .epsilon = 1e-6,
+                                             .weight_decay = 0.01,
+                                             .layer_decay = 1 };
+        double scale = on->dtype == DTYPE_FP16 ? 1024 : 1;
+        struct model_pass pass = helper_pass(&t->batch, true);
+        struct trajectory found = {};
+
+        pass.mlm_scale *= scale;
+        pass.sentence_scale *= scale;
+        pass.classify = config->classifier.n_labels > 0;
+        pass.ranges = ranges;
+        struct model *model = helper_model(config, on, &t->batch);
+        model_init(model, 11);
+        for (int i = 0; i < UPDATES; i++) {
+                struct model_loss loss = {};
+                model_zero_gradients(model);
+                model_forward_backward(model, &t->batch, &pass, &loss);
+                double norm = optimizer_gradient_norm(model) / scale;
+                assert_true(isfinite(norm));
+                optimizer_update(model, &spec, 1e-2, (uint64_t) i + 1, fmin(1, 1 / norm) / scale);
+                found.loss[i] = (loss.mlm_count ? loss.mlm_sum / (double) loss.mlm_count : 0) +
+                                (loss.sentence_count ? loss.sentence_sum / (double) loss.sentence_count : 0);
+        }
+        assert_null(model_failed(model));
+        found.hash = model_hash_parameters(model);
+        model_free(model);
+        return found;
+}
+
+static void compare(const char *name, const struct model_config *config, const struct test_batch *t,
+                    const struct class_range *ranges) {
+        struct trajectory want = train(ops_cpu(), config, t, ranges), got = train(ops, config, t, ranges),
+                          again = train(ops, config, t, ranges);
+        double worst = 0;
+
+        for (int i = 0; i < UPDATES; i++)
+                worst = fmax(worst, fabs(got.loss[i] - want.loss[i]) / want.loss[i]);
+        (void) printf("%s: loss %.4f to %.4f, here %.4f to %.4f; apart by %.1e\n", name, want.loss[0],
+                      want.loss[UPDATES - 1], got.loss[0], got.loss[UPDATES - 1], worst);
+        assert_true(want.loss[UPDATES - 1] < want.loss[0]);
+        assert_true(worst <= limits[precision]);
+        assert_true(got.hash == again.hash);
+        assert_memory_equal(got.loss, again.loss, sizeof(got.loss));
+}
+
+static void test_bert(void **state) {
+        struct model_config config = helper_config(203, 64, 2, 4, 96, 0.1);
+        struct test_batch *t = helper_batch(config.vocab_size, 5, 21, 1000, true);
+
+        compare("bert", &config, t, NULL);
+        free(t);
+}
+
+static void test_albert(void **state) {
+        struct model_config bert = helper_config(203, 64, 3, 2, 96, 0.1);
+        struct model_config config = helper_albert(bert, 24, SHARING_ALL, 1, 1);
+        struct test_batch *t = helper_batch(config.vocab_size, 5, 21, 1000, true);
+
+        config.hidden_act = ACT_GELU_NEW;
+        compare("albert", &config, t, NULL);
+        free(t);
+}
+
+static void test_classifier(void **state) {
+        static const struct class_range ranges[5] = { { 0, 2 }, { 0, 2 }, { 2, 5 }, { 2, 5 }, { 2, 5 } };
+        struct model_config config = helper_config(203, 64, 2, 2, 96, 0.1);
+        struct test_batch *t = helper_batch(config.vocab_size, 6, 21, 1000, true);
+
+        config.without_pretraining_heads = true;
+        config.classifier = (struct classifier_config) { .n_labels = 5,
+                                                         .first_layer = 0,
+                                                         .n_layers = 2,
+                                                         .combine = COMBINE_CONCAT,
+                                                         .input = INPUT_CLS,
+                                                         .dropout = 0.1 };
+        t->batch.n_masked = 0;
+        for (int32_t i = 0; i < 6; i++)
+                t->sentence_labels[i] = i % 5;
+        compare("classifier", &config, t, ranges);
+        free(t);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_bert), cmocka_unit_test(test_albert),
+                                            cmocka_unit_test(test_classifier) };
+        char text[CUDA_TEXT_MAX];
+        int bad = 0, n = 0;
+
+        module = module_load();
+        for (precision = CUDA_FP32; module && precision < CUDA_PRECISION_MAX; precision++) {
+                if (module_skips(precision))
+                        continue;
+                int r = module->open(precision, 0, &ops, text, sizeof(text));
+                if (r < 0) {
+                        (void) printf("%s\n", text);
+                        continue;
+                }
+                n++;
+                bad += cmocka_run_group_tests(tests, NULL, NULL);
+                module->close();
+        }
+        return bad > 0 ? 1 : n > 0 ? 0 : SKIPPED;
+}
