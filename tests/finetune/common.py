@@ -52,12 +52,12 @@ def make_data():
             csv.writer(file).writerows(part)
     shutil.copy(DATA / "ag_news/test.csv", WORK / "news-test.csv")
     pages = {}
-    for path in sorted(pathlib.Path("/usr/share/doc/linux-doc-6.1").rglob("*.rst.txt")):
-        parts = path.parts
-        if "Documentation" in parts or len(parts) > 7:
-            text = path.read_text(encoding="utf-8", errors="replace")
-            if len(text) > 3000:
-                pages.setdefault(parts[parts.index("linux-doc-6.1") + (3 if parts[6] in ("html",) else 2)], []).append(text)
+    sources = pathlib.Path("/usr/share/doc/linux-doc-6.1/html/_sources")
+    for path in sorted(sources.rglob("*.rst.txt")):
+        directory, *below = path.relative_to(sources).parts
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if below and directory != "translations" and len(text) > 3000:
+            pages.setdefault(directory, []).append(text)
     classes = sorted(sorted(pages, key=lambda name: (-len(pages[name]), name))[:6])
     records = []
     for name in classes:

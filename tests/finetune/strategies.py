@@ -32,20 +32,20 @@ def truncation():
 
 
 def layers():
-    rows = [(f"layer {i}", error(f"layer-{i}", common.spec_of(PART, epochs=1, classifier={"layers": str(i)}))) for i in range(6)]
+    rows = [(f"layer {i}", error(f"layer-{i}", common.spec_of(PART, classifier={"layers": str(i)}))) for i in range(6)]
     for which in ("first4", "last4", "all"):
         for how in ("concat", "mean", "max"):
-            rows.append((f"{which}, {how}", error(f"layers-{which}-{how}", common.spec_of(PART, epochs=1, classifier={"layers": which, "combine": how}))))
+            rows.append((f"{which}, {how}", error(f"layers-{which}-{how}", common.spec_of(PART, classifier={"layers": which, "combine": how}))))
     return rows
 
 
 def decay():
-    return [(f"{rate:g}, ξ {xi:g}", error(f"decay-{rate:g}-{xi:g}", common.spec_of(PART, rate, 1, optimizer={"layer_decay": xi})))
+    return [(f"{rate:g}, ξ {xi:g}", error(f"decay-{rate:g}-{xi:g}", common.spec_of(PART, rate, optimizer={"layer_decay": xi})))
             for rate in (5e-5, 1e-4) for xi in (1.0, 0.95, 0.9, 0.85)]
 
 
 def rates():
-    return [(f"{rate:g}", error(f"rate-{rate:g}", common.spec_of(PART, rate, 1))) for rate in (2e-5, 5e-5, 1e-4, 4e-4, 1e-3, 2e-3)]
+    return [(f"{rate:g}", error(f"rate-{rate:g}", common.spec_of(PART, rate))) for rate in (2e-5, 5e-5, 1e-4, 4e-4, 1e-3, 2e-3)]
 
 
 def few(seed):
@@ -63,13 +63,13 @@ FURTHER = {"optimizer": {"learning_rate": 5e-5}, "train": {"steps": 150}}
 
 def steps():
     """Few labelled questions (20 a class), where what comes before them counts most; three seeds."""
-    target = {"name": "target", "data": {"per_class": 20, "task": "trec"}, "train": {"epochs": 10, "evaluate_every": 25}}
+    target = {"name": "target", "data": {"per_class": 20, "task": "trec"}, "train": {"epochs": 40, "evaluate_every": 25}}
     mlm = lambda data: {"name": "further", **FURTHER, "data": {**data, "objective": "mlm"}}
     strip = lambda data: {key: value for key, value in data.items() if key not in ("test", "validation", "sequence_length")}
     tasks = {"name": "together", "train": {"epochs": 1}, "tasks": [{**strip(data), "validation": data["validation"], "test": data["test"],
                                                                     "task": name, "per_class": 20} for name, data in (("trec", TREC), ("news", NEWS))]}
-    rows = [("features only", over_seeds("steps-features", lambda s: {**common.spec_of({**TREC, "per_class": 20}, 1e-3, 10, s), "optimizer": {
-        "learning_rate": 1e-3, "freeze": "features"}, "train": {"global_batch": 24, "micro_batch": 24, "epochs": 10, "seed": s, "evaluate_every": 25}})),
+    rows = [("features only", over_seeds("steps-features", lambda s: {**common.spec_of({**TREC, "per_class": 20}, 1e-3, 40, s), "optimizer": {
+        "learning_rate": 1e-3, "freeze": "features"}, "train": {"global_batch": 24, "micro_batch": 24, "epochs": 40, "seed": s, "evaluate_every": 25}})),
             ("fine-tuning", over_seeds("steps-plain", lambda s: staged(s, [target]))),
             ("within-task further pretraining, fine-tuning", over_seeds("steps-within", lambda s: staged(s, [mlm(strip(TREC)), target]))),
             ("cross-domain further pretraining, fine-tuning", over_seeds("steps-cross", lambda s: staged(s, [mlm({**strip(NEWS), "validation": NEWS["validation"]}), target]))),
@@ -79,15 +79,15 @@ def steps():
 
 
 def low_shot():
-    return [(f"{n} a class", over_seeds(f"few-{n}", lambda s, n=n: common.spec_of({**TREC, "per_class": n}, epochs=max(2, 200 // n), seed=s)))
+    return [(f"{n} a class", over_seeds(f"few-{n}", lambda s, n=n: common.spec_of({**TREC, "per_class": n}, epochs=800 // n, seed=s)))
             for n in (5, 20, 100)]
 
 
-TABLES = (("Rates: 40 % of TREC, one epoch", "rate", rates),
-          ("Three steps: TREC with 20 questions a class, mean ± deviation of three seeds", "steps", steps),
-          ("Which layers: 40 % of TREC, one epoch", "features", layers),
-          ("Layer-wise rates: 40 % of TREC, one epoch", "rate, ξ", decay),
-          ("Low-shot: TREC, mean ± deviation of three seeds", "questions", low_shot),
+TABLES = (("Rates: 40 % of TREC, three epochs", "rate", rates),
+          ("Three steps: TREC with 20 questions a class, 200 updates of it, mean ± deviation of three seeds", "steps", steps),
+          ("Which layers: 40 % of TREC, three epochs", "features", layers),
+          ("Layer-wise rates: 40 % of TREC, three epochs", "rate, ξ", decay),
+          ("Low-shot: TREC, 200 updates, mean ± deviation of three seeds", "questions", low_shot),
           ("Long text: linux-doc pages by directory, 64 tokens a text or segment, three epochs", "setting", truncation))
 
 

@@ -82,7 +82,7 @@ static void compare(const char *name, const struct model_config *config, const s
 }
 
 static void test_bert(void **state) {
-        struct model_config config = helper_config(203, 64, 2, 4, 96, 0.1);
+        struct model_config config = helper_config(203, 64, 2, 2, 96, 0.1);
         struct test_batch *t = helper_batch(config.vocab_size, 5, 21, 1000, true);
 
         compare("bert", &config, t, NULL);

@@ -294,10 +294,13 @@ void ops_check_attention(const struct ops *ops, double nmse, bool all) {
         check_attention(3, 17, 2, 5, 0.2);
         check_attention(4, 130, 3, 16, 0.1);
         check_attention(2, 70, 2, 64, 0.1);
+        check_attention(2, 64, 1, 32, 0.3);
+        check_attention(2, 150, 2, 128, 0.1);
+        check_attention(4, 5, 2, 64, 0);
         if (all) {
                 check_attention(2, 301, 2, 64, 0.1);
                 check_attention(1, 531, 1, 8, 0.1);
-                check_attention(2, 150, 2, 128, 0.1);
+                check_attention(7, 512, 4, 64, 0.1);
         }
 }
 

@@ -1,55 +1,17 @@
 /*
- * Attention over samples of any length, without padding; heads of up to 128 columns. A warp has one query (or, for the gradients of
+ * Attention over samples of any length, without padding; heads of up to 128 columns: on plain cores, in fp32. What tensor cores can do
+ * is attention_mma.cu's. A warp has one query (or, for the gradients of
  * keys and values, one key) in registers and goes over its sample 32 positions at a time, a position a lane: scores and
  * probabilities never reach memory. Softmax is taken as it comes, with a running maximum; backward makes the probabilities again
  * from lse. Nothing is added by two warps, so no order is left to chance.
  */
-#include "trainer/cuda/kernels.cuh"
+#include "trainer/cuda/attention.cuh"
 
 #define WARPS 8
 #define PARTS (CUDA_HEAD_MAX / WARP) /* columns of a head that a lane has: lane, lane + 32, … */
 
-template <class T> struct attention {
-        view<T> qkv, context, dcontext, dqkv;
-        float *lse, *delta; /* (A, T) each, rows of lse_stride; delta: dcontext · context of each query */
-        uint32_t lse_stride, width, hidden;
-        float scale;
-        const int32_t *cu_seqlens;
-        const uint64_t *sample_k;
-        struct dropout dropout;
-};
-
-template <class T> static attention<T> attention_of(const struct op_attention *op) {
-        attention<T> a = {};
-
-        a.qkv = view_of<T>(op->qkv);
-        a.context = view_of<T>(op->context);
-        a.dcontext = view_of<T>(op->dcontext);
-        a.dqkv = view_of<T>(op->dqkv);
-        a.lse = (float *) op->lse.data;
-        a.delta = (float *) op->workspace.data;
-        a.lse_stride = op->lse.stride;
-        a.hidden = op->context.columns;
-        a.width = a.hidden / op->n_heads;
-        a.scale = 1 / sqrtf((float) a.width);
-        a.cu_seqlens = op->cu_seqlens;
-        a.sample_k = op->sample_k;
-        a.dropout = op->dropout;
-        return a;
-}
-
-/* Where a warp works: grid = (blocks of WARPS positions, heads, samples). */
-struct site {
-        uint32_t head, sample, first, length, own; /* own: this warp's position in the sample */
-};
-__device__ static inline struct site site_of(const int32_t *cu_seqlens) {
-        struct site s = { blockIdx.y, blockIdx.z };
-
-        s.first = (uint32_t) cu_seqlens[s.sample];
-        s.length = (uint32_t) cu_seqlens[s.sample + 1] - s.first;
-        s.own = blockIdx.x * WARPS + threadIdx.x / WARP;
-        return s;
-}
+/* The position of this warp in its sample. */
+__device__ static inline uint32_t own_position(void) { return blockIdx.x * WARPS + threadIdx.x / WARP; }
 
 /* 32 rows from `position` on of a matrix's columns into shared memory, rows one longer than they are wide so that lanes which read one
  * column of 32 rows meet no bank twice; zeros past the sample. */
@@ -65,19 +27,23 @@ __device__ static void load_tile(const view<T> &from, uint32_t column, const str
 
 template <class T>
 __device__ static void load_own(const view<T> &from, uint32_t column, const struct site &s, uint32_t width, float *row) {
+        uint32_t own = own_position();
+
         for (uint32_t c = threadIdx.x % WARP; c < width; c += WARP)
-                row[c] = s.own < s.length ? to_float(from.row(s.first + s.own)[column + c]) : 0;
+                row[c] = own < s.length ? to_float(from.row(s.first + own)[column + c]) : 0;
         __syncwarp();
 }
 
 template <class T>
 __device__ static void store_own(const view<T> &to, uint32_t column, const struct site &s, uint32_t width,
                                  const float x[PARTS]) {
+        uint32_t own = own_position();
+
 #pragma unroll
         for (uint32_t i = 0; i < PARTS; i++) {
                 uint32_t c = threadIdx.x % WARP + i * WARP;
                 if (c < width)
-                        to.row(s.first + s.own)[column + c] = from_float<T>(x[i]);
+                        to.row(s.first + own)[column + c] = from_float<T>(x[i]);
         }
 }
 
@@ -118,7 +84,7 @@ static size_t shared_bytes(uint32_t width, uint32_t rows_a_warp) {
 template <class T> __global__ void attention_forward(attention<T> op) {
         DYNAMIC_SHARED(float, shared);
         const struct site s = site_of(op.cu_seqlens);
-        uint32_t w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
+        uint32_t own = own_position(), w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
         float *k = shared, *v = k + WARP * (w + 1), *q = v + WARP * (w + 1) + threadIdx.x / WARP * w;
         float max = -INFINITY, sum = 0, out[PARTS] = {};
 
@@ -139,16 +105,16 @@ template <class T> __global__ void attention_forward(attention<T> op) {
 #pragma unroll
                 for (uint32_t i = 0; i < PARTS; i++)
                         out[i] *= shrink;
-                add_rows(there ? p * mask_of(op, s, s.own, at + lane) : 0, v, w, out);
+                add_rows(there ? p * mask_of(op, s, own, at + lane) : 0, v, w, out);
         }
-        if (s.own >= s.length)
+        if (own >= s.length)
                 return;
 #pragma unroll
         for (uint32_t i = 0; i < PARTS; i++)
                 out[i] /= sum;
         store_own(op.context, column, s, w, out);
         if (lane == 0)
-                op.lse[(size_t) s.head * op.lse_stride + s.first + s.own] = max + logf(sum);
+                op.lse[(size_t) s.head * op.lse_stride + s.first + own] = max + logf(sum);
 }
 
 /* delta = dcontext · context: a warp a query and head. */
@@ -170,7 +136,7 @@ template <class T> __global__ void attention_delta(attention<T> op) {
 template <class T> __global__ void attention_dq(attention<T> op) {
         DYNAMIC_SHARED(float, shared);
         const struct site s = site_of(op.cu_seqlens);
-        uint32_t w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
+        uint32_t own = own_position(), w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
         float *k = shared, *v = k + WARP * (w + 1), *q = v + WARP * (w + 1) + threadIdx.x / WARP * 2 * w, *dout = q + w;
         float dq[PARTS] = {};
 
@@ -178,7 +144,7 @@ template <class T> __global__ void attention_dq(attention<T> op) {
                 return;
         load_own(op.qkv, column, s, w, q);
         load_own(op.dcontext, column, s, w, dout);
-        size_t row = (size_t) s.head * op.lse_stride + s.first + min(s.own, s.length - 1);
+        size_t row = (size_t) s.head * op.lse_stride + s.first + min(own, s.length - 1);
         float lse = op.lse[row], delta = op.delta[row];
         for (uint32_t at = 0; at < s.length; at += WARP) {
                 __syncthreads();
@@ -186,14 +152,14 @@ template <class T> __global__ void attention_dq(attention<T> op) {
                 load_tile(op.qkv, 2 * op.hidden + column, s, at, w, v);
                 __syncthreads();
                 float ds = 0;
-                if (at + lane < s.length && s.own < s.length) {
+                if (at + lane < s.length && own < s.length) {
                         float p = expf(dot(q, k + lane * (w + 1), w) * op.scale - lse);
-                        float dp = dot(dout, v + lane * (w + 1), w) * mask_of(op, s, s.own, at + lane);
+                        float dp = dot(dout, v + lane * (w + 1), w) * mask_of(op, s, own, at + lane);
                         ds = p * (dp - delta) * op.scale;
                 }
                 add_rows(ds, k, w, dq);
         }
-        if (s.own < s.length)
+        if (own < s.length)
                 store_own(op.dqkv, column, s, w, dq);
 }
 
@@ -201,7 +167,7 @@ template <class T> __global__ void attention_dq(attention<T> op) {
 template <class T> __global__ void attention_dkv(attention<T> op) {
         DYNAMIC_SHARED(float, shared);
         const struct site s = site_of(op.cu_seqlens);
-        uint32_t w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
+        uint32_t own = own_position(), w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
         float *q = shared, *dout = q + WARP * (w + 1), *k = dout + WARP * (w + 1) + threadIdx.x / WARP * 2 * w, *v = k + w;
         float dk[PARTS] = {}, dv[PARTS] = {};
 
@@ -215,9 +181,9 @@ template <class T> __global__ void attention_dkv(attention<T> op) {
                 load_tile(op.dcontext, column, s, at, w, dout);
                 __syncthreads();
                 float ds = 0, masked = 0;
-                if (at + lane < s.length && s.own < s.length) {
+                if (at + lane < s.length && own < s.length) {
                         size_t row = (size_t) s.head * op.lse_stride + s.first + at + lane;
-                        float mask = mask_of(op, s, at + lane, s.own);
+                        float mask = mask_of(op, s, at + lane, own);
                         float p = expf(dot(k, q + lane * (w + 1), w) * op.scale - op.lse[row]);
                         masked = p * mask;
                         ds = p * (dot(v, dout + lane * (w + 1), w) * mask - op.delta[row]) * op.scale;
@@ -225,7 +191,7 @@ template <class T> __global__ void attention_dkv(attention<T> op) {
                 add_rows(ds, q, w, dk);
                 add_rows(masked, dout, w, dv);
         }
-        if (s.own >= s.length)
+        if (own >= s.length)
                 return;
         store_own(op.dqkv, op.hidden + column, s, w, dk);
         store_own(op.dqkv, 2 * op.hidden + column, s, w, dv);
@@ -250,7 +216,7 @@ static dim3 grid_of(const struct op_attention *op) {
 void cuda_attention_forward(const struct op_attention *op) {
         uint32_t width = op->context.columns / op->n_heads;
 
-        if (fits(op))
+        if (fits(op) && !cuda_attention_mma_forward(op))
                 WITH_TYPE(op->qkv.dtype, LAUNCH(attention_forward<T>, grid_of(op), WARPS * WARP, shared_bytes(width, 1),
                                                 attention_of<T>(op)));
 }
@@ -262,8 +228,10 @@ void cuda_attention_backward(const struct op_attention *op) {
 
         if (!fits(op))
                 return;
+        WITH_TYPE(op->qkv.dtype, LAUNCH(attention_delta<T>, rows, WARPS * WARP, 0, attention_of<T>(op)));
+        if (cuda_attention_mma_backward(op))
+                return;
         WITH_TYPE(op->qkv.dtype, {
-                LAUNCH(attention_delta<T>, rows, WARPS * WARP, 0, attention_of<T>(op));
                 LAUNCH(attention_dq<T>, grid_of(op), WARPS * WARP, shared, attention_of<T>(op));
                 LAUNCH(attention_dkv<T>, grid_of(op), WARPS * WARP, shared, attention_of<T>(op));
         });

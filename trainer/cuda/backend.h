@@ -83,6 +83,10 @@ size_t cuda_attention_workspace_bytes(const struct ops_shape *shape);
 void cuda_attention_forward(const struct op_attention *op);
 void cuda_attention_backward(const struct op_attention *op);
 
+/* attention_mma.cu: on tensor cores. False: not this one, nothing was done. Backward finds `delta` in the workspace. */
+bool cuda_attention_mma_forward(const struct op_attention *op);
+bool cuda_attention_mma_backward(const struct op_attention *op);
+
 /* rows.cu */
 size_t cuda_rows_workspace_bytes(const struct ops_shape *shape);
 void cuda_embed_forward(const struct op_embed *op);

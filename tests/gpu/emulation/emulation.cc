@@ -84,6 +84,16 @@ uint64_t emulated_shuffle(uint64_t bits, unsigned lane) {
         return first[lane].slots[half];
 }
 
+void emulated_gather(uint64_t bits, uint64_t all[WARP]) {
+        unsigned half = current->turn++ % 2;
+        struct fiber *first = current - emulated_lane();
+
+        current->slots[half] = bits;
+        wait_as(WAITS_FOR_WARP);
+        for (unsigned i = 0; i < WARP; i++)
+                all[i] = first[i].slots[half];
+}
+
 /* Lets a group go if all of it that is alive waits in `state`. */
 static bool release_group(unsigned first, unsigned n, enum state state) {
         unsigned waiting = 0;
