@@ -127,8 +127,7 @@ static void forward_embeddings(struct model *model, const struct batch *batch, c
                 .type = model_parameter(model, SLOT_TYPE),
                 .x = norm.x,
         };
-        model->ops->embed_forward(&embed);
-        model->ops->norm_dropout_forward(&norm);
+        model->ops->embed_forward(&embed, &norm);
         if (model->config.embedding_mapping)
                 model->ops->linear(norm.y, model_parameter(model, MAPPING_WEIGHT), model_parameter(model, MAPPING_BIAS),
                                    ACTIVATION_NONE, absent,

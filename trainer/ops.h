@@ -174,9 +174,9 @@ struct ops {
         double (*peak_flops)(void);                      /* FLOP/s of its matrix product, measured; NULL: the host's */
         const struct ops_collective *collective;         /* NULL: sums go through the host's memory */
 
-        /* x = word[id] + position[p] + type[t], summed in this order. Backward adds x (the gradient) to the tables' rows, tokens
-         * in ascending order. */
-        void (*embed_forward)(const struct op_embed *op);
+        /* x = word[id] + position[p] + type[t], summed in this order; then norm_dropout_forward of it (norm's x is op's). Backward
+         * adds x (the gradient) to the tables' rows, tokens in ascending order. */
+        void (*embed_forward)(const struct op_embed *op, const struct op_norm *norm);
         void (*embed_backward)(const struct op_embed *op);
 
         /* y (T, N) = act(x (T, K) · w (N, K)ᵀ + bias (1, N)); bias may be absent. `pre` (T, N), where present, keeps the

@@ -147,7 +147,7 @@ static void cpu_activation_backward(enum activation act, struct tensor saved, st
 
 /* ---- rows ---- */
 
-static void cpu_embed_forward(const struct op_embed *op) {
+static void cpu_embed_forward(const struct op_embed *op, const struct op_norm *norm) {
         const struct cpu_kernels *k = cpu_kernels();
 
 #pragma omp parallel for schedule(static)
@@ -155,6 +155,7 @@ static void cpu_embed_forward(const struct op_embed *op) {
                 k->sum3(cpu_row(op->x, t), cpu_row(op->word, (size_t) op->ids[t]),
                         cpu_row(op->position, (size_t) op->positions[t]), cpu_row(op->type, (size_t) op->types[t]),
                         op->x.columns);
+        cpu_norm_dropout_forward(norm);
 }
 
 /* Shared out by columns: every element of a table gets its tokens in ascending order. */

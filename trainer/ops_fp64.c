@@ -86,16 +86,6 @@ static double hidden_mask(const struct op_norm *op, uint32_t t, uint32_t column)
         return dropout_keeps(d, op->rows.k[t], block, column) ? d->scale : 0.0;
 }
 
-static void fp64_embed_forward(const struct op_embed *op) {
-        for (uint32_t t = 0; t < op->x.rows; t++) {
-                const double *w = row(op->word, (size_t) op->ids[t]), *p = row(op->position, (size_t) op->positions[t]),
-                             *y = row(op->type, (size_t) op->types[t]);
-                double *x = row(op->x, t);
-                for (uint32_t c = 0; c < op->x.columns; c++)
-                        x[c] = w[c] + p[c] + y[c];
-        }
-}
-
 static void fp64_embed_backward(const struct op_embed *op) {
         for (uint32_t t = 0; t < op->x.rows; t++) {
                 double *w = row(op->word, (size_t) op->ids[t]), *p = row(op->position, (size_t) op->positions[t]),
@@ -313,6 +303,17 @@ static void fp64_add_norm_backward(const struct op_norm *op) {
 static void fp64_norm_dropout_forward(const struct op_norm *op) {
         for (uint32_t t = 0; t < op->x.rows; t++)
                 normalise(op, t, true);
+}
+
+static void fp64_embed_forward(const struct op_embed *op, const struct op_norm *norm) {
+        for (uint32_t t = 0; t < op->x.rows; t++) {
+                const double *w = row(op->word, (size_t) op->ids[t]), *p = row(op->position, (size_t) op->positions[t]),
+                             *y = row(op->type, (size_t) op->types[t]);
+                double *x = row(op->x, t);
+                for (uint32_t c = 0; c < op->x.columns; c++)
+                        x[c] = w[c] + p[c] + y[c];
+        }
+        fp64_norm_dropout_forward(norm);
 }
 
 static void fp64_norm_dropout_backward(const struct op_norm *op) {

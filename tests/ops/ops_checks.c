@@ -319,7 +319,9 @@ void ops_check_rows(const struct ops *ops, double nmse, bool all) {
                 types[i] = i % 40 > 17;
         }
         struct pair word = make(19, 75, -1, 1), position = make(40, 75, -1, 1), type = make(2, 75, -1, 1),
-                    x = make(ROWS, 75, 0, 0), y = make(7, 75, 0, 0);
+                    x = make(ROWS, 75, 0, 0), y = make(7, 75, 0, 0), embedded = make(ROWS, 75, 0, 0),
+                    gamma = make_master(1, 75, 0.5, 1.5), beta = make_master(1, 75, -1, 1),
+                    mean = make_master(1, ROWS, 0, 0), rstd = make_master(1, ROWS, 0, 0);
         struct pair dword = make_master(19, 75, -1, 1), dposition = make_master(40, 75, -1, 1),
                     dtype = make_master(2, 75, -1, 1);
         struct op_embed twin = { ids, positions, types, word.twin, position.twin, type.twin, x.twin, {} }, fast = twin;
@@ -328,9 +330,20 @@ void ops_check_rows(const struct ops *ops, double nmse, bool all) {
         fast.word = word.fast, fast.position = position.fast, fast.type = type.fast, fast.x = x.fast;
         fast.workspace.size = backend->workspace_bytes(&shape);
         fast.workspace.data = place(NULL, fast.workspace.size);
-        backend->embed_forward(&fast);
-        ops_fp64()->embed_forward(&twin);
-        check("embed_forward", x);
+        struct op_norm norm = { .x = x.fast,
+                                .gamma = gamma.fast,
+                                .beta = beta.fast,
+                                .mean = mean.fast,
+                                .rstd = rstd.fast,
+                                .y = embedded.fast,
+                                .epsilon = 1e-12 },
+                       twin_norm = norm;
+        twin_norm.x = x.twin, twin_norm.gamma = gamma.twin, twin_norm.beta = beta.twin, twin_norm.mean = mean.twin;
+        twin_norm.rstd = rstd.twin, twin_norm.y = embedded.twin;
+        backend->embed_forward(&fast, &norm);
+        ops_fp64()->embed_forward(&twin, &twin_norm);
+        check("embed_forward's sum", x);
+        check("embed_forward", embedded);
         twin.word = dword.twin, twin.position = dposition.twin, twin.type = dtype.twin;
         fast.word = dword.fast, fast.position = dposition.fast, fast.type = dtype.fast;
         backend->embed_backward(&fast);

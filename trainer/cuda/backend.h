@@ -46,13 +46,20 @@ int cuda_memory_open(char *text, size_t size);
 void cuda_memory_close(void);
 
 /* gemm.cu: row-major D (m, n) = A (m, k) · B (k, n) + C as cuBLASLt knows it; `transpose_*`: the operand lies transposed. */
-enum gemm_epilogue { GEMM_PLAIN, GEMM_BIAS, GEMM_BIAS_GELU_NEW, GEMM_DGELU_NEW, GEMM_EPILOGUE_MAX };
+enum gemm_epilogue {
+        GEMM_PLAIN,
+        GEMM_BIAS,
+        GEMM_BIAS_GELU_NEW,
+        GEMM_DGELU_NEW,
+        GEMM_BIAS_GRADIENT, /* bias (m), fp32, becomes the sums of A's columns, which lies transposed */
+        GEMM_EPILOGUE_MAX
+};
 struct gemm {
         struct tensor a, b, d; /* as they lie in memory */
         bool transpose_a, transpose_b;
         bool add; /* D += */
         enum gemm_epilogue epilogue;
-        const void *bias; /* (n) dtype of d */
+        void *bias;       /* (n) dtype of d; read, or made as the epilogue says */
         void *saved;      /* (m, n) GELU's argument: kept or used; rows as d's */
         uint32_t saved_stride;
 };
@@ -77,6 +84,7 @@ void cuda_add_norm_forward(const struct op_norm *op);
 void cuda_add_norm_backward(const struct op_norm *op);
 void cuda_norm_dropout_forward(const struct op_norm *op);
 void cuda_norm_dropout_backward(const struct op_norm *op);
+void cuda_embed_forward(const struct op_embed *op, const struct op_norm *norm);
 
 /* attention.cu */
 size_t cuda_attention_workspace_bytes(const struct ops_shape *shape);
@@ -89,7 +97,6 @@ bool cuda_attention_mma_backward(const struct op_attention *op);
 
 /* rows.cu */
 size_t cuda_rows_workspace_bytes(const struct ops_shape *shape);
-void cuda_embed_forward(const struct op_embed *op);
 void cuda_embed_backward(const struct op_embed *op);
 void cuda_gather_rows(struct tensor x, const int32_t *rows, struct tensor y);
 void cuda_scatter_add_rows(struct tensor dy, const int32_t *rows, struct tensor dx);

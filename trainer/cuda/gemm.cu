@@ -101,12 +101,16 @@ static bool set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t n
 static bool describe_epilogue(const struct gemm *g, cublasLtMatmulDesc_t operation) {
         static const cublasLtEpilogue_t epilogues[GEMM_EPILOGUE_MAX] = { CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS,
                                                                          CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
-                                                                         CUBLASLT_EPILOGUE_DGELU };
+                                                                         CUBLASLT_EPILOGUE_DGELU,
+                                                                         CUBLASLT_EPILOGUE_BGRADB };
+        const cudaDataType_t fp32 = CUDA_R_32F;
         cublasLtEpilogue_t epilogue = epilogues[g->epilogue];
         bool ok = SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
 
-        if (g->epilogue == GEMM_BIAS || g->epilogue == GEMM_BIAS_GELU_NEW)
+        if (g->epilogue == GEMM_BIAS || g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_BIAS_GRADIENT)
                 ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g->bias);
+        if (g->epilogue == GEMM_BIAS_GRADIENT)
+                ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, fp32);
         if (g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_DGELU_NEW) {
                 int64_t ld = g->saved_stride;
                 ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g->saved) &&

@@ -212,6 +212,12 @@ void cuda_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, stru
         g.d = dw;
         g.transpose_a = true;
         g.add = true;
+        g.epilogue = GEMM_BIAS_GRADIENT;
+        g.bias = cuda_backend.scratch;
+        if (dbias.data && gemm_run(&g)) {
+                LAUNCH(add_strips, ceil_div(dy.columns, 128), 128, 0, cuda_backend.scratch, 1, dy.columns, (float *) dbias.data);
+                return;
+        }
         multiply_only(g);
         if (dbias.data)
                 add_column_sums(dy, dbias);

@@ -1,14 +1,17 @@
 /*
- * Normalisations with their dropout and residual: one warp a row, which it keeps in registers, so each tensor is read and written
+ * Normalisations with their dropout and residual, or with the embeddings that they follow: one warp a row, which it keeps in registers, so each tensor is read and written
  * once. The column sums dgamma and dbeta are taken by each warp over its rows in shared memory of its own, then over the block's
  * warps, then over blocks of ROWS rows, always in that order.
  */
 #include "trainer/cuda/kernels.cuh"
 
+/* How x comes to be: it is there; residual + dropout(x); the sum of three rows of tables. */
+enum kind { PLAIN, ADD, EMBED };
+
 #define FORWARD_WARPS 8
 #define ROWS 64 /* of a block in backward */
 #define BACKWARD_WARPS_MAX 8
-#define SHARED_MAX 49152
+#define SHARED_MAX 49152u
 
 /* What op_norm says, for kernels. */
 template <class T> struct norm_args {
@@ -18,6 +21,10 @@ template <class T> struct norm_args {
         float epsilon;
         struct dropout dropout;
         struct row_keys rows;
+        struct {
+                const int32_t *ids, *positions, *types;
+                view<T> word, position, type;
+        } embed;
 };
 
 template <class T> static norm_args<T> norm_of(const struct op_norm *op) {
@@ -55,22 +62,47 @@ template <class T> __device__ static void row_mask(const norm_args<T> &op, uint3
 /* Lane's piece p of a row starts at this column. */
 __device__ static inline uint32_t piece(uint32_t p) { return (p * WARP + threadIdx.x % WARP) * VECTOR; }
 
-/* x of row t into registers; with ADD it first becomes residual + dropout(x), which is also stored. */
-template <class T, int PIECES, bool ADD>
-__device__ static void load_row(const norm_args<T> &op, uint32_t t, float x[PIECES][VECTOR]) {
+template <class T>
+__device__ static inline void add_residual(const norm_args<T> &op, uint32_t t, uint32_t c, uint32_t left, float x[VECTOR]) {
         float mask[VECTOR], residual[VECTOR];
 
+        load8(op.x.row(t) + c, left, x);
+        row_mask(op, t, c, mask);
+        load8(op.residual.row(t) + c, left, residual);
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++)
+                x[i] = residual[i] + x[i] * mask[i];
+}
+
+template <class T>
+__device__ static inline void add_tables(const norm_args<T> &op, uint32_t t, uint32_t c, uint32_t left, float x[VECTOR]) {
+        float position[VECTOR], type[VECTOR];
+
+        load8(op.embed.word.row(op.embed.ids[t]) + c, left, x);
+        load8(op.embed.position.row(op.embed.positions[t]) + c, left, position);
+        load8(op.embed.type.row(op.embed.types[t]) + c, left, type);
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++)
+                x[i] = x[i] + position[i] + type[i];
+}
+
+/* x of row t into registers; made here, it is also stored. */
+template <class T, int PIECES, enum kind KIND>
+__device__ static void load_row(const norm_args<T> &op, uint32_t t, float x[PIECES][VECTOR]) {
 #pragma unroll
         for (int p = 0; p < PIECES; p++) {
                 uint32_t c = piece(p), left = c < op.x.columns ? op.x.columns - c : 0;
-                load8(op.x.row(t) + c, left, x[p]);
-                if (!ADD || !left)
+                if (KIND == PLAIN || !left) {
+                        load8(op.x.row(t) + c, left, x[p]);
                         continue;
-                row_mask(op, t, c, mask);
-                load8(op.residual.row(t) + c, left, residual);
+                }
+                if (KIND == ADD)
+                        add_residual(op, t, c, left, x[p]);
+                else
+                        add_tables(op, t, c, left, x[p]);
 #pragma unroll
                 for (int i = 0; i < VECTOR; i++)
-                        x[p][i] = rounded<T>(residual[i] + x[p][i] * mask[i]);
+                        x[p][i] = rounded<T>(x[p][i]);
                 store8(op.x.row(t) + c, left, x[p]);
         }
 }
@@ -97,13 +129,13 @@ __device__ static void row_moments(const float x[PIECES][VECTOR], uint32_t colum
         *rstd = 1 / sqrtf(warp_sum(squares) / columns + epsilon);
 }
 
-template <class T, int PIECES, bool ADD> __global__ void norm_forward(norm_args<T> op) {
+template <class T, int PIECES, enum kind KIND> __global__ void norm_forward(norm_args<T> op) {
         uint32_t t = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, columns = op.x.columns;
         float x[PIECES][VECTOR], gamma[VECTOR], beta[VECTOR], mask[VECTOR], mean, rstd;
 
         if (t >= op.x.rows)
                 return;
-        load_row<T, PIECES, ADD>(op, t, x);
+        load_row<T, PIECES, KIND>(op, t, x);
         row_moments<PIECES>(x, columns, op.epsilon, &mean, &rstd);
         if (threadIdx.x % WARP == 0) {
                 op.mean[t] = mean;
@@ -116,19 +148,24 @@ template <class T, int PIECES, bool ADD> __global__ void norm_forward(norm_args<
                         continue;
                 load8(op.gamma + c, columns - c, gamma);
                 load8(op.beta + c, columns - c, beta);
-                if (!ADD)
+                if (KIND != ADD)
                         row_mask(op, t, c, mask);
 #pragma unroll
                 for (int i = 0; i < VECTOR; i++) {
                         float y = (x[p][i] - mean) * rstd * gamma[i] + beta[i];
-                        x[p][i] = ADD ? y : y * mask[i];
+                        x[p][i] = KIND == ADD ? y : y * mask[i];
                 }
                 store8(op.y.row(t) + c, columns - c, x[p]);
         }
 }
 
+/* Where a warp keeps its sum of column `c` of `columns` that PIECES hold: the lanes' i-th elements side by side, in different banks. */
+__device__ static inline uint32_t place_of(uint32_t c) {
+        return c / (WARP * VECTOR) * (WARP * VECTOR) + c % VECTOR * WARP + c / VECTOR % WARP;
+}
+
 /* Row t: xhat and dy into registers, this row's part added to the warp's column sums, and the two means that dx needs. */
-template <class T, int PIECES, bool ADD>
+template <class T, int PIECES, enum kind KIND>
 __device__ static void backward_sums(const norm_args<T> &op, uint32_t t, float *sums, float xhat[PIECES][VECTOR],
                                      float dy[PIECES][VECTOR], float *mean_dy, float *mean_dot) {
         uint32_t columns = op.x.columns;
@@ -140,17 +177,18 @@ __device__ static void backward_sums(const norm_args<T> &op, uint32_t t, float *
                 load8(op.x.row(t) + c, left, xhat[p]);
                 load8(op.dy.row(t) + c, left, dy[p]);
                 load8(op.gamma + c, left, gamma);
-                if (!ADD && left)
+                if (KIND != ADD && left)
                         row_mask(op, t, c, mask);
 #pragma unroll
                 for (uint32_t i = 0; i < VECTOR; i++) {
                         if (i >= left)
                                 continue;
                         xhat[p][i] = (xhat[p][i] - mean) * rstd;
-                        if (!ADD)
+                        if (KIND != ADD)
                                 dy[p][i] *= mask[i];
-                        sums[c + i] += dy[p][i] * xhat[p][i];
-                        sums[columns + c + i] += dy[p][i];
+                        uint32_t place = (p * VECTOR + i) * WARP + threadIdx.x % WARP; /* place_of(c + i) */
+                        sums[place] += dy[p][i] * xhat[p][i];
+                        sums[PIECES * WARP * VECTOR + place] += dy[p][i];
                         dy[p][i] *= gamma[i];
                         sum += dy[p][i];
                         dot += dy[p][i] * xhat[p][i];
@@ -160,12 +198,12 @@ __device__ static void backward_sums(const norm_args<T> &op, uint32_t t, float *
         *mean_dot = warp_sum(dot) / columns;
 }
 
-template <class T, int PIECES, bool ADD>
+template <class T, int PIECES, enum kind KIND>
 __device__ static void backward_row(const norm_args<T> &op, uint32_t t, float *sums) {
         uint32_t columns = op.x.columns;
         float xhat[PIECES][VECTOR], dy[PIECES][VECTOR], mask[VECTOR], mean_dy, mean_dot, rstd = op.rstd[t];
 
-        backward_sums<T, PIECES, ADD>(op, t, sums, xhat, dy, &mean_dy, &mean_dot);
+        backward_sums<T, PIECES, KIND>(op, t, sums, xhat, dy, &mean_dy, &mean_dot);
 #pragma unroll
         for (int p = 0; p < PIECES; p++) {
                 uint32_t c = piece(p);
@@ -174,7 +212,7 @@ __device__ static void backward_row(const norm_args<T> &op, uint32_t t, float *s
 #pragma unroll
                 for (int i = 0; i < VECTOR; i++)
                         dy[p][i] = rstd * (dy[p][i] - mean_dy - xhat[p][i] * mean_dot);
-                if (ADD) {
+                if (KIND == ADD) {
                         store8(op.dresidual.row(t) + c, columns - c, dy[p]);
                         row_mask(op, t, c, mask);
 #pragma unroll
@@ -185,9 +223,10 @@ __device__ static void backward_row(const norm_args<T> &op, uint32_t t, float *s
         }
 }
 
-template <class T, int PIECES, bool ADD> __global__ void norm_backward(norm_args<T> op) {
-        DYNAMIC_SHARED(float, shared); /* (warps, 2, H) */
-        uint32_t warps = blockDim.x / WARP, width = 2 * op.x.columns;
+template <class T, int PIECES, enum kind KIND> __global__ void norm_backward(norm_args<T> op) {
+        DYNAMIC_SHARED(float, shared); /* (warps, 2, columns that PIECES hold) */
+        constexpr uint32_t HALF = PIECES * WARP * VECTOR, width = 2 * HALF;
+        uint32_t warps = blockDim.x / WARP, columns = op.x.columns;
         float *sums = shared + threadIdx.x / WARP * width;
 
         for (uint32_t i = threadIdx.x; i < warps * width; i += blockDim.x)
@@ -195,13 +234,14 @@ template <class T, int PIECES, bool ADD> __global__ void norm_backward(norm_args
         __syncthreads();
         uint32_t end = min((blockIdx.x + 1) * ROWS, op.x.rows);
         for (uint32_t t = blockIdx.x * ROWS + threadIdx.x / WARP; t < end; t += warps)
-                backward_row<T, PIECES, ADD>(op, t, sums);
+                backward_row<T, PIECES, KIND>(op, t, sums);
         __syncthreads();
-        for (uint32_t i = threadIdx.x; i < width; i += blockDim.x) {
+        for (uint32_t i = threadIdx.x; i < 2 * columns; i += blockDim.x) {
+                uint32_t place = i < columns ? place_of(i) : HALF + place_of(i - columns);
                 float total = 0;
                 for (uint32_t w = 0; w < warps; w++)
-                        total += shared[w * width + i];
-                op.partial[(size_t) blockIdx.x * width + i] = total;
+                        total += shared[w * width + place];
+                op.partial[(size_t) blockIdx.x * 2 * columns + i] = total;
         }
 }
 
@@ -254,31 +294,44 @@ static bool fits(const struct op_norm *op) {
         return false;
 }
 
-template <bool ADD> static void forward(const struct op_norm *op) {
+template <class T> static norm_args<T> with_embed(norm_args<T> n, const struct op_embed *embed) {
+        if (embed)
+                n.embed = { embed->ids,
+                            embed->positions,
+                            embed->types,
+                            view_of<T>(embed->word),
+                            view_of<T>(embed->position),
+                            view_of<T>(embed->type) };
+        return n;
+}
+
+template <enum kind KIND> static void forward(const struct op_norm *op, const struct op_embed *embed) {
         if (!fits(op))
                 return;
         WITH_TYPE(op->x.dtype, WITH_PIECES(op->x.columns, {
-                          auto kernel = norm_forward<T, PIECES, ADD>;
-                          LAUNCH(kernel, ceil_div(op->x.rows, FORWARD_WARPS), FORWARD_WARPS * WARP, 0, norm_of<T>(op));
+                          auto kernel = norm_forward<T, PIECES, KIND>;
+                          LAUNCH(kernel, ceil_div(op->x.rows, FORWARD_WARPS), FORWARD_WARPS * WARP, 0,
+                                 with_embed(norm_of<T>(op), embed));
                   }));
 }
 
-template <bool ADD> static void backward(const struct op_norm *op) {
+template <enum kind KIND> static void backward(const struct op_norm *op) {
         uint32_t columns = op->x.columns, blocks = ceil_div(op->x.rows, ROWS);
 
         if (!fits(op))
                 return;
-        uint32_t row_bytes = 2 * columns * sizeof(float), warps = SHARED_MAX / row_bytes;
-        warps = warps > BACKWARD_WARPS_MAX ? BACKWARD_WARPS_MAX : warps;
         WITH_TYPE(op->x.dtype, WITH_PIECES(columns, {
-                          auto kernel = norm_backward<T, PIECES, ADD>;
-                          LAUNCH(kernel, blocks, warps * WARP, warps * row_bytes, norm_of<T>(op));
+                          auto kernel = norm_backward<T, PIECES, KIND>;
+                          const uint32_t bytes = 2 * PIECES * WARP * VECTOR * sizeof(float);
+                          const uint32_t warps = min(SHARED_MAX / bytes, (uint32_t) BACKWARD_WARPS_MAX);
+                          LAUNCH(kernel, blocks, warps * WARP, warps * bytes, norm_of<T>(op));
                   }));
         LAUNCH(norm_columns, ceil_div(2 * columns, 256), 256, 0, (const float *) op->workspace.data, blocks, columns,
                (float *) op->dgamma.data, (float *) op->dbeta.data);
 }
 
-void cuda_add_norm_forward(const struct op_norm *op) { forward<true>(op); }
-void cuda_add_norm_backward(const struct op_norm *op) { backward<true>(op); }
-void cuda_norm_dropout_forward(const struct op_norm *op) { forward<false>(op); }
-void cuda_norm_dropout_backward(const struct op_norm *op) { backward<false>(op); }
+void cuda_add_norm_forward(const struct op_norm *op) { forward<ADD>(op, NULL); }
+void cuda_add_norm_backward(const struct op_norm *op) { backward<ADD>(op); }
+void cuda_norm_dropout_forward(const struct op_norm *op) { forward<PLAIN>(op, NULL); }
+void cuda_norm_dropout_backward(const struct op_norm *op) { backward<PLAIN>(op); }
+void cuda_embed_forward(const struct op_embed *embed, const struct op_norm *op) { forward<EMBED>(op, embed); }

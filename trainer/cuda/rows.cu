@@ -1,5 +1,5 @@
 /*
- * Rows moved and added: embeddings, gather, scatter.
+ * Rows moved and added: the embeddings' gradients, gather, scatter.
  *
  * The gradient of a table adds rows of tokens that share an index, in ascending order of tokens and without atomics. Tokens go in
  * chunks of CHUNK. First each token that is the first of its index in its chunk, its head there, adds up the chunk's tokens of that
@@ -10,32 +10,6 @@
 #define WARPS 8
 #define CHUNK 512
 #define THREADS 128
-
-struct embed_indices {
-        const int32_t *ids, *positions, *types;
-};
-
-template <class T>
-__global__ void embed_forward(struct embed_indices at, view<T> word, view<T> position, view<T> type, view<T> x) {
-        uint32_t t = blockIdx.x * WARPS + threadIdx.x / WARP;
-        float a[VECTOR], b[VECTOR];
-
-        if (t >= x.rows)
-                return;
-        for (uint32_t c = threadIdx.x % WARP * VECTOR; c < x.columns; c += WARP * VECTOR) {
-                uint32_t left = x.columns - c;
-                load8(word.row(at.ids[t]) + c, left, a);
-                load8(position.row(at.positions[t]) + c, left, b);
-#pragma unroll
-                for (int i = 0; i < VECTOR; i++)
-                        a[i] += b[i];
-                load8(type.row(at.types[t]) + c, left, b);
-#pragma unroll
-                for (int i = 0; i < VECTOR; i++)
-                        a[i] += b[i];
-                store8(x.row(t) + c, left, a);
-        }
-}
 
 /* Whether any token from `first` on, before t, has t's index; with `heads`, any head. The answer is the block's. */
 __device__ static bool has_earlier(const int32_t *index, const uint8_t *heads, uint32_t first, uint32_t t) {
@@ -116,14 +90,6 @@ template <class T> __global__ void scatter_add_rows(view<T> dy, const int32_t *r
 /* sums (T, H), then heads (T). */
 size_t cuda_rows_workspace_bytes(const struct ops_shape *shape) {
         return (size_t) shape->max_tokens * (shape->hidden_size * sizeof(float) + 1);
-}
-
-void cuda_embed_forward(const struct op_embed *op) {
-        struct embed_indices at = { op->ids, op->positions, op->types };
-
-        WITH_TYPE(op->x.dtype, LAUNCH(embed_forward<T>, ceil_div(op->x.rows, WARPS), WARPS * WARP, 0, at,
-                                      view_of<T>(op->word), view_of<T>(op->position), view_of<T>(op->type),
-                                      view_of<T>(op->x)));
 }
 
 void cuda_embed_backward(const struct op_embed *op) {

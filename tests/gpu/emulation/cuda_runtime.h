@@ -49,7 +49,7 @@ void __syncthreads(void);
 void __syncwarp(unsigned mask = ~0u);
 int __syncthreads_or(int predicate);
 uint64_t emulated_shuffle(uint64_t bits, unsigned lane); /* what that lane of the warp gave */
-void emulated_gather(uint64_t bits, uint64_t all[32]);    /* what each lane of the warp gave */
+void emulated_gather(uint64_t bits, uint64_t all[32]);   /* what each lane of the warp gave */
 
 template <class T> static inline T __shfl_sync(unsigned mask, T x, int lane) {
         uint64_t bits = 0;

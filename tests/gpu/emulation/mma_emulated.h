@@ -16,7 +16,9 @@ template <class T> static inline float emulated_half(uint32_t bits, uint32_t i) 
 }
 
 /* What another lane of the warp shows, until the next __syncwarp of both. */
-template <class T> static inline const T *emulated_peek(uint64_t shown[32], unsigned lane) { return (const T *) shown[lane]; }
+template <class T> static inline const T *emulated_peek(uint64_t shown[32], unsigned lane) {
+        return (const T *) shown[lane];
+}
 
 static inline void emulated_show(const void *mine, uint64_t shown[32]) {
         uint64_t bits = (uint64_t) (uintptr_t) mine;
@@ -37,7 +39,8 @@ template <class T> static inline void multiply_matrices(T, float d[4], const uin
                 for (unsigned k = 0; k < 16; k++) {
                         const uint32_t *of_a = emulated_peek<emulated_mma>(shown, row % 8 * 4 + k % 8 / 2)->a,
                                        *of_b = emulated_peek<emulated_mma>(shown, column * 4 + k % 8 / 2)->b;
-                        sum[i] += emulated_half<T>(of_a[row / 8 + 2 * (k / 8)], k % 2) * emulated_half<T>(of_b[k / 8], k % 2);
+                        sum[i] += emulated_half<T>(of_a[row / 8 + 2 * (k / 8)], k % 2) *
+                                  emulated_half<T>(of_b[k / 8], k % 2);
                 }
         }
         __syncwarp();
