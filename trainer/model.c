@@ -349,6 +349,19 @@ void model_upload(struct model *model, void *run, const void *from) {
         model->ops->upload(run, from, model_run_bytes(model));
 }
 
+void *model_allocate_spare(const struct model *model, uint32_t n_runs) {
+        return model->ops->allocate_spare(n_runs * model_run_bytes(model));
+}
+void model_release_spare(const struct model *model, void *data, uint32_t n_runs) {
+        if (data)
+                model->ops->release(data, n_runs * model_run_bytes(model));
+}
+void model_copy(struct model *model, void *to, const void *run) { model->ops->copy(to, run, model_run_bytes(model)); }
+void model_mark(struct model *model) { model->ops->mark(); }
+bool model_fetch(struct model *model, void *to, const void *run) {
+        return model->ops->fetch(to, run, model_run_bytes(model));
+}
+
 bool model_in_host_memory(const struct model *model) { return model->ops->host_memory; }
 void *model_allocate_host(const struct model *model, size_t size) { return model->ops->allocate_host(size); }
 void model_release_host(const struct model *model, void *data, size_t size) { model->ops->release_host(data, size); }

@@ -130,6 +130,12 @@ void *model_moment2(struct model *model);
 
 void model_download(struct model *model, void *to, const void *run);
 void model_upload(struct model *model, void *run, const void *from);
+/* A copy beside training, as the table's entries say (ops.h): n_runs of a size of model_run_bytes, NULL where there is no memory to spare. */
+void *model_allocate_spare(const struct model *model, uint32_t n_runs);
+void model_release_spare(const struct model *model, void *data, uint32_t n_runs);
+void model_copy(struct model *model, void *to, const void *run);
+void model_mark(struct model *model);
+bool model_fetch(struct model *model, void *to, const void *run);
 bool model_in_host_memory(const struct model *model); /* the runs may be looked into */
 /* Host memory that both are fast with. */
 void *model_allocate_host(const struct model *model, size_t size);

@@ -164,6 +164,13 @@ struct ops {
         void (*upload)(void *to, const void *from, size_t size);   /* from host memory, free again on return */
         void (*download)(void *to, const void *from, size_t size); /* to host memory */
         void (*zero)(void *data, size_t size);                     /* bytes */
+        void (*copy)(void *to, const void *from, size_t size);     /* within the backend's memory */
+        /* Memory for copies that are worth having only where there is plenty; NULL: there is not, or the host's would be no faster. */
+        void *(*allocate_spare)(size_t size);
+        /* A download beside the operations: `mark`, in their order; then one other thread may `fetch` what `from` held at the mark,
+         * while nothing changes it. False: the device broke. */
+        void (*mark)(void);
+        bool (*fetch)(void *to, const void *from, size_t size);
         /* Elements, of dtype or master, from and to host doubles, rounded once. */
         void (*store)(enum dtype of, void *data, size_t first, const double *values, size_t n);
         void (*load)(enum dtype of, const void *data, size_t first, double *values, size_t n);

@@ -1,6 +1,7 @@
 /*
- * See saver.h. Owns the thread and the snapshot (parameters and both moments, one after the other). Invariants: the
- * snapshot belongs to the thread while `busy`, to the caller otherwise; the model's state is only read while `copying`.
+ * See saver.h. Owns the thread and the snapshot (parameters and both moments, one after the other). Where a device has memory to spare
+ * the state is copied there first, which takes no time, and training need not wait for the thread. Invariants: snapshot and spare belong to
+ * the thread while `busy`, to the caller otherwise; the model's state is only read while `copying`.
  */
 #include "trainer/saver.h"
 
@@ -27,6 +28,7 @@ struct saver {
         struct model *model;
         size_t run_bytes;
         char *snapshot;                    /* N_KINDS × run_bytes */
+        char *spare;                       /* as many in the backend's memory; NULL: the state itself is read */
         struct checkpoint_tensor *tensors; /* (N_KINDS × n_tensors), data in the snapshot */
         struct checkpoint_meta meta;
         struct saver_result result;
@@ -69,25 +71,32 @@ static int check_snapshot(struct saver *saver) {
         return 0;
 }
 
-static void copy_state(struct saver *saver) {
+static const void *run_of(const struct saver *saver, uint32_t kind) {
         const void *runs[N_KINDS] = { model_parameters(saver->model), model_moment1(saver->model),
                                       model_moment2(saver->model) };
+        return runs[kind];
+}
 
-        for (uint32_t kind = 0; kind < N_KINDS; kind++)
-                model_download(saver->model, saver->snapshot + kind * saver->run_bytes, runs[kind]);
+static int fetch_state(struct saver *saver) {
+        bool ok = true;
+
+        for (uint32_t kind = 0; ok && kind < N_KINDS; kind++)
+                ok = model_fetch(saver->model, saver->snapshot + kind * saver->run_bytes,
+                                 saver->spare ? saver->spare + kind * saver->run_bytes : run_of(saver, kind));
         pthread_mutex_lock(&saver->lock);
         saver->copying = false;
         pthread_cond_broadcast(&saver->changed);
         pthread_mutex_unlock(&saver->lock);
+        return ok ? 0 : error_errno(&saver->result.error, EIO, "the device's memory");
 }
 
 static void write_snapshot(struct saver *saver) {
         uint64_t begin = clock_monotonic_usec();
 
-        if (saver->copying)
-                copy_state(saver);
         saver->result.error = (struct error) {};
-        saver->result.r = check_snapshot(saver);
+        saver->result.r = fetch_state(saver);
+        if (saver->result.r >= 0)
+                saver->result.r = check_snapshot(saver);
         if (saver->result.r >= 0)
                 saver->result.r = checkpoint_write(saver->result.path, &saver->meta, saver->tensors,
                                                    N_KINDS * model_n_tensors(saver->model), &saver->result.error);
@@ -135,6 +144,7 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
         saver->model = model;
         saver->run_bytes = model_run_bytes(model);
         saver->snapshot = model_allocate_host(model, N_KINDS * saver->run_bytes);
+        saver->spare = model_allocate_spare(model, N_KINDS);
         saver->tensors = calloc((size_t) N_KINDS * model_n_tensors(model), sizeof(*saver->tensors));
         if (!saver->snapshot || !saver->tensors) {
                 saver_free(saver);
@@ -163,6 +173,7 @@ void saver_free(struct saver *saver) {
         (void) pthread_cond_destroy(&saver->changed);
         (void) pthread_mutex_destroy(&saver->lock);
         free(saver->tensors);
+        model_release_spare(saver->model, saver->spare, N_KINDS);
         if (saver->snapshot)
                 model_release_host(saver->model, saver->snapshot, N_KINDS * saver->run_bytes);
         free(saver);
@@ -196,11 +207,12 @@ void saver_begin(struct saver *saver, const char *path, uint64_t step, const str
         saver->meta = *meta;
         (void) snprintf(saver->result.path, sizeof(saver->result.path), "%s", path);
         saver->result.step = step;
-        if (!model_in_host_memory(saver->model)) /* a device takes calls from one thread */
-                copy_state(saver);
+        for (uint32_t kind = 0; saver->spare && kind < N_KINDS; kind++)
+                model_copy(saver->model, saver->spare + kind * saver->run_bytes, run_of(saver, kind));
+        model_mark(saver->model);
         pthread_mutex_lock(&saver->lock);
         saver->busy = true;
-        saver->copying = model_in_host_memory(saver->model);
+        saver->copying = !saver->spare;
         pthread_cond_broadcast(&saver->changed);
         pthread_mutex_unlock(&saver->lock);
 }

@@ -1,4 +1,5 @@
-/* The saver writes the state as it was at saver_begin, whatever training makes of it after saver_settle. */
+/* The saver writes the state as it was at saver_begin, whatever training makes of it after saver_settle: of the CPU's memory, or EMULATED of
+ * a device's (tests/gpu). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +11,12 @@
 #include "common/file.h"
 #include "tests/ops/model_helpers.h"
 #include "tests/unit/folder.h"
+#ifdef EMULATED
+#include "tests/gpu/module.h"
+#endif
 #include "trainer/saver.h"
+
+static const struct ops *ops;
 
 struct fixture {
         char *folder;
@@ -24,7 +30,7 @@ static int setup(void **state) {
         struct fixture *f = calloc(1, sizeof(*f));
 
         f->folder = make_folder();
-        f->model = helper_model(&config, ops_cpu(), &t->batch);
+        f->model = helper_model(&config, ops, &t->batch);
         free(t);
         *state = f;
         return saver_new(f->model, &f->saver, NULL);
@@ -40,11 +46,15 @@ static int teardown(void **state) {
 }
 
 static void fill(struct model *model, float value) {
-        float *runs[] = { model_parameters(model), model_moment1(model), model_moment2(model) };
+        void *runs[] = { model_parameters(model), model_moment1(model), model_moment2(model) };
+        cleanup_free float *values = malloc(model_run_bytes(model));
 
-        for (unsigned kind = 0; kind < ELEMENTSOF(runs); kind++)
+        assert_non_null(values);
+        for (unsigned kind = 0; kind < ELEMENTSOF(runs); kind++) {
                 for (size_t i = 0; i < model_n_elements(model); i++)
-                        runs[kind][i] = value + (float) kind;
+                        values[i] = value + (float) kind;
+                model_upload(model, runs[kind], values);
+        }
 }
 
 static struct saver_result wait_for(struct saver *saver) {
@@ -95,7 +105,8 @@ static void test_not_finite_is_refused(void **state) {
         cleanup_free char *path = format_string("%s/step-9.ckpt", f->folder);
 
         fill(f->model, 1);
-        ((float *) model_moment2(f->model))[12345] = 1.0f / 0.0f;
+        const double infinity = 1.0 / 0.0;
+        ops->store(ops->master, model_moment2(f->model), 12345, &infinity, 1);
         saver_begin(f->saver, path, 9, &meta, &previous);
         struct saver_result result = wait_for(f->saver);
         assert_true(result.r < 0);
@@ -103,10 +114,20 @@ static void test_not_finite_is_refused(void **state) {
         assert_int_equal(access(path, F_OK), -1);
 }
 
+static int open_backend(void) {
+#ifdef EMULATED
+        char text[CUDA_TEXT_MAX];
+        return module_load()->open(CUDA_BF16, 0, &ops, text, sizeof(text));
+#else
+        ops = ops_cpu();
+        return 0;
+#endif
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_state_of_the_beginning, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_not_finite_is_refused, setup, teardown),
         };
-        return cmocka_run_group_tests(tests, NULL, NULL);
+        return open_backend() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,10 @@ static void fill_table(enum cuda_precision precision) {
         table.upload = cuda_upload;
         table.download = cuda_download;
         table.zero = cuda_zero;
+        table.copy = cuda_copy;
+        table.allocate_spare = cuda_allocate_spare;
+        table.mark = cuda_mark;
+        table.fetch = cuda_fetch;
         table.store = cuda_store;
         table.load = cuda_load;
         table.round = table.dtype == DTYPE_FP32 ? NULL : cuda_round;

@@ -1,6 +1,6 @@
 /*
  * Device memory and copies. Small uploads go through a ring of pinned slots, so the host is SLOTS of them ahead of the device before it
- * waits. A download waits for all work before it, and looks meanwhile whether a collective broke.
+ * waits. A download waits for all work before it, and looks meanwhile whether a collective broke. A fetch goes by a stream of its own.
  */
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -11,6 +11,7 @@
 #include "trainer/cuda/backend.h"
 
 #define SLOTS 64
+#define SPARE_LEFT ((size_t) 1 << 30) /* bytes: for what is allocated later, NCCL's buffers above all */
 #define SLOT_BYTES ((size_t) 256 << 10)
 #define STORE_PIECE ((size_t) 16 << 10) /* elements, on the stack */
 
@@ -19,6 +20,11 @@ static struct {
         cudaEvent_t free[SLOTS];
         unsigned next;
 } staging;
+
+static struct {
+        cudaStream_t stream;
+        cudaEvent_t mark;
+} beside;
 
 void *cuda_allocate(size_t size) {
         void *data = NULL;
@@ -87,6 +93,31 @@ void cuda_zero(void *data, size_t size) {
                 (void) cuda_check(cudaMemsetAsync(data, 0, size, cuda_backend.stream), "zero");
 }
 
+void cuda_copy(void *to, const void *from, size_t size) {
+        if (cuda_works())
+                (void) cuda_check(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, cuda_backend.stream), "copy");
+}
+
+void *cuda_allocate_spare(size_t size) {
+        size_t unused = 0, all = 0;
+
+        if (cudaMemGetInfo(&unused, &all) != cudaSuccess || unused < size + SPARE_LEFT)
+                return NULL;
+        return cuda_allocate(size);
+}
+
+void cuda_mark(void) {
+        if (cuda_works())
+                (void) cuda_check(cudaEventRecord(beside.mark, cuda_backend.stream), "mark");
+}
+
+bool cuda_fetch(void *to, const void *from, size_t size) {
+        return cudaSetDevice(cuda_backend.device) == cudaSuccess &&
+               cudaStreamWaitEvent(beside.stream, beside.mark, 0) == cudaSuccess &&
+               cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, beside.stream) == cudaSuccess &&
+               cudaStreamSynchronize(beside.stream) == cudaSuccess;
+}
+
 /* A piece of elements on the host. */
 struct piece {
         alignas(float4) char data[STORE_PIECE * sizeof(float)];
@@ -143,6 +174,10 @@ int cuda_memory_open(char *text, size_t size) {
         for (int i = 0; r == cudaSuccess && i < SLOTS; i++)
                 r = cudaEventCreateWithFlags(&staging.free[i], cudaEventDisableTiming);
         if (r == cudaSuccess)
+                r = cudaStreamCreateWithFlags(&beside.stream, cudaStreamNonBlocking);
+        if (r == cudaSuccess)
+                r = cudaEventCreateWithFlags(&beside.mark, cudaEventDisableTiming);
+        if (r == cudaSuccess)
                 return 0;
         snprintf(text, size, "no memory: %s", cudaGetErrorString(r));
         return -ENOMEM;
@@ -152,7 +187,12 @@ void cuda_memory_close(void) {
         for (int i = 0; i < SLOTS; i++)
                 if (staging.free[i])
                         (void) cudaEventDestroy(staging.free[i]);
+        if (beside.mark)
+                (void) cudaEventDestroy(beside.mark);
+        if (beside.stream)
+                (void) cudaStreamDestroy(beside.stream);
         (void) cudaFreeHost(staging.slots);
         (void) cudaFree(cuda_backend.scratch);
         staging = {};
+        beside = {};
 }
