@@ -8,7 +8,7 @@
 #include "trainer/model_internal.h"
 #include "trainer/philox.h"
 
-#define HELPER_TOKENS_MAX 8192
+#define HELPER_TOKENS_MAX 32768
 
 struct test_batch {
         struct batch batch;
