@@ -2,8 +2,8 @@
  * cuBLASLt. Its matrices are column-major, so a row-major (r, c) is its (c, r): D = A · B is asked for as Dᵀ = Bᵀ · Aᵀ, and a
  * bias over our columns is one over its rows, as its epilogue wants.
  *
- * Algorithms come from the heuristic alone (T11), one for each shape, layout, alignment and epilogue, and are kept: lengths of
- * micro-batches repeat.
+ * Algorithms come from the heuristic alone (T11), one for each shape, layout, alignment and epilogue, and are kept with their
+ * descriptions: lengths of micro-batches repeat.
  */
 #include "trainer/cuda/backend.h"
 
@@ -24,10 +24,17 @@ struct key {
         uint8_t unused[3];
 };
 
+/* The library's descriptions of one product. */
+struct description {
+        cublasLtMatmulDesc_t operation;
+        cublasLtMatrixLayout_t a, b, d;
+};
+
 struct plan {
         struct key key;
         bool used, found; /* found: cuBLASLt has an algorithm */
         cublasLtMatmulAlgo_t algorithm;
+        struct description description;
 };
 
 static struct {
@@ -76,12 +83,6 @@ static struct key key_of(const struct gemm *g) {
         return key;
 }
 
-/* The library's descriptions of one product; freed in the reverse order. */
-struct description {
-        cublasLtMatmulDesc_t operation;
-        cublasLtMatrixLayout_t a, b, d;
-};
-
 static void forget(struct description *d) {
         if (d->operation)
                 (void) cublasLtMatmulDescDestroy(d->operation);
@@ -98,6 +99,17 @@ static bool set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t n
 }
 #define SET(operation, name, value) set(operation, name, &(value), sizeof(value))
 
+/* What differs from one use of a plan to the next. */
+static bool set_pointers(const struct gemm *g, cublasLtMatmulDesc_t operation) {
+        bool ok = true;
+
+        if (g->epilogue == GEMM_BIAS || g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_BIAS_GRADIENT)
+                ok = SET(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g->bias);
+        if (g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_DGELU_NEW)
+                ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g->saved);
+        return ok;
+}
+
 static bool describe_epilogue(const struct gemm *g, cublasLtMatmulDesc_t operation) {
         static const cublasLtEpilogue_t epilogues[GEMM_EPILOGUE_MAX] = { CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS,
                                                                          CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
@@ -105,16 +117,13 @@ static bool describe_epilogue(const struct gemm *g, cublasLtMatmulDesc_t operati
                                                                          CUBLASLT_EPILOGUE_BGRADB };
         const cudaDataType_t fp32 = CUDA_R_32F;
         cublasLtEpilogue_t epilogue = epilogues[g->epilogue];
-        bool ok = SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+        bool ok = SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) && set_pointers(g, operation);
 
-        if (g->epilogue == GEMM_BIAS || g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_BIAS_GRADIENT)
-                ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g->bias);
         if (g->epilogue == GEMM_BIAS_GRADIENT)
                 ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, fp32);
         if (g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_DGELU_NEW) {
                 int64_t ld = g->saved_stride;
-                ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g->saved) &&
-                     SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld);
+                ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld);
         }
         return ok;
 }
@@ -162,16 +171,21 @@ static bool find_algorithm(const struct description *d, const struct key *key, c
         return ok;
 }
 
+static void forget_plans(void) {
+        for (struct plan &plan : gemm.plans)
+                forget(&plan.description);
+        memset(gemm.plans, 0, sizeof(gemm.plans));
+        gemm.n_plans = 0;
+}
+
 /* Its place in the table, which is emptied when it is three quarters full. */
 static struct plan *plan_of(const struct key *key) {
         uint32_t hash = 2166136261u;
 
         for (size_t i = 0; i < sizeof(*key); i++)
                 hash = (hash ^ ((const uint8_t *) key)[i]) * 16777619u;
-        if (gemm.n_plans >= PLANS / 4 * 3) {
-                memset(gemm.plans, 0, sizeof(gemm.plans));
-                gemm.n_plans = 0;
-        }
+        if (gemm.n_plans >= PLANS / 4 * 3)
+                forget_plans();
         struct plan *p;
         for (uint32_t i = hash;; i++) {
                 p = &gemm.plans[i % PLANS];
@@ -181,27 +195,27 @@ static struct plan *plan_of(const struct key *key) {
 }
 
 bool gemm_run(const struct gemm *g) {
-        struct description d = {};
         struct key key = key_of(g);
         struct plan *plan = plan_of(&key);
+        struct description *d = &plan->description;
         const float one = 1, zero = 0;
 
         if (!cuda_works())
                 return true;
-        bool described = (!plan->used || plan->found) && describe(g, &d);
         if (!plan->used) {
                 plan->key = key;
                 plan->used = true;
-                plan->found = described && find_algorithm(&d, &key, &plan->algorithm);
+                plan->found = describe(g, d) && find_algorithm(d, &key, &plan->algorithm);
                 gemm.n_plans++;
         }
-        bool found = plan->found && described;
-        if (found && cublasLtMatmul(gemm.handle, d.operation, &one, g->b.data, d.a, g->a.data, d.b, g->add ? &one : &zero,
-                                    g->d.data, d.d, g->d.data, d.d, &plan->algorithm, gemm.workspace, WORKSPACE_BYTES,
-                                    cuda_backend.stream) != CUBLAS_STATUS_SUCCESS)
+        if (!plan->found)
+                return false;
+        if (!set_pointers(g, d->operation) ||
+            cublasLtMatmul(gemm.handle, d->operation, &one, g->b.data, d->a, g->a.data, d->b, g->add ? &one : &zero, g->d.data,
+                           d->d, g->d.data, d->d, &plan->algorithm, gemm.workspace, WORKSPACE_BYTES,
+                           cuda_backend.stream) != CUBLAS_STATUS_SUCCESS)
                 cuda_fail("cuBLASLt", "a matrix product failed");
-        forget(&d);
-        return found;
+        return true;
 }
 
 int gemm_open(char *text, size_t size) {
@@ -220,6 +234,7 @@ int gemm_open(char *text, size_t size) {
 }
 
 void gemm_close(void) {
+        forget_plans();
         if (gemm.workspace)
                 (void) cudaFree(gemm.workspace);
         if (gemm.handle)
