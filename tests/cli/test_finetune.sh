@@ -52,17 +52,7 @@ for format in csv jsonl; do
         ok $? "$format gives the samples of tsv"
 done
 for at in 3 14 25; do
-        for _ in 1 2 3 4 5; do
-                rm -rf killed
-                tune 1 tune.yaml --run-dir killed >killed.log 2>&1 &
-                job=$!
-                while kill -0 $job 2>/dev/null && ! grep -q "^{\"step\": $at," killed/metrics.jsonl 2>/dev/null; do sleep 0.003; done
-                for pid in $(pgrep -f -- "finetune tune.yaml --run-dir killed\$"); do
-                        [ "$(readlink "/proc/$pid/exe")" = "$(readlink -f "$TRAINER")" ] && kill -9 "$pid" 2>/dev/null
-                done
-                wait $job 2>/dev/null
-                [ -e "$(ckpt killed 40)" ] || break
-        done
+        kill_finetune tune.yaml killed $at 40
         tune 1 tune.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 40)" "$(ckpt killed 40)" >/dev/null && [ "$(readlink whole/best.ckpt)" = "$(readlink killed/best.ckpt)" ]
         ok $? "killed at step $at and resumed: same bits, same best"
 done

@@ -39,17 +39,7 @@ ok $? "the corpus is of the texts, cut into sentences"
 [ "$(grep -c '"stage": 0, "learning_rate"' whole/metrics.jsonl)" -eq 6 ] && [ "$(grep -c '"stage": 1, "learning_rate"' whole/metrics.jsonl)" -eq 10 ] && [ "$(grep -c '"stage": 2, "learning_rate"' whole/metrics.jsonl)" -eq 12 ]
 ok $? "half an epoch of both tasks together, one of the target"
 for at in 2 5 8 15 17 25; do
-        for _ in 1 2 3 4 5; do
-                rm -rf killed
-                tune steps.yaml --run-dir killed >killed.log 2>&1 &
-                job=$!
-                while kill -0 $job 2>/dev/null && ! grep -q "^{\"step\": $at," killed/metrics.jsonl 2>/dev/null; do sleep 0.003; done
-                for pid in $(pgrep -f -- "finetune steps.yaml --run-dir killed\$"); do
-                        [ "$(readlink "/proc/$pid/exe")" = "$(readlink -f "$TRAINER")" ] && kill -9 "$pid" 2>/dev/null
-                done
-                wait $job 2>/dev/null
-                [ -e "$(ckpt killed 28)" ] || break
-        done
+        kill_finetune steps.yaml killed $at 28
         tune steps.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 28)" "$(ckpt killed 28)" >/dev/null
         ok $? "killed at step $at and resumed: same bits"
 done

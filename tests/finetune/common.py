@@ -6,10 +6,14 @@ import pathlib
 import random
 import shutil
 import subprocess
+import sys
 
 import importlib.util
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+import report
+from report import provenance
 DATA = pathlib.Path(os.environ["DATA"])
 TRAINER = os.environ["BERT_TRAINER"]
 WORK = pathlib.Path(os.environ["WORK"])
@@ -113,19 +117,5 @@ def spec_of(data, rate=1e-4, epochs=3, seed=1, init=None, **more):
     return spec
 
 
-def provenance():
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], stdout=subprocess.PIPE, text=True).stdout.strip()
-    cpu = next((line.split(": ")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    return f"at commit {commit}, on {THREADS} threads of {cpu}"
-
-
 def write_section(name, text):
-    """Puts the text between the report's marks of that name, at its end where it has none."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    section = f"{begin}\n{text.strip()}\n{end}"
-    report = REPORT.read_text() if REPORT.exists() else "# Fine-tuning\nWritten by `scripts/check-finetune`.\n"
-    if begin in report:
-        report = report[:report.index(begin)] + section + report[report.index(end) + len(end):]
-    else:
-        report = report.rstrip("\n") + "\n\n" + section + "\n"
-    REPORT.write_text(report)
+    report.write_section(REPORT, name, text)

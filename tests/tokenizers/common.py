@@ -2,13 +2,14 @@
 import csv
 import os
 import pathlib
-import platform
 import random
-import re
 import subprocess
-import time
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+import report
+from report import provenance
 DATA = pathlib.Path(os.environ["DATA"])
 TRAINER = os.environ["BERT_TRAINER"]
 REPORT = ROOT / "docs/tokenizers.md"
@@ -20,25 +21,8 @@ def trainer_lines(arguments, text):
     return out.decode().split("\n")[:-1]
 
 
-def provenance():
-    """One sentence: commit, date and machine of a measurement."""
-    def git(*arguments):
-        return subprocess.run(["git", "-C", ROOT, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    cpu = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
-    machine = cpu.group(1).replace(" Processor", "") if cpu else platform.machine()
-    return f"at commit {git('describe', '--always', '--dirty')}, {time.strftime('%F')}, on {os.cpu_count()} cores of {machine}"
-
-
 def write_section(name, text, path=REPORT):
-    """Puts the text between the report's marks of that name, at its end where it has none."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    section = f"{begin}\n{text.strip()}\n{end}"
-    report = path.read_text() if path.exists() else ""
-    if begin in report:
-        report = report[:report.index(begin)] + section + report[report.index(end) + len(end):]
-    else:
-        report = report.rstrip("\n") + "\n\n" + section + "\n"
-    path.write_text(report)
+    report.write_section(path, name, text)
 
 
 def read_lines(path, encoding="utf-8"):
