@@ -12,6 +12,7 @@ enum kind { PLAIN, ADD, EMBED };
 #define ROWS 64 /* of a block in backward */
 #define BACKWARD_WARPS_MAX 8
 #define SHARED_MAX 49152u
+#define KEPT_MAX 8 /* pieces of a row that backward keeps in registers */
 
 /* What op_norm says, for kernels. */
 template <class T> struct norm_args {
@@ -164,34 +165,44 @@ __device__ static inline uint32_t place_of(uint32_t c) {
         return c / (WARP * VECTOR) * (WARP * VECTOR) + c % VECTOR * WARP + c / VECTOR % WARP;
 }
 
-/* Row t: xhat and dy into registers, this row's part added to the warp's column sums, and the two means that dx needs. */
-template <class T, int PIECES, enum kind KIND>
-__device__ static void backward_sums(const norm_args<T> &op, uint32_t t, float *sums, float xhat[PIECES][VECTOR],
-                                     float dy[PIECES][VECTOR], float *mean_dy, float *mean_dot) {
+/* Columns c to c + 7 of row t: xhat, and the gradient of what came out of gamma and beta; 0 behind the row's end. */
+template <class T, enum kind KIND>
+__device__ static inline void load_pair(const norm_args<T> &op, uint32_t t, uint32_t c, float xhat[VECTOR], float dy[VECTOR]) {
+        uint32_t left = c < op.x.columns ? op.x.columns - c : 0;
+        float mean = op.mean[t], rstd = op.rstd[t], mask[VECTOR];
+
+        load8(op.x.row(t) + c, left, xhat);
+        load8(op.dy.row(t) + c, left, dy);
+        if (KIND != ADD && left)
+                row_mask(op, t, c, mask);
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++) {
+                xhat[i] = (xhat[i] - mean) * rstd;
+                dy[i] *= KIND != ADD && left ? mask[i] : 1;
+        }
+}
+
+/* Row t's part of the warp's column sums, and the two means that dx needs. The row stays in registers where KEPT, all PIECES of it. */
+template <class T, int PIECES, enum kind KIND, int KEPT>
+__device__ static void backward_sums(const norm_args<T> &op, uint32_t t, float *sums, float xhat[KEPT][VECTOR],
+                                     float dy[KEPT][VECTOR], float *mean_dy, float *mean_dot) {
         uint32_t columns = op.x.columns;
-        float mean = op.mean[t], rstd = op.rstd[t], sum = 0, dot = 0, mask[VECTOR], gamma[VECTOR];
+        float sum = 0, dot = 0, gamma[VECTOR];
 
 #pragma unroll
         for (int p = 0; p < PIECES; p++) {
-                uint32_t c = piece(p), left = c < columns ? columns - c : 0;
-                load8(op.x.row(t) + c, left, xhat[p]);
-                load8(op.dy.row(t) + c, left, dy[p]);
-                load8(op.gamma + c, left, gamma);
-                if (KIND != ADD && left)
-                        row_mask(op, t, c, mask);
+                float *x = xhat[p % KEPT], *d = dy[p % KEPT];
+                uint32_t c = piece(p);
+                load_pair<T, KIND>(op, t, c, x, d);
+                load8(op.gamma + c, c < columns ? columns - c : 0, gamma);
 #pragma unroll
-                for (uint32_t i = 0; i < VECTOR; i++) {
-                        if (i >= left)
-                                continue;
-                        xhat[p][i] = (xhat[p][i] - mean) * rstd;
-                        if (KIND != ADD)
-                                dy[p][i] *= mask[i];
+                for (int i = 0; i < VECTOR; i++) {
                         uint32_t place = (p * VECTOR + i) * WARP + threadIdx.x % WARP; /* place_of(c + i) */
-                        sums[place] += dy[p][i] * xhat[p][i];
-                        sums[PIECES * WARP * VECTOR + place] += dy[p][i];
-                        dy[p][i] *= gamma[i];
-                        sum += dy[p][i];
-                        dot += dy[p][i] * xhat[p][i];
+                        sums[place] += d[i] * x[i];
+                        sums[PIECES * WARP * VECTOR + place] += d[i];
+                        d[i] *= gamma[i];
+                        sum += d[i];
+                        dot += d[i] * x[i];
                 }
         }
         *mean_dy = warp_sum(sum) / columns;
@@ -200,26 +211,32 @@ __device__ static void backward_sums(const norm_args<T> &op, uint32_t t, float *
 
 template <class T, int PIECES, enum kind KIND>
 __device__ static void backward_row(const norm_args<T> &op, uint32_t t, float *sums) {
+        constexpr int KEPT = PIECES <= KEPT_MAX ? PIECES : 1; /* a wider row is read twice */
         uint32_t columns = op.x.columns;
-        float xhat[PIECES][VECTOR], dy[PIECES][VECTOR], mask[VECTOR], mean_dy, mean_dot, rstd = op.rstd[t];
+        float xhat[KEPT][VECTOR], dy[KEPT][VECTOR], mask[VECTOR], gamma[VECTOR], mean_dy, mean_dot, rstd = op.rstd[t];
 
-        backward_sums<T, PIECES, KIND>(op, t, sums, xhat, dy, &mean_dy, &mean_dot);
+        backward_sums<T, PIECES, KIND, KEPT>(op, t, sums, xhat, dy, &mean_dy, &mean_dot);
 #pragma unroll
         for (int p = 0; p < PIECES; p++) {
+                float *x = xhat[p % KEPT], *d = dy[p % KEPT];
                 uint32_t c = piece(p);
                 if (c >= columns)
                         continue;
+                if (KEPT < PIECES) {
+                        load_pair<T, KIND>(op, t, c, x, d);
+                        load8(op.gamma + c, columns - c, gamma);
+                }
 #pragma unroll
                 for (int i = 0; i < VECTOR; i++)
-                        dy[p][i] = rstd * (dy[p][i] - mean_dy - xhat[p][i] * mean_dot);
+                        d[i] = rstd * ((KEPT < PIECES ? d[i] * gamma[i] : d[i]) - mean_dy - x[i] * mean_dot);
                 if (KIND == ADD) {
-                        store8(op.dresidual.row(t) + c, columns - c, dy[p]);
+                        store8(op.dresidual.row(t) + c, columns - c, d);
                         row_mask(op, t, c, mask);
 #pragma unroll
                         for (int i = 0; i < VECTOR; i++)
-                                dy[p][i] *= mask[i];
+                                d[i] *= mask[i];
                 }
-                store8(op.dx.row(t) + c, columns - c, dy[p]);
+                store8(op.dx.row(t) + c, columns - c, d);
         }
 }
 
