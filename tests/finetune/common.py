@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 import report
 from report import provenance
-DATA = pathlib.Path(os.environ["DATA"])
+DATA = pathlib.Path(os.environ["DATA"]).resolve()
 TRAINER = os.environ["BERT_TRAINER"]
 WORK = pathlib.Path(os.environ["WORK"])
 THREADS = int(os.environ.get("THREADS", os.cpu_count()))
