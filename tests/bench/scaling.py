@@ -8,6 +8,8 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+import report
 BUCKET = 32 * 2 ** 20  # bytes, as trainer/run_buckets.c
 LATENCY = 10e-6  # seconds of one hop of a ring: launch and link
 BACKWARD = 2 / 3  # of a pass' time
@@ -48,16 +50,17 @@ def table(rows):
 
 
 def measured(figures):
-    """The same formula on two CPU ranks: the bandwidth that the small model shows, and what it says of the large one."""
-    small, base = figures["small"], figures["base"]
-    fit = (2 * (2 - 1) / 2 * 4 * small["parameters"]) / small["exchange"] / 1e9
-    said = 2 * (2 - 1) / 2 * 4 * base["parameters"] / (fit * 1e9)
-    return fit, said, base["exchange"]
+    """The formula on two CPU ranks, 2(n − 1)/n being 1: bandwidth and what is spent whatever the size, as two models show them, and what that
+    says of a third."""
+    small, deep, base = (figures[name] for name in ("small", "deep", "base"))
+    per_byte = (deep["exchange"] - small["exchange"]) / (4 * (deep["parameters"] - small["parameters"]))
+    fixed = small["exchange"] - per_byte * 4 * small["parameters"]
+    return 1 / per_byte / 1e9, fixed, fixed + per_byte * 4 * base["parameters"], base["exchange"]
 
 
 def main():
     figures = json.loads(pathlib.Path(sys.argv[1]).read_text())
-    fit, said, was = measured(figures)
+    fit, fixed, said, was = measured(figures)
     v100 = [(model, gpu, n, sequences, link) for model, n, gpu, sequences in
             (("base", 8, "V100, fp16", 64), ("base", 32, "V100, fp16", 64), ("large", 64, "V100, fp16", 16)) for link in
             (("–",) if n == 8 else ("10 Gb/s", "25 Gb/s", "100 Gb/s", "4 × 100 Gb/s"))]
@@ -96,9 +99,9 @@ At 256 sequences a GPU everything but the last bucket is hidden: NVIDIA's batch 
 links' rate: a ring of 64 has 126 hops a bucket. NCCL's trees have fewer; larger buckets would, too.
 
 ## What was measured
-Two ranks of one thread on one host's CPU, where the exchange goes through memory and nothing is hidden (`exchange_sec` of metrics.jsonl, median of {figures['steps']} steps): for
-the small model ({figures['small']['parameters'] / 1e6:.0f} M parameters) {figures['small']['exchange'] * 1e3:.0f} ms, so {fit:.1f} GB/s by the formula. For base ({figures['base']['parameters'] / 1e6:.0f} M) the
-formula then says {said * 1e3:.0f} ms; it took {was * 1e3:.0f} ms ({100 * (was / said - 1):+.0f} %). No GPU, and no network between hosts, has been measured.
+Two ranks of one thread on one host's CPU, where the exchange goes through memory and nothing is hidden (`exchange_sec` of metrics.jsonl, median of {figures['steps']} steps), {report.provenance()}.
+Models of {figures['small']['parameters'] / 1e6:.0f} and {figures['deep']['parameters'] / 1e6:.0f} million parameters took {figures['small']['exchange'] * 1e3:.0f} and {figures['deep']['exchange'] * 1e3:.0f} ms: {fit:.1f} GB/s and {fixed * 1e3:.0f} ms of any size. For base ({figures['base']['parameters'] / 1e6:.0f} million) the formula then
+says {said * 1e3:.0f} ms; it took {was * 1e3:.0f} ms ({100 * (was / said - 1):+.0f} %). No GPU, and no network between hosts, has been measured.
 """)
 
 
