@@ -15,7 +15,7 @@ import common
 CONFIG = {"vocab_size": 21128, "hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 1024,
           "max_position_embeddings": 64, "type_vocab_size": 2, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
           "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02, "layer_norm_eps": 1e-12}
-STEPS, EPOCHS, RATE = 4000, 5, 5e-4
+STEPS, EPOCHS, RATE = 2000, 5, 5e-4
 
 
 def split():

@@ -12,9 +12,10 @@
 #include "tests/gpu/module.h"
 #include "tests/ops/ops_checks.h"
 
-/* Of the NMSE: reduced precision has 8 or 11 bits, and the smallest shapes have no others to average with. */
+/* Of the NMSE; of bf16 and fp16 four times, so of the error twice, what PyTorch's operations have (tests/gpu/torch_errors.py: 5.2e-6 and
+ * 8.4e-8 for attention, 6.0e-6 and 9.4e-8 for a sum with its LayerNorm). */
 static const double limits[CUDA_PRECISION_MAX] = {
-        [CUDA_FP32] = 1e-7, [CUDA_TF32] = 1e-5, [CUDA_BF16] = 1e-4, [CUDA_FP16] = 1e-4
+        [CUDA_FP32] = 1e-7, [CUDA_TF32] = 1e-5, [CUDA_BF16] = 2e-5, [CUDA_FP16] = 3e-7
 };
 static const struct ops *ops;
 static double limit;
