@@ -1,4 +1,5 @@
-# Shared by the trainer's shell tests: TAP, a temporary folder, a tiny corpus, vocabulary, model and spec. Sourced, not run.
+# Shared by the trainer's shell tests: TAP, a temporary folder (kept where KEEP is set), a tiny corpus, vocabulary, model and spec. Sourced,
+# not run.
 set -u
 TRAINER=${BERT_TRAINER:?BERT_TRAINER is the path of bert-trainer}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
@@ -7,7 +8,7 @@ unset BERTD_RUN_DIR BERTD_RESUME NOTIFY_SOCKET
 # MPI keeps memory until the process ends; leaks of ours are looked for in the unit tests.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
 W=$(mktemp -d) || exit 99
-trap 'rm -rf "$W"' EXIT
+trap '[ -n "${KEEP:-}" ] || rm -rf "$W"' EXIT
 cd "$W" || exit 99
 N=0 FAILED=0
 

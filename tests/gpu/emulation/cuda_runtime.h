@@ -85,7 +85,7 @@ struct cudaDeviceProp {
 
 static inline const char *cudaGetErrorString(cudaError_t r) { return r == cudaSuccess ? "no error" : "emulated error"; }
 static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
-static inline cudaError_t cudaGetDeviceCount(int *n) { return *n = 1, cudaSuccess; }
+static inline cudaError_t cudaGetDeviceCount(int *n) { return *n = 2, cudaSuccess; }
 static inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 static inline cudaError_t cudaDeviceSynchronize(void) { return cudaSuccess; }
 static inline cudaError_t cudaRuntimeGetVersion(int *version) { return *version = 0, cudaSuccess; }

@@ -1,0 +1,92 @@
+#!/bin/sh
+# The whole trainer with device: cuda, its module emulated: losses beside the CPU's, exact resume after kill -9, loss scaling, a classifier,
+# two ranks, a checkpoint that the CPU goes on with. TAP.
+. "$SOURCE_DIR/tests/cli/trainer-lib.sh"
+mkdir -p bin/cuda
+cp "$TRAINER" bin/bert-trainer
+cp "$EMULATED_MODULE" bin/cuda/bert-trainer-cuda.so
+cp "$EMULATED_DRIVER" bin/libcuda.so.1
+make_inputs
+TRAINER=$W/bin/bert-trainer
+export LD_LIBRARY_PATH="$W/bin${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+spec() { # spec FILE DEVICE PRECISION
+        write_spec "$1" 6 2
+        sed -i "s/^train: {global_batch: 7, micro_batch: 2/device: $2\ntrain: {precision: $3, global_batch: 4, micro_batch: 2/" "$1"
+}
+losses() { sed -n 's/^{"step": [0-9]*, "loss": \([0-9.]*\), "mlm.*"learning_rate".*/\1/p' "$1/metrics.jsonl"; }
+apart() { # apart BOUND A B: losses of two runs, step by step
+        losses "$2" >a
+        losses "$3" >b
+        [ "$(wc -l <a)" -eq 6 ] && paste -d ' ' a b | awk -v bound="$1" '{ d = ($1 - $2) / $2; if (d < 0) d = -d; if (d > bound) bad = 1 } END { exit bad }'
+}
+
+spec cpu.yaml cpu fp32
+train 1 cpu.yaml --run-dir cpu >cpu.log 2>&1
+ok $? "the CPU"
+for precision in fp32 bf16 fp16; do
+        spec $precision.yaml cuda $precision
+        train 1 $precision.yaml --run-dir $precision >$precision.log 2>&1
+        ok $? "$precision on the device"
+        case $precision in fp32) bound=0.00001 ;; *) bound=0.005 ;; esac
+        apart $bound $precision cpu
+        ok $? "$precision: losses are the CPU's"
+        rm -rf killed
+        train 1 $precision.yaml --run-dir killed >killed.log 2>&1 &
+        job=$!
+        while kill -0 $job 2>/dev/null && ! grep -q '^{"step": 3,' killed/metrics.jsonl 2>/dev/null; do sleep 0.01; done
+        for pid in $(pgrep -f -- "--run-dir killed\$"); do
+                [ "$(readlink "/proc/$pid/exe")" = "$(readlink -f "$TRAINER")" ] && kill -9 "$pid" 2>/dev/null
+        done
+        wait $job 2>/dev/null
+        [ ! -e "$(ckpt killed 6)" ] && train 1 $precision.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt $precision 6)" "$(ckpt killed 6)" >/dev/null
+        ok $? "$precision: killed after step 3 and resumed, same bits"
+done
+"$TRAINER" inspect "$(ckpt fp16 6)" | grep -q '"\?loss_scale"\?[: ]' && "$TRAINER" inspect "$(ckpt fp16 6)" | grep -q "backend.*cuda"
+ok $? "a checkpoint says its loss scale and its backend"
+cp -r fp32 moved
+rm "$(ckpt moved 6)"
+train 1 cpu.yaml --run-dir moved >moved.log 2>&1 && grep -q "resuming with another backend: cpu, was cuda" moved.log && apart 0.00001 moved cpu
+ok $? "the CPU goes on with the device's checkpoint, and says so"
+if have_ranks 2; then
+        spec two.yaml cuda bf16
+        sed -i 's/global_batch: 4, micro_batch: 2/global_batch: 4, micro_batch: 1/' two.yaml
+        train 2 two.yaml --run-dir two >two.log 2>&1 && apart 0.005 two cpu
+        ok $? "two ranks, each a device: gradients are summed beside backward"
+        cp -r two again
+        rm "$(ckpt again 4)" "$(ckpt again 6)"
+        train 2 two.yaml --run-dir again >again.log 2>&1 && "$TRAINER" diff "$(ckpt two 6)" "$(ckpt again 6)" >/dev/null
+        ok $? "two ranks go on from step 2 with the same bits"
+        train 3 two.yaml --run-dir three >three.log 2>&1
+        [ $? -ne 0 ] && grep -q "has no GPU of its own, 2 are visible" three.log
+        ok $? "a third has none"
+fi
+
+awk 'BEGIN { srand(3); split("kernel memory page device", a); split("network socket packet signal", b)
+        for (i = 0; i < 40; i++) { w = int(rand() * 4) + 1; printf "%s\tthe old %s reads it\n", i % 2 ? "core" : "net", i % 2 ? a[w] : b[w] } }' >parts.tsv
+tune_spec() { # tune_spec FILE DEVICE PRECISION
+        cat >"$1" <<SPEC
+kind: finetune
+device: $2
+checkpoint: {every_steps: 2, every_sec: 0, keep: 100}
+model: {config: tiny.json, vocab: vocab.txt}
+data: {train: [parts.tsv], validation: [parts.tsv], text: [2], label: 1, sequence_length: 32}
+optimizer: {learning_rate: 5.0e-3}
+train: {global_batch: 8, micro_batch: 4, steps: 6, precision: $3}
+SPEC
+}
+tune_losses() { sed -n 's/^{"step": [0-9]*, "loss": \([0-9.]*\), "accuracy.*"learning_rate".*/\1/p' "$1/metrics.jsonl"; }
+tune_spec tune-cpu.yaml cpu fp32
+timeout 120 "$TRAINER" finetune tune-cpu.yaml --run-dir tune-cpu >tune-cpu.log 2>&1
+for precision in bf16 fp16; do
+        tune_spec tune.yaml cuda $precision
+        rm -rf whole
+        timeout 120 "$TRAINER" finetune tune.yaml --run-dir whole >whole.log 2>&1 &&
+                [ "$(tune_losses whole | wc -l)" -eq 6 ] && tune_losses whole >a && tune_losses tune-cpu >b && paste -d ' ' a b | awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 0.01) bad = 1 } END { exit bad }'
+        ok $? "a classifier in $precision: losses are the CPU's"
+        kill_finetune tune.yaml killed 3 6
+        timeout 120 "$TRAINER" finetune tune.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 6)" "$(ckpt killed 6)" >/dev/null
+        ok $? "a classifier in $precision: killed after step 3 and resumed, same bits"
+done
+"$TRAINER" evaluate whole/best.ckpt parts.tsv >figures 2>err && grep -q "^texts     40" figures
+ok $? "what it learnt is evaluated on the CPU"
+finish
