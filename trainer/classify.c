@@ -15,6 +15,7 @@
 #include "common/cleanup.h"
 #include "trainer/batches.h"
 #include "trainer/checkpoint.h"
+#include "trainer/device.h"
 #include "trainer/finetune.h"
 #include "trainer/ops.h"
 #include "trainer/task.h"
@@ -24,21 +25,23 @@
 #define BATCH 32 /* texts */
 
 static const char EVALUATE_USAGE[] =
-        "usage: bert-trainer evaluate CHECKPOINT FILE... [--task NAME] [--json]\n\n"
+        "usage: bert-trainer evaluate CHECKPOINT FILE... [--task NAME] [--device KIND] [--json]\n\n"
         "How well a classifier does on labelled texts (csv, tsv, jsonl): accuracy, error, macro F1, a table of "
         "classes, the "
         "confusion\nmatrix. Columns and encoding are as in its training.\n\n"
         "      --task NAME    of a checkpoint of several tasks: the one whose texts these are\n"
         "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
+        "      --device KIND  auto (a GPU where there is one), cpu or cuda\n"
         "      --json         as one JSON object\n"
         "  -h, --help         this text\n";
 static const char PREDICT_USAGE[] =
-        "usage: bert-trainer predict CHECKPOINT [FILE] [--task NAME]\n\n"
+        "usage: bert-trainer predict CHECKPOINT [FILE] [--task NAME] [--device KIND]\n\n"
         "A line of JSON for each text, as they come: {\"label\": ..., \"probabilities\": {...}}. FILE is csv, tsv, "
         "jsonl with the\n"
         "columns of its training, or txt: a text a line, as is standard input.\n\n"
         "      --task NAME    of a checkpoint of several tasks: the one whose texts these are\n"
         "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
+        "      --device KIND  auto (a GPU where there is one), cpu or cuda\n"
         "  -h, --help         this text\n";
 
 struct classifier {
@@ -48,6 +51,8 @@ struct classifier {
         struct vocab *vocab;
         struct encoder *encoder;
         const char *task_name; /* NULL: the only one */
+        enum device_kind kind;
+        struct device *device;
         struct task task;
         struct records_options records;
         struct texts *texts;
@@ -126,7 +131,9 @@ static int open_model(struct classifier *f, struct checkpoint *c, struct error *
         if (strcmp(meta_of(c, "precision"), "fp64") == 0)
                 return error_input(error, BERTD_EXIT_DATA, "%s: is of the fp64 reference; expected fp32 weights",
                                    checkpoint_path(c));
-        int r = model_new(&f->config, ops_cpu(), &limits, &f->model, error);
+        int r = device_open(f->kind, PRECISION_FP32, 0, &f->device, error);
+        if (r >= 0)
+                r = model_new(&f->config, device_ops(f->device), &limits, &f->model, error);
         if (r >= 0)
                 r = weights_read(c, f->model, error);
         if (r >= 0)
@@ -154,6 +161,7 @@ static void release(struct classifier *f) {
         text_set_free(&f->set);
         texts_free(f->texts);
         model_free(f->model);
+        device_close(f->device);
         encoder_free(f->encoder);
         vocab_free(f->vocab);
         task_free(&f->task);
@@ -318,12 +326,21 @@ static int report(const struct classifier *f, bool json, struct error *error) {
 
 /* ---- the two commands ---- */
 
+static bool find_device(const char *name, enum device_kind *ret) {
+        static const char *const names[DEVICE_KIND_MAX] = { "auto", "cpu", "cuda" };
+
+        for (unsigned i = 0; i < DEVICE_KIND_MAX; i++)
+                if (strcmp(name, names[i]) == 0)
+                        return *ret = i, true;
+        return false;
+}
+
 static int parse(int argc, char **argv, const char *usage, struct classifier *f, bool *json) {
-        const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
-                                          { "task", required_argument, NULL, 't' },
-                                          { "help", no_argument, NULL, 'h' },
-                                          { json ? "json" : NULL, no_argument, NULL, 'j' },
-                                          {} };
+        const struct option options[] = {
+                { "vocab", required_argument, NULL, 'v' },        { "task", required_argument, NULL, 't' },
+                { "device", required_argument, NULL, 'd' },       { "help", no_argument, NULL, 'h' },
+                { json ? "json" : NULL, no_argument, NULL, 'j' }, {}
+        };
 
         for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
                 if (o == 'v')
@@ -332,7 +349,12 @@ static int parse(int argc, char **argv, const char *usage, struct classifier *f,
                         f->task_name = optarg;
                 else if (o == 'j' && json)
                         *json = true;
-                else
+                else if (o == 'd') {
+                        if (find_device(optarg, &f->kind))
+                                continue;
+                        (void) fprintf(stderr, "bert-trainer: --device: '%.64s', expected auto, cpu or cuda\n", optarg);
+                        return 1 + BERTD_EXIT_USAGE;
+                } else
                         return 1 + (fputs(usage, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO
                                     : o == 'h'                                   ? BERTD_EXIT_OK
                                                                                  : BERTD_EXIT_USAGE);

@@ -87,6 +87,15 @@ for precision in bf16 fp16; do
         timeout 120 "$TRAINER" finetune tune.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 6)" "$(ckpt killed 6)" >/dev/null
         ok $? "a classifier in $precision: killed after step 3 and resumed, same bits"
 done
-"$TRAINER" evaluate whole/best.ckpt parts.tsv >figures 2>err && grep -q "^texts     40" figures
-ok $? "what it learnt is evaluated on the CPU"
+sed 's/^[a-z]*\t//' parts.tsv >parts.txt
+for device in cpu cuda; do
+        "$TRAINER" evaluate --device $device whole/best.ckpt parts.tsv >$device.figures 2>err && grep -q "^texts     40" $device.figures &&
+                "$TRAINER" predict --device $device whole/best.ckpt parts.txt >$device.json
+        ok $? "evaluate and predict: $device"
+done
+cmp -s cpu.figures cuda.figures && jq -c '[.label, (.probabilities.core * 10000 | round)]' cpu.json >a && jq -c '[.label, (.probabilities.core * 10000 | round)]' cuda.json >b && cmp -s a b
+ok $? "they agree"
+"$TRAINER" predict --device tpu whole/best.ckpt parts.txt >out 2>err
+[ $? -eq 2 ] && [ "$(cat err)" = "bert-trainer: --device: 'tpu', expected auto, cpu or cuda" ]
+ok $? "a device of another kind"
 finish
