@@ -15,7 +15,7 @@ def provenance():
         return subprocess.run(["git", "-C", ROOT, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     cpu = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     machine = cpu.group(1).replace(" Processor", "") if cpu else platform.machine()
-    return f"at commit {git('describe', '--always', '--dirty')}, {time.strftime('%F')}, on {os.cpu_count()} cores of {machine}"
+    return f"at commit {git('describe', '--always', '--dirty')}, {time.strftime('%F')}, on {os.environ.get('THREADS', os.cpu_count())} cores of {machine}"
 
 
 def write_section(path, name, text):

@@ -269,6 +269,9 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
                 return r;
         if (checkpoint_meta_get(checkpoint_meta(x->checkpoint), "labels.0"))
                 r = task_find(x->checkpoint, x->task_name, x->config.classifier.n_labels, &x->task, error);
+        else if (x->task_name)
+                r = error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier, so no task '%.64s'", path,
+                                x->task_name);
         else if (x->config.without_pretraining_heads)
                 r = error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: holds neither classes nor pretraining heads",
                                 path);

@@ -113,6 +113,9 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage);
 int run_setup(struct run *run, struct error *error);
 void run_free(struct run *run);
 
+/* A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and go with it. */
+void run_check_device(struct run *run);
+
 /* run_inputs.c: spec, config, vocabulary. Not collective. */
 int run_load_inputs(struct run *run, struct error *error);
 bool run_init_is_folder(const struct run *run); /* model.init, where there is one */

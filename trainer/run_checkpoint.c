@@ -127,6 +127,8 @@ static int wait_for_current(struct run *run, struct error *error) {
 
 int run_checkpoint(struct run *run, bool last, struct error *error) {
         uint64_t begin = clock_monotonic_usec();
+
+        run_check_device(run);
         /* Rank 0 knows whether a write of this step failed meanwhile. */
         bool current = exchange_or(run->exchange, run->rank == 0 && run->last_checkpoint_step == run->step) != 0;
 

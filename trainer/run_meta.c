@@ -18,7 +18,12 @@
 #include "trainer/task.h"
 #include "trainer/weights.h"
 
-enum policy { SAID, FIXED, FIXED_OR_NONE }; /* the last: where an older checkpoint lacks it, it had none */
+enum policy {
+        SAID,
+        FIXED,
+        FIXED_OR_NONE,
+        FIXED_IF_THERE
+}; /* the last two: an older checkpoint lacks it, and had none; is not compared */
 #define NONE "none"
 enum { OF_ALL, OF_CORPORA, OF_TEXTS }; /* which stages have the key */
 
@@ -31,7 +36,7 @@ static const struct rule {
         { "objective", "data.objective", FIXED, OF_ALL },
         { "classes", "data.train, labels", FIXED, OF_TEXTS },
         { "labels.0", "data.train, labels", FIXED, OF_TEXTS },
-        { "labels_hash", "data.train, labels", FIXED, OF_TEXTS }, /* of all their names */
+        { "labels_hash", "data.train, labels", FIXED_IF_THERE, OF_TEXTS }, /* of all their names */
         { "heads", "data.task, tasks", FIXED_OR_NONE, OF_TEXTS },
         { "truncation", "data.truncation, head_tokens, max_segments", FIXED, OF_TEXTS },
         { "subset", "data.split, fraction, per_class, shuffle", FIXED, OF_TEXTS },
@@ -252,6 +257,8 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                         continue;
                 if (!then && rule->policy == FIXED_OR_NONE)
                         then = NONE;
+                if (!then && rule->policy == FIXED_IF_THERE)
+                        continue;
                 if (!then)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path,
                                            rule->key);

@@ -103,9 +103,12 @@ int run_setup(struct run *run, struct error *error) {
                 r = exchange_agree(run->exchange, make_model(run, error), error);
         if (r >= 0)
                 r = run_buckets_new(run, error);
-        if (r >= 0)
-                measure_peak(run);
-        return r;
+        if (r < 0)
+                return r;
+        measure_peak(run);
+        if (run->rank == 0)
+                saver_take_spare(run->saver);
+        return 0;
 }
 
 void run_free(struct run *run) {

@@ -241,8 +241,7 @@ static int not_finite(struct run *run, const struct batches *batches, const stru
         return rank < run->n_ranks ? exchange_blame(run->exchange, rank, error) : -error->code;
 }
 
-/* A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and go with it. */
-static void check_device(struct run *run) {
+void run_check_device(struct run *run) {
         const char *failed = model_failed(run->model);
         struct error error = {};
 
@@ -274,7 +273,7 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         row.data_sec = lap(&timer);
         if (accumulate(run, batches, &plan, true, &sums, ret_flags) > 0)
                 return 1;
-        check_device(run);
+        run_check_device(run);
         row.forward_sec = model_take_forward_sec(run->model);
         row.backward_sec = lap(&timer) - row.forward_sec;
         run_sum_gradients(run);
@@ -282,7 +281,7 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         row.exchange_sec = lap(&timer);
         run_losses(run, &sums.loss, &row.losses);
         row.gradient_norm = optimizer_gradient_norm(run->model) / run->loss_scale.value;
-        check_device(run);
+        run_check_device(run);
         if ((!isfinite(row.losses.loss) || !isfinite(row.gradient_norm)) && !leave_out(run, &row))
                 return not_finite(run, batches, &plan, &row, error);
         row.update_sec = lap(&timer);

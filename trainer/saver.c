@@ -144,7 +144,6 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
         saver->model = model;
         saver->run_bytes = model_run_bytes(model);
         saver->snapshot = model_allocate_host(model, N_KINDS * saver->run_bytes);
-        saver->spare = model_allocate_spare(model, N_KINDS);
         saver->tensors = calloc((size_t) N_KINDS * model_n_tensors(model), sizeof(*saver->tensors));
         if (!saver->snapshot || !saver->tensors) {
                 saver_free(saver);
@@ -159,6 +158,8 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
         *ret = saver;
         return 0;
 }
+
+void saver_take_spare(struct saver *saver) { saver->spare = model_allocate_spare(saver->model, N_KINDS); }
 
 void saver_free(struct saver *saver) {
         if (!saver)

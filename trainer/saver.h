@@ -28,6 +28,9 @@ struct saver_result {
 int saver_new(struct model *model, struct saver **ret, struct error *error);
 void saver_free(struct saver *saver); /* waits for a write under way */
 
+/* Takes memory that the device has to spare, so that the state is copied there first; to be called when all else has its own. */
+void saver_take_spare(struct saver *saver);
+
 /* Starts to copy and write the model's state, which must not change until saver_settle; first waits for a write under
  * way, whose result goes to *ret_previous. */
 void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta,

@@ -122,6 +122,10 @@ static int find_row(const struct checkpoint *c, const json_t *rows, const char *
                     struct task *ret, struct error *error) {
         size_t n = json_array_size(rows), begin = 0;
 
+        if (n == 0 && checkpoint_meta_get(checkpoint_meta(c), "text_columns"))
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
+                                   "%s: written by an older bert-trainer, which said otherwise what its texts are",
+                                   checkpoint_path(c));
         if (!name && n == 0)
                 return read_default(ret, all, error);
         for (size_t i = 0; i < n; i++) {

@@ -29,18 +29,17 @@ stages:
   train: {epochs: 0.5}
 - name: target
   data: {task: parts}
-  train: {epochs: 1}
+  train: {epochs: 4}
 SPEC
 tune() { timeout 120 "$TRAINER" finetune "$@"; }
 tune steps.yaml --run-dir whole >whole.log 2>&1
 ok $? "three steps"
 grep -q "texts-train-0: 90 texts, 180 sentences" whole.log
 ok $? "the corpus is of the texts, cut into sentences"
-[ "$(grep -c '"stage": 0, "learning_rate"' whole/metrics.jsonl)" -eq 6 ] && [ "$(grep -c '"stage": 1, "learning_rate"' whole/metrics.jsonl)" -eq 10 ] && [ "$(grep -c '"stage": 2, "learning_rate"' whole/metrics.jsonl)" -eq 12 ]
-ok $? "half an epoch of both tasks together, one of the target"
+[ "$(grep -c '"stage": 0, "learning_rate"' whole/metrics.jsonl)" -eq 6 ] && [ "$(grep -c '"stage": 1, "learning_rate"' whole/metrics.jsonl)" -eq 10 ] && [ "$(grep -c '"stage": 2, "learning_rate"' whole/metrics.jsonl)" -eq 45 ]
+ok $? "half an epoch of both tasks together, four of the target"
 for at in 2 5 8 15 17 25; do
-        kill_finetune steps.yaml killed $at 28
-        tune steps.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 28)" "$(ckpt killed 28)" >/dev/null
+        kill_finetune steps.yaml killed $at 61 && tune steps.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 61)" "$(ckpt killed 61)" >/dev/null
         ok $? "killed at step $at and resumed: same bits"
 done
 
@@ -64,10 +63,25 @@ ok $? "an unknown task"
 [ "$("$TRAINER" evaluate --json --task parts "$both" parts-dev.tsv | jq -c '[.classes[].label]')" = '["core","disk","net"]' ] &&
         [ "$("$TRAINER" evaluate --json --task moods "$both" moods-dev.jsonl | jq -c '[.texts, (.classes[].label)]')" = '[20,"0","1"]' ]
 ok $? "each is evaluated on its own files, columns and classes"
+accuracy() { "$TRAINER" evaluate --json --task "$1" "$2" "$3" | jq '.accuracy * .texts'; }
+told=$(sed -n 's/^{"step": 16, "stage": 1, "validation": {"samples": 40, .*"accuracy": \([0-9.]*\).*/\1/p' whole/metrics.jsonl)
+[ "$(echo "$(accuracy parts "$both" parts-dev.tsv) $(accuracy moods "$both" moods-dev.jsonl) $told" | awk '{ d = ($1 + $2) / 40 - $3; print (d > -0.001 && d < 0.001) }')" = 1 ]
+ok $? "together they are as accurate as training said"
+sed 's/^  - {task: parts}/  - {task: last}/; s/^  - {task: moods/  - {task: parts}\n  - {task: moods/; s/^  data: {task: parts}/  data: {task: parts}\n  train: {epochs: 1}\n- name: turned\n  tasks:\n  - {task: moods, train: [moods.jsonl], validation: [moods-dev.jsonl], text: [said], label: mood}\n  - {task: parts}\n  train: {steps: 3}\n- name: again\n  data: {task: moods, train: [moods.jsonl], validation: [moods-dev.jsonl], text: [said], label: mood}/' steps.yaml >turned.yaml
+tune turned.yaml --run-dir turned >turned.log 2>&1
+ok $? "tasks in another order in a later stage"
+step=$(sed -n 's/^{"step": \([0-9]*\), "stage": 3, "validation".*/\1/p' turned/metrics.jsonl | tail -n 1)
+told=$(sed -n "s/^{\"step\": $step, \"stage\": 3, \"validation\": {\"samples\": 40, .*\"accuracy\": \\([0-9.]*\\).*/\\1/p" turned/metrics.jsonl)
+turned=$(ckpt turned "$step")
+[ "$(echo "$(accuracy parts "$turned" parts-dev.tsv) $(accuracy moods "$turned" moods-dev.jsonl) $told" | awk '{ d = ($1 + $2) / 40 - $3; print (d > -0.001 && d < 0.001) }')" = 1 ]
+ok $? "and each has its own head there"
 "$TRAINER" predict --task moods "$both" moods-dev.jsonl >a.json && [ "$(head -n 1 a.json | jq -c '.probabilities | keys')" = '["0","1"]' ] &&
         "$TRAINER" export --task moods "$both" --output moods 2>err && "$TRAINER" import moods --output moods.ckpt 2>err &&
         jq -r .said moods-dev.jsonl | "$TRAINER" predict moods.ckpt >b.json && cmp -s a.json b.json
 ok $? "predict and export of one of them agree"
+"$TRAINER" export --task parts "$(ckpt whole 6)" --output none 2>err
+[ $? -eq 65 ] && grep -q "holds no classifier, so no task 'parts'" err
+ok $? "a task of a checkpoint without classes"
 "$TRAINER" export "$(ckpt whole 6)" --output further 2>err && grep -q BertForPreTraining further/config.json
 ok $? "one of further pretraining is exported as such"
 if have_ranks 2; then

@@ -72,7 +72,8 @@ train() {
 have_ranks() { [ "$1" -eq 1 ] || command -v mpirun >/dev/null; }
 ckpt() { printf '%s/checkpoints/step-%09d.ckpt' "$1" "$2"; }
 
-# kill_finetune SPEC DIR STEP LAST: a run of it dies of kill -9 once STEP is logged; again where it was quicker, and wrote its LAST step.
+# kill_finetune SPEC DIR STEP LAST: a run of it dies of kill -9 once STEP is logged; again where it was quicker, and wrote its LAST step. Fails
+# where it always was.
 kill_finetune() {
         for _ in 1 2 3 4 5; do
                 rm -rf "$2"
@@ -83,6 +84,7 @@ kill_finetune() {
                         [ "$(readlink "/proc/$pid/exe")" = "$(readlink -f "$TRAINER")" ] && kill -9 "$pid" 2>/dev/null
                 done
                 wait $job 2>/dev/null
-                [ -e "$(ckpt "$2" "$4")" ] || break
+                [ -e "$(ckpt "$2" "$4")" ] || return 0
         done
+        return 1
 }

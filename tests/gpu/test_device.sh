@@ -83,8 +83,7 @@ for precision in bf16 fp16; do
         timeout 120 "$TRAINER" finetune tune.yaml --run-dir whole >whole.log 2>&1 &&
                 [ "$(tune_losses whole | wc -l)" -eq 6 ] && tune_losses whole >a && tune_losses tune-cpu >b && paste -d ' ' a b | awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 0.01) bad = 1 } END { exit bad }'
         ok $? "a classifier in $precision: losses are the CPU's"
-        kill_finetune tune.yaml killed 3 6
-        timeout 120 "$TRAINER" finetune tune.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 6)" "$(ckpt killed 6)" >/dev/null
+        kill_finetune tune.yaml killed 3 6 && timeout 120 "$TRAINER" finetune tune.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 6)" "$(ckpt killed 6)" >/dev/null
         ok $? "a classifier in $precision: killed after step 3 and resumed, same bits"
 done
 sed 's/^[a-z]*\t//' parts.tsv >parts.txt

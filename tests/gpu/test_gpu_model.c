@@ -71,8 +71,10 @@ static void compare(const char *name, const struct model_config *config, const s
                           again = train(ops, config, t, ranges);
         double worst = 0;
 
-        for (int i = 0; i < UPDATES; i++)
+        for (int i = 0; i < UPDATES; i++) {
+                assert_true(isfinite(got.loss[i]));
                 worst = fmax(worst, fabs(got.loss[i] - want.loss[i]) / want.loss[i]);
+        }
         (void) printf("%s: loss %.4f to %.4f, here %.4f to %.4f; apart by %.1e\n", name, want.loss[0],
                       want.loss[UPDATES - 1], got.loss[0], got.loss[UPDATES - 1], worst);
         assert_true(want.loss[UPDATES - 1] < want.loss[0]);

@@ -1,5 +1,6 @@
 /* The saver writes the state as it was at saver_begin, whatever training makes of it after saver_settle: of the CPU's memory, or EMULATED of
  * a device's (tests/gpu). */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +14,8 @@
 #include "tests/unit/folder.h"
 #ifdef EMULATED
 #include "tests/gpu/module.h"
+void emulated_set_free(size_t bytes);
+void emulated_break(void);
 #endif
 #include "trainer/saver.h"
 
@@ -33,7 +36,10 @@ static int setup(void **state) {
         f->model = helper_model(&config, ops, &t->batch);
         free(t);
         *state = f;
-        return saver_new(f->model, &f->saver, NULL);
+        if (saver_new(f->model, &f->saver, NULL) < 0)
+                return -1;
+        saver_take_spare(f->saver);
+        return 0;
 }
 
 static int teardown(void **state) {
@@ -114,20 +120,46 @@ static void test_not_finite_is_refused(void **state) {
         assert_int_equal(access(path, F_OK), -1);
 }
 
-static int open_backend(void) {
 #ifdef EMULATED
-        char text[CUDA_TEXT_MAX];
-        return module_load()->open(CUDA_BF16, 0, &ops, text, sizeof(text));
-#else
-        ops = ops_cpu();
-        return 0;
-#endif
+static void test_broken_device_is_not_written(void **state) {
+        struct fixture *f = *state;
+        struct checkpoint_meta meta = {};
+        struct saver_result previous;
+        cleanup_free char *path = format_string("%s/step-9.ckpt", f->folder);
+
+        fill(f->model, 1);
+        emulated_break();
+        saver_begin(f->saver, path, 9, &meta, &previous);
+        saver_settle(f->saver);
+        assert_int_equal(wait_for(f->saver).r, -EIO);
+        assert_int_equal(access(path, F_OK), -1);
 }
+
+static int run_on_device(const struct CMUnitTest *tests, size_t n, size_t free_bytes) {
+        const struct cuda_module *module = module_load();
+        char text[CUDA_TEXT_MAX];
+
+        emulated_set_free(free_bytes);
+        if (module->open(CUDA_BF16, 0, &ops, text, sizeof(text)) < 0)
+                return 1;
+        int bad = _cmocka_run_group_tests("saver", tests, n, NULL, NULL);
+        module->close();
+        return bad;
+}
+#endif
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_state_of_the_beginning, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_not_finite_is_refused, setup, teardown),
+#ifdef EMULATED
+                cmocka_unit_test_setup_teardown(test_broken_device_is_not_written, setup, teardown),
+#endif
         };
-        return open_backend() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+#ifdef EMULATED /* with memory to spare, and without */
+        return run_on_device(tests, ELEMENTSOF(tests), (size_t) 4 << 30) + run_on_device(tests, ELEMENTSOF(tests), 0);
+#else
+        ops = ops_cpu();
+        return cmocka_run_group_tests(tests, NULL, NULL);
+#endif
 }

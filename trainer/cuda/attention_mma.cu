@@ -261,7 +261,6 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
                         add_scores(p, q, &k, i, l);
                         add_scores(dp, dout, &v, i, l);
 #pragma unroll
-#pragma unroll
                         for (int j = 0; j < 8; j++) {
                                 int n = j / 4, h = j / 2 % 2, c = 2 * h + j % 2;
                                 uint32_t kv = i + 8 * n + 2 * l.t + j % 2;
@@ -309,7 +308,6 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
                         float p[2][4] = {}, dp[2][4] = {};
                         add_scores(p, k, &q, i, l);
                         add_scores(dp, v, &dout, i, l);
-#pragma unroll
 #pragma unroll
                         for (int j = 0; j < 8; j++) {
                                 int n = j / 4, h = j / 2 % 2, c = 2 * h + j % 2;

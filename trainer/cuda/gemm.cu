@@ -20,8 +20,8 @@
 /* What an algorithm depends on; compared byte by byte, so made from zeroes. */
 struct key {
         uint32_t m, n, k, lda, ldb, ldd, ld_saved;
-        uint8_t input, output, transpose_a, transpose_b, add, epilogue, align_a, align_b, align_d;
-        uint8_t unused[3];
+        uint8_t input, output, transpose_a, transpose_b, add, epilogue, align_a, align_b, align_d, align_bias, align_saved;
+        uint8_t unused;
 };
 
 /* The library's descriptions of one product. */
@@ -80,6 +80,8 @@ static struct key key_of(const struct gemm *g) {
         key.align_a = alignment_of(g->a.data);
         key.align_b = alignment_of(g->b.data);
         key.align_d = alignment_of(g->d.data);
+        key.align_bias = g->epilogue == GEMM_PLAIN ? 0 : alignment_of(g->bias);
+        key.align_saved = g->epilogue == GEMM_PLAIN ? 0 : alignment_of(g->saved);
         return key;
 }
 

@@ -24,6 +24,7 @@ static struct {
 static struct {
         cudaStream_t stream;
         cudaEvent_t mark;
+        bool marked; /* what is fetched is as it was meant: nothing had broken */
 } beside;
 
 void *cuda_allocate(size_t size) {
@@ -77,6 +78,7 @@ static void wait_for_stream(void) {
                         return;
                 }
         }
+        (void) cudaGetLastError(); /* "not ready" is none */
         (void) cuda_check(r, "kernel");
 }
 
@@ -107,12 +109,11 @@ void *cuda_allocate_spare(size_t size) {
 }
 
 void cuda_mark(void) {
-        if (cuda_works())
-                (void) cuda_check(cudaEventRecord(beside.mark, cuda_backend.stream), "mark");
+        beside.marked = cuda_works() && cuda_check(cudaEventRecord(beside.mark, cuda_backend.stream), "mark");
 }
 
 bool cuda_fetch(void *to, const void *from, size_t size) {
-        return cudaSetDevice(cuda_backend.device) == cudaSuccess &&
+        return beside.marked && cudaSetDevice(cuda_backend.device) == cudaSuccess &&
                cudaStreamWaitEvent(beside.stream, beside.mark, 0) == cudaSuccess &&
                cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, beside.stream) == cudaSuccess &&
                cudaStreamSynchronize(beside.stream) == cudaSuccess;

@@ -1,7 +1,7 @@
 /*
- * Normalisations with their dropout and residual, or with the embeddings that they follow: one warp a row, which it keeps in registers, so each tensor is read and written
- * once. The column sums dgamma and dbeta are taken by each warp over its rows in shared memory of its own, then over the block's
- * warps, then over blocks of ROWS rows, always in that order.
+ * Normalisations with their dropout and residual, or with the embeddings that they follow: one warp a row, which it keeps in registers, so
+ * each tensor is read and written once, but for rows of more than 2,048 columns in backward. The column sums dgamma and dbeta are taken by
+ * each warp over its rows in shared memory of its own, then over the block's warps, then over blocks of ROWS rows, always in that order.
  */
 #include "trainer/cuda/kernels.cuh"
 

@@ -2,7 +2,8 @@
  * As much of CUDA as the module uses, on the host: so that its kernels run, and are tested, where there is no GPU. A block's threads
  * are fibers that one thread takes turns with; they wait for each other at barriers and shuffles, and a barrier that not all of them
  * come to ends the program. Memory from cudaMalloc is malloc's, filled with NaN. Copies and launches are done at once. What this cannot
- * show: races between threads of a block that no barrier orders, alignment, limits of registers and shared memory, speed.
+ * show: races between threads of a block that no barrier orders, static shared memory that is read before it is written (it holds the last
+ * block's), alignment, limits of registers and shared memory, speed.
  */
 #ifndef EMULATION_CUDA_RUNTIME_H
 #define EMULATION_CUDA_RUNTIME_H
@@ -41,6 +42,7 @@ struct emulated_launches {
 };
 extern struct emulated_launches emulated_launches;
 extern bool emulated_dry;
+extern size_t emulated_free_bytes; /* of the device's memory, as it says */
 
 void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
 void *emulated_shared(void); /* this block's dynamic shared memory */
@@ -114,7 +116,7 @@ static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t siz
         return cudaMemcpy(to, from, size, kind);
 }
 static inline cudaError_t cudaMemGetInfo(size_t *unused, size_t *all) {
-        return *unused = *all = (size_t) 4 << 30, cudaSuccess;
+        return *unused = *all = emulated_free_bytes, cudaSuccess;
 }
 static inline cudaError_t cudaMemsetAsync(void *p, int value, size_t size, cudaStream_t) {
         return emulated_dry ? cudaSuccess : (memset(p, value, size), cudaSuccess);

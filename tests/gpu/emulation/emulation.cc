@@ -3,7 +3,7 @@
  * that wait are let go when all others alive of their block, or of their warp, wait for the same. ucontext makes a fiber's stack;
  * turns are taken by setjmp and longjmp, since swapcontext calls the kernel each time.
  */
-#include <cuda_runtime.h>
+#include "trainer/cuda/backend.h"
 
 #include <setjmp.h>
 #include <ucontext.h>
@@ -15,6 +15,7 @@
 
 struct emulated_launches emulated_launches;
 bool emulated_dry;
+size_t emulated_free_bytes = (size_t) 4 << 30;
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 enum state { RUNNABLE, WAITS_FOR_WARP, WAITS_FOR_BLOCK, ENDED };
@@ -192,6 +193,8 @@ void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &
 
 /* For C. */
 extern "C" {
+void emulated_set_free(size_t bytes) { emulated_free_bytes = bytes; }
+void emulated_break(void) { cuda_fail("emulation", "broken"); }
 void emulated_begin_dry(void) {
         emulated_dry = true;
         emulated_launches = {};
