@@ -63,8 +63,8 @@ struct gemm {
         bool transpose_a, transpose_b;
         bool add; /* D += */
         enum gemm_epilogue epilogue;
-        void *bias;       /* (n) dtype of d; read, or made as the epilogue says */
-        void *saved;      /* (m, n) GELU's argument: kept or used; rows as d's */
+        void *bias;  /* (n) dtype of d; read, or made as the epilogue says */
+        void *saved; /* (m, n) GELU's argument: kept or used; rows as d's */
         uint32_t saved_stride;
 };
 int gemm_open(char *text, size_t size);
