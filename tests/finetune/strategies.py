@@ -79,7 +79,7 @@ def steps():
 
 
 def low_shot():
-    return [(f"{n} a class", over_seeds(f"few-{n}", lambda s, n=n: common.spec_of({**TREC, "per_class": n}, epochs=800 // n, seed=s)))
+    return [(f"{n} a class", over_seeds(f"few-{n}", lambda s, n=n: common.spec_of({**TREC, "per_class": n}, epochs=800 // n, seed=s, train={"evaluate_every": 25})))
             for n in (5, 20, 100)]
 
 
