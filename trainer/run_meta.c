@@ -18,12 +18,8 @@
 #include "trainer/task.h"
 #include "trainer/weights.h"
 
-enum policy {
-        SAID,
-        FIXED,
-        FIXED_OR_NONE,
-        FIXED_IF_THERE
-}; /* the last two: an older checkpoint lacks it, and had none; is not compared */
+/* The last two are of keys that an older checkpoint lacks: it had none; or is not compared. */
+enum policy { SAID, FIXED, FIXED_OR_NONE, FIXED_IF_THERE };
 #define NONE "none"
 enum { OF_ALL, OF_CORPORA, OF_TEXTS }; /* which stages have the key */
 
