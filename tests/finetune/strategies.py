@@ -74,6 +74,7 @@ def steps():
             ("within-task further pretraining, fine-tuning", over_seeds("steps-within", lambda s: staged(s, [mlm(strip(TREC)), target]))),
             ("cross-domain further pretraining, fine-tuning", over_seeds("steps-cross", lambda s: staged(s, [mlm({**strip(NEWS), "validation": NEWS["validation"]}), target]))),
             ("multi-task, fine-tuning", over_seeds("steps-multi", lambda s: staged(s, [tasks, target]))),
+            ("cross-domain, multi-task, fine-tuning", over_seeds("steps-both", lambda s: staged(s, [mlm({**strip(NEWS), "validation": NEWS["validation"]}), tasks, target]))),
             ("within-task, multi-task, fine-tuning", over_seeds("steps-all", lambda s: staged(s, [mlm(strip(TREC)), tasks, target])))]
     return rows
 
