@@ -2,12 +2,14 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <pwd.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sys/timex.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-login.h>
@@ -245,14 +247,40 @@ static void check_clock(struct doctor *doctor) {
                 doctor_say(doctor, DOCTOR_OK, "clock", NULL, "synchronised");
 }
 
-/* The first line of `mpirun --version`, waited for at most 5 s. */
-static bool mpi_version(char *ret_line, size_t size) {
-        FILE *stream = popen("timeout -k 1 5 mpirun --version 2>/dev/null </dev/null", "re");
+/* `mpirun --version` with its output at `to`, ended after 5 s; its pid, or −1. */
+static pid_t start_mpirun(int to) {
+        char *const argv[] = { (char[]) { "timeout" },
+                               (char[]) { "-k" },
+                               (char[]) { "1" },
+                               (char[]) { "5" },
+                               (char[]) { "mpirun" },
+                               (char[]) { "--version" },
+                               NULL };
+        posix_spawn_file_actions_t actions;
+        pid_t pid = -1;
 
-        if (!stream)
+        if (posix_spawn_file_actions_init(&actions) != 0)
+                return -1;
+        bool ok = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0) == 0 &&
+                  posix_spawn_file_actions_adddup2(&actions, to, STDOUT_FILENO) == 0 &&
+                  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0) == 0 &&
+                  posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ) == 0;
+        (void) posix_spawn_file_actions_destroy(&actions);
+        return ok ? pid : -1;
+}
+
+/* The first line that mpirun tells of itself. */
+static bool mpi_version(char *ret_line, size_t size) {
+        int ends[2];
+
+        if (pipe2(ends, O_CLOEXEC) < 0)
                 return false;
-        bool got = fgets(ret_line, (int) size, stream) != NULL;
-        (void) pclose(stream);
+        cleanup_fclose FILE *from = fdopen(ends[0], "r");
+        pid_t pid = start_mpirun(ends[1]);
+        (void) close(ends[1]);
+        bool got = pid > 0 && from && fgets(ret_line, (int) size, from);
+        if (pid > 0)
+                (void) waitpid(pid, NULL, 0);
         ret_line[got ? strcspn(ret_line, "\n") : 0] = '\0';
         return got && ret_line[0];
 }
