@@ -71,6 +71,13 @@ int parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret) {
         return 0;
 }
 
+int parse_choice(const char *text, const char *const *names, unsigned n) {
+        for (unsigned i = 0; i < n; i++)
+                if (strcmp(text, names[i]) == 0)
+                        return (int) i;
+        return -EINVAL;
+}
+
 bool text_is_utf8(const char *text) {
         const unsigned char *p = (const unsigned char *) text;
 

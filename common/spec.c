@@ -116,13 +116,13 @@ static void set_absent(const struct field *field, void *to) {
 }
 
 static int read_enum(struct reader *reader, const struct field *field, const char *text, unsigned *to) {
+        int choice = parse_choice(text, field->names, field->n_names);
         char names[128];
 
-        for (unsigned i = 0; i < field->n_names; i++)
-                if (strcmp(field->names[i], text) == 0) {
-                        *to = i;
-                        return 0;
-                }
+        if (choice >= 0) {
+                *to = (unsigned) choice;
+                return 0;
+        }
         join_names(field, names, sizeof(names));
         return wrong_type(reader, field->key, text, names);
 }

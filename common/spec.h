@@ -17,8 +17,14 @@
 enum objective { OBJECTIVE_MLM_NSP, OBJECTIVE_MLM_SOP, OBJECTIVE_MLM, OBJECTIVE_CLASSIFY, OBJECTIVE_MAX };
 enum data_format { FORMAT_AUTO, FORMAT_CSV, FORMAT_TSV, FORMAT_JSONL, FORMAT_LINES, FORMAT_MAX };
 enum data_encoding { ENCODING_UTF8, ENCODING_LATIN1, ENCODING_MAX };
+#define DATA_ENCODING_NAMES \
+        { "utf-8", "latin-1" }
 enum data_header { HEADER_AUTO, HEADER_FALSE, HEADER_TRUE, HEADER_MAX };
+#define DATA_HEADER_NAMES \
+        { "auto", "false", "true" }
 enum truncation { TRUNCATION_HEAD, TRUNCATION_TAIL, TRUNCATION_HEAD_TAIL, TRUNCATION_SEGMENTS, TRUNCATION_MAX };
+#define TRUNCATION_NAMES \
+        { "head", "tail", "head_tail", "segments" }
 enum classifier_combine { COMBINE_CONCAT, COMBINE_MEAN, COMBINE_MAX, CLASSIFIER_COMBINE_MAX };
 enum classifier_input { INPUT_AUTO, INPUT_POOLED, INPUT_CLS, CLASSIFIER_INPUT_MAX };
 enum classifier_segments { SEGMENTS_MEAN, SEGMENTS_MAX, SEGMENTS_ATTENTION, CLASSIFIER_SEGMENTS_MAX };
@@ -36,7 +42,11 @@ enum bias_correction { BIAS_CORRECTION_CONTINUE, BIAS_CORRECTION_RESTART, BIAS_C
 #define SPEC_TASKS_MAX 32    /* of a run */
 #define SPEC_STAGES_MAX 16   /* four bits in the random numbers' keys */
 enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_TF32, PRECISION_BF16, PRECISION_FP16, PRECISION_MAX };
+#define PRECISION_NAMES \
+        { "fp32", "fp64", "tf32", "bf16", "fp16" }
 enum device_kind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA, DEVICE_KIND_MAX };
+#define DEVICE_KIND_NAMES \
+        { "auto", "cpu", "cuda" }
 
 /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
 struct spec_resources {

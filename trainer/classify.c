@@ -13,6 +13,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/parse.h"
 #include "trainer/batches.h"
 #include "trainer/checkpoint.h"
 #include "trainer/device.h"
@@ -79,7 +80,7 @@ static int open_task(struct classifier *f, const struct checkpoint *c, struct er
 
 /* An imported folder says nothing of lengths: then a text is as long as the model takes. */
 static int open_texts(struct classifier *f, const struct checkpoint *c, struct error *error) {
-        static const char *const names[TRUNCATION_MAX] = { "head", "tail", "head_tail", "segments" };
+        static const char *const names[TRUNCATION_MAX] = TRUNCATION_NAMES;
         struct texts_options o = { .sequence_length = f->config.max_position_embeddings,
                                    .max_segments = 1,
                                    .cls = vocab_special(f->vocab, "[CLS]"),
@@ -88,13 +89,12 @@ static int open_texts(struct classifier *f, const struct checkpoint *c, struct e
 
         (void) sscanf(meta_of(c, "truncation"), "%15s %u %u", how, &o.head_tokens, &o.max_segments);
         (void) sscanf(meta_of(c, "sequence_length"), "%u", &o.sequence_length);
-        for (unsigned i = 0; i < TRUNCATION_MAX; i++)
-                if (strcmp(how, names[i]) == 0)
-                        o.truncation = i;
-        if (o.sequence_length < 8 || o.sequence_length > f->config.max_position_embeddings || o.max_segments < 1 ||
-            o.max_segments > SPEC_SEGMENTS_MAX)
+        int truncation = parse_choice(how, names, TRUNCATION_MAX);
+        if (truncation < 0 || o.sequence_length < 8 || o.sequence_length > f->config.max_position_embeddings ||
+            o.max_segments < 1 || o.max_segments > SPEC_SEGMENTS_MAX)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key sequence_length or truncation",
                                    checkpoint_path(c));
+        o.truncation = (enum truncation) truncation;
         f->records = (struct records_options) {
                 .encoding = f->task.encoding,
                 .header = f->task.header,
@@ -326,16 +326,8 @@ static int report(const struct classifier *f, bool json, struct error *error) {
 
 /* ---- the two commands ---- */
 
-static bool find_device(const char *name, enum device_kind *ret) {
-        static const char *const names[DEVICE_KIND_MAX] = { "auto", "cpu", "cuda" };
-
-        for (unsigned i = 0; i < DEVICE_KIND_MAX; i++)
-                if (strcmp(name, names[i]) == 0)
-                        return *ret = i, true;
-        return false;
-}
-
 static int parse(int argc, char **argv, const char *usage, struct classifier *f, bool *json) {
+        static const char *const devices[DEVICE_KIND_MAX] = DEVICE_KIND_NAMES;
         const struct option options[] = {
                 { "vocab", required_argument, NULL, 'v' },        { "task", required_argument, NULL, 't' },
                 { "device", required_argument, NULL, 'd' },       { "help", no_argument, NULL, 'h' },
@@ -350,7 +342,9 @@ static int parse(int argc, char **argv, const char *usage, struct classifier *f,
                 else if (o == 'j' && json)
                         *json = true;
                 else if (o == 'd') {
-                        if (find_device(optarg, &f->kind))
+                        int kind = parse_choice(optarg, devices, DEVICE_KIND_MAX);
+                        f->kind = (enum device_kind) kind;
+                        if (kind >= 0)
                                 continue;
                         (void) fprintf(stderr, "bert-trainer: --device: '%.64s', expected auto, cpu or cuda\n", optarg);
                         return 1 + BERTD_EXIT_USAGE;

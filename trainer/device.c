@@ -23,7 +23,7 @@ struct device {
         const struct ops *ops;
 };
 
-static const char *const precision_names[PRECISION_MAX] = { "fp32", "fp64", "tf32", "bf16", "fp16" };
+static const char *const precision_names[PRECISION_MAX] = PRECISION_NAMES;
 
 /* The first of the module's places where there is one: PATH. */
 static bool find_module(char path[PATH_MAX]) {

@@ -8,10 +8,11 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "common/parse.h"
 #include "trainer/weights.h"
 
-static const char *const encodings[ENCODING_MAX] = { "utf-8", "latin-1" };
-static const char *const headers[HEADER_MAX] = { "auto", "false", "true" };
+static const char *const encodings[ENCODING_MAX] = DATA_ENCODING_NAMES;
+static const char *const headers[HEADER_MAX] = DATA_HEADER_NAMES;
 
 int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name, uint32_t n_classes, uint32_t first,
                   const struct spec_data *data, struct error *error) {
@@ -30,18 +31,21 @@ int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name
         if (!text)
                 return error_errno(error, ENOMEM, "task");
         if (strlen(text) >= sizeof(meta->items[0].value))
-                return error_input(error, BERTD_EXIT_CONFIG, "data.text: the columns' names take more than %zu bytes",
-                                   sizeof(meta->items[0].value) / 2);
+                return error_input(
+                        error, BERTD_EXIT_CONFIG,
+                        "data.text, label, task: with their names a row of a checkpoint is %zu bytes, at most %zu fit",
+                        strlen(text), sizeof(meta->items[0].value) - 1);
         (void) snprintf(key, sizeof(key), "task.%u", index);
         checkpoint_meta_set(meta, key, "%s", text);
         return 0;
 }
 
-static unsigned choice_of(const char *text, const char *const *names, unsigned n) {
-        for (unsigned i = 0; text && i < n; i++)
-                if (strcmp(text, names[i]) == 0)
-                        return i;
-        return 0;
+/* The first where it is none of them: task_set_meta wrote it. */
+static unsigned choice_of(const json_t *row, const char *key, const char *const *names, unsigned n) {
+        const char *text = json_string_value(json_object_get(row, key));
+        int choice = text ? parse_choice(text, names, n) : 0;
+
+        return choice < 0 ? 0 : (unsigned) choice;
 }
 
 /* Classes from the begin-th on of all that the checkpoint names become the task's. */
@@ -63,8 +67,8 @@ static int read_row(struct task *task, const json_t *row, const struct labels *a
                 const char *name = json_string_value(json_array_get(columns, i));
                 r = labels_add(&task->columns, name ? name : "", error);
         }
-        task->encoding = choice_of(json_string_value(json_object_get(row, "encoding")), encodings, ENCODING_MAX);
-        task->header = choice_of(json_string_value(json_object_get(row, "header")), headers, HEADER_MAX);
+        task->encoding = choice_of(row, "encoding", encodings, ENCODING_MAX);
+        task->header = choice_of(row, "header", headers, HEADER_MAX);
         task->first = (uint32_t) json_integer_value(json_object_get(row, "first"));
         task->label = strdup(label ? label : "label");
         if (!task->label)
