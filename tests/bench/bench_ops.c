@@ -223,12 +223,6 @@ static void report(const char *title, double memory, double product) {
 }
 
 static int run(const char *path, uint32_t length, uint32_t samples, const char *precision) {
-        const struct spec_optimizer lamb = { .name = OPTIMIZER_LAMB,
-                                             .beta1 = 0.9,
-                                             .beta2 = 0.999,
-                                             .epsilon = 1e-6,
-                                             .weight_decay = 0.01,
-                                             .layer_decay = 1 };
         struct model_config config;
         struct error error = {};
         char title[256];
@@ -247,7 +241,7 @@ static int run(const char *path, uint32_t length, uint32_t samples, const char *
         model_zero_gradients(model);
         model_forward_backward(model, &t->batch, &pass, NULL);
         (void) optimizer_gradient_norm(model);
-        optimizer_update(model, &lamb, 1e-4, 1, 1);
+        optimizer_update(model, &helper_lamb, 1e-4, 1, 1);
         (void) snprintf(title, sizeof(title), "%s, %u samples of %u tokens, %s",
                         strrchr(path, '/') ? strrchr(path, '/') + 1 : path, samples, length,
                         precision ? precision : "CPU, fp32");

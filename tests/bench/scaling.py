@@ -100,7 +100,7 @@ links' rate: a ring of 64 has 126 hops a bucket. NCCL's trees have fewer; larger
 
 ## What was measured
 Two ranks of one thread on one host's CPU, where the exchange goes through memory and nothing is hidden (`exchange_sec` of metrics.jsonl, median of {figures['steps']} steps), {report.provenance()}.
-Models of {figures['small']['parameters'] / 1e6:.0f} and {figures['deep']['parameters'] / 1e6:.0f} million parameters took {figures['small']['exchange'] * 1e3:.0f} and {figures['deep']['exchange'] * 1e3:.0f} ms: {fit:.1f} GB/s and {fixed * 1e3:.0f} ms of any size. For base ({figures['base']['parameters'] / 1e6:.0f} million) the formula then
+Models of {figures['small']['parameters'] / 1e6:.0f} and {figures['deep']['parameters'] / 1e6:.0f} million parameters took {figures['small']['exchange'] * 1e3:.0f} and {figures['deep']['exchange'] * 1e3:.0f} ms: {fit:.1f} GB/s and {fixed * 1e3:.0f} ms of any size (what fits a cache is faster). For base ({figures['base']['parameters'] / 1e6:.0f} million) the formula then
 says {said * 1e3:.0f} ms; it took {was * 1e3:.0f} ms ({100 * (was / said - 1):+.0f} %). No GPU, and no network between hosts, has been measured.
 """)
 

@@ -52,7 +52,7 @@ for format in csv jsonl; do
         ok $? "$format gives the samples of tsv"
 done
 for at in 3 14 25; do
-        kill_finetune tune.yaml killed $at 40 && tune 1 tune.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 40)" "$(ckpt killed 40)" >/dev/null && [ "$(readlink whole/best.ckpt)" = "$(readlink killed/best.ckpt)" ]
+        kill_run finetune tune.yaml killed $at 40 && tune 1 tune.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 40)" "$(ckpt killed 40)" >/dev/null && [ "$(readlink whole/best.ckpt)" = "$(readlink killed/best.ckpt)" ]
         ok $? "killed at step $at and resumed: same bits, same best"
 done
 if have_ranks 2; then

@@ -39,7 +39,7 @@ ok $? "the corpus is of the texts, cut into sentences"
 [ "$(grep -c '"stage": 0, "learning_rate"' whole/metrics.jsonl)" -eq 6 ] && [ "$(grep -c '"stage": 1, "learning_rate"' whole/metrics.jsonl)" -eq 10 ] && [ "$(grep -c '"stage": 2, "learning_rate"' whole/metrics.jsonl)" -eq 45 ]
 ok $? "half an epoch of both tasks together, four of the target"
 for at in 2 5 8 15 17 25; do
-        kill_finetune steps.yaml killed $at 61 && tune steps.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 61)" "$(ckpt killed 61)" >/dev/null
+        kill_run finetune steps.yaml killed $at 61 && tune steps.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 61)" "$(ckpt killed 61)" >/dev/null
         ok $? "killed at step $at and resumed: same bits"
 done
 

@@ -33,12 +33,6 @@ struct trajectory {
 
 static struct trajectory train(const struct ops *on, const struct model_config *config, const struct test_batch *t,
                                const struct class_range *ranges) {
-        const struct spec_optimizer spec = { .name = OPTIMIZER_LAMB,
-                                             .beta1 = 0.9,
-                                             .beta2 = 0.999,
-                                             .epsilon = 1e-6,
-                                             .weight_decay = 0.01,
-                                             .layer_decay = 1 };
         double scale = on->dtype == DTYPE_FP16 ? 1024 : 1;
         struct model_pass pass = helper_pass(&t->batch, true);
         struct trajectory found = {};
@@ -55,7 +49,7 @@ static struct trajectory train(const struct ops *on, const struct model_config *
                 model_forward_backward(model, &t->batch, &pass, &loss);
                 double norm = optimizer_gradient_norm(model) / scale;
                 assert_true(isfinite(norm));
-                optimizer_update(model, &spec, 1e-2, (uint64_t) i + 1, fmin(1, 1 / norm) / scale);
+                optimizer_update(model, &helper_lamb, 1e-2, (uint64_t) i + 1, fmin(1, 1 / norm) / scale);
                 found.loss[i] = (loss.mlm_count ? loss.mlm_sum / (double) loss.mlm_count : 0) +
                                 (loss.sentence_count ? loss.sentence_sum / (double) loss.sentence_count : 0);
         }

@@ -29,12 +29,6 @@ static const char *const configs[] = { "bert-base-uncased",  "bert-base-cased", 
                                        "albert-tiny" };
 
 static void check_step(const char *name, const struct model_config *config, const struct ops *ops, uint32_t length) {
-        const struct spec_optimizer spec = { .name = OPTIMIZER_LAMB,
-                                             .beta1 = 0.9,
-                                             .beta2 = 0.999,
-                                             .epsilon = 1e-6,
-                                             .weight_decay = 0.01,
-                                             .layer_decay = 1 };
         struct test_batch *t = helper_batch(config->vocab_size, TOKENS / length, length, 0, false);
         struct model_pass pass = helper_pass(&t->batch, true);
         uint64_t launches, grid;
@@ -44,7 +38,7 @@ static void check_step(const char *name, const struct model_config *config, cons
         emulated_begin_dry();
         struct model *model = helper_model(config, ops, &t->batch);
         model_forward_backward(model, &t->batch, &pass, NULL);
-        optimizer_update(model, &spec, 1e-4, 1, 1);
+        optimizer_update(model, &helper_lamb, 1e-4, 1, 1);
         model_free(model);
         emulated_end_dry(&launches, &threads, &shared, &grid);
         (void) printf("%-20s %4u tokens: %5llu launches, at most %llu blocks, %u threads, %zu bytes shared\n", name,

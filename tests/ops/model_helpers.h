@@ -5,8 +5,13 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "common/spec.h"
 #include "trainer/model_internal.h"
 #include "trainer/philox.h"
+
+static const struct spec_optimizer helper_lamb __attribute__((unused)) = {
+        .name = OPTIMIZER_LAMB, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-6, .weight_decay = 0.01, .layer_decay = 1
+};
 
 #define HELPER_TOKENS_MAX 32768
 
