@@ -1,11 +1,13 @@
 /*
  * Tensor cores, for bf16 and fp16 from sm_80 on: D (16, 8) += A (16, 16) · B (16, 8), summed in fp32, by a warp. Lane 4g + t has (PTX
- * ISA, mma.m16n8k16):
+ * ISA, mma.m16n8k16), as (row, column):
  *   A   r[0]: (g, 2t), (g, 2t + 1)   r[1]: (g + 8, 2t) …   r[2]: (g, 2t + 8) …   r[3]: (g + 8, 2t + 8) …
  *   B   r[0]: (2t, g), (2t + 1, g)   r[1]: (2t + 8, g), (2t + 9, g)
  *   D   d[0], d[1]: (g, 2t), (g, 2t + 1)   d[2], d[3]: (g + 8, 2t) …
- * so D's of two neighbouring products, packed, are an A. load_matrices reads four 8 × 8 matrices, lane 8m + r giving the address of row r
- * of matrix m (16 bytes, aligned): lane 4g + t gets (g, 2t), (g, 2t + 1) of each; transposed: (2t, g), (2t + 1, g).
+ * so D's of two neighbouring products, packed, are an A.
+ *
+ * load_matrices reads four 8 × 8 matrices; lane 8m + r gives the address of row r of matrix m, 16 bytes, aligned. Of each matrix lane 4g + t
+ * gets row g, columns 2t and 2t + 1; from load_matrices_transposed column g, rows 2t and 2t + 1.
  */
 #ifndef TRAINER_CUDA_MMA_CUH
 #define TRAINER_CUDA_MMA_CUH
