@@ -383,6 +383,7 @@ static void zero_sums(struct model *model) {
 
 void model_zero_gradients(struct model *model) {
         model->ops->zero(model->gradients, model_run_bytes(model));
+        model->n_passes = 0;
         zero_sums(model);
 }
 
@@ -494,6 +495,12 @@ void model_take_loss(struct model *model, struct model_loss *loss) {
         loss->sentence_correct += sentence.correct;
 }
 
+/* A graph is made while the device still has the micro-batch before to do: for a step's first it would wait. The classifier computes on the
+ * host too, and who listens for gradients sends them on. */
+static bool may_be_graph(const struct model *model, const struct model_pass *pass) {
+        return model->ops->begin_graph && model->n_passes > 0 && !pass->classify && !pass->ready;
+}
+
 void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass,
                             struct model_loss *loss) {
         assert(model->limits.training);
@@ -501,9 +508,15 @@ void model_forward_backward(struct model *model, const struct batch *batch, cons
                 return;
         uint64_t begin = clock_monotonic_usec();
         begin_batch(model, batch, pass);
+        bool graph = may_be_graph(model, pass) && model->ops->begin_graph();
         model_forward(model, &model->batch, pass, true);
         model->forward_usec += clock_monotonic_usec() - begin;
         model_backward(model, &model->batch, pass);
+        if (graph && !model->ops->end_graph()) {
+                model_forward(model, &model->batch, pass, true);
+                model_backward(model, &model->batch, pass);
+        }
+        model->n_passes++;
         if (loss)
                 model_take_loss(model, loss);
 }

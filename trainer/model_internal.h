@@ -125,6 +125,7 @@ struct model {
         void *arena;
         size_t arena_size;
         uint64_t forward_usec;          /* since model_take_forward_sec */
+        uint32_t n_passes;              /* forward and backward, since model_zero_gradients */
         struct batch batch;             /* the one under way, in the backend's memory */
         const struct batch *host_batch; /* the same in the caller's, during a pass */
         uint64_t *row_k;                /* (T) sample of each token of it */

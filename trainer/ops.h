@@ -171,6 +171,10 @@ struct ops {
          * while nothing changes it. False: the device broke. */
         void (*mark)(void);
         bool (*fetch)(void *to, const void *from, size_t size);
+        /* What is called from `begin_graph` on, which may not wait, upload, store or sum over ranks, is done by `end_graph` as one piece.
+         * NULL: nothing to gain. begin_graph false: not now, do as ever; end_graph false: nothing of it was done, call it again. */
+        bool (*begin_graph)(void);
+        bool (*end_graph)(void);
         /* Elements, of dtype or master, from and to host doubles, rounded once. */
         void (*store)(enum dtype of, void *data, size_t first, const double *values, size_t n);
         void (*load)(enum dtype of, const void *data, size_t first, double *values, size_t n);

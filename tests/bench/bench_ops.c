@@ -222,6 +222,31 @@ static void report(const char *title, double memory, double product) {
         (void) printf("| all | | %.3f | | %.3f | %.2f |\n\n", 1e3 * all, 1e3 * all_floor, all / all_floor);
 }
 
+static void listen(void *context, uint32_t tensor) {}
+
+/* Seconds of a micro-batch in the midst of a step; `one_by_one`: its operations are not made a graph. */
+static double micro_batch(const struct model_config *config, const struct test_batch *t, bool one_by_one) {
+        enum { MICRO = 8 };
+        struct model *model = helper_model(config, real, &t->batch);
+        struct model_pass pass = helper_pass(&t->batch, true);
+        uint64_t begin = 0;
+
+        pass.ready = one_by_one ? listen : NULL;
+        model_init(model, 1);
+        model_zero_gradients(model);
+        for (int i = -1; i < MICRO; i++) {
+                model_forward_backward(model, &t->batch, &pass, NULL);
+                if (i >= 0)
+                        continue;
+                wait_for_backend();
+                begin = clock_monotonic_usec();
+        }
+        wait_for_backend();
+        double seconds = (double) (clock_monotonic_usec() - begin) / 1e6 / MICRO;
+        model_free(model);
+        return seconds;
+}
+
 static int run(const char *path, uint32_t length, uint32_t samples, const char *precision) {
         struct model_config config;
         struct error error = {};
@@ -247,6 +272,9 @@ static int run(const char *path, uint32_t length, uint32_t samples, const char *
                         precision ? precision : "CPU, fp32");
         report(title, memory, product > 0 ? product : best_rate());
         model_free(model);
+        if (real->begin_graph)
+                (void) printf("A micro-batch amid a step: %.3f ms one by one, %.3f ms as a graph.\n\n",
+                              1e3 * micro_batch(&config, t, true), 1e3 * micro_batch(&config, t, false));
         free(t);
         return 0;
 }
@@ -271,7 +299,9 @@ int main(int argc, char **argv) {
                 return fprintf(stderr, "bench_ops: no precision '%s'\n", argv[4]) < 0 ? 1 : 2;
         int r = run(argv[1], (uint32_t) strtoul(argv[2], NULL, 10), (uint32_t) strtoul(argv[3], NULL, 10),
                     argc == 5 ? argv[4] : NULL);
-        if (module)
+        if (module) {
+                module_print_ways(module);
                 module->close();
+        }
         return r;
 }

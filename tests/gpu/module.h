@@ -3,6 +3,7 @@
 #define TESTS_GPU_MODULE_H
 
 #include <dlfcn.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #ifdef EMULATED
 extern const struct cuda_module bert_trainer_cuda;
+void emulated_fail_graphs(bool fail);
 static inline const struct cuda_module *module_load(void) { return &bert_trainer_cuda; }
 static inline bool module_skips(enum cuda_precision p) {
         return p == CUDA_TF32;
@@ -28,5 +30,17 @@ static inline const struct cuda_module *module_load(void) {
         return handle ? dlsym(handle, CUDA_MODULE_SYMBOL) : NULL;
 }
 #endif
+
+/* What went a way that is only slower would not be noticed otherwise. */
+static inline void module_print_ways(const struct cuda_module *module) {
+        const struct cuda_counts *c = module->counts();
+
+        (void) printf("%" PRIu64 " products by cuBLASLt, %" PRIu64 " plain; %" PRIu64
+                      " bias gradients in an epilogue, %" PRIu64 " not; attention: %" PRIu64
+                      " on tensor cores, %" PRIu64 " not; %" PRIu64 " micro-batches as graphs, %" PRIu64
+                      " of them new\n",
+                      c->lt_products, c->plain_products, c->bias_gradients, c->column_sums, c->mma_attentions,
+                      c->plain_attentions, c->graphs, c->graphs_made);
+}
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * Whole models on the CUDA backend, in every precision: the losses of three updates beside the CPU's, with dropout and ragged samples,
- * and the same bits when they are done again. Pretraining of BERT and ALBERT and a classifier of several layers and tasks. With a GPU,
- * or emulated; see module.h.
+ * and the same bits when they are done again. Pretraining of BERT and ALBERT and a classifier of several layers and tasks; micro-batches as
+ * graphs. With a GPU, or emulated; see module.h.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -114,9 +114,80 @@ static void test_classifier(void **state) {
         free(t);
 }
 
+static void listen(void *context, uint32_t tensor) {}
+
+/* Two updates of micro-batches of different shapes, `one_by_one`: none as a graph. */
+static uint64_t accumulate(bool one_by_one) {
+        enum { MICRO = 4 };
+        struct model_config config = helper_config(99, 32, 1, 2, 48, 0.1);
+        struct test_batch *t[MICRO];
+        struct model_loss loss = {};
+
+        for (uint32_t i = 0; i < MICRO; i++)
+                t[i] = helper_batch(config.vocab_size, 5 - i, 21, 1000 + i, true);
+        struct model_pass pass = helper_pass(&t[0]->batch, true);
+        pass.ready = one_by_one ? listen : NULL;
+        struct model *model = helper_model(&config, ops, &t[0]->batch);
+        model_init(model, 11);
+        for (uint64_t update = 1; update <= 2; update++) {
+                model_zero_gradients(model);
+                for (uint32_t i = 0; i < MICRO; i++)
+                        model_forward_backward(model, &t[i]->batch, &pass, NULL);
+                model_take_loss(model, &loss);
+                assert_true(isfinite(optimizer_gradient_norm(model)));
+                optimizer_update(model, &helper_lamb, 1e-2, update, 1e-3);
+        }
+        assert_null(model_failed(model));
+        assert_int_equal(loss.sentence_count, 2 * (5 + 4 + 3 + 2));
+        uint64_t hash = model_hash_parameters(model);
+        model_free(model);
+        for (uint32_t i = 0; i < MICRO; i++)
+                free(t[i]);
+        return hash;
+}
+
+/* All but a step's first micro-batch, nearly all by a graph that is there. */
+static void test_graphs(void **state) {
+        struct cuda_counts before = *module->counts();
+        uint64_t hash = accumulate(false);
+        struct cuda_counts after = *module->counts();
+
+        assert_int_equal(after.graphs - before.graphs, 6);
+        assert_in_range(after.graphs_made - before.graphs_made, 1, 5);
+        (void) printf("%d graphs, %d of them made\n", 6, (int) (after.graphs_made - before.graphs_made));
+        assert_true(hash == accumulate(true));
+        assert_int_equal(module->counts()->graphs, after.graphs);
+}
+
+#ifdef EMULATED
+#define LAST test_without_graphs
+/* Where no graph can be made, all is done one by one: the last test, for none is tried again. */
+static void test_without_graphs(void **state) {
+        uint64_t hash = accumulate(false), graphs = module->counts()->graphs;
+
+        emulated_fail_graphs(true);
+        assert_true(hash == accumulate(false));
+        emulated_fail_graphs(false);
+        assert_true(hash == accumulate(false));
+        assert_int_equal(module->counts()->graphs, graphs);
+}
+#else
+#define LAST test_ways
+/* On a GPU: whether anything went a way that is only slower. */
+static void test_ways(void **state) {
+        const struct cuda_counts *c = module->counts();
+
+        module_print_ways(module);
+        assert_true(c->lt_products > 0);
+        if (ops->dtype == DTYPE_BF16)
+                assert_int_equal(c->plain_attentions, 0);
+}
+#endif
+
 int main(void) {
         const struct CMUnitTest tests[] = { cmocka_unit_test(test_bert), cmocka_unit_test(test_albert),
-                                            cmocka_unit_test(test_classifier) };
+                                            cmocka_unit_test(test_classifier), cmocka_unit_test(test_graphs),
+                                            cmocka_unit_test(LAST) };
         char text[CUDA_TEXT_MAX];
         int bad = 0, n = 0;
 

@@ -216,9 +216,15 @@ static dim3 grid_of(const struct op_attention *op) {
 void cuda_attention_forward(const struct op_attention *op) {
         uint32_t width = op->context.columns / op->n_heads;
 
-        if (fits(op) && !cuda_attention_mma_forward(op))
-                WITH_TYPE(op->qkv.dtype, LAUNCH(attention_forward<T>, grid_of(op), WARPS * WARP, shared_bytes(width, 1),
-                                                attention_of<T>(op)));
+        if (!fits(op))
+                return;
+        if (cuda_attention_mma_forward(op)) {
+                cuda_backend.counts.mma_attentions++;
+                return;
+        }
+        cuda_backend.counts.plain_attentions++;
+        WITH_TYPE(op->qkv.dtype, LAUNCH(attention_forward<T>, grid_of(op), WARPS * WARP, shared_bytes(width, 1),
+                                        attention_of<T>(op)));
 }
 
 void cuda_attention_backward(const struct op_attention *op) {
@@ -229,8 +235,11 @@ void cuda_attention_backward(const struct op_attention *op) {
         if (!fits(op))
                 return;
         WITH_TYPE(op->qkv.dtype, LAUNCH(attention_delta<T>, rows, WARPS * WARP, 0, attention_of<T>(op)));
-        if (cuda_attention_mma_backward(op))
+        if (cuda_attention_mma_backward(op)) {
+                cuda_backend.counts.mma_attentions++;
                 return;
+        }
+        cuda_backend.counts.plain_attentions++;
         WITH_TYPE(op->qkv.dtype, {
                 LAUNCH(attention_dq<T>, grid_of(op), WARPS * WARP, shared, attention_of<T>(op));
                 LAUNCH(attention_dkv<T>, grid_of(op), WARPS * WARP, shared, attention_of<T>(op));

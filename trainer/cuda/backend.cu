@@ -37,6 +37,8 @@ static enum dtype dtype_of(enum cuda_precision precision) {
         return precision == CUDA_BF16 ? DTYPE_BF16 : precision == CUDA_FP16 ? DTYPE_FP16 : DTYPE_FP32;
 }
 
+static const struct cuda_counts *counts(void) { return &cuda_backend.counts; }
+
 static struct ops table;
 
 static void fill_table(enum cuda_precision precision) {
@@ -57,6 +59,8 @@ static void fill_table(enum cuda_precision precision) {
         table.allocate_spare = cuda_allocate_spare;
         table.mark = cuda_mark;
         table.fetch = cuda_fetch;
+        table.begin_graph = cuda_begin_graph;
+        table.end_graph = cuda_end_graph;
         table.store = cuda_store;
         table.load = cuda_load;
         table.round = table.dtype == DTYPE_FP32 ? NULL : cuda_round;
@@ -126,6 +130,7 @@ static int check_precision(enum cuda_precision precision, const struct cudaDevic
 
 static void close_backend(void) {
         (void) cudaDeviceSynchronize();
+        cuda_graphs_close();
         gemm_close();
         cuda_memory_close();
         if (cuda_backend.stream)
@@ -168,5 +173,5 @@ static int open_backend(enum cuda_precision precision, uint32_t local_rank, cons
 
 extern "C" {
 extern const struct cuda_module bert_trainer_cuda;
-const struct cuda_module bert_trainer_cuda = { BERTD_VERSION, open_backend, close_backend };
+const struct cuda_module bert_trainer_cuda = { BERTD_VERSION, open_backend, close_backend, counts };
 }

@@ -22,6 +22,7 @@ struct cuda_backend {
         cudaStream_t stream;
         enum cuda_precision precision;
         float *scratch; /* CUDA_SCRATCH_BYTES on the device: partial sums within one entry */
+        struct cuda_counts counts;
         char failed[CUDA_TEXT_MAX];
 };
 extern struct cuda_backend cuda_backend;
@@ -48,6 +49,11 @@ void cuda_store(enum dtype of, void *data, size_t first, const double *values, s
 void cuda_load(enum dtype of, const void *data, size_t first, double *values, size_t n);
 int cuda_memory_open(char *text, size_t size);
 void cuda_memory_close(void);
+
+/* graph.cu */
+bool cuda_begin_graph(void);
+bool cuda_end_graph(void);
+void cuda_graphs_close(void);
 
 /* gemm.cu: row-major D (m, n) = A (m, k) · B (k, n) + C as cuBLASLt knows it; `transpose_*`: the operand lies transposed. */
 enum gemm_epilogue {

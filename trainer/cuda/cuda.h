@@ -15,6 +15,14 @@ struct ops;
 
 enum cuda_precision { CUDA_FP32, CUDA_TF32, CUDA_BF16, CUDA_FP16, CUDA_PRECISION_MAX };
 
+/* Which ways were taken, since open: what is slower is right, too, and would not be noticed. */
+struct cuda_counts {
+        uint64_t graphs, graphs_made; /* micro-batches that went as a graph; those of them that made a new one */
+        uint64_t lt_products, plain_products;      /* by cuBLASLt; by the module's own kernel */
+        uint64_t bias_gradients, column_sums;      /* in a product's epilogue; in kernels of their own */
+        uint64_t mma_attentions, plain_attentions; /* on tensor cores; not. forward and backward */
+};
+
 struct cuda_module {
         const char *version; /* BERTD_VERSION: the operations table is no stable interface */
 
@@ -23,6 +31,7 @@ struct cuda_module {
         int (*open)(enum cuda_precision precision, uint32_t local_rank, const struct ops **ret, char *text,
                     size_t size);
         void (*close)(void);
+        const struct cuda_counts *(*counts)(void);
 };
 
 #endif

@@ -26,7 +26,8 @@ typedef __half fp16;
         extern __shared__ float4 name##_raw[]; \
         type *name = (type *) name##_raw
 #else
-#define START(kernel, grid, block, shared, ...) emulate(grid, block, shared, [=] { kernel(__VA_ARGS__); })
+#define START(kernel, grid, block, shared, ...) \
+        emulate(grid, block, shared, [=, arguments = std::make_tuple(__VA_ARGS__)] { std::apply(kernel, arguments); })
 #define DYNAMIC_SHARED(type, name) type *name = (type *) emulated_shared()
 #endif
 

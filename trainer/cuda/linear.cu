@@ -42,11 +42,21 @@ static void multiply_plainly(const struct gemm *g) {
                 });
 }
 
+/* By cuBLASLt, if it can. */
+static bool try_product(const struct gemm *g) {
+        bool done = gemm_run(g);
+
+        cuda_backend.counts.lt_products += done;
+        return done;
+}
+
 /* The product alone, by whoever can. */
 static void multiply_only(struct gemm g) {
         g.epilogue = GEMM_PLAIN;
-        if (!gemm_run(&g))
-                multiply_plainly(&g);
+        if (try_product(&g))
+                return;
+        multiply_plainly(&g);
+        cuda_backend.counts.plain_products++;
 }
 
 /* ---- element by element ---- */
@@ -164,13 +174,13 @@ void cuda_linear(struct tensor x, struct tensor w, struct tensor bias, enum acti
                 g.epilogue = GEMM_BIAS_GELU_NEW;
                 g.saved = pre.data;
                 g.saved_stride = pre.stride;
-                if (gemm_run(&g))
+                if (try_product(&g))
                         return;
         }
         struct tensor argument = pre.data ? pre : y; /* where act's argument lies before it is applied */
         g.d = argument;
         g.epilogue = GEMM_BIAS;
-        if (bias.data && gemm_run(&g)) {
+        if (bias.data && try_product(&g)) {
                 if (act != ACTIVATION_NONE || pre.data)
                         launch_activation(argument, absent, act, absent, y);
                 return;
@@ -194,7 +204,7 @@ void cuda_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation
                 g.epilogue = GEMM_DGELU_NEW;
                 g.saved = saved.data;
                 g.saved_stride = saved.stride;
-                if (gemm_run(&g))
+                if (try_product(&g))
                         return;
         }
         multiply_only(g);
@@ -214,13 +224,16 @@ void cuda_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, stru
         g.add = true;
         g.epilogue = GEMM_BIAS_GRADIENT;
         g.bias = cuda_backend.scratch;
-        if (dbias.data && gemm_run(&g)) {
+        if (dbias.data && try_product(&g)) {
                 LAUNCH(add_strips, ceil_div(dy.columns, 128), 128, 0, cuda_backend.scratch, 1, dy.columns, (float *) dbias.data);
+                cuda_backend.counts.bias_gradients++;
                 return;
         }
         multiply_only(g);
-        if (dbias.data)
-                add_column_sums(dy, dbias);
+        if (!dbias.data)
+                return;
+        add_column_sums(dy, dbias);
+        cuda_backend.counts.column_sums++;
 }
 
 void cuda_activation_backward(enum activation act, struct tensor saved, struct tensor dx) {

@@ -1,7 +1,8 @@
 /*
  * As much of CUDA as the module uses, on the host: so that its kernels run, and are tested, where there is no GPU. A block's threads
  * are fibers that one thread takes turns with; they wait for each other at barriers and shuffles, and a barrier that not all of them
- * come to ends the program. Memory from cudaMalloc is malloc's, filled with NaN. Copies and launches are done at once. What this cannot
+ * come to ends the program. Memory from cudaMalloc is malloc's, filled with NaN. Copies and launches are done at once, or recorded for a
+ * graph. What this cannot
  * show: races between threads of a block that no barrier orders, static shared memory that is read before it is written (it holds the last
  * block's), alignment, limits of registers and shared memory, speed.
  */
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #include <functional>
+#include <tuple>
 
 #define __global__
 #define __device__
@@ -73,13 +75,20 @@ enum cudaError_t {
         cudaSuccess,
         cudaErrorNotReady,
         cudaErrorNoDevice,
+        cudaErrorStreamCaptureInvalidated,
+        cudaErrorGraphExecUpdateFailure,
         cudaErrorMemoryAllocation,
         cudaErrorInsufficientDriver,
         cudaErrorInitializationError
 };
+typedef void *cudaStream_t, *cudaEvent_t;
+
+/* `work` is done, or recorded where the stream is; what may not be recorded ends the program. */
+void emulated_do(const std::function<void()> &work, cudaStream_t stream);
+void emulated_done_now(cudaStream_t stream, const char *what);
+
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum { cudaHostAllocDefault, cudaEventDisableTiming, cudaStreamNonBlocking };
-typedef void *cudaStream_t, *cudaEvent_t;
 struct cudaDeviceProp {
         char name[256];
         int major, minor;
@@ -112,24 +121,54 @@ static inline cudaError_t cudaFreeHost(void *p) { return free(p), cudaSuccess; }
 static inline cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind) {
         return memcpy(to, from, size), cudaSuccess;
 }
-static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t) {
-        return cudaMemcpy(to, from, size, kind);
+static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind,
+                                          cudaStream_t stream) {
+        if (kind != cudaMemcpyDeviceToDevice)
+                emulated_done_now(stream, "a copy from or to the host");
+        emulated_do([=] { memcpy(to, from, size); }, stream);
+        return cudaSuccess;
 }
 static inline cudaError_t cudaMemGetInfo(size_t *unused, size_t *all) {
         return *unused = *all = emulated_free_bytes, cudaSuccess;
 }
-static inline cudaError_t cudaMemsetAsync(void *p, int value, size_t size, cudaStream_t) {
-        return emulated_dry ? cudaSuccess : (memset(p, value, size), cudaSuccess);
+static inline cudaError_t cudaMemsetAsync(void *p, int value, size_t size, cudaStream_t stream) {
+        if (!emulated_dry)
+                emulated_do([=] { memset(p, value, size); }, stream);
+        return cudaSuccess;
 }
 
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *ret, int) { return *ret = ret, cudaSuccess; }
-static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
-static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-static inline cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t, unsigned) {
+        return emulated_done_now(stream, "cudaStreamWaitEvent"), cudaSuccess;
+}
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+        return emulated_done_now(stream, "cudaStreamSynchronize"), cudaSuccess;
+}
+static inline cudaError_t cudaStreamQuery(cudaStream_t stream) {
+        return emulated_done_now(stream, "cudaStreamQuery"), cudaSuccess;
+}
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *ret, int) { return *ret = ret, cudaSuccess; }
 static inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
-static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t stream) {
+        return emulated_done_now(stream, "cudaEventRecord"), cudaSuccess;
+}
 static inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+
+/* A graph is a list of what was recorded, which can take over the arguments of another that does the same in the same order. */
+typedef struct emulated_graph *cudaGraph_t, *cudaGraphExec_t;
+typedef struct emulated_node *cudaGraphNode_t;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed };
+struct cudaGraphExecUpdateResultInfo {
+        int result;
+};
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *ret);
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *, size_t *n);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ret, cudaGraph_t graph, unsigned);
+cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGraphExecUpdateResultInfo *);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
 #endif

@@ -8,6 +8,9 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <typeinfo>
+#include <vector>
+
 #define THREADS_MAX 1024
 #define WARP 32
 #define STACK_BYTES (128 << 10)
@@ -175,25 +178,100 @@ static void check_launch(dim3 grid, unsigned n, size_t shared) {
         l->widest_grid = blocks > l->widest_grid ? blocks : l->widest_grid;
 }
 
-void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel) {
-        unsigned n = block.x * block.y * block.z;
-
-        check_launch(grid, n, shared);
-        if (emulated_dry)
-                return;
+static void run_kernel(dim3 grid, dim3 block, const std::function<void()> &kernel) {
         blockDim = block;
         gridDim = grid;
         body = &kernel;
-        prepare_fibers(n);
+        prepare_fibers(block.x * block.y * block.z);
         for (blockIdx.z = 0; blockIdx.z < grid.z; blockIdx.z++)
                 for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
                         for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++)
                                 run_block();
 }
 
+/* ---- graphs ---- */
+
+struct emulated_node {
+        const std::type_info *kind; /* which call recorded it */
+        std::function<void()> work;
+};
+struct emulated_graph {
+        std::vector<emulated_node> nodes;
+};
+static struct emulated_graph *recording;
+static cudaStream_t recorded_stream;
+static bool graphs_fail;
+
+static void run_or_record(const std::function<void()> &work, const std::type_info &kind) {
+        if (recording)
+                recording->nodes.push_back({ &kind, work });
+        else
+                work();
+}
+
+void emulated_do(const std::function<void()> &work, cudaStream_t stream) {
+        if (recording && stream == recorded_stream)
+                run_or_record(work, work.target_type());
+        else
+                work();
+}
+
+void emulated_done_now(cudaStream_t stream, const char *what) {
+        if (!recording || stream != recorded_stream)
+                return;
+        fprintf(stderr, "emulation: %s while the stream is recorded\n", what);
+        abort();
+}
+
+void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel) {
+        check_launch(grid, block.x * block.y * block.z, shared);
+        if (!emulated_dry)
+                run_or_record([=] { run_kernel(grid, block, kernel); }, kernel.target_type());
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+        recording = new emulated_graph;
+        recorded_stream = stream;
+        return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *ret) {
+        *ret = recording;
+        recording = NULL;
+        return graphs_fail ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *, size_t *n) {
+        return *n = graph->nodes.size(), cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ret, cudaGraph_t graph, unsigned) {
+        return *ret = new emulated_graph(*graph), cudaSuccess;
+}
+
+cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGraphExecUpdateResultInfo *) {
+        if (exec->nodes.size() != graph->nodes.size())
+                return cudaErrorGraphExecUpdateFailure;
+        for (size_t i = 0; i < graph->nodes.size(); i++)
+                if (*exec->nodes[i].kind != *graph->nodes[i].kind)
+                        return cudaErrorGraphExecUpdateFailure;
+        *exec = *graph;
+        return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+        for (const struct emulated_node &node : exec->nodes)
+                node.work();
+        return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { return delete exec, cudaSuccess; }
+
 /* For C. */
 extern "C" {
 void emulated_set_free(size_t bytes) { emulated_free_bytes = bytes; }
+void emulated_fail_graphs(bool fail) { graphs_fail = fail; }
 void emulated_break(void) { cuda_fail("emulation", "broken"); }
 void emulated_begin_dry(void) {
         emulated_dry = true;

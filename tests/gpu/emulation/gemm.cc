@@ -40,17 +40,23 @@ template <class T, class D> static void multiply(const struct gemm *g, uint32_t 
         }
 }
 
-bool gemm_run(const struct gemm *g) {
+static void run(const struct gemm *g) {
         uint32_t k = g->transpose_a ? g->a.rows : g->a.columns;
 
-        if (k < SMALLEST || g->d.rows < SMALLEST || g->d.columns < SMALLEST)
-                return false;
-        if (emulated_dry)
-                return true;
         if (g->a.dtype == g->d.dtype)
                 WITH_TYPE(g->a.dtype, (multiply<T, T>(g, k)));
         else
                 WITH_TYPE(g->a.dtype, (multiply<T, float>(g, k)));
+}
+
+bool gemm_run(const struct gemm *g) {
+        const struct gemm own = *g;
+        uint32_t k = g->transpose_a ? g->a.rows : g->a.columns;
+
+        if (k < SMALLEST || g->d.rows < SMALLEST || g->d.columns < SMALLEST)
+                return false;
+        if (!emulated_dry)
+                emulated_do([own] { run(&own); }, cuda_backend.stream);
         return true;
 }
 

@@ -1,0 +1,80 @@
+/*
+ * A micro-batch as one CUDA graph: its operations are recorded in place of being done, and given to the device in one piece. Micro-batches
+ * are unpadded, so hardly two have the same shapes; but nearly all launch the same kernels in the same order, so the recording need not
+ * become a new graph: one that was made before takes over its grids and arguments, which costs the host microseconds a kernel. Where a
+ * recording fails, none is tried again and the caller does the operations one by one.
+ */
+#include "trainer/cuda/backend.h"
+
+#define MADE_MAX 8 /* other numbers of kernels come from other algorithms of cuBLASLt */
+
+struct made {
+        cudaGraphExec_t graph; /* NULL: none yet */
+        size_t n_nodes;
+};
+
+static struct {
+        struct made made[MADE_MAX];
+        unsigned next; /* the place to be used for another */
+        bool off;
+} graphs;
+
+bool cuda_begin_graph(void) {
+        if (graphs.off || !cuda_works())
+                return false;
+        /* relaxed: what other threads do is none of a recording's concern, and a kernel's first use may load it */
+        graphs.off = cudaStreamBeginCapture(cuda_backend.stream, cudaStreamCaptureModeRelaxed) != cudaSuccess;
+        (void) cudaGetLastError();
+        return !graphs.off;
+}
+
+/* Of as many nodes, or the one whose turn it is to be forgotten. */
+static struct made *place_for(size_t n_nodes) {
+        for (struct made &made : graphs.made)
+                if (made.graph && made.n_nodes == n_nodes)
+                        return &made;
+        return &graphs.made[graphs.next++ % MADE_MAX];
+}
+
+static cudaGraphExec_t make(cudaGraph_t recorded) {
+        cudaGraphExecUpdateResultInfo why = {};
+        size_t n = 0;
+
+        if (cudaGraphGetNodes(recorded, NULL, &n) != cudaSuccess)
+                return NULL;
+        struct made *made = place_for(n);
+        if (made->graph && made->n_nodes == n && cudaGraphExecUpdate(made->graph, recorded, &why) == cudaSuccess)
+                return made->graph;
+        (void) cudaGetLastError();
+        if (made->graph)
+                (void) cudaGraphExecDestroy(made->graph);
+        *made = { NULL, n };
+        if (cudaGraphInstantiate(&made->graph, recorded, 0) != cudaSuccess)
+                made->graph = NULL;
+        cuda_backend.counts.graphs_made++;
+        return made->graph;
+}
+
+bool cuda_end_graph(void) {
+        cudaGraph_t recorded = NULL;
+        bool ok = cudaStreamEndCapture(cuda_backend.stream, &recorded) == cudaSuccess && cuda_works();
+        cudaGraphExec_t graph = ok ? make(recorded) : NULL;
+
+        if (recorded)
+                (void) cudaGraphDestroy(recorded);
+        if (graph && cudaGraphLaunch(graph, cuda_backend.stream) == cudaSuccess) {
+                cuda_backend.counts.graphs++;
+                return true;
+        }
+        (void) cudaGetLastError();
+        cuda_backend.failed[0] = '\0'; /* nothing was done: what is truly broken will break again */
+        graphs.off = true;
+        return false;
+}
+
+void cuda_graphs_close(void) {
+        for (struct made &made : graphs.made)
+                if (made.graph)
+                        (void) cudaGraphExecDestroy(made.graph);
+        graphs = {};
+}
