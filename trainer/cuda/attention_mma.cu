@@ -1,7 +1,7 @@
 /*
  * Attention on tensor cores, in the manner of FlashAttention 2 (Dao 2023): bf16 and fp16, heads of 32, 64 and 128 columns, sm_80 on. A
  * block of four warps has 64 queries (or keys, for the gradients of keys and values) of one head, 16 a warp, in registers, and goes over
- * its sample 64 positions at a time. Softmax is taken as it comes, with a running maximum, in powers of two; backward makes the
+ * its sample 64 positions at a time, the next of which are copied meanwhile. Softmax is taken as it comes, with a running maximum, in powers of two; backward makes the
  * probabilities again from lse. Scores and probabilities stay in fp32 until they are an operand. The gradient of queries and those of keys
  * and values are two kernels, so that nothing is added by two blocks.
  *
@@ -37,17 +37,39 @@ __device__ static inline struct lane this_lane(void) {
 
 /* ---- shared memory ---- */
 
+/* Two stages: while a block computes on one, the copies into the other are under way. */
+template <class T, int WIDTH> struct staged {
+        tile<T, WIDTH> x[2], y[2]; /* keys and values; for their gradients queries and the context's gradient */
+        struct kept kept[2];
+        float lse[2][TILE], delta[2][TILE]; /* of the queries, where they are staged */
+};
+
 /* Rows from position `at` of the sample on; zeros behind its end. */
 template <class T, int WIDTH>
-__device__ static inline void load_tile(const view<T> &from, uint32_t column, const struct site &s, uint32_t at,
+__device__ static inline void copy_tile(const view<T> &from, uint32_t column, const struct site &s, uint32_t at,
                                         tile<T, WIDTH> *to) {
         for (uint32_t i = threadIdx.x; i < TILE * WIDTH / VECTOR; i += THREADS) {
                 uint32_t r = i / (WIDTH / VECTOR), c = i % (WIDTH / VECTOR) * VECTOR;
-                packed<T> piece = {};
-                if (at + r < s.length)
-                        piece = *(const packed<T> *) (from.row(s.first + at + r) + column + c);
-                *(packed<T> *) &to->row[r][c] = piece;
+                copy16(&to->row[r][c], from.row(s.first + at + r) + column + c, at + r < s.length);
         }
+}
+
+/* Keys and values from `at` on, as a group. */
+template <class T, int WIDTH>
+__device__ static inline void copy_keys(const attention<T> &op, const struct site &s, uint32_t at, staged<T, WIDTH> *to,
+                                        uint32_t stage) {
+        copy_tile(op.qkv, op.hidden + s.head * WIDTH, s, at, &to->x[stage]);
+        copy_tile(op.qkv, 2 * op.hidden + s.head * WIDTH, s, at, &to->y[stage]);
+        commit_copies();
+}
+
+/* Queries and the gradient of their context. */
+template <class T, int WIDTH>
+__device__ static inline void copy_queries(const attention<T> &op, const struct site &s, uint32_t at,
+                                           staged<T, WIDTH> *to, uint32_t stage) {
+        copy_tile(op.qkv, s.head * WIDTH, s, at, &to->x[stage]);
+        copy_tile(op.dcontext, s.head * WIDTH, s, at, &to->y[stage]);
+        commit_copies();
 }
 
 /* One call of Philox decides eight keys of a query (dropout.h), which is a byte. */
@@ -179,8 +201,8 @@ template <int WIDTH> struct softmax {
 };
 
 template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attention_mma_forward(attention<T> op) {
-        __shared__ tile<T, WIDTH> k, v;
-        __shared__ struct kept kept;
+        typedef staged<T, WIDTH> memory;
+        DYNAMIC_SHARED(memory, m);
         const struct site s = site_of(op.cu_seqlens);
         const struct lane l = this_lane();
         uint32_t first = blockIdx.x * TILE, own = 16 * l.warp, column = s.head * WIDTH, q[WIDTH / 16][4];
@@ -189,19 +211,24 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
 
         if (first >= s.length)
                 return;
-        load_tile(op.qkv, column, s, first, &k);
+        copy_tile(op.qkv, column, s, first, &m->x[1]);
+        commit_copies();
+        copy_keys(op, s, 0, m, 0);
+        wait_copies<1>();
         __syncthreads();
-        load_a(q, &k, own, l);
-        for (uint32_t at = 0; at < s.length; at += TILE) {
+        load_a(q, &m->x[1], own, l);
+        for (uint32_t at = 0, stage = 0; at < s.length; at += TILE, stage ^= 1) {
+                const tile<T, WIDTH> *k = &m->x[stage], *v = &m->y[stage];
+                const struct kept *kept = &m->kept[stage];
                 float score[TILE / 8][4] = {};
+                load_kept(op, s, first, at, &m->kept[stage]);
+                wait_copies<0>();
                 __syncthreads();
-                load_tile(op.qkv, op.hidden + column, s, at, &k);
-                load_tile(op.qkv, 2 * op.hidden + column, s, at, &v);
-                load_kept(op, s, first, at, &kept);
-                __syncthreads();
+                if (at + TILE < s.length)
+                        copy_keys(op, s, at + TILE, m, stage ^ 1);
 #pragma unroll
                 for (int i = 0; i < TILE / 16; i++)
-                        add_scores(&score[2 * i], q, &k, 16 * i, l);
+                        add_scores(&score[2 * i], q, k, 16 * i, l);
                 soft.take(score, out, op.scale * LOG2E, s.length - at, l);
 #pragma unroll
                 for (int i = 0; i < TILE / 16; i++) {
@@ -210,9 +237,9 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
                         for (int j = 0; j < 8; j++) {
                                 int n = j / 4, h = j / 2 % 2, e = j % 2;
                                 p[n][2 * h + e] *=
-                                        factor(op, &kept, own + l.g + 8 * h, 16 * i + 8 * n + 2 * l.t + e);
+                                        factor(op, kept, own + l.g + 8 * h, 16 * i + 8 * n + 2 * l.t + e);
                         }
-                        add_product(out, p, &v, 16 * i, l);
+                        add_product(out, p, v, 16 * i, l);
                 }
         }
         float scale[2];
@@ -229,8 +256,8 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
 
 /* Gradient of 64 queries: Σ over keys of ds · k. */
 template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attention_mma_dq(attention<T> op) {
-        __shared__ tile<T, WIDTH> k, v;
-        __shared__ struct kept kept;
+        typedef staged<T, WIDTH> memory;
+        DYNAMIC_SHARED(memory, m);
         const struct site s = site_of(op.cu_seqlens);
         const struct lane l = this_lane();
         const float one[2] = { 1, 1 };
@@ -239,37 +266,40 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
 
         if (first >= s.length)
                 return;
-        load_tile(op.qkv, column, s, first, &k);
-        load_tile(op.dcontext, column, s, first, &v);
+        copy_queries(op, s, first, m, 1);
+        copy_keys(op, s, 0, m, 0);
+        wait_copies<1>();
         __syncthreads();
-        load_a(q, &k, own, l);
-        load_a(dout, &v, own, l);
+        load_a(q, &m->x[1], own, l);
+        load_a(dout, &m->y[1], own, l);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
                 size_t row = (size_t) s.head * op.lse_stride + s.first + min(first + own + l.g + 8 * h, s.length - 1);
                 lse[h] = op.lse[row] * LOG2E;
                 delta[h] = op.delta[row];
         }
-        for (uint32_t at = 0; at < s.length; at += TILE) {
+        for (uint32_t at = 0, stage = 0; at < s.length; at += TILE, stage ^= 1) {
+                const tile<T, WIDTH> *k = &m->x[stage], *v = &m->y[stage];
+                const struct kept *kept = &m->kept[stage];
+                load_kept(op, s, first, at, &m->kept[stage]);
+                wait_copies<0>();
                 __syncthreads();
-                load_tile(op.qkv, op.hidden + column, s, at, &k);
-                load_tile(op.qkv, 2 * op.hidden + column, s, at, &v);
-                load_kept(op, s, first, at, &kept);
-                __syncthreads();
+                if (at + TILE < s.length)
+                        copy_keys(op, s, at + TILE, m, stage ^ 1);
                 for (uint32_t i = 0; i < TILE && at + i < s.length; i += 16) {
                         float p[2][4] = {}, dp[2][4] = {};
-                        add_scores(p, q, &k, i, l);
-                        add_scores(dp, dout, &v, i, l);
+                        add_scores(p, q, k, i, l);
+                        add_scores(dp, dout, v, i, l);
 #pragma unroll
                         for (int j = 0; j < 8; j++) {
                                 int n = j / 4, h = j / 2 % 2, c = 2 * h + j % 2;
                                 uint32_t kv = i + 8 * n + 2 * l.t + j % 2;
                                 float probability =
                                         at + kv < s.length ? exp2f(p[n][c] * (op.scale * LOG2E) - lse[h]) : 0;
-                                float d = dp[n][c] * factor(op, &kept, own + l.g + 8 * h, kv) - delta[h];
+                                float d = dp[n][c] * factor(op, kept, own + l.g + 8 * h, kv) - delta[h];
                                 p[n][c] = probability * d * op.scale;
                         }
-                        add_product(dq, p, &k, i, l);
+                        add_product(dq, p, k, i, l);
                 }
         }
         store_rows<T, WIDTH>(op.dqkv, column, s, first + own, dq, one, l);
@@ -277,9 +307,8 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
 
 /* Gradients of 64 keys and of their values, sums over queries. Scores are had transposed, a row a key. */
 template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attention_mma_dkv(attention<T> op) {
-        __shared__ tile<T, WIDTH> q, dout;
-        __shared__ struct kept kept;
-        __shared__ float lse[TILE], delta[TILE];
+        typedef staged<T, WIDTH> memory;
+        DYNAMIC_SHARED(memory, m);
         const struct site s = site_of(op.cu_seqlens);
         const struct lane l = this_lane();
         const float one[2] = { 1, 1 };
@@ -288,38 +317,42 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
 
         if (first >= s.length)
                 return;
-        load_tile(op.qkv, op.hidden + column, s, first, &q);
-        load_tile(op.qkv, 2 * op.hidden + column, s, first, &dout);
+        copy_keys(op, s, first, m, 1);
+        copy_queries(op, s, 0, m, 0);
+        wait_copies<1>();
         __syncthreads();
-        load_a(k, &q, own, l);
-        load_a(v, &dout, own, l);
-        for (uint32_t at = 0; at < s.length; at += TILE) {
-                __syncthreads();
-                load_tile(op.qkv, column, s, at, &q);
-                load_tile(op.dcontext, column, s, at, &dout);
-                load_kept(op, s, at, first, &kept);
+        load_a(k, &m->x[1], own, l);
+        load_a(v, &m->y[1], own, l);
+        for (uint32_t at = 0, stage = 0; at < s.length; at += TILE, stage ^= 1) {
+                const tile<T, WIDTH> *q = &m->x[stage], *dout = &m->y[stage];
+                const struct kept *kept = &m->kept[stage];
+                float *lse = m->lse[stage], *delta = m->delta[stage];
+                load_kept(op, s, at, first, &m->kept[stage]);
                 for (uint32_t i = threadIdx.x; i < TILE && at + i < s.length; i += THREADS) {
                         size_t row = (size_t) s.head * op.lse_stride + s.first + at + i;
                         lse[i] = op.lse[row] * LOG2E;
                         delta[i] = op.delta[row];
                 }
+                wait_copies<0>();
                 __syncthreads();
+                if (at + TILE < s.length)
+                        copy_queries(op, s, at + TILE, m, stage ^ 1);
                 for (uint32_t i = 0; i < TILE && at + i < s.length; i += 16) {
                         float p[2][4] = {}, dp[2][4] = {};
-                        add_scores(p, k, &q, i, l);
-                        add_scores(dp, v, &dout, i, l);
+                        add_scores(p, k, q, i, l);
+                        add_scores(dp, v, dout, i, l);
 #pragma unroll
                         for (int j = 0; j < 8; j++) {
                                 int n = j / 4, h = j / 2 % 2, c = 2 * h + j % 2;
                                 uint32_t query = i + 8 * n + 2 * l.t + j % 2;
                                 bool there = at + query < s.length;
                                 float probability = there ? exp2f(p[n][c] * (op.scale * LOG2E) - lse[query]) : 0;
-                                float mask = factor(op, &kept, query, own + l.g + 8 * h);
+                                float mask = factor(op, kept, query, own + l.g + 8 * h);
                                 p[n][c] = probability * mask;
                                 dp[n][c] = there ? probability * (dp[n][c] * mask - delta[query]) * op.scale : 0;
                         }
-                        add_product(dv, p, &dout, i, l);
-                        add_product(dk, dp, &q, i, l);
+                        add_product(dv, p, dout, i, l);
+                        add_product(dk, dp, q, i, l);
                 }
         }
         store_rows<T, WIDTH>(op.dqkv, op.hidden + column, s, first + own, dk, one, l);
@@ -342,18 +375,21 @@ static dim3 grid_of(const struct op_attention *op) {
         return dim3(ceil_div(op->max_length, TILE), op->n_heads, op->n_samples);
 }
 
-template <class T, int WIDTH> static void launch_forward(const struct op_attention *op) {
-        auto kernel = attention_mma_forward<T, WIDTH>;
+/* More than 48 KiB of shared memory, for wide heads, is a kernel's to ask for. */
+template <class T, int WIDTH> static void launch(void (*kernel)(attention<T>), const struct op_attention *op) {
+        size_t shared = sizeof(staged<T, WIDTH>);
 
-        LAUNCH(kernel, grid_of(op), THREADS, 0, attention_of<T>(op));
+        if (cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int) shared), "attention"))
+                LAUNCH(kernel, grid_of(op), THREADS, shared, attention_of<T>(op));
+}
+
+template <class T, int WIDTH> static void launch_forward(const struct op_attention *op) {
+        launch<T, WIDTH>(attention_mma_forward<T, WIDTH>, op);
 }
 
 template <class T, int WIDTH> static void launch_backward(const struct op_attention *op) {
-        auto dq = attention_mma_dq<T, WIDTH>;
-        auto dkv = attention_mma_dkv<T, WIDTH>;
-
-        LAUNCH(dq, grid_of(op), THREADS, 0, attention_of<T>(op));
-        LAUNCH(dkv, grid_of(op), THREADS, 0, attention_of<T>(op));
+        launch<T, WIDTH>(attention_mma_dq<T, WIDTH>, op);
+        launch<T, WIDTH>(attention_mma_dkv<T, WIDTH>, op);
 }
 
 template <class T> static void forward(const struct op_attention *op) {

@@ -8,6 +8,10 @@
  *
  * load_matrices reads four 8 × 8 matrices; lane 8m + r gives the address of row r of matrix m, 16 bytes, aligned. Of each matrix lane 4g + t
  * gets row g, columns 2t and 2t + 1; from load_matrices_transposed column g, rows 2t and 2t + 1.
+ *
+ * copy16 takes 16 bytes from global to shared memory, or writes zeros, beside what the thread does next. Copies since the last
+ * commit_copies are a group; wait_copies<N> returns when all of the thread's groups but the last N are there. Other threads' need a
+ * barrier after that.
  */
 #ifndef TRAINER_CUDA_MMA_CUH
 #define TRAINER_CUDA_MMA_CUH
@@ -53,6 +57,16 @@ __device__ static inline void load_matrices_transposed(uint32_t r[4], const void
                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                 : "r"(at)
                 : "memory");
+}
+
+__device__ static inline void copy16(void *to, const void *from, bool there) {
+        uint32_t at = (uint32_t) __cvta_generic_to_shared(to);
+
+        MMA_ASM("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+__device__ static inline void commit_copies(void) { MMA_ASM("cp.async.commit_group;" ::: "memory"); }
+template <int N> __device__ static inline void wait_copies(void) {
+        MMA_ASM("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
 #else

@@ -2,9 +2,9 @@
  * As much of CUDA as the module uses, on the host: so that its kernels run, and are tested, where there is no GPU. A block's threads
  * are fibers that one thread takes turns with; they wait for each other at barriers and shuffles, and a barrier that not all of them
  * come to ends the program. Memory from cudaMalloc is malloc's, filled with NaN. Copies and launches are done at once, or recorded for a
- * graph. What this cannot
- * show: races between threads of a block that no barrier orders, static shared memory that is read before it is written (it holds the last
- * block's), alignment, limits of registers and shared memory, speed.
+ * graph. A block's warps run one after the other, from the first or from the last, as far as the next barrier: one that is missing shows. What
+ * this cannot show: races within a warp, static shared memory that is read before it is written (it holds the last block's), alignment, limits
+ * of registers and shared memory, speed.
  */
 #ifndef EMULATION_CUDA_RUNTIME_H
 #define EMULATION_CUDA_RUNTIME_H
@@ -53,7 +53,10 @@ void __syncthreads(void);
 void __syncwarp(unsigned mask = ~0u);
 int __syncthreads_or(int predicate);
 uint64_t emulated_shuffle(uint64_t bits, unsigned lane); /* what that lane of the warp gave */
-void emulated_gather(uint64_t bits, uint64_t all[32]);   /* what each lane of the warp gave */
+void emulated_copy16(void *to, const void *from, bool there);
+void emulated_commit_copies(void);
+void emulated_wait_copies(unsigned left);
+void emulated_gather(uint64_t bits, uint64_t all[32]); /* what each lane of the warp gave */
 
 template <class T> static inline T __shfl_sync(unsigned mask, T x, int lane) {
         uint64_t bits = 0;
@@ -88,6 +91,7 @@ void emulated_do(const std::function<void()> &work, cudaStream_t stream);
 void emulated_done_now(cudaStream_t stream, const char *what);
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+enum { cudaFuncAttributeMaxDynamicSharedMemorySize };
 enum { cudaHostAllocDefault, cudaEventDisableTiming, cudaStreamNonBlocking };
 struct cudaDeviceProp {
         char name[256];
@@ -97,6 +101,7 @@ struct cudaDeviceProp {
 static inline const char *cudaGetErrorString(cudaError_t r) { return r == cudaSuccess ? "no error" : "emulated error"; }
 static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 static inline cudaError_t cudaGetDeviceCount(int *n) { return *n = 2, cudaSuccess; }
+template <class K> static inline cudaError_t cudaFuncSetAttribute(K, int, int) { return cudaSuccess; }
 static inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 static inline cudaError_t cudaDeviceSynchronize(void) { return cudaSuccess; }
 static inline cudaError_t cudaRuntimeGetVersion(int *version) { return *version = 0, cudaSuccess; }

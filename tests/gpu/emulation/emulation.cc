@@ -1,6 +1,6 @@
 /*
  * See cuda_runtime.h. Owns one fiber for each thread of a block, reused from block to block. A fiber runs until it waits or ends; those
- * that wait are let go when all others alive of their block, or of their warp, wait for the same. ucontext makes a fiber's stack;
+ * that wait are let go when all others alive of their block, or of their warp, wait for the same; warps take turns at barriers only. ucontext makes a fiber's stack;
  * turns are taken by setjmp and longjmp, since swapcontext calls the kernel each time.
  */
 #include "trainer/cuda/backend.h"
@@ -23,6 +23,13 @@ dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 enum state { RUNNABLE, WAITS_FOR_WARP, WAITS_FOR_BLOCK, ENDED };
 
+/* Of copy16, not there yet. */
+struct copy {
+        void *to;
+        const void *from;
+        unsigned group;
+};
+
 static struct fiber {
         ucontext_t context; /* where it begins */
         jmp_buf here;       /* where it goes on, once begun */
@@ -33,6 +40,8 @@ static struct fiber {
         unsigned turn;     /* shuffles so far: which half of the slots is in use */
         uint64_t slots[2]; /* given to a shuffle */
         int predicate;     /* given to a barrier */
+        std::vector<struct copy> copies;
+        unsigned groups; /* of copies, committed */
 } fibers[THREADS_MAX];
 static jmp_buf scheduler;
 static struct fiber *current;
@@ -98,6 +107,40 @@ void emulated_gather(uint64_t bits, uint64_t all[WARP]) {
                 all[i] = first[i].slots[half];
 }
 
+static void do_copy(const struct copy &copy) {
+        if (copy.from)
+                memcpy(copy.to, copy.from, 16);
+        else
+                memset(copy.to, 0, 16);
+}
+
+/* A kernel must not mind when a copy is done: every other block does it at once, the rest when it is waited for. */
+void emulated_copy16(void *to, const void *from, bool there) {
+        const struct copy copy = { to, there ? from : NULL, current->groups };
+
+        if ((uintptr_t) to % 16 || (there && (uintptr_t) from % 16)) {
+                fprintf(stderr, "emulation: a copy of 16 bytes that is not aligned\n");
+                abort();
+        }
+        if ((blockIdx.x + blockIdx.y + blockIdx.z) % 2)
+                do_copy(copy);
+        else
+                current->copies.push_back(copy);
+}
+
+void emulated_commit_copies(void) { current->groups++; }
+
+void emulated_wait_copies(unsigned left) {
+        std::vector<struct copy> later;
+
+        for (const struct copy &copy : current->copies)
+                if (copy.group + left < current->groups)
+                        do_copy(copy);
+                else
+                        later.push_back(copy);
+        current->copies = later;
+}
+
 /* Lets a group go if all of it that is alive waits in `state`. */
 static bool release_group(unsigned first, unsigned n, enum state state) {
         unsigned waiting = 0;
@@ -116,35 +159,48 @@ static bool release_group(unsigned first, unsigned n, enum state state) {
         return waiting > 0;
 }
 
-static bool release_waiting(void) {
-        bool any = release_group(0, n_fibers, WAITS_FOR_BLOCK);
+/* Until all of it wait for the block, or have ended. */
+static bool run_warp(unsigned first) {
+        unsigned n = n_fibers - first < WARP ? n_fibers - first : WARP;
+        bool alive;
 
-        for (unsigned i = 0; i < n_fibers; i += WARP)
-                any |= release_group(i, n_fibers - i < WARP ? n_fibers - i : WARP, WAITS_FOR_WARP);
-        return any;
-}
-
-static bool run_runnable(void) {
-        bool alive = false;
-
-        for (unsigned i = 0; i < n_fibers; i++) {
-                if (fibers[i].state == RUNNABLE)
-                        turn_to(&fibers[i]);
-                alive |= fibers[i].state != ENDED;
-        }
+        do {
+                alive = false;
+                for (unsigned i = first; i < first + n; i++) {
+                        if (fibers[i].state == RUNNABLE)
+                                turn_to(&fibers[i]);
+                        alive |= fibers[i].state != ENDED;
+                }
+        } while (release_group(first, n, WAITS_FOR_WARP));
         return alive;
 }
 
-static void run_block(void) {
+/* One warp after the other, as far as it gets: what should have waited for a barrier is then too early. Of every four blocks two go from
+ * the last warp to the first. */
+static bool run_warps(void) {
+        unsigned n = (n_fibers + WARP - 1) / WARP;
+        bool backward = (blockIdx.x + blockIdx.y + blockIdx.z) / 2 % 2, alive = false;
+
+        for (unsigned i = 0; i < n; i++)
+                alive |= run_warp((backward ? n - 1 - i : i) * WARP);
+        return alive;
+}
+
+static void run_block(size_t shared) {
         for (unsigned i = 0; i < n_fibers; i++) {
                 fibers[i].state = RUNNABLE;
                 fibers[i].turn = 0;
                 fibers[i].index = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
         }
-        memset(shared_memory, 0xff, 4096); /* NaN, where most kernels would read what they did not write */
-        while (run_runnable())
-                if (!release_waiting()) {
+        memset(shared_memory, 0xff, shared); /* NaN */
+        while (run_warps())
+                if (!release_group(0, n_fibers, WAITS_FOR_BLOCK)) {
                         fprintf(stderr, "emulation: threads of a block wait for those that do not come\n");
+                        abort();
+                }
+        for (unsigned i = 0; i < n_fibers; i++)
+                if (!fibers[i].copies.empty()) {
+                        fprintf(stderr, "emulation: copies that nobody waited for\n");
                         abort();
                 }
 }
@@ -178,7 +234,7 @@ static void check_launch(dim3 grid, unsigned n, size_t shared) {
         l->widest_grid = blocks > l->widest_grid ? blocks : l->widest_grid;
 }
 
-static void run_kernel(dim3 grid, dim3 block, const std::function<void()> &kernel) {
+static void run_kernel(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel) {
         blockDim = block;
         gridDim = grid;
         body = &kernel;
@@ -186,7 +242,7 @@ static void run_kernel(dim3 grid, dim3 block, const std::function<void()> &kerne
         for (blockIdx.z = 0; blockIdx.z < grid.z; blockIdx.z++)
                 for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
                         for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++)
-                                run_block();
+                                run_block(shared);
 }
 
 /* ---- graphs ---- */
@@ -226,7 +282,7 @@ void emulated_done_now(cudaStream_t stream, const char *what) {
 void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel) {
         check_launch(grid, block.x * block.y * block.z, shared);
         if (!emulated_dry)
-                run_or_record([=] { run_kernel(grid, block, kernel); }, kernel.target_type());
+                run_or_record([=] { run_kernel(grid, block, shared, kernel); }, kernel.target_type());
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {

@@ -68,4 +68,8 @@ static inline void emulated_load(uint32_t r[4], const void *row, bool transposed
 static inline void load_matrices(uint32_t r[4], const void *row) { emulated_load(r, row, false); }
 static inline void load_matrices_transposed(uint32_t r[4], const void *row) { emulated_load(r, row, true); }
 
+static inline void copy16(void *to, const void *from, bool there) { emulated_copy16(to, from, there); }
+static inline void commit_copies(void) { emulated_commit_copies(); }
+template <int N> static inline void wait_copies(void) { emulated_wait_copies(N); }
+
 #endif
