@@ -10,7 +10,8 @@
  *   steps_per_sec, samples_per_sec, tokens_per_sec (valid ones), flops_per_sec, mfu   of all ranks together; mfu: of their sgemm peak,
  *                        measured at start
  *   first_k, last_k, sample_hash          the step's samples in the stage's stream, and the sum of their hashes
- *   data_sec, forward_sec, backward_sec, exchange_sec, update_sec, checkpoint_sec   how rank 0 spent the step
+ *   data_sec, forward_sec, backward_sec, exchange_sec, update_sec, checkpoint_sec   how rank 0 spent the step; on a device by its
+ *                        own clock, which knows the update of the step before
  */
 #ifndef TRAINER_METRICS_H
 #define TRAINER_METRICS_H

@@ -381,9 +381,16 @@ static void zero_sums(struct model *model) {
         model->ops->zero(model->sentence_sums, sizeof(*model->sentence_sums));
 }
 
+/* In a step's first micro-batch: the others may be graphs. */
+static void stamp(struct model *model, enum model_stamp i) {
+        if (model->ops->stamp && model->n_passes == 0)
+                model->ops->stamp(i);
+}
+
 void model_zero_gradients(struct model *model) {
         model->ops->zero(model->gradients, model_run_bytes(model));
         model->n_passes = 0;
+        stamp(model, STAMP_BEGIN);
         zero_sums(model);
 }
 
@@ -510,8 +517,10 @@ void model_forward_backward(struct model *model, const struct batch *batch, cons
         begin_batch(model, batch, pass);
         bool graph = may_be_graph(model, pass) && model->ops->begin_graph();
         model_forward(model, &model->batch, pass, true);
+        stamp(model, STAMP_FORWARD);
         model->forward_usec += clock_monotonic_usec() - begin;
         model_backward(model, &model->batch, pass);
+        stamp(model, STAMP_BACKWARD);
         if (graph && !model->ops->end_graph()) {
                 model_forward(model, &model->batch, pass, true);
                 model_backward(model, &model->batch, pass);
@@ -519,13 +528,19 @@ void model_forward_backward(struct model *model, const struct batch *batch, cons
         model->n_passes++;
         if (loss)
                 model_take_loss(model, loss);
+        model->usec += clock_monotonic_usec() - begin;
 }
 
-double model_take_forward_sec(struct model *model) {
-        double seconds = (double) model->forward_usec / 1e6;
+double model_take_forward_share(struct model *model) {
+        const struct ops *ops = model->ops;
+        double forward = (double) model->forward_usec, all = (double) model->usec;
 
-        model->forward_usec = 0;
-        return seconds;
+        if (ops->stamp) {
+                forward = ops->between(STAMP_BEGIN, STAMP_FORWARD);
+                all = ops->between(STAMP_BEGIN, STAMP_BACKWARD);
+        }
+        model->forward_usec = model->usec = 0;
+        return all > 0 ? forward / all : 0;
 }
 
 void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass,

@@ -159,8 +159,15 @@ void model_forward_backward(struct model *model, const struct batch *batch, cons
 /* Adds the sums since the last call to *loss. */
 void model_take_loss(struct model *model, struct model_loss *loss);
 
-/* Seconds of model_forward_backward's forward passes since the last call: the rest is backward. On a device, of calling them. */
-double model_take_forward_sec(struct model *model);
+/* What part of model_forward_backward's time since the last call was forward. Of a device, once it was waited for: of the first micro-batch
+ * since model_zero_gradients, by its own clock (ops.h). */
+double model_take_forward_share(struct model *model);
+enum model_stamp {
+        STAMP_BEGIN, /* model_zero_gradients */
+        STAMP_FORWARD,
+        STAMP_BACKWARD,
+        MODEL_STAMPS, /* from here on the caller's */
+};
 
 /* Forward only; adds to *loss. */
 void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass,

@@ -124,7 +124,7 @@ struct model {
         void *values; /* parameters in the backend's dtype: `parameters` itself where that is the master dtype */
         void *arena;
         size_t arena_size;
-        uint64_t forward_usec;          /* since model_take_forward_sec */
+        uint64_t forward_usec, usec;    /* of forward passes and of all, since model_take_forward_share */
         uint32_t n_passes;              /* forward and backward, since model_zero_gradients */
         struct batch batch;             /* the one under way, in the backend's memory */
         const struct batch *host_batch; /* the same in the caller's, during a pass */

@@ -147,6 +147,7 @@ struct ops_collective {
         void (*finish)(void); /* operations called from here on see the sums */
 };
 #define OPS_COLLECTIVE_ID_BYTES 128
+#define OPS_STAMPS 8
 
 struct ops {
         const char *name; /* "cpu", "fp64", "cuda" */
@@ -171,6 +172,10 @@ struct ops {
          * while nothing changes it. False: the device broke. */
         void (*mark)(void);
         bool (*fetch)(void *to, const void *from, size_t size);
+        /* The clock of a backend that its caller runs ahead of: stamp i < OPS_STAMPS, in the operations' order; once they were waited for, the
+         * seconds from one to another, 0 where one was never set. NULL: the caller's clock will do. */
+        void (*stamp)(unsigned i);
+        double (*between)(unsigned from, unsigned to);
         /* What is called from `begin_graph` on, which may not wait, upload, store or sum over ranks, is done by `end_graph` as one piece.
          * NULL: nothing to gain. begin_graph false: not now, do as ever; end_graph false: nothing of it was done, call it again. */
         bool (*begin_graph)(void);

@@ -174,6 +174,28 @@ static void report(struct run *run, struct metrics_row *row, const struct run_su
                       last && run->stage + 1 == run->n_stages);
 }
 
+/* Where a device is in a step: the host runs ahead of it, and its clock would tell only what was waited for. */
+enum { STAMP_PASSED = MODEL_STAMPS, STAMP_SUMMED, STAMP_UPDATED };
+
+static void stamp(struct run *run, unsigned i) {
+        if (run->ops->stamp)
+                run->ops->stamp(i);
+}
+static double device_sec(const struct run *run, unsigned from, unsigned to) {
+        return run->ops->between ? run->ops->between(from, to) : 0;
+}
+
+/* backward_sec is forward's, too. A device has not done this step's update yet: the one before tells. */
+static void split_times(struct run *run, struct metrics_row *row, double update_before) {
+        if (run->ops->between) {
+                row->backward_sec = device_sec(run, STAMP_BEGIN, STAMP_PASSED);
+                row->exchange_sec = device_sec(run, STAMP_PASSED, STAMP_SUMMED);
+                row->update_sec = update_before;
+        }
+        row->forward_sec = row->backward_sec * model_take_forward_share(run->model);
+        row->backward_sec -= row->forward_sec;
+}
+
 /* Forward and backward of this rank's share. Returns 1 where a stop was asked for. `sum`: as run_micro_batch's, in the last turn. */
 static int accumulate(struct run *run, const struct batches *batches, const struct plan *plan, bool sum,
                       struct run_sums *sums, uint64_t *flags) {
@@ -190,6 +212,7 @@ static int accumulate(struct run *run, const struct batches *batches, const stru
                 if (run->rank == 0)
                         progress_watchdog(run->progress);
         }
+        stamp(run, STAMP_PASSED);
         model_take_loss(run->model, &sums->loss);
         return 0;
 }
@@ -274,9 +297,10 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         if (accumulate(run, batches, &plan, true, &sums, ret_flags) > 0)
                 return 1;
         run_check_device(run);
-        row.forward_sec = model_take_forward_sec(run->model);
-        row.backward_sec = lap(&timer) - row.forward_sec;
+        row.backward_sec = lap(&timer); /* forward, too, as yet */
+        double update_before = device_sec(run, STAMP_SUMMED, STAMP_UPDATED);
         run_sum_gradients(run);
+        stamp(run, STAMP_SUMMED);
         sums = run_agree_sums(run, &sums);
         row.exchange_sec = lap(&timer);
         run_losses(run, &sums.loss, &row.losses);
@@ -288,7 +312,9 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         run_settle(run);
         (void) lap(&timer);
         update(run, &row);
+        stamp(run, STAMP_UPDATED);
         row.update_sec += lap(&timer);
+        split_times(run, &row, update_before);
         report(run, &row, &sums, begin, paused);
         return 0;
 }

@@ -33,6 +33,12 @@ for precision in fp32 bf16 fp16; do
         kill_run pretrain $precision.yaml killed 3 6 && train 1 $precision.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt $precision 6)" "$(ckpt killed 6)" >/dev/null
         ok $? "$precision: killed after step 3 and resumed, same bits"
 done
+# the step's parts by the device's clock: all there from the second step on, and none is made up
+for run in fp32 bf16; do
+        jq -se '[.[] | select(.forward_sec)] | length == 6 and all(.[]; .forward_sec > 0 and .backward_sec > 0 and .exchange_sec >= 0 and
+                (.forward_sec + .backward_sec) * .steps_per_sec < 1) and all(.[1:][]; .update_sec > 0)' $run/metrics.jsonl >/dev/null
+        ok $? "$run: how the device spent its steps"
+done
 "$TRAINER" inspect "$(ckpt fp16 6)" | grep -q '"\?loss_scale"\?[: ]' && "$TRAINER" inspect "$(ckpt fp16 6)" | grep -q "backend.*cuda"
 ok $? "a checkpoint says its loss scale and its backend"
 cp -r fp32 moved

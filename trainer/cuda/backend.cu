@@ -61,6 +61,8 @@ static void fill_table(enum cuda_precision precision) {
         table.fetch = cuda_fetch;
         table.begin_graph = cuda_begin_graph;
         table.end_graph = cuda_end_graph;
+        table.stamp = cuda_stamp;
+        table.between = cuda_between;
         table.store = cuda_store;
         table.load = cuda_load;
         table.round = table.dtype == DTYPE_FP32 ? NULL : cuda_round;
@@ -131,6 +133,7 @@ static int check_precision(enum cuda_precision precision, const struct cudaDevic
 static void close_backend(void) {
         (void) cudaDeviceSynchronize();
         cuda_graphs_close();
+        cuda_clock_close();
         gemm_close();
         cuda_memory_close();
         if (cuda_backend.stream)

@@ -50,6 +50,11 @@ void cuda_load(enum dtype of, const void *data, size_t first, double *values, si
 int cuda_memory_open(char *text, size_t size);
 void cuda_memory_close(void);
 
+/* clock.cu */
+void cuda_stamp(unsigned i);
+double cuda_between(unsigned from, unsigned to);
+void cuda_clock_close(void);
+
 /* graph.cu */
 bool cuda_begin_graph(void);
 bool cuda_end_graph(void);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <functional>
 #include <tuple>
@@ -153,10 +154,20 @@ static inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 static inline cudaError_t cudaStreamQuery(cudaStream_t stream) {
         return emulated_done_now(stream, "cudaStreamQuery"), cudaSuccess;
 }
-static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *ret, int) { return *ret = ret, cudaSuccess; }
-static inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
-static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t stream) {
-        return emulated_done_now(stream, "cudaEventRecord"), cudaSuccess;
+/* An event is the time when it was recorded. */
+static inline cudaError_t cudaEventCreate(cudaEvent_t *ret) { return *ret = calloc(1, sizeof(timespec)), cudaSuccess; }
+static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *ret, int) { return cudaEventCreate(ret); }
+static inline cudaError_t cudaEventDestroy(cudaEvent_t event) { return free(event), cudaSuccess; }
+static inline cudaError_t cudaEventElapsedTime(float *ret, cudaEvent_t from, cudaEvent_t to) {
+        const timespec *a = (const timespec *) from, *b = (const timespec *) to;
+
+        *ret = (float) (b->tv_sec - a->tv_sec) * 1e3f + (float) (b->tv_nsec - a->tv_nsec) / 1e6f;
+        return cudaSuccess;
+}
+static inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+        emulated_done_now(stream, "cudaEventRecord");
+        clock_gettime(CLOCK_MONOTONIC, (timespec *) event);
+        return cudaSuccess;
 }
 static inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
 
