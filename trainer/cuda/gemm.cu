@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define WORKSPACE_BYTES ((size_t) 32 << 20)
-#define PLANS 4096 /* a power of two */
+#define PLANS 16384 /* a power of two: a dozen products for each length of a micro-batch, hundreds of lengths at 512 */
 #define PEAK_SIZE 8192
 #define PEAK_REPEATS 10
 
