@@ -121,13 +121,13 @@ struct op_adam {
 /* One tensor of an update, by its place in the flat runs. */
 struct op_update_tensor {
         size_t offset, n; /* elements */
-        double weight_decay;
+        double rate, weight_decay;
         bool adapt; /* LAMB: scaled by its trust ratio */
 };
 
 /* An update of all tensors, as optimizer.c defines it tensor by tensor. */
 struct op_update {
-        struct op_adam adam; /* weight_decay: each tensor's own */
+        struct op_adam adam; /* rate, weight_decay: each tensor's own */
         bool trust_ratio;    /* LAMB */
         double clip_norm;    /* > 0: each tensor's gradient is shortened to it, after gradient_scale */
         uint32_t n_tensors;

@@ -120,17 +120,20 @@ static void update_one_by_one(struct model *model, const struct spec_optimizer *
 
 static void update_together(struct model *model, const struct spec_optimizer *spec, const struct op_adam *all) {
         struct op_update_tensor *tensors = model->update_tensors;
+        uint32_t n = 0;
 
         for (uint32_t i = 0; i < model->layout.n_tensors; i++) {
                 const struct model_tensor *t = &model->layout.tensors[i];
-                tensors[i] = (struct op_update_tensor) { t->offset, t->n_elements, t->decay ? spec->weight_decay : 0,
-                                                         t->decay };
+                if (!is_frozen(spec->freeze, t))
+                        tensors[n++] = (struct op_update_tensor) { t->offset, t->n_elements,
+                                                                   all->rate * layer_rate(spec, model, t),
+                                                                   t->decay ? spec->weight_decay : 0, t->decay };
         }
         const struct op_update op = {
                 .adam = *all,
                 .trust_ratio = kinds[spec->name].trust_ratio,
                 .clip_norm = spec->clip_by == CLIP_BY_TENSOR ? spec->clip_norm : 0,
-                .n_tensors = model->layout.n_tensors,
+                .n_tensors = n,
                 .tensors = tensors,
                 .g = model->gradients,
                 .p = model->parameters,
@@ -154,9 +157,7 @@ void optimizer_update(struct model *model, const struct spec_optimizer *spec, do
                 .gradient_scale = gradient_scale,
         };
 
-        bool alike = spec->freeze == FREEZE_NONE && spec->layer_decay >= 1; /* one rate for all tensors */
-
-        if (model->ops->update && alike)
+        if (model->ops->update)
                 update_together(model, spec, &op);
         else
                 update_one_by_one(model, spec, &op);

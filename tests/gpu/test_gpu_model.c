@@ -32,7 +32,7 @@ struct trajectory {
 };
 
 static struct trajectory train(const struct ops *on, const struct model_config *config, const struct test_batch *t,
-                               const struct class_range *ranges) {
+                               const struct class_range *ranges, const struct spec_optimizer *optimizer) {
         double scale = on->dtype == DTYPE_FP16 ? 1024 : 1;
         struct model_pass pass = helper_pass(&t->batch, true);
         struct trajectory found = {};
@@ -49,7 +49,7 @@ static struct trajectory train(const struct ops *on, const struct model_config *
                 model_forward_backward(model, &t->batch, &pass, &loss);
                 double norm = optimizer_gradient_norm(model) / scale;
                 assert_true(isfinite(norm));
-                optimizer_update(model, &helper_lamb, 1e-2, (uint64_t) i + 1, fmin(1, 1 / norm) / scale);
+                optimizer_update(model, optimizer, 1e-2, (uint64_t) i + 1, fmin(1, 1 / norm) / scale);
                 found.loss[i] = (loss.mlm_count ? loss.mlm_sum / (double) loss.mlm_count : 0) +
                                 (loss.sentence_count ? loss.sentence_sum / (double) loss.sentence_count : 0);
         }
@@ -60,9 +60,10 @@ static struct trajectory train(const struct ops *on, const struct model_config *
 }
 
 static void compare(const char *name, const struct model_config *config, const struct test_batch *t,
-                    const struct class_range *ranges) {
-        struct trajectory want = train(ops_cpu(), config, t, ranges), got = train(ops, config, t, ranges),
-                          again = train(ops, config, t, ranges);
+                    const struct class_range *ranges, const struct spec_optimizer *optimizer) {
+        struct trajectory want = train(ops_cpu(), config, t, ranges, optimizer),
+                          got = train(ops, config, t, ranges, optimizer),
+                          again = train(ops, config, t, ranges, optimizer);
         double worst = 0;
 
         for (int i = 0; i < UPDATES; i++) {
@@ -81,7 +82,7 @@ static void test_bert(void **state) {
         struct model_config config = helper_config(203, 64, 2, 2, 96, 0.1);
         struct test_batch *t = helper_batch(config.vocab_size, 5, 21, 1000, true);
 
-        compare("bert", &config, t, NULL);
+        compare("bert", &config, t, NULL, &helper_lamb);
         free(t);
 }
 
@@ -91,7 +92,7 @@ static void test_albert(void **state) {
         struct test_batch *t = helper_batch(config.vocab_size, 5, 21, 1000, true);
 
         config.hidden_act = ACT_GELU_NEW;
-        compare("albert", &config, t, NULL);
+        compare("albert", &config, t, NULL, &helper_lamb);
         free(t);
 }
 
@@ -100,6 +101,9 @@ static void test_classifier(void **state) {
         struct model_config config = helper_config(203, 64, 2, 2, 96, 0.1);
         struct test_batch *t = helper_batch(config.vocab_size, 6, 21, 1000, true);
 
+        struct spec_optimizer by_layer = helper_lamb;
+        by_layer.layer_decay = 0.8;
+        by_layer.freeze = FREEZE_EMBEDDINGS;
         config.without_pretraining_heads = true;
         config.classifier = (struct classifier_config) { .n_labels = 5,
                                                          .first_layer = 0,
@@ -110,7 +114,8 @@ static void test_classifier(void **state) {
         t->batch.n_masked = 0;
         for (int32_t i = 0; i < 6; i++)
                 t->sentence_labels[i] = i % 5;
-        compare("classifier", &config, t, ranges);
+        compare("classifier", &config, t, ranges, &helper_lamb);
+        compare("classifier, layer by layer", &config, t, ranges, &by_layer);
         free(t);
 }
 

@@ -451,6 +451,7 @@ static void reference_update(const struct op_update *op, const struct op_update_
         struct op_adam adam = op->adam;
         double norm = adam.gradient_scale * sqrt(reference->sum_squares(g, t->n));
 
+        adam.rate = t->rate;
         adam.weight_decay = t->weight_decay;
         if (op->clip_norm > 0 && norm > op->clip_norm)
                 adam.gradient_scale *= op->clip_norm / norm;
@@ -466,14 +467,14 @@ static void reference_update(const struct op_update *op, const struct op_update_
 }
 
 static void check_update(bool trust_ratio, double clip_norm) {
-        const struct op_update_tensor tensors[] = { { 0, 70001, 0.01, true },
-                                                    { 70016, 5, 0, false },
-                                                    { 70032, 131072, 0.02, true } };
+        const struct op_update_tensor tensors[] = { { 0, 70001, 1e-2, 0.01, true },
+                                                    { 70016, 5, 3e-3, 0, false },
+                                                    { 70032, 131072, 1e-3, 0.02, true } };
         const uint32_t n = 70032 + 131072;
         struct pair g = make_master(1, n, -1, 1), p = make_master(1, n, -1, 1), m = make_master(1, n, -0.1, 0.1),
                     v = make_master(1, n, 0, 0.1), values = make(1, n, 0, 0);
         struct op_update twin = {
-                .adam = { 1e-2, 0.9, 0.999, 1e-6, 0, 1 - pow(0.9, 3), 1 - pow(0.999, 3), 0.7 },
+                .adam = { 0, 0.9, 0.999, 1e-6, 0, 1 - pow(0.9, 3), 1 - pow(0.999, 3), 0.7 },
                 .trust_ratio = trust_ratio, .clip_norm = clip_norm, .n_tensors = ELEMENTSOF(tensors), .tensors = tensors,
                 .g = g.twin.data, .p = p.twin.data, .m = m.twin.data, .v = v.twin.data,
         }, fast = twin;

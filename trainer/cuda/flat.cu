@@ -179,7 +179,7 @@ void cuda_descend(double rate, size_t n, const void *direction, void *p) {
 struct row {
         size_t offset, n;
         uint32_t first_chunk;
-        float decay, clip, ratio; /* clip: of the gradient; ratio: of the step */
+        float rate, decay, clip, ratio; /* clip: of the gradient; ratio: of the step */
         bool adapt;
 };
 
@@ -224,7 +224,7 @@ template <class T> __global__ void update_adamw(struct update u, T *values) {
         a.gradient_scale *= s.row->clip;
         for (size_t i = s.first + threadIdx.x; i < s.first + s.n; i += THREADS) {
                 float m = u.m[i], v = u.v[i], p = u.p[i];
-                p -= a.rate * direction(a, u.g[i], p, &m, &v);
+                p -= s.row->rate * direction(a, u.g[i], p, &m, &v);
                 u.m[i] = m;
                 u.v[i] = v;
                 u.p[i] = p;
@@ -285,7 +285,7 @@ __global__ void update_factors(struct update u, double clip_norm) {
 
 template <class T> __global__ void update_descend(struct update u, T *values) {
         const struct span s = span_of(u);
-        float rate = u.adam.rate * s.row->ratio;
+        float rate = s.row->rate * s.row->ratio;
 
         for (size_t i = s.first + threadIdx.x; i < s.first + s.n; i += THREADS) {
                 float p = u.p[i] - rate * u.g[i];
@@ -305,6 +305,7 @@ static uint32_t upload_rows(const struct op_update *op) {
                 rows[i].offset = t->offset;
                 rows[i].n = t->n;
                 rows[i].first_chunk = chunks;
+                rows[i].rate = (float) t->rate;
                 rows[i].decay = (float) t->weight_decay;
                 rows[i].clip = rows[i].ratio = 1;
                 rows[i].adapt = t->adapt;
