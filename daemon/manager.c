@@ -179,22 +179,8 @@ void manager_free(struct manager *m) {
 
 /* ---- commits ---- */
 
-static void launch_committed(struct manager *m) {
-        for (size_t i = 0; i < store_count(m->store); i++) {
-                struct job *job = store_at(m->store, i);
-                if (job->run && job->run->phase == PHASE_COMMITTING)
-                        attempt_launch(job->run);
-        }
-        manager_plan_soon(m);
-}
-
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct manager *m = userdata;
-
-        if (manager_commit(m)) {
-                log_info("state.db can be written again");
-                launch_committed(m);
-        }
+        (void) manager_commit(userdata);
         return 0;
 }
 
@@ -210,6 +196,10 @@ bool manager_commit(struct manager *m) {
         struct error error = {};
 
         if (store_flush(m->store, &error) >= 0) {
+                if (m->storage_error[0]) {
+                        log_info("state.db can be written again");
+                        manager_plan_soon(m); /* what has waited for this */
+                }
                 m->storage_error[0] = '\0';
                 m->retry_usec = 0;
                 m->retry_source = sd_event_source_disable_unref(m->retry_source);
@@ -368,10 +358,20 @@ static void plan(struct manager *m) {
         }
 }
 
+/* Attempts whose intent became durable later than it was meant to. */
+static void launch_committed(struct manager *m) {
+        for (size_t i = 0; i < store_count(m->store) && !store_pending(m->store); i++) {
+                struct job *job = store_at(m->store, i);
+                if (job->run && job->run->phase == PHASE_COMMITTING)
+                        attempt_launch(job->run);
+        }
+}
+
 static int on_plan(sd_event_source *source, void *userdata) {
         struct manager *m = userdata;
 
         store_release(m->store);
+        launch_committed(m);
         plan(m);
         return 0;
 }
