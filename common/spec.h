@@ -16,6 +16,8 @@
 
 enum objective { OBJECTIVE_MLM_NSP, OBJECTIVE_MLM_SOP, OBJECTIVE_MLM, OBJECTIVE_CLASSIFY, OBJECTIVE_MAX };
 enum data_format { FORMAT_AUTO, FORMAT_CSV, FORMAT_TSV, FORMAT_JSONL, FORMAT_LINES, FORMAT_MAX };
+#define DATA_FORMAT_NAMES \
+        { "auto", "csv", "tsv", "jsonl", "lines" }
 enum data_encoding { ENCODING_UTF8, ENCODING_LATIN1, ENCODING_MAX };
 #define DATA_ENCODING_NAMES \
         { "utf-8", "latin-1" }
@@ -84,7 +86,7 @@ struct spec_data {
         uint32_t sequence_length;          /* 128 */
         enum objective objective;          /* mlm+nsp */
         double masked_fraction;            /* 0.15 */
-        uint32_t max_predictions;          /* 0 = ceil(0.15 * sequence_length) */
+        uint32_t max_predictions;          /* 0 in the file: ceil(masked_fraction × sequence_length) */
         double short_sequence_probability; /* 0.1 */
         enum masking_mode masking;         /* dynamic */
         uint32_t dupe_factor;              /* 10; static: epochs until pairs and masks repeat */

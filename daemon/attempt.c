@@ -280,6 +280,18 @@ void attempt_launched(struct attempt_run *run, pid_t shim) {
                 log_error("job %" PRIu64 ": the shim's launch cannot be watched", run->job->id);
 }
 
+/* Only the attempt's own: a hello may come from any process of the user, and what is noted here is killed as root. */
+static void note_cgroup(struct attempt_run *run, pid_t pid) {
+        if (run->job->launcher != LAUNCHER_SYSTEMD)
+                return;
+        cleanup_free char *unit = launcher_unit_name(run->manager, run->job), *cgroup = process_cgroup(pid);
+        const char *name = cgroup ? strrchr(cgroup, '/') : NULL;
+        if (!unit || !name || strcmp(name + 1, unit) != 0)
+                return;
+        free(run->cgroup);
+        run->cgroup = steal_pointer(&cgroup);
+}
+
 void attempt_adopt(struct manager *manager, struct job *job) {
         struct attempt *a = &job->attempt;
         struct attempt_run *run = new_run(manager, job, PHASE_LAUNCHING);
@@ -295,6 +307,7 @@ void attempt_adopt(struct manager *manager, struct job *job) {
         int pidfd = process_pidfd_checked(a->pid, a->pid_start);
         if (pidfd >= 0 && watch_shim(run, pidfd) >= 0) {
                 log_info("job %" PRIu64 " attempt %u: adopted, pid %d", job->id, a->number, (int) a->pid);
+                note_cgroup(run, a->pid);
                 if (job->state == JOB_STOPPING)
                         attempt_stop(job);
         } else if (a->pid == 0 && files_is_locked(manager->jobs_fd, job)) {
@@ -329,10 +342,7 @@ static int meet_shim(struct attempt_run *run, pid_t pid) {
                 return r;
         a->pid = pid;
         a->pid_start = start;
-        if (run->job->launcher == LAUNCHER_SYSTEMD) {
-                free(run->cgroup);
-                run->cgroup = process_cgroup(pid);
-        }
+        note_cgroup(run, pid);
         r = watch_shim(run, steal_fd(&fd));
         if (r < 0)
                 return r;

@@ -35,7 +35,7 @@ struct attempt_run {
         void *launcher_data;     /* the launcher's own, freed by its `forget` */
         char *cgroup;            /* systemd launcher: the unit's, else NULL */
         unsigned sweeps;
-        bool stop_sent;
+        bool asked; /* its exit record says that it ended on request */
         struct step_clock clock;
 };
 
@@ -60,7 +60,7 @@ struct attempt_report {
         uint64_t job;
         uint32_t attempt;
         const char *nonce, *status, *checkpoint_path;
-        bool has_step, has_steps, has_loss, has_rate, has_checkpoint, has_stall, has_write, exited, ready;
+        bool has_step, has_steps, has_loss, has_rate, has_checkpoint, has_stall, has_write, exited;
         uint64_t step, steps, checkpoint_step, checkpoint_size, samples_first, samples_last;
         double loss, rate, checkpoint_stall, checkpoint_write;
 };

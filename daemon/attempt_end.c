@@ -28,13 +28,12 @@
 static void read_record(struct attempt_run *run, enum exit_class exit_class, const char *text) {
         struct attempt *a = &run->job->attempt;
         struct error error = {};
-        bool requested;
 
         a->exit_class = (int) exit_class;
         job_set_text(&a->reason, text);
         if (exit_class == EXIT_CLASS_LAUNCH)
                 return;
-        int r = files_read_exit(run->manager->jobs_fd, run->job, &requested, &error);
+        int r = files_read_exit(run->manager->jobs_fd, run->job, &run->asked, &error);
         if (r < 0 && r != -ENOENT)
                 log_error("job %" PRIu64 " attempt %u: %s", run->job->id, a->number, error.text);
 }
@@ -130,9 +129,10 @@ static void judge(struct manager *manager, struct job *job, struct outcome *ret)
                                 n > 0 ? "; " : "", (double) decision.delay_usec / (double) USEC_PER_SEC);
 }
 
-/* A wish decides over what the exit says, but finished work is finished. */
-static void decide(struct manager *manager, struct job *job, struct outcome *ret) {
-        bool finished = job->attempt.exit_class == EXIT_CLASS_FINISHED;
+/* A wish decides over what the exit says, but finished work is finished, unless cancelled. A command that was `asked` to end may say 0
+ * and not be finished. */
+static void decide(struct manager *manager, struct job *job, bool asked, struct outcome *ret) {
+        bool finished = job->attempt.exit_class == EXIT_CLASS_FINISHED && !(asked && job->kind == JOB_COMMAND);
 
         *ret = (struct outcome) {};
         switch (job->wish) {
@@ -170,6 +170,7 @@ static void close_attempt(struct attempt_run *run) {
         struct error error = {};
         struct outcome outcome;
         struct step_clock clock = run->clock;
+        bool asked = run->asked;
         cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
 
         attempt_run_free(run);
@@ -187,7 +188,7 @@ static void close_attempt(struct attempt_run *run) {
         job->exit_class = a->exit_class;
         job->step = a->step;
         goodput_close_attempt(job, &clock, a->exit_class == EXIT_CLASS_FINISHED);
-        decide(manager, job, &outcome);
+        decide(manager, job, asked, &outcome);
         job->wish = WISH_NONE;
         log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class),
                  a->reason ? ": " : "", a->reason ? a->reason : "");
@@ -205,7 +206,7 @@ static void sweep(struct attempt_run *run) {
         if (run->cgroup)
                 process_kill_cgroup(run->cgroup);
         int found = process_sweep(job->uid, job->attempt.nonce);
-        if (found > 0 && ++run->sweeps < SWEEPS_MAX) {
+        if (found != 0 && ++run->sweeps < SWEEPS_MAX) {
                 run->timer = sd_event_source_disable_unref(run->timer);
                 if (sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, SWEEP_INTERVAL_USEC, 1,
                                                on_sweep, run) >= 0)
@@ -214,6 +215,9 @@ static void sweep(struct attempt_run *run) {
         if (found > 0)
                 log_error("job %" PRIu64 " attempt %u: %d processes cannot be killed", job->id, job->attempt.number,
                           found);
+        if (found < 0)
+                log_error("job %" PRIu64 " attempt %u: leftovers cannot be looked for: %s", job->id,
+                          job->attempt.number, strerror(-found));
         close_attempt(run);
 }
 

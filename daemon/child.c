@@ -11,8 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -23,13 +25,15 @@
 
 #define REMOVE_LIMIT_USEC (600 * USEC_PER_SEC)
 #define ON_EXIT_LIMIT_USEC (60 * USEC_PER_SEC)
+#define TASK_SLACK_USEC (30 * USEC_PER_SEC) /* systemd's time to tell that one has ended */
 
 struct child {
         struct manager *manager;
         struct child *next; /* of the manager's */
         pid_t pid;
         char *folder;            /* to be removed when it has ended, or NULL */
-        sd_bus_message *request; /* to be answered when it has ended, or NULL */
+        sd_bus_message *request; /* to be answered when it has ended, or NULL: whether `path` is gone */
+        char *path;
         sd_event_source *source, *timer;
         struct systemd_task *task; /* under systemd, in place of pid and sources */
 };
@@ -45,15 +49,26 @@ static struct child *child_new(struct manager *manager) {
         return child;
 }
 
+static void answer(const struct child *child) {
+        struct stat st;
+
+        if (child->request && child->path && lstat(child->path, &st) == 0)
+                (void) sd_bus_reply_method_errorf(child->request, BERTD_ERROR_STORAGE,
+                                                  "the job is forgotten, but not all of %s could be removed",
+                                                  child->path);
+        else if (child->request)
+                (void) sd_bus_reply_method_return(child->request, "");
+}
+
 static void child_free(struct child *child) {
         for (struct child **at = &child->manager->children; *at; at = &(*at)->next)
                 if (*at == child) {
                         *at = child->next;
                         break;
                 }
-        if (child->request)
-                (void) sd_bus_reply_method_return(child->request, "");
+        answer(child);
         sd_bus_message_unref(child->request);
+        free(child->path);
         (void) sd_event_source_disable_unref(child->source);
         (void) sd_event_source_disable_unref(child->timer);
         systemd_task_free(child->task);
@@ -81,14 +96,18 @@ static int on_limit(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* Of a task whose end systemd did not tell: its connection may have been lost meanwhile. */
+static int on_task_limit(sd_event_source *source, uint64_t usec, void *userdata) {
+        ended(userdata);
+        return 0;
+}
+
 static __attribute__((noreturn)) void run(const struct job *job, char *const *argv, char *const *environment,
                                           const char *cwd) {
         const char *what;
-        sigset_t none;
-        int null = open("/dev/null", O_RDWR);
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-        (void) sigemptyset(&none);
-        (void) sigprocmask(SIG_SETMASK, &none, NULL);
+        launcher_reset_signals();
         (void) setsid();
         if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 ||
             launcher_become(job, NULL, &what) < 0)
@@ -104,20 +123,25 @@ static void spawn(struct manager *manager, const struct job *job, const char *na
                   char *const *environment, const char *cwd, uint64_t limit_usec, struct child *child) {
         if (manager->options.launcher == LAUNCHER_SYSTEMD) {
                 child->task = systemd_task_run(manager, job, name, argv, environment, cwd, limit_usec, ended, child);
-                if (!child->task)
+                if (!child->task ||
+                    sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME,
+                                               limit_usec + TASK_SLACK_USEC, 0, on_task_limit, child) < 0)
                         child_free(child);
                 return;
         }
         child->pid = fork();
         if (child->pid == 0)
                 run(job, argv, environment, cwd);
-        if (child->pid < 0 ||
-            sd_event_add_child(manager->loop, &child->source, child->pid, WEXITED, on_child, child) < 0 ||
-            sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME, limit_usec, 0, on_limit, child) <
-                    0) {
-                log_error("job %" PRIu64 ": %s cannot be run", job->id, argv[0]);
-                child_free(child);
-        }
+        if (child->pid > 0 &&
+            sd_event_add_child(manager->loop, &child->source, child->pid, WEXITED, on_child, child) >= 0 &&
+            sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME, limit_usec, 0, on_limit, child) >=
+                    0)
+                return;
+        log_error("job %" PRIu64 ": %s cannot be run", job->id, argv[0]);
+        child->source = sd_event_source_disable_unref(child->source);
+        if (child->pid > 0 && kill(child->pid, SIGKILL) == 0)
+                (void) waitpid(child->pid, NULL, 0);
+        child_free(child);
 }
 
 void children_free(struct manager *manager) {
@@ -134,6 +158,7 @@ int child_remove_tree(struct manager *manager, const struct job *job, const char
         if (!child)
                 return -ENOMEM;
         child->request = sd_bus_message_ref(request);
+        child->path = strdup(path);
         if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
                 child_free(child);
                 return 0;

@@ -19,10 +19,10 @@
 #include "common/file.h"
 #include "common/utf8.h"
 #include "daemon/states.h"
+#include "daemon/shim_record.h"
 
 #define EXIT_RECORD_MAX 65536
 #define ATTEMPT_DOCUMENT_VERSION 1
-#define HOST_MAX 65 /* bytes of a host's name, with its NUL */
 
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
 #define cleanup_json cleanup(cleanup_json_p)
@@ -230,9 +230,9 @@ static int use_exit_record(json_t *root, struct job *job, bool *ret_requested, s
         a->signal = signal < 0 || signal > 64 ? 0 : (int) signal;
         int class = name[0] ? exit_class_from_name(name) : -1;
         a->exit_class = class >= 0 ? class : (int) policy_classify(a->exit_code, a->signal, oom != 0);
-        job_set_text(&a->reason, plain_text(reason) ? reason : "");
+        job_set_text(&a->reason, strlen(reason) < SHIM_REASON_MAX && plain_text(reason) ? reason : "");
         a->rank = rank >= 0 && rank < BERTD_RANKS_MAX ? (int) rank : -1;
-        job_set_text(&a->host, strlen(host) < HOST_MAX && plain_text(host) ? host : "");
+        job_set_text(&a->host, strlen(host) < SHIM_HOST_MAX && plain_text(host) ? host : "");
         job_set_text(&a->evidence,
                      evidence[0] == '/' && strlen(evidence) < PATH_MAX && plain_text(evidence) ? evidence : "");
         if (first >= 0 && last > 0 && last >= first) {

@@ -49,9 +49,7 @@ static void arm(struct gpu_watch *w) {
         uint64_t usec = gpu_watch_blocked(w, GPU_FREE) ? SOON_USEC : IDLE_USEC;
 
         w->timer = sd_event_source_disable_unref(w->timer);
-        if (!w->absent)
-                (void) sd_event_add_time_relative(w->loop, &w->timer, CLOCK_BOOTTIME, usec, USEC_PER_SEC / 10, on_timer,
-                                                  w);
+        (void) sd_event_add_time_relative(w->loop, &w->timer, CLOCK_BOOTTIME, usec, USEC_PER_SEC / 10, on_timer, w);
 }
 
 /* MIG instances are not in the driver's list of GPUs, nor are their processes: they are not watched. */
@@ -94,7 +92,7 @@ static void conclude(struct gpu_watch *w, int result) {
         w->answered = clock_boottime_usec();
         for (uint32_t i = 0; !w->absent && i < w->gpus->n; i++)
                 judge_one(w, i, result);
-        /* Without a driver all are as free as they were before one was looked for. */
+        /* Without a driver all are as free as they were before one was looked for; it may come back after an upgrade. */
         for (uint32_t i = 0; w->absent && i < w->gpus->n; i++)
                 w->health[i] = (struct gpu_health) { .baseline = UINT64_MAX };
         arm(w);
@@ -112,7 +110,8 @@ static int on_pipe(sd_event_source *source, int fd, uint32_t revents, void *user
 static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         struct gpu_watch *w = userdata;
 
-        (void) kill(w->pid, SIGKILL);
+        if (w->pid > 0)
+                (void) kill(w->pid, SIGKILL);
         conclude(w, -ETIMEDOUT);
         return 0;
 }

@@ -39,7 +39,7 @@ int launcher_become(const struct job *job, const struct job_inputs *inputs, cons
         return 0;
 }
 
-static void reset_signals(void) {
+void launcher_reset_signals(void) {
         sigset_t none;
         struct sigaction sa = { .sa_handler = SIG_DFL };
 
@@ -62,7 +62,7 @@ static __attribute__((noreturn)) void child(const struct attempt_run *run, const
         const char *what;
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-        reset_signals();
+        launcher_reset_signals();
         if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
             dup2(log >= 0 ? log : null, STDERR_FILENO) < 0)
                 child_fail(report, "/dev/null", errno);

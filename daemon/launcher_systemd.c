@@ -45,7 +45,11 @@ static int open_bus(sd_bus **ret) {
                 r = sd_bus_start(bus);
         if (r < 0) {
                 (void) sd_bus_unref(bus);
-                return sd_bus_open_system(ret);
+                r = sd_bus_open_system(ret);
+                /* over a broker its signals must be asked for */
+                return r < 0 ? r
+                             : sd_bus_call_method_async(*ret, NULL, SYSTEMD_SERVICE, "/org/freedesktop/systemd1",
+                                                        SYSTEMD_MANAGER, "Subscribe", NULL, NULL, NULL);
         }
         *ret = bus;
         return 0;
@@ -103,12 +107,25 @@ static int append_environment(sd_bus_message *m, const struct strv *assignments)
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
+/* systemd refuses a whole call for one assignment that it does not like. */
+static bool assignment_is_plain(const char *assignment) {
+        size_t name = strspn(assignment, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
+
+        if (name == 0 || assignment[name] != '=' || (assignment[0] >= '0' && assignment[0] <= '9'))
+                return false;
+        for (const unsigned char *p = (const unsigned char *) assignment; *p; p++)
+                if ((*p < 0x20 && *p != '\t' && *p != '\n') || *p == 0x7f)
+                        return false;
+        return text_is_utf8(assignment);
+}
+
 /* The shim takes the job's environment from attempt.json: systemd would refuse some of what a shell allows. */
 static int add_environment(sd_bus_message *m, const struct launch *launch) {
         struct strv ours = {};
 
         for (size_t i = 0; i < launch->environment->n; i++)
-                if (strncmp(launch->environment->words[i], "BERTD_", 6) == 0)
+                if (strncmp(launch->environment->words[i], "BERTD_", 6) == 0 &&
+                    assignment_is_plain(launch->environment->words[i]))
                         strv_add(&ours, launch->environment->words[i]);
         int r = ours.failed ? -ENOMEM : append_environment(m, &ours);
         strv_free(&ours);
@@ -359,18 +376,6 @@ static int on_task_started(sd_bus_message *m, void *userdata, sd_bus_error *ret_
                 task->done(task->userdata);
         }
         return 0;
-}
-
-/* systemd refuses a whole call for one assignment that it does not like. */
-static bool assignment_is_plain(const char *assignment) {
-        size_t name = strspn(assignment, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
-
-        if (name == 0 || assignment[name] != '=' || (assignment[0] >= '0' && assignment[0] <= '9'))
-                return false;
-        for (const unsigned char *p = (const unsigned char *) assignment; *p; p++)
-                if ((*p < 0x20 && *p != '\t' && *p != '\n') || *p == 0x7f)
-                        return false;
-        return text_is_utf8(assignment);
 }
 
 static int add_task_properties(sd_bus_message *m, const struct job *job, char *const *argv, char *const *environment,

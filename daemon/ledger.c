@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,15 +19,24 @@ static bool is_file(int dirfd, const char *path, struct stat *st) {
         return fstatat(dirfd, path, st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st->st_mode) && st->st_size > 0;
 }
 
-/* "step-000012000.ckpt" */
+/* "step-000012000.ckpt", exactly as the trainer writes it. */
 static bool parse_name(const char *name, uint64_t *ret_step) {
-        char digits[24];
+        char digits[24], again[64];
         size_t n = strlen(name);
 
-        if (n < 5 + 1 + 5 || n > 5 + 20 + 5 || strncmp(name, "step-", 5) != 0 || strcmp(name + n - 5, ".ckpt") != 0)
+        if (n < 5 + 1 + 5 || n > 5 + 20 + 5)
                 return false;
         (void) snprintf(digits, sizeof(digits), "%.*s", (int) (n - 10), name + 5);
-        return parse_u64(digits, 1, INT64_MAX, ret_step) == 0;
+        if (parse_u64(digits, 1, INT64_MAX, ret_step) < 0)
+                return false;
+        (void) snprintf(again, sizeof(again), "step-%09" PRIu64 ".ckpt", *ret_step);
+        return strcmp(name, again) == 0;
+}
+
+bool ledger_is_there(const struct checkpoint *c) {
+        struct stat st;
+
+        return is_file(AT_FDCWD, c->path, &st);
 }
 
 bool ledger_note_deleted(struct job *job) {
@@ -34,8 +44,7 @@ bool ledger_note_deleted(struct job *job) {
 
         for (size_t i = 0; i < job->n_ledger; i++) {
                 struct checkpoint *c = &job->ledger[i];
-                struct stat st;
-                if (c->state != CHECKPOINT_GOOD || is_file(AT_FDCWD, c->path, &st))
+                if (c->state != CHECKPOINT_GOOD || ledger_is_there(c))
                         continue;
                 c->state = CHECKPOINT_DELETED;
                 c->dirty = changed = true;

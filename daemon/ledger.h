@@ -10,6 +10,9 @@
  * Changed rows are left dirty: the caller marks the job. Returns whether anything changed. */
 bool ledger_refresh(struct job *job, const char *run_dir);
 
+/* Whether its file is where the row says. */
+bool ledger_is_there(const struct checkpoint *checkpoint);
+
 /* Its first half alone: marks rows whose file is gone. */
 bool ledger_note_deleted(struct job *job);
 

@@ -2,7 +2,7 @@
  * The manager: one per daemon, owner of the loop, the store, the bus server and every open attempt.
  *
  *   manager_new    opens the state folder (one daemon each) and loads it; refuses with one line
- *   manager_start  listens, reconciles with what lives (adopt.c), plans the queue
+ *   manager_start  listens, reconciles with what lives (attempt.c), plans the queue
  *   sd_event_loop(manager->loop)
  *   manager_free   jobs live on
  */

@@ -335,7 +335,7 @@ static int check_resume(struct call *call, const struct resume_options *o) {
         if (!o->has_from)
                 return 0;
         const struct checkpoint *c = job_checkpoint(job, o->from);
-        if (!c || (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_DEMOTED))
+        if (!c || (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_DEMOTED) || !ledger_is_there(c))
                 return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_CHECKPOINT,
                                          "job %" PRIu64 " has no checkpoint of step %" PRIu64, job->id, o->from);
         return 0;
@@ -475,9 +475,9 @@ static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
                 r = sd_bus_message_peek_type(m, NULL, &contents);
         if (r < 0)
                 return r;
-        if ((strcmp(key, "exited") == 0 || strcmp(key, "ready") == 0) && strcmp(contents, "b") == 0) {
+        if (strcmp(key, "exited") == 0 && strcmp(contents, "b") == 0) {
                 r = sd_bus_message_read(m, "v", "b", &flag);
-                *(key[0] == 'e' ? &report->exited : &report->ready) = r >= 0 && flag;
+                report->exited = r >= 0 && flag;
                 return r;
         }
         for (size_t i = 0; i < ELEMENTSOF(report_fields); i++) {

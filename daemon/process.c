@@ -185,6 +185,8 @@ static int sweep_one(int proc, const char *name, uid_t uid, const char *mark) {
         if (pid == getpid() || fstatat(proc, name, &st, 0) < 0 || st.st_uid != uid)
                 return 0;
         cleanup_close int fd = process_pidfd(pid);
+        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
+                return 1; /* not known: to be looked at again */
         if (fd < 0 || !has_nonce(proc, name, mark) || process_start_time(pid, &start) < 0)
                 return 0;
         (void) syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);

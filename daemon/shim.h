@@ -84,8 +84,8 @@ struct shim {
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
                 *continued;
         bool stop_asked;
-        bool closed;                                           /* bertd said that the attempt is over */
-        uint64_t grace_usec, stop_until_usec, stop_limit_usec; /* boot time: next look, last moment */
+        bool closed;                               /* bertd said that the attempt is over */
+        uint64_t stop_until_usec, stop_limit_usec; /* boot time: next look, last moment */
         uint64_t written_mark, written_usec; /* fingerprint of checkpoint files being written, when it last changed */
         uint64_t started_usec;
         uint64_t oom_kills; /* memory.events at the start */

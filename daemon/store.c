@@ -408,6 +408,8 @@ static int insert_inputs(struct store *store, const struct job *job, const struc
         size_t size;
         cleanup_free char *environment = pack_strings(submission->environment, &size);
 
+        if (submission->environment && submission->environment[0] && !environment)
+                return error_errno(error, ENOMEM, "environment");
         bind_u64(s, 1, job->id);
         bind_text(s, 2, submission->spec ? submission->spec : "");
         bind_blob(s, 3, environment, size);

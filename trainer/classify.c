@@ -26,21 +26,25 @@
 #define BATCH 32 /* texts */
 
 static const char EVALUATE_USAGE[] =
-        "usage: bert-trainer evaluate CHECKPOINT FILE... [--task NAME] [--device KIND] [--json]\n\n"
+        "usage: bert-trainer evaluate CHECKPOINT FILE... [--task NAME] [--format KIND] [--device KIND] [--json]\n\n"
         "How well a classifier does on labelled texts (csv, tsv, jsonl): accuracy, error, macro F1, a table of "
         "classes, the "
-        "confusion\nmatrix. Columns and encoding are as in its training.\n\n"
+        "confusion\nmatrix. Columns, encoding and format are as in its training.\n\n"
         "      --task NAME    of a checkpoint of several tasks: the one whose texts these are\n"
+        "      --format KIND  csv, tsv, jsonl or lines (default: data.format of its training, else by the file's "
+        "name)\n"
         "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
         "      --device KIND  auto (a GPU where there is one), cpu or cuda\n"
         "      --json         as one JSON object\n"
         "  -h, --help         this text\n";
 static const char PREDICT_USAGE[] =
-        "usage: bert-trainer predict CHECKPOINT [FILE] [--task NAME] [--device KIND]\n\n"
+        "usage: bert-trainer predict CHECKPOINT [FILE] [--task NAME] [--format KIND] [--device KIND]\n\n"
         "A line of JSON for each text, as they come: {\"label\": ..., \"probabilities\": {...}}. FILE is csv, tsv, "
         "jsonl with the\n"
         "columns of its training, or txt: a text a line, as is standard input.\n\n"
         "      --task NAME    of a checkpoint of several tasks: the one whose texts these are\n"
+        "      --format KIND  csv, tsv, jsonl or lines (default: data.format of its training, else by the file's "
+        "name)\n"
         "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
         "      --device KIND  auto (a GPU where there is one), cpu or cuda\n"
         "  -h, --help         this text\n";
@@ -51,7 +55,8 @@ struct classifier {
         struct model *model;
         struct vocab *vocab;
         struct encoder *encoder;
-        const char *task_name; /* NULL: the only one */
+        const char *task_name;   /* NULL: the only one */
+        enum data_format format; /* auto: the task's */
         enum device_kind kind;
         struct device *device;
         struct task task;
@@ -96,6 +101,7 @@ static int open_texts(struct classifier *f, const struct checkpoint *c, struct e
                                    checkpoint_path(c));
         o.truncation = (enum truncation) truncation;
         f->records = (struct records_options) {
+                .format = f->format != FORMAT_AUTO ? f->format : f->task.format,
                 .encoding = f->task.encoding,
                 .header = f->task.header,
                 .text = f->task.columns.name,
@@ -214,6 +220,9 @@ static int run_texts(struct classifier *f, bool count, struct error *error) {
                 for (uint32_t i = 0; i < batch->n_texts; i++, seen++) {
                         double *row = f->logits + (size_t) i * f->config.classifier.n_labels + f->task.first;
                         uint32_t best = softmax(row, c);
+                        if (!isfinite(row[best]))
+                                return error_input(error, BERTD_EXIT_NAN,
+                                                   "what the classifier puts out is not finite: nor are its weights");
                         int32_t label = texts_label(f->texts, seen);
                         if (count) {
                                 f->confusion[(size_t) label * c + best]++;
@@ -327,12 +336,15 @@ static int report(const struct classifier *f, bool json, struct error *error) {
 /* ---- the two commands ---- */
 
 static int parse(int argc, char **argv, const char *usage, struct classifier *f, bool *json) {
-        static const char *const devices[DEVICE_KIND_MAX] = DEVICE_KIND_NAMES;
-        const struct option options[] = {
-                { "vocab", required_argument, NULL, 'v' },        { "task", required_argument, NULL, 't' },
-                { "device", required_argument, NULL, 'd' },       { "help", no_argument, NULL, 'h' },
-                { json ? "json" : NULL, no_argument, NULL, 'j' }, {}
-        };
+        static const char *const devices[DEVICE_KIND_MAX] = DEVICE_KIND_NAMES, *const formats[FORMAT_MAX] =
+                                                                                       DATA_FORMAT_NAMES;
+        const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
+                                          { "task", required_argument, NULL, 't' },
+                                          { "format", required_argument, NULL, 'f' },
+                                          { "device", required_argument, NULL, 'd' },
+                                          { "help", no_argument, NULL, 'h' },
+                                          { json ? "json" : NULL, no_argument, NULL, 'j' },
+                                          {} };
 
         for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
                 if (o == 'v')
@@ -347,6 +359,15 @@ static int parse(int argc, char **argv, const char *usage, struct classifier *f,
                         if (kind >= 0)
                                 continue;
                         (void) fprintf(stderr, "bert-trainer: --device: '%.64s', expected auto, cpu or cuda\n", optarg);
+                        return 1 + BERTD_EXIT_USAGE;
+                } else if (o == 'f') {
+                        int format = parse_choice(optarg, formats, FORMAT_MAX);
+                        f->format = (enum data_format) format;
+                        if (format >= 0)
+                                continue;
+                        (void) fprintf(stderr,
+                                       "bert-trainer: --format: '%.64s', expected auto, csv, tsv, jsonl or lines\n",
+                                       optarg);
                         return 1 + BERTD_EXIT_USAGE;
                 } else
                         return 1 + (fputs(usage, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO
@@ -387,7 +408,7 @@ int cmd_predict(int argc, char **argv) {
         const char *path = argc - optind == 2 ? argv[optind + 1] : "-";
         int r = open_classifier(&f, argv[optind], &error);
         f.records.label = NULL;
-        if (strcmp(path, "-") == 0)
+        if (strcmp(path, "-") == 0 && f.format == FORMAT_AUTO)
                 f.records.format = FORMAT_LINES;
         if (r >= 0)
                 r = run_file(&f, path, false, &error);

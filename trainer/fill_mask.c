@@ -119,12 +119,12 @@ static int encode(const struct fill_mask *f, const char *text, struct ids *ids) 
         int r = encoder_append(ids, vocab_special(f->vocab, "[CLS]"));
 
         for (const char *mask; r >= 0 && (mask = strstr(text, MASK)); text = mask + strlen(MASK)) {
-                r = encoder_encode(f->encoder, 0, text, (size_t) (mask - text), ids);
+                r = encoder_encode_special(f->encoder, 0, text, (size_t) (mask - text), ids);
                 if (r >= 0)
                         r = encoder_append(ids, vocab_special(f->vocab, MASK));
         }
         if (r >= 0)
-                r = encoder_encode(f->encoder, 0, text, strlen(text), ids);
+                r = encoder_encode_special(f->encoder, 0, text, strlen(text), ids);
         return r < 0 ? r : encoder_append(ids, vocab_special(f->vocab, "[SEP]"));
 }
 

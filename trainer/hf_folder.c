@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@
 #include "trainer/model_internal.h"
 #include "trainer/safetensors.h"
 
-#define SMALL_FILE_MAX ((size_t) 16 << 20) /* config.json with many labels, tokenizer_config.json */
+#define SMALL_FILE_MAX ((size_t) 64 << 20) /* config.json with many labels, tokenizer.json with its vocabulary */
 #define CHUNK 4096                         /* elements */
 
 struct reading {
@@ -92,13 +93,14 @@ static float from_f16(uint16_t bits) {
         return value;
 }
 
-/* Elements [first, first + n) of a tensor. */
-static void widen(const struct safetensors_tensor *from, size_t first, size_t n, double *to) {
+/* Elements [first, first + n) of a tensor. False: one is not finite. */
+static bool widen(const struct safetensors_tensor *from, size_t first, size_t n, double *to) {
         const char *data = from->data;
         float single;
         uint16_t half;
+        bool finite = true;
 
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) {
                 if (from->dtype == SAFETENSORS_F64)
                         memcpy(&to[i], data + 8 * (first + i), sizeof(to[i]));
                 else if (from->dtype == SAFETENSORS_F32) {
@@ -108,6 +110,9 @@ static void widen(const struct safetensors_tensor *from, size_t first, size_t n,
                         memcpy(&half, data + 2 * (first + i), sizeof(half));
                         to[i] = (double) (from->dtype == SAFETENSORS_BF16 ? from_bf16(half) : from_f16(half));
                 }
+                finite = finite && isfinite(to[i]);
+        }
+        return finite;
 }
 
 static bool same_shape(const struct safetensors_tensor *a, const struct model_tensor *b) {
@@ -134,7 +139,10 @@ static int take_tensor(struct reading *reading, const struct model_tensor *t, co
                                    found->name);
         for (size_t first = 0, n; first < t->n_elements; first += n) {
                 n = MIN((size_t) CHUNK, t->n_elements - first);
-                widen(found, first, n, values);
+                if (!widen(found, first, n, values))
+                        return error_input(error, BERTD_EXIT_DATA,
+                                           "%s/model.safetensors: tensor %.100s has a value that is not finite",
+                                           reading->folder, found->name);
                 model->ops->store(model->ops->master, model_parameters(model), t->offset + first, values, n);
         }
         reading->used[found - safetensors_tensor(reading->file, 0)] = true;
@@ -251,7 +259,7 @@ static int read_json(const char *folder, const char *name, json_t **ret, struct 
         if (r < 0)
                 return r;
         *ret = json_loadb(text, size, 0, NULL);
-        return *ret ? 0 : error_input(error, BERTD_EXIT_DATA, "%s: not JSON", path);
+        return json_is_object(*ret) ? 0 : error_input(error, BERTD_EXIT_DATA, "%s: not a JSON object", path);
 }
 
 static bool is_classifier(json_t *root) {
@@ -274,9 +282,28 @@ static int read_labels(const char *folder, json_t *root, struct labels *labels, 
                 if (names && !name)
                         return error_input(error, BERTD_EXIT_DATA, "%s/config.json: id2label has no \"%zu\"", folder,
                                            i);
+                if (name && labels_find(labels, name) >= 0)
+                        return error_input(error, BERTD_EXIT_DATA, "%s/config.json: id2label: '%.64s' is there twice",
+                                           folder, name);
                 r = labels_add(labels, name ? name : fallback, error);
         }
         return r;
+}
+
+/* One class a text is what a classifier tells here. transformers takes one label for regression. */
+static int check_problem(const char *folder, json_t *root, struct error *error) {
+        const char *type = json_string_value(json_object_get(root, "problem_type"));
+        json_t *names = json_object_get(root, "id2label");
+
+        if (type && strcmp(type, "single_label_classification") != 0)
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s/config.json: problem_type: is '%.64s', expected single_label_classification",
+                                   folder, type);
+        if (json_is_object(names) && json_object_size(names) < 2)
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s/config.json: id2label has %zu label, which is regression: expected two or more",
+                                   folder, json_object_size(names));
+        return 0;
 }
 
 /* transformers' default dropout of a classifier: BERT's is hidden_dropout_prob, ALBERT's 0.1. */
@@ -297,6 +324,8 @@ int hf_folder_config(const char *folder, struct model_config *ret_config, struct
         int r = config_load(path, &config, error);
         if (r >= 0)
                 r = read_json(folder, "config.json", &root, error);
+        if (r >= 0 && is_classifier(root))
+                r = check_problem(folder, root, error);
         if (r >= 0 && is_classifier(root)) {
                 r = read_labels(folder, root, labels, error);
                 config.without_pretraining_heads = true;
@@ -312,23 +341,60 @@ int hf_folder_config(const char *folder, struct model_config *ret_config, struct
         return r;
 }
 
-/* As BertTokenizer reads tokenizer_config.json: accents go with lowercasing where nothing is said of them. */
-static int read_text_options(const char *folder, struct text_options *ret, struct error *error) {
-        json_t *root = NULL;
+/* 1: there is such a switch, 0: it is absent or null. */
+static int read_switch(const char *folder, const char *name, const json_t *object, const char *key, bool *ret,
+                       struct error *error) {
+        const json_t *value = json_object_get(object, key);
 
-        int r = read_json(folder, "tokenizer_config.json", &root, error);
-        if (r < 0)
-                return r;
-        const json_t *strip = json_object_get(root, "strip_accents");
-        struct text_options options = { .lowercase = !json_is_false(json_object_get(root, "do_lower_case")),
-                                        .chinese = !json_is_false(json_object_get(root, "tokenize_chinese_chars")) };
-        options.strip_accents = json_is_boolean(strip) ? json_is_true(strip) : options.lowercase;
-        if (json_is_boolean(json_object_get(root, "keep_accents"))) /* AlbertTokenizer */
-                options.strip_accents = json_is_false(json_object_get(root, "keep_accents"));
-        options.quotes = options.nfkd = true;
-        json_decref(root);
-        *ret = options;
-        return 0;
+        if (!value || json_is_null(value))
+                return 0;
+        if (!json_is_boolean(value))
+                return error_input(error, BERTD_EXIT_DATA, "%s/%s: %s: expected true or false", folder, name, key);
+        *ret = json_is_true(value);
+        return 1;
+}
+
+/* Accents go with lowercasing where nothing is said of them. */
+static int read_switches(const char *folder, const char *name, const json_t *object, const char *const keys[3],
+                         struct text_options *ret, struct error *error) {
+        int r = read_switch(folder, name, object, keys[0], &ret->lowercase, error);
+
+        if (r > 0)
+                ret->strip_accents = ret->lowercase;
+        if (r >= 0)
+                r = read_switch(folder, name, object, keys[1], &ret->chinese, error);
+        if (r >= 0)
+                r = read_switch(folder, name, object, keys[2], &ret->strip_accents, error);
+        return r < 0 ? r : 0;
+}
+
+/* As BertTokenizer does: tokenizer.json's normalizer, then what tokenizer_config.json says otherwise. */
+static int read_text_options(const char *folder, struct text_options *ret, struct error *error) {
+        static const char *const fast[3] = { "lowercase", "handle_chinese_chars", "strip_accents" }, *const slow[3] = {
+                "do_lower_case", "tokenize_chinese_chars", "strip_accents"
+        };
+        json_t *tokenizer = NULL, *config = NULL;
+        bool keep_accents = false; /* AlbertTokenizer's */
+
+        *ret = (struct text_options) {
+                .lowercase = true, .strip_accents = true, .chinese = true, .quotes = true, .nfkd = true
+        };
+        int r = read_json(folder, "tokenizer.json", &tokenizer, error);
+        const json_t *normalizer = json_object_get(tokenizer, "normalizer");
+        const char *type = json_string_value(json_object_get(normalizer, "type"));
+        if (r >= 0 && type && strcmp(type, "BertNormalizer") == 0)
+                r = read_switches(folder, "tokenizer.json", normalizer, fast, ret, error);
+        if (r >= 0)
+                r = read_json(folder, "tokenizer_config.json", &config, error);
+        if (r >= 0)
+                r = read_switches(folder, "tokenizer_config.json", config, slow, ret, error);
+        if (r >= 0)
+                r = read_switch(folder, "tokenizer_config.json", config, "keep_accents", &keep_accents, error);
+        if (r > 0)
+                ret->strip_accents = !keep_accents;
+        json_decref(tokenizer);
+        json_decref(config);
+        return r < 0 ? r : 0;
 }
 
 int hf_folder_text(const char *folder, char **ret_vocab, struct text_options *ret_options, struct error *error) {

@@ -74,9 +74,9 @@ int cmd_inspect(int argc, char **argv) {
         cleanup_checkpoint struct checkpoint *c = NULL;
         if (checkpoint_open(argv[optind], &c, &error) < 0 || checkpoint_verify(c, &error) < 0)
                 return error_report(&error);
-        if (json && print_json(c) < 0)
-                return BERTD_EXIT_IO;
+        if (json && print_json(c) < 0 && !ferror(stdout))
+                return BERTD_EXIT_OSERR;
         if (!json)
                 print_text(c);
-        return fflush(stdout) == 0 ? BERTD_EXIT_OK : BERTD_EXIT_IO;
+        return BERTD_EXIT_OK;
 }

@@ -1,5 +1,6 @@
 /* bert-trainer: finds the subcommand. Each subcommand prints its own help and its one line of error, and returns
  * the exit code. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,13 +8,11 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "trainer/exchange.h"
 #include "trainer/finetune.h"
 #include "trainer/hf.h"
 #include "trainer/inspect.h"
 #include "trainer/params.h"
 #include "trainer/pretrain.h"
-#include "trainer/signals.h"
 #include "trainer/text/text.h"
 
 static int cmd_version(int argc, char **argv) {
@@ -65,17 +64,24 @@ static void make_waiting_threads_sleep(char **argv) {
         (void) execv(path, argv);
 }
 
+/* What was printed must have arrived for a command to have succeeded; diff's 1 is a success, too. */
+static int flushed(int code) {
+        if ((fflush(stdout) == 0 && !ferror(stdout)) || code > 1)
+                return code;
+        (void) fprintf(stderr, "bert-trainer: standard output: %s\n", strerror(errno));
+        return BERTD_EXIT_IO;
+}
+
 int main(int argc, char **argv) {
         make_waiting_threads_sleep(argv);
-        signals_install(!exchange_launched());
         if (argc < 2)
                 return usage(stderr);
         if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
-                return usage(stdout);
+                return flushed(usage(stdout));
         const char *name = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
         for (size_t i = 0; i < ELEMENTSOF(commands); i++)
                 if (strcmp(name, commands[i].name) == 0)
-                        return commands[i].run(argc - 1, argv + 1);
+                        return flushed(commands[i].run(argc - 1, argv + 1));
         (void) fprintf(stderr, "bert-trainer: no command %s (bert-trainer --help lists them)\n", argv[1]);
         return BERTD_EXIT_USAGE;
 }

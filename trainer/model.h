@@ -1,7 +1,7 @@
 /*
  * BERT and ALBERT, forward and backward, written once over the operations table (ops.h). Life cycle:
  *
- *   config_load → model_new → [model_init | checkpoint restore] → { model_zero_gradients → model_step_batch × n
+ *   config_load → model_new → [model_init | checkpoint restore] → { model_zero_gradients → model_forward_backward × n
  *   → (exchange of gradients) → optimizer_update } × steps → model_free
  *
  * One arena is planned at model_new for the largest batch allowed; nothing is allocated inside a step (T7). Parameters,
@@ -83,12 +83,12 @@ struct model_loss {
         uint64_t sentence_count, sentence_correct;
 };
 
-/* What one call of model_forward_backward is keyed on and divided by (T1, T3). */
 /* Classes [begin, end) are one task's: a head of the classifier of its own. */
 struct class_range {
         uint32_t begin, end;
 };
 
+/* What one call of model_forward_backward is keyed on and divided by (T1, T3). */
 struct model_pass {
         uint64_t seed;
         uint32_t stage;

@@ -185,7 +185,7 @@ int cmd_params(int argc, char **argv) {
             plan_memory(&request, &config, &memory, &error) < 0)
                 return error_report(&error);
         if (request.json)
-                return print_json(&counts, &memory) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
+                return print_json(&counts, &memory) < 0 && !ferror(stdout) ? BERTD_EXIT_OSERR : BERTD_EXIT_OK;
         print_counts(&config, &counts);
         print_memory(&request, &memory);
         return BERTD_EXIT_OK;

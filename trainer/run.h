@@ -97,6 +97,7 @@ struct run {
         double best_validation_loss;                /* NaN: none yet */
         double best_validation_accuracy;            /* classification: comes before the loss */
         uint64_t best_validation_step;
+        bool evaluation_due;           /* of this step: a stop came before its end */
         double peak_flops;             /* of sgemm, all ranks together, measured */
         uint64_t last_checkpoint_step; /* begun or restored; UINT64_MAX: none */
         uint64_t last_checkpoint_usec; /* boot time */
@@ -184,10 +185,11 @@ void run_buckets_free(struct run *run);
 void run_buckets_ready(void *run, uint32_t tensor); /* model_pass's `ready`, of the last micro-batch */
 void run_sum_gradients(struct run *run);            /* the rest, or all */
 
-/* run_evaluate.c: validation, all ranks; adds a row. True: better than any before, and worth keeping. */
+/* run_evaluate.c: validation, all ranks; adds a row. True: better than any before, and worth keeping. Where a stop is asked for it ends
+ * without one, and evaluation_due tells. */
 bool run_evaluate(struct run *run);
 
-/* The best checkpoint on the test set, where there is one; the weights are then that checkpoint's. Collective. */
+/* The best checkpoint on the test set, where there is one; the weights are then that checkpoint's. 1: a stop was asked for. Collective. */
 int run_test(struct run *run, struct error *error);
 
 static inline bool run_classifies(const struct run *run) { return run->spec->data.objective == OBJECTIVE_CLASSIFY; }

@@ -7,27 +7,44 @@
 
 #include "common/cleanup.h"
 #include "trainer/run.h"
+#include "trainer/signals.h"
 #include "trainer/weights.h"
 
-/* Sums over one part, all ranks together, a share of bounded size at a time. */
-static struct run_sums evaluate_part(struct run *run, enum run_part part, struct batches *batches) {
+/* The ranks' micro-batches of a share are not equally many: all look as often. */
+static uint64_t most_turns(struct run *run, uint64_t mine) {
+        const uint64_t *all = exchange_gather(run->exchange, &mine, sizeof(mine));
+        uint64_t most = 0;
+
+        for (uint32_t r = 0; r < run->n_ranks; r++)
+                most = MAX(most, all[r]);
+        return most;
+}
+
+/* Sums over one part, all ranks together, a share of bounded size at a time. False: a stop was asked for. */
+static bool evaluate_part(struct run *run, enum run_part part, struct batches *batches, struct run_sums *ret) {
         struct model_pass pass = { .seed = run->spec->train.seed,
                                    .stage = run->stage,
                                    .classify = run_classifies(run),
                                    .ranges = run->class_ranges };
         struct run_sums sums = {};
-        uint64_t begin, end;
+        uint64_t begin, end, n = run_n_evaluated(run, part), largest = n / run->n_ranks + (n % run->n_ranks > 0);
 
-        batches_share(run_n_evaluated(run, part), run->rank, run->n_ranks, &begin, &end);
-        for (uint64_t at = begin; at < end; at += EVALUATION_SHARE_MAX) {
+        batches_share(n, run->rank, run->n_ranks, &begin, &end);
+        for (uint64_t done = 0; done < largest; done += EVALUATION_SHARE_MAX) {
+                uint64_t at = MIN(end, begin + done);
                 batches_fill(batches, at, MIN(end, at + EVALUATION_SHARE_MAX));
-                for (uint32_t i = 0; i < batches_n(batches); i++) {
-                        model_evaluate(run->model, batches_get(batches, i), &pass, &sums.loss);
+                uint64_t turns = most_turns(run, batches_n(batches));
+                for (uint64_t i = 0; i < turns; i++) {
+                        if (exchange_or(run->exchange, signals_wanted() & SIGNALS_STOP))
+                                return false;
+                        if (i < batches_n(batches))
+                                model_evaluate(run->model, batches_get(batches, (uint32_t) i), &pass, &sums.loss);
                         if (run->rank == 0)
                                 progress_watchdog(run->progress);
                 }
         }
-        return run_agree_sums(run, &sums);
+        *ret = run_agree_sums(run, &sums);
+        return true;
 }
 
 /* Classes are told apart well first, and surely then. */
@@ -58,7 +75,13 @@ bool run_evaluate(struct run *run) {
                 return false;
         if (run->rank == 0)
                 progress_busy(run->progress, "evaluation");
-        struct run_sums sums = evaluate_part(run, PART_VALIDATION, run->validation_batches);
+        struct run_sums sums;
+        run->evaluation_due = !evaluate_part(run, PART_VALIDATION, run->validation_batches, &sums);
+        if (run->evaluation_due) {
+                if (run->rank == 0)
+                        progress_busy(run->progress, NULL);
+                return false;
+        }
         run_losses(run, &sums.loss, &losses);
         bool better = is_better(run, &losses);
         if (better) {
@@ -90,7 +113,7 @@ static int read_best(struct run *run, struct error *error) {
 int run_test(struct run *run, struct error *error) {
         struct batches *batches = NULL;
         struct metrics_losses losses;
-        uint64_t n = run->now->n[PART_TEST], step = run->step;
+        uint64_t n = run->now->n[PART_TEST];
 
         if (n == 0)
                 return 0;
@@ -105,11 +128,13 @@ int run_test(struct run *run, struct error *error) {
                 run->step = run->best_validation_step;
         }
         int r = exchange_agree(run->exchange, run_evaluation_batches(run, PART_TEST, &batches, error), error);
-        if (r >= 0) {
-                struct run_sums sums = evaluate_part(run, PART_TEST, batches);
+        struct run_sums sums;
+        if (r >= 0)
+                r = evaluate_part(run, PART_TEST, batches, &sums) ? 0 : 1;
+        if (r == 0) {
                 run_losses(run, &sums.loss, &losses);
                 if (run->rank == 0) {
-                        metrics_validation(run->metrics, "test", step, n, &losses);
+                        metrics_validation(run->metrics, "test", run->step, n, &losses);
                         say(run, "test", n, &losses);
                 }
         }

@@ -14,6 +14,7 @@
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "trainer/run.h"
+#include "trainer/signals.h"
 
 static const char *environment(const char *name) {
         const char *value = getenv(name);
@@ -53,13 +54,15 @@ static int parse_arguments(int argc, char **argv, const char *usage, struct run_
         return 1 + BERTD_EXIT_USAGE;
 }
 
-/* After an update: validation and checkpoints that are due, as both are at the end of a stage. */
+/* After an update: validation and checkpoints that are due, as both are at the end of a stage. 1: a stop was asked for. */
 static int after_step(struct run *run, uint64_t flags, struct error *error) {
         const struct spec *spec = run->spec;
         bool end = run->stage_step == spec->train.steps, last = end && run->stage + 1 == run->n_stages;
         uint64_t evaluate = spec->train.evaluate_every, save = spec->checkpoint.every_steps;
 
-        bool best = (end || (evaluate > 0 && run->step % evaluate == 0)) && run_evaluate(run);
+        bool best = (end || (evaluate > 0 && run->stage_step % evaluate == 0)) && run_evaluate(run);
+        if (run->evaluation_due)
+                return 1;
         run_checkpoint_poll(run);
         if (!end && !best && !(flags & (RUN_CHECKPOINT | RUN_INTERVAL)) && (save == 0 || run->step % save != 0))
                 return 0;
@@ -81,16 +84,13 @@ static int stop_early(struct run *run, struct error *error) {
 static int train_stage(struct run *run, struct error *error) {
         uint64_t flags;
 
-        while (run->stage_step < run->spec->train.steps) {
-                int r = run_step(run, &flags, error);
-                if (r > 0)
-                        return 1;
-                if (r >= 0)
+        int r = run->evaluation_due ? after_step(run, 0, error) : 0; /* of the run before */
+        while (r == 0 && run->stage_step < run->spec->train.steps) {
+                r = run_step(run, &flags, error);
+                if (r == 0)
                         r = after_step(run, flags, error);
-                if (r < 0)
-                        return r;
         }
-        return 0;
+        return r;
 }
 
 /* An exit code, or −errno alike on all ranks. */
@@ -114,7 +114,7 @@ static int train(struct run *run, struct error *error) {
                 r = run_checkpoint(run, true, error);
         if (r >= 0)
                 r = run_test(run, error);
-        return r < 0 ? r : BERTD_EXIT_OK;
+        return r < 0 ? r : r > 0 ? BERTD_EXIT_STOPPED : BERTD_EXIT_OK;
 }
 
 static int run_all(struct exchange *exchange, const struct run_options *options, struct error *error) {
@@ -140,6 +140,7 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
         struct exchange *exchange = NULL;
         struct error error = {};
 
+        signals_install(!exchange_launched());
         int leave = parse_arguments(argc, argv, usage, &options);
         if (leave > 0)
                 return leave - 1;

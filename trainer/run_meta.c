@@ -230,6 +230,8 @@ struct checkpoint_meta run_meta_now(const struct run *run) {
         if (run_classifies(run))
                 checkpoint_meta_set(&meta, "best_validation_accuracy", "%.17g", run->best_validation_accuracy);
         checkpoint_meta_set(&meta, "best_validation_step", "%" PRIu64, run->best_validation_step);
+        if (run->evaluation_due)
+                checkpoint_meta_set(&meta, "evaluation_due", "1");
         return meta;
 }
 

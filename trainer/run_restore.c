@@ -73,6 +73,7 @@ static int restore_counters(struct run *run, const struct checkpoint *c, struct 
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
                                    "%s: meta key samples is %" PRIu64 ", expected %" PRIu64, path, samples,
                                    run->stage_step * train->global_batch);
+        run->evaluation_due = checkpoint_meta_get(meta, "evaluation_due") != NULL;
         run->best_validation_loss = best ? strtod(best, NULL) : NAN;
         run->best_validation_accuracy = accuracy ? strtod(accuracy, NULL) : NAN;
         loss_scale_parse(&run->loss_scale, checkpoint_meta_get(meta, "loss_scale"));
@@ -195,8 +196,8 @@ int run_broadcast(struct run *run, uint32_t n_runs, struct error *error) {
 
 /* A rank that was not told would train another model: all three runs go to everyone. */
 static int broadcast_state(struct run *run, struct error *error) {
-        uint64_t counters[] = { run->step,  run->stage_step,          run->correction_step, run->last_checkpoint_step,
-                                run->stage, run->best_validation_step };
+        uint64_t counters[] = { run->step,  run->stage_step,           run->correction_step, run->last_checkpoint_step,
+                                run->stage, run->best_validation_step, run->evaluation_due };
         double best[] = { run->best_validation_loss, run->best_validation_accuracy };
 
         exchange_broadcast(run->exchange, &run->loss_scale, sizeof(run->loss_scale));
@@ -207,6 +208,7 @@ static int broadcast_state(struct run *run, struct error *error) {
         run->last_checkpoint_step = counters[3];
         run->stage = (uint32_t) counters[4];
         run->best_validation_step = counters[5];
+        run->evaluation_due = counters[6] != 0;
         exchange_broadcast(run->exchange, best, sizeof(best));
         run->best_validation_loss = best[0];
         run->best_validation_accuracy = best[1];

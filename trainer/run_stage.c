@@ -43,7 +43,6 @@ int run_check_stages(const struct run *run, struct error *error) {
 
 static struct samples_options make_options(const struct run *run, uint32_t stage, bool evaluation) {
         const struct spec_data *d = &run->stages[stage].spec->data;
-        uint32_t most = (uint32_t) MAX(1.0, ceil(d->masked_fraction * d->sequence_length));
 
         return (struct samples_options) {
                 .seed = run->whole->train.seed,
@@ -51,7 +50,7 @@ static struct samples_options make_options(const struct run *run, uint32_t stage
                 .sequence_length = d->sequence_length,
                 .objective = d->objective,
                 .masked_fraction = d->masked_fraction,
-                .max_predictions = d->max_predictions > 0 ? d->max_predictions : most,
+                .max_predictions = d->max_predictions,
                 .short_probability = d->short_sequence_probability,
                 .mask_unit = d->mask_unit,
                 .dupe_factor = d->masking == MASKING_STATIC ? d->dupe_factor : 0,
@@ -121,6 +120,30 @@ static int make_corpus(struct run *run, uint32_t stage, struct source *source, s
         return exchange_agree(run->exchange, r, error);
 }
 
+/* Text of all corpora was made tokens alike: as finetune's own, else as the first one's. */
+static int check_text(const struct run *run, const struct corpora *corpora, struct error *error) {
+        const struct corpora *first = run->stages[0].corpora[PART_TRAIN];
+        bool tunes = run->whole->kind == JOB_FINETUNE;
+        const struct text_options *want = tunes ? &run->text : corpus_text_options((first ? first : corpora)->part[0]);
+
+        for (uint32_t p = 0; p < corpora->n; p++) {
+                const struct text_options *has = corpus_text_options(corpora->part[p]);
+                if (!has || !want) /* prepared by another program, which does not tell */
+                        continue;
+                if (has->lowercase == want->lowercase && has->strip_accents == want->strip_accents &&
+                    has->chinese == want->chinese)
+                        continue;
+                return error_input(
+                        error, BERTD_EXIT_DATA,
+                        "%s: prepared with other settings (lowercase %d, strip accents %d, Chinese characters "
+                        "apart %d) than %s (%d, %d, %d): prepare them alike",
+                        corpora->prefixes[p], has->lowercase, has->strip_accents, has->chinese,
+                        tunes ? "the model" : (first ? first : corpora)->prefixes[0], want->lowercase,
+                        want->strip_accents, want->chinese);
+        }
+        return 0;
+}
+
 /* Collective: rank 0 builds the map, then all open it. */
 static int open_samples(struct run *run, uint32_t stage, bool evaluation, struct corpora **ret_corpora,
                         struct samples **ret_samples, struct error *error) {
@@ -132,6 +155,8 @@ static int open_samples(struct run *run, uint32_t stage, bool evaluation, struct
         if (r >= 0)
                 r = map ? corpora_open(source.prefixes, source.n, ret_corpora, error)
                         : error_errno(error, ENOMEM, "window map");
+        if (r >= 0)
+                r = check_text(run, *ret_corpora, error);
         if (r >= 0 && run->rank == 0)
                 r = build_map(run, stage, &source, *ret_corpora, map, &options, error);
         r = exchange_agree(run->exchange, r, error);
@@ -301,6 +326,25 @@ static void reset_moments(struct run *run) {
         run->ops->zero(model_moment2(run->model), model_run_bytes(run->model));
 }
 
+static bool had_task(const struct run *run, const char *name) {
+        for (uint32_t s = 0; s < run->stage; s++)
+                for (uint32_t t = 0; classifies(run, s) && t < spec_n_tasks(run->stages[s].spec); t++) {
+                        const char *task = spec_task(run->stages[s].spec, t)->task;
+                        if (task && strcmp(task, name) == 0)
+                                return true;
+                }
+        return false;
+}
+
+/* Of tasks by name: a name that was meant to be another's would show nowhere else. */
+static void say_fresh(const struct run *run) {
+        for (uint32_t t = 0; classifies(run, run->stage) && t < spec_n_tasks(run->spec); t++) {
+                const char *name = spec_task(run->spec, t)->task;
+                if (name && !had_task(run, name))
+                        (void) fprintf(stderr, "task %s begins with a fresh head: no stage before has it\n", name);
+        }
+}
+
 int run_next_stage(struct run *run, struct error *error) {
         int r = run_use_stage(run, run->stage + 1, error);
         if (r < 0)
@@ -320,6 +364,7 @@ int run_next_stage(struct run *run, struct error *error) {
                 progress_end_line(run->progress);
                 (void) fprintf(stderr, "stage %u%s%s begins\n", run->stage, begin->name ? ": " : "",
                                begin->name ? begin->name : "");
+                say_fresh(run);
         }
         return 0;
 }

@@ -1,6 +1,7 @@
 /*
  * What signals ask for (contract C6). Handlers only set flags; the step loop looks between micro-batches.
- *   SIGUSR1 (and SIGTERM, not under mpirun)   checkpoint the last completed update, stop with exit 75
+ *   SIGUSR1 (not under mpirun SIGTERM, SIGINT and SIGHUP, too)   checkpoint the last completed update, stop with exit 75; SIGINT
+ *                                              a second time ends it at once
  *   SIGUSR2                                    checkpoint and go on
  */
 #ifndef TRAINER_SIGNALS_H
@@ -11,7 +12,7 @@
 
 enum { SIGNALS_STOP = 1 << 0, SIGNALS_CHECKPOINT = 1 << 1 };
 
-/* First thing in main: until then, each of these ends the process. */
+/* First thing of a run: until then, each of these ends the process. */
 void signals_install(bool alone);
 
 uint64_t signals_wanted(void);     /* SIGNALS_* bits */

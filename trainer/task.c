@@ -13,6 +13,7 @@
 
 static const char *const encodings[ENCODING_MAX] = DATA_ENCODING_NAMES;
 static const char *const headers[HEADER_MAX] = DATA_HEADER_NAMES;
+static const char *const formats[FORMAT_MAX] = DATA_FORMAT_NAMES;
 
 int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name, uint32_t n_classes, uint32_t first,
                   const struct spec_data *data, struct error *error) {
@@ -23,9 +24,10 @@ int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name
                 (void) json_array_append_new(columns, json_string(data->text[i]));
         if (data->n_text == 0)
                 (void) json_array_append_new(columns, json_string("text"));
-        json_t *row = json_pack("{s:s, s:I, s:I, s:o, s:s, s:s, s:s}", "name", name, "classes", (json_int_t) n_classes,
-                                "first", (json_int_t) first, "text", columns, "label", data->label, "encoding",
-                                encodings[data->encoding], "header", headers[data->header]);
+        json_t *row =
+                json_pack("{s:s, s:I, s:I, s:o, s:s, s:s, s:s, s:s}", "name", name, "classes", (json_int_t) n_classes,
+                          "first", (json_int_t) first, "text", columns, "label", data->label, "encoding",
+                          encodings[data->encoding], "header", headers[data->header], "format", formats[data->format]);
         cleanup_free char *text = row ? json_dumps(row, JSON_COMPACT) : NULL;
         json_decref(row);
         if (!text)
@@ -67,6 +69,7 @@ static int read_row(struct task *task, const json_t *row, const struct labels *a
                 const char *name = json_string_value(json_array_get(columns, i));
                 r = labels_add(&task->columns, name ? name : "", error);
         }
+        task->format = choice_of(row, "format", formats, FORMAT_MAX);
         task->encoding = choice_of(row, "encoding", encodings, ENCODING_MAX);
         task->header = choice_of(row, "header", headers, HEADER_MAX);
         task->first = (uint32_t) json_integer_value(json_object_get(row, "first"));

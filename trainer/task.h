@@ -10,9 +10,10 @@
 
 /* Zeroed = empty; task_free leaves it so. */
 struct task {
-        struct labels labels;  /* its classes */
-        struct labels columns; /* of text */
-        char *label;           /* the label's column */
+        struct labels labels;    /* its classes */
+        struct labels columns;   /* of text */
+        char *label;             /* the label's column */
+        enum data_format format; /* auto: by a file's name */
         enum data_encoding encoding;
         enum data_header header;
         uint32_t first; /* the first class' place among all of the classifier's */

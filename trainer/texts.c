@@ -121,7 +121,7 @@ static int append_shortened(struct texts *t) {
 
 int texts_add(struct texts *t, const char *text, size_t size, int32_t label) {
         t->raw.n = 0;
-        int r = encoder_encode(t->encoder, 0, text, size, &t->raw);
+        int r = encoder_encode_special(t->encoder, 0, text, size, &t->raw);
         if (r >= 0 && t->raw.n == 0)
                 return -ENODATA;
         if (r >= 0)

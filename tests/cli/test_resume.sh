@@ -92,4 +92,31 @@ for ranks in 1 2; do
         ok $? "$ranks ranks: with the bits of an undisturbed run"
         rm -rf full
 done
+# A stop that comes during an evaluation need not wait for its end; the next run makes it up.
+sed 's/steps: 20, evaluate_every: 4, evaluate_samples: 9/steps: 6, evaluate_every: 3, evaluate_samples: 6000/; s/every_steps: 10/every_steps: 0/; s/validation: \[corpus-validation\]/validation: [much]/' spec.yaml >held.yaml
+for _ in $(seq 20); do cat text.txt; done >much.txt
+"$TRAINER" prepare --vocab vocab.txt --output much much.txt >/dev/null 2>&1
+held() { jq -c 'select(.validation) | [.step, .validation.mlm_loss, .validation.samples]' "$1/metrics.jsonl"; }
+train 1 held.yaml --run-dir held-whole >held-whole.log 2>&1
+for ranks in 1 2; do
+        have_ranks $ranks || continue
+        dir=$PWD/held$ranks
+        train $ranks held.yaml --run-dir "$dir" >"$dir.log" 2>&1 &
+        job=$!
+        for _ in $(seq 4000); do
+                s=$(step_of "$dir")
+                if [ "${s:-0}" -ge 3 ]; then break; fi
+                sleep 0.005
+        done
+        sleep 0.1
+        kill -USR1 $(pids "$dir" "$TRAINER")
+        wait $job
+        code=$?
+        # mpirun's own code is that of the rank, too
+        [ $code -eq 75 ] && [ -z "$(held "$dir")" ] && [ -e "$(ckpt "$dir" 3)" ]
+        ok $? "$ranks ranks: stopped during an evaluation"
+        train $ranks held.yaml --run-dir "$dir" >>"$dir.log" 2>&1 && [ "$(held "$dir" | wc -l)" -eq 2 ] &&
+                { [ $ranks -gt 1 ] || [ "$(held "$dir")" = "$(held held-whole)" ]; }
+        ok $? "$ranks ranks: the evaluation is made up"
+done
 finish

@@ -2,7 +2,7 @@
 # What a user does with a job: pause, resume with other ranks and from an older step, checkpoint now, cancel, remove, commands,
 # the queue, and what is refused.
 . "$(dirname "$0")/lib.sh"
-plan 52
+plan 55
 
 ok "corpus is prepared" make_corpus
 make_spec long 1 100000
@@ -25,6 +25,16 @@ is "its checkpoint is of its last step" "$(field "$job" checkpoint_step)" "$(fie
 is "wait gives 1 for a paused job" "$("$BERTCTL" wait "$job" >/dev/null 2>&1; echo $?)" 1
 is "no process of it is left" "$(of_job "$job" bert-trainer)" ""
 paused=$(field "$job" step)
+
+polite=$("$BERTCTL" submit -- bash -c 'trap "exit 0" TERM; echo up; sleep 1000 & wait')
+up() { "$BERTCTL" logs "$polite" 2>/dev/null | grep -q up; }
+wait_for 20 up
+"$BERTCTL" pause "$polite"
+ok "a command that says 0 when it is paused is paused, not done" wait_for 20 state_is "$polite" paused
+"$BERTCTL" resume "$polite"
+ok "and goes on" wait_for 20 state_is "$polite" running
+"$BERTCTL" cancel "$polite"
+ok "and is cancelled" wait_for 20 state_is "$polite" cancelled
 
 "$BERTCTL" resume --ranks 2 "$job"
 ok "resume --ranks 2: it goes on past the pause" wait_for 60 step_past "$job" $((paused + 3))
