@@ -127,6 +127,12 @@ int mkdir_parents(const char *path, mode_t mode, struct error *error) {
         return S_ISDIR(st.st_mode) ? 0 : error_errno(error, ENOTDIR, "%s", path);
 }
 
+void file_hold_standard(void) {
+        for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+                if (fcntl(fd, F_GETFD) < 0)
+                        (void) !open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 char *path_absolute(const char *base, const char *path) {
         cleanup_free char *joined = path[0] == '/' ? strdup(path) : format_string("%s/%s", base, path);
         if (!joined)

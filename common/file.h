@@ -23,6 +23,10 @@ int fsync_parent(const char *path);
 /* mkdir -p: existing folders are fine. */
 int mkdir_parents(const char *path, mode_t mode, struct error *error);
 
+/* First thing of a program: descriptors 0 to 2 that were closed are taken, so that nothing else gets their numbers. Their use fails, as it
+ * did. */
+void file_hold_standard(void);
+
 /* Absolute, without "." and "//" (".." is kept: links). `path` relative to `base` (absolute). Caller frees; NULL: no memory. */
 char *path_absolute(const char *base, const char *path);
 

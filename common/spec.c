@@ -10,6 +10,8 @@
 #include <limits.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <strings.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
@@ -68,8 +70,8 @@ static int parse_integer(struct reader *reader, const char *key, const char *tex
 
         if (r == -ERANGE)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s: %s: %.64s is not between %" PRId64 " and %" PRId64, reader->file.path,
-                                   name_of(reader, key), text, (int64_t) min, high);
+                                   "%s:%zu: %s: %.64s is not between %" PRId64 " and %" PRId64, reader->file.path,
+                                   line_of(reader, key), name_of(reader, key), text, (int64_t) min, high);
         return r < 0 ? wrong_type(reader, key, text, "a whole number") : 0;
 }
 
@@ -92,8 +94,9 @@ static int read_double(struct reader *reader, const struct field *field, const c
         int r = parse_double(text, field->min, field->max, to);
 
         if (r == -ERANGE)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: %.64s is not between %.10g and %.10g",
-                                   reader->file.path, name_of(reader, field->key), text, field->min, field->max);
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.64s is not between %.10g and %.10g",
+                                   reader->file.path, line_of(reader, field->key), name_of(reader, field->key), text,
+                                   field->min, field->max);
         return r < 0 ? wrong_type(reader, field->key, text, "a number") : 0;
 }
 
@@ -142,7 +145,11 @@ static int read_path(struct reader *reader, const char *key, enum field_type typ
         if (text[0] == '\0')
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: empty", reader->file.path,
                                    line_of(reader, key), name_of(reader, key));
-        cleanup_free char *path = type == FIELD_TEXT ? strdup(text) : path_absolute(reader->folder, text);
+        const char *user = getenv("HOME");
+        bool at_home = type != FIELD_TEXT && strncmp(text, "~/", 2) == 0 && user && user[0] == '/';
+        cleanup_free char *path = type == FIELD_TEXT ? strdup(text)
+                                  : at_home          ? path_absolute(user, text + 2)
+                                                     : path_absolute(reader->folder, text);
         if (path && type == FIELD_PROGRAM && !strchr(text, '/') && access(path, F_OK) < 0) {
                 free(path);
                 path = strdup(text);
@@ -177,6 +184,10 @@ static int read_field(struct reader *reader, const struct field *field, struct s
 
         if (text && !fits)
                 return not_in_kind(reader, field->key, spec->kind);
+        if (text && is_text && field->type != FIELD_TEXT && (strcmp(text, "~") == 0 || strcasecmp(text, "null") == 0))
+                return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                   "%s:%zu: %s: is null, expected a value or no such key", reader->file.path,
+                                   line_of(reader, field->key), name_of(reader, field->key));
         if (!text && field->optional) {
                 set_absent(field, to);
                 return 0;
@@ -352,6 +363,18 @@ static int check_together(struct reader *reader, struct spec *spec) {
         return r < 0 ? r : read_weights(reader, data);
 }
 
+/* A bare name is looked for when it is wanted. */
+static int check_on_exit(struct reader *reader, const char *program) {
+        struct stat st;
+
+        if (!program || !strpbrk(program, "/ \t") ||
+            (access(program, X_OK) == 0 && stat(program, &st) == 0 && S_ISREG(st.st_mode)))
+                return 0;
+        return error_input(reader->error, BERTD_EXIT_CONFIG,
+                           "%s:%zu: on_exit: '%.200s' is no program that can be run; commands go into a script",
+                           reader->file.path, line_of(reader, "on_exit"), program);
+}
+
 static int read_values(struct reader *reader, struct spec *spec) {
         int r = 0;
 
@@ -365,6 +388,8 @@ static int read_values(struct reader *reader, struct spec *spec) {
                 r = default_name(reader, &spec->name);
         if (r == 0)
                 r = check_name(reader, spec->name);
+        if (r == 0)
+                r = check_on_exit(reader, spec->on_exit);
         return r == 0 ? check_together(reader, spec) : r;
 }
 

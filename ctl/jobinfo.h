@@ -24,12 +24,12 @@ struct job_info {
         double checkpoint_stall_sec, checkpoint_write_sec;
         double cpus;            /* limit, 0 = none */
         int64_t priority, exit; /* exit −1 = none yet */
-        char *name, *user, *state, *reason, *kind, *launcher, *exit_class, *exit_signal, *exit_host;
+        char *name, *user, *state, *reason, *status, *kind, *launcher, *exit_class, *exit_signal, *exit_host;
         char *first_cause, *evidence; /* NULL where the caller may not see them */
         char *on_nan;
         char *checkpoint_path, *run_dir, *log, *cwd, *on_exit;
         char **command; /* NULL where the caller may not see it */
-        uint64_t submitted, started, ended, not_before;
+        uint64_t submitted, started, attempt_started, ended, not_before;
         uint64_t step, steps, eta_sec, checkpoint_step; /* eta_sec 0 or UINT64_MAX = unknown */
         double loss, rate;                              /* NaN = unknown */
 };

@@ -72,6 +72,7 @@ json_t *json_job(const struct job_info *job) {
                 { "uid", json_count(job->uid) },
                 { "state", plain_text(job->state) },
                 { "reason", plain_text(job->reason) },
+                { "status", plain_text(job->status) },
                 { "kind", plain_text(job->kind) },
                 { "launcher", json_text(job->launcher) },
                 { "priority", json_integer(job->priority) },

@@ -94,7 +94,7 @@ __attribute__((format(printf, 5, 6))) static void line_format(FILE *out, const s
 static void draw_state(FILE *out, const struct term *term, const struct job_info *job) {
         char age[FORMAT_MAX], attempt[FORMAT_MAX] = "", exit_code[FORMAT_MAX] = "";
         int state = job_state_from_name(job->state);
-        uint64_t since = job_has_ended(job) && job->ended ? job->ended : job->started;
+        uint64_t since = job_has_ended(job) && job->ended ? job->ended : job->attempt_started;
 
         if (job->attempts > 0)
                 (void) snprintf(attempt, sizeof(attempt), ", attempt %" PRIu64, job->attempts);
@@ -259,6 +259,8 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         (void) fprintf(out, "%s\n", term_plain(term));
         draw_state(out, term, job);
         draw_death(out, term, job);
+        if (strcmp(text_of(job->kind), "command") == 0) /* a trainer says there what progress says */
+                line(out, term, "status", STYLE_NONE, text_of(job->status));
         draw_progress(out, term, job);
         draw_goodput(out, term, job);
         draw_checkpoint(out, term, job, checkpoint_created);
@@ -353,8 +355,8 @@ static void running_row(struct table *table, const struct term *term, const stru
         if (job_eta(job, &eta))
                 table_cell(table, STYLE_NONE, "ETA %s", format_short_duration(eta, buffer));
         else
-                table_cell(table, STYLE_NONE, "%s%s", runs && job->started ? "for " : "",
-                           runs ? format_age(job->started, age) : "");
+                table_cell(table, STYLE_NONE, "%s%s", runs && job->attempt_started ? "for " : "",
+                           runs ? format_age(job->attempt_started, age) : "");
         table_cell(table, STYLE_DIM, "%s", runs ? "" : text_of(job->reason));
 }
 

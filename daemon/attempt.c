@@ -15,6 +15,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/parse.h"
 #include "daemon/attempt_end.h"
 #include "daemon/bus_server.h"
 #include "daemon/command.h"
@@ -116,6 +117,7 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
         job->step = job->attempt.step;
         goodput_start_attempt(job);
         job->wish = WISH_NONE;
+        job_set_text(&job->status, NULL);
         job->not_before = 0;
         (void) manager_move(manager, job, EVENT_START, NULL);
         manager_account(manager);
@@ -438,6 +440,8 @@ int attempt_report(struct manager *manager, uid_t uid, const struct attempt_repo
         if (!job)
                 return -ESTALE;
         struct attempt_run *run = job->run;
+        if (report->status && text_is_utf8(report->status))
+                job_set_text(&job->status, report->status);
         if (report->has_steps)
                 job->steps = report->steps;
         if (report->has_loss)

@@ -184,6 +184,7 @@ static void close_attempt(struct attempt_run *run) {
         a->open = false;
         a->ended = clock_realtime_usec();
         complete_reason(a);
+        job_set_text(&job->status, NULL);
         job->exit_code = a->exit_code;
         job->exit_class = a->exit_class;
         job->step = a->step;

@@ -30,6 +30,8 @@
 struct child {
         struct manager *manager;
         struct child *next; /* of the manager's */
+        uint64_t job;
+        const char *what; /* static: "rm", "on-exit" */
         pid_t pid;
         char *folder;            /* to be removed when it has ended, or NULL */
         sd_bus_message *request; /* to be answered when it has ended, or NULL: whether `path` is gone */
@@ -85,6 +87,11 @@ static void ended(void *userdata) {
 }
 
 static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
+        const struct child *child = userdata;
+
+        if (si->si_code != CLD_EXITED || si->si_status != 0)
+                log_error("job %" PRIu64 ": %s ended with %s %d", child->job, child->what,
+                          si->si_code == CLD_EXITED ? "exit code" : "signal", si->si_status);
         ended(userdata);
         return 0;
 }
@@ -121,6 +128,8 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
 /* Takes `child` and what it holds. Under systemd in a unit of its own: bertd.service's sandbox is not for users' programs. */
 static void spawn(struct manager *manager, const struct job *job, const char *name, char *const *argv,
                   char *const *environment, const char *cwd, uint64_t limit_usec, struct child *child) {
+        child->job = job->id;
+        child->what = name;
         if (manager->options.launcher == LAUNCHER_SYSTEMD) {
                 child->task = systemd_task_run(manager, job, name, argv, environment, cwd, limit_usec, ended, child);
                 if (!child->task ||
@@ -193,7 +202,7 @@ void child_on_exit(struct manager *manager, const struct job *job) {
         strv_format(&environment, "BERTD_EXIT=%d", job->exit_code);
         strv_format(&environment, "BERTD_STEP=%" PRIu64, job->step);
         strv_format(&environment, "BERTD_STEPS=%" PRIu64, job->steps);
-        const char *const argv[] = { "/bin/sh", "-c", job->on_exit, NULL };
+        const char *const argv[] = { "/bin/sh", "-c", "exec \"$0\"", job->on_exit, NULL };
         struct child *child = environment.failed ? NULL : child_new(manager);
         if (child)
                 spawn(manager, job, "on-exit", (char *const *) argv, environment.words, job->cwd, ON_EXIT_LIMIT_USEC,

@@ -47,6 +47,9 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
         for (char *save = NULL, *name = strtok_r(copy, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
                 if (gpus->n == GPUS_MAX)
                         return error_set(error, EINVAL, "--gpus: more than %d", GPUS_MAX);
+                for (uint32_t i = 0; i < gpus->n; i++)
+                        if (strcmp(gpus->names[i], name) == 0)
+                                return error_set(error, EINVAL, "--gpus: \"%.80s\" is there twice", name);
                 if (strlen(name) >= GPU_NAME_MAX)
                         return error_set(error, EINVAL, "--gpus: \"%.80s\" is too long for a GPU's name", name);
                 (void) snprintf(gpus->names[gpus->n++], GPU_NAME_MAX, "%s", name);

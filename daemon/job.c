@@ -178,6 +178,7 @@ void job_free(struct job *job) {
         free(job->on_exit);
         free(job->command);
         free(job->reason);
+        free(job->status);
         attempt_clear(&job->attempt);
         if (job->previous)
                 attempt_clear(job->previous);

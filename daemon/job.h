@@ -93,6 +93,7 @@ struct job {
         char *command;           /* NUL after each word, command_size bytes in all; NULL where kind is not command */
         size_t command_size;
         char *reason; /* of the last transition; NULL = none */
+        char *status; /* what the attempt says it does, not kept; NULL = nothing */
         uint64_t submitted, started, ended, not_before;
         uint64_t step, steps;
         double loss, rate;                /* NaN = unknown */

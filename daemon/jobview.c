@@ -169,8 +169,11 @@ int jobview_job(sd_bus_message *m, const struct manager *manager, const struct j
         add_end(m, &r, job, owner);
         add_limits(m, &r, job);
         add_paths(m, &r, manager, job);
-        if (owner)
+        add_u64(m, &r, "attempt_started", job->attempt.open ? job->attempt.started : 0);
+        if (owner) {
+                add_string(m, &r, "status", job->status ? job->status : "");
                 add_command(m, &r, job);
+        }
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 

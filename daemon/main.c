@@ -81,6 +81,8 @@ static const struct option long_options[] = {
 static int take_option(int option, struct options *o, struct error *error) {
         switch (option) {
         case OPTION_STATE_DIR:
+                if (!*optarg)
+                        return error_input(error, BERTD_EXIT_USAGE, "--state-dir: empty, expected a folder");
                 o->state_dir = optarg;
                 return 0;
         case OPTION_SOCKET:
@@ -214,6 +216,7 @@ int main(int argc, char **argv) {
         struct error error = {};
         int ready_fd = -1;
 
+        file_hold_standard();
         /* What the shell that started us held open must reach no job, nor keep its pipes from ending. */
         (void) close_range(STDERR_FILENO + 1, ~0U, 0);
         /* Long replies and plans of a long queue go back to the kernel, whatever was freed before. */

@@ -82,6 +82,21 @@ static bool holds_jobs(const char *state_dir) {
 
 static void log_line(const char *text) { log_error("%s", text); }
 
+/* What bertd makes its own it also closes to others. */
+static bool is_foreign(const char *dir) {
+        static const char *const ours[] = { BERTD_STATE_DB, "bertd.lock", "bertd.log", "jobs" };
+        cleanup_closedir DIR *folder = opendir(dir);
+        bool empty = true;
+
+        for (struct dirent *entry; folder && (entry = readdir(folder));) {
+                empty = empty && entry->d_name[0] == '.' && (!entry->d_name[1] || strcmp(entry->d_name, "..") == 0);
+                for (size_t i = 0; i < ELEMENTSOF(ours); i++)
+                        if (strcmp(entry->d_name, ours[i]) == 0)
+                                return false;
+        }
+        return folder && !empty;
+}
+
 static int open_state(struct manager *m, struct error *error) {
         const char *dir = m->options.state_dir;
         mode_t mode = geteuid() == 0 ? 0711 : 0700;
@@ -90,6 +105,9 @@ static int open_state(struct manager *m, struct error *error) {
         int r = mkdir_parents(dir, 0755, error);
         if (r < 0)
                 return r;
+        if (is_foreign(dir))
+                return error_set(error, ENOTEMPTY,
+                                 "%s: holds other files and no state of bertd's: expected a folder of its own", dir);
         if (stat(dir, &st) < 0)
                 return error_errno(error, errno, "%s", dir);
         if (st.st_uid != geteuid())
@@ -351,7 +369,9 @@ static void plan(struct manager *m) {
                 if (entries[i].wait == WAIT_SLOTS || entries[i].wait == WAIT_GPUS)
                         m->head = entries[i];
         }
-        for (size_t i = 0; i < n && entries[i].wait == WAIT_NONE && !store_pending(m->store) && !m->draining; i++) {
+        for (size_t i = 0; i < n && !store_pending(m->store) && !m->draining; i++) {
+                if (entries[i].wait != WAIT_NONE)
+                        continue;
                 struct job *job = store_find(m->store, entries[i].id);
                 uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch, GPU_FREE);
                 attempt_start(m, job, gpus_take(&m->options.gpus, taken, job->gpus));

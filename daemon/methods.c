@@ -96,6 +96,19 @@ static int take_limits(const struct call *call, struct submission *submission, s
         return 0;
 }
 
+/* Two trainers would take each other's checkpoints for their own. */
+static const struct job *other_trainer_in(const struct manager *manager, const struct submission *s) {
+        bool trains = job_kind_from_name(s->kind) != JOB_COMMAND;
+
+        for (size_t i = 0; s->run_dir && trains && i < store_count(manager->store); i++) {
+                const struct job *job = store_at(manager->store, i);
+                if (job->kind != JOB_COMMAND && job->run_dir && !state_has_ended(job->state) &&
+                    strcmp(job->run_dir, s->run_dir) == 0)
+                        return job;
+        }
+        return NULL;
+}
+
 static int submit(struct call *call, sd_bus_message *m) {
         struct manager *manager = call->manager;
         struct submit_host host = { .slots = manager->options.slots, .gpus = manager->options.gpus.n };
@@ -118,6 +131,11 @@ static int submit(struct call *call, sd_bus_message *m) {
         if (r < 0)
                 return sd_bus_error_set(call->error, too_large ? BERTD_ERROR_TOO_LARGE : BERTD_ERROR_INVALID_SPEC,
                                         error.text);
+        const struct job *other = other_trainer_in(manager, &submission);
+        if (other)
+                return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC,
+                                         "run_dir: job %" PRIu64 " (%s) trains there: expected a folder of its own",
+                                         other->id, job_state_name(other->state));
         r = store_insert(manager->store, &submission, call->peer->uid, gid, user, manager->options.launcher, &job,
                          &error);
         if (r < 0)
@@ -405,8 +423,12 @@ static int remove_job(struct call *call, sd_bus_message *m) {
         wait_fail(job, BERTD_ERROR_NO_SUCH_JOB, "the job was removed");
         if (!user || !folder)
                 return -ENOMEM;
-        if (store_remove(call->manager->store, job, &error) < 0)
-                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
+        if (store_remove(call->manager->store, job, &error) < 0) {
+                /* On a full disk its files are what is in the way. */
+                (void) child_remove_tree(call->manager, &copy, folder, NULL);
+                return sd_bus_error_setf(call->error, BERTD_ERROR_STORAGE,
+                                         "%s: the job's files are being removed, ask again for the rest", error.text);
+        }
         int r = child_remove_tree(call->manager, &copy, folder, m);
         return r < 0 ? r : 1;
 }

@@ -150,7 +150,8 @@ static void decide_death(const struct policy_config *config, const struct policy
                 give_up(ret, CAUSE_SAME_STEP, last->step);
         else if (checkpoint_is_suspect(history, n) && older)
                 demote(ret, last->first_step, CAUSE_BEFORE_FIRST);
-        else if (policy_costs_budget(last->exit_class) && ret->deaths > config->max_without_progress)
+        else if ((policy_costs_budget(last->exit_class) && ret->deaths > config->max_without_progress) ||
+                 (last->exit_class == EXIT_CLASS_KILLED && config->max_without_progress == 0))
                 give_up(ret, CAUSE_BUDGET, 0);
         else if (last->exit_class == EXIT_CLASS_NAN)
                 roll_back(ret, good, n_good);

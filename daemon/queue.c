@@ -28,7 +28,9 @@ size_t queue_plan(struct queue_entry *entries, size_t n, struct queue_free free)
         qsort(entries, n, sizeof(*entries), compare);
         for (size_t i = 0; i < n; i++) {
                 struct queue_entry *e = &entries[i];
-                if (head) {
+                if (e->slots > free.slots_total || e->gpus > free.gpus_total) {
+                        e->wait = WAIT_NEVER;
+                } else if (head) {
                         e->wait = WAIT_BEHIND;
                         e->behind = head->id;
                 } else if (e->slots > free.slots || e->gpus > free.gpus) {

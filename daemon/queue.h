@@ -16,6 +16,7 @@ enum wait_kind {
         WAIT_SLOTS,  /* first in line, slots are missing */
         WAIT_GPUS,   /* first in line, GPUs are missing */
         WAIT_BEHIND, /* behind job `behind` */
+        WAIT_NEVER,  /* this host has not so much: nobody waits behind it */
 };
 
 struct queue_entry {

@@ -12,6 +12,13 @@ char *reason_of_waiting(const struct queue_entry *entry, struct queue_free free,
         else if (entry->wait == WAIT_GPUS)
                 (void) snprintf(buffer, size, "waits for %u GPU%s (%u of %u free)", entry->gpus,
                                 entry->gpus == 1 ? "" : "s", free.gpus, free.gpus_total);
+        else if (entry->wait == WAIT_NEVER && entry->slots > free.slots_total)
+                (void) snprintf(buffer, size,
+                                "needs %" PRIu64 " slots, this host has %" PRIu64 ": pause it and resume it with less",
+                                entry->slots, free.slots_total);
+        else if (entry->wait == WAIT_NEVER)
+                (void) snprintf(buffer, size, "needs %u GPU%s, this host has %u", entry->gpus,
+                                entry->gpus == 1 ? "" : "s", free.gpus_total);
         else if (entry->wait == WAIT_BEHIND)
                 (void) snprintf(
                         buffer, size,

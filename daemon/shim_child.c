@@ -208,6 +208,16 @@ static void raise_oom_score(void) {
         }
 }
 
+/* A trainer makes its own; one that cannot be made is the command's to tell. */
+static void make_run_dir(const struct attempt *attempt) {
+        const char *run_dir = attempt_getenv(attempt, BERTD_ENV_RUN_DIR);
+        struct error error = {};
+
+        (void) umask(attempt->umask);
+        if (attempt->kind == JOB_COMMAND && run_dir)
+                (void) mkdir_parents(run_dir, 0777, &error);
+}
+
 /* In the child. Returns only where a step failed, which it names; errno says why. */
 static int become_job(const struct attempt *attempt, char **environment, int output_fd, pid_t parent) {
         int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -222,9 +232,9 @@ static int become_job(const struct attempt *attempt, char **environment, int out
         if (dup2(null_fd, 0) < 0 || dup2(output_fd, 1) < 0 || dup2(output_fd, 2) < 0)
                 return STEP_SETUP;
         set_limits(attempt);
+        make_run_dir(attempt);
         if (chdir(attempt->cwd) < 0)
                 return STEP_CWD;
-        (void) umask(attempt->umask);
         environ = environment; /* execvp searches the job's PATH, not the daemon's */
         (void) execvp(attempt->argv[0], attempt->argv);
         return STEP_EXEC;

@@ -349,6 +349,8 @@ int submission_check(const struct submission *submission, const struct submit_ho
         if (submission->backoff_min_sec > submission->backoff_max_sec)
                 return error_set(error, EINVAL, "backoff_min_sec: is %u, above backoff_max_sec %u",
                                  submission->backoff_min_sec, submission->backoff_max_sec);
+        if (submission->name && submission->name[strspn(submission->name, "0123456789")] == '\0')
+                return error_set(error, EINVAL, "name: '%.64s' would be taken for a job's id", submission->name);
         uint64_t slots = (uint64_t) submission->ranks * submission->threads;
         if (slots > host->slots) {
                 *ret_too_large = true;

@@ -8,6 +8,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/file.h"
 #include "trainer/finetune.h"
 #include "trainer/hf.h"
 #include "trainer/inspect.h"
@@ -73,6 +74,7 @@ static int flushed(int code) {
 }
 
 int main(int argc, char **argv) {
+        file_hold_standard();
         make_waiting_threads_sleep(argv);
         if (argc < 2)
                 return usage(stderr);

@@ -336,9 +336,13 @@ static bool had_task(const struct run *run, const char *name) {
         return false;
 }
 
-/* Of tasks by name: a name that was meant to be another's would show nowhere else. */
+/* Of tasks by name, where heads were trained before: a name that was meant to be another's would show nowhere else. */
 static void say_fresh(const struct run *run) {
-        for (uint32_t t = 0; classifies(run, run->stage) && t < spec_n_tasks(run->spec); t++) {
+        bool trained = false;
+
+        for (uint32_t s = 0; s < run->stage; s++)
+                trained = trained || classifies(run, s);
+        for (uint32_t t = 0; trained && classifies(run, run->stage) && t < spec_n_tasks(run->spec); t++) {
                 const char *name = spec_task(run->spec, t)->task;
                 if (name && !had_task(run, name))
                         (void) fprintf(stderr, "task %s begins with a fresh head: no stage before has it\n", name);

@@ -60,6 +60,16 @@ if have_ranks 2; then
         ok $? "two ranks see the same samples"
 fi
 
+[ "$(grep -c '"test"' whole/metrics.jsonl)" -eq 1 ] && tune 1 tune.yaml --run-dir whole >again.log 2>&1 && [ "$(grep -c '"test"' whole/metrics.jsonl)" -eq 1 ] &&
+        [ "$(jq 'select(.test).step' whole/metrics.jsonl)" = "$(sed -n 's/^test at step \([0-9]*\):.*/\1/p' whole.log)" ]
+ok $? "the test is of the best step, and there once"
+cp train.tsv train.data
+cp dev.tsv dev.txt
+sed 's/train: .train.tsv.*/train: [train.data], format: tsv, text: [2], label: 1, sequence_length: 32}/' tune.yaml >data.yaml
+tune 1 data.yaml --run-dir data >data.log 2>&1 && "$TRAINER" evaluate --json data/checkpoints/step-000000040.ckpt dev.txt >a.json 2>err &&
+        "$TRAINER" evaluate --json --format tsv whole/checkpoints/step-000000040.ckpt dev.txt >b.json 2>>err && [ "$(jq .texts a.json b.json | tr '\n' ' ')" = "30 30 " ] &&
+        "$TRAINER" predict data/checkpoints/step-000000040.ckpt dev.txt >a.json && "$TRAINER" predict data/checkpoints/step-000000040.ckpt dev.tsv >b.json && cmp -s a.json b.json
+ok $? "the format is that of the training, or as --format says"
 out evaluate whole/best.ckpt dev.tsv
 ok $? "evaluate"
 said=$(sed -n 's/^test at step.*accuracy \([0-9.]*\) .*/\1/p' whole.log)

@@ -38,6 +38,11 @@ grep -q "texts-train-0: 90 texts, 180 sentences" whole.log
 ok $? "the corpus is of the texts, cut into sentences"
 [ "$(grep -c '"stage": 0, "learning_rate"' whole/metrics.jsonl)" -eq 6 ] && [ "$(grep -c '"stage": 1, "learning_rate"' whole/metrics.jsonl)" -eq 10 ] && [ "$(grep -c '"stage": 2, "learning_rate"' whole/metrics.jsonl)" -eq 45 ]
 ok $? "half an epoch of both tasks together, four of the target"
+[ "$(jq -c 'select(.validation) | [.stage, .step]' whole/metrics.jsonl | tr '\n' ' ')" = "[0,6] [1,16] [2,28] [2,40] [2,52] [2,61] " ]
+ok $? "validation once an epoch of each stage"
+sed 's/^  data: {task: parts}/  data: {task: prats}/' steps.yaml >misspelt.yaml
+tune misspelt.yaml --run-dir misspelt >misspelt.log 2>&1 && grep -q "^task prats begins with a fresh head: no stage before has it" misspelt.log && ! grep -q "fresh head" whole.log
+ok $? "a task that no stage before has is told of"
 for at in 2 5 8 15 17 25; do
         kill_run finetune steps.yaml killed $at 61 && tune steps.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 61)" "$(ckpt killed 61)" >/dev/null
         ok $? "killed at step $at and resumed: same bits"

@@ -2,7 +2,7 @@
 # What bertd refuses and what it survives: a second daemon, a newer or broken state database, garbage on its socket, another
 # user's jobs, a full disk under its state and under a job's log.
 . "$(dirname "$0")/lib.sh"
-plan 26
+plan 29
 
 refuses() { # PATTERN COMMAND...: fails at once with one line
   local pattern=$1 out
@@ -19,6 +19,12 @@ ok "a second daemon on the folder is refused by the first's pid" refuses "$bertd
 ok "so is one on the socket" refuses "$BERTD_SOCKET" env BERTD_STATE_DIR="$home/state2" "$BERTD" --launcher fork
 ok "an unknown option is refused" refuses "frobnicate" "$BERTD" --frobnicate
 ok "slots 0 is refused" refuses "slots" "$BERTD" --slots 0
+mkdir "$home/mine"
+touch "$home/mine/thesis.tex"
+chmod 755 "$home/mine"
+ok "a folder of something else is no state folder" refuses "mine: holds other files" "$BERTD" --launcher fork --state-dir "$home/mine" --socket "$home/b.sock"
+is "and its mode is left" "$(stat -c %a "$home/mine")" 755
+ok "an empty --state-dir is refused" refuses "empty" "$BERTD" --state-dir ""
 ok "slots that are no number are refused" refuses "slots" "$BERTD" --slots many
 
 head -c 100000 /dev/urandom | timeout 5 python3 -c "

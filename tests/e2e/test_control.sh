@@ -2,7 +2,7 @@
 # What a user does with a job: pause, resume with other ranks and from an older step, checkpoint now, cancel, remove, commands,
 # the queue, and what is refused.
 . "$(dirname "$0")/lib.sh"
-plan 55
+plan 58
 
 ok "corpus is prepared" make_corpus
 make_spec long 1 100000
@@ -26,6 +26,15 @@ is "wait gives 1 for a paused job" "$("$BERTCTL" wait "$job" >/dev/null 2>&1; ec
 is "no process of it is left" "$(of_job "$job" bert-trainer)" ""
 paused=$(field "$job" step)
 
+sed "1i run_dir: $home/shared" "$home/long2.yaml" >"$home/both.yaml"
+one=$("$BERTCTL" submit "$home/both.yaml")
+ok "a second job that would train in the first one's folder is refused" grep -q "run_dir: job $one .* trains there" <<<"$("$BERTCTL" submit "$home/both.yaml" 2>&1)"
+"$BERTCTL" cancel --now "$one"
+talker=$("$BERTCTL" submit --run-dir "$home/talks/here" -- bash -c 'echo hi >"$BERTD_RUN_DIR/f"; printf "READY=1\nSTATUS=loading the corpus" | python3 -c "import os, socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.sendto(sys.stdin.buffer.read(), os.environ[\"NOTIFY_SOCKET\"])"; sleep 1000')
+says_status() { [[ $(field "$talker" status) == "loading the corpus" ]] && "$BERTCTL" status "$talker" | grep -q "^  status  *loading the corpus"; }
+ok "what a command says it does is shown" wait_for 20 says_status
+is "its run folder was made" "$(cat "$home/talks/here/f")" hi
+"$BERTCTL" cancel --now "$talker"
 polite=$("$BERTCTL" submit -- bash -c 'trap "exit 0" TERM; echo up; sleep 1000 & wait')
 up() { "$BERTCTL" logs "$polite" 2>/dev/null | grep -q up; }
 wait_for 20 up

@@ -46,6 +46,22 @@ static void test_gpus(void **state) {
         assert_string_equal(reason_of_waiting(&e[1], none, text, sizeof(text)), "waits for 1 GPU (0 of 2 free)");
 }
 
+/* A host may come back with fewer slots or GPUs: a job that it cannot hold keeps nobody waiting. */
+static void test_too_large(void **state) {
+        struct queue_entry e[] = { { .id = 1, .slots = 9 },
+                                   { .id = 2, .slots = 1, .gpus = 3 },
+                                   { .id = 3, .slots = 1 } };
+        char text[128];
+
+        assert_int_equal(queue_plan(e, 3, eight), 1);
+        assert_int_equal(e[0].wait, WAIT_NEVER);
+        assert_int_equal(e[1].wait, WAIT_NEVER);
+        assert_int_equal(e[2].wait, WAIT_NONE);
+        assert_string_equal(reason_of_waiting(&e[0], eight, text, sizeof(text)),
+                            "needs 9 slots, this host has 8: pause it and resume it with less");
+        assert_string_equal(reason_of_waiting(&e[1], eight, text, sizeof(text)), "needs 3 GPUs, this host has 2");
+}
+
 /* Whatever the entries: those that start fit together, and none starts behind one that waits. */
 static void test_properties(void **state) {
         uint64_t seed = 1;
@@ -63,6 +79,9 @@ static void test_properties(void **state) {
                 bool waiting = false;
                 size_t started = queue_plan(e, 12, eight), seen = 0;
                 for (size_t i = 0; i < 12; i++) {
+                        assert_true((e[i].wait == WAIT_NEVER) == (e[i].slots > 8 || e[i].gpus > 2));
+                        if (e[i].wait == WAIT_NEVER)
+                                continue;
                         waiting |= e[i].wait != WAIT_NONE;
                         assert_true(!waiting || e[i].wait != WAIT_NONE);
                         if (e[i].wait != WAIT_NONE)
@@ -86,7 +105,7 @@ static void test_behind(void **state) {
                         seed = seed * 6364136223846793005u + 1442695040888963407u;
                         e[i] = (struct queue_entry) { .id = i + 1,
                                                       .priority = (int32_t) (seed >> 62),
-                                                      .slots = 1 + (seed >> 33) % 9 };
+                                                      .slots = 1 + (seed >> 33) % 8 };
                 }
                 struct queue_entry last = e[3];
                 (void) queue_plan(e, 3, eight);
@@ -110,6 +129,7 @@ int main(void) {
                 cmocka_unit_test(test_priority_then_age),
                 cmocka_unit_test(test_head_is_not_starved),
                 cmocka_unit_test(test_gpus),
+                cmocka_unit_test(test_too_large),
                 cmocka_unit_test(test_properties),
                 cmocka_unit_test(test_behind),
         };

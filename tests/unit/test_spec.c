@@ -81,13 +81,16 @@ static const struct bad bad[] = {
         { "kind: 0\n", "job.yaml:1: kind: '0' is not pretrain, finetune or command" },
         { COMMAND "name: ''\n", "job.yaml:3: name: empty" },
         { COMMAND "run_dir:\n", "job.yaml:3: run_dir: empty" },
-        { COMMAND "priority: 1001\n", "job.yaml: priority: 1001 is not between -1000 and 1000" },
-        { COMMAND "resources: {ranks: 0}\n", "job.yaml: resources.ranks: 0 is not between 1 and 4096" },
-        { COMMAND "resources: {ranks: -1}\n", "job.yaml: resources.ranks: -1 is not between 1 and 4096" },
+        { COMMAND "run_dir: ~\n", "job.yaml:3: run_dir: is null, expected a value or no such key" },
+        { COMMAND "on_exit: '/x/echo y'\n",
+          "job.yaml:3: on_exit: '/x/echo y' is no program that can be run; commands go into a script" },
+        { COMMAND "priority: 1001\n", "job.yaml:3: priority: 1001 is not between -1000 and 1000" },
+        { COMMAND "resources: {ranks: 0}\n", "job.yaml:3: resources.ranks: 0 is not between 1 and 4096" },
+        { COMMAND "resources: {ranks: -1}\n", "job.yaml:3: resources.ranks: -1 is not between 1 and 4096" },
         { COMMAND "resources: {ranks: 1000000000}\n",
-          "job.yaml: resources.ranks: 1000000000 is not between 1 and 4096" },
+          "job.yaml:3: resources.ranks: 1000000000 is not between 1 and 4096" },
         { COMMAND "resources: {ranks: 99999999999999999999999}\n",
-          "job.yaml: resources.ranks: 99999999999999999999999 is not between 1 and 4096" },
+          "job.yaml:3: resources.ranks: 99999999999999999999999 is not between 1 and 4096" },
         { COMMAND "resources: {ranks: two}\n", "job.yaml:3: resources.ranks: 'two' is not a whole number" },
         { COMMAND "resources: {ranks: 5x}\n", "job.yaml:3: resources.ranks: '5x' is not a whole number" },
         { COMMAND "resources: {ranks: 1e3}\n", "job.yaml:3: resources.ranks: '1e3' is not a whole number" },
@@ -102,18 +105,18 @@ static const struct bad bad[] = {
         { COMMAND "resources: {memory: 5}\n", "job.yaml:3: resources.memory: 5 is not between 1M and 4096T" },
         { COMMAND "resources: {memory: 99999999999999T}\n",
           "job.yaml:3: resources.memory: 99999999999999T is not between 1M and 4096T" },
-        { COMMAND "resources: {cpus: 0}\n", "job.yaml: resources.cpus: 0 is not between 0.01 and 65536" },
+        { COMMAND "resources: {cpus: 0}\n", "job.yaml:3: resources.cpus: 0 is not between 0.01 and 65536" },
         { COMMAND "resources: {cpus: many}\n", "job.yaml:3: resources.cpus: 'many' is not a number" },
-        { COMMAND "restart: {hang_sec: -1}\n", "job.yaml: restart.hang_sec: -1 is not between 0 and 31536000" },
+        { COMMAND "restart: {hang_sec: -1}\n", "job.yaml:3: restart.hang_sec: -1 is not between 0 and 31536000" },
         { COMMAND "restart: {start_sec: soon}\n", "job.yaml:3: restart.start_sec: 'soon' is not a whole number" },
         { COMMAND "restart: {on_nan: ignore}\n", "job.yaml:3: restart.on_nan: 'ignore' is not stop or rollback" },
-        { COMMAND "restart: {grace_sec: 0}\n", "job.yaml: restart.grace_sec: 0 is not between 1 and 86400" },
+        { COMMAND "restart: {grace_sec: 0}\n", "job.yaml:3: restart.grace_sec: 0 is not between 1 and 86400" },
         { COMMAND "restart: {backoff_sec: [5]}\n", "job.yaml:3: restart.backoff_sec: too few entries" },
         { COMMAND "restart: {backoff_sec: [1, 2, 3]}\n", "job.yaml:3: restart.backoff_sec: more than 2 entries" },
         { COMMAND "restart: {backoff_sec: [9, 2]}\n",
           "job.yaml: restart.backoff_sec: the first, 9, is greater than the second, 2" },
         { COMMAND "restart: {backoff_sec: [a, 2]}\n", "job.yaml:3: restart.backoff_sec: 'a' is not a whole number" },
-        { COMMAND "checkpoint: {keep: 0}\n", "job.yaml: checkpoint.keep: 0 is not between 1 and 1000000" },
+        { COMMAND "checkpoint: {keep: 0}\n", "job.yaml:3: checkpoint.keep: 0 is not between 1 and 1000000" },
         { COMMAND "train: {steps: 3}\n", "job.yaml:3: train.steps: not a key of kind command" },
         { COMMAND "data: {train: [a]}\n", "job.yaml:3: data.train: not a key of kind command" },
         { PRETRAIN "command: [a]\n", "job.yaml:5: command: not a key of kind pretrain" },
@@ -162,13 +165,13 @@ static const struct bad bad[] = {
         { PRETRAIN "optimizer: {learning_rate: 1e999}\n",
           "job.yaml:5: optimizer.learning_rate: '1e999' is not a number" },
         { PRETRAIN "optimizer: {learning_rate: -1}\n",
-          "job.yaml: optimizer.learning_rate: -1 is not between 0 and 1000" },
+          "job.yaml:5: optimizer.learning_rate: -1 is not between 0 and 1000" },
         { PRETRAIN "optimizer: {name: lion}\n",
           "job.yaml:5: optimizer.name: 'lion' is not adamw, bertadam, lamb or lamb_google" },
         { PRETRAIN "optimizer: {decay_from: zero}\n",
           "job.yaml:5: optimizer.decay_from: 'zero' is not start or warmup" },
         { PRETRAIN "optimizer: {clip_by: layer}\n", "job.yaml:5: optimizer.clip_by: 'layer' is not global or tensor" },
-        { PRETRAIN "optimizer: {beta1: 1}\n", "job.yaml: optimizer.beta1: 1 is not between 0 and 0.999999999" },
+        { PRETRAIN "optimizer: {beta1: 1}\n", "job.yaml:5: optimizer.beta1: 1 is not between 0 and 0.999999999" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], max_predictions: 200}\ntrain: {steps: 1}\n",
           "job.yaml: data.max_predictions: 200 is greater than data.sequence_length, 128" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: clm}\ntrain: {steps: 1}\n",
@@ -182,7 +185,7 @@ static const struct bad bad[] = {
           "job.yaml:4: train.precision: 'bf8' is not fp32, fp64, tf32, bf16 or fp16" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, seed: "
           "9223372036854775808}\n",
-          "job.yaml: train.seed: 9223372036854775808 is not between 0 and 9223372036854775807" },
+          "job.yaml:4: train.seed: 9223372036854775808 is not between 0 and 9223372036854775807" },
 };
 
 static void test_bad(void **state) {
@@ -264,7 +267,7 @@ static void test_stages(void **state) {
 }
 
 static const struct bad bad_stages[] = {
-        { STAGED "- train: {steps: 0}\n", "job.yaml: stages[1].train.steps: 0 is not between 1 and 1000000000000" },
+        { STAGED "- train: {steps: 0}\n", "job.yaml:10: stages[1].train.steps: 0 is not between 1 and 1000000000000" },
         { STAGED "- data: {}\n", "job.yaml: stages[1].train.steps: missing; expected a whole number" },
         { STAGED "- train: {steps: 5}\n  data: {mask_unit: no}\n",
           "job.yaml:11: stages[1].data.mask_unit: 'no' is not token, whole_word or ngram" },
@@ -343,6 +346,10 @@ static void test_defaults(void **state) {
         assert_true(s->data.sequence_length == 128 && s->data.objective == OBJECTIVE_MLM_NSP &&
                     s->data.n_validation == 0);
         assert_true(s->data.max_predictions == 20); /* ceil(0.15 * 128) */
+        cleanup_spec struct spec *m =
+                load("kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus], "
+                     "masked_fraction: 0.4}\ntrain: {steps: 10}\n");
+        assert_int_equal(m->data.max_predictions, 52);
         assert_true(s->data.masking == MASKING_DYNAMIC && s->data.dupe_factor == 10 &&
                     s->data.mask_unit == MASK_UNIT_TOKEN);
         assert_true(s->data.masked_fraction == 0.15 && s->data.short_sequence_probability == 0.1);
@@ -394,6 +401,7 @@ static void test_paths(void **state) {
 
         assert_int_equal(mkdir("sub", 0700), 0);
         write_spec("sub/hook.sh", "#!/bin/sh\n", 10);
+        assert_int_equal(chmod("sub/hook.sh", 0700), 0);
         write_spec("sub/my.job.yml", COMMAND "run_dir: ./out/../run\non_exit: hook.sh\n", strlen(COMMAND) + 39);
         struct error error = {};
         cleanup_spec struct spec *s = NULL;
@@ -405,6 +413,9 @@ static void test_paths(void **state) {
         assert_string_equal(s->on_exit, path);
         cleanup_spec struct spec *t = load(COMMAND "on_exit: mailer\n");
         assert_string_equal(t->on_exit, "mailer"); /* found by PATH */
+        assert_int_equal(setenv("HOME", "/home/alice", 1), 0);
+        cleanup_spec struct spec *h = load(COMMAND "run_dir: ~/runs/a\n");
+        assert_string_equal(h->run_dir, "/home/alice/runs/a");
 }
 
 /* The normalised text is a fixed point. */
