@@ -138,7 +138,9 @@ struct op_update {
 
 /* Sums over ranks without the host, beside the operations. Every rank makes the same calls in the same order. */
 struct ops_collective {
-        /* An id made by rank 0 and told to all, then start on all. Returns 0 or −errno, with a line in `text`. */
+        /* On all, what may fail on one alone; an id made by rank 0 and told to all; then start on all, which wait there for each other.
+         * Return 0 or −errno, with a line in `text`. */
+        int (*prepare)(char *text, size_t size);
         int (*make_id)(void *id, char *text, size_t size);
         int (*start)(const void *id, uint32_t rank, uint32_t n_ranks, char *text, size_t size);
         void (*stop)(void);

@@ -66,7 +66,8 @@ int run_buckets_new(struct run *run, struct error *error) {
                 return 0;
         if (!run->ops->collective)
                 return error_set(error, ENOSYS, "device: cuda: built without NCCL, so one rank only");
-        if (run->rank == 0)
+        r = run->ops->collective->prepare(text, sizeof(text));
+        if (r >= 0 && run->rank == 0)
                 r = run->ops->collective->make_id(id, text, sizeof(text));
         if (r < 0)
                 (void) error_set(error, -r, "%s", text);

@@ -41,16 +41,20 @@ static void stop(void) {
         c = {};
 }
 
-static int start(const void *id, uint32_t rank, uint32_t n_ranks, char *text, size_t size) {
-        ncclUniqueId unique;
-
-        memcpy(&unique, id, sizeof(unique));
+static int prepare(char *text, size_t size) {
         if (cudaStreamCreateWithFlags(&c.stream, cudaStreamNonBlocking) != cudaSuccess ||
             cudaEventCreateWithFlags(&c.ready, cudaEventDisableTiming) != cudaSuccess ||
             cudaEventCreateWithFlags(&c.done, cudaEventDisableTiming) != cudaSuccess) {
                 snprintf(text, size, "no stream for NCCL");
                 return -ENOMEM;
         }
+        return 0;
+}
+
+static int start(const void *id, uint32_t rank, uint32_t n_ranks, char *text, size_t size) {
+        ncclUniqueId unique;
+
+        memcpy(&unique, id, sizeof(unique));
         ncclResult_t r = ncclCommInitRank(&c.comm, (int) n_ranks, unique, (int) rank);
         return r == ncclSuccess ? 0 : complain(r, text, size);
 }
@@ -77,4 +81,4 @@ const char *cuda_collective_failed(void) {
         return ncclGetErrorString(r);
 }
 
-const struct ops_collective cuda_collective = { make_id, start, stop, sum, finish };
+const struct ops_collective cuda_collective = { prepare, make_id, start, stop, sum, finish };

@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "trainer/cuda/backend.h"
 
 #define SLOTS 64
+#define LOOKS_AWAKE 200 /* at the stream, of some microseconds each */
 #define SPARE_LEFT ((size_t) 1 << 30) /* bytes: for what is allocated later, NCCL's buffers above all */
 #define SLOT_BYTES ((size_t) 256 << 10)
 #define STORE_PIECE ((size_t) 16 << 10) /* elements, on the stack */
@@ -67,11 +69,14 @@ void cuda_upload(void *to, const void *from, size_t size) {
         }
 }
 
-/* Until the stream is empty. */
+/* Until the stream is empty. What takes longer than a moment is a step: the core is left to others. */
 static void wait_for_stream(void) {
+        const struct timespec nap = { 0, 20000 };
         cudaError_t r;
 
-        while ((r = cudaStreamQuery(cuda_backend.stream)) == cudaErrorNotReady) {
+        for (unsigned looks = 0; (r = cudaStreamQuery(cuda_backend.stream)) == cudaErrorNotReady; looks++) {
+                if (looks > LOOKS_AWAKE)
+                        (void) nanosleep(&nap, NULL);
                 const char *failed = cuda_collective_failed();
                 if (failed) {
                         cuda_fail("NCCL", failed);

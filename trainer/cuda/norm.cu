@@ -10,6 +10,7 @@ enum kind { PLAIN, ADD, EMBED };
 
 #define FORWARD_WARPS 8
 #define ROWS 64 /* of a block in backward */
+#define PARTS 8 /* of a column's sum over blocks */
 #define BACKWARD_WARPS_MAX 8
 #define SHARED_MAX 49152u
 #define KEPT_MAX 8 /* pieces of a row that backward keeps in registers */
@@ -262,15 +263,20 @@ template <class T, int PIECES, enum kind KIND> __global__ void norm_backward(nor
         }
 }
 
-/* Adds the blocks' partial sums to dgamma and dbeta: a thread a column. */
+/* Adds the blocks' partial sums to dgamma and dbeta: PARTS threads a column, each every so many-th of them. */
 __global__ void norm_columns(const float *partial, uint32_t n_blocks, uint32_t columns, float *dgamma, float *dbeta) {
-        uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+        __shared__ float parts[PARTS][WARP];
+        uint32_t i = blockIdx.x * WARP + threadIdx.x;
         float total = 0;
 
-        if (i >= 2 * columns)
-                return;
-        for (uint32_t b = 0; b < n_blocks; b++)
+        for (uint32_t b = threadIdx.y; i < 2 * columns && b < n_blocks; b += PARTS)
                 total += partial[(size_t) b * 2 * columns + i];
+        parts[threadIdx.y][threadIdx.x] = total;
+        __syncthreads();
+        if (threadIdx.y > 0 || i >= 2 * columns)
+                return;
+        for (int p = 1; p < PARTS; p++)
+                total += parts[p][threadIdx.x];
         if (i < columns)
                 dgamma[i] += total;
         else
@@ -343,7 +349,7 @@ template <enum kind KIND> static void backward(const struct op_norm *op) {
                           const uint32_t warps = min(SHARED_MAX / bytes, (uint32_t) BACKWARD_WARPS_MAX);
                           LAUNCH(kernel, blocks, warps * WARP, warps * bytes, norm_of<T>(op));
                   }));
-        LAUNCH(norm_columns, ceil_div(2 * columns, 256), 256, 0, (const float *) op->workspace.data, blocks, columns,
+        LAUNCH(norm_columns, ceil_div(2 * columns, WARP), dim3(WARP, PARTS), 0, (const float *) op->workspace.data, blocks, columns,
                (float *) op->dgamma.data, (float *) op->dbeta.data);
 }
 

@@ -10,6 +10,7 @@
 #define WARPS 8
 #define CHUNK 512
 #define THREADS 128
+#define AHEAD 8 /* rows that are read before they are added */
 
 /* Whether any token from `first` on, before t, has t's index; with `heads`, any head. The answer is the block's. */
 __device__ static bool has_earlier(const int32_t *index, const uint8_t *heads, uint32_t first, uint32_t t) {
@@ -20,6 +21,10 @@ __device__ static bool has_earlier(const int32_t *index, const uint8_t *heads, u
         return __syncthreads_or(found) != 0;
 }
 
+__device__ static inline bool is_alike(const int32_t *index, uint32_t u, uint32_t end, uint32_t t) {
+        return u < end && index[u] == index[t];
+}
+
 /* A block a token. heads: whether it is one; sums (T, H): then the sum of its chunk's rows of that index. */
 template <class T> __global__ void sum_chunk(const int32_t *index, view<T> x, uint8_t *heads, float *sums) {
         uint32_t t = blockIdx.x, first = t / CHUNK * CHUNK, end = min(first + CHUNK, x.rows);
@@ -28,14 +33,15 @@ template <class T> __global__ void sum_chunk(const int32_t *index, view<T> x, ui
         if (threadIdx.x == 0)
                 heads[t] = head;
         for (uint32_t c = threadIdx.x * VECTOR; head && c < x.columns; c += blockDim.x * VECTOR) {
-                float total[VECTOR] = {}, row[VECTOR];
-                for (uint32_t u = t; u < end; u++) {
-                        if (index[u] != index[t])
-                                continue;
-                        load8(x.row(u) + c, x.columns - c, row);
+                float total[VECTOR] = {}, row[AHEAD][VECTOR];
+                for (uint32_t u = t; u < end; u += AHEAD) {
 #pragma unroll
-                        for (int i = 0; i < VECTOR; i++)
-                                total[i] += row[i];
+                        for (uint32_t j = 0; j < AHEAD; j++)
+                                load8(x.row(min(u + j, end - 1)) + c, is_alike(index, u + j, end, t) ? x.columns - c : 0, row[j]);
+#pragma unroll
+                        for (uint32_t j = 0; j < AHEAD; j++)
+                                for (int i = 0; i < VECTOR && is_alike(index, u + j, end, t); i++)
+                                        total[i] += row[j][i];
                 }
                 store8(sums + (size_t) t * x.columns + c, x.columns - c, total);
         }
