@@ -302,9 +302,16 @@ static int check_finetune(struct reader *reader, struct spec *spec) {
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: of corpora, not of labelled texts",
                                    reader->file.path, line_of(reader, "data.train_weights"),
                                    name_of(reader, "data.train_weights"));
-        if (spec->train.steps > 0)
-                spec->train.epochs = 0;
-        else if (spec->train.epochs <= 0)
+        if (spec->train.steps > 0 && spec->train.epochs > 0)
+                return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                   "%s:%zu: %s: train.steps is there, too; expected one of them", reader->file.path,
+                                   line_of(reader, "train.epochs"), name_of(reader, "train.epochs"));
+        if (spec->data.head_tokens > spec->data.sequence_length)
+                return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                   "%s:%zu: %s: %u is greater than data.sequence_length, %u", reader->file.path,
+                                   line_of(reader, "data.head_tokens"), name_of(reader, "data.head_tokens"),
+                                   spec->data.head_tokens, spec->data.sequence_length);
+        if (spec->train.steps == 0 && spec->train.epochs <= 0)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected a whole number%s",
                                    reader->file.path, name_of(reader, "train.steps"),
                                    spec->kind == JOB_FINETUNE ? ", or train.epochs" : "");

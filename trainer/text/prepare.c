@@ -50,6 +50,7 @@ struct encoded {
         struct ids ids;
         uint32_t *marks;
         size_t n_marks, capacity;
+        uint64_t n_not_utf8; /* bytes of its text, which are left out */
 };
 
 struct prepare {
@@ -60,6 +61,7 @@ struct prepare {
         struct corpus_writer *train, *validation; /* validation: NULL where none is held out */
         struct corpus_writer *open;               /* the one that takes the open document */
         uint64_t document;                        /* its number */
+        uint64_t n_not_utf8;
 };
 
 /* A worker's state while it parses one block. */
@@ -102,9 +104,20 @@ static int encode(const struct worker *worker, const char *text, size_t size) {
         return encoder_encode(prepare->encoder, worker->thread, text, size, ids);
 }
 
+static uint64_t count_not_utf8(const char *text, size_t size) {
+        uint64_t n = 0;
+
+        for (size_t at = utf8_valid_prefix(text, size); at < size;
+             at += 1 + utf8_valid_prefix(text + at + 1, size - at - 1))
+                n++;
+        return n;
+}
+
 static int take_sentence(void *context, const char *text, size_t size) {
         const struct worker *worker = context;
         size_t begin = worker->encoded->ids.n;
+
+        worker->encoded->n_not_utf8 += count_not_utf8(text, size);
         int r = encode(worker, text, size);
         if (r < 0 || worker->encoded->ids.n == begin)
                 return r;
@@ -122,6 +135,7 @@ static int work(void *context, int thread, struct block *block, void *result, st
         const struct document_sink sink = { .context = &worker, .sentence = take_sentence, .end_document = take_end };
 
         worker.encoded->ids.n = worker.encoded->n_marks = 0;
+        worker.encoded->n_not_utf8 = 0;
         if (block->begins_file && take_end(&worker) < 0)
                 return -ENOMEM;
         return documents_parse(prepare->arguments->format, block, &sink, error);
@@ -156,6 +170,8 @@ static int consume(void *context, const struct block *block, void *result, struc
         const struct encoded *encoded = result;
         const int32_t *ids = encoded->ids.data;
         int r = 0;
+
+        prepare->n_not_utf8 += encoded->n_not_utf8;
 
         for (size_t i = 0; i < encoded->n_marks && r >= 0;) {
                 size_t n = 0, n_ids = 0;
@@ -243,6 +259,12 @@ static void report(const struct prepare *prepare, const struct reader *reader, u
                 tokens += corpus_writer_tokens(prepare->validation);
         }
         warn_of_cuts(reader);
+        if (prepare->n_not_utf8 > 0)
+                (void) fprintf(stderr,
+                               "bert-trainer: %" PRIu64
+                               " bytes of the text are not UTF-8 and were left out: is it in another "
+                               "encoding?\n",
+                               prepare->n_not_utf8);
         (void) fprintf(stderr,
                        "%s: %" PRIu64 " documents (%" PRIu64 " held out), %" PRIu64 " sentences, %" PRIu64
                        " tokens in %.2f s, %.0f tokens/s, %.1f MB/s\n",
