@@ -219,6 +219,9 @@ static int no_column(const struct records *r, const char *name, struct error *er
         char all[256] = "";
         size_t used = 0;
 
+        if (r->options.header == HEADER_FALSE)
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: no column '%.40s': without a header columns are numbers from 1", r->path, name);
         for (uint32_t i = 0; i < r->n_fields && used < sizeof(all); i++)
                 used += (size_t) snprintf(all + used, sizeof(all) - used, "%s%.40s", i ? ", " : "", field_at(r, i));
         return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": no column '%.40s' in the header; it has %s",
