@@ -5,7 +5,6 @@
 #include "common/spec.h"
 
 #include <errno.h>
-#include <math.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stddef.h>
@@ -362,7 +361,8 @@ static int check_together(struct reader *reader, struct spec *spec) {
                                    name_of(reader, "data.max_predictions"), data->max_predictions,
                                    data->sequence_length);
         if (data->max_predictions == 0)
-                data->max_predictions = (uint32_t) MAX(1.0, ceil(data->masked_fraction * data->sequence_length - 1e-9));
+                data->max_predictions =
+                        1 + (uint32_t) (data->masked_fraction * data->sequence_length - 1e-9); /* rounded up */
         if (spec->train.micro_batch > spec->train.global_batch &&
             !(reader->raw->train && reader->raw->train->micro_batch))
                 spec->train.micro_batch = spec->train.global_batch;
