@@ -272,7 +272,8 @@ static int default_name(struct reader *reader, char **to) {
                         break;
                 }
         }
-        *to = strndup(base, n);
+        bool is_number = strspn(base, "0123456789") == n; /* an id's place is taken */
+        *to = is_number ? format_string("job-%.*s", (int) n, base) : strndup(base, n);
         return *to ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
 }
 

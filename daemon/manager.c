@@ -89,7 +89,8 @@ static bool is_foreign(const char *dir) {
         bool empty = true;
 
         for (struct dirent *entry; folder && (entry = readdir(folder));) {
-                empty = empty && entry->d_name[0] == '.' && (!entry->d_name[1] || strcmp(entry->d_name, "..") == 0);
+                empty = empty && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                                  strcmp(entry->d_name, "lost+found") == 0);
                 for (size_t i = 0; i < ELEMENTSOF(ours); i++)
                         if (strcmp(entry->d_name, ours[i]) == 0)
                                 return false;

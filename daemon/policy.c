@@ -136,8 +136,10 @@ static void decide_death(const struct policy_config *config, const struct policy
         const struct policy_death *last = &history[n - 1];
         bool older = has_older(good, n_good, last->first_step);
 
+        bool once = config->max_without_progress == 0 && last->exit_class == EXIT_CLASS_KILLED; /* whoever killed it */
+
         ret->action = POLICY_RETRY;
-        ret->deaths = (uint32_t) count_without_progress(history, n, true);
+        ret->deaths = once ? 1 : (uint32_t) count_without_progress(history, n, true);
         if (last->exit_class == EXIT_CLASS_USER_ERROR)
                 give_up(ret, CAUSE_NONE, 0);
         else if (last->exit_class == EXIT_CLASS_BAD_CHECKPOINT && last->resumed && older)
@@ -150,8 +152,7 @@ static void decide_death(const struct policy_config *config, const struct policy
                 give_up(ret, CAUSE_SAME_STEP, last->step);
         else if (checkpoint_is_suspect(history, n) && older)
                 demote(ret, last->first_step, CAUSE_BEFORE_FIRST);
-        else if ((policy_costs_budget(last->exit_class) && ret->deaths > config->max_without_progress) ||
-                 (last->exit_class == EXIT_CLASS_KILLED && config->max_without_progress == 0))
+        else if ((once || policy_costs_budget(last->exit_class)) && ret->deaths > config->max_without_progress)
                 give_up(ret, CAUSE_BUDGET, 0);
         else if (last->exit_class == EXIT_CLASS_NAN)
                 roll_back(ret, good, n_good);

@@ -213,8 +213,24 @@ static void test_classify(void **state) {
                 assert_int_equal(policy_classify(rows[i].code, rows[i].signal, rows[i].oom), rows[i].expected);
 }
 
+/* A budget of 0 is one attempt, whoever killed it; a reboot is no death of its own. */
+static void test_once(void **state) {
+        const struct policy_config none = { .backoff_min_sec = 4, .backoff_max_sec = 60 };
+        struct policy_death death = { .exit_class = EXIT_CLASS_KILLED };
+        struct policy_decision d;
+
+        policy_decide(&none, &death, 1, NULL, 0, 0, &d);
+        assert_int_equal(d.action, POLICY_FAIL);
+        policy_decide(&config, &death, 1, NULL, 0, 0, &d);
+        assert_int_equal(d.action, POLICY_RETRY);
+        death.exit_class = EXIT_CLASS_REBOOT;
+        policy_decide(&none, &death, 1, NULL, 0, 0, &d);
+        assert_int_equal(d.action, POLICY_RETRY);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_once),
                 cmocka_unit_test(test_single_deaths),
                 cmocka_unit_test(test_budget_and_backoff),
                 cmocka_unit_test(test_host_deaths_cost_nothing_but_back_off),
