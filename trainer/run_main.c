@@ -57,14 +57,18 @@ static int parse_arguments(int argc, char **argv, const char *usage, struct run_
 /* After an update: validation and checkpoints that are due, as both are at the end of a stage. 1: a stop was asked for. */
 static int after_step(struct run *run, uint64_t flags, struct error *error) {
         const struct spec *spec = run->spec;
-        bool end = run->stage_step == spec->train.steps, last = end && run->stage + 1 == run->n_stages;
+        bool end = run->stage_step == spec->train.steps, last = end && run->stage + 1 == run->n_stages,
+             made_up = run->evaluation_due;
         uint64_t evaluate = spec->train.evaluate_every, save = spec->checkpoint.every_steps;
 
         bool best = (end || (evaluate > 0 && run->stage_step % evaluate == 0)) && run_evaluate(run);
         if (run->evaluation_due)
                 return 1;
+        if (made_up) /* this step's checkpoint says that it is due: written again */
+                run->last_checkpoint_step = UINT64_MAX;
         run_checkpoint_poll(run);
-        if (!end && !best && !(flags & (RUN_CHECKPOINT | RUN_INTERVAL)) && (save == 0 || run->step % save != 0))
+        if (!end && !best && !made_up && !(flags & (RUN_CHECKPOINT | RUN_INTERVAL)) &&
+            (save == 0 || run->step % save != 0))
                 return 0;
         return run_checkpoint(run, last, error);
 }
