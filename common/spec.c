@@ -248,7 +248,8 @@ static int read_backoff(struct reader *reader, struct spec *spec) {
         spec->restart.n_backoff_sec = 2;
         for (uint32_t i = 0; restart && i < restart->n_backoff_sec; i++) {
                 int64_t v = 0;
-                int r = parse_integer(reader, "restart.backoff_sec", restart->backoff_sec[i], 0, 604800, &v);
+                int r = parse_integer(reader, "restart.backoff_sec", restart->backoff_sec[i], 0,
+                                      i == 0 ? 86400 : 604800, &v);
                 if (r < 0)
                         return r;
                 sec[i] = (uint32_t) v;

@@ -45,6 +45,17 @@ static struct tensor arena_statistics(struct arena *arena, uint32_t rows, uint32
         return arena_strided(arena, rows, columns, columns, arena->master);
 }
 
+static struct workspace plan_kept(const struct model *model, struct arena *arena) {
+        const struct model_config *c = &model->config;
+        const struct model_limits *l = &model->limits;
+        struct ops_shape shape = { l->max_tokens,  l->max_masked,          l->max_length,
+                                   c->hidden_size, c->num_attention_heads, l->max_samples };
+        bool wanted = l->training && c->attention_probs_dropout_prob > 0 && model->ops->kept_bytes;
+        size_t size = wanted ? model->ops->kept_bytes(&shape) : 0;
+
+        return (struct workspace) { size > 0 ? arena_bytes(arena, size) : NULL, size };
+}
+
 /* All but the output may be shared where nothing of it is needed after the layer, or where backward makes it again. */
 static struct layer_buffers plan_layer(const struct model *model, struct arena *arena) {
         const struct model_config *c = &model->config;
@@ -53,6 +64,7 @@ static struct layer_buffers plan_layer(const struct model *model, struct arena *
         return (struct layer_buffers) {
                 .qkv = arena_tensor(arena, t, 3 * h),
                 .lse = arena_statistics(arena, c->num_attention_heads, t),
+                .kept = plan_kept(model, arena),
                 .context = arena_tensor(arena, t, h),
                 .sum1 = arena_tensor(arena, t, h),
                 .mean1 = arena_statistics(arena, 1, t),

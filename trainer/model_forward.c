@@ -106,6 +106,7 @@ struct op_attention model_attention(const struct model *model, const struct batc
                 .n_samples = batch->n_samples,
                 .n_heads = model->config.num_attention_heads,
                 .dropout = model_dropout(model, pass, layer, DROPOUT_ATTENTION_PROBABILITIES),
+                .kept = b->kept,
                 .workspace = model->buffers.workspace,
         };
 }

@@ -85,6 +85,7 @@ void model_layout_free(struct model_layout *layout);
 struct layer_buffers {
         struct tensor qkv;                    /* (T, 3H) */
         struct tensor lse;                    /* (A, T) */
+        struct workspace kept;                /* of the attention */
         struct tensor context;                /* (T, H) */
         struct tensor sum1, mean1, rstd1, y1; /* (T, H), (1, T), (1, T), (T, H) attention + residual, normalised */
         struct tensor pre, act;               /* (T, F) */

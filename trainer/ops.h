@@ -91,6 +91,8 @@ struct op_attention {
         const uint64_t *sample_k;  /* (B) */
         uint32_t n_samples, n_heads, max_length; /* max_length: of the longest sample */
         struct dropout dropout;
+        struct workspace
+                kept; /* of kept_bytes: dropout's choices, from forward to backward; absent: they are made again */
         /* backward */
         struct tensor dcontext; /* (T, H) */
         struct tensor dqkv;     /* (T, 3H) */
@@ -161,6 +163,7 @@ struct ops {
         void *(*allocate)(size_t size);
         void (*release)(void *data, size_t size);
         size_t (*workspace_bytes)(const struct ops_shape *shape);
+        size_t (*kept_bytes)(const struct ops_shape *shape); /* of an attention; NULL or 0: it keeps nothing */
         /* Host memory that upload and download are fast with, zero and touched. */
         void *(*allocate_host)(size_t size);
         void (*release_host)(void *data, size_t size);

@@ -253,7 +253,8 @@ void ops_check_norm(const struct ops *ops, double nmse, bool all) {
 
 /* ---- attention ---- */
 
-static void check_attention(uint32_t n_samples, uint32_t length, uint32_t heads, uint32_t width, double probability) {
+static void check_attention_keeping(uint32_t n_samples, uint32_t length, uint32_t heads, uint32_t width,
+                                    double probability, bool keep) {
         int32_t cu_seqlens[16] = {};
         uint64_t k[16];
         uint32_t h = heads * width;
@@ -279,6 +280,9 @@ static void check_attention(uint32_t n_samples, uint32_t length, uint32_t heads,
         fast.sample_k = place(k, sizeof(k));
         fast.workspace.size = backend->workspace_bytes(&shape);
         fast.workspace.data = place(NULL, fast.workspace.size);
+        fast.kept.size = keep && backend->kept_bytes ? backend->kept_bytes(&shape) : 0;
+        if (fast.kept.size > 0)
+                fast.kept.data = place(NULL, fast.kept.size);
         backend->attention_forward(&fast);
         ops_fp64()->attention_forward(&twin);
         check("attention's context", context);
@@ -288,6 +292,13 @@ static void check_attention(uint32_t n_samples, uint32_t length, uint32_t heads,
         check("attention's dqkv", dqkv);
         ops_fp64()->release(twin_scratch, twin_size);
         drop();
+}
+
+/* Backward with what forward kept of dropout, and with what it makes again. */
+static void check_attention(uint32_t n_samples, uint32_t length, uint32_t heads, uint32_t width, double probability) {
+        check_attention_keeping(n_samples, length, heads, width, probability, false);
+        if (backend->kept_bytes && probability > 0)
+                check_attention_keeping(n_samples, length, heads, width, probability, true);
 }
 
 void ops_check_attention(const struct ops *ops, double nmse, bool all) {

@@ -12,7 +12,12 @@ template <class T> struct attention {
         const int32_t *cu_seqlens;
         const uint64_t *sample_k;
         struct dropout dropout;
+        uint8_t *kept; /* (A, T, kept_stride): a bit for each key of a query; NULL: not wanted */
+        uint32_t kept_stride;
 };
+
+/* Bytes: whole tiles of 64 keys. */
+static inline uint32_t kept_stride_of(uint32_t max_length) { return ceil_div(max_length, 64) * 8; }
 
 template <class T> static attention<T> attention_of(const struct op_attention *op) {
         attention<T> a = {};
@@ -30,6 +35,8 @@ template <class T> static attention<T> attention_of(const struct op_attention *o
         a.cu_seqlens = op->cu_seqlens;
         a.sample_k = op->sample_k;
         a.dropout = op->dropout;
+        a.kept = (uint8_t *) op->kept.data;
+        a.kept_stride = kept_stride_of(op->max_length);
         return a;
 }
 

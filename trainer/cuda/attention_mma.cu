@@ -22,7 +22,7 @@ template <class T, int WIDTH> struct alignas(16) tile {
         T row[TILE][WIDTH + 8];
 };
 /* Which probabilities dropout keeps: a bit for each of 64 queries and 64 keys, bit kv % 8 of byte (q, kv / 8). */
-struct kept {
+struct alignas(8) kept {
         uint8_t bits[TILE][TILE / 8];
 };
 
@@ -74,7 +74,7 @@ __device__ static inline void copy_queries(const attention<T> &op, const struct 
 
 /* One call of Philox decides eight keys of a query (dropout.h), which is a byte. */
 template <class T>
-__device__ static inline void load_kept(const attention<T> &op, const struct site &s, uint32_t q, uint32_t kv,
+__device__ static inline void make_kept(const attention<T> &op, const struct site &s, uint32_t q, uint32_t kv,
                                         struct kept *to) {
         for (uint32_t i = threadIdx.x; op.dropout.threshold && i < TILE * TILE / 8; i += THREADS) {
                 uint32_t r = i / (TILE / 8), c = i % (TILE / 8), bits = 0;
@@ -87,6 +87,36 @@ __device__ static inline void load_kept(const attention<T> &op, const struct sit
                 }
                 to->bits[r][c] = (uint8_t) bits;
         }
+}
+
+/* Where the bits of query q and the 64 keys from kv on are between forward and backward. */
+template <class T>
+__device__ static inline uint64_t *kept_at(const attention<T> &op, const struct site &s, uint32_t q, uint32_t kv) {
+        size_t row = (size_t) s.head * op.context.rows + s.first + q;
+
+        return (uint64_t *) (op.kept + row * op.kept_stride + kv / 8);
+}
+
+/* In forward, once they are all there. */
+template <class T>
+__device__ static inline void keep(const attention<T> &op, const struct site &s, uint32_t q, uint32_t kv,
+                                   const struct kept *from) {
+        uint32_t r = threadIdx.x;
+
+        if (op.kept && op.dropout.threshold && r < TILE && q + r < s.length)
+                *kept_at(op, s, q + r, kv) = *(const uint64_t *) from->bits[r];
+}
+
+/* In backward. */
+template <class T>
+__device__ static inline void load_kept(const attention<T> &op, const struct site &s, uint32_t q, uint32_t kv,
+                                        struct kept *to) {
+        uint32_t r = threadIdx.x;
+
+        if (!op.kept)
+                make_kept(op, s, q, kv, to);
+        else if (op.dropout.threshold && r < TILE && q + r < s.length)
+                *(uint64_t *) to->bits[r] = *kept_at(op, s, q + r, kv);
 }
 
 /* What a probability is multiplied by. */
@@ -221,11 +251,12 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
                 const tile<T, WIDTH> *k = &m->x[stage], *v = &m->y[stage];
                 const struct kept *kept = &m->kept[stage];
                 float score[TILE / 8][4] = {};
-                load_kept(op, s, first, at, &m->kept[stage]);
+                make_kept(op, s, first, at, &m->kept[stage]);
                 wait_copies<0>();
                 __syncthreads();
                 if (at + TILE < s.length)
                         copy_keys(op, s, at + TILE, m, stage ^ 1);
+                keep(op, s, first, at, kept);
 #pragma unroll
                 for (int i = 0; i < TILE / 16; i++)
                         add_scores(&score[2 * i], q, k, 16 * i, l);
@@ -369,6 +400,15 @@ static bool can_run(const struct op_attention *op) {
 
         return op->qkv.dtype != DTYPE_FP32 && cuda_backend.sm >= MMA_SM && (width == 32 || width == 64 || width == 128) &&
                is_aligned(op->qkv) && is_aligned(op->context) && is_aligned(op->dcontext) && is_aligned(op->dqkv);
+}
+
+size_t cuda_attention_kept_bytes(const struct ops_shape *shape) {
+        uint32_t width = shape->hidden_size / shape->n_heads;
+        bool half = cuda_backend.precision == CUDA_BF16 || cuda_backend.precision == CUDA_FP16;
+
+        if (!half || cuda_backend.sm < MMA_SM || (width != 32 && width != 64 && width != 128))
+                return 0;
+        return (size_t) shape->n_heads * shape->max_tokens * kept_stride_of(shape->max_length);
 }
 
 static dim3 grid_of(const struct op_attention *op) {

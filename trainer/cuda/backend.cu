@@ -50,6 +50,7 @@ static void fill_table(enum cuda_precision precision) {
         table.allocate = cuda_allocate;
         table.release = cuda_release;
         table.workspace_bytes = workspace_bytes;
+        table.kept_bytes = cuda_attention_kept_bytes;
         table.allocate_host = cuda_allocate_host;
         table.release_host = cuda_release_host;
         table.upload = cuda_upload;

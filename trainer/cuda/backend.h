@@ -103,6 +103,7 @@ void cuda_embed_forward(const struct op_embed *op, const struct op_norm *norm);
 
 /* attention.cu */
 size_t cuda_attention_workspace_bytes(const struct ops_shape *shape);
+size_t cuda_attention_kept_bytes(const struct ops_shape *shape);
 void cuda_attention_forward(const struct op_attention *op);
 void cuda_attention_backward(const struct op_attention *op);
 
