@@ -75,14 +75,15 @@ ckpt() { printf '%s/checkpoints/step-%09d.ckpt' "$1" "$2"; }
 # kill_run KIND SPEC DIR STEP LAST: a pretrain or finetune of one rank dies of kill -9 once STEP is logged; again where it was quicker, and
 # wrote its LAST step. Fails where it always was.
 kill_run() {
-        for _ in 1 2 3 4 5; do
+        for _ in $(seq 20); do
                 rm -rf "$3"
                 timeout 120 "$TRAINER" "$1" "$2" --run-dir "$3" >"$3.log" 2>&1 &
-                job=$!
-                while kill -0 $job 2>/dev/null && ! grep -q "^{\"step\": $4," "$3/metrics.jsonl" 2>/dev/null; do sleep 0.003; done
-                for pid in $(pgrep -f -- "$1 $2 --run-dir $3\$"); do
-                        [ "$(readlink "/proc/$pid/exe")" = "$(readlink -f "$TRAINER")" ] && kill -9 "$pid" 2>/dev/null
+                job=$! pid=
+                while kill -0 $job 2>/dev/null && ! grep -q "^{\"step\": $4," "$3/metrics.jsonl" 2>/dev/null; do
+                        [ -n "$pid" ] || pid=$(pgrep -P $job)
+                        sleep 0.002
                 done
+                kill -9 $pid 2>/dev/null # nothing is looked for meanwhile: a few milliseconds later it may be done
                 wait $job 2>/dev/null
                 [ -e "$(ckpt "$3" "$5")" ] || return 0
         done
