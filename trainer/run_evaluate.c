@@ -71,6 +71,7 @@ static void say(struct run *run, const char *what, uint64_t samples, const struc
 bool run_evaluate(struct run *run) {
         struct metrics_losses losses;
 
+        run->evaluation_due = false;
         if (run->now->n[PART_VALIDATION] == 0)
                 return false;
         if (run->rank == 0)

@@ -61,7 +61,7 @@ static int after_step(struct run *run, uint64_t flags, struct error *error) {
              made_up = run->evaluation_due;
         uint64_t evaluate = spec->train.evaluate_every, save = spec->checkpoint.every_steps;
 
-        bool best = (end || (evaluate > 0 && run->stage_step % evaluate == 0)) && run_evaluate(run);
+        bool best = (made_up || end || (evaluate > 0 && run->stage_step % evaluate == 0)) && run_evaluate(run);
         if (run->evaluation_due)
                 return 1;
         if (made_up) /* this step's checkpoint says that it is due: written again */

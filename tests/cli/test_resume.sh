@@ -112,11 +112,19 @@ for ranks in 1 2; do
         kill -USR1 $(pids "$dir" "$TRAINER")
         wait $job
         code=$?
+        [ $ranks -gt 1 ] || cp -r "$dir" without
         # mpirun's own code is that of the rank, too
         [ $code -eq 75 ] && [ -z "$(held "$dir")" ] && [ -e "$(ckpt "$dir" 3)" ]
         ok $? "$ranks ranks: stopped during an evaluation"
         train $ranks held.yaml --run-dir "$dir" >>"$dir.log" 2>&1 && [ "$(held "$dir" | wc -l)" -eq 2 ] &&
                 { [ $ranks -gt 1 ] || [ "$(held "$dir")" = "$(held held-whole)" ]; } && ! "$TRAINER" inspect "$(ckpt "$dir" 3)" | grep -q evaluation_due
         ok $? "$ranks ranks: the evaluation is made up"
+done
+for other in 's/validation: \[much\], //' 's/evaluate_every: 3/evaluate_every: 5/'; do
+        rm -rf changed
+        cp -r without changed
+        sed "$other" held.yaml >changed.yaml
+        train 1 changed.yaml --run-dir changed >changed.log 2>&1 && [ -e "$(ckpt changed 6)" ]
+        ok $? "one that is due holds nobody up, whatever the spec then says: $other"
 done
 finish
