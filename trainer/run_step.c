@@ -4,6 +4,7 @@
  * is written down (saver.c). All ranks take the same number of turns, the ones that ran out of micro-batches only agree
  * on the flags.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -175,7 +176,8 @@ static void report(struct run *run, struct metrics_row *row, const struct run_su
 }
 
 /* Where a device is in a step: the host runs ahead of it, and its clock would tell only what was waited for. */
-enum { STAMP_PASSED = MODEL_STAMPS, STAMP_SUMMED, STAMP_UPDATED };
+enum { STAMP_PASSED = MODEL_STAMPS, STAMP_SUMMED, STAMP_UPDATED, STAMPS };
+static_assert(STAMPS <= OPS_STAMPS, "more stamps than a device has");
 
 static void stamp(struct run *run, unsigned i) {
         if (run->ops->stamp)

@@ -265,6 +265,9 @@ static void check_attention_keeping(uint32_t n_samples, uint32_t length, uint32_
         }
         uint32_t t = (uint32_t) cu_seqlens[n_samples];
         struct ops_shape shape = { t, 1, length, h, heads, n_samples };
+        size_t kept = keep && backend->kept_bytes ? backend->kept_bytes(&shape) : 0;
+        if (keep && kept == 0)
+                return;
         struct pair qkv = make(t, 3 * h, -1.5, 1.5), context = make(t, h, 0, 0), lse = make_master(heads, t, 0, 0),
                     dcontext = make(t, h, -1, 1), dqkv = make(t, 3 * h, 7, 8);
         size_t twin_size = ops_fp64()->workspace_bytes(&shape);
@@ -280,9 +283,8 @@ static void check_attention_keeping(uint32_t n_samples, uint32_t length, uint32_
         fast.sample_k = place(k, sizeof(k));
         fast.workspace.size = backend->workspace_bytes(&shape);
         fast.workspace.data = place(NULL, fast.workspace.size);
-        fast.kept.size = keep && backend->kept_bytes ? backend->kept_bytes(&shape) : 0;
-        if (fast.kept.size > 0)
-                fast.kept.data = place(NULL, fast.kept.size);
+        if (keep)
+                fast.kept = (struct workspace) { place(NULL, kept), kept };
         backend->attention_forward(&fast);
         ops_fp64()->attention_forward(&twin);
         check("attention's context", context);
@@ -297,7 +299,7 @@ static void check_attention_keeping(uint32_t n_samples, uint32_t length, uint32_
 /* Backward with what forward kept of dropout, and with what it makes again. */
 static void check_attention(uint32_t n_samples, uint32_t length, uint32_t heads, uint32_t width, double probability) {
         check_attention_keeping(n_samples, length, heads, width, probability, false);
-        if (backend->kept_bytes && probability > 0)
+        if (probability > 0)
                 check_attention_keeping(n_samples, length, heads, width, probability, true);
 }
 

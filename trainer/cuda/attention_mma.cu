@@ -1,8 +1,8 @@
 /*
  * Attention on tensor cores, in the manner of FlashAttention 2 (Dao 2023): bf16 and fp16, heads of 32, 64 and 128 columns, sm_80 on. A
  * block of four warps has 64 queries (or keys, for the gradients of keys and values) of one head, 16 a warp, in registers, and goes over
- * its sample 64 positions at a time, the next of which are copied meanwhile. Softmax is taken as it comes, with a running maximum, in powers of two; backward makes the
- * probabilities again from lse. Scores and probabilities stay in fp32 until they are an operand. The gradient of queries and those of keys
+ * its sample 64 positions at a time, the next of which are copied meanwhile. Softmax is taken as it comes, with a running maximum, in
+ * powers of two; backward makes the probabilities again from lse. Scores and probabilities stay in fp32 until they are an operand. The gradient of queries and those of keys
  * and values are two kernels, so that nothing is added by two blocks.
  *
  * Elements of a product are at a lane's (g, t) = (lane / 4, lane % 4), as mma.cuh has it: rows g and g + 8, columns 2t and 2t + 1 of each

@@ -172,7 +172,6 @@ static int consume(void *context, const struct block *block, void *result, struc
         int r = 0;
 
         prepare->n_not_utf8 += encoded->n_not_utf8;
-
         for (size_t i = 0; i < encoded->n_marks && r >= 0;) {
                 size_t n = 0, n_ids = 0;
                 if (encoded->marks[i] == DOCUMENT_END) {
