@@ -6,6 +6,7 @@
 set -euo pipefail
 submits=${1:-50}
 : "${BUILD_DIR:?}"
+. "$(dirname "$0")/../lib.sh"
 bertd=$BUILD_DIR/daemon/bertd bertctl=$BUILD_DIR/ctl/bertctl
 ((EUID == 0)) || { echo "bench-managers: needs root" >&2; exit 1; }
 for package in task-spooler supervisor slurm-wlm munge python3; do
@@ -27,7 +28,7 @@ finish() {
 trap finish EXIT
 
 background() { setsid "$@" </dev/null >>"$home/log" 2>&1 & started=$!; disown; daemons+=("$started"); }
-wait_for() { local end=$((SECONDS + 30)); until "$@" >/dev/null 2>&1; do ((SECONDS < end)) || { echo "bench-managers: gave up on: $*" >&2; tail -5 "$home/log" >&2; return 1; }; sleep 0.1; done; }
+seen() { wait_for 30 quietly "$@" || { echo "bench-managers: gave up on: $*" >&2; tail -5 "$home/log" >&2; return 1; }; }
 rss() { awk '/^VmRSS/ {sum += $2} END {printf "%.1f MB", sum / 1000}' $(printf '/proc/%s/status ' "$@"); }
 # Median milliseconds of a command, run so often.
 median() {
@@ -54,10 +55,10 @@ echo "| manager | submit, median of $submits | memory, one job running | kill -9
 echo "|---|---|---|---|---|---|"
 
 # ---- bertd ----
-start_bertd() { background "$bertd" --slots 4 --launcher fork; bertd_pid=$started; wait_for "$bertctl" list; }
+start_bertd() { background "$bertd" --slots 4 --launcher fork; bertd_pid=$started; seen "$bertctl" list; }
 start_bertd
 "$bertctl" submit -- sh -c "$(job bertd)" >"$home/id"
-wait_for begun bertd
+seen begun bertd
 latency=$(median "$submits" "$bertctl" submit --priority -1 -- true)
 memory="$(rss "$bertd_pid") + $(rss "$(pgrep -f -- "bertd-shim.*$home/" | head -n 1)") a job"
 sleep "$SETTLE"
@@ -74,7 +75,7 @@ row bertd "$latency (one fsync)" "$memory" "$fate" "$back" "$kept kept"
 # ---- task-spooler ----
 tsp true >/dev/null; sleep 0.3
 tsp -S 1; tsp sh -c "$(job tsp)" >/dev/null
-wait_for begun tsp
+seen begun tsp
 latency=$(median "$submits" tsp true)
 sleep "$SETTLE"
 ten_times tsp true
@@ -107,7 +108,7 @@ program() { printf '[program:%s]\ncommand=sh -c "%s"\nautorestart=false\nstartse
 program keep "$(job supervisor)"
 background supervisord -c "$home/supervisord.conf"
 supervisor_pid=$started
-wait_for begun supervisor
+seen begun supervisor
 submit_supervisor() { count=$((${count:-0} + 1)); program "job$count" true; supervisorctl -c "$home/supervisord.conf" update; }
 latency=$(median $((submits / 5)) submit_supervisor)
 memory=$(rss "$supervisor_pid")
@@ -142,14 +143,14 @@ NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
 PartitionName=p Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:64
 END
 [[ -s /etc/munge/munge.key ]] || { dd if=/dev/urandom of=/etc/munge/munge.key bs=1 count=1024 2>/dev/null; chown munge: /etc/munge/munge.key; chmod 400 /etc/munge/munge.key; }
-if ! munge -n >/dev/null 2>&1; then background setpriv --reuid munge --regid munge --clear-groups munged --foreground --socket=/run/munge/munge.socket.2 --force; wait_for munge -n; fi
-start_slurm() { background slurmctld -D -f "$SLURM_CONF"; ctld=$started; background slurmd -D -f "$SLURM_CONF" -N "$host"; slurmd=$started; wait_for scontrol ping; }
+if ! munge -n >/dev/null 2>&1; then background setpriv --reuid munge --regid munge --clear-groups munged --foreground --socket=/run/munge/munge.socket.2 --force; seen munge -n; fi
+start_slurm() { background slurmctld -D -f "$SLURM_CONF"; ctld=$started; background slurmd -D -f "$SLURM_CONF" -N "$host"; slurmd=$started; seen scontrol ping; }
 start_slurm
 node_idle() { sinfo -h -o %t | grep -qE 'idle|mix|alloc'; }
-wait_for node_idle
+seen node_idle
 printf '#!/bin/sh\n%s\n' "$(job slurm)" >"$home/slurm.sh"
 id=$(sbatch --parsable -o /dev/null "$home/slurm.sh")
-wait_for begun slurm
+seen begun slurm
 latency=$(median "$submits" sbatch --hold -o /dev/null --wrap true)
 memory="$(rss "$ctld" "$slurmd") (slurmctld and slurmd)"
 sleep "$SETTLE"
@@ -157,7 +158,7 @@ ten_times sbatch --hold -o /dev/null --wrap true
 kill -KILL "$ctld" "$slurmd"; sleep 1
 fate=$(lives slurm)
 start_slurm
-wait_for node_idle
+seen node_idle
 sleep 3
 state=$(squeue -h -j "$id" -o %T 2>/dev/null || true)
 [[ $(starts slurm) == 1 ]] && state="${state:-gone}, same process" || state="${state:-gone}, started a second time"

@@ -3,12 +3,6 @@
 . "$(dirname "$0")/trainer-lib.sh"
 make_inputs
 out() { "$TRAINER" "$@" >out 2>err </dev/null; }
-refuses() { # refuses CODE PATTERN ARGUMENT…: one line
-        code=$1 pattern=$2
-        shift 2
-        out "$@"
-        [ $? -eq "$code" ] && [ "$(wc -l <err)" -eq 1 ] && grep -q -e "$pattern" err || { sed 's/^/# /' err; return 1; }
-}
 # header FOLDER: tensors of its model.safetensors, a name a line
 names() { python3 -c "
 import json, struct, sys
@@ -17,13 +11,13 @@ print('\n'.join(sorted(k for k in json.loads(f.read(n)) if k != '__metadata__'))
 
 train 1 spec.yaml --run-dir run >/dev/null 2>&1
 out export "$(ckpt run 20)" --output hf
-ok $? "a run's checkpoint is exported"
+ok "a run's checkpoint is exported" test $? -eq 0
 cmp -s vocab.txt hf/vocab.txt && grep -q '"do_lower_case": true' hf/tokenizer_config.json && grep -q BertForPreTraining hf/config.json
-ok $? "with its vocabulary, the tokenizer's settings and its config"
+ok "with its vocabulary, the tokenizer's settings and its config" test $? -eq 0
 [ "$(names hf | wc -l)" -eq 46 ] && ! names hf | grep -q decoder
-ok $? "with Hugging Face's tensors, the tied decoder once"
+ok "with Hugging Face's tensors, the tied decoder once" test $? -eq 0
 out import hf --output a.ckpt && out export a.ckpt -o hf2 && cmp -s hf/model.safetensors hf2/model.safetensors && cmp -s hf/config.json hf2/config.json
-ok $? "in and out again: the same bytes"
+ok "in and out again: the same bytes" test $? -eq 0
 
 for sharing in none attention ffn all; do
         cat >albert.json <<END
@@ -34,75 +28,63 @@ END
         rm -rf albert hfa hfb
         train 1 albert.yaml --run-dir albert >err 2>&1 && out export "$(ckpt albert 20)" -o hfa && out import hfa -o b.ckpt && out export b.ckpt -o hfb &&
                 cmp -s hfa/model.safetensors hfb/model.safetensors
-        ok $? "ALBERT that shares $sharing: out, in and out"
+        ok "ALBERT that shares $sharing: out, in and out" test $? -eq 0
         case $sharing in all) layers=1 ;; *) layers=3 ;; esac
         [ "$(names hfa | grep -c '\.ffn\.weight$')" -eq $layers ] && [ "$(names hfa | grep -c '\.query\.weight$')" -eq $layers ] && names hfa | grep -q embedding_hidden_mapping_in
-        ok $? "in Hugging Face's layers, with a map"
+        ok "in Hugging Face's layers, with a map" test $? -eq 0
 done
 
 # A run that begins with weights.
 sed 's/vocab: vocab.txt}/vocab: vocab.txt, init: a.ckpt}/' spec.yaml >init.yaml
 train 1 init.yaml --run-dir init >out 2>&1 && grep -q "beginning with the weights of.*a.ckpt" out
-ok $? "model.init: a run begins with them"
+ok "model.init: a run begins with them" test $? -eq 0
 first() { sed -n 's/.*"step": *1,.*"loss": *\([0-9.]*\).*/\1/p' "$1/metrics.jsonl" | head -n 1; }
 awk "BEGIN {exit !($(first init) < $(first run))}"
-ok $? "and knows what they have learnt ($(first init) against $(first run) from nothing)"
+ok "and knows what they have learnt ($(first init) against $(first run) from nothing)" test $? -eq 0
 "$TRAINER" diff "$(ckpt run 20)" "$(ckpt init 20)" >/dev/null
 [ $? -eq 1 ]
-ok $? "it ends elsewhere"
+ok "it ends elsewhere" test $? -eq 0
 rm "$(ckpt init 20)"
 mv a.ckpt gone.ckpt
 train 1 init.yaml --run-dir init >out 2>&1 && ! grep -q "beginning" out
-ok $? "resumed, it does not need them any more"
+ok "resumed, it does not need them any more" test $? -eq 0
 mv gone.ckpt a.ckpt
 if have_ranks 2; then
         train 1 init.yaml --run-dir one >/dev/null 2>&1
         train 2 init.yaml --run-dir two >out 2>&1
-        ok $? "two ranks begin with them"
+        ok "two ranks begin with them" test $? -eq 0
 fi
 
 out fill-mask a.ckpt "the old kernel [MASK] the small [MASK] ."
-ok $? "fill-mask"
+ok "fill-mask" test $? -eq 0
 [ "$(grep -cE '^  [12]: [^ ]+ 0\.[0-9]{3}(  [^ ]+ 0\.[0-9]{3}){4}$' out)" -eq 2 ]
-ok $? "names five tokens for each mask"
+ok "names five tokens for each mask" test $? -eq 0
 echo "a [MASK]" | "$TRAINER" fill-mask --top 1 a.ckpt >out 2>err && [ "$(wc -l <out)" -eq 2 ]
-ok $? "reads standard input"
-refuses 65 "no .MASK. in" fill-mask a.ckpt "no mask"
-ok $? "and wants a mask"
+ok "reads standard input" test $? -eq 0
+ok "and wants a mask" refuses 65 "no .MASK. in" "$TRAINER" fill-mask a.ckpt "no mask"
 
-refuses 78 "name it as model.init" pretrain spec.yaml --run-dir other --resume a.ckpt
-ok $? "weights alone are no run to resume"
-"$TRAINER" import hf >/dev/null 2>&1
-[ $? -eq 2 ]
-ok $? "import without --output is a usage error"
+ok "weights alone are no run to resume" refuses 78 "name it as model.init" "$TRAINER" pretrain spec.yaml --run-dir other --resume a.ckpt
+ok "import without --output is a usage error" exits 2 "$TRAINER" import hf
 mkdir pickle sharded
 cp hf/config.json pickle
 cp hf/config.json sharded
 : >pickle/pytorch_model.bin
 : >sharded/model.safetensors.index.json
-refuses 66 "save_pretrained" import pickle -o x.ckpt
-ok $? "pytorch_model.bin is refused with advice"
-refuses 66 "max_shard_size" import sharded -o x.ckpt
-ok $? "so are weights in several files"
-refuses 66 "config.json" import nowhere -o x.ckpt
-ok $? "so is a folder that is not there"
+ok "pytorch_model.bin is refused with advice" refuses 66 "save_pretrained" "$TRAINER" import pickle -o x.ckpt
+ok "so are weights in several files" refuses 66 "max_shard_size" "$TRAINER" import sharded -o x.ckpt
+ok "so is a folder that is not there" refuses 66 "config.json" "$TRAINER" import nowhere -o x.ckpt
 cp -r hf wide
 sed -i 's/"hidden_size": 16/"hidden_size": 32/' wide/config.json
-refuses 65 "bert.embeddings.word_embeddings.weight has another shape" import wide -o x.ckpt
-ok $? "a tensor of another shape is named"
+ok "a tensor of another shape is named" refuses 65 "bert.embeddings.word_embeddings.weight has another shape" "$TRAINER" import wide -o x.ckpt
 cp -r hf deep
 sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' deep/config.json
-refuses 65 "tensor bert.encoder.layer.2.attention.self.query.weight is missing" import deep -o x.ckpt
-ok $? "a tensor that is missing is named"
+ok "a tensor that is missing is named" refuses 65 "tensor bert.encoder.layer.2.attention.self.query.weight is missing" "$TRAINER" import deep -o x.ckpt
 cp -r hf cut
 head -c 5000 hf/model.safetensors >cut/model.safetensors
-refuses 65 "cut/model.safetensors" import cut -o x.ckpt
-ok $? "a file that is cut is refused"
+ok "a file that is cut is refused" refuses 65 "cut/model.safetensors" "$TRAINER" import cut -o x.ckpt
 [ ! -e x.ckpt ] && [ ! -e x.ckpt.tmp ]
-ok $? "and nothing is left behind"
+ok "and nothing is left behind" test $? -eq 0
 echo extra >>vocab.txt
-refuses 65 "not the vocabulary" export "$(ckpt run 20)" -o hf3
-ok $? "export with another vocabulary is refused"
-refuses 76 "" export hf/config.json -o hf3
-ok $? "export of what is no checkpoint is refused"
+ok "export with another vocabulary is refused" refuses 65 "not the vocabulary" "$TRAINER" export "$(ckpt run 20)" -o hf3
+ok "export of what is no checkpoint is refused" refuses 76 "" "$TRAINER" export hf/config.json -o hf3
 finish

@@ -72,10 +72,10 @@ print(len(starts), starts[-1])
 PY
 train 1 spec.yaml --run-dir run >/dev/null 2>&1
 [ "$(python3 read.py run 2>err)" = "1 1" ]
-ok $? "every step is in both, with the same figures"
+ok "every step is in both, with the same figures" test $? -eq 0
 rm "$(ckpt run 20)"
 train 1 spec.yaml --run-dir run >/dev/null 2>&1
 [ "$(python3 read.py run 2>err)" = "2 11" ]
-ok $? "resumed from step 10, each step is there once"
+ok "resumed from step 10, each step is there once" test $? -eq 0
 cat err | sed 's/^/# /'
 finish

@@ -36,7 +36,7 @@ rows() { grep -v validation "$1/metrics.jsonl" | sed 's/^{"step": \([0-9]*\).*"s
 for ranks in 1 2 4; do
         have_ranks $ranks || continue
         train $ranks spec.yaml --run-dir "whole$ranks" >"whole$ranks.log" 2>&1
-        ok $? "$ranks ranks: 20 steps"
+        ok "$ranks ranks: 20 steps" test $? -eq 0
         for at in 5 10 13; do
                 dir=$PWD/killed$ranks-$at
                 for _ in 1 2 3 4 5; do # on a busy machine the kill may come after the end: again
@@ -45,24 +45,24 @@ for ranks in 1 2 4; do
                         [ -e "$(ckpt "$dir" 20)" ] || break
                 done
                 [ ! -e "$(ckpt "$dir" 20)" ]
-                ok $? "$ranks ranks: killed at step $(step_of "$dir"), before the end"
+                ok "$ranks ranks: killed at step $(step_of " test $? -eq 0$dir"), before the end"
                 train $ranks spec.yaml --run-dir "$dir" >>"$dir.log" 2>&1 && "$TRAINER" diff "$(ckpt "whole$ranks" 20)" "$(ckpt "$dir" 20)" >/dev/null
-                ok $? "$ranks ranks: killed after step $at, resumed, same bits"
+                ok "$ranks ranks: killed after step $at, resumed, same bits" test $? -eq 0
                 [ "$(rows "$dir")" = "$(rows "whole$ranks")" ]
-                ok $? "$ranks ranks: each step logged once, same samples"
+                ok "$ranks ranks: each step logged once, same samples" test $? -eq 0
         done
 done
 
 OMP_NUM_THREADS=2 train 1 spec.yaml --run-dir threads >threads.log 2>&1 && "$TRAINER" diff "$(ckpt whole1 20)" "$(ckpt threads 20)" >/dev/null
-ok $? "2 threads give the bits of 1"
+ok "2 threads give the bits of 1" test $? -eq 0
 if have_ranks 2; then
         [ "$(rows whole1)" = "$(rows whole2)" ] && [ "$(rows whole1)" = "$(rows whole4)" ]
-        ok $? "1, 2 and 4 ranks see the same samples"
+        ok "1, 2 and 4 ranks see the same samples" test $? -eq 0
         rm -rf other && mkdir -p other/checkpoints && cp "$(ckpt whole2 10)" other/checkpoints/
         train 1 spec.yaml --run-dir other >other.log 2>&1
-        ok $? "a checkpoint of 2 ranks resumes on 1"
+        ok "a checkpoint of 2 ranks resumes on 1" test $? -eq 0
         [ "$(rows other)" = "$(rows whole1 | awk '$1 > 10')" ]
-        ok $? "and sees the samples that would have come"
+        ok "and sees the samples that would have come" test $? -eq 0
 fi
 
 # SIGUSR1: stop at the next micro-batch, checkpoint, 75; SIGUSR2: checkpoint and go on.
@@ -76,20 +76,20 @@ for ranks in 1 2; do
         kill -USR2 "$top"
         for _ in $(seq 400); do ls "$dir"/checkpoints/*.ckpt >/dev/null 2>&1 && break; sleep 0.01; done
         ls "$dir"/checkpoints/*.ckpt >/dev/null 2>&1
-        ok $? "$ranks ranks: SIGUSR2 takes a checkpoint"
+        ok "$ranks ranks: SIGUSR2 takes a checkpoint" test $? -eq 0
         kill -USR1 "$top"
         wait $job
         code=$?
         [ $code -eq 75 ]
-        ok $? "$ranks ranks: SIGUSR1 ends with 75 (got $code)"
+        ok "$ranks ranks: SIGUSR1 ends with 75 (got $code)" test $? -eq 0
         last=$(step_of "$dir")
         [ -e "$(ckpt "$dir" "${last:-0}")" ]
-        ok $? "$ranks ranks: and leaves a checkpoint of the last step $last"
+        ok "$ranks ranks: and leaves a checkpoint of the last step $last" test $? -eq 0
         train $ranks long.yaml --run-dir "$dir" >>"$dir.log" 2>&1
-        ok $? "$ranks ranks: goes on to the end"
+        ok "$ranks ranks: goes on to the end" test $? -eq 0
         [ -e full ] || train $ranks long.yaml --run-dir full >full.log 2>&1
         "$TRAINER" diff "$(ckpt full 60)" "$(ckpt "$dir" 60)" >/dev/null
-        ok $? "$ranks ranks: with the bits of an undisturbed run"
+        ok "$ranks ranks: with the bits of an undisturbed run" test $? -eq 0
         rm -rf full
 done
 # A stop that comes during an evaluation need not wait for its end; the next run makes it up.
@@ -115,16 +115,16 @@ for ranks in 1 2; do
         [ $ranks -gt 1 ] || cp -r "$dir" without
         # mpirun's own code is that of the rank, too
         [ $code -eq 75 ] && [ -z "$(held "$dir")" ] && [ -e "$(ckpt "$dir" 3)" ]
-        ok $? "$ranks ranks: stopped during an evaluation"
+        ok "$ranks ranks: stopped during an evaluation" test $? -eq 0
         train $ranks held.yaml --run-dir "$dir" >>"$dir.log" 2>&1 && [ "$(held "$dir" | wc -l)" -eq 2 ] &&
                 { [ $ranks -gt 1 ] || [ "$(held "$dir")" = "$(held held-whole)" ]; } && ! "$TRAINER" inspect "$(ckpt "$dir" 3)" | grep -q evaluation_due
-        ok $? "$ranks ranks: the evaluation is made up"
+        ok "$ranks ranks: the evaluation is made up" test $? -eq 0
 done
 for other in 's/validation: \[much\], //' 's/evaluate_every: 3/evaluate_every: 5/'; do
         rm -rf changed
         cp -r without changed
         sed "$other" held.yaml >changed.yaml
         train 1 changed.yaml --run-dir changed >changed.log 2>&1 && [ -e "$(ckpt changed 6)" ]
-        ok $? "one that is due holds nobody up, whatever the spec then says: $other"
+        ok "one that is due holds nobody up, whatever the spec then says: $other" test $? -eq 0
 done
 finish

@@ -34,11 +34,11 @@ SPEC
                 "$TRAINER" diff "$(ckpt whole 6)" "$(ckpt half 6)" >>row.log
         code=$?
         [ $code -eq 0 ] || sed 's/^/# /' row.log
-        ok $code "$2, $3, $4, row $1, $ranks ranks"
+        ok "$2, $3, $4, row $1, $ranks ranks" test $code -eq 0
 }
 
 i=0 every=1
-case $TRAINER in *asan*) every=3 ;; esac # several times slower there, and the bits are the same code's
+[ $sanitized = no ] || every=3 # several times slower there, and the bits are the same code's
 for objective in mlm+nsp mlm+sop mlm; do
         for model in bert none attention ffn all; do
                 for optimizer in adamw bertadam lamb lamb_google; do
@@ -54,23 +54,20 @@ mv whole plain
 sed -i 's/recompute_activations: .*}/recompute_activations: true}/' row.yaml
 OMP_NUM_THREADS=2 train 1 row.yaml --run-dir again >row.log 2>&1
 "$TRAINER" diff "$(ckpt plain 6)" "$(ckpt again 6)" >/dev/null
-ok $? "recomputed on 2 threads: the same weights"
+ok "recomputed on 2 threads: the same weights" test $? -eq 0
 
-refuse() { # refuse PATTERN SED: the last row's checkpoint with a changed spec
+changed() { # PATTERN SED: the last row's checkpoint with a changed spec
         sed "$2" row.yaml >changed.yaml
-        train 1 changed.yaml --run-dir changed --resume "$(ckpt plain 3)" >changed.log 2>&1
-        code=$?
-        [ $code -eq 78 ] && grep -q "$1" changed.log
-        ok $? "refused: $1 ($code)"
+        ok "refused: $1" refuses 78 "$1" "$TRAINER" pretrain changed.yaml --run-dir changed --resume "$(ckpt plain 3)"
         rm -rf changed
 }
-refuse 'optimizer lamb, the spec (optimizer.name) now gives lamb_google' 's/name: lamb/name: lamb_google/'
-refuse 'data.objective' 's/mlm+sop/mlm/'
-refuse 'data.mask_unit' 's/mask_unit: [a-z_]*/mask_unit: whole_word/'
-refuse 'data.masking' 's/masking: dynamic/masking: static/'
-refuse 'optimizer.schedule' 's/schedule: [a-z]*/schedule: poly/'
-refuse 'optimizer.clip_norm' 's/clip_by: global/clip_by: tensor/'
-refuse 'model.config' 's/all.json/attention.json/'
+changed 'optimizer lamb, the spec (optimizer.name) now gives lamb_google' 's/name: lamb/name: lamb_google/'
+changed 'data.objective' 's/mlm+sop/mlm/'
+changed 'data.mask_unit' 's/mask_unit: [a-z_]*/mask_unit: whole_word/'
+changed 'data.masking' 's/masking: dynamic/masking: static/'
+changed 'optimizer.schedule' 's/schedule: [a-z]*/schedule: poly/'
+changed 'optimizer.clip_norm' 's/clip_by: global/clip_by: tensor/'
+changed 'model.config' 's/all.json/attention.json/'
 
 # Stages: each checkpoint of a run of two, before, at and after the boundary, goes on to the same end; so does one that is killed.
 stages() { # stages FILE SECOND: a spec of two stages
@@ -95,44 +92,38 @@ for how in "" ", moments: reset" ", bias_correction: restart"; do
                 whole=staged-$ranks
                 rm -rf "$whole"
                 train $ranks staged.yaml --run-dir "$whole" >"$whole.log" 2>&1
-                ok $? "two stages$how, $ranks ranks"
+                ok "two stages$how, $ranks ranks" test $? -eq 0
                 for at in 3 5 6 9; do
                         rm -rf half
                         train $ranks staged.yaml --run-dir half --resume "$(ckpt "$whole" $at)" >half.log 2>&1 && "$TRAINER" diff "$(ckpt "$whole" 11)" "$(ckpt half 11)" >/dev/null
-                        ok $? "two stages$how, $ranks ranks: from step $at"
+                        ok "two stages$how, $ranks ranks: from step $at" test $? -eq 0
                         grep -v validation half/metrics.jsonl | cut -d, -f1-3 >half.rows
                         grep -v validation "$whole/metrics.jsonl" | tail -n +$((at + 1)) | cut -d, -f1-3 | cmp -s - half.rows
-                        ok $? "the same rows"
+                        ok "the same rows" test $? -eq 0
                 done
         done
         mv staged-1 "staged-$(echo "$how" | tr -dc a-z)"
 done
 "$TRAINER" diff "$(ckpt staged- 11)" "$(ckpt staged-momentsreset 11)" >/dev/null
 [ $? -eq 1 ]
-ok $? "moments kept and reset differ"
+ok "moments kept and reset differ" test $? -eq 0
 [ "$(meta "$(ckpt staged- 5)" stage)" = 0 ] && [ "$(meta "$(ckpt staged- 6)" stage)" = 1 ] && [ "$(meta "$(ckpt staged- 9)" stage_name)" = long ]
-ok $? "a checkpoint knows its stage"
+ok "a checkpoint knows its stage" test $? -eq 0
 [ "$(meta "$(ckpt staged- 9)" schedule_step)" = 4 ] && [ "$(meta "$(ckpt staged- 9)" correction_step)" = 9 ] && [ "$(meta "$(ckpt staged-biascorrectionrestart 9)" correction_step)" = 4 ]
-ok $? "and both its steps"
+ok "and both its steps" test $? -eq 0
 sed -n 's/.*"stage": \([01]\).*"first_k": \([0-9]*\), "last_k": \([0-9]*\).*/\1 \2 \3/p' staged-/metrics.jsonl | sed -n '5,6p' | tr '\n' ';' | grep -q '^0 28 34;1 0 3;$'
-ok $? "a stage has a stream of its own"
+ok "a stage has a stream of its own" test $? -eq 0
 stages staged.yaml ""
 rm -rf half
 cp -r staged- half
 rm "$(ckpt half 11)"
 for at in 6 9; do dd if=/dev/zero of="$(ckpt half $at)" bs=1000 seek=60 count=9 conv=notrunc 2>/dev/null; done
 train 1 staged.yaml --run-dir half >half.log 2>&1 && "$TRAINER" diff "$(ckpt staged- 11)" "$(ckpt half 11)" >/dev/null && [ "$(grep -c 'trying an older one' half.log)" -eq 2 ] && grep -q 'step 5 of 11' half.log
-ok $? "damaged checkpoints of the second stage: from the end of the first, same bits"
+ok "damaged checkpoints of the second stage: from the end of the first, same bits" test $? -eq 0
 sed 's/, schedule: poly/, schedule: linear/' staged.yaml >changed.yaml
-train 1 changed.yaml --run-dir changed --resume "$(ckpt staged- 9)" >changed.log 2>&1
-[ $? -eq 78 ] && grep -q 'stage 1, optimizer.schedule' changed.log
-ok $? "what may not change is refused in the second stage"
+ok "what may not change is refused in the second stage" refuses 78 'stage 1, optimizer.schedule' "$TRAINER" pretrain changed.yaml --run-dir changed --resume "$(ckpt staged- 9)"
 sed '/name: long/d' staged.yaml >changed.yaml
-train 1 changed.yaml --run-dir changed --resume "$(ckpt staged- 9)" >changed.log 2>&1
-[ $? -eq 78 ] && grep -q 'made in stage 1, the spec now has 1' changed.log
-ok $? "a stage that is gone is refused"
+ok "a stage that is gone is refused" refuses 78 'made in stage 1, the spec now has 1' "$TRAINER" pretrain changed.yaml --run-dir changed --resume "$(ckpt staged- 9)"
 sed 's/sequence_length: 32/sequence_length: 32, train: [absent]/' staged.yaml >changed.yaml
-train 1 changed.yaml --run-dir changed >changed.log 2>&1
-[ $? -eq 66 ] && grep -q 'stage 1: .*absent' changed.log
-ok $? "what the second stage lacks is told before the first step"
+ok "what the second stage lacks is told before the first step" refuses 66 'stage 1: .*absent' "$TRAINER" pretrain changed.yaml --run-dir changed
 finish

@@ -2,38 +2,17 @@
 # bertd-shim against a fake bertd: TAP. BERTD_SHIM and FAKE_BERTD name the programs.
 set -u
 : "${BERTD_SHIM:=$BUILD_DIR/daemon/bertd-shim}" "${FAKE_BERTD:=$BUILD_DIR/tests/fake_bertd}"
-work=$(mktemp -d) || exit 1
-count=0 failed=0
-shim_pid='' fake_pid='' systemd_pid=''
-finish() {
+. "${SOURCE_DIR:-$(dirname "$0")/../..}/tests/lib.sh"
+tap_start
+shim_pid='' fake_pid='' systemd_pid='' dir=$work/a
+cleanup() {
         [ -z "$shim_pid" ] || kill -9 "$shim_pid" 2>/dev/null
         [ -z "$systemd_pid" ] || kill "$systemd_pid" 2>/dev/null
         [ -z "$fake_pid" ] || kill -9 "$fake_pid" 2>/dev/null
-        rm -rf "$work"
 }
-trap finish EXIT
-
-ok() { # ok DESCRIPTION COMMAND...: one test point
-        count=$((count + 1))
-        description=$1
-        shift
-        if "$@" >"$work/said" 2>&1; then
-                echo "ok $count - $description"
-        else
-                failed=$((failed + 1))
-                echo "not ok $count - $description"
-                for f in "$work/said" "$work/out" "$dir/exit.json" "$dir/log"; do
-                        [ ! -f "$f" ] || sed "s|^|# ${f##*/}: |" "$f"
-                done
-        fi
-}
-until_true() { # until_true SECONDS COMMAND...: polls
-        tries=$(($1 * 20))
-        shift
-        while ! "$@" >/dev/null 2>&1; do
-                tries=$((tries - 1))
-                [ "$tries" -gt 0 ] || return 1
-                sleep 0.05
+diagnose() {
+        for f in "$work/out" "$dir/exit.json" "$dir/log"; do
+                [ ! -f "$f" ] || sed "s|^|${f##*/}: |" "$f"
         done
 }
 start_fake() { # start_fake [ANSWER]
@@ -42,7 +21,7 @@ start_fake() { # start_fake [ANSWER]
         "$FAKE_BERTD" "$work/sock" "${1:-go}" <"$work/in" >>"$work/out" 2>&1 &
         fake_pid=$!
         exec 9>"$work/in"
-        until_true 5 test -S "$work/sock"
+        wait_for 5 test -S "$work/sock"
 }
 stop_fake() {
         exec 9>&-
@@ -53,7 +32,6 @@ stop_fake() {
 tell() { echo "$*" >&9; }
 limits='' # more keys of attempt.json
 attempt() { # attempt KIND STOP GRACE_USEC SCRIPT: a fresh folder with attempt.json
-        dir=$work/a
         rm -rf "$dir" "$work/run"
         mkdir -p "$dir" "$work/run/checkpoints"
         : >"$work/out"
@@ -69,7 +47,7 @@ run_shim() {
         shim_pid=$!
 }
 ended() { # the shim exits 0 within 20 s
-        until_true 20 gone "$shim_pid" || return 1
+        wait_for 20 gone "$shim_pid" || return 1
         wait "$shim_pid"
         r=$?
         shim_pid=''
@@ -147,9 +125,9 @@ ok 'a finished job is finished' record '"reason":"finished","class":"finished","
 trap_loop="$notify"' trap \"echo usr1; exit 75\" USR1; trap \"echo usr2\" USR2; notify READY=1; while :; do sleep 0.05; done'
 attempt pretrain usr1 5000000 "$trap_loop"
 run_shim
-until_true 5 told 'ready=1'
+wait_for 5 told 'ready=1'
 tell checkpoint
-ok 'Checkpoint is SIGUSR2' until_true 5 logged '^usr2$'
+ok 'Checkpoint is SIGUSR2' wait_for 5 logged '^usr2$'
 tell stop 5000000
 ok 'Stop ends the job' ended
 ok 'by SIGUSR1, exit 75' record '"exit_code":75'
@@ -158,14 +136,14 @@ ok 'class stopped' record '"class":"stopped"'
 
 attempt pretrain usr1 5000000 'trap \"\" TERM USR1; while :; do sleep 0.05; done'
 run_shim
-until_true 5 told 'pid='
+wait_for 5 told 'pid='
 tell stop 60000000
 ok 'not ready, deaf: killed after 2 s, not after the grace time' ended
 ok 'class stopped, no exit code' record '"exit_code":-1,"signal":9'
 
 attempt command term 5000000 'trap \"echo term; exit 0\" TERM; while :; do sleep 0.05; done'
 run_shim
-until_true 5 told 'pid='
+wait_for 5 told 'pid='
 sleep 0.2
 kill "$shim_pid"
 ok 'SIGTERM to the shim stops the job' ended
@@ -173,7 +151,7 @@ ok 'by SIGTERM' logged '^term$'
 
 attempt command term 1000000 'trap \"\" TERM; (setsid sleep 300 & setsid sh -c \"sleep 300 & exec sleep 301\" &) ; sleep 300'
 run_shim
-until_true 5 told 'pid='
+wait_for 5 told 'pid='
 sleep 0.3
 tell stop 1000000
 ok 'a deaf command is killed at the end of the grace time' ended
@@ -184,14 +162,14 @@ ok 'an orphan does not outlive the job' ended
 ok 'nor hold up its end' nonce_free
 attempt command term 1000000 'sleep 300'
 run_shim
-until_true 5 told 'pid='
+wait_for 5 told 'pid='
 tell stop 0
 ok 'Stop(0) kills at once' ended
 
 # 5. a checkpoint that grows extends the grace time, at most four times
 attempt pretrain usr1 1000000 "$notify"' trap \"for i in 1 2 3 4 5; do echo x >> run/checkpoints/.step-5.tmp; sleep 0.5; done; exit 75\" USR1; notify READY=1; while :; do sleep 0.05; done'
 run_shim
-until_true 5 told 'ready=1'
+wait_for 5 told 'ready=1'
 tell stop 1000000
 ok 'a job that writes a checkpoint gets longer' ended
 ok 'and ends by itself' record '"exit_code":75'
@@ -207,11 +185,11 @@ EOF
 attempt pretrain usr1 1000000 "$notify"' trap \"for i in 1 2 3 4 5; do echo x >> run/checkpoints/.step-5.tmp; sleep 0.5; done; exit 75\" USR1; notify READY=1; while :; do sleep 0.05; done'
 python3 "$work/systemd.py" "$work/systemd" >"$work/systemd.out" &
 systemd_pid=$!
-until_true 5 test -S "$work/systemd"
+wait_for 5 test -S "$work/systemd"
 export NOTIFY_SOCKET="$work/systemd"
 run_shim
 unset NOTIFY_SOCKET
-until_true 5 told 'ready=1'
+wait_for 5 told 'ready=1'
 kill "$shim_pid"
 ok 'systemd stops the unit: the job ends by itself' eval 'ended && record "\"exit_code\":75" && record "\"stopped_by\":\"request\""'
 kill "$systemd_pid"
@@ -222,30 +200,30 @@ attempt command term 1000000 'trap \"\" TERM; while :; do sleep 0.05; done'
 shim_env=ASAN_OPTIONS=detect_leaks=0 # the search for leaks needs descriptors
 run_shim
 shim_env=''
-until_true 5 told 'pid='
+wait_for 5 told 'pid='
 prlimit --pid "$shim_pid" --nofile=3:3
 tell stop 0
 ok 'without a free descriptor a stop still ends the job' ended
 ok 'and is recorded' record '"class":"stopped"'
-ok 'nothing is left' until_true 5 nonce_free
+ok 'nothing is left' wait_for 5 nonce_free
 
 # 6. bertd goes away and comes back
 attempt command term 5000000 'i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); sleep 0.05; done; exit 0'
 run_shim
-until_true 5 told 'pid='
+wait_for 5 told 'pid='
 child=$(sed -n 's/.* pid=\([0-9]*\).*/\1/p' "$work/out" | head -1)
 kill -9 "$fake_pid"
 stop_fake
 sleep 0.3
 : >"$work/out"
 start_fake
-ok 'a new bertd gets a hello' until_true 5 told '^hello 7 2'
-ok 'and the whole state' until_true 5 told "pid=$child"
+ok 'a new bertd gets a hello' wait_for 5 told '^hello 7 2'
+ok 'and the whole state' wait_for 5 told "pid=$child"
 ok 'the job did not notice' ended
 ok 'and lost no output' eval 'test "$(grep -c ^line "$dir/log")" = 60'
 attempt command term 5000000 'sleep 300'
 run_shim
-until_true 5 told 'pid='
+wait_for 5 told 'pid='
 kill -9 "$fake_pid"
 stop_fake
 start_fake stop
@@ -270,10 +248,10 @@ ok 'the log is bounded' eval 'test "$(cat "$dir/log" "$dir/log.1" | wc -c)" -le 
 # 8. kill -9 of the shim takes the job with it
 attempt command term 1000000 'exec sleep 300'
 run_shim
-until_true 5 told 'pid='
+wait_for 5 told 'pid='
 kill -9 "$shim_pid"
 shim_pid=''
-ok 'the job dies with its shim' until_true 5 nonce_free
+ok 'the job dies with its shim' wait_for 5 nonce_free
 
 # 9. hangs
 limits='"hang_sec":2,"start_sec":2,'
@@ -302,11 +280,11 @@ run_shim
 ok 'a job that steps is left alone' eval 'ended && record "\"class\":\"finished\""'
 attempt command term 1000000 "$notify"' notify X_BERTD_STEP=1; notify X_BERTD_BUSY=evaluation; i=0; while [ $i -lt 4 ]; do i=$((i+1)); sleep 1; notify WATCHDOG=1; done; notify X_BERTD_BUSY=; sleep 301'
 run_shim
-ok 'one that is busy between steps too' eval '! until_true 4 gone "$shim_pid"'
+ok 'one that is busy between steps too' eval '! wait_for 4 gone "$shim_pid"'
 ok 'until it is no more' eval 'ended && record "\"class\":\"hang\""'
 attempt command term 1000000 "$notify"' i=0; while [ $i -lt 28 ]; do i=$((i+1)); notify X_BERTD_STEP=$i; sleep 0.2; done'
 run_shim
-until_true 5 told 'step=2'
+wait_for 5 told 'step=2'
 kill -STOP "$shim_pid"
 sleep 4
 kill -CONT "$shim_pid"
@@ -318,5 +296,4 @@ ok '0 is never' eval 'ended && record "\"class\":\"finished\""'
 limits=''
 stop_fake
 
-echo "1..$count"
-[ "$failed" -eq 0 ]
+finish

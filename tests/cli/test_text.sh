@@ -21,9 +21,9 @@ ok "special tokens come first" test "$(head -n 5 vocab.txt | tr '\n' ' ')" = "[P
 ok "no more tokens than asked for" test "$(wc -l <vocab.txt)" -le 200
 OMP_NUM_THREADS=3 "$BERT_TRAINER" vocab --size 200 --output vocab3.txt text 2>/dev/null
 ok "vocab is the same at another number of threads" cmp vocab.txt vocab3.txt
-ok "vocab refuses a text without words" refuses 65 "no word" vocab --size 100 --output v /dev/null
-ok "vocab refuses a missing text" refuses 66 "nothing.txt: No such file" vocab --size 100 --output v nothing.txt
-ok "vocab refuses a size of 3" refuses 2 "--size 3" vocab --size 3 --output v text
+ok "vocab refuses a text without words" refuses 65 "no word" "$BERT_TRAINER" vocab --size 100 --output v /dev/null
+ok "vocab refuses a missing text" refuses 66 "nothing.txt: No such file" "$BERT_TRAINER" vocab --size 100 --output v nothing.txt
+ok "vocab refuses a size of 3" refuses 2 "--size 3" "$BERT_TRAINER" vocab --size 3 --output v text
 
 printf '%s\n' '[PAD]' '[UNK]' '[CLS]' '[SEP]' '[MASK]' hello wor '##ld' '!' >small.txt
 printf 'Hello, w\303\266rld!\n\n[MASK]hello' >in
@@ -39,8 +39,8 @@ ok "tokenize --no-lowercase" says "[UNK] [UNK] [UNK] !
 printf 'hel\377lo \300\200world\n' >in
 ok "tokenize drops what is not UTF-8" says "hello wor ##ld" tokenize --vocab small.txt
 grep -v MASK small.txt >no-mask.txt
-ok "a vocabulary without [MASK] is refused" refuses 65 "no-mask.txt: no token \[MASK\]" tokenize --vocab no-mask.txt
-ok "an unknown option is refused" sh -c '! "$BERT_TRAINER" tokenize --frobnicate </dev/null'
+ok "a vocabulary without [MASK] is refused" refuses 65 "no-mask.txt: no token \[MASK\]" "$BERT_TRAINER" tokenize --vocab no-mask.txt
+ok "an unknown option is refused" exits 2 "$BERT_TRAINER" tokenize --frobnicate
 
 ok "prepare prose" "$BERT_TRAINER" prepare --vocab vocab.txt --format prose --output prose text
 ok "two blank lines part documents, sentences are split" counts prose 40 800
@@ -60,8 +60,8 @@ printf '{"text": "A fox. The dog."}\n\n{"text": "One\\n\\n\\nparagraph", "id": 3
 "$BERT_TRAINER" prepare --vocab vocab.txt --format jsonl --output json json 2>/dev/null
 ok "prepare jsonl: an object is a document" counts json 2 4
 printf '{"text": "fine"}\n{"text": 7}\n' >json
-ok "prepare names the line of a bad object" refuses 65 'json:2: no string "text"' prepare --vocab vocab.txt --format jsonl --output bad json
-ok "prepare refuses an empty text" refuses 65 "no sentence" prepare --vocab vocab.txt --output bad /dev/null
+ok "prepare names the line of a bad object" refuses 65 'json:2: no string "text"' "$BERT_TRAINER" prepare --vocab vocab.txt --format jsonl --output bad json
+ok "prepare refuses an empty text" refuses 65 "no sentence" "$BERT_TRAINER" prepare --vocab vocab.txt --output bad /dev/null
 ok "prepare refuses a compressed text" sh -c 'gzip -c text >text.gz; "$BERT_TRAINER" prepare --vocab vocab.txt --output bad text.gz; test $? -eq 65'
 ok "nothing is left of what was refused" test -z "$(find . -name 'bad*')"
 
@@ -78,7 +78,6 @@ if [ -r "$data/vocab/bert-base-uncased.txt" ]; then
         printf 'unaffable na\303\257ve \345\214\227\344\272\254 \342\211\256 \304\260stanbul\n' >in
         ok "the published vocabulary" says "una ##ffa ##ble naive 北 京 < istanbul" tokenize --vocab "$data/vocab/bert-base-uncased.txt"
 else
-        count=$((count + 1))
-        echo "ok $count - the published vocabulary # SKIP not there"
+        skip "the published vocabulary" "../shared/data is not there"
 fi
 finish

@@ -1,29 +1,13 @@
-# Shared by the trainer's shell tests: TAP, a temporary folder (kept where KEEP is set), a tiny corpus, vocabulary, model and spec. Sourced,
-# not run.
-set -u
+# For the trainer's shell tests: TAP in a temporary folder, a tiny corpus, vocabulary, model and spec. Sourced, not run.
+. "${SOURCE_DIR:-$(dirname "$0")/../..}/tests/lib.sh"
 TRAINER=${BERT_TRAINER:?BERT_TRAINER is the path of bert-trainer}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
 export OMPI_MCA_btl_base_warn_component_unused=0 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
 unset BERTD_RUN_DIR BERTD_RESUME NOTIFY_SOCKET
 # MPI keeps memory until the process ends; leaks of ours are looked for in the unit tests.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
-W=$(mktemp -d) || exit 99
-trap '[ -n "${KEEP:-}" ] || rm -rf "$W"' EXIT
-cd "$W" || exit 99
-N=0 FAILED=0
-
-ok() { # ok STATUS NAME
-        N=$((N + 1))
-        if [ "$1" -eq 0 ]; then echo "ok $N - $2"; else
-                echo "not ok $N - $2"
-                FAILED=$((FAILED + 1))
-        fi
-}
-
-finish() {
-        echo "1..$N"
-        exit $((FAILED > 0))
-}
+tap_start
+cd "$work" || exit 99
 
 # English-like text with structure to learn: documents of topics, sentences of a topic's words.
 make_text() {
@@ -36,7 +20,7 @@ make_text() {
                         print "" } }'
 }
 
-write_spec() { # write_spec FILE STEPS EVERY
+write_spec() { # FILE STEPS EVERY
         cat >"$1" <<SPEC
 name: tiny
 kind: pretrain
@@ -67,6 +51,18 @@ train() {
         if [ "$ranks" -eq 1 ]; then timeout 120 "$TRAINER" pretrain "$@"; else
                 timeout 120 mpirun --oversubscribe --bind-to none -n "$ranks" "$TRAINER" pretrain "$@"
         fi
+}
+
+# refuses_after_progress CODE PATTERN COMMAND...: as refuses, but beside its one line of error stands what mpirun or the run said before.
+refuses_after_progress() {
+        want=$1 pattern=$2 got=0
+        shift 2
+        timeout $((60 * patience)) "$@" >out 2>err </dev/null || got=$?
+        [ $got -eq "$want" ] && [ "$(grep -c '^bert-trainer: ' err)" -eq 1 ] && grep '^bert-trainer: ' err | grep -q -e "$pattern" || {
+                echo "exit $got, expected $want and one line with /$pattern/:"
+                cat err
+                return 1
+        }
 }
 
 have_ranks() { [ "$1" -eq 1 ] || command -v mpirun >/dev/null; }

@@ -2,19 +2,18 @@
 # What a user does with a job: pause, resume with other ranks and from an older step, checkpoint now, cancel, remove, commands,
 # the queue, and what is refused.
 . "$(dirname "$0")/lib.sh"
-plan 58
 
 ok "corpus is prepared" make_corpus
 make_spec long 1 100000
-sed -i 's/every_steps: 20/every_steps: 0, every_sec: 0/' "$home/long.yaml"
-cp "$home/long.yaml" "$home/long2.yaml"
+sed -i 's/every_steps: 20/every_steps: 0, every_sec: 0/' "$work/long.yaml"
+cp "$work/long.yaml" "$work/long2.yaml"
 exec 9>/dev/null # what the daemon's shell holds open
 start_bertd
-job=$("$BERTCTL" submit "$home/long.yaml")
+job=$("$BERTCTL" submit "$work/long.yaml")
 ok "submit prints an id alone" grep -qx '[0-9][0-9]*' <<<"$job"
-rm "$home/long.yaml"
+rm "$work/long.yaml"
 ok "it trains" wait_for 60 step_past "$job" 25
-ok "though the spec file is gone" test ! -e "$home/long.yaml"
+ok "though the spec file is gone" test ! -e "$work/long.yaml"
 
 ok "checkpoint takes one now" "$BERTCTL" checkpoint "$job"
 taken() { [[ $(field "$job" checkpoint_step) =~ ^[0-9]+$ ]]; }
@@ -22,18 +21,18 @@ ok "and it is there: the spec asks for none" wait_for 20 taken
 "$BERTCTL" pause "$job"
 ok "pause: the job is paused" wait_for 30 state_is "$job" paused
 is "its checkpoint is of its last step" "$(field "$job" checkpoint_step)" "$(field "$job" step)"
-is "wait gives 1 for a paused job" "$("$BERTCTL" wait "$job" >/dev/null 2>&1; echo $?)" 1
+is "wait gives 1 for a paused job" "$(wait_job "$job" >/dev/null 2>&1; echo $?)" 1
 is "no process of it is left" "$(of_job "$job" bert-trainer)" ""
 paused=$(field "$job" step)
 
-sed "1i run_dir: $home/shared" "$home/long2.yaml" >"$home/both.yaml"
-one=$("$BERTCTL" submit "$home/both.yaml")
-ok "a second job that would train in the first one's folder is refused" grep -q "run_dir: job $one .* trains there" <<<"$("$BERTCTL" submit "$home/both.yaml" 2>&1)"
+sed "1i run_dir: $work/shared" "$work/long2.yaml" >"$work/both.yaml"
+one=$("$BERTCTL" submit "$work/both.yaml")
+ok "a second job that would train in the first one's folder is refused" grep -q "run_dir: job $one .* trains there" <<<"$("$BERTCTL" submit "$work/both.yaml" 2>&1)"
 "$BERTCTL" cancel --now "$one"
-talker=$("$BERTCTL" submit --run-dir "$home/talks/here" -- bash -c 'echo hi >"$BERTD_RUN_DIR/f"; printf "READY=1\nSTATUS=loading the corpus" | python3 -c "import os, socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.sendto(sys.stdin.buffer.read(), os.environ[\"NOTIFY_SOCKET\"])"; sleep 1000')
+talker=$("$BERTCTL" submit --run-dir "$work/talks/here" -- bash -c 'echo hi >"$BERTD_RUN_DIR/f"; printf "READY=1\nSTATUS=loading the corpus" | python3 -c "import os, socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.sendto(sys.stdin.buffer.read(), os.environ[\"NOTIFY_SOCKET\"])"; sleep 1000')
 says_status() { [[ $(field "$talker" status) == "loading the corpus" ]] && "$BERTCTL" status "$talker" | grep -q "^  status  *loading the corpus"; }
 ok "what a command says it does is shown" wait_for 20 says_status
-is "its run folder was made" "$(cat "$home/talks/here/f")" hi
+is "its run folder was made" "$(cat "$work/talks/here/f")" hi
 "$BERTCTL" cancel --now "$talker"
 polite=$("$BERTCTL" submit -- bash -c 'trap "exit 0" TERM; echo up; sleep 1000 & wait')
 up() { "$BERTCTL" logs "$polite" 2>/dev/null | grep -q up; }
@@ -59,7 +58,7 @@ restored() { "$BERTCTL" logs "$job" | grep -q "step $first\b"; }
 ok "resume --from an older step starts there" wait_for 60 restored
 gone() { [[ $("$BERTCTL" checkpoints --json "$job" | jq "[.[] | select(.step == $last and .state == \"abandoned\")] | length") -ge 1 ]]; }
 ok "newer checkpoints are abandoned" wait_for 20 gone
-rows() { "$BERTCTL" checkpoints "$@" "$job" | grep -c "$home"; }
+rows() { "$BERTCTL" checkpoints "$@" "$job" | grep -c "$work"; }
 is "checkpoints --all shows what --json does" "$(rows --all)" "$("$BERTCTL" checkpoints --json "$job" | jq length)"
 is "without it deleted ones that nobody began from are not shown" "$(rows)" \
   "$("$BERTCTL" checkpoints --json "$job" | jq '[.[] | select(.state != "deleted" or .restored > 0)] | length')"
@@ -74,27 +73,27 @@ is "status then gives 3" "$("$BERTCTL" status "$job" >/dev/null 2>&1; echo $?)" 
 ok "and its folder is gone" test ! -e "$dir"
 
 # Commands run as in the shell.
-cd "$home" || exit 1
+cd "$work" || exit 1
 umask 027
 export E2E_VALUE="a b"
 job=$("$BERTCTL" submit --name say -- bash -c 'pwd; umask; echo "$E2E_VALUE"; echo to-stderr >&2; ulimit -n; exit 0')
-ok "a command is done" "$BERTCTL" wait "$job"
+ok "a command is done" wait_job "$job"
 limit=$(ulimit -n)
 is "in the submitter's folder, umask, environment and limits" "$("$BERTCTL" logs "$job" | grep -v '^==>' | xargs)" \
-  "$home 0027 a b to-stderr $limit"
+  "$work 0027 a b to-stderr $limit"
 is "its name" "$(field "$job" name)" say
 is "its exit" "$(field "$job" exit)" 0
 umask 022
 
 job=$("$BERTCTL" submit -- ls /proc/self/fd)
-"$BERTCTL" wait "$job"
+wait_job "$job"
 is "no descriptor of the daemon's or its shell's reaches a job" "$("$BERTCTL" logs "$job" | xargs)" "0 1 2 3"
 
 job=$("$BERTCTL" submit -- bash -c 'exit 2')
-is "exit 2 is never retried: wait gives 1" "$("$BERTCTL" wait "$job" >/dev/null 2>&1; echo $?)" 1
+is "exit 2 is never retried: wait gives 1" "$(wait_job "$job" >/dev/null 2>&1; echo $?)" 1
 is "after one attempt" "$(field "$job" attempts)" 1
 job=$("$BERTCTL" submit -- no-such-program-anywhere)
-is "an unknown program fails" "$("$BERTCTL" wait "$job" >/dev/null 2>&1; echo $?)" 1
+is "an unknown program fails" "$(wait_job "$job" >/dev/null 2>&1; echo $?)" 1
 ok "and the reason names it" grep -q no-such-program-anywhere <<<"$(field "$job" reason)"
 
 job=$("$BERTCTL" submit -- bash -c 'trap "echo got-term; exit 0" TERM; echo up; while :; do sleep 0.1; done')
@@ -117,9 +116,9 @@ is "what does not fit waits" "$(field "$waiting" state)" queued
 ok "and says for what" grep -q "slots" <<<"$(field "$waiting" reason)"
 urgent=$("$BERTCTL" submit --ranks 8 --priority 10 -- true)
 "$BERTCTL" cancel "$big"
-ok "then it runs" "$BERTCTL" wait "$waiting"
-ok "as does the urgent one" "$BERTCTL" wait "$urgent"
-ok "and the small one" "$BERTCTL" wait "$small"
+ok "then it runs" wait_job "$waiting"
+ok "as does the urgent one" wait_job "$urgent"
+ok "and the small one" wait_job "$small"
 started() { "$BERTCTL" events --json "$1" | jq -r '[.[] | select(.to == "starting")][0].id'; }
 ok "the urgent one went first" test "$(started "$urgent")" -lt "$(started "$waiting")"
 is "more than the host has is refused" "$("$BERTCTL" submit --ranks 9 -- true >/dev/null 2>&1; echo $?)" 1
@@ -127,9 +126,9 @@ is "ranks 0 is refused" "$("$BERTCTL" submit --ranks 0 -- true >/dev/null 2>&1; 
 is "an unknown job is 3" "$("$BERTCTL" cancel 999 >/dev/null 2>&1; echo $?)" 3
 
 job=$("$BERTCTL" submit --retries 0 -- bash -c 'exit 7')
-is "a command's own failure" "$("$BERTCTL" wait "$job" >/dev/null 2>&1; echo $?)" 1
+is "a command's own failure" "$(wait_job "$job" >/dev/null 2>&1; echo $?)" 1
 is "is final with --retries 0" "$(field "$job" attempts)" 1
-is "a spec whose corpus is missing is refused" "$(sed 's/\[corpus\]/[nowhere]/' "$home/long2.yaml" >"$home/no.yaml"; "$BERTCTL" submit "$home/no.yaml" 2>&1 | grep -c "data.train.*nowhere.idx")" 1
+is "a spec whose corpus is missing is refused" "$(sed 's/\[corpus\]/[nowhere]/' "$work/long2.yaml" >"$work/no.yaml"; "$BERTCTL" submit "$work/no.yaml" 2>&1 | grep -c "data.train.*nowhere.idx")" 1
 
 # The shims' connections are no user's: more jobs than a user may have connections.
 kill -TERM "$bertd_pid"
@@ -154,3 +153,4 @@ start_bertd
 "$BERTCTL" shutdown --jobs
 stopped() { ! kill -0 "$bertd_pid" 2>/dev/null; }
 ok "shutdown --jobs stops bertd and its jobs" wait_for 30 stopped
+finish

@@ -2,7 +2,6 @@
 # What happens to bertd itself and to its disk while jobs run: absence, a long freeze, a locked, corrupt or read-only state database, no
 # inodes, no descriptors, a pid that is somebody else's by now, a job that cannot stop talking.
 . "$(dirname "$0")/lib.sh"
-plan 32
 exit_of() { field "$1" exit; }
 sigstop_sec=${BERTD_FREEZE_SEC:-8}
 
@@ -42,9 +41,9 @@ hold 8
 holder=$!
 sleep 0.5
 ok "state.db is locked by another: bertd answers" quietly timeout 8 "$BERTCTL" status "$runs"
-timeout 20 "$BERTCTL" submit -- true >"$home/out" 2>"$home/err"
+timeout 20 "$BERTCTL" submit -- true >"$work/out" 2>"$work/err"
 code=$?
-ok "a submit is refused in one line, or kept (exit $code)" eval '[[ $code == 0 || ($code == 1 && $(wc -l <"$home/err") == 1) ]]'
+ok "a submit is refused in one line, or kept (exit $code)" eval '[[ $code == 0 || ($code == 1 && $(wc -l <"$work/err") == 1) ]]'
 ok "status says why nothing starts" wait_for 6 eval '"$BERTCTL" status | grep "locked.*nothing starts until" >/dev/null'
 wait "$holder"
 ok "free again: what ended meanwhile is accounted" wait_for 20 state_is "$busy" done
@@ -53,16 +52,16 @@ ok "a submit is taken" quietly "$BERTCTL" submit -- true
 # The database is corrupt.
 kill_bertd
 sqlite3 "$BERTD_STATE_DIR/state.db" 'PRAGMA wal_checkpoint(TRUNCATE)' >/dev/null
-cp "$BERTD_STATE_DIR/state.db" "$home/state.good"
+cp "$BERTD_STATE_DIR/state.db" "$work/state.good"
 dd if=/dev/urandom of="$BERTD_STATE_DIR/state.db" bs=4096 seek=1 count=12 conv=notrunc status=none
-cp "$BERTD_STATE_DIR/state.db" "$home/state.bad"
-timeout 20 "$BERTD" --launcher fork >"$home/out" 2>"$home/err" </dev/null
+cp "$BERTD_STATE_DIR/state.db" "$work/state.bad"
+timeout 20 "$BERTD" --launcher fork >"$work/out" 2>"$work/err" </dev/null
 ok "a corrupt state.db is refused" test $? -ne 0 -a $? -ne 124
-ok "in one line that names it" eval '[[ $(wc -l <"$home/err") == 1 ]] && grep -q state.db "$home/err"'
-ok "and says what to do" grep -qE "recover|restore|move|rescue|bertd\(8\)" "$home/err"
-ok "it is left as it was" cmp -s "$home/state.bad" "$BERTD_STATE_DIR/state.db"
+ok "in one line that names it" eval '[[ $(wc -l <"$work/err") == 1 ]] && grep -q state.db "$work/err"'
+ok "and says what to do" grep -qE "recover|restore|move|rescue|bertd\(8\)" "$work/err"
+ok "it is left as it was" cmp -s "$work/state.bad" "$BERTD_STATE_DIR/state.db"
 is "the shim of the job lives" "$(shim_of "$runs")" "$shim"
-cp "$home/state.good" "$BERTD_STATE_DIR/state.db"
+cp "$work/state.good" "$BERTD_STATE_DIR/state.db"
 start_bertd
 is "with the good one bertd knows it again" "$(wait_for 10 state_is "$runs" running; field "$runs" attempts)" 1
 
@@ -80,7 +79,7 @@ kill -KILL "$stranger"
 
 # A job that cannot stop talking, on a daemon that has few descriptors.
 kill_bertd
-(ulimit -n 40; exec setsid "$BERTD" --slots 8 --launcher fork) >>"$home/bertd.log" 2>&1 </dev/null &
+(ulimit -n 40; exec setsid "$BERTD" --slots 8 --launcher fork) >>"$work/bertd.log" 2>&1 </dev/null &
 bertd_pid=$!
 wait_for 20 answers
 talker=$("$BERTCTL" submit -- sh -c 'yes "a line of a job that has much to say" | head -c 150000000; echo; echo the-end')
@@ -96,7 +95,7 @@ for _ in range(60):
 time.sleep(1)"
 ok "60 connections at 40 descriptors: bertd lives" kill -0 "$bertd_pid"
 ok "and answers when they have gone" wait_for 10 answers
-ok "the talker is done" timeout $((60 * patience)) "$BERTCTL" wait "$talker"
+ok "the talker is done" wait_job "$talker"
 ok "bertd did nothing for 150 MB of output" test $(($(cpu) - before)) -lt 150
 folder=$(dirname "$(field "$talker" log)")
 ok "the log is bounded" test "$(du -cb "$folder"/log* | awk 'END {print $1}')" -lt 70000000
@@ -104,30 +103,32 @@ is "and has the end" "$("$BERTCTL" logs -n 1 "$talker")" the-end
 kill_bertd
 
 # A state folder without inodes, and one that may not be written.
-if ((EUID == 0)) && mkdir "$home/small" && mount -t tmpfs -o size=8m,nr_inodes=120 tmpfs "$home/small" 2>/dev/null; then
-  export BERTD_STATE_DIR=$home/small/state
+if ((EUID == 0)) && mkdir "$work/small" && mount -t tmpfs -o size=8m,nr_inodes=120 tmpfs "$work/small" 2>/dev/null; then
+  export BERTD_STATE_DIR=$work/small/state
   start_bertd
   job=$("$BERTCTL" submit -- sh -c 'sleep 4; exit 0')
   wait_for 20 state_is "$job" running
   n=0
-  while touch "$home/small/f$n" 2>/dev/null; do n=$((n + 1)); done
-  "$BERTCTL" submit -- true >/dev/null 2>"$home/err"
+  while touch "$work/small/f$n" 2>/dev/null; do n=$((n + 1)); done
+  "$BERTCTL" submit -- true >/dev/null 2>"$work/err"
   code=$?
-  ok "no inodes: a submit is refused in one line, or its job waits" eval '[[ $code == 0 || $(wc -l <"$home/err") == 1 ]]'
+  ok "no inodes: a submit is refused in one line, or its job waits" eval '[[ $code == 0 || $(wc -l <"$work/err") == 1 ]]'
   ok "bertd answers" answers
-  rm -f "$home"/small/f*
-  ok "with inodes again all jobs end" eval 'for j in $("$BERTCTL" list --all --json | jq ".[].id"); do timeout 60 "$BERTCTL" wait $j || exit 1; done'
+  rm -f "$work"/small/f*
+  all_end() { local j; for j in $("$BERTCTL" list --all --json | jq ".[].id"); do wait_job "$j" 60 || return; done; }
+  ok "with inodes again all jobs end" all_end
   kill_bertd
-  wait_for 10 mount -o remount,ro "$home/small"
-  timeout 10 "$BERTD" --launcher fork >"$home/out" 2>"$home/err" </dev/null
+  wait_for 10 mount -o remount,ro "$work/small"
+  timeout 10 "$BERTD" --launcher fork >"$work/out" 2>"$work/err" </dev/null
   ok "a read-only state folder is refused" test $? -ne 0 -a $? -ne 124
-  is "in one line" "$(wc -l <"$home/err")" 1
-  ok "that says so ($(cat "$home/err"))" grep -qi 'read-only' "$home/err"
-  mount -o remount,rw "$home/small"
+  is "in one line" "$(wc -l <"$work/err")" 1
+  ok "that says so ($(cat "$work/err"))" grep -qi 'read-only' "$work/err"
+  mount -o remount,rw "$work/small"
   start_bertd
   is "writable again, it knows its jobs" "$(field "$job" state)" done
   kill_bertd
-  umount -l "$home/small"
+  umount -l "$work/small"
 else
-  for ((i = 0; i < 7; i++)); do ok "small file system # SKIP cannot mount a tmpfs" true; done
+  for ((i = 0; i < 7; i++)); do skip "small file system" "cannot mount a tmpfs"; done
 fi
+finish

@@ -5,16 +5,15 @@
 command -v python3 >/dev/null || skip_all "needs python3"
 nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env -i PATH=/usr/bin:/bin BERTD_SOCKET="$BERTD_SOCKET" ASAN_OPTIONS="$ASAN_OPTIONS" "$@"; }
 limit=64 most=500 # the machine is shared: 50 ms is the aim, and the figures below are what counts
-[[ $BERTD == *asan* ]] && limit=1024 most=2000
+[[ $sanitized == no ]] || limit=1024 most=2000
 # The build folder may be closed to other users: their jobs start the shim from here.
-mkdir "$home/daemon" "$home/trainer"
-cp "$BERTD" "$BERTD-shim" "$home/daemon/"
-cp "$BERT_TRAINER" "$home/trainer/"
-cp "$(dirname "$0")/hostile.py" "$BERTCTL" "$home/"
-chmod -R a+rX "$home"
-BERTD=$home/daemon/bertd
+mkdir "$work/daemon" "$work/trainer"
+cp "$BERTD" "$BERTD-shim" "$work/daemon/"
+cp "$BERT_TRAINER" "$work/trainer/"
+cp "$(dirname "$0")/hostile.py" "$BERTCTL" "$work/"
+chmod -R a+rX "$work"
+BERTD=$work/daemon/bertd
 modes=(flood slow half huge unfinished garbage calls)
-plan $((3 * ${#modes[@]} + 26))
 unset MALLOC_PERTURB_ # meson's: it writes to what is only allocated, which is not what a host sees of bertd's memory
 start_bertd
 chmod 666 "$BERTD_SOCKET"
@@ -22,64 +21,65 @@ for ((i = 0; i < 150; i++)); do "$BERTCTL" submit --priority -1 --ranks 8 -- tru
 mine=$("$BERTCTL" submit --priority 9 -- bash -c 'echo secret-output; sleep 1000')
 ok "a job of root runs" wait_for 20 state_is "$mine" running
 
-p99() { python3 "$home/hostile.py" "$BERTD_SOCKET" honest 3 || echo 99999; } # in milliseconds
+p99() { python3 "$work/hostile.py" "$BERTD_SOCKET" honest 3 || echo 99999; } # in milliseconds
 memory() { awk '/^VmHWM/ {print int($2 / 1000)}' "/proc/$bertd_pid/status"; }
 alone=$(p99)
 echo "# nobody is hostile: p99 $alone ms"
 for mode in "${modes[@]}"; do
-  nobody python3 "$home/hostile.py" "$BERTD_SOCKET" "$mode" 4 >"$home/tries" 2>"$home/hostile.err" &
+  nobody python3 "$work/hostile.py" "$BERTD_SOCKET" "$mode" 4 >"$work/tries" 2>"$work/hostile.err" &
   attacker=$!
   took=$(p99)
   echo "# $mode: p99 $took ms, at most $(memory) MB"
   ok "$mode: others are answered within $most ms" awk "BEGIN {exit !($took < $most)}"
   wait "$attacker"
-  ok "$mode: it was tried ($(cat "$home/tries"))" test "$(cat "$home/tries")" -gt 5
+  ok "$mode: it was tried ($(cat "$work/tries"))" test "$(cat "$work/tries")" -gt 5
   ok "$mode: bertd keeps below $limit MB" test "$(memory)" -lt "$limit"
 done
 ok "the job has not noticed" state_is "$mine" running
 
-theirs() { nobody "$home/bertctl" "$@"; }
+theirs() { nobody "$work/bertctl" "$@"; }
 ok "others see a job's state" test "$(theirs status --json "$mine" | jq -r .state)" = running
 is "but not its command" "$(theirs status --json "$mine" | jq -r '.command | tostring')" null
 ok "nor what its events say" test -z "$(theirs events --json "$mine" | jq -r '.[].reason // empty')"
-refused() { ! nobody "$home/bertctl" "$@" >/dev/null 2>&1; }
+refused() { ! nobody "$work/bertctl" "$@" >/dev/null 2>&1; }
 for word in "cancel" "cancel --now" "pause" "resume" "checkpoint" "rm" "logs"; do
   # shellcheck disable=SC2086
   ok "another user cannot $word it" refused $word "$mine"
 done
 ok "nor end the daemon" refused shutdown
-folder=$home/state/jobs/$mine
+folder=$work/state/jobs/$mine
 unreadable() { ! nobody cat "$1" >/dev/null 2>&1; }
 for file in spec.yaml attempt-1/log attempt-1/attempt.json; do ok "nor read $file" unreadable "$folder/$file"; done
-ok "nor state.db" unreadable "$home/state/state.db"
+ok "nor state.db" unreadable "$work/state/state.db"
 
 # The job of another user, on a daemon that is root's: it runs with that user's ids, and its folders are no way out.
-install -d -o 65534 -g 65534 "$home/theirs"
-job=$(cd "$home/theirs" && nobody "$home/bertctl" submit --run-dir "$home/theirs/run" -- bash -c 'id -u; id -g; ulimit -c; mkdir -p run/checkpoints; sleep 1000')
+install -d -o 65534 -g 65534 "$work/theirs"
+job=$(cd "$work/theirs" && nobody "$work/bertctl" submit --run-dir "$work/theirs/run" -- bash -c 'id -u; id -g; ulimit -c; mkdir -p run/checkpoints; sleep 1000')
 ok "another user's job runs" wait_for 20 state_is "$job" running
 output() { "$BERTCTL" logs "$job"; }
 has_ids() { [[ $(output | head -n 2 | tr '\n' ' ') == "65534 65534 " ]]; }
 ok "with that user's ids" wait_for 10 has_ids
 # A crafted Submit asks for more than its sender may have, and says nothing of the rest.
-cat >"$home/crafted.sh" <<'EOF'
+cat >"$work/crafted.sh" <<'EOF'
 ulimit -n 300 && ulimit -l 64 && exec busctl --address="unix:path=$BERTD_SOCKET" call -- org.bertd1 /org/bertd1 org.bertd1.Manager Submit 'a{sv}' 5 \
   name s crafted kind s command command as 3 sh -c 'ulimit -Hn; ulimit -Hl; sleep 1000' cwd s / rlimits 'a(utt)' 1 7 100000 100000
 EOF
-chmod 644 "$home/crafted.sh"
-crafted=$(nobody bash "$home/crafted.sh" | awk '{print $2}')
+chmod 644 "$work/crafted.sh"
+crafted=$(nobody bash "$work/crafted.sh" | awk '{print $2}')
 has_limits() { [[ $("$BERTCTL" logs "$crafted" | head -n 2 | tr '\n' ' ') == "300 64 " ]]; }
 ok "a crafted submit gets no limit above its sender's, and none of the daemon's" wait_for 20 has_limits
 quietly "$BERTCTL" cancel --now "$crafted"
-mkdir "$home/precious"
-touch "$home/precious/step-000000010.ckpt"
-nobody rm -rf "$home/theirs/run"
-nobody ln -s "$home/precious" "$home/theirs/run"
+mkdir "$work/precious"
+touch "$work/precious/step-000000010.ckpt"
+nobody rm -rf "$work/theirs/run"
+nobody ln -s "$work/precious" "$work/theirs/run"
 ok "a run folder that becomes a link: listing goes on" quietly "$BERTCTL" checkpoints "$job"
-nobody mkfifo "$home/state/jobs/$job/attempt-1/exit.json" 2>/dev/null
-nobody ln -sf "$home/precious/step-000000010.ckpt" "$home/state/jobs/$job/attempt-1/tombstone" 2>/dev/null
+nobody mkfifo "$work/state/jobs/$job/attempt-1/exit.json" 2>/dev/null
+nobody ln -sf "$work/precious/step-000000010.ckpt" "$work/state/jobs/$job/attempt-1/tombstone" 2>/dev/null
 ok "cancel ends it although its exit record is a fifo" quietly "$BERTCTL" cancel --now "$job"
 ended() { [[ $(field "$job" state) == cancelled ]]; }
 ok "within a bound" wait_for 30 ended
 ok "rm removes it" quietly "$BERTCTL" rm "$job"
-ok "what the links led to is still there" test -e "$home/precious/step-000000010.ckpt"
-ok "and is as it was" test ! -s "$home/precious/step-000000010.ckpt"
+ok "what the links led to is still there" test -e "$work/precious/step-000000010.ckpt"
+ok "and is as it was" test ! -s "$work/precious/step-000000010.ckpt"
+finish

@@ -3,22 +3,21 @@
 # an undisturbed run; when only bertd dies nothing of the job is touched; nothing runs twice.
 . "$(dirname "$0")/lib.sh"
 command -v mpirun >/dev/null || skip_all "no mpirun"
-plan 22
 # The step that status shows while an attempt starts is still the last one's: going on means to pass it.
 goes_on() { local last; last=$(field "$job" step); wait_for 30 step_past "$job" $((last + 10)); }
 
 ok "corpus is prepared" make_corpus
 steps=2000
-((patience > 1)) && steps=300
+[[ $sanitized == no ]] || steps=300
 make_spec calm 2 $steps
 make_spec hit 2 $steps
 start_bertd
-job=$("$BERTCTL" submit "$home/calm.yaml")
-ok "the undisturbed job is done" "$BERTCTL" wait "$job"
+job=$("$BERTCTL" submit "$work/calm.yaml")
+ok "the undisturbed job is done" wait_job "$job"
 calm=$(field "$job" checkpoint_path)
 is "its last checkpoint is of the last step" "$(field "$job" checkpoint_step)" $steps
 
-job=$("$BERTCTL" submit "$home/hit.yaml")
+job=$("$BERTCTL" submit "$work/hit.yaml")
 ok "it trains" wait_for 60 step_past "$job" 25
 
 kill_time=$SECONDS
@@ -54,9 +53,9 @@ kill_bertd
 kill -KILL $(shim_of "$job") $(of_job "$job" mpirun) $(of_job "$job" bert-trainer)
 start_bertd
 ok "all killed at once: a fifth attempt runs" wait_for 20 attempt_past "$job" 5
-ok "the job is done" "$BERTCTL" wait "$job"
+ok "the job is done" wait_job "$job"
 is "after five attempts" "$(field "$job" attempts)" 5
 is "at the last step" "$(field "$job" checkpoint_step)" $steps
 ok "with bit-identical weights" quietly "$BERT_TRAINER" diff "$calm" "$(field "$job" checkpoint_path)"
-rows=$(jq -r 'select(.loss != null) | .step' "$(field "$job" run_dir)/metrics.jsonl" | sort -n | uniq -c | awk '$1 != 1' | wc -l)
-is "each step is once in the metrics" "$rows" 0
+is "each step is once in the metrics" "$(jq -r 'select(.loss != null) | .step' "$(field "$job" run_dir)/metrics.jsonl" | sort -n | cksum)" "$(seq "$steps" | cksum)"
+finish

@@ -4,9 +4,9 @@
 golden=${1:-$SOURCE_DIR/tests/parity/golden}
 for folder in "$golden"/*/; do
         name=$(basename "$folder")
-        "$TRAINER" import "$folder" --output "$W/$name.ckpt" 2>/dev/null && "$BUILD_DIR/tests/parity" "$folder" "$W/$name.ckpt" >out 2>&1
+        "$TRAINER" import "$folder" --output "$work/$name.ckpt" 2>/dev/null && "$BUILD_DIR/tests/parity" "$folder" "$work/$name.ckpt" >out 2>&1
         status=$?
         sed 's/^/# /' out
-        ok $status "$name is as in transformers"
+        ok "$name is as in transformers" test $status -eq 0
 done
 finish

@@ -3,8 +3,7 @@
 # driver is tests/fault/fake_nvml.c, which does as the file $nvml says.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
-plan 24
-nvml=$home/nvml
+nvml=$work/nvml
 export BERTD_NVML=$BUILD_DIR/tests/libfake_nvml.so FAKE_NVML=$nvml
 gpu_says() { printf '%s\n' "$@" >"$nvml.new" && mv "$nvml.new" "$nvml"; }
 notes() { "$BERTCTL" status --json | jq -r '.daemon.gpu_notes | join("; ")'; }
@@ -69,3 +68,4 @@ start_bertd --gpus 2
 a=$(submit "${print_and_sleep[@]}") job=$a
 ok "without NVML the GPUs are given as before" wait_for 20 state_is "$a" running
 ok "by their number" wait_for 5 eval '[[ $(visible "$a") == 0 ]]'
+finish
