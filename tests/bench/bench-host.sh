@@ -29,42 +29,42 @@ echo '|---|---|---|'
 start_bertd --slots 4
 row 'resident memory, idle' "$(rss "$bertd_pid")" "$(
   if command -v supervisord >/dev/null; then
-    printf '[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=%s/s.pid\n' "$home" >"$home/s.conf"
-    supervisord -c "$home/s.conf" >/dev/null 2>&1 &
+    printf '[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=%s/s.pid\n' "$work" >"$work/s.conf"
+    supervisord -c "$work/s.conf" >/dev/null 2>&1 &
     sleep 3; echo "supervisor $(rss $!)"; kill $!; wait $! 2>/dev/null; fi)"
 row "wake-ups, idle (over $quiet s)" "$(wakeups "$bertd_pid")" ''
 blocker=$("$BERTCTL" submit --ranks 4 -- sleep 100000)
 wait_for 20 state_is "$blocker" running
-mkdir -p "$home/raw"
-"$BENCH_DAEMON" "$BERTD_SOCKET" "$home/raw" "$jobs" "$queued" >"$home/latency" || exit 1
-pick() { awk -v name="$1" 'index($0, name) == 1 {print "p50 " $(NF - 5) " ms, p99 " $(NF - 4) " ms"}' "$home/latency"; }
+mkdir -p "$work/raw"
+"$BENCH_DAEMON" "$BERTD_SOCKET" "$work/raw" "$jobs" "$queued" >"$work/latency" || exit 1
+pick() { awk -v name="$1" 'index($0, name) == 1 {print "p50 " $(NF - 5) " ms, p99 " $(NF - 4) " ms"}' "$work/latency"; }
 row "submit to acknowledged, $jobs jobs" "$(pick 'submit to')" "raw 4 KiB write + fsync, alternated: $(pick 'raw 4 KiB')"
 row "status of one of $queued jobs" "$(pick 'status of')" ''
 row "list: a page of 100 of $queued" "$(pick 'list, a')" ''
 row "resident memory, $queued queued jobs" "$(rss "$bertd_pid")" ''
 row 'bertctl submit, whole command (median of 50)' "$(time_each 50 "$BERTCTL" submit -- true)" "$(
   if command -v tsp >/dev/null; then
-    export TS_SOCKET=$home/tsp.sock TMPDIR=$home
+    export TS_SOCKET=$work/tsp.sock TMPDIR=$work
     tsp sleep 1000 >/dev/null; echo "task-spooler $(time_each 50 tsp true) (keeps its queue in memory)"; tsp -K; fi)"
 row 'bertctl status, whole command (median of 50)' "$(time_each 50 "$BERTCTL" status "$blocker")" ''
 kill_bertd
-pkill -KILL -f -- "$home/" 2>/dev/null
+pkill -KILL -f -- "$work/" 2>/dev/null
 rm -rf "$BERTD_STATE_DIR"
 
 start_bertd --slots 100
 for ((i = 0; i < 100; i++)); do "$BERTCTL" submit -- sleep 100000 >/dev/null; done
 all_run() { [[ $("$BERTCTL" list --json | jq '[.[] | select(.state == "running")] | length') == 100 ]]; }
 wait_for 60 all_run
-row 'resident memory, 100 running jobs' "$(rss "$bertd_pid")" "a shim: $(rss "$(pgrep -f "bertd-shim .*$home" | head -n 1)")"
+row 'resident memory, 100 running jobs' "$(rss "$bertd_pid")" "a shim: $(rss "$(pgrep -f "bertd-shim .*$work" | head -n 1)")"
 row "wake-ups, 100 running quiet jobs" "$(wakeups "$bertd_pid")" ''
 kill_bertd
-pkill -KILL -f -- "$home/" 2>/dev/null
+pkill -KILL -f -- "$work/" 2>/dev/null
 rm -rf "$BERTD_STATE_DIR"
 
 start_bertd --slots 4
 make_corpus >/dev/null && make_spec bench 2 1000000
-sed -i 's/backoff_sec: .*\]/backoff_sec: [1, 1]/' "$home/bench.yaml"
-job=$("$BERTCTL" submit "$home/bench.yaml")
+sed -i 's/backoff_sec: .*\]/backoff_sec: [1, 1]/' "$work/bench.yaml"
+job=$("$BERTCTL" submit "$work/bench.yaml")
 for ((i = 0; i < rounds; i++)); do
   wait_for 60 step_past "$job" $((i * 40 + 45)) || exit 1
   attempts=$(field "$job" attempts)
@@ -72,12 +72,12 @@ for ((i = 0; i < rounds; i++)); do
   kill -KILL "$(of_job "$job" bert-trainer | tail -n 1)"
   new_step() { attempt_past "$job" $((attempts + 1)) && state_is "$job" running && "$BERTCTL" status --json "$job" | jq -e '.rate != null and .rate > 0' >/dev/null; }
   until new_step; do sleep 0.02; done
-  echo $(($(now_ms) - start)) >>"$home/recovery"
+  echo $(($(now_ms) - start)) >>"$work/recovery"
 done
-row "kill -9 of a rank to the first new step (median of $rounds; 1 s back-off, 2 ranks)" "$(median <"$home/recovery") ms" "$(
+row "kill -9 of a rank to the first new step (median of $rounds; 1 s back-off, 2 ranks)" "$(median <"$work/recovery") ms" "$(
   if command -v supervisord >/dev/null; then
-    printf '[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=%s/s.pid\n[program:x]\ncommand=sleep 98765\nstartsecs=1\n' "$home" >"$home/s.conf"
-    supervisord -c "$home/s.conf" >/dev/null 2>&1 &
+    printf '[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=%s/s.pid\n[program:x]\ncommand=sleep 98765\nstartsecs=1\n' "$work" >"$work/s.conf"
+    supervisord -c "$work/s.conf" >/dev/null 2>&1 &
     s=$!
     sleep 4
     for ((i = 0; i < rounds; i++)); do
@@ -86,3 +86,4 @@ row "kill -9 of a rank to the first new step (median of $rounds; 1 s back-off, 2
       echo $(($(now_ms) - start)); sleep 2
     done | median | sed 's/.*/supervisor restarts a bare sleep in & ms (from nothing: no checkpoint)/'
     kill "$s"; wait "$s" 2>/dev/null; fi)"
+tap_finished=1 # no points: figures
