@@ -79,7 +79,9 @@ char *tree_getenv(pid_t pid, const char *name) {
         if (stat(path, &st) < 0 || st.st_uid != geteuid())
                 return NULL;
         ssize_t size = tree_read_proc(pid, "environ", ENVIRON_MAX, &text);
-        for (const char *p = text, *end = text + MAX(size, 0); p && p < end; p += strlen(p) + 1)
+        if (size < 0)
+                return NULL;
+        for (const char *p = text, *end = text + size; p < end; p += strlen(p) + 1)
                 if (strncmp(p, name, n) == 0 && p[n] == '=')
                         return strdup(p + n + 1);
         return NULL;
