@@ -2,7 +2,7 @@
 # Figures of the daemon side, each beside a peer in the same run: acknowledged submits beside the raw fsync of the same disk and
 # beside task-spooler, memory and wake-ups beside supervisor, recovery after kill -9 of a rank beside supervisor's restart.
 # Prints Markdown. Needs BERTD, BERTCTL, BERT_TRAINER, BENCH_DAEMON; peers are left out where they are not installed.
-. "$(dirname "$0")/../e2e/lib.sh"
+. "$(dirname "$0")/lib.sh"
 : "${BENCH_DAEMON:?}"
 jobs=${JOBS:-1000} queued=${QUEUED:-10000} quiet=${QUIET_SEC:-20} rounds=${ROUNDS:-7}
 
@@ -36,7 +36,7 @@ row "wake-ups, idle (over $quiet s)" "$(wakeups "$bertd_pid")" ''
 blocker=$("$BERTCTL" submit --ranks 4 -- sleep 100000)
 wait_for 20 state_is "$blocker" running
 mkdir -p "$work/raw"
-"$BENCH_DAEMON" "$BERTD_SOCKET" "$work/raw" "$jobs" "$queued" >"$work/latency" || exit 1
+"$BENCH_DAEMON" "$BERTD_SOCKET" "$work/raw" "$jobs" "$queued" >"$work/latency" || give_up "bench_daemon failed"
 pick() { awk -v name="$1" 'index($0, name) == 1 {print "p50 " $(NF - 5) " ms, p99 " $(NF - 4) " ms"}' "$work/latency"; }
 row "submit to acknowledged, $jobs jobs" "$(pick 'submit to')" "raw 4 KiB write + fsync, alternated: $(pick 'raw 4 KiB')"
 row "status of one of $queued jobs" "$(pick 'status of')" ''
@@ -66,7 +66,7 @@ make_corpus >/dev/null && make_spec bench 2 1000000
 sed -i 's/backoff_sec: .*\]/backoff_sec: [1, 1]/' "$work/bench.yaml"
 job=$("$BERTCTL" submit "$work/bench.yaml")
 for ((i = 0; i < rounds; i++)); do
-  wait_for 60 step_past "$job" $((i * 40 + 45)) || exit 1
+  wait_for 60 step_past "$job" $((i * 40 + 45)) || give_up "job $job does not get on"
   attempts=$(field "$job" attempts)
   start=$(now_ms)
   kill -KILL "$(of_job "$job" bert-trainer | tail -n 1)"
@@ -86,4 +86,3 @@ row "kill -9 of a rank to the first new step (median of $rounds; 1 s back-off, 2
       echo $(($(now_ms) - start)); sleep 2
     done | median | sed 's/.*/supervisor restarts a bare sleep in & ms (from nothing: no checkpoint)/'
     kill "$s"; wait "$s" 2>/dev/null; fi)"
-tap_finished=1 # no points: figures

@@ -1,7 +1,7 @@
 #!/bin/bash
 # bertd with 100,000 finished and 10,000 queued jobs and 200 connected clients: memory, start-up, latencies, each bound beside it.
 # Prints Markdown. Needs root (four users' clients), sqlite3, BERTD, BERTCTL and BENCH_DAEMON of a release build.
-. "$(dirname "$0")/../e2e/lib.sh"
+. "$(dirname "$0")/lib.sh"
 : "${BENCH_DAEMON:?}"
 clients=200 submits=${JOBS:-1000} total=110001
 row() { printf '| %s | %s | %s |\n' "$@"; }
@@ -12,7 +12,7 @@ start_bertd --slots 1
 blocker=$("$BERTCTL" submit -- sleep 100000)
 wait_for 20 state_is "$blocker" running
 kill_bertd
-sqlite3 "$BERTD_STATE_DIR/state.db" <"$(dirname "$0")/seed.sql" >/dev/null || exit 1
+sqlite3 "$BERTD_STATE_DIR/state.db" <"$(dirname "$0")/seed.sql" >/dev/null || give_up "seed.sql failed"
 
 echo '| figure | bertd | bound, or raw cost in the same run |'
 echo '|---|---|---|'
@@ -27,8 +27,7 @@ mkdir -p "$work/raw"
 bench=$!
 wait_for 120 grep -qs connected "$work/latency"
 row "resident memory, $clients clients connected" "$(rss "$bertd_pid")" '16 MB'
-wait "$bench" || exit 1
+wait "$bench" || give_up "bench_daemon failed"
 row "status of any job, $clients clients calling" "$(pick 'status of')" 'p99 20 ms'
 row "list: a page of 100, $clients clients calling" "$(pick 'list, a')" 'p99 20 ms'
 row "submit to acknowledged, $submits jobs" "$(pick 'submit to')" "raw 4 KiB write + fsync, alternated: $(pick 'raw 4 KiB'); bound: 2 × its p99"
-tap_finished=1 # no points: figures

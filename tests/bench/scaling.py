@@ -67,8 +67,7 @@ def main():
     fp32 = [("base", "V100, fp32", 32, 32, "10 Gb/s"), ("base", "V100, fp32", 32, 32, "100 Gb/s"), ("base", "V100, fp32", 32, 64, "100 Gb/s"),
             ("large", "V100, fp32", 64, 16, "100 Gb/s"), ("large", "V100, fp32", 64, 24, "100 Gb/s")]
     h100 = [("large", "H100, bf16", n, sequences, "8 × 400 Gb/s") for n in (8, 32, 64) for sequences in (32, 256)]
-    (ROOT / "docs/scaling.md").write_text(f"""# Scaling
-Written by `scripts/check-scaling`. A model of one step of data parallel training at sequence length 128, and what it says; only the last section is measured.
+    report.write_section(ROOT / "docs/scaling.md", "scaling", f"""A model of one step of data parallel training at sequence length 128, and what it says; only the last section is measured.
 
 ## The model
 - **Compute**: sequences a GPU · FLOPs a sequence (RECIPES' formula) / (peak · share), the share that published runs reach: 43 % of a V100's 125 TFLOP/s in fp16,
@@ -99,7 +98,7 @@ At 256 sequences a GPU everything but the last bucket is hidden: NVIDIA's batch 
 links' rate: a ring of 64 has 126 hops a bucket. NCCL's trees have fewer; larger buckets would, too.
 
 ## What was measured
-Two ranks of one thread on one host's CPU, where the exchange goes through memory and nothing is hidden (`exchange_sec` of metrics.jsonl, median of {figures['steps']} steps), {report.provenance()}.
+Two ranks of one thread on one host's CPU, where the exchange goes through memory and nothing is hidden (`exchange_sec` of metrics.jsonl, median of {figures['steps']} steps): `scripts/check-scaling` {report.provenance()}.
 Models of {figures['small']['parameters'] / 1e6:.0f} and {figures['deep']['parameters'] / 1e6:.0f} million parameters took {figures['small']['exchange'] * 1e3:.0f} and {figures['deep']['exchange'] * 1e3:.0f} ms: {fit:.1f} GB/s and {fixed * 1e3:.0f} ms of any size (what fits a cache is faster). For base ({figures['base']['parameters'] / 1e6:.0f} million) the formula then
 says {said * 1e3:.0f} ms; it took {was * 1e3:.0f} ms ({100 * (was / said - 1):+.0f} %). No GPU, and no network between hosts, has been measured.
 """)
