@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import signal
 import sqlite3
 import subprocess
 
@@ -32,6 +33,26 @@ def make_corpus(home, texts, vocab_size, hidden_size, layers):
                   model_type="bert")
     with open(f"{home}/config.json", "w") as f:
         json.dump(config, f)
+
+
+def processes():
+    """(pid, command line, environment) of each process that we may look at."""
+    for folder in pathlib.Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                yield int(folder.name), (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+            except OSError:
+                pass
+
+
+def kill_all_of(home):
+    """SIGKILL to daemon, shims, jobs and ranks of a daemon that has its state below the folder home."""
+    for pid, command, environment in list(processes()):
+        if pid != os.getpid() and f"{home}/".encode() in command + environment:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
 
 def check_state(path):
