@@ -3,7 +3,7 @@
  *   FAULT_PROGRAM  the program's name; others are left alone
  *   FAULT_CALL     malloc (calloc, realloc), write (pwrite), fsync (fdatasync), rename (renameat), unlink, fork, sqlite (sqlite3_step)
  *   FAULT_N        the how-manieth of them, counted over all processes of that name
- *   FAULT_COUNT    a file of 8 bytes that holds the count
+ *   FAULT_COUNT    a file of 16 bytes: the count, then the signal of a process of that name that crashed, else 0
  *   FAULT_KILL     if set: the call does not fail, the process dies of SIGKILL before it
  */
 #undef _FILE_OFFSET_BITS /* pwrite and pwrite64 are two names here */
@@ -26,7 +26,12 @@ void *__libc_realloc(void *old, size_t size);
 
 static const char *armed; /* FAULT_CALL in the right program, else NULL */
 static uint64_t which;
-static _Atomic uint64_t *count;
+static _Atomic uint64_t *count; /* [1]: the signal of a crash */
+
+static const int crash_signals[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGSYS };
+
+/* Nobody else sees how a shim ends. The handler is gone by then: the signal comes again and kills. */
+static void crashes(int signal) { atomic_store(&count[1], (uint64_t) signal); }
 
 __attribute__((constructor)) static void arm(void) {
         const char *program = getenv("FAULT_PROGRAM"), *call = getenv("FAULT_CALL"), *n = getenv("FAULT_N"),
@@ -37,13 +42,16 @@ __attribute__((constructor)) static void arm(void) {
         int fd = open(file, O_RDWR | O_CLOEXEC);
         if (fd < 0)
                 return;
-        void *map = mmap(NULL, sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        void *map = mmap(NULL, 2 * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         (void) close(fd);
         if (map == MAP_FAILED)
                 return;
         count = map;
         which = strtoull(n, NULL, 10);
         armed = call;
+        for (size_t i = 0; i < sizeof(crash_signals) / sizeof(*crash_signals); i++)
+                (void) sigaction(crash_signals[i],
+                                 &(struct sigaction) { .sa_handler = crashes, .sa_flags = SA_RESETHAND }, NULL);
 }
 
 static bool fails(const char *call, int code) {
