@@ -105,6 +105,12 @@ for caller in member owner root; do
   is "GetJob: a reason for $caller: $says" "$(seen $caller '.data[0].reason.data != ""' GetJob t "$ended")" "$says"
   is "GetEvents: a reason for $caller: $says" "$(seen $caller '.data[0] | any(.[5] != "")' GetEvents ttu "$ended" 0 100)" "$says"
 done
+mine=$BERTD_STATE_DIR/jobs/${job_of[GetSpec.root]}
+# shellcheck disable=SC2086
+unreadable() { [[ -e $1 ]] && refuses 1 "Permission denied" ${as[member]} cat "$1"; }
+for file in "$mine/spec.yaml" "$mine/attempt-1/log" "$mine/attempt-1/attempt.json" "$BERTD_STATE_DIR/state.db"; do
+  ok "another user cannot read ${file##*/}" unreadable "$file"
+done
 arguments="JOB 1 NONCE 0"
 on "${job_of[AttemptHello]}"
 is "AttemptHello: its user who is not its shim is to stop" "$(seen owner '.data[0]' AttemptHello tuss "${on[@]}")" 1
