@@ -4,7 +4,7 @@ set -u
 : "${BERTD_SHIM:=$BUILD_DIR/daemon/bertd-shim}" "${FAKE_BERTD:=$BUILD_DIR/tests/fake_bertd}"
 . "${SOURCE_DIR:-$(dirname "$0")/../..}/tests/lib.sh"
 tap_start
-shim_pid='' fake_pid='' systemd_pid='' dir=$work/a
+shim_pid='' fake_pid='' systemd_pid='' dir=$work/a asked=0 took=0
 cleanup() {
         [ -z "$shim_pid" ] || kill -9 "$shim_pid" 2>/dev/null
         [ -z "$systemd_pid" ] || kill "$systemd_pid" 2>/dev/null
@@ -29,7 +29,8 @@ stop_fake() {
         fake_pid=''
         rm -f "$work/sock"
 }
-tell() { echo "$*" >&9; }
+now() { date +%s%3N; }
+tell() { asked=$(now); echo "$*" >&9; }
 limits='' # more keys of attempt.json
 attempt() { # attempt KIND STOP GRACE_USEC SCRIPT: a fresh folder with attempt.json
         rm -rf "$dir" "$work/run"
@@ -48,17 +49,29 @@ run_shim() {
 }
 ended() { # the shim exits 0 within 20 s
         wait_for 20 gone "$shim_pid" || return 1
+        took=$(($(now) - asked)) # ms since tell
         wait "$shim_pid"
         r=$?
         shim_pid=''
         return $r
 }
+took_within() { at_least "$took" "$1" && at_least "$2" "$took" || { echo "took $took ms, expected $1 to $2"; return 1; }; } # MS MS
 gone() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
 record() { grep -qF -- "$1" "$dir/exit.json"; }
 told() { grep -q -- "$1" "$work/out"; }
-untold() { ! grep -q -- "$1" "$work/out"; }
+untold() { exits 1 grep -q -- "$1" "$work/out"; }
 logged() { cat "$dir/log.1" "$dir/log" 2>/dev/null | grep -q -- "$1"; }
 nonce_free() { ! grep -lzx "BERTD_NONCE=n-$$" /proc/[0-9]*/environ 2>/dev/null | grep -q .; }
+up() { logged '^up$'; } # what a job prints once its traps are set
+cat >"$work/beat.py" <<'EOF'
+import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"])
+for text in sys.argv[1:]:
+    s.send(text.replace("%", "\n").encode())
+    time.sleep(0.25)
+EOF
+beat="python3 $work/beat.py" # TEXT...: a datagram each quarter of a second, by one process: starting many would take its time
 # A program without systemd-notify's needs: one datagram from the shell.
 notify='notify() { python3 -c \"import os,socket,sys; s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); s.connect(os.environ[\\\"NOTIFY_SOCKET\\\"]); s.send(sys.argv[1].replace(\\\"%\\\",chr(10)).encode())\" \"$1\"; };'
 
@@ -101,7 +114,7 @@ ok 'and ran nothing' test ! -e "$dir/exit.json" -a ! -e "$dir/log"
 attempt command term 1000000 'true'
 echo '{"version":1' >"$dir/attempt.json"
 run_shim
-ok 'a cut attempt.json is refused' eval '! ended'
+ok 'a cut attempt.json is refused' eval 'wait_for 20 gone "$shim_pid" && not ended'
 ok 'with its name and line' grep -q 'attempt.json:[12]: ' "$work/errors"
 stop_fake
 attempt command term 1000000 'touch ran'
@@ -134,37 +147,41 @@ ok 'by SIGUSR1, exit 75' record '"exit_code":75'
 ok 'as asked' record '"stopped_by":"request"'
 ok 'class stopped' record '"class":"stopped"'
 
-attempt pretrain usr1 5000000 'trap \"\" TERM USR1; while :; do sleep 0.05; done'
+attempt pretrain usr1 5000000 'trap \"\" TERM USR1; echo up; while :; do sleep 0.05; done'
 run_shim
-wait_for 5 told 'pid='
+wait_for 5 up
 tell stop 60000000
-ok 'not ready, deaf: killed after 2 s, not after the grace time' ended
+ok 'not ready, deaf: is killed' ended
+ok 'after 2 s, not after the grace time' took_within 1900 $((2000 + 1000 * patience))
 ok 'class stopped, no exit code' record '"exit_code":-1,"signal":9'
 
-attempt command term 5000000 'trap \"echo term; exit 0\" TERM; while :; do sleep 0.05; done'
+attempt command term 5000000 'trap \"echo term; exit 0\" TERM; echo up; while :; do sleep 0.05; done'
 run_shim
-wait_for 5 told 'pid='
-sleep 0.2
+wait_for 5 up
 kill "$shim_pid"
 ok 'SIGTERM to the shim stops the job' ended
 ok 'by SIGTERM' logged '^term$'
 
-attempt command term 1000000 'trap \"\" TERM; (setsid sleep 300 & setsid sh -c \"sleep 300 & exec sleep 301\" &) ; sleep 300'
+attempt command term 1000000 'trap \"\" TERM; (setsid sleep 300 & setsid sh -c \"sleep 300 & exec sleep 301\" &) ; echo up; sleep 300'
 run_shim
-wait_for 5 told 'pid='
-sleep 0.3
+wait_for 5 up
+ok 'processes of a job are found by its nonce' not nonce_free
 tell stop 1000000
-ok 'a deaf command is killed at the end of the grace time' ended
+ok 'a deaf command is killed' ended
+ok 'at the end of the grace time' took_within 950 $((1000 + 1000 * patience))
 ok 'with all that it started, sessions of their own too' nonce_free
 attempt command term 1000000 'setsid sleep 300 & exit 0'
 run_shim
 ok 'an orphan does not outlive the job' ended
 ok 'nor hold up its end' nonce_free
-attempt command term 1000000 'sleep 300'
+attempt command term 1000000 'trap \"echo term\" TERM; echo up; while :; do sleep 0.05; done'
 run_shim
-wait_for 5 told 'pid='
+wait_for 5 up
 tell stop 0
-ok 'Stop(0) kills at once' ended
+ok 'Stop(0) ends the job' ended
+ok 'at once' took_within 0 $((1500 * patience))
+ok 'by SIGKILL' record '"exit_code":-1,"signal":9'
+ok 'and by nothing before it' exits 1 grep term "$dir/log"
 
 # 5. a checkpoint that grows extends the grace time, at most four times
 attempt pretrain usr1 1000000 "$notify"' trap \"for i in 1 2 3 4 5; do echo x >> run/checkpoints/.step-5.tmp; sleep 0.5; done; exit 75\" USR1; notify READY=1; while :; do sleep 0.05; done'
@@ -230,13 +247,13 @@ start_fake stop
 ok 'a new bertd says stop: all is killed' ended
 ok 'nothing is left' nonce_free
 stop_fake
-attempt command term 5000000 'echo never-alone; sleep 1'
+attempt command term 5000000 'date +%s%3N'
 run_shim
-sleep 1.2
-ok 'without bertd nothing starts' eval '! logged never-alone'
+sleep 1 # time for a mistake
+came=$(now)
 start_fake
-ok 'it starts when bertd comes' ended
-ok 'then it runs' logged never-alone
+ok 'without bertd the shim waits, and ends' ended
+ok 'its job starts when bertd has come' at_least "$(cat "$dir/log")" "$came"
 
 # 7. logs: rotation keeps the end, the bound holds
 attempt command term 1000000 'seq 1 200000; echo the-end'
@@ -253,9 +270,9 @@ kill -9 "$shim_pid"
 shim_pid=''
 ok 'the job dies with its shim' wait_for 5 nonce_free
 
-# 9. hangs
-limits='"hang_sec":2,"start_sec":2,'
-attempt command term 1000000 "$notify"' notify X_BERTD_STEP=1%X_BERTD_SAMPLES=32-63; sleep 0.5; notify X_BERTD_STEP=2%X_BERTD_SAMPLES=64-95; (setsid sleep 302 &); sleep 301'
+# 9. hangs: a beat is an eighth of the limit
+limits='"hang_sec":2,"start_sec":30,'
+attempt command term 1000000 "$beat"' X_BERTD_STEP=1%X_BERTD_SAMPLES=32-63 X_BERTD_STEP=2%X_BERTD_SAMPLES=64-95; (setsid sleep 302 &); sleep 301'
 run_shim
 ok 'a job without steps is ended' ended
 ok 'its class is hang' record '"class":"hang"'
@@ -271,22 +288,24 @@ attempt command term 1000000 "$notify"' notify X_BERTD_STEP=1; ln -s '"$work/evi
 run_shim
 ok 'a link in the evidence'"'"'s place: the job is ended' ended
 ok 'and another folder taken' eval 'test -d "$dir/hang-2" -a -L "$dir/hang-1"'
+limits='"hang_sec":2,"start_sec":2,'
 attempt pretrain usr1 1000000 'sleep 301'
 run_shim
 ok 'a job that never comes to a step is ended' ended
 ok 'by the limit of the start' record '"reason":"no first step for 2 s (limit 2 s); stacks in'
-attempt command term 1000000 "$notify"' i=0; while [ $i -lt 5 ]; do i=$((i+1)); notify X_BERTD_STEP=$i; sleep 1; done'
+limits='"hang_sec":2,"start_sec":30,'
+attempt command term 1000000 "$beat"' $(seq -f X_BERTD_STEP=%g 14)'
 run_shim
 ok 'a job that steps is left alone' eval 'ended && record "\"class\":\"finished\""'
-attempt command term 1000000 "$notify"' notify X_BERTD_STEP=1; notify X_BERTD_BUSY=evaluation; i=0; while [ $i -lt 4 ]; do i=$((i+1)); sleep 1; notify WATCHDOG=1; done; notify X_BERTD_BUSY=; sleep 301'
+attempt command term 1000000 "$beat"' X_BERTD_STEP=1 X_BERTD_BUSY=evaluation $(yes WATCHDOG=1 | head -n 14) X_BERTD_BUSY=; echo over; sleep 301'
 run_shim
-ok 'one that is busy between steps too' eval '! wait_for 4 gone "$shim_pid"'
+ok 'one that is busy between steps too' wait_for 20 logged '^over$'
 ok 'until it is no more' eval 'ended && record "\"class\":\"hang\""'
-attempt command term 1000000 "$notify"' i=0; while [ $i -lt 28 ]; do i=$((i+1)); notify X_BERTD_STEP=$i; sleep 0.2; done'
+attempt command term 1000000 "$beat"' $(seq -f X_BERTD_STEP=%g 20)'
 run_shim
 wait_for 5 told 'step=2'
 kill -STOP "$shim_pid"
-sleep 4
+sleep 3
 kill -CONT "$shim_pid"
 ok 'a shim that was stopped does not blame the job' eval 'ended && record "\"class\":\"finished\""'
 limits='"hang_sec":0,"start_sec":-1,'

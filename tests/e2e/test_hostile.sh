@@ -1,11 +1,11 @@
 #!/bin/bash
-# Another user (nobody) does its worst on the socket and with files, while reads by others are measured.
+# Another user (nobody) does its worst on the socket and with files, while reads by others are measured. What it may ask of bertd: test_authority.sh.
 . "$(dirname "$0")/lib.sh"
 ((EUID == 0)) || skip_all "needs root"
 command -v python3 >/dev/null || skip_all "needs python3"
-nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env -i PATH=/usr/bin:/bin BERTD_SOCKET="$BERTD_SOCKET" ASAN_OPTIONS="$ASAN_OPTIONS" "$@"; }
-limit=64 most=500 # the machine is shared: 50 ms is the aim, and the figures below are what counts
-[[ $sanitized == no ]] || limit=1024 most=2000
+nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups env -i PATH=/usr/bin:/bin "BERTD_SOCKET=$BERTD_SOCKET" "ASAN_OPTIONS=$ASAN_OPTIONS")
+limit=32 most=250 # MB, ms; on 2 cores with nothing else to do: 16 and 36
+[[ $sanitized == no ]] || limit=256 most=400
 # The build folder may be closed to other users: their jobs start the shim from here.
 mkdir "$work/daemon" "$work/trainer"
 cp "$BERTD" "$BERTD-shim" "$work/daemon/"
@@ -25,36 +25,27 @@ p99() { python3 "$work/hostile.py" "$BERTD_SOCKET" honest 3 || echo 99999; } # i
 memory() { awk '/^VmHWM/ {print int($2 / 1000)}' "/proc/$bertd_pid/status"; }
 alone=$(p99)
 echo "# nobody is hostile: p99 $alone ms"
-for mode in "${modes[@]}"; do
-  nobody python3 "$work/hostile.py" "$BERTD_SOCKET" "$mode" 4 >"$work/tries" 2>"$work/hostile.err" &
-  attacker=$!
+attack() { # MODE: the p99 of others meanwhile
+  "${nobody[@]}" python3 "$work/hostile.py" "$BERTD_SOCKET" "$1" 4 >"$work/tries" 2>"$work/hostile.err" &
   took=$(p99)
-  echo "# $mode: p99 $took ms, at most $(memory) MB"
-  ok "$mode: others are answered within $most ms" awk "BEGIN {exit !($took < $most)}"
-  wait "$attacker"
+  wait $!
+  echo "# $1: p99 $took ms, at most $(memory) MB"
+}
+below() { awk "BEGIN {exit !($1 < $2)}"; }
+for mode in "${modes[@]}"; do
+  for ((try = 0; try < 3; try++)); do # a loop that is blocked is blocked again; a machine that was busy may not be
+    attack "$mode"
+    ! below "$took" "$most" || break
+  done
+  ok "$mode: others are answered within $most ms" below "$took" "$most"
   ok "$mode: it was tried ($(cat "$work/tries"))" test "$(cat "$work/tries")" -gt 5
   ok "$mode: bertd keeps below $limit MB" test "$(memory)" -lt "$limit"
 done
 ok "the job has not noticed" state_is "$mine" running
 
-theirs() { nobody "$work/bertctl" "$@"; }
-ok "others see a job's state" test "$(theirs status --json "$mine" | jq -r .state)" = running
-is "but not its command" "$(theirs status --json "$mine" | jq -r '.command | tostring')" null
-ok "nor what its events say" test -z "$(theirs events --json "$mine" | jq -r '.[].reason // empty')"
-refused() { ! nobody "$work/bertctl" "$@" >/dev/null 2>&1; }
-for word in "cancel" "cancel --now" "pause" "resume" "checkpoint" "rm" "logs"; do
-  # shellcheck disable=SC2086
-  ok "another user cannot $word it" refused $word "$mine"
-done
-ok "nor end the daemon" refused shutdown
-folder=$work/state/jobs/$mine
-unreadable() { ! nobody cat "$1" >/dev/null 2>&1; }
-for file in spec.yaml attempt-1/log attempt-1/attempt.json; do ok "nor read $file" unreadable "$folder/$file"; done
-ok "nor state.db" unreadable "$work/state/state.db"
-
 # The job of another user, on a daemon that is root's: it runs with that user's ids, and its folders are no way out.
 install -d -o 65534 -g 65534 "$work/theirs"
-job=$(cd "$work/theirs" && nobody "$work/bertctl" submit --run-dir "$work/theirs/run" -- bash -c 'id -u; id -g; ulimit -c; mkdir -p run/checkpoints; sleep 1000')
+job=$(cd "$work/theirs" && "${nobody[@]}" "$work/bertctl" submit --run-dir "$work/theirs/run" -- bash -c 'id -u; id -g; ulimit -c; mkdir -p run/checkpoints; sleep 1000')
 ok "another user's job runs" wait_for 20 state_is "$job" running
 output() { "$BERTCTL" logs "$job"; }
 has_ids() { [[ $(output | head -n 2 | tr '\n' ' ') == "65534 65534 " ]]; }
@@ -65,17 +56,17 @@ ulimit -n 300 && ulimit -l 64 && exec busctl --address="unix:path=$BERTD_SOCKET"
   name s crafted kind s command command as 3 sh -c 'ulimit -Hn; ulimit -Hl; sleep 1000' cwd s / rlimits 'a(utt)' 1 7 100000 100000
 EOF
 chmod 644 "$work/crafted.sh"
-crafted=$(nobody bash "$work/crafted.sh" | awk '{print $2}')
+crafted=$("${nobody[@]}" bash "$work/crafted.sh" | awk '{print $2}')
 has_limits() { [[ $("$BERTCTL" logs "$crafted" | head -n 2 | tr '\n' ' ') == "300 64 " ]]; }
 ok "a crafted submit gets no limit above its sender's, and none of the daemon's" wait_for 20 has_limits
 quietly "$BERTCTL" cancel --now "$crafted"
 mkdir "$work/precious"
 touch "$work/precious/step-000000010.ckpt"
-nobody rm -rf "$work/theirs/run"
-nobody ln -s "$work/precious" "$work/theirs/run"
+"${nobody[@]}" rm -rf "$work/theirs/run"
+"${nobody[@]}" ln -s "$work/precious" "$work/theirs/run"
 ok "a run folder that becomes a link: listing goes on" quietly "$BERTCTL" checkpoints "$job"
-nobody mkfifo "$work/state/jobs/$job/attempt-1/exit.json" 2>/dev/null
-nobody ln -sf "$work/precious/step-000000010.ckpt" "$work/state/jobs/$job/attempt-1/tombstone" 2>/dev/null
+"${nobody[@]}" mkfifo "$work/state/jobs/$job/attempt-1/exit.json" 2>/dev/null
+"${nobody[@]}" ln -sf "$work/precious/step-000000010.ckpt" "$work/state/jobs/$job/attempt-1/tombstone" 2>/dev/null
 ok "cancel ends it although its exit record is a fifo" quietly "$BERTCTL" cancel --now "$job"
 ended() { [[ $(field "$job" state) == cancelled ]]; }
 ok "within a bound" wait_for 30 ended
