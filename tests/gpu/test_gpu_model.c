@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "tests/close.h"
 #include "tests/gpu/module.h"
 #include "tests/ops/model_helpers.h"
 #include "trainer/optimizer.h"
@@ -68,7 +69,7 @@ static void compare(const char *name, const struct model_config *config, const s
 
         for (int i = 0; i < UPDATES; i++) {
                 assert_true(isfinite(got.loss[i]));
-                worst = fmax(worst, fabs(got.loss[i] - want.loss[i]) / want.loss[i]);
+                worst = worse(worst, fabs(got.loss[i] - want.loss[i]) / want.loss[i]);
         }
         (void) printf("%s: loss %.4f to %.4f, here %.4f to %.4f; apart by %.1e\n", name, want.loss[0],
                       want.loss[UPDATES - 1], got.loss[0], got.loss[UPDATES - 1], worst);
