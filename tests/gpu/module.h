@@ -1,12 +1,14 @@
-/* The CUDA module as tests find it: compiled for the host (EMULATED), or what BERTD_CUDA_MODULE names; NULL: there is none, and why. */
+/* The CUDA module as tests find it: compiled for the host (EMULATED), or what BERTD_CUDA_MODULE names. */
 #ifndef TESTS_GPU_MODULE_H
 #define TESTS_GPU_MODULE_H
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "trainer/cuda/cuda.h"
 
@@ -15,21 +17,61 @@
 #ifdef EMULATED
 extern const struct cuda_module bert_trainer_cuda;
 void emulated_fail_graphs(bool fail);
+static inline bool module_is_absent(void) { return false; }
 static inline const struct cuda_module *module_load(void) { return &bert_trainer_cuda; }
 static inline bool module_skips(enum cuda_precision p) {
         return p == CUDA_TF32;
 } /* fp32's kernels: it differs in cuBLASLt alone */
 #else
 static inline bool module_skips(enum cuda_precision p) { return p == CUDA_PRECISION_MAX; }
-static inline const struct cuda_module *module_load(void) {
+/* Built without nvcc, or a machine without NVIDIA's driver: all that a test may be skipped for. */
+static inline bool module_is_absent(void) {
         const char *path = getenv("BERTD_CUDA_MODULE");
-        void *handle = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+        const char *missing = !path                                ? "BERTD_CUDA_MODULE"
+                              : access(path, F_OK) < 0             ? path
+                              : access("/dev/nvidiactl", F_OK) < 0 ? "/dev/nvidiactl"
+                                                                   : NULL;
+
+        if (missing)
+                (void) printf("skipped: no %s\n", missing);
+        return missing;
+}
+static inline const struct cuda_module *module_load(void) {
+        void *handle = dlopen(getenv("BERTD_CUDA_MODULE"), RTLD_NOW | RTLD_LOCAL);
 
         if (!handle)
-                (void) printf("no module: %s\n", path ? dlerror() : "BERTD_CUDA_MODULE is not set");
+                (void) printf("the module cannot be loaded: %s\n", dlerror());
         return handle ? dlsym(handle, CUDA_MODULE_SYMBOL) : NULL;
 }
 #endif
+
+/* Calls `check` with the module open in each precision; adds up what it returns, and 1 for each precision that cannot be opened.
+ * Returns main()'s exit status. */
+static inline int module_in_each_precision(int (*check)(const struct cuda_module *module, enum cuda_precision precision,
+                                                        const struct ops *ops)) {
+        char text[CUDA_TEXT_MAX];
+        int bad = 0;
+
+        if (module_is_absent())
+                return SKIPPED;
+        const struct cuda_module *module = module_load();
+        if (!module)
+                return 1;
+        for (enum cuda_precision p = CUDA_FP32; p < CUDA_PRECISION_MAX; p++) {
+                const struct ops *ops;
+                if (module_skips(p))
+                        continue;
+                int r = module->open(p, 0, &ops, text, sizeof(text));
+                if (r < 0) {
+                        (void) printf("precision %d cannot be opened: %s\n", (int) p, text);
+                        bad++;
+                        continue;
+                }
+                bad += check(module, p, ops);
+                module->close();
+        }
+        return bad > 0;
+}
 
 /* What went a way that is only slower would not be noticed otherwise. */
 static inline void module_print_ways(const struct cuda_module *module) {

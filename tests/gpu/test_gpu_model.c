@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "tests/close.h"
 #include "tests/gpu/module.h"
 #include "tests/ops/model_helpers.h"
 #include "trainer/optimizer.h"
@@ -19,9 +20,17 @@
 enum { UPDATES = 3 };
 
 /* Of a loss, relative: what a run's rounding adds up to in three updates. */
+#ifdef EMULATED
 static const double limits[CUDA_PRECISION_MAX] = {
-        [CUDA_FP32] = 1e-5, [CUDA_TF32] = 1e-3, [CUDA_BF16] = 1e-2, [CUDA_FP16] = 2e-3
+        [CUDA_FP32] = 2e-7, /* 2.5e-8 measured */
+        [CUDA_BF16] = 5e-3, /* 9.6e-4 measured */
+        [CUDA_FP16] = 5e-4, /* 7.9e-5 measured */
 };
+#else /* not measured */
+static const double limits[CUDA_PRECISION_MAX] = {
+        [CUDA_FP32] = 2e-6, [CUDA_TF32] = 1e-3, [CUDA_BF16] = 5e-3, [CUDA_FP16] = 5e-4
+};
+#endif
 static const struct cuda_module *module;
 static const struct ops *ops;
 static enum cuda_precision precision;
@@ -68,7 +77,7 @@ static void compare(const char *name, const struct model_config *config, const s
 
         for (int i = 0; i < UPDATES; i++) {
                 assert_true(isfinite(got.loss[i]));
-                worst = fmax(worst, fabs(got.loss[i] - want.loss[i]) / want.loss[i]);
+                worst = worse(worst, fabs(got.loss[i] - want.loss[i]) / want.loss[i]);
         }
         (void) printf("%s: loss %.4f to %.4f, here %.4f to %.4f; apart by %.1e\n", name, want.loss[0],
                       want.loss[UPDATES - 1], got.loss[0], got.loss[UPDATES - 1], worst);
@@ -158,8 +167,7 @@ static void test_graphs(void **state) {
         struct cuda_counts after = *module->counts();
 
         assert_int_equal(after.graphs - before.graphs, 6);
-        assert_in_range(after.graphs_made - before.graphs_made, 1, 5);
-        (void) printf("%d graphs, %d of them made\n", 6, (int) (after.graphs_made - before.graphs_made));
+        assert_int_equal(after.graphs_made - before.graphs_made, 2);
         assert_true(hash == accumulate(true));
         assert_int_equal(module->counts()->graphs, after.graphs);
 }
@@ -189,25 +197,15 @@ static void test_ways(void **state) {
 }
 #endif
 
-int main(void) {
+static int check(const struct cuda_module *opened, enum cuda_precision p, const struct ops *table) {
         const struct CMUnitTest tests[] = { cmocka_unit_test(test_bert), cmocka_unit_test(test_albert),
                                             cmocka_unit_test(test_classifier), cmocka_unit_test(test_graphs),
                                             cmocka_unit_test(LAST) };
-        char text[CUDA_TEXT_MAX];
-        int bad = 0, n = 0;
 
-        module = module_load();
-        for (precision = CUDA_FP32; module && precision < CUDA_PRECISION_MAX; precision++) {
-                if (module_skips(precision))
-                        continue;
-                int r = module->open(precision, 0, &ops, text, sizeof(text));
-                if (r < 0) {
-                        (void) printf("%s\n", text);
-                        continue;
-                }
-                n++;
-                bad += cmocka_run_group_tests(tests, NULL, NULL);
-                module->close();
-        }
-        return bad > 0 ? 1 : n > 0 ? 0 : SKIPPED;
+        module = opened;
+        precision = p;
+        ops = table;
+        return cmocka_run_group_tests(tests, NULL, NULL);
 }
+
+int main(void) { return module_in_each_precision(check); }

@@ -13,6 +13,6 @@ void ops_check_attention(const struct ops *backend, double limit, bool all);
 void ops_check_rows(const struct ops *backend, double limit, bool all);
 void ops_check_xent(const struct ops *backend, double limit, bool all);
 void ops_check_flat(const struct ops *backend, double limit, bool all);
-void ops_check_update(const struct ops *backend, double limit, bool all); /* where the backend has `update` */
+void ops_check_update(const struct ops *backend, double limit, bool all); /* of a backend with `update` */
 
 #endif

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "common/cleanup.h"
+#include "tests/close.h"
 #include "tests/ops/model_helpers.h"
 
 static double loss_of(struct model *model, const struct batch *batch, const struct model_pass *pass) {
@@ -54,7 +55,7 @@ static void check_tensor(struct model *model, const struct batch *batch, const s
                 size_t e = t->offset + philox_below(philox(3, i, index, 5).v[0], (uint32_t) t->n_elements);
                 double numeric = derivative(model, batch, pass, &p[e]),
                        scale = fmax(fmax(fabs(numeric), fabs(g[e])), 1e-3);
-                if (fabs(numeric - g[e]) > 1e-6 * scale)
+                if (!is_close(g[e], numeric, 1e-6 * scale))
                         fail_msg("%s[%zu]: gradient %.12g, finite difference %.12g", t->name, e - t->offset, g[e],
                                  numeric);
         }

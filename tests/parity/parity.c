@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/close.h"
 #include "trainer/checkpoint.h"
 #include "trainer/model_internal.h"
 #include "trainer/optimizer.h"
@@ -122,7 +123,7 @@ static double worst_of(struct tensor have, const struct safetensors_tensor *t) {
         for (uint32_t r = 0; r < have.rows; r++)
                 for (uint32_t c = 0; c < have.columns; c++) {
                         double x = ((const float *) have.data)[(size_t) r * have.stride + c];
-                        worst = fmax(worst, fabs(x - value(t, (size_t) r * have.columns + c)));
+                        worst = worse(worst, fabs(x - value(t, (size_t) r * have.columns + c)));
                 }
         return worst;
 }
@@ -195,7 +196,7 @@ static void check_gradients(void) {
         model_forward_backward(model, &batch, &pass, &loss);
         for (uint32_t i = 0; i < model_n_tensors(model); i++) {
                 double relative = deviation(model_tensor(model, i), norm);
-                if (relative > worst) {
+                if (is_worse(relative, worst)) {
                         worst = relative;
                         name = model_tensor(model, i)->name;
                 }
@@ -217,15 +218,15 @@ static void check_trajectory(void) {
                 struct model_loss loss = {};
                 model_zero_gradients(model);
                 model_forward_backward(model, &batch, &pass, &loss);
-                worst_loss = fmax(worst_loss, fabs(loss_of(&loss) - value(losses, s)));
+                worst_loss = worse(worst_loss, fabs(loss_of(&loss) - value(losses, s)));
                 optimizer_update(model, &adamw, 1e-4, s + 1, 1);
         }
         for (uint32_t i = 0; i < model_n_tensors(model); i++) {
                 const struct model_tensor *t = model_tensor(model, i);
                 const struct safetensors_tensor *r = want_of("after", t);
                 for (size_t e = 0; !strstr(t->name, "key.bias") && e < t->n_elements; e++)
-                        worst = fmax(worst,
-                                     fabs(((const float *) model_parameters(model))[t->offset + e] - value(r, e)));
+                        worst = worse(worst,
+                                      fabs(((const float *) model_parameters(model))[t->offset + e] - value(r, e)));
         }
         (void) printf("# %llu steps of AdamW\n", (unsigned long long) steps);
         judge("loss of every step", worst_loss, 1e-4);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "common/cleanup.h"
+#include "tests/close.h"
 #include "tests/ops/model_helpers.h"
 #include "trainer/optimizer.h"
 
@@ -75,7 +76,7 @@ static void test_published_schedules(void **state) {
                                 double x = (double) step + (cases[i].count == STEP_COUNT_FROM_ONE);
                                 double rate = schedule_rate(&s, step, n),
                                        expected = 6e-3 * cases[i].published(x, w, (double) n);
-                                if (fabs(rate - expected) > 1e-12)
+                                if (!is_close(rate, expected, 1e-12))
                                         fail_msg("case %zu, step %d: %g, expected %g", i, (int) step, rate, expected);
                         }
                 }
@@ -191,7 +192,7 @@ static void check_optimizer(const struct spec_optimizer *o) {
                         reference_update(o, model_tensor(model, i), &r, copy + model_tensor(model, i)->offset, norm,
                                          rate, update);
                 for (size_t i = 0; i < n; i++)
-                        if (fabs(p[i] - r.p[i]) > 1e-12)
+                        if (!is_close(p[i], r.p[i], 1e-12))
                                 fail_msg("optimizer %d, update %u, element %zu: %.15g, expected %.15g", (int) o->name,
                                          update, i, p[i], r.p[i]);
         }

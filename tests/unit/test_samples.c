@@ -10,6 +10,7 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "tests/close.h"
 #include "tests/unit/trainer-corpus.h"
 #include "trainer/mixture.h"
 #include "trainer/permute.h"
@@ -433,7 +434,7 @@ static struct masking masking_of(const struct samples_vocab *v, enum mask_unit u
 
 static void check_share(double hits, double n, double expected) {
         double deviation = sqrt(n * expected * (1 - expected));
-        if (fabs(hits - n * expected) > 5 * deviation)
+        if (!is_close(hits, n * expected, 5 * deviation))
                 fail_msg("%g of %g, expected a share of %g", hits, n, expected);
 }
 
