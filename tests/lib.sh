@@ -35,6 +35,7 @@ diagnose() { :; }
 
 ok() { # DESCRIPTION COMMAND...: a point; what the command printed is shown where it failed
   local description
+  [ $# -gt 1 ] || set -- "$@" false # without a command it could not fail
   description=$1
   shift
   tap_points=$((tap_points + 1))
@@ -68,6 +69,10 @@ exits() { # CODE COMMAND...
   shift
   "$@" || status=$?
   [ $status -eq "$want" ] || { echo "exit $status, expected $want"; return 1; }
+}
+no_file() { # FOLDER NAME: none of that name (find's pattern) is below the folder, which is there
+  local found
+  found=$(find "$1" -name "$2") && [ -z "$found" ] || { echo "$found"; return 1; }
 }
 quietly() { "$@" >/dev/null 2>&1; }
 
