@@ -95,6 +95,9 @@ wait_for() { # SECONDS COMMAND...: polls until the command succeeds
   done
 }
 
+free_ports() { # N: so many of this host that nobody has now
+  python3 -c 'import socket, sys; print(*[s.getsockname()[1] for s in [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]])' "$1"
+}
 field() { "$BERTCTL" status --json "$1" 2>/dev/null | jq -r ".$2"; } # JOB KEY
 state_is() { [ "$(field "$1" state)" = "$2" ]; }                    # JOB STATE
 step_past() { at_least "$(field "$1" step)" "$2"; }                 # JOB STEP
