@@ -31,6 +31,7 @@ ok "mpirun killed: a third attempt runs" wait_for 20 attempt_past "$job" 3
 ok "it goes on" goes_on
 
 old=$(of_job "$job" bert-trainer | sort | xargs)
+is "two ranks run" "$(wc -w <<<"$old")" 2
 kill -KILL "$(shim_of "$job")"
 ok "shim killed: a fourth attempt runs" wait_for 30 attempt_past "$job" 4
 alive=0
