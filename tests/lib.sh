@@ -35,6 +35,7 @@ diagnose() { :; }
 
 ok() { # DESCRIPTION COMMAND...: a point; what the command printed is shown where it failed
   local description
+  [ $# -gt 1 ] || set -- "$@" false # without a command it could not fail
   description=$1
   shift
   tap_points=$((tap_points + 1))
@@ -69,6 +70,10 @@ exits() { # CODE COMMAND...
   "$@" || status=$?
   [ $status -eq "$want" ] || { echo "exit $status, expected $want"; return 1; }
 }
+no_file() { # FOLDER NAME: none of that name (find's pattern) is below the folder, which is there
+  local found
+  found=$(find "$1" -name "$2") && [ -z "$found" ] || { echo "$found"; return 1; }
+}
 quietly() { "$@" >/dev/null 2>&1; }
 
 refuses() { # CODE PATTERN COMMAND...: ends with CODE, one line on stderr that has PATTERN, nothing on stdout
@@ -90,6 +95,9 @@ wait_for() { # SECONDS COMMAND...: polls until the command succeeds
   done
 }
 
+free_ports() { # N: so many of this host that nobody has now
+  python3 -c 'import socket, sys; print(*[s.getsockname()[1] for s in [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]])' "$1"
+}
 field() { "$BERTCTL" status --json "$1" 2>/dev/null | jq -r ".$2"; } # JOB KEY
 state_is() { [ "$(field "$1" state)" = "$2" ]; }                    # JOB STATE
 step_past() { at_least "$(field "$1" step)" "$2"; }                 # JOB STEP

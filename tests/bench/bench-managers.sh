@@ -122,6 +122,7 @@ row "supervisor" "$latency (a file and \`update\`)" "$memory" "$fate" "$back" "f
 
 # ---- Slurm ----
 host=$(hostname -s)
+read -r ctld_port slurmd_port < <(free_ports 2)
 mkdir -p "$home/slurm/state" "$home/slurm/spool" /run/munge
 chown munge: /run/munge
 cat >"$SLURM_CONF" <<END
@@ -135,8 +136,8 @@ StateSaveLocation=$home/slurm/state
 SlurmdSpoolDir=$home/slurm/spool
 SlurmctldPidFile=$home/slurm/ctld.pid
 SlurmdPidFile=$home/slurm/d.pid
-SlurmctldPort=46817
-SlurmdPort=46818
+SlurmctldPort=$ctld_port
+SlurmdPort=$slurmd_port
 ReturnToService=2
 SlurmctldParameters=enable_configless
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN

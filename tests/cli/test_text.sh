@@ -8,7 +8,7 @@ says() { # says EXPECTED ARGUMENT...: stdout for the input in file "in"
         [ "$(cat out)" = "$expected" ] || { cat out; return 1; }
 }
 same_bytes() { cmp "$1.bin" "$2.bin" && cmp "$1.idx" "$2.idx"; }
-no_leftovers() { [ -z "$(find "$1" -name '*.tmp')" ]; }
+no_leftovers() { no_file "$1" '*.tmp'; }
 counts() { # counts PREFIX DOCUMENTS SENTENCES
         cat "$1.json"
         grep -q "\"documents\": $2," "$1.json" && grep -q "\"sentences\": $3," "$1.json"
@@ -63,7 +63,7 @@ printf '{"text": "fine"}\n{"text": 7}\n' >json
 ok "prepare names the line of a bad object" refuses 65 'json:2: no string "text"' "$BERT_TRAINER" prepare --vocab vocab.txt --format jsonl --output bad json
 ok "prepare refuses an empty text" refuses 65 "no sentence" "$BERT_TRAINER" prepare --vocab vocab.txt --output bad /dev/null
 ok "prepare refuses a compressed text" sh -c 'gzip -c text >text.gz; "$BERT_TRAINER" prepare --vocab vocab.txt --output bad text.gz; test $? -eq 65'
-ok "nothing is left of what was refused" test -z "$(find . -name 'bad*')"
+ok "nothing is left of what was refused" no_file . 'bad*'
 
 head -c 3000000 /dev/zero | tr '\0' 'x' >long
 ok "a line of 3 MB is cut, with a warning" sh -c '"$BERT_TRAINER" prepare --vocab vocab.txt --output long long 2>&1 | grep -q "cut lines"'
@@ -71,7 +71,7 @@ ok "a line of 3 MB is cut, with a warning" sh -c '"$BERT_TRAINER" prepare --voca
 ok "a full disk is one line and exit code 74" sh -c 'ulimit -f 8; trap "" XFSZ
         "$BERT_TRAINER" prepare --vocab vocab.txt --format prose --output full text text text text text text text text; test $? -eq 74'
 ok "so is a full disk below tokenize" sh -c '"$BERT_TRAINER" tokenize --vocab vocab.txt text >/dev/full; test $? -eq 74'
-ok "nothing is left of it" test -z "$(find . -name 'full*')"
+ok "nothing is left of it" no_file . 'full*'
 
 data=${SOURCE_DIR:-.}/../shared/data
 if [ -r "$data/vocab/bert-base-uncased.txt" ]; then

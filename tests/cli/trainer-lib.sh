@@ -65,7 +65,7 @@ refuses_after_progress() {
         }
 }
 
-have_ranks() { [ "$1" -eq 1 ] || command -v mpirun >/dev/null; }
+have_ranks() { [ "$1" -eq 1 ] || command -v mpirun >/dev/null || { skip "$1 ranks" "no mpirun"; return 1; }; }
 ckpt() { printf '%s/checkpoints/step-%09d.ckpt' "$1" "$2"; }
 
 # kill_run KIND SPEC DIR STEP LAST: a pretrain or finetune of one rank dies of kill -9 once STEP is logged; again where it was quicker, and

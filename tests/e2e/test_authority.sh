@@ -42,9 +42,9 @@ chmod 666 "$BERTD_SOCKET" # for shims: no account is in that group
 user() { echo "setpriv --reuid $1 --regid $1 $2 --"; } # UID GROUPS
 declare -A as=([root]='' [owner]="$(user 65534 "--groups $group")" [member]="$(user 1 "--groups $group")" [stranger]="$(user 1 --clear-groups)")
 bus=(busctl "--address=unix:path=$BERTD_SOCKET" --json=short)
-# shellcheck disable=SC2034,SC2086 # ${as[...]} is the words of a command
+# shellcheck disable=SC2206 # ${as[...]} is the words of a command
 words_of() { words=(timeout $((60 * patience)) ${as[$1]} "${bus[@]}" call -- org.bertd1 /org/bertd1 org.bertd1.Manager "${@:2}"); }
-call() { local words; words_of "$@"; "${words[@]}"; }                             # CALLER METHOD ARGUMENT...
+call() { local words; words_of "$@"; "${words[@]}"; }                      # CALLER METHOD ARGUMENT...
 denied() { local words; words_of "${@:2}"; refuses 1 "$1" "${words[@]}"; } # REASON CALLER METHOD ARGUMENT...
 
 submit() { # CALLER STATE: prints the new job's id

@@ -27,7 +27,7 @@ paused=$(field "$job" step)
 
 sed "1i run_dir: $work/shared" "$work/long2.yaml" >"$work/both.yaml"
 one=$("$BERTCTL" submit "$work/both.yaml")
-ok "a second job that would train in the first one's folder is refused" grep -q "run_dir: job $one .* trains there" <<<"$("$BERTCTL" submit "$work/both.yaml" 2>&1)"
+ok "a second job that would train in the first one's folder is refused" refuses 2 "run_dir: job $one .* trains there" "$BERTCTL" submit "$work/both.yaml"
 "$BERTCTL" cancel --now "$one"
 talker=$("$BERTCTL" submit --run-dir "$work/talks/here" -- bash -c 'echo hi >"$BERTD_RUN_DIR/f"; printf "READY=1\nSTATUS=loading the corpus" | python3 -c "import os, socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.sendto(sys.stdin.buffer.read(), os.environ[\"NOTIFY_SOCKET\"])"; sleep 1000')
 says_status() { [[ $(field "$talker" status) == "loading the corpus" ]] && "$BERTCTL" status "$talker" | grep -q "^  status  *loading the corpus"; }
@@ -62,14 +62,16 @@ rows() { "$BERTCTL" checkpoints "$@" "$job" | grep -c "$work"; }
 is "checkpoints --all shows what --json does" "$(rows --all)" "$("$BERTCTL" checkpoints --json "$job" | jq length)"
 is "without it deleted ones that nobody began from are not shown" "$(rows)" \
   "$("$BERTCTL" checkpoints --json "$job" | jq '[.[] | select(.state != "deleted" or .restored > 0)] | length')"
-is "resume from a step that is not there is refused" "$("$BERTCTL" pause "$job"; wait_for 30 state_is "$job" paused; "$BERTCTL" resume --from 999999 "$job" >/dev/null 2>&1; echo $?)" 1
+"$BERTCTL" pause "$job"
+wait_for 30 state_is "$job" paused
+ok "resume from a step that is not there is refused" refuses 1 "job $job has no checkpoint of step 999999" "$BERTCTL" resume --from 999999 "$job"
 "$BERTCTL" resume "$job"
 wait_for 60 state_is "$job" running
 ok "cancel" "$BERTCTL" cancel "$job"
 ok "the job is cancelled" wait_for 40 state_is "$job" cancelled
 dir=$(field "$job" run_dir)
 ok "rm removes an ended job" "$BERTCTL" rm "$job"
-is "status then gives 3" "$("$BERTCTL" status "$job" >/dev/null 2>&1; echo $?)" 3
+ok "status then gives 3" refuses 3 "no job $job" "$BERTCTL" status "$job"
 ok "and its folder is gone" test ! -e "$dir"
 
 # Commands run as in the shell.
@@ -112,8 +114,8 @@ big=$("$BERTCTL" submit --ranks 6 -- sleep 1000)
 wait_for 20 state_is "$big" running
 waiting=$("$BERTCTL" submit --ranks 4 -- true)
 small=$("$BERTCTL" submit --ranks 2 -- true)
-is "what does not fit waits" "$(field "$waiting" state)" queued
-ok "and says for what" grep -q "slots" <<<"$(field "$waiting" reason)"
+ok "what does not fit says for what it waits" wait_for 10 eval '[[ $(field "$waiting" reason) == *slots* ]]'
+is "and is queued" "$(field "$waiting" state)" queued
 urgent=$("$BERTCTL" submit --ranks 8 --priority 10 -- true)
 "$BERTCTL" cancel "$big"
 ok "then it runs" wait_job "$waiting"
@@ -121,14 +123,15 @@ ok "as does the urgent one" wait_job "$urgent"
 ok "and the small one" wait_job "$small"
 started() { "$BERTCTL" events --json "$1" | jq -r '[.[] | select(.to == "starting")][0].id'; }
 ok "the urgent one went first" test "$(started "$urgent")" -lt "$(started "$waiting")"
-is "more than the host has is refused" "$("$BERTCTL" submit --ranks 9 -- true >/dev/null 2>&1; echo $?)" 1
-is "ranks 0 is refused" "$("$BERTCTL" submit --ranks 0 -- true >/dev/null 2>&1; echo $?)" 2
-is "an unknown job is 3" "$("$BERTCTL" cancel 999 >/dev/null 2>&1; echo $?)" 3
+ok "more than the host has is refused" refuses 1 "9 slots, this host has 8" "$BERTCTL" submit --ranks 9 -- true
+ok "ranks 0 is refused" refuses 2 "ranks" "$BERTCTL" submit --ranks 0 -- true
+ok "an unknown job is 3" refuses 3 "no job 999" "$BERTCTL" cancel 999
 
 job=$("$BERTCTL" submit --retries 0 -- bash -c 'exit 7')
 is "a command's own failure" "$(wait_job "$job" >/dev/null 2>&1; echo $?)" 1
 is "is final with --retries 0" "$(field "$job" attempts)" 1
-is "a spec whose corpus is missing is refused" "$(sed 's/\[corpus\]/[nowhere]/' "$work/long2.yaml" >"$work/no.yaml"; "$BERTCTL" submit "$work/no.yaml" 2>&1 | grep -c "data.train.*nowhere.idx")" 1
+sed 's/\[corpus\]/[nowhere]/' "$work/long2.yaml" >"$work/no.yaml"
+ok "a spec whose corpus is missing is refused" refuses 2 "data.train.*nowhere.idx" "$BERTCTL" submit "$work/no.yaml"
 
 # The shims' connections are no user's: more jobs than a user may have connections.
 kill -TERM "$bertd_pid"

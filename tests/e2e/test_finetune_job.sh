@@ -35,14 +35,14 @@ ok "a rank killed: a second attempt runs" wait_for 30 attempt_past "$job" 2
 ok "the job is done" wait_job "$job"
 ok "with bit-identical weights" quietly "$BERT_TRAINER" diff "$calm" "$(field "$job" checkpoint_path)"
 sed 's/train.tsv/absent.tsv/' "$work/hit.yaml" >"$work/bad.yaml"
-is "a file that is not there is told at once" "$("$BERTCTL" submit "$work/bad.yaml" 2>&1 | grep -c 'data.train: .*absent.tsv: No such file')" 1
+ok "a file that is not there is told at once" refuses 2 'data.train: .*absent.tsv: No such file' "$BERTCTL" submit "$work/bad.yaml"
 
 # ---- arrays ----
 spec sweep 30
 sed -i -e 's/ranks: 2/ranks: 1/' -e "s|^checkpoint: .*|&\nrun_dir: $work/sweep|" "$work/sweep.yaml"
 is "one wrong value: no job at all, one line" "$("$BERTCTL" submit --array optimizer.learning_rate=1e-3,fast "$work/sweep.yaml" 2>&1)" \
   "bertctl: $work/sweep.yaml:9: optimizer.learning_rate: 'fast' is not a number"
-is "an unknown key" "$("$BERTCTL" submit --set optimizer.lr=1 "$work/sweep.yaml" 2>&1 | grep -c "'optimizer.lr=1': expected KEY=VALUE with a key of a spec")" 1
+ok "an unknown key" refuses 2 "'optimizer.lr=1': expected KEY=VALUE with a key of a spec" "$BERTCTL" submit --set optimizer.lr=1 "$work/sweep.yaml"
 before=$("$BERTCTL" list --json | jq length)
 mapfile -t ids < <("$BERTCTL" submit --array optimizer.learning_rate=1e-3,1e-5 --array train.seed=1,2 "$work/sweep.yaml")
 is "a job for each combination" "${#ids[@]} $(("$("$BERTCTL" list --json | jq length)" - before))" "4 4"

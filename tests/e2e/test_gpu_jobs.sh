@@ -39,8 +39,8 @@ ok "the next job says why it waits" reason_has "$b" "quarantined: job $a left pi
 ok "and does not start" state_is "$b" queued
 kill "$left"
 gpu_says "gpu GPU-a 80000 3000"
-sleep 3
-ok "memory over the baseline keeps it there" count_is gpus_quarantined 1
+ok "memory over the baseline" wait_for 20 notes_have "quarantined: job $a left 2.9 GiB"
+ok "keeps it there" state_is "$b" queued
 gpu_says "gpu GPU-a 80000 420"
 ok "clean again, it is given" wait_for 20 state_is "$b" done
 ok "nothing is quarantined then" count_is gpus_quarantined 0
@@ -49,8 +49,7 @@ gpu_says "gpu GPU-a 80000 8700 $$:8295"
 ok "a GPU that others use is busy" wait_for 45 count_is gpus_busy 1
 ok "status says who" eval '"$BERTCTL" status | grep -q "GPU 0: busy outside bertd: pid $$ (user $(id -un)), 8.1 GiB"'
 b=$(submit -- true) job=$b
-sleep 2
-ok "a job waits, and says for whom" reason_has "$b" "busy outside bertd: pid $$"
+ok "a job waits, and says for whom" wait_for 10 reason_has "$b" "busy outside bertd: pid $$"
 gpu_says "delay 30" "gpu GPU-a 80000 400"
 ok "a driver that hangs makes it unknown" wait_for 30 notes_have "unknown: the driver does not answer"
 ok "bertd answers meanwhile" quietly timeout 2 "$BERTCTL" list

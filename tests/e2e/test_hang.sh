@@ -35,13 +35,13 @@ ok "corpus is prepared" make_corpus
 steps=600
 [[ $sanitized == no ]] || steps=200
 make_spec stopped 2 $steps
-sed -i "s/grace_sec: 30/grace_sec: 30, hang_sec: $((3 * patience))/" "$work/stopped.yaml"
+sed -i "s/grace_sec: 30/grace_sec: 30, hang_sec: $((6 * patience))/" "$work/stopped.yaml"
 job=$("$BERTCTL" submit "$work/stopped.yaml")
 ok "a run trains" wait_for 60 step_past "$job" 30
 for p in $(of_job "$job" bert-trainer); do
   grep -qxz OMPI_COMM_WORLD_RANK=1 "/proc/$p/environ" && kill -STOP "$p"
 done
-ok "with a stopped rank it gets a second attempt" wait_for 30 attempt_past "$job" 2
+ok "with a stopped rank it gets a second attempt" wait_for 40 attempt_past "$job" 2
 is "the class is hang" "$(record_of "$job" 1 class)" hang
 ok "the stopped rank is named" says "$(record_of "$job" 1 reason)" 'rank 1 on [^ ]+ is stopped'
 is "and recorded" "$(record_of "$job" 1 first_rank)" 1
@@ -50,18 +50,15 @@ ok "the stopped one's says so" grep -qE '^State:.*stopped' "$(evidence_of "$job"
 ok "the record has the samples of the step" test "$(record_of "$job" 1 samples_first)" -ge $((30 * 32))
 ok "the run is done" wait_job "$job"
 
-# 200 MB through a log of 64 MiB.
-job=$("$BERTCTL" submit -- sh -c 'yes "a line of a job that never stops talking, and never says anything" | head -c 200000000; echo; echo the-end')
+# 200 MB through a log of 64 MiB, in the course of some seconds.
+job=$("$BERTCTL" submit -- sh -c 'for i in $(seq 20); do yes "a line of a job that never stops talking, and never says anything" | head -c 10000000; echo; sleep 0.1; done; echo the-end')
 wait_for 10 state_is "$job" running
 "$BERTCTL" logs -f "$job" >"$work/followed" 2>/dev/null &
 follower=$!
-worst=0
 while state_is "$job" running; do
   begin=${EPOCHREALTIME/./}
   "$BERTCTL" status >/dev/null
-  took=$((${EPOCHREALTIME/./} - begin))
-  ((took > worst)) && worst=$took
-  sleep 0.05
+  echo $(((${EPOCHREALTIME/./} - begin) / 1000)) >>"$work/took"
 done
 ok "a talkative job is done" wait_job "$job"
 is "its last line is in the log" "$("$BERTCTL" logs -n 1 "$job")" the-end
@@ -69,5 +66,8 @@ size=$(cat "$BERTD_STATE_DIR/jobs/$job/attempt-1/log"* | wc -c)
 ok "the log is bounded" test "$size" -gt 30000000 -a "$size" -le 68000000
 wait "$follower"
 is "a follower came through the rotations to the end" "$(tail -n 1 "$work/followed")" the-end
-echo "# slowest status meanwhile: $((worst / 1000)) ms"
+sort -n "$work/took" | awk '{ms[NR] = $1} END {print ms[int(NR * 0.9 + 1)], NR, ms[NR]}' >"$work/p90"
+read -r p90 answers slowest <"$work/p90"
+echo "# status meanwhile: $answers answers, 9 of 10 within $p90 ms, all within $slowest ms"
+ok "bertd stayed quick: 9 of 10 answers within 200 ms" test "$answers" -ge 10 -a "$p90" -lt 200 # 15; 60 on a busy machine
 finish
