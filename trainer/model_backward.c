@@ -167,6 +167,8 @@ static void backward_from_classifier(struct model *model, const struct batch *ba
         }
         if (pass->frozen == FREEZE_NONE)
                 backward_embeddings(model, batch, pass);
+        else if (pass->frozen == FREEZE_EMBEDDINGS && model->config.embedding_mapping)
+                backward_mapping(model, batch, pass);
         for (uint32_t i = 0; i < model->layout.n_tensors; i++)
                 while (model->pending[i] > 0)
                         count_off(model, pass, i, 1);

@@ -143,11 +143,14 @@ static void check_forward(void) {
 
         model_evaluate(model, &batch, &pass, &loss);
         judge("hidden states",
-              worst_of(model_layer_input(model, &batch, config_n_layers(&model->config)), want("hidden")), 1e-4);
-        judge("logits of masked tokens", worst_of(view_rows(b->logits, batch.n_masked), want("mlm_logits")), 1e-4);
+              worst_of(model_layer_input(model, &batch, config_n_layers(&model->config)), want("hidden")),
+              1e-5); /* 1.3e-6 measured */
+        judge("logits of masked tokens", worst_of(view_rows(b->logits, batch.n_masked), want("mlm_logits")),
+              1e-5); /* 1.2e-6 measured; 8.1e-6 of a real model */
         judge("logits of sentence pairs",
-              worst_of(view_rows(b->sentence_logits, batch.n_samples), want("sentence_logits")), 1e-4);
-        judge("loss", fabs(loss_of(&loss) - value(want("loss"), 0)), 1e-5);
+              worst_of(view_rows(b->sentence_logits, batch.n_samples), want("sentence_logits")),
+              3e-6);                                                        /* 3.6e-7 measured */
+        judge("loss", fabs(loss_of(&loss) - value(want("loss"), 0)), 5e-6); /* 5.3e-7 measured */
 }
 
 static const struct safetensors_tensor *want_of(const char *kind, const struct model_tensor *t) {
@@ -170,8 +173,11 @@ static double global_norm(void) {
         return sqrt(sum);
 }
 
-/* ‖g − r‖ ≤ 1e-4 · max(‖r‖, 1e-6 · global norm). A key's bias has no true gradient (softmax does not see it), only rounding on both
- * sides: that is held below 1e-5 of the global norm. */
+#define GRADIENT_BOUND 3e-5 /* 3.6e-6 measured */
+#define KEY_BIAS_BOUND 4e-8 /* 4.3e-9 measured */
+
+/* ‖g − r‖ ≤ bound · max(‖r‖, 1e-6 · global norm). A key's bias has no true gradient (softmax does not see it), only rounding on both
+ * sides: that is held below its own bound of the global norm. */
 static double deviation(const struct model_tensor *t, double norm) {
         const struct safetensors_tensor *r = want_of("gradient", t);
         const float *g = (const float *) model_gradients(model) + t->offset;
@@ -182,7 +188,7 @@ static double deviation(const struct model_tensor *t, double norm) {
                 reference += value(r, e) * value(r, e);
         }
         if (strstr(t->name, "key.bias"))
-                return 1e-4 * sqrt(difference) / (1e-5 * norm);
+                return GRADIENT_BOUND * sqrt(difference) / (KEY_BIAS_BOUND * norm);
         return sqrt(difference) / fmax(sqrt(reference), 1e-6 * norm);
 }
 
@@ -202,7 +208,7 @@ static void check_gradients(void) {
                 }
         }
         (void) printf("# worst gradient: %s\n", name);
-        judge("gradients, relative", worst, 1e-4);
+        judge("gradients, relative", worst, GRADIENT_BOUND);
 }
 
 static void check_trajectory(void) {
@@ -229,8 +235,8 @@ static void check_trajectory(void) {
                                       fabs(((const float *) model_parameters(model))[t->offset + e] - value(r, e)));
         }
         (void) printf("# %llu steps of AdamW\n", (unsigned long long) steps);
-        judge("loss of every step", worst_loss, 1e-4);
-        judge("weights after them", worst, 1e-4);
+        judge("loss of every step", worst_loss, 5e-6); /* 6.8e-7 measured */
+        judge("weights after them", worst, 1e-5);      /* 1.1e-6 measured */
 }
 
 int main(int argc, char **argv) {

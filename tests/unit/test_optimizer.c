@@ -1,6 +1,7 @@
 /* Schedules at their corners and as published; the norm; AdamW by hand, every optimizer against the papers' formulas;
  * which tensors decay; initial weights; that a small model learns. */
 #include <math.h>
+#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -311,5 +312,7 @@ int main(void) {
                 cmocka_unit_test(test_init),
                 cmocka_unit_test(test_learns),
         };
+
+        omp_set_num_threads(1); /* the models are too small for more */
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
