@@ -26,7 +26,8 @@ __device__ static void load_tile(const view<T> &from, uint32_t column, const str
 }
 
 template <class T>
-__device__ static void load_own(const view<T> &from, uint32_t column, const struct site &s, uint32_t width, float *row) {
+__device__ static void load_own(const view<T> &from, uint32_t column, const struct site &s, uint32_t width,
+                                float *row) {
         uint32_t own = own_position();
 
         for (uint32_t c = threadIdx.x % WARP; c < width; c += WARP)
@@ -168,7 +169,8 @@ template <class T> __global__ void attention_dkv(attention<T> op) {
         DYNAMIC_SHARED(float, shared);
         const struct site s = site_of(op.cu_seqlens);
         uint32_t own = own_position(), w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
-        float *q = shared, *dout = q + WARP * (w + 1), *k = dout + WARP * (w + 1) + threadIdx.x / WARP * 2 * w, *v = k + w;
+        float *q = shared, *dout = q + WARP * (w + 1), *k = dout + WARP * (w + 1) + threadIdx.x / WARP * 2 * w,
+              *v = k + w;
         float dk[PARTS] = {}, dv[PARTS] = {};
 
         if (blockIdx.x * WARPS >= s.length)
@@ -223,8 +225,8 @@ void cuda_attention_forward(const struct op_attention *op) {
                 return;
         }
         cuda_backend.counts.plain_attentions++;
-        WITH_TYPE(op->qkv.dtype, LAUNCH(attention_forward<T>, grid_of(op), WARPS * WARP, shared_bytes(width, 1),
-                                        attention_of<T>(op)));
+        WITH_TYPE(op->qkv.dtype,
+                  LAUNCH(attention_forward<T>, grid_of(op), WARPS * WARP, shared_bytes(width, 1), attention_of<T>(op)));
 }
 
 void cuda_attention_backward(const struct op_attention *op) {

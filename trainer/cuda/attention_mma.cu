@@ -18,9 +18,7 @@
 #define LN2 0.69314718055994530942f
 
 /* 64 rows of a head, each 16 bytes longer than it is wide: eight rows then lie in different banks. */
-template <class T, int WIDTH> struct alignas(16) tile {
-        T row[TILE][WIDTH + 8];
-};
+template <class T, int WIDTH> struct alignas(16) tile { T row[TILE][WIDTH + 8]; };
 /* Which probabilities dropout keeps: a bit for each of 64 queries and 64 keys, bit kv % 8 of byte (q, kv / 8). */
 struct alignas(8) kept {
         uint8_t bits[TILE][TILE / 8];
@@ -267,8 +265,7 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
 #pragma unroll
                         for (int j = 0; j < 8; j++) {
                                 int n = j / 4, h = j / 2 % 2, e = j % 2;
-                                p[n][2 * h + e] *=
-                                        factor(op, kept, own + l.g + 8 * h, 16 * i + 8 * n + 2 * l.t + e);
+                                p[n][2 * h + e] *= factor(op, kept, own + l.g + 8 * h, 16 * i + 8 * n + 2 * l.t + e);
                         }
                         add_product(out, p, v, 16 * i, l);
                 }
@@ -292,7 +289,8 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
         const struct site s = site_of(op.cu_seqlens);
         const struct lane l = this_lane();
         const float one[2] = { 1, 1 };
-        uint32_t first = blockIdx.x * TILE, own = 16 * l.warp, column = s.head * WIDTH, q[WIDTH / 16][4], dout[WIDTH / 16][4];
+        uint32_t first = blockIdx.x * TILE, own = 16 * l.warp, column = s.head * WIDTH, q[WIDTH / 16][4],
+                 dout[WIDTH / 16][4];
         float dq[WIDTH / 8][4] = {}, lse[2], delta[2];
 
         if (first >= s.length)
@@ -343,7 +341,8 @@ template <class T, int WIDTH> __global__ void __launch_bounds__(THREADS) attenti
         const struct site s = site_of(op.cu_seqlens);
         const struct lane l = this_lane();
         const float one[2] = { 1, 1 };
-        uint32_t first = blockIdx.x * TILE, own = 16 * l.warp, column = s.head * WIDTH, k[WIDTH / 16][4], v[WIDTH / 16][4];
+        uint32_t first = blockIdx.x * TILE, own = 16 * l.warp, column = s.head * WIDTH, k[WIDTH / 16][4],
+                 v[WIDTH / 16][4];
         float dk[WIDTH / 8][4] = {}, dv[WIDTH / 8][4] = {};
 
         if (first >= s.length)
@@ -398,8 +397,9 @@ static bool is_aligned(struct tensor t) { return (uintptr_t) t.data % 16 == 0 &&
 static bool can_run(const struct op_attention *op) {
         uint32_t width = op->context.columns / op->n_heads;
 
-        return op->qkv.dtype != DTYPE_FP32 && cuda_backend.sm >= MMA_SM && (width == 32 || width == 64 || width == 128) &&
-               is_aligned(op->qkv) && is_aligned(op->context) && is_aligned(op->dcontext) && is_aligned(op->dqkv);
+        return op->qkv.dtype != DTYPE_FP32 && cuda_backend.sm >= MMA_SM &&
+               (width == 32 || width == 64 || width == 128) && is_aligned(op->qkv) && is_aligned(op->context) &&
+               is_aligned(op->dcontext) && is_aligned(op->dqkv);
 }
 
 size_t cuda_attention_kept_bytes(const struct ops_shape *shape) {
@@ -419,7 +419,8 @@ static dim3 grid_of(const struct op_attention *op) {
 template <class T, int WIDTH> static void launch(void (*kernel)(attention<T>), const struct op_attention *op) {
         size_t shared = sizeof(staged<T, WIDTH>);
 
-        if (cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int) shared), "attention"))
+        if (cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int) shared),
+                       "attention"))
                 LAUNCH(kernel, grid_of(op), THREADS, shared, attention_of<T>(op));
 }
 

@@ -106,7 +106,8 @@ static int choose_device(uint32_t local_rank, char *text, size_t size) {
         if (r == cudaErrorInsufficientDriver || r == cudaErrorInitializationError)
                 snprintf(text, size, "no usable NVIDIA driver (%s)", cudaGetErrorString(r));
         else if (r != cudaSuccess || n == 0)
-                snprintf(text, size, "no GPU is visible (%s)", cudaGetErrorString(r == cudaSuccess ? cudaErrorNoDevice : r));
+                snprintf(text, size, "no GPU is visible (%s)",
+                         cudaGetErrorString(r == cudaSuccess ? cudaErrorNoDevice : r));
         else if (local_rank >= (uint32_t) n)
                 snprintf(text, size, "rank %u of this host has no GPU of its own, %d %s visible", local_rank, n,
                          n == 1 ? "is" : "are");

@@ -11,7 +11,8 @@ void cuda_stamp(unsigned i) {
 double cuda_between(unsigned from, unsigned to) {
         float milliseconds = 0;
 
-        if (!stamps[from] || !stamps[to] || cudaEventElapsedTime(&milliseconds, stamps[from], stamps[to]) != cudaSuccess) {
+        if (!stamps[from] || !stamps[to] ||
+            cudaEventElapsedTime(&milliseconds, stamps[from], stamps[to]) != cudaSuccess) {
                 (void) cudaGetLastError();
                 return 0;
         }

@@ -20,7 +20,8 @@
 /* What an algorithm depends on; compared byte by byte, so made from zeroes. */
 struct key {
         uint32_t m, n, k, lda, ldb, ldd, ld_saved;
-        uint8_t input, output, transpose_a, transpose_b, add, epilogue, align_a, align_b, align_d, align_bias, align_saved;
+        uint8_t input, output, transpose_a, transpose_b, add, epilogue, align_a, align_b, align_d, align_bias,
+                align_saved;
         uint8_t unused;
 };
 
@@ -113,10 +114,10 @@ static bool set_pointers(const struct gemm *g, cublasLtMatmulDesc_t operation) {
 }
 
 static bool describe_epilogue(const struct gemm *g, cublasLtMatmulDesc_t operation) {
-        static const cublasLtEpilogue_t epilogues[GEMM_EPILOGUE_MAX] = { CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS,
-                                                                         CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
-                                                                         CUBLASLT_EPILOGUE_DGELU,
-                                                                         CUBLASLT_EPILOGUE_BGRADB };
+        static const cublasLtEpilogue_t epilogues[GEMM_EPILOGUE_MAX] = {
+                CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+                CUBLASLT_EPILOGUE_DGELU, CUBLASLT_EPILOGUE_BGRADB
+        };
         const cudaDataType_t fp32 = CUDA_R_32F;
         cublasLtEpilogue_t epilogue = epilogues[g->epilogue];
         bool ok = SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) && set_pointers(g, operation);
@@ -136,7 +137,8 @@ static bool new_layout(cublasLtMatrixLayout_t *ret, struct tensor t) {
 
 /* The library's A is our B, and the other way round. */
 static bool describe(const struct gemm *g, struct description *d) {
-        cublasComputeType_t compute = cuda_backend.precision == CUDA_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+        cublasComputeType_t compute =
+                cuda_backend.precision == CUDA_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
         cublasOperation_t first = g->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                           second = g->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
 
@@ -164,8 +166,8 @@ static bool find_algorithm(const struct description *d, const struct key *key, c
                   prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, 1u << key->align_a) &&
                   prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, 1u << key->align_d) &&
                   prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, 1u << key->align_d) &&
-                  cublasLtMatmulAlgoGetHeuristic(gemm.handle, d->operation, d->a, d->b, d->d, d->d, preference, 1, &result,
-                                                 &n) == CUBLAS_STATUS_SUCCESS &&
+                  cublasLtMatmulAlgoGetHeuristic(gemm.handle, d->operation, d->a, d->b, d->d, d->d, preference, 1,
+                                                 &result, &n) == CUBLAS_STATUS_SUCCESS &&
                   n > 0 && result.state == CUBLAS_STATUS_SUCCESS;
         (void) cublasLtMatmulPreferenceDestroy(preference);
         if (ok)
@@ -213,8 +215,8 @@ bool gemm_run(const struct gemm *g) {
         if (!plan->found)
                 return false;
         if (!set_pointers(g, d->operation) ||
-            cublasLtMatmul(gemm.handle, d->operation, &one, g->b.data, d->a, g->a.data, d->b, g->add ? &one : &zero, g->d.data,
-                           d->d, g->d.data, d->d, &plan->algorithm, gemm.workspace, WORKSPACE_BYTES,
+            cublasLtMatmul(gemm.handle, d->operation, &one, g->b.data, d->a, g->a.data, d->b, g->add ? &one : &zero,
+                           g->d.data, d->d, g->d.data, d->d, &plan->algorithm, gemm.workspace, WORKSPACE_BYTES,
                            cuda_backend.stream) != CUBLAS_STATUS_SUCCESS)
                 cuda_fail("cuBLASLt", "a matrix product failed");
         return true;
@@ -254,7 +256,8 @@ static float time_product(const struct gemm *g) {
                 for (int i = 0; i < PEAK_REPEATS; i++)
                         (void) gemm_run(g);
                 (void) cudaEventRecord(end, cuda_backend.stream);
-                if (cudaEventSynchronize(end) != cudaSuccess || cudaEventElapsedTime(&milliseconds, begin, end) != cudaSuccess)
+                if (cudaEventSynchronize(end) != cudaSuccess ||
+                    cudaEventElapsedTime(&milliseconds, begin, end) != cudaSuccess)
                         milliseconds = 0;
         }
         if (begin)

@@ -32,28 +32,28 @@ typedef __half fp16;
 #endif
 
 /* An empty grid is no error here. */
-#define LAUNCH(kernel, grid, block, shared, ...)                                       \
-        do {                                                                           \
-                const dim3 grid_ = grid;                                               \
-                if (cuda_works() && grid_.x && grid_.y && grid_.z) {                   \
-                        START(kernel, grid_, block, shared, __VA_ARGS__);              \
-                        (void) cuda_check(cudaGetLastError(), #kernel);                \
-                }                                                                      \
+#define LAUNCH(kernel, grid, block, shared, ...)                          \
+        do {                                                              \
+                const dim3 grid_ = grid;                                  \
+                if (cuda_works() && grid_.x && grid_.y && grid_.z) {      \
+                        START(kernel, grid_, block, shared, __VA_ARGS__); \
+                        (void) cuda_check(cudaGetLastError(), #kernel);   \
+                }                                                         \
         } while (0)
 
 /* Runs what follows with T as the element type of a tensor. */
-#define WITH_TYPE(tensor_dtype, ...)                          \
-        do {                                                  \
-                if ((tensor_dtype) == DTYPE_FP32) {           \
-                        typedef float T;                      \
-                        __VA_ARGS__;                          \
-                } else if ((tensor_dtype) == DTYPE_BF16) {    \
-                        typedef bf16 T;                       \
-                        __VA_ARGS__;                          \
-                } else {                                      \
-                        typedef fp16 T;                       \
-                        __VA_ARGS__;                          \
-                }                                             \
+#define WITH_TYPE(tensor_dtype, ...)                       \
+        do {                                               \
+                if ((tensor_dtype) == DTYPE_FP32) {        \
+                        typedef float T;                   \
+                        __VA_ARGS__;                       \
+                } else if ((tensor_dtype) == DTYPE_BF16) { \
+                        typedef bf16 T;                    \
+                        __VA_ARGS__;                       \
+                } else {                                   \
+                        typedef fp16 T;                    \
+                        __VA_ARGS__;                       \
+                }                                          \
         } while (0)
 
 /* A tensor as kernels take it. */
@@ -81,9 +81,7 @@ template <> __device__ inline fp16 from_float<fp16>(float x) { return __float2ha
 template <class T> __device__ static inline float rounded(float x) { return to_float(from_float<T>(x)); }
 
 /* Eight elements in one piece where they are there and aligned, one by one at the end of an odd row. */
-template <class T> struct alignas(VECTOR * sizeof(T) > 16 ? 16 : VECTOR * sizeof(T)) packed {
-        T v[VECTOR];
-};
+template <class T> struct alignas(VECTOR * sizeof(T) > 16 ? 16 : VECTOR * sizeof(T)) packed { T v[VECTOR]; };
 template <class T> __device__ static inline bool is_packed(const T *p, uint32_t n) {
         return n >= VECTOR && (uintptr_t) p % alignof(packed<T>) == 0;
 }

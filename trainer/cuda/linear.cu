@@ -225,7 +225,8 @@ void cuda_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, stru
         g.epilogue = GEMM_BIAS_GRADIENT;
         g.bias = cuda_backend.scratch;
         if (dbias.data && try_product(&g)) {
-                LAUNCH(add_strips, ceil_div(dy.columns, 128), 128, 0, cuda_backend.scratch, 1, dy.columns, (float *) dbias.data);
+                LAUNCH(add_strips, ceil_div(dy.columns, 128), 128, 0, cuda_backend.scratch, 1, dy.columns,
+                       (float *) dbias.data);
                 cuda_backend.counts.bias_gradients++;
                 return;
         }
@@ -237,6 +238,6 @@ void cuda_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, stru
 }
 
 void cuda_activation_backward(enum activation act, struct tensor saved, struct tensor dx) {
-        WITH_TYPE(dx.dtype, LAUNCH(times_derivative<T>, blocks_of(dx.rows, dx.columns), 256, 0, act,
-                                   view_of<T>(saved), view_of<T>(dx)));
+        WITH_TYPE(dx.dtype, LAUNCH(times_derivative<T>, blocks_of(dx.rows, dx.columns), 256, 0, act, view_of<T>(saved),
+                                   view_of<T>(dx)));
 }

@@ -12,7 +12,7 @@
 #include "trainer/cuda/backend.h"
 
 #define SLOTS 64
-#define LOOKS_AWAKE 200 /* at the stream, of some microseconds each */
+#define LOOKS_AWAKE 200               /* at the stream, of some microseconds each */
 #define SPARE_LEFT ((size_t) 1 << 30) /* bytes: for what is allocated later, NCCL's buffers above all */
 #define SLOT_BYTES ((size_t) 256 << 10)
 #define STORE_PIECE ((size_t) 16 << 10) /* elements, on the stack */
@@ -63,8 +63,9 @@ void cuda_upload(void *to, const void *from, size_t size) {
                 if (!cuda_check(cudaEventSynchronize(staging.free[i]), "upload"))
                         return;
                 memcpy(slot, (const char *) from + at, n);
-                (void) cuda_check(cudaMemcpyAsync((char *) to + at, slot, n, cudaMemcpyHostToDevice, cuda_backend.stream),
-                                  "upload");
+                (void) cuda_check(
+                        cudaMemcpyAsync((char *) to + at, slot, n, cudaMemcpyHostToDevice, cuda_backend.stream),
+                        "upload");
                 (void) cuda_check(cudaEventRecord(staging.free[i], cuda_backend.stream), "upload");
         }
 }
@@ -89,7 +90,8 @@ static void wait_for_stream(void) {
 
 /* Where something broke, `to` is all ones: NaN. */
 void cuda_download(void *to, const void *from, size_t size) {
-        if (cuda_works() && cuda_check(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, cuda_backend.stream), "download"))
+        if (cuda_works() &&
+            cuda_check(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, cuda_backend.stream), "download"))
                 wait_for_stream();
         if (!cuda_works())
                 memset(to, 0xff, size);
@@ -102,7 +104,8 @@ void cuda_zero(void *data, size_t size) {
 
 void cuda_copy(void *to, const void *from, size_t size) {
         if (cuda_works())
-                (void) cuda_check(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, cuda_backend.stream), "copy");
+                (void) cuda_check(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, cuda_backend.stream),
+                                  "copy");
 }
 
 void *cuda_allocate_spare(size_t size) {
@@ -155,8 +158,8 @@ void cuda_store(enum dtype of, void *data, size_t first, const double *values, s
         for (size_t at = 0; at < n; at += STORE_PIECE) {
                 size_t m = n - at < STORE_PIECE ? n - at : STORE_PIECE;
                 narrow(of, values + at, &piece, m);
-                if (cuda_check(cudaMemcpyAsync((char *) data + (first + at) * dtype_size(of), piece.data, m * dtype_size(of),
-                                               cudaMemcpyHostToDevice, cuda_backend.stream),
+                if (cuda_check(cudaMemcpyAsync((char *) data + (first + at) * dtype_size(of), piece.data,
+                                               m * dtype_size(of), cudaMemcpyHostToDevice, cuda_backend.stream),
                                "store"))
                         wait_for_stream();
         }

@@ -65,7 +65,8 @@ template <class T> __device__ static void row_mask(const norm_args<T> &op, uint3
 __device__ static inline uint32_t piece(uint32_t p) { return (p * WARP + threadIdx.x % WARP) * VECTOR; }
 
 template <class T>
-__device__ static inline void add_residual(const norm_args<T> &op, uint32_t t, uint32_t c, uint32_t left, float x[VECTOR]) {
+__device__ static inline void add_residual(const norm_args<T> &op, uint32_t t, uint32_t c, uint32_t left,
+                                           float x[VECTOR]) {
         float mask[VECTOR], residual[VECTOR];
 
         load8(op.x.row(t) + c, left, x);
@@ -77,7 +78,8 @@ __device__ static inline void add_residual(const norm_args<T> &op, uint32_t t, u
 }
 
 template <class T>
-__device__ static inline void add_tables(const norm_args<T> &op, uint32_t t, uint32_t c, uint32_t left, float x[VECTOR]) {
+__device__ static inline void add_tables(const norm_args<T> &op, uint32_t t, uint32_t c, uint32_t left,
+                                         float x[VECTOR]) {
         float position[VECTOR], type[VECTOR];
 
         load8(op.embed.word.row(op.embed.ids[t]) + c, left, x);
@@ -168,7 +170,8 @@ __device__ static inline uint32_t place_of(uint32_t c) {
 
 /* Columns c to c + 7 of row t: xhat, and the gradient of what came out of gamma and beta; 0 behind the row's end. */
 template <class T, enum kind KIND>
-__device__ static inline void load_pair(const norm_args<T> &op, uint32_t t, uint32_t c, float xhat[VECTOR], float dy[VECTOR]) {
+__device__ static inline void load_pair(const norm_args<T> &op, uint32_t t, uint32_t c, float xhat[VECTOR],
+                                        float dy[VECTOR]) {
         uint32_t left = c < op.x.columns ? op.x.columns - c : 0;
         float mean = op.mean[t], rstd = op.rstd[t], mask[VECTOR];
 
@@ -290,24 +293,24 @@ size_t cuda_norm_workspace_bytes(const struct ops_shape *shape) {
 }
 
 /* Runs what follows with PIECES of WARP · VECTOR columns that hold a row. */
-#define WITH_PIECES(columns, ...)                           \
-        do {                                                \
-                if ((columns) <= 256) {                     \
-                        constexpr int PIECES = 1;           \
-                        __VA_ARGS__;                        \
-                } else if ((columns) <= 768) {              \
-                        constexpr int PIECES = 3;           \
-                        __VA_ARGS__;                        \
-                } else if ((columns) <= 1024) {             \
-                        constexpr int PIECES = 4;           \
-                        __VA_ARGS__;                        \
-                } else if ((columns) <= 2048) {             \
-                        constexpr int PIECES = 8;           \
-                        __VA_ARGS__;                        \
-                } else {                                    \
-                        constexpr int PIECES = 16;          \
-                        __VA_ARGS__;                        \
-                }                                           \
+#define WITH_PIECES(columns, ...)                  \
+        do {                                       \
+                if ((columns) <= 256) {            \
+                        constexpr int PIECES = 1;  \
+                        __VA_ARGS__;               \
+                } else if ((columns) <= 768) {     \
+                        constexpr int PIECES = 3;  \
+                        __VA_ARGS__;               \
+                } else if ((columns) <= 1024) {    \
+                        constexpr int PIECES = 4;  \
+                        __VA_ARGS__;               \
+                } else if ((columns) <= 2048) {    \
+                        constexpr int PIECES = 8;  \
+                        __VA_ARGS__;               \
+                } else {                           \
+                        constexpr int PIECES = 16; \
+                        __VA_ARGS__;               \
+                }                                  \
         } while (0)
 
 static bool fits(const struct op_norm *op) {
@@ -349,8 +352,8 @@ template <enum kind KIND> static void backward(const struct op_norm *op) {
                           const uint32_t warps = min(SHARED_MAX / bytes, (uint32_t) BACKWARD_WARPS_MAX);
                           LAUNCH(kernel, blocks, warps * WARP, warps * bytes, norm_of<T>(op));
                   }));
-        LAUNCH(norm_columns, ceil_div(2 * columns, WARP), dim3(WARP, PARTS), 0, (const float *) op->workspace.data, blocks, columns,
-               (float *) op->dgamma.data, (float *) op->dbeta.data);
+        LAUNCH(norm_columns, ceil_div(2 * columns, WARP), dim3(WARP, PARTS), 0, (const float *) op->workspace.data,
+               blocks, columns, (float *) op->dgamma.data, (float *) op->dbeta.data);
 }
 
 void cuda_add_norm_forward(const struct op_norm *op) { forward<ADD>(op, NULL); }

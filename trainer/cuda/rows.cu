@@ -37,7 +37,8 @@ template <class T> __global__ void sum_chunk(const int32_t *index, view<T> x, ui
                 for (uint32_t u = t; u < end; u += AHEAD) {
 #pragma unroll
                         for (uint32_t j = 0; j < AHEAD; j++)
-                                load8(x.row(min(u + j, end - 1)) + c, is_alike(index, u + j, end, t) ? x.columns - c : 0, row[j]);
+                                load8(x.row(min(u + j, end - 1)) + c,
+                                      is_alike(index, u + j, end, t) ? x.columns - c : 0, row[j]);
 #pragma unroll
                         for (uint32_t j = 0; j < AHEAD; j++)
                                 for (int i = 0; i < VECTOR && is_alike(index, u + j, end, t); i++)
@@ -48,7 +49,8 @@ template <class T> __global__ void sum_chunk(const int32_t *index, view<T> x, ui
 }
 
 /* The head of t's index in the chunk that begins at `first`, or n where there is none. The answer is the block's. */
-__device__ static uint32_t find_head(const int32_t *index, const uint8_t *heads, uint32_t first, uint32_t n, uint32_t t) {
+__device__ static uint32_t find_head(const int32_t *index, const uint8_t *heads, uint32_t first, uint32_t n,
+                                     uint32_t t) {
         __shared__ uint32_t found;
 
         __syncthreads();
