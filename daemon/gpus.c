@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/parse.h"
@@ -46,12 +47,13 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
                 return error_errno(error, ENOMEM, "--gpus");
         for (char *save = NULL, *name = strtok_r(copy, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
                 if (gpus->n == GPUS_MAX)
-                        return error_set(error, EINVAL, "--gpus: more than %d", GPUS_MAX);
+                        return error_input(error, BERTD_EXIT_USAGE, "--gpus: more than %d", GPUS_MAX);
                 for (uint32_t i = 0; i < gpus->n; i++)
                         if (strcmp(gpus->names[i], name) == 0)
-                                return error_set(error, EINVAL, "--gpus: \"%.80s\" is there twice", name);
+                                return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is there twice", name);
                 if (strlen(name) >= GPU_NAME_MAX)
-                        return error_set(error, EINVAL, "--gpus: \"%.80s\" is too long for a GPU's name", name);
+                        return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is too long for a GPU's name",
+                                           name);
                 (void) snprintf(gpus->names[gpus->n++], GPU_NAME_MAX, "%s", name);
         }
         return 0;
@@ -73,6 +75,8 @@ int gpus_find(const char *option, struct gpus *ret, struct error *error) {
         uint64_t n;
 
         *ret = (struct gpus) {};
+        if (option && !*option)
+                return error_input(error, BERTD_EXIT_USAGE, "--gpus: empty, expected a number or a list");
         if (!option) {
                 if (!find_by_nvml(ret))
                         find_by_driver(ret);
@@ -80,7 +84,7 @@ int gpus_find(const char *option, struct gpus *ret, struct error *error) {
         }
         int r = parse_u64(option, 0, GPUS_MAX, &n);
         if (r == -ERANGE)
-                return error_set(error, EINVAL, "--gpus: %s, expected 0 to %d", option, GPUS_MAX);
+                return error_input(error, BERTD_EXIT_USAGE, "--gpus: %s, expected 0 to %d", option, GPUS_MAX);
         if (r < 0)
                 return read_list(option, ret, error);
         for (; ret->n < n; ret->n++)

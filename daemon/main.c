@@ -19,6 +19,7 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/paths.h"
+#include "common/usage.h"
 #include "daemon/detach.h"
 #include "daemon/launcher.h"
 #include "daemon/log.h"
@@ -78,7 +79,7 @@ static const struct option long_options[] = {
 };
 
 /* 1: a word was asked for and printed. */
-static int take_option(int option, struct options *o, struct error *error) {
+static int take_option(int option, char **argv, struct options *o, struct error *error) {
         switch (option) {
         case OPTION_STATE_DIR:
                 if (!*optarg)
@@ -109,24 +110,16 @@ static int take_option(int option, struct options *o, struct error *error) {
                 (void) puts("bertd " BERTD_VERSION);
                 return 1;
         default:
-                return -EINVAL; /* the caller has the word */
+                return usage_option(option, argv, NULL, error);
         }
 }
 
 static int parse_options(int argc, char **argv, struct options *o, struct error *error) {
         int option, r = 0;
 
-        opterr = 0;
-        while (r == 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) >= 0)
-                r = take_option(option, o, error);
-        if (r == -EINVAL)
-                return error_input(error, BERTD_EXIT_USAGE,
-                                   "\"%.64s\": no such option, or its argument is missing, see bertd --help",
-                                   argv[optind - 1]);
-        if (r == 0 && optind < argc)
-                return error_input(error, BERTD_EXIT_USAGE, "\"%.64s\": expected no argument, see bertd --help",
-                                   argv[optind]);
-        return r;
+        while (r == 0 && (option = getopt_long(argc, argv, ":", long_options, NULL)) >= 0)
+                r = take_option(option, argv, o, error);
+        return r == 0 ? usage_count(argc, argv, 0, 0, "", NULL, error) : r;
 }
 
 struct resolved {

@@ -486,7 +486,7 @@ int main(int argc, char **argv) {
         uint64_t job = 0, number = 0;
         bool good = true;
 
-        for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
                 if (c == 'v')
                         return printf("bertd-shim %s\n", BERTD_VERSION) < 0;
                 good = good && (c == 's'   ? (socket = optarg) != NULL

@@ -14,6 +14,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/parse.h"
+#include "common/usage.h"
 #include "trainer/batches.h"
 #include "trainer/checkpoint.h"
 #include "trainer/device.h"
@@ -335,7 +336,8 @@ static int report(const struct classifier *f, bool json, struct error *error) {
 
 /* ---- the two commands ---- */
 
-static int parse(int argc, char **argv, const char *usage, struct classifier *f, bool *json) {
+/* 1: help was printed. */
+static int parse(int argc, char **argv, const char *usage, struct classifier *f, bool *json, struct error *error) {
         static const char *const devices[DEVICE_KIND_MAX] = DEVICE_KIND_NAMES, *const formats[FORMAT_MAX] =
                                                                                        DATA_FORMAT_NAMES;
         const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
@@ -346,7 +348,9 @@ static int parse(int argc, char **argv, const char *usage, struct classifier *f,
                                           { json ? "json" : NULL, no_argument, NULL, 'j' },
                                           {} };
 
-        for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
+        int r = 0;
+
+        for (int o; r == 0 && (o = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
                 if (o == 'v')
                         f->vocab_path = optarg;
                 else if (o == 't')
@@ -358,23 +362,21 @@ static int parse(int argc, char **argv, const char *usage, struct classifier *f,
                         f->kind = (enum device_kind) kind;
                         if (kind >= 0)
                                 continue;
-                        (void) fprintf(stderr, "bert-trainer: --device: '%.64s', expected auto, cpu or cuda\n", optarg);
-                        return 1 + BERTD_EXIT_USAGE;
+                        r = error_input(error, BERTD_EXIT_USAGE, "--device: '%.64s', expected auto, cpu or cuda",
+                                        optarg);
                 } else if (o == 'f') {
                         int format = parse_choice(optarg, formats, FORMAT_MAX);
                         f->format = (enum data_format) format;
                         if (format >= 0)
                                 continue;
-                        (void) fprintf(stderr,
-                                       "bert-trainer: --format: '%.64s', expected auto, csv, tsv, jsonl or lines\n",
-                                       optarg);
-                        return 1 + BERTD_EXIT_USAGE;
-                } else
-                        return 1 + (fputs(usage, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO
-                                    : o == 'h'                                   ? BERTD_EXIT_OK
-                                                                                 : BERTD_EXIT_USAGE);
+                        r = error_input(error, BERTD_EXIT_USAGE,
+                                        "--format: '%.64s', expected auto, csv, tsv, jsonl or lines", optarg);
+                } else if (o == 'h')
+                        return fputs(usage, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
+                else
+                        r = usage_option(o, argv, argv[0], error);
         }
-        return 0;
+        return r;
 }
 
 int cmd_evaluate(int argc, char **argv) {
@@ -382,12 +384,13 @@ int cmd_evaluate(int argc, char **argv) {
         struct error error = {};
         bool json = false;
 
-        int leave = parse(argc, argv, EVALUATE_USAGE, &f, &json);
-        if (leave > 0)
-                return leave - 1;
-        if (argc - optind < 2)
-                return fputs(EVALUATE_USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
-        int r = open_classifier(&f, argv[optind], &error);
+        int r = parse(argc, argv, EVALUATE_USAGE, &f, &json, &error);
+        if (r > 0)
+                return BERTD_EXIT_OK;
+        if (r == 0)
+                r = usage_count(argc, argv, 2, argc, "CHECKPOINT FILE", argv[0], &error);
+        if (r == 0)
+                r = open_classifier(&f, argv[optind], &error);
         for (int i = optind + 1; r >= 0 && i < argc; i++)
                 r = run_file(&f, argv[i], true, &error);
         if (r >= 0)
@@ -400,13 +403,14 @@ int cmd_predict(int argc, char **argv) {
         struct classifier f = {};
         struct error error = {};
 
-        int leave = parse(argc, argv, PREDICT_USAGE, &f, NULL);
-        if (leave > 0)
-                return leave - 1;
-        if (argc - optind != 1 && argc - optind != 2)
-                return fputs(PREDICT_USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+        int r = parse(argc, argv, PREDICT_USAGE, &f, NULL, &error);
+        if (r > 0)
+                return BERTD_EXIT_OK;
+        if (r == 0)
+                r = usage_count(argc, argv, 1, 2, "CHECKPOINT", argv[0], &error);
         const char *path = argc - optind == 2 ? argv[optind + 1] : "-";
-        int r = open_classifier(&f, argv[optind], &error);
+        if (r == 0)
+                r = open_classifier(&f, argv[optind], &error);
         f.records.label = NULL;
         if (strcmp(path, "-") == 0 && f.format == FORMAT_AUTO)
                 f.records.format = FORMAT_LINES;

@@ -7,6 +7,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/usage.h"
 #include "trainer/checkpoint.h"
 #include "trainer/inspect.h"
 
@@ -70,16 +71,17 @@ int cmd_diff(int argc, char **argv) {
         cleanup_checkpoint struct checkpoint *a = NULL, *b = NULL;
         struct error error = {};
 
-        for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;)
-                return fputs(USAGE, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO
-                       : o == 'h'                                   ? BERTD_EXIT_OK
-                                                                    : BERTD_EXIT_USAGE;
-        if (argc - optind != 2)
-                return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+        int o = getopt_long(argc, argv, ":h", options, NULL);
+        if (o == 'h')
+                return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
+        int r = o >= 0 ? usage_option(o, argv, argv[0], &error)
+                       : usage_count(argc, argv, 2, 2, "CHECKPOINT CHECKPOINT", argv[0], &error);
+        if (r < 0)
+                return error_report(&error);
 
         if (checkpoint_open(argv[optind], &a, &error) < 0 || checkpoint_open(argv[optind + 1], &b, &error) < 0)
                 return error_report(&error);
-        int r = compare(a, b, &error);
+        r = compare(a, b, &error);
         if (r < 0)
                 return error_report(&error);
         if (r == SAME)

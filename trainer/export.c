@@ -15,6 +15,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/usage.h"
 #include "trainer/checkpoint.h"
 #include "trainer/hf.h"
 #include "trainer/model_internal.h"
@@ -317,8 +318,9 @@ int cmd_export(int argc, char **argv) {
                                                  {} };
         struct exporter x = {};
         struct error error = {};
+        int r = 0;
 
-        for (int o; (o = getopt_long(argc, argv, "o:h", options, NULL)) >= 0;) {
+        for (int o; r == 0 && (o = getopt_long(argc, argv, ":o:h", options, NULL)) >= 0;) {
                 if (o == 'h')
                         return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
                 if (o == 'o')
@@ -328,11 +330,14 @@ int cmd_export(int argc, char **argv) {
                 else if (o == 't')
                         x.task_name = optarg;
                 else
-                        return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+                        r = usage_option(o, argv, argv[0], &error);
         }
-        if (argc - optind != 1 || !x.folder)
-                return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
-        int r = run_export(&x, argv[optind], &error);
+        if (r == 0)
+                r = usage_count(argc, argv, 1, 1, "CHECKPOINT", argv[0], &error);
+        if (r == 0 && !x.folder)
+                r = usage_missing("--output HF_DIR", argv[0], &error);
+        if (r == 0)
+                r = run_export(&x, argv[optind], &error);
         if (r >= 0)
                 (void) fprintf(stderr, "%s: %" PRIu64 " parameters of %s\n", x.folder, x.hf_layout.n_parameters,
                                argv[optind]);

@@ -14,6 +14,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/parse.h"
+#include "common/usage.h"
 #include "trainer/checkpoint.h"
 #include "trainer/inspect.h"
 #include "trainer/model_internal.h"
@@ -233,18 +234,22 @@ int cmd_fill_mask(int argc, char **argv) {
                                                  {} };
         struct fill_mask f = { .top = TOP_DEFAULT };
         struct error error = {};
+        int r = 0;
 
-        for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
+        for (int o; r == 0 && (o = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
                 if (o == 'h')
                         return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
                 if (o == 'v')
                         f.vocab_path = optarg;
-                else if (o != 't' || parse_u64(optarg, 1, TOP_MAX, &f.top) < 0)
-                        return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+                else if (o != 't')
+                        r = usage_option(o, argv, argv[0], &error);
+                else if (parse_u64(optarg, 1, TOP_MAX, &f.top) < 0)
+                        r = error_input(&error, BERTD_EXIT_USAGE, "--top: '%.64s', expected 1 to %d", optarg, TOP_MAX);
         }
-        if (argc == optind)
-                return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
-        int r = run_fill(&f, argv[optind], argv + optind + 1, argc - optind - 1, &error);
+        if (r == 0)
+                r = usage_count(argc, argv, 1, argc, "CHECKPOINT", argv[0], &error);
+        if (r == 0)
+                r = run_fill(&f, argv[optind], argv + optind + 1, argc - optind - 1, &error);
         release(&f);
         if (r >= 0 && fflush(stdout) == EOF)
                 r = error_errno(&error, errno, "standard output");

@@ -8,6 +8,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/usage.h"
 #include "trainer/checkpoint.h"
 #include "trainer/hf.h"
 #include "trainer/hf_folder.h"
@@ -88,18 +89,23 @@ int cmd_import(int argc, char **argv) {
         struct import import = {};
         struct error error = {};
         const char *output = NULL;
+        int r = 0;
 
-        for (int o; (o = getopt_long(argc, argv, "o:h", options, NULL)) >= 0;) {
+        for (int o; r == 0 && (o = getopt_long(argc, argv, ":o:h", options, NULL)) >= 0;) {
                 if (o == 'h')
                         return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
-                if (o != 'o')
-                        return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
-                output = optarg;
+                if (o == 'o')
+                        output = optarg;
+                else
+                        r = usage_option(o, argv, argv[0], &error);
         }
-        if (argc - optind != 1 || !output)
-                return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+        if (r == 0)
+                r = usage_count(argc, argv, 1, 1, "HF_DIR", argv[0], &error);
+        if (r == 0 && !output)
+                r = usage_missing("--output CHECKPOINT", argv[0], &error);
         import.folder = argv[optind];
-        int r = run_import(&import, output, &error);
+        if (r == 0)
+                r = run_import(&import, output, &error);
         if (r >= 0)
                 (void) fprintf(stderr, "%s: %" PRIu64 " parameters of %s\n", output, model_n_parameters(import.model),
                                import.folder);

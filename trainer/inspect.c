@@ -9,6 +9,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/usage.h"
 #include "trainer/checkpoint.h"
 
 static const char USAGE[] = "usage: bert-trainer inspect [--json] CHECKPOINT\n\n"
@@ -60,16 +61,20 @@ int cmd_inspect(int argc, char **argv) {
                                                  {} };
         bool json = false;
         struct error error = {};
+        int r = 0;
 
-        for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
+        for (int o; r == 0 && (o = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
                 if (o == 'h')
                         return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
-                if (o != 'j')
-                        return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
-                json = true;
+                if (o == 'j')
+                        json = true;
+                else
+                        r = usage_option(o, argv, argv[0], &error);
         }
-        if (argc - optind != 1)
-                return fputs(USAGE, stderr) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_USAGE;
+        if (r == 0)
+                r = usage_count(argc, argv, 1, 1, "CHECKPOINT", argv[0], &error);
+        if (r < 0)
+                return error_report(&error);
 
         cleanup_checkpoint struct checkpoint *c = NULL;
         if (checkpoint_open(argv[optind], &c, &error) < 0 || checkpoint_verify(c, &error) < 0)

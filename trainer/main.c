@@ -41,12 +41,12 @@ static const struct command {
         { "version", "print the version", cmd_version },
 };
 
-static int usage(FILE *to) {
-        (void) fprintf(to, "usage: bert-trainer COMMAND [ARGUMENT…]\n\n");
+static int usage(void) {
+        (void) printf("usage: bert-trainer COMMAND [ARGUMENT…]\n\n");
         for (size_t i = 0; i < ELEMENTSOF(commands); i++)
-                (void) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
-        (void) fprintf(to, "\nbert-trainer COMMAND --help says more.\n");
-        return to == stdout ? BERTD_EXIT_OK : BERTD_EXIT_USAGE;
+                (void) printf("  %-10s %s\n", commands[i].name, commands[i].help);
+        (void) printf("\nbert-trainer COMMAND --help says more.\n");
+        return BERTD_EXIT_OK;
 }
 
 /*
@@ -76,10 +76,12 @@ static int flushed(int code) {
 int main(int argc, char **argv) {
         file_hold_standard();
         make_waiting_threads_sleep(argv);
-        if (argc < 2)
-                return usage(stderr);
+        if (argc < 2) {
+                (void) fprintf(stderr, "bert-trainer: COMMAND: missing; see bert-trainer --help\n");
+                return BERTD_EXIT_USAGE;
+        }
         if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
-                return flushed(usage(stdout));
+                return flushed(usage());
         const char *name = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
         for (size_t i = 0; i < ELEMENTSOF(commands); i++)
                 if (strcmp(name, commands[i].name) == 0)

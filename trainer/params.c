@@ -4,6 +4,7 @@
  */
 #include "trainer/params.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -13,10 +14,11 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/parse.h"
+#include "common/usage.h"
 #include "trainer/model_internal.h"
 
 static const char usage[] =
-        "Usage: bert-trainer params [OPTION…] CONFIG.json\n"
+        "usage: bert-trainer params [OPTION…] CONFIG.json\n"
         "Prints the exact number of parameters of a model, part by part, and the memory that training it takes.\n\n"
         "  --micro-batch N        samples of full length in a micro-batch (32)\n"
         "  --sequence-length N    tokens of a sample (128)\n"
@@ -116,16 +118,14 @@ static int print_json(const struct parameter_counts *c, const struct model_memor
         return r;
 }
 
-static int parse_number(const char *name, const char *text, uint64_t max, uint64_t *ret) {
-        if (parse_u64(text, 1, max, ret) >= 0)
-                return 0;
-        (void) fprintf(stderr, "bert-trainer: params: --%s: '%s' is not a number from 1 to %" PRIu64 "\n", name, text,
-                       max);
-        return -1;
+static int parse_number(const char *name, const char *text, uint64_t max, uint64_t *ret, struct error *error) {
+        return parse_u64(text, 1, max, ret) >= 0
+                       ? 0
+                       : error_input(error, BERTD_EXIT_USAGE, "--%s: '%.64s', expected 1 to %" PRIu64, name, text, max);
 }
 
-/* 0, or an exit code + 1 to leave with at once. */
-static int parse_arguments(int argc, char **argv, struct request *ret) {
+/* 1: help was printed. */
+static int parse_arguments(int argc, char **argv, struct request *ret, struct error *error) {
         static const struct option options[] = { { "json", no_argument, NULL, 'j' },
                                                  { "recompute", no_argument, NULL, 'r' },
                                                  { "micro-batch", required_argument, NULL, 'b' },
@@ -136,28 +136,22 @@ static int parse_arguments(int argc, char **argv, struct request *ret) {
         int r = 0;
 
         *ret = (struct request) { .micro_batch = 32, .sequence_length = 128 };
-        for (int c; r == 0 && (c = getopt_long(argc, argv, "h", options, NULL)) != -1;)
+        for (int c; r == 0 && (c = getopt_long(argc, argv, ":h", options, NULL)) >= 0;)
                 if (c == 'j')
                         ret->json = true;
                 else if (c == 'r')
                         ret->recompute = true;
                 else if (c == 'b')
-                        r = parse_number("micro-batch", optarg, 65536, &ret->micro_batch);
+                        r = parse_number("micro-batch", optarg, 65536, &ret->micro_batch, error);
                 else if (c == 's')
-                        r = parse_number("sequence-length", optarg, 8192, &ret->sequence_length);
+                        r = parse_number("sequence-length", optarg, 8192, &ret->sequence_length, error);
                 else if (c == 'p')
-                        r = parse_number("max-predictions", optarg, 8192, &ret->max_predictions);
-                else {
-                        fputs(usage, c == 'h' ? stdout : stderr);
-                        return 1 + (c == 'h' ? BERTD_EXIT_OK : BERTD_EXIT_USAGE);
-                }
-        if (r < 0)
-                return 1 + BERTD_EXIT_USAGE;
-        if (argc - optind != 1) {
-                fputs(usage, stderr);
-                return 1 + BERTD_EXIT_USAGE;
-        }
-        return 0;
+                        r = parse_number("max-predictions", optarg, 8192, &ret->max_predictions, error);
+                else if (c == 'h')
+                        return fputs(usage, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
+                else
+                        r = usage_option(c, argv, argv[0], error);
+        return r < 0 ? r : usage_count(argc, argv, 1, 1, "CONFIG.json", argv[0], error);
 }
 
 static int plan_memory(const struct request *request, const struct model_config *config, struct model_memory *ret,
@@ -178,10 +172,10 @@ int cmd_params(int argc, char **argv) {
         struct parameter_counts counts;
         struct model_memory memory;
 
-        int leave = parse_arguments(argc, argv, &request);
-        if (leave > 0)
-                return leave - 1;
-        if (config_load(argv[optind], &config, &error) < 0 || parameter_counts(&config, &counts, &error) < 0 ||
+        int r = parse_arguments(argc, argv, &request, &error);
+        if (r > 0)
+                return BERTD_EXIT_OK;
+        if (r < 0 || config_load(argv[optind], &config, &error) < 0 || parameter_counts(&config, &counts, &error) < 0 ||
             plan_memory(&request, &config, &memory, &error) < 0)
                 return error_report(&error);
         if (request.json)

@@ -13,6 +13,7 @@
 #include "bertd/exit.h"
 #include "bertd/progress.h"
 #include "common/cleanup.h"
+#include "common/usage.h"
 #include "trainer/run.h"
 #include "trainer/signals.h"
 
@@ -21,8 +22,8 @@ static const char *environment(const char *name) {
         return value && value[0] ? value : NULL;
 }
 
-/* 0, or an exit code + 1 to leave with at once. */
-static int parse_arguments(int argc, char **argv, const char *usage, struct run_options *ret) {
+/* 1: help was printed. */
+static int parse_arguments(int argc, char **argv, const char *usage, struct run_options *ret, struct error *error) {
         static const struct option options[] = { { "run-dir", required_argument, NULL, 'd' },
                                                  { "resume", required_argument, NULL, 'r' },
                                                  { "abandon-newer", no_argument, NULL, 'a' },
@@ -31,27 +32,26 @@ static int parse_arguments(int argc, char **argv, const char *usage, struct run_
 
         ret->run_dir = environment(BERTD_ENV_RUN_DIR);
         ret->resume = environment(BERTD_ENV_RESUME);
-        for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
+        int r = 0;
+        for (int o; r == 0 && (o = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
                 if (o == 'd')
                         ret->run_dir = optarg;
                 else if (o == 'r')
                         ret->resume = optarg;
                 else if (o == 'a')
                         ret->abandon_newer = true;
+                else if (o == 'h')
+                        return fputs(usage, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
                 else
-                        return 1 + (fputs(usage, o == 'h' ? stdout : stderr) < 0 ? BERTD_EXIT_IO
-                                    : o == 'h'                                   ? BERTD_EXIT_OK
-                                                                                 : BERTD_EXIT_USAGE);
+                        r = usage_option(o, argv, argv[0], error);
         }
-        if (argc - optind == 1 && ret->run_dir && ret->run_dir[0]) {
+        if (r == 0)
+                r = usage_count(argc, argv, 1, 1, "SPEC.yaml", argv[0], error);
+        if (r == 0 && (!ret->run_dir || !ret->run_dir[0]))
+                r = usage_missing("--run-dir DIR", argv[0], error);
+        if (r == 0)
                 ret->spec_path = argv[optind];
-                return 0;
-        }
-        if (argc - optind == 1)
-                (void) fprintf(stderr, "bert-trainer: %s: --run-dir is missing\n", argv[0]);
-        else
-                (void) fputs(usage, stderr);
-        return 1 + BERTD_EXIT_USAGE;
+        return r;
 }
 
 /* After an update: validation and checkpoints that are due, as both are at the end of a stage. 1: a stop was asked for. */
@@ -145,10 +145,11 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
         struct error error = {};
 
         signals_install(!exchange_launched());
-        int leave = parse_arguments(argc, argv, usage, &options);
-        if (leave > 0)
-                return leave - 1;
-        int r = exchange_new(&exchange, &error);
+        int r = parse_arguments(argc, argv, usage, &options, &error);
+        if (r > 0)
+                return BERTD_EXIT_OK;
+        if (r == 0)
+                r = exchange_new(&exchange, &error);
         if (r < 0)
                 return error_report(&error);
         r = run_all(exchange, &options, &error);

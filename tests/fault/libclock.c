@@ -1,6 +1,7 @@
 /*
- * LD_PRELOAD: the wall clock of a process, moved by the seconds in the file of 8 bytes that CLOCK_OFFSET names; the file may change at
- * any time. Other clocks and all timers are the kernel's own: that is what setting the clock does to a host.
+ * LD_PRELOAD: the clocks of a process, moved by the seconds in the file that CLOCK_OFFSET names: 8 bytes for the wall clock, and, where
+ * they are there, 8 for the time since boot. The file may change at any time. Other clocks and all timers are the kernel's own: that is
+ * what setting the wall clock does to a host; a timer on the time since boot is then looked at when something else wakes its process.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -12,7 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static const volatile int64_t *offset;
+enum { WALL, BOOT, CLOCKS };
+
+static const volatile int64_t *offset; /* the page of a short file goes on with zeros */
 
 __attribute__((constructor)) static void arm(void) {
         const char *path = getenv("CLOCK_OFFSET");
@@ -20,7 +23,7 @@ __attribute__((constructor)) static void arm(void) {
 
         if (fd < 0)
                 return;
-        void *map = mmap(NULL, sizeof(*offset), PROT_READ, MAP_SHARED, fd, 0);
+        void *map = mmap(NULL, CLOCKS * sizeof(*offset), PROT_READ, MAP_SHARED, fd, 0);
         (void) close(fd);
         if (map != MAP_FAILED)
                 offset = map;
@@ -30,7 +33,9 @@ int clock_gettime(clockid_t clock, struct timespec *ts) {
         int r = (int) syscall(SYS_clock_gettime, clock, ts);
 
         if (r == 0 && offset && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
-                ts->tv_sec += *offset;
+                ts->tv_sec += offset[WALL];
+        if (r == 0 && offset && clock == CLOCK_BOOTTIME)
+                ts->tv_sec += offset[BOOT];
         return r;
 }
 

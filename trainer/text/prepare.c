@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/parse.h"
+#include "common/usage.h"
 #include "trainer/text/arguments.h"
 #include "trainer/text/corpus_writer.h"
 #include "trainer/text/documents.h"
@@ -26,7 +27,7 @@
 #define WIKITEXT_UNKNOWN "<unk>"
 
 static const char help[] =
-        "bert-trainer prepare --vocab FILE --output PREFIX [OPTION]... [FILE]...\n"
+        "usage: bert-trainer prepare --vocab FILE --output PREFIX [OPTION]... [FILE]...\n"
         "Writes PREFIX.bin, PREFIX.idx (Megatron-LM's indexed dataset) and PREFIX.json from text; no FILE, or -: "
         "standard input.\n"
         "  --vocab FILE          WordPiece vocabulary, one token a line, or a SentencePiece model\n"
@@ -309,7 +310,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
         int c;
 
         optind = 1;
-        while ((c = getopt_long(argc, argv, "v:o:f:h", options, NULL)) >= 0) {
+        while ((c = getopt_long(argc, argv, ":v:o:f:h", options, NULL)) >= 0) {
                 if (text_arguments_take(&arguments->text, c))
                         continue;
                 if (c == 'v')
@@ -324,12 +325,12 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                                            "--validation %s: expected a fraction above 0, at most 0.5", optarg);
                 else if (c == 'h')
                         return 1;
-                else if (c == '?')
-                        return error_input(error, BERTD_EXIT_USAGE, "prepare --help lists the options");
+                else if (c == '?' || c == ':')
+                        return usage_option(c, argv, argv[0], error);
         }
-        if (!arguments->vocab || !arguments->output)
-                return error_input(error, BERTD_EXIT_USAGE, "prepare: --vocab FILE and --output PREFIX are required");
-        return 0;
+        if (!arguments->vocab)
+                return usage_missing("--vocab FILE", argv[0], error);
+        return arguments->output ? 0 : usage_missing("--output PREFIX", argv[0], error);
 }
 
 int cmd_prepare(int argc, char **argv) {

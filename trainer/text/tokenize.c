@@ -13,6 +13,7 @@
 
 #include "bertd/exit.h"
 #include "common/file.h"
+#include "common/usage.h"
 #include "trainer/text/arguments.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/pipeline.h"
@@ -21,7 +22,7 @@
 #define ID_DIGITS_MAX 11
 
 static const char help[] =
-        "bert-trainer tokenize --vocab FILE [OPTION]... [FILE]...\n"
+        "usage: bert-trainer tokenize --vocab FILE [OPTION]... [FILE]...\n"
         "Prints the tokens of each line of text; no FILE, or -: standard input.\n"
         "  --vocab FILE          WordPiece vocabulary, one token a line, or a SentencePiece model\n"
         "  --ids                 print ids, not tokens\n" TEXT_ARGUMENTS_HELP SENTENCEPIECE_ARGUMENTS_HELP;
@@ -167,7 +168,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
         int c;
 
         optind = 1;
-        while ((c = getopt_long(argc, argv, "v:ih", options, NULL)) >= 0) {
+        while ((c = getopt_long(argc, argv, ":v:ih", options, NULL)) >= 0) {
                 if (text_arguments_take(&arguments->text, c))
                         continue;
                 if (c == 'v')
@@ -177,11 +178,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                 else if (c == 'h')
                         return 1;
                 else
-                        return error_input(error, BERTD_EXIT_USAGE, "tokenize --help lists the options");
+                        return usage_option(c, argv, argv[0], error);
         }
-        if (!arguments->vocab)
-                return error_input(error, BERTD_EXIT_USAGE, "tokenize: --vocab FILE is required");
-        return 0;
+        return arguments->vocab ? 0 : usage_missing("--vocab FILE", argv[0], error);
 }
 
 int cmd_tokenize(int argc, char **argv) {

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/parse.h"
+#include "common/usage.h"
 #include "trainer/text/arguments.h"
 #include "trainer/text/basic.h"
 #include "trainer/text/documents.h"
@@ -18,7 +19,7 @@
 #include "trainer/text/vocab_learn.h"
 
 static const char help[] =
-        "bert-trainer vocab --size N --output FILE [OPTION]... [TEXT]...\n"
+        "usage: bert-trainer vocab --size N --output FILE [OPTION]... [TEXT]...\n"
         "Learns a WordPiece vocabulary of N tokens from text; no TEXT, or -: standard input.\n"
         "  --size N              tokens, special ones included (default: 30000)\n"
         "  --output FILE         where the vocabulary goes, one token a line\n"
@@ -125,7 +126,7 @@ static int parse_number(const char *option, uint64_t min, uint64_t max, uint64_t
         return 0;
 }
 
-static int take_option(int c, struct arguments *arguments, struct error *error) {
+static int take_option(int c, char **argv, struct arguments *arguments, struct error *error) {
         uint64_t number = 0;
         int r = 0;
 
@@ -152,7 +153,7 @@ static int take_option(int c, struct arguments *arguments, struct error *error) 
         case 'h':
                 return 1;
         default:
-                return error_input(error, BERTD_EXIT_USAGE, "vocab --help lists the options");
+                return usage_option(c, argv, "vocab", error);
         }
 }
 
@@ -169,14 +170,12 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
         int c;
 
         optind = 1;
-        while ((c = getopt_long(argc, argv, "s:o:f:h", options, NULL)) >= 0) {
-                int r = text_arguments_take(&arguments->text, c) ? 0 : take_option(c, arguments, error);
+        while ((c = getopt_long(argc, argv, ":s:o:f:h", options, NULL)) >= 0) {
+                int r = text_arguments_take(&arguments->text, c) ? 0 : take_option(c, argv, arguments, error);
                 if (r != 0)
                         return r;
         }
-        if (!arguments->output)
-                return error_input(error, BERTD_EXIT_USAGE, "vocab: --output FILE is required");
-        return 0;
+        return arguments->output ? 0 : usage_missing("--output FILE", argv[0], error);
 }
 
 int cmd_vocab(int argc, char **argv) {

@@ -1,0 +1,40 @@
+/* See usage.h. Owns nothing; getopt's optind and optopt say what it refused. */
+#include "common/usage.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+
+static int wrong(const char *word, const char *problem, const char *command, struct error *error) {
+        return error_input(error, BERTD_EXIT_USAGE, "%.64s: %s; see %s%s%s --help", word, problem,
+                           program_invocation_short_name, command ? " " : "", command ? command : "");
+}
+
+int usage_option(int option, char **argv, const char *command, struct error *error) {
+        const char *word = argv[optind - 1];
+        char letter[] = { '-', (char) optopt, '\0' };
+
+        if (option == ':')
+                return wrong(word, "argument missing", command, error);
+        if (optopt == 0)
+                return wrong(word, "unknown option", command, error);
+        /* A long option that exists has its value in optopt, too; where optind is depends on the letters that follow. */
+        if (strncmp(word, "--", 2) == 0 && strchr(word, '='))
+                return wrong(word, "takes no argument", command, error);
+        return wrong(letter, "unknown option", command, error);
+}
+
+int usage_missing(const char *what, const char *command, struct error *error) {
+        return wrong(what, "missing", command, error);
+}
+
+int usage_count(int argc, char **argv, int min, int max, const char *what, const char *command, struct error *error) {
+        if (argc - optind < min)
+                return usage_missing(what, command, error);
+        if (argc - optind > max)
+                return wrong(argv[optind + max], "one argument too many", command, error);
+        return 0;
+}

@@ -1,0 +1,86 @@
+#!/bin/bash
+# A wrong command line of bert-trainer, each of its subcommands, bertd and bertd-shim: exit 2 and one line that names the word, the problem
+# and whose help to read. bertctl's are in test_bertctl_usage.sh.
+. "$(dirname "$0")/trainer-lib.sh"
+export BERTD_STATE_DIR=$work/state BERTD_SOCKET=$work/bertd.sock
+BERTD=${BERTD:?BERTD is the path of bertd}
+
+refused() { # PATTERN WORD...: of bert-trainer
+  local pattern=$1
+  shift
+  ok "bert-trainer $*" refuses 2 "^bert-trainer: $pattern; see bert-trainer $1 --help\$" "$TRAINER" "$@"
+}
+helps() { "$TRAINER" "$1" --help >out 2>err && [[ ! -s err ]] && grep -q "^usage: bert-trainer $1" out; }
+
+# Each subcommand with what it needs first: an option with an argument, then its words; what is missing without either.
+while read -r command option words; do
+  read -r -a words <<<"$words"
+  ok "bert-trainer $command --help" helps "$command"
+  refused "--frobnicate: unknown option" "$command" --frobnicate
+  refused "-z: unknown option" "$command" "${words[@]}" -z
+  refused "--help=x: takes no argument" "$command" --help=x
+  [[ $option == - ]] || refused "$option: argument missing" "$command" "${words[@]}" "$option"
+done <<'END'
+vocab --size
+tokenize --vocab
+prepare --output
+params --micro-batch a.json
+pretrain --run-dir a.yaml
+finetune --resume a.yaml
+evaluate --task a.ckpt a.csv
+predict --device a.ckpt
+import --output hf
+export --vocab a.ckpt
+fill-mask --top a.ckpt
+inspect - a.ckpt
+diff - a.ckpt b.ckpt
+END
+refused "--output FILE: missing" vocab text
+refused "--vocab FILE: missing" tokenize text
+refused "--vocab FILE: missing" prepare --output corpus text
+refused "--output PREFIX: missing" prepare --vocab vocab.txt text
+refused "CONFIG.json: missing" params
+refused "b.json: one argument too many" params a.json b.json
+for command in pretrain finetune; do
+  refused "SPEC.yaml: missing" $command --run-dir run
+  refused "--run-dir DIR: missing" $command a.yaml
+  refused "b.yaml: one argument too many" $command a.yaml b.yaml --run-dir run
+done
+refused "CHECKPOINT FILE: missing" evaluate a.ckpt
+refused "CHECKPOINT: missing" predict
+refused "c: one argument too many" predict a.ckpt b c
+refused "HF_DIR: missing" import --output a.ckpt
+refused "--output CHECKPOINT: missing" import hf
+refused "CHECKPOINT: missing" export --output hf
+refused "--output HF_DIR: missing" export a.ckpt
+refused "CHECKPOINT: missing" fill-mask
+refused "CHECKPOINT: missing" inspect
+refused "b.ckpt: one argument too many" inspect a.ckpt b.ckpt
+refused "CHECKPOINT CHECKPOINT: missing" diff a.ckpt
+refused "c.ckpt: one argument too many" diff a.ckpt b.ckpt c.ckpt
+ok "fill-mask --top 0" refuses 2 "^bert-trainer: --top: '0', expected 1 to" "$TRAINER" fill-mask --top 0 a.ckpt
+ok "params --micro-batch x" refuses 2 "^bert-trainer: --micro-batch: 'x', expected 1 to" "$TRAINER" params --micro-batch x a.json
+ok "predict --device tpu" refuses 2 "^bert-trainer: --device: 'tpu', expected auto, cpu or cuda" "$TRAINER" predict --device tpu a.ckpt
+ok "evaluate --format xml" refuses 2 "^bert-trainer: --format: 'xml', expected" "$TRAINER" evaluate --format xml a.ckpt a
+ok "bert-trainer alone" refuses 2 "^bert-trainer: COMMAND: missing; see bert-trainer --help\$" "$TRAINER"
+ok "an unknown command" refuses 2 "^bert-trainer: no command frobnicate (bert-trainer --help lists them)\$" "$TRAINER" frobnicate
+
+daemon() { ok "bertd ${*:2}" refuses 2 "^bertd: $1" "$BERTD" "${@:2}"; }
+daemon "--frobnicate: unknown option; see bertd --help\$" --frobnicate
+daemon "-z: unknown option; see bertd --help\$" -z
+daemon "--detach=x: takes no argument; see bertd --help\$" --detach=x
+for option in state-dir socket slots gpus launcher; do daemon "--$option: argument missing; see bertd --help\$" --$option; done
+daemon "surplus: one argument too many; see bertd --help\$" surplus
+daemon '--state-dir: empty' --state-dir ''
+daemon '--slots: "0", expected 1 to' --slots 0
+daemon '--gpus: empty, expected a number or a list' --gpus ''
+daemon '--gpus: 65, expected 0 to 64' --gpus 65
+daemon '--gpus: "1" is there twice' --gpus 0,1,1
+daemon '--launcher: "x", expected auto, systemd or fork' --launcher x
+daemon '--frobnicate: unknown option' --detach --frobnicate
+ok "none of them has made a state folder" test ! -e "$BERTD_STATE_DIR"
+for words in "" --frobnicate "--job x" "--job 1 --attempt"; do
+  # shellcheck disable=SC2086 # words
+  ok "bertd-shim $words" refuses 2 '^usage: bertd-shim --job N.*(bertd starts it)$' "$(dirname "$BERTD")/bertd-shim" $words
+done
+finish

@@ -1,0 +1,98 @@
+#!/bin/bash
+# What bertctl's options for submitting, listing, watching and waiting say, over a daemon's restart as well; on a terminal (script(1)) and off it.
+. "$(dirname "$0")/lib.sh"
+command -v script >/dev/null || skip_all "needs script"
+start_bertd
+on_terminal() { TERM=xterm timeout $((60 * patience)) script -qec "$*" /dev/null </dev/null | tr -d '\r'; }
+gate() { echo "until [ -e $work/$1 ]; do sleep 0.05; done"; } # a command that ends when that file is there
+escape=$(printf '\033')
+says() { [[ $1 =~ $2 ]] || { echo "'$1' lacks '$2'"; return 1; }; }
+
+# submit
+out=$("$BERTCTL" submit --wait --name well -- true 2>"$work/err")
+is "submit --wait of a job that succeeds: 0, its id alone" "$? $out $(wc -c <"$work/err")" "0 1 0"
+out=$("$BERTCTL" submit --wait --retries 0 -- false 2>"$work/err")
+is "of one that fails: 1, and its id" "$? $out" "1 2"
+mv "$work/err" "$work/failed"
+ok "and why, in one line" eval 'says "$(cat "$work/failed")" "^bertctl: job 2 has failed: exit code 1" && [[ $(wc -l <"$work/failed") == 1 ]]'
+is "submit --json prints an object" "$("$BERTCTL" submit --json -- true | jq -c .)" '{"id":3}'
+is "with --wait as well" "$("$BERTCTL" submit --json --wait -- true | jq -c .)" '{"id":4}'
+printf 'name: many\nkind: command\ncommand: ["true"]\nresources: {ranks: 8}\n' >"$work/many.yaml"
+is "of an array their ids" "$("$BERTCTL" submit --json --array priority=1,2,3 "$work/many.yaml" | jq -c .)" '[5,6,7]'
+ok "--array takes 1000 values: each is looked at" refuses 2 "priority: 'x' is not" "$BERTCTL" submit --array "priority=$(seq -s, 0 998),x" "$work/many.yaml"
+ok "and no more" refuses 2 "^bertctl: --array: more than 1000 jobs" "$BERTCTL" submit --array "priority=$(seq -s, 0 1000)" "$work/many.yaml"
+ok "also of several keys" refuses 2 "^bertctl: --array: more than 1000 jobs" "$BERTCTL" submit --array "priority=$(seq -s, 1 501)" --array resources.ranks=1,2 "$work/many.yaml"
+wait_job 7 30
+
+# list: 101 jobs wait behind one.
+holds=$("$BERTCTL" submit --name holds --ranks 8 --priority 1000 -- sh -c "$(gate held)")
+wait_for 20 state_is "$holds" running
+mapfile -t queued < <("$BERTCTL" submit --array "priority=$(seq -s, 1 101)" "$work/many.yaml")
+last=${queued[100]}
+rows() { sed "s/$escape\\[[0-9;]*m//g" | grep -cE '^ *[0-9]+ '; }
+is "list has all jobs" "$("$BERTCTL" list | rows)" "$last"
+is "on a terminal the newest 100, and says so" "$(on_terminal "$BERTCTL" list >"$work/out"; rows <"$work/out"; grep -c 'the newest 100 jobs; --all' "$work/out")" "100
+1"
+is "unless --all is given" "$(on_terminal "$BERTCTL" list --all | rows)" "$last"
+is "or -n" "$(on_terminal "$BERTCTL" list -n 105 | rows)" 105
+is "the newest first" "$("$BERTCTL" list -n 2 --json | jq -c 'map(.id)')" "[$last,$((last - 1))]"
+is "--active leaves out those that have ended" "$("$BERTCTL" list --active --json | jq -c 'map(.id) == ([range('"$last"'; '"$((holds - 1))"'; -1)])')" true
+"$BERTCTL" cancel "${queued[@]}"
+is "whatever they ended as" "$("$BERTCTL" list --active --json | jq -c 'map(.id)')" "[$holds]"
+
+# A name that several jobs have.
+ok "a name that one job has stands for it" quietly "$BERTCTL" status well
+again=$("$BERTCTL" submit --name well -- true)
+ok "one that two have is refused, with their ids" refuses 2 "^bertctl: 2 jobs are called 'well' ($again, 1): give an id" "$BERTCTL" status well
+ok "so it is where a job would be changed" refuses 2 "give an id" "$BERTCTL" cancel well
+
+# Colour.
+colours() { on_terminal "$@" "$BERTCTL" status | grep -c "$escape\[[0-9;]*m" | sed 's/[1-9][0-9]*/some/'; }
+is "a terminal has colours" "$(colours)" some
+is "with NO_COLOR none" "$(colours env NO_COLOR=1)" 0
+is "NO_COLOR set but empty counts for nothing" "$(colours env NO_COLOR=)" some
+is "a pipe has none" "$("$BERTCTL" status | grep -c "$escape")" 0
+
+# version, and which daemon answers.
+is "version has both" "$("$BERTCTL" version | sed 's/ [0-9][^ ]*/ V/')" "bertctl V
+bertd V (pid $bertd_pid, $BERTD_SOCKET)"
+is "as JSON, too" "$("$BERTCTL" version --json | jq -c '[.bertctl == .bertd, .pid, .socket]')" "[true,$bertd_pid,\"$BERTD_SOCKET\"]"
+mkdir -p "$work/runtime/bertd"
+ln -s "$BERTD_SOCKET" "$work/runtime/bertd/bertd.sock"
+# The system's socket in a mount namespace of its own; anything that listens there answers.
+both() { # LINK
+  # shellcheck disable=SC2016 # for that shell
+  env -u BERTD_SOCKET -u BERTD_STATE_DIR XDG_RUNTIME_DIR="$work/runtime" unshare -rm sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/bertd && { [ -z "$1" ] || ln -s "$1" /run/bertd/bertd.sock; } && exec "$2" version --json' sh "$1" "$BERTCTL" 2>"$work/err"
+}
+if unshare -rm mount -t tmpfs tmpfs /run 2>/dev/null; then
+  is "where both answer, the user's own is used" "$(both "$BERTD_SOCKET" | jq -r .socket)" "$work/runtime/bertd/bertd.sock"
+  is "and a line says which" "$(cat "$work/err")" "bertctl: your own bertd answers ($work/runtime/bertd/bertd.sock); the system's is reached with --socket /run/bertd/bertd.sock"
+  is "where one answers, nothing is said" "$(both "" | jq -r .socket; cat "$work/err")" "$work/runtime/bertd/bertd.sock"
+  rm "$work/runtime/bertd/bertd.sock"
+  is "the system's, where the user has none" "$(both "$BERTD_SOCKET" | jq -r .socket; cat "$work/err")" "/run/bertd/bertd.sock"
+else
+  for what in "the user's own is used" "a line says which" "where one answers" "the system's"; do skip "$what" "needs mount namespaces"; done
+fi
+
+# Watching and waiting, while bertd is away for a while.
+timeout $((90 * patience)) "$BERTCTL" status -w "$holds" >"$work/watched" 2>&1 &
+watcher=$!
+(on_terminal "$BERTCTL" status -w "$holds" >"$work/drawn") &
+drawer=$!
+timeout $((90 * patience)) "$BERTCTL" wait "$holds" >"$work/waited" 2>&1 &
+waiter=$!
+ok "status -w shows the job again and again" wait_for 20 eval '[[ $(grep -c "state  *running" "$work/watched") -ge 2 ]]'
+kill_bertd
+touch "$work/held"
+sleep 2
+start_bertd
+wait "$waiter"
+is "wait outlives a bertd that is killed and back after 2 s: 0, silent" "$? $(wc -c <"$work/waited")" "0 0"
+wait "$watcher"
+is "so does status -w, which then ends" "$? $(grep -o 'state  *done' "$work/watched" | xargs)" "0 state done"
+wait "$drawer"
+ok "on a terminal it refreshes in place" grep -q "$escape\[[0-9]*A" "$work/drawn"
+is "wait of a job that has failed" "$("$BERTCTL" wait 2 2>&1; echo $?)" "$(cat "$work/failed")
+1"
+is "with --json the job as well" "$("$BERTCTL" wait --json "$holds" | jq -c '[.id, .state]')" "[$holds,\"done\"]"
+finish
