@@ -1,22 +1,9 @@
 #!/bin/sh
 # scripts/gpu-check run, with a GPU, compilers and programs that are scripts: what fails is named and fails it, what is not installed is said.
-set -u
-source=${SOURCE_DIR:?}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-count=0 failed=0
-ok() { # ok DESCRIPTION COMMAND...: one test point
-        count=$((count + 1))
-        what=$1
-        shift
-        if "$@"; then
-                echo "ok $count - $what"
-        else
-                failed=1
-                echo "not ok $count - $what"
-                sed 's/^/# /' "$work/said"
-        fi
-}
+. "${SOURCE_DIR:-$(dirname "$0")/../..}/tests/lib.sh"
+tap_start
+source=$source_dir
+diagnose() { cat "$work/said"; }
 program() { # program PATH: a script from standard input that fails where FAIL names it
         mkdir -p "$(dirname "$1")"
         { printf '#!/bin/sh\ncase " $FAIL " in *" %s "*) echo "it fails" >&2; exit 1 ;; esac\n' "$(basename "$1")"; cat; } >"$1"
@@ -74,10 +61,8 @@ ok "without $left: exit code 0" checks 0 ""
 ok "and the last line says what was left out" last_line "$work/said" "gpu-check: every step passed; left out: $left"
 rm "$work/bin/nvidia-smi"
 if command -v nvidia-smi >/dev/null; then
-        count=$((count + 1))
-        echo "ok $count - without a driver # SKIP this host has one"
+        skip "without a driver: exit code 77" "this host has one"
 else
         ok "without a driver: exit code 77" checks 77 ""
 fi
-echo "1..$count"
-exit $failed
+finish
