@@ -2,7 +2,6 @@
 # scripts/gpu-check run, with a GPU, compilers and programs that are scripts: what fails is named and fails it, what is not installed is said.
 . "${SOURCE_DIR:-$(dirname "$0")/../..}/tests/lib.sh"
 tap_start
-source=$source_dir
 diagnose() { cat "$work/said"; }
 program() { # program PATH: a script from standard input that fails where FAIL names it
         mkdir -p "$(dirname "$1")"
@@ -20,8 +19,8 @@ last_line() { # last_line FILE PATTERN
 }
 
 mkdir -p "$work/tree/scripts" "$work/tree/trainer/cuda" "$work/tree/tests/gpu" "$work/tree/tests/bench" "$work/tree/examples" "$work/python"
-cp "$source/scripts/gpu-check" "$work/tree/scripts"
-cp -r "$source/examples/configs" "$work/tree/examples"
+cp "$source_dir/scripts/gpu-check" "$work/tree/scripts"
+cp -r "$source_dir/examples/configs" "$work/tree/examples"
 touch "$work/tree/trainer/cuda/flat.cu" "$work/python/torch.py"
 carry=$work/tree/build-gpu/carry
 echo 'import os, sys; sys.exit("torch_errors" in os.environ["FAIL"])' >"$work/tree/tests/gpu/torch_errors.py"
