@@ -256,24 +256,30 @@ static void test_recompute(void **state) {
         check_recompute(&albert, ops_cpu());
 }
 
+/* The batch's gradients are there once: a second time doubles them. */
+static void check_accumulates(struct model *model, const struct batch *batch, const struct model_pass *pass) {
+        const double *g = model_gradients(model);
+        double *once = calloc(model_n_elements(model), sizeof(double));
+        struct model_loss loss = {};
+
+        assert_non_null(once);
+        memcpy(once, g, model_n_elements(model) * sizeof(double));
+        model_forward_backward(model, batch, pass, &loss);
+        for (size_t i = 0; i < model_n_elements(model); i++)
+                assert_true(fabs(g[i] - 2 * once[i]) <= 1e-12);
+        free(once);
+}
+
 static void test_accumulates(void **state) {
         struct model_config config = helper_config(19, 12, 1, 3, 20, 0.1);
         struct test_batch *t = helper_batch(config.vocab_size, 3, 11, 5, true);
         struct model *model = helper_model(&config, ops_fp64(), &t->batch);
         struct model_pass pass = helper_pass(&t->batch, true);
         struct model_loss loss = {};
-        double *g = model_gradients(model);
 
         model_init(model, 1);
         model_forward_backward(model, &t->batch, &pass, &loss);
-        double *once = calloc(model_n_elements(model), sizeof(double));
-        assert_non_null(once);
-        for (size_t i = 0; i < model_n_elements(model); i++)
-                once[i] = g[i];
-        model_forward_backward(model, &t->batch, &pass, &loss);
-        for (size_t i = 0; i < model_n_elements(model); i++)
-                assert_true(fabs(g[i] - 2 * once[i]) <= 1e-12);
-        free(once);
+        check_accumulates(model, &t->batch, &pass);
         model_free(model);
         free(t);
 }
@@ -324,6 +330,7 @@ static void test_classifier(void **state) {
                 assert_int_equal(loss.sentence_count, b->n_texts);
                 for (uint32_t tensor = 0; tensor < model_n_tensors(model); tensor++)
                         check_tensor(model, b, &pass, tensor);
+                check_accumulates(model, b, &pass);
                 model_free(model);
         }
         free(t);

@@ -104,6 +104,25 @@ static void test_round_trip(void **state) {
         assert_int_equal(use(f->path), 0);
 }
 
+static void test_meta(void **state) {
+        struct checkpoint_meta meta = {};
+        struct error error = {};
+        uint64_t value = 0;
+
+        checkpoint_meta_set(&meta, "step", "%d", 12);
+        checkpoint_meta_set(&meta, "other", "%s", "-3");
+        checkpoint_meta_set(&meta, "step", "%d", 13); /* in its place */
+        assert_int_equal(meta.n, 2);
+        assert_int_equal(checkpoint_meta_u64(&meta, "/x", "step", &value, &error), 0);
+        assert_int_equal(value, 13);
+        assert_true(checkpoint_meta_u64(&meta, "/x", "other", &value, &error) < 0);
+        assert_int_equal(error.exit, BERTD_EXIT_BAD_CHECKPOINT);
+        assert_string_equal(error.text, "/x: meta key other is -3, expected a number");
+        error = (struct error) {};
+        assert_true(checkpoint_meta_u64(&meta, "/x", "absent", &value, &error) < 0);
+        assert_string_equal(error.text, "/x: meta key absent is missing, expected a number");
+}
+
 static void test_cut_at_every_page(void **state) {
         struct fixture *f = *state;
         struct stat st;
@@ -325,6 +344,7 @@ static void test_lock(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
+                cmocka_unit_test(test_meta),
                 cmocka_unit_test_setup_teardown(test_cut_at_every_page, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_flipped_bytes, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_tensor_is_named, setup, teardown),
