@@ -256,7 +256,7 @@ static void test_recompute(void **state) {
         check_recompute(&albert, ops_cpu());
 }
 
-/* The batch's gradients are there once: a second time doubles them. */
+/* The batch's gradients are there once: a second time doubles them; from zero they are the same again. */
 static void check_accumulates(struct model *model, const struct batch *batch, const struct model_pass *pass) {
         const double *g = model_gradients(model);
         double *once = calloc(model_n_elements(model), sizeof(double));
@@ -267,6 +267,10 @@ static void check_accumulates(struct model *model, const struct batch *batch, co
         model_forward_backward(model, batch, pass, &loss);
         for (size_t i = 0; i < model_n_elements(model); i++)
                 assert_true(fabs(g[i] - 2 * once[i]) <= 1e-12);
+        model_zero_gradients(model);
+        model_forward_backward(model, batch, pass, &loss);
+        for (size_t i = 0; i < model_n_elements(model); i++)
+                assert_true(fabs(g[i] - once[i]) <= 1e-12);
         free(once);
 }
 
@@ -336,6 +340,32 @@ static void test_classifier(void **state) {
         free(t);
 }
 
+/* Every place where BERT drops does so, each with a mask of its own, and none in an evaluation: forward and backward share these, so
+ * that a place which is forgotten has right gradients. */
+static void test_dropout_places(void **state) {
+        enum { LAYERS = 2, PLACES = 1 + 3 * LAYERS };
+        struct model_config config = helper_config(19, 12, LAYERS, 3, 20, 0.25);
+        struct test_batch *t = helper_batch(config.vocab_size, 3, 11, 5, true);
+        struct model *model = helper_model(&config, ops_fp64(), &t->batch);
+
+        for (int training = 0; training < 2; training++) {
+                struct model_pass pass = helper_pass(&t->batch, training);
+                struct dropout all[PLACES] = { model_embedding_norm(model, &t->batch, &pass).dropout };
+                for (uint32_t l = 0; l < LAYERS; l++) {
+                        all[1 + 3 * l] = model_attention(model, &t->batch, &pass, l).dropout;
+                        all[2 + 3 * l] = model_attention_norm(model, &t->batch, &pass, l).dropout;
+                        all[3 + 3 * l] = model_output_norm(model, &t->batch, &pass, l).dropout;
+                }
+                for (uint32_t i = 0; i < PLACES; i++) {
+                        assert_int_equal(all[i].threshold, training ? 16384 : 0);
+                        for (uint32_t j = 0; j < i; j++)
+                                assert_int_not_equal(all[i].site, all[j].site);
+                }
+        }
+        model_free(model);
+        free(t);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_classifier),     cmocka_unit_test(test_gelu),
@@ -344,6 +374,7 @@ int main(void) {
                 cmocka_unit_test(test_nothing_masked), cmocka_unit_test(test_accumulates),
                 cmocka_unit_test(test_albert),         cmocka_unit_test(test_albert_is_bert),
                 cmocka_unit_test(test_albert_names),   cmocka_unit_test(test_recompute),
+                cmocka_unit_test(test_dropout_places),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
