@@ -258,24 +258,34 @@ static void test_recompute(void **state) {
         check_recompute(&albert, ops_cpu());
 }
 
+/* The batch's gradients are there once: a second time doubles them; from zero they are the same again. */
+static void check_accumulates(struct model *model, const struct batch *batch, const struct model_pass *pass) {
+        const double *g = model_gradients(model);
+        double *once = calloc(model_n_elements(model), sizeof(double));
+        struct model_loss loss = {};
+
+        assert_non_null(once);
+        memcpy(once, g, model_n_elements(model) * sizeof(double));
+        model_forward_backward(model, batch, pass, &loss);
+        for (size_t i = 0; i < model_n_elements(model); i++)
+                assert_true(fabs(g[i] - 2 * once[i]) <= 1e-12);
+        model_zero_gradients(model);
+        model_forward_backward(model, batch, pass, &loss);
+        for (size_t i = 0; i < model_n_elements(model); i++)
+                assert_true(fabs(g[i] - once[i]) <= 1e-12);
+        free(once);
+}
+
 static void test_accumulates(void **state) {
         struct model_config config = helper_config(19, 12, 1, 3, 20, 0.1);
         struct test_batch *t = helper_batch(config.vocab_size, 3, 11, 5, true);
         struct model *model = helper_model(&config, ops_fp64(), &t->batch);
         struct model_pass pass = helper_pass(&t->batch, true);
         struct model_loss loss = {};
-        double *g = model_gradients(model);
 
         model_init(model, 1);
         model_forward_backward(model, &t->batch, &pass, &loss);
-        double *once = calloc(model_n_elements(model), sizeof(double));
-        assert_non_null(once);
-        for (size_t i = 0; i < model_n_elements(model); i++)
-                once[i] = g[i];
-        model_forward_backward(model, &t->batch, &pass, &loss);
-        for (size_t i = 0; i < model_n_elements(model); i++)
-                assert_true(fabs(g[i] - 2 * once[i]) <= 1e-12);
-        free(once);
+        check_accumulates(model, &t->batch, &pass);
         model_free(model);
         free(t);
 }
@@ -326,8 +336,35 @@ static void test_classifier(void **state) {
                 assert_int_equal(loss.sentence_count, b->n_texts);
                 for (uint32_t tensor = 0; tensor < model_n_tensors(model); tensor++)
                         check_tensor(model, b, &pass, tensor);
+                check_accumulates(model, b, &pass);
                 model_free(model);
         }
+        free(t);
+}
+
+/* Every place where BERT drops does so, each with a mask of its own, and none in an evaluation: forward and backward share these, so
+ * that a place which is forgotten has right gradients. */
+static void test_dropout_places(void **state) {
+        enum { LAYERS = 2, PLACES = 1 + 3 * LAYERS };
+        struct model_config config = helper_config(19, 12, LAYERS, 3, 20, 0.25);
+        struct test_batch *t = helper_batch(config.vocab_size, 3, 11, 5, true);
+        struct model *model = helper_model(&config, ops_fp64(), &t->batch);
+
+        for (int training = 0; training < 2; training++) {
+                struct model_pass pass = helper_pass(&t->batch, training);
+                struct dropout all[PLACES] = { model_embedding_norm(model, &t->batch, &pass).dropout };
+                for (uint32_t l = 0; l < LAYERS; l++) {
+                        all[1 + 3 * l] = model_attention(model, &t->batch, &pass, l).dropout;
+                        all[2 + 3 * l] = model_attention_norm(model, &t->batch, &pass, l).dropout;
+                        all[3 + 3 * l] = model_output_norm(model, &t->batch, &pass, l).dropout;
+                }
+                for (uint32_t i = 0; i < PLACES; i++) {
+                        assert_int_equal(all[i].threshold, training ? 16384 : 0);
+                        for (uint32_t j = 0; j < i; j++)
+                                assert_int_not_equal(all[i].site, all[j].site);
+                }
+        }
+        model_free(model);
         free(t);
 }
 
@@ -339,6 +376,7 @@ int main(void) {
                 cmocka_unit_test(test_nothing_masked), cmocka_unit_test(test_accumulates),
                 cmocka_unit_test(test_albert),         cmocka_unit_test(test_albert_is_bert),
                 cmocka_unit_test(test_albert_names),   cmocka_unit_test(test_recompute),
+                cmocka_unit_test(test_dropout_places),
         };
 
         omp_set_num_threads(1); /* the models are too small for more */

@@ -1,6 +1,7 @@
 /* Checkpoint files: what is written is read, anything cut or flipped is refused with exit 76; run folders. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -103,6 +104,25 @@ static void test_round_trip(void **state) {
         assert_int_equal(use(f->path), 0);
 }
 
+static void test_meta(void **state) {
+        struct checkpoint_meta meta = {};
+        struct error error = {};
+        uint64_t value = 0;
+
+        checkpoint_meta_set(&meta, "step", "%d", 12);
+        checkpoint_meta_set(&meta, "other", "%s", "-3");
+        checkpoint_meta_set(&meta, "step", "%d", 13); /* in its place */
+        assert_int_equal(meta.n, 2);
+        assert_int_equal(checkpoint_meta_u64(&meta, "/x", "step", &value, &error), 0);
+        assert_int_equal(value, 13);
+        assert_true(checkpoint_meta_u64(&meta, "/x", "other", &value, &error) < 0);
+        assert_int_equal(error.exit, BERTD_EXIT_BAD_CHECKPOINT);
+        assert_string_equal(error.text, "/x: meta key other is -3, expected a number");
+        error = (struct error) {};
+        assert_true(checkpoint_meta_u64(&meta, "/x", "absent", &value, &error) < 0);
+        assert_string_equal(error.text, "/x: meta key absent is missing, expected a number");
+}
+
 static void test_cut_at_every_page(void **state) {
         struct fixture *f = *state;
         struct stat st;
@@ -186,8 +206,8 @@ static void test_views_are_refused(void **state) {
         assert_int_equal(use(f->path), BERTD_EXIT_BAD_CHECKPOINT);
 }
 
-static void write_small(const struct rundir *rundir, uint64_t step) {
-        char *path = rundir_checkpoint_path(rundir, step);
+/* A checkpoint of one number. */
+static int write_one(const char *path, struct error *error) {
         struct checkpoint_meta meta = {};
         struct checkpoint_tensor t = { .name = "t",
                                        .kind = "param",
@@ -196,8 +216,83 @@ static void write_small(const struct rundir *rundir, uint64_t step) {
                                        .shape = { 1 },
                                        .size = 4,
                                        .data = &(float) { 1 } };
-        assert_int_equal(checkpoint_write(path, &meta, &t, 1, NULL), 0);
+        *error = (struct error) {};
+        return checkpoint_write(path, &meta, &t, 1, error);
+}
+
+static void write_small(const struct rundir *rundir, uint64_t step) {
+        char *path = rundir_checkpoint_path(rundir, step);
+        struct error error;
+
+        assert_int_equal(write_one(path, &error), 0);
         free(path);
+}
+
+/* What a full or broken disk does to the last steps of writing: the Nth fsync fails, the checksum is written in part. The linker puts
+ * these in the place of the real ones; with offsets of 64 bits, pwrite is pwrite64. */
+int __wrap_fsync(int fd);
+int __real_fsync(int fd);
+ssize_t __wrap_pwrite64(int fd, const void *data, size_t size, off_t at);
+ssize_t __real_pwrite64(int fd, const void *data, size_t size, off_t at);
+
+static int fsyncs_left = -1; /* −1: all succeed */
+static bool short_writes;
+
+int __wrap_fsync(int fd) {
+        if (fsyncs_left < 0 || fsyncs_left-- > 0)
+                return __real_fsync(fd);
+        errno = EDQUOT;
+        return -1;
+}
+
+ssize_t __wrap_pwrite64(int fd, const void *data, size_t size, off_t at) {
+        return __real_pwrite64(fd, data, short_writes ? size / 2 : size, at);
+}
+
+static void test_failed_writes(void **state) {
+        struct fixture *f = *state;
+        cleanup_free char *path = format_string("%s/new.ckpt", f->folder);
+        cleanup_free char *temporary = format_string("%s.tmp", path);
+        struct error error;
+
+        short_writes = true;
+        assert_true(write_one(path, &error) < 0);
+        assert_int_equal(error.code, EIO);
+        short_writes = false;
+        assert_int_not_equal(access(path, F_OK), 0);
+        assert_int_not_equal(access(temporary, F_OK), 0);
+        fsyncs_left = 0; /* the file's */
+        assert_true(write_one(path, &error) < 0);
+        assert_int_equal(error.code, EDQUOT);
+        assert_int_not_equal(access(path, F_OK), 0);
+        assert_int_not_equal(access(temporary, F_OK), 0);
+        fsyncs_left = 1; /* the folder's: nobody may count on the name */
+        assert_true(write_one(path, &error) < 0);
+        fsyncs_left = -1;
+        assert_int_equal(write_one(path, &error), 0);
+        assert_int_equal(use(path), 0);
+}
+
+/* The file's own checksum: a marker that is absent, and one at the very end of the file. */
+static void test_marker(void **state) {
+        struct fixture *f = *state;
+        cleanup_free char *path = format_string("%s/marker", f->folder);
+        char text[64], hex[33], said[33];
+        static const struct { int digits, expected; } cases[] = { { 0, -EBADMSG }, { 31, -EBADMSG }, { 32, 0 } };
+        off_t at = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                int n = snprintf(text, sizeof(text), CHECKPOINT_FILE_MARKER "%.*s", cases[i].digits,
+                                 "0123456789abcdef0123456789abcdef");
+                assert_int_equal(file_write_atomic(path, text, (size_t) n, 0600, NULL), 0);
+                cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+                assert_int_equal(checkpoint_file_checksum(fd, hex, said, &at), cases[i].expected);
+        }
+        assert_string_equal(said, "0123456789abcdef0123456789abcdef");
+        assert_int_equal(at, strlen(CHECKPOINT_FILE_MARKER));
+        assert_int_equal(file_write_atomic(path, "no marker", 9, 0600, NULL), 0);
+        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+        assert_int_equal(checkpoint_file_checksum(fd, hex, said, &at), -EBADMSG);
 }
 
 static void test_run_folder(void **state) {
@@ -249,11 +344,14 @@ static void test_lock(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
+                cmocka_unit_test(test_meta),
                 cmocka_unit_test_setup_teardown(test_cut_at_every_page, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_flipped_bytes, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_tensor_is_named, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_foreign_files, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_views_are_refused, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_failed_writes, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_marker, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_run_folder, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_lock, setup, teardown),
         };

@@ -50,7 +50,7 @@ static void test_death_and_end(void **state) {
         assert_int_equal(job->lost_steps, 7);
         clock = steps(job, 30);
         /* 30 useful seconds of 60. */
-        assert_float_equal(goodput(job, &clock, 1060 * SEC), 0.5, 0.02);
+        assert_true(fabs(goodput(job, &clock, 1060 * SEC) - 0.5) < 0.02); /* assert_float_equal takes NaN for equal */
         goodput_close_attempt(job, &clock, true);
         assert_int_equal(job->lost_steps, 7);
         assert_int_equal(job->run_steps, 37);
@@ -68,6 +68,20 @@ static void test_going_back_further_loses_more(void **state) {
         job->attempt.first_step = job->attempt.step = 10;
         goodput_start_attempt(job);
         assert_int_equal(job->lost_steps, 10);
+        job_free(job);
+}
+
+/* As many steps again as before, none lost: all of the time was useful. */
+static void test_two_equal_attempts(void **state) {
+        struct job *job = new_job();
+        struct step_clock clock = steps(job, 10);
+
+        add_checkpoint(job, 10);
+        goodput_close_attempt(job, &clock, false);
+        job->attempt.first_step = job->attempt.step = 10;
+        goodput_start_attempt(job);
+        clock = steps(job, 20);
+        assert_true(fabs(goodput(job, &clock, 1020 * SEC) - 1) < 0.001);
         job_free(job);
 }
 
@@ -91,6 +105,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_death_and_end),
                 cmocka_unit_test(test_going_back_further_loses_more),
+                cmocka_unit_test(test_two_equal_attempts),
                 cmocka_unit_test(test_time_that_counts),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

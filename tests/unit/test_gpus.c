@@ -110,6 +110,32 @@ static void test_take(void **state) {
         assert_int_equal(gpus_take(&gpus, 0x5, 3), 0);
 }
 
+static void find_refused(const char *option, const char *expected) {
+        struct error error = {};
+        struct gpus gpus;
+
+        assert_true(gpus_find(option, &gpus, &error) < 0);
+        assert_non_null(strstr(error.text, expected));
+}
+
+static void test_option(void **state) {
+        struct error error = {};
+        struct gpus gpus;
+
+        assert_int_equal(gpus_find("3", &gpus, &error), 0);
+        assert_int_equal(gpus.n, 3);
+        assert_string_equal(gpus.names[2], "2");
+        assert_int_equal(gpus_find("GPU-b,GPU-a", &gpus, &error), 0);
+        assert_int_equal(gpus.n, 2);
+        assert_string_equal(gpus.names[0], "GPU-b");
+        char *visible = gpus_visible(&gpus, 0x3);
+        assert_string_equal(visible, "GPU-b,GPU-a");
+        free(visible);
+        find_refused("65", "--gpus: 65, expected 0 to 64");
+        find_refused("GPU-a,GPU-b,GPU-a", "\"GPU-a\"");
+        find_refused("GPU-0123456789012345678901234567890123456789012345678901234567890123456789", "too long");
+}
+
 /* Names nothing that can be opened: a host without a driver is as it was before one was looked for. */
 static void test_no_library(void **state) {
         static struct nvml_answer answer;
@@ -124,7 +150,7 @@ int main(void) {
                 cmocka_unit_test(test_baseline),      cmocka_unit_test(test_first_sight_is_no_baseline),
                 cmocka_unit_test(test_left_by_a_job), cmocka_unit_test(test_whose_process),
                 cmocka_unit_test(test_listed),        cmocka_unit_test(test_take),
-                cmocka_unit_test(test_no_library),
+                cmocka_unit_test(test_no_library),    cmocka_unit_test(test_option),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

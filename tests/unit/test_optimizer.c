@@ -301,8 +301,79 @@ static void test_learns(void **state) {
         check_learns(&albert, &spec, 1e-2);
 }
 
+/* A device's one call, as ops.h defines it, on the fp64 table. */
+static void update_naively(const struct op_update *op) {
+        const struct ops *ops = ops_fp64();
+
+        for (uint32_t i = 0; i < op->n_tensors; i++) {
+                const struct op_update_tensor *t = &op->tensors[i];
+                double *g = (double *) op->g + t->offset, *p = (double *) op->p + t->offset,
+                       *m = (double *) op->m + t->offset, *v = (double *) op->v + t->offset, ratio = 1;
+                struct op_adam adam = op->adam;
+                adam.rate = t->rate;
+                adam.weight_decay = t->weight_decay;
+                double norm = adam.gradient_scale * sqrt(ops->sum_squares(g, t->n));
+                if (op->clip_norm > 0 && norm > op->clip_norm)
+                        adam.gradient_scale *= op->clip_norm / norm;
+                if (!op->trust_ratio) {
+                        ops->adamw(&adam, t->n, g, p, m, v);
+                        continue;
+                }
+                ops->adam_direction(&adam, t->n, g, p, m, v);
+                double weights = sqrt(ops->sum_squares(p, t->n)), direction = sqrt(ops->sum_squares(g, t->n));
+                if (t->adapt && weights > 0 && direction > 0)
+                        ratio = weights / direction;
+                ops->descend(adam.rate * ratio, t->n, g, p);
+        }
+}
+
+static void check_together(const struct spec_optimizer *o) {
+        struct ops table = *ops_fp64();
+        struct test_batch *t = helper_batch(50, 2, 9, 1, false);
+        struct model_config config = helper_config(50, 12, 3, 3, 20, 0.1);
+
+        table.update = update_naively;
+        struct model *a = helper_model(&config, ops_fp64(), &t->batch), *b = helper_model(&config, &table, &t->batch);
+        size_t bytes = model_run_bytes(a);
+        model_init(a, 3);
+        model_init(b, 3);
+        for (uint32_t update = 1; update <= 3; update++) {
+                double *g = model_gradients(a);
+                for (size_t i = 0; i < model_n_elements(a); i++)
+                        g[i] = 0.2 * helper_random(update, (uint32_t) i);
+                memcpy(model_gradients(b), g, bytes);
+                optimizer_update(a, o, 0.01 * update, update, 0.5);
+                optimizer_update(b, o, 0.01 * update, update, 0.5);
+        }
+        assert_memory_equal(model_parameters(a), model_parameters(b), bytes);
+        assert_memory_equal(model_moment1(a), model_moment1(b), bytes);
+        assert_memory_equal(model_moment2(a), model_moment2(b), bytes);
+        model_free(a);
+        model_free(b);
+        free(t);
+}
+
+/* Tables that update all tensors in one call get what the others get tensor by tensor. */
+static void test_together(void **state) {
+        for (enum optimizer_name name = 0; name < OPTIMIZER_NAME_MAX; name++)
+                for (enum clip_by by = 0; by < CLIP_BY_MAX; by++)
+                        for (enum freeze freeze = 0; freeze <= FREEZE_FEATURES; freeze++) {
+                                struct spec_optimizer o = { .name = name,
+                                                            .beta1 = 0.9,
+                                                            .beta2 = 0.999,
+                                                            .epsilon = 1e-6,
+                                                            .weight_decay = 0.01,
+                                                            .clip_norm = 0.1,
+                                                            .clip_by = by,
+                                                            .layer_decay = 0.8,
+                                                            .freeze = freeze };
+                                check_together(&o);
+                        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_together),
                 cmocka_unit_test(test_published_schedules),
                 cmocka_unit_test(test_published_optimizers),
                 cmocka_unit_test(test_schedule),

@@ -228,8 +228,33 @@ static void test_once(void **state) {
         assert_int_equal(d.action, POLICY_RETRY);
 }
 
+/* The job's own faults cost budget; an end on request, the host's and the administrator's deeds do not (docs/bertd-job.5). */
+static void test_what_costs_budget(void **state) {
+        static const bool costs[EXIT_CLASS_MAX] = {
+                [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
+                [EXIT_CLASS_FAILED] = true,     [EXIT_CLASS_SIGNAL] = true,         [EXIT_CLASS_OOM] = true,
+                [EXIT_CLASS_MPI] = true,        [EXIT_CLASS_HANG] = true,           [EXIT_CLASS_LAUNCH] = true,
+        };
+
+        for (enum exit_class c = 0; c < EXIT_CLASS_MAX; c++)
+                assert_int_equal(policy_costs_budget(c), costs[c]);
+}
+
+/* Stopped on request: a step or a checkpoint is progress. A start that comes to neither backs off as a death does. */
+static void test_stopped_with_progress(void **state) {
+        const struct policy_death step[] = { DEATH(STOPPED, true, 10, 15, 10) };
+        const struct policy_death checkpoint[] = { DEATH(KILLED, true, 10, 15, 10), DEATH(STOPPED, true, 15, 15, 15) };
+        const struct policy_death neither[] = { DEATH(KILLED, true, 10, 15, 10), DEATH(STOPPED, true, 10, 10, 10) };
+
+        assert_int_equal(DECIDE(step).action, POLICY_REQUEUE);
+        assert_int_equal(DECIDE(checkpoint).action, POLICY_REQUEUE);
+        assert_int_equal(DECIDE(neither).action, POLICY_RETRY);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_what_costs_budget),
+                cmocka_unit_test(test_stopped_with_progress),
                 cmocka_unit_test(test_once),
                 cmocka_unit_test(test_single_deaths),
                 cmocka_unit_test(test_budget_and_backoff),

@@ -15,6 +15,7 @@
 #include "trainer/mixture.h"
 #include "trainer/permute.h"
 #include "trainer/samples.h"
+#include "trainer/text/wordpiece.h"
 
 enum { LENGTH = 32, VOCAB = 120, N = 4000 };
 
@@ -261,6 +262,33 @@ static void test_sentence_order(void **state) {
         free(streams);
 }
 
+/* SOP of a document with one sentence cuts it in two, which one token cannot be. */
+static void test_short_sentences(void **state) {
+        struct fixture *f = *state;
+        char *prefix = format_string("%s/short", f->folder);
+        struct samples_options o = options(OBJECTIVE_MLM_SOP);
+
+        for (uint64_t shortest = 1; shortest <= 2; shortest++) {
+                struct corpora *corpora = NULL;
+                struct samples *samples = NULL;
+                struct storage storage;
+                int whole = 0;
+                write_sentences(prefix, 36, (uint64_t[]) { 1, 2 }, 2, 10, 80, shortest);
+                assert_int_equal(corpora_open(&prefix, 1, &corpora, NULL), 0);
+                assert_int_equal(samples_build_map(f->map, corpora, &o, NULL), 0);
+                assert_int_equal(samples_new(f->map, corpora, &vocab, &o, &samples, NULL), 0);
+                for (uint64_t k = 0; k < N; k++) {
+                        struct sample s = make(samples, k, &storage);
+                        assert_true(s.sentence_label >= 0 || s.length == 4); /* [CLS] a [SEP] [SEP] */
+                        whole += s.sentence_label < 0;
+                }
+                assert_int_equal(whole > 0, shortest == 1);
+                samples_free(samples);
+                corpora_close(corpora);
+        }
+        free(prefix);
+}
+
 /* Order-independent sum over the samples of an epoch. */
 static uint64_t epoch_hash(const struct samples *samples, uint64_t epoch) {
         uint64_t n = samples_n(samples), sum = 0;
@@ -408,6 +436,33 @@ static void test_weights_refused(void **state) {
         assert_int_equal(samples_build_map(f->map, corpora, &o, &error), 0);
         corpora_close(corpora);
         free(prefixes[1]);
+}
+
+/* Special tokens anywhere in the file; what continues a word; a vocabulary of nothing else. */
+static void test_vocabulary(void **state) {
+        static const char words[] = "a\n[MASK]\n##b\n[SEP]\n[CLS]\n[UNK]\n[PAD]\n##c\nd\n";
+        struct fixture *f = *state;
+        cleanup_free char *path = format_string("%s/vocab.txt", f->folder);
+        struct samples_vocab v = {};
+        struct error error = {};
+
+        assert_int_equal(file_write_atomic(path, words, strlen(words), 0600, &error), 0);
+        cleanup_vocab struct vocab *file = NULL;
+        assert_int_equal(vocab_load(path, &file, &error), 0);
+        assert_int_equal(samples_vocab_init(&v, file, path, &error), 0);
+        assert_true(v.size == 9 && v.mask == 1 && v.sep == 3 && v.cls == 4 && v.n_special == 5);
+        assert_memory_equal(v.special, ((int32_t[]) { 1, 3, 4, 5, 6 }), 5 * sizeof(int32_t));
+        assert_int_equal(v.continues[0], 1 << 2 | 1 << 7);
+        assert_int_equal(v.continues[1], 0);
+        samples_vocab_free(&v);
+
+        static const char nothing[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
+        assert_int_equal(file_write_atomic(path, nothing, strlen(nothing), 0600, &error), 0);
+        cleanup_vocab struct vocab *empty = NULL;
+        assert_int_equal(vocab_load(path, &empty, &error), 0);
+        assert_true(samples_vocab_init(&v, empty, path, &error) < 0);
+        assert_int_equal(error.exit, BERTD_EXIT_DATA);
+        assert_non_null(strstr(error.text, "nothing but special tokens"));
 }
 
 /* ---- masking of a text alone ---- */
@@ -563,6 +618,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_labels, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_one_document, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_sentence_order, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_short_sentences, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_vocabulary, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_static, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_weights, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_turns, setup, teardown),

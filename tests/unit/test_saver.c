@@ -1,6 +1,7 @@
 /* The saver writes the state as it was at saver_begin, whatever training makes of it after saver_settle: of the CPU's memory, or EMULATED of
  * a device's (tests/gpu). */
 #include <errno.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -120,6 +121,43 @@ static void test_not_finite_is_refused(void **state) {
         assert_int_equal(access(path, F_OK), -1);
 }
 
+#ifndef EMULATED
+/* The last element of each tensor and kind counts, in both precisions of a CPU. */
+static void test_every_element_is_looked_at(void **state) {
+        const struct ops *const tables[] = { ops_cpu(), ops_fp64() };
+        const double bad[] = { NAN, INFINITY, -INFINITY }, zero = 0;
+        struct fixture *f = *state;
+        struct model_config config = helper_config(50, 12, 1, 3, 20, 0.1);
+        struct test_batch *t = helper_batch(config.vocab_size, 1, 8, 0, false);
+        cleanup_free char *path = format_string("%s/step-9.ckpt", f->folder);
+
+        for (size_t i = 0; i < ELEMENTSOF(tables); i++) {
+                struct model *model = helper_model(&config, tables[i], &t->batch);
+                void *runs[] = { model_parameters(model), model_moment1(model), model_moment2(model) };
+                struct checkpoint_meta meta = {};
+                struct saver_result previous, result;
+                struct saver *saver = NULL;
+                model_init(model, 1);
+                assert_int_equal(saver_new(model, &saver, NULL), 0);
+                for (uint32_t k = 0; k < 3 * model_n_tensors(model); k++) {
+                        const struct model_tensor *tensor = model_tensor(model, k / 3);
+                        size_t last = tensor->offset + tensor->n_elements - 1;
+                        tables[i]->store(tables[i]->master, runs[k % 3], last, &bad[k / 3 % 3], 1);
+                        saver_begin(saver, path, 9, &meta, &previous);
+                        result = wait_for(saver);
+                        assert_int_equal(result.error.exit, BERTD_EXIT_NAN);
+                        assert_non_null(strstr(result.error.text, tensor->name));
+                        tables[i]->store(tables[i]->master, runs[k % 3], last, &zero, 1);
+                }
+                saver_begin(saver, path, 9, &meta, &previous);
+                assert_int_equal(wait_for(saver).r, 0);
+                saver_free(saver);
+                model_free(model);
+        }
+        free(t);
+}
+#endif
+
 #ifdef EMULATED
 static void test_broken_device_is_not_written(void **state) {
         struct fixture *f = *state;
@@ -154,6 +192,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_not_finite_is_refused, setup, teardown),
 #ifdef EMULATED
                 cmocka_unit_test_setup_teardown(test_broken_device_is_not_written, setup, teardown),
+#else
+                cmocka_unit_test_setup_teardown(test_every_element_is_looked_at, setup, teardown),
 #endif
         };
 #ifdef EMULATED /* with memory to spare, and without */

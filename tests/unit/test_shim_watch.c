@@ -85,6 +85,20 @@ static void test_automatic(void **state) {
         assert_int_equal(shim_watch_limit(&w), 1200 * SEC);
 }
 
+/* How often the shim looks: eight times within a limit, and at least every 5 s. */
+static void test_period(void **state) {
+        static const struct {
+                int start_sec;
+                uint64_t usec;
+        } rows[] = { { 0, 5 * SEC }, { 1, SEC / 8 }, { 8, SEC }, { 40, 5 * SEC }, { 1800, 5 * SEC } };
+
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+                struct shim_watch w;
+                shim_watch_begin(&w, 0, rows[i].start_sec, true, 0, SEC);
+                assert_int_equal(shim_watch_period(&w), rows[i].usec);
+        }
+}
+
 /* The shim was stopped or the host suspended: one look, late, is one look. */
 static void test_late_look(void **state) {
         struct shim_watch w;
@@ -102,7 +116,7 @@ static void test_late_look(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_explicit),  cmocka_unit_test(test_never),     cmocka_unit_test(test_start),
-                cmocka_unit_test(test_automatic), cmocka_unit_test(test_late_look),
+                cmocka_unit_test(test_automatic), cmocka_unit_test(test_late_look), cmocka_unit_test(test_period),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

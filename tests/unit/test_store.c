@@ -383,6 +383,21 @@ static void test_event_tells_how_an_attempt_ended(void **state) {
         assert_int_equal(store_flush(store, &error), 0);
         assert_int_equal(store_events(store, job->id, 0, 9, note_end, text, &error), 0);
         assert_string_equal(text, "submit//0/0 hello//0/0 retry/oom/17/7 ");
+        job->state = JOB_RUNNING;
+        store_note(store, job, JOB_STARTING, "hello", "");
+        job->step = job->attempt.step = 9; /* it went back and came no further */
+        job->state = JOB_BACKOFF;
+        store_note(store, job, JOB_RUNNING, "retry", "");
+        job->state = JOB_RUNNING;
+        store_note(store, job, JOB_STARTING, "hello", "");
+        job->attempt.exit_class = EXIT_CLASS_FINISHED; /* its last steps need no checkpoint */
+        job->step = job->attempt.step = 17;
+        job->state = JOB_DONE;
+        store_note(store, job, JOB_RUNNING, "finished", "");
+        assert_int_equal(store_flush(store, &error), 0);
+        text[0] = '\0';
+        assert_int_equal(store_events(store, job->id, 3, 9, note_end, text, &error), 0);
+        assert_string_equal(text, "hello//17/0 retry/oom/9/0 hello//9/0 finished/finished/17/0 ");
         store_free(store);
 }
 

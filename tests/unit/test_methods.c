@@ -1,0 +1,455 @@
+/* The manager's methods over a connection whose user the test chooses: who may call which, as bus.h states it (not the table of
+ * methods.c), what others see of a job, and what is refused in which state. Nothing is started. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "bertd/bus.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "daemon/attempt.h"
+#include "daemon/bus_server.h"
+#include "tests/unit/folder.h"
+
+#define TURNS_MAX 1000 /* of both ends, for an answer */
+#define SLOTS 4
+#define DENIED BERTD_ERROR_ACCESS_DENIED
+#define WRONG BERTD_ERROR_WRONG_STATE
+#define DONE "" /* no error */
+
+struct fixture {
+        char *folder, *state_dir, *socket;
+        struct manager *manager;
+        struct peer peer;
+        sd_bus *client;
+        sd_bus_message *reply;
+        char error[64]; /* of the last call; empty: it was answered */
+};
+
+/* Neither root nor the daemon's user. */
+static uid_t owner_uid(void) { return geteuid() + 1; }
+static uid_t stranger_uid(void) { return geteuid() + 2; }
+
+static int setup(void **state) {
+        struct fixture *f = calloc(1, sizeof(*f));
+        struct error error = {};
+        sd_id128_t id;
+        int fds[2];
+
+        assert_non_null(f);
+        f->folder = make_folder();
+        f->state_dir = format_string("%s/state", f->folder);
+        f->socket = format_string("%s/socket", f->folder);
+        struct manager_options options = {
+                .state_dir = f->state_dir, .socket = f->socket, .slots = SLOTS, .launcher = LAUNCHER_FORK
+        };
+        if (manager_new(&options, &f->manager, &error) < 0 || manager_start(f->manager, &error) < 0)
+                fail_msg("%s", error.text);
+        f->peer.manager = f->manager;
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+        assert_true(sd_id128_randomize(&id) >= 0);
+        assert_true(sd_bus_new(&f->peer.bus) >= 0 && sd_bus_set_fd(f->peer.bus, fds[0], fds[0]) >= 0);
+        assert_true(sd_bus_set_server(f->peer.bus, 1, id) >= 0 && sd_bus_set_anonymous(f->peer.bus, 1) >= 0);
+        assert_true(sd_bus_set_trusted(f->peer.bus, 1) >= 0 && methods_add(&f->peer) >= 0);
+        assert_true(sd_bus_new(&f->client) >= 0 && sd_bus_set_fd(f->client, fds[1], fds[1]) >= 0);
+        assert_true(sd_bus_start(f->peer.bus) >= 0 && sd_bus_start(f->client) >= 0);
+        *state = f;
+        return 0;
+}
+
+static int teardown(void **state) {
+        struct fixture *f = *state;
+
+        (void) sd_bus_message_unref(f->reply);
+        (void) sd_bus_close_unref(f->client);
+        (void) sd_bus_close_unref(f->peer.bus);
+        manager_free(f->manager);
+        remove_folder(f->folder);
+        free(f->state_dir);
+        free(f->socket);
+        free(f);
+        return 0;
+}
+
+static struct job *new_job(struct fixture *f, const char *kind, enum job_state in_state) {
+        char *command[] = { (char *) "secret-command", NULL };
+        struct submission s = {};
+        struct job *job = NULL;
+        struct error error = {};
+
+        submission_defaults(&s);
+        s.name = (char *) "a";
+        s.kind = (char *) kind;
+        s.cwd = (char *) "/tmp";
+        s.spec = (char *) "secret-spec";
+        s.command = command;
+        if (store_insert(f->manager->store, &s, owner_uid(), 1, "alice", LAUNCHER_FORK, &job, &error) < 0)
+                fail_msg("%s", error.text);
+        job->state = in_state;
+        return job;
+}
+
+static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
+        struct fixture *f = userdata;
+        const sd_bus_error *error = sd_bus_message_get_error(m);
+
+        f->reply = sd_bus_message_ref(m);
+        (void) snprintf(f->error, sizeof(f->error), "%s", error ? error->name : DONE);
+        return 1;
+}
+
+/* Sends the call, which it takes, as that user; f->error and f->reply are the answer. */
+static void call(struct fixture *f, uid_t uid, sd_bus_message *m) {
+        f->peer.uid = uid;
+        f->reply = sd_bus_message_unref(f->reply);
+        assert_true(sd_bus_call_async(f->client, NULL, m, on_answer, f, 0) >= 0);
+        (void) sd_bus_message_unref(m);
+        for (int i = 0; i < TURNS_MAX && !f->reply; i++)
+                assert_true(sd_bus_process(f->client, NULL) >= 0 && sd_bus_process(f->peer.bus, NULL) >= 0);
+        assert_non_null(f->reply);
+}
+
+static sd_bus_message *new_call(struct fixture *f, const char *member) {
+        sd_bus_message *m = NULL;
+
+        assert_true(sd_bus_message_new_method_call(f->client, &m, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE, member) >=
+                    0);
+        return m;
+}
+
+/* A method whose first argument is a job; `in` is its signature in bus.h. */
+static const char *call_job(struct fixture *f, uid_t uid, const char *member, const char *in, uint64_t id) {
+        sd_bus_message *m = new_call(f, member);
+        int r = sd_bus_message_append(m, "t", id);
+
+        if (strcmp(in, "tb") == 0)
+                r = sd_bus_message_append(m, "b", 0);
+        else if (strcmp(in, "ta{sv}") == 0)
+                r = sd_bus_message_append(m, "a{sv}", 0);
+        else if (strcmp(in, "ttu") == 0)
+                r = sd_bus_message_append(m, "tu", UINT64_C(0), 10u);
+        assert_true(r >= 0);
+        call(f, uid, m);
+        return f->error;
+}
+
+static const struct job_method {
+        const char *name, *in, *stranger, *owner; /* their answers for a paused command */
+} job_methods[] = {
+        { "GetJob", "t", DONE, DONE },        { "GetEvents", "ttu", DONE, DONE }, { "GetCheckpoints", "t", DONE, DONE },
+        { "Wait", "t", DONE, DONE },          { "GetSpec", "t", DENIED, DONE },   { "Pause", "t", DENIED, WRONG },
+        { "Checkpoint", "t", DENIED, WRONG }, { "Remove", "t", DENIED, WRONG },   { "Resume", "ta{sv}", DENIED, DONE },
+        { "Cancel", "tb", DENIED, DONE },
+};
+
+static void test_authority(void **state) {
+        struct fixture *f = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(job_methods); i++) {
+                const struct job_method *method = &job_methods[i];
+                struct job *job = new_job(f, "command", JOB_PAUSED);
+
+                print_message("%s\n", method->name);
+                assert_string_equal(call_job(f, stranger_uid(), method->name, method->in, job->id), method->stranger);
+                assert_int_equal(job->state, JOB_PAUSED);
+                assert_string_equal(call_job(f, owner_uid(), method->name, method->in, job->id), method->owner);
+                job->state = JOB_PAUSED;
+                assert_string_equal(call_job(f, 0, method->name, method->in, job->id), method->owner);
+                job->state = JOB_PAUSED;
+                assert_string_equal(call_job(f, geteuid(), method->name, method->in, job->id), method->owner);
+                assert_string_equal(call_job(f, 0, method->name, method->in, job->id + 1), BERTD_ERROR_NO_SUCH_JOB);
+        }
+}
+
+static void test_shutdown(void **state) {
+        struct fixture *f = *state;
+        uid_t users[] = { stranger_uid(), owner_uid(), geteuid() };
+
+        (void) new_job(f, "command", JOB_PAUSED);
+        for (size_t i = 0; i < ELEMENTSOF(users); i++) {
+                sd_bus_message *m = new_call(f, "Shutdown");
+                bool may = users[i] == geteuid();
+                assert_true(sd_bus_message_append(m, "b", 0) >= 0);
+                call(f, users[i], m);
+                assert_string_equal(f->error, may ? DONE : DENIED);
+                assert_int_equal(sd_event_get_exit_code(f->manager->loop, &(int) { 0 }) >= 0, may);
+        }
+}
+
+/* Whether the reply, whose body is a{sv} or aa{sv}, has an entry of that key. */
+static bool has_entry(struct fixture *f, bool list, const char *wanted) {
+        sd_bus_message *m = f->reply;
+        const char *key;
+        bool found = false;
+
+        assert_true(!list || sd_bus_message_enter_container(m, 'a', "a{sv}") > 0);
+        assert_true(sd_bus_message_enter_container(m, 'a', "{sv}") > 0);
+        while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
+                assert_true(sd_bus_message_read(m, "s", &key) > 0 && sd_bus_message_skip(m, "v") > 0);
+                assert_true(sd_bus_message_exit_container(m) > 0);
+                found = found || strcmp(key, wanted) == 0;
+        }
+        return found;
+}
+
+static void test_what_others_see(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_job(f, "command", JOB_PAUSED);
+        const char *reason;
+        int r;
+
+        store_note(f->manager->store, job, JOB_QUEUED, "pause", "secret-reason");
+        assert_true(manager_commit(f->manager));
+        for (int own = 0; own < 2; own++) {
+                uid_t uid = own ? owner_uid() : stranger_uid();
+                assert_string_equal(call_job(f, uid, "GetJob", "t", job->id), DONE);
+                assert_int_equal(has_entry(f, false, "command"), own);
+                assert_true(sd_bus_message_rewind(f->reply, 1) >= 0 && has_entry(f, false, "state"));
+
+                sd_bus_message *m = new_call(f, "ListJobs");
+                assert_true(sd_bus_message_append(m, "tub", UINT64_C(0), 10u, 1) >= 0);
+                call(f, uid, m);
+                assert_string_equal(f->error, DONE);
+                assert_int_equal(has_entry(f, true, "command"), own);
+
+                assert_string_equal(call_job(f, uid, "GetEvents", "ttu", job->id), DONE);
+                assert_true(sd_bus_message_enter_container(f->reply, 'a', "(ttssssstt)") > 0);
+                bool secret = false;
+                while ((r = sd_bus_message_enter_container(f->reply, 'r', "ttssssstt")) > 0) {
+                        assert_true(sd_bus_message_skip(f->reply, "ttsss") > 0);
+                        assert_true(sd_bus_message_read(f->reply, "s", &reason) > 0);
+                        assert_true(sd_bus_message_skip(f->reply, "stt") > 0 &&
+                                    sd_bus_message_exit_container(f->reply) > 0);
+                        secret = secret || strcmp(reason, "secret-reason") == 0;
+                }
+                assert_int_equal(secret, own);
+        }
+}
+
+static void test_states(void **state) {
+        static const struct {
+                const char *method, *in;
+                enum job_state from, to;
+                const char *answer;
+        } cases[] = {
+                { "Pause", "t", JOB_QUEUED, JOB_PAUSED, DONE },
+                { "Pause", "t", JOB_BACKOFF, JOB_PAUSED, DONE },
+                { "Pause", "t", JOB_DONE, JOB_DONE, WRONG },
+                { "Cancel", "tb", JOB_QUEUED, JOB_CANCELLED, DONE },
+                { "Cancel", "tb", JOB_FAILED, JOB_FAILED, WRONG },
+                { "Resume", "ta{sv}", JOB_FAILED, JOB_QUEUED, DONE },
+                { "Resume", "ta{sv}", JOB_CANCELLED, JOB_QUEUED, DONE },
+                { "Resume", "ta{sv}", JOB_QUEUED, JOB_QUEUED, WRONG },
+                { "Resume", "ta{sv}", JOB_DONE, JOB_DONE, WRONG },
+                { "Remove", "t", JOB_QUEUED, JOB_QUEUED, WRONG },
+                { "Remove", "t", JOB_RUNNING, JOB_RUNNING, WRONG },
+                { "Checkpoint", "t", JOB_QUEUED, JOB_QUEUED, WRONG },
+                { "Checkpoint", "t", JOB_RUNNING, JOB_RUNNING, WRONG }, /* its shim is not connected */
+        };
+        struct fixture *f = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                struct job *job = new_job(f, "pretrain", cases[i].from);
+                job->exit_code = 1;
+                print_message("%s, %s\n", cases[i].method, job_state_name(cases[i].from));
+                assert_string_equal(call_job(f, owner_uid(), cases[i].method, cases[i].in, job->id), cases[i].answer);
+                assert_int_equal(job->state, cases[i].to);
+                if (cases[i].to == JOB_QUEUED && cases[i].from != JOB_QUEUED)
+                        assert_int_equal(job->exit_code, -1);
+        }
+}
+
+static const char *resume(struct fixture *f, uint64_t id, const char *key, const char *type, uint64_t value) {
+        sd_bus_message *m = new_call(f, "Resume");
+        int r = sd_bus_message_append(m, "t", id);
+
+        if (strcmp(type, "u") == 0)
+                r = r < 0 ? r : sd_bus_message_append(m, "a{sv}", 1, key, "u", (uint32_t) value);
+        else
+                r = r < 0 ? r : sd_bus_message_append(m, "a{sv}", 1, key, "t", value);
+        assert_true(r >= 0);
+        call(f, owner_uid(), m);
+        return f->error;
+}
+
+static void test_resume_options(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_job(f, "pretrain", JOB_PAUSED);
+
+        assert_string_equal(resume(f, job->id, "ranks", "u", 0), BERTD_ERROR_INVALID_SPEC);
+        assert_string_equal(resume(f, job->id, "ranks", "u", SLOTS + 1), BERTD_ERROR_TOO_LARGE);
+        assert_string_equal(resume(f, job->id, "from", "t", 7), BERTD_ERROR_NO_SUCH_CHECKPOINT);
+        assert_string_equal(resume(f, job->id, "form", "t", 7), BERTD_ERROR_INVALID_SPEC);
+        assert_int_equal(job->state, JOB_PAUSED);
+        assert_int_equal(job->ranks, 1);
+        job->n_history = 1;
+        job->attempt.number = 3;
+        job->exit_class = EXIT_CLASS_OOM;
+        job->wait.wait = WAIT_SLOTS;
+        assert_string_equal(resume(f, job->id, "ranks", "u", SLOTS), DONE);
+        assert_int_equal(job->state, JOB_QUEUED);
+        assert_int_equal(job->ranks, SLOTS);
+        /* It begins anew: what it died of before counts no more, nor what it once waited for. */
+        assert_true(job->n_history == 0 && job->history_from == 3 && job->exit_class == -1);
+        assert_int_equal(job->wait.wait, WAIT_NONE);
+}
+
+/* An ended job is not in memory: resume brings it back, rm takes it out of the database. */
+static void test_ended_jobs(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_job(f, "command", JOB_FAILED);
+        uint64_t id = job->id;
+
+        store_mark(f->manager->store, job);
+        assert_true(manager_commit(f->manager));
+        store_release(f->manager->store);
+        assert_null(store_find(f->manager->store, id));
+        assert_string_equal(call_job(f, stranger_uid(), "Resume", "ta{sv}", id), DENIED);
+        assert_string_equal(call_job(f, stranger_uid(), "Remove", "t", id), DENIED);
+        assert_string_equal(call_job(f, stranger_uid(), "GetJob", "t", id), DONE);
+        assert_null(store_find(f->manager->store, id));
+        assert_string_equal(call_job(f, owner_uid(), "Resume", "ta{sv}", id), DONE);
+        assert_non_null(store_find(f->manager->store, id));
+        assert_int_equal(store_find(f->manager->store, id)->state, JOB_QUEUED);
+}
+
+/* An attempt whose shim has yet to say hello; nothing of it runs. */
+static struct job *new_attempt(struct fixture *f) {
+        struct job *job = new_job(f, "pretrain", JOB_STARTING);
+
+        f->manager->launchers[LAUNCHER_FORK] = NULL;
+        job->attempt =
+                (struct attempt) { .number = 1, .open = true, .nonce = "its-nonce", .exit_class = -1, .rank = -1 };
+        job->run = calloc(1, sizeof(*job->run));
+        assert_non_null(job->run);
+        *job->run = (struct attempt_run) { .manager = f->manager, .job = job, .phase = PHASE_LAUNCHING };
+        f->peer.pid = getpid();
+        return job;
+}
+
+static const char *hello(struct fixture *f, uid_t uid, const struct job *job, const char *nonce) {
+        sd_bus_message *m = new_call(f, "AttemptHello");
+
+        assert_true(sd_bus_message_append(m, "tuss", job->id, 1u, nonce, "0") >= 0);
+        call(f, uid, m);
+        return f->error;
+}
+
+static uint32_t hello_answer(struct fixture *f) {
+        uint32_t answer;
+
+        assert_true(sd_bus_message_read(f->reply, "u", &answer) > 0);
+        return answer;
+}
+
+static const char *report(struct fixture *f, uid_t uid, const struct job *job, const char *nonce) {
+        sd_bus_message *m = new_call(f, "AttemptReport");
+
+        assert_true(sd_bus_message_append(m, "a{sv}", 16, "job", "t", job->id, "attempt", "u", 1u, "nonce", "s", nonce,
+                                          "of-a-newer-shim", "as", 1, "x", "status", "s", "warm", "steps", "t",
+                                          UINT64_C(40), "step", "t", UINT64_C(12), "loss", "d", 2.5, "rate", "s",
+                                          "of another type", "samples_first", "t", UINT64_C(32), "samples_last", "t",
+                                          UINT64_C(63), "checkpoint_step", "t", UINT64_C(10), "checkpoint_path", "s",
+                                          "/x/step-10.ckpt", "checkpoint_size", "t", UINT64_C(99), "checkpoint_stall",
+                                          "d", 0.5, "exited", "b", 1) >= 0);
+        call(f, uid, m);
+        return f->error;
+}
+
+static void test_shim(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f);
+
+        assert_string_equal(hello(f, stranger_uid(), job, "its-nonce"), DENIED);
+        assert_string_equal(hello(f, owner_uid(), job, "another"), DONE);
+        assert_int_equal(hello_answer(f), BERTD_ATTEMPT_STOP);
+        assert_int_equal(job->state, JOB_STARTING);
+        assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+        assert_int_equal(hello_answer(f), BERTD_ATTEMPT_GO);
+        assert_int_equal(job->state, JOB_RUNNING);
+
+        assert_string_equal(report(f, stranger_uid(), job, "its-nonce"), DENIED);
+        assert_string_equal(report(f, owner_uid(), job, "another"), WRONG);
+        assert_int_equal(job->step, 0);
+        assert_string_equal(report(f, owner_uid(), job, "its-nonce"), DONE);
+        assert_string_equal(job->status, "warm");
+        assert_true(job->step == 12 && job->steps == 40 && job->loss == 2.5 && isnan(job->rate));
+        assert_true(job->attempt.samples_first == 32 && job->attempt.samples_last == 63);
+        assert_true(job->checkpoint_stall == 0.5 && isnan(job->checkpoint_write));
+        assert_int_equal(job->n_ledger, 1);
+        assert_true(job->ledger[0].step == 10 && job->ledger[0].size == 99);
+        assert_string_equal(job->ledger[0].path, "/x/step-10.ckpt");
+        assert_non_null(job->run->timer); /* for the end of what says that it has ended */
+}
+
+/* What the shim is asked for: the last call that came to it. */
+struct asked {
+        char member[32];
+        uint64_t grace_usec;
+};
+
+static int on_asked(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
+        struct asked *asked = userdata;
+
+        if (!sd_bus_message_get_member(m))
+                return 0;
+        (void) snprintf(asked->member, sizeof(asked->member), "%s", sd_bus_message_get_member(m));
+        if (strcmp(asked->member, "Stop") == 0)
+                (void) sd_bus_message_read(m, "t", &asked->grace_usec);
+        return 1;
+}
+
+static void test_asking_the_shim(void **state) {
+        static const struct {
+                const char *method, *in, *asks;
+                int now;
+                enum job_state to;
+        } cases[] = {
+                { "Checkpoint", "t", "Checkpoint", 0, JOB_RUNNING },
+                { "Pause", "t", "Stop", 0, JOB_STOPPING },
+                { "Cancel", "tb", "Stop", 0, JOB_STOPPING },
+                { "Cancel", "tb", "Stop", 1, JOB_STOPPING },
+        };
+        struct fixture *f = *state;
+        struct asked asked;
+
+        assert_true(sd_bus_add_filter(f->client, NULL, on_asked, &asked) >= 0);
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                struct job *job = new_attempt(f);
+                job->grace_sec = 7;
+                assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+                asked = (struct asked) { .grace_usec = UINT64_MAX };
+                sd_bus_message *m = new_call(f, cases[i].method);
+                assert_true(sd_bus_message_append(m, "t", job->id) >= 0);
+                if (strcmp(cases[i].in, "tb") == 0)
+                        assert_true(sd_bus_message_append(m, "b", cases[i].now) >= 0);
+                call(f, owner_uid(), m);
+                assert_string_equal(f->error, DONE);
+                assert_int_equal(job->state, cases[i].to);
+                assert_string_equal(asked.member, cases[i].asks);
+                if (cases[i].to == JOB_STOPPING)
+                        assert_int_equal(asked.grace_usec, cases[i].now ? 0 : 7000000);
+        }
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_authority, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_shutdown, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_what_others_see, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_states, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_resume_options, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_ended_jobs, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_shim, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_asking_the_shim, setup, teardown),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
