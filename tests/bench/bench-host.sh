@@ -6,7 +6,7 @@
 : "${BENCH_DAEMON:?}"
 jobs=${JOBS:-1000} queued=${QUEUED:-10000} quiet=${QUIET_SEC:-20} rounds=${ROUNDS:-7}
 
-rss() { awk '/^VmRSS/ {printf "%.1f MB", $2 / 1024}' "/proc/$1/status"; }
+rss() { awk '/^VmRSS/ {printf "%.1f MB", $2 * 1024 / 1e6}' "/proc/$1/status"; }
 switches() { awk '/ctxt_switches/ {n += $2} END {print n}' "/proc/$1/status"; }
 wakeups() { # PID: per second, over $quiet seconds
   local before after

@@ -24,7 +24,7 @@ inside() { # COMMAND...
 row() { # COMMAND: its minutes
   local begin=$EPOCHSECONDS log=$root/log
   inside "$1" >"$log" 2>&1 || { tail -n 40 "$log" >&2; echo "bench-suite: $1 failed" >&2; exit 1; }
-  printf '| `%s` | %.0f | %s |\n' "$1" "$(((EPOCHSECONDS - begin) * 10 / 60))e-1" "$(tail -n 1 "$log")"
+  printf '| `%s` | %.0f | %s |\n' "$1" "$(((EPOCHSECONDS - begin) * 10 / 60))e-1" "$(grep -v nspawn/propagate "$log" | tail -n 1)"
 }
 packages() { inside dpkg-query -W | wc -l; }
 before=$(packages)

@@ -109,7 +109,7 @@ static void run(const struct bench *bench) {
         printf("{\"row\": \"%s\", \"how\": \"bertd\", \"threads\": %d, \"samples\": %u, \"step\": %.6f, "
                "\"pass\": %.6f, \"gflops\": %.1f, \"sgemm\": %.1f, \"memory\": %ld}\n",
                bench->name, omp_get_max_threads(), bench->samples, step, pass_seconds, flops / pass_seconds / 1e9, peak,
-               usage.ru_maxrss / 1000);
+               usage.ru_maxrss * 1024 / 1000000);
         model_free(model);
         free(t);
 }

@@ -45,4 +45,4 @@ for _ in range(2 if how == "compile" else 1):
     once()
 times = [once() for _ in range(repeats)]
 print(json.dumps({"row": sys.argv[1], "how": how, "threads": threads, "samples": samples, "step": statistics.median(times),
-                  "memory": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)}))
+                  "memory": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)}))

@@ -10,6 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 import report
 from report import provenance
+provenance()  # of the start: the tree may change while this runs
 DATA = pathlib.Path(os.environ["DATA"])
 TRAINER = os.environ["BERT_TRAINER"]
 REPORT = ROOT / "docs/tokenizers.md"

@@ -40,7 +40,7 @@ def measured(arguments):
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{arguments[0]}: status {status}")
-    return usage.ru_maxrss / 1024, time.time() - begin
+    return usage.ru_maxrss * 1024 / 1e6, time.time() - begin
 
 
 def fertility(vocab, lines, words):
