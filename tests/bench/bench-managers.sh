@@ -28,13 +28,8 @@ finish() {
 trap finish EXIT
 
 background() { setsid "$@" </dev/null >>"$home/log" 2>&1 & started=$!; disown; daemons+=("$started"); }
-<<<<<<< HEAD
 seen() { wait_for 30 quietly "$@" || { echo "bench-managers: gave up on: $*" >&2; tail -5 "$home/log" >&2; return 1; }; }
-rss() { awk '/^VmRSS/ {sum += $2} END {printf "%.1f MB", sum / 1000}' $(printf '/proc/%s/status ' "$@"); }
-=======
-wait_for() { local end=$((SECONDS + 30)); until "$@" >/dev/null 2>&1; do ((SECONDS < end)) || { echo "bench-managers: gave up on: $*" >&2; tail -5 "$home/log" >&2; return 1; }; sleep 0.1; done; }
 rss() { awk '/^VmRSS/ {sum += $2} END {printf "%.1f MB", sum * 1024 / 1e6}' $(printf '/proc/%s/status ' "$@"); }
->>>>>>> h/figures
 # Median milliseconds of a command, run so often.
 median() {
   local n=$1 i t0 t1
