@@ -34,44 +34,56 @@ struct filled {
 };
 
 /* The shortest text that reads back as the same number. */
-static char *format_double(double v) {
-        char *text = NULL;
-
+static void write_double(double v, char *buffer, size_t size) {
         for (int digits = 6; digits <= 17; digits++) {
-                free(text);
-                text = format_string("%.*g", digits, v);
-                if (!text || strtod(text, NULL) == v)
+                (void) snprintf(buffer, size, "%.*g", digits, v);
+                if (strtod(buffer, NULL) == v)
                         break;
         }
-        return text;
+}
+
+/* Cut to the buffer. */
+static void write_field(const struct field *field, const void *from, char *buffer, size_t size) {
+        switch (field->type) {
+        case FIELD_I32:
+                (void) snprintf(buffer, size, "%" PRId32, *(const int32_t *) from);
+                break;
+        case FIELD_U32:
+                (void) snprintf(buffer, size, "%" PRIu32, *(const uint32_t *) from);
+                break;
+        case FIELD_U64:
+        case FIELD_SIZE:
+                (void) snprintf(buffer, size, "%" PRIu64, *(const uint64_t *) from);
+                break;
+        case FIELD_DOUBLE:
+                write_double(*(const double *) from, buffer, size);
+                break;
+        case FIELD_ENUM:
+                (void) snprintf(buffer, size, "%s", field->names[*(const unsigned *) from]);
+                break;
+        case FIELD_BOOL:
+                (void) snprintf(buffer, size, "%s", field->names[*(const bool *) from]);
+                break;
+        default:
+                (void) snprintf(buffer, size, "%s", *(char *const *) from);
+                break;
+        }
 }
 
 static char *format_field(const struct field *field, const void *from) {
-        switch (field->type) {
-        case FIELD_I32:
-                return format_string("%" PRId32, *(const int32_t *) from);
-        case FIELD_U32:
-                return format_string("%" PRIu32, *(const uint32_t *) from);
-        case FIELD_U64:
-        case FIELD_SIZE:
-                return format_string("%" PRIu64, *(const uint64_t *) from);
-        case FIELD_DOUBLE:
-                return format_double(*(const double *) from);
-        case FIELD_ENUM:
-                return strdup(field->names[*(const unsigned *) from]);
-        case FIELD_BOOL:
-                return strdup(field->names[*(const bool *) from]);
-        default:
+        char text[64];
+
+        if (field->type <= FIELD_PROGRAM)
                 return strdup(*(char *const *) from);
-        }
+        write_field(field, from, text, sizeof(text));
+        return strdup(text);
 }
 
+/* Without an allocation: what it gives goes into checkpoints, and has no way to fail. */
 const char *spec_get(const struct spec *spec, const char *key, char *buffer, size_t size) {
         for (size_t i = 0; i < spec_n_fields; i++)
                 if (strcmp(spec_fields[i].key, key) == 0) {
-                        cleanup_free char *text =
-                                format_field(&spec_fields[i], (const char *) spec + spec_fields[i].spec);
-                        (void) snprintf(buffer, size, "%s", text ? text : "");
+                        write_field(&spec_fields[i], (const char *) spec + spec_fields[i].spec, buffer, size);
                         return buffer;
                 }
         assert(false);

@@ -146,8 +146,9 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
         saver->snapshot = model_allocate_host(model, N_KINDS * saver->run_bytes);
         saver->tensors = calloc((size_t) N_KINDS * model_n_tensors(model), sizeof(*saver->tensors));
         if (!saver->snapshot || !saver->tensors) {
+                int r = error_errno(error, ENOMEM, "checkpoint snapshot of %zu bytes", N_KINDS * saver->run_bytes);
                 saver_free(saver);
-                return error_errno(error, ENOMEM, "checkpoint snapshot of %zu bytes", N_KINDS * saver->run_bytes);
+                return r;
         }
         describe_tensors(saver);
         int r = start_thread(saver);
