@@ -1,0 +1,86 @@
+#!/bin/bash
+# bertd's own options and state: slots and GPUs by default and as given, --detach, a network file system, the rescue of a damaged state.db
+# as bertd(8) tells it.
+. "$(dirname "$0")/lib.sh"
+daemon() { "$BERTCTL" status --json | jq -r ".daemon.$1"; }
+with() { # OPTION...: a bertd with these alone
+  kill_bertd
+  ASAN_OPTIONS=$leak_check setsid "$BERTD" --launcher fork "$@" >>"$work/bertd.log" 2>&1 </dev/null &
+  bertd_pid=$!
+  wait_for 20 answers
+}
+
+with
+is "without --slots it has the cores that it may use" "$(daemon slots)" "$(nproc)"
+kill_bertd
+first=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')
+taskset -c "$first" setsid "$BERTD" --launcher fork >>"$work/bertd.log" 2>&1 </dev/null &
+bertd_pid=$!
+wait_for 20 answers
+is "bound to one core, one slot" "$(daemon slots)" 1
+
+export BERTD_NVML=/nonexistent
+with --slots 8 --gpus 3,GPU-5,0
+is "--gpus LIST: so many" "$(daemon gpus)" 3
+visible=()
+for n in 2 1; do
+  job=$("$BERTCTL" submit --gpus $n -- sh -c 'echo "$CUDA_VISIBLE_DEVICES"; exec sleep 1000')
+  wait_for 20 eval '[[ -n $("$BERTCTL" logs $job 2>/dev/null) ]]'
+  visible+=("$("$BERTCTL" logs "$job")")
+done
+is "jobs see them by these names, in this order" "${visible[*]}" "3,GPU-5 0"
+ok "more than there are is refused" refuses 1 "4 GPUs\|gpus" "$BERTCTL" submit --gpus 4 -- true
+for j in $("$BERTCTL" list --json --active | jq '.[].id'); do "$BERTCTL" cancel --now "$j"; done
+
+# A damaged database, and the commands of bertd(8).
+job=$("$BERTCTL" submit --name survivor -- sleep 1000)
+wait_for 20 state_is "$job" running
+ended=$("$BERTCTL" submit --name ended -- true)
+wait_job "$ended"
+shim=$(shim_of "$job")
+kill_bertd
+# The page of a small table: what can be read is in the log that bertd has left beside its database as well.
+page=$(sqlite3 "$BERTD_STATE_DIR/state.db" "PRAGMA wal_checkpoint; SELECT rootpage FROM sqlite_schema WHERE name = 'meta'" | tail -n 1)
+printf 'XXXXXXXX' | dd of="$BERTD_STATE_DIR/state.db" bs=1 seek=$(((page - 1) * 4096)) conv=notrunc status=none
+refused() { refuses 1 "state.db.*bertd(8)" timeout 20 "$BERTD" --launcher fork; }
+ok "over a damaged state.db bertd does not start, and names bertd(8)" refused
+rescue=$(sed -n '/^umask/,/^\.fi/p' "$source_dir/docs/bertd.8" | grep -v '^\.')
+ok "which has commands for that" grep -q 'sqlite3 .*\.dump' <<<"$rescue"
+ok "they work" eval 'cd "$BERTD_STATE_DIR" && sh -ec "$rescue"'
+is "for nobody else to read" "$(stat -c %a "$BERTD_STATE_DIR/state.db")" 600
+cd "$work" || exit 99
+start_bertd
+is "bertd then starts, and knows its jobs" "$(field "$job" name) $(field "$ended" name):$(field "$ended" state)" "survivor ended:done"
+ok "the one that ran runs on" wait_for 20 state_is "$job" running
+is "with its shim, in its attempt" "$(shim_of "$job") $(field "$job" attempts)" "$shim 1"
+"$BERTCTL" cancel --now "$job"
+ok "and is ended as any other" wait_for 20 state_is "$job" cancelled
+next=$("$BERTCTL" submit -- true)
+ok "a new one gets an id of its own, and is done" eval '(( next > ended )) && wait_job "$next" 20'
+kill_bertd
+
+# A network file system.
+export ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0
+for type in 6969:NFS ff534d42:CIFS fe534d42:SMB 01021997:9p 0bd00bd0:Lustre; do
+  ok "a state folder on ${type#*:} is refused" refuses 1 "state.db: on a network file system; give a local --state-dir" \
+    env STATFS_TYPE="${type%:*}" LD_PRELOAD="$BUILD_DIR/tests/libnetfs.so" "$BERTD" --launcher fork --state-dir "$work/remote"
+  ok "and no database is made there" test ! -e "$work/remote/state.db"
+done
+
+# --detach: in a session of its own, without the caller's descriptors; ready when it returns.
+export BERTD_STATE_DIR=$work/detached BERTD_SOCKET=$work/detached.sock
+said=$(timeout 30 "$BERTD" --launcher fork --detach 2>"$work/err") # a pipe that bertd kept would be waited for
+is "--detach: 0, and says socket and pid" "$? $(sed 's/pid [0-9]*/pid N/' <<<"$said")" "0 bertd: pid N, socket $BERTD_SOCKET"
+bertd_pid=$(sed 's/.*pid \([0-9]*\),.*/\1/' <<<"$said")
+ok "it answers at once" answers
+is "that is its pid" "$("$BERTCTL" version --json | jq .pid)" "$bertd_pid"
+is "it leads a session of its own, without a terminal" "$(ps -o sid=,tty= -p "$bertd_pid" | xargs)" "$bertd_pid ?"
+is "in no folder of the caller's" "$(readlink "/proc/$bertd_pid/cwd")" /
+kill -HUP "$bertd_pid"
+ok "SIGHUP does not end it" answers
+is "its messages are in the state folder" "$(grep -c "bertd .*, pid $bertd_pid: $BERTD_STATE_DIR" "$BERTD_STATE_DIR/bertd.log")" 1
+ok "a second one on that folder is refused in one line, through the pipe, too" refuses 1 "$BERTD_STATE_DIR.*$bertd_pid" timeout 30 "$BERTD" --launcher fork --detach --socket "$work/other.sock"
+"$BERTCTL" shutdown
+ok "shutdown ends it" wait_for 20 eval '! lives "$bertd_pid"'
+bertd_pid=
+finish
