@@ -411,7 +411,8 @@ static struct tensor slot_tensor(const struct model *model, void *run, enum dtyp
         uint32_t columns = t->n_dims == 2 ? t->shape[1] : t->shape[0];
 
         return (struct tensor) {
-                .data = run ? (char *) run + t->offset * dtype_size(dtype) : NULL, /* a model that only infers has no gradients */
+                .data = run ? (char *) run + t->offset * dtype_size(dtype)
+                            : NULL, /* a model that only infers has no gradients */
                 .dtype = dtype,
                 .rows = t->n_dims == 2 ? t->shape[0] : 1,
                 .columns = columns,
