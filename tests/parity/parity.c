@@ -146,7 +146,7 @@ static void check_forward(void) {
               worst_of(model_layer_input(model, &batch, config_n_layers(&model->config)), want("hidden")),
               1e-5); /* 1.3e-6 measured */
         judge("logits of masked tokens", worst_of(view_rows(b->logits, batch.n_masked), want("mlm_logits")),
-              1e-5); /* 1.2e-6 measured; 8.1e-6 of a real model */
+              3e-5); /* 1.3e-6 measured; 1.0e-5 of a real model, whose logits are larger */
         judge("logits of sentence pairs",
               worst_of(view_rows(b->sentence_logits, batch.n_samples), want("sentence_logits")),
               3e-6);                                                        /* 3.6e-7 measured */
