@@ -73,7 +73,7 @@ def theirs(name, dropout, steps, rate, seed, ordered, limit=None):
         return [{"input_ids": encoded["input_ids"][i], "attention_mask": encoded["attention_mask"][i],
                  "labels": model.config.label2id[label]} for i, (_, label) in enumerate(pairs)]
     arguments = TrainingArguments(
-        output_dir=str(common.WORK / "theirs"), per_device_train_batch_size=24, max_steps=steps, learning_rate=rate, warmup_ratio=0.1,
+        output_dir=str(common.WORK / "theirs"), per_device_train_batch_size=24, max_steps=steps, learning_rate=rate, warmup_steps=0.1,
         weight_decay=0.01, adam_epsilon=1e-6, max_grad_norm=1.0, logging_steps=1 if ordered else 10 ** 6, logging_nan_inf_filter=False,
         use_cpu=True, seed=seed, data_seed=seed, report_to=[], save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False)
     losses = Losses()
