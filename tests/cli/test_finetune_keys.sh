@@ -74,7 +74,9 @@ is "by default text is put in lower case" "$(samples upper.tsv 'shuffle: true')"
 ok "lowercase: false: it is not" eval '[ "$(samples upper.tsv "lowercase: false")" != "$(samples lower.tsv "lowercase: false")" ]'
 is "what is in lower case stays" "$(samples lower.tsv 'lowercase: false')" "$(samples lower.tsv 'shuffle: true')"
 
-# Weights, read from the checkpoints: each tensor's largest change of one step. AdamW's first is the learning rate for every weight.
+# Weights, read from the checkpoints: each tensor's largest change of one step. AdamW's first is the
+# learning rate for every weight, and weight decay, too little to be seen in two digits, is not zero: what stays is frozen, and not just without
+# a gradient.
 cat >changes.py <<'PY'
 import sqlite3, struct, sys
 def weights(path):
@@ -97,7 +99,7 @@ steps='steps: 1'
 tune 'shuffle: true' 'schedule: constant'
 model="init: $(ckpt $run 1)"
 init=$(ckpt $run 1)
-changes() { tune 'shuffle: true' "schedule: constant, weight_decay: 0, epsilon: 1.0e-12, $1" && python3 changes.py "$init" "$(ckpt $run 1)" | xargs; }
+changes() { tune 'shuffle: true' "schedule: constant, weight_decay: 0.01, epsilon: 1.0e-12, $1" && python3 changes.py "$init" "$(ckpt $run 1)" | xargs; }
 is "one update changes every weight by the rate" "$(changes 'clip_norm: 0')" "classifier 1.0 embeddings 1.0 layer.0 1.0 layer.1 1.0 layer.2 1.0 pooler 1.0"
 is "layer_decay: 0.5: each layer by half of the one above it" "$(changes 'layer_decay: 0.5')" "classifier 1.0 embeddings 1.0 layer.0 0.25 layer.1 0.5 layer.2 1.0 pooler 1.0"
 is "freeze: embeddings" "$(changes 'freeze: embeddings')" "classifier 1.0 embeddings - layer.0 1.0 layer.1 1.0 layer.2 1.0 pooler 1.0"
