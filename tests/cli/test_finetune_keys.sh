@@ -1,0 +1,139 @@
+#!/bin/sh
+# What the keys of a classifier's spec do to its samples and its weights: how texts are shortened, which of them are used, what is frozen and
+# how fast layers learn; and the value of macro F1. A sample is known by its hash in the metrics: a step has one.
+. "$(dirname "$0")/trainer-lib.sh"
+words=$(seq 101 140 | sed 's/^/w/')
+# shellcheck disable=SC2086 # a line a word
+printf '%s\n' '[PAD]' '[UNK]' '[CLS]' '[SEP]' '[MASK]' Upper upper $words >vocab.txt
+cat >tiny.json <<'JSON'
+{"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32,
+ "max_position_embeddings": 64, "type_vocab_size": 2, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
+ "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02, "layer_norm_eps": 1e-12}
+JSON
+# tune DATA [OPTIMIZER]: a run of one epoch, a sample a step, with these keys besides; its folder is $run
+tune() {
+        run=$(mktemp -d run.XXXXXX)
+        cat >$run.yaml <<SPEC
+kind: finetune
+checkpoint: {every_sec: 0}
+model: {${model:-config: tiny.json, vocab: vocab.txt}}
+data: {train: [${train:-train.tsv}], text: [2], label: 1, sequence_length: 12, $1}
+optimizer: {learning_rate: 1.0e-3, ${2:-schedule: constant}}
+train: {global_batch: 1, micro_batch: 1, ${steps:-epochs: 1}, seed: ${seed:-1}}
+SPEC
+        timeout 120 "$TRAINER" finetune $run.yaml --run-dir $run >$run.log 2>&1 || { echo "$run: $(tail -n 1 $run.log)"; return 1; } # like no other run's
+}
+hashes() { sed -n 's/^{"step": [0-9]*, "loss".*"sample_hash": "\([0-9a-f]*\)".*/\1/p' "$run/metrics.jsonl" | LC_ALL=C sort; }
+samples() { # FILE DATA: the hashes of its texts
+        train=$1 tune "$2" && hashes
+}
+text() { printf 'a\t%s\n' "$(seq "$@" | sed 's/^/w/' | xargs)"; }
+other='b\tw140\n' # a second class, as there has to be one
+
+# Twenty words, of which ten fit beside [CLS] and [SEP].
+{ text 101 120; printf "$other"; } >long.tsv
+cut_to() { { printf 'a\t'; for w in "$@"; do printf 'w%s ' "$w"; done; printf "\n$other"; } >short.tsv; }
+cut_to $(seq 101 110)
+is "truncation: head, the default: the first ten words" "$(samples long.tsv 'shuffle: false')" "$(samples short.tsv 'shuffle: false')"
+cut_to $(seq 111 120)
+is "tail: the last ten" "$(samples long.tsv 'truncation: tail')" "$(samples short.tsv 'shuffle: true')"
+cut_to $(seq 101 107) $(seq 118 120)
+is "head_tail with head_tokens: 7 of the first, 3 of the last" "$(samples long.tsv 'truncation: head_tail, head_tokens: 7')" "$(samples short.tsv 'shuffle: true')"
+cut_to 101 102 103 $(seq 114 120)
+is "by default 128 of 510, here 3 of 10" "$(samples long.tsv 'truncation: head_tail')" "$(samples short.tsv 'shuffle: true')"
+{ text 101 135; printf "$other"; } >longer.tsv
+{ text 101 120; printf "$other"; } >two.tsv
+all=$(samples longer.tsv 'truncation: segments')
+is "max_segments: 2: what is behind the second is not seen" "$(samples longer.tsv 'truncation: segments, max_segments: 2')" "$(samples two.tsv 'truncation: segments')"
+ok "by default there are four" test "$all" != "$(samples two.tsv 'truncation: segments')" -a "$all" = "$(samples longer.tsv 'truncation: segments, max_segments: 4')"
+
+# Which texts are used: 40 alike of one class, 20 of another.
+{ for _ in $(seq 40); do printf 'a\tw101\n'; done; for _ in $(seq 20); do printf 'b\tw102\n'; done; } >train.tsv
+shares() { tune "$1" && hashes | uniq -c | awk '{print $1}' | sort -n | xargs; }
+is "all texts are used" "$(shares 'shuffle: true')" "20 40"
+is "fraction: 0.5: half of each class" "$(shares 'fraction: 0.5')" "10 20"
+is "per_class: 5: so many of each" "$(shares 'per_class: 5')" "5 5"
+is "both: a share of those" "$(shares 'per_class: 30, fraction: 0.5')" "10 15"
+for i in $words; do printf '%s\t%s\n' "$((${i#w} % 2))" "$i"; done >train.tsv
+tune 'fraction: 0.5'
+hashes >first
+(seed=2 tune 'fraction: 0.5' && hashes) >second
+(tune 'fraction: 0.5' && hashes) >third
+ok "drawn by the seed" eval 'cmp -s first third && ! cmp -s first second && [ $(wc -l <second) -eq 20 ]'
+tune 'split: 0.25'
+is "split: 0.25: ten of 40 are held out, the others trained" "$(jq 'select(.validation).validation.samples' $run/metrics.jsonl | tail -n 1) $(hashes | wc -l)" "10 30"
+hashes >first
+(seed=2 tune 'split: 0.25' && hashes) >second
+(tune 'split: 0.25' && hashes) >third
+ok "they too are drawn by the seed" eval 'cmp -s first third && ! cmp -s first second'
+
+# Case.
+printf 'a\tUpper\n'"$other" >upper.tsv
+printf "a\tupper\n$other" >lower.tsv
+is "by default text is put in lower case" "$(samples upper.tsv 'shuffle: true')" "$(samples lower.tsv 'shuffle: true')"
+ok "lowercase: false: it is not" eval '[ "$(samples upper.tsv "lowercase: false")" != "$(samples lower.tsv "lowercase: false")" ]'
+is "what is in lower case stays" "$(samples lower.tsv 'lowercase: false')" "$(samples lower.tsv 'shuffle: true')"
+
+# Weights, read from the checkpoints: each tensor's largest change of one step. AdamW's first is the
+# learning rate for every weight, and weight decay, too little to be seen in two digits, is not zero: what stays is frozen, and not just without
+# a gradient.
+cat >changes.py <<'PY'
+import sqlite3, struct, sys
+def weights(path):
+    db = sqlite3.connect(path)
+    found = {}
+    for key, name in db.execute("select id, name from tensor where kind = 'param'"):
+        data = b"".join(row[0] for row in db.execute("select data from chunk where tensor = ? order by seq", (key,)))
+        found[name] = struct.unpack("<%df" % (len(data) // 4), data)
+    return found
+before, after = weights(sys.argv[1]), weights(sys.argv[2])
+groups = {}
+for name, values in after.items():
+    group = next((g for g in ("embeddings", "layer.0", "layer.1", "layer.2", "pooler", "classifier") if g + "." in name), name)
+    change = max(abs(a - b) for a, b in zip(values, before[name])) if name in before else float("nan")
+    groups[group] = max(groups.get(group, 0), change)
+for group in sorted(groups):
+    print(group, "-" if groups[group] == 0 else round(groups[group] / 1e-3, 2))
+PY
+steps='steps: 1'
+tune 'shuffle: true' 'schedule: constant'
+model="init: $(ckpt $run 1)"
+init=$(ckpt $run 1)
+changes() { tune 'shuffle: true' "schedule: constant, weight_decay: 0.01, epsilon: 1.0e-12, $1" && python3 changes.py "$init" "$(ckpt $run 1)" | xargs; }
+is "one update changes every weight by the rate" "$(changes 'clip_norm: 0')" "classifier 1.0 embeddings 1.0 layer.0 1.0 layer.1 1.0 layer.2 1.0 pooler 1.0"
+is "layer_decay: 0.5: each layer by half of the one above it" "$(changes 'layer_decay: 0.5')" "classifier 1.0 embeddings 1.0 layer.0 0.25 layer.1 0.5 layer.2 1.0 pooler 1.0"
+is "freeze: embeddings" "$(changes 'freeze: embeddings')" "classifier 1.0 embeddings - layer.0 1.0 layer.1 1.0 layer.2 1.0 pooler 1.0"
+is "freeze: encoder, and embeddings" "$(changes 'freeze: encoder')" "classifier 1.0 embeddings - layer.0 - layer.1 - layer.2 - pooler 1.0"
+is "freeze: features: all but the classifier" "$(changes 'freeze: features')" "classifier 1.0 embeddings - layer.0 - layer.1 - layer.2 - pooler -"
+
+# The figures of evaluate, from what predict says of the same texts.
+steps='epochs: 12' model=
+awk 'BEGIN { srand(9); for (i = 0; i < 80; i++) { k = int(rand() * 4); printf "c%d\tw%d w%d\n", k == 3 ? int(rand() * 3) : k, 101 + k * 3 + int(rand() * 3), 101 + int(rand() * 12) } }' >train.tsv
+tune 'shuffle: true'
+"$TRAINER" predict "$(ckpt $run 960)" train.tsv >predicted 2>/dev/null
+"$TRAINER" evaluate --json "$(ckpt $run 960)" train.tsv >figures 2>/dev/null
+figures() {
+        python3 - <<'PY'
+import json
+truth = [line.split("\t")[0] for line in open("train.tsv")]
+said = [json.loads(line)["label"] for line in open("predicted")]
+assert len(truth) == len(said) == 80
+f1 = []
+for label in sorted(set(truth)):
+    hit = sum(t == s == label for t, s in zip(truth, said))
+    f1.append(2 * hit / (truth.count(label) + said.count(label)))
+accuracy = sum(t == s for t, s in zip(truth, said)) / 80
+figures = json.load(open("figures"))
+print(f1, accuracy, figures["macro_f1"], figures["accuracy"])
+assert 0.3 < accuracy < 1 and len(set(f1)) == 3, "a classifier that tells nothing"
+assert abs(figures["macro_f1"] - sum(f1) / 3) < 1e-8 and abs(figures["accuracy"] - accuracy) < 1e-8
+assert [round(c["f1"], 8) for c in figures["classes"]] == [round(f, 8) for f in f1]
+PY
+}
+ok "macro F1 is the mean of the classes' F1" figures
+"$TRAINER" evaluate "$(ckpt $run 960)" train.tsv >text 2>/dev/null
+is "as text, too" "$(sed -n 's/^macro F1  //p' text)" "$(jq -r .macro_f1 figures | awk '{printf "%.4f", $1}')"
+
+# Checkpoints, by other hands.
+is "sqlite3 reads a checkpoint" "$(sqlite3 "$init" 'select name, shape from tensor' | grep -m 1 'word_embeddings')" "bert.embeddings.word_embeddings.weight|[64, 16]"
+finish
