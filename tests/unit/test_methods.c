@@ -387,6 +387,15 @@ static void test_shim(void **state) {
         assert_int_equal(job->n_ledger, 1);
         assert_true(job->ledger[0].step == 10 && job->ledger[0].size == 99);
         assert_string_equal(job->ledger[0].path, "/x/step-10.ckpt");
+        /* What a report leaves out stays. */
+        sd_bus_message *m = new_call(f, "AttemptReport");
+        assert_true(sd_bus_message_append(m, "a{sv}", 4, "job", "t", job->id, "attempt", "u", 1u, "nonce", "s",
+                                          "its-nonce", "checkpoint_write", "d", 0.25) >= 0);
+        call(f, owner_uid(), m);
+        assert_string_equal(f->error, DONE);
+        assert_true(job->checkpoint_stall == 0.5 && job->checkpoint_write == 0.25);
+        assert_true(job->step == 12 && job->steps == 40 && job->loss == 2.5);
+        assert_true(job->attempt.samples_first == 32 && job->attempt.samples_last == 63);
         assert_non_null(job->run->timer); /* for the end of what says that it has ended */
 }
 
