@@ -3,7 +3,8 @@
  *   FAULT_PROGRAM  the program's name; others are left alone
  *   FAULT_CALL     malloc (calloc, realloc), write (pwrite), fsync (fdatasync), rename (renameat), unlink, fork, sqlite (sqlite3_step)
  *   FAULT_N        the how-manieth of them, counted over all processes of that name
- *   FAULT_COUNT    a file of 16 bytes: the count, then the signal of a process of that name that crashed, else 0
+ *   FAULT_COUNT    a file of 16 bytes: the count, then the signal of a process of that name that crashed, else 0;
+ *                  UINT64_MAX: libsystemd ended one by an assertion of its own
  *   FAULT_KILL     if set: the call does not fail, the process dies of SIGKILL before it
  */
 #undef _FILE_OFFSET_BITS /* pwrite and pwrite64 are two names here */
@@ -61,6 +62,19 @@ static bool fails(const char *call, int code) {
                 (void) kill(getpid(), SIGKILL);
         errno = code;
         return true;
+}
+
+/* Version 252 asserts, of a connection that it could not make for want of memory, that it is empty (bus_free): not ours to mend. */
+void abort(void) {
+        void (*real)(void) = (void (*)(void)) dlsym(RTLD_NEXT, "abort");
+        Dl_info caller;
+
+        if (armed && dladdr(__builtin_return_address(0), &caller) && strstr(caller.dli_fname, "/libsystemd.so")) {
+                atomic_store(&count[1], UINT64_MAX);
+                _exit(EXIT_FAILURE);
+        }
+        real();
+        __builtin_unreachable();
 }
 
 void *malloc(size_t size) { return fails("malloc", ENOMEM) ? NULL : __libc_malloc(size); }
