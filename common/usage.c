@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,8 +22,10 @@ int usage_option(int option, char **argv, const char *command, struct error *err
                 return wrong(word, "argument missing", command, error);
         if (optopt == 0)
                 return wrong(word, "unknown option", command, error);
-        /* A long option that exists has its value in optopt, too; where optind is depends on the letters that follow. */
-        if (strncmp(word, "--", 2) == 0 && strchr(word, '='))
+        /* A long option that exists has its value in optopt, too. Where letters follow the unknown one, optind is still at its word. */
+        const char *next = argv[optind];
+        bool among_letters = next && next[0] == '-' && next[1] != '-' && strchr(next, optopt);
+        if (!among_letters && strncmp(word, "--", 2) == 0 && strchr(word, '='))
                 return wrong(word, "takes no argument", command, error);
         return wrong(letter, "unknown option", command, error);
 }

@@ -45,7 +45,9 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
 
         if (!copy)
                 return error_errno(error, ENOMEM, "--gpus");
-        for (char *save = NULL, *name = strtok_r(copy, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
+        for (char *rest = copy, *name; (name = strsep(&rest, ","));) {
+                if (!*name)
+                        return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" has an empty name", option);
                 if (gpus->n == GPUS_MAX)
                         return error_input(error, BERTD_EXIT_USAGE, "--gpus: more than %d", GPUS_MAX);
                 for (uint32_t i = 0; i < gpus->n; i++)

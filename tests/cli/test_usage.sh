@@ -35,6 +35,7 @@ fill-mask --top a.ckpt
 inspect - a.ckpt
 diff - a.ckpt b.ckpt
 END
+refused "-y: unknown option" tokenize --vocab=x -yz
 refused "--output FILE: missing" vocab text
 refused "--vocab FILE: missing" tokenize text
 refused "--vocab FILE: missing" prepare --output corpus text
@@ -76,6 +77,8 @@ daemon '--slots: "0", expected 1 to' --slots 0
 daemon '--gpus: empty, expected a number or a list' --gpus ''
 daemon '--gpus: 65, expected 0 to 64' --gpus 65
 daemon '--gpus: "1" is there twice' --gpus 0,1,1
+daemon '--gpus: "0," has an empty name' --gpus 0,
+daemon '--gpus: "," has an empty name' --gpus ,
 daemon '--launcher: "x", expected auto, systemd or fork' --launcher x
 daemon '--frobnicate: unknown option' --detach --frobnicate
 ok "none of them has made a state folder" test ! -e "$BERTD_STATE_DIR"
