@@ -66,6 +66,16 @@ hashes >first
 (seed=2 tune 'split: 0.25' && hashes) >second
 (tune 'split: 0.25' && hashes) >third
 ok "they too are drawn by the seed" eval 'cmp -s first third && ! cmp -s first second'
+order() { sed -n 's/^{"step": [0-9]*, "loss".*"sample_hash": "\([0-9a-f]*\)".*/\1/p' "$run/metrics.jsonl"; }
+half() { # COMMAND: of two epochs of 40
+        order | $1 -n 40
+}
+steps='epochs: 2'
+tune 'shuffle: false'
+is "shuffle: false: every epoch is the same" "$(half head)" "$(half tail)"
+tune 'shuffle: true'
+ok "by default each has an order of its own, of the same texts" eval '[ "$(half head)" != "$(half tail)" ] && [ "$(half head | sort)" = "$(half tail | sort)" ]'
+steps=
 
 # Case.
 printf 'a\tUpper\n'"$other" >upper.tsv

@@ -65,6 +65,10 @@ ok "with the same bits at the end" quietly "$TRAINER" diff "$(ckpt env 6)" "$(ck
 train 1 short.yaml --run-dir resumed2 --resume "$(ckpt env 6)" >resumed2.log 2>&1
 ok "unless --resume does" grep -q "^resuming from env/checkpoints/step-000000006.ckpt" resumed2.log
 unset BERTD_RESUME
+cp -r env newer
+train 1 short.yaml --run-dir newer --resume "$(ckpt newer 3)" --abandon-newer >newer.log 2>&1
+ok "--abandon-newer moves later checkpoints away" cmp "$(ckpt env 6)" newer/checkpoints/abandoned/step-000000006.ckpt
+ok "and goes on from the one that was named" grep -q "^resuming from newer/checkpoints/step-000000003.ckpt" newer.log
 
 # Rows of the metrics.
 sed 's/evaluate_every: 4/evaluate_every: 0, log_every: 5/; s/steps: 6/steps: 13/' short.yaml >rows.yaml
