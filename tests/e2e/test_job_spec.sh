@@ -12,8 +12,12 @@ END
 chmod +x "$work/bin/notify-me"
 cp "$work/bin/notify-me" "$work/specs/hook"
 sed -i "s|$work/notified|$work/hooked|g" "$work/specs/hook"
-# shellcheck disable=SC2016 # for the job's shell
-printf 'kind: command\ncommand: [sh, -c, "pwd; echo \"$BERTD_RUN_DIR\""]\nrun_dir: ~/runs/a\non_exit: notify-me\n' >"$work/specs/by-file.yaml"
+cat >"$work/specs/by-file.yaml" <<'END'
+kind: command
+command: [sh, -c, 'pwd; echo "$BERTD_RUN_DIR"']
+run_dir: ~/runs/a
+on_exit: notify-me
+END
 sed 's|~/runs/a|runs/b|; s|notify-me|./hook|; 1i name: named' "$work/specs/by-file.yaml" >"$work/specs/other.yaml"
 mkdir "$work/shell"
 cd "$work/shell" || exit 99
