@@ -92,7 +92,9 @@ static void check_micro(const struct batch *m, const struct batches_limits *limi
 }
 
 static void test_packing(void **state) {
-        static const struct batches_limits limits[] = { { 40, 32, 4, 5 }, { 40, 100, 3, 7 }, { 40, 2000, 100, 500 } };
+        static const struct batches_limits limits[] = {
+                { 40, 32, 4, 5 }, { 40, 100, 3, 7 }, { 40, 2000, 100, 500 }, { 40, 2000, 3, 500 }
+        };
         struct fixture *f = *state;
         uint64_t hash = 0, masked = 0;
 

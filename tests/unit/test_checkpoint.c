@@ -123,6 +123,36 @@ static void test_meta(void **state) {
         assert_string_equal(error.text, "/x: meta key absent is missing, expected a number");
 }
 
+/* Whatever is changed in meta or in a tensor's row, the digest is another. */
+static void test_digest(void **state) {
+        struct checkpoint_meta meta = {}, other;
+        struct checkpoint_tensor t = {
+                .name = "t", .kind = "param", .dtype = "float32", .checksum = "0123", .n_dims = 2, .shape = { 2, 3 }
+        };
+        char digests[9][33];
+
+        checkpoint_meta_set(&meta, "step", "%d", 12);
+        checkpoint_digest(&meta, &t, 1, digests[0]);
+        other = meta;
+        checkpoint_meta_set(&other, "step", "%d", 13);
+        checkpoint_digest(&other, &t, 1, digests[1]);
+        other = meta;
+        checkpoint_meta_set(&other, "more", "%d", 12);
+        checkpoint_digest(&other, &t, 1, digests[2]);
+        checkpoint_digest(&meta, &t, 0, digests[3]);
+        struct checkpoint_tensor changed[] = { t, t, t, t, t };
+        (void) snprintf(changed[0].name, sizeof(t.name), "u");
+        (void) snprintf(changed[1].kind, sizeof(t.kind), "moment1");
+        (void) snprintf(changed[2].dtype, sizeof(t.dtype), "float64");
+        (void) snprintf(changed[3].checksum, sizeof(t.checksum), "0124");
+        changed[4].shape[0] = 3, changed[4].shape[1] = 2;
+        for (size_t i = 0; i < ELEMENTSOF(changed); i++)
+                checkpoint_digest(&meta, &changed[i], 1, digests[4 + i]);
+        for (size_t i = 0; i < ELEMENTSOF(digests); i++)
+                for (size_t j = 0; j < i; j++)
+                        assert_string_not_equal(digests[i], digests[j]);
+}
+
 static void test_cut_at_every_page(void **state) {
         struct fixture *f = *state;
         struct stat st;
@@ -345,6 +375,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
                 cmocka_unit_test(test_meta),
+                cmocka_unit_test(test_digest),
                 cmocka_unit_test_setup_teardown(test_cut_at_every_page, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_flipped_bytes, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_tensor_is_named, setup, teardown),

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/file.h"
 #include "daemon/ledger.h"
 #include "tests/unit/folder.h"
@@ -95,6 +96,8 @@ static void test_names(void **state) {
         cleanup_free char *path = path_of(f, "step-000000007.ckpt");
         assert_string_equal(job->ledger[0].path, path);
         assert_int_equal(job->ledger[0].size, 5);
+        uint64_t now = clock_realtime_usec();
+        assert_in_range(job->ledger[0].created, now - 600 * USEC_PER_SEC, now);
         assert_false(ledger_refresh(job, f->folder)); /* nothing new */
 }
 

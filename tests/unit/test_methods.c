@@ -14,6 +14,7 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/file.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
@@ -364,6 +365,16 @@ static const char *report(struct fixture *f, uid_t uid, const struct job *job, c
         return f->error;
 }
 
+/* One that has little to say. */
+static const char *report_write(struct fixture *f, const struct job *job, double seconds) {
+        sd_bus_message *m = new_call(f, "AttemptReport");
+
+        assert_true(sd_bus_message_append(m, "a{sv}", 4, "job", "t", job->id, "attempt", "u", 1u, "nonce", "s",
+                                          "its-nonce", "checkpoint_write", "d", seconds) >= 0);
+        call(f, owner_uid(), m);
+        return f->error;
+}
+
 static void test_shim(void **state) {
         struct fixture *f = *state;
         struct job *job = new_attempt(f);
@@ -379,24 +390,63 @@ static void test_shim(void **state) {
         assert_string_equal(report(f, stranger_uid(), job, "its-nonce"), DENIED);
         assert_string_equal(report(f, owner_uid(), job, "another"), WRONG);
         assert_int_equal(job->step, 0);
+        assert_string_equal(report_write(f, job, 0.125), DONE);
+        assert_true(job->step == 0 && job->attempt.samples_last == 0 && !job->run->timer);
         assert_string_equal(report(f, owner_uid(), job, "its-nonce"), DONE);
         assert_string_equal(job->status, "warm");
         assert_true(job->step == 12 && job->steps == 40 && job->loss == 2.5 && isnan(job->rate));
         assert_true(job->attempt.samples_first == 32 && job->attempt.samples_last == 63);
-        assert_true(job->checkpoint_stall == 0.5 && isnan(job->checkpoint_write));
+        assert_true(job->checkpoint_stall == 0.5 && job->checkpoint_write == 0.125);
         assert_int_equal(job->n_ledger, 1);
         assert_true(job->ledger[0].step == 10 && job->ledger[0].size == 99);
         assert_string_equal(job->ledger[0].path, "/x/step-10.ckpt");
         /* What a report leaves out stays. */
-        sd_bus_message *m = new_call(f, "AttemptReport");
-        assert_true(sd_bus_message_append(m, "a{sv}", 4, "job", "t", job->id, "attempt", "u", 1u, "nonce", "s",
-                                          "its-nonce", "checkpoint_write", "d", 0.25) >= 0);
-        call(f, owner_uid(), m);
-        assert_string_equal(f->error, DONE);
+        assert_string_equal(report_write(f, job, 0.25), DONE);
         assert_true(job->checkpoint_stall == 0.5 && job->checkpoint_write == 0.25);
         assert_true(job->step == 12 && job->steps == 40 && job->loss == 2.5);
         assert_true(job->attempt.samples_first == 32 && job->attempt.samples_last == 63);
         assert_non_null(job->run->timer); /* for the end of what says that it has ended */
+}
+
+static void test_eta(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f);
+
+        job->step = 20;
+        job->steps = 40;
+        assert_int_equal(attempt_eta_sec(job), 0); /* no step was timed */
+        step_clock_note(&job->run->clock, 10, clock_boottime_usec() - 1000 * USEC_PER_SEC);
+        assert_in_range(attempt_eta_sec(job), 2000, 2100); /* ten steps took 1000 s, 20 are left */
+        job->steps = 20;
+        assert_int_equal(attempt_eta_sec(job), 0);
+}
+
+static const char *submit(struct fixture *f, const char *kind, const char *run_dir) {
+        sd_bus_message *m = new_call(f, "Submit");
+        bool command = strcmp(kind, "command") == 0;
+
+        assert_true(sd_bus_message_open_container(m, 'a', "{sv}") >= 0);
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}", "name", "s", "a", "kind", "s", kind, "cwd", "s",
+                                          "/", "run_dir", "s", run_dir, "spec", "s", command ? "" : "train: {}") >= 0);
+        if (command)
+                assert_true(sd_bus_message_append(m, "{sv}", "command", "as", 1, "true") >= 0);
+        assert_true(sd_bus_message_close_container(m) >= 0);
+        call(f, geteuid(), m);
+        return f->error;
+}
+
+/* Two trainers in one folder would take each other's checkpoints for their own. */
+static void test_one_trainer_a_folder(void **state) {
+        struct fixture *f = *state;
+
+        assert_string_equal(submit(f, "pretrain", "/x"), DONE);
+        assert_int_equal(store_count(f->manager->store), 1);
+        assert_string_equal(submit(f, "pretrain", "/x"), BERTD_ERROR_INVALID_SPEC);
+        assert_string_equal(submit(f, "finetune", "/x"), BERTD_ERROR_INVALID_SPEC);
+        assert_string_equal(submit(f, "command", "/x"), DONE);
+        assert_string_equal(submit(f, "pretrain", "/y"), DONE);
+        store_at(f->manager->store, 0)->state = JOB_DONE;
+        assert_string_equal(submit(f, "pretrain", "/x"), DONE);
 }
 
 /* What the shim is asked for: the last call that came to it. */
@@ -459,6 +509,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_ended_jobs, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_shim, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_asking_the_shim, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_one_trainer_a_folder, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

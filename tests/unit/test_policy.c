@@ -120,6 +120,24 @@ static void test_same_step_twice(void **state) {
         assert_int_equal(DECIDE(killed).action, POLICY_RETRY);
 }
 
+/* Classes that tell of the job's data or code. */
+static void test_repeatable_classes(void **state) {
+        static const bool repeatable[EXIT_CLASS_MAX] = {
+                [EXIT_CLASS_NAN] = true, [EXIT_CLASS_FAILED] = true, [EXIT_CLASS_SIGNAL] = true,
+                [EXIT_CLASS_OOM] = true, [EXIT_CLASS_MPI] = true,    [EXIT_CLASS_HANG] = true,
+        };
+        const struct policy_config back = {
+                .max_without_progress = 3, .backoff_min_sec = 4, .backoff_max_sec = 60, .nan_rollback = true
+        };
+
+        for (enum exit_class c = 0; c < EXIT_CLASS_MAX; c++) {
+                const struct policy_death twice[] = { { c, false, 0, 57, 50 }, { c, true, 50, 57, 50 } };
+                struct policy_decision d;
+                policy_decide(&back, twice, 2, NULL, 0, 0, &d);
+                assert_int_equal(d.cause == CAUSE_SAME_STEP, repeatable[c]);
+        }
+}
+
 static void test_bad_checkpoint(void **state) {
         const struct policy_death h[] = { DEATH(BAD_CHECKPOINT, true, 100, 100, 100) };
         const uint64_t two[] = { 100, 50 }, one[] = { 100 };
@@ -207,7 +225,8 @@ static void test_classify(void **state) {
                 { 139, 0, false, EXIT_CLASS_SIGNAL },        { -1, SIGKILL, false, EXIT_CLASS_KILLED },
                 { -1, SIGKILL, true, EXIT_CLASS_OOM },       { -1, SIGSEGV, false, EXIT_CLASS_SIGNAL },
                 { -1, SIGTERM, false, EXIT_CLASS_KILLED },   { -1, 0, false, EXIT_CLASS_LOST },
-                { 255, 0, false, EXIT_CLASS_FAILED },
+                { 255, 0, false, EXIT_CLASS_FAILED },        { 128, 0, false, EXIT_CLASS_FAILED },
+                { 192, 0, false, EXIT_CLASS_SIGNAL },        { 193, 0, false, EXIT_CLASS_FAILED },
         };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++)
                 assert_int_equal(policy_classify(rows[i].code, rows[i].signal, rows[i].oom), rows[i].expected);
@@ -261,6 +280,7 @@ int main(void) {
                 cmocka_unit_test(test_host_deaths_cost_nothing_but_back_off),
                 cmocka_unit_test(test_jitter_is_bounded),
                 cmocka_unit_test(test_same_step_twice),
+                cmocka_unit_test(test_repeatable_classes),
                 cmocka_unit_test(test_bad_checkpoint),
                 cmocka_unit_test(test_two_deaths_before_the_first_step),
                 cmocka_unit_test(test_nan),

@@ -398,6 +398,7 @@ static void test_turns(void **state) {
                 assert_true(t.index < t.n && t.first + t.n <= n);
                 assert_int_equal(windows_get(windows, t.first + t.index)->document >= f->corpora->first_document[1],
                                  t.part);
+                assert_int_equal(t.epoch * t.n + t.index, turns[t.part]); /* one after the other, from the first on */
                 seen[t.first + t.index]++;
                 turns[t.part]++;
         }

@@ -85,6 +85,21 @@ static void test_automatic(void **state) {
         assert_int_equal(shim_watch_limit(&w), 1200 * SEC);
 }
 
+/* The middle of the last steps, in whatever order they came. */
+static void test_median(void **state) {
+        static const uint64_t times[][3] = { { 50, 40, 60 }, { 40, 50, 60 }, { 60, 50, 40 }, { 50, 60, 40 } };
+
+        for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+                struct shim_watch w;
+                uint64_t now = SEC;
+                shim_watch_begin(&w, -1, -1, true, 0, now);
+                shim_watch_step(&w, 1, now += SEC);
+                for (uint64_t step = 2; step <= 4; step++)
+                        shim_watch_step(&w, step, now += times[i][step - 2] * SEC);
+                assert_int_equal(shim_watch_limit(&w), 20 * 50 * SEC);
+        }
+}
+
 /* How often the shim looks: eight times within a limit, and at least every 5 s. */
 static void test_period(void **state) {
         static const struct {
@@ -117,6 +132,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_explicit),  cmocka_unit_test(test_never),     cmocka_unit_test(test_start),
                 cmocka_unit_test(test_automatic), cmocka_unit_test(test_late_look), cmocka_unit_test(test_period),
+                cmocka_unit_test(test_median),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

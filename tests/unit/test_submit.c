@@ -103,6 +103,17 @@ static void refused_string(const char *key, const char *value, const char *expec
                 fail_msg("\"%s\" does not say \"%s\"", text, expected);
 }
 
+/* As docs/bertd-job.5 has them. */
+static void test_defaults(void **state) {
+        struct submission s;
+
+        submission_defaults(&s);
+        assert_true(s.ranks == 1 && s.threads == 1 && s.gpus == 0 && s.priority == 0);
+        assert_true(s.max_without_progress == 5 && s.backoff_min_sec == 5 && s.backoff_max_sec == 600);
+        assert_true(s.grace_sec == 120 && s.keep == 3 && s.keep_every == 0 && s.umask == 022);
+        assert_true(s.hang_sec == -1 && s.start_sec == -1 && s.memory == 0 && s.cpus == 0);
+}
+
 static void test_limits_of_the_caller(void **state) {
         struct submission s = { .n_rlimits = 2,
                                 .rlimits = { { RLIMIT_NOFILE, 1 << 20, UINT64_MAX }, { RLIMIT_CORE, 0, 0 } } };
@@ -194,9 +205,13 @@ static void test_bounds_of_strings(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_good),     cmocka_unit_test(test_limits_of_the_caller),
-                cmocka_unit_test(test_refusals), cmocka_unit_test(test_too_large_says_numbers),
-                cmocka_unit_test(test_missing),  cmocka_unit_test(test_bounds_of_strings),
+                cmocka_unit_test(test_good),
+                cmocka_unit_test(test_defaults),
+                cmocka_unit_test(test_limits_of_the_caller),
+                cmocka_unit_test(test_refusals),
+                cmocka_unit_test(test_too_large_says_numbers),
+                cmocka_unit_test(test_missing),
+                cmocka_unit_test(test_bounds_of_strings),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
 }
