@@ -9,14 +9,14 @@ escape=$(printf '\033')
 says() { [[ $1 =~ $2 ]] || { echo "'$1' lacks '$2'"; return 1; }; }
 
 # submit
-out=$("$BERTCTL" submit --wait --name well -- true 2>"$work/err")
+out=$(timeout $((60 * patience)) "$BERTCTL" submit --wait --name well -- true 2>"$work/err")
 is "submit --wait of a job that succeeds: 0, its id alone" "$? $out $(wc -c <"$work/err")" "0 1 0"
-out=$("$BERTCTL" submit --wait --retries 0 -- false 2>"$work/err")
+out=$(timeout $((60 * patience)) "$BERTCTL" submit --wait --retries 0 -- false 2>"$work/err")
 is "of one that fails: 1, and its id" "$? $out" "1 2"
 mv "$work/err" "$work/failed"
 ok "and why, in one line" eval 'says "$(cat "$work/failed")" "^bertctl: job 2 has failed: exit code 1" && [[ $(wc -l <"$work/failed") == 1 ]]'
 is "submit --json prints an object" "$("$BERTCTL" submit --json -- true | jq -c .)" '{"id":3}'
-is "with --wait as well" "$("$BERTCTL" submit --json --wait -- true | jq -c .)" '{"id":4}'
+is "with --wait as well" "$(timeout $((60 * patience)) "$BERTCTL" submit --json --wait -- true | jq -c .)" '{"id":4}'
 printf 'name: many\nkind: command\ncommand: ["true"]\nresources: {ranks: 8}\n' >"$work/many.yaml"
 is "of an array their ids" "$("$BERTCTL" submit --json --array priority=1,2,3 "$work/many.yaml" | jq -c .)" '[5,6,7]'
 ok "--array takes 1000 values: each is looked at" refuses 2 "priority: 'x' is not" "$BERTCTL" submit --array "priority=$(seq -s, 0 998),x" "$work/many.yaml"
@@ -47,11 +47,12 @@ ok "one that two have is refused, with their ids" refuses 2 "^bertctl: 2 jobs ar
 ok "so it is where a job would be changed" refuses 2 "give an id" "$BERTCTL" cancel well
 
 # Colour.
-colours() { on_terminal "$@" "$BERTCTL" status | grep -c "$escape\[[0-9;]*m" | sed 's/[1-9][0-9]*/some/'; }
+count_colours() { awk -v escape="$escape[[]" '/^bertd / {said = 1} $0 ~ escape {n = 1} END {print !said ? "nothing was said" : n ? "some" : 0}'; }
+colours() { on_terminal "$@" "$BERTCTL" status | count_colours; }
 is "a terminal has colours" "$(colours)" some
 is "with NO_COLOR none" "$(colours env NO_COLOR=1)" 0
 is "NO_COLOR set but empty counts for nothing" "$(colours env NO_COLOR=)" some
-is "a pipe has none" "$("$BERTCTL" status | grep -c "$escape")" 0
+is "a pipe has none" "$("$BERTCTL" status | count_colours)" 0
 
 # version, and which daemon answers.
 is "version has both" "$("$BERTCTL" version | sed 's/ [0-9][^ ]*/ V/')" "bertctl V
@@ -92,7 +93,7 @@ wait "$watcher"
 is "so does status -w, which then ends" "$? $(grep -o 'state  *done' "$work/watched" | xargs)" "0 state done"
 wait "$drawer"
 ok "on a terminal it refreshes in place" grep -q "$escape\[[0-9]*A" "$work/drawn"
-is "wait of a job that has failed" "$("$BERTCTL" wait 2 2>&1; echo $?)" "$(cat "$work/failed")
+is "wait of a job that has failed" "$(wait_job 2 20 2>&1; echo $?)" "$(cat "$work/failed")
 1"
-is "with --json the job as well" "$("$BERTCTL" wait --json "$holds" | jq -c '[.id, .state]')" "[$holds,\"done\"]"
+is "with --json the job as well" "$(timeout $((20 * patience)) "$BERTCTL" wait --json "$holds" | jq -c '[.id, .state]')" "[$holds,\"done\"]"
 finish

@@ -53,9 +53,10 @@ ok "the run is done" wait_job "$job"
 # 200 MB through a log of 64 MiB, in the course of some seconds.
 job=$("$BERTCTL" submit -- sh -c 'for i in $(seq 20); do yes "a line of a job that never stops talking, and never says anything" | head -c 10000000; echo; sleep 0.1; done; echo the-end')
 wait_for 10 state_is "$job" running
-"$BERTCTL" logs -f "$job" >"$work/followed" 2>/dev/null &
+timeout $((120 * patience)) "$BERTCTL" logs -f "$job" >"$work/followed" 2>/dev/null &
 follower=$!
-while state_is "$job" running; do
+end=$((SECONDS + 120 * patience))
+while state_is "$job" running && ((SECONDS < end)); do
   begin=${EPOCHREALTIME/./}
   "$BERTCTL" status >/dev/null
   echo $(((${EPOCHREALTIME/./} - begin) / 1000)) >>"$work/took"
