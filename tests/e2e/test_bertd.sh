@@ -11,7 +11,7 @@ with() { # OPTION...: a bertd with these alone
 }
 
 with
-is "without --slots it has the cores that it may use" "$(daemon slots)" "$(nproc)"
+is "without --slots it has the cores that it may use" "$(daemon slots)" "$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)"
 kill_bertd
 first=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')
 taskset -c "$first" setsid "$BERTD" --launcher fork >>"$work/bertd.log" 2>&1 </dev/null &
