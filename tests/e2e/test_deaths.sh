@@ -47,11 +47,13 @@ ok "the reason names the samples that kill it" says "$(field "$job" reason)" 'se
 ok "events --json carries the class" says "$("$BERTCTL" events --json "$job" | jq -r '.[] | select(.what == "failed") | .class')" '^signal$'
 
 # A damaged newest checkpoint.
-make_spec whole 1 300
+steps=300
+[[ $sanitized == no ]] || steps=100
+make_spec whole 1 $steps
 job=$("$BERTCTL" submit "$work/whole.yaml")
 wait_job "$job"
 whole=$(field "$job" checkpoint_path)
-make_spec damaged 1 300
+make_spec damaged 1 $steps
 job=$("$BERTCTL" submit "$work/damaged.yaml")
 ok "a job passes step 60" wait_for 30 step_past "$job" 60
 for p in $(of_job "$job" bert-trainer); do kill -STOP "$p"; done
