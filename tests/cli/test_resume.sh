@@ -76,10 +76,10 @@ for ranks in 1 2; do
         dir=$PWD/stopped$ranks
         train $ranks long.yaml --run-dir "$dir" >"$dir.log" 2>&1 &
         job=$!
-        for _ in $(seq 400); do [ "$(step_of "$dir")" ] && break; sleep 0.01; done
+        for _ in $(seq 6000); do [ "$(step_of "$dir")" ] && break; sleep 0.01; done
         if [ $ranks -eq 1 ]; then top=$(pids "$dir" "$TRAINER"); else top=$(pids "$dir" "$(command -v mpirun)"); fi
         kill -USR2 "$top"
-        for _ in $(seq 400); do ls "$dir"/checkpoints/*.ckpt >/dev/null 2>&1 && break; sleep 0.01; done
+        for _ in $(seq 6000); do ls "$dir"/checkpoints/*.ckpt >/dev/null 2>&1 && break; sleep 0.01; done
         ls "$dir"/checkpoints/*.ckpt >/dev/null 2>&1
         ok "$ranks ranks: SIGUSR2 takes a checkpoint" test $? -eq 0
         kill -USR1 "$top"
