@@ -8,6 +8,7 @@ for pair in debootstrap:debootstrap systemd-container:systemd-nspawn; do
   command -v "${pair#*:}" >/dev/null || { apt-get update && apt-get install -y --no-install-recommends "${pair%:*}"; } >&2
 done
 root=$(mktemp -d /var/tmp/bertd-suite.XXXXXX)
+chmod 755 "$root" # the / of users there
 trap 'rm -rf "$root"' EXIT
 sources=$(apt-get indextargets --format 'deb $(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' | sort -u | grep ' bookworm')
 debootstrap --variant=minbase --include=ca-certificates bookworm "$root" "$(awk '$3 == "bookworm" {print $2; exit}' <<<"$sources")" >&2
