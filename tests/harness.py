@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,11 @@ BUILD = pathlib.Path(os.environ.get("BUILD_DIR", ROOT / "build")).resolve()
 BERTD, BERTCTL, TRAINER = (str(BUILD / name) for name in ("daemon/bertd", "ctl/bertctl", "trainer/bert-trainer"))
 ENDED = ("done", "failed", "cancelled")
 LINUX_DOC = pathlib.Path("/usr/share/doc/linux-doc-6.1")
+
+
+def preloaded(name, home):
+    """Where a library of tests/fault lies for LD_PRELOAD, in whose paths a blank may not be."""
+    return shutil.copy(BUILD / f"tests/lib{name}.so", home)
 
 
 def real_text():

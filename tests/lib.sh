@@ -95,6 +95,9 @@ wait_for() { # SECONDS COMMAND...: polls until the command succeeds
   done
 }
 
+preloaded() { # NAME: where a library of tests/fault lies for LD_PRELOAD, in whose paths a blank may not be
+  cp "$BUILD_DIR/tests/lib$1.so" "$work/" && echo "$work/lib$1.so"
+}
 free_ports() { # N: so many of this host that nobody has now
   python3 -c 'import socket, sys; print(*[s.getsockname()[1] for s in [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]])' "$1"
 }

@@ -5,12 +5,13 @@ make_inputs
 export ASAN_OPTIONS="$ASAN_OPTIONS:verify_asan_link_order=0"
 pids=
 cleanup() { [ -z "$pids" ] || kill -KILL $pids 2>/dev/null; }
+clock=$(preloaded clock)
 # begin NAME [CHECKPOINT]: a run that does not end by itself, its spec with that line, its clock in NAME.clock
 begin() {
         write_spec "$1.yaml" 100000000 0
         sed -i "s/evaluate_every: 4/evaluate_every: 0/; s/^checkpoint: .*/${2:-}/" "$1.yaml"
         head -c 16 /dev/zero >"$1.clock"
-        LD_PRELOAD=$BUILD_DIR/tests/libclock.so CLOCK_OFFSET=$1.clock "$TRAINER" pretrain "$1.yaml" --run-dir "$1" >"$1.log" 2>&1 &
+        LD_PRELOAD=$clock CLOCK_OFFSET=$1.clock "$TRAINER" pretrain "$1.yaml" --run-dir "$1" >"$1.log" 2>&1 &
         pids="$pids $!"
 }
 # forward NAME SECONDS: since the start of the run, which has taken few of its own

@@ -2,7 +2,7 @@
 # prepare dies of kill -9, before each fsync, unlink and rename and at other moments: the old corpus is whole, or gone while the new
 # one takes its place; never a mixture. The next run gives what an undisturbed one gives and leaves nothing else: TAP.
 . "$(dirname "$0")/text-lib.sh"
-fault=$BUILD_DIR/tests/libfault.so
+fault=$(preloaded fault)
 prepare() { "$BERT_TRAINER" prepare --vocab vocab.txt --format prose --validation 0.1 --output "$@"; }
 copy() { for part in '' -validation; do for end in bin idx json; do cp "$1$part.$end" "$2$part.$end" || return; done; done; }
 same() { # same A B PART: the three files of one corpus

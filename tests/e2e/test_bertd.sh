@@ -63,7 +63,7 @@ kill_bertd
 export ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0
 for type in 6969:NFS ff534d42:CIFS fe534d42:SMB 01021997:9p 0bd00bd0:Lustre; do
   ok "a state folder on ${type#*:} is refused" refuses 1 "state.db: on a network file system; give a local --state-dir" \
-    env STATFS_TYPE="${type%:*}" LD_PRELOAD="$BUILD_DIR/tests/libnetfs.so" "$BERTD" --launcher fork --state-dir "$work/remote"
+    env STATFS_TYPE="${type%:*}" LD_PRELOAD="$(preloaded netfs)" "$BERTD" --launcher fork --state-dir "$work/remote"
   ok "and no database is made there" test ! -e "$work/remote/state.db"
 done
 

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 command -v script >/dev/null || skip_all "needs script"
 start_bertd
-on_terminal() { TERM=xterm timeout $((60 * patience)) script -qec "$*" /dev/null </dev/null | tr -d '\r'; }
+on_terminal() { TERM=xterm timeout $((60 * patience)) script -qec "$(printf '%q ' "$@")" /dev/null </dev/null | tr -d '\r'; }
 gate() { echo "until [ -e $work/$1 ]; do sleep 0.05; done"; } # a command that ends when that file is there
 escape=$(printf '\033')
 says() { [[ $1 =~ $2 ]] || { echo "'$1' lacks '$2'"; return 1; }; }
@@ -22,7 +22,7 @@ is "of an array their ids" "$("$BERTCTL" submit --json --array priority=1,2,3 "$
 ok "--array takes 1000 values: each is looked at" refuses 2 "priority: 'x' is not" "$BERTCTL" submit --array "priority=$(seq -s, 0 998),x" "$work/many.yaml"
 ok "and no more" refuses 2 "^bertctl: --array: more than 1000 jobs" "$BERTCTL" submit --array "priority=$(seq -s, 0 1000)" "$work/many.yaml"
 ok "also of several keys" refuses 2 "^bertctl: --array: more than 1000 jobs" "$BERTCTL" submit --array "priority=$(seq -s, 1 501)" --array resources.ranks=1,2 "$work/many.yaml"
-wait_job 7 30
+for id in 5 6 7; do wait_job $id 30; done
 
 # list: 101 jobs wait behind one.
 holds=$("$BERTCTL" submit --name holds --ranks 8 --priority 1000 -- sh -c "$(gate held)")

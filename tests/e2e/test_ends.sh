@@ -8,7 +8,7 @@ head -c 16 /dev/zero >"$work/clock"
 cat >"$work/bertd" <<END
 #!/bin/sh
 export ASAN_OPTIONS="\$ASAN_OPTIONS:verify_asan_link_order=0" CLOCK_OFFSET=$work/clock
-exec env LD_PRELOAD=$BUILD_DIR/tests/libclock.so $BERTD "\$@"
+exec env LD_PRELOAD=$(preloaded clock) '$BERTD' "\$@"
 END
 chmod +x "$work/bertd"
 BERTD=$work/bertd
