@@ -36,7 +36,7 @@
  * unknown), checkpoint_stall_sec d, checkpoint_write_sec d (of the newest checkpoint, NaN = unknown), memory t (limit in bytes,
  * 0 = none), cpus d (0 = none), hang_sec i, start_sec i, on_nan s, evidence s (owner and root only: the folder with the stacks of
  * the last hang, or empty), first_cause s (owner and root only: why the last attempt died),
- * not_before t (realtime usec), run_dir s, log s (the current attempt's log file), cwd s; for the owner and root only command as.
+ * not_before t (realtime usec), run_dir s, log s (the current attempt's log file), cwd s, and for the owner and root only command as.
  *
  * a{sv} of Submit: see enum submit_field in daemon/submit.c; keys name s, kind s, priority i, run_dir s, ranks u, threads u,
  * gpus u, max_without_progress u, backoff_min_sec u, backoff_max_sec u, grace_sec u, keep u, keep_every t, on_exit s, spec s,
