@@ -121,8 +121,6 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
         job->not_before = 0;
         (void) manager_move(manager, job, EVENT_START, NULL);
         manager_account(manager);
-        if (!store_pending(manager->store))
-                attempt_launch(run);
 }
 
 static void set_run_timer(struct attempt_run *run, uint64_t usec, sd_event_time_handler_t handler) {
@@ -350,7 +348,7 @@ static int meet_shim(struct attempt_run *run, pid_t pid) {
                 return r;
         if (manager_move(run->manager, run->job, EVENT_HELLO, NULL) != STATE_MOVE) {
                 store_mark(run->manager->store, run->job);
-                (void) manager_commit(run->manager);
+                manager_commit(run->manager);
         }
         return 0;
 }
@@ -399,7 +397,7 @@ static void take_step(struct attempt_run *run, uint64_t step) {
                 /* The trainer has moved the newer checkpoints away before its first step. */
                 job->resume_abandon = false;
                 store_mark(run->manager->store, job);
-                (void) manager_commit(run->manager);
+                manager_commit(run->manager);
         }
         job->step = job->attempt.step = step;
         step_clock_note(&run->clock, step, clock_boottime_usec());
@@ -428,7 +426,7 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
         char text[64];
         (void) snprintf(text, sizeof(text), "step %" PRIu64, report->checkpoint_step);
         store_note(run->manager->store, job, job->state, "checkpoint", text);
-        (void) manager_commit(run->manager);
+        manager_commit(run->manager);
 }
 
 int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report) {

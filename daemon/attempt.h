@@ -39,7 +39,7 @@ struct attempt_run {
         struct step_clock clock;
 };
 
-/* A queued job gets its resources. Moves it to starting and launches as soon as the intent is durable. */
+/* A queued job gets its resources and moves to starting: it is launched when the intent is durable. */
 void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask);
 
 /* The intent has become durable: launch. */

@@ -148,7 +148,10 @@ void peer_doom(struct peer *peer) {
         (void) sd_event_source_set_enabled(peer->manager->server->reaper, SD_EVENT_ONESHOT);
 }
 
-void peer_charge(struct peer *peer, uint64_t usec) { inlets_charge(&peer->manager->server->inlets, peer->uid, usec); }
+void bus_server_charge(struct bus_server *server, uid_t uid, uint64_t usec) {
+        if (server)
+                inlets_charge(&server->inlets, uid, usec);
+}
 
 void peer_set_job(struct peer *peer, uint64_t job) { peer->job = job; }
 

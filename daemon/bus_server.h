@@ -40,8 +40,8 @@ void bus_server_free(struct bus_server *server);
 /* Ends the connection once the handler that is running has returned. */
 void peer_doom(struct peer *peer);
 
-/* A call of it took so long. */
-void peer_charge(struct peer *peer, uint64_t usec);
+/* A call of that user took so long. */
+void bus_server_charge(struct bus_server *server, uid_t uid, uint64_t usec);
 
 void peer_set_job(struct peer *peer, uint64_t job);
 

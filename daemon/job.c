@@ -186,6 +186,34 @@ void job_free(struct job *job) {
         free(job);
 }
 
+int job_save(const struct job *job, struct job_saved *ret) {
+        *ret = (struct job_saved) { .job = *job };
+        ret->job.reason = job->reason ? strdup(job->reason) : NULL;
+        ret->ledger = job->n_ledger > 0 ? malloc(job->n_ledger * sizeof(*ret->ledger)) : NULL;
+        if ((job->reason && !ret->job.reason) || (job->n_ledger > 0 && !ret->ledger)) {
+                job_saved_free(ret);
+                return -ENOMEM;
+        }
+        if (ret->ledger)
+                memcpy(ret->ledger, job->ledger, job->n_ledger * sizeof(*ret->ledger));
+        return 0;
+}
+
+void job_restore(struct job *job, struct job_saved *saved) {
+        free(job->reason);
+        if (saved->ledger)
+                memcpy(saved->job.ledger, saved->ledger, saved->job.n_ledger * sizeof(*saved->ledger));
+        *job = saved->job;
+        free(saved->ledger);
+        *saved = (struct job_saved) {};
+}
+
+void job_saved_free(struct job_saved *saved) {
+        free(saved->job.reason);
+        free(saved->ledger);
+        *saved = (struct job_saved) {};
+}
+
 char *pack_strings(char *const *words, size_t *ret_size) {
         size_t size = 0, at = 0;
 

@@ -115,6 +115,7 @@ struct job {
 
         /* Not stored. */
         bool dirty, attempt_dirty;
+        bool exit_due, stop_due; /* after the commit: on_exit is run; the shim is told what `wish` says */
         uint64_t wake_boottime;  /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */
         struct queue_entry wait; /* JOB_QUEUED: as the queue planned it last */
         struct attempt_run *run;
@@ -145,6 +146,15 @@ const struct checkpoint *job_newest_good(const struct job *job); /* NULL: none *
 int job_history_add(struct job *job, const struct policy_death *death);
 
 void job_free(struct job *job);
+
+/* What a change that may be undone alters: everything but which rows the ledger has. −ENOMEM. */
+struct job_saved {
+        struct job job;            /* its reason is a copy; nothing else of it is owned */
+        struct checkpoint *ledger; /* copies of the rows, their paths borrowed */
+};
+int job_save(const struct job *job, struct job_saved *ret);
+void job_restore(struct job *job, struct job_saved *saved); /* takes what `saved` owns */
+void job_saved_free(struct job_saved *saved);
 
 /* Total size of a string vector with its NULs, packed into one block. NULL without words or memory. */
 char *pack_strings(char *const *words, size_t *ret_size);

@@ -29,9 +29,7 @@
 #include "daemon/launcher.h"
 #include "daemon/log.h"
 #include "daemon/process.h"
-
-#define RETRY_MIN_USEC USEC_PER_SEC
-#define RETRY_MAX_USEC (60 * USEC_PER_SEC)
+#include "daemon/settle.h"
 
 /* ---- state folder ---- */
 
@@ -159,6 +157,8 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
         int r = m->trainer && m->shim ? open_state(m, error) : error_errno(error, ENOMEM, "manager");
         if (r >= 0) {
                 r = sd_event_default(&m->loop);
+                if (r >= 0)
+                        r = settle_new(m, &m->settle);
                 if (r < 0)
                         (void) error_errno(error, -r, "event loop");
         }
@@ -173,6 +173,8 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
 void manager_free(struct manager *m) {
         if (!m)
                 return;
+        settle_free(m->settle);
+        m->settle = NULL;
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
                 wait_fail(store_at(m->store, i), BERTD_ERROR_STOPPING, "the daemon has ended");
         children_free(m);
@@ -183,7 +185,6 @@ void manager_free(struct manager *m) {
                 (void) sd_bus_flush_close_unref(m->systemd);
         (void) sd_event_source_disable_unref(m->plan_source);
         (void) sd_event_source_disable_unref(m->wake_source);
-        (void) sd_event_source_disable_unref(m->retry_source);
         gpu_watch_free(m->gpu_watch);
         store_free(m->store);
         (void) sd_event_unref(m->loop);
@@ -194,41 +195,6 @@ void manager_free(struct manager *m) {
         free(m->trainer);
         free(m->shim);
         free(m);
-}
-
-/* ---- commits ---- */
-
-static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
-        (void) manager_commit(userdata);
-        return 0;
-}
-
-static void arm_retry(struct manager *m) {
-        m->retry_usec = m->retry_usec == 0 ? RETRY_MIN_USEC : MIN(m->retry_usec * 2, RETRY_MAX_USEC);
-        m->retry_source = sd_event_source_disable_unref(m->retry_source);
-        int r = sd_event_add_time_relative(m->loop, &m->retry_source, CLOCK_BOOTTIME, m->retry_usec, 0, on_retry, m);
-        if (r < 0)
-                log_error("timer: %s", strerror(-r));
-}
-
-bool manager_commit(struct manager *m) {
-        struct error error = {};
-
-        if (store_flush(m->store, &error) >= 0) {
-                if (m->storage_error[0]) {
-                        log_info("state.db can be written again");
-                        manager_plan_soon(m); /* what has waited for this */
-                }
-                m->storage_error[0] = '\0';
-                m->retry_usec = 0;
-                m->retry_source = sd_event_source_disable_unref(m->retry_source);
-                return true;
-        }
-        if (!m->storage_error[0])
-                log_error("%s (kept in memory, tried again until it works)", error.text);
-        (void) snprintf(m->storage_error, sizeof(m->storage_error), "%.250s", error.text);
-        arm_retry(m);
-        return false;
 }
 
 /* ---- transitions ---- */
@@ -251,12 +217,16 @@ static int end_on_request(struct manager *m) {
         return sd_event_exit(m->loop, m->options.launcher == LAUNCHER_SYSTEMD ? BERTD_EXIT_STOPPED : BERTD_EXIT_OK);
 }
 
-static int drained(struct manager *m) {
-        for (size_t i = 0; i < store_count(m->store); i++)
+void manager_commit(struct manager *m) { settle_soon(m->settle); }
+
+void manager_check_drained(struct manager *m) {
+        for (size_t i = 0; m->draining && i < store_count(m->store); i++)
                 if (state_holds_resources(store_at(m->store, i)->state))
-                        return 0;
+                        return;
+        if (!m->draining)
+                return;
         log_info("all jobs have stopped");
-        return end_on_request(m);
+        (void) end_on_request(m);
 }
 
 enum verdict manager_move(struct manager *m, struct job *job, enum job_event event, const char *reason) {
@@ -274,16 +244,11 @@ enum verdict manager_move(struct manager *m, struct job *job, enum job_event eve
                 job_set_text(&job->reason, reason);
         set_times(job, event);
         store_note(m->store, job, from, job_event_name(event), job->reason);
-        (void) manager_commit(m);
+        manager_commit(m);
         log_transition(job->id, job_state_name(from), job_state_name(job->state), job->reason);
-        if (state_has_ended(job->state) || job->state == JOB_PAUSED)
-                wait_answer(job);
-        if (state_has_ended(job->state)) {
-                child_on_exit(m, job);
+        job->exit_due = state_has_ended(job->state);
+        if (job->exit_due)
                 manager_plan_soon(m); /* where the job leaves memory */
-        }
-        if (m->draining)
-                (void) drained(m);
         return STATE_MOVE;
 }
 
@@ -370,7 +335,9 @@ static void plan(struct manager *m) {
                 if (entries[i].wait == WAIT_SLOTS || entries[i].wait == WAIT_GPUS)
                         m->head = entries[i];
         }
-        for (size_t i = 0; i < n && !store_pending(m->store) && !m->draining; i++) {
+        /* While state.db cannot be written nothing starts. */
+        bool may_start = !store_pending(m->store) && !m->draining;
+        for (size_t i = 0; i < n && may_start; i++) {
                 if (entries[i].wait != WAIT_NONE)
                         continue;
                 struct job *job = store_find(m->store, entries[i].id);
@@ -379,20 +346,10 @@ static void plan(struct manager *m) {
         }
 }
 
-/* Attempts whose intent became durable later than it was meant to. */
-static void launch_committed(struct manager *m) {
-        for (size_t i = 0; i < store_count(m->store) && !store_pending(m->store); i++) {
-                struct job *job = store_at(m->store, i);
-                if (job->run && job->run->phase == PHASE_COMMITTING)
-                        attempt_launch(job->run);
-        }
-}
-
 static int on_plan(sd_event_source *source, void *userdata) {
         struct manager *m = userdata;
 
         store_release(m->store);
-        launch_committed(m);
         plan(m);
         return 0;
 }
@@ -494,7 +451,7 @@ void manager_shutdown(struct manager *m, bool jobs) {
                 if (job->wish == WISH_NONE)
                         job->wish = WISH_SHUTDOWN;
                 if (manager_move(m, job, EVENT_SHUTDOWN, "the daemon is shutting down") == STATE_MOVE)
-                        attempt_stop(job);
+                        job->stop_due = true;
         }
-        (void) drained(m);
+        manager_check_drained(m);
 }

@@ -25,6 +25,7 @@ struct bus_server;
 struct child;
 struct gpu_watch;
 struct launcher;
+struct settle;
 
 struct manager_options {
         const char *state_dir, *socket; /* absolute */
@@ -40,8 +41,8 @@ struct manager {
         struct bus_server *server;
         const struct launcher *launchers[LAUNCHER_MAX]; /* NULL where this host or user has it not */
         sd_bus *systemd;                                /* the systemd launcher's connection, NULL until it is needed */
-        sd_event_source *plan_source, *wake_source, *retry_source;
-        uint64_t retry_usec;
+        sd_event_source *plan_source, *wake_source;
+        struct settle *settle;
         struct queue_entry head; /* the queued job that waits for resources, as planned last; id 0: none */
         uint64_t slots_used;
         uint64_t gpus_used; /* bit mask */
@@ -61,12 +62,15 @@ void manager_free(struct manager *manager);
 
 /*
  * The one place where a job's state changes. Looks the cell up; on STATE_MOVE sets state, times and reason, queues the event
- * row and commits. The caller has set every other field before. Returns the verdict.
+ * row and marks the job for this turn's commit. Returns the verdict.
  */
 enum verdict manager_move(struct manager *manager, struct job *job, enum job_event event, const char *reason);
 
-/* Commits what is marked. On failure memory stays the truth and a timer tries again; true = nothing is left to write. */
-bool manager_commit(struct manager *manager);
+/* Something is marked: it is committed at the end of this turn (settle.h). */
+void manager_commit(struct manager *manager);
+
+/* While it drains: ends the loop when nothing holds resources any more. */
+void manager_check_drained(struct manager *manager);
 
 /* Plans the queue at the end of this loop iteration. */
 void manager_plan_soon(struct manager *manager);

@@ -1,8 +1,9 @@
 /*
  * Role: the methods of org.bertd1.Manager (include/bertd/bus.h). Authority is data: each row says who may call, and the one
- * dispatcher finds the job and checks the caller before a handler sees the message.
- * Owns nothing. Invariants: who the caller is comes from the kernel (struct peer), never from the message; every handler replies or
- * keeps the call as a wait.
+ * dispatcher finds the job and checks the caller before a handler sees the message. A row of a CHANGE is run within the turn's
+ * commit (settle.h): its handler works in memory and says what is answered when it is durable.
+ * Owns the calls that wait for their commit. Invariants: who the caller is comes from the kernel (struct peer), never from the
+ * message; every handler replies, keeps the call as a wait, or is a change.
  */
 #include <assert.h>
 #include <errno.h>
@@ -25,15 +26,34 @@
 #include "daemon/ledger.h"
 #include "daemon/log.h"
 #include "daemon/process.h"
+#include "daemon/settle.h"
 
 struct call {
+        struct change change; /* of a CHANGE only: then the call is on the heap */
         struct manager *manager;
-        struct peer *peer;
+        struct peer *peer; /* NULL in a CHANGE: the client may be gone by then */
+        uid_t uid;         /* who calls, by the kernel's word */
+        pid_t pid;
         struct job *job;    /* JOB_ANYONE and JOB_OWNER: the job that the first argument names */
         struct job *loaded; /* the same where it has ended and is not in memory: freed after the call, unless adopted */
         bool owner;         /* the caller is its user or root */
         sd_bus_error *error;
+        const struct method *method;
+        sd_bus_message *message; /* the CHANGE's own reference */
+        struct job_saved saved;  /* as the job was, to be put back; where `has_saved` */
+        bool has_saved;
+        void (*done)(struct call *call, sd_bus_message *m); /* it is durable: answers. NULL: with nothing */
+        char *folder;                                       /* Remove: the job's */
 };
+
+static void call_free(struct call *call) {
+        job_free(call->loaded);
+        if (call->has_saved)
+                job_saved_free(&call->saved);
+        (void) sd_bus_message_unref(call->message);
+        free(call->folder);
+        free(call);
+}
 
 enum authority {
         ANYONE,     /* who may connect */
@@ -42,10 +62,12 @@ enum authority {
         ADMIN,      /* root or the daemon's own user */
 };
 
+enum method_kind { AT_ONCE, CHANGE };
+
 typedef int (*handler_t)(struct call *call, sd_bus_message *m);
 
-static bool may_act_for(const struct peer *peer, uid_t uid) {
-        return peer->uid == 0 || peer->uid == uid || peer->uid == geteuid();
+static bool may_act_for(const struct call *call, uid_t uid) {
+        return call->uid == 0 || call->uid == uid || call->uid == geteuid();
 }
 
 static void cleanup_message_p(sd_bus_message **m) { (void) sd_bus_message_unref(*m); }
@@ -73,11 +95,11 @@ static int find_user(uid_t uid, gid_t *ret_gid, char *name, size_t size) {
 static int check_submitter(struct call *call, gid_t *gid, char *user, size_t size) {
         if (call->manager->draining)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STOPPING, "the daemon is shutting down");
-        if (find_user(call->peer->uid, gid, user, size) < 0)
+        if (find_user(call->uid, gid, user, size) < 0)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "uid %u has no account here",
-                                         (unsigned) call->peer->uid);
+                                         (unsigned) call->uid);
         /* Without privileges every job runs as we do. */
-        if (geteuid() != 0 && call->peer->uid != geteuid())
+        if (geteuid() != 0 && call->uid != geteuid())
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED,
                                         "this daemon runs jobs of its own user only");
         return 0;
@@ -87,9 +109,9 @@ static int check_submitter(struct call *call, gid_t *gid, char *user, size_t siz
 static int take_limits(const struct call *call, struct submission *submission, struct error *error) {
         struct rlimit own[RLIM_NLIMITS];
 
-        if (geteuid() != 0 || call->peer->uid == 0)
+        if (geteuid() != 0 || call->uid == 0)
                 return 0;
-        int r = process_limits(call->peer->pid, call->peer->uid, own);
+        int r = process_limits(call->pid, call->uid, own);
         if (r < 0)
                 return error_errno(error, -r, "the limits of the calling process cannot be read");
         submission_clamp_limits(submission, own);
@@ -107,6 +129,11 @@ static const struct job *other_trainer_in(const struct manager *manager, const s
                         return job;
         }
         return NULL;
+}
+
+static void submitted(struct call *call, sd_bus_message *m) {
+        manager_enqueue(call->manager, call->job);
+        (void) sd_bus_reply_method_return(m, "t", call->job->id);
 }
 
 static int submit(struct call *call, sd_bus_message *m) {
@@ -136,12 +163,13 @@ static int submit(struct call *call, sd_bus_message *m) {
                 return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC,
                                          "run_dir: job %" PRIu64 " (%s) trains there: expected a folder of its own",
                                          other->id, job_state_name(other->state));
-        r = store_insert(manager->store, &submission, call->peer->uid, gid, user, manager->options.launcher, &job,
+        r = store_insert(manager->store, &submission, call->uid, gid, user, manager->options.launcher, &job,
                          &error);
         if (r < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
-        manager_enqueue(manager, job);
-        return sd_bus_reply_method_return(m, "t", job->id);
+        call->job = job;
+        call->done = submitted;
+        return 0;
 }
 
 /* ---- reading ---- */
@@ -164,7 +192,7 @@ static int append_job(void *userdata, const struct job *job) {
         const struct list_target *target = userdata;
         const struct call *call = target->call;
 
-        return jobview_job(target->reply, call->manager, job, may_act_for(call->peer, job->uid));
+        return jobview_job(target->reply, call->manager, job, may_act_for(call, job->uid));
 }
 
 static int list_jobs(struct call *call, sd_bus_message *m) {
@@ -236,7 +264,7 @@ static int get_checkpoints(struct call *call, sd_bus_message *m) {
                 (void) ledger_note_deleted(job);
         else if (run_dir && ledger_refresh(job, run_dir)) {
                 store_mark(call->manager->store, job);
-                (void) manager_commit(call->manager);
+                manager_commit(call->manager);
         }
         int r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
@@ -267,7 +295,8 @@ static int get_daemon(struct call *call, sd_bus_message *m) {
 }
 
 static int wait_job(struct call *call, sd_bus_message *m) {
-        if (state_has_ended(call->job->state) || call->job->state == JOB_PAUSED)
+        /* What is not yet durable is answered by its commit. */
+        if ((state_has_ended(call->job->state) || call->job->state == JOB_PAUSED) && !call->job->dirty)
                 return sd_bus_reply_method_return(m, "s", job_state_name(call->job->state));
         int r = wait_add(call->job, call->peer, m);
         return r < 0 ? r : 1;
@@ -275,34 +304,42 @@ static int wait_job(struct call *call, sd_bus_message *m) {
 
 /* ---- changing ---- */
 
+/* Before the first thing that a change alters. */
+static int save(struct call *call) {
+        int r = job_save(call->job, &call->saved);
+
+        call->has_saved = r >= 0;
+        return r;
+}
+
 /* Pause, cancel: from a state without an attempt it is done at once, else the shim is asked. */
-static int stop_job(struct call *call, sd_bus_message *m, enum job_event event, enum stop_wish wish, const char *what) {
+static int stop_job(struct call *call, enum job_event event, enum stop_wish wish, const char *what) {
         struct job *job = call->job;
         struct transition t = state_after(job->state, event);
 
         if (t.verdict == STATE_REFUSE || (job->state == JOB_STOPPING && job->wish > wish && wish == WISH_PAUSE))
                 return wrong_state(call, what);
+        int r = save(call);
+        if (r < 0)
+                return r;
         if (state_holds_resources(job->state) && wish > job->wish)
                 job->wish = wish;
-        if (manager_move(call->manager, job, event, what) != STATE_MOVE && job->state == JOB_STOPPING) {
+        if (manager_move(call->manager, job, event, what) != STATE_MOVE && job->state == JOB_STOPPING)
                 store_note(call->manager->store, job, job->state, job_event_name(event), "");
-                (void) manager_commit(call->manager);
-        }
-        if (job->state == JOB_STOPPING)
-                attempt_stop(job);
+        job->stop_due = job->state == JOB_STOPPING;
         manager_plan_soon(call->manager);
-        return reply_nothing(m);
+        return 0;
 }
 
 static int cancel(struct call *call, sd_bus_message *m) {
         int now;
 
         int r = sd_bus_message_read(m, "b", &now);
-        return r < 0 ? r : stop_job(call, m, EVENT_CANCEL, now ? WISH_CANCEL_NOW : WISH_CANCEL, "cancel");
+        return r < 0 ? r : stop_job(call, EVENT_CANCEL, now ? WISH_CANCEL_NOW : WISH_CANCEL, "cancel");
 }
 
 static int pause_job(struct call *call, sd_bus_message *m) {
-        return stop_job(call, m, EVENT_PAUSE, WISH_PAUSE, "pause");
+        return stop_job(call, EVENT_PAUSE, WISH_PAUSE, "pause");
 }
 
 struct resume_options {
@@ -371,6 +408,9 @@ static int resume_job(struct call *call, sd_bus_message *m) {
                 return wrong_state(call, "resume");
         bool changed = run_dir && ledger_refresh(job, run_dir);
         r = check_resume(call, &o);
+        if (r >= 0)
+                r = save(call);
+        /* Where it is undone the job has ended again, and leaves memory as those do. */
         if (r >= 0 && call->loaded)
                 r = store_adopt(call->manager->store, job);
         if (r < 0)
@@ -394,7 +434,7 @@ static int resume_job(struct call *call, sd_bus_message *m) {
         job->wait = (struct queue_entry) {};
         (void) manager_move(call->manager, job, EVENT_RESUME, NULL);
         manager_plan_soon(call->manager);
-        return reply_nothing(m);
+        return 0;
 }
 
 static int checkpoint_job(struct call *call, sd_bus_message *m) {
@@ -410,27 +450,18 @@ static int checkpoint_job(struct call *call, sd_bus_message *m) {
         return reply_nothing(m);
 }
 
-static int remove_job(struct call *call, sd_bus_message *m) {
-        struct job *job = call->job;
-        struct error error = {};
+static void removed(struct call *call, sd_bus_message *m) {
+        wait_fail(call->job, BERTD_ERROR_NO_SUCH_JOB, "the job was removed");
+        if (child_remove_tree(call->manager, call->job, call->folder, m) < 0)
+                (void) sd_bus_reply_method_errno(m, ENOMEM, NULL);
+}
 
-        if (state_after(job->state, EVENT_REMOVE).verdict != STATE_STAY)
+static int remove_job(struct call *call, sd_bus_message *m) {
+        if (state_after(call->job->state, EVENT_REMOVE).verdict != STATE_STAY)
                 return wrong_state(call, "remove");
-        cleanup_free char *folder = files_job_dir(call->manager->options.state_dir, job->id);
-        struct job copy = *job; /* for its user's ids: the store may free the job */
-        cleanup_free char *user = strdup(job->user);
-        copy.user = user;
-        wait_fail(job, BERTD_ERROR_NO_SUCH_JOB, "the job was removed");
-        if (!user || !folder)
-                return -ENOMEM;
-        if (store_remove(call->manager->store, job, &error) < 0) {
-                /* On a full disk its files are what is in the way. */
-                (void) child_remove_tree(call->manager, &copy, folder, NULL);
-                return sd_bus_error_setf(call->error, BERTD_ERROR_STORAGE,
-                                         "%s: the job's files are being removed, ask again for the rest", error.text);
-        }
-        int r = child_remove_tree(call->manager, &copy, folder, m);
-        return r < 0 ? r : 1;
+        call->folder = files_job_dir(call->manager->options.state_dir, call->job->id);
+        call->done = removed;
+        return call->folder ? store_remove(call->manager->store, call->job) : -ENOMEM;
 }
 
 static int shutdown_daemon(struct call *call, sd_bus_message *m) {
@@ -441,13 +472,15 @@ static int shutdown_daemon(struct call *call, sd_bus_message *m) {
                 r = reply_nothing(m);
         if (r < 0)
                 return r;
-        log_info("shutdown asked for by uid %u%s", (unsigned) call->peer->uid, jobs ? ", jobs first" : "");
+        log_info("shutdown asked for by uid %u%s", (unsigned) call->uid, jobs ? ", jobs first" : "");
         (void) sd_bus_flush(call->peer->bus);
         manager_shutdown(call->manager, jobs);
         return 1;
 }
 
 /* ---- the shim ---- */
+
+static int queue_change(const struct call *from, sd_bus_message *m);
 
 static int hello(struct call *call, sd_bus_message *m) {
         uint64_t job;
@@ -456,7 +489,7 @@ static int hello(struct call *call, sd_bus_message *m) {
 
         int r = sd_bus_message_read(m, "tuss", &job, &number, &nonce, &version);
         if (r >= 0)
-                r = attempt_hello(call->manager, call->peer, call->peer->uid, call->peer->pid, job, number, nonce,
+                r = attempt_hello(call->manager, call->peer, call->uid, call->pid, job, number, nonce,
                                   &answer);
         if (r == -EPERM)
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
@@ -527,40 +560,44 @@ static int report(struct call *call, sd_bus_message *m) {
                         r = sd_bus_message_exit_container(m);
         }
         if (r >= 0)
-                r = attempt_report(call->manager, call->peer->uid, &in);
+                r = attempt_report(call->manager, call->uid, &in);
         if (r == -EPERM)
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         if (r == -ESTALE)
                 return sd_bus_error_set(call->error, BERTD_ERROR_WRONG_STATE, "not an attempt that runs");
+        /* The shim forgets a checkpoint when it is answered: by then its row is durable. */
+        if (r >= 0 && in.has_checkpoint)
+                return queue_change(call, m);
         return r < 0 ? r : reply_nothing(m);
 }
 
 /* ---- dispatch ---- */
 
-#define METHODS(X)                                                      \
-        X("Submit", "a{sv}", "t", ANYONE, submit)                       \
-        X("GetJob", "t", "a{sv}", JOB_ANYONE, get_job)                  \
-        X("ListJobs", "tub", "aa{sv}", ANYONE, list_jobs)               \
-        X("GetEvents", "ttu", "a(ttssssstt)", JOB_ANYONE, get_events)   \
-        X("GetCheckpoints", "t", "aa{sv}", JOB_ANYONE, get_checkpoints) \
-        X("GetSpec", "t", "s", JOB_OWNER, get_spec)                     \
-        X("Cancel", "tb", "", JOB_OWNER, cancel)                        \
-        X("Pause", "t", "", JOB_OWNER, pause_job)                       \
-        X("Resume", "ta{sv}", "", JOB_OWNER, resume_job)                \
-        X("Checkpoint", "t", "", JOB_OWNER, checkpoint_job)             \
-        X("Remove", "t", "", JOB_OWNER, remove_job)                     \
-        X("Wait", "t", "s", JOB_ANYONE, wait_job)                       \
-        X("GetDaemon", "", "a{sv}", ANYONE, get_daemon)                 \
-        X("Shutdown", "b", "", ADMIN, shutdown_daemon)                  \
-        X("AttemptHello", "tuss", "u", ANYONE, hello)                   \
-        X("AttemptReport", "a{sv}", "", ANYONE, report)
+#define METHODS(X)                                                           \
+        X("Submit", "a{sv}", "t", ANYONE, CHANGE, submit)                    \
+        X("GetJob", "t", "a{sv}", JOB_ANYONE, AT_ONCE, get_job)                  \
+        X("ListJobs", "tub", "aa{sv}", ANYONE, AT_ONCE, list_jobs)               \
+        X("GetEvents", "ttu", "a(ttssssstt)", JOB_ANYONE, AT_ONCE, get_events)   \
+        X("GetCheckpoints", "t", "aa{sv}", JOB_ANYONE, AT_ONCE, get_checkpoints) \
+        X("GetSpec", "t", "s", JOB_OWNER, AT_ONCE, get_spec)                     \
+        X("Cancel", "tb", "", JOB_OWNER, CHANGE, cancel)                     \
+        X("Pause", "t", "", JOB_OWNER, CHANGE, pause_job)                    \
+        X("Resume", "ta{sv}", "", JOB_OWNER, CHANGE, resume_job)             \
+        X("Checkpoint", "t", "", JOB_OWNER, AT_ONCE, checkpoint_job)             \
+        X("Remove", "t", "", JOB_OWNER, CHANGE, remove_job)                  \
+        X("Wait", "t", "s", JOB_ANYONE, AT_ONCE, wait_job)                       \
+        X("GetDaemon", "", "a{sv}", ANYONE, AT_ONCE, get_daemon)                 \
+        X("Shutdown", "b", "", ADMIN, AT_ONCE, shutdown_daemon)                  \
+        X("AttemptHello", "tuss", "u", ANYONE, AT_ONCE, hello)                   \
+        X("AttemptReport", "a{sv}", "", ANYONE, AT_ONCE, report)
 
 static const struct method {
         const char *name;
         enum authority authority;
+        enum method_kind kind;
         handler_t handler;
 } methods[] = {
-#define ROW(name, in, out, authority, handler) { name, authority, handler },
+#define ROW(name, in, out, authority, kind, handler) { name, authority, kind, handler },
         METHODS(ROW)
 #undef ROW
 };
@@ -580,7 +617,9 @@ static int find_job(struct call *call, sd_bus_message *m, bool owner_only) {
                 return r;
         struct error error = {};
         call->job = store_find(call->manager->store, id);
-        if (!call->job) {
+        if (store_is_removed(call->manager->store, id)) {
+                call->job = NULL;
+        } else if (!call->job) {
                 r = store_load(call->manager->store, id, &call->loaded, &error);
                 call->job = call->loaded;
         }
@@ -588,38 +627,108 @@ static int find_job(struct call *call, sd_bus_message *m, bool owner_only) {
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         if (!call->job)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_JOB, "no job %" PRIu64, id);
-        call->owner = may_act_for(call->peer, call->job->uid);
+        call->owner = may_act_for(call, call->job->uid);
         if (owner_only && !call->owner)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "job %" PRIu64 " belongs to %s", id,
                                          call->job->user);
         return 0;
 }
 
-static int run_method(struct call *call, const struct method *method, sd_bus_message *m) {
+static int run_method(struct call *call, sd_bus_message *m) {
+        const enum authority authority = call->method->authority;
         int r = 0;
 
-        if (method->authority == JOB_ANYONE || method->authority == JOB_OWNER)
-                r = find_job(call, m, method->authority == JOB_OWNER);
-        else if (method->authority == ADMIN && !may_act_for(call->peer, geteuid()))
+        if (authority == JOB_ANYONE || authority == JOB_OWNER)
+                r = find_job(call, m, authority == JOB_OWNER);
+        else if (authority == ADMIN && !may_act_for(call, geteuid()))
                 r = sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED,
                                      "only root or the daemon's user may do this");
-        if (r >= 0)
-                r = method->handler(call, m);
+        return r < 0 ? r : call->method->handler(call, m);
+}
+
+/* ---- changes: see settle.h ---- */
+
+static int apply_change(struct change *change) {
+        struct call *call = (struct call *) change;
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+
+        if (call->method->kind == AT_ONCE)
+                return 0; /* done; its answer alone follows the commit */
+        call->error = &error;
+        int r = run_method(call, call->message);
+        call->error = NULL;
+        if (r < 0) {
+                (void) sd_bus_reply_method_errno(call->message, r, &error);
+                call_free(call);
+        }
+        sd_bus_error_free(&error);
+        return r;
+}
+
+static void keep_change(struct change *change) {
+        struct call *call = (struct call *) change;
+
+        if (call->done)
+                call->done(call, call->message);
+        else
+                (void) reply_nothing(call->message);
+        call_free(call);
+}
+
+static void undo_change(struct change *change, const char *why) {
+        struct call *call = (struct call *) change;
+
+        if (call->has_saved) {
+                job_restore(call->job, &call->saved);
+                call->has_saved = false;
+        } else if (call->method->handler == submit) {
+                store_drop(call->manager->store, call->job);
+        }
+        (void) sd_bus_reply_method_errorf(call->message, BERTD_ERROR_STORAGE, "%s: nothing was changed", why);
+        call_free(call);
+}
+
+static int queue_change(const struct call *from, sd_bus_message *m) {
+        struct call *call = malloc(sizeof(*call));
+
+        if (!call)
+                return -ENOMEM;
+        *call = *from;
+        call->change = (struct change) {
+                .uid = from->uid, .apply = apply_change, .keep = keep_change, .undo = undo_change
+        };
+        call->peer = NULL;
+        call->error = NULL;
+        call->message = sd_bus_message_ref(m);
+        settle_add(call->manager->settle, &call->change);
+        return 1;
+}
+
+static int run_at_once(struct call *call, sd_bus_message *m) {
+        uint64_t begin = clock_boottime_usec();
+        int r = run_method(call, m);
+
         job_free(call->loaded);
+        bus_server_charge(call->manager->server, call->uid, clock_boottime_usec() - begin);
         return r;
 }
 
 static int dispatch(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
         struct peer *peer = userdata;
-        struct call call = { .manager = peer->manager, .peer = peer, .error = ret_error };
-        const struct method *method = find_method(sd_bus_message_get_member(m));
+        struct call call = { .manager = peer->manager,
+                             .peer = peer,
+                             .uid = peer->uid,
+                             .pid = peer->pid,
+                             .error = ret_error,
+                             .method = find_method(sd_bus_message_get_member(m)) };
         uint64_t queued = 0;
+        int r;
 
         if (peer->doomed)
                 return 1;
-        uint64_t begin = clock_boottime_usec();
-        int r = method ? run_method(&call, method, m) : -ENOSYS;
-        peer_charge(peer, clock_boottime_usec() - begin);
+        if (!call.method)
+                return -ENOSYS;
+        r = call.method->kind == CHANGE ? queue_change(&call, m) : run_at_once(&call, m);
         (void) sd_bus_get_n_queued_write(peer->bus, &queued);
         if (queued > PEER_QUEUE_MAX) {
                 log_error("uid %u leaves %" PRIu64 " replies unread: connection dropped", (unsigned) peer->uid, queued);
@@ -630,7 +739,7 @@ static int dispatch(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) 
 
 static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_VTABLE_START(0),
-#define ROW(name, in, out, authority, handler) SD_BUS_METHOD(name, in, out, dispatch, SD_BUS_VTABLE_UNPRIVILEGED),
+#define ROW(name, in, out, authority, kind, handler) SD_BUS_METHOD(name, in, out, dispatch, SD_BUS_VTABLE_UNPRIVILEGED),
         METHODS(ROW)
 #undef ROW
                 SD_BUS_VTABLE_END,

@@ -155,10 +155,11 @@ static int on_report_answer(sd_bus_message *m, void *userdata, sd_bus_error *err
                 broken(shim);
                 return 0;
         }
-        if (b->sent_checkpoint)
+        bool kept = !e || !sd_bus_error_has_name(e, BERTD_ERROR_STORAGE); /* else it is told again, at the usual pace */
+        if (b->sent_checkpoint && kept)
                 forget_checkpoint(&shim->progress);
-        b->urgent = shim->progress.n_checkpoints > 0;
-        b->dirty = b->dirty || b->urgent;
+        b->urgent = kept && shim->progress.n_checkpoints > 0;
+        b->dirty = b->dirty || shim->progress.n_checkpoints > 0;
         pump(shim);
         return 0;
 }

@@ -35,6 +35,7 @@ void store_free(struct store *store) {
         for (size_t i = 0; i < store->n_events; i++)
                 event_clear(&store->events[i]);
         free(store->events);
+        free(store->removals);
         free(store->jobs);
         free(store);
 }
@@ -254,11 +255,39 @@ static void clear_marks(struct store *store) {
         store->dirty = false;
 }
 
-static int finish_transaction(struct store *store, int r, struct error *error) {
+static int begin(struct store *store, struct error *error) {
+        if (store->begun)
+                return 0;
+        int r = db_exec(store->db, "BEGIN IMMEDIATE", error);
+        store->begun = r >= 0;
+        return r;
+}
+
+static int write_removals(struct store *store, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_REMOVE];
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < store->n_removals; i++) {
+                bind_u64(s, 1, store->removals[i].id);
+                r = db_run(s, error);
+        }
+        return r;
+}
+
+/* After a failed statement SQLite may have rolled back already: nothing is written outside the transaction. */
+static int finish(struct store *store, struct error *error) {
+        int r = store->failure.code ? error_set(error, store->failure.code, "%s", store->failure.text) : 0;
+
+        if (r >= 0)
+                r = write_all_marked(store, error);
+        if (r >= 0)
+                r = write_removals(store, error);
         if (r >= 0)
                 r = db_exec(store->db, "COMMIT", error);
         if (r < 0)
                 (void) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+        store->begun = false;
+        store->failure = (struct error) {};
         return r;
 }
 
@@ -267,14 +296,27 @@ bool store_pending(const struct store *store) { return store->dirty; }
 int store_flush(struct store *store, struct error *error) {
         if (!store->dirty)
                 return 0;
-        int r = db_exec(store->db, "BEGIN IMMEDIATE", error);
-        if (r < 0)
-                return error_prefix(error, "state.db");
-        r = finish_transaction(store, write_all_marked(store, error), error);
+        int r = begin(store, error);
+        if (r >= 0)
+                r = finish(store, error);
         if (r < 0)
                 return error_prefix(error, "state.db");
         clear_marks(store);
         return 0;
+}
+
+uint64_t store_noted(const struct store *store) { return store->noted; }
+
+void store_forget_notes(struct store *store, uint64_t n) {
+        for (; n > 0 && store->n_events > 0; n--)
+                event_clear(&store->events[--store->n_events]);
+}
+
+void store_undone(struct store *store) {
+        store->n_removals = 0;
+        store->dirty = store->n_events > 0;
+        for (size_t i = 0; i < store->n_jobs; i++)
+                store->dirty = store->dirty || store->jobs[i]->dirty;
 }
 
 void store_mark(struct store *store, struct job *job) { store->dirty = job->dirty = job->attempt_dirty = true; }
@@ -286,6 +328,7 @@ static uint64_t lost_by(const struct attempt *a) {
 
 void store_note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason) {
         store_mark(store, job);
+        store->noted++;
         if (store->n_events == store->events_room && store->n_events < STORE_PENDING_MAX) {
                 size_t room = store->events_room ? store->events_room * 2 : 16;
                 struct pending_event *grown = realloc(store->events, room * sizeof(*grown));
@@ -417,63 +460,78 @@ static int insert_inputs(struct store *store, const struct job *job, const struc
         return db_run(s, error);
 }
 
+static int insert_rows(struct store *store, struct job *job, const struct submission *submission, struct error *error) {
+        int r = insert_job(store, job, error);
+
+        job->id = (uint64_t) sqlite3_last_insert_rowid(store->db);
+        if (r >= 0)
+                r = insert_inputs(store, job, submission, error);
+        struct pending_event event = { .job = job->id,
+                                       .time = job->submitted,
+                                       .from = JOB_QUEUED,
+                                       .to = JOB_QUEUED,
+                                       .exit_class = -1,
+                                       .what = (char *) "submit" };
+        return r < 0 ? r : write_event(store, &event, error);
+}
+
 int store_insert(struct store *store, const struct submission *submission, uid_t uid, gid_t gid, const char *user,
                  enum launcher_kind launcher, struct job **ret, struct error *error) {
         struct job *job = new_job(submission, uid, gid, user, launcher);
         if (!job)
                 return error_errno(error, ENOMEM, "job");
 
-        int r = db_exec(store->db, "BEGIN IMMEDIATE", error);
-        if (r >= 0) {
-                r = insert_job(store, job, error);
-                job->id = (uint64_t) sqlite3_last_insert_rowid(store->db);
-                if (r >= 0)
-                        r = insert_inputs(store, job, submission, error);
-                struct pending_event event = { .job = job->id,
-                                               .time = job->submitted,
-                                               .from = JOB_QUEUED,
-                                               .to = JOB_QUEUED,
-                                               .exit_class = -1,
-                                               .what = (char *) "submit" };
-                if (r >= 0)
-                        r = write_event(store, &event, error);
-                if (r >= 0 && store_keep(store, job) < 0)
-                        r = error_errno(error, ENOMEM, "job");
-                if (finish_transaction(store, r, error) < 0 && r >= 0) {
-                        store->n_jobs--;
-                        r = -EIO;
-                }
-        }
+        int r = begin(store, error);
         if (r < 0) {
                 job_free(job);
+                return error_prefix(error, "state.db");
+        }
+        store->dirty = true;
+        r = insert_rows(store, job, submission, error);
+        if (r >= 0 && store_keep(store, job) < 0)
+                r = error_errno(error, ENOMEM, "job");
+        if (r < 0) {
+                job_free(job);
+                store->failure = *error;
                 return error_prefix(error, "state.db");
         }
         *ret = job;
         return 0;
 }
 
-static void drop_from_memory(struct store *store, uint64_t id) {
-        size_t i = lower_bound(store, id);
+void store_drop(struct store *store, struct job *job) {
+        size_t i = lower_bound(store, job->id);
 
-        job_free(store->jobs[i]);
         store->n_jobs--;
         memmove(&store->jobs[i], &store->jobs[i + 1], (store->n_jobs - i) * sizeof(struct job *));
+        job_free(job);
 }
 
-int store_remove(struct store *store, const struct job *job, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_REMOVE];
-        bool in_memory = store_find(store, job->id) == job;
+int store_remove(struct store *store, const struct job *job) {
+        struct removal *grown = realloc(store->removals, (store->n_removals + 1) * sizeof(*grown));
 
-        int r = store_flush(store, error);
-        if (r < 0)
-                return r;
-        bind_u64(s, 1, job->id);
-        r = db_run(s, error);
-        if (r < 0)
-                return error_prefix(error, "state.db");
-        if (in_memory)
-                drop_from_memory(store, job->id);
-        else
-                store->ended[job->state]--;
+        if (!grown)
+                return -ENOMEM;
+        store->removals = grown;
+        store->removals[store->n_removals++] = (struct removal) { .id = job->id, .state = job->state };
+        store->dirty = true;
         return 0;
+}
+
+bool store_is_removed(const struct store *store, uint64_t id) {
+        for (size_t i = 0; i < store->n_removals; i++)
+                if (store->removals[i].id == id)
+                        return true;
+        return false;
+}
+
+void store_drop_removed(struct store *store) {
+        for (size_t i = 0; i < store->n_removals; i++) {
+                struct job *job = store_find(store, store->removals[i].id);
+                if (job)
+                        store_drop(store, job);
+                else
+                        store->ended[store->removals[i].state]--;
+        }
+        store->n_removals = 0;
 }

@@ -8,11 +8,12 @@
  *
  * Life cycle:
  *   1. store_open loads what is open. An older database is migrated in one transaction. A database of a newer version, or on a network file system, is refused.
- *   2. store_insert: one durable transaction; the job exists once it returns 0.
+ *   2. store_insert puts a new job into the open transaction; it exists once store_flush has returned 0. store_drop takes it back.
  *   3. A transition changes the struct in memory, then store_note queues its event row and marks the job; store_flush writes
- *      all that is marked in one transaction. When it fails nothing is lost: memory is the truth, and the next flush tries all
- *      of it again. Nothing may be launched while store_pending().
- *   4. store_remove deletes an ended job, store_free closes.
+ *      all that is marked, inserted and removed in one transaction. When it fails the marks stay: memory is the truth, and the next
+ *      flush tries all of it again. Whoever undoes what he marked calls store_forget_notes, job_restore and store_undone. Nothing
+ *      may be launched while store_pending().
+ *   4. store_remove deletes an ended job with the next flush, store_drop_removed frees it then; store_free closes.
  */
 #ifndef DAEMON_STORE_H
 #define DAEMON_STORE_H
@@ -58,7 +59,7 @@ int store_page(struct store *store, uint64_t first, uint32_t max, bool open,
 /* How many jobs there are in each state. */
 void store_counts(const struct store *store, uint64_t counts[JOB_STATE_MAX]);
 
-/* Takes nothing of `submission`; `*ret` belongs to the store. */
+/* Takes nothing of `submission`; `*ret` belongs to the store. Where it fails the whole transaction will: store_flush says so. */
 int store_insert(struct store *store, const struct submission *submission, uid_t uid, gid_t gid, const char *user,
                  enum launcher_kind launcher, struct job **ret, struct error *error);
 
@@ -68,6 +69,13 @@ void store_note(struct store *store, struct job *job, enum job_state from, const
 void store_mark(struct store *store, struct job *job); /* rows changed, no event */
 bool store_pending(const struct store *store);
 int store_flush(struct store *store, struct error *error);
+
+/* After a flush that failed: what is not to be tried again. How many events were ever noted; the newest `n` of them are forgotten; a
+ * job that was inserted goes; with all jobs restored, what is still marked is pending. */
+uint64_t store_noted(const struct store *store);
+void store_forget_notes(struct store *store, uint64_t n);
+void store_drop(struct store *store, struct job *job);
+void store_undone(struct store *store);
 
 /* The job's inputs; the caller frees. Packed blocks as in job.h. */
 int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error);
@@ -89,7 +97,11 @@ struct event_row {
 int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max,
                  int (*row)(void *userdata, const struct event_row *event), void *userdata, struct error *error);
 
-/* Deletes the rows of an ended job. One of the store's is freed; a loaded one stays the caller's. */
-int store_remove(struct store *store, const struct job *job, struct error *error);
+/* Deletes the rows of an ended job with the next flush; −ENOMEM. Where that fails it is forgotten. */
+int store_remove(struct store *store, const struct job *job);
+/* It is to be removed by the flush to come. */
+bool store_is_removed(const struct store *store, uint64_t id);
+/* After a flush that succeeded: frees the removed jobs that are in memory. Nobody may hold a pointer to one. */
+void store_drop_removed(struct store *store);
 
 #endif

@@ -14,6 +14,11 @@ struct pending_event {
         char *what, *reason;
 };
 
+struct removal {
+        uint64_t id;
+        enum job_state state;
+};
+
 struct store {
         sqlite3 *db;
         sqlite3_stmt *statements[STATEMENT_MAX];
@@ -24,7 +29,12 @@ struct store {
         uint64_t ended[JOB_STATE_MAX]; /* jobs that are only in the database, by state */
         struct pending_event *events;
         size_t n_events, events_room;
+        uint64_t noted;    /* events, ever */
+        struct removal *removals; /* by the flush to come */
+        size_t n_removals;
         bool dirty;
+        bool begun;           /* a transaction is open */
+        struct error failure; /* code > 0: a statement of it failed, so it cannot be committed */
 };
 
 /* store.c */

@@ -15,9 +15,11 @@
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/db.h"
 #include "common/file.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
+#include "daemon/settle.h"
 #include "tests/unit/folder.h"
 
 #define TURNS_MAX 1000 /* of both ends, for an answer */
@@ -33,6 +35,7 @@ struct fixture {
         sd_bus *client;
         sd_bus_message *reply;
         char error[64]; /* of the last call; empty: it was answered */
+        bool full;      /* state.db cannot be written */
 };
 
 /* Neither root nor the daemon's user. */
@@ -94,6 +97,8 @@ static struct job *new_job(struct fixture *f, const char *kind, enum job_state i
         s.command = command;
         if (store_insert(f->manager->store, &s, owner_uid(), 1, "alice", LAUNCHER_FORK, &job, &error) < 0)
                 fail_msg("%s", error.text);
+        if (store_flush(f->manager->store, &error) < 0)
+                fail_msg("%s", error.text);
         job->state = in_state;
         return job;
 }
@@ -114,7 +119,8 @@ static void call(struct fixture *f, uid_t uid, sd_bus_message *m) {
         assert_true(sd_bus_call_async(f->client, NULL, m, on_answer, f, 0) >= 0);
         (void) sd_bus_message_unref(m);
         for (int i = 0; i < TURNS_MAX && !f->reply; i++)
-                assert_true(sd_bus_process(f->client, NULL) >= 0 && sd_bus_process(f->peer.bus, NULL) >= 0);
+                assert_true(sd_bus_process(f->client, NULL) >= 0 && sd_bus_process(f->peer.bus, NULL) >= 0 &&
+                            (settle_now(f->manager->settle) || f->full));
         assert_non_null(f->reply);
 }
 
@@ -208,7 +214,7 @@ static void test_what_others_see(void **state) {
         int r;
 
         store_note(f->manager->store, job, JOB_QUEUED, "pause", "secret-reason");
-        assert_true(manager_commit(f->manager));
+        assert_true(settle_now(f->manager->settle));
         for (int own = 0; own < 2; own++) {
                 uid_t uid = own ? owner_uid() : stranger_uid();
                 assert_string_equal(call_job(f, uid, "GetJob", "t", job->id), DONE);
@@ -310,7 +316,7 @@ static void test_ended_jobs(void **state) {
         uint64_t id = job->id;
 
         store_mark(f->manager->store, job);
-        assert_true(manager_commit(f->manager));
+        assert_true(settle_now(f->manager->settle));
         store_release(f->manager->store);
         assert_null(store_find(f->manager->store, id));
         assert_string_equal(call_job(f, stranger_uid(), "Resume", "ta{sv}", id), DENIED);
@@ -499,6 +505,80 @@ static void test_asking_the_shim(void **state) {
         }
 }
 
+static int count_row(void *userdata, const struct event_row *event) {
+        (*(unsigned *) userdata)++;
+        return 0;
+}
+
+static unsigned events_of(struct fixture *f, uint64_t id) {
+        struct error error = {};
+        unsigned n = 0;
+
+        assert_int_equal(store_events(f->manager->store, id, 0, 100, count_row, &n, &error), 0);
+        return n;
+}
+
+/* What cannot be made durable is refused and has not happened: not in memory, not in the database, not later. A writer that holds the
+ * database stands for a full disk. */
+static void test_a_change_that_cannot_be_kept(void **state) {
+        static const struct {
+                const char *method, *in;
+                enum job_state from;
+                bool loaded; /* the job is in the database only */
+        } cases[] = {
+                { "Pause", "t", JOB_QUEUED, false },        { "Cancel", "tb", JOB_QUEUED, false },
+                { "Cancel", "tb", JOB_PAUSED, false },      { "Cancel", "tb", JOB_BACKOFF, false },
+                { "Resume", "ta{sv}", JOB_PAUSED, false },  { "Resume", "ta{sv}", JOB_FAILED, true },
+                { "Remove", "t", JOB_CANCELLED, false },    { "Remove", "t", JOB_CANCELLED, true },
+        };
+        struct fixture *f = *state;
+        uint64_t ids[ELEMENTSOF(cases)];
+        unsigned events[ELEMENTSOF(cases)];
+        cleanup_free char *path = format_string("%s/state.db", f->state_dir);
+        cleanup_db sqlite3 *other = NULL;
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                struct job *job = new_job(f, "pretrain", cases[i].from);
+                ids[i] = job->id;
+                job->ranks = 1;
+                job_set_text(&job->reason, "as it was");
+                store_mark(f->manager->store, job);
+                assert_true(settle_now(f->manager->settle));
+                events[i] = events_of(f, ids[i]);
+                if (cases[i].loaded)
+                        store_release(f->manager->store);
+        }
+        size_t n = store_count(f->manager->store);
+        assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+        f->full = true;
+        assert_string_equal(submit(f, "command", "/z"), BERTD_ERROR_STORAGE);
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                print_message("%s, %s%s\n", cases[i].method, job_state_name(cases[i].from),
+                              cases[i].loaded ? ", not in memory" : "");
+                assert_string_equal(call_job(f, owner_uid(), cases[i].method, cases[i].in, ids[i]),
+                                    BERTD_ERROR_STORAGE);
+                assert_false(store_pending(f->manager->store));
+        }
+        assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+        f->full = false;
+        store_release(f->manager->store);
+        assert_true(settle_now(f->manager->settle));
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                struct job *loaded = NULL, *job = store_find(f->manager->store, ids[i]);
+                struct error error = {};
+                if (!job)
+                        assert_int_equal(store_load(f->manager->store, ids[i], &loaded, &error), 0);
+                job = job ? job : loaded;
+                assert_int_equal(job->state, cases[i].from);
+                assert_string_equal(job->reason, "as it was");
+                assert_int_equal(events_of(f, ids[i]), events[i]);
+                job_free(loaded);
+        }
+        assert_true(store_count(f->manager->store) <= n);
+        assert_string_equal(call_job(f, owner_uid(), "Cancel", "tb", ids[0]), DONE);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_authority, setup, teardown),
@@ -511,6 +591,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_asking_the_shim, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_one_trainer_a_folder, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_a_change_that_cannot_be_kept, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,9 +75,19 @@ static struct job *insert(struct store *store, const char *name) {
         s.hang_sec = 0;
         s.start_sec = 60;
         s.on_nan = (char *) "rollback";
-        if (store_insert(store, &s, 1000, 1001, "alice", LAUNCHER_FORK, &job, &error) < 0)
+        if (store_insert(store, &s, 1000, 1001, "alice", LAUNCHER_FORK, &job, &error) < 0 ||
+            store_flush(store, &error) < 0)
                 fail_msg("%s", error.text);
         return job;
+}
+
+static void remove_durably(struct store *store, const struct job *job) {
+        struct error error = {};
+
+        assert_int_equal(store_remove(store, job), 0);
+        assert_true(store_is_removed(store, job->id));
+        assert_int_equal(store_flush(store, &error), 0);
+        store_drop_removed(store);
 }
 
 static void test_round_trip(void **state) {
@@ -193,18 +203,17 @@ static void test_events_are_paged(void **state) {
 
 static void test_many_jobs_and_remove(void **state) {
         struct store *store = open_store();
-        struct error error = {};
         uint64_t ids[5];
 
         for (size_t i = 0; i < 5; i++)
                 ids[i] = insert(store, "many")->id;
         assert_int_equal(store_count(store), 5);
-        assert_int_equal(store_remove(store, store_find(store, ids[2]), &error), 0);
+        remove_durably(store, store_find(store, ids[2]));
         assert_null(store_find(store, ids[2]));
         assert_int_equal(store_count(store), 4);
         assert_int_equal(store_at(store, 2)->id, ids[3]);
         /* An id is never given twice. */
-        assert_int_equal(store_remove(store, store_find(store, ids[4]), &error), 0);
+        remove_durably(store, store_find(store, ids[4]));
         assert_true(insert(store, "next")->id > ids[4]);
         store_free(store);
 }
@@ -314,7 +323,7 @@ static void test_ended_jobs_live_on_disk(void **state) {
         store_counts(store, counts);
         assert_int_equal(counts[JOB_CANCELLED], 1);
         assert_int_equal(store_load(store, id, &loaded, &error), 0);
-        assert_int_equal(store_remove(store, loaded, &error), 0);
+        remove_durably(store, loaded);
         job_free(loaded);
         store_counts(store, counts);
         assert_int_equal(counts[JOB_CANCELLED], 0);

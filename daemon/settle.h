@@ -1,0 +1,40 @@
+/*
+ * One commit a turn of the loop (contracts C2, C3). Whatever changes a job marks it (manager_move, store_note, store_mark) and
+ * calls manager_commit; a source of the loop then writes all that is marked in one transaction. What others are told of a change
+ * follows that commit: answers, waits, on_exit, the launch of an attempt, the stop of a shim.
+ *
+ * A client's call that changes something is a struct change: it waits for that source, so that between its work in memory and the
+ * commit nobody reads what may still be undone. Where the commit fails it is undone and refused; what bertd itself has seen (a
+ * death, a hello) stays the truth in memory and is tried again by a timer.
+ */
+#ifndef DAEMON_SETTLE_H
+#define DAEMON_SETTLE_H
+
+#include "daemon/manager.h"
+
+struct change {
+        struct change *next;
+        uid_t uid;     /* who asked: the time that it takes is charged to it */
+        uint64_t usec; /* settle's own: what apply took */
+        /* In memory, with marks and rows of the transaction. Negative: refused and answered, nothing has changed, freed. */
+        int (*apply)(struct change *change);
+        void (*keep)(struct change *change);                  /* it is durable: answers, frees */
+        void (*undo)(struct change *change, const char *why); /* it could not be written: as before apply, answers, frees */
+};
+
+struct settle;
+
+int settle_new(struct manager *manager, struct settle **ret);
+/* What is marked and asked for is written a last time; what cannot be is named in the log. */
+void settle_free(struct settle *settle);
+
+/* Takes the change. Its time comes before this turn's commit. */
+void settle_add(struct settle *settle, struct change *change);
+
+/* Commits at the end of this turn. */
+void settle_soon(struct settle *settle);
+
+/* Commits now; true = nothing is left to write. Frees no job that is in memory, unless it was removed. */
+bool settle_now(struct settle *settle);
+
+#endif
