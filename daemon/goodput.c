@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "daemon/states.h"
 
 void step_clock_note(struct step_clock *clock, uint64_t step, uint64_t now_usec) {
@@ -31,13 +32,18 @@ void goodput_note_time(struct job *job, uint64_t now_usec) {
 
 static uint64_t steps_of(const struct attempt *a) { return a->step > a->first_step ? a->step - a->first_step : 0; }
 
+#define USEC_MAX (BERTD_SECONDS_MAX * USEC_PER_SEC)
+
+/* Steps are a user's word. */
+static uint64_t whole_usec(double usec) { return usec < (double) USEC_MAX ? (uint64_t) usec : USEC_MAX; }
+
 /* Time of all steps of the attempt, from those that were timed; 0 = none was. */
 static uint64_t time_of(const struct attempt *a, const struct step_clock *clock) {
         if (!clock || clock->last_step <= clock->first_step)
                 return 0;
         double per_step =
                 (double) (clock->last_usec - clock->first_usec) / (double) (clock->last_step - clock->first_step);
-        return (uint64_t) (per_step * (double) steps_of(a));
+        return whole_usec(per_step * (double) steps_of(a));
 }
 
 static uint64_t lost_behind(const struct job *job, uint64_t useful) {
@@ -53,7 +59,8 @@ void goodput_close_attempt(struct job *job, const struct step_clock *clock, bool
         if (usec > 0 || job->run_usec == 0 || job->run_steps == 0)
                 job->run_usec += usec;
         else
-                job->run_usec += (uint64_t) ((double) job->run_usec / (double) job->run_steps * (double) steps_of(a));
+                job->run_usec += whole_usec((double) job->run_usec / (double) job->run_steps * (double) steps_of(a));
+        job->run_usec = MIN(job->run_usec, USEC_MAX);
         job->run_steps += steps_of(a);
         job->lost_steps = lost_behind(job, done ? a->step : kept);
 }

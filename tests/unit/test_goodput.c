@@ -57,6 +57,20 @@ static void test_death_and_end(void **state) {
         job_free(job);
 }
 
+/* Steps are what a user reports. */
+static void test_steps_beyond_all_time(void **state) {
+        struct job *job = new_job();
+        struct step_clock clock = {};
+
+        step_clock_note(&clock, 1, SEC);
+        step_clock_note(&clock, 2, 1000000 * SEC);
+        job->attempt.step = UINT64_MAX;
+        for (int i = 0; i < 3; i++)
+                goodput_close_attempt(job, &clock, false);
+        assert_true(job->run_usec == BERTD_SECONDS_MAX * SEC);
+        job_free(job);
+}
+
 static void test_going_back_further_loses_more(void **state) {
         struct job *job = new_job();
 
@@ -104,6 +118,7 @@ static void test_time_that_counts(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_death_and_end),
+                cmocka_unit_test(test_steps_beyond_all_time),
                 cmocka_unit_test(test_going_back_further_loses_more),
                 cmocka_unit_test(test_two_equal_attempts),
                 cmocka_unit_test(test_time_that_counts),
