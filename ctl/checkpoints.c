@@ -1,4 +1,5 @@
 /* bertctl checkpoints: bertd's ledger of a job's checkpoints, newest first. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,29 +38,38 @@ static bool is_of_interest(const struct checkpoint_info *checkpoint) {
         return strcmp(text_of(checkpoint->state), "deleted") != 0 || checkpoint->restored > 0;
 }
 
-/* Into the array where there is one, else into the table, of which *ret_hidden rows are left out. */
-static int read_checkpoints(struct client *client, uint64_t id, json_t *array, struct table *table, bool all,
-                            unsigned *ret_hidden, struct error *error) {
+/* One page, into the array where there is one, else into the table, of which *hidden rows are left out. *before is the oldest step by
+ * now. Returns how many there were. */
+static int read_page(struct client *client, uint64_t id, uint64_t *before, json_t *array, struct table *table, bool all,
+                     unsigned *hidden, struct error *error) {
         cleanup_message sd_bus_message *reply = NULL;
+        int n = 0;
 
-        int r = client_call(client, "GetCheckpoints", &reply, error, "t", id);
+        int r = client_call(client, "ListCheckpoints", &reply, error, "tt", id, *before);
         if (r < 0)
                 return r;
         r = sd_bus_message_enter_container(reply, 'a', "a{sv}");
         while (r >= 0) {
                 struct checkpoint_info checkpoint;
                 r = checkpoint_info_read(reply, &checkpoint);
+                /* Pages must go down, or a broken daemon would keep us here for ever. */
+                if (r > 0 && *before > 0 && checkpoint.step >= *before)
+                        r = -EBADMSG;
+                if (r > 0) {
+                        *before = checkpoint.step;
+                        n++;
+                }
                 if (r > 0 && array)
                         (void) json_array_append_new(array, json_checkpoint(&checkpoint));
                 else if (r > 0 && !all && !is_of_interest(&checkpoint))
-                        (*ret_hidden)++;
+                        (*hidden)++;
                 else if (r > 0)
                         add_row(table, &checkpoint);
                 checkpoint_info_clear(&checkpoint);
                 if (r == 0)
-                        return 0;
+                        return n;
         }
-        return client_bad_message(error, r, "GetCheckpoints");
+        return client_bad_message(error, r, "ListCheckpoints");
 }
 
 int command_checkpoints(struct ctl *ctl, int argc, char **argv) {
@@ -73,7 +83,7 @@ int command_checkpoints(struct ctl *ctl, int argc, char **argv) {
         cleanup_client struct client *client = NULL;
         cleanup_table struct table *table = table_new(columns, ELEMENTSOF(columns));
         cleanup_json json_t *array = NULL;
-        uint64_t id;
+        uint64_t id, before = 0;
 
         int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, 1, 1, &arguments);
         if (r <= 0)
@@ -83,8 +93,10 @@ int command_checkpoints(struct ctl *ctl, int argc, char **argv) {
                 r = client_find_job(client, arguments.words[0], &id, &ctl->error);
         if (json)
                 array = json_array();
-        if (r == 0)
-                r = read_checkpoints(client, id, array, table, all, &hidden, &ctl->error);
+        do
+                r = r < 0 ? r : read_page(client, id, &before, array, table, all, &hidden, &ctl->error);
+        while (r > 0 && before > 0);
+        r = r < 0 ? r : 0;
         if (r == 0)
                 r = json ? json_print(stdout, steal_pointer(&array), &ctl->error)
                          : table_print(table, stdout, &ctl->term, 0, &ctl->error);

@@ -27,7 +27,6 @@
 
 #define CONNECT_TIMEOUT_SEC 10
 #define RETRY_INTERVAL_USEC 200000
-#define NAME_MATCHES_SHOWN 5
 
 struct client {
         sd_bus *bus;
@@ -351,30 +350,13 @@ int client_list_jobs(struct client *client, bool active_only, uint64_t limit, st
 }
 
 static int find_by_name(struct client *client, const char *name, uint64_t *ret_id, struct error *error) {
-        cleanup_job_list struct job_list list = {};
-        char ids[128] = "";
-        size_t n = 0, length = 0;
-        uint64_t id = 0;
+        cleanup_message sd_bus_message *reply = NULL;
 
-        int r = client_list_jobs(client, false, 0, &list, error);
+        int r = client_call(client, "FindJob", &reply, error, "s", name);
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < list.n; i++) {
-                if (!list.jobs[i].name || strcmp(list.jobs[i].name, name) != 0)
-                        continue;
-                id = list.jobs[i].id;
-                if (n++ < NAME_MATCHES_SHOWN && length < sizeof(ids))
-                        length += (size_t) snprintf(ids + length, sizeof(ids) - length, "%s%llu", n > 1 ? ", " : "",
-                                                    (unsigned long long) id);
-        }
-        if (n == 0)
-                return error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no job is called '%s' (`bertctl list` shows all)",
-                                   name);
-        if (n > 1)
-                return error_input(error, BERTCTL_EXIT_USAGE, "%zu jobs are called '%s' (%s%s): give an id", n, name,
-                                   ids, n > NAME_MATCHES_SHOWN ? ", ..." : "");
-        *ret_id = id;
-        return 0;
+        r = sd_bus_message_read(reply, "t", ret_id);
+        return r <= 0 ? client_bad_message(error, r, "FindJob") : 0;
 }
 
 int client_find_job(struct client *client, const char *text, uint64_t *ret_id, struct error *error) {

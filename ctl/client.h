@@ -65,7 +65,7 @@ int client_get_job(struct client *client, uint64_t id, struct job_info *ret_job,
 int client_list_jobs(struct client *client, bool active_only, uint64_t limit, struct job_list *list,
                      struct error *error);
 
-/* A job's id from what the user typed: an id, or a name that one job alone has. */
+/* A job's id from what the user typed: an id, or the name of his newest job of it, else of anyone's. */
 int client_find_job(struct client *client, const char *text, uint64_t *ret_id, struct error *error);
 
 int client_get_daemon(struct client *client, struct daemon_info *ret_daemon, struct error *error);

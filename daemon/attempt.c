@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -131,7 +132,8 @@ static void set_run_timer(struct attempt_run *run, uint64_t usec, sd_event_time_
 }
 
 struct launch_parts {
-        char *spec_path, *spec, *run_dir, *log, *scratch, *gpus;
+        char *spec_path, *spec, *run_dir, *log, *scratch, *gpus, *command;
+        size_t command_size;
         struct job_inputs inputs;
         struct strv argv, environment, shim_argv;
 };
@@ -143,6 +145,7 @@ static void launch_parts_free(struct launch_parts *p) {
         free(p->log);
         free(p->scratch);
         free(p->gpus);
+        free(p->command);
         free(p->inputs.environment);
         strv_free(&p->argv);
         strv_free(&p->environment);
@@ -163,6 +166,8 @@ static int gather_paths(struct manager *manager, struct job *job, struct launch_
         if (!p->spec_path || !p->run_dir || !p->log)
                 return error_errno(error, ENOMEM, "paths");
         int r = store_load_spec(manager->store, job->id, &p->spec, error);
+        if (r >= 0)
+                r = store_load_command(manager->store, job->id, &p->command, &p->command_size, error);
         return r < 0 ? r : store_load_inputs(manager->store, job->id, &p->inputs, error);
 }
 
@@ -179,6 +184,8 @@ static int gather_command(struct manager *manager, struct job *job, struct launc
                 .visible_gpus = p->gpus,
                 .environment = p->inputs.environment,
                 .environment_size = p->inputs.environment_size,
+                .command = p->command,
+                .command_size = p->command_size,
         };
         cleanup_free char *dir = files_attempt_path(manager->options.state_dir, job, "");
 
@@ -410,6 +417,14 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
         /* A row that was set aside describes an older file of the same step. */
         if (known && known->state == CHECKPOINT_GOOD && strcmp(known->path, report->checkpoint_path) == 0)
                 return;
+        if (!store_has_room(run->manager->store, job, strlen(report->checkpoint_path))) {
+                if (!run->told_full)
+                        log_error("job %" PRIu64
+                                  ": no checkpoint is noted: the jobs of uid %u have too many long paths",
+                                  job->id, (unsigned) job->uid);
+                run->told_full = true;
+                return;
+        }
         struct checkpoint row = { .step = report->checkpoint_step,
                                   .size = report->checkpoint_size,
                                   .created = clock_realtime_usec(),
@@ -429,6 +444,9 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
         manager_commit(run->manager);
 }
 
+/* What a user reports may be any number: beyond its bounds it is unknown. */
+static double within(double value, double max) { return value >= 0 && value <= max ? value : (double) NAN; }
+
 int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report) {
         struct job *job = store_find(manager->store, report->job);
 
@@ -441,22 +459,24 @@ int attempt_report(struct manager *manager, uid_t uid, const struct attempt_repo
         if (report->status && text_is_utf8(report->status))
                 job_set_text(&job->status, report->status);
         if (report->has_steps)
-                job->steps = report->steps;
+                job->steps = MIN(report->steps, (uint64_t) BERTD_STEPS_MAX);
         if (report->has_loss)
                 job->loss = report->loss;
         if (report->has_rate)
-                job->rate = report->rate;
+                job->rate = within(report->rate, BERTD_RATE_MAX);
         if (report->has_step)
-                take_step(run, report->step);
-        if (report->samples_last > 0 && report->samples_last >= report->samples_first) {
+                take_step(run, MIN(report->step, (uint64_t) BERTD_STEPS_MAX));
+        if (report->samples_last > 0 && report->samples_last >= report->samples_first &&
+            report->samples_last <= BERTD_SAMPLES_MAX) {
                 job->attempt.samples_first = report->samples_first;
                 job->attempt.samples_last = report->samples_last;
         }
         if (report->has_stall)
-                job->checkpoint_stall = report->checkpoint_stall;
+                job->checkpoint_stall = within(report->checkpoint_stall, BERTD_SECONDS_MAX);
         if (report->has_write)
-                job->checkpoint_write = report->checkpoint_write;
-        if (report->has_checkpoint && report->checkpoint_path)
+                job->checkpoint_write = within(report->checkpoint_write, BERTD_SECONDS_MAX);
+        if (report->has_checkpoint && report->checkpoint_path && strlen(report->checkpoint_path) <= BERTD_PATH_MAX &&
+            report->checkpoint_step <= BERTD_STEPS_MAX && report->checkpoint_size <= BERTD_SAMPLES_MAX)
                 take_checkpoint(run, report);
         if (report->exited)
                 set_run_timer(run, EXITED_TIMEOUT_USEC, on_exited_timeout);
@@ -470,7 +490,8 @@ uint64_t attempt_eta_sec(const struct job *job) {
                 return 0;
         double per_step =
                 (double) (clock_boottime_usec() - run->clock.first_usec) / (double) (job->step - run->clock.first_step);
-        return (uint64_t) (per_step * (double) (job->steps - job->step) / (double) USEC_PER_SEC);
+        double sec = per_step * (double) (job->steps - job->step) / (double) USEC_PER_SEC;
+        return sec <= BERTD_SECONDS_MAX ? (uint64_t) sec : 0;
 }
 
 double attempt_goodput(const struct job *job) {

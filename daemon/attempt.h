@@ -35,7 +35,8 @@ struct attempt_run {
         void *launcher_data;     /* the launcher's own, freed by its `forget` */
         char *cgroup;            /* systemd launcher: the unit's, else NULL */
         unsigned sweeps;
-        bool asked; /* its exit record says that it ended on request */
+        bool asked;     /* its exit record says that it ended on request */
+        bool told_full; /* a checkpoint that there was no room for has been logged */
         struct step_clock clock;
 };
 

@@ -23,7 +23,7 @@
 #include "daemon/inlet.h"
 #include "daemon/log.h"
 
-/* New connections of a user: PEERS_OF_UID_MAX at once, then NEW_A_SECOND. To set one up costs much more than to refuse it. */
+/* New connections of a user: BERTD_CLIENTS_OF_UID_MAX at once, then NEW_A_SECOND. To set one up costs much more than to refuse it. */
 struct allowance {
         uint64_t usec;
         double left;
@@ -65,7 +65,7 @@ static void tell_refusal(struct bus_server *server, uid_t uid, const char *reaso
 /* ---- waits ---- */
 
 int wait_add(struct job *job, struct peer *peer, sd_bus_message *message) {
-        if (peer->waits >= PEER_WAITS_MAX)
+        if (peer->waits >= BERTD_WAITS_OF_CLIENT_MAX)
                 return -ENOBUFS;
         struct waiter *w = calloc(1, sizeof(*w));
         if (!w)
@@ -87,6 +87,7 @@ void wait_answer(struct job *job) {
                 struct waiter *w = job->waiters;
                 job->waiters = w->next;
                 (void) sd_bus_reply_method_return(w->message, "s", job_state_name(job->state));
+                peer_note_reply(w->peer, 0);
                 waiter_free(w);
         }
 }
@@ -115,11 +116,29 @@ static void forget_waits(struct peer *peer) {
                 }
 }
 
+int change_wait(struct peer *peer, sd_bus_message *message) {
+        if (peer->change)
+                return -EBUSY;
+        peer->change = sd_bus_message_ref(message);
+        return 0;
+}
+
+void bus_server_tell_change(struct bus_server *server, uint64_t serial) {
+        for (struct peer *peer = server ? server->peers : NULL; peer; peer = peer->next) {
+                if (!peer->change)
+                        continue;
+                (void) sd_bus_reply_method_return(peer->change, "t", serial);
+                peer->change = sd_bus_message_unref(peer->change);
+                peer_note_reply(peer, 0);
+        }
+}
+
 /* ---- peers ---- */
 
 static void peer_free(struct peer *peer) {
         attempt_peer_gone(peer);
         forget_waits(peer);
+        (void) sd_bus_message_unref(peer->change);
         inlet_free(peer->inlet);
         if (peer->bus) {
                 (void) sd_bus_detach_event(peer->bus);
@@ -183,7 +202,7 @@ void peer_send_stop(struct peer *peer, uint64_t grace_usec) {
 
 int peer_send_checkpoint(struct peer *peer) { return call_shim(peer, "Checkpoint", "", 0); }
 
-/* The shims of open attempts are bounded by the host's slots: they take no user's share. */
+/* The shims of open attempts are bounded by the host's slots: they take no user's share. Others leave some to root. */
 static bool is_full(const struct bus_server *server, uid_t uid) {
         unsigned all = 0, of_uid = 0;
 
@@ -193,7 +212,61 @@ static bool is_full(const struct bus_server *server, uid_t uid) {
                 all++;
                 of_uid += p->uid == uid;
         }
-        return all >= PEERS_MAX || of_uid >= PEERS_OF_UID_MAX;
+        unsigned most = uid == 0 ? BERTD_CLIENTS_MAX : BERTD_CLIENTS_MAX - BERTD_CLIENTS_OF_ROOT;
+        return all >= most || of_uid >= BERTD_CLIENTS_OF_UID_MAX;
+}
+
+/* ---- unread replies ---- */
+
+#define SMALL_REPLY 256 /* what one has beside its contents */
+
+static bool has_unread(void *userdata) {
+        struct peer *peer = userdata;
+        uint64_t queued = 0;
+
+        (void) sd_bus_get_n_queued_write(peer->bus, &queued);
+        if (queued == 0)
+                peer->unread = 0;
+        return queued > 0;
+}
+
+/* Who has not read for longest, of a user or (uid −1) of all; *ret_size: what is unread of these together. */
+static struct peer *slowest_reader(struct bus_server *server, uid_t uid, size_t *ret_size) {
+        struct peer *slowest = NULL;
+
+        *ret_size = 0;
+        for (struct peer *p = server->peers; p; p = p->next) {
+                if (p->doomed || p->unread == 0 || (uid != (uid_t) -1 && p->uid != uid) || !has_unread(p))
+                        continue;
+                *ret_size += p->unread;
+                if (!slowest || p->unread_since < slowest->unread_since)
+                        slowest = p;
+        }
+        return slowest;
+}
+
+static void drop_reader(struct peer *peer) {
+        tell_refusal(peer->manager->server, peer->uid, "replies are not read");
+        peer_doom(peer);
+}
+
+void peer_note_reply(struct peer *peer, size_t size) {
+        struct bus_server *server = peer->manager->server;
+        size_t of_uid, all;
+
+        if (!has_unread(peer))
+                return;
+        if (peer->unread == 0)
+                peer->unread_since = clock_boottime_usec();
+        peer->unread += size + SMALL_REPLY;
+        if (peer->unread > BERTD_UNREAD_OF_CLIENT_MAX)
+                drop_reader(peer);
+        struct peer *slowest = slowest_reader(server, peer->uid, &of_uid);
+        if (slowest && of_uid > BERTD_UNREAD_OF_UID_MAX)
+                drop_reader(slowest);
+        slowest = slowest_reader(server, (uid_t) -1, &all);
+        if (slowest && all > BERTD_UNREAD_MAX)
+                drop_reader(slowest);
 }
 
 static void on_refused(void *userdata, const char *reason) {
@@ -203,6 +276,8 @@ static void on_refused(void *userdata, const char *reason) {
         peer_doom(peer);
 }
 
+static const struct inlet_owner inlet_owner = { .has_unread = has_unread, .refused = on_refused };
+
 /* sd-bus writes to the client itself and reads what the inlet lets pass. */
 static int connect_bus(struct bus_server *server, struct peer *peer, int client) {
         cleanup_close int out = client, in = -1;
@@ -210,7 +285,8 @@ static int connect_bus(struct bus_server *server, struct peer *peer, int client)
 
         if (copy < 0)
                 return -errno;
-        int r = inlet_new(&server->inlets, server->manager->loop, copy, peer->uid, on_refused, peer, &in, &peer->inlet);
+        int r = inlet_new(&server->inlets, server->manager->loop, copy, peer->uid, &inlet_owner, peer, &in,
+                          &peer->inlet);
         if (r >= 0)
                 r = sd_bus_new(&peer->bus);
         if (r >= 0)
@@ -226,9 +302,9 @@ static bool is_hasty(struct bus_server *server, uid_t uid) {
         struct allowance *a = &server->allowances[uid % ALLOWANCES];
         uint64_t now = clock_boottime_usec();
 
-        double refill =
-                a->usec == 0 ? PEERS_OF_UID_MAX : (double) (now - a->usec) * NEW_A_SECOND / (double) USEC_PER_SEC;
-        a->left = MIN(a->left + refill, (double) PEERS_OF_UID_MAX);
+        double refill = a->usec == 0 ? BERTD_CLIENTS_OF_UID_MAX
+                                     : (double) (now - a->usec) * NEW_A_SECOND / (double) USEC_PER_SEC;
+        a->left = MIN(a->left + refill, (double) BERTD_CLIENTS_OF_UID_MAX);
         a->usec = now;
         if (a->left < 1)
                 return true;
@@ -392,6 +468,8 @@ int bus_server_new(struct manager *manager, const char *path, struct bus_server 
                 }
                 if (r >= 0)
                         r = sd_event_source_set_enabled(server->reaper, SD_EVENT_OFF);
+                if (r >= 0)
+                        r = inlets_new(&server->inlets, manager->loop);
                 if (r < 0)
                         (void) error_errno(error, -r, "%s", path);
         }
@@ -413,6 +491,7 @@ void bus_server_free(struct bus_server *server) {
                 server->peers = peer->next;
                 peer_free(peer);
         }
+        inlets_free(&server->inlets);
         if (server->spare_fd >= 0)
                 (void) close(server->spare_fd);
         if (server->path)

@@ -1,7 +1,8 @@
 /*
- * The socket and its peers (contract C2). A connection is counted before sd-bus sees a byte of it: PEERS_OF_UID_MAX a user,
- * PEERS_MAX in all, not counting the shims of open attempts (one each); a peer whose unread replies pass PEER_QUEUE_MAX messages, beyond
- * what its socket holds, is dropped. What a peer sends comes through an inlet (inlet.h).
+ * The socket and its peers (contract C2). A connection is counted before sd-bus sees a byte of it: BERTD_CLIENTS_OF_UID_MAX a user,
+ * BERTD_CLIENTS_MAX in all, not counting the shims of open attempts (one each). What a peer sends comes through an inlet (inlet.h), which
+ * passes nothing on while the peer has unread replies beyond what its socket holds: so these are few. Their bytes are counted, by peer,
+ * user and in all (BERTD_UNREAD_*); beyond, who has not read for longest is dropped.
  */
 #ifndef DAEMON_BUS_SERVER_H
 #define DAEMON_BUS_SERVER_H
@@ -10,20 +11,18 @@
 
 #include "daemon/manager.h"
 
-#define PEERS_MAX 512
-#define PEERS_OF_UID_MAX 64
-#define PEER_QUEUE_MAX 4
-#define PEER_WAITS_MAX 256
-
 struct peer {
         struct manager *manager;
         sd_bus *bus;
         struct inlet *inlet;
         uid_t uid; /* by the kernel's word */
         pid_t pid;
-        uint64_t job;   /* whose shim it is, 0 = a client */
-        unsigned waits; /* Wait calls that are not yet answered */
-        bool doomed;    /* is dropped at the end of this iteration */
+        uint64_t job;           /* whose shim it is, 0 = a client */
+        unsigned waits;         /* Wait calls that are not yet answered */
+        sd_bus_message *change; /* its WaitChange, NULL = none */
+        size_t unread;          /* bytes of replies since sd-bus had none left to write */
+        uint64_t unread_since;
+        bool doomed; /* is dropped at the end of this iteration */
         struct peer *next;
 };
 
@@ -49,7 +48,15 @@ void peer_set_job(struct peer *peer, uint64_t job);
 void peer_send_stop(struct peer *peer, uint64_t grace_usec);
 int peer_send_checkpoint(struct peer *peer);
 
-/* Keeps the call for later; −ENOBUFS beyond PEER_WAITS_MAX. */
+/* So many bytes more were given to its bus, or may be by now. Who reads too little is dropped at the end of this iteration. */
+void peer_note_reply(struct peer *peer, size_t size);
+
+/* Keeps a WaitChange for the next one; −EBUSY: there is one already. */
+int change_wait(struct peer *peer, sd_bus_message *message);
+/* Answers all that wait. The server may be NULL. */
+void bus_server_tell_change(struct bus_server *server, uint64_t serial);
+
+/* Keeps the call for later; −ENOBUFS beyond BERTD_WAITS_OF_CLIENT_MAX. */
 int wait_add(struct job *job, struct peer *peer, sd_bus_message *message);
 /* Answers all of the job's waits with its state's name. */
 void wait_answer(struct job *job);

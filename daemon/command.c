@@ -51,12 +51,10 @@ static void add_trainer(const struct command_input *input, struct strv *argv) {
 }
 
 int command_argv(const struct command_input *input, struct strv *ret, struct error *error) {
-        const struct job *job = input->job;
-
-        if (job->kind != JOB_COMMAND)
+        if (input->job->kind != JOB_COMMAND)
                 add_trainer(input, ret);
-        for (const char *w = packed_next(job->command, job->command_size, NULL); w;
-             w = packed_next(job->command, job->command_size, w))
+        for (const char *w = packed_next(input->command, input->command_size, NULL); w;
+             w = packed_next(input->command, input->command_size, w))
                 strv_add(ret, w);
         return ret->failed ? error_errno(error, ENOMEM, "command") : 0;
 }

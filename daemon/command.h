@@ -15,8 +15,10 @@ struct command_input {
         const char *scratch;      /* short folder of this attempt for Open MPI, or NULL */
         bool private_shm;         /* the launcher gives the attempt a /dev/shm of its own */
         const char *visible_gpus; /* CUDA_VISIBLE_DEVICES, or NULL to leave it alone */
-        const char *environment;  /* as submitted, packed */
+        const char *environment;  /* as submitted, packed; the same for the command, if it is one */
         size_t environment_size;
+        const char *command;
+        size_t command_size;
 };
 
 int command_argv(const struct command_input *input, struct strv *ret, struct error *error);

@@ -1,12 +1,13 @@
 /*
  * See inlet.h. Owns the client's descriptor and the writing end towards sd-bus. Descriptors that a client passes along are dropped by
- * read(). Invariants: nothing is read before what was read last has left for sd-bus, so no byte is ever kept here; `reserved` is the
- * size of the message under way, 0 between messages.
+ * read(). Invariants: nothing is read before what was read last has left for sd-bus, so no byte is ever kept here; of a message larger
+ * than SMALL_MAX no byte is read before all of it is reserved; a connection that waits costs no turn of the loop.
  */
 #include "daemon/inlet.h"
 
 #include <endian.h>
 #include <errno.h>
+#include <assert.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,9 +26,21 @@
 #define FORWARDED_USEC 1000
 #define AUTH_MAX 4096 /* bytes before BEGIN */
 #define HEADER_SIZE 16
-#define SMALL_MAX READ_MAX /* messages up to here need no reservation: one read holds them */
+#define SMALL_MAX \
+        (16u << 10) /* messages up to here need no reservation: a user's or host's connections may have one each */
+#define OF_UID_MAX (BERTD_REQUESTS_OF_UID_MAX - BERTD_CLIENTS_OF_UID_MAX * SMALL_MAX)
+#define OF_ALL_MAX (BERTD_REQUESTS_MAX - BERTD_CLIENTS_MAX * SMALL_MAX)
+static_assert(OF_UID_MAX >= BERTD_MESSAGE_MAX && OF_ALL_MAX >= 2 * OF_UID_MAX, "one user leaves room for another");
 
 static const char begin_line[] = "\r\nBEGIN\r\n";
+
+/* What the client's next bytes wait for. */
+enum waiting {
+        FOR_CLIENT, /* to send them */
+        FOR_READER, /* to read its replies */
+        FOR_ROOM,   /* others' reservations */
+        FOR_TURN,   /* others' turn */
+};
 
 struct inlet {
         struct inlets *inlets;
@@ -35,35 +48,50 @@ struct inlet {
         uid_t uid;
         int bus_fd;
         sd_event_source *client; /* owns its fd */
-        sd_event_source *timer;  /* armed while something is incomplete */
-        bool authenticated, held, refused;
+        sd_event_source *timer;  /* armed while something is incomplete or unread */
+        enum waiting waiting;
+        uint64_t waits_since; /* FOR_TURN */
+        bool authenticated, refused;
         unsigned auth_size, auth_matched; /* bytes so far; of begin_line */
         unsigned char header[HEADER_SIZE];
         unsigned header_size;
-        uint64_t rest;     /* bytes of the message that are still to come */
-        uint64_t reserved; /* see above */
-        void (*on_refused)(void *userdata, const char *reason);
+        uint64_t whole, rest; /* bytes of the message under way; of these, still to come */
+        uint64_t reserved;    /* 0, or `whole` */
+        const struct inlet_owner *owner;
         void *userdata;
 };
 
 static void refuse(struct inlet *inlet, const char *reason) {
         (void) sd_event_source_set_enabled(inlet->client, SD_EVENT_OFF);
         if (!inlet->refused)
-                inlet->on_refused(inlet->userdata, reason);
+                inlet->owner->refused(inlet->userdata, reason);
         inlet->refused = true;
+}
+
+static void wait_for(struct inlet *inlet, enum waiting waiting) {
+        bool open = waiting == FOR_CLIENT || waiting == FOR_READER;
+
+        inlet->waiting = waiting;
+        if (open)
+                (void) sd_event_source_set_io_events(inlet->client, waiting == FOR_READER ? EPOLLOUT : EPOLLIN);
+        (void) sd_event_source_set_enabled(inlet->client, open && !inlet->refused ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
 static int on_impatient(sd_event_source *source, uint64_t usec, void *userdata) {
         struct inlet *inlet = userdata;
 
-        /* One that waits for others' reservations is not at fault. */
-        if (inlet->held)
+        /* One that waits for others is not at fault. */
+        if (inlet->waiting == FOR_ROOM || inlet->waiting == FOR_TURN)
                 return sd_event_source_set_time_relative(source, INLET_PATIENCE_USEC) < 0
                                ? 0
                                : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-        refuse(inlet, inlet->authenticated ? "a message is not completed" : "the authentication is not completed");
+        refuse(inlet, inlet->waiting == FOR_READER ? "replies are not read"
+                      : inlet->authenticated       ? "a message is not completed"
+                                                   : "the authentication is not completed");
         return 0;
 }
+
+/* ---- room ---- */
 
 static bool may_reserve(const struct inlet *inlet, uint64_t size) {
         uint64_t all = size, of_uid = size;
@@ -72,8 +100,29 @@ static bool may_reserve(const struct inlet *inlet, uint64_t size) {
                 all += i->reserved;
                 of_uid += i->uid == inlet->uid ? i->reserved : 0;
         }
-        return all <= INLET_MAX && of_uid <= INLET_UID_MAX;
+        return all <= OF_ALL_MAX && of_uid <= OF_UID_MAX;
 }
+
+static void release(struct inlet *inlet) {
+        if (inlet->reserved == 0)
+                return;
+        inlet->reserved = 0;
+        for (struct inlet *i = inlet->inlets->first; i; i = i->next)
+                if (i->waiting == FOR_ROOM)
+                        wait_for(i, FOR_CLIENT);
+}
+
+/* False: there is no room for the message now. One that is too large is refused where it is followed. */
+static bool reserve(struct inlet *inlet, uint64_t size) {
+        if (size <= SMALL_MAX || size > BERTD_MESSAGE_MAX || inlet->reserved > 0)
+                return true;
+        if (!may_reserve(inlet, size))
+                return false;
+        inlet->reserved = size;
+        return true;
+}
+
+/* ---- framing ---- */
 
 /* Length of the whole message by its fixed header: byte order, body length, header fields' length (D-Bus specification). */
 static uint64_t message_size(const unsigned char *header) {
@@ -109,8 +158,8 @@ static bool follow(struct inlet *inlet, const unsigned char *data, size_t size) 
                         uint64_t whole = message_size(inlet->header);
                         if (whole > BERTD_MESSAGE_MAX)
                                 return refuse(inlet, "a message is too large"), false;
+                        inlet->whole = whole;
                         inlet->rest = whole - HEADER_SIZE;
-                        inlet->reserved = whole > SMALL_MAX ? whole : 0;
                 } else {
                         size_t n = MIN(size, inlet->rest);
                         inlet->rest -= n;
@@ -119,11 +168,13 @@ static bool follow(struct inlet *inlet, const unsigned char *data, size_t size) 
                 }
                 if (inlet->header_size == HEADER_SIZE && inlet->rest == 0) {
                         inlet->header_size = 0;
-                        inlet->reserved = 0;
+                        release(inlet);
                 }
         }
         return true;
 }
+
+/* ---- turns ---- */
 
 static struct inlet_usage *usage_of(struct inlets *inlets, uid_t uid) {
         struct inlet_usage *usage = &inlets->usage[uid % ELEMENTSOF(inlets->usage)];
@@ -163,61 +214,126 @@ static bool must_stand_back(struct inlet *inlet) {
         return false;
 }
 
-static void watch_patience(struct inlet *inlet) {
-        bool complete = inlet->authenticated && inlet->header_size == 0;
+static void arm_turn(struct inlets *inlets, uint64_t usec) {
+        (void) sd_event_source_set_time(inlets->turn, usec);
+        (void) sd_event_source_set_enabled(inlets->turn, SD_EVENT_ONESHOT);
+}
+
+/* Who has waited longest has the turn; the others' comes when its call has been charged. */
+static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct inlets *inlets = userdata;
+        struct inlet *next = NULL;
+        uint64_t now = clock_boottime_usec();
+        unsigned waiting = 0;
+
+        for (struct inlet *i = inlets->first; i; i = i->next)
+                if (i->waiting == FOR_TURN && ++waiting && (!next || i->waits_since < next->waits_since))
+                        next = i;
+        if (next && now >= inlets->busy_until) {
+                wait_for(next, FOR_CLIENT);
+                waiting--;
+        }
+        if (waiting > 0)
+                arm_turn(inlets, MAX(inlets->busy_until, now + FORWARDED_USEC));
+        return 0;
+}
+
+static void stand_back(struct inlet *inlet) {
+        int enabled = SD_EVENT_OFF;
+
+        inlet->waits_since = clock_boottime_usec();
+        wait_for(inlet, FOR_TURN);
+        (void) sd_event_source_get_enabled(inlet->inlets->turn, &enabled);
+        if (enabled == SD_EVENT_OFF)
+                arm_turn(inlet->inlets, inlet->inlets->busy_until);
+}
+
+/* ---- reading ---- */
+
+static void arm_patience(struct inlet *inlet, uint64_t usec) {
         int enabled = SD_EVENT_OFF;
 
         (void) sd_event_source_get_enabled(inlet->timer, &enabled);
-        if (complete && enabled != SD_EVENT_OFF)
+        if (enabled != SD_EVENT_OFF)
+                return;
+        (void) sd_event_source_set_time_relative(inlet->timer, usec);
+        (void) sd_event_source_set_enabled(inlet->timer, SD_EVENT_ONESHOT);
+}
+
+static void watch_patience(struct inlet *inlet) {
+        if (inlet->authenticated && inlet->header_size == 0)
                 (void) sd_event_source_set_enabled(inlet->timer, SD_EVENT_OFF);
-        if (!complete && enabled == SD_EVENT_OFF) {
-                (void) sd_event_source_set_time_relative(inlet->timer, INLET_PATIENCE_USEC);
-                (void) sd_event_source_set_enabled(inlet->timer, SD_EVENT_ONESHOT);
-        }
+        else
+                arm_patience(inlet, INLET_PATIENCE_USEC);
 }
 
-/* The message under way has a header that reserves more than there is: no further byte of it is read for now. */
-static bool must_wait(struct inlet *inlet) {
-        uint64_t own = inlet->reserved;
+/* Size of the message that is under way, or that comes next; 0: not known yet. */
+static uint64_t size_to_come(const struct inlet *inlet, int fd) {
+        unsigned char header[HEADER_SIZE];
 
-        inlet->reserved = 0;
-        inlet->held = own > 0 && !may_reserve(inlet, own);
-        inlet->reserved = inlet->held ? 0 : own;
-        return inlet->held;
+        if (inlet->header_size == HEADER_SIZE)
+                return inlet->whole;
+        if (!inlet->authenticated || inlet->header_size > 0 ||
+            recv(fd, header, sizeof(header), MSG_PEEK) < (ssize_t) sizeof(header))
+                return 0;
+        return message_size(header);
 }
 
-/* At most to the end of the authentication, as sd-bus would leave a call that comes together with it until the next byte comes; then
- * to the end of one message, so that a pipeline of calls does not pass as one. */
-static size_t to_read(const struct inlet *inlet, int fd) {
+/* To the end of the authentication, as sd-bus would leave a call that comes together with it until the next byte comes. */
+static size_t authentication_to_read(const struct inlet *inlet, int fd) {
         unsigned char ahead[READ_AHEAD];
         unsigned matched = inlet->auth_matched;
 
-        if (inlet->header_size == HEADER_SIZE)
-                return MIN(inlet->rest, (uint64_t) READ_MAX);
-        if (inlet->header_size > 0)
-                return HEADER_SIZE - inlet->header_size;
-        ssize_t n = recv(fd, ahead, inlet->authenticated ? HEADER_SIZE : sizeof(ahead), MSG_PEEK);
-        if (inlet->authenticated)
-                return n < HEADER_SIZE ? HEADER_SIZE : MIN(message_size(ahead), (uint64_t) READ_MAX);
+        ssize_t n = recv(fd, ahead, sizeof(ahead), MSG_PEEK);
         for (ssize_t i = 0; i < n; i++)
                 if (match_begin(&matched, ahead[i]))
                         return (size_t) i + 1;
         return sizeof(ahead);
 }
 
+/* At most to the end of one message, so that a pipeline of calls does not pass as one. */
+static size_t to_read(const struct inlet *inlet, int fd, uint64_t size) {
+        if (!inlet->authenticated)
+                return authentication_to_read(inlet, fd);
+        if (inlet->header_size == HEADER_SIZE)
+                return MIN(inlet->rest, (uint64_t) READ_MAX);
+        return size > 0 ? MIN(size, (uint64_t) READ_MAX) : HEADER_SIZE - inlet->header_size;
+}
+
+/* Not before the client has read what it was answered: so a user holds one reply a connection. */
+static bool must_wait(struct inlet *inlet, int fd, uint32_t revents, uint64_t *ret_size) {
+        if (!(revents & (EPOLLHUP | EPOLLERR)) && inlet->owner->has_unread(inlet->userdata)) {
+                if (inlet->waiting != FOR_READER)
+                        arm_patience(inlet, INLET_READER_USEC);
+                wait_for(inlet, FOR_READER);
+                return true;
+        }
+        if (inlet->waiting != FOR_CLIENT) {
+                wait_for(inlet, FOR_CLIENT);
+                watch_patience(inlet);
+        }
+        *ret_size = size_to_come(inlet, fd);
+        if (!reserve(inlet, *ret_size)) {
+                wait_for(inlet, FOR_ROOM);
+                return true;
+        }
+        if (must_stand_back(inlet)) {
+                stand_back(inlet);
+                return true;
+        }
+        return false;
+}
+
 static int on_client(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         static unsigned char buffer[READ_MAX];
         struct inlet *inlet = userdata;
+        uint64_t size = 0;
         int queued = 0;
 
-        if (inlet->held)
-                inlet->reserved = inlet->rest + HEADER_SIZE;
-        if (must_wait(inlet) || must_stand_back(inlet))
-                return 0;
         /* First sd-bus takes what it was given; the loop gives both their turns. */
-        if (ioctl(inlet->bus_fd, SIOCOUTQ, &queued) < 0 || queued > 0)
+        if (ioctl(inlet->bus_fd, SIOCOUTQ, &queued) < 0 || queued > 0 || must_wait(inlet, fd, revents, &size))
                 return 0;
-        ssize_t n = read(fd, buffer, to_read(inlet, fd));
+        ssize_t n = read(fd, buffer, to_read(inlet, fd, size));
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return 0;
         if (n <= 0) {
@@ -232,7 +348,6 @@ static int on_client(sd_event_source *source, int fd, uint32_t revents, void *us
                 return 0;
         }
         watch_patience(inlet);
-        (void) must_wait(inlet);
         return 0;
 }
 
@@ -247,17 +362,23 @@ static int open_sources(struct inlet *inlet, sd_event *loop, int *client_fd) {
                                           inlet);
 }
 
-int inlet_new(struct inlets *inlets, sd_event *loop, int client_fd, uid_t uid,
-              void (*refused)(void *userdata, const char *reason), void *userdata, int *ret_fd, struct inlet **ret) {
+int inlets_new(struct inlets *inlets, sd_event *loop) {
+        int r = sd_event_add_time(loop, &inlets->turn, CLOCK_BOOTTIME, 0, 1, on_turn, inlets);
+
+        return r < 0 ? r : sd_event_source_set_enabled(inlets->turn, SD_EVENT_OFF);
+}
+
+void inlets_free(struct inlets *inlets) { inlets->turn = sd_event_source_disable_unref(inlets->turn); }
+
+int inlet_new(struct inlets *inlets, sd_event *loop, int client_fd, uid_t uid, const struct inlet_owner *owner,
+              void *userdata, int *ret_fd, struct inlet **ret) {
         cleanup_close int client = client_fd;
         int fds[2];
         struct inlet *inlet = calloc(1, sizeof(*inlet));
 
         if (!inlet)
                 return -ENOMEM;
-        *inlet = (struct inlet) {
-                .inlets = inlets, .uid = uid, .bus_fd = -1, .on_refused = refused, .userdata = userdata
-        };
+        *inlet = (struct inlet) { .inlets = inlets, .uid = uid, .bus_fd = -1, .owner = owner, .userdata = userdata };
         inlet->next = inlets->first;
         inlets->first = inlet;
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0) {
@@ -285,6 +406,7 @@ void inlet_free(struct inlet *inlet) {
                         *at = inlet->next;
                         break;
                 }
+        release(inlet);
         struct inlet_usage *usage = usage_of(inlet->inlets, inlet->uid);
         if (usage->speaker == inlet)
                 usage->speaker = NULL;

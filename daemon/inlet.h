@@ -2,24 +2,24 @@
  * What a client sends, on its way to sd-bus, which would take a message of 128 MB: an inlet reads the client's socket and passes on at
  * most BERTD_MESSAGE_MAX a message. It looks at the lengths in a message's header and at nothing else.
  *
- *   The bytes of messages that are under way are reserved: INLET_UID_MAX a user, INLET_MAX in all; beyond, a connection is not read
- *   until others have finished. A user whose calls take more than INLET_BUSY_USEC of a second, over more than one connection within
- *   INLET_ALONE_USEC, waits: the loop is others' for twice as long as each of those calls took. A connection that has to wait is
- *   looked at again at once: that costs processor time, but only while somebody asks for too much. A message or an authentication
- *   that is not complete after INLET_PATIENCE_USEC ends the connection.
+ *   The bytes of messages that are under way are reserved: BERTD_REQUESTS_OF_UID_MAX a user, BERTD_REQUESTS_MAX in all; beyond, a
+ *   connection is not read until others have finished. Nor is it read while its client has replies to read, INLET_READER_USEC at most.
+ *   A user whose calls take more than INLET_BUSY_USEC of a second, over more than one connection within INLET_ALONE_USEC, waits: the
+ *   loop is others' for twice as long as each of those calls took. A message or an authentication that is not complete after
+ *   INLET_PATIENCE_USEC ends the connection.
  */
 #ifndef DAEMON_INLET_H
 #define DAEMON_INLET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
-#define INLET_UID_MAX (8u << 20)
-#define INLET_MAX (24u << 20)
 #define INLET_BUSY_USEC 50000
 #define INLET_ALONE_USEC 20000
 #define INLET_PATIENCE_USEC 10000000
+#define INLET_READER_USEC 30000000
 
 struct inlet;
 
@@ -30,17 +30,26 @@ struct inlets {
                 uint64_t second, usec; /* usec: of this second, and half of what the second before had */
                 struct inlet *speaker; /* the connection that was last looked at, since when no other was */
                 uint64_t alone_since;
-        } usage[128];        /* by uid; users who share a place share what they used */
-        uint64_t busy_until; /* no connection of a busy user is read before */
+        } usage[128];          /* by uid; users who share a place share what they used */
+        uint64_t busy_until;   /* no connection of a busy user is read before */
+        sd_event_source *turn; /* armed while one waits for that */
+};
+
+int inlets_new(struct inlets *inlets, sd_event *loop);
+void inlets_free(struct inlets *inlets);
+
+/* What an inlet asks of its owner. */
+struct inlet_owner {
+        bool (*has_unread)(void *userdata);                  /* replies that the client's socket does not hold yet */
+        void (*refused)(void *userdata, const char *reason); /* once: the connection is to be ended */
 };
 
 /* A call of this user has taken so long. */
 void inlets_charge(struct inlets *inlets, uid_t uid, uint64_t usec);
 
-/* Takes `client_fd`. `*ret_fd` is the end that sd-bus reads, the caller's. `refused` (once, with a reason) tells that the connection is
- * to be ended; end of file is passed on as such. */
-int inlet_new(struct inlets *inlets, sd_event *loop, int client_fd, uid_t uid,
-              void (*refused)(void *userdata, const char *reason), void *userdata, int *ret_fd, struct inlet **ret);
+/* Takes `client_fd`, borrows `owner`. `*ret_fd` is the end that sd-bus reads, the caller's. End of file is passed on as such. */
+int inlet_new(struct inlets *inlets, sd_event *loop, int client_fd, uid_t uid, const struct inlet_owner *owner,
+              void *userdata, int *ret_fd, struct inlet **ret);
 void inlet_free(struct inlet *inlet);
 
 #endif

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SHORT_TEXT_MAX 128 /* bytes of a text where its user has used up his share of memory */
+
 /* ---- shared texts ---- */
 
 struct shared {
@@ -59,8 +61,18 @@ void text_unshare(const char *text) {
         free(s);
 }
 
+/* At most so many bytes of it that no character is cut in two. */
+static size_t length_within(const char *text, size_t max) {
+        size_t n = strnlen(text, max + 1);
+
+        if (n > max)
+                for (n = max; n > 0 && ((unsigned char) text[n] & 0xc0) == 0x80;)
+                        n--;
+        return n;
+}
+
 void job_set_text(char **to, const char *text) {
-        char *copy = text && text[0] ? strdup(text) : NULL;
+        char *copy = text && text[0] ? strndup(text, length_within(text, BERTD_REASON_MAX)) : NULL;
 
         free(*to);
         *to = copy;
@@ -93,6 +105,38 @@ const struct attempt *job_last_ended(const struct job *job) {
         if (job->attempt.open)
                 return job->previous;
         return job->attempt.number > 0 ? &job->attempt : NULL;
+}
+
+static size_t size_of(const char *text) { return text ? strlen(text) + 1 : 0; }
+
+static size_t attempt_texts(const struct attempt *a) {
+        return size_of(a->host) + size_of(a->reason) + size_of(a->evidence);
+}
+
+size_t job_texts(const struct job *job) {
+        size_t size = size_of(job->name) + size_of(job->cwd) + size_of(job->run_dir) + size_of(job->on_exit) +
+                      size_of(job->reason) + attempt_texts(&job->attempt);
+
+        if (job->previous)
+                size += attempt_texts(job->previous);
+        for (size_t i = 0; i < job->n_ledger; i++)
+                size += size_of(job->ledger[i].path);
+        return size;
+}
+
+static void cut(char *text) {
+        if (text)
+                text[length_within(text, SHORT_TEXT_MAX)] = '\0';
+}
+
+void job_shrink(struct job *job) {
+        cut(job->reason);
+        cut(job->attempt.reason);
+        job_set_text(&job->attempt.evidence, NULL);
+        if (job->previous)
+                attempt_clear(job->previous);
+        free(job->previous);
+        job->previous = NULL;
 }
 
 struct checkpoint *job_checkpoint(const struct job *job, uint64_t step) {
@@ -176,7 +220,6 @@ void job_free(struct job *job) {
         text_unshare(job->cwd);
         free(job->run_dir);
         free(job->on_exit);
-        free(job->command);
         free(job->reason);
         free(job->status);
         attempt_clear(&job->attempt);

@@ -1,6 +1,7 @@
 /*
  * A job and its newest attempt as the daemon keeps them in memory. The store owns every struct job: it creates them on start
- * and at submit, writes them on each transition, and frees them on rm. Large inputs (spec, environment, limits) stay in state.db.
+ * and at submit, writes them on each transition, and frees them on rm. Large inputs (spec, command, environment, limits) stay in
+ * state.db.
  *
  * Times are microseconds since the epoch, 0 = not yet.
  */
@@ -90,10 +91,8 @@ struct job {
         char *name;
         const char *user, *cwd;  /* shared, of text_shared: most jobs have the same few */
         char *run_dir, *on_exit; /* NULL: the job's own folder; none */
-        char *command;           /* NUL after each word, command_size bytes in all; NULL where kind is not command */
-        size_t command_size;
-        char *reason; /* of the last transition; NULL = none */
-        char *status; /* what the attempt says it does, not kept; NULL = nothing */
+        char *reason;            /* of the last transition; NULL = none */
+        char *status;            /* what the attempt says it does, not kept; NULL = nothing */
         uint64_t submitted, started, ended, not_before;
         uint64_t step, steps;
         double loss, rate;                /* NaN = unknown */
@@ -120,6 +119,7 @@ struct job {
         struct queue_entry wait; /* JOB_QUEUED: as the queue planned it last */
         struct attempt_run *run;
         struct waiter *waiters;
+        size_t texts; /* as the store counts them against its user's share */
 };
 
 static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job->ranks * job->threads; }
@@ -128,8 +128,14 @@ static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job-
 const char *text_shared(const char *text);
 void text_unshare(const char *text);
 
-/* Sets an owned text of a job or attempt (NULL or "" = none); without memory the old one goes and none comes. */
+/* Sets an owned text of a job or attempt (NULL or "" = none), cut to BERTD_REASON_MAX bytes; without memory the old one goes and none
+ * comes. */
 void job_set_text(char **to, const char *text);
+
+/* Bytes of all its texts in memory. */
+size_t job_texts(const struct job *job);
+/* Lets go of what of these can be done without, so that BERTD_TEXTS_OF_UID_MAX holds whatever attempts say. Its rows are durable. */
+void job_shrink(struct job *job);
 void attempt_clear(struct attempt *attempt); /* the contents, not the struct */
 
 /* Makes room for a new attempt: the newest becomes the previous (without memory it is forgotten), `attempt` is cleared. */

@@ -15,45 +15,79 @@
 #include "daemon/launcher.h"
 #include "daemon/reasons.h"
 
-/* Appends {key, variant}; the first failure sticks in *r. */
+/* Where the next byte goes that is aligned so. */
+static int aligned(int at, int to) { return (at + to - 1) / to * to; }
+
+/* A string of so many bytes that begins here, aligned already, ends there. */
+static int after_string(int at, const char *text) { return at + 4 + (int) strlen(text) + 1; }
+
+/* The same for the key and the signature, of so many characters, of an entry of a{sv}. */
+static int after_key(int at, const char *key, int signature) {
+        return after_string(aligned(at, 8), key) + 1 + signature + 1;
+}
+
+/* Each appends {key, variant}. *r is how many bytes there are by now, or the first failure, which sticks. */
+static void note(int *r, int appended, int bytes) { *r = appended < 0 ? appended : bytes; }
+
 static void add_string(sd_bus_message *m, int *r, const char *key, const char *value) {
+        const char *text = value ? value : "";
+
         if (*r >= 0)
-                *r = sd_bus_message_append(m, "{sv}", key, "s", value ? value : "");
+                note(r, sd_bus_message_append(m, "{sv}", key, "s", text),
+                     after_string(aligned(after_key(*r, key, 1), 4), text));
 }
 static void add_u32(sd_bus_message *m, int *r, const char *key, uint32_t value) {
         if (*r >= 0)
-                *r = sd_bus_message_append(m, "{sv}", key, "u", value);
+                note(r, sd_bus_message_append(m, "{sv}", key, "u", value), aligned(after_key(*r, key, 1), 4) + 4);
 }
 static void add_u64(sd_bus_message *m, int *r, const char *key, uint64_t value) {
         if (*r >= 0)
-                *r = sd_bus_message_append(m, "{sv}", key, "t", value);
+                note(r, sd_bus_message_append(m, "{sv}", key, "t", value), aligned(after_key(*r, key, 1), 8) + 8);
 }
 static void add_i32(sd_bus_message *m, int *r, const char *key, int32_t value) {
         if (*r >= 0)
-                *r = sd_bus_message_append(m, "{sv}", key, "i", value);
+                note(r, sd_bus_message_append(m, "{sv}", key, "i", value), aligned(after_key(*r, key, 1), 4) + 4);
 }
 static void add_double(sd_bus_message *m, int *r, const char *key, double value) {
         if (*r >= 0)
-                *r = sd_bus_message_append(m, "{sv}", key, "d", value);
+                note(r, sd_bus_message_append(m, "{sv}", key, "d", value), aligned(after_key(*r, key, 1), 8) + 8);
+}
+
+static int opened(sd_bus_message *m) {
+        int r = sd_bus_message_open_container(m, 'a', "{sv}");
+        return r < 0 ? r : 0;
+}
+
+static int closed(sd_bus_message *m, int r) {
+        int x = r < 0 ? r : sd_bus_message_close_container(m);
+        return x < 0 ? x : r;
+}
+
+static int append_strings(sd_bus_message *m, const char *key, char **words) {
+        int r = sd_bus_message_open_container(m, 'e', "sv");
+
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", key);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "as");
+        if (r >= 0)
+                r = sd_bus_message_append_strv(m, words);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
 static void add_strings(sd_bus_message *m, int *r, const char *key, char **words) {
-        if (*r >= 0)
-                *r = sd_bus_message_open_container(m, 'e', "sv");
-        if (*r >= 0)
-                *r = sd_bus_message_append(m, "s", key);
-        if (*r >= 0)
-                *r = sd_bus_message_open_container(m, 'v', "as");
-        if (*r >= 0)
-                *r = sd_bus_message_append_strv(m, words);
-        if (*r >= 0)
-                *r = sd_bus_message_close_container(m);
-        if (*r >= 0)
-                *r = sd_bus_message_close_container(m);
+        if (*r < 0)
+                return;
+        int bytes = aligned(after_key(*r, key, 2), 4) + 4;
+        for (char **w = words; *w; w++)
+                bytes = after_string(aligned(bytes, 4), *w);
+        note(r, append_strings(m, key, words), bytes);
 }
 
-static void add_command(sd_bus_message *m, int *r, const struct job *job) {
-        cleanup_free char **words = unpack_strings(job->command, job->command_size);
+static void add_command(sd_bus_message *m, int *r, const struct jobview_command *command) {
+        cleanup_free char **words = unpack_strings(command->words, command->size);
 
         if (!words && *r >= 0)
                 *r = -ENOMEM;
@@ -144,10 +178,11 @@ static void add_paths(sd_bus_message *m, int *r, const struct manager *manager, 
         add_string(m, r, "cwd", job->cwd);
 }
 
-int jobview_job(sd_bus_message *m, const struct manager *manager, const struct job *job, bool owner) {
+int jobview_job(sd_bus_message *m, const struct manager *manager, const struct job *job, bool owner,
+                const struct jobview_command *command) {
         static const char *const launchers[] = LAUNCHER_NAMES;
 
-        int r = sd_bus_message_open_container(m, 'a', "{sv}");
+        int r = opened(m);
         add_u64(m, &r, "id", job->id);
         add_string(m, &r, "name", job->name);
         add_string(m, &r, "user", job->user);
@@ -172,16 +207,17 @@ int jobview_job(sd_bus_message *m, const struct manager *manager, const struct j
         add_u64(m, &r, "attempt_started", job->attempt.open ? job->attempt.started : 0);
         if (owner) {
                 add_string(m, &r, "status", job->status ? job->status : "");
-                add_command(m, &r, job);
+                if (command)
+                        add_command(m, &r, command);
         }
-        return r < 0 ? r : sd_bus_message_close_container(m);
+        return closed(m, r);
 }
 
 int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *c) {
         static const char *const states[] = CHECKPOINT_STATE_NAMES;
         static_assert(ELEMENTSOF(states) == CHECKPOINT_STATE_MAX, "checkpoint states");
 
-        int r = sd_bus_message_open_container(m, 'a', "{sv}");
+        int r = opened(m);
         add_u64(m, &r, "step", c->step);
         add_string(m, &r, "path", c->path);
         add_u64(m, &r, "size", c->size);
@@ -189,7 +225,7 @@ int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *c) {
         add_u32(m, &r, "attempt", c->attempt);
         add_u32(m, &r, "restored", c->restored);
         add_u64(m, &r, "created", c->created);
-        return r < 0 ? r : sd_bus_message_close_container(m);
+        return closed(m, r);
 }
 
 static uint32_t count_gpus(const struct manager *manager, enum gpu_state state) {
@@ -218,7 +254,7 @@ int jobview_daemon(sd_bus_message *m, const struct manager *manager) {
         struct queue_free free = manager_free_resources(manager);
 
         store_counts(manager->store, counts);
-        int r = sd_bus_message_open_container(m, 'a', "{sv}");
+        int r = opened(m);
         add_string(m, &r, "version", BERTD_VERSION);
         add_u32(m, &r, "pid", (uint32_t) getpid());
         add_string(m, &r, "state_dir", manager->options.state_dir);
@@ -233,5 +269,5 @@ int jobview_daemon(sd_bus_message *m, const struct manager *manager) {
         add_string(m, &r, "storage_error", manager->storage_error);
         for (int i = 0; i < JOB_STATE_MAX; i++)
                 add_u32(m, &r, job_state_name((enum job_state) i), (uint32_t) counts[i]);
-        return r < 0 ? r : sd_bus_message_close_container(m);
+        return closed(m, r);
 }

@@ -7,8 +7,18 @@
 
 #include "daemon/manager.h"
 
-/* Each appends one a{sv}. `owner`: the caller is the job's user or root. */
-int jobview_job(sd_bus_message *m, const struct manager *manager, const struct job *job, bool owner);
+#define JOBVIEW_MAX (32u << 10) /* bytes of a job without its command, of a checkpoint, of the daemon */
+
+/* A command's words, packed as in job.h. */
+struct jobview_command {
+        char *words;
+        size_t size;
+};
+
+/* Each appends one a{sv} and returns how many bytes that are. `owner`: the caller is the job's user or root. Without a command, which
+ * only owners see, it is left out. */
+int jobview_job(sd_bus_message *m, const struct manager *manager, const struct job *job, bool owner,
+                const struct jobview_command *command);
 int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *checkpoint);
 int jobview_daemon(sd_bus_message *m, const struct manager *manager);
 

@@ -44,6 +44,7 @@ struct manager {
         sd_event_source *plan_source, *wake_source;
         struct settle *settle;
         struct queue_entry head; /* the queued job that waits for resources, as planned last; id 0: none */
+        uint64_t serial; /* of the newest durable change; a new daemon begins above those of the ones before it */
         uint64_t slots_used;
         uint64_t gpus_used; /* bit mask */
         struct gpu_watch *gpu_watch;

@@ -163,10 +163,10 @@ static int submit(struct call *call, sd_bus_message *m) {
                 return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC,
                                          "run_dir: job %" PRIu64 " (%s) trains there: expected a folder of its own",
                                          other->id, job_state_name(other->state));
-        r = store_insert(manager->store, &submission, call->uid, gid, user, manager->options.launcher, &job,
-                         &error);
+        r = store_insert(manager->store, &submission, call->uid, gid, user, manager->options.launcher, &job, &error);
         if (r < 0)
-                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
+                return sd_bus_error_set(call->error, r == -EDQUOT ? BERTD_ERROR_QUOTA : BERTD_ERROR_STORAGE,
+                                        error.text);
         call->job = job;
         call->done = submitted;
         return 0;
@@ -174,25 +174,48 @@ static int submit(struct call *call, sd_bus_message *m) {
 
 /* ---- reading ---- */
 
-static int get_job(struct call *call, sd_bus_message *m) {
-        cleanup_message sd_bus_message *reply = NULL;
+/* What it holds, the client may leave unread. */
+static int send_reply(struct call *call, sd_bus_message *reply, size_t size) {
+        int r = sd_bus_send(NULL, reply, NULL);
 
-        int r = sd_bus_message_new_method_return(m, &reply);
-        if (r >= 0)
-                r = jobview_job(reply, call->manager, call->job, call->owner);
-        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+        peer_note_reply(call->peer, size);
+        return r;
 }
 
+static int get_job(struct call *call, sd_bus_message *m) {
+        cleanup_message sd_bus_message *reply = NULL;
+        struct jobview_command command = {};
+        struct error error = {};
+
+        if (call->owner &&
+            store_load_command(call->manager->store, call->job->id, &command.words, &command.size, &error) < 0)
+                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
+        int r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = jobview_job(reply, call->manager, call->job, call->owner, &command);
+        free(command.words);
+        return r < 0 ? r : send_reply(call, reply, (size_t) r);
+}
+
+/* A page: it is full where one more could pass BERTD_PAGE_MAX. The client asks for the next one. */
 struct list_target {
         struct call *call;
         sd_bus_message *reply;
+        size_t size;
 };
 
+static int note_size(struct list_target *target, int r) {
+        if (r < 0)
+                return r;
+        target->size += (size_t) r;
+        return target->size + JOBVIEW_MAX > BERTD_PAGE_MAX;
+}
+
 static int append_job(void *userdata, const struct job *job) {
-        const struct list_target *target = userdata;
+        struct list_target *target = userdata;
         const struct call *call = target->call;
 
-        return jobview_job(target->reply, call->manager, job, may_act_for(call, job->uid));
+        return note_size(target, jobview_job(target->reply, call->manager, job, may_act_for(call, job->uid), NULL));
 }
 
 static int list_jobs(struct call *call, sd_bus_message *m) {
@@ -215,19 +238,20 @@ static int list_jobs(struct call *call, sd_bus_message *m) {
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+        return r < 0 ? r : send_reply(call, reply, target.size);
 }
 
-struct event_target {
-        sd_bus_message *reply;
-        bool owner;
-};
+#define EVENT_FIXED_SIZE (4 * 8 + 5 * 8 + 8) /* four numbers, five strings without their characters, alignment */
 
 static int append_event(void *userdata, const struct event_row *e) {
-        const struct event_target *target = userdata;
+        struct list_target *target = userdata;
+        const char *reason = target->call->owner ? e->reason : "";
+        size_t size = EVENT_FIXED_SIZE + strlen(e->from) + strlen(e->to) + strlen(e->what) + strlen(reason) +
+                      strlen(e->exit_class);
 
-        return sd_bus_message_append(target->reply, "(ttssssstt)", e->id, e->time, e->from, e->to, e->what,
-                                     target->owner ? e->reason : "", e->exit_class, e->step, e->lost);
+        int r = sd_bus_message_append(target->reply, "(ttssssstt)", e->id, e->time, e->from, e->to, e->what, reason,
+                                      e->exit_class, e->step, e->lost);
+        return note_size(target, r < 0 ? r : (int) size);
 }
 
 static int get_events(struct call *call, sd_bus_message *m) {
@@ -243,17 +267,27 @@ static int get_events(struct call *call, sd_bus_message *m) {
                 r = sd_bus_message_open_container(reply, 'a', "(ttssssstt)");
         if (r < 0)
                 return r;
-        struct event_target target = { .reply = reply, .owner = call->owner };
+        struct list_target target = { .call = call, .reply = reply };
         r = store_events(call->manager->store, call->job->id, after, MIN(max, BERTD_LIST_PAGE_MAX), append_event,
                          &target, &error);
         if (r < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE,
                                         error.code ? error.text : "events cannot be read");
         r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+        return r < 0 ? r : send_reply(call, reply, target.size);
 }
 
-static int get_checkpoints(struct call *call, sd_bus_message *m) {
+/* Rows of steps below `before`, newest first. */
+static int append_checkpoints(struct list_target *target, const struct job *job, uint64_t before) {
+        int r = 0;
+
+        for (size_t i = job->n_ledger; r == 0 && i-- > 0;)
+                if (job->ledger[i].step < before)
+                        r = note_size(target, jobview_checkpoint(target->reply, &job->ledger[i]));
+        return r;
+}
+
+static int reply_checkpoints(struct call *call, sd_bus_message *m, uint64_t before) {
         cleanup_message sd_bus_message *reply = NULL;
         struct job *job = call->job;
         cleanup_free char *run_dir = files_run_dir(call->manager->options.state_dir, job);
@@ -269,11 +303,21 @@ static int get_checkpoints(struct call *call, sd_bus_message *m) {
         int r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "a{sv}");
-        for (size_t i = job->n_ledger; r >= 0 && i-- > 0;)
-                r = jobview_checkpoint(reply, &job->ledger[i]);
+        struct list_target target = { .call = call, .reply = reply };
+        if (r >= 0)
+                r = append_checkpoints(&target, job, before);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+        return r < 0 ? r : send_reply(call, reply, target.size);
+}
+
+static int get_checkpoints(struct call *call, sd_bus_message *m) { return reply_checkpoints(call, m, UINT64_MAX); }
+
+static int list_checkpoints(struct call *call, sd_bus_message *m) {
+        uint64_t before;
+
+        int r = sd_bus_message_read(m, "t", &before);
+        return r < 0 ? r : reply_checkpoints(call, m, before == 0 ? UINT64_MAX : before);
 }
 
 static int get_spec(struct call *call, sd_bus_message *m) {
@@ -282,7 +326,11 @@ static int get_spec(struct call *call, sd_bus_message *m) {
 
         if (store_load_spec(call->manager->store, call->job->id, &text, &error) < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
-        return sd_bus_reply_method_return(m, "s", text);
+        cleanup_message sd_bus_message *reply = NULL;
+        int r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "s", text);
+        return r < 0 ? r : send_reply(call, reply, strlen(text));
 }
 
 static int get_daemon(struct call *call, sd_bus_message *m) {
@@ -291,7 +339,7 @@ static int get_daemon(struct call *call, sd_bus_message *m) {
         int r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = jobview_daemon(reply, call->manager);
-        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+        return r < 0 ? r : send_reply(call, reply, (size_t) r);
 }
 
 static int wait_job(struct call *call, sd_bus_message *m) {
@@ -300,6 +348,37 @@ static int wait_job(struct call *call, sd_bus_message *m) {
                 return sd_bus_reply_method_return(m, "s", job_state_name(call->job->state));
         int r = wait_add(call->job, call->peer, m);
         return r < 0 ? r : 1;
+}
+
+static int wait_change(struct call *call, sd_bus_message *m) {
+        uint64_t known;
+
+        int r = sd_bus_message_read(m, "t", &known);
+        if (r < 0)
+                return r;
+        if (known != call->manager->serial)
+                return sd_bus_reply_method_return(m, "t", call->manager->serial);
+        if (change_wait(call->peer, m) < 0)
+                return sd_bus_error_set(call->error, BERTD_ERROR_QUOTA,
+                                        "this connection waits for a change already; call again after its answer");
+        return 1;
+}
+
+static int find_by_name(struct call *call, sd_bus_message *m) {
+        struct error error = {};
+        const char *name;
+        uint64_t id;
+
+        int r = sd_bus_message_read(m, "s", &name);
+        if (r < 0)
+                return r;
+        r = store_find_name(call->manager->store, name, call->uid, &id, &error);
+        if (r < 0)
+                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
+        if (id == 0)
+                return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_JOB,
+                                         "no job is called '%.128s' (`bertctl list` shows all)", name);
+        return sd_bus_reply_method_return(m, "t", id);
 }
 
 /* ---- changing ---- */
@@ -338,9 +417,7 @@ static int cancel(struct call *call, sd_bus_message *m) {
         return r < 0 ? r : stop_job(call, EVENT_CANCEL, now ? WISH_CANCEL_NOW : WISH_CANCEL, "cancel");
 }
 
-static int pause_job(struct call *call, sd_bus_message *m) {
-        return stop_job(call, EVENT_PAUSE, WISH_PAUSE, "pause");
-}
+static int pause_job(struct call *call, sd_bus_message *m) { return stop_job(call, EVENT_PAUSE, WISH_PAUSE, "pause"); }
 
 struct resume_options {
         bool has_ranks, has_from;
@@ -399,6 +476,7 @@ static int check_resume(struct call *call, const struct resume_options *o) {
 static int resume_job(struct call *call, sd_bus_message *m) {
         struct job *job = call->job;
         struct resume_options o = {};
+        struct error error = {};
         cleanup_free char *run_dir = files_run_dir(call->manager->options.state_dir, job);
 
         int r = read_resume(m, &o, call->error);
@@ -408,6 +486,8 @@ static int resume_job(struct call *call, sd_bus_message *m) {
                 return wrong_state(call, "resume");
         bool changed = run_dir && ledger_refresh(job, run_dir);
         r = check_resume(call, &o);
+        if (r >= 0 && call->loaded && store_check_share(call->manager->store, job, &error) < 0)
+                r = sd_bus_error_set(call->error, BERTD_ERROR_QUOTA, error.text);
         if (r >= 0)
                 r = save(call);
         /* Where it is undone the job has ended again, and leaves memory as those do. */
@@ -489,8 +569,7 @@ static int hello(struct call *call, sd_bus_message *m) {
 
         int r = sd_bus_message_read(m, "tuss", &job, &number, &nonce, &version);
         if (r >= 0)
-                r = attempt_hello(call->manager, call->peer, call->uid, call->pid, job, number, nonce,
-                                  &answer);
+                r = attempt_hello(call->manager, call->peer, call->uid, call->pid, job, number, nonce, &answer);
         if (r == -EPERM)
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         return r < 0 ? r : sd_bus_reply_method_return(m, "u", answer);
@@ -573,22 +652,25 @@ static int report(struct call *call, sd_bus_message *m) {
 
 /* ---- dispatch ---- */
 
-#define METHODS(X)                                                           \
-        X("Submit", "a{sv}", "t", ANYONE, CHANGE, submit)                    \
-        X("GetJob", "t", "a{sv}", JOB_ANYONE, AT_ONCE, get_job)                  \
-        X("ListJobs", "tub", "aa{sv}", ANYONE, AT_ONCE, list_jobs)               \
-        X("GetEvents", "ttu", "a(ttssssstt)", JOB_ANYONE, AT_ONCE, get_events)   \
-        X("GetCheckpoints", "t", "aa{sv}", JOB_ANYONE, AT_ONCE, get_checkpoints) \
-        X("GetSpec", "t", "s", JOB_OWNER, AT_ONCE, get_spec)                     \
-        X("Cancel", "tb", "", JOB_OWNER, CHANGE, cancel)                     \
-        X("Pause", "t", "", JOB_OWNER, CHANGE, pause_job)                    \
-        X("Resume", "ta{sv}", "", JOB_OWNER, CHANGE, resume_job)             \
-        X("Checkpoint", "t", "", JOB_OWNER, AT_ONCE, checkpoint_job)             \
-        X("Remove", "t", "", JOB_OWNER, CHANGE, remove_job)                  \
-        X("Wait", "t", "s", JOB_ANYONE, AT_ONCE, wait_job)                       \
-        X("GetDaemon", "", "a{sv}", ANYONE, AT_ONCE, get_daemon)                 \
-        X("Shutdown", "b", "", ADMIN, AT_ONCE, shutdown_daemon)                  \
-        X("AttemptHello", "tuss", "u", ANYONE, AT_ONCE, hello)                   \
+#define METHODS(X)                                                                  \
+        X("Submit", "a{sv}", "t", ANYONE, CHANGE, submit)                           \
+        X("GetJob", "t", "a{sv}", JOB_ANYONE, AT_ONCE, get_job)                     \
+        X("ListJobs", "tub", "aa{sv}", ANYONE, AT_ONCE, list_jobs)                  \
+        X("FindJob", "s", "t", ANYONE, AT_ONCE, find_by_name)                       \
+        X("GetEvents", "ttu", "a(ttssssstt)", JOB_ANYONE, AT_ONCE, get_events)      \
+        X("GetCheckpoints", "t", "aa{sv}", JOB_ANYONE, AT_ONCE, get_checkpoints)    \
+        X("ListCheckpoints", "tt", "aa{sv}", JOB_ANYONE, AT_ONCE, list_checkpoints) \
+        X("GetSpec", "t", "s", JOB_OWNER, AT_ONCE, get_spec)                        \
+        X("Cancel", "tb", "", JOB_OWNER, CHANGE, cancel)                            \
+        X("Pause", "t", "", JOB_OWNER, CHANGE, pause_job)                           \
+        X("Resume", "ta{sv}", "", JOB_OWNER, CHANGE, resume_job)                    \
+        X("Checkpoint", "t", "", JOB_OWNER, AT_ONCE, checkpoint_job)                \
+        X("Remove", "t", "", JOB_OWNER, CHANGE, remove_job)                         \
+        X("Wait", "t", "s", JOB_ANYONE, AT_ONCE, wait_job)                          \
+        X("WaitChange", "t", "t", ANYONE, AT_ONCE, wait_change)                     \
+        X("GetDaemon", "", "a{sv}", ANYONE, AT_ONCE, get_daemon)                    \
+        X("Shutdown", "b", "", ADMIN, AT_ONCE, shutdown_daemon)                     \
+        X("AttemptHello", "tuss", "u", ANYONE, AT_ONCE, hello)                      \
         X("AttemptReport", "a{sv}", "", ANYONE, AT_ONCE, report)
 
 static const struct method {
@@ -694,9 +776,8 @@ static int queue_change(const struct call *from, sd_bus_message *m) {
         if (!call)
                 return -ENOMEM;
         *call = *from;
-        call->change = (struct change) {
-                .uid = from->uid, .apply = apply_change, .keep = keep_change, .undo = undo_change
-        };
+        call->change =
+                (struct change) { .uid = from->uid, .apply = apply_change, .keep = keep_change, .undo = undo_change };
         call->peer = NULL;
         call->error = NULL;
         call->message = sd_bus_message_ref(m);
@@ -721,7 +802,6 @@ static int dispatch(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) 
                              .pid = peer->pid,
                              .error = ret_error,
                              .method = find_method(sd_bus_message_get_member(m)) };
-        uint64_t queued = 0;
         int r;
 
         if (peer->doomed)
@@ -729,11 +809,7 @@ static int dispatch(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) 
         if (!call.method)
                 return -ENOSYS;
         r = call.method->kind == CHANGE ? queue_change(&call, m) : run_at_once(&call, m);
-        (void) sd_bus_get_n_queued_write(peer->bus, &queued);
-        if (queued > PEER_QUEUE_MAX) {
-                log_error("uid %u leaves %" PRIu64 " replies unread: connection dropped", (unsigned) peer->uid, queued);
-                peer_doom(peer);
-        }
+        peer_note_reply(peer, 0);
         return r;
 }
 

@@ -172,6 +172,7 @@ bool settle_now(struct settle *s) {
         uint64_t noted = store_noted(m->store);
         struct change *applied = apply_all(s, &n);
         uint64_t begin = clock_boottime_usec();
+        bool changed = store_pending(m->store);
         int r = store_flush(m->store, &error);
         uint64_t usec_each = n > 0 ? (clock_boottime_usec() - begin) / n : 0;
         if (r >= 0) {
@@ -179,6 +180,8 @@ bool settle_now(struct settle *s) {
                 tell_all(m);
                 conclude(s, applied, NULL, usec_each);
                 store_drop_removed(m->store);
+                if (changed)
+                        bus_server_tell_change(m->server, ++m->serial);
         } else {
                 store_forget_notes(m->store, store_noted(m->store) - noted);
                 conclude(s, applied, error.text, usec_each);

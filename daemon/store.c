@@ -36,6 +36,7 @@ void store_free(struct store *store) {
                 event_clear(&store->events[i]);
         free(store->events);
         free(store->removals);
+        free(store->usage);
         free(store->jobs);
         free(store);
 }
@@ -68,6 +69,84 @@ struct job *store_find(const struct store *store, uint64_t id) {
         return i < store->n_jobs && store->jobs[i]->id == id ? store->jobs[i] : NULL;
 }
 
+static struct usage *find_usage(const struct store *store, uid_t uid) {
+        for (size_t i = 0; i < store->n_usage; i++)
+                if (store->usage[i].uid == uid)
+                        return &store->usage[i];
+        return NULL;
+}
+
+static void count_texts(struct store *store, struct usage *usage, struct job *job) {
+        size_t texts = job_texts(job);
+
+        usage->texts += texts - job->texts;
+        store->texts += texts - job->texts;
+        job->texts = texts;
+}
+
+static bool is_full(const struct store *store, const struct usage *usage, size_t more) {
+        return (usage ? usage->texts : 0) + more > BERTD_TEXTS_OF_UID_MAX || store->texts + more > BERTD_TEXTS_MAX;
+}
+
+/* Of a job whose rows are durable. What its attempts have said counts, too, and goes first. */
+static void count_again(struct store *store, struct usage *usage, struct job *job) {
+        count_texts(store, usage, job);
+        if (!is_full(store, usage, 0))
+                return;
+        job_shrink(job);
+        count_texts(store, usage, job);
+}
+
+static int count_in(struct store *store, struct job *job) {
+        struct usage *usage = find_usage(store, job->uid);
+
+        if (!usage) {
+                struct usage *grown = realloc(store->usage, (store->n_usage + 1) * sizeof(*grown));
+                if (!grown)
+                        return -ENOMEM;
+                store->usage = grown;
+                usage = &grown[store->n_usage++];
+                *usage = (struct usage) { .uid = job->uid };
+        }
+        usage->jobs++;
+        count_again(store, usage, job);
+        return 0;
+}
+
+static void count_out(struct store *store, const struct job *job) {
+        struct usage *usage = find_usage(store, job->uid);
+
+        usage->texts -= job->texts;
+        store->texts -= job->texts;
+        if (--usage->jobs == 0)
+                *usage = store->usage[--store->n_usage];
+}
+
+bool store_has_room(const struct store *store, const struct job *job, size_t size) {
+        return !is_full(store, find_usage(store, job->uid), size);
+}
+
+int store_check_share(const struct store *store, const struct job *job, struct error *error) {
+        const struct usage *usage = find_usage(store, job->uid);
+
+        if (usage && usage->jobs >= BERTD_JOBS_OF_UID_MAX)
+                return error_set(error, EDQUOT,
+                                 "you have %d jobs that have not ended, the most that a user may have; wait until some "
+                                 "have ended, or end some: bertctl cancel JOB",
+                                 BERTD_JOBS_OF_UID_MAX);
+        if (store->n_jobs >= BERTD_JOBS_MAX)
+                return error_set(error, EDQUOT,
+                                 "this host has %d jobs that have not ended, the most that bertd keeps; try again when "
+                                 "some have ended",
+                                 BERTD_JOBS_MAX);
+        if (is_full(store, usage, job_texts(job)))
+                return error_set(error, EDQUOT,
+                                 "the names and paths of jobs that have not ended have reached a bound (%u MiB a user, "
+                                 "%u MiB in all); use shorter paths, or try again when some have ended",
+                                 BERTD_TEXTS_OF_UID_MAX >> 20, BERTD_TEXTS_MAX >> 20);
+        return 0;
+}
+
 int store_keep(struct store *store, struct job *job) {
         if (store->n_jobs == store->room) {
                 size_t room = store->room ? store->room * 2 : 64;
@@ -77,6 +156,8 @@ int store_keep(struct store *store, struct job *job) {
                 store->jobs = grown;
                 store->room = room;
         }
+        if (count_in(store, job) < 0)
+                return -ENOMEM;
         size_t i = lower_bound(store, job->id);
         memmove(&store->jobs[i + 1], &store->jobs[i], (store->n_jobs++ - i) * sizeof(struct job *));
         store->jobs[i] = job;
@@ -100,6 +181,7 @@ void store_release(struct store *store) {
                         continue;
                 }
                 store->ended[job->state]++;
+                count_out(store, job);
                 job_free(job);
         }
         store->n_jobs = kept;
@@ -248,6 +330,7 @@ static void clear_marks(struct store *store) {
                 job->dirty = job->attempt_dirty = false;
                 for (size_t j = 0; j < job->n_ledger; j++)
                         job->ledger[j].dirty = false;
+                count_again(store, find_usage(store, job->uid), job);
         }
         for (size_t i = 0; i < store->n_events; i++)
                 event_clear(&store->events[i]);
@@ -400,9 +483,7 @@ static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, con
         };
         job->since_usec = job->submitted;
         attempt_clear(&job->attempt);
-        if (job->kind == JOB_COMMAND)
-                job->command = pack_strings(s->command, &job->command_size);
-        if (!job->name || !job->user || !job->cwd || (job->kind == JOB_COMMAND && !job->command)) {
+        if (!job->name || !job->user || !job->cwd) {
                 job_free(job);
                 return NULL;
         }
@@ -434,7 +515,6 @@ static int insert_job(struct store *store, const struct job *job, struct error *
         bind_text(s, i++, job->cwd);
         bind_text(s, i++, job->run_dir);
         bind_text(s, i++, job->on_exit);
-        bind_blob(s, i++, job->command, job->command_size);
         bind_u64(s, i++, job->submitted);
         bind_u64(s, i++, job->memory);
         bind_double(s, i++, job->cpus);
@@ -448,15 +528,18 @@ static int insert_job(struct store *store, const struct job *job, struct error *
 static int insert_inputs(struct store *store, const struct job *job, const struct submission *submission,
                          struct error *error) {
         sqlite3_stmt *s = store->statements[STATEMENT_INPUT];
-        size_t size;
-        cleanup_free char *environment = pack_strings(submission->environment, &size);
+        size_t size, command_size;
+        cleanup_free char *environment = pack_strings(submission->environment, &size),
+                          *command = pack_strings(submission->command, &command_size);
 
-        if (submission->environment && submission->environment[0] && !environment)
-                return error_errno(error, ENOMEM, "environment");
+        if ((submission->environment && submission->environment[0] && !environment) ||
+            (submission->command && submission->command[0] && !command))
+                return error_errno(error, ENOMEM, "environment or command");
         bind_u64(s, 1, job->id);
         bind_text(s, 2, submission->spec ? submission->spec : "");
         bind_blob(s, 3, environment, size);
         bind_blob(s, 4, submission->rlimits, submission->n_rlimits * sizeof(submission->rlimits[0]));
+        bind_blob(s, 5, command, command_size);
         return db_run(s, error);
 }
 
@@ -481,10 +564,12 @@ int store_insert(struct store *store, const struct submission *submission, uid_t
         if (!job)
                 return error_errno(error, ENOMEM, "job");
 
-        int r = begin(store, error);
+        int r = store_check_share(store, job, error);
+        if (r >= 0 && (r = begin(store, error)) < 0)
+                (void) error_prefix(error, "state.db");
         if (r < 0) {
                 job_free(job);
-                return error_prefix(error, "state.db");
+                return r;
         }
         store->dirty = true;
         r = insert_rows(store, job, submission, error);
@@ -504,6 +589,7 @@ void store_drop(struct store *store, struct job *job) {
 
         store->n_jobs--;
         memmove(&store->jobs[i], &store->jobs[i + 1], (store->n_jobs - i) * sizeof(struct job *));
+        count_out(store, job);
         job_free(job);
 }
 

@@ -25,7 +25,7 @@
 #include "daemon/job.h"
 #include "daemon/submit.h"
 
-#define STORE_VERSION 2
+#define STORE_VERSION 3
 #define STORE_PENDING_MAX 65536 /* event rows kept while the disk is full; the oldest go first */
 
 struct store;
@@ -52,14 +52,22 @@ int store_adopt(struct store *store, struct job *job);
 void store_release(struct store *store);
 
 /* Calls back for the jobs with id < first (0: the newest), newest first, at most `max`; only open ones where `open` says so. An
- * ended job is lent for the call, its ledger holds its newest good checkpoint alone. A negative return ends it. */
+ * ended job is lent for the call, its ledger holds its newest good checkpoint alone. A return that is not 0 ends it and is returned. */
 int store_page(struct store *store, uint64_t first, uint32_t max, bool open,
                int (*row)(void *userdata, const struct job *job), void *userdata, struct error *error);
+
+/* The newest job of that name, of the user's own if he has one; 0: none. */
+int store_find_name(struct store *store, const char *name, uid_t uid, uint64_t *ret_id, struct error *error);
 
 /* How many jobs there are in each state. */
 void store_counts(const struct store *store, uint64_t counts[JOB_STATE_MAX]);
 
-/* Takes nothing of `submission`; `*ret` belongs to the store. Where it fails the whole transaction will: store_flush says so. */
+/* Whether the job's user may have it beside those in memory: −EDQUOT with the bound and the cure. And whether there is room for so many
+ * bytes more of its texts. */
+int store_check_share(const struct store *store, const struct job *job, struct error *error);
+bool store_has_room(const struct store *store, const struct job *job, size_t size);
+
+/* −EDQUOT as above. Takes nothing of `submission`; `*ret` belongs to the store. Where it fails the whole transaction will: store_flush says so. */
 int store_insert(struct store *store, const struct submission *submission, uid_t uid, gid_t gid, const char *user,
                  enum launcher_kind launcher, struct job **ret, struct error *error);
 
@@ -79,6 +87,8 @@ void store_undone(struct store *store);
 
 /* The job's inputs; the caller frees. Packed blocks as in job.h. */
 int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error);
+/* NULL and 0: not a command. */
+int store_load_command(struct store *store, uint64_t id, char **ret, size_t *ret_size, struct error *error);
 struct job_inputs {
         char *environment; /* packed */
         size_t environment_size;
@@ -93,7 +103,7 @@ struct event_row {
         const char *exit_class; /* empty: no attempt ended */
         uint64_t step, lost;
 };
-/* Calls back for each event of the job after event `after`, oldest first, at most `max`; a negative return ends it. */
+/* Calls back for each event of the job after event `after`, oldest first, at most `max`; a return that is not 0 ends it and is returned. */
 int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max,
                  int (*row)(void *userdata, const struct event_row *event), void *userdata, struct error *error);
 

@@ -19,6 +19,12 @@ struct removal {
         enum job_state state;
 };
 
+/* What a user's jobs in memory take. */
+struct usage {
+        uid_t uid;
+        size_t jobs, texts; /* texts: bytes */
+};
+
 struct store {
         sqlite3 *db;
         sqlite3_stmt *statements[STATEMENT_MAX];
@@ -26,10 +32,12 @@ struct store {
         char instance[17];
         struct job **jobs; /* in memory, sorted by id */
         size_t n_jobs, room;
+        struct usage *usage; /* of each user who has jobs in memory */
+        size_t n_usage, texts;
         uint64_t ended[JOB_STATE_MAX]; /* jobs that are only in the database, by state */
         struct pending_event *events;
         size_t n_events, events_room;
-        uint64_t noted;    /* events, ever */
+        uint64_t noted;           /* events, ever */
         struct removal *removals; /* by the flush to come */
         size_t n_removals;
         bool dirty;

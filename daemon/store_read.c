@@ -29,8 +29,7 @@ static bool job_is_sane(const struct job *job) {
         return job->name && job->user && job->cwd && (unsigned) job->kind < JOB_KIND_MAX &&
                (unsigned) job->state < JOB_STATE_MAX && (unsigned) job->wish < WISH_MAX &&
                (unsigned) job->launcher < LAUNCHER_MAX && (unsigned) job->on_nan < ON_NAN_MAX &&
-               job->exit_class < EXIT_CLASS_MAX && job->ranks >= 1 && job->threads >= 1 &&
-               (job->kind != JOB_COMMAND || job->command);
+               job->exit_class < EXIT_CLASS_MAX && job->ranks >= 1 && job->threads >= 1;
 }
 
 static struct job *read_job(sqlite3_stmt *s) {
@@ -66,13 +65,7 @@ static struct job *read_job(sqlite3_stmt *s) {
         job->cwd = text_shared((const char *) sqlite3_column_text(s, i++));
         job->run_dir = column_string(s, i++);
         job->on_exit = column_string(s, i++);
-        size_t size = (size_t) sqlite3_column_bytes(s, i);
-        const char *command = sqlite3_column_blob(s, i++);
-        if (size > 0 && command[size - 1] == '\0' && (job->command = malloc(size))) {
-                memcpy(job->command, command, size);
-                job->command_size = size;
-        }
-        job->reason = column_string(s, i++);
+        job_set_text(&job->reason, (const char *) sqlite3_column_text(s, i++));
         job->submitted = (uint64_t) sqlite3_column_int64(s, i++);
         job->started = (uint64_t) sqlite3_column_int64(s, i++);
         job->ended = (uint64_t) sqlite3_column_int64(s, i++);
@@ -283,6 +276,18 @@ int store_load(struct store *store, uint64_t id, struct job **ret, struct error 
         return 0;
 }
 
+int store_find_name(struct store *store, const char *name, uid_t uid, uint64_t *ret_id, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_FIND_NAME];
+
+        (void) sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
+        (void) sqlite3_bind_int64(s, 2, uid);
+        int r = sqlite3_step(s) == SQLITE_ROW ? 0 : db_error(error, store->db, "state.db");
+        *ret_id = r < 0 ? 0 : (uint64_t) sqlite3_column_int64(s, 0);
+        (void) sqlite3_reset(s);
+        (void) sqlite3_clear_bindings(s);
+        return r;
+}
+
 static int page_row(struct store *store, sqlite3_stmt *s, int (*row)(void *userdata, const struct job *job),
                     void *userdata, struct error *error) {
         struct job *job = store_find(store, (uint64_t) sqlite3_column_int64(s, 0));
@@ -305,7 +310,7 @@ static int page_open(const struct store *store, uint64_t first, uint32_t max,
                      int (*row)(void *userdata, const struct job *job), void *userdata) {
         int r = 0;
 
-        for (size_t i = store->n_jobs; r >= 0 && i-- > 0 && max > 0;) {
+        for (size_t i = store->n_jobs; r == 0 && i-- > 0 && max > 0;) {
                 const struct job *job = store->jobs[i];
                 if (job->id >= first || state_has_ended(job->state))
                         continue;
@@ -326,9 +331,9 @@ int store_page(struct store *store, uint64_t first, uint32_t max, bool open,
                 return page_open(store, first, max, row, userdata);
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) first);
         (void) sqlite3_bind_int64(s, 2, max);
-        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW)
+        while (r == 0 && (code = sqlite3_step(s)) == SQLITE_ROW)
                 r = page_row(store, s, row, userdata, error);
-        if (r >= 0 && code != SQLITE_DONE)
+        if (r == 0 && code != SQLITE_DONE)
                 r = db_error(error, store->db, "state.db");
         (void) sqlite3_reset(s);
         return r;
@@ -345,6 +350,34 @@ int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *
                 r = error_set(error, EIO, "state.db: job %" PRIu64 " has no spec", id);
         else if (!(*ret = column_string(s, 0)))
                 r = error_errno(error, ENOMEM, "spec");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+static int copy_command(sqlite3_stmt *s, char **ret, size_t *ret_size, struct error *error) {
+        size_t size = (size_t) sqlite3_column_bytes(s, 0);
+        const char *command = sqlite3_column_blob(s, 0);
+
+        *ret = NULL;
+        *ret_size = size;
+        if (size == 0)
+                return 0;
+        if (command[size - 1] != '\0')
+                return error_set(error, EBADMSG, "state.db: a damaged command");
+        *ret = malloc(size);
+        if (!*ret)
+                return error_errno(error, ENOMEM, "command");
+        memcpy(*ret, command, size);
+        return 0;
+}
+
+int store_load_command(struct store *store, uint64_t id, char **ret, size_t *ret_size, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_COMMAND];
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) id);
+        int r = sqlite3_step(s) == SQLITE_ROW
+                        ? copy_command(s, ret, ret_size, error)
+                        : error_set(error, EIO, "state.db: the command of job %" PRIu64 " cannot be read", id);
         (void) sqlite3_reset(s);
         return r;
 }
@@ -389,7 +422,7 @@ int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) (job));
         (void) sqlite3_bind_int64(s, 2, (sqlite3_int64) (after > INT64_MAX ? INT64_MAX : after));
         (void) sqlite3_bind_int64(s, 3, (sqlite3_int64) (max));
-        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+        while (r == 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
                 struct event_row event = {
                         .id = (uint64_t) sqlite3_column_int64(s, 0),
                         .time = (uint64_t) sqlite3_column_int64(s, 1),
@@ -403,7 +436,7 @@ int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max
                 };
                 r = row(userdata, &event);
         }
-        if (r >= 0 && code != SQLITE_DONE)
+        if (r == 0 && code != SQLITE_DONE)
                 r = db_error(error, store->db, "events");
         (void) sqlite3_reset(s);
         return r;

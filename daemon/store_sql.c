@@ -73,21 +73,26 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "CREATE INDEX job_ended ON job(state) WHERE state IN (" ENDED ");"
         "PRAGMA user_version=2;"
         "COMMIT;",
+        "BEGIN IMMEDIATE;"
+        "ALTER TABLE input ADD COLUMN command BLOB;" /* of an older job: in its own row */
+        "CREATE INDEX job_name ON job(name, uid);"
+        "PRAGMA user_version=3;"
+        "COMMIT;",
 };
 
 const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_JOB_INSERT] =
                 "INSERT INTO job(uid, gid, kind, state, launcher, priority, ranks, threads, gpus, max_without_progress,"
                 " backoff_min_sec, backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, "
-                "on_exit, command, submitted, memory, cpus, hang_sec, start_sec, on_nan, since_usec)"
-                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "on_exit, submitted, memory, cpus, hang_sec, start_sec, on_nan, since_usec)"
+                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_JOB_UPDATE] =
                 "UPDATE job SET state=?2, wish=?3, ranks=?4, reason=?5, started=?6, ended=?7, "
                 "not_before=?8, step=?9, steps=?10, loss=?11, rate=?12, exit_code=?13, exit_class=?14, "
                 "resume_from=?15, resume_abandon=?16, history_from=?17, lost_steps=?18, run_steps=?19, "
                 "run_usec=?20, active_usec=?21, since_usec=?22, checkpoint_stall=?23, "
                 "checkpoint_write=?24 WHERE id=?1",
-        [STATEMENT_INPUT] = "INSERT INTO input VALUES(?,?,?,?)",
+        [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command) VALUES(?,?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
                               ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_CHECKPOINT] =
@@ -95,9 +100,14 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_EVENT] = "INSERT INTO event(job, time, from_state, to_state, what, reason, class, step, lost) "
                             "VALUES(?,?,?,?,?,?,?,?,?)",
         [STATEMENT_LOAD_INPUT] = "SELECT spec, environment, rlimits FROM input WHERE job=?",
+        [STATEMENT_LOAD_COMMAND] =
+                "SELECT coalesce(input.command, job.command) FROM job LEFT JOIN input ON input.job = job.id "
+                "WHERE job.id=?",
         [STATEMENT_LOAD_OPEN] =
                 "SELECT " STORE_JOB_COLUMNS " FROM job INDEXED BY job_open WHERE state NOT IN (" ENDED ") ORDER BY id",
         [STATEMENT_LOAD_JOB] = "SELECT " STORE_JOB_COLUMNS " FROM job WHERE id=?",
+        [STATEMENT_FIND_NAME] = "SELECT coalesce((SELECT max(id) FROM job WHERE name=?1 AND uid=?2),"
+                                " (SELECT max(id) FROM job WHERE name=?1))",
         [STATEMENT_LOAD_PAGE] = "SELECT " STORE_JOB_COLUMNS " FROM job WHERE id<? ORDER BY id DESC LIMIT ?",
         [STATEMENT_LOAD_ATTEMPTS] = "SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=? ORDER BY number",
         [STATEMENT_LOAD_NEWEST_ATTEMPT] =

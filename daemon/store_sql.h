@@ -10,8 +10,10 @@ enum {
         STATEMENT_CHECKPOINT,
         STATEMENT_EVENT,
         STATEMENT_LOAD_INPUT,
+        STATEMENT_LOAD_COMMAND,
         STATEMENT_LOAD_OPEN,
         STATEMENT_LOAD_JOB,
+        STATEMENT_FIND_NAME,
         STATEMENT_LOAD_PAGE,
         STATEMENT_LOAD_ATTEMPTS,
         STATEMENT_LOAD_NEWEST_ATTEMPT,
@@ -27,7 +29,7 @@ enum {
 #define STORE_JOB_COLUMNS                                                                                           \
         "id, uid, gid, kind, state, wish, launcher, priority, ranks, threads, gpus, max_without_progress, "         \
         "backoff_min_sec, "                                                                                         \
-        "backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, on_exit, command, reason, " \
+        "backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, on_exit, reason, "          \
         "submitted, "                                                                                               \
         "started, ended, not_before, step, steps, loss, rate, exit_code, exit_class, resume_from, resume_abandon, " \
         "history_from, memory, cpus, hang_sec, start_sec, on_nan, lost_steps, run_steps, run_usec, active_usec, "   \

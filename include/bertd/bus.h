@@ -8,10 +8,12 @@
  *   GetJob          t                  a{sv}    anyone*         one job
  *   ListJobs        tub                aa{sv}   anyone*         jobs with id < first (0: newest), at most second (<= 100),
  *                                                               newest first; third: only jobs that have not ended
+ *   FindJob         s                  t        anyone          the caller's newest job of that name, else anyone's
  *   GetEvents       ttu                a(ttssssstt) anyone*     job, after event id, at most: (event id, time, from, to, what,
  *                                                               reason, exit class, last step, lost steps); reason empty
  *                                                               where the caller may not see it; class empty where no attempt ended
- *   GetCheckpoints  t                  aa{sv}   anyone          the ledger, newest first
+ *   GetCheckpoints  t                  aa{sv}   anyone          the ledger, newest first: its first page
+ *   ListCheckpoints tt                 aa{sv}   anyone          the same of steps < second (0: newest)
  *   GetSpec         t                  s        owner           the normalised spec text
  *   Cancel          tb                 -        owner           second: now (no grace, no checkpoint)
  *   Pause           t                  -        owner
@@ -19,12 +21,17 @@
  *   Checkpoint      t                  -        owner           take one now
  *   Remove          t                  -        owner           an ended job and its folder
  *   Wait            t                  s        anyone          answers when the job has ended or is paused: its state's name
+ *   WaitChange      t                  t        anyone          answers with the serial of the newest durable change as soon as that
+ *                                                               is not the argument (0: at once); one outstanding a connection
  *   GetDaemon       -                  a{sv}    anyone          version, pid, state_dir, launcher, slots, slots_used, gpus,
  *                                                               gpus_used, counts of jobs by state (queued, ..., all u)
  *   Shutdown        b                  -        root or the daemon's user   true: stop the jobs first (they checkpoint and
  *                                                               return to queued)
  *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, shim version; out: BERTD_ATTEMPT_*
  *   AttemptReport   a{sv}              -        the job's user  current progress, see below
+ *
+ * A list is a page of at most BERTD_PAGE_MAX bytes: it may end before what was asked for, and the caller goes on from its last entry
+ * until a page is empty. All bounds: include/bertd/limits.h.
  *
  *   anyone* = spec, command, environment and reasons that quote logs are left out unless the caller is the owner or root.
  *
@@ -36,7 +43,8 @@
  * unknown), checkpoint_stall_sec d, checkpoint_write_sec d (of the newest checkpoint, NaN = unknown), memory t (limit in bytes,
  * 0 = none), cpus d (0 = none), hang_sec i, start_sec i, on_nan s, evidence s (owner and root only: the folder with the stacks of
  * the last hang, or empty), first_cause s (owner and root only: why the last attempt died),
- * not_before t (realtime usec), run_dir s, log s (the current attempt's log file), cwd s, and for the owner and root only command as.
+ * not_before t (realtime usec), run_dir s, log s (the current attempt's log file), cwd s, and for the owner and root only, of GetJob,
+ * command as.
  *
  * a{sv} of Submit: see enum submit_field in daemon/submit.c; keys name s, kind s, priority i, run_dir s, ranks u, threads u,
  * gpus u, max_without_progress u, backoff_min_sec u, backoff_max_sec u, grace_sec u, keep u, keep_every t, on_exit s, spec s,
@@ -72,6 +80,7 @@
 #define BERTD_ERROR_WRONG_STATE "org.bertd1.Error.WrongState"
 #define BERTD_ERROR_INVALID_SPEC "org.bertd1.Error.InvalidSpec"
 #define BERTD_ERROR_TOO_LARGE "org.bertd1.Error.TooLarge" /* more than the host will ever have */
+#define BERTD_ERROR_QUOTA "org.bertd1.Error.Quota"        /* more than a user may have: include/bertd/limits.h */
 #define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"    /* state.db could not be written */
 #define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"  /* the daemon is shutting down */
 

@@ -64,6 +64,7 @@
 #define BERTD_KEEP_MAX 1000000
 #define BERTD_KEEP_DEFAULT 3
 #define BERTD_STEPS_MAX 1000000000000  /* updates; a report of more is not taken */
+#define BERTD_RATE_MAX 1e15            /* samples/s */
 #define BERTD_SAMPLES_MAX (1ull << 62) /* the same for samples and for bytes of a checkpoint */
 #define BERTD_SECONDS_MAX 31536000000  /* a thousand years: no time left or taken is shown longer */
 

@@ -22,6 +22,6 @@ SELECT 0, 0, 'command', 'queued', 0, 0, 1, 1, 0, 5, 5, 600, 120, 3, 0, 18, 'queu
   strftime('%s', 'now') * 1000000 FROM old WHERE i <= 10000;
 INSERT INTO event(job, time, from_state, to_state, what, reason)
 SELECT id, 1, 'queued', 'queued', 'submit', '' FROM job WHERE name LIKE 'queued-%';
-INSERT INTO input SELECT id, 'kind: command' || char(10), x'503d3100', x'' FROM job WHERE id NOT IN (SELECT job FROM input);
+INSERT INTO input(job, spec, environment, rlimits) SELECT id, 'kind: command' || char(10), x'503d3100', x'' FROM job WHERE id NOT IN (SELECT job FROM input);
 COMMIT;
 PRAGMA wal_checkpoint(TRUNCATE);

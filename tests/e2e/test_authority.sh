@@ -11,8 +11,10 @@ methods='
 Submit          anyone  -         a{sv} 4 name s x kind s command command as 1 true cwd s /
 GetJob          anyone  failed    t JOB
 ListJobs        anyone  -         tub 0 100 false
+FindJob         anyone  -         s x
 GetEvents       anyone  failed    ttu JOB 0 100
 GetCheckpoints  anyone  training  t JOB
+ListCheckpoints anyone  training  tt JOB 0
 GetSpec         owner   training  t JOB
 Cancel          owner   running   tb JOB false
 Pause           owner   running   t JOB
@@ -20,6 +22,7 @@ Resume          owner   paused    ta{sv} JOB 0
 Checkpoint      owner   training  t JOB
 Remove          owner   failed    t JOB
 Wait            anyone  failed    t JOB
+WaitChange      anyone  -         t 0
 GetDaemon       anyone  -
 AttemptHello    shim    training  tuss JOB 1 NONCE 0
 AttemptReport   shim    training  a{sv} 3 job t JOB attempt u 1 nonce s NONCE
@@ -99,7 +102,7 @@ ended=${job_of[GetJob]}
 seen() { call "$1" "${@:3}" | jq -r "$2"; } # CALLER FILTER METHOD ARGUMENT...
 hidden_keys() { comm -13 <(seen member "$@" | sort) <(seen owner "$@" | sort) | xargs; }
 is "GetJob hides what is its owner's" "$(hidden_keys '.data[0] | keys[]' GetJob t "$ended")" "command evidence first_cause status"
-is "ListJobs too" "$(hidden_keys ".data[0][] | select(.id.data == $ended) | keys[]" ListJobs tub 0 100 false)" "command evidence first_cause status"
+is "ListJobs too" "$(hidden_keys ".data[0][] | select(.id.data == $ended) | keys[]" ListJobs tub 0 100 false)" "evidence first_cause status"
 for caller in member owner root; do
   says=$([[ $caller == member ]] && echo false || echo true)
   is "GetJob: a reason for $caller: $says" "$(seen $caller '.data[0].reason.data != ""' GetJob t "$ended")" "$says"

@@ -43,8 +43,23 @@ is "whatever they ended as" "$("$BERTCTL" list --active --json | jq -c 'map(.id)
 # A name that several jobs have.
 ok "a name that one job has stands for it" quietly "$BERTCTL" status well
 again=$("$BERTCTL" submit --name well -- true)
-ok "one that two have is refused, with their ids" refuses 2 "^bertctl: 2 jobs are called 'well' ($again, 1): give an id" "$BERTCTL" status well
-ok "so it is where a job would be changed" refuses 2 "give an id" "$BERTCTL" cancel well
+is "for the newest where several have it" "$("$BERTCTL" status --json well | jq .id)" "$again"
+ok "a name that no job has is refused" refuses 3 "^bertctl: no job is called 'wel' (\`bertctl list\` shows all)" "$BERTCTL" status wel
+
+# Changes are waited for: the answer of one that is known comes with the next one, of one that is not, at once.
+change() { busctl "--address=unix:path=$BERTD_SOCKET" --json=short --timeout=20 call -- org.bertd1 /org/bertd1 org.bertd1.Manager WaitChange t "$1" | jq '.data[0]'; }
+if command -v busctl >/dev/null; then
+  known=$(change 0)
+  change "$known" >"$work/changed" &
+  sleep 0.5
+  ok "WaitChange waits while nothing changes" test ! -s "$work/changed"
+  "$BERTCTL" submit -- true >/dev/null
+  wait $!
+  ok "and answers a submit with a later serial" test "$(cat "$work/changed")" -gt "$known"
+else
+  skip "WaitChange waits while nothing changes" "no busctl"
+  skip "and answers a submit with a later serial" "no busctl"
+fi
 
 # Colour.
 count_colours() { awk -v escape="$escape[[]" '/^bertd / {said = 1} $0 ~ escape {n = 1} END {print !said ? "nothing was said" : n ? "some" : 0}'; }

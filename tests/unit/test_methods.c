@@ -141,6 +141,8 @@ static const char *call_job(struct fixture *f, uid_t uid, const char *member, co
                 r = sd_bus_message_append(m, "b", 0);
         else if (strcmp(in, "ta{sv}") == 0)
                 r = sd_bus_message_append(m, "a{sv}", 0);
+        else if (strcmp(in, "tt") == 0)
+                r = sd_bus_message_append(m, "t", UINT64_C(0));
         else if (strcmp(in, "ttu") == 0)
                 r = sd_bus_message_append(m, "tu", UINT64_C(0), 10u);
         assert_true(r >= 0);
@@ -151,10 +153,12 @@ static const char *call_job(struct fixture *f, uid_t uid, const char *member, co
 static const struct job_method {
         const char *name, *in, *stranger, *owner; /* their answers for a paused command */
 } job_methods[] = {
-        { "GetJob", "t", DONE, DONE },        { "GetEvents", "ttu", DONE, DONE }, { "GetCheckpoints", "t", DONE, DONE },
-        { "Wait", "t", DONE, DONE },          { "GetSpec", "t", DENIED, DONE },   { "Pause", "t", DENIED, WRONG },
-        { "Checkpoint", "t", DENIED, WRONG }, { "Remove", "t", DENIED, WRONG },   { "Resume", "ta{sv}", DENIED, DONE },
-        { "Cancel", "tb", DENIED, DONE },
+        { "GetJob", "t", DONE, DONE },           { "GetEvents", "ttu", DONE, DONE },
+        { "GetCheckpoints", "t", DONE, DONE },   { "Wait", "t", DONE, DONE },
+        { "GetSpec", "t", DENIED, DONE },        { "Pause", "t", DENIED, WRONG },
+        { "Checkpoint", "t", DENIED, WRONG },    { "Remove", "t", DENIED, WRONG },
+        { "Resume", "ta{sv}", DENIED, DONE },    { "Cancel", "tb", DENIED, DONE },
+        { "ListCheckpoints", "tt", DONE, DONE },
 };
 
 static void test_authority(void **state) {
@@ -225,7 +229,9 @@ static void test_what_others_see(void **state) {
                 assert_true(sd_bus_message_append(m, "tub", UINT64_C(0), 10u, 1) >= 0);
                 call(f, uid, m);
                 assert_string_equal(f->error, DONE);
-                assert_int_equal(has_entry(f, true, "command"), own);
+                assert_false(has_entry(f, true, "command")); /* of each job, 64 KiB: GetJob alone has it */
+                assert_true(sd_bus_message_rewind(f->reply, 1) >= 0);
+                assert_int_equal(has_entry(f, true, "evidence"), own);
 
                 assert_string_equal(call_job(f, uid, "GetEvents", "ttu", job->id), DONE);
                 assert_true(sd_bus_message_enter_container(f->reply, 'a', "(ttssssstt)") > 0);
@@ -423,8 +429,119 @@ static void test_eta(void **state) {
         assert_int_equal(attempt_eta_sec(job), 0); /* no step was timed */
         step_clock_note(&job->run->clock, 10, clock_boottime_usec() - 1000 * USEC_PER_SEC);
         assert_in_range(attempt_eta_sec(job), 2000, 2100); /* ten steps took 1000 s, 20 are left */
+        job->steps = UINT64_MAX;
+        assert_int_equal(attempt_eta_sec(job), 0); /* no number of seconds */
         job->steps = 20;
         assert_int_equal(attempt_eta_sec(job), 0);
+}
+
+/* Numbers of a shim are its user's word. */
+static void test_reported_numbers(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f);
+        static char path[BERTD_PATH_MAX + 2];
+
+        assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+        memset(path, 'x', sizeof(path) - 1);
+        sd_bus_message *m = new_call(f, "AttemptReport");
+        assert_true(sd_bus_message_append(m, "a{sv}", 10, "job", "t", job->id, "attempt", "u", 1u, "nonce", "s",
+                                          "its-nonce", "steps", "t", UINT64_MAX, "step", "t", UINT64_MAX - 1, "rate",
+                                          "d", -1.0, "checkpoint_stall", "d", HUGE_VAL, "checkpoint_write", "d", 2.0,
+                                          "checkpoint_step", "t", UINT64_C(3), "checkpoint_path", "s", path) >= 0);
+        call(f, owner_uid(), m);
+        assert_string_equal(f->error, DONE);
+        assert_true(job->steps == BERTD_STEPS_MAX && job->step == BERTD_STEPS_MAX);
+        assert_true(isnan(job->rate) && isnan(job->checkpoint_stall) && job->checkpoint_write == 2);
+        assert_int_equal(job->n_ledger, 0);
+}
+
+/* How many jobs a page has that begins below `first`; *last is its oldest. */
+static size_t page(struct fixture *f, uint64_t first, uint64_t *last) {
+        sd_bus_message *m = new_call(f, "ListJobs");
+        size_t n = 0;
+
+        assert_true(sd_bus_message_append(m, "tub", first, 100u, 0) >= 0);
+        call(f, owner_uid(), m);
+        assert_true(sd_bus_message_enter_container(f->reply, 'a', "a{sv}") > 0);
+        for (; sd_bus_message_enter_container(f->reply, 'a', "{sv}") > 0; n++) {
+                assert_true(sd_bus_message_enter_container(f->reply, 'e', "sv") > 0);
+                assert_true(sd_bus_message_skip(f->reply, "s") > 0 &&
+                            sd_bus_message_read(f->reply, "v", "t", last) > 0);
+                assert_true(sd_bus_message_exit_container(f->reply) > 0);
+                while (sd_bus_message_enter_container(f->reply, 'e', "sv") > 0)
+                        assert_true(sd_bus_message_skip(f->reply, "sv") > 0 &&
+                                    sd_bus_message_exit_container(f->reply) > 0);
+                assert_true(sd_bus_message_exit_container(f->reply) > 0);
+        }
+        return n;
+}
+
+/* A page ends where it is full; the next one begins there. */
+static void test_pages(void **state) {
+        struct fixture *f = *state;
+        static char path[4000];
+        uint64_t last = 0;
+        size_t n, seen = 0;
+
+        memset(path, 'x', sizeof(path) - 1);
+        path[0] = '/';
+        for (int i = 0; i < 150; i++) {
+                struct job *job = new_job(f, "command", JOB_PAUSED);
+                job_set_text(&job->reason, path);
+                free(job->run_dir);
+                job->run_dir = strdup(path);
+                job->name[0] = (char) ('a' + i % 26);
+        }
+        for (n = page(f, 0, &last); n > 0; n = page(f, last, &last)) {
+                /* Of each at least its folder and its reason: none is too large, and none is smaller than it need be. */
+                assert_in_range(n * (4000 + 1024), 0, BERTD_PAGE_MAX);
+                assert_true(n >= 30 || last == 1);
+                seen += n;
+        }
+        assert_true(seen == 150 && last == 1);
+}
+
+static const char *wait_change(struct fixture *f, uint64_t serial) {
+        sd_bus_message *m = new_call(f, "WaitChange");
+
+        assert_true(sd_bus_message_append(m, "t", serial) >= 0);
+        call(f, stranger_uid(), m);
+        return f->error;
+}
+
+static void test_changes(void **state) {
+        struct fixture *f = *state;
+        uint64_t before = f->manager->serial, serial;
+
+        store_mark(f->manager->store, new_job(f, "command", JOB_PAUSED));
+        assert_true(settle_now(f->manager->settle));
+        assert_true(f->manager->serial > before);
+        assert_string_equal(wait_change(f, before), DONE);
+        assert_true(sd_bus_message_read(f->reply, "t", &serial) > 0 && serial == f->manager->serial);
+        assert_true(settle_now(f->manager->settle)); /* nothing to write, nothing to tell */
+        assert_true(f->manager->serial == serial);
+
+        sd_bus_message *m = new_call(f, "WaitChange");
+        assert_true(sd_bus_message_append(m, "t", serial) >= 0);
+        assert_true(sd_bus_send(f->client, m, NULL) >= 0);
+        (void) sd_bus_message_unref(m);
+        assert_string_equal(wait_change(f, serial), BERTD_ERROR_QUOTA); /* one a connection */
+        f->peer.change = sd_bus_message_unref(f->peer.change);
+}
+
+static void test_names(void **state) {
+        struct fixture *f = *state;
+        uint64_t id;
+
+        (void) new_job(f, "command", JOB_PAUSED);
+        uint64_t newest = new_job(f, "command", JOB_PAUSED)->id;
+        for (int known = 1; known >= 0; known--) {
+                sd_bus_message *m = new_call(f, "FindJob");
+                assert_true(sd_bus_message_append(m, "s", known ? "a" : "b") >= 0);
+                call(f, stranger_uid(), m);
+                assert_string_equal(f->error, known ? DONE : BERTD_ERROR_NO_SUCH_JOB);
+                assert_true(!known || (sd_bus_message_read(f->reply, "t", &id) > 0 && id == newest));
+        }
 }
 
 static const char *submit(struct fixture *f, const char *kind, const char *run_dir) {
@@ -526,10 +643,10 @@ static void test_a_change_that_cannot_be_kept(void **state) {
                 enum job_state from;
                 bool loaded; /* the job is in the database only */
         } cases[] = {
-                { "Pause", "t", JOB_QUEUED, false },        { "Cancel", "tb", JOB_QUEUED, false },
-                { "Cancel", "tb", JOB_PAUSED, false },      { "Cancel", "tb", JOB_BACKOFF, false },
-                { "Resume", "ta{sv}", JOB_PAUSED, false },  { "Resume", "ta{sv}", JOB_FAILED, true },
-                { "Remove", "t", JOB_CANCELLED, false },    { "Remove", "t", JOB_CANCELLED, true },
+                { "Pause", "t", JOB_QUEUED, false },       { "Cancel", "tb", JOB_QUEUED, false },
+                { "Cancel", "tb", JOB_PAUSED, false },     { "Cancel", "tb", JOB_BACKOFF, false },
+                { "Resume", "ta{sv}", JOB_PAUSED, false }, { "Resume", "ta{sv}", JOB_FAILED, true },
+                { "Remove", "t", JOB_CANCELLED, false },   { "Remove", "t", JOB_CANCELLED, true },
         };
         struct fixture *f = *state;
         uint64_t ids[ELEMENTSOF(cases)];
@@ -590,6 +707,10 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_shim, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_asking_the_shim, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_reported_numbers, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_changes, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_names, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_one_trainer_a_folder, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_change_that_cannot_be_kept, setup, teardown),
         };

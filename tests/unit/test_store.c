@@ -162,7 +162,10 @@ static void test_round_trip(void **state) {
         assert_int_equal(job->history[0].step, 17);
         assert_int_equal(job->n_ledger, 1);
         assert_string_equal(job->ledger[0].path, "/x/step-10.ckpt");
-        cleanup_free char **words = unpack_strings(job->command, job->command_size);
+        cleanup_free char *command = NULL;
+        size_t size;
+        assert_int_equal(store_load_command(store, id, &command, &size, &error), 0);
+        cleanup_free char **words = unpack_strings(command, size);
         assert_string_equal(words[1], "a b");
         assert_string_equal(words[2], "");
         assert_null(words[3]);
@@ -455,6 +458,10 @@ static void test_version_1_is_migrated(void **state) {
         assert_int_equal(store_load_spec(store, 2, &spec, &error), 0);
         assert_string_equal(spec, "spec");
         free(spec);
+        cleanup_free char *command = NULL;
+        size_t size;
+        assert_int_equal(store_load_command(store, 2, &command, &size, &error), 0);
+        assert_true(size == 3 && strcmp(command, "ls") == 0);
         assert_int_equal(store_events(store, 2, 0, 9, note_end, text, &error), 0);
         assert_string_equal(text, "submit//0/0 retry//0/0 ");
         store_counts(store, counts);
@@ -462,6 +469,132 @@ static void test_version_1_is_migrated(void **state) {
         (void) insert(store, "after");
         store_free(store);
         store_free(open_store()); /* and not migrated twice */
+}
+
+/* A job of that user whose folder's path has so many bytes; −errno. */
+static int insert_long(struct store *store, uid_t uid, size_t size, struct job **ret, struct error *error) {
+        cleanup_free char *path = malloc(size + 1);
+        char *command[] = { (char *) "true", NULL };
+        struct submission s = {};
+
+        memset(path, 'x', size);
+        path[0] = '/';
+        path[size] = '\0';
+        submission_defaults(&s);
+        s.name = (char *) "n";
+        s.kind = (char *) "command";
+        s.cwd = path;
+        s.command = command;
+        return store_insert(store, &s, uid, uid, "alice", LAUNCHER_FORK, ret, error);
+}
+
+/* Inserts until it is refused; how many there were. */
+static size_t fill(struct store *store, uid_t uid, size_t size, struct error *error) {
+        struct job *job;
+        size_t n = 0;
+
+        *error = (struct error) {};
+        while (insert_long(store, uid, size, &job, error) == 0)
+                n++;
+        assert_int_equal(error->code, EDQUOT);
+        return n;
+}
+
+static void test_texts_are_bounded(void **state) {
+        struct store *store = open_store();
+        struct error error;
+        struct job *job = NULL;
+
+        size_t n = fill(store, 1, 4095, &error), of_uid = (8 << 20) / (4096 + sizeof("n"));
+        assert_int_equal(n, of_uid);
+        assert_non_null(strstr(error.text, "names and paths of jobs that have not ended have reached a bound (8 MiB"));
+        error = (struct error) {};
+        assert_int_equal(insert_long(store, 2, 100, &job, &error), 0);
+        assert_int_equal(fill(store, 2, 4095, &error), of_uid - 1);
+        assert_true(fill(store, 3, 4095, &error) == of_uid && fill(store, 4, 4095, &error) == of_uid);
+        assert_int_equal(fill(store, 5, 4095, &error), 0); /* 32 MiB in all */
+
+        /* Those that have ended give back what they had. */
+        job = store_at(store, 0);
+        job->state = JOB_DONE;
+        store_note(store, job, JOB_QUEUED, "finished", "");
+        error = (struct error) {};
+        assert_int_equal(store_flush(store, &error), 0);
+        store_release(store);
+        assert_int_equal(fill(store, 1, 4095, &error), 1);
+        store_free(store);
+}
+
+static void test_jobs_are_bounded(void **state) {
+        struct store *store = open_store();
+        struct error error;
+        struct job *job;
+
+        assert_int_equal(fill(store, 1, 10, &error), 10000);
+        assert_non_null(
+                strstr(error.text, "you have 10000 jobs that have not ended, the most that a user may have; wait"));
+        assert_true(fill(store, 2, 10, &error) == 10000 && fill(store, 3, 10, &error) == 10000);
+        assert_int_equal(fill(store, 4, 10, &error), 0);
+        assert_non_null(strstr(error.text, "this host has 30000 jobs"));
+        error = (struct error) {};
+        assert_int_equal(store_check_share(store, store_at(store, 0), &error), -EDQUOT); /* as `resume` asks */
+        job = store_at(store, 5);
+        store_drop(store, job);
+        assert_int_equal(fill(store, 4, 10, &error), 1);
+        store_free(store);
+}
+
+/* What attempts have said is let go where their user has too much of it; what he was told at submit is not. */
+static void test_texts_of_attempts_are_bounded(void **state) {
+        struct store *store = open_store();
+        struct error error = {};
+        struct job *job = insert(store, "one");
+        char reason[5000];
+
+        memset(reason, 'r', sizeof(reason) - 1);
+        reason[sizeof(reason) - 1] = '\0';
+        job_set_text(&job->reason, reason);
+        job_set_text(&job->attempt.reason, reason);
+        store_mark(store, job);
+        assert_int_equal(store_flush(store, &error), 0);
+        assert_int_equal(strlen(job->reason), BERTD_REASON_MAX);
+        job->uid = 1000;
+        (void) fill(store, 1000, 4095, &error);
+        store_mark(store, job);
+        error = (struct error) {};
+        assert_int_equal(store_flush(store, &error), 0);
+        assert_int_equal(strlen(job->reason), BERTD_REASON_MAX); /* not yet over it */
+        job_set_text(&store_at(store, 1)->reason, reason);
+        for (size_t i = 2; i < 10; i++)
+                job_set_text(&store_at(store, i)->reason, reason);
+        for (size_t i = 0; i < 10; i++)
+                store_mark(store, store_at(store, i));
+        assert_int_equal(store_flush(store, &error), 0);
+        assert_int_equal(strlen(store_at(store, 9)->reason), 128);
+        assert_false(store_has_room(store, job, 4096));
+        job_set_text(&job->reason, "\xe2\x82\xac");
+        assert_string_equal(job->reason, "\xe2\x82\xac");
+        memset(reason, 'r', 1023);
+        memcpy(reason + 1023, "\xe2\x82\xac", 4);
+        job_set_text(&job->reason, reason); /* no character is cut in two */
+        assert_int_equal(strlen(job->reason), 1023);
+        store_free(store);
+}
+
+static void test_names_are_found(void **state) {
+        struct store *store = open_store();
+        struct error error = {};
+        uint64_t id, first = insert(store, "one")->id, second = insert(store, "one")->id;
+
+        (void) insert(store, "two");
+        assert_true(first < second);
+        assert_true(store_find_name(store, "one", 1000, &id, &error) == 0 && id == second);
+        assert_true(store_find_name(store, "one", 77, &id, &error) == 0 && id == second);
+        assert_true(store_find_name(store, "on", 1000, &id, &error) == 0 && id == 0);
+        assert_int_equal(store_flush(store, &error), 0);
+        execute("UPDATE job SET uid=77 WHERE id=1");
+        assert_true(store_find_name(store, "one", 77, &id, &error) == 0 && id == first); /* his own before others' */
+        store_free(store);
 }
 
 static void test_not_a_database(void **state) {
@@ -520,6 +653,10 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_pages_mix_memory_and_disk, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_event_tells_how_an_attempt_ended, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_version_1_is_migrated, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_texts_are_bounded, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_jobs_are_bounded, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_texts_of_attempts_are_bounded, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_names_are_found, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_not_a_database, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_empty_is_refused_where_jobs_were, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ledger_is_bounded, setup, teardown),
