@@ -29,6 +29,7 @@
 #include "daemon/launcher.h"
 #include "daemon/log.h"
 #include "daemon/process.h"
+#include "daemon/reserve.h"
 #include "daemon/settle.h"
 
 /* ---- state folder ---- */
@@ -123,6 +124,8 @@ static int open_state(struct manager *m, struct error *error) {
         if (r >= 0)
                 r = store_open(db, !holds_jobs(dir), log_line, &m->store, error);
         (void) umask(old);
+        if (r >= 0)
+                m->reserve_fd = reserve_open(dir);
         return r;
 }
 
@@ -148,7 +151,7 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
         if (!m)
                 return error_errno(error, ENOMEM, "manager");
 
-        *m = (struct manager) { .options = *options, .jobs_fd = -1, .lock_fd = -1 };
+        *m = (struct manager) { .options = *options, .jobs_fd = -1, .lock_fd = -1, .reserve_fd = -1 };
         m->launchers[LAUNCHER_FORK] = &launcher_fork;
         m->launchers[LAUNCHER_SYSTEMD] = geteuid() == 0 ? &launcher_systemd : NULL;
         process_boot_id(m->boot_id, sizeof(m->boot_id));
@@ -192,6 +195,8 @@ void manager_free(struct manager *m) {
                 (void) close(m->jobs_fd);
         if (m->lock_fd >= 0)
                 (void) close(m->lock_fd);
+        if (m->reserve_fd >= 0)
+                (void) close(m->reserve_fd);
         free(m->trainer);
         free(m->shim);
         free(m);

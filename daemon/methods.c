@@ -26,6 +26,7 @@
 #include "daemon/ledger.h"
 #include "daemon/log.h"
 #include "daemon/process.h"
+#include "daemon/reserve.h"
 #include "daemon/settle.h"
 
 struct call {
@@ -163,8 +164,7 @@ static int submit(struct call *call, sd_bus_message *m) {
                 return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC,
                                          "run_dir: job %" PRIu64 " (%s) trains there: expected a folder of its own",
                                          other->id, job_state_name(other->state));
-        r = store_insert(manager->store, &submission, call->uid, gid, user, manager->options.launcher, &job,
-                         &error);
+        r = store_insert(manager->store, &submission, call->uid, gid, user, manager->options.launcher, &job, &error);
         if (r < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         call->job = job;
@@ -338,9 +338,7 @@ static int cancel(struct call *call, sd_bus_message *m) {
         return r < 0 ? r : stop_job(call, EVENT_CANCEL, now ? WISH_CANCEL_NOW : WISH_CANCEL, "cancel");
 }
 
-static int pause_job(struct call *call, sd_bus_message *m) {
-        return stop_job(call, EVENT_PAUSE, WISH_PAUSE, "pause");
-}
+static int pause_job(struct call *call, sd_bus_message *m) { return stop_job(call, EVENT_PAUSE, WISH_PAUSE, "pause"); }
 
 struct resume_options {
         bool has_ranks, has_from;
@@ -461,6 +459,7 @@ static int remove_job(struct call *call, sd_bus_message *m) {
                 return wrong_state(call, "remove");
         call->folder = files_job_dir(call->manager->options.state_dir, call->job->id);
         call->done = removed;
+        reserve_spend(call->manager->reserve_fd);
         return call->folder ? store_remove(call->manager->store, call->job) : -ENOMEM;
 }
 
@@ -489,8 +488,7 @@ static int hello(struct call *call, sd_bus_message *m) {
 
         int r = sd_bus_message_read(m, "tuss", &job, &number, &nonce, &version);
         if (r >= 0)
-                r = attempt_hello(call->manager, call->peer, call->uid, call->pid, job, number, nonce,
-                                  &answer);
+                r = attempt_hello(call->manager, call->peer, call->uid, call->pid, job, number, nonce, &answer);
         if (r == -EPERM)
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         return r < 0 ? r : sd_bus_reply_method_return(m, "u", answer);
@@ -573,18 +571,18 @@ static int report(struct call *call, sd_bus_message *m) {
 
 /* ---- dispatch ---- */
 
-#define METHODS(X)                                                           \
-        X("Submit", "a{sv}", "t", ANYONE, CHANGE, submit)                    \
+#define METHODS(X)                                                               \
+        X("Submit", "a{sv}", "t", ANYONE, CHANGE, submit)                        \
         X("GetJob", "t", "a{sv}", JOB_ANYONE, AT_ONCE, get_job)                  \
         X("ListJobs", "tub", "aa{sv}", ANYONE, AT_ONCE, list_jobs)               \
         X("GetEvents", "ttu", "a(ttssssstt)", JOB_ANYONE, AT_ONCE, get_events)   \
         X("GetCheckpoints", "t", "aa{sv}", JOB_ANYONE, AT_ONCE, get_checkpoints) \
         X("GetSpec", "t", "s", JOB_OWNER, AT_ONCE, get_spec)                     \
-        X("Cancel", "tb", "", JOB_OWNER, CHANGE, cancel)                     \
-        X("Pause", "t", "", JOB_OWNER, CHANGE, pause_job)                    \
-        X("Resume", "ta{sv}", "", JOB_OWNER, CHANGE, resume_job)             \
+        X("Cancel", "tb", "", JOB_OWNER, CHANGE, cancel)                         \
+        X("Pause", "t", "", JOB_OWNER, CHANGE, pause_job)                        \
+        X("Resume", "ta{sv}", "", JOB_OWNER, CHANGE, resume_job)                 \
         X("Checkpoint", "t", "", JOB_OWNER, AT_ONCE, checkpoint_job)             \
-        X("Remove", "t", "", JOB_OWNER, CHANGE, remove_job)                  \
+        X("Remove", "t", "", JOB_OWNER, CHANGE, remove_job)                      \
         X("Wait", "t", "s", JOB_ANYONE, AT_ONCE, wait_job)                       \
         X("GetDaemon", "", "a{sv}", ANYONE, AT_ONCE, get_daemon)                 \
         X("Shutdown", "b", "", ADMIN, AT_ONCE, shutdown_daemon)                  \
@@ -694,9 +692,8 @@ static int queue_change(const struct call *from, sd_bus_message *m) {
         if (!call)
                 return -ENOMEM;
         *call = *from;
-        call->change = (struct change) {
-                .uid = from->uid, .apply = apply_change, .keep = keep_change, .undo = undo_change
-        };
+        call->change =
+                (struct change) { .uid = from->uid, .apply = apply_change, .keep = keep_change, .undo = undo_change };
         call->peer = NULL;
         call->error = NULL;
         call->message = sd_bus_message_ref(m);

@@ -18,8 +18,9 @@ struct change {
         uint64_t usec; /* settle's own: what apply took */
         /* In memory, with marks and rows of the transaction. Negative: refused and answered, nothing has changed, freed. */
         int (*apply)(struct change *change);
-        void (*keep)(struct change *change);                  /* it is durable: answers, frees */
-        void (*undo)(struct change *change, const char *why); /* it could not be written: as before apply, answers, frees */
+        void (*keep)(struct change *change); /* it is durable: answers, frees */
+        void (*undo)(struct change *change,
+                     const char *why); /* it could not be written: as before apply, answers, frees */
 };
 
 struct settle;

@@ -29,7 +29,7 @@ struct store {
         uint64_t ended[JOB_STATE_MAX]; /* jobs that are only in the database, by state */
         struct pending_event *events;
         size_t n_events, events_room;
-        uint64_t noted;    /* events, ever */
+        uint64_t noted;           /* events, ever */
         struct removal *removals; /* by the flush to come */
         size_t n_removals;
         bool dirty;

@@ -526,10 +526,10 @@ static void test_a_change_that_cannot_be_kept(void **state) {
                 enum job_state from;
                 bool loaded; /* the job is in the database only */
         } cases[] = {
-                { "Pause", "t", JOB_QUEUED, false },        { "Cancel", "tb", JOB_QUEUED, false },
-                { "Cancel", "tb", JOB_PAUSED, false },      { "Cancel", "tb", JOB_BACKOFF, false },
-                { "Resume", "ta{sv}", JOB_PAUSED, false },  { "Resume", "ta{sv}", JOB_FAILED, true },
-                { "Remove", "t", JOB_CANCELLED, false },    { "Remove", "t", JOB_CANCELLED, true },
+                { "Pause", "t", JOB_QUEUED, false },       { "Cancel", "tb", JOB_QUEUED, false },
+                { "Cancel", "tb", JOB_PAUSED, false },     { "Cancel", "tb", JOB_BACKOFF, false },
+                { "Resume", "ta{sv}", JOB_PAUSED, false }, { "Resume", "ta{sv}", JOB_FAILED, true },
+                { "Remove", "t", JOB_CANCELLED, false },   { "Remove", "t", JOB_CANCELLED, true },
         };
         struct fixture *f = *state;
         uint64_t ids[ELEMENTSOF(cases)];
