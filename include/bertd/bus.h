@@ -70,7 +70,7 @@
 #define BERTD_ERROR_WRONG_STATE "org.bertd1.Error.WrongState"
 #define BERTD_ERROR_INVALID_SPEC "org.bertd1.Error.InvalidSpec"
 #define BERTD_ERROR_TOO_LARGE "org.bertd1.Error.TooLarge" /* more than the host will ever have */
-#define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"    /* state.db could not be written */
+#define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"    /* state.db could not be written: nothing was changed */
 #define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"  /* the daemon is shutting down */
 
 /* AttemptHello's answer. */
