@@ -73,10 +73,12 @@ static void tell(struct manager *m, struct job *job) {
                 attempt_launch(job->run);
 }
 
-/* What a commit has made true. Jobs that it did not concern have nothing due. */
+/* What the commit has made true. */
 static void tell_all(struct manager *m) {
-        for (size_t i = 0; i < store_count(m->store); i++)
-                tell(m, store_at(m->store, i));
+        struct job *job;
+
+        for (size_t i = 0; (job = store_flushed(m->store, i)); i++)
+                tell(m, job);
 }
 
 /* ---- the commit ---- */

@@ -36,6 +36,8 @@ void store_free(struct store *store) {
                 event_clear(&store->events[i]);
         free(store->events);
         free(store->removals);
+        free(store->marked);
+        free(store->flushed);
         free(store->jobs);
         free(store);
 }
@@ -68,15 +70,24 @@ struct job *store_find(const struct store *store, uint64_t id) {
         return i < store->n_jobs && store->jobs[i]->id == id ? store->jobs[i] : NULL;
 }
 
-int store_keep(struct store *store, struct job *job) {
-        if (store->n_jobs == store->room) {
-                size_t room = store->room ? store->room * 2 : 64;
-                struct job **grown = realloc(store->jobs, room * sizeof(struct job *));
+/* The lists of marks are as large as that of the jobs: to mark one cannot fail. */
+static int grow(struct store *store) {
+        struct job ***lists[] = { &store->jobs, &store->marked, &store->flushed };
+        size_t room = store->room ? store->room * 2 : 64;
+
+        for (size_t i = 0; i < ELEMENTSOF(lists); i++) {
+                struct job **grown = realloc(*lists[i], room * sizeof(struct job *));
                 if (!grown)
                         return -ENOMEM;
-                store->jobs = grown;
-                store->room = room;
+                *lists[i] = grown;
         }
+        store->room = room;
+        return 0;
+}
+
+int store_keep(struct store *store, struct job *job) {
+        if (store->n_jobs == store->room && grow(store) < 0)
+                return -ENOMEM;
         size_t i = lower_bound(store, job->id);
         memmove(&store->jobs[i + 1], &store->jobs[i], (store->n_jobs++ - i) * sizeof(struct job *));
         store->jobs[i] = job;
@@ -225,10 +236,8 @@ static int write_event(struct store *store, const struct pending_event *event, s
 static int write_all_marked(struct store *store, struct error *error) {
         int r = 0;
 
-        for (size_t i = 0; r >= 0 && i < store->n_jobs; i++) {
-                const struct job *job = store->jobs[i];
-                if (!job->dirty)
-                        continue;
+        for (size_t i = 0; r >= 0 && i < store->n_marked; i++) {
+                const struct job *job = store->marked[i];
                 r = write_job(store, job, error);
                 if (r >= 0 && job->attempt_dirty && job->attempt.number > 0)
                         r = write_attempt(store, job, error);
@@ -241,17 +250,20 @@ static int write_all_marked(struct store *store, struct error *error) {
 }
 
 static void clear_marks(struct store *store) {
-        for (size_t i = 0; i < store->n_jobs; i++) {
-                struct job *job = store->jobs[i];
-                if (!job->dirty)
-                        continue;
+        struct job **marked = store->marked;
+
+        for (size_t i = 0; i < store->n_marked; i++) {
+                struct job *job = marked[i];
                 job->dirty = job->attempt_dirty = false;
                 for (size_t j = 0; j < job->n_ledger; j++)
                         job->ledger[j].dirty = false;
         }
         for (size_t i = 0; i < store->n_events; i++)
                 event_clear(&store->events[i]);
-        store->n_events = 0;
+        store->marked = store->flushed;
+        store->flushed = marked;
+        store->n_flushed = store->n_marked;
+        store->n_marked = store->n_events = 0;
         store->dirty = false;
 }
 
@@ -294,6 +306,7 @@ static int finish(struct store *store, struct error *error) {
 bool store_pending(const struct store *store) { return store->dirty; }
 
 int store_flush(struct store *store, struct error *error) {
+        store->n_flushed = 0;
         if (!store->dirty)
                 return 0;
         int r = begin(store, error);
@@ -312,14 +325,26 @@ void store_forget_notes(struct store *store, uint64_t n) {
                 event_clear(&store->events[--store->n_events]);
 }
 
-void store_undone(struct store *store) {
-        store->n_removals = 0;
-        store->dirty = store->n_events > 0;
-        for (size_t i = 0; i < store->n_jobs; i++)
-                store->dirty = store->dirty || store->jobs[i]->dirty;
+struct job *store_flushed(const struct store *store, size_t i) {
+        return i < store->n_flushed ? store->flushed[i] : NULL;
 }
 
-void store_mark(struct store *store, struct job *job) { store->dirty = job->dirty = job->attempt_dirty = true; }
+void store_undone(struct store *store) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < store->n_marked; i++)
+                if (store->marked[i]->dirty)
+                        store->marked[kept++] = store->marked[i];
+        store->n_marked = kept;
+        store->n_removals = 0;
+        store->dirty = store->n_marked > 0 || store->n_events > 0;
+}
+
+void store_mark(struct store *store, struct job *job) {
+        if (!job->dirty)
+                store->marked[store->n_marked++] = job;
+        store->dirty = job->dirty = job->attempt_dirty = true;
+}
 
 /* The steps that the attempt did and no checkpoint holds. */
 static uint64_t lost_by(const struct attempt *a) {
@@ -499,9 +524,19 @@ int store_insert(struct store *store, const struct submission *submission, uid_t
         return 0;
 }
 
+static void unmark(struct store *store, const struct job *job) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < store->n_marked; i++)
+                if (store->marked[i] != job)
+                        store->marked[kept++] = store->marked[i];
+        store->n_marked = kept;
+}
+
 void store_drop(struct store *store, struct job *job) {
         size_t i = lower_bound(store, job->id);
 
+        unmark(store, job);
         store->n_jobs--;
         memmove(&store->jobs[i], &store->jobs[i + 1], (store->n_jobs - i) * sizeof(struct job *));
         job_free(job);
@@ -533,5 +568,5 @@ void store_drop_removed(struct store *store) {
                 else
                         store->ended[store->removals[i].state]--;
         }
-        store->n_removals = 0;
+        store->n_removals = store->n_flushed = 0;
 }

@@ -26,6 +26,8 @@ struct store {
         char instance[17];
         struct job **jobs; /* in memory, sorted by id */
         size_t n_jobs, room;
+        struct job **marked, **flushed; /* of `room` each: to be written by the next flush; by the last one */
+        size_t n_marked, n_flushed;
         uint64_t ended[JOB_STATE_MAX]; /* jobs that are only in the database, by state */
         struct pending_event *events;
         size_t n_events, events_room;
