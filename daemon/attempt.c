@@ -27,7 +27,7 @@
 
 #define HELLO_TIMEOUT_USEC (60 * USEC_PER_SEC)
 #define EXITED_TIMEOUT_USEC (3 * USEC_PER_SEC)
-#define KILL_TIMEOUT_USEC (5 * USEC_PER_SEC)
+#define KILL_TIMEOUT_USEC (3 * USEC_PER_SEC) /* with the sweep's limit after it: less than 10 s for `cancel --now` */
 #define STOP_SLACK_USEC (30 * USEC_PER_SEC)
 #define STOP_EXTENSIONS 4
 
@@ -123,7 +123,13 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
         manager_account(manager);
 }
 
-static void set_run_timer(struct attempt_run *run, uint64_t usec, sd_event_time_handler_t handler) {
+/* Once armed an end can only come nearer: nothing that a client says or repeats moves it away. */
+static void set_deadline(struct attempt_run *run, uint64_t usec, sd_event_time_handler_t handler) {
+        uint64_t deadline = clock_boottime_usec() + usec;
+
+        if (run->timer && run->deadline_usec <= deadline)
+                return;
+        run->deadline_usec = deadline;
         run->timer = sd_event_source_disable_unref(run->timer);
         int r = sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, usec, 0, handler, run);
         if (r < 0)
@@ -230,7 +236,7 @@ void attempt_launch(struct attempt_run *run) {
         struct error error = {};
 
         run->phase = PHASE_LAUNCHING;
-        set_run_timer(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
+        set_deadline(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
         int r = launch(run, &error);
         if (r == -ENOSPC || r == -EDQUOT)
                 attempt_over(run, EXIT_CLASS_DISK_FULL, error.text);
@@ -311,7 +317,7 @@ void attempt_adopt(struct manager *manager, struct job *job) {
                 if (job->state == JOB_STOPPING)
                         attempt_stop(job);
         } else if (a->pid == 0 && files_is_locked(manager->jobs_fd, job)) {
-                set_run_timer(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
+                set_deadline(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
         } else {
                 attempt_over(run, EXIT_CLASS_LOST,
                              a->pid == 0 ? "bertd ended while the attempt was being started"
@@ -459,7 +465,7 @@ int attempt_report(struct manager *manager, uid_t uid, const struct attempt_repo
         if (report->has_checkpoint && report->checkpoint_path)
                 take_checkpoint(run, report);
         if (report->exited)
-                set_run_timer(run, EXITED_TIMEOUT_USEC, on_exited_timeout);
+                set_deadline(run, EXITED_TIMEOUT_USEC, on_exited_timeout);
         return 0;
 }
 
@@ -494,7 +500,7 @@ void attempt_stop(struct job *job) {
                 attempt_over(run, EXIT_CLASS_KILLED, "killed on request");
                 return;
         }
-        set_run_timer(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
+        set_deadline(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
         if (run->peer)
                 peer_send_stop(run->peer, now ? 0 : grace);
 }

@@ -31,6 +31,7 @@ struct attempt_run {
         struct peer *peer;       /* the shim's connection, NULL while it has none */
         sd_event_source *pidfd;  /* owns its fd */
         sd_event_source *timer;  /* hello, stop or sweep limit, by phase */
+        uint64_t deadline_usec;  /* of the hello or stop limit, boot time; valid while there is a timer */
         sd_event_source *launch; /* the launcher's answer; owned by the launcher's callback data */
         void *launcher_data;     /* the launcher's own, freed by its `forget` */
         char *cgroup;            /* systemd launcher: the unit's, else NULL */

@@ -247,17 +247,22 @@ static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* Asked again, it may only have less time. */
 static int arm_grace(struct shim *shim, uint64_t grace_usec) {
         uint64_t now = clock_boottime_usec();
+        bool again = shim->stop_until_usec != 0;
 
-        shim->stop_until_usec = now + grace_usec;
-        shim->stop_limit_usec = now + GRACE_FACTOR * grace_usec;
-        shim->written_mark = shim_writing_mark(shim);
-        shim->written_usec = 0; /* left-overs of an older attempt do not count until they change */
+        shim->stop_until_usec = MIN(again ? shim->stop_until_usec : UINT64_MAX, now + grace_usec);
+        shim->stop_limit_usec = MIN(again ? shim->stop_limit_usec : UINT64_MAX, now + GRACE_FACTOR * grace_usec);
+        if (!again) {
+                shim->written_mark = shim_writing_mark(shim);
+                shim->written_usec = 0; /* left-overs of an older attempt do not count until they change */
+        }
+        uint64_t left = shim->stop_until_usec > now ? shim->stop_until_usec - now : 0;
         shim->grace = sd_event_source_disable_unref(shim->grace);
-        (void) sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, grace_usec + KILL_LIMIT_USEC + STALLED_USEC);
-        return sd_event_add_time(shim->event, &shim->grace, CLOCK_BOOTTIME, now + MIN(grace_usec, LOOK_USEC), 1,
-                                 on_grace, shim);
+        (void) sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, left + KILL_LIMIT_USEC + STALLED_USEC);
+        return sd_event_add_time(shim->event, &shim->grace, CLOCK_BOOTTIME, now + MIN(left, LOOK_USEC), 1, on_grace,
+                                 shim);
 }
 
 static void ask_to_stop(struct shim *shim) {
