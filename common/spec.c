@@ -155,9 +155,9 @@ static int read_path(struct reader *reader, const char *key, enum field_type typ
         }
         if (!path)
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
-        if (type != FIELD_TEXT && strlen(path) >= PATH_MAX)
+        if (type != FIELD_TEXT && strlen(path) > BERTD_PATH_MAX)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: a path of %zu bytes, longer than %d",
-                                   reader->file.path, name_of(reader, key), strlen(path), PATH_MAX - 1);
+                                   reader->file.path, name_of(reader, key), strlen(path), BERTD_PATH_MAX);
         *to = steal_pointer(&path);
         return 0;
 }
@@ -238,7 +238,7 @@ static int read_list(struct reader *reader, const struct list *list, struct spec
 }
 
 static int read_backoff(struct reader *reader, struct spec *spec) {
-        static const uint32_t fallback[2] = { 5, 600 };
+        static const uint32_t fallback[2] = { BERTD_BACKOFF_FIRST_DEFAULT, BERTD_BACKOFF_LAST_DEFAULT };
         const struct raw_restart *restart = reader->raw->restart;
         uint32_t *sec = spec->restart.backoff_sec = malloc(sizeof(fallback));
 
@@ -249,7 +249,7 @@ static int read_backoff(struct reader *reader, struct spec *spec) {
         for (uint32_t i = 0; restart && i < restart->n_backoff_sec; i++) {
                 int64_t v = 0;
                 int r = parse_integer(reader, "restart.backoff_sec", restart->backoff_sec[i], 0,
-                                      i == 0 ? 86400 : 604800, &v);
+                                      i == 0 ? BERTD_BACKOFF_FIRST_MAX : BERTD_BACKOFF_LAST_MAX, &v);
                 if (r < 0)
                         return r;
                 sec[i] = (uint32_t) v;

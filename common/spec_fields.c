@@ -6,7 +6,7 @@
 #include "bertd/job.h"
 #include "common/cleanup.h"
 
-#define COUNT_MAX 1000000000000 /* steps, samples */
+#define COUNT_MAX BERTD_STEPS_MAX
 
 static const char *const kind_names[] = JOB_KIND_NAMES;
 static const char *const objective_names[] = { "mlm+nsp", "mlm+sop", "mlm", "classify" };
@@ -77,7 +77,7 @@ static_assert(ELEMENTSOF(device_names) == DEVICE_KIND_MAX, "a name for each devi
 const struct field spec_fields[] = {
         TOP(kind, CHOICE(kind_names, NULL)),
         TOP(name, .type = FIELD_TEXT),
-        TOP(priority, NUMBER(FIELD_I32, -1000, 1000, "0")),
+        TOP(priority, NUMBER(FIELD_I32, BERTD_PRIORITY_MIN, BERTD_PRIORITY_MAX, BERTD_TEXT(BERTD_PRIORITY_DEFAULT))),
         TOP(run_dir, .type = FIELD_PATH),
         { .key = "device",
           .section = NO_SECTION,
@@ -86,21 +86,24 @@ const struct field spec_fields[] = {
           CHOICE(device_names, "auto"),
           .kinds = TRAINING },
         TOP(on_exit, .type = FIELD_PROGRAM),
-        IN(resources, ranks, NUMBER(FIELD_U32, 1, BERTD_RANKS_MAX, "1"), .kinds = ALL),
-        IN(resources, gpus, NUMBER(FIELD_U32, 0, BERTD_RANKS_MAX, "0"), .kinds = ALL),
-        IN(resources, threads, NUMBER(FIELD_U32, 1, BERTD_THREADS_MAX, "1"), .kinds = ALL),
+        IN(resources, ranks, NUMBER(FIELD_U32, 1, BERTD_RANKS_MAX, BERTD_TEXT(BERTD_RANKS_DEFAULT)), .kinds = ALL),
+        IN(resources, gpus, NUMBER(FIELD_U32, 0, BERTD_GPUS_MAX, BERTD_TEXT(BERTD_GPUS_DEFAULT)), .kinds = ALL),
+        IN(resources, threads, NUMBER(FIELD_U32, 1, BERTD_THREADS_MAX, BERTD_TEXT(BERTD_THREADS_DEFAULT)),
+           .kinds = ALL),
         IN(resources, memory, NUMBER(FIELD_SIZE, BERTD_MEMORY_MIN, BERTD_MEMORY_MAX, NULL), .optional = true,
            .kinds = ALL),
         IN(resources, cpus, NUMBER(FIELD_DOUBLE, BERTD_CPUS_MIN, BERTD_CPUS_MAX, NULL), .optional = true, .kinds = ALL),
-        IN(restart, max_without_progress, NUMBER(FIELD_U32, 0, 1000000, "5"), .kinds = ALL),
-        IN(restart, grace_sec, NUMBER(FIELD_U32, 1, 86400, "120"), .kinds = ALL),
+        IN(restart, max_without_progress, NUMBER(FIELD_U32, 0, BERTD_RETRIES_MAX, BERTD_TEXT(BERTD_RETRIES_DEFAULT)),
+           .kinds = ALL),
+        IN(restart, grace_sec, NUMBER(FIELD_U32, 1, BERTD_GRACE_MAX, BERTD_TEXT(BERTD_GRACE_DEFAULT)), .kinds = ALL),
         IN(restart, hang_sec, NUMBER(FIELD_I32, 0, BERTD_HANG_MAX, NULL), .optional = true, .absent = -1, .kinds = ALL),
         IN(restart, start_sec, NUMBER(FIELD_I32, 0, BERTD_HANG_MAX, NULL), .optional = true, .absent = -1,
            .kinds = ALL),
         IN(restart, on_nan, CHOICE(on_nan_names, "stop"), .kinds = ALL),
         IN(checkpoint, every_steps, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = ALL),
-        IN(checkpoint, every_sec, NUMBER(FIELD_U64, 0, 1000000000, "600"), .kinds = ALL),
-        IN(checkpoint, keep, NUMBER(FIELD_U32, 1, 1000000, "3"), .kinds = ALL),
+        IN(checkpoint, every_sec, NUMBER(FIELD_U64, 0, BERTD_EVERY_SEC_MAX, BERTD_TEXT(BERTD_EVERY_SEC_DEFAULT)),
+           .kinds = ALL),
+        IN(checkpoint, keep, NUMBER(FIELD_U32, 1, BERTD_KEEP_MAX, BERTD_TEXT(BERTD_KEEP_DEFAULT)), .kinds = ALL),
         IN(checkpoint, keep_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = ALL),
         IN(model, config, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, vocab, .type = FIELD_PATH, .kinds = TRAINING),

@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/environment.h"
 #include "common/file.h"
+#include "common/limits.h"
 #include "common/parse.h"
 #include "common/spec.h"
 #include "ctl/array.h"
@@ -35,7 +36,7 @@ static bool is_the_jobs(const char *variable) {
 
 /* The environment to send; the vector is the caller's, its strings are not. */
 static int collect_environment(char ***ret, struct error *error) {
-        size_t n = 0, bytes = 0;
+        size_t n = 0;
 
         while (environ && environ[n])
                 n++;
@@ -52,12 +53,7 @@ static int collect_environment(char ***ret, struct error *error) {
                         continue;
                 }
                 variables[n++] = *e;
-                bytes += strlen(*e) + 1;
         }
-        if (bytes > BERTD_ENVIRONMENT_MAX)
-                return error_input(error, BERTCTL_EXIT_USAGE,
-                                   "the environment has %zu bytes, more than the %u that a job may have", bytes,
-                                   BERTD_ENVIRONMENT_MAX);
         *ret = steal_pointer(&variables);
         return 0;
 }
@@ -224,6 +220,26 @@ static int current_folder(char **ret_cwd, struct error *error) {
         return 0;
 }
 
+/* What bertd would refuse. */
+static int check_limits(const struct spec *spec, const char *text, const char *cwd, char *const *environment,
+                        struct error *error) {
+        int r = limits_check_name(spec->name, error);
+
+        if (r == 0)
+                r = limits_check_path("run_dir", spec->run_dir, error);
+        if (r == 0)
+                r = limits_check_path("on_exit", spec->on_exit, error);
+        if (r == 0)
+                r = limits_check_path("cwd", cwd, error);
+        if (r == 0)
+                r = limits_check_command(spec->command, error);
+        if (r == 0)
+                r = limits_check_inputs(text, environment, error);
+        if (r < 0)
+                error->exit = BERTCTL_EXIT_USAGE;
+        return r;
+}
+
 static int submit_spec(struct ctl *ctl, struct client *client, const struct spec *spec, uint64_t *ret_id) {
         cleanup_free char *text = NULL, *cwd = NULL;
         cleanup_free char **environment = NULL;
@@ -231,14 +247,12 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
         int r = check_words(spec->command, spec->n_command, &ctl->error);
         if (r == 0)
                 r = spec_format(spec, &text, &ctl->error);
-        if (r == 0 && strlen(text) > BERTD_SPEC_MAX)
-                r = error_input(&ctl->error, BERTCTL_EXIT_USAGE,
-                                "the job's spec has %zu bytes, more than the %u it may have", strlen(text),
-                                BERTD_SPEC_MAX);
         if (r == 0)
                 r = current_folder(&cwd, &ctl->error);
         if (r == 0)
                 r = collect_environment(&environment, &ctl->error);
+        if (r == 0)
+                r = check_limits(spec, text, cwd, environment, &ctl->error);
         return r < 0 ? r : send_submit(client, spec, text, cwd, environment, ret_id, &ctl->error);
 }
 
@@ -270,9 +284,8 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                 return error_input(error, BERTCTL_EXIT_USAGE, "the command is an empty word");
         if (check_words(arguments->rest, (size_t) arguments->n_rest, error) < 0)
                 return -EINVAL;
-        if (strlen(name) > BERTD_NAME_MAX || !is_utf8(name))
-                return error_input(error, BERTCTL_EXIT_USAGE, "--name: expected at most %d bytes of UTF-8",
-                                   BERTD_NAME_MAX);
+        if (!is_utf8(name))
+                return error_input(error, BERTCTL_EXIT_USAGE, "--name: not UTF-8");
         *ret = (struct spec) {
                 .name = (char *) name,
                 .kind = JOB_COMMAND,
@@ -289,7 +302,7 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                              .grace_sec = (uint32_t) o->grace_sec,
                              .hang_sec = (int32_t) o->hang_sec,
                              .start_sec = (int32_t) o->start_sec },
-                .checkpoint = { .every_sec = 600, .keep = 3 },
+                .checkpoint = { .every_sec = BERTD_EVERY_SEC_DEFAULT, .keep = BERTD_KEEP_DEFAULT },
         };
         return read_limits(o, &ret->resources, error);
 }
@@ -297,7 +310,7 @@ static int spec_of_command(const struct command_options *o, const struct argumen
 static int submit_command(struct ctl *ctl, struct client *client, const struct command_options *o,
                           const struct arguments *arguments, uint64_t *ret_id) {
         cleanup_free char *cwd = NULL, *run_dir = NULL;
-        uint32_t backoff[2] = { 5, 600 };
+        uint32_t backoff[2] = { BERTD_BACKOFF_FIRST_DEFAULT, BERTD_BACKOFF_LAST_DEFAULT };
         struct spec spec;
 
         int r = current_folder(&cwd, &ctl->error);
@@ -541,28 +554,28 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                   .min = 1,
                   .max = BERTD_RANKS_MAX,
                   .argument = "N",
-                  .help = "COMMAND: processes that it will have (1)" },
+                  .help = "COMMAND: processes that it will have (" BERTD_TEXT(BERTD_RANKS_DEFAULT) ")" },
                 { .name = "threads",
                   .kind = OPTION_U64,
                   .value = &o.threads,
                   .min = 1,
                   .max = BERTD_THREADS_MAX,
                   .argument = "N",
-                  .help = "COMMAND: threads of each (1)" },
+                  .help = "COMMAND: threads of each (" BERTD_TEXT(BERTD_THREADS_DEFAULT) ")" },
                 { .name = "gpus",
                   .kind = OPTION_U64,
                   .value = &o.gpus,
                   .min = 0,
-                  .max = 4096,
+                  .max = BERTD_GPUS_MAX,
                   .argument = "N",
-                  .help = "COMMAND: GPUs (0)" },
+                  .help = "COMMAND: GPUs (" BERTD_TEXT(BERTD_GPUS_DEFAULT) ")" },
                 { .name = "priority",
                   .kind = OPTION_I64,
                   .value = &o.priority,
-                  .min = -1000,
-                  .max = 1000,
+                  .min = BERTD_PRIORITY_MIN,
+                  .max = BERTD_PRIORITY_MAX,
                   .argument = "N",
-                  .help = "COMMAND: higher starts first (0)" },
+                  .help = "COMMAND: higher starts first (" BERTD_TEXT(BERTD_PRIORITY_DEFAULT) ")" },
                 { .name = "run-dir",
                   .kind = OPTION_STRING,
                   .value = &o.run_dir,
@@ -572,9 +585,9 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                   .kind = OPTION_U64,
                   .value = &o.grace_sec,
                   .min = 1,
-                  .max = 86400,
+                  .max = BERTD_GRACE_MAX,
                   .argument = "SEC",
-                  .help = "COMMAND: between SIGTERM and SIGKILL (120)" },
+                  .help = "COMMAND: between SIGTERM and SIGKILL (" BERTD_TEXT(BERTD_GRACE_DEFAULT) ")" },
                 { .name = "memory",
                   .kind = OPTION_STRING,
                   .value = &o.memory,
@@ -603,9 +616,10 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                   .kind = OPTION_U64,
                   .value = &o.retries,
                   .min = 0,
-                  .max = 1000000,
+                  .max = BERTD_RETRIES_MAX,
                   .argument = "N",
-                  .help = "COMMAND: new attempts after a failure of its own (5; 0: none)" },
+                  .help = "COMMAND: new attempts after a failure of its own (" BERTD_TEXT(
+                          BERTD_RETRIES_DEFAULT) "; 0: none)" },
         };
         struct arguments arguments;
         cleanup_client struct client *client = NULL;
@@ -625,12 +639,12 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                 r = error_input(&ctl->error, BERTCTL_EXIT_USAGE, "submit: --wait waits for one job, not for an array");
         if (r == 0 && array.n > 0)
                 return command_exit(ctl, submit_array(ctl, arguments.words[0], &settings, &array, json));
-        o.ranks = MAX(o.ranks, UINT64_C(1));
-        o.threads = MAX(o.threads, UINT64_C(1));
-        o.gpus = o.gpus == UINT64_MAX ? 0 : o.gpus;
-        o.grace_sec = o.grace_sec == UINT64_MAX ? 120 : o.grace_sec;
-        o.retries = o.retries == UINT64_MAX ? 5 : o.retries;
-        o.priority = o.priority == INT64_MAX ? 0 : o.priority;
+        o.ranks = o.ranks == 0 ? BERTD_RANKS_DEFAULT : o.ranks;
+        o.threads = o.threads == 0 ? BERTD_THREADS_DEFAULT : o.threads;
+        o.gpus = o.gpus == UINT64_MAX ? BERTD_GPUS_DEFAULT : o.gpus;
+        o.grace_sec = o.grace_sec == UINT64_MAX ? BERTD_GRACE_DEFAULT : o.grace_sec;
+        o.retries = o.retries == UINT64_MAX ? BERTD_RETRIES_DEFAULT : o.retries;
+        o.priority = o.priority == INT64_MAX ? BERTD_PRIORITY_DEFAULT : o.priority;
         /* A wrong spec is told whether or not a daemon is there. */
         if (r == 0 && !arguments.rest)
                 r = load_spec(arguments.words[0], &settings, &spec, &ctl->error);

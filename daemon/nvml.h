@@ -13,7 +13,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define NVML_GPUS_MAX 64
+#include "bertd/limits.h"
+
+#define NVML_GPUS_MAX BERTD_GPUS_MAX
 #define NVML_NAME_MAX 64
 #define NVML_PROCESSES_MAX 8 /* told of one GPU; more are only counted */
 #define NVML_USER_MAX 33

@@ -8,7 +8,6 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <errno.h>
-#include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 
 #include "bertd/job.h"
 #include "common/cleanup.h"
+#include "common/limits.h"
 #include "daemon/states.h"
 
 enum submit_field {
@@ -50,28 +50,29 @@ enum submit_field {
 static const struct field {
         const char *key, *type;
         size_t offset;
-        int64_t min, max; /* numbers: the value; strings: bytes; string arrays: bytes in all */
+        int64_t min, max; /* numbers: the value; strings: bytes */
         bool path;        /* absolute, when given */
 } fields[] = {
 #define AT(member) offsetof(struct submission, member)
         [FIELD_NAME] = { "name", "s", AT(name), 1, BERTD_NAME_MAX, false },
         [FIELD_KIND] = { "kind", "s", AT(kind), 1, 16, false },
-        [FIELD_PRIORITY] = { "priority", "i", AT(priority), -1000, 1000, false },
-        [FIELD_RUN_DIR] = { "run_dir", "s", AT(run_dir), 0, PATH_MAX - 256, true },
+        [FIELD_PRIORITY] = { "priority", "i", AT(priority), BERTD_PRIORITY_MIN, BERTD_PRIORITY_MAX, false },
+        [FIELD_RUN_DIR] = { "run_dir", "s", AT(run_dir), 0, BERTD_PATH_MAX, true },
         [FIELD_RANKS] = { "ranks", "u", AT(ranks), 1, BERTD_RANKS_MAX, false },
         [FIELD_THREADS] = { "threads", "u", AT(threads), 1, BERTD_THREADS_MAX, false },
-        [FIELD_GPUS] = { "gpus", "u", AT(gpus), 0, 64, false },
-        [FIELD_MAX_WITHOUT_PROGRESS] = { "max_without_progress", "u", AT(max_without_progress), 0, 1000000, false },
-        [FIELD_BACKOFF_MIN_SEC] = { "backoff_min_sec", "u", AT(backoff_min_sec), 0, 86400, false },
-        [FIELD_BACKOFF_MAX_SEC] = { "backoff_max_sec", "u", AT(backoff_max_sec), 0, 604800, false },
-        [FIELD_GRACE_SEC] = { "grace_sec", "u", AT(grace_sec), 1, 86400, false },
-        [FIELD_KEEP] = { "keep", "u", AT(keep), 1, 1000000, false },
+        [FIELD_GPUS] = { "gpus", "u", AT(gpus), 0, BERTD_GPUS_MAX, false },
+        [FIELD_MAX_WITHOUT_PROGRESS] = { "max_without_progress", "u", AT(max_without_progress), 0, BERTD_RETRIES_MAX,
+                                         false },
+        [FIELD_BACKOFF_MIN_SEC] = { "backoff_min_sec", "u", AT(backoff_min_sec), 0, BERTD_BACKOFF_FIRST_MAX, false },
+        [FIELD_BACKOFF_MAX_SEC] = { "backoff_max_sec", "u", AT(backoff_max_sec), 0, BERTD_BACKOFF_LAST_MAX, false },
+        [FIELD_GRACE_SEC] = { "grace_sec", "u", AT(grace_sec), 1, BERTD_GRACE_MAX, false },
+        [FIELD_KEEP] = { "keep", "u", AT(keep), 1, BERTD_KEEP_MAX, false },
         [FIELD_KEEP_EVERY] = { "keep_every", "t", AT(keep_every), 0, INT64_MAX, false },
-        [FIELD_ON_EXIT] = { "on_exit", "s", AT(on_exit), 0, PATH_MAX - 1, false },
+        [FIELD_ON_EXIT] = { "on_exit", "s", AT(on_exit), 0, BERTD_PATH_MAX, false },
         [FIELD_SPEC] = { "spec", "s", AT(spec), 0, BERTD_SPEC_MAX, false },
-        [FIELD_COMMAND] = { "command", "as", AT(command), 0, BERTD_ENVIRONMENT_MAX, false },
-        [FIELD_CWD] = { "cwd", "s", AT(cwd), 1, PATH_MAX - 1, true },
-        [FIELD_ENVIRONMENT] = { "environment", "as", AT(environment), 0, BERTD_ENVIRONMENT_MAX, false },
+        [FIELD_COMMAND] = { "command", "as", AT(command), 0, 0, false },
+        [FIELD_CWD] = { "cwd", "s", AT(cwd), 1, BERTD_PATH_MAX, true },
+        [FIELD_ENVIRONMENT] = { "environment", "as", AT(environment), 0, 0, false },
         [FIELD_UMASK] = { "umask", "u", AT(umask), 0, 0777, false },
         [FIELD_RLIMITS] = { "rlimits", "a(utt)", AT(rlimits), 0, SUBMIT_RLIMITS_MAX, false },
         [FIELD_MEMORY] = { "memory", "t", AT(memory), 0, BERTD_MEMORY_MAX, false },
@@ -86,13 +87,15 @@ static_assert(FIELD_MAX <= 32, "the set of seen keys is 32 bits");
 
 void submission_defaults(struct submission *submission) {
         *submission = (struct submission) {
-                .ranks = 1,
-                .threads = 1,
-                .max_without_progress = 5,
-                .backoff_min_sec = 5,
-                .backoff_max_sec = 600,
-                .grace_sec = 120,
-                .keep = 3,
+                .priority = BERTD_PRIORITY_DEFAULT,
+                .ranks = BERTD_RANKS_DEFAULT,
+                .threads = BERTD_THREADS_DEFAULT,
+                .gpus = BERTD_GPUS_DEFAULT,
+                .max_without_progress = BERTD_RETRIES_DEFAULT,
+                .backoff_min_sec = BERTD_BACKOFF_FIRST_DEFAULT,
+                .backoff_max_sec = BERTD_BACKOFF_LAST_DEFAULT,
+                .grace_sec = BERTD_GRACE_DEFAULT,
+                .keep = BERTD_KEEP_DEFAULT,
                 .umask = 022,
                 .hang_sec = -1,
                 .start_sec = -1,
@@ -218,15 +221,17 @@ static int check_string(const struct field *field, const char *text, struct erro
         return 0;
 }
 
-static int check_strings(const struct field *field, char *const *strings, struct error *error) {
-        size_t size = 0;
+/* With the cure, which the table has no room for. */
+static int check_sizes(const struct submission *submission, struct error *error) {
+        int r;
 
-        for (size_t i = 0; strings && strings[i]; i++)
-                size += strlen(strings[i]) + 1;
-        if (size > (size_t) field->max)
-                return error_set(error, EINVAL, "%s: has %zu bytes, at most %" PRIi64 " are allowed", field->key, size,
-                                 field->max);
-        return 0;
+        if ((r = limits_check_name(submission->name, error)) < 0 ||
+            (r = limits_check_path("run_dir", submission->run_dir, error)) < 0 ||
+            (r = limits_check_path("on_exit", submission->on_exit, error)) < 0 ||
+            (r = limits_check_path("cwd", submission->cwd, error)) < 0 ||
+            (r = limits_check_command(submission->command, error)) < 0)
+                return r;
+        return limits_check_inputs(submission->spec, submission->environment, error);
 }
 
 static int check_number(const struct field *field, const void *at, struct error *error) {
@@ -261,8 +266,6 @@ static int check_field(const struct field *field, const struct submission *submi
 
         if (strcmp(field->type, "s") == 0)
                 return check_string(field, *(char *const *) at, error);
-        if (strcmp(field->type, "as") == 0)
-                return check_strings(field, *(char **const *) at, error);
         if (field->type[0] == 'a')
                 return 0;
         if (field->type[0] == 'd')
@@ -340,6 +343,8 @@ int submission_check(const struct submission *submission, const struct submit_ho
         int r;
 
         *ret_too_large = false;
+        if ((r = check_sizes(submission, error)) < 0)
+                return r;
         for (size_t i = 0; i < FIELD_MAX; i++)
                 if ((r = check_field(&fields[i], submission, error)) < 0)
                         return r;

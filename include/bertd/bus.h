@@ -59,6 +59,8 @@
 #ifndef BERTD_BUS_H
 #define BERTD_BUS_H
 
+#include "bertd/limits.h"
+
 #define BERTD_BUS_PATH "/org/bertd1"
 #define BERTD_BUS_INTERFACE "org.bertd1.Manager"
 #define BERTD_BUS_ATTEMPT_PATH "/org/bertd1/attempt"
@@ -78,8 +80,5 @@ enum {
         BERTD_ATTEMPT_GO = 0,   /* the attempt is current: run */
         BERTD_ATTEMPT_STOP = 1, /* it was closed meanwhile: exit without running */
 };
-
-#define BERTD_LIST_PAGE_MAX 100      /* jobs or events of one reply: no caller keeps the others waiting for long */
-#define BERTD_MESSAGE_MAX (4u << 20) /* bytes of one Submit */
 
 #endif

@@ -2,6 +2,8 @@
 #ifndef BERTD_JOB_H
 #define BERTD_JOB_H
 
+#include "bertd/limits.h"
+
 enum job_state {
         JOB_QUEUED,   /* waits for slots, GPUs or its turn */
         JOB_STARTING, /* intent committed, shim launched, its hello not yet heard */
@@ -47,22 +49,9 @@ enum exit_class {
                         "mpi", "disk-full", "hang", "reboot", "lost", "launch"                                     \
         }
 
-#define BERTD_RANKS_MAX 4096
-#define BERTD_THREADS_MAX 1024
-#define BERTD_NAME_MAX 128               /* bytes of a job's name */
-#define BERTD_SPEC_MAX (256u << 10)      /* bytes of a job's spec */
-#define BERTD_ENVIRONMENT_MAX (1u << 20) /* bytes of a job's environment and command */
-#define BERTD_ID_MAX INT64_MAX
-
 /* What a NaN or infinite loss does: ends the job, or goes back to the checkpoint before (contract C8). */
 enum on_nan { ON_NAN_STOP, ON_NAN_ROLLBACK, ON_NAN_MAX };
 #define ON_NAN_NAMES \
         { "stop", "rollback" }
-
-#define BERTD_MEMORY_MIN (1ull << 20) /* bytes: a smaller limit would kill the shim */
-#define BERTD_MEMORY_MAX (1ull << 52)
-#define BERTD_CPUS_MIN 0.01
-#define BERTD_CPUS_MAX 65536
-#define BERTD_HANG_MAX 31536000 /* seconds */
 
 #endif

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "bertd/job.h"
+#include "common/cleanup.h"
+#include "common/limits.h"
 #include "daemon/submit.h"
 
 static sd_bus *bus;
@@ -186,21 +188,63 @@ static void test_missing(void **state) {
         }
 }
 
+/* A path of so many bytes. */
+static const char *long_path(size_t size) {
+        static char path[BERTD_PATH_MAX + 2];
+
+        memset(path, 'x', size);
+        path[0] = '/';
+        path[size] = '\0';
+        return path;
+}
+
+/* The verdict on a job with one more word or variable of so many bytes. */
+static const char *with_word(const char *key, size_t size) {
+        cleanup_free char *word = malloc(size + 1);
+        sd_bus_message *m = begin();
+
+        memset(word, 'x', size);
+        word[1] = '=';
+        word[size] = '\0';
+        bool command = strcmp(key, "command") == 0;
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}", "name", "s", "n", "kind", "s", "command", "cwd",
+                                          "s", long_path(BERTD_PATH_MAX), "command", "as", 2, "true",
+                                          command ? word : "", "environment", "as", 1, command ? "A=1" : word) >= 0);
+        return verdict(m, NULL);
+}
+
 static void test_bounds_of_strings(void **state) {
         cleanup_free char *big = malloc(BERTD_SPEC_MAX + 2);
 
         memset(big, 'x', BERTD_SPEC_MAX + 1);
         big[BERTD_SPEC_MAX + 1] = '\0';
-        refused_string("spec", big, "spec: has 262145 bytes");
+        refused_string("spec", big, "spec: 262145 bytes, at most 262144 are allowed; shorten it");
+        refused_string("run_dir", long_path(4096), "run_dir: 4096 bytes, at most 4095 are allowed; use a shorter path");
+        refused_string("on_exit", long_path(4096), "on_exit: 4096 bytes, at most 4095 are allowed; use a shorter path");
         sd_bus_message *m = good();
-        assert_true(sd_bus_message_append(m, "{sv}", "environment", "as", 5, "A=1", big, big, big, big) >= 0);
-        assert_non_null(strstr(verdict(m, NULL), "environment: has"));
+        assert_true(sd_bus_message_append(m, "{sv}", "run_dir", "s", long_path(4095)) >= 0);
+        assert_string_equal(verdict(m, NULL), "");
         m = good();
         assert_true(sd_bus_message_append(m, "{sv}", "environment", "as", 1, "NOVALUE") >= 0);
         assert_non_null(strstr(verdict(m, NULL), "\"NOVALUE\" is not NAME=VALUE"));
         m = good();
         assert_true(sd_bus_message_append(m, "{sv}", "rlimits", "a(utt)", 1, 99, (uint64_t) 1, (uint64_t) 2) >= 0);
         assert_non_null(strstr(verdict(m, NULL), "no resource 99"));
+}
+
+/* "true" counts 8, as each short word, and the rest its bytes with the NUL. */
+static void test_bounds_of_words(void **state) {
+        assert_string_equal(with_word("command", (64 << 10) - 8 - 1), "");
+        assert_string_equal(
+                with_word("command", (64 << 10) - 8),
+                "command: 65537 bytes, at most 65536 are allowed; write it into a script and submit the script");
+        assert_string_equal(with_word("environment", (1 << 20) - 1), "");
+        assert_string_equal(with_word("environment", 1 << 20),
+                            "environment and spec: 1048577 bytes, at most 1048576 are allowed; unset large variables, "
+                            "e.g. submit with env -u NAME");
+        char *words[] = { (char *) "", (char *) "1234567", (char *) "12345678", NULL };
+        assert_int_equal(limits_words_size(words), 8 + 8 + 9);
+        assert_int_equal(limits_words_size(NULL), 0);
 }
 
 int main(void) {
@@ -212,6 +256,7 @@ int main(void) {
                 cmocka_unit_test(test_too_large_says_numbers),
                 cmocka_unit_test(test_missing),
                 cmocka_unit_test(test_bounds_of_strings),
+                cmocka_unit_test(test_bounds_of_words),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,18 @@
+/* What a submission may hold, by include/bertd/limits.h: bertctl refuses it before it calls, and bertd in the same words. */
+#ifndef COMMON_LIMITS_H
+#define COMMON_LIMITS_H
+
+#include <stddef.h>
+
+#include "common/error.h"
+
+/* What words count against a bound: each its bytes with the NUL, and BERTD_WORD_MIN at least. NULL-terminated, or NULL. */
+size_t limits_words_size(char *const *words);
+
+/* Return 0 or −EINVAL with the bound and the cure. A text may be NULL. */
+int limits_check_name(const char *name, struct error *error);
+int limits_check_path(const char *key, const char *path, struct error *error);
+int limits_check_command(char *const *words, struct error *error);
+int limits_check_inputs(const char *spec, char *const *environment, struct error *error);
+
+#endif

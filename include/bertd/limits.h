@@ -1,0 +1,74 @@
+/*
+ * Every bound of a job and of the protocol, and every default of a job: a spec, bertctl and bertd use these and no others. What users
+ * may fill is bounded in bytes and by user, so that bertd stays below 64 MB whatever one of them sends (contract C2).
+ */
+#ifndef BERTD_LIMITS_H
+#define BERTD_LIMITS_H
+
+/* ---- texts of a job, in bytes ---- */
+#define BERTD_NAME_MAX 128
+#define BERTD_PATH_MAX 4095           /* cwd, run_dir, on_exit: 4 KiB with the NUL */
+#define BERTD_REASON_MAX 1024         /* reason and status; what is longer is cut */
+#define BERTD_COMMAND_MAX (64u << 10) /* all words, see BERTD_WORD_MIN */
+#define BERTD_SPEC_MAX (256u << 10)   /* the spec's text */
+#define BERTD_INPUTS_MAX (1u << 20)   /* environment and spec together: both are on disk only */
+#define BERTD_WORD_MIN 8              /* a word or variable counts its NUL too, and no less than this */
+
+/* ---- jobs that have not ended ---- */
+#define BERTD_JOBS_OF_UID_MAX 10000
+#define BERTD_JOBS_MAX 30000
+#define BERTD_TEXTS_OF_UID_MAX (8u << 20) /* bytes of their texts in memory */
+#define BERTD_TEXTS_MAX (32u << 20)
+
+/* ---- the socket ---- */
+#define BERTD_CLIENTS_OF_UID_MAX 64
+#define BERTD_CLIENTS_MAX 512
+#define BERTD_CLIENTS_OF_ROOT 16      /* of all, kept free for root */
+#define BERTD_WAITS_OF_CLIENT_MAX 256 /* Wait calls that are not yet answered */
+#define BERTD_LIST_PAGE_MAX 100       /* jobs or events of one reply: no caller keeps the others waiting for long */
+#define BERTD_PAGE_MAX (256u << 10)   /* bytes of one reply */
+#define BERTD_UNREAD_OF_CLIENT_MAX (512u << 10) /* bytes of replies that are not read */
+#define BERTD_UNREAD_OF_UID_MAX (2u << 20)
+#define BERTD_UNREAD_MAX (16u << 20)
+#define BERTD_REQUESTS_OF_UID_MAX (4u << 20) /* bytes of requests under way */
+#define BERTD_REQUESTS_MAX (16u << 20)
+/* One Submit: on the wire a word takes at most twice what it counts. */
+#define BERTD_MESSAGE_MAX (2 * (BERTD_COMMAND_MAX + BERTD_INPUTS_MAX) + (64u << 10))
+
+/* ---- numbers of a job, and what they are where nothing is said ---- */
+#define BERTD_ID_MAX INT64_MAX
+#define BERTD_PRIORITY_MIN (-1000)
+#define BERTD_PRIORITY_MAX 1000
+#define BERTD_PRIORITY_DEFAULT 0
+#define BERTD_RANKS_MAX 4096
+#define BERTD_RANKS_DEFAULT 1
+#define BERTD_THREADS_MAX 1024
+#define BERTD_THREADS_DEFAULT 1
+#define BERTD_GPUS_MAX 64
+#define BERTD_GPUS_DEFAULT 0
+#define BERTD_MEMORY_MIN (1ull << 20) /* bytes: a smaller limit would kill the shim */
+#define BERTD_MEMORY_MAX (1ull << 52)
+#define BERTD_CPUS_MIN 0.01
+#define BERTD_CPUS_MAX 65536
+#define BERTD_RETRIES_MAX 1000000 /* max_without_progress */
+#define BERTD_RETRIES_DEFAULT 5
+#define BERTD_BACKOFF_FIRST_MAX 86400 /* seconds, as all below */
+#define BERTD_BACKOFF_FIRST_DEFAULT 5
+#define BERTD_BACKOFF_LAST_MAX 604800
+#define BERTD_BACKOFF_LAST_DEFAULT 600
+#define BERTD_GRACE_MAX 86400
+#define BERTD_GRACE_DEFAULT 120
+#define BERTD_HANG_MAX 31536000
+#define BERTD_EVERY_SEC_MAX 1000000000
+#define BERTD_EVERY_SEC_DEFAULT 600
+#define BERTD_KEEP_MAX 1000000
+#define BERTD_KEEP_DEFAULT 3
+#define BERTD_STEPS_MAX 1000000000000  /* updates; a report of more is not taken */
+#define BERTD_SAMPLES_MAX (1ull << 62) /* the same for samples and for bytes of a checkpoint */
+#define BERTD_SECONDS_MAX 31536000000  /* a thousand years: no time left or taken is shown longer */
+
+/* A number above as text, for --help and the spec's table of defaults. */
+#define BERTD_TEXT(number) BERTD_TEXT_OF(number)
+#define BERTD_TEXT_OF(number) #number
+
+#endif
