@@ -84,9 +84,12 @@ static struct attempt_run *new_run(struct manager *manager, struct job *job, enu
 void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) {
         char nonce[NONCE_SIZE];
         cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
-        struct attempt_run *run = run_dir && make_nonce(nonce) >= 0 ? new_run(manager, job, PHASE_COMMITTING) : NULL;
+        char *gpus = gpus_visible(&manager->options.gpus, gpu_mask);
+        struct attempt_run *run =
+                run_dir && gpus && make_nonce(nonce) >= 0 ? new_run(manager, job, PHASE_COMMITTING) : NULL;
 
         if (!run) {
+                free(gpus);
                 log_error("job %" PRIu64 " cannot be started now: out of memory", job->id);
                 return;
         }
@@ -98,7 +101,7 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
         job->attempt = (struct attempt) {
                 .number = number,
                 .open = true,
-                .gpu_mask = gpu_mask,
+                .gpus = gpus,
                 .started = clock_realtime_usec(),
                 .resumed = from != NULL,
                 .first_step = from ? from->step : 0,
@@ -165,7 +168,7 @@ static int gather_paths(struct manager *manager, struct job *job, struct launch_
         if (job->kind != JOB_COMMAND && job->ranks > 1)
                 p->scratch = files_scratch(job, manager->launchers[job->launcher]->private_shm);
         if (manager->options.gpus.n > 0)
-                p->gpus = gpus_visible(&manager->options.gpus, job->attempt.gpu_mask);
+                p->gpus = strdup(job->attempt.gpus ? job->attempt.gpus : "");
         if (!p->spec_path || !p->run_dir || !p->log)
                 return error_errno(error, ENOMEM, "paths");
         int r = store_load_spec(manager->store, job->id, &p->spec, error);

@@ -264,8 +264,10 @@ static void tell_gpu_watch(struct manager *m) {
 
         for (size_t i = 0; m->gpu_watch && i < store_count(m->store); i++) {
                 const struct job *job = store_at(m->store, i);
-                for (uint32_t g = 0; state_holds_resources(job->state) && g < m->options.gpus.n; g++)
-                        if (job->attempt.gpu_mask & UINT64_C(1) << g)
+                uint64_t mask =
+                        state_holds_resources(job->state) ? gpus_mask(&m->options.gpus, job->attempt.gpus, NULL) : 0;
+                for (uint32_t g = 0; mask >> g; g++)
+                        if (mask & UINT64_C(1) << g)
                                 holders[g] = job->id;
         }
         for (uint32_t g = 0; m->gpu_watch && g < m->options.gpus.n; g++)
@@ -275,12 +277,15 @@ static void tell_gpu_watch(struct manager *m) {
 void manager_account(struct manager *m) {
         m->slots_used = 0;
         m->gpus_used = 0;
+        m->gpus_lost = 0;
         for (size_t i = 0; i < store_count(m->store); i++) {
                 const struct job *job = store_at(m->store, i);
+                uint32_t missing;
                 if (!state_holds_resources(job->state))
                         continue;
                 m->slots_used += job_slots(job);
-                m->gpus_used |= job->attempt.gpu_mask;
+                m->gpus_used |= gpus_mask(&m->options.gpus, job->attempt.gpus, &missing);
+                m->gpus_lost += missing;
         }
         tell_gpu_watch(m);
 }
@@ -411,6 +416,19 @@ static void restore_backoff(struct job *job) {
         job->wake_boottime = clock_boottime_usec() + MIN(left, most);
 }
 
+/* Names for the bits of a row of schema 2. Today's list is the best guess at the one they were bits of; made once, and kept. */
+static void name_gpus(struct manager *m, struct job *job) {
+        struct attempt *a = &job->attempt;
+        cleanup_free char *names = a->gpu_mask != 0 ? gpus_visible(&m->options.gpus, a->gpu_mask) : NULL;
+
+        if (!names)
+                return;
+        job_set_text(&a->gpus, names);
+        a->gpu_mask = 0;
+        store_mark(m->store, job);
+        (void) manager_commit(m);
+}
+
 static void reconcile(struct manager *m) {
         for (size_t i = 0; i < store_count(m->store); i++) {
                 struct job *job = store_at(m->store, i);
@@ -419,6 +437,7 @@ static void reconcile(struct manager *m) {
                 if (!state_holds_resources(job->state))
                         continue;
                 job->attempt.open = true;
+                name_gpus(m, job);
                 attempt_adopt(m, job);
         }
         manager_account(m);

@@ -45,7 +45,8 @@ struct manager {
         struct settle *settle;
         struct queue_entry head; /* the queued job that waits for resources, as planned last; id 0: none */
         uint64_t slots_used;
-        uint64_t gpus_used; /* bit mask */
+        uint64_t gpus_used; /* bit mask over options.gpus */
+        uint32_t gpus_lost; /* held by jobs, but not in options.gpus */
         struct gpu_watch *gpu_watch;
         struct child *children; /* that run now; daemon/child.h */
         int jobs_fd;            /* STATE/jobs */

@@ -194,6 +194,7 @@ static int write_attempt(struct store *store, const struct job *job, struct erro
         (void) sqlite3_bind_int(s, i++, a->rank);
         bind_text(s, i++, a->host);
         bind_text(s, i++, a->evidence);
+        bind_text(s, i++, a->gpus);
         return db_run(s, error);
 }
 

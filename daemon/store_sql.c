@@ -73,6 +73,11 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "CREATE INDEX job_ended ON job(state) WHERE state IN (" ENDED ");"
         "PRAGMA user_version=2;"
         "COMMIT;",
+
+        "BEGIN IMMEDIATE;"
+        "ALTER TABLE attempt ADD COLUMN gpus TEXT;"
+        "PRAGMA user_version=3;"
+        "COMMIT;",
 };
 
 const char *const store_statements[STATEMENT_MAX] = {
@@ -89,7 +94,7 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "checkpoint_write=?24 WHERE id=?1",
         [STATEMENT_INPUT] = "INSERT INTO input VALUES(?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
-                              ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                              ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_CHECKPOINT] =
                 "INSERT OR REPLACE INTO checkpoint(" STORE_CHECKPOINT_COLUMNS ") VALUES(?,?,?,?,?,?,?,?)",
         [STATEMENT_EVENT] = "INSERT INTO event(job, time, from_state, to_state, what, reason, class, step, lost) "
