@@ -484,6 +484,7 @@ static const struct report_field {
         { "checkpoint_write", 'd', AT(checkpoint_write), AT(has_write) },
         { "samples_first", 't', AT(samples_first), 0 },
         { "samples_last", 't', AT(samples_last), 0 },
+        { "record", 's', AT(record), 0 },
 #undef AT
 };
 

@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -262,12 +263,31 @@ static int finish_transaction(struct store *store, int r, struct error *error) {
         return r;
 }
 
+/* SQLite goes on with files that somebody has removed: what is committed to them ends with us. */
+static int refuse_removed(const struct store *store, struct error *error) {
+        const char *path = sqlite3_db_filename(store->db, "main"), *wal = sqlite3_filename_wal(path);
+        int moved = 0;
+
+        (void) sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+        if (!moved && (access(wal, F_OK) == 0 || errno != ENOENT))
+                return 0;
+        return error_set(error, ENOENT,
+                         "%s while bertd runs: nothing can be kept; see \"IF STATE.DB IS DAMAGED\" in bertd(8)",
+                         moved ? "removed or replaced" : "state.db-wal was removed");
+}
+
+static int begin(const struct store *store, struct error *error) {
+        int r = refuse_removed(store, error);
+
+        return r < 0 ? r : db_exec(store->db, "BEGIN IMMEDIATE", error);
+}
+
 bool store_pending(const struct store *store) { return store->dirty; }
 
 int store_flush(struct store *store, struct error *error) {
         if (!store->dirty)
                 return 0;
-        int r = db_exec(store->db, "BEGIN IMMEDIATE", error);
+        int r = begin(store, error);
         if (r < 0)
                 return error_prefix(error, "state.db");
         r = finish_transaction(store, write_all_marked(store, error), error);
@@ -423,7 +443,7 @@ int store_insert(struct store *store, const struct submission *submission, uid_t
         if (!job)
                 return error_errno(error, ENOMEM, "job");
 
-        int r = db_exec(store->db, "BEGIN IMMEDIATE", error);
+        int r = begin(store, error);
         if (r >= 0) {
                 r = insert_job(store, job, error);
                 job->id = (uint64_t) sqlite3_last_insert_rowid(store->db);
@@ -468,7 +488,9 @@ int store_remove(struct store *store, const struct job *job, struct error *error
         if (r < 0)
                 return r;
         bind_u64(s, 1, job->id);
-        r = db_run(s, error);
+        r = refuse_removed(store, error);
+        if (r >= 0)
+                r = db_run(s, error);
         if (r < 0)
                 return error_prefix(error, "state.db");
         if (in_memory)
