@@ -226,7 +226,9 @@ static int launch(struct attempt_run *run, struct error *error) {
                                        .socket = manager->options.socket,
                                        .log = p.log,
                                        .scratch = p.scratch };
-        r = files_prepare(manager->jobs_fd, job, &files, error);
+        r = manager_find_jobs(manager, error);
+        if (r >= 0)
+                r = files_prepare(manager->jobs_fd, job, &files, error);
         if (r < 0)
                 return r;
         struct launch l = {
@@ -438,6 +440,21 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
         manager_commit(run->manager);
 }
 
+/* How the attempt ended, as the shim saw it. exit.json says the same and is read at the end; where somebody has removed it the report is
+ * all there is, and must outlive us. */
+static void take_record(struct attempt_run *run, const char *record) {
+        struct job *job = run->job;
+        struct error error = {};
+
+        if (files_use_record(record, strlen(record), job, &run->asked, &error) < 0)
+                log_error("job %" PRIu64 " attempt %u: the shim's record: %s", job->id, job->attempt.number,
+                          error.text);
+        else if (files_read_exit(run->manager->jobs_fd, job, &run->asked, &error) < 0) {
+                store_mark(run->manager->store, job);
+                manager_commit(run->manager);
+        }
+}
+
 int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report) {
         struct job *job = store_find(manager->store, report->job);
 
@@ -467,6 +484,8 @@ int attempt_report(struct manager *manager, uid_t uid, const struct attempt_repo
                 job->checkpoint_write = report->checkpoint_write;
         if (report->has_checkpoint && report->checkpoint_path)
                 take_checkpoint(run, report);
+        if (report->exited && report->record)
+                take_record(run, report->record);
         if (report->exited)
                 set_deadline(run, EXITED_TIMEOUT_USEC, on_exited_timeout);
         return 0;

@@ -60,7 +60,7 @@ int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t p
 struct attempt_report {
         uint64_t job;
         uint32_t attempt;
-        const char *nonce, *status, *checkpoint_path;
+        const char *nonce, *status, *checkpoint_path, *record;
         bool has_step, has_steps, has_loss, has_rate, has_checkpoint, has_stall, has_write, exited;
         uint64_t step, steps, checkpoint_step, checkpoint_size, samples_first, samples_last;
         double loss, rate, checkpoint_stall, checkpoint_write;

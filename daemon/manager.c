@@ -68,6 +68,26 @@ static int open_jobs_folder(const char *state_dir, int *ret, struct error *error
         return 0;
 }
 
+int manager_find_jobs(struct manager *m, struct error *error) {
+        cleanup_free char *path = format_string("%s/jobs", m->options.state_dir);
+        struct stat ours, there;
+        int fd;
+
+        if (!path)
+                return error_errno(error, ENOMEM, "%s", m->options.state_dir);
+        if (fstat(m->jobs_fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+            ours.st_ino == there.st_ino)
+                return 0;
+        int r = open_jobs_folder(m->options.state_dir, &fd, error);
+        if (r < 0)
+                return r;
+        log_error("%s was removed or replaced while bertd runs: jobs that start now have their folders in the new one",
+                  path);
+        (void) close(m->jobs_fd);
+        m->jobs_fd = fd;
+        return 0;
+}
+
 /* True where a folder of a job is there: its rows must be in state.db. */
 static bool holds_jobs(const char *state_dir) {
         cleanup_free char *path = format_string("%s/jobs", state_dir);

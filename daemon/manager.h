@@ -83,6 +83,9 @@ void manager_enqueue(struct manager *manager, struct job *job);
 /* What is free now. */
 struct queue_free manager_free_resources(const struct manager *manager);
 
+/* STATE/jobs is where jobs_fd says; where somebody has removed it, it is made anew. */
+int manager_find_jobs(struct manager *manager, struct error *error);
+
 /* Recomputes slots_used and gpus_used from the jobs. */
 void manager_account(struct manager *manager);
 

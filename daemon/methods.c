@@ -515,6 +515,7 @@ static const struct report_field {
         { "checkpoint_write", 'd', AT(checkpoint_write), AT(has_write) },
         { "samples_first", 't', AT(samples_first), 0 },
         { "samples_last", 't', AT(samples_last), 0 },
+        { "record", 's', AT(record), 0 },
 #undef AT
 };
 
@@ -563,8 +564,8 @@ static int report(struct call *call, sd_bus_message *m) {
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         if (r == -ESTALE)
                 return sd_bus_error_set(call->error, BERTD_ERROR_WRONG_STATE, "not an attempt that runs");
-        /* The shim forgets a checkpoint when it is answered: by then its row is durable. */
-        if (r >= 0 && in.has_checkpoint)
+        /* The shim forgets a checkpoint, or ends, when it is answered: by then the rows are durable. */
+        if (r >= 0 && (in.has_checkpoint || in.record))
                 return queue_change(call, m);
         return r < 0 ? r : reply_nothing(m);
 }

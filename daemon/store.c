@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -268,10 +269,25 @@ static void clear_marks(struct store *store) {
         store->dirty = false;
 }
 
+/* SQLite goes on with files that somebody has removed: what is committed to them ends with us. */
+static int refuse_removed(const struct store *store, struct error *error) {
+        const char *path = sqlite3_db_filename(store->db, "main"), *wal = sqlite3_filename_wal(path);
+        int moved = 0;
+
+        (void) sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+        if (!moved && (access(wal, F_OK) == 0 || errno != ENOENT))
+                return 0;
+        return error_set(error, ENOENT,
+                         "%s while bertd runs: nothing can be kept; see \"IF STATE.DB IS DAMAGED\" in bertd(8)",
+                         moved ? "removed or replaced" : "state.db-wal was removed");
+}
+
 static int begin(struct store *store, struct error *error) {
         if (store->begun)
                 return 0;
-        int r = db_exec(store->db, "BEGIN IMMEDIATE", error);
+        int r = refuse_removed(store, error);
+        if (r >= 0)
+                r = db_exec(store->db, "BEGIN IMMEDIATE", error);
         store->begun = r >= 0;
         return r;
 }

@@ -49,7 +49,8 @@
  *
  * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t, loss d,
  * rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d (seconds),
- * samples_first t, samples_last t (of the update under way), exited b (exit.json has been written).
+ * samples_first t, samples_last t (of the update under way), exited b (the attempt has ended; the shim exits once this is answered),
+ * record s (with exited: the text of exit.json; used where that file is missing or damaged). Keys that bertd does not know are passed over.
  *
  * Object /org/bertd1/attempt, interface org.bertd1.Attempt, served by the shim on the same connection:
  *   Stop         t   -   ask the ranks to checkpoint and stop; SIGKILL after so many usec (extended while a checkpoint is
