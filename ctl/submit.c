@@ -14,6 +14,7 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
+#include "common/environment.h"
 #include "common/file.h"
 #include "common/limits.h"
 #include "common/parse.h"
@@ -23,12 +24,6 @@
 #include "ctl/dict.h"
 #include "ctl/json.h"
 
-/* Variables of the surroundings, not of the job: bertd gives each job its own. */
-static const char *const not_the_jobs[] = {
-        "NOTIFY_SOCKET=", "WATCHDOG_",    "LISTEN_", "BERTD_JOB_ID=",    "BERTD_ATTEMPT=", "BERTD_RUN_DIR=",
-        "BERTD_RESUME=",  "BERTD_NONCE=", "PMIX_",   "OMPI_COMM_WORLD_", "COLUMNS=",       "LINES=",
-};
-
 static bool is_utf8(const char *text) {
         json_t *value = json_string(text);
         json_decref(value);
@@ -36,10 +31,7 @@ static bool is_utf8(const char *text) {
 }
 
 static bool is_the_jobs(const char *variable) {
-        for (size_t i = 0; i < ELEMENTSOF(not_the_jobs); i++)
-                if (strncmp(variable, not_the_jobs[i], strlen(not_the_jobs[i])) == 0)
-                        return false;
-        return strchr(variable, '=') && variable[0] != '=';
+        return strchr(variable, '=') && variable[0] != '=' && variable_owner(variable) == VARIABLE_JOB;
 }
 
 /* The environment to send; the vector is the caller's, its strings are not. */

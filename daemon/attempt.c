@@ -28,7 +28,7 @@
 
 #define HELLO_TIMEOUT_USEC (60 * USEC_PER_SEC)
 #define EXITED_TIMEOUT_USEC (3 * USEC_PER_SEC)
-#define KILL_TIMEOUT_USEC (5 * USEC_PER_SEC)
+#define KILL_TIMEOUT_USEC (3 * USEC_PER_SEC) /* with the sweep's limit after it: less than 10 s for `cancel --now` */
 #define STOP_SLACK_USEC (30 * USEC_PER_SEC)
 #define STOP_EXTENSIONS 4
 
@@ -85,9 +85,12 @@ static struct attempt_run *new_run(struct manager *manager, struct job *job, enu
 void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) {
         char nonce[NONCE_SIZE];
         cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
-        struct attempt_run *run = run_dir && make_nonce(nonce) >= 0 ? new_run(manager, job, PHASE_COMMITTING) : NULL;
+        char *gpus = gpus_visible(&manager->options.gpus, gpu_mask);
+        struct attempt_run *run =
+                run_dir && gpus && make_nonce(nonce) >= 0 ? new_run(manager, job, PHASE_COMMITTING) : NULL;
 
         if (!run) {
+                free(gpus);
                 log_error("job %" PRIu64 " cannot be started now: out of memory", job->id);
                 return;
         }
@@ -99,7 +102,7 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
         job->attempt = (struct attempt) {
                 .number = number,
                 .open = true,
-                .gpu_mask = gpu_mask,
+                .gpus = gpus,
                 .started = clock_realtime_usec(),
                 .resumed = from != NULL,
                 .first_step = from ? from->step : 0,
@@ -124,7 +127,13 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
         manager_account(manager);
 }
 
-static void set_run_timer(struct attempt_run *run, uint64_t usec, sd_event_time_handler_t handler) {
+/* Once armed an end can only come nearer: nothing that a client says or repeats moves it away. */
+static void set_deadline(struct attempt_run *run, uint64_t usec, sd_event_time_handler_t handler) {
+        uint64_t deadline = clock_boottime_usec() + usec;
+
+        if (run->timer && run->deadline_usec <= deadline)
+                return;
+        run->deadline_usec = deadline;
         run->timer = sd_event_source_disable_unref(run->timer);
         int r = sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, usec, 0, handler, run);
         if (r < 0)
@@ -162,7 +171,7 @@ static int gather_paths(struct manager *manager, struct job *job, struct launch_
         if (job->kind != JOB_COMMAND && job->ranks > 1)
                 p->scratch = files_scratch(job, manager->launchers[job->launcher]->private_shm);
         if (manager->options.gpus.n > 0)
-                p->gpus = gpus_visible(&manager->options.gpus, job->attempt.gpu_mask);
+                p->gpus = strdup(job->attempt.gpus ? job->attempt.gpus : "");
         if (!p->spec_path || !p->run_dir || !p->log)
                 return error_errno(error, ENOMEM, "paths");
         int r = store_load_spec(manager->store, job->id, &p->spec, error);
@@ -224,7 +233,9 @@ static int launch(struct attempt_run *run, struct error *error) {
                                        .socket = manager->options.socket,
                                        .log = p.log,
                                        .scratch = p.scratch };
-        r = files_prepare(manager->jobs_fd, job, &files, error);
+        r = manager_find_jobs(manager, error);
+        if (r >= 0)
+                r = files_prepare(manager->jobs_fd, job, &files, error);
         if (r < 0)
                 return r;
         struct launch l = {
@@ -237,7 +248,7 @@ void attempt_launch(struct attempt_run *run) {
         struct error error = {};
 
         run->phase = PHASE_LAUNCHING;
-        set_run_timer(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
+        set_deadline(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
         int r = launch(run, &error);
         if (r == -ENOSPC || r == -EDQUOT)
                 attempt_over(run, EXIT_CLASS_DISK_FULL, error.text);
@@ -318,7 +329,7 @@ void attempt_adopt(struct manager *manager, struct job *job) {
                 if (job->state == JOB_STOPPING)
                         attempt_stop(job);
         } else if (a->pid == 0 && files_is_locked(manager->jobs_fd, job)) {
-                set_run_timer(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
+                set_deadline(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
         } else {
                 attempt_over(run, EXIT_CLASS_LOST,
                              a->pid == 0 ? "bertd ended while the attempt was being started"
@@ -444,6 +455,21 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
         manager_commit(run->manager);
 }
 
+/* How the attempt ended, as the shim saw it. exit.json says the same and is read at the end; where somebody has removed it the report is
+ * all there is, and must outlive us. */
+static void take_record(struct attempt_run *run, const char *record) {
+        struct job *job = run->job;
+        struct error error = {};
+
+        if (files_use_record(record, strlen(record), job, &run->asked, &error) < 0)
+                log_error("job %" PRIu64 " attempt %u: the shim's record: %s", job->id, job->attempt.number,
+                          error.text);
+        else if (files_read_exit(run->manager->jobs_fd, job, &run->asked, &error) < 0) {
+                store_mark(run->manager->store, job);
+                manager_commit(run->manager);
+        }
+}
+
 /* What a user reports may be any number: beyond its bounds it is unknown. */
 static double within(double value, double max) { return value >= 0 && value <= max ? value : (double) NAN; }
 
@@ -478,8 +504,10 @@ int attempt_report(struct manager *manager, uid_t uid, const struct attempt_repo
         if (report->has_checkpoint && report->checkpoint_path && strlen(report->checkpoint_path) <= BERTD_PATH_MAX &&
             report->checkpoint_step <= BERTD_STEPS_MAX && report->checkpoint_size <= BERTD_SAMPLES_MAX)
                 take_checkpoint(run, report);
+        if (report->exited && report->record)
+                take_record(run, report->record);
         if (report->exited)
-                set_run_timer(run, EXITED_TIMEOUT_USEC, on_exited_timeout);
+                set_deadline(run, EXITED_TIMEOUT_USEC, on_exited_timeout);
         return 0;
 }
 
@@ -515,7 +543,7 @@ void attempt_stop(struct job *job) {
                 attempt_over(run, EXIT_CLASS_KILLED, "killed on request");
                 return;
         }
-        set_run_timer(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
+        set_deadline(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
         if (run->peer)
                 peer_send_stop(run->peer, now ? 0 : grace);
 }

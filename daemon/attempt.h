@@ -31,6 +31,7 @@ struct attempt_run {
         struct peer *peer;       /* the shim's connection, NULL while it has none */
         sd_event_source *pidfd;  /* owns its fd */
         sd_event_source *timer;  /* hello, stop or sweep limit, by phase */
+        uint64_t deadline_usec;  /* of the hello or stop limit, boot time; valid while there is a timer */
         sd_event_source *launch; /* the launcher's answer; owned by the launcher's callback data */
         void *launcher_data;     /* the launcher's own, freed by its `forget` */
         char *cgroup;            /* systemd launcher: the unit's, else NULL */
@@ -60,7 +61,7 @@ int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t p
 struct attempt_report {
         uint64_t job;
         uint32_t attempt;
-        const char *nonce, *status, *checkpoint_path;
+        const char *nonce, *status, *checkpoint_path, *record;
         bool has_step, has_steps, has_loss, has_rate, has_checkpoint, has_stall, has_write, exited;
         uint64_t step, steps, checkpoint_step, checkpoint_size, samples_first, samples_last;
         double loss, rate, checkpoint_stall, checkpoint_write;

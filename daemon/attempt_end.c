@@ -25,17 +25,22 @@
 #define SWEEP_INTERVAL_USEC 20000
 #define SWEEPS_MAX 500 /* 10 s: what is left then hangs in the kernel */
 
+/* What the shim wrote or reported (attempt.c) goes before what is seen from here. */
 static void read_record(struct attempt_run *run, enum exit_class exit_class, const char *text) {
         struct attempt *a = &run->job->attempt;
         struct error error = {};
+        bool reported = a->exit_class >= 0;
 
-        a->exit_class = (int) exit_class;
-        job_set_text(&a->reason, text);
+        if (!reported || exit_class == EXIT_CLASS_LAUNCH) {
+                a->exit_class = (int) exit_class;
+                job_set_text(&a->reason, text);
+        }
         if (exit_class == EXIT_CLASS_LAUNCH)
                 return;
         int r = files_read_exit(run->manager->jobs_fd, run->job, &run->asked, &error);
-        if (r < 0 && r != -ENOENT)
-                log_error("job %" PRIu64 " attempt %u: %s", run->job->id, a->number, error.text);
+        if (r < 0 && (r != -ENOENT || reported))
+                log_error("job %" PRIu64 " attempt %u: %s%s", run->job->id, a->number, error.text,
+                          reported ? "; ended as its shim reported" : "");
 }
 
 /* What the exit record left unsaid. */

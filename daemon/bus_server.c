@@ -36,6 +36,8 @@ struct bus_server {
         struct allowance allowances[ALLOWANCES]; /* by uid; users who share a place share what is left */
         struct manager *manager;
         char *path;
+        dev_t device; /* of the socket that we bound there */
+        ino_t inode;
         sd_event_source *listen; /* owns its fd */
         sd_event_source *reaper;
         sd_id128_t id;
@@ -392,17 +394,23 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
 
 /* ---- listening ---- */
 
+/* Only a refused connection means that nobody listens: where the queue is full, somebody does. */
 static int refuse_living(const char *path, const struct sockaddr_un *address, struct error *error) {
         cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         struct stat st;
 
+        if (fd < 0)
+                return error_errno(error, errno, "%s", path);
         if (lstat(path, &st) < 0)
-                return 0;
+                return errno == ENOENT ? 0 : error_errno(error, errno, "%s", path);
         if (!S_ISSOCK(st.st_mode))
                 return error_set(error, EEXIST, "%s: exists and is not a socket", path);
-        if (fd >= 0 && connect(fd, (const struct sockaddr *) address, sizeof(*address)) == 0)
+        int r = connect(fd, (const struct sockaddr *) address, sizeof(*address)) < 0 ? -errno : 0;
+        if (r == 0 || r == -EAGAIN)
                 return error_set(error, EADDRINUSE, "%s: another daemon answers there", path);
-        return unlink(path) < 0 ? error_errno(error, errno, "%s", path) : 0;
+        if (r != -ECONNREFUSED && r != -ENOENT)
+                return error_errno(error, -r, "%s: not known whether a daemon listens there", path);
+        return unlink(path) < 0 && errno != ENOENT ? error_errno(error, errno, "%s", path) : 0;
 }
 
 static int set_access(const char *path, struct error *error) {
@@ -448,6 +456,7 @@ static int open_socket(const char *path, int *ret, struct error *error) {
 
 int bus_server_new(struct manager *manager, const char *path, struct bus_server **ret, struct error *error) {
         cleanup_close int fd = -1;
+        struct stat st;
         struct bus_server *server = calloc(1, sizeof(*server));
         if (!server)
                 return error_errno(error, ENOMEM, "%s", path);
@@ -457,6 +466,10 @@ int bus_server_new(struct manager *manager, const char *path, struct bus_server 
         int r = open_socket(path, &fd, error);
         if (r >= 0 && !(server->path = strdup(path)))
                 r = error_errno(error, ENOMEM, "%s", path);
+        if (r >= 0 && lstat(path, &st) == 0) {
+                server->device = st.st_dev;
+                server->inode = st.st_ino;
+        }
         if (r >= 0) {
                 r = sd_id128_randomize(&server->id);
                 if (r >= 0)
@@ -482,6 +495,8 @@ int bus_server_new(struct manager *manager, const char *path, struct bus_server 
 }
 
 void bus_server_free(struct bus_server *server) {
+        struct stat st;
+
         if (!server)
                 return;
         (void) sd_event_source_disable_unref(server->listen);
@@ -494,7 +509,7 @@ void bus_server_free(struct bus_server *server) {
         inlets_free(&server->inlets);
         if (server->spare_fd >= 0)
                 (void) close(server->spare_fd);
-        if (server->path)
+        if (server->path && lstat(server->path, &st) == 0 && st.st_dev == server->device && st.st_ino == server->inode)
                 (void) unlink(server->path);
         free(server->path);
         free(server);

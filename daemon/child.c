@@ -22,6 +22,7 @@
 #include "daemon/files.h"
 #include "daemon/launcher.h"
 #include "daemon/log.h"
+#include "daemon/reserve.h"
 
 #define REMOVE_LIMIT_USEC (600 * USEC_PER_SEC)
 #define ON_EXIT_LIMIT_USEC (60 * USEC_PER_SEC)
@@ -68,6 +69,7 @@ static void child_free(struct child *child) {
                         *at = child->next;
                         break;
                 }
+        reserve_fill(child->manager->reserve_fd);
         answer(child);
         sd_bus_message_unref(child->request);
         free(child->path);

@@ -11,6 +11,7 @@
 
 #include "bertd/progress.h"
 #include "common/cleanup.h"
+#include "common/environment.h"
 #include "daemon/states.h"
 
 /* --bind-to none: the default binding puts every one-rank job on core 0. The session folder and the shared-memory segments are
@@ -59,17 +60,6 @@ int command_argv(const struct command_input *input, struct strv *ret, struct err
         return ret->failed ? error_errno(error, ENOMEM, "command") : 0;
 }
 
-static bool is_ours(const char *variable) {
-        static const char *const prefixes[] = { "NOTIFY_SOCKET=",  "WATCHDOG_",      "LISTEN_",       "BERTD_JOB_ID=",
-                                                "BERTD_ATTEMPT=",  "BERTD_RUN_DIR=", "BERTD_RESUME=", "BERTD_NONCE=",
-                                                "JOURNAL_STREAM=", "INVOCATION_ID=", "MAINPID=" };
-
-        for (size_t i = 0; i < ELEMENTSOF(prefixes); i++)
-                if (strncmp(variable, prefixes[i], strlen(prefixes[i])) == 0)
-                        return true;
-        return false;
-}
-
 static void set(struct strv *environment, const char *name, const char *value) {
         size_t length = strlen(name);
 
@@ -110,7 +100,7 @@ int command_environment(const struct command_input *input, struct strv *ret, str
 
         for (const char *w = packed_next(input->environment, input->environment_size, NULL); w;
              w = packed_next(input->environment, input->environment_size, w))
-                if (!is_ours(w))
+                if (variable_owner(w) == VARIABLE_JOB)
                         strv_add(ret, w);
         add_login_defaults(job, ret);
         set_number(ret, BERTD_ENV_JOB_ID, job->id);

@@ -21,7 +21,6 @@
 #include "daemon/states.h"
 #include "daemon/shim_record.h"
 
-#define EXIT_RECORD_MAX 65536
 #define ATTEMPT_DOCUMENT_VERSION 1
 
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
@@ -211,7 +210,7 @@ static bool plain_text(const char *text) {
         return true;
 }
 
-static int use_exit_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
+static int use_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
         struct attempt *a = &job->attempt;
         json_int_t version, id, number, exit_code, signal, step = 0, rank = -1, first = 0, last = 0;
         const char *nonce, *stopped_by = "none", *reason = "", *name = "", *host = "", *evidence = "";
@@ -223,9 +222,9 @@ static int use_exit_record(json_t *root, struct job *job, bool *ret_requested, s
                            &signal, "oom", &oom, "stopped_by", &stopped_by, "first_rank", &rank, "reason", &reason,
                            "class", &name, "step", &step, "host", &host, "evidence", &evidence, "samples_first", &first,
                            "samples_last", &last) < 0)
-                return error_set(error, EBADMSG, "exit.json: %s", e.text);
+                return error_set(error, EBADMSG, "%s", e.text);
         if (version < 1 || (uint64_t) id != job->id || number != a->number || strcmp(nonce, a->nonce) != 0)
-                return error_set(error, EBADMSG, "exit.json: of another attempt");
+                return error_set(error, EBADMSG, "of another attempt");
         a->exit_code = exit_code < 0 || exit_code > 255 ? -1 : (int) exit_code;
         a->signal = signal < 0 || signal > 64 ? 0 : (int) signal;
         int class = name[0] ? exit_class_from_name(name) : -1;
@@ -245,21 +244,29 @@ static int use_exit_record(json_t *root, struct job *job, bool *ret_requested, s
         return 0;
 }
 
+int files_use_record(const char *text, size_t size, struct job *job, bool *ret_requested, struct error *error) {
+        json_error_t e;
+
+        if (size > SHIM_RECORD_MAX)
+                return error_errno(error, EFBIG, "%zu bytes", size);
+        cleanup_json json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
+        if (!root)
+                return error_set(error, EBADMSG, "line %d: %s", e.line, e.text);
+        return use_record(root, job, ret_requested, error);
+}
+
 int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct error *error) {
         size_t size = 0;
-        json_error_t e;
-        cleanup_free char *buffer = malloc(EXIT_RECORD_MAX);
+        cleanup_free char *buffer = malloc(SHIM_RECORD_MAX);
         cleanup_close int folder = open_attempt_folder(jobs_fd, job);
 
         int r = !buffer      ? -ENOMEM
                 : folder < 0 ? folder
-                             : read_bounded(folder, "exit.json", job->uid, buffer, EXIT_RECORD_MAX, &size);
+                             : read_bounded(folder, "exit.json", job->uid, buffer, SHIM_RECORD_MAX, &size);
         if (r < 0)
                 return error_errno(error, -r, "exit.json");
-        cleanup_json json_t *root = json_loadb(buffer, size, JSON_REJECT_DUPLICATES, &e);
-        if (!root)
-                return error_set(error, EBADMSG, "exit.json: line %d: %s", e.line, e.text);
-        return use_exit_record(root, job, ret_requested, error);
+        r = files_use_record(buffer, size, job, ret_requested, error);
+        return r < 0 ? error_prefix(error, "exit.json") : 0;
 }
 
 static int open_lock(int folder) {

@@ -37,8 +37,12 @@ int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt
 /* For writing what the shim says before it has a log (fork launcher): an fd, or −errno. */
 int files_open_shim_log(int jobs_fd, const struct job *job);
 
-/* Reads exit.json into job->attempt (exit code, signal, class, reason, step, rank, host, evidence, samples). −ENOENT: there is none; other errors:
- * it is not to be trusted, and the text says why. `*ret_requested`: the stop was asked for. */
+/* Takes the record of an end (shim_record_text) into job->attempt: exit code, signal, class, reason, step, rank, host, evidence, samples.
+ * Its user may have made it: a record of another attempt, or one that is none, is refused, and nothing is changed. `*ret_requested`: the stop
+ * was asked for. */
+int files_use_record(const char *text, size_t size, struct job *job, bool *ret_requested, struct error *error);
+
+/* The same of exit.json. −ENOENT: there is none. */
 int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct error *error);
 
 /* Does a process hold the attempt's lock? */

@@ -61,7 +61,7 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
         return 0;
 }
 
-/* In the order of their UUIDs, as /proc's are: a job's mask means the same GPUs after a restart. */
+/* In the order of their UUIDs, as /proc's are: "GPU 1" is mostly the same one after a restart. */
 static bool find_by_nvml(struct gpus *gpus) {
         static struct nvml_answer answer;
 
@@ -119,6 +119,53 @@ char *gpus_visible(const struct gpus *gpus, uint64_t mask) {
                 return text;
         free(text);
         return NULL;
+}
+
+/* −1: not in the list. A UUID may be shortened, in the list as in the name. */
+static int index_of(const struct gpus *gpus, const char *name) {
+        bool uuid = strncmp(name, "GPU-", 4) == 0;
+
+        for (uint32_t i = 0; i < gpus->n; i++)
+                if (strcmp(gpus->names[i], name) == 0)
+                        return (int) i;
+        for (uint32_t i = 0; uuid && i < gpus->n; i++)
+                if (strncmp(gpus->names[i], name, MIN(strlen(gpus->names[i]), strlen(name))) == 0)
+                        return (int) i;
+        return -1;
+}
+
+/* Takes the first of `*names`; false: there is none. */
+static bool next_name(const char **names, char name[GPU_NAME_MAX]) {
+        if (!*names || !**names)
+                return false;
+        size_t length = strcspn(*names, ",");
+        (void) snprintf(name, GPU_NAME_MAX, "%.*s", (int) MIN(length, (size_t) GPU_NAME_MAX), *names);
+        *names += length + ((*names)[length] == ',');
+        return true;
+}
+
+uint64_t gpus_mask(const struct gpus *gpus, const char *names, uint32_t *ret_missing) {
+        char name[GPU_NAME_MAX];
+        uint32_t missing = 0;
+        uint64_t mask = 0;
+
+        while (next_name(&names, name)) {
+                int i = index_of(gpus, name);
+                if (i < 0)
+                        missing++;
+                else
+                        mask |= UINT64_C(1) << i;
+        }
+        if (ret_missing)
+                *ret_missing = missing;
+        return mask;
+}
+
+bool gpus_next_missing(const struct gpus *gpus, const char **names, char name[GPU_NAME_MAX]) {
+        while (next_name(names, name))
+                if (index_of(gpus, name) < 0)
+                        return true;
+        return false;
 }
 
 const struct nvml_gpu *gpus_listed(const struct nvml_answer *answer, const char *name) {

@@ -42,8 +42,14 @@ int gpus_find(const char *option, struct gpus *ret, struct error *error);
 /* `want` of those outside `taken` as a bit mask (the lowest first); 0 where there are not so many. */
 uint64_t gpus_take(const struct gpus *gpus, uint64_t taken, uint32_t want);
 
-/* The value of CUDA_VISIBLE_DEVICES; the caller frees. */
+/* Their names, as CUDA_VISIBLE_DEVICES wants them: what a job holds, also after a restart with another list. The caller frees. */
 char *gpus_visible(const struct gpus *gpus, uint64_t mask);
+
+/* Which of the list `names` (NULL = none) are. `ret_missing` (may be NULL): how many of the names it has not. */
+uint64_t gpus_mask(const struct gpus *gpus, const char *names, uint32_t *ret_missing);
+
+/* Takes the next of `*names` that the list does not have; false: no more. */
+bool gpus_next_missing(const struct gpus *gpus, const char **names, char name[GPU_NAME_MAX]);
 
 /* The driver's record of GPU `name` (a UUID, its beginning, or an index), or NULL. */
 const struct nvml_gpu *gpus_listed(const struct nvml_answer *answer, const char *name);

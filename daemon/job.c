@@ -79,6 +79,7 @@ void job_set_text(char **to, const char *text) {
 }
 
 void attempt_clear(struct attempt *attempt) {
+        free(attempt->gpus);
         free(attempt->host);
         free(attempt->reason);
         free(attempt->evidence);

@@ -55,7 +55,9 @@ struct attempt {
         char boot_id[BOOT_ID_SIZE];
         pid_t pid;          /* the shim's, 0 = not heard of */
         uint64_t pid_start; /* field 22 of /proc/PID/stat */
-        uint64_t gpu_mask;  /* bit i: the daemon's GPU i */
+        char *gpus;         /* the names of those that it holds, separated by commas; NULL = none */
+        uint64_t
+                gpu_mask; /* as schema 2 had it, until names are found for it: bit i = GPU i of that daemon's list; else 0 */
         uint64_t started, ended;
         bool resumed;
         uint64_t first_step, step; /* as in struct policy_death */

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +15,8 @@
 #include "daemon/gpu_watch.h"
 #include "daemon/launcher.h"
 #include "daemon/reasons.h"
+
+#define GPU_NOTES_MAX (2 * GPUS_MAX) /* those of the list, and as many that are not in it any more */
 
 /* Where the next byte goes that is aligned so. */
 static int aligned(int at, int to) { return (at + to - 1) / to * to; }
@@ -232,9 +235,23 @@ static uint32_t count_gpus(const struct manager *manager, enum gpu_state state) 
         return (uint32_t) __builtin_popcountll(gpu_watch_blocked(manager->gpu_watch, state));
 }
 
+/* GPUs that jobs hold, but that are not in today's list: they are not given to others when they come back. */
+static size_t note_lost_gpus(const struct manager *manager, char texts[][GPU_NOTE_MAX + 16], size_t n) {
+        char name[GPU_NAME_MAX];
+
+        for (size_t i = 0; manager->gpus_lost > 0 && i < store_count(manager->store); i++) {
+                const struct job *job = store_at(manager->store, i);
+                const char *names = state_holds_resources(job->state) ? job->attempt.gpus : NULL;
+                while (n < GPU_NOTES_MAX && gpus_next_missing(&manager->options.gpus, &names, name))
+                        (void) snprintf(texts[n++], sizeof(texts[0]),
+                                        "GPU %s: held by job %" PRIu64 ", but not listed any more", name, job->id);
+        }
+        return n;
+}
+
 static void add_gpu_notes(sd_bus_message *m, int *r, const struct manager *manager) {
-        char texts[GPUS_MAX][GPU_NOTE_MAX + 16];
-        char *notes[GPUS_MAX + 1] = {};
+        char texts[GPU_NOTES_MAX][GPU_NOTE_MAX + 16];
+        char *notes[GPU_NOTES_MAX + 1] = {};
         size_t n = 0;
 
         gpu_watch_refresh(manager->gpu_watch);
@@ -242,10 +259,11 @@ static void add_gpu_notes(sd_bus_message *m, int *r, const struct manager *manag
                 const char *note = gpu_watch_note(manager->gpu_watch, i);
                 if (!note[0])
                         continue;
-                (void) snprintf(texts[n], sizeof(texts[n]), "GPU %u: %s", i, note);
-                notes[n] = texts[n];
-                n++;
+                (void) snprintf(texts[n++], sizeof(texts[0]), "GPU %u: %s", i, note);
         }
+        n = note_lost_gpus(manager, texts, n);
+        for (size_t i = 0; i < n; i++)
+                notes[i] = texts[i];
         add_strings(m, r, "gpu_notes", notes);
 }
 

@@ -29,6 +29,7 @@
 #include "daemon/launcher.h"
 #include "daemon/log.h"
 #include "daemon/process.h"
+#include "daemon/reserve.h"
 #include "daemon/settle.h"
 
 /* ---- state folder ---- */
@@ -64,6 +65,26 @@ static int open_jobs_folder(const char *state_dir, int *ret, struct error *error
         if (fd < 0 || fchmod(fd, 0711) < 0)
                 return error_errno(error, errno, "%s", path);
         *ret = steal_fd(&fd);
+        return 0;
+}
+
+int manager_find_jobs(struct manager *m, struct error *error) {
+        cleanup_free char *path = format_string("%s/jobs", m->options.state_dir);
+        struct stat ours, there;
+        int fd;
+
+        if (!path)
+                return error_errno(error, ENOMEM, "%s", m->options.state_dir);
+        if (fstat(m->jobs_fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+            ours.st_ino == there.st_ino)
+                return 0;
+        int r = open_jobs_folder(m->options.state_dir, &fd, error);
+        if (r < 0)
+                return r;
+        log_error("%s was removed or replaced while bertd runs: jobs that start now have their folders in the new one",
+                  path);
+        (void) close(m->jobs_fd);
+        m->jobs_fd = fd;
         return 0;
 }
 
@@ -123,6 +144,8 @@ static int open_state(struct manager *m, struct error *error) {
         if (r >= 0)
                 r = store_open(db, !holds_jobs(dir), log_line, &m->store, error);
         (void) umask(old);
+        if (r >= 0)
+                m->reserve_fd = reserve_open(dir);
         return r;
 }
 
@@ -148,7 +171,9 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
         if (!m)
                 return error_errno(error, ENOMEM, "manager");
 
-        *m = (struct manager) { .options = *options, .jobs_fd = -1, .lock_fd = -1, .serial = clock_realtime_usec() };
+        *m = (struct manager) {
+                .options = *options, .jobs_fd = -1, .lock_fd = -1, .reserve_fd = -1, .serial = clock_realtime_usec()
+        };
         m->launchers[LAUNCHER_FORK] = &launcher_fork;
         m->launchers[LAUNCHER_SYSTEMD] = geteuid() == 0 ? &launcher_systemd : NULL;
         process_boot_id(m->boot_id, sizeof(m->boot_id));
@@ -192,6 +217,8 @@ void manager_free(struct manager *m) {
                 (void) close(m->jobs_fd);
         if (m->lock_fd >= 0)
                 (void) close(m->lock_fd);
+        if (m->reserve_fd >= 0)
+                (void) close(m->reserve_fd);
         free(m->trainer);
         free(m->shim);
         free(m);
@@ -259,8 +286,10 @@ static void tell_gpu_watch(struct manager *m) {
 
         for (size_t i = 0; m->gpu_watch && i < store_count(m->store); i++) {
                 const struct job *job = store_at(m->store, i);
-                for (uint32_t g = 0; state_holds_resources(job->state) && g < m->options.gpus.n; g++)
-                        if (job->attempt.gpu_mask & UINT64_C(1) << g)
+                uint64_t mask =
+                        state_holds_resources(job->state) ? gpus_mask(&m->options.gpus, job->attempt.gpus, NULL) : 0;
+                for (uint32_t g = 0; mask >> g; g++)
+                        if (mask & UINT64_C(1) << g)
                                 holders[g] = job->id;
         }
         for (uint32_t g = 0; m->gpu_watch && g < m->options.gpus.n; g++)
@@ -270,12 +299,15 @@ static void tell_gpu_watch(struct manager *m) {
 void manager_account(struct manager *m) {
         m->slots_used = 0;
         m->gpus_used = 0;
+        m->gpus_lost = 0;
         for (size_t i = 0; i < store_count(m->store); i++) {
                 const struct job *job = store_at(m->store, i);
+                uint32_t missing;
                 if (!state_holds_resources(job->state))
                         continue;
                 m->slots_used += job_slots(job);
-                m->gpus_used |= job->attempt.gpu_mask;
+                m->gpus_used |= gpus_mask(&m->options.gpus, job->attempt.gpus, &missing);
+                m->gpus_lost += missing;
         }
         tell_gpu_watch(m);
 }
@@ -406,6 +438,19 @@ static void restore_backoff(struct job *job) {
         job->wake_boottime = clock_boottime_usec() + MIN(left, most);
 }
 
+/* Names for the bits of a row of schema 2. Today's list is the best guess at the one they were bits of; made once, and kept. */
+static void name_gpus(struct manager *m, struct job *job) {
+        struct attempt *a = &job->attempt;
+        cleanup_free char *names = a->gpu_mask != 0 ? gpus_visible(&m->options.gpus, a->gpu_mask) : NULL;
+
+        if (!names)
+                return;
+        job_set_text(&a->gpus, names);
+        a->gpu_mask = 0;
+        store_mark(m->store, job);
+        (void) manager_commit(m);
+}
+
 static void reconcile(struct manager *m) {
         for (size_t i = 0; i < store_count(m->store); i++) {
                 struct job *job = store_at(m->store, i);
@@ -414,6 +459,7 @@ static void reconcile(struct manager *m) {
                 if (!state_holds_resources(job->state))
                         continue;
                 job->attempt.open = true;
+                name_gpus(m, job);
                 attempt_adopt(m, job);
         }
         manager_account(m);

@@ -46,11 +46,13 @@ struct manager {
         struct queue_entry head; /* the queued job that waits for resources, as planned last; id 0: none */
         uint64_t serial; /* of the newest durable change; a new daemon begins above those of the ones before it */
         uint64_t slots_used;
-        uint64_t gpus_used; /* bit mask */
+        uint64_t gpus_used; /* bit mask over options.gpus */
+        uint32_t gpus_lost; /* held by jobs, but not in options.gpus */
         struct gpu_watch *gpu_watch;
         struct child *children; /* that run now; daemon/child.h */
         int jobs_fd;            /* STATE/jobs */
         int lock_fd;
+        int reserve_fd; /* reserve.h; < 0: none */
         char boot_id[BOOT_ID_SIZE];
         char *trainer, *shim;    /* paths of the programs that attempts run */
         char storage_error[256]; /* why the last commit failed, "" = it did not */
@@ -81,6 +83,9 @@ void manager_enqueue(struct manager *manager, struct job *job);
 
 /* What is free now. */
 struct queue_free manager_free_resources(const struct manager *manager);
+
+/* STATE/jobs is where jobs_fd says; where somebody has removed it, it is made anew. */
+int manager_find_jobs(struct manager *manager, struct error *error);
 
 /* Recomputes slots_used and gpus_used from the jobs. */
 void manager_account(struct manager *manager);

@@ -26,6 +26,7 @@
 #include "daemon/ledger.h"
 #include "daemon/log.h"
 #include "daemon/process.h"
+#include "daemon/reserve.h"
 #include "daemon/settle.h"
 
 struct call {
@@ -541,6 +542,7 @@ static int remove_job(struct call *call, sd_bus_message *m) {
                 return wrong_state(call, "remove");
         call->folder = files_job_dir(call->manager->options.state_dir, call->job->id);
         call->done = removed;
+        reserve_spend(call->manager->reserve_fd);
         return call->folder ? store_remove(call->manager->store, call->job) : -ENOMEM;
 }
 
@@ -596,6 +598,7 @@ static const struct report_field {
         { "checkpoint_write", 'd', AT(checkpoint_write), AT(has_write) },
         { "samples_first", 't', AT(samples_first), 0 },
         { "samples_last", 't', AT(samples_last), 0 },
+        { "record", 's', AT(record), 0 },
 #undef AT
 };
 
@@ -644,8 +647,8 @@ static int report(struct call *call, sd_bus_message *m) {
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         if (r == -ESTALE)
                 return sd_bus_error_set(call->error, BERTD_ERROR_WRONG_STATE, "not an attempt that runs");
-        /* The shim forgets a checkpoint when it is answered: by then its row is durable. */
-        if (r >= 0 && in.has_checkpoint)
+        /* The shim forgets a checkpoint, or ends, when it is answered: by then the rows are durable. */
+        if (r >= 0 && (in.has_checkpoint || in.record))
                 return queue_change(call, m);
         return r < 0 ? r : reply_nothing(m);
 }

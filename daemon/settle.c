@@ -73,10 +73,12 @@ static void tell(struct manager *m, struct job *job) {
                 attempt_launch(job->run);
 }
 
-/* What a commit has made true. Jobs that it did not concern have nothing due. */
+/* What the commit has made true. */
 static void tell_all(struct manager *m) {
-        for (size_t i = 0; i < store_count(m->store); i++)
-                tell(m, store_at(m->store, i));
+        struct job *job;
+
+        for (size_t i = 0; (job = store_flushed(m->store, i)); i++)
+                tell(m, job);
 }
 
 /* ---- the commit ---- */
@@ -113,12 +115,13 @@ static void note_failure(struct settle *s, const char *why) {
         arm_retry(s);
 }
 
-/* The changes that were taken, newest first. */
+/* The changes that were taken, newest first: all that wait, or as many as are enough for one commit. */
 static struct change *apply_all(struct settle *s, unsigned *ret_n) {
         struct change *applied = NULL;
 
-        for (struct change *change; (change = s->first);) {
+        for (struct change *change; (change = s->first) && !store_is_heavy(s->manager->store);) {
                 s->first = change->next;
+                s->waiting--;
                 uid_t uid = change->uid;
                 uint64_t begin = clock_boottime_usec();
                 bool taken = change->apply(change) >= 0;
@@ -132,8 +135,10 @@ static struct change *apply_all(struct settle *s, unsigned *ret_n) {
                 applied = change;
                 (*ret_n)++;
         }
-        s->last = &s->first;
-        s->waiting = 0;
+        if (s->first)
+                settle_soon(s); /* the rest, after others had their turn */
+        else
+                s->last = &s->first;
         return applied;
 }
 
@@ -219,7 +224,10 @@ static void log_not_kept(const struct manager *m, const char *why) {
 void settle_free(struct settle *s) {
         if (!s)
                 return;
-        if (!settle_now(s))
+        bool kept = settle_now(s);
+        while (s->first)
+                kept = settle_now(s);
+        if (!kept)
                 log_not_kept(s->manager, s->manager->storage_error);
         (void) sd_event_source_disable_unref(s->source);
         (void) sd_event_source_disable_unref(s->retry);

@@ -120,8 +120,7 @@ static void judge(struct shim *shim, int status, struct shim_verdict *ret) {
         shim_classify(&evidence, ret);
 }
 
-static void write_record(struct shim *shim, const struct shim_verdict *verdict) {
-        struct error error = {};
+static void make_record(struct shim *shim, const struct shim_verdict *verdict) {
         cleanup_free char *evidence =
                 shim->hang.folder[0] ? format_string("%s/%s", shim->dir, shim->hang.folder) : NULL;
         struct shim_record record = {
@@ -139,14 +138,26 @@ static void write_record(struct shim *shim, const struct shim_verdict *verdict) 
                 .boot_id = shim->boot_id,
         };
 
-        if (exit_file_commit(shim->dir_fd, shim->exit_fd, &record, &error) < 0) {
+        shim->record = shim_record_text(&record);
+}
+
+/* Somebody may have removed the folder, or moved it away. */
+static void write_record(struct shim *shim) {
+        struct error error = {};
+        cleanup_free char *path = format_string("%s/exit.json", shim->dir);
+
+        int r = shim->record ? exit_file_commit(shim->dir_fd, shim->exit_fd, shim->record, &error)
+                             : error_errno(&error, ENOMEM, "exit.json");
+        if (r < 0) {
                 (void) error_prefix(&error, "%s", shim->dir);
                 (void) error_report(&error);
         }
+        shim->recorded = r >= 0 && path && access(path, F_OK) == 0;
 }
 
 static void end(struct shim *shim, const struct shim_verdict *verdict) {
-        write_record(shim, verdict);
+        make_record(shim, verdict);
+        write_record(shim);
         shim->state = SHIM_ENDED;
         if (shim->closed)
                 (void) sd_event_exit(shim->event, 0);
@@ -247,17 +258,22 @@ static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* Asked again, it may only have less time. */
 static int arm_grace(struct shim *shim, uint64_t grace_usec) {
         uint64_t now = clock_boottime_usec();
+        bool again = shim->stop_until_usec != 0;
 
-        shim->stop_until_usec = now + grace_usec;
-        shim->stop_limit_usec = now + GRACE_FACTOR * grace_usec;
-        shim->written_mark = shim_writing_mark(shim);
-        shim->written_usec = 0; /* left-overs of an older attempt do not count until they change */
+        shim->stop_until_usec = MIN(again ? shim->stop_until_usec : UINT64_MAX, now + grace_usec);
+        shim->stop_limit_usec = MIN(again ? shim->stop_limit_usec : UINT64_MAX, now + GRACE_FACTOR * grace_usec);
+        if (!again) {
+                shim->written_mark = shim_writing_mark(shim);
+                shim->written_usec = 0; /* left-overs of an older attempt do not count until they change */
+        }
+        uint64_t left = shim->stop_until_usec > now ? shim->stop_until_usec - now : 0;
         shim->grace = sd_event_source_disable_unref(shim->grace);
-        (void) sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, grace_usec + KILL_LIMIT_USEC + STALLED_USEC);
-        return sd_event_add_time(shim->event, &shim->grace, CLOCK_BOOTTIME, now + MIN(grace_usec, LOOK_USEC), 1,
-                                 on_grace, shim);
+        (void) sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, left + KILL_LIMIT_USEC + STALLED_USEC);
+        return sd_event_add_time(shim->event, &shim->grace, CLOCK_BOOTTIME, now + MIN(left, LOOK_USEC), 1, on_grace,
+                                 shim);
 }
 
 static void ask_to_stop(struct shim *shim) {
@@ -305,12 +321,16 @@ void shim_closed(struct shim *shim) {
         } else if (shim->state == SHIM_RUNNING) {
                 shim->stop_asked = true;
                 shim_kill_all(shim);
-        }
+        } else
+                (void) sd_event_exit(shim->event, 0);
 }
 
-/* systemd's stop, or a user's kill. */
+/* systemd's stop, or a user's kill. A shim that only waits for bertd holds up no shutdown of the host. */
 static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
         struct shim *shim = userdata;
+
+        if (shim->state == SHIM_ENDED)
+                return sd_event_exit(shim->event, 0);
         shim_stop(shim, shim->attempt.grace_usec);
         return 0;
 }
@@ -437,6 +457,7 @@ static void release(struct shim *shim) {
         shim_log_close(&shim->log);
         attempt_free(&shim->attempt);
         free(shim->progress.checkpoints);
+        free(shim->record);
         free(shim->dir);
         cleanup_close_p(&shim->exit_fd);
         cleanup_close_p(&shim->dir_fd);

@@ -3,7 +3,8 @@
  * what to do over one connection (include/bertd/bus.h). One thread, one sd-event loop.
  *
  * Life of an attempt: lock, tombstone, attempt.json -> hello (SHIM_WAITING) -> main child runs (SHIM_RUNNING) -> it died, its
- * tree is killed, exit.json is durable (SHIM_ENDED) -> last report, exit.
+ * tree is killed, exit.json is durable (SHIM_ENDED) -> last report, exit. Where exit.json cannot be written (somebody removed the
+ * folder) the last report is all that says how it ended: bertd is waited for.
  */
 #ifndef DAEMON_SHIM_H
 #define DAEMON_SHIM_H
@@ -49,6 +50,7 @@ struct shim_bus {
         sd_bus *bus;            /* NULL: disconnected */
         sd_event_source *retry; /* runs only while disconnected */
         sd_event_source *pace;  /* runs only while a report waits for its turn */
+        sd_event_source *last;  /* when a shim that has ended no longer waits for bertd */
         sd_bus_slot *report;    /* in flight, at most one */
         bool greeted;           /* hello was answered on this connection */
         bool dirty;             /* there is news that bertd has not been told */
@@ -85,6 +87,8 @@ struct shim {
                 *continued;
         bool stop_asked;
         bool closed;                               /* bertd said that the attempt is over */
+        char *record;                              /* SHIM_ENDED: how, as shim_record_text has it */
+        bool recorded;                             /* exit.json holds it; else only bertd can be told */
         uint64_t stop_until_usec, stop_limit_usec; /* boot time: next look, last moment */
         uint64_t written_mark, written_usec; /* fingerprint of checkpoint files being written, when it last changed */
         uint64_t started_usec;
@@ -116,6 +120,8 @@ uint64_t shim_writing_mark(const struct shim *shim);
 
 int shim_progress_open(struct shim *shim, struct error *error); /* the job's NOTIFY_SOCKET */
 void shim_progress_read(struct shim *shim);                     /* what is waiting there */
+bool shim_progress_reaches(
+        struct shim *shim); /* false: its file was removed meanwhile; it is made anew where it can be */
 void shim_progress_close(struct shim *shim);
 
 /* ---- shim_hang.c ---- */
@@ -133,7 +139,7 @@ int shim_bus_start(struct shim *shim, const char *socket);
 /* There is something new in shim->progress; sent at most 4 times a second unless urgent. */
 void shim_bus_changed(struct shim *shim, bool urgent);
 
-/* The last report: exit.json is there. Ends the event loop when it is answered or cannot be sent. */
+/* The last report, with the record. Ends the event loop when it is answered, or cannot be sent and exit.json is there. */
 void shim_bus_ended(struct shim *shim);
 void shim_bus_close(struct shim *shim);
 

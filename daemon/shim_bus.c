@@ -19,6 +19,7 @@
 #define PACE_USEC (USEC_PER_SEC / 4)
 #define CALL_LIMIT_USEC (10 * USEC_PER_SEC)
 #define LAST_REPORT_USEC (5 * USEC_PER_SEC)
+#define WITNESS_USEC (3600 * USEC_PER_SEC) /* for a bertd that is away, where no exit.json says how the attempt ended */
 
 /* Runs a one-shot timer `usec` from now, creating it on its first use. */
 static void arm(struct shim *shim, sd_event_source **source, uint64_t usec, sd_event_time_handler_t handler) {
@@ -49,7 +50,7 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata);
 static void broken(struct shim *shim) {
         disarm(shim->bus.pace);
         shim->bus.greeted = false;
-        if (shim->state == SHIM_ENDED)
+        if (shim->state == SHIM_ENDED && shim->recorded)
                 (void) sd_event_exit(shim->event, 0);
         else
                 arm(shim, &shim->bus.retry, RETRY_USEC, on_retry);
@@ -89,6 +90,12 @@ static int append_checkpoint(sd_bus_message *m, const struct checkpoint_note *no
         return r;
 }
 
+static int append_end(sd_bus_message *m, const struct shim *shim) {
+        int r = sd_bus_message_append(m, "{sv}", "exited", "b", 1);
+
+        return r < 0 || !shim->record ? r : sd_bus_message_append(m, "{sv}", "record", "s", shim->record);
+}
+
 /* A report with at most one checkpoint. Caller unrefs. */
 static int new_report(struct shim *shim, const struct checkpoint_note *note, bool exited, sd_bus_message **ret) {
         sd_bus_message *m = NULL;
@@ -105,7 +112,7 @@ static int new_report(struct shim *shim, const struct checkpoint_note *note, boo
         if (r >= 0 && note)
                 r = append_checkpoint(m, note);
         if (r >= 0 && exited)
-                r = sd_bus_message_append(m, "{sv}", "exited", "b", 1);
+                r = append_end(m, shim);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         if (r < 0) {
@@ -143,14 +150,20 @@ static void pump(struct shim *shim) {
                 arm(shim, &b->pace, b->last_usec + PACE_USEC - now, on_pace);
 }
 
+/* Nobody has taken the call. */
+static bool is_unanswered(const sd_bus_error *e) {
+        return e &&
+               (sd_bus_error_has_name(e, SD_BUS_ERROR_NO_REPLY) || sd_bus_error_has_name(e, SD_BUS_ERROR_TIMEOUT) ||
+                sd_bus_error_has_name(e, SD_BUS_ERROR_DISCONNECTED));
+}
+
 static int on_report_answer(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         struct shim *shim = userdata;
         struct shim_bus *b = &shim->bus;
         const sd_bus_error *e = sd_bus_message_get_error(m);
 
         b->report = sd_bus_slot_unref(b->report);
-        if (e && (sd_bus_error_has_name(e, SD_BUS_ERROR_NO_REPLY) || sd_bus_error_has_name(e, SD_BUS_ERROR_TIMEOUT) ||
-                  sd_bus_error_has_name(e, SD_BUS_ERROR_DISCONNECTED))) {
+        if (is_unanswered(e)) {
                 b->dirty = true;
                 broken(shim);
                 return 0;
@@ -191,6 +204,51 @@ void shim_bus_changed(struct shim *shim, bool urgent) {
         pump(shim);
 }
 
+/* ---- the end ---- */
+
+static int on_last_answer(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        struct shim *shim = userdata;
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        bool kept = shim->recorded || !e || !sd_bus_error_has_name(e, BERTD_ERROR_STORAGE);
+
+        if (is_unanswered(e) || !kept)
+                broken(shim);
+        else
+                (void) sd_event_exit(shim->event, 0);
+        return 0;
+}
+
+static int on_last(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct shim *shim = userdata;
+
+        return sd_event_exit(shim->event, 0);
+}
+
+/* Checkpoints that bertd has not acknowledged go first, each in a report of its own; bertd takes one twice without harm. */
+static void send_last(struct shim *shim) {
+        struct shim_bus *b = &shim->bus;
+        sd_bus_message *m = NULL;
+
+        for (unsigned i = 0; i < shim->progress.n_checkpoints; i++) {
+                if (new_report(shim, &shim->progress.checkpoints[i], false, &m) >= 0)
+                        (void) sd_bus_send(b->bus, m, NULL);
+                m = sd_bus_message_unref(m);
+        }
+        if (new_report(shim, NULL, true, &m) < 0 ||
+            sd_bus_call_async(b->bus, NULL, m, on_last_answer, shim, LAST_REPORT_USEC) < 0)
+                broken(shim);
+        sd_bus_message_unref(m);
+}
+
+void shim_bus_ended(struct shim *shim) {
+        if (!shim->recorded)
+                arm(shim, &shim->bus.last, WITNESS_USEC, on_last);
+        if (shim->bus.greeted)
+                send_last(shim);
+        else if (shim->recorded)
+                (void) sd_event_exit(shim->event, 0);
+}
+
 /* ---- hello ---- */
 
 static int on_hello_answer(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -199,7 +257,7 @@ static int on_hello_answer(sd_bus_message *m, void *userdata, sd_bus_error *erro
         uint32_t answer;
 
         /* A running job is stopped by the word STOP alone: a daemon that cannot find it may have lost its database. */
-        if (e && sd_bus_error_has_name(e, BERTD_ERROR_NO_SUCH_JOB) && shim->state == SHIM_WAITING) {
+        if (e && sd_bus_error_has_name(e, BERTD_ERROR_NO_SUCH_JOB) && shim->state != SHIM_RUNNING) {
                 shim_closed(shim);
                 return 0;
         }
@@ -215,8 +273,10 @@ static int on_hello_answer(sd_bus_message *m, void *userdata, sd_bus_error *erro
         shim->bus.urgent = true;
         if (shim->state == SHIM_WAITING)
                 shim_go(shim);
-        else
+        else if (shim->state == SHIM_RUNNING)
                 shim_bus_changed(shim, true);
+        else
+                send_last(shim);
         return 0;
 }
 
@@ -332,35 +392,9 @@ int shim_bus_start(struct shim *shim, const char *socket) {
         return shim->bus.retry ? 0 : -ENOMEM;
 }
 
-static int on_last_answer(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        struct shim *shim = userdata;
-        (void) sd_event_exit(shim->event, 0);
-        return 0;
-}
-
-/* Checkpoints that bertd has not acknowledged go first, each in a report of its own; bertd takes one twice without harm. */
-void shim_bus_ended(struct shim *shim) {
-        struct shim_bus *b = &shim->bus;
-        bool sent = false;
-
-        for (unsigned i = 0; b->greeted && i < shim->progress.n_checkpoints; i++) {
-                sd_bus_message *m = NULL;
-                if (new_report(shim, &shim->progress.checkpoints[i], false, &m) >= 0)
-                        (void) sd_bus_send(b->bus, m, NULL);
-                sd_bus_message_unref(m);
-        }
-        if (b->greeted) {
-                sd_bus_message *m = NULL;
-                sent = new_report(shim, NULL, true, &m) >= 0 &&
-                       sd_bus_call_async(b->bus, NULL, m, on_last_answer, shim, LAST_REPORT_USEC) >= 0;
-                sd_bus_message_unref(m);
-        }
-        if (!sent)
-                (void) sd_event_exit(shim->event, 0);
-}
-
 void shim_bus_close(struct shim *shim) {
         drop_connection(shim);
         shim->bus.retry = sd_event_source_disable_unref(shim->bus.retry);
         shim->bus.pace = sd_event_source_disable_unref(shim->bus.pace);
+        shim->bus.last = sd_event_source_disable_unref(shim->bus.last);
 }

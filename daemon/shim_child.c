@@ -20,6 +20,7 @@
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/environment.h"
 #include "common/file.h"
 #include "common/parse.h"
 
@@ -96,13 +97,14 @@ static void read_rlimits(struct attempt *attempt, const json_t *array) {
         }
 }
 
-/* Drops NOTIFY_SOCKET (the shim's own goes in at the exec) and a nonce that a job inherited from the job that submitted it. */
+/* Drops what is a manager's (the shim's own NOTIFY_SOCKET goes in at the exec) and a nonce that a job inherited from the job that
+ * submitted it. */
 static bool mark_environment(struct attempt *attempt) {
-        static const char nonce[] = BERTD_ENV_NONCE "=", notify[] = "NOTIFY_SOCKET=";
+        static const char nonce[] = BERTD_ENV_NONCE "=";
         char **to = attempt->environment;
 
         for (char **from = attempt->environment; *from; from++) {
-                if (strncmp(*from, notify, strlen(notify)) == 0 || strncmp(*from, nonce, strlen(nonce)) == 0)
+                if (variable_owner(*from) == VARIABLE_MANAGER || strncmp(*from, nonce, strlen(nonce)) == 0)
                         free(*from);
                 else
                         *to++ = *from;

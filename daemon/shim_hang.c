@@ -1,6 +1,6 @@
 /*
  * See shim.h. Looks at the job's silence, and ends a hung job: evidence first, collected by a process of its own, then SIGKILL to
- * all of it. Datagrams are read before each judgement. Bytes of a checkpoint that grow are a sign of life, and so is WATCHDOG=1
+ * all of it. Datagrams are read before each judgement; while their socket's file is gone the job is not judged. Bytes of a checkpoint that grow are a sign of life, and so is WATCHDOG=1
  * while the job says that it is busy between two steps (BERTD_NOTIFY_BUSY).
  */
 #include "daemon/shim.h"
@@ -110,6 +110,8 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata) {
         if (shim->state != SHIM_RUNNING || shim->stop_asked)
                 return 0;
         shim_progress_read(shim);
+        if (!shim_progress_reaches(shim))
+                shim_hang_alive(shim); /* its steps reach nobody */
         bool over = shim_watch_look(&h->watch, clock_boottime_usec());
         if (2 * h->watch.quiet_usec >= shim_watch_limit(&h->watch)) {
                 uint64_t mark = shim_writing_mark(shim);

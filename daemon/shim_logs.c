@@ -99,8 +99,25 @@ static bool note_dropped(struct shim_log *log) {
         return true;
 }
 
+/* Somebody has removed the file: what is written to it would be seen by nobody, and take its room. */
+static bool is_removed(const struct shim_log *log) {
+        struct stat st;
+
+        return log->fd >= 0 && fstat(log->fd, &st) == 0 && st.st_nlink == 0;
+}
+
+static void begin_anew(struct shim_log *log) {
+        static const char note[] = "bertd: the log was removed; what comes now is written to a new one\n";
+
+        (void) close(log->fd);
+        open_file(log);
+        (void) put(log, note, strlen(note));
+}
+
 void shim_log_write(struct shim_log *log, const char *data, size_t size) {
         keep_tail(log, data, size);
+        if (is_removed(log))
+                begin_anew(log);
         if (log->size >= log->half)
                 rotate(log);
         size_t done = note_dropped(log) ? put(log, data, size) : 0;

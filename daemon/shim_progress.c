@@ -223,13 +223,10 @@ static int choose_notify_path(struct shim *shim, struct error *error) {
         return error_set(error, EIO, "no place for the job's NOTIFY_SOCKET");
 }
 
-int shim_progress_open(struct shim *shim, struct error *error) {
+static int listen_there(struct shim *shim, struct error *error) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         const int on = 1, bytes = RECEIVE_BUFFER;
 
-        int r = choose_notify_path(shim, error);
-        if (r < 0)
-                return r;
         (void) snprintf(address.sun_path, sizeof(address.sun_path), "%s", shim->notify_path);
         (void) unlink(shim->notify_path);
         cleanup_close int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -237,11 +234,29 @@ int shim_progress_open(struct shim *shim, struct error *error) {
             setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
                 return error_errno(error, errno, "%s", shim->notify_path);
         (void) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
-        r = sd_event_add_io(shim->event, &shim->notify_source, fd, EPOLLIN, on_datagram, shim);
+        int r = sd_event_add_io(shim->event, &shim->notify_source, fd, EPOLLIN, on_datagram, shim);
         if (r < 0)
                 return error_errno(error, -r, "%s", shim->notify_path);
         shim->notify_fd = steal_fd(&fd);
         return 0;
+}
+
+int shim_progress_open(struct shim *shim, struct error *error) {
+        int r = choose_notify_path(shim, error);
+        return r < 0 ? r : listen_there(shim, error);
+}
+
+bool shim_progress_reaches(struct shim *shim) {
+        struct stat st;
+
+        if (!shim->notify_path || lstat(shim->notify_path, &st) == 0)
+                return true;
+        shim->notify_source = sd_event_source_disable_unref(shim->notify_source);
+        cleanup_close_p(&shim->notify_fd);
+        shim->notify_fd = -1;
+        if (listen_there(shim, NULL) >= 0)
+                shim_log_note(&shim->log, "%s was removed, and is made anew", shim->notify_path);
+        return false;
 }
 
 void shim_progress_close(struct shim *shim) {

@@ -453,7 +453,7 @@ static void add_optional(json_t *object, const struct shim_record *record) {
         (void) json_object_set_new(object, "samples_last", json_integer((json_int_t) record->samples_last));
 }
 
-static char *record_text(const struct shim_record *record) {
+char *shim_record_text(const struct shim_record *record) {
         static const char *const class_names[] = EXIT_CLASS_NAMES;
         const struct shim_verdict *v = &record->verdict;
         json_t *object = json_pack("{s:i, s:I, s:i, s:s, s:i, s:i, s:b, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:s}",
@@ -471,11 +471,7 @@ static char *record_text(const struct shim_record *record) {
         return text;
 }
 
-int exit_file_commit(int dir_fd, int fd, const struct shim_record *record, struct error *error) {
-        cleanup_free char *text = record_text(record);
-        if (!text)
-                return error_errno(error, ENOMEM, "exit.json");
-
+int exit_file_commit(int dir_fd, int fd, const char *text, struct error *error) {
         if (lseek(fd, 0, SEEK_SET) < 0)
                 return error_errno(error, errno, "exit.json");
         int r = write_all(fd, text, strlen(text));

@@ -3,6 +3,7 @@
  *
  *   exit_file_open(...)      space for the record is taken while the disk still has some
  *   shim_classify(...)       evidence -> verdict
+ *   shim_record_text(...)    the record as text: what exit.json holds, and what bertd is told
  *   exit_file_commit(...)    write, fsync, rename, fsync of the folder: the last act of an attempt
  */
 #ifndef DAEMON_SHIM_RECORD_H
@@ -18,6 +19,7 @@
 #define SHIM_REASON_MAX 512 /* bytes of a reason, with its NUL */
 #define SHIM_HOST_MAX 65    /* bytes of a host's name, with its NUL */
 #define SHIM_RECORD_VERSION 1
+#define SHIM_RECORD_MAX 65536 /* bytes of a record; longer ones are not read */
 
 /* What is known when the main child has been reaped. */
 struct shim_evidence {
@@ -61,7 +63,10 @@ struct shim_record {
 /* Creates DIR/exit.json.tmp with its space allocated; returns a descriptor that the caller closes, or −errno. */
 int exit_file_open(int dir_fd, struct error *error);
 
-/* Writes the record into the file of exit_file_open and gives it its name. */
-int exit_file_commit(int dir_fd, int fd, const struct shim_record *record, struct error *error);
+/* One line of JSON, less than SHIM_RECORD_MAX bytes; the caller frees. NULL: no memory. */
+char *shim_record_text(const struct shim_record *record);
+
+/* Writes the text into the file of exit_file_open and gives it its name. */
+int exit_file_commit(int dir_fd, int fd, const char *text, struct error *error);
 
 #endif

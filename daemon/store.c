@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -18,6 +19,8 @@
 #include "common/file.h"
 #include "daemon/states.h"
 #include "daemon/store_internal.h"
+
+#define HEAVY_BYTES (128u << 10)
 
 static void event_clear(struct pending_event *event) {
         free(event->what);
@@ -37,6 +40,8 @@ void store_free(struct store *store) {
         free(store->events);
         free(store->removals);
         free(store->usage);
+        free(store->marked);
+        free(store->flushed);
         free(store->jobs);
         free(store);
 }
@@ -147,16 +152,23 @@ int store_check_share(const struct store *store, const struct job *job, struct e
         return 0;
 }
 
-int store_keep(struct store *store, struct job *job) {
-        if (store->n_jobs == store->room) {
-                size_t room = store->room ? store->room * 2 : 64;
-                struct job **grown = realloc(store->jobs, room * sizeof(struct job *));
+/* The lists of marks are as large as that of the jobs: to mark one cannot fail. */
+static int grow(struct store *store) {
+        struct job ***lists[] = { &store->jobs, &store->marked, &store->flushed };
+        size_t room = store->room ? store->room * 2 : 64;
+
+        for (size_t i = 0; i < ELEMENTSOF(lists); i++) {
+                struct job **grown = realloc(*lists[i], room * sizeof(struct job *));
                 if (!grown)
                         return -ENOMEM;
-                store->jobs = grown;
-                store->room = room;
+                *lists[i] = grown;
         }
-        if (count_in(store, job) < 0)
+        store->room = room;
+        return 0;
+}
+
+int store_keep(struct store *store, struct job *job) {
+        if ((store->n_jobs == store->room && grow(store) < 0) || count_in(store, job) < 0)
                 return -ENOMEM;
         size_t i = lower_bound(store, job->id);
         memmove(&store->jobs[i + 1], &store->jobs[i], (store->n_jobs++ - i) * sizeof(struct job *));
@@ -265,6 +277,7 @@ static int write_attempt(struct store *store, const struct job *job, struct erro
         (void) sqlite3_bind_int(s, i++, a->rank);
         bind_text(s, i++, a->host);
         bind_text(s, i++, a->evidence);
+        bind_text(s, i++, a->gpus);
         return db_run(s, error);
 }
 
@@ -307,10 +320,8 @@ static int write_event(struct store *store, const struct pending_event *event, s
 static int write_all_marked(struct store *store, struct error *error) {
         int r = 0;
 
-        for (size_t i = 0; r >= 0 && i < store->n_jobs; i++) {
-                const struct job *job = store->jobs[i];
-                if (!job->dirty)
-                        continue;
+        for (size_t i = 0; r >= 0 && i < store->n_marked; i++) {
+                const struct job *job = store->marked[i];
                 r = write_job(store, job, error);
                 if (r >= 0 && job->attempt_dirty && job->attempt.number > 0)
                         r = write_attempt(store, job, error);
@@ -323,10 +334,10 @@ static int write_all_marked(struct store *store, struct error *error) {
 }
 
 static void clear_marks(struct store *store) {
-        for (size_t i = 0; i < store->n_jobs; i++) {
-                struct job *job = store->jobs[i];
-                if (!job->dirty)
-                        continue;
+        struct job **marked = store->marked;
+
+        for (size_t i = 0; i < store->n_marked; i++) {
+                struct job *job = marked[i];
                 job->dirty = job->attempt_dirty = false;
                 for (size_t j = 0; j < job->n_ledger; j++)
                         job->ledger[j].dirty = false;
@@ -334,14 +345,32 @@ static void clear_marks(struct store *store) {
         }
         for (size_t i = 0; i < store->n_events; i++)
                 event_clear(&store->events[i]);
-        store->n_events = 0;
+        store->marked = store->flushed;
+        store->flushed = marked;
+        store->n_flushed = store->n_marked;
+        store->n_marked = store->n_events = 0;
         store->dirty = false;
+}
+
+/* SQLite goes on with files that somebody has removed: what is committed to them ends with us. */
+static int refuse_removed(const struct store *store, struct error *error) {
+        const char *path = sqlite3_db_filename(store->db, "main"), *wal = sqlite3_filename_wal(path);
+        int moved = 0;
+
+        (void) sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+        if (!moved && (access(wal, F_OK) == 0 || errno != ENOENT))
+                return 0;
+        return error_set(error, ENOENT,
+                         "%s while bertd runs: nothing can be kept; see \"IF STATE.DB IS DAMAGED\" in bertd(8)",
+                         moved ? "removed or replaced" : "state.db-wal was removed");
 }
 
 static int begin(struct store *store, struct error *error) {
         if (store->begun)
                 return 0;
-        int r = db_exec(store->db, "BEGIN IMMEDIATE", error);
+        int r = refuse_removed(store, error);
+        if (r >= 0)
+                r = db_exec(store->db, "BEGIN IMMEDIATE", error);
         store->begun = r >= 0;
         return r;
 }
@@ -370,13 +399,17 @@ static int finish(struct store *store, struct error *error) {
         if (r < 0)
                 (void) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
         store->begun = false;
+        store->inputs = 0;
         store->failure = (struct error) {};
         return r;
 }
 
 bool store_pending(const struct store *store) { return store->dirty; }
 
+bool store_is_heavy(const struct store *store) { return store->inputs > HEAVY_BYTES; }
+
 int store_flush(struct store *store, struct error *error) {
+        store->n_flushed = 0;
         if (!store->dirty)
                 return 0;
         int r = begin(store, error);
@@ -395,14 +428,26 @@ void store_forget_notes(struct store *store, uint64_t n) {
                 event_clear(&store->events[--store->n_events]);
 }
 
-void store_undone(struct store *store) {
-        store->n_removals = 0;
-        store->dirty = store->n_events > 0;
-        for (size_t i = 0; i < store->n_jobs; i++)
-                store->dirty = store->dirty || store->jobs[i]->dirty;
+struct job *store_flushed(const struct store *store, size_t i) {
+        return i < store->n_flushed ? store->flushed[i] : NULL;
 }
 
-void store_mark(struct store *store, struct job *job) { store->dirty = job->dirty = job->attempt_dirty = true; }
+void store_undone(struct store *store) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < store->n_marked; i++)
+                if (store->marked[i]->dirty)
+                        store->marked[kept++] = store->marked[i];
+        store->n_marked = kept;
+        store->n_removals = 0;
+        store->dirty = store->n_marked > 0 || store->n_events > 0;
+}
+
+void store_mark(struct store *store, struct job *job) {
+        if (!job->dirty)
+                store->marked[store->n_marked++] = job;
+        store->dirty = job->dirty = job->attempt_dirty = true;
+}
 
 /* The steps that the attempt did and no checkpoint holds. */
 static uint64_t lost_by(const struct attempt *a) {
@@ -540,6 +585,7 @@ static int insert_inputs(struct store *store, const struct job *job, const struc
         bind_blob(s, 3, environment, size);
         bind_blob(s, 4, submission->rlimits, submission->n_rlimits * sizeof(submission->rlimits[0]));
         bind_blob(s, 5, command, command_size);
+        store->inputs += size + command_size + (submission->spec ? strlen(submission->spec) : 0);
         return db_run(s, error);
 }
 
@@ -584,9 +630,19 @@ int store_insert(struct store *store, const struct submission *submission, uid_t
         return 0;
 }
 
+static void unmark(struct store *store, const struct job *job) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < store->n_marked; i++)
+                if (store->marked[i] != job)
+                        store->marked[kept++] = store->marked[i];
+        store->n_marked = kept;
+}
+
 void store_drop(struct store *store, struct job *job) {
         size_t i = lower_bound(store, job->id);
 
+        unmark(store, job);
         store->n_jobs--;
         memmove(&store->jobs[i], &store->jobs[i + 1], (store->n_jobs - i) * sizeof(struct job *));
         count_out(store, job);
@@ -619,5 +675,5 @@ void store_drop_removed(struct store *store) {
                 else
                         store->ended[store->removals[i].state]--;
         }
-        store->n_removals = 0;
+        store->n_removals = store->n_flushed = 0;
 }

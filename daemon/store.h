@@ -76,7 +76,10 @@ int store_insert(struct store *store, const struct submission *submission, uid_t
 void store_note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason);
 void store_mark(struct store *store, struct job *job); /* rows changed, no event */
 bool store_pending(const struct store *store);
+/* What is inserted by now is enough for one flush: others wait for it. */
+bool store_is_heavy(const struct store *store);
 int store_flush(struct store *store, struct error *error);
+struct job *store_flushed(const struct store *store, size_t i); /* the jobs that the last flush wrote; NULL: no more */
 
 /* After a flush that failed: what is not to be tried again. How many events were ever noted; the newest `n` of them are forgotten; a
  * job that was inserted goes; with all jobs restored, what is still marked is pending. */

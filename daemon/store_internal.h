@@ -34,6 +34,8 @@ struct store {
         size_t n_jobs, room;
         struct usage *usage; /* of each user who has jobs in memory */
         size_t n_usage, texts;
+        struct job **marked, **flushed; /* of `room` each: to be written by the next flush; by the last one */
+        size_t n_marked, n_flushed;
         uint64_t ended[JOB_STATE_MAX]; /* jobs that are only in the database, by state */
         struct pending_event *events;
         size_t n_events, events_room;
@@ -41,6 +43,8 @@ struct store {
         struct removal *removals; /* by the flush to come */
         size_t n_removals;
         bool dirty;
+        int wal_pages;        /* after the last commit */
+        size_t inputs;        /* bytes of the new jobs in the open transaction */
         bool begun;           /* a transaction is open */
         struct error failure; /* code > 0: a statement of it failed, so it cannot be committed */
 };

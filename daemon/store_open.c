@@ -15,7 +15,9 @@
 #include "common/file.h"
 #include "daemon/store_internal.h"
 
-#define BUSY_MSEC 250 /* the loop stands still meanwhile; what cannot be written then is tried again */
+#define WAL_PAGES_MAX 4000 /* 16 MB */
+#define WAL_PAGES_HEAVY 64 /* of one commit */
+#define BUSY_MSEC 250      /* the loop stands still meanwhile; what cannot be written then is tried again */
 
 static int refuse_network(const char *path, struct error *error) {
         /* NFS, SMB, CIFS, AFS, 9p, Lustre, Ceph, GPFS: their locks do not hold what WAL needs. */
@@ -115,10 +117,10 @@ static int open_database(const char *path, bool may_create, sqlite3 **ret, struc
                 return db_error(error, db, path);
         (void) sqlite3_busy_timeout(db, BUSY_MSEC);
         (void) sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-        /* A submit logs six pages, so the WAL of 16 MB is copied back every 650 submits: the others pay one fsync. */
+        /* A submit logs some six pages, so the WAL is copied back every 650 submits: the others pay one fsync. */
         r = db_exec(db,
                     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-512;"
-                    "PRAGMA wal_autocheckpoint=4000;",
+                    "PRAGMA wal_autocheckpoint=0;",
                     error);
         if (r >= 0)
                 r = prepare_schema(db, path, may_create, error);
@@ -126,6 +128,17 @@ static int open_database(const char *path, bool may_create, sqlite3 **ret, struc
                 return r;
         *ret = steal_pointer(&db);
         return 0;
+}
+
+/* After each commit. One of many pages pays for its own copy back at once: sixteen such would hold the loop for a fifth of a second. */
+static int on_wal(void *userdata, sqlite3 *db, const char *name, int pages) {
+        struct store *store = userdata;
+        int before = store->wal_pages <= pages ? store->wal_pages : 0; /* fewer: the log has begun anew */
+
+        store->wal_pages = pages;
+        if (pages >= WAL_PAGES_MAX || pages - before >= WAL_PAGES_HEAVY)
+                (void) sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        return SQLITE_OK;
 }
 
 static int load_instance(struct store *store, struct error *error) {
@@ -158,6 +171,8 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
         /* Pages are allocated one by one: in bulk, each commit maps, fills and unmaps 88 KiB for a few. */
         (void) sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
         int r = open_database(path, may_create, &store->db, error);
+        if (r >= 0)
+                (void) sqlite3_wal_hook(store->db, on_wal, store);
         for (size_t i = 0; r >= 0 && i < STATEMENT_MAX; i++)
                 r = db_prepare(store->db, store_statements[i], &store->statements[i], error);
         if (r >= 0)

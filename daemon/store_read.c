@@ -132,6 +132,7 @@ static void read_attempt(sqlite3_stmt *s, struct attempt *attempt) {
         attempt->rank = sqlite3_column_int(s, i++);
         job_set_text(&attempt->host, (const char *) sqlite3_column_text(s, i++));
         job_set_text(&attempt->evidence, (const char *) sqlite3_column_text(s, i++));
+        job_set_text(&attempt->gpus, (const char *) sqlite3_column_text(s, i++));
 }
 
 static int note_death(struct job *job) {

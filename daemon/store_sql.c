@@ -75,6 +75,7 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "COMMIT;",
         "BEGIN IMMEDIATE;"
         "ALTER TABLE input ADD COLUMN command BLOB;" /* of an older job: in its own row */
+        "ALTER TABLE attempt ADD COLUMN gpus TEXT;"
         "CREATE INDEX job_name ON job(name, uid);"
         "PRAGMA user_version=3;"
         "COMMIT;",
@@ -94,7 +95,7 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "checkpoint_write=?24 WHERE id=?1",
         [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command) VALUES(?,?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
-                              ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                              ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_CHECKPOINT] =
                 "INSERT OR REPLACE INTO checkpoint(" STORE_CHECKPOINT_COLUMNS ") VALUES(?,?,?,?,?,?,?,?)",
         [STATEMENT_EVENT] = "INSERT INTO event(job, time, from_state, to_state, what, reason, class, step, lost) "

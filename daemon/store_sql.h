@@ -37,7 +37,7 @@ enum {
 #define STORE_ATTEMPT_COLUMNS                                                                                      \
         "job, number, open, nonce, boot_id, pid, pid_start, gpu_mask, started, ended, resumed, first_step, step, " \
         "checkpoint_step, "                                                                                        \
-        "exit_code, signal, exit_class, reason, samples_first, samples_last, rank, host, evidence"
+        "exit_code, signal, exit_class, reason, samples_first, samples_last, rank, host, evidence, gpus"
 #define STORE_CHECKPOINT_COLUMNS "job, step, size, created, state, attempt, restored, path"
 
 extern const char store_schema[];

@@ -57,7 +57,8 @@
  *
  * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t, loss d,
  * rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d (seconds),
- * samples_first t, samples_last t (of the update under way), exited b (exit.json has been written).
+ * samples_first t, samples_last t (of the update under way), exited b (the attempt has ended; the shim exits once this is answered),
+ * record s (with exited: the text of exit.json; used where that file is missing or damaged). Keys that bertd does not know are passed over.
  *
  * Object /org/bertd1/attempt, interface org.bertd1.Attempt, served by the shim on the same connection:
  *   Stop         t   -   ask the ranks to checkpoint and stop; SIGKILL after so many usec (extended while a checkpoint is
@@ -81,7 +82,7 @@
 #define BERTD_ERROR_INVALID_SPEC "org.bertd1.Error.InvalidSpec"
 #define BERTD_ERROR_TOO_LARGE "org.bertd1.Error.TooLarge" /* more than the host will ever have */
 #define BERTD_ERROR_QUOTA "org.bertd1.Error.Quota"        /* more than a user may have: include/bertd/limits.h */
-#define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"    /* state.db could not be written */
+#define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"    /* state.db could not be written: nothing was changed */
 #define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"  /* the daemon is shutting down */
 
 /* AttemptHello's answer. */

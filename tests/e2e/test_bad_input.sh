@@ -8,6 +8,32 @@ job=$("$BERTCTL" submit --name kept -- sleep 1000)
 ok "a job runs" wait_for 20 state_is "$job" running
 ok "a second daemon on the folder is refused by the first's pid" refuses 1 "$bertd_pid" "$BERTD" --launcher fork --socket "$work/b.sock"
 ok "so is one on the socket" refuses 1 "$BERTD_SOCKET" env BERTD_STATE_DIR="$work/state2" "$BERTD" --launcher fork
+cat >"$work/full.py" <<'EOF'
+import socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen(0)
+datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+datagrams.bind(sys.argv[2])
+waiting = []
+try:
+    while True:
+        waiting.append(socket.socket(socket.AF_UNIX))
+        waiting[-1].setblocking(False)
+        waiting[-1].connect(sys.argv[1])
+except BlockingIOError:
+    print("full", flush=True)
+time.sleep(1000)
+EOF
+python3 "$work/full.py" "$work/full.sock" "$work/other.sock" >"$work/full.out" &
+full_pid=$!
+ok "a socket whose queue is full" wait_for 10 grep -q full "$work/full.out"
+ok "is a living daemon's, too" refuses 1 "full.sock: another daemon answers there" timeout 20 "$BERTD" --launcher fork --state-dir "$work/state3" --socket "$work/full.sock"
+ok "and stays" test -S "$work/full.sock"
+ok "a socket of another kind is nobody's to take" refuses 1 "other.sock: not known whether a daemon listens there" timeout 20 "$BERTD" --launcher fork --state-dir "$work/state3" --socket "$work/other.sock"
+ok "and stays, too" test -S "$work/other.sock"
+kill "$full_pid"
+wait "$full_pid" 2>/dev/null
 ok "an unknown option is refused" refuses 2 "frobnicate" "$BERTD" --frobnicate
 ok "slots 0 is refused" refuses 2 "slots" "$BERTD" --slots 0
 mkdir "$work/mine"

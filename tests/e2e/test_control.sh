@@ -78,11 +78,13 @@ ok "and its folder is gone" test ! -e "$dir"
 cd "$work" || exit 1
 umask 027
 export E2E_VALUE="a b"
-job=$("$BERTCTL" submit --name say -- bash -c 'pwd; umask; echo "$E2E_VALUE"; echo to-stderr >&2; ulimit -n; exit 0')
+export LISTEN_ADDR=:80 WATCHDOG_DIR=/w LISTEN_FDS=1
+job=$("$BERTCTL" submit --name say -- bash -c 'pwd; umask; echo "$E2E_VALUE $LISTEN_ADDR $WATCHDOG_DIR ${LISTEN_FDS:-none}"; echo to-stderr >&2; ulimit -n; exit 0')
+unset LISTEN_ADDR WATCHDOG_DIR LISTEN_FDS
 ok "a command is done" wait_job "$job"
 limit=$(ulimit -n)
 is "in the submitter's folder, umask, environment and limits" "$("$BERTCTL" logs "$job" | grep -v '^==>' | xargs)" \
-  "$work 0027 a b to-stderr $limit"
+  "$work 0027 a b :80 /w none to-stderr $limit"
 is "its name" "$(field "$job" name)" say
 is "its exit" "$(field "$job" exit)" 0
 umask 022

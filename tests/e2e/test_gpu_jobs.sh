@@ -67,4 +67,39 @@ start_bertd --gpus 2
 a=$(submit "${print_and_sleep[@]}") job=$a
 ok "without NVML the GPUs are given as before" wait_for 20 state_is "$a" running
 ok "by their number" wait_for 5 eval '[[ $(visible "$a") == 0 ]]'
+"$BERTCTL" cancel --now "$a"
+ok "and let go" wait_for 20 count_is gpus_used 0
+
+kill_bertd
+start_bertd --gpus GPU-a,GPU-b,GPU-c
+a=$(submit "${print_and_sleep[@]}") b=$(submit "${print_and_sleep[@]}") job=$b
+ok "two jobs have two of three GPUs" wait_for 20 eval 'state_is "$a" running && state_is "$b" running'
+is "the second" "$(visible "$b")" GPU-b
+"$BERTCTL" cancel --now "$a"
+ok "the first one ends" wait_for 20 state_is "$a" cancelled
+kill_bertd
+start_bertd --gpus GPU-b,GPU-c
+c=$(submit "${print_and_sleep[@]}") job=$c
+ok "one fell off the bus: the next job starts" wait_for 20 state_is "$c" running
+ok "on none that another has" wait_for 5 eval '[[ $(visible "$c") == GPU-c ]]'
+ok "both are in use" count_is gpus_used 2
+kill_bertd
+start_bertd --gpus GPU-a
+ok "a GPU that a job holds is missed when it is not listed" notes_have "GPU GPU-b: held by job $b, but not listed any more"
+ok "by doctor, too" eval '"$BERTCTL" doctor | grep -q "GPU GPU-b: held by job $b"'
+a=$(submit "${print_and_sleep[@]}") job=$a
+ok "what is listed is given" wait_for 20 state_is "$a" running
+kill_bertd
+start_bertd --gpus GPU-a,GPU-b,GPU-c,GPU-d
+ok "listed again, it is that job's" count_is gpus_used 3
+c=$(submit "${print_and_sleep[@]}") job=$c
+ok "and the fourth is free" wait_for 20 eval '[[ $(visible "$c") == GPU-d ]]'
+
+"$BERTCTL" cancel --now "$a" "$b"
+kill_bertd
+sqlite3 "$BERTD_STATE_DIR/state.db" "update attempt set gpus=NULL, gpu_mask=8 where job=$c"
+start_bertd --gpus GPU-a,GPU-b,GPU-c,GPU-d
+ok "a row of an older bertd has bits: they get names" wait_for 10 eval \
+  '[[ $(sqlite3 "$BERTD_STATE_DIR/state.db" "select gpus, gpu_mask from attempt where job=$c") == "GPU-d|0" ]]'
+ok "and mean the same GPU" wait_for 20 count_is gpus_used 2
 finish

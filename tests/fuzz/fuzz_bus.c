@@ -30,7 +30,7 @@
 static const struct {
         const char *name, *in;
 } calls[] = {
-#define ROW(name, in, out, authority, handler) { name, in },
+#define ROW(name, in, out, authority, kind, handler) { name, in },
         METHODS(ROW)
 #undef ROW
 };
@@ -283,7 +283,7 @@ static void check_accounts(const struct manager *m) {
                 assert(holds == (job->run != NULL) && holds == job->attempt.open);
         }
         assert(slots == m->slots_used && slots <= SLOTS);
-        assert(!store_pending(m->store));
+        assert(settle_now(m->settle));
 }
 
 static void read_again(struct session *s) {

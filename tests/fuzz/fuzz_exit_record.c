@@ -1,4 +1,4 @@
-/* exit.json as bertd reads it: its user may have written anything there. */
+/* exit.json as bertd reads it, and the same text as a shim reports it: its user may have written anything there. */
 #include <fcntl.h>
 #include <string.h>
 
@@ -28,7 +28,8 @@ static void check_attempt(const struct attempt *a) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static char *path;
         static int jobs_fd = -1;
-        struct job job = { .id = 7, .uid = geteuid(), .attempt = { .number = 1, .nonce = "0123456789abcdef" } };
+        static const char nonce[] = "0123456789abcdef";
+        struct job job = { .id = 7, .uid = geteuid(), .attempt = { .number = 1 } };
         struct error error = {};
         bool requested;
 
@@ -37,11 +38,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 path = fuzz_path("jobs/7/attempt-1/exit.json");
                 jobs_fd = open(jobs, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         }
+        memcpy(job.attempt.nonce, nonce, sizeof(nonce));
         fuzz_write(path, data, size);
-        if (files_read_exit(jobs_fd, &job, &requested, &error) == 0)
+        int r = files_read_exit(jobs_fd, &job, &requested, &error);
+        if (r == 0)
                 check_attempt(&job.attempt);
         else
                 assert(error.text[0]);
+        attempt_clear(&job.attempt);
+        job.attempt.number = 1;
+        memcpy(job.attempt.nonce, nonce, sizeof(nonce));
+        assert((files_use_record((const char *) data, size, &job, &requested, NULL) == 0) == (r == 0));
         attempt_clear(&job.attempt);
         return 0;
 }

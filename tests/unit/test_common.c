@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/db.h"
+#include "common/environment.h"
 #include "common/error.h"
 #include "common/file.h"
 #include "common/parse.h"
@@ -194,6 +195,30 @@ static void test_utf8(void **state) {
         assert_int_equal(utf8_character("", 0), 0);
 }
 
+static void test_variables(void **state) {
+        static const struct {
+                const char *assignment;
+                enum variable_owner owner;
+        } rows[] = {
+                { "LISTEN_ADDR=:80", VARIABLE_JOB },        { "WATCHDOG_DIR=/w", VARIABLE_JOB },
+                { "LISTEN_FDS_X=1", VARIABLE_JOB },         { "LISTEN_FD=1", VARIABLE_JOB },
+                { "NOTIFY_SOCKET_DIR=/n", VARIABLE_JOB },   { "BERTD_RESUME_LATER=1", VARIABLE_JOB },
+                { "BERTD_SOCKET=/s", VARIABLE_JOB },        { "PMIX_MCA_psec=native", VARIABLE_JOB },
+                { "OMPI_MCA_btl=self", VARIABLE_JOB },      { "LISTEN_FDS=3", VARIABLE_MANAGER },
+                { "LISTEN_PID=1", VARIABLE_MANAGER },       { "LISTEN_FDNAMES=a", VARIABLE_MANAGER },
+                { "NOTIFY_SOCKET=/n", VARIABLE_MANAGER },   { "WATCHDOG_USEC=1", VARIABLE_MANAGER },
+                { "WATCHDOG_PID=1", VARIABLE_MANAGER },     { "INVOCATION_ID=0", VARIABLE_MANAGER },
+                { "JOURNAL_STREAM=8:1", VARIABLE_MANAGER }, { "LINES=24", VARIABLE_MANAGER },
+                { "PMIX_RANK=0", VARIABLE_MANAGER },        { "OMPI_COMM_WORLD_RANK=0", VARIABLE_MANAGER },
+                { "BERTD_NONCE=n", VARIABLE_BERTD },        { "BERTD_JOB_ID=1", VARIABLE_BERTD },
+                { "BERTD_RESUME=", VARIABLE_BERTD },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                if (variable_owner(rows[i].assignment) != rows[i].owner)
+                        fail_msg("%s", rows[i].assignment);
+}
+
 static void test_db_errors(void **state) {
         cleanup_db sqlite3 *db = NULL;
         struct error e = {};
@@ -223,6 +248,7 @@ int main(void) {
                 cmocka_unit_test(test_user_socket),
                 cmocka_unit_test(test_times),
                 cmocka_unit_test(test_utf8),
+                cmocka_unit_test(test_variables),
                 cmocka_unit_test(test_db_errors),
         };
 

@@ -110,6 +110,32 @@ static void test_take(void **state) {
         assert_int_equal(gpus_take(&gpus, 0x5, 3), 0);
 }
 
+/* What a job holds are names: another list moves no bit to a neighbour. */
+static void test_mask_of_names(void **state) {
+        const struct gpus all = { .n = 3, .names = { "GPU-a", "GPU-b", "GPU-c" } };
+        const struct gpus fewer = { .n = 2, .names = { "GPU-b1", "GPU-c" } };
+        const struct gpus numbers = { .n = 3, .names = { "1", "10", "MIG-b" } };
+        char name[GPU_NAME_MAX];
+        uint32_t missing;
+
+        assert_int_equal(gpus_mask(&all, "GPU-c,GPU-b", &missing), 0x6);
+        assert_int_equal(missing, 0);
+        assert_int_equal(gpus_mask(&fewer, "GPU-a,GPU-b", &missing), 0x1); /* a shortened UUID */
+        assert_int_equal(missing, 1);
+        assert_int_equal(gpus_mask(&fewer, "GPU-c0ffee", NULL), 0x2);
+        assert_int_equal(gpus_mask(&numbers, "10,MIG-b1", &missing), 0x2); /* but nothing else */
+        assert_int_equal(missing, 1);
+        assert_int_equal(gpus_mask(&all, NULL, &missing), 0);
+        assert_int_equal(gpus_mask(&all, "", &missing), 0);
+        assert_int_equal(missing, 0);
+        const char *names = "GPU-a,GPU-b,GPU-x";
+        assert_true(gpus_next_missing(&fewer, &names, name));
+        assert_string_equal(name, "GPU-a");
+        assert_true(gpus_next_missing(&fewer, &names, name));
+        assert_string_equal(name, "GPU-x");
+        assert_false(gpus_next_missing(&fewer, &names, name));
+}
+
 static void find_refused(const char *option, const char *expected) {
         struct error error = {};
         struct gpus gpus;
@@ -150,7 +176,8 @@ int main(void) {
                 cmocka_unit_test(test_baseline),      cmocka_unit_test(test_first_sight_is_no_baseline),
                 cmocka_unit_test(test_left_by_a_job), cmocka_unit_test(test_whose_process),
                 cmocka_unit_test(test_listed),        cmocka_unit_test(test_take),
-                cmocka_unit_test(test_no_library),    cmocka_unit_test(test_option),
+                cmocka_unit_test(test_mask_of_names), cmocka_unit_test(test_no_library),
+                cmocka_unit_test(test_option),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

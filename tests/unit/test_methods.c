@@ -1,5 +1,6 @@
 /* The manager's methods over a connection whose user the test chooses: who may call which, as bus.h states it (not the table of
  * methods.c), what others see of a job, and what is refused in which state. Nothing is started. */
+#include <inttypes.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -420,6 +421,43 @@ static void test_shim(void **state) {
         assert_non_null(job->run->timer); /* for the end of what says that it has ended */
 }
 
+static const char *report_end(struct fixture *f, const struct job *job, const char *record) {
+        sd_bus_message *m = new_call(f, "AttemptReport");
+
+        assert_true(sd_bus_message_append(m, "a{sv}", 5, "job", "t", job->id, "attempt", "u", 1u, "nonce", "s",
+                                          "its-nonce", "exited", "b", 1, "record", "s", record) >= 0);
+        call(f, owner_uid(), m);
+        return f->error;
+}
+
+/* There is no exit.json: what the shim saw is durable before the answer lets it go. */
+static void test_end_reported(void **state) {
+        static const char form[] = "{\"version\":1,\"job\":%" PRIu64 ",\"attempt\":1,\"nonce\":\"%s\",\"exit_code\":7,"
+                                   "\"signal\":0,\"reason\":\"%s\",\"class\":\"failed\"}";
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f), *kept = NULL;
+        struct error error = {};
+
+        assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+        cleanup_free char *other = format_string(form, job->id, "another", "r"),
+                          *bad = format_string(form, job->id, "its-nonce", "a\\nb"),
+                          *good = format_string(form, job->id, "its-nonce", "r");
+        const char *const none[] = { "", "{", "[]", "{\"version\":1}", other };
+        for (size_t i = 0; i < ELEMENTSOF(none); i++) {
+                assert_string_equal(report_end(f, job, none[i]), DONE);
+                assert_true(job->attempt.exit_class == -1 && job->attempt.exit_code == 0 && !job->attempt.reason);
+        }
+        assert_string_equal(report_end(f, job, bad), DONE);
+        assert_null(job->attempt.reason); /* a reply with it would reach nobody */
+        assert_string_equal(report_end(f, job, good), DONE);
+        assert_string_equal(job->attempt.reason, "r");
+        assert_int_equal(job->state, JOB_RUNNING);
+        if (store_load(f->manager->store, job->id, &kept, &error) < 0)
+                fail_msg("%s", error.text);
+        assert_true(kept->attempt.exit_class == EXIT_CLASS_FAILED && kept->attempt.exit_code == 7);
+        job_free(kept);
+}
+
 static void test_eta(void **state) {
         struct fixture *f = *state;
         struct job *job = new_attempt(f);
@@ -706,6 +744,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_ended_jobs, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_shim, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_asking_the_shim, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_end_reported, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reported_numbers, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_pages, setup, teardown),

@@ -190,6 +190,29 @@ static void test_no_grace(void **state) {
         }
 }
 
+/* Who asks again shortens the grace time or leaves it, and may not restart it. */
+static void test_again(void **state) {
+        static const struct {
+                uint64_t first_usec, after_usec, second_usec, killed_usec;
+        } cases[] = {
+                { 30000 * MS, 10000 * MS, 30000 * MS, 30000 * MS },
+                { 30000 * MS, 10000 * MS, 5000 * MS, 15000 * MS },
+                { 5000 * MS, 1000 * MS, 60000 * MS, 5000 * MS },
+        };
+        struct fixture *f = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                begin(f, true, false);
+                shim_stop(&f->shim, cases[i].first_usec);
+                now_usec = BEGIN + cases[i].after_usec;
+                assert_int_equal(stop_deaf(f, cases[i].second_usec, 0), cases[i].killed_usec);
+        }
+        begin(f, false, true); /* nor what a growing checkpoint earns at most */
+        shim_stop(&f->shim, 3000 * MS);
+        now_usec = BEGIN + 2000 * MS;
+        assert_int_equal(stop_deaf(f, 3000 * MS, UINT64_MAX), 12000 * MS);
+}
+
 /* A checkpoint that grows earns more time: until it has stood still for 10 s, at most four times the grace time. */
 static void test_writing(void **state) {
         struct fixture *f = *state;
@@ -231,6 +254,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_signals, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_grace, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_grace, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_again, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_writing, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_closed, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_checkpoint, setup, teardown),

@@ -448,7 +448,7 @@ static void test_version_1_is_migrated(void **state) {
         struct job *job = store_find(store, 2);
         assert_int_equal(job->state, JOB_RUNNING);
         assert_true(job->attempt.number == 2 && job->attempt.open && job->attempt.pid == 77 &&
-                    job->attempt.gpu_mask == 3);
+                    job->attempt.gpu_mask == 3 && !job->attempt.gpus);
         assert_string_equal(job->attempt.nonce, "n2");
         assert_true(job->attempt.rank == -1 && !job->attempt.host);
         assert_true(job->n_history == 1 && job->history[0].step == 12 && job->n_ledger == 1);

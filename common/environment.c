@@ -1,0 +1,57 @@
+/*
+ * See environment.h. Variables are named one by one, so that a job keeps a LISTEN_ADDR of its own; only what PMIx and Open MPI give
+ * a rank has no fixed list and goes by its prefix (PMIX_MCA_ is a user's setting).
+ */
+#include "common/environment.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "bertd/progress.h"
+#include "common/cleanup.h"
+
+static const char *const bertds[] = { BERTD_ENV_JOB_ID, BERTD_ENV_ATTEMPT, BERTD_ENV_RUN_DIR, BERTD_ENV_RESUME,
+                                      BERTD_ENV_NONCE };
+/* sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5); the size of the terminal. */
+static const char *const managers[] = {
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_PIDFDID",
+        "LISTEN_FDNAMES",
+        "JOURNAL_STREAM",
+        "INVOCATION_ID",
+        "MAINPID",
+        "MANAGERPID",
+        "SYSTEMD_EXEC_PID",
+        "MEMORY_PRESSURE_WATCH",
+        "MEMORY_PRESSURE_WRITE",
+        "COLUMNS",
+        "LINES",
+};
+static const char *const prefixes[] = { "PMIX_", "OMPI_COMM_WORLD_" };
+
+static bool is_one_of(const char *assignment, const char *const *names, size_t n) {
+        size_t length = strcspn(assignment, "=");
+
+        for (size_t i = 0; i < n; i++)
+                if (strlen(names[i]) == length && strncmp(assignment, names[i], length) == 0)
+                        return true;
+        return false;
+}
+
+enum variable_owner variable_owner(const char *assignment) {
+        if (is_one_of(assignment, bertds, ELEMENTSOF(bertds)))
+                return VARIABLE_BERTD;
+        if (is_one_of(assignment, managers, ELEMENTSOF(managers)))
+                return VARIABLE_MANAGER;
+        if (strncmp(assignment, "PMIX_MCA_", strlen("PMIX_MCA_")) == 0)
+                return VARIABLE_JOB;
+        for (size_t i = 0; i < ELEMENTSOF(prefixes); i++)
+                if (strncmp(assignment, prefixes[i], strlen(prefixes[i])) == 0)
+                        return VARIABLE_MANAGER;
+        return VARIABLE_JOB;
+}
