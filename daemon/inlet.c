@@ -69,12 +69,10 @@ static void refuse(struct inlet *inlet, const char *reason) {
 }
 
 static void wait_for(struct inlet *inlet, enum waiting waiting) {
-        bool open = waiting == FOR_CLIENT || waiting == FOR_READER;
-
         inlet->waiting = waiting;
-        if (open)
-                (void) sd_event_source_set_io_events(inlet->client, waiting == FOR_READER ? EPOLLOUT : EPOLLIN);
-        (void) sd_event_source_set_enabled(inlet->client, open && !inlet->refused ? SD_EVENT_ON : SD_EVENT_OFF);
+        (void) sd_event_source_set_io_events(inlet->client, waiting == FOR_CLIENT   ? EPOLLIN
+                                                            : waiting == FOR_READER ? EPOLLOUT
+                                                                                    : 0);
 }
 
 static int on_impatient(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -324,12 +322,22 @@ static bool must_wait(struct inlet *inlet, int fd, uint32_t revents, uint64_t *r
         return false;
 }
 
+static void end(struct inlet *inlet) {
+        (void) sd_event_source_set_enabled(inlet->client, SD_EVENT_OFF);
+        (void) shutdown(inlet->bus_fd, SHUT_WR);
+}
+
 static int on_client(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         static unsigned char buffer[READ_MAX];
         struct inlet *inlet = userdata;
         uint64_t size = 0;
         int queued = 0;
 
+        /* What a client had to wait with is dropped where it has gone. */
+        if (inlet->waiting == FOR_ROOM || inlet->waiting == FOR_TURN) {
+                end(inlet);
+                return 0;
+        }
         /* First sd-bus takes what it was given; the loop gives both their turns. */
         if (ioctl(inlet->bus_fd, SIOCOUTQ, &queued) < 0 || queued > 0 || must_wait(inlet, fd, revents, &size))
                 return 0;
@@ -337,8 +345,7 @@ static int on_client(sd_event_source *source, int fd, uint32_t revents, void *us
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return 0;
         if (n <= 0) {
-                (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
-                (void) shutdown(inlet->bus_fd, SHUT_WR);
+                end(inlet);
                 return 0;
         }
         if (!follow(inlet, buffer, (size_t) n))

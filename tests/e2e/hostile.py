@@ -1,37 +1,8 @@
 #!/usr/bin/env python3
 """A hostile neighbour: hostile.py SOCKET MODE SECONDS, MODE one of flood, slow, half, huge, unfinished, garbage, calls; or `honest`: a
 client that connects, reads, and prints the p99 of that in milliseconds."""
-import os, random, socket, struct, sys, time
-
-AUTH = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"
-SERVICE = "org.bertd1.Manager"
-
-
-def field(code, kind, text):
-    data = struct.pack("<BB1sBI", code, 1, kind, 0, len(text)) + text.encode() + b"\0"
-    return data + b"\0" * (-len(data) % 8)
-
-
-def signature_field(text):
-    data = struct.pack("<BB1sBB", 8, 1, b"g", 0, len(text)) + text.encode() + b"\0"
-    return data + b"\0" * (-len(data) % 8)
-
-
-def call(method, serial, body=b"", signature="", body_size=None):
-    fields = field(1, b"o", "/org/bertd1") + field(2, b"s", SERVICE) + field(3, b"s", method)
-    if signature:
-        fields += signature_field(signature)
-    fields = fields.rstrip(b"\0") + b"\0" if fields.endswith(b"\0") else fields
-    size = len(fields)
-    header = struct.pack("<cBBBIII", b"l", 1, 0, 1, len(body) if body_size is None else body_size, serial, size)
-    return header + fields + b"\0" * (-size % 8) + body
-
-
-def connect(path):
-    s = socket.socket(socket.AF_UNIX)
-    s.settimeout(1)
-    s.connect(path)
-    return s
+import random, socket, struct, sys, time
+from bus import AUTH, call, connect
 
 
 def attempt(opened, path, first):

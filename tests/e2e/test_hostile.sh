@@ -11,7 +11,7 @@ leak_check=${leak_check:+$leak_check:}quarantine_size_mb=8 # what is freed would
 mkdir "$work/daemon" "$work/trainer"
 cp "$BERTD" "$BERTD-shim" "$work/daemon/"
 cp "$BERT_TRAINER" "$work/trainer/"
-cp "$(dirname "$0")/hostile.py" "$BERTCTL" "$work/"
+cp "$(dirname "$0")/hostile.py" "$source_dir/tests/bus.py" "$BERTCTL" "$work/"
 chmod -R a+rX "$work"
 BERTD=$work/daemon/bertd
 modes=(flood slow half huge unfinished garbage calls)
