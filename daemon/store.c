@@ -35,6 +35,7 @@ void store_free(struct store *store) {
         for (size_t i = 0; i < store->n_events; i++)
                 event_clear(&store->events[i]);
         free(store->events);
+        free(store->gone);
         free(store->jobs);
         free(store);
 }
@@ -86,6 +87,7 @@ int store_adopt(struct store *store, struct job *job) {
         if (store_keep(store, job) < 0)
                 return -ENOMEM;
         store->ended[job->state]--;
+        store->held -= job->holds_checkpoints;
         return 0;
 }
 
@@ -99,6 +101,7 @@ void store_release(struct store *store) {
                         continue;
                 }
                 store->ended[job->state]++;
+                store->held += job->holds_checkpoints;
                 job_free(job);
         }
         store->n_jobs = kept;
@@ -151,6 +154,11 @@ static int write_job(struct store *store, const struct job *job, struct error *e
         bind_u64(s, i++, job->since_usec);
         bind_double(s, i++, job->checkpoint_stall);
         bind_double(s, i++, job->checkpoint_write);
+        bind_u64(s, i++, job->deaths.costing);
+        bind_u64(s, i++, job->deaths.free);
+        cleanup_free char *lost = job_lost_text(job);
+        bind_text(s, i++, lost ? lost : "");
+        bind_u64(s, i++, job->holds_checkpoints);
         return db_run(s, error);
 }
 
@@ -182,7 +190,8 @@ static int write_attempt(struct store *store, const struct job *job, struct erro
         (void) sqlite3_bind_int(s, i++, a->rank);
         bind_text(s, i++, a->host);
         bind_text(s, i++, a->evidence);
-        return db_run(s, error);
+        int r = db_run(s, error);
+        return r < 0 ? r : store_drop_attempts(store, job, error);
 }
 
 static int write_checkpoints(struct store *store, const struct job *job, struct error *error) {
@@ -218,7 +227,8 @@ static int write_event(struct store *store, const struct pending_event *event, s
         bind_text(s, 7, exit_class_name(event->exit_class));
         bind_u64(s, 8, event->step);
         bind_u64(s, 9, event->lost);
-        return db_run(s, error);
+        int r = db_run(s, error);
+        return r < 0 ? r : store_count_event(store, event->job, error);
 }
 
 static int write_all_marked(struct store *store, struct error *error) {
@@ -236,7 +246,9 @@ static int write_all_marked(struct store *store, struct error *error) {
         }
         for (size_t i = 0; r >= 0 && i < store->n_events; i++)
                 r = write_event(store, &store->events[i], error);
-        return r;
+        if (r >= 0)
+                r = store_forget_trash(store, error);
+        return r < 0 ? r : store_expire(store, error);
 }
 
 static void clear_marks(struct store *store) {
@@ -250,7 +262,9 @@ static void clear_marks(struct store *store) {
         }
         for (size_t i = 0; i < store->n_events; i++)
                 event_clear(&store->events[i]);
-        store->n_events = 0;
+        store->n_events = store->n_gone = 0;
+        for (int state = 0; state < JOB_STATE_MAX; state++)
+                store->ended[state] -= store->expired[state];
         store->dirty = false;
 }
 
@@ -270,9 +284,13 @@ int store_flush(struct store *store, struct error *error) {
         int r = db_exec(store->db, "BEGIN IMMEDIATE", error);
         if (r < 0)
                 return error_prefix(error, "state.db");
+        uint64_t trash = store->trash;
+        memset(store->expired, 0, sizeof(store->expired));
         r = finish_transaction(store, write_all_marked(store, error), error);
-        if (r < 0)
+        if (r < 0) {
+                store->trash = trash;
                 return error_prefix(error, "state.db");
+        }
         clear_marks(store);
         return 0;
 }
@@ -473,7 +491,9 @@ int store_remove(struct store *store, const struct job *job, struct error *error
                 return error_prefix(error, "state.db");
         if (in_memory)
                 drop_from_memory(store, job->id);
-        else
+        else {
                 store->ended[job->state]--;
+                store->held -= job->holds_checkpoints;
+        }
         return 0;
 }

@@ -10,7 +10,9 @@
  *                                                               newest first; third: only jobs that have not ended
  *   GetEvents       ttu                a(ttssssstt) anyone*     job, after event id, at most: (event id, time, from, to, what,
  *                                                               reason, exit class, last step, lost steps); reason empty
- *                                                               where the caller may not see it; class empty where no attempt ended
+ *                                                               where the caller may not see it; class empty where no attempt ended.
+ *                                                               Of a job with many, one "dropped", from and to empty, stands for
+ *                                                               those that are not kept (include/bertd/job.h)
  *   GetCheckpoints  t                  aa{sv}   anyone          the ledger, newest first
  *   GetSpec         t                  s        owner           the normalised spec text
  *   Cancel          tb                 -        owner           second: now (no grace, no checkpoint)
@@ -20,7 +22,9 @@
  *   Remove          t                  -        owner           an ended job and its folder
  *   Wait            t                  s        anyone          answers when the job has ended or is paused: its state's name
  *   GetDaemon       -                  a{sv}    anyone          version, pid, state_dir, launcher, slots, slots_used, gpus,
- *                                                               gpus_used, counts of jobs by state (queued, ..., all u)
+ *                                                               gpus_used, counts of jobs by state (queued, ..., all u),
+ *                                                               keep_ended t (0: all), held t (ended jobs beyond it, which stay for
+ *                                                               the checkpoints in their folders)
  *   Shutdown        b                  -        root or the daemon's user   true: stop the jobs first (they checkpoint and
  *                                                               return to queued)
  *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, shim version; out: BERTD_ATTEMPT_*
@@ -32,7 +36,8 @@
  * attempts u, submitted t, started t, ended t (usec since the epoch, 0 = not yet), step t, steps t, loss d (NaN = unknown),
  * rate d (samples/s), eta_sec t, checkpoint_step t, checkpoint_path s, exit i (-1 = none yet), exit_class s,
  * exit_signal s ("SIGSEGV", empty = none), exit_rank i (the rank that failed first, -1 = unknown), exit_host s, last_step t (of the
- * attempt that ended last), lost_steps t (done and done again, in all), goodput d (useful steps over wall time, 0..1, NaN =
+ * attempt that ended last), lost_steps t (done and done again, in all), lost_sec as ("killed=12.500": seconds since the checkpoint or
+ * start before, summed over all attempts that ended so), goodput d (useful steps over wall time, 0..1, NaN =
  * unknown), checkpoint_stall_sec d, checkpoint_write_sec d (of the newest checkpoint, NaN = unknown), memory t (limit in bytes,
  * 0 = none), cpus d (0 = none), hang_sec i, start_sec i, on_nan s, evidence s (owner and root only: the folder with the stacks of
  * the last hang, or empty), first_cause s (owner and root only: why the last attempt died),

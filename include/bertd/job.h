@@ -54,6 +54,12 @@ enum exit_class {
 #define BERTD_ENVIRONMENT_MAX (1u << 20) /* bytes of a job's environment and command */
 #define BERTD_ID_MAX INT64_MAX
 
+/* Of a job's attempts (their rows and folders) and events the oldest and the newest so many are kept. */
+#define BERTD_ATTEMPTS_HEAD 10
+#define BERTD_ATTEMPTS_TAIL 90
+#define BERTD_EVENTS_HEAD 100
+#define BERTD_EVENTS_TAIL 900
+
 /* What a NaN or infinite loss does: ends the job, or goes back to the checkpoint before (contract C8). */
 enum on_nan { ON_NAN_STOP, ON_NAN_ROLLBACK, ON_NAN_MAX };
 #define ON_NAN_NAMES \
