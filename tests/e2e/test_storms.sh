@@ -82,6 +82,12 @@ ok "the time that they cost is summed" quietly jq -e '.lost_sec.killed > 0 and (
 "$BERTCTL" cancel "$job"
 forward 36000
 
+# A shim that cannot live with the limits that it is given.
+job=$(ulimit -n 6; "$BERTCTL" submit --retries 1 -- true)
+ok "a start that comes to nothing costs no budget" moves_on 600 "$job" '.attempts == 4'
+is "its class is launch, whatever launched it" "$("$BERTCTL" events --json "$job" | jq -r '[.[] | select(.class) | .class] | unique | join(" ")')" launch
+"$BERTCTL" cancel "$job"
+
 # Ended jobs.
 for n in 0 -1 many 10000001; do ok "--keep-ended $n is refused" refuses 2 '^bertd: --keep-ended: ' "$BERTD" --keep-ended "$n"; done
 cat >"$work/saves.py" <<'END2'
