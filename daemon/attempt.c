@@ -52,7 +52,8 @@ static int on_exited_timeout(sd_event_source *source, uint64_t usec, void *userd
 }
 
 static int on_unheard_shim_gone(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        attempt_over(userdata, EXIT_CLASS_LOST, "the shim died before it was heard");
+        attempt_over(userdata, EXIT_CLASS_LAUNCH,
+                     "the shim died before it was heard (shim.log beside its log says why)");
         return 0;
 }
 

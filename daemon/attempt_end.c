@@ -31,12 +31,10 @@ static void read_record(struct attempt_run *run, enum exit_class exit_class, con
         struct error error = {};
         bool reported = a->exit_class >= 0;
 
-        if (!reported || exit_class == EXIT_CLASS_LAUNCH) {
+        if (!reported) {
                 a->exit_class = (int) exit_class;
                 job_set_text(&a->reason, text);
         }
-        if (exit_class == EXIT_CLASS_LAUNCH)
-                return;
         int r = files_read_exit(run->manager->jobs_fd, run->job, &run->asked, &error);
         if (r < 0 && (r != -ENOENT || reported))
                 log_error("job %" PRIu64 " attempt %u: %s%s", run->job->id, a->number, error.text,
@@ -66,6 +64,22 @@ static void go_back(struct job *job, uint64_t step) {
         job->resume_abandon = true;
 }
 
+static void wait_until(struct job *job, uint64_t usec) {
+        job->not_before = clock_realtime_usec() + usec;
+        job->wake_boottime = clock_boottime_usec() + usec;
+}
+
+/* Where they cannot be read the back-off alone holds the job. */
+static uint64_t starts_wait(struct manager *manager, const struct job *job) {
+        struct error error = {};
+        uint64_t now = clock_realtime_usec(), oldest = now;
+        uint32_t n = 0;
+
+        if (store_starts(manager->store, job, now - POLICY_STARTS_SEC * USEC_PER_SEC, now, &n, &oldest, &error) < 0)
+                log_error("%s", error.text);
+        return policy_starts_wait(n, oldest, now);
+}
+
 static void apply_policy(struct manager *manager, struct job *job, struct policy_decision *ret,
                          char text[POLICY_TEXT_MAX]) {
         struct policy_config config = { .max_without_progress = job->max_without_progress,
@@ -73,11 +87,15 @@ static void apply_policy(struct manager *manager, struct job *job, struct policy
                                         .backoff_max_sec = job->backoff_max_sec,
                                         .nan_rollback = job->on_nan == ON_NAN_ROLLBACK };
         uint64_t good[LEDGER_MAX];
-        uint32_t random = 0;
+        struct policy_case c = { .history = job->history,
+                                 .n = job->n_history,
+                                 .counters = job->deaths,
+                                 .good = good,
+                                 .n_good = ledger_good_steps(job, good, LEDGER_MAX),
+                                 .starts_wait_usec = starts_wait(manager, job) };
 
-        (void) !getrandom(&random, sizeof(random), GRND_NONBLOCK);
-        policy_decide(&config, job->history, job->n_history, good, ledger_good_steps(job, good, LEDGER_MAX), random,
-                      ret);
+        (void) !getrandom(&c.random, sizeof(c.random), GRND_NONBLOCK);
+        policy_decide(&config, &c, ret);
         (void) reason_of_decision(ret, &config, text, POLICY_TEXT_MAX);
         struct checkpoint *bad = ret->demote ? job_checkpoint(job, ret->demote_step) : NULL;
         if (bad) {
@@ -92,33 +110,26 @@ static void apply_policy(struct manager *manager, struct job *job, struct policy
                 go_back(job, ret->rollback_step);
                 store_note(manager->store, job, job->state, "rollback", text);
         }
-        if (ret->action == POLICY_RETRY) {
-                job->not_before = clock_realtime_usec() + ret->delay_usec;
-                job->wake_boottime = clock_boottime_usec() + ret->delay_usec;
-        }
+        if (ret->action == POLICY_RETRY)
+                wait_until(job, ret->delay_usec);
 }
 
 static void judge(struct manager *manager, struct job *job, struct outcome *ret) {
-        static const enum job_event events[] = { [POLICY_DONE] = EVENT_FINISHED,
-                                                 [POLICY_REQUEUE] = EVENT_REQUEUE,
-                                                 [POLICY_RETRY] = EVENT_RETRY,
-                                                 [POLICY_FAIL] = EVENT_GAVE_UP };
+        static const enum job_event events[] = {
+                [POLICY_DONE] = EVENT_FINISHED, [POLICY_RETRY] = EVENT_RETRY, [POLICY_FAIL] = EVENT_GAVE_UP
+        };
         const struct attempt *a = &job->attempt;
-        struct policy_death death = { .exit_class = (enum exit_class) a->exit_class,
-                                      .resumed = a->resumed,
-                                      .first_step = a->first_step,
-                                      .step = a->step,
-                                      .checkpoint_step = a->checkpoint_step };
+        struct policy_death death = job_death(a);
         struct policy_decision decision;
         char text[POLICY_TEXT_MAX];
 
         if (job_history_add(job, &death) < 0) {
                 /* Without memory for the history the policy cannot judge: the mildest assumption is a back-off. */
-                job->not_before = clock_realtime_usec() + job->backoff_max_sec * USEC_PER_SEC;
-                job->wake_boottime = clock_boottime_usec() + job->backoff_max_sec * USEC_PER_SEC;
+                wait_until(job, MAX(job->backoff_max_sec, 1) * USEC_PER_SEC);
                 *ret = (struct outcome) { .event = EVENT_RETRY };
                 return;
         }
+        policy_count(&job->deaths, job->history, job->n_history);
         apply_policy(manager, job, &decision, text);
         ret->event = events[decision.action];
         if (decision.action == POLICY_DONE)
@@ -130,8 +141,8 @@ static void judge(struct manager *manager, struct job *job, struct outcome *ret)
         int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s%s", a->reason ? a->reason : "",
                          a->reason && text[0] ? "; " : "", text, samples);
         if (decision.action == POLICY_RETRY && n >= 0 && (size_t) n < sizeof(ret->reason))
-                (void) snprintf(ret->reason + n, sizeof(ret->reason) - (size_t) n, "%sagain in %.1f s",
-                                n > 0 ? "; " : "", (double) decision.delay_usec / (double) USEC_PER_SEC);
+                (void) snprintf(ret->reason + n, sizeof(ret->reason) - (size_t) n, "%s%s", n > 0 ? "; " : "",
+                                reason_of_delay(&decision, job->not_before, text, sizeof(text)));
 }
 
 /* A wish decides over what the exit says, but finished work is finished, unless cancelled. A command that was `asked` to end may say 0
@@ -194,6 +205,7 @@ static void close_attempt(struct attempt_run *run) {
         job->exit_class = a->exit_class;
         job->step = a->step;
         goodput_close_attempt(job, &clock, a->exit_class == EXIT_CLASS_FINISHED);
+        goodput_note_lost(job);
         decide(manager, job, asked, &outcome);
         job->wish = WISH_NONE;
         log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class),

@@ -26,10 +26,11 @@ struct child;
 struct gpu_watch;
 struct launcher;
 struct settle;
+struct trash;
 
 struct manager_options {
         const char *state_dir, *socket; /* absolute */
-        uint64_t slots;
+        uint64_t slots, keep_ended;     /* keep_ended: see store_keep_ended */
         struct gpus gpus;
         enum launcher_kind launcher;
 };
@@ -49,6 +50,7 @@ struct manager {
         uint64_t gpus_used; /* bit mask over options.gpus */
         uint32_t gpus_lost; /* held by jobs, but not in options.gpus */
         struct gpu_watch *gpu_watch;
+        struct trash *trash;
         struct child *children; /* that run now; daemon/child.h */
         int jobs_fd;            /* STATE/jobs */
         int lock_fd;

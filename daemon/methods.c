@@ -139,7 +139,9 @@ static void submitted(struct call *call, sd_bus_message *m) {
 
 static int submit(struct call *call, sd_bus_message *m) {
         struct manager *manager = call->manager;
-        struct submit_host host = { .slots = manager->options.slots, .gpus = manager->options.gpus.n };
+        struct submit_host host = { .slots = manager->options.slots,
+                                    .gpus = manager->options.gpus.n,
+                                    .limits = manager->options.launcher == LAUNCHER_SYSTEMD };
         cleanup_submission struct submission submission = {};
         struct error error = {};
         struct job *job;
@@ -510,6 +512,7 @@ static int resume_job(struct call *call, sd_bus_message *m) {
                 job->resume_abandon = true;
         }
         job->n_history = 0;
+        job->deaths = (struct policy_counters) {};
         job->history_from = job->attempt.number;
         job->exit_code = job->exit_class = -1;
         job->wait = (struct queue_entry) {};

@@ -362,6 +362,11 @@ int submission_check(const struct submission *submission, const struct submit_ho
                 return error_set(error, EINVAL, "ranks × threads: %u × %u = %" PRIu64 " slots, this host has %" PRIu64,
                                  submission->ranks, submission->threads, slots, host->slots);
         }
+        if (!host->limits && (submission->memory > 0 || submission->cpus > 0))
+                return error_set(
+                        error, EINVAL,
+                        "%s: this bertd cannot hold a job to it (only one of root's under systemd can): leave it out",
+                        submission->memory > 0 ? "memory" : "cpus");
         if (submission->gpus > host->gpus) {
                 *ret_too_large = true;
                 return error_set(error, EINVAL, "gpus: %u, this host has %u", submission->gpus, host->gpus);

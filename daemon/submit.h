@@ -40,6 +40,7 @@ struct submission {
 struct submit_host {
         uint64_t slots;
         uint32_t gpus;
+        bool limits; /* its launcher holds a job to memory and cpus */
 };
 
 void submission_defaults(struct submission *submission);

@@ -11,7 +11,9 @@
  *   FindJob         s                  t        anyone          the caller's newest job of that name, else anyone's
  *   GetEvents       ttu                a(ttssssstt) anyone*     job, after event id, at most: (event id, time, from, to, what,
  *                                                               reason, exit class, last step, lost steps); reason empty
- *                                                               where the caller may not see it; class empty where no attempt ended
+ *                                                               where the caller may not see it; class empty where no attempt ended.
+ *                                                               Of a job with many, one "dropped", from and to empty, stands for
+ *                                                               those that are not kept (include/bertd/limits.h)
  *   GetCheckpoints  t                  aa{sv}   anyone          the ledger, newest first: its first page
  *   ListCheckpoints tt                 aa{sv}   anyone          the same of steps < second (0: newest)
  *   GetSpec         t                  s        owner           the normalised spec text
@@ -24,7 +26,9 @@
  *   WaitChange      t                  t        anyone          answers with the serial of the newest durable change as soon as that
  *                                                               is not the argument (0: at once); one outstanding a connection
  *   GetDaemon       -                  a{sv}    anyone          version, pid, state_dir, launcher, slots, slots_used, gpus,
- *                                                               gpus_used, counts of jobs by state (queued, ..., all u)
+ *                                                               gpus_used, counts of jobs by state (queued, ..., all u),
+ *                                                               keep_ended t (0: all), held t (ended jobs beyond it, which stay for
+ *                                                               the checkpoints in their folders)
  *   Shutdown        b                  -        root or the daemon's user   true: stop the jobs first (they checkpoint and
  *                                                               return to queued)
  *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, shim version; out: BERTD_ATTEMPT_*
@@ -39,7 +43,8 @@
  * attempts u, submitted t, started t, ended t (usec since the epoch, 0 = not yet), step t, steps t, loss d (NaN = unknown),
  * rate d (samples/s), eta_sec t, checkpoint_step t, checkpoint_path s, exit i (-1 = none yet), exit_class s,
  * exit_signal s ("SIGSEGV", empty = none), exit_rank i (the rank that failed first, -1 = unknown), exit_host s, last_step t (of the
- * attempt that ended last), lost_steps t (done and done again, in all), goodput d (useful steps over wall time, 0..1, NaN =
+ * attempt that ended last), lost_steps t (done and done again, in all), lost_sec as ("killed=12.500": seconds since the checkpoint or
+ * start before, summed over all attempts that ended so), goodput d (useful steps over wall time, 0..1, NaN =
  * unknown), checkpoint_stall_sec d, checkpoint_write_sec d (of the newest checkpoint, NaN = unknown), memory t (limit in bytes,
  * 0 = none), cpus d (0 = none), hang_sec i, start_sec i, on_nan s, evidence s (owner and root only: the folder with the stacks of
  * the last hang, or empty), first_cause s (owner and root only: why the last attempt died),

@@ -32,6 +32,8 @@ static int teardown(void **state) {
         return close(other_end);
 }
 
+static bool unlimited; /* the host's launcher cannot hold a job to memory and cpus */
+
 static sd_bus_message *begin(void) {
         sd_bus_message *m = NULL;
 
@@ -44,7 +46,7 @@ static sd_bus_message *begin(void) {
 static const char *verdict(sd_bus_message *m, bool *ret_too_large) {
         static struct error error;
         cleanup_submission struct submission s = {};
-        const struct submit_host host = { .slots = 8, .gpus = 1 };
+        const struct submit_host host = { .slots = 8, .gpus = 1, .limits = !unlimited };
         bool too_large = false;
 
         error = (struct error) {};
@@ -247,8 +249,18 @@ static void test_bounds_of_words(void **state) {
         assert_int_equal(limits_words_size(NULL), 0);
 }
 
+/* A limit that nothing would hold a job to is not taken. */
+static void test_limits_that_cannot_be_held(void **state) {
+        unlimited = true;
+        refused("memory", "t", UINT64_C(1) << 30, "memory: this bertd cannot hold a job to it");
+        refused_double("cpus", 2.5, "cpus: this bertd cannot hold a job to it");
+        assert_string_equal(verdict(good(), NULL), "");
+        unlimited = false;
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_limits_that_cannot_be_held),
                 cmocka_unit_test(test_good),
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_limits_of_the_caller),
