@@ -22,6 +22,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/paths.h"
+#include "daemon/accounts.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
 #include "daemon/child.h"
@@ -177,6 +178,7 @@ void manager_free(struct manager *m) {
                 wait_fail(store_at(m->store, i), BERTD_ERROR_STOPPING, "the daemon has ended");
         children_free(m);
         bus_server_free(m->server);
+        accounts_free(m->accounts);
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
                 attempt_run_free(store_at(m->store, i)->run);
         if (m->systemd)
@@ -483,6 +485,12 @@ static void reconcile(struct manager *m) {
         manager_plan_soon(m);
 }
 
+static void on_account(void *userdata, uid_t uid) {
+        struct manager *m = userdata;
+
+        bus_server_resume(m->server, uid);
+}
+
 int manager_start(struct manager *m, struct error *error) {
         int r = sd_event_add_defer(m->loop, &m->plan_source, on_plan, m);
         if (r >= 0)
@@ -493,6 +501,9 @@ int manager_start(struct manager *m, struct error *error) {
                 r = gpu_watch_new(m->loop, &m->options.gpus, on_gpus, m, &m->gpu_watch);
         if (r < 0)
                 return error_errno(error, -r, "event loop");
+        r = accounts_new(m->loop, on_account, m, &m->accounts);
+        if (r < 0)
+                return error_errno(error, -r, "accounts");
         r = bus_server_new(m, m->options.socket, &m->server, error);
         if (r < 0)
                 return r;

@@ -7,7 +7,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "daemon/accounts.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
 #include "daemon/child.h"
@@ -60,27 +60,33 @@ static int wrong_state(struct call *call, const char *what) {
 
 /* ---- submit ---- */
 
-static int find_user(uid_t uid, gid_t *ret_gid, char *name, size_t size) {
-        const struct passwd *pw = getpwuid(uid);
-
-        if (!pw && uid != geteuid())
-                return -ESRCH;
-        *ret_gid = pw ? pw->pw_gid : getegid();
-        (void) snprintf(name, size, "%.*s", (int) size - 1, pw ? pw->pw_name : "unknown");
-        return 0;
-}
-
-static int check_submitter(struct call *call, gid_t *gid, char *user, size_t size) {
+static int check_submitter(struct call *call) {
         if (call->manager->draining)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STOPPING, "the daemon is shutting down");
-        if (find_user(call->peer->uid, gid, user, size) < 0)
-                return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "uid %u has no account here",
-                                         (unsigned) call->peer->uid);
         /* Without privileges every job runs as we do. */
         if (geteuid() != 0 && call->peer->uid != geteuid())
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED,
                                         "this daemon runs jobs of its own user only");
         return 0;
+}
+
+/* −EINPROGRESS: its user is being looked up, and the call, which is of so many bytes, is kept until then. */
+static int find_account(struct call *call, sd_bus_message *m, size_t size, const struct account **ret) {
+        unsigned uid = (unsigned) call->peer->uid;
+
+        int r = accounts_find(call->manager->accounts, call->peer->uid, ret);
+        if (r == -ESRCH)
+                return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "uid %u has no account here", uid);
+        if (r == -EINPROGRESS) {
+                int parked = peer_park(call->peer, m, size);
+                r = parked < 0 ? parked : r;
+        }
+        if (r < 0 && r != -EINPROGRESS)
+                return sd_bus_error_setf(call->error, BERTD_ERROR_UNAVAILABLE,
+                                         "uid %u cannot be looked up in the user database now (%s); try again, and see "
+                                         "`getent passwd %u`",
+                                         uid, r == -ENOBUFS ? "too many calls wait for that" : strerror(-r), uid);
+        return r;
 }
 
 /* Root's daemon may set any limit; for a user it sets none above those of the calling process. */
@@ -115,11 +121,10 @@ static int submit(struct call *call, sd_bus_message *m) {
         cleanup_submission struct submission submission = {};
         struct error error = {};
         struct job *job;
-        char user[256];
+        const struct account *account;
         bool too_large = false;
-        gid_t gid = 0;
 
-        int r = check_submitter(call, &gid, user, sizeof(user));
+        int r = check_submitter(call);
         if (r < 0)
                 return r;
         submission_defaults(&submission);
@@ -131,13 +136,18 @@ static int submit(struct call *call, sd_bus_message *m) {
         if (r < 0)
                 return sd_bus_error_set(call->error, too_large ? BERTD_ERROR_TOO_LARGE : BERTD_ERROR_INVALID_SPEC,
                                         error.text);
+        r = find_account(call, m, submission_size(&submission), &account);
+        if (r < 0)
+                return r == -EINPROGRESS ? 1 : r;
+        if (account->home && submission_add_home(&submission, account->home) < 0)
+                return -ENOMEM;
         const struct job *other = other_trainer_in(manager, &submission);
         if (other)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC,
                                          "run_dir: job %" PRIu64 " (%s) trains there: expected a folder of its own",
                                          other->id, job_state_name(other->state));
-        r = store_insert(manager->store, &submission, call->peer->uid, gid, user, manager->options.launcher, &job,
-                         &error);
+        r = store_insert(manager->store, &submission, call->peer->uid, account->gid, account->name,
+                         manager->options.launcher, &job, &error);
         if (r < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         manager_enqueue(manager, job);
@@ -626,6 +636,17 @@ static int dispatch(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) 
                 peer_doom(peer);
         }
         return r;
+}
+
+void methods_dispatch_again(struct peer *peer, sd_bus_message *m) {
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+
+        int r = sd_bus_message_rewind(m, 1);
+        if (r >= 0)
+                r = dispatch(m, peer, &error);
+        if (r < 0)
+                (void) sd_bus_reply_method_errno(m, r, &error);
+        sd_bus_error_free(&error);
 }
 
 static const sd_bus_vtable manager_vtable[] = {

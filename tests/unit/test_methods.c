@@ -1,5 +1,6 @@
 /* The manager's methods over a connection whose user the test chooses: who may call which, as bus.h states it (not the table of
  * methods.c), what others see of a job, and what is refused in which state. Nothing is started. */
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "daemon/accounts.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
 #include "tests/unit/folder.h"
@@ -54,6 +56,8 @@ static int setup(void **state) {
         };
         if (manager_new(&options, &f->manager, &error) < 0 || manager_start(f->manager, &error) < 0)
                 fail_msg("%s", error.text);
+        /* What the user database would answer later. */
+        assert_int_equal(accounts_note(f->manager->accounts, geteuid(), &(struct nss_user) { .name = "me" }), 0);
         f->peer.manager = f->manager;
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
         assert_true(sd_id128_randomize(&id) >= 0);
@@ -449,6 +453,29 @@ static void test_one_trainer_a_folder(void **state) {
         assert_string_equal(submit(f, "pretrain", "/x"), DONE);
 }
 
+/* Calls that wait until their user is known are bounded in bytes, a user's and all, and are kept no longer than that. */
+static void test_parked_calls(void **state) {
+        struct fixture *f = *state;
+        struct peer peers[5];
+        sd_bus_message *m = new_call(f, "Submit");
+
+        for (uid_t i = 0; i < ELEMENTSOF(peers); i++)
+                peers[i] = (struct peer) { .manager = f->manager, .uid = 1000 + i, .doomed = true };
+        assert_int_equal(peer_park(&peers[0], m, PARKED_UID_MAX - 1), 0);
+        assert_int_equal(peer_park(&peers[0], m, 2), -ENOBUFS);
+        for (size_t i = 1; i < 4; i++)
+                assert_int_equal(peer_park(&peers[i], m, PARKED_UID_MAX), 0);
+        assert_int_equal(peer_park(&peers[4], m, 2), -ENOBUFS);
+        bus_server_resume(f->manager->server, 1001);
+        assert_int_equal(peer_park(&peers[4], m, PARKED_UID_MAX), 0);
+        assert_int_equal(peer_park(&peers[1], m, 2), -ENOBUFS);
+        for (uid_t i = 0; i < ELEMENTSOF(peers); i++)
+                bus_server_resume(f->manager->server, 1000 + i);
+        assert_int_equal(peer_park(&peers[0], m, PARKED_UID_MAX), 0);
+        bus_server_resume(f->manager->server, 1000);
+        (void) sd_bus_message_unref(m);
+}
+
 /* What the shim is asked for: the last call that came to it. */
 struct asked {
         char member[32];
@@ -511,6 +538,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_asking_the_shim, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_one_trainer_a_folder, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_parked_calls, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
