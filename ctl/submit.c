@@ -17,6 +17,7 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/spec.h"
+#include "common/utf8.h"
 #include "ctl/array.h"
 #include "ctl/command.h"
 #include "ctl/dict.h"
@@ -28,17 +29,21 @@ static const char *const not_the_jobs[] = {
         "BERTD_RESUME=",  "BERTD_NONCE=", "PMIX_",   "OMPI_COMM_WORLD_", "COLUMNS=",       "LINES=",
 };
 
-static bool is_utf8(const char *text) {
-        json_t *value = json_string(text);
-        json_decref(value);
-        return value != NULL;
-}
-
 static bool is_the_jobs(const char *variable) {
         for (size_t i = 0; i < ELEMENTSOF(not_the_jobs); i++)
                 if (strncmp(variable, not_the_jobs[i], strlen(not_the_jobs[i])) == 0)
                         return false;
         return strchr(variable, '=') && variable[0] != '=';
+}
+
+static int refuse_variable(const char *variable, struct error *error) {
+        cleanup_free char *clean = text_as_utf8(variable);
+        int length = clean ? (int) strcspn(clean, "=") : 0;
+
+        return error_input(error, BERTCTL_EXIT_USAGE,
+                           "environment variable %.*s: not UTF-8; unset it, or submit with `env -u %.*s bertctl submit "
+                           "...`",
+                           length, clean, length, clean);
 }
 
 /* The environment to send; the vector is the caller's, its strings are not. */
@@ -54,11 +59,8 @@ static int collect_environment(char ***ret, struct error *error) {
         for (char **e = environ; e && *e; e++) {
                 if (!is_the_jobs(*e))
                         continue;
-                if (!is_utf8(*e)) {
-                        (void) fprintf(stderr, "bertctl: variable %.*s is not UTF-8: the job runs without it\n",
-                                       (int) strcspn(*e, "="), *e);
-                        continue;
-                }
+                if (!text_is_utf8(*e))
+                        return refuse_variable(*e, error);
                 variables[n++] = *e;
                 bytes += strlen(*e) + 1;
         }
@@ -71,10 +73,14 @@ static int collect_environment(char ***ret, struct error *error) {
 }
 
 static int check_words(char *const *words, size_t n, struct error *error) {
-        for (size_t i = 0; i < n; i++)
-                if (!is_utf8(words[i]))
-                        return error_input(error, BERTCTL_EXIT_USAGE, "word %zu of the command is not UTF-8: %s", i + 1,
-                                           words[i]);
+        for (size_t i = 0; i < n; i++) {
+                cleanup_free char *clean = text_as_utf8(words[i]);
+                if (clean)
+                        return error_input(error, BERTCTL_EXIT_USAGE,
+                                           "word %zu of the command, \"%.200s\": not UTF-8; give a file another "
+                                           "name, or put the command into a script",
+                                           i + 1, clean);
+        }
         return 0;
 }
 
@@ -224,9 +230,10 @@ static int current_folder(char **ret_cwd, struct error *error) {
 
         if (!cwd)
                 return error_input(error, BERTCTL_EXIT_FAILED, "the current folder is gone: %s", strerror(errno));
-        if (!is_utf8(cwd)) {
+        if (!text_is_utf8(cwd)) {
                 free(cwd);
-                return error_input(error, BERTCTL_EXIT_USAGE, "the current folder's path is not UTF-8");
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "the current folder's path is not UTF-8; submit from another folder");
         }
         *ret_cwd = cwd;
         return 0;
@@ -239,6 +246,8 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
         int r = check_words(spec->command, spec->n_command, &ctl->error);
         if (r == 0)
                 r = spec_format(spec, &text, &ctl->error);
+        if (r < 0)
+                ctl->error.exit = BERTCTL_EXIT_USAGE;
         if (r == 0 && strlen(text) > BERTD_SPEC_MAX)
                 r = error_input(&ctl->error, BERTCTL_EXIT_USAGE,
                                 "the job's spec has %zu bytes, more than the %u it may have", strlen(text),
@@ -278,7 +287,7 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                 return error_input(error, BERTCTL_EXIT_USAGE, "the command is an empty word");
         if (check_words(arguments->rest, (size_t) arguments->n_rest, error) < 0)
                 return -EINVAL;
-        if (strlen(name) > BERTD_NAME_MAX || !is_utf8(name))
+        if (strlen(name) > BERTD_NAME_MAX || !text_is_utf8(name))
                 return error_input(error, BERTCTL_EXIT_USAGE, "--name: expected at most %d bytes of UTF-8",
                                    BERTD_NAME_MAX);
         *ret = (struct spec) {

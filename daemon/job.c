@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/utf8.h"
+
 /* ---- shared texts ---- */
 
 struct shared {
@@ -60,8 +62,10 @@ void text_unshare(const char *text) {
 }
 
 void job_set_text(char **to, const char *text) {
-        char *copy = text && text[0] ? strdup(text) : NULL;
+        char *copy = text_as_utf8(text);
 
+        if (!copy && text && text[0])
+                copy = strdup(text);
         free(*to);
         *to = copy;
 }

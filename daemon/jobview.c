@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/utf8.h"
 #include "daemon/attempt.h"
 #include "daemon/files.h"
 #include "daemon/gpu_watch.h"
@@ -20,8 +21,11 @@
 
 /* Appends {key, variant}; the first failure sticks in *r. */
 static void add_string(sd_bus_message *m, int *r, const char *key, const char *value) {
+        /* A text that was cut within a character would end the whole reply. */
+        cleanup_free char *clean = text_as_utf8(value);
+
         if (*r >= 0)
-                *r = sd_bus_message_append(m, "{sv}", key, "s", value ? value : "");
+                *r = sd_bus_message_append(m, "{sv}", key, "s", clean ? clean : value ? value : "");
 }
 static void add_u32(sd_bus_message *m, int *r, const char *key, uint32_t value) {
         if (*r >= 0)

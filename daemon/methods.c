@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/utf8.h"
 #include "daemon/accounts.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
@@ -207,9 +208,13 @@ struct event_target {
 
 static int append_event(void *userdata, const struct event_row *e) {
         const struct event_target *target = userdata;
+        cleanup_free char *clean = text_as_utf8(e->reason);
 
         return sd_bus_message_append(target->reply, "(ttssssstt)", e->id, e->time, e->from, e->to, e->what,
-                                     target->owner ? e->reason : "", e->exit_class, e->step, e->lost);
+                                     !target->owner ? ""
+                                     : clean        ? clean
+                                                    : e->reason,
+                                     e->exit_class, e->step, e->lost);
 }
 
 static int get_events(struct call *call, sd_bus_message *m) {
@@ -605,6 +610,16 @@ static int find_job(struct call *call, sd_bus_message *m, bool owner_only) {
         return 0;
 }
 
+/* An error that quotes what the caller sent may have been cut within a character, and would not be sent. */
+static void clean_error(sd_bus_error *error) {
+        cleanup_free char *clean = text_as_utf8(error->message), *name = clean ? strdup(error->name) : NULL;
+
+        if (!name)
+                return;
+        sd_bus_error_free(error);
+        (void) sd_bus_error_set(error, name, clean);
+}
+
 static int run_method(struct call *call, const struct method *method, sd_bus_message *m) {
         int r = 0;
 
@@ -616,6 +631,8 @@ static int run_method(struct call *call, const struct method *method, sd_bus_mes
         if (r >= 0)
                 r = method->handler(call, m);
         job_free(call->loaded);
+        if (r < 0)
+                clean_error(call->error);
         return r;
 }
 

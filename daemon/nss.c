@@ -9,18 +9,13 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "common/parse.h"
+#include "common/utf8.h"
 #include "daemon/probe.h"
 
 #define RECORD_MAX (1u << 20) /* bytes of a group with all its members */
 
-/* Shown, sent, and written to files of text. */
 static void take_text(const char *text, char *to, size_t size) {
-        bool plain = text && strlen(text) < size && text_is_utf8(text);
-
-        for (const char *p = text; plain && *p; p++)
-                plain = (unsigned char) *p >= 0x20 && *p != 0x7f;
-        (void) snprintf(to, size, "%s", plain ? text : "");
+        (void) snprintf(to, size, "%s", text && strlen(text) < size && text_is_line(text) ? text : "");
 }
 
 void nss_ask_user(const void *question, void *answer) {

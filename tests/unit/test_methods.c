@@ -453,6 +453,38 @@ static void test_one_trainer_a_folder(void **state) {
         assert_string_equal(submit(f, "pretrain", "/x"), DONE);
 }
 
+/* A refusal that quotes a key and cuts it within a character is still an answer. */
+static void test_refusal_that_is_cut(void **state) {
+        struct fixture *f = *state;
+        char key[128] = "x";
+        sd_bus_message *m = new_call(f, "Submit");
+
+        for (int i = 0; i < 50; i++)
+                strcat(key, "\xc3\xa9");
+        assert_true(sd_bus_message_append(m, "a{sv}", 1, key, "s", "") >= 0);
+        call(f, geteuid(), m);
+        assert_string_equal(f->error, BERTD_ERROR_INVALID_SPEC);
+        assert_non_null(strstr(sd_bus_message_get_error(f->reply)->message, "unknown key \"x\xc3\xa9"));
+        assert_non_null(strstr(sd_bus_message_get_error(f->reply)->message, "\xc3\xa9?\""));
+}
+
+/* A death's reason, too, that quotes a path. */
+static void test_reason_that_is_cut(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_job(f, "command", JOB_QUEUED);
+        struct error error = {};
+
+        job_set_text(&job->reason, "caf\xc3");
+        assert_string_equal(job->reason, "caf?");
+        job->state = JOB_FAILED;
+        store_note(f->manager->store, job, JOB_QUEUED, "failed", "caf\xc3");
+        assert_int_equal(store_flush(f->manager->store, &error), 0);
+        assert_string_equal(call_job(f, owner_uid(), "GetEvents", "ttu", job->id), DONE);
+        free(job->reason);
+        job->reason = strdup("caf\xc3"); /* as an older daemon kept it */
+        assert_string_equal(call_job(f, owner_uid(), "GetJob", "t", job->id), DONE);
+}
+
 /* Calls that wait until their user is known are bounded in bytes, a user's and all, and are kept no longer than that. */
 static void test_parked_calls(void **state) {
         struct fixture *f = *state;
@@ -539,6 +571,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_one_trainer_a_folder, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_parked_calls, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_refusal_that_is_cut, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_reason_that_is_cut, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
