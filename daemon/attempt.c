@@ -16,7 +16,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "common/parse.h"
+#include "common/utf8.h"
 #include "daemon/attempt_end.h"
 #include "daemon/bus_server.h"
 #include "daemon/command.h"

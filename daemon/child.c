@@ -124,8 +124,10 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
 
         launcher_reset_signals();
         (void) setsid();
-        if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 ||
-            launcher_become(job, NULL, &what) < 0)
+        if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
+                _exit(127);
+        close_others(-1);
+        if (launcher_become(job, NULL, &what) < 0)
                 _exit(127);
         if (chdir(cwd) < 0 && chdir("/") < 0)
                 _exit(127);

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/cleanup.h"
+#include "common/utf8.h"
 #include "daemon/states.h"
 
 #define SHORT_TEXT_MAX 128 /* bytes of a text where its user has used up his share of memory */
@@ -76,7 +78,9 @@ static size_t length_within(const char *text, size_t max) {
 }
 
 void job_set_text(char **to, const char *text) {
-        char *copy = text && text[0] ? strndup(text, length_within(text, BERTD_REASON_MAX)) : NULL;
+        cleanup_free char *clean = text_as_utf8(text);
+        const char *from = clean ? clean : text;
+        char *copy = from && from[0] ? strndup(from, length_within(from, BERTD_REASON_MAX)) : NULL;
 
         free(*to);
         *to = copy;

@@ -133,8 +133,8 @@ static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job-
 const char *text_shared(const char *text);
 void text_unshare(const char *text);
 
-/* Sets an owned text of a job or attempt (NULL or "" = none), cut to BERTD_REASON_MAX bytes; without memory the old one goes and none
- * comes. */
+/* Sets an owned text of a job or attempt (NULL or "" = none), as UTF-8 and cut to BERTD_REASON_MAX bytes; without memory the old one
+ * goes and none comes. */
 void job_set_text(char **to, const char *text);
 
 /* Bytes of all its texts in memory. */

@@ -11,6 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/utf8.h"
 #include "daemon/attempt.h"
 #include "daemon/files.h"
 #include "daemon/gpu_watch.h"
@@ -34,7 +35,9 @@ static int after_key(int at, const char *key, int signature) {
 static void note(int *r, int appended, int bytes) { *r = appended < 0 ? appended : bytes; }
 
 static void add_string(sd_bus_message *m, int *r, const char *key, const char *value) {
-        const char *text = value ? value : "";
+        /* A text that was cut within a character would end the whole reply. */
+        cleanup_free char *clean = text_as_utf8(value);
+        const char *text = clean ? clean : value ? value : "";
 
         if (*r >= 0)
                 note(r, sd_bus_message_append(m, "{sv}", key, "s", text),

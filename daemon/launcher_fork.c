@@ -66,6 +66,7 @@ static __attribute__((noreturn)) void child(const struct attempt_run *run, const
         if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
             dup2(log >= 0 ? log : null, STDERR_FILENO) < 0)
                 child_fail(report, "/dev/null", errno);
+        close_others(report);
         int r = launcher_become(run->job, launch->inputs, &what);
         if (r < 0)
                 child_fail(report, what, -r);

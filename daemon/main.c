@@ -19,6 +19,7 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/paths.h"
+#include "common/utf8.h"
 #include "common/usage.h"
 #include "daemon/detach.h"
 #include "daemon/launcher.h"
@@ -146,6 +147,9 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
         int r = paths_state_dir(o->state_dir, &ret->state_dir, error);
         if (r >= 0)
                 r = paths_socket(o->socket, ret->state_dir, &ret->socket, error);
+        if (r >= 0 && !(text_is_utf8(ret->state_dir) && text_is_utf8(ret->socket)))
+                r = error_input(error, BERTD_EXIT_USAGE, "--state-dir, --socket: not UTF-8: %s, %s", ret->state_dir,
+                                ret->socket);
         if (r >= 0)
                 r = gpus_find(o->gpus, &ret->manager.gpus, error);
         if (r >= 0)

@@ -22,6 +22,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/paths.h"
+#include "daemon/accounts.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
 #include "daemon/child.h"
@@ -207,6 +208,7 @@ void manager_free(struct manager *m) {
         children_free(m);
         trash_free(m->trash);
         bus_server_free(m->server);
+        accounts_free(m->accounts);
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
                 attempt_run_free(store_at(m->store, i)->run);
         if (m->systemd)
@@ -473,6 +475,12 @@ static void reconcile(struct manager *m) {
         manager_plan_soon(m);
 }
 
+static void on_account(void *userdata, uid_t uid) {
+        struct manager *m = userdata;
+
+        bus_server_resume(m->server, uid);
+}
+
 int manager_start(struct manager *m, struct error *error) {
         int r = sd_event_add_defer(m->loop, &m->plan_source, on_plan, m);
         if (r >= 0)
@@ -485,6 +493,9 @@ int manager_start(struct manager *m, struct error *error) {
                 r = trash_new(m, &m->trash);
         if (r < 0)
                 return error_errno(error, -r, "event loop");
+        r = accounts_new(m->loop, on_account, m, &m->accounts);
+        if (r < 0)
+                return error_errno(error, -r, "accounts");
         r = bus_server_new(m, m->options.socket, &m->server, error);
         if (r < 0)
                 return r;

@@ -24,6 +24,7 @@
 struct bus_server;
 struct child;
 struct gpu_watch;
+struct accounts;
 struct launcher;
 struct settle;
 struct trash;
@@ -40,6 +41,7 @@ struct manager {
         sd_event *loop;
         struct store *store;
         struct bus_server *server;
+        struct accounts *accounts;                      /* who users are */
         const struct launcher *launchers[LAUNCHER_MAX]; /* NULL where this host or user has it not */
         sd_bus *systemd;                                /* the systemd launcher's connection, NULL until it is needed */
         sd_event_source *plan_source, *wake_source;

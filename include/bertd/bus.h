@@ -4,7 +4,8 @@
  * Object /org/bertd1, interface org.bertd1.Manager, served by bertd:
  *
  *   method          in                 out      who             meaning
- *   Submit          a{sv}              t        anyone          a new job's id, after its one durable commit
+ *   Submit          a{sv}              t        anyone          a new job's id, after its one durable commit; the
+ *                                                               answer waits for the user database (at most 5 s)
  *   GetJob          t                  a{sv}    anyone*         one job
  *   ListJobs        tub                aa{sv}   anyone*         jobs with id < first (0: newest), at most second (<= 100),
  *                                                               newest first; third: only jobs that have not ended
@@ -85,10 +86,11 @@
 #define BERTD_ERROR_ACCESS_DENIED "org.bertd1.Error.AccessDenied"
 #define BERTD_ERROR_WRONG_STATE "org.bertd1.Error.WrongState"
 #define BERTD_ERROR_INVALID_SPEC "org.bertd1.Error.InvalidSpec"
-#define BERTD_ERROR_TOO_LARGE "org.bertd1.Error.TooLarge" /* more than the host will ever have */
-#define BERTD_ERROR_QUOTA "org.bertd1.Error.Quota"        /* more than a user may have: include/bertd/limits.h */
-#define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"    /* state.db could not be written: nothing was changed */
-#define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"  /* the daemon is shutting down */
+#define BERTD_ERROR_TOO_LARGE "org.bertd1.Error.TooLarge"      /* more than the host will ever have */
+#define BERTD_ERROR_QUOTA "org.bertd1.Error.Quota"             /* more than a user may have: include/bertd/limits.h */
+#define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"         /* state.db could not be written: nothing was changed */
+#define BERTD_ERROR_UNAVAILABLE "org.bertd1.Error.Unavailable" /* the user database does not answer: try again */
+#define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"       /* the daemon is shutting down */
 
 /* AttemptHello's answer. */
 enum {
