@@ -155,8 +155,10 @@ static void ask(struct gpu_watch *w) {
 
 int gpu_watch_new(sd_event *loop, const struct gpus *gpus, void (*on_change)(void *userdata), void *userdata,
                   struct gpu_watch **ret) {
+        *ret = NULL;
+        if (gpus->n == 0)
+                return 0;
         struct gpu_watch *w = calloc(1, sizeof(*w));
-
         if (!w)
                 return -ENOMEM;
         *w = (struct gpu_watch) {
@@ -164,9 +166,7 @@ int gpu_watch_new(sd_event *loop, const struct gpus *gpus, void (*on_change)(voi
         };
         for (uint32_t i = 0; i < GPUS_MAX; i++)
                 w->health[i].baseline = UINT64_MAX;
-        w->absent = gpus->n == 0;
-        if (!w->absent)
-                ask(w);
+        ask(w);
         *ret = w;
         return 0;
 }

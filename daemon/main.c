@@ -205,6 +205,7 @@ static int serve(const struct resolved *resolved, int ready_fd, struct error *er
         (void) sd_event_add_signal(manager->loop, NULL, SIGINT, NULL, NULL);
         (void) sd_event_set_watchdog(manager->loop, 1);
         r = manager_start(manager, error);
+        (void) malloc_trim(0); /* what state.db and the user database took to open is not needed again */
         if (r >= 0)
                 r = announce(resolved, ready_fd, error);
         if (r >= 0) {

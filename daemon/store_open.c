@@ -206,6 +206,9 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
         /* Pages are allocated one by one: in bulk, each commit maps, fills and unmaps 88 KiB for a few. */
         (void) sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
         int r = open_database(path, may_create, &store->db, error);
+        /* Anew: making or migrating a schema leaves memory in pieces, between which nothing is to stay. */
+        if (r >= 0 && sqlite3_close(steal_pointer(&store->db)) == SQLITE_OK)
+                r = open_database(path, true, &store->db, error);
         if (r >= 0)
                 (void) sqlite3_wal_hook(store->db, on_wal, store);
         for (size_t i = 0; r >= 0 && i < STATEMENT_MAX; i++)
@@ -222,6 +225,9 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
                         (void) error_prefix(error, "%s", path);
                 return advise(error, r);
         }
+        for (size_t i = STATEMENT_AT_START; i < STATEMENT_MAX; i++)
+                (void) sqlite3_finalize(steal_pointer(&store->statements[i]));
+        (void) sqlite3_db_release_memory(store->db); /* pages that were read */
         *ret = store;
         return 0;
 }

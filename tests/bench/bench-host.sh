@@ -36,7 +36,8 @@ row "wake-ups, idle (over $quiet s)" "$(wakeups "$bertd_pid")" ''
 blocker=$("$BERTCTL" submit --ranks 4 -- sleep 100000)
 wait_for 20 state_is "$blocker" running
 mkdir -p "$work/raw"
-"$BENCH_DAEMON" "$BERTD_SOCKET" "$work/raw" "$jobs" "$queued" >"$work/latency" || give_up "bench_daemon failed"
+# With the one that runs, as many as a user may have.
+"$BENCH_DAEMON" "$BERTD_SOCKET" "$work/raw" "$jobs" $((queued - 1)) >"$work/latency" || give_up "bench_daemon failed"
 pick() { awk -v name="$1" 'index($0, name) == 1 {print "p50 " $(NF - 5) " ms, p99 " $(NF - 4) " ms"}' "$work/latency"; }
 row "submit to acknowledged, $jobs jobs" "$(pick 'submit to')" "raw 4 KiB write + fsync, alternated: $(pick 'raw 4 KiB')"
 row "status of one of $queued jobs" "$(pick 'status of')" ''

@@ -1,4 +1,5 @@
--- A history of 100,000 ended jobs and 10,000 queued ones, each with its rows in every table, for bench-scale.sh.
+-- A history of 100,000 ended jobs of root and 10,000 queued ones of another user, as many as one may have, each with its rows in every
+-- table, for bench-scale.sh.
 BEGIN;
 CREATE TEMP TABLE old AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT i FROM n;
 INSERT INTO job(uid, gid, kind, state, launcher, priority, ranks, threads, gpus, max_without_progress, backoff_min_sec,
@@ -18,7 +19,7 @@ UNION ALL SELECT id, 1, 'starting', 'running', 'hello', '' FROM job WHERE name L
 UNION ALL SELECT id, 2, 'running', state, 'finished', '' FROM job WHERE name LIKE 'history-%';
 INSERT INTO job(uid, gid, kind, state, launcher, priority, ranks, threads, gpus, max_without_progress, backoff_min_sec,
   backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, command, submitted)
-SELECT 0, 0, 'command', 'queued', 0, 0, 1, 1, 0, 5, 5, 600, 120, 3, 0, 18, 'queued-' || i, 'root', '/home/someone/work', x'7472756500',
+SELECT 1, 1, 'command', 'queued', 0, 0, 1, 1, 0, 5, 5, 600, 120, 3, 0, 18, 'queued-' || i, 'daemon', '/home/someone/work', x'7472756500',
   strftime('%s', 'now') * 1000000 FROM old WHERE i <= 10000;
 INSERT INTO event(job, time, from_state, to_state, what, reason)
 SELECT id, 1, 'queued', 'queued', 'submit', '' FROM job WHERE name LIKE 'queued-%';
