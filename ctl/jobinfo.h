@@ -41,6 +41,7 @@ struct checkpoint_info {
 
 struct daemon_info {
         char *version, *state_dir, *launcher;
+        uint64_t protocol; /* 0: of a daemon before there were numbers, whose protocol is 1 */
         uint64_t pid, slots, slots_used, gpus, gpus_used, gpus_busy, gpus_quarantined;
         char **gpu_notes;               /* "GPU 2: busy outside bertd: ..."; NULL from an older daemon */
         char *storage_error;            /* why state.db cannot be written now; "" = it can, NULL from an older daemon */

@@ -457,9 +457,12 @@ static int hello(struct call *call, sd_bus_message *m) {
         int r = sd_bus_message_read(m, "tuss", &job, &number, &nonce, &version);
         if (r >= 0)
                 r = attempt_hello(call->manager, call->peer, call->peer->uid, call->peer->pid, job, number, nonce,
-                                  &answer);
+                                  version, &answer);
         if (r == -EPERM)
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
+        if (r == -EPROTONOSUPPORT)
+                return sd_bus_error_set(call->error, BERTD_ERROR_VERSION,
+                                        "bertd " BERTD_VERSION " is older than this shim, and leaves it alone");
         return r < 0 ? r : sd_bus_reply_method_return(m, "u", answer);
 }
 
