@@ -42,6 +42,7 @@ struct checkpoint_info {
 
 struct daemon_info {
         char *version, *state_dir, *launcher;
+        uint64_t protocol; /* 0: of a daemon before there were numbers, whose protocol is 1 */
         uint64_t pid, slots, slots_used, gpus, gpus_used, gpus_busy, gpus_quarantined;
         uint64_t keep_ended, held; /* ended jobs that are kept, 0 = all; that stay besides, for their checkpoints */
         char **gpu_notes;          /* "GPU 2: busy outside bertd: ..."; NULL from an older daemon */

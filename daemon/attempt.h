@@ -36,8 +36,10 @@ struct attempt_run {
         void *launcher_data;     /* the launcher's own, freed by its `forget` */
         char *cgroup;            /* systemd launcher: the unit's, else NULL */
         unsigned sweeps;
+        bool adopted;   /* started by another bertd */
         bool asked;     /* its exit record says that it ended on request */
         bool told_full; /* a checkpoint that there was no room for has been logged */
+        char *newer;    /* the version of a shim whose protocol we do not know; NULL: we do */
         struct step_clock clock;
 };
 
@@ -54,9 +56,10 @@ void attempt_launched(struct attempt_run *run, pid_t shim);
 /* After a daemon's start: takes over what lives, closes what died. */
 void attempt_adopt(struct manager *manager, struct job *job);
 
-/* The shim's hello. `*ret_answer` is BERTD_ATTEMPT_GO or _STOP; −EPERM: not the job's user or not its nonce. */
+/* The shim's hello. `*ret_answer` is BERTD_ATTEMPT_GO or _STOP; −EPERM: not the job's user; −EPROTONOSUPPORT: it is newer than we are and
+ * is left running. */
 int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t pid, uint64_t job, uint32_t number,
-                  const char *nonce, uint32_t *ret_answer);
+                  const char *nonce, const char *version, uint32_t *ret_answer);
 
 struct attempt_report {
         uint64_t job;

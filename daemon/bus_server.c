@@ -528,6 +528,15 @@ static int open_socket(const char *path, int *ret, struct error *error) {
         return 0;
 }
 
+/* Says to clients which protocol is spoken here, before their first call. */
+static int make_id(sd_id128_t *ret) {
+        int r = sd_id128_randomize(ret);
+
+        memcpy(ret->bytes, BERTD_BUS_ID, strlen(BERTD_BUS_ID));
+        ret->bytes[strlen(BERTD_BUS_ID)] = BERTD_PROTOCOL;
+        return r;
+}
+
 int bus_server_new(struct manager *manager, const char *path, struct bus_server **ret, struct error *error) {
         cleanup_close int fd = -1;
         struct stat st;
@@ -545,7 +554,7 @@ int bus_server_new(struct manager *manager, const char *path, struct bus_server 
                 server->inode = st.st_ino;
         }
         if (r >= 0) {
-                r = sd_id128_randomize(&server->id);
+                r = make_id(&server->id);
                 if (r >= 0)
                         r = sd_event_add_io(manager->loop, &server->listen, fd, EPOLLIN, on_connection, server);
                 if (r >= 0) {

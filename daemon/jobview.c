@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/utf8.h"
@@ -136,6 +137,12 @@ static void add_reason(sd_bus_message *m, int *r, const struct manager *manager,
                 (void) reason_of_waiting(&job->wait, manager_free_resources(manager), wait, sizeof(wait));
                 add_gpu_reasons(manager, job, wait, sizeof(wait));
         }
+        if (job->run && job->run->newer)
+                (void) snprintf(wait, sizeof(wait),
+                                "its shim is of bertd %s, newer than this bertd %s: it runs on, and is followed again "
+                                "when that bertd "
+                                "is started",
+                                job->run->newer, BERTD_VERSION);
         const char *own = owner && job->reason ? job->reason : "";
         /* Nothing starts while a commit is outstanding. */
         const char *storage = job->dirty || job->state == JOB_QUEUED ? manager->storage_error : "";
@@ -296,6 +303,7 @@ int jobview_daemon(sd_bus_message *m, const struct manager *manager) {
         store_counts(manager->store, counts);
         int r = opened(m);
         add_string(m, &r, "version", BERTD_VERSION);
+        add_u32(m, &r, "protocol", BERTD_PROTOCOL);
         add_u32(m, &r, "pid", (uint32_t) getpid());
         add_string(m, &r, "state_dir", manager->options.state_dir);
         add_string(m, &r, "launcher", manager->launchers[manager->options.launcher]->name);

@@ -621,9 +621,13 @@ static int hello(struct call *call, sd_bus_message *m) {
 
         int r = sd_bus_message_read(m, "tuss", &job, &number, &nonce, &version);
         if (r >= 0)
-                r = attempt_hello(call->manager, call->peer, call->uid, call->pid, job, number, nonce, &answer);
+                r = attempt_hello(call->manager, call->peer, call->uid, call->pid, job, number, nonce, version,
+                                  &answer);
         if (r == -EPERM)
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
+        if (r == -EPROTONOSUPPORT)
+                return sd_bus_error_set(call->error, BERTD_ERROR_VERSION,
+                                        "bertd " BERTD_VERSION " is older than this shim, and leaves it alone");
         return r < 0 ? r : sd_bus_reply_method_return(m, "u", answer);
 }
 

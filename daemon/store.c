@@ -372,8 +372,7 @@ static int refuse_removed(const struct store *store, struct error *error) {
         (void) sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
         if (!moved && (access(wal, F_OK) == 0 || errno != ENOENT))
                 return 0;
-        return error_set(error, ENOENT,
-                         "%s while bertd runs: nothing can be kept; see \"IF STATE.DB IS DAMAGED\" in bertd(8)",
+        return error_set(error, ENOENT, "%s while bertd runs; see \"IF STATE.DB IS DAMAGED\" in bertd(8)",
                          moved ? "removed or replaced" : "state.db-wal was removed");
 }
 

@@ -26,17 +26,24 @@
  *   Wait            t                  s        anyone          answers when the job has ended or is paused: its state's name
  *   WaitChange      t                  t        anyone          answers with the serial of the newest durable change as soon as that
  *                                                               is not the argument (0: at once); one outstanding a connection
- *   GetDaemon       -                  a{sv}    anyone          version, pid, state_dir, launcher, slots, slots_used, gpus,
+ *   GetDaemon       -                  a{sv}    anyone          version, protocol, pid, state_dir, launcher, slots, slots_used, gpus,
  *                                                               gpus_used, counts of jobs by state (queued, ..., all u),
  *                                                               keep_ended t (0: all), held t (ended jobs beyond it, which stay for
  *                                                               the checkpoints in their folders)
  *   Shutdown        b                  -        root or the daemon's user   true: stop the jobs first (they checkpoint and
  *                                                               return to queued)
- *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, shim version; out: BERTD_ATTEMPT_*
+ *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, "VERSION PROTOCOL" of the shim; out: BERTD_ATTEMPT_*
  *   AttemptReport   a{sv}              -        the job's user  current progress, see below
  *
  * A list is a page of at most BERTD_PAGE_MAX bytes: it may end before what was asked for, and the caller goes on from its last entry
  * until a page is empty. All bounds: include/bertd/limits.h.
+ *
+ * Versions. The server's id (D-Bus' GUID, sd_bus_get_bus_id), which a client has before its first call, begins with BERTD_BUS_ID and a byte
+ * that is BERTD_PROTOCOL. bertctl refuses a bertd of another protocol and names the cure; other clients need not look. GetDaemon and Shutdown
+ * are the same in every protocol. A bertd of protocol 1 has an id like any other and names no protocol.
+ * A shim lives through upgrades of bertd: every bertd serves all older shims (protocol 1: the version alone), and passes over what it does not
+ * know. To one of a newer protocol it answers BERTD_ERROR_VERSION, watches it, stops it with SIGTERM, and starts no other; that shim stays
+ * connected and says hello to the bertd that comes next.
  *
  *   anyone* = spec, command, environment and reasons that quote logs are left out unless the caller is the owner or root.
  *
@@ -76,6 +83,10 @@
 
 #include "bertd/limits.h"
 
+#define BERTD_PROTOCOL 2      /* of clients: grows when an older one could misunderstand */
+#define BERTD_SHIM_PROTOCOL 2 /* of shims, likewise */
+#define BERTD_BUS_ID "bertd"  /* the first bytes of the server's id; the protocol is the next */
+
 #define BERTD_BUS_PATH "/org/bertd1"
 #define BERTD_BUS_INTERFACE "org.bertd1.Manager"
 #define BERTD_BUS_ATTEMPT_PATH "/org/bertd1/attempt"
@@ -91,6 +102,7 @@
 #define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"         /* state.db could not be written: nothing was changed */
 #define BERTD_ERROR_UNAVAILABLE "org.bertd1.Error.Unavailable" /* the user database does not answer: try again */
 #define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"       /* the daemon is shutting down */
+#define BERTD_ERROR_VERSION "org.bertd1.Error.Version"         /* the shim is newer than the daemon */
 
 /* AttemptHello's answer. */
 enum {

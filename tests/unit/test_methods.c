@@ -353,12 +353,17 @@ static struct job *new_attempt(struct fixture *f) {
         return job;
 }
 
-static const char *hello(struct fixture *f, uid_t uid, const struct job *job, const char *nonce) {
+static const char *hello_of(struct fixture *f, uid_t uid, const struct job *job, const char *nonce,
+                            const char *version) {
         sd_bus_message *m = new_call(f, "AttemptHello");
 
-        assert_true(sd_bus_message_append(m, "tuss", job->id, 1u, nonce, "0") >= 0);
+        assert_true(sd_bus_message_append(m, "tuss", job->id, 1u, nonce, version) >= 0);
         call(f, uid, m);
         return f->error;
+}
+
+static const char *hello(struct fixture *f, uid_t uid, const struct job *job, const char *nonce) {
+        return hello_of(f, uid, job, nonce, "0");
 }
 
 static uint32_t hello_answer(struct fixture *f) {
@@ -432,6 +437,36 @@ static const char *report_end(struct fixture *f, const struct job *job, const ch
                                           "its-nonce", "exited", "b", 1, "record", "s", record) >= 0);
         call(f, owner_uid(), m);
         return f->error;
+}
+
+/* Whom bertd serves, and whom it leaves alone. */
+static void test_shim_versions(void **state) {
+        static const struct {
+                const char *version;
+                bool newer;
+        } cases[] = { { "0.1.0", false }, { "0.1.0 1", false }, { "0.1.0 2", false },
+                      { "", false },      { "9.9.9 3", true },  { "9.9.9 4294967295", true } };
+        static const char *const bad[] = { "9.9.9 x",  "9.9.9 0", "9.9.9 4294967296",
+                                           "9.9.9 3 ", "\n 3",    "0123456789012345678901234567890123456789 3" };
+        struct fixture *f = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                struct job *job = new_attempt(f);
+                job->run->adopted = true;
+                assert_string_equal(hello_of(f, owner_uid(), job, "its-nonce", cases[i].version),
+                                    cases[i].newer ? BERTD_ERROR_VERSION : DONE);
+                /* One that was begun before its pid was kept is watched, too, and not given up in a minute. */
+                assert_int_equal(job->state, JOB_RUNNING);
+                assert_true(job->attempt.pid == getpid() && job->run->phase == PHASE_LIVE && !job->run->timer);
+                assert_int_equal(job->run->peer == &f->peer, !cases[i].newer);
+                assert_int_equal(job->run->newer != NULL, cases[i].newer);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+                struct job *job = new_attempt(f);
+                job->run->adopted = true;
+                assert_string_equal(hello_of(f, owner_uid(), job, "its-nonce", bad[i]), SD_BUS_ERROR_INVALID_ARGS);
+                assert_int_equal(job->state, JOB_STARTING);
+        }
 }
 
 /* There is no exit.json: what the shim saw is durable before the answer lets it go. */
@@ -803,6 +838,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_ended_jobs, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_shim, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_asking_the_shim, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_shim_versions, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_end_reported, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reported_numbers, setup, teardown),
