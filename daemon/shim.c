@@ -98,7 +98,7 @@ static void read_host(char *buffer, size_t size) {
 
 static void judge(struct shim *shim, int status, struct shim_verdict *ret) {
         if (shim->hang.found) {
-                *ret = shim->hang.verdict;
+                *ret = *shim_hang_verdict(shim);
                 return;
         }
         if (shim->child.pid > 0 && child_exec_error(&shim->child, &shim->attempt, ret)) {
@@ -167,7 +167,7 @@ static void child_ended(struct shim *shim, int status) {
         struct shim_verdict verdict;
         int ignored;
 
-        unsigned left = tree_kill(0, shim->attempt.nonce, KILL_LIMIT_USEC, &ignored);
+        unsigned left = tree_kill(0, KILL_LIMIT_USEC, &ignored);
         if (left > 0)
                 shim_log_note(&shim->log, "%u processes of this attempt do not die", left);
         drain_output(shim);
@@ -197,7 +197,7 @@ void shim_kill_all(struct shim *shim) {
         int status = -1;
 
         shim->grace = sd_event_source_disable_unref(shim->grace);
-        (void) tree_kill(shim->child.pid, shim->attempt.nonce, KILL_LIMIT_USEC, &status);
+        (void) tree_kill(shim->child.pid, KILL_LIMIT_USEC, &status);
         if (status != -1 && shim->state == SHIM_RUNNING)
                 child_ended(shim, status);
 }
@@ -444,6 +444,7 @@ static void release(struct shim *shim) {
         free(shim->progress.checkpoints);
         free(shim->dir);
         cleanup_close_p(&shim->exit_fd);
+        cleanup_close_p(&shim->hang.ranks_fd);
         cleanup_close_p(&shim->dir_fd);
         cleanup_close_p(&shim->lock_fd);
         (void) sd_event_unref(shim->event);
@@ -457,6 +458,7 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
                 .dir_fd = -1,
                 .lock_fd = -1,
                 .exit_fd = -1,
+                .hang.ranks_fd = -1,
                 .progress = { .loss = NAN, .rate = NAN },
         };
         int r = -ENOMEM;
