@@ -483,11 +483,22 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
         return MIN(r, 0);
 }
 
+/* The keeper of a shim that bertd forked (launcher_fork.c). */
+static int keep(void) {
+        while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+                ;
+        return 0;
+}
+
 int main(int argc, char **argv) {
         static const struct option options[] = {
-                { "job", required_argument, NULL, 'j' },    { "attempt", required_argument, NULL, 'k' },
-                { "socket", required_argument, NULL, 's' }, { "dir", required_argument, NULL, 'd' },
-                { "version", no_argument, NULL, 'v' },      {},
+                { "job", required_argument, NULL, 'j' },
+                { "attempt", required_argument, NULL, 'k' },
+                { "socket", required_argument, NULL, 's' },
+                { "dir", required_argument, NULL, 'd' },
+                { "version", no_argument, NULL, 'v' },
+                { "keep", no_argument, NULL, 'K' },
+                {},
         };
         const char *socket = NULL, *dir = NULL;
         uint64_t job = 0, number = 0;
@@ -496,6 +507,8 @@ int main(int argc, char **argv) {
         for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
                 if (c == 'v')
                         return printf("bertd-shim %s\n", BERTD_VERSION) < 0;
+                if (c == 'K')
+                        return keep();
                 good = good && (c == 's'   ? (socket = optarg) != NULL
                                 : c == 'd' ? (dir = optarg) != NULL
                                 : c == 'j' ? parse_u64(optarg, 1, INT64_MAX, &job) == 0
