@@ -22,6 +22,7 @@
 #include "common/utf8.h"
 #include "daemon/attempt_end.h"
 #include "daemon/bus_server.h"
+#include "daemon/cgroup.h"
 #include "daemon/command.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
@@ -308,12 +309,12 @@ void attempt_launched(struct attempt_run *run, pid_t shim) {
 static void note_cgroup(struct attempt_run *run, pid_t pid) {
         if (run->job->launcher != LAUNCHER_SYSTEMD)
                 return;
-        cleanup_free char *unit = launcher_unit_name(run->manager, run->job), *cgroup = process_cgroup(pid);
-        const char *name = cgroup ? strrchr(cgroup, '/') : NULL;
-        if (!unit || !name || strcmp(name + 1, unit) != 0)
+        cleanup_free char *unit = launcher_unit_name(run->manager, run->job);
+        char *cgroup = unit ? cgroup_of(pid, unit) : NULL;
+        if (!cgroup)
                 return;
         free(run->cgroup);
-        run->cgroup = steal_pointer(&cgroup);
+        run->cgroup = cgroup;
 }
 
 void attempt_adopt(struct manager *manager, struct job *job) {
@@ -620,6 +621,7 @@ void attempt_run_free(struct attempt_run *run) {
                 return;
         (void) sd_event_source_disable_unref(run->pidfd);
         (void) sd_event_source_disable_unref(run->timer);
+        (void) sd_event_source_disable_unref(run->sweeper);
         const struct launcher *launcher = launcher_of(run);
         if (launcher)
                 launcher->forget(run);

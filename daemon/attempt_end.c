@@ -1,29 +1,39 @@
 /*
  * See attempt_end.h. Role: closes attempts. Owns nothing: the run is attempt.c's until it is freed here.
- * Invariants: an attempt is closed only when no process of it lives (or after a bounded number of sweeps), and its tombstone is
- * written before the job may start again; the last good checkpoint is never demoted.
+ * Invariants: an attempt is closed only when no process of it lives (or when the sweep's time is over), and its tombstone is written
+ * before the job may start again; the last good checkpoint is never demoted. Nothing here waits for a process: what may block a helper
+ * reads (sweep.h).
  */
 #include "daemon/attempt_end.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/wait.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "daemon/cgroup.h"
 #include "daemon/child.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
 #include "daemon/ledger.h"
 #include "daemon/log.h"
-#include "daemon/process.h"
 #include "daemon/reasons.h"
+#include "daemon/sweep.h"
 
-#define SWEEP_INTERVAL_USEC 20000
-#define SWEEPS_MAX 500 /* 10 s: what is left then hangs in the kernel */
+#define SWEEP_LIMIT_USEC (10 * USEC_PER_SEC)    /* what is left then hangs in the kernel */
+#define SWEEP_LIMIT_NOW_USEC (5 * USEC_PER_SEC) /* of `cancel --now`, after which no next attempt begins */
+#define SWEEPER_SLACK_USEC USEC_PER_SEC         /* the helper's own limit is so much earlier than ours */
+#define SWEEP_PAUSE_MIN_USEC UINT64_C(20000)
+#define SWEEP_PAUSE_MAX_USEC 500000
+#define SWEEPERS_MAX 32
+#define SWEEPERS_OF_UID_MAX 4
 
 /* What the shim wrote or reported (attempt.c) goes before what is seen from here. */
 static void read_record(struct attempt_run *run, enum exit_class exit_class, const char *text) {
@@ -216,38 +226,166 @@ static void close_attempt(struct attempt_run *run) {
         manager_plan_soon(manager);
 }
 
+/* ---- the sweep ---- */
+
+static void begin_waiting(struct manager *manager);
+
+static void swept(struct attempt_run *run, const char *problem) {
+        struct manager *manager = run->manager;
+
+        if (problem)
+                log_error("job %" PRIu64 " attempt %u: %s", run->job->id, run->job->attempt.number, problem);
+        close_attempt(run);
+        begin_waiting(manager);
+}
+
+static uint64_t limit_of(const struct attempt_run *run) {
+        return run->job->wish == WISH_CANCEL_NOW ? SWEEP_LIMIT_NOW_USEC : SWEEP_LIMIT_USEC;
+}
+
+static uint64_t pause_of(unsigned sweeps) {
+        return MIN(SWEEP_PAUSE_MIN_USEC << MIN(sweeps, 10u), (uint64_t) SWEEP_PAUSE_MAX_USEC);
+}
+
+/* False: too late, or it could not be armed. */
+static bool sweep_again(struct attempt_run *run, sd_event_time_handler_t handler) {
+        if (clock_boottime_usec() >= run->deadline_usec)
+                return false;
+        run->timer = sd_event_source_disable_unref(run->timer);
+        return sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, pause_of(run->sweeps++), 1,
+                                          handler, run) >= 0;
+}
+
+/* Where systemd put the attempt's unit, else where the shim was seen. The path is in run->cgroup, NULL: none is known. */
+static int open_cgroup(struct attempt_run *run) {
+        cleanup_free char *unit = launcher_unit_name(run->manager, run->job);
+        cleanup_free char *expected = unit ? cgroup_expected(LAUNCHER_SLICE, unit) : NULL;
+
+        int fd = expected ? cgroup_open(expected) : -ENOENT;
+        if (fd == -ENOENT)
+                return run->cgroup ? cgroup_open(run->cgroup) : -ENOENT;
+        free(run->cgroup);
+        run->cgroup = steal_pointer(&expected);
+        return fd;
+}
+
+static void begin_sweeper(struct attempt_run *run);
 static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata);
 
-static void sweep(struct attempt_run *run) {
-        struct job *job = run->job;
+static void sweep_cgroup(struct attempt_run *run) {
+        cleanup_close int cgroup = open_cgroup(run);
+        bool populated = cgroup != -ENOENT; /* not known, where it is there and cannot be opened */
 
-        if (run->cgroup)
-                process_kill_cgroup(run->cgroup);
-        int found = process_sweep(job->uid, job->attempt.nonce);
-        if (found != 0 && ++run->sweeps < SWEEPS_MAX) {
-                run->timer = sd_event_source_disable_unref(run->timer);
-                if (sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, SWEEP_INTERVAL_USEC, 1,
-                                               on_sweep, run) >= 0)
-                        return;
+        if (!run->cgroup) {
+                begin_sweeper(run); /* of the attempt none has been seen */
+                return;
         }
-        if (found > 0)
-                log_error("job %" PRIu64 " attempt %u: %d processes cannot be killed", job->id, job->attempt.number,
-                          found);
-        if (found < 0)
-                log_error("job %" PRIu64 " attempt %u: leftovers cannot be looked for: %s", job->id,
-                          job->attempt.number, strerror(-found));
-        close_attempt(run);
+        if (cgroup >= 0) {
+                cgroup_kill(cgroup, run->cgroup);
+                populated = cgroup_is_populated(cgroup);
+        }
+        if (!populated)
+                swept(run, NULL);
+        else if (!sweep_again(run, on_sweep))
+                swept(run, "processes of it cannot be killed and live on");
 }
 
 static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {
-        sweep(userdata);
+        sweep_cgroup(userdata);
         return 0;
 }
 
+static int on_sweeper(sd_event_source *source, const siginfo_t *si, void *userdata) {
+        bool clean = si->si_code == CLD_EXITED && si->si_status == 0;
+
+        if (userdata)
+                swept(userdata, clean ? NULL : "processes of it cannot be killed and live on");
+        else
+                (void) sd_event_source_set_floating(source, 0); /* it was given up, and has come to its end */
+        return 0;
+}
+
+/* The helper hangs with the process that it looks at. It is left to the loop, which reaps it one day. */
+static int on_sweeper_late(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct attempt_run *run = userdata;
+
+        (void) kill(run->sweeper_pid, SIGKILL);
+        (void) sd_event_source_set_userdata(run->sweeper, NULL);
+        (void) sd_event_source_set_floating(run->sweeper, 1);
+        run->sweeper = sd_event_source_unref(run->sweeper);
+        swept(run, "not all of its processes could be looked for: one hangs in the kernel");
+        return 0;
+}
+
+static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
+        begin_sweeper(userdata);
+        return 0;
+}
+
+/* Helpers are few, and of one user's attempts fewer, so that a user whose processes hang does not take all. */
+static bool is_its_turn(const struct attempt_run *run) {
+        unsigned all = 0, of_uid = 0;
+
+        for (size_t i = 0; i < store_count(run->manager->store); i++) {
+                const struct job *job = store_at(run->manager->store, i);
+                bool sweeps = job->run && job->run->sweeper;
+                all += sweeps;
+                of_uid += sweeps && job->uid == run->job->uid;
+        }
+        return all < SWEEPERS_MAX && of_uid < SWEEPERS_OF_UID_MAX;
+}
+
+static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
+        const struct attempt *a = &run->job->attempt;
+        struct sweep s = { .uid = run->job->uid,
+                           .nonce = a->nonce,
+                           .shim = { .pid = a->pid, .start = a->pid_start },
+                           .limit_usec = limit_usec - SWEEPER_SLACK_USEC };
+        pid_t keeper = files_keeper(run->manager->jobs_fd, run->job);
+
+        /* First who it is, then whether it still holds its lock: so the number cannot change hands in between. */
+        if (keeper > 0 && (proc_stat(keeper, &s.keeper) < 0 || files_keeper(run->manager->jobs_fd, run->job) != keeper))
+                s.keeper.pid = 0;
+        pid_t pid = sweep_start(&s);
+        if (pid < 0)
+                return pid;
+        run->sweeper_pid = pid;
+        int r = sd_event_add_child(run->manager->loop, &run->sweeper, pid, WEXITED, on_sweeper, run);
+        if (r >= 0) {
+                run->timer = sd_event_source_disable_unref(run->timer);
+                r = sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, limit_usec, 1,
+                                               on_sweeper_late, run);
+        }
+        if (r >= 0)
+                return 0;
+        run->sweeper = sd_event_source_disable_unref(run->sweeper);
+        (void) kill(pid, SIGKILL);
+        (void) waitpid(pid, NULL, 0);
+        return r;
+}
+
+static void begin_sweeper(struct attempt_run *run) {
+        run->waits = !is_its_turn(run);
+        int r = run->waits ? 0 : start_sweeper(run, limit_of(run));
+        if (r < 0 && !sweep_again(run, on_turn))
+                swept(run, "what is left of it cannot be looked for: no helper process");
+}
+
+static void begin_waiting(struct manager *manager) {
+        for (size_t i = 0; i < store_count(manager->store); i++) {
+                struct attempt_run *run = store_at(manager->store, i)->run;
+                if (run && run->waits)
+                        begin_sweeper(run);
+        }
+}
+
 void attempt_over(struct attempt_run *run, enum exit_class exit_class, const char *text) {
+        bool may_live = run->phase != PHASE_COMMITTING && strcmp(run->job->attempt.boot_id, run->manager->boot_id) == 0;
+
         if (run->phase == PHASE_SWEEPING)
                 return;
         run->phase = PHASE_SWEEPING;
+        run->deadline_usec = clock_boottime_usec() + limit_of(run);
         run->pidfd = sd_event_source_disable_unref(run->pidfd);
         run->timer = sd_event_source_disable_unref(run->timer);
         const struct launcher *launcher = run->manager->launchers[run->job->launcher];
@@ -257,5 +395,10 @@ void attempt_over(struct attempt_run *run, enum exit_class exit_class, const cha
                         launcher->kill(run->manager, run->job);
         }
         read_record(run, exit_class, text);
-        sweep(run);
+        if (!may_live)
+                swept(run, NULL);
+        else if (run->job->launcher == LAUNCHER_SYSTEMD)
+                sweep_cgroup(run);
+        else
+                begin_sweeper(run);
 }

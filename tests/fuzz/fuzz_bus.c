@@ -52,7 +52,6 @@ struct session {
 
 uint64_t __wrap_clock_boottime_usec(void);
 pid_t __wrap_fork(void);
-int __wrap_process_sweep(uid_t uid, const char *nonce);
 int __wrap_nss_group(const char *name, uint64_t usec, gid_t *ret);
 char *__wrap_files_scratch(const struct job *job, bool private_shm);
 
@@ -65,8 +64,6 @@ pid_t __wrap_fork(void) {
                 _exit(0);
         return pid;
 }
-
-int __wrap_process_sweep(uid_t uid, const char *nonce) { return 0; }
 
 /* No group bertd: the socket is opened to all by ourselves. */
 int __wrap_nss_group(const char *name, uint64_t usec, gid_t *ret) { return -ESRCH; }
@@ -252,9 +249,12 @@ static void step_report(struct session *s) {
 static void step_gone(struct session *s) {
         struct job *job = choose_attempt(s);
 
-        if (job)
-                attempt_over(job->run, fuzz_u8(&s->input) % EXIT_CLASS_MAX, "the shim is gone");
-        turn(s);
+        if (!job)
+                return;
+        uint64_t id = job->id;
+        attempt_over(job->run, fuzz_u8(&s->input) % EXIT_CLASS_MAX, "the shim is gone");
+        while ((job = store_find(s->manager->store, id)) && job->run && job->run->sweeper)
+                assert(sd_event_run(s->manager->loop, UINT64_MAX) >= 0);
 }
 
 static void step_reconnect(struct session *s) {
