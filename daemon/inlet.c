@@ -237,19 +237,20 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
         struct inlets *inlets = userdata;
         uint64_t now = clock_boottime_usec();
         struct inlet *next = NULL;
-        bool more = false;
+        unsigned waiting = 0;
 
         for (struct inlet *i = inlets->first; i; i = i->next)
                 if (i->waiting == FOR_TURN) {
-                        more = next != NULL;
+                        waiting++;
                         if (!next || comes_before(i, next))
                                 next = i;
                 }
         if (next && !inlets->next && now >= inlets->busy_until) {
                 wait_for(next, FOR_CLIENT);
                 inlets->next = next;
+                waiting--;
         }
-        if (more || inlets->next)
+        if (waiting > 0)
                 arm_turn(inlets, MAX(inlets->busy_until, now + FORWARDED_USEC));
         return 0;
 }
