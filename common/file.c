@@ -163,3 +163,11 @@ char *format_string(const char *format, ...) {
         va_end(ap);
         return n < 0 ? NULL : text;
 }
+
+void close_others(int keep) {
+        int first = STDERR_FILENO + 1;
+
+        if (keep > first)
+                (void) close_range((unsigned) first, (unsigned) keep - 1, 0);
+        (void) close_range((unsigned) (keep >= first ? keep + 1 : first), ~0U, 0);
+}

@@ -33,4 +33,8 @@ char *path_absolute(const char *base, const char *path);
 /* printf into fresh memory; NULL: no memory. */
 char *format_string(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* In a child of fork: no descriptor but stdio and `keep` (−1: none) stays open. What it does before exec may take long and outlive its
+ * parent, whose sockets must not stay open by its copies. */
+void close_others(int keep);
+
 #endif

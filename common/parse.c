@@ -77,27 +77,3 @@ int parse_choice(const char *text, const char *const *names, unsigned n) {
                         return (int) i;
         return -EINVAL;
 }
-
-bool text_is_utf8(const char *text) {
-        const unsigned char *p = (const unsigned char *) text;
-
-        while (*p) {
-                unsigned n = *p < 0x80                 ? 0
-                             : *p >= 0xc2 && *p < 0xe0 ? 1
-                             : (*p & 0xf0) == 0xe0     ? 2
-                             : *p >= 0xf0 && *p < 0xf5 ? 3
-                                                       : 9;
-                uint32_t c = n == 0 ? *p : *p & (0x3fu >> n);
-                if (n == 9)
-                        return false;
-                p++;
-                for (unsigned i = 0; i < n; i++, p++) {
-                        if ((*p & 0xc0) != 0x80)
-                                return false;
-                        c = c << 6 | (*p & 0x3f);
-                }
-                if ((n == 2 && c < 0x800) || (n == 3 && c < 0x10000) || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-                        return false;
-        }
-        return true;
-}

@@ -14,7 +14,4 @@ int parse_double(const char *text, double min, double max, double *ret); /* refu
 /* Which of n names a text is; −EINVAL: none. */
 int parse_choice(const char *text, const char *const *names, unsigned n);
 
-/* Is it valid UTF-8, without surrogates and overlong forms? */
-bool text_is_utf8(const char *text);
-
 #endif

@@ -12,7 +12,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "common/parse.h"
+#include "common/utf8.h"
 #include "common/spec_fields.h"
 
 /* struct raw with all its sections at hand. Scalars are owned; lists are borrowed from the spec. */

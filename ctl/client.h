@@ -8,7 +8,7 @@
  *
  * Every failure fills the error with one line and bertctl's exit code (include/bertd/exit.h): BERTCTL_EXIT_NO_DAEMON where no
  * daemon answers or it went away, BERTCTL_EXIT_NO_SUCH_JOB, BERTCTL_EXIT_USAGE for a refused spec, else BERTCTL_EXIT_FAILED.
- * A call waits 30 s at most, unless it says otherwise.
+ * A call waits 30 s at most, unless it says otherwise. A bertd of another protocol is asked for GetDaemon and Shutdown alone.
  */
 #ifndef CTL_CLIENT_H
 #define CTL_CLIENT_H

@@ -181,6 +181,16 @@ static const char *remote_name(const struct statfs *fs) {
         }
 }
 
+/* Nobody but their users can say when those can go. */
+static void check_held(struct doctor *doctor) {
+        const struct daemon_info *d = &doctor->daemon;
+        bool many = d->keep_ended > 0 && d->held > d->keep_ended;
+
+        if (d->held > 0)
+                doctor_say(doctor, many ? DOCTOR_WARN : DOCTOR_OK, "ended jobs", many ? "bertctl rm JOB" : NULL,
+                           "%" PRIu64 " hold checkpoints in bertd's state folder and stay until `bertctl rm`", d->held);
+}
+
 static void check_state_folder(struct doctor *doctor, const char *path) {
         struct statfs fs;
 
@@ -326,6 +336,7 @@ void doctor_check_folders(struct doctor *doctor) {
                 return;
         if (doctor->client || access(state, F_OK) == 0)
                 check_state_folder(doctor, state);
+        check_held(doctor);
         if (doctor->spec && doctor->spec->kind != JOB_COMMAND) {
                 checkpoint = bytes_by_config(doctor->spec->model.config);
                 keep = doctor->spec->checkpoint.keep;

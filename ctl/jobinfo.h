@@ -28,7 +28,8 @@ struct job_info {
         char *first_cause, *evidence; /* NULL where the caller may not see them */
         char *on_nan;
         char *checkpoint_path, *run_dir, *log, *cwd, *on_exit;
-        char **command; /* NULL where the caller may not see it */
+        char **lost_sec; /* "killed=12.500": seconds that ends of a class have cost */
+        char **command;  /* NULL where the caller may not see it */
         uint64_t submitted, started, attempt_started, ended, not_before;
         uint64_t step, steps, eta_sec, checkpoint_step; /* eta_sec 0 or UINT64_MAX = unknown */
         double loss, rate;                              /* NaN = unknown */
@@ -41,9 +42,11 @@ struct checkpoint_info {
 
 struct daemon_info {
         char *version, *state_dir, *launcher;
+        uint64_t protocol; /* 0: of a daemon before there were numbers, whose protocol is 1 */
         uint64_t pid, slots, slots_used, gpus, gpus_used, gpus_busy, gpus_quarantined;
-        char **gpu_notes;               /* "GPU 2: busy outside bertd: ..."; NULL from an older daemon */
-        char *storage_error;            /* why state.db cannot be written now; "" = it can, NULL from an older daemon */
+        uint64_t keep_ended, held; /* ended jobs that are kept, 0 = all; that stay besides, for their checkpoints */
+        char **gpu_notes;          /* "GPU 2: busy outside bertd: ..."; NULL from an older daemon */
+        char *storage_error;       /* why state.db cannot be written now; "" = it can, NULL from an older daemon */
         uint64_t counts[JOB_STATE_MAX]; /* jobs by enum job_state */
 };
 

@@ -6,6 +6,8 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
@@ -58,6 +60,19 @@ static json_t *strings(char *const *texts) {
         return array;
 }
 
+/* "killed=12.500" and so on as an object. */
+static json_t *numbers(char *const *texts) {
+        json_t *object = json_object();
+
+        for (char *const *t = texts; t && *t; t++) {
+                const char *equals = strchr(*t, '=');
+                cleanup_free char *name = equals ? strndup(*t, (size_t) (equals - *t)) : NULL;
+                if (name)
+                        (void) json_object_set_new(object, name, json_number(strtod(equals + 1, NULL)));
+        }
+        return object;
+}
+
 static json_t *steps_or_null(uint64_t number, bool known) { return known ? json_count(number) : json_null(); }
 
 json_t *json_job(const struct job_info *job) {
@@ -100,6 +115,7 @@ json_t *json_job(const struct job_info *job) {
                 { "evidence", json_text(job->evidence) },
                 { "last_step", steps_or_null(job->last_step, has_progress) },
                 { "lost_steps", json_count(job->lost_steps) },
+                { "lost_sec", numbers(job->lost_sec) },
                 { "goodput", json_number(job->goodput) },
                 { "checkpoint_stall_sec", json_number(job->checkpoint_stall_sec) },
                 { "checkpoint_write_sec", json_number(job->checkpoint_write_sec) },
@@ -148,6 +164,8 @@ json_t *json_daemon(const struct daemon_info *daemon, const char *socket) {
                 { "gpus_quarantined", json_count(daemon->gpus_quarantined) },
                 { "gpu_notes", daemon->gpu_notes ? strings(daemon->gpu_notes) : json_array() },
                 { "storage_error", json_text(daemon->storage_error) },
+                { "keep_ended", daemon->keep_ended > 0 ? json_count(daemon->keep_ended) : json_null() },
+                { "held", json_count(daemon->held) },
                 { "jobs", counts(daemon) },
         };
         return object_of(members, ELEMENTSOF(members));

@@ -48,6 +48,18 @@ static void add_row(struct table *table, const struct job_info *job) {
         table_cell(table, STYLE_DIM, "%s", text_of(job->reason));
 }
 
+static void print_held(struct client *client) {
+        cleanup_daemon_info struct daemon_info daemon = {};
+        struct error ignored = {};
+
+        if (client_get_daemon(client, &daemon, &ignored) == 0 && daemon.held > 0)
+                (void) fprintf(stderr,
+                               "bertctl: %" PRIu64
+                               " ended jobs hold checkpoints in bertd's state folder and stay until "
+                               "`bertctl rm`\n",
+                               daemon.held);
+}
+
 static int print_table(struct ctl *ctl, const struct job_list *list) {
         cleanup_table struct table *table = table_new(columns, ELEMENTSOF(columns));
 
@@ -92,5 +104,7 @@ int command_list(struct ctl *ctl, int argc, char **argv) {
         if (r == 0 && bounded && list.n == LIST_TERMINAL_MAX && list.jobs[list.n - 1].id > 1)
                 (void) fprintf(stderr, "bertctl: the newest %d jobs; --all shows the older ones, too\n",
                                LIST_TERMINAL_MAX);
+        if (r == 0 && all && ctl->term.tty)
+                print_held(client);
         return command_exit(ctl, r);
 }

@@ -66,6 +66,19 @@ static int open_log(const char *path) {
         return fd < 0 ? -errno : fd;
 }
 
+/* Of many attempts those in between are not kept. */
+static bool is_dropped(uint64_t attempt, uint64_t newest) {
+        return attempt > BERTD_ATTEMPTS_HEAD && attempt + BERTD_ATTEMPTS_TAIL <= newest;
+}
+
+static int dropped_error(struct error *error, uint64_t id, uint64_t attempt) {
+        return error_input(error, BERTCTL_EXIT_FAILED,
+                           "job %" PRIu64 ": the log of attempt %" PRIu64
+                           " was dropped: of a job's attempts the first %d "
+                           "and the last %d are kept",
+                           id, attempt, BERTD_ATTEMPTS_HEAD, BERTD_ATTEMPTS_TAIL);
+}
+
 static int open_error(struct error *error, int r, const char *path) {
         if (r == -EACCES)
                 return error_input(error, BERTCTL_EXIT_FAILED,
@@ -298,6 +311,8 @@ static int show(struct follower *f, bool following, bool json, uint64_t lines) {
                                    "job %" PRIu64 " has had %" PRIu64 " attempts: there is no attempt %" PRIu64, f->id,
                                    job.attempts, f->only);
         r = choose_attempt(f, f->only > 0 ? f->only : newest);
+        if (r == 0 && f->fd == -ENOENT && is_dropped(f->attempt, job.attempts))
+                return dropped_error(&f->ctl->error, f->id, f->attempt);
         if (r == 0 && json)
                 return print_paths(f);
         if (r == 0 && f->fd < 0 && !following)

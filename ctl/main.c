@@ -29,7 +29,8 @@ static const struct command commands[] = {
         { "cancel", command_cancel, "[--now] JOB...", "stop a job for good",
           "A training job checkpoints first; others get SIGTERM, then SIGKILL after their grace time.\n" },
         { "pause", command_pause, "JOB...", "stop a job after a checkpoint, to be resumed", NULL },
-        { "resume", command_resume, "[--ranks N] [--from STEP] JOB", "queue a paused, failed or cancelled job again",
+        { "resume", command_resume, "[--ranks N] [--from STEP] JOB",
+          "queue a paused, failed, cancelled or waiting job again",
           "It goes on from its newest good checkpoint. With --from, newer checkpoints are moved to abandoned/ "
           "first.\n" },
         { "checkpoint", command_checkpoint, "JOB...", "have a running job write a checkpoint now", NULL },

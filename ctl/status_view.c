@@ -195,6 +195,22 @@ static void draw_goodput(FILE *out, const struct term *term, const struct job_in
                             job->lost_steps == 1 ? "" : "s");
 }
 
+/* "12 s killed, 3 min oom" */
+static void draw_lost(FILE *out, const struct term *term, const struct job_info *job) {
+        char text[1024] = "", duration[FORMAT_MAX];
+        size_t n = 0;
+
+        for (char *const *l = job->lost_sec; l && *l && n < sizeof(text) - 96; l++) {
+                const char *equals = strchr(*l, '=');
+                double seconds = equals ? strtod(equals + 1, NULL) : 0;
+                if (seconds >= 0.5 && seconds < 1e12)
+                        n += (size_t) snprintf(text + n, sizeof(text) - n, "%s%s %.*s", n > 0 ? ", " : "",
+                                               format_duration((uint64_t) (seconds + 0.5), duration),
+                                               (int) MIN(equals - *l, 32), *l);
+        }
+        line(out, term, "lost time", STYLE_NONE, text);
+}
+
 static void draw_limits(FILE *out, const struct term *term, const struct job_info *job) {
         char memory[FORMAT_MAX], bytes[FORMAT_MAX], cpus[FORMAT_MAX];
 
@@ -263,6 +279,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
                 line(out, term, "status", STYLE_NONE, text_of(job->status));
         draw_progress(out, term, job);
         draw_goodput(out, term, job);
+        draw_lost(out, term, job);
         draw_checkpoint(out, term, job, checkpoint_created);
         line_format(out, term, "kind", STYLE_NONE, "%s of user %s", text_of(job->kind), text_of(job->user));
         line(out, term, "command", STYLE_NONE, text_of(command));

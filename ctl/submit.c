@@ -19,19 +19,24 @@
 #include "common/limits.h"
 #include "common/parse.h"
 #include "common/spec.h"
+#include "common/utf8.h"
 #include "ctl/array.h"
 #include "ctl/command.h"
 #include "ctl/dict.h"
 #include "ctl/json.h"
 
-static bool is_utf8(const char *text) {
-        json_t *value = json_string(text);
-        json_decref(value);
-        return value != NULL;
-}
-
 static bool is_the_jobs(const char *variable) {
         return strchr(variable, '=') && variable[0] != '=' && variable_owner(variable) == VARIABLE_JOB;
+}
+
+static int refuse_variable(const char *variable, struct error *error) {
+        cleanup_free char *clean = text_as_utf8(variable);
+        int length = clean ? (int) strcspn(clean, "=") : 0;
+
+        return error_input(error, BERTCTL_EXIT_USAGE,
+                           "environment variable %.*s: not UTF-8; unset it, or submit with `env -u %.*s bertctl submit "
+                           "...`",
+                           length, clean, length, clean);
 }
 
 /* The environment to send; the vector is the caller's, its strings are not. */
@@ -47,11 +52,8 @@ static int collect_environment(char ***ret, struct error *error) {
         for (char **e = environ; e && *e; e++) {
                 if (!is_the_jobs(*e))
                         continue;
-                if (!is_utf8(*e)) {
-                        (void) fprintf(stderr, "bertctl: variable %.*s is not UTF-8: the job runs without it\n",
-                                       (int) strcspn(*e, "="), *e);
-                        continue;
-                }
+                if (!text_is_utf8(*e))
+                        return refuse_variable(*e, error);
                 variables[n++] = *e;
         }
         *ret = steal_pointer(&variables);
@@ -59,10 +61,14 @@ static int collect_environment(char ***ret, struct error *error) {
 }
 
 static int check_words(char *const *words, size_t n, struct error *error) {
-        for (size_t i = 0; i < n; i++)
-                if (!is_utf8(words[i]))
-                        return error_input(error, BERTCTL_EXIT_USAGE, "word %zu of the command is not UTF-8: %s", i + 1,
-                                           words[i]);
+        for (size_t i = 0; i < n; i++) {
+                cleanup_free char *clean = text_as_utf8(words[i]);
+                if (clean)
+                        return error_input(error, BERTCTL_EXIT_USAGE,
+                                           "word %zu of the command, \"%.200s\": not UTF-8; give a file another "
+                                           "name, or put the command into a script",
+                                           i + 1, clean);
+        }
         return 0;
 }
 
@@ -212,9 +218,10 @@ static int current_folder(char **ret_cwd, struct error *error) {
 
         if (!cwd)
                 return error_input(error, BERTCTL_EXIT_FAILED, "the current folder is gone: %s", strerror(errno));
-        if (!is_utf8(cwd)) {
+        if (!text_is_utf8(cwd)) {
                 free(cwd);
-                return error_input(error, BERTCTL_EXIT_USAGE, "the current folder's path is not UTF-8");
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "the current folder's path is not UTF-8; submit from another folder");
         }
         *ret_cwd = cwd;
         return 0;
@@ -284,7 +291,7 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                 return error_input(error, BERTCTL_EXIT_USAGE, "the command is an empty word");
         if (check_words(arguments->rest, (size_t) arguments->n_rest, error) < 0)
                 return -EINVAL;
-        if (!is_utf8(name))
+        if (!text_is_utf8(name))
                 return error_input(error, BERTCTL_EXIT_USAGE, "--name: not UTF-8");
         *ret = (struct spec) {
                 .name = (char *) name,

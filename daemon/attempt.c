@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/random.h>
 
 #include "bertd/bus.h"
@@ -17,8 +19,10 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/parse.h"
+#include "common/utf8.h"
 #include "daemon/attempt_end.h"
 #include "daemon/bus_server.h"
+#include "daemon/cgroup.h"
 #include "daemon/command.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
@@ -31,6 +35,8 @@
 #define KILL_TIMEOUT_USEC (3 * USEC_PER_SEC) /* with the sweep's limit after it: less than 10 s for `cancel --now` */
 #define STOP_SLACK_USEC (30 * USEC_PER_SEC)
 #define STOP_EXTENSIONS 4
+#define VERSION_SIZE 32
+#define VERSION_CHARACTERS "0123456789.+~-_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 static const struct launcher *launcher_of(const struct attempt_run *run) {
         return run->manager->launchers[run->job->launcher];
@@ -52,7 +58,8 @@ static int on_exited_timeout(sd_event_source *source, uint64_t usec, void *userd
 }
 
 static int on_unheard_shim_gone(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        attempt_over(userdata, EXIT_CLASS_LOST, "the shim died before it was heard");
+        attempt_over(userdata, EXIT_CLASS_LAUNCH,
+                     "the shim died before it was heard (shim.log beside its log says why)");
         return 0;
 }
 
@@ -302,12 +309,12 @@ void attempt_launched(struct attempt_run *run, pid_t shim) {
 static void note_cgroup(struct attempt_run *run, pid_t pid) {
         if (run->job->launcher != LAUNCHER_SYSTEMD)
                 return;
-        cleanup_free char *unit = launcher_unit_name(run->manager, run->job), *cgroup = process_cgroup(pid);
-        const char *name = cgroup ? strrchr(cgroup, '/') : NULL;
-        if (!unit || !name || strcmp(name + 1, unit) != 0)
+        cleanup_free char *unit = launcher_unit_name(run->manager, run->job);
+        char *cgroup = unit ? cgroup_of(pid, unit) : NULL;
+        if (!cgroup)
                 return;
         free(run->cgroup);
-        run->cgroup = steal_pointer(&cgroup);
+        run->cgroup = cgroup;
 }
 
 void attempt_adopt(struct manager *manager, struct job *job) {
@@ -318,6 +325,7 @@ void attempt_adopt(struct manager *manager, struct job *job) {
                 log_error("job %" PRIu64 " cannot be adopted: out of memory", job->id);
                 return;
         }
+        run->adopted = true;
         if (strcmp(a->boot_id, manager->boot_id) != 0) {
                 attempt_over(run, EXIT_CLASS_REBOOT, "the host was rebooted");
                 return;
@@ -371,8 +379,43 @@ static int meet_shim(struct attempt_run *run, pid_t pid) {
         return 0;
 }
 
+/* "0.1.0 2". The user may have said anything. */
+static int read_version(const char *text, uint64_t *ret_protocol, char version[VERSION_SIZE]) {
+        const char *space = strchr(text, ' ');
+        size_t n = space ? (size_t) (space - text) : strlen(text);
+
+        *ret_protocol = 1;
+        if (n >= VERSION_SIZE || strspn(text, VERSION_CHARACTERS) < n ||
+            (space && parse_u64(space + 1, 1, UINT32_MAX, ret_protocol) < 0))
+                return -EINVAL;
+        (void) snprintf(version, VERSION_SIZE, "%.*s", (int) n, text);
+        return 0;
+}
+
+/* One that we have started is of the package that was installed meanwhile; nothing of it runs yet. */
+static int meet_newer(struct attempt_run *run, const char *version, uint32_t *ret_answer) {
+        char text[128];
+
+        if (!run->adopted) {
+                (void) snprintf(text, sizeof(text), "%s is of bertd %s, newer than this bertd %s: restart bertd",
+                                strrchr(run->manager->shim, '/') + 1, version, BERTD_VERSION);
+                *ret_answer = BERTD_ATTEMPT_STOP;
+                attempt_launch_failed(run, text);
+                return 0;
+        }
+        free(run->newer);
+        run->newer = strdup(version);
+        log_error("job %" PRIu64 ": its shim is of bertd %s, newer than this bertd: it runs on, and is not followed",
+                  run->job->id, version);
+        if (run->job->state == JOB_STOPPING)
+                attempt_stop(run->job);
+        return run->newer ? -EPROTONOSUPPORT : -ENOMEM;
+}
+
 int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t pid, uint64_t id, uint32_t number,
-                  const char *nonce, uint32_t *ret_answer) {
+                  const char *nonce, const char *version, uint32_t *ret_answer) {
+        char name[VERSION_SIZE];
+        uint64_t protocol;
         struct job *job = store_find(manager->store, id);
 
         if (job && uid != job->uid && uid != geteuid())
@@ -382,6 +425,8 @@ int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t p
         if (!job || (job->attempt.pid != 0 && job->attempt.pid != pid))
                 return 0;
         struct attempt_run *run = job->run;
+        if (read_version(version, &protocol, name) < 0)
+                return -EINVAL;
         if (job->attempt.pid == 0 && job->state == JOB_STOPPING) {
                 attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it began");
                 return 0;
@@ -397,8 +442,10 @@ int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t p
                 peer_doom(run->peer); /* one connection a shim */
         if (peer->job != id)
                 attempt_peer_gone(peer); /* one job a connection: it was another's shim before */
-        run->peer = peer;
         peer_set_job(peer, id);
+        if (protocol > BERTD_SHIM_PROTOCOL)
+                return meet_newer(run, name, ret_answer);
+        run->peer = peer;
         if (job->state == JOB_STOPPING)
                 attempt_stop(job);
         *ret_answer = BERTD_ATTEMPT_GO;
@@ -528,6 +575,12 @@ double attempt_goodput(const struct job *job) {
 
 /* ---- stop ---- */
 
+/* What a shim of any protocol takes for a stop, as it does of systemd. */
+static void stop_by_signal(struct attempt_run *run) {
+        if (!run->pidfd || pidfd_send_signal(sd_event_source_get_io_fd(run->pidfd), SIGTERM, NULL, 0) < 0)
+                log_error("job %" PRIu64 ": its shim cannot be asked to stop", run->job->id);
+}
+
 void attempt_stop(struct job *job) {
         struct attempt_run *run = job->run;
         uint64_t grace = job->grace_sec * USEC_PER_SEC;
@@ -546,6 +599,8 @@ void attempt_stop(struct job *job) {
         set_deadline(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
         if (run->peer)
                 peer_send_stop(run->peer, now ? 0 : grace);
+        else if (run->newer)
+                stop_by_signal(run);
 }
 
 int attempt_checkpoint(struct job *job) {
@@ -566,10 +621,12 @@ void attempt_run_free(struct attempt_run *run) {
                 return;
         (void) sd_event_source_disable_unref(run->pidfd);
         (void) sd_event_source_disable_unref(run->timer);
+        (void) sd_event_source_disable_unref(run->sweeper);
         const struct launcher *launcher = launcher_of(run);
         if (launcher)
                 launcher->forget(run);
         free(run->cgroup);
+        free(run->newer);
         run->job->run = NULL;
         free(run);
 }

@@ -4,8 +4,8 @@
  *   1. attempt_start: the intent row is committed, files are written, the launcher starts the shim.
  *   2. attempt_hello: the shim is heard; its pid is watched; the job runs.
  *   3. attempt_report, attempt_stop while it lives. bertd may die and come back: attempt_adopt.
- *   4. the shim's pidfd fires: exit.json is read, everything with the attempt's nonce is killed, the tombstone written, the
- *      policy asked. Only then does the job leave its state.
+ *   4. the shim's pidfd fires: exit.json is read, all that is left of the attempt is killed (its cgroup; without one sweep.h), the
+ *      tombstone written, the policy asked. Only then does the job leave its state.
  */
 #ifndef DAEMON_ATTEMPT_H
 #define DAEMON_ATTEMPT_H
@@ -28,16 +28,21 @@ struct attempt_run {
         struct manager *manager;
         struct job *job;
         enum attempt_phase phase;
-        struct peer *peer;       /* the shim's connection, NULL while it has none */
-        sd_event_source *pidfd;  /* owns its fd */
-        sd_event_source *timer;  /* hello, stop or sweep limit, by phase */
-        uint64_t deadline_usec;  /* of the hello or stop limit, boot time; valid while there is a timer */
-        sd_event_source *launch; /* the launcher's answer; owned by the launcher's callback data */
-        void *launcher_data;     /* the launcher's own, freed by its `forget` */
-        char *cgroup;            /* systemd launcher: the unit's, else NULL */
-        unsigned sweeps;
-        bool asked;     /* its exit record says that it ended on request */
-        bool told_full; /* a checkpoint that there was no room for has been logged */
+        struct peer *peer;        /* the shim's connection, NULL while it has none */
+        sd_event_source *pidfd;   /* owns its fd */
+        sd_event_source *timer;   /* hello, stop or sweep limit, by phase */
+        uint64_t deadline_usec;   /* of that limit, boot time */
+        sd_event_source *launch;  /* the launcher's answer; owned by the launcher's callback data */
+        void *launcher_data;      /* the launcher's own, freed by its `forget` */
+        char *cgroup;             /* systemd launcher: the unit's, else NULL */
+        sd_event_source *sweeper; /* the helper that sweeps, without a cgroup */
+        pid_t sweeper_pid;
+        bool waits;      /* for its turn to have one */
+        unsigned sweeps; /* that were begun and left some */
+        bool adopted;    /* started by another bertd */
+        bool asked;      /* its exit record says that it ended on request */
+        bool told_full;  /* a checkpoint that there was no room for has been logged */
+        char *newer;     /* the version of a shim whose protocol we do not know; NULL: we do */
         struct step_clock clock;
 };
 
@@ -54,9 +59,10 @@ void attempt_launched(struct attempt_run *run, pid_t shim);
 /* After a daemon's start: takes over what lives, closes what died. */
 void attempt_adopt(struct manager *manager, struct job *job);
 
-/* The shim's hello. `*ret_answer` is BERTD_ATTEMPT_GO or _STOP; −EPERM: not the job's user or not its nonce. */
+/* The shim's hello. `*ret_answer` is BERTD_ATTEMPT_GO or _STOP; −EPERM: not the job's user; −EPROTONOSUPPORT: it is newer than we are and
+ * is left running. */
 int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t pid, uint64_t job, uint32_t number,
-                  const char *nonce, uint32_t *ret_answer);
+                  const char *nonce, const char *version, uint32_t *ret_answer);
 
 struct attempt_report {
         uint64_t job;

@@ -1,29 +1,39 @@
 /*
  * See attempt_end.h. Role: closes attempts. Owns nothing: the run is attempt.c's until it is freed here.
- * Invariants: an attempt is closed only when no process of it lives (or after a bounded number of sweeps), and its tombstone is
- * written before the job may start again; the last good checkpoint is never demoted.
+ * Invariants: an attempt is closed only when no process of it lives (or when the sweep's time is over), and its tombstone is written
+ * before the job may start again; the last good checkpoint is never demoted. Nothing here waits for a process: what may block a helper
+ * reads (sweep.h).
  */
 #include "daemon/attempt_end.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/wait.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "daemon/cgroup.h"
 #include "daemon/child.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
 #include "daemon/ledger.h"
 #include "daemon/log.h"
-#include "daemon/process.h"
 #include "daemon/reasons.h"
+#include "daemon/sweep.h"
 
-#define SWEEP_INTERVAL_USEC 20000
-#define SWEEPS_MAX 500 /* 10 s: what is left then hangs in the kernel */
+#define SWEEP_LIMIT_USEC (10 * USEC_PER_SEC)    /* what is left then hangs in the kernel */
+#define SWEEP_LIMIT_NOW_USEC (5 * USEC_PER_SEC) /* of `cancel --now`, after which no next attempt begins */
+#define SWEEPER_SLACK_USEC USEC_PER_SEC         /* the helper's own limit is so much earlier than ours */
+#define SWEEP_PAUSE_MIN_USEC UINT64_C(20000)
+#define SWEEP_PAUSE_MAX_USEC 500000
+#define SWEEPERS_MAX 32
+#define SWEEPERS_OF_UID_MAX 4
 
 /* What the shim wrote or reported (attempt.c) goes before what is seen from here. */
 static void read_record(struct attempt_run *run, enum exit_class exit_class, const char *text) {
@@ -31,12 +41,10 @@ static void read_record(struct attempt_run *run, enum exit_class exit_class, con
         struct error error = {};
         bool reported = a->exit_class >= 0;
 
-        if (!reported || exit_class == EXIT_CLASS_LAUNCH) {
+        if (!reported) {
                 a->exit_class = (int) exit_class;
                 job_set_text(&a->reason, text);
         }
-        if (exit_class == EXIT_CLASS_LAUNCH)
-                return;
         int r = files_read_exit(run->manager->jobs_fd, run->job, &run->asked, &error);
         if (r < 0 && (r != -ENOENT || reported))
                 log_error("job %" PRIu64 " attempt %u: %s%s", run->job->id, a->number, error.text,
@@ -66,6 +74,22 @@ static void go_back(struct job *job, uint64_t step) {
         job->resume_abandon = true;
 }
 
+static void wait_until(struct job *job, uint64_t usec) {
+        job->not_before = clock_realtime_usec() + usec;
+        job->wake_boottime = clock_boottime_usec() + usec;
+}
+
+/* Where they cannot be read the back-off alone holds the job. */
+static uint64_t starts_wait(struct manager *manager, const struct job *job) {
+        struct error error = {};
+        uint64_t now = clock_realtime_usec(), oldest = now;
+        uint32_t n = 0;
+
+        if (store_starts(manager->store, job, now - POLICY_STARTS_SEC * USEC_PER_SEC, now, &n, &oldest, &error) < 0)
+                log_error("%s", error.text);
+        return policy_starts_wait(n, oldest, now);
+}
+
 static void apply_policy(struct manager *manager, struct job *job, struct policy_decision *ret,
                          char text[POLICY_TEXT_MAX]) {
         struct policy_config config = { .max_without_progress = job->max_without_progress,
@@ -73,11 +97,15 @@ static void apply_policy(struct manager *manager, struct job *job, struct policy
                                         .backoff_max_sec = job->backoff_max_sec,
                                         .nan_rollback = job->on_nan == ON_NAN_ROLLBACK };
         uint64_t good[LEDGER_MAX];
-        uint32_t random = 0;
+        struct policy_case c = { .history = job->history,
+                                 .n = job->n_history,
+                                 .counters = job->deaths,
+                                 .good = good,
+                                 .n_good = ledger_good_steps(job, good, LEDGER_MAX),
+                                 .starts_wait_usec = starts_wait(manager, job) };
 
-        (void) !getrandom(&random, sizeof(random), GRND_NONBLOCK);
-        policy_decide(&config, job->history, job->n_history, good, ledger_good_steps(job, good, LEDGER_MAX), random,
-                      ret);
+        (void) !getrandom(&c.random, sizeof(c.random), GRND_NONBLOCK);
+        policy_decide(&config, &c, ret);
         (void) reason_of_decision(ret, &config, text, POLICY_TEXT_MAX);
         struct checkpoint *bad = ret->demote ? job_checkpoint(job, ret->demote_step) : NULL;
         if (bad) {
@@ -92,33 +120,26 @@ static void apply_policy(struct manager *manager, struct job *job, struct policy
                 go_back(job, ret->rollback_step);
                 store_note(manager->store, job, job->state, "rollback", text);
         }
-        if (ret->action == POLICY_RETRY) {
-                job->not_before = clock_realtime_usec() + ret->delay_usec;
-                job->wake_boottime = clock_boottime_usec() + ret->delay_usec;
-        }
+        if (ret->action == POLICY_RETRY)
+                wait_until(job, ret->delay_usec);
 }
 
 static void judge(struct manager *manager, struct job *job, struct outcome *ret) {
-        static const enum job_event events[] = { [POLICY_DONE] = EVENT_FINISHED,
-                                                 [POLICY_REQUEUE] = EVENT_REQUEUE,
-                                                 [POLICY_RETRY] = EVENT_RETRY,
-                                                 [POLICY_FAIL] = EVENT_GAVE_UP };
+        static const enum job_event events[] = {
+                [POLICY_DONE] = EVENT_FINISHED, [POLICY_RETRY] = EVENT_RETRY, [POLICY_FAIL] = EVENT_GAVE_UP
+        };
         const struct attempt *a = &job->attempt;
-        struct policy_death death = { .exit_class = (enum exit_class) a->exit_class,
-                                      .resumed = a->resumed,
-                                      .first_step = a->first_step,
-                                      .step = a->step,
-                                      .checkpoint_step = a->checkpoint_step };
+        struct policy_death death = job_death(a);
         struct policy_decision decision;
         char text[POLICY_TEXT_MAX];
 
         if (job_history_add(job, &death) < 0) {
                 /* Without memory for the history the policy cannot judge: the mildest assumption is a back-off. */
-                job->not_before = clock_realtime_usec() + job->backoff_max_sec * USEC_PER_SEC;
-                job->wake_boottime = clock_boottime_usec() + job->backoff_max_sec * USEC_PER_SEC;
+                wait_until(job, MAX(job->backoff_max_sec, 1) * USEC_PER_SEC);
                 *ret = (struct outcome) { .event = EVENT_RETRY };
                 return;
         }
+        policy_count(&job->deaths, job->history, job->n_history);
         apply_policy(manager, job, &decision, text);
         ret->event = events[decision.action];
         if (decision.action == POLICY_DONE)
@@ -130,8 +151,8 @@ static void judge(struct manager *manager, struct job *job, struct outcome *ret)
         int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s%s", a->reason ? a->reason : "",
                          a->reason && text[0] ? "; " : "", text, samples);
         if (decision.action == POLICY_RETRY && n >= 0 && (size_t) n < sizeof(ret->reason))
-                (void) snprintf(ret->reason + n, sizeof(ret->reason) - (size_t) n, "%sagain in %.1f s",
-                                n > 0 ? "; " : "", (double) decision.delay_usec / (double) USEC_PER_SEC);
+                (void) snprintf(ret->reason + n, sizeof(ret->reason) - (size_t) n, "%s%s", n > 0 ? "; " : "",
+                                reason_of_delay(&decision, job->not_before, text, sizeof(text)));
 }
 
 /* A wish decides over what the exit says, but finished work is finished, unless cancelled. A command that was `asked` to end may say 0
@@ -194,6 +215,7 @@ static void close_attempt(struct attempt_run *run) {
         job->exit_class = a->exit_class;
         job->step = a->step;
         goodput_close_attempt(job, &clock, a->exit_class == EXIT_CLASS_FINISHED);
+        goodput_note_lost(job);
         decide(manager, job, asked, &outcome);
         job->wish = WISH_NONE;
         log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class),
@@ -204,38 +226,166 @@ static void close_attempt(struct attempt_run *run) {
         manager_plan_soon(manager);
 }
 
+/* ---- the sweep ---- */
+
+static void begin_waiting(struct manager *manager);
+
+static void swept(struct attempt_run *run, const char *problem) {
+        struct manager *manager = run->manager;
+
+        if (problem)
+                log_error("job %" PRIu64 " attempt %u: %s", run->job->id, run->job->attempt.number, problem);
+        close_attempt(run);
+        begin_waiting(manager);
+}
+
+static uint64_t limit_of(const struct attempt_run *run) {
+        return run->job->wish == WISH_CANCEL_NOW ? SWEEP_LIMIT_NOW_USEC : SWEEP_LIMIT_USEC;
+}
+
+static uint64_t pause_of(unsigned sweeps) {
+        return MIN(SWEEP_PAUSE_MIN_USEC << MIN(sweeps, 10u), (uint64_t) SWEEP_PAUSE_MAX_USEC);
+}
+
+/* False: too late, or it could not be armed. */
+static bool sweep_again(struct attempt_run *run, sd_event_time_handler_t handler) {
+        if (clock_boottime_usec() >= run->deadline_usec)
+                return false;
+        run->timer = sd_event_source_disable_unref(run->timer);
+        return sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, pause_of(run->sweeps++), 1,
+                                          handler, run) >= 0;
+}
+
+/* Where systemd put the attempt's unit, else where the shim was seen. The path is in run->cgroup, NULL: none is known. */
+static int open_cgroup(struct attempt_run *run) {
+        cleanup_free char *unit = launcher_unit_name(run->manager, run->job);
+        cleanup_free char *expected = unit ? cgroup_expected(LAUNCHER_SLICE, unit) : NULL;
+
+        int fd = expected ? cgroup_open(expected) : -ENOENT;
+        if (fd == -ENOENT)
+                return run->cgroup ? cgroup_open(run->cgroup) : -ENOENT;
+        free(run->cgroup);
+        run->cgroup = steal_pointer(&expected);
+        return fd;
+}
+
+static void begin_sweeper(struct attempt_run *run);
 static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata);
 
-static void sweep(struct attempt_run *run) {
-        struct job *job = run->job;
+static void sweep_cgroup(struct attempt_run *run) {
+        cleanup_close int cgroup = open_cgroup(run);
+        bool populated = cgroup != -ENOENT; /* not known, where it is there and cannot be opened */
 
-        if (run->cgroup)
-                process_kill_cgroup(run->cgroup);
-        int found = process_sweep(job->uid, job->attempt.nonce);
-        if (found != 0 && ++run->sweeps < SWEEPS_MAX) {
-                run->timer = sd_event_source_disable_unref(run->timer);
-                if (sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, SWEEP_INTERVAL_USEC, 1,
-                                               on_sweep, run) >= 0)
-                        return;
+        if (!run->cgroup) {
+                begin_sweeper(run); /* of the attempt none has been seen */
+                return;
         }
-        if (found > 0)
-                log_error("job %" PRIu64 " attempt %u: %d processes cannot be killed", job->id, job->attempt.number,
-                          found);
-        if (found < 0)
-                log_error("job %" PRIu64 " attempt %u: leftovers cannot be looked for: %s", job->id,
-                          job->attempt.number, strerror(-found));
-        close_attempt(run);
+        if (cgroup >= 0) {
+                cgroup_kill(cgroup, run->cgroup);
+                populated = cgroup_is_populated(cgroup);
+        }
+        if (!populated)
+                swept(run, NULL);
+        else if (!sweep_again(run, on_sweep))
+                swept(run, "processes of it cannot be killed and live on");
 }
 
 static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {
-        sweep(userdata);
+        sweep_cgroup(userdata);
         return 0;
 }
 
+static int on_sweeper(sd_event_source *source, const siginfo_t *si, void *userdata) {
+        bool clean = si->si_code == CLD_EXITED && si->si_status == 0;
+
+        if (userdata)
+                swept(userdata, clean ? NULL : "processes of it cannot be killed and live on");
+        else
+                (void) sd_event_source_set_floating(source, 0); /* it was given up, and has come to its end */
+        return 0;
+}
+
+/* The helper hangs with the process that it looks at. It is left to the loop, which reaps it one day. */
+static int on_sweeper_late(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct attempt_run *run = userdata;
+
+        (void) kill(run->sweeper_pid, SIGKILL);
+        (void) sd_event_source_set_userdata(run->sweeper, NULL);
+        (void) sd_event_source_set_floating(run->sweeper, 1);
+        run->sweeper = sd_event_source_unref(run->sweeper);
+        swept(run, "not all of its processes could be looked for: one hangs in the kernel");
+        return 0;
+}
+
+static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
+        begin_sweeper(userdata);
+        return 0;
+}
+
+/* Helpers are few, and of one user's attempts fewer, so that a user whose processes hang does not take all. */
+static bool is_its_turn(const struct attempt_run *run) {
+        unsigned all = 0, of_uid = 0;
+
+        for (size_t i = 0; i < store_count(run->manager->store); i++) {
+                const struct job *job = store_at(run->manager->store, i);
+                bool sweeps = job->run && job->run->sweeper;
+                all += sweeps;
+                of_uid += sweeps && job->uid == run->job->uid;
+        }
+        return all < SWEEPERS_MAX && of_uid < SWEEPERS_OF_UID_MAX;
+}
+
+static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
+        const struct attempt *a = &run->job->attempt;
+        struct sweep s = { .uid = run->job->uid,
+                           .nonce = a->nonce,
+                           .shim = { .pid = a->pid, .start = a->pid_start },
+                           .limit_usec = limit_usec - SWEEPER_SLACK_USEC };
+        pid_t keeper = files_keeper(run->manager->jobs_fd, run->job);
+
+        /* First who it is, then whether it still holds its lock: so the number cannot change hands in between. */
+        if (keeper > 0 && (proc_stat(keeper, &s.keeper) < 0 || files_keeper(run->manager->jobs_fd, run->job) != keeper))
+                s.keeper.pid = 0;
+        pid_t pid = sweep_start(&s);
+        if (pid < 0)
+                return pid;
+        run->sweeper_pid = pid;
+        int r = sd_event_add_child(run->manager->loop, &run->sweeper, pid, WEXITED, on_sweeper, run);
+        if (r >= 0) {
+                run->timer = sd_event_source_disable_unref(run->timer);
+                r = sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, limit_usec, 1,
+                                               on_sweeper_late, run);
+        }
+        if (r >= 0)
+                return 0;
+        run->sweeper = sd_event_source_disable_unref(run->sweeper);
+        (void) kill(pid, SIGKILL);
+        (void) waitpid(pid, NULL, 0);
+        return r;
+}
+
+static void begin_sweeper(struct attempt_run *run) {
+        run->waits = !is_its_turn(run);
+        int r = run->waits ? 0 : start_sweeper(run, limit_of(run));
+        if (r < 0 && !sweep_again(run, on_turn))
+                swept(run, "what is left of it cannot be looked for: no helper process");
+}
+
+static void begin_waiting(struct manager *manager) {
+        for (size_t i = 0; i < store_count(manager->store); i++) {
+                struct attempt_run *run = store_at(manager->store, i)->run;
+                if (run && run->waits)
+                        begin_sweeper(run);
+        }
+}
+
 void attempt_over(struct attempt_run *run, enum exit_class exit_class, const char *text) {
+        bool may_live = run->phase != PHASE_COMMITTING && strcmp(run->job->attempt.boot_id, run->manager->boot_id) == 0;
+
         if (run->phase == PHASE_SWEEPING)
                 return;
         run->phase = PHASE_SWEEPING;
+        run->deadline_usec = clock_boottime_usec() + limit_of(run);
         run->pidfd = sd_event_source_disable_unref(run->pidfd);
         run->timer = sd_event_source_disable_unref(run->timer);
         const struct launcher *launcher = run->manager->launchers[run->job->launcher];
@@ -245,5 +395,10 @@ void attempt_over(struct attempt_run *run, enum exit_class exit_class, const cha
                         launcher->kill(run->manager, run->job);
         }
         read_record(run, exit_class, text);
-        sweep(run);
+        if (!may_live)
+                swept(run, NULL);
+        else if (run->job->launcher == LAUNCHER_SYSTEMD)
+                sweep_cgroup(run);
+        else
+                begin_sweeper(run);
 }

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 #include "daemon/attempt.h"
 #include "daemon/inlet.h"
 #include "daemon/log.h"
+#include "daemon/nss.h"
 
 /* New connections of a user: BERTD_CLIENTS_OF_UID_MAX at once, then NEW_A_SECOND. To set one up costs much more than to refuse it. */
 struct allowance {
@@ -31,6 +31,14 @@ struct allowance {
 
 #define ALLOWANCES 128
 #define NEW_A_SECOND 200
+
+/* A call whose user is being looked up. */
+struct parked {
+        struct parked *next;
+        struct peer *peer;
+        sd_bus_message *message; /* a reference */
+        size_t size;
+};
 
 struct bus_server {
         struct allowance allowances[ALLOWANCES]; /* by uid; users who share a place share what is left */
@@ -42,6 +50,7 @@ struct bus_server {
         sd_event_source *reaper;
         sd_id128_t id;
         struct peer *peers;
+        struct parked *parked; /* oldest first */
         struct inlets inlets;
         int spare_fd;       /* given up for a moment to turn a connection away when there are no more */
         uint64_t told_usec; /* when a refusal was last logged */
@@ -135,12 +144,73 @@ void bus_server_tell_change(struct bus_server *server, uint64_t serial) {
         }
 }
 
+/* ---- parked calls ---- */
+
+int peer_park(struct peer *peer, sd_bus_message *message, size_t size) {
+        struct parked **at = &peer->manager->server->parked;
+        size_t all = size, of_uid = size;
+
+        for (; *at; at = &(*at)->next) {
+                all += (*at)->size;
+                of_uid += (*at)->peer->uid == peer->uid ? (*at)->size : 0;
+        }
+        if (all > BERTD_REQUESTS_MAX || of_uid > BERTD_REQUESTS_OF_UID_MAX)
+                return -ENOBUFS;
+        *at = calloc(1, sizeof(**at));
+        if (!*at)
+                return -ENOMEM;
+        **at = (struct parked) { .peer = peer, .message = sd_bus_message_ref(message), .size = size };
+        return 0;
+}
+
+/* Takes out the first that is of the peer, or where `peer` is NULL of the user. */
+static struct parked *take_parked(struct bus_server *server, const struct peer *peer, uid_t uid) {
+        for (struct parked **at = &server->parked; *at; at = &(*at)->next) {
+                struct parked *parked = *at;
+                if (peer ? parked->peer != peer : parked->peer->uid != uid)
+                        continue;
+                *at = parked->next;
+                return parked;
+        }
+        return NULL;
+}
+
+static void parked_free(struct parked *parked) {
+        (void) sd_bus_message_unref(parked->message);
+        free(parked);
+}
+
+static void forget_parked(struct peer *peer) {
+        struct bus_server *server = peer->manager->server;
+
+        for (struct parked *parked; server && (parked = take_parked(server, peer, 0));)
+                parked_free(parked);
+}
+
+void bus_server_resume(struct bus_server *server, uid_t uid) {
+        struct parked *list = NULL, **end = &list;
+
+        /* All at first: one that is parked again is not for this time. */
+        for (struct parked *parked; (parked = take_parked(server, NULL, uid)); end = &parked->next) {
+                *end = parked;
+                parked->next = NULL;
+        }
+        while (list) {
+                struct parked *parked = list;
+                list = parked->next;
+                if (!parked->peer->doomed)
+                        methods_dispatch_again(parked->peer, parked->message);
+                parked_free(parked);
+        }
+}
+
 /* ---- peers ---- */
 
 static void peer_free(struct peer *peer) {
         attempt_peer_gone(peer);
         forget_waits(peer);
         (void) sd_bus_message_unref(peer->change);
+        forget_parked(peer);
         inlet_free(peer->inlet);
         if (peer->bus) {
                 (void) sd_bus_detach_event(peer->bus);
@@ -414,11 +484,15 @@ static int refuse_living(const char *path, const struct sockaddr_un *address, st
 }
 
 static int set_access(const char *path, struct error *error) {
-        const struct group *group = geteuid() == 0 ? getgrnam("bertd") : NULL;
+        gid_t group;
+        int r = geteuid() == 0 ? nss_group("bertd", NSS_LIMIT_USEC, &group) : -ESRCH;
 
-        if (group && chown(path, 0, group->gr_gid) < 0)
+        if (r < 0 && r != -ESRCH)
+                log_error("group bertd cannot be looked up: %s: only root can connect until bertd is started again",
+                          strerror(-r));
+        if (r >= 0 && chown(path, 0, group) < 0)
                 return error_errno(error, errno, "%s", path);
-        if (chmod(path, group ? 0660 : 0600) < 0)
+        if (chmod(path, r >= 0 ? 0660 : 0600) < 0)
                 return error_errno(error, errno, "%s", path);
         return 0;
 }
@@ -454,6 +528,15 @@ static int open_socket(const char *path, int *ret, struct error *error) {
         return 0;
 }
 
+/* Says to clients which protocol is spoken here, before their first call. */
+static int make_id(sd_id128_t *ret) {
+        int r = sd_id128_randomize(ret);
+
+        memcpy(ret->bytes, BERTD_BUS_ID, strlen(BERTD_BUS_ID));
+        ret->bytes[strlen(BERTD_BUS_ID)] = BERTD_PROTOCOL;
+        return r;
+}
+
 int bus_server_new(struct manager *manager, const char *path, struct bus_server **ret, struct error *error) {
         cleanup_close int fd = -1;
         struct stat st;
@@ -471,7 +554,7 @@ int bus_server_new(struct manager *manager, const char *path, struct bus_server 
                 server->inode = st.st_ino;
         }
         if (r >= 0) {
-                r = sd_id128_randomize(&server->id);
+                r = make_id(&server->id);
                 if (r >= 0)
                         r = sd_event_add_io(manager->loop, &server->listen, fd, EPOLLIN, on_connection, server);
                 if (r >= 0) {

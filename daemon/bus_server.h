@@ -63,6 +63,14 @@ void wait_answer(struct job *job);
 /* Answers with an error: the job is being removed, or the daemon ends. */
 void wait_fail(struct job *job, const char *name, const char *text);
 
+/* Keeps a call of so many bytes until who its user is is known (accounts.h), then dispatches it again; −ENOBUFS beyond PARKED_UID_MAX
+ * bytes of a user's calls, PARKED_MAX of all. */
+int peer_park(struct peer *peer, sd_bus_message *message, size_t size);
+void bus_server_resume(struct bus_server *server, uid_t uid);
+
+/* methods.c: a call that was kept, from its beginning. */
+void methods_dispatch_again(struct peer *peer, sd_bus_message *message);
+
 /* methods.c: adds the object to a new peer's bus. */
 int methods_add(struct peer *peer);
 

@@ -37,6 +37,8 @@ struct child {
         char *folder;            /* to be removed when it has ended, or NULL */
         sd_bus_message *request; /* to be answered when it has ended, or NULL: whether `path` is gone */
         char *path;
+        void (*done)(void *userdata); /* called when it has ended, or NULL */
+        void *userdata;
         sd_event_source *source, *timer;
         struct systemd_task *task; /* under systemd, in place of pid and sources */
 };
@@ -82,10 +84,14 @@ static void child_free(struct child *child) {
 
 static void ended(void *userdata) {
         struct child *child = userdata;
+        void (*done)(void *userdata) = child->done;
+        void *of = child->userdata;
 
         if (child->folder && rmdir(child->folder) < 0)
                 log_error("%s: cannot be removed: %m", child->folder);
         child_free(child);
+        if (done)
+                done(of);
 }
 
 static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
@@ -118,8 +124,10 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
 
         launcher_reset_signals();
         (void) setsid();
-        if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 ||
-            launcher_become(job, NULL, &what) < 0)
+        if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
+                _exit(127);
+        close_others(-1);
+        if (launcher_become(job, NULL, &what) < 0)
                 _exit(127);
         if (chdir(cwd) < 0 && chdir("/") < 0)
                 _exit(127);
@@ -127,8 +135,8 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
         _exit(127);
 }
 
-/* Takes `child` and what it holds. Under systemd in a unit of its own: bertd.service's sandbox is not for users' programs. */
-static void spawn(struct manager *manager, const struct job *job, const char *name, char *const *argv,
+/* Takes `child` and what it holds; false: it was not begun. Under systemd in a unit of its own: bertd.service's sandbox is not for users' programs. */
+static bool spawn(struct manager *manager, const struct job *job, const char *name, char *const *argv,
                   char *const *environment, const char *cwd, uint64_t limit_usec, struct child *child) {
         child->job = job->id;
         child->what = name;
@@ -136,9 +144,11 @@ static void spawn(struct manager *manager, const struct job *job, const char *na
                 child->task = systemd_task_run(manager, job, name, argv, environment, cwd, limit_usec, ended, child);
                 if (!child->task ||
                     sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME,
-                                               limit_usec + TASK_SLACK_USEC, 0, on_task_limit, child) < 0)
+                                               limit_usec + TASK_SLACK_USEC, 0, on_task_limit, child) < 0) {
                         child_free(child);
-                return;
+                        return false;
+                }
+                return true;
         }
         child->pid = fork();
         if (child->pid == 0)
@@ -147,12 +157,13 @@ static void spawn(struct manager *manager, const struct job *job, const char *na
             sd_event_add_child(manager->loop, &child->source, child->pid, WEXITED, on_child, child) >= 0 &&
             sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME, limit_usec, 0, on_limit, child) >=
                     0)
-                return;
+                return true;
         log_error("job %" PRIu64 ": %s cannot be run", job->id, argv[0]);
         child->source = sd_event_source_disable_unref(child->source);
         if (child->pid > 0 && kill(child->pid, SIGKILL) == 0)
                 (void) waitpid(child->pid, NULL, 0);
         child_free(child);
+        return false;
 }
 
 void children_free(struct manager *manager) {
@@ -178,8 +189,32 @@ int child_remove_tree(struct manager *manager, const struct job *job, const char
         bool parent_is_ours = strncmp(path, manager->options.state_dir, strlen(manager->options.state_dir)) == 0;
         if (parent_is_ours && job->uid != geteuid())
                 child->folder = strdup(path);
-        spawn(manager, job, "rm", (char *const *) argv, (char *const *) environment, "/", REMOVE_LIMIT_USEC, child);
+        (void) spawn(manager, job, "rm", (char *const *) argv, (char *const *) environment, "/", REMOVE_LIMIT_USEC,
+                     child);
         return 0;
+}
+
+int child_remove_paths(struct manager *manager, const struct job *job, const char *name, const struct strv *paths,
+                       void (*done)(void *userdata), void *userdata) {
+        static const char *const rm[] = { "/bin/rm", "-rf", "--one-file-system", "--" };
+        const char *const environment[] = { "PATH=/usr/bin:/bin", NULL };
+        cleanup_strv struct strv argv = {};
+        struct child *child = child_new(manager);
+
+        for (size_t i = 0; i < ELEMENTSOF(rm); i++)
+                strv_add(&argv, rm[i]);
+        for (size_t i = 0; i < paths->n; i++)
+                strv_add(&argv, paths->words[i]);
+        if (!child || argv.failed) {
+                if (child)
+                        child_free(child);
+                return -ENOMEM;
+        }
+        child->done = done;
+        child->userdata = userdata;
+        return spawn(manager, job, name, argv.words, (char *const *) environment, "/", REMOVE_LIMIT_USEC, child)
+                       ? 0
+                       : -EAGAIN;
 }
 
 void child_on_exit(struct manager *manager, const struct job *job) {
@@ -207,6 +242,6 @@ void child_on_exit(struct manager *manager, const struct job *job) {
         const char *const argv[] = { "/bin/sh", "-c", "exec \"$0\"", job->on_exit, NULL };
         struct child *child = environment.failed ? NULL : child_new(manager);
         if (child)
-                spawn(manager, job, "on-exit", (char *const *) argv, environment.words, job->cwd, ON_EXIT_LIMIT_USEC,
-                      child);
+                (void) spawn(manager, job, "on-exit", (char *const *) argv, environment.words, job->cwd,
+                             ON_EXIT_LIMIT_USEC, child);
 }

@@ -3,10 +3,16 @@
 #define DAEMON_CHILD_H
 
 #include "daemon/manager.h"
+#include "daemon/strv.h"
 
 /* Removes the folder and what is in it, as the job's user, then the folder itself as we are. The job may be freed at once.
  * `request` (may be NULL) is answered when that is done. Returns 0 or −ENOMEM, then nothing was begun or answered. */
 int child_remove_tree(struct manager *manager, const struct job *job, const char *path, sd_bus_message *request);
+
+/* Removes the folders, of this job's user, as that user. `name` names the helper's unit and lives until `done` is called: when it has
+ * ended, however. −errno: it was not begun. */
+int child_remove_paths(struct manager *manager, const struct job *job, const char *name, const struct strv *paths,
+                       void (*done)(void *userdata), void *userdata);
 
 /* Runs the job's on_exit by /bin/sh in its working directory, with BERTD_STATE, BERTD_REASON and so on in its environment. */
 void child_on_exit(struct manager *manager, const struct job *job);

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <string.h>
 
 #include "bertd/progress.h"
@@ -74,14 +73,10 @@ static void set(struct strv *environment, const char *name, const char *value) {
         strv_format(environment, "%s=%s", name, value);
 }
 
-/* What a login would have set, where the submitter sent nothing. */
+/* What a login would have set, where the submitter sent nothing; HOME is a submission's own (submission_add_home). */
 static void add_login_defaults(const struct job *job, struct strv *environment) {
-        const struct passwd *pw = getpwuid(job->uid);
-
         if (!strv_environment(environment, "PATH"))
                 strv_add(environment, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        if (pw && !strv_environment(environment, "HOME"))
-                strv_format(environment, "HOME=%s", pw->pw_dir);
         if (!strv_environment(environment, "USER"))
                 strv_format(environment, "USER=%s", job->user);
         if (!strv_environment(environment, "LOGNAME"))

@@ -200,16 +200,7 @@ static int read_bounded(int folder, const char *name, uid_t uid, char *buffer, s
         return 0;
 }
 
-/* One line that sd-bus will take: a reply with another text in it would reach nobody. */
-static bool plain_text(const char *text) {
-        for (size_t left = strlen(text), n; left > 0; text += n, left -= n) {
-                n = utf8_character(text, left);
-                if (n == 0 || (unsigned char) *text < 0x20 || *text == 0x7f)
-                        return false;
-        }
-        return true;
-}
-
+/* Of texts only lines are taken: a reply with another would reach nobody. */
 static int use_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
         struct attempt *a = &job->attempt;
         json_int_t version, id, number, exit_code, signal, step = 0, rank = -1, first = 0, last = 0;
@@ -229,11 +220,11 @@ static int use_record(json_t *root, struct job *job, bool *ret_requested, struct
         a->signal = signal < 0 || signal > 64 ? 0 : (int) signal;
         int class = name[0] ? exit_class_from_name(name) : -1;
         a->exit_class = class >= 0 ? class : (int) policy_classify(a->exit_code, a->signal, oom != 0);
-        job_set_text(&a->reason, strlen(reason) < SHIM_REASON_MAX && plain_text(reason) ? reason : "");
+        job_set_text(&a->reason, strlen(reason) < SHIM_REASON_MAX && text_is_line(reason) ? reason : "");
         a->rank = rank >= 0 && rank < BERTD_RANKS_MAX ? (int) rank : -1;
-        job_set_text(&a->host, strlen(host) < SHIM_HOST_MAX && plain_text(host) ? host : "");
+        job_set_text(&a->host, strlen(host) < SHIM_HOST_MAX && text_is_line(host) ? host : "");
         job_set_text(&a->evidence,
-                     evidence[0] == '/' && strlen(evidence) < PATH_MAX && plain_text(evidence) ? evidence : "");
+                     evidence[0] == '/' && strlen(evidence) < PATH_MAX && text_is_line(evidence) ? evidence : "");
         if (first >= 0 && last > 0 && last >= first) {
                 a->samples_first = (uint64_t) first;
                 a->samples_last = (uint64_t) last;
@@ -267,6 +258,28 @@ int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct er
                 return error_errno(error, -r, "exit.json");
         r = files_use_record(buffer, size, job, ret_requested, error);
         return r < 0 ? error_prefix(error, "exit.json") : 0;
+}
+
+/* A record lock: it dies with its process, and outlives an exec. */
+static struct flock keeper_lock(const struct job *job) {
+        return (struct flock) { .l_type = F_WRLCK,
+                                .l_whence = SEEK_SET,
+                                .l_start = (off_t) ((job->id & INT32_MAX) << 32 | job->attempt.number),
+                                .l_len = 1 };
+}
+
+int files_keep(int jobs_fd, const struct job *job) {
+        struct flock lock = keeper_lock(job);
+        cleanup_close int fd = openat(jobs_fd, "keepers", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+        return fd < 0 || fcntl(fd, F_SETLK, &lock) < 0 ? -errno : steal_fd(&fd);
+}
+
+pid_t files_keeper(int jobs_fd, const struct job *job) {
+        struct flock lock = keeper_lock(job);
+        cleanup_close int fd = openat(jobs_fd, "keepers", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+
+        return fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK ? 0 : lock.l_pid;
 }
 
 static int open_lock(int folder) {

@@ -65,6 +65,18 @@ void goodput_close_attempt(struct job *job, const struct step_clock *clock, bool
         job->lost_steps = lost_behind(job, done ? a->step : kept);
 }
 
+void goodput_note_lost(struct job *job) {
+        const struct attempt *a = &job->attempt;
+        uint64_t since = a->started;
+
+        if (a->exit_class < 0 || a->exit_class == EXIT_CLASS_FINISHED)
+                return;
+        for (size_t i = 0; i < job->n_ledger; i++)
+                if (job->ledger[i].attempt == a->number)
+                        since = MAX(since, job->ledger[i].created);
+        job_lose(job, (enum exit_class) a->exit_class, a->ended > since ? a->ended - since : 0);
+}
+
 void goodput_start_attempt(struct job *job) { job->lost_steps = lost_behind(job, job->attempt.first_step); }
 
 double goodput(const struct job *job, const struct step_clock *clock, uint64_t now_usec) {

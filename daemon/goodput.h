@@ -23,6 +23,9 @@ void goodput_note_time(struct job *job, uint64_t now_usec);
 /* The attempt has ended, the ledger is up to date: adds its steps. `done`: the job is finished. Sets lost_steps. */
 void goodput_close_attempt(struct job *job, const struct step_clock *clock, bool done);
 
+/* The same moment, the attempt's end known: adds to job->lost_usec the time since its newest checkpoint, or since its start. */
+void goodput_note_lost(struct job *job);
+
 /* The next attempt begins at attempt.first_step: what lies behind it is lost. */
 void goodput_start_attempt(struct job *job);
 

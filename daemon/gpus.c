@@ -11,6 +11,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/parse.h"
+#include "common/utf8.h"
 
 #define DRIVER_FOLDER "/proc/driver/nvidia/gpus"
 
@@ -46,6 +47,8 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
         if (!copy)
                 return error_errno(error, ENOMEM, "--gpus");
         for (char *rest = copy, *name; (name = strsep(&rest, ","));) {
+                if (!text_is_utf8(name))
+                        return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is not UTF-8", name);
                 if (!*name)
                         return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" has an empty name", option);
                 if (gpus->n == GPUS_MAX)

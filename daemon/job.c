@@ -5,8 +5,14 @@
 #include "daemon/job.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/cleanup.h"
+#include "common/utf8.h"
+#include "daemon/states.h"
 
 #define SHORT_TEXT_MAX 128 /* bytes of a text where its user has used up his share of memory */
 
@@ -72,7 +78,9 @@ static size_t length_within(const char *text, size_t max) {
 }
 
 void job_set_text(char **to, const char *text) {
-        char *copy = text && text[0] ? strndup(text, length_within(text, BERTD_REASON_MAX)) : NULL;
+        cleanup_free char *clean = text_as_utf8(text);
+        const char *from = clean ? clean : text;
+        char *copy = from && from[0] ? strndup(from, length_within(from, BERTD_REASON_MAX)) : NULL;
 
         free(*to);
         *to = copy;
@@ -209,6 +217,51 @@ int job_history_add(struct job *job, const struct policy_death *death) {
         return 0;
 }
 
+/* A start that failed without a word of the shim is the host's; the shim's own words of one have an exit code. */
+struct policy_death job_death(const struct attempt *a) {
+        return (struct policy_death) { .exit_class = (enum exit_class) a->exit_class,
+                                       .resumed = a->resumed,
+                                       .first_step = a->first_step,
+                                       .step = a->step,
+                                       .checkpoint_step = a->checkpoint_step,
+                                       .host = a->exit_class == EXIT_CLASS_LAUNCH && a->exit_code < 0 &&
+                                               a->signal == 0 };
+}
+
+void job_lose(struct job *job, enum exit_class exit_class, uint64_t usec) {
+        if (usec > 0 && !job->lost_usec)
+                job->lost_usec = calloc(EXIT_CLASS_MAX, sizeof(*job->lost_usec));
+        if (usec > 0 && job->lost_usec)
+                job->lost_usec[exit_class] += usec;
+}
+
+char *job_lost_text(const struct job *job) {
+        char *text = NULL;
+        size_t size;
+        FILE *stream = open_memstream(&text, &size);
+
+        if (!stream)
+                return NULL;
+        for (int c = 0, n = 0; job->lost_usec && c < EXIT_CLASS_MAX; c++)
+                if (job->lost_usec[c] > 0)
+                        (void) fprintf(stream, "%s%s=%" PRIu64, n++ > 0 ? " " : "", exit_class_name(c),
+                                       job->lost_usec[c]);
+        (void) fclose(stream);
+        return text;
+}
+
+void job_set_lost(struct job *job, const char *text) {
+        char name[32];
+        uint64_t usec;
+        int n;
+
+        for (; text && sscanf(text, "%31[a-z-]=%" SCNu64 " %n", name, &usec, &n) == 2; text += n) {
+                int class = exit_class_from_name(name);
+                if (class >= 0)
+                        job_lose(job, (enum exit_class) class, usec);
+        }
+}
+
 void job_free(struct job *job) {
         if (!job)
                 return;
@@ -216,6 +269,7 @@ void job_free(struct job *job) {
                 free(job->ledger[i].path);
         free(job->ledger);
         free(job->history);
+        free(job->lost_usec);
         free(job->name);
         text_unshare(job->user);
         text_unshare(job->cwd);

@@ -100,11 +100,13 @@ struct job {
         double loss, rate;                /* NaN = unknown */
         int exit_code, exit_class;        /* −1 = none yet */
         uint64_t resume_from;             /* with resume_abandon: the step that `resume --from` named */
+        bool holds_checkpoints;           /* has ended, and its folder holds some: stays until it is removed */
         bool resume_abandon;              /* until a checkpoint after resume_from has been committed */
         uint32_t history_from;            /* deaths of attempts after this one count */
         uint64_t lost_steps;              /* done by attempts that died, and to be done again */
         uint64_t run_steps, run_usec;     /* steps of all attempts, and the time between each one's first and last */
         uint64_t active_usec, since_usec; /* wall time since the first start, without pauses; the last transition */
+        uint64_t *lost_usec;              /* wall time that deaths cost, by exit class; NULL: none */
         double checkpoint_stall, checkpoint_write; /* seconds, NaN = unknown */
         struct attempt attempt;                    /* the newest */
         struct attempt *previous; /* that ended before it, NULL = none, or not needed: `attempt` has ended itself */
@@ -113,6 +115,7 @@ struct job {
         size_t n_ledger;
         struct policy_death *history;
         size_t n_history;
+        struct policy_counters deaths;
 
         /* Not stored. */
         bool dirty, attempt_dirty;
@@ -130,8 +133,8 @@ static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job-
 const char *text_shared(const char *text);
 void text_unshare(const char *text);
 
-/* Sets an owned text of a job or attempt (NULL or "" = none), cut to BERTD_REASON_MAX bytes; without memory the old one goes and none
- * comes. */
+/* Sets an owned text of a job or attempt (NULL or "" = none), as UTF-8 and cut to BERTD_REASON_MAX bytes; without memory the old one
+ * goes and none comes. */
 void job_set_text(char **to, const char *text);
 
 /* Bytes of all its texts in memory. */
@@ -152,6 +155,14 @@ const struct checkpoint *job_newest_good(const struct job *job); /* NULL: none *
 
 /* Appends the newest attempt's death to the history (bounded: the oldest goes). */
 int job_history_add(struct job *job, const struct policy_death *death);
+/* How an attempt that has ended reads to the policy. */
+struct policy_death job_death(const struct attempt *attempt);
+
+/* Adds wall time that a death of this class cost. */
+void job_lose(struct job *job, enum exit_class exit_class, uint64_t usec);
+/* "killed=12500000 oom=300": lost_usec as state.db keeps it, "" = none; NULL: no memory. A word that it does not know is passed over. */
+char *job_lost_text(const struct job *job);
+void job_set_lost(struct job *job, const char *text);
 
 void job_free(struct job *job);
 

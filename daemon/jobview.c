@@ -9,7 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bertd/bus.h"
 #include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/utf8.h"
 #include "daemon/attempt.h"
 #include "daemon/files.h"
 #include "daemon/gpu_watch.h"
@@ -33,7 +36,9 @@ static int after_key(int at, const char *key, int signature) {
 static void note(int *r, int appended, int bytes) { *r = appended < 0 ? appended : bytes; }
 
 static void add_string(sd_bus_message *m, int *r, const char *key, const char *value) {
-        const char *text = value ? value : "";
+        /* A text that was cut within a character would end the whole reply. */
+        cleanup_free char *clean = text_as_utf8(value);
+        const char *text = clean ? clean : value ? value : "";
 
         if (*r >= 0)
                 note(r, sd_bus_message_append(m, "{sv}", key, "s", text),
@@ -89,6 +94,23 @@ static void add_strings(sd_bus_message *m, int *r, const char *key, char **words
         note(r, append_strings(m, key, words), bytes);
 }
 
+/* "killed=12.500", seconds, of each class that cost any. */
+static void add_lost(sd_bus_message *m, int *r, const struct job *job) {
+        char texts[EXIT_CLASS_MAX][48];
+        char *words[EXIT_CLASS_MAX + 1] = {};
+        size_t n = 0;
+
+        for (int c = 0; job->lost_usec && c < EXIT_CLASS_MAX; c++) {
+                if (job->lost_usec[c] == 0)
+                        continue;
+                (void) snprintf(texts[n], sizeof(texts[n]), "%.16s=%.3f", exit_class_name(c),
+                                (double) job->lost_usec[c] / (double) USEC_PER_SEC);
+                words[n] = texts[n];
+                n++;
+        }
+        add_strings(m, r, "lost_sec", words);
+}
+
 static void add_command(sd_bus_message *m, int *r, const struct jobview_command *command) {
         cleanup_free char **words = unpack_strings(command->words, command->size);
 
@@ -115,6 +137,12 @@ static void add_reason(sd_bus_message *m, int *r, const struct manager *manager,
                 (void) reason_of_waiting(&job->wait, manager_free_resources(manager), wait, sizeof(wait));
                 add_gpu_reasons(manager, job, wait, sizeof(wait));
         }
+        if (job->run && job->run->newer)
+                (void) snprintf(wait, sizeof(wait),
+                                "its shim is of bertd %s, newer than this bertd %s: it runs on, and is followed again "
+                                "when that bertd "
+                                "is started",
+                                job->run->newer, BERTD_VERSION);
         const char *own = owner && job->reason ? job->reason : "";
         /* Nothing starts while a commit is outstanding. */
         const char *storage = job->dirty || job->state == JOB_QUEUED ? manager->storage_error : "";
@@ -136,6 +164,7 @@ static void add_progress(sd_bus_message *m, int *r, const struct job *job) {
         add_i32(m, r, "exit", job->exit_code);
         add_string(m, r, "exit_class", exit_class_name(job->exit_class));
         add_u64(m, r, "lost_steps", job->lost_steps);
+        add_lost(m, r, job);
         add_double(m, r, "goodput", attempt_goodput(job));
         add_double(m, r, "checkpoint_stall_sec", job->checkpoint_stall);
         add_double(m, r, "checkpoint_write_sec", job->checkpoint_write);
@@ -274,6 +303,7 @@ int jobview_daemon(sd_bus_message *m, const struct manager *manager) {
         store_counts(manager->store, counts);
         int r = opened(m);
         add_string(m, &r, "version", BERTD_VERSION);
+        add_u32(m, &r, "protocol", BERTD_PROTOCOL);
         add_u32(m, &r, "pid", (uint32_t) getpid());
         add_string(m, &r, "state_dir", manager->options.state_dir);
         add_string(m, &r, "launcher", manager->launchers[manager->options.launcher]->name);
@@ -285,6 +315,8 @@ int jobview_daemon(sd_bus_message *m, const struct manager *manager) {
         add_u32(m, &r, "gpus_quarantined", count_gpus(manager, GPU_QUARANTINED));
         add_gpu_notes(m, &r, manager);
         add_string(m, &r, "storage_error", manager->storage_error);
+        add_u64(m, &r, "keep_ended", manager->options.keep_ended);
+        add_u64(m, &r, "held", store_held(manager->store));
         for (int i = 0; i < JOB_STATE_MAX; i++)
                 add_u32(m, &r, job_state_name((enum job_state) i), (uint32_t) counts[i]);
         return closed(m, r);

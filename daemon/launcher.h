@@ -10,6 +10,8 @@
 #include "daemon/attempt.h"
 #include "daemon/strv.h"
 
+#define LAUNCHER_SLICE "bertd.slice" /* of all units, directly below systemd's own place */
+
 struct launch {
         const char *shim;               /* path of bertd-shim */
         const struct strv *argv;        /* its arguments with argv[0] */
@@ -22,7 +24,7 @@ struct launcher {
         bool private_shm; /* attempts see a /dev/shm of their own */
         int (*start)(struct attempt_run *run, const struct launch *launch, struct error *error);
         void (*forget)(struct attempt_run *run); /* drops what start left in the run; never touches the shim */
-        void (*kill)(struct manager *manager, struct job *job); /* what the sweep by nonce cannot reach; may be NULL */
+        void (*kill)(struct manager *manager, struct job *job); /* all in it, asynchronously; may be NULL */
 };
 
 extern const struct launcher launcher_fork, launcher_systemd;

@@ -1,6 +1,8 @@
 /*
  * Role: starts a shim by double fork and setsid, where no systemd keeps it. The child tells through a close-on-exec pipe why it
  * could not execute; end of file means that it did.
+ * Between init and the shim stays the keeper, a process of bertd's own user: as a subreaper it gets what a killed shim leaves behind, so
+ * that its descendants are the attempt's processes, whatever they did to their environment or session.
  * The shim's pid comes through a second pipe: one that dies before its hello is known at once.
  * Owns: the first pipe's event source, in run->launch. Invariant: only async-signal-safe work and the user database between fork and exec
  * (bertd has one thread).
@@ -8,10 +10,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -66,6 +70,7 @@ static __attribute__((noreturn)) void child(const struct attempt_run *run, const
         if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
             dup2(log >= 0 ? log : null, STDERR_FILENO) < 0)
                 child_fail(report, "/dev/null", errno);
+        close_others(report);
         int r = launcher_become(run->job, launch->inputs, &what);
         if (r < 0)
                 child_fail(report, what, -r);
@@ -98,12 +103,51 @@ static int watch_report(struct attempt_run *run, int fd) {
         return sd_event_source_set_io_fd_own(run->launch, 1);
 }
 
-/* Returns the shim's pid. */
+/* Of the program of the shim, to be small; it has nothing to do but to wait for its children, and ends with the last of them. */
+static __attribute__((noreturn)) void become_keeper(const struct attempt_run *run, const char *program, int report,
+                                                    int lock) {
+        static const int ignored[] = { SIGHUP, SIGINT, SIGTERM };
+        char number[24];
+        const char *const argv[] = { "bertd-shim", "--keep", "--job", number, NULL };
+        char *const environment[] = { NULL };
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+        (void) snprintf(number, sizeof(number), "%" PRIu64, run->job->id);
+        launcher_reset_signals();
+        for (size_t i = 0; i < ELEMENTSOF(ignored); i++)
+                (void) signal(ignored[i], SIG_IGN);
+        if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
+            dup2(null, STDERR_FILENO) < 0 || fcntl(lock, F_SETFD, 0) < 0 || chdir("/") < 0)
+                child_fail(report, "keeper", errno);
+        (void) execve(program, (char *const *) argv, environment);
+        child_fail(report, program, errno);
+}
+
+static __attribute__((noreturn)) void keep(const struct attempt_run *run, const struct launch *launch, int report,
+                                           int log, int writer) {
+        int lock = files_keep(run->manager->jobs_fd, run->job);
+
+        if (lock < 0)
+                child_fail(report, "keepers", -lock);
+        if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+                child_fail(report, "keeper", errno);
+        pid_t shim = fork();
+        if (shim < 0)
+                child_fail(report, "fork", errno);
+        if (shim == 0) {
+                (void) close(writer);
+                child(run, launch, report, log);
+        }
+        (void) write_all(writer, &shim, sizeof(shim));
+        become_keeper(run, launch->shim, report, lock);
+}
+
+/* Returns the shim's pid, 0 where it was not begun: then the report says why. */
 static int fork_twice(struct attempt_run *run, const struct launch *launch, int report, int log) {
         int fds[2];
         pid_t shim = 0;
 
-        if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+        if (pipe2(fds, O_CLOEXEC) < 0)
                 return -errno;
         cleanup_close int reader = fds[0], writer = fds[1];
         pid_t pid = fork();
@@ -112,14 +156,15 @@ static int fork_twice(struct attempt_run *run, const struct launch *launch, int 
         if (pid == 0) {
                 if (setsid() < 0)
                         child_fail(report, "setsid", errno);
-                pid_t grandchild = fork();
-                if (grandchild < 0)
+                pid_t keeper = fork();
+                if (keeper < 0)
                         child_fail(report, "fork", errno);
-                if (grandchild == 0)
-                        child(run, launch, report, log);
-                _exit(write_all(writer, &grandchild, sizeof(grandchild)) < 0);
+                if (keeper == 0)
+                        keep(run, launch, report, log, writer);
+                _exit(0);
         }
-        /* It only forks: this does not wait for the shim. */
+        (void) close(steal_fd(&writer));
+        /* They only fork: this does not wait for the shim. */
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
                 ;
         return read(reader, &shim, sizeof(shim)) == sizeof(shim) ? shim : 0;

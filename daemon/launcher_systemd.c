@@ -16,7 +16,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "common/parse.h"
+#include "common/utf8.h"
 #include "daemon/attempt_end.h"
 #include "daemon/launcher.h"
 #include "daemon/log.h"
@@ -207,7 +207,7 @@ static int add_properties(sd_bus_message *m, const struct job *job, const struct
                         : sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", description,
                                                 "Type", "s", "notify", "NotifyAccess", "s", "main", "KillMode", "s",
                                                 "mixed", "SendSIGKILL", "b", true, "OOMPolicy", "s", "continue",
-                                                "Slice", "s", "bertd.slice", "CollectMode", "s", "inactive-or-failed");
+                                                "Slice", "s", LAUNCHER_SLICE, "CollectMode", "s", "inactive-or-failed");
         if (r >= 0 && job->uid != 0)
                 r = sd_bus_message_append(m, "(sv)(sv)", "User", "s", user, "Group", "s", group);
         if (r >= 0)
@@ -395,7 +395,7 @@ static int add_task_properties(sd_bus_message *m, const struct job *job, char *c
         int r = plain.failed || words.failed || !folder
                         ? -ENOMEM
                         : sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Type", "s", "oneshot", "Slice", "s",
-                                                "bertd.slice", "CollectMode", "s", "inactive-or-failed",
+                                                LAUNCHER_SLICE, "CollectMode", "s", "inactive-or-failed",
                                                 "TimeoutStartUSec", "t", limit_usec, "UMask", "u", job->umask,
                                                 "WorkingDirectory", "s", folder, "SendSIGKILL", "b", true);
         if (r >= 0 && job->uid != 0)

@@ -104,6 +104,17 @@ size_t ledger_good_steps(const struct job *job, uint64_t *steps, size_t max) {
         return n;
 }
 
+/* The state folder's own name does not matter, it may have been moved: what is taken for the job's by mistake is kept. */
+bool ledger_is_below_job(const struct job *job) {
+        char folder[32];
+
+        (void) snprintf(folder, sizeof(folder), "/jobs/%" PRIu64 "/", job->id);
+        for (size_t i = 0; i < job->n_ledger; i++)
+                if (job->ledger[i].state == CHECKPOINT_GOOD && strstr(job->ledger[i].path, folder))
+                        return true;
+        return false;
+}
+
 void ledger_abandon_newer(struct job *job, uint64_t step) {
         for (size_t i = 0; i < job->n_ledger; i++) {
                 struct checkpoint *c = &job->ledger[i];

@@ -22,6 +22,9 @@ struct checkpoint *ledger_choose(struct job *job);
 /* Steps of the good rows, newest first; returns how many (<= max). */
 size_t ledger_good_steps(const struct job *job, uint64_t *steps, size_t max);
 
+/* Whether a good one lies in the job's own folder: it would go with it. */
+bool ledger_is_below_job(const struct job *job);
+
 /* Sets rows newer than `step` aside as abandoned. */
 void ledger_abandon_newer(struct job *job, uint64_t step);
 

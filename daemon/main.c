@@ -19,6 +19,7 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/paths.h"
+#include "common/utf8.h"
 #include "common/usage.h"
 #include "daemon/detach.h"
 #include "daemon/launcher.h"
@@ -37,14 +38,17 @@ static const char help[] =
         "  --slots N           ranks x threads that may run at once (default: the cores we may use)\n"
         "  --gpus N|LIST       GPUs that may be used: how many, or their names, as in 0,1 (default: all)\n"
         "  --launcher NAME     auto, systemd or fork: what keeps a job's processes (auto)\n"
+        "  --keep-ended N      jobs that have ended and are kept, those that hold checkpoints aside (10000)\n"
         "  --detach            go to the background, survive the terminal\n"
         "  --help, --version\n";
 
 struct options {
         const char *state_dir, *socket, *gpus, *launcher;
-        uint64_t slots;
+        uint64_t slots, keep_ended;
         bool detach;
 };
+#define KEEP_ENDED 10000
+#define KEEP_ENDED_MAX 10000000
 
 static uint64_t count_cores(void) {
         cpu_set_t set;
@@ -61,6 +65,7 @@ enum {
         OPTION_SLOTS,
         OPTION_GPUS,
         OPTION_LAUNCHER,
+        OPTION_KEEP_ENDED,
         OPTION_DETACH,
         OPTION_HELP,
         OPTION_VERSION
@@ -72,6 +77,7 @@ static const struct option long_options[] = {
         { "slots", required_argument, NULL, OPTION_SLOTS },
         { "gpus", required_argument, NULL, OPTION_GPUS },
         { "launcher", required_argument, NULL, OPTION_LAUNCHER },
+        { "keep-ended", required_argument, NULL, OPTION_KEEP_ENDED },
         { "detach", no_argument, NULL, OPTION_DETACH },
         { "help", no_argument, NULL, OPTION_HELP },
         { "version", no_argument, NULL, OPTION_VERSION },
@@ -102,6 +108,11 @@ static int take_option(int option, char **argv, struct options *o, struct error 
                 if (parse_u64(optarg, 1, UINT32_MAX, &o->slots) < 0)
                         return error_input(error, BERTD_EXIT_USAGE, "--slots: \"%.64s\", expected 1 to %u", optarg,
                                            UINT32_MAX);
+                return 0;
+        case OPTION_KEEP_ENDED:
+                if (parse_u64(optarg, 1, KEEP_ENDED_MAX, &o->keep_ended) < 0)
+                        return error_input(error, BERTD_EXIT_USAGE, "--keep-ended: \"%.64s\", expected 1 to %d", optarg,
+                                           KEEP_ENDED_MAX);
                 return 0;
         case OPTION_HELP:
                 (void) fputs(help, stdout);
@@ -136,6 +147,9 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
         int r = paths_state_dir(o->state_dir, &ret->state_dir, error);
         if (r >= 0)
                 r = paths_socket(o->socket, ret->state_dir, &ret->socket, error);
+        if (r >= 0 && !(text_is_utf8(ret->state_dir) && text_is_utf8(ret->socket)))
+                r = error_input(error, BERTD_EXIT_USAGE, "--state-dir, --socket: not UTF-8: %s, %s", ret->state_dir,
+                                ret->socket);
         if (r >= 0)
                 r = gpus_find(o->gpus, &ret->manager.gpus, error);
         if (r >= 0)
@@ -146,6 +160,7 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
                 return error_input(error, BERTD_EXIT_USAGE, "--launcher systemd: only for root");
         ret->manager.state_dir = ret->state_dir;
         ret->manager.socket = ret->socket;
+        ret->manager.keep_ended = o->keep_ended;
         ret->manager.slots = o->slots ? o->slots : count_cores();
         return 0;
 }
@@ -205,7 +220,7 @@ static int serve(const struct resolved *resolved, int ready_fd, struct error *er
 }
 
 int main(int argc, char **argv) {
-        struct options options = { .launcher = "auto" };
+        struct options options = { .launcher = "auto", .keep_ended = KEEP_ENDED };
         cleanup(resolved_free) struct resolved resolved = {};
         struct error error = {};
         int ready_fd = -1;

@@ -22,15 +22,18 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/paths.h"
+#include "daemon/accounts.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
 #include "daemon/child.h"
 #include "daemon/gpu_watch.h"
 #include "daemon/launcher.h"
+#include "daemon/ledger.h"
 #include "daemon/log.h"
 #include "daemon/process.h"
 #include "daemon/reserve.h"
 #include "daemon/settle.h"
+#include "daemon/trash.h"
 
 /* ---- state folder ---- */
 
@@ -203,7 +206,9 @@ void manager_free(struct manager *m) {
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
                 wait_fail(store_at(m->store, i), BERTD_ERROR_STOPPING, "the daemon has ended");
         children_free(m);
+        trash_free(m->trash);
         bus_server_free(m->server);
+        accounts_free(m->accounts);
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
                 attempt_run_free(store_at(m->store, i)->run);
         if (m->systemd)
@@ -270,6 +275,7 @@ enum verdict manager_move(struct manager *m, struct job *job, enum job_event eve
         if (reason != job->reason)
                 job_set_text(&job->reason, reason);
         set_times(job, event);
+        job->holds_checkpoints = state_has_ended(job->state) && ledger_is_below_job(job);
         store_note(m->store, job, from, job_event_name(event), job->reason);
         manager_commit(m);
         log_transition(job->id, job_state_name(from), job_state_name(job->state), job->reason);
@@ -430,11 +436,13 @@ void manager_arm_wake(struct manager *m) {
 
 /* ---- start and shutdown ---- */
 
-/* A wall clock that jumped while we were away cannot make a back-off longer than its bound. */
+/* A wall clock that jumped while we were away cannot make a back-off longer than it was when it began. */
 static void restore_backoff(struct job *job) {
-        uint64_t now = clock_realtime_usec(), most = job->backoff_max_sec * USEC_PER_SEC;
+        uint64_t now = clock_realtime_usec(), most = MAX(job->backoff_max_sec, POLICY_STARTS_SEC) * USEC_PER_SEC;
         uint64_t left = job->not_before > now ? job->not_before - now : 0;
 
+        if (job->not_before > job->since_usec)
+                most = MIN(most, job->not_before - job->since_usec);
         job->wake_boottime = clock_boottime_usec() + MIN(left, most);
 }
 
@@ -448,7 +456,7 @@ static void name_gpus(struct manager *m, struct job *job) {
         job_set_text(&a->gpus, names);
         a->gpu_mask = 0;
         store_mark(m->store, job);
-        (void) manager_commit(m);
+        manager_commit(m);
 }
 
 static void reconcile(struct manager *m) {
@@ -467,6 +475,12 @@ static void reconcile(struct manager *m) {
         manager_plan_soon(m);
 }
 
+static void on_account(void *userdata, uid_t uid) {
+        struct manager *m = userdata;
+
+        bus_server_resume(m->server, uid);
+}
+
 int manager_start(struct manager *m, struct error *error) {
         int r = sd_event_add_defer(m->loop, &m->plan_source, on_plan, m);
         if (r >= 0)
@@ -475,12 +489,19 @@ int manager_start(struct manager *m, struct error *error) {
                 r = sd_event_source_set_priority(m->plan_source, SD_EVENT_PRIORITY_NORMAL + 10);
         if (r >= 0)
                 r = gpu_watch_new(m->loop, &m->options.gpus, on_gpus, m, &m->gpu_watch);
+        if (r >= 0)
+                r = trash_new(m, &m->trash);
         if (r < 0)
                 return error_errno(error, -r, "event loop");
+        r = accounts_new(m->loop, on_account, m, &m->accounts);
+        if (r < 0)
+                return error_errno(error, -r, "accounts");
         r = bus_server_new(m, m->options.socket, &m->server, error);
         if (r < 0)
                 return r;
+        store_keep_ended(m->store, m->options.keep_ended);
         reconcile(m);
+        manager_commit(m); /* where more jobs have ended than are kept */
         return 0;
 }
 

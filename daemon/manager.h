@@ -24,12 +24,14 @@
 struct bus_server;
 struct child;
 struct gpu_watch;
+struct accounts;
 struct launcher;
 struct settle;
+struct trash;
 
 struct manager_options {
         const char *state_dir, *socket; /* absolute */
-        uint64_t slots;
+        uint64_t slots, keep_ended;     /* keep_ended: see store_keep_ended */
         struct gpus gpus;
         enum launcher_kind launcher;
 };
@@ -39,6 +41,7 @@ struct manager {
         sd_event *loop;
         struct store *store;
         struct bus_server *server;
+        struct accounts *accounts;                      /* who users are */
         const struct launcher *launchers[LAUNCHER_MAX]; /* NULL where this host or user has it not */
         sd_bus *systemd;                                /* the systemd launcher's connection, NULL until it is needed */
         sd_event_source *plan_source, *wake_source;
@@ -49,6 +52,7 @@ struct manager {
         uint64_t gpus_used; /* bit mask over options.gpus */
         uint32_t gpus_lost; /* held by jobs, but not in options.gpus */
         struct gpu_watch *gpu_watch;
+        struct trash *trash;
         struct child *children; /* that run now; daemon/child.h */
         int jobs_fd;            /* STATE/jobs */
         int lock_fd;

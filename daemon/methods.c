@@ -8,7 +8,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,8 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/utf8.h"
+#include "daemon/accounts.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
 #include "daemon/child.h"
@@ -43,18 +44,36 @@ struct call {
         sd_bus_message *message; /* the CHANGE's own reference */
         struct job_saved saved;  /* as the job was, to be put back; where `has_saved` */
         bool has_saved;
+        int (*apply)(struct call *call,
+                     sd_bus_message *m); /* as a handler, within the commit; NULL: done, its answer waits */
         void (*done)(struct call *call, sd_bus_message *m); /* it is durable: answers. NULL: with nothing */
-        char *folder;                                       /* Remove: the job's */
+        struct submission *submission;                      /* Submit */
+        gid_t gid;
+        char *user;
+        bool inserted; /* `job` is new */
+        char *folder;  /* Remove: the job's */
 };
 
-static void call_free(struct call *call) {
+/* The contents, not the struct. */
+static void call_clear(struct call *call) {
         job_free(call->loaded);
         if (call->has_saved)
                 job_saved_free(&call->saved);
         (void) sd_bus_message_unref(call->message);
+        if (call->submission)
+                submission_free(call->submission);
+        free(call->submission);
+        free(call->user);
         free(call->folder);
+}
+
+static void call_free(struct call *call) {
+        call_clear(call);
         free(call);
 }
+
+/* A change: `apply` is run within this turn's commit. Takes the contents of the call. */
+static int queue_change(struct call *from, sd_bus_message *m, int (*apply)(struct call *call, sd_bus_message *m));
 
 enum authority {
         ANYONE,     /* who may connect */
@@ -83,27 +102,33 @@ static int wrong_state(struct call *call, const char *what) {
 
 /* ---- submit ---- */
 
-static int find_user(uid_t uid, gid_t *ret_gid, char *name, size_t size) {
-        const struct passwd *pw = getpwuid(uid);
-
-        if (!pw && uid != geteuid())
-                return -ESRCH;
-        *ret_gid = pw ? pw->pw_gid : getegid();
-        (void) snprintf(name, size, "%.*s", (int) size - 1, pw ? pw->pw_name : "unknown");
-        return 0;
-}
-
-static int check_submitter(struct call *call, gid_t *gid, char *user, size_t size) {
+static int check_submitter(struct call *call) {
         if (call->manager->draining)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STOPPING, "the daemon is shutting down");
-        if (find_user(call->uid, gid, user, size) < 0)
-                return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "uid %u has no account here",
-                                         (unsigned) call->uid);
         /* Without privileges every job runs as we do. */
         if (geteuid() != 0 && call->uid != geteuid())
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED,
                                         "this daemon runs jobs of its own user only");
         return 0;
+}
+
+/* −EINPROGRESS: its user is being looked up, and the call, which is of so many bytes, is kept until then. */
+static int find_account(struct call *call, sd_bus_message *m, size_t size, const struct account **ret) {
+        unsigned uid = (unsigned) call->uid;
+
+        int r = accounts_find(call->manager->accounts, call->uid, ret);
+        if (r == -ESRCH)
+                return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "uid %u has no account here", uid);
+        if (r == -EINPROGRESS) {
+                int parked = peer_park(call->peer, m, size);
+                r = parked < 0 ? parked : r;
+        }
+        if (r < 0 && r != -EINPROGRESS)
+                return sd_bus_error_setf(call->error, BERTD_ERROR_UNAVAILABLE,
+                                         "uid %u cannot be looked up in the user database now (%s); try again, and see "
+                                         "`getent passwd %u`",
+                                         uid, r == -ENOBUFS ? "too many calls wait for that" : strerror(-r), uid);
+        return r;
 }
 
 /* Root's daemon may set any limit; for a user it sets none above those of the calling process. */
@@ -137,40 +162,65 @@ static void submitted(struct call *call, sd_bus_message *m) {
         (void) sd_bus_reply_method_return(m, "t", call->job->id);
 }
 
-static int submit(struct call *call, sd_bus_message *m) {
+static int insert(struct call *call, sd_bus_message *m) {
         struct manager *manager = call->manager;
-        struct submit_host host = { .slots = manager->options.slots, .gpus = manager->options.gpus.n };
-        cleanup_submission struct submission submission = {};
+        const struct submission *s = call->submission;
         struct error error = {};
-        struct job *job;
-        char user[256];
-        bool too_large = false;
-        gid_t gid = 0;
 
-        int r = check_submitter(call, &gid, user, sizeof(user));
-        if (r < 0)
-                return r;
-        submission_defaults(&submission);
-        r = submission_read(&submission, m, &error);
-        if (r >= 0)
-                r = submission_check(&submission, &host, &too_large, &error);
-        if (r >= 0)
-                r = take_limits(call, &submission, &error);
-        if (r < 0)
-                return sd_bus_error_set(call->error, too_large ? BERTD_ERROR_TOO_LARGE : BERTD_ERROR_INVALID_SPEC,
-                                        error.text);
-        const struct job *other = other_trainer_in(manager, &submission);
+        const struct job *other = other_trainer_in(manager, s);
         if (other)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC,
                                          "run_dir: job %" PRIu64 " (%s) trains there: expected a folder of its own",
                                          other->id, job_state_name(other->state));
-        r = store_insert(manager->store, &submission, call->uid, gid, user, manager->options.launcher, &job, &error);
+        int r = store_insert(manager->store, s, call->uid, call->gid, call->user, manager->options.launcher, &call->job,
+                             &error);
         if (r < 0)
                 return sd_bus_error_set(call->error, r == -EDQUOT ? BERTD_ERROR_QUOTA : BERTD_ERROR_STORAGE,
                                         error.text);
-        call->job = job;
+        call->inserted = true;
         call->done = submitted;
         return 0;
+}
+
+static int read_submission(struct call *call, sd_bus_message *m, struct submission *ret) {
+        const struct manager_options *options = &call->manager->options;
+        struct submit_host host = { .slots = options->slots,
+                                    .gpus = options->gpus.n,
+                                    .limits = options->launcher == LAUNCHER_SYSTEMD };
+        struct error error = {};
+        bool too_large = false;
+
+        submission_defaults(ret);
+        int r = submission_read(ret, m, &error);
+        if (r >= 0)
+                r = submission_check(ret, &host, &too_large, &error);
+        if (r >= 0)
+                r = take_limits(call, ret, &error);
+        return r < 0 ? sd_bus_error_set(call->error, too_large ? BERTD_ERROR_TOO_LARGE : BERTD_ERROR_INVALID_SPEC,
+                                        error.text)
+                     : 0;
+}
+
+/* What it says is read and checked at once, and its user looked up; then it is a change as others are. */
+static int submit(struct call *call, sd_bus_message *m) {
+        const struct account *account;
+
+        int r = check_submitter(call);
+        if (r < 0)
+                return r;
+        call->submission = calloc(1, sizeof(*call->submission));
+        if (!call->submission)
+                return -ENOMEM;
+        r = read_submission(call, m, call->submission);
+        if (r >= 0)
+                r = find_account(call, m, submission_size(call->submission), &account);
+        if (r < 0)
+                return r == -EINPROGRESS ? 1 : r;
+        call->gid = account->gid;
+        call->user = strdup(account->name);
+        if (!call->user || (account->home && submission_add_home(call->submission, account->home) < 0))
+                return -ENOMEM;
+        return queue_change(call, m, insert);
 }
 
 /* ---- reading ---- */
@@ -246,7 +296,8 @@ static int list_jobs(struct call *call, sd_bus_message *m) {
 
 static int append_event(void *userdata, const struct event_row *e) {
         struct list_target *target = userdata;
-        const char *reason = target->call->owner ? e->reason : "";
+        cleanup_free char *clean = text_as_utf8(e->reason);
+        const char *reason = !target->call->owner ? "" : clean ? clean : e->reason;
         size_t size = EVENT_FIXED_SIZE + strlen(e->from) + strlen(e->to) + strlen(e->what) + strlen(reason) +
                       strlen(e->exit_class);
 
@@ -510,6 +561,7 @@ static int resume_job(struct call *call, sd_bus_message *m) {
                 job->resume_abandon = true;
         }
         job->n_history = 0;
+        job->deaths = (struct policy_counters) {};
         job->history_from = job->attempt.number;
         job->exit_code = job->exit_class = -1;
         job->wait = (struct queue_entry) {};
@@ -562,8 +614,6 @@ static int shutdown_daemon(struct call *call, sd_bus_message *m) {
 
 /* ---- the shim ---- */
 
-static int queue_change(const struct call *from, sd_bus_message *m);
-
 static int hello(struct call *call, sd_bus_message *m) {
         uint64_t job;
         uint32_t number, answer;
@@ -571,9 +621,13 @@ static int hello(struct call *call, sd_bus_message *m) {
 
         int r = sd_bus_message_read(m, "tuss", &job, &number, &nonce, &version);
         if (r >= 0)
-                r = attempt_hello(call->manager, call->peer, call->uid, call->pid, job, number, nonce, &answer);
+                r = attempt_hello(call->manager, call->peer, call->uid, call->pid, job, number, nonce, version,
+                                  &answer);
         if (r == -EPERM)
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
+        if (r == -EPROTONOSUPPORT)
+                return sd_bus_error_set(call->error, BERTD_ERROR_VERSION,
+                                        "bertd " BERTD_VERSION " is older than this shim, and leaves it alone");
         return r < 0 ? r : sd_bus_reply_method_return(m, "u", answer);
 }
 
@@ -649,14 +703,14 @@ static int report(struct call *call, sd_bus_message *m) {
                 return sd_bus_error_set(call->error, BERTD_ERROR_WRONG_STATE, "not an attempt that runs");
         /* The shim forgets a checkpoint, or ends, when it is answered: by then the rows are durable. */
         if (r >= 0 && (in.has_checkpoint || in.record))
-                return queue_change(call, m);
+                return queue_change(call, m, NULL);
         return r < 0 ? r : reply_nothing(m);
 }
 
 /* ---- dispatch ---- */
 
 #define METHODS(X)                                                                  \
-        X("Submit", "a{sv}", "t", ANYONE, CHANGE, submit)                           \
+        X("Submit", "a{sv}", "t", ANYONE, AT_ONCE, submit)                          \
         X("GetJob", "t", "a{sv}", JOB_ANYONE, AT_ONCE, get_job)                     \
         X("ListJobs", "tub", "aa{sv}", ANYONE, AT_ONCE, list_jobs)                  \
         X("FindJob", "s", "t", ANYONE, AT_ONCE, find_by_name)                       \
@@ -719,6 +773,16 @@ static int find_job(struct call *call, sd_bus_message *m, bool owner_only) {
         return 0;
 }
 
+/* An error that quotes what the caller sent may have been cut within a character, and would not be sent. */
+static void clean_error(sd_bus_error *error) {
+        cleanup_free char *clean = text_as_utf8(error->message), *name = clean ? strdup(error->name) : NULL;
+
+        if (!name)
+                return;
+        sd_bus_error_free(error);
+        (void) sd_bus_error_set(error, name, clean);
+}
+
 static int run_method(struct call *call, sd_bus_message *m) {
         const enum authority authority = call->method->authority;
         int r = 0;
@@ -737,12 +801,13 @@ static int apply_change(struct change *change) {
         struct call *call = (struct call *) change;
         sd_bus_error error = SD_BUS_ERROR_NULL;
 
-        if (call->method->kind == AT_ONCE)
-                return 0; /* done; its answer alone follows the commit */
+        if (!call->apply)
+                return 0;
         call->error = &error;
-        int r = run_method(call, call->message);
+        int r = call->apply(call, call->message);
         call->error = NULL;
         if (r < 0) {
+                clean_error(&error);
                 (void) sd_bus_reply_method_errno(call->message, r, &error);
                 call_free(call);
         }
@@ -766,23 +831,27 @@ static void undo_change(struct change *change, const char *why) {
         if (call->has_saved) {
                 job_restore(call->job, &call->saved);
                 call->has_saved = false;
-        } else if (call->method->handler == submit) {
+        } else if (call->inserted) {
                 store_drop(call->manager->store, call->job);
         }
         (void) sd_bus_reply_method_errorf(call->message, BERTD_ERROR_STORAGE, "%s: nothing was changed", why);
         call_free(call);
 }
 
-static int queue_change(const struct call *from, sd_bus_message *m) {
+static int queue_change(struct call *from, sd_bus_message *m, int (*apply)(struct call *call, sd_bus_message *m)) {
         struct call *call = malloc(sizeof(*call));
 
         if (!call)
                 return -ENOMEM;
         *call = *from;
+        from->loaded = NULL;
+        from->submission = NULL;
+        from->user = NULL;
         call->change =
                 (struct change) { .uid = from->uid, .apply = apply_change, .keep = keep_change, .undo = undo_change };
         call->peer = NULL;
         call->error = NULL;
+        call->apply = apply;
         call->message = sd_bus_message_ref(m);
         settle_add(call->manager->settle, &call->change);
         return 1;
@@ -792,7 +861,9 @@ static int run_at_once(struct call *call, sd_bus_message *m) {
         uint64_t begin = clock_boottime_usec();
         int r = run_method(call, m);
 
-        job_free(call->loaded);
+        if (r < 0)
+                clean_error(call->error);
+        call_clear(call);
         bus_server_charge(call->manager->server, call->uid, clock_boottime_usec() - begin);
         return r;
 }
@@ -811,9 +882,20 @@ static int dispatch(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) 
                 return 1;
         if (!call.method)
                 return -ENOSYS;
-        r = call.method->kind == CHANGE ? queue_change(&call, m) : run_at_once(&call, m);
+        r = call.method->kind == CHANGE ? queue_change(&call, m, run_method) : run_at_once(&call, m);
         peer_note_reply(peer, 0);
         return r;
+}
+
+void methods_dispatch_again(struct peer *peer, sd_bus_message *m) {
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+
+        int r = sd_bus_message_rewind(m, 1);
+        if (r >= 0)
+                r = dispatch(m, peer, &error);
+        if (r < 0)
+                (void) sd_bus_reply_method_errno(m, r, &error);
+        sd_bus_error_free(&error);
 }
 
 static const sd_bus_vtable manager_vtable[] = {

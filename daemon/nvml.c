@@ -8,23 +8,21 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <pwd.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "daemon/nss.h"
+#include "daemon/probe.h"
 
 #define LISTED_MAX 256 /* processes of one GPU that are asked for */
 #define ENVIRONMENT_MAX (1 << 20)
-#define PIPE_BYTES (1 << 16)
+#define NAMES_USEC (NVML_ANSWER_USEC / 5) /* for the names of all users */
 
 /* Names and values of nvml.h, the driver's stable interface. */
 typedef struct nvmlDevice_st *nvmlDevice_t;
@@ -95,6 +93,15 @@ static void read_job(struct nvml_process *process) {
                         return;
 }
 
+/* A user database that hangs is no fault of the driver's: after its share of the time all are numbers. */
+static void name_user(uid_t uid, char name[NVML_USER_MAX]) {
+        static uint64_t left = NAMES_USEC;
+        uint64_t begin = clock_boottime_usec();
+
+        nss_user_name(uid, left, name, NVML_USER_MAX);
+        left -= MIN(left, clock_boottime_usec() - begin);
+}
+
 static void read_process(struct nvml_process *process) {
         char path[64];
         struct stat st;
@@ -102,11 +109,7 @@ static void read_process(struct nvml_process *process) {
         (void) snprintf(path, sizeof(path), "/proc/%lld", (long long) process->pid);
         if (stat(path, &st) < 0)
                 return;
-        const struct passwd *pw = getpwuid(st.st_uid);
-        if (pw)
-                (void) snprintf(process->user, sizeof(process->user), "%.32s", pw->pw_name);
-        else
-                (void) snprintf(process->user, sizeof(process->user), "%u", (unsigned) st.st_uid);
+        name_user(st.st_uid, process->user);
         read_job(process);
 }
 
@@ -167,77 +170,21 @@ void nvml_ask(struct nvml_answer *ret) {
         (void) library.shutdown();
 }
 
-static __attribute__((noreturn)) void child(int fd) {
-        static struct nvml_answer answer;
-        sigset_t none;
-
-        (void) sigemptyset(&none);
-        (void) sigprocmask(SIG_SETMASK, &none, NULL);
-        /* One that the driver holds may outlive bertd: it must not keep its socket listening or a client's connection open. */
-        if (fd > STDERR_FILENO + 1)
-                (void) close_range(STDERR_FILENO + 1, (unsigned) fd - 1, 0);
-        (void) close_range((unsigned) fd + 1, ~0U, 0);
-        nvml_ask(&answer);
-        _exit(write_all(fd, &answer, sizeof(answer)) < 0);
-}
+static void ask(const void *question, void *answer) { nvml_ask(answer); }
 
 int nvml_probe_start(pid_t *ret_pid, int *ret_fd) {
-        static_assert(sizeof(struct nvml_answer) <= PIPE_BYTES, "an answer fits into a pipe: it is read at once");
-        int fds[2];
+        static_assert(sizeof(struct nvml_answer) <= PROBE_ANSWER_MAX, "an answer fits into a pipe");
 
-        if (pipe2(fds, O_CLOEXEC) < 0)
-                return -errno;
-        cleanup_close int reader = fds[0], writer = fds[1];
-        if (fcntl(reader, F_SETFL, O_NONBLOCK) < 0 || fcntl(writer, F_SETPIPE_SZ, PIPE_BYTES) < 0)
-                return -errno;
-        pid_t pid = fork();
-        if (pid < 0)
-                return -errno;
-        if (pid == 0)
-                child(writer);
-        *ret_pid = pid;
-        *ret_fd = steal_fd(&reader);
-        return 0;
+        return probe_start(ask, NULL, sizeof(struct nvml_answer), ret_pid, ret_fd);
 }
 
-int nvml_probe_read(int fd, struct nvml_answer *ret) {
-        size_t done = 0;
-
-        while (done < sizeof(*ret)) {
-                ssize_t n = read(fd, (char *) ret + done, sizeof(*ret) - done);
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0 && errno == EAGAIN) {
-                        /* The writer is in the middle of its one write: the rest follows at once. */
-                        struct pollfd p = { .fd = fd, .events = POLLIN };
-                        if (poll(&p, 1, 100) > 0)
-                                continue;
-                }
-                if (n <= 0)
-                        return n < 0 ? -errno : -EPIPE;
-                done += (size_t) n;
-        }
+static int check(int r, struct nvml_answer *ret) {
+        if (r < 0)
+                return r;
         ret->text[sizeof(ret->text) - 1] = '\0';
         return ret->n <= NVML_GPUS_MAX ? 0 : -EPIPE;
 }
 
-int nvml_probe(uint64_t usec, struct nvml_answer *ret) {
-        cleanup_close int fd = -1;
-        pid_t pid;
+int nvml_probe_read(int fd, struct nvml_answer *ret) { return check(probe_read(fd, ret, sizeof(*ret)), ret); }
 
-        int r = nvml_probe_start(&pid, &fd);
-        if (r < 0)
-                return r;
-        struct pollfd p = { .fd = fd, .events = POLLIN };
-        uint64_t end = clock_boottime_usec() + usec, now;
-        int n = 0;
-        while ((now = clock_boottime_usec()) < end && (n = poll(&p, 1, (int) ((end - now) / 1000 + 1))) < 0 &&
-               errno == EINTR)
-                ;
-        r = n > 0 ? nvml_probe_read(fd, ret) : -ETIMEDOUT;
-        (void) kill(pid, SIGKILL);
-        /* One that the driver holds cannot be waited for; it is reaped with its parent. */
-        for (int i = 0; waitpid(pid, NULL, WNOHANG) == 0 && i < 50; i++)
-                (void) poll(NULL, 0, 10);
-        return r;
-}
+int nvml_probe(uint64_t usec, struct nvml_answer *ret) { return check(probe(ask, NULL, usec, ret, sizeof(*ret)), ret); }

@@ -1,10 +1,6 @@
 /*
  * What the NVIDIA driver says of the host's GPUs, by NVML, which is opened at run time (libnvidia-ml.so.1; the environment's
- * BERTD_NVML names another library). A driver that is ill can block its caller for ever, so a child asks and bertd only waits:
- *
- *   nvml_probe_start   forks the child; its answer comes through the pipe, whole or not at all
- *   nvml_probe_read    once the pipe can be read
- *   the caller reaps the child, and kills it where the answer does not come in time
+ * BERTD_NVML names another library). A driver that is ill can block its caller for ever, so a child asks (probe.h).
  */
 #ifndef DAEMON_NVML_H
 #define DAEMON_NVML_H
@@ -53,12 +49,9 @@ struct nvml_answer {
 /* Asks in this process. */
 void nvml_ask(struct nvml_answer *ret);
 
-/* Forks a child that asks. Returns 0 or −errno. The caller closes the fd (non-blocking). */
+/* As probe_start, probe_read and probe. */
 int nvml_probe_start(pid_t *ret_pid, int *ret_fd);
-/* The answer. −EPIPE: the child ended without one. */
 int nvml_probe_read(int fd, struct nvml_answer *ret);
-
-/* Both of them and the wait between, at most `usec`. −ETIMEDOUT: no answer. */
 int nvml_probe(uint64_t usec, struct nvml_answer *ret);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * See policy.h. Role: contract C8. Owns nothing, keeps nothing.
  * Invariants: a decision depends on its arguments only; the last good checkpoint is never demoted; a user's error is never
- * retried; the delay is within [0.75 × backoff_min, backoff_max].
+ * retried; no delay is below the floor, and none is longer than the longer of backoff_max and POLICY_STARTS_SEC.
  */
 #include "daemon/policy.h"
 
@@ -12,6 +12,9 @@
 #include "common/cleanup.h"
 
 #define USEC_PER_SEC UINT64_C(1000000)
+#define FLOOR_USEC USEC_PER_SEC /* between two starts, whatever the job asks for */
+/* Deaths that cost no budget back off so far at least: nothing else ends them. */
+#define FREE_MAX_USEC (60 * USEC_PER_SEC)
 
 static const struct class_rule {
         bool free;       /* costs no budget */
@@ -36,7 +39,7 @@ static const struct class_rule {
 };
 static_assert(ELEMENTSOF(rules) == EXIT_CLASS_MAX, "a class without a rule");
 
-bool policy_costs_budget(enum exit_class exit_class) { return !rules[exit_class].free; }
+bool policy_costs_budget(const struct policy_death *death) { return !rules[death->exit_class].free && !death->host; }
 
 static bool stepped(const struct policy_death *death) { return death->step > death->first_step; }
 
@@ -44,25 +47,39 @@ static bool progressed(const struct policy_death *history, size_t i) {
         return history[i].checkpoint_step > (i > 0 ? history[i - 1].checkpoint_step : history[i].first_step);
 }
 
-/* Deaths at the end of the history without a newer checkpoint; `costing` counts only those that cost budget. */
-static size_t count_without_progress(const struct policy_death *history, size_t n, bool costing) {
-        size_t count = 0;
+void policy_count(struct policy_counters *counters, const struct policy_death *history, size_t n) {
+        uint32_t *count = policy_costs_budget(&history[n - 1]) ? &counters->costing : &counters->free;
 
-        for (size_t i = n; i-- > 0 && !progressed(history, i);)
-                if (!costing || policy_costs_budget(history[i].exit_class))
-                        count++;
-        return count;
+        if (progressed(history, n - 1))
+                *counters = (struct policy_counters) {};
+        else if (*count < UINT32_MAX)
+                ++*count;
 }
 
-static uint64_t backoff(const struct policy_config *config, size_t deaths, uint32_t random) {
-        uint64_t delay = (uint64_t) config->backoff_min_sec * USEC_PER_SEC,
-                 most = (uint64_t) config->backoff_max_sec * USEC_PER_SEC;
+/* Starts that a clock which was set back has put into the future are not counted by the caller, so that the wait ends. */
+uint64_t policy_starts_wait(uint32_t n, uint64_t oldest_usec, uint64_t now_usec) {
+        uint64_t age = now_usec > oldest_usec ? now_usec - oldest_usec : 0, most = POLICY_STARTS_SEC * USEC_PER_SEC;
 
-        for (size_t i = 1; i < deaths && delay < most; i++)
+        return n >= POLICY_STARTS_MAX && age < most ? most - age : 0;
+}
+
+/* A job that ends itself in order to be started again (`asked`) begins at the floor. */
+static uint64_t backoff(const struct policy_config *config, const struct policy_case *c, bool asked) {
+        uint64_t delay = asked ? 0 : (uint64_t) config->backoff_min_sec * USEC_PER_SEC,
+                 most = (uint64_t) config->backoff_max_sec * USEC_PER_SEC,
+                 deaths = (uint64_t) c->counters.costing + c->counters.free;
+
+        delay = MAX(delay, FLOOR_USEC);
+        most = MAX(most, policy_costs_budget(&c->history[c->n - 1]) ? FLOOR_USEC : FREE_MAX_USEC);
+        for (uint64_t i = 1; i < deaths && delay < most; i++)
                 delay *= 2;
-        if (delay > most)
-                delay = most;
-        return delay - delay / 4 * (random % 1024) / 1024;
+        delay = MIN(delay, most);
+        return MAX(delay - delay / 4 * (c->random % 1024) / 1024, FLOOR_USEC);
+}
+
+static void delay(struct policy_decision *decision, uint64_t delay_usec, uint64_t starts_wait_usec) {
+        decision->hourly = starts_wait_usec > delay_usec;
+        decision->delay_usec = MAX(delay_usec, starts_wait_usec);
 }
 
 /* Before its first step a death may be the start's fault, a NaN is always the update's. */
@@ -131,15 +148,14 @@ static void roll_back(struct policy_decision *decision, const uint64_t *good, si
         decision->cause = CAUSE_ROLLBACK;
 }
 
-static void decide_death(const struct policy_config *config, const struct policy_death *history, size_t n,
-                         const uint64_t *good, size_t n_good, struct policy_decision *ret) {
-        const struct policy_death *last = &history[n - 1];
-        bool older = has_older(good, n_good, last->first_step);
+static void decide_death(const struct policy_config *config, const struct policy_case *c, struct policy_decision *ret) {
+        const struct policy_death *last = &c->history[c->n - 1];
+        bool older = has_older(c->good, c->n_good, last->first_step);
 
         bool once = config->max_without_progress == 0 && last->exit_class == EXIT_CLASS_KILLED; /* whoever killed it */
 
         ret->action = POLICY_RETRY;
-        ret->deaths = once ? 1 : (uint32_t) count_without_progress(history, n, true);
+        ret->deaths = once ? 1 : c->counters.costing;
         if (last->exit_class == EXIT_CLASS_USER_ERROR)
                 give_up(ret, CAUSE_NONE, 0);
         else if (last->exit_class == EXIT_CLASS_BAD_CHECKPOINT && last->resumed && older)
@@ -148,33 +164,32 @@ static void decide_death(const struct policy_config *config, const struct policy
                 give_up(ret, CAUSE_UNUSABLE_LAST, last->first_step);
         else if (last->exit_class == EXIT_CLASS_NAN && !config->nan_rollback)
                 give_up(ret, CAUSE_NAN, last->step);
-        else if (same_step_twice(history, n))
+        else if (same_step_twice(c->history, c->n))
                 give_up(ret, CAUSE_SAME_STEP, last->step);
-        else if (checkpoint_is_suspect(history, n) && older)
+        else if (checkpoint_is_suspect(c->history, c->n) && older)
                 demote(ret, last->first_step, CAUSE_BEFORE_FIRST);
-        else if ((once || policy_costs_budget(last->exit_class)) && ret->deaths > config->max_without_progress)
+        else if ((once || policy_costs_budget(last)) && ret->deaths > config->max_without_progress)
                 give_up(ret, CAUSE_BUDGET, 0);
         else if (last->exit_class == EXIT_CLASS_NAN)
-                roll_back(ret, good, n_good);
+                roll_back(ret, c->good, c->n_good);
 }
 
-void policy_decide(const struct policy_config *config, const struct policy_death *history, size_t n,
-                   const uint64_t *good, size_t n_good, uint32_t random, struct policy_decision *ret) {
-        assert(n > 0);
-        const struct policy_death *last = &history[n - 1];
+void policy_decide(const struct policy_config *config, const struct policy_case *c, struct policy_decision *ret) {
+        assert(c->n > 0);
+        const struct policy_death *last = &c->history[c->n - 1];
+        bool asked = last->exit_class == EXIT_CLASS_STOPPED && (progressed(c->history, c->n - 1) || stepped(last));
 
         *ret = (struct policy_decision) {};
         if (last->exit_class == EXIT_CLASS_FINISHED) {
                 ret->action = POLICY_DONE;
                 return;
         }
-        if (last->exit_class == EXIT_CLASS_STOPPED && (progressed(history, n - 1) || stepped(last))) {
-                ret->action = POLICY_REQUEUE;
-                return;
-        }
-        decide_death(config, history, n, good, n_good, ret);
+        if (asked)
+                ret->action = POLICY_RETRY;
+        else
+                decide_death(config, c, ret);
         if (ret->action == POLICY_RETRY)
-                ret->delay_usec = backoff(config, count_without_progress(history, n, false), random);
+                delay(ret, backoff(config, c, asked), c->starts_wait_usec);
 }
 
 enum exit_class policy_classify(int exit_code, int signal, bool oom) {

@@ -13,7 +13,9 @@
 
 #include "bertd/job.h"
 
-#define POLICY_HISTORY_MAX 64 /* deaths that are looked at: the newest */
+#define POLICY_HISTORY_MAX 64 /* deaths that are looked at for what repeats itself: the newest */
+#define POLICY_STARTS_MAX 60  /* of a job within POLICY_STARTS_SEC */
+#define POLICY_STARTS_SEC 3600
 
 /* How one attempt ended. */
 struct policy_death {
@@ -22,6 +24,13 @@ struct policy_death {
         uint64_t first_step;      /* 0 = from the beginning */
         uint64_t step;            /* last completed step; > first_step: it completed at least one */
         uint64_t checkpoint_step; /* newest checkpoint of the job when it ended, 0 = none */
+        bool host;                /* the host's or bertd's doing, whatever its class: costs no budget */
+};
+
+/* Deaths since the last newer checkpoint, the submission or the user's last resume: numbers of their own, for a budget may be longer
+ * than any history. */
+struct policy_counters {
+        uint32_t costing, free; /* that cost budget, that do not */
 };
 
 struct policy_config {
@@ -31,10 +40,9 @@ struct policy_config {
 };
 
 enum policy_action {
-        POLICY_DONE,    /* the work is finished */
-        POLICY_REQUEUE, /* again at once */
-        POLICY_RETRY,   /* again after delay_usec */
-        POLICY_FAIL,    /* not again */
+        POLICY_DONE,  /* the work is finished */
+        POLICY_RETRY, /* again after delay_usec */
+        POLICY_FAIL,  /* not again */
 };
 
 enum policy_cause {
@@ -52,6 +60,7 @@ enum policy_cause {
 struct policy_decision {
         enum policy_action action;
         uint64_t delay_usec;
+        bool hourly; /* the delay is what POLICY_STARTS_MAX asks for */
         bool demote; /* the checkpoint of demote_step is not to be used again */
         uint64_t demote_step;
         bool rollback; /* checkpoints after rollback_step are to be set aside; 0: all of them */
@@ -61,15 +70,29 @@ struct policy_decision {
         uint32_t deaths;
 };
 
-/* `history` holds the deaths since the submission or the user's last resume, oldest first, n >= 1, the one to judge last.
- * `good` holds the steps of the good checkpoints, newest first. `random` is any 32 bits: the jitter. */
-void policy_decide(const struct policy_config *config, const struct policy_death *history, size_t n,
-                   const uint64_t *good, size_t n_good, uint32_t random, struct policy_decision *ret);
+/* Counts the death at the end of the history. */
+void policy_count(struct policy_counters *counters, const struct policy_death *history, size_t n);
+
+/* How long a job must wait that was started `n` times within the last POLICY_STARTS_SEC, first at `oldest_usec`: 0, or at most that long. */
+uint64_t policy_starts_wait(uint32_t n, uint64_t oldest_usec, uint64_t now_usec);
+
+/* What it is judged by. */
+struct policy_case {
+        const struct policy_death
+                *history; /* since the submission or the user's last resume, oldest first; the one to judge last */
+        size_t n;         /* >= 1 */
+        struct policy_counters counters; /* that one included */
+        const uint64_t *good;            /* steps of the good checkpoints, newest first */
+        size_t n_good;
+        uint64_t starts_wait_usec; /* of policy_starts_wait */
+        uint32_t random;           /* any 32 bits: the jitter */
+};
+void policy_decide(const struct policy_config *config, const struct policy_case *c, struct policy_decision *ret);
 
 /* The class of an exit that the shim did not name: exit_code −1 = none, signal 0 = none. 128 + N counts as signal N. */
 enum exit_class policy_classify(int exit_code, int signal, bool oom);
 
-/* Does a death of this class cost budget? Those by host, admin or an outside kill do not. */
-bool policy_costs_budget(enum exit_class exit_class);
+/* Does it cost budget? Deaths by host, admin or an outside kill do not. */
+bool policy_costs_budget(const struct policy_death *death);
 
 #endif

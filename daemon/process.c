@@ -1,25 +1,21 @@
 /*
  * See process.h. Owns nothing between calls.
- * Invariants: every read of /proc is bounded; no signal is sent by a number alone where a pidfd can be had.
+ * Invariant: every read of /proc is bounded.
  */
 #include "daemon/process.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/parse.h"
+#include "common/proc.h"
 
 #define ENVIRON_READ_MAX ((size_t) 4 << 20)
 
@@ -54,19 +50,12 @@ static char *read_proc(int dirfd, const char *path, size_t max, size_t *ret_size
 }
 
 int process_start_time(pid_t pid, uint64_t *ret_ticks) {
-        char path[64], state;
-        unsigned long long ticks;
-        size_t size;
+        struct proc proc;
+        int r = proc_stat(pid, &proc);
 
-        (void) snprintf(path, sizeof(path), "/proc/%d/stat", (int) pid);
-        cleanup_free char *text = read_proc(AT_FDCWD, path, 4096, &size);
-        const char *p = text ? strrchr(text, ')') : NULL;
-        if (!p || sscanf(p + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
-                         &state, &ticks) != 2)
+        if (r < 0 || proc_is_dead(&proc))
                 return -ESRCH;
-        if (state == 'Z' || state == 'X')
-                return -ESRCH;
-        *ret_ticks = ticks;
+        *ret_ticks = proc.start;
         return 0;
 }
 
@@ -138,70 +127,14 @@ int process_limits(pid_t pid, uid_t uid, struct rlimit ret[RLIM_NLIMITS]) {
         return 0;
 }
 
-char *process_cgroup(pid_t pid) {
+bool process_has_variable(pid_t pid, const char *name, const char *value) {
         char path[64];
-        size_t size;
+        size_t size = 0, length = strlen(name);
 
-        (void) snprintf(path, sizeof(path), "/proc/%d/cgroup", (int) pid);
-        cleanup_free char *text = read_proc(AT_FDCWD, path, 65536, &size);
-        for (char *save = NULL, *line = text ? strtok_r(text, "\n", &save) : NULL; line;
-             line = strtok_r(NULL, "\n", &save))
-                if (strncmp(line, "0::/", 4) == 0)
-                        return strdup(line + 3);
-        return NULL;
-}
-
-void process_kill_cgroup(const char *cgroup) {
-        static const char *const roots[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
-
-        for (size_t i = 0; i < ELEMENTSOF(roots); i++) {
-                cleanup_free char *path = format_string("%s%s/cgroup.kill", roots[i], cgroup);
-                cleanup_close int fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
-                if (fd >= 0)
-                        (void) write_all(fd, "1", 1);
-        }
-}
-
-static bool has_nonce(int proc, const char *pid, const char *mark) {
-        char path[64];
-        size_t size = 0, length = strlen(mark);
-
-        (void) snprintf(path, sizeof(path), "%.32s/environ", pid);
-        cleanup_free char *text = read_proc(proc, path, ENVIRON_READ_MAX, &size);
+        (void) snprintf(path, sizeof(path), "/proc/%d/environ", (int) pid);
+        cleanup_free char *text = read_proc(AT_FDCWD, path, ENVIRON_READ_MAX, &size);
         for (const char *p = text; p && p < text + size; p += strlen(p) + 1)
-                if (strncmp(p, mark, length) == 0 && p[length] == '\0')
+                if (strncmp(p, name, length) == 0 && p[length] == '=' && strcmp(p + length + 1, value) == 0)
                         return true;
         return false;
-}
-
-/* 1 where a live process was found (and killed), else 0. */
-static int sweep_one(int proc, const char *name, uid_t uid, const char *mark) {
-        struct stat st;
-        uint64_t start, number;
-
-        if (parse_u64(name, 2, INT32_MAX, &number) < 0)
-                return 0;
-        pid_t pid = (pid_t) number;
-        if (pid == getpid() || fstatat(proc, name, &st, 0) < 0 || st.st_uid != uid)
-                return 0;
-        cleanup_close int fd = process_pidfd(pid);
-        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
-                return 1; /* not known: to be looked at again */
-        if (fd < 0 || !has_nonce(proc, name, mark) || process_start_time(pid, &start) < 0)
-                return 0;
-        (void) syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
-        return 1;
-}
-
-int process_sweep(uid_t uid, const char *nonce) {
-        cleanup_closedir DIR *proc = opendir("/proc");
-        cleanup_free char *mark = format_string("%s=%s", BERTD_ENV_NONCE, nonce);
-        int found = 0;
-
-        if (!proc || !mark)
-                return proc ? -ENOMEM : -errno;
-        for (struct dirent *entry; (entry = readdir(proc));)
-                if (isdigit((unsigned char) entry->d_name[0]))
-                        found += sweep_one(dirfd(proc), entry->d_name, uid, mark);
-        return found;
 }

@@ -23,14 +23,7 @@ void process_boot_id(char *buffer, size_t size);
 /* The limits of a process whose effective uid is `uid`; −ESRCH where there is none (the pid may be another's by now). */
 int process_limits(pid_t pid, uid_t uid, struct rlimit ret[RLIM_NLIMITS]);
 
-/* Its path in the unified cgroup tree (free it), or NULL. */
-char *process_cgroup(pid_t pid);
-
-/* SIGKILL to every process of `uid` whose environment holds BERTD_NONCE=nonce, but not to ourselves. Returns how many live
- * ones it found, or −errno. One pass over /proc: the caller repeats until 0, with a bound. */
-int process_sweep(uid_t uid, const char *nonce);
-
-/* Writes 1 to the cgroup.kill of the path that process_cgroup gave; nothing where that cannot be. */
-void process_kill_cgroup(const char *cgroup);
+/* Whether it was started with this variable. May block for as long as the process hangs in the kernel: not for bertd's loop. */
+bool process_has_variable(pid_t pid, const char *name, const char *value);
 
 #endif

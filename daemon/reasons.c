@@ -3,6 +3,9 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
+
+#include "common/clock.h"
 
 char *reason_of_waiting(const struct queue_entry *entry, struct queue_free free, char *buffer, size_t size) {
         buffer[0] = '\0';
@@ -58,5 +61,17 @@ char *reason_of_decision(const struct policy_decision *d, const struct policy_co
         default:
                 break;
         }
+        return buffer;
+}
+
+char *reason_of_delay(const struct policy_decision *decision, uint64_t start_usec, char *buffer, size_t size) {
+        time_t minute = (time_t) ((start_usec + 59 * USEC_PER_SEC) / USEC_PER_SEC); /* not before it */
+        struct tm tm = {};
+
+        if (decision->hourly && localtime_r(&minute, &tm))
+                (void) snprintf(buffer, size, "restarted %d times in the last hour; next start %02d:%02d",
+                                POLICY_STARTS_MAX, tm.tm_hour, tm.tm_min);
+        else
+                (void) snprintf(buffer, size, "again in %.1f s", (double) decision->delay_usec / (double) USEC_PER_SEC);
         return buffer;
 }

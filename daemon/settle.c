@@ -15,6 +15,7 @@
 #include "daemon/bus_server.h"
 #include "daemon/child.h"
 #include "daemon/log.h"
+#include "daemon/trash.h"
 
 #define RETRY_MIN_USEC USEC_PER_SEC
 #define RETRY_MAX_USEC (60 * USEC_PER_SEC)
@@ -101,6 +102,8 @@ static void note_success(struct settle *s) {
         m->storage_error[0] = '\0';
         s->retry_usec = 0;
         s->retry = sd_event_source_disable_unref(s->retry);
+        if (store_has_trash(m->store))
+                trash_soon(m->trash);
 }
 
 /* Only what is still marked is tried again: a change that was undone is its caller's to repeat. */

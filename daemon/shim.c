@@ -98,7 +98,7 @@ static void read_host(char *buffer, size_t size) {
 
 static void judge(struct shim *shim, int status, struct shim_verdict *ret) {
         if (shim->hang.found) {
-                *ret = shim->hang.verdict;
+                *ret = *shim_hang_verdict(shim);
                 return;
         }
         if (shim->child.pid > 0 && child_exec_error(&shim->child, &shim->attempt, ret)) {
@@ -178,7 +178,7 @@ static void child_ended(struct shim *shim, int status) {
         struct shim_verdict verdict;
         int ignored;
 
-        unsigned left = tree_kill(0, shim->attempt.nonce, KILL_LIMIT_USEC, &ignored);
+        unsigned left = tree_kill(0, KILL_LIMIT_USEC, &ignored);
         if (left > 0)
                 shim_log_note(&shim->log, "%u processes of this attempt do not die", left);
         drain_output(shim);
@@ -208,7 +208,7 @@ void shim_kill_all(struct shim *shim) {
         int status = -1;
 
         shim->grace = sd_event_source_disable_unref(shim->grace);
-        (void) tree_kill(shim->child.pid, shim->attempt.nonce, KILL_LIMIT_USEC, &status);
+        (void) tree_kill(shim->child.pid, KILL_LIMIT_USEC, &status);
         if (status != -1 && shim->state == SHIM_RUNNING)
                 child_ended(shim, status);
 }
@@ -460,6 +460,7 @@ static void release(struct shim *shim) {
         free(shim->record);
         free(shim->dir);
         cleanup_close_p(&shim->exit_fd);
+        cleanup_close_p(&shim->hang.ranks_fd);
         cleanup_close_p(&shim->dir_fd);
         cleanup_close_p(&shim->lock_fd);
         (void) sd_event_unref(shim->event);
@@ -473,6 +474,7 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
                 .dir_fd = -1,
                 .lock_fd = -1,
                 .exit_fd = -1,
+                .hang.ranks_fd = -1,
                 .progress = { .loss = NAN, .rate = NAN },
         };
         int r = -ENOMEM;
@@ -497,11 +499,22 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
         return MIN(r, 0);
 }
 
+/* The keeper of a shim that bertd forked (launcher_fork.c). */
+static int keep(void) {
+        while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+                ;
+        return 0;
+}
+
 int main(int argc, char **argv) {
         static const struct option options[] = {
-                { "job", required_argument, NULL, 'j' },    { "attempt", required_argument, NULL, 'k' },
-                { "socket", required_argument, NULL, 's' }, { "dir", required_argument, NULL, 'd' },
-                { "version", no_argument, NULL, 'v' },      {},
+                { "job", required_argument, NULL, 'j' },
+                { "attempt", required_argument, NULL, 'k' },
+                { "socket", required_argument, NULL, 's' },
+                { "dir", required_argument, NULL, 'd' },
+                { "version", no_argument, NULL, 'v' },
+                { "keep", no_argument, NULL, 'K' },
+                {},
         };
         const char *socket = NULL, *dir = NULL;
         uint64_t job = 0, number = 0;
@@ -510,6 +523,8 @@ int main(int argc, char **argv) {
         for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
                 if (c == 'v')
                         return printf("bertd-shim %s\n", BERTD_VERSION) < 0;
+                if (c == 'K')
+                        return keep();
                 good = good && (c == 's'   ? (socket = optarg) != NULL
                                 : c == 'd' ? (dir = optarg) != NULL
                                 : c == 'j' ? parse_u64(optarg, 1, INT64_MAX, &job) == 0

@@ -62,12 +62,14 @@ struct shim_bus {
 /* See shim_hang.c. */
 struct shim_hang {
         struct shim_watch watch;
-        sd_event_source *timer;      /* the next look, then the collector's limit */
-        uint64_t mark;               /* shim_writing_mark at the last look */
-        pid_t collector;             /* of evidence, 0: none */
-        bool found;                  /* the job hangs: the verdict is made */
-        char folder[16];             /* with the evidence, in the attempt's folder; "" = none */
-        struct shim_verdict verdict; /* valid where found */
+        sd_event_source *timer; /* the next look, then the collector's limit */
+        uint64_t mark;          /* shim_writing_mark at the last look */
+        pid_t collector;        /* of evidence, 0: none */
+        int ranks_fd;           /* where the collector tells of ranks; −1 */
+        bool found;             /* the job hangs */
+        char folder[16];        /* with the evidence, in the attempt's folder; "" = none */
+        bool described;         /* the verdict is made, once */
+        struct shim_verdict verdict;
 };
 
 struct shim {
@@ -128,8 +130,9 @@ void shim_progress_close(struct shim *shim);
 
 int shim_hang_start(struct shim *shim); /* the job was started */
 void shim_hang_step(struct shim *shim, uint64_t step);
-void shim_hang_alive(struct shim *shim);     /* a sign of life, or the shim itself was stopped */
-void shim_hang_collected(struct shim *shim); /* the collector has ended */
+void shim_hang_alive(struct shim *shim);                         /* a sign of life, or the shim itself was stopped */
+void shim_hang_collected(struct shim *shim);                     /* the collector has ended */
+const struct shim_verdict *shim_hang_verdict(struct shim *shim); /* of a job that was found to hang */
 
 /* ---- shim_bus.c ---- */
 

@@ -21,6 +21,9 @@
 #define LAST_REPORT_USEC (5 * USEC_PER_SEC)
 #define WITNESS_USEC (3600 * USEC_PER_SEC) /* for a bertd that is away, where no exit.json says how the attempt ended */
 
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+
 /* Runs a one-shot timer `usec` from now, creating it on its first use. */
 static void arm(struct shim *shim, sd_event_source **source, uint64_t usec, sd_event_time_handler_t handler) {
         if (!*source) {
@@ -261,6 +264,9 @@ static int on_hello_answer(sd_bus_message *m, void *userdata, sd_bus_error *erro
                 shim_closed(shim);
                 return 0;
         }
+        /* It will not know us better before another bertd has taken its place, which ends this connection. */
+        if (e && sd_bus_error_has_name(e, BERTD_ERROR_VERSION))
+                return 0;
         if (e || sd_bus_message_read(m, "u", &answer) < 0) {
                 broken(shim);
                 return 0;
@@ -362,7 +368,7 @@ static int say_hello(struct shim *shim) {
 
         if (r >= 0)
                 r = sd_bus_message_append(m, "tuss", shim->attempt.job, shim->attempt.number, shim->attempt.nonce,
-                                          BERTD_VERSION);
+                                          BERTD_VERSION " " TEXT(BERTD_SHIM_PROTOCOL));
         if (r >= 0)
                 r = sd_bus_call_async(shim->bus.bus, NULL, m, on_hello_answer, shim, CALL_LIMIT_USEC);
         sd_bus_message_unref(m);

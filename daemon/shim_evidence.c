@@ -1,7 +1,8 @@
 /*
  * See shim_evidence.h. Owns nothing of the shim's. Invariants: files are created, never opened (O_EXCL, O_NOFOLLOW, below a folder
- * that we made); the collector and its debuggers die with the shim (PDEATHSIG) and each debugger has its own deadline. What /proc
- * says is written for all processes first: a debugger stops what it looks at.
+ * that we made); the collector and its debuggers die with the shim (PDEATHSIG) and each debugger has its own deadline. First comes, for
+ * all processes, what /proc says without waiting for them; then what shows their memory (environ, cmdline) and may block; then the
+ * debuggers, which stop what they look at.
  */
 #include "daemon/shim_evidence.h"
 
@@ -78,7 +79,7 @@ static void copy_threads(int fd, pid_t pid) {
 }
 
 static void write_proc(int fd, pid_t pid) {
-        static const char *const names[] = { "cmdline", "status", "wchan", "syscall", "stack" };
+        static const char *const names[] = { "status", "wchan", "syscall", "stack" };
 
         for (size_t i = 0; i < ELEMENTSOF(names); i++)
                 copy_proc(fd, pid, names[i]);
@@ -157,31 +158,61 @@ static void write_stacks(int fd, pid_t pid, uint64_t deadline) {
                 say(fd, "(neither eu-stack nor gdb is installed)\n");
 }
 
-static int create_file(int folder, pid_t pid, int rank) {
+static void name_file(char name[64], pid_t pid, int rank) {
+        if (rank >= 0)
+                (void) snprintf(name, 64, "rank-%d.pid-%d.txt", rank, (int) pid);
+        else
+                (void) snprintf(name, 64, "pid-%d.txt", (int) pid);
+}
+
+static int create_file(int folder, pid_t pid) {
         char name[64];
 
-        if (rank >= 0)
-                (void) snprintf(name, sizeof(name), "rank-%d.pid-%d.txt", rank, (int) pid);
-        else
-                (void) snprintf(name, sizeof(name), "pid-%d.txt", (int) pid);
+        name_file(name, pid, -1);
         return openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 }
 
-static void collect(int folder, const struct tree *tree) {
+static void name_after_rank(int folder, pid_t pid, int rank) {
+        char old[64], name[64];
+
+        name_file(old, pid, -1);
+        name_file(name, pid, rank);
+        if (rank >= 0)
+                (void) renameat(folder, old, folder, name);
+}
+
+static void count_rank(struct evidence_ranks *ranks, const struct proc *process, int rank) {
+        ranks->ranks += rank >= 0;
+        if (rank < 0 || process->state != 'T')
+                return;
+        ranks->stopped++;
+        ranks->rank = rank;
+}
+
+static void collect(int folder, const struct procs *procs, int ranks_fd) {
         uint64_t deadline = clock_monotonic_usec() + WHOLE_LIMIT_USEC;
-        size_t n = MIN(tree->n, (size_t) PROCESSES_MAX);
+        size_t n = MIN(procs->n, (size_t) PROCESSES_MAX);
         int fds[PROCESSES_MAX], ranks[PROCESSES_MAX];
+        struct evidence_ranks found = {};
 
         for (size_t i = 0; i < n; i++) {
-                ranks[i] = tree_rank(tree->list[i].pid);
-                fds[i] = create_file(folder, tree->list[i].pid, ranks[i]);
+                fds[i] = create_file(folder, procs->list[i].pid);
                 if (fds[i] >= 0)
-                        write_proc(fds[i], tree->list[i].pid);
+                        write_proc(fds[i], procs->list[i].pid);
         }
+        for (size_t i = 0; i < n; i++) {
+                ranks[i] = tree_rank(procs->list[i].pid);
+                name_after_rank(folder, procs->list[i].pid, ranks[i]);
+                count_rank(&found, &procs->list[i], ranks[i]);
+        }
+        (void) write_all(ranks_fd, &found, sizeof(found));
+        for (size_t i = 0; i < n; i++)
+                if (fds[i] >= 0)
+                        copy_proc(fds[i], procs->list[i].pid, "cmdline");
         for (int pass = 0; pass < 2; pass++) /* ranks first */
                 for (size_t i = 0; i < n && clock_monotonic_usec() < deadline; i++)
                         if (fds[i] >= 0 && (ranks[i] >= 0) == (pass == 0))
-                                write_stacks(fds[i], tree->list[i].pid, deadline);
+                                write_stacks(fds[i], procs->list[i].pid, deadline);
         for (size_t i = 0; i < n; i++)
                 if (fds[i] >= 0)
                         (void) close(fds[i]);
@@ -198,23 +229,31 @@ static int make_folder(int dir_fd, char ret_name[EVIDENCE_NAME_MAX]) {
         return -1;
 }
 
-pid_t evidence_start(int dir_fd, const struct tree *tree, char ret_name[EVIDENCE_NAME_MAX]) {
+pid_t evidence_start(int dir_fd, const struct procs *procs, char ret_name[EVIDENCE_NAME_MAX], int *ret_ranks_fd) {
         pid_t parent = getpid();
         sigset_t none;
+        int fds[2];
 
         cleanup_close int folder = make_folder(dir_fd, ret_name);
         if (folder < 0) {
                 ret_name[0] = '\0';
                 return -errno;
         }
+        if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+                return -errno;
+        cleanup_close int reader = fds[0], writer = fds[1];
         pid_t pid = fork();
-        if (pid != 0)
-                return pid < 0 ? -errno : pid;
+        if (pid < 0)
+                return -errno;
+        if (pid > 0) {
+                *ret_ranks_fd = steal_fd(&reader);
+                return pid;
+        }
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
                 _exit(1);
         (void) sigemptyset(&none);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
-        collect(folder, tree);
+        collect(folder, procs, writer);
         _exit(0);
 }

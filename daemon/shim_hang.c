@@ -1,6 +1,7 @@
 /*
  * See shim.h. Looks at the job's silence, and ends a hung job: evidence first, collected by a process of its own, then SIGKILL to
- * all of it. Datagrams are read before each judgement; while their socket's file is gone the job is not judged. Bytes of a checkpoint that grow are a sign of life, and so is WATCHDOG=1
+ * all of it; a process that hangs in the kernel is not waited for. Datagrams are read before each judgement; while their socket's file is
+ * gone the job is not judged. Bytes of a checkpoint that grow are a sign of life, and so is WATCHDOG=1
  * while the job says that it is busy between two steps (BERTD_NOTIFY_BUSY).
  */
 #include "daemon/shim.h"
@@ -28,26 +29,20 @@ static uint64_t resumed_step(const struct attempt *attempt) {
         return *digit && parse_u64(digit, 0, INT64_MAX, &step) == 0 ? step : 0;
 }
 
-/* Ranks that somebody stopped (SIGSTOP). One alone is the cause. */
-static void name_stopped_rank(const struct shim *shim, const struct tree *tree, struct shim_verdict *v) {
-        unsigned stopped = 0, ranks = 0;
-        int rank = -1;
+/* A rank that somebody stopped (SIGSTOP), where it is the only one, is the cause. False: the collector has not come to say so. */
+static bool name_stopped_rank(struct shim *shim, struct shim_verdict *v) {
+        struct evidence_ranks ranks;
 
-        for (size_t i = 0; i < tree->n; i++) {
-                int found = tree_rank(tree->list[i].pid);
-                ranks += found >= 0;
-                if (found < 0 || tree->list[i].state != 'T')
-                        continue;
-                rank = found;
-                stopped++;
-        }
-        if (stopped == 1 && ranks > 1) {
-                v->first_rank = rank;
-                (void) snprintf(v->host, sizeof(v->host), "%s", shim->host);
-        }
+        if (shim->hang.ranks_fd < 0 || read(shim->hang.ranks_fd, &ranks, sizeof(ranks)) != sizeof(ranks))
+                return false;
+        if (ranks.stopped != 1 || ranks.ranks <= 1)
+                return false;
+        v->first_rank = ranks.rank;
+        (void) snprintf(v->host, sizeof(v->host), "%s", shim->host);
+        return true;
 }
 
-static void describe(struct shim *shim, const struct tree *tree) {
+static void describe(struct shim *shim) {
         struct shim_hang *h = &shim->hang;
         const struct shim_watch *w = &h->watch;
         struct shim_verdict *v = &h->verdict;
@@ -58,8 +53,7 @@ static void describe(struct shim *shim, const struct tree *tree) {
         *v = (struct shim_verdict) {
                 .exit_class = EXIT_CLASS_HANG, .exit_code = -1, .signal = SIGKILL, .first_rank = -1
         };
-        name_stopped_rank(shim, tree, v);
-        if (v->first_rank >= 0)
+        if (name_stopped_rank(shim, v))
                 (void) snprintf(stopped, sizeof(stopped), "; rank %d on %s is stopped (SIGSTOP)", v->first_rank,
                                 v->host);
         int n = w->stepping ? snprintf(text, sizeof(text), "no step for %.0f s (limit %.0f s) at step %" PRIu64 "%s",
@@ -69,6 +63,17 @@ static void describe(struct shim *shim, const struct tree *tree) {
         if (h->folder[0])
                 n += snprintf(text + n, sizeof(text) - (size_t) n, "; stacks in %.300s/%s", shim->dir, h->folder);
         (void) shim_clean_text(v->reason, sizeof(v->reason), text, MIN((size_t) n, sizeof(text) - 1));
+}
+
+const struct shim_verdict *shim_hang_verdict(struct shim *shim) {
+        struct shim_hang *h = &shim->hang;
+
+        if (!h->described) {
+                h->described = true;
+                describe(shim);
+                shim_log_note(&shim->log, "%s", h->verdict.reason);
+        }
+        return &h->verdict;
 }
 
 static int on_evidence_late(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -82,14 +87,12 @@ static int on_evidence_late(sd_event_source *source, uint64_t usec, void *userda
 
 static void begin_end(struct shim *shim) {
         struct shim_hang *h = &shim->hang;
-        struct tree tree = {};
+        struct procs procs = {};
 
-        (void) tree_read(&tree, shim->attempt.nonce);
-        h->collector = evidence_start(shim->dir_fd, &tree, h->folder);
+        (void) tree_read(&procs);
+        h->collector = evidence_start(shim->dir_fd, &procs, h->folder, &h->ranks_fd);
         h->found = true;
-        describe(shim, &tree);
-        tree_free(&tree);
-        shim_log_note(&shim->log, "%s", h->verdict.reason);
+        procs_free(&procs);
         h->timer = sd_event_source_disable_unref(h->timer);
         if (h->collector < 0 ||
             sd_event_add_time_relative(shim->event, &h->timer, CLOCK_BOOTTIME, EVIDENCE_LIMIT_SEC * USEC_PER_SEC, 0,
@@ -100,6 +103,7 @@ static void begin_end(struct shim *shim) {
 void shim_hang_collected(struct shim *shim) {
         shim->hang.timer = sd_event_source_disable_unref(shim->hang.timer);
         shim->hang.collector = 0;
+        (void) shim_hang_verdict(shim);
         shim_kill_all(shim);
 }
 

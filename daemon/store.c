@@ -42,6 +42,7 @@ void store_free(struct store *store) {
         free(store->usage);
         free(store->marked);
         free(store->flushed);
+        free(store->gone);
         free(store->jobs);
         free(store);
 }
@@ -180,6 +181,7 @@ int store_adopt(struct store *store, struct job *job) {
         if (store_keep(store, job) < 0)
                 return -ENOMEM;
         store->ended[job->state]--;
+        store->held -= job->holds_checkpoints;
         return 0;
 }
 
@@ -194,6 +196,7 @@ void store_release(struct store *store) {
                 }
                 store->ended[job->state]++;
                 count_out(store, job);
+                store->held += job->holds_checkpoints;
                 job_free(job);
         }
         store->n_jobs = kept;
@@ -246,6 +249,11 @@ static int write_job(struct store *store, const struct job *job, struct error *e
         bind_u64(s, i++, job->since_usec);
         bind_double(s, i++, job->checkpoint_stall);
         bind_double(s, i++, job->checkpoint_write);
+        bind_u64(s, i++, job->deaths.costing);
+        bind_u64(s, i++, job->deaths.free);
+        cleanup_free char *lost = job_lost_text(job);
+        bind_text(s, i++, lost ? lost : "");
+        bind_u64(s, i++, job->holds_checkpoints);
         return db_run(s, error);
 }
 
@@ -278,7 +286,8 @@ static int write_attempt(struct store *store, const struct job *job, struct erro
         bind_text(s, i++, a->host);
         bind_text(s, i++, a->evidence);
         bind_text(s, i++, a->gpus);
-        return db_run(s, error);
+        int r = db_run(s, error);
+        return r < 0 ? r : store_drop_attempts(store, job, error);
 }
 
 static int write_checkpoints(struct store *store, const struct job *job, struct error *error) {
@@ -314,7 +323,8 @@ static int write_event(struct store *store, const struct pending_event *event, s
         bind_text(s, 7, exit_class_name(event->exit_class));
         bind_u64(s, 8, event->step);
         bind_u64(s, 9, event->lost);
-        return db_run(s, error);
+        int r = db_run(s, error);
+        return r < 0 ? r : store_count_event(store, event->job, error);
 }
 
 static int write_all_marked(struct store *store, struct error *error) {
@@ -348,7 +358,9 @@ static void clear_marks(struct store *store) {
         store->marked = store->flushed;
         store->flushed = marked;
         store->n_flushed = store->n_marked;
-        store->n_marked = store->n_events = 0;
+        store->n_marked = store->n_events = store->n_gone = 0;
+        for (int state = 0; state < JOB_STATE_MAX; state++)
+                store->ended[state] -= store->expired[state];
         store->dirty = false;
 }
 
@@ -360,8 +372,7 @@ static int refuse_removed(const struct store *store, struct error *error) {
         (void) sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
         if (!moved && (access(wal, F_OK) == 0 || errno != ENOENT))
                 return 0;
-        return error_set(error, ENOENT,
-                         "%s while bertd runs: nothing can be kept; see \"IF STATE.DB IS DAMAGED\" in bertd(8)",
+        return error_set(error, ENOENT, "%s while bertd runs; see \"IF STATE.DB IS DAMAGED\" in bertd(8)",
                          moved ? "removed or replaced" : "state.db-wal was removed");
 }
 
@@ -395,6 +406,10 @@ static int finish(struct store *store, struct error *error) {
         if (r >= 0)
                 r = write_removals(store, error);
         if (r >= 0)
+                r = store_forget_trash(store, error);
+        if (r >= 0)
+                r = store_expire(store, error);
+        if (r >= 0)
                 r = db_exec(store->db, "COMMIT", error);
         if (r < 0)
                 (void) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
@@ -413,10 +428,15 @@ int store_flush(struct store *store, struct error *error) {
         if (!store->dirty)
                 return 0;
         int r = begin(store, error);
-        if (r >= 0)
-                r = finish(store, error);
         if (r < 0)
                 return error_prefix(error, "state.db");
+        uint64_t trash = store->trash;
+        memset(store->expired, 0, sizeof(store->expired));
+        r = finish(store, error);
+        if (r < 0) {
+                store->trash = trash;
+                return error_prefix(error, "state.db");
+        }
         clear_marks(store);
         return 0;
 }
@@ -440,7 +460,7 @@ void store_undone(struct store *store) {
                         store->marked[kept++] = store->marked[i];
         store->n_marked = kept;
         store->n_removals = 0;
-        store->dirty = store->n_marked > 0 || store->n_events > 0;
+        store->dirty = store->n_marked > 0 || store->n_events > 0 || store->n_gone > 0;
 }
 
 void store_mark(struct store *store, struct job *job) {
@@ -655,7 +675,8 @@ int store_remove(struct store *store, const struct job *job) {
         if (!grown)
                 return -ENOMEM;
         store->removals = grown;
-        store->removals[store->n_removals++] = (struct removal) { .id = job->id, .state = job->state };
+        store->removals[store->n_removals++] =
+                (struct removal) { .id = job->id, .state = job->state, .held = job->holds_checkpoints };
         store->dirty = true;
         return 0;
 }
@@ -672,8 +693,10 @@ void store_drop_removed(struct store *store) {
                 struct job *job = store_find(store, store->removals[i].id);
                 if (job)
                         store_drop(store, job);
-                else
+                else {
                         store->ended[store->removals[i].state]--;
+                        store->held -= store->removals[i].held;
+                }
         }
         store->n_removals = store->n_flushed = 0;
 }

@@ -7,7 +7,8 @@
  * which makes it the store's.
  *
  * Life cycle:
- *   1. store_open loads what is open. An older database is migrated in one transaction. A database of a newer version, or on a network file system, is refused.
+ *   1. store_open loads what is open. An older database is copied to PATH.vN, N being its version, and migrated in one transaction. A
+ *      database of a newer version, or on a network file system, is refused.
  *   2. store_insert puts a new job into the open transaction; it exists once store_flush has returned 0. store_drop takes it back.
  *   3. A transition changes the struct in memory, then store_note queues its event row and marks the job; store_flush writes
  *      all that is marked, inserted and removed in one transaction. When it fails the marks stay: memory is the truth, and the next
@@ -87,6 +88,34 @@ uint64_t store_noted(const struct store *store);
 void store_forget_notes(struct store *store, uint64_t n);
 void store_drop(struct store *store, struct job *job);
 void store_undone(struct store *store);
+
+/* ---- what is not kept (include/bertd/job.h has the numbers) ---- */
+
+/* From now on flushes remove ended jobs beyond `keep` (0: none), those that ended first before others, a few at a time; a job that
+ * holds checkpoints stays and does not count. */
+void store_keep_ended(struct store *store, uint64_t keep);
+uint64_t store_held(const struct store *store); /* ended jobs that stay for their checkpoints */
+
+/* A folder whose rows are gone, and that nobody has removed yet: of attempts first to last, of the whole job where first is 0. */
+struct trash_row {
+        uint64_t id, job;
+        uint32_t first, last;
+        uid_t uid;
+        gid_t gid;
+        const char *user; /* borrowed for the call */
+};
+#define TRASH_BUSY_MAX 4
+bool store_has_trash(const struct store *store);
+/* Calls back for each, oldest first, but for users in `busy`; a negative return ends it and is returned. */
+int store_trash(struct store *store, const uid_t *busy, size_t n_busy,
+                int (*row)(void *userdata, const struct trash_row *trash), void *userdata, struct error *error);
+/* It has been removed, where next > 0 up to that attempt: the next flush forgets it. −ENOMEM. */
+int store_trash_done(struct store *store, uint64_t id, uint32_t next);
+
+/* How often the job was started after `after` until `until`, and when first, since its submission or its user's last resume; of the newest
+ * POLICY_STARTS_MAX attempts. */
+int store_starts(struct store *store, const struct job *job, uint64_t after, uint64_t until, uint32_t *ret_n,
+                 uint64_t *ret_oldest, struct error *error);
 
 /* The job's inputs; the caller frees. Packed blocks as in job.h. */
 int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error);

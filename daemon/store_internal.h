@@ -17,12 +17,18 @@ struct pending_event {
 struct removal {
         uint64_t id;
         enum job_state state;
+        bool held;
 };
 
 /* What a user's jobs in memory take. */
 struct usage {
         uid_t uid;
         size_t jobs, texts; /* texts: bytes */
+};
+
+struct gone {
+        uint64_t id;
+        uint32_t next; /* as store_trash_done has it */
 };
 
 struct store {
@@ -42,6 +48,12 @@ struct store {
         uint64_t noted;           /* events, ever */
         struct removal *removals; /* by the flush to come */
         size_t n_removals;
+        uint64_t held;                   /* of `ended`: those that hold checkpoints */
+        uint64_t keep_ended;             /* of the others, 0: all */
+        uint64_t expired[JOB_STATE_MAX]; /* by this flush */
+        uint64_t trash;                  /* rows of trash */
+        struct gone *gone;               /* those whose folders have been removed, until the next flush */
+        size_t n_gone;
         bool dirty;
         int wal_pages;        /* after the last commit */
         size_t inputs;        /* bytes of the new jobs in the open transaction */
@@ -51,6 +63,13 @@ struct store {
 
 /* store.c */
 int store_keep(struct store *store, struct job *job); /* into memory, at its place; −ENOMEM */
+
+/* store_prune.c: in a flush's transaction */
+int store_count_event(struct store *store, uint64_t job, struct error *error); /* one was written: makes room for it */
+int store_drop_attempts(struct store *store, const struct job *job,
+                        struct error *error);                     /* that its newest has made too old */
+int store_expire(struct store *store, struct error *error);       /* the oldest ended jobs beyond keep_ended, a few */
+int store_forget_trash(struct store *store, struct error *error); /* rows of `gone` */
 
 /* store_read.c: at the start */
 int store_read_open(struct store *store, struct error *error);

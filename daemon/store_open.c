@@ -3,6 +3,7 @@
  * Invariant: a database that is newer, damaged or not ours is refused untouched.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,38 @@ static int advise(struct error *error, int r) {
         return r;
 }
 
+static int write_copy(sqlite3 *db, const char *to, struct error *error) {
+        cleanup_statement sqlite3_stmt *s = NULL;
+
+        (void) unlink(to); /* of a try that was cut off */
+        int r = db_prepare(db, "VACUUM INTO ?", &s, error);
+        if (r < 0)
+                return r;
+        (void) sqlite3_bind_text(s, 1, to, -1, SQLITE_STATIC);
+        r = db_run(s, error);
+        if (r < 0)
+                return r;
+        cleanup_close int fd = open(to, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        return fd < 0 || fsync(fd) < 0 ? error_errno(error, errno, "%s", to) : 0;
+}
+
+/* The whole database as it is, beside it: an older bertd can be started on it again. */
+static int copy_before_migration(sqlite3 *db, const char *path, int64_t version, struct error *error) {
+        cleanup_free char *copy = format_string("%s.v%" PRIi64, path, version), *new = format_string("%s.new", path);
+
+        if (!copy || !new)
+                return error_errno(error, ENOMEM, "%s", path);
+        int r = write_copy(db, new, error);
+        if (r >= 0 && (rename(new, copy) < 0 || fsync_parent(copy) < 0))
+                r = error_errno(error, errno, "%s", copy);
+        if (r >= 0)
+                return 0;
+        (void) unlink(new);
+        return error_prefix(
+                error, "%s: written by an older bertd, and no copy of it can be made beside it (nothing was changed)",
+                path);
+}
+
 static int prepare_schema(sqlite3 *db, const char *path, bool may_create, struct error *error) {
         int64_t version = 0;
 
@@ -98,6 +131,8 @@ static int prepare_schema(sqlite3 *db, const char *path, bool may_create, struct
         if (version == 0) {
                 r = db_exec(db, store_schema, error);
                 version = 1;
+        } else if (version < STORE_VERSION) {
+                r = copy_before_migration(db, path, version, error);
         }
         for (; r >= 0 && version < STORE_VERSION; version++)
                 r = db_exec(db, store_migrations[version - 1], error);

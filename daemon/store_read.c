@@ -14,6 +14,8 @@
 #include "daemon/states.h"
 #include "daemon/store_internal.h"
 
+#define UNCOUNTED UINT32_MAX /* policy_counters.costing */
+
 static char *column_string(sqlite3_stmt *s, int i) {
         const char *text = (const char *) sqlite3_column_text(s, i);
         return text ? strdup(text) : NULL;
@@ -91,6 +93,11 @@ static struct job *read_job(sqlite3_stmt *s) {
         job->since_usec = (uint64_t) sqlite3_column_int64(s, i++);
         job->checkpoint_stall = column_double(s, i++);
         job->checkpoint_write = column_double(s, i++);
+        int64_t deaths = sqlite3_column_int64(s, i++);
+        job->deaths.costing = deaths < 0 ? UNCOUNTED : (uint32_t) deaths;
+        job->deaths.free = (uint32_t) sqlite3_column_int64(s, i++);
+        job_set_lost(job, (const char *) sqlite3_column_text(s, i++));
+        job->holds_checkpoints = sqlite3_column_int(s, i++) != 0;
         attempt_clear(&job->attempt);
         return job;
 }
@@ -141,12 +148,15 @@ static int note_death(struct job *job) {
         if (a->open || a->number <= job->history_from || state_has_ended(job->state) || a->exit_class < 0 ||
             a->exit_class >= EXIT_CLASS_MAX)
                 return 0;
-        struct policy_death death = { .exit_class = (enum exit_class) a->exit_class,
-                                      .resumed = a->resumed,
-                                      .first_step = a->first_step,
-                                      .step = a->step,
-                                      .checkpoint_step = a->checkpoint_step };
+        struct policy_death death = job_death(a);
         return job_history_add(job, &death);
+}
+
+/* Of a job that an older bertd has kept, which had no counters of its own. */
+static void count_deaths(struct job *job) {
+        job->deaths = (struct policy_counters) {};
+        for (size_t n = 1; n <= job->n_history; n++)
+                policy_count(&job->deaths, job->history, n);
 }
 
 /* All rows of one job by `statement`, which ends with the newest attempt; deaths go to the history. */
@@ -155,6 +165,8 @@ static int read_attempts(struct store *store, struct job *job, int statement, st
         int r = 0, code = SQLITE_DONE;
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
+        (void) sqlite3_bind_int64(
+                s, 2, POLICY_HISTORY_MAX + 1); /* of all attempts: what the policy looks at, and the open one */
         while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
                 job_push_attempt(job);
                 read_attempt(s, &job->attempt);
@@ -218,6 +230,8 @@ static int read_open_job(struct store *store, sqlite3_stmt *s, struct error *err
         if (r < 0)
                 return r == -EBADMSG ? 0 : r;
         r = read_attempts(store, job, STATEMENT_LOAD_ATTEMPTS, error);
+        if (r >= 0 && job->deaths.costing == UNCOUNTED)
+                count_deaths(job);
         if (r >= 0)
                 r = read_checkpoints(store, job, STATEMENT_LOAD_CHECKPOINTS, error);
         if (r >= 0 && store_keep(store, job) < 0)
@@ -246,8 +260,14 @@ int store_read_counts(struct store *store, struct error *error) {
         while ((code = sqlite3_step(s)) == SQLITE_ROW) {
                 int state = job_state_from_name((const char *) sqlite3_column_text(s, 0));
                 store->ended[state] = (uint64_t) sqlite3_column_int64(s, 1);
+                store->held += (uint64_t) sqlite3_column_int64(s, 2);
         }
         int r = code == SQLITE_DONE ? 0 : db_error(error, store->db, "jobs");
+        (void) sqlite3_reset(s);
+        s = store->statements[STATEMENT_COUNT_TRASH];
+        if (r >= 0 && sqlite3_step(s) != SQLITE_ROW)
+                r = db_error(error, store->db, "trash");
+        store->trash = (uint64_t) sqlite3_column_int64(s, 0);
         (void) sqlite3_reset(s);
         return r;
 }
@@ -336,6 +356,26 @@ int store_page(struct store *store, uint64_t first, uint32_t max, bool open,
                 r = page_row(store, s, row, userdata, error);
         if (r == 0 && code != SQLITE_DONE)
                 r = db_error(error, store->db, "state.db");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+int store_starts(struct store *store, const struct job *job, uint64_t after, uint64_t until, uint32_t *ret_n,
+                 uint64_t *ret_oldest, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_STARTS];
+        int r = 0;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
+        (void) sqlite3_bind_int64(s, 2, job->history_from);
+        (void) sqlite3_bind_int64(s, 3, POLICY_STARTS_MAX);
+        (void) sqlite3_bind_int64(s, 4, (sqlite3_int64) after);
+        (void) sqlite3_bind_int64(s, 5, (sqlite3_int64) until);
+        if (sqlite3_step(s) != SQLITE_ROW) {
+                r = db_error(error, store->db, "attempts");
+        } else {
+                *ret_n = (uint32_t) sqlite3_column_int64(s, 0);
+                *ret_oldest = (uint64_t) sqlite3_column_int64(s, 1);
+        }
         (void) sqlite3_reset(s);
         return r;
 }

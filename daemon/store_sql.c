@@ -45,6 +45,47 @@ const char store_schema[] =
         "PRAGMA user_version=1;"
         "COMMIT;";
 
+#define NUMBER_(n) #n
+#define NUMBER(n) NUMBER_(n)
+#define HEAD_ATTEMPTS NUMBER(BERTD_ATTEMPTS_HEAD)
+#define TAIL_ATTEMPTS NUMBER(BERTD_ATTEMPTS_TAIL)
+#define HEAD_EVENTS NUMBER(BERTD_EVENTS_HEAD)
+#define TAIL_EVENTS NUMBER(BERTD_EVENTS_TAIL)
+/* What stands in place of those that are not kept. */
+#define DROP_TEXT                                                                                                  \
+        "printf('%s%s%s dropped', iif(events_dropped=0, '', printf('%d older event%s', events_dropped,"            \
+        " iif(events_dropped=1, '', 's'))), iif(events_dropped>0 AND attempts_dropped>0, ' and ', ''),"            \
+        " iif(attempts_dropped=0, '', printf('%d older attempt%s', attempts_dropped, iif(attempts_dropped=1, '', " \
+        "'s'))))"
+
+/* Of a database without bounds on attempts and events: what store_prune.c does one by one. */
+#define PRUNE_ALL                                                                                                    \
+        "INSERT INTO trash(job, first, last, uid, gid, user)"                                                        \
+        " SELECT job.id, " HEAD_ATTEMPTS "+1, max(number)-" TAIL_ATTEMPTS ", uid, gid, user"                         \
+        " FROM attempt JOIN job ON job.id=attempt.job GROUP BY job.id"                                               \
+        " HAVING max(number) > " HEAD_ATTEMPTS "+" TAIL_ATTEMPTS ";"                                                 \
+        "UPDATE job SET attempts_dropped=last-first+1 FROM trash WHERE trash.job=job.id;"                            \
+        "DELETE FROM attempt WHERE EXISTS(SELECT 1 FROM trash WHERE trash.job=attempt.job AND number BETWEEN first " \
+        "AND last);"                                                                                                 \
+        "UPDATE job SET events=(SELECT count(*) FROM event WHERE event.job=job.id);"                                 \
+        "CREATE TEMP TABLE doomed AS SELECT id, job, time FROM (SELECT id, job, time,"                               \
+        " row_number() OVER (PARTITION BY job ORDER BY id) AS n, count(*) OVER (PARTITION BY job) AS total"          \
+        " FROM event WHERE job IN (SELECT id FROM main.job WHERE events > " HEAD_EVENTS "+" TAIL_EVENTS "))"         \
+        " WHERE n > " HEAD_EVENTS " AND n <= total-" TAIL_EVENTS ";"                                                 \
+        "DELETE FROM event WHERE id IN (SELECT id FROM doomed);"                                                     \
+        "UPDATE job SET events_dropped=n, drop_event=last FROM"                                                      \
+        " (SELECT doomed.job AS of, count(*) AS n, max(doomed.id) AS last FROM doomed GROUP BY doomed.job) WHERE "   \
+        "of=job.id;"                                                                                                 \
+        "INSERT INTO event(id, job, time, from_state, to_state, what, reason)"                                       \
+        " SELECT drop_event, job.id, max(doomed.time), '', '', 'dropped', " DROP_TEXT                                \
+        " FROM job JOIN doomed ON doomed.job=job.id GROUP BY job.id;"                                                \
+        "DROP TABLE doomed;"                                                                                         \
+        "INSERT INTO event(job, time, from_state, to_state, what, reason)"                                           \
+        " SELECT id, since_usec, '', '', 'dropped', " DROP_TEXT " FROM job"                                          \
+        " WHERE attempts_dropped>0 AND drop_event=0;"                                                                \
+        "UPDATE job SET drop_event=(SELECT max(id) FROM event WHERE event.job=job.id AND what='dropped')"            \
+        " WHERE attempts_dropped>0 AND drop_event=0;"
+
 /* Each takes a database from version i + 1 to i + 2, in one transaction. What ended is counted and what is open is found without
  * reading the rest. */
 const char *const store_migrations[STORE_VERSION - 1] = {
@@ -77,6 +118,21 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "ALTER TABLE input ADD COLUMN command BLOB;" /* of an older job: in its own row */
         "ALTER TABLE attempt ADD COLUMN gpus TEXT;"
         "CREATE INDEX job_name ON job(name, uid);"
+        "ALTER TABLE job ADD COLUMN deaths INTEGER NOT NULL DEFAULT -1;" /* -1: to be counted from the attempts */
+        "ALTER TABLE job ADD COLUMN free_deaths INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN lost_usec TEXT NOT NULL DEFAULT '';"
+        "ALTER TABLE job ADD COLUMN holds_checkpoints INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN events INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN events_dropped INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN attempts_dropped INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN drop_event INTEGER NOT NULL DEFAULT 0;"
+        "CREATE TABLE trash(id INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, first INTEGER NOT NULL,"
+        " last INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL, user TEXT NOT NULL);" PRUNE_ALL
+        "UPDATE job SET holds_checkpoints=1 WHERE state IN (" ENDED ") AND EXISTS(SELECT 1 FROM checkpoint WHERE"
+        " checkpoint.job=job.id AND checkpoint.state=0 AND instr(checkpoint.path, '/jobs/' || job.id || '/') > 0);"
+        "DROP INDEX job_ended;"
+        "CREATE INDEX job_ended ON job(state, holds_checkpoints) WHERE state IN (" ENDED ");"
+        "CREATE INDEX job_oldest ON job(ended, id) WHERE state IN (" ENDED ") AND holds_checkpoints=0;"
         "PRAGMA user_version=3;"
         "COMMIT;",
 };
@@ -92,7 +148,7 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "not_before=?8, step=?9, steps=?10, loss=?11, rate=?12, exit_code=?13, exit_class=?14, "
                 "resume_from=?15, resume_abandon=?16, history_from=?17, lost_steps=?18, run_steps=?19, "
                 "run_usec=?20, active_usec=?21, since_usec=?22, checkpoint_stall=?23, "
-                "checkpoint_write=?24 WHERE id=?1",
+                "checkpoint_write=?24, deaths=?25, free_deaths=?26, lost_usec=?27, holds_checkpoints=?28 WHERE id=?1",
         [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command) VALUES(?,?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
                               ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -110,15 +166,47 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_FIND_NAME] = "SELECT coalesce((SELECT max(id) FROM job WHERE name=?1 AND uid=?2),"
                                 " (SELECT max(id) FROM job WHERE name=?1))",
         [STATEMENT_LOAD_PAGE] = "SELECT " STORE_JOB_COLUMNS " FROM job WHERE id<? ORDER BY id DESC LIMIT ?",
-        [STATEMENT_LOAD_ATTEMPTS] = "SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=? ORDER BY number",
+        [STATEMENT_LOAD_ATTEMPTS] =
+                "SELECT * FROM (SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=?1 ORDER BY "
+                "number DESC LIMIT ?2) ORDER BY number",
         [STATEMENT_LOAD_NEWEST_ATTEMPT] =
                 "SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=? ORDER BY number DESC LIMIT 1",
         [STATEMENT_LOAD_CHECKPOINTS] = "SELECT " STORE_CHECKPOINT_COLUMNS " FROM checkpoint WHERE job=? ORDER BY step",
         [STATEMENT_LOAD_NEWEST_CHECKPOINT] = "SELECT " STORE_CHECKPOINT_COLUMNS
                                              " FROM checkpoint WHERE job=? AND state=0 ORDER BY step DESC LIMIT 1",
         [STATEMENT_COUNT_ENDED] =
-                "SELECT state, count(*) FROM job INDEXED BY job_ended WHERE state IN (" ENDED ") GROUP BY state",
+                "SELECT state, count(*), sum(holds_checkpoints) FROM job INDEXED BY job_ended WHERE state "
+                "IN (" ENDED ") GROUP BY state",
         [STATEMENT_EVENTS] = "SELECT id, time, from_state, to_state, what, reason, class, step, lost FROM event "
                              "WHERE job=? AND id>? ORDER BY id LIMIT ?",
         [STATEMENT_REMOVE] = "DELETE FROM job WHERE id=?",
+        [STATEMENT_STARTS] =
+                "SELECT count(*), min(started) FROM (SELECT started FROM attempt WHERE job=?1 AND number>?2 "
+                "ORDER BY number DESC LIMIT ?3) WHERE started > ?4 AND started <= ?5",
+        [STATEMENT_COUNT_EVENT] =
+                "UPDATE job SET events=events+1 WHERE id=?1 RETURNING events-events_dropped, drop_event",
+        [STATEMENT_DOOMED_EVENT] =
+                "SELECT id, time FROM event WHERE job=?1 AND id<>?2 ORDER BY id LIMIT 1 OFFSET " HEAD_EVENTS,
+        [STATEMENT_DROP_EVENT] = "DELETE FROM event WHERE id IN (?1, ?2)",
+        [STATEMENT_COUNT_DROPPED] =
+                "UPDATE job SET events_dropped=events_dropped+?2, attempts_dropped=attempts_dropped+?3,"
+                " drop_event=CASE WHEN ?4>0 THEN ?4 WHEN drop_event>0 THEN drop_event ELSE"
+                " (SELECT seq+1 FROM sqlite_sequence WHERE name='event') END WHERE id=?1",
+        [STATEMENT_DROP_NOTE] =
+                "INSERT OR REPLACE INTO event(id, job, time, from_state, to_state, what, reason) SELECT drop_event,"
+                " id, coalesce((SELECT time FROM event WHERE id=drop_event), ?2), '', '', 'dropped', " DROP_TEXT
+                " FROM job WHERE id=?1",
+        [STATEMENT_DROP_ATTEMPTS] =
+                "DELETE FROM attempt WHERE job=?1 AND number>" HEAD_ATTEMPTS " AND number<=?2-" TAIL_ATTEMPTS,
+        [STATEMENT_TRASH] =
+                "INSERT INTO trash(job, first, last, uid, gid, user) SELECT id, ?2, ?3, uid, gid, user FROM job "
+                "WHERE id=?1",
+        [STATEMENT_TRASH_NEXT] =
+                "SELECT id, job, first, last, uid, gid, user FROM trash WHERE uid NOT IN (?1, ?2, ?3, ?4) "
+                "ORDER BY id",
+        [STATEMENT_COUNT_TRASH] = "SELECT count(*) FROM trash",
+        [STATEMENT_TRASH_DONE] = "DELETE FROM trash WHERE id=?",
+        [STATEMENT_TRASH_LESS] = "UPDATE trash SET first=?2 WHERE id=?1",
+        [STATEMENT_OLDEST_ENDED] = "SELECT id, state FROM job INDEXED BY job_oldest WHERE state IN (" ENDED
+                                   ") AND holds_checkpoints=0 ORDER BY ended, id LIMIT ?",
 };

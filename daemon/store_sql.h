@@ -19,10 +19,23 @@ enum {
         STATEMENT_LOAD_NEWEST_CHECKPOINT,
         STATEMENT_EVENTS,
         STATEMENT_REMOVE,
+        STATEMENT_STARTS,
+        STATEMENT_COUNT_EVENT,
+        STATEMENT_DOOMED_EVENT,
+        STATEMENT_DROP_EVENT,
+        STATEMENT_COUNT_DROPPED,
+        STATEMENT_DROP_NOTE,
+        STATEMENT_DROP_ATTEMPTS,
+        STATEMENT_OLDEST_ENDED,
+        STATEMENT_TRASH,
+        STATEMENT_TRASH_NEXT,
+        STATEMENT_TRASH_DONE,
+        STATEMENT_TRASH_LESS,
         STATEMENT_AT_START, /* from here on: closed once all is loaded */
         STATEMENT_LOAD_OPEN = STATEMENT_AT_START,
         STATEMENT_LOAD_ATTEMPTS,
         STATEMENT_COUNT_ENDED,
+        STATEMENT_COUNT_TRASH,
         STATEMENT_MAX
 };
 
@@ -34,7 +47,7 @@ enum {
         "submitted, "                                                                                               \
         "started, ended, not_before, step, steps, loss, rate, exit_code, exit_class, resume_from, resume_abandon, " \
         "history_from, memory, cpus, hang_sec, start_sec, on_nan, lost_steps, run_steps, run_usec, active_usec, "   \
-        "since_usec, checkpoint_stall, checkpoint_write"
+        "since_usec, checkpoint_stall, checkpoint_write, deaths, free_deaths, lost_usec, holds_checkpoints"
 #define STORE_ATTEMPT_COLUMNS                                                                                      \
         "job, number, open, nonce, boot_id, pid, pid_start, gpu_mask, started, ended, resumed, first_step, step, " \
         "checkpoint_step, "                                                                                        \

@@ -15,6 +15,7 @@
 
 #include "bertd/job.h"
 #include "common/cleanup.h"
+#include "common/file.h"
 #include "common/limits.h"
 #include "daemon/states.h"
 
@@ -285,6 +286,38 @@ static int check_rlimits(const struct submission *submission, struct error *erro
         return 0;
 }
 
+int submission_add_home(struct submission *submission, const char *home) {
+        size_t n = 0;
+
+        for (; submission->environment && submission->environment[n]; n++)
+                if (strncmp(submission->environment[n], "HOME=", 5) == 0)
+                        return 0;
+        char *variable = format_string("HOME=%s", home);
+        char **grown = variable ? realloc(submission->environment, (n + 2) * sizeof(char *)) : NULL;
+        if (!grown) {
+                free(variable);
+                return -ENOMEM;
+        }
+        grown[n] = variable;
+        grown[n + 1] = NULL;
+        submission->environment = grown;
+        return 0;
+}
+
+size_t submission_size(const struct submission *submission) {
+        size_t size = 0;
+
+        for (size_t i = 0; i < FIELD_MAX; i++) {
+                const void *at = (const char *) submission + fields[i].offset;
+                const char *text = strcmp(fields[i].type, "s") == 0 ? *(char *const *) at : NULL;
+                char **texts = strcmp(fields[i].type, "as") == 0 ? *(char **const *) at : NULL;
+                size += text ? strlen(text) : 0;
+                for (size_t k = 0; texts && texts[k]; k++)
+                        size += strlen(texts[k]) + 1 + sizeof(char *);
+        }
+        return size;
+}
+
 static void clamp_limit(struct submit_rlimit *limit, const struct rlimit *own) {
         limit->hard = MIN(limit->hard, (uint64_t) own->rlim_max);
         limit->soft = MIN(limit->soft, limit->hard);
@@ -362,6 +395,11 @@ int submission_check(const struct submission *submission, const struct submit_ho
                 return error_set(error, EINVAL, "ranks × threads: %u × %u = %" PRIu64 " slots, this host has %" PRIu64,
                                  submission->ranks, submission->threads, slots, host->slots);
         }
+        if (!host->limits && (submission->memory > 0 || submission->cpus > 0))
+                return error_set(
+                        error, EINVAL,
+                        "%s: this bertd cannot hold a job to it (only one of root's under systemd can): leave it out",
+                        submission->memory > 0 ? "memory" : "cpus");
         if (submission->gpus > host->gpus) {
                 *ret_too_large = true;
                 return error_set(error, EINVAL, "gpus: %u, this host has %u", submission->gpus, host->gpus);

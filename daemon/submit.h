@@ -40,6 +40,7 @@ struct submission {
 struct submit_host {
         uint64_t slots;
         uint32_t gpus;
+        bool limits; /* its launcher holds a job to memory and cpus */
 };
 
 void submission_defaults(struct submission *submission);
@@ -48,6 +49,12 @@ void submission_free(struct submission *submission); /* the contents, not the st
 
 /* Reads the message's a{sv}: unknown keys, wrong types and keys given twice are refused. */
 int submission_read(struct submission *submission, sd_bus_message *message, struct error *error);
+
+/* HOME, where it has none. −ENOMEM. */
+int submission_add_home(struct submission *submission, const char *home);
+
+/* Bytes of its texts. */
+size_t submission_size(const struct submission *submission);
 
 /* What a client says of its limits is its word: none is kept above `own`, which are the kernel's, and none is left out. */
 void submission_clamp_limits(struct submission *submission, const struct rlimit own[RLIM_NLIMITS]);

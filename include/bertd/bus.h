@@ -4,14 +4,17 @@
  * Object /org/bertd1, interface org.bertd1.Manager, served by bertd:
  *
  *   method          in                 out      who             meaning
- *   Submit          a{sv}              t        anyone          a new job's id, after its one durable commit
+ *   Submit          a{sv}              t        anyone          a new job's id, after its one durable commit; the
+ *                                                               answer waits for the user database (at most 5 s)
  *   GetJob          t                  a{sv}    anyone*         one job
  *   ListJobs        tub                aa{sv}   anyone*         jobs with id < first (0: newest), at most second (<= 100),
  *                                                               newest first; third: only jobs that have not ended
  *   FindJob         s                  t        anyone          the caller's newest job of that name, else anyone's
  *   GetEvents       ttu                a(ttssssstt) anyone*     job, after event id, at most: (event id, time, from, to, what,
  *                                                               reason, exit class, last step, lost steps); reason empty
- *                                                               where the caller may not see it; class empty where no attempt ended
+ *                                                               where the caller may not see it; class empty where no attempt ended.
+ *                                                               Of a job with many, one "dropped", from and to empty, stands for
+ *                                                               those that are not kept (include/bertd/limits.h)
  *   GetCheckpoints  t                  aa{sv}   anyone          the ledger, newest first: its first page
  *   ListCheckpoints tt                 aa{sv}   anyone          the same of steps < second (0: newest)
  *   GetSpec         t                  s        owner           the normalised spec text
@@ -23,15 +26,24 @@
  *   Wait            t                  s        anyone          answers when the job has ended or is paused: its state's name
  *   WaitChange      t                  t        anyone          answers with the serial of the newest durable change as soon as that
  *                                                               is not the argument (0: at once); one outstanding a connection
- *   GetDaemon       -                  a{sv}    anyone          version, pid, state_dir, launcher, slots, slots_used, gpus,
- *                                                               gpus_used, counts of jobs by state (queued, ..., all u)
+ *   GetDaemon       -                  a{sv}    anyone          version, protocol, pid, state_dir, launcher, slots, slots_used, gpus,
+ *                                                               gpus_used, counts of jobs by state (queued, ..., all u),
+ *                                                               keep_ended t (0: all), held t (ended jobs beyond it, which stay for
+ *                                                               the checkpoints in their folders)
  *   Shutdown        b                  -        root or the daemon's user   true: stop the jobs first (they checkpoint and
  *                                                               return to queued)
- *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, shim version; out: BERTD_ATTEMPT_*
+ *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, "VERSION PROTOCOL" of the shim; out: BERTD_ATTEMPT_*
  *   AttemptReport   a{sv}              -        the job's user  current progress, see below
  *
  * A list is a page of at most BERTD_PAGE_MAX bytes: it may end before what was asked for, and the caller goes on from its last entry
  * until a page is empty. All bounds: include/bertd/limits.h.
+ *
+ * Versions. The server's id (D-Bus' GUID, sd_bus_get_bus_id), which a client has before its first call, begins with BERTD_BUS_ID and a byte
+ * that is BERTD_PROTOCOL. bertctl refuses a bertd of another protocol and names the cure; other clients need not look. GetDaemon and Shutdown
+ * are the same in every protocol. A bertd of protocol 1 has an id like any other and names no protocol.
+ * A shim lives through upgrades of bertd: every bertd serves all older shims (protocol 1: the version alone), and passes over what it does not
+ * know. To one of a newer protocol it answers BERTD_ERROR_VERSION, watches it, stops it with SIGTERM, and starts no other; that shim stays
+ * connected and says hello to the bertd that comes next.
  *
  *   anyone* = spec, command, environment and reasons that quote logs are left out unless the caller is the owner or root.
  *
@@ -39,7 +51,8 @@
  * attempts u, submitted t, started t, ended t (usec since the epoch, 0 = not yet), step t, steps t, loss d (NaN = unknown),
  * rate d (samples/s), eta_sec t, checkpoint_step t, checkpoint_path s, exit i (-1 = none yet), exit_class s,
  * exit_signal s ("SIGSEGV", empty = none), exit_rank i (the rank that failed first, -1 = unknown), exit_host s, last_step t (of the
- * attempt that ended last), lost_steps t (done and done again, in all), goodput d (useful steps over wall time, 0..1, NaN =
+ * attempt that ended last), lost_steps t (done and done again, in all), lost_sec as ("killed=12.500": seconds since the checkpoint or
+ * start before, summed over all attempts that ended so), goodput d (useful steps over wall time, 0..1, NaN =
  * unknown), checkpoint_stall_sec d, checkpoint_write_sec d (of the newest checkpoint, NaN = unknown), memory t (limit in bytes,
  * 0 = none), cpus d (0 = none), hang_sec i, start_sec i, on_nan s, evidence s (owner and root only: the folder with the stacks of
  * the last hang, or empty), first_cause s (owner and root only: why the last attempt died),
@@ -70,6 +83,10 @@
 
 #include "bertd/limits.h"
 
+#define BERTD_PROTOCOL 2      /* of clients: grows when an older one could misunderstand */
+#define BERTD_SHIM_PROTOCOL 2 /* of shims, likewise */
+#define BERTD_BUS_ID "bertd"  /* the first bytes of the server's id; the protocol is the next */
+
 #define BERTD_BUS_PATH "/org/bertd1"
 #define BERTD_BUS_INTERFACE "org.bertd1.Manager"
 #define BERTD_BUS_ATTEMPT_PATH "/org/bertd1/attempt"
@@ -80,10 +97,12 @@
 #define BERTD_ERROR_ACCESS_DENIED "org.bertd1.Error.AccessDenied"
 #define BERTD_ERROR_WRONG_STATE "org.bertd1.Error.WrongState"
 #define BERTD_ERROR_INVALID_SPEC "org.bertd1.Error.InvalidSpec"
-#define BERTD_ERROR_TOO_LARGE "org.bertd1.Error.TooLarge" /* more than the host will ever have */
-#define BERTD_ERROR_QUOTA "org.bertd1.Error.Quota"        /* more than a user may have: include/bertd/limits.h */
-#define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"    /* state.db could not be written: nothing was changed */
-#define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"  /* the daemon is shutting down */
+#define BERTD_ERROR_TOO_LARGE "org.bertd1.Error.TooLarge"      /* more than the host will ever have */
+#define BERTD_ERROR_QUOTA "org.bertd1.Error.Quota"             /* more than a user may have: include/bertd/limits.h */
+#define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"         /* state.db could not be written: nothing was changed */
+#define BERTD_ERROR_UNAVAILABLE "org.bertd1.Error.Unavailable" /* the user database does not answer: try again */
+#define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"       /* the daemon is shutting down */
+#define BERTD_ERROR_VERSION "org.bertd1.Error.Version"         /* the shim is newer than the daemon */
 
 /* AttemptHello's answer. */
 enum {

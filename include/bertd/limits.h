@@ -68,6 +68,12 @@
 #define BERTD_SAMPLES_MAX (1ull << 62) /* the same for samples and for bytes of a checkpoint */
 #define BERTD_SECONDS_MAX 31536000000  /* a thousand years: no time left or taken is shown longer */
 
+/* Of a job's attempts (their rows and folders) and events the oldest and the newest so many are kept. */
+#define BERTD_ATTEMPTS_HEAD 10
+#define BERTD_ATTEMPTS_TAIL 90
+#define BERTD_EVENTS_HEAD 100
+#define BERTD_EVENTS_TAIL 900
+
 /* A number above as text, for --help and the spec's table of defaults. */
 #define BERTD_TEXT(number) BERTD_TEXT_OF(number)
 #define BERTD_TEXT_OF(number) #number

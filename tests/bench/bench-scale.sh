@@ -8,7 +8,7 @@ row() { printf '| %s | %s | %s |\n' "$@"; }
 rss() { awk '/^VmRSS/ {printf "%.1f MB", $2 * 1024 / 1e6}' "/proc/$1/status"; }
 pick() { awk -v name="$1" 'index($0, name) == 1 {print "p50 " $(NF - 5) " ms, p99 " $(NF - 4) " ms"}' "$work/latency"; }
 
-start_bertd --slots 1
+start_bertd --slots 1 --keep-ended 1000000
 blocker=$("$BERTCTL" submit -- sleep 100000)
 wait_for 20 state_is "$blocker" running
 kill_bertd
@@ -18,7 +18,7 @@ echo '| figure | bertd | bound, or raw cost in the same run |'
 echo '|---|---|---|'
 answers() { "$BERTCTL" status "$blocker" >/dev/null 2>&1; }
 start=$(date +%s%N)
-start_bertd --slots 1
+start_bertd --slots 1 --keep-ended 1000000
 row 'start to the first answered call' "$((($(date +%s%N) - start) / 1000000)) ms" '1000 ms'
 row 'resident memory' "$(rss "$bertd_pid")" '16 MB'
 chmod 666 "$BERTD_SOCKET"

@@ -183,6 +183,24 @@ ok 'at once' took_within 0 $((1500 * patience))
 ok 'by SIGKILL' record '"exit_code":-1,"signal":9'
 ok 'and by nothing before it' exits 1 grep term "$dir/log"
 
+# what shows a process's memory is not waited for, neither where a job ends nor where it hangs
+shim_env="LD_PRELOAD=$(preloaded block)"
+attempt command term 1000000 'trap \"\" TERM; (setsid env -i sleep 3'$$' &); echo up; while :; do sleep 0.05; done'
+run_shim
+wait_for 5 up
+tell stop 0
+ok 'a process whose memory is locked does not hold up the end' ended
+ok 'at once' took_within 0 $((1500 * patience))
+ok 'one without an environment is gone as well' exits 1 pgrep -f "^sleep 3$$\$"
+limits='"hang_sec":1,"start_sec":1,'
+attempt command term 1000000 'sleep 301'
+run_shim
+ok 'of a hang it holds up the evidence alone' wait_for 20 eval 'grep -qs "^== wchan" "$dir"/hang-1/pid-*.txt'
+tell stop 0
+ok 'a stop meanwhile ends the job' ended
+ok 'whose class is hang' record '"class":"hang"'
+limits='' shim_env=''
+
 # 5. a checkpoint that grows extends the grace time, at most four times
 attempt pretrain usr1 1000000 "$notify"' trap \"for i in 1 2 3 4 5; do echo x >> run/checkpoints/.step-5.tmp; sleep 0.5; done; exit 75\" USR1; notify READY=1; while :; do sleep 0.05; done'
 run_shim

@@ -55,6 +55,18 @@ ok "an unknown field of Submit is refused by name" refuses 1 "colour" busctl --a
 ok "so is a wrong type" refuses 1 "ranks" busctl --address="unix:path=$BERTD_SOCKET" call org.bertd1 /org/bertd1 \
   org.bertd1.Manager Submit 'a{sv}' 3 name s x kind s command ranks s two
 
+for odd in $'caf\xe9' $'caf\xef\xbf\xbe' $'caf\xed\xa0\x80'; do # Latin-1, U+FFFE, a surrogate: sd-bus takes none of them
+  ok "a variable that is not UTF-8 is refused by name" refuses 2 'environment variable LC_X: not UTF-8; unset it, or submit with `env -u LC_X' \
+    env LC_X="$odd" "$BERTCTL" submit -- true
+  ok "so is a word of the command" refuses 2 'word 2 of the command, "caf?*": not UTF-8' "$BERTCTL" submit -- true "$odd"
+  ok "a job's name" refuses 2 '^bertctl: --name: ' "$BERTCTL" submit --name "$odd" -- true
+  ok "its folder" refuses 2 'run_dir: not UTF-8' "$BERTCTL" submit --run-dir "$work/$odd" -- true
+  ok "and bertd's" refuses 2 'not UTF-8' "$BERTD" --launcher fork --state-dir "$work/$odd" --socket "$work/b.sock"
+done
+(mkdir "$work/$odd" && cd "$work/$odd" && refuses 2 "the current folder's path is not UTF-8" "$BERTCTL" submit -- true) >"$work/.cwd" 2>&1
+ok "submitting from such a folder is refused" equal "$?" 0
+ok "what a job writes refuses nothing" wait_job "$("$BERTCTL" submit -- printf 'caf\xe9\xef\xbf\xbe')"
+
 if ((EUID == 0)); then
   cp "$BERTCTL" "$work/bertctl" # the build folder may be closed to others
   theirs=(setpriv --reuid 65534 --regid 65534 --clear-groups "$work/bertctl")

@@ -70,9 +70,9 @@ is "NO_COLOR set but empty counts for nothing" "$(colours env NO_COLOR=)" some
 is "a pipe has none" "$("$BERTCTL" status | count_colours)" 0
 
 # version, and which daemon answers.
-is "version has both" "$("$BERTCTL" version | sed 's/ [0-9][^ ]*/ V/')" "bertctl V
-bertd V (pid $bertd_pid, $BERTD_SOCKET)"
-is "as JSON, too" "$("$BERTCTL" version --json | jq -c '[.bertctl == .bertd, .pid, .socket]')" "[true,$bertd_pid,\"$BERTD_SOCKET\"]"
+is "version has both" "$("$BERTCTL" version | sed 's/ [0-9][^ ]*/ V/; s/protocol [0-9]*/protocol P/')" "bertctl V (protocol P)
+bertd V (protocol P, pid $bertd_pid, $BERTD_SOCKET)"
+is "as JSON, too" "$("$BERTCTL" version --json | jq -c '[.bertctl == .bertd, .bertctl_protocol == .bertd_protocol, .pid, .socket]')" "[true,true,$bertd_pid,\"$BERTD_SOCKET\"]"
 mkdir -p "$work/runtime/bertd"
 ln -s "$BERTD_SOCKET" "$work/runtime/bertd/bertd.sock"
 # The system's socket in a mount namespace of its own; anything that listens there answers.

@@ -8,7 +8,6 @@
  * counted in calls, so that an input does the same each time.
  */
 #include <ftw.h>
-#include <grp.h>
 #include <math.h>
 #include <signal.h>
 #include <sys/fsuid.h>
@@ -53,8 +52,7 @@ struct session {
 
 uint64_t __wrap_clock_boottime_usec(void);
 pid_t __wrap_fork(void);
-int __wrap_process_sweep(uid_t uid, const char *nonce);
-struct group *__wrap_getgrnam(const char *name);
+int __wrap_nss_group(const char *name, uint64_t usec, gid_t *ret);
 char *__wrap_files_scratch(const struct job *job, bool private_shm);
 
 static uint64_t now_usec = UINT64_C(1000) * USEC_PER_SEC;
@@ -67,12 +65,8 @@ pid_t __wrap_fork(void) {
         return pid;
 }
 
-int __wrap_process_sweep(uid_t uid, const char *nonce) { return 0; }
-
 /* No group bertd: the socket is opened to all by ourselves. */
-struct group *__wrap_getgrnam(const char *name) {
-        return NULL;
-}
+int __wrap_nss_group(const char *name, uint64_t usec, gid_t *ret) { return -ESRCH; }
 
 static char *scratch_parent;
 char *__wrap_files_scratch(const struct job *job, bool private_shm) {
@@ -123,6 +117,8 @@ static void start_manager(struct session *s) {
                 (void) fprintf(stderr, "fuzz_bus: %s\n", error.text);
         assert(r >= 0);
         assert(chmod(s->socket, 0666) == 0);
+        for (size_t i = 0; i < ELEMENTSOF(s->clients); i++)
+                assert(accounts_note(s->manager->accounts, s->clients[i].uid, &(struct nss_user) { .name = "u" }) == 0);
 }
 
 /* The kernel notes who connects; the way to the socket is looked up as ourselves. */
@@ -253,9 +249,12 @@ static void step_report(struct session *s) {
 static void step_gone(struct session *s) {
         struct job *job = choose_attempt(s);
 
-        if (job)
-                attempt_over(job->run, fuzz_u8(&s->input) % EXIT_CLASS_MAX, "the shim is gone");
-        turn(s);
+        if (!job)
+                return;
+        uint64_t id = job->id;
+        attempt_over(job->run, fuzz_u8(&s->input) % EXIT_CLASS_MAX, "the shim is gone");
+        while ((job = store_find(s->manager->store, id)) && job->run && job->run->sweeper)
+                assert(sd_event_run(s->manager->loop, UINT64_MAX) >= 0);
 }
 
 static void step_reconnect(struct session *s) {

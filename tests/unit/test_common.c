@@ -219,6 +219,16 @@ static void test_variables(void **state) {
                         fail_msg("%s", rows[i].assignment);
 }
 
+static void test_utf8_texts(void **state) {
+        assert_true(text_is_utf8("") && text_is_utf8("caf\xc3\xa9"));
+        assert_false(text_is_utf8("caf\xc3"));
+        assert_false(text_is_utf8("\xff\xc3\xa9"));
+        assert_null(text_as_utf8(NULL));
+        assert_null(text_as_utf8("caf\xc3\xa9"));
+        cleanup_free char *text = text_as_utf8("\xef\xbf\xbe caf\xc3\xa9, cut: \xe2\x82");
+        assert_string_equal(text, "??? caf\xc3\xa9, cut: ??");
+}
+
 static void test_db_errors(void **state) {
         cleanup_db sqlite3 *db = NULL;
         struct error e = {};
@@ -249,6 +259,7 @@ int main(void) {
                 cmocka_unit_test(test_times),
                 cmocka_unit_test(test_utf8),
                 cmocka_unit_test(test_variables),
+                cmocka_unit_test(test_utf8_texts),
                 cmocka_unit_test(test_db_errors),
         };
 

@@ -1,5 +1,6 @@
 /* The manager's methods over a connection whose user the test chooses: who may call which, as bus.h states it (not the table of
  * methods.c), what others see of a job, and what is refused in which state. Nothing is started. */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <setjmp.h>
@@ -18,6 +19,7 @@
 #include "common/clock.h"
 #include "common/db.h"
 #include "common/file.h"
+#include "daemon/accounts.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
 #include "daemon/settle.h"
@@ -58,6 +60,8 @@ static int setup(void **state) {
         };
         if (manager_new(&options, &f->manager, &error) < 0 || manager_start(f->manager, &error) < 0)
                 fail_msg("%s", error.text);
+        /* What the user database would answer later. */
+        assert_int_equal(accounts_note(f->manager->accounts, geteuid(), &(struct nss_user) { .name = "me" }), 0);
         f->peer.manager = f->manager;
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
         assert_true(sd_id128_randomize(&id) >= 0);
@@ -349,12 +353,17 @@ static struct job *new_attempt(struct fixture *f) {
         return job;
 }
 
-static const char *hello(struct fixture *f, uid_t uid, const struct job *job, const char *nonce) {
+static const char *hello_of(struct fixture *f, uid_t uid, const struct job *job, const char *nonce,
+                            const char *version) {
         sd_bus_message *m = new_call(f, "AttemptHello");
 
-        assert_true(sd_bus_message_append(m, "tuss", job->id, 1u, nonce, "0") >= 0);
+        assert_true(sd_bus_message_append(m, "tuss", job->id, 1u, nonce, version) >= 0);
         call(f, uid, m);
         return f->error;
+}
+
+static const char *hello(struct fixture *f, uid_t uid, const struct job *job, const char *nonce) {
+        return hello_of(f, uid, job, nonce, "0");
 }
 
 static uint32_t hello_answer(struct fixture *f) {
@@ -428,6 +437,36 @@ static const char *report_end(struct fixture *f, const struct job *job, const ch
                                           "its-nonce", "exited", "b", 1, "record", "s", record) >= 0);
         call(f, owner_uid(), m);
         return f->error;
+}
+
+/* Whom bertd serves, and whom it leaves alone. */
+static void test_shim_versions(void **state) {
+        static const struct {
+                const char *version;
+                bool newer;
+        } cases[] = { { "0.1.0", false }, { "0.1.0 1", false }, { "0.1.0 2", false },
+                      { "", false },      { "9.9.9 3", true },  { "9.9.9 4294967295", true } };
+        static const char *const bad[] = { "9.9.9 x",  "9.9.9 0", "9.9.9 4294967296",
+                                           "9.9.9 3 ", "\n 3",    "0123456789012345678901234567890123456789 3" };
+        struct fixture *f = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                struct job *job = new_attempt(f);
+                job->run->adopted = true;
+                assert_string_equal(hello_of(f, owner_uid(), job, "its-nonce", cases[i].version),
+                                    cases[i].newer ? BERTD_ERROR_VERSION : DONE);
+                /* One that was begun before its pid was kept is watched, too, and not given up in a minute. */
+                assert_int_equal(job->state, JOB_RUNNING);
+                assert_true(job->attempt.pid == getpid() && job->run->phase == PHASE_LIVE && !job->run->timer);
+                assert_int_equal(job->run->peer == &f->peer, !cases[i].newer);
+                assert_int_equal(job->run->newer != NULL, cases[i].newer);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+                struct job *job = new_attempt(f);
+                job->run->adopted = true;
+                assert_string_equal(hello_of(f, owner_uid(), job, "its-nonce", bad[i]), SD_BUS_ERROR_INVALID_ARGS);
+                assert_int_equal(job->state, JOB_STARTING);
+        }
 }
 
 /* There is no exit.json: what the shim saw is durable before the answer lets it go. */
@@ -610,6 +649,61 @@ static void test_one_trainer_a_folder(void **state) {
         assert_string_equal(submit(f, "pretrain", "/x"), DONE);
 }
 
+/* A refusal that quotes a key and cuts it within a character is still an answer. */
+static void test_refusal_that_is_cut(void **state) {
+        struct fixture *f = *state;
+        char key[128] = "x";
+        sd_bus_message *m = new_call(f, "Submit");
+
+        for (int i = 0; i < 50; i++)
+                strcat(key, "\xc3\xa9");
+        assert_true(sd_bus_message_append(m, "a{sv}", 1, key, "s", "") >= 0);
+        call(f, geteuid(), m);
+        assert_string_equal(f->error, BERTD_ERROR_INVALID_SPEC);
+        assert_non_null(strstr(sd_bus_message_get_error(f->reply)->message, "unknown key \"x\xc3\xa9"));
+        assert_non_null(strstr(sd_bus_message_get_error(f->reply)->message, "\xc3\xa9?\""));
+}
+
+/* A death's reason, too, that quotes a path. */
+static void test_reason_that_is_cut(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_job(f, "command", JOB_QUEUED);
+        struct error error = {};
+
+        job_set_text(&job->reason, "caf\xc3");
+        assert_string_equal(job->reason, "caf?");
+        job->state = JOB_FAILED;
+        store_note(f->manager->store, job, JOB_QUEUED, "failed", "caf\xc3");
+        assert_int_equal(store_flush(f->manager->store, &error), 0);
+        assert_string_equal(call_job(f, owner_uid(), "GetEvents", "ttu", job->id), DONE);
+        free(job->reason);
+        job->reason = strdup("caf\xc3"); /* as an older daemon kept it */
+        assert_string_equal(call_job(f, owner_uid(), "GetJob", "t", job->id), DONE);
+}
+
+/* Calls that wait until their user is known are bounded in bytes, a user's and all, and are kept no longer than that. */
+static void test_parked_calls(void **state) {
+        struct fixture *f = *state;
+        struct peer peers[5];
+        sd_bus_message *m = new_call(f, "Submit");
+
+        for (uid_t i = 0; i < ELEMENTSOF(peers); i++)
+                peers[i] = (struct peer) { .manager = f->manager, .uid = 1000 + i, .doomed = true };
+        assert_int_equal(peer_park(&peers[0], m, BERTD_REQUESTS_OF_UID_MAX - 1), 0);
+        assert_int_equal(peer_park(&peers[0], m, 2), -ENOBUFS);
+        for (size_t i = 1; i < 4; i++)
+                assert_int_equal(peer_park(&peers[i], m, BERTD_REQUESTS_OF_UID_MAX), 0);
+        assert_int_equal(peer_park(&peers[4], m, 2), -ENOBUFS);
+        bus_server_resume(f->manager->server, 1001);
+        assert_int_equal(peer_park(&peers[4], m, BERTD_REQUESTS_OF_UID_MAX), 0);
+        assert_int_equal(peer_park(&peers[1], m, 2), -ENOBUFS);
+        for (uid_t i = 0; i < ELEMENTSOF(peers); i++)
+                bus_server_resume(f->manager->server, 1000 + i);
+        assert_int_equal(peer_park(&peers[0], m, BERTD_REQUESTS_OF_UID_MAX), 0);
+        bus_server_resume(f->manager->server, 1000);
+        (void) sd_bus_message_unref(m);
+}
+
 /* What the shim is asked for: the last call that came to it. */
 struct asked {
         char member[32];
@@ -744,6 +838,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_ended_jobs, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_shim, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_asking_the_shim, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_shim_versions, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_end_reported, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reported_numbers, setup, teardown),
@@ -752,6 +847,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_names, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_one_trainer_a_folder, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_change_that_cannot_be_kept, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_parked_calls, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_refusal_that_is_cut, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_reason_that_is_cut, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

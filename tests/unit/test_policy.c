@@ -15,14 +15,29 @@ static const struct policy_config config = { .max_without_progress = 3, .backoff
 
 /* class, resumed, first, step, newest checkpoint at the end */
 #define DEATH(c, r, first, last, newest) \
-        { EXIT_CLASS_##c, r, first, last, newest }
+        { EXIT_CLASS_##c, r, first, last, newest, false }
+
+/* A case whose counters are those of a job that has died as the history says. */
+static struct policy_case case_of(const struct policy_death *history, size_t n, const uint64_t *good, size_t n_good) {
+        struct policy_case c = { .history = history, .n = n, .good = good, .n_good = n_good };
+
+        for (size_t i = 1; i <= n; i++)
+                policy_count(&c.counters, history, i);
+        return c;
+}
+
+static struct policy_decision decide_by(const struct policy_config *by, const struct policy_death *history, size_t n,
+                                        const uint64_t *good, size_t n_good) {
+        const struct policy_case c = case_of(history, n, good, n_good);
+        struct policy_decision d;
+
+        policy_decide(by, &c, &d);
+        return d;
+}
 
 static struct policy_decision decide(const struct policy_death *history, size_t n, const uint64_t *good,
                                      size_t n_good) {
-        struct policy_decision d;
-
-        policy_decide(&config, history, n, good, n_good, 0, &d);
-        return d;
+        return decide_by(&config, history, n, good, n_good);
 }
 static const char *words(const struct policy_decision *d) {
         static char text[256];
@@ -38,7 +53,6 @@ static void test_single_deaths(void **state) {
                 enum policy_action action;
         } rows[] = {
                 { DEATH(FINISHED, false, 0, 9, 9), POLICY_DONE },
-                { DEATH(STOPPED, false, 0, 9, 9), POLICY_REQUEUE },
                 { DEATH(STOPPED, false, 0, 0, 0), POLICY_RETRY },
                 { DEATH(USER_ERROR, false, 0, 0, 0), POLICY_FAIL },
                 { DEATH(BAD_CHECKPOINT, false, 0, 0, 0), POLICY_RETRY },
@@ -96,12 +110,101 @@ static void test_host_deaths_cost_nothing_but_back_off(void **state) {
 
 static void test_jitter_is_bounded(void **state) {
         const struct policy_death death = DEATH(FAILED, false, 0, 5, 0);
+        const struct policy_config least = { .max_without_progress = 3 };
 
         for (uint32_t random = 0; random < 5000; random += 7) {
+                struct policy_case c = case_of(&death, 1, NULL, 0);
                 struct policy_decision d;
-                policy_decide(&config, &death, 1, NULL, 0, random * 2654435761u, &d);
+                c.random = random * 2654435761u;
+                policy_decide(&config, &c, &d);
                 assert_in_range(d.delay_usec, 3 * USEC_PER_SEC, 4 * USEC_PER_SEC);
+                policy_decide(&least, &c, &d);
+                assert_int_equal(d.delay_usec, USEC_PER_SEC);
         }
+}
+
+/* A job as bertd keeps it: a short history, and the counters. Dies until it is given up, at most `limit` times; returns how often. */
+static uint32_t walk(const struct policy_config *by, struct policy_death death, uint32_t limit,
+                     uint64_t *ret_last_delay) {
+        struct policy_death history[POLICY_HISTORY_MAX];
+        struct policy_counters counters = {};
+        struct policy_decision d = {};
+        uint32_t died = 0;
+
+        for (size_t n = 0; d.action != POLICY_FAIL && died < limit; died++) {
+                if (n == ELEMENTSOF(history))
+                        memmove(history, history + 1, --n * sizeof(history[0]));
+                history[n++] = death;
+                policy_count(&counters, history, n);
+                policy_decide(by, &(struct policy_case) { .history = history, .n = n, .counters = counters }, &d);
+                if (d.action == POLICY_RETRY) {
+                        assert_in_range(d.delay_usec, USEC_PER_SEC, MAX(by->backoff_max_sec, 60u) * USEC_PER_SEC);
+                        *ret_last_delay = d.delay_usec;
+                }
+        }
+        return died;
+}
+
+static void test_every_budget_runs_out_exactly(void **state) {
+        static const uint32_t budgets[] = { 0, 1, 5, 63, 64, 65, 70, 1000, 100000 };
+        const struct policy_death death = DEATH(FAILED, false, 0, 0, 0);
+        uint64_t last = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(budgets); i++) {
+                const struct policy_config by = { .max_without_progress = budgets[i], .backoff_max_sec = 0 };
+                assert_int_equal(walk(&by, death, 1000000, &last), budgets[i] + 1);
+        }
+        assert_int_equal(last, USEC_PER_SEC);
+}
+
+/* No restart storm, whatever the job asks for: deaths that cost no budget back off further and further. */
+static void test_floor(void **state) {
+        const struct policy_config none = { .max_without_progress = 3 },
+                                   some = { .backoff_min_sec = 2, .backoff_max_sec = 200 };
+        const struct policy_death killed = DEATH(KILLED, false, 0, 0, 0), asks = DEATH(STOPPED, false, 0, 5, 0),
+                                  saves = DEATH(STOPPED, true, 5, 6, 6);
+        const struct policy_config patient = { .max_without_progress = 1,
+                                               .backoff_min_sec = 2,
+                                               .backoff_max_sec = 200 };
+        static const uint64_t doubled[] = { 1, 2, 4, 8, 16, 32, 60, 60 };
+        uint64_t last = 0;
+
+        for (uint32_t i = 0; i < ELEMENTSOF(doubled); i++) {
+                assert_int_equal(walk(&none, killed, i + 1, &last), i + 1);
+                assert_int_equal(last, doubled[i] * USEC_PER_SEC);
+                assert_int_equal(walk(&none, asks, i + 1, &last), i + 1);
+                assert_int_equal(last, doubled[i] * USEC_PER_SEC);
+        }
+        assert_int_equal(walk(&patient, killed, 100, &last), 100);
+        assert_int_equal(last, 200 * USEC_PER_SEC);
+        assert_int_equal(walk(&some, asks, 1, &last), 1);
+        assert_int_equal(last, USEC_PER_SEC); /* it has not died */
+        assert_int_equal(walk(&none, saves, 100, &last), 100);
+        assert_int_equal(last, 60 * USEC_PER_SEC);
+}
+
+static void test_starts_of_an_hour(void **state) {
+        const uint64_t hour = POLICY_STARTS_SEC * USEC_PER_SEC, now = 100 * hour;
+        const struct policy_death death = DEATH(KILLED, false, 0, 5, 0);
+        struct policy_case c = case_of(&death, 1, NULL, 0);
+        struct policy_decision d;
+
+        assert_int_equal(policy_starts_wait(POLICY_STARTS_MAX - 1, now - 10, now), 0);
+        assert_int_equal(policy_starts_wait(POLICY_STARTS_MAX, now - hour + 5, now), 5);
+        assert_int_equal(policy_starts_wait(POLICY_STARTS_MAX, now - hour, now), 0);
+        assert_int_equal(policy_starts_wait(POLICY_STARTS_MAX, now - 9 * hour, now), 0);
+        assert_int_equal(policy_starts_wait(POLICY_STARTS_MAX, now + 9 * hour, now),
+                         hour); /* a clock that was set back */
+        policy_decide(&config, &c, &d);
+        assert_false(d.hourly);
+        c.starts_wait_usec = hour / 2;
+        policy_decide(&config, &c, &d);
+        assert_true(d.hourly && d.action == POLICY_RETRY);
+        assert_int_equal(d.delay_usec, hour / 2);
+        c.starts_wait_usec = USEC_PER_SEC; /* less than the back-off */
+        policy_decide(&config, &c, &d);
+        assert_false(d.hourly);
+        assert_int_equal(d.delay_usec, 4 * USEC_PER_SEC);
 }
 
 static void test_same_step_twice(void **state) {
@@ -131,9 +234,8 @@ static void test_repeatable_classes(void **state) {
         };
 
         for (enum exit_class c = 0; c < EXIT_CLASS_MAX; c++) {
-                const struct policy_death twice[] = { { c, false, 0, 57, 50 }, { c, true, 50, 57, 50 } };
-                struct policy_decision d;
-                policy_decide(&back, twice, 2, NULL, 0, 0, &d);
+                const struct policy_death twice[] = { { c, false, 0, 57, 50, false }, { c, true, 50, 57, 50, false } };
+                struct policy_decision d = decide_by(&back, twice, 2, NULL, 0);
                 assert_int_equal(d.cause == CAUSE_SAME_STEP, repeatable[c]);
         }
 }
@@ -178,26 +280,26 @@ static void test_nan(void **state) {
         const uint64_t good[] = { 50, 40, 30 };
         struct policy_decision d;
 
-        policy_decide(&config, same, 1, good, 3, 0, &d);
+        d = decide_by(&config, same, 1, good, 3);
         assert_int_equal(d.action, POLICY_FAIL);
         assert_false(d.rollback);
         assert_non_null(strstr(words(&d), "on_nan is stop"));
-        policy_decide(&back, same, 1, good, 3, 0, &d);
+        d = decide_by(&back, same, 1, good, 3);
         assert_int_equal(d.action, POLICY_RETRY);
         assert_true(d.rollback);
         assert_int_equal(d.rollback_step, 40);
-        policy_decide(&back, same, 2, good, 3, 0, &d);
+        d = decide_by(&back, same, 2, good, 3);
         assert_int_equal(d.action, POLICY_FAIL);
         assert_int_equal(d.cause, CAUSE_SAME_STEP);
         assert_false(d.rollback);
         const struct policy_death at_once[] = { DEATH(NAN, false, 0, 57, 57), DEATH(NAN, true, 57, 57, 57) };
-        policy_decide(&back, at_once, 2, good, 1, 0, &d);
+        d = decide_by(&back, at_once, 2, good, 1);
         assert_int_equal(d.cause, CAUSE_SAME_STEP);
-        policy_decide(&back, other, 2, good + 1, 2, 0, &d);
+        d = decide_by(&back, other, 2, good + 1, 2);
         assert_int_equal(d.rollback_step, 30);
-        policy_decide(&back, same, 1, good, 1, 0, &d);
+        d = decide_by(&back, same, 1, good, 1);
         assert_int_equal(d.rollback_step, 50);
-        policy_decide(&back, same, 1, NULL, 0, 0, &d);
+        d = decide_by(&back, same, 1, NULL, 0);
         assert_true(d.rollback);
         assert_int_equal(d.rollback_step, 0);
 }
@@ -238,12 +340,12 @@ static void test_once(void **state) {
         struct policy_death death = { .exit_class = EXIT_CLASS_KILLED };
         struct policy_decision d;
 
-        policy_decide(&none, &death, 1, NULL, 0, 0, &d);
+        d = decide_by(&none, &death, 1, NULL, 0);
         assert_int_equal(d.action, POLICY_FAIL);
-        policy_decide(&config, &death, 1, NULL, 0, 0, &d);
+        d = decide_by(&config, &death, 1, NULL, 0);
         assert_int_equal(d.action, POLICY_RETRY);
         death.exit_class = EXIT_CLASS_REBOOT;
-        policy_decide(&none, &death, 1, NULL, 0, 0, &d);
+        d = decide_by(&none, &death, 1, NULL, 0);
         assert_int_equal(d.action, POLICY_RETRY);
 }
 
@@ -255,19 +357,23 @@ static void test_what_costs_budget(void **state) {
                 [EXIT_CLASS_MPI] = true,        [EXIT_CLASS_HANG] = true,           [EXIT_CLASS_LAUNCH] = true,
         };
 
-        for (enum exit_class c = 0; c < EXIT_CLASS_MAX; c++)
-                assert_int_equal(policy_costs_budget(c), costs[c]);
+        for (enum exit_class c = 0; c < EXIT_CLASS_MAX; c++) {
+                assert_int_equal(policy_costs_budget(&(struct policy_death) { .exit_class = c }), costs[c]);
+                assert_false(policy_costs_budget(&(struct policy_death) { .exit_class = c, .host = true }));
+        }
 }
 
-/* Stopped on request: a step or a checkpoint is progress. A start that comes to neither backs off as a death does. */
+/* Stopped on request: a step or a checkpoint is progress, and it begins again at the floor. A start that comes to neither backs off as
+ * a death does. */
 static void test_stopped_with_progress(void **state) {
         const struct policy_death step[] = { DEATH(STOPPED, true, 10, 15, 10) };
         const struct policy_death checkpoint[] = { DEATH(KILLED, true, 10, 15, 10), DEATH(STOPPED, true, 15, 15, 15) };
         const struct policy_death neither[] = { DEATH(KILLED, true, 10, 15, 10), DEATH(STOPPED, true, 10, 10, 10) };
 
-        assert_int_equal(DECIDE(step).action, POLICY_REQUEUE);
-        assert_int_equal(DECIDE(checkpoint).action, POLICY_REQUEUE);
-        assert_int_equal(DECIDE(neither).action, POLICY_RETRY);
+        assert_int_equal(DECIDE(step).delay_usec, USEC_PER_SEC);
+        assert_int_equal(DECIDE(checkpoint).delay_usec, USEC_PER_SEC);
+        assert_int_equal(DECIDE(neither).delay_usec, 8 * USEC_PER_SEC);
+        assert_int_equal(DECIDE(step).action, POLICY_RETRY);
 }
 
 int main(void) {
@@ -277,6 +383,9 @@ int main(void) {
                 cmocka_unit_test(test_once),
                 cmocka_unit_test(test_single_deaths),
                 cmocka_unit_test(test_budget_and_backoff),
+                cmocka_unit_test(test_every_budget_runs_out_exactly),
+                cmocka_unit_test(test_floor),
+                cmocka_unit_test(test_starts_of_an_hour),
                 cmocka_unit_test(test_host_deaths_cost_nothing_but_back_off),
                 cmocka_unit_test(test_jitter_is_bounded),
                 cmocka_unit_test(test_same_step_twice),

@@ -33,7 +33,7 @@ static bool has_no_group; /* the job has not come to its setsid yet */
 
 uint64_t __wrap_clock_boottime_usec(void);
 int __wrap_kill(pid_t pid, int signal);
-unsigned __wrap_tree_kill(pid_t main, const char *nonce, uint64_t limit_usec, int *main_status);
+unsigned __wrap_tree_kill(pid_t main, uint64_t limit_usec, int *main_status);
 int __wrap_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t clock, uint64_t usec, uint64_t accuracy,
                              sd_event_time_handler_t handler, void *userdata);
 int __wrap_sd_event_source_set_time(sd_event_source *source, uint64_t usec);
@@ -47,7 +47,7 @@ int __wrap_kill(pid_t pid, int signal) {
         return has_no_group && pid < 0 ? -1 : 0;
 }
 
-unsigned __wrap_tree_kill(pid_t main, const char *nonce, uint64_t limit_usec, int *main_status) {
+unsigned __wrap_tree_kill(pid_t main, uint64_t limit_usec, int *main_status) {
         assert_int_equal(main, PID);
         killed_usec = now_usec;
         return 0;

@@ -11,7 +11,7 @@
 /* Rows as in enum job_state, columns as in enum job_event: digit = next state, '.' = impossible, 'x' = refused, '=' = stays. */
 static const char *const expected[JOB_STATE_MAX] = {
         [JOB_QUEUED] = "1.78=xx.......",   [JOB_STARTING] = ".2333xx.5406..",  [JOB_RUNNING] = ".=333xx.5406..",
-        [JOB_STOPPING] = ".====xx.5.0.78", [JOB_BACKOFF] = "..78=xx0......",   [JOB_DONE] = "..xx=x=.......",
+        [JOB_STOPPING] = ".====xx.5.0.78", [JOB_BACKOFF] = "..78=0x0......",   [JOB_DONE] = "..xx=x=.......",
         [JOB_FAILED] = "..xx=0=.......",   [JOB_CANCELLED] = "..xx=0=.......", [JOB_PAUSED] = "..7x=0x.......",
 };
 

@@ -33,7 +33,7 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-        static const char *const suffixes[] = { "", "-wal", "-shm", "-journal" };
+        static const char *const suffixes[] = { "", "-wal", "-shm", "-journal", ".v1", ".v2", ".new" };
 
         for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
                 cleanup_free char *path = format_string("%s%s", db_path, suffixes[i]);
@@ -119,6 +119,10 @@ static void test_round_trip(void **state) {
                                           .evidence = strdup("/e"),
                                           .reason = strdup("SIGSEGV") };
         job->lost_steps = 7;
+        job->deaths = (struct policy_counters) { .costing = 900, .free = 70 };
+        job_lose(job, EXIT_CLASS_USER_ERROR, 12);
+        job_lose(job, EXIT_CLASS_OOM, UINT64_C(1) << 40);
+        job_lose(job, EXIT_CLASS_OOM, 5);
         job->run_steps = 17;
         job->run_usec = 1700;
         job->active_usec = 4000;
@@ -155,6 +159,9 @@ static void test_round_trip(void **state) {
         assert_string_equal(job->attempt.evidence, "/e");
         assert_true(job->memory == UINT64_C(16) << 30 && job->cpus == 2.5);
         assert_true(job->hang_sec == 0 && job->start_sec == 60 && job->on_nan == ON_NAN_ROLLBACK);
+        assert_true(job->deaths.costing == 900 && job->deaths.free == 70);
+        assert_true(job->lost_usec[EXIT_CLASS_USER_ERROR] == 12 && job->lost_usec[EXIT_CLASS_KILLED] == 0);
+        assert_true(job->lost_usec[EXIT_CLASS_OOM] == (UINT64_C(1) << 40) + 5);
         assert_true(job->lost_steps == 7 && job->run_steps == 17 && job->run_usec == 1700);
         assert_true(job->active_usec == 4000 && job->since_usec == 99);
         assert_true(isnan(job->checkpoint_stall) && job->checkpoint_write == 0.25);
@@ -597,6 +604,404 @@ static void test_names_are_found(void **state) {
         store_free(store);
 }
 
+/* ---- what is not kept ---- */
+
+static int64_t number(const char *sql) {
+        cleanup_db sqlite3 *db = NULL;
+        cleanup_statement sqlite3_stmt *statement = NULL;
+
+        assert_int_equal(sqlite3_open(db_path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &statement, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+        return sqlite3_column_int64(statement, 0);
+}
+
+struct events {
+        size_t n, note; /* note: at which place "dropped" stands, 0 = nowhere */
+        uint64_t newest;
+        char whats[1200][24], reason[128];
+};
+
+static int take_event(void *userdata, const struct event_row *event) {
+        struct events *all = userdata;
+
+        assert_true(event->id > all->newest && all->n < ELEMENTSOF(all->whats));
+        all->newest = event->id;
+        (void) snprintf(all->whats[all->n++], sizeof(all->whats[0]), "%s", event->what);
+        if (strcmp(event->what, "dropped") == 0) {
+                all->note = all->n;
+                (void) snprintf(all->reason, sizeof(all->reason), "%s", event->reason);
+        }
+        return 0;
+}
+
+static void read_events(struct store *store, uint64_t job, struct events *ret) {
+        struct error error = {};
+
+        *ret = (struct events) {};
+        assert_int_equal(store_events(store, job, 0, 5000, take_event, ret, &error), 0);
+}
+
+/* `n` events more, which are numbered from `first` on. */
+static void note_events(struct store *store, struct job *job, size_t first, size_t n) {
+        struct error error = {};
+        char what[24];
+
+        for (size_t i = first; i < first + n; i++) {
+                (void) snprintf(what, sizeof(what), "e%zu", i);
+                store_note(store, job, job->state, what, "");
+                if (i % 7 == 0)
+                        assert_int_equal(store_flush(store, &error), 0);
+        }
+        assert_int_equal(store_flush(store, &error), 0);
+}
+
+static void test_oldest_and_newest_events_are_kept(void **state) {
+        static struct events all;
+        struct store *store = open_store();
+        struct job *other = insert(store, "other"), *job = insert(store, "one");
+
+        note_events(store, other, 2, 20);
+        note_events(store, job, 2, 999); /* "submit" was the first */
+        read_events(store, job->id, &all);
+        assert_true(all.n == 1000 && all.note == 0);
+        note_events(store, job, 1001, 1);
+        read_events(store, job->id, &all);
+        assert_true(all.n == 1001 && all.note == 101);
+        assert_string_equal(all.reason, "1 older event dropped");
+        assert_string_equal(all.whats[99], "e100");
+        assert_string_equal(all.whats[101], "e102");
+        note_events(store, job, 1002, 2000);
+        read_events(store, job->id, &all);
+        assert_true(all.n == 1001 && all.note == 101);
+        assert_string_equal(all.reason, "2001 older events dropped");
+        assert_string_equal(all.whats[0], "submit");
+        assert_string_equal(all.whats[99], "e100");
+        assert_string_equal(all.whats[101], "e2102");
+        assert_string_equal(all.whats[1000], "e3001");
+        read_events(store, other->id, &all);
+        assert_int_equal(all.n, 21);
+        store_free(store);
+        store = open_store(); /* and over a restart */
+        note_events(store, store_at(store, 1), 3002, 1);
+        read_events(store, store_at(store, 1)->id, &all);
+        assert_true(all.n == 1001 && all.note == 101);
+        assert_string_equal(all.reason, "2002 older events dropped");
+        store_free(store);
+}
+
+struct folders {
+        size_t n;
+        struct trash_row rows[8];
+};
+
+static int take_trash(void *userdata, const struct trash_row *row) {
+        struct folders *all = userdata;
+
+        assert_true(all->n < ELEMENTSOF(all->rows));
+        assert_string_equal(row->user, "alice");
+        all->rows[all->n++] = *row;
+        return 0;
+}
+
+static int take_some_trash(void *userdata, const struct trash_row *row) {
+        struct folders *all = userdata;
+
+        if (all->n == ELEMENTSOF(all->rows))
+                return -ENOBUFS;
+        return take_trash(userdata, row);
+}
+
+static struct folders trash_of(struct store *store, const uid_t *busy, size_t n_busy) {
+        struct folders all = {};
+        struct error error = {};
+
+        assert_int_equal(store_trash(store, busy, n_busy, take_trash, &all, &error), 0);
+        return all;
+}
+
+static void start_attempts(struct store *store, struct job *job, uint32_t last) {
+        struct error error = {};
+
+        while (job->attempt.number < last) {
+                uint32_t next = job->attempt.number + 1;
+                job_push_attempt(job);
+                job->attempt.number = next;
+                job->attempt.started = next;
+                store_note(store, job, job->state, "start", "");
+                assert_int_equal(store_flush(store, &error), 0);
+                store_note(store, job, job->state, "died", "");
+                assert_int_equal(store_flush(store, &error), 0);
+        }
+}
+
+static void test_oldest_and_newest_attempts_are_kept(void **state) {
+        static struct events all;
+        struct store *store = open_store();
+        struct job *job = insert(store, "one");
+        struct error error = {};
+        const uid_t busy[] = { 1000 };
+
+        start_attempts(store, job, 100);
+        assert_false(store_has_trash(store));
+        start_attempts(store, job, 103);
+        assert_true(store_has_trash(store));
+        assert_int_equal(number("SELECT count(*) FROM attempt"), 100);
+        assert_int_equal(number("SELECT min(number) FROM attempt WHERE number > 10"), 14);
+        struct folders folders = trash_of(store, NULL, 0);
+        assert_int_equal(folders.n, 3);
+        assert_true(folders.rows[0].job == job->id && folders.rows[0].first == 11 && folders.rows[0].last == 11);
+        assert_true(folders.rows[2].first == 13 && folders.rows[2].uid == 1000 && folders.rows[2].gid == 1001);
+        assert_int_equal(trash_of(store, busy, 1).n, 0);
+        read_events(store, job->id, &all);
+        assert_true(all.n == 208 && all.note > 0);
+        assert_string_equal(all.reason, "3 older attempts dropped");
+        assert_int_equal(store_trash_done(store, folders.rows[0].id, 0), 0);
+        assert_int_equal(store_trash_done(store, folders.rows[1].id, 0), 0);
+        assert_true(store_pending(store));
+        assert_int_equal(store_flush(store, &error), 0);
+        assert_int_equal(trash_of(store, NULL, 0).n, 1);
+        store_free(store); /* bertd dies before the last folder is gone */
+        store = open_store();
+        assert_true(store_has_trash(store));
+        assert_int_equal(trash_of(store, NULL, 0).n, 1);
+        start_attempts(store, store_at(store, 0), 600);
+        read_events(store, store_at(store, 0)->id, &all);
+        assert_true(all.n == 1001 && all.note == 101);
+        assert_string_equal(all.reason, "201 older events and 500 older attempts dropped");
+        store_free(store);
+}
+
+/* A commit that fails has dropped nothing. */
+static void test_nothing_is_dropped_by_a_failed_commit(void **state) {
+        struct store *store = open_store();
+        struct job *job = insert(store, "one");
+        struct error error = {};
+        cleanup_db sqlite3 *other = NULL;
+
+        start_attempts(store, job, 100);
+        assert_int_equal(sqlite3_open(db_path, &other), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+        job_push_attempt(job);
+        job->attempt.number = 101;
+        store_note(store, job, job->state, "start", "");
+        assert_true(store_flush(store, &error) < 0);
+        assert_false(store_has_trash(store));
+        assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(store_flush(store, &error), 0);
+        assert_true(store_has_trash(store));
+        store_free(store);
+}
+
+static void test_starts_within_an_hour(void **state) {
+        struct store *store = open_store();
+        struct job *job = insert(store, "one");
+        struct error error = {};
+        uint64_t oldest = 0;
+        uint32_t n = 0;
+
+        start_attempts(store, job, 90); /* the n-th at n */
+        assert_int_equal(store_starts(store, job, 50, 80, &n, &oldest, &error), 0);
+        assert_true(n == 30 && oldest == 51);
+        assert_int_equal(store_starts(store, job, 0, 100, &n, &oldest, &error), 0);
+        assert_true(n == POLICY_STARTS_MAX && oldest == 31);
+        assert_int_equal(store_starts(store, job, 0, 20, &n, &oldest, &error), 0); /* a clock that was set back */
+        assert_int_equal(n, 0);
+        job->history_from = 85; /* a resume */
+        assert_int_equal(store_starts(store, job, 0, 100, &n, &oldest, &error), 0);
+        assert_true(n == 5 && oldest == 86);
+        store_free(store);
+}
+
+static void end(struct store *store, uint64_t id, uint64_t when, bool holds) {
+        struct job *job = store_find(store, id);
+        struct error error = {};
+
+        job->state = JOB_DONE;
+        job->ended = when;
+        job->holds_checkpoints = holds;
+        store_note(store, job, JOB_RUNNING, "finished", "");
+        assert_int_equal(store_flush(store, &error), 0);
+        store_release(store);
+}
+
+static void test_ended_jobs_beyond_a_number_go(void **state) {
+        struct store *store = open_store();
+        uint64_t counts[JOB_STATE_MAX];
+        struct error error = {};
+        struct job *loaded = NULL;
+
+        for (size_t i = 0; i < 6; i++)
+                (void) insert(store, "job");
+        store_keep_ended(store, 2);
+        end(store, 1, 100, false);
+        end(store, 2, 50, false);
+        end(store, 3, 10, true); /* the oldest, and it stays */
+        assert_int_equal(number("SELECT count(*) FROM job"), 6);
+        end(store, 4, 200, false);
+        assert_int_equal(store_load(store, 2, &loaded, &error), -ENOENT);
+        assert_int_equal(number("SELECT count(*) FROM event WHERE job=2"), 0);
+        assert_int_equal(number("SELECT count(*) FROM input WHERE job=2"), 0);
+        struct folders folders = trash_of(store, NULL, 0);
+        assert_true(folders.n == 1 && folders.rows[0].job == 2 && folders.rows[0].first == 0);
+        store_counts(store, counts);
+        assert_true(counts[JOB_DONE] == 3 && counts[JOB_QUEUED] == 2);
+        assert_int_equal(store_held(store), 1);
+        /* One that goes on is not among them; when it ends again, it is. */
+        assert_int_equal(store_load(store, 3, &loaded, &error), 0);
+        assert_int_equal(store_adopt(store, loaded), 0);
+        loaded->state = JOB_QUEUED;
+        loaded->holds_checkpoints = false;
+        store_note(store, loaded, JOB_DONE, "resume", "");
+        assert_int_equal(store_flush(store, &error), 0);
+        assert_int_equal(store_held(store), 0);
+        end(store, 3, 300, false);
+        assert_int_equal(store_load(store, 1, &loaded, &error), -ENOENT);
+        assert_int_equal(number("SELECT count(*) FROM job"), 4);
+        store_counts(store, counts);
+        assert_int_equal(counts[JOB_DONE], 2);
+        store_free(store);
+}
+
+/* Of many that have ended before: a few with each commit, and none is lost count of. */
+static void test_many_ended_jobs_go_in_parts(void **state) {
+        struct store *store = open_store();
+        uint64_t counts[JOB_STATE_MAX], before = 0, most = 0;
+        struct error error = {};
+        struct folders folders = {};
+
+        (void) insert(store, "job");
+        end(store, 1, 1, false);
+        store_free(store);
+        execute("WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i+1 FROM n WHERE i < 500) INSERT INTO job(id, uid, "
+                "gid, kind,"
+                " state, launcher, priority, ranks, threads, gpus, max_without_progress, backoff_min_sec, "
+                "backoff_max_sec,"
+                " grace_sec, keep, keep_every, umask, name, user, cwd, command, submitted, ended, holds_checkpoints) "
+                "SELECT i,"
+                " 1000, 1001, 'command', 'failed', 0, 0, 1, 1, 0, 5, 5, 600, 120, 3, 0, 18, 'x', 'alice', '/', "
+                "x'6c7300', 1, i,"
+                " i=7 FROM n");
+        store = open_store();
+        assert_false(store_pending(store));
+        store_keep_ended(store, 10);
+        for (size_t turns = 0; store_pending(store); turns++) {
+                assert_true(turns < 200);
+                assert_int_equal(store_flush(store, &error), 0);
+                store_counts(store, counts);
+                assert_true(before == 0 || before - counts[JOB_FAILED] <= 32);
+                before = counts[JOB_FAILED];
+                assert_int_equal(number("SELECT count(*) FROM job WHERE state='failed'"), before);
+                most = MAX(most, (uint64_t) number("SELECT count(*) FROM trash"));
+                folders.n = 0;
+                int r = store_trash(store, NULL, 0, take_some_trash, &folders, &error);
+                assert_true(r == 0 || r == -ENOBUFS);
+                for (size_t i = 0; i < folders.n; i++) /* more jobs go than folders */
+                        assert_int_equal(store_trash_done(store, folders.rows[i].id, 0), 0);
+        }
+        assert_in_range(most, 256, 256 + 32);
+        assert_false(store_has_trash(store));
+        assert_int_equal(number("SELECT count(*) FROM job"), 11);
+        assert_int_equal(number("SELECT min(id) FROM job WHERE id > 7"), 491);
+        assert_int_equal(store_held(store), 1);
+        store_free(store);
+}
+
+/* A database as bertd 2 wrote it: a job with a long history that runs, one with more, ended; one whose folder holds a checkpoint. */
+static void make_version_2(void) {
+        static const char rows[] = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 4) INSERT "
+                                   "INTO job(id, uid, gid, kind,"
+                                   " state, launcher, priority, ranks, threads, gpus, max_without_progress, "
+                                   "backoff_min_sec, backoff_max_sec,"
+                                   " grace_sec, keep, keep_every, umask, name, user, cwd, command, submitted, ended, "
+                                   "since_usec) SELECT i, 1000, 1001,"
+                                   " 'command', CASE i WHEN 1 THEN 'backoff' WHEN 4 THEN 'queued' ELSE 'failed' END, "
+                                   "0, 0, 1, 1, 0, 100, 5, 600, 120,"
+                                   " 3, 0, 18, 'x', 'alice', '/', x'6c7300', 1, i, 5 FROM n;"
+                                   "INSERT INTO input SELECT id, 's', x'413d3100', x'' FROM job;"
+                                   "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 5000) "
+                                   "INSERT INTO event(job, time,"
+                                   " from_state, to_state, what, reason, class, step, lost) SELECT 1 + (i > 250), i, "
+                                   "'running', 'backoff', 'e' || i,"
+                                   " 'r', 'failed', 0, 0 FROM n;"
+                                   "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 300) INSERT "
+                                   "INTO attempt(job, number, open,"
+                                   " nonce, boot_id, pid, pid_start, gpu_mask, started, ended, resumed, first_step, "
+                                   "step, checkpoint_step, exit_code,"
+                                   " signal, exit_class, reason) SELECT 1 + (i > 40), i - 40 * (i > 40), 0, 'n', 'b', "
+                                   "0, 0, 0, i, i, 0, 0, 0, 0, 1, 0,"
+                                   " CASE WHEN i = 30 THEN 7 ELSE 5 END, 'r' FROM n;"
+                                   "INSERT INTO checkpoint VALUES(3, 10, 99, 5, 0, 1, 1, "
+                                   "'/old/state/jobs/3/checkpoints/step-000000010.ckpt'),"
+                                   " (2, 10, 99, 5, 0, 1, 1, '/home/alice/run/checkpoints/step-000000010.ckpt');";
+        cleanup_db sqlite3 *db = NULL;
+
+        assert_int_equal(sqlite3_open(db_path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, store_schema, NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, store_migrations[0], NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, rows, NULL, NULL, NULL), SQLITE_OK);
+}
+
+static void test_version_2_is_migrated(void **state) {
+        static struct events all;
+        cleanup_free char *copy = format_string("%s.v2", db_path);
+        struct error error = {};
+        struct job *job;
+
+        make_version_2();
+        assert_int_equal(file_write_atomic(copy, "of an earlier try", 17, 0600, NULL), 0);
+        struct store *store = open_store();
+        assert_int_equal(store_count(store), 2);
+        job = store_at(store, 0);
+        assert_true(job->deaths.costing == 39 && job->deaths.free == 1); /* the 30th was killed */
+        assert_true(store_at(store, 1)->deaths.costing == 0 && !job->lost_usec);
+        read_events(store, 1, &all);
+        assert_true(all.n == 250 && all.note == 0);
+        read_events(store, 2, &all);
+        assert_true(all.n == 1001 && all.note == 101);
+        assert_string_equal(all.reason, "3750 older events and 160 older attempts dropped");
+        assert_string_equal(all.whats[99], "e350");
+        assert_string_equal(all.whats[101], "e4101");
+        assert_int_equal(number("SELECT count(*) FROM attempt WHERE job=2"), 100);
+        struct folders folders = trash_of(store, NULL, 0);
+        assert_true(folders.n == 1 && folders.rows[0].job == 2 && folders.rows[0].first == 11 &&
+                    folders.rows[0].last == 170);
+        assert_int_equal(store_held(store), 1);
+        assert_int_equal(store_trash_done(store, folders.rows[0].id, 100), 0); /* the first part of them */
+        assert_int_equal(store_flush(store, &error), 0);
+        folders = trash_of(store, NULL, 0);
+        assert_true(folders.n == 1 && folders.rows[0].first == 100);
+        note_events(store, job, 251, 1);
+        store_free(store);
+        assert_int_equal(number("PRAGMA user_version"), 3);
+        /* The copy is the database as it was. */
+        free(db_path);
+        db_path = steal_pointer(&copy);
+        assert_int_equal(number("PRAGMA user_version"), 2);
+        assert_int_equal(number("SELECT count(*) FROM event"), 5000);
+        struct stat st;
+        assert_true(stat(db_path, &st) == 0);
+        assert_int_equal(unlink(db_path), 0);
+        db_path[strlen(db_path) - 3] = '\0';
+}
+
+/* Where it cannot be copied first it is not changed. */
+static void test_no_copy_no_migration(void **state) {
+        cleanup_free char *in_the_way = format_string("%s.v2", db_path), *left = format_string("%s.new", db_path);
+        struct error error = {};
+        struct store *store;
+
+        make_version_2();
+        assert_int_equal(mkdir(in_the_way, 0700), 0);
+        assert_true(store_open(db_path, true, complain, &store, &error) < 0);
+        assert_non_null(strstr(error.text, "no copy of it can be made"));
+        assert_non_null(strstr(error.text, "nothing was changed"));
+        assert_int_equal(number("PRAGMA user_version"), 2);
+        assert_int_equal(number("SELECT count(*) FROM event"), 5000);
+        assert_int_equal(access(left, F_OK), -1);
+        assert_int_equal(rmdir(in_the_way), 0);
+}
+
 static void test_not_a_database(void **state) {
         struct store *store;
         struct error error = {};
@@ -657,6 +1062,14 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_jobs_are_bounded, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_texts_of_attempts_are_bounded, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_names_are_found, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_oldest_and_newest_events_are_kept, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_oldest_and_newest_attempts_are_kept, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_nothing_is_dropped_by_a_failed_commit, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_starts_within_an_hour, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_ended_jobs_beyond_a_number_go, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_many_ended_jobs_go_in_parts, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_version_2_is_migrated, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_no_copy_no_migration, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_not_a_database, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_empty_is_refused_where_jobs_were, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ledger_is_bounded, setup, teardown),

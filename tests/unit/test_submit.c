@@ -12,6 +12,7 @@
 #include "bertd/job.h"
 #include "common/cleanup.h"
 #include "common/limits.h"
+#include "common/utf8.h"
 #include "daemon/submit.h"
 
 static sd_bus *bus;
@@ -32,6 +33,8 @@ static int teardown(void **state) {
         return close(other_end);
 }
 
+static bool unlimited; /* the host's launcher cannot hold a job to memory and cpus */
+
 static sd_bus_message *begin(void) {
         sd_bus_message *m = NULL;
 
@@ -44,7 +47,7 @@ static sd_bus_message *begin(void) {
 static const char *verdict(sd_bus_message *m, bool *ret_too_large) {
         static struct error error;
         cleanup_submission struct submission s = {};
-        const struct submit_host host = { .slots = 8, .gpus = 1 };
+        const struct submit_host host = { .slots = 8, .gpus = 1, .limits = !unlimited };
         bool too_large = false;
 
         error = (struct error) {};
@@ -247,8 +250,46 @@ static void test_bounds_of_words(void **state) {
         assert_int_equal(limits_words_size(NULL), 0);
 }
 
+/* A limit that nothing would hold a job to is not taken. */
+static void test_limits_that_cannot_be_held(void **state) {
+        unlimited = true;
+        refused("memory", "t", UINT64_C(1) << 30, "memory: this bertd cannot hold a job to it");
+        refused_double("cpus", 2.5, "cpus: this bertd cannot hold a job to it");
+        assert_string_equal(verdict(good(), NULL), "");
+        unlimited = false;
+}
+
+static bool sd_bus_takes(const char *text) {
+        sd_bus_message *m = NULL;
+
+        assert_true(sd_bus_message_new_method_call(bus, &m, NULL, "/x", "x.y", "Submit") >= 0);
+        int r = sd_bus_message_append(m, "s", text);
+        (void) sd_bus_message_unref(m);
+        return r >= 0;
+}
+
+/* What we take for text is what sd-bus sends, and nothing else: by every character of the first plane, the edges of the others, and what
+ * only looks like one. */
+static void test_text_is_what_sd_bus_takes(void **state) {
+        for (uint32_t c = 1, low; c < 0x200000; c++) {
+                low = c & 0xffff;
+                if (c > 0xffff && low > 4 && low < 0xfffa)
+                        c |= 0xfffa;
+                const char bytes4[] = { (char) (0xf0 | c >> 18), (char) (0x80 | (c >> 12 & 0x3f)),
+                                        (char) (0x80 | (c >> 6 & 0x3f)), (char) (0x80 | (c & 0x3f)), 0 };
+                const char bytes3[] = { (char) (0xe0 | (c >> 12 & 0xf)), bytes4[2], bytes4[3], 0 };
+                const char bytes2[] = { (char) (0xc0 | (c >> 6 & 0x1f)), bytes4[3], 0 };
+                const char bytes1[] = { (char) (c & 0xff), 0 };
+                const char *texts[] = { bytes4, bytes3, bytes2, bytes1, bytes4 + 1 };
+                for (size_t i = 0; i < ELEMENTSOF(texts); i++)
+                        if (text_is_utf8(texts[i]) != sd_bus_takes(texts[i]))
+                                fail_msg("U+%04X, in %zu bytes", c, strlen(texts[i]));
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_limits_that_cannot_be_held),
                 cmocka_unit_test(test_good),
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_limits_of_the_caller),
@@ -257,6 +298,7 @@ int main(void) {
                 cmocka_unit_test(test_missing),
                 cmocka_unit_test(test_bounds_of_strings),
                 cmocka_unit_test(test_bounds_of_words),
+                cmocka_unit_test(test_text_is_what_sd_bus_takes),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
 }

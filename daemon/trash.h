@@ -1,0 +1,16 @@
+/*
+ * Removes the folders of what state.db has given up (store.h, "what is not kept"): of attempts, and of ended jobs. As the jobs' users, a
+ * few at a time; what a death of bertd cuts off is begun again by the next.
+ */
+#ifndef DAEMON_TRASH_H
+#define DAEMON_TRASH_H
+
+#include "daemon/manager.h"
+
+struct trash;
+
+int trash_new(struct manager *manager, struct trash **ret);
+void trash_soon(struct trash *trash); /* after a commit; NULL is fine */
+void trash_free(struct trash *trash); /* helpers go on by themselves; after children_free */
+
+#endif
