@@ -254,6 +254,8 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
         int r = check_words(spec->command, spec->n_command, &ctl->error);
         if (r == 0)
                 r = spec_format(spec, &text, &ctl->error);
+        if (r < 0)
+                ctl->error.exit = BERTCTL_EXIT_USAGE;
         if (r == 0)
                 r = current_folder(&cwd, &ctl->error);
         if (r == 0)
