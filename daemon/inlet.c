@@ -194,9 +194,21 @@ void inlets_charge(struct inlets *inlets, uid_t uid, uint64_t usec) {
                 inlets->busy_until = clock_boottime_usec() + 2 * usec;
 }
 
+static void arm_turn(struct inlets *inlets, uint64_t usec) {
+        (void) sd_event_source_set_time(inlets->turn, usec);
+        (void) sd_event_source_set_enabled(inlets->turn, SD_EVENT_ONESHOT);
+}
+
+static bool others_wait(const struct inlets *inlets) {
+        int enabled = SD_EVENT_OFF;
+
+        (void) sd_event_source_get_enabled(inlets->turn, &enabled);
+        return enabled != SD_EVENT_OFF;
+}
+
 /* Of all busy users' connections one at a time is read, and the loop is others' for twice as long as its call took. A user who speaks
  * over one connection waits for each answer anyway, and others wait for one call at most. */
-static bool must_stand_back(struct inlet *inlet) {
+static bool must_stand_back(struct inlet *inlet, bool called) {
         uint64_t now = clock_boottime_usec();
         struct inlet_usage *usage = usage_of(inlet->inlets, inlet->uid);
 
@@ -206,29 +218,36 @@ static bool must_stand_back(struct inlet *inlet) {
         }
         if (usage->usec <= INLET_BUSY_USEC || now - usage->alone_since >= INLET_ALONE_USEC)
                 return false;
-        if (now < inlet->inlets->busy_until)
+        if (!called && (now < inlet->inlets->busy_until || others_wait(inlet->inlets)))
                 return true;
+        usage->turn_usec = now;
         inlet->inlets->busy_until = now + FORWARDED_USEC; /* until its call is charged */
         return false;
 }
 
-static void arm_turn(struct inlets *inlets, uint64_t usec) {
-        (void) sd_event_source_set_time(inlets->turn, usec);
-        (void) sd_event_source_set_enabled(inlets->turn, SD_EVENT_ONESHOT);
+/* The user who had none for longest has the turn, with the connection that has waited longest; the others' comes when its call has been
+ * charged. */
+static bool comes_before(const struct inlet *a, const struct inlet *b) {
+        uint64_t x = usage_of(a->inlets, a->uid)->turn_usec, y = usage_of(b->inlets, b->uid)->turn_usec;
+
+        return x != y ? x < y : a->waits_since < b->waits_since;
 }
 
-/* Who has waited longest has the turn; the others' comes when its call has been charged. */
 static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
         struct inlets *inlets = userdata;
-        struct inlet *next = NULL;
         uint64_t now = clock_boottime_usec();
+        struct inlet *next = NULL;
         unsigned waiting = 0;
 
         for (struct inlet *i = inlets->first; i; i = i->next)
-                if (i->waiting == FOR_TURN && ++waiting && (!next || i->waits_since < next->waits_since))
-                        next = i;
-        if (next && now >= inlets->busy_until) {
+                if (i->waiting == FOR_TURN) {
+                        waiting++;
+                        if (!next || comes_before(i, next))
+                                next = i;
+                }
+        if (next && !inlets->next && now >= inlets->busy_until) {
                 wait_for(next, FOR_CLIENT);
+                inlets->next = next;
                 waiting--;
         }
         if (waiting > 0)
@@ -237,12 +256,9 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 static void stand_back(struct inlet *inlet) {
-        int enabled = SD_EVENT_OFF;
-
         inlet->waits_since = clock_boottime_usec();
         wait_for(inlet, FOR_TURN);
-        (void) sd_event_source_get_enabled(inlet->inlets->turn, &enabled);
-        if (enabled == SD_EVENT_OFF)
+        if (!others_wait(inlet->inlets))
                 arm_turn(inlet->inlets, inlet->inlets->busy_until);
 }
 
@@ -300,6 +316,11 @@ static size_t to_read(const struct inlet *inlet, int fd, uint64_t size) {
 
 /* Not before the client has read what it was answered: so a user holds one reply a connection. */
 static bool must_wait(struct inlet *inlet, int fd, uint32_t revents, uint64_t *ret_size) {
+        bool called = inlet->inlets->next == inlet;
+
+        /* A turn that cannot be used is over. */
+        if (called)
+                inlet->inlets->next = NULL;
         if (!(revents & (EPOLLHUP | EPOLLERR)) && inlet->owner->has_unread(inlet->userdata)) {
                 if (inlet->waiting != FOR_READER)
                         arm_patience(inlet, INLET_READER_USEC);
@@ -310,13 +331,13 @@ static bool must_wait(struct inlet *inlet, int fd, uint32_t revents, uint64_t *r
                 wait_for(inlet, FOR_CLIENT);
                 watch_patience(inlet);
         }
+        if (must_stand_back(inlet, called)) {
+                stand_back(inlet);
+                return true;
+        }
         *ret_size = size_to_come(inlet, fd);
         if (!reserve(inlet, *ret_size)) {
                 wait_for(inlet, FOR_ROOM);
-                return true;
-        }
-        if (must_stand_back(inlet)) {
-                stand_back(inlet);
                 return true;
         }
         return false;
@@ -417,6 +438,8 @@ void inlet_free(struct inlet *inlet) {
         struct inlet_usage *usage = usage_of(inlet->inlets, inlet->uid);
         if (usage->speaker == inlet)
                 usage->speaker = NULL;
+        if (inlet->inlets->next == inlet)
+                inlet->inlets->next = NULL;
         (void) sd_event_source_disable_unref(inlet->client);
         (void) sd_event_source_disable_unref(inlet->timer);
         if (inlet->bus_fd >= 0)

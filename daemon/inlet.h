@@ -5,7 +5,7 @@
  *   The bytes of messages that are under way are reserved: BERTD_REQUESTS_OF_UID_MAX a user, BERTD_REQUESTS_MAX in all; beyond, a
  *   connection is not read until others have finished. Nor is it read while its client has replies to read, INLET_READER_USEC at most.
  *   A user whose calls take more than INLET_BUSY_USEC of a second, over more than one connection within INLET_ALONE_USEC, waits: the
- *   loop is others' for twice as long as each of those calls took. A message or an authentication that is not complete after
+ *   loop is others' for twice as long as each of those calls took, and such users take turns, whatever connections each has. A message or an authentication that is not complete after
  *   INLET_PATIENCE_USEC ends the connection.
  */
 #ifndef DAEMON_INLET_H
@@ -30,9 +30,11 @@ struct inlets {
                 uint64_t second, usec; /* usec: of this second, and half of what the second before had */
                 struct inlet *speaker; /* the connection that was last looked at, since when no other was */
                 uint64_t alone_since;
-        } usage[128];          /* by uid; users who share a place share what they used */
-        uint64_t busy_until;   /* no connection of a busy user is read before */
-        sd_event_source *turn; /* armed while one waits for that */
+                uint64_t turn_usec; /* when one of its connections had the turn last */
+        } usage[128];               /* by uid; users who share a place share what they used */
+        uint64_t busy_until;        /* no connection of a busy user is read before */
+        sd_event_source *turn;      /* armed while one waits for that */
+        struct inlet *next;         /* whose turn it is now */
 };
 
 int inlets_new(struct inlets *inlets, sd_event *loop);

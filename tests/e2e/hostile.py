@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A hostile neighbour: hostile.py SOCKET MODE SECONDS, MODE one of flood, slow, half, huge, unfinished, garbage, calls; or `honest`: a
+"""A hostile neighbour: hostile.py SOCKET MODE SECONDS, MODE one of flood, slow, half, huge, unfinished, held, garbage, calls; or `honest`: a
 client that connects, reads, and prints the p99 of that in milliseconds."""
 import random, socket, struct, sys, time
 from bus import AUTH, call, connect
@@ -52,10 +52,16 @@ def unfinished(path, opened):
     if opened:
         opened[-1].settimeout(0.2)
         try:
-            opened[-1].sendall(call("Submit", 2, b"\0" * (3900 << 10), "a{sv}", 3901 << 10))
+            opened[-1].sendall(call("Submit", 2, b"\0" * (2200 << 10), "a{sv}", 2201 << 10))
         except OSError:
             pass
     keep(opened, 80)
+
+
+def held(path, opened):
+    """A few as large, that nobody goes on with: there is room for one."""
+    if len(opened) < 8:
+        attempt(opened, path, AUTH + call("Submit", 2, b"\0" * (40 << 10), "a{sv}", 2201 << 10))
 
 
 def garbage(path, opened):

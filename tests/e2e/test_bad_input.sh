@@ -50,6 +50,16 @@ s = socket.socket(socket.AF_UNIX); s.connect('$BERTD_SOCKET'); s.settimeout(2)
 try: s.sendall(sys.stdin.buffer.read())
 except OSError: pass"
 ok "garbage on the socket changes nothing" state_is "$job" running
+# What is too large is refused with the bound and the cure, by bertctl, and by bertd whatever sends it.
+long() { head -c "$1" /dev/zero | tr '\0' x; }
+ok "a command that is too large" refuses 2 "^bertctl: command: 70010 bytes, at most 65536 are allowed; write it into a script" "$BERTCTL" submit -- "true" "$(long 70001)"
+ok "an environment" refuses 2 "^bertctl: environment and spec: .* at most 1048576 are allowed; unset large variables" \
+  env $(for i in 1 2 3 4 5 6 7 8 9 10; do echo "L$i=$(long 110000)"; done) "$BERTCTL" submit -- true
+ok "a name" refuses 2 "^bertctl: name: 129 bytes, at most 128 are allowed; give a shorter one" "$BERTCTL" submit --name "$(long 129)" -- true
+ok "a folder" refuses 2 "^bertctl: run_dir: 4097 bytes, at most 4095 are allowed; use a shorter path" "$BERTCTL" submit --run-dir "/$(long 4096)" -- true
+ok "more GPUs than one host can have" refuses 2 "gpus" "$BERTCTL" submit --gpus 65 -- true
+ok "the same name, sent by another client" refuses 1 "name: 129 bytes, at most 128 are allowed; give a shorter one" busctl --address="unix:path=$BERTD_SOCKET" \
+  call org.bertd1 /org/bertd1 org.bertd1.Manager Submit 'a{sv}' 4 name s "$(long 129)" kind s command command as 1 true cwd s /
 ok "an unknown field of Submit is refused by name" refuses 1 "colour" busctl --address="unix:path=$BERTD_SOCKET" call org.bertd1 /org/bertd1 \
   org.bertd1.Manager Submit 'a{sv}' 2 name s x colour s red
 ok "so is a wrong type" refuses 1 "ranks" busctl --address="unix:path=$BERTD_SOCKET" call org.bertd1 /org/bertd1 \

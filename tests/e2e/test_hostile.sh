@@ -42,6 +42,15 @@ for mode in "${modes[@]}"; do
   ok "$mode: it was tried ($(cat "$work/tries"))" test "$(cat "$work/tries")" -gt 5
   ok "$mode: bertd keeps below $limit MB" test "$(memory)" -lt "$limit"
 done
+# Messages that wait for room cost no processor time: of 3 s not a third of one.
+ticks() { awk '{print $14 + $15}' "/proc/$bertd_pid/stat"; }
+"${nobody[@]}" python3 "$work/hostile.py" "$BERTD_SOCKET" held 6 >/dev/null &
+sleep 1
+before=$(ticks)
+sleep 3
+spent=$(($(ticks) - before))
+ok "messages that wait for room cost no processor time ($spent ticks)" test "$spent" -lt $(($(getconf CLK_TCK) / 3))
+wait $!
 ok "the job has not noticed" state_is "$mine" running
 
 # The job of another user, on a daemon that is root's: it runs with that user's ids, and its folders are no way out.
