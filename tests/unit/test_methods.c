@@ -458,8 +458,11 @@ static void test_shim_versions(void **state) {
                 /* One that was begun before its pid was kept is watched, too, and not given up in a minute. */
                 assert_int_equal(job->state, JOB_RUNNING);
                 assert_true(job->attempt.pid == getpid() && job->run->phase == PHASE_LIVE && !job->run->timer);
-                assert_int_equal(job->run->peer == &f->peer, !cases[i].newer);
                 assert_int_equal(job->run->newer != NULL, cases[i].newer);
+                assert_int_equal(attempt_checkpoint(job) == -ENOTCONN, cases[i].newer);
+                assert_ptr_equal(job->run->peer, &f->peer); /* one connection a shim, which takes no user's share */
+                assert_string_equal(hello_of(f, owner_uid(), job, "its-nonce", "0.1.0 2"), DONE);
+                assert_null(job->run->newer);
         }
         for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
                 struct job *job = new_attempt(f);
