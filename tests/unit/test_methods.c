@@ -509,6 +509,8 @@ static void test_eta(void **state) {
         assert_int_equal(attempt_eta_sec(job), 0); /* no step was timed */
         step_clock_note(&job->run->clock, 10, clock_boottime_usec() - 1000 * USEC_PER_SEC);
         assert_in_range(attempt_eta_sec(job), 2000, 2100); /* ten steps took 1000 s, 20 are left */
+        job->steps = UINT64_C(1000000000000000);
+        assert_int_equal(attempt_eta_sec(job), 0); /* nothing takes so long */
         job->steps = UINT64_MAX;
         assert_int_equal(attempt_eta_sec(job), 0); /* no number of seconds */
         job->steps = 20;

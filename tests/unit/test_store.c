@@ -540,6 +540,8 @@ static void test_jobs_are_bounded(void **state) {
         assert_int_equal(fill(store, 1, 10, &error), 10000);
         assert_non_null(
                 strstr(error.text, "you have 10000 jobs that have not ended, the most that a user may have; wait"));
+        store_drop(store, store_at(store, 7));
+        assert_int_equal(fill(store, 1, 10, &error), 1);
         assert_true(fill(store, 2, 10, &error) == 10000 && fill(store, 3, 10, &error) == 10000);
         assert_int_equal(fill(store, 4, 10, &error), 0);
         assert_non_null(strstr(error.text, "this host has 30000 jobs"));
