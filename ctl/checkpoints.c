@@ -49,6 +49,7 @@ static int read_checkpoints(struct client *client, uint64_t id, json_t *array, s
         while (r >= 0) {
                 struct checkpoint_info checkpoint;
                 r = checkpoint_info_read(reply, &checkpoint);
+                checkpoint_info_look(&checkpoint);
                 if (r > 0 && array)
                         (void) json_array_append_new(array, json_checkpoint(&checkpoint));
                 else if (r > 0 && !all && !is_of_interest(&checkpoint))

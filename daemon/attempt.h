@@ -13,6 +13,7 @@
 #include <systemd/sd-bus.h>
 
 #include "daemon/goodput.h"
+#include "daemon/ledger.h"
 #include "daemon/manager.h"
 
 struct peer;
@@ -35,7 +36,9 @@ struct attempt_run {
         void *launcher_data;     /* the launcher's own, freed by its `forget` */
         char *cgroup;            /* systemd launcher: the unit's, else NULL */
         unsigned sweeps;
-        bool asked; /* its exit record says that it ended on request */
+        bool asked;        /* its exit record says that it ended on request */
+        bool began;        /* the shim has said where it began */
+        bool path_refused; /* a path that it reported was refused, and the log has a line about it */
         struct step_clock clock;
 };
 
@@ -61,8 +64,10 @@ struct attempt_report {
         uint32_t attempt;
         const char *nonce, *status, *checkpoint_path;
         bool has_step, has_steps, has_loss, has_rate, has_checkpoint, has_stall, has_write, exited;
-        uint64_t step, steps, checkpoint_step, checkpoint_size, samples_first, samples_last;
+        bool has_resumed;
+        uint64_t step, steps, checkpoint_step, checkpoint_size, samples_first, samples_last, resumed_step;
         double loss, rate, checkpoint_stall, checkpoint_write;
+        struct ledger_news news;
 };
 int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report);
 

@@ -25,15 +25,25 @@
 #define SWEEP_INTERVAL_USEC 20000
 #define SWEEPS_MAX 500 /* 10 s: what is left then hangs in the kernel */
 
+/* Without it the newest good checkpoint alone is known: the job goes on from there. */
+static void load_ledger(struct manager *manager, struct job *job) {
+        struct error error = {};
+
+        if (store_load_ledger(manager->store, job, &error) < 0)
+                log_error("job %" PRIu64 ": %s", job->id, error.text);
+}
+
 static void read_record(struct attempt_run *run, enum exit_class exit_class, const char *text) {
         struct attempt *a = &run->job->attempt;
         struct error error = {};
+        cleanup_free char *run_dir = files_run_dir(run->manager->options.state_dir, run->job);
 
         a->exit_class = (int) exit_class;
         job_set_text(&a->reason, text);
-        if (exit_class == EXIT_CLASS_LAUNCH)
+        if (exit_class == EXIT_CLASS_LAUNCH || !run_dir)
                 return;
-        int r = files_read_exit(run->manager->jobs_fd, run->job, &run->asked, &error);
+        load_ledger(run->manager, run->job);
+        int r = files_read_exit(run->manager->jobs_fd, run->job, run_dir, &run->asked, &error);
         if (r < 0 && r != -ENOENT)
                 log_error("job %" PRIu64 " attempt %u: %s", run->job->id, a->number, error.text);
 }
@@ -171,14 +181,12 @@ static void close_attempt(struct attempt_run *run) {
         struct outcome outcome;
         struct step_clock clock = run->clock;
         bool asked = run->asked;
-        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
 
         attempt_run_free(run);
         if (files_close_attempt(manager->jobs_fd, job, &error) < 0)
                 log_error("%s", error.text);
         drop_scratch(manager, job);
-        if (run_dir)
-                (void) ledger_refresh(job, run_dir);
+        load_ledger(manager, job);
         const struct checkpoint *newest = job_newest_good(job);
         a->checkpoint_step = newest ? newest->step : 0;
         a->open = false;

@@ -18,11 +18,14 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/utf8.h"
+#include "daemon/ledger.h"
 #include "daemon/states.h"
 #include "daemon/shim_record.h"
 
 #define EXIT_RECORD_MAX 65536
 #define ATTEMPT_DOCUMENT_VERSION 1
+#define OTHER_PATHS_MAX 64 /* checkpoints of attempt.json whose path is not the trainer's: a path may be long */
+#define NEWS_MAX 4096      /* numbers of a list of exit.json */
 
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
 #define cleanup_json cleanup(cleanup_json_p)
@@ -106,15 +109,44 @@ static json_t *rlimit_array(const struct job_inputs *inputs) {
         return array;
 }
 
+/* A step, or a step and its path where it is not the trainer's. */
+static json_t *known_checkpoint(const struct checkpoint *c, const char *run_dir, unsigned *left) {
+        cleanup_free char *usual = ledger_path(run_dir, c->step);
+
+        if (usual && strcmp(usual, c->path) == 0)
+                return json_integer((json_int_t) c->step);
+        return *left > 0 && (*left)-- ? json_pack("[I,s]", (json_int_t) c->step, c->path) : NULL;
+}
+
+/* The shim begins from the first good one that is there (newest first); what is set aside it passes over. */
+static json_t *checkpoints_object(const struct job *job, const char *run_dir) {
+        json_t *good = json_array(), *aside = json_array(), *root = json_object();
+        unsigned left = OTHER_PATHS_MAX;
+
+        for (size_t i = job->n_ledger; i-- > 0;) {
+                const struct checkpoint *c = &job->ledger[i];
+                if (c->state == CHECKPOINT_GOOD)
+                        (void) json_array_append_new(good, known_checkpoint(c, run_dir, &left));
+                else if (c->state != CHECKPOINT_DELETED)
+                        (void) json_array_append_new(aside, json_integer((json_int_t) c->step));
+        }
+        (void) json_object_set_new(root, "good", good);
+        (void) json_object_set_new(root, "aside", aside);
+        if (job->resume_abandon)
+                (void) json_object_set_new(root, "until", json_integer((json_int_t) job->resume_from));
+        return root;
+}
+
 static char *attempt_document(const struct job *job, const struct files_attempt *c) {
         cleanup_json json_t *root = json_pack(
-                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:s,s:i,s:i}", "version",
+                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:s,s:i,s:i,s:o}", "version",
                 ATTEMPT_DOCUMENT_VERSION, "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number,
                 "nonce", job->attempt.nonce, "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd",
                 job->cwd, "umask", (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment",
                 string_array(c->environment), "grace_usec", (json_int_t) (job->grace_sec * USEC_PER_SEC), "stop",
                 job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes", (json_int_t) SHIM_LOG_MAX,
-                "socket", c->socket, "hang_sec", (int) job->hang_sec, "start_sec", (int) job->start_sec);
+                "socket", c->socket, "hang_sec", (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
+                checkpoints_object(job, c->run_dir));
         return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 }
 
@@ -211,6 +243,28 @@ static bool plain_text(const char *text) {
         return true;
 }
 
+/* A list of numbers >= 0; caller frees. NULL: none. */
+static uint64_t *read_numbers(const json_t *array, size_t *ret_n) {
+        size_t n = MIN(json_array_size(array), (size_t) NEWS_MAX);
+        uint64_t *numbers = n > 0 ? calloc(n, sizeof(*numbers)) : NULL;
+
+        for (size_t i = 0; numbers && i < n; i++)
+                numbers[i] = (uint64_t) MAX(json_integer_value(json_array_get(array, i)), 0);
+        *ret_n = numbers ? n : 0;
+        return numbers;
+}
+
+/* Of a shim that looks for checkpoints. */
+static void use_news(const json_t *root, struct job *job, const char *run_dir) {
+        struct ledger_news news = {};
+        cleanup_free uint64_t *found = read_numbers(json_object_get(root, "found"), &news.n_found);
+        cleanup_free uint64_t *gone = read_numbers(json_object_get(root, "gone"), &news.n_gone);
+
+        news.found = found;
+        news.gone = gone;
+        (void) ledger_take(job, run_dir, &news);
+}
+
 static int use_exit_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
         struct attempt *a = &job->attempt;
         json_int_t version, id, number, exit_code, signal, step = 0, rank = -1, first = 0, last = 0;
@@ -245,7 +299,7 @@ static int use_exit_record(json_t *root, struct job *job, bool *ret_requested, s
         return 0;
 }
 
-int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct error *error) {
+int files_read_exit(int jobs_fd, struct job *job, const char *run_dir, bool *ret_requested, struct error *error) {
         size_t size = 0;
         json_error_t e;
         cleanup_free char *buffer = malloc(EXIT_RECORD_MAX);
@@ -259,7 +313,10 @@ int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct er
         cleanup_json json_t *root = json_loadb(buffer, size, JSON_REJECT_DUPLICATES, &e);
         if (!root)
                 return error_set(error, EBADMSG, "exit.json: line %d: %s", e.line, e.text);
-        return use_exit_record(root, job, ret_requested, error);
+        r = use_exit_record(root, job, ret_requested, error);
+        if (r >= 0)
+                use_news(root, job, run_dir);
+        return r;
 }
 
 static int open_lock(int folder) {

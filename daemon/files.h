@@ -28,18 +28,19 @@ char *files_scratch(const struct job *job, bool private_shm);
 struct files_attempt {
         const struct strv *argv, *environment;
         const struct job_inputs *inputs;
-        const char *spec, *socket, *log, *scratch;
+        const char *spec, *socket, *run_dir, *log, *scratch;
 };
 
-/* Makes the folders and writes spec.yaml, attempt.json and an empty lock. */
+/* Makes the folders and writes spec.yaml, attempt.json and an empty lock. The job's ledger is whole. */
 int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error);
 
 /* For writing what the shim says before it has a log (fork launcher): an fd, or −errno. */
 int files_open_shim_log(int jobs_fd, const struct job *job);
 
-/* Reads exit.json into job->attempt (exit code, signal, class, reason, step, rank, host, evidence, samples). −ENOENT: there is none; other errors:
- * it is not to be trusted, and the text says why. `*ret_requested`: the stop was asked for. */
-int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct error *error);
+/* Reads exit.json into job->attempt (exit code, signal, class, reason, step, rank, host, evidence, samples) and the job's ledger, which is
+ * whole (what of its checkpoints below run_dir came and went). −ENOENT: there is none; other errors: it is not to be trusted, and the text
+ * says why. `*ret_requested`: the stop was asked for. */
+int files_read_exit(int jobs_fd, struct job *job, const char *run_dir, bool *ret_requested, struct error *error);
 
 /* Does a process hold the attempt's lock? */
 bool files_is_locked(int jobs_fd, const struct job *job);

@@ -26,6 +26,8 @@
 #include "daemon/log.h"
 #include "daemon/process.h"
 
+#define NEWS_MAX (3 * LEDGER_MAX) /* numbers of a list of AttemptReport */
+
 struct call {
         struct manager *manager;
         struct peer *peer;
@@ -96,13 +98,14 @@ static int take_limits(const struct call *call, struct submission *submission, s
         return 0;
 }
 
-/* Two trainers would take each other's checkpoints for their own. */
-static const struct job *other_trainer_in(const struct manager *manager, const struct submission *s) {
+/* Two trainers would take each other's checkpoints for their own. Another user's job keeps no one out: the folder's permissions and the
+ * trainer's own lock there decide. */
+static const struct job *other_trainer_in(const struct manager *manager, const struct submission *s, uid_t uid) {
         bool trains = job_kind_from_name(s->kind) != JOB_COMMAND;
 
         for (size_t i = 0; s->run_dir && trains && i < store_count(manager->store); i++) {
                 const struct job *job = store_at(manager->store, i);
-                if (job->kind != JOB_COMMAND && job->run_dir && !state_has_ended(job->state) &&
+                if (job->kind != JOB_COMMAND && job->run_dir && job->uid == uid && !state_has_ended(job->state) &&
                     strcmp(job->run_dir, s->run_dir) == 0)
                         return job;
         }
@@ -131,7 +134,7 @@ static int submit(struct call *call, sd_bus_message *m) {
         if (r < 0)
                 return sd_bus_error_set(call->error, too_large ? BERTD_ERROR_TOO_LARGE : BERTD_ERROR_INVALID_SPEC,
                                         error.text);
-        const struct job *other = other_trainer_in(manager, &submission);
+        const struct job *other = other_trainer_in(manager, &submission, call->peer->uid);
         if (other)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC,
                                          "run_dir: job %" PRIu64 " (%s) trains there: expected a folder of its own",
@@ -228,21 +231,16 @@ static int get_events(struct call *call, sd_bus_message *m) {
 static int get_checkpoints(struct call *call, sd_bus_message *m) {
         cleanup_message sd_bus_message *reply = NULL;
         struct job *job = call->job;
-        cleanup_free char *run_dir = files_run_dir(call->manager->options.state_dir, job);
+        struct error error = {};
 
-        /* While an attempt writes, the shim reports what is new, and what retention took is seen here. The ledger of a job that
-         * has ended is complete: only files that its user has deleted since are told, and nothing is written. */
-        if (call->loaded)
-                (void) ledger_note_deleted(job);
-        else if (run_dir && ledger_refresh(job, run_dir)) {
-                store_mark(call->manager->store, job);
-                (void) manager_commit(call->manager);
-        }
+        if (store_load_ledger(call->manager->store, job, &error) < 0)
+                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         int r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "a{sv}");
         for (size_t i = job->n_ledger; r >= 0 && i-- > 0;)
                 r = jobview_checkpoint(reply, &job->ledger[i]);
+        job_ledger_trim(job);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
@@ -353,7 +351,7 @@ static int check_resume(struct call *call, const struct resume_options *o) {
         if (!o->has_from)
                 return 0;
         const struct checkpoint *c = job_checkpoint(job, o->from);
-        if (!c || (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_DEMOTED) || !ledger_is_there(c))
+        if (!c || (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_DEMOTED))
                 return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_CHECKPOINT,
                                          "job %" PRIu64 " has no checkpoint of step %" PRIu64, job->id, o->from);
         return 0;
@@ -362,22 +360,21 @@ static int check_resume(struct call *call, const struct resume_options *o) {
 static int resume_job(struct call *call, sd_bus_message *m) {
         struct job *job = call->job;
         struct resume_options o = {};
-        cleanup_free char *run_dir = files_run_dir(call->manager->options.state_dir, job);
+        struct error error = {};
 
         int r = read_resume(m, &o, call->error);
         if (r < 0)
                 return r;
         if (state_after(job->state, EVENT_RESUME).verdict != STATE_MOVE)
                 return wrong_state(call, "resume");
-        bool changed = run_dir && ledger_refresh(job, run_dir);
+        if (o.has_from && store_load_ledger(call->manager->store, job, &error) < 0)
+                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         r = check_resume(call, &o);
         if (r >= 0 && call->loaded)
                 r = store_adopt(call->manager->store, job);
         if (r < 0)
                 return r;
         call->loaded = NULL;
-        if (changed)
-                store_mark(call->manager->store, job);
         if (o.has_ranks)
                 job->ranks = o.ranks;
         if (o.has_from) {
@@ -484,8 +481,24 @@ static const struct report_field {
         { "checkpoint_write", 'd', AT(checkpoint_write), AT(has_write) },
         { "samples_first", 't', AT(samples_first), 0 },
         { "samples_last", 't', AT(samples_last), 0 },
+        { "resumed_step", 't', AT(resumed_step), AT(has_resumed) },
 #undef AT
 };
+
+/* "found" and "gone": numbers, which stay the message's. */
+static int read_news(sd_bus_message *m, const uint64_t **ret, size_t *ret_n) {
+        const void *numbers;
+        size_t size;
+
+        int r = sd_bus_message_enter_container(m, 'v', "at");
+        if (r >= 0)
+                r = sd_bus_message_read_array(m, 't', &numbers, &size);
+        if (r < 0)
+                return r;
+        *ret = numbers;
+        *ret_n = MIN(size / sizeof(uint64_t), (size_t) NEWS_MAX);
+        return sd_bus_message_exit_container(m);
+}
 
 /* A key that this daemon does not know, of a newer shim, is passed over. */
 static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
@@ -502,6 +515,10 @@ static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
                 report->exited = r >= 0 && flag;
                 return r;
         }
+        if (strcmp(key, "found") == 0 && strcmp(contents, "at") == 0)
+                return read_news(m, &report->news.found, &report->news.n_found);
+        if (strcmp(key, "gone") == 0 && strcmp(contents, "at") == 0)
+                return read_news(m, &report->news.gone, &report->news.n_gone);
         for (size_t i = 0; i < ELEMENTSOF(report_fields); i++) {
                 const struct report_field *f = &report_fields[i];
                 char type[2] = { f->type, '\0' };

@@ -190,7 +190,7 @@ static int read_checkpoints(struct store *store, struct job *job, int statement,
                 };
                 if (!row.path || (unsigned) row.state >= CHECKPOINT_STATE_MAX)
                         log_bad_row(store, "a checkpoint of job", job->id);
-                else if (job_checkpoint_add(job, &row) < 0)
+                else if (job_checkpoint_add(job, &row) == -ENOMEM)
                         r = error_errno(error, ENOMEM, "checkpoints");
         }
         if (r >= 0 && code != SQLITE_DONE)
@@ -225,7 +225,7 @@ static int read_open_job(struct store *store, sqlite3_stmt *s, struct error *err
                 return r == -EBADMSG ? 0 : r;
         r = read_attempts(store, job, STATEMENT_LOAD_ATTEMPTS, error);
         if (r >= 0)
-                r = read_checkpoints(store, job, STATEMENT_LOAD_CHECKPOINTS, error);
+                r = read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
         if (r >= 0 && store_keep(store, job) < 0)
                 r = error_errno(error, ENOMEM, "jobs");
         if (r < 0)
@@ -274,12 +274,34 @@ int store_load(struct store *store, uint64_t id, struct job **ret, struct error 
         if (r >= 0)
                 r = read_attempts(store, job, STATEMENT_LOAD_NEWEST_ATTEMPT, error);
         if (r >= 0)
-                r = read_checkpoints(store, job, STATEMENT_LOAD_CHECKPOINTS, error);
+                r = read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
         if (r < 0) {
                 job_free(job);
                 return r;
         }
         *ret = job;
+        return 0;
+}
+
+/* What is in memory is newer than its row. */
+int store_load_ledger(struct store *store, struct job *job, struct error *error) {
+        struct job rows = { .id = job->id };
+
+        if (job->ledger_whole)
+                return 0;
+        int r = read_checkpoints(store, &rows, STATEMENT_LOAD_CHECKPOINTS, error);
+        for (size_t i = 0; r >= 0 && i < job->n_ledger; i++)
+                if (job_checkpoint_add(&rows, &job->ledger[i]) == -ENOMEM)
+                        r = error_errno(error, ENOMEM, "checkpoints");
+        struct job *unused = r < 0 ? &rows : job;
+        for (size_t i = 0; i < unused->n_ledger; i++)
+                free(unused->ledger[i].path);
+        free(unused->ledger);
+        if (r < 0)
+                return r;
+        job->ledger = rows.ledger;
+        job->n_ledger = rows.n_ledger;
+        job->ledger_whole = true;
         return 0;
 }
 

@@ -25,6 +25,14 @@ static void check_attempt(const struct attempt *a) {
         check_line(a->evidence);
 }
 
+static void check_row(const struct job *job, size_t i) {
+        const struct checkpoint *c = &job->ledger[i];
+
+        assert(c->step > 0 && c->step <= INT64_MAX && c->size > 0 && c->size <= INT64_MAX && c->created <= INT64_MAX);
+        assert(i == 0 || job->ledger[i - 1].step < c->step);
+        free(c->path);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static char *path;
         static int jobs_fd = -1;
@@ -38,10 +46,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 jobs_fd = open(jobs, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         }
         fuzz_write(path, data, size);
-        if (files_read_exit(jobs_fd, &job, &requested, &error) == 0)
+        if (files_read_exit(jobs_fd, &job, "/run", &requested, &error) == 0)
                 check_attempt(&job.attempt);
         else
                 assert(error.text[0]);
+        for (size_t i = 0; i < job.n_ledger; i++)
+                check_row(&job, i);
+        free(job.ledger);
         attempt_clear(&job.attempt);
         return 0;
 }

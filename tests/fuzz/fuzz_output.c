@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         judge((struct fuzz_input) { data, size }, &record.verdict);
         cleanup_close int fd = exit_file_open(folder_fd, NULL);
         assert(exit_file_commit(folder_fd, fd, &record, NULL) == 0);
-        assert(files_read_exit(jobs_fd, &job, &requested, NULL) == 0);
+        assert(files_read_exit(jobs_fd, &job, "/run", &requested, NULL) == 0);
         assert(job.attempt.exit_class == (int) record.verdict.exit_class);
         assert(job.attempt.reason && strcmp(job.attempt.reason, record.verdict.reason) == 0);
         attempt_clear(&job.attempt);
