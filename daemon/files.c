@@ -1,6 +1,7 @@
 /*
  * See files.h. Owns nothing between calls.
- * Invariants: a folder is given to the job's user only once its files are written; no link is followed below STATE/jobs.
+ * Invariants: a folder is given to the job's user only once its files are written; below STATE/jobs no link is followed and no mount
+ * entered.
  */
 #include "daemon/files.h"
 
@@ -9,9 +10,11 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -46,10 +49,29 @@ char *files_scratch(const struct job *job, bool private_shm) {
                              job->id, job->attempt.number, job->attempt.nonce);
 }
 
+/* openat of one name. A kernel without openat2 (or a sandbox of an older time) enters mounts. */
+static int open_inside(int folder, const char *name, int flags) {
+        struct open_how how = { .flags = (uint64_t) (flags | O_NOFOLLOW | O_CLOEXEC),
+                                .mode = flags & O_CREAT ? 0600 : 0,
+                                .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH };
+
+        int fd = (int) syscall(SYS_openat2, folder, name, &how, sizeof(how));
+        return fd >= 0 || errno != ENOSYS ? fd : openat(folder, name, (int) how.flags, (mode_t) how.mode);
+}
+
+bool files_is_folder(const char *path) {
+        const char *slash = strrchr(path, '/');
+        cleanup_free char *parent = slash ? strndup(path, (size_t) (slash - path) + 1) : NULL;
+        cleanup_close int holder = parent ? open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+        cleanup_close int fd = holder >= 0 ? open_inside(holder, slash + 1, O_PATH | O_DIRECTORY) : -1;
+
+        return fd >= 0 || (holder >= 0 && errno == EXDEV);
+}
+
 /* A folder of the job's user (or still ours), never through a link. */
 static int open_folder(int parent, const char *name, uid_t uid) {
         struct stat st;
-        cleanup_close int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        cleanup_close int fd = open_inside(parent, name, O_RDONLY | O_DIRECTORY);
 
         if (fd < 0 || fstat(fd, &st) < 0)
                 return -errno;
@@ -80,7 +102,7 @@ static int give_to(int fd, const struct job *job) {
 }
 
 static int write_file(int folder, const char *name, const struct job *job, const char *data, size_t size) {
-        cleanup_close int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        cleanup_close int fd = open_inside(folder, name, O_WRONLY | O_CREAT | O_EXCL);
         if (fd < 0)
                 return -errno;
         int r = give_to(fd, job);
@@ -201,7 +223,7 @@ int files_open_shim_log(int jobs_fd, const struct job *job) {
         cleanup_close int folder = open_attempt_folder(jobs_fd, job);
         if (folder < 0)
                 return folder;
-        cleanup_close int fd = openat(folder, "shim.log", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        cleanup_close int fd = open_inside(folder, "shim.log", O_WRONLY | O_CREAT | O_EXCL);
         if (fd < 0)
                 return -errno;
         int r = give_to(fd, job);
@@ -211,7 +233,7 @@ int files_open_shim_log(int jobs_fd, const struct job *job) {
 static int read_bounded(int folder, const char *name, uid_t uid, char *buffer, size_t max, size_t *ret_size) {
         struct stat st;
         size_t size = 0;
-        cleanup_close int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        cleanup_close int fd = open_inside(folder, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 
         if (fd < 0 || fstat(fd, &st) < 0)
                 return -errno;
@@ -319,9 +341,7 @@ int files_read_exit(int jobs_fd, struct job *job, const char *run_dir, bool *ret
         return r;
 }
 
-static int open_lock(int folder) {
-        return openat(folder, "lock", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-}
+static int open_lock(int folder) { return open_inside(folder, "lock", O_RDWR | O_NONBLOCK | O_NOCTTY); }
 
 /* 1 locked by us now, 0 held by another, −errno. */
 static int try_lock(int fd) {
@@ -349,8 +369,7 @@ int files_close_attempt(int jobs_fd, const struct job *job, struct error *error)
         cleanup_close int lock = open_lock(folder);
         if (lock >= 0)
                 (void) try_lock(lock);
-        cleanup_close int fd =
-                openat(folder, "tombstone", O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        cleanup_close int fd = open_inside(folder, "tombstone", O_WRONLY | O_CREAT | O_NONBLOCK);
         if (fd < 0 || fsync(fd) < 0 || fsync(folder) < 0)
                 return error_errno(error, errno, "the tombstone of attempt %u of job %" PRIu64, job->attempt.number,
                                    job->id);

@@ -2,7 +2,8 @@
  * The files of an attempt: STATE/jobs/N/{spec.yaml, attempt-K/{attempt.json, lock, tombstone, exit.json, log, shim.log}}.
  *
  * The folders belong to the job's user, so bertd (often root) trusts no name in them: every step is relative to a folder handle,
- * with O_NOFOLLOW, and nothing is opened but regular files of a bounded size.
+ * with O_NOFOLLOW and never onto another file system (users can mount on what they own, and a mount can hang), and nothing is opened but
+ * regular files of a bounded size.
  */
 #ifndef DAEMON_FILES_H
 #define DAEMON_FILES_H
@@ -33,6 +34,9 @@ struct files_attempt {
 
 /* Makes the folders and writes spec.yaml, attempt.json and an empty lock. The job's ledger is whole. */
 int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error);
+
+/* Is a folder there, or a mount, which is not touched? The folder that holds it is not a user's. */
+bool files_is_folder(const char *path);
 
 /* For writing what the shim says before it has a log (fork launcher): an fd, or −errno. */
 int files_open_shim_log(int jobs_fd, const struct job *job);

@@ -17,7 +17,7 @@
 
 #define FIRST_LIMIT_USEC (600 * USEC_PER_SEC) /* a file system that is away may come back */
 #define AGAIN_USEC (2 * USEC_PER_SEC)         /* after a checkpoint: retention has done its work */
-#define LAST_LIMIT_USEC (5 * USEC_PER_SEC)
+#define LAST_LIMIT_USEC (2 * USEC_PER_SEC)    /* less than bertd waits for the end of a job that it kills */
 #define LAST_POLL_MSEC 500
 
 static const char *run_dir_of(const struct shim *shim) {
