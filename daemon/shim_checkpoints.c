@@ -23,7 +23,7 @@
 static const char *run_dir_of(const struct shim *shim) {
         const char *path = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
 
-        return path ? path : "/";
+        return path ? path : ""; /* below which nothing lies */
 }
 
 static void close_list(struct shim *shim) {

@@ -16,7 +16,9 @@
 #define SEPARATOR 0x1e
 #define TURNS_MAX 1000 /* of the loop, until a report is answered */
 
-static struct shim shim = { .dir_fd = -1, .lock_fd = -1, .exit_fd = -1, .notify_fd = -1 };
+static struct shim shim = {
+        .dir_fd = -1, .lock_fd = -1, .exit_fd = -1, .notify_fd = -1, .log.fd = -1, .list = { .fd = -1, .pidfd = -1 }
+};
 static unsigned arrived;
 
 /* AttemptReport: well formed, whatever the job said. */
@@ -54,12 +56,15 @@ static void connect_ends(void) {
 }
 
 static int start(void) {
-        cleanup_free char *file = fuzz_path("step-000000012.ckpt");
+        static char run_dir[] = BERTD_ENV_RUN_DIR "=/proc/self/cwd", *environment[] = { run_dir, NULL };
+        cleanup_free char *file = fuzz_path("step-000000012.ckpt"), *log = fuzz_path("log");
 
         fuzz_write(file, "x", 1);
         shim.dir = strdup(file);
         *strrchr(shim.dir, '/') = '\0';
         shim.attempt = (struct attempt) { .job = 7, .number = 1, .nonce = strdup("0123456789abcdef"), .hang_sec = -1 };
+        shim.attempt.environment = environment;
+        assert(shim_log_open(&shim.log, log, 1 << 20, NULL) == 0);
         shim.state = SHIM_RUNNING;
         assert(chdir(shim.dir) == 0 && sd_event_new(&shim.event) >= 0);
         assert(shim_progress_open(&shim, NULL) == 0);
