@@ -271,55 +271,75 @@ int client_new_call(struct client *client, const char *method, sd_bus_message **
         return r < 0 ? call_failed(client, r, NULL, method, error) : 0;
 }
 
-/* What bertd's server id says, without a call; it waits for the connection. −errno: there is none. */
-static int protocol_of(sd_bus *bus) {
-        static const size_t n = sizeof(BERTD_BUS_ID) - 1;
-        sd_id128_t id;
+/* sd-bus itself waits for 90 s. */
+static int wait_until_ready(sd_bus *bus) {
+        const uint64_t deadline = clock_monotonic_usec() + CLIENT_CALL_TIMEOUT_USEC;
+        int r;
 
-        int r = sd_bus_get_bus_id(bus, &id);
-        if (r < 0)
-                return r;
-        return memcmp(id.bytes, BERTD_BUS_ID, n) == 0 ? id.bytes[n] : 1;
+        while ((r = sd_bus_is_ready(bus)) == 0) {
+                uint64_t now = clock_monotonic_usec();
+                if (now >= deadline)
+                        return -ETIMEDOUT;
+                r = sd_bus_process(bus, NULL);
+                if (r == 0)
+                        r = sd_bus_wait(bus, deadline - now);
+                if (r < 0 && r != -EINTR)
+                        break;
+        }
+        return MIN(r, 0);
+}
+
+static const char *protocol_cure(const struct client *client, int protocol) {
+        bool service = strcmp(client->socket, BERTD_SYSTEM_SOCKET) == 0 && has_system_service();
+
+        if (protocol > BERTD_PROTOCOL)
+                return "use the bertctl that came with that bertd";
+        return service ? "use that bertd's bertctl, or restart bertd, which jobs outlive: systemctl restart bertd"
+                       : "use that bertd's bertctl, or restart bertd, which jobs outlive: bertctl shutdown, then bertd "
+                         "--detach";
 }
 
 static int refuse_protocol(struct client *client, int protocol, struct error *error) {
         cleanup_daemon_info struct daemon_info daemon = {};
-        bool service = strcmp(client->socket, BERTD_SYSTEM_SOCKET) == 0 && has_system_service();
 
         int r = client_get_daemon(client, &daemon, error);
-        if (r < 0)
-                return r;
-        return error_input(
-                error, BERTCTL_EXIT_FAILED, "bertd at %s is %s (protocol %d), this bertctl is %s (protocol %d): %s%s%s",
-                client->socket, text_of(daemon.version), protocol, BERTD_VERSION, BERTD_PROTOCOL,
-                protocol > BERTD_PROTOCOL ? "use the bertctl that came with that bertd"
-                                          : "use that bertd's bertctl, or restart bertd, which jobs outlive: ",
-                protocol > BERTD_PROTOCOL ? ""
-                : service                 ? "systemctl restart bertd"
-                                          : "bertctl shutdown",
-                protocol > BERTD_PROTOCOL || service ? "" : ", then bertd --detach");
+        return r < 0 ? r
+                     : error_input(error, BERTCTL_EXIT_FAILED,
+                                   "bertd at %s is %s (protocol %d), this bertctl is %s (protocol %d): %s",
+                                   client->socket, text_of(daemon.version), protocol, BERTD_VERSION, BERTD_PROTOCOL,
+                                   protocol_cure(client, protocol));
 }
 
-/* Whether bertd can be asked for this. What is the same in every protocol is how versions are compared and an old bertd is ended. */
-static int check_protocol(struct client *client, const char *method, struct error *error) {
-        if (strcmp(method, "GetDaemon") == 0 || strcmp(method, "Shutdown") == 0)
-                return 0;
-        int protocol = protocol_of(client->bus);
-        if (protocol < 0)
-                return call_failed(client, protocol, NULL, method, error);
+int client_check_protocol(struct client *client, struct error *error) {
+        static const size_t n = sizeof(BERTD_BUS_ID) - 1;
+        sd_id128_t id;
+
+        int r = sd_bus_get_bus_id(client->bus, &id);
+        if (r < 0)
+                return call_failed(client, r, NULL, "connect", error);
+        int protocol = memcmp(id.bytes, BERTD_BUS_ID, n) == 0 ? id.bytes[n] : 1;
         return protocol == BERTD_PROTOCOL ? 0 : refuse_protocol(client, protocol, error);
+}
+
+/* The same in every protocol: how versions are compared, and how an old bertd is ended. */
+static bool is_of_every_protocol(const char *method) {
+        return strcmp(method, "GetDaemon") == 0 || strcmp(method, "Shutdown") == 0;
 }
 
 int client_send(struct client *client, sd_bus_message *message, uint64_t timeout_usec, sd_bus_message **ret_reply,
                 struct error *error) {
         sd_bus_error bus_error = SD_BUS_ERROR_NULL;
+        const char *method = sd_bus_message_get_member(message);
 
-        int r = check_protocol(client, sd_bus_message_get_member(message), error);
+        int r = wait_until_ready(client->bus);
+        if (r < 0)
+                return call_failed(client, r, NULL, method, error);
+        r = is_of_every_protocol(method) ? 0 : client_check_protocol(client, error);
         if (r < 0)
                 return r;
         r = sd_bus_call(client->bus, message, timeout_usec, &bus_error, ret_reply);
         if (r < 0)
-                r = call_failed(client, r, &bus_error, sd_bus_message_get_member(message), error);
+                r = call_failed(client, r, &bus_error, method, error);
         sd_bus_error_free(&bus_error);
         return r < 0 ? r : 0;
 }

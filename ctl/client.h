@@ -8,7 +8,7 @@
  *
  * Every failure fills the error with one line and bertctl's exit code (include/bertd/exit.h): BERTCTL_EXIT_NO_DAEMON where no
  * daemon answers or it went away, BERTCTL_EXIT_NO_SUCH_JOB, BERTCTL_EXIT_USAGE for a refused spec, else BERTCTL_EXIT_FAILED.
- * A call waits 30 s at most, unless it says otherwise. A bertd of another protocol is asked for GetDaemon and Shutdown alone.
+ * A call waits 30 s at most, unless it says otherwise.
  */
 #ifndef CTL_CLIENT_H
 #define CTL_CLIENT_H
@@ -67,6 +67,9 @@ int client_list_jobs(struct client *client, bool active_only, uint64_t limit, st
 
 /* A job's id from what the user typed: an id, or the name of his newest job of it, else of anyone's. */
 int client_find_job(struct client *client, const char *text, uint64_t *ret_id, struct error *error);
+
+/* Refuses a bertd of another protocol, with the cure. Every call but GetDaemon and Shutdown does the same. */
+int client_check_protocol(struct client *client, struct error *error);
 
 int client_get_daemon(struct client *client, struct daemon_info *ret_daemon, struct error *error);
 

@@ -112,6 +112,8 @@ void doctor_check_daemon(struct doctor *doctor) {
                                                      : "another user's",
                    text_of(doctor->daemon.version), doctor->daemon.pid, text_of(doctor->daemon.launcher),
                    doctor->daemon.slots, same ? "" : "; bertctl is " BERTD_VERSION);
+        if (client_check_protocol(doctor->client, &error) < 0)
+                doctor_say(doctor, DOCTOR_FAIL, "protocol", NULL, "%s", error.text);
         check_socket(doctor);
         check_group(doctor);
 }

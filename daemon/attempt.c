@@ -403,10 +403,12 @@ static int meet_newer(struct attempt_run *run, const char *version, uint32_t *re
                 attempt_launch_failed(run, text);
                 return 0;
         }
+        if (!run->newer)
+                log_error("job %" PRIu64
+                          ": its shim is of bertd %s, newer than this bertd: it runs on, and is not followed",
+                          run->job->id, version);
         free(run->newer);
         run->newer = strdup(version);
-        log_error("job %" PRIu64 ": its shim is of bertd %s, newer than this bertd: it runs on, and is not followed",
-                  run->job->id, version);
         if (run->job->state == JOB_STOPPING)
                 attempt_stop(run->job);
         return run->newer ? -EPROTONOSUPPORT : -ENOMEM;
@@ -442,10 +444,12 @@ int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t p
                 peer_doom(run->peer); /* one connection a shim */
         if (peer->job != id)
                 attempt_peer_gone(peer); /* one job a connection: it was another's shim before */
+        run->peer = peer;
         peer_set_job(peer, id);
         if (protocol > BERTD_SHIM_PROTOCOL)
                 return meet_newer(run, name, ret_answer);
-        run->peer = peer;
+        free(run->newer);
+        run->newer = NULL;
         if (job->state == JOB_STOPPING)
                 attempt_stop(job);
         *ret_answer = BERTD_ATTEMPT_GO;
@@ -592,19 +596,19 @@ void attempt_stop(struct job *job) {
                 attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it began");
                 return;
         }
-        if (now && !run->peer) {
+        if (now && (!run->peer || run->newer)) {
                 attempt_over(run, EXIT_CLASS_KILLED, "killed on request");
                 return;
         }
         set_deadline(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
-        if (run->peer)
-                peer_send_stop(run->peer, now ? 0 : grace);
-        else if (run->newer)
+        if (run->newer)
                 stop_by_signal(run);
+        else if (run->peer)
+                peer_send_stop(run->peer, now ? 0 : grace);
 }
 
 int attempt_checkpoint(struct job *job) {
-        if (!job->run || !job->run->peer || job->run->phase != PHASE_LIVE)
+        if (!job->run || !job->run->peer || job->run->newer || job->run->phase != PHASE_LIVE)
                 return -ENOTCONN;
         return peer_send_checkpoint(job->run->peer);
 }

@@ -24,6 +24,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "daemon/log.h"
 
 #define LOGIN "org.freedesktop.login1"
 #define USER_MANAGER_SEC 10 /* it starts when linger is enabled */
@@ -184,16 +185,15 @@ int detach(int *ret_ready_fd, struct error *error) {
 
 int detach_ready(int ready_fd, const char *socket, const char *log, struct error *error) {
         cleanup_close int ready = ready_fd, null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        cleanup_close int out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
         cleanup_free char *text = format_string("bertd: pid %d, socket %s\n", (int) getpid(), socket);
 
-        if (null < 0 || out < 0)
-                return error_errno(error, errno, "%s", log);
         if (!text)
                 return error_errno(error, ENOMEM, "detach");
-        if (chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
-            dup2(out, STDERR_FILENO) < 0)
+        if (null < 0 || chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
                 return error_errno(error, errno, "detach");
-        int r = write_all(ready, text, strlen(text));
+        int r = log_to_file(log);
+        if (r < 0)
+                return error_errno(error, -r, "%s", log);
+        r = write_all(ready, text, strlen(text));
         return r < 0 ? error_errno(error, -r, "detach") : 0;
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <systemd/sd-bus.h>
 #include <unistd.h>
 
@@ -425,6 +426,17 @@ static int run_task(struct systemd_task *task, sd_bus *bus, const struct job *jo
         return r < 0 ? r : sd_bus_call_async(bus, &task->pending->call, m, on_task_started, task, START_TIMEOUT_USEC);
 }
 
+/* One of its own each time: a second task of the same attempt (rm of its scratch folder and of the job, on_exit of a job that has ended
+ * again) may come while the first still runs, also one that an earlier bertd began. */
+static char *task_unit_name(const struct manager *manager, const struct job *job, const char *name) {
+        uint32_t random;
+
+        if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+                return NULL;
+        return format_string("bertd-%.8s-%" PRIu64 "-%u-%s-%08" PRIx32 ".service", store_instance(manager->store),
+                             job->id, job->attempt.number, name, random);
+}
+
 struct systemd_task *systemd_task_run(struct manager *manager, const struct job *job, const char *name,
                                       char *const *argv, char *const *environment, const char *cwd, uint64_t limit_usec,
                                       void (*done)(void *userdata), void *userdata) {
@@ -437,8 +449,7 @@ struct systemd_task *systemd_task_run(struct manager *manager, const struct job 
         task->userdata = userdata;
         task->pending = calloc(1, sizeof(*task->pending));
         if (task->pending)
-                task->pending->unit = format_string("bertd-%.8s-%" PRIu64 "-%u-%s.service",
-                                                    store_instance(manager->store), job->id, job->attempt.number, name);
+                task->pending->unit = task_unit_name(manager, job, name);
         int r = !task->pending || !task->pending->unit ? -ENOMEM : get_bus(manager, &bus);
         if (r >= 0)
                 r = run_task(task, bus, job, argv, environment, cwd, limit_usec);

@@ -1,35 +1,68 @@
-/* See log.h. Owns the one mutable global of the daemon: whether lines go to the journal. */
+/* See log.h. Owns the one mutable global of the daemon: where lines go. */
 #include "daemon/log.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <syslog.h>
 #include <systemd/sd-journal.h>
 #include <unistd.h>
 
-static bool to_journal;
+#include "common/cleanup.h"
+#include "common/file.h"
+
+static struct {
+        bool journal;
+        char *path, *rotated; /* of the file that stderr is, NULL: it is not ours to rotate */
+} sink;
 
 void log_open(void) {
         const char *stream = getenv("JOURNAL_STREAM");
         unsigned long long device, inode;
         struct stat st;
 
-        to_journal = stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
-                     st.st_dev == device && st.st_ino == inode;
+        sink.journal = stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
+                       st.st_dev == device && st.st_ino == inode;
+}
+
+static int open_log(void) {
+        cleanup_close int fd = open(sink.path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+        return fd < 0 || dup2(fd, STDERR_FILENO) < 0 ? -errno : 0;
+}
+
+int log_to_file(const char *path) {
+        sink.path = strdup(path);
+        sink.rotated = format_string("%s.1", path);
+        return sink.path && sink.rotated ? open_log() : -ENOMEM;
+}
+
+/* Where that fails the file grows rather than losing its end. */
+static void rotate(void) {
+        struct stat st;
+
+        if (!sink.rotated || fstat(STDERR_FILENO, &st) < 0 || (st.st_nlink > 0 && st.st_size < LOG_FILE_MAX))
+                return;
+        if (st.st_nlink == 0 || rename(sink.path, sink.rotated) == 0 || errno == ENOENT)
+                (void) open_log();
 }
 
 static __attribute__((format(printf, 2, 0))) void write_line(int priority, const char *format, va_list ap) {
         char text[2048];
 
         (void) vsnprintf(text, sizeof(text), format, ap);
-        if (to_journal)
+        if (sink.journal)
                 (void) sd_journal_print(priority, "%s", text);
-        else
+        else {
+                rotate();
                 (void) fprintf(stderr, "bertd: %s\n", text);
+        }
 }
 
 void log_info(const char *format, ...) {
@@ -49,7 +82,7 @@ void log_error(const char *format, ...) {
 }
 
 void log_transition(uint64_t job, const char *from, const char *to, const char *reason) {
-        if (to_journal)
+        if (sink.journal)
                 (void) sd_journal_send("MESSAGE=job %" PRIu64 ": %s to %s%s%s", job, from, to, reason ? ": " : "",
                                        reason ? reason : "", "PRIORITY=%d", LOG_INFO, "SYSLOG_IDENTIFIER=bertd",
                                        "JOB_ID=%" PRIu64, job, "JOB_STATE=%s", to, NULL);

@@ -4,7 +4,11 @@
 
 #include <stdint.h>
 
+#define LOG_FILE_MAX (4u << 20) /* bytes; the file before it is kept as PATH.1 */
+
 void log_open(void); /* looks where stderr leads */
+/* Makes `path` standard error, to be replaced by a new file when it is full or has been removed. Returns 0 or −errno. */
+int log_to_file(const char *path);
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -254,6 +254,7 @@ bool shim_progress_reaches(struct shim *shim) {
         shim->notify_source = sd_event_source_disable_unref(shim->notify_source);
         cleanup_close_p(&shim->notify_fd);
         shim->notify_fd = -1;
+        (void) mkdir(shim->notify_dir ? shim->notify_dir : shim->dir, 0700);
         if (listen_there(shim, NULL) >= 0)
                 shim_log_note(&shim->log, "%s was removed, and is made anew", shim->notify_path);
         return false;

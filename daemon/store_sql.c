@@ -122,6 +122,7 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "ALTER TABLE job ADD COLUMN free_deaths INTEGER NOT NULL DEFAULT 0;"
         "ALTER TABLE job ADD COLUMN lost_usec TEXT NOT NULL DEFAULT '';"
         "ALTER TABLE job ADD COLUMN holds_checkpoints INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN end_order INTEGER NOT NULL DEFAULT 0;" /* of those that have ended; no clock decides it */
         "ALTER TABLE job ADD COLUMN events INTEGER NOT NULL DEFAULT 0;"
         "ALTER TABLE job ADD COLUMN events_dropped INTEGER NOT NULL DEFAULT 0;"
         "ALTER TABLE job ADD COLUMN attempts_dropped INTEGER NOT NULL DEFAULT 0;"
@@ -132,7 +133,9 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         " checkpoint.job=job.id AND checkpoint.state=0 AND instr(checkpoint.path, '/jobs/' || job.id || '/') > 0);"
         "DROP INDEX job_ended;"
         "CREATE INDEX job_ended ON job(state, holds_checkpoints) WHERE state IN (" ENDED ");"
-        "CREATE INDEX job_oldest ON job(ended, id) WHERE state IN (" ENDED ") AND holds_checkpoints=0;"
+        "UPDATE job SET end_order=coalesce((SELECT max(id) FROM event WHERE event.job=job.id), 0) WHERE state IN "
+        "(" ENDED ");"
+        "CREATE INDEX job_oldest ON job(end_order, id) WHERE state IN (" ENDED ") AND holds_checkpoints=0;"
         "PRAGMA user_version=3;"
         "COMMIT;",
 };
@@ -148,7 +151,9 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "not_before=?8, step=?9, steps=?10, loss=?11, rate=?12, exit_code=?13, exit_class=?14, "
                 "resume_from=?15, resume_abandon=?16, history_from=?17, lost_steps=?18, run_steps=?19, "
                 "run_usec=?20, active_usec=?21, since_usec=?22, checkpoint_stall=?23, "
-                "checkpoint_write=?24, deaths=?25, free_deaths=?26, lost_usec=?27, holds_checkpoints=?28 WHERE id=?1",
+                "checkpoint_write=?24, deaths=?25, free_deaths=?26, lost_usec=?27, holds_checkpoints=?28, "
+                "end_order=CASE WHEN ?2 IN (" ENDED
+                ") THEN (SELECT seq FROM sqlite_sequence WHERE name='event') ELSE 0 END WHERE id=?1",
         [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command) VALUES(?,?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
                               ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -208,5 +213,5 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_TRASH_DONE] = "DELETE FROM trash WHERE id=?",
         [STATEMENT_TRASH_LESS] = "UPDATE trash SET first=?2 WHERE id=?1",
         [STATEMENT_OLDEST_ENDED] = "SELECT id, state FROM job INDEXED BY job_oldest WHERE state IN (" ENDED
-                                   ") AND holds_checkpoints=0 ORDER BY ended, id LIMIT ?",
+                                   ") AND holds_checkpoints=0 ORDER BY end_order, id LIMIT ?",
 };

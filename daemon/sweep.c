@@ -18,6 +18,12 @@
 #include "common/clock.h"
 #include "daemon/process.h"
 
+static bool lives(const struct proc *known) {
+        struct proc now;
+
+        return known->pid > 0 && proc_stat(known->pid, &now) == 0 && now.start == known->start && !proc_is_dead(&now);
+}
+
 static void mark(struct procs *procs, const struct proc *known, enum proc_mark mark) {
         struct proc *p = known->pid > 0 ? procs_find(procs, known->pid) : NULL;
 
@@ -47,7 +53,7 @@ static void mark_carriers(struct procs *procs, void *userdata) {
 ssize_t sweep_run(const struct sweep *sweep) {
         uint64_t deadline = clock_boottime_usec() + sweep->limit_usec;
 
-        if (sweep->keeper.pid > 0 || sweep->shim.pid > 0)
+        if (lives(&sweep->keeper) || lives(&sweep->shim)) /* a pass over a large /proc costs */
                 (void) procs_end_all(mark_kin, (void *) sweep, sweep->limit_usec);
         uint64_t now = clock_boottime_usec();
         return procs_end_all(mark_carriers, (void *) sweep, deadline > now ? deadline - now : 0);

@@ -79,6 +79,18 @@ is "in no folder of the caller's" "$(readlink "/proc/$bertd_pid/cwd")" /
 kill -HUP "$bertd_pid"
 ok "SIGHUP does not end it" answers
 is "its messages are in the state folder" "$(grep -c "bertd .*, pid $bertd_pid: $BERTD_STATE_DIR" "$BERTD_STATE_DIR/bertd.log")" 1
+# Its log is bounded: a full one becomes bertd.log.1, whose place one that was there before loses; one that is removed is made again.
+stop_detached() { kill "$bertd_pid" && wait_for 20 not lives "$bertd_pid"; }
+restart_detached() { stop_detached && bertd_pid=$(timeout 30 "$BERTD" --launcher fork --detach | sed 's/.*pid \([0-9]*\),.*/\1/'); }
+echo older >"$BERTD_STATE_DIR/bertd.log.1"
+head -c 4M /dev/zero >"$BERTD_STATE_DIR/bertd.log"
+ok "--detach with a full log" restart_detached
+is "keeps it beside the new one" "$(stat -c %s "$BERTD_STATE_DIR/bertd.log.1")" $((4 << 20))
+ok "which has the first line" wait_for 10 grep -q "bertd .*, pid $bertd_pid: " "$BERTD_STATE_DIR/bertd.log"
+rm "$BERTD_STATE_DIR/bertd.log"
+job=$("$BERTCTL" submit -- true) && wait_job "$job"
+is "a log that was removed is made again" "$(grep -c "job $job attempt 1: finished" "$BERTD_STATE_DIR/bertd.log")" 1
+is "readable by bertd's user alone" "$(stat -c %a "$BERTD_STATE_DIR/bertd.log")" 600
 ok "a second one on that folder is refused in one line, through the pipe, too" refuses 1 "$BERTD_STATE_DIR.*$bertd_pid" timeout 30 "$BERTD" --launcher fork --detach --socket "$work/other.sock"
 "$BERTCTL" shutdown
 ok "shutdown ends it" wait_for 20 eval '! lives "$bertd_pid"'

@@ -8,6 +8,13 @@ is_id() { [[ $1 =~ ^[0-9]+$ ]]; }
 count_jobs() { "$BERTCTL" list --all --json | jq length; }
 sigstop_sec=${BERTD_FREEZE_SEC:-8}
 
+# One that takes connections and says nothing, for later.
+python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); time.sleep(1000)' "$work/mute" &
+mute_bertd=$!
+wait_for 10 test -S "$work/mute"
+for word in list version; do timeout $((60 * patience)) "$BERTCTL" --socket "$work/mute" $word >"$work/$word.mute" 2>&1 & done
+
 # Nobody is there when a job ends.
 start_bertd
 wait_for_end="until [ -e $work/end ]; do sleep 0.1; done"
@@ -84,6 +91,10 @@ ok "a pid used again is not taken for the shim" wait_for 20 attempt_past "$runs"
 ok "and who has it is left alone" kill -0 "$stranger"
 kill -KILL "$stranger"
 "$BERTCTL" cancel --now "$runs"
+
+said_nothing() { grep -qx "bertctl: bertd at $work/mute does not answer" "$work/$1.mute"; }
+for word in list version; do ok "a bertd that says nothing: $word has given up" wait_for 30 said_nothing $word; done
+kill "$mute_bertd"
 
 # A job that cannot stop talking, on a daemon that has few descriptors.
 kill_bertd

@@ -103,26 +103,31 @@ while not os.path.exists(sys.argv[1]):
     time.sleep(0.1)
 END
 steps=$("$BERTCTL" submit --hang-sec 3 -- python3 "$work/steps.py" "$work/steps.go")
+anew=$("$BERTCTL" submit --hang-sec 3 -- python3 "$work/steps.py" "$work/steps.go")
 blind=$("$BERTCTL" submit --hang-sec 3 -- python3 "$work/steps.py" "$work/steps.go")
 job=$steps
+wait_for 20 step_past "$anew" 3
 wait_for 20 step_past "$steps" 3
 wait_for 20 step_past "$blind" 3
 folder=$(attempt_of "$steps")
-rm -r "$(attempt_of "$blind")"
+rm -r "$(attempt_of "$anew")" "$BERTD_STATE_DIR/jobs/$blind"
 rm "$folder/log" "$folder/notify" "$folder/lock"
 ok "a log that was removed is made anew" wait_for 20 grep -q "^step " "$folder/log"
 ok "and says so" grep -q "^bertd: the log was removed" "$folder/log"
 ok "so is the socket" wait_for 20 test -S "$folder/notify"
 at=$(field "$steps" step)
 ok "steps arrive again" wait_for 20 step_past "$steps" $((at + 3))
+ok "as a whole, the attempt's folder is made anew" wait_for 20 grep -q "^step " "$(attempt_of "$anew")/log"
+at=$(field "$anew" step)
+ok "and steps arrive" wait_for 20 step_past "$anew" $((at + 3))
 quietly timeout 20 "$BERTD-shim" --job "$steps" --attempt 1 --socket "$BERTD_SOCKET" --dir "$folder"
 ok "a second shim, which the lock's file no longer keeps away, is sent away by bertd" test $? -eq 0
-is "the job did not notice" "$(field "$steps" state) $(field "$steps" attempts) $(pgrep -fc "steps.py $work/steps.go")" "running 1 2"
+is "the job did not notice" "$(field "$steps" state) $(field "$steps" attempts) $(pgrep -fc "steps.py $work/steps.go")" "running 1 3"
 sleep $((2 * 3 + 1)) # twice the limit
 is "a job whose socket cannot be made anew is not taken for hung" "$(field "$blind" state) $(field "$blind" attempts)" "running 1"
 touch "$work/steps.go"
 is "and ends" "$(ended_as "$blind")" "done 0 null 1"
-is "so does the other" "$(ended_as "$steps")" "done 0 null 1"
+is "so do the others" "$(ended_as "$steps") $(ended_as "$anew")" "done 0 null 1 done 0 null 1"
 folder=$(attempt_of "$damaged")
 ok "an attempt that is closed has a tombstone" test -e "$folder/tombstone"
 rm "$folder/tombstone" "$folder/exit.json"

@@ -103,7 +103,7 @@ void log_transition(uint64_t job, const char *from, const char *to, const char *
 
 static void start_manager(struct session *s) {
         struct manager_options options = {
-                .state_dir = s->folder, .socket = s->socket, .slots = SLOTS, .launcher = LAUNCHER_FORK
+                .state_dir = s->folder, .socket = s->socket, .slots = SLOTS, .keep_ended = 3, .launcher = LAUNCHER_FORK
         };
         struct error error = {};
 

@@ -115,6 +115,30 @@ static void test_time_that_counts(void **state) {
         job_free(job);
 }
 
+/* Time since the attempt's own newest checkpoint, or its start, by how it ended. */
+static void test_lost_time(void **state) {
+        struct job *job = new_job();
+        struct checkpoint before = { .step = 5, .attempt = 1, .created = 900 * SEC, .path = (char *) "/a" },
+                          own = { .step = 10, .attempt = 2, .created = 1030 * SEC, .path = (char *) "/b" };
+
+        job->attempt = (struct attempt) {
+                .number = 2, .started = 1000 * SEC, .ended = 1050 * SEC, .exit_class = EXIT_CLASS_OOM
+        };
+        assert_int_equal(job_checkpoint_add(job, &before), 0);
+        goodput_note_lost(job);
+        assert_int_equal(job->lost_usec[EXIT_CLASS_OOM], 50 * SEC);
+        assert_int_equal(job_checkpoint_add(job, &own), 0);
+        goodput_note_lost(job);
+        assert_int_equal(job->lost_usec[EXIT_CLASS_OOM], 70 * SEC);
+        job->attempt.exit_class = EXIT_CLASS_FINISHED;
+        goodput_note_lost(job);
+        job->attempt.exit_class = EXIT_CLASS_KILLED;
+        job->attempt.ended = 500 * SEC; /* the wall clock was set back */
+        goodput_note_lost(job);
+        assert_true(job->lost_usec[EXIT_CLASS_FINISHED] == 0 && job->lost_usec[EXIT_CLASS_KILLED] == 0);
+        job_free(job);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_death_and_end),
@@ -122,6 +146,7 @@ int main(void) {
                 cmocka_unit_test(test_going_back_further_loses_more),
                 cmocka_unit_test(test_two_equal_attempts),
                 cmocka_unit_test(test_time_that_counts),
+                cmocka_unit_test(test_lost_time),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

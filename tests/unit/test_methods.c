@@ -458,8 +458,11 @@ static void test_shim_versions(void **state) {
                 /* One that was begun before its pid was kept is watched, too, and not given up in a minute. */
                 assert_int_equal(job->state, JOB_RUNNING);
                 assert_true(job->attempt.pid == getpid() && job->run->phase == PHASE_LIVE && !job->run->timer);
-                assert_int_equal(job->run->peer == &f->peer, !cases[i].newer);
                 assert_int_equal(job->run->newer != NULL, cases[i].newer);
+                assert_int_equal(attempt_checkpoint(job) == -ENOTCONN, cases[i].newer);
+                assert_ptr_equal(job->run->peer, &f->peer); /* one connection a shim, which takes no user's share */
+                assert_string_equal(hello_of(f, owner_uid(), job, "its-nonce", "0.1.0 2"), DONE);
+                assert_null(job->run->newer);
         }
         for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
                 struct job *job = new_attempt(f);
@@ -683,6 +686,33 @@ static void test_reason_that_is_cut(void **state) {
         assert_string_equal(call_job(f, owner_uid(), "GetJob", "t", job->id), DONE);
 }
 
+/* What the user database answered of a user: an account that is gone is gone, one that was known stays while the database fails. */
+static void test_accounts(void **state) {
+        struct fixture *f = *state;
+        struct accounts *accounts = f->manager->accounts;
+        const struct account *account;
+        const struct nss_user none = { .result = -ESRCH }, failed = { .result = -EIO };
+        const struct nss_user alice = { .gid = 7, .name = "alice", .home = "/home/alice" };
+
+        assert_int_equal(accounts_note(accounts, stranger_uid(), &none), -ESRCH);
+        assert_int_equal(accounts_find(accounts, stranger_uid(), &account), -ESRCH);
+        assert_int_equal(accounts_note(accounts, stranger_uid(), &failed), -EIO);
+        assert_int_equal(accounts_find(accounts, stranger_uid(), &account), -EIO);
+        assert_int_equal(accounts_note(accounts, stranger_uid(), &alice), 0);
+        assert_int_equal(accounts_note(accounts, stranger_uid(), &failed), -EIO);
+        assert_int_equal(accounts_find(accounts, stranger_uid(), &account), 0);
+        assert_true(account->gid == 7 && strcmp(account->name, "alice") == 0 &&
+                    strcmp(account->home, "/home/alice") == 0);
+        assert_int_equal(accounts_note(accounts, stranger_uid(), &none), -ESRCH);
+        assert_int_equal(accounts_find(accounts, stranger_uid(), &account), -ESRCH);
+        assert_int_equal(accounts_note(accounts, geteuid(), &none), -ESRCH); /* but we run as ourselves */
+        assert_int_equal(accounts_find(accounts, geteuid(), &account), 0);
+        for (uid_t i = 0; i < 2 * ACCOUNTS_MAX; i++)
+                assert_int_equal(accounts_note(accounts, 10000 + i, &alice), 0);
+        assert_int_equal(accounts_find(accounts, 10000 + 2 * ACCOUNTS_MAX - 1, &account), 0);
+        assert_int_equal(accounts_find(accounts, 10000, &account), -EINPROGRESS); /* asked again */
+}
+
 /* Calls that wait until their user is known are bounded in bytes, a user's and all, and are kept no longer than that. */
 static void test_parked_calls(void **state) {
         struct fixture *f = *state;
@@ -849,6 +879,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_names, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_one_trainer_a_folder, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_change_that_cannot_be_kept, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_accounts, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_parked_calls, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_refusal_that_is_cut, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reason_that_is_cut, setup, teardown),

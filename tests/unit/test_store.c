@@ -836,9 +836,9 @@ static void test_ended_jobs_beyond_a_number_go(void **state) {
         for (size_t i = 0; i < 6; i++)
                 (void) insert(store, "job");
         store_keep_ended(store, 2);
-        end(store, 1, 100, false);
-        end(store, 2, 50, false);
         end(store, 3, 10, true); /* the oldest, and it stays */
+        end(store, 2, 500, false);
+        end(store, 1, 100, false); /* the clock was set back */
         assert_int_equal(number("SELECT count(*) FROM job"), 6);
         end(store, 4, 200, false);
         assert_int_equal(store_load(store, 2, &loaded, &error), -ENOENT);
@@ -879,10 +879,11 @@ static void test_many_ended_jobs_go_in_parts(void **state) {
                 "gid, kind,"
                 " state, launcher, priority, ranks, threads, gpus, max_without_progress, backoff_min_sec, "
                 "backoff_max_sec,"
-                " grace_sec, keep, keep_every, umask, name, user, cwd, command, submitted, ended, holds_checkpoints) "
+                " grace_sec, keep, keep_every, umask, name, user, cwd, command, submitted, end_order, "
+                "holds_checkpoints) "
                 "SELECT i,"
                 " 1000, 1001, 'command', 'failed', 0, 0, 1, 1, 0, 5, 5, 600, 120, 3, 0, 18, 'x', 'alice', '/', "
-                "x'6c7300', 1, i,"
+                "x'6c7300', 1, 100 + i,"
                 " i=7 FROM n");
         store = open_store();
         assert_false(store_pending(store));
