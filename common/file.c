@@ -154,6 +154,22 @@ char *path_absolute(const char *base, const char *path) {
         return steal_pointer(&joined);
 }
 
+bool path_is_below(const char *path, const char *folder) {
+        size_t n = strlen(folder);
+
+        while (n > 0 && folder[n - 1] == '/')
+                n--;
+        if (folder[0] != '/' || strncmp(path, folder, n) != 0 || path[n] != '/')
+                return false;
+        for (const char *p = path + n; *p;) {
+                size_t length = strcspn(++p, "/");
+                if (length == 0 || (p[0] == '.' && (length == 1 || (length == 2 && p[1] == '.'))))
+                        return false;
+                p += length;
+        }
+        return true;
+}
+
 char *format_string(const char *format, ...) {
         va_list ap;
         char *text = NULL;

@@ -2,6 +2,7 @@
 #ifndef COMMON_FILE_H
 #define COMMON_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -29,6 +30,10 @@ void file_hold_standard(void);
 
 /* Absolute, without "." and "//" (".." is kept: links). `path` relative to `base` (absolute). Caller frees; NULL: no memory. */
 char *path_absolute(const char *base, const char *path);
+
+/* Whether the text `path` names something below `folder` (absolute): what follows the folder's own text holds no "..", "." or "//".
+ * Looks at no file. */
+bool path_is_below(const char *path, const char *folder);
 
 /* printf into fresh memory; NULL: no memory. */
 char *format_string(const char *format, ...) __attribute__((format(printf, 1, 2)));

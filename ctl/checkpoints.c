@@ -59,6 +59,7 @@ static int read_page(struct client *client, uint64_t id, uint64_t *before, json_
                         *before = checkpoint.step;
                         n++;
                 }
+                checkpoint_info_look(&checkpoint);
                 if (r > 0 && array)
                         (void) json_array_append_new(array, json_checkpoint(&checkpoint));
                 else if (r > 0 && !all && !is_of_interest(&checkpoint))

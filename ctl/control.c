@@ -128,6 +128,32 @@ static int send_resume(struct client *client, uint64_t id, uint64_t ranks, uint6
                      : client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, NULL, error);
 }
 
+/* The file may be gone since an attempt last saw it: better now than when the job starts. */
+static int check_from(struct client *client, uint64_t id, uint64_t from, struct error *error) {
+        cleanup_message sd_bus_message *reply = NULL;
+
+        int r = client_call(client, "GetCheckpoints", &reply, error, "t", id);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_enter_container(reply, 'a', "a{sv}");
+        while (r >= 0) {
+                struct checkpoint_info checkpoint;
+                r = checkpoint_info_read(reply, &checkpoint);
+                if (r > 0 && checkpoint.step == from)
+                        checkpoint_info_look(&checkpoint);
+                bool missing = r > 0 && strcmp(text_of(checkpoint.state), "missing") == 0;
+                if (missing)
+                        r = error_input(error, BERTCTL_EXIT_FAILED,
+                                        "checkpoint of step %" PRIu64 ": %s is missing; choose another: bertctl "
+                                        "checkpoints %" PRIu64,
+                                        from, checkpoint.path, id);
+                checkpoint_info_clear(&checkpoint);
+                if (r == 0 || missing)
+                        return r;
+        }
+        return client_bad_message(error, r, "GetCheckpoints");
+}
+
 int command_resume(struct ctl *ctl, int argc, char **argv) {
         uint64_t ranks = 0, from = UINT64_MAX, id;
         const struct option_spec options[] = {
@@ -155,6 +181,8 @@ int command_resume(struct ctl *ctl, int argc, char **argv) {
         r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)
                 r = client_find_job(client, arguments.words[0], &id, &ctl->error);
+        if (r == 0 && from != UINT64_MAX)
+                r = check_from(client, id, from, &ctl->error);
         if (r == 0)
                 r = send_resume(client, id, ranks, from, &ctl->error);
         if (r == 0)

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/cleanup.h"
 #include "ctl/dict.h"
@@ -122,6 +123,19 @@ int job_info_read(sd_bus_message *message, struct job_info *ret) {
 int checkpoint_info_read(sd_bus_message *message, struct checkpoint_info *ret) {
         *ret = (struct checkpoint_info) {};
         return dict_read(message, checkpoint_fields, ELEMENTSOF(checkpoint_fields), ret);
+}
+
+void checkpoint_info_look(struct checkpoint_info *checkpoint) {
+        struct stat st;
+
+        if (!checkpoint->path || !checkpoint->state || strcmp(checkpoint->state, "good") != 0 ||
+            lstat(checkpoint->path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR))
+                return;
+        char *missing = strdup("missing");
+        if (!missing)
+                return;
+        free(checkpoint->state);
+        checkpoint->state = missing;
 }
 
 int daemon_info_read(sd_bus_message *message, struct daemon_info *ret) {

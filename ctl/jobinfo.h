@@ -53,6 +53,9 @@ struct daemon_info {
 /* Return 1, 0 at the end of the array they are read from, or −errno. */
 int job_info_read(sd_bus_message *message, struct job_info *ret);
 int checkpoint_info_read(sd_bus_message *message, struct checkpoint_info *ret);
+/* A good one whose file is not where bertd's ledger says gets the state "missing": bertd looks at no file of a user's. One that we may not
+ * see stays good. */
+void checkpoint_info_look(struct checkpoint_info *checkpoint);
 int daemon_info_read(sd_bus_message *message, struct daemon_info *ret);
 
 void job_info_clear(struct job_info *job);

@@ -91,17 +91,19 @@ static struct attempt_run *new_run(struct manager *manager, struct job *job, enu
 
 void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) {
         char nonce[NONCE_SIZE];
-        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
-        char *gpus = gpus_visible(&manager->options.gpus, gpu_mask);
-        struct attempt_run *run =
-                run_dir && gpus && make_nonce(nonce) >= 0 ? new_run(manager, job, PHASE_COMMITTING) : NULL;
+        struct error error = {};
 
+        if (store_load_ledger(manager->store, job, &error) < 0) {
+                log_error("job %" PRIu64 " cannot be started now: %s", job->id, error.text);
+                return;
+        }
+        char *gpus = gpus_visible(&manager->options.gpus, gpu_mask);
+        struct attempt_run *run = gpus && make_nonce(nonce) >= 0 ? new_run(manager, job, PHASE_COMMITTING) : NULL;
         if (!run) {
                 free(gpus);
                 log_error("job %" PRIu64 " cannot be started now: out of memory", job->id);
                 return;
         }
-        (void) ledger_refresh(job, run_dir);
         struct checkpoint *from = ledger_choose(job);
         const struct checkpoint *newest = job_newest_good(job);
         uint32_t number = job->attempt.number + 1;
@@ -181,7 +183,9 @@ static int gather_paths(struct manager *manager, struct job *job, struct launch_
                 p->gpus = strdup(job->attempt.gpus ? job->attempt.gpus : "");
         if (!p->spec_path || !p->run_dir || !p->log)
                 return error_errno(error, ENOMEM, "paths");
-        int r = store_load_spec(manager->store, job->id, &p->spec, error);
+        int r = store_load_ledger(manager->store, job, error);
+        if (r >= 0)
+                r = store_load_spec(manager->store, job->id, &p->spec, error);
         if (r >= 0)
                 r = store_load_command(manager->store, job->id, &p->command, &p->command_size, error);
         return r < 0 ? r : store_load_inputs(manager->store, job->id, &p->inputs, error);
@@ -238,11 +242,13 @@ static int launch(struct attempt_run *run, struct error *error) {
                                        .inputs = &p.inputs,
                                        .spec = p.spec,
                                        .socket = manager->options.socket,
+                                       .run_dir = p.run_dir,
                                        .log = p.log,
                                        .scratch = p.scratch };
         r = manager_find_jobs(manager, error);
         if (r >= 0)
                 r = files_prepare(manager->jobs_fd, job, &files, error);
+        job_ledger_trim(job);
         if (r < 0)
                 return r;
         struct launch l = {
@@ -472,10 +478,27 @@ static void take_step(struct attempt_run *run, uint64_t step) {
         step_clock_note(&run->clock, step, clock_boottime_usec());
 }
 
+/* A path that the job's user chose goes to others' screens and to the next attempt; it says nothing of files elsewhere. */
+static bool may_hold(struct attempt_run *run, const struct attempt_report *report) {
+        struct job *job = run->job;
+        cleanup_free char *run_dir = files_run_dir(run->manager->options.state_dir, job);
+
+        if (run_dir && ledger_may_hold(job, run_dir, report->checkpoint_path) && report->checkpoint_step <= INT64_MAX &&
+            report->checkpoint_size <= INT64_MAX)
+                return true;
+        if (!run->path_refused)
+                log_error("job %" PRIu64 " attempt %u reports a checkpoint that is not below %s: not recorded", job->id,
+                          job->attempt.number, run_dir ? run_dir : "its run folder");
+        run->path_refused = true;
+        return false;
+}
+
 static void take_checkpoint(struct attempt_run *run, const struct attempt_report *report) {
         struct job *job = run->job;
         const struct checkpoint *known = job_checkpoint(job, report->checkpoint_step);
 
+        if (!may_hold(run, report))
+                return;
         /* A row that was set aside describes an older file of the same step. */
         if (known && known->state == CHECKPOINT_GOOD && strcmp(known->path, report->checkpoint_path) == 0)
                 return;
@@ -509,20 +532,78 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
 /* How the attempt ended, as the shim saw it. exit.json says the same and is read at the end; where somebody has removed it the report is
  * all there is, and must outlive us. */
 static void take_record(struct attempt_run *run, const char *record) {
+        struct manager *manager = run->manager;
         struct job *job = run->job;
         struct error error = {};
+        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
 
-        if (files_use_record(record, strlen(record), job, &run->asked, &error) < 0)
+        int r = run_dir ? store_load_ledger(manager->store, job, &error) : error_errno(&error, ENOMEM, "run folder");
+        if (r >= 0)
+                r = files_use_record(record, strlen(record), job, run_dir, &run->asked, &error);
+        if (r < 0)
                 log_error("job %" PRIu64 " attempt %u: the shim's record: %s", job->id, job->attempt.number,
                           error.text);
-        else if (files_read_exit(run->manager->jobs_fd, job, &run->asked, &error) < 0) {
-                store_mark(run->manager->store, job);
-                manager_commit(run->manager);
+        else if (files_read_exit(manager->jobs_fd, job, run_dir, &run->asked, &error) < 0) {
+                store_mark(manager->store, job);
+                manager_commit(manager);
         }
+        if (!job->dirty)
+                job_ledger_trim(job);
 }
 
 /* What a user reports may be any number: beyond its bounds it is unknown. */
 static double within(double value, double max) { return value >= 0 && value <= max ? value : (double) NAN; }
+
+/* The shim began elsewhere than the ledger alone said: the newest file was gone, or there was a newer one. */
+static void take_beginning(struct attempt_run *run, uint64_t step) {
+        struct job *job = run->job;
+        struct attempt *a = &job->attempt;
+        struct checkpoint *to = step > 0 ? job_checkpoint(job, step) : NULL;
+        struct checkpoint *from = a->resumed ? job_checkpoint(job, a->first_step) : NULL;
+        char text[128];
+
+        if (run->began || a->step > a->first_step || (step > 0 && (!to || to->state != CHECKPOINT_GOOD)))
+                return;
+        run->began = true;
+        if ((a->resumed ? a->first_step : 0) == step)
+                return;
+        if (from && from->restored > 0) {
+                from->restored--;
+                from->dirty = true;
+        }
+        (void) snprintf(text, sizeof(text), "from step %" PRIu64 "%s", step,
+                        step < a->first_step ? ": newer checkpoints are gone" : "");
+        if (to) {
+                to->restored++;
+                to->dirty = true;
+        }
+        a->resumed = to != NULL;
+        a->first_step = a->step = job->step = step;
+        goodput_start_attempt(job);
+        store_note(run->manager->store, job, job->state, "begin", text);
+}
+
+/* What the shim saw of the job's checkpoints, as the job's user. */
+static void take_news(struct attempt_run *run, const struct attempt_report *report) {
+        struct manager *manager = run->manager;
+        struct job *job = run->job;
+        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
+        struct error error = {};
+
+        if (!run_dir || store_load_ledger(manager->store, job, &error) < 0) {
+                log_error("job %" PRIu64 ": its checkpoints are not noted: %s", job->id,
+                          run_dir ? error.text : "out of memory");
+                return;
+        }
+        if (ledger_take(job, run_dir, &report->news))
+                store_mark(manager->store, job);
+        if (report->has_resumed)
+                take_beginning(run, report->resumed_step);
+        if (store_pending(manager->store))
+                manager_commit(manager);
+        else
+                job_ledger_trim(job);
+}
 
 int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report) {
         struct job *job = store_find(manager->store, report->job);
@@ -541,6 +622,8 @@ int attempt_report(struct manager *manager, uid_t uid, const struct attempt_repo
                 job->loss = report->loss;
         if (report->has_rate)
                 job->rate = within(report->rate, BERTD_RATE_MAX);
+        if (report->news.n_found > 0 || report->news.n_gone > 0 || report->has_resumed)
+                take_news(run, report);
         if (report->has_step)
                 take_step(run, MIN(report->step, (uint64_t) BERTD_STEPS_MAX));
         if (report->samples_last > 0 && report->samples_last >= report->samples_first &&

@@ -13,6 +13,7 @@
 #include <systemd/sd-bus.h>
 
 #include "daemon/goodput.h"
+#include "daemon/ledger.h"
 #include "daemon/manager.h"
 
 struct peer;
@@ -37,12 +38,14 @@ struct attempt_run {
         char *cgroup;             /* systemd launcher: the unit's, else NULL */
         sd_event_source *sweeper; /* the helper that sweeps, without a cgroup */
         pid_t sweeper_pid;
-        bool waits;      /* for its turn to have one */
-        unsigned sweeps; /* that were begun and left some */
-        bool adopted;    /* started by another bertd */
-        bool asked;      /* its exit record says that it ended on request */
-        bool told_full;  /* a checkpoint that there was no room for has been logged */
-        char *newer;     /* the version of a shim whose protocol we do not know; NULL: we do */
+        bool waits;        /* for its turn to have one */
+        unsigned sweeps;   /* that were begun and left some */
+        bool adopted;      /* started by another bertd */
+        bool asked;        /* its exit record says that it ended on request */
+        bool told_full;    /* a checkpoint that there was no room for has been logged */
+        bool began;        /* the shim has said where it began */
+        bool path_refused; /* a path that it reported was refused, and the log has a line about it */
+        char *newer;       /* the version of a shim whose protocol we do not know; NULL: we do */
         struct step_clock clock;
 };
 
@@ -69,8 +72,10 @@ struct attempt_report {
         uint32_t attempt;
         const char *nonce, *status, *checkpoint_path, *record;
         bool has_step, has_steps, has_loss, has_rate, has_checkpoint, has_stall, has_write, exited;
-        uint64_t step, steps, checkpoint_step, checkpoint_size, samples_first, samples_last;
+        bool has_resumed;
+        uint64_t step, steps, checkpoint_step, checkpoint_size, samples_first, samples_last, resumed_step;
         double loss, rate, checkpoint_stall, checkpoint_write;
+        struct ledger_news news;
 };
 int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report);
 

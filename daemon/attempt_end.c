@@ -35,17 +35,29 @@
 #define SWEEPERS_MAX 32
 #define SWEEPERS_OF_UID_MAX 4
 
+/* Without it the newest good checkpoint alone is known: the job goes on from there. */
+static void load_ledger(struct manager *manager, struct job *job) {
+        struct error error = {};
+
+        if (store_load_ledger(manager->store, job, &error) < 0)
+                log_error("job %" PRIu64 ": %s", job->id, error.text);
+}
+
 /* What the shim wrote or reported (attempt.c) goes before what is seen from here. */
 static void read_record(struct attempt_run *run, enum exit_class exit_class, const char *text) {
         struct attempt *a = &run->job->attempt;
         struct error error = {};
         bool reported = a->exit_class >= 0;
+        cleanup_free char *run_dir = files_run_dir(run->manager->options.state_dir, run->job);
 
         if (!reported) {
                 a->exit_class = (int) exit_class;
                 job_set_text(&a->reason, text);
         }
-        int r = files_read_exit(run->manager->jobs_fd, run->job, &run->asked, &error);
+        if (!run_dir)
+                return;
+        load_ledger(run->manager, run->job);
+        int r = files_read_exit(run->manager->jobs_fd, run->job, run_dir, &run->asked, &error);
         if (r < 0 && (r != -ENOENT || reported))
                 log_error("job %" PRIu64 " attempt %u: %s%s", run->job->id, a->number, error.text,
                           reported ? "; ended as its shim reported" : "");
@@ -197,14 +209,12 @@ static void close_attempt(struct attempt_run *run) {
         struct outcome outcome;
         struct step_clock clock = run->clock;
         bool asked = run->asked;
-        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
 
         attempt_run_free(run);
         if (files_close_attempt(manager->jobs_fd, job, &error) < 0)
                 log_error("%s", error.text);
         drop_scratch(manager, job);
-        if (run_dir)
-                (void) ledger_refresh(job, run_dir);
+        load_ledger(manager, job);
         const struct checkpoint *newest = job_newest_good(job);
         a->checkpoint_step = newest ? newest->step : 0;
         a->open = false;

@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,9 +54,7 @@ static struct child *child_new(struct manager *manager) {
 }
 
 static void answer(const struct child *child) {
-        struct stat st;
-
-        if (child->request && child->path && lstat(child->path, &st) == 0)
+        if (child->request && child->path && files_is_folder(child->path))
                 (void) sd_bus_reply_method_errorf(child->request, BERTD_ERROR_STORAGE,
                                                   "the job is forgotten, but not all of %s could be removed",
                                                   child->path);
@@ -172,7 +169,6 @@ void children_free(struct manager *manager) {
 }
 
 int child_remove_tree(struct manager *manager, const struct job *job, const char *path, sd_bus_message *request) {
-        struct stat st;
         const char *const argv[] = { "/bin/rm", "-rf", "--one-file-system", "--", path, NULL };
         const char *const environment[] = { "PATH=/usr/bin:/bin", NULL };
         struct child *child = child_new(manager);
@@ -181,7 +177,7 @@ int child_remove_tree(struct manager *manager, const struct job *job, const char
                 return -ENOMEM;
         child->request = sd_bus_message_ref(request);
         child->path = strdup(path);
-        if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
+        if (!files_is_folder(path)) {
                 child_free(child);
                 return 0;
         }

@@ -42,11 +42,8 @@ static void add_trainer(const struct command_input *input, struct strv *argv) {
         strv_add(argv, input->spec);
         strv_add(argv, "--run-dir");
         strv_add(argv, input->run_dir);
-        if (!input->resume[0])
-                return;
-        strv_add(argv, "--resume");
-        strv_add(argv, input->resume);
-        if (input->job->resume_abandon)
+        /* Where it begins is BERTD_RESUME, the last word on which is the shim's. */
+        if (input->resume[0] && input->job->resume_abandon)
                 strv_add(argv, "--abandon-newer");
 }
 

@@ -1,6 +1,7 @@
 /*
  * See files.h. Owns nothing between calls.
- * Invariants: a folder is given to the job's user only once its files are written; no link is followed below STATE/jobs.
+ * Invariants: a folder is given to the job's user only once its files are written; below STATE/jobs no link is followed and no mount
+ * entered.
  */
 #include "daemon/files.h"
 
@@ -9,19 +10,24 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/utf8.h"
+#include "daemon/ledger.h"
 #include "daemon/states.h"
 #include "daemon/shim_record.h"
 
 #define ATTEMPT_DOCUMENT_VERSION 1
+#define OTHER_PATHS_MAX 64 /* checkpoints of attempt.json whose path is not the trainer's: a path may be long */
+#define NEWS_MAX 4096      /* numbers of a list of exit.json */
 
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
 #define cleanup_json cleanup(cleanup_json_p)
@@ -42,10 +48,29 @@ char *files_scratch(const struct job *job, bool private_shm) {
                              job->id, job->attempt.number, job->attempt.nonce);
 }
 
+/* openat of one name. A kernel without openat2 (or a sandbox of an older time) enters mounts. */
+static int open_inside(int folder, const char *name, int flags) {
+        struct open_how how = { .flags = (uint64_t) (flags | O_NOFOLLOW | O_CLOEXEC),
+                                .mode = flags & O_CREAT ? 0600 : 0,
+                                .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH };
+
+        int fd = (int) syscall(SYS_openat2, folder, name, &how, sizeof(how));
+        return fd >= 0 || errno != ENOSYS ? fd : openat(folder, name, (int) how.flags, (mode_t) how.mode);
+}
+
+bool files_is_folder(const char *path) {
+        const char *slash = strrchr(path, '/');
+        cleanup_free char *parent = slash ? strndup(path, (size_t) (slash - path) + 1) : NULL;
+        cleanup_close int holder = parent ? open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+        cleanup_close int fd = holder >= 0 ? open_inside(holder, slash + 1, O_PATH | O_DIRECTORY) : -1;
+
+        return fd >= 0 || (holder >= 0 && errno == EXDEV);
+}
+
 /* A folder of the job's user (or still ours), never through a link. */
 static int open_folder(int parent, const char *name, uid_t uid) {
         struct stat st;
-        cleanup_close int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        cleanup_close int fd = open_inside(parent, name, O_RDONLY | O_DIRECTORY);
 
         if (fd < 0 || fstat(fd, &st) < 0)
                 return -errno;
@@ -76,7 +101,7 @@ static int give_to(int fd, const struct job *job) {
 }
 
 static int write_file(int folder, const char *name, const struct job *job, const char *data, size_t size) {
-        cleanup_close int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        cleanup_close int fd = open_inside(folder, name, O_WRONLY | O_CREAT | O_EXCL);
         if (fd < 0)
                 return -errno;
         int r = give_to(fd, job);
@@ -105,15 +130,44 @@ static json_t *rlimit_array(const struct job_inputs *inputs) {
         return array;
 }
 
+/* A step, or a step and its path where it is not the trainer's. */
+static json_t *known_checkpoint(const struct checkpoint *c, const char *run_dir, unsigned *left) {
+        cleanup_free char *usual = ledger_path(run_dir, c->step);
+
+        if (usual && strcmp(usual, c->path) == 0)
+                return json_integer((json_int_t) c->step);
+        return *left > 0 && (*left)-- ? json_pack("[I,s]", (json_int_t) c->step, c->path) : NULL;
+}
+
+/* The shim begins from the first good one that is there (newest first); what is set aside it passes over. */
+static json_t *checkpoints_object(const struct job *job, const char *run_dir) {
+        json_t *good = json_array(), *aside = json_array(), *root = json_object();
+        unsigned left = OTHER_PATHS_MAX;
+
+        for (size_t i = job->n_ledger; i-- > 0;) {
+                const struct checkpoint *c = &job->ledger[i];
+                if (c->state == CHECKPOINT_GOOD)
+                        (void) json_array_append_new(good, known_checkpoint(c, run_dir, &left));
+                else if (c->state != CHECKPOINT_DELETED)
+                        (void) json_array_append_new(aside, json_integer((json_int_t) c->step));
+        }
+        (void) json_object_set_new(root, "good", good);
+        (void) json_object_set_new(root, "aside", aside);
+        if (job->resume_abandon)
+                (void) json_object_set_new(root, "until", json_integer((json_int_t) job->resume_from));
+        return root;
+}
+
 static char *attempt_document(const struct job *job, const struct files_attempt *c) {
         cleanup_json json_t *root = json_pack(
-                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:s,s:i,s:i}", "version",
+                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:s,s:i,s:i,s:o}", "version",
                 ATTEMPT_DOCUMENT_VERSION, "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number,
                 "nonce", job->attempt.nonce, "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd",
                 job->cwd, "umask", (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment",
                 string_array(c->environment), "grace_usec", (json_int_t) (job->grace_sec * USEC_PER_SEC), "stop",
                 job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes", (json_int_t) SHIM_LOG_MAX,
-                "socket", c->socket, "hang_sec", (int) job->hang_sec, "start_sec", (int) job->start_sec);
+                "socket", c->socket, "hang_sec", (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
+                checkpoints_object(job, c->run_dir));
         return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 }
 
@@ -168,7 +222,7 @@ int files_open_shim_log(int jobs_fd, const struct job *job) {
         cleanup_close int folder = open_attempt_folder(jobs_fd, job);
         if (folder < 0)
                 return folder;
-        cleanup_close int fd = openat(folder, "shim.log", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        cleanup_close int fd = open_inside(folder, "shim.log", O_WRONLY | O_CREAT | O_EXCL);
         if (fd < 0)
                 return -errno;
         int r = give_to(fd, job);
@@ -178,7 +232,7 @@ int files_open_shim_log(int jobs_fd, const struct job *job) {
 static int read_bounded(int folder, const char *name, uid_t uid, char *buffer, size_t max, size_t *ret_size) {
         struct stat st;
         size_t size = 0;
-        cleanup_close int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        cleanup_close int fd = open_inside(folder, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 
         if (fd < 0 || fstat(fd, &st) < 0)
                 return -errno;
@@ -198,6 +252,28 @@ static int read_bounded(int folder, const char *name, uid_t uid, char *buffer, s
         }
         *ret_size = size;
         return 0;
+}
+
+/* A list of numbers >= 0; caller frees. NULL: none. */
+static uint64_t *read_numbers(const json_t *array, size_t *ret_n) {
+        size_t n = MIN(json_array_size(array), (size_t) NEWS_MAX);
+        uint64_t *numbers = n > 0 ? calloc(n, sizeof(*numbers)) : NULL;
+
+        for (size_t i = 0; numbers && i < n; i++)
+                numbers[i] = (uint64_t) MAX(json_integer_value(json_array_get(array, i)), 0);
+        *ret_n = numbers ? n : 0;
+        return numbers;
+}
+
+/* Of a shim that looks for checkpoints. */
+static void use_news(const json_t *root, struct job *job, const char *run_dir) {
+        struct ledger_news news = {};
+        cleanup_free uint64_t *found = read_numbers(json_object_get(root, "found"), &news.n_found);
+        cleanup_free uint64_t *gone = read_numbers(json_object_get(root, "gone"), &news.n_gone);
+
+        news.found = found;
+        news.gone = gone;
+        (void) ledger_take(job, run_dir, &news);
 }
 
 /* Of texts only lines are taken: a reply with another would reach nobody. */
@@ -235,7 +311,8 @@ static int use_record(json_t *root, struct job *job, bool *ret_requested, struct
         return 0;
 }
 
-int files_use_record(const char *text, size_t size, struct job *job, bool *ret_requested, struct error *error) {
+int files_use_record(const char *text, size_t size, struct job *job, const char *run_dir, bool *ret_requested,
+                     struct error *error) {
         json_error_t e;
 
         if (size > SHIM_RECORD_MAX)
@@ -243,10 +320,13 @@ int files_use_record(const char *text, size_t size, struct job *job, bool *ret_r
         cleanup_json json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
         if (!root)
                 return error_set(error, EBADMSG, "line %d: %s", e.line, e.text);
-        return use_record(root, job, ret_requested, error);
+        int r = use_record(root, job, ret_requested, error);
+        if (r >= 0)
+                use_news(root, job, run_dir);
+        return r;
 }
 
-int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct error *error) {
+int files_read_exit(int jobs_fd, struct job *job, const char *run_dir, bool *ret_requested, struct error *error) {
         size_t size = 0;
         cleanup_free char *buffer = malloc(SHIM_RECORD_MAX);
         cleanup_close int folder = open_attempt_folder(jobs_fd, job);
@@ -256,7 +336,7 @@ int files_read_exit(int jobs_fd, struct job *job, bool *ret_requested, struct er
                              : read_bounded(folder, "exit.json", job->uid, buffer, SHIM_RECORD_MAX, &size);
         if (r < 0)
                 return error_errno(error, -r, "exit.json");
-        r = files_use_record(buffer, size, job, ret_requested, error);
+        r = files_use_record(buffer, size, job, run_dir, ret_requested, error);
         return r < 0 ? error_prefix(error, "exit.json") : 0;
 }
 
@@ -282,9 +362,7 @@ pid_t files_keeper(int jobs_fd, const struct job *job) {
         return fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK ? 0 : lock.l_pid;
 }
 
-static int open_lock(int folder) {
-        return openat(folder, "lock", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-}
+static int open_lock(int folder) { return open_inside(folder, "lock", O_RDWR | O_NONBLOCK | O_NOCTTY); }
 
 /* 1 locked by us now, 0 held by another, −errno. */
 static int try_lock(int fd) {
@@ -312,8 +390,7 @@ int files_close_attempt(int jobs_fd, const struct job *job, struct error *error)
         cleanup_close int lock = open_lock(folder);
         if (lock >= 0)
                 (void) try_lock(lock);
-        cleanup_close int fd =
-                openat(folder, "tombstone", O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        cleanup_close int fd = open_inside(folder, "tombstone", O_WRONLY | O_CREAT | O_NONBLOCK);
         if (fd < 0 || fsync(fd) < 0 || fsync(folder) < 0)
                 return error_errno(error, errno, "the tombstone of attempt %u of job %" PRIu64, job->attempt.number,
                                    job->id);

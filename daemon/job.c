@@ -148,11 +148,24 @@ void job_shrink(struct job *job) {
         job->previous = NULL;
 }
 
+/* Index of the first row of a step >= the given one. */
+static size_t ledger_bound(const struct job *job, uint64_t step) {
+        size_t low = 0, high = job->n_ledger;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+                if (job->ledger[middle].step < step)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low;
+}
+
 struct checkpoint *job_checkpoint(const struct job *job, uint64_t step) {
-        for (size_t i = job->n_ledger; i-- > 0;)
-                if (job->ledger[i].step == step)
-                        return &job->ledger[i];
-        return NULL;
+        size_t i = ledger_bound(job, step);
+
+        return i < job->n_ledger && job->ledger[i].step == step ? &job->ledger[i] : NULL;
 }
 
 const struct checkpoint *job_newest_good(const struct job *job) {
@@ -162,17 +175,42 @@ const struct checkpoint *job_newest_good(const struct job *job) {
         return NULL;
 }
 
-/* Drops the oldest row that no longer stands for a file; without one, the oldest. The database keeps them all. */
-static void ledger_drop_one(struct job *job) {
+static void ledger_drop(struct job *job, size_t i) {
+        free(job->ledger[i].path);
+        job->n_ledger--;
+        memmove(&job->ledger[i], &job->ledger[i + 1], (job->n_ledger - i) * sizeof(*job->ledger));
+}
+
+/* Drops the oldest row that no longer stands for a file; without one, the oldest. False: that would be the row to come. */
+static bool ledger_make_room(struct job *job, uint64_t step) {
         size_t i = 0;
 
         while (i < job->n_ledger && job->ledger[i].state != CHECKPOINT_DELETED)
                 i++;
-        if (i == job->n_ledger)
-                i = 0;
-        free(job->ledger[i].path);
-        job->n_ledger--;
-        memmove(&job->ledger[i], &job->ledger[i + 1], (job->n_ledger - i) * sizeof(*job->ledger));
+        if (i == job->n_ledger && step < job->ledger[0].step)
+                return false;
+        ledger_drop(job, i == job->n_ledger ? 0 : i);
+        return true;
+}
+
+void job_ledger_trim(struct job *job) {
+        const struct checkpoint *newest = job_newest_good(job);
+        uint64_t kept = newest ? newest->step : 0;
+        size_t n = 0;
+
+        for (size_t i = 0; i < job->n_ledger; i++)
+                if (job->ledger[i].dirty || (newest && job->ledger[i].step == kept))
+                        job->ledger[n++] = job->ledger[i];
+                else
+                        free(job->ledger[i].path);
+        if (n < job->n_ledger)
+                job->ledger_whole = false;
+        job->n_ledger = n;
+        struct checkpoint *smaller = n > 0 ? realloc(job->ledger, n * sizeof(*smaller)) : NULL;
+        if (n == 0)
+                free(job->ledger);
+        if (n == 0 || smaller)
+                job->ledger = smaller;
 }
 
 int job_checkpoint_add(struct job *job, const struct checkpoint *row) {
@@ -187,17 +225,18 @@ int job_checkpoint_add(struct job *job, const struct checkpoint *row) {
                 old->path = path;
                 return 0;
         }
-        if (job->n_ledger >= LEDGER_MAX)
-                ledger_drop_one(job);
+        if (job->n_ledger >= LEDGER_MAX && !ledger_make_room(job, row->step)) {
+                free(path);
+                return -ENOSPC;
+        }
         struct checkpoint *grown = realloc(job->ledger, (job->n_ledger + 1) * sizeof(*grown));
         if (!grown) {
                 free(path);
                 return -ENOMEM;
         }
         job->ledger = grown;
-        size_t i = job->n_ledger++;
-        for (; i > 0 && grown[i - 1].step > row->step; i--)
-                grown[i] = grown[i - 1];
+        size_t i = ledger_bound(job, row->step);
+        memmove(&grown[i + 1], &grown[i], (job->n_ledger++ - i) * sizeof(*grown));
         grown[i] = *row;
         grown[i].path = path;
         return 0;

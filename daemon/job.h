@@ -46,7 +46,8 @@ struct checkpoint {
 
 #define NONCE_SIZE 33 /* 32 hex digits */
 #define BOOT_ID_SIZE 37
-#define LEDGER_MAX 512 /* rows kept for a job; the oldest deleted ones go first */
+#define LEDGER_MAX 2048        /* rows kept for a job: the newest */
+#define LEDGER_DELETED_MAX 512 /* among so many newest rows a deleted one is kept, which no attempt began from */
 
 struct attempt {
         uint32_t number; /* 0 = none yet */
@@ -111,8 +112,11 @@ struct job {
         struct attempt attempt;                    /* the newest */
         struct attempt *previous; /* that ended before it, NULL = none, or not needed: `attempt` has ended itself */
 
-        struct checkpoint *ledger; /* ascending by step */
+        /* Ascending by step. In memory are the newest good row and those that are not yet durable; the whole ledger only where
+         * store_load_ledger was asked for it, until job_ledger_trim. */
+        struct checkpoint *ledger;
         size_t n_ledger;
+        bool ledger_whole;
         struct policy_death *history;
         size_t n_history;
         struct policy_counters deaths;
@@ -148,10 +152,13 @@ void job_push_attempt(struct job *job);
 /* The attempt that ended last; NULL: none has. */
 const struct attempt *job_last_ended(const struct job *job);
 
-/* The ledger. job_checkpoint returns NULL where there is none; add replaces the row of the same step (−ENOMEM). */
+/* The ledger, as far as it is in memory. job_checkpoint returns NULL where there is none; add replaces the row of the same step
+ * (−ENOMEM; −ENOSPC: it is older than all of a full ledger). */
 struct checkpoint *job_checkpoint(const struct job *job, uint64_t step);
 int job_checkpoint_add(struct job *job, const struct checkpoint *row);
 const struct checkpoint *job_newest_good(const struct job *job); /* NULL: none */
+/* Leaves in memory what must be there. Pointers to rows end here. */
+void job_ledger_trim(struct job *job);
 
 /* Appends the newest attempt's death to the history (bounded: the oldest goes). */
 int job_history_add(struct job *job, const struct policy_death *death);

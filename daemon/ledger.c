@@ -1,88 +1,72 @@
-/* See ledger.h. Owns nothing. Invariant: a row goes from deleted back to good only where its file is there again. */
+/* See ledger.h. Owns nothing. Invariant: what was set aside (demoted, abandoned) is never made good by a file. */
 #include "daemon/ledger.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "bertd/job.h"
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/file.h"
-#include "common/parse.h"
 
-#define FOLDER_ENTRIES_MAX 20000
+#define PATH_BYTES_MAX 4096
 
-static bool is_file(int dirfd, const char *path, struct stat *st) {
-        return fstatat(dirfd, path, st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st->st_mode) && st->st_size > 0;
+char *ledger_path(const char *run_dir, uint64_t step) {
+        return format_string("%s/checkpoints/step-%09" PRIu64 ".ckpt", run_dir, step);
 }
 
-/* "step-000012000.ckpt", exactly as the trainer writes it. */
-static bool parse_name(const char *name, uint64_t *ret_step) {
-        char digits[24], again[64];
-        size_t n = strlen(name);
-
-        if (n < 5 + 1 + 5 || n > 5 + 20 + 5)
+bool ledger_may_hold(const struct job *job, const char *run_dir, const char *path) {
+        if (strlen(path) >= PATH_BYTES_MAX)
                 return false;
-        (void) snprintf(digits, sizeof(digits), "%.*s", (int) (n - 10), name + 5);
-        if (parse_u64(digits, 1, INT64_MAX, ret_step) < 0)
+        for (const unsigned char *p = (const unsigned char *) path; *p; p++)
+                if (*p < 0x20 || *p == 0x7f)
+                        return false;
+        return path_is_below(path, run_dir) || (job->kind == JOB_COMMAND && path_is_below(path, job->cwd));
+}
+
+static bool take_gone(struct job *job, uint64_t step) {
+        struct checkpoint *c = job_checkpoint(job, step);
+
+        if (!c || c->state != CHECKPOINT_GOOD)
                 return false;
-        (void) snprintf(again, sizeof(again), "step-%09" PRIu64 ".ckpt", *ret_step);
-        return strcmp(name, again) == 0;
+        c->state = CHECKPOINT_DELETED;
+        return c->dirty = true;
 }
 
-bool ledger_is_there(const struct checkpoint *c) {
-        struct stat st;
-
-        return is_file(AT_FDCWD, c->path, &st);
+/* The file of a deleted row is back: who wrote it and who began from it stays known. */
+static bool take_back(struct checkpoint *c, uint64_t size) {
+        c->size = size;
+        c->state = CHECKPOINT_GOOD;
+        return c->dirty = true;
 }
 
-bool ledger_note_deleted(struct job *job) {
-        bool changed = false;
+static bool take_found(struct job *job, const char *run_dir, uint64_t step, uint64_t size, uint64_t created) {
+        struct checkpoint *known = job_checkpoint(job, step);
 
-        for (size_t i = 0; i < job->n_ledger; i++) {
-                struct checkpoint *c = &job->ledger[i];
-                if (c->state != CHECKPOINT_GOOD || ledger_is_there(c))
-                        continue;
-                c->state = CHECKPOINT_DELETED;
-                c->dirty = changed = true;
-        }
-        return changed;
-}
-
-static bool take_up(struct job *job, const char *folder, const char *name, uint64_t step, const struct stat *st) {
-        const struct checkpoint *known = job_checkpoint(job, step);
-        cleanup_free char *path = format_string("%s/%s", folder, name);
-
-        if (!path || (known && known->state != CHECKPOINT_DELETED) || (job->resume_abandon && step > job->resume_from))
+        if (step == 0 || step > INT64_MAX || size == 0 || size > INT64_MAX || created > INT64_MAX)
                 return false;
+        if ((known && known->state != CHECKPOINT_DELETED) || (job->resume_abandon && step > job->resume_from))
+                return false;
+        cleanup_free char *path = ledger_path(run_dir, step);
+        if (known && path && strcmp(known->path, path) == 0)
+                return take_back(known, size);
         struct checkpoint row = { .step = step,
-                                  .size = (uint64_t) st->st_size,
+                                  .size = size,
                                   .state = CHECKPOINT_GOOD,
                                   .attempt = job->attempt.number,
-                                  .created = (uint64_t) st->st_mtim.tv_sec * USEC_PER_SEC,
+                                  .created = created,
                                   .path = path,
                                   .dirty = true };
-        return job_checkpoint_add(job, &row) == 0;
+        return path && job_checkpoint_add(job, &row) == 0;
 }
 
-bool ledger_refresh(struct job *job, const char *run_dir) {
-        bool changed = ledger_note_deleted(job);
-        size_t seen = 0;
-        cleanup_free char *path = format_string("%s/checkpoints", run_dir);
-        int fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
-        cleanup_closedir DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+bool ledger_take(struct job *job, const char *run_dir, const struct ledger_news *news) {
+        bool changed = false;
 
-        if (fd >= 0 && !folder)
-                (void) close(fd);
-        for (struct dirent *entry; folder && seen++ < FOLDER_ENTRIES_MAX && (entry = readdir(folder));) {
-                struct stat st;
-                uint64_t step;
-                if (parse_name(entry->d_name, &step) && is_file(dirfd(folder), entry->d_name, &st))
-                        changed |= take_up(job, path, entry->d_name, step, &st);
-        }
+        for (size_t i = 0; i < news->n_gone; i++)
+                changed |= take_gone(job, news->gone[i]);
+        for (size_t i = 0; i + 2 < news->n_found; i += 3)
+                changed |= take_found(job, run_dir, news->found[i], news->found[i + 1], news->found[i + 2]);
         return changed;
 }
 

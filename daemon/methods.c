@@ -30,6 +30,8 @@
 #include "daemon/reserve.h"
 #include "daemon/settle.h"
 
+#define NEWS_MAX (3 * LEDGER_MAX) /* numbers of a list of AttemptReport */
+
 struct call {
         struct change change; /* of a CHANGE only: then the call is on the heap */
         struct manager *manager;
@@ -144,13 +146,14 @@ static int take_limits(const struct call *call, struct submission *submission, s
         return 0;
 }
 
-/* Two trainers would take each other's checkpoints for their own. */
-static const struct job *other_trainer_in(const struct manager *manager, const struct submission *s) {
+/* Two trainers would take each other's checkpoints for their own. Another user's job keeps no one out: the folder's permissions and the
+ * trainer's own lock there decide. */
+static const struct job *other_trainer_in(const struct manager *manager, const struct submission *s, uid_t uid) {
         bool trains = job_kind_from_name(s->kind) != JOB_COMMAND;
 
         for (size_t i = 0; s->run_dir && trains && i < store_count(manager->store); i++) {
                 const struct job *job = store_at(manager->store, i);
-                if (job->kind != JOB_COMMAND && job->run_dir && !state_has_ended(job->state) &&
+                if (job->kind != JOB_COMMAND && job->run_dir && job->uid == uid && !state_has_ended(job->state) &&
                     strcmp(job->run_dir, s->run_dir) == 0)
                         return job;
         }
@@ -167,7 +170,7 @@ static int insert(struct call *call, sd_bus_message *m) {
         const struct submission *s = call->submission;
         struct error error = {};
 
-        const struct job *other = other_trainer_in(manager, s);
+        const struct job *other = other_trainer_in(manager, s, call->uid);
         if (other)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC,
                                          "run_dir: job %" PRIu64 " (%s) trains there: expected a folder of its own",
@@ -342,22 +345,17 @@ static int append_checkpoints(struct list_target *target, const struct job *job,
 static int reply_checkpoints(struct call *call, sd_bus_message *m, uint64_t before) {
         cleanup_message sd_bus_message *reply = NULL;
         struct job *job = call->job;
-        cleanup_free char *run_dir = files_run_dir(call->manager->options.state_dir, job);
+        struct error error = {};
 
-        /* While an attempt writes, the shim reports what is new, and what retention took is seen here. The ledger of a job that
-         * has ended is complete: only files that its user has deleted since are told, and nothing is written. */
-        if (call->loaded)
-                (void) ledger_note_deleted(job);
-        else if (run_dir && ledger_refresh(job, run_dir)) {
-                store_mark(call->manager->store, job);
-                manager_commit(call->manager);
-        }
+        if (store_load_ledger(call->manager->store, job, &error) < 0)
+                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         int r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "a{sv}");
         struct list_target target = { .call = call, .reply = reply };
         if (r >= 0)
                 r = append_checkpoints(&target, job, before);
+        job_ledger_trim(job);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : send_reply(call, reply, target.size);
@@ -519,7 +517,7 @@ static int check_resume(struct call *call, const struct resume_options *o) {
         if (!o->has_from)
                 return 0;
         const struct checkpoint *c = job_checkpoint(job, o->from);
-        if (!c || (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_DEMOTED) || !ledger_is_there(c))
+        if (!c || (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_DEMOTED))
                 return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_CHECKPOINT,
                                          "job %" PRIu64 " has no checkpoint of step %" PRIu64, job->id, o->from);
         return 0;
@@ -529,14 +527,14 @@ static int resume_job(struct call *call, sd_bus_message *m) {
         struct job *job = call->job;
         struct resume_options o = {};
         struct error error = {};
-        cleanup_free char *run_dir = files_run_dir(call->manager->options.state_dir, job);
 
         int r = read_resume(m, &o, call->error);
         if (r < 0)
                 return r;
         if (state_after(job->state, EVENT_RESUME).verdict != STATE_MOVE)
                 return wrong_state(call, "resume");
-        bool changed = run_dir && ledger_refresh(job, run_dir);
+        if (o.has_from && store_load_ledger(call->manager->store, job, &error) < 0)
+                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         r = check_resume(call, &o);
         if (r >= 0 && call->loaded && store_check_share(call->manager->store, job, &error) < 0)
                 r = sd_bus_error_set(call->error, BERTD_ERROR_QUOTA, error.text);
@@ -548,8 +546,6 @@ static int resume_job(struct call *call, sd_bus_message *m) {
         if (r < 0)
                 return r;
         call->loaded = NULL;
-        if (changed)
-                store_mark(call->manager->store, job);
         if (o.has_ranks)
                 job->ranks = o.ranks;
         if (o.has_from) {
@@ -653,8 +649,24 @@ static const struct report_field {
         { "samples_first", 't', AT(samples_first), 0 },
         { "samples_last", 't', AT(samples_last), 0 },
         { "record", 's', AT(record), 0 },
+        { "resumed_step", 't', AT(resumed_step), AT(has_resumed) },
 #undef AT
 };
+
+/* "found" and "gone": numbers, which stay the message's. */
+static int read_news(sd_bus_message *m, const uint64_t **ret, size_t *ret_n) {
+        const void *numbers;
+        size_t size;
+
+        int r = sd_bus_message_enter_container(m, 'v', "at");
+        if (r >= 0)
+                r = sd_bus_message_read_array(m, 't', &numbers, &size);
+        if (r < 0)
+                return r;
+        *ret = numbers;
+        *ret_n = MIN(size / sizeof(uint64_t), (size_t) NEWS_MAX);
+        return sd_bus_message_exit_container(m);
+}
 
 /* A key that this daemon does not know, of a newer shim, is passed over. */
 static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
@@ -671,6 +683,10 @@ static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
                 report->exited = r >= 0 && flag;
                 return r;
         }
+        if (strcmp(key, "found") == 0 && strcmp(contents, "at") == 0)
+                return read_news(m, &report->news.found, &report->news.n_found);
+        if (strcmp(key, "gone") == 0 && strcmp(contents, "at") == 0)
+                return read_news(m, &report->news.gone, &report->news.n_gone);
         for (size_t i = 0; i < ELEMENTSOF(report_fields); i++) {
                 const struct report_field *f = &report_fields[i];
                 char type[2] = { f->type, '\0' };
@@ -702,7 +718,7 @@ static int report(struct call *call, sd_bus_message *m) {
         if (r == -ESTALE)
                 return sd_bus_error_set(call->error, BERTD_ERROR_WRONG_STATE, "not an attempt that runs");
         /* The shim forgets a checkpoint, or ends, when it is answered: by then the rows are durable. */
-        if (r >= 0 && (in.has_checkpoint || in.record))
+        if (r >= 0 && (in.has_checkpoint || in.record || in.news.n_found > 0))
                 return queue_change(call, m, NULL);
         return r < 0 ? r : reply_nothing(m);
 }
@@ -830,6 +846,7 @@ static void undo_change(struct change *change, const char *why) {
 
         if (call->has_saved) {
                 job_restore(call->job, &call->saved);
+                job_ledger_trim(call->job);
                 call->has_saved = false;
         } else if (call->inserted) {
                 store_drop(call->manager->store, call->job);

@@ -136,6 +136,7 @@ static void make_record(struct shim *shim, const struct shim_verdict *verdict) {
                 .started_usec = shim->started_usec,
                 .ended_usec = clock_realtime_usec(),
                 .boot_id = shim->boot_id,
+                .news = &shim->news,
         };
 
         shim->record = shim_record_text(&record);
@@ -183,6 +184,7 @@ static void child_ended(struct shim *shim, int status) {
                 shim_log_note(&shim->log, "%u processes of this attempt do not die", left);
         drain_output(shim);
         shim_progress_read(shim);
+        shim_checkpoints_end(shim);
         judge(shim, status, &verdict);
         end(shim, &verdict);
 }
@@ -338,9 +340,23 @@ static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *
 /* ---- the start ---- */
 
 void shim_go(struct shim *shim) {
+        shim->patience = sd_event_source_disable_unref(shim->patience);
+        if (!shim->go)
+                (void) sd_notify(0, "READY=1");
+        shim->go = true;
+        if (shim->listed)
+                shim_begin(shim);
+        else
+                shim_checkpoints_wait(shim);
+}
+
+void shim_begin(struct shim *shim) {
         struct error error = {};
 
-        shim->patience = sd_event_source_disable_unref(shim->patience);
+        if (shim->no_start[0]) {
+                end_unstarted(shim, EXIT_CLASS_LAUNCH, shim->no_start);
+                return;
+        }
         shim->started_usec = clock_realtime_usec();
         int r = shim_progress_open(shim, &error);
         if (r >= 0)
@@ -357,7 +373,6 @@ void shim_go(struct shim *shim) {
                 shim_kill_all(shim); /* output that nobody reads would block it one day */
                 return;
         }
-        (void) sd_notify(0, "READY=1");
         shim_bus_changed(shim, true);
 }
 
@@ -439,6 +454,8 @@ static int run(struct shim *shim, const char *socket, struct error *error) {
                 r = sd_event_add_time_relative(shim->event, &shim->patience, CLOCK_BOOTTIME, PATIENCE_USEC, 0,
                                                on_patience, shim);
         if (r >= 0)
+                r = shim_checkpoints_start(shim);
+        if (r >= 0)
                 r = shim_bus_start(shim, socket);
         if (r >= 0)
                 r = sd_event_loop(shim->event);
@@ -448,6 +465,7 @@ static int run(struct shim *shim, const char *socket, struct error *error) {
 static void release(struct shim *shim) {
         shim_bus_close(shim);
         shim_progress_close(shim);
+        shim_checkpoints_close(shim);
         sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
                                               &shim->int_source,    &shim->patience,     &shim->grace,
                                               &shim->continued,     &shim->hang.timer };
@@ -475,6 +493,7 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
                 .lock_fd = -1,
                 .exit_fd = -1,
                 .hang.ranks_fd = -1,
+                .list = { .fd = -1, .pidfd = -1 },
                 .progress = { .loss = NAN, .rate = NAN },
         };
         int r = -ENOMEM;

@@ -2,9 +2,9 @@
  * The shim of one attempt: parent of the job, reader of its output and progress, writer of its end. It outlives bertd and is told
  * what to do over one connection (include/bertd/bus.h). One thread, one sd-event loop.
  *
- * Life of an attempt: lock, tombstone, attempt.json -> hello (SHIM_WAITING) -> main child runs (SHIM_RUNNING) -> it died, its
- * tree is killed, exit.json is durable (SHIM_ENDED) -> last report, exit. Where exit.json cannot be written (somebody removed the
- * folder) the last report is all that says how it ended: bertd is waited for.
+ * Life of an attempt: lock, tombstone, attempt.json -> hello, and the job's checkpoints are looked for (SHIM_WAITING) -> main child
+ * runs (SHIM_RUNNING) -> it died, its tree is killed, exit.json is durable (SHIM_ENDED) -> last report, exit. Where exit.json cannot be
+ * written (somebody removed the folder) the last report is all that says how it ended: bertd is waited for.
  */
 #ifndef DAEMON_SHIM_H
 #define DAEMON_SHIM_H
@@ -16,6 +16,7 @@
 #include <systemd/sd-event.h>
 
 #include "daemon/shim_child.h"
+#include "daemon/shim_list.h"
 #include "daemon/shim_logs.h"
 #include "daemon/shim_record.h"
 #include "daemon/shim_watch.h"
@@ -56,6 +57,7 @@ struct shim_bus {
         bool dirty;             /* there is news that bertd has not been told */
         bool urgent;            /* a checkpoint: do not wait for the pace */
         bool sent_checkpoint;   /* the report in flight carries checkpoints[0] */
+        bool sent_news;         /* likewise what came and went, and where the attempt began */
         uint64_t last_usec;     /* boot time of the last report */
 };
 
@@ -81,7 +83,16 @@ struct shim {
         struct progress progress;
         struct shim_bus bus;
         struct shim_hang hang;
-        char *dir; /* the attempt's folder */
+        struct list list;      /* the lister at work */
+        struct list_news news; /* what bertd has not been told */
+        sd_event_source *list_source, *list_timer;
+        bool go;           /* bertd said so */
+        bool listed;       /* where to begin is known */
+        bool began;        /* bertd has not been told where: began_step, 0: at the beginning */
+        bool path_refused; /* a path that the job reported was, and its log says so */
+        uint64_t began_step;
+        char no_start[SHIM_REASON_MAX]; /* why it cannot begin anywhere; "" = it can */
+        char *dir;                      /* the attempt's folder */
         int dir_fd, lock_fd, exit_fd;
         int notify_fd;                  /* datagram socket of the job; −1 */
         char *notify_path, *notify_dir; /* the folder only where it is the shim's own */
@@ -100,8 +111,11 @@ struct shim {
 
 /* ---- shim.c, called from shim_bus.c ---- */
 
-/* bertd said GO for the first time (later hellos do not call it). */
+/* bertd said GO; called again by later hellos until the program has been started. */
 void shim_go(struct shim *shim);
+
+/* It did, and where to begin is known: starts the program. */
+void shim_begin(struct shim *shim);
 
 /* bertd said STOP: the attempt is closed. Kills what runs and ends without a report. */
 void shim_closed(struct shim *shim);
@@ -125,6 +139,17 @@ void shim_progress_read(struct shim *shim);                     /* what is waiti
 bool shim_progress_reaches(
         struct shim *shim); /* false: its file was removed meanwhile; it is made anew where it can be */
 void shim_progress_close(struct shim *shim);
+
+/* ---- shim_checkpoints.c ---- */
+
+int shim_checkpoints_start(struct shim *shim);    /* looks; shim->listed, then shim_begin */
+void shim_checkpoints_wait(struct shim *shim);    /* bertd said GO meanwhile: its users see what is waited for */
+void shim_checkpoints_changed(struct shim *shim); /* the job wrote one: looks again soon */
+void shim_checkpoints_end(struct shim *shim);     /* the job has ended: looks for the last time, for a bounded time */
+void shim_checkpoints_close(struct shim *shim);
+
+/* May a checkpoint have this path? Below the run folder, a command's there or below its working directory. */
+bool shim_may_report(const struct shim *shim, const char *path);
 
 /* ---- shim_hang.c ---- */
 

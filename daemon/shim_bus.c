@@ -70,7 +70,7 @@ static int append_progress(sd_bus_message *m, const struct shim *shim) {
         if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}{sv}{sv}", "ready", "b", (int) p->ready, "step", "t", p->step,
                                           "steps", "t", p->steps);
-        if (r >= 0 && p->status[0])
+        if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}", "status", "s", p->status);
         if (r >= 0 && !isnan(p->loss))
                 r = sd_bus_message_append(m, "{sv}", "loss", "d", p->loss);
@@ -99,6 +99,33 @@ static int append_end(sd_bus_message *m, const struct shim *shim) {
         return r < 0 || !shim->record ? r : sd_bus_message_append(m, "{sv}", "record", "s", shim->record);
 }
 
+static int append_numbers(sd_bus_message *m, const char *key, const uint64_t *numbers, size_t n) {
+        if (n == 0)
+                return 0;
+        int r = sd_bus_message_open_container(m, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", key);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "at");
+        if (r >= 0)
+                r = sd_bus_message_append_array(m, 't', numbers, n * sizeof(*numbers));
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+static bool has_news(const struct shim *shim) { return shim->began || shim->news.n_found > 0 || shim->news.n_gone > 0; }
+
+static int append_news(sd_bus_message *m, const struct shim *shim) {
+        int r = append_numbers(m, "found", shim->news.found, shim->news.n_found);
+
+        if (r >= 0)
+                r = append_numbers(m, "gone", shim->news.gone, shim->news.n_gone);
+        if (r >= 0 && shim->began)
+                r = sd_bus_message_append(m, "{sv}", "resumed_step", "t", shim->began_step);
+        return r;
+}
+
 /* A report with at most one checkpoint. Caller unrefs. */
 static int new_report(struct shim *shim, const struct checkpoint_note *note, bool exited, sd_bus_message **ret) {
         sd_bus_message *m = NULL;
@@ -112,6 +139,8 @@ static int new_report(struct shim *shim, const struct checkpoint_note *note, boo
                                           shim->attempt.number, "nonce", "s", shim->attempt.nonce);
         if (r >= 0)
                 r = append_progress(m, shim);
+        if (r >= 0)
+                r = append_news(m, shim);
         if (r >= 0 && note)
                 r = append_checkpoint(m, note);
         if (r >= 0 && exited)
@@ -174,8 +203,12 @@ static int on_report_answer(sd_bus_message *m, void *userdata, sd_bus_error *err
         bool kept = !e || !sd_bus_error_has_name(e, BERTD_ERROR_STORAGE); /* else it is told again, at the usual pace */
         if (b->sent_checkpoint && kept)
                 forget_checkpoint(&shim->progress);
+        if (b->sent_news && kept) {
+                list_news_clear(&shim->news);
+                shim->began = false;
+        }
         b->urgent = kept && shim->progress.n_checkpoints > 0;
-        b->dirty = b->dirty || shim->progress.n_checkpoints > 0;
+        b->dirty = b->dirty || shim->progress.n_checkpoints > 0 || !kept;
         pump(shim);
         return 0;
 }
@@ -188,6 +221,7 @@ static void send_report(struct shim *shim) {
         if (!b->greeted || b->report || shim->state == SHIM_ENDED)
                 return;
         b->sent_checkpoint = p->n_checkpoints > 0;
+        b->sent_news = has_news(shim);
         int r = new_report(shim, b->sent_checkpoint ? p->checkpoints : NULL, false, &m);
         if (r >= 0)
                 r = sd_bus_call_async(b->bus, &b->report, m, on_report_answer, shim, CALL_LIMIT_USEC);

@@ -59,6 +59,7 @@ void attempt_free(struct attempt *attempt) {
         free(attempt->log);
         free_strings(attempt->argv);
         free_strings(attempt->environment);
+        known_free(&attempt->known);
         *attempt = (struct attempt) {};
 }
 
@@ -69,6 +70,21 @@ const char *attempt_getenv(const struct attempt *attempt, const char *name) {
                 if (strncmp(*p, name, n) == 0 && (*p)[n] == '=')
                         return *p + n + 1;
         return NULL;
+}
+
+void attempt_setenv(struct attempt *attempt, const char *name, const char *value) {
+        size_t n = strlen(name);
+
+        for (char **p = attempt->environment; p && *p; p++) {
+                if (strncmp(*p, name, n) != 0 || (*p)[n] != '=')
+                        continue;
+                char *entry = format_string("%s=%s", name, value);
+                if (entry) {
+                        free(*p);
+                        *p = entry;
+                }
+                return;
+        }
 }
 
 static bool read_kind(const char *name, enum job_kind *ret) {
@@ -124,6 +140,22 @@ static int read_seconds(const json_t *object, const char *key) {
         return v < 0 ? -1 : v > BERTD_HANG_MAX ? BERTD_HANG_MAX : (int) v;
 }
 
+/* What bertd's ledger says. An older bertd says nothing, and its BERTD_RESUME is the last word. */
+static void read_known(struct attempt *a, const json_t *object) {
+        const json_t *good = json_object_get(object, "good"), *aside = json_object_get(object, "aside"),
+                     *until = json_object_get(object, "until");
+
+        a->lists = json_is_object(object);
+        for (size_t i = 0; i < json_array_size(good); i++) {
+                const json_t *row = json_array_get(good, i), *step = json_is_array(row) ? json_array_get(row, 0) : row;
+                known_add(&a->known, (uint64_t) json_integer_value(step), json_string_value(json_array_get(row, 1)));
+        }
+        a->known.until = json_is_integer(until) ? (uint64_t) json_integer_value(until) : UINT64_MAX;
+        a->known.aside = calloc(json_array_size(aside) + 1, sizeof(*a->known.aside));
+        for (size_t i = 0; a->known.aside && i < json_array_size(aside); i++)
+                a->known.aside[a->known.n_aside++] = (uint64_t) json_integer_value(json_array_get(aside, i));
+}
+
 static bool read_attempt(const json_t *object, struct attempt *a) {
         const char *stop = json_string_value(json_object_get(object, "stop"));
         const char *nonce = json_string_value(json_object_get(object, "nonce"));
@@ -148,6 +180,7 @@ static bool read_attempt(const json_t *object, struct attempt *a) {
         a->argv = read_strings(json_object_get(object, "argv"), 0);
         a->environment = read_strings(json_object_get(object, "environment"), 1);
         read_rlimits(a, json_object_get(object, "rlimits"));
+        read_known(a, json_object_get(object, "checkpoints"));
         return a->nonce && a->cwd && a->log && a->argv && a->argv[0] && a->environment && mark_environment(a);
 }
 

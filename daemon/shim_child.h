@@ -15,6 +15,7 @@
 
 #include "bertd/job.h"
 #include "common/error.h"
+#include "daemon/shim_list.h"
 #include "daemon/shim_record.h"
 
 #define ATTEMPT_FILE_MAX (4u << 20) /* bytes of attempt.json */
@@ -37,6 +38,8 @@ struct attempt {
         uint64_t grace_usec, log_max_bytes;
         int hang_sec, start_sec; /* −1: automatic, 0: no limit */
         bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
+        bool lists; /* bertd leaves it to us which checkpoints are there: those that it knows are `known` */
+        struct known known;
 };
 
 /* Reads DIR/attempt.json, format version 1. Unknown keys are ignored: a newer daemon may write more. */
@@ -45,6 +48,9 @@ void attempt_free(struct attempt *attempt);
 
 /* The value of a variable in the attempt's environment, or NULL. */
 const char *attempt_getenv(const struct attempt *attempt, const char *name);
+
+/* Sets one that is there; without memory it stays as it was. */
+void attempt_setenv(struct attempt *attempt, const char *name, const char *value);
 
 struct child {
         pid_t pid;     /* 0: not started */

@@ -24,12 +24,15 @@
 
 /* ---- what a datagram says ---- */
 
-static void queue_checkpoint(struct progress *p, uint64_t step, uint64_t size, const char *path) {
+static void queue_checkpoint(struct shim *shim, uint64_t step, uint64_t size, const char *path) {
+        struct progress *p = &shim->progress;
+
         if (!p->checkpoints)
                 p->checkpoints = calloc(SHIM_CHECKPOINTS_MAX, sizeof(*p->checkpoints));
         if (!p->checkpoints)
                 return;
         if (p->n_checkpoints == SHIM_CHECKPOINTS_MAX) {
+                known_remove(&shim->attempt.known, p->checkpoints[0].step); /* the next look finds it */
                 p->n_checkpoints--;
                 memmove(p->checkpoints, p->checkpoints + 1, p->n_checkpoints * sizeof(*p->checkpoints));
         }
@@ -38,10 +41,27 @@ static void queue_checkpoint(struct progress *p, uint64_t step, uint64_t size, c
         note->size = size;
         note->stall = note->write = NAN;
         (void) snprintf(note->path, sizeof(note->path), "%s", path);
+        const char *run_dir = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
+        cleanup_free char *usual =
+                format_string("%s/checkpoints/step-%09" PRIu64 ".ckpt", run_dir ? run_dir : "", step);
+        known_add(&shim->attempt.known, step, usual && strcmp(usual, path) == 0 ? NULL : path);
+        shim_checkpoints_changed(shim);
+}
+
+/* Below the job's own folder, or the log says once that it is not recorded. */
+static bool may_report(struct shim *shim, const char *path) {
+        if (shim_may_report(shim, path))
+                return true;
+        if (!shim->path_refused)
+                shim_log_note(&shim->log, "checkpoint %.200s is not recorded: it is not below the job's run folder",
+                              path);
+        shim->path_refused = true;
+        return false;
 }
 
 /* A path ".../step-000012000.ckpt" of a regular file. It is text to show: nothing is opened. */
-static bool note_checkpoint(struct progress *p, const char *path) {
+static bool note_checkpoint(struct shim *shim, const char *path) {
+        struct progress *p = &shim->progress;
         const char *base = strrchr(path, '/');
         char digits[24], clean[PATH_MAX];
         struct stat st;
@@ -54,10 +74,12 @@ static bool note_checkpoint(struct progress *p, const char *path) {
                 return false;
         if (strcmp(shim_clean_text(clean, sizeof(clean), path, strlen(path)), path) != 0)
                 return false;
+        if (!may_report(shim, path))
+                return false;
         const char *digit = digits + strspn(digits, "0");
         if (parse_u64(*digit ? digit : "0", 0, INT64_MAX, &step) < 0 || lstat(path, &st) < 0 || !S_ISREG(st.st_mode))
                 return false;
-        queue_checkpoint(p, step, (uint64_t) st.st_size, path);
+        queue_checkpoint(shim, step, (uint64_t) st.st_size, path);
         p->step = MAX(p->step, step); /* steps are reported ten times a second: the last one may not have been */
         return true;
 }
@@ -124,7 +146,7 @@ static void note_line(struct shim *shim, const char *line, struct told *told) {
         else if (is_key(line, n, BERTD_NOTIFY_WRITE))
                 note_number(value, &told->write);
         else if (is_key(line, n, BERTD_NOTIFY_CHECKPOINT))
-                told->checkpoint = note_checkpoint(p, value) || told->checkpoint;
+                told->checkpoint = note_checkpoint(shim, value) || told->checkpoint;
         else if (is_key(line, n, BERTD_NOTIFY_BUSY))
                 p->busy = *value != '\0';
         else if (is_key(line, n, "WATCHDOG") && p->busy)

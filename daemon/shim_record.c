@@ -21,7 +21,9 @@
 #include "common/file.h"
 #include "common/utf8.h"
 
-#define RECORD_BYTES_MAX 8192
+#define RECORD_BYTES_MAX 16384
+#define RECORD_FOUND_MAX 150 /* numbers: the newest 50 files; what is left out the next attempt finds */
+#define RECORD_GONE_MAX 150
 #define TRAINER_PREFIX "bert-trainer: "
 #define DISK_FULL_WINDOW 4096 /* bytes at the end of the output in which "No space left on device" counts */
 
@@ -453,6 +455,15 @@ static void add_optional(json_t *object, const struct shim_record *record) {
         (void) json_object_set_new(object, "samples_last", json_integer((json_int_t) record->samples_last));
 }
 
+static void add_numbers(json_t *object, const char *key, const uint64_t *numbers, size_t n) {
+        json_t *array = n > 0 ? json_array() : NULL;
+
+        for (size_t i = 0; i < n; i++)
+                (void) json_array_append_new(array, json_integer((json_int_t) numbers[i]));
+        if (array)
+                (void) json_object_set_new(object, key, array);
+}
+
 char *shim_record_text(const struct shim_record *record) {
         static const char *const class_names[] = EXIT_CLASS_NAMES;
         const struct shim_verdict *v = &record->verdict;
@@ -465,6 +476,10 @@ char *shim_record_text(const struct shim_record *record) {
                                    (json_int_t) record->ended_usec, "boot_id", record->boot_id);
         if (object)
                 add_optional(object, record);
+        if (object && record->news) {
+                add_numbers(object, "found", record->news->found, MIN(record->news->n_found, RECORD_FOUND_MAX));
+                add_numbers(object, "gone", record->news->gone, MIN(record->news->n_gone, RECORD_GONE_MAX));
+        }
         char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 
         json_decref(object);

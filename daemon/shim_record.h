@@ -15,6 +15,7 @@
 
 #include "bertd/job.h"
 #include "common/error.h"
+#include "daemon/shim_list.h"
 
 #define SHIM_REASON_MAX 512 /* bytes of a reason, with its NUL */
 #define SHIM_HOST_MAX 65    /* bytes of a host's name, with its NUL */
@@ -58,6 +59,7 @@ struct shim_record {
         uint64_t samples_first, samples_last; /* of the step under way; both 0 = unknown */
         const char *evidence;                 /* folder with the stacks of a hang; NULL = none */
         const char *boot_id;
+        const struct list_news *news; /* checkpoints that came and went; NULL: none */
 };
 
 /* Creates DIR/exit.json.tmp with its space allocated; returns a descriptor that the caller closes, or −errno. */

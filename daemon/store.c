@@ -292,6 +292,7 @@ static int write_attempt(struct store *store, const struct job *job, struct erro
 
 static int write_checkpoints(struct store *store, const struct job *job, struct error *error) {
         sqlite3_stmt *s = store->statements[STATEMENT_CHECKPOINT];
+        bool written = false;
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < job->n_ledger; i++) {
@@ -307,8 +308,15 @@ static int write_checkpoints(struct store *store, const struct job *job, struct 
                 bind_u64(s, 7, c->restored);
                 bind_text(s, 8, c->path);
                 r = db_run(s, error);
+                written = true;
         }
-        return r;
+        if (r < 0 || !written)
+                return r;
+        s = store->statements[STATEMENT_PRUNE_CHECKPOINTS];
+        bind_u64(s, 1, job->id);
+        bind_u64(s, 2, LEDGER_MAX - 1);
+        bind_u64(s, 3, LEDGER_DELETED_MAX - 1);
+        return db_run(s, error);
 }
 
 static int write_event(struct store *store, const struct pending_event *event, struct error *error) {
@@ -351,6 +359,7 @@ static void clear_marks(struct store *store) {
                 job->dirty = job->attempt_dirty = false;
                 for (size_t j = 0; j < job->n_ledger; j++)
                         job->ledger[j].dirty = false;
+                job_ledger_trim(job);
                 count_again(store, find_usage(store, job->uid), job);
         }
         for (size_t i = 0; i < store->n_events; i++)

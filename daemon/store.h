@@ -45,10 +45,12 @@ size_t store_count(const struct store *store);
 struct job *store_at(const struct store *store, size_t i);      /* ascending ids */
 struct job *store_find(const struct store *store, uint64_t id); /* NULL: none */
 
-/* An ended job from the database, with its newest attempt and whole ledger. −ENOENT: no such job. */
+/* An ended job from the database, with its newest attempt and newest good checkpoint. −ENOENT: no such job. */
 int store_load(struct store *store, uint64_t id, struct job **ret, struct error *error);
 /* Takes a loaded job: it is about to be open again. −ENOMEM: it stays the caller's. */
 int store_adopt(struct store *store, struct job *job);
+/* Reads what of the job's ledger is not in memory, until job_ledger_trim or the next commit. */
+int store_load_ledger(struct store *store, struct job *job, struct error *error);
 /* Frees the ended jobs whose rows are all durable. Nobody may hold a pointer to one. */
 void store_release(struct store *store);
 

@@ -196,7 +196,7 @@ static int read_checkpoints(struct store *store, struct job *job, int statement,
                 };
                 if (!row.path || (unsigned) row.state >= CHECKPOINT_STATE_MAX)
                         log_bad_row(store, "a checkpoint of job", job->id);
-                else if (job_checkpoint_add(job, &row) < 0)
+                else if (job_checkpoint_add(job, &row) == -ENOMEM)
                         r = error_errno(error, ENOMEM, "checkpoints");
         }
         if (r >= 0 && code != SQLITE_DONE)
@@ -233,7 +233,7 @@ static int read_open_job(struct store *store, sqlite3_stmt *s, struct error *err
         if (r >= 0 && job->deaths.costing == UNCOUNTED)
                 count_deaths(job);
         if (r >= 0)
-                r = read_checkpoints(store, job, STATEMENT_LOAD_CHECKPOINTS, error);
+                r = read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
         if (r >= 0 && store_keep(store, job) < 0)
                 r = error_errno(error, ENOMEM, "jobs");
         if (r < 0)
@@ -288,7 +288,7 @@ int store_load(struct store *store, uint64_t id, struct job **ret, struct error 
         if (r >= 0)
                 r = read_attempts(store, job, STATEMENT_LOAD_NEWEST_ATTEMPT, error);
         if (r >= 0)
-                r = read_checkpoints(store, job, STATEMENT_LOAD_CHECKPOINTS, error);
+                r = read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
         if (r < 0) {
                 job_free(job);
                 return r;
@@ -307,6 +307,28 @@ int store_find_name(struct store *store, const char *name, uid_t uid, uint64_t *
         (void) sqlite3_reset(s);
         (void) sqlite3_clear_bindings(s);
         return r;
+}
+
+/* What is in memory is newer than its row. */
+int store_load_ledger(struct store *store, struct job *job, struct error *error) {
+        struct job rows = { .id = job->id };
+
+        if (job->ledger_whole)
+                return 0;
+        int r = read_checkpoints(store, &rows, STATEMENT_LOAD_CHECKPOINTS, error);
+        for (size_t i = 0; r >= 0 && i < job->n_ledger; i++)
+                if (job_checkpoint_add(&rows, &job->ledger[i]) == -ENOMEM)
+                        r = error_errno(error, ENOMEM, "checkpoints");
+        struct job *unused = r < 0 ? &rows : job;
+        for (size_t i = 0; i < unused->n_ledger; i++)
+                free(unused->ledger[i].path);
+        free(unused->ledger);
+        if (r < 0)
+                return r;
+        job->ledger = rows.ledger;
+        job->n_ledger = rows.n_ledger;
+        job->ledger_whole = true;
+        return 0;
 }
 
 static int page_row(struct store *store, sqlite3_stmt *s, int (*row)(void *userdata, const struct job *job),

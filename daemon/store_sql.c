@@ -179,6 +179,11 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_LOAD_CHECKPOINTS] = "SELECT " STORE_CHECKPOINT_COLUMNS " FROM checkpoint WHERE job=? ORDER BY step",
         [STATEMENT_LOAD_NEWEST_CHECKPOINT] = "SELECT " STORE_CHECKPOINT_COLUMNS
                                              " FROM checkpoint WHERE job=? AND state=0 ORDER BY step DESC LIMIT 1",
+        [STATEMENT_PRUNE_CHECKPOINTS] =
+                "DELETE FROM checkpoint WHERE job=?1 AND"
+                " (step<(SELECT step FROM checkpoint WHERE job=?1 ORDER BY step DESC LIMIT 1 OFFSET ?2) OR (state=3 AND"
+                " restored=0 AND"
+                " step<(SELECT step FROM checkpoint WHERE job=?1 ORDER BY step DESC LIMIT 1 OFFSET ?3)))",
         [STATEMENT_COUNT_ENDED] =
                 "SELECT state, count(*), sum(holds_checkpoints) FROM job INDEXED BY job_ended WHERE state "
                 "IN (" ENDED ") GROUP BY state",

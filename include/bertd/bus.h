@@ -66,12 +66,16 @@
  * never; 0 = never), on_nan s (stop | rollback). An unknown key is refused by name.
  *
  * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted), attempt u, restored as count u,
- * created t.
+ * created t. As the job's shim last saw it: bertd looks at no file of a user's.
  *
  * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t, loss d,
  * rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d (seconds),
  * samples_first t, samples_last t (of the update under way), exited b (the attempt has ended; the shim exits once this is answered),
- * record s (with exited: the text of exit.json; used where that file is missing or damaged). Keys that bertd does not know are passed over.
+ * record s (with exited: the text of exit.json; used where that file is missing or damaged); and of a shim that looks for the
+ * job's checkpoints (attempt.json's key "checkpoints"): resumed_step t (where the program begins; 0: at the beginning), found at (step,
+ * bytes, usec since the epoch of each file RUN_DIR/checkpoints/step-NNNNNNNNN.ckpt that came), gone at (steps whose file went).
+ * checkpoint_path lies below the run folder, a command's there or below cwd; another one is not recorded. Keys that bertd does not know
+ * are passed over.
  *
  * Object /org/bertd1/attempt, interface org.bertd1.Attempt, served by the shim on the same connection:
  *   Stop         t   -   ask the ranks to checkpoint and stop; SIGKILL after so many usec (extended while a checkpoint is

@@ -25,6 +25,23 @@ static void check_attempt(const struct attempt *a) {
         check_line(a->evidence);
 }
 
+static void check_row(const struct job *job, size_t i) {
+        const struct checkpoint *c = &job->ledger[i];
+
+        assert(c->step > 0 && c->step <= INT64_MAX && c->size > 0 && c->size <= INT64_MAX && c->created <= INT64_MAX);
+        assert(i == 0 || job->ledger[i - 1].step < c->step);
+        free(c->path);
+}
+
+/* It is as it should be, and then empty. */
+static void check_ledger(struct job *job) {
+        for (size_t i = 0; i < job->n_ledger; i++)
+                check_row(job, i);
+        free(job->ledger);
+        job->ledger = NULL;
+        job->n_ledger = 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static char *path;
         static int jobs_fd = -1;
@@ -40,15 +57,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         }
         memcpy(job.attempt.nonce, nonce, sizeof(nonce));
         fuzz_write(path, data, size);
-        int r = files_read_exit(jobs_fd, &job, &requested, &error);
+        int r = files_read_exit(jobs_fd, &job, "/run", &requested, &error);
         if (r == 0)
                 check_attempt(&job.attempt);
         else
                 assert(error.text[0]);
+        check_ledger(&job);
         attempt_clear(&job.attempt);
         job.attempt.number = 1;
         memcpy(job.attempt.nonce, nonce, sizeof(nonce));
-        assert((files_use_record((const char *) data, size, &job, &requested, NULL) == 0) == (r == 0));
+        assert((files_use_record((const char *) data, size, &job, "/run", &requested, NULL) == 0) == (r == 0));
+        check_ledger(&job);
         attempt_clear(&job.attempt);
         return 0;
 }

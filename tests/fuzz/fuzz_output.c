@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         cleanup_close int fd = exit_file_open(folder_fd, NULL);
         cleanup_free char *text = shim_record_text(&record);
         assert(text && exit_file_commit(folder_fd, fd, text, NULL) == 0);
-        assert(files_read_exit(jobs_fd, &job, &requested, NULL) == 0);
+        assert(files_read_exit(jobs_fd, &job, "/run", &requested, NULL) == 0);
         assert(job.attempt.exit_class == (int) record.verdict.exit_class);
         assert(job.attempt.reason && strcmp(job.attempt.reason, record.verdict.reason) == 0);
         attempt_clear(&job.attempt);

@@ -1,141 +1,104 @@
-/* The ledger of a job beside its folder: which files are taken up, what is gone, what a start begins from. */
+/* The ledger of a job: which of the shim's words it takes up, what a start begins from, which paths it holds. No file is looked at. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <unistd.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include "common/cleanup.h"
-#include "common/clock.h"
-#include "common/file.h"
 #include "daemon/ledger.h"
-#include "tests/unit/folder.h"
 
-struct fixture {
-        char *folder;
-        struct job *job;
-};
+#define TAKE(job, ...) take(job, (const uint64_t[]) { __VA_ARGS__ }, sizeof((const uint64_t[]) { __VA_ARGS__ }) / 8)
+
+static bool take(struct job *job, const uint64_t *found, size_t n) {
+        return ledger_take(job, "/run", &(struct ledger_news) { .found = found, .n_found = n });
+}
+
+static bool lose(struct job *job, uint64_t step) {
+        return ledger_take(job, "/run", &(struct ledger_news) { .gone = &step, .n_gone = 1 });
+}
 
 static int setup(void **state) {
-        struct fixture *f = calloc(1, sizeof(*f));
-        struct error error = {};
+        struct job *job = calloc(1, sizeof(*job));
 
-        assert_non_null(f);
-        f->folder = make_folder();
-        f->job = calloc(1, sizeof(*f->job));
-        cleanup_free char *checkpoints = format_string("%s/checkpoints", f->folder);
-        assert_true(f->job && mkdir_parents(checkpoints, 0700, &error) >= 0);
-        f->job->attempt.number = 3;
-        *state = f;
+        assert_non_null(job);
+        job->attempt.number = 3;
+        job->kind = JOB_PRETRAIN;
+        job->cwd = text_shared("/home/alice");
+        *state = job;
         return 0;
 }
 
 static int teardown(void **state) {
-        struct fixture *f = *state;
-
-        job_free(f->job);
-        remove_folder(f->folder);
-        free(f);
+        job_free(*state);
         return 0;
 }
 
-static char *path_of(const struct fixture *f, const char *name) {
-        return format_string("%s/checkpoints/%s", f->folder, name);
-}
-
-static void put(const struct fixture *f, const char *name, const char *text) {
-        cleanup_free char *path = path_of(f, name);
-
-        assert_int_equal(file_write_atomic(path, text, strlen(text), 0600, NULL), 0);
-}
-
-static void take_away(const struct fixture *f, const char *name) {
-        cleanup_free char *path = path_of(f, name);
-
-        assert_int_equal(unlink(path), 0);
-}
-
-static void test_names(void **state) {
-        static const char *const others[] = { "step-10.ckpt",
-                                              "step-000000011.ckpt.tmp",
-                                              "step-0000000012.ckpt",
-                                              "step-00000001x.ckpt",
-                                              "step-000000000.ckpt",
-                                              "stop-000000013.ckpt",
-                                              "step-000000014.ckpx",
-                                              "step-99999999999999999999999.ckpt",
-                                              "step--00000015.ckpt",
-                                              "step-9223372036854775808.ckpt",
-                                              ".ckpt",
-                                              "step-.ckpt",
-                                              ".step-000000016.ckpt",
-                                              "step-000000017.ckpt ",
-                                              "step-000000018.ckpt.ckpt" };
+static void test_found(void **state) {
         static const uint64_t expected[] = { 7, 1234567890, INT64_MAX };
-        struct fixture *f = *state;
-        struct job *job = f->job;
+        struct job *job = *state;
 
-        for (size_t i = 0; i < ELEMENTSOF(others); i++)
-                put(f, others[i], "x");
-        put(f, "step-000000020.ckpt", ""); /* not written yet */
-        cleanup_free char *link = path_of(f, "step-000000021.ckpt"), *folder = path_of(f, "step-000000022.ckpt");
-        assert_int_equal(symlink("step-000000007.ckpt", link), 0);
-        assert_true(mkdir_parents(folder, 0700, NULL) >= 0);
-        assert_false(ledger_refresh(job, f->folder));
-        put(f, "step-000000007.ckpt", "seven");
-        put(f, "step-1234567890.ckpt", "x");
-        put(f, "step-9223372036854775807.ckpt", "x");
-        assert_true(ledger_refresh(job, f->folder));
+        assert_false(TAKE(job, 0, 5, 1));                 /* no step */
+        assert_false(TAKE(job, 8, 0, 1));                 /* holds nothing */
+        assert_false(TAKE(job, UINT64_C(1) << 63, 5, 1)); /* no number of the database's */
+        assert_false(TAKE(job, 8, UINT64_C(1) << 63, 1));
+        assert_false(TAKE(job, 8, 5, UINT64_C(1) << 63));
+        assert_false(TAKE(job, 8, 5)); /* not whole */
+        assert_int_equal(job->n_ledger, 0);
+        assert_true(TAKE(job, 1234567890, 9, 77, INT64_MAX, 9, 77, 7, 5, 66));
         assert_int_equal(job->n_ledger, ELEMENTSOF(expected));
         for (size_t i = 0; i < ELEMENTSOF(expected); i++) {
                 assert_true(job->ledger[i].step == expected[i] && job->ledger[i].state == CHECKPOINT_GOOD);
                 assert_true(job->ledger[i].attempt == 3 && job->ledger[i].dirty);
         }
-        cleanup_free char *path = path_of(f, "step-000000007.ckpt");
-        assert_string_equal(job->ledger[0].path, path);
-        assert_int_equal(job->ledger[0].size, 5);
-        uint64_t now = clock_realtime_usec();
-        assert_in_range(job->ledger[0].created, now - 600 * USEC_PER_SEC, now);
-        assert_false(ledger_refresh(job, f->folder)); /* nothing new */
+        assert_string_equal(job->ledger[0].path, "/run/checkpoints/step-000000007.ckpt");
+        assert_true(job->ledger[0].size == 5 && job->ledger[0].created == 66);
+        assert_false(TAKE(job, 7, 5, 66)); /* nothing new */
 }
 
-static void test_deleted_and_back(void **state) {
-        struct fixture *f = *state;
-        struct job *job = f->job;
+static void test_gone_and_back(void **state) {
+        struct job *job = *state;
 
-        put(f, "step-000000010.ckpt", "x");
-        put(f, "step-000000020.ckpt", "x");
-        put(f, "step-000000030.ckpt", "x");
-        assert_true(ledger_refresh(job, f->folder));
+        assert_true(TAKE(job, 10, 1, 1, 20, 2, 2, 30, 3, 3));
         job->ledger[2].state = CHECKPOINT_DEMOTED;
         job->ledger[1].dirty = false;
-        take_away(f, "step-000000020.ckpt");
-        assert_false(ledger_is_there(&job->ledger[1]));
-        assert_true(ledger_note_deleted(job));
+        job->ledger[1].restored = 4;
+        job->attempt.number = 5;
+        assert_true(lose(job, 20));
         assert_true(job->ledger[1].state == CHECKPOINT_DELETED && job->ledger[1].dirty);
-        assert_false(ledger_note_deleted(job));
+        assert_false(lose(job, 20));
+        assert_false(lose(job, 30)); /* set aside stays set aside */
+        assert_false(lose(job, 40));
         assert_int_equal(ledger_choose(job)->step, 10);
-        put(f, "step-000000020.ckpt", "x");
-        assert_true(ledger_refresh(job, f->folder));
+        assert_true(TAKE(job, 20, 22, 99));
+        assert_false(TAKE(job, 30, 3, 3)); /* its file says nothing about it */
         assert_int_equal(job->n_ledger, 3);
-        assert_int_equal(job->ledger[1].state, CHECKPOINT_GOOD);
-        assert_int_equal(job->ledger[2].state, CHECKPOINT_DEMOTED); /* its file says nothing about it */
+        assert_true(job->ledger[1].state == CHECKPOINT_GOOD && job->ledger[1].size == 22);
+        assert_true(job->ledger[1].attempt == 3 && job->ledger[1].restored == 4 && job->ledger[1].created == 2);
+        assert_int_equal(job->ledger[2].state, CHECKPOINT_DEMOTED);
         assert_int_equal(ledger_choose(job)->step, 20);
+        /* In one breath: gone first. */
+        const uint64_t found[] = { 10, 11, 1 }, gone[] = { 10, 20 };
+        assert_true(
+                ledger_take(job, "/run", &(struct ledger_news) { found, gone, ELEMENTSOF(found), ELEMENTSOF(gone) }));
+        assert_true(job->ledger[0].state == CHECKPOINT_GOOD && job->ledger[0].size == 11);
+        assert_int_equal(job->ledger[1].state, CHECKPOINT_DELETED);
+        /* Another file of that step. */
+        free(job->ledger[1].path);
+        job->ledger[1].path = strdup("/run/other/step-20.ckpt");
+        assert_true(TAKE(job, 20, 1, 1));
+        assert_true(job->ledger[1].attempt == 5 && job->ledger[1].restored == 0);
 }
 
 static void test_going_back(void **state) {
-        struct fixture *f = *state;
-        struct job *job = f->job;
+        struct job *job = *state;
         uint64_t steps[4] = {};
 
         assert_null(ledger_choose(job));
-        put(f, "step-000000010.ckpt", "x");
-        put(f, "step-000000020.ckpt", "x");
-        put(f, "step-000000030.ckpt", "x");
-        put(f, "step-000000040.ckpt", "x");
-        assert_true(ledger_refresh(job, f->folder));
+        assert_true(TAKE(job, 10, 1, 1, 20, 1, 1, 30, 1, 1, 40, 1, 1));
         job->ledger[3].state = CHECKPOINT_DELETED;
         for (size_t i = 0; i < job->n_ledger; i++)
                 job->ledger[i].dirty = false;
@@ -149,8 +112,7 @@ static void test_going_back(void **state) {
         job->resume_abandon = true;
         job->resume_from = 20;
         assert_int_equal(ledger_choose(job)->step, 20);
-        put(f, "step-000000050.ckpt", "x");
-        assert_false(ledger_refresh(job, f->folder));
+        assert_false(TAKE(job, 50, 1, 1));
         assert_int_equal(job->n_ledger, 4);
         ledger_abandon_newer(job, 20);
         assert_true(job->ledger[1].state == CHECKPOINT_GOOD && !job->ledger[1].dirty);
@@ -158,11 +120,62 @@ static void test_going_back(void **state) {
         assert_int_equal(job->ledger[3].state, CHECKPOINT_DELETED);
 }
 
+static void test_paths(void **state) {
+        static const struct {
+                const char *path;
+                bool trainer, command;
+        } rows[] = {
+                { "/run/checkpoints/step-000000010.ckpt", true, true },
+                { "/run/a", true, true },
+                { "/run", false, false },
+                { "/run/", false, false },
+                { "/runner/a", false, false },
+                { "/run/../etc/shadow", false, false },
+                { "/run/a/..", false, false },
+                { "/run/./a", false, false },
+                { "/run/.", false, false },
+                { "/run//a", false, false },
+                { "/run/a/", false, false },
+                { "/run/...", true, true },
+                { "/run/..a/.b", true, true },
+                { "run/a", false, false },
+                { "", false, false },
+                { "/", false, false },
+                { "/root/secret", false, false },
+                { "/home/alice/out/step-1.ckpt", false, true },
+                { "/home/alice", false, false },
+                { "/home/alice/../bob/x", false, false },
+                { "/run/a\nb", false, false },
+                { "/run/a\033[2J", false, false },
+                { "/run/a\177", false, false },
+        };
+        struct job *job = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                job->kind = JOB_PRETRAIN;
+                assert_true(ledger_may_hold(job, "/run", rows[i].path) == rows[i].trainer);
+                assert_true(ledger_may_hold(job, "/run//", rows[i].path) == rows[i].trainer);
+                job->kind = JOB_COMMAND;
+                assert_true(ledger_may_hold(job, "/run", rows[i].path) == rows[i].command);
+        }
+        cleanup_free char *path = malloc(5000);
+        assert_non_null(path);
+        memset(path, 'a', 5000);
+        memcpy(path, "/run/", 5);
+        path[4096] = '\0';
+        assert_false(ledger_may_hold(job, "/run", path));
+        path[4095] = '\0';
+        assert_true(ledger_may_hold(job, "/run", path));
+        assert_true(ledger_may_hold(job, "/a/../run", "/a/../run/x")); /* the folder's own text is its user's */
+        assert_true(ledger_may_hold(job, "/", "/x"));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup_teardown(test_names, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_deleted_and_back, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_found, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_gone_and_back, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_going_back, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_paths, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -347,7 +347,8 @@ static struct job *new_attempt(struct fixture *f) {
         job->attempt =
                 (struct attempt) { .number = 1, .open = true, .nonce = "its-nonce", .exit_class = -1, .rank = -1 };
         job->run = calloc(1, sizeof(*job->run));
-        assert_non_null(job->run);
+        job->run_dir = strdup("/x");
+        assert_true(job->run && job->run_dir);
         *job->run = (struct attempt_run) { .manager = f->manager, .job = job, .phase = PHASE_LAUNCHING };
         f->peer.pid = getpid();
         return job;
@@ -439,6 +440,21 @@ static const char *report_end(struct fixture *f, const struct job *job, const ch
         return f->error;
 }
 
+static sd_bus_message *new_report(struct fixture *f, const struct job *job) {
+        sd_bus_message *m = new_call(f, "AttemptReport");
+
+        assert_true(sd_bus_message_open_container(m, 'a', "{sv}") >= 0);
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}", "job", "t", job->id, "attempt", "u", 1u, "nonce", "s",
+                                          "its-nonce") >= 0);
+        return m;
+}
+
+static const char *send_report(struct fixture *f, sd_bus_message *m) {
+        assert_true(sd_bus_message_close_container(m) >= 0);
+        call(f, owner_uid(), m);
+        return f->error;
+}
+
 /* Whom bertd serves, and whom it leaves alone. */
 static void test_shim_versions(void **state) {
         static const struct {
@@ -498,6 +514,126 @@ static void test_end_reported(void **state) {
                 fail_msg("%s", error.text);
         assert_true(kept->attempt.exit_class == EXIT_CLASS_FAILED && kept->attempt.exit_code == 7);
         job_free(kept);
+}
+
+/* found: n files from step `first` on, a step apart of 1. */
+static const char *report_found(struct fixture *f, const struct job *job, uint64_t first, uint64_t n) {
+        sd_bus_message *m = new_report(f, job);
+        cleanup_free uint64_t *found = calloc(3 * n, sizeof(*found));
+
+        assert_non_null(found);
+        for (uint64_t i = 0; i < n; i++)
+                memcpy(found + 3 * i, (uint64_t[]) { first + i, 99, 5 }, 3 * sizeof(*found));
+        assert_true(sd_bus_message_open_container(m, 'e', "sv") >= 0 && sd_bus_message_append(m, "s", "found") >= 0);
+        assert_true(sd_bus_message_open_container(m, 'v', "at") >= 0);
+        assert_true(sd_bus_message_append_array(m, 't', found, 3 * n * sizeof(*found)) >= 0);
+        assert_true(sd_bus_message_close_container(m) >= 0 && sd_bus_message_close_container(m) >= 0);
+        return send_report(f, m);
+}
+
+static const char *report_beginning(struct fixture *f, const struct job *job, uint64_t gone, uint64_t step) {
+        sd_bus_message *m = new_report(f, job);
+
+        assert_true(sd_bus_message_append(m, "{sv}{sv}", "gone", "at", 1, gone, "resumed_step", "t", step) >= 0);
+        return send_report(f, m);
+}
+
+static const char *report_path(struct fixture *f, const struct job *job, uint64_t step, const char *path) {
+        sd_bus_message *m = new_report(f, job);
+
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}", "loss", "d", 0.25, "checkpoint_step", "t", step,
+                                          "checkpoint_path", "s", path) >= 0);
+        return send_report(f, m);
+}
+
+/* Whoever runs a job can say anything on the socket; what bertd takes is of that job's own folder. */
+static void test_reported_paths(void **state) {
+        static const char *const elsewhere[] = {
+                "/etc/shadow", "/x/../root/secret", "/xx/step-10.ckpt", "x/a", "", "/x", "/x/a\n"
+        };
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f);
+
+        assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+        for (size_t i = 0; i < ELEMENTSOF(elsewhere); i++) {
+                job->loss = 0;
+                assert_string_equal(report_path(f, job, 10, elsewhere[i]), DONE);
+                assert_true(job->n_ledger == 0 && job->loss == 0.25); /* the rest of the report is taken */
+        }
+        assert_string_equal(report_path(f, job, UINT64_C(1) << 63, "/x/a"), DONE);
+        assert_int_equal(job->n_ledger, 0);
+        assert_string_equal(report_path(f, job, 10, "/x/a"), DONE);
+        assert_int_equal(job->n_ledger, 1);
+}
+
+static void test_beginning(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f);
+        struct error error = {};
+
+        assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+        assert_string_equal(report_found(f, job, 10, 3), DONE);
+        assert_int_equal(job_newest_good(job)->step, 12);
+        job->attempt.resumed = true;
+        job->attempt.first_step = job->attempt.step = job->step = 12;
+        job->ledger[job->n_ledger - 1].restored = 1;
+        assert_string_equal(report_beginning(f, job, 12, 9), DONE); /* no such checkpoint */
+        assert_int_equal(job->attempt.first_step, 12);
+        assert_string_equal(report_beginning(f, job, 12, 11), DONE);
+        assert_true(job->attempt.resumed && job->attempt.first_step == 11 && job->step == 11);
+        assert_string_equal(report_beginning(f, job, 0, 10), DONE); /* once */
+        assert_int_equal(job->attempt.first_step, 11);
+        assert_int_equal(store_load_ledger(f->manager->store, job, &error), 0);
+        assert_int_equal(job->n_ledger, 3);
+        assert_true(job->ledger[1].restored == 1 && job->ledger[2].restored == 0);
+        assert_true(job->ledger[1].state == CHECKPOINT_GOOD && job->ledger[2].state == CHECKPOINT_DELETED);
+        /* A bertd that was started meanwhile hears it again, or after steps were done. */
+        job->run->began = false;
+        job->attempt.step = 15;
+        assert_string_equal(report_beginning(f, job, 0, 10), DONE);
+        assert_int_equal(job->attempt.first_step, 11);
+        job->attempt.step = 11;
+        assert_string_equal(report_beginning(f, job, 0, 0), DONE);
+        assert_true(!job->attempt.resumed && job->attempt.first_step == 0);
+}
+
+static size_t count_checkpoints(struct fixture *f, uint64_t id) {
+        size_t n = 0;
+
+        assert_string_equal(call_job(f, stranger_uid(), "GetCheckpoints", "t", id), DONE);
+        assert_true(sd_bus_message_enter_container(f->reply, 'a', "a{sv}") > 0);
+        while (sd_bus_message_at_end(f->reply, 0) == 0) {
+                assert_true(sd_bus_message_skip(f->reply, "a{sv}") > 0);
+                n++;
+        }
+        return n;
+}
+
+/* All are listed and can be begun from, and asking for them writes nothing; in memory is one. */
+static void test_many_checkpoints(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f);
+        uint64_t id = job->id;
+
+        assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+        assert_string_equal(report_found(f, job, 1, 600), DONE);
+        assert_int_equal(job->n_ledger, 1);
+        for (unsigned i = 0; i < 3; i++) {
+                assert_int_equal(count_checkpoints(f, id), 600);
+                assert_true(job->n_ledger == 1 && !store_pending(f->manager->store));
+                assert_string_equal(report_found(f, job, 1, 600), DONE);
+        }
+        job->attempt.open = false;
+        free(job->run);
+        job->run = NULL;
+        for (uint64_t step = 600; step > 0; step--) {
+                job->state = JOB_FAILED;
+                assert_string_equal(resume(f, id, "from", "t", step), DONE);
+                job = store_find(f->manager->store, id);
+                assert_int_equal(job->resume_from, step);
+                assert_true(job->n_ledger == 1 && job->ledger[0].step == step);
+        }
+        assert_int_equal(count_checkpoints(f, id), 600);
 }
 
 static void test_eta(void **state) {
@@ -652,6 +788,10 @@ static void test_one_trainer_a_folder(void **state) {
         assert_string_equal(submit(f, "pretrain", "/y"), DONE);
         store_at(f->manager->store, 0)->state = JOB_DONE;
         assert_string_equal(submit(f, "pretrain", "/x"), DONE);
+        /* Nobody keeps another out of a folder by naming it. */
+        store_at(f->manager->store, 2)->uid++;
+        assert_string_equal(submit(f, "pretrain", "/y"), DONE);
+        assert_string_equal(submit(f, "pretrain", "/y"), BERTD_ERROR_INVALID_SPEC);
 }
 
 /* A refusal that quotes a key and cuts it within a character is still an answer. */
@@ -872,6 +1012,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_asking_the_shim, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_shim_versions, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_end_reported, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_reported_paths, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_beginning, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_many_checkpoints, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reported_numbers, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_pages, setup, teardown),

@@ -283,6 +283,7 @@ static void test_bad_rows_do_not_block(void **state) {
         store = open_store();
         assert_int_equal(store_count(store), 1);
         assert_int_equal(store_at(store, 0)->id, good);
+        assert_int_equal(store_load_ledger(store, store_at(store, 0), NULL), 0);
         assert_int_equal(store_at(store, 0)->n_ledger, 0);
         assert_int_equal(complaints, 2);
         store_free(store);
@@ -1041,11 +1042,81 @@ static void test_ledger_is_bounded(void **state) {
                 struct checkpoint c = { .step = step,
                                         .state = step % 2 ? CHECKPOINT_DELETED : CHECKPOINT_GOOD,
                                         .path = (char *) "/x" };
-                assert_int_equal(job_checkpoint_add(job, &c), 0);
+                assert_int_equal(job_checkpoint_add(job, &c), step > 1 ? 0 : -ENOSPC);
         }
         assert_int_equal(job->n_ledger, LEDGER_MAX);
         for (size_t i = 1; i < job->n_ledger; i++)
                 assert_true(job->ledger[i - 1].step < job->ledger[i].step);
+        store_free(store);
+}
+
+/* In memory is the newest good row; the rest is read where it is asked for, and what memory has in addition counts. */
+static void test_ledger_is_on_disk(void **state) {
+        struct store *store = open_store();
+        struct job *job = insert(store, "one");
+        uint64_t id = job->id;
+
+        for (uint64_t step = 1; step <= 600; step++) {
+                struct checkpoint c = { .step = step,
+                                        .attempt = (uint32_t) step,
+                                        .restored = 2,
+                                        .state = step > 590 ? CHECKPOINT_DEMOTED : CHECKPOINT_GOOD,
+                                        .path = (char *) "/x",
+                                        .dirty = true };
+                assert_int_equal(job_checkpoint_add(job, &c), 0);
+        }
+        store_mark(store, job);
+        assert_int_equal(store_flush(store, NULL), 0);
+        assert_true(job->n_ledger == 1 && job->ledger[0].step == 590 && !job->ledger_whole);
+        store_free(store);
+
+        store = open_store();
+        job = store_find(store, id);
+        assert_true(job->n_ledger == 1 && job->ledger[0].step == 590);
+        job->ledger[0].state = CHECKPOINT_DELETED;
+        job->ledger[0].dirty = true;
+        struct checkpoint more = { .step = 601, .path = (char *) "/x", .dirty = true };
+        assert_int_equal(job_checkpoint_add(job, &more), 0);
+        assert_int_equal(store_load_ledger(store, job, NULL), 0);
+        assert_int_equal(job->n_ledger, 601);
+        for (size_t i = 0; i < 600; i++)
+                assert_true(job->ledger[i].step == i + 1 && job->ledger[i].attempt == i + 1 &&
+                            job->ledger[i].restored == 2);
+        assert_int_equal(job->ledger[589].state, CHECKPOINT_DELETED);
+        assert_int_equal(job_newest_good(job)->step, 601);
+        job_ledger_trim(job);
+        assert_true(job->n_ledger == 2 && job->ledger[0].step == 590 &&
+                    job->ledger[1].step == 601); /* not durable yet */
+        store_free(store);
+}
+
+/* Of the deleted ones that no attempt began from the old go, of the others only beyond the ledger's bound. */
+static void test_old_rows_are_pruned(void **state) {
+        static const uint64_t most = LEDGER_MAX + 100;
+        struct store *store = open_store();
+        struct job *job = insert(store, "one");
+        size_t deleted = 0;
+
+        for (uint64_t step = 1; step <= most; step++) {
+                struct checkpoint c = { .step = step,
+                                        .restored = step % 4 == 0,
+                                        .state = step % 2 ? CHECKPOINT_GOOD : CHECKPOINT_DELETED,
+                                        .path = (char *) "/x",
+                                        .dirty = true };
+                assert_int_equal(job_checkpoint_add(job, &c), 0);
+                if (step % 100 == 0 || step == most) {
+                        store_mark(store, job);
+                        assert_int_equal(store_flush(store, NULL), 0);
+                }
+        }
+        assert_int_equal(store_load_ledger(store, job, NULL), 0);
+        for (size_t i = 0; i < job->n_ledger; i++) {
+                bool unused = job->ledger[i].state == CHECKPOINT_DELETED && job->ledger[i].restored == 0;
+                deleted += unused;
+                assert_true(!unused || job->ledger[i].step > most - LEDGER_DELETED_MAX);
+        }
+        assert_true(deleted == LEDGER_DELETED_MAX / 4 && job->n_ledger < LEDGER_MAX);
+        assert_int_equal(job->ledger[0].step, 1);
         store_free(store);
 }
 
@@ -1076,6 +1147,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_not_a_database, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_empty_is_refused_where_jobs_were, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ledger_is_bounded, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_ledger_is_on_disk, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_old_rows_are_pruned, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
