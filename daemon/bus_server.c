@@ -4,6 +4,7 @@
  */
 #include "daemon/bus_server.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -290,7 +291,11 @@ static bool is_full(const struct bus_server *server, uid_t uid) {
 
 /* ---- unread replies ---- */
 
-#define SMALL_REPLY 256 /* what one has beside its contents */
+#define SMALL_REPLY 256          /* what one has beside its contents */
+#define SOCKET_BYTES (16u << 10) /* what a client's socket holds, not counted one by one */
+#define OF_UID_MAX (BERTD_UNREAD_OF_UID_MAX - BERTD_CLIENTS_OF_UID_MAX * SOCKET_BYTES)
+#define OF_ALL_MAX (BERTD_UNREAD_MAX - BERTD_CLIENTS_MAX * SOCKET_BYTES)
+static_assert(OF_UID_MAX >= 2 * BERTD_PAGE_MAX && OF_ALL_MAX >= 2 * OF_UID_MAX, "one user leaves room for another");
 
 static bool has_unread(void *userdata) {
         struct peer *peer = userdata;
@@ -334,10 +339,10 @@ void peer_note_reply(struct peer *peer, size_t size) {
         if (peer->unread > BERTD_UNREAD_OF_CLIENT_MAX)
                 drop_reader(peer);
         struct peer *slowest = slowest_reader(server, peer->uid, &of_uid);
-        if (slowest && of_uid > BERTD_UNREAD_OF_UID_MAX)
+        if (slowest && of_uid > OF_UID_MAX)
                 drop_reader(slowest);
         slowest = slowest_reader(server, (uid_t) -1, &all);
-        if (slowest && all > BERTD_UNREAD_MAX)
+        if (slowest && all > OF_ALL_MAX)
                 drop_reader(slowest);
 }
 
@@ -384,6 +389,13 @@ static bool is_hasty(struct bus_server *server, uid_t uid) {
         return false;
 }
 
+/* sd-bus has made it 8 MiB: of kernel memory that no bound of ours would see. */
+static int shrink_socket(int fd) {
+        int size = SOCKET_BYTES / 2; /* the kernel doubles it */
+
+        return setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) < 0 ? -errno : 0;
+}
+
 static int start_bus(struct bus_server *server, struct peer *peer, int fd) {
         int r = connect_bus(server, peer, fd);
 
@@ -403,6 +415,8 @@ static int start_bus(struct bus_server *server, struct peer *peer, int fd) {
                                         "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, peer);
         if (r >= 0)
                 r = sd_bus_start(peer->bus);
+        if (r >= 0)
+                r = shrink_socket(fd);
         if (r >= 0)
                 r = sd_bus_attach_event(peer->bus, server->manager->loop, SD_EVENT_PRIORITY_NORMAL);
         return r;

@@ -5,8 +5,8 @@
  *   The bytes of messages that are under way are reserved: BERTD_REQUESTS_OF_UID_MAX a user, BERTD_REQUESTS_MAX in all; beyond, a
  *   connection is not read until others have finished. Nor is it read while its client has replies to read, INLET_READER_USEC at most.
  *   A user whose calls take more than INLET_BUSY_USEC of a second, over more than one connection within INLET_ALONE_USEC, waits: the
- *   loop is others' for twice as long as each of those calls took, and such users take turns, whatever connections each has. A message or an authentication that is not complete after
- *   INLET_PATIENCE_USEC ends the connection.
+ *   loop is others' for twice as long as each of those calls took, and such users take turns, whatever connections each has. Root waits
+ *   for nobody. A message or an authentication that is not complete after INLET_PATIENCE_USEC ends the connection.
  */
 #ifndef DAEMON_INLET_H
 #define DAEMON_INLET_H

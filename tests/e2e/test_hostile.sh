@@ -4,7 +4,7 @@
 ((EUID == 0)) || skip_all "needs root"
 command -v python3 >/dev/null || skip_all "needs python3"
 nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups env -i PATH=/usr/bin:/bin "BERTD_SOCKET=$BERTD_SOCKET" "ASAN_OPTIONS=$ASAN_OPTIONS")
-limit=32 most=250 # MB, ms; on 2 cores with nothing else to do: 16 and 36
+limit=14 most=250 # MB, ms; on 2 cores with nothing else to do: 9 and 36
 [[ $sanitized == no ]] || limit=256 most=400
 leak_check=${leak_check:+$leak_check:}quarantine_size_mb=8 # what is freed would count
 # The build folder may be closed to other users: their jobs start the shim from here.
