@@ -78,7 +78,7 @@ ok "two dozen cancelled at once end" wait_for $limit none_left
 
 # What shows a process's memory hangs: the helper that looks is given up, and nobody waits meanwhile.
 kill_bertd
-export ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0
+leak_check=${leak_check:+$leak_check:}verify_asan_link_order=0
 LD_PRELOAD=$(preloaded block) start_bertd
 job=$("$BERTCTL" submit -- sh -c 'setsid -f env -i sleep 1000; sleep 1000')
 ok "a job runs" wait_for 20 state_is "$job" running
