@@ -39,16 +39,16 @@ paused "$job"
 attempts=$(field "$job" attempts)
 mv "$work/run/checkpoints" "$work/away"
 quietly "$BERTCTL" resume "$job"
-ok "a trainer whose checkpoints have all vanished fails" wait_for 60 state_is "$job" failed
+ok "a trainer whose checkpoints have all vanished waits for them" wait_for 60 state_is "$job" backoff
 ok "and says which" grep -q "none of the job's [0-9]* checkpoints is there any more: $work/run/checkpoints" <<<"$(field "$job" reason)"
 ok "no step was trained" test ! -e "$work/run/checkpoints"
-is "after the retries that it has" "$(field "$job" attempts)" $((attempts + 2))
 is "they are missing, not forgotten" "$(rows "$job" deleted | wc -l)" 1
 mv "$work/away" "$work/run/checkpoints"
+attempts=$(field "$job" attempts)
 # One that the ledger knows as gone, and one that it does not know.
 mv "$work/kept" "$(ckpt "$last")"
 quietly "$BERTCTL" resume "$job"
-ok "put back, it goes on" wait_for 60 attempt_past "$job" $((attempts + 3))
+ok "put back, it goes on" wait_for 60 attempt_past "$job" $((attempts + 1))
 back() { [[ $(row "$job" "$last") == good\ * ]]; }
 ok "with the one that was gone" wait_for 20 back
 paused "$job"
