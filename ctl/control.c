@@ -132,7 +132,8 @@ static int send_resume(struct client *client, uint64_t id, uint64_t ranks, uint6
 static int check_from(struct client *client, uint64_t id, uint64_t from, struct error *error) {
         cleanup_message sd_bus_message *reply = NULL;
 
-        int r = client_call(client, "GetCheckpoints", &reply, error, "t", id);
+        /* Of the ledger, newest first, from that step on. */
+        int r = client_call(client, "ListCheckpoints", &reply, error, "tt", id, from + 1);
         if (r < 0)
                 return r;
         r = sd_bus_message_enter_container(reply, 'a', "a{sv}");
@@ -151,7 +152,7 @@ static int check_from(struct client *client, uint64_t id, uint64_t from, struct 
                 if (r == 0 || missing)
                         return r;
         }
-        return client_bad_message(error, r, "GetCheckpoints");
+        return client_bad_message(error, r, "ListCheckpoints");
 }
 
 int command_resume(struct ctl *ctl, int argc, char **argv) {

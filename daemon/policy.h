@@ -13,7 +13,7 @@
 
 #include "bertd/job.h"
 
-#define POLICY_HISTORY_MAX 64 /* deaths that are looked at for what repeats itself: the newest */
+#define POLICY_HISTORY_MAX 16 /* deaths that are looked at for what repeats itself: the newest */
 #define POLICY_STARTS_MAX 60  /* of a job within POLICY_STARTS_SEC */
 #define POLICY_STARTS_SEC 3600
 
