@@ -15,6 +15,7 @@
 #include "daemon/store_internal.h"
 
 #define UNCOUNTED UINT32_MAX /* policy_counters.costing */
+#define ATTEMPTS_MAX 65 /* that are read of an open job: more than the policy looks at, for what is counted, and the open one */
 
 static char *column_string(sqlite3_stmt *s, int i) {
         const char *text = (const char *) sqlite3_column_text(s, i);
@@ -142,37 +143,36 @@ static void read_attempt(sqlite3_stmt *s, struct attempt *attempt) {
         job_set_text(&attempt->gpus, (const char *) sqlite3_column_text(s, i++));
 }
 
-static int note_death(struct job *job) {
+/* `counted` is what a job needs that an older bertd has kept, which had no counters of its own. */
+static int note_death(struct job *job, struct policy_counters *counted) {
         const struct attempt *a = &job->attempt;
 
         if (a->open || a->number <= job->history_from || state_has_ended(job->state) || a->exit_class < 0 ||
             a->exit_class >= EXIT_CLASS_MAX)
                 return 0;
         struct policy_death death = job_death(a);
-        return job_history_add(job, &death);
-}
-
-/* Of a job that an older bertd has kept, which had no counters of its own. */
-static void count_deaths(struct job *job) {
-        job->deaths = (struct policy_counters) {};
-        for (size_t n = 1; n <= job->n_history; n++)
-                policy_count(&job->deaths, job->history, n);
+        int r = job_history_add(job, &death);
+        if (r >= 0)
+                policy_count(counted, job->history, job->n_history);
+        return r;
 }
 
 /* All rows of one job by `statement`, which ends with the newest attempt; deaths go to the history. */
 static int read_attempts(struct store *store, struct job *job, int statement, struct error *error) {
         sqlite3_stmt *s = store->statements[statement];
+        struct policy_counters counted = {};
         int r = 0, code = SQLITE_DONE;
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
-        (void) sqlite3_bind_int64(
-                s, 2, POLICY_HISTORY_MAX + 1); /* of all attempts: what the policy looks at, and the open one */
+        (void) sqlite3_bind_int64(s, 2, ATTEMPTS_MAX);
         while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
                 job_push_attempt(job);
                 read_attempt(s, &job->attempt);
-                if (note_death(job) < 0)
+                if (note_death(job, &counted) < 0)
                         r = error_errno(error, ENOMEM, "attempts");
         }
+        if (r >= 0 && job->deaths.costing == UNCOUNTED)
+                job->deaths = counted;
         if (r >= 0 && code != SQLITE_DONE)
                 r = db_error(error, store->db, "attempts");
         (void) sqlite3_reset(s);
@@ -230,8 +230,6 @@ static int read_open_job(struct store *store, sqlite3_stmt *s, struct error *err
         if (r < 0)
                 return r == -EBADMSG ? 0 : r;
         r = read_attempts(store, job, STATEMENT_LOAD_ATTEMPTS, error);
-        if (r >= 0 && job->deaths.costing == UNCOUNTED)
-                count_deaths(job);
         if (r >= 0)
                 r = read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
         if (r >= 0 && store_keep(store, job) < 0)
