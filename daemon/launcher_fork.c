@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <inttypes.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -103,24 +102,28 @@ static int watch_report(struct attempt_run *run, int fd) {
         return sd_event_source_set_io_fd_own(run->launch, 1);
 }
 
-/* Of the program of the shim, to be small; it has nothing to do but to wait for its children, and ends with the last of them. */
-static __attribute__((noreturn)) void become_keeper(const struct attempt_run *run, const char *program, int report,
-                                                    int lock) {
+/* Of the program of the shim, to be small; it has nothing to do but to wait for its children, and ends with the last of them. Its
+ * arguments are the shim's, for people who look at it. */
+static __attribute__((noreturn)) void become_keeper(const struct launch *launch, int report, int lock) {
         static const int ignored[] = { SIGHUP, SIGINT, SIGTERM };
-        char number[24];
-        const char *const argv[] = { "bertd-shim", "--keep", "--job", number, NULL };
         char *const environment[] = { NULL };
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        struct strv argv = {};
 
-        (void) snprintf(number, sizeof(number), "%" PRIu64, run->job->id);
+        strv_add(&argv, launch->argv->words[0]);
+        strv_add(&argv, "--keep");
+        for (size_t i = 1; i < launch->argv->n; i++)
+                strv_add(&argv, launch->argv->words[i]);
         launcher_reset_signals();
         for (size_t i = 0; i < ELEMENTSOF(ignored); i++)
                 (void) signal(ignored[i], SIG_IGN);
         if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
             dup2(null, STDERR_FILENO) < 0 || fcntl(lock, F_SETFD, 0) < 0 || chdir("/") < 0)
                 child_fail(report, "keeper", errno);
-        (void) execve(program, (char *const *) argv, environment);
-        child_fail(report, program, errno);
+        if (argv.failed)
+                child_fail(report, "keeper", ENOMEM);
+        (void) execve(launch->shim, argv.words, environment);
+        child_fail(report, launch->shim, errno);
 }
 
 static __attribute__((noreturn)) void keep(const struct attempt_run *run, const struct launch *launch, int report,
@@ -139,7 +142,7 @@ static __attribute__((noreturn)) void keep(const struct attempt_run *run, const 
                 child(run, launch, report, log);
         }
         (void) write_all(writer, &shim, sizeof(shim));
-        become_keeper(run, launch->shim, report, lock);
+        become_keeper(launch, report, lock);
 }
 
 /* Returns the shim's pid, 0 where it was not begun: then the report says why. */

@@ -518,11 +518,11 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
         return MIN(r, 0);
 }
 
-/* The keeper of a shim that bertd forked (launcher_fork.c). */
-static int keep(void) {
+/* The keeper of a shim that bertd forked (launcher_fork.c): `bertd-shim --keep` and the shim's arguments. */
+static __attribute__((noreturn)) void keep(void) {
         while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
                 ;
-        return 0;
+        _exit(BERTD_EXIT_OK); /* a sanitizer's search for leaks needs more of a process than this one has */
 }
 
 int main(int argc, char **argv) {
@@ -543,7 +543,7 @@ int main(int argc, char **argv) {
                 if (c == 'v')
                         return printf("bertd-shim %s\n", BERTD_VERSION) < 0;
                 if (c == 'K')
-                        return keep();
+                        keep();
                 good = good && (c == 's'   ? (socket = optarg) != NULL
                                 : c == 'd' ? (dir = optarg) != NULL
                                 : c == 'j' ? parse_u64(optarg, 1, INT64_MAX, &job) == 0

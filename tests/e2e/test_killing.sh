@@ -36,6 +36,7 @@ is "and all of it" "$(alive_of "$work/reports")" ""
 
 # What has no environment, group or session of the job's.
 hostile hidden
+ok "with a keeper" pgrep -f -- "--keep --job $job .*$work/"
 is "three hidden processes live" "$(alive_of "$work/hidden" | wc -w)" 3
 ok "cancel --now" quietly "$BERTCTL" cancel --now "$job"
 ok "ends the job" wait_for $limit state_is "$job" cancelled
@@ -63,7 +64,7 @@ done
 ok "cancel ends them" quietly "$BERTCTL" cancel --now "$job"
 ok "at once" wait_for $limit state_is "$job" cancelled
 is "all" "$(alive_of "$work/hidden")" ""
-ok "no keeper is left" wait_for 10 eval '! pgrep -f "^bertd-shim --keep --job $job\$"'
+ok "no keeper is left" wait_for 10 eval '! pgrep -f -- "--keep --job $job .*$work/"'
 
 # Many at once: their sweeps take turns.
 jobs=()
@@ -78,7 +79,7 @@ ok "two dozen cancelled at once end" wait_for $limit none_left
 
 # What shows a process's memory hangs: the helper that looks is given up, and nobody waits meanwhile.
 kill_bertd
-leak_check=${leak_check:+$leak_check:}verify_asan_link_order=0
+leak_check=${leak_check:+$leak_check:}verify_asan_link_order=0 ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0
 LD_PRELOAD=$(preloaded block) start_bertd
 job=$("$BERTCTL" submit -- sh -c 'setsid -f env -i sleep 1000; sleep 1000')
 ok "a job runs" wait_for 20 state_is "$job" running
