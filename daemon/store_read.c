@@ -15,7 +15,7 @@
 #include "daemon/store_internal.h"
 
 #define UNCOUNTED UINT32_MAX /* policy_counters.costing */
-#define ATTEMPTS_MAX 65 /* that are read of an open job: more than the policy looks at, for what is counted, and the open one */
+#define ATTEMPTS_MAX 65      /* read of an open job: what is counted of an older bertd's, and the open one */
 
 static char *column_string(sqlite3_stmt *s, int i) {
         const char *text = (const char *) sqlite3_column_text(s, i);
