@@ -1,5 +1,5 @@
 /*
- * See attempt.h. Role: the beginning and the life of an attempt; attempt_end.c has its end.
+ * See attempt.h. Role: the beginning and the life of an attempt; attempt_report.c has what its shim reports, attempt_end.c its end.
  * Owns: job->run and everything in it. Invariants: nothing is launched before its intent row is durable; at most one shim of an
  * attempt is told to go.
  */
@@ -351,9 +351,9 @@ void attempt_adopt(struct manager *manager, struct job *job) {
         }
 }
 
-/* ---- the shim's words ---- */
+/* ---- the shim's hello ---- */
 
-static struct job *find_open_attempt(struct manager *manager, uint64_t id, uint32_t number, const char *nonce) {
+struct job *attempt_find_open(struct manager *manager, uint64_t id, uint32_t number, const char *nonce) {
         struct job *job = store_find(manager->store, id);
 
         if (!job || !job->run || !job->attempt.open || job->attempt.number != number ||
@@ -428,7 +428,7 @@ int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t p
 
         if (job && uid != job->uid && uid != geteuid())
                 return -EPERM;
-        job = find_open_attempt(manager, id, number, nonce);
+        job = attempt_find_open(manager, id, number, nonce);
         *ret_answer = BERTD_ATTEMPT_STOP;
         if (!job || (job->attempt.pid != 0 && job->attempt.pid != pid))
                 return 0;
@@ -462,188 +462,7 @@ int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t p
         return 0;
 }
 
-static void take_step(struct attempt_run *run, uint64_t step) {
-        struct job *job = run->job;
-
-        /* A shim that has heard of no step yet says 0. */
-        if (step <= job->attempt.first_step)
-                return;
-        if (job->resume_abandon) {
-                /* The trainer has moved the newer checkpoints away before its first step. */
-                job->resume_abandon = false;
-                store_mark(run->manager->store, job);
-                manager_commit(run->manager);
-        }
-        job->step = job->attempt.step = step;
-        step_clock_note(&run->clock, step, clock_boottime_usec());
-}
-
-/* A path that the job's user chose goes to others' screens and to the next attempt; it says nothing of files elsewhere. */
-static bool may_hold(struct attempt_run *run, const struct attempt_report *report) {
-        struct job *job = run->job;
-        cleanup_free char *run_dir = files_run_dir(run->manager->options.state_dir, job);
-
-        if (run_dir && ledger_may_hold(job, run_dir, report->checkpoint_path) && report->checkpoint_step <= INT64_MAX &&
-            report->checkpoint_size <= INT64_MAX)
-                return true;
-        if (!run->path_refused)
-                log_error("job %" PRIu64 " attempt %u reports a checkpoint that is not below %s: not recorded", job->id,
-                          job->attempt.number, run_dir ? run_dir : "its run folder");
-        run->path_refused = true;
-        return false;
-}
-
-static void take_checkpoint(struct attempt_run *run, const struct attempt_report *report) {
-        struct job *job = run->job;
-        const struct checkpoint *known = job_checkpoint(job, report->checkpoint_step);
-
-        if (!may_hold(run, report))
-                return;
-        /* A row that was set aside describes an older file of the same step. */
-        if (known && known->state == CHECKPOINT_GOOD && strcmp(known->path, report->checkpoint_path) == 0)
-                return;
-        if (!store_has_room(run->manager->store, job, strlen(report->checkpoint_path))) {
-                if (!run->told_full)
-                        log_error("job %" PRIu64
-                                  ": no checkpoint is noted: the jobs of uid %u have too many long paths",
-                                  job->id, (unsigned) job->uid);
-                run->told_full = true;
-                return;
-        }
-        struct checkpoint row = { .step = report->checkpoint_step,
-                                  .size = report->checkpoint_size,
-                                  .created = clock_realtime_usec(),
-                                  .state = CHECKPOINT_GOOD,
-                                  .attempt = job->attempt.number,
-                                  .path = (char *) report->checkpoint_path,
-                                  .dirty = true };
-        if (job_checkpoint_add(job, &row) < 0) {
-                log_error("job %" PRIu64 ": no memory for a checkpoint's row", job->id);
-                return;
-        }
-        job->resume_abandon = false;
-        job->attempt.checkpoint_step = report->checkpoint_step;
-        char text[64];
-        (void) snprintf(text, sizeof(text), "step %" PRIu64, report->checkpoint_step);
-        store_note(run->manager->store, job, job->state, "checkpoint", text);
-        manager_commit(run->manager);
-}
-
-/* How the attempt ended, as the shim saw it. exit.json says the same and is read at the end; where somebody has removed it the report is
- * all there is, and must outlive us. */
-static void take_record(struct attempt_run *run, const char *record) {
-        struct manager *manager = run->manager;
-        struct job *job = run->job;
-        struct error error = {};
-        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
-
-        int r = run_dir ? store_load_ledger(manager->store, job, &error) : error_errno(&error, ENOMEM, "run folder");
-        if (r >= 0)
-                r = files_use_record(record, strlen(record), job, run_dir, &run->asked, &error);
-        if (r < 0)
-                log_error("job %" PRIu64 " attempt %u: the shim's record: %s", job->id, job->attempt.number,
-                          error.text);
-        else if (files_read_exit(manager->jobs_fd, job, run_dir, &run->asked, &error) < 0) {
-                store_mark(manager->store, job);
-                manager_commit(manager);
-        }
-        if (!job->dirty)
-                job_ledger_trim(job);
-}
-
-/* What a user reports may be any number: beyond its bounds it is unknown. */
-static double within(double value, double max) { return value >= 0 && value <= max ? value : (double) NAN; }
-
-/* The shim began elsewhere than the ledger alone said: the newest file was gone, or there was a newer one. */
-static void take_beginning(struct attempt_run *run, uint64_t step) {
-        struct job *job = run->job;
-        struct attempt *a = &job->attempt;
-        struct checkpoint *to = step > 0 ? job_checkpoint(job, step) : NULL;
-        struct checkpoint *from = a->resumed ? job_checkpoint(job, a->first_step) : NULL;
-        char text[128];
-
-        if (run->began || a->step > a->first_step || (step > 0 && (!to || to->state != CHECKPOINT_GOOD)))
-                return;
-        run->began = true;
-        if ((a->resumed ? a->first_step : 0) == step)
-                return;
-        if (from && from->restored > 0) {
-                from->restored--;
-                from->dirty = true;
-        }
-        (void) snprintf(text, sizeof(text), "from step %" PRIu64 "%s", step,
-                        step < a->first_step ? ": newer checkpoints are gone" : "");
-        if (to) {
-                to->restored++;
-                to->dirty = true;
-        }
-        a->resumed = to != NULL;
-        a->first_step = a->step = job->step = step;
-        goodput_start_attempt(job);
-        store_note(run->manager->store, job, job->state, "begin", text);
-}
-
-/* What the shim saw of the job's checkpoints, as the job's user. */
-static void take_news(struct attempt_run *run, const struct attempt_report *report) {
-        struct manager *manager = run->manager;
-        struct job *job = run->job;
-        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
-        struct error error = {};
-
-        if (!run_dir || store_load_ledger(manager->store, job, &error) < 0) {
-                log_error("job %" PRIu64 ": its checkpoints are not noted: %s", job->id,
-                          run_dir ? error.text : "out of memory");
-                return;
-        }
-        if (ledger_take(job, run_dir, &report->news))
-                store_mark(manager->store, job);
-        if (report->has_resumed)
-                take_beginning(run, report->resumed_step);
-        if (store_pending(manager->store))
-                manager_commit(manager);
-        else
-                job_ledger_trim(job);
-}
-
-int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report) {
-        struct job *job = store_find(manager->store, report->job);
-
-        if (job && uid != job->uid && uid != geteuid())
-                return -EPERM;
-        job = report->nonce ? find_open_attempt(manager, report->job, report->attempt, report->nonce) : NULL;
-        if (!job)
-                return -ESTALE;
-        struct attempt_run *run = job->run;
-        if (report->status && text_is_utf8(report->status))
-                job_set_text(&job->status, report->status);
-        if (report->has_steps)
-                job->steps = MIN(report->steps, (uint64_t) BERTD_STEPS_MAX);
-        if (report->has_loss)
-                job->loss = report->loss;
-        if (report->has_rate)
-                job->rate = within(report->rate, BERTD_RATE_MAX);
-        if (report->news.n_found > 0 || report->news.n_gone > 0 || report->has_resumed)
-                take_news(run, report);
-        if (report->has_step)
-                take_step(run, MIN(report->step, (uint64_t) BERTD_STEPS_MAX));
-        if (report->samples_last > 0 && report->samples_last >= report->samples_first &&
-            report->samples_last <= BERTD_SAMPLES_MAX) {
-                job->attempt.samples_first = report->samples_first;
-                job->attempt.samples_last = report->samples_last;
-        }
-        if (report->has_stall)
-                job->checkpoint_stall = within(report->checkpoint_stall, BERTD_SECONDS_MAX);
-        if (report->has_write)
-                job->checkpoint_write = within(report->checkpoint_write, BERTD_SECONDS_MAX);
-        if (report->has_checkpoint && report->checkpoint_path && strlen(report->checkpoint_path) <= BERTD_PATH_MAX &&
-            report->checkpoint_step <= BERTD_STEPS_MAX && report->checkpoint_size <= BERTD_SAMPLES_MAX)
-                take_checkpoint(run, report);
-        if (report->exited && report->record)
-                take_record(run, report->record);
-        if (report->exited)
-                set_deadline(run, EXITED_TIMEOUT_USEC, on_exited_timeout);
-        return 0;
-}
+void attempt_exited(struct attempt_run *run) { set_deadline(run, EXITED_TIMEOUT_USEC, on_exited_timeout); }
 
 uint64_t attempt_eta_sec(const struct job *job) {
         const struct attempt_run *run = job->run;

@@ -77,6 +77,10 @@ struct attempt_report {
         double loss, rate, checkpoint_stall, checkpoint_write;
         struct ledger_news news;
 };
+/* The open attempt of that nonce whose shim may speak; NULL: there is none. */
+struct job *attempt_find_open(struct manager *manager, uint64_t id, uint32_t number, const char *nonce);
+/* It says that it has ended: its process is given a moment to. */
+void attempt_exited(struct attempt_run *run);
 int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report);
 
 /* Sends the stop that job->wish asks for, now or when the shim is heard again; escalates when it does not help. */

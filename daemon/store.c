@@ -75,84 +75,6 @@ struct job *store_find(const struct store *store, uint64_t id) {
         return i < store->n_jobs && store->jobs[i]->id == id ? store->jobs[i] : NULL;
 }
 
-static struct usage *find_usage(const struct store *store, uid_t uid) {
-        for (size_t i = 0; i < store->n_usage; i++)
-                if (store->usage[i].uid == uid)
-                        return &store->usage[i];
-        return NULL;
-}
-
-static void count_texts(struct store *store, struct usage *usage, struct job *job) {
-        size_t texts = job_texts(job);
-
-        usage->texts += texts - job->texts;
-        store->texts += texts - job->texts;
-        job->texts = texts;
-}
-
-static bool is_full(const struct store *store, const struct usage *usage, size_t more) {
-        return (usage ? usage->texts : 0) + more > BERTD_TEXTS_OF_UID_MAX || store->texts + more > BERTD_TEXTS_MAX;
-}
-
-/* Of a job whose rows are durable. What its attempts have said counts, too, and goes first. */
-static void count_again(struct store *store, struct usage *usage, struct job *job) {
-        count_texts(store, usage, job);
-        if (!is_full(store, usage, 0))
-                return;
-        job_shrink(job);
-        count_texts(store, usage, job);
-}
-
-static int count_in(struct store *store, struct job *job) {
-        struct usage *usage = find_usage(store, job->uid);
-
-        if (!usage) {
-                struct usage *grown = realloc(store->usage, (store->n_usage + 1) * sizeof(*grown));
-                if (!grown)
-                        return -ENOMEM;
-                store->usage = grown;
-                usage = &grown[store->n_usage++];
-                *usage = (struct usage) { .uid = job->uid };
-        }
-        usage->jobs++;
-        count_again(store, usage, job);
-        return 0;
-}
-
-static void count_out(struct store *store, const struct job *job) {
-        struct usage *usage = find_usage(store, job->uid);
-
-        usage->texts -= job->texts;
-        store->texts -= job->texts;
-        if (--usage->jobs == 0)
-                *usage = store->usage[--store->n_usage];
-}
-
-bool store_has_room(const struct store *store, const struct job *job, size_t size) {
-        return !is_full(store, find_usage(store, job->uid), size);
-}
-
-int store_check_share(const struct store *store, const struct job *job, struct error *error) {
-        const struct usage *usage = find_usage(store, job->uid);
-
-        if (usage && usage->jobs >= BERTD_JOBS_OF_UID_MAX)
-                return error_set(error, EDQUOT,
-                                 "you have %d jobs that have not ended, the most that a user may have; wait until some "
-                                 "have ended, or end some: bertctl cancel JOB",
-                                 BERTD_JOBS_OF_UID_MAX);
-        if (store->n_jobs >= BERTD_JOBS_MAX)
-                return error_set(error, EDQUOT,
-                                 "this host has %d jobs that have not ended, the most that bertd keeps; try again when "
-                                 "some have ended",
-                                 BERTD_JOBS_MAX);
-        if (is_full(store, usage, job_texts(job)))
-                return error_set(error, EDQUOT,
-                                 "the names and paths of jobs that have not ended have reached a bound (%u MiB a user, "
-                                 "%u MiB in all); use shorter paths, or try again when some have ended",
-                                 BERTD_TEXTS_OF_UID_MAX >> 20, BERTD_TEXTS_MAX >> 20);
-        return 0;
-}
-
 /* The lists of marks are as large as that of the jobs: to mark one cannot fail. */
 static int grow(struct store *store) {
         struct job ***lists[] = { &store->jobs, &store->marked, &store->flushed };
@@ -169,7 +91,7 @@ static int grow(struct store *store) {
 }
 
 int store_keep(struct store *store, struct job *job) {
-        if ((store->n_jobs == store->room && grow(store) < 0) || count_in(store, job) < 0)
+        if ((store->n_jobs == store->room && grow(store) < 0) || store_count_in(store, job) < 0)
                 return -ENOMEM;
         size_t i = lower_bound(store, job->id);
         memmove(&store->jobs[i + 1], &store->jobs[i], (store->n_jobs++ - i) * sizeof(struct job *));
@@ -195,7 +117,7 @@ void store_release(struct store *store) {
                         continue;
                 }
                 store->ended[job->state]++;
-                count_out(store, job);
+                store_count_out(store, job);
                 store->held += job->holds_checkpoints;
                 job_free(job);
         }
@@ -360,7 +282,7 @@ static void clear_marks(struct store *store) {
                 for (size_t j = 0; j < job->n_ledger; j++)
                         job->ledger[j].dirty = false;
                 job_ledger_trim(job);
-                count_again(store, find_usage(store, job->uid), job);
+                store_count_again(store, job);
         }
         for (size_t i = 0; i < store->n_events; i++)
                 event_clear(&store->events[i]);
@@ -674,7 +596,7 @@ void store_drop(struct store *store, struct job *job) {
         unmark(store, job);
         store->n_jobs--;
         memmove(&store->jobs[i], &store->jobs[i + 1], (store->n_jobs - i) * sizeof(struct job *));
-        count_out(store, job);
+        store_count_out(store, job);
         job_free(job);
 }
 

@@ -71,6 +71,11 @@ int store_drop_attempts(struct store *store, const struct job *job,
 int store_expire(struct store *store, struct error *error);       /* the oldest ended jobs beyond keep_ended, a few */
 int store_forget_trash(struct store *store, struct error *error); /* rows of `gone` */
 
+/* store_share.c: a job comes into memory (−ENOMEM), is counted anew, leaves. Where its rows are durable it may be made smaller. */
+int store_count_in(struct store *store, struct job *job);
+void store_count_again(struct store *store, struct job *job);
+void store_count_out(struct store *store, const struct job *job);
+
 /* store_read.c: at the start */
 int store_read_open(struct store *store, struct error *error);
 int store_read_counts(struct store *store, struct error *error);

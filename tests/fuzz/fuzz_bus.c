@@ -17,7 +17,8 @@
 #include "common/paths.h"
 #include "daemon/attempt_end.h"
 #include "daemon/launcher.h"
-#include "daemon/methods.c"
+#include "daemon/attempt.h"
+#include "daemon/methods.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/values.h"
 
