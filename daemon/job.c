@@ -301,12 +301,16 @@ void job_set_lost(struct job *job, const char *text) {
         }
 }
 
-void job_free(struct job *job) {
-        if (!job)
-                return;
+static void ledger_free(struct job *job) {
         for (size_t i = 0; i < job->n_ledger; i++)
                 free(job->ledger[i].path);
         free(job->ledger);
+}
+
+void job_free(struct job *job) {
+        if (!job)
+                return;
+        ledger_free(job);
         free(job->history);
         free(job->lost_usec);
         free(job->name);
@@ -324,30 +328,38 @@ void job_free(struct job *job) {
 }
 
 int job_save(const struct job *job, struct job_saved *ret) {
-        *ret = (struct job_saved) { .job = *job };
-        ret->job.reason = job->reason ? strdup(job->reason) : NULL;
-        ret->ledger = job->n_ledger > 0 ? malloc(job->n_ledger * sizeof(*ret->ledger)) : NULL;
-        if ((job->reason && !ret->job.reason) || (job->n_ledger > 0 && !ret->ledger)) {
-                job_saved_free(ret);
-                return -ENOMEM;
+        struct checkpoint *ledger = job->n_ledger > 0 ? calloc(job->n_ledger, sizeof(*ledger)) : NULL;
+        bool copied = job->n_ledger == 0 || ledger;
+
+        for (size_t i = 0; ledger && i < job->n_ledger; i++) {
+                ledger[i] = job->ledger[i];
+                ledger[i].path = strdup(job->ledger[i].path);
+                copied = copied && ledger[i].path;
         }
-        if (ret->ledger)
-                memcpy(ret->ledger, job->ledger, job->n_ledger * sizeof(*ret->ledger));
-        return 0;
+        *ret = (struct job_saved) { .job = *job };
+        ret->job.ledger = ledger;
+        ret->job.n_ledger = ledger ? job->n_ledger : 0;
+        ret->job.reason = job->reason ? strdup(job->reason) : NULL;
+        if (copied && (!job->reason || ret->job.reason))
+                return 0;
+        job_saved_free(ret);
+        return -ENOMEM;
 }
 
+/* What the store counts the job as, it has counted since: so it stays. */
 void job_restore(struct job *job, struct job_saved *saved) {
+        size_t texts = job->texts;
+
         free(job->reason);
-        if (saved->ledger)
-                memcpy(saved->job.ledger, saved->ledger, saved->job.n_ledger * sizeof(*saved->ledger));
+        ledger_free(job);
         *job = saved->job;
-        free(saved->ledger);
+        job->texts = texts;
         *saved = (struct job_saved) {};
 }
 
 void job_saved_free(struct job_saved *saved) {
         free(saved->job.reason);
-        free(saved->ledger);
+        ledger_free(&saved->job);
         *saved = (struct job_saved) {};
 }
 

@@ -173,10 +173,9 @@ void job_set_lost(struct job *job, const char *text);
 
 void job_free(struct job *job);
 
-/* What a change that may be undone alters: everything but which rows the ledger has. −ENOMEM. */
+/* What a change that may be undone alters, with the ledger as it is in memory. −ENOMEM. */
 struct job_saved {
-        struct job job;            /* its reason is a copy; nothing else of it is owned */
-        struct checkpoint *ledger; /* copies of the rows, their paths borrowed */
+        struct job job; /* its reason and ledger are copies; nothing else of it is owned */
 };
 int job_save(const struct job *job, struct job_saved *ret);
 void job_restore(struct job *job, struct job_saved *saved); /* takes what `saved` owns */

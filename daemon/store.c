@@ -562,7 +562,10 @@ int store_insert(struct store *store, const struct submission *submission, uid_t
                 return error_errno(error, ENOMEM, "job");
 
         int r = store_check_share(store, job, error);
-        if (r >= 0 && (r = begin(store, error)) < 0)
+        /* After one that failed the transaction may be over: what is written then would be durable at once. */
+        if (r >= 0 && store->failure.code)
+                r = error_set(error, store->failure.code, "state.db: %s", store->failure.text);
+        else if (r >= 0 && (r = begin(store, error)) < 0)
                 (void) error_prefix(error, "state.db");
         if (r < 0) {
                 job_free(job);

@@ -1000,6 +1000,60 @@ static void test_a_change_that_cannot_be_kept(void **state) {
         assert_string_equal(call_job(f, owner_uid(), "Cancel", "tb", ids[0]), DONE);
 }
 
+/* Sends a call that is a change; it waits for the commit beside others. */
+static void queue_call(struct fixture *f, sd_bus_message *m) {
+        f->peer.uid = owner_uid();
+        assert_true(sd_bus_call_async(f->client, NULL, m, on_answer, f, 0) >= 0);
+        (void) sd_bus_message_unref(m);
+        for (int i = 0; i < 10; i++)
+                assert_true(sd_bus_process(f->client, NULL) >= 0 && sd_bus_process(f->peer.bus, NULL) >= 0);
+}
+
+/* Several changes of one job in one commit that fails: it is as before the first, ledger and accounts, too. */
+static void test_changes_undone_together(void **state) {
+        static const uint64_t steps[] = { 10, 20 };
+        struct fixture *f = *state;
+        struct store *store = f->manager->store;
+        struct job *job = new_job(f, "pretrain", JOB_PAUSED), *ended = new_job(f, "pretrain", JOB_FAILED);
+        cleanup_free char *path = format_string("%s/state.db", f->state_dir);
+        cleanup_db sqlite3 *other = NULL;
+        struct error error = {};
+        uint64_t id = ended->id;
+
+        for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
+                struct checkpoint row = { .step = steps[i], .size = 1, .path = (char *) "/x/a.ckpt", .dirty = true };
+                assert_int_equal(job_checkpoint_add(job, &row), 0);
+        }
+        store_mark(store, job);
+        store_mark(store, ended);
+        assert_true(settle_now(f->manager->settle));
+        store_release(store);
+        assert_null(store_find(store, id));
+        assert_int_equal(job->n_ledger, 1);
+        assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+
+        sd_bus_message *cancel = new_call(f, "Cancel"), *resume = new_call(f, "Resume"), *again = new_call(f, "Resume");
+        assert_true(sd_bus_message_append(cancel, "tb", job->id, 0) >= 0);
+        assert_true(sd_bus_message_append(resume, "ta{sv}", job->id, 1, "from", "t", UINT64_C(10)) >= 0);
+        assert_true(sd_bus_message_append(again, "ta{sv}", id, 0) >= 0);
+        queue_call(f, cancel);
+        queue_call(f, resume);
+        queue_call(f, again);
+        assert_false(settle_now(f->manager->settle));
+        assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(job->state, JOB_PAUSED);
+        assert_int_equal(job->n_ledger, 1);
+        assert_true(job->ledger[0].step == 20 && job->ledger[0].state == CHECKPOINT_GOOD && !job->resume_abandon);
+        store_release(store);
+        assert_null(store_find(store, id));
+        assert_true(store_has_room(store, job, BERTD_TEXTS_OF_UID_MAX - job_texts(job)));
+        assert_int_equal(store_load_ledger(store, job, &error), 0);
+        assert_int_equal(job->n_ledger, 2);
+        job_ledger_trim(job);
+        assert_true(settle_now(f->manager->settle));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_authority, setup, teardown),
@@ -1022,6 +1076,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_names, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_one_trainer_a_folder, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_change_that_cannot_be_kept, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_changes_undone_together, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_accounts, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_parked_calls, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_refusal_that_is_cut, setup, teardown),

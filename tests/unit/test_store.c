@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -251,6 +253,50 @@ static void test_failed_commit_is_kept(void **state) {
         assert_int_equal(store_load(store, 1, &job, &error), 0);
         assert_int_equal(job->state, JOB_CANCELLED);
         job_free(job);
+        store_free(store);
+}
+
+/* SQLite rolls back by itself where a statement finds the disk full: what is inserted after it belongs to the same transaction, and
+ * comes to nothing with it, even where there is room for it. */
+static void test_nothing_is_inserted_outside_a_transaction(void **state) {
+        struct store *store = open_store();
+        struct error error = {};
+        struct job *job = insert(store, "before");
+        struct rlimit unlimited, small = { .rlim_cur = 300u << 10 };
+        char *command[] = { (char *) "true", NULL };
+        struct submission s = {};
+        cleanup_free char *spec = calloc(1, (900u << 10) + 1);
+
+        assert_non_null(spec);
+        memset(spec, '#', 900u << 10);
+        submission_defaults(&s);
+        s.name = (char *) "large";
+        s.kind = (char *) "command";
+        s.cwd = (char *) "/tmp";
+        s.spec = spec;
+        s.command = command;
+        (void) signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+        small.rlim_max = unlimited.rlim_max;
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        assert_true(store_insert(store, &s, 1000, 1001, "alice", LAUNCHER_FORK, &job, &error) < 0);
+        s.name = (char *) "small";
+        s.spec = (char *) "";
+        error = (struct error) {};
+        int r = store_insert(store, &s, 1000, 1001, "alice", LAUNCHER_FORK, &job, &error);
+        if (r >= 0) {
+                assert_true(store_flush(store, &error) < 0);
+                store_drop(store, job);
+        } else
+                assert_true(store_flush(store, &(struct error) {}) < 0);
+        store_undone(store);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+        assert_string_not_equal(error.text, "");
+        assert_int_equal(store_count(store), 1);
+        store_free(store);
+        store = open_store();
+        assert_int_equal(store_count(store), 1);
+        assert_string_equal(store_at(store, 0)->name, "before");
         store_free(store);
 }
 
@@ -1126,6 +1172,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_events_are_paged, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_jobs_and_remove, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_failed_commit_is_kept, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_nothing_is_inserted_outside_a_transaction, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_newer_schema_is_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_rows_do_not_block, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ended_jobs_live_on_disk, setup, teardown),
