@@ -42,15 +42,15 @@ int proc_stat(pid_t pid, struct proc *ret) {
                 return errno == EMFILE || errno == ENFILE ? -errno : -ESRCH;
         const char *after_name = strrchr(text, ')'); /* the name may hold anything */
         *ret = (struct proc) { .pid = pid };
-        if (!after_name || sscanf(after_name + 1,
-                                  " %c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %" SCNu64,
-                                  &ret->state, &parent, &ret->start) != 3)
+        if (!after_name ||
+            sscanf(after_name + 1, " %c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %d %*s %" SCNu64,
+                   &ret->state, &parent, &ret->threads, &ret->start) != 4)
                 return -ESRCH;
         ret->parent = parent;
         return 0;
 }
 
-bool proc_is_dead(const struct proc *proc) { return proc->state == 'Z' || proc->state == 'X'; }
+bool proc_is_dead(const struct proc *proc) { return proc->state == 'X' || (proc->state == 'Z' && proc->threads <= 1); }
 
 bool proc_has_uid(pid_t pid, uid_t uid) {
         char text[4096];

@@ -26,6 +26,7 @@ struct proc {
         pid_t pid, parent;
         uint64_t start; /* clock ticks after boot */
         char state;     /* R, S, D, T, Z, ... */
+        int threads;    /* that live, and the first, which may have ended before others: Z, and not dead */
         enum proc_mark mark;
 };
 
@@ -34,7 +35,7 @@ struct procs {
         size_t n, room;
 };
 
-/* −ESRCH: there is none. A zombie is one, and is dead. */
+/* −ESRCH: there is none. A zombie is one, and is dead unless other threads of it live. */
 int proc_stat(pid_t pid, struct proc *ret);
 bool proc_is_dead(const struct proc *proc);
 

@@ -76,13 +76,52 @@ static void tell_refusal(struct bus_server *server, uid_t uid, const char *reaso
 
 /* ---- waits ---- */
 
+int call_to_answer(sd_bus_message *call, sd_bus_message **ret) {
+        sd_bus_message *m = NULL;
+        uint64_t cookie;
+
+        int r = sd_bus_message_get_cookie(call, &cookie);
+        if (r >= 0)
+                r = sd_bus_message_new_method_call(sd_bus_message_get_bus(call), &m, NULL,
+                                                   sd_bus_message_get_path(call), NULL,
+                                                   sd_bus_message_get_member(call));
+        if (r >= 0 && sd_bus_message_get_sender(call))
+                r = sd_bus_message_set_sender(m, sd_bus_message_get_sender(call));
+        if (r >= 0 && sd_bus_message_get_expect_reply(call) == 0)
+                r = sd_bus_message_set_expect_reply(m, 0);
+        if (r >= 0)
+                r = sd_bus_message_seal(m, cookie, 0);
+        if (r < 0) {
+                (void) sd_bus_message_unref(m);
+                return r;
+        }
+        *ret = m;
+        return 0;
+}
+
+/* Of the user and of all. */
+static bool may_wait(const struct peer *peer) {
+        unsigned all = 0, of_uid = 0;
+
+        for (const struct peer *p = peer->manager->server->peers; p; p = p->next) {
+                all += p->waits;
+                of_uid += p->uid == peer->uid ? p->waits : 0;
+        }
+        return peer->waits < BERTD_WAITS_OF_CLIENT_MAX && of_uid < BERTD_WAITS_OF_UID_MAX && all < BERTD_WAITS_MAX;
+}
+
 int wait_add(struct job *job, struct peer *peer, sd_bus_message *message) {
-        if (peer->waits >= BERTD_WAITS_OF_CLIENT_MAX)
+        if (!may_wait(peer))
                 return -ENOBUFS;
         struct waiter *w = calloc(1, sizeof(*w));
         if (!w)
                 return -ENOMEM;
-        *w = (struct waiter) { .peer = peer, .message = sd_bus_message_ref(message), .next = job->waiters };
+        *w = (struct waiter) { .peer = peer, .next = job->waiters };
+        int r = call_to_answer(message, &w->message);
+        if (r < 0) {
+                free(w);
+                return r;
+        }
         job->waiters = w;
         peer->waits++;
         return 0;
@@ -131,8 +170,7 @@ static void forget_waits(struct peer *peer) {
 int change_wait(struct peer *peer, sd_bus_message *message) {
         if (peer->change)
                 return -EBUSY;
-        peer->change = sd_bus_message_ref(message);
-        return 0;
+        return call_to_answer(message, &peer->change);
 }
 
 void bus_server_tell_change(struct bus_server *server, uint64_t serial) {

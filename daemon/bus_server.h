@@ -56,6 +56,9 @@ int change_wait(struct peer *peer, sd_bus_message *message);
 /* Answers all that wait. The server may be NULL. */
 void bus_server_tell_change(struct bus_server *server, uint64_t serial);
 
+/* A call to be answered later, without what it carries, which may be large; the caller unrefs. */
+int call_to_answer(sd_bus_message *call, sd_bus_message **ret);
+
 /* Keeps the call for later; −ENOBUFS beyond BERTD_WAITS_OF_CLIENT_MAX. */
 int wait_add(struct job *job, struct peer *peer, sd_bus_message *message);
 /* Answers all of the job's waits with its state's name. */

@@ -17,6 +17,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "daemon/bus_server.h"
 #include "daemon/command.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
@@ -25,12 +26,15 @@
 
 #define REMOVE_LIMIT_USEC (600 * USEC_PER_SEC)
 #define ON_EXIT_LIMIT_USEC (60 * USEC_PER_SEC)
+#define WHAT_REMOVE "rm"
+#define WHAT_ON_EXIT "on-exit"
 #define TASK_SLACK_USEC (30 * USEC_PER_SEC) /* systemd's time to tell that one has ended */
 
 struct child {
         struct manager *manager;
         struct child *next; /* of the manager's */
         uint64_t job;
+        uid_t uid;
         const char *what; /* static: "rm", "on-exit" */
         pid_t pid;
         char *folder;            /* to be removed when it has ended, or NULL */
@@ -69,6 +73,8 @@ static void child_free(struct child *child) {
                         break;
                 }
         reserve_fill(child->manager->reserve_fd);
+        if (child->manager->exits_wait)
+                manager_plan_soon(child->manager);
         answer(child);
         sd_bus_message_unref(child->request);
         free(child->path);
@@ -136,6 +142,7 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
 static bool spawn(struct manager *manager, const struct job *job, const char *name, char *const *argv,
                   char *const *environment, const char *cwd, uint64_t limit_usec, struct child *child) {
         child->job = job->id;
+        child->uid = job->uid;
         child->what = name;
         if (manager->options.launcher == LAUNCHER_SYSTEMD) {
                 child->task = systemd_task_run(manager, job, name, argv, environment, cwd, limit_usec, ended, child);
@@ -175,7 +182,11 @@ int child_remove_tree(struct manager *manager, const struct job *job, const char
 
         if (!child)
                 return -ENOMEM;
-        child->request = sd_bus_message_ref(request);
+        int r = request ? call_to_answer(request, &child->request) : 0;
+        if (r < 0) {
+                child_free(child);
+                return r;
+        }
         child->path = strdup(path);
         if (!files_is_folder(path)) {
                 child_free(child);
@@ -185,8 +196,8 @@ int child_remove_tree(struct manager *manager, const struct job *job, const char
         bool parent_is_ours = strncmp(path, manager->options.state_dir, strlen(manager->options.state_dir)) == 0;
         if (parent_is_ours && job->uid != geteuid())
                 child->folder = strdup(path);
-        (void) spawn(manager, job, "rm", (char *const *) argv, (char *const *) environment, "/", REMOVE_LIMIT_USEC,
-                     child);
+        (void) spawn(manager, job, WHAT_REMOVE, (char *const *) argv, (char *const *) environment, "/",
+                     REMOVE_LIMIT_USEC, child);
         return 0;
 }
 
@@ -213,13 +224,32 @@ int child_remove_paths(struct manager *manager, const struct job *job, const cha
                        : -EAGAIN;
 }
 
-void child_on_exit(struct manager *manager, const struct job *job) {
+static unsigned count_children(const struct manager *manager, const char *what, bool all, uid_t uid) {
+        unsigned n = 0;
+
+        for (const struct child *c = manager->children; c; c = c->next)
+                n += c->what && strcmp(c->what, what) == 0 && (all || c->uid == uid);
+        return n;
+}
+
+bool child_may_remove(const struct manager *manager, const struct job *job) {
+        return count_children(manager, WHAT_REMOVE, false, job->uid) < BERTD_REMOVALS_OF_UID_MAX;
+}
+
+static bool may_exit(const struct manager *manager, const struct job *job) {
+        return count_children(manager, WHAT_ON_EXIT, false, job->uid) < BERTD_ON_EXIT_OF_UID_MAX &&
+               count_children(manager, WHAT_ON_EXIT, true, 0) < BERTD_ON_EXIT_MAX;
+}
+
+bool child_on_exit(struct manager *manager, const struct job *job) {
         struct error error = {};
         cleanup_strv struct strv environment = {};
         struct job_inputs inputs = {};
 
+        if (job->on_exit && !may_exit(manager, job))
+                return false;
         if (!job->on_exit || store_load_inputs(manager->store, job->id, &inputs, &error) < 0)
-                return;
+                return true;
         cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(manager->options.state_dir, job);
         struct command_input input = { .job = job,
                                        .run_dir = run_dir ? run_dir : "/",
@@ -227,7 +257,7 @@ void child_on_exit(struct manager *manager, const struct job *job) {
                                        .environment = block,
                                        .environment_size = inputs.environment_size };
         if (command_environment(&input, &environment, &error) < 0)
-                return;
+                return true;
         strv_format(&environment, "BERTD_NAME=%s", job->name);
         strv_format(&environment, "BERTD_STATE=%s", job_state_name(job->state));
         strv_format(&environment, "BERTD_REASON=%s", job->reason ? job->reason : "");
@@ -238,6 +268,7 @@ void child_on_exit(struct manager *manager, const struct job *job) {
         const char *const argv[] = { "/bin/sh", "-c", "exec \"$0\"", job->on_exit, NULL };
         struct child *child = environment.failed ? NULL : child_new(manager);
         if (child)
-                (void) spawn(manager, job, "on-exit", (char *const *) argv, environment.words, job->cwd,
+                (void) spawn(manager, job, WHAT_ON_EXIT, (char *const *) argv, environment.words, job->cwd,
                              ON_EXIT_LIMIT_USEC, child);
+        return true;
 }

@@ -14,8 +14,12 @@ int child_remove_tree(struct manager *manager, const struct job *job, const char
 int child_remove_paths(struct manager *manager, const struct job *job, const char *name, const struct strv *paths,
                        void (*done)(void *userdata), void *userdata);
 
-/* Runs the job's on_exit by /bin/sh in its working directory, with BERTD_STATE, BERTD_REASON and so on in its environment. */
-void child_on_exit(struct manager *manager, const struct job *job);
+/* Fewer than BERTD_REMOVALS_OF_UID_MAX for the job's user are under way. */
+bool child_may_remove(const struct manager *manager, const struct job *job);
+
+/* Runs the job's on_exit by /bin/sh in its working directory, with BERTD_STATE, BERTD_REASON and so on in its environment and the job's
+ * limits. Returns false where its user, or all, have as many as may run: it is tried again when one has ended (settle_exits). */
+bool child_on_exit(struct manager *manager, const struct job *job);
 
 /* The daemon ends: what still runs goes on by itself. */
 void children_free(struct manager *manager);

@@ -384,9 +384,20 @@ static void plan(struct manager *m) {
         }
 }
 
+/* Those that had to wait. */
+static void start_exits(struct manager *m) {
+        bool wait = m->exits_wait;
+
+        m->exits_wait = false;
+        for (size_t i = 0; wait && i < store_count(m->store); i++)
+                if (!store_at(m->store, i)->dirty)
+                        settle_exit(m, store_at(m->store, i));
+}
+
 static int on_plan(sd_event_source *source, void *userdata) {
         struct manager *m = userdata;
 
+        start_exits(m);
         store_release(m->store);
         plan(m);
         return 0;

@@ -60,6 +60,7 @@ struct manager {
         char boot_id[BOOT_ID_SIZE];
         char *trainer, *shim;    /* paths of the programs that attempts run */
         char storage_error[256]; /* why the last commit failed, "" = it did not */
+        bool exits_wait;         /* an on_exit program is due that had no turn yet */
         bool draining;           /* shutdown with jobs: nothing starts, exit when all have stopped */
 };
 

@@ -162,9 +162,14 @@ static void undo_change(struct change *change, const char *why) {
 
 int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *call, sd_bus_message *m)) {
         struct call *call = malloc(sizeof(*call));
+        sd_bus_message *answered = NULL;
 
-        if (!call)
-                return -ENOMEM;
+        /* What has been read already need not be held. */
+        int r = !call ? -ENOMEM : apply == run_method ? 0 : call_to_answer(m, &answered);
+        if (r < 0) {
+                free(call);
+                return r;
+        }
         *call = *from;
         from->loaded = NULL;
         from->submission = NULL;
@@ -174,7 +179,7 @@ int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *c
         call->peer = NULL;
         call->error = NULL;
         call->apply = apply;
-        call->message = sd_bus_message_ref(m);
+        call->message = answered ? answered : sd_bus_message_ref(m);
         settle_add(call->manager->settle, &call->change);
         return 1;
 }

@@ -302,6 +302,11 @@ static void removed(struct call *call, sd_bus_message *m) {
 int method_remove_job(struct call *call, sd_bus_message *m) {
         if (state_after(call->job->state, EVENT_REMOVE).verdict != STATE_STAY)
                 return call_wrong_state(call, "remove");
+        if (!child_may_remove(call->manager, call->job))
+                return sd_bus_error_setf(call->error, BERTD_ERROR_QUOTA,
+                                         "%d removals of jobs of %s are under way, the most at a time; try again when "
+                                         "one is done",
+                                         BERTD_REMOVALS_OF_UID_MAX, call->job->user);
         call->folder = files_job_dir(call->manager->options.state_dir, call->job->id);
         call->done = removed;
         reserve_spend(call->manager->reserve_fd);

@@ -180,6 +180,12 @@ int method_wait_job(struct call *call, sd_bus_message *m) {
         if ((state_has_ended(call->job->state) || call->job->state == JOB_PAUSED) && !call->job->dirty)
                 return sd_bus_reply_method_return(m, "s", job_state_name(call->job->state));
         int r = wait_add(call->job, call->peer, m);
+        if (r == -ENOBUFS)
+                return sd_bus_error_setf(
+                        call->error, BERTD_ERROR_QUOTA,
+                        "too many calls of Wait are not yet answered: a connection may have %d, a user "
+                        "%d, all %d; wait for some first",
+                        BERTD_WAITS_OF_CLIENT_MAX, BERTD_WAITS_OF_UID_MAX, BERTD_WAITS_MAX);
         return r < 0 ? r : 1;
 }
 

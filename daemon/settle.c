@@ -59,14 +59,19 @@ int settle_new(struct manager *manager, struct settle **ret) {
 
 /* ---- effects ---- */
 
+void settle_exit(struct manager *m, struct job *job) {
+        bool waits = job->exit_due && state_has_ended(job->state) && !child_on_exit(m, job);
+
+        job->exit_due = waits;
+        m->exits_wait = m->exits_wait || waits;
+}
+
 static void tell(struct manager *m, struct job *job) {
         bool ended = state_has_ended(job->state);
 
         if (ended || job->state == JOB_PAUSED)
                 wait_answer(job);
-        if (ended && job->exit_due)
-                child_on_exit(m, job);
-        job->exit_due = false;
+        settle_exit(m, job);
         if (job->stop_due && job->state == JOB_STOPPING)
                 attempt_stop(job);
         job->stop_due = false;

@@ -32,6 +32,9 @@ void settle_free(struct settle *settle);
 /* Takes the change. Its time comes before this turn's commit. */
 void settle_add(struct settle *settle, struct change *change);
 
+/* Starts the on_exit program that is due, where it may run now. */
+void settle_exit(struct manager *manager, struct job *job);
+
 /* Commits at the end of this turn. */
 void settle_soon(struct settle *settle);
 

@@ -112,7 +112,7 @@ void store_release(struct store *store) {
 
         for (size_t i = 0; i < store->n_jobs; i++) {
                 struct job *job = store->jobs[i];
-                if (!state_has_ended(job->state) || job->dirty || job->run || job->waiters) {
+                if (!state_has_ended(job->state) || job->dirty || job->run || job->waiters || job->exit_due) {
                         store->jobs[kept++] = job;
                         continue;
                 }
