@@ -18,6 +18,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "daemon/bus_server.h"
 #include "daemon/cgroup.h"
 #include "daemon/child.h"
 #include "daemon/files.h"
@@ -210,6 +211,8 @@ static void close_attempt(struct attempt_run *run) {
         struct step_clock clock = run->clock;
         bool asked = run->asked;
 
+        if (run->peer)
+                peer_doom(run->peer); /* whoever holds it now is no shim: it would be counted as nobody's */
         attempt_run_free(run);
         if (files_close_attempt(manager->jobs_fd, job, &error) < 0)
                 log_error("%s", error.text);

@@ -16,6 +16,8 @@
 #include "daemon/ledger.h"
 #include "daemon/log.h"
 
+#define NAME_BYTES 48 /* of a checkpoint below its job's folder */
+
 static void take_step(struct attempt_run *run, uint64_t step) {
         struct job *job = run->job;
 
@@ -62,19 +64,26 @@ static bool is_known(struct attempt_run *run, const struct attempt_report *repor
         return is;
 }
 
+/* A row that no commit has written yet stays in memory, which a user has a share of. */
+static bool has_room(struct attempt_run *run, size_t size) {
+        struct job *job = run->job;
+        bool has = store_has_room(run->manager->store, job, size);
+
+        if (!has && !run->told_full)
+                log_error("job %" PRIu64 ": no checkpoint is noted: the jobs of uid %u have too many long paths",
+                          job->id, (unsigned) job->uid);
+        run->told_full |= !has;
+        return has;
+}
+
 static void take_checkpoint(struct attempt_run *run, const struct attempt_report *report) {
         struct job *job = run->job;
 
         if (!may_hold(run, report) || is_known(run, report))
                 return;
-        if (!store_has_room(run->manager->store, job, strlen(report->checkpoint_path))) {
-                if (!run->told_full)
-                        log_error("job %" PRIu64
-                                  ": no checkpoint is noted: the jobs of uid %u have too many long paths",
-                                  job->id, (unsigned) job->uid);
-                run->told_full = true;
+        job_ledger_trim(job);
+        if (!has_room(run, strlen(report->checkpoint_path) + 1))
                 return;
-        }
         struct checkpoint row = { .step = report->checkpoint_step,
                                   .size = report->checkpoint_size,
                                   .created = clock_realtime_usec(),
@@ -155,6 +164,9 @@ static void take_news(struct attempt_run *run, const struct attempt_report *repo
         cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
         struct error error = {};
 
+        size_t n = report->news.n_found / 3;
+        if (run_dir && n > 0 && !has_room(run, n * (strlen(run_dir) + NAME_BYTES)))
+                return;
         if (!run_dir || store_load_ledger(manager->store, job, &error) < 0) {
                 log_error("job %" PRIu64 ": its checkpoints are not noted: %s", job->id,
                           run_dir ? error.text : "out of memory");

@@ -387,8 +387,10 @@ void store_undone(struct store *store) {
         size_t kept = 0;
 
         for (size_t i = 0; i < store->n_marked; i++)
-                if (store->marked[i]->dirty)
+                if (store->marked[i]->dirty) {
+                        job_ledger_trim(store->marked[i]); /* it may be long until they are written */
                         store->marked[kept++] = store->marked[i];
+                }
         store->n_marked = kept;
         store->n_removals = 0;
         store->dirty = store->n_marked > 0 || store->n_events > 0 || store->n_gone > 0;

@@ -66,9 +66,9 @@ int store_find_name(struct store *store, const char *name, uid_t uid, uint64_t *
 void store_counts(const struct store *store, uint64_t counts[JOB_STATE_MAX]);
 
 /* Whether the job's user may have it beside those in memory: −EDQUOT with the bound and the cure. And whether there is room for so many
- * bytes more of its texts. */
+ * bytes more of its texts, which are counted as they are now. */
 int store_check_share(const struct store *store, const struct job *job, struct error *error);
-bool store_has_room(const struct store *store, const struct job *job, size_t size);
+bool store_has_room(struct store *store, struct job *job, size_t size);
 
 /* −EDQUOT as above. Takes nothing of `submission`; `*ret` belongs to the store. Where it fails the whole transaction will: store_flush says so. */
 int store_insert(struct store *store, const struct submission *submission, uid_t uid, gid_t gid, const char *user,

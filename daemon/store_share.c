@@ -62,8 +62,11 @@ void store_count_out(struct store *store, const struct job *job) {
                 *usage = store->usage[--store->n_usage];
 }
 
-bool store_has_room(const struct store *store, const struct job *job, size_t size) {
-        return !is_full(store, find_usage(store, job->uid), size);
+bool store_has_room(struct store *store, struct job *job, size_t size) {
+        struct usage *usage = find_usage(store, job->uid);
+
+        count_texts(store, usage, job); /* rows that no commit could write yet */
+        return !is_full(store, usage, size);
 }
 
 int store_check_share(const struct store *store, const struct job *job, struct error *error) {

@@ -21,6 +21,7 @@
 #include "common/file.h"
 #include "daemon/accounts.h"
 #include "daemon/attempt.h"
+#include "daemon/attempt_end.h"
 #include "daemon/bus_server.h"
 #include "daemon/settle.h"
 #include "tests/unit/folder.h"
@@ -1054,6 +1055,48 @@ static void test_changes_undone_together(void **state) {
         assert_true(settle_now(f->manager->settle));
 }
 
+/* With its attempt a shim's connection ends, of which no user's share was taken, whoever holds it. */
+static void test_connection_of_a_closed_attempt(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f);
+
+        assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+        assert_true(job->run->peer == &f->peer && !f->peer.doomed);
+        attempt_over(job->run, EXIT_CLASS_LOST, "gone"); /* of another boot: nothing is swept */
+        assert_null(job->run);
+        assert_true(f->peer.doomed);
+}
+
+/* What shims say while state.db cannot be written stays in memory: within their user's share. */
+static void test_checkpoints_that_cannot_be_kept(void **state) {
+        struct fixture *f = *state;
+        struct job *jobs[] = { new_attempt(f), new_attempt(f), new_attempt(f) };
+        char path[4000];
+        size_t texts = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(jobs); i++)
+                assert_string_equal(hello(f, owner_uid(), jobs[i], "its-nonce"), DONE);
+        memset(path, 'a', sizeof(path));
+        memcpy(path, "/x/", 3);
+        path[sizeof(path) - 1] = '\0';
+        for (uint64_t step = 1; step <= 2000; step++)
+                for (size_t i = 0; i < ELEMENTSOF(jobs); i++) {
+                        struct attempt_report report = { .job = jobs[i]->id,
+                                                         .attempt = 1,
+                                                         .nonce = "its-nonce",
+                                                         .has_checkpoint = true,
+                                                         .checkpoint_step = step,
+                                                         .checkpoint_path = path,
+                                                         .checkpoint_size = 1 };
+                        assert_int_equal(attempt_report(f->manager, owner_uid(), &report), 0);
+                }
+        for (size_t i = 0; i < ELEMENTSOF(jobs); i++)
+                texts += job_texts(jobs[i]);
+        /* Of each job the newest is counted when the next one comes. */
+        assert_in_range(texts, BERTD_TEXTS_OF_UID_MAX / 2, BERTD_TEXTS_OF_UID_MAX + ELEMENTSOF(jobs) * sizeof(path));
+        assert_true(settle_now(f->manager->settle));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_authority, setup, teardown),
@@ -1077,6 +1120,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_one_trainer_a_folder, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_change_that_cannot_be_kept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_changes_undone_together, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_connection_of_a_closed_attempt, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_checkpoints_that_cannot_be_kept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_accounts, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_parked_calls, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_refusal_that_is_cut, setup, teardown),
