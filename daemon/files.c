@@ -27,7 +27,7 @@
 
 #define ATTEMPT_DOCUMENT_VERSION 1
 #define OTHER_PATHS_MAX 64 /* checkpoints of attempt.json whose path is not the trainer's: a path may be long */
-#define NEWS_MAX 4096      /* numbers of a list of exit.json */
+#define NEWS_READ_MAX 12288 /* numbers of a list of exit.json, of which the newest BERTD_NEWS_MAX are taken; a shim that begins lists all */
 
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
 #define cleanup_json cleanup(cleanup_json_p)
@@ -256,7 +256,7 @@ static int read_bounded(int folder, const char *name, uid_t uid, char *buffer, s
 
 /* A list of numbers >= 0; caller frees. NULL: none. */
 static uint64_t *read_numbers(const json_t *array, size_t *ret_n) {
-        size_t n = MIN(json_array_size(array), (size_t) NEWS_MAX);
+        size_t n = MIN(json_array_size(array), (size_t) NEWS_READ_MAX);
         uint64_t *numbers = n > 0 ? calloc(n, sizeof(*numbers)) : NULL;
 
         for (size_t i = 0; numbers && i < n; i++)
@@ -265,12 +265,21 @@ static uint64_t *read_numbers(const json_t *array, size_t *ret_n) {
         return numbers;
 }
 
+static int newest_first(const void *a, const void *b) {
+        uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+        return (x < y) - (x > y);
+}
+
 /* Of a shim that looks for checkpoints. */
 static void use_news(const json_t *root, struct job *job, const char *run_dir) {
         struct ledger_news news = {};
         cleanup_free uint64_t *found = read_numbers(json_object_get(root, "found"), &news.n_found);
         cleanup_free uint64_t *gone = read_numbers(json_object_get(root, "gone"), &news.n_gone);
 
+        if (found)
+                qsort(found, news.n_found / 3, 3 * sizeof(*found), newest_first);
+        news.n_found = MIN(news.n_found, (size_t) BERTD_NEWS_MAX);
+        news.n_gone = MIN(news.n_gone, (size_t) BERTD_NEWS_MAX);
         news.found = found;
         news.gone = gone;
         (void) ledger_take(job, run_dir, &news);

@@ -8,7 +8,6 @@
 #include "common/cleanup.h"
 #include "daemon/attempt.h"
 
-#define NEWS_MAX (3 * LEDGER_MAX) /* numbers of a list of AttemptReport */
 
 int method_hello(struct call *call, sd_bus_message *m) {
         uint64_t job;
@@ -64,8 +63,8 @@ static int read_news(sd_bus_message *m, const uint64_t **ret, size_t *ret_n) {
         if (r < 0)
                 return r;
         *ret = numbers;
-        *ret_n = MIN(size / sizeof(uint64_t), (size_t) NEWS_MAX);
-        return sd_bus_message_exit_container(m);
+        *ret_n = size / sizeof(uint64_t);
+        return *ret_n > BERTD_NEWS_MAX ? -E2BIG : sd_bus_message_exit_container(m);
 }
 
 /* A key that this daemon does not know, of a newer shim, is passed over. */

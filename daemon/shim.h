@@ -57,7 +57,7 @@ struct shim_bus {
         bool dirty;             /* there is news that bertd has not been told */
         bool urgent;            /* a checkpoint: do not wait for the pace */
         bool sent_checkpoint;   /* the report in flight carries checkpoints[0] */
-        bool sent_news;         /* likewise what came and went, and where the attempt began */
+        bool sent_beginning;    /* and where the program began */
         uint64_t last_usec;     /* boot time of the last report */
 };
 

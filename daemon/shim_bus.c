@@ -116,12 +116,15 @@ static int append_numbers(sd_bus_message *m, const char *key, const uint64_t *nu
 
 static bool has_news(const struct shim *shim) { return shim->began || shim->news.n_found > 0 || shim->news.n_gone > 0; }
 
-static int append_news(sd_bus_message *m, const struct shim *shim) {
-        int r = append_numbers(m, "found", shim->news.found, shim->news.n_found);
+/* Where it began is said with the last of what was found: bertd must know the file. */
+static int append_news(sd_bus_message *m, struct shim *shim) {
+        bool all = list_news_send(&shim->news);
 
+        int r = append_numbers(m, "found", shim->news.found, shim->news.sent_found);
         if (r >= 0)
-                r = append_numbers(m, "gone", shim->news.gone, shim->news.n_gone);
-        if (r >= 0 && shim->began)
+                r = append_numbers(m, "gone", shim->news.gone, shim->news.sent_gone);
+        shim->bus.sent_beginning = all && shim->began;
+        if (r >= 0 && shim->bus.sent_beginning)
                 r = sd_bus_message_append(m, "{sv}", "resumed_step", "t", shim->began_step);
         return r;
 }
@@ -203,12 +206,12 @@ static int on_report_answer(sd_bus_message *m, void *userdata, sd_bus_error *err
         bool kept = !e || !sd_bus_error_has_name(e, BERTD_ERROR_STORAGE); /* else it is told again, at the usual pace */
         if (b->sent_checkpoint && kept)
                 forget_checkpoint(&shim->progress);
-        if (b->sent_news && kept) {
-                list_news_clear(&shim->news);
-                shim->began = false;
+        if (kept) {
+                list_news_sent(&shim->news);
+                shim->began = shim->began && !b->sent_beginning;
         }
-        b->urgent = kept && shim->progress.n_checkpoints > 0;
-        b->dirty = b->dirty || shim->progress.n_checkpoints > 0 || !kept;
+        b->urgent = kept && (shim->progress.n_checkpoints > 0 || has_news(shim));
+        b->dirty = b->dirty || b->urgent || !kept;
         pump(shim);
         return 0;
 }
@@ -221,7 +224,6 @@ static void send_report(struct shim *shim) {
         if (!b->greeted || b->report || shim->state == SHIM_ENDED)
                 return;
         b->sent_checkpoint = p->n_checkpoints > 0;
-        b->sent_news = has_news(shim);
         int r = new_report(shim, b->sent_checkpoint ? p->checkpoints : NULL, false, &m);
         if (r >= 0)
                 r = sd_bus_call_async(b->bus, &b->report, m, on_report_answer, shim, CALL_LIMIT_USEC);

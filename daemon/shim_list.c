@@ -256,6 +256,8 @@ static void forget_found(struct list_news *news, uint64_t step) {
                         continue;
                 news->n_found -= WORDS_A_FILE;
                 memmove(news->found + i, news->found + i + WORDS_A_FILE, (news->n_found - i) * sizeof(*news->found));
+                if (i < news->sent_found)
+                        news->sent_found -= WORDS_A_FILE;
                 return;
         }
 }
@@ -277,6 +279,24 @@ int list_judge(const struct list *list, struct known *known, struct list_news *n
                         known_add(known, row[0], NULL);
         }
         return 0;
+}
+
+bool list_news_send(struct list_news *news) {
+        news->sent_gone = MIN(news->n_gone, (size_t) BERTD_NEWS_MAX);
+        news->sent_found = news->sent_gone < news->n_gone ? 0 : MIN(news->n_found, (size_t) BERTD_NEWS_MAX);
+        return news->sent_gone == news->n_gone && news->sent_found == news->n_found;
+}
+
+static void drop_first(uint64_t *numbers, size_t *n, size_t *sent) {
+        *n -= *sent;
+        if (*n > 0)
+                memmove(numbers, numbers + *sent, *n * sizeof(*numbers));
+        *sent = 0;
+}
+
+void list_news_sent(struct list_news *news) {
+        drop_first(news->found, &news->n_found, &news->sent_found);
+        drop_first(news->gone, &news->n_gone, &news->sent_gone);
 }
 
 void list_news_clear(struct list_news *news) {

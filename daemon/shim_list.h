@@ -38,8 +38,12 @@ void known_free(struct known *known);
 /* What bertd has not been told: as `found` and `gone` of AttemptReport. */
 struct list_news {
         uint64_t *found, *gone;
-        size_t n_found, n_gone; /* numbers */
+        size_t n_found, n_gone;       /* numbers */
+        size_t sent_found, sent_gone; /* of these, the first, which are in the report under way */
 };
+/* The next report has at most BERTD_NEWS_MAX numbers of each, first what is gone. Returns whether it has all. */
+bool list_news_send(struct list_news *news);
+void list_news_sent(struct list_news *news); /* bertd has it */
 void list_news_clear(struct list_news *news);
 
 struct list {
