@@ -215,7 +215,7 @@ int attempt_report(struct manager *manager, uid_t uid, const struct attempt_repo
         if (report->has_checkpoint && report->checkpoint_path && strlen(report->checkpoint_path) <= BERTD_PATH_MAX &&
             report->checkpoint_step <= BERTD_STEPS_MAX && report->checkpoint_size <= BERTD_SAMPLES_MAX)
                 take_checkpoint(run, report);
-        if (report->exited && report->record && job->attempt.exit_class < 0)
+        if (report->exited && report->record)
                 take_record(run, report->record);
         if (report->exited)
                 attempt_exited(run);

@@ -27,7 +27,8 @@
 
 #define ATTEMPT_DOCUMENT_VERSION 1
 #define OTHER_PATHS_MAX 64 /* checkpoints of attempt.json whose path is not the trainer's: a path may be long */
-#define NEWS_READ_MAX 12288 /* numbers of a list of exit.json, of which the newest BERTD_NEWS_MAX are taken; a shim that begins lists all */
+#define NEWS_READ_MAX \
+        12288 /* numbers of a list of exit.json, of which the newest BERTD_NEWS_MAX are taken; a shim that begins lists all */
 
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
 #define cleanup_json cleanup(cleanup_json_p)

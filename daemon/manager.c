@@ -189,9 +189,12 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
         if (!m)
                 return error_errno(error, ENOMEM, "manager");
 
-        *m = (struct manager) {
-                .options = *options, .jobs_fd = -1, .lock_fd = -1, .folder_fd = -1, .reserve_fd = -1, .serial = clock_realtime_usec()
-        };
+        *m = (struct manager) { .options = *options,
+                                .jobs_fd = -1,
+                                .lock_fd = -1,
+                                .folder_fd = -1,
+                                .reserve_fd = -1,
+                                .serial = clock_realtime_usec() };
         m->launchers[LAUNCHER_FORK] = &launcher_fork;
         m->launchers[LAUNCHER_SYSTEMD] = geteuid() == 0 ? &launcher_systemd : NULL;
         process_boot_id(m->boot_id, sizeof(m->boot_id));

@@ -56,7 +56,7 @@ struct manager {
         struct child *children; /* that run now; daemon/child.h */
         int jobs_fd;            /* STATE/jobs */
         int lock_fd, folder_fd; /* of STATE/bertd.lock and of STATE itself, both locked */
-        int reserve_fd; /* reserve.h; < 0: none */
+        int reserve_fd;         /* reserve.h; < 0: none */
         char boot_id[BOOT_ID_SIZE];
         char *trainer, *shim;    /* paths of the programs that attempts run */
         char storage_error[256]; /* why the last commit failed, "" = it did not */

@@ -97,8 +97,9 @@ static int insert(struct call *call, sd_bus_message *m) {
         int r = store_insert(manager->store, s, call->uid, call->gid, call->user, manager->options.launcher, &call->job,
                              &error);
         if (r < 0)
-                return sd_bus_error_set(call->error, r == -EDQUOT ? BERTD_ERROR_QUOTA : BERTD_ERROR_STORAGE,
-                                        error.text);
+                return r == -EDQUOT ? sd_bus_error_set(call->error, BERTD_ERROR_QUOTA, error.text)
+                                    : sd_bus_error_setf(call->error, BERTD_ERROR_STORAGE, "%s: nothing was changed",
+                                                        error.text);
         call->inserted = true;
         call->done = submitted;
         return 0;

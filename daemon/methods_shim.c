@@ -8,7 +8,6 @@
 #include "common/cleanup.h"
 #include "daemon/attempt.h"
 
-
 int method_hello(struct call *call, sd_bus_message *m) {
         uint64_t job;
         uint32_t number, answer;

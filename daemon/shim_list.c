@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "bertd/limits.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
