@@ -37,20 +37,23 @@ static bool read_file(pid_t pid, const char *name, char buffer[4096]) {
 int proc_stat(pid_t pid, struct proc *ret) {
         char text[4096];
         int parent;
+        long threads;
 
         if (!read_file(pid, "stat", text))
                 return errno == EMFILE || errno == ENFILE ? -errno : -ESRCH;
         const char *after_name = strrchr(text, ')'); /* the name may hold anything */
         *ret = (struct proc) { .pid = pid };
         if (!after_name || sscanf(after_name + 1,
-                                  " %c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %" SCNu64,
-                                  &ret->state, &parent, &ret->start) != 3)
+                                  " %c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld %*s %" SCNu64,
+                                  &ret->state, &parent, &threads, &ret->start) != 4)
                 return -ESRCH;
         ret->parent = parent;
+        ret->has_threads = threads > 1;
         return 0;
 }
 
-bool proc_is_dead(const struct proc *proc) { return proc->state == 'Z' || proc->state == 'X'; }
+/* The state is the first thread's: the others go on where it alone has ended. */
+bool proc_is_dead(const struct proc *proc) { return proc->state == 'X' || (proc->state == 'Z' && !proc->has_threads); }
 
 bool proc_has_uid(pid_t pid, uid_t uid) {
         char text[4096];

@@ -25,7 +25,8 @@ enum proc_mark {
 struct proc {
         pid_t pid, parent;
         uint64_t start; /* clock ticks after boot */
-        char state;     /* R, S, D, T, Z, ... */
+        char state;     /* R, S, D, T, Z, ..., of its first thread */
+        bool has_threads;
         enum proc_mark mark;
 };
 
@@ -34,7 +35,7 @@ struct procs {
         size_t n, room;
 };
 
-/* −ESRCH: there is none. A zombie is one, and is dead. */
+/* −ESRCH: there is none. A zombie is one, and is dead where none of its threads lives. */
 int proc_stat(pid_t pid, struct proc *ret);
 bool proc_is_dead(const struct proc *proc);
 

@@ -76,13 +76,37 @@ static void tell_refusal(struct bus_server *server, uid_t uid, const char *reaso
 
 /* ---- waits ---- */
 
+int call_keep(sd_bus_message *call, sd_bus_message **ret) {
+        sd_bus_message *m = NULL;
+        uint64_t cookie;
+
+        int r = sd_bus_message_get_cookie(call, &cookie);
+        if (r >= 0)
+                r = sd_bus_message_new_method_call(sd_bus_message_get_bus(call), &m, NULL, BERTD_BUS_PATH,
+                                                   BERTD_BUS_INTERFACE, sd_bus_message_get_member(call));
+        if (r >= 0)
+                r = sd_bus_message_set_expect_reply(m, sd_bus_message_get_expect_reply(call));
+        if (r >= 0)
+                r = sd_bus_message_seal(m, cookie, 0);
+        if (r < 0)
+                m = sd_bus_message_unref(m);
+        *ret = m;
+        return r;
+}
+
 int wait_add(struct job *job, struct peer *peer, sd_bus_message *message) {
         if (peer->waits >= BERTD_WAITS_OF_CLIENT_MAX)
                 return -ENOBUFS;
         struct waiter *w = calloc(1, sizeof(*w));
         if (!w)
                 return -ENOMEM;
-        *w = (struct waiter) { .peer = peer, .message = sd_bus_message_ref(message), .next = job->waiters };
+        int r = call_keep(message, &w->message);
+        if (r < 0) {
+                free(w);
+                return r;
+        }
+        w->peer = peer;
+        w->next = job->waiters;
         job->waiters = w;
         peer->waits++;
         return 0;
@@ -131,8 +155,7 @@ static void forget_waits(struct peer *peer) {
 int change_wait(struct peer *peer, sd_bus_message *message) {
         if (peer->change)
                 return -EBUSY;
-        peer->change = sd_bus_message_ref(message);
-        return 0;
+        return call_keep(message, &peer->change);
 }
 
 void bus_server_tell_change(struct bus_server *server, uint64_t serial) {

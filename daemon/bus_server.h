@@ -51,6 +51,10 @@ int peer_send_checkpoint(struct peer *peer);
 /* So many bytes more were given to its bus, or may be by now. Who reads too little is dropped at the end of this iteration. */
 void peer_note_reply(struct peer *peer, size_t size);
 
+/* Of a call that is answered late what its answer needs, to be answered in its place: the call itself may hold megabytes that nobody
+ * reads. The caller unrefs it. */
+int call_keep(sd_bus_message *call, sd_bus_message **ret);
+
 /* Keeps a WaitChange for the next one; −EBUSY: there is one already. */
 int change_wait(struct peer *peer, sd_bus_message *message);
 /* Answers all that wait. The server may be NULL. */

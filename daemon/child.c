@@ -17,6 +17,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "daemon/bus_server.h"
 #include "daemon/command.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
@@ -175,11 +176,11 @@ int child_remove_tree(struct manager *manager, const struct job *job, const char
 
         if (!child)
                 return -ENOMEM;
-        child->request = sd_bus_message_ref(request);
         child->path = strdup(path);
-        if (!files_is_folder(path)) {
+        int r = call_keep(request, &child->request);
+        if (r < 0 || !files_is_folder(path)) {
                 child_free(child);
-                return 0;
+                return r < 0 ? r : 0;
         }
         /* rm takes the folder itself only where its parent belongs to the user; rmdir then finds nothing. */
         bool parent_is_ours = strncmp(path, manager->options.state_dir, strlen(manager->options.state_dir)) == 0;
