@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A hostile neighbour: hostile.py SOCKET MODE SECONDS, MODE one of flood, slow, half, huge, unfinished, held, garbage, calls; or `honest`: a
+"""A hostile neighbour: hostile.py SOCKET MODE SECONDS, MODE one of flood, slow, half, huge, unfinished, held, waits, garbage, calls; or `honest`: a
 client that connects, reads, and prints the p99 of that in milliseconds."""
 import random, socket, struct, sys, time
 from bus import AUTH, call, connect
@@ -62,6 +62,19 @@ def held(path, opened):
     """A few as large, that nobody goes on with: there is room for one."""
     if len(opened) < 8:
         attempt(opened, path, AUTH + call("Submit", 2, b"\0" * (40 << 10), "a{sv}", 2201 << 10))
+
+
+def waits(path, opened):
+    """Calls that are answered late, each as large as it may be, though it says little."""
+    if len(opened) < 8:
+        attempt(opened, path, AUTH)
+    s = random.choice(opened)
+    s.settimeout(0.2)
+    try:
+        s.sendall(call("Wait", 2, struct.pack("<Q", 1), "t", unknown="x" * (300 << 10)))
+    except OSError:
+        s.close()
+        opened.remove(s)
 
 
 def garbage(path, opened):

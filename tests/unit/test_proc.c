@@ -1,5 +1,6 @@
 /* What a tree of processes is, and that a number alone kills nobody: common/proc, and the sweep of an attempt. */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,6 +105,32 @@ static void test_signal(void **state) {
         assert_int_equal(proc_signal(&proc, SIGKILL), -ESRCH);
         end_child(pid);
         assert_int_equal(proc_stat(pid, &proc), -ESRCH);
+}
+
+static void *sleep_on(void *unused) {
+        (void) sleep(1000);
+        return NULL;
+}
+
+/* Its state is a zombie's, as its first thread has ended; another one lives. */
+static void test_first_thread_ended(void **state) {
+        struct proc proc = {};
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                pthread_t thread;
+                if (pthread_create(&thread, NULL, sleep_on, NULL) == 0)
+                        (void) syscall(SYS_exit, 0);
+                _exit(1);
+        }
+        for (int i = 0; i < 1000 && proc.state != 'Z'; i++) {
+                assert_int_equal(proc_stat(pid, &proc), 0);
+                (void) usleep(10000);
+        }
+        assert_int_equal(proc.state, 'Z');
+        assert_false(proc_is_dead(&proc));
+        assert_int_equal(proc_signal(&proc, SIGKILL), 0);
+        end_child(pid);
 }
 
 /* The nonce decides, of processes of the user that began with the attempt or later. */
@@ -238,8 +266,11 @@ static void test_cgroup(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_spread),         cmocka_unit_test(test_signal),
-                cmocka_unit_test(test_sweep_by_nonce), cmocka_unit_test(test_sweep_by_keeper),
+                cmocka_unit_test(test_spread),
+                cmocka_unit_test(test_signal),
+                cmocka_unit_test(test_first_thread_ended),
+                cmocka_unit_test(test_sweep_by_nonce),
+                cmocka_unit_test(test_sweep_by_keeper),
                 cmocka_unit_test(test_cgroup),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
