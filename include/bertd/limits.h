@@ -31,8 +31,8 @@
 #define BERTD_REMOVALS_OF_UID_MAX 8 /* processes that remove an ended job's folder */
 #define BERTD_ON_EXIT_OF_UID_MAX 4  /* on_exit programs at a time; the others wait */
 #define BERTD_ON_EXIT_MAX 32
-#define BERTD_LIST_PAGE_MAX 100       /* jobs or events of one reply: no caller keeps the others waiting for long */
-#define BERTD_PAGE_MAX (256u << 10)   /* bytes of one reply */
+#define BERTD_LIST_PAGE_MAX 100     /* jobs or events of one reply: no caller keeps the others waiting for long */
+#define BERTD_PAGE_MAX (256u << 10) /* bytes of one reply */
 #define BERTD_UNREAD_OF_CLIENT_MAX (512u << 10) /* bytes of replies that are not read */
 #define BERTD_UNREAD_OF_UID_MAX (2u << 20)
 #define BERTD_UNREAD_MAX (16u << 20)

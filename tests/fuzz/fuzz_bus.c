@@ -7,6 +7,7 @@
  * Nothing is run: the launcher starts no shim and fork gives a child that ends at once. Attempts end by the step GONE. Time is
  * counted in calls, so that an input does the same each time.
  */
+#include <errno.h>
 #include <ftw.h>
 #include <math.h>
 #include <signal.h>
@@ -14,10 +15,15 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "common/clock.h"
+#include "common/file.h"
 #include "common/paths.h"
-#include "daemon/attempt_end.h"
-#include "daemon/launcher.h"
+#include "daemon/accounts.h"
 #include "daemon/attempt.h"
+#include "daemon/attempt_end.h"
+#include "daemon/files.h"
+#include "daemon/launcher.h"
+#include "daemon/log.h"
 #include "daemon/methods.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/values.h"
