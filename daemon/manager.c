@@ -36,6 +36,8 @@
 #include "daemon/settle.h"
 #include "daemon/trash.h"
 
+#define WAKES_A_TURN 64 /* back-offs that end in one commit: after an absence all may be due */
+
 /* ---- state folder ---- */
 
 /* A record lock of this process: it names its holder, and dies with it. */
@@ -438,11 +440,13 @@ static void on_gpus(void *userdata) { manager_plan_soon(userdata); }
 static int on_wake(sd_event_source *source, uint64_t usec, void *userdata) {
         struct manager *m = userdata;
         uint64_t now = clock_boottime_usec();
+        unsigned woken = 0;
 
-        for (size_t i = 0; i < store_count(m->store); i++) {
+        /* The rest comes in the next turn, after a commit and others' calls. */
+        for (size_t i = 0; i < store_count(m->store) && woken < WAKES_A_TURN; i++) {
                 struct job *job = store_at(m->store, i);
                 if (job->state == JOB_BACKOFF && job->wake_boottime <= now)
-                        (void) manager_move(m, job, EVENT_WAKE, NULL);
+                        woken += manager_move(m, job, EVENT_WAKE, NULL) == STATE_MOVE;
         }
         manager_arm_wake(m);
         manager_plan_soon(m);

@@ -103,7 +103,7 @@ int store_drop_attempts(struct store *store, const struct job *job, struct error
 
 /* ---- ended jobs ---- */
 
-/* Of the jobs in memory, too: with this flush their ends are in the database. */
+/* Of the jobs in memory, too: with this flush their ends are in the database, and what it removes is not. */
 static uint64_t count_surplus(const struct store *store) {
         uint64_t n = 0;
 
@@ -114,6 +114,8 @@ static uint64_t count_surplus(const struct store *store) {
                 return 0;
         for (size_t i = 0; i < store->n_jobs; i++)
                 n += state_has_ended(store->jobs[i]->state) && !store->jobs[i]->holds_checkpoints;
+        for (size_t i = 0; i < store->n_removals; i++)
+                n -= !store->removals[i].held;
         return n > store->keep_ended ? n - store->keep_ended : 0;
 }
 

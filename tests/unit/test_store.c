@@ -874,6 +874,27 @@ static void end(struct store *store, uint64_t id, uint64_t when, bool holds) {
         store_release(store);
 }
 
+/* What is removed by the same commit makes room: no other goes for it. */
+static void test_removed_jobs_are_not_surplus(void **state) {
+        struct store *store = open_store();
+        struct error error = {};
+        struct job *loaded = NULL;
+
+        for (size_t i = 0; i < 3; i++)
+                (void) insert(store, "job");
+        store_keep_ended(store, 2);
+        end(store, 1, 100, false);
+        end(store, 2, 200, false);
+        assert_int_equal(store_load(store, 1, &loaded, &error), 0);
+        assert_int_equal(store_remove(store, loaded), 0);
+        end(store, 3, 300, false);
+        store_drop_removed(store);
+        job_free(loaded);
+        assert_int_equal(number("SELECT count(*) FROM job"), 2);
+        assert_int_equal(number("SELECT count(*) FROM job WHERE id=2"), 1);
+        store_free(store);
+}
+
 static void test_ended_jobs_beyond_a_number_go(void **state) {
         struct store *store = open_store();
         uint64_t counts[JOB_STATE_MAX];
@@ -1187,6 +1208,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_oldest_and_newest_attempts_are_kept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_nothing_is_dropped_by_a_failed_commit, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_starts_within_an_hour, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_removed_jobs_are_not_surplus, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ended_jobs_beyond_a_number_go, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_ended_jobs_go_in_parts, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_version_2_is_migrated, setup, teardown),
