@@ -36,6 +36,7 @@ as() { # UID COMMAND...
   shift
   (cd "$work/theirs" && setpriv --reuid "$uid" --regid "$uid" --clear-groups env -i PATH="$PATH" HOME=/ BERTD_SOCKET="$BERTD_SOCKET" ASAN_OPTIONS="$ASAN_OPTIONS" "$@")
 }
+diagnose() { "$BERTCTL" list; tail -n 15 "$work/bertd.log"; } # a log may lie where nobody answers
 limit=$((25 * patience)) # ms
 p99() { as 65533 python3 "$work/hostile.py" "$BERTD_SOCKET" honest 3 || echo 99999; }
 answers_others() {
