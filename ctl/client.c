@@ -23,7 +23,6 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/parse.h"
-#include "common/utf8.h"
 #include "common/paths.h"
 #include "ctl/format.h"
 
@@ -416,8 +415,6 @@ int client_list_jobs(struct client *client, bool active_only, uint64_t limit, st
 static int find_by_name(struct client *client, const char *name, uint64_t *ret_id, struct error *error) {
         cleanup_message sd_bus_message *reply = NULL;
 
-        if (!text_is_utf8(name))
-                return error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no such job: a name that is not UTF-8");
         int r = client_call(client, "FindJob", &reply, error, "s", name);
         if (r < 0)
                 return r;

@@ -13,7 +13,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,18 +55,6 @@ static int lock_state(const char *state_dir, int *ret, struct error *error) {
                 (void) fcntl(fd, F_GETLK, &lock);
                 return error_set(error, EBUSY, "%s: in use by another bertd (pid %d)", state_dir, (int) lock.l_pid);
         }
-        *ret = steal_fd(&fd);
-        return 0;
-}
-
-/* Of the folder itself: somebody may remove the lock's file. Our helpers close what they inherit of it. */
-static int lock_folder(const char *state_dir, int *ret, struct error *error) {
-        cleanup_close int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-        if (fd < 0)
-                return error_errno(error, errno, "%s", state_dir);
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
-                return error_set(error, EBUSY, "%s: in use by another bertd, whose bertd.lock was removed", state_dir);
         *ret = steal_fd(&fd);
         return 0;
 }
@@ -157,8 +144,6 @@ static int open_state(struct manager *m, struct error *error) {
                 return error_errno(error, ENOMEM, "%s", dir);
         r = lock_state(dir, &m->lock_fd, error);
         if (r >= 0)
-                r = lock_folder(dir, &m->folder_fd, error);
-        if (r >= 0)
                 r = open_jobs_folder(dir, &m->jobs_fd, error);
         mode_t old = umask(077);
         if (r >= 0)
@@ -194,7 +179,7 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
         *m = (struct manager) { .options = *options,
                                 .jobs_fd = -1,
                                 .lock_fd = -1,
-                                .folder_fd = -1,
+                               
                                 .reserve_fd = -1,
                                 .serial = clock_realtime_usec() };
         m->launchers[LAUNCHER_FORK] = &launcher_fork;
@@ -242,8 +227,6 @@ void manager_free(struct manager *m) {
                 (void) close(m->jobs_fd);
         if (m->lock_fd >= 0)
                 (void) close(m->lock_fd);
-        if (m->folder_fd >= 0)
-                (void) close(m->folder_fd);
         if (m->reserve_fd >= 0)
                 (void) close(m->reserve_fd);
         free(m->trainer);

@@ -27,7 +27,6 @@ struct settle {
         uint64_t retry_usec;
         struct change *first, **last; /* that wait, in their order */
         unsigned waiting;
-        bool ending;
 };
 
 static int on_settle(sd_event_source *source, void *userdata) {
@@ -121,8 +120,7 @@ static void note_failure(struct settle *s, const char *why) {
         if (!m->storage_error[0])
                 log_error("%s (kept in memory, tried again until it works)", why);
         (void) snprintf(m->storage_error, sizeof(m->storage_error), "%.250s", why);
-        if (!s->ending)
-                arm_retry(s);
+        arm_retry(s);
 }
 
 /* The changes that were taken, newest first: all that wait, or as many as are enough for one commit. */
@@ -234,7 +232,6 @@ static void log_not_kept(const struct manager *m, const char *why) {
 void settle_free(struct settle *s) {
         if (!s)
                 return;
-        s->ending = true;
         bool kept = settle_now(s);
         while (s->first)
                 kept = settle_now(s);
