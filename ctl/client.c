@@ -24,6 +24,7 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/paths.h"
+#include "common/utf8.h"
 #include "ctl/format.h"
 
 #define CONNECT_TIMEOUT_SEC 10
@@ -427,6 +428,8 @@ int client_find_job(struct client *client, const char *text, uint64_t *ret_id, s
                 int r = parse_u64(text, 1, BERTD_ID_MAX, ret_id);
                 return r < 0 ? error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no such job: %s", text) : 0;
         }
+        if (!text_is_utf8(text))
+                return error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no such job: a name that is not UTF-8");
         return find_by_name(client, text, ret_id, error);
 }
 

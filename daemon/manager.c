@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,6 +37,8 @@
 #include "daemon/trash.h"
 
 #define WAKES_A_TURN 64 /* back-offs that end in one commit: after an absence all may be due */
+#define HOLD_TRIES 50
+#define HOLD_PAUSE_USEC 20000
 
 /* ---- state folder ---- */
 
@@ -54,6 +57,25 @@ static int lock_state(const char *state_dir, int *ret, struct error *error) {
                 lock.l_pid = 0;
                 (void) fcntl(fd, F_GETLK, &lock);
                 return error_set(error, EBUSY, "%s: in use by another bertd (pid %d)", state_dir, (int) lock.l_pid);
+        }
+        *ret = steal_fd(&fd);
+        return 0;
+}
+
+/* The lock's file may be removed while bertd runs, the folder itself not without what is in it. */
+static int hold_folder(const char *state_dir, int *ret, struct error *error) {
+        cleanup_close int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd < 0)
+                return error_errno(error, errno, "%s", state_dir);
+        /* A child of a bertd that was killed holds it, too, until it has become another program. */
+        for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+                if (errno != EWOULDBLOCK)
+                        return error_errno(error, errno, "%s", state_dir);
+                if (i == HOLD_TRIES)
+                        return error_set(error, EBUSY, "%s: in use by another bertd, whose bertd.lock was removed",
+                                         state_dir);
+                (void) usleep(HOLD_PAUSE_USEC);
         }
         *ret = steal_fd(&fd);
         return 0;
@@ -144,6 +166,8 @@ static int open_state(struct manager *m, struct error *error) {
                 return error_errno(error, ENOMEM, "%s", dir);
         r = lock_state(dir, &m->lock_fd, error);
         if (r >= 0)
+                r = hold_folder(dir, &m->dir_fd, error);
+        if (r >= 0)
                 r = open_jobs_folder(dir, &m->jobs_fd, error);
         mode_t old = umask(077);
         if (r >= 0)
@@ -176,12 +200,14 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
         if (!m)
                 return error_errno(error, ENOMEM, "manager");
 
-        *m = (struct manager) { .options = *options,
-                                .jobs_fd = -1,
-                                .lock_fd = -1,
-                               
-                                .reserve_fd = -1,
-                                .serial = clock_realtime_usec() };
+        *m = (struct manager) {
+                .options = *options,
+                .dir_fd = -1,
+                .jobs_fd = -1,
+                .lock_fd = -1,
+                .reserve_fd = -1,
+                .serial = clock_realtime_usec(),
+        };
         m->launchers[LAUNCHER_FORK] = &launcher_fork;
         m->launchers[LAUNCHER_SYSTEMD] = geteuid() == 0 ? &launcher_systemd : NULL;
         process_boot_id(m->boot_id, sizeof(m->boot_id));
@@ -227,6 +253,8 @@ void manager_free(struct manager *m) {
                 (void) close(m->jobs_fd);
         if (m->lock_fd >= 0)
                 (void) close(m->lock_fd);
+        if (m->dir_fd >= 0)
+                (void) close(m->dir_fd);
         if (m->reserve_fd >= 0)
                 (void) close(m->reserve_fd);
         free(m->trainer);

@@ -55,7 +55,7 @@ struct manager {
         struct trash *trash;
         struct child *children; /* that run now; daemon/child.h */
         int jobs_fd;            /* STATE/jobs */
-        int lock_fd;
+        int lock_fd, dir_fd;    /* of STATE/bertd.lock and of STATE itself: both are locked */
         int reserve_fd;         /* reserve.h; < 0: none */
         char boot_id[BOOT_ID_SIZE];
         char *trainer, *shim;    /* paths of the programs that attempts run */

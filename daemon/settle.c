@@ -92,6 +92,8 @@ static void tell_all(struct manager *m) {
 static void arm_retry(struct settle *s) {
         s->retry_usec = s->retry_usec == 0 ? RETRY_MIN_USEC : MIN(s->retry_usec * 2, RETRY_MAX_USEC);
         s->retry = sd_event_source_disable_unref(s->retry);
+        if (sd_event_get_state(s->manager->loop) == SD_EVENT_FINISHED)
+                return;
         int r = sd_event_add_time_relative(s->manager->loop, &s->retry, CLOCK_BOOTTIME, s->retry_usec, 0, on_retry, s);
         if (r < 0)
                 log_error("timer: %s", strerror(-r));

@@ -45,6 +45,9 @@ ok "a name that one job has stands for it" quietly "$BERTCTL" status well
 again=$("$BERTCTL" submit --name well -- true)
 is "for the newest where several have it" "$("$BERTCTL" status --json well | jq .id)" "$again"
 ok "a name that no job has is refused" refuses 3 "^bertctl: no job is called 'wel' (\`bertctl list\` shows all)" "$BERTCTL" status wel
+for odd in $'a\xff' $'\xef\xbf\xbe'; do
+  ok "nor has one such a name: $(printf '%q' "$odd")" refuses 3 "^bertctl: no such job: a name that is not UTF-8" "$BERTCTL" status "$odd"
+done
 
 # Changes are waited for: the answer of one that is known comes with the next one, of one that is not, at once.
 change() { busctl "--address=unix:path=$BERTD_SOCKET" --json=short --timeout=20 call -- org.bertd1 /org/bertd1 org.bertd1.Manager WaitChange t "$1" | jq '.data[0]'; }

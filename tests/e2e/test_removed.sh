@@ -145,6 +145,10 @@ ok "bertd says so" grep -q "$BERTD_STATE_DIR/jobs was removed or replaced" "$wor
 let_go all
 is "one that ran has ended as its shim saw" "$(ended_as "$all") $(runs all)" "failed 7 null 1 1"
 
+# bertd's own lock.
+rm "$BERTD_STATE_DIR/bertd.lock"
+ok "without bertd.lock a second bertd is refused all the same" refuses 1 "in use by another bertd" timeout 30 "$BERTD" --launcher fork --socket "$work/other.sock"
+
 # state.db, and its log.
 lasts=$("$BERTCTL" submit -- sleep 1000)
 job=$lasts
