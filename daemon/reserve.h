@@ -13,4 +13,7 @@ void reserve_spend(int fd);
 /* Takes it again where it was given up. */
 void reserve_fill(int fd);
 
+/* The same, where there is room for more than it. */
+void reserve_restore(int fd);
+
 #endif

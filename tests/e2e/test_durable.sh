@@ -70,6 +70,15 @@ ok "the removed job is still gone" exits 3 "$BERTCTL" status "${job[goes]}"
 ok "with room it is cancelled" "$BERTCTL" cancel "${job[cancels]}"
 ok "and its on_exit runs" wait_for 20 test -e "$work/cancels.ended"
 
+# What rm gave up is taken again once there is room, not at its end alone.
+fill_disk
+reserve=$BERTD_STATE_DIR/reserve
+ok "rm makes room again" "$BERTCTL" rm "${job[cancels]}"
+is "the reserve is given up" "$(stat -c %s "$reserve")" 0
+rm "$work/small/fill"
+ok "with room a job is taken" quietly "$BERTCTL" submit --name later -- sleep 1000
+is "and the reserve is there again" "$(stat -c %s "$reserve")" 1048576
+
 # A death that could not be written: it is told by the clean stop, and found again by its exit record or its absence.
 fill_disk
 before_stop=$(grep -c "could not be kept" "$work/bertd.log")
