@@ -60,6 +60,8 @@ struct bus_server {
 
 #define TELL_USEC (10 * USEC_PER_SEC)
 #define ACCEPTS_A_TURN 256
+#define PARKED_MAX 32 /* submissions whose user is being looked up */
+#define PARKED_OF_UID_MAX 8
 
 /* A flood of refusals is one line in a while. */
 static void tell_refusal(struct bus_server *server, uid_t uid, const char *reason) {
@@ -188,12 +190,18 @@ void bus_server_tell_change(struct bus_server *server, uint64_t serial) {
 int peer_park(struct peer *peer, sd_bus_message *message, size_t size) {
         struct parked **at = &peer->manager->server->parked;
         size_t all = size, of_uid = size;
+        unsigned n = 0, n_of_uid = 0;
 
         for (; *at; at = &(*at)->next) {
+                bool same = (*at)->peer->uid == peer->uid;
                 all += (*at)->size;
-                of_uid += (*at)->peer->uid == peer->uid ? (*at)->size : 0;
+                of_uid += same ? (*at)->size : 0;
+                n++;
+                n_of_uid += same;
         }
-        if (all > BERTD_REQUESTS_MAX || of_uid > BERTD_REQUESTS_OF_UID_MAX)
+        /* A message may be larger than what was understood of it. */
+        if (all > BERTD_REQUESTS_MAX || of_uid > BERTD_REQUESTS_OF_UID_MAX || n >= PARKED_MAX ||
+            n_of_uid >= PARKED_OF_UID_MAX)
                 return -ENOBUFS;
         *at = calloc(1, sizeof(**at));
         if (!*at)
