@@ -6,12 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bertd/progress.h"
@@ -60,12 +60,22 @@ ssize_t sweep_run(const struct sweep *sweep) {
         return procs_end_all(mark_carriers, (void *) sweep, deadline > now ? deadline - now : 0);
 }
 
+/* Among hundreds of busy processes it would never come to the end of a list that grows meanwhile. A nice value counts within a session
+ * only, where the kernel groups by session. */
+static void come_first(void) {
+        static const char nice[] = "-15";
+
+        (void) setsid();
+        (void) setpriority(PRIO_PROCESS, 0, -15);
+        cleanup_close int group = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+        if (group >= 0)
+                (void) !write(group, nice, strlen(nice));
+}
+
 static __attribute__((noreturn)) void helper(const struct sweep *sweep, pid_t parent) {
         sigset_t none;
 
-        /* Among hundreds of busy processes it would never come to the end of a list that grows meanwhile. */
-        const struct sched_param first = { .sched_priority = 1 }; /* a nice value counts within a session only */
-        (void) sched_setscheduler(0, SCHED_RR, &first);
+        come_first();
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
                 _exit(1);
