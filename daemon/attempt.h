@@ -38,14 +38,15 @@ struct attempt_run {
         char *cgroup;             /* systemd launcher: the unit's, else NULL */
         sd_event_source *sweeper; /* the helper that sweeps, without a cgroup */
         pid_t sweeper_pid;
-        bool waits;        /* for its turn to have one */
-        unsigned sweeps;   /* that were begun and left some */
-        bool adopted;      /* started by another bertd */
-        bool asked;        /* its exit record says that it ended on request */
-        bool told_full;    /* a checkpoint that there was no room for has been logged */
-        bool began;        /* the shim has said where it began */
-        bool path_refused; /* a path that it reported was refused, and the log has a line about it */
-        char *newer;       /* the version of a shim whose protocol we do not know; NULL: we do */
+        bool waits;          /* for its turn to have one */
+        unsigned sweeps;     /* that were begun and left some */
+        bool adopted;        /* started by another bertd */
+        bool asked;          /* its exit record says that it ended on request */
+        bool told_full;      /* a checkpoint that there was no room for has been logged */
+        bool began;          /* the shim has said where it began */
+        bool path_refused;   /* a path that it reported was refused, and the log has a line about it */
+        bool record_refused; /* the same of its record */
+        char *newer;         /* the version of a shim whose protocol we do not know; NULL: we do */
         struct step_clock clock;
 };
 

@@ -114,10 +114,12 @@ static void take_record(struct attempt_run *run, const char *record) {
         int r = run_dir ? store_load_ledger(manager->store, job, &error) : error_errno(&error, ENOMEM, "run folder");
         if (r >= 0)
                 r = files_use_record(record, strlen(record), job, run_dir, &run->asked, &error);
-        if (r < 0)
-                log_error("job %" PRIu64 " attempt %u: the shim's record: %s", job->id, job->attempt.number,
-                          error.text);
-        else if (files_read_exit(manager->jobs_fd, job, run_dir, &run->asked, &error) < 0) {
+        if (r < 0) {
+                if (!run->record_refused)
+                        log_error("job %" PRIu64 " attempt %u: the shim's record: %s", job->id, job->attempt.number,
+                                  error.text);
+                run->record_refused = true;
+        } else if (files_read_exit(manager->jobs_fd, job, run_dir, &run->asked, &error) < 0) {
                 store_mark(manager->store, job);
                 manager_commit(manager);
         }
