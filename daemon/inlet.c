@@ -26,6 +26,8 @@
 #define FORWARDED_USEC 1000
 #define AUTH_MAX 4096 /* bytes before BEGIN */
 #define HEADER_SIZE 16
+#define FIELDS_MAX 2048 /* of a header: sd-bus looks at an object's path for each of its parts */
+#define MESSAGE_USEC 50 /* what each costs at least, also one that sd-bus answers itself */
 #define SMALL_MAX \
         (16u << 10) /* messages up to here need no reservation: a user's or host's connections may have one each */
 #define OF_UID_MAX (BERTD_REQUESTS_OF_UID_MAX - BERTD_CLIENTS_OF_UID_MAX * SMALL_MAX)
@@ -122,16 +124,19 @@ static bool reserve(struct inlet *inlet, uint64_t size) {
 
 /* ---- framing ---- */
 
-/* Length of the whole message by its fixed header: byte order, body length, header fields' length (D-Bus specification). */
-static uint64_t message_size(const unsigned char *header) {
-        uint32_t body, fields;
+/* A number of the fixed header, which begins with the byte order (D-Bus specification). */
+static uint32_t number_at(const unsigned char *header, size_t offset) {
+        uint32_t number;
 
-        memcpy(&body, header + 4, sizeof(body));
-        memcpy(&fields, header + 12, sizeof(fields));
-        bool big = header[0] == 'B';
-        body = big ? be32toh(body) : le32toh(body);
-        fields = big ? be32toh(fields) : le32toh(fields);
-        return HEADER_SIZE + ((uint64_t) fields + 7) / 8 * 8 + body;
+        memcpy(&number, header + offset, sizeof(number));
+        return header[0] == 'B' ? be32toh(number) : le32toh(number);
+}
+
+static uint32_t fields_size(const unsigned char *header) { return number_at(header, 12); }
+
+/* Length of the whole message. */
+static uint64_t message_size(const unsigned char *header) {
+        return HEADER_SIZE + ((uint64_t) fields_size(header) + 7) / 8 * 8 + number_at(header, 4);
 }
 
 /* True where the byte ends the authentication. */
@@ -156,6 +161,8 @@ static bool follow(struct inlet *inlet, const unsigned char *data, size_t size) 
                         uint64_t whole = message_size(inlet->header);
                         if (whole > BERTD_MESSAGE_MAX)
                                 return refuse(inlet, "a message is too large"), false;
+                        if (fields_size(inlet->header) > FIELDS_MAX)
+                                return refuse(inlet, "a message's header is too large"), false;
                         inlet->whole = whole;
                         inlet->rest = whole - HEADER_SIZE;
                 } else {
@@ -376,6 +383,8 @@ static int on_client(sd_event_source *source, int fd, uint32_t revents, void *us
                 refuse(inlet, "sd-bus does not take what it sends");
                 return 0;
         }
+        if (inlet->authenticated && inlet->header_size == 0)
+                usage_of(inlet->inlets, inlet->uid)->usec += MESSAGE_USEC;
         watch_patience(inlet);
         return 0;
 }

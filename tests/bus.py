@@ -36,12 +36,11 @@ def dictionary(entries):
     return padded(struct.pack("<I", len(data)), 8) + data
 
 
-def call(method, serial, body=b"", types="", body_size=None, unknown=""):
-    """body_size: what the header says of a body that is not sent, or not whole; unknown: a header field that nobody knows."""
+def call(method, serial, body=b"", types="", body_size=None, path="/org/bertd1", interface=INTERFACE):
+    """body_size: what the header says of a body that is not sent, or not whole."""
     fields = b""
-    for code, kind, value in ((1, "o", string("/org/bertd1")), (2, "s", string(INTERFACE)), (3, "s", string(method)), (8, "g", signature(types)),
-                              (200, "s", string(unknown))):
-        if value not in (signature(""), string("")):
+    for code, kind, value in ((1, "o", string(path)), (2, "s", string(interface)), (3, "s", string(method)), (8, "g", signature(types))):
+        if value != signature(""):
             fields = padded(fields, 8) + bytes([code]) + signature(kind) + value
     header = struct.pack("<cBBBIII", b"l", 1, 0, 1, len(body) if body_size is None else body_size, serial, len(fields))
     return padded(header + fields, 8) + body

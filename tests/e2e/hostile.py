@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A hostile neighbour: hostile.py SOCKET MODE SECONDS, MODE one of flood, slow, half, huge, unfinished, held, waits, garbage, calls; or `honest`: a
+"""A hostile neighbour: hostile.py SOCKET MODE SECONDS, MODE one of flood, slow, half, huge, unfinished, held, waits, parts, pings, garbage, calls; or `honest`: a
 client that connects, reads, and prints the p99 of that in milliseconds."""
 import random, socket, struct, sys, time
 from bus import AUTH, call, connect
@@ -71,10 +71,37 @@ def waits(path, opened):
     s = random.choice(opened)
     s.settimeout(0.2)
     try:
-        s.sendall(call("Wait", 2, struct.pack("<Q", 1), "t", unknown="x" * (300 << 10)))
+        s.sendall(call("Wait", 2, struct.pack("<Q", 1) + bytes(300 << 10), "t"))
     except OSError:
         s.close()
         opened.remove(s)
+
+
+def parts(path, opened):
+    """Of an object's path every part is looked at, by who answers that there is none."""
+    if len(opened) < 40:
+        attempt(opened, path, AUTH)
+    for s in list(opened):
+        try:
+            s.sendall(call("NoSuchMethod", 2, path="/a" * 20000))
+        except OSError:
+            s.close()
+            opened.remove(s)
+
+
+def pings(path, opened):
+    """What bertd's library answers before bertd sees it."""
+    if len(opened) < 60:
+        attempt(opened, path, AUTH)
+    for s in list(opened):
+        try:
+            s.sendall(call("Ping", 2, interface="org.freedesktop.DBus.Peer"))
+            s.recv(4096, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
+        except OSError:
+            s.close()
+            opened.remove(s)
 
 
 def garbage(path, opened):
