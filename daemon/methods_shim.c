@@ -8,6 +8,8 @@
 #include "common/cleanup.h"
 #include "daemon/attempt.h"
 
+#define KEYS_MAX 64 /* of a report */
+
 int method_hello(struct call *call, sd_bus_message *m) {
         uint64_t job;
         uint32_t number, answer;
@@ -66,7 +68,7 @@ static int read_news(sd_bus_message *m, const uint64_t **ret, size_t *ret_n) {
         return *ret_n > BERTD_NEWS_MAX ? -E2BIG : sd_bus_message_exit_container(m);
 }
 
-/* A key that this daemon does not know, of a newer shim, is passed over. */
+/* A key that this daemon does not know, of a newer shim, is passed over where it is a number or a text. */
 static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
         const char *key, *contents;
         int flag;
@@ -97,15 +99,17 @@ static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
                         r = sd_bus_message_read_basic(m, f->type, (char *) report + f->offset);
                 return r < 0 ? r : sd_bus_message_exit_container(m);
         }
-        return sd_bus_message_skip(m, "v");
+        /* Its parts are counted by no one: it could hold the loop for long. */
+        return contents[0] == 'v' || contents[1] ? -EINVAL : sd_bus_message_skip(m, "v");
 }
 
 int method_report(struct call *call, sd_bus_message *m) {
         struct attempt_report in = {};
+        unsigned keys = 0;
 
         int r = sd_bus_message_enter_container(m, 'a', "{sv}");
         while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                r = read_report_field(m, &in);
+                r = ++keys > KEYS_MAX ? -E2BIG : read_report_field(m, &in);
                 if (r >= 0)
                         r = sd_bus_message_exit_container(m);
         }
