@@ -68,7 +68,7 @@ static int read_news(sd_bus_message *m, const uint64_t **ret, size_t *ret_n) {
         return *ret_n > BERTD_NEWS_MAX ? -E2BIG : sd_bus_message_exit_container(m);
 }
 
-/* A key that this daemon does not know, of a newer shim, is passed over where it is a number or a text. */
+/* A key that this daemon does not know, of a newer shim, is passed over: a number, a text, or some of these. */
 static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
         const char *key, *contents;
         int flag;
@@ -99,8 +99,9 @@ static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
                         r = sd_bus_message_read_basic(m, f->type, (char *) report + f->offset);
                 return r < 0 ? r : sd_bus_message_exit_container(m);
         }
-        /* Its parts are counted by no one: it could hold the loop for long. */
-        return contents[0] == 'v' || contents[1] ? -EINVAL : sd_bus_message_skip(m, "v");
+        /* What holds others could hold the loop for long. */
+        const char *element = contents + (contents[0] == 'a');
+        return strchr("v(a", element[0]) || element[1] ? -EINVAL : sd_bus_message_skip(m, "v");
 }
 
 int method_report(struct call *call, sd_bus_message *m) {

@@ -75,7 +75,7 @@
  * job's checkpoints (attempt.json's key "checkpoints"): resumed_step t (where the program begins; 0: at the beginning), found at (step,
  * bytes, usec since the epoch of each file RUN_DIR/checkpoints/step-NNNNNNNNN.ckpt that came), gone at (steps whose file went).
  * checkpoint_path lies below the run folder, a command's there or below cwd; another one is not recorded. Keys that bertd does not know
- * are passed over where they hold a number or a text; at most 64 keys.
+ * are passed over where they hold numbers or texts; at most 64 keys.
  *
  * Object /org/bertd1/attempt, interface org.bertd1.Attempt, served by the shim on the same connection:
  *   Stop         t   -   ask the ranks to checkpoint and stop; SIGKILL after so many usec (extended while a checkpoint is

@@ -633,7 +633,7 @@ static void test_many_checkpoints(void **state) {
         for (unsigned i = 0; i < 3; i++) {
                 assert_int_equal(count_checkpoints(f, id), 600);
                 assert_true(job->n_ledger == 1 && !store_pending(f->manager->store));
-                assert_string_equal(report_found(f, job, 1, 600), DONE);
+                assert_string_equal(report_found(f, job, 401, 200), DONE);
         }
         job->attempt.open = false;
         free(job->run);
