@@ -49,6 +49,7 @@ struct bus_server {
         ino_t inode;
         sd_event_source *listen; /* owns its fd */
         sd_event_source *reaper;
+        sd_event_source *leaver;
         sd_id128_t id;
         struct peer *peers;
         struct parked *parked; /* oldest first */
@@ -278,6 +279,15 @@ static int on_reap(sd_event_source *source, void *userdata) {
                 *at = peer->next;
                 peer_free(peer);
         }
+        return 0;
+}
+
+/* At the loop's end sd-bus waits for each of its connections, also for one whose client has said too little or reads nothing. */
+static int on_leave(sd_event_source *source, void *userdata) {
+        const struct bus_server *server = userdata;
+
+        for (struct peer *peer = server->peers; peer; peer = peer->next)
+                (void) sd_bus_detach_event(peer->bus);
         return 0;
 }
 
@@ -625,6 +635,10 @@ int bus_server_new(struct manager *manager, const char *path, struct bus_server 
                 if (r >= 0)
                         r = sd_event_source_set_enabled(server->reaper, SD_EVENT_OFF);
                 if (r >= 0)
+                        r = sd_event_add_exit(manager->loop, &server->leaver, on_leave, server);
+                if (r >= 0)
+                        r = sd_event_source_set_priority(server->leaver, SD_EVENT_PRIORITY_IMPORTANT);
+                if (r >= 0)
                         r = inlets_new(&server->inlets, manager->loop);
                 if (r < 0)
                         (void) error_errno(error, -r, "%s", path);
@@ -644,6 +658,7 @@ void bus_server_free(struct bus_server *server) {
                 return;
         (void) sd_event_source_disable_unref(server->listen);
         (void) sd_event_source_disable_unref(server->reaper);
+        (void) sd_event_source_disable_unref(server->leaver);
         while (server->peers) {
                 struct peer *peer = server->peers;
                 server->peers = peer->next;

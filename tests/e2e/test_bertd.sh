@@ -92,6 +92,23 @@ job=$("$BERTCTL" submit -- true) && wait_job "$job"
 is "a log that was removed is made again" "$(grep -c "job $job attempt 1: finished" "$BERTD_STATE_DIR/bertd.log")" 1
 is "readable by bertd's user alone" "$(stat -c %a "$BERTD_STATE_DIR/bertd.log")" 600
 ok "a second one on that folder is refused in one line, through the pipe, too" refuses 1 "$BERTD_STATE_DIR.*$bertd_pid" timeout 30 "$BERTD" --launcher fork --detach --socket "$work/other.sock"
+
+# A stop waits for no client that has connected and says too little.
+python3 - "$BERTD_SOCKET" >"$work/clients" <<'EOF' &
+import socket, sys, time
+clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+for client, words in zip(clients, (b"\0", b"\0AUTH EXTERNAL\r\nDATA\r\n")):
+    client.connect(sys.argv[1])
+    client.send(words)
+print("connected", flush=True)
+time.sleep(600)
+EOF
+clients=$!
+wait_for 10 test -s "$work/clients"
+ok "bertd has taken both" answers
+ok "SIGTERM ends it all the same" stop_detached
+kill "$clients"
+bertd_pid=$(timeout 30 "$BERTD" --launcher fork --detach | sed 's/.*pid \([0-9]*\),.*/\1/')
 "$BERTCTL" shutdown
 ok "shutdown ends it" wait_for 20 eval '! lives "$bertd_pid"'
 bertd_pid=
