@@ -90,7 +90,7 @@ static void ended(void *userdata) {
         void (*done)(void *userdata) = child->done;
         void *of = child->userdata;
 
-        if (child->folder && rmdir(child->folder) < 0)
+        if (child->folder && rmdir(child->folder) < 0 && errno != ENOENT)
                 log_error("%s: cannot be removed: %m", child->folder);
         child_free(child);
         if (done)

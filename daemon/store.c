@@ -322,8 +322,10 @@ static int write_removals(struct store *store, struct error *error) {
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < store->n_removals; i++) {
+                r = store_add_trash(store, store->removals[i].id, 0, 0, error);
                 bind_u64(s, 1, store->removals[i].id);
-                r = db_run(s, error);
+                if (r >= 0)
+                        r = db_run(s, error);
         }
         return r;
 }

@@ -76,6 +76,9 @@ int store_count_in(struct store *store, struct job *job);
 void store_count_again(struct store *store, struct job *job);
 void store_count_out(struct store *store, const struct job *job);
 
+/* store_prune.c: the folders of attempts first to last, or where first is 0 of the job, are to be removed; the job's row is still there */
+int store_add_trash(struct store *store, uint64_t job, uint64_t first, uint64_t last, struct error *error);
+
 /* store_read.c: at the start */
 int store_read_open(struct store *store, struct error *error);
 int store_read_counts(struct store *store, struct error *error);

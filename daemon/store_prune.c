@@ -75,7 +75,7 @@ int store_count_event(struct store *store, uint64_t job, struct error *error) {
         return drop_event(store, job, row[1], error);
 }
 
-static int add_trash(struct store *store, uint64_t job, uint64_t first, uint64_t last, struct error *error) {
+int store_add_trash(struct store *store, uint64_t job, uint64_t first, uint64_t last, struct error *error) {
         sqlite3_stmt *s = store->statements[STATEMENT_TRASH];
 
         bind_u64(s, 1, job);
@@ -97,7 +97,7 @@ int store_drop_attempts(struct store *store, const struct job *job, struct error
         uint64_t n = (uint64_t) sqlite3_changes(store->db), last = newest - BERTD_ATTEMPTS_TAIL;
         if (r < 0 || n == 0)
                 return r;
-        r = add_trash(store, job->id, last - n + 1, last, error);
+        r = store_add_trash(store, job->id, last - n + 1, last, error);
         return r < 0 ? r : note_dropped(store, job->id, 0, n, 0, clock_realtime_usec(), error);
 }
 
@@ -150,7 +150,7 @@ int store_expire(struct store *store, struct error *error) {
         int r = surplus > 0 ? find_oldest(store, oldest, MIN(surplus, (uint64_t) EXPIRE_MAX), &n, error) : 0;
         for (size_t i = 0; r >= 0 && i < n; i++) {
                 sqlite3_stmt *s = store->statements[STATEMENT_REMOVE];
-                r = add_trash(store, oldest[i].id, 0, 0, error);
+                r = store_add_trash(store, oldest[i].id, 0, 0, error);
                 bind_u64(s, 1, oldest[i].id);
                 if (r >= 0)
                         r = db_run(s, error);

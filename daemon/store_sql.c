@@ -135,7 +135,7 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "CREATE INDEX job_ended ON job(state, holds_checkpoints) WHERE state IN (" ENDED ");"
         "UPDATE job SET end_order=coalesce((SELECT max(id) FROM event WHERE event.job=job.id), 0) WHERE state IN "
         "(" ENDED ");"
-        "CREATE INDEX job_oldest ON job(end_order, id) WHERE state IN (" ENDED ") AND holds_checkpoints=0;"
+        "CREATE INDEX job_oldest ON job(uid, end_order, id) WHERE state IN (" ENDED ") AND holds_checkpoints=0;"
         "PRAGMA user_version=3;"
         "COMMIT;",
 };
@@ -217,6 +217,10 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_COUNT_TRASH] = "SELECT count(*) FROM trash",
         [STATEMENT_TRASH_DONE] = "DELETE FROM trash WHERE id=?",
         [STATEMENT_TRASH_LESS] = "UPDATE trash SET first=?2 WHERE id=?1",
-        [STATEMENT_OLDEST_ENDED] = "SELECT id, state FROM job INDEXED BY job_oldest WHERE state IN (" ENDED
-                                   ") AND holds_checkpoints=0 ORDER BY end_order, id LIMIT ?",
+        /* Of the user who has most: nobody's jobs make room for another's. */
+        [STATEMENT_OLDEST_ENDED] =
+                "SELECT id, state FROM job INDEXED BY job_oldest WHERE state IN (" ENDED
+                ") AND holds_checkpoints=0 AND "
+                "uid=(SELECT uid FROM job INDEXED BY job_oldest WHERE state IN (" ENDED ") AND holds_checkpoints=0 "
+                "GROUP BY uid ORDER BY count(*) DESC, min(end_order) LIMIT 1) ORDER BY end_order, id LIMIT ?",
 };

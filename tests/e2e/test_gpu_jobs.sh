@@ -21,7 +21,8 @@ is "the driver's GPUs are found" "$("$BERTCTL" status --json | jq .daemon.gpus)"
 
 a=$(submit "${print_and_sleep[@]}") b=$(submit -- true) job=$a
 ok "the first job gets the GPU" wait_for 20 state_is "$a" running
-is "by its UUID" "$(visible "$a")" GPU-a
+sees() { [[ $(visible "$a") == "$1" ]]; }
+ok "by its UUID" wait_for 20 sees GPU-a
 ok "the second waits for it" reason_has "$b" "waits for 1 GPU"
 "$BERTCTL" cancel --now "$a"
 ok "and gets it, clean as it is" wait_for 20 state_is "$b" done

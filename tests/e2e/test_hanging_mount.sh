@@ -26,7 +26,7 @@ recover
 
 mkdir "$work/daemon"
 cp "$BERTD" "$BERTD-shim" "$work/daemon/"
-cp "$(dirname "$0")/hostile.py" "$BERTCTL" "$work/"
+cp "$(dirname "$0")/hostile.py" "$source_dir/tests/bus.py" "$BERTCTL" "$work/"
 chmod -R a+rX "$work"
 BERTD=$work/daemon/bertd
 start_bertd

@@ -933,6 +933,27 @@ static void test_ended_jobs_beyond_a_number_go(void **state) {
         store_free(store);
 }
 
+/* A user who ends many jobs loses his own. */
+static void test_nobody_makes_room_for_another(void **state) {
+        struct store *store = open_store();
+        struct error error = {};
+        struct job *loaded = NULL;
+
+        for (size_t i = 0; i < 4; i++)
+                (void) insert(store, "job");
+        store_keep_ended(store, 2);
+        end(store, 1, 10, false);
+        execute("UPDATE job SET uid=77 WHERE id=1");
+        for (uint64_t id = 2; id <= 4; id++)
+                end(store, id, id * 10, false);
+        assert_int_equal(store_load(store, 1, &loaded, &error), 0); /* the oldest of all, and his only one */
+        job_free(loaded);
+        assert_int_equal(store_load(store, 4, &loaded, &error), 0);
+        job_free(loaded);
+        assert_int_equal(number("SELECT count(*) FROM job"), 2);
+        store_free(store);
+}
+
 /* Of many that have ended before: a few with each commit, and none is lost count of. */
 static void test_many_ended_jobs_go_in_parts(void **state) {
         struct store *store = open_store();
@@ -1210,6 +1231,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_starts_within_an_hour, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_removed_jobs_are_not_surplus, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ended_jobs_beyond_a_number_go, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_nobody_makes_room_for_another, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_ended_jobs_go_in_parts, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_version_2_is_migrated, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_copy_no_migration, setup, teardown),
