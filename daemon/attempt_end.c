@@ -198,8 +198,13 @@ static void drop_scratch(struct manager *manager, struct job *job) {
                 return;
         cleanup_free char *path =
                 files_scratch(job, manager->launchers[job->launcher] && manager->launchers[job->launcher]->private_shm);
-        if (path)
-                (void) child_remove_tree(manager, job, path, NULL);
+        cleanup_strv struct strv paths = {};
+
+        if (!path || !files_is_folder(path))
+                return;
+        strv_add(&paths, path);
+        if (child_remove_paths(manager, job, "rm", &paths, NULL, NULL) < 0)
+                log_error("job %" PRIu64 ": %s is left", job->id, path);
 }
 
 static void close_attempt(struct attempt_run *run) {

@@ -17,16 +17,13 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "daemon/bus_server.h"
 #include "daemon/command.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
 #include "daemon/log.h"
-#include "daemon/reserve.h"
 
 #define REMOVE_LIMIT_USEC (600 * USEC_PER_SEC)
 #define ON_EXIT_LIMIT_USEC (60 * USEC_PER_SEC)
-#define WHAT_REMOVE "rm"
 #define WHAT_ON_EXIT "on-exit"
 #define TASK_SLACK_USEC (30 * USEC_PER_SEC) /* systemd's time to tell that one has ended */
 
@@ -37,9 +34,6 @@ struct child {
         uid_t uid;
         const char *what; /* static: "rm", "on-exit" */
         pid_t pid;
-        char *folder;            /* to be removed when it has ended, or NULL */
-        sd_bus_message *request; /* to be answered when it has ended, or NULL: whether `path` is gone */
-        char *path;
         void (*done)(void *userdata); /* called when it has ended, or NULL */
         void *userdata;
         sd_event_source *source, *timer;
@@ -57,31 +51,17 @@ static struct child *child_new(struct manager *manager) {
         return child;
 }
 
-static void answer(const struct child *child) {
-        if (child->request && child->path && files_is_folder(child->path))
-                (void) sd_bus_reply_method_errorf(child->request, BERTD_ERROR_STORAGE,
-                                                  "the job is forgotten, but not all of %s could be removed",
-                                                  child->path);
-        else if (child->request)
-                (void) sd_bus_reply_method_return(child->request, "");
-}
-
 static void child_free(struct child *child) {
         for (struct child **at = &child->manager->children; *at; at = &(*at)->next)
                 if (*at == child) {
                         *at = child->next;
                         break;
                 }
-        reserve_fill(child->manager->reserve_fd);
         if (child->manager->exits_wait)
                 manager_plan_soon(child->manager);
-        answer(child);
-        sd_bus_message_unref(child->request);
-        free(child->path);
         (void) sd_event_source_disable_unref(child->source);
         (void) sd_event_source_disable_unref(child->timer);
         systemd_task_free(child->task);
-        free(child->folder);
         free(child);
 }
 
@@ -90,8 +70,6 @@ static void ended(void *userdata) {
         void (*done)(void *userdata) = child->done;
         void *of = child->userdata;
 
-        if (child->folder && rmdir(child->folder) < 0 && errno != ENOENT)
-                log_error("%s: cannot be removed: %m", child->folder);
         child_free(child);
         if (done)
                 done(of);
@@ -175,32 +153,6 @@ void children_free(struct manager *manager) {
                 child_free(manager->children);
 }
 
-int child_remove_tree(struct manager *manager, const struct job *job, const char *path, sd_bus_message *request) {
-        const char *const argv[] = { "/bin/rm", "-rf", "--one-file-system", "--", path, NULL };
-        const char *const environment[] = { "PATH=/usr/bin:/bin", NULL };
-        struct child *child = child_new(manager);
-
-        if (!child)
-                return -ENOMEM;
-        int r = request ? call_to_answer(request, &child->request) : 0;
-        if (r < 0) {
-                child_free(child);
-                return r;
-        }
-        child->path = strdup(path);
-        if (!files_is_folder(path)) {
-                child_free(child);
-                return 0;
-        }
-        /* rm takes the folder itself only where its parent belongs to the user; rmdir then finds nothing. */
-        bool parent_is_ours = strncmp(path, manager->options.state_dir, strlen(manager->options.state_dir)) == 0;
-        if (parent_is_ours && job->uid != geteuid())
-                child->folder = strdup(path);
-        (void) spawn(manager, job, WHAT_REMOVE, (char *const *) argv, (char *const *) environment, "/",
-                     REMOVE_LIMIT_USEC, child);
-        return 0;
-}
-
 int child_remove_paths(struct manager *manager, const struct job *job, const char *name, const struct strv *paths,
                        void (*done)(void *userdata), void *userdata) {
         static const char *const rm[] = { "/bin/rm", "-rf", "--one-file-system", "--" };
@@ -224,21 +176,15 @@ int child_remove_paths(struct manager *manager, const struct job *job, const cha
                        : -EAGAIN;
 }
 
-static unsigned count_children(const struct manager *manager, const char *what, bool all, uid_t uid) {
-        unsigned n = 0;
-
-        for (const struct child *c = manager->children; c; c = c->next)
-                n += c->what && strcmp(c->what, what) == 0 && (all || c->uid == uid);
-        return n;
-}
-
-bool child_may_remove(const struct manager *manager, const struct job *job) {
-        return count_children(manager, WHAT_REMOVE, false, job->uid) < BERTD_REMOVALS_OF_UID_MAX;
-}
-
 static bool may_exit(const struct manager *manager, const struct job *job) {
-        return count_children(manager, WHAT_ON_EXIT, false, job->uid) < BERTD_ON_EXIT_OF_UID_MAX &&
-               count_children(manager, WHAT_ON_EXIT, true, 0) < BERTD_ON_EXIT_MAX;
+        unsigned all = 0, of_uid = 0;
+
+        for (const struct child *c = manager->children; c; c = c->next) {
+                bool exits = c->what && strcmp(c->what, WHAT_ON_EXIT) == 0;
+                all += exits;
+                of_uid += exits && c->uid == job->uid;
+        }
+        return of_uid < BERTD_ON_EXIT_OF_UID_MAX && all < BERTD_ON_EXIT_MAX;
 }
 
 bool child_on_exit(struct manager *manager, const struct job *job) {

@@ -30,7 +30,6 @@ static void call_clear(struct call *call) {
                 submission_free(call->submission);
         free(call->submission);
         free(call->user);
-        free(call->folder);
 }
 
 static void call_free(struct call *call) {

@@ -34,7 +34,6 @@ struct call {
         gid_t gid;
         char *user;
         bool inserted; /* `job` is new */
-        char *folder;  /* Remove: the job's */
 };
 
 /* A change: `apply` is run within this turn's commit. Takes the contents of the call. */

@@ -14,12 +14,11 @@
 #include "common/file.h"
 #include "daemon/accounts.h"
 #include "daemon/attempt.h"
-#include "daemon/child.h"
-#include "daemon/files.h"
 #include "daemon/ledger.h"
 #include "daemon/log.h"
 #include "daemon/process.h"
 #include "daemon/reserve.h"
+#include "daemon/trash.h"
 
 /* ---- submit ---- */
 
@@ -296,22 +295,17 @@ int method_checkpoint_job(struct call *call, sd_bus_message *m) {
 
 static void removed(struct call *call, sd_bus_message *m) {
         wait_fail(call->job, BERTD_ERROR_NO_SUCH_JOB, "the job was removed");
-        if (child_remove_tree(call->manager, call->job, call->folder, m) < 0)
-                (void) sd_bus_reply_method_errno(m, ENOMEM, NULL);
+        int r = trash_answer(call->manager->trash, call->job->id, m);
+        if (r < 0)
+                (void) sd_bus_reply_method_errno(m, r, NULL);
 }
 
 int method_remove_job(struct call *call, sd_bus_message *m) {
         if (state_after(call->job->state, EVENT_REMOVE).verdict != STATE_STAY)
                 return call_wrong_state(call, "remove");
-        if (!child_may_remove(call->manager, call->job))
-                return sd_bus_error_setf(call->error, BERTD_ERROR_QUOTA,
-                                         "%d removals of jobs of %s are under way, the most at a time; try again when "
-                                         "one is done",
-                                         BERTD_REMOVALS_OF_UID_MAX, call->job->user);
-        call->folder = files_job_dir(call->manager->options.state_dir, call->job->id);
         call->done = removed;
         reserve_spend(call->manager->reserve_fd);
-        return call->folder ? store_remove(call->manager->store, call->job) : -ENOMEM;
+        return store_remove(call->manager->store, call->job);
 }
 
 int method_shutdown_daemon(struct call *call, sd_bus_message *m) {

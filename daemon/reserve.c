@@ -31,15 +31,12 @@ void reserve_spend(int fd) {
 }
 
 void reserve_fill(int fd) {
-        if (fd >= 0 && posix_fallocate(fd, 0, RESERVE_BYTES) != 0)
-                (void) !ftruncate(fd, 0);
-}
-
-void reserve_restore(int fd) {
         struct statvfs fs;
         struct stat st;
 
-        if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size < RESERVE_BYTES && fstatvfs(fd, &fs) == 0 &&
-            fs.f_bavail * fs.f_frsize >= ROOM_BYTES)
-                reserve_fill(fd);
+        if (fd < 0 || fstat(fd, &st) < 0 || st.st_size >= RESERVE_BYTES || fstatvfs(fd, &fs) < 0 ||
+            fs.f_bavail * fs.f_frsize < ROOM_BYTES)
+                return;
+        if (posix_fallocate(fd, 0, RESERVE_BYTES) != 0)
+                (void) !ftruncate(fd, 0);
 }

@@ -4,16 +4,13 @@
 #ifndef DAEMON_RESERVE_H
 #define DAEMON_RESERVE_H
 
-/* Opens STATE/reserve and fills it as far as there is room. Returns its descriptor, or −errno: then there is none. */
+/* Opens STATE/reserve and fills it. Returns its descriptor, or −errno: then there is none. */
 int reserve_open(const char *state_dir);
 
 /* Gives it up where less than its size is free. */
 void reserve_spend(int fd);
 
-/* Takes it again where it was given up. */
+/* Takes it, where it was given up and there is room for more than it. */
 void reserve_fill(int fd);
-
-/* The same, where there is room for more than it. */
-void reserve_restore(int fd);
 
 #endif

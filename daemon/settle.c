@@ -110,7 +110,7 @@ static void note_success(struct settle *s) {
         m->storage_error[0] = '\0';
         s->retry_usec = 0;
         s->retry = sd_event_source_disable_unref(s->retry);
-        reserve_restore(m->reserve_fd);
+        reserve_fill(m->reserve_fd);
         if (store_has_trash(m->store))
                 trash_soon(m->trash);
 }

@@ -106,7 +106,7 @@ struct trash_row {
         gid_t gid;
         const char *user; /* borrowed for the call */
 };
-#define TRASH_BUSY_MAX 4
+#define TRASH_BUSY_MAX 16
 bool store_has_trash(const struct store *store);
 /* Calls back for each, oldest first, but for users in `busy`; a negative return ends it and is returned. */
 int store_trash(struct store *store, const uid_t *busy, size_t n_busy,

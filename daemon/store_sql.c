@@ -211,9 +211,10 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_TRASH] =
                 "INSERT INTO trash(job, first, last, uid, gid, user) SELECT id, ?2, ?3, uid, gid, user FROM job "
                 "WHERE id=?1",
-        [STATEMENT_TRASH_NEXT] =
-                "SELECT id, job, first, last, uid, gid, user FROM trash WHERE uid NOT IN (?1, ?2, ?3, ?4) "
-                "ORDER BY id",
+        [STATEMENT_TRASH_NEXT] = "SELECT id, job, first, last, uid, gid, user FROM trash WHERE uid NOT IN (?1, ?2, ?3, "
+                                 "?4, ?5, ?6, ?7, ?8, "
+                                 "?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) "
+                                 "ORDER BY id",
         [STATEMENT_COUNT_TRASH] = "SELECT count(*) FROM trash",
         [STATEMENT_TRASH_DONE] = "DELETE FROM trash WHERE id=?",
         [STATEMENT_TRASH_LESS] = "UPDATE trash SET first=?2 WHERE id=?1",

@@ -12,8 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "daemon/bus_server.h"
 #include "daemon/child.h"
 #include "daemon/files.h"
 #include "daemon/log.h"
@@ -28,15 +30,23 @@ struct batch {
         char name[48];  /* no two alike, over restarts, too */
         struct strv paths;
         struct batch_row {
-                uint64_t id;
+                uint64_t id, job;
                 uint32_t next; /* attempt that is first then; 0: the row is done */
                 char *whole;   /* the job's own folder, whose parent is ours; or NULL */
         } rows[FOLDERS_MAX];
         size_t n_rows;
 };
 
+/* A call of Remove. */
+struct removal_call {
+        struct removal_call *next;
+        uint64_t job;
+        sd_bus_message *message;
+};
+
 struct trash {
         struct manager *manager;
+        struct removal_call *calls;
         sd_event_source *source;
         struct batch *batches[TRASH_BUSY_MAX];
         uint64_t begun;
@@ -52,6 +62,46 @@ static void batch_free(struct batch *batch) {
         free(batch);
 }
 
+static void answer(struct removal_call *call, const char *folder) {
+        if (folder && files_is_folder(folder))
+                (void) sd_bus_reply_method_errorf(call->message, BERTD_ERROR_STORAGE,
+                                                  "the job is forgotten, but not all of %s could be removed", folder);
+        else if (folder)
+                (void) sd_bus_reply_method_return(call->message, "");
+        (void) sd_bus_message_unref(call->message);
+        free(call);
+}
+
+/* For the jobs of which nothing more is done now. */
+static void answer_all(struct trash *trash, const struct batch *batch) {
+        for (size_t i = 0; i < batch->n_rows; i++)
+                for (struct removal_call **at = &trash->calls; *at && batch->rows[i].whole;) {
+                        struct removal_call *call = *at;
+                        if (call->job != batch->rows[i].job) {
+                                at = &call->next;
+                                continue;
+                        }
+                        *at = call->next;
+                        answer(call, batch->rows[i].whole);
+                }
+}
+
+int trash_answer(struct trash *trash, uint64_t job, sd_bus_message *message) {
+        struct removal_call *call = calloc(1, sizeof(*call));
+
+        if (!call)
+                return -ENOMEM;
+        int r = call_to_answer(message, &call->message);
+        if (r < 0) {
+                free(call);
+                return r;
+        }
+        call->job = job;
+        call->next = trash->calls;
+        trash->calls = call;
+        return 0;
+}
+
 static void on_removed(void *userdata) {
         struct batch *batch = userdata;
         struct trash *trash = batch->trash;
@@ -62,6 +112,7 @@ static void on_removed(void *userdata) {
                         log_error("%s: cannot be removed: %m", row->whole);
                 (void) store_trash_done(trash->manager->store, row->id, row->next); /* without memory: once more */
         }
+        answer_all(trash, batch);
         for (size_t i = 0; i < TRASH_BUSY_MAX; i++)
                 if (trash->batches[i] == batch)
                         trash->batches[i] = NULL;
@@ -97,7 +148,7 @@ static int take_row(void *userdata, const struct trash_row *row) {
         if (row->uid != batch->job.uid || n == 0)
                 return n == 0 ? -ENOBUFS : 0;
         struct batch_row *to = &batch->rows[batch->n_rows++];
-        *to = (struct batch_row) { .id = row->id, .next = n < all ? row->first + (uint32_t) n : 0 };
+        *to = (struct batch_row) { .id = row->id, .job = row->job, .next = n < all ? row->first + (uint32_t) n : 0 };
         add_paths(batch, to, row, n);
         return 0;
 }
@@ -131,6 +182,7 @@ static bool begin(struct trash *trash, struct batch **at) {
         (void) snprintf((*at)->name, sizeof((*at)->name), "rm-%d-%" PRIu64, (int) getpid(), trash->begun++);
         if (child_remove_paths(trash->manager, &(*at)->job, (*at)->name, &(*at)->paths, on_removed, *at) >= 0)
                 return true;
+        answer_all(trash, *at);
         batch_free(steal_pointer(at)); /* tried again after the next commit */
         return false;
 }
@@ -174,6 +226,11 @@ void trash_free(struct trash *trash) {
                 return;
         for (size_t i = 0; i < TRASH_BUSY_MAX; i++)
                 batch_free(trash->batches[i]);
+        while (trash->calls) {
+                struct removal_call *call = trash->calls;
+                trash->calls = call->next;
+                answer(call, NULL);
+        }
         (void) sd_event_source_disable_unref(trash->source);
         free(trash);
 }

@@ -27,9 +27,8 @@
 #define BERTD_WAITS_OF_CLIENT_MAX 256 /* Wait calls that are not yet answered */
 #define BERTD_WAITS_OF_UID_MAX 1024
 #define BERTD_WAITS_MAX 8192
-#define BERTD_NEWS_MAX 192          /* numbers of "found", and of "gone", of one report of a shim */
-#define BERTD_REMOVALS_OF_UID_MAX 8 /* processes that remove an ended job's folder */
-#define BERTD_ON_EXIT_OF_UID_MAX 4  /* on_exit programs at a time; the others wait */
+#define BERTD_NEWS_MAX 192         /* numbers of "found", and of "gone", of one report of a shim */
+#define BERTD_ON_EXIT_OF_UID_MAX 4 /* on_exit programs at a time; the others wait */
 #define BERTD_ON_EXIT_MAX 32
 #define BERTD_LIST_PAGE_MAX 100     /* jobs or events of one reply: no caller keeps the others waiting for long */
 #define BERTD_PAGE_MAX (256u << 10) /* bytes of one reply */
