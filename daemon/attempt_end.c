@@ -289,6 +289,7 @@ static int open_cgroup(struct attempt_run *run) {
 
 static void begin_sweeper(struct attempt_run *run);
 static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata);
+static int on_turn(sd_event_source *source, uint64_t usec, void *userdata);
 
 static void sweep_cgroup(struct attempt_run *run) {
         cleanup_close int cgroup = open_cgroup(run);
@@ -314,10 +315,16 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 static int on_sweeper(sd_event_source *source, const siginfo_t *si, void *userdata) {
+        struct attempt_run *run = userdata;
         bool clean = si->si_code == CLD_EXITED && si->si_status == 0;
 
-        if (userdata)
-                swept(userdata, clean ? NULL : "processes of it cannot be killed and live on");
+        if (run && si->si_code != CLD_EXITED) { /* it was killed: another is begun */
+                run->sweeper = sd_event_source_disable_unref(run->sweeper);
+                if (sweep_again(run, on_turn))
+                        return 0;
+        }
+        if (run)
+                swept(run, clean ? NULL : "processes of it cannot be killed and live on");
         else
                 (void) sd_event_source_set_floating(source, 0); /* it was given up, and has come to its end */
         return 0;

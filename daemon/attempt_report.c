@@ -39,8 +39,7 @@ static bool may_hold(struct attempt_run *run, const struct attempt_report *repor
         struct job *job = run->job;
         cleanup_free char *run_dir = files_run_dir(run->manager->options.state_dir, job);
 
-        if (run_dir && ledger_may_hold(job, run_dir, report->checkpoint_path) && report->checkpoint_step <= INT64_MAX &&
-            report->checkpoint_size <= INT64_MAX)
+        if (run_dir && ledger_may_hold(job, run_dir, report->checkpoint_path))
                 return true;
         if (!run->path_refused)
                 log_error("job %" PRIu64 " attempt %u reports a checkpoint that is not below %s: not recorded", job->id,
@@ -166,15 +165,16 @@ static void take_news(struct attempt_run *run, const struct attempt_report *repo
         cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
         struct error error = {};
 
-        size_t n = report->news.n_found / 3;
+        struct ledger_news news = report->news;
+        size_t n = news.n_found / 3;
         if (run_dir && n > 0 && !has_room(run, n * (strlen(run_dir) + NAME_BYTES)))
-                return;
+                news.n_found = 0; /* what went makes room, and where it began is true all the same */
         if (!run_dir || store_load_ledger(manager->store, job, &error) < 0) {
                 log_error("job %" PRIu64 ": its checkpoints are not noted: %s", job->id,
                           run_dir ? error.text : "out of memory");
                 return;
         }
-        if (ledger_take(job, run_dir, &report->news))
+        if (ledger_take(job, run_dir, &news))
                 store_mark(manager->store, job);
         if (report->has_resumed)
                 take_beginning(run, report->resumed_step);
