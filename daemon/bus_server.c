@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -54,6 +55,7 @@ struct bus_server {
         struct peer *peers;
         struct parked *parked; /* oldest first */
         struct inlets inlets;
+        unsigned clients_max;
         int spare_fd;       /* given up for a moment to turn a connection away when there are no more */
         uint64_t told_usec; /* when a refusal was last logged */
         unsigned untold;    /* refusals since */
@@ -341,7 +343,7 @@ static bool is_full(const struct bus_server *server, uid_t uid) {
                 all++;
                 of_uid += p->uid == uid;
         }
-        unsigned most = uid == 0 ? BERTD_CLIENTS_MAX : BERTD_CLIENTS_MAX - BERTD_CLIENTS_OF_ROOT;
+        unsigned most = uid == 0 ? server->clients_max : server->clients_max - BERTD_CLIENTS_OF_ROOT;
         return all >= most || of_uid >= BERTD_CLIENTS_OF_UID_MAX;
 }
 
@@ -607,6 +609,23 @@ static int make_id(sd_id128_t *ret) {
         return r;
 }
 
+#define FILES_OF_CLIENT 4 /* its socket, the inlet's copy, and the pair between the inlet and sd-bus */
+#define FILES_OF_OTHERS 256
+
+/* So many that root's connections, the database and the shims' still have descriptors. */
+static unsigned count_clients(void) {
+        struct rlimit files = {};
+
+        if (getrlimit(RLIMIT_NOFILE, &files) < 0 ||
+            files.rlim_cur >= FILES_OF_OTHERS + BERTD_CLIENTS_MAX * FILES_OF_CLIENT)
+                return BERTD_CLIENTS_MAX;
+        unsigned files_left = files.rlim_cur > FILES_OF_OTHERS ? (unsigned) files.rlim_cur - FILES_OF_OTHERS : 0;
+        unsigned n = MAX(files_left / FILES_OF_CLIENT, 2u * BERTD_CLIENTS_OF_ROOT);
+        log_info("%llu open files are allowed: %u connections at a time, not %d; raise the hard limit (ulimit -Hn)",
+                 (unsigned long long) files.rlim_cur, n, BERTD_CLIENTS_MAX);
+        return n;
+}
+
 int bus_server_new(struct manager *manager, const char *path, struct bus_server **ret, struct error *error) {
         cleanup_close int fd = -1;
         struct stat st;
@@ -615,6 +634,7 @@ int bus_server_new(struct manager *manager, const char *path, struct bus_server 
                 return error_errno(error, ENOMEM, "%s", path);
 
         server->manager = manager;
+        server->clients_max = count_clients();
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         int r = open_socket(path, &fd, error);
         if (r >= 0 && !(server->path = strdup(path)))

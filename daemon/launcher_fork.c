@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,8 +26,19 @@
 #include "daemon/files.h"
 #include "daemon/launcher.h"
 
+/* Programs that use select() break above it; who wants more says so. */
+static void lower_files(void) {
+        struct rlimit files;
+
+        if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur <= FD_SETSIZE)
+                return;
+        files.rlim_cur = FD_SETSIZE;
+        (void) setrlimit(RLIMIT_NOFILE, &files);
+}
+
 int launcher_become(const struct job *job, const struct job_inputs *inputs, const char **ret_what) {
         *ret_what = "limits";
+        lower_files();
         for (uint32_t i = 0; inputs && i < inputs->n_rlimits; i++) {
                 struct rlimit limit = { .rlim_cur = inputs->rlimits[i].soft, .rlim_max = inputs->rlimits[i].hard };
                 /* Without privileges a limit above ours cannot be had: what we have stays. */

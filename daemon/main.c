@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -25,6 +26,8 @@
 #include "daemon/launcher.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+
+#define FILES_MAX 16384 /* as bertd.service has it */
 
 static const char help[] =
         "usage: bertd [options]\n"
@@ -165,6 +168,16 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
         return 0;
 }
 
+/* A login's 1024 are what a few users' connections take. Who is run for users has the usual number again (launcher_become). */
+static void raise_files(void) {
+        struct rlimit files;
+
+        if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= FILES_MAX)
+                return;
+        files.rlim_cur = MIN(files.rlim_max, (rlim_t) FILES_MAX);
+        (void) setrlimit(RLIMIT_NOFILE, &files);
+}
+
 static void block_signals(void) {
         sigset_t set;
 
@@ -240,6 +253,7 @@ int main(int argc, char **argv) {
                 r = resolve(&options, &resolved, &error);
         if (r >= 0) {
                 block_signals();
+                raise_files();
                 log_open();
                 r = serve(&resolved, ready_fd, &error);
         }

@@ -19,6 +19,17 @@ bertd_pid=$!
 wait_for 20 answers
 is "bound to one core, one slot" "$(daemon slots)" 1
 
+soft=$(ulimit -Sn) hard=$(ulimit -Hn)
+ulimit -Sn 256
+with --slots 1
+ulimit -Sn "$soft"
+[[ $hard != unlimited ]] && ((hard < 16384)) || hard=16384
+is "it takes what open files it may, whatever the login has" "$(awk '/^Max open files/ { print $4 }' "/proc/$bertd_pid/limits")" "$hard"
+job=$(busctl --address="unix:path=$BERTD_SOCKET" call -- org.bertd1 /org/bertd1 org.bertd1.Manager Submit 'a{sv}' 4 \
+  name s files kind s command command as 3 sh -c 'ulimit -Sn' cwd s / | awk '{ print $2 }')
+wait_job "$job"
+is "and gives jobs that say nothing of it the usual number" "$("$BERTCTL" logs "$job")" 1024
+
 export BERTD_NVML=/nonexistent
 with --slots 8 --gpus 3,GPU-5,0
 is "--gpus LIST: so many" "$(daemon gpus)" 3
