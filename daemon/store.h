@@ -26,7 +26,7 @@
 #include "daemon/job.h"
 #include "daemon/submit.h"
 
-#define STORE_VERSION 3
+#define STORE_VERSION 4
 #define STORE_PENDING_MAX 65536 /* event rows kept while the disk is full; the oldest go first */
 
 struct store;

@@ -138,6 +138,18 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "CREATE INDEX job_oldest ON job(uid, end_order, id) WHERE state IN (" ENDED ") AND holds_checkpoints=0;"
         "PRAGMA user_version=3;"
         "COMMIT;",
+        "BEGIN IMMEDIATE;"
+        "ALTER TABLE job ADD COLUMN ends_with INTEGER NOT NULL DEFAULT 0;" /* enum ends_with */
+        "ALTER TABLE job ADD COLUMN private TEXT;" /* reason, for the owner and root; NULL = as for everybody */
+        "ALTER TABLE attempt ADD COLUMN private TEXT;"
+        "ALTER TABLE event ADD COLUMN private TEXT;"
+        "ALTER TABLE job ADD COLUMN log_max_size INTEGER NOT NULL DEFAULT 67108864;"
+        "ALTER TABLE job ADD COLUMN log_keep INTEGER NOT NULL DEFAULT 2;"
+        "ALTER TABLE job ADD COLUMN nice INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE job ADD COLUMN exit_owed INTEGER NOT NULL DEFAULT 0;" /* on_exit: 1 = to be started, 2 = may have been */
+        "ALTER TABLE input ADD COLUMN cpu_list TEXT;" /* CPU affinity of the submitter; NULL = any */
+        "PRAGMA user_version=4;"
+        "COMMIT;",
 };
 
 const char *const store_statements[STATEMENT_MAX] = {

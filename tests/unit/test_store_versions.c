@@ -142,7 +142,7 @@ static void test_version_2_is_migrated(void **state) {
         assert_true(folders.n == 1 && folders.rows[0].first == 100);
         note_events(store, job, 251, 1);
         store_free(store);
-        assert_int_equal(number("PRAGMA user_version"), 3);
+        assert_int_equal(number("PRAGMA user_version"), STORE_VERSION);
         /* The copy is the database as it was. */
         free(db_path);
         db_path = steal_pointer(&copy);
