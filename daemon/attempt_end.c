@@ -53,7 +53,7 @@ static void read_record(struct attempt_run *run, enum exit_class exit_class, con
 
         if (!reported) {
                 a->exit_class = (int) exit_class;
-                job_set_text(&a->reason, text);
+                attempt_set_reason(a, text, NULL);
         }
         if (!run_dir)
                 return;
@@ -76,7 +76,7 @@ static void complete_reason(struct attempt *a) {
 
 struct outcome {
         enum job_event event;
-        char reason[1024];
+        char reason[1024], private[1024]; /* private: "" = reason */
 };
 
 #define POLICY_TEXT_MAX 256
@@ -137,6 +137,15 @@ static void apply_policy(struct manager *manager, struct job *job, struct policy
                 wait_until(job, ret->delay_usec);
 }
 
+/* The death, what the policy makes of it (`parts`: its words, the samples, the delay). */
+static void put_reason(char *buffer, size_t size, const char *death, const char *const parts[3]) {
+        const char *text = parts[0], *samples = parts[1], *delay = parts[2];
+        bool said = death && death[0], more = said || text[0] || samples[0];
+
+        (void) snprintf(buffer, size, "%s%s%s%s%s%s", said ? death : "", said && text[0] ? "; " : "", text, samples,
+                        more && delay[0] ? "; " : "", delay);
+}
+
 static void judge(struct manager *manager, struct job *job, struct outcome *ret) {
         static const enum job_event events[] = {
                 [POLICY_DONE] = EVENT_FINISHED, [POLICY_RETRY] = EVENT_RETRY, [POLICY_FAIL] = EVENT_GAVE_UP
@@ -161,11 +170,13 @@ static void judge(struct manager *manager, struct job *job, struct outcome *ret)
         if (decision.cause == CAUSE_SAME_STEP && a->samples_last > 0)
                 (void) snprintf(samples, sizeof(samples), " (samples %" PRIu64 " to %" PRIu64 ")", a->samples_first,
                                 a->samples_last);
-        int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s%s", a->reason ? a->reason : "",
-                         a->reason && text[0] ? "; " : "", text, samples);
-        if (decision.action == POLICY_RETRY && n >= 0 && (size_t) n < sizeof(ret->reason))
-                (void) snprintf(ret->reason + n, sizeof(ret->reason) - (size_t) n, "%s%s", n > 0 ? "; " : "",
-                                reason_of_delay(&decision, job->not_before, text, sizeof(text)));
+        char delay[POLICY_TEXT_MAX] = "";
+        if (decision.action == POLICY_RETRY)
+                (void) reason_of_delay(&decision, job->not_before, delay, sizeof(delay));
+        const char *const parts[] = { text, samples, delay };
+        put_reason(ret->reason, sizeof(ret->reason), a->reason, parts);
+        if (a->private)
+                put_reason(ret->private, sizeof(ret->private), a->private, parts);
 }
 
 /* A wish decides over what the exit says, but finished work is finished, unless cancelled. A command that was `asked` to end may say 0
@@ -238,7 +249,8 @@ static void close_attempt(struct attempt_run *run) {
         job->wish = WISH_NONE;
         log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class),
                  a->reason ? ": " : "", a->reason ? a->reason : "");
-        (void) manager_move(manager, job, outcome.event, outcome.reason);
+        (void) manager_move_privately(manager, job, outcome.event, outcome.reason,
+                                      outcome.private[0] ? outcome.private : NULL);
         manager_account(manager);
         manager_arm_wake(manager);
         manager_plan_soon(manager);

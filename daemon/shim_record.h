@@ -38,9 +38,10 @@ struct shim_verdict {
         int exit_code; /* of the main child, or of the rank that mpirun blames; -1: died of a signal */
         int signal;    /* likewise; 0: none */
         bool oom;
-        int first_rank;               /* the rank that failed first; -1: unknown */
-        char host[SHIM_HOST_MAX];     /* where it ran; "" = unknown */
-        char reason[SHIM_REASON_MAX]; /* one line of valid UTF-8 */
+        int first_rank;                /* the rank that failed first; -1: unknown */
+        char host[SHIM_HOST_MAX];      /* where it ran; "" = unknown */
+        char reason[SHIM_REASON_MAX];  /* one line of valid UTF-8, for everybody: it quotes nothing of the job's */
+        char private[SHIM_REASON_MAX]; /* the whole one, for the owner and root; "" = reason */
 };
 
 void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *ret);

@@ -77,6 +77,8 @@ int store_insert(struct store *store, const struct submission *submission, uid_t
 /* Marks the job's rows and queues an event row: from → to, what, reason ("" = none); where the transition ends an attempt, with
  * its exit class and the steps that it lost. */
 void store_note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason);
+/* The same with both of the job's reasons. */
+void store_note_move(struct store *store, struct job *job, enum job_state from, const char *what);
 void store_mark(struct store *store, struct job *job); /* rows changed, no event */
 bool store_pending(const struct store *store);
 /* What is inserted by now is enough for one flush: others wait for it. */
@@ -133,8 +135,8 @@ int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, 
 
 struct event_row {
         uint64_t id, time;
-        const char *from, *to, *what, *reason;
-        const char *exit_class; /* empty: no attempt ended */
+        const char *from, *to, *what, *reason, *private; /* private: never NULL */
+        const char *exit_class;                          /* empty: no attempt ended */
         uint64_t step, lost;
 };
 /* Calls back for each event of the job after event `after`, oldest first, at most `max`; a return that is not 0 ends it and is returned. */

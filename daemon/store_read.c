@@ -99,6 +99,7 @@ static struct job *read_job(sqlite3_stmt *s) {
         job->deaths.free = (uint32_t) sqlite3_column_int64(s, i++);
         job_set_lost(job, (const char *) sqlite3_column_text(s, i++));
         job->holds_checkpoints = sqlite3_column_int(s, i++) != 0;
+        job_set_text(&job->private, (const char *) sqlite3_column_text(s, i++));
         attempt_clear(&job->attempt);
         return job;
 }
@@ -141,6 +142,7 @@ static void read_attempt(sqlite3_stmt *s, struct attempt *attempt) {
         job_set_text(&attempt->host, (const char *) sqlite3_column_text(s, i++));
         job_set_text(&attempt->evidence, (const char *) sqlite3_column_text(s, i++));
         job_set_text(&attempt->gpus, (const char *) sqlite3_column_text(s, i++));
+        job_set_text(&attempt->private, (const char *) sqlite3_column_text(s, i++));
 }
 
 /* `counted` is what a job needs that an older bertd has kept, which had no counters of its own. */
@@ -494,7 +496,10 @@ int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max
                         .exit_class = (const char *) sqlite3_column_text(s, 6),
                         .step = (uint64_t) sqlite3_column_int64(s, 7),
                         .lost = (uint64_t) sqlite3_column_int64(s, 8),
+                        .private = (const char *) sqlite3_column_text(s, 9),
                 };
+                if (!event.private)
+                        event.private = event.reason;
                 r = row(userdata, &event);
         }
         if (r == 0 && code != SQLITE_DONE)
