@@ -204,6 +204,15 @@ int attempt_load(const char *path, struct attempt *ret, struct error *error) {
         return error_input(error, BERTD_EXIT_DATA, "%s: not an attempt of format version 1", path);
 }
 
+bool attempt_is_trainer(const struct attempt *attempt) {
+        for (char **word = attempt->argv; *word; word++) {
+                const char *slash = strrchr(*word, '/');
+                if (strcmp(slash ? slash + 1 : *word, "bert-trainer") == 0)
+                        return true;
+        }
+        return attempt->kind != JOB_COMMAND;
+}
+
 /* ---- the main child ---- */
 
 enum step { STEP_SETUP, STEP_CWD, STEP_EXEC };
