@@ -204,6 +204,15 @@ int attempt_load(const char *path, struct attempt *ret, struct error *error) {
         return error_input(error, BERTD_EXIT_DATA, "%s: not an attempt of format version 1", path);
 }
 
+bool attempt_is_trainer(const struct attempt *attempt) {
+        for (char **word = attempt->argv; *word; word++) {
+                const char *slash = strrchr(*word, '/');
+                if (strcmp(slash ? slash + 1 : *word, "bert-trainer") == 0)
+                        return true;
+        }
+        return attempt->kind != JOB_COMMAND;
+}
+
 /* ---- the main child ---- */
 
 enum step { STEP_SETUP, STEP_CWD, STEP_EXEC };
@@ -296,7 +305,7 @@ int child_spawn(struct child *child, const struct attempt *attempt, const char *
         cleanup_free char *entry = format_string("NOTIFY_SOCKET=%s", notify_path);
         cleanup_free char **environment = entry ? with_entry(attempt->environment, entry) : NULL;
         if (!environment)
-                return error_errno(error, ENOMEM, "%s", attempt->argv[0]);
+                return error_errno(error, ENOMEM, "environment");
         if (pipe2(output, O_CLOEXEC) < 0)
                 return error_errno(error, errno, "pipe");
         cleanup_close int output_read = output[0], output_write = output[1];
@@ -330,7 +339,7 @@ void child_close(struct child *child) {
 
 bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret) {
         struct exec_report said;
-        char text[SHIM_REASON_MAX];
+        char text[SHIM_REASON_MAX], *to = ret->private;
         const char *name = attempt->argv[0];
 
         if (read(child->report_fd, &said, sizeof(said)) != (ssize_t) sizeof(said))
@@ -343,11 +352,14 @@ bool child_exec_error(const struct child *child, const struct attempt *attempt, 
                 ret->exit_code = said.code == ENOENT ? 127 : 126;
                 (void) snprintf(text, sizeof(text), "%.400s: %s", name, strerror(said.code));
         } else if (said.step == STEP_CWD) {
+                to = ret->reason;
                 (void) snprintf(text, sizeof(text), "working directory %.400s: %s", attempt->cwd, strerror(said.code));
         } else {
                 ret->exit_class = EXIT_CLASS_LAUNCH;
+                to = ret->reason;
                 (void) snprintf(text, sizeof(text), "could not start: %s", strerror(said.code));
         }
-        (void) shim_clean_text(ret->reason, sizeof(ret->reason), text, strlen(text));
+        (void) snprintf(ret->reason, sizeof(ret->reason), "the program could not be started: %s", strerror(said.code));
+        (void) shim_clean_text(to, SHIM_REASON_MAX, text, strlen(text));
         return true;
 }

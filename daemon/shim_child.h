@@ -46,6 +46,9 @@ struct attempt {
 int attempt_load(const char *path, struct attempt *ret, struct error *error);
 void attempt_free(struct attempt *attempt);
 
+/* Is it bert-trainer that runs, as a training job or as a command? */
+bool attempt_is_trainer(const struct attempt *attempt);
+
 /* The value of a variable in the attempt's environment, or NULL. */
 const char *attempt_getenv(const struct attempt *attempt, const char *name);
 

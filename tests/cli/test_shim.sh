@@ -99,7 +99,8 @@ attempt command term 1000000 'true'
 sed -i 's/"sh","-c"/"no-such-command-here"/' "$dir/attempt.json"
 run_shim
 ok 'a missing command: the shim ends' ended
-ok 'says which' record '"reason":"no-such-command-here: command not found","class":"user-error"'
+ok 'says which, to its user' record '"private":"no-such-command-here: command not found"'
+ok 'and to others why' record '"reason":"the program could not be started: No such file or directory","class":"user-error"'
 ok 'with the exit code of shells' record '"exit_code":127'
 attempt command term 1000000 'true'
 sed -i 's|"cwd":"[^"]*"|"cwd":"/no/such/folder"|' "$dir/attempt.json"

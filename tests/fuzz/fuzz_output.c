@@ -46,6 +46,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         assert(files_read_exit(jobs_fd, &job, "/run", &requested, NULL) == 0);
         assert(job.attempt.exit_class == (int) record.verdict.exit_class);
         assert(job.attempt.reason && strcmp(job.attempt.reason, record.verdict.reason) == 0);
+        const char *private = record.verdict.private[0] ? record.verdict.private : record.verdict.reason;
+        assert(strcmp(attempt_private(&job.attempt), private) == 0);
         attempt_clear(&job.attempt);
         return 0;
 }

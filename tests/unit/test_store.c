@@ -27,7 +27,7 @@ static void test_round_trip(void **state) {
         (void) snprintf(instance, sizeof(instance), "%s", store_instance(store));
         assert_int_equal(strlen(instance), 16);
         job->state = JOB_BACKOFF;
-        job_set_text(&job->reason, "rank 1 died");
+        job_set_reason(job, "rank 1 died", "rank 1 died: its words");
         job->loss = 2.5;
         job->attempt = (struct attempt) { .number = 2,
                                           .nonce = "n",
@@ -44,7 +44,8 @@ static void test_round_trip(void **state) {
                                           .rank = 1,
                                           .host = strdup("node"),
                                           .evidence = strdup("/e"),
-                                          .reason = strdup("SIGSEGV") };
+                                          .reason = strdup("SIGSEGV"),
+                                          .private = strdup("SIGSEGV: its words") };
         job->lost_steps = 7;
         job->deaths = (struct policy_counters) { .costing = 900, .free = 70 };
         job_lose(job, EXIT_CLASS_USER_ERROR, 12);
@@ -75,6 +76,8 @@ static void test_round_trip(void **state) {
         assert_non_null(job);
         assert_int_equal(job->state, JOB_BACKOFF);
         assert_string_equal(job->reason, "rank 1 died");
+        assert_string_equal(job->private, "rank 1 died: its words");
+        assert_string_equal(job->attempt.private, "SIGSEGV: its words");
         assert_string_equal(job->user, "alice");
         assert_int_equal(job->priority, -3);
         assert_true(job->loss == 2.5 && isnan(job->rate));
