@@ -154,13 +154,14 @@ struct spec_stage {
  * outer one then has the values of the first stage. spec_at gives the spec that a stage runs by, with or without stages.
  */
 struct spec {
-        char *name;              /* default: the spec file's name without .yaml */
-        enum job_kind kind;      /* required */
-        int32_t priority;        /* 0; -1000..1000, higher first */
-        char *run_dir;           /* NULL: the job's own folder */
-        enum device_kind device; /* auto: a GPU where there is one */
-        char *on_exit;           /* NULL */
-        char **command;          /* kind command only */
+        char *name;               /* default: the spec file's name without .yaml */
+        enum job_kind kind;       /* required */
+        int32_t priority;         /* 0; -1000..1000, higher first */
+        char *run_dir;            /* NULL: the job's own folder */
+        enum device_kind device;  /* auto: a GPU where there is one */
+        char *on_exit;            /* NULL */
+        enum ends_with ends_with; /* first; kind command only, as the next */
+        char **command;
         uint32_t n_command;
         struct spec_resources resources;
         struct spec_restart restart;

@@ -125,6 +125,7 @@ static const cyaml_schema_field_t spec_schema[] = {
         TEXT(struct raw, run_dir),
         TEXT(struct raw, device),
         TEXT(struct raw, on_exit),
+        TEXT(struct raw, ends_with),
         LIST(struct raw, command, 1, SPEC_LIST_MAX),
         SECTION(resources),
         SECTION(restart),

@@ -26,7 +26,9 @@ struct job_info {
         int64_t priority, exit; /* exit −1 = none yet */
         char *name, *user, *state, *reason, *status, *kind, *launcher, *exit_class, *exit_signal, *exit_host;
         char *first_cause, *evidence; /* NULL where the caller may not see them */
-        char *on_nan;
+        char *on_nan, *ends_with;
+        int64_t first_exit; /* with runs_on: of the first process: its exit code, or minus the signal */
+        uint64_t runs_on;   /* processes that live on without it; 0: it lives */
         char *checkpoint_path, *run_dir, *log, *cwd, *on_exit;
         char **lost_sec; /* "killed=12.500": seconds that ends of a class have cost */
         char **command;  /* NULL where the caller may not see it */

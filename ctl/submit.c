@@ -132,6 +132,8 @@ static int append_bounds(sd_bus_message *m, const struct spec *spec) {
                 r = sd_bus_message_append(m, "{sv}", "hang_sec", "i", spec->restart.hang_sec);
         if (r >= 0 && spec->restart.start_sec >= 0)
                 r = sd_bus_message_append(m, "{sv}", "start_sec", "i", spec->restart.start_sec);
+        if (r >= 0 && spec->ends_with == ENDS_WITH_LAST)
+                r = append_text(m, "ends_with", "last");
         return r;
 }
 
@@ -267,7 +269,7 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
 
 /* The options of a command job; the spec's own defaults where they are not given. */
 struct command_options {
-        const char *name, *run_dir, *memory, *cpus;
+        const char *name, *run_dir, *memory, *cpus, *ends_with;
         uint64_t ranks, threads, gpus, grace_sec, retries;
         int64_t priority, hang_sec, start_sec;
 };
@@ -280,6 +282,15 @@ static int read_limits(const struct command_options *o, struct spec_resources *r
         if (o->cpus && parse_double(o->cpus, BERTD_CPUS_MIN, BERTD_CPUS_MAX, &ret->cpus) < 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "--cpus: expected a number from %g to %d, not '%.64s'",
                                    BERTD_CPUS_MIN, BERTD_CPUS_MAX, o->cpus);
+        return 0;
+}
+
+static int read_end(const char *text, enum ends_with *ret, struct error *error) {
+        bool last = text && strcmp(text, "last") == 0;
+
+        if (text && !last && strcmp(text, "first") != 0)
+                return error_input(error, BERTCTL_EXIT_USAGE, "--ends-with: expected first or last, not '%.64s'", text);
+        *ret = last ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
         return 0;
 }
 
@@ -313,7 +324,8 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                              .start_sec = (int32_t) o->start_sec },
                 .checkpoint = { .every_sec = BERTD_EVERY_SEC_DEFAULT, .keep = BERTD_KEEP_DEFAULT },
         };
-        return read_limits(o, &ret->resources, error);
+        int r = read_end(o->ends_with, &ret->ends_with, error);
+        return r < 0 ? r : read_limits(o, &ret->resources, error);
 }
 
 static int submit_command(struct ctl *ctl, struct client *client, const struct command_options *o,
@@ -597,6 +609,11 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                   .max = BERTD_GRACE_MAX,
                   .argument = "SEC",
                   .help = "COMMAND: between SIGTERM and SIGKILL (" BERTD_TEXT(BERTD_GRACE_DEFAULT) ")" },
+                { .name = "ends-with",
+                  .kind = OPTION_STRING,
+                  .value = &o.ends_with,
+                  .argument = "first|last",
+                  .help = "COMMAND: it ends with its first process (first), or runs while one of it lives" },
                 { .name = "memory",
                   .kind = OPTION_STRING,
                   .value = &o.memory,
@@ -640,7 +657,7 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                 return command_exit(ctl, r);
         bool given = o.name || o.run_dir || o.ranks || o.threads || o.gpus != UINT64_MAX || o.grace_sec != UINT64_MAX ||
                      o.retries != UINT64_MAX || o.priority != INT64_MAX || o.memory || o.cpus || o.hang_sec >= 0 ||
-                     o.start_sec >= 0;
+                     o.start_sec >= 0 || o.ends_with;
         r = check_usage(&arguments, given, settings.n + axes.n > 0, &ctl->error);
         if (r == 0)
                 r = array_parse(&axes, &array, &ctl->error);

@@ -91,6 +91,7 @@ struct job {
         double cpus;                 /* limit, 0 = none */
         int32_t hang_sec, start_sec; /* as in include/bertd/bus.h */
         enum on_nan on_nan;
+        enum ends_with ends_with; /* of a command */
         uint32_t umask;
         char *name;
         const char *user, *cwd;  /* shared, of text_shared: most jobs have the same few */

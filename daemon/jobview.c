@@ -200,6 +200,15 @@ static void add_limits(sd_bus_message *m, int *r, const struct job *job) {
         add_i32(m, r, "hang_sec", job->hang_sec);
         add_i32(m, r, "start_sec", job->start_sec);
         add_string(m, r, "on_nan", on_nan_name(job->on_nan));
+        add_string(m, r, "ends_with", ends_with_name(job->ends_with));
+}
+
+/* Of a job that has lost its first process and runs on. */
+static void add_running_on(sd_bus_message *m, int *r, const struct job *job) {
+        if (!job->run || job->run->runs_on == 0)
+                return;
+        add_i32(m, r, "first_exit", job->run->first_exit);
+        add_u32(m, r, "runs_on", job->run->runs_on);
 }
 
 static void add_paths(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job) {
@@ -237,6 +246,7 @@ int jobview_job(sd_bus_message *m, const struct manager *manager, const struct j
         add_progress(m, &r, job);
         add_end(m, &r, job, owner);
         add_limits(m, &r, job);
+        add_running_on(m, &r, job);
         add_paths(m, &r, manager, job);
         add_u64(m, &r, "attempt_started", job->attempt.open ? job->attempt.started : 0);
         if (owner) {

@@ -158,6 +158,7 @@ static void read_known(struct attempt *a, const json_t *object) {
 
 static bool read_attempt(const json_t *object, struct attempt *a) {
         const char *stop = json_string_value(json_object_get(object, "stop"));
+        const char *ends_with = json_string_value(json_object_get(object, "ends_with"));
         const char *nonce = json_string_value(json_object_get(object, "nonce"));
         const char *cwd = json_string_value(json_object_get(object, "cwd"));
         const char *log = json_string_value(json_object_get(object, "log"));
@@ -174,6 +175,7 @@ static bool read_attempt(const json_t *object, struct attempt *a) {
         a->hang_sec = read_seconds(object, "hang_sec");
         a->start_sec = read_seconds(object, "start_sec");
         a->stop_by_term = stop && strcmp(stop, "term") == 0;
+        a->ends_with = ends_with && strcmp(ends_with, "last") == 0 ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
         a->nonce = strdup(nonce);
         a->cwd = strdup(cwd);
         a->log = strdup(log);

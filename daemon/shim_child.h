@@ -38,6 +38,7 @@ struct attempt {
         uint64_t grace_usec, log_max_bytes;
         int hang_sec, start_sec; /* −1: automatic, 0: no limit */
         bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
+        enum ends_with ends_with;
         bool lists; /* bertd leaves it to us which checkpoints are there: those that it knows are `known` */
         struct known known;
 };
@@ -57,6 +58,8 @@ void attempt_setenv(struct attempt *attempt, const char *name, const char *value
 
 struct child {
         pid_t pid;     /* 0: not started */
+        bool reaped;   /* it has ended: the pid may be another's */
+        int status;    /* then, of waitpid */
         int output_fd; /* read end of its stdout and stderr, non-blocking; −1 */
         int report_fd; /* read end of what a failed exec says; −1 */
 };

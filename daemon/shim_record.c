@@ -460,7 +460,7 @@ void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *re
 
         if (v.exit_code == 0) {
                 v.exit_class = EXIT_CLASS_FINISHED;
-                set_reason(&v, "finished");
+                set_reason(&v, BERTD_FINISHED);
         } else if (v.signal > 0) {
                 judge_signal(evidence, &v); /* mpirun itself, or the command */
         } else {

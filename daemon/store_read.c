@@ -32,7 +32,8 @@ static bool job_is_sane(const struct job *job) {
         return job->name && job->user && job->cwd && (unsigned) job->kind < JOB_KIND_MAX &&
                (unsigned) job->state < JOB_STATE_MAX && (unsigned) job->wish < WISH_MAX &&
                (unsigned) job->launcher < LAUNCHER_MAX && (unsigned) job->on_nan < ON_NAN_MAX &&
-               job->exit_class < EXIT_CLASS_MAX && job->ranks >= 1 && job->threads >= 1;
+               (unsigned) job->ends_with < ENDS_WITH_MAX && job->exit_class < EXIT_CLASS_MAX && job->ranks >= 1 &&
+               job->threads >= 1;
 }
 
 static struct job *read_job(sqlite3_stmt *s) {
@@ -100,6 +101,7 @@ static struct job *read_job(sqlite3_stmt *s) {
         job_set_lost(job, (const char *) sqlite3_column_text(s, i++));
         job->holds_checkpoints = sqlite3_column_int(s, i++) != 0;
         job_set_text(&job->private, (const char *) sqlite3_column_text(s, i++));
+        job->ends_with = (enum ends_with) sqlite3_column_int(s, i++);
         attempt_clear(&job->attempt);
         return job;
 }

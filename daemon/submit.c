@@ -45,6 +45,7 @@ enum submit_field {
         FIELD_HANG_SEC,
         FIELD_START_SEC,
         FIELD_ON_NAN,
+        FIELD_ENDS_WITH,
         FIELD_MAX
 };
 
@@ -81,6 +82,7 @@ static const struct field {
         [FIELD_HANG_SEC] = { "hang_sec", "i", AT(hang_sec), -1, BERTD_HANG_MAX, false },
         [FIELD_START_SEC] = { "start_sec", "i", AT(start_sec), -1, BERTD_HANG_MAX, false },
         [FIELD_ON_NAN] = { "on_nan", "s", AT(on_nan), 0, 16, false },
+        [FIELD_ENDS_WITH] = { "ends_with", "s", AT(ends_with), 0, 16, false },
 #undef AT
 };
 static_assert(ELEMENTSOF(fields) == FIELD_MAX, "a field without a row");
@@ -117,6 +119,7 @@ void submission_free(struct submission *submission) {
         free(submission->spec);
         free(submission->cwd);
         free(submission->on_nan);
+        free(submission->ends_with);
         free_strings(submission->command);
         free_strings(submission->environment);
         *submission = (struct submission) {};
@@ -349,6 +352,8 @@ static int check_limits(const struct submission *submission, struct error *error
                                  BERTD_CPUS_MIN);
         if (answer && answer[0] && on_nan_from_name(answer) < 0)
                 return error_set(error, EINVAL, "on_nan: \"%s\", expected stop or rollback", answer);
+        if (submission->ends_with && submission->ends_with[0] && ends_with_from_name(submission->ends_with) < 0)
+                return error_set(error, EINVAL, "ends_with: \"%s\", expected first or last", submission->ends_with);
         return 0;
 }
 

@@ -25,8 +25,8 @@ struct submit_rlimit {
 };
 
 struct submission {
-        char *name, *kind, *run_dir, *on_exit, *spec, *cwd, *on_nan; /* on_nan: NULL = stop */
-        char **command, **environment;                               /* NULL-terminated or NULL */
+        char *name, *kind, *run_dir, *on_exit, *spec, *cwd, *on_nan, *ends_with; /* NULL = stop, first */
+        char **command, **environment;                                           /* NULL-terminated or NULL */
         int32_t priority;
         uint32_t ranks, threads, gpus, max_without_progress, backoff_min_sec, backoff_max_sec, grace_sec, keep, umask;
         uint64_t keep_every, memory;
