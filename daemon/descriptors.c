@@ -4,6 +4,8 @@
  */
 #include "daemon/descriptors.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <sys/resource.h>
 
 #include "bertd/limits.h"
@@ -12,21 +14,30 @@
 #define OF_BERTD 64  /* the state folder, state.db, the loop, the log, helpers that come and go */
 #define OF_CLIENT 4  /* its socket, the inlet's copy, and the pair between the inlet and sd-bus */
 #define OF_ATTEMPT 6 /* its shim's connection, the shim's pidfd, a pipe of its launch */
-#define CLIENTS_MIN (BERTD_CLIENTS_OF_ROOT + 8)
+#define CLIENTS_MIN 24 /* of these BERTD_CLIENTS_OF_ROOT are root's */
+static_assert(CLIENTS_MIN > BERTD_CLIENTS_OF_ROOT, "others are served, too");
+static_assert(OF_BERTD + CLIENTS_MIN * OF_CLIENT + 4 * OF_ATTEMPT <= DESCRIPTORS_MIN, "a few jobs may run");
 
 void descriptors_share(uint64_t limit, struct descriptors *ret) {
-        uint64_t left = limit > OF_BERTD ? limit - OF_BERTD : 0, clients = left / 3 / OF_CLIENT;
+        uint64_t left = limit - OF_BERTD, clients = MAX(left / 3 / OF_CLIENT, (uint64_t) CLIENTS_MIN);
 
-        clients = MIN(MAX(clients, (uint64_t) CLIENTS_MIN), (uint64_t) BERTD_CLIENTS_MAX);
-        left = left > clients * OF_CLIENT ? left - clients * OF_CLIENT : 0;
+        clients = MIN(clients, (uint64_t) BERTD_CLIENTS_MAX);
+        left -= clients * OF_CLIENT;
         *ret = (struct descriptors) { .limit = limit,
                                       .clients = (uint32_t) clients,
-                                      .attempts = (uint32_t) MIN(MAX(left / OF_ATTEMPT, UINT64_C(1)),
-                                                                 (uint64_t) UINT32_MAX) };
+                                      .attempts = (uint32_t) MIN(left / OF_ATTEMPT, (uint64_t) UINT32_MAX) };
 }
 
-void descriptors_read(struct descriptors *ret) {
+int descriptors_read(struct descriptors *ret, struct error *error) {
         struct rlimit files;
 
-        descriptors_share(getrlimit(RLIMIT_NOFILE, &files) < 0 ? 1024 : files.rlim_cur, ret);
+        if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+                return error_errno(error, errno, "RLIMIT_NOFILE");
+        if (files.rlim_cur < DESCRIPTORS_MIN)
+                return error_set(error, EMFILE,
+                                 "%llu open files are allowed, bertd needs %d: raise the hard limit (ulimit -Hn, "
+                                 "LimitNOFILE=)",
+                                 (unsigned long long) files.rlim_cur, DESCRIPTORS_MIN);
+        descriptors_share(files.rlim_cur, ret);
+        return 0;
 }

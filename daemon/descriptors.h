@@ -4,16 +4,20 @@
 
 #include <stdint.h>
 
+#include "common/error.h"
+
 struct descriptors {
         uint64_t limit;    /* of bertd */
         uint32_t clients;  /* connections at a time, BERTD_CLIENTS_MAX where there is room */
         uint32_t attempts; /* that may run at a time */
 };
 
-/* Neither of a limit that is too low is less than what a few users need. */
+#define DESCRIPTORS_MIN 192 /* with less bertd would be deaf one day */
+
+/* limit >= DESCRIPTORS_MIN */
 void descriptors_share(uint64_t limit, struct descriptors *ret);
 
-/* Of this process. */
-void descriptors_read(struct descriptors *ret);
+/* Of this process. −EMFILE: it may have too few. */
+int descriptors_read(struct descriptors *ret, struct error *error);
 
 #endif

@@ -210,11 +210,12 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
         };
         m->launchers[LAUNCHER_FORK] = &launcher_fork;
         m->launchers[LAUNCHER_SYSTEMD] = geteuid() == 0 ? &launcher_systemd : NULL;
-        descriptors_read(&m->files);
         process_boot_id(m->boot_id, sizeof(m->boot_id));
         m->trainer = find_program("../trainer/bert-trainer", BERTD_BINDIR "/bert-trainer");
         m->shim = find_program("bertd-shim", BERTD_LIBEXECDIR "/bertd-shim");
-        int r = m->trainer && m->shim ? open_state(m, error) : error_errno(error, ENOMEM, "manager");
+        int r = m->trainer && m->shim ? descriptors_read(&m->files, error) : error_errno(error, ENOMEM, "manager");
+        if (r >= 0)
+                r = open_state(m, error);
         if (r >= 0) {
                 r = sd_event_default(&m->loop);
                 if (r >= 0)

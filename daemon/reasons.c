@@ -50,8 +50,7 @@ char *reason_of_waiting(const struct queue_entry *entry, struct queue_free free,
         case WAIT_FILES:
                 (void) snprintf(buffer, size,
                                 "waits for open files: bertd may have %" PRIu64
-                                " of them; raise LimitNOFILE= of its service, or the hard limit (ulimit -Hn) where it "
-                                "is started, and start it again",
+                                "; raise its hard limit (LimitNOFILE=, ulimit -Hn) and restart it",
                                 free.files);
                 break;
         case WAIT_NEVER:

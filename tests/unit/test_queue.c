@@ -126,18 +126,18 @@ static void test_files(void **state) {
         assert_true(queue_is_behind(&heads, &late));
         assert_int_equal(late.wait, WAIT_FILES);
         assert_string_equal(reason_of_waiting(&late, two, text, sizeof(text)),
-                            "waits for open files: bertd may have 1024 of them; raise LimitNOFILE= of its service, or the "
-                            "hard limit (ulimit -Hn) where it is started, and start it again");
+                            "waits for open files: bertd may have 1024; raise its hard limit (LimitNOFILE=, ulimit -Hn) "
+                            "and restart it");
 }
 
 /* Whatever the limit, what is shared out is less; and from a thousand on there is room for jobs and for clients. */
 static void test_descriptors(void **state) {
         struct descriptors files;
 
-        for (uint64_t limit = 256; limit < 20000; limit += 7) {
+        for (uint64_t limit = DESCRIPTORS_MIN; limit < 20000; limit += 7) {
                 descriptors_share(limit, &files);
                 assert_true(files.clients > BERTD_CLIENTS_OF_ROOT && files.clients <= BERTD_CLIENTS_MAX);
-                assert_true(files.attempts >= 10);
+                assert_true(files.attempts >= 4);
                 assert_true(files.clients * 4 + files.attempts * 6 + 60 < limit);
         }
         descriptors_share(16384, &files);
@@ -145,8 +145,6 @@ static void test_descriptors(void **state) {
         assert_true(files.attempts > 2000);
         descriptors_share(1024, &files);
         assert_true(files.attempts > 100 && files.clients >= BERTD_CLIENTS_OF_UID_MAX);
-        descriptors_share(16, &files);
-        assert_int_equal(files.attempts, 1);
 }
 
 static struct queue_entry any_entry(uint64_t *seed, uint64_t id) {
