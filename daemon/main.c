@@ -25,6 +25,7 @@
 #include "common/utf8.h"
 #include "common/usage.h"
 #include "daemon/detach.h"
+#include "daemon/init.h"
 #include "daemon/launcher.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
@@ -210,15 +211,27 @@ static int announce(const struct resolved *r, int ready_fd, struct error *error)
         return 0;
 }
 
+/* A container ends, and with it every job: they stop first. Asked again, bertd does not wait for them. */
+static int on_end_of_container(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        struct manager *manager = userdata;
+
+        if (manager->draining)
+                return sd_event_exit(manager->loop, 0);
+        log_info("the container ends: jobs are stopped, and start again with the next bertd");
+        manager_shutdown(manager, true);
+        return 0;
+}
+
 /* Returns the exit status, or −errno. */
-static int serve(const struct resolved *resolved, int ready_fd, struct error *error) {
+static int serve(const struct resolved *resolved, int ready_fd, bool container, struct error *error) {
         struct manager *manager = NULL;
 
         int r = manager_new(&resolved->manager, &manager, error);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < ELEMENTSOF(ending_signals); i++)
-                (void) sd_event_add_signal(manager->loop, NULL, ending_signals[i], NULL, NULL);
+                (void) sd_event_add_signal(manager->loop, NULL, ending_signals[i],
+                                           container ? on_end_of_container : NULL, container ? manager : NULL);
         (void) sd_event_set_watchdog(manager->loop, 1);
         r = manager_start(manager, error);
         (void) malloc_trim(0); /* what state.db and the user database took to open is not needed again */
@@ -251,7 +264,13 @@ int main(int argc, char **argv) {
         int r = parse_options(argc, argv, &options, &error);
         if (r > 0)
                 return 0;
-        if (r >= 0 && options.detach)
+        int container = r < 0 ? r : init_split(&error);
+        if (container < 0)
+                r = container;
+        else if (options.detach && container)
+                r = error_input(&error, BERTD_EXIT_USAGE,
+                                "--detach: the first process of a container stays in the foreground: leave it out");
+        else if (options.detach)
                 r = detach(&ready_fd, &error);
         if (r >= 0)
                 r = resolve(&options, &resolved, &error);
@@ -259,7 +278,7 @@ int main(int argc, char **argv) {
                 block_signals();
                 raise_files();
                 log_open();
-                r = serve(&resolved, ready_fd, &error);
+                r = serve(&resolved, ready_fd, container, &error);
         }
         return r < 0 ? error_report(&error) : r;
 }

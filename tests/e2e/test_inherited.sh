@@ -79,4 +79,26 @@ dd if=/dev/zero of="$work/unread" bs=4096 count=64 oflag=nonblock 2>/dev/null
 "$BERTCTL" cancel --now "$job"
 ok "and works on when that is full" wait_for 20 state_is "$job" cancelled
 kill "$reader"
+kill_bertd
+
+if unshare --pid --fork --mount-proc true 2>/dev/null; then
+  setsid unshare --pid --fork --mount-proc "$BERTD" --slots 8 --launcher fork >>"$work/bertd.log" 2>&1 </dev/null &
+  container=$!
+  ok "a bertd is process 1 of a container" wait_for 20 answers
+  first=$(pgrep -P "$container")
+  a=$("$BERTCTL" submit -- true) b=$("$BERTCTL" submit -- sleep 0.1)
+  job=$("$BERTCTL" submit --grace 20 -- sh -c 'trap "sleep 0.5; echo saved; exit 0" TERM; while :; do sleep 0.1; done')
+  ok "jobs run in it" eval 'wait_job "$a" && wait_job "$b" && wait_for 20 state_is "$job" running'
+  ok "it reaps what they leave" wait_for 5 eval '! ps --no-headers -o stat --ppid "$first" | grep Z'
+  "$BERTCTL" events "$job" >/dev/null
+  kill -TERM "$first"
+  ok "SIGTERM stops its jobs" wait_for 20 not lives "$first"
+  wait "$container"
+  start_bertd
+  ok "which save before" eval '"$BERTCTL" logs --attempt 1 "$job" | grep saved'
+  ok "and are started by the next bertd" wait_for 20 attempt_past "$job" 2
+  "$BERTCTL" cancel --now "$job"
+else
+  skip "bertd is process 1 of a container" "no pid namespace can be made here"
+fi
 finish
