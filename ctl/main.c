@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "common/file.h"
+#include "common/inherited.h"
 #include "ctl/command.h"
 
 static int command_help(struct ctl *ctl, int argc, char **argv);
@@ -167,7 +167,7 @@ static int run(struct ctl *ctl, int argc, char **argv) {
 int main(int argc, char **argv) {
         struct ctl ctl = {};
 
-        file_hold_standard();
+        inherited_begin_command();
         term_init(&ctl.term, STDOUT_FILENO);
         int code = run(&ctl, argc, argv);
         if (ctl.error.code)

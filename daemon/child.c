@@ -17,6 +17,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "daemon/command.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
@@ -103,7 +104,7 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
         const char *what;
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-        launcher_reset_signals();
+        inherited_drop_signals();
         (void) setsid();
         if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
                 _exit(127);

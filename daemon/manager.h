@@ -15,6 +15,7 @@
 #include <systemd/sd-event.h>
 
 #include "common/error.h"
+#include "daemon/descriptors.h"
 #include "daemon/gpus.h"
 #include "daemon/job.h"
 #include "daemon/queue.h"
@@ -46,8 +47,10 @@ struct manager {
         sd_bus *systemd;                                /* the systemd launcher's connection, NULL until it is needed */
         sd_event_source *plan_source, *wake_source;
         struct settle *settle;
-        struct queue_entry head; /* the queued job that waits for resources, as planned last; id 0: none */
+        struct queue_heads heads; /* the queued jobs that wait for resources, as planned last */
         uint64_t serial; /* of the newest durable change; a new daemon begins above those of the ones before it */
+        struct descriptors files;
+        uint32_t attempts; /* of jobs that hold resources */
         uint64_t slots_used;
         uint64_t gpus_used; /* bit mask over options.gpus */
         uint32_t gpus_lost; /* held by jobs, but not in options.gpus */
@@ -94,7 +97,7 @@ struct queue_free manager_free_resources(const struct manager *manager);
 /* STATE/jobs is where jobs_fd says; where somebody has removed it, it is made anew. */
 int manager_find_jobs(struct manager *manager, struct error *error);
 
-/* Recomputes slots_used and gpus_used from the jobs. */
+/* Recomputes attempts, slots_used and gpus_used from the jobs. */
 void manager_account(struct manager *manager);
 
 /* Arms the wake-up for the earliest back-off. */

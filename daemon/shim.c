@@ -25,6 +25,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "common/parse.h"
 #include "daemon/shim_memory.h"
 #include "daemon/shim_tree.h"
@@ -469,9 +470,6 @@ static int watch_signals(struct shim *shim) {
         (void) sigaddset(&set, SIGCONT);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 return -errno;
-        (void) signal(SIGPIPE, SIG_IGN);
-        (void) signal(SIGHUP, SIG_IGN);
-        (void) signal(SIGXFSZ, SIG_IGN); /* a file size limit of the user's: the write fails, and is counted */
         r = sd_event_add_signal(shim->event, &shim->child_source, SIGCHLD, on_child, shim);
         if (r >= 0)
                 r = sd_event_source_set_priority(shim->child_source, SD_EVENT_PRIORITY_IDLE);
@@ -592,6 +590,8 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
 
 /* The keeper of a shim that bertd forked (launcher_fork.c): `bertd-shim --keep` and the shim's arguments. */
 static __attribute__((noreturn)) void keep(void) {
+        (void) signal(SIGTERM, SIG_IGN);
+        (void) signal(SIGINT, SIG_IGN);
         while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
                 ;
         _exit(BERTD_EXIT_OK); /* a sanitizer's search for leaks needs more of a process than this one has */
@@ -611,6 +611,8 @@ int main(int argc, char **argv) {
         uint64_t job = 0, number = 0;
         bool good = true;
 
+        inherited_begin_service();
+        (void) signal(SIGQUIT, SIG_IGN);
         for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
                 if (c == 'v')
                         return printf("bertd-shim %s\n", BERTD_VERSION) < 0;

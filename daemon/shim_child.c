@@ -22,6 +22,7 @@
 #include "common/clock.h"
 #include "common/environment.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "common/parse.h"
 
 #define PIPE_BYTES (1 << 20)
@@ -237,15 +238,6 @@ static void set_limits(const struct attempt *attempt) {
         }
 }
 
-static void reset_signals(void) {
-        sigset_t none;
-
-        for (int i = 1; i < NSIG; i++)
-                (void) signal(i, SIG_DFL);
-        (void) sigemptyset(&none);
-        (void) sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static void raise_oom_score(void) {
         int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
         if (fd >= 0) {
@@ -273,7 +265,7 @@ static int become_job(const struct attempt *attempt, char **environment, int out
         if (getppid() != parent)
                 _exit(BERTD_EXIT_OSERR); /* the shim died before the line above */
         (void) setsid();
-        reset_signals();
+        inherited_drop_signals();
         raise_oom_score();
         if (dup2(null_fd, 0) < 0 || dup2(output_fd, 1) < 0 || dup2(output_fd, 2) < 0)
                 return STEP_SETUP;
