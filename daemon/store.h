@@ -81,6 +81,8 @@ void store_mark(struct store *store, struct job *job); /* rows changed, no event
 bool store_pending(const struct store *store);
 /* What is inserted by now is enough for one flush: others wait for it. */
 bool store_is_heavy(const struct store *store);
+/* Takes what only one writer of state.db can have, for the flush to come. −EBUSY: another program has it. Nothing here waits for it. */
+int store_begin(struct store *store, struct error *error);
 int store_flush(struct store *store, struct error *error);
 struct job *store_flushed(const struct store *store, size_t i); /* the jobs that the last flush wrote; NULL: no more */
 
