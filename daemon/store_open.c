@@ -18,7 +18,7 @@
 
 #define WAL_PAGES_MAX 4000 /* 16 MB */
 #define WAL_PAGES_HEAVY 64 /* of one commit */
-#define BUSY_MSEC 5000     /* at the start alone: from then on nothing waits for a program that has it locked (settle.c) */
+#define BUSY_MSEC 5000 /* at the start alone: from then on nothing waits for a program that has it locked (settle.c) */
 
 static int refuse_network(const char *path, struct error *error) {
         /* NFS, SMB, CIFS, AFS, 9p, Lustre, Ceph, GPFS: their locks do not hold what WAL needs. */
