@@ -124,6 +124,8 @@ static int apply_change(struct change *change) {
 
         if (!call->apply)
                 return 0;
+        if (call->apply == run_method)
+                (void) sd_bus_message_rewind(call->message, 1); /* it may have been asked before */
         call->error = &error;
         int r = call->apply(call, call->message);
         call->error = NULL;

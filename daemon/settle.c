@@ -15,8 +15,8 @@
 #include "common/clock.h"
 #include "daemon/attempt.h"
 #include "daemon/bus_server.h"
-#include "daemon/child.h"
 #include "daemon/log.h"
+#include "daemon/on_exit.h"
 #include "daemon/reserve.h"
 #include "daemon/trash.h"
 
@@ -35,6 +35,8 @@ struct settle {
         sd_event_source *source, *retry;
         uint64_t retry_usec;
         struct change *first, **last; /* that wait, in their order */
+        struct change *held;          /* that are asked again later */
+        sd_event_source *held_timer;
         unsigned waiting;
         uint64_t busy_since, busy_pause; /* since when another program has state.db locked, 0 = none has */
         bool busy_told;
@@ -70,19 +72,14 @@ int settle_new(struct manager *manager, struct settle **ret) {
 
 /* ---- effects ---- */
 
-void settle_exit(struct manager *m, struct job *job) {
-        bool waits = job->exit_due && state_has_ended(job->state) && !child_on_exit(m, job);
-
-        job->exit_due = waits;
-        m->exits_wait = m->exits_wait || waits;
-}
-
 static void tell(struct manager *m, struct job *job) {
         bool ended = state_has_ended(job->state);
 
         if (ended || job->state == JOB_PAUSED)
                 wait_answer(job);
-        settle_exit(m, job);
+        if (ended)
+                manager_plan_soon(m); /* where it leaves memory, once nothing of it is owed */
+        on_exit_next(m, job);
         if (job->stop_due && job->state == JOB_STOPPING)
                 attempt_stop(job);
         job->stop_due = false;
@@ -144,6 +141,54 @@ static void note_failure(struct settle *s, const char *why) {
         arm_retry(s, s->retry_usec);
 }
 
+/* ---- what has to wait for something else than the commit ---- */
+
+static void append(struct settle *s, struct change *change) {
+        change->next = NULL;
+        *s->last = change;
+        s->last = &change->next;
+        s->waiting++;
+}
+
+/* They are asked again; those that have waited since `since` or before for the last time. */
+static void ask_held(struct settle *s, uint64_t since) {
+        struct change *list = s->held;
+
+        s->held = NULL;
+        while (list) {
+                struct change *change = list;
+                list = change->next;
+                change->last = change->waited <= since;
+                append(s, change);
+        }
+        if (s->first)
+                settle_soon(s);
+}
+
+static int on_held(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct settle *s = userdata;
+
+        s->held_timer = sd_event_source_disable_unref(s->held_timer);
+        ask_held(s, usec - SETTLE_BUSY_USEC);
+        return 0;
+}
+
+/* In their order; the first is the one that waits longest. */
+static void hold(struct settle *s, struct change *change) {
+        struct change **at = &s->held;
+
+        while (*at && (*at)->waited <= change->waited)
+                at = &(*at)->next;
+        change->next = *at;
+        *at = change;
+        s->held_timer = sd_event_source_disable_unref(s->held_timer);
+        if (sd_event_add_time(s->manager->loop, &s->held_timer, CLOCK_BOOTTIME, s->held->waited + SETTLE_BUSY_USEC, 1,
+                              on_held, s) < 0)
+                ask_held(s, UINT64_MAX);
+}
+
+void settle_held(struct settle *s) { ask_held(s, 0); }
+
 static struct change *take_first(struct settle *s) {
         struct change *change = s->first;
 
@@ -162,9 +207,11 @@ static struct change *apply_all(struct settle *s, unsigned *ret_n) {
                 struct change *change = take_first(s);
                 uid_t uid = change->uid;
                 uint64_t begin = clock_boottime_usec();
-                bool taken = change->apply(change) >= 0;
+                int r = change->apply(change);
                 uint64_t usec = clock_boottime_usec() - begin;
-                if (!taken) {
+                if (r > 0)
+                        hold(s, change);
+                if (r != 0) {
                         bus_server_charge(s->manager->server, uid, usec);
                         continue;
                 }
@@ -246,12 +293,14 @@ static void wait_for_lock(struct settle *s, const char *why) {
 bool settle_has_room(const struct settle *s, uid_t uid, size_t size) {
         size_t all = size, of_uid = size;
 
-        if (s->busy_since == 0)
+        if (s->busy_since == 0 && !s->held)
                 return true;
-        for (const struct change *change = s->first; change; change = change->next) {
-                all += change->size;
-                of_uid += change->uid == uid ? change->size : 0;
-        }
+        const struct change *lists[] = { s->first, s->held };
+        for (size_t i = 0; i < ELEMENTSOF(lists); i++)
+                for (const struct change *change = lists[i]; change; change = change->next) {
+                        all += change->size;
+                        of_uid += change->uid == uid ? change->size : 0;
+                }
         return all <= BERTD_REQUESTS_MAX && of_uid <= BERTD_REQUESTS_OF_UID_MAX;
 }
 
@@ -295,11 +344,9 @@ bool settle_now(struct settle *s) {
 void settle_soon(struct settle *s) { (void) sd_event_source_set_enabled(s->source, SD_EVENT_ONESHOT); }
 
 void settle_add(struct settle *s, struct change *change) {
-        change->next = NULL;
         change->waited = clock_boottime_usec();
-        *s->last = change;
-        s->last = &change->next;
-        if (++s->waiting >= WAITING_MAX && s->busy_since == 0)
+        append(s, change);
+        if (s->waiting >= WAITING_MAX && s->busy_since == 0)
                 (void) settle_now(s);
         else
                 settle_soon(s);
@@ -319,14 +366,15 @@ static void log_not_kept(const struct manager *m, const char *why) {
 /* The loop is over: here a program that has state.db locked is waited for. */
 static bool settle_last(struct settle *s) {
         uint64_t end = clock_boottime_usec() + SETTLE_BUSY_USEC;
+        ask_held(s, UINT64_MAX);
         bool kept = settle_now(s);
-
         while (s->first || (s->busy_since > 0 && clock_boottime_usec() < end)) {
                 if (s->busy_since > 0)
                         (void) usleep(LAST_PAUSE_USEC);
                 kept = settle_now(s);
         }
-        return kept;
+        /* What the commit has brought about is marked again. */
+        return kept && store_pending(s->manager->store) ? settle_now(s) : kept;
 }
 
 void settle_free(struct settle *s) {
@@ -337,5 +385,6 @@ void settle_free(struct settle *s) {
                 log_not_kept(s->manager, s->manager->storage_error);
         (void) sd_event_source_disable_unref(s->source);
         (void) sd_event_source_disable_unref(s->retry);
+        (void) sd_event_source_disable_unref(s->held_timer);
         free(s);
 }

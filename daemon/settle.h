@@ -24,7 +24,9 @@ struct change {
         uid_t uid;             /* who asked: the time that it takes is charged to it */
         size_t size;           /* bytes that it holds, see settle_has_room */
         uint64_t usec, waited; /* settle's own: what apply took; since when it waits */
-        /* In memory, with marks and rows of the transaction. Negative: refused and answered, nothing has changed, freed. */
+        bool last;             /* it is not asked again */
+        /* In memory, with marks and rows of the transaction. Negative: refused and answered, nothing has changed, freed. Positive, not
+         * where it is the `last` time: not yet, nothing has changed; it is asked again after settle_held, or after SETTLE_BUSY_USEC. */
         int (*apply)(struct change *change);
         void (*keep)(struct change *change); /* it is durable: answers, frees */
         void (*undo)(struct change *change,
@@ -43,8 +45,8 @@ bool settle_has_room(const struct settle *settle, uid_t uid, size_t size);
 /* Takes the change. Its time comes before this turn's commit. */
 void settle_add(struct settle *settle, struct change *change);
 
-/* Starts the on_exit program that is due, where it may run now. */
-void settle_exit(struct manager *manager, struct job *job);
+/* What the held changes wait for may have come. */
+void settle_held(struct settle *settle);
 
 /* Commits at the end of this turn. */
 void settle_soon(struct settle *settle);

@@ -112,7 +112,8 @@ void store_release(struct store *store) {
 
         for (size_t i = 0; i < store->n_jobs; i++) {
                 struct job *job = store->jobs[i];
-                if (!state_has_ended(job->state) || job->dirty || job->run || job->waiters || job->exit_due) {
+                if (!state_has_ended(job->state) || job->dirty || job->run || job->waiters ||
+                    job->exit_owed != EXIT_OWED_NONE) {
                         store->jobs[kept++] = job;
                         continue;
                 }
@@ -176,6 +177,7 @@ static int write_job(struct store *store, const struct job *job, struct error *e
         cleanup_free char *lost = job_lost_text(job);
         bind_text(s, i++, lost ? lost : "");
         bind_u64(s, i++, job->holds_checkpoints);
+        bind_u64(s, i++, job->exit_owed);
         return db_run(s, error);
 }
 

@@ -1,6 +1,6 @@
 /*
  * state.db: every job, attempt, checkpoint and event (contracts C3, C4). In memory are the jobs that have not ended, and ended
- * ones until they are durable and store_release has come by; an ended job is read from the database when it is asked for.
+ * ones until they are durable, their on_exit has been started and store_release has come by; an ended job is read from the database when it is asked for.
  *
  * Who owns a struct job: the store, when store_find, store_at or store_insert gave it; it stays until store_release or
  * store_remove, so a pointer holds for one iteration of the loop. The caller, when store_load gave it: job_free, or store_adopt,

@@ -231,6 +231,8 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
                 r = store_read_open(store, error);
         if (r >= 0)
                 r = store_read_counts(store, error);
+        if (r >= 0)
+                r = store_read_owed(store, error);
         if (r < 0) {
                 store_free(store);
                 if (error && strncmp(error->text, path, strlen(path)) != 0)
