@@ -150,7 +150,8 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "ALTER TABLE job ADD COLUMN log_max_size INTEGER NOT NULL DEFAULT 67108864;"
         "ALTER TABLE job ADD COLUMN log_keep INTEGER NOT NULL DEFAULT 2;"
         "ALTER TABLE job ADD COLUMN nice INTEGER NOT NULL DEFAULT 0;"
-        "ALTER TABLE job ADD COLUMN exit_owed INTEGER NOT NULL DEFAULT 0;" /* on_exit: 1 = to be started, 2 = may have been */
+        "ALTER TABLE job ADD COLUMN exit_owed INTEGER NOT NULL DEFAULT 0;" /* enum exit_owed */
+        "CREATE INDEX job_exit ON job(id) WHERE exit_owed>0;"
         "ALTER TABLE input ADD COLUMN cpu_list TEXT;" /* CPU affinity of the submitter; NULL = any */
         "PRAGMA user_version=4;"
         "COMMIT;",
@@ -168,6 +169,7 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "resume_from=?15, resume_abandon=?16, history_from=?17, lost_steps=?18, run_steps=?19, "
                 "run_usec=?20, active_usec=?21, since_usec=?22, checkpoint_stall=?23, "
                 "checkpoint_write=?24, deaths=?25, free_deaths=?26, lost_usec=?27, holds_checkpoints=?28, private=?29, "
+                "exit_owed=?30, "
                 "end_order=CASE WHEN ?2 IN (" ENDED
                 ") THEN (SELECT seq FROM sqlite_sequence WHERE name='event') ELSE 0 END WHERE id=?1",
         [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command) VALUES(?,?,?,?,?)",
@@ -184,6 +186,8 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "WHERE job.id=?",
         [STATEMENT_LOAD_OPEN] =
                 "SELECT " STORE_JOB_COLUMNS " FROM job INDEXED BY job_open WHERE state NOT IN (" ENDED ") ORDER BY id",
+        [STATEMENT_LOAD_OWED] = "SELECT " STORE_JOB_COLUMNS
+                                " FROM job INDEXED BY job_exit WHERE exit_owed>0 AND state IN (" ENDED ") ORDER BY id",
         [STATEMENT_LOAD_JOB] = "SELECT " STORE_JOB_COLUMNS " FROM job WHERE id=?",
         [STATEMENT_FIND_NAME] = "SELECT coalesce((SELECT max(id) FROM job WHERE name=?1 AND uid=?2),"
                                 " (SELECT max(id) FROM job WHERE name=?1))",
