@@ -97,7 +97,7 @@ struct shim {
         int notify_fd;                  /* datagram socket of the job; −1 */
         char *notify_path, *notify_dir; /* the folder only where it is the shim's own */
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
-                *continued;
+                *continued, *log_look;
         bool stop_asked;
         bool closed;                               /* bertd said that the attempt is over */
         char *record;                              /* SHIM_ENDED: how, as shim_record_text has it */
