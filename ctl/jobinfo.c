@@ -63,6 +63,8 @@ static const struct dict_field job_fields[] = {
         JOB(hang_sec, DICT_I64),
         JOB(start_sec, DICT_I64),
         JOB(on_nan, DICT_STRING),
+        JOB(log_max_size, DICT_U64),
+        JOB(log_keep, DICT_U64),
 };
 
 #define CHECKPOINT(key, kind) \

@@ -124,6 +124,8 @@ json_t *json_job(const struct job_info *job) {
                 { "hang_sec", json_integer(job->hang_sec) },
                 { "start_sec", json_integer(job->start_sec) },
                 { "on_nan", json_text(job->on_nan) },
+                { "log_max_size", job->log_max_size > 0 ? json_count(job->log_max_size) : json_null() },
+                { "log_keep", job->log_keep > 0 ? json_count(job->log_keep) : json_null() },
                 { "run_dir", json_text(job->run_dir) },
                 { "log", json_text(job->log) },
                 { "cwd", json_text(job->cwd) },

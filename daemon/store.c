@@ -473,6 +473,8 @@ static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, con
                 .hang_sec = s->hang_sec,
                 .start_sec = s->start_sec,
                 .on_nan = s->on_nan && s->on_nan[0] ? (enum on_nan) on_nan_from_name(s->on_nan) : ON_NAN_STOP,
+                .log_max_size = s->log_max_size,
+                .log_keep = s->log_keep,
                 .checkpoint_stall = NAN,
                 .checkpoint_write = NAN,
                 .name = strdup(s->name),
@@ -521,6 +523,8 @@ static int insert_job(struct store *store, const struct job *job, struct error *
         (void) sqlite3_bind_int(s, i++, job->hang_sec);
         (void) sqlite3_bind_int(s, i++, job->start_sec);
         bind_u64(s, i++, job->on_nan);
+        bind_u64(s, i++, job->log_max_size);
+        bind_u64(s, i++, job->log_keep);
         bind_u64(s, i++, job->since_usec);
         return db_run(s, error);
 }
