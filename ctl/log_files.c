@@ -347,6 +347,10 @@ static unsigned find_next(const struct log_reader *reader, const struct log_file
         return files->n;
 }
 
+static bool ends_in_line(const struct log_reader *reader) {
+        return reader->n_last > 0 && reader->last[reader->n_last - 1] != '\n';
+}
+
 /* The next file takes the place of the one that is read to its end. Returns 1 where there was one, 0, or −errno. */
 static int move_on(struct log_reader *reader, const char *path, struct error *error) {
         cleanup_log_files struct log_files files = {};
@@ -363,8 +367,8 @@ static int move_on(struct log_reader *reader, const char *path, struct error *er
                 return 0;
         uint64_t ends = reader->begins + (uint64_t) st.st_size, oldest = files.beginning + files.dropped;
         if (lost && oldest > ends)
-                (void) printf("bertctl: %" PRIu64 " bytes of output were dropped before they could be shown\n",
-                              oldest - ends);
+                (void) printf("%sbertctl: %" PRIu64 " bytes of output were dropped before they could be shown\n",
+                              ends_in_line(reader) ? "\n" : "", oldest - ends);
         take(reader, &files, next);
         return 1;
 }

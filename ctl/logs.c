@@ -6,13 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -23,7 +20,7 @@
 #include "ctl/json.h"
 #include "ctl/log_files.h"
 
-#define POLL_INTERVAL_USEC 200000
+#define POLL_INTERVAL_MSEC 200
 #define ASK_INTERVAL_USEC USEC_PER_SEC /* between looks at the job's state */
 #define AWAY_USEC (3 * USEC_PER_SEC)   /* a running job's log is made again within 1 s */
 
@@ -86,22 +83,6 @@ static int open_error(struct error *error, int r, const char *path) {
                                    "%s: permission denied: a log is for the job's owner and root", path);
         return error_input(error, BERTCTL_EXIT_FAILED, "%s: %s", path,
                            r == -EINVAL ? "not a regular file" : strerror(-r));
-}
-
-/* Does nobody read stdout any more? A pipe's reader has ended, a terminal was hung up. */
-static bool reader_has_gone(int timeout_ms) {
-        struct pollfd out = { .fd = STDOUT_FILENO };
-
-        return poll(&out, 1, timeout_ms) > 0 && out.revents & (POLLERR | POLLHUP);
-}
-
-/* Ends the program, as a write would, where nobody would see what comes. */
-static void nap(void) {
-        (void) fflush(stdout);
-        if (!reader_has_gone(POLL_INTERVAL_USEC / 1000))
-                return;
-        (void) raise(SIGPIPE);
-        _exit(BERTCTL_EXIT_FAILED); /* that signal is ignored */
 }
 
 static int choose_attempt(struct follower *f, uint64_t attempt) {
@@ -196,7 +177,7 @@ static int follow(struct follower *f) {
                 int r = drain(f);
                 if (r < 0)
                         return r;
-                nap();
+                term_pause(POLL_INTERVAL_MSEC);
         }
 }
 
@@ -214,7 +195,7 @@ static int first_log(struct follower *f, bool wait, struct job_info *ret_job) {
                                            text_of(ret_job->state), text_of(ret_job->reason)[0] ? ": " : "",
                                            text_of(ret_job->reason));
                 job_info_clear(ret_job);
-                nap();
+                term_pause(POLL_INTERVAL_MSEC);
         }
 }
 
@@ -248,7 +229,7 @@ static void await_log(const struct follower *f) {
         struct stat st;
 
         while (clock_monotonic_usec() < deadline && (lstat(f->path, &st) < 0 || !S_ISREG(st.st_mode)))
-                nap();
+                term_pause(POLL_INTERVAL_MSEC);
 }
 
 static bool runs(const struct job_info *job) {

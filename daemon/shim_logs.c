@@ -18,8 +18,9 @@
 #include "common/file.h"
 
 #define NOTE_MAX 512
-#define ASIDE_MAX 8  /* things in a log's place that are moved aside; beyond, output is dropped */
-#define KEEP_OLDER 2 /* files, where bertd says nothing of it */
+#define ASIDE_MAX 8     /* things in a log's place that are moved aside; beyond, output is dropped */
+#define SHORT_LINE 4096 /* bytes: not cut by the end of a file, which is not smaller */
+#define KEEP_OLDER 2    /* files, where bertd says nothing of it */
 #define FOLDER_MODE 0700
 
 /* ---- names and opening ---- */
@@ -156,14 +157,17 @@ __attribute__((format(printf, 3, 0))) static size_t note_text(char *buffer, size
         return n + 1;
 }
 
-/* Of what befell the files: it goes into this one, or nowhere. */
+/* Of what befell the files: it goes into this one, or nowhere. The output before it may end within a line. */
 __attribute__((format(printf, 2, 3))) static void put_note(struct shim_log *log, const char *format, ...) {
-        char text[NOTE_MAX];
+        char text[NOTE_MAX] = "\n";
+        bool within = log->size > 0 ? log->within : log->older_within;
         va_list ap;
 
         va_start(ap, format);
-        (void) put(log, text, note_text(text, sizeof(text), format, ap));
+        size_t n = note_text(text + within, sizeof(text) - 1, format, ap);
         va_end(ap);
+        (void) put(log, text, n + within);
+        log->within = false;
 }
 
 /* Tells of lost bytes once the disk takes them again. False: it does not yet. */
@@ -255,6 +259,7 @@ static void rotate(struct shim_log *log) {
         for (unsigned i = log->keep - 1; i > 0; i--)
                 turned = shift(log, i);
         if (turned) {
+                log->older_within = log->within;
                 if (log->fd >= 0)
                         (void) close(log->fd);
                 open_file(log);
@@ -311,12 +316,14 @@ void shim_log_look(struct shim_log *log) {
 
 /* ---- writing ---- */
 
-/* How much of the data this file takes: to its bound, and where that is between two lines, whole lines. */
+/* How much of the data this file takes: to its bound whole lines, and of a line only what is long. */
 static size_t room(const struct shim_log *log, const char *data, size_t size) {
         size_t space = log->piece > log->size ? (size_t) MIN(log->piece - log->size, (uint64_t) size) : 0;
         const char *newline = space < size && space > 0 ? memrchr(data, '\n', space) : NULL;
 
-        return newline ? (size_t) (newline - data) + 1 : space;
+        if (newline)
+                return (size_t) (newline - data) + 1;
+        return space < size && space < SHORT_LINE && !log->within ? 0 : space;
 }
 
 void shim_log_write(struct shim_log *log, const char *data, size_t size) {
@@ -330,6 +337,7 @@ void shim_log_write(struct shim_log *log, const char *data, size_t size) {
                 }
                 n = n > 0 ? n : size; /* could not be turned */
                 size_t done = note_dropped(log) ? put(log, data, n) : 0;
+                log->within = done > 0 && data[done - 1] != '\n';
                 if (done < n) {
                         log->dropped_errno = errno;
                         log->dropped += size - done;

@@ -27,6 +27,8 @@ struct shim_log {
         unsigned keep;        /* files, with `path` itself */
         uint64_t dropped;     /* bytes lost since the last note */
         int dropped_errno;
+        bool within;           /* a line: the output that was written last does not end one */
+        bool older_within;     /* the same of the file before this one */
         uint64_t first;        /* bytes of output in log.first */
         bool first_whole;      /* it gets no more */
         char first_end;        /* the last of them */
