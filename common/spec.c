@@ -99,13 +99,26 @@ static int read_double(struct reader *reader, const struct field *field, const c
         return r < 0 ? wrong_type(reader, field->key, text, "a number") : 0;
 }
 
+/* "64K", "4096T", of a whole number of them */
+static const char *size_text(uint64_t bytes, char buffer[32]) {
+        static const char units[] = "\0KMGT";
+        unsigned unit = 0;
+
+        for (; bytes >= 1024 && bytes % 1024 == 0 && unit < 4; unit++)
+                bytes /= 1024;
+        (void) snprintf(buffer, 32, "%" PRIu64 "%.1s", bytes, &units[unit]);
+        return buffer;
+}
+
 /* "16G" */
 static int read_size(struct reader *reader, const struct field *field, const char *text, uint64_t *to) {
+        char low[32], high[32];
         int r = parse_size(text, (uint64_t) field->min, (uint64_t) field->max, to);
 
         if (r == -ERANGE)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.64s is not between 1M and 4096T",
-                                   reader->file.path, line_of(reader, field->key), name_of(reader, field->key), text);
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.64s is not between %s and %s",
+                                   reader->file.path, line_of(reader, field->key), name_of(reader, field->key), text,
+                                   size_text((uint64_t) field->min, low), size_text((uint64_t) field->max, high));
         return r < 0 ? wrong_type(reader, field->key, text, "a whole number of bytes, or one with K, M, G or T") : 0;
 }
 

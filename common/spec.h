@@ -70,6 +70,11 @@ struct spec_checkpoint {
         uint32_t keep;
         uint64_t keep_every;
 };
+/* Of an attempt's output: bytes of its files together, in the file with K, M, G or T; and how many files; 64M, 2 */
+struct spec_log {
+        uint64_t max_size;
+        uint32_t keep;
+};
 /* config.json (Hugging Face keys), vocab.txt; the checkpoint (finetune: or the Hugging Face folder) whose weights the run begins with,
  * NULL: random ones. finetune takes config and vocab from there where they are NULL. */
 struct spec_model {
@@ -166,6 +171,7 @@ struct spec {
         struct spec_resources resources;
         struct spec_restart restart;
         struct spec_checkpoint checkpoint;
+        struct spec_log log;
         struct spec_model model;
         struct spec_data data;
         struct spec_classifier classifier;

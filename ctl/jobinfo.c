@@ -66,6 +66,8 @@ static const struct dict_field job_fields[] = {
         JOB(ends_with, DICT_STRING),
         JOB(first_exit, DICT_I64),
         JOB(runs_on, DICT_U64),
+        JOB(log_max_size, DICT_U64),
+        JOB(log_keep, DICT_U64),
 };
 
 #define CHECKPOINT(key, kind) \

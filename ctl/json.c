@@ -127,6 +127,8 @@ json_t *json_job(const struct job_info *job) {
                 { "ends_with", json_text(job->ends_with) },
                 { "first_exit", job->runs_on > 0 ? json_integer(job->first_exit) : json_null() },
                 { "runs_on", json_count(job->runs_on) },
+                { "log_max_size", job->log_max_size > 0 ? json_count(job->log_max_size) : json_null() },
+                { "log_keep", job->log_keep > 0 ? json_count(job->log_keep) : json_null() },
                 { "run_dir", json_text(job->run_dir) },
                 { "log", json_text(job->log) },
                 { "cwd", json_text(job->cwd) },

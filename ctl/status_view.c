@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -277,6 +278,18 @@ static void draw_hint(FILE *out, const struct term *term, const struct job_info 
         }
 }
 
+/* And its bound, where the user chose one. */
+static void draw_log(FILE *out, const struct term *term, const struct job_info *job) {
+        char bytes[FORMAT_MAX];
+
+        line(out, term, "log", STYLE_NONE, text_of(job->log));
+        if (job->log_max_size > 0 &&
+            (job->log_max_size != BERTD_LOG_SIZE_DEFAULT || job->log_keep != BERTD_LOG_KEEP_DEFAULT))
+                line_format(out, term, "", STYLE_NONE,
+                            "an attempt's first 1 MB and its last %s are kept, these in %" PRIu64 " file%s",
+                            format_bytes(job->log_max_size, bytes), job->log_keep, job->log_keep == 1 ? "" : "s");
+}
+
 int status_draw_job(FILE *out, const struct term *term, const struct job_info *job, uint64_t checkpoint_created,
                     struct error *error) {
         char when[FORMAT_MAX], title[2 * BERTD_NAME_MAX];
@@ -303,7 +316,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line(out, term, "started", STYLE_NONE, format_local_time(job->started, when));
         line(out, term, "ended", STYLE_NONE, format_local_time(job->ended, when));
         line(out, term, "run folder", STYLE_NONE, text_of(job->run_dir));
-        line(out, term, "log", STYLE_NONE, text_of(job->log));
+        draw_log(out, term, job);
         draw_hint(out, term, job);
         return ferror(out) ? error_input(error, BERTCTL_EXIT_FAILED, "cannot write") : 0;
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "bertd/bus.h"
+#include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/environment.h"
 #include "common/file.h"
@@ -134,6 +135,10 @@ static int append_bounds(sd_bus_message *m, const struct spec *spec) {
                 r = sd_bus_message_append(m, "{sv}", "start_sec", "i", spec->restart.start_sec);
         if (r >= 0 && spec->ends_with == ENDS_WITH_LAST)
                 r = append_text(m, "ends_with", "last");
+        if (r >= 0 && spec->log.max_size != BERTD_LOG_SIZE_DEFAULT)
+                r = sd_bus_message_append(m, "{sv}", "log_max_size", "t", spec->log.max_size);
+        if (r >= 0 && spec->log.keep != BERTD_LOG_KEEP_DEFAULT)
+                r = append_count(m, "log_keep", spec->log.keep);
         return r;
 }
 
@@ -269,10 +274,21 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
 
 /* The options of a command job; the spec's own defaults where they are not given. */
 struct command_options {
-        const char *name, *run_dir, *memory, *cpus, *ends_with;
-        uint64_t ranks, threads, gpus, grace_sec, retries;
+        const char *name, *run_dir, *memory, *cpus, *ends_with, *log_max_size;
+        uint64_t ranks, threads, gpus, grace_sec, retries, log_keep;
         int64_t priority, hang_sec, start_sec;
 };
+
+static int read_log_size(const struct command_options *o, struct spec_log *ret, struct error *error) {
+        ret->max_size = BERTD_LOG_SIZE_DEFAULT;
+        ret->keep = o->log_keep == 0 ? BERTD_LOG_KEEP_DEFAULT : (uint32_t) o->log_keep;
+        if (o->log_max_size && parse_size(o->log_max_size, BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, &ret->max_size) < 0)
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "--log-max-size: expected bytes, or a number with K, M, G or T, from 64K to 1T; not "
+                                   "'%.64s'",
+                                   o->log_max_size);
+        return 0;
+}
 
 static int read_limits(const struct command_options *o, struct spec_resources *ret, struct error *error) {
         if (o->memory && parse_size(o->memory, BERTD_MEMORY_MIN, BERTD_MEMORY_MAX, &ret->memory) < 0)
@@ -325,6 +341,8 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                 .checkpoint = { .every_sec = BERTD_EVERY_SEC_DEFAULT, .keep = BERTD_KEEP_DEFAULT },
         };
         int r = read_end(o->ends_with, &ret->ends_with, error);
+        if (r >= 0)
+                r = read_log_size(o, &ret->log, error);
         return r < 0 ? r : read_limits(o, &ret->resources, error);
 }
 
@@ -638,6 +656,19 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                   .max = BERTD_HANG_MAX,
                   .argument = "SEC",
                   .help = "COMMAND: to its first reported step (0: any time)" },
+                { .name = "log-max-size",
+                  .kind = OPTION_STRING,
+                  .value = &o.log_max_size,
+                  .argument = "SIZE",
+                  .help = "COMMAND: of an attempt's log, as 512K or 1G (64M); its first 1 MB is kept beside" },
+                { .name = "log-keep",
+                  .kind = OPTION_U64,
+                  .value = &o.log_keep,
+                  .min = 1,
+                  .max = BERTD_LOG_KEEP_MAX,
+                  .argument = "N",
+                  .help = "COMMAND: files that it is in; the oldest makes room (" BERTD_TEXT(
+                          BERTD_LOG_KEEP_DEFAULT) ")" },
                 { .name = "retries",
                   .kind = OPTION_U64,
                   .value = &o.retries,
@@ -657,7 +688,7 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                 return command_exit(ctl, r);
         bool given = o.name || o.run_dir || o.ranks || o.threads || o.gpus != UINT64_MAX || o.grace_sec != UINT64_MAX ||
                      o.retries != UINT64_MAX || o.priority != INT64_MAX || o.memory || o.cpus || o.hang_sec >= 0 ||
-                     o.start_sec >= 0 || o.ends_with;
+                     o.start_sec >= 0 || o.ends_with || o.log_max_size || o.log_keep > 0;
         r = check_usage(&arguments, given, settings.n + axes.n > 0, &ctl->error);
         if (r == 0)
                 r = array_parse(&axes, &array, &ctl->error);

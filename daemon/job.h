@@ -96,6 +96,8 @@ struct job {
         int32_t hang_sec, start_sec; /* as in include/bertd/bus.h */
         enum on_nan on_nan;
         enum ends_with ends_with; /* of a command */
+        uint64_t log_max_size;    /* bytes of an attempt's log, in log_keep files */
+        uint32_t log_keep;
         uint32_t umask;
         char *name;
         const char *user, *cwd;  /* shared, of text_shared: most jobs have the same few */

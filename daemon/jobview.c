@@ -197,6 +197,8 @@ static void add_end(sd_bus_message *m, int *r, const struct job *job, bool owner
 static void add_limits(sd_bus_message *m, int *r, const struct job *job) {
         add_u64(m, r, "memory", job->memory);
         add_double(m, r, "cpus", job->cpus);
+        add_u64(m, r, "log_max_size", job->log_max_size);
+        add_u32(m, r, "log_keep", job->log_keep);
         add_i32(m, r, "hang_sec", job->hang_sec);
         add_i32(m, r, "start_sec", job->start_sec);
         add_string(m, r, "on_nan", on_nan_name(job->on_nan));

@@ -38,6 +38,7 @@
 #define GRACE_MAX_USEC (7 * 24 * 3600 * USEC_PER_SEC)
 #define KILL_LIMIT_USEC (10 * USEC_PER_SEC)
 #define DRAIN_LIMIT_USEC (2 * USEC_PER_SEC)
+#define LOG_LOOK_USEC USEC_PER_SEC /* between looks at the log of a silent job */
 #define READS_A_TURN 16
 #define READ_BYTES (64u << 10)
 #define WRITING_FILES_MAX 1024
@@ -64,6 +65,17 @@ static bool read_output(struct shim *shim, unsigned reads) {
 static int on_output(sd_event_source *source, int fd, uint32_t events, void *userdata) {
         if (!read_output(userdata, READS_A_TURN))
                 (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
+        return 0;
+}
+
+static int on_log_look(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct shim *shim = userdata;
+
+        if (shim->state == SHIM_ENDED)
+                return 0;
+        shim_log_look(&shim->log);
+        (void) sd_event_source_set_time_relative(source, LOG_LOOK_USEC);
+        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         return 0;
 }
 
@@ -440,6 +452,9 @@ void shim_begin(struct shim *shim) {
         shim->state = SHIM_RUNNING;
         r = sd_event_add_io(shim->event, &shim->output_source, shim->child.output_fd, EPOLLIN, on_output, shim);
         if (r >= 0)
+                r = sd_event_add_time_relative(shim->event, &shim->log_look, CLOCK_MONOTONIC, LOG_LOOK_USEC,
+                                               LOG_LOOK_USEC / 4, on_log_look, shim);
+        if (r >= 0)
                 r = shim_hang_start(shim);
         if (r < 0) {
                 shim_kill_all(shim); /* output that nobody reads would block it one day */
@@ -511,7 +526,7 @@ static int load(struct shim *shim, uint64_t job, uint64_t number, struct error *
         shim->exit_fd = exit_file_open(shim->dir_fd, error);
         if (shim->exit_fd < 0)
                 return error_prefix(error, "%s", shim->dir);
-        return shim_log_open(&shim->log, shim->attempt.log, shim->attempt.log_max_bytes, error);
+        return shim_log_open(&shim->log, shim->attempt.log, shim->attempt.log_max_bytes, shim->attempt.log_keep, error);
 }
 
 static int run(struct shim *shim, const char *socket, struct error *error) {
@@ -537,7 +552,8 @@ static void release(struct shim *shim) {
         shim_checkpoints_close(shim);
         sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
                                               &shim->int_source,    &shim->patience,     &shim->grace,
-                                              &shim->continued,     &shim->hang.timer,   &shim->left.timer };
+                                              &shim->continued,     &shim->hang.timer,   &shim->left.timer,
+                                              &shim->log_look };
         for (size_t i = 0; i < ELEMENTSOF(sources); i++)
                 *sources[i] = sd_event_source_disable_unref(*sources[i]);
         child_close(&shim->child);

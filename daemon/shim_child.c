@@ -173,6 +173,7 @@ static bool read_attempt(const json_t *object, struct attempt *a) {
         a->umask = (mode_t) json_integer_value(json_object_get(object, "umask")) & 0777;
         a->grace_usec = (uint64_t) json_integer_value(json_object_get(object, "grace_usec"));
         a->log_max_bytes = (uint64_t) json_integer_value(json_object_get(object, "log_max_bytes"));
+        a->log_keep = (unsigned) json_integer_value(json_object_get(object, "log_keep"));
         a->hang_sec = read_seconds(object, "hang_sec");
         a->start_sec = read_seconds(object, "start_sec");
         a->stop_by_term = stop && strcmp(stop, "term") == 0;

@@ -36,6 +36,7 @@ struct attempt {
         } rlimits[ATTEMPT_RLIMITS_MAX];
         unsigned n_rlimits;
         uint64_t grace_usec, log_max_bytes;
+        unsigned log_keep;       /* 0: an older bertd says nothing of it */
         int hang_sec, start_sec; /* −1: automatic, 0: no limit */
         bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
         enum ends_with ends_with;

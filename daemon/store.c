@@ -513,6 +513,8 @@ static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, con
                 .on_nan = s->on_nan && s->on_nan[0] ? (enum on_nan) on_nan_from_name(s->on_nan) : ON_NAN_STOP,
                 .ends_with = s->ends_with && s->ends_with[0] ? (enum ends_with) ends_with_from_name(s->ends_with)
                                                              : ENDS_WITH_FIRST,
+                .log_max_size = s->log_max_size,
+                .log_keep = s->log_keep,
                 .checkpoint_stall = NAN,
                 .checkpoint_write = NAN,
                 .name = strdup(s->name),
@@ -561,6 +563,8 @@ static int insert_job(struct store *store, const struct job *job, struct error *
         (void) sqlite3_bind_int(s, i++, job->hang_sec);
         (void) sqlite3_bind_int(s, i++, job->start_sec);
         bind_u64(s, i++, job->on_nan);
+        bind_u64(s, i++, job->log_max_size);
+        bind_u64(s, i++, job->log_keep);
         bind_u64(s, i++, job->since_usec);
         bind_u64(s, i++, job->ends_with);
         return db_run(s, error);

@@ -88,6 +88,8 @@ static struct job *read_job(sqlite3_stmt *s) {
         job->hang_sec = sqlite3_column_int(s, i++);
         job->start_sec = sqlite3_column_int(s, i++);
         job->on_nan = (enum on_nan) sqlite3_column_int(s, i++);
+        job->log_max_size = (uint64_t) sqlite3_column_int64(s, i++);
+        job->log_keep = (uint32_t) sqlite3_column_int64(s, i++);
         job->lost_steps = (uint64_t) sqlite3_column_int64(s, i++);
         job->run_steps = (uint64_t) sqlite3_column_int64(s, i++);
         job->run_usec = (uint64_t) sqlite3_column_int64(s, i++);

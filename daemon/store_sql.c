@@ -161,8 +161,9 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_JOB_INSERT] =
                 "INSERT INTO job(uid, gid, kind, state, launcher, priority, ranks, threads, gpus, max_without_progress,"
                 " backoff_min_sec, backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, "
-                "on_exit, submitted, memory, cpus, hang_sec, start_sec, on_nan, since_usec, ends_with)"
-                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "on_exit, submitted, memory, cpus, hang_sec, start_sec, on_nan, log_max_size, log_keep, since_usec, "
+                "ends_with)"
+                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_JOB_UPDATE] =
                 "UPDATE job SET state=?2, wish=?3, ranks=?4, reason=?5, started=?6, ended=?7, "
                 "not_before=?8, step=?9, steps=?10, loss=?11, rate=?12, exit_code=?13, exit_class=?14, "

@@ -49,7 +49,8 @@ enum {
         "backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, on_exit, reason, "          \
         "submitted, "                                                                                               \
         "started, ended, not_before, step, steps, loss, rate, exit_code, exit_class, resume_from, resume_abandon, " \
-        "history_from, memory, cpus, hang_sec, start_sec, on_nan, lost_steps, run_steps, run_usec, active_usec, "   \
+        "history_from, memory, cpus, hang_sec, start_sec, on_nan, log_max_size, log_keep, lost_steps, run_steps, "  \
+        "run_usec, active_usec, "                                                                                   \
         "since_usec, checkpoint_stall, checkpoint_write, deaths, free_deaths, lost_usec, holds_checkpoints, "       \
         "private, ends_with, exit_owed"
 #define STORE_ATTEMPT_COLUMNS                                                                                      \

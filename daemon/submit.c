@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 
 #include "bertd/job.h"
+#include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/limits.h"
@@ -46,6 +47,8 @@ enum submit_field {
         FIELD_START_SEC,
         FIELD_ON_NAN,
         FIELD_ENDS_WITH,
+        FIELD_LOG_MAX_SIZE,
+        FIELD_LOG_KEEP,
         FIELD_MAX
 };
 
@@ -83,6 +86,8 @@ static const struct field {
         [FIELD_START_SEC] = { "start_sec", "i", AT(start_sec), -1, BERTD_HANG_MAX, false },
         [FIELD_ON_NAN] = { "on_nan", "s", AT(on_nan), 0, 16, false },
         [FIELD_ENDS_WITH] = { "ends_with", "s", AT(ends_with), 0, 16, false },
+        [FIELD_LOG_MAX_SIZE] = { "log_max_size", "t", AT(log_max_size), BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, false },
+        [FIELD_LOG_KEEP] = { "log_keep", "u", AT(log_keep), 1, BERTD_LOG_KEEP_MAX, false },
 #undef AT
 };
 static_assert(ELEMENTSOF(fields) == FIELD_MAX, "a field without a row");
@@ -102,6 +107,8 @@ void submission_defaults(struct submission *submission) {
                 .umask = 022,
                 .hang_sec = -1,
                 .start_sec = -1,
+                .log_max_size = BERTD_LOG_SIZE_DEFAULT,
+                .log_keep = BERTD_LOG_KEEP_DEFAULT,
         };
 }
 

@@ -30,6 +30,8 @@ struct submission {
         int32_t priority;
         uint32_t ranks, threads, gpus, max_without_progress, backoff_min_sec, backoff_max_sec, grace_sec, keep, umask;
         uint64_t keep_every, memory;
+        uint64_t log_max_size; /* bytes */
+        uint32_t log_keep;     /* files */
         double cpus;
         int32_t hang_sec, start_sec;
         struct submit_rlimit rlimits[SUBMIT_RLIMITS_MAX];

@@ -110,6 +110,11 @@ static const struct bad bad[] = {
         { COMMAND "restart: {hang_sec: -1}\n", "job.yaml:3: restart.hang_sec: -1 is not between 0 and 31536000" },
         { COMMAND "restart: {start_sec: soon}\n", "job.yaml:3: restart.start_sec: 'soon' is not a whole number" },
         { COMMAND "restart: {on_nan: ignore}\n", "job.yaml:3: restart.on_nan: 'ignore' is not stop or rollback" },
+        { COMMAND "log: {max_size: 1K}\n", "job.yaml:3: log.max_size: 1K is not between 64K and 1T" },
+        { COMMAND "log: {max_size: lots}\n", "job.yaml:3: log.max_size: 'lots' is not a whole number of bytes" },
+        { COMMAND "log: {keep: 0}\n", "job.yaml:3: log.keep: 0 is not between 1 and 16" },
+        { COMMAND "log: {size: 1M}\n", "job.yaml:3: unknown key 'size' in log; expected max_size, keep" },
+        { COMMAND "log: 64M\n", "job.yaml:3: log: expected a mapping, not one value" },
         { COMMAND "restart: {grace_sec: 0}\n", "job.yaml:3: restart.grace_sec: 0 is not between 1 and 86400" },
         { COMMAND "restart: {backoff_sec: [5]}\n", "job.yaml:3: restart.backoff_sec: too few entries" },
         { COMMAND "restart: {backoff_sec: [1, 2, 3]}\n", "job.yaml:3: restart.backoff_sec: more than 2 entries" },
@@ -343,6 +348,7 @@ static void test_defaults(void **state) {
         assert_true(s->restart.backoff_sec[0] == 5 && s->restart.backoff_sec[1] == 600);
         assert_true(s->checkpoint.every_steps == 0 && s->checkpoint.every_sec == 600);
         assert_true(s->checkpoint.keep == 3 && s->checkpoint.keep_every == 0);
+        assert_true(s->log.max_size == 64 << 20 && s->log.keep == 2);
         assert_true(s->data.sequence_length == 128 && s->data.objective == OBJECTIVE_MLM_NSP &&
                     s->data.n_validation == 0);
         assert_true(s->data.max_predictions == 20); /* ceil(0.15 * 128) */
@@ -384,6 +390,8 @@ static void test_limits(void **state) {
                                                    "restart: {hang_sec: 0, start_sec: 60, on_nan: rollback}\n");
         assert_true(s->resources.memory == UINT64_C(16) << 30 && s->resources.cpus == 2.5);
         assert_true(s->restart.hang_sec == 0 && s->restart.start_sec == 60 && s->restart.on_nan == ON_NAN_ROLLBACK);
+        cleanup_spec struct spec *log = load(COMMAND "log: {max_size: 1G, keep: 3}\n");
+        assert_true(log->log.max_size == 1 << 30 && log->log.keep == 3);
         cleanup_spec struct spec *none = load(COMMAND);
         assert_true(none->resources.memory == 0 && none->resources.cpus <= 0);
         assert_true(none->restart.hang_sec == -1 && none->restart.start_sec == -1);
@@ -541,6 +549,7 @@ static void test_round_trip(void **state) {
                 " \"long long long long long long long long long long long long long long long  long long long long "
                 "long\"]\n");
         check_round_trip(COMMAND "resources:\nrestart:\n");
+        check_round_trip(COMMAND "log: {max_size: 512K, keep: 16}\n");
         check_round_trip(COMMAND "resources: {memory: 1T, cpus: 0.5}\nrestart: {hang_sec: 9, on_nan: rollback}\n");
 }
 
