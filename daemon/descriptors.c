@@ -11,9 +11,9 @@
 #include "bertd/limits.h"
 #include "common/cleanup.h"
 
-#define OF_BERTD 64  /* the state folder, state.db, the loop, the log, helpers that come and go */
-#define OF_CLIENT 4  /* its socket, the inlet's copy, and the pair between the inlet and sd-bus */
-#define OF_ATTEMPT 6 /* its shim's connection, the shim's pidfd, a pipe of its launch */
+#define OF_BERTD 64    /* the state folder, state.db, the loop, the log, helpers that come and go */
+#define OF_CLIENT 4    /* its socket, the inlet's copy, and the pair between the inlet and sd-bus */
+#define OF_ATTEMPT 6   /* its shim's connection, the shim's pidfd, a pipe of its launch */
 #define CLIENTS_MIN 24 /* of these BERTD_CLIENTS_OF_ROOT are root's */
 static_assert(CLIENTS_MIN > BERTD_CLIENTS_OF_ROOT, "others are served, too");
 static_assert(OF_BERTD + CLIENTS_MIN * OF_CLIENT + 4 * OF_ATTEMPT <= DESCRIPTORS_MIN, "a few jobs may run");
