@@ -35,8 +35,8 @@ void inherited_drop_signals(void) {
 }
 
 static void ignore_strays(void) {
-        static const int strays[] = { SIGHUP,  SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF,
-                                      SIGPOLL, SIGPWR,  SIGXCPU, SIGXFSZ, SIGTTOU, SIGTTIN,
+        static const int strays[] = { SIGHUP,   SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF,
+                                      SIGPOLL,  SIGPWR,  SIGXCPU, SIGXFSZ, SIGTTOU, SIGTTIN,
 #ifdef SIGSTKFLT
                                       SIGSTKFLT
 #endif
