@@ -44,6 +44,12 @@ job nohup nohup setsid -w nice env $saves/nohup
 job stopped $saves/stopped
 job frozen bash -c "$saves/frozen; true"
 job all bash -c "$saves/all; true"
+printf 'exec %s/rank$OMPI_COMM_WORLD_RANK 3\n' "$saves" >rank.sh
+printf '#!/bin/bash\nmpirun --oversubscribe -n 2 sh rank.sh\necho "exit code $?"\n' >mpirun.sh
+chmod +x mpirun.sh
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+submit ranks ./mpirun.sh
+names+=(rank0 rank1)
 all_up() { for n in "${names[@]}"; do is_up "$n" || return 1; done; }
 ok "all run" wait_for 60 all_up
 # Somebody has stopped (SIGSTOP) the program, wrapper and program, the shim as well, mpirun and a rank.
@@ -56,10 +62,11 @@ pids() { # JOB COMM...
 ok "a trainer trains" wait_for 60 step_past "$mpi" 5
 kill -STOP $(pids stopped python3) $(pids frozen python3 bash) $(pids all python3 bash) "$(shim_of "$(field all id)")"
 kill -STOP $(pids mpi mpirun) "$(pids mpi bert-trainer | head -n 1)"
-"$BERTCTL" pause "$mpi"
-for n in "${names[@]}"; do [[ $n == other ]] || "$BERTCTL" pause "$n"; done
+"$BERTCTL" pause "$mpi" ranks
+for n in "${names[@]}"; do [[ $n == other || $n == rank? ]] || "$BERTCTL" pause "$n"; done
+ok "ranks: pauses" wait_for 20 state_is ranks paused
 for n in "${names[@]}"; do
-  [[ $n == other ]] || ok "$n: pauses" wait_for 20 state_is "$n" paused
+  [[ $n == other || $n == rank? ]] || ok "$n: pauses" wait_for 20 state_is "$n" paused
   is "$n: has saved, told once" "$(cat "$n" 2>&1)" "saved, told 1"
 done
 is "the pipe's reader has heard it all" "$(xargs <pipe.log) / $(xargs <substitution.log)" "up saving saved / up saving saved"

@@ -270,6 +270,26 @@ static void test_rounds(void **state) {
         term_free(&f->shim.term);
 }
 
+/* mpirun would give its ranks a second: they are asked in its place, unless some of them are elsewhere. */
+static void test_mpirun(void **state) {
+        struct fixture *f = *state;
+
+        for (int i = 0; i < 3; i++) {
+                begin(f, true, false);
+                job[0].exe = "/usr/bin/orterun";
+                if (i > 0)
+                        job[1] = (struct living) { 5000, PID, "/usr/bin/python3", NULL, NULL, 'S', true, false };
+                if (i > 1)
+                        job[2] = (struct living) { 5001, PID, "/usr/bin/ssh", NULL, NULL, 'S', true, false };
+                shim_stop(&f->shim, 60 * USEC_PER_SEC);
+                assert_true(i == 1 ? ASKED(5000) : ASKED(PID));
+                job[1].dead = true;
+                look_on(f);
+                assert_int_equal(n_sent, 1);
+                term_free(&f->shim.term);
+        }
+}
+
 /* What only reads what another writes ends with it. */
 static void test_pipes(void **state) {
         struct fixture *f = *state;
@@ -392,6 +412,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_signals, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_rounds, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_pipes, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_mpirun, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_grace, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_grace, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_again, setup, teardown),
