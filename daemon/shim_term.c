@@ -187,8 +187,10 @@ int64_t term_look(struct term *term, pid_t main, uint64_t now_usec) {
         bool first = term->n == 0;
 
         int r = tree_read_job(main, &procs);
-        if (r < 0)
+        if (r < 0) {
+                procs_free(&procs);
                 return r;
+        }
         if (asked_live(term, &procs))
                 term->next_usec = 0;
         else if (!first && term->next_usec == 0)

@@ -145,6 +145,7 @@ static int setup(void **state) {
 static int teardown(void **state) {
         struct fixture *f = *state;
 
+        term_free(&f->shim.term);
         remove_folder(f->folder);
         free(f->environment[0]);
         free(f->file);
@@ -153,6 +154,7 @@ static int teardown(void **state) {
 }
 
 static void begin(struct fixture *f, bool by_term, bool ready) {
+        term_free(&f->shim.term);
         f->shim = (struct shim) { .state = SHIM_RUNNING,
                                   .child.pid = PID,
                                   .attempt = { .kind = by_term ? JOB_COMMAND : JOB_PRETRAIN,
@@ -209,7 +211,6 @@ static void test_signals(void **state) {
                 assert_true(sent[0].pid == PID && sent[0].signal == cases[i / 2].signal);
                 for (unsigned k = 1; k < n_sent; k++) /* who is stopped would not hear it */
                         assert_true(sent[k].pid == job[k - 1].pid && sent[k].signal == SIGCONT);
-                term_free(&f->shim.term);
         }
         begin(f, true, false);
         blind = true;
@@ -267,7 +268,6 @@ static void test_rounds(void **state) {
         look_on(f);
         assert_int_equal(n_sent, 7);
         assert_int_equal(killed_usec, 0);
-        term_free(&f->shim.term);
 }
 
 /* mpirun would give its ranks a second: they are asked in its place, unless some of them are elsewhere. */
@@ -286,7 +286,6 @@ static void test_mpirun(void **state) {
                 job[1].dead = true;
                 look_on(f);
                 assert_int_equal(n_sent, 1);
-                term_free(&f->shim.term);
         }
 }
 
@@ -311,7 +310,6 @@ static void test_pipes(void **state) {
                 job[1].dead = !loop;
                 look_on(f);
                 assert_true(ASKED(PID, 5000, 5001));
-                term_free(&f->shim.term);
         }
 }
 
