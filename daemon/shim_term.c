@@ -38,11 +38,12 @@ static bool was_asked(const struct term *term, const struct proc *proc) {
 /* ---- what a process is ---- */
 
 /* "/usr/bin/ksh93 (deleted)" is ksh. */
-static bool names_shell(const char *exe) {
-        static const char *const names[] = { "sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "busybox" };
-        const char *slash = strrchr(exe, '/'), *name = slash ? slash + 1 : exe;
+static bool has_name(const struct proc *proc, const char *const *names, size_t n_names) {
+        char exe[4096];
 
-        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+        tree_read_link(proc->pid, "exe", exe, sizeof(exe));
+        const char *slash = strrchr(exe, '/'), *name = slash ? slash + 1 : exe;
+        for (size_t i = 0; i < n_names; i++) {
                 size_t n = strlen(names[i]);
                 if (strncmp(name, names[i], n) != 0)
                         continue;
@@ -54,10 +55,27 @@ static bool names_shell(const char *exe) {
 }
 
 static bool is_shell(const struct proc *proc) {
-        char exe[4096];
+        static const char *const names[] = { "sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "busybox" };
 
-        tree_read_link(proc->pid, "exe", exe, sizeof(exe));
-        return names_shell(exe);
+        return has_name(proc, names, ELEMENTSOF(names));
+}
+
+/* Open MPI's mpirun gives its ranks a second after SIGTERM, and ends by itself when they have ended. Ranks elsewhere only it can reach. */
+static bool is_mpirun_here(const struct procs *procs, const struct proc *proc) {
+        static const char *const names[] = { "mpirun", "mpiexec", "orterun", "prterun" }, *const remote[] = { "ssh",
+                                                                                                              "srun" };
+        size_t ranks = 0;
+
+        if (!has_name(proc, names, ELEMENTSOF(names)))
+                return false;
+        for (size_t i = 0; i < procs->n; i++) {
+                if (procs->list[i].parent != proc->pid)
+                        continue;
+                if (has_name(&procs->list[i], remote, ELEMENTSOF(remote)))
+                        return false;
+                ranks++;
+        }
+        return ranks > 0;
 }
 
 static uint64_t read_pipe(pid_t pid, const char *name) {
@@ -96,29 +114,35 @@ static bool ends_with_writer(struct round *round, const struct proc *proc) {
 
 /* ---- asking ---- */
 
-static void ask(struct term *term, const struct proc *proc) {
+/* False: no memory. */
+static bool remember(struct term *term, const struct proc *proc) {
         if (term->n == term->room) {
                 size_t room = MAX(term->room * 2, (size_t) 64);
                 struct proc *more = realloc(term->asked, room * sizeof(*more));
                 if (!more)
-                        return;
+                        return false;
                 term->asked = more;
                 term->room = room;
         }
         term->asked[term->n++] = *proc;
-        (void) proc_signal(proc, SIGTERM);
+        return true;
 }
 
-/* A shell first: one whose command has ended would run the next. */
+/* A shell before its children: one whose command has ended would run the next. mpirun is told by its ranks' end. */
 static void ask_from(struct round *round, const struct proc *top) {
+        const struct procs *procs = round->procs;
+
         if (was_asked(round->term, top) || ends_with_writer(round, top))
                 return;
-        bool shell = is_shell(top);
-        ask(round->term, top);
+        bool mpirun = is_mpirun_here(procs, top), through = mpirun || is_shell(top);
+        if (!remember(round->term, top))
+                return;
+        if (!mpirun)
+                (void) proc_signal(top, SIGTERM);
         round->asked++;
-        for (size_t i = 0; shell && i < round->procs->n; i++)
-                if (round->procs->list[i].parent == top->pid)
-                        ask_from(round, &round->procs->list[i]);
+        for (size_t i = 0; through && i < procs->n; i++)
+                if (procs->list[i].parent == top->pid)
+                        ask_from(round, &procs->list[i]);
 }
 
 static void ask_next(struct round *round, pid_t main) {
@@ -163,8 +187,10 @@ int64_t term_look(struct term *term, pid_t main, uint64_t now_usec) {
         bool first = term->n == 0;
 
         int r = tree_read_job(main, &procs);
-        if (r < 0)
+        if (r < 0) {
+                procs_free(&procs);
                 return r;
+        }
         if (asked_live(term, &procs))
                 term->next_usec = 0;
         else if (!first && term->next_usec == 0)

@@ -6,6 +6,10 @@ command -v python3 >/dev/null || skip_all "needs python3"
 cp "$(dirname "$0")/saves.py" "$work/"
 start_bertd --slots 40
 cd "$work" || exit 99
+ok "corpus is prepared" make_corpus
+make_spec mpi 2 1000000
+sed -i 's/every_steps: 20/every_steps: 0, every_sec: 0/' mpi.yaml
+mpi=$("$BERTCTL" submit mpi.yaml)
 names=()
 job() { # NAME COMMAND...: a job of its own folder that saves to NAME
   names+=("$1")
@@ -39,17 +43,36 @@ job substitution bash -c "exec > >(tee substitution.log); $saves/substitution; t
 job nohup nohup setsid -w nice env $saves/nohup
 job stopped $saves/stopped
 job frozen bash -c "$saves/frozen; true"
+job all bash -c "$saves/all; true"
+printf 'exec %s/rank$OMPI_COMM_WORLD_RANK 3\n' "$saves" >rank.sh
+printf '#!/bin/bash\nmpirun --oversubscribe -n 2 sh rank.sh\necho "exit code $?"\n' >mpirun.sh
+chmod +x mpirun.sh
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+submit ranks ./mpirun.sh
+names+=(rank0 rank1)
 all_up() { for n in "${names[@]}"; do is_up "$n" || return 1; done; }
 ok "all run" wait_for 60 all_up
-kill -STOP "$(of_job "$("$BERTCTL" status --json stopped | jq .id)" python3)"
-for p in $(of_job "$("$BERTCTL" status --json frozen | jq .id)" python3) $(of_job "$("$BERTCTL" status --json frozen | jq .id)" bash); do kill -STOP "$p"; done
-for n in "${names[@]}"; do [[ $n == other ]] || "$BERTCTL" pause "$n"; done
+# Somebody has stopped (SIGSTOP) the program, wrapper and program, the shim as well, mpirun and a rank.
+pids() { # JOB COMM...
+  local id
+  id=$(field "$1" id)
+  shift
+  for comm; do of_job "$id" "$comm"; done
+}
+ok "a trainer trains" wait_for 60 step_past "$mpi" 5
+kill -STOP $(pids stopped python3) $(pids frozen python3 bash) $(pids all python3 bash) "$(shim_of "$(field all id)")"
+kill -STOP $(pids mpi mpirun) "$(pids mpi bert-trainer | head -n 1)"
+"$BERTCTL" pause "$mpi" ranks
+for n in "${names[@]}"; do [[ $n == other || $n == rank? ]] || "$BERTCTL" pause "$n"; done
+ok "ranks: pauses" wait_for 20 state_is ranks paused
 for n in "${names[@]}"; do
-  [[ $n == other ]] || ok "$n: pauses" wait_for 20 state_is "$n" paused
+  [[ $n == other || $n == rank? ]] || ok "$n: pauses" wait_for 20 state_is "$n" paused
   is "$n: has saved, told once" "$(cat "$n" 2>&1)" "saved, told 1"
 done
 is "the pipe's reader has heard it all" "$(xargs <pipe.log) / $(xargs <substitution.log)" "up saving saved / up saving saved"
 is "the trap ran when its command had ended" "$("$BERTCTL" logs trap | xargs)" "up saving saved trapped"
+ok "mpirun and its ranks go on to pause" wait_for 60 state_is "$mpi" paused
+is "with a checkpoint of the last step" "$(field "$mpi" checkpoint_step)" "$(field "$mpi" step)"
 is "no wrapper went on" "$("$BERTCTL" logs wrapper | xargs) / $("$BERTCTL" logs both | xargs)" "up saving saved / up saving saved"
 
 # The other ways to stop: each lets the program save behind its wrapper.

@@ -20,9 +20,10 @@
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
-#define KEYS                                                                                                     \
-        "name, kind, priority, run_dir, device, on_exit, command, resources, restart, checkpoint, model, data, " \
-        "classifier, "                                                                                           \
+#define KEYS                                                                                                          \
+        "name, kind, priority, run_dir, device, on_exit, ends_with, command, resources, restart, checkpoint, model, " \
+        "data, "                                                                                                      \
+        "classifier, "                                                                                                \
         "optimizer, train, stages"
 
 static char folder[PATH_MAX];
@@ -109,6 +110,7 @@ static const struct bad bad[] = {
         { COMMAND "resources: {cpus: many}\n", "job.yaml:3: resources.cpus: 'many' is not a number" },
         { COMMAND "restart: {hang_sec: -1}\n", "job.yaml:3: restart.hang_sec: -1 is not between 0 and 31536000" },
         { COMMAND "restart: {start_sec: soon}\n", "job.yaml:3: restart.start_sec: 'soon' is not a whole number" },
+        { COMMAND "ends_with: never\n", "job.yaml:3: ends_with: 'never' is not first or last" },
         { COMMAND "restart: {on_nan: ignore}\n", "job.yaml:3: restart.on_nan: 'ignore' is not stop or rollback" },
         { COMMAND "log: {max_size: 1K}\n", "job.yaml:3: log.max_size: 1K is not between 64K and 1T" },
         { COMMAND "log: {max_size: lots}\n", "job.yaml:3: log.max_size: 'lots' is not a whole number of bytes" },
@@ -398,6 +400,11 @@ static void test_limits(void **state) {
         assert_int_equal(none->restart.on_nan, ON_NAN_STOP);
 }
 
+static void test_end(void **state) {
+        cleanup_spec struct spec *last = load(COMMAND "ends_with: last\n"), *none = load(COMMAND);
+        assert_true(last->ends_with == ENDS_WITH_LAST && none->ends_with == ENDS_WITH_FIRST);
+}
+
 static void test_small_batch(void **state) {
         cleanup_spec struct spec *s = load("kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n"
                                            "train: {steps: 1, global_batch: 8}\n");
@@ -551,6 +558,7 @@ static void test_round_trip(void **state) {
         check_round_trip(COMMAND "resources:\nrestart:\n");
         check_round_trip(COMMAND "log: {max_size: 512K, keep: 16}\n");
         check_round_trip(COMMAND "resources: {memory: 1T, cpus: 0.5}\nrestart: {hang_sec: 9, on_nan: rollback}\n");
+        check_round_trip(COMMAND "ends_with: last\n");
 }
 
 static void test_format_refuses(void **state) {
@@ -577,6 +585,7 @@ int main(void) {
                 cmocka_unit_test(test_small_batch),
                 cmocka_unit_test(test_paths),
                 cmocka_unit_test(test_limits),
+                cmocka_unit_test(test_end),
                 cmocka_unit_test(test_round_trip),
                 cmocka_unit_test(test_round_trip_of_stages),
                 cmocka_unit_test(test_round_trip_of_tasks),
