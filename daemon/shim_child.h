@@ -38,6 +38,7 @@ struct attempt {
         uint64_t grace_usec, log_max_bytes;
         int hang_sec, start_sec; /* −1: automatic, 0: no limit */
         bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
+        bool ran;                /* an earlier attempt has executed it: what is not there now may come back */
         bool lists; /* bertd leaves it to us which checkpoints are there: those that it knows are `known` */
         struct known known;
 };
