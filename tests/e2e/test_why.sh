@@ -32,6 +32,27 @@ for code in 75 76 77; do
   is "an ordinary failure" "$(field "$job" exit_class)" failed
 done
 
+# `bertctl logs` where the current attempt has written nothing: of the one before, and says so.
+cat >"$work/twice.yaml" <<END
+kind: command
+command: [sh, -c, "[ \$BERTD_ATTEMPT -gt 2 ] || { echo of \$BERTD_ATTEMPT; sleep \$((BERTD_ATTEMPT - 1)); exit 3; }; exec sleep 1000"]
+restart: {backoff_sec: [3, 3]}
+END
+shows() { # OUT ERR [OPTION...]
+  "$BERTCTL" logs "${@:3}" "$job" >"$work/out" 2>"$work/err"
+  is_same() { [[ $(cat "$work/out") == "$1" && $(cat "$work/err") == "$2" ]]; }
+  is_same "$1" "$2" || { head "$work/out" "$work/err"; return 1; }
+}
+ok "a job fails and is in back-off" ends backoff "$work/twice.yaml"
+ok "its log is of the attempt that failed, which is said" shows "of 1" "bertctl: this is attempt 1, which ended: exit code 3: of 1"
+ok "a third attempt runs" wait_for 20 attempt_past "$job" 3
+ok "which has written nothing: of the second" shows "of 2" "bertctl: attempt 3 has written nothing yet; this is attempt 2, which ended: exit code 3: of 2"
+ok "one that is asked for is shown without a word" shows "" "" --attempt 3
+is "--json names the current one" "$("$BERTCTL" logs --json "$job" | jq .attempt)" 3
+timeout 5 "$BERTCTL" logs -f "$job" >"$work/out" 2>/dev/null
+is "followed, the next one comes after it" "$(cat "$work/out")" $'of 2\n==> attempt 3 <=='
+"$BERTCTL" cancel --now "$job"
+
 # What is missing: in a first attempt the user's mistake, told as a shell tells it.
 script() { # NAME FIRST_LINE
   printf '%b\nexec sleep 1000\n' "$2" >"$work/$1"
@@ -101,4 +122,17 @@ done
 
 # A shell's 127 of a job that never ran is an ordinary failure.
 ok "a command that never was found uses up its retries" ends failed --retries 0 -- sh -c no-such-command
+# A training job's corpus: before its first step the user's mistake, later waited for.
+ok "corpus is prepared" make_corpus
+make_spec train 1 1000000
+job=$("$BERTCTL" submit "$work/train.yaml")
+ok "a job trains" wait_for 60 step_past "$job" 25
+mv "$work/corpus.bin" "$work/away"
+again "$job" bert-trainer
+missing() { [[ $(field "$job" exit_class) == missing ]] && wait_for 10 state_is "$job" backoff; }
+ok "its corpus is waited for" wait_for 30 missing
+ok "and named" grep -q "^$work/corpus.bin: No such file.*; the job has run before" <<<"$(field "$job" reason)"
+mv "$work/away" "$work/corpus.bin"
+ok "back in its place, it trains on" wait_for 60 state_is "$job" running
+"$BERTCTL" cancel --now "$job"
 finish
