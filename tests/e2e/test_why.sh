@@ -95,12 +95,18 @@ script=$(runs "" ./tool)
 shell=$(comm=program runs "" sh -c "$work/mnt/program 1000; exit")
 python=$(comm=python3 runs "" sh -c "cd $work/mnt; exec python3 train.py")
 folder=$(cd "$work/mnt/cwd" && runs "" sleep 1000)
-ok "six jobs run" test -n "$run" -a -n "$program" -a -n "$script" -a -n "$shell" -a -n "$python" -a -n "$folder"
+cp /bin/sleep "$work/busy"
+busy=$(comm=busy runs "" "$work/busy" 1000)
+ok "seven jobs run" test -n "$busy" -a -n "$run" -a -n "$program" -a -n "$script" -a -n "$shell" -a -n "$python" -a -n "$folder"
 mv "$work/mnt" "$work/away"
 mkdir "$work/mnt"
 rm "$work/venv/python"
 for job in $run $folder $script; do again "$job" sleep; done
 for job in $program $shell; do again "$job" program; done
+rm "$work/busy"
+cp /bin/sleep "$work/busy"
+exec 9>>"$work/busy"
+again "$busy" busy
 again "$python" python3
 job=$folder
 ok "a working folder is waited for" waits "$folder" "working directory $work/mnt/cwd: No such file or directory"
@@ -108,6 +114,8 @@ is "its class says so" "$(field "$folder" exit_class)" missing
 ok "a run folder" waits "$run" "run folder $work/mnt/run: No such file or directory"
 ok "it is not made in its place" not test -e "$work/mnt/run"
 ok "a program" waits "$program" "$work/mnt/program: No such file or directory"
+ok "a program that is being written" waits "$busy" "$work/busy: Text file busy"
+exec 9>&-
 ok "an interpreter" waits "$script" "./tool: $work/venv/python: bad interpreter: No such file or directory"
 ok "a program that a shell starts" waits "$shell" "exit code 127: sh: 1: $work/mnt/program: not found"
 ok "a script of Python's" waits "$python" "can't open file '$work/mnt/train.py': [Errno 2] No such file or directory"
@@ -115,10 +123,10 @@ ok "which costs no budget" wait_for 20 attempt_past "$folder" 4
 rmdir "$work/mnt"
 mv "$work/away" "$work/mnt"
 ln -s /bin/bash "$work/venv/python"
-for job in $run $folder $program $script $shell $python; do
+for job in $run $folder $program $script $shell $python $busy; do
   ok "back in its place, job $job goes on" wait_for 60 state_is "$job" running
 done
-"$BERTCTL" cancel --now $run $folder $program $script $shell $python
+"$BERTCTL" cancel --now $run $folder $program $script $shell $python $busy
 
 # A shell's 127 of a job that never ran is an ordinary failure.
 ok "a command that never was found uses up its retries" ends failed --retries 0 -- sh -c no-such-command
