@@ -245,7 +245,7 @@ static int launch(struct attempt_run *run, struct error *error) {
                                        .run_dir = p.run_dir,
                                        .log = p.log,
                                        .scratch = p.scratch };
-        r = store_has_run(manager->store, job, EXIT_CLASS_USER_ERROR, &files.ran, error);
+        r = store_has_run(manager->store, job, &files.ran, error);
         if (r >= 0)
                 r = manager_find_jobs(manager, error);
         if (r >= 0)

@@ -109,7 +109,7 @@ static bool is_missing(struct manager *manager, const struct job *job) {
                 return job_has_stepped(job);
         if (!was_not_started(a) && !lacks_file(a))
                 return false;
-        if (store_has_run(manager->store, job, (enum exit_class) a->exit_class, &ran, &error) < 0)
+        if (store_has_run(manager->store, job, &ran, &error) < 0)
                 log_error("job %" PRIu64 ": %s", job->id, error.text);
         return ran;
 }
