@@ -37,7 +37,7 @@
 #define SWEEPERS_MAX 32
 #define EXIT_NOT_EXECUTABLE 126 /* as shells have it */
 #define EXIT_NOT_FOUND 127
-#define SHORT_USEC (60 * USEC_PER_SEC)
+#define SOON_USEC (60 * USEC_PER_SEC)
 #define SWEEPERS_OF_UID_MAX 4
 
 /* Without it the newest good checkpoint alone is known: the job goes on from there. */
@@ -78,14 +78,24 @@ static void complete_reason(struct attempt *a) {
                 a->reason = format_string("exit code %d", a->exit_code);
 }
 
-/* The program could not be started; a shell says so of its own (SHORT_USEC: soon). */
+static bool soon(const struct attempt *a) { return a->step <= a->first_step && a->ended - a->started < SOON_USEC; }
+
+/* The program could not be started, or a shell says so of its own. */
 static bool was_not_started(const struct attempt *a) {
         bool code = a->exit_code == EXIT_NOT_EXECUTABLE || a->exit_code == EXIT_NOT_FOUND;
 
         return (a->exit_class == EXIT_CLASS_LAUNCH && a->exit_code >= 0) ||
                (a->exit_class == EXIT_CLASS_USER_ERROR && code) ||
-               (a->exit_class == EXIT_CLASS_FAILED && code && a->step <= a->first_step &&
-                a->ended - a->started < SHORT_USEC);
+               (a->exit_class == EXIT_CLASS_FAILED && code && soon(a));
+}
+
+/* An interpreter's word of what it is to run: "python3 train.py" ends so. The same usage was right before. */
+static bool lacks_file(const struct attempt *a) {
+        const char *text = attempt_private(a);
+
+        return a->exit_class == EXIT_CLASS_USER_ERROR && a->exit_code == BERTD_EXIT_USAGE && soon(a) && text &&
+               (strstr(text, "No such file or directory") || strstr(text, "Stale file handle") ||
+                strstr(text, "Transport endpoint is not connected") || strstr(text, "Input/output error"));
 }
 
 /* What a job lacks that has had it before may come back: a file system that is mounted late, a program that is being installed. In a
@@ -97,9 +107,9 @@ static bool is_missing(struct manager *manager, const struct job *job) {
 
         if (a->exit_class == EXIT_CLASS_USER_ERROR && a->exit_code == BERTD_EXIT_INPUT)
                 return job_has_stepped(job);
-        if (!was_not_started(a))
+        if (!was_not_started(a) && !lacks_file(a))
                 return false;
-        if (store_has_run(manager->store, job, (enum exit_class) a->exit_class, &ran, &error) < 0)
+        if (store_has_run(manager->store, job, &ran, &error) < 0)
                 log_error("job %" PRIu64 ": %s", job->id, error.text);
         return ran;
 }

@@ -170,6 +170,8 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                 "log_max_bytes", (json_int_t) job->log_max_size, "log_keep", (int) job->log_keep, "socket", c->socket,
                 "hang_sec", (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
                 checkpoints_object(job, c->run_dir));
+        if (root && c->ran)
+                (void) json_object_set_new(root, "ran", json_true());
         return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 }
 

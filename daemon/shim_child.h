@@ -40,6 +40,7 @@ struct attempt {
         int hang_sec, start_sec; /* −1: automatic, 0: no limit */
         bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
         enum ends_with ends_with;
+        bool ran;   /* an earlier attempt has executed it: what is not there now may come back */
         bool lists; /* bertd leaves it to us which checkpoints are there: those that it knows are `known` */
         struct known known;
 };

@@ -423,21 +423,22 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
                 set_reason(v, "%s", code);
 }
 
-/* What a program writes last is why it ended, where nothing better is known. Not so of a signal from outside, and mpirun's report of
- * what it saw comes after the program's words. */
+/* What a program writes last is why it ended, where nothing better is known. Not so of a signal from outside; and what mpirun and torchrun
+ * report comes after the program's words. */
 static void quote_last_line(struct span text, struct shim_verdict *v) {
         static const bool speaks[EXIT_CLASS_MAX] = {
                 [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
                 [EXIT_CLASS_FAILED] = true,     [EXIT_CLASS_SIGNAL] = true,         [EXIT_CLASS_MPI] = true
         };
-        static const char *const reports[] = { "Primary job  terminated ", "mpirun noticed that process ",
-                                               "mpirun detected that one ", "MPI_ABORT was invoked on rank " };
+        static const char *const reports[] = { "Primary job  terminated ",  "mpirun noticed that process ",
+                                               "mpirun detected that one ", "MPI_ABORT was invoked on rank ",
+                                               " closing signal SIG",       "failed (exitcode: " };
         char line[SHIM_LINE_MAX + 1];
-        struct span mpirun = find_earliest(text, reports, ELEMENTSOF(reports));
+        struct span launcher = find_earliest(text, reports, ELEMENTSOF(reports));
 
         if (!speaks[v->exit_class] || v->private[0] || (v->exit_class == EXIT_CLASS_SIGNAL && v->first_rank >= 0))
                 return;
-        shim_last_line(text.p, mpirun.p ? (size_t) (mpirun.p - text.p) : text.n, line);
+        shim_last_line(text.p, launcher.p ? (size_t) (launcher.p - text.p) : text.n, line);
         if (line[0])
                 (void) snprintf(v->private, sizeof(v->private), "%.300s: %s", v->reason, line);
 }

@@ -229,6 +229,9 @@ static void test_commands(void **state) {
                   "stopped on request: exit code 1: KeyError: 3" },
                 { "KeyError: 3\n" EXITED("2", "1"), CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, 2,
                   "rank 2: exit code 1: KeyError: 3" },
+                { "ValueError: 3\nW1129 api.py:897] Sending process 7 closing signal SIGTERM\n"
+                  "E1129 api.py:869] failed (exitcode: 1) local_rank: 0 (pid: 9) of binary: python\nRoot Cause\n",
+                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 3" },
                 { "x\nbertd: 9 bytes are missing\n-----\n \n", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1,
                   "exit code 1: x" },
                 { "a\n 10%|#  |\r 20%|## |\r\n", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1,
