@@ -20,9 +20,9 @@
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
-#define KEYS                                                                                                     \
+#define KEYS                                                                                                          \
         "name, kind, priority, run_dir, device, on_exit, command, resources, restart, checkpoint, log, model, data, " \
-        "classifier, "                                                                                           \
+        "classifier, "                                                                                                \
         "optimizer, train, stages"
 
 static char folder[PATH_MAX];
