@@ -20,10 +20,10 @@
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
-#define KEYS                                                                                                          \
-        "name, kind, priority, run_dir, device, on_exit, ends_with, command, resources, restart, checkpoint, model, " \
-        "data, "                                                                                                      \
-        "classifier, "                                                                                                \
+#define KEYS                                                                                                        \
+        "name, kind, priority, run_dir, device, on_exit, ends_with, command, resources, restart, checkpoint, log, " \
+        "model, data, "                                                                                             \
+        "classifier, "                                                                                              \
         "optimizer, train, stages"
 
 static char folder[PATH_MAX];
