@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "common/space.h"
+
 int db_errno(int sqlite_code) {
         switch (sqlite_code & 0xff) {
         case SQLITE_FULL:
@@ -33,9 +35,13 @@ int db_errno(int sqlite_code) {
 int db_error(struct error *error, sqlite3 *db, const char *what) {
         int code = sqlite3_extended_errcode(db), e = db_errno(code);
 
-        /* SQLite reports a full disk as an I/O error where the failing call was not a write. */
-        if (e == EIO && (sqlite3_system_errno(db) == ENOSPC || sqlite3_system_errno(db) == EDQUOT))
+        const char *path = sqlite3_db_filename(db, "main");
+
+        /* SQLite reports a full disk as an I/O error where the failing call was not a write, and where a file cannot be made as that. */
+        if ((e == EIO || e == ENOENT) && (sqlite3_system_errno(db) == ENOSPC || sqlite3_system_errno(db) == EDQUOT))
                 e = ENOSPC;
+        if (e == ENOSPC && path && space_no_inodes(path))
+                return error_set(error, e, "%s: %s: %s", what, sqlite3_errmsg(db), BERTD_NO_INODES);
         return error_set(error, e, "%s: %s", what, sqlite3_errmsg(db));
 }
 
