@@ -4,6 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 exit_of() { field "$1" exit; }
 has_ended() { [[ -s $BERTD_STATE_DIR/jobs/$1/attempt-1/exit.json ]]; } # says its shim
+terminate_bertd() { kill -TERM "$bertd_pid"; wait "$bertd_pid"; } 2>/dev/null
 is_id() { [[ $1 =~ ^[0-9]+$ ]]; }
 count_jobs() { "$BERTCTL" list --all --json | jq length; }
 sigstop_sec=${BERTD_FREEZE_SEC:-8}
@@ -146,7 +147,10 @@ if ((EUID == 0)) && mkdir "$work/small" && mount -t tmpfs -o size=8m,nr_inodes=1
   ok "a program's words for it are explained" says_inodes "$full"
   rm -f "$work"/small/f*
   "$BERTCTL" cancel "$full"
-  kill_bertd
+  terminate_bertd
+  while touch "$work/small/f$((n += 1))" 2>/dev/null; do :; done
+  ok "nor does bertd start, and says why" refuses 74 "No inodes left on device" "$BERTD" --launcher fork
+  rm -f "$work"/small/f*
   wait_for 10 mount -o remount,ro "$work/small"
   timeout 10 "$BERTD" --launcher fork >"$work/out" 2>"$work/err" </dev/null
   ok "a read-only state folder is refused" test $? -ne 0 -a $? -ne 124
@@ -158,6 +162,6 @@ if ((EUID == 0)) && mkdir "$work/small" && mount -t tmpfs -o size=8m,nr_inodes=1
   kill_bertd
   umount -l "$work/small"
 else
-  for ((i = 0; i < 13; i++)); do skip "small file system" "cannot mount a tmpfs"; done
+  for ((i = 0; i < 14; i++)); do skip "small file system" "cannot mount a tmpfs"; done
 fi
 finish
