@@ -372,7 +372,7 @@ static void suggest_key(const char *name, const char *section, char *buffer, siz
 
 static int complain_unknown(const struct spec_text *file, const char *section, const char *name, struct error *error) {
         char key[320], keys[512];
-        char nearest[128];
+        char nearest[256];
 
         (void) snprintf(key, sizeof(key), "%s%s%.250s", section ? section : "", section ? "." : "", name);
         list_keys(section ? section_schema(section) : spec_schema, keys, sizeof(keys));

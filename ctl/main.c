@@ -16,10 +16,11 @@ static int command_help(struct ctl *ctl, int argc, char **argv);
 
 static const struct command commands[] = {
         { "submit", command_submit, "[OPTION...] SPEC.yaml | [OPTION...] -- COMMAND...", "submit a job; prints its id",
-          "SPEC.yaml is a job spec; its relative paths are taken from its own folder, and later changes to it change "
-          "nothing.\n"
+          "SPEC.yaml is a job spec, - one on standard input; its relative paths are taken from its own folder, "
+          "and\nlater "
+          "changes to it change nothing.\n"
           "COMMAND is any program: it runs as it would in this shell, with this folder, environment, umask and "
-          "limits.\n" },
+          "limits;\nits standard input is /dev/null.\n" },
         { "status", command_status, "[-w] [--json] [JOB]", "one job, or an overview of all",
           "JOB is an id or a name that only one job has.\n" },
         { "list", command_list, "[OPTION...]", "jobs, newest first", NULL },
