@@ -156,7 +156,7 @@ static void test_refusals(void **state) {
         refused_string("on_nan", "ignore", "on_nan: \"ignore\", expected stop or rollback");
         refused_string("name", "again", "name: given twice");
         refused_string("run_dir", "relative/path", "run_dir: \"relative/path\" is not an absolute path");
-        refused_string("on_exit", "a\nb", "on_exit: contains a control character");
+        refused_string("on_exit", "a\nb", "on_exit: 'a b' contains a newline");
 }
 
 static void test_too_large_says_numbers(void **state) {
