@@ -398,18 +398,6 @@ static int check_together(struct reader *reader, struct spec *spec) {
         return r < 0 ? r : read_weights(reader, data);
 }
 
-/* A bare name is looked for when it is wanted. */
-static int check_on_exit(struct reader *reader, const char *program) {
-        struct stat st;
-
-        if (!program || !strpbrk(program, "/ \t") ||
-            (access(program, X_OK) == 0 && stat(program, &st) == 0 && S_ISREG(st.st_mode)))
-                return 0;
-        return error_input(reader->error, BERTD_EXIT_CONFIG,
-                           "%s:%zu: on_exit: '%.200s' is no program that can be run; commands go into a script",
-                           reader->file.path, line_of(reader, "on_exit"), program);
-}
-
 static int read_values(struct reader *reader, struct spec *spec) {
         int r = 0;
 
@@ -423,8 +411,6 @@ static int read_values(struct reader *reader, struct spec *spec) {
                 r = default_name(reader, &spec->name);
         if (r == 0)
                 r = check_name(reader, spec->name);
-        if (r == 0)
-                r = check_on_exit(reader, spec->on_exit);
         return r == 0 ? check_together(reader, spec) : r;
 }
 

@@ -353,10 +353,25 @@ static int check_data(enum job_kind kind, const struct spec_data *data, struct e
         return r;
 }
 
+/* Not by who reads the spec: the trainer does at each attempt, and a run does not end for a notice that cannot be given any more. */
+static int check_on_exit(const char *program, struct error *error) {
+        char *const argv[] = { (char *) program, NULL };
+
+        if (!program || program_check(argv, error) == 0)
+                return 0;
+        (void) error_prefix(error, "on_exit");
+        size_t n = strlen(error->text);
+        if (strpbrk(program, " \t"))
+                (void) snprintf(error->text + n, sizeof(error->text) - n, "; commands go into a script");
+        return -error->code;
+}
+
 /* What is not there is better told now than when the job's turn has come. The trainer checks what is in the files. */
 static int check_inputs(const struct spec *spec, struct error *error) {
-        int r = 0;
+        int r = check_on_exit(spec->on_exit, error);
 
+        if (r < 0)
+                return r;
         if (spec->kind == JOB_COMMAND) {
                 r = program_check(spec->command, error);
                 return r < 0 ? error_prefix(error, "command") : 0;
