@@ -435,10 +435,10 @@ void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *re
 int exit_file_open(int dir_fd, struct error *error) {
         cleanup_close int fd =
                 openat(dir_fd, "exit.json.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
-        int r = fd < 0 ? errno : 0;
-        if (r != 0)
-                return error_set(error, r, "exit.json.tmp: %s", space_text_at(r, dir_fd));
-        r = posix_fallocate(fd, 0, RECORD_BYTES_MAX);
+        const int code = errno;
+        if (fd < 0)
+                return error_set(error, code, "exit.json.tmp: %s", space_text_at(code, dir_fd));
+        int r = posix_fallocate(fd, 0, RECORD_BYTES_MAX);
         if (r != 0)
                 return error_errno(error, r, "exit.json.tmp");
         return steal_fd(&fd);
