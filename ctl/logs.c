@@ -136,7 +136,8 @@ static int ask(struct follower *f, struct job_info *ret_job) {
         uint64_t now = clock_monotonic_usec();
         if (f->lost_since == 0)
                 f->lost_since = now;
-        if (error.exit != BERTCTL_EXIT_NO_DAEMON || now - f->lost_since > CLIENT_PATIENCE_USEC) {
+        if (error.exit != BERTCTL_EXIT_NO_DAEMON || client_is_silent(f->client) ||
+            now - f->lost_since > CLIENT_PATIENCE_USEC) {
                 f->ctl->error = error;
                 return r;
         }

@@ -36,7 +36,8 @@ struct child {
         const char *what; /* static: "rm", "on-exit" */
         pid_t pid;
         void (*began)(struct manager *manager, uint64_t job, bool started); /* called once, then NULL */
-        void (*done)(void *userdata);                                       /* called when it has ended, or NULL */
+        bool ran;
+        void (*done)(void *userdata, bool ran); /* called when it has ended, or NULL */
         void *userdata;
         sd_event_source *source, *timer;
         struct systemd_task *task; /* under systemd, in place of pid and sources */
@@ -71,6 +72,7 @@ static void tell_began(struct child *child, bool started) {
         void (*began)(struct manager * manager, uint64_t job, bool started) = child->began;
 
         child->began = NULL;
+        child->ran = child->ran || started;
         if (began)
                 began(child->manager, child->job, started);
 }
@@ -79,13 +81,14 @@ static void task_began(void *userdata) { tell_began(userdata, true); }
 
 static void ended(void *userdata) {
         struct child *child = userdata;
-        void (*done)(void *userdata) = child->done;
+        void (*done)(void *userdata, bool ran) = child->done;
         void *of = child->userdata;
 
         tell_began(child, false);
+        bool ran = child->ran;
         child_free(child);
         if (done)
-                done(of);
+                done(of, ran);
 }
 
 static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
@@ -170,7 +173,7 @@ void children_free(struct manager *manager) {
 }
 
 int child_remove_paths(struct manager *manager, const struct job *job, const char *name, const struct strv *paths,
-                       void (*done)(void *userdata), void *userdata) {
+                       void (*done)(void *userdata, bool ran), void *userdata) {
         static const char *const rm[] = { "/bin/rm", "-rf", "--one-file-system", "--" };
         const char *const environment[] = { "PATH=/usr/bin:/bin", NULL };
         cleanup_strv struct strv argv = {};

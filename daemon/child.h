@@ -6,9 +6,9 @@
 #include "daemon/strv.h"
 
 /* Removes the folders, of this job's user, as that user. The job may be freed at once. `name` names the helper's unit and lives until `done`
- * (NULL: nobody asks) is called: when it has ended, however. −errno: it was not begun. */
+ * (NULL: nobody asks) is called: when it has ended, however, or (`ran` is false) could not be begun after all. −errno: it was not begun. */
 int child_remove_paths(struct manager *manager, const struct job *job, const char *name, const struct strv *paths,
-                       void (*done)(void *userdata), void *userdata);
+                       void (*done)(void *userdata, bool ran), void *userdata);
 
 /* Runs the job's on_exit by /bin/sh in its working directory, with BERTD_STATE, BERTD_REASON and so on in its environment, where it is
  * `repeated` with BERTD_NOTICE_REPEATED=1. False: it cannot be, the log says why; else `began` is called, now or later, with whether it was

@@ -20,6 +20,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/space.h"
 #include "common/utf8.h"
 #include "daemon/ledger.h"
 #include "daemon/states.h"
@@ -196,7 +197,7 @@ static int prepare_scratch(const struct job *job, const char *path) {
         return fd < 0 ? -errno : give_to(fd, job);
 }
 
-int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
+static int prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
         char name[32];
 
         (void) snprintf(name, sizeof(name), "%" PRIu64, job->id);
@@ -220,6 +221,15 @@ int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt
         if (r >= 0 && contents->scratch)
                 r = prepare_scratch(job, contents->scratch);
         return r < 0 ? error_errno(error, -r, "%s of job %" PRIu64, name, job->id) : 0;
+}
+
+int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
+        struct error own = {};
+
+        int r = prepare(jobs_fd, job, contents, &own);
+        if (r == -ENOSPC && space_no_inodes_at(jobs_fd))
+                return error_set(error, ENOSPC, "the files of job %" PRIu64 ": %s", job->id, BERTD_NO_INODES);
+        return r < 0 ? error_set(error, -r, "%s", own.text) : 0;
 }
 
 int files_open_shim_log(int jobs_fd, const struct job *job) {

@@ -77,7 +77,7 @@ static void tell(struct manager *m, struct job *job) {
 
         if (ended || job->state == JOB_PAUSED)
                 wait_answer(job);
-        if (ended)
+        if (ended && job->on_exit)
                 manager_plan_soon(m); /* where it leaves memory, once nothing of it is owed */
         on_exit_next(m, job);
         if (job->stop_due && job->state == JOB_STOPPING)

@@ -27,6 +27,7 @@
 #include "common/file.h"
 #include "common/inherited.h"
 #include "common/parse.h"
+#include "common/space.h"
 #include "daemon/shim_memory.h"
 #include "daemon/shim_tree.h"
 
@@ -109,6 +110,20 @@ static void read_host(char *buffer, size_t size) {
                 (void) snprintf(buffer, size, "%.*s", (int) strcspn(name.nodename, "."), name.nodename);
 }
 
+/* A program says that no space is left where no inode is. */
+static void name_inodes(const struct shim *shim, struct shim_verdict *verdict) {
+        const char *folders[] = { attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR), shim->attempt.cwd };
+        size_t n = strlen(verdict->reason);
+
+        for (size_t i = 0; i < ELEMENTSOF(folders); i++) {
+                cleanup_free char *inside = folders[i] ? format_string("%s/.", folders[i]) : NULL;
+                if (!inside || !space_no_inodes(inside) || strstr(verdict->reason, BERTD_NO_INODES))
+                        continue;
+                (void) snprintf(verdict->reason + n, sizeof(verdict->reason) - n, "; %s", BERTD_NO_INODES);
+                return;
+        }
+}
+
 static void judge_death(struct shim *shim, int status, struct shim_verdict *ret) {
         if (shim->hang.found) {
                 *ret = *shim_hang_verdict(shim);
@@ -132,6 +147,8 @@ static void judge_death(struct shim *shim, int status, struct shim_verdict *ret)
                 .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
         };
         shim_classify(&evidence, ret);
+        if (ret->exit_class == EXIT_CLASS_DISK_FULL)
+                name_inodes(shim, ret);
 }
 
 static void judge(struct shim *shim, struct shim_verdict *ret) {

@@ -35,6 +35,10 @@
  *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, "VERSION PROTOCOL" of the shim; out: BERTD_ATTEMPT_*
  *   AttemptReport   a{sv}              -        the job's user  current progress, see below
  *
+ * Submit, Cancel, Pause, Resume, Remove and AttemptReport are answered after the commit that they speak of. While another program has
+ * state.db locked they wait, at most 8 s, then they are refused with BERTD_ERROR_STORAGE. What has been received is done whether or not its
+ * caller is there to be answered. Remove and Resume wait as long for the start of the job's on_exit, then: BERTD_ERROR_WRONG_STATE.
+ *
  * A list is a page of at most BERTD_PAGE_MAX bytes: it may end before what was asked for, and the caller goes on from its last entry
  * until a page is empty. All bounds: include/bertd/limits.h.
  *

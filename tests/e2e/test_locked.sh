@@ -80,7 +80,7 @@ ok "and is kept" wait_for 20 end_is_kept
 hold immediate
 kill_program pauses
 wait_for 20 runs_no_more pauses
-{ sleep 2; rm "$work/held"; } &
+{ wait_for 20 grep -q "bertd ends" "$work/bertd.log"; sleep 1; rm "$work/held"; } &
 kill -TERM "$bertd_pid"
 ok "bertd stops" wait "$bertd_pid"
 ok "all is kept" not grep "could not be kept" "$work/bertd.log"

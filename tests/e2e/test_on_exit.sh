@@ -95,12 +95,16 @@ sed 's/^command: .*/command: [sleep, "1000"]/; s/^restart: .*/restart: {max_with
 job=$("$BERTCTL" submit "$work/slow.yaml")
 wait_for 20 state_is "$job" running
 ok "none is owed" wait_for 10 none_owed
-python3 -c 'import sqlite3, sys, time
+python3 -c 'import os, sqlite3, sys, time
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
-db.execute("begin immediate"); open(sys.argv[2], "w").close(); time.sleep(4)' "$BERTD_STATE_DIR/state.db" "$work/locked" & locker=$!
+db.execute("begin immediate"); open(sys.argv[2], "w").close()
+while os.path.exists(sys.argv[2]): time.sleep(0.02)' "$BERTD_STATE_DIR/state.db" "$work/locked" & locker=$!
 wait_for 10 test -e "$work/locked"
 kill -KILL "$(of_job "$job" sleep)"
 wait_for 20 eval '! state_is "$job" running'
+stops=$(grep -c "bertd ends" "$work/bertd.log")
+stops_now() { [[ $(grep -c "bertd ends" "$work/bertd.log") -gt $stops ]]; }
+{ wait_for 20 stops_now; sleep 1; rm "$work/locked"; } &
 kill -TERM "$bertd_pid"
 ok "bertd stops" wait "$bertd_pid"
 wait $locker

@@ -161,7 +161,7 @@ static void test_refusals(void **state) {
         refused_string("ends_with", "never", "ends_with: \"never\", expected first or last");
         refused_string("name", "again", "name: given twice");
         refused_string("run_dir", "relative/path", "run_dir: \"relative/path\" is not an absolute path");
-        refused_string("on_exit", "a\nb", "on_exit: contains a control character");
+        refused_string("on_exit", "a\nb", "on_exit: 'a b' contains a newline");
 }
 
 static void test_too_large_says_numbers(void **state) {
