@@ -63,6 +63,7 @@ static const struct dict_field job_fields[] = {
         JOB(hang_sec, DICT_I64),
         JOB(start_sec, DICT_I64),
         JOB(on_nan, DICT_STRING),
+        JOB(nice, DICT_I64),
 };
 
 #define CHECKPOINT(key, kind) \

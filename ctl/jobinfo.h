@@ -17,8 +17,9 @@
 struct job_info {
         uint64_t id, uid, ranks, threads, gpus, attempts;
         uint64_t last_step, lost_steps;
-        uint64_t memory;             /* limit in bytes, 0 = none */
-        int64_t exit_rank;           /* that failed first, −1 = unknown */
+        uint64_t memory;   /* limit in bytes, 0 = none */
+        int64_t exit_rank; /* that failed first, −1 = unknown */
+        int64_t nice;
         int64_t hang_sec, start_sec; /* −1 = bertd's own, 0 = never */
         double goodput;              /* useful steps over wall time, 0..1; NaN = unknown, as the next two */
         double checkpoint_stall_sec, checkpoint_write_sec;

@@ -124,6 +124,7 @@ json_t *json_job(const struct job_info *job) {
                 { "hang_sec", json_integer(job->hang_sec) },
                 { "start_sec", json_integer(job->start_sec) },
                 { "on_nan", json_text(job->on_nan) },
+                { "nice", json_integer(job->nice) },
                 { "run_dir", json_text(job->run_dir) },
                 { "log", json_text(job->log) },
                 { "cwd", json_text(job->cwd) },

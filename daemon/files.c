@@ -169,6 +169,10 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                 job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes", (json_int_t) SHIM_LOG_MAX,
                 "socket", c->socket, "hang_sec", (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
                 checkpoints_object(job, c->run_dir));
+        if (root && job->nice != 0)
+                (void) json_object_set_new(root, "nice", json_integer(job->nice));
+        if (root && c->inputs->cpu_list[0])
+                (void) json_object_set_new(root, "cpu_list", json_string(c->inputs->cpu_list));
         return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 }
 

@@ -91,6 +91,7 @@ struct job {
         int32_t hang_sec, start_sec; /* as in include/bertd/bus.h */
         enum on_nan on_nan;
         uint32_t umask;
+        int32_t nice;
         char *name;
         const char *user, *cwd;  /* shared, of text_shared: most jobs have the same few */
         char *run_dir, *on_exit; /* NULL: the job's own folder; none */

@@ -198,6 +198,7 @@ static void add_limits(sd_bus_message *m, int *r, const struct job *job) {
         add_i32(m, r, "hang_sec", job->hang_sec);
         add_i32(m, r, "start_sec", job->start_sec);
         add_string(m, r, "on_nan", on_nan_name(job->on_nan));
+        add_i32(m, r, "nice", job->nice);
 }
 
 static void add_paths(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job) {

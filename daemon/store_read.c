@@ -99,6 +99,7 @@ static struct job *read_job(sqlite3_stmt *s) {
         job->deaths.free = (uint32_t) sqlite3_column_int64(s, i++);
         job_set_lost(job, (const char *) sqlite3_column_text(s, i++));
         job->holds_checkpoints = sqlite3_column_int(s, i++) != 0;
+        job->nice = sqlite3_column_int(s, i++);
         attempt_clear(&job->attempt);
         return job;
 }
@@ -449,6 +450,7 @@ static int copy_inputs(sqlite3_stmt *s, struct job_inputs *ret, struct error *er
         const void *rlimits = sqlite3_column_blob(s, 2);
 
         *ret = (struct job_inputs) { .n_rlimits = (uint32_t) (limits / sizeof(ret->rlimits[0])) };
+        read_text(s, 3, ret->cpu_list, sizeof(ret->cpu_list));
         if ((size > 0 && environment[size - 1] != '\0') || ret->n_rlimits > SUBMIT_RLIMITS_MAX)
                 return error_set(error, EBADMSG, "state.db: damaged inputs");
         if (limits > 0)

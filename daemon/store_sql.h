@@ -48,7 +48,7 @@ enum {
         "submitted, "                                                                                               \
         "started, ended, not_before, step, steps, loss, rate, exit_code, exit_class, resume_from, resume_abandon, " \
         "history_from, memory, cpus, hang_sec, start_sec, on_nan, lost_steps, run_steps, run_usec, active_usec, "   \
-        "since_usec, checkpoint_stall, checkpoint_write, deaths, free_deaths, lost_usec, holds_checkpoints"
+        "since_usec, checkpoint_stall, checkpoint_write, deaths, free_deaths, lost_usec, holds_checkpoints, nice"
 #define STORE_ATTEMPT_COLUMNS                                                                                      \
         "job, number, open, nonce, boot_id, pid, pid_start, gpu_mask, started, ended, resumed, first_step, step, " \
         "checkpoint_step, "                                                                                        \

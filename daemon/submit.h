@@ -26,12 +26,13 @@ struct submit_rlimit {
 
 struct submission {
         char *name, *kind, *run_dir, *on_exit, *spec, *cwd, *on_nan; /* on_nan: NULL = stop */
+        char *cpu_list;                                              /* NULL: any CPU */
         char **command, **environment;                               /* NULL-terminated or NULL */
         int32_t priority;
         uint32_t ranks, threads, gpus, max_without_progress, backoff_min_sec, backoff_max_sec, grace_sec, keep, umask;
         uint64_t keep_every, memory;
         double cpus;
-        int32_t hang_sec, start_sec;
+        int32_t hang_sec, start_sec, nice;
         struct submit_rlimit rlimits[SUBMIT_RLIMITS_MAX];
         uint32_t n_rlimits;
 };
