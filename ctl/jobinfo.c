@@ -68,6 +68,7 @@ static const struct dict_field job_fields[] = {
         JOB(runs_on, DICT_U64),
         JOB(log_max_size, DICT_U64),
         JOB(log_keep, DICT_U64),
+        JOB(nice, DICT_I64),
 };
 
 #define CHECKPOINT(key, kind) \

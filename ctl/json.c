@@ -129,6 +129,7 @@ json_t *json_job(const struct job_info *job) {
                 { "runs_on", json_count(job->runs_on) },
                 { "log_max_size", job->log_max_size > 0 ? json_count(job->log_max_size) : json_null() },
                 { "log_keep", job->log_keep > 0 ? json_count(job->log_keep) : json_null() },
+                { "nice", json_integer(job->nice) },
                 { "run_dir", json_text(job->run_dir) },
                 { "log", json_text(job->log) },
                 { "cwd", json_text(job->cwd) },

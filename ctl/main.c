@@ -20,8 +20,8 @@ static const struct command commands[] = {
           "SPEC.yaml is a job spec, - one on standard input; its relative paths are taken from its own folder, "
           "and\nlater "
           "changes to it change nothing.\n"
-          "COMMAND is any program: it runs as it would in this shell, with this folder, environment, umask and "
-          "limits;\nits standard input is /dev/null.\n" },
+          "COMMAND is any program: it runs as it would in this shell, with this folder, environment, umask, "
+          "limits,\nniceness and CPUs; its standard input is /dev/null.\n" },
         { "status", command_status, "[-w] [--json] [JOB]", "one job, or an overview of all",
           "JOB is an id or a name that only one job has.\n" },
         { "list", command_list, "[OPTION...]", "jobs, newest first", NULL },

@@ -311,6 +311,8 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line(out, term, "command", STYLE_NONE, text_of(command));
         draw_resources(out, term, job);
         draw_limits(out, term, job);
+        if (job->nice != 0)
+                line_format(out, term, "nice", STYLE_NONE, "%" PRId64, job->nice);
         line(out, term, "launcher", STYLE_NONE, text_of(job->launcher));
         line(out, term, "submitted", STYLE_NONE, format_local_time(job->submitted, when));
         line(out, term, "started", STYLE_NONE, format_local_time(job->started, when));

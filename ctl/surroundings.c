@@ -13,6 +13,7 @@
 #include "bertd/exit.h"
 #include "bertd/limits.h"
 #include "common/cleanup.h"
+#include "common/cpu_list.h"
 #include "common/environment.h"
 #include "common/utf8.h"
 
@@ -118,10 +119,43 @@ static mode_t current_umask(void) {
         return mask;
 }
 
+/* ---- CPUs and niceness ---- */
+
+/* "0-3,8", or "" where they are all that are online. */
+static void list_cpus(char *buffer, size_t size) {
+        char online[BERTD_CPU_LIST_MAX + 2] = "";
+        struct cpu_list list;
+
+        buffer[0] = '\0';
+        if (cpu_list_get(&list) < 0)
+                return;
+        (void) cpu_list_write(&list, buffer, size);
+        cleanup_fclose FILE *file = fopen("/sys/devices/system/cpu/online", "re");
+        if (file && fgets(online, sizeof(online), file))
+                online[strcspn(online, "\n")] = '\0';
+        if (strcmp(buffer, online) == 0)
+                buffer[0] = '\0';
+}
+
+/* Left out where they are as they usually are: an older daemon knows no such keys. */
+static int append_scheduling(sd_bus_message *m) {
+        char cpus[BERTD_CPU_LIST_MAX + 1];
+        int nice = getpriority(PRIO_PROCESS, 0), r = 0;
+
+        list_cpus(cpus, sizeof(cpus));
+        if (nice != 0)
+                r = sd_bus_message_append(m, "{sv}", "nice", "i", nice);
+        if (r >= 0 && cpus[0])
+                r = sd_bus_message_append(m, "{sv}", "cpu_list", "s", cpus);
+        return r;
+}
+
 int surroundings_append(sd_bus_message *m) {
         int r = sd_bus_message_append(m, "{sv}", "umask", "u", (uint32_t) current_umask());
 
-        return r < 0 ? r : append_limits(m);
+        if (r >= 0)
+                r = append_limits(m);
+        return r < 0 ? r : append_scheduling(m);
 }
 
 /* ---- standard input ---- */

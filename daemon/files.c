@@ -173,6 +173,10 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                 checkpoints_object(job, c->run_dir));
         if (root && c->ran)
                 (void) json_object_set_new(root, "ran", json_true());
+        if (root && job->nice != 0)
+                (void) json_object_set_new(root, "nice", json_integer(job->nice));
+        if (root && c->inputs->cpu_list[0])
+                (void) json_object_set_new(root, "cpu_list", json_string(c->inputs->cpu_list));
         return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 }
 

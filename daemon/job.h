@@ -99,6 +99,7 @@ struct job {
         uint64_t log_max_size;    /* bytes of an attempt's log, in log_keep files */
         uint32_t log_keep;
         uint32_t umask;
+        int32_t nice;
         char *name;
         const char *user, *cwd;  /* shared, of text_shared: most jobs have the same few */
         char *run_dir, *on_exit; /* NULL: the job's own folder; none */

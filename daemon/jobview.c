@@ -203,6 +203,7 @@ static void add_limits(sd_bus_message *m, int *r, const struct job *job) {
         add_i32(m, r, "start_sec", job->start_sec);
         add_string(m, r, "on_nan", on_nan_name(job->on_nan));
         add_string(m, r, "ends_with", ends_with_name(job->ends_with));
+        add_i32(m, r, "nice", job->nice);
 }
 
 /* Of a job that has lost its first process and runs on. */

@@ -30,6 +30,8 @@ struct attempt {
         char **environment; /* NULL-terminated, with BERTD_NONCE and without NOTIFY_SOCKET */
         char *cwd, *log;
         mode_t umask;
+        int nice;       /* 0: as bertd runs us */
+        char *cpu_list; /* NULL: as bertd runs us */
         struct {
                 int resource;
                 struct rlimit limit;

@@ -501,6 +501,7 @@ static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, con
                 .keep = s->keep,
                 .keep_every = s->keep_every,
                 .umask = s->umask,
+                .nice = s->nice,
                 .submitted = clock_realtime_usec(),
                 .loss = NAN,
                 .rate = NAN,
@@ -567,6 +568,7 @@ static int insert_job(struct store *store, const struct job *job, struct error *
         bind_u64(s, i++, job->log_keep);
         bind_u64(s, i++, job->since_usec);
         bind_u64(s, i++, job->ends_with);
+        (void) sqlite3_bind_int(s, i++, job->nice);
         return db_run(s, error);
 }
 
@@ -585,6 +587,7 @@ static int insert_inputs(struct store *store, const struct job *job, const struc
         bind_blob(s, 3, environment, size);
         bind_blob(s, 4, submission->rlimits, submission->n_rlimits * sizeof(submission->rlimits[0]));
         bind_blob(s, 5, command, command_size);
+        bind_text(s, 6, submission->cpu_list);
         store->inputs += size + command_size + (submission->spec ? strlen(submission->spec) : 0);
         return db_run(s, error);
 }

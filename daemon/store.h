@@ -135,6 +135,7 @@ struct job_inputs {
         size_t environment_size;
         struct submit_rlimit rlimits[SUBMIT_RLIMITS_MAX];
         uint32_t n_rlimits;
+        char cpu_list[BERTD_CPU_LIST_MAX + 1]; /* empty: any CPU */
 };
 int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, struct error *error);
 

@@ -105,6 +105,7 @@ static struct job *read_job(sqlite3_stmt *s) {
         job_set_text(&job->private, (const char *) sqlite3_column_text(s, i++));
         job->ends_with = (enum ends_with) sqlite3_column_int(s, i++);
         job->exit_owed = (enum exit_owed) sqlite3_column_int(s, i++);
+        job->nice = sqlite3_column_int(s, i++);
         attempt_clear(&job->attempt);
         return job;
 }
@@ -503,6 +504,7 @@ static int copy_inputs(sqlite3_stmt *s, struct job_inputs *ret, struct error *er
         const void *rlimits = sqlite3_column_blob(s, 2);
 
         *ret = (struct job_inputs) { .n_rlimits = (uint32_t) (limits / sizeof(ret->rlimits[0])) };
+        read_text(s, 3, ret->cpu_list, sizeof(ret->cpu_list));
         if ((size > 0 && environment[size - 1] != '\0') || ret->n_rlimits > SUBMIT_RLIMITS_MAX)
                 return error_set(error, EBADMSG, "state.db: damaged inputs");
         if (limits > 0)

@@ -162,8 +162,8 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "INSERT INTO job(uid, gid, kind, state, launcher, priority, ranks, threads, gpus, max_without_progress,"
                 " backoff_min_sec, backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, "
                 "on_exit, submitted, memory, cpus, hang_sec, start_sec, on_nan, log_max_size, log_keep, since_usec, "
-                "ends_with)"
-                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "ends_with, nice)"
+                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_JOB_UPDATE] =
                 "UPDATE job SET state=?2, wish=?3, ranks=?4, reason=?5, started=?6, ended=?7, "
                 "not_before=?8, step=?9, steps=?10, loss=?11, rate=?12, exit_code=?13, exit_class=?14, "
@@ -173,7 +173,7 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "exit_owed=?30, "
                 "end_order=CASE WHEN ?2 IN (" ENDED
                 ") THEN (SELECT seq FROM sqlite_sequence WHERE name='event') ELSE 0 END WHERE id=?1",
-        [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command) VALUES(?,?,?,?,?)",
+        [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command, cpu_list) VALUES(?,?,?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
                               ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_CHECKPOINT] =
@@ -181,7 +181,7 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_EVENT] =
                 "INSERT INTO event(job, time, from_state, to_state, what, reason, class, step, lost, private) "
                 "VALUES(?,?,?,?,?,?,?,?,?,?)",
-        [STATEMENT_LOAD_INPUT] = "SELECT spec, environment, rlimits FROM input WHERE job=?",
+        [STATEMENT_LOAD_INPUT] = "SELECT spec, environment, rlimits, cpu_list FROM input WHERE job=?",
         [STATEMENT_LOAD_COMMAND] =
                 "SELECT coalesce(input.command, job.command) FROM job LEFT JOIN input ON input.job = job.id "
                 "WHERE job.id=?",

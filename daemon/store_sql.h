@@ -52,7 +52,7 @@ enum {
         "history_from, memory, cpus, hang_sec, start_sec, on_nan, log_max_size, log_keep, lost_steps, run_steps, "  \
         "run_usec, active_usec, "                                                                                   \
         "since_usec, checkpoint_stall, checkpoint_write, deaths, free_deaths, lost_usec, holds_checkpoints, "       \
-        "private, ends_with, exit_owed"
+        "private, ends_with, exit_owed, nice"
 #define STORE_ATTEMPT_COLUMNS                                                                                      \
         "job, number, open, nonce, boot_id, pid, pid_start, gpu_mask, started, ended, resumed, first_step, step, " \
         "checkpoint_step, "                                                                                        \

@@ -67,6 +67,26 @@ ok "nothing of a program is run before its time" eval 'printf "#!/bin/sh\necho x
 ok "one that may be executed but not read runs" eval 'cp prog closed; chmod 711 closed; runs -- ./closed'
 ok "PATH is the submitter's" eval 'PATH=$PWD:$PATH runs -- script.sh'
 
+# Niceness and CPUs.
+told() { "$BERTCTL" logs "$(nice -n "$1" taskset -c "$2" "$BERTCTL" submit --wait -- sh -c 'nice; taskset -cp $$ | sed "s/.*: //"')" | xargs; }
+first=$(taskset -cp $$ | sed 's/.*: \([0-9]*\).*/\1/') all=$(taskset -cp $$ | sed 's/.*: //')
+nicer=$(nice -n 3 nice)
+is "a job is as nice as its submitter" "$(told 3 "$all")" "$nicer $all"
+is "status shows it" "$(field "$("$BERTCTL" list -n 1 --json | jq '.[0].id')" nice)" "$nicer"
+is "and runs on his CPUs" "$(told 0 "$first")" "$(nice) $first"
+job=$(taskset -c "$first" nice -n 3 "$BERTCTL" submit -- sh -c 'trap "exit 1" TERM; taskset -cp $$; sleep 1000 & wait')
+wait_for 20 state_is "$job" running
+"$BERTCTL" pause "$job"
+wait_for 20 state_is "$job" paused
+kill_bertd
+sqlite3 "$BERTD_STATE_DIR/state.db" "UPDATE input SET cpu_list='4000' WHERE job=$job; UPDATE job SET nice=-5 WHERE id=$job"
+start_bertd
+"$BERTCTL" resume "$job"
+log_has() { "$BERTCTL" logs "$1" 2>/dev/null | grep -q -- "$2"; }
+ok "CPUs that are not there any more: it runs on any" wait_for 20 log_has "$job" ": $all\$"
+ok "and says so" log_has "$job" '^bertd: CPUs 4000 of the submitter: not there now; the job runs on any$'
+"$BERTCTL" cancel --now "$job"
+
 # Standard input.
 told="^bertctl: standard input is not passed on: a job reads /dev/null"
 stdin_said() { [[ $(grep -c "$told" "$work/err") == "$1" ]] || { cat "$work/err"; return 1; }; }

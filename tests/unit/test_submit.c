@@ -157,6 +157,11 @@ static void test_refusals(void **state) {
         refused_double("cpus", -1, "cpus: is -1, expected 0 to 65536");
         refused_double("cpus", NAN, "cpus: is nan");
         refused_double("cpus", 0.001, "cpus: is 0.001, expected 0 (no limit) or 0.01 and more");
+        refused("nice", "i", 20, "nice: is 20, expected -20 to 19");
+        refused("nice", "i", -21, "nice: is -21, expected -20 to 19");
+        for (const char *const *l = (const char *const[]) { "x", "3-1", "1,1", "0,", "-1", "8192", "1-", "0 1", NULL };
+             *l; l++)
+                refused_string("cpu_list", *l, "expected CPUs as in 0-3,8");
         refused_string("on_nan", "ignore", "on_nan: \"ignore\", expected stop or rollback");
         refused_string("ends_with", "never", "ends_with: \"never\", expected first or last");
         refused_string("name", "again", "name: given twice");
