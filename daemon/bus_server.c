@@ -49,6 +49,7 @@ struct bus_server {
         struct stat file; /* the socket that we bound there */
         struct socket_watch *watch;
         sd_event_source *listen; /* owns its fd */
+        sd_event_source *rest;   /* until then nobody is let in */
         sd_event_source *reaper;
         sd_event_source *leaver;
         sd_id128_t id;
@@ -64,6 +65,7 @@ struct bus_server {
 
 #define TELL_USEC (10 * USEC_PER_SEC)
 #define ACCEPTS_A_TURN 256
+#define REST_USEC (USEC_PER_SEC / 5)
 #define PARKED_MAX 32 /* submissions whose user is being looked up */
 #define PARKED_OF_UID_MAX 8
 
@@ -506,13 +508,29 @@ static void admit(struct bus_server *server, int connection) {
         server->peers = peer;
 }
 
-/* Without a descriptor the connection would stay in the queue and wake us for ever. */
+static int on_rested(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct bus_server *server = userdata;
+
+        server->rest = sd_event_source_disable_unref(server->rest);
+        return sd_event_source_set_enabled(server->listen, SD_EVENT_ON);
+}
+
+/* Who waits in the queue would wake us for ever. */
+static void rest(struct bus_server *server) {
+        if (!server->rest && sd_event_add_time_relative(server->manager->loop, &server->rest, CLOCK_BOOTTIME, REST_USEC,
+                                                        REST_USEC / 10, on_rested, server) >= 0)
+                (void) sd_event_source_set_enabled(server->listen, SD_EVENT_OFF);
+}
+
+/* Without a descriptor the connection would stay in the queue. */
 static void turn_away(struct bus_server *server, int listen_fd) {
         if (server->spare_fd >= 0)
                 (void) close(server->spare_fd);
         int connection = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
         if (connection >= 0)
                 (void) close(connection);
+        else if (errno == EMFILE || errno == ENFILE)
+                rest(server); /* the spare one has gone to somebody else, or is above a limit that was lowered */
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         tell_refusal(server, (uid_t) -1, "no free file descriptor");
 }
@@ -710,6 +728,7 @@ void bus_server_free(struct bus_server *server) {
                 return;
         socket_watch_free(server->watch);
         (void) sd_event_source_disable_unref(server->listen);
+        (void) sd_event_source_disable_unref(server->rest);
         (void) sd_event_source_disable_unref(server->reaper);
         (void) sd_event_source_disable_unref(server->leaver);
         while (server->peers) {

@@ -320,6 +320,12 @@ void child_close(struct child *child) {
         child->output_fd = child->report_fd = -1;
 }
 
+/* What the host had too little of; it has more again one day. */
+static bool is_of_host(const struct exec_report *said) {
+        return said->step == STEP_SETUP || said->code == EAGAIN || said->code == ENOMEM || said->code == EMFILE ||
+               said->code == ENFILE;
+}
+
 bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret) {
         struct exec_report said;
         char text[SHIM_REASON_MAX];
@@ -341,5 +347,9 @@ bool child_exec_error(const struct child *child, const struct attempt *attempt, 
                 (void) snprintf(text, sizeof(text), "could not start: %s", strerror(said.code));
         }
         (void) shim_clean_text(ret->reason, sizeof(ret->reason), text, strlen(text));
+        if (is_of_host(&said)) {
+                ret->exit_class = EXIT_CLASS_LAUNCH;
+                ret->exit_code = -1; /* costs no budget */
+        }
         return true;
 }
