@@ -22,6 +22,7 @@ struct launch {
 struct launcher {
         const char *name;
         bool private_shm; /* attempts see a /dev/shm of their own */
+        /* −errno: no process was begun. */
         int (*start)(struct attempt_run *run, const struct launch *launch, struct error *error);
         void (*forget)(struct attempt_run *run); /* drops what start left in the run; never touches the shim */
         void (*kill)(struct manager *manager, struct job *job); /* all in it, asynchronously; may be NULL */

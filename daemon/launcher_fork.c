@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 #include "common/inherited.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
+#include "daemon/log.h"
 
 /* Programs that use select() break above it; who wants more says so. */
 static void lower_files(void) {
@@ -189,9 +191,10 @@ static int start(struct attempt_run *run, const struct launch *launch, struct er
                 return error_errno(error, -shim, "fork");
         attempt_launched(run, shim);
         int r = watch_report(run, reader);
-        if (r < 0)
-                return error_errno(error, -r, "event source");
-        (void) steal_fd(&reader);
+        if (r >= 0)
+                (void) steal_fd(&reader);
+        else
+                log_error("job %" PRIu64 ": the shim's launch cannot be watched: %s", run->job->id, strerror(-r));
         return 0;
 }
 

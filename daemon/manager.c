@@ -216,6 +216,8 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
         m->shim = find_program("bertd-shim", BERTD_LIBEXECDIR "/bertd-shim");
         int r = m->trainer && m->shim ? descriptors_read(&m->files, error) : error_errno(error, ENOMEM, "manager");
         if (r >= 0)
+                r = process_check(error);
+        if (r >= 0)
                 r = open_state(m, error);
         if (r >= 0) {
                 r = sd_event_default(&m->loop);

@@ -414,6 +414,12 @@ static void describe_interpreter(const struct exec_report *said, const char *nam
                                 cr ? "; its lines end in CR LF: remove the CR with sed -i 's/\\r$//'" : "");
 }
 
+/* What the host had too little of; it has more again one day. */
+static bool is_of_host(const struct exec_report *said) {
+        return said->step == STEP_SETUP || said->code == EAGAIN || said->code == ENOMEM || said->code == EMFILE ||
+               said->code == ENFILE;
+}
+
 bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret) {
         struct exec_report said;
         char text[SHIM_REASON_MAX], *to = ret->private;
@@ -445,5 +451,9 @@ bool child_exec_error(const struct child *child, const struct attempt *attempt, 
         }
         (void) snprintf(ret->reason, sizeof(ret->reason), "the program could not be started: %s", strerror(said.code));
         (void) shim_clean_text(to, SHIM_REASON_MAX, text, strlen(text));
+        if (is_of_host(&said)) {
+                ret->exit_class = EXIT_CLASS_LAUNCH;
+                ret->exit_code = -1; /* costs no budget */
+        }
         return true;
 }
