@@ -35,6 +35,9 @@
 #define SWEEP_PAUSE_MIN_USEC UINT64_C(20000)
 #define SWEEP_PAUSE_MAX_USEC 500000
 #define SWEEPERS_MAX 32
+#define EXIT_NOT_EXECUTABLE 126 /* as shells have it */
+#define EXIT_NOT_FOUND 127
+#define SOON_USEC (60 * USEC_PER_SEC)
 #define SWEEPERS_OF_UID_MAX 4
 
 /* Without it the newest good checkpoint alone is known: the job goes on from there. */
@@ -75,6 +78,42 @@ static void complete_reason(struct attempt *a) {
                 a->reason = format_string("exit code %d", a->exit_code);
 }
 
+static bool soon(const struct attempt *a) { return a->step <= a->first_step && a->ended - a->started < SOON_USEC; }
+
+/* The program could not be started, or a shell says so of its own. */
+static bool was_not_started(const struct attempt *a) {
+        bool code = a->exit_code == EXIT_NOT_EXECUTABLE || a->exit_code == EXIT_NOT_FOUND;
+
+        return (a->exit_class == EXIT_CLASS_LAUNCH && a->exit_code >= 0) ||
+               (a->exit_class == EXIT_CLASS_USER_ERROR && code) ||
+               (a->exit_class == EXIT_CLASS_FAILED && code && soon(a));
+}
+
+/* An interpreter's word of what it is to run: "python3 train.py" ends so. The same usage was right before. */
+static bool lacks_file(const struct attempt *a) {
+        const char *text = attempt_private(a);
+
+        return a->exit_class == EXIT_CLASS_USER_ERROR && a->exit_code == BERTD_EXIT_USAGE && soon(a) && text &&
+               (strstr(text, "No such file or directory") || strstr(text, "Stale file handle") ||
+                strstr(text, "Transport endpoint is not connected") || strstr(text, "Input/output error"));
+}
+
+/* What a job lacks that has had it before may come back: a file system that is mounted late, a program that is being installed. In a
+ * first attempt it is the user's mistake. */
+static bool is_missing(struct manager *manager, const struct job *job) {
+        const struct attempt *a = &job->attempt;
+        struct error error = {};
+        bool ran = true;
+
+        if (a->exit_class == EXIT_CLASS_USER_ERROR && a->exit_code == BERTD_EXIT_INPUT)
+                return job_has_stepped(job);
+        if (!was_not_started(a) && !lacks_file(a))
+                return false;
+        if (store_has_run(manager->store, job, &ran, &error) < 0)
+                log_error("job %" PRIu64 ": %s", job->id, error.text);
+        return ran;
+}
+
 struct outcome {
         enum job_event event;
         char reason[1024], private[1024]; /* private: "" = reason */
@@ -104,19 +143,21 @@ static uint64_t starts_wait(struct manager *manager, const struct job *job) {
         return policy_starts_wait(n, oldest, now);
 }
 
-static void apply_policy(struct manager *manager, struct job *job, struct policy_decision *ret,
+static void apply_policy(struct manager *manager, struct job *job, bool unasked, struct policy_decision *ret,
                          char text[POLICY_TEXT_MAX]) {
         struct policy_config config = { .max_without_progress = job->max_without_progress,
                                         .backoff_min_sec = job->backoff_min_sec,
                                         .backoff_max_sec = job->backoff_max_sec,
-                                        .nan_rollback = job->on_nan == ON_NAN_ROLLBACK };
+                                        .nan_rollback = job->on_nan == ON_NAN_ROLLBACK,
+                                        .reports = job_reports(job) };
         uint64_t good[LEDGER_MAX];
         struct policy_case c = { .history = job->history,
                                  .n = job->n_history,
                                  .counters = job->deaths,
                                  .good = good,
                                  .n_good = ledger_good_steps(job, good, LEDGER_MAX),
-                                 .starts_wait_usec = starts_wait(manager, job) };
+                                 .starts_wait_usec = starts_wait(manager, job),
+                                 .unasked = unasked };
 
         (void) !getrandom(&c.random, sizeof(c.random), GRND_NONBLOCK);
         policy_decide(&config, &c, ret);
@@ -155,11 +196,12 @@ static void say_more(const struct attempt *a, struct outcome *ret) {
         (void) snprintf(ret->private, sizeof(ret->private), "%s", a->private ? a->private : "");
 }
 
-static void judge(struct manager *manager, struct job *job, struct outcome *ret) {
+static void judge(struct manager *manager, struct job *job, bool asked, struct outcome *ret) {
         static const enum job_event events[] = {
                 [POLICY_DONE] = EVENT_FINISHED, [POLICY_RETRY] = EVENT_RETRY, [POLICY_FAIL] = EVENT_GAVE_UP
         };
         const struct attempt *a = &job->attempt;
+        bool unasked = !asked && a->exit_class == EXIT_CLASS_STOPPED && a->exit_code == BERTD_EXIT_STOPPED;
         struct policy_death death = job_death(a);
         struct policy_decision decision;
         char text[POLICY_TEXT_MAX];
@@ -171,7 +213,7 @@ static void judge(struct manager *manager, struct job *job, struct outcome *ret)
                 return;
         }
         policy_count(&job->deaths, job->history, job->n_history);
-        apply_policy(manager, job, &decision, text);
+        apply_policy(manager, job, unasked, &decision, text);
         ret->event = events[decision.action];
         if (decision.action == POLICY_DONE) {
                 say_more(a, ret);
@@ -211,7 +253,7 @@ static void decide(struct manager *manager, struct job *job, bool asked, struct 
                 (void) snprintf(ret->reason, sizeof(ret->reason), "%s", finished ? "" : "stopped with the daemon");
                 break;
         default:
-                judge(manager, job, ret);
+                judge(manager, job, asked, ret);
         }
 }
 
@@ -250,6 +292,8 @@ static void close_attempt(struct attempt_run *run) {
         a->open = false;
         a->ended = clock_realtime_usec();
         complete_reason(a);
+        if (is_missing(manager, job))
+                a->exit_class = EXIT_CLASS_MISSING;
         job_set_text(&job->status, NULL);
         job->exit_code = a->exit_code;
         job->exit_class = a->exit_class;

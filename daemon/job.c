@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,6 +282,14 @@ struct policy_death job_death(const struct attempt *a) {
                                        .checkpoint_step = a->checkpoint_step,
                                        .host = a->exit_class == EXIT_CLASS_LAUNCH && a->exit_code < 0 &&
                                                a->signal == 0 };
+}
+
+bool job_has_stepped(const struct job *job) {
+        return job->run_steps > 0 || job->attempt.step > 0 || job_newest_good(job);
+}
+
+bool job_reports(const struct job *job) {
+        return job->kind != JOB_COMMAND || job_has_stepped(job) || job->steps > 0 || !isnan(job->loss);
 }
 
 void job_lose(struct job *job, enum exit_class exit_class, uint64_t usec) {

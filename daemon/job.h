@@ -175,6 +175,10 @@ int job_history_add(struct job *job, const struct policy_death *death);
 /* How an attempt that has ended reads to the policy. */
 struct policy_death job_death(const struct attempt *attempt);
 
+/* Has it, or does its program, ever reported progress? Has it completed a step? */
+bool job_reports(const struct job *job);
+bool job_has_stepped(const struct job *job);
+
 /* Adds wall time that a death of this class cost. */
 void job_lose(struct job *job, enum exit_class exit_class, uint64_t usec);
 /* "killed=12500000 oom=300": lost_usec as state.db keeps it, "" = none; NULL: no memory. A word that it does not know is passed over. */

@@ -116,6 +116,7 @@ static void judge_death(struct shim *shim, int status, struct shim_verdict *ret)
                 .memory_limit = memory_limit(),
                 .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's own mpirun stays on this host */
                 .stop_asked = shim->stop_asked,
+                .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
         };
         shim_classify(&evidence, ret);
 }

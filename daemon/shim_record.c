@@ -261,25 +261,26 @@ static void judge_signal(const struct shim_evidence *evidence, struct shim_verdi
 }
 
 /* Exit codes that mean something (contract C6). */
-static bool judge_code(struct span text, struct shim_verdict *v) {
+static bool judge_code(const struct shim_evidence *evidence, struct span text, struct shim_verdict *v) {
         static const struct {
                 int code;
                 enum exit_class exit_class;
                 const char *word;
+                bool reporters; /* of a program that reports progress alone */
         } codes[] = {
-                { BERTD_EXIT_USAGE, EXIT_CLASS_USER_ERROR, "wrong usage" },
-                { BERTD_EXIT_DATA, EXIT_CLASS_USER_ERROR, "wrong data" },
-                { BERTD_EXIT_INPUT, EXIT_CLASS_USER_ERROR, "missing input" },
-                { BERTD_EXIT_CONFIG, EXIT_CLASS_USER_ERROR, "wrong configuration" },
-                { BERTD_EXIT_STOPPED, EXIT_CLASS_STOPPED, "stopped after a checkpoint" },
-                { BERTD_EXIT_BAD_CHECKPOINT, EXIT_CLASS_BAD_CHECKPOINT, "the checkpoint cannot be used" },
-                { BERTD_EXIT_NAN, EXIT_CLASS_NAN, "loss or gradient is not finite" },
+                { BERTD_EXIT_USAGE, EXIT_CLASS_USER_ERROR, "wrong usage", false },
+                { BERTD_EXIT_DATA, EXIT_CLASS_USER_ERROR, "wrong data", false },
+                { BERTD_EXIT_INPUT, EXIT_CLASS_USER_ERROR, "missing input", false },
+                { BERTD_EXIT_CONFIG, EXIT_CLASS_USER_ERROR, "wrong configuration", false },
+                { BERTD_EXIT_STOPPED, EXIT_CLASS_STOPPED, "stopped after a checkpoint", true },
+                { BERTD_EXIT_BAD_CHECKPOINT, EXIT_CLASS_BAD_CHECKPOINT, "the checkpoint cannot be used", true },
+                { BERTD_EXIT_NAN, EXIT_CLASS_NAN, "loss or gradient is not finite", true },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(codes); i++) {
-                if (codes[i].code != v->exit_code)
-                        continue;
                 struct span said = trainer_message(text);
+                if (codes[i].code != v->exit_code || (codes[i].reporters && !evidence->reports && !said.p))
+                        continue;
                 v->exit_class = codes[i].exit_class;
                 if (v->exit_class == EXIT_CLASS_STOPPED)
                         forget_rank(v); /* all ranks agreed; mpirun names the first to exit */
@@ -402,7 +403,7 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
                 judge_signal(evidence, v);
                 return;
         }
-        if (judge_code(text, v) || judge_disk_full(text, v) || judge_mpi(text, v))
+        if (judge_code(evidence, text, v) || judge_disk_full(text, v) || judge_mpi(text, v))
                 return;
         struct span said = trainer_message(text);
         if (evidence->oom_kills > 0 && evidence->memory_limit > 0) {
@@ -420,6 +421,26 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
                 set_quoted(v, said, code);
         else
                 set_reason(v, "%s", code);
+}
+
+/* What a program writes last is why it ended, where nothing better is known. Not so of a signal from outside; and what mpirun and torchrun
+ * report comes after the program's words. */
+static void quote_last_line(struct span text, struct shim_verdict *v) {
+        static const bool speaks[EXIT_CLASS_MAX] = {
+                [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
+                [EXIT_CLASS_FAILED] = true,     [EXIT_CLASS_SIGNAL] = true,         [EXIT_CLASS_MPI] = true
+        };
+        static const char *const reports[] = { "Primary job  terminated ",  "mpirun noticed that process ",
+                                               "mpirun detected that one ", "MPI_ABORT was invoked on rank ",
+                                               " closing signal SIG",       "failed (exitcode: " };
+        char line[SHIM_LINE_MAX + 1];
+        struct span launcher = find_earliest(text, reports, ELEMENTSOF(reports));
+
+        if (!speaks[v->exit_class] || v->private[0] || (v->exit_class == EXIT_CLASS_SIGNAL && v->first_rank >= 0))
+                return;
+        shim_last_line(text.p, launcher.p ? (size_t) (launcher.p - text.p) : text.n, line);
+        if (line[0])
+                (void) snprintf(v->private, sizeof(v->private), "%.300s: %s", v->reason, line);
 }
 
 static void prepend(char text[SHIM_REASON_MAX], const char *words) {
@@ -446,12 +467,15 @@ void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *re
         } else {
                 judge(evidence, text, &v);
         }
+        quote_last_line(text, &v);
         if (evidence->stop_asked && (v.exit_class == EXIT_CLASS_KILLED || v.exit_class == EXIT_CLASS_FAILED)) {
+                const char *words =
+                        evidence->reports ? "stopped on request without a checkpoint: " : "stopped on request: ";
                 v.exit_class = EXIT_CLASS_STOPPED;
                 forget_rank(&v);
-                prepend(v.reason, "stopped on request without a checkpoint: ");
+                prepend(v.reason, words);
                 if (v.private[0])
-                        prepend(v.private, "stopped on request without a checkpoint: ");
+                        prepend(v.private, words);
         }
         *ret = v;
 }

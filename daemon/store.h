@@ -121,6 +121,9 @@ int store_trash_done(struct store *store, uint64_t id, uint32_t next);
 int store_starts(struct store *store, const struct job *job, uint64_t after, uint64_t until, uint32_t *ret_n,
                  uint64_t *ret_oldest, struct error *error);
 
+/* Was the job's program executed by an attempt before its newest? One with the newest's exit class and code does not tell. */
+int store_has_run(struct store *store, const struct job *job, bool *ret, struct error *error);
+
 /* The job's inputs; the caller frees. Packed blocks as in job.h. */
 int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error);
 /* NULL and 0: not a command. */

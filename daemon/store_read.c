@@ -404,6 +404,24 @@ int store_starts(struct store *store, const struct job *job, uint64_t after, uin
         return r;
 }
 
+int store_has_run(struct store *store, const struct job *job, bool *ret, struct error *error) {
+        const int numbers[] = { EXIT_CLASS_STOPPED, EXIT_CLASS_LAUNCH,       EXIT_CLASS_USER_ERROR,
+                                EXIT_CLASS_MISSING, job->attempt.exit_class, job->attempt.exit_code };
+        sqlite3_stmt *s = store->statements[STATEMENT_HAS_RUN];
+        int r = 0;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
+        (void) sqlite3_bind_int64(s, 2, job->attempt.number);
+        for (int i = 0; i < (int) ELEMENTSOF(numbers); i++)
+                (void) sqlite3_bind_int(s, 3 + i, numbers[i]);
+        if (sqlite3_step(s) == SQLITE_ROW)
+                *ret = sqlite3_column_int(s, 0) != 0;
+        else
+                r = db_error(error, store->db, "attempts");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
 /* ---- inputs and events ---- */
 
 int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error) {

@@ -106,6 +106,9 @@ is "ListJobs too" "$(hidden_keys ".data[0][] | select(.id.data == $ended) | keys
 for caller in member owner root; do
   is "GetJob: a reason for $caller" "$(seen $caller '.data[0].reason.data | contains("exit code 65")' GetJob t "$ended")" true
   is "GetEvents: a reason for $caller" "$(seen $caller '.data[0] | any(.[5] | contains("exit code 65"))' GetEvents ttu "$ended" 0 100)" true
+  says=$([[ $caller == member ]] && echo false || echo true)
+  is "GetJob: what the job wrote for $caller: $says" "$(seen $caller '.data[0].reason.data | contains("secret-output")' GetJob t "$ended")" "$says"
+  is "GetEvents: what the job wrote for $caller: $says" "$(seen $caller '.data[0] | any(.[5] | contains("secret-output"))' GetEvents ttu "$ended" 0 100)" "$says"
 done
 mine=$BERTD_STATE_DIR/jobs/${job_of[GetSpec.root]}
 # shellcheck disable=SC2086

@@ -18,6 +18,7 @@ static void judge(struct fuzz_input input, struct shim_verdict *ret) {
         evidence.oom_kills = flags >> 1 & 1;
         evidence.memory_limit = flags & 4 ? UINT64_C(1) << (flags >> 3) : 0;
         evidence.host = flags & 8 ? "node-1" : "";
+        evidence.reports = flags >> 4 & 1;
         cleanup_free char *tail = malloc(input.size);
         if (input.size > 0)
                 memcpy(tail, input.data, input.size);

@@ -159,6 +159,43 @@ static void test_many_jobs_and_remove(void **state) {
         store_free(store);
 }
 
+/* An attempt that was not started, or was stopped before that, says nothing of whether the job's program ever ran. */
+static void test_has_run(void **state) {
+        static const struct {
+                enum exit_class exit_class;
+                int exit_code, signal;
+                bool ran, of_shell; /* of_shell: asked by an attempt with an exit code 127 of its own */
+        } rows[] = {
+                { EXIT_CLASS_LAUNCH, -1, 0, false, false },      { EXIT_CLASS_USER_ERROR, 127, 0, false, false },
+                { EXIT_CLASS_USER_ERROR, 126, 0, false, false }, { EXIT_CLASS_STOPPED, -1, 0, false, false },
+                { EXIT_CLASS_MISSING, 66, 0, false, false },     { EXIT_CLASS_FAILED, 127, 0, true, false },
+                { EXIT_CLASS_USER_ERROR, 65, 0, true, true },    { EXIT_CLASS_STOPPED, 75, 0, true, true },
+                { EXIT_CLASS_KILLED, -1, 9, true, true },        { EXIT_CLASS_REBOOT, -1, 0, true, true },
+        };
+        struct store *store = open_store();
+        struct error error = {};
+
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+                struct job *job = insert(store, "job");
+                bool ran = true, of_shell = true;
+                job->attempt = (struct attempt) { .number = 1,
+                                                  .exit_class = (int) rows[i].exit_class,
+                                                  .exit_code = rows[i].exit_code,
+                                                  .signal = rows[i].signal };
+                store_mark(store, job);
+                assert_int_equal(store_flush(store, &error), 0);
+                assert_int_equal(store_has_run(store, job, &ran, &error), 0);
+                assert_false(ran); /* the newest itself does not count */
+                job->attempt = (struct attempt) { .number = 2, .exit_class = -1, .exit_code = -1 };
+                assert_int_equal(store_has_run(store, job, &ran, &error), 0);
+                job->attempt = (struct attempt) { .number = 2, .exit_class = EXIT_CLASS_FAILED, .exit_code = 127 };
+                assert_int_equal(store_has_run(store, job, &of_shell, &error), 0);
+                if (ran != rows[i].ran || of_shell != rows[i].of_shell)
+                        fail_msg("row %zu: %d %d", i, (int) ran, (int) of_shell);
+        }
+        store_free(store);
+}
+
 /* A writer that holds the database stands for a full disk: nothing is lost, and the next flush writes it all. */
 static void test_failed_commit_is_kept(void **state) {
         struct store *store = open_store();
@@ -460,6 +497,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_events_are_paged, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_jobs_and_remove, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_failed_commit_is_kept, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_has_run, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_nothing_is_inserted_outside_a_transaction, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_rows_do_not_block, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ended_jobs_live_on_disk, setup, teardown),
