@@ -162,15 +162,17 @@ static json_t *checkpoints_object(const struct job *job, const char *run_dir) {
 
 static char *attempt_document(const struct job *job, const struct files_attempt *c) {
         cleanup_json json_t *root = json_pack(
-                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:s,s:I,s:i,s:s,s:i,s:i,s:o}", "version",
+                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:i,s:s,s:i,s:i,s:o}", "version",
                 ATTEMPT_DOCUMENT_VERSION, "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number,
                 "nonce", job->attempt.nonce, "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd",
                 job->cwd, "umask", (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment",
                 string_array(c->environment), "grace_usec", (json_int_t) (job->grace_sec * USEC_PER_SEC), "stop",
-                job->kind == JOB_COMMAND ? "term" : "usr1", "ends_with", ends_with_name(job->ends_with), "log", c->log,
-                "log_max_bytes", (json_int_t) job->log_max_size, "log_keep", (int) job->log_keep, "socket", c->socket,
-                "hang_sec", (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
+                job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes",
+                (json_int_t) job->log_max_size, "log_keep", (int) job->log_keep, "socket", c->socket, "hang_sec",
+                (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
                 checkpoints_object(job, c->run_dir));
+        if (root && job->ends_with == ENDS_WITH_LAST)
+                (void) json_object_set_new(root, "ends_with", json_string("last"));
         if (root && c->ran)
                 (void) json_object_set_new(root, "ran", json_true());
         if (root && job->nice != 0)

@@ -232,19 +232,10 @@ static void note_reaped(struct shim *shim, int status) {
         shim->child.status = status;
 }
 
-/* What lives of the job; 0 also where nobody can see that. */
-static size_t count_living(const struct shim *shim) {
-        struct procs procs = {};
-        size_t n = tree_read_job(shim_first(shim), &procs) < 0 ? 0 : procs.n;
-
-        procs_free(&procs);
-        return n;
-}
-
 /* What a command's first process leaves behind may have something to save yet. */
 static bool is_over(const struct shim *shim) {
         return shim->child.reaped &&
-               (shim->attempt.kind != JOB_COMMAND || shim->killed || shim->hang.found || count_living(shim) == 0);
+               (shim->attempt.kind != JOB_COMMAND || shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
 }
 
 static void ask_next(struct shim *shim);

@@ -82,8 +82,8 @@ struct shim_left {
         sd_event_source *timer;
         size_t running;     /* as bertd is told where the job ends with the last */
         size_t n;           /* that were left behind */
-        char names[256];    /* theirs, for everybody */
-        char commands[256]; /* and their command lines, for the owner and root */
+        char names[224];    /* theirs, for everybody */
+        char commands[224]; /* and their command lines, for the owner and root */
 };
 
 struct shim {

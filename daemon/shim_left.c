@@ -5,6 +5,7 @@
  */
 #include "daemon/shim.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -23,6 +24,7 @@
 #define COMMANDS_LIMIT_USEC USEC_PER_SEC /* to read command lines */
 #define NAMED_MAX 3
 #define NAME_BYTES 64 /* of a process in a reason */
+static_assert(NAMED_MAX * (NAME_BYTES + 1) + sizeof(" and others") <= sizeof(((struct shim_left *) 0)->names), "room");
 #define CURE "; do not end a job's script with \"&\", or submit with --ends-with last"
 
 struct name {
@@ -138,7 +140,7 @@ static void name_all(struct shim *shim, const struct procs *procs) {
 static void add_left(const struct shim_left *left, const char *names, bool finished, char reason[SHIM_REASON_MAX]) {
         char text[SHIM_REASON_MAX];
 
-        int n = snprintf(text, sizeof(text), "%.200s; ended %zu process%s left behind: %s%s",
+        int n = snprintf(text, sizeof(text), "%.230s; ended %zu process%s left behind: %s%s",
                          finished ? "exit code 0" : reason, left->n, left->n == 1 ? "" : "es", names,
                          finished ? CURE : "");
         (void) shim_clean_text(reason, SHIM_REASON_MAX, text, MIN((size_t) n, sizeof(text) - 1));

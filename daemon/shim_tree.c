@@ -110,6 +110,17 @@ static void mark_job(struct procs *procs, void *userdata) {
 
 int tree_read_job(pid_t main, struct procs *procs) { return procs_read_ours(procs, mark_job, &main); }
 
+bool tree_lives(pid_t main) {
+        siginfo_t si = {};
+        struct procs procs = {};
+
+        if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD)
+                return false; /* whatever lives is below a child of ours */
+        bool lives = tree_read_job(main, &procs) < 0 || procs.n > 0;
+        procs_free(&procs);
+        return lives;
+}
+
 pid_t tree_reap(int *ret_status, bool *ret_helper) {
         siginfo_t si = {};
 

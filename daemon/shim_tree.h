@@ -27,6 +27,9 @@ pid_t tree_reap(int *ret_status, bool *ret_helper);
  * put into *main_status (−1 where it did not die here). `main`: 0 where it was reaped before. Returns the number of processes still there after `limit_usec`. */
 unsigned tree_kill(pid_t main, uint64_t limit_usec, int *main_status);
 
+/* Does anything of the job live? Where /proc cannot be read for want of a descriptor it may. */
+bool tree_lives(pid_t main);
+
 /* A file below /proc/PID, at most `max` bytes and a NUL; −1: gone or not ours to read. Caller frees. What shows the process's memory
  * (cmdline, environ) may block for as long as the process hangs in the kernel. */
 ssize_t tree_read_proc(pid_t pid, const char *name, size_t max, char **ret);

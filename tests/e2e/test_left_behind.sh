@@ -33,6 +33,7 @@ ok "after the 2 s that helpers have" test "$(ago "$begin")" -ge 2000
 is "its reason names what was left, and the cure" "$(field left reason)" "exit code 0; ended 1 process left behind: python3 saves.py saved$cure"
 is "in its events" "$("$BERTCTL" events --json left | jq -r '.[-1].reason')" "$(field left reason)"
 ok "status and list" eval '"$BERTCTL" status left | tr -s " \n" " " | grep -qF "1 process left behind: python3 saves.py saved" && "$BERTCTL" list | grep -q "left behind"'
+is "wait says it" "$("$BERTCTL" wait left 2>&1)" "bertctl: job 1 is done: $(field left reason)"
 is "it could save" "$(cat saved)" "saved, told 1"
 ok "the log says it, too" eval '"$BERTCTL" logs left | grep -q "1 process is left behind: python3 saves.py saved"'
 ok "one that failed" eval '! wait_job many 60'

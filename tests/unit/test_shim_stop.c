@@ -44,6 +44,7 @@ static struct living {
 uint64_t __wrap_clock_boottime_usec(void);
 int __wrap_kill(pid_t pid, int signal);
 int __wrap_tree_read_job(pid_t main, struct procs *procs);
+bool __wrap_tree_lives(pid_t main);
 int __wrap_proc_signal(const struct proc *proc, int signal);
 bool __wrap_proc_catches(pid_t pid, int signal);
 void __wrap_tree_read_link(pid_t pid, const char *name, char *buffer, size_t size);
@@ -86,6 +87,13 @@ int __wrap_tree_read_job(pid_t main, struct procs *procs) {
                                                 .state = p->state };
         }
         return blind ? -EMFILE : 0;
+}
+
+bool __wrap_tree_lives(pid_t main) {
+        for (size_t i = 0; i < ELEMENTSOF(job); i++)
+                if (job[i].pid != 0 && !job[i].dead)
+                        return true;
+        return false;
 }
 
 int __wrap_proc_signal(const struct proc *proc, int signal) {
