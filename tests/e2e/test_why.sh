@@ -67,18 +67,13 @@ timeout 5 "$BERTCTL" logs -f "$job" >"$work/out" 2>/dev/null
 is "followed, the next one comes after it" "$(cat "$work/out")" $'of 2\n==> attempt 3 <=='
 "$BERTCTL" cancel --now "$job"
 
-# What is missing: in a first attempt the user's mistake, told as a shell tells it.
+# What is missing: in a first attempt the user's mistake (tests/cli/test_shim.sh has more of it).
 script() { # NAME FIRST_LINE
   printf '%b\nexec sleep 1000\n' "$2" >"$work/$1"
   chmod +x "$work/$1"
 }
-script crlf '#!/bin/bash\r'
 script tool "#!$work/venv/python"
 cd "$work" || exit 99
-ok "a script whose lines end in CR LF fails at once" ends failed -- ./crlf
-is "as a shell tells it" "$(field "$job" reason)" "./crlf: /bin/bash^M: bad interpreter: No such file or directory; its lines end in CR LF: remove the CR with sed -i 's/\\r\$//'"
-ok "one whose interpreter is missing, too" ends failed -- ./tool
-is "and names it" "$(field "$job" reason)" "./tool: $work/venv/python: bad interpreter: No such file or directory"
 touch "$work/file"
 ok "a run folder that cannot be made fails a command at once" ends failed --run-dir "$work/file/run" -- true
 is "and is named" "$(field "$job" reason)" "run folder $work/file/run: Not a directory"
