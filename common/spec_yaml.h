@@ -62,7 +62,7 @@ struct raw_stage {
         struct raw_train *train;
 };
 struct raw {
-        char *name, *kind, *priority, *run_dir, *device, *on_exit, **command;
+        char *name, *kind, *priority, *run_dir, *device, *on_exit, *ends_with, **command;
         uint32_t n_command;
         struct raw_resources *resources;
         struct raw_restart *restart;

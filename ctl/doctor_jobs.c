@@ -87,10 +87,13 @@ void doctor_check_daemon(struct doctor *doctor) {
         if (r == 0)
                 r = client_get_daemon(doctor->client, &doctor->daemon, &error);
         if (r < 0) {
+                bool listens = doctor->client; /* and the error has the cure */
                 client_free(doctor->client);
                 doctor->client = NULL;
                 doctor_say(doctor, DOCTOR_FAIL, "bertd",
-                           geteuid() == 0 ? "systemctl enable --now bertd (or: bertd --detach)" : "bertd --detach",
+                           listens          ? NULL
+                           : geteuid() == 0 ? "systemctl enable --now bertd (or: bertd --detach)"
+                                            : "bertd --detach",
                            "%s", error.text);
                 check_group(doctor);
                 return;

@@ -19,6 +19,7 @@
 #include "ctl/format.h"
 #include "ctl/json.h"
 #include "ctl/log_files.h"
+#include "ctl/logs_attempt.h"
 
 #define POLL_INTERVAL_MSEC 200
 #define ASK_INTERVAL_USEC USEC_PER_SEC /* between looks at the job's state */
@@ -135,7 +136,8 @@ static int ask(struct follower *f, struct job_info *ret_job) {
         uint64_t now = clock_monotonic_usec();
         if (f->lost_since == 0)
                 f->lost_since = now;
-        if (error.exit != BERTCTL_EXIT_NO_DAEMON || now - f->lost_since > CLIENT_PATIENCE_USEC) {
+        if (error.exit != BERTCTL_EXIT_NO_DAEMON || client_is_silent(f->client) ||
+            now - f->lost_since > CLIENT_PATIENCE_USEC) {
                 f->ctl->error = error;
                 return r;
         }
@@ -251,7 +253,10 @@ static int show(struct follower *f, bool following, bool json, uint64_t lines) {
                 return error_input(&f->ctl->error, BERTCTL_EXIT_FAILED,
                                    "job %" PRIu64 " has had %" PRIu64 " attempts: there is no attempt %" PRIu64, f->id,
                                    job.attempts, f->only);
-        r = choose_attempt(f, f->only > 0 ? f->only : newest);
+        bool any = f->only == 0 && !json;
+        r = choose_attempt(f, any           ? logs_attempt(&f->ctl->term, &job, f->base, newest)
+                              : f->only > 0 ? f->only
+                                            : newest);
         if (r < 0)
                 return r;
         if (access(f->path, F_OK) < 0 && is_dropped(f->attempt, job.attempts))

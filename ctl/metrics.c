@@ -178,7 +178,7 @@ static int follow(struct client *client, uint64_t id, struct rows *rows, struct 
                 struct stat st;
 
                 int r = client_get_job(client, id, &job, error);
-                if (r < 0 && error->exit == BERTCTL_EXIT_NO_DAEMON) {
+                if (r < 0 && error->exit == BERTCTL_EXIT_NO_DAEMON && !client_is_silent(client)) {
                         *error = (struct error) {};
                         r = client_reconnect(client, CLIENT_PATIENCE_USEC, error);
                 } else

@@ -166,7 +166,7 @@ static int watch(struct ctl *ctl, struct client *client, uint64_t id) {
 
         for (;;) {
                 int r = refresh(ctl, client, id, &rows, &over);
-                if (r < 0 && ctl->error.exit == BERTCTL_EXIT_NO_DAEMON && rows > 0) {
+                if (r < 0 && ctl->error.exit == BERTCTL_EXIT_NO_DAEMON && rows > 0 && !client_is_silent(client)) {
                         ctl->error = (struct error) {};
                         r = client_reconnect(client, CLIENT_PATIENCE_USEC, &ctl->error);
                 }

@@ -92,8 +92,20 @@ __attribute__((format(printf, 5, 6))) static void line_format(FILE *out, const s
                 line(out, term, label, style, text);
 }
 
+/* "; its first process ended with exit code 0, 2 of its processes run on" */
+static const char *running_on(const struct job_info *job, char *buffer, size_t size) {
+        const char *by = job->first_exit < 0 ? "signal" : "exit code";
+
+        buffer[0] = '\0';
+        if (job->runs_on > 0)
+                (void) snprintf(buffer, size, "; its first process ended with %s %" PRId64 ", %" PRIu64 " of its %s on",
+                                by, job->first_exit < 0 ? -job->first_exit : job->first_exit, job->runs_on,
+                                job->runs_on == 1 ? "processes runs" : "processes run");
+        return buffer;
+}
+
 static void draw_state(FILE *out, const struct term *term, const struct job_info *job) {
-        char age[FORMAT_MAX], attempt[FORMAT_MAX] = "", exit_code[FORMAT_MAX] = "";
+        char age[FORMAT_MAX], attempt[FORMAT_MAX] = "", exit_code[FORMAT_MAX] = "", on[128];
         int state = job_state_from_name(job->state);
         uint64_t since = job_has_ended(job) && job->ended ? job->ended : job->attempt_started;
 
@@ -103,7 +115,8 @@ static void draw_state(FILE *out, const struct term *term, const struct job_info
                 (void) snprintf(exit_code, sizeof(exit_code), ", exit code %" PRId64, job->exit);
         (void) format_age(since, age);
         if (state == JOB_RUNNING && age[0])
-                line_format(out, term, "state", job_style(job), "running for %s%s", age, attempt);
+                line_format(out, term, "state", job_style(job), "running for %s%s%s", age, attempt,
+                            running_on(job, on, sizeof(on)));
         else if (job_has_ended(job) && age[0])
                 line_format(out, term, "state", job_style(job), "%s %s ago%s%s", job->state, age, attempt, exit_code);
         else
@@ -298,6 +311,8 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line(out, term, "command", STYLE_NONE, text_of(command));
         draw_resources(out, term, job);
         draw_limits(out, term, job);
+        if (job->nice != 0)
+                line_format(out, term, "nice", STYLE_NONE, "%" PRId64, job->nice);
         line(out, term, "launcher", STYLE_NONE, text_of(job->launcher));
         line(out, term, "submitted", STYLE_NONE, format_local_time(job->submitted, when));
         line(out, term, "started", STYLE_NONE, format_local_time(job->started, when));

@@ -245,7 +245,9 @@ static int launch(struct attempt_run *run, struct error *error) {
                                        .run_dir = p.run_dir,
                                        .log = p.log,
                                        .scratch = p.scratch };
-        r = manager_find_jobs(manager, error);
+        r = store_has_run(manager->store, job, &files.ran, error);
+        if (r >= 0)
+                r = manager_find_jobs(manager, error);
         if (r >= 0)
                 r = files_prepare(manager->jobs_fd, job, &files, error);
         job_ledger_trim(job);
@@ -503,6 +505,8 @@ void attempt_stop(struct job *job) {
                 return;
         }
         set_deadline(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
+        if (run->pidfd) /* somebody may have stopped it with its job */
+                (void) pidfd_send_signal(sd_event_source_get_io_fd(run->pidfd), SIGCONT, NULL, 0);
         if (run->newer)
                 stop_by_signal(run);
         else if (run->peer)

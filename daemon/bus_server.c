@@ -10,7 +10,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -609,23 +608,6 @@ static int make_id(sd_id128_t *ret) {
         return r;
 }
 
-#define FILES_OF_CLIENT 4 /* its socket, the inlet's copy, and the pair between the inlet and sd-bus */
-#define FILES_OF_OTHERS 256
-
-/* So many that root's connections, the database and the shims' still have descriptors. */
-static unsigned count_clients(void) {
-        struct rlimit files = {};
-
-        if (getrlimit(RLIMIT_NOFILE, &files) < 0 ||
-            files.rlim_cur >= FILES_OF_OTHERS + BERTD_CLIENTS_MAX * FILES_OF_CLIENT)
-                return BERTD_CLIENTS_MAX;
-        unsigned files_left = files.rlim_cur > FILES_OF_OTHERS ? (unsigned) files.rlim_cur - FILES_OF_OTHERS : 0;
-        unsigned n = MAX(files_left / FILES_OF_CLIENT, 2u * BERTD_CLIENTS_OF_ROOT);
-        log_info("%llu open files are allowed: %u connections at a time, not %d; raise the hard limit (ulimit -Hn)",
-                 (unsigned long long) files.rlim_cur, n, BERTD_CLIENTS_MAX);
-        return n;
-}
-
 int bus_server_new(struct manager *manager, const char *path, struct bus_server **ret, struct error *error) {
         cleanup_close int fd = -1;
         struct stat st;
@@ -634,7 +616,7 @@ int bus_server_new(struct manager *manager, const char *path, struct bus_server 
                 return error_errno(error, ENOMEM, "%s", path);
 
         server->manager = manager;
-        server->clients_max = count_clients();
+        server->clients_max = manager->files.clients;
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         int r = open_socket(path, &fd, error);
         if (r >= 0 && !(server->path = strdup(path)))

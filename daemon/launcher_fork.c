@@ -23,6 +23,7 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
 
@@ -54,16 +55,6 @@ int launcher_become(const struct job *job, const struct job_inputs *inputs, cons
         return 0;
 }
 
-void launcher_reset_signals(void) {
-        sigset_t none;
-        struct sigaction sa = { .sa_handler = SIG_DFL };
-
-        for (int i = 1; i < NSIG; i++)
-                (void) sigaction(i, &sa, NULL);
-        (void) sigemptyset(&none);
-        (void) sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static __attribute__((noreturn)) void child_fail(int report, const char *what, int code) {
         char text[256];
         int n = snprintf(text, sizeof(text), "%s: %s", what, strerror(code));
@@ -77,7 +68,7 @@ static __attribute__((noreturn)) void child(const struct attempt_run *run, const
         const char *what;
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-        launcher_reset_signals();
+        inherited_drop_signals();
         if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
             dup2(log >= 0 ? log : null, STDERR_FILENO) < 0)
                 child_fail(report, "/dev/null", errno);
@@ -126,7 +117,7 @@ static __attribute__((noreturn)) void become_keeper(const struct launch *launch,
         strv_add(&argv, "--keep");
         for (size_t i = 1; i < launch->argv->n; i++)
                 strv_add(&argv, launch->argv->words[i]);
-        launcher_reset_signals();
+        inherited_drop_signals();
         for (size_t i = 0; i < ELEMENTSOF(ignored); i++)
                 (void) signal(ignored[i], SIG_IGN);
         if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 static struct {
         bool journal;
         char *path, *rotated; /* of the file that stderr is, NULL: it is not ours to rotate */
+        uint64_t lost;        /* lines since the last one that was written */
 } sink;
 
 void log_open(void) {
@@ -68,16 +70,33 @@ static void rotate(void) {
                 (void) open_log();
 }
 
+/* A pipe that nobody reads, or a terminal that is held, takes no more one day: bertd does not wait for it. */
+static bool would_block(void) {
+        struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+        return poll(&p, 1, 0) == 0;
+}
+
+static void write_text(const char *text) {
+        rotate();
+        if (would_block()) {
+                sink.lost++;
+                return;
+        }
+        if (sink.lost > 0)
+                (void) fprintf(stderr, "bertd: %" PRIu64 " lines of this log are lost: nobody read it\n", sink.lost);
+        sink.lost = 0;
+        (void) fprintf(stderr, "bertd: %s\n", text);
+}
+
 static __attribute__((format(printf, 2, 0))) void write_line(int priority, const char *format, va_list ap) {
         char text[2048];
 
         (void) vsnprintf(text, sizeof(text), format, ap);
         if (sink.journal)
                 (void) sd_journal_print(priority, "%s", text);
-        else {
-                rotate();
-                (void) fprintf(stderr, "bertd: %s\n", text);
-        }
+        else
+                write_text(text);
 }
 
 void log_info(const char *format, ...) {

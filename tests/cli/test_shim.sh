@@ -99,7 +99,8 @@ attempt command term 1000000 'true'
 sed -i 's/"sh","-c"/"no-such-command-here"/' "$dir/attempt.json"
 run_shim
 ok 'a missing command: the shim ends' ended
-ok 'says which' record '"reason":"no-such-command-here: command not found","class":"user-error"'
+ok 'says which, to its user' record '"private":"no-such-command-here: command not found"'
+ok 'and to others why' record '"reason":"the program could not be started: No such file or directory","class":"user-error"'
 ok 'with the exit code of shells' record '"exit_code":127'
 attempt command term 1000000 'true'
 sed -i 's|"cwd":"[^"]*"|"cwd":"/no/such/folder"|' "$dir/attempt.json"
@@ -174,6 +175,12 @@ attempt command term 1000000 'setsid sleep 300 & exit 0'
 run_shim
 ok 'an orphan does not outlive the job' ended
 ok 'nor hold up its end' nonce_free
+attempt pretrain usr1 60000000 'trap \"\" TERM; (sleep 300; true) & exit 0'
+asked=$(now)
+run_shim
+ok 'what a trainer leaves is killed' ended
+ok 'at once' took_within 0 $((1500 * patience))
+ok 'all of it' nonce_free
 attempt command term 1000000 'trap \"echo term\" TERM; echo up; while :; do sleep 0.05; done'
 run_shim
 wait_for 5 up

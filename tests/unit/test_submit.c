@@ -75,9 +75,9 @@ static void test_good(void **state) {
 
         assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "ranks", "u", 4, "threads", "u", 2, "environment",
                                           "as", 1, "A=b", "rlimits", "a(utt)", 1, 7, (uint64_t) 1, (uint64_t) 2) >= 0);
-        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}", "memory", "t", (uint64_t) 1 << 30, "cpus", "d",
-                                          2.5, "hang_sec", "i", 0, "start_sec", "i", 60, "on_nan", "s",
-                                          "rollback") >= 0);
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}{sv}", "memory", "t", (uint64_t) 1 << 30, "cpus", "d",
+                                          2.5, "hang_sec", "i", 0, "start_sec", "i", 60, "on_nan", "s", "rollback",
+                                          "ends_with", "s", "last") >= 0);
         assert_string_equal(verdict(m, NULL), "");
 }
 
@@ -157,10 +157,16 @@ static void test_refusals(void **state) {
         refused_double("cpus", -1, "cpus: is -1, expected 0 to 65536");
         refused_double("cpus", NAN, "cpus: is nan");
         refused_double("cpus", 0.001, "cpus: is 0.001, expected 0 (no limit) or 0.01 and more");
+        refused("nice", "i", 20, "nice: is 20, expected -20 to 19");
+        refused("nice", "i", -21, "nice: is -21, expected -20 to 19");
+        for (const char *const *l = (const char *const[]) { "x", "3-1", "1,1", "0,", "-1", "8192", "1-", "0 1", NULL };
+             *l; l++)
+                refused_string("cpu_list", *l, "expected CPUs as in 0-3,8");
         refused_string("on_nan", "ignore", "on_nan: \"ignore\", expected stop or rollback");
+        refused_string("ends_with", "never", "ends_with: \"never\", expected first or last");
         refused_string("name", "again", "name: given twice");
         refused_string("run_dir", "relative/path", "run_dir: \"relative/path\" is not an absolute path");
-        refused_string("on_exit", "a\nb", "on_exit: contains a control character");
+        refused_string("on_exit", "a\nb", "on_exit: 'a b' contains a newline");
 }
 
 static void test_too_large_says_numbers(void **state) {
