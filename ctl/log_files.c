@@ -179,10 +179,10 @@ static int put_last(struct last_state *s, const char *data, size_t size, struct 
         return r;
 }
 
-/* What the line under way has come to; what follows may overwrite it. */
-static int put_rest(struct last_state *s, struct error *error) {
+/* What the line under way has come to, which what follows may overwrite. */
+static int put_rest(struct last_state *s, bool following, struct error *error) {
         int r = put(s->text, s->n, error);
-        return r == 0 && s->returned ? put("\r", 1, error) : r;
+        return r == 0 && s->returned && following ? put("\r", 1, error) : r;
 }
 
 /* Passes on what there is from the fd's position to the end. */
@@ -256,7 +256,7 @@ static void put_dropped(const struct log_files *files) {
                       files->beginning > 0 ? ", after the first 1 MB" : "");
 }
 
-int log_files_print(struct log_files *files, uint64_t lines, struct error *error) {
+int log_files_print(struct log_files *files, uint64_t lines, bool following, struct error *error) {
         struct last_state last = {};
         bool all = lines == LOG_ALL_LINES;
         int r = all ? 0 : seek_tail(files, lines);
@@ -268,7 +268,7 @@ int log_files_print(struct log_files *files, uint64_t lines, struct error *error
         for (unsigned i = 0; i < files->n && r == 0; i++)
                 r = copy_rest(files->files[i].fd, all ? NULL : &last, error);
         if (r == 0)
-                r = put_rest(&last, error);
+                r = put_rest(&last, following, error);
         return r == 0 && fflush(stdout) == EOF ? output_error(error) : r;
 }
 

@@ -44,7 +44,7 @@ void log_files_close(struct log_files *files);
 
 /* To stdout: all, with a first line that says what was dropped; or the last `lines`, of each of which, as of a progress bar, only the
  * state that a terminal would show last. */
-int log_files_print(struct log_files *files, uint64_t lines, struct error *error);
+int log_files_print(struct log_files *files, uint64_t lines, bool following, struct error *error);
 
 struct log_reader {
         int fd;                                   /* −1: none yet */

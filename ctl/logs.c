@@ -107,7 +107,7 @@ static int print_log(struct follower *f, uint64_t lines, bool following) {
                 return 1;
         if (r < 0)
                 return open_error(&f->ctl->error, r, f->path);
-        r = log_files_print(&files, lines, &f->ctl->error);
+        r = log_files_print(&files, lines, following, &f->ctl->error);
         if (r == 0 && files.missing < 0 && !following)
                 return open_error(&f->ctl->error, files.missing, f->path);
         if (r == 0)

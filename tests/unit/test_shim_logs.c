@@ -18,6 +18,7 @@
 #include "tests/unit/folder.h"
 
 #define LINE 16 /* bytes of a numbered line */
+#define AT_ONCE 37
 #define SLACK 1024
 
 static char *folder;
@@ -38,12 +39,16 @@ static void open_log(uint64_t max_bytes, unsigned keep) {
         assert_int_equal(shim_log_open(&shim_log, path_of(""), max_bytes, keep, &error), 0);
 }
 
+/* Several at a time, as a pipe is read. */
 static void write_lines(uint64_t n) {
-        char line[LINE + 1];
+        char lines[AT_ONCE * LINE + 1];
 
-        for (uint64_t i = 0; i < n; i++) {
-                (void) snprintf(line, sizeof(line), "%015llu\n", (unsigned long long) next++);
-                shim_log_write(&shim_log, line, LINE);
+        while (n > 0) {
+                size_t now = MIN(n, (uint64_t) AT_ONCE);
+                for (size_t i = 0; i < now; i++)
+                        (void) snprintf(lines + i * LINE, LINE + 1, "%015llu\n", (unsigned long long) next++);
+                shim_log_write(&shim_log, lines, now * LINE);
+                n -= now;
         }
 }
 
