@@ -23,7 +23,7 @@
 #include "daemon/strv.h"
 
 #define FOLDERS_MAX 128 /* that one helper removes */
-#define RETRY_USEC (30 * USEC_PER_SEC)
+#define RETRY_USEC (10 * USEC_PER_SEC)
 
 /* One helper: folders of one user's, of one row or more. */
 struct batch {
