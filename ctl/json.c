@@ -5,6 +5,7 @@
 #include "ctl/json.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,8 +187,10 @@ json_t *json_jobs(const struct job_list *list) {
 int json_print(FILE *out, json_t *value, struct error *error) {
         cleanup_json json_t *owned = value;
 
-        if (!owned || json_dumpf(owned, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) < 0)
-                return error_input(error, BERTCTL_EXIT_FAILED, "cannot write JSON: out of memory or output closed");
+        if (!owned)
+                return error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
+        if (json_dumpf(owned, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) < 0)
+                return -EIO; /* the output's error is told at the end */
         (void) fputc('\n', out);
         return 0;
 }

@@ -1,6 +1,7 @@
 /* See status_view.h. Two drawings: the block of one job and the overview. No line is wider than the terminal. */
 #include "ctl/status_view.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -294,7 +295,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line(out, term, "run folder", STYLE_NONE, text_of(job->run_dir));
         line(out, term, "log", STYLE_NONE, text_of(job->log));
         draw_hint(out, term, job);
-        return ferror(out) ? error_input(error, BERTCTL_EXIT_FAILED, "cannot write") : 0;
+        return ferror(out) ? -EIO : 0; /* the output's error is told at the end */
 }
 
 static void draw_daemon(FILE *out, const struct term *term, const struct overview *overview) {

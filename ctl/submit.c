@@ -472,13 +472,19 @@ static int load_member(const struct source *source, const struct option_list *se
 }
 
 static int tell_id(struct ctl *ctl, uint64_t id, bool json) {
+        int r = 0;
+
         if (json) {
                 json_t *object = json_object();
                 (void) json_object_set_new(object, "id", json_count(id));
-                return json_print(stdout, object, &ctl->error);
-        }
-        (void) printf("%" PRIu64 "\n", id);
-        return 0;
+                r = json_print(stdout, object, &ctl->error);
+        } else
+                (void) printf("%" PRIu64 "\n", id);
+        if (r == 0 && fflush(stdout) == 0)
+                return 0;
+        /* Or it would be submitted again. */
+        return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 " is submitted; standard output: %s", id,
+                           strerror(errno));
 }
 
 /* All jobs of the array, or none where one of their specs is wrong. */
@@ -505,8 +511,8 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
                         return r;
                 if (i >= total && json)
                         (void) json_array_append_new(ids, json_count(id));
-                else if (i >= total)
-                        (void) printf("%" PRIu64 "\n", id);
+                else if (i >= total && (r = tell_id(ctl, id, false)) < 0)
+                        return r;
         }
         return json ? json_print(stdout, steal_pointer(&ids), &ctl->error) : 0;
 }

@@ -64,6 +64,38 @@ else
   skip "and answers a submit with a later serial" "no busctl"
 fi
 
+# Output that goes nowhere.
+output_fails() { # ERROR COMMAND...
+  local error=$1
+  shift
+  exits 1 timeout 60 "$BERTCTL" "$@" 2>"$work/err" && [[ $(cat "$work/err") == "bertctl: "*"standard output: $error" && $(wc -l <"$work/err") == 1 ]] || { cat "$work/err"; return 1; }
+}
+while read -r -a words; do
+  ok "${words[*]} >/dev/full" eval 'output_fails "No space left on device" "${words[@]}" >/dev/full'
+  ok "${words[*]} >&-" eval 'output_fails "Bad file descriptor" "${words[@]}" >&-'
+done <<EOF
+list
+list --json
+status
+status --json
+status --json 1
+status -w 1
+events $last
+events --json $last
+checkpoints --json 1
+logs --json 1
+wait --json 1
+version
+doctor --json
+help
+list --help
+EOF
+ok "a submission that was accepted is said to be" eval 'output_fails "No space left on device" submit -- true >/dev/full && grep -q "^bertctl: job [0-9]* is submitted; " "$work/err"'
+ok "also as JSON" eval 'output_fails "No space left on device" submit --json -- true >/dev/full && grep -q "^bertctl: job [0-9]* is submitted; " "$work/err"'
+# The reader ends before the list does.
+ok "a reader that went away is no error to tell" eval '{ "$BERTCTL" list --json 2>"$work/err"; } | head -n 1 >/dev/null; [[ ! -s $work/err ]]'
+ok "nor where SIGPIPE is ignored" eval '(trap "" PIPE; { "$BERTCTL" list --json 2>"$work/err"; } | head -n 1 >/dev/null); [[ ! -s $work/err ]]'
+
 # Colour.
 count_colours() { awk -v escape="$escape[[]" '/^bertd / {said = 1} $0 ~ escape {n = 1} END {print !said ? "nothing was said" : n ? "some" : 0}'; }
 colours() { on_terminal "$@" "$BERTCTL" status | count_colours; }
