@@ -107,6 +107,9 @@ json_t *json_job(const struct job_info *job) {
                 { "started", json_time(job->started) },
                 { "ended", json_time(job->ended) },
                 { "not_before", json_time(job->not_before) },
+                { "next_try_sec", job->next_try_usec > 0
+                                          ? json_count((job->next_try_usec + USEC_PER_SEC - 1) / USEC_PER_SEC)
+                                          : json_null() },
                 { "exit", job->exit >= 0 ? json_integer(job->exit) : json_null() },
                 { "exit_class", json_text(job->exit_class) },
                 { "exit_signal", json_text(job->exit_signal) },

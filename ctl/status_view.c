@@ -109,10 +109,9 @@ static void draw_state(FILE *out, const struct term *term, const struct job_info
         else
                 line_format(out, term, "state", job_style(job), "%s%s", text_of(job->state), attempt);
         line(out, term, "reason", STYLE_NONE, text_of(job->reason));
-        uint64_t now = clock_realtime_usec();
-        if (state == JOB_BACKOFF && job->not_before > now)
+        if (state == JOB_BACKOFF && job->next_try_usec > 0)
                 line_format(out, term, "next try", STYLE_NONE, "in %s",
-                            format_duration((job->not_before - now) / USEC_PER_SEC + 1, age));
+                            format_duration((job->next_try_usec + USEC_PER_SEC - 1) / USEC_PER_SEC, age));
 }
 
 /* The bar takes what the figures beside it leave. */

@@ -125,6 +125,26 @@ else
   for what in "the user's own is used" "a line says which" "where one answers" "the system's"; do skip "$what" "needs mount namespaces"; done
 fi
 
+# The system's, made where there was no group for it: whoever runs bertctl is not told to join root's.
+if ((EUID == 0)) && unshare -m true 2>/dev/null; then
+  cp "$BERTCTL" "$work/bertctl"
+  closed() { # ARGUMENT...: of bertctl, as another user, with a socket of root alone
+    # shellcheck disable=SC2016 # for that shell
+    env -u BERTD_SOCKET -u BERTD_STATE_DIR HOME=/nonexistent unshare -m sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/bertd && umask 177 && python3 -c "import socket; socket.socket(socket.AF_UNIX).bind(\"/run/bertd/bertd.sock\")" && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"' sh "$work/bertctl" "$@"
+  }
+  closed_says() { # PATTERN ARGUMENT...
+    local pattern=$1 code=0
+    shift
+    closed "$@" >"$work/out" 2>"$work/err" || code=$?
+    [[ $code == 1 ]] && grep -q "^bertctl: $pattern" "$work/err" || { echo "exit $code"; cat "$work/out" "$work/err"; return 1; }
+  }
+  cure="groupadd --system bertd; usermod -aG bertd nobody; systemctl restart bertd"
+  ok "a system's bertd without a group: what is missing" closed_says "/run/bertd/bertd.sock: only root may use it: when bertd started there was no group bertd; ask root for \`$cure\`" list
+  ok "doctor says it, too" eval 'closed doctor >"$work/out"; cat "$work/out"; grep -A1 "^fail  group .*closed to all but root" "$work/out" | grep -q "cure: $cure"'
+else
+  for what in "a system's bertd without a group" "doctor says it, too"; do skip "$what" "needs root and mount namespaces"; done
+fi
+
 # Watching and waiting, while bertd is away for a while.
 timeout $((90 * patience)) "$BERTCTL" status -w "$holds" >"$work/watched" 2>&1 &
 watcher=$!

@@ -76,8 +76,10 @@ is "status shows it" "$(field "$("$BERTCTL" list -n 1 --json | jq '.[0].id')" ni
 is "and runs on his CPUs" "$(told 0 "$first")" "$(nice) $first"
 job=$(taskset -c "$first" nice -n 3 "$BERTCTL" submit -- sh -c 'trap "exit 1" TERM; taskset -cp $$; sleep 1000 & wait')
 wait_for 20 state_is "$job" running
+ok "so does one of a running job" refuses 1 "^bertctl: job $job is running: cannot remove it; \`bertctl cancel $job\` ends it" "$BERTCTL" rm "$job"
 "$BERTCTL" pause "$job"
 wait_for 20 state_is "$job" paused
+ok "rm of a paused job says what frees it" refuses 1 "^bertctl: job $job is paused: cannot remove it; \`bertctl cancel $job\` ends it" "$BERTCTL" rm "$job"
 kill_bertd
 sqlite3 "$BERTD_STATE_DIR/state.db" "UPDATE input SET cpu_list='4000' WHERE job=$job; UPDATE job SET nice=-5 WHERE id=$job"
 start_bertd
@@ -165,4 +167,17 @@ if ((EUID == 0)); then
 else
   skip "one that its user may not enter by its name" "needs root"
 fi
+
+# The state of another machine-id beside one's own.
+kill_bertd
+beside=$work/states/0123456789abcdef0123456789abcdef
+mkdir -p "$beside"
+export BERTD_STATE_DIR=$work/states/ffffffffffffffffffffffffffffffff
+start_bertd
+is "an empty list beside nothing: nothing is said" "$("$BERTCTL" list 2>&1)" ""
+touch "$beside/state.db"
+ok "beside another machine's: said with the cure" eval '[[ -z $("$BERTCTL" list 2>"$work/err") ]] && grep -q "^bertctl: no jobs here, but $beside has those of another machine-id: .*bertd --detach --state-dir $beside" "$work/err"'
+"$BERTCTL" submit --wait -- true >/dev/null
+is "once it has a job of its own, no more" "$("$BERTCTL" list --active 2>&1)" ""
+"$BERTCTL" shutdown
 finish
