@@ -174,6 +174,15 @@ static int check_limits(const struct spec *spec, const char *text, const char *c
         return r;
 }
 
+/* It is made where it is not there yet. */
+static int check_run_dir(const char *run_dir, struct error *error) {
+        struct stat st;
+
+        if (!run_dir || stat(run_dir, &st) < 0 || S_ISDIR(st.st_mode))
+                return 0;
+        return error_input(error, BERTCTL_EXIT_USAGE, "run_dir: %s: Not a directory", run_dir);
+}
+
 static int submit_spec(struct ctl *ctl, struct client *client, const struct spec *spec, uint64_t *ret_id) {
         cleanup_free char *text = NULL, *cwd = NULL;
         cleanup_free char **environment = NULL;
@@ -189,6 +198,8 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
                 r = surroundings_environment(&environment, &ctl->error);
         if (r == 0)
                 r = check_limits(spec, text, cwd, environment, &ctl->error);
+        if (r == 0)
+                r = check_run_dir(spec->run_dir, &ctl->error);
         return r < 0 ? r : send_submit(client, spec, text, cwd, environment, ret_id, &ctl->error);
 }
 
@@ -409,6 +420,8 @@ static void refuse_options(const char *path, struct error *error) {
 
 static int read_source(const char *path, struct source *ret, struct error *error) {
         *ret = (struct source) { .path = path };
+        if (!path[0])
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: the spec's name is an empty word");
         int r = spec_read(path, &ret->text, &ret->size, error);
         if (r < 0) {
                 error->exit = BERTCTL_EXIT_USAGE;
@@ -493,6 +506,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
         cleanup_client struct client *client = NULL;
         cleanup_json json_t *ids = json_array();
         size_t total = array_size(array);
+        bool command = false;
 
         for (size_t i = 0; i < 2 * total; i++) { /* first every spec, then every job */
                 cleanup_spec struct spec *spec = NULL;
@@ -502,6 +516,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
                         r = client_connect(ctl->socket, &client, &ctl->error);
                 if (r == 0 && i >= total)
                         r = submit_spec(ctl, client, spec, &id);
+                command = r == 0 && spec->kind == JOB_COMMAND && strcmp(source->path, SPEC_STDIN) != 0;
                 if (r < 0 && i > total) { /* those are told, or they would be submitted again */
                         (void) error_prefix(&ctl->error, "after %zu of %zu jobs", i - total, total);
                         if (json)
@@ -514,6 +529,8 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
                 else if (i >= total && (r = tell_id(ctl, id, false)) < 0)
                         return r;
         }
+        if (command)
+                surroundings_tell_stdin();
         return json ? json_print(stdout, steal_pointer(&ids), &ctl->error) : 0;
 }
 

@@ -58,6 +58,11 @@ refused "\./gone.py: /usr/bin/env: no-such-python: bad interpreter: No such file
 refused "\./binary: cannot execute binary file: Exec format error" ./binary
 refused "\./elf: cannot execute binary file: Exec format error" ./elf
 refused "the command is an empty word" ""
+refused "python3 train.py: command not found; it is one word.*sh -c" "python3 train.py"
+refused "SEED=1: command not found; .*env NAME=VALUE" SEED=1 ./script.sh
+refused "cd: command not found; it is a shell's own: \`bertctl submit -- bash -c" cd folder
+ok "an empty word for a spec" refuses 2 "^bertctl: submit: the spec's name is an empty word" "$BERTCTL" submit ""
+ok "a file as run_dir" refuses 2 "^bertctl: run_dir: $PWD/train.py: Not a directory" "$BERTCTL" submit --run-dir train.py -- true
 printf 'kind: command\ncommand: [./trian.py]\n' >job.yaml
 ok "a spec's program is looked at, too" refuses 2 "^bertctl: job.yaml: command: ./trian.py: No such file or directory" "$BERTCTL" submit job.yaml
 is "none of them was submitted" "$("$BERTCTL" list --json | jq length)" 0
@@ -100,6 +105,8 @@ sed -i 's/trian.py/script.sh/' job.yaml
 ok "of a spec's command as well" stdin_said 1
 { echo config; sleep 1; } | { sleep 0.3; "$BERTCTL" submit -- ./script.sh >/dev/null 2>"$work/err"; }
 ok "a pipe that has bytes" stdin_said 1
+"$BERTCTL" submit --array priority=1,2,3 job.yaml <train.py >/dev/null 2>"$work/err"
+ok "once for an array" stdin_said 1
 sleep 1 | "$BERTCTL" submit -- ./script.sh >/dev/null 2>"$work/err"
 ok "one that has none: nothing" stdin_said 0
 "$BERTCTL" submit -- ./script.sh </dev/null >/dev/null 2>"$work/err"
@@ -150,6 +157,8 @@ ok "--socket=~/sock" env -u BERTD_SOCKET "$BERTCTL" --socket='~/sock' list
 mkdir "$HOME/bin"
 cp script.sh "$HOME/bin/told.sh"
 ok "on_exit" eval 'printf "kind: command\ncommand: [true]\non_exit: ~/bin/told.sh\n" | sed "s/true/\"true\"/" | "$BERTCTL" submit -'
+ok "a trainer's --run-dir=~/x" not "$BERT_TRAINER" pretrain '--run-dir=~/t' "$source_dir/examples/linux-doc-tiny.yaml"
+ok "bertd's --state-dir=~/x" eval 'timeout 5 "$BERTD" --launcher fork "--state-dir=~/state" "--socket=~/b.sock" >/dev/null 2>&1; [[ -e $HOME/state/state.db ]]'
 ok "no folder is called ~" no_file "$work" '~*'
 newline=$work/$'two\nlines'
 mkdir "$newline" "$work/removed" "$work/closed"
