@@ -133,6 +133,9 @@ int file_write_atomic(const char *path, const void *data, size_t size, mode_t mo
 }
 
 int mkdir_parents(const char *path, mode_t mode, struct error *error) {
+        if (path[0] == '~' && (path[1] == '/' || path[1] == '\0'))
+                return error_set(error, EINVAL, "%s: a shell leaves ~ as it is after '='; write $HOME%s", path,
+                                 path + 1);
         cleanup_free char *partial = strdup(path);
         if (!partial)
                 return error_errno(error, ENOMEM, "%s", path);

@@ -24,7 +24,7 @@ int file_write_atomic(const char *path, const void *data, size_t size, mode_t mo
 /* fsync of the folder that holds `path`. Returns 0 or −errno. */
 int fsync_parent(const char *path);
 
-/* mkdir -p: existing folders are fine. */
+/* mkdir -p: existing folders are fine. "~/x" is refused: nobody means a folder that is called ~. */
 int mkdir_parents(const char *path, mode_t mode, struct error *error);
 
 /* First thing of a program: descriptors 0 to 2 that were closed are taken, so that nothing else gets their numbers. Their use fails, as it

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -103,18 +104,33 @@ static const char *group_of(const char *path, char *buffer, size_t size) {
         return buffer;
 }
 
-static int refused(struct error *error, int r, const char *socket) {
+/* Of the system's bertd, to one who may not connect. */
+static int not_admitted(struct error *error, const char *socket) {
+        const struct passwd *pw = getpwuid(geteuid());
+        const char *user = pw ? pw->pw_name : "YOU";
+        struct stat st;
         char group[64];
 
+        if (stat(socket, &st) == 0 && !(st.st_mode & S_IWGRP))
+                return error_input(
+                        error, BERTCTL_EXIT_FAILED,
+                        "%s: only root may use it: when bertd started there was no group bertd; ask root for "
+                        "`groupadd --system bertd; usermod -aG bertd %s; systemctl restart bertd`, which jobs "
+                        "outlive, then log in again",
+                        socket, user);
+        (void) group_of(socket, group, sizeof(group));
+        return error_input(
+                error, BERTCTL_EXIT_FAILED,
+                "you are not in group %s, whose members may use %s: ask root for `usermod -aG %s %s`, then log in "
+                "again",
+                group, socket, group, user);
+}
+
+static int refused(struct error *error, int r, const char *socket) {
         if (is_nobody_there(r))
                 return no_daemon(error, r, socket);
-        if ((r == -EACCES || r == -EPERM) && strcmp(socket, BERTD_SYSTEM_SOCKET) == 0) {
-                (void) group_of(socket, group, sizeof(group));
-                return error_input(error, BERTCTL_EXIT_FAILED,
-                                   "you are not in group %s, whose members may use %s: ask root for `adduser YOU %s`, "
-                                   "then log in again",
-                                   group, socket, group);
-        }
+        if ((r == -EACCES || r == -EPERM) && strcmp(socket, BERTD_SYSTEM_SOCKET) == 0)
+                return not_admitted(error, socket);
         if (r == -EACCES || r == -EPERM)
                 return error_input(error, BERTCTL_EXIT_FAILED, "%s: permission denied: it belongs to another user",
                                    socket);

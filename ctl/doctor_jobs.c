@@ -51,6 +51,15 @@ static void check_group(struct doctor *doctor) {
                 return;
         const struct group *group = getgrgid(st.st_gid);
         const char *name = group ? group->gr_name : "bertd";
+        if (!(st.st_mode & (S_IWGRP | S_IWOTH))) {
+                cure = format_string(
+                        "groupadd --system bertd; usermod -aG bertd %s; systemctl restart bertd (as root), "
+                        "then log in again",
+                        pw->pw_name);
+                doctor_say(doctor, doctor->client ? DOCTOR_WARN : DOCTOR_FAIL, "group", cure,
+                           "the system's bertd is closed to all but root: when it started there was no group bertd");
+                return;
+        }
         if (getgrouplist(pw->pw_name, pw->pw_gid, next, &n_next) < 0)
                 n_next = 0;
         if (in_list(st.st_gid, now, n_now) || getegid() == st.st_gid) {

@@ -36,7 +36,7 @@ struct job_info {
         char *checkpoint_path, *run_dir, *log, *cwd, *on_exit;
         char **lost_sec; /* "killed=12.500": seconds that ends of a class have cost */
         char **command;  /* NULL where the caller may not see it */
-        uint64_t submitted, started, attempt_started, ended, not_before;
+        uint64_t submitted, started, attempt_started, ended, not_before, next_try_usec;
         uint64_t step, steps, eta_sec, checkpoint_step; /* eta_sec 0 or UINT64_MAX = unknown */
         double loss, rate;                              /* NaN = unknown */
 };

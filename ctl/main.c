@@ -177,17 +177,38 @@ static int run(struct ctl *ctl, int argc, char **argv) {
         return ctl->command->run(ctl, argc - i, argv + i);
 }
 
+/* ---- standard output, whose first error is kept: stdio forgets it, and goes on ---- */
+
+static ssize_t write_output(void *cookie, const char *data, size_t size) {
+        int *ret_errno = cookie;
+
+        if (*ret_errno == 0 && write_all(STDOUT_FILENO, data, size) < 0)
+                *ret_errno = errno;
+        return *ret_errno == 0 ? (ssize_t) size : 0;
+}
+
+static void keep_output_error(int *ret_errno, bool tty) {
+        FILE *file = fopencookie(ret_errno, "w", (cookie_io_functions_t) { .write = write_output });
+
+        if (!file)
+                return;
+        (void) setvbuf(file, NULL, tty ? _IOLBF : _IOFBF, BUFSIZ);
+        stdout = file;
+}
+
 int main(int argc, char **argv) {
+        static int output; /* errno of the first write that failed */
         struct ctl ctl = {};
 
         inherited_begin_command();
         term_init(&ctl.term, STDOUT_FILENO);
+        keep_output_error(&output, ctl.term.tty);
         int code = run(&ctl, argc, argv);
-        if (ctl.error.code)
+        (void) fflush(stdout);
+        /* A reader that went away had enough. */
+        if (ctl.error.code && output != EPIPE)
                 (void) fprintf(stderr, "bertctl: %s\n", ctl.error.text);
-        if ((fflush(stdout) == EOF || ferror(stdout)) && errno != EPIPE && code == BERTCTL_EXIT_OK) {
-                (void) fprintf(stderr, "bertctl: standard output: %s\n", strerror(errno));
-                return BERTCTL_EXIT_FAILED;
-        }
-        return code;
+        else if (output && output != EPIPE)
+                (void) fprintf(stderr, "bertctl: standard output: %s\n", strerror(output));
+        return output && code == BERTCTL_EXIT_OK ? BERTCTL_EXIT_FAILED : code;
 }

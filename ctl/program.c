@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -67,7 +68,8 @@ static int try_exec(const char *path, char *const *argv) {
         if (pid < 0)
                 return -ENOSYS;
         if (pid == 0) {
-                if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+                /* The program would run on if its tracer died. */
+                if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
                         _exit(1);
                 (void) execv(path, argv);
                 code = errno;
@@ -140,6 +142,24 @@ static int bad_interpreter(const char *name, const struct shebang *shebang, stru
                            shebang->by_env && !shebang->cr ? "/usr/bin/env: " : "", what, cr, cure ? cure : "");
 }
 
+/* What a shell alone knows how to run. */
+static const char *of_a_shell(const char *name) {
+        static const char *const builtins[] = { "cd",   "source", ".",     "export", "ulimit",
+                                                "eval", "set",    "alias", "module", "conda" };
+        const char *equals = strchr(name, '=');
+
+        if (equals && equals != name && strcspn(name, "/ \t") > (size_t) (equals - name))
+                return "; variables are set by env: `bertctl submit -- env NAME=VALUE COMMAND...`";
+        if (strpbrk(name, " \t;|&<>$()"))
+                return "; it is one word, quoted as it is: leave out the quotes, or let a shell read it: `bertctl "
+                       "submit -- sh "
+                       "-c '...'`";
+        for (size_t i = 0; i < ELEMENTSOF(builtins); i++)
+                if (strcmp(name, builtins[i]) == 0)
+                        return "; it is a shell's own: `bertctl submit -- bash -c '...'`";
+        return "";
+}
+
 static int not_found(const char *name, struct error *error) {
         if (strchr(name, '/'))
                 return error_input(error, BERTCTL_EXIT_USAGE, "%s: No such file or directory", name);
@@ -148,7 +168,7 @@ static int not_found(const char *name, struct error *error) {
                 return error_input(error, BERTCTL_EXIT_USAGE,
                                    "%s: command not found; the one in this folder is run by `bertctl submit -- %s`",
                                    name, how);
-        return error_input(error, BERTCTL_EXIT_USAGE, "%s: command not found", name);
+        return error_input(error, BERTCTL_EXIT_USAGE, "%s: command not found%s", name, of_a_shell(name));
 }
 
 static int denied(const char *name, const char *path, struct error *error) {

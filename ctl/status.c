@@ -156,7 +156,7 @@ static int refresh(struct ctl *ctl, struct client *client, uint64_t id, unsigned
         *rows = cut_rows(text, in_place && !*ret_over && ctl->term.height > 1 ? ctl->term.height - 1 : 0);
         (void) fputs(text, stdout);
         if (fflush(stdout) == EOF)
-                return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "standard output: %s", strerror(errno));
+                return -EIO; /* the output's error is told at the end */
         return 0;
 }
 

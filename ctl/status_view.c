@@ -1,6 +1,7 @@
 /* See status_view.h. Two drawings: the block of one job and the overview. No line is wider than the terminal. */
 #include "ctl/status_view.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -122,10 +123,9 @@ static void draw_state(FILE *out, const struct term *term, const struct job_info
         else
                 line_format(out, term, "state", job_style(job), "%s%s", text_of(job->state), attempt);
         line(out, term, "reason", STYLE_NONE, text_of(job->reason));
-        uint64_t now = clock_realtime_usec();
-        if (state == JOB_BACKOFF && job->not_before > now)
+        if (state == JOB_BACKOFF && job->next_try_usec > 0)
                 line_format(out, term, "next try", STYLE_NONE, "in %s",
-                            format_duration((job->not_before - now) / USEC_PER_SEC + 1, age));
+                            format_duration((job->next_try_usec + USEC_PER_SEC - 1) / USEC_PER_SEC, age));
 }
 
 /* The bar takes what the figures beside it leave. */
@@ -320,7 +320,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line(out, term, "run folder", STYLE_NONE, text_of(job->run_dir));
         draw_log(out, term, job);
         draw_hint(out, term, job);
-        return ferror(out) ? error_input(error, BERTCTL_EXIT_FAILED, "cannot write") : 0;
+        return ferror(out) ? -EIO : 0; /* the output's error is told at the end */
 }
 
 static void draw_daemon(FILE *out, const struct term *term, const struct overview *overview) {

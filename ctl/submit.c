@@ -181,6 +181,15 @@ static int check_limits(const struct spec *spec, const char *text, const char *c
         return r;
 }
 
+/* It is made where it is not there yet. */
+static int check_run_dir(const char *run_dir, struct error *error) {
+        struct stat st;
+
+        if (!run_dir || stat(run_dir, &st) < 0 || S_ISDIR(st.st_mode))
+                return 0;
+        return error_input(error, BERTCTL_EXIT_USAGE, "run_dir: %s: Not a directory", run_dir);
+}
+
 static int submit_spec(struct ctl *ctl, struct client *client, const struct spec *spec, uint64_t *ret_id) {
         cleanup_free char *text = NULL, *cwd = NULL;
         cleanup_free char **environment = NULL;
@@ -196,6 +205,8 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
                 r = surroundings_environment(&environment, &ctl->error);
         if (r == 0)
                 r = check_limits(spec, text, cwd, environment, &ctl->error);
+        if (r == 0)
+                r = check_run_dir(spec->run_dir, &ctl->error);
         return r < 0 ? r : send_submit(client, spec, text, cwd, environment, ret_id, &ctl->error);
 }
 
@@ -454,6 +465,8 @@ static void refuse_options(const char *path, struct error *error) {
 
 static int read_source(const char *path, struct source *ret, struct error *error) {
         *ret = (struct source) { .path = path };
+        if (!path[0])
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: the spec's name is an empty word");
         int r = spec_read(path, &ret->text, &ret->size, error);
         if (r < 0) {
                 error->exit = BERTCTL_EXIT_USAGE;
@@ -517,13 +530,19 @@ static int load_member(const struct source *source, const struct option_list *se
 }
 
 static int tell_id(struct ctl *ctl, uint64_t id, bool json) {
+        int r = 0;
+
         if (json) {
                 json_t *object = json_object();
                 (void) json_object_set_new(object, "id", json_count(id));
-                return json_print(stdout, object, &ctl->error);
-        }
-        (void) printf("%" PRIu64 "\n", id);
-        return 0;
+                r = json_print(stdout, object, &ctl->error);
+        } else
+                (void) printf("%" PRIu64 "\n", id);
+        if (r == 0 && fflush(stdout) == 0)
+                return 0;
+        /* Or it would be submitted again. */
+        return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 " is submitted; standard output: %s", id,
+                           strerror(errno));
 }
 
 /* All jobs of the array, or none where one of their specs is wrong. */
@@ -532,6 +551,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
         cleanup_client struct client *client = NULL;
         cleanup_json json_t *ids = json_array();
         size_t total = array_size(array);
+        bool command = false;
 
         for (size_t i = 0; i < 2 * total; i++) { /* first every spec, then every job */
                 cleanup_spec struct spec *spec = NULL;
@@ -541,6 +561,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
                         r = client_connect(ctl->socket, &client, &ctl->error);
                 if (r == 0 && i >= total)
                         r = submit_spec(ctl, client, spec, &id);
+                command = r == 0 && spec->kind == JOB_COMMAND && strcmp(source->path, SPEC_STDIN) != 0;
                 if (r < 0 && i > total) { /* those are told, or they would be submitted again */
                         (void) error_prefix(&ctl->error, "after %zu of %zu jobs", i - total, total);
                         if (json)
@@ -550,9 +571,11 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
                         return r;
                 if (i >= total && json)
                         (void) json_array_append_new(ids, json_count(id));
-                else if (i >= total)
-                        (void) printf("%" PRIu64 "\n", id);
+                else if (i >= total && (r = tell_id(ctl, id, false)) < 0)
+                        return r;
         }
+        if (command)
+                surroundings_tell_stdin();
         return json ? json_print(stdout, steal_pointer(&ids), &ctl->error) : 0;
 }
 

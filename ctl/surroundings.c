@@ -1,6 +1,7 @@
 /* See surroundings.h. Owns nothing between calls. */
 #include "ctl/surroundings.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -15,6 +16,8 @@
 #include "common/cleanup.h"
 #include "common/cpu_list.h"
 #include "common/environment.h"
+#include "common/file.h"
+#include "common/paths.h"
 #include "common/utf8.h"
 
 static bool is_the_jobs(const char *variable) {
@@ -174,4 +177,28 @@ void surroundings_tell_stdin(void) {
         if (ready > 0)
                 (void) fprintf(stderr, "bertctl: standard input is not passed on: a job reads /dev/null; let the job "
                                        "open the file itself, as in `bertctl submit -- sh -c 'COMMAND <FILE'`\n");
+}
+
+/* ---- another machine's state ---- */
+
+static bool is_machine_id(const char *name) { return strlen(name) == 32 && strspn(name, "0123456789abcdef") == 32; }
+
+void surroundings_tell_other_state(const char *state_dir) {
+        const char *own = strrchr(state_dir, '/');
+        cleanup_free char *parent =
+                own && is_machine_id(own + 1) ? strndup(state_dir, (size_t) (own - state_dir)) : NULL;
+        cleanup_closedir DIR *dir = parent ? opendir(parent) : NULL;
+
+        for (struct dirent *entry; dir && (entry = readdir(dir));) {
+                if (!is_machine_id(entry->d_name) || strcmp(entry->d_name, own + 1) == 0)
+                        continue;
+                cleanup_free char *db = format_string("%s/%s/" BERTD_STATE_DB, parent, entry->d_name);
+                if (!db || access(db, F_OK) < 0)
+                        continue;
+                (void) fprintf(
+                        stderr,
+                        "bertctl: no jobs here, but %s/%s has those of another machine-id: if it was this host's, "
+                        "`bertctl shutdown && bertd --detach --state-dir %s/%s` keeps them\n",
+                        parent, entry->d_name, parent, entry->d_name);
+        }
 }

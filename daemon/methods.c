@@ -45,8 +45,15 @@ bool call_may_act_for(const struct call *call, uid_t uid) {
 int call_reply_nothing(sd_bus_message *m) { return sd_bus_reply_method_return(m, NULL); }
 
 int call_wrong_state(struct call *call, const char *what) {
-        return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " is %s: cannot %s it",
-                                 call->job->id, job_state_name(call->job->state), what);
+        enum job_state state = call->job->state;
+        const char *command = strcmp(what, "remove") != 0 ? NULL : state == JOB_STOPPING ? "wait" : "cancel";
+        char cure[128] = "";
+
+        if (command)
+                (void) snprintf(cure, sizeof(cure), "; `bertctl %s %" PRIu64 "` %s, after which it can be removed",
+                                command, call->job->id, state == JOB_STOPPING ? "waits for its end" : "ends it");
+        return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " is %s: cannot %s it%s",
+                                 call->job->id, job_state_name(state), what, cure);
 }
 
 /* ---- dispatch ---- */

@@ -61,7 +61,8 @@
  * unknown), checkpoint_stall_sec d, checkpoint_write_sec d (of the newest checkpoint, NaN = unknown), memory t (limit in bytes,
  * 0 = none), cpus d (0 = none), hang_sec i, start_sec i, on_nan s, ends_with s, nice i, log_max_size t (bytes), log_keep u (files), evidence s
  * (owner and root only: the folder with the stacks of the last hang, or empty), first_cause s (owner and root only: why the last attempt died),
- * not_before t (realtime usec), run_dir s, log s (the current attempt's log file), cwd s, and for the owner and root only, of GetJob,
+ * not_before t (realtime usec), next_try_usec t (until then, in back-off, by the boot-time clock; else 0), run_dir s, log s (the current
+ * attempt's log file), cwd s, and for the owner and root only, of GetJob,
  * command as; while a command runs on without its first process, first_exit i (of that: its exit code, or minus its signal) and runs_on u
  * (processes that live).
  *

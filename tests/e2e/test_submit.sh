@@ -58,6 +58,11 @@ refused "\./gone.py: /usr/bin/env: no-such-python: bad interpreter: No such file
 refused "\./binary: cannot execute binary file: Exec format error" ./binary
 refused "\./elf: cannot execute binary file: Exec format error" ./elf
 refused "the command is an empty word" ""
+refused "python3 train.py: command not found; it is one word.*sh -c" "python3 train.py"
+refused "SEED=1: command not found; .*env NAME=VALUE" SEED=1 ./script.sh
+refused "cd: command not found; it is a shell's own: \`bertctl submit -- bash -c" cd folder
+ok "an empty word for a spec" refuses 2 "^bertctl: submit: the spec's name is an empty word" "$BERTCTL" submit ""
+ok "a file as run_dir" refuses 2 "^bertctl: run_dir: $PWD/train.py: Not a directory" "$BERTCTL" submit --run-dir train.py -- true
 printf 'kind: command\ncommand: [./trian.py]\n' >job.yaml
 ok "a spec's program is looked at, too" refuses 2 "^bertctl: job.yaml: command: ./trian.py: No such file or directory" "$BERTCTL" submit job.yaml
 is "none of them was submitted" "$("$BERTCTL" list --json | jq length)" 0
@@ -76,8 +81,10 @@ is "status shows it" "$(field "$("$BERTCTL" list -n 1 --json | jq '.[0].id')" ni
 is "and runs on his CPUs" "$(told 0 "$first")" "$(nice) $first"
 job=$(taskset -c "$first" nice -n 3 "$BERTCTL" submit -- sh -c 'trap "exit 1" TERM; taskset -cp $$; sleep 1000 & wait')
 wait_for 20 state_is "$job" running
+ok "so does one of a running job" refuses 1 "^bertctl: job $job is running: cannot remove it; \`bertctl cancel $job\` ends it" "$BERTCTL" rm "$job"
 "$BERTCTL" pause "$job"
 wait_for 20 state_is "$job" paused
+ok "rm of a paused job says what frees it" refuses 1 "^bertctl: job $job is paused: cannot remove it; \`bertctl cancel $job\` ends it" "$BERTCTL" rm "$job"
 kill_bertd
 sqlite3 "$BERTD_STATE_DIR/state.db" "UPDATE input SET cpu_list='4000' WHERE job=$job; UPDATE job SET nice=-5 WHERE id=$job"
 start_bertd
@@ -98,6 +105,8 @@ sed -i 's/trian.py/script.sh/' job.yaml
 ok "of a spec's command as well" stdin_said 1
 { echo config; sleep 1; } | { sleep 0.3; "$BERTCTL" submit -- ./script.sh >/dev/null 2>"$work/err"; }
 ok "a pipe that has bytes" stdin_said 1
+"$BERTCTL" submit --array priority=1,2,3 job.yaml <train.py >/dev/null 2>"$work/err"
+ok "once for an array" stdin_said 1
 sleep 1 | "$BERTCTL" submit -- ./script.sh >/dev/null 2>"$work/err"
 ok "one that has none: nothing" stdin_said 0
 "$BERTCTL" submit -- ./script.sh </dev/null >/dev/null 2>"$work/err"
@@ -148,6 +157,8 @@ ok "--socket=~/sock" env -u BERTD_SOCKET "$BERTCTL" --socket='~/sock' list
 mkdir "$HOME/bin"
 cp script.sh "$HOME/bin/told.sh"
 ok "on_exit" eval 'printf "kind: command\ncommand: [true]\non_exit: ~/bin/told.sh\n" | sed "s/true/\"true\"/" | "$BERTCTL" submit -'
+ok "a trainer's --run-dir=~/x" not "$BERT_TRAINER" pretrain '--run-dir=~/t' "$source_dir/examples/linux-doc-tiny.yaml"
+ok "bertd's --state-dir=~/x" eval 'timeout 5 "$BERTD" --launcher fork "--state-dir=~/state" "--socket=~/b.sock" >/dev/null 2>&1; [[ -e $HOME/state/state.db ]]'
 ok "no folder is called ~" no_file "$work" '~*'
 newline=$work/$'two\nlines'
 mkdir "$newline" "$work/removed" "$work/closed"
@@ -165,4 +176,17 @@ if ((EUID == 0)); then
 else
   skip "one that its user may not enter by its name" "needs root"
 fi
+
+# The state of another machine-id beside one's own.
+kill_bertd
+beside=$work/states/0123456789abcdef0123456789abcdef
+mkdir -p "$beside"
+export BERTD_STATE_DIR=$work/states/ffffffffffffffffffffffffffffffff
+start_bertd
+is "an empty list beside nothing: nothing is said" "$("$BERTCTL" list 2>&1)" ""
+touch "$beside/state.db"
+ok "beside another machine's: said with the cure" eval '[[ -z $("$BERTCTL" list 2>"$work/err") ]] && grep -q "^bertctl: no jobs here, but $beside has those of another machine-id: .*bertd --detach --state-dir $beside" "$work/err"'
+"$BERTCTL" submit --wait -- true >/dev/null
+is "once it has a job of its own, no more" "$("$BERTCTL" list --active 2>&1)" ""
+"$BERTCTL" shutdown
 finish
