@@ -110,17 +110,23 @@ static void read_host(char *buffer, size_t size) {
                 (void) snprintf(buffer, size, "%.*s", (int) strcspn(name.nodename, "."), name.nodename);
 }
 
+static void add_words(char text[SHIM_REASON_MAX], const char *words) {
+        size_t n = strlen(text);
+
+        if (n > 0 && !strstr(text, words))
+                (void) snprintf(text + n, SHIM_REASON_MAX - n, "; %s", words);
+}
+
 /* A program says that no space is left where no inode is. */
 static void name_inodes(const struct shim *shim, struct shim_verdict *verdict) {
         const char *folders[] = { attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR), shim->attempt.cwd };
-        size_t n = strlen(verdict->reason);
 
         for (size_t i = 0; i < ELEMENTSOF(folders); i++) {
                 cleanup_free char *inside = folders[i] ? format_string("%s/.", folders[i]) : NULL;
-                if (!inside || !space_no_inodes(inside) || strstr(verdict->reason, BERTD_NO_INODES))
+                if (!inside || !space_no_inodes(inside))
                         continue;
-                (void) snprintf(verdict->reason + n, sizeof(verdict->reason) - n, "; %s", BERTD_NO_INODES);
-                return;
+                add_words(verdict->reason, BERTD_NO_INODES);
+                add_words(verdict->private, BERTD_NO_INODES);
         }
 }
 

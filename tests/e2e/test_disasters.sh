@@ -99,7 +99,7 @@ kill "$mute_bertd"
 
 # A job that cannot stop talking, on a daemon that has few descriptors.
 kill_bertd
-(ulimit -n 40; exec setsid "$BERTD" --slots 8 --launcher fork) >>"$work/bertd.log" 2>&1 </dev/null &
+(ulimit -n 192; exec setsid "$BERTD" --slots 8 --launcher fork) >>"$work/bertd.log" 2>&1 </dev/null &
 bertd_pid=$!
 wait_for 20 answers
 talker=$("$BERTCTL" submit -- sh -c 'yes "a line of a job that has much to say" | head -c 150000000; echo; echo the-end')
@@ -108,12 +108,12 @@ before=$(cpu)
 python3 -c "
 import socket, time
 held = []
-for _ in range(60):
+for _ in range(200):
     s = socket.socket(socket.AF_UNIX)
     try: s.connect('$BERTD_SOCKET'); held.append(s)
     except OSError: break
 time.sleep(1)"
-ok "60 connections at 40 descriptors: bertd lives" kill -0 "$bertd_pid"
+ok "200 connections at 192 descriptors: bertd lives" kill -0 "$bertd_pid"
 ok "and answers when they have gone" wait_for 10 answers
 ok "the talker is done" wait_job "$talker"
 ok "bertd did nothing for 150 MB of output" test "$(cpu)" -lt $((before + 150))
