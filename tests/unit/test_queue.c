@@ -125,9 +125,10 @@ static void test_files(void **state) {
         assert_int_equal(e[3].wait, WAIT_NEVER);
         assert_true(queue_is_behind(&heads, &late));
         assert_int_equal(late.wait, WAIT_FILES);
-        assert_string_equal(reason_of_waiting(&late, two, text, sizeof(text)),
-                            "waits for open files: bertd may have 1024; raise its hard limit (LimitNOFILE=, ulimit -Hn) "
-                            "and restart it");
+        assert_string_equal(
+                reason_of_waiting(&late, two, text, sizeof(text)),
+                "waits for open files: bertd may have 1024; raise its hard limit (LimitNOFILE=, ulimit -Hn) "
+                "and restart it");
 }
 
 /* Whatever the limit, what is shared out is less; and from a thousand on there is room for jobs and for clients. */
@@ -149,10 +150,9 @@ static void test_descriptors(void **state) {
 
 static struct queue_entry any_entry(uint64_t *seed, uint64_t id) {
         *seed = *seed * 6364136223846793005u + 1442695040888963407u;
-        return (struct queue_entry) { .id = id,
-                                      .priority = (int32_t) (*seed >> 60),
-                                      .slots = 1 + (*seed >> 33) % 9,
-                                      .gpus = (*seed >> 50) % 3 };
+        return (struct queue_entry) {
+                .id = id, .priority = (int32_t) (*seed >> 60), .slots = 1 + (*seed >> 33) % 9, .gpus = (*seed >> 50) % 3
+        };
 }
 
 /* Whatever the entries: those that start fit together, and none starts with what one before it waits for. */
