@@ -25,10 +25,13 @@ static void stop_timers(void) {
 }
 
 void inherited_drop_signals(void) {
+        struct sigaction was;
         sigset_t none;
 
+        /* An exec leaves no handlers: one that is there is of a sanitizer, say. */
         for (int i = 1; i < NSIG; i++)
-                set_handler(i, SIG_DFL);
+                if (sigaction(i, NULL, &was) == 0 && was.sa_handler == SIG_IGN)
+                        set_handler(i, SIG_DFL);
         stop_timers();
         (void) sigemptyset(&none);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);

@@ -5,7 +5,7 @@
 #ifndef COMMON_INHERITED_H
 #define COMMON_INHERITED_H
 
-/* Every signal at its default, none blocked, no timer pending. Async-signal-safe: also for between fork and exec. */
+/* No signal ignored, none blocked, no timer pending. Async-signal-safe: also for between fork and exec. */
 void inherited_drop_signals(void);
 
 /* As a service wants it: descriptors 0 to 2 taken, signals dropped, and then those ignored that would end it and that nobody has a

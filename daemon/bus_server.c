@@ -58,6 +58,7 @@ struct bus_server {
         struct parked *parked; /* oldest first */
         struct inlets inlets;
         unsigned clients_max;
+        bool bound;         /* by us, not by systemd */
         bool lost;          /* the socket's file is gone, and was not made again yet */
         int spare_fd;       /* given up for a moment to turn a connection away when there are no more */
         uint64_t told_usec; /* when a refusal was last logged */
@@ -643,7 +644,7 @@ static int start_listening(struct bus_server *server, int fd) {
         (void) sd_event_source_set_io_fd_own(source, 1);
         (void) sd_event_source_disable_unref(server->listen);
         server->listen = source;
-        return lstat(server->path, &server->file) < 0 ? -errno : 0;
+        return lstat(server->path, &server->file) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 /* Notes who may use it now: a group that an administrator has given it is given to its successor. */
@@ -667,6 +668,7 @@ static bool restore_socket(void *userdata) {
         int r = open_socket(server->path, &server->file, &fd, &error);
         if (r >= 0) {
                 (void) on_connection(server->listen, sd_event_source_get_io_fd(server->listen), EPOLLIN, server);
+                server->bound = true;
                 r = start_listening(server, fd);
                 if (r < 0)
                         (void) error_errno(&error, -r, "%s", server->path);
@@ -689,6 +691,14 @@ static int make_id(sd_id128_t *ret) {
         return r;
 }
 
+/* systemd's has its group and mode from its unit. */
+static int take_socket(const struct bus_server *server, int *ret, struct error *error) {
+        if (server->bound)
+                return open_socket(server->path, NULL, ret, error);
+        *ret = server->manager->options.passed_socket;
+        return fcntl(*ret, F_SETFL, O_NONBLOCK) < 0 ? error_errno(error, errno, "%s", server->path) : 0;
+}
+
 int bus_server_new(struct manager *manager, const char *path, struct bus_server **ret, struct error *error) {
         int fd;
         struct bus_server *server = calloc(1, sizeof(*server));
@@ -699,7 +709,8 @@ int bus_server_new(struct manager *manager, const char *path, struct bus_server 
         server->clients_max = manager->files.clients;
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         server->path = strdup(path);
-        int r = server->path ? open_socket(path, NULL, &fd, error) : error_errno(error, ENOMEM, "%s", path);
+        server->bound = manager->options.passed_socket == 0;
+        int r = server->path ? take_socket(server, &fd, error) : error_errno(error, ENOMEM, "%s", path);
         if (r >= 0) {
                 r = start_listening(server, fd);
                 if (r >= 0)
@@ -743,7 +754,7 @@ void bus_server_free(struct bus_server *server) {
         inlets_free(&server->inlets);
         if (server->spare_fd >= 0)
                 (void) close(server->spare_fd);
-        if (server->path && is_in_place(server))
+        if (server->bound && server->path && is_in_place(server))
                 (void) unlink(server->path);
         free(server->path);
         free(server);

@@ -3,6 +3,7 @@
  * SIGTERM, SIGINT and SIGQUIT end bertd and leave its jobs running.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <malloc.h>
@@ -12,7 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -52,6 +55,7 @@ struct options {
         const char *state_dir, *socket, *gpus, *launcher;
         uint64_t slots, keep_ended;
         bool detach;
+        int passed; /* socket, 0: none */
 };
 #define KEEP_ENDED 10000
 #define KEEP_ENDED_MAX 10000000
@@ -149,9 +153,22 @@ static void resolved_free(struct resolved *r) {
         free(r->socket);
 }
 
+/* Where it is: an abstract one is not for us. */
+static char *passed_path(int fd) {
+        struct sockaddr_un address = {};
+        socklen_t size = sizeof(address) - 1; /* a path may fill it, and has a NUL here */
+
+        return getsockname(fd, (struct sockaddr *) &address, &size) < 0 || address.sun_path[0] != '/'
+                       ? NULL
+                       : strdup(address.sun_path);
+}
+
 static int resolve(const struct options *o, struct resolved *ret, struct error *error) {
         int r = paths_state_dir(o->state_dir, &ret->state_dir, error);
-        if (r >= 0)
+        ret->manager.passed_socket = o->passed;
+        if (o->passed > 0 && !(ret->socket = passed_path(o->passed)))
+                return error_set(error, EINVAL, "the socket that was passed has no path");
+        if (r >= 0 && !ret->socket)
                 r = paths_socket(o->socket, ret->state_dir, &ret->socket, error);
         if (r >= 0 && !(text_is_utf8(ret->state_dir) && text_is_utf8(ret->socket)))
                 r = error_input(error, BERTD_EXIT_USAGE, "--state-dir, --socket: not UTF-8: %s, %s", ret->state_dir,
@@ -171,6 +188,20 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
         ret->manager.keep_ended = o->keep_ended;
         ret->manager.slots = o->slots ? o->slots : count_cores();
         return 0;
+}
+
+/* A stream socket with a path that systemd's .socket unit listens at, as descriptor 3; 0: none. Nothing else above 2 stays open: what the
+ * shell that started us held open must reach no job, nor keep its pipes from ending. */
+static int take_passed(void) {
+        int n = sd_listen_fds(1), passed = 0;
+
+        for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + n && passed == 0; fd++)
+                if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) > 0)
+                        passed = fd;
+        if (passed > SD_LISTEN_FDS_START && dup3(passed, SD_LISTEN_FDS_START, O_CLOEXEC) < 0)
+                passed = 0;
+        (void) close_range(SD_LISTEN_FDS_START + (passed > 0), ~0U, 0);
+        return passed > 0 ? SD_LISTEN_FDS_START : 0;
 }
 
 /* A login's 1024 are what a few users' connections take. Who is run for users has the usual number again (launcher_become). */
@@ -256,8 +287,7 @@ int main(int argc, char **argv) {
 
         inherited_begin_service();
         (void) umask(022); /* what others may not have says so itself */
-        /* What the shell that started us held open must reach no job, nor keep its pipes from ending. */
-        (void) close_range(STDERR_FILENO + 1, ~0U, 0);
+        options.passed = take_passed();
         /* Long replies and plans of a long queue go back to the kernel, whatever was freed before. */
         (void) mallopt(M_MMAP_THRESHOLD, 64 * 1024);
         (void) mallopt(M_TRIM_THRESHOLD, 64 * 1024);

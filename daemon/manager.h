@@ -33,6 +33,7 @@ struct trash;
 
 struct manager_options {
         const char *state_dir, *socket; /* absolute */
+        int passed_socket;              /* that listens at `socket` already, 0: none. Taken */
         uint64_t slots, keep_ended;     /* keep_ended: see store_keep_ended */
         struct gpus gpus;
         enum launcher_kind launcher;

