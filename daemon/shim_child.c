@@ -390,11 +390,14 @@ static void describe_interpreter(const struct exec_report *said, const char *nam
 
         if (n == 0)
                 (void) snprintf(text, SHIM_REASON_MAX, "%.400s: cannot execute: required file not found", name);
+        else if (cr)
+                (void) snprintf(
+                        text, SHIM_REASON_MAX,
+                        "%.150s: %.*s^M: bad interpreter: %s; its lines end in CR LF: `sed -i 's/\\r$//' %.150s`", name,
+                        (int) MIN(n - 1, (size_t) 120), said->interpreter, strerror(said->code), name);
         else
-                (void) snprintf(text, SHIM_REASON_MAX, "%.200s: %.*s%s: bad interpreter: %s%s", name,
-                                (int) MIN(n - cr, (size_t) 120), said->interpreter, cr ? "^M" : "",
-                                strerror(said->code),
-                                cr ? "; its lines end in CR LF: remove the CR with sed -i 's/\\r$//'" : "");
+                (void) snprintf(text, SHIM_REASON_MAX, "%.200s: %.120s: bad interpreter: %s", name, said->interpreter,
+                                strerror(said->code));
 }
 
 bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret) {

@@ -6,7 +6,6 @@
 
 #define RAW_BYTES 1024 /* of a line without its escape sequences: leading blanks may be many */
 #define ESCAPE '\x1b'
-#define SHIM_NOTE "bertd: "
 
 /* Bytes of the escape sequence at p: colours, cursor movements, a terminal's title. */
 static size_t escape_length(const char *p, size_t n) {
@@ -32,6 +31,16 @@ static bool is_blank(char c) { return (c >= 0 && c <= ' ') || c == 0x7f; }
 static bool says_something(const char *text) {
         for (; *text; text++)
                 if ((*text >= '0' && *text <= '9') || ((*text | 0x20) >= 'a' && (*text | 0x20) <= 'z') || *text < 0)
+                        return true;
+        return false;
+}
+
+/* Lines that follow the one which tells why. */
+static bool is_beside_the_point(const char *line) {
+        static const char *const begins[] = { "bertd: ", "/usr/bin/env: use -" };
+
+        for (size_t i = 0; i < ELEMENTSOF(begins); i++)
+                if (strncmp(line, begins[i], strlen(begins[i])) == 0)
                         return true;
         return false;
 }
@@ -63,7 +72,7 @@ void shim_last_line(const char *text, size_t size, char ret[SHIM_LINE_MAX + 1]) 
                 while (begin > 0 && text[begin - 1] != '\n' && text[begin - 1] != '\r')
                         begin--;
                 clean_line(text + begin, end - begin, ret);
-                if (says_something(ret) && strncmp(ret, SHIM_NOTE, strlen(SHIM_NOTE)) != 0)
+                if (says_something(ret) && !is_beside_the_point(ret))
                         return;
                 end = begin > 0 ? begin - 1 : 0;
         }

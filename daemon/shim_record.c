@@ -423,16 +423,20 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
                 set_reason(v, "%s", code);
 }
 
-/* What a program writes last is why it ended, where nothing better is known. Not so of a signal from outside; and what mpirun and torchrun
- * report comes after the program's words. */
+/* What a program writes last is why it ended, where nothing better is known. Not so of a signal from outside; and what mpirun, torchrun
+ * and Python's helper processes report comes after the program's words. */
 static void quote_last_line(struct span text, struct shim_verdict *v) {
         static const bool speaks[EXIT_CLASS_MAX] = {
                 [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
                 [EXIT_CLASS_FAILED] = true,     [EXIT_CLASS_SIGNAL] = true,         [EXIT_CLASS_MPI] = true
         };
-        static const char *const reports[] = { "Primary job  terminated ",  "mpirun noticed that process ",
-                                               "mpirun detected that one ", "MPI_ABORT was invoked on rank ",
-                                               " closing signal SIG",       "failed (exitcode: " };
+        static const char *const reports[] = { "Primary job  terminated ",
+                                               "mpirun noticed that process ",
+                                               "mpirun detected that one ",
+                                               "MPI_ABORT was invoked on rank ",
+                                               " closing signal SIG",
+                                               "failed (exitcode: ",
+                                               "resource_tracker: There appear to be " };
         char line[SHIM_LINE_MAX + 1];
         struct span launcher = find_earliest(text, reports, ELEMENTSOF(reports));
 

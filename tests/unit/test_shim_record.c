@@ -232,6 +232,14 @@ static void test_commands(void **state) {
                 { "ValueError: 3\nW1129 api.py:897] Sending process 7 closing signal SIGTERM\n"
                   "E1129 api.py:869] failed (exitcode: 1) local_rank: 0 (pid: 9) of binary: python\nRoot Cause\n",
                   CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 3" },
+                { "ValueError: 4\n/lib/resource_tracker.py:224: UserWarning: resource_tracker: There appear to be 1 "
+                  "leaked\n"
+                  "  warnings.warn('resource_tracker: There appear to be %d '\n",
+                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 4" },
+                { "/usr/bin/env: 'python3\\r': No such file\n/usr/bin/env: use -[v]S to pass options in shebang "
+                  "lines\n",
+                  CODE(127), 0, false, EXIT_CLASS_FAILED, 127, 0, -1,
+                  "exit code 127: /usr/bin/env: 'python3\\r': No such file" },
                 { "x\nbertd: 9 bytes are missing\n-----\n \n", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1,
                   "exit code 1: x" },
                 { "a\n 10%|#  |\r 20%|## |\r\n", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1,
