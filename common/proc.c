@@ -39,7 +39,7 @@ int proc_stat(pid_t pid, struct proc *ret) {
         int parent;
 
         if (!read_file(pid, "stat", text))
-                return errno == EMFILE || errno == ENFILE ? -errno : -ESRCH;
+                return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -ESRCH;
         const char *after_name = strrchr(text, ')'); /* the name may hold anything */
         *ret = (struct proc) { .pid = pid };
         if (!after_name ||

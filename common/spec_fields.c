@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "bertd/job.h"
+#include "bertd/logs.h"
 #include "common/cleanup.h"
 
 #define COUNT_MAX BERTD_STEPS_MAX
@@ -113,6 +114,10 @@ const struct field spec_fields[] = {
            .kinds = ALL),
         IN(checkpoint, keep, NUMBER(FIELD_U32, 1, BERTD_KEEP_MAX, BERTD_TEXT(BERTD_KEEP_DEFAULT)), .kinds = ALL),
         IN(checkpoint, keep_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = ALL),
+        IN(log, max_size,
+           NUMBER(FIELD_SIZE, BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, BERTD_TEXT(BERTD_LOG_SIZE_DEFAULT)),
+           .kinds = ALL),
+        IN(log, keep, NUMBER(FIELD_U32, 1, BERTD_LOG_KEEP_MAX, BERTD_TEXT(BERTD_LOG_KEEP_DEFAULT)), .kinds = ALL),
         IN(model, config, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, vocab, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, init, .type = FIELD_PATH, .kinds = TRAINING),

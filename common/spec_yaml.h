@@ -25,6 +25,9 @@ struct raw_restart {
 struct raw_checkpoint {
         char *every_steps, *every_sec, *keep, *keep_every;
 };
+struct raw_log {
+        char *max_size, *keep;
+};
 struct raw_model {
         char *config, *vocab, *init;
 };
@@ -64,6 +67,7 @@ struct raw {
         struct raw_resources *resources;
         struct raw_restart *restart;
         struct raw_checkpoint *checkpoint;
+        struct raw_log *log;
         struct raw_model *model;
         struct raw_data *data;
         struct raw_classifier *classifier;

@@ -1,6 +1,7 @@
 /* See status_view.h. Two drawings: the block of one job and the overview. No line is wider than the terminal. */
 #include "ctl/status_view.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -121,10 +123,9 @@ static void draw_state(FILE *out, const struct term *term, const struct job_info
         else
                 line_format(out, term, "state", job_style(job), "%s%s", text_of(job->state), attempt);
         line(out, term, "reason", STYLE_NONE, text_of(job->reason));
-        uint64_t now = clock_realtime_usec();
-        if (state == JOB_BACKOFF && job->not_before > now)
+        if (state == JOB_BACKOFF && job->next_try_usec > 0)
                 line_format(out, term, "next try", STYLE_NONE, "in %s",
-                            format_duration((job->not_before - now) / USEC_PER_SEC + 1, age));
+                            format_duration((job->next_try_usec + USEC_PER_SEC - 1) / USEC_PER_SEC, age));
 }
 
 /* The bar takes what the figures beside it leave. */
@@ -277,6 +278,18 @@ static void draw_hint(FILE *out, const struct term *term, const struct job_info 
         }
 }
 
+/* And its bound, where the user chose one. */
+static void draw_log(FILE *out, const struct term *term, const struct job_info *job) {
+        char bytes[FORMAT_MAX];
+
+        line(out, term, "log", STYLE_NONE, text_of(job->log));
+        if (job->log_max_size > 0 &&
+            (job->log_max_size != BERTD_LOG_SIZE_DEFAULT || job->log_keep != BERTD_LOG_KEEP_DEFAULT))
+                line_format(out, term, "", STYLE_NONE,
+                            "an attempt's first 1 MB and its last %s are kept, these in %" PRIu64 " file%s",
+                            format_bytes(job->log_max_size, bytes), job->log_keep, job->log_keep == 1 ? "" : "s");
+}
+
 int status_draw_job(FILE *out, const struct term *term, const struct job_info *job, uint64_t checkpoint_created,
                     struct error *error) {
         char when[FORMAT_MAX], title[2 * BERTD_NAME_MAX];
@@ -298,14 +311,16 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line(out, term, "command", STYLE_NONE, text_of(command));
         draw_resources(out, term, job);
         draw_limits(out, term, job);
+        if (job->nice != 0)
+                line_format(out, term, "nice", STYLE_NONE, "%" PRId64, job->nice);
         line(out, term, "launcher", STYLE_NONE, text_of(job->launcher));
         line(out, term, "submitted", STYLE_NONE, format_local_time(job->submitted, when));
         line(out, term, "started", STYLE_NONE, format_local_time(job->started, when));
         line(out, term, "ended", STYLE_NONE, format_local_time(job->ended, when));
         line(out, term, "run folder", STYLE_NONE, text_of(job->run_dir));
-        line(out, term, "log", STYLE_NONE, text_of(job->log));
+        draw_log(out, term, job);
         draw_hint(out, term, job);
-        return ferror(out) ? error_input(error, BERTCTL_EXIT_FAILED, "cannot write") : 0;
+        return ferror(out) ? -EIO : 0; /* the output's error is told at the end */
 }
 
 static void draw_daemon(FILE *out, const struct term *term, const struct overview *overview) {

@@ -436,7 +436,10 @@ static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
         pid_t keeper = files_keeper(run->manager->jobs_fd, run->job);
 
         /* First who it is, then whether it still holds its lock: so the number cannot change hands in between. */
-        if (keeper > 0 && (proc_stat(keeper, &s.keeper) < 0 || files_keeper(run->manager->jobs_fd, run->job) != keeper))
+        int known = keeper > 0 ? proc_stat(keeper, &s.keeper) : -ESRCH;
+        if (known < 0 && known != -ESRCH)
+                return known;
+        if (known < 0 || files_keeper(run->manager->jobs_fd, run->job) != keeper)
                 s.keeper.pid = 0;
         pid_t pid = sweep_start(&s);
         if (pid < 0)
@@ -459,6 +462,8 @@ static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
 static void begin_sweeper(struct attempt_run *run) {
         run->waits = !is_its_turn(run);
         int r = run->waits ? 0 : start_sweeper(run, limit_of(run));
+        if (r < 0 && run->job->wish == WISH_NONE)
+                run->deadline_usec = clock_boottime_usec() + limit_of(run); /* the next attempt needs a process, too */
         if (r < 0 && !sweep_again(run, on_turn))
                 swept(run, "what is left of it cannot be looked for: no helper process");
 }

@@ -1,6 +1,6 @@
 /*
  * bertd: the daemon's command line. Role: options, signals, readiness. Owns the manager.
- * SIGTERM and SIGINT end bertd and leave its jobs running.
+ * SIGTERM, SIGINT and SIGQUIT end bertd and leave its jobs running.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -12,17 +12,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "common/parse.h"
 #include "common/paths.h"
 #include "common/utf8.h"
 #include "common/usage.h"
 #include "daemon/detach.h"
+#include "daemon/init.h"
 #include "daemon/launcher.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
@@ -124,7 +127,7 @@ static int take_option(int option, char **argv, struct options *o, struct error 
                 (void) puts("bertd " BERTD_VERSION);
                 return 1;
         default:
-                return usage_option(option, argv, NULL, error);
+                return usage_option(option, argv, long_options, NULL, error);
         }
 }
 
@@ -161,6 +164,8 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
                 return r;
         if (ret->manager.launcher == LAUNCHER_SYSTEMD && geteuid() != 0)
                 return error_input(error, BERTD_EXIT_USAGE, "--launcher systemd: only for root");
+        if (chdir("/") < 0) /* a folder in which it only was started is not kept busy */
+                return error_errno(error, errno, "/");
         ret->manager.state_dir = ret->state_dir;
         ret->manager.socket = ret->socket;
         ret->manager.keep_ended = o->keep_ended;
@@ -178,18 +183,17 @@ static void raise_files(void) {
         (void) setrlimit(RLIMIT_NOFILE, &files);
 }
 
+static const int ending_signals[] = { SIGTERM, SIGINT, SIGQUIT };
+
+/* The loop reads them. */
 static void block_signals(void) {
         sigset_t set;
 
         (void) sigemptyset(&set);
-        (void) sigaddset(&set, SIGTERM);
-        (void) sigaddset(&set, SIGINT);
         (void) sigaddset(&set, SIGCHLD);
+        for (size_t i = 0; i < ELEMENTSOF(ending_signals); i++)
+                (void) sigaddset(&set, ending_signals[i]);
         (void) sigprocmask(SIG_BLOCK, &set, NULL);
-        (void) signal(SIGPIPE, SIG_IGN);
-        (void) signal(SIGHUP, SIG_IGN);
-        /* A job's file size limit of ours must not end us in the middle of a write. */
-        (void) signal(SIGXFSZ, SIG_IGN);
 }
 
 static int announce(const struct resolved *r, int ready_fd, struct error *error) {
@@ -207,15 +211,27 @@ static int announce(const struct resolved *r, int ready_fd, struct error *error)
         return 0;
 }
 
+/* A container ends, and with it every job: they stop first. Asked again, bertd does not wait for them. */
+static int on_end_of_container(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        struct manager *manager = userdata;
+
+        if (manager->draining)
+                return sd_event_exit(manager->loop, 0);
+        log_info("the container ends: jobs are stopped, and start again with the next bertd");
+        manager_shutdown(manager, true);
+        return 0;
+}
+
 /* Returns the exit status, or −errno. */
-static int serve(const struct resolved *resolved, int ready_fd, struct error *error) {
+static int serve(const struct resolved *resolved, int ready_fd, bool container, struct error *error) {
         struct manager *manager = NULL;
 
         int r = manager_new(&resolved->manager, &manager, error);
         if (r < 0)
                 return r;
-        (void) sd_event_add_signal(manager->loop, NULL, SIGTERM, NULL, NULL);
-        (void) sd_event_add_signal(manager->loop, NULL, SIGINT, NULL, NULL);
+        for (size_t i = 0; i < ELEMENTSOF(ending_signals); i++)
+                (void) sd_event_add_signal(manager->loop, NULL, ending_signals[i],
+                                           container ? on_end_of_container : NULL, container ? manager : NULL);
         (void) sd_event_set_watchdog(manager->loop, 1);
         r = manager_start(manager, error);
         (void) malloc_trim(0); /* what state.db and the user database took to open is not needed again */
@@ -238,7 +254,8 @@ int main(int argc, char **argv) {
         struct error error = {};
         int ready_fd = -1;
 
-        file_hold_standard();
+        inherited_begin_service();
+        (void) umask(022); /* what others may not have says so itself */
         /* What the shell that started us held open must reach no job, nor keep its pipes from ending. */
         (void) close_range(STDERR_FILENO + 1, ~0U, 0);
         /* Long replies and plans of a long queue go back to the kernel, whatever was freed before. */
@@ -247,7 +264,13 @@ int main(int argc, char **argv) {
         int r = parse_options(argc, argv, &options, &error);
         if (r > 0)
                 return 0;
-        if (r >= 0 && options.detach)
+        int container = r < 0 ? r : init_split(&error);
+        if (container < 0)
+                r = container;
+        else if (options.detach && container)
+                r = error_input(&error, BERTD_EXIT_USAGE,
+                                "--detach: the first process of a container stays in the foreground: leave it out");
+        else if (options.detach)
                 r = detach(&ready_fd, &error);
         if (r >= 0)
                 r = resolve(&options, &resolved, &error);
@@ -255,7 +278,7 @@ int main(int argc, char **argv) {
                 block_signals();
                 raise_files();
                 log_open();
-                r = serve(&resolved, ready_fd, &error);
+                r = serve(&resolved, ready_fd, container, &error);
         }
         return r < 0 ? error_report(&error) : r;
 }

@@ -25,7 +25,9 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "common/parse.h"
+#include "common/space.h"
 #include "daemon/shim_memory.h"
 #include "daemon/shim_tree.h"
 
@@ -37,6 +39,7 @@
 #define GRACE_MAX_USEC (7 * 24 * 3600 * USEC_PER_SEC)
 #define KILL_LIMIT_USEC (10 * USEC_PER_SEC)
 #define DRAIN_LIMIT_USEC (2 * USEC_PER_SEC)
+#define LOG_LOOK_USEC USEC_PER_SEC /* between looks at the log of a silent job */
 #define READS_A_TURN 16
 #define READ_BYTES (64u << 10)
 #define WRITING_FILES_MAX 1024
@@ -63,6 +66,17 @@ static bool read_output(struct shim *shim, unsigned reads) {
 static int on_output(sd_event_source *source, int fd, uint32_t events, void *userdata) {
         if (!read_output(userdata, READS_A_TURN))
                 (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
+        return 0;
+}
+
+static int on_log_look(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct shim *shim = userdata;
+
+        if (shim->state == SHIM_ENDED)
+                return 0;
+        shim_log_look(&shim->log);
+        (void) sd_event_source_set_time_relative(source, LOG_LOOK_USEC);
+        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         return 0;
 }
 
@@ -96,6 +110,26 @@ static void read_host(char *buffer, size_t size) {
                 (void) snprintf(buffer, size, "%.*s", (int) strcspn(name.nodename, "."), name.nodename);
 }
 
+static void add_words(char text[SHIM_REASON_MAX], const char *words) {
+        size_t n = strlen(text);
+
+        if (n > 0 && !strstr(text, words))
+                (void) snprintf(text + n, SHIM_REASON_MAX - n, "; %s", words);
+}
+
+/* A program says that no space is left where no inode is. */
+static void name_inodes(const struct shim *shim, struct shim_verdict *verdict) {
+        const char *folders[] = { attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR), shim->attempt.cwd };
+
+        for (size_t i = 0; i < ELEMENTSOF(folders); i++) {
+                cleanup_free char *inside = folders[i] ? format_string("%s/.", folders[i]) : NULL;
+                if (!inside || !space_no_inodes(inside))
+                        continue;
+                add_words(verdict->reason, BERTD_NO_INODES);
+                add_words(verdict->private, BERTD_NO_INODES);
+        }
+}
+
 static void judge_death(struct shim *shim, int status, struct shim_verdict *ret) {
         if (shim->hang.found) {
                 *ret = *shim_hang_verdict(shim);
@@ -119,6 +153,8 @@ static void judge_death(struct shim *shim, int status, struct shim_verdict *ret)
                 .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
         };
         shim_classify(&evidence, ret);
+        if (ret->exit_class == EXIT_CLASS_DISK_FULL)
+                name_inodes(shim, ret);
 }
 
 static void judge(struct shim *shim, struct shim_verdict *ret) {
@@ -430,6 +466,9 @@ void shim_begin(struct shim *shim) {
         shim->state = SHIM_RUNNING;
         r = sd_event_add_io(shim->event, &shim->output_source, shim->child.output_fd, EPOLLIN, on_output, shim);
         if (r >= 0)
+                r = sd_event_add_time_relative(shim->event, &shim->log_look, CLOCK_MONOTONIC, LOG_LOOK_USEC,
+                                               LOG_LOOK_USEC / 4, on_log_look, shim);
+        if (r >= 0)
                 r = shim_hang_start(shim);
         if (r < 0) {
                 shim_kill_all(shim); /* output that nobody reads would block it one day */
@@ -460,9 +499,6 @@ static int watch_signals(struct shim *shim) {
         (void) sigaddset(&set, SIGCONT);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 return -errno;
-        (void) signal(SIGPIPE, SIG_IGN);
-        (void) signal(SIGHUP, SIG_IGN);
-        (void) signal(SIGXFSZ, SIG_IGN); /* a file size limit of the user's: the write fails, and is counted */
         r = sd_event_add_signal(shim->event, &shim->child_source, SIGCHLD, on_child, shim);
         if (r >= 0)
                 r = sd_event_source_set_priority(shim->child_source, SD_EVENT_PRIORITY_IDLE);
@@ -504,7 +540,7 @@ static int load(struct shim *shim, uint64_t job, uint64_t number, struct error *
         shim->exit_fd = exit_file_open(shim->dir_fd, error);
         if (shim->exit_fd < 0)
                 return error_prefix(error, "%s", shim->dir);
-        return shim_log_open(&shim->log, shim->attempt.log, shim->attempt.log_max_bytes, error);
+        return shim_log_open(&shim->log, shim->attempt.log, shim->attempt.log_max_bytes, shim->attempt.log_keep, error);
 }
 
 static int run(struct shim *shim, const char *socket, struct error *error) {
@@ -530,7 +566,8 @@ static void release(struct shim *shim) {
         shim_checkpoints_close(shim);
         sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
                                               &shim->int_source,    &shim->patience,     &shim->grace,
-                                              &shim->continued,     &shim->hang.timer,   &shim->left.timer };
+                                              &shim->continued,     &shim->hang.timer,   &shim->left.timer,
+                                              &shim->log_look };
         for (size_t i = 0; i < ELEMENTSOF(sources); i++)
                 *sources[i] = sd_event_source_disable_unref(*sources[i]);
         child_close(&shim->child);
@@ -583,6 +620,8 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
 
 /* The keeper of a shim that bertd forked (launcher_fork.c): `bertd-shim --keep` and the shim's arguments. */
 static __attribute__((noreturn)) void keep(void) {
+        (void) signal(SIGTERM, SIG_IGN);
+        (void) signal(SIGINT, SIG_IGN);
         while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
                 ;
         _exit(BERTD_EXIT_OK); /* a sanitizer's search for leaks needs more of a process than this one has */
@@ -602,6 +641,8 @@ int main(int argc, char **argv) {
         uint64_t job = 0, number = 0;
         bool good = true;
 
+        inherited_begin_service();
+        (void) signal(SIGQUIT, SIG_IGN);
         for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
                 if (c == 'v')
                         return printf("bertd-shim %s\n", BERTD_VERSION) < 0;

@@ -109,7 +109,7 @@ struct shim {
         int notify_fd;                  /* datagram socket of the job; −1 */
         char *notify_path, *notify_dir; /* the folder only where it is the shim's own */
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
-                *continued;
+                *continued, *log_look;
         struct shim_left left;
         struct term term; /* whom a stop has asked by SIGTERM */
         bool stop_asked;

@@ -21,9 +21,11 @@
 #include "bertd/exit.h"
 #include "bertd/progress.h"
 #include "common/cleanup.h"
+#include "common/cpu_list.h"
 #include "common/clock.h"
 #include "common/environment.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "common/parse.h"
 
 #define PIPE_BYTES (1 << 20)
@@ -59,6 +61,7 @@ void attempt_free(struct attempt *attempt) {
         free(attempt->nonce);
         free(attempt->cwd);
         free(attempt->log);
+        free(attempt->cpu_list);
         free_strings(attempt->argv);
         free_strings(attempt->environment);
         known_free(&attempt->known);
@@ -171,9 +174,13 @@ static bool read_attempt(const json_t *object, struct attempt *a) {
                 return false;
         a->job = (uint64_t) json_integer_value(json_object_get(object, "job"));
         a->number = (uint32_t) json_integer_value(json_object_get(object, "attempt"));
+        const char *cpus = json_string_value(json_object_get(object, "cpu_list"));
+        a->nice = (int) json_integer_value(json_object_get(object, "nice"));
+        a->cpu_list = cpus ? strdup(cpus) : NULL;
         a->umask = (mode_t) json_integer_value(json_object_get(object, "umask")) & 0777;
         a->grace_usec = (uint64_t) json_integer_value(json_object_get(object, "grace_usec"));
         a->log_max_bytes = (uint64_t) json_integer_value(json_object_get(object, "log_max_bytes"));
+        a->log_keep = (unsigned) json_integer_value(json_object_get(object, "log_keep"));
         a->hang_sec = read_seconds(object, "hang_sec");
         a->start_sec = read_seconds(object, "start_sec");
         a->ran = json_is_true(json_object_get(object, "ran"));
@@ -244,21 +251,30 @@ static void set_limits(const struct attempt *attempt) {
         }
 }
 
-static void reset_signals(void) {
-        sigset_t none;
-
-        for (int i = 1; i < NSIG; i++)
-                (void) signal(i, SIG_DFL);
-        (void) sigemptyset(&none);
-        (void) sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static void raise_oom_score(void) {
         int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
         if (fd >= 0) {
                 (void) !write(fd, CHILD_OOM_SCORE_ADJ, strlen(CHILD_OOM_SCORE_ADJ));
                 (void) close(fd);
         }
+}
+
+/* As the submitter had it, where this user and this host allow it; else the job's log says that it runs otherwise. After the limits: of
+ * them RLIMIT_NICE, which is the kernel's word and not the client's, allows a priority above the usual one. */
+static void set_scheduling(const struct attempt *attempt) {
+        struct cpu_list cpus;
+
+        if (attempt->nice != 0 && setpriority(PRIO_PROCESS, 0, attempt->nice) < 0)
+                (void) dprintf(STDERR_FILENO, "bertd: nice %d of the submitter: %s; the job runs with %d\n",
+                               attempt->nice, strerror(errno), getpriority(PRIO_PROCESS, 0));
+        if (!attempt->cpu_list)
+                return;
+        int r = cpu_list_read(attempt->cpu_list, &cpus);
+        if (r == 0)
+                r = cpu_list_set(&cpus);
+        if (r != 0)
+                (void) dprintf(STDERR_FILENO, "bertd: CPUs %s of the submitter: %s; the job runs on any\n",
+                               attempt->cpu_list, r == -EINVAL ? "not there now" : strerror(-r));
 }
 
 /* A trainer makes its own. One that is gone is not made again: it may lie on a file system that is mounted late. */
@@ -314,11 +330,12 @@ static int become_job(const struct attempt *attempt, char **environment, int out
         if (getppid() != parent)
                 _exit(BERTD_EXIT_OSERR); /* the shim died before the line above */
         (void) setsid();
-        reset_signals();
+        inherited_drop_signals();
         raise_oom_score();
         if (dup2(null_fd, 0) < 0 || dup2(output_fd, 1) < 0 || dup2(output_fd, 2) < 0)
                 return STEP_SETUP;
         set_limits(attempt);
+        set_scheduling(attempt);
         if (make_run_dir(attempt) < 0)
                 return STEP_RUN_DIR;
         if (chdir(attempt->cwd) < 0)
@@ -400,6 +417,12 @@ static void describe_interpreter(const struct exec_report *said, const char *nam
                                 strerror(said->code));
 }
 
+/* What the host had too little of; it has more again one day. */
+static bool is_of_host(const struct exec_report *said) {
+        return said->step == STEP_SETUP || said->code == EAGAIN || said->code == ENOMEM || said->code == EMFILE ||
+               said->code == ENFILE;
+}
+
 bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret) {
         struct exec_report said;
         char text[SHIM_REASON_MAX], *to = ret->private;
@@ -431,5 +454,9 @@ bool child_exec_error(const struct child *child, const struct attempt *attempt, 
         }
         (void) snprintf(ret->reason, sizeof(ret->reason), "the program could not be started: %s", strerror(said.code));
         (void) shim_clean_text(to, SHIM_REASON_MAX, text, strlen(text));
+        if (is_of_host(&said)) {
+                ret->exit_class = EXIT_CLASS_LAUNCH;
+                ret->exit_code = -1; /* costs no budget */
+        }
         return true;
 }

@@ -30,12 +30,15 @@ struct attempt {
         char **environment; /* NULL-terminated, with BERTD_NONCE and without NOTIFY_SOCKET */
         char *cwd, *log;
         mode_t umask;
+        int nice;       /* 0: as bertd runs us */
+        char *cpu_list; /* NULL: as bertd runs us */
         struct {
                 int resource;
                 struct rlimit limit;
         } rlimits[ATTEMPT_RLIMITS_MAX];
         unsigned n_rlimits;
         uint64_t grace_usec, log_max_bytes;
+        unsigned log_keep;       /* 0: an older bertd says nothing of it */
         int hang_sec, start_sec; /* −1: automatic, 0: no limit */
         bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
         enum ends_with ends_with;

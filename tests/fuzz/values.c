@@ -39,6 +39,8 @@ static const struct {
         { "hang_sec", "i" },
         { "start_sec", "i" },
         { "on_nan", "s" },
+        { "log_max_size", "t" },
+        { "log_keep", "u" },
         /* Resume */
         { "from", "t" },
         /* AttemptReport */
