@@ -45,6 +45,9 @@ is "and could end" "$(cat piped)" 1
 ok "ends_with: last runs on" wait_for 20 runs_on spec 3
 is "says so" "$("$BERTCTL" status spec | grep -o "attempt 1; .*")" "attempt 1; its first process ended with exit code 0, 3 of its processes run on"
 is "and in JSON" "$("$BERTCTL" status --json spec | jq -c '[.state, .ends_with, .first_exit, .runs_on]')" '["running","last",0,3]'
+kill_bertd
+start_bertd --slots 40
+ok "to the next bertd as well" wait_for 20 runs_on spec 3
 "$BERTCTL" pause spec
 ok "pauses" wait_for 20 state_is spec paused
 is "saved" "$(cat spec)" "saved, told 1"
