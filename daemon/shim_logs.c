@@ -228,9 +228,11 @@ static void keep_first(struct shim_log *log, const char *data, size_t size, uint
 /* Readers see log.busy meanwhile; without room for it they may miss a drop of this moment. */
 static void set_busy(const struct shim_log *log, bool busy) {
         cleanup_free char *path = format_string("%s.busy", log->path);
-        cleanup_close int fd = path && busy ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640) : -1;
+        struct stat st;
 
-        if (path && !busy)
+        if (path && busy)
+                cleanup_close_p(&(int) { open_regular(path, O_WRONLY | O_CREAT, &st) });
+        else if (path)
                 (void) unlink(path);
 }
 
