@@ -1,6 +1,6 @@
 /*
  * See log_files.h. The shim renames from the newest to the oldest name, so files are opened from the newest name to the oldest: one that
- * is renamed meanwhile is met twice, never missed. Whether one was dropped meanwhile is told by the count in log.first.
+ * is renamed meanwhile is met twice, never missed. Whether one was dropped meanwhile is told by log.first and log.busy.
  */
 #include "ctl/log_files.h"
 
@@ -77,15 +77,20 @@ static void read_dropped(const struct log_file *first, struct log_files *ret) {
                 ret->dropped_usec = (uint64_t) timegm(&tm) * USEC_PER_SEC;
 }
 
-static uint64_t count_dropped(const char *path) {
+/* Where in the output the oldest file begins, by log.first; UINT64_MAX: that is being changed. */
+static uint64_t find_oldest(const char *path) {
         struct log_files files = {};
         struct log_file first;
 
+        if (open_one(path, ".busy", &first) == 0) {
+                (void) close(first.fd);
+                return UINT64_MAX;
+        }
         if (open_one(path, ".first", &first) < 0)
                 return 0;
         read_dropped(&first, &files);
         (void) close(first.fd);
-        return files.dropped;
+        return files.beginning + files.dropped;
 }
 
 static void add(struct log_files *files, const struct log_file *file) {
@@ -124,16 +129,15 @@ static void open_all(const char *path, struct log_files *ret) {
 }
 
 int log_files_open(const char *path, struct log_files *ret) {
-        for (int i = 0; i < TRIES; i++) {
-                uint64_t before = count_dropped(path);
+        for (int i = 0;; i++) {
+                uint64_t before = find_oldest(path);
                 open_all(path, ret);
                 bool turning = ret->missing == -ENOENT && ret->n > 0; /* renamed, and not yet made again */
-                if ((ret->dropped == before && !turning) || i == TRIES - 1)
-                        break;
+                if ((!turning && before != UINT64_MAX && find_oldest(path) == before) || i == TRIES)
+                        return ret->n > 0 ? 0 : ret->missing;
                 log_files_close(ret);
                 (void) clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec) { .tv_nsec = PAUSE_NSEC }, NULL);
         }
-        return ret->n > 0 ? 0 : ret->missing;
 }
 
 void log_files_close(struct log_files *files) {

@@ -226,11 +226,11 @@ static int print_paths(const struct follower *f) {
 }
 
 /* Somebody took the log of an attempt that runs: its shim makes it again. */
-static void await_log(const struct follower *f) {
+static void await_log(const char *path) {
         const uint64_t deadline = clock_monotonic_usec() + AWAY_USEC;
         struct stat st;
 
-        while (clock_monotonic_usec() < deadline && (lstat(f->path, &st) < 0 || !S_ISREG(st.st_mode)))
+        while (clock_monotonic_usec() < deadline && (lstat(path, &st) < 0 || !S_ISREG(st.st_mode)))
                 term_pause(POLL_INTERVAL_MSEC);
 }
 
@@ -254,6 +254,8 @@ static int show(struct follower *f, bool following, bool json, uint64_t lines) {
                                    "job %" PRIu64 " has had %" PRIu64 " attempts: there is no attempt %" PRIu64, f->id,
                                    job.attempts, f->only);
         bool any = f->only == 0 && !json;
+        if (runs(&job) && (any || f->only == newest))
+                await_log(job.log);
         r = choose_attempt(f, any           ? logs_attempt(&f->ctl->term, &job, f->base, newest)
                               : f->only > 0 ? f->only
                                             : newest);
@@ -263,8 +265,6 @@ static int show(struct follower *f, bool following, bool json, uint64_t lines) {
                 return dropped_error(&f->ctl->error, f->id, f->attempt);
         if (json)
                 return print_paths(f);
-        if (f->attempt == job.attempts && runs(&job))
-                await_log(f);
         r = print_log(f, lines, following);
         if (r > 0 && !following)
                 return open_error(&f->ctl->error, -ENOENT, f->path);

@@ -225,6 +225,17 @@ static void keep_first(struct shim_log *log, const char *data, size_t size, uint
                 (void) !ftruncate(fd, (off_t) log->first); /* no half a note */
 }
 
+/* Readers see log.busy meanwhile; without room for it they may miss a drop of this moment. */
+static void set_busy(const struct shim_log *log, bool busy) {
+        cleanup_free char *path = format_string("%s.busy", log->path);
+        struct stat st;
+
+        if (path && busy)
+                cleanup_close_p(&(int) { open_regular(path, O_WRONLY | O_CREAT, &st) });
+        else if (path)
+                (void) unlink(path);
+}
+
 /* What was the beginning goes to log.first, once its room on the disk is free. */
 static void drop_file(struct shim_log *log, unsigned i) {
         char path[PATH_MAX];
@@ -237,8 +248,10 @@ static void drop_file(struct shim_log *log, unsigned i) {
         cleanup_close int fd = data ? open_regular(path, O_RDONLY, &st) : -1;
         if (fd >= 0)
                 n = (size_t) MAX(pread(fd, data, want, 0), 0);
+        set_busy(log, true);
         if (unlink(path) == 0)
                 keep_first(log, data, n, (uint64_t) st.st_size - n);
+        set_busy(log, false);
 }
 
 /* log.i-1 becomes log.i. */

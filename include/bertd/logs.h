@@ -5,6 +5,7 @@
  *
  *   bertd: 143654912 bytes of older output were dropped here, the last of them at 2026-11-29T12:44:03Z
  *
+ * log.busy is there while a file goes and log.first does not yet say so: who reads the set meanwhile reads it again.
  * A file's end is not a line's: a line may go on in the next file.
  */
 #ifndef BERTD_LOGS_H
