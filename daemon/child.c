@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "bertd/bus.h"
+#include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -234,7 +235,7 @@ bool child_on_exit(struct manager *manager, const struct job *job, bool repeated
 
         int r = on_exit_environment(manager, job, &environment, &error);
         if (repeated)
-                strv_add(&environment, "BERTD_NOTICE_REPEATED=1");
+                strv_add(&environment, BERTD_ENV_REPEATED "=1");
         struct child *child = r < 0 || environment.failed ? NULL : child_new(manager);
         if (!child) {
                 log_error("job %" PRIu64 ": on_exit cannot be run: %s", job->id,

@@ -88,6 +88,8 @@ static void began(struct manager *m, uint64_t id, bool started) {
         if (!job || job->exit_phase != EXIT_BEGINS)
                 return;
         job->exit_phase = EXIT_WAITS;
+        if (started && job->exit_owed == EXIT_OWED_REPEATED)
+                store_note(m->store, job, job->state, "on_exit", "started again: bertd ended while it was started");
         set_owed(m, job, started ? EXIT_OWED_NONE : before(job->exit_owed));
         if (started)
                 settle_held(m->settle);
@@ -140,6 +142,7 @@ void on_exit_next_all(struct manager *m) {
 void on_exit_adopt(struct manager *m, struct job *job) {
         if (job->exit_owed == EXIT_OWED_REPEATED) {
                 log_error("job %" PRIu64 ": on_exit may have been started twice: it is not started again", job->id);
+                store_note(m->store, job, job->state, "on_exit", "not started again: it may have been started twice");
                 set_owed(m, job, EXIT_OWED_NONE);
         } else if (job->exit_owed != EXIT_OWED_NONE) {
                 m->exits_wait = true;

@@ -171,8 +171,8 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "run_usec=?20, active_usec=?21, since_usec=?22, checkpoint_stall=?23, "
                 "checkpoint_write=?24, deaths=?25, free_deaths=?26, lost_usec=?27, holds_checkpoints=?28, private=?29, "
                 "exit_owed=?30, "
-                "end_order=CASE WHEN ?2 IN (" ENDED
-                ") THEN (SELECT seq FROM sqlite_sequence WHERE name='event') ELSE 0 END WHERE id=?1",
+                "end_order=CASE WHEN ?2 NOT IN (" ENDED ") THEN 0 WHEN end_order>0 THEN end_order ELSE"
+                " (SELECT seq FROM sqlite_sequence WHERE name='event') END WHERE id=?1",
         [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command, cpu_list) VALUES(?,?,?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
                               ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",

@@ -41,7 +41,7 @@ for call in fsync fork; do
     kill_bertd
     case $job:$(ran "$job") in
       : | *:failed) ;;
-      *:"failed repeated 1" | *:"failed,failed repeated 1") ((repeated++)) ;;
+      *:"failed repeated 1" | *:"failed,failed repeated 1") ((repeated++)); again=$job ;;
       *) bad+=("$call $n: job $job: '$(ran "$job")'") ;;
     esac
   done
@@ -53,6 +53,8 @@ ok "some were" test "$repeated" -gt 0
 # Six at a time: four run, two wait for their turn.
 start_bertd
 ok "what was owed is paid" wait_for 10 none_owed
+says_again() { "$BERTCTL" events "${again:-0}" | grep "on_exit.*started again" >/dev/null; }
+ok "an event says what was repeated" says_again
 waiting() { # six jobs: the four whose on_exit runs, and two
   touch "$work/hold"
   jobs=()
