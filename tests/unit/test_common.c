@@ -135,7 +135,7 @@ static void test_nearest(void **state) {
                       { "grcae", "grace_sec" },
                       { "run-dir", "run_dir" },
                       { "rundir", "run_dir" },
-                      { "rn", "rm" },
+                      { "rmm", "rm" },
                       { "x", NULL },
                       { "foo", NULL },
                       { "", NULL },
