@@ -386,17 +386,16 @@ static bool is_of_every_protocol(const char *method) {
 int client_send(struct client *client, sd_bus_message *message, uint64_t timeout_usec, sd_bus_message **ret_reply,
                 struct error *error) {
         sd_bus_error bus_error = SD_BUS_ERROR_NULL;
-        const char *method = sd_bus_message_get_member(message);
 
         int r = client->silent ? -ETIMEDOUT : wait_until_ready(client->bus);
         if (r < 0)
                 return is_lost(r) ? call_failed(client, r, NULL, NULL, error) : not_ready(client, r, error);
-        r = is_of_every_protocol(method) ? 0 : client_check_protocol(client, error);
+        r = is_of_every_protocol(sd_bus_message_get_member(message)) ? 0 : client_check_protocol(client, error);
         if (r < 0)
                 return r;
         r = sd_bus_call(client->bus, message, timeout_usec, &bus_error, ret_reply);
-        if (r < 0)
-                r = call_failed(client, r, &bus_error, method, error);
+        if (r < 0) /* once it is sent its texts lie elsewhere than before */
+                r = call_failed(client, r, &bus_error, sd_bus_message_get_member(message), error);
         sd_bus_error_free(&bus_error);
         return r < 0 ? r : 0;
 }
@@ -518,7 +517,6 @@ static int await_answer(struct client *client, sd_bus_message *message, sd_bus_m
                         struct error *error) {
         cleanup_slot sd_bus_slot *slot = NULL;
         uint64_t next_ping = clock_monotonic_usec() + PING_INTERVAL_USEC;
-        const char *method = sd_bus_message_get_member(message);
 
         int r = sd_bus_call_async(client->bus, &slot, message, on_answer, ret_reply, UINT64_MAX);
         while (r >= 0 && !*ret_reply) {
@@ -538,7 +536,7 @@ static int await_answer(struct client *client, sd_bus_message *message, sd_bus_m
         const sd_bus_error *e = r < 0 ? NULL : sd_bus_message_get_error(*ret_reply);
         if (e)
                 r = sd_bus_is_open(client->bus) > 0 ? -sd_bus_error_get_errno(e) : -ECONNRESET;
-        return r < 0 ? call_failed(client, r, e, method, error) : 0;
+        return r < 0 ? call_failed(client, r, e, sd_bus_message_get_member(message), error) : 0;
 }
 
 static int wait_once(struct client *client, uint64_t id, char **ret_state, struct error *error) {

@@ -157,7 +157,6 @@ ok "--socket=~/sock" env -u BERTD_SOCKET "$BERTCTL" --socket='~/sock' list
 mkdir "$HOME/bin"
 cp script.sh "$HOME/bin/told.sh"
 ok "on_exit" eval 'printf "kind: command\ncommand: [true]\non_exit: ~/bin/told.sh\n" | sed "s/true/\"true\"/" | "$BERTCTL" submit -'
-ok "a trainer's --run-dir=~/x" not "$BERT_TRAINER" pretrain '--run-dir=~/t' "$source_dir/examples/linux-doc-tiny.yaml"
 ok "bertd's --state-dir=~/x" eval 'timeout 5 "$BERTD" --launcher fork "--state-dir=~/state" "--socket=~/b.sock" >/dev/null 2>&1; [[ -e $HOME/state/state.db ]]'
 ok "no folder is called ~" no_file "$work" '~*'
 newline=$work/$'two\nlines'
