@@ -24,9 +24,9 @@ round() { # CALL N
   LD_PRELOAD=$library FAULT_PROGRAM=bertd FAULT_CALL=$1 FAULT_N=$2 FAULT_COUNT=$work/count FAULT_KILL=1 setsid "$BERTD" --slots 8 \
     --launcher fork >>"$work/bertd.log" 2>&1 </dev/null &
   bertd_pid=$!
-  wait_for 5 eval 'answers || dies' || echo "# $1 $2: bertd neither answers nor dies"
+  wait_for 20 eval 'answers || dies' || echo "# $1 $2: bertd neither answers nor dies"
   job=$(submit)
-  if [[ -n $job ]]; then wait_for 3 eval 'dies || { has_run "$job" && none_owed; }'; fi
+  if [[ -n $job ]]; then wait_for 20 eval 'dies || { has_run "$job" && none_owed; }'; fi
   local died=1
   if dies; then died=0; fi
   kill_bertd
