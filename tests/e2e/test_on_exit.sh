@@ -18,7 +18,9 @@ dies() { ! lives "$bertd_pid"; }
 owed() { sqlite3 "$BERTD_STATE_DIR/state.db" 'select count(*) from job where exit_owed>0'; }
 none_owed() { [[ $(owed) == 0 ]]; }
 
-# One round: bertd with a fault submits, dies (code 0) or not, and is started again.
+struck() { (($(od -An -tu8 -N8 "$work/count") >= $1)); } # N
+
+# One round: bertd with a fault submits, it or a child of it dies (code 0) or the job ends before, and it is started again.
 round() { # CALL N
   truncate -s 0 "$work/count" && truncate -s 16 "$work/count"
   LD_PRELOAD=$library FAULT_PROGRAM=bertd FAULT_CALL=$1 FAULT_N=$2 FAULT_COUNT=$work/count FAULT_KILL=1 setsid "$BERTD" --slots 8 \
@@ -26,9 +28,9 @@ round() { # CALL N
   bertd_pid=$!
   wait_for 20 eval 'answers || dies' || echo "# $1 $2: bertd neither answers nor dies"
   job=$(submit)
-  if [[ -n $job ]]; then wait_for 20 eval 'dies || { has_run "$job" && none_owed; }'; fi
-  local died=1
-  if dies; then died=0; fi
+  if [[ -n $job ]]; then wait_for 20 eval 'struck $n || { has_run "$job" && none_owed; }'; fi
+  local died=0
+  struck "$2" || died=1
   kill_bertd
   start_bertd
   return $died
