@@ -90,6 +90,10 @@ int error_report(const struct error *error) {
         case ENOTDIR:
         case EISDIR:
         case EROFS:
+        case ESTALE:
+        case ENOTCONN:
+        case ENODEV:
+        case EHOSTDOWN:
                 return BERTD_EXIT_INPUT;
         default:
                 return BERTD_EXIT_FAILURE;

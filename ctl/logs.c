@@ -19,6 +19,7 @@
 #include "ctl/command.h"
 #include "ctl/format.h"
 #include "ctl/json.h"
+#include "ctl/logs_attempt.h"
 
 #define POLL_INTERVAL_USEC 200000
 #define ASK_INTERVAL_USEC USEC_PER_SEC /* between looks at the job's state */
@@ -310,7 +311,10 @@ static int show(struct follower *f, bool following, bool json, uint64_t lines) {
                 return error_input(&f->ctl->error, BERTCTL_EXIT_FAILED,
                                    "job %" PRIu64 " has had %" PRIu64 " attempts: there is no attempt %" PRIu64, f->id,
                                    job.attempts, f->only);
-        r = choose_attempt(f, f->only > 0 ? f->only : newest);
+        bool any = f->only == 0 && !json;
+        r = choose_attempt(f, any           ? logs_attempt(&f->ctl->term, &job, f->base, newest)
+                              : f->only > 0 ? f->only
+                                            : newest);
         if (r == 0 && f->fd == -ENOENT && is_dropped(f->attempt, job.attempts))
                 return dropped_error(&f->ctl->error, f->id, f->attempt);
         if (r == 0 && json)

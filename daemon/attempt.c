@@ -246,7 +246,9 @@ static int launch(struct attempt_run *run, struct error *error) {
                                        .run_dir = p.run_dir,
                                        .log = p.log,
                                        .scratch = p.scratch };
-        r = manager_find_jobs(manager, error);
+        r = store_has_run(manager->store, job, &files.ran, error);
+        if (r >= 0)
+                r = manager_find_jobs(manager, error);
         if (r >= 0)
                 r = files_prepare(manager->jobs_fd, job, &files, error);
         job_ledger_trim(job);

@@ -207,7 +207,7 @@ bool child_on_exit(struct manager *manager, const struct job *job) {
                 return true;
         strv_format(&environment, "BERTD_NAME=%s", job->name);
         strv_format(&environment, "BERTD_STATE=%s", job_state_name(job->state));
-        strv_format(&environment, "BERTD_REASON=%s", job->reason ? job->reason : "");
+        strv_format(&environment, "BERTD_REASON=%s", job_private(job) ? job_private(job) : "");
         strv_format(&environment, "BERTD_EXIT_CLASS=%s", exit_class_name(job->exit_class));
         strv_format(&environment, "BERTD_EXIT=%d", job->exit_code);
         strv_format(&environment, "BERTD_STEP=%" PRIu64, job->step);

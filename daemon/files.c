@@ -169,6 +169,8 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                 job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes", (json_int_t) SHIM_LOG_MAX,
                 "socket", c->socket, "hang_sec", (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
                 checkpoints_object(job, c->run_dir));
+        if (root && c->ran)
+                (void) json_object_set_new(root, "ran", json_true());
         return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 }
 
@@ -286,19 +288,24 @@ static void use_news(const json_t *root, struct job *job, const char *run_dir) {
         (void) ledger_take(job, run_dir, &news);
 }
 
-/* Of texts only lines are taken: a reply with another would reach nobody. */
+static const char *reason_line(const char *text) {
+        return text && strlen(text) < SHIM_REASON_MAX && text_is_line(text) ? text : "";
+}
+
+/* Of texts only lines are taken: a reply with another would reach nobody. Without "private" it is of an older shim, whose reason may quote
+ * the job. */
 static int use_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
         struct attempt *a = &job->attempt;
         json_int_t version, id, number, exit_code, signal, step = 0, rank = -1, first = 0, last = 0;
-        const char *nonce, *stopped_by = "none", *reason = "", *name = "", *host = "", *evidence = "";
+        const char *nonce, *stopped_by = "none", *reason = "", *private = NULL, *name = "", *host = "", *evidence = "";
         int oom = 0;
         json_error_t e;
 
-        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?I,s?s,s?s,s?I,s?I}", "version",
-                           &version, "job", &id, "attempt", &number, "nonce", &nonce, "exit_code", &exit_code, "signal",
-                           &signal, "oom", &oom, "stopped_by", &stopped_by, "first_rank", &rank, "reason", &reason,
-                           "class", &name, "step", &step, "host", &host, "evidence", &evidence, "samples_first", &first,
-                           "samples_last", &last) < 0)
+        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?s,s?I,s?s,s?s,s?I,s?I}",
+                           "version", &version, "job", &id, "attempt", &number, "nonce", &nonce, "exit_code",
+                           &exit_code, "signal", &signal, "oom", &oom, "stopped_by", &stopped_by, "first_rank", &rank,
+                           "reason", &reason, "private", &private, "class", &name, "step", &step, "host", &host,
+                           "evidence", &evidence, "samples_first", &first, "samples_last", &last) < 0)
                 return error_set(error, EBADMSG, "%s", e.text);
         if (version < 1 || (uint64_t) id != job->id || number != a->number || strcmp(nonce, a->nonce) != 0)
                 return error_set(error, EBADMSG, "of another attempt");
@@ -306,7 +313,7 @@ static int use_record(json_t *root, struct job *job, bool *ret_requested, struct
         a->signal = signal < 0 || signal > 64 ? 0 : (int) signal;
         int class = name[0] ? exit_class_from_name(name) : -1;
         a->exit_class = class >= 0 ? class : (int) policy_classify(a->exit_code, a->signal, oom != 0);
-        job_set_text(&a->reason, strlen(reason) < SHIM_REASON_MAX && text_is_line(reason) ? reason : "");
+        attempt_set_reason(a, reason_line(private ? reason : NULL), reason_line(private ? private : reason));
         a->rank = rank >= 0 && rank < BERTD_RANKS_MAX ? (int) rank : -1;
         job_set_text(&a->host, strlen(host) < SHIM_HOST_MAX && text_is_line(host) ? host : "");
         job_set_text(&a->evidence,

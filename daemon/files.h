@@ -30,6 +30,7 @@ struct files_attempt {
         const struct strv *argv, *environment;
         const struct job_inputs *inputs;
         const char *spec, *socket, *run_dir, *log, *scratch;
+        bool ran; /* an earlier attempt has executed the program */
 };
 
 /* Makes the folders and writes spec.yaml, attempt.json and an empty lock. The job's ledger is whole. */

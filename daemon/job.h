@@ -68,6 +68,7 @@ struct attempt {
         int rank;                             /* that failed first, −1 = unknown */
         char *host;                           /* where it ran, NULL = unknown */
         char *reason;                         /* first cause, NULL = none */
+        char *private;                        /* the same for the owner and root, NULL = reason */
         char *evidence;                       /* folder with the stacks of a hang, NULL = none */
 };
 
@@ -94,7 +95,8 @@ struct job {
         char *name;
         const char *user, *cwd;  /* shared, of text_shared: most jobs have the same few */
         char *run_dir, *on_exit; /* NULL: the job's own folder; none */
-        char *reason;            /* of the last transition; NULL = none */
+        char *reason;            /* of the last transition, for everybody; NULL = none */
+        char *private;           /* the same for the owner and root: it may quote the job; NULL = reason */
         char *status;            /* what the attempt says it does, not kept; NULL = nothing */
         uint64_t submitted, started, ended, not_before;
         uint64_t step, steps;
@@ -141,6 +143,13 @@ void text_unshare(const char *text);
  * goes and none comes. */
 void job_set_text(char **to, const char *text);
 
+/* Both at once; `private` NULL or the same as reason: reason. */
+void job_set_reason(struct job *job, const char *reason, const char *private);
+void attempt_set_reason(struct attempt *attempt, const char *reason, const char *private);
+/* What the owner and root read; NULL = none. */
+static inline const char *job_private(const struct job *job) { return job->private ? job->private : job->reason; }
+static inline const char *attempt_private(const struct attempt *a) { return a->private ? a->private : a->reason; }
+
 /* Bytes of all its texts in memory. */
 size_t job_texts(const struct job *job);
 /* Lets go of what of these can be done without, so that BERTD_TEXTS_OF_UID_MAX holds whatever attempts say. Its rows are durable. */
@@ -165,6 +174,10 @@ int job_history_add(struct job *job, const struct policy_death *death);
 /* How an attempt that has ended reads to the policy. */
 struct policy_death job_death(const struct attempt *attempt);
 
+/* Has it, or does its program, ever reported progress? Has it completed a step? */
+bool job_reports(const struct job *job);
+bool job_has_stepped(const struct job *job);
+
 /* Adds wall time that a death of this class cost. */
 void job_lose(struct job *job, enum exit_class exit_class, uint64_t usec);
 /* "killed=12500000 oom=300": lost_usec as state.db keeps it, "" = none; NULL: no memory. A word that it does not know is passed over. */
@@ -175,7 +188,7 @@ void job_free(struct job *job);
 
 /* What a change that may be undone alters, with the ledger as it is in memory. −ENOMEM. */
 struct job_saved {
-        struct job job; /* its reason and ledger are copies; nothing else of it is owned */
+        struct job job; /* its reasons and ledger are copies; nothing else of it is owned */
 };
 int job_save(const struct job *job, struct job_saved *ret);
 void job_restore(struct job *job, struct job_saved *saved); /* takes what `saved` owns */

@@ -129,7 +129,7 @@ static void add_gpu_reasons(const struct manager *manager, const struct job *job
         }
 }
 
-/* Waiting is public; a death's reason may quote the job's log. A transition that is not on the disk yet says so. */
+/* Of a death the owner and root read more than others (struct job). A transition that is not on the disk yet says so. */
 static void add_reason(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job, bool owner) {
         char wait[512] = "", text[2048];
 
@@ -143,7 +143,9 @@ static void add_reason(sd_bus_message *m, int *r, const struct manager *manager,
                                 "when that bertd "
                                 "is started",
                                 job->run->newer, BERTD_VERSION);
-        const char *own = owner && job->reason ? job->reason : "";
+        const char *own = owner ? job_private(job) : job->reason;
+        if (!own)
+                own = "";
         /* Nothing starts while a commit is outstanding. */
         const char *storage = job->dirty || job->state == JOB_QUEUED ? manager->storage_error : "";
         (void) snprintf(text, sizeof(text), "%s%s%s%s%s", wait, wait[0] && own[0] ? "; " : "", own,
@@ -189,7 +191,7 @@ static void add_end(sd_bus_message *m, int *r, const struct job *job, bool owner
         if (!owner)
                 return;
         add_string(m, r, "evidence", a->evidence);
-        add_string(m, r, "first_cause", a->reason);
+        add_string(m, r, "first_cause", attempt_private(a));
 }
 
 static void add_limits(sd_bus_message *m, int *r, const struct job *job) {
@@ -243,6 +245,10 @@ int jobview_job(sd_bus_message *m, const struct manager *manager, const struct j
                         add_command(m, &r, command);
         }
         return closed(m, r);
+}
+
+const char *jobview_event_reason(const struct event_row *event, bool owner) {
+        return owner ? event->private : event->reason;
 }
 
 int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *c) {

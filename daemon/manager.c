@@ -300,6 +300,11 @@ void manager_check_drained(struct manager *m) {
 }
 
 enum verdict manager_move(struct manager *m, struct job *job, enum job_event event, const char *reason) {
+        return manager_move_privately(m, job, event, reason, NULL);
+}
+
+enum verdict manager_move_privately(struct manager *m, struct job *job, enum job_event event, const char *reason,
+                                    const char *private) {
         struct transition t = state_after(job->state, event);
         enum job_state from = job->state;
 
@@ -310,11 +315,10 @@ enum verdict manager_move(struct manager *m, struct job *job, enum job_event eve
                 return t.verdict;
         goodput_note_time(job, clock_realtime_usec());
         job->state = t.next;
-        if (reason != job->reason)
-                job_set_text(&job->reason, reason);
+        job_set_reason(job, reason, private);
         set_times(job, event);
         job->holds_checkpoints = state_has_ended(job->state) && ledger_is_below_job(job);
-        store_note(m->store, job, from, job_event_name(event), job->reason);
+        store_note_move(m->store, job, from, job_event_name(event));
         manager_commit(m);
         log_transition(job->id, job_state_name(from), job_state_name(job->state), job->reason);
         job->exit_due = state_has_ended(job->state);

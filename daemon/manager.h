@@ -74,9 +74,11 @@ void manager_free(struct manager *manager);
 
 /*
  * The one place where a job's state changes. Looks the cell up; on STATE_MOVE sets state, times and reason, queues the event
- * row and marks the job for this turn's commit. Returns the verdict.
+ * row and marks the job for this turn's commit. Returns the verdict. `private`: the reason as the owner and root read it, NULL = reason.
  */
 enum verdict manager_move(struct manager *manager, struct job *job, enum job_event event, const char *reason);
+enum verdict manager_move_privately(struct manager *manager, struct job *job, enum job_event event, const char *reason,
+                                    const char *private);
 
 /* Something is marked: it is committed at the end of this turn (settle.h). */
 void manager_commit(struct manager *manager);

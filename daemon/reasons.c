@@ -62,6 +62,18 @@ char *reason_of_waiting(const struct queue_entry *entry, struct queue_free free,
         return buffer;
 }
 
+static void budget_words(const struct policy_decision *d, const struct policy_config *config, char *buffer,
+                         size_t size) {
+        const char *key = config->reports ? "max_without_progress" : "--retries";
+
+        if (config->max_without_progress == 0)
+                (void) snprintf(buffer, size, "not tried again (%s 0)", key);
+        else
+                (void) snprintf(buffer, size, "died %u times%s (%s %u)", d->deaths,
+                                config->reports ? " without a newer checkpoint" : "", key,
+                                config->max_without_progress);
+}
+
 char *reason_of_decision(const struct policy_decision *d, const struct policy_config *config, char *buffer,
                          size_t size) {
         buffer[0] = '\0';
@@ -87,8 +99,10 @@ char *reason_of_decision(const struct policy_decision *d, const struct policy_co
                 (void) snprintf(buffer, size, "on_nan is rollback: again from step %" PRIu64, d->rollback_step);
                 break;
         case CAUSE_BUDGET:
-                (void) snprintf(buffer, size, "died %u time%s without a newer checkpoint (max_without_progress %u)",
-                                d->deaths, d->deaths == 1 ? "" : "s", config->max_without_progress);
+                budget_words(d, config, buffer, size);
+                break;
+        case CAUSE_MISSING:
+                (void) snprintf(buffer, size, "the job has run before: it waits until that is there again");
                 break;
         default:
                 break;

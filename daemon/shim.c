@@ -103,7 +103,7 @@ static void judge(struct shim *shim, int status, struct shim_verdict *ret) {
                 return;
         }
         if (shim->child.pid > 0 && child_exec_error(&shim->child, &shim->attempt, ret)) {
-                shim_log_note(&shim->log, "%s", ret->reason);
+                shim_log_note(&shim->log, "%s", ret->private[0] ? ret->private : ret->reason);
                 return;
         }
         size_t size = 0;
@@ -117,6 +117,7 @@ static void judge(struct shim *shim, int status, struct shim_verdict *ret) {
                 .memory_limit = memory_limit(),
                 .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's own mpirun stays on this host */
                 .stop_asked = shim->stop_asked,
+                .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
         };
         shim_classify(&evidence, ret);
 }

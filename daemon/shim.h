@@ -35,6 +35,7 @@ struct checkpoint_note {
 /* What the job said last. Unknown numbers: loss and rate NaN, steps 0. */
 struct progress {
         bool ready, busy;             /* busy: at work between two steps */
+        bool spoke;                   /* an X_BERTD_ key has come, of any rank */
         char status[SHIM_STATUS_MAX]; /* valid UTF-8 */
         uint64_t step, steps;
         double loss, rate;

@@ -38,6 +38,7 @@ struct attempt {
         uint64_t grace_usec, log_max_bytes;
         int hang_sec, start_sec; /* −1: automatic, 0: no limit */
         bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
+        bool ran;                /* an earlier attempt has executed it: what is not there now may come back */
         bool lists; /* bertd leaves it to us which checkpoints are there: those that it knows are `known` */
         struct known known;
 };
@@ -45,6 +46,9 @@ struct attempt {
 /* Reads DIR/attempt.json, format version 1. Unknown keys are ignored: a newer daemon may write more. */
 int attempt_load(const char *path, struct attempt *ret, struct error *error);
 void attempt_free(struct attempt *attempt);
+
+/* Is it bert-trainer that runs, as a training job or as a command? */
+bool attempt_is_trainer(const struct attempt *attempt);
 
 /* The value of a variable in the attempt's environment, or NULL. */
 const char *attempt_getenv(const struct attempt *attempt, const char *name);

@@ -25,6 +25,7 @@
 static void event_clear(struct pending_event *event) {
         free(event->what);
         free(event->reason);
+        free(event->private);
 }
 
 void store_free(struct store *store) {
@@ -176,6 +177,7 @@ static int write_job(struct store *store, const struct job *job, struct error *e
         cleanup_free char *lost = job_lost_text(job);
         bind_text(s, i++, lost ? lost : "");
         bind_u64(s, i++, job->holds_checkpoints);
+        bind_text(s, i++, job->private);
         return db_run(s, error);
 }
 
@@ -208,6 +210,7 @@ static int write_attempt(struct store *store, const struct job *job, struct erro
         bind_text(s, i++, a->host);
         bind_text(s, i++, a->evidence);
         bind_text(s, i++, a->gpus);
+        bind_text(s, i++, a->private);
         int r = db_run(s, error);
         return r < 0 ? r : store_drop_attempts(store, job, error);
 }
@@ -253,6 +256,7 @@ static int write_event(struct store *store, const struct pending_event *event, s
         bind_text(s, 7, exit_class_name(event->exit_class));
         bind_u64(s, 8, event->step);
         bind_u64(s, 9, event->lost);
+        bind_text(s, 10, event->private);
         int r = db_run(s, error);
         return r < 0 ? r : store_count_event(store, event->job, error);
 }
@@ -409,7 +413,8 @@ static uint64_t lost_by(const struct attempt *a) {
         return a->exit_class != EXIT_CLASS_FINISHED && a->step > a->checkpoint_step ? a->step - a->checkpoint_step : 0;
 }
 
-void store_note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason) {
+static void note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason,
+                 const char *private) {
         store_mark(store, job);
         store->noted++;
         if (store->n_events == store->events_room && store->n_events < STORE_PENDING_MAX) {
@@ -434,7 +439,16 @@ void store_note(struct store *store, struct job *job, enum job_state from, const
                                          .step = job->step,
                                          .lost = attempt_ended ? lost_by(&job->attempt) : 0,
                                          .what = strdup(what),
-                                         .reason = strdup(reason ? reason : "") };
+                                         .reason = strdup(reason ? reason : ""),
+                                         .private = private ? strdup(private) : NULL };
+}
+
+void store_note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason) {
+        note(store, job, from, what, reason, NULL);
+}
+
+void store_note_move(struct store *store, struct job *job, enum job_state from, const char *what) {
+        note(store, job, from, what, job->reason, job->private);
 }
 
 /* ---- submit ---- */

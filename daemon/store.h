@@ -77,6 +77,8 @@ int store_insert(struct store *store, const struct submission *submission, uid_t
 /* Marks the job's rows and queues an event row: from → to, what, reason ("" = none); where the transition ends an attempt, with
  * its exit class and the steps that it lost. */
 void store_note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason);
+/* The same with both of the job's reasons. */
+void store_note_move(struct store *store, struct job *job, enum job_state from, const char *what);
 void store_mark(struct store *store, struct job *job); /* rows changed, no event */
 bool store_pending(const struct store *store);
 /* What is inserted by now is enough for one flush: others wait for it. */
@@ -119,6 +121,9 @@ int store_trash_done(struct store *store, uint64_t id, uint32_t next);
 int store_starts(struct store *store, const struct job *job, uint64_t after, uint64_t until, uint32_t *ret_n,
                  uint64_t *ret_oldest, struct error *error);
 
+/* Was the job's program executed by an attempt before its newest? One with the newest's exit class and code does not tell. */
+int store_has_run(struct store *store, const struct job *job, bool *ret, struct error *error);
+
 /* The job's inputs; the caller frees. Packed blocks as in job.h. */
 int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error);
 /* NULL and 0: not a command. */
@@ -133,8 +138,8 @@ int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, 
 
 struct event_row {
         uint64_t id, time;
-        const char *from, *to, *what, *reason;
-        const char *exit_class; /* empty: no attempt ended */
+        const char *from, *to, *what, *reason, *private; /* private: never NULL */
+        const char *exit_class;                          /* empty: no attempt ended */
         uint64_t step, lost;
 };
 /* Calls back for each event of the job after event `after`, oldest first, at most `max`; a return that is not 0 ends it and is returned. */

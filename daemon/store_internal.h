@@ -11,7 +11,7 @@ struct pending_event {
         uint64_t job, time, step, lost;
         enum job_state from, to;
         int exit_class; /* −1: no attempt ended */
-        char *what, *reason;
+        char *what, *reason, *private;
 };
 
 struct removal {

@@ -99,6 +99,7 @@ static struct job *read_job(sqlite3_stmt *s) {
         job->deaths.free = (uint32_t) sqlite3_column_int64(s, i++);
         job_set_lost(job, (const char *) sqlite3_column_text(s, i++));
         job->holds_checkpoints = sqlite3_column_int(s, i++) != 0;
+        job_set_text(&job->private, (const char *) sqlite3_column_text(s, i++));
         attempt_clear(&job->attempt);
         return job;
 }
@@ -141,6 +142,7 @@ static void read_attempt(sqlite3_stmt *s, struct attempt *attempt) {
         job_set_text(&attempt->host, (const char *) sqlite3_column_text(s, i++));
         job_set_text(&attempt->evidence, (const char *) sqlite3_column_text(s, i++));
         job_set_text(&attempt->gpus, (const char *) sqlite3_column_text(s, i++));
+        job_set_text(&attempt->private, (const char *) sqlite3_column_text(s, i++));
 }
 
 /* `counted` is what a job needs that an older bertd has kept, which had no counters of its own. */
@@ -400,6 +402,24 @@ int store_starts(struct store *store, const struct job *job, uint64_t after, uin
         return r;
 }
 
+int store_has_run(struct store *store, const struct job *job, bool *ret, struct error *error) {
+        const int numbers[] = { EXIT_CLASS_STOPPED, EXIT_CLASS_LAUNCH,       EXIT_CLASS_USER_ERROR,
+                                EXIT_CLASS_MISSING, job->attempt.exit_class, job->attempt.exit_code };
+        sqlite3_stmt *s = store->statements[STATEMENT_HAS_RUN];
+        int r = 0;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
+        (void) sqlite3_bind_int64(s, 2, job->attempt.number);
+        for (int i = 0; i < (int) ELEMENTSOF(numbers); i++)
+                (void) sqlite3_bind_int(s, 3 + i, numbers[i]);
+        if (sqlite3_step(s) == SQLITE_ROW)
+                *ret = sqlite3_column_int(s, 0) != 0;
+        else
+                r = db_error(error, store->db, "attempts");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
 /* ---- inputs and events ---- */
 
 int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error) {
@@ -494,7 +514,10 @@ int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max
                         .exit_class = (const char *) sqlite3_column_text(s, 6),
                         .step = (uint64_t) sqlite3_column_int64(s, 7),
                         .lost = (uint64_t) sqlite3_column_int64(s, 8),
+                        .private = (const char *) sqlite3_column_text(s, 9),
                 };
+                if (!event.private)
+                        event.private = event.reason;
                 r = row(userdata, &event);
         }
         if (r == 0 && code != SQLITE_DONE)

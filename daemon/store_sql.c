@@ -143,6 +143,10 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "ALTER TABLE job ADD COLUMN private TEXT;" /* reason, for the owner and root; NULL = as for everybody */
         "ALTER TABLE attempt ADD COLUMN private TEXT;"
         "ALTER TABLE event ADD COLUMN private TEXT;"
+        /* What an older bertd kept may quote the job. */
+        "UPDATE job SET private=reason, reason=NULL WHERE reason IS NOT NULL;"
+        "UPDATE attempt SET private=reason, reason='' WHERE reason<>'';"
+        "UPDATE event SET private=reason, reason='' WHERE reason<>'' AND what<>'dropped';"
         "ALTER TABLE job ADD COLUMN log_max_size INTEGER NOT NULL DEFAULT 67108864;"
         "ALTER TABLE job ADD COLUMN log_keep INTEGER NOT NULL DEFAULT 2;"
         "ALTER TABLE job ADD COLUMN nice INTEGER NOT NULL DEFAULT 0;"
@@ -163,16 +167,17 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "not_before=?8, step=?9, steps=?10, loss=?11, rate=?12, exit_code=?13, exit_class=?14, "
                 "resume_from=?15, resume_abandon=?16, history_from=?17, lost_steps=?18, run_steps=?19, "
                 "run_usec=?20, active_usec=?21, since_usec=?22, checkpoint_stall=?23, "
-                "checkpoint_write=?24, deaths=?25, free_deaths=?26, lost_usec=?27, holds_checkpoints=?28, "
+                "checkpoint_write=?24, deaths=?25, free_deaths=?26, lost_usec=?27, holds_checkpoints=?28, private=?29, "
                 "end_order=CASE WHEN ?2 IN (" ENDED
                 ") THEN (SELECT seq FROM sqlite_sequence WHERE name='event') ELSE 0 END WHERE id=?1",
         [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command) VALUES(?,?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
-                              ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                              ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_CHECKPOINT] =
                 "INSERT OR REPLACE INTO checkpoint(" STORE_CHECKPOINT_COLUMNS ") VALUES(?,?,?,?,?,?,?,?)",
-        [STATEMENT_EVENT] = "INSERT INTO event(job, time, from_state, to_state, what, reason, class, step, lost) "
-                            "VALUES(?,?,?,?,?,?,?,?,?)",
+        [STATEMENT_EVENT] =
+                "INSERT INTO event(job, time, from_state, to_state, what, reason, class, step, lost, private) "
+                "VALUES(?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_LOAD_INPUT] = "SELECT spec, environment, rlimits FROM input WHERE job=?",
         [STATEMENT_LOAD_COMMAND] =
                 "SELECT coalesce(input.command, job.command) FROM job LEFT JOIN input ON input.job = job.id "
@@ -199,12 +204,19 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_COUNT_ENDED] =
                 "SELECT state, count(*), sum(holds_checkpoints) FROM job INDEXED BY job_ended WHERE state "
                 "IN (" ENDED ") GROUP BY state",
-        [STATEMENT_EVENTS] = "SELECT id, time, from_state, to_state, what, reason, class, step, lost FROM event "
-                             "WHERE job=? AND id>? ORDER BY id LIMIT ?",
+        [STATEMENT_EVENTS] =
+                "SELECT id, time, from_state, to_state, what, reason, class, step, lost, private FROM event "
+                "WHERE job=? AND id>? ORDER BY id LIMIT ?",
         [STATEMENT_REMOVE] = "DELETE FROM job WHERE id=?",
         [STATEMENT_STARTS] =
                 "SELECT count(*), min(started) FROM (SELECT started FROM attempt WHERE job=?1 AND number>?2 "
                 "ORDER BY number DESC LIMIT ?3) WHERE started > ?4 AND started <= ?5",
+        /* Neither not started (?4: "launch", 126 and 127 with ?5), nor kept waiting (?6), nor stopped before that (?3), nor ended as
+         * the newest (?7, ?8). */
+        [STATEMENT_HAS_RUN] =
+                "SELECT EXISTS(SELECT 1 FROM attempt WHERE job=?1 AND number<?2 AND NOT (exit_class=?3 AND exit_code<0"
+                " AND signal=0) AND exit_class NOT IN (?4, ?6) AND NOT (exit_class=?5 AND exit_code IN (126, 127))"
+                " AND NOT (exit_class=?7 AND exit_code=?8))",
         [STATEMENT_COUNT_EVENT] =
                 "UPDATE job SET events=events+1 WHERE id=?1 RETURNING events-events_dropped, drop_event",
         [STATEMENT_DOOMED_EVENT] =

@@ -11,8 +11,8 @@
  *                                                               newest first; third: only jobs that have not ended
  *   FindJob         s                  t        anyone          the caller's newest job of that name, else anyone's
  *   GetEvents       ttu                a(ttssssstt) anyone*     job, after event id, at most: (event id, time, from, to, what,
- *                                                               reason, exit class, last step, lost steps); reason empty
- *                                                               where the caller may not see it; class empty where no attempt ended.
+ *                                                               reason, exit class, last step, lost steps); reason without
+ *                                                               quotes unless owner or root; class empty where no attempt ended.
  *                                                               Of a job with many, one "dropped", from and to empty, stands for
  *                                                               those that are not kept (include/bertd/limits.h)
  *   GetCheckpoints  t                  aa{sv}   anyone          the ledger, newest first: its first page
@@ -45,7 +45,8 @@
  * know. To one of a newer protocol it answers BERTD_ERROR_VERSION, watches it, stops it with SIGTERM, and starts no other; that shim stays
  * connected and says hello to the bertd that comes next.
  *
- *   anyone* = spec, command, environment and reasons that quote logs are left out unless the caller is the owner or root.
+ *   anyone* = spec, command and environment are left out unless the caller is the owner or root; a reason is then without what the
+ *             job wrote and without its command ("exit code 1" for "exit code 1: ValueError: ...").
  *
  * a{sv} of a job, always: id t, name s, user s, uid u, state s, reason s, kind s, launcher s, priority i, ranks u, threads u, gpus u,
  * attempts u, submitted t, started t, ended t (usec since the epoch, 0 = not yet), step t, steps t, loss d (NaN = unknown),

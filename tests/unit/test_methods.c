@@ -66,13 +66,31 @@ static bool has_entry(struct fixture *f, bool list, const char *wanted) {
         return found;
 }
 
+/* Until the next call. */
+static const char *reason_of(struct fixture *f, uid_t uid, const struct job *job) {
+        const char *reason = NULL;
+
+        assert_string_equal(call_job(f, uid, "GetJob", "t", job->id), DONE);
+        assert_true(has_entry(f, false, "state"));
+        assert_true(sd_bus_message_rewind(f->reply, 1) >= 0);
+        assert_true(sd_bus_message_enter_container(f->reply, 'a', "{sv}") > 0);
+        for (const char *key; sd_bus_message_enter_container(f->reply, 'e', "sv") > 0;) {
+                assert_true(sd_bus_message_read(f->reply, "s", &key) > 0);
+                assert_true((strcmp(key, "reason") == 0 ? sd_bus_message_read(f->reply, "v", "s", &reason)
+                                                        : sd_bus_message_skip(f->reply, "v")) > 0);
+                assert_true(sd_bus_message_exit_container(f->reply) > 0);
+        }
+        return reason;
+}
+
 static void test_what_others_see(void **state) {
         struct fixture *f = *state;
         struct job *job = new_job(f, "command", JOB_PAUSED);
         const char *reason;
         int r;
 
-        store_note(f->manager->store, job, JOB_QUEUED, "pause", "secret-reason");
+        job_set_reason(job, "for-everybody", "secret-reason");
+        store_note_move(f->manager->store, job, JOB_QUEUED, "pause");
         assert_true(settle_now(f->manager->settle));
         for (int own = 0; own < 2; own++) {
                 uid_t uid = own ? owner_uid() : stranger_uid();
@@ -88,17 +106,20 @@ static void test_what_others_see(void **state) {
                 assert_true(sd_bus_message_rewind(f->reply, 1) >= 0);
                 assert_int_equal(has_entry(f, true, "evidence"), own);
 
+                assert_string_equal(reason_of(f, uid, job), own ? "secret-reason" : "for-everybody");
+
                 assert_string_equal(call_job(f, uid, "GetEvents", "ttu", job->id), DONE);
                 assert_true(sd_bus_message_enter_container(f->reply, 'a', "(ttssssstt)") > 0);
-                bool secret = false;
+                bool secret = false, public = false;
                 while ((r = sd_bus_message_enter_container(f->reply, 'r', "ttssssstt")) > 0) {
                         assert_true(sd_bus_message_skip(f->reply, "ttsss") > 0);
                         assert_true(sd_bus_message_read(f->reply, "s", &reason) > 0);
                         assert_true(sd_bus_message_skip(f->reply, "stt") > 0 &&
                                     sd_bus_message_exit_container(f->reply) > 0);
                         secret = secret || strcmp(reason, "secret-reason") == 0;
+                        public = public || strcmp(reason, "for-everybody") == 0;
                 }
-                assert_int_equal(secret, own);
+                assert_true(secret == own && public == !own);
         }
 }
 
