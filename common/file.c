@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,6 +62,32 @@ int file_read(const char *path, size_t max, char **ret_data, size_t *ret_size, s
         return 0;
 }
 
+int file_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *ret_size, struct error *error) {
+        size_t size = 0;
+        cleanup_free char *data = malloc(max + 1); /* of which only what is read is touched */
+
+        if (!data)
+                return error_errno(error, ENOMEM, "%s", name);
+        for (;;) {
+                ssize_t n = read(fd, data + size, max + 1 - size);
+                if (n < 0 && errno == EAGAIN) /* somebody's who shares it */
+                        (void) poll(&(struct pollfd) { .fd = fd, .events = POLLIN }, 1, -1);
+                else if (n < 0 && errno != EINTR)
+                        return error_errno(error, errno, "%s", name);
+                if (n < 0)
+                        continue;
+                if (n == 0)
+                        break;
+                size += (size_t) n;
+                if (size > max)
+                        return error_set(error, EFBIG, "%s: more than the %zu bytes allowed", name, max);
+        }
+        data[size] = '\0';
+        *ret_data = steal_pointer(&data);
+        *ret_size = size;
+        return 0;
+}
+
 int fsync_parent(const char *path) {
         const char *slash = strrchr(path, '/');
         cleanup_free char *folder = !slash          ? strdup(".")
@@ -106,6 +133,9 @@ int file_write_atomic(const char *path, const void *data, size_t size, mode_t mo
 }
 
 int mkdir_parents(const char *path, mode_t mode, struct error *error) {
+        if (path[0] == '~' && (path[1] == '/' || path[1] == '\0'))
+                return error_set(error, EINVAL, "%s: a shell leaves ~ as it is after '='; write $HOME%s", path,
+                                 path + 1);
         cleanup_free char *partial = strdup(path);
         if (!partial)
                 return error_errno(error, ENOMEM, "%s", path);

@@ -14,6 +14,9 @@ int write_all(int fd, const void *data, size_t size);
 /* Reads a whole regular file of at most `max` bytes into a NUL-terminated buffer that the caller frees. */
 int file_read(const char *path, size_t max, char **ret_data, size_t *ret_size, struct error *error);
 
+/* The same of what a descriptor has from its position on: a file, a pipe, a device, no folder. `name` is for messages. */
+int file_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *ret_size, struct error *error);
+
 /* Replaces `path` durably: temporary name, fsync, rename, fsync of the folder. The file is there whole or as it was.
  * What is not a regular file (a device, a folder) is refused. */
 int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct error *error);
@@ -21,7 +24,7 @@ int file_write_atomic(const char *path, const void *data, size_t size, mode_t mo
 /* fsync of the folder that holds `path`. Returns 0 or −errno. */
 int fsync_parent(const char *path);
 
-/* mkdir -p: existing folders are fine. */
+/* mkdir -p: existing folders are fine. "~/x" is refused: nobody means a folder that is called ~. */
 int mkdir_parents(const char *path, mode_t mode, struct error *error);
 
 /* First thing of a program: descriptors 0 to 2 that were closed are taken, so that nothing else gets their numbers. Their use fails, as it

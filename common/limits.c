@@ -25,8 +25,18 @@ int limits_check_name(const char *name, struct error *error) {
         return check("name", name ? strlen(name) : 0, BERTD_NAME_MAX, "give a shorter one", error);
 }
 
+/* A folder of such a name would make two lines of one, or change what a terminal shows. */
+static int check_line(const char *key, const char *path, struct error *error) {
+        for (const unsigned char *p = (const unsigned char *) path; p && *p; p++)
+                if (*p < 0x20 || *p == 0x7f)
+                        return error_set(error, EINVAL, "%s: '%.200s' contains a %s; use a folder without", key, path,
+                                         *p == '\n' ? "newline" : "control character");
+        return 0;
+}
+
 int limits_check_path(const char *key, const char *path, struct error *error) {
-        return check(key, path ? strlen(path) : 0, BERTD_PATH_MAX, "use a shorter path", error);
+        int r = check_line(key, path, error);
+        return r < 0 ? r : check(key, path ? strlen(path) : 0, BERTD_PATH_MAX, "use a shorter path", error);
 }
 
 int limits_check_command(char *const *words, struct error *error) {

@@ -14,15 +14,35 @@ static const char *environment_path(const char *name) {
         return value && value[0] ? value : NULL;
 }
 
-static int absolute(const char *path, char **ret_path, struct error *error) {
-        cleanup_free char *cwd = getcwd(NULL, 0);
-        if (!cwd && path[0] != '/')
-                return error_errno(error, errno, "current folder");
-        char *full = path_absolute(cwd ? cwd : "/", path);
+static const char *home_folder(void) {
+        const char *home = environment_path("HOME");
+        const struct passwd *pw = home ? NULL : getpwuid(geteuid());
+
+        return home ? home : pw ? pw->pw_dir : NULL;
+}
+
+int paths_expand(const char *base, const char *path, char **ret_path, struct error *error) {
+        const char *home = path[0] == '~' ? home_folder() : NULL;
+
+        if (path[0] == '~' && path[1] != '/' && path[1] != '\0')
+                return error_set(error, EINVAL,
+                                 "%s: only ~/ stands for a folder here; write the path in full, or ./%s where it is so "
+                                 "called",
+                                 path, path);
+        if (path[0] == '~' && (!home || home[0] != '/'))
+                return error_set(error, EINVAL, "%s: no home folder: set HOME, or write the path in full", path);
+        char *full = home ? path_absolute(home, path[1] ? path + 2 : ".") : path_absolute(base, path);
         if (!full)
                 return error_errno(error, ENOMEM, "%s", path);
         *ret_path = full;
         return 0;
+}
+
+static int absolute(const char *path, char **ret_path, struct error *error) {
+        cleanup_free char *cwd = getcwd(NULL, 0);
+        if (!cwd && path[0] != '/' && path[0] != '~')
+                return error_errno(error, errno, "current folder");
+        return paths_expand(cwd ? cwd : "/", path, ret_path, error);
 }
 
 static int machine_id(char id[33], struct error *error) {
@@ -43,15 +63,11 @@ static int machine_id(char id[33], struct error *error) {
 
 static int user_state_dir(char **ret_path, struct error *error) {
         char id[33];
-        const char *base = environment_path("XDG_STATE_HOME"), *home = environment_path("HOME");
+        const char *base = environment_path("XDG_STATE_HOME"), *home = home_folder();
 
         int r = machine_id(id, error);
         if (r < 0)
                 return r;
-        if (!home) {
-                const struct passwd *pw = getpwuid(geteuid());
-                home = pw ? pw->pw_dir : NULL;
-        }
         if (!home && !base)
                 return error_set(error, ENOENT, "no home folder for uid %u: set BERTD_STATE_DIR", (unsigned) geteuid());
         char *path = base && base[0] == '/' ? format_string("%s/bertd/%s", base, id)

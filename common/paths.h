@@ -19,4 +19,8 @@ int paths_socket(const char *override, const char *state_dir, char **ret_path, s
  * is there (a daemon that outlives its user's sessions without linger listens there). Caller frees. */
 int paths_user_socket(char **ret_path, struct error *error);
 
+/* What a person writes: absolute, or from `base`, or from the home folder where it begins with "~/" or is "~", which a shell leaves as it
+ * is in "--option=~/x". Caller frees. */
+int paths_expand(const char *base, const char *path, char **ret_path, struct error *error);
+
 #endif

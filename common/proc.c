@@ -62,6 +62,14 @@ bool proc_has_uid(pid_t pid, uid_t uid) {
         return ids[0] == uid || ids[1] == uid || ids[2] == uid || ids[3] == uid;
 }
 
+bool proc_catches(pid_t pid, int signal) {
+        char text[4096];
+        uint64_t caught;
+        const char *line = read_file(pid, "status", text) ? strstr(text, "\nSigCgt:") : NULL;
+
+        return line && sscanf(line, " SigCgt: %" SCNx64, &caught) == 1 && (caught >> (signal - 1) & 1);
+}
+
 int proc_signal(const struct proc *proc, int signal) {
         struct proc now;
         cleanup_close int fd = (int) syscall(SYS_pidfd_open, proc->pid, 0);

@@ -5,6 +5,7 @@
 #include "common/spec.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stddef.h>
@@ -16,6 +17,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/parse.h"
+#include "common/paths.h"
 #include "common/spec_fields.h"
 
 static const char *const kind_names[] = JOB_KIND_NAMES;
@@ -99,13 +101,26 @@ static int read_double(struct reader *reader, const struct field *field, const c
         return r < 0 ? wrong_type(reader, field->key, text, "a number") : 0;
 }
 
+/* "64K", "4096T", of a whole number of them */
+static const char *size_text(uint64_t bytes, char buffer[32]) {
+        static const char units[] = "\0KMGT";
+        unsigned unit = 0;
+
+        for (; bytes >= 1024 && bytes % 1024 == 0 && unit < 4; unit++)
+                bytes /= 1024;
+        (void) snprintf(buffer, 32, "%" PRIu64 "%.1s", bytes, &units[unit]);
+        return buffer;
+}
+
 /* "16G" */
 static int read_size(struct reader *reader, const struct field *field, const char *text, uint64_t *to) {
+        char low[32], high[32];
         int r = parse_size(text, (uint64_t) field->min, (uint64_t) field->max, to);
 
         if (r == -ERANGE)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.64s is not between 1M and 4096T",
-                                   reader->file.path, line_of(reader, field->key), name_of(reader, field->key), text);
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.64s is not between %s and %s",
+                                   reader->file.path, line_of(reader, field->key), name_of(reader, field->key), text,
+                                   size_text((uint64_t) field->min, low), size_text((uint64_t) field->max, high));
         return r < 0 ? wrong_type(reader, field->key, text, "a whole number of bytes, or one with K, M, G or T") : 0;
 }
 
@@ -139,20 +154,32 @@ static int read_truth(struct reader *reader, const struct field *field, const ch
         return r;
 }
 
+static int expand(struct reader *reader, const char *key, const char *text, char **ret_path) {
+        int r = paths_expand(reader->folder, text, ret_path, reader->error);
+
+        if (r < 0 && reader->error) {
+                (void) error_prefix(reader->error, "%s:%zu: %s", reader->file.path, line_of(reader, key),
+                                    name_of(reader, key));
+                reader->error->exit = BERTD_EXIT_CONFIG;
+        }
+        return r;
+}
+
 /* An absolute path for a text that is one. A program without a slash that is not in the folder is left to PATH. */
 static int read_path(struct reader *reader, const char *key, enum field_type type, const char *text, char **to) {
         if (text[0] == '\0')
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: empty", reader->file.path,
                                    line_of(reader, key), name_of(reader, key));
-        const char *user = getenv("HOME");
-        bool at_home = type != FIELD_TEXT && strncmp(text, "~/", 2) == 0 && user && user[0] == '/';
-        cleanup_free char *path = type == FIELD_TEXT ? strdup(text)
-                                  : at_home          ? path_absolute(user, text + 2)
-                                                     : path_absolute(reader->folder, text);
-        if (path && type == FIELD_PROGRAM && !strchr(text, '/') && access(path, F_OK) < 0) {
+        cleanup_free char *path = NULL;
+        bool left_to_path = type == FIELD_PROGRAM && !strchr(text, '/') && text[0] != '~';
+        if (type != FIELD_TEXT && expand(reader, key, text, &path) < 0)
+                return -EINVAL;
+        if (path && left_to_path && access(path, F_OK) < 0) {
                 free(path);
-                path = strdup(text);
+                path = NULL;
         }
+        if (!path)
+                path = strdup(text);
         if (!path)
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
         if (type != FIELD_TEXT && strlen(path) > BERTD_PATH_MAX)
@@ -261,6 +288,14 @@ static int read_backoff(struct reader *reader, struct spec *spec) {
         return 0;
 }
 
+/* Of what is no file in a folder: standard input, a pipe. */
+static bool is_stream(const char *path) {
+        struct stat st;
+
+        return strcmp(path, SPEC_STDIN) == 0 || strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0 ||
+               (stat(path, &st) == 0 && !S_ISREG(st.st_mode));
+}
+
 static int default_name(struct reader *reader, char **to) {
         static const char *const endings[] = { ".yaml", ".yml" };
         const char *slash = strrchr(reader->file.path, '/'), *base = slash ? slash + 1 : reader->file.path;
@@ -274,6 +309,10 @@ static int default_name(struct reader *reader, char **to) {
                 }
         }
         bool is_number = strspn(base, "0123456789") == n; /* an id's place is taken */
+        if (is_stream(reader->file.path)) {
+                *to = strdup("job");
+                return *to ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
+        }
         *to = is_number ? format_string("job-%.*s", (int) n, base) : strndup(base, n);
         return *to ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
 }
@@ -372,18 +411,6 @@ static int check_together(struct reader *reader, struct spec *spec) {
         return r < 0 ? r : read_weights(reader, data);
 }
 
-/* A bare name is looked for when it is wanted. */
-static int check_on_exit(struct reader *reader, const char *program) {
-        struct stat st;
-
-        if (!program || !strpbrk(program, "/ \t") ||
-            (access(program, X_OK) == 0 && stat(program, &st) == 0 && S_ISREG(st.st_mode)))
-                return 0;
-        return error_input(reader->error, BERTD_EXIT_CONFIG,
-                           "%s:%zu: on_exit: '%.200s' is no program that can be run; commands go into a script",
-                           reader->file.path, line_of(reader, "on_exit"), program);
-}
-
 static int read_values(struct reader *reader, struct spec *spec) {
         int r = 0;
 
@@ -397,8 +424,6 @@ static int read_values(struct reader *reader, struct spec *spec) {
                 r = default_name(reader, &spec->name);
         if (r == 0)
                 r = check_name(reader, spec->name);
-        if (r == 0)
-                r = check_on_exit(reader, spec->on_exit);
         return r == 0 ? check_together(reader, spec) : r;
 }
 
@@ -582,40 +607,43 @@ static int read_all(struct reader *reader, struct spec *spec) {
         return r;
 }
 
-static int open_reader(struct reader *reader) {
-        char cwd[PATH_MAX];
+int spec_read(const char *path, char **ret_text, size_t *ret_size, struct error *error) {
+        cleanup_close int own =
+                strcmp(path, SPEC_STDIN) == 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-        int r = file_read(reader->file.path, BERTD_SPEC_MAX, &reader->file.text, &reader->file.size, reader->error);
-        if (r < 0) {
-                if (reader->error)
-                        reader->error->exit = r == -EFBIG ? BERTD_EXIT_CONFIG : BERTD_EXIT_INPUT;
+        if (own < 0 && strcmp(path, SPEC_STDIN) != 0) {
+                int r = error_errno(error, errno, "%s", path);
+                if (error)
+                        error->exit = BERTD_EXIT_INPUT;
                 return r;
         }
-        if (!getcwd(cwd, sizeof(cwd)))
-                return error_errno(reader->error, errno, "working directory");
-        const char *slash = strrchr(reader->file.path, '/');
-        cleanup_free char *folder =
-                slash ? strndup(reader->file.path, (size_t) (slash - reader->file.path) + 1) : strdup(".");
-        reader->folder = folder ? path_absolute(cwd, folder) : NULL;
-        return reader->folder ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
+        /* A pipe is waited for; one that nobody writes to is at its end. */
+        if (own >= 0)
+                (void) fcntl(own, F_SETFL, 0);
+        int r = file_read_fd(own >= 0 ? own : STDIN_FILENO, path, BERTD_SPEC_MAX, ret_text, ret_size, error);
+        if (r < 0 && error)
+                error->exit = r == -EFBIG ? BERTD_EXIT_CONFIG : BERTD_EXIT_INPUT;
+        return r;
 }
 
-static void close_reader(struct reader *reader) {
-        free(reader->file.text);
-        free(reader->folder);
-        spec_raw_free(reader->raw);
+/* From where its relative paths are taken. */
+static int find_folder(struct reader *reader) {
+        char cwd[PATH_MAX];
+        const char *path = reader->file.path, *slash = is_stream(path) ? NULL : strrchr(path, '/');
+        cleanup_free char *folder = slash ? strndup(path, (size_t) (slash - path) + 1) : strdup(".");
+
+        if (folder && folder[0] != '/' && !getcwd(cwd, sizeof(cwd)))
+                return error_errno(reader->error, errno, "current folder");
+        reader->folder = folder ? path_absolute(folder[0] == '/' ? "/" : cwd, folder) : NULL;
+        return reader->folder ? 0 : error_errno(reader->error, ENOMEM, "%s", path);
 }
 
-int spec_load(const char *path, struct spec **ret_spec, struct error *error) {
-        return spec_load_with(path, NULL, 0, ret_spec, error);
-}
-
-int spec_load_with(const char *path, const char *const *settings, size_t n, struct spec **ret_spec,
-                   struct error *error) {
-        struct reader reader = { .file.path = path, .error = error };
+int spec_parse(const char *path, const char *text, size_t size, const char *const *settings, size_t n,
+               struct spec **ret_spec, struct error *error) {
+        struct reader reader = { .file = { .path = path, .text = (char *) text, .size = size }, .error = error };
         cleanup_spec struct spec *spec = calloc(1, sizeof(*spec));
 
-        int r = spec ? open_reader(&reader) : error_errno(error, ENOMEM, "%s", path);
+        int r = spec ? find_folder(&reader) : error_errno(error, ENOMEM, "%s", path);
         if (r == 0)
                 r = spec_raw_read(&reader.file, &reader.raw, error);
         if (r == 0 && !reader.raw)
@@ -624,10 +652,24 @@ int spec_load_with(const char *path, const char *const *settings, size_t n, stru
                 r = spec_apply_setting(reader.raw, path, settings[i], error);
         if (r == 0)
                 r = read_all(&reader, spec);
-        close_reader(&reader);
+        free(reader.folder);
+        spec_raw_free(reader.raw);
         if (r == 0)
                 *ret_spec = steal_pointer(&spec);
         return r;
+}
+
+int spec_load(const char *path, struct spec **ret_spec, struct error *error) {
+        return spec_load_with(path, NULL, 0, ret_spec, error);
+}
+
+int spec_load_with(const char *path, const char *const *settings, size_t n, struct spec **ret_spec,
+                   struct error *error) {
+        cleanup_free char *text = NULL;
+        size_t size;
+
+        int r = spec_read(path, &text, &size, error);
+        return r < 0 ? r : spec_parse(path, text, size, settings, n, ret_spec, error);
 }
 
 bool spec_is_texts(const char *path) {

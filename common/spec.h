@@ -70,6 +70,11 @@ struct spec_checkpoint {
         uint32_t keep;
         uint64_t keep_every;
 };
+/* Of an attempt's output: bytes of its files together, in the file with K, M, G or T; and how many files; 64M, 2 */
+struct spec_log {
+        uint64_t max_size;
+        uint32_t keep;
+};
 /* config.json (Hugging Face keys), vocab.txt; the checkpoint (finetune: or the Hugging Face folder) whose weights the run begins with,
  * NULL: random ones. finetune takes config and vocab from there where they are NULL. */
 struct spec_model {
@@ -154,17 +159,19 @@ struct spec_stage {
  * outer one then has the values of the first stage. spec_at gives the spec that a stage runs by, with or without stages.
  */
 struct spec {
-        char *name;              /* default: the spec file's name without .yaml */
-        enum job_kind kind;      /* required */
-        int32_t priority;        /* 0; -1000..1000, higher first */
-        char *run_dir;           /* NULL: the job's own folder */
-        enum device_kind device; /* auto: a GPU where there is one */
-        char *on_exit;           /* NULL */
-        char **command;          /* kind command only */
+        char *name;               /* default: the spec file's name without .yaml, or "job" */
+        enum job_kind kind;       /* required */
+        int32_t priority;         /* 0; -1000..1000, higher first */
+        char *run_dir;            /* NULL: the job's own folder */
+        enum device_kind device;  /* auto: a GPU where there is one */
+        char *on_exit;            /* NULL */
+        enum ends_with ends_with; /* first; kind command only, as the next */
+        char **command;
         uint32_t n_command;
         struct spec_resources resources;
         struct spec_restart restart;
         struct spec_checkpoint checkpoint;
+        struct spec_log log;
         struct spec_model model;
         struct spec_data data;
         struct spec_classifier classifier;
@@ -192,12 +199,21 @@ static inline const struct spec_data *spec_task(const struct spec *stage, uint32
 /* Whether a data file holds texts (.csv, .tsv, .jsonl), from which finetune makes a corpus itself, and is no corpus' prefix. */
 bool spec_is_texts(const char *path);
 
-/* Reads and checks a spec; relative paths are taken from the file's folder. The caller frees with spec_free. */
+#define SPEC_STDIN "-" /* as a path: standard input */
+
+/* Reads and checks a spec; relative paths are taken from the file's folder; of standard input, a pipe or a device, from the current
+ * one, and its name by default is "job". The caller frees with spec_free. */
 int spec_load(const char *path, struct spec **ret_spec, struct error *error);
 
 /* The same with some keys set in place of what the file says, each "optimizer.learning_rate=2e-5": scalars of the file, not of a stage. */
 int spec_load_with(const char *path, const char *const *settings, size_t n, struct spec **ret_spec,
                    struct error *error);
+
+/* Both halves of it. `path` names the text in messages, and tells its folder. A pipe can be read once. Caller frees the text. */
+int spec_read(const char *path, char **ret_text, size_t *ret_size, struct error *error);
+int spec_parse(const char *path, const char *text, size_t size, const char *const *settings, size_t n,
+               struct spec **ret_spec, struct error *error);
+
 void spec_free(struct spec *spec);
 static inline void cleanup_spec_p(struct spec **spec) { spec_free(*spec); }
 #define cleanup_spec cleanup(cleanup_spec_p)

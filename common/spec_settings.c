@@ -5,6 +5,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/nearest.h"
 #include "common/spec_fields.h"
 
 static const struct field *find_field(const char *key, size_t n) {
@@ -22,6 +23,7 @@ static void *make_section(struct raw *raw, size_t section) {
                 { offsetof(struct raw, resources), sizeof(struct raw_resources) },
                 { offsetof(struct raw, restart), sizeof(struct raw_restart) },
                 { offsetof(struct raw, checkpoint), sizeof(struct raw_checkpoint) },
+                { offsetof(struct raw, log), sizeof(struct raw_log) },
                 { offsetof(struct raw, model), sizeof(struct raw_model) },
                 { offsetof(struct raw, data), sizeof(struct raw_data) },
                 { offsetof(struct raw, classifier), sizeof(struct raw_classifier) },
@@ -64,15 +66,38 @@ static void drop_other_length(struct raw_train *train, const char *key) {
         *other = NULL;
 }
 
+/* "optimizer.lr=1" and "learning_rate=1" */
+static int unknown_key(const char *setting, struct error *error) {
+        size_t n = strcspn(setting, "="), best = NEAREST_FAR;
+        cleanup_free char *key = strndup(setting, n);
+        const char *nearest = NULL;
+
+        for (size_t i = 0; key && setting[n] && i < spec_n_fields; i++) {
+                const char *name = spec_fields[i].key, *dot = strrchr(name, '.');
+                size_t d = spec_fields[i].section == offsetof(struct raw, stage) ? NEAREST_FAR
+                                                                                 : nearest_distance(key, name);
+                if (dot && !strchr(key, '.'))
+                        d = MIN(d, nearest_distance(key, dot + 1));
+                if (d < best) {
+                        best = d;
+                        nearest = name;
+                }
+        }
+        if (nearest)
+                return error_input(error, BERTD_EXIT_CONFIG, "'%.80s': unknown key: did you mean %s?", setting,
+                                   nearest);
+        return error_input(error, BERTD_EXIT_CONFIG,
+                           "'%.80s': expected KEY=VALUE with a key of a spec, as optimizer.learning_rate=2e-5",
+                           setting);
+}
+
 int spec_apply_setting(struct raw *raw, const char *path, const char *setting, struct error *error) {
         const char *equals = strchr(setting, '=');
         const struct field *field = equals ? find_field(setting, (size_t) (equals - setting)) : NULL;
         uint32_t own = field ? find_own(raw, field) : 0;
 
         if (!field)
-                return error_input(error, BERTD_EXIT_CONFIG,
-                                   "'%.80s': expected KEY=VALUE with a key of a spec, as optimizer.learning_rate=2e-5",
-                                   setting);
+                return unknown_key(setting, error);
         if (own < raw->n_stages)
                 return error_input(error, BERTD_EXIT_CONFIG,
                                    "%s: stages[%u] has its own %s: setting the file's would change nothing there", path,

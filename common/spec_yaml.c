@@ -14,6 +14,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/nearest.h"
 
 #define DEPTH_MAX 8 /* of nested YAML collections; a spec has 5 */
 
@@ -42,6 +43,8 @@ static const cyaml_schema_field_t checkpoint_schema[] = { TEXT(struct raw_checkp
                                                           TEXT(struct raw_checkpoint, every_sec),
                                                           TEXT(struct raw_checkpoint, keep),
                                                           TEXT(struct raw_checkpoint, keep_every), CYAML_FIELD_END };
+static const cyaml_schema_field_t log_schema[] = { TEXT(struct raw_log, max_size), TEXT(struct raw_log, keep),
+                                                   CYAML_FIELD_END };
 static const cyaml_schema_field_t model_schema[] = { TEXT(struct raw_model, config), TEXT(struct raw_model, vocab),
                                                      TEXT(struct raw_model, init), CYAML_FIELD_END };
 static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train, 1, SPEC_LIST_MAX),
@@ -125,10 +128,12 @@ static const cyaml_schema_field_t spec_schema[] = {
         TEXT(struct raw, run_dir),
         TEXT(struct raw, device),
         TEXT(struct raw, on_exit),
+        TEXT(struct raw, ends_with),
         LIST(struct raw, command, 1, SPEC_LIST_MAX),
         SECTION(resources),
         SECTION(restart),
         SECTION(checkpoint),
+        SECTION(log),
         SECTION(model),
         SECTION(data),
         SECTION(classifier),
@@ -336,13 +341,48 @@ static const char *shape_name(const char *word) {
         return "something else";
 }
 
+/* The nearest key so far, and the section that it is of; "": of none. */
+struct suggestion {
+        const char *section, *key;
+        size_t distance;
+};
+
+static void suggest(const char *name, const char *section, const cyaml_schema_field_t *schema,
+                    struct suggestion *best) {
+        for (const cyaml_schema_field_t *f = schema; f->key; f++) {
+                size_t d = nearest_distance(name, f->key);
+                if (d < best->distance)
+                        *best = (struct suggestion) { section, f->key, d };
+        }
+}
+
+/* ": did you mean KEY?": a key of its own section, or if none is near, of another; or "". */
+static void suggest_key(const char *name, const char *section, char *buffer, size_t size) {
+        struct suggestion best = { .distance = NEAREST_FAR };
+
+        suggest(name, section, section_schema(section), &best);
+        bool here = best.key;
+        if (!here)
+                suggest(name, "", spec_schema, &best);
+        for (const cyaml_schema_field_t *f = spec_schema; !here && f->key; f++)
+                if (f->value.type == CYAML_MAPPING)
+                        suggest(name, f->key, f->value.mapping.fields, &best);
+        buffer[0] = '\0';
+        if (best.key)
+                (void) snprintf(buffer, size, ": did you mean %s%s%s%s%s?", best.section, best.section[0] ? "." : "",
+                                best.key, here || best.section[0] ? "" : " outside of ",
+                                here || best.section[0] ? "" : section);
+}
+
 static int complain_unknown(const struct spec_text *file, const char *section, const char *name, struct error *error) {
         char key[320], keys[512];
+        char nearest[256];
 
         (void) snprintf(key, sizeof(key), "%s%s%.250s", section ? section : "", section ? "." : "", name);
         list_keys(section ? section_schema(section) : spec_schema, keys, sizeof(keys));
-        return error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: unknown key '%.64s'%s%s; expected %s", file->path,
-                           spec_line_of(file, key), name, section ? " in " : "", section ? section : "", keys);
+        suggest_key(name, section ? section : "", nearest, sizeof(nearest));
+        return error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: unknown key '%.64s'%s%s%s; expected %s", file->path,
+                           spec_line_of(file, key), name, section ? " in " : "", section ? section : "", nearest, keys);
 }
 
 /* libcyaml's words made ours: what is wrong with which key, and what was expected. */

@@ -8,20 +8,41 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/nearest.h"
 
 static int wrong(const char *word, const char *problem, const char *command, struct error *error) {
         return error_input(error, BERTD_EXIT_USAGE, "%.64s: %s; see %s%s%s --help", word, problem,
                            program_invocation_short_name, command ? " " : "", command ? command : "");
 }
 
-int usage_option(int option, char **argv, const char *command, struct error *error) {
+static int unknown(const char *word, const struct option *options, const char *command, struct error *error) {
+        cleanup_free char *name = strndup(word + 2, strcspn(word + 2, "="));
+        const char *nearest = NULL;
+        char problem[128];
+        size_t best = NEAREST_FAR;
+
+        for (const struct option *o = options; name && o->name; o++) {
+                size_t d = nearest_distance(name, o->name);
+                if (d < best) {
+                        best = d;
+                        nearest = o->name;
+                }
+        }
+        if (!nearest)
+                return wrong(word, "unknown option", command, error);
+        (void) snprintf(problem, sizeof(problem), "unknown option: did you mean --%.64s?", nearest);
+        return wrong(word, problem, command, error);
+}
+
+int usage_option(int option, char **argv, const struct option *options, const char *command, struct error *error) {
         const char *word = argv[optind - 1];
         char letter[] = { '-', (char) optopt, '\0' };
 
         if (option == ':')
                 return wrong(word, "argument missing", command, error);
         if (optopt == 0)
-                return wrong(word, "unknown option", command, error);
+                return unknown(word, options, command, error);
         /* A long option that exists has its value in optopt, too. Where letters follow the unknown one, optind is still at its word. */
         const char *next = argv[optind];
         bool among_letters = next && next[0] == '-' && next[1] != '-' && strchr(next, optopt);

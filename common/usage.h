@@ -6,10 +6,12 @@
 #ifndef COMMON_USAGE_H
 #define COMMON_USAGE_H
 
+#include <getopt.h>
+
 #include "common/error.h"
 
-/* `option`: '?' or ':', as getopt_long has just returned it. */
-int usage_option(int option, char **argv, const char *command, struct error *error);
+/* `option`: '?' or ':', as getopt_long has just returned it. `options`: its table, of which one may have been meant. */
+int usage_option(int option, char **argv, const struct option *options, const char *command, struct error *error);
 
 int usage_missing(const char *what, const char *command, struct error *error);
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,17 +27,22 @@
 #include "common/paths.h"
 #include "common/utf8.h"
 #include "ctl/format.h"
+#include "ctl/silence.h"
 
-#define CONNECT_TIMEOUT_SEC 10
+#define CONNECT_TIMEOUT_SEC 8
 #define RETRY_INTERVAL_USEC 200000
+#define PING_INTERVAL_USEC (3 * USEC_PER_SEC) /* while an answer may be long in coming */
+#define PING_TIMEOUT_USEC (6 * USEC_PER_SEC)
 
 struct client {
         sd_bus *bus;
         char *socket;
+        bool silent; /* a call timed out: none of those that follow is waited for */
 };
 
 const char *client_socket(const struct client *client) { return client->socket; }
 sd_bus *client_bus(const struct client *client) { return client->bus; }
+bool client_is_silent(const struct client *client) { return client->silent; }
 
 void client_free(struct client *client) {
         if (!client)
@@ -98,24 +104,40 @@ static const char *group_of(const char *path, char *buffer, size_t size) {
         return buffer;
 }
 
-static int refused(struct error *error, int r, const char *socket) {
+/* Of the system's bertd, to one who may not connect. */
+static int not_admitted(struct error *error, const char *socket) {
+        const struct passwd *pw = getpwuid(geteuid());
+        const char *user = pw ? pw->pw_name : "YOU";
+        struct stat st;
         char group[64];
 
+        if (stat(socket, &st) == 0 && !(st.st_mode & S_IWGRP))
+                return error_input(
+                        error, BERTCTL_EXIT_FAILED,
+                        "%s: only root may use it: when bertd started there was no group bertd; ask root for "
+                        "`groupadd --system bertd; usermod -aG bertd %s; systemctl restart bertd`, which jobs "
+                        "outlive, then log in again",
+                        socket, user);
+        (void) group_of(socket, group, sizeof(group));
+        return error_input(
+                error, BERTCTL_EXIT_FAILED,
+                "you are not in group %s, whose members may use %s: ask root for `usermod -aG %s %s`, then log in "
+                "again",
+                group, socket, group, user);
+}
+
+static int refused(struct error *error, int r, const char *socket) {
         if (is_nobody_there(r))
                 return no_daemon(error, r, socket);
-        if ((r == -EACCES || r == -EPERM) && strcmp(socket, BERTD_SYSTEM_SOCKET) == 0) {
-                (void) group_of(socket, group, sizeof(group));
-                return error_input(error, BERTCTL_EXIT_FAILED,
-                                   "you are not in group %s, whose members may use %s: ask root for `adduser YOU %s`, "
-                                   "then log in again",
-                                   group, socket, group);
-        }
+        if ((r == -EACCES || r == -EPERM) && strcmp(socket, BERTD_SYSTEM_SOCKET) == 0)
+                return not_admitted(error, socket);
         if (r == -EACCES || r == -EPERM)
                 return error_input(error, BERTCTL_EXIT_FAILED, "%s: permission denied: it belongs to another user",
                                    socket);
         if (r == -ETIMEDOUT)
-                return error_input(error, BERTCTL_EXIT_FAILED, "bertd at %s accepts no connection within %d s", socket,
-                                   CONNECT_TIMEOUT_SEC);
+                return silence_error(error, socket, -1, "");
+        if (r == -EPROTOTYPE)
+                return silence_stranger(error, socket, -1, r);
         (void) error_errno(error, -r, "%s", socket);
         if (error && !error->exit)
                 error->exit = BERTCTL_EXIT_FAILED;
@@ -184,7 +206,7 @@ static int connect_default(const char *user, struct client **ret_client, struct 
                                 user, BERTD_SYSTEM_SOCKET);
                 return adopt_connection(user_fd, user, ret_client, error);
         }
-        if (system_fd >= 0)
+        if (system_fd >= 0 && user_fd != -ETIMEDOUT)
                 return adopt_connection(steal_fd(&system_fd), BERTD_SYSTEM_SOCKET, ret_client, error);
         if (!is_nobody_there(user_fd))
                 return refused(error, user_fd, user);
@@ -220,7 +242,7 @@ int client_reconnect(struct client *client, uint64_t patience_usec, struct error
                 int fd = connect_socket(client->socket);
                 if (fd >= 0 && start_bus(fd, &client->bus) >= 0)
                         return 0;
-                if (clock_monotonic_usec() >= deadline)
+                if (fd == -ETIMEDOUT || clock_monotonic_usec() >= deadline)
                         return fd < 0 ? refused(error, fd, client->socket)
                                       : no_daemon(error, -ECONNREFUSED, client->socket);
                 pause_before_retry();
@@ -250,14 +272,48 @@ static int exit_of_error(const char *name) {
         return BERTCTL_EXIT_FAILED;
 }
 
+/* Of a request that bertd may have taken although its answer did not come. */
+static const struct {
+        const char *method, *text;
+} unanswered[] = {
+        { "Submit", "; the submission may have been accepted, which `bertctl list` then shows" },
+        { "Cancel", "; it may cancel the job later on" },
+        { "Pause", "; it may pause the job later on" },
+        { "Resume", "; it may resume the job later on" },
+        { "Remove", "; it may remove the job later on" },
+        { "Shutdown", "; it may stop later on" },
+};
+
+static const char *unanswered_text(const char *method) {
+        for (size_t i = 0; method && i < ELEMENTSOF(unanswered); i++)
+                if (strcmp(unanswered[i].method, method) == 0)
+                        return unanswered[i].text;
+        return "";
+}
+
+/* Before a call was sent: nothing can have come of it. */
+static int not_ready(struct client *client, int r, struct error *error) {
+        if (r == -ETIMEDOUT) {
+                client->silent = true;
+                return silence_error(error, client->socket, sd_bus_get_fd(client->bus), "");
+        }
+        return silence_stranger(error, client->socket, sd_bus_get_fd(client->bus), r);
+}
+
+static bool is_lost(int r) {
+        return r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -ESHUTDOWN || r == -ECONNABORTED;
+}
+
 /* What a failed call means for the user. */
 static int call_failed(struct client *client, int r, const sd_bus_error *bus_error, const char *method,
                        struct error *error) {
-        if (r == -ETIMEDOUT)
-                return error_input(error, BERTCTL_EXIT_FAILED, "bertd at %s does not answer", client->socket);
-        if (r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -ESHUTDOWN || r == -ECONNABORTED)
-                return error_input(error, BERTCTL_EXIT_NO_DAEMON, "bertd at %s went away before it answered",
-                                   client->socket);
+        if (r == -ETIMEDOUT) {
+                client->silent = true;
+                return silence_error(error, client->socket, sd_bus_get_fd(client->bus), unanswered_text(method));
+        }
+        if (is_lost(r))
+                return error_input(error, BERTCTL_EXIT_NO_DAEMON, "bertd at %s went away before it answered%s",
+                                   client->socket, unanswered_text(method));
         if (sd_bus_error_has_name(bus_error, SD_BUS_ERROR_UNKNOWN_METHOD))
                 return error_input(error, BERTCTL_EXIT_FAILED, "this bertd knows no %s: compare `bertctl version`",
                                    method);
@@ -269,7 +325,7 @@ static int call_failed(struct client *client, int r, const sd_bus_error *bus_err
 int client_new_call(struct client *client, const char *method, sd_bus_message **ret_message, struct error *error) {
         int r = sd_bus_message_new_method_call(client->bus, ret_message, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE,
                                                method);
-        return r < 0 ? call_failed(client, r, NULL, method, error) : 0;
+        return r < 0 ? call_failed(client, r, NULL, is_lost(r) ? NULL : method, error) : 0;
 }
 
 /* sd-bus itself waits for 90 s. */
@@ -330,17 +386,16 @@ static bool is_of_every_protocol(const char *method) {
 int client_send(struct client *client, sd_bus_message *message, uint64_t timeout_usec, sd_bus_message **ret_reply,
                 struct error *error) {
         sd_bus_error bus_error = SD_BUS_ERROR_NULL;
-        const char *method = sd_bus_message_get_member(message);
 
-        int r = wait_until_ready(client->bus);
+        int r = client->silent ? -ETIMEDOUT : wait_until_ready(client->bus);
         if (r < 0)
-                return call_failed(client, r, NULL, method, error);
-        r = is_of_every_protocol(method) ? 0 : client_check_protocol(client, error);
+                return is_lost(r) ? call_failed(client, r, NULL, NULL, error) : not_ready(client, r, error);
+        r = is_of_every_protocol(sd_bus_message_get_member(message)) ? 0 : client_check_protocol(client, error);
         if (r < 0)
                 return r;
         r = sd_bus_call(client->bus, message, timeout_usec, &bus_error, ret_reply);
-        if (r < 0)
-                r = call_failed(client, r, &bus_error, method, error);
+        if (r < 0) /* once it is sent its texts lie elsewhere than before */
+                r = call_failed(client, r, &bus_error, sd_bus_message_get_member(message), error);
         sd_bus_error_free(&bus_error);
         return r < 0 ? r : 0;
 }
@@ -444,17 +499,61 @@ int client_get_daemon(struct client *client, struct daemon_info *ret_daemon, str
         return r <= 0 ? client_bad_message(error, r, "GetDaemon") : 0;
 }
 
+static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
+        *(sd_bus_message **) userdata = sd_bus_message_ref(m);
+        return 0;
+}
+
+/* Is it still there? An answer counts, whatever it says. */
+static int ping(struct client *client, struct error *error) {
+        cleanup_message sd_bus_message *message = NULL;
+
+        int r = client_new_call(client, "GetDaemon", &message, error);
+        return r < 0 ? r : client_send(client, message, PING_TIMEOUT_USEC, NULL, error);
+}
+
+/* The answer to a call that may be answered late, by a bertd that lives meanwhile. */
+static int await_answer(struct client *client, sd_bus_message *message, sd_bus_message **ret_reply,
+                        struct error *error) {
+        cleanup_slot sd_bus_slot *slot = NULL;
+        uint64_t next_ping = clock_monotonic_usec() + PING_INTERVAL_USEC;
+
+        int r = sd_bus_call_async(client->bus, &slot, message, on_answer, ret_reply, UINT64_MAX);
+        while (r >= 0 && !*ret_reply) {
+                uint64_t now = clock_monotonic_usec();
+                if (now >= next_ping) {
+                        r = ping(client, error);
+                        if (r < 0)
+                                return r;
+                        next_ping = clock_monotonic_usec() + PING_INTERVAL_USEC;
+                        continue;
+                }
+                r = sd_bus_process(client->bus, NULL);
+                if (r == 0)
+                        r = sd_bus_wait(client->bus, next_ping - now);
+                r = r == -EINTR ? 0 : r;
+        }
+        const sd_bus_error *e = r < 0 ? NULL : sd_bus_message_get_error(*ret_reply);
+        if (e)
+                r = sd_bus_is_open(client->bus) > 0 ? -sd_bus_error_get_errno(e) : -ECONNRESET;
+        return r < 0 ? call_failed(client, r, e, sd_bus_message_get_member(message), error) : 0;
+}
+
 static int wait_once(struct client *client, uint64_t id, char **ret_state, struct error *error) {
         cleanup_message sd_bus_message *message = NULL, *reply = NULL;
         const char *state;
 
-        int r = client_new_call(client, "Wait", &message, error);
+        int r = ping(client, error);
+        if (r == 0)
+                r = client_check_protocol(client, error);
+        if (r == 0)
+                r = client_new_call(client, "Wait", &message, error);
         if (r < 0)
                 return r;
         r = sd_bus_message_append(message, "t", id);
         if (r < 0)
                 return client_bad_message(error, r, "Wait");
-        r = client_send(client, message, UINT64_MAX, &reply, error);
+        r = await_answer(client, message, &reply, error);
         if (r < 0)
                 return r;
         r = sd_bus_message_read(reply, "s", &state);
@@ -471,7 +570,7 @@ int client_wait_job(struct client *client, uint64_t id, char **ret_state, struct
                 uint64_t began = clock_monotonic_usec();
                 int r = wait_once(client, id, ret_state, error);
                 /* Only a lost connection is worth another try, and one that is lost at once each time is not for ever. */
-                if (r == 0 || error->exit != BERTCTL_EXIT_NO_DAEMON)
+                if (r == 0 || error->exit != BERTCTL_EXIT_NO_DAEMON || client->silent)
                         return r;
                 uint64_t now = clock_monotonic_usec();
                 if (lost_since == 0 || now - began > USEC_PER_SEC)

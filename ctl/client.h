@@ -8,7 +8,8 @@
  *
  * Every failure fills the error with one line and bertctl's exit code (include/bertd/exit.h): BERTCTL_EXIT_NO_DAEMON where no
  * daemon answers or it went away, BERTCTL_EXIT_NO_SUCH_JOB, BERTCTL_EXIT_USAGE for a refused spec, else BERTCTL_EXIT_FAILED.
- * A call waits 30 s at most, unless it says otherwise.
+ * A call waits for 9 s at most: bertd answers within 8, or it hangs, is stopped, or something else listens there. After one that was
+ * not answered the client is silent: none that follows waits.
  */
 #ifndef CTL_CLIENT_H
 #define CTL_CLIENT_H
@@ -21,7 +22,7 @@
 #include "common/error.h"
 #include "ctl/jobinfo.h"
 
-#define CLIENT_CALL_TIMEOUT_USEC (30 * UINT64_C(1000000))
+#define CLIENT_CALL_TIMEOUT_USEC (9 * UINT64_C(1000000))
 #define CLIENT_PATIENCE_USEC (30 * UINT64_C(1000000)) /* for a daemon that restarts while a command waits */
 
 struct client;
@@ -42,7 +43,10 @@ static inline void cleanup_client_p(struct client **client) { client_free(*clien
 
 static inline void cleanup_message_p(sd_bus_message **message) { (void) sd_bus_message_unref(*message); }
 #define cleanup_message cleanup(cleanup_message_p)
+static inline void cleanup_slot_p(sd_bus_slot **slot) { (void) sd_bus_slot_unref(*slot); }
+#define cleanup_slot cleanup(cleanup_slot_p)
 
+bool client_is_silent(const struct client *client);
 const char *client_socket(const struct client *client);
 sd_bus *client_bus(const struct client *client); /* borrowed; NULL after client_disconnect */
 
@@ -50,7 +54,7 @@ sd_bus *client_bus(const struct client *client); /* borrowed; NULL after client_
 int client_call(struct client *client, const char *method, sd_bus_message **ret_reply, struct error *error,
                 const char *types, ...);
 
-/* For arguments that are put together by hand: a new call, then its answer. timeout_usec UINT64_MAX: for ever. */
+/* For arguments that are put together by hand: a new call, then its answer. */
 int client_new_call(struct client *client, const char *method, sd_bus_message **ret_message, struct error *error);
 int client_send(struct client *client, sd_bus_message *message, uint64_t timeout_usec, sd_bus_message **ret_reply,
                 struct error *error);

@@ -51,6 +51,15 @@ static void check_group(struct doctor *doctor) {
                 return;
         const struct group *group = getgrgid(st.st_gid);
         const char *name = group ? group->gr_name : "bertd";
+        if (!(st.st_mode & (S_IWGRP | S_IWOTH))) {
+                cure = format_string(
+                        "groupadd --system bertd; usermod -aG bertd %s; systemctl restart bertd (as root), "
+                        "then log in again",
+                        pw->pw_name);
+                doctor_say(doctor, doctor->client ? DOCTOR_WARN : DOCTOR_FAIL, "group", cure,
+                           "the system's bertd is closed to all but root: when it started there was no group bertd");
+                return;
+        }
         if (getgrouplist(pw->pw_name, pw->pw_gid, next, &n_next) < 0)
                 n_next = 0;
         if (in_list(st.st_gid, now, n_now) || getegid() == st.st_gid) {
@@ -87,10 +96,13 @@ void doctor_check_daemon(struct doctor *doctor) {
         if (r == 0)
                 r = client_get_daemon(doctor->client, &doctor->daemon, &error);
         if (r < 0) {
+                bool listens = doctor->client; /* and the error has the cure */
                 client_free(doctor->client);
                 doctor->client = NULL;
                 doctor_say(doctor, DOCTOR_FAIL, "bertd",
-                           geteuid() == 0 ? "systemctl enable --now bertd (or: bertd --detach)" : "bertd --detach",
+                           listens          ? NULL
+                           : geteuid() == 0 ? "systemctl enable --now bertd (or: bertd --detach)"
+                                            : "bertd --detach",
                            "%s", error.text);
                 check_group(doctor);
                 return;

@@ -41,6 +41,7 @@ static const struct dict_field job_fields[] = {
         JOB(attempt_started, DICT_U64),
         JOB(ended, DICT_U64),
         JOB(not_before, DICT_U64),
+        JOB(next_try_usec, DICT_U64),
         JOB(step, DICT_U64),
         JOB(steps, DICT_U64),
         JOB(eta_sec, DICT_U64),
@@ -63,6 +64,12 @@ static const struct dict_field job_fields[] = {
         JOB(hang_sec, DICT_I64),
         JOB(start_sec, DICT_I64),
         JOB(on_nan, DICT_STRING),
+        JOB(ends_with, DICT_STRING),
+        JOB(first_exit, DICT_I64),
+        JOB(runs_on, DICT_U64),
+        JOB(log_max_size, DICT_U64),
+        JOB(log_keep, DICT_U64),
+        JOB(nice, DICT_I64),
 };
 
 #define CHECKPOINT(key, kind) \

@@ -5,6 +5,7 @@
 #include "ctl/json.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,6 +107,9 @@ json_t *json_job(const struct job_info *job) {
                 { "started", json_time(job->started) },
                 { "ended", json_time(job->ended) },
                 { "not_before", json_time(job->not_before) },
+                { "next_try_sec", job->next_try_usec > 0
+                                          ? json_count((job->next_try_usec + USEC_PER_SEC - 1) / USEC_PER_SEC)
+                                          : json_null() },
                 { "exit", job->exit >= 0 ? json_integer(job->exit) : json_null() },
                 { "exit_class", json_text(job->exit_class) },
                 { "exit_signal", json_text(job->exit_signal) },
@@ -124,6 +128,12 @@ json_t *json_job(const struct job_info *job) {
                 { "hang_sec", json_integer(job->hang_sec) },
                 { "start_sec", json_integer(job->start_sec) },
                 { "on_nan", json_text(job->on_nan) },
+                { "ends_with", json_text(job->ends_with) },
+                { "first_exit", job->runs_on > 0 ? json_integer(job->first_exit) : json_null() },
+                { "runs_on", json_count(job->runs_on) },
+                { "log_max_size", job->log_max_size > 0 ? json_count(job->log_max_size) : json_null() },
+                { "log_keep", job->log_keep > 0 ? json_count(job->log_keep) : json_null() },
+                { "nice", json_integer(job->nice) },
                 { "run_dir", json_text(job->run_dir) },
                 { "log", json_text(job->log) },
                 { "cwd", json_text(job->cwd) },
@@ -185,8 +195,10 @@ json_t *json_jobs(const struct job_list *list) {
 int json_print(FILE *out, json_t *value, struct error *error) {
         cleanup_json json_t *owned = value;
 
-        if (!owned || json_dumpf(owned, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) < 0)
-                return error_input(error, BERTCTL_EXIT_FAILED, "cannot write JSON: out of memory or output closed");
+        if (!owned)
+                return error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
+        if (json_dumpf(owned, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) < 0)
+                return -EIO; /* the output's error is told at the end */
         (void) fputc('\n', out);
         return 0;
 }

@@ -6,6 +6,7 @@
 #include "ctl/command.h"
 #include "ctl/format.h"
 #include "ctl/json.h"
+#include "ctl/surroundings.h"
 #include "ctl/table.h"
 
 #define LIST_TERMINAL_MAX 100
@@ -60,6 +61,20 @@ static void print_held(struct client *client) {
                                daemon.held);
 }
 
+/* Nothing at all, also nothing that has ended. */
+static void look_beside(struct client *client) {
+        cleanup_daemon_info struct daemon_info daemon = {};
+        struct error ignored = {};
+        uint64_t jobs = 0;
+
+        if (client_get_daemon(client, &daemon, &ignored) < 0)
+                return;
+        for (size_t i = 0; i < ELEMENTSOF(daemon.counts); i++)
+                jobs += daemon.counts[i];
+        if (jobs == 0)
+                surroundings_tell_other_state(text_of(daemon.state_dir));
+}
+
 static int print_table(struct ctl *ctl, const struct job_list *list) {
         cleanup_table struct table *table = table_new(columns, ELEMENTSOF(columns));
 
@@ -106,5 +121,7 @@ int command_list(struct ctl *ctl, int argc, char **argv) {
                                LIST_TERMINAL_MAX);
         if (r == 0 && all && ctl->term.tty)
                 print_held(client);
+        if (r == 0 && list.n == 0)
+                look_beside(client);
         return command_exit(ctl, r);
 }

@@ -19,7 +19,8 @@ static bool is_filled(const char *base, uint64_t attempt, const char *name) {
 }
 
 static bool has_written(const char *base, uint64_t attempt) {
-        return is_filled(base, attempt, "log") || is_filled(base, attempt, "log.1");
+        return is_filled(base, attempt, "log") || is_filled(base, attempt, "log.1") ||
+               is_filled(base, attempt, "log.first");
 }
 
 /* Attempts before the oldest that is kept have no log. */

@@ -8,17 +8,20 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/file.h"
 #include "common/inherited.h"
+#include "common/nearest.h"
 #include "ctl/command.h"
 
 static int command_help(struct ctl *ctl, int argc, char **argv);
 
 static const struct command commands[] = {
         { "submit", command_submit, "[OPTION...] SPEC.yaml | [OPTION...] -- COMMAND...", "submit a job; prints its id",
-          "SPEC.yaml is a job spec; its relative paths are taken from its own folder, and later changes to it change "
-          "nothing.\n"
-          "COMMAND is any program: it runs as it would in this shell, with this folder, environment, umask and "
-          "limits.\n" },
+          "SPEC.yaml is a job spec, - one on standard input; its relative paths are taken from its own folder, "
+          "and\nlater "
+          "changes to it change nothing.\n"
+          "COMMAND is any program: it runs as it would in this shell, with this folder, environment, umask, "
+          "limits,\nniceness and CPUs; its standard input is /dev/null.\n" },
         { "status", command_status, "[-w] [--json] [JOB]", "one job, or an overview of all",
           "JOB is an id or a name that only one job has.\n" },
         { "list", command_list, "[OPTION...]", "jobs, newest first", NULL },
@@ -71,7 +74,7 @@ static int unknown_command(struct ctl *ctl, const char *name) {
 
         for (size_t i = 0; i < ELEMENTSOF(commands); i++)
                 names[i] = commands[i].name;
-        const char *nearest = options_nearest(name, names, ELEMENTSOF(names));
+        const char *nearest = nearest_of(name, names, ELEMENTSOF(names));
         if (nearest)
                 return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown command '%s': did you mean '%s'?", name,
                                    nearest);
@@ -132,6 +135,17 @@ int command_exit(const struct ctl *ctl, int r) {
         return ctl->error.exit > 0 && ctl->error.exit <= BERTCTL_EXIT_NO_DAEMON ? ctl->error.exit : BERTCTL_EXIT_FAILED;
 }
 
+static int unknown_global(struct ctl *ctl, const char *word) {
+        static const char *const names[] = { "--socket", "--version", "--help" };
+        const char *nearest = nearest_of(word, names, ELEMENTSOF(names));
+
+        if (nearest)
+                return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown option '%s': did you mean %s?", word,
+                                   nearest);
+        return error_input(&ctl->error, BERTCTL_EXIT_USAGE,
+                           "unknown option '%s' (--help lists them; a command's own options follow its name)", word);
+}
+
 /* The options before the command's name. Returns the index of the name, 0 when all is done, or −errno. */
 static int parse_global(struct ctl *ctl, int argc, char **argv) {
         for (int i = 1; i < argc; i++) {
@@ -146,8 +160,7 @@ static int parse_global(struct ctl *ctl, int argc, char **argv) {
                 else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
                         return print_help(), 0;
                 else if (argv[i][0] == '-')
-                        return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown option '%s' (--help lists them)",
-                                           argv[i]);
+                        return unknown_global(ctl, argv[i]);
                 else
                         return i;
         }
@@ -164,17 +177,38 @@ static int run(struct ctl *ctl, int argc, char **argv) {
         return ctl->command->run(ctl, argc - i, argv + i);
 }
 
+/* ---- standard output, whose first error is kept: stdio forgets it, and goes on ---- */
+
+static ssize_t write_output(void *cookie, const char *data, size_t size) {
+        int *ret_errno = cookie;
+
+        if (*ret_errno == 0 && write_all(STDOUT_FILENO, data, size) < 0)
+                *ret_errno = errno;
+        return *ret_errno == 0 ? (ssize_t) size : 0;
+}
+
+static void keep_output_error(int *ret_errno, bool tty) {
+        FILE *file = fopencookie(ret_errno, "w", (cookie_io_functions_t) { .write = write_output });
+
+        if (!file)
+                return;
+        (void) setvbuf(file, NULL, tty ? _IOLBF : _IOFBF, BUFSIZ);
+        stdout = file;
+}
+
 int main(int argc, char **argv) {
+        static int output; /* errno of the first write that failed */
         struct ctl ctl = {};
 
         inherited_begin_command();
         term_init(&ctl.term, STDOUT_FILENO);
+        keep_output_error(&output, ctl.term.tty);
         int code = run(&ctl, argc, argv);
-        if (ctl.error.code)
+        (void) fflush(stdout);
+        /* A reader that went away had enough. */
+        if (ctl.error.code && output != EPIPE)
                 (void) fprintf(stderr, "bertctl: %s\n", ctl.error.text);
-        if ((fflush(stdout) == EOF || ferror(stdout)) && errno != EPIPE && code == BERTCTL_EXIT_OK) {
-                (void) fprintf(stderr, "bertctl: standard output: %s\n", strerror(errno));
-                return BERTCTL_EXIT_FAILED;
-        }
-        return code;
+        else if (output && output != EPIPE)
+                (void) fprintf(stderr, "bertctl: standard output: %s\n", strerror(output));
+        return output && code == BERTCTL_EXIT_OK ? BERTCTL_EXIT_FAILED : code;
 }

@@ -9,7 +9,6 @@
 #include <math.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -147,7 +146,7 @@ static int take_lines(struct rows *rows, struct error *error) {
         }
         if (ferror(rows->file))
                 return error_input(error, BERTCTL_EXIT_FAILED, "metrics.jsonl: %s", strerror(errno));
-        return fflush(stdout) == EOF ? error_input(error, BERTCTL_EXIT_FAILED, "cannot write") : 0;
+        return fflush(stdout) == EOF ? -EIO : 0; /* the output's error is told at the end */
 }
 
 static int open_rows(const struct job_info *job, uint64_t n, struct rows *ret, struct error *error) {
@@ -179,7 +178,7 @@ static int follow(struct client *client, uint64_t id, struct rows *rows, struct 
                 struct stat st;
 
                 int r = client_get_job(client, id, &job, error);
-                if (r < 0 && error->exit == BERTCTL_EXIT_NO_DAEMON) {
+                if (r < 0 && error->exit == BERTCTL_EXIT_NO_DAEMON && !client_is_silent(client)) {
                         *error = (struct error) {};
                         r = client_reconnect(client, CLIENT_PATIENCE_USEC, error);
                 } else
@@ -193,7 +192,7 @@ static int follow(struct client *client, uint64_t id, struct rows *rows, struct 
                 if (r < 0)
                         return r;
                 if (!over)
-                        (void) clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec) { .tv_sec = POLL_SEC }, NULL);
+                        term_pause(POLL_SEC * 1000);
         }
         return 0;
 }

@@ -7,47 +7,11 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/nearest.h"
 #include "common/parse.h"
 
 #define NAMES_MAX 32
-#define WORD_MAX 32 /* longer words are no slips */
-
-/* Levenshtein distance, with two letters swapped as one slip. */
-static size_t distance(const char *a, const char *b) {
-        size_t row[3][WORD_MAX + 1];
-        size_t la = strlen(a), lb = strlen(b);
-
-        if (la > WORD_MAX || lb > WORD_MAX)
-                return SIZE_MAX;
-        for (size_t i = 0; i <= la; i++) {
-                for (size_t j = 0; j <= lb; j++) {
-                        size_t *cell = &row[i % 3][j];
-                        if (i == 0 || j == 0) {
-                                *cell = i + j;
-                                continue;
-                        }
-                        *cell = MIN(row[(i - 1) % 3][j], row[i % 3][j - 1]) + 1;
-                        *cell = MIN(*cell, row[(i - 1) % 3][j - 1] + (a[i - 1] != b[j - 1]));
-                        if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                                *cell = MIN(*cell, row[(i - 2) % 3][j - 2] + 1);
-                }
-        }
-        return row[la % 3][lb];
-}
-
-const char *options_nearest(const char *word, const char *const *names, size_t n_names) {
-        const char *nearest = NULL;
-        size_t best = 3;
-
-        for (size_t i = 0; i < n_names; i++) {
-                size_t d = distance(word, names[i]);
-                if (d < best && d < strlen(names[i])) {
-                        best = d;
-                        nearest = names[i];
-                }
-        }
-        return nearest;
-}
+#define WORD_MAX 32
 
 static int unknown_option(const struct option_spec *options, size_t n_options, const char *name, struct error *error) {
         const char *names[NAMES_MAX];
@@ -56,7 +20,7 @@ static int unknown_option(const struct option_spec *options, size_t n_options, c
         for (size_t i = 0; i < n_options; i++)
                 names[i] = options[i].name;
         names[n_options] = "help";
-        const char *nearest = options_nearest(name, names, n_options + 1);
+        const char *nearest = nearest_of(name, names, n_options + 1);
         if (nearest)
                 return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '--%s': did you mean --%s?", name,
                                    nearest);

@@ -52,7 +52,4 @@ int options_check_count(const struct arguments *arguments, int min_words, int ma
 /* The options' lines of a --help. */
 void options_print(const struct option_spec *options, size_t n_options);
 
-/* The one of `names` that `word` is a slip of, or NULL. */
-const char *options_nearest(const char *word, const char *const *names, size_t n_names);
-
 #endif

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -157,7 +156,7 @@ static int refresh(struct ctl *ctl, struct client *client, uint64_t id, unsigned
         *rows = cut_rows(text, in_place && !*ret_over && ctl->term.height > 1 ? ctl->term.height - 1 : 0);
         (void) fputs(text, stdout);
         if (fflush(stdout) == EOF)
-                return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "standard output: %s", strerror(errno));
+                return -EIO; /* the output's error is told at the end */
         return 0;
 }
 
@@ -167,13 +166,13 @@ static int watch(struct ctl *ctl, struct client *client, uint64_t id) {
 
         for (;;) {
                 int r = refresh(ctl, client, id, &rows, &over);
-                if (r < 0 && ctl->error.exit == BERTCTL_EXIT_NO_DAEMON && rows > 0) {
+                if (r < 0 && ctl->error.exit == BERTCTL_EXIT_NO_DAEMON && rows > 0 && !client_is_silent(client)) {
                         ctl->error = (struct error) {};
                         r = client_reconnect(client, CLIENT_PATIENCE_USEC, &ctl->error);
                 }
                 if (r < 0 || over)
                         return r;
-                (void) clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec) { .tv_sec = REFRESH_SEC }, NULL);
+                term_pause(REFRESH_SEC * 1000);
         }
 }
 

@@ -1,6 +1,7 @@
 /* See status_view.h. Two drawings: the block of one job and the overview. No line is wider than the terminal. */
 #include "ctl/status_view.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -91,8 +93,20 @@ __attribute__((format(printf, 5, 6))) static void line_format(FILE *out, const s
                 line(out, term, label, style, text);
 }
 
+/* "; its first process ended with exit code 0, 2 of its processes run on" */
+static const char *running_on(const struct job_info *job, char *buffer, size_t size) {
+        const char *by = job->first_exit < 0 ? "signal" : "exit code";
+
+        buffer[0] = '\0';
+        if (job->runs_on > 0)
+                (void) snprintf(buffer, size, "; its first process ended with %s %" PRId64 ", %" PRIu64 " of its %s on",
+                                by, job->first_exit < 0 ? -job->first_exit : job->first_exit, job->runs_on,
+                                job->runs_on == 1 ? "processes runs" : "processes run");
+        return buffer;
+}
+
 static void draw_state(FILE *out, const struct term *term, const struct job_info *job) {
-        char age[FORMAT_MAX], attempt[FORMAT_MAX] = "", exit_code[FORMAT_MAX] = "";
+        char age[FORMAT_MAX], attempt[FORMAT_MAX] = "", exit_code[FORMAT_MAX] = "", on[128];
         int state = job_state_from_name(job->state);
         uint64_t since = job_has_ended(job) && job->ended ? job->ended : job->attempt_started;
 
@@ -102,16 +116,16 @@ static void draw_state(FILE *out, const struct term *term, const struct job_info
                 (void) snprintf(exit_code, sizeof(exit_code), ", exit code %" PRId64, job->exit);
         (void) format_age(since, age);
         if (state == JOB_RUNNING && age[0])
-                line_format(out, term, "state", job_style(job), "running for %s%s", age, attempt);
+                line_format(out, term, "state", job_style(job), "running for %s%s%s", age, attempt,
+                            running_on(job, on, sizeof(on)));
         else if (job_has_ended(job) && age[0])
                 line_format(out, term, "state", job_style(job), "%s %s ago%s%s", job->state, age, attempt, exit_code);
         else
                 line_format(out, term, "state", job_style(job), "%s%s", text_of(job->state), attempt);
         line(out, term, "reason", STYLE_NONE, text_of(job->reason));
-        uint64_t now = clock_realtime_usec();
-        if (state == JOB_BACKOFF && job->not_before > now)
+        if (state == JOB_BACKOFF && job->next_try_usec > 0)
                 line_format(out, term, "next try", STYLE_NONE, "in %s",
-                            format_duration((job->not_before - now) / USEC_PER_SEC + 1, age));
+                            format_duration((job->next_try_usec + USEC_PER_SEC - 1) / USEC_PER_SEC, age));
 }
 
 /* The bar takes what the figures beside it leave. */
@@ -264,6 +278,18 @@ static void draw_hint(FILE *out, const struct term *term, const struct job_info 
         }
 }
 
+/* And its bound, where the user chose one. */
+static void draw_log(FILE *out, const struct term *term, const struct job_info *job) {
+        char bytes[FORMAT_MAX];
+
+        line(out, term, "log", STYLE_NONE, text_of(job->log));
+        if (job->log_max_size > 0 &&
+            (job->log_max_size != BERTD_LOG_SIZE_DEFAULT || job->log_keep != BERTD_LOG_KEEP_DEFAULT))
+                line_format(out, term, "", STYLE_NONE,
+                            "an attempt's first 1 MB and its last %s are kept, these in %" PRIu64 " file%s",
+                            format_bytes(job->log_max_size, bytes), job->log_keep, job->log_keep == 1 ? "" : "s");
+}
+
 int status_draw_job(FILE *out, const struct term *term, const struct job_info *job, uint64_t checkpoint_created,
                     struct error *error) {
         char when[FORMAT_MAX], title[2 * BERTD_NAME_MAX];
@@ -285,14 +311,16 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line(out, term, "command", STYLE_NONE, text_of(command));
         draw_resources(out, term, job);
         draw_limits(out, term, job);
+        if (job->nice != 0)
+                line_format(out, term, "nice", STYLE_NONE, "%" PRId64, job->nice);
         line(out, term, "launcher", STYLE_NONE, text_of(job->launcher));
         line(out, term, "submitted", STYLE_NONE, format_local_time(job->submitted, when));
         line(out, term, "started", STYLE_NONE, format_local_time(job->started, when));
         line(out, term, "ended", STYLE_NONE, format_local_time(job->ended, when));
         line(out, term, "run folder", STYLE_NONE, text_of(job->run_dir));
-        line(out, term, "log", STYLE_NONE, text_of(job->log));
+        draw_log(out, term, job);
         draw_hint(out, term, job);
-        return ferror(out) ? error_input(error, BERTCTL_EXIT_FAILED, "cannot write") : 0;
+        return ferror(out) ? -EIO : 0; /* the output's error is told at the end */
 }
 
 static void draw_daemon(FILE *out, const struct term *term, const struct overview *overview) {

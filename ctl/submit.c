@@ -8,57 +8,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "bertd/bus.h"
+#include "bertd/logs.h"
 #include "common/cleanup.h"
-#include "common/environment.h"
 #include "common/file.h"
 #include "common/limits.h"
 #include "common/parse.h"
+#include "common/paths.h"
 #include "common/spec.h"
 #include "common/utf8.h"
 #include "ctl/array.h"
 #include "ctl/command.h"
 #include "ctl/dict.h"
 #include "ctl/json.h"
-
-static bool is_the_jobs(const char *variable) {
-        return strchr(variable, '=') && variable[0] != '=' && variable_owner(variable) == VARIABLE_JOB;
-}
-
-static int refuse_variable(const char *variable, struct error *error) {
-        cleanup_free char *clean = text_as_utf8(variable);
-        int length = clean ? (int) strcspn(clean, "=") : 0;
-
-        return error_input(error, BERTCTL_EXIT_USAGE,
-                           "environment variable %.*s: not UTF-8; unset it, or submit with `env -u %.*s bertctl submit "
-                           "...`",
-                           length, clean, length, clean);
-}
-
-/* The environment to send; the vector is the caller's, its strings are not. */
-static int collect_environment(char ***ret, struct error *error) {
-        size_t n = 0;
-
-        while (environ && environ[n])
-                n++;
-        cleanup_free char **variables = calloc(n + 1, sizeof(*variables));
-        if (!variables)
-                return error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
-        n = 0;
-        for (char **e = environ; e && *e; e++) {
-                if (!is_the_jobs(*e))
-                        continue;
-                if (!text_is_utf8(*e))
-                        return refuse_variable(*e, error);
-                variables[n++] = *e;
-        }
-        *ret = steal_pointer(&variables);
-        return 0;
-}
+#include "ctl/program.h"
+#include "ctl/surroundings.h"
 
 static int check_words(char *const *words, size_t n, struct error *error) {
         for (size_t i = 0; i < n; i++) {
@@ -87,31 +54,6 @@ static int append_strings(sd_bus_message *m, const char *key, char *const *strin
         return r;
 }
 
-static int append_limits(sd_bus_message *m) {
-        int r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append_basic(m, 's', "rlimits");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "a(utt)");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'a', "(utt)");
-        for (unsigned resource = 0; r >= 0 && resource < RLIMIT_NLIMITS; resource++) {
-                struct rlimit limit;
-                if (getrlimit((__rlimit_resource_t) resource, &limit) == 0)
-                        r = sd_bus_message_append(m, "(utt)", (uint32_t) resource, (uint64_t) limit.rlim_cur,
-                                                  (uint64_t) limit.rlim_max);
-        }
-        for (int i = 0; r >= 0 && i < 3; i++)
-                r = sd_bus_message_close_container(m);
-        return r;
-}
-
-static mode_t current_umask(void) {
-        mode_t mask = umask(077);
-        (void) umask(mask);
-        return mask;
-}
-
 static int append_text(sd_bus_message *m, const char *key, const char *text) {
         return text ? sd_bus_message_append(m, "{sv}", key, "s", text) : 0;
 }
@@ -132,6 +74,12 @@ static int append_bounds(sd_bus_message *m, const struct spec *spec) {
                 r = sd_bus_message_append(m, "{sv}", "hang_sec", "i", spec->restart.hang_sec);
         if (r >= 0 && spec->restart.start_sec >= 0)
                 r = sd_bus_message_append(m, "{sv}", "start_sec", "i", spec->restart.start_sec);
+        if (r >= 0 && spec->ends_with == ENDS_WITH_LAST)
+                r = append_text(m, "ends_with", "last");
+        if (r >= 0 && spec->log.max_size != BERTD_LOG_SIZE_DEFAULT)
+                r = sd_bus_message_append(m, "{sv}", "log_max_size", "t", spec->log.max_size);
+        if (r >= 0 && spec->log.keep != BERTD_LOG_KEEP_DEFAULT)
+                r = append_count(m, "log_keep", spec->log.keep);
         return r;
 }
 
@@ -186,8 +134,8 @@ static int append_surroundings(sd_bus_message *m, const char *cwd, char *const *
         if (r >= 0)
                 r = append_strings(m, "environment", environment, n);
         if (r >= 0)
-                r = append_count(m, "umask", current_umask());
-        return r < 0 ? r : append_limits(m);
+                r = surroundings_append(m);
+        return r;
 }
 
 static int send_submit(struct client *client, const struct spec *spec, const char *text, const char *cwd,
@@ -213,20 +161,6 @@ static int send_submit(struct client *client, const struct spec *spec, const cha
         return r <= 0 ? client_bad_message(error, r, "Submit") : 0;
 }
 
-static int current_folder(char **ret_cwd, struct error *error) {
-        char *cwd = getcwd(NULL, 0);
-
-        if (!cwd)
-                return error_input(error, BERTCTL_EXIT_FAILED, "the current folder is gone: %s", strerror(errno));
-        if (!text_is_utf8(cwd)) {
-                free(cwd);
-                return error_input(error, BERTCTL_EXIT_USAGE,
-                                   "the current folder's path is not UTF-8; submit from another folder");
-        }
-        *ret_cwd = cwd;
-        return 0;
-}
-
 /* What bertd would refuse. */
 static int check_limits(const struct spec *spec, const char *text, const char *cwd, char *const *environment,
                         struct error *error) {
@@ -247,6 +181,15 @@ static int check_limits(const struct spec *spec, const char *text, const char *c
         return r;
 }
 
+/* It is made where it is not there yet. */
+static int check_run_dir(const char *run_dir, struct error *error) {
+        struct stat st;
+
+        if (!run_dir || stat(run_dir, &st) < 0 || S_ISDIR(st.st_mode))
+                return 0;
+        return error_input(error, BERTCTL_EXIT_USAGE, "run_dir: %s: Not a directory", run_dir);
+}
+
 static int submit_spec(struct ctl *ctl, struct client *client, const struct spec *spec, uint64_t *ret_id) {
         cleanup_free char *text = NULL, *cwd = NULL;
         cleanup_free char **environment = NULL;
@@ -257,20 +200,33 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
         if (r < 0)
                 ctl->error.exit = BERTCTL_EXIT_USAGE;
         if (r == 0)
-                r = current_folder(&cwd, &ctl->error);
+                r = surroundings_folder(&cwd, &ctl->error);
         if (r == 0)
-                r = collect_environment(&environment, &ctl->error);
+                r = surroundings_environment(&environment, &ctl->error);
         if (r == 0)
                 r = check_limits(spec, text, cwd, environment, &ctl->error);
+        if (r == 0)
+                r = check_run_dir(spec->run_dir, &ctl->error);
         return r < 0 ? r : send_submit(client, spec, text, cwd, environment, ret_id, &ctl->error);
 }
 
 /* The options of a command job; the spec's own defaults where they are not given. */
 struct command_options {
-        const char *name, *run_dir, *memory, *cpus;
-        uint64_t ranks, threads, gpus, grace_sec, retries;
+        const char *name, *run_dir, *memory, *cpus, *ends_with, *log_max_size;
+        uint64_t ranks, threads, gpus, grace_sec, retries, log_keep;
         int64_t priority, hang_sec, start_sec;
 };
+
+static int read_log_size(const struct command_options *o, struct spec_log *ret, struct error *error) {
+        ret->max_size = BERTD_LOG_SIZE_DEFAULT;
+        ret->keep = o->log_keep == 0 ? BERTD_LOG_KEEP_DEFAULT : (uint32_t) o->log_keep;
+        if (o->log_max_size && parse_size(o->log_max_size, BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, &ret->max_size) < 0)
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "--log-max-size: expected bytes, or a number with K, M, G or T, from 64K to 1T; not "
+                                   "'%.64s'",
+                                   o->log_max_size);
+        return 0;
+}
 
 static int read_limits(const struct command_options *o, struct spec_resources *ret, struct error *error) {
         if (o->memory && parse_size(o->memory, BERTD_MEMORY_MIN, BERTD_MEMORY_MAX, &ret->memory) < 0)
@@ -283,16 +239,21 @@ static int read_limits(const struct command_options *o, struct spec_resources *r
         return 0;
 }
 
+static int read_end(const char *text, enum ends_with *ret, struct error *error) {
+        bool last = text && strcmp(text, "last") == 0;
+
+        if (text && !last && strcmp(text, "first") != 0)
+                return error_input(error, BERTCTL_EXIT_USAGE, "--ends-with: expected first or last, not '%.64s'", text);
+        *ret = last ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
+        return 0;
+}
+
 /* Fills a spec that borrows everything: never spec_free it. */
 static int spec_of_command(const struct command_options *o, const struct arguments *arguments, const char *run_dir,
                            uint32_t backoff[2], struct spec *ret, struct error *error) {
         const char *slash = strrchr(arguments->rest[0], '/');
         const char *name = o->name ? o->name : slash && slash[1] ? slash + 1 : arguments->rest[0];
 
-        if (!name[0])
-                return error_input(error, BERTCTL_EXIT_USAGE, "the command is an empty word");
-        if (check_words(arguments->rest, (size_t) arguments->n_rest, error) < 0)
-                return -EINVAL;
         if (!text_is_utf8(name))
                 return error_input(error, BERTCTL_EXIT_USAGE, "--name: not UTF-8");
         *ret = (struct spec) {
@@ -313,7 +274,10 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                              .start_sec = (int32_t) o->start_sec },
                 .checkpoint = { .every_sec = BERTD_EVERY_SEC_DEFAULT, .keep = BERTD_KEEP_DEFAULT },
         };
-        return read_limits(o, &ret->resources, error);
+        int r = read_end(o->ends_with, &ret->ends_with, error);
+        if (r >= 0)
+                r = read_log_size(o, &ret->log, error);
+        return r < 0 ? r : read_limits(o, &ret->resources, error);
 }
 
 static int submit_command(struct ctl *ctl, struct client *client, const struct command_options *o,
@@ -322,15 +286,32 @@ static int submit_command(struct ctl *ctl, struct client *client, const struct c
         uint32_t backoff[2] = { BERTD_BACKOFF_FIRST_DEFAULT, BERTD_BACKOFF_LAST_DEFAULT };
         struct spec spec;
 
-        int r = current_folder(&cwd, &ctl->error);
-        if (r == 0 && o->run_dir) {
-                run_dir = path_absolute(cwd, o->run_dir);
-                if (!run_dir)
-                        return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "out of memory");
+        int r = surroundings_folder(&cwd, &ctl->error);
+        if (r == 0 && o->run_dir && paths_expand(cwd, o->run_dir, &run_dir, &ctl->error) < 0) {
+                ctl->error.exit = BERTCTL_EXIT_USAGE;
+                return error_prefix(&ctl->error, "--run-dir");
         }
         if (r == 0)
                 r = spec_of_command(o, arguments, run_dir, backoff, &spec, &ctl->error);
         return r < 0 ? r : submit_spec(ctl, client, &spec, ret_id);
+}
+
+/* No spec, but something else where it should stand. */
+static int refuse_words(const struct arguments *arguments, struct error *error) {
+        if (arguments->n == 0)
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: expected one SPEC.yaml, or `-- COMMAND...`");
+        return error_input(error, BERTCTL_EXIT_USAGE,
+                           "submit: expected one SPEC.yaml; to run a program: `bertctl submit -- %s %s%s`",
+                           arguments->words[0], arguments->words[1], arguments->n > 2 ? " ..." : "");
+}
+
+static int check_command(const struct arguments *arguments, struct error *error) {
+        cleanup_free char *cwd = NULL;
+
+        int r = surroundings_folder(&cwd, error);
+        if (r == 0)
+                r = check_words(arguments->rest, (size_t) arguments->n_rest, error);
+        return r < 0 ? r : program_check(arguments->rest, error);
 }
 
 /* Exactly one of a spec file and a command, and no option that would silently do nothing. */
@@ -345,7 +326,7 @@ static int check_usage(const struct arguments *arguments, bool has_command_optio
                                    "submit: either a spec file or `-- COMMAND...`, not both: '%s'",
                                    arguments->words[0]);
         if (!arguments->rest && arguments->n != 1)
-                return error_input(error, BERTCTL_EXIT_USAGE, "submit: expected one SPEC.yaml, or `-- COMMAND...`");
+                return refuse_words(arguments, error);
         if (!arguments->rest && has_command_options)
                 return error_input(
                         error, BERTCTL_EXIT_USAGE,
@@ -413,12 +394,29 @@ static int check_data(enum job_kind kind, const struct spec_data *data, struct e
         return r;
 }
 
+/* Not by who reads the spec: the trainer does at each attempt, and a run does not end for a notice that cannot be given any more. */
+static int check_on_exit(const char *program, struct error *error) {
+        char *const argv[] = { (char *) program, NULL };
+
+        if (!program || program_check(argv, error) == 0)
+                return 0;
+        (void) error_prefix(error, "on_exit");
+        size_t n = strlen(error->text);
+        if (strpbrk(program, " \t"))
+                (void) snprintf(error->text + n, sizeof(error->text) - n, "; commands go into a script");
+        return -error->code;
+}
+
 /* What is not there is better told now than when the job's turn has come. The trainer checks what is in the files. */
 static int check_inputs(const struct spec *spec, struct error *error) {
-        int r = 0;
+        int r = check_on_exit(spec->on_exit, error);
 
-        if (spec->kind == JOB_COMMAND)
-                return 0;
+        if (r < 0)
+                return r;
+        if (spec->kind == JOB_COMMAND) {
+                r = program_check(spec->command, error);
+                return r < 0 ? error_prefix(error, "command") : 0;
+        }
         if (spec->model.config)
                 r = check_file("model.config", spec->model.config, "", error);
         if (r == 0 && spec->model.vocab)
@@ -431,14 +429,62 @@ static int check_inputs(const struct spec *spec, struct error *error) {
         return r;
 }
 
-static int load_spec(const char *path, const struct option_list *settings, struct spec **ret_spec,
-                     struct error *error) {
-        int r = spec_load_with(path, settings->items, settings->n, ret_spec, error);
+/* What is to be submitted, read once: it may be a pipe. */
+struct source {
+        const char *path;
+        char *text;
+        size_t size;
+};
+static void cleanup_source_p(struct source *source) { free(source->text); }
+#define cleanup_source cleanup(cleanup_source_p)
 
-        if (r == 0) {
+/* A script or another program in a spec's place: how it is run. */
+static int refuse_program(const char *path, struct error *error) {
+        const char *dot = strrchr(path, '.');
+        bool yaml = dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0);
+        cleanup_free char *command = yaml ? NULL : program_command(path);
+
+        if (!command)
+                return -error->code;
+        *error = (struct error) {};
+        return error_input(error, BERTCTL_EXIT_USAGE,
+                           "%s: not a job spec but a program; to run it: `bertctl submit -- %s`", path, command);
+}
+
+/* `submit ./train.sh --lr 1`: those were the program's. */
+static void refuse_options(const char *path, struct error *error) {
+        cleanup_free char *command = program_command(path);
+        struct error own = *error;
+
+        if (!command)
+                return;
+        *error = (struct error) {};
+        (void) error_input(error, own.exit, "%.600s; a program's own options follow --: `bertctl submit -- %s ...`",
+                           own.text, command);
+}
+
+static int read_source(const char *path, struct source *ret, struct error *error) {
+        *ret = (struct source) { .path = path };
+        if (!path[0])
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: the spec's name is an empty word");
+        int r = spec_read(path, &ret->text, &ret->size, error);
+        if (r < 0) {
+                error->exit = BERTCTL_EXIT_USAGE;
+                r = refuse_program(path, error);
+        }
+        return r;
+}
+
+static int load_spec(const struct source *source, const struct option_list *settings, struct spec **ret_spec,
+                     struct error *error) {
+        int r = spec_parse(source->path, source->text, source->size, settings->items, settings->n, ret_spec, error);
+
+        if (r < 0)
+                r = refuse_program(source->path, error);
+        else {
                 r = check_inputs(*ret_spec, error);
                 if (r < 0)
-                        (void) error_prefix(error, "%s", path);
+                        (void) error_prefix(error, "%s", source->path);
         }
         /* Whatever is wrong with a spec is wrong usage of bertctl. */
         if (r < 0)
@@ -447,8 +493,8 @@ static int load_spec(const char *path, const struct option_list *settings, struc
 }
 
 /* One job of an array: its keys set, and in its name and its folder. */
-static int load_member(const char *path, const struct option_list *settings, const struct array *array, size_t index,
-                       struct spec **ret_spec, struct error *error) {
+static int load_member(const struct source *source, const struct option_list *settings, const struct array *array,
+                       size_t index, struct spec **ret_spec, struct error *error) {
         struct option_list all = *settings;
         cleanup_free char *label = NULL, *name = NULL, *run_dir = NULL;
         char *own[ARRAY_AXES_MAX] = {};
@@ -461,7 +507,7 @@ static int load_member(const char *path, const struct option_list *settings, con
                         all.items[all.n++] = own[i];
         }
         if (r == 0)
-                r = load_spec(path, &all, ret_spec, error);
+                r = load_spec(source, &all, ret_spec, error);
         for (size_t i = 0; i < array->n; i++)
                 free(own[i]);
         if (r < 0)
@@ -484,30 +530,38 @@ static int load_member(const char *path, const struct option_list *settings, con
 }
 
 static int tell_id(struct ctl *ctl, uint64_t id, bool json) {
+        int r = 0;
+
         if (json) {
                 json_t *object = json_object();
                 (void) json_object_set_new(object, "id", json_count(id));
-                return json_print(stdout, object, &ctl->error);
-        }
-        (void) printf("%" PRIu64 "\n", id);
-        return 0;
+                r = json_print(stdout, object, &ctl->error);
+        } else
+                (void) printf("%" PRIu64 "\n", id);
+        if (r == 0 && fflush(stdout) == 0)
+                return 0;
+        /* Or it would be submitted again. */
+        return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 " is submitted; standard output: %s", id,
+                           strerror(errno));
 }
 
 /* All jobs of the array, or none where one of their specs is wrong. */
-static int submit_array(struct ctl *ctl, const char *path, const struct option_list *settings,
+static int submit_array(struct ctl *ctl, const struct source *source, const struct option_list *settings,
                         const struct array *array, bool json) {
         cleanup_client struct client *client = NULL;
         cleanup_json json_t *ids = json_array();
         size_t total = array_size(array);
+        bool command = false;
 
         for (size_t i = 0; i < 2 * total; i++) { /* first every spec, then every job */
                 cleanup_spec struct spec *spec = NULL;
                 uint64_t id;
-                int r = load_member(path, settings, array, i % total, &spec, &ctl->error);
+                int r = load_member(source, settings, array, i % total, &spec, &ctl->error);
                 if (r == 0 && i == total)
                         r = client_connect(ctl->socket, &client, &ctl->error);
                 if (r == 0 && i >= total)
                         r = submit_spec(ctl, client, spec, &id);
+                command = r == 0 && spec->kind == JOB_COMMAND && strcmp(source->path, SPEC_STDIN) != 0;
                 if (r < 0 && i > total) { /* those are told, or they would be submitted again */
                         (void) error_prefix(&ctl->error, "after %zu of %zu jobs", i - total, total);
                         if (json)
@@ -517,9 +571,11 @@ static int submit_array(struct ctl *ctl, const char *path, const struct option_l
                         return r;
                 if (i >= total && json)
                         (void) json_array_append_new(ids, json_count(id));
-                else if (i >= total)
-                        (void) printf("%" PRIu64 "\n", id);
+                else if (i >= total && (r = tell_id(ctl, id, false)) < 0)
+                        return r;
         }
+        if (command)
+                surroundings_tell_stdin();
         return json ? json_print(stdout, steal_pointer(&ids), &ctl->error) : 0;
 }
 
@@ -597,6 +653,11 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                   .max = BERTD_GRACE_MAX,
                   .argument = "SEC",
                   .help = "COMMAND: between SIGTERM and SIGKILL (" BERTD_TEXT(BERTD_GRACE_DEFAULT) ")" },
+                { .name = "ends-with",
+                  .kind = OPTION_STRING,
+                  .value = &o.ends_with,
+                  .argument = "WHICH",
+                  .help = "COMMAND: first: ends with its first process; last: runs while one of it lives (first)" },
                 { .name = "memory",
                   .kind = OPTION_STRING,
                   .value = &o.memory,
@@ -621,6 +682,19 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                   .max = BERTD_HANG_MAX,
                   .argument = "SEC",
                   .help = "COMMAND: to its first reported step (0: any time)" },
+                { .name = "log-max-size",
+                  .kind = OPTION_STRING,
+                  .value = &o.log_max_size,
+                  .argument = "SIZE",
+                  .help = "COMMAND: of an attempt's log, as 512K or 1G (64M); its first 1 MB is kept beside" },
+                { .name = "log-keep",
+                  .kind = OPTION_U64,
+                  .value = &o.log_keep,
+                  .min = 1,
+                  .max = BERTD_LOG_KEEP_MAX,
+                  .argument = "N",
+                  .help = "COMMAND: files that it is in; the oldest makes room (" BERTD_TEXT(
+                          BERTD_LOG_KEEP_DEFAULT) ")" },
                 { .name = "retries",
                   .kind = OPTION_U64,
                   .value = &o.retries,
@@ -633,36 +707,45 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
         struct arguments arguments;
         cleanup_client struct client *client = NULL;
         cleanup_spec struct spec *spec = NULL;
+        cleanup_source struct source source = {};
         uint64_t id;
 
         int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, -1, 0, &arguments);
+        if (r < 0 && arguments.n > 0 && !arguments.rest)
+                refuse_options(arguments.words[0], &ctl->error);
         if (r <= 0)
                 return command_exit(ctl, r);
         bool given = o.name || o.run_dir || o.ranks || o.threads || o.gpus != UINT64_MAX || o.grace_sec != UINT64_MAX ||
                      o.retries != UINT64_MAX || o.priority != INT64_MAX || o.memory || o.cpus || o.hang_sec >= 0 ||
-                     o.start_sec >= 0;
+                     o.start_sec >= 0 || o.ends_with || o.log_max_size || o.log_keep > 0;
         r = check_usage(&arguments, given, settings.n + axes.n > 0, &ctl->error);
         if (r == 0)
                 r = array_parse(&axes, &array, &ctl->error);
         if (r == 0 && array.n > 0 && wait)
                 r = error_input(&ctl->error, BERTCTL_EXIT_USAGE, "submit: --wait waits for one job, not for an array");
+        if (r == 0 && !arguments.rest)
+                r = read_source(arguments.words[0], &source, &ctl->error);
         if (r == 0 && array.n > 0)
-                return command_exit(ctl, submit_array(ctl, arguments.words[0], &settings, &array, json));
+                return command_exit(ctl, submit_array(ctl, &source, &settings, &array, json));
         o.ranks = o.ranks == 0 ? BERTD_RANKS_DEFAULT : o.ranks;
         o.threads = o.threads == 0 ? BERTD_THREADS_DEFAULT : o.threads;
         o.gpus = o.gpus == UINT64_MAX ? BERTD_GPUS_DEFAULT : o.gpus;
         o.grace_sec = o.grace_sec == UINT64_MAX ? BERTD_GRACE_DEFAULT : o.grace_sec;
         o.retries = o.retries == UINT64_MAX ? BERTD_RETRIES_DEFAULT : o.retries;
         o.priority = o.priority == INT64_MAX ? BERTD_PRIORITY_DEFAULT : o.priority;
-        /* A wrong spec is told whether or not a daemon is there. */
+        /* What is wrong here is told whether or not a daemon is there. */
         if (r == 0 && !arguments.rest)
-                r = load_spec(arguments.words[0], &settings, &spec, &ctl->error);
+                r = load_spec(&source, &settings, &spec, &ctl->error);
+        else if (r == 0)
+                r = check_command(&arguments, &ctl->error);
         if (r == 0)
                 r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)
                 r = spec ? submit_spec(ctl, client, spec, &id) : submit_command(ctl, client, &o, &arguments, &id);
         if (r == 0)
                 r = tell_id(ctl, id, json);
+        if (r == 0 && (!spec || (spec->kind == JOB_COMMAND && strcmp(source.path, SPEC_STDIN) != 0)))
+                surroundings_tell_stdin();
         if (r < 0 || !wait)
                 return command_exit(ctl, r);
         (void) fflush(stdout);

@@ -529,6 +529,8 @@ void attempt_stop(struct job *job) {
                 return;
         }
         set_deadline(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
+        if (run->pidfd) /* somebody may have stopped it with its job */
+                (void) pidfd_send_signal(sd_event_source_get_io_fd(run->pidfd), SIGCONT, NULL, 0);
         if (run->newer)
                 stop_by_signal(run);
         else if (run->peer)

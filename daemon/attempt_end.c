@@ -188,6 +188,14 @@ static void put_reason(char *buffer, size_t size, const char *death, const char 
                         more && delay[0] ? "; " : "", delay);
 }
 
+/* A job that is done needs no reason, unless it left something behind. */
+static void say_more(const struct attempt *a, struct outcome *ret) {
+        if (!a->reason || strcmp(a->reason, BERTD_FINISHED) == 0)
+                return;
+        (void) snprintf(ret->reason, sizeof(ret->reason), "%s", a->reason);
+        (void) snprintf(ret->private, sizeof(ret->private), "%s", a->private ? a->private : "");
+}
+
 static void judge(struct manager *manager, struct job *job, bool asked, struct outcome *ret) {
         static const enum job_event events[] = {
                 [POLICY_DONE] = EVENT_FINISHED, [POLICY_RETRY] = EVENT_RETRY, [POLICY_FAIL] = EVENT_GAVE_UP
@@ -207,8 +215,10 @@ static void judge(struct manager *manager, struct job *job, bool asked, struct o
         policy_count(&job->deaths, job->history, job->n_history);
         apply_policy(manager, job, unasked, &decision, text);
         ret->event = events[decision.action];
-        if (decision.action == POLICY_DONE)
+        if (decision.action == POLICY_DONE) {
+                say_more(a, ret);
                 return;
+        }
         char samples[64] = "";
         if (decision.cause == CAUSE_SAME_STEP && a->samples_last > 0)
                 (void) snprintf(samples, sizeof(samples), " (samples %" PRIu64 " to %" PRIu64 ")", a->samples_first,

@@ -18,6 +18,7 @@
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/paths.h"
 #include "common/clock.h"
 #include "daemon/attempt.h"
 #include "daemon/inlet.h"
@@ -582,6 +583,9 @@ static int set_access(const char *path, struct error *error) {
         if (r < 0 && r != -ESRCH)
                 log_error("group bertd cannot be looked up: %s: only root can connect until bertd is started again",
                           strerror(-r));
+        if (r == -ESRCH && geteuid() == 0 && strcmp(path, BERTD_SYSTEM_SOCKET) == 0)
+                log_error("there is no group bertd: only root can connect; make it with `groupadd --system bertd` and "
+                          "start bertd again");
         if (r >= 0 && chown(path, 0, group) < 0)
                 return error_errno(error, errno, "%s", path);
         if (chmod(path, r >= 0 ? 0660 : 0600) < 0)

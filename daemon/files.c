@@ -20,6 +20,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/space.h"
 #include "common/utf8.h"
 #include "daemon/ledger.h"
 #include "daemon/states.h"
@@ -161,16 +162,23 @@ static json_t *checkpoints_object(const struct job *job, const char *run_dir) {
 
 static char *attempt_document(const struct job *job, const struct files_attempt *c) {
         cleanup_json json_t *root = json_pack(
-                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:s,s:i,s:i,s:o}", "version",
+                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:i,s:s,s:i,s:i,s:o}", "version",
                 ATTEMPT_DOCUMENT_VERSION, "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number,
                 "nonce", job->attempt.nonce, "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd",
                 job->cwd, "umask", (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment",
                 string_array(c->environment), "grace_usec", (json_int_t) (job->grace_sec * USEC_PER_SEC), "stop",
-                job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes", (json_int_t) SHIM_LOG_MAX,
-                "socket", c->socket, "hang_sec", (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
+                job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes",
+                (json_int_t) job->log_max_size, "log_keep", (int) job->log_keep, "socket", c->socket, "hang_sec",
+                (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
                 checkpoints_object(job, c->run_dir));
+        if (root && job->ends_with == ENDS_WITH_LAST)
+                (void) json_object_set_new(root, "ends_with", json_string("last"));
         if (root && c->ran)
                 (void) json_object_set_new(root, "ran", json_true());
+        if (root && job->nice != 0)
+                (void) json_object_set_new(root, "nice", json_integer(job->nice));
+        if (root && c->inputs->cpu_list[0])
+                (void) json_object_set_new(root, "cpu_list", json_string(c->inputs->cpu_list));
         return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 }
 
@@ -195,7 +203,7 @@ static int prepare_scratch(const struct job *job, const char *path) {
         return fd < 0 ? -errno : give_to(fd, job);
 }
 
-int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
+static int prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
         char name[32];
 
         (void) snprintf(name, sizeof(name), "%" PRIu64, job->id);
@@ -219,6 +227,15 @@ int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt
         if (r >= 0 && contents->scratch)
                 r = prepare_scratch(job, contents->scratch);
         return r < 0 ? error_errno(error, -r, "%s of job %" PRIu64, name, job->id) : 0;
+}
+
+int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
+        struct error own = {};
+
+        int r = prepare(jobs_fd, job, contents, &own);
+        if (r == -ENOSPC && space_no_inodes_at(jobs_fd))
+                return error_set(error, ENOSPC, "the files of job %" PRIu64 ": %s", job->id, BERTD_NO_INODES);
+        return r < 0 ? error_set(error, -r, "%s", own.text) : 0;
 }
 
 int files_open_shim_log(int jobs_fd, const struct job *job) {

@@ -44,6 +44,10 @@ struct checkpoint {
         bool dirty;
 };
 
+/* See on_exit.h. The row's: whether on_exit is to be started, may have been, may have been twice. And what is done about it now. */
+enum exit_owed { EXIT_OWED_NONE, EXIT_OWED_START, EXIT_OWED_STARTED, EXIT_OWED_REPEATED, EXIT_OWED_MAX };
+enum exit_phase { EXIT_WAITS, EXIT_TURN, EXIT_BEGINS };
+
 #define NONCE_SIZE 33 /* 32 hex digits */
 #define BOOT_ID_SIZE 37
 #define LEDGER_MAX 2048        /* rows kept for a job: the newest */
@@ -91,13 +95,18 @@ struct job {
         double cpus;                 /* limit, 0 = none */
         int32_t hang_sec, start_sec; /* as in include/bertd/bus.h */
         enum on_nan on_nan;
+        enum ends_with ends_with; /* of a command */
+        uint64_t log_max_size;    /* bytes of an attempt's log, in log_keep files */
+        uint32_t log_keep;
         uint32_t umask;
+        int32_t nice;
         char *name;
         const char *user, *cwd;  /* shared, of text_shared: most jobs have the same few */
         char *run_dir, *on_exit; /* NULL: the job's own folder; none */
-        char *reason;            /* of the last transition, for everybody; NULL = none */
-        char *private;           /* the same for the owner and root: it may quote the job; NULL = reason */
-        char *status;            /* what the attempt says it does, not kept; NULL = nothing */
+        enum exit_owed exit_owed;
+        char *reason;  /* of the last transition, for everybody; NULL = none */
+        char *private; /* the same for the owner and root: it may quote the job; NULL = reason */
+        char *status;  /* what the attempt says it does, not kept; NULL = nothing */
         uint64_t submitted, started, ended, not_before;
         uint64_t step, steps;
         double loss, rate;                /* NaN = unknown */
@@ -125,9 +134,11 @@ struct job {
 
         /* Not stored. */
         bool dirty, attempt_dirty;
-        bool exit_due, stop_due; /* after the commit: on_exit is run; the shim is told what `wish` says */
-        uint64_t wake_boottime;  /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */
-        struct queue_entry wait; /* JOB_QUEUED: as the queue planned it last */
+        bool stop_due; /* after the commit: the shim is told what `wish` says */
+        enum exit_phase exit_phase;
+        uint64_t exit_pause, exit_after; /* on_exit could not be started: it is not tried before, on CLOCK_BOOTTIME */
+        uint64_t wake_boottime;          /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */
+        struct queue_entry wait;         /* JOB_QUEUED: as the queue planned it last */
         struct attempt_run *run;
         struct waiter *waiters;
         size_t texts; /* as the store counts them against its user's share */

@@ -194,12 +194,34 @@ static void add_end(sd_bus_message *m, int *r, const struct job *job, bool owner
         add_string(m, r, "first_cause", attempt_private(a));
 }
 
+/* The timer's clock decides, which no one sets; the wall clock's time is what it is by that. */
+static void add_next_try(sd_bus_message *m, int *r, const struct job *job) {
+        uint64_t now = clock_boottime_usec(), left = 0;
+
+        if (job->state == JOB_BACKOFF)
+                left = job->wake_boottime > now ? job->wake_boottime - now : 1;
+        add_u64(m, r, "not_before", left > 0 ? clock_realtime_usec() + left : job->not_before);
+        add_u64(m, r, "next_try_usec", left);
+}
+
 static void add_limits(sd_bus_message *m, int *r, const struct job *job) {
         add_u64(m, r, "memory", job->memory);
         add_double(m, r, "cpus", job->cpus);
+        add_u64(m, r, "log_max_size", job->log_max_size);
+        add_u32(m, r, "log_keep", job->log_keep);
         add_i32(m, r, "hang_sec", job->hang_sec);
         add_i32(m, r, "start_sec", job->start_sec);
         add_string(m, r, "on_nan", on_nan_name(job->on_nan));
+        add_string(m, r, "ends_with", ends_with_name(job->ends_with));
+        add_i32(m, r, "nice", job->nice);
+}
+
+/* Of a job that has lost its first process and runs on. */
+static void add_running_on(sd_bus_message *m, int *r, const struct job *job) {
+        if (!job->run || job->run->runs_on == 0)
+                return;
+        add_i32(m, r, "first_exit", job->run->first_exit);
+        add_u32(m, r, "runs_on", job->run->runs_on);
 }
 
 static void add_paths(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job) {
@@ -233,10 +255,11 @@ int jobview_job(sd_bus_message *m, const struct manager *manager, const struct j
         add_u64(m, &r, "submitted", job->submitted);
         add_u64(m, &r, "started", job->started);
         add_u64(m, &r, "ended", job->ended);
-        add_u64(m, &r, "not_before", job->not_before);
+        add_next_try(m, &r, job);
         add_progress(m, &r, job);
         add_end(m, &r, job, owner);
         add_limits(m, &r, job);
+        add_running_on(m, &r, job);
         add_paths(m, &r, manager, job);
         add_u64(m, &r, "attempt_started", job->attempt.open ? job->attempt.started : 0);
         if (owner) {

@@ -33,12 +33,12 @@ extern const struct launcher launcher_fork, launcher_systemd;
 /* "auto" and the names of LAUNCHER_NAMES. −EINVAL with the list. */
 int launcher_choose(const char *name, enum launcher_kind *ret, struct error *error);
 
-/* Runs argv as the job's user in a unit of its own, outside bertd's sandbox, for at most so long. `done` is called once, when it has
- * ended; until then the caller keeps the task, which systemd_task_free forgets. NULL: it could not be begun. */
+/* Runs argv as the job's user in a unit of its own, outside bertd's sandbox, for at most so long. `began` is called when systemd
+ * has taken it, `done` once, when it has ended or could not be begun; until then the caller keeps the task, which systemd_task_free forgets. NULL: it could not be begun. */
 struct systemd_task;
 struct systemd_task *systemd_task_run(struct manager *manager, const struct job *job, const char *name,
                                       char *const *argv, char *const *environment, const char *cwd, uint64_t limit_usec,
-                                      void (*done)(void *userdata), void *userdata);
+                                      void (*began)(void *userdata), void (*done)(void *userdata), void *userdata);
 void systemd_task_free(struct systemd_task *task);
 
 /* Name of the transient unit of the job's attempt; the caller frees. */

@@ -33,10 +33,17 @@ void log_open(void) {
                        st.st_dev == device && st.st_ino == inode;
 }
 
+/* Never waits: somebody may have put a FIFO there. */
 static int open_log(void) {
-        cleanup_close int fd = open(sink.path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+        cleanup_close int fd =
+                open(sink.path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        struct stat st;
 
-        return fd < 0 || dup2(fd, STDERR_FILENO) < 0 ? -errno : 0;
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        if (!S_ISREG(st.st_mode))
+                return -EINVAL;
+        return dup2(fd, STDERR_FILENO) < 0 ? -errno : 0;
 }
 
 int log_to_file(const char *path) {
@@ -45,13 +52,21 @@ int log_to_file(const char *path) {
         return sink.path && sink.rotated ? open_log() : -ENOMEM;
 }
 
+/* Somebody has removed, moved away or replaced it. */
+static bool is_elsewhere(const struct stat *own) {
+        struct stat there;
+
+        return lstat(sink.path, &there) < 0 ? errno == ENOENT
+                                            : there.st_dev != own->st_dev || there.st_ino != own->st_ino;
+}
+
 /* Where that fails the file grows rather than losing its end. */
 static void rotate(void) {
         struct stat st;
 
-        if (!sink.rotated || fstat(STDERR_FILENO, &st) < 0 || (st.st_nlink > 0 && st.st_size < LOG_FILE_MAX))
+        if (!sink.rotated || fstat(STDERR_FILENO, &st) < 0)
                 return;
-        if (st.st_nlink == 0 || rename(sink.path, sink.rotated) == 0 || errno == ENOENT)
+        if (is_elsewhere(&st) || (st.st_size >= LOG_FILE_MAX && rename(sink.path, sink.rotated) == 0))
                 (void) open_log();
 }
 

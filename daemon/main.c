@@ -131,7 +131,7 @@ static int take_option(int option, char **argv, struct options *o, struct error 
                 (void) puts("bertd " BERTD_VERSION);
                 return 1;
         default:
-                return usage_option(option, argv, NULL, error);
+                return usage_option(option, argv, long_options, NULL, error);
         }
 }
 

@@ -31,6 +31,7 @@
 #include "daemon/launcher.h"
 #include "daemon/ledger.h"
 #include "daemon/log.h"
+#include "daemon/on_exit.h"
 #include "daemon/process.h"
 #include "daemon/reserve.h"
 #include "daemon/settle.h"
@@ -251,6 +252,7 @@ void manager_free(struct manager *m) {
                 (void) sd_bus_flush_close_unref(m->systemd);
         (void) sd_event_source_disable_unref(m->plan_source);
         (void) sd_event_source_disable_unref(m->wake_source);
+        (void) sd_event_source_disable_unref(m->exit_retry);
         gpu_watch_free(m->gpu_watch);
         store_free(m->store);
         (void) sd_event_unref(m->loop);
@@ -321,9 +323,10 @@ enum verdict manager_move_privately(struct manager *m, struct job *job, enum job
         store_note_move(m->store, job, from, job_event_name(event));
         manager_commit(m);
         log_transition(job->id, job_state_name(from), job_state_name(job->state), job->reason);
-        job->exit_due = state_has_ended(job->state);
-        if (job->exit_due)
+        if (state_has_ended(job->state)) {
+                on_exit_owe(job);
                 manager_plan_soon(m); /* where the job leaves memory */
+        }
         return STATE_MOVE;
 }
 
@@ -424,20 +427,10 @@ static void plan(struct manager *m) {
         }
 }
 
-/* Those that had to wait. */
-static void start_exits(struct manager *m) {
-        bool wait = m->exits_wait;
-
-        m->exits_wait = false;
-        for (size_t i = 0; wait && i < store_count(m->store); i++)
-                if (!store_at(m->store, i)->dirty)
-                        settle_exit(m, store_at(m->store, i));
-}
-
 static int on_plan(sd_event_source *source, void *userdata) {
         struct manager *m = userdata;
 
-        start_exits(m);
+        on_exit_next_all(m);
         store_release(m->store);
         plan(m);
         return 0;
@@ -517,6 +510,7 @@ static void reconcile(struct manager *m) {
                 struct job *job = store_at(m->store, i);
                 if (job->state == JOB_BACKOFF)
                         restore_backoff(job);
+                on_exit_adopt(m, job);
                 if (!state_holds_resources(job->state))
                         continue;
                 job->attempt.open = true;

@@ -14,6 +14,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "bertd/limits.h"
 #include "common/error.h"
 #include "daemon/descriptors.h"
 #include "daemon/gpus.h"
@@ -62,10 +63,13 @@ struct manager {
         int lock_fd, dir_fd;    /* of STATE/bertd.lock and of STATE itself: both are locked */
         int reserve_fd;         /* reserve.h; < 0: none */
         char boot_id[BOOT_ID_SIZE];
-        char *trainer, *shim;    /* paths of the programs that attempts run */
-        char storage_error[256]; /* why the last commit failed, "" = it did not */
-        bool exits_wait;         /* an on_exit program is due that had no turn yet */
-        bool draining;           /* shutdown with jobs: nothing starts, exit when all have stopped */
+        char *trainer, *shim;                /* paths of the programs that attempts run */
+        char storage_error[256];             /* why the last commit failed, "" = it did not */
+        bool exits_wait;                     /* an on_exit program is owed that had no turn yet */
+        uid_t exit_turns[BERTD_ON_EXIT_MAX]; /* on_exit.c: whose on_exit is started by the next commit */
+        unsigned n_exit_turns;
+        sd_event_source *exit_retry; /* armed while one could not be started */
+        bool draining;               /* shutdown with jobs: nothing starts, exit when all have stopped */
 };
 
 int manager_new(const struct manager_options *options, struct manager **ret, struct error *error);

@@ -21,6 +21,7 @@
 #include "bertd/exit.h"
 #include "bertd/progress.h"
 #include "common/cleanup.h"
+#include "common/cpu_list.h"
 #include "common/clock.h"
 #include "common/environment.h"
 #include "common/file.h"
@@ -60,6 +61,7 @@ void attempt_free(struct attempt *attempt) {
         free(attempt->nonce);
         free(attempt->cwd);
         free(attempt->log);
+        free(attempt->cpu_list);
         free_strings(attempt->argv);
         free_strings(attempt->environment);
         known_free(&attempt->known);
@@ -161,6 +163,7 @@ static void read_known(struct attempt *a, const json_t *object) {
 
 static bool read_attempt(const json_t *object, struct attempt *a) {
         const char *stop = json_string_value(json_object_get(object, "stop"));
+        const char *ends_with = json_string_value(json_object_get(object, "ends_with"));
         const char *nonce = json_string_value(json_object_get(object, "nonce"));
         const char *cwd = json_string_value(json_object_get(object, "cwd"));
         const char *log = json_string_value(json_object_get(object, "log"));
@@ -171,13 +174,18 @@ static bool read_attempt(const json_t *object, struct attempt *a) {
                 return false;
         a->job = (uint64_t) json_integer_value(json_object_get(object, "job"));
         a->number = (uint32_t) json_integer_value(json_object_get(object, "attempt"));
+        const char *cpus = json_string_value(json_object_get(object, "cpu_list"));
+        a->nice = (int) json_integer_value(json_object_get(object, "nice"));
+        a->cpu_list = cpus ? strdup(cpus) : NULL;
         a->umask = (mode_t) json_integer_value(json_object_get(object, "umask")) & 0777;
         a->grace_usec = (uint64_t) json_integer_value(json_object_get(object, "grace_usec"));
         a->log_max_bytes = (uint64_t) json_integer_value(json_object_get(object, "log_max_bytes"));
+        a->log_keep = (unsigned) json_integer_value(json_object_get(object, "log_keep"));
         a->hang_sec = read_seconds(object, "hang_sec");
         a->start_sec = read_seconds(object, "start_sec");
         a->ran = json_is_true(json_object_get(object, "ran"));
         a->stop_by_term = stop && strcmp(stop, "term") == 0;
+        a->ends_with = ends_with && strcmp(ends_with, "last") == 0 ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
         a->nonce = strdup(nonce);
         a->cwd = strdup(cwd);
         a->log = strdup(log);
@@ -251,6 +259,24 @@ static void raise_oom_score(void) {
         }
 }
 
+/* As the submitter had it, where this user and this host allow it; else the job's log says that it runs otherwise. After the limits: of
+ * them RLIMIT_NICE, which is the kernel's word and not the client's, allows a priority above the usual one. */
+static void set_scheduling(const struct attempt *attempt) {
+        struct cpu_list cpus;
+
+        if (attempt->nice != 0 && setpriority(PRIO_PROCESS, 0, attempt->nice) < 0)
+                (void) dprintf(STDERR_FILENO, "bertd: nice %d of the submitter: %s; the job runs with %d\n",
+                               attempt->nice, strerror(errno), getpriority(PRIO_PROCESS, 0));
+        if (!attempt->cpu_list)
+                return;
+        int r = cpu_list_read(attempt->cpu_list, &cpus);
+        if (r == 0)
+                r = cpu_list_set(&cpus);
+        if (r != 0)
+                (void) dprintf(STDERR_FILENO, "bertd: CPUs %s of the submitter: %s; the job runs on any\n",
+                               attempt->cpu_list, r == -EINVAL ? "not there now" : strerror(-r));
+}
+
 /* A trainer makes its own. One that is gone is not made again: it may lie on a file system that is mounted late. */
 static int make_run_dir(const struct attempt *attempt) {
         const char *run_dir = attempt_getenv(attempt, BERTD_ENV_RUN_DIR);
@@ -309,6 +335,7 @@ static int become_job(const struct attempt *attempt, char **environment, int out
         if (dup2(null_fd, 0) < 0 || dup2(output_fd, 1) < 0 || dup2(output_fd, 2) < 0)
                 return STEP_SETUP;
         set_limits(attempt);
+        set_scheduling(attempt);
         if (make_run_dir(attempt) < 0)
                 return STEP_RUN_DIR;
         if (chdir(attempt->cwd) < 0)
@@ -373,12 +400,6 @@ void child_close(struct child *child) {
         child->output_fd = child->report_fd = -1;
 }
 
-/* What the host had too little of; it has more again one day. */
-static bool is_of_host(const struct exec_report *said) {
-        return said->step == STEP_SETUP || said->code == EAGAIN || said->code == ENOMEM || said->code == EMFILE ||
-               said->code == ENFILE;
-}
-
 /* As a shell tells it. */
 static void describe_interpreter(const struct exec_report *said, const char *name, char text[SHIM_REASON_MAX]) {
         size_t n = strlen(said->interpreter);
@@ -394,6 +415,12 @@ static void describe_interpreter(const struct exec_report *said, const char *nam
         else
                 (void) snprintf(text, SHIM_REASON_MAX, "%.200s: %.120s: bad interpreter: %s", name, said->interpreter,
                                 strerror(said->code));
+}
+
+/* What the host had too little of; it has more again one day. */
+static bool is_of_host(const struct exec_report *said) {
+        return said->step == STEP_SETUP || said->code == EAGAIN || said->code == ENOMEM || said->code == EMFILE ||
+               said->code == ENFILE;
 }
 
 bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret) {

@@ -30,15 +30,19 @@ struct attempt {
         char **environment; /* NULL-terminated, with BERTD_NONCE and without NOTIFY_SOCKET */
         char *cwd, *log;
         mode_t umask;
+        int nice;       /* 0: as bertd runs us */
+        char *cpu_list; /* NULL: as bertd runs us */
         struct {
                 int resource;
                 struct rlimit limit;
         } rlimits[ATTEMPT_RLIMITS_MAX];
         unsigned n_rlimits;
         uint64_t grace_usec, log_max_bytes;
+        unsigned log_keep;       /* 0: an older bertd says nothing of it */
         int hang_sec, start_sec; /* −1: automatic, 0: no limit */
         bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
-        bool ran;                /* an earlier attempt has executed it: what is not there now may come back */
+        enum ends_with ends_with;
+        bool ran;   /* an earlier attempt has executed it: what is not there now may come back */
         bool lists; /* bertd leaves it to us which checkpoints are there: those that it knows are `known` */
         struct known known;
 };
@@ -58,6 +62,8 @@ void attempt_setenv(struct attempt *attempt, const char *name, const char *value
 
 struct child {
         pid_t pid;     /* 0: not started */
+        bool reaped;   /* it has ended: the pid may be another's */
+        int status;    /* then, of waitpid */
         int output_fd; /* read end of its stdout and stderr, non-blocking; −1 */
         int report_fd; /* read end of what a failed exec says; −1 */
 };

@@ -19,6 +19,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/space.h"
 #include "common/utf8.h"
 
 #define RECORD_BYTES_MAX 16384
@@ -297,7 +298,7 @@ static bool judge_code(const struct shim_evidence *evidence, struct span text, s
 
 static bool judge_disk_full(struct span text, struct shim_verdict *v) {
         static const char *const words[] = { "No space left on device", "Disk quota exceeded",
-                                             "database or disk is full" };
+                                             "database or disk is full", "No inodes left on device" };
 
         if (text.n > DISK_FULL_WINDOW)
                 text = (struct span) { text.p + text.n - DISK_FULL_WINDOW, DISK_FULL_WINDOW };
@@ -465,7 +466,7 @@ void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *re
 
         if (v.exit_code == 0) {
                 v.exit_class = EXIT_CLASS_FINISHED;
-                set_reason(&v, "finished");
+                set_reason(&v, BERTD_FINISHED);
         } else if (v.signal > 0) {
                 judge_signal(evidence, &v); /* mpirun itself, or the command */
         } else {
@@ -489,8 +490,9 @@ void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *re
 int exit_file_open(int dir_fd, struct error *error) {
         cleanup_close int fd =
                 openat(dir_fd, "exit.json.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
+        const int code = errno;
         if (fd < 0)
-                return error_errno(error, errno, "exit.json.tmp");
+                return error_set(error, code, "exit.json.tmp: %s", space_text_at(code, dir_fd));
         int r = posix_fallocate(fd, 0, RECORD_BYTES_MAX);
         if (r != 0)
                 return error_errno(error, r, "exit.json.tmp");

@@ -113,7 +113,8 @@ void store_release(struct store *store) {
 
         for (size_t i = 0; i < store->n_jobs; i++) {
                 struct job *job = store->jobs[i];
-                if (!state_has_ended(job->state) || job->dirty || job->run || job->waiters || job->exit_due) {
+                if (!state_has_ended(job->state) || job->dirty || job->run || job->waiters ||
+                    job->exit_owed != EXIT_OWED_NONE) {
                         store->jobs[kept++] = job;
                         continue;
                 }
@@ -178,6 +179,7 @@ static int write_job(struct store *store, const struct job *job, struct error *e
         bind_text(s, i++, lost ? lost : "");
         bind_u64(s, i++, job->holds_checkpoints);
         bind_text(s, i++, job->private);
+        bind_u64(s, i++, job->exit_owed);
         return db_run(s, error);
 }
 
@@ -311,14 +313,28 @@ static int refuse_removed(const struct store *store, struct error *error) {
                          moved ? "removed or replaced" : "state.db-wal was removed");
 }
 
+static int lock(const struct store *store, struct error *error) {
+        int code = sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+
+        if ((code & 0xff) == SQLITE_BUSY)
+                return error_set(error, EBUSY, "another program keeps it locked (`fuser %s` names it)",
+                                 sqlite3_db_filename(store->db, "main"));
+        return code == SQLITE_OK ? 0 : db_error(error, store->db, "SQLite");
+}
+
 static int begin(struct store *store, struct error *error) {
         if (store->begun)
                 return 0;
         int r = refuse_removed(store, error);
         if (r >= 0)
-                r = db_exec(store->db, "BEGIN IMMEDIATE", error);
+                r = lock(store, error);
         store->begun = r >= 0;
         return r;
+}
+
+int store_begin(struct store *store, struct error *error) {
+        int r = begin(store, error);
+        return r < 0 ? error_prefix(error, "state.db") : 0;
 }
 
 static int write_removals(struct store *store, struct error *error) {
@@ -332,6 +348,11 @@ static int write_removals(struct store *store, struct error *error) {
                         r = db_run(s, error);
         }
         return r;
+}
+
+static void roll_back(struct store *store) {
+        (void) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+        store->begun = false;
 }
 
 /* After a failed statement SQLite may have rolled back already: nothing is written outside the transaction. */
@@ -349,7 +370,7 @@ static int finish(struct store *store, struct error *error) {
         if (r >= 0)
                 r = db_exec(store->db, "COMMIT", error);
         if (r < 0)
-                (void) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+                roll_back(store);
         store->begun = false;
         store->inputs = 0;
         store->failure = (struct error) {};
@@ -362,8 +383,11 @@ bool store_is_heavy(const struct store *store) { return store->inputs > HEAVY_BY
 
 int store_flush(struct store *store, struct error *error) {
         store->n_flushed = 0;
-        if (!store->dirty)
+        if (!store->dirty) {
+                if (store->begun)
+                        roll_back(store);
                 return 0;
+        }
         int r = begin(store, error);
         if (r < 0)
                 return error_prefix(error, "state.db");
@@ -477,6 +501,7 @@ static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, con
                 .keep = s->keep,
                 .keep_every = s->keep_every,
                 .umask = s->umask,
+                .nice = s->nice,
                 .submitted = clock_realtime_usec(),
                 .loss = NAN,
                 .rate = NAN,
@@ -487,6 +512,10 @@ static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, con
                 .hang_sec = s->hang_sec,
                 .start_sec = s->start_sec,
                 .on_nan = s->on_nan && s->on_nan[0] ? (enum on_nan) on_nan_from_name(s->on_nan) : ON_NAN_STOP,
+                .ends_with = s->ends_with && s->ends_with[0] ? (enum ends_with) ends_with_from_name(s->ends_with)
+                                                             : ENDS_WITH_FIRST,
+                .log_max_size = s->log_max_size,
+                .log_keep = s->log_keep,
                 .checkpoint_stall = NAN,
                 .checkpoint_write = NAN,
                 .name = strdup(s->name),
@@ -535,7 +564,11 @@ static int insert_job(struct store *store, const struct job *job, struct error *
         (void) sqlite3_bind_int(s, i++, job->hang_sec);
         (void) sqlite3_bind_int(s, i++, job->start_sec);
         bind_u64(s, i++, job->on_nan);
+        bind_u64(s, i++, job->log_max_size);
+        bind_u64(s, i++, job->log_keep);
         bind_u64(s, i++, job->since_usec);
+        bind_u64(s, i++, job->ends_with);
+        (void) sqlite3_bind_int(s, i++, job->nice);
         return db_run(s, error);
 }
 
@@ -554,6 +587,7 @@ static int insert_inputs(struct store *store, const struct job *job, const struc
         bind_blob(s, 3, environment, size);
         bind_blob(s, 4, submission->rlimits, submission->n_rlimits * sizeof(submission->rlimits[0]));
         bind_blob(s, 5, command, command_size);
+        bind_text(s, 6, submission->cpu_list);
         store->inputs += size + command_size + (submission->spec ? strlen(submission->spec) : 0);
         return db_run(s, error);
 }

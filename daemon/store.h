@@ -1,6 +1,6 @@
 /*
  * state.db: every job, attempt, checkpoint and event (contracts C3, C4). In memory are the jobs that have not ended, and ended
- * ones until they are durable and store_release has come by; an ended job is read from the database when it is asked for.
+ * ones until they are durable, their on_exit has been started and store_release has come by; an ended job is read from the database when it is asked for.
  *
  * Who owns a struct job: the store, when store_find, store_at or store_insert gave it; it stays until store_release or
  * store_remove, so a pointer holds for one iteration of the loop. The caller, when store_load gave it: job_free, or store_adopt,
@@ -83,6 +83,8 @@ void store_mark(struct store *store, struct job *job); /* rows changed, no event
 bool store_pending(const struct store *store);
 /* What is inserted by now is enough for one flush: others wait for it. */
 bool store_is_heavy(const struct store *store);
+/* Takes what only one writer of state.db can have, for the flush to come. −EBUSY: another program has it. Nothing here waits for it. */
+int store_begin(struct store *store, struct error *error);
 int store_flush(struct store *store, struct error *error);
 struct job *store_flushed(const struct store *store, size_t i); /* the jobs that the last flush wrote; NULL: no more */
 
@@ -133,6 +135,7 @@ struct job_inputs {
         size_t environment_size;
         struct submit_rlimit rlimits[SUBMIT_RLIMITS_MAX];
         uint32_t n_rlimits;
+        char cpu_list[BERTD_CPU_LIST_MAX + 1]; /* empty: any CPU */
 };
 int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, struct error *error);
 

@@ -374,7 +374,7 @@ static int parse(int argc, char **argv, const char *usage, struct classifier *f,
                 } else if (o == 'h')
                         return fputs(usage, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
                 else
-                        r = usage_option(o, argv, argv[0], error);
+                        r = usage_option(o, argv, options, argv[0], error);
         }
         return r;
 }

@@ -74,7 +74,7 @@ int cmd_diff(int argc, char **argv) {
         int o = getopt_long(argc, argv, ":h", options, NULL);
         if (o == 'h')
                 return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
-        int r = o >= 0 ? usage_option(o, argv, argv[0], &error)
+        int r = o >= 0 ? usage_option(o, argv, options, argv[0], &error)
                        : usage_count(argc, argv, 2, 2, "CHECKPOINT CHECKPOINT", argv[0], &error);
         if (r < 0)
                 return error_report(&error);

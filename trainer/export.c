@@ -330,7 +330,7 @@ int cmd_export(int argc, char **argv) {
                 else if (o == 't')
                         x.task_name = optarg;
                 else
-                        r = usage_option(o, argv, argv[0], &error);
+                        r = usage_option(o, argv, options, argv[0], &error);
         }
         if (r == 0)
                 r = usage_count(argc, argv, 1, 1, "CHECKPOINT", argv[0], &error);

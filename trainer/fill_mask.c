@@ -242,7 +242,7 @@ int cmd_fill_mask(int argc, char **argv) {
                 if (o == 'v')
                         f.vocab_path = optarg;
                 else if (o != 't')
-                        r = usage_option(o, argv, argv[0], &error);
+                        r = usage_option(o, argv, options, argv[0], &error);
                 else if (parse_u64(optarg, 1, TOP_MAX, &f.top) < 0)
                         r = error_input(&error, BERTD_EXIT_USAGE, "--top: '%.64s', expected 1 to %d", optarg, TOP_MAX);
         }

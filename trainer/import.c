@@ -97,7 +97,7 @@ int cmd_import(int argc, char **argv) {
                 if (o == 'o')
                         output = optarg;
                 else
-                        r = usage_option(o, argv, argv[0], &error);
+                        r = usage_option(o, argv, options, argv[0], &error);
         }
         if (r == 0)
                 r = usage_count(argc, argv, 1, 1, "HF_DIR", argv[0], &error);

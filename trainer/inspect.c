@@ -69,7 +69,7 @@ int cmd_inspect(int argc, char **argv) {
                 if (o == 'j')
                         json = true;
                 else
-                        r = usage_option(o, argv, argv[0], &error);
+                        r = usage_option(o, argv, options, argv[0], &error);
         }
         if (r == 0)
                 r = usage_count(argc, argv, 1, 1, "CHECKPOINT", argv[0], &error);

@@ -9,6 +9,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/nearest.h"
 #include "trainer/finetune.h"
 #include "trainer/hf.h"
 #include "trainer/inspect.h"
@@ -73,6 +74,19 @@ static int flushed(int code) {
         return BERTD_EXIT_IO;
 }
 
+static int unknown_command(const char *name) {
+        const char *names[ELEMENTSOF(commands)];
+
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++)
+                names[i] = commands[i].name;
+        const char *nearest = nearest_of(name, names, ELEMENTSOF(names));
+        if (nearest)
+                (void) fprintf(stderr, "bert-trainer: no command %s: did you mean %s?\n", name, nearest);
+        else
+                (void) fprintf(stderr, "bert-trainer: no command %s (bert-trainer --help lists them)\n", name);
+        return BERTD_EXIT_USAGE;
+}
+
 int main(int argc, char **argv) {
         file_hold_standard();
         make_waiting_threads_sleep(argv);
@@ -86,6 +100,5 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < ELEMENTSOF(commands); i++)
                 if (strcmp(name, commands[i].name) == 0)
                         return flushed(commands[i].run(argc - 1, argv + 1));
-        (void) fprintf(stderr, "bert-trainer: no command %s (bert-trainer --help lists them)\n", argv[1]);
-        return BERTD_EXIT_USAGE;
+        return unknown_command(argv[1]);
 }

@@ -150,7 +150,7 @@ static int parse_arguments(int argc, char **argv, struct request *ret, struct er
                 else if (c == 'h')
                         return fputs(usage, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
                 else
-                        r = usage_option(c, argv, argv[0], error);
+                        r = usage_option(c, argv, options, argv[0], error);
         return r < 0 ? r : usage_count(argc, argv, 1, 1, "CONFIG.json", argv[0], error);
 }
 

@@ -43,7 +43,7 @@ static int parse_arguments(int argc, char **argv, const char *usage, struct run_
                 else if (o == 'h')
                         return fputs(usage, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
                 else
-                        r = usage_option(o, argv, argv[0], error);
+                        r = usage_option(o, argv, options, argv[0], error);
         }
         if (r == 0)
                 r = usage_count(argc, argv, 1, 1, "SPEC.yaml", argv[0], error);

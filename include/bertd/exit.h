@@ -19,6 +19,8 @@ enum {
         BERTD_EXIT_CONFIG = 78,         /* wrong job spec or model config (EX_CONFIG): never retried */
 };
 
+#define BERTD_FINISHED "finished" /* the reason of an attempt with exit code 0 of which nothing else is to be said */
+
 /* bertctl. */
 enum {
         BERTCTL_EXIT_OK = 0,

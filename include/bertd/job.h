@@ -55,4 +55,9 @@ enum on_nan { ON_NAN_STOP, ON_NAN_ROLLBACK, ON_NAN_MAX };
 #define ON_NAN_NAMES \
         { "stop", "rollback" }
 
+/* With which of its processes a command's attempt ends: the first, or the last that lives. */
+enum ends_with { ENDS_WITH_FIRST, ENDS_WITH_LAST, ENDS_WITH_MAX };
+#define ENDS_WITH_NAMES \
+        { "first", "last" }
+
 #endif

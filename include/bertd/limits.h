@@ -12,6 +12,7 @@
 #define BERTD_COMMAND_MAX (64u << 10) /* all words, see BERTD_WORD_MIN */
 #define BERTD_SPEC_MAX (256u << 10)   /* the spec's text */
 #define BERTD_INPUTS_MAX (1u << 20)   /* environment and spec together: both are on disk only */
+#define BERTD_CPU_LIST_MAX 1024       /* "0-3,8" */
 #define BERTD_WORD_MIN 8              /* a word or variable counts its NUL too, and no less than this */
 
 /* ---- jobs that have not ended ---- */
@@ -55,6 +56,8 @@
 #define BERTD_MEMORY_MAX (1ull << 52)
 #define BERTD_CPUS_MIN 0.01
 #define BERTD_CPUS_MAX 65536
+#define BERTD_NICE_MIN (-20)
+#define BERTD_NICE_MAX 19
 #define BERTD_RETRIES_MAX 1000000 /* max_without_progress */
 #define BERTD_RETRIES_DEFAULT 5
 #define BERTD_BACKOFF_FIRST_MAX 86400 /* seconds, as all below */

@@ -31,7 +31,11 @@ refused 2 "command is missing"
 refused 2 "did you mean 'status'" sttaus
 refused 2 "unknown command 'xyzzyx'" xyzzyx
 refused 2 "unknown command" help xyzzyx
-refused 2 "unknown option '--sokcet'" --sokcet x status
+refused 2 "did you mean 'submit'" sumbit
+refused 2 "unknown option '--sokcet': did you mean --socket?" --sokcet x status
+refused 2 "unknown option '--json' .*follow its name" --json list
+refused 2 "unknown option '--rank': did you mean --ranks?" submit --rank 2 -- true
+refused 2 "did you mean --run-dir?" submit --rundir=x -- true
 refused 2 "PATH is missing" --socket
 refused 2 "did you mean --json" list --jsno
 refused 2 "unknown option '-z'" list -z
@@ -61,7 +65,27 @@ spec() { printf '%s\n' "$@" >"$work/job.yaml"; }
 refused 2 "none.yaml" submit "$work/none.yaml"
 refused 2 "$work" submit "$work"
 spec 'kind: command' 'command: ["true"]' 'nmae: x'
-refused 2 "job.yaml:3.*nmae" submit "$work/job.yaml"
+refused 2 "job.yaml:3.*nmae.*did you mean name?" submit "$work/job.yaml"
+while IFS='|' read -r line meant; do
+  spec 'kind: command' 'command: ["true"]' "$line"
+  refused 2 "job.yaml:3: unknown key .*: did you mean $meant?;" submit "$work/job.yaml"
+done <<'EOF'
+grcae: 5|restart.grace_sec
+ranks: 2|resources.ranks
+run-dir: x|run_dir
+restart: {grace: 5}|restart.grace_sec
+resources: {grace_sec: 5}|restart.grace_sec
+checkpoint: {evry_steps: 5}|checkpoint.every_steps
+EOF
+spec 'kind: pretrain' 'stages:' '- {train: {stesp: 1}}'
+refused 2 "unknown key 'stesp' in train: did you mean train.steps?" submit "$work/job.yaml"
+spec 'kind: pretrain' 'stages:' '- {tarin: {steps: 1}}'
+refused 2 "unknown key 'tarin' in stages: did you mean stages.train?" submit "$work/job.yaml"
+spec 'kind: command' 'command: ["true"]'
+refused 2 "'piority=3': unknown key: did you mean priority?" submit --set piority=3 "$work/job.yaml"
+refused 2 "'ranks=3': unknown key: did you mean resources.ranks?" submit --set ranks=3 "$work/job.yaml"
+refused 2 "'rnaks=3': unknown key: did you mean resources.ranks?" submit --array rnaks=3,4 "$work/job.yaml"
+refused 2 "'zork=3': expected KEY=VALUE" submit --set zork=3 "$work/job.yaml"
 spec 'kind: command' 'command: ["true"]' 'resources: {ranks: many}'
 refused 2 "job.yaml:3.*ranks" submit "$work/job.yaml"
 spec 'kind: command' 'command: ["true"]' 'resources: {ranks: 0}'

@@ -202,6 +202,12 @@ attempt command term 1000000 'setsid sleep 300 & exit 0'
 run_shim
 ok 'an orphan does not outlive the job' ended
 ok 'nor hold up its end' nonce_free
+attempt pretrain usr1 60000000 'trap \"\" TERM; (sleep 300; true) & exit 0'
+asked=$(now)
+run_shim
+ok 'what a trainer leaves is killed' ended
+ok 'at once' took_within 0 $((1500 * patience))
+ok 'all of it' nonce_free
 attempt command term 1000000 'trap \"echo term\" TERM; echo up; while :; do sleep 0.05; done'
 run_shim
 wait_for 5 up

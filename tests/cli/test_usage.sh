@@ -64,10 +64,13 @@ ok "params --micro-batch x" refuses 2 "^bert-trainer: --micro-batch: 'x', expect
 ok "predict --device tpu" refuses 2 "^bert-trainer: --device: 'tpu', expected auto, cpu or cuda" "$TRAINER" predict --device tpu a.ckpt
 ok "evaluate --format xml" refuses 2 "^bert-trainer: --format: 'xml', expected" "$TRAINER" evaluate --format xml a.ckpt a
 ok "bert-trainer alone" refuses 2 "^bert-trainer: COMMAND: missing; see bert-trainer --help\$" "$TRAINER"
+ok "one that is nearly a command" refuses 2 "^bert-trainer: no command pretrian: did you mean pretrain?\$" "$TRAINER" pretrian
+ok "an option that is nearly one" refuses 2 "^bert-trainer: --rundir: unknown option: did you mean --run-dir?; see bert-trainer pretrain --help\$" "$TRAINER" pretrain --rundir x
 ok "an unknown command" refuses 2 "^bert-trainer: no command frobnicate (bert-trainer --help lists them)\$" "$TRAINER" frobnicate
 
 daemon() { ok "bertd ${*:2}" refuses 2 "^bertd: $1" "$BERTD" "${@:2}"; }
 daemon "--frobnicate: unknown option; see bertd --help\$" --frobnicate
+daemon "--sockte=x: unknown option: did you mean --socket?; see bertd --help\$" --sockte=x
 daemon "-z: unknown option; see bertd --help\$" -z
 daemon "--detach=x: takes no argument; see bertd --help\$" --detach=x
 for option in state-dir socket slots gpus launcher; do daemon "--$option: argument missing; see bertd --help\$" --$option; done

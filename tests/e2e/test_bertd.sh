@@ -101,6 +101,14 @@ ok "which has the first line" wait_for 10 grep -q "bertd .*, pid $bertd_pid: " "
 rm "$BERTD_STATE_DIR/bertd.log"
 job=$("$BERTCTL" submit -- true) && wait_job "$job"
 is "a log that was removed is made again" "$(grep -c "job $job attempt 1: finished" "$BERTD_STATE_DIR/bertd.log")" 1
+mv "$BERTD_STATE_DIR/bertd.log" "$BERTD_STATE_DIR/bertd.log.old"
+job=$("$BERTCTL" submit -- true) && wait_job "$job"
+is "as is one that was moved away" "$(grep -c "job $job attempt 1: finished" "$BERTD_STATE_DIR/bertd.log")" 1
+mkfifo "$work/fifo" && mv "$work/fifo" "$BERTD_STATE_DIR/bertd.log"
+job=$("$BERTCTL" submit -- true)
+ok "a FIFO in its place holds nobody up" wait_job "$job"
+rm "$BERTD_STATE_DIR/bertd.log"
+job=$("$BERTCTL" submit -- true) && wait_job "$job"
 is "readable by bertd's user alone" "$(stat -c %a "$BERTD_STATE_DIR/bertd.log")" 600
 ok "a second one on that folder is refused in one line, through the pipe, too" refuses 1 "$BERTD_STATE_DIR.*$bertd_pid" timeout 30 "$BERTD" --launcher fork --detach --socket "$work/other.sock"
 

@@ -64,6 +64,38 @@ else
   skip "and answers a submit with a later serial" "no busctl"
 fi
 
+# Output that goes nowhere.
+output_fails() { # ERROR COMMAND...
+  local error=$1
+  shift
+  exits 1 timeout 60 "$BERTCTL" "$@" 2>"$work/err" && [[ $(cat "$work/err") == "bertctl: "*"standard output: $error" && $(wc -l <"$work/err") == 1 ]] || { cat "$work/err"; return 1; }
+}
+while read -r -a words; do
+  ok "${words[*]} >/dev/full" eval 'output_fails "No space left on device" "${words[@]}" >/dev/full'
+  ok "${words[*]} >&-" eval 'output_fails "Bad file descriptor" "${words[@]}" >&-'
+done <<EOF
+list
+list --json
+status
+status --json
+status --json 1
+status -w 1
+events $last
+events --json $last
+checkpoints --json 1
+logs --json 1
+wait --json 1
+version
+doctor --json
+help
+list --help
+EOF
+ok "a submission that was accepted is said to be" eval 'output_fails "No space left on device" submit -- true >/dev/full && grep -q "^bertctl: job [0-9]* is submitted; " "$work/err"'
+ok "also as JSON" eval 'output_fails "No space left on device" submit --json -- true >/dev/full && grep -q "^bertctl: job [0-9]* is submitted; " "$work/err"'
+# The reader ends before the list does.
+ok "a reader that went away is no error to tell" eval '{ "$BERTCTL" list --json 2>"$work/err"; } | head -n 1 >/dev/null; [[ ! -s $work/err ]]'
+ok "nor where SIGPIPE is ignored" eval '(trap "" PIPE; { "$BERTCTL" list --json 2>"$work/err"; } | head -n 1 >/dev/null); [[ ! -s $work/err ]]'
+
 # Colour.
 count_colours() { awk -v escape="$escape[[]" '/^bertd / {said = 1} $0 ~ escape {n = 1} END {print !said ? "nothing was said" : n ? "some" : 0}'; }
 colours() { on_terminal "$@" "$BERTCTL" status | count_colours; }
@@ -91,6 +123,26 @@ if unshare -rm mount -t tmpfs tmpfs /run 2>/dev/null; then
   is "the system's, where the user has none" "$(both "$BERTD_SOCKET" | jq -r .socket; cat "$work/err")" "/run/bertd/bertd.sock"
 else
   for what in "the user's own is used" "a line says which" "where one answers" "the system's"; do skip "$what" "needs mount namespaces"; done
+fi
+
+# The system's, made where there was no group for it: whoever runs bertctl is not told to join root's.
+if ((EUID == 0)) && unshare -m true 2>/dev/null; then
+  cp "$BERTCTL" "$work/bertctl"
+  closed() { # ARGUMENT...: of bertctl, as another user, with a socket of root alone
+    # shellcheck disable=SC2016 # for that shell
+    env -u BERTD_SOCKET -u BERTD_STATE_DIR HOME=/nonexistent unshare -m sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/bertd && umask 177 && python3 -c "import socket; socket.socket(socket.AF_UNIX).bind(\"/run/bertd/bertd.sock\")" && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"' sh "$work/bertctl" "$@"
+  }
+  closed_says() { # PATTERN ARGUMENT...
+    local pattern=$1 code=0
+    shift
+    closed "$@" >"$work/out" 2>"$work/err" || code=$?
+    [[ $code == 1 ]] && grep -q "^bertctl: $pattern" "$work/err" || { echo "exit $code"; cat "$work/out" "$work/err"; return 1; }
+  }
+  cure="groupadd --system bertd; usermod -aG bertd nobody; systemctl restart bertd"
+  ok "a system's bertd without a group: what is missing" closed_says "/run/bertd/bertd.sock: only root may use it: when bertd started there was no group bertd; ask root for \`$cure\`" list
+  ok "doctor says it, too" eval 'closed doctor >"$work/out"; cat "$work/out"; grep -A1 "^fail  group .*closed to all but root" "$work/out" | grep -q "cure: $cure"'
+else
+  for what in "a system's bertd without a group" "doctor says it, too"; do skip "$what" "needs root and mount namespaces"; done
 fi
 
 # Watching and waiting, while bertd is away for a while.

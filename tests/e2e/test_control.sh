@@ -96,8 +96,13 @@ is "no descriptor of the daemon's or its shell's reaches a job" "$("$BERTCTL" lo
 job=$("$BERTCTL" submit -- bash -c 'exit 2')
 is "exit 2 is never retried: wait gives 1" "$(wait_job "$job" >/dev/null 2>&1; echo $?)" 1
 is "after one attempt" "$(field "$job" attempts)" 1
-job=$("$BERTCTL" submit -- no-such-program-anywhere)
-is "an unknown program fails" "$(wait_job "$job" >/dev/null 2>&1; echo $?)" 1
+cp "$(type -P true)" "$work/no-such-program-anywhere"
+holds=$("$BERTCTL" submit --ranks 8 --priority 1000 -- sleep 1000)
+wait_for 20 state_is "$holds" running
+job=$("$BERTCTL" submit -- "$work/no-such-program-anywhere")
+rm "$work/no-such-program-anywhere"
+"$BERTCTL" cancel --now "$holds"
+is "a program that is gone when its turn comes fails" "$(wait_job "$job" >/dev/null 2>&1; echo $?)" 1
 ok "and the reason names it" grep -q no-such-program-anywhere <<<"$(field "$job" reason)"
 
 job=$("$BERTCTL" submit -- bash -c 'trap "echo got-term; exit 0" TERM; echo up; while :; do sleep 0.1; done')

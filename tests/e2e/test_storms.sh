@@ -48,6 +48,11 @@ ok "without a clock that moves" wait_for 20 attempt_past "$patient" 61
 "$BERTCTL" cancel --now "$patient"
 forward 1700
 is "half an hour later it waits" "$(field "$job" state):$(field "$job" attempts)" backoff:60
+half_hour() { local left; left=$(field "$job" next_try_sec) && at_least "$left" 1500 && at_least 1900 "$left" && "$BERTCTL" status "$job" | grep -q 'next try  *in \(2[5-9]\|3[01]\) min'; }
+ok "as long as the time since boot says" half_hour
+forward -36000 0
+ok "whatever the wall clock does" half_hour
+forward 36000 0
 kill_bertd
 start_bertd
 is "under the next bertd, too" "$(field "$job" state):$(field "$job" attempts)" backoff:60

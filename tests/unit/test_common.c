@@ -6,17 +6,21 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/cpu_list.h"
 #include "common/db.h"
 #include "common/environment.h"
 #include "common/error.h"
 #include "common/file.h"
+#include "common/nearest.h"
 #include "common/parse.h"
 #include "common/paths.h"
 #include "common/utf8.h"
@@ -98,6 +102,69 @@ static void test_paths_are_normalised(void **state) {
                 cleanup_free char *got = path_absolute(cases[i].base, cases[i].path);
                 assert_string_equal(got, cases[i].want);
         }
+}
+
+static void test_home(void **state) {
+        static const struct {
+                const char *path, *want; /* NULL: refused */
+        } cases[] = { { "~", "/home/a" }, { "~/x", "/home/a/x" }, { "./~/x", "/w/~/x" }, { "x~", "/w/x~" },
+                      { "/~/x", "/~/x" }, { "~bob/x", NULL },     { "~x", NULL } };
+        struct error e = {};
+
+        assert_int_equal(setenv("HOME", "/home/a", 1), 0);
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                cleanup_free char *got = NULL;
+                struct error error = {};
+                assert_int_equal(paths_expand("/w", cases[i].path, &got, &error), cases[i].want ? 0 : -EINVAL);
+                if (cases[i].want)
+                        assert_string_equal(got, cases[i].want);
+        }
+        assert_int_equal(mkdir_parents("~/x", 0700, &e), -EINVAL);
+        assert_string_equal(e.text, "~/x: a shell leaves ~ as it is after '='; write $HOME/x");
+        assert_int_equal(access("~", F_OK), -1);
+}
+
+static void test_nearest(void **state) {
+        static const char *const names[] = { "status", "list", "grace_sec", "run_dir", "rm" };
+        static const struct {
+                const char *word, *want;
+        } cases[] = { { "sttaus", "status" },
+                      { "lsit", "list" },
+                      { "lst", "list" },
+                      { "grace", "grace_sec" },
+                      { "grcae", "grace_sec" },
+                      { "run-dir", "run_dir" },
+                      { "rundir", "run_dir" },
+                      { "rmm", "rm" },
+                      { "x", NULL },
+                      { "foo", NULL },
+                      { "", NULL },
+                      { "statement", NULL },
+                      { "a-word-that-is-longer-than-any-slip-of-a-hand", NULL } };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                const char *got = nearest_of(cases[i].word, names, ELEMENTSOF(names));
+                if (cases[i].want && got)
+                        assert_string_equal(got, cases[i].want);
+                else
+                        assert_ptr_equal(got, cases[i].want);
+        }
+}
+
+static void test_cpu_lists(void **state) {
+        static const char *const good[] = { "0", "0-3,8", "1,3,5", "8191", "0-8191" };
+        static const char *const bad[] = { "", "x", "3-1", "1,1", "0,", ",0", "-1", "8192", "1-", "0 1", "2,1" };
+        struct cpu_list list = {};
+        char text[64];
+
+        for (size_t i = 0; i < ELEMENTSOF(good); i++) {
+                assert_int_equal(cpu_list_read(good[i], &list), 0);
+                assert_string_equal(cpu_list_write(&list, text, sizeof(text)), good[i]);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+                assert_int_equal(cpu_list_read(bad[i], &list), -EINVAL);
+        assert_int_equal(cpu_list_read("1,3,5", &list), 0);
+        assert_string_equal(cpu_list_write(&list, text, 5), ""); /* none rather than a part */
 }
 
 static void test_numbers(void **state) {
@@ -200,17 +267,29 @@ static void test_variables(void **state) {
                 const char *assignment;
                 enum variable_owner owner;
         } rows[] = {
-                { "LISTEN_ADDR=:80", VARIABLE_JOB },        { "WATCHDOG_DIR=/w", VARIABLE_JOB },
-                { "LISTEN_FDS_X=1", VARIABLE_JOB },         { "LISTEN_FD=1", VARIABLE_JOB },
-                { "NOTIFY_SOCKET_DIR=/n", VARIABLE_JOB },   { "BERTD_RESUME_LATER=1", VARIABLE_JOB },
-                { "BERTD_SOCKET=/s", VARIABLE_JOB },        { "PMIX_MCA_psec=native", VARIABLE_JOB },
-                { "OMPI_MCA_btl=self", VARIABLE_JOB },      { "LISTEN_FDS=3", VARIABLE_MANAGER },
-                { "LISTEN_PID=1", VARIABLE_MANAGER },       { "LISTEN_FDNAMES=a", VARIABLE_MANAGER },
-                { "NOTIFY_SOCKET=/n", VARIABLE_MANAGER },   { "WATCHDOG_USEC=1", VARIABLE_MANAGER },
-                { "WATCHDOG_PID=1", VARIABLE_MANAGER },     { "INVOCATION_ID=0", VARIABLE_MANAGER },
-                { "JOURNAL_STREAM=8:1", VARIABLE_MANAGER }, { "LINES=24", VARIABLE_MANAGER },
-                { "PMIX_RANK=0", VARIABLE_MANAGER },        { "OMPI_COMM_WORLD_RANK=0", VARIABLE_MANAGER },
-                { "BERTD_NONCE=n", VARIABLE_BERTD },        { "BERTD_JOB_ID=1", VARIABLE_BERTD },
+                { "BERTD_NOTICE_REPEATED=1", VARIABLE_BERTD },
+                { "LISTEN_ADDR=:80", VARIABLE_JOB },
+                { "WATCHDOG_DIR=/w", VARIABLE_JOB },
+                { "LISTEN_FDS_X=1", VARIABLE_JOB },
+                { "LISTEN_FD=1", VARIABLE_JOB },
+                { "NOTIFY_SOCKET_DIR=/n", VARIABLE_JOB },
+                { "BERTD_RESUME_LATER=1", VARIABLE_JOB },
+                { "BERTD_SOCKET=/s", VARIABLE_JOB },
+                { "PMIX_MCA_psec=native", VARIABLE_JOB },
+                { "OMPI_MCA_btl=self", VARIABLE_JOB },
+                { "LISTEN_FDS=3", VARIABLE_MANAGER },
+                { "LISTEN_PID=1", VARIABLE_MANAGER },
+                { "LISTEN_FDNAMES=a", VARIABLE_MANAGER },
+                { "NOTIFY_SOCKET=/n", VARIABLE_MANAGER },
+                { "WATCHDOG_USEC=1", VARIABLE_MANAGER },
+                { "WATCHDOG_PID=1", VARIABLE_MANAGER },
+                { "INVOCATION_ID=0", VARIABLE_MANAGER },
+                { "JOURNAL_STREAM=8:1", VARIABLE_MANAGER },
+                { "LINES=24", VARIABLE_MANAGER },
+                { "PMIX_RANK=0", VARIABLE_MANAGER },
+                { "OMPI_COMM_WORLD_RANK=0", VARIABLE_MANAGER },
+                { "BERTD_NONCE=n", VARIABLE_BERTD },
+                { "BERTD_JOB_ID=1", VARIABLE_BERTD },
                 { "BERTD_RESUME=", VARIABLE_BERTD },
         };
 
@@ -253,6 +332,9 @@ int main(void) {
                 cmocka_unit_test(test_error_is_one_harmless_line),
                 cmocka_unit_test(test_file_replacement),
                 cmocka_unit_test(test_paths_are_normalised),
+                cmocka_unit_test(test_home),
+                cmocka_unit_test(test_nearest),
+                cmocka_unit_test(test_cpu_lists),
                 cmocka_unit_test(test_numbers),
                 cmocka_unit_test(test_state_and_socket),
                 cmocka_unit_test(test_user_socket),

@@ -89,6 +89,8 @@ static void test_round_trip(void **state) {
         assert_string_equal(job->attempt.evidence, "/e");
         assert_true(job->memory == UINT64_C(16) << 30 && job->cpus == 2.5);
         assert_true(job->hang_sec == 0 && job->start_sec == 60 && job->on_nan == ON_NAN_ROLLBACK);
+        assert_true(job->log_max_size == 1 << 20 && job->log_keep == 5);
+        assert_int_equal(job->ends_with, ENDS_WITH_LAST);
         assert_true(job->deaths.costing == 900 && job->deaths.free == 70);
         assert_true(job->lost_usec[EXIT_CLASS_USER_ERROR] == 12 && job->lost_usec[EXIT_CLASS_KILLED] == 0);
         assert_true(job->lost_usec[EXIT_CLASS_OOM] == (UINT64_C(1) << 40) + 5);

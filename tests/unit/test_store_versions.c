@@ -58,6 +58,7 @@ static void test_version_1_is_migrated(void **state) {
         assert_true(job->attempt.rank == -1 && !job->attempt.host);
         assert_true(job->n_history == 1 && job->history[0].step == 12 && job->n_ledger == 1);
         assert_true(job->memory == 0 && job->hang_sec == -1 && job->start_sec == -1 && job->on_nan == ON_NAN_STOP);
+        assert_int_equal(job->ends_with, ENDS_WITH_FIRST);
         assert_true(isnan(job->checkpoint_stall));
         assert_int_equal(store_find(store, 3)->priority, 9);
         assert_int_equal(store_load_spec(store, 2, &spec, &error), 0);

@@ -178,7 +178,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                 else if (c == 'h')
                         return 1;
                 else
-                        return usage_option(c, argv, argv[0], error);
+                        return usage_option(c, argv, options, argv[0], error);
         }
         return arguments->vocab ? 0 : usage_missing("--vocab FILE", argv[0], error);
 }

@@ -126,6 +126,15 @@ static int parse_number(const char *option, uint64_t min, uint64_t max, uint64_t
         return 0;
 }
 
+static const struct option options[] = { { "size", required_argument, NULL, 's' },
+                                         { "output", required_argument, NULL, 'o' },
+                                         { "alphabet", required_argument, NULL, 'a' },
+                                         { "min-frequency", required_argument, NULL, 'm' },
+                                         { "format", required_argument, NULL, 'f' },
+                                         { "help", no_argument, NULL, 'h' },
+                                         TEXT_ARGUMENTS,
+                                         {} };
+
 static int take_option(int c, char **argv, struct arguments *arguments, struct error *error) {
         uint64_t number = 0;
         int r = 0;
@@ -153,20 +162,12 @@ static int take_option(int c, char **argv, struct arguments *arguments, struct e
         case 'h':
                 return 1;
         default:
-                return usage_option(c, argv, "vocab", error);
+                return usage_option(c, argv, options, "vocab", error);
         }
 }
 
 /* 1: help was asked for. */
 static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
-        static const struct option options[] = { { "size", required_argument, NULL, 's' },
-                                                 { "output", required_argument, NULL, 'o' },
-                                                 { "alphabet", required_argument, NULL, 'a' },
-                                                 { "min-frequency", required_argument, NULL, 'm' },
-                                                 { "format", required_argument, NULL, 'f' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 TEXT_ARGUMENTS,
-                                                 {} };
         int c;
 
         optind = 1;

@@ -1,0 +1,289 @@
+/*
+ * See program.h. What the kernel would say of an exec it is asked: a traced child executes the program and is killed where the exec has
+ * succeeded, before its first instruction. Where that may not be done (no ptrace, no process more) only what stat and access say counts.
+ */
+#include "ctl/program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+
+#define PATH_OF_A_LOGIN \
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" /* as bertd sets it where there is none */
+#define HEAD_MAX 256 /* bytes of a file that are looked at; the kernel takes as many of a first line */
+
+static bool is_program(const char *path) {
+        struct stat st;
+        return access(path, X_OK) == 0 && stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* As execvp looks for it. −ENOENT, or −EACCES where one is there that may not be executed. */
+static int find(const char *name, char **ret_path) {
+        const char *path = getenv("PATH");
+        int r = -ENOENT;
+
+        if (strchr(name, '/')) {
+                *ret_path = strdup(name);
+                return *ret_path ? 0 : -ENOMEM;
+        }
+        for (const char *p = path ? path : PATH_OF_A_LOGIN; name[0]; p++) {
+                int length = (int) strcspn(p, ":");
+                cleanup_free char *file = format_string("%.*s%s%s", length, p, length > 0 ? "/" : "./", name);
+                if (!file)
+                        return -ENOMEM;
+                if (is_program(file)) {
+                        *ret_path = steal_pointer(&file);
+                        return 0;
+                }
+                struct stat st;
+                if (stat(file, &st) == 0 && S_ISREG(st.st_mode))
+                        r = -EACCES;
+                p += length;
+                if (*p == '\0')
+                        break;
+        }
+        return r;
+}
+
+/* What the exec says, 0 or −errno; −ENOSYS: it could not be asked. */
+static int try_exec(const char *path, char *const *argv) {
+        int fds[2], code = 0, status = 0;
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return -ENOSYS;
+        cleanup_close int reader = fds[0], writer = fds[1];
+        pid_t pid = fork();
+        if (pid < 0)
+                return -ENOSYS;
+        if (pid == 0) {
+                /* The program would run on if its tracer died. */
+                if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+                        _exit(1);
+                (void) execv(path, argv);
+                code = errno;
+                (void) !write(writer, &code, sizeof(code));
+                _exit(1);
+        }
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+                ;
+        if (WIFSTOPPED(status)) {
+                (void) kill(pid, SIGKILL);
+                while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+                        ;
+                return 0;
+        }
+        (void) close(steal_fd(&writer));
+        return read(reader, &code, sizeof(code)) == sizeof(code) ? -code : -ENOSYS;
+}
+
+/* The beginning of a file, NUL-terminated; returns how much it is. */
+static size_t read_head(const char *path, char head[HEAD_MAX + 1]) {
+        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        ssize_t n = fd < 0 ? -1 : read(fd, head, HEAD_MAX);
+
+        head[n < 0 ? 0 : n] = '\0';
+        return n < 0 ? 0 : (size_t) n;
+}
+
+struct shebang {
+        char line[HEAD_MAX]; /* after #! and blanks; empty: none */
+        bool cr;             /* it ended in one, which is left out */
+        char *program;       /* the interpreter, or what env looks for, in `words`; NULL: not known */
+        bool by_env;
+        char words[HEAD_MAX];
+};
+
+/* Of env's own words. */
+static bool is_skipped(const struct shebang *shebang, const char *word) {
+        return word == shebang->words || strcmp(word, "-S") == 0 || strcmp(word, "-i") == 0 || strchr(word, '=');
+}
+
+static void read_shebang(const char *path, struct shebang *ret) {
+        char head[HEAD_MAX + 1], *state = NULL;
+
+        *ret = (struct shebang) {};
+        if (read_head(path, head) < 3 || strncmp(head, "#!", 2) != 0)
+                return;
+        head[strcspn(head, "\n")] = '\0';
+        size_t n = strlen(head);
+        ret->cr = head[n - 1] == '\r';
+        head[n - ret->cr] = '\0';
+        (void) snprintf(ret->line, sizeof(ret->line), "%s", head + 2 + strspn(head + 2, " \t"));
+        (void) snprintf(ret->words, sizeof(ret->words), "%s", ret->line);
+        ret->program = strtok_r(ret->words, " \t", &state);
+        const char *slash = ret->program ? strrchr(ret->program, '/') : NULL;
+        ret->by_env = slash && strcmp(slash, "/env") == 0;
+        while (ret->by_env && ret->program && is_skipped(ret, ret->program))
+                ret->program = strtok_r(NULL, " \t", &state);
+        if (ret->by_env && ret->program && ret->program[0] == '-') /* what follows may be its argument */
+                ret->program = NULL;
+}
+
+/* "./a.sh: /bin/bash^M: bad interpreter: No such file or directory" */
+static int bad_interpreter(const char *name, const struct shebang *shebang, struct error *error) {
+        const char *cr = shebang->cr ? "^M" : "";
+        cleanup_free char *cure =
+                shebang->cr ? format_string("; its lines end in CR LF: `sed -i 's/\\r$//' %s`", name) : NULL;
+
+        const char *what = shebang->cr || !shebang->program ? shebang->line : shebang->program;
+        return error_input(error, BERTCTL_EXIT_USAGE, "%s: %s%s%s: bad interpreter: No such file or directory%s", name,
+                           shebang->by_env && !shebang->cr ? "/usr/bin/env: " : "", what, cr, cure ? cure : "");
+}
+
+/* What a shell alone knows how to run. */
+static const char *of_a_shell(const char *name) {
+        static const char *const builtins[] = { "cd",   "source", ".",     "export", "ulimit",
+                                                "eval", "set",    "alias", "module", "conda" };
+        const char *equals = strchr(name, '=');
+
+        if (equals && equals != name && strcspn(name, "/ \t") > (size_t) (equals - name))
+                return "; variables are set by env: `bertctl submit -- env NAME=VALUE COMMAND...`";
+        if (strpbrk(name, " \t;|&<>$()"))
+                return "; it is one word, quoted as it is: leave out the quotes, or let a shell read it: `bertctl "
+                       "submit -- sh "
+                       "-c '...'`";
+        for (size_t i = 0; i < ELEMENTSOF(builtins); i++)
+                if (strcmp(name, builtins[i]) == 0)
+                        return "; it is a shell's own: `bertctl submit -- bash -c '...'`";
+        return "";
+}
+
+static int not_found(const char *name, struct error *error) {
+        if (strchr(name, '/'))
+                return error_input(error, BERTCTL_EXIT_USAGE, "%s: No such file or directory", name);
+        cleanup_free char *how = name[0] ? program_command(name) : NULL;
+        if (how)
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "%s: command not found; the one in this folder is run by `bertctl submit -- %s`",
+                                   name, how);
+        return error_input(error, BERTCTL_EXIT_USAGE, "%s: command not found%s", name, of_a_shell(name));
+}
+
+static int denied(const char *name, const char *path, struct error *error) {
+        struct stat st;
+
+        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+                return error_input(error, BERTCTL_EXIT_USAGE, "%s: Is a directory", name);
+        cleanup_free char *how = access(path, X_OK) < 0 && access(path, R_OK) == 0 ? program_command(path) : NULL;
+        return error_input(error, BERTCTL_EXIT_USAGE, "%s: Permission denied%s%s%s", name,
+                           how ? "; run it as `bertctl submit -- " : "", how ? how : "", how ? "`" : "");
+}
+
+/* A shell takes for its own script what the kernel knows no format of, unless it looks binary. */
+static int unknown_format(const char *name, const char *path, struct error *error) {
+        char head[HEAD_MAX + 1];
+        size_t n = read_head(path, head);
+        const char *newline = memchr(head, '\n', n);
+        bool elf = n > 4 && memcmp(head, "\177ELF", 4) == 0;
+
+        if (!elf && !memchr(head, '\0', newline ? (size_t) (newline - head) : n))
+                return 0;
+        return error_input(error, BERTCTL_EXIT_USAGE, "%s: cannot execute binary file: Exec format error", name);
+}
+
+static int check_script(const char *name, const char *path, struct error *error) {
+        struct shebang shebang;
+        cleanup_free char *interpreter = NULL;
+
+        read_shebang(path, &shebang);
+        if (!shebang.line[0])
+                return 0;
+        bool missing = shebang.program && find(shebang.program, &interpreter) < 0;
+        return missing || shebang.cr ? bad_interpreter(name, &shebang, error) : 0;
+}
+
+static int exec_error(const char *name, const char *path, int r, struct error *error) {
+        struct shebang shebang;
+
+        switch (-r) {
+        case EACCES:
+        case EISDIR:
+                return denied(name, path, error);
+        case ENOEXEC:
+                return unknown_format(name, path, error);
+        case ENOENT:
+                if (access(path, F_OK) < 0)
+                        return not_found(name, error);
+                read_shebang(path, &shebang);
+                if (shebang.line[0])
+                        return bad_interpreter(name, &shebang, error);
+                return error_input(error, BERTCTL_EXIT_USAGE, "%s: cannot execute: required file not found", name);
+        default:
+                return error_input(error, BERTCTL_EXIT_USAGE, "%s: %s", name, strerror(-r));
+        }
+}
+
+int program_check(char *const *argv, struct error *error) {
+        cleanup_free char *path = NULL;
+        const char *name = argv[0];
+
+        if (!name[0])
+                return error_input(error, BERTCTL_EXIT_USAGE, "the command is an empty word");
+        int r = find(name, &path);
+        if (r == -ENOENT)
+                return not_found(name, error);
+        if (r < 0)
+                return error_input(error, BERTCTL_EXIT_USAGE, "%s: %s", name, strerror(-r));
+        r = access(path, F_OK) < 0 ? -errno : try_exec(path, argv);
+        if (r == -ENOSYS)
+                r = is_program(path) ? 0 : -EACCES;
+        return r < 0 && r != -ENOSYS ? exec_error(name, path, r, error) : check_script(name, path, error);
+}
+
+/* ---- taken for a spec ---- */
+
+/* A word as a shell takes it. */
+static char *quoted(const char *word) {
+        static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+=./:@%,~";
+        bool odd = word[strspn(word, plain)] != '\0';
+
+        return format_string(odd ? "\"%s\"" : "%s", word);
+}
+
+static const char *interpreter_of(const char *path, struct shebang *shebang) {
+        static const struct {
+                const char *ending, *interpreter;
+        } known[] = { { ".py", "python3" }, { ".sh", "bash" },   { ".bash", "bash" },
+                      { ".pl", "perl" },    { ".R", "Rscript" }, { ".jl", "julia" } };
+        const char *dot = strrchr(path, '.');
+
+        read_shebang(path, shebang);
+        if (shebang->program) {
+                const char *slash = strrchr(shebang->program, '/');
+                return slash ? slash + 1 : shebang->program;
+        }
+        for (size_t i = 0; dot && i < ELEMENTSOF(known); i++)
+                if (strcmp(dot, known[i].ending) == 0)
+                        return known[i].interpreter;
+        return NULL;
+}
+
+char *program_command(const char *path) {
+        char head[HEAD_MAX + 1];
+        struct shebang shebang;
+        cleanup_free char *found = NULL, *word = quoted(path);
+
+        if (!word || (access(path, F_OK) < 0 && (strchr(path, '/') || find(path, &found) < 0)))
+                return NULL;
+        if (found)
+                return steal_pointer(&word);
+        bool elf = read_head(path, head) > 4 && memcmp(head, "\177ELF", 4) == 0;
+        const char *interpreter = interpreter_of(path, &shebang), *here = strchr(path, '/') ? "" : "./";
+        if (is_program(path) && (elf || shebang.line[0]))
+                return format_string("%s%s", here, word);
+        if (interpreter)
+                return format_string("%s %s", interpreter, word);
+        return elf || is_program(path) ? format_string("%s%s", here, word) : NULL;
+}

@@ -1,0 +1,15 @@
+/* The program of a command job, looked at before it is submitted, and programs that were taken for a job spec. */
+#ifndef CTL_PROGRAM_H
+#define CTL_PROGRAM_H
+
+#include "common/error.h"
+
+/* Whether `argv` can be executed here and now, by this user, in this folder, with this environment; told as a shell tells it, with
+ * BERTCTL_EXIT_USAGE. Nothing of the program is run. */
+int program_check(char *const *argv, struct error *error);
+
+/* How a file that is a program, and no spec, is run: "./train.sh", "python3 train.py"; for a word that names no file, but a program
+ * that PATH has, the word. Caller frees; NULL: it is none. */
+char *program_command(const char *path);
+
+#endif

@@ -1,0 +1,85 @@
+/*
+ * See silence.h. The kernel knows which process listens (SO_PEERCRED), /proc what it is and whether it is stopped. Of a passed socket
+ * that is systemd, of another pid namespace nobody: then only what is sure is said.
+ */
+#include "ctl/silence.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "common/paths.h"
+#include "common/proc.h"
+
+#define STRANGER_CURE "end it and start bertd, or name bertd's socket with --socket or BERTD_SOCKET"
+
+struct listener {
+        pid_t pid; /* 0: not known */
+        bool stopped, bertd;
+        const char *ask; /* in front of a command that the caller may not give himself */
+        char name[32];
+};
+
+static void look_at(int fd, struct listener *ret) {
+        struct ucred peer = {};
+        socklen_t size = sizeof(peer);
+        struct proc proc;
+        char path[64];
+
+        *ret = (struct listener) { .bertd = true, .ask = "" };
+        if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.pid <= 1)
+                return;
+        (void) snprintf(path, sizeof(path), "/proc/%d/comm", (int) peer.pid);
+        cleanup_fclose FILE *file = fopen(path, "re");
+        if (!file || !fgets(ret->name, sizeof(ret->name), file) || proc_stat(peer.pid, &proc) < 0)
+                return;
+        ret->name[strcspn(ret->name, "\n")] = '\0';
+        ret->pid = peer.pid;
+        ret->bertd = strcmp(ret->name, "bertd") == 0;
+        ret->stopped = proc.state == 'T' || proc.state == 't';
+        ret->ask = geteuid() == 0 || geteuid() == peer.uid ? "" : "ask its owner for ";
+}
+
+int silence_error(struct error *error, const char *socket, int fd, const char *after) {
+        struct listener who;
+
+        look_at(fd, &who);
+        if (fd < 0)
+                return error_input(error, BERTCTL_EXIT_NO_DAEMON,
+                                   "bertd at %s accepts no connection%s: it is stopped or hangs; `fuser %s` names its "
+                                   "process, `kill -CONT PID` continues it, and after `kill -9 PID`, which jobs "
+                                   "outlive, bertd can be started again",
+                                   socket, after, socket);
+        if (who.stopped)
+                return error_input(error, BERTCTL_EXIT_NO_DAEMON,
+                                   "%s at %s does not answer%s: its process %d is stopped; %s`kill -CONT %d` "
+                                   "continues it",
+                                   who.name, socket, after, (int) who.pid, who.ask, (int) who.pid);
+        if (!who.bertd)
+                return error_input(error, BERTCTL_EXIT_NO_DAEMON,
+                                   "%s: %s (pid %d) listens there, not bertd, and does not answer%s: " STRANGER_CURE,
+                                   socket, who.name, (int) who.pid, after);
+        cleanup_free char *kill =
+                who.pid > 0 ? format_string(": %s`kill -9 %d`, then `bertd --detach`", who.ask, (int) who.pid) : NULL;
+        return error_input(error, BERTCTL_EXIT_NO_DAEMON,
+                           "bertd at %s does not answer%s: it hangs; restart it, which jobs outlive%s", socket, after,
+                           strcmp(socket, BERTD_SYSTEM_SOCKET) == 0 ? ": as root `systemctl restart bertd`"
+                           : kill                                   ? kill
+                                                                    : "");
+}
+
+int silence_stranger(struct error *error, const char *socket, int fd, int r) {
+        struct listener who;
+        cleanup_free char *name = NULL;
+
+        look_at(fd, &who);
+        if (who.pid > 0)
+                name = format_string(" but %s (pid %d)", who.name, (int) who.pid);
+        return error_input(error, BERTCTL_EXIT_NO_DAEMON, "%s: what listens there is not bertd%s (%s): " STRANGER_CURE,
+                           socket, name ? name : "", strerror(-r));
+}
