@@ -1,7 +1,7 @@
 /*
  * What a program inherits from whoever starts it, beyond its arguments and its environment: first thing of each of our programs is to
- * have none of it by chance. A parent may ignore SIGCHLD, block SIGTERM, have set an alarm, or have
- * closed standard error.
+ * have none of it by chance. A parent may ignore SIGCHLD, block SIGTERM, or have closed standard
+ * error.
  */
 #ifndef COMMON_INHERITED_H
 #define COMMON_INHERITED_H

@@ -88,7 +88,10 @@ static void test_gpus_keep_no_slots(void **state) {
         assert_int_equal(e[4].behind, 4);
         assert_string_equal(reason_of_waiting(&e[2], six, text, sizeof(text)),
                             "waits behind job 1 for 1 GPU (0 of 2 free)");
-        six.slots = 1;
+        six.slots = 1; /* neither are there: slots are no use to it before its GPU */
+        assert_int_equal(queue_plan(e, 5, six, &heads), 1);
+        assert_int_equal(e[0].wait, WAIT_GPUS);
+        assert_int_equal(e[1].wait, WAIT_NONE);
         assert_string_equal(reason_of_waiting(&e[0], six, text, sizeof(text)),
                             "waits for 1 GPU (0 of 2 free) and 2 slots (1 of 8 free)");
 }
