@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/resource.h>
-#include <sys/time.h>
 
 #include "common/cleanup.h"
 #include "common/file.h"
@@ -17,13 +16,6 @@ static void set_handler(int number, void (*handler)(int)) {
         (void) sigaction(number, &sa, NULL); /* those that the C library keeps for itself are refused */
 }
 
-static void stop_timers(void) {
-        static const __itimer_which_t timers[] = { ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF };
-
-        for (size_t i = 0; i < ELEMENTSOF(timers); i++)
-                (void) setitimer(timers[i], &(struct itimerval) {}, NULL); /* they outlive an exec */
-}
-
 void inherited_drop_signals(void) {
         struct sigaction was;
         sigset_t none;
@@ -32,7 +24,6 @@ void inherited_drop_signals(void) {
         for (int i = 1; i < NSIG; i++)
                 if (sigaction(i, NULL, &was) == 0 && was.sa_handler == SIG_IGN)
                         set_handler(i, SIG_DFL);
-        stop_timers();
         (void) sigemptyset(&none);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
 }

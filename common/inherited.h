@@ -1,11 +1,12 @@
 /*
  * What a program inherits from whoever starts it, beyond its arguments and its environment: first thing of each of our programs is to
- * have none of it by chance. A parent may ignore SIGCHLD, block SIGTERM, have set an alarm, or have closed standard error.
+ * have none of it by chance. A parent may ignore SIGCHLD, block SIGTERM, or have closed standard
+ * error.
  */
 #ifndef COMMON_INHERITED_H
 #define COMMON_INHERITED_H
 
-/* No signal ignored, none blocked, no timer pending. Async-signal-safe: also for between fork and exec. */
+/* No signal ignored, none blocked. Async-signal-safe: also for between fork and exec. */
 void inherited_drop_signals(void);
 
 /* As a service wants it: descriptors 0 to 2 taken, signals dropped, and then those ignored that would end it and that nobody has a

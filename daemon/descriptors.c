@@ -1,11 +1,10 @@
 /*
- * See descriptors.h. Owns nothing. Invariant: what is shared out is less than the limit by what the database, its locks and helper
- * processes need.
+ * See descriptors.h. Owns nothing. Invariant: from DESCRIPTORS_MIN on, what is shared out is less than the limit by what the database,
+ * its locks and helper processes need.
  */
 #include "daemon/descriptors.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <sys/resource.h>
 
 #include "bertd/limits.h"
@@ -19,25 +18,19 @@ static_assert(CLIENTS_MIN > BERTD_CLIENTS_OF_ROOT, "others are served, too");
 static_assert(OF_BERTD + CLIENTS_MIN * OF_CLIENT + 4 * OF_ATTEMPT <= DESCRIPTORS_MIN, "a few jobs may run");
 
 void descriptors_share(uint64_t limit, struct descriptors *ret) {
-        uint64_t left = limit - OF_BERTD, clients = MAX(left / 3 / OF_CLIENT, (uint64_t) CLIENTS_MIN);
+        uint64_t left = limit > OF_BERTD ? limit - OF_BERTD : 0,
+                 clients = MAX(left / 2 / OF_CLIENT, (uint64_t) CLIENTS_MIN);
 
         clients = MIN(clients, (uint64_t) BERTD_CLIENTS_MAX);
-        left -= clients * OF_CLIENT;
+        left -= MIN(left, clients * OF_CLIENT);
         *ret = (struct descriptors) { .limit = limit,
                                       .clients = (uint32_t) clients,
-                                      .attempts = (uint32_t) MIN(left / OF_ATTEMPT, (uint64_t) UINT32_MAX) };
+                                      .attempts = (uint32_t) MIN(MAX(left / OF_ATTEMPT, UINT64_C(1)),
+                                                                 (uint64_t) UINT32_MAX) };
 }
 
-int descriptors_read(struct descriptors *ret, struct error *error) {
+void descriptors_read(struct descriptors *ret) {
         struct rlimit files;
 
-        if (getrlimit(RLIMIT_NOFILE, &files) < 0)
-                return error_errno(error, errno, "RLIMIT_NOFILE");
-        if (files.rlim_cur < DESCRIPTORS_MIN)
-                return error_set(error, EMFILE,
-                                 "%llu open files are allowed, bertd needs %d: raise the hard limit (ulimit -Hn, "
-                                 "LimitNOFILE=)",
-                                 (unsigned long long) files.rlim_cur, DESCRIPTORS_MIN);
-        descriptors_share(files.rlim_cur, ret);
-        return 0;
+        descriptors_share(getrlimit(RLIMIT_NOFILE, &files) < 0 ? DESCRIPTORS_MIN : files.rlim_cur, ret);
 }

@@ -4,20 +4,18 @@
 
 #include <stdint.h>
 
-#include "common/error.h"
-
 struct descriptors {
         uint64_t limit;    /* of bertd */
         uint32_t clients;  /* connections at a time, BERTD_CLIENTS_MAX where there is room */
         uint32_t attempts; /* that may run at a time */
 };
 
-#define DESCRIPTORS_MIN 192 /* with less bertd would be deaf one day */
+#define DESCRIPTORS_MIN 192 /* with less bertd may be deaf one day */
 
-/* limit >= DESCRIPTORS_MIN */
+/* At least one attempt may run. */
 void descriptors_share(uint64_t limit, struct descriptors *ret);
 
-/* Of this process. −EMFILE: it may have too few. */
-int descriptors_read(struct descriptors *ret, struct error *error);
+/* Of this process. */
+void descriptors_read(struct descriptors *ret);
 
 #endif

@@ -214,6 +214,24 @@ static void raise_files(void) {
         (void) setrlimit(RLIMIT_NOFILE, &files);
 }
 
+/* What cannot be raised is told before it strikes. */
+static void tell_limits(void) {
+        static const struct {
+                __rlimit_resource_t resource;
+                const char *what, *unit, *then;
+        } limits[] = {
+                { RLIMIT_CPU, "CPU time", "s (ulimit -Ht)",
+                  "bertd is killed when it has used them, and a job's process" },
+                { RLIMIT_FSIZE, "files", "bytes (ulimit -Hf)", "state.db, logs and checkpoints cannot become larger" },
+        };
+        struct rlimit limit;
+
+        for (size_t i = 0; i < ELEMENTSOF(limits); i++)
+                if (getrlimit(limits[i].resource, &limit) == 0 && limit.rlim_max != RLIM_INFINITY)
+                        log_error("%s: limited to %llu %s where bertd was started: %s; raise it and start bertd again",
+                                  limits[i].what, (unsigned long long) limit.rlim_max, limits[i].unit, limits[i].then);
+}
+
 static const int ending_signals[] = { SIGTERM, SIGINT, SIGQUIT };
 
 /* The loop reads them. */
@@ -308,6 +326,7 @@ int main(int argc, char **argv) {
                 block_signals();
                 raise_files();
                 log_open();
+                tell_limits();
                 r = serve(&resolved, ready_fd, container, &error);
         }
         return r < 0 ? error_report(&error) : r;

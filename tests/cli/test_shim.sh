@@ -102,6 +102,14 @@ ok 'a missing command: the shim ends' ended
 ok 'says which, to its user' record '"private":"no-such-command-here: command not found"'
 ok 'and to others why' record '"reason":"the program could not be started: No such file or directory","class":"user-error"'
 ok 'with the exit code of shells' record '"exit_code":127'
+attempt command term 1000000 'true'
+head -c 16 /dev/zero >"$work/count"
+export LD_PRELOAD="$(preloaded fault)" FAULT_PROGRAM=bertd-shim FAULT_CALL=exec FAULT_N=1 FAULT_COUNT="$work/count"
+run_shim
+unset LD_PRELOAD FAULT_PROGRAM
+ok 'what the host has too little for: the shim ends' ended
+ok 'and it is no fault of the command' record '"exit_code":-1,'
+ok 'but a start that failed' record '"class":"launch"'
 mkdir "$work/scripts"
 printf '#!/bin/bash\r\ntrue\r\n' >"$work/scripts/crlf"
 printf '#! /no/such/python -u\n' >"$work/scripts/tool"

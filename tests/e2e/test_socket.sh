@@ -64,7 +64,7 @@ if command -v systemd-socket-activate >/dev/null; then
   rm "$BERTD_SOCKET"
   ok "it is made again, too" wait_for 5 answers
   kill -TERM "$bertd_pid"
-  wait_for 10 not lives "$bertd_pid"
+  wait_for 10 eval '! lives "$bertd_pid"'
   ok "and then taken along" test ! -e "$BERTD_SOCKET"
 else
   skip "a bertd is started by its first client" "no systemd-socket-activate"

@@ -1,7 +1,7 @@
 /*
  * LD_PRELOAD: fails one call of one kind in one program. The environment says which:
  *   FAULT_PROGRAM  the program's name; others are left alone
- *   FAULT_CALL     malloc (calloc, realloc), write (pwrite), fsync (fdatasync), rename (renameat), unlink, fork, sqlite (sqlite3_step)
+ *   FAULT_CALL     malloc (calloc, realloc), write (pwrite), fsync (fdatasync), rename (renameat), unlink, fork, exec (execvp), sqlite (sqlite3_step)
  *   FAULT_N        the how-manieth of them, counted over all processes of that name
  *   FAULT_COUNT    a file of 16 bytes: the count, then the signal of a process of that name that crashed, else 0;
  *                  UINT64_MAX: libsystemd ended one by an assertion of its own
@@ -105,6 +105,12 @@ pid_t fork(void) {
         pid_t (*real)(void) = (pid_t(*)(void)) dlsym(RTLD_NEXT, "fork");
 
         return fails("fork", EAGAIN) ? -1 : real();
+}
+
+int execvp(const char *file, char *const *argv) {
+        int (*real)(const char *, char *const *) = (int (*)(const char *, char *const *)) dlsym(RTLD_NEXT, "execvp");
+
+        return fails("exec", EAGAIN) ? -1 : real(file, argv);
 }
 
 static _Thread_local bool reads_schema; /* SQLite itself: it would take a failed step for the end of the rows */
