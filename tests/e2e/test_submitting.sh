@@ -19,7 +19,8 @@ printf 'a\0b\0c\n' >binary
 printf '\177ELF\2\1\1aaaaaaaaaaaaaaaaaaaa' >elf
 cp "$(type -P true)" prog
 cp script.sh "two words.sh"
-chmod +x script.sh dos.sh dos.py gone.sh gone.py plain binary elf "two words.sh"
+printf '#!%s\n' "$PWD/train.py" >locked.sh
+chmod +x locked.sh script.sh dos.sh dos.py gone.sh gone.py plain binary elf "two words.sh"
 mkdir folder
 is_a_program() { # FILE COMMAND: refused as a spec, with how to run it
   ok "submit $1" refuses 2 "^bertctl: $1: not a job spec but a program; to run it: \`bertctl submit -- $2\`\$" "$BERTCTL" submit "$1"
@@ -54,6 +55,7 @@ refused "\./train.py/x: Not a directory" ./train.py/x
 refused "\./dos.sh: /bin/bash^M: bad interpreter: No such file or directory; its lines end in CR LF" ./dos.sh
 refused "\./dos.py: /usr/bin/env python3^M: bad interpreter" ./dos.py
 refused "\./gone.sh: /no/such/shell: bad interpreter: No such file or directory\$" ./gone.sh
+refused "\./locked.sh: $PWD/train.py: bad interpreter: Permission denied\$" ./locked.sh
 refused "\./gone.py: /usr/bin/env: no-such-python: bad interpreter: No such file or directory\$" ./gone.py
 refused "\./binary: cannot execute binary file: Exec format error" ./binary
 refused "\./elf: cannot execute binary file: Exec format error" ./elf
