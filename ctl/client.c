@@ -31,8 +31,8 @@
 
 #define CONNECT_TIMEOUT_SEC 8
 #define RETRY_INTERVAL_USEC 200000
-#define PING_INTERVAL_USEC (3 * USEC_PER_SEC) /* while an answer may be long in coming */
-#define PING_TIMEOUT_USEC (6 * USEC_PER_SEC)
+#define PING_INTERVAL_USEC (2 * USEC_PER_SEC) /* while an answer may be long in coming */
+#define PING_TIMEOUT_USEC (USEC_PER_SEC * 15 / 2)
 
 struct client {
         sd_bus *bus;
