@@ -147,7 +147,8 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "ALTER TABLE job ADD COLUMN log_keep INTEGER NOT NULL DEFAULT 2;"
         "ALTER TABLE job ADD COLUMN nice INTEGER NOT NULL DEFAULT 0;"
         "ALTER TABLE job ADD COLUMN exit_owed INTEGER NOT NULL DEFAULT 0;" /* on_exit: 1 = to be started, 2 = may have been */
-        "ALTER TABLE input ADD COLUMN cpu_list TEXT;" /* CPU affinity of the submitter; NULL = any */
+        "ALTER TABLE input ADD COLUMN cpu_list TEXT;"   /* CPU affinity of the submitter; NULL = any */
+        "ALTER TABLE input ADD COLUMN scheduling TEXT;" /* as common/scheduling.h; NULL = as usual */
         "PRAGMA user_version=4;"
         "COMMIT;",
 };
@@ -166,14 +167,15 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "checkpoint_write=?24, deaths=?25, free_deaths=?26, lost_usec=?27, holds_checkpoints=?28, "
                 "end_order=CASE WHEN ?2 IN (" ENDED
                 ") THEN (SELECT seq FROM sqlite_sequence WHERE name='event') ELSE 0 END WHERE id=?1",
-        [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command, cpu_list) VALUES(?,?,?,?,?,?)",
+        [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command, cpu_list, scheduling) "
+                            "VALUES(?,?,?,?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
                               ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_CHECKPOINT] =
                 "INSERT OR REPLACE INTO checkpoint(" STORE_CHECKPOINT_COLUMNS ") VALUES(?,?,?,?,?,?,?,?)",
         [STATEMENT_EVENT] = "INSERT INTO event(job, time, from_state, to_state, what, reason, class, step, lost) "
                             "VALUES(?,?,?,?,?,?,?,?,?)",
-        [STATEMENT_LOAD_INPUT] = "SELECT spec, environment, rlimits, cpu_list FROM input WHERE job=?",
+        [STATEMENT_LOAD_INPUT] = "SELECT spec, environment, rlimits, cpu_list, scheduling FROM input WHERE job=?",
         [STATEMENT_LOAD_COMMAND] =
                 "SELECT coalesce(input.command, job.command) FROM job LEFT JOIN input ON input.job = job.id "
                 "WHERE job.id=?",

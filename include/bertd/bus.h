@@ -63,7 +63,7 @@
  * gpus u, max_without_progress u, backoff_min_sec u, backoff_max_sec u, grace_sec u, keep u, keep_every t, on_exit s, spec s,
  * command as, cwd s, environment as, umask u, rlimits a(utt) (resource, soft, hard), memory t (bytes, 0 = no limit), cpus d (0 = no
  * limit), hang_sec i (-1 = max(5 min, 20 x median step), 0 = never), start_sec i (to the first step; -1 = 30 min, for a command
- * never; 0 = never), on_nan s (stop | rollback), nice i (of the submitter; 0), cpu_list s (CPUs that it may use, "0-3,8"; empty = any). An unknown key is refused by name.
+ * never; 0 = never), on_nan s (stop | rollback), nice i (of the submitter; 0), cpu_list s (CPUs that it may use, "0-3,8"; empty = any), scheduling s (policy and I/O priority, "batch,io-best-effort:7"; empty = as usual). An unknown key is refused by name.
  *
  * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted), attempt u, restored as count u,
  * created t. As the job's shim last saw it: bertd looks at no file of a user's.

@@ -81,6 +81,11 @@ nicer=$(nice -n 3 nice)
 is "a job is as nice as its submitter" "$(told 3 "$all")" "$nicer $all"
 is "status shows it" "$(field "$("$BERTCTL" list -n 1 --json | jq '.[0].id')" nice)" "$nicer"
 is "and runs on his CPUs" "$(told 0 "$first")" "$(nice) $first"
+told_policy() { "$BERTCTL" logs "$("$@" "$BERTCTL" submit --wait -- sh -c 'chrt -p $$ | sed -n "s/.*policy: //p"; ionice')" | xargs; }
+usual=$(ionice)
+is "a scheduling policy is the submitter's as well" "$(told_policy chrt -b 0)" "SCHED_BATCH $usual"
+is "and an I/O priority" "$(told_policy ionice -c 3)" "SCHED_OTHER idle"
+is "both at once" "$(told_policy chrt -i 0 ionice -c 2 -n 7)" "SCHED_IDLE best-effort: prio 7"
 job=$(taskset -c "$first" nice -n 3 "$BERTCTL" submit -- sh -c 'trap "exit 1" TERM; taskset -cp $$; sleep 1000 & wait')
 wait_for 20 state_is "$job" running
 ok "so does one of a running job" refuses 1 "^bertctl: job $job is running: cannot remove it; \`bertctl cancel $job\` ends it" "$BERTCTL" rm "$job"
