@@ -37,7 +37,7 @@
 struct client {
         sd_bus *bus;
         char *socket;
-        bool silent; /* a call timed out: none of those that follow is waited for */
+        bool silent; /* a call timed out */
 };
 
 const char *client_socket(const struct client *client) { return client->socket; }
@@ -387,7 +387,7 @@ int client_send(struct client *client, sd_bus_message *message, uint64_t timeout
                 struct error *error) {
         sd_bus_error bus_error = SD_BUS_ERROR_NULL;
 
-        int r = client->silent ? -ETIMEDOUT : wait_until_ready(client->bus);
+        int r = wait_until_ready(client->bus);
         if (r < 0)
                 return is_lost(r) ? call_failed(client, r, NULL, NULL, error) : not_ready(client, r, error);
         r = is_of_every_protocol(sd_bus_message_get_member(message)) ? 0 : client_check_protocol(client, error);
