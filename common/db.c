@@ -1,6 +1,9 @@
 #include "common/db.h"
 
 #include <errno.h>
+#include <stdbool.h>
+
+#include "common/space.h"
 
 int db_errno(int sqlite_code) {
         switch (sqlite_code & 0xff) {
@@ -32,11 +35,14 @@ int db_errno(int sqlite_code) {
 
 int db_error(struct error *error, sqlite3 *db, const char *what) {
         int code = sqlite3_extended_errcode(db), e = db_errno(code);
+        const char *path = sqlite3_db_filename(db, "main");
+        bool no_inodes = (e == EIO || e == ENOENT || e == ENOSPC) && path && space_no_inodes(path);
 
-        /* SQLite reports a full disk as an I/O error where the failing call was not a write. */
-        if (e == EIO && (sqlite3_system_errno(db) == ENOSPC || sqlite3_system_errno(db) == EDQUOT))
+        /* SQLite reports a full disk as an I/O error where the failing call was not a write, and a file that cannot be made as missing. */
+        if (no_inodes || (e == EIO && (sqlite3_system_errno(db) == ENOSPC || sqlite3_system_errno(db) == EDQUOT)))
                 e = ENOSPC;
-        return error_set(error, e, "%s: %s", what, sqlite3_errmsg(db));
+        return error_set(error, e, "%s: %s%s%s", what, sqlite3_errmsg(db), no_inodes ? ": " : "",
+                         no_inodes ? BERTD_NO_INODES : "");
 }
 
 int db_exec(sqlite3 *db, const char *sql, struct error *error) {

@@ -11,8 +11,8 @@
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 
-static const char *const bertds[] = { BERTD_ENV_JOB_ID, BERTD_ENV_ATTEMPT, BERTD_ENV_RUN_DIR, BERTD_ENV_RESUME,
-                                      BERTD_ENV_NONCE };
+static const char *const bertds[] = { BERTD_ENV_JOB_ID, BERTD_ENV_ATTEMPT, BERTD_ENV_RUN_DIR,
+                                      BERTD_ENV_RESUME, BERTD_ENV_NONCE,   BERTD_ENV_REPEATED };
 /* sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5); the size of the terminal. */
 static const char *const managers[] = {
         "NOTIFY_SOCKET",

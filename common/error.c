@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "common/space.h"
 
 /* Control characters from hostile file names and logs must not reach a terminal. */
 static void make_one_line(char *text) {
@@ -37,6 +38,17 @@ int error_set(struct error *error, int code, const char *format, ...) {
         return r;
 }
 
+/* What the text is about, as far as it is a path: up to a colon, or all of it. */
+static const char *reason_of(int code, const char *text) {
+        char path[896];
+
+        (void) snprintf(path, sizeof(path), "%s", text);
+        char *colon = strstr(path, ": ");
+        if (colon)
+                *colon = '\0';
+        return strchr(path, '/') || !strchr(path, ' ') ? space_text(code, path) : strerror(code);
+}
+
 int error_errno(struct error *error, int code, const char *format, ...) {
         va_list ap;
         char text[896];
@@ -44,7 +56,7 @@ int error_errno(struct error *error, int code, const char *format, ...) {
         va_start(ap, format);
         (void) vsnprintf(text, sizeof(text), format, ap);
         va_end(ap);
-        return error_set(error, code, "%s: %s", text, strerror(code > 0 ? code : EIO));
+        return error_set(error, code, "%s: %s", text, reason_of(code > 0 ? code : EIO, text));
 }
 
 int error_input(struct error *error, int exit_code, const char *format, ...) {
@@ -90,6 +102,10 @@ int error_report(const struct error *error) {
         case ENOTDIR:
         case EISDIR:
         case EROFS:
+        case ESTALE:
+        case ENOTCONN:
+        case ENODEV:
+        case EHOSTDOWN:
                 return BERTD_EXIT_INPUT;
         default:
                 return BERTD_EXIT_FAILURE;

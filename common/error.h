@@ -18,7 +18,7 @@ struct error {
 /* Sets the error (the first one wins; `error` may be NULL) and returns −code. A code of 0 counts as EIO. */
 int error_set(struct error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* As error_set with ": strerror(code)" at the end. */
+/* As error_set with ": strerror(code)" at the end, or what ENOSPC means where the text begins with the path (common/space.h). */
 int error_errno(struct error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Bad input: sets exit code `exit_code` and returns −EINVAL. */

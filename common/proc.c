@@ -39,7 +39,7 @@ int proc_stat(pid_t pid, struct proc *ret) {
         int parent;
 
         if (!read_file(pid, "stat", text))
-                return errno == EMFILE || errno == ENFILE ? -errno : -ESRCH;
+                return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -ESRCH;
         const char *after_name = strrchr(text, ')'); /* the name may hold anything */
         *ret = (struct proc) { .pid = pid };
         if (!after_name ||
@@ -60,6 +60,14 @@ bool proc_has_uid(pid_t pid, uid_t uid) {
         if (!line || sscanf(line, " Uid: %u %u %u %u", &ids[0], &ids[1], &ids[2], &ids[3]) != 4)
                 return false;
         return ids[0] == uid || ids[1] == uid || ids[2] == uid || ids[3] == uid;
+}
+
+bool proc_catches(pid_t pid, int signal) {
+        char text[4096];
+        uint64_t caught;
+        const char *line = read_file(pid, "status", text) ? strstr(text, "\nSigCgt:") : NULL;
+
+        return line && sscanf(line, " SigCgt: %" SCNx64, &caught) == 1 && (caught >> (signal - 1) & 1);
 }
 
 int proc_signal(const struct proc *proc, int signal) {

@@ -42,6 +42,9 @@ bool proc_is_dead(const struct proc *proc);
 /* Is one of its user ids (real, effective, saved, file system) this one? */
 bool proc_has_uid(pid_t pid, uid_t uid);
 
+/* Does it handle this signal itself? */
+bool proc_catches(pid_t pid, int signal);
+
 /* 0, or −errno: −ESRCH: it is gone, or its number another's; −EPERM: it is another user's. */
 int proc_signal(const struct proc *proc, int signal);
 

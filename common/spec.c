@@ -101,13 +101,26 @@ static int read_double(struct reader *reader, const struct field *field, const c
         return r < 0 ? wrong_type(reader, field->key, text, "a number") : 0;
 }
 
+/* "64K", "4096T", of a whole number of them */
+static const char *size_text(uint64_t bytes, char buffer[32]) {
+        static const char units[] = "\0KMGT";
+        unsigned unit = 0;
+
+        for (; bytes >= 1024 && bytes % 1024 == 0 && unit < 4; unit++)
+                bytes /= 1024;
+        (void) snprintf(buffer, 32, "%" PRIu64 "%.1s", bytes, &units[unit]);
+        return buffer;
+}
+
 /* "16G" */
 static int read_size(struct reader *reader, const struct field *field, const char *text, uint64_t *to) {
+        char low[32], high[32];
         int r = parse_size(text, (uint64_t) field->min, (uint64_t) field->max, to);
 
         if (r == -ERANGE)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.64s is not between 1M and 4096T",
-                                   reader->file.path, line_of(reader, field->key), name_of(reader, field->key), text);
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.64s is not between %s and %s",
+                                   reader->file.path, line_of(reader, field->key), name_of(reader, field->key), text,
+                                   size_text((uint64_t) field->min, low), size_text((uint64_t) field->max, high));
         return r < 0 ? wrong_type(reader, field->key, text, "a whole number of bytes, or one with K, M, G or T") : 0;
 }
 
@@ -398,18 +411,6 @@ static int check_together(struct reader *reader, struct spec *spec) {
         return r < 0 ? r : read_weights(reader, data);
 }
 
-/* A bare name is looked for when it is wanted. */
-static int check_on_exit(struct reader *reader, const char *program) {
-        struct stat st;
-
-        if (!program || !strpbrk(program, "/ \t") ||
-            (access(program, X_OK) == 0 && stat(program, &st) == 0 && S_ISREG(st.st_mode)))
-                return 0;
-        return error_input(reader->error, BERTD_EXIT_CONFIG,
-                           "%s:%zu: on_exit: '%.200s' is no program that can be run; commands go into a script",
-                           reader->file.path, line_of(reader, "on_exit"), program);
-}
-
 static int read_values(struct reader *reader, struct spec *spec) {
         int r = 0;
 
@@ -423,8 +424,6 @@ static int read_values(struct reader *reader, struct spec *spec) {
                 r = default_name(reader, &spec->name);
         if (r == 0)
                 r = check_name(reader, spec->name);
-        if (r == 0)
-                r = check_on_exit(reader, spec->on_exit);
         return r == 0 ? check_together(reader, spec) : r;
 }
 

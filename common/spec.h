@@ -70,6 +70,11 @@ struct spec_checkpoint {
         uint32_t keep;
         uint64_t keep_every;
 };
+/* Of an attempt's output: bytes of its files together, in the file with K, M, G or T; and how many files; 64M, 2 */
+struct spec_log {
+        uint64_t max_size;
+        uint32_t keep;
+};
 /* config.json (Hugging Face keys), vocab.txt; the checkpoint (finetune: or the Hugging Face folder) whose weights the run begins with,
  * NULL: random ones. finetune takes config and vocab from there where they are NULL. */
 struct spec_model {
@@ -154,17 +159,19 @@ struct spec_stage {
  * outer one then has the values of the first stage. spec_at gives the spec that a stage runs by, with or without stages.
  */
 struct spec {
-        char *name;              /* default: the spec file's name without .yaml, or "job" */
-        enum job_kind kind;      /* required */
-        int32_t priority;        /* 0; -1000..1000, higher first */
-        char *run_dir;           /* NULL: the job's own folder */
-        enum device_kind device; /* auto: a GPU where there is one */
-        char *on_exit;           /* NULL */
-        char **command;          /* kind command only */
+        char *name;               /* default: the spec file's name without .yaml, or "job" */
+        enum job_kind kind;       /* required */
+        int32_t priority;         /* 0; -1000..1000, higher first */
+        char *run_dir;            /* NULL: the job's own folder */
+        enum device_kind device;  /* auto: a GPU where there is one */
+        char *on_exit;            /* NULL */
+        enum ends_with ends_with; /* first; kind command only, as the next */
+        char **command;
         uint32_t n_command;
         struct spec_resources resources;
         struct spec_restart restart;
         struct spec_checkpoint checkpoint;
+        struct spec_log log;
         struct spec_model model;
         struct spec_data data;
         struct spec_classifier classifier;

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "bertd/job.h"
+#include "bertd/logs.h"
 #include "common/cleanup.h"
 
 #define COUNT_MAX BERTD_STEPS_MAX
@@ -21,6 +22,7 @@ static const char *const truth_names[] = { "false", "true" };
 static const char *const moments_names[] = { "keep", "reset" };
 static const char *const bias_correction_names[] = { "continue", "restart" };
 static const char *const on_nan_names[] = ON_NAN_NAMES;
+static const char *const ends_with_names[] = ENDS_WITH_NAMES;
 static const char *const format_names[] = DATA_FORMAT_NAMES;
 static const char *const encoding_names[] = DATA_ENCODING_NAMES;
 static const char *const header_names[] = DATA_HEADER_NAMES;
@@ -44,6 +46,7 @@ static_assert(ELEMENTSOF(clip_by_names) == CLIP_BY_MAX, "a name for each way to 
 static_assert(ELEMENTSOF(moments_names) == MOMENTS_MAX, "a name for each way to begin a stage");
 static_assert(ELEMENTSOF(bias_correction_names) == BIAS_CORRECTION_MAX, "a name for each way to begin a stage");
 static_assert(ELEMENTSOF(on_nan_names) == ON_NAN_MAX, "a name for each answer to NaN");
+static_assert(ELEMENTSOF(ends_with_names) == ENDS_WITH_MAX, "a name for each end");
 static_assert(ELEMENTSOF(format_names) == FORMAT_MAX, "a name for each format");
 static_assert(ELEMENTSOF(encoding_names) == ENCODING_MAX, "a name for each encoding");
 static_assert(ELEMENTSOF(header_names) == HEADER_MAX, "a name for each kind of header");
@@ -86,6 +89,12 @@ const struct field spec_fields[] = {
           CHOICE(device_names, "auto"),
           .kinds = TRAINING },
         TOP(on_exit, .type = FIELD_PROGRAM),
+        { .key = "ends_with",
+          .section = NO_SECTION,
+          .raw = offsetof(struct raw, ends_with),
+          .spec = offsetof(struct spec, ends_with),
+          CHOICE(ends_with_names, "first"),
+          .kinds = 1 << JOB_COMMAND },
         IN(resources, ranks, NUMBER(FIELD_U32, 1, BERTD_RANKS_MAX, BERTD_TEXT(BERTD_RANKS_DEFAULT)), .kinds = ALL),
         IN(resources, gpus, NUMBER(FIELD_U32, 0, BERTD_GPUS_MAX, BERTD_TEXT(BERTD_GPUS_DEFAULT)), .kinds = ALL),
         IN(resources, threads, NUMBER(FIELD_U32, 1, BERTD_THREADS_MAX, BERTD_TEXT(BERTD_THREADS_DEFAULT)),
@@ -105,6 +114,10 @@ const struct field spec_fields[] = {
            .kinds = ALL),
         IN(checkpoint, keep, NUMBER(FIELD_U32, 1, BERTD_KEEP_MAX, BERTD_TEXT(BERTD_KEEP_DEFAULT)), .kinds = ALL),
         IN(checkpoint, keep_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = ALL),
+        IN(log, max_size,
+           NUMBER(FIELD_SIZE, BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, BERTD_TEXT(BERTD_LOG_SIZE_DEFAULT)),
+           .kinds = ALL),
+        IN(log, keep, NUMBER(FIELD_U32, 1, BERTD_LOG_KEEP_MAX, BERTD_TEXT(BERTD_LOG_KEEP_DEFAULT)), .kinds = ALL),
         IN(model, config, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, vocab, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, init, .type = FIELD_PATH, .kinds = TRAINING),

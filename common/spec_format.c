@@ -21,6 +21,7 @@ struct filled {
         struct raw_resources resources;
         struct raw_restart restart;
         struct raw_checkpoint checkpoint;
+        struct raw_log log;
         struct raw_model model;
         struct raw_data data;
         struct raw_classifier classifier;
@@ -137,6 +138,7 @@ static int fill(struct filled *filled, const struct spec *spec, struct error *er
         filled->top.resources = &filled->resources;
         filled->top.restart = &filled->restart;
         filled->top.checkpoint = &filled->checkpoint;
+        filled->top.log = &filled->log;
         filled->top.model = &filled->model;
         filled->top.data = &filled->data;
         filled->top.classifier = &filled->classifier;

@@ -23,6 +23,7 @@ static void *make_section(struct raw *raw, size_t section) {
                 { offsetof(struct raw, resources), sizeof(struct raw_resources) },
                 { offsetof(struct raw, restart), sizeof(struct raw_restart) },
                 { offsetof(struct raw, checkpoint), sizeof(struct raw_checkpoint) },
+                { offsetof(struct raw, log), sizeof(struct raw_log) },
                 { offsetof(struct raw, model), sizeof(struct raw_model) },
                 { offsetof(struct raw, data), sizeof(struct raw_data) },
                 { offsetof(struct raw, classifier), sizeof(struct raw_classifier) },

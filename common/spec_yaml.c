@@ -43,6 +43,8 @@ static const cyaml_schema_field_t checkpoint_schema[] = { TEXT(struct raw_checkp
                                                           TEXT(struct raw_checkpoint, every_sec),
                                                           TEXT(struct raw_checkpoint, keep),
                                                           TEXT(struct raw_checkpoint, keep_every), CYAML_FIELD_END };
+static const cyaml_schema_field_t log_schema[] = { TEXT(struct raw_log, max_size), TEXT(struct raw_log, keep),
+                                                   CYAML_FIELD_END };
 static const cyaml_schema_field_t model_schema[] = { TEXT(struct raw_model, config), TEXT(struct raw_model, vocab),
                                                      TEXT(struct raw_model, init), CYAML_FIELD_END };
 static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train, 1, SPEC_LIST_MAX),
@@ -126,10 +128,12 @@ static const cyaml_schema_field_t spec_schema[] = {
         TEXT(struct raw, run_dir),
         TEXT(struct raw, device),
         TEXT(struct raw, on_exit),
+        TEXT(struct raw, ends_with),
         LIST(struct raw, command, 1, SPEC_LIST_MAX),
         SECTION(resources),
         SECTION(restart),
         SECTION(checkpoint),
+        SECTION(log),
         SECTION(model),
         SECTION(data),
         SECTION(classifier),

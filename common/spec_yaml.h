@@ -25,6 +25,9 @@ struct raw_restart {
 struct raw_checkpoint {
         char *every_steps, *every_sec, *keep, *keep_every;
 };
+struct raw_log {
+        char *max_size, *keep;
+};
 struct raw_model {
         char *config, *vocab, *init;
 };
@@ -59,11 +62,12 @@ struct raw_stage {
         struct raw_train *train;
 };
 struct raw {
-        char *name, *kind, *priority, *run_dir, *device, *on_exit, **command;
+        char *name, *kind, *priority, *run_dir, *device, *on_exit, *ends_with, **command;
         uint32_t n_command;
         struct raw_resources *resources;
         struct raw_restart *restart;
         struct raw_checkpoint *checkpoint;
+        struct raw_log *log;
         struct raw_model *model;
         struct raw_data *data;
         struct raw_classifier *classifier;

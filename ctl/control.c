@@ -6,8 +6,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -191,22 +195,67 @@ int command_resume(struct ctl *ctl, int argc, char **argv) {
         return command_exit(ctl, r);
 }
 
-/* Waits until the daemon closes the connection, which it does as it exits. */
-static int wait_for_close(struct client *client, uint64_t timeout_usec, struct error *error) {
-        const uint64_t deadline = clock_monotonic_usec() + timeout_usec;
+/* bertd is the process at the other end of the socket, unless something forwards it. −1: it is not, or cannot be watched. */
+static int open_daemon(struct client *client, uint64_t pid) {
+        struct ucred peer = {};
+        socklen_t size = sizeof(peer);
 
-        for (;;) {
+        if (getsockopt(sd_bus_get_fd(client_bus(client)), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || pid == 0 ||
+            peer.pid != (pid_t) pid)
+                return -1;
+        return (int) syscall(SYS_pidfd_open, peer.pid, 0);
+}
+
+static int too_late(uint64_t pid, uint64_t timeout_usec, struct error *error) {
+        return error_input(error, BERTCTL_EXIT_FAILED,
+                           "bertd (pid %" PRIu64 ") has not ended within %" PRIu64
+                           " s; `bertctl list` shows the jobs that still "
+                           "stop, its log what else it does",
+                           pid, timeout_usec / USEC_PER_SEC);
+}
+
+/* It closes its connections as it ends. */
+static bool wait_for_close(struct client *client, uint64_t deadline) {
+        for (uint64_t now; (now = clock_monotonic_usec()) < deadline;) {
                 int r = sd_bus_process(client_bus(client), NULL);
                 if (r < 0 || !sd_bus_is_open(client_bus(client)))
-                        return 0;
-                uint64_t now = clock_monotonic_usec();
-                if (now >= deadline)
-                        return error_input(error, BERTCTL_EXIT_FAILED,
-                                           "bertd still has not stopped after %" PRIu64 " s",
-                                           timeout_usec / USEC_PER_SEC);
+                        return true;
                 if (r == 0)
                         (void) sd_bus_wait(client_bus(client), deadline - now);
         }
+        return false;
+}
+
+/* After that it gives up its locks: one that is started next must not meet them. */
+static bool wait_for_exit(int pidfd, uint64_t deadline) {
+        struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+        for (uint64_t now; (now = clock_monotonic_usec()) < deadline;)
+                if (poll(&p, 1, (int) ((deadline - now) / 1000 + 1)) > 0)
+                        return true;
+        return false;
+}
+
+static int shut_down(struct ctl *ctl, struct client *client, bool jobs) {
+        const uint64_t timeout = jobs ? SHUTDOWN_JOBS_TIMEOUT_USEC : SHUTDOWN_TIMEOUT_USEC,
+                       deadline = clock_monotonic_usec() + timeout;
+        cleanup_daemon_info struct daemon_info daemon = {};
+
+        int r = client_get_daemon(client, &daemon, &ctl->error);
+        if (r < 0)
+                return r;
+        cleanup_close int pidfd = open_daemon(client, daemon.pid);
+        r = client_call(client, "Shutdown", NULL, &ctl->error, "b", (int) jobs);
+        if (r < 0)
+                return r;
+        if (jobs && ctl->term.tty)
+                (void) fprintf(stderr,
+                               "bertctl: waits until jobs have saved and stopped, and bertd (pid %" PRIu64
+                               ") has ended\n",
+                               daemon.pid);
+        if (!wait_for_close(client, deadline) || (pidfd >= 0 && !wait_for_exit(pidfd, deadline)))
+                return too_late(daemon.pid, timeout, &ctl->error);
+        return 0;
 }
 
 int command_shutdown(struct ctl *ctl, int argc, char **argv) {
@@ -225,9 +274,7 @@ int command_shutdown(struct ctl *ctl, int argc, char **argv) {
                 return command_exit(ctl, r);
         r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)
-                r = client_call(client, "Shutdown", NULL, &ctl->error, "b", (int) jobs);
-        if (r == 0)
-                r = wait_for_close(client, jobs ? SHUTDOWN_JOBS_TIMEOUT_USEC : SHUTDOWN_TIMEOUT_USEC, &ctl->error);
+                r = shut_down(ctl, client, jobs);
         if (r == 0 && ctl->term.tty)
                 (void) printf("bertd has stopped%s\n", jobs ? "" : "; running jobs go on");
         return command_exit(ctl, r);

@@ -64,6 +64,11 @@ static const struct dict_field job_fields[] = {
         JOB(hang_sec, DICT_I64),
         JOB(start_sec, DICT_I64),
         JOB(on_nan, DICT_STRING),
+        JOB(ends_with, DICT_STRING),
+        JOB(first_exit, DICT_I64),
+        JOB(runs_on, DICT_U64),
+        JOB(log_max_size, DICT_U64),
+        JOB(log_keep, DICT_U64),
         JOB(nice, DICT_I64),
 };
 

@@ -17,9 +17,12 @@
 struct job_info {
         uint64_t id, uid, ranks, threads, gpus, attempts;
         uint64_t last_step, lost_steps;
-        uint64_t memory;   /* limit in bytes, 0 = none */
-        int64_t exit_rank; /* that failed first, −1 = unknown */
+        uint64_t memory; /* limit in bytes, 0 = none */
+        uint64_t
+                log_max_size; /* bytes of an attempt's log, in log_keep files; 0 = an older bertd's, which does not say */
+        uint64_t log_keep;
         int64_t nice;
+        int64_t exit_rank;           /* that failed first, −1 = unknown */
         int64_t hang_sec, start_sec; /* −1 = bertd's own, 0 = never */
         double goodput;              /* useful steps over wall time, 0..1; NaN = unknown, as the next two */
         double checkpoint_stall_sec, checkpoint_write_sec;
@@ -27,7 +30,9 @@ struct job_info {
         int64_t priority, exit; /* exit −1 = none yet */
         char *name, *user, *state, *reason, *status, *kind, *launcher, *exit_class, *exit_signal, *exit_host;
         char *first_cause, *evidence; /* NULL where the caller may not see them */
-        char *on_nan;
+        char *on_nan, *ends_with;
+        int64_t first_exit; /* with runs_on: of the first process: its exit code, or minus the signal */
+        uint64_t runs_on;   /* processes that live on without it; 0: it lives */
         char *checkpoint_path, *run_dir, *log, *cwd, *on_exit;
         char **lost_sec; /* "killed=12.500": seconds that ends of a class have cost */
         char **command;  /* NULL where the caller may not see it */

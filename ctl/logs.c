@@ -1,7 +1,7 @@
 /*
- * bertctl logs: opens a job's log files itself, with the user's own rights; bertd only says where they are. An attempt's log is
- * `log`, its rotated older half `log.1` (common with daemon/shim_logs.h). Following survives rotation (another file has the name),
- * later attempts (the daemon counts them) and restarts of bertd (bounded patience). The bytes are passed on as they are.
+ * bertctl logs: the output of one attempt, which this program opens itself with its user's own rights. Following survives rotation and
+ * what others do to the files (log_files.h), later attempts (the daemon counts them) and restarts of bertd (bounded patience); it ends
+ * when nobody reads any more. Without -n the bytes are passed on as they are.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -19,28 +18,28 @@
 #include "ctl/command.h"
 #include "ctl/format.h"
 #include "ctl/json.h"
+#include "ctl/log_files.h"
+#include "ctl/logs_attempt.h"
 
-#define POLL_INTERVAL_USEC 200000
+#define POLL_INTERVAL_MSEC 200
 #define ASK_INTERVAL_USEC USEC_PER_SEC /* between looks at the job's state */
-#define BLOCK 65536
-#define ALL_LINES UINT64_MAX
+#define AWAY_USEC (3 * USEC_PER_SEC)   /* a running job's log is made again within 1 s */
 
 struct follower {
         struct ctl *ctl;
         struct client *client;
         uint64_t id, attempt;
-        uint64_t only;       /* --attempt: follow no other; 0 = any */
-        char *base;          /* ".../attempt-", from the job's log path */
-        char *path;          /* the attempt's log */
-        int fd;              /* of path, −1 = not there yet */
+        uint64_t only; /* --attempt: follow no other; 0 = any */
+        char *base;    /* ".../attempt-", from the job's log path */
+        char *path;    /* the attempt's log */
+        struct log_reader reader;
         uint64_t lost_since; /* when bertd was last heard of, 0 = it answers */
 };
 
 static void follower_clear(struct follower *f) {
         free(f->base);
         free(f->path);
-        if (f->fd >= 0)
-                (void) close(f->fd);
+        log_reader_close(&f->reader);
 }
 
 /* Splits ".../attempt-3/log" into ".../attempt-" and 3. */
@@ -61,11 +60,6 @@ static int split_log_path(const char *log, char **ret_base, uint64_t *ret_attemp
         return *ret_base ? 0 : -ENOMEM;
 }
 
-static int open_log(const char *path) {
-        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        return fd < 0 ? -errno : fd;
-}
-
 /* Of many attempts those in between are not kept. */
 static bool is_dropped(uint64_t attempt, uint64_t newest) {
         return attempt > BERTD_ATTEMPTS_HEAD && attempt + BERTD_ATTEMPTS_TAIL <= newest;
@@ -80,89 +74,16 @@ static int dropped_error(struct error *error, uint64_t id, uint64_t attempt) {
 }
 
 static int open_error(struct error *error, int r, const char *path) {
+        struct stat st;
+
+        if (r == -EACCES && stat(path, &st) == 0 && st.st_uid == geteuid())
+                return error_input(error, BERTCTL_EXIT_FAILED, "%s: permission denied: its mode is %04o; chmod u+r it",
+                                   path, (unsigned) st.st_mode & 07777);
         if (r == -EACCES)
                 return error_input(error, BERTCTL_EXIT_FAILED,
                                    "%s: permission denied: a log is for the job's owner and root", path);
-        return error_input(error, BERTCTL_EXIT_FAILED, "%s: %s", path, strerror(-r));
-}
-
-/* Passes on what there is from the fd's position to the end. */
-static int copy_rest(int fd, struct error *error) {
-        char buffer[BLOCK];
-
-        for (;;) {
-                ssize_t n = read(fd, buffer, sizeof(buffer));
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return error_input(error, BERTCTL_EXIT_FAILED, "reading the log: %s", strerror(errno));
-                if (n == 0)
-                        break;
-                if (fwrite(buffer, 1, (size_t) n, stdout) != (size_t) n)
-                        return error_input(error, BERTCTL_EXIT_FAILED, "standard output: %s", strerror(errno));
-        }
-        if (fflush(stdout) == EOF)
-                return error_input(error, BERTCTL_EXIT_FAILED, "standard output: %s", strerror(errno));
-        return 0;
-}
-
-/* Moves the fd to where its last *lines lines begin, and takes what it has from *lines. */
-static int seek_tail(int fd, uint64_t *lines) {
-        char buffer[BLOCK];
-        off_t end = lseek(fd, 0, SEEK_END), at = end;
-
-        if (end < 0)
-                return -errno;
-        while (at > 0 && *lines > 0) {
-                off_t start = at > BLOCK ? at - BLOCK : 0;
-                ssize_t n = pread(fd, buffer, (size_t) (at - start), start);
-                if (n != at - start)
-                        return n < 0 ? -errno : -EIO;
-                for (ssize_t i = n - 1; i >= 0; i--) {
-                        /* The newline that ends the file ends its last line: it begins none. */
-                        if (buffer[i] != '\n' || start + i + 1 == end)
-                                continue;
-                        if (--*lines == 0)
-                                return lseek(fd, start + i + 1, SEEK_SET) < 0 ? -errno : 0;
-                }
-                at = start;
-        }
-        if (*lines > 0 && end > 0)
-                --*lines;
-        return lseek(fd, *lines > 0 || at == 0 ? 0 : end, SEEK_SET) < 0 ? -errno : 0;
-}
-
-static bool same_file(int a, int b) {
-        struct stat x, y;
-        return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-/* Prints both halves of the log that `fd` (its newer half) belongs to, at most `lines` lines, and leaves fd at its end. */
-static int print_log(int fd, const char *path, uint64_t lines, struct error *error) {
-        cleanup_free char *older_path = format_string("%s.1", path);
-        cleanup_close int older = older_path ? open_log(older_path) : -1;
-        int r = 0;
-
-        /* Rotated in between: what we hold is the older half itself. */
-        if (older >= 0 && same_file(older, fd)) {
-                (void) close(older);
-                older = -1;
-        }
-        if (lines != ALL_LINES) {
-                r = lines == 0 ? (lseek(fd, 0, SEEK_END) < 0 ? -errno : 0) : seek_tail(fd, &lines);
-                if (r == 0 && older >= 0)
-                        r = lines == 0 ? (lseek(older, 0, SEEK_END) < 0 ? -errno : 0) : seek_tail(older, &lines);
-                if (r < 0)
-                        return open_error(error, r, path);
-        }
-        if (older >= 0)
-                r = copy_rest(older, error);
-        return r < 0 ? r : copy_rest(fd, error);
-}
-
-static void nap(void) {
-        (void) fflush(stdout);
-        (void) clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec) { .tv_nsec = POLL_INTERVAL_USEC * 1000 }, NULL);
+        return error_input(error, BERTCTL_EXIT_FAILED, "%s: %s", path,
+                           r == -EINVAL ? "not a regular file" : strerror(-r));
 }
 
 static int choose_attempt(struct follower *f, uint64_t attempt) {
@@ -173,35 +94,31 @@ static int choose_attempt(struct follower *f, uint64_t attempt) {
         free(f->path);
         f->path = path;
         f->attempt = attempt;
-        if (f->fd >= 0)
-                (void) close(f->fd);
-        f->fd = open_log(path);
-        if (f->fd < 0 && f->fd != -ENOENT)
-                return open_error(&f->ctl->error, f->fd, path);
+        log_reader_close(&f->reader);
         return 0;
 }
 
-/* Passes on what the attempt has written since; moves to the new file where the log was rotated. */
+/* Prints what the attempt has written, at most `lines` lines, and says what is not there. Returns 0, 1 where nothing is, or −errno. */
+static int print_log(struct follower *f, uint64_t lines, bool following) {
+        cleanup_log_files struct log_files files = {};
+
+        int r = log_files_open(f->path, &files);
+        if (r == -ENOENT)
+                return 1;
+        if (r < 0)
+                return open_error(&f->ctl->error, r, f->path);
+        r = log_files_print(&files, lines, following, &f->ctl->error);
+        if (r == 0 && files.missing < 0 && !following)
+                return open_error(&f->ctl->error, files.missing, f->path);
+        if (r == 0)
+                log_reader_begin(&f->reader, &files);
+        return r;
+}
+
+/* Passes on what the attempt has written since. */
 static int drain(struct follower *f) {
-        for (int files = 0; files < 8; files++) {
-                if (f->fd < 0)
-                        f->fd = open_log(f->path);
-                if (f->fd == -ENOENT)
-                        return 0;
-                if (f->fd < 0)
-                        return open_error(&f->ctl->error, f->fd, f->path);
-                int next = open_log(f->path);
-                /* Opened first, drained then: what is written before a rotation is in the file that we hold. */
-                int r = copy_rest(f->fd, &f->ctl->error);
-                if (next < 0 || same_file(next, f->fd) || r < 0) {
-                        if (next >= 0)
-                                (void) close(next);
-                        return r;
-                }
-                (void) close(f->fd);
-                f->fd = next;
-        }
-        return 0;
+        return f->reader.fd >= 0 ? log_reader_follow(&f->reader, f->path, &f->ctl->error)
+                                 : MIN(print_log(f, LOG_ALL_LINES, true), 0);
 }
 
 /* The job as bertd knows it. Returns 1, 0 where bertd is away for the moment, or −errno. */
@@ -236,7 +153,7 @@ static int catch_up(struct follower *f, uint64_t newest) {
                 r = choose_attempt(f, f->attempt + 1);
                 if (r == 0) {
                         (void) printf("==> attempt %" PRIu64 " <==\n", f->attempt);
-                        r = f->fd < 0 ? 0 : print_log(f->fd, f->path, ALL_LINES, &f->ctl->error);
+                        r = drain(f);
                 }
         }
         return r;
@@ -262,7 +179,7 @@ static int follow(struct follower *f) {
                 int r = drain(f);
                 if (r < 0)
                         return r;
-                nap();
+                term_pause(POLL_INTERVAL_MSEC);
         }
 }
 
@@ -280,21 +197,46 @@ static int first_log(struct follower *f, bool wait, struct job_info *ret_job) {
                                            text_of(ret_job->state), text_of(ret_job->reason)[0] ? ": " : "",
                                            text_of(ret_job->reason));
                 job_info_clear(ret_job);
-                nap();
+                term_pause(POLL_INTERVAL_MSEC);
         }
 }
 
-static int print_paths(const struct follower *f) {
-        cleanup_free char *older = format_string("%s.1", f->path);
-        json_t *object = json_object(), *files = json_array();
+static void append_file(json_t *files, const char *path, const char *suffix) {
+        cleanup_free char *name = format_string("%s%s", path, suffix);
 
-        if (older && access(older, F_OK) == 0)
-                (void) json_array_append_new(files, json_text(older));
-        (void) json_array_append_new(files, json_text(f->path));
+        if (name && (suffix[0] == '\0' || access(name, F_OK) == 0))
+                (void) json_array_append_new(files, json_text(name));
+}
+
+/* In the order of what they hold. */
+static int print_paths(const struct follower *f) {
+        json_t *object = json_object(), *files = json_array();
+        char suffix[16];
+
+        append_file(files, f->path, ".first");
+        for (int i = BERTD_LOG_KEEP_MAX - 1; i > 0; i--) {
+                (void) snprintf(suffix, sizeof(suffix), ".%d", i);
+                append_file(files, f->path, suffix);
+        }
+        append_file(files, f->path, "");
         (void) json_object_set_new(object, "job", json_count(f->id));
         (void) json_object_set_new(object, "attempt", json_count(f->attempt));
         (void) json_object_set_new(object, "files", files);
         return json_print(stdout, object, &f->ctl->error);
+}
+
+/* Somebody took the log of an attempt that runs: its shim makes it again. */
+static void await_log(const char *path) {
+        const uint64_t deadline = clock_monotonic_usec() + AWAY_USEC;
+        struct stat st;
+
+        while (clock_monotonic_usec() < deadline && (lstat(path, &st) < 0 || !S_ISREG(st.st_mode)))
+                term_pause(POLL_INTERVAL_MSEC);
+}
+
+static bool runs(const struct job_info *job) {
+        int state = job_state_from_name(job->state);
+        return state == JOB_STARTING || state == JOB_RUNNING || state == JOB_STOPPING;
 }
 
 static int show(struct follower *f, bool following, bool json, uint64_t lines) {
@@ -311,22 +253,28 @@ static int show(struct follower *f, bool following, bool json, uint64_t lines) {
                 return error_input(&f->ctl->error, BERTCTL_EXIT_FAILED,
                                    "job %" PRIu64 " has had %" PRIu64 " attempts: there is no attempt %" PRIu64, f->id,
                                    job.attempts, f->only);
-        r = choose_attempt(f, f->only > 0 ? f->only : newest);
-        if (r == 0 && f->fd == -ENOENT && is_dropped(f->attempt, job.attempts))
+        bool any = f->only == 0 && !json;
+        if (runs(&job) && (any || f->only == newest))
+                await_log(job.log);
+        r = choose_attempt(f, any           ? logs_attempt(&f->ctl->term, &job, f->base, newest)
+                              : f->only > 0 ? f->only
+                                            : newest);
+        if (r < 0)
+                return r;
+        if (access(f->path, F_OK) < 0 && is_dropped(f->attempt, job.attempts))
                 return dropped_error(&f->ctl->error, f->id, f->attempt);
-        if (r == 0 && json)
+        if (json)
                 return print_paths(f);
-        if (r == 0 && f->fd < 0 && !following)
-                return open_error(&f->ctl->error, f->fd, f->path);
-        if (r == 0 && f->fd >= 0)
-                r = print_log(f->fd, f->path, lines, &f->ctl->error);
-        return r == 0 && following ? follow(f) : r;
+        r = print_log(f, lines, following);
+        if (r > 0 && !following)
+                return open_error(&f->ctl->error, -ENOENT, f->path);
+        return r >= 0 && following ? follow(f) : r;
 }
 
 int command_logs(struct ctl *ctl, int argc, char **argv) {
         bool following = false, json = false;
-        uint64_t lines = ALL_LINES;
-        struct follower f = { .ctl = ctl, .fd = -1 };
+        uint64_t lines = LOG_ALL_LINES;
+        struct follower f = { .ctl = ctl, .reader.fd = -1 };
         const struct option_spec options[] = {
                 { .name = "follow",
                   .letter = 'f',

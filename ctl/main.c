@@ -9,6 +9,7 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "common/nearest.h"
 #include "ctl/command.h"
 
@@ -199,7 +200,7 @@ int main(int argc, char **argv) {
         static int output; /* errno of the first write that failed */
         struct ctl ctl = {};
 
-        file_hold_standard();
+        inherited_begin_command();
         term_init(&ctl.term, STDOUT_FILENO);
         keep_output_error(&output, ctl.term.tty);
         int code = run(&ctl, argc, argv);

@@ -9,7 +9,6 @@
 #include <math.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -193,7 +192,7 @@ static int follow(struct client *client, uint64_t id, struct rows *rows, struct 
                 if (r < 0)
                         return r;
                 if (!over)
-                        (void) clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec) { .tv_sec = POLL_SEC }, NULL);
+                        term_pause(POLL_SEC * 1000);
         }
         return 0;
 }

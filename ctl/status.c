@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -173,7 +172,7 @@ static int watch(struct ctl *ctl, struct client *client, uint64_t id) {
                 }
                 if (r < 0 || over)
                         return r;
-                (void) clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec) { .tv_sec = REFRESH_SEC }, NULL);
+                term_pause(REFRESH_SEC * 1000);
         }
 }
 

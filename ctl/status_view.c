@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -92,8 +93,20 @@ __attribute__((format(printf, 5, 6))) static void line_format(FILE *out, const s
                 line(out, term, label, style, text);
 }
 
+/* "; its first process ended with exit code 0, 2 of its processes run on" */
+static const char *running_on(const struct job_info *job, char *buffer, size_t size) {
+        const char *by = job->first_exit < 0 ? "signal" : "exit code";
+
+        buffer[0] = '\0';
+        if (job->runs_on > 0)
+                (void) snprintf(buffer, size, "; its first process ended with %s %" PRId64 ", %" PRIu64 " of its %s on",
+                                by, job->first_exit < 0 ? -job->first_exit : job->first_exit, job->runs_on,
+                                job->runs_on == 1 ? "processes runs" : "processes run");
+        return buffer;
+}
+
 static void draw_state(FILE *out, const struct term *term, const struct job_info *job) {
-        char age[FORMAT_MAX], attempt[FORMAT_MAX] = "", exit_code[FORMAT_MAX] = "";
+        char age[FORMAT_MAX], attempt[FORMAT_MAX] = "", exit_code[FORMAT_MAX] = "", on[128];
         int state = job_state_from_name(job->state);
         uint64_t since = job_has_ended(job) && job->ended ? job->ended : job->attempt_started;
 
@@ -103,7 +116,8 @@ static void draw_state(FILE *out, const struct term *term, const struct job_info
                 (void) snprintf(exit_code, sizeof(exit_code), ", exit code %" PRId64, job->exit);
         (void) format_age(since, age);
         if (state == JOB_RUNNING && age[0])
-                line_format(out, term, "state", job_style(job), "running for %s%s", age, attempt);
+                line_format(out, term, "state", job_style(job), "running for %s%s%s", age, attempt,
+                            running_on(job, on, sizeof(on)));
         else if (job_has_ended(job) && age[0])
                 line_format(out, term, "state", job_style(job), "%s %s ago%s%s", job->state, age, attempt, exit_code);
         else
@@ -264,6 +278,18 @@ static void draw_hint(FILE *out, const struct term *term, const struct job_info 
         }
 }
 
+/* And its bound, where the user chose one. */
+static void draw_log(FILE *out, const struct term *term, const struct job_info *job) {
+        char bytes[FORMAT_MAX];
+
+        line(out, term, "log", STYLE_NONE, text_of(job->log));
+        if (job->log_max_size > 0 &&
+            (job->log_max_size != BERTD_LOG_SIZE_DEFAULT || job->log_keep != BERTD_LOG_KEEP_DEFAULT))
+                line_format(out, term, "", STYLE_NONE,
+                            "an attempt's first 1 MB and its last %s are kept, these in %" PRIu64 " file%s",
+                            format_bytes(job->log_max_size, bytes), job->log_keep, job->log_keep == 1 ? "" : "s");
+}
+
 int status_draw_job(FILE *out, const struct term *term, const struct job_info *job, uint64_t checkpoint_created,
                     struct error *error) {
         char when[FORMAT_MAX], title[2 * BERTD_NAME_MAX];
@@ -292,7 +318,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line(out, term, "started", STYLE_NONE, format_local_time(job->started, when));
         line(out, term, "ended", STYLE_NONE, format_local_time(job->ended, when));
         line(out, term, "run folder", STYLE_NONE, text_of(job->run_dir));
-        line(out, term, "log", STYLE_NONE, text_of(job->log));
+        draw_log(out, term, job);
         draw_hint(out, term, job);
         return ferror(out) ? -EIO : 0; /* the output's error is told at the end */
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "bertd/bus.h"
+#include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/limits.h"
@@ -73,6 +74,12 @@ static int append_bounds(sd_bus_message *m, const struct spec *spec) {
                 r = sd_bus_message_append(m, "{sv}", "hang_sec", "i", spec->restart.hang_sec);
         if (r >= 0 && spec->restart.start_sec >= 0)
                 r = sd_bus_message_append(m, "{sv}", "start_sec", "i", spec->restart.start_sec);
+        if (r >= 0 && spec->ends_with == ENDS_WITH_LAST)
+                r = append_text(m, "ends_with", "last");
+        if (r >= 0 && spec->log.max_size != BERTD_LOG_SIZE_DEFAULT)
+                r = sd_bus_message_append(m, "{sv}", "log_max_size", "t", spec->log.max_size);
+        if (r >= 0 && spec->log.keep != BERTD_LOG_KEEP_DEFAULT)
+                r = append_count(m, "log_keep", spec->log.keep);
         return r;
 }
 
@@ -205,10 +212,21 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
 
 /* The options of a command job; the spec's own defaults where they are not given. */
 struct command_options {
-        const char *name, *run_dir, *memory, *cpus;
-        uint64_t ranks, threads, gpus, grace_sec, retries;
+        const char *name, *run_dir, *memory, *cpus, *ends_with, *log_max_size;
+        uint64_t ranks, threads, gpus, grace_sec, retries, log_keep;
         int64_t priority, hang_sec, start_sec;
 };
+
+static int read_log_size(const struct command_options *o, struct spec_log *ret, struct error *error) {
+        ret->max_size = BERTD_LOG_SIZE_DEFAULT;
+        ret->keep = o->log_keep == 0 ? BERTD_LOG_KEEP_DEFAULT : (uint32_t) o->log_keep;
+        if (o->log_max_size && parse_size(o->log_max_size, BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, &ret->max_size) < 0)
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "--log-max-size: expected bytes, or a number with K, M, G or T, from 64K to 1T; not "
+                                   "'%.64s'",
+                                   o->log_max_size);
+        return 0;
+}
 
 static int read_limits(const struct command_options *o, struct spec_resources *ret, struct error *error) {
         if (o->memory && parse_size(o->memory, BERTD_MEMORY_MIN, BERTD_MEMORY_MAX, &ret->memory) < 0)
@@ -218,6 +236,15 @@ static int read_limits(const struct command_options *o, struct spec_resources *r
         if (o->cpus && parse_double(o->cpus, BERTD_CPUS_MIN, BERTD_CPUS_MAX, &ret->cpus) < 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "--cpus: expected a number from %g to %d, not '%.64s'",
                                    BERTD_CPUS_MIN, BERTD_CPUS_MAX, o->cpus);
+        return 0;
+}
+
+static int read_end(const char *text, enum ends_with *ret, struct error *error) {
+        bool last = text && strcmp(text, "last") == 0;
+
+        if (text && !last && strcmp(text, "first") != 0)
+                return error_input(error, BERTCTL_EXIT_USAGE, "--ends-with: expected first or last, not '%.64s'", text);
+        *ret = last ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
         return 0;
 }
 
@@ -247,7 +274,10 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                              .start_sec = (int32_t) o->start_sec },
                 .checkpoint = { .every_sec = BERTD_EVERY_SEC_DEFAULT, .keep = BERTD_KEEP_DEFAULT },
         };
-        return read_limits(o, &ret->resources, error);
+        int r = read_end(o->ends_with, &ret->ends_with, error);
+        if (r >= 0)
+                r = read_log_size(o, &ret->log, error);
+        return r < 0 ? r : read_limits(o, &ret->resources, error);
 }
 
 static int submit_command(struct ctl *ctl, struct client *client, const struct command_options *o,
@@ -364,10 +394,25 @@ static int check_data(enum job_kind kind, const struct spec_data *data, struct e
         return r;
 }
 
+/* Not by who reads the spec: the trainer does at each attempt, and a run does not end for a notice that cannot be given any more. */
+static int check_on_exit(const char *program, struct error *error) {
+        char *const argv[] = { (char *) program, NULL };
+
+        if (!program || program_check(argv, error) == 0)
+                return 0;
+        (void) error_prefix(error, "on_exit");
+        size_t n = strlen(error->text);
+        if (strpbrk(program, " \t"))
+                (void) snprintf(error->text + n, sizeof(error->text) - n, "; commands go into a script");
+        return -error->code;
+}
+
 /* What is not there is better told now than when the job's turn has come. The trainer checks what is in the files. */
 static int check_inputs(const struct spec *spec, struct error *error) {
-        int r = 0;
+        int r = check_on_exit(spec->on_exit, error);
 
+        if (r < 0)
+                return r;
         if (spec->kind == JOB_COMMAND) {
                 r = program_check(spec->command, error);
                 return r < 0 ? error_prefix(error, "command") : 0;
@@ -608,6 +653,11 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                   .max = BERTD_GRACE_MAX,
                   .argument = "SEC",
                   .help = "COMMAND: between SIGTERM and SIGKILL (" BERTD_TEXT(BERTD_GRACE_DEFAULT) ")" },
+                { .name = "ends-with",
+                  .kind = OPTION_STRING,
+                  .value = &o.ends_with,
+                  .argument = "WHICH",
+                  .help = "COMMAND: first: ends with its first process; last: runs while one of it lives (first)" },
                 { .name = "memory",
                   .kind = OPTION_STRING,
                   .value = &o.memory,
@@ -632,6 +682,19 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                   .max = BERTD_HANG_MAX,
                   .argument = "SEC",
                   .help = "COMMAND: to its first reported step (0: any time)" },
+                { .name = "log-max-size",
+                  .kind = OPTION_STRING,
+                  .value = &o.log_max_size,
+                  .argument = "SIZE",
+                  .help = "COMMAND: of an attempt's log, as 512K or 1G (64M); its first 1 MB is kept beside" },
+                { .name = "log-keep",
+                  .kind = OPTION_U64,
+                  .value = &o.log_keep,
+                  .min = 1,
+                  .max = BERTD_LOG_KEEP_MAX,
+                  .argument = "N",
+                  .help = "COMMAND: files that it is in; the oldest makes room (" BERTD_TEXT(
+                          BERTD_LOG_KEEP_DEFAULT) ")" },
                 { .name = "retries",
                   .kind = OPTION_U64,
                   .value = &o.retries,
@@ -654,7 +717,7 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                 return command_exit(ctl, r);
         bool given = o.name || o.run_dir || o.ranks || o.threads || o.gpus != UINT64_MAX || o.grace_sec != UINT64_MAX ||
                      o.retries != UINT64_MAX || o.priority != INT64_MAX || o.memory || o.cpus || o.hang_sec >= 0 ||
-                     o.start_sec >= 0;
+                     o.start_sec >= 0 || o.ends_with || o.log_max_size || o.log_keep > 0;
         r = check_usage(&arguments, given, settings.n + axes.n > 0, &ctl->error);
         if (r == 0)
                 r = array_parse(&axes, &array, &ctl->error);

@@ -7,6 +7,8 @@
 #include <assert.h>
 #include <langinfo.h>
 #include <locale.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "bertd/exit.h"
 #include "common/cleanup.h"
 
 #define WIDTH_FALLBACK 80
@@ -46,6 +49,16 @@ void term_init(struct term *term, int fd) {
                 size.ws_col = WIDTH_FALLBACK;
         term->width = MAX((unsigned) size.ws_col, (unsigned) WIDTH_MIN);
         term->height = size.ws_row;
+}
+
+void term_pause(unsigned milliseconds) {
+        struct pollfd out = { .fd = STDOUT_FILENO };
+
+        (void) fflush(stdout);
+        if (poll(&out, 1, (int) milliseconds) <= 0 || !(out.revents & (POLLERR | POLLHUP)))
+                return;
+        (void) raise(SIGPIPE);
+        _exit(BERTCTL_EXIT_FAILED); /* that signal is ignored */
 }
 
 const char *term_style(const struct term *term, enum style style) { return term->color ? styles[style] : ""; }

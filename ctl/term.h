@@ -29,6 +29,10 @@ struct term {
 /* Looks at `fd`, the environment and the locale; call it again when the window may have changed. */
 void term_init(struct term *term, int fd);
 
+/* Sleeps, and ends the program, as a write to a closed pipe does, where nobody reads stdout any more: a follower of something silent
+ * would not notice else. */
+void term_pause(unsigned milliseconds);
+
 /* Escape sequence that begins a style, or "". */
 const char *term_style(const struct term *term, enum style style);
 /* And ends any. */

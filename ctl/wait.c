@@ -8,6 +8,15 @@
 #include "ctl/format.h"
 #include "ctl/json.h"
 
+/* A job that is done has a reason where it left something behind. */
+static void tell_done(struct client *client, uint64_t id) {
+        cleanup_job_info struct job_info job = {};
+        struct error ignored = {};
+
+        if (client_get_job(client, id, &job, &ignored) >= 0 && text_of(job.reason)[0])
+                (void) fprintf(stderr, "bertctl: job %" PRIu64 " is done: %s\n", id, job.reason);
+}
+
 int wait_and_tell(struct ctl *ctl, struct client *client, uint64_t id, bool json) {
         cleanup_free char *state = NULL;
         cleanup_job_info struct job_info job = {};
@@ -28,6 +37,8 @@ int wait_and_tell(struct ctl *ctl, struct client *client, uint64_t id, bool json
                         job_state_from_name(state) == JOB_PAUSED || job_state_from_name(state) == JOB_CANCELLED ? "is"
                                                                                                                 : "has",
                         state, text_of(job.reason)[0] ? ": " : "", text_of(job.reason));
+        else if (!json)
+                tell_done(client, id);
         return done ? BERTCTL_EXIT_OK : BERTCTL_EXIT_FAILED;
 }
 

@@ -26,6 +26,7 @@ struct entry {
         struct account account; /* name NULL: none is known */
         int result;             /* of the last time that it was asked for */
         bool asked;             /* an answer is waited for */
+        int failed;             /* −errno: no child could be made to ask */
         uint64_t good_until;    /* boot time */
         pid_t pid;              /* of the child, 0 = none */
         sd_event_source *child, *pipe, *deadline;
@@ -109,7 +110,7 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
 
         if (entry->pid > 0)
                 (void) kill(entry->pid, SIGKILL);
-        conclude(entry, &(struct nss_user) { .result = -ETIMEDOUT });
+        conclude(entry, &(struct nss_user) { .result = entry->failed < 0 ? entry->failed : -ETIMEDOUT });
         return 0;
 }
 
@@ -134,6 +135,7 @@ static void start(struct entry *entry) {
         if (entry->pid > 0 || accounts->children >= ACCOUNTS_ASKING_MAX)
                 return;
         int r = probe_start(nss_ask_user, &entry->uid, sizeof(struct nss_user), &entry->pid, &fd);
+        entry->failed = r;
         if (r < 0) {
                 log_error("the user database cannot be asked: %s", strerror(-r));
                 return;

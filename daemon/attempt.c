@@ -31,6 +31,7 @@
 #include "daemon/process.h"
 
 #define HELLO_TIMEOUT_USEC (60 * USEC_PER_SEC)
+#define ADOPT_PAUSE_USEC (5 * USEC_PER_SEC)
 #define EXITED_TIMEOUT_USEC (3 * USEC_PER_SEC)
 #define KILL_TIMEOUT_USEC (3 * USEC_PER_SEC) /* with the sweep's limit after it: less than 10 s for `cancel --now` */
 #define STOP_SLACK_USEC (30 * USEC_PER_SEC)
@@ -245,7 +246,9 @@ static int launch(struct attempt_run *run, struct error *error) {
                                        .run_dir = p.run_dir,
                                        .log = p.log,
                                        .scratch = p.scratch };
-        r = manager_find_jobs(manager, error);
+        r = store_has_run(manager->store, job, &files.ran, error);
+        if (r >= 0)
+                r = manager_find_jobs(manager, error);
         if (r >= 0)
                 r = files_prepare(manager->jobs_fd, job, &files, error);
         job_ledger_trim(job);
@@ -263,6 +266,8 @@ void attempt_launch(struct attempt_run *run) {
         run->phase = PHASE_LAUNCHING;
         set_deadline(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
         int r = launch(run, &error);
+        if (r < 0)
+                run->phase = PHASE_COMMITTING; /* nothing was begun that could live */
         if (r == -ENOSPC || r == -EDQUOT)
                 attempt_over(run, EXIT_CLASS_DISK_FULL, error.text);
         else if (r < 0)
@@ -323,15 +328,22 @@ static void note_cgroup(struct attempt_run *run, pid_t pid) {
         run->cgroup = cgroup;
 }
 
-void attempt_adopt(struct manager *manager, struct job *job) {
-        struct attempt *a = &job->attempt;
-        struct attempt_run *run = new_run(manager, job, PHASE_LAUNCHING);
+static void adopt(struct attempt_run *run);
 
-        if (!run) {
-                log_error("job %" PRIu64 " cannot be adopted: out of memory", job->id);
-                return;
-        }
-        run->adopted = true;
+static int on_adopt_again(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct attempt_run *run = userdata;
+
+        run->timer = sd_event_source_disable_unref(run->timer);
+        adopt(run);
+        return 0;
+}
+
+/* A shim that cannot be looked at for want of a descriptor is not for that dead. */
+static void adopt(struct attempt_run *run) {
+        struct manager *manager = run->manager;
+        struct job *job = run->job;
+        struct attempt *a = &job->attempt;
+
         if (strcmp(a->boot_id, manager->boot_id) != 0) {
                 attempt_over(run, EXIT_CLASS_REBOOT, "the host was rebooted");
                 return;
@@ -342,6 +354,9 @@ void attempt_adopt(struct manager *manager, struct job *job) {
                 note_cgroup(run, a->pid);
                 if (job->state == JOB_STOPPING)
                         attempt_stop(job);
+        } else if (a->pid > 0 && pidfd < 0 && pidfd != -ESRCH) {
+                log_error("job %" PRIu64 " attempt %u cannot be adopted yet: %s", job->id, a->number, strerror(-pidfd));
+                set_deadline(run, ADOPT_PAUSE_USEC, on_adopt_again);
         } else if (a->pid == 0 && files_is_locked(manager->jobs_fd, job)) {
                 set_deadline(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
         } else {
@@ -349,6 +364,17 @@ void attempt_adopt(struct manager *manager, struct job *job) {
                              a->pid == 0 ? "bertd ended while the attempt was being started"
                                          : "the shim died without an exit record");
         }
+}
+
+void attempt_adopt(struct manager *manager, struct job *job) {
+        struct attempt_run *run = new_run(manager, job, PHASE_LAUNCHING);
+
+        if (!run) {
+                log_error("job %" PRIu64 " cannot be adopted: out of memory", job->id);
+                return;
+        }
+        run->adopted = true;
+        adopt(run);
 }
 
 /* ---- the shim's hello ---- */
@@ -503,6 +529,8 @@ void attempt_stop(struct job *job) {
                 return;
         }
         set_deadline(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
+        if (run->pidfd) /* somebody may have stopped it with its job */
+                (void) pidfd_send_signal(sd_event_source_get_io_fd(run->pidfd), SIGCONT, NULL, 0);
         if (run->newer)
                 stop_by_signal(run);
         else if (run->peer)

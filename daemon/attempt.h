@@ -47,6 +47,8 @@ struct attempt_run {
         bool path_refused;   /* a path that it reported was refused, and the log has a line about it */
         bool record_refused; /* the same of its record */
         char *newer;         /* the version of a shim whose protocol we do not know; NULL: we do */
+        int32_t first_exit;  /* of the first process where others run on: its exit code, or minus the signal */
+        uint32_t runs_on;    /* so many do; 0: it lives */
         struct step_clock clock;
 };
 
@@ -75,6 +77,8 @@ struct attempt_report {
         bool has_step, has_steps, has_loss, has_rate, has_checkpoint, has_stall, has_write, exited;
         bool has_resumed;
         uint64_t step, steps, checkpoint_step, checkpoint_size, samples_first, samples_last, resumed_step;
+        int32_t first_exit;
+        uint32_t runs_on;
         double loss, rate, checkpoint_stall, checkpoint_write;
         struct ledger_news news;
 };

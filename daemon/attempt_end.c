@@ -15,6 +15,7 @@
 #include <sys/random.h>
 #include <sys/wait.h>
 
+#include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -34,6 +35,9 @@
 #define SWEEP_PAUSE_MIN_USEC UINT64_C(20000)
 #define SWEEP_PAUSE_MAX_USEC 500000
 #define SWEEPERS_MAX 32
+#define EXIT_NOT_EXECUTABLE 126 /* as shells have it */
+#define EXIT_NOT_FOUND 127
+#define SOON_USEC (60 * USEC_PER_SEC)
 #define SWEEPERS_OF_UID_MAX 4
 
 /* Without it the newest good checkpoint alone is known: the job goes on from there. */
@@ -53,7 +57,7 @@ static void read_record(struct attempt_run *run, enum exit_class exit_class, con
 
         if (!reported) {
                 a->exit_class = (int) exit_class;
-                job_set_text(&a->reason, text);
+                attempt_set_reason(a, text, NULL);
         }
         if (!run_dir)
                 return;
@@ -74,9 +78,45 @@ static void complete_reason(struct attempt *a) {
                 a->reason = format_string("exit code %d", a->exit_code);
 }
 
+static bool soon(const struct attempt *a) { return a->step <= a->first_step && a->ended - a->started < SOON_USEC; }
+
+/* The program could not be started, or a shell says so of its own. */
+static bool was_not_started(const struct attempt *a) {
+        bool code = a->exit_code == EXIT_NOT_EXECUTABLE || a->exit_code == EXIT_NOT_FOUND;
+
+        return (a->exit_class == EXIT_CLASS_LAUNCH && a->exit_code >= 0) ||
+               (a->exit_class == EXIT_CLASS_USER_ERROR && code) ||
+               (a->exit_class == EXIT_CLASS_FAILED && code && soon(a));
+}
+
+/* An interpreter's word of what it is to run: "python3 train.py" ends so. The same usage was right before. */
+static bool lacks_file(const struct attempt *a) {
+        const char *text = attempt_private(a);
+
+        return a->exit_class == EXIT_CLASS_USER_ERROR && a->exit_code == BERTD_EXIT_USAGE && soon(a) && text &&
+               (strstr(text, "No such file or directory") || strstr(text, "Stale file handle") ||
+                strstr(text, "Transport endpoint is not connected") || strstr(text, "Input/output error"));
+}
+
+/* What a job lacks that has had it before may come back: a file system that is mounted late, a program that is being installed. In a
+ * first attempt it is the user's mistake. */
+static bool is_missing(struct manager *manager, const struct job *job) {
+        const struct attempt *a = &job->attempt;
+        struct error error = {};
+        bool ran = true;
+
+        if (a->exit_class == EXIT_CLASS_USER_ERROR && a->exit_code == BERTD_EXIT_INPUT)
+                return job_has_stepped(job);
+        if (!was_not_started(a) && !lacks_file(a))
+                return false;
+        if (store_has_run(manager->store, job, &ran, &error) < 0)
+                log_error("job %" PRIu64 ": %s", job->id, error.text);
+        return ran;
+}
+
 struct outcome {
         enum job_event event;
-        char reason[1024];
+        char reason[1024], private[1024]; /* private: "" = reason */
 };
 
 #define POLICY_TEXT_MAX 256
@@ -103,19 +143,21 @@ static uint64_t starts_wait(struct manager *manager, const struct job *job) {
         return policy_starts_wait(n, oldest, now);
 }
 
-static void apply_policy(struct manager *manager, struct job *job, struct policy_decision *ret,
+static void apply_policy(struct manager *manager, struct job *job, bool unasked, struct policy_decision *ret,
                          char text[POLICY_TEXT_MAX]) {
         struct policy_config config = { .max_without_progress = job->max_without_progress,
                                         .backoff_min_sec = job->backoff_min_sec,
                                         .backoff_max_sec = job->backoff_max_sec,
-                                        .nan_rollback = job->on_nan == ON_NAN_ROLLBACK };
+                                        .nan_rollback = job->on_nan == ON_NAN_ROLLBACK,
+                                        .reports = job_reports(job) };
         uint64_t good[LEDGER_MAX];
         struct policy_case c = { .history = job->history,
                                  .n = job->n_history,
                                  .counters = job->deaths,
                                  .good = good,
                                  .n_good = ledger_good_steps(job, good, LEDGER_MAX),
-                                 .starts_wait_usec = starts_wait(manager, job) };
+                                 .starts_wait_usec = starts_wait(manager, job),
+                                 .unasked = unasked };
 
         (void) !getrandom(&c.random, sizeof(c.random), GRND_NONBLOCK);
         policy_decide(&config, &c, ret);
@@ -137,11 +179,29 @@ static void apply_policy(struct manager *manager, struct job *job, struct policy
                 wait_until(job, ret->delay_usec);
 }
 
-static void judge(struct manager *manager, struct job *job, struct outcome *ret) {
+/* The death, what the policy makes of it (`parts`: its words, the samples, the delay). */
+static void put_reason(char *buffer, size_t size, const char *death, const char *const parts[3]) {
+        const char *text = parts[0], *samples = parts[1], *delay = parts[2];
+        bool said = death && death[0], more = said || text[0] || samples[0];
+
+        (void) snprintf(buffer, size, "%s%s%s%s%s%s", said ? death : "", said && text[0] ? "; " : "", text, samples,
+                        more && delay[0] ? "; " : "", delay);
+}
+
+/* A job that is done needs no reason, unless it left something behind. */
+static void say_more(const struct attempt *a, struct outcome *ret) {
+        if (!a->reason || strcmp(a->reason, BERTD_FINISHED) == 0)
+                return;
+        (void) snprintf(ret->reason, sizeof(ret->reason), "%s", a->reason);
+        (void) snprintf(ret->private, sizeof(ret->private), "%s", a->private ? a->private : "");
+}
+
+static void judge(struct manager *manager, struct job *job, bool asked, struct outcome *ret) {
         static const enum job_event events[] = {
                 [POLICY_DONE] = EVENT_FINISHED, [POLICY_RETRY] = EVENT_RETRY, [POLICY_FAIL] = EVENT_GAVE_UP
         };
         const struct attempt *a = &job->attempt;
+        bool unasked = !asked && a->exit_class == EXIT_CLASS_STOPPED && a->exit_code == BERTD_EXIT_STOPPED;
         struct policy_death death = job_death(a);
         struct policy_decision decision;
         char text[POLICY_TEXT_MAX];
@@ -153,19 +213,23 @@ static void judge(struct manager *manager, struct job *job, struct outcome *ret)
                 return;
         }
         policy_count(&job->deaths, job->history, job->n_history);
-        apply_policy(manager, job, &decision, text);
+        apply_policy(manager, job, unasked, &decision, text);
         ret->event = events[decision.action];
-        if (decision.action == POLICY_DONE)
+        if (decision.action == POLICY_DONE) {
+                say_more(a, ret);
                 return;
+        }
         char samples[64] = "";
         if (decision.cause == CAUSE_SAME_STEP && a->samples_last > 0)
                 (void) snprintf(samples, sizeof(samples), " (samples %" PRIu64 " to %" PRIu64 ")", a->samples_first,
                                 a->samples_last);
-        int n = snprintf(ret->reason, sizeof(ret->reason), "%s%s%s%s", a->reason ? a->reason : "",
-                         a->reason && text[0] ? "; " : "", text, samples);
-        if (decision.action == POLICY_RETRY && n >= 0 && (size_t) n < sizeof(ret->reason))
-                (void) snprintf(ret->reason + n, sizeof(ret->reason) - (size_t) n, "%s%s", n > 0 ? "; " : "",
-                                reason_of_delay(&decision, job->not_before, text, sizeof(text)));
+        char delay[POLICY_TEXT_MAX] = "";
+        if (decision.action == POLICY_RETRY)
+                (void) reason_of_delay(&decision, job->not_before, delay, sizeof(delay));
+        const char *const parts[] = { text, samples, delay };
+        put_reason(ret->reason, sizeof(ret->reason), a->reason, parts);
+        if (a->private)
+                put_reason(ret->private, sizeof(ret->private), a->private, parts);
 }
 
 /* A wish decides over what the exit says, but finished work is finished, unless cancelled. A command that was `asked` to end may say 0
@@ -189,7 +253,7 @@ static void decide(struct manager *manager, struct job *job, bool asked, struct 
                 (void) snprintf(ret->reason, sizeof(ret->reason), "%s", finished ? "" : "stopped with the daemon");
                 break;
         default:
-                judge(manager, job, ret);
+                judge(manager, job, asked, ret);
         }
 }
 
@@ -228,6 +292,8 @@ static void close_attempt(struct attempt_run *run) {
         a->open = false;
         a->ended = clock_realtime_usec();
         complete_reason(a);
+        if (is_missing(manager, job))
+                a->exit_class = EXIT_CLASS_MISSING;
         job_set_text(&job->status, NULL);
         job->exit_code = a->exit_code;
         job->exit_class = a->exit_class;
@@ -238,7 +304,8 @@ static void close_attempt(struct attempt_run *run) {
         job->wish = WISH_NONE;
         log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class),
                  a->reason ? ": " : "", a->reason ? a->reason : "");
-        (void) manager_move(manager, job, outcome.event, outcome.reason);
+        (void) manager_move_privately(manager, job, outcome.event, outcome.reason,
+                                      outcome.private[0] ? outcome.private : NULL);
         manager_account(manager);
         manager_arm_wake(manager);
         manager_plan_soon(manager);
@@ -369,7 +436,10 @@ static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
         pid_t keeper = files_keeper(run->manager->jobs_fd, run->job);
 
         /* First who it is, then whether it still holds its lock: so the number cannot change hands in between. */
-        if (keeper > 0 && (proc_stat(keeper, &s.keeper) < 0 || files_keeper(run->manager->jobs_fd, run->job) != keeper))
+        int known = keeper > 0 ? proc_stat(keeper, &s.keeper) : -ESRCH;
+        if (known < 0 && known != -ESRCH)
+                return known;
+        if (known < 0 || files_keeper(run->manager->jobs_fd, run->job) != keeper)
                 s.keeper.pid = 0;
         pid_t pid = sweep_start(&s);
         if (pid < 0)
@@ -392,6 +462,8 @@ static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
 static void begin_sweeper(struct attempt_run *run) {
         run->waits = !is_its_turn(run);
         int r = run->waits ? 0 : start_sweeper(run, limit_of(run));
+        if (r < 0 && run->job->wish == WISH_NONE)
+                run->deadline_usec = clock_boottime_usec() + limit_of(run); /* the next attempt needs a process, too */
         if (r < 0 && !sweep_again(run, on_turn))
                 swept(run, "what is left of it cannot be looked for: no helper process");
 }

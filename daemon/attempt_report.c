@@ -195,6 +195,8 @@ int attempt_report(struct manager *manager, uid_t uid, const struct attempt_repo
         struct attempt_run *run = job->run;
         if (report->status && text_is_utf8(report->status))
                 job_set_text(&job->status, report->status);
+        run->first_exit = report->first_exit;
+        run->runs_on = report->runs_on;
         if (report->has_steps)
                 job->steps = MIN(report->steps, (uint64_t) BERTD_STEPS_MAX);
         if (report->has_loss)

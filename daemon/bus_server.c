@@ -10,7 +10,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -25,6 +24,7 @@
 #include "daemon/inlet.h"
 #include "daemon/log.h"
 #include "daemon/nss.h"
+#include "daemon/socket_watch.h"
 
 /* New connections of a user: BERTD_CLIENTS_OF_UID_MAX at once, then NEW_A_SECOND. To set one up costs much more than to refuse it. */
 struct allowance {
@@ -47,9 +47,10 @@ struct bus_server {
         struct allowance allowances[ALLOWANCES]; /* by uid; users who share a place share what is left */
         struct manager *manager;
         char *path;
-        dev_t device; /* of the socket that we bound there */
-        ino_t inode;
+        struct stat file; /* the socket that we bound there */
+        struct socket_watch *watch;
         sd_event_source *listen; /* owns its fd */
+        sd_event_source *rest;   /* until then nobody is let in */
         sd_event_source *reaper;
         sd_event_source *leaver;
         sd_id128_t id;
@@ -57,6 +58,8 @@ struct bus_server {
         struct parked *parked; /* oldest first */
         struct inlets inlets;
         unsigned clients_max;
+        bool bound;         /* by us, not by systemd */
+        bool lost;          /* the socket's file is gone, and was not made again yet */
         int spare_fd;       /* given up for a moment to turn a connection away when there are no more */
         uint64_t told_usec; /* when a refusal was last logged */
         unsigned untold;    /* refusals since */
@@ -64,6 +67,7 @@ struct bus_server {
 
 #define TELL_USEC (10 * USEC_PER_SEC)
 #define ACCEPTS_A_TURN 256
+#define REST_USEC (USEC_PER_SEC / 5)
 #define PARKED_MAX 32 /* submissions whose user is being looked up */
 #define PARKED_OF_UID_MAX 8
 
@@ -506,13 +510,29 @@ static void admit(struct bus_server *server, int connection) {
         server->peers = peer;
 }
 
-/* Without a descriptor the connection would stay in the queue and wake us for ever. */
+static int on_rested(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct bus_server *server = userdata;
+
+        server->rest = sd_event_source_disable_unref(server->rest);
+        return sd_event_source_set_enabled(server->listen, SD_EVENT_ON);
+}
+
+/* Who waits in the queue would wake us for ever. */
+static void rest(struct bus_server *server) {
+        if (!server->rest && sd_event_add_time_relative(server->manager->loop, &server->rest, CLOCK_BOOTTIME, REST_USEC,
+                                                        REST_USEC / 10, on_rested, server) >= 0)
+                (void) sd_event_source_set_enabled(server->listen, SD_EVENT_OFF);
+}
+
+/* Without a descriptor the connection would stay in the queue. */
 static void turn_away(struct bus_server *server, int listen_fd) {
         if (server->spare_fd >= 0)
                 (void) close(server->spare_fd);
         int connection = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
         if (connection >= 0)
                 (void) close(connection);
+        else if (errno == EMFILE || errno == ENFILE)
+                rest(server); /* the spare one has gone to somebody else, or is above a limit that was lowered */
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         tell_refusal(server, (uid_t) -1, "no free file descriptor");
 }
@@ -573,7 +593,15 @@ static int set_access(const char *path, struct error *error) {
         return 0;
 }
 
-static int open_socket(const char *path, int *ret, struct error *error) {
+/* As the one had that was there before, whatever has happened to the user database since. */
+static int copy_access(const char *path, const struct stat *before, struct error *error) {
+        if (lchown(path, before->st_uid, before->st_gid) < 0 || chmod(path, before->st_mode & 07777) < 0)
+                return error_errno(error, errno, "%s", path);
+        return 0;
+}
+
+/* `before`: the file that it stands in for, NULL: none. */
+static int open_socket(const char *path, const struct stat *before, int *ret, struct error *error) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         cleanup_free char *folder = strdup(path);
@@ -595,13 +623,63 @@ static int open_socket(const char *path, int *ret, struct error *error) {
         (void) umask(old);
         if (r < 0)
                 return error_errno(error, -r, "%s", path);
-        r = set_access(path, error);
+        r = before ? copy_access(path, before, error) : set_access(path, error);
         if (r < 0)
                 return r;
         if (listen(fd, SOMAXCONN) < 0)
                 return error_errno(error, errno, "%s", path);
         *ret = steal_fd(&fd);
         return 0;
+}
+
+/* Takes `fd`. */
+static int start_listening(struct bus_server *server, int fd) {
+        sd_event_source *source = NULL;
+
+        int r = sd_event_add_io(server->manager->loop, &source, fd, EPOLLIN, on_connection, server);
+        if (r < 0) {
+                (void) close(fd);
+                return r;
+        }
+        (void) sd_event_source_set_io_fd_own(source, 1);
+        (void) sd_event_source_disable_unref(server->listen);
+        server->listen = source;
+        return lstat(server->path, &server->file) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* Notes who may use it now: a group that an administrator has given it is given to its successor. */
+static bool is_in_place(struct bus_server *server) {
+        struct stat st;
+
+        if (lstat(server->path, &st) < 0 || st.st_dev != server->file.st_dev || st.st_ino != server->file.st_ino)
+                return false;
+        server->file = st;
+        return true;
+}
+
+/* Who has connected stays connected, also those who wait to be accepted. What somebody else has put there stays. */
+static bool restore_socket(void *userdata) {
+        struct bus_server *server = userdata;
+        struct error error = {};
+        int fd;
+
+        if (is_in_place(server))
+                return true;
+        int r = open_socket(server->path, &server->file, &fd, &error);
+        if (r >= 0) {
+                (void) on_connection(server->listen, sd_event_source_get_io_fd(server->listen), EPOLLIN, server);
+                server->bound = true;
+                r = start_listening(server, fd);
+                if (r < 0)
+                        (void) error_errno(&error, -r, "%s", server->path);
+        }
+        if (r >= 0)
+                log_error("%s was removed while bertd runs, and is made again", server->path);
+        else if (!server->lost)
+                log_error("%s was removed while bertd runs, and cannot be made again yet: %s", server->path,
+                          error.text);
+        server->lost = r < 0;
+        return r >= 0;
 }
 
 /* Says to clients which protocol is spoken here, before their first call. */
@@ -613,49 +691,34 @@ static int make_id(sd_id128_t *ret) {
         return r;
 }
 
-#define FILES_OF_CLIENT 4 /* its socket, the inlet's copy, and the pair between the inlet and sd-bus */
-#define FILES_OF_OTHERS 256
-
-/* So many that root's connections, the database and the shims' still have descriptors. */
-static unsigned count_clients(void) {
-        struct rlimit files = {};
-
-        if (getrlimit(RLIMIT_NOFILE, &files) < 0 ||
-            files.rlim_cur >= FILES_OF_OTHERS + BERTD_CLIENTS_MAX * FILES_OF_CLIENT)
-                return BERTD_CLIENTS_MAX;
-        unsigned files_left = files.rlim_cur > FILES_OF_OTHERS ? (unsigned) files.rlim_cur - FILES_OF_OTHERS : 0;
-        unsigned n = MAX(files_left / FILES_OF_CLIENT, 2u * BERTD_CLIENTS_OF_ROOT);
-        log_info("%llu open files are allowed: %u connections at a time, not %d; raise the hard limit (ulimit -Hn)",
-                 (unsigned long long) files.rlim_cur, n, BERTD_CLIENTS_MAX);
-        return n;
+/* systemd's has its group and mode from its unit. */
+static int take_socket(const struct bus_server *server, int *ret, struct error *error) {
+        if (server->bound)
+                return open_socket(server->path, NULL, ret, error);
+        *ret = server->manager->options.passed_socket;
+        return fcntl(*ret, F_SETFL, O_NONBLOCK) < 0 ? error_errno(error, errno, "%s", server->path) : 0;
 }
 
 int bus_server_new(struct manager *manager, const char *path, struct bus_server **ret, struct error *error) {
-        cleanup_close int fd = -1;
-        struct stat st;
+        int fd;
         struct bus_server *server = calloc(1, sizeof(*server));
         if (!server)
                 return error_errno(error, ENOMEM, "%s", path);
 
         server->manager = manager;
-        server->clients_max = count_clients();
+        server->clients_max = manager->files.clients;
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        int r = open_socket(path, &fd, error);
-        if (r >= 0 && !(server->path = strdup(path)))
-                r = error_errno(error, ENOMEM, "%s", path);
-        if (r >= 0 && lstat(path, &st) == 0) {
-                server->device = st.st_dev;
-                server->inode = st.st_ino;
-        }
+        server->path = strdup(path);
+        server->bound = manager->options.passed_socket == 0;
+        int r = server->path ? take_socket(server, &fd, error) : error_errno(error, ENOMEM, "%s", path);
         if (r >= 0) {
-                r = make_id(&server->id);
+                r = start_listening(server, fd);
                 if (r >= 0)
-                        r = sd_event_add_io(manager->loop, &server->listen, fd, EPOLLIN, on_connection, server);
-                if (r >= 0) {
-                        (void) sd_event_source_set_io_fd_own(server->listen, 1);
-                        (void) steal_fd(&fd);
+                        r = make_id(&server->id);
+                if (r >= 0)
+                        r = socket_watch_new(manager->loop, server->path, restore_socket, server, &server->watch);
+                if (r >= 0)
                         r = sd_event_add_defer(manager->loop, &server->reaper, on_reap, server);
-                }
                 if (r >= 0)
                         r = sd_event_source_set_enabled(server->reaper, SD_EVENT_OFF);
                 if (r >= 0)
@@ -676,11 +739,11 @@ int bus_server_new(struct manager *manager, const char *path, struct bus_server 
 }
 
 void bus_server_free(struct bus_server *server) {
-        struct stat st;
-
         if (!server)
                 return;
+        socket_watch_free(server->watch);
         (void) sd_event_source_disable_unref(server->listen);
+        (void) sd_event_source_disable_unref(server->rest);
         (void) sd_event_source_disable_unref(server->reaper);
         (void) sd_event_source_disable_unref(server->leaver);
         while (server->peers) {
@@ -691,7 +754,7 @@ void bus_server_free(struct bus_server *server) {
         inlets_free(&server->inlets);
         if (server->spare_fd >= 0)
                 (void) close(server->spare_fd);
-        if (server->path && lstat(server->path, &st) == 0 && st.st_dev == server->device && st.st_ino == server->inode)
+        if (server->bound && server->path && is_in_place(server))
                 (void) unlink(server->path);
         free(server->path);
         free(server);

@@ -14,9 +14,11 @@
 #include <unistd.h>
 
 #include "bertd/bus.h"
+#include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "daemon/command.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
@@ -34,7 +36,9 @@ struct child {
         uid_t uid;
         const char *what; /* static: "rm", "on-exit" */
         pid_t pid;
-        void (*done)(void *userdata); /* called when it has ended, or NULL */
+        void (*began)(struct manager *manager, uint64_t job, bool started); /* called once, then NULL */
+        bool ran;
+        void (*done)(void *userdata, bool ran); /* called when it has ended, or NULL */
         void *userdata;
         sd_event_source *source, *timer;
         struct systemd_task *task; /* under systemd, in place of pid and sources */
@@ -65,14 +69,27 @@ static void child_free(struct child *child) {
         free(child);
 }
 
+static void tell_began(struct child *child, bool started) {
+        void (*began)(struct manager * manager, uint64_t job, bool started) = child->began;
+
+        child->began = NULL;
+        child->ran = child->ran || started;
+        if (began)
+                began(child->manager, child->job, started);
+}
+
+static void task_began(void *userdata) { tell_began(userdata, true); }
+
 static void ended(void *userdata) {
         struct child *child = userdata;
-        void (*done)(void *userdata) = child->done;
+        void (*done)(void *userdata, bool ran) = child->done;
         void *of = child->userdata;
 
+        tell_began(child, false);
+        bool ran = child->ran;
         child_free(child);
         if (done)
-                done(of);
+                done(of, ran);
 }
 
 static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
@@ -103,7 +120,7 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
         const char *what;
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-        launcher_reset_signals();
+        inherited_drop_signals();
         (void) setsid();
         if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
                 _exit(127);
@@ -123,7 +140,8 @@ static bool spawn(struct manager *manager, const struct job *job, const char *na
         child->uid = job->uid;
         child->what = name;
         if (manager->options.launcher == LAUNCHER_SYSTEMD) {
-                child->task = systemd_task_run(manager, job, name, argv, environment, cwd, limit_usec, ended, child);
+                child->task = systemd_task_run(manager, job, name, argv, environment, cwd, limit_usec, task_began,
+                                               ended, child);
                 if (!child->task ||
                     sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME,
                                                limit_usec + TASK_SLACK_USEC, 0, on_task_limit, child) < 0) {
@@ -138,8 +156,10 @@ static bool spawn(struct manager *manager, const struct job *job, const char *na
         if (child->pid > 0 &&
             sd_event_add_child(manager->loop, &child->source, child->pid, WEXITED, on_child, child) >= 0 &&
             sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME, limit_usec, 0, on_limit, child) >=
-                    0)
+                    0) {
+                tell_began(child, true);
                 return true;
+        }
         log_error("job %" PRIu64 ": %s cannot be run", job->id, argv[0]);
         child->source = sd_event_source_disable_unref(child->source);
         if (child->pid > 0 && kill(child->pid, SIGKILL) == 0)
@@ -154,7 +174,7 @@ void children_free(struct manager *manager) {
 }
 
 int child_remove_paths(struct manager *manager, const struct job *job, const char *name, const struct strv *paths,
-                       void (*done)(void *userdata), void *userdata) {
+                       void (*done)(void *userdata, bool ran), void *userdata) {
         static const char *const rm[] = { "/bin/rm", "-rf", "--one-file-system", "--" };
         const char *const environment[] = { "PATH=/usr/bin:/bin", NULL };
         cleanup_strv struct strv argv = {};
@@ -176,45 +196,53 @@ int child_remove_paths(struct manager *manager, const struct job *job, const cha
                        : -EAGAIN;
 }
 
-static bool may_exit(const struct manager *manager, const struct job *job) {
-        unsigned all = 0, of_uid = 0;
-
+void child_count_exits(const struct manager *manager, uid_t uid, unsigned *all, unsigned *of_uid) {
         for (const struct child *c = manager->children; c; c = c->next) {
                 bool exits = c->what && strcmp(c->what, WHAT_ON_EXIT) == 0;
-                all += exits;
-                of_uid += exits && c->uid == job->uid;
+                *all += exits;
+                *of_uid += exits && c->uid == uid;
         }
-        return of_uid < BERTD_ON_EXIT_OF_UID_MAX && all < BERTD_ON_EXIT_MAX;
 }
 
-bool child_on_exit(struct manager *manager, const struct job *job) {
-        struct error error = {};
-        cleanup_strv struct strv environment = {};
+static int on_exit_environment(struct manager *manager, const struct job *job, struct strv *ret, struct error *error) {
         struct job_inputs inputs = {};
 
-        if (job->on_exit && !may_exit(manager, job))
-                return false;
-        if (!job->on_exit || store_load_inputs(manager->store, job->id, &inputs, &error) < 0)
-                return true;
+        int r = store_load_inputs(manager->store, job->id, &inputs, error);
+        if (r < 0)
+                return r;
         cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(manager->options.state_dir, job);
         struct command_input input = { .job = job,
                                        .run_dir = run_dir ? run_dir : "/",
                                        .resume = "",
                                        .environment = block,
                                        .environment_size = inputs.environment_size };
-        if (command_environment(&input, &environment, &error) < 0)
-                return true;
-        strv_format(&environment, "BERTD_NAME=%s", job->name);
-        strv_format(&environment, "BERTD_STATE=%s", job_state_name(job->state));
-        strv_format(&environment, "BERTD_REASON=%s", job->reason ? job->reason : "");
-        strv_format(&environment, "BERTD_EXIT_CLASS=%s", exit_class_name(job->exit_class));
-        strv_format(&environment, "BERTD_EXIT=%d", job->exit_code);
-        strv_format(&environment, "BERTD_STEP=%" PRIu64, job->step);
-        strv_format(&environment, "BERTD_STEPS=%" PRIu64, job->steps);
+        r = command_environment(&input, ret, error);
+        strv_format(ret, "BERTD_NAME=%s", job->name);
+        strv_format(ret, "BERTD_STATE=%s", job_state_name(job->state));
+        strv_format(ret, "BERTD_REASON=%s", job_private(job) ? job_private(job) : "");
+        strv_format(ret, "BERTD_EXIT_CLASS=%s", exit_class_name(job->exit_class));
+        strv_format(ret, "BERTD_EXIT=%d", job->exit_code);
+        strv_format(ret, "BERTD_STEP=%" PRIu64, job->step);
+        strv_format(ret, "BERTD_STEPS=%" PRIu64, job->steps);
+        return r;
+}
+
+bool child_on_exit(struct manager *manager, const struct job *job, bool repeated,
+                   void (*began)(struct manager *manager, uint64_t job, bool started)) {
         const char *const argv[] = { "/bin/sh", "-c", "exec \"$0\"", job->on_exit, NULL };
-        struct child *child = environment.failed ? NULL : child_new(manager);
-        if (child)
-                (void) spawn(manager, job, WHAT_ON_EXIT, (char *const *) argv, environment.words, job->cwd,
-                             ON_EXIT_LIMIT_USEC, child);
-        return true;
+        cleanup_strv struct strv environment = {};
+        struct error error = {};
+
+        int r = on_exit_environment(manager, job, &environment, &error);
+        if (repeated)
+                strv_add(&environment, BERTD_ENV_REPEATED "=1");
+        struct child *child = r < 0 || environment.failed ? NULL : child_new(manager);
+        if (!child) {
+                log_error("job %" PRIu64 ": on_exit cannot be run: %s", job->id,
+                          error.code ? error.text : "out of memory");
+                return false;
+        }
+        child->began = began;
+        return spawn(manager, job, WHAT_ON_EXIT, (char *const *) argv, environment.words, job->cwd, ON_EXIT_LIMIT_USEC,
+                     child);
 }

@@ -20,6 +20,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/space.h"
 #include "common/utf8.h"
 #include "daemon/ledger.h"
 #include "daemon/states.h"
@@ -161,14 +162,19 @@ static json_t *checkpoints_object(const struct job *job, const char *run_dir) {
 
 static char *attempt_document(const struct job *job, const struct files_attempt *c) {
         cleanup_json json_t *root = json_pack(
-                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:s,s:i,s:i,s:o}", "version",
+                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:i,s:s,s:i,s:i,s:o}", "version",
                 ATTEMPT_DOCUMENT_VERSION, "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number,
                 "nonce", job->attempt.nonce, "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd",
                 job->cwd, "umask", (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment",
                 string_array(c->environment), "grace_usec", (json_int_t) (job->grace_sec * USEC_PER_SEC), "stop",
-                job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes", (json_int_t) SHIM_LOG_MAX,
-                "socket", c->socket, "hang_sec", (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
+                job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes",
+                (json_int_t) job->log_max_size, "log_keep", (int) job->log_keep, "socket", c->socket, "hang_sec",
+                (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
                 checkpoints_object(job, c->run_dir));
+        if (root && job->ends_with == ENDS_WITH_LAST)
+                (void) json_object_set_new(root, "ends_with", json_string("last"));
+        if (root && c->ran)
+                (void) json_object_set_new(root, "ran", json_true());
         if (root && job->nice != 0)
                 (void) json_object_set_new(root, "nice", json_integer(job->nice));
         if (root && c->inputs->cpu_list[0])
@@ -199,7 +205,7 @@ static int prepare_scratch(const struct job *job, const char *path) {
         return fd < 0 ? -errno : give_to(fd, job);
 }
 
-int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
+static int prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
         char name[32];
 
         (void) snprintf(name, sizeof(name), "%" PRIu64, job->id);
@@ -223,6 +229,15 @@ int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt
         if (r >= 0 && contents->scratch)
                 r = prepare_scratch(job, contents->scratch);
         return r < 0 ? error_errno(error, -r, "%s of job %" PRIu64, name, job->id) : 0;
+}
+
+int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
+        struct error own = {};
+
+        int r = prepare(jobs_fd, job, contents, &own);
+        if (r == -ENOSPC && space_no_inodes_at(jobs_fd))
+                return error_set(error, ENOSPC, "the files of job %" PRIu64 ": %s", job->id, BERTD_NO_INODES);
+        return r < 0 ? error_set(error, -r, "%s", own.text) : 0;
 }
 
 int files_open_shim_log(int jobs_fd, const struct job *job) {
@@ -292,19 +307,24 @@ static void use_news(const json_t *root, struct job *job, const char *run_dir) {
         (void) ledger_take(job, run_dir, &news);
 }
 
-/* Of texts only lines are taken: a reply with another would reach nobody. */
+static const char *reason_line(const char *text) {
+        return text && strlen(text) < SHIM_REASON_MAX && text_is_line(text) ? text : "";
+}
+
+/* Of texts only lines are taken: a reply with another would reach nobody. Without "private" it is of an older shim, whose reason may quote
+ * the job. */
 static int use_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
         struct attempt *a = &job->attempt;
         json_int_t version, id, number, exit_code, signal, step = 0, rank = -1, first = 0, last = 0;
-        const char *nonce, *stopped_by = "none", *reason = "", *name = "", *host = "", *evidence = "";
+        const char *nonce, *stopped_by = "none", *reason = "", *private = NULL, *name = "", *host = "", *evidence = "";
         int oom = 0;
         json_error_t e;
 
-        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?I,s?s,s?s,s?I,s?I}", "version",
-                           &version, "job", &id, "attempt", &number, "nonce", &nonce, "exit_code", &exit_code, "signal",
-                           &signal, "oom", &oom, "stopped_by", &stopped_by, "first_rank", &rank, "reason", &reason,
-                           "class", &name, "step", &step, "host", &host, "evidence", &evidence, "samples_first", &first,
-                           "samples_last", &last) < 0)
+        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?s,s?I,s?s,s?s,s?I,s?I}",
+                           "version", &version, "job", &id, "attempt", &number, "nonce", &nonce, "exit_code",
+                           &exit_code, "signal", &signal, "oom", &oom, "stopped_by", &stopped_by, "first_rank", &rank,
+                           "reason", &reason, "private", &private, "class", &name, "step", &step, "host", &host,
+                           "evidence", &evidence, "samples_first", &first, "samples_last", &last) < 0)
                 return error_set(error, EBADMSG, "%s", e.text);
         if (version < 1 || (uint64_t) id != job->id || number != a->number || strcmp(nonce, a->nonce) != 0)
                 return error_set(error, EBADMSG, "of another attempt");
@@ -312,7 +332,7 @@ static int use_record(json_t *root, struct job *job, bool *ret_requested, struct
         a->signal = signal < 0 || signal > 64 ? 0 : (int) signal;
         int class = name[0] ? exit_class_from_name(name) : -1;
         a->exit_class = class >= 0 ? class : (int) policy_classify(a->exit_code, a->signal, oom != 0);
-        job_set_text(&a->reason, strlen(reason) < SHIM_REASON_MAX && text_is_line(reason) ? reason : "");
+        attempt_set_reason(a, reason_line(private ? reason : NULL), reason_line(private ? private : reason));
         a->rank = rank >= 0 && rank < BERTD_RANKS_MAX ? (int) rank : -1;
         job_set_text(&a->host, strlen(host) < SHIM_HOST_MAX && text_is_line(host) ? host : "");
         job_set_text(&a->evidence,

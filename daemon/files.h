@@ -16,8 +16,6 @@
 #include "daemon/store.h"
 #include "daemon/strv.h"
 
-#define SHIM_LOG_MAX (64u << 20) /* bytes of a log before the shim turns it */
-
 /* STATE/jobs/N, …/attempt-K and a file in it; callers free. NULL: no memory. */
 char *files_job_dir(const char *state_dir, uint64_t job);
 char *files_attempt_path(const char *state_dir, const struct job *job, const char *name); /* "" = the folder */
@@ -30,6 +28,7 @@ struct files_attempt {
         const struct strv *argv, *environment;
         const struct job_inputs *inputs;
         const char *spec, *socket, *run_dir, *log, *scratch;
+        bool ran; /* an earlier attempt has executed the program */
 };
 
 /* Makes the folders and writes spec.yaml, attempt.json and an empty lock. The job's ledger is whole. */

@@ -456,3 +456,5 @@ void inlet_free(struct inlet *inlet) {
                 (void) close(inlet->bus_fd);
         free(inlet);
 }
+
+size_t inlet_message_size(const struct inlet *inlet) { return inlet ? (size_t) inlet->whole : 0; }

@@ -54,4 +54,7 @@ int inlet_new(struct inlets *inlets, sd_event *loop, int client_fd, uid_t uid, c
               void *userdata, int *ret_fd, struct inlet **ret);
 void inlet_free(struct inlet *inlet);
 
+/* Bytes of the message that was passed on last, which is the one that sd-bus dispatches. 0: none was, or there is no inlet. */
+size_t inlet_message_size(const struct inlet *inlet);
+
 #endif

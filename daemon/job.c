@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,10 +87,24 @@ void job_set_text(char **to, const char *text) {
         *to = copy;
 }
 
+static void set_reasons(char **to, char **to_private, const char *reason, const char *private) {
+        job_set_text(to, reason);
+        job_set_text(to_private, private && strcmp(private, reason ? reason : "") != 0 ? private : NULL);
+}
+
+void job_set_reason(struct job *job, const char *reason, const char *private) {
+        set_reasons(&job->reason, &job->private, reason, private);
+}
+
+void attempt_set_reason(struct attempt *attempt, const char *reason, const char *private) {
+        set_reasons(&attempt->reason, &attempt->private, reason, private);
+}
+
 void attempt_clear(struct attempt *attempt) {
         free(attempt->gpus);
         free(attempt->host);
         free(attempt->reason);
+        free(attempt->private);
         free(attempt->evidence);
         *attempt = (struct attempt) { .exit_code = -1, .exit_class = -1, .rank = -1 };
 }
@@ -119,12 +134,12 @@ const struct attempt *job_last_ended(const struct job *job) {
 static size_t size_of(const char *text) { return text ? strlen(text) + 1 : 0; }
 
 static size_t attempt_texts(const struct attempt *a) {
-        return size_of(a->host) + size_of(a->reason) + size_of(a->evidence);
+        return size_of(a->host) + size_of(a->reason) + size_of(a->private) + size_of(a->evidence);
 }
 
 size_t job_texts(const struct job *job) {
         size_t size = size_of(job->name) + size_of(job->cwd) + size_of(job->run_dir) + size_of(job->on_exit) +
-                      size_of(job->reason) + attempt_texts(&job->attempt);
+                      size_of(job->reason) + size_of(job->private) + attempt_texts(&job->attempt);
 
         if (job->previous)
                 size += attempt_texts(job->previous);
@@ -140,7 +155,9 @@ static void cut(char *text) {
 
 void job_shrink(struct job *job) {
         cut(job->reason);
+        cut(job->private);
         cut(job->attempt.reason);
+        cut(job->attempt.private);
         job_set_text(&job->attempt.evidence, NULL);
         if (job->previous)
                 attempt_clear(job->previous);
@@ -267,6 +284,14 @@ struct policy_death job_death(const struct attempt *a) {
                                                a->signal == 0 };
 }
 
+bool job_has_stepped(const struct job *job) {
+        return job->run_steps > 0 || job->attempt.step > 0 || job_newest_good(job);
+}
+
+bool job_reports(const struct job *job) {
+        return job->kind != JOB_COMMAND || job_has_stepped(job) || job->steps > 0 || !isnan(job->loss);
+}
+
 void job_lose(struct job *job, enum exit_class exit_class, uint64_t usec) {
         if (usec > 0 && !job->lost_usec)
                 job->lost_usec = calloc(EXIT_CLASS_MAX, sizeof(*job->lost_usec));
@@ -319,6 +344,7 @@ void job_free(struct job *job) {
         free(job->run_dir);
         free(job->on_exit);
         free(job->reason);
+        free(job->private);
         free(job->status);
         attempt_clear(&job->attempt);
         if (job->previous)
@@ -340,7 +366,8 @@ int job_save(const struct job *job, struct job_saved *ret) {
         ret->job.ledger = ledger;
         ret->job.n_ledger = ledger ? job->n_ledger : 0;
         ret->job.reason = job->reason ? strdup(job->reason) : NULL;
-        if (copied && (!job->reason || ret->job.reason))
+        ret->job.private = job->private ? strdup(job->private) : NULL;
+        if (copied && !job->reason == !ret->job.reason && !job->private == !ret->job.private)
                 return 0;
         job_saved_free(ret);
         return -ENOMEM;
@@ -351,6 +378,7 @@ void job_restore(struct job *job, struct job_saved *saved) {
         size_t texts = job->texts;
 
         free(job->reason);
+        free(job->private);
         ledger_free(job);
         *job = saved->job;
         job->texts = texts;
@@ -359,6 +387,7 @@ void job_restore(struct job *job, struct job_saved *saved) {
 
 void job_saved_free(struct job_saved *saved) {
         free(saved->job.reason);
+        free(saved->job.private);
         ledger_free(&saved->job);
         *saved = (struct job_saved) {};
 }

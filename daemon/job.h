@@ -44,6 +44,10 @@ struct checkpoint {
         bool dirty;
 };
 
+/* See on_exit.h. The row's: whether on_exit is to be started, may have been, may have been twice. And what is done about it now. */
+enum exit_owed { EXIT_OWED_NONE, EXIT_OWED_START, EXIT_OWED_STARTED, EXIT_OWED_REPEATED, EXIT_OWED_MAX };
+enum exit_phase { EXIT_WAITS, EXIT_TURN, EXIT_BEGINS };
+
 #define NONCE_SIZE 33 /* 32 hex digits */
 #define BOOT_ID_SIZE 37
 #define LEDGER_MAX 2048        /* rows kept for a job: the newest */
@@ -68,6 +72,7 @@ struct attempt {
         int rank;                             /* that failed first, −1 = unknown */
         char *host;                           /* where it ran, NULL = unknown */
         char *reason;                         /* first cause, NULL = none */
+        char *private;                        /* the same for the owner and root, NULL = reason */
         char *evidence;                       /* folder with the stacks of a hang, NULL = none */
 };
 
@@ -90,13 +95,18 @@ struct job {
         double cpus;                 /* limit, 0 = none */
         int32_t hang_sec, start_sec; /* as in include/bertd/bus.h */
         enum on_nan on_nan;
+        enum ends_with ends_with; /* of a command */
+        uint64_t log_max_size;    /* bytes of an attempt's log, in log_keep files */
+        uint32_t log_keep;
         uint32_t umask;
         int32_t nice;
         char *name;
         const char *user, *cwd;  /* shared, of text_shared: most jobs have the same few */
         char *run_dir, *on_exit; /* NULL: the job's own folder; none */
-        char *reason;            /* of the last transition; NULL = none */
-        char *status;            /* what the attempt says it does, not kept; NULL = nothing */
+        enum exit_owed exit_owed;
+        char *reason;  /* of the last transition, for everybody; NULL = none */
+        char *private; /* the same for the owner and root: it may quote the job; NULL = reason */
+        char *status;  /* what the attempt says it does, not kept; NULL = nothing */
         uint64_t submitted, started, ended, not_before;
         uint64_t step, steps;
         double loss, rate;                /* NaN = unknown */
@@ -124,9 +134,11 @@ struct job {
 
         /* Not stored. */
         bool dirty, attempt_dirty;
-        bool exit_due, stop_due; /* after the commit: on_exit is run; the shim is told what `wish` says */
-        uint64_t wake_boottime;  /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */
-        struct queue_entry wait; /* JOB_QUEUED: as the queue planned it last */
+        bool stop_due; /* after the commit: the shim is told what `wish` says */
+        enum exit_phase exit_phase;
+        uint64_t exit_pause, exit_after; /* on_exit could not be started: it is not tried before, on CLOCK_BOOTTIME */
+        uint64_t wake_boottime;          /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */
+        struct queue_entry wait;         /* JOB_QUEUED: as the queue planned it last */
         struct attempt_run *run;
         struct waiter *waiters;
         size_t texts; /* as the store counts them against its user's share */
@@ -141,6 +153,13 @@ void text_unshare(const char *text);
 /* Sets an owned text of a job or attempt (NULL or "" = none), as UTF-8 and cut to BERTD_REASON_MAX bytes; without memory the old one
  * goes and none comes. */
 void job_set_text(char **to, const char *text);
+
+/* Both at once; `private` NULL or the same as reason: reason. */
+void job_set_reason(struct job *job, const char *reason, const char *private);
+void attempt_set_reason(struct attempt *attempt, const char *reason, const char *private);
+/* What the owner and root read; NULL = none. */
+static inline const char *job_private(const struct job *job) { return job->private ? job->private : job->reason; }
+static inline const char *attempt_private(const struct attempt *a) { return a->private ? a->private : a->reason; }
 
 /* Bytes of all its texts in memory. */
 size_t job_texts(const struct job *job);
@@ -166,6 +185,10 @@ int job_history_add(struct job *job, const struct policy_death *death);
 /* How an attempt that has ended reads to the policy. */
 struct policy_death job_death(const struct attempt *attempt);
 
+/* Has it, or does its program, ever reported progress? Has it completed a step? */
+bool job_reports(const struct job *job);
+bool job_has_stepped(const struct job *job);
+
 /* Adds wall time that a death of this class cost. */
 void job_lose(struct job *job, enum exit_class exit_class, uint64_t usec);
 /* "killed=12500000 oom=300": lost_usec as state.db keeps it, "" = none; NULL: no memory. A word that it does not know is passed over. */
@@ -176,7 +199,7 @@ void job_free(struct job *job);
 
 /* What a change that may be undone alters, with the ledger as it is in memory. −ENOMEM. */
 struct job_saved {
-        struct job job; /* its reason and ledger are copies; nothing else of it is owned */
+        struct job job; /* its reasons and ledger are copies; nothing else of it is owned */
 };
 int job_save(const struct job *job, struct job_saved *ret);
 void job_restore(struct job *job, struct job_saved *saved); /* takes what `saved` owns */

@@ -129,7 +129,7 @@ static void add_gpu_reasons(const struct manager *manager, const struct job *job
         }
 }
 
-/* Waiting is public; a death's reason may quote the job's log. A transition that is not on the disk yet says so. */
+/* Of a death the owner and root read more than others (struct job). A transition that is not on the disk yet says so. */
 static void add_reason(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job, bool owner) {
         char wait[512] = "", text[2048];
 
@@ -143,7 +143,9 @@ static void add_reason(sd_bus_message *m, int *r, const struct manager *manager,
                                 "when that bertd "
                                 "is started",
                                 job->run->newer, BERTD_VERSION);
-        const char *own = owner && job->reason ? job->reason : "";
+        const char *own = owner ? job_private(job) : job->reason;
+        if (!own)
+                own = "";
         /* Nothing starts while a commit is outstanding. */
         const char *storage = job->dirty || job->state == JOB_QUEUED ? manager->storage_error : "";
         (void) snprintf(text, sizeof(text), "%s%s%s%s%s", wait, wait[0] && own[0] ? "; " : "", own,
@@ -189,7 +191,7 @@ static void add_end(sd_bus_message *m, int *r, const struct job *job, bool owner
         if (!owner)
                 return;
         add_string(m, r, "evidence", a->evidence);
-        add_string(m, r, "first_cause", a->reason);
+        add_string(m, r, "first_cause", attempt_private(a));
 }
 
 /* The timer's clock decides, which no one sets; the wall clock's time is what it is by that. */
@@ -205,10 +207,21 @@ static void add_next_try(sd_bus_message *m, int *r, const struct job *job) {
 static void add_limits(sd_bus_message *m, int *r, const struct job *job) {
         add_u64(m, r, "memory", job->memory);
         add_double(m, r, "cpus", job->cpus);
+        add_u64(m, r, "log_max_size", job->log_max_size);
+        add_u32(m, r, "log_keep", job->log_keep);
         add_i32(m, r, "hang_sec", job->hang_sec);
         add_i32(m, r, "start_sec", job->start_sec);
         add_string(m, r, "on_nan", on_nan_name(job->on_nan));
+        add_string(m, r, "ends_with", ends_with_name(job->ends_with));
         add_i32(m, r, "nice", job->nice);
+}
+
+/* Of a job that has lost its first process and runs on. */
+static void add_running_on(sd_bus_message *m, int *r, const struct job *job) {
+        if (!job->run || job->run->runs_on == 0)
+                return;
+        add_i32(m, r, "first_exit", job->run->first_exit);
+        add_u32(m, r, "runs_on", job->run->runs_on);
 }
 
 static void add_paths(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job) {
@@ -246,6 +259,7 @@ int jobview_job(sd_bus_message *m, const struct manager *manager, const struct j
         add_progress(m, &r, job);
         add_end(m, &r, job, owner);
         add_limits(m, &r, job);
+        add_running_on(m, &r, job);
         add_paths(m, &r, manager, job);
         add_u64(m, &r, "attempt_started", job->attempt.open ? job->attempt.started : 0);
         if (owner) {
@@ -254,6 +268,10 @@ int jobview_job(sd_bus_message *m, const struct manager *manager, const struct j
                         add_command(m, &r, command);
         }
         return closed(m, r);
+}
+
+const char *jobview_event_reason(const struct event_row *event, bool owner) {
+        return owner ? event->private : event->reason;
 }
 
 int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *c) {

@@ -19,6 +19,8 @@ struct jobview_command {
  * only owners see, it is left out. */
 int jobview_job(sd_bus_message *m, const struct manager *manager, const struct job *job, bool owner,
                 const struct jobview_command *command);
+/* The reason of an event as the caller may read it. */
+const char *jobview_event_reason(const struct event_row *event, bool owner);
 int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *checkpoint);
 int jobview_daemon(sd_bus_message *m, const struct manager *manager);
 

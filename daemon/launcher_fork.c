@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,8 +24,10 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "daemon/files.h"
 #include "daemon/launcher.h"
+#include "daemon/log.h"
 
 /* Programs that use select() break above it; who wants more says so. */
 static void lower_files(void) {
@@ -54,16 +57,6 @@ int launcher_become(const struct job *job, const struct job_inputs *inputs, cons
         return 0;
 }
 
-void launcher_reset_signals(void) {
-        sigset_t none;
-        struct sigaction sa = { .sa_handler = SIG_DFL };
-
-        for (int i = 1; i < NSIG; i++)
-                (void) sigaction(i, &sa, NULL);
-        (void) sigemptyset(&none);
-        (void) sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static __attribute__((noreturn)) void child_fail(int report, const char *what, int code) {
         char text[256];
         int n = snprintf(text, sizeof(text), "%s: %s", what, strerror(code));
@@ -77,7 +70,7 @@ static __attribute__((noreturn)) void child(const struct attempt_run *run, const
         const char *what;
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-        launcher_reset_signals();
+        inherited_drop_signals();
         if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
             dup2(log >= 0 ? log : null, STDERR_FILENO) < 0)
                 child_fail(report, "/dev/null", errno);
@@ -126,7 +119,7 @@ static __attribute__((noreturn)) void become_keeper(const struct launch *launch,
         strv_add(&argv, "--keep");
         for (size_t i = 1; i < launch->argv->n; i++)
                 strv_add(&argv, launch->argv->words[i]);
-        launcher_reset_signals();
+        inherited_drop_signals();
         for (size_t i = 0; i < ELEMENTSOF(ignored); i++)
                 (void) signal(ignored[i], SIG_IGN);
         if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
@@ -198,9 +191,10 @@ static int start(struct attempt_run *run, const struct launch *launch, struct er
                 return error_errno(error, -shim, "fork");
         attempt_launched(run, shim);
         int r = watch_report(run, reader);
-        if (r < 0)
-                return error_errno(error, -r, "event source");
-        (void) steal_fd(&reader);
+        if (r >= 0)
+                (void) steal_fd(&reader);
+        else
+                log_error("job %" PRIu64 ": the shim's launch cannot be watched: %s", run->job->id, strerror(-r));
         return 0;
 }
 

@@ -349,6 +349,7 @@ static void forget(struct attempt_run *run) {
 
 struct systemd_task {
         struct pending *pending;
+        void (*began)(void *userdata);
         void (*done)(void *userdata);
         void *userdata;
 };
@@ -375,6 +376,8 @@ static int on_task_started(sd_bus_message *m, void *userdata, sd_bus_error *ret_
         if (e) {
                 log_error("%s: systemd: %s", task->pending->unit, e->message ? e->message : e->name);
                 task->done(task->userdata);
+        } else {
+                task->began(task->userdata);
         }
         return 0;
 }
@@ -439,12 +442,13 @@ static char *task_unit_name(const struct manager *manager, const struct job *job
 
 struct systemd_task *systemd_task_run(struct manager *manager, const struct job *job, const char *name,
                                       char *const *argv, char *const *environment, const char *cwd, uint64_t limit_usec,
-                                      void (*done)(void *userdata), void *userdata) {
+                                      void (*began)(void *userdata), void (*done)(void *userdata), void *userdata) {
         sd_bus *bus;
         struct systemd_task *task = calloc(1, sizeof(*task));
 
         if (!task)
                 return NULL;
+        task->began = began;
         task->done = done;
         task->userdata = userdata;
         task->pending = calloc(1, sizeof(*task->pending));

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 static struct {
         bool journal;
         char *path, *rotated; /* of the file that stderr is, NULL: it is not ours to rotate */
+        uint64_t lost;        /* lines since the last one that was written */
 } sink;
 
 void log_open(void) {
@@ -31,10 +33,17 @@ void log_open(void) {
                        st.st_dev == device && st.st_ino == inode;
 }
 
+/* Never waits: somebody may have put a FIFO there. */
 static int open_log(void) {
-        cleanup_close int fd = open(sink.path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+        cleanup_close int fd =
+                open(sink.path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        struct stat st;
 
-        return fd < 0 || dup2(fd, STDERR_FILENO) < 0 ? -errno : 0;
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        if (!S_ISREG(st.st_mode))
+                return -EINVAL;
+        return dup2(fd, STDERR_FILENO) < 0 ? -errno : 0;
 }
 
 int log_to_file(const char *path) {
@@ -43,14 +52,41 @@ int log_to_file(const char *path) {
         return sink.path && sink.rotated ? open_log() : -ENOMEM;
 }
 
+/* Somebody has removed, moved away or replaced it. */
+static bool is_elsewhere(const struct stat *own) {
+        struct stat there;
+
+        return lstat(sink.path, &there) < 0 ? errno == ENOENT
+                                            : there.st_dev != own->st_dev || there.st_ino != own->st_ino;
+}
+
 /* Where that fails the file grows rather than losing its end. */
 static void rotate(void) {
         struct stat st;
 
-        if (!sink.rotated || fstat(STDERR_FILENO, &st) < 0 || (st.st_nlink > 0 && st.st_size < LOG_FILE_MAX))
+        if (!sink.rotated || fstat(STDERR_FILENO, &st) < 0)
                 return;
-        if (st.st_nlink == 0 || rename(sink.path, sink.rotated) == 0 || errno == ENOENT)
+        if (is_elsewhere(&st) || (st.st_size >= LOG_FILE_MAX && rename(sink.path, sink.rotated) == 0))
                 (void) open_log();
+}
+
+/* A pipe that nobody reads, or a terminal that is held, takes no more one day: bertd does not wait for it. */
+static bool would_block(void) {
+        struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+        return poll(&p, 1, 0) == 0;
+}
+
+static void write_text(const char *text) {
+        rotate();
+        if (would_block()) {
+                sink.lost++;
+                return;
+        }
+        if (sink.lost > 0)
+                (void) fprintf(stderr, "bertd: %" PRIu64 " lines of this log are lost: nobody read it\n", sink.lost);
+        sink.lost = 0;
+        (void) fprintf(stderr, "bertd: %s\n", text);
 }
 
 static __attribute__((format(printf, 2, 0))) void write_line(int priority, const char *format, va_list ap) {
@@ -59,10 +95,8 @@ static __attribute__((format(printf, 2, 0))) void write_line(int priority, const
         (void) vsnprintf(text, sizeof(text), format, ap);
         if (sink.journal)
                 (void) sd_journal_print(priority, "%s", text);
-        else {
-                rotate();
-                (void) fprintf(stderr, "bertd: %s\n", text);
-        }
+        else
+                write_text(text);
 }
 
 void log_info(const char *format, ...) {

@@ -1,8 +1,9 @@
 /*
  * bertd: the daemon's command line. Role: options, signals, readiness. Owns the manager.
- * SIGTERM and SIGINT end bertd and leave its jobs running.
+ * SIGTERM, SIGINT and SIGQUIT end bertd and leave its jobs running.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <malloc.h>
@@ -12,17 +13,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "common/parse.h"
 #include "common/paths.h"
 #include "common/utf8.h"
 #include "common/usage.h"
 #include "daemon/detach.h"
+#include "daemon/init.h"
 #include "daemon/launcher.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
@@ -49,6 +55,7 @@ struct options {
         const char *state_dir, *socket, *gpus, *launcher;
         uint64_t slots, keep_ended;
         bool detach;
+        int passed; /* socket, 0: none */
 };
 #define KEEP_ENDED 10000
 #define KEEP_ENDED_MAX 10000000
@@ -146,9 +153,22 @@ static void resolved_free(struct resolved *r) {
         free(r->socket);
 }
 
+/* Where it is: an abstract one is not for us. */
+static char *passed_path(int fd) {
+        struct sockaddr_un address = {};
+        socklen_t size = sizeof(address) - 1; /* a path may fill it, and has a NUL here */
+
+        return getsockname(fd, (struct sockaddr *) &address, &size) < 0 || address.sun_path[0] != '/'
+                       ? NULL
+                       : strdup(address.sun_path);
+}
+
 static int resolve(const struct options *o, struct resolved *ret, struct error *error) {
         int r = paths_state_dir(o->state_dir, &ret->state_dir, error);
-        if (r >= 0)
+        ret->manager.passed_socket = o->passed;
+        if (o->passed > 0 && !(ret->socket = passed_path(o->passed)))
+                return error_set(error, EINVAL, "the socket that was passed has no path");
+        if (r >= 0 && !ret->socket)
                 r = paths_socket(o->socket, ret->state_dir, &ret->socket, error);
         if (r >= 0 && !(text_is_utf8(ret->state_dir) && text_is_utf8(ret->socket)))
                 r = error_input(error, BERTD_EXIT_USAGE, "--state-dir, --socket: not UTF-8: %s, %s", ret->state_dir,
@@ -161,11 +181,27 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
                 return r;
         if (ret->manager.launcher == LAUNCHER_SYSTEMD && geteuid() != 0)
                 return error_input(error, BERTD_EXIT_USAGE, "--launcher systemd: only for root");
+        if (chdir("/") < 0) /* a folder in which it only was started is not kept busy */
+                return error_errno(error, errno, "/");
         ret->manager.state_dir = ret->state_dir;
         ret->manager.socket = ret->socket;
         ret->manager.keep_ended = o->keep_ended;
         ret->manager.slots = o->slots ? o->slots : count_cores();
         return 0;
+}
+
+/* A stream socket with a path that systemd's .socket unit listens at, as descriptor 3; 0: none. Nothing else above 2 stays open: what the
+ * shell that started us held open must reach no job, nor keep its pipes from ending. */
+static int take_passed(void) {
+        int n = sd_listen_fds(1), passed = 0;
+
+        for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + n && passed == 0; fd++)
+                if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) > 0)
+                        passed = fd;
+        if (passed > SD_LISTEN_FDS_START && dup3(passed, SD_LISTEN_FDS_START, O_CLOEXEC) < 0)
+                passed = 0;
+        (void) close_range(SD_LISTEN_FDS_START + (passed > 0), ~0U, 0);
+        return passed > 0 ? SD_LISTEN_FDS_START : 0;
 }
 
 /* A login's 1024 are what a few users' connections take. Who is run for users has the usual number again (launcher_become). */
@@ -178,18 +214,17 @@ static void raise_files(void) {
         (void) setrlimit(RLIMIT_NOFILE, &files);
 }
 
+static const int ending_signals[] = { SIGTERM, SIGINT, SIGQUIT };
+
+/* The loop reads them. */
 static void block_signals(void) {
         sigset_t set;
 
         (void) sigemptyset(&set);
-        (void) sigaddset(&set, SIGTERM);
-        (void) sigaddset(&set, SIGINT);
         (void) sigaddset(&set, SIGCHLD);
+        for (size_t i = 0; i < ELEMENTSOF(ending_signals); i++)
+                (void) sigaddset(&set, ending_signals[i]);
         (void) sigprocmask(SIG_BLOCK, &set, NULL);
-        (void) signal(SIGPIPE, SIG_IGN);
-        (void) signal(SIGHUP, SIG_IGN);
-        /* A job's file size limit of ours must not end us in the middle of a write. */
-        (void) signal(SIGXFSZ, SIG_IGN);
 }
 
 static int announce(const struct resolved *r, int ready_fd, struct error *error) {
@@ -207,15 +242,27 @@ static int announce(const struct resolved *r, int ready_fd, struct error *error)
         return 0;
 }
 
+/* A container ends, and with it every job: they stop first. Asked again, bertd does not wait for them. */
+static int on_end_of_container(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        struct manager *manager = userdata;
+
+        if (manager->draining)
+                return sd_event_exit(manager->loop, 0);
+        log_info("the container ends: jobs are stopped, and start again with the next bertd");
+        manager_shutdown(manager, true);
+        return 0;
+}
+
 /* Returns the exit status, or −errno. */
-static int serve(const struct resolved *resolved, int ready_fd, struct error *error) {
+static int serve(const struct resolved *resolved, int ready_fd, bool container, struct error *error) {
         struct manager *manager = NULL;
 
         int r = manager_new(&resolved->manager, &manager, error);
         if (r < 0)
                 return r;
-        (void) sd_event_add_signal(manager->loop, NULL, SIGTERM, NULL, NULL);
-        (void) sd_event_add_signal(manager->loop, NULL, SIGINT, NULL, NULL);
+        for (size_t i = 0; i < ELEMENTSOF(ending_signals); i++)
+                (void) sd_event_add_signal(manager->loop, NULL, ending_signals[i],
+                                           container ? on_end_of_container : NULL, container ? manager : NULL);
         (void) sd_event_set_watchdog(manager->loop, 1);
         r = manager_start(manager, error);
         (void) malloc_trim(0); /* what state.db and the user database took to open is not needed again */
@@ -238,16 +285,22 @@ int main(int argc, char **argv) {
         struct error error = {};
         int ready_fd = -1;
 
-        file_hold_standard();
-        /* What the shell that started us held open must reach no job, nor keep its pipes from ending. */
-        (void) close_range(STDERR_FILENO + 1, ~0U, 0);
+        inherited_begin_service();
+        (void) umask(022); /* what others may not have says so itself */
+        options.passed = take_passed();
         /* Long replies and plans of a long queue go back to the kernel, whatever was freed before. */
         (void) mallopt(M_MMAP_THRESHOLD, 64 * 1024);
         (void) mallopt(M_TRIM_THRESHOLD, 64 * 1024);
         int r = parse_options(argc, argv, &options, &error);
         if (r > 0)
                 return 0;
-        if (r >= 0 && options.detach)
+        int container = r < 0 ? r : init_split(&error);
+        if (container < 0)
+                r = container;
+        else if (options.detach && container)
+                r = error_input(&error, BERTD_EXIT_USAGE,
+                                "--detach: the first process of a container stays in the foreground: leave it out");
+        else if (options.detach)
                 r = detach(&ready_fd, &error);
         if (r >= 0)
                 r = resolve(&options, &resolved, &error);
@@ -255,7 +308,7 @@ int main(int argc, char **argv) {
                 block_signals();
                 raise_files();
                 log_open();
-                r = serve(&resolved, ready_fd, &error);
+                r = serve(&resolved, ready_fd, container, &error);
         }
         return r < 0 ? error_report(&error) : r;
 }

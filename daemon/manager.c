@@ -31,6 +31,7 @@
 #include "daemon/launcher.h"
 #include "daemon/ledger.h"
 #include "daemon/log.h"
+#include "daemon/on_exit.h"
 #include "daemon/process.h"
 #include "daemon/reserve.h"
 #include "daemon/settle.h"
@@ -213,7 +214,11 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
         process_boot_id(m->boot_id, sizeof(m->boot_id));
         m->trainer = find_program("../trainer/bert-trainer", BERTD_BINDIR "/bert-trainer");
         m->shim = find_program("bertd-shim", BERTD_LIBEXECDIR "/bertd-shim");
-        int r = m->trainer && m->shim ? open_state(m, error) : error_errno(error, ENOMEM, "manager");
+        int r = m->trainer && m->shim ? descriptors_read(&m->files, error) : error_errno(error, ENOMEM, "manager");
+        if (r >= 0)
+                r = process_check(error);
+        if (r >= 0)
+                r = open_state(m, error);
         if (r >= 0) {
                 r = sd_event_default(&m->loop);
                 if (r >= 0)
@@ -246,6 +251,7 @@ void manager_free(struct manager *m) {
                 (void) sd_bus_flush_close_unref(m->systemd);
         (void) sd_event_source_disable_unref(m->plan_source);
         (void) sd_event_source_disable_unref(m->wake_source);
+        (void) sd_event_source_disable_unref(m->exit_retry);
         gpu_watch_free(m->gpu_watch);
         store_free(m->store);
         (void) sd_event_unref(m->loop);
@@ -295,6 +301,11 @@ void manager_check_drained(struct manager *m) {
 }
 
 enum verdict manager_move(struct manager *m, struct job *job, enum job_event event, const char *reason) {
+        return manager_move_privately(m, job, event, reason, NULL);
+}
+
+enum verdict manager_move_privately(struct manager *m, struct job *job, enum job_event event, const char *reason,
+                                    const char *private) {
         struct transition t = state_after(job->state, event);
         enum job_state from = job->state;
 
@@ -305,16 +316,16 @@ enum verdict manager_move(struct manager *m, struct job *job, enum job_event eve
                 return t.verdict;
         goodput_note_time(job, clock_realtime_usec());
         job->state = t.next;
-        if (reason != job->reason)
-                job_set_text(&job->reason, reason);
+        job_set_reason(job, reason, private);
         set_times(job, event);
         job->holds_checkpoints = state_has_ended(job->state) && ledger_is_below_job(job);
-        store_note(m->store, job, from, job_event_name(event), job->reason);
+        store_note_move(m->store, job, from, job_event_name(event));
         manager_commit(m);
         log_transition(job->id, job_state_name(from), job_state_name(job->state), job->reason);
-        job->exit_due = state_has_ended(job->state);
-        if (job->exit_due)
+        if (state_has_ended(job->state)) {
+                on_exit_owe(job);
                 manager_plan_soon(m); /* where the job leaves memory */
+        }
         return STATE_MOVE;
 }
 
@@ -336,6 +347,7 @@ static void tell_gpu_watch(struct manager *m) {
 }
 
 void manager_account(struct manager *m) {
+        m->attempts = 0;
         m->slots_used = 0;
         m->gpus_used = 0;
         m->gpus_lost = 0;
@@ -344,6 +356,7 @@ void manager_account(struct manager *m) {
                 uint32_t missing;
                 if (!state_holds_resources(job->state))
                         continue;
+                m->attempts++;
                 m->slots_used += job_slots(job);
                 m->gpus_used |= gpus_mask(&m->options.gpus, job->attempt.gpus, &missing);
                 m->gpus_lost += missing;
@@ -358,7 +371,9 @@ struct queue_free manager_free_resources(const struct manager *m) {
         return (struct queue_free) { .slots = m->options.slots > m->slots_used ? m->options.slots - m->slots_used : 0,
                                      .slots_total = m->options.slots,
                                      .gpus = n > used ? n - used : 0,
-                                     .gpus_total = n };
+                                     .gpus_total = n,
+                                     .starts = m->files.attempts > m->attempts ? m->files.attempts - m->attempts : 0,
+                                     .files = m->files.limit };
 }
 
 static struct queue_entry entry_of(const struct job *job) {
@@ -381,31 +396,25 @@ static size_t collect_queued(const struct store *store, struct queue_entry *entr
         return n;
 }
 
-static bool wants_gpus(const struct queue_entry *entries, size_t n) {
+/* Before GPUs are given the driver is asked who uses them. Until it has answered, those that would get them keep their slots. */
+static void hold_gpus(struct manager *m, struct queue_entry *entries, size_t n) {
         for (size_t i = 0; i < n; i++)
-                if (entries[i].gpus > 0)
-                        return true;
-        return false;
+                if (entries[i].wait == WAIT_NONE && entries[i].gpus > 0 && !gpu_watch_fresh(m->gpu_watch))
+                        entries[i].wait = WAIT_GPUS;
 }
 
 static void plan(struct manager *m) {
         size_t n = collect_queued(m->store, NULL);
         cleanup_free struct queue_entry *entries = n ? calloc(n, sizeof(*entries)) : NULL;
 
-        m->head = (struct queue_entry) {};
+        m->heads = (struct queue_heads) {};
         if (!entries)
                 return;
         (void) collect_queued(m->store, entries);
-        struct queue_free free = manager_free_resources(m);
-        if (free.gpus > 0 && wants_gpus(entries, n) && !gpu_watch_fresh(m->gpu_watch))
-                free.gpus = 0;
-        (void) queue_plan(entries, n, free);
-        for (size_t i = 0; i < n; i++) {
-                struct job *job = store_find(m->store, entries[i].id);
-                job->wait = entries[i];
-                if (entries[i].wait == WAIT_SLOTS || entries[i].wait == WAIT_GPUS)
-                        m->head = entries[i];
-        }
+        (void) queue_plan(entries, n, manager_free_resources(m), &m->heads);
+        hold_gpus(m, entries, n);
+        for (size_t i = 0; i < n; i++)
+                store_find(m->store, entries[i].id)->wait = entries[i];
         /* While state.db cannot be written nothing starts. */
         bool may_start = !store_pending(m->store) && !m->draining;
         for (size_t i = 0; i < n && may_start; i++) {
@@ -417,20 +426,10 @@ static void plan(struct manager *m) {
         }
 }
 
-/* Those that had to wait. */
-static void start_exits(struct manager *m) {
-        bool wait = m->exits_wait;
-
-        m->exits_wait = false;
-        for (size_t i = 0; wait && i < store_count(m->store); i++)
-                if (!store_at(m->store, i)->dirty)
-                        settle_exit(m, store_at(m->store, i));
-}
-
 static int on_plan(sd_event_source *source, void *userdata) {
         struct manager *m = userdata;
 
-        start_exits(m);
+        on_exit_next_all(m);
         store_release(m->store);
         plan(m);
         return 0;
@@ -440,7 +439,7 @@ void manager_plan_soon(struct manager *m) { (void) sd_event_source_set_enabled(m
 
 void manager_enqueue(struct manager *m, struct job *job) {
         job->wait = entry_of(job);
-        if (!queue_is_behind(&m->head, &job->wait))
+        if (!queue_is_behind(&m->heads, &job->wait))
                 manager_plan_soon(m);
 }
 
@@ -510,6 +509,7 @@ static void reconcile(struct manager *m) {
                 struct job *job = store_at(m->store, i);
                 if (job->state == JOB_BACKOFF)
                         restore_backoff(job);
+                on_exit_adopt(m, job);
                 if (!state_holds_resources(job->state))
                         continue;
                 job->attempt.open = true;
@@ -545,6 +545,10 @@ int manager_start(struct manager *m, struct error *error) {
         r = bus_server_new(m, m->options.socket, &m->server, error);
         if (r < 0)
                 return r;
+        if (m->files.clients < BERTD_CLIENTS_MAX)
+                log_info("%" PRIu64 " open files are allowed: %u connections (not %d) and %u jobs at a time; raise the "
+                         "hard limit (ulimit -Hn, LimitNOFILE=)",
+                         m->files.limit, m->files.clients, BERTD_CLIENTS_MAX, m->files.attempts);
         store_keep_ended(m->store, m->options.keep_ended);
         reconcile(m);
         manager_commit(m); /* where more jobs have ended than are kept */

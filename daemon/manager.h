@@ -14,7 +14,9 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "bertd/limits.h"
 #include "common/error.h"
+#include "daemon/descriptors.h"
 #include "daemon/gpus.h"
 #include "daemon/job.h"
 #include "daemon/queue.h"
@@ -31,6 +33,7 @@ struct trash;
 
 struct manager_options {
         const char *state_dir, *socket; /* absolute */
+        int passed_socket;              /* that listens at `socket` already, 0: none. Taken */
         uint64_t slots, keep_ended;     /* keep_ended: see store_keep_ended */
         struct gpus gpus;
         enum launcher_kind launcher;
@@ -46,8 +49,10 @@ struct manager {
         sd_bus *systemd;                                /* the systemd launcher's connection, NULL until it is needed */
         sd_event_source *plan_source, *wake_source;
         struct settle *settle;
-        struct queue_entry head; /* the queued job that waits for resources, as planned last; id 0: none */
+        struct queue_heads heads; /* the queued jobs that wait for resources, as planned last */
         uint64_t serial; /* of the newest durable change; a new daemon begins above those of the ones before it */
+        struct descriptors files;
+        uint32_t attempts; /* of jobs that hold resources */
         uint64_t slots_used;
         uint64_t gpus_used; /* bit mask over options.gpus */
         uint32_t gpus_lost; /* held by jobs, but not in options.gpus */
@@ -58,10 +63,13 @@ struct manager {
         int lock_fd, dir_fd;    /* of STATE/bertd.lock and of STATE itself: both are locked */
         int reserve_fd;         /* reserve.h; < 0: none */
         char boot_id[BOOT_ID_SIZE];
-        char *trainer, *shim;    /* paths of the programs that attempts run */
-        char storage_error[256]; /* why the last commit failed, "" = it did not */
-        bool exits_wait;         /* an on_exit program is due that had no turn yet */
-        bool draining;           /* shutdown with jobs: nothing starts, exit when all have stopped */
+        char *trainer, *shim;                /* paths of the programs that attempts run */
+        char storage_error[256];             /* why the last commit failed, "" = it did not */
+        bool exits_wait;                     /* an on_exit program is owed that had no turn yet */
+        uid_t exit_turns[BERTD_ON_EXIT_MAX]; /* on_exit.c: whose on_exit is started by the next commit */
+        unsigned n_exit_turns;
+        sd_event_source *exit_retry; /* armed while one could not be started */
+        bool draining;               /* shutdown with jobs: nothing starts, exit when all have stopped */
 };
 
 int manager_new(const struct manager_options *options, struct manager **ret, struct error *error);
@@ -70,9 +78,11 @@ void manager_free(struct manager *manager);
 
 /*
  * The one place where a job's state changes. Looks the cell up; on STATE_MOVE sets state, times and reason, queues the event
- * row and marks the job for this turn's commit. Returns the verdict.
+ * row and marks the job for this turn's commit. Returns the verdict. `private`: the reason as the owner and root read it, NULL = reason.
  */
 enum verdict manager_move(struct manager *manager, struct job *job, enum job_event event, const char *reason);
+enum verdict manager_move_privately(struct manager *manager, struct job *job, enum job_event event, const char *reason,
+                                    const char *private);
 
 /* Something is marked: it is committed at the end of this turn (settle.h). */
 void manager_commit(struct manager *manager);
@@ -92,7 +102,7 @@ struct queue_free manager_free_resources(const struct manager *manager);
 /* STATE/jobs is where jobs_fd says; where somebody has removed it, it is made anew. */
 int manager_find_jobs(struct manager *manager, struct error *error);
 
-/* Recomputes slots_used and gpus_used from the jobs. */
+/* Recomputes attempts, slots_used and gpus_used from the jobs. */
 void manager_account(struct manager *manager);
 
 /* Arms the wake-up for the earliest back-off. */

@@ -18,6 +18,7 @@
 #include "common/clock.h"
 #include "common/utf8.h"
 #include "daemon/attempt.h"
+#include "daemon/inlet.h"
 #include "daemon/log.h"
 
 /* The contents, not the struct. */
@@ -130,6 +131,8 @@ static int apply_change(struct change *change) {
 
         if (!call->apply)
                 return 0;
+        if (call->apply == run_method)
+                (void) sd_bus_message_rewind(call->message, 1); /* it may have been asked before */
         call->error = &error;
         int r = call->apply(call, call->message);
         call->error = NULL;
@@ -166,7 +169,22 @@ static void undo_change(struct change *change, const char *why) {
         call_free(call);
 }
 
+#define CALL_SIZE 1024 /* a call with the message that answers it */
+
+/* What a call holds while it waits for its commit: a message that is yet to be read, or a submission that has been. */
+static size_t size_of(const struct call *call, bool unread) {
+        return CALL_SIZE + (unread ? inlet_message_size(call->peer->inlet) : 0) +
+               (call->submission ? submission_size(call->submission) : 0);
+}
+
 int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *call, sd_bus_message *m)) {
+        size_t size = size_of(from, apply == run_method);
+
+        if (!settle_has_room(from->manager->settle, from->uid, size))
+                return sd_bus_error_set(
+                        from->error, BERTD_ERROR_STORAGE,
+                        "state.db: another program keeps it locked, and as many calls as may wait for it "
+                        "do: nothing was changed; try again");
         struct call *call = malloc(sizeof(*call));
         sd_bus_message *answered = NULL;
 
@@ -180,8 +198,9 @@ int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *c
         from->loaded = NULL;
         from->submission = NULL;
         from->user = NULL;
-        call->change =
-                (struct change) { .uid = from->uid, .apply = apply_change, .keep = keep_change, .undo = undo_change };
+        call->change = (struct change) {
+                .uid = from->uid, .size = size, .apply = apply_change, .keep = keep_change, .undo = undo_change
+        };
         call->peer = NULL;
         call->error = NULL;
         call->apply = apply;

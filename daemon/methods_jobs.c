@@ -155,6 +155,19 @@ static int save(struct call *call) {
         return r;
 }
 
+/* Its on_exit is started first, which has to wait for others' now and then. 1: not yet. */
+static int wait_for_exit(struct call *call) {
+        if (call->job->exit_owed == EXIT_OWED_NONE)
+                return 0;
+        if (!call->change.last)
+                return 1;
+        return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE,
+                                 "job %" PRIu64
+                                 ": its on_exit has not been started yet: %d of a user's, and %d of all, "
+                                 "run at a time; try again when others have ended",
+                                 call->job->id, BERTD_ON_EXIT_OF_UID_MAX, BERTD_ON_EXIT_MAX);
+}
+
 /* Pause, cancel: from a state without an attempt it is done at once, else the shim is asked. */
 static int stop_job(struct call *call, enum job_event event, enum stop_wish wish, const char *what) {
         struct job *job = call->job;
@@ -247,6 +260,9 @@ int method_resume_job(struct call *call, sd_bus_message *m) {
                 return r;
         if (state_after(job->state, EVENT_RESUME).verdict != STATE_MOVE)
                 return call_wrong_state(call, "resume");
+        r = wait_for_exit(call);
+        if (r != 0)
+                return r;
         if (o.has_from && store_load_ledger(call->manager->store, job, &error) < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         r = check_resume(call, &o);
@@ -303,6 +319,9 @@ static void removed(struct call *call, sd_bus_message *m) {
 int method_remove_job(struct call *call, sd_bus_message *m) {
         if (state_after(call->job->state, EVENT_REMOVE).verdict != STATE_STAY)
                 return call_wrong_state(call, "remove");
+        int r = wait_for_exit(call);
+        if (r != 0)
+                return r;
         call->done = removed;
         reserve_spend(call->manager->reserve_fd);
         return store_remove(call->manager->store, call->job);

@@ -82,8 +82,9 @@ int method_list_jobs(struct call *call, sd_bus_message *m) {
 
 static int append_event(void *userdata, const struct event_row *e) {
         struct list_target *target = userdata;
-        cleanup_free char *clean = text_as_utf8(e->reason);
-        const char *reason = !target->call->owner ? "" : clean ? clean : e->reason;
+        const char *reason = jobview_event_reason(e, target->call->owner);
+        cleanup_free char *clean = text_as_utf8(reason);
+        reason = clean ? clean : reason;
         size_t size = EVENT_FIXED_SIZE + strlen(e->from) + strlen(e->to) + strlen(e->what) + strlen(reason) +
                       strlen(e->exit_class);
 

@@ -50,6 +50,8 @@ static const struct report_field {
         { "samples_last", 't', AT(samples_last), 0 },
         { "record", 's', AT(record), 0 },
         { "resumed_step", 't', AT(resumed_step), AT(has_resumed) },
+        { "first_exit", 'i', AT(first_exit), 0 },
+        { "runs_on", 'u', AT(runs_on), 0 },
 #undef AT
 };
 

@@ -36,6 +36,7 @@ static const struct class_rule {
         [EXIT_CLASS_REBOOT] = { .free = true },
         [EXIT_CLASS_LOST] = { .free = true },
         [EXIT_CLASS_LAUNCH] = { .free = false },
+        [EXIT_CLASS_MISSING] = { .free = true }, /* a mount may be late after a reboot */
 };
 static_assert(ELEMENTSOF(rules) == EXIT_CLASS_MAX, "a class without a rule");
 
@@ -152,7 +153,8 @@ static void decide_death(const struct policy_config *config, const struct policy
         const struct policy_death *last = &c->history[c->n - 1];
         bool older = has_older(c->good, c->n_good, last->first_step);
 
-        bool once = config->max_without_progress == 0 && last->exit_class == EXIT_CLASS_KILLED; /* whoever killed it */
+        /* Whoever killed it; and a job that is not to be tried again ends where it ends itself. */
+        bool once = config->max_without_progress == 0 && (last->exit_class == EXIT_CLASS_KILLED || c->unasked);
 
         ret->action = POLICY_RETRY;
         ret->deaths = once ? 1 : c->counters.costing;
@@ -172,6 +174,8 @@ static void decide_death(const struct policy_config *config, const struct policy
                 give_up(ret, CAUSE_BUDGET, 0);
         else if (last->exit_class == EXIT_CLASS_NAN)
                 roll_back(ret, c->good, c->n_good);
+        else if (last->exit_class == EXIT_CLASS_MISSING)
+                ret->cause = CAUSE_MISSING;
 }
 
 void policy_decide(const struct policy_config *config, const struct policy_case *c, struct policy_decision *ret) {
@@ -184,7 +188,7 @@ void policy_decide(const struct policy_config *config, const struct policy_case 
                 ret->action = POLICY_DONE;
                 return;
         }
-        if (asked)
+        if (asked && !(c->unasked && config->max_without_progress == 0))
                 ret->action = POLICY_RETRY;
         else
                 decide_death(config, c, ret);

@@ -37,6 +37,7 @@ struct policy_config {
         uint32_t max_without_progress; /* restarts in a row that may pass without a newer checkpoint */
         uint32_t backoff_min_sec, backoff_max_sec;
         bool nan_rollback; /* on_nan: rollback; else a NaN ends the job */
+        bool reports;      /* the job has reported progress: others do not hear of checkpoints */
 };
 
 enum policy_action {
@@ -54,6 +55,7 @@ enum policy_cause {
         CAUSE_BUDGET,        /* `deaths` without a newer checkpoint */
         CAUSE_NAN,           /* on_nan: stop */
         CAUSE_ROLLBACK,      /* on_nan: rollback, to rollback_step */
+        CAUSE_MISSING,       /* EXIT_CLASS_MISSING: it is waited for */
         CAUSE_MAX
 };
 
@@ -85,6 +87,7 @@ struct policy_case {
         const uint64_t *good;            /* steps of the good checkpoints, newest first */
         size_t n_good;
         uint64_t starts_wait_usec; /* of policy_starts_wait */
+        bool unasked;              /* it stopped with a checkpoint, and nobody had asked it to */
         uint32_t random;           /* any 32 bits: the jitter */
 };
 void policy_decide(const struct policy_config *config, const struct policy_case *c, struct policy_decision *ret);

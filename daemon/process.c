@@ -54,7 +54,7 @@ int process_start_time(pid_t pid, uint64_t *ret_ticks) {
         int r = proc_stat(pid, &proc);
 
         if (r < 0 || proc_is_dead(&proc))
-                return -ESRCH;
+                return r < 0 ? r : -ESRCH;
         *ret_ticks = proc.start;
         return 0;
 }
@@ -73,9 +73,31 @@ int process_pidfd_checked(pid_t pid, uint64_t start) {
         cleanup_close int fd = process_pidfd(pid);
         if (fd < 0)
                 return fd;
-        if (process_start_time(pid, &ticks) < 0 || ticks != start)
-                return -ESRCH;
+        int r = process_start_time(pid, &ticks);
+        if (r < 0 || ticks != start)
+                return r < 0 ? r : -ESRCH;
         return steal_fd(&fd);
+}
+
+int process_check(struct error *error) {
+        char self[32];
+        ssize_t n = readlink("/proc/self", self, sizeof(self) - 1);
+
+        if (n < 0)
+                return error_set(
+                        error, ENOENT,
+                        "/proc: not mounted, and bertd could not tell which jobs live: mount -t proc proc /proc");
+        self[n] = '\0';
+        if (strtol(self, NULL, 10) != getpid())
+                return error_set(error, ENOENT,
+                                 "/proc: shows the processes of another pid namespace, and bertd could not tell which "
+                                 "jobs live: mount -t proc proc /proc");
+        /* Hidden from root too, without CAP_SYS_PTRACE. */
+        if (geteuid() == 0 && access("/proc/1/stat", F_OK) < 0)
+                return error_set(error, EPERM,
+                                 "/proc: hides other users' processes (hidepid) from bertd, which could not tell which "
+                                 "jobs live: give it CAP_SYS_PTRACE, or mount -o remount,hidepid=0 /proc");
+        return 0;
 }
 
 void process_boot_id(char *buffer, size_t size) {

@@ -8,13 +8,18 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-/* Start time in clock ticks after boot. −ESRCH where there is none or it is a zombie: a zombie is dead. */
+#include "common/error.h"
+
+/* /proc shows what bertd goes by. */
+int process_check(struct error *error);
+
+/* Start time in clock ticks after boot. −ESRCH where there is none or it is a zombie: a zombie is dead. Other errors: not known. */
 int process_start_time(pid_t pid, uint64_t *ret_ticks);
 
 /* An O_CLOEXEC pidfd, or −errno. */
 int process_pidfd(pid_t pid);
 
-/* The pidfd of `pid` if it still is the process that began at `start`, else −ESRCH. */
+/* The pidfd of `pid` if it still is the process that began at `start`, else −ESRCH. Other errors: not known. */
 int process_pidfd_checked(pid_t pid, uint64_t start);
 
 /* The kernel's boot id into a buffer of BOOT_ID_SIZE; "unknown" where it cannot be read. */

@@ -25,7 +25,9 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "common/parse.h"
+#include "common/space.h"
 #include "daemon/shim_memory.h"
 #include "daemon/shim_tree.h"
 
@@ -37,6 +39,7 @@
 #define GRACE_MAX_USEC (7 * 24 * 3600 * USEC_PER_SEC)
 #define KILL_LIMIT_USEC (10 * USEC_PER_SEC)
 #define DRAIN_LIMIT_USEC (2 * USEC_PER_SEC)
+#define LOG_LOOK_USEC USEC_PER_SEC /* between looks at the log of a silent job */
 #define READS_A_TURN 16
 #define READ_BYTES (64u << 10)
 #define WRITING_FILES_MAX 1024
@@ -63,6 +66,17 @@ static bool read_output(struct shim *shim, unsigned reads) {
 static int on_output(sd_event_source *source, int fd, uint32_t events, void *userdata) {
         if (!read_output(userdata, READS_A_TURN))
                 (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
+        return 0;
+}
+
+static int on_log_look(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct shim *shim = userdata;
+
+        if (shim->state == SHIM_ENDED)
+                return 0;
+        shim_log_look(&shim->log);
+        (void) sd_event_source_set_time_relative(source, LOG_LOOK_USEC);
+        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         return 0;
 }
 
@@ -96,13 +110,33 @@ static void read_host(char *buffer, size_t size) {
                 (void) snprintf(buffer, size, "%.*s", (int) strcspn(name.nodename, "."), name.nodename);
 }
 
-static void judge(struct shim *shim, int status, struct shim_verdict *ret) {
+static void add_words(char text[SHIM_REASON_MAX], const char *words) {
+        size_t n = strlen(text);
+
+        if (n > 0 && !strstr(text, words))
+                (void) snprintf(text + n, SHIM_REASON_MAX - n, "; %s", words);
+}
+
+/* A program says that no space is left where no inode is. */
+static void name_inodes(const struct shim *shim, struct shim_verdict *verdict) {
+        const char *folders[] = { attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR), shim->attempt.cwd };
+
+        for (size_t i = 0; i < ELEMENTSOF(folders); i++) {
+                cleanup_free char *inside = folders[i] ? format_string("%s/.", folders[i]) : NULL;
+                if (!inside || !space_no_inodes(inside))
+                        continue;
+                add_words(verdict->reason, BERTD_NO_INODES);
+                add_words(verdict->private, BERTD_NO_INODES);
+        }
+}
+
+static void judge_death(struct shim *shim, int status, struct shim_verdict *ret) {
         if (shim->hang.found) {
                 *ret = *shim_hang_verdict(shim);
                 return;
         }
         if (shim->child.pid > 0 && child_exec_error(&shim->child, &shim->attempt, ret)) {
-                shim_log_note(&shim->log, "%s", ret->reason);
+                shim_log_note(&shim->log, "%s", ret->private[0] ? ret->private : ret->reason);
                 return;
         }
         size_t size = 0;
@@ -116,8 +150,16 @@ static void judge(struct shim *shim, int status, struct shim_verdict *ret) {
                 .memory_limit = memory_limit(),
                 .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's own mpirun stays on this host */
                 .stop_asked = shim->stop_asked,
+                .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
         };
         shim_classify(&evidence, ret);
+        if (ret->exit_class == EXIT_CLASS_DISK_FULL)
+                name_inodes(shim, ret);
+}
+
+static void judge(struct shim *shim, struct shim_verdict *ret) {
+        judge_death(shim, shim->child.status, ret);
+        shim_left_describe(shim, ret);
 }
 
 static void make_record(struct shim *shim, const struct shim_verdict *verdict) {
@@ -174,8 +216,8 @@ static void end_unstarted(struct shim *shim, enum exit_class exit_class, const c
         end(shim, &verdict);
 }
 
-/* The main child was reaped with this status: nothing of the attempt may outlive it. */
-static void child_ended(struct shim *shim, int status) {
+/* The main child was reaped, and nothing of the attempt may live any more. */
+static void child_ended(struct shim *shim) {
         struct shim_verdict verdict;
         int ignored;
 
@@ -185,23 +227,60 @@ static void child_ended(struct shim *shim, int status) {
         drain_output(shim);
         shim_progress_read(shim);
         shim_checkpoints_end(shim);
-        judge(shim, status, &verdict);
+        judge(shim, &verdict);
         end(shim, &verdict);
+}
+
+pid_t shim_first(const struct shim *shim) { return shim->child.reaped ? 0 : shim->child.pid; }
+
+static void note_reaped(struct shim *shim, int status) {
+        shim->child.reaped = true;
+        shim->child.status = status;
+}
+
+/* What a command's first process leaves behind may have something to save yet. */
+static bool is_over(const struct shim *shim) {
+        return shim->child.reaped &&
+               (shim->attempt.kind != JOB_COMMAND || shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
+}
+
+static void ask_next(struct shim *shim);
+
+/* A process of the job has ended. */
+static void look(struct shim *shim) {
+        if (shim->state != SHIM_RUNNING)
+                return;
+        if (is_over(shim))
+                child_ended(shim);
+        else if (shim->stop_until_usec != 0 && !shim->killed)
+                ask_next(shim);
+        else if (shim->child.reaped)
+                shim_left_look(shim);
+}
+
+/* Where the job ends with its last process, one that ran on and failed counts as much as the first. */
+static void note_orphan(struct shim *shim, int status) {
+        bool counts = shim->child.reaped && shim->child.status == 0 && shim->attempt.ends_with == ENDS_WITH_LAST &&
+                      !shim->stop_asked && !shim->killed;
+
+        if (counts)
+                shim->child.status = status;
 }
 
 static int on_child(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
         struct shim *shim = userdata;
-        int status, main_status = -1;
-        bool collected = false;
+        bool collected = false, helper;
+        int status;
 
-        for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-                if (pid == shim->child.pid)
-                        main_status = status;
+        for (pid_t pid; (pid = tree_reap(&status, &helper)) > 0;) {
+                if (pid == shim_first(shim))
+                        note_reaped(shim, status);
+                else if (!helper)
+                        note_orphan(shim, status);
                 collected = collected || pid == shim->hang.collector;
         }
-        if (main_status != -1 && shim->state == SHIM_RUNNING)
-                child_ended(shim, main_status);
-        else if (collected)
+        look(shim);
+        if (collected && shim->state == SHIM_RUNNING)
                 shim_hang_collected(shim);
         return 0;
 }
@@ -209,10 +288,13 @@ static int on_child(sd_event_source *source, const struct signalfd_siginfo *si, 
 void shim_kill_all(struct shim *shim) {
         int status = -1;
 
+        shim->killed = true;
         shim->grace = sd_event_source_disable_unref(shim->grace);
-        (void) tree_kill(shim->child.pid, KILL_LIMIT_USEC, &status);
-        if (status != -1 && shim->state == SHIM_RUNNING)
-                child_ended(shim, status);
+        (void) tree_kill(shim_first(shim), KILL_LIMIT_USEC, &status);
+        if (status != -1)
+                note_reaped(shim, status);
+        if (shim->child.reaped && shim->state == SHIM_RUNNING)
+                child_ended(shim);
 }
 
 /* ---- stopping ---- */
@@ -242,6 +324,7 @@ static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
         struct shim *shim = userdata;
         uint64_t now = clock_boottime_usec(), mark = shim_writing_mark(shim);
 
+        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         if (mark != shim->written_mark && mark != 0)
                 shim->written_usec = now;
         shim->written_mark = mark;
@@ -256,7 +339,7 @@ static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
         if (now < shim->stop_until_usec && shim->stop_until_usec < next)
                 next = shim->stop_until_usec;
         (void) sd_event_source_set_time(source, next);
-        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        look(shim);
         return 0;
 }
 
@@ -278,13 +361,21 @@ static int arm_grace(struct shim *shim, uint64_t grace_usec) {
                                  shim);
 }
 
-static void ask_to_stop(struct shim *shim) {
-        pid_t pid = shim->child.pid;
+/* A trainer that is ready takes a checkpoint; mpirun passes the signal on. */
+static bool stops_by_usr1(const struct shim *shim) { return !shim->attempt.stop_by_term && shim->progress.ready; }
 
-        if (!shim->attempt.stop_by_term && shim->progress.ready)
-                (void) kill(pid, SIGUSR1);
-        else if (kill(-pid, SIGTERM) < 0)
-                (void) kill(pid, SIGTERM); /* it has not come to its setsid yet */
+/* SIGTERM to whose turn it is; the timer looks again. Where no descriptor is free, to the first process at least. */
+static void ask_next(struct shim *shim) {
+        if (stops_by_usr1(shim)) {
+                (void) term_continue(shim_first(shim));
+                return;
+        }
+        uint64_t now = clock_boottime_usec(), end = shim->stop_until_usec;
+        int64_t next = term_look(&shim->term, shim_first(shim), now);
+        if (next > 0 && ((uint64_t) next < end || end <= now))
+                (void) sd_event_source_set_time(shim->grace, (uint64_t) next);
+        else if (next < 0 && shim->term.n == 0 && shim_first(shim) > 0)
+                (void) kill(shim_first(shim), SIGTERM);
 }
 
 void shim_stop(struct shim *shim, uint64_t grace_usec) {
@@ -302,9 +393,16 @@ void shim_stop(struct shim *shim, uint64_t grace_usec) {
                 shim_kill_all(shim);
                 return;
         }
-        ask_to_stop(shim);
+        if (stops_by_usr1(shim))
+                (void) kill(shim_first(shim), SIGUSR1);
+        shim_end_all(shim, grace_usec);
+}
+
+void shim_end_all(struct shim *shim, uint64_t grace_usec) {
         if (arm_grace(shim, grace_usec) < 0)
                 shim_kill_all(shim); /* without a timer the job might never end */
+        else
+                ask_next(shim);
 }
 
 void shim_checkpoint(struct shim *shim) {
@@ -368,6 +466,9 @@ void shim_begin(struct shim *shim) {
         shim->state = SHIM_RUNNING;
         r = sd_event_add_io(shim->event, &shim->output_source, shim->child.output_fd, EPOLLIN, on_output, shim);
         if (r >= 0)
+                r = sd_event_add_time_relative(shim->event, &shim->log_look, CLOCK_MONOTONIC, LOG_LOOK_USEC,
+                                               LOG_LOOK_USEC / 4, on_log_look, shim);
+        if (r >= 0)
                 r = shim_hang_start(shim);
         if (r < 0) {
                 shim_kill_all(shim); /* output that nobody reads would block it one day */
@@ -398,9 +499,6 @@ static int watch_signals(struct shim *shim) {
         (void) sigaddset(&set, SIGCONT);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 return -errno;
-        (void) signal(SIGPIPE, SIG_IGN);
-        (void) signal(SIGHUP, SIG_IGN);
-        (void) signal(SIGXFSZ, SIG_IGN); /* a file size limit of the user's: the write fails, and is counted */
         r = sd_event_add_signal(shim->event, &shim->child_source, SIGCHLD, on_child, shim);
         if (r >= 0)
                 r = sd_event_source_set_priority(shim->child_source, SD_EVENT_PRIORITY_IDLE);
@@ -442,7 +540,7 @@ static int load(struct shim *shim, uint64_t job, uint64_t number, struct error *
         shim->exit_fd = exit_file_open(shim->dir_fd, error);
         if (shim->exit_fd < 0)
                 return error_prefix(error, "%s", shim->dir);
-        return shim_log_open(&shim->log, shim->attempt.log, shim->attempt.log_max_bytes, error);
+        return shim_log_open(&shim->log, shim->attempt.log, shim->attempt.log_max_bytes, shim->attempt.log_keep, error);
 }
 
 static int run(struct shim *shim, const char *socket, struct error *error) {
@@ -468,11 +566,13 @@ static void release(struct shim *shim) {
         shim_checkpoints_close(shim);
         sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
                                               &shim->int_source,    &shim->patience,     &shim->grace,
-                                              &shim->continued,     &shim->hang.timer };
+                                              &shim->continued,     &shim->hang.timer,   &shim->left.timer,
+                                              &shim->log_look };
         for (size_t i = 0; i < ELEMENTSOF(sources); i++)
                 *sources[i] = sd_event_source_disable_unref(*sources[i]);
         child_close(&shim->child);
         shim_log_close(&shim->log);
+        term_free(&shim->term);
         attempt_free(&shim->attempt);
         free(shim->progress.checkpoints);
         free(shim->record);
@@ -520,6 +620,8 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
 
 /* The keeper of a shim that bertd forked (launcher_fork.c): `bertd-shim --keep` and the shim's arguments. */
 static __attribute__((noreturn)) void keep(void) {
+        (void) signal(SIGTERM, SIG_IGN);
+        (void) signal(SIGINT, SIG_IGN);
         while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
                 ;
         _exit(BERTD_EXIT_OK); /* a sanitizer's search for leaks needs more of a process than this one has */
@@ -539,6 +641,8 @@ int main(int argc, char **argv) {
         uint64_t job = 0, number = 0;
         bool good = true;
 
+        inherited_begin_service();
+        (void) signal(SIGQUIT, SIG_IGN);
         for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
                 if (c == 'v')
                         return printf("bertd-shim %s\n", BERTD_VERSION) < 0;

@@ -3,7 +3,7 @@
  * what to do over one connection (include/bertd/bus.h). One thread, one sd-event loop.
  *
  * Life of an attempt: lock, tombstone, attempt.json -> hello, and the job's checkpoints are looked for (SHIM_WAITING) -> main child
- * runs (SHIM_RUNNING) -> it died, its tree is killed, exit.json is durable (SHIM_ENDED) -> last report, exit. Where exit.json cannot be
+ * runs (SHIM_RUNNING) -> it died, its tree is ended, exit.json is durable (SHIM_ENDED) -> last report, exit. Where exit.json cannot be
  * written (somebody removed the folder) the last report is all that says how it ended: bertd is waited for.
  */
 #ifndef DAEMON_SHIM_H
@@ -19,6 +19,7 @@
 #include "daemon/shim_list.h"
 #include "daemon/shim_logs.h"
 #include "daemon/shim_record.h"
+#include "daemon/shim_term.h"
 #include "daemon/shim_watch.h"
 
 #define SHIM_STATUS_MAX 256
@@ -35,6 +36,7 @@ struct checkpoint_note {
 /* What the job said last. Unknown numbers: loss and rate NaN, steps 0. */
 struct progress {
         bool ready, busy;             /* busy: at work between two steps */
+        bool spoke;                   /* an X_BERTD_ key has come, of any rank */
         char status[SHIM_STATUS_MAX]; /* valid UTF-8 */
         uint64_t step, steps;
         double loss, rate;
@@ -74,6 +76,16 @@ struct shim_hang {
         struct shim_verdict verdict;
 };
 
+/* See shim_left.c. */
+#define LEFT_LOOKED_AT_MAX 64 /* processes whose names are read */
+struct shim_left {
+        sd_event_source *timer;
+        size_t running;     /* as bertd is told where the job ends with the last */
+        size_t n;           /* that were left behind */
+        char names[224];    /* theirs, for everybody */
+        char commands[224]; /* and their command lines, for the owner and root */
+};
+
 struct shim {
         sd_event *event;
         enum shim_state state;
@@ -97,8 +109,11 @@ struct shim {
         int notify_fd;                  /* datagram socket of the job; −1 */
         char *notify_path, *notify_dir; /* the folder only where it is the shim's own */
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
-                *continued;
+                *continued, *log_look;
+        struct shim_left left;
+        struct term term; /* whom a stop has asked by SIGTERM */
         bool stop_asked;
+        bool killed;                               /* all of the job got SIGKILL: nothing of it is waited for */
         bool closed;                               /* bertd said that the attempt is over */
         char *record;                              /* SHIM_ENDED: how, as shim_record_text has it */
         bool recorded;                             /* exit.json holds it; else only bertd can be told */
@@ -129,6 +144,12 @@ void shim_checkpoint(struct shim *shim);
 /* SIGKILL to all of the job, and its end. */
 void shim_kill_all(struct shim *shim);
 
+/* SIGTERM to all of the job, process by process, and SIGKILL after grace_usec. */
+void shim_end_all(struct shim *shim, uint64_t grace_usec);
+
+/* The job's first process while it lives, else 0. */
+pid_t shim_first(const struct shim *shim);
+
 /* Changes whenever a checkpoint that has no final name yet grows; 0: none is there. */
 uint64_t shim_writing_mark(const struct shim *shim);
 
@@ -158,6 +179,13 @@ void shim_hang_step(struct shim *shim, uint64_t step);
 void shim_hang_alive(struct shim *shim);                         /* a sign of life, or the shim itself was stopped */
 void shim_hang_collected(struct shim *shim);                     /* the collector has ended */
 const struct shim_verdict *shim_hang_verdict(struct shim *shim); /* of a job that was found to hang */
+
+/* ---- shim_left.c ---- */
+
+void shim_left_look(struct shim *shim); /* the first process has ended, others live, and no stop was asked for */
+
+/* Adds who was left behind to the reason. */
+void shim_left_describe(const struct shim *shim, struct shim_verdict *verdict);
 
 /* ---- shim_bus.c ---- */
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
@@ -60,6 +61,17 @@ static void broken(struct shim *shim) {
 }
 
 /* ---- reports ---- */
+
+/* Of a job that runs on without its first process. */
+static int append_running_on(sd_bus_message *m, const struct shim *shim) {
+        int status = shim->child.status;
+
+        if (shim->state != SHIM_RUNNING || shim->left.running == 0)
+                return 0;
+        return sd_bus_message_append(m, "{sv}{sv}", "first_exit", "i",
+                                     WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status), "runs_on", "u",
+                                     (uint32_t) shim->left.running);
+}
 
 static int append_progress(sd_bus_message *m, const struct shim *shim) {
         const struct progress *p = &shim->progress;
@@ -142,6 +154,8 @@ static int new_report(struct shim *shim, const struct checkpoint_note *note, boo
                                           shim->attempt.number, "nonce", "s", shim->attempt.nonce);
         if (r >= 0)
                 r = append_progress(m, shim);
+        if (r >= 0)
+                r = append_running_on(m, shim);
         if (r >= 0)
                 r = append_news(m, shim);
         if (r >= 0 && note)

@@ -4,9 +4,11 @@
  */
 #include "daemon/shim_child.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +25,7 @@
 #include "common/clock.h"
 #include "common/environment.h"
 #include "common/file.h"
+#include "common/inherited.h"
 #include "common/parse.h"
 
 #define PIPE_BYTES (1 << 20)
@@ -160,6 +163,7 @@ static void read_known(struct attempt *a, const json_t *object) {
 
 static bool read_attempt(const json_t *object, struct attempt *a) {
         const char *stop = json_string_value(json_object_get(object, "stop"));
+        const char *ends_with = json_string_value(json_object_get(object, "ends_with"));
         const char *nonce = json_string_value(json_object_get(object, "nonce"));
         const char *cwd = json_string_value(json_object_get(object, "cwd"));
         const char *log = json_string_value(json_object_get(object, "log"));
@@ -179,9 +183,12 @@ static bool read_attempt(const json_t *object, struct attempt *a) {
         a->umask = (mode_t) json_integer_value(json_object_get(object, "umask")) & 0777;
         a->grace_usec = (uint64_t) json_integer_value(json_object_get(object, "grace_usec"));
         a->log_max_bytes = (uint64_t) json_integer_value(json_object_get(object, "log_max_bytes"));
+        a->log_keep = (unsigned) json_integer_value(json_object_get(object, "log_keep"));
         a->hang_sec = read_seconds(object, "hang_sec");
         a->start_sec = read_seconds(object, "start_sec");
+        a->ran = json_is_true(json_object_get(object, "ran"));
         a->stop_by_term = stop && strcmp(stop, "term") == 0;
+        a->ends_with = ends_with && strcmp(ends_with, "last") == 0 ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
         a->nonce = strdup(nonce);
         a->cwd = strdup(cwd);
         a->log = strdup(log);
@@ -212,13 +219,26 @@ int attempt_load(const char *path, struct attempt *ret, struct error *error) {
         return error_input(error, BERTD_EXIT_DATA, "%s: not an attempt of format version 1", path);
 }
 
+bool attempt_is_trainer(const struct attempt *attempt) {
+        for (char **word = attempt->argv; *word; word++) {
+                const char *slash = strrchr(*word, '/');
+                if (strcmp(slash ? slash + 1 : *word, "bert-trainer") == 0)
+                        return true;
+        }
+        return attempt->kind != JOB_COMMAND;
+}
+
 /* ---- the main child ---- */
 
-enum step { STEP_SETUP, STEP_CWD, STEP_EXEC };
+enum step { STEP_SETUP, STEP_RUN_DIR, STEP_CWD, STEP_EXEC };
+#define SCRIPT_HEAD 256 /* bytes of a script that the kernel reads, too */
 struct exec_report {
         int step;
         int code;
+        bool there;                    /* STEP_EXEC: a program of that name is, and may be executed */
+        char interpreter[SCRIPT_HEAD]; /* that a script names; "" = it is none */
 };
+static_assert(sizeof(struct exec_report) <= PIPE_BUF, "written at once");
 
 /* An unprivileged process may not raise a hard limit: then what it has stays. */
 static void set_limits(const struct attempt *attempt) {
@@ -232,15 +252,6 @@ static void set_limits(const struct attempt *attempt) {
                 want.rlim_cur = MIN(want.rlim_cur, want.rlim_max);
                 (void) setrlimit(attempt->rlimits[i].resource, &want);
         }
-}
-
-static void reset_signals(void) {
-        sigset_t none;
-
-        for (int i = 1; i < NSIG; i++)
-                (void) signal(i, SIG_DFL);
-        (void) sigemptyset(&none);
-        (void) sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 static void raise_oom_score(void) {
@@ -274,14 +285,48 @@ static void set_scheduling(const struct attempt *attempt) {
                                attempt->cpu_list, r == -EINVAL ? "not there now" : strerror(-r));
 }
 
-/* A trainer makes its own; one that cannot be made is the command's to tell. */
-static void make_run_dir(const struct attempt *attempt) {
+/* A trainer makes its own. One that is gone is not made again: it may lie on a file system that is mounted late. */
+static int make_run_dir(const struct attempt *attempt) {
         const char *run_dir = attempt_getenv(attempt, BERTD_ENV_RUN_DIR);
         struct error error = {};
 
         (void) umask(attempt->umask);
-        if (attempt->kind == JOB_COMMAND && run_dir)
-                (void) mkdir_parents(run_dir, 0777, &error);
+        if (attempt->kind != JOB_COMMAND || !run_dir || access(run_dir, F_OK) == 0)
+                return 0;
+        int r = attempt->ran ? -errno : mkdir_parents(run_dir, 0777, &error);
+        errno = -r;
+        return r;
+}
+
+/* What a script's first line names, as the kernel reads it: to the first blank. */
+static void read_interpreter(int fd, char ret[SCRIPT_HEAD]) {
+        char head[SCRIPT_HEAD] = "";
+        ssize_t n = read(fd, head, sizeof(head) - 1);
+
+        ret[0] = '\0';
+        if (n < 3 || strncmp(head, "#!", 2) != 0)
+                return;
+        const char *p = head + 2 + strspn(head + 2, " \t");
+        (void) snprintf(ret, SCRIPT_HEAD, "%.*s", (int) strcspn(p, " \t\n"), p);
+}
+
+/* Why a program that is there is not executed: its interpreter is not. Where the name has no slash only PATH's first one is looked at. */
+static void look_at_program(const char *name, struct exec_report *said) {
+        const char *path = strchr(name, '/') ? "" : getenv("PATH");
+
+        for (; path && !said->there; path = *path ? path + 1 : NULL) {
+                int n = (int) strcspn(path, ":");
+                char file[PATH_MAX];
+                (void) snprintf(file, sizeof(file), "%.*s%s%s", n, path, n > 0 ? "/" : "", name);
+                struct stat st;
+                said->there = access(file, X_OK) == 0 && stat(file, &st) == 0 && S_ISREG(st.st_mode);
+                int fd = said->there ? open(file, O_RDONLY | O_CLOEXEC) : -1;
+                if (fd >= 0) {
+                        read_interpreter(fd, said->interpreter);
+                        (void) close(fd);
+                }
+                path += n;
+        }
 }
 
 /* In the child. Returns only where a step failed, which it names; errno says why. */
@@ -293,13 +338,14 @@ static int become_job(const struct attempt *attempt, char **environment, int out
         if (getppid() != parent)
                 _exit(BERTD_EXIT_OSERR); /* the shim died before the line above */
         (void) setsid();
-        reset_signals();
+        inherited_drop_signals();
         raise_oom_score();
         if (dup2(null_fd, 0) < 0 || dup2(output_fd, 1) < 0 || dup2(output_fd, 2) < 0)
                 return STEP_SETUP;
         set_limits(attempt);
         set_scheduling(attempt);
-        make_run_dir(attempt);
+        if (make_run_dir(attempt) < 0)
+                return STEP_RUN_DIR;
         if (chdir(attempt->cwd) < 0)
                 return STEP_CWD;
         environ = environment; /* execvp searches the job's PATH, not the daemon's */
@@ -328,7 +374,7 @@ int child_spawn(struct child *child, const struct attempt *attempt, const char *
         cleanup_free char *entry = format_string("NOTIFY_SOCKET=%s", notify_path);
         cleanup_free char **environment = entry ? with_entry(attempt->environment, entry) : NULL;
         if (!environment)
-                return error_errno(error, ENOMEM, "%s", attempt->argv[0]);
+                return error_errno(error, ENOMEM, "environment");
         if (pipe2(output, O_CLOEXEC) < 0)
                 return error_errno(error, errno, "pipe");
         cleanup_close int output_read = output[0], output_write = output[1];
@@ -342,8 +388,10 @@ int child_spawn(struct child *child, const struct attempt *attempt, const char *
         if (pid < 0)
                 return error_errno(error, errno, "fork");
         if (pid == 0) {
-                struct exec_report said = { .step = become_job(attempt, environment, output_write, parent),
-                                            .code = errno };
+                struct exec_report said = { .step = become_job(attempt, environment, output_write, parent) };
+                said.code = errno;
+                if (said.step == STEP_EXEC && (said.code == ENOENT || said.code == EACCES || said.code == ENOTDIR))
+                        look_at_program(attempt->argv[0], &said);
                 (void) !write(report_write, &said, sizeof(said));
                 _exit(said.step == STEP_EXEC && said.code == ENOENT ? 127 : 126);
         }
@@ -360,26 +408,63 @@ void child_close(struct child *child) {
         child->output_fd = child->report_fd = -1;
 }
 
+/* As a shell tells it. */
+static void describe_interpreter(const struct exec_report *said, const char *name, char text[SHIM_REASON_MAX]) {
+        size_t n = strlen(said->interpreter);
+        bool cr = n > 0 && said->interpreter[n - 1] == '\r';
+
+        if (n == 0)
+                (void) snprintf(text, SHIM_REASON_MAX, "%.400s: cannot execute: required file not found", name);
+        else if (cr)
+                (void) snprintf(
+                        text, SHIM_REASON_MAX,
+                        "%.150s: %.*s^M: bad interpreter: %s; its lines end in CR LF: `sed -i 's/\\r$//' %.150s`", name,
+                        (int) MIN(n - 1, (size_t) 120), said->interpreter, strerror(said->code), name);
+        else
+                (void) snprintf(text, SHIM_REASON_MAX, "%.200s: %.120s: bad interpreter: %s", name, said->interpreter,
+                                strerror(said->code));
+}
+
+/* What the host had too little of; it has more again one day. */
+static bool is_of_host(const struct exec_report *said) {
+        return said->step == STEP_SETUP || said->code == EAGAIN || said->code == ENOMEM || said->code == EMFILE ||
+               said->code == ENFILE;
+}
+
 bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret) {
         struct exec_report said;
-        char text[SHIM_REASON_MAX];
+        char text[SHIM_REASON_MAX], *to = ret->private;
         const char *name = attempt->argv[0];
 
         if (read(child->report_fd, &said, sizeof(said)) != (ssize_t) sizeof(said))
                 return false;
         *ret = (struct shim_verdict) { .exit_class = EXIT_CLASS_USER_ERROR, .exit_code = 126, .first_rank = -1 };
-        if (said.step == STEP_EXEC && said.code == ENOENT && !strchr(name, '/')) {
+        if (said.step == STEP_EXEC && said.there && (said.interpreter[0] || said.code == ENOENT)) {
+                ret->exit_code = said.code == ENOENT ? 127 : 126;
+                describe_interpreter(&said, name, text);
+        } else if (said.step == STEP_EXEC && said.code == ENOENT && !strchr(name, '/')) {
                 ret->exit_code = 127;
                 (void) snprintf(text, sizeof(text), "%.200s: command not found", name);
         } else if (said.step == STEP_EXEC) {
                 ret->exit_code = said.code == ENOENT ? 127 : 126;
                 (void) snprintf(text, sizeof(text), "%.400s: %s", name, strerror(said.code));
+        } else if (said.step == STEP_RUN_DIR) {
+                to = ret->reason;
+                (void) snprintf(text, sizeof(text), "run folder %.400s: %s", attempt_getenv(attempt, BERTD_ENV_RUN_DIR),
+                                strerror(said.code));
         } else if (said.step == STEP_CWD) {
+                to = ret->reason;
                 (void) snprintf(text, sizeof(text), "working directory %.400s: %s", attempt->cwd, strerror(said.code));
         } else {
                 ret->exit_class = EXIT_CLASS_LAUNCH;
+                to = ret->reason;
                 (void) snprintf(text, sizeof(text), "could not start: %s", strerror(said.code));
         }
-        (void) shim_clean_text(ret->reason, sizeof(ret->reason), text, strlen(text));
+        (void) snprintf(ret->reason, sizeof(ret->reason), "the program could not be started: %s", strerror(said.code));
+        (void) shim_clean_text(to, SHIM_REASON_MAX, text, strlen(text));
+        if (is_of_host(&said)) {
+                ret->exit_class = EXIT_CLASS_LAUNCH;
+                ret->exit_code = -1; /* costs no budget */
+        }
         return true;
 }

@@ -40,8 +40,11 @@ struct attempt {
         } rlimits[ATTEMPT_RLIMITS_MAX];
         unsigned n_rlimits;
         uint64_t grace_usec, log_max_bytes;
+        unsigned log_keep;       /* 0: an older bertd says nothing of it */
         int hang_sec, start_sec; /* −1: automatic, 0: no limit */
         bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
+        enum ends_with ends_with;
+        bool ran;   /* an earlier attempt has executed it: what is not there now may come back */
         bool lists; /* bertd leaves it to us which checkpoints are there: those that it knows are `known` */
         struct known known;
 };
@@ -49,6 +52,9 @@ struct attempt {
 /* Reads DIR/attempt.json, format version 1. Unknown keys are ignored: a newer daemon may write more. */
 int attempt_load(const char *path, struct attempt *ret, struct error *error);
 void attempt_free(struct attempt *attempt);
+
+/* Is it bert-trainer that runs, as a training job or as a command? */
+bool attempt_is_trainer(const struct attempt *attempt);
 
 /* The value of a variable in the attempt's environment, or NULL. */
 const char *attempt_getenv(const struct attempt *attempt, const char *name);
@@ -58,6 +64,8 @@ void attempt_setenv(struct attempt *attempt, const char *name, const char *value
 
 struct child {
         pid_t pid;     /* 0: not started */
+        bool reaped;   /* it has ended: the pid may be another's */
+        int status;    /* then, of waitpid */
         int output_fd; /* read end of its stdout and stderr, non-blocking; −1 */
         int report_fd; /* read end of what a failed exec says; −1 */
 };

@@ -111,7 +111,8 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata) {
         struct shim *shim = userdata;
         struct shim_hang *h = &shim->hang;
 
-        if (shim->state != SHIM_RUNNING || shim->stop_asked)
+        bool ends = shim->child.reaped && shim->attempt.ends_with == ENDS_WITH_FIRST;
+        if (shim->state != SHIM_RUNNING || shim->stop_asked || ends)
                 return 0;
         shim_progress_read(shim);
         if (!shim_progress_reaches(shim))

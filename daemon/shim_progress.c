@@ -21,6 +21,7 @@
 #define RECEIVE_BUFFER (1 << 20)
 #define DATAGRAMS_A_TURN 256
 #define CHECKPOINT_SEC_MAX 1e7
+#define OWN_KEY "X_BERTD_" /* every key of bertd/progress.h begins so */
 
 /* ---- what a datagram says ---- */
 
@@ -161,6 +162,7 @@ static bool note_datagram(struct shim *shim, char *text) {
         struct progress *p = &shim->progress;
         char *rest = NULL;
 
+        p->spoke = p->spoke || strncmp(text, OWN_KEY, strlen(OWN_KEY)) == 0 || strstr(text, "\n" OWN_KEY);
         /* Ranks but the first may report themselves; the job's numbers are rank 0's. */
         const char *rank = strstr(text, BERTD_NOTIFY_RANK "=");
         if (rank && strtol(rank + strlen(BERTD_NOTIFY_RANK "="), NULL, 10) > 0)

@@ -19,6 +19,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/space.h"
 #include "common/utf8.h"
 
 #define RECORD_BYTES_MAX 16384
@@ -157,29 +158,38 @@ static const char *signal_word(int number, char *buffer, size_t size) {
         return buffer;
 }
 
+/* With the rank in front. */
+static void put_reason(const struct shim_verdict *v, char to[SHIM_REASON_MAX], const char *text) {
+        char rank[32 + SHIM_HOST_MAX] = "", line[SHIM_REASON_MAX + sizeof(rank)];
+
+        if (v->first_rank >= 0)
+                (void) snprintf(rank, sizeof(rank), "rank %d%s%s: ", v->first_rank, v->host[0] ? " on " : "", v->host);
+        int n = snprintf(line, sizeof(line), "%s%s", rank, text);
+        (void) shim_clean_text(to, SHIM_REASON_MAX, line, (size_t) n);
+}
+
 static void set_reason(struct shim_verdict *v, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void set_reason(struct shim_verdict *v, const char *format, ...) {
-        char text[SHIM_REASON_MAX], rank[32 + SHIM_HOST_MAX] = "", line[SHIM_REASON_MAX + sizeof(rank)];
+        char text[SHIM_REASON_MAX];
         va_list ap;
 
         va_start(ap, format);
         (void) vsnprintf(text, sizeof(text), format, ap);
         va_end(ap);
-        if (v->first_rank >= 0)
-                (void) snprintf(rank, sizeof(rank), "rank %d%s%s: ", v->first_rank, v->host[0] ? " on " : "", v->host);
-        int n = snprintf(line, sizeof(line), "%s%s", rank, text);
-        (void) shim_clean_text(v->reason, sizeof(v->reason), line, (size_t) n);
+        put_reason(v, v->reason, text);
 }
 
-static void set_reason_span(struct shim_verdict *v, struct span span) {
-        char text[SHIM_REASON_MAX], host[SHIM_HOST_MAX];
+/* What the job wrote is the owner's; `text` is what others read. */
+static void set_quoted(struct shim_verdict *v, struct span span, const char *text) {
+        char quoted[SHIM_REASON_MAX], host[SHIM_HOST_MAX];
         int rank;
 
         if (split_rank(&span, &rank, host)) {
                 v->first_rank = rank;
                 memcpy(v->host, host, sizeof(host));
         }
-        set_reason(v, "%s", shim_clean_text(text, sizeof(text), span.p, span.n));
+        put_reason(v, v->reason, text);
+        put_reason(v, v->private, shim_clean_text(quoted, sizeof(quoted), span.p, span.n));
 }
 
 /* ---- the verdict ---- */
@@ -252,32 +262,35 @@ static void judge_signal(const struct shim_evidence *evidence, struct shim_verdi
 }
 
 /* Exit codes that mean something (contract C6). */
-static bool judge_code(struct span text, struct shim_verdict *v) {
+static bool judge_code(const struct shim_evidence *evidence, struct span text, struct shim_verdict *v) {
         static const struct {
                 int code;
                 enum exit_class exit_class;
                 const char *word;
+                bool reporters; /* of a program that reports progress alone */
         } codes[] = {
-                { BERTD_EXIT_USAGE, EXIT_CLASS_USER_ERROR, "wrong usage" },
-                { BERTD_EXIT_DATA, EXIT_CLASS_USER_ERROR, "wrong data" },
-                { BERTD_EXIT_INPUT, EXIT_CLASS_USER_ERROR, "missing input" },
-                { BERTD_EXIT_CONFIG, EXIT_CLASS_USER_ERROR, "wrong configuration" },
-                { BERTD_EXIT_STOPPED, EXIT_CLASS_STOPPED, "stopped after a checkpoint" },
-                { BERTD_EXIT_BAD_CHECKPOINT, EXIT_CLASS_BAD_CHECKPOINT, "the checkpoint cannot be used" },
-                { BERTD_EXIT_NAN, EXIT_CLASS_NAN, "loss or gradient is not finite" },
+                { BERTD_EXIT_USAGE, EXIT_CLASS_USER_ERROR, "wrong usage", false },
+                { BERTD_EXIT_DATA, EXIT_CLASS_USER_ERROR, "wrong data", false },
+                { BERTD_EXIT_INPUT, EXIT_CLASS_USER_ERROR, "missing input", false },
+                { BERTD_EXIT_CONFIG, EXIT_CLASS_USER_ERROR, "wrong configuration", false },
+                { BERTD_EXIT_STOPPED, EXIT_CLASS_STOPPED, "stopped after a checkpoint", true },
+                { BERTD_EXIT_BAD_CHECKPOINT, EXIT_CLASS_BAD_CHECKPOINT, "the checkpoint cannot be used", true },
+                { BERTD_EXIT_NAN, EXIT_CLASS_NAN, "loss or gradient is not finite", true },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(codes); i++) {
-                if (codes[i].code != v->exit_code)
-                        continue;
                 struct span said = trainer_message(text);
+                if (codes[i].code != v->exit_code || (codes[i].reporters && !evidence->reports && !said.p))
+                        continue;
                 v->exit_class = codes[i].exit_class;
                 if (v->exit_class == EXIT_CLASS_STOPPED)
                         forget_rank(v); /* all ranks agreed; mpirun names the first to exit */
+                char word[64];
+                (void) snprintf(word, sizeof(word), "%s (exit code %d)", codes[i].word, v->exit_code);
                 if (said.p && v->exit_class != EXIT_CLASS_STOPPED)
-                        set_reason_span(v, said);
+                        set_quoted(v, said, word);
                 else
-                        set_reason(v, "%s (exit code %d)", codes[i].word, v->exit_code);
+                        set_reason(v, "%s", word);
                 return true;
         }
         return false;
@@ -285,7 +298,7 @@ static bool judge_code(struct span text, struct shim_verdict *v) {
 
 static bool judge_disk_full(struct span text, struct shim_verdict *v) {
         static const char *const words[] = { "No space left on device", "Disk quota exceeded",
-                                             "database or disk is full" };
+                                             "database or disk is full", "No inodes left on device" };
 
         if (text.n > DISK_FULL_WINDOW)
                 text = (struct span) { text.p + text.n - DISK_FULL_WINDOW, DISK_FULL_WINDOW };
@@ -294,7 +307,7 @@ static bool judge_disk_full(struct span text, struct shim_verdict *v) {
                 return false;
         v->exit_class = EXIT_CLASS_DISK_FULL;
         struct span said = trainer_message(line);
-        set_reason_span(v, said.p ? said : line);
+        set_quoted(v, said.p ? said : line, "no space left on a disk, or a quota is used up");
         return true;
 }
 
@@ -322,7 +335,7 @@ static bool judge_mpi(struct span text, struct shim_verdict *v) {
         if (line.p) {
                 struct span own = trainer_message(line);
                 note_line_rank(line, v);
-                set_reason_span(v, own.p ? own : line);
+                set_quoted(v, own.p ? own : line, "an MPI, NCCL or CUDA error");
                 return true;
         }
         if (fatal.p) {
@@ -334,16 +347,22 @@ static bool judge_mpi(struct span text, struct shim_verdict *v) {
                 (void) shim_clean_text(call, sizeof(call), fatal.p + 25, fatal.n - 25);
                 if (what.p)
                         (void) shim_clean_text(code, sizeof(code), what.p + 4, what.n - 4);
-                set_reason(v, "MPI error in %s%s%s", call, code[0] ? ": " : "", code);
+                char what_failed[SHIM_REASON_MAX];
+                int n = snprintf(what_failed, sizeof(what_failed), "MPI error in %s%s%s", call, code[0] ? ": " : "",
+                                 code);
+                set_quoted(v, (struct span) { what_failed, (size_t) n }, "an MPI error");
                 return true;
         }
         if (aborted.p) {
                 struct span rest = { aborted.p, (size_t) (text.p + text.n - aborted.p) };
                 v->first_rank = number_after(aborted, "on rank ");
+                char text_of_code[64];
+                (void) snprintf(text_of_code, sizeof(text_of_code), "MPI_Abort with code %d",
+                                number_after(rest, "errorcode "));
                 if (said.p)
-                        set_reason_span(v, said);
+                        set_quoted(v, said, text_of_code);
                 else
-                        set_reason(v, "MPI_Abort with code %d", number_after(rest, "errorcode "));
+                        set_reason(v, "%s", text_of_code);
                 return true;
         }
         return false;
@@ -361,11 +380,12 @@ static bool judge_launch(struct span text, struct shim_verdict *v) {
         if (slots.p) {
                 set_reason(v, "mpirun: not enough slots for the ranks");
         } else if (executable.p) {
-                char name[256];
-                set_reason(v, "mpirun: could not execute %s",
-                           shim_clean_text(name, sizeof(name), executable.p + 12, executable.n - 12));
+                char text_of_it[SHIM_REASON_MAX];
+                int n = snprintf(text_of_it, sizeof(text_of_it), "mpirun: could not execute %.*s",
+                                 (int) MIN(executable.n - 12, (size_t) 255), executable.p + 12);
+                set_quoted(v, (struct span) { text_of_it, (size_t) n }, "mpirun: could not execute the program");
         } else {
-                set_reason_span(v, unable);
+                set_quoted(v, unable, "mpirun was unable to start the ranks");
         }
         return true;
 }
@@ -384,7 +404,7 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
                 judge_signal(evidence, v);
                 return;
         }
-        if (judge_code(text, v) || judge_disk_full(text, v) || judge_mpi(text, v))
+        if (judge_code(evidence, text, v) || judge_disk_full(text, v) || judge_mpi(text, v))
                 return;
         struct span said = trainer_message(text);
         if (evidence->oom_kills > 0 && evidence->memory_limit > 0) {
@@ -396,10 +416,43 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
                 return;
         }
         v->exit_class = EXIT_CLASS_FAILED;
+        char code[32];
+        (void) snprintf(code, sizeof(code), "exit code %d", v->exit_code);
         if (said.p)
-                set_reason_span(v, said);
+                set_quoted(v, said, code);
         else
-                set_reason(v, "exit code %d", v->exit_code);
+                set_reason(v, "%s", code);
+}
+
+/* What a program writes last is why it ended, where nothing better is known. Not so of a signal from outside; and what mpirun, torchrun
+ * and Python's helper processes report comes after the program's words. */
+static void quote_last_line(struct span text, struct shim_verdict *v) {
+        static const bool speaks[EXIT_CLASS_MAX] = {
+                [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
+                [EXIT_CLASS_FAILED] = true,     [EXIT_CLASS_SIGNAL] = true,         [EXIT_CLASS_MPI] = true
+        };
+        static const char *const reports[] = { "Primary job  terminated ",
+                                               "mpirun noticed that process ",
+                                               "mpirun detected that one ",
+                                               "MPI_ABORT was invoked on rank ",
+                                               " closing signal SIG",
+                                               "failed (exitcode: ",
+                                               "resource_tracker: There appear to be " };
+        char line[SHIM_LINE_MAX + 1];
+        struct span launcher = find_earliest(text, reports, ELEMENTSOF(reports));
+
+        if (!speaks[v->exit_class] || v->private[0] || (v->exit_class == EXIT_CLASS_SIGNAL && v->first_rank >= 0))
+                return;
+        shim_last_line(text.p, launcher.p ? (size_t) (launcher.p - text.p) : text.n, line);
+        if (line[0])
+                (void) snprintf(v->private, sizeof(v->private), "%.300s: %s", v->reason, line);
+}
+
+static void prepend(char text[SHIM_REASON_MAX], const char *words) {
+        char whole[2 * SHIM_REASON_MAX];
+
+        int n = snprintf(whole, sizeof(whole), "%s%s", words, text);
+        (void) shim_clean_text(text, SHIM_REASON_MAX, whole, (size_t) n);
 }
 
 void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *ret) {
@@ -413,18 +466,21 @@ void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *re
 
         if (v.exit_code == 0) {
                 v.exit_class = EXIT_CLASS_FINISHED;
-                set_reason(&v, "finished");
+                set_reason(&v, BERTD_FINISHED);
         } else if (v.signal > 0) {
                 judge_signal(evidence, &v); /* mpirun itself, or the command */
         } else {
                 judge(evidence, text, &v);
         }
+        quote_last_line(text, &v);
         if (evidence->stop_asked && (v.exit_class == EXIT_CLASS_KILLED || v.exit_class == EXIT_CLASS_FAILED)) {
-                char old[SHIM_REASON_MAX];
+                const char *words =
+                        evidence->reports ? "stopped on request without a checkpoint: " : "stopped on request: ";
                 v.exit_class = EXIT_CLASS_STOPPED;
-                (void) snprintf(old, sizeof(old), "%s", v.reason);
                 forget_rank(&v);
-                set_reason(&v, "stopped on request without a checkpoint: %s", old);
+                prepend(v.reason, words);
+                if (v.private[0])
+                        prepend(v.private, words);
         }
         *ret = v;
 }
@@ -434,8 +490,9 @@ void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *re
 int exit_file_open(int dir_fd, struct error *error) {
         cleanup_close int fd =
                 openat(dir_fd, "exit.json.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
+        const int code = errno;
         if (fd < 0)
-                return error_errno(error, errno, "exit.json.tmp");
+                return error_set(error, code, "exit.json.tmp: %s", space_text_at(code, dir_fd));
         int r = posix_fallocate(fd, 0, RECORD_BYTES_MAX);
         if (r != 0)
                 return error_errno(error, r, "exit.json.tmp");
@@ -445,6 +502,8 @@ int exit_file_open(int dir_fd, struct error *error) {
 static void add_optional(json_t *object, const struct shim_record *record) {
         const struct shim_verdict *v = &record->verdict;
 
+        /* Always: without it a reason is an older shim's, which may quote the job. */
+        (void) json_object_set_new(object, "private", json_string(v->private[0] ? v->private : v->reason));
         if (v->host[0])
                 (void) json_object_set_new(object, "host", json_string(v->host));
         if (record->evidence)

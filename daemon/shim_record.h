@@ -31,6 +31,7 @@ struct shim_evidence {
         uint64_t memory_limit; /* of that cgroup, in bytes; 0: none or unknown */
         const char *host;      /* where ranks run whose host nobody names; "" = unknown */
         bool stop_asked;
+        bool reports; /* bert-trainer, or a program that has reported progress: its exit codes 75, 76 and 77 are contract C6's */
 };
 
 struct shim_verdict {
@@ -38,12 +39,19 @@ struct shim_verdict {
         int exit_code; /* of the main child, or of the rank that mpirun blames; -1: died of a signal */
         int signal;    /* likewise; 0: none */
         bool oom;
-        int first_rank;               /* the rank that failed first; -1: unknown */
-        char host[SHIM_HOST_MAX];     /* where it ran; "" = unknown */
-        char reason[SHIM_REASON_MAX]; /* one line of valid UTF-8 */
+        int first_rank;                /* the rank that failed first; -1: unknown */
+        char host[SHIM_HOST_MAX];      /* where it ran; "" = unknown */
+        char reason[SHIM_REASON_MAX];  /* one line of valid UTF-8, for everybody: it quotes nothing of the job's */
+        char private[SHIM_REASON_MAX]; /* the whole one, for the owner and root; "" = reason */
 };
 
 void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *ret);
+
+#define SHIM_LINE_MAX 200 /* bytes of a job's line that a reason quotes */
+
+/* The last line that says something, as a terminal would show it: after its last carriage return, without escape sequences; at most
+ * SHIM_LINE_MAX bytes, cut at a character. "" where there is none. Lines of the shim's own are passed over. */
+void shim_last_line(const char *text, size_t size, char ret[SHIM_LINE_MAX + 1]);
 
 /* Copies at most size_src bytes as one line of valid UTF-8 without control characters; cut at size - 1. Returns dst. */
 char *shim_clean_text(char *dst, size_t size, const char *src, size_t size_src);

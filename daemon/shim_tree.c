@@ -51,6 +51,14 @@ ssize_t tree_read_proc(pid_t pid, const char *name, size_t max, char **ret) {
         return (ssize_t) size;
 }
 
+void tree_read_link(pid_t pid, const char *name, char *buffer, size_t size) {
+        char path[64];
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/%s", (int) pid, name);
+        ssize_t n = readlink(path, buffer, size - 1);
+        buffer[MAX(n, 0)] = '\0';
+}
+
 /* The value of a variable in the environment that the process was started with; NULL: none. Caller frees. */
 static char *get_variable(pid_t pid, const char *name) {
         cleanup_free char *text = NULL;
@@ -85,6 +93,42 @@ static void mark_self(struct procs *procs, void *userdata) {
 }
 
 int tree_read(struct procs *procs) { return procs_read_ours(procs, mark_self, NULL); }
+
+/* Helpers stay in the shim's session, into which no process of the job can come: the first one leaves it (its setsid may be to come). */
+static bool is_helper(pid_t pid) { return getsid(pid) == getsid(0); }
+
+static void mark_job(struct procs *procs, void *userdata) {
+        const pid_t *main = userdata, self = getpid();
+
+        mark_self(procs, NULL);
+        for (size_t i = 0; i < procs->n; i++) {
+                struct proc *p = &procs->list[i];
+                if (p->parent == self && p->pid != *main && is_helper(p->pid))
+                        p->mark = PROC_OTHER;
+        }
+}
+
+int tree_read_job(pid_t main, struct procs *procs) { return procs_read_ours(procs, mark_job, &main); }
+
+bool tree_lives(pid_t main) {
+        siginfo_t si = {};
+        struct procs procs = {};
+
+        if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD)
+                return false; /* whatever lives is below a child of ours */
+        bool lives = tree_read_job(main, &procs) < 0 || procs.n > 0;
+        procs_free(&procs);
+        return lives;
+}
+
+pid_t tree_reap(int *ret_status, bool *ret_helper) {
+        siginfo_t si = {};
+
+        if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
+                return 0;
+        *ret_helper = is_helper(si.si_pid);
+        return waitpid(si.si_pid, ret_status, 0);
+}
 
 /* The number of processes that lived; −1: nobody knows. `main`: 0 once it has been reaped. */
 static ssize_t kill_pass(pid_t main) {

@@ -58,6 +58,7 @@ bool state_holds_resources(enum job_state state) {
 static const char *const state_names[] = JOB_STATE_NAMES;
 static const char *const kind_names[] = JOB_KIND_NAMES;
 static const char *const on_nan_names[] = ON_NAN_NAMES;
+static const char *const ends_with_names[] = ENDS_WITH_NAMES;
 static const char *const class_names[] = EXIT_CLASS_NAMES;
 static const char *const event_names[] = {
         [EVENT_START] = "start",         [EVENT_HELLO] = "running",     [EVENT_CANCEL] = "cancel",
@@ -84,6 +85,8 @@ const char *job_kind_name(enum job_kind kind) { return kind_names[kind]; }
 int job_kind_from_name(const char *name) { return find_name(kind_names, JOB_KIND_MAX, name); }
 int on_nan_from_name(const char *name) { return find_name(on_nan_names, ON_NAN_MAX, name); }
 const char *on_nan_name(enum on_nan on_nan) { return on_nan_names[on_nan]; }
+int ends_with_from_name(const char *name) { return find_name(ends_with_names, ENDS_WITH_MAX, name); }
+const char *ends_with_name(enum ends_with ends_with) { return ends_with_names[ends_with]; }
 const char *exit_class_name(int exit_class) {
         return exit_class >= 0 && exit_class < EXIT_CLASS_MAX ? class_names[exit_class] : "";
 }

@@ -53,6 +53,8 @@ int job_kind_from_name(const char *name);    /* −EINVAL */
 const char *exit_class_name(int exit_class); /* "" for none (−1) */
 int on_nan_from_name(const char *name);      /* −EINVAL */
 const char *on_nan_name(enum on_nan on_nan);
+int ends_with_from_name(const char *name); /* −EINVAL */
+const char *ends_with_name(enum ends_with ends_with);
 int exit_class_from_name(const char *name);       /* −EINVAL */
 const char *job_event_name(enum job_event event); /* the `what` of an event row */
 

@@ -25,6 +25,7 @@
 static void event_clear(struct pending_event *event) {
         free(event->what);
         free(event->reason);
+        free(event->private);
 }
 
 void store_free(struct store *store) {
@@ -112,7 +113,8 @@ void store_release(struct store *store) {
 
         for (size_t i = 0; i < store->n_jobs; i++) {
                 struct job *job = store->jobs[i];
-                if (!state_has_ended(job->state) || job->dirty || job->run || job->waiters || job->exit_due) {
+                if (!state_has_ended(job->state) || job->dirty || job->run || job->waiters ||
+                    job->exit_owed != EXIT_OWED_NONE) {
                         store->jobs[kept++] = job;
                         continue;
                 }
@@ -176,6 +178,8 @@ static int write_job(struct store *store, const struct job *job, struct error *e
         cleanup_free char *lost = job_lost_text(job);
         bind_text(s, i++, lost ? lost : "");
         bind_u64(s, i++, job->holds_checkpoints);
+        bind_text(s, i++, job->private);
+        bind_u64(s, i++, job->exit_owed);
         return db_run(s, error);
 }
 
@@ -208,6 +212,7 @@ static int write_attempt(struct store *store, const struct job *job, struct erro
         bind_text(s, i++, a->host);
         bind_text(s, i++, a->evidence);
         bind_text(s, i++, a->gpus);
+        bind_text(s, i++, a->private);
         int r = db_run(s, error);
         return r < 0 ? r : store_drop_attempts(store, job, error);
 }
@@ -253,6 +258,7 @@ static int write_event(struct store *store, const struct pending_event *event, s
         bind_text(s, 7, exit_class_name(event->exit_class));
         bind_u64(s, 8, event->step);
         bind_u64(s, 9, event->lost);
+        bind_text(s, 10, event->private);
         int r = db_run(s, error);
         return r < 0 ? r : store_count_event(store, event->job, error);
 }
@@ -307,14 +313,28 @@ static int refuse_removed(const struct store *store, struct error *error) {
                          moved ? "removed or replaced" : "state.db-wal was removed");
 }
 
+static int lock(const struct store *store, struct error *error) {
+        int code = sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+
+        if ((code & 0xff) == SQLITE_BUSY)
+                return error_set(error, EBUSY, "another program keeps it locked (`fuser %s` names it)",
+                                 sqlite3_db_filename(store->db, "main"));
+        return code == SQLITE_OK ? 0 : db_error(error, store->db, "SQLite");
+}
+
 static int begin(struct store *store, struct error *error) {
         if (store->begun)
                 return 0;
         int r = refuse_removed(store, error);
         if (r >= 0)
-                r = db_exec(store->db, "BEGIN IMMEDIATE", error);
+                r = lock(store, error);
         store->begun = r >= 0;
         return r;
+}
+
+int store_begin(struct store *store, struct error *error) {
+        int r = begin(store, error);
+        return r < 0 ? error_prefix(error, "state.db") : 0;
 }
 
 static int write_removals(struct store *store, struct error *error) {
@@ -328,6 +348,11 @@ static int write_removals(struct store *store, struct error *error) {
                         r = db_run(s, error);
         }
         return r;
+}
+
+static void roll_back(struct store *store) {
+        (void) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+        store->begun = false;
 }
 
 /* After a failed statement SQLite may have rolled back already: nothing is written outside the transaction. */
@@ -345,7 +370,7 @@ static int finish(struct store *store, struct error *error) {
         if (r >= 0)
                 r = db_exec(store->db, "COMMIT", error);
         if (r < 0)
-                (void) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+                roll_back(store);
         store->begun = false;
         store->inputs = 0;
         store->failure = (struct error) {};
@@ -358,8 +383,11 @@ bool store_is_heavy(const struct store *store) { return store->inputs > HEAVY_BY
 
 int store_flush(struct store *store, struct error *error) {
         store->n_flushed = 0;
-        if (!store->dirty)
+        if (!store->dirty) {
+                if (store->begun)
+                        roll_back(store);
                 return 0;
+        }
         int r = begin(store, error);
         if (r < 0)
                 return error_prefix(error, "state.db");
@@ -409,7 +437,8 @@ static uint64_t lost_by(const struct attempt *a) {
         return a->exit_class != EXIT_CLASS_FINISHED && a->step > a->checkpoint_step ? a->step - a->checkpoint_step : 0;
 }
 
-void store_note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason) {
+static void note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason,
+                 const char *private) {
         store_mark(store, job);
         store->noted++;
         if (store->n_events == store->events_room && store->n_events < STORE_PENDING_MAX) {
@@ -434,7 +463,16 @@ void store_note(struct store *store, struct job *job, enum job_state from, const
                                          .step = job->step,
                                          .lost = attempt_ended ? lost_by(&job->attempt) : 0,
                                          .what = strdup(what),
-                                         .reason = strdup(reason ? reason : "") };
+                                         .reason = strdup(reason ? reason : ""),
+                                         .private = private ? strdup(private) : NULL };
+}
+
+void store_note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason) {
+        note(store, job, from, what, reason, NULL);
+}
+
+void store_note_move(struct store *store, struct job *job, enum job_state from, const char *what) {
+        note(store, job, from, what, job->reason, job->private);
 }
 
 /* ---- submit ---- */
@@ -474,6 +512,10 @@ static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, con
                 .hang_sec = s->hang_sec,
                 .start_sec = s->start_sec,
                 .on_nan = s->on_nan && s->on_nan[0] ? (enum on_nan) on_nan_from_name(s->on_nan) : ON_NAN_STOP,
+                .ends_with = s->ends_with && s->ends_with[0] ? (enum ends_with) ends_with_from_name(s->ends_with)
+                                                             : ENDS_WITH_FIRST,
+                .log_max_size = s->log_max_size,
+                .log_keep = s->log_keep,
                 .checkpoint_stall = NAN,
                 .checkpoint_write = NAN,
                 .name = strdup(s->name),
@@ -522,7 +564,10 @@ static int insert_job(struct store *store, const struct job *job, struct error *
         (void) sqlite3_bind_int(s, i++, job->hang_sec);
         (void) sqlite3_bind_int(s, i++, job->start_sec);
         bind_u64(s, i++, job->on_nan);
+        bind_u64(s, i++, job->log_max_size);
+        bind_u64(s, i++, job->log_keep);
         bind_u64(s, i++, job->since_usec);
+        bind_u64(s, i++, job->ends_with);
         (void) sqlite3_bind_int(s, i++, job->nice);
         return db_run(s, error);
 }

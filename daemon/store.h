@@ -1,6 +1,6 @@
 /*
  * state.db: every job, attempt, checkpoint and event (contracts C3, C4). In memory are the jobs that have not ended, and ended
- * ones until they are durable and store_release has come by; an ended job is read from the database when it is asked for.
+ * ones until they are durable, their on_exit has been started and store_release has come by; an ended job is read from the database when it is asked for.
  *
  * Who owns a struct job: the store, when store_find, store_at or store_insert gave it; it stays until store_release or
  * store_remove, so a pointer holds for one iteration of the loop. The caller, when store_load gave it: job_free, or store_adopt,
@@ -78,10 +78,14 @@ int store_insert(struct store *store, const struct submission *submission, uid_t
 /* Marks the job's rows and queues an event row: from → to, what, reason ("" = none); where the transition ends an attempt, with
  * its exit class and the steps that it lost. */
 void store_note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason);
+/* The same with both of the job's reasons. */
+void store_note_move(struct store *store, struct job *job, enum job_state from, const char *what);
 void store_mark(struct store *store, struct job *job); /* rows changed, no event */
 bool store_pending(const struct store *store);
 /* What is inserted by now is enough for one flush: others wait for it. */
 bool store_is_heavy(const struct store *store);
+/* Takes what only one writer of state.db can have, for the flush to come. −EBUSY: another program has it. Nothing here waits for it. */
+int store_begin(struct store *store, struct error *error);
 int store_flush(struct store *store, struct error *error);
 struct job *store_flushed(const struct store *store, size_t i); /* the jobs that the last flush wrote; NULL: no more */
 
@@ -120,6 +124,9 @@ int store_trash_done(struct store *store, uint64_t id, uint32_t next);
 int store_starts(struct store *store, const struct job *job, uint64_t after, uint64_t until, uint32_t *ret_n,
                  uint64_t *ret_oldest, struct error *error);
 
+/* Was the job's program executed by an attempt before its newest? One with the newest's exit class and code does not tell. */
+int store_has_run(struct store *store, const struct job *job, bool *ret, struct error *error);
+
 /* The job's inputs; the caller frees. Packed blocks as in job.h. */
 int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error);
 /* NULL and 0: not a command. */
@@ -136,8 +143,8 @@ int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, 
 
 struct event_row {
         uint64_t id, time;
-        const char *from, *to, *what, *reason;
-        const char *exit_class; /* empty: no attempt ended */
+        const char *from, *to, *what, *reason, *private; /* private: never NULL */
+        const char *exit_class;                          /* empty: no attempt ended */
         uint64_t step, lost;
 };
 /* Calls back for each event of the job after event `after`, oldest first, at most `max`; a return that is not 0 ends it and is returned. */

@@ -11,7 +11,7 @@ struct pending_event {
         uint64_t job, time, step, lost;
         enum job_state from, to;
         int exit_class; /* −1: no attempt ended */
-        char *what, *reason;
+        char *what, *reason, *private;
 };
 
 struct removal {
@@ -82,5 +82,6 @@ int store_add_trash(struct store *store, uint64_t job, uint64_t first, uint64_t 
 /* store_read.c: at the start */
 int store_read_open(struct store *store, struct error *error);
 int store_read_counts(struct store *store, struct error *error);
+int store_read_owed(struct store *store, struct error *error); /* ended jobs whose on_exit is owed; after the counts */
 
 #endif

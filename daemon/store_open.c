@@ -18,7 +18,7 @@
 
 #define WAL_PAGES_MAX 4000 /* 16 MB */
 #define WAL_PAGES_HEAVY 64 /* of one commit */
-#define BUSY_MSEC 250      /* the loop stands still meanwhile; what cannot be written then is tried again */
+#define BUSY_MSEC 5000 /* at the start alone: from then on nothing waits for a program that has it locked (settle.c) */
 
 static int refuse_network(const char *path, struct error *error) {
         /* NFS, SMB, CIFS, AFS, 9p, Lustre, Ceph, GPFS: their locks do not hold what WAL needs. */
@@ -150,6 +150,8 @@ static int open_database(const char *path, bool may_create, sqlite3 **ret, struc
         if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW, NULL) !=
             SQLITE_OK)
                 return db_error(error, db, path);
+        if (sqlite3_db_readonly(db, "main") > 0)
+                return error_set(error, EROFS, "%s: can be read only", path);
         (void) sqlite3_busy_timeout(db, BUSY_MSEC);
         (void) sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         /* A submit logs some six pages, so the WAL is copied back every 650 submits: the others pay one fsync. */
@@ -176,24 +178,34 @@ static int on_wal(void *userdata, sqlite3 *db, const char *name, int pages) {
         return SQLITE_OK;
 }
 
-static int load_instance(struct store *store, struct error *error) {
+/* 1; 0: it has none yet. */
+static int read_instance(struct store *store, struct error *error) {
         cleanup_statement sqlite3_stmt *s = NULL;
-        uint64_t id;
 
-        if (getrandom(&id, sizeof(id), 0) != sizeof(id))
-                return error_errno(error, errno, "random numbers");
-        cleanup_free char *sql = format_string("INSERT OR IGNORE INTO meta VALUES('instance','%016" PRIx64 "')", id);
-        if (!sql)
-                return error_errno(error, ENOMEM, "instance");
-        int r = db_exec(store->db, sql, error);
-        if (r >= 0)
-                r = db_prepare(store->db, "SELECT value FROM meta WHERE key='instance'", &s, error);
+        int r = db_prepare(store->db, "SELECT value FROM meta WHERE key='instance'", &s, error);
         if (r < 0)
                 return r;
-        if (sqlite3_step(s) != SQLITE_ROW)
-                return db_error(error, store->db, "instance");
+        int code = sqlite3_step(s);
+        if (code != SQLITE_ROW)
+                return code == SQLITE_DONE ? 0 : db_error(error, store->db, "instance");
         (void) snprintf(store->instance, sizeof(store->instance), "%s", (const char *) sqlite3_column_text(s, 0));
-        return 0;
+        return 1;
+}
+
+/* Made once: a database that has one is opened without writing. */
+static int load_instance(struct store *store, struct error *error) {
+        int r = read_instance(store, error);
+        uint64_t id;
+
+        if (r != 0)
+                return MIN(r, 0);
+        if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+                return error_errno(error, errno, "random numbers");
+        cleanup_free char *sql = format_string("INSERT INTO meta VALUES('instance','%016" PRIx64 "')", id);
+        if (!sql)
+                return error_errno(error, ENOMEM, "instance");
+        r = db_exec(store->db, sql, error);
+        return r < 0 ? r : MIN(read_instance(store, error), 0);
 }
 
 int store_open(const char *path, bool may_create, void (*log)(const char *text), struct store **ret,
@@ -219,6 +231,8 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
                 r = store_read_open(store, error);
         if (r >= 0)
                 r = store_read_counts(store, error);
+        if (r >= 0)
+                r = store_read_owed(store, error);
         if (r < 0) {
                 store_free(store);
                 if (error && strncmp(error->text, path, strlen(path)) != 0)
@@ -228,6 +242,7 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
         for (size_t i = STATEMENT_AT_START; i < STATEMENT_MAX; i++)
                 (void) sqlite3_finalize(steal_pointer(&store->statements[i]));
         (void) sqlite3_db_release_memory(store->db); /* pages that were read */
+        (void) sqlite3_busy_timeout(store->db, 0);
         *ret = store;
         return 0;
 }

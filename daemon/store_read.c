@@ -32,6 +32,7 @@ static bool job_is_sane(const struct job *job) {
         return job->name && job->user && job->cwd && (unsigned) job->kind < JOB_KIND_MAX &&
                (unsigned) job->state < JOB_STATE_MAX && (unsigned) job->wish < WISH_MAX &&
                (unsigned) job->launcher < LAUNCHER_MAX && (unsigned) job->on_nan < ON_NAN_MAX &&
+               (unsigned) job->ends_with < ENDS_WITH_MAX && (unsigned) job->exit_owed < EXIT_OWED_MAX &&
                job->exit_class < EXIT_CLASS_MAX && job->ranks >= 1 && job->threads >= 1;
 }
 
@@ -87,6 +88,8 @@ static struct job *read_job(sqlite3_stmt *s) {
         job->hang_sec = sqlite3_column_int(s, i++);
         job->start_sec = sqlite3_column_int(s, i++);
         job->on_nan = (enum on_nan) sqlite3_column_int(s, i++);
+        job->log_max_size = (uint64_t) sqlite3_column_int64(s, i++);
+        job->log_keep = (uint32_t) sqlite3_column_int64(s, i++);
         job->lost_steps = (uint64_t) sqlite3_column_int64(s, i++);
         job->run_steps = (uint64_t) sqlite3_column_int64(s, i++);
         job->run_usec = (uint64_t) sqlite3_column_int64(s, i++);
@@ -99,6 +102,9 @@ static struct job *read_job(sqlite3_stmt *s) {
         job->deaths.free = (uint32_t) sqlite3_column_int64(s, i++);
         job_set_lost(job, (const char *) sqlite3_column_text(s, i++));
         job->holds_checkpoints = sqlite3_column_int(s, i++) != 0;
+        job_set_text(&job->private, (const char *) sqlite3_column_text(s, i++));
+        job->ends_with = (enum ends_with) sqlite3_column_int(s, i++);
+        job->exit_owed = (enum exit_owed) sqlite3_column_int(s, i++);
         job->nice = sqlite3_column_int(s, i++);
         attempt_clear(&job->attempt);
         return job;
@@ -142,6 +148,7 @@ static void read_attempt(sqlite3_stmt *s, struct attempt *attempt) {
         job_set_text(&attempt->host, (const char *) sqlite3_column_text(s, i++));
         job_set_text(&attempt->evidence, (const char *) sqlite3_column_text(s, i++));
         job_set_text(&attempt->gpus, (const char *) sqlite3_column_text(s, i++));
+        job_set_text(&attempt->private, (const char *) sqlite3_column_text(s, i++));
 }
 
 /* `counted` is what a job needs that an older bertd has kept, which had no counters of its own. */
@@ -222,6 +229,13 @@ static int read_row(const struct store *store, sqlite3_stmt *s, struct job **ret
         return r;
 }
 
+/* What is in memory of a job that has ended. */
+static int read_newest(struct store *store, struct job *job, struct error *error) {
+        int r = read_attempts(store, job, STATEMENT_LOAD_NEWEST_ATTEMPT, error);
+
+        return r < 0 ? r : read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
+}
+
 /* ---- at the start ---- */
 
 static int read_open_job(struct store *store, sqlite3_stmt *s, struct error *error) {
@@ -271,6 +285,32 @@ int store_read_counts(struct store *store, struct error *error) {
         return r;
 }
 
+static int read_owed_job(struct store *store, sqlite3_stmt *s, struct error *error) {
+        struct job *job = NULL;
+
+        int r = read_row(store, s, &job, error);
+        if (r < 0)
+                return r == -EBADMSG ? 0 : r;
+        r = read_newest(store, job, error);
+        if (r >= 0 && store_adopt(store, job) < 0)
+                r = error_errno(error, ENOMEM, "jobs");
+        if (r < 0)
+                job_free(job);
+        return r;
+}
+
+int store_read_owed(struct store *store, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_OWED];
+        int r = 0, code = SQLITE_DONE;
+
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW)
+                r = read_owed_job(store, s, error);
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "jobs");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
 /* ---- ended jobs ---- */
 
 int store_load(struct store *store, uint64_t id, struct job **ret, struct error *error) {
@@ -285,9 +325,7 @@ int store_load(struct store *store, uint64_t id, struct job **ret, struct error 
                 r = code == SQLITE_DONE ? -ENOENT : db_error(error, store->db, "state.db");
         (void) sqlite3_reset(s);
         if (r >= 0)
-                r = read_attempts(store, job, STATEMENT_LOAD_NEWEST_ATTEMPT, error);
-        if (r >= 0)
-                r = read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
+                r = read_newest(store, job, error);
         if (r < 0) {
                 job_free(job);
                 return r;
@@ -339,9 +377,7 @@ static int page_row(struct store *store, sqlite3_stmt *s, int (*row)(void *userd
         int r = read_row(store, s, &job, error);
         if (r < 0)
                 return r == -EBADMSG ? 0 : r;
-        r = read_attempts(store, job, STATEMENT_LOAD_NEWEST_ATTEMPT, error);
-        if (r >= 0)
-                r = read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
+        r = read_newest(store, job, error);
         if (r >= 0)
                 r = row(userdata, job);
         job_free(job);
@@ -397,6 +433,24 @@ int store_starts(struct store *store, const struct job *job, uint64_t after, uin
                 *ret_n = (uint32_t) sqlite3_column_int64(s, 0);
                 *ret_oldest = (uint64_t) sqlite3_column_int64(s, 1);
         }
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+int store_has_run(struct store *store, const struct job *job, bool *ret, struct error *error) {
+        const int numbers[] = { EXIT_CLASS_STOPPED, EXIT_CLASS_LAUNCH,       EXIT_CLASS_USER_ERROR,
+                                EXIT_CLASS_MISSING, job->attempt.exit_class, job->attempt.exit_code };
+        sqlite3_stmt *s = store->statements[STATEMENT_HAS_RUN];
+        int r = 0;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
+        (void) sqlite3_bind_int64(s, 2, job->attempt.number);
+        for (int i = 0; i < (int) ELEMENTSOF(numbers); i++)
+                (void) sqlite3_bind_int(s, 3 + i, numbers[i]);
+        if (sqlite3_step(s) == SQLITE_ROW)
+                *ret = sqlite3_column_int(s, 0) != 0;
+        else
+                r = db_error(error, store->db, "attempts");
         (void) sqlite3_reset(s);
         return r;
 }
@@ -497,7 +551,10 @@ int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max
                         .exit_class = (const char *) sqlite3_column_text(s, 6),
                         .step = (uint64_t) sqlite3_column_int64(s, 7),
                         .lost = (uint64_t) sqlite3_column_int64(s, 8),
+                        .private = (const char *) sqlite3_column_text(s, 9),
                 };
+                if (!event.private)
+                        event.private = event.reason;
                 r = row(userdata, &event);
         }
         if (r == 0 && code != SQLITE_DONE)

@@ -143,10 +143,15 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "ALTER TABLE job ADD COLUMN private TEXT;" /* reason, for the owner and root; NULL = as for everybody */
         "ALTER TABLE attempt ADD COLUMN private TEXT;"
         "ALTER TABLE event ADD COLUMN private TEXT;"
+        /* What an older bertd kept may quote the job. */
+        "UPDATE job SET private=reason, reason=NULL WHERE reason IS NOT NULL;"
+        "UPDATE attempt SET private=reason, reason='' WHERE reason<>'';"
+        "UPDATE event SET private=reason, reason='' WHERE reason<>'' AND what<>'dropped';"
         "ALTER TABLE job ADD COLUMN log_max_size INTEGER NOT NULL DEFAULT 67108864;"
         "ALTER TABLE job ADD COLUMN log_keep INTEGER NOT NULL DEFAULT 2;"
         "ALTER TABLE job ADD COLUMN nice INTEGER NOT NULL DEFAULT 0;"
-        "ALTER TABLE job ADD COLUMN exit_owed INTEGER NOT NULL DEFAULT 0;" /* on_exit: 1 = to be started, 2 = may have been */
+        "ALTER TABLE job ADD COLUMN exit_owed INTEGER NOT NULL DEFAULT 0;" /* enum exit_owed */
+        "CREATE INDEX job_exit ON job(id) WHERE exit_owed>0;"
         "ALTER TABLE input ADD COLUMN cpu_list TEXT;"   /* CPU affinity of the submitter; NULL = any */
         "ALTER TABLE input ADD COLUMN scheduling TEXT;" /* as common/scheduling.h; NULL = as usual */
         "PRAGMA user_version=4;"
@@ -157,30 +162,35 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_JOB_INSERT] =
                 "INSERT INTO job(uid, gid, kind, state, launcher, priority, ranks, threads, gpus, max_without_progress,"
                 " backoff_min_sec, backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, "
-                "on_exit, submitted, memory, cpus, hang_sec, start_sec, on_nan, since_usec, nice)"
-                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "on_exit, submitted, memory, cpus, hang_sec, start_sec, on_nan, log_max_size, log_keep, since_usec, "
+                "ends_with, nice)"
+                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_JOB_UPDATE] =
                 "UPDATE job SET state=?2, wish=?3, ranks=?4, reason=?5, started=?6, ended=?7, "
                 "not_before=?8, step=?9, steps=?10, loss=?11, rate=?12, exit_code=?13, exit_class=?14, "
                 "resume_from=?15, resume_abandon=?16, history_from=?17, lost_steps=?18, run_steps=?19, "
                 "run_usec=?20, active_usec=?21, since_usec=?22, checkpoint_stall=?23, "
-                "checkpoint_write=?24, deaths=?25, free_deaths=?26, lost_usec=?27, holds_checkpoints=?28, "
-                "end_order=CASE WHEN ?2 IN (" ENDED
-                ") THEN (SELECT seq FROM sqlite_sequence WHERE name='event') ELSE 0 END WHERE id=?1",
+                "checkpoint_write=?24, deaths=?25, free_deaths=?26, lost_usec=?27, holds_checkpoints=?28, private=?29, "
+                "exit_owed=?30, "
+                "end_order=CASE WHEN ?2 NOT IN (" ENDED ") THEN 0 WHEN end_order>0 THEN end_order ELSE"
+                " (SELECT seq FROM sqlite_sequence WHERE name='event') END WHERE id=?1",
         [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command, cpu_list, scheduling) "
                             "VALUES(?,?,?,?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
-                              ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                              ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_CHECKPOINT] =
                 "INSERT OR REPLACE INTO checkpoint(" STORE_CHECKPOINT_COLUMNS ") VALUES(?,?,?,?,?,?,?,?)",
-        [STATEMENT_EVENT] = "INSERT INTO event(job, time, from_state, to_state, what, reason, class, step, lost) "
-                            "VALUES(?,?,?,?,?,?,?,?,?)",
+        [STATEMENT_EVENT] =
+                "INSERT INTO event(job, time, from_state, to_state, what, reason, class, step, lost, private) "
+                "VALUES(?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_LOAD_INPUT] = "SELECT spec, environment, rlimits, cpu_list, scheduling FROM input WHERE job=?",
         [STATEMENT_LOAD_COMMAND] =
                 "SELECT coalesce(input.command, job.command) FROM job LEFT JOIN input ON input.job = job.id "
                 "WHERE job.id=?",
         [STATEMENT_LOAD_OPEN] =
                 "SELECT " STORE_JOB_COLUMNS " FROM job INDEXED BY job_open WHERE state NOT IN (" ENDED ") ORDER BY id",
+        [STATEMENT_LOAD_OWED] = "SELECT " STORE_JOB_COLUMNS
+                                " FROM job INDEXED BY job_exit WHERE exit_owed>0 AND state IN (" ENDED ") ORDER BY id",
         [STATEMENT_LOAD_JOB] = "SELECT " STORE_JOB_COLUMNS " FROM job WHERE id=?",
         [STATEMENT_FIND_NAME] = "SELECT coalesce((SELECT max(id) FROM job WHERE name=?1 AND uid=?2),"
                                 " (SELECT max(id) FROM job WHERE name=?1))",
@@ -201,12 +211,19 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_COUNT_ENDED] =
                 "SELECT state, count(*), sum(holds_checkpoints) FROM job INDEXED BY job_ended WHERE state "
                 "IN (" ENDED ") GROUP BY state",
-        [STATEMENT_EVENTS] = "SELECT id, time, from_state, to_state, what, reason, class, step, lost FROM event "
-                             "WHERE job=? AND id>? ORDER BY id LIMIT ?",
+        [STATEMENT_EVENTS] =
+                "SELECT id, time, from_state, to_state, what, reason, class, step, lost, private FROM event "
+                "WHERE job=? AND id>? ORDER BY id LIMIT ?",
         [STATEMENT_REMOVE] = "DELETE FROM job WHERE id=?",
         [STATEMENT_STARTS] =
                 "SELECT count(*), min(started) FROM (SELECT started FROM attempt WHERE job=?1 AND number>?2 "
                 "ORDER BY number DESC LIMIT ?3) WHERE started > ?4 AND started <= ?5",
+        /* Neither not started (?4: "launch", 126 and 127 with ?5), nor kept waiting (?6), nor stopped before that (?3), nor ended as
+         * the newest (?7, ?8). */
+        [STATEMENT_HAS_RUN] =
+                "SELECT EXISTS(SELECT 1 FROM attempt WHERE job=?1 AND number<?2 AND NOT (exit_class=?3 AND exit_code<0"
+                " AND signal=0) AND exit_class NOT IN (?4, ?6) AND NOT (exit_class=?5 AND exit_code IN (126, 127))"
+                " AND NOT (exit_class=?7 AND exit_code=?8))",
         [STATEMENT_COUNT_EVENT] =
                 "UPDATE job SET events=events+1 WHERE id=?1 RETURNING events-events_dropped, drop_event",
         [STATEMENT_DOOMED_EVENT] =

@@ -21,6 +21,7 @@ enum {
         STATEMENT_EVENTS,
         STATEMENT_REMOVE,
         STATEMENT_STARTS,
+        STATEMENT_HAS_RUN,
         STATEMENT_COUNT_EVENT,
         STATEMENT_DOOMED_EVENT,
         STATEMENT_DROP_EVENT,
@@ -34,6 +35,7 @@ enum {
         STATEMENT_TRASH_LESS,
         STATEMENT_AT_START, /* from here on: closed once all is loaded */
         STATEMENT_LOAD_OPEN = STATEMENT_AT_START,
+        STATEMENT_LOAD_OWED,
         STATEMENT_LOAD_ATTEMPTS,
         STATEMENT_COUNT_ENDED,
         STATEMENT_COUNT_TRASH,
@@ -47,12 +49,14 @@ enum {
         "backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, on_exit, reason, "          \
         "submitted, "                                                                                               \
         "started, ended, not_before, step, steps, loss, rate, exit_code, exit_class, resume_from, resume_abandon, " \
-        "history_from, memory, cpus, hang_sec, start_sec, on_nan, lost_steps, run_steps, run_usec, active_usec, "   \
-        "since_usec, checkpoint_stall, checkpoint_write, deaths, free_deaths, lost_usec, holds_checkpoints, nice"
+        "history_from, memory, cpus, hang_sec, start_sec, on_nan, log_max_size, log_keep, lost_steps, run_steps, "  \
+        "run_usec, active_usec, "                                                                                   \
+        "since_usec, checkpoint_stall, checkpoint_write, deaths, free_deaths, lost_usec, holds_checkpoints, "       \
+        "private, ends_with, exit_owed, nice"
 #define STORE_ATTEMPT_COLUMNS                                                                                      \
         "job, number, open, nonce, boot_id, pid, pid_start, gpu_mask, started, ended, resumed, first_step, step, " \
         "checkpoint_step, "                                                                                        \
-        "exit_code, signal, exit_class, reason, samples_first, samples_last, rank, host, evidence, gpus"
+        "exit_code, signal, exit_class, reason, samples_first, samples_last, rank, host, evidence, gpus, private"
 #define STORE_CHECKPOINT_COLUMNS "job, step, size, created, state, attempt, restored, path"
 
 extern const char store_schema[];

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 
 #include "bertd/job.h"
+#include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/cpu_list.h"
 #include "common/file.h"
@@ -47,6 +48,9 @@ enum submit_field {
         FIELD_HANG_SEC,
         FIELD_START_SEC,
         FIELD_ON_NAN,
+        FIELD_ENDS_WITH,
+        FIELD_LOG_MAX_SIZE,
+        FIELD_LOG_KEEP,
         FIELD_NICE,
         FIELD_CPU_LIST,
         FIELD_SCHEDULING,
@@ -86,6 +90,9 @@ static const struct field {
         [FIELD_HANG_SEC] = { "hang_sec", "i", AT(hang_sec), -1, BERTD_HANG_MAX, false },
         [FIELD_START_SEC] = { "start_sec", "i", AT(start_sec), -1, BERTD_HANG_MAX, false },
         [FIELD_ON_NAN] = { "on_nan", "s", AT(on_nan), 0, 16, false },
+        [FIELD_ENDS_WITH] = { "ends_with", "s", AT(ends_with), 0, 16, false },
+        [FIELD_LOG_MAX_SIZE] = { "log_max_size", "t", AT(log_max_size), BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, false },
+        [FIELD_LOG_KEEP] = { "log_keep", "u", AT(log_keep), 1, BERTD_LOG_KEEP_MAX, false },
         [FIELD_NICE] = { "nice", "i", AT(nice), BERTD_NICE_MIN, BERTD_NICE_MAX, false },
         [FIELD_CPU_LIST] = { "cpu_list", "s", AT(cpu_list), 0, BERTD_CPU_LIST_MAX, false },
         [FIELD_SCHEDULING] = { "scheduling", "s", AT(scheduling), 0, SCHEDULING_MAX - 1, false },
@@ -108,6 +115,8 @@ void submission_defaults(struct submission *submission) {
                 .umask = 022,
                 .hang_sec = -1,
                 .start_sec = -1,
+                .log_max_size = BERTD_LOG_SIZE_DEFAULT,
+                .log_keep = BERTD_LOG_KEEP_DEFAULT,
         };
 }
 
@@ -125,6 +134,7 @@ void submission_free(struct submission *submission) {
         free(submission->spec);
         free(submission->cwd);
         free(submission->on_nan);
+        free(submission->ends_with);
         free(submission->cpu_list);
         free(submission->scheduling);
         free_strings(submission->command);
@@ -359,6 +369,8 @@ static int check_limits(const struct submission *submission, struct error *error
                                  BERTD_CPUS_MIN);
         if (answer && answer[0] && on_nan_from_name(answer) < 0)
                 return error_set(error, EINVAL, "on_nan: \"%s\", expected stop or rollback", answer);
+        if (submission->ends_with && submission->ends_with[0] && ends_with_from_name(submission->ends_with) < 0)
+                return error_set(error, EINVAL, "ends_with: \"%s\", expected first or last", submission->ends_with);
         struct cpu_list cpus;
         if (submission->cpu_list && submission->cpu_list[0] && cpu_list_read(submission->cpu_list, &cpus) < 0)
                 return error_set(error, EINVAL, "cpu_list: \"%.64s\", expected CPUs as in 0-3,8", submission->cpu_list);

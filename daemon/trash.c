@@ -14,6 +14,7 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/file.h"
 #include "daemon/bus_server.h"
 #include "daemon/child.h"
@@ -22,6 +23,7 @@
 #include "daemon/strv.h"
 
 #define FOLDERS_MAX 128 /* that one helper removes */
+#define RETRY_USEC (10 * USEC_PER_SEC)
 
 /* One helper: folders of one user's, of one row or more. */
 struct batch {
@@ -50,6 +52,7 @@ struct trash {
         sd_event_source *source;
         struct batch *batches[TRASH_BUSY_MAX];
         uint64_t begun;
+        sd_event_source *retry; /* armed while a helper could not be begun */
 };
 
 static void batch_free(struct batch *batch) {
@@ -102,11 +105,27 @@ int trash_answer(struct trash *trash, uint64_t job, sd_bus_message *message) {
         return 0;
 }
 
-static void on_removed(void *userdata) {
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct trash *trash = userdata;
+
+        trash->retry = sd_event_source_disable_unref(trash->retry);
+        trash_soon(trash);
+        return 0;
+}
+
+static void try_later(struct trash *trash) {
+        if (!trash->retry && sd_event_add_time_relative(trash->manager->loop, &trash->retry, CLOCK_BOOTTIME, RETRY_USEC,
+                                                        0, on_retry, trash) < 0)
+                log_error("trash: no timer: folders that were not removed are tried again when others are");
+}
+
+static void on_removed(void *userdata, bool ran) {
         struct batch *batch = userdata;
         struct trash *trash = batch->trash;
 
-        for (size_t i = 0; i < batch->n_rows; i++) {
+        if (!ran)
+                try_later(trash);
+        for (size_t i = 0; i < batch->n_rows && ran; i++) {
                 const struct batch_row *row = &batch->rows[i];
                 if (row->whole && rmdir(row->whole) < 0 && errno != ENOENT)
                         log_error("%s: cannot be removed: %m", row->whole);
@@ -117,7 +136,8 @@ static void on_removed(void *userdata) {
                 if (trash->batches[i] == batch)
                         trash->batches[i] = NULL;
         batch_free(batch);
-        manager_commit(trash->manager);
+        if (ran)
+                manager_commit(trash->manager);
 }
 
 static void add_paths(struct batch *batch, struct batch_row *to, const struct trash_row *row, size_t n) {
@@ -183,13 +203,14 @@ static bool begin(struct trash *trash, struct batch **at) {
         if (child_remove_paths(trash->manager, &(*at)->job, (*at)->name, &(*at)->paths, on_removed, *at) >= 0)
                 return true;
         answer_all(trash, *at);
-        batch_free(steal_pointer(at)); /* tried again after the next commit */
+        batch_free(steal_pointer(at));
+        try_later(trash);
         return false;
 }
 
 static int on_trash(sd_event_source *source, void *userdata) {
         struct trash *trash = userdata;
-        bool more = store_has_trash(trash->manager->store);
+        bool more = store_has_trash(trash->manager->store) && !trash->retry;
 
         for (size_t i = 0; i < TRASH_BUSY_MAX && more && !store_pending(trash->manager->store); i++)
                 if (!trash->batches[i])
@@ -232,5 +253,6 @@ void trash_free(struct trash *trash) {
                 answer(call, NULL);
         }
         (void) sd_event_source_disable_unref(trash->source);
+        (void) sd_event_source_disable_unref(trash->retry);
         free(trash);
 }

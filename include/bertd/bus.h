@@ -11,8 +11,8 @@
  *                                                               newest first; third: only jobs that have not ended
  *   FindJob         s                  t        anyone          the caller's newest job of that name, else anyone's
  *   GetEvents       ttu                a(ttssssstt) anyone*     job, after event id, at most: (event id, time, from, to, what,
- *                                                               reason, exit class, last step, lost steps); reason empty
- *                                                               where the caller may not see it; class empty where no attempt ended.
+ *                                                               reason, exit class, last step, lost steps); reason without
+ *                                                               quotes unless owner or root; class empty where no attempt ended.
  *                                                               Of a job with many, one "dropped", from and to empty, stands for
  *                                                               those that are not kept (include/bertd/limits.h)
  *   GetCheckpoints  t                  aa{sv}   anyone          the ledger, newest first: its first page
@@ -35,6 +35,10 @@
  *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, "VERSION PROTOCOL" of the shim; out: BERTD_ATTEMPT_*
  *   AttemptReport   a{sv}              -        the job's user  current progress, see below
  *
+ * Submit, Cancel, Pause, Resume, Remove and AttemptReport are answered after the commit that they speak of. While another program has
+ * state.db locked they wait, at most 8 s, then they are refused with BERTD_ERROR_STORAGE. What has been received is done whether or not its
+ * caller is there to be answered. Remove and Resume wait as long for the start of the job's on_exit, then: BERTD_ERROR_WRONG_STATE.
+ *
  * A list is a page of at most BERTD_PAGE_MAX bytes: it may end before what was asked for, and the caller goes on from its last entry
  * until a page is empty. All bounds: include/bertd/limits.h.
  *
@@ -45,7 +49,8 @@
  * know. To one of a newer protocol it answers BERTD_ERROR_VERSION, watches it, stops it with SIGTERM, and starts no other; that shim stays
  * connected and says hello to the bertd that comes next.
  *
- *   anyone* = spec, command, environment and reasons that quote logs are left out unless the caller is the owner or root.
+ *   anyone* = spec, command and environment are left out unless the caller is the owner or root; a reason is then without what the
+ *             job wrote and without its command ("exit code 1" for "exit code 1: ValueError: ...").
  *
  * a{sv} of a job, always: id t, name s, user s, uid u, state s, reason s, kind s, launcher s, priority i, ranks u, threads u, gpus u,
  * attempts u, submitted t, started t, ended t (usec since the epoch, 0 = not yet), step t, steps t, loss d (NaN = unknown),
@@ -54,23 +59,28 @@
  * attempt that ended last), lost_steps t (done and done again, in all), lost_sec as ("killed=12.500": seconds since the checkpoint or
  * start before, summed over all attempts that ended so), goodput d (useful steps over wall time, 0..1, NaN =
  * unknown), checkpoint_stall_sec d, checkpoint_write_sec d (of the newest checkpoint, NaN = unknown), memory t (limit in bytes,
- * 0 = none), cpus d (0 = none), hang_sec i, start_sec i, on_nan s, nice i, evidence s (owner and root only: the folder with the stacks of
- * the last hang, or empty), first_cause s (owner and root only: why the last attempt died),
- * not_before t (realtime usec), next_try_usec t (until then, in back-off, by the boot-time clock; else 0), run_dir s, log s (the current attempt's log file), cwd s, and for the owner and root only, of GetJob,
- * command as.
+ * 0 = none), cpus d (0 = none), hang_sec i, start_sec i, on_nan s, ends_with s, nice i, log_max_size t (bytes), log_keep u (files), evidence s
+ * (owner and root only: the folder with the stacks of the last hang, or empty), first_cause s (owner and root only: why the last attempt died),
+ * not_before t (realtime usec), next_try_usec t (until then, in back-off, by the boot-time clock; else 0), run_dir s, log s (the current
+ * attempt's log file), cwd s, and for the owner and root only, of GetJob,
+ * command as; while a command runs on without its first process, first_exit i (of that: its exit code, or minus its signal) and runs_on u
+ * (processes that live).
  *
  * a{sv} of Submit: see enum submit_field in daemon/submit.c; keys name s, kind s, priority i, run_dir s, ranks u, threads u,
  * gpus u, max_without_progress u, backoff_min_sec u, backoff_max_sec u, grace_sec u, keep u, keep_every t, on_exit s, spec s,
  * command as, cwd s, environment as, umask u, rlimits a(utt) (resource, soft, hard), memory t (bytes, 0 = no limit), cpus d (0 = no
  * limit), hang_sec i (-1 = max(5 min, 20 x median step), 0 = never), start_sec i (to the first step; -1 = 30 min, for a command
- * never; 0 = never), on_nan s (stop | rollback), nice i (of the submitter; 0), cpu_list s (CPUs that it may use, "0-3,8"; empty = any), scheduling s (policy and I/O priority, "batch,io-best-effort:7"; empty = as usual). An unknown key is refused by name.
+ * never; 0 = never), on_nan s (stop | rollback), ends_with s (first | last: with which process of a command it ends), log_max_size t (bytes of an
+ * attempt's log), log_keep u (files that it is in: of these and of log_max_size, see include/bertd/logs.h), nice i (of the submitter; 0),
+ * cpu_list s (CPUs that it may use, "0-3,8"; empty = any), scheduling s (policy and I/O priority,
+ * "batch,io-best-effort:7"; empty = as usual). An unknown key is refused by name.
  *
  * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted), attempt u, restored as count u,
  * created t. As the job's shim last saw it: bertd looks at no file of a user's.
  *
  * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t, loss d,
  * rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d (seconds),
- * samples_first t, samples_last t (of the update under way), exited b (the attempt has ended; the shim exits once this is answered),
+ * samples_first t, samples_last t (of the update under way), first_exit i and runs_on u (as in a job's a{sv}), exited b (the attempt has ended; the shim exits once this is answered),
  * record s (with exited: the text of exit.json; used where that file is missing or damaged); and of a shim that looks for the
  * job's checkpoints (attempt.json's key "checkpoints"): resumed_step t (where the program begins; 0: at the beginning), found at (step,
  * bytes, usec since the epoch of each file RUN_DIR/checkpoints/step-NNNNNNNNN.ckpt that came), gone at (steps whose file went).
@@ -78,8 +88,8 @@
  * are passed over where they hold numbers or texts; at most 64 keys.
  *
  * Object /org/bertd1/attempt, interface org.bertd1.Attempt, served by the shim on the same connection:
- *   Stop         t   -   ask the ranks to checkpoint and stop; SIGKILL after so many usec (extended while a checkpoint is
- *                        being written, at most 4 times); 0: SIGKILL now
+ *   Stop         t   -   ask the ranks to checkpoint and stop, a command's processes one by one to end (SIGTERM); SIGKILL after so many
+ *                        usec (extended while a checkpoint is being written, at most 4 times); 0: SIGKILL now
  *   Checkpoint   -   -   ask for a checkpoint
  */
 #ifndef BERTD_BUS_H

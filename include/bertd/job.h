@@ -27,8 +27,8 @@ enum job_kind { JOB_PRETRAIN, JOB_FINETUNE, JOB_COMMAND, JOB_KIND_MAX };
 /* Why an attempt ended (contract C8). */
 enum exit_class {
         EXIT_CLASS_FINISHED,       /* exit 0 */
-        EXIT_CLASS_STOPPED,        /* exit 75 */
-        EXIT_CLASS_USER_ERROR,     /* exit 2, 65, 66, 78: never retried */
+        EXIT_CLASS_STOPPED,        /* exit 75 of a program that reports progress, as the next two */
+        EXIT_CLASS_USER_ERROR,     /* exit 2, 65, 66, 78, not executable: never retried */
         EXIT_CLASS_BAD_CHECKPOINT, /* exit 76 */
         EXIT_CLASS_NAN,            /* exit 77 */
         EXIT_CLASS_FAILED,         /* any other exit code */
@@ -38,20 +38,26 @@ enum exit_class {
         EXIT_CLASS_MPI,    /* MPI, NCCL or CUDA error text */
         EXIT_CLASS_DISK_FULL,
         EXIT_CLASS_HANG,
-        EXIT_CLASS_REBOOT, /* the boot id changed */
-        EXIT_CLASS_LOST,   /* the shim is gone without an exit record */
-        EXIT_CLASS_LAUNCH, /* the attempt could not be started */
+        EXIT_CLASS_REBOOT,  /* the boot id changed */
+        EXIT_CLASS_LOST,    /* the shim is gone without an exit record */
+        EXIT_CLASS_LAUNCH,  /* the attempt could not be started */
+        EXIT_CLASS_MISSING, /* of a job that has run before: what it needs is not there now */
         EXIT_CLASS_MAX
 };
 #define EXIT_CLASS_NAMES                                                                                           \
         {                                                                                                          \
                 "finished", "stopped", "user-error", "bad-checkpoint", "nan", "failed", "signal", "killed", "oom", \
-                        "mpi", "disk-full", "hang", "reboot", "lost", "launch"                                     \
+                        "mpi", "disk-full", "hang", "reboot", "lost", "launch", "missing"                          \
         }
 
 /* What a NaN or infinite loss does: ends the job, or goes back to the checkpoint before (contract C8). */
 enum on_nan { ON_NAN_STOP, ON_NAN_ROLLBACK, ON_NAN_MAX };
 #define ON_NAN_NAMES \
         { "stop", "rollback" }
+
+/* With which of its processes a command's attempt ends: the first, or the last that lives. */
+enum ends_with { ENDS_WITH_FIRST, ENDS_WITH_LAST, ENDS_WITH_MAX };
+#define ENDS_WITH_NAMES \
+        { "first", "last" }
 
 #endif

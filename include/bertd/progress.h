@@ -19,7 +19,8 @@
 #define BERTD_ENV_JOB_ID "BERTD_JOB_ID"
 #define BERTD_ENV_ATTEMPT "BERTD_ATTEMPT"
 #define BERTD_ENV_RUN_DIR "BERTD_RUN_DIR"
-#define BERTD_ENV_RESUME "BERTD_RESUME" /* newest good checkpoint, or empty */
-#define BERTD_ENV_NONCE "BERTD_NONCE"   /* marks every process of an attempt */
+#define BERTD_ENV_RESUME "BERTD_RESUME"            /* newest good checkpoint, or empty */
+#define BERTD_ENV_NONCE "BERTD_NONCE"              /* marks every process of an attempt */
+#define BERTD_ENV_REPEATED "BERTD_NOTICE_REPEATED" /* of an on_exit that may have been started before: 1 */
 
 #endif

@@ -99,8 +99,28 @@ attempt command term 1000000 'true'
 sed -i 's/"sh","-c"/"no-such-command-here"/' "$dir/attempt.json"
 run_shim
 ok 'a missing command: the shim ends' ended
-ok 'says which' record '"reason":"no-such-command-here: command not found","class":"user-error"'
+ok 'says which, to its user' record '"private":"no-such-command-here: command not found"'
+ok 'and to others why' record '"reason":"the program could not be started: No such file or directory","class":"user-error"'
 ok 'with the exit code of shells' record '"exit_code":127'
+mkdir "$work/scripts"
+printf '#!/bin/bash\r\ntrue\r\n' >"$work/scripts/crlf"
+printf '#! /no/such/python -u\n' >"$work/scripts/tool"
+chmod +x "$work"/scripts/*
+starts() { # PROGRAM: in an attempt of its own
+        attempt command term 1000000 'true'
+        sed -i "s|\"sh\",\"-c\"|\"$1\"|" "$dir/attempt.json"
+        run_shim
+        ended
+}
+why() { [ "$(jq -r .private "$dir/exit.json")" = "$1" ] || { jq . "$dir/exit.json"; return 1; }; }
+starts ./scripts/crlf
+ok 'a script whose lines end in CR LF is told as a shell tells it' why "./scripts/crlf: /bin/bash^M: bad interpreter: No such file or directory; its lines end in CR LF: \`sed -i 's/\\r\$//' ./scripts/crlf\`"
+starts "$work/scripts/tool"
+ok 'one without its interpreter, too' why "$work/scripts/tool: /no/such/python: bad interpreter: No such file or directory"
+ok 'with the exit code and the class of a missing command' record '"exit_code":127'
+: >"$work/scripts/plain"
+starts ./scripts/plain
+ok 'a file that may not be executed' why "./scripts/plain: Permission denied"
 attempt command term 1000000 'true'
 sed -i 's|"cwd":"[^"]*"|"cwd":"/no/such/folder"|' "$dir/attempt.json"
 run_shim
@@ -174,6 +194,12 @@ attempt command term 1000000 'setsid sleep 300 & exit 0'
 run_shim
 ok 'an orphan does not outlive the job' ended
 ok 'nor hold up its end' nonce_free
+attempt pretrain usr1 60000000 'trap \"\" TERM; (sleep 300; true) & exit 0'
+asked=$(now)
+run_shim
+ok 'what a trainer leaves is killed' ended
+ok 'at once' took_within 0 $((1500 * patience))
+ok 'all of it' nonce_free
 attempt command term 1000000 'trap \"echo term\" TERM; echo up; while :; do sleep 0.05; done'
 run_shim
 wait_for 5 up

@@ -104,9 +104,11 @@ hidden_keys() { comm -13 <(seen member "$@" | sort) <(seen owner "$@" | sort) | 
 is "GetJob hides what is its owner's" "$(hidden_keys '.data[0] | keys[]' GetJob t "$ended")" "command evidence first_cause status"
 is "ListJobs too" "$(hidden_keys ".data[0][] | select(.id.data == $ended) | keys[]" ListJobs tub 0 100 false)" "evidence first_cause status"
 for caller in member owner root; do
+  is "GetJob: a reason for $caller" "$(seen $caller '.data[0].reason.data | contains("exit code 65")' GetJob t "$ended")" true
+  is "GetEvents: a reason for $caller" "$(seen $caller '.data[0] | any(.[5] | contains("exit code 65"))' GetEvents ttu "$ended" 0 100)" true
   says=$([[ $caller == member ]] && echo false || echo true)
-  is "GetJob: a reason for $caller: $says" "$(seen $caller '.data[0].reason.data != ""' GetJob t "$ended")" "$says"
-  is "GetEvents: a reason for $caller: $says" "$(seen $caller '.data[0] | any(.[5] != "")' GetEvents ttu "$ended" 0 100)" "$says"
+  is "GetJob: what the job wrote for $caller: $says" "$(seen $caller '.data[0].reason.data | contains("secret-output")' GetJob t "$ended")" "$says"
+  is "GetEvents: what the job wrote for $caller: $says" "$(seen $caller '.data[0] | any(.[5] | contains("secret-output"))' GetEvents ttu "$ended" 0 100)" "$says"
 done
 mine=$BERTD_STATE_DIR/jobs/${job_of[GetSpec.root]}
 # shellcheck disable=SC2086

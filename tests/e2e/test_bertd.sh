@@ -101,6 +101,14 @@ ok "which has the first line" wait_for 10 grep -q "bertd .*, pid $bertd_pid: " "
 rm "$BERTD_STATE_DIR/bertd.log"
 job=$("$BERTCTL" submit -- true) && wait_job "$job"
 is "a log that was removed is made again" "$(grep -c "job $job attempt 1: finished" "$BERTD_STATE_DIR/bertd.log")" 1
+mv "$BERTD_STATE_DIR/bertd.log" "$BERTD_STATE_DIR/bertd.log.old"
+job=$("$BERTCTL" submit -- true) && wait_job "$job"
+is "as is one that was moved away" "$(grep -c "job $job attempt 1: finished" "$BERTD_STATE_DIR/bertd.log")" 1
+mkfifo "$work/fifo" && mv "$work/fifo" "$BERTD_STATE_DIR/bertd.log"
+job=$("$BERTCTL" submit -- true)
+ok "a FIFO in its place holds nobody up" wait_job "$job"
+rm "$BERTD_STATE_DIR/bertd.log"
+job=$("$BERTCTL" submit -- true) && wait_job "$job"
 is "readable by bertd's user alone" "$(stat -c %a "$BERTD_STATE_DIR/bertd.log")" 600
 ok "a second one on that folder is refused in one line, through the pipe, too" refuses 1 "$BERTD_STATE_DIR.*$bertd_pid" timeout 30 "$BERTD" --launcher fork --detach --socket "$work/other.sock"
 
@@ -120,7 +128,15 @@ ok "bertd has taken both" answers
 ok "SIGTERM ends it all the same" stop_detached
 kill "$clients"
 bertd_pid=$(timeout 30 "$BERTD" --launcher fork --detach | sed 's/.*pid \([0-9]*\),.*/\1/')
+# The end takes a moment after the connections are closed: here one that is long enough to meet.
+if [[ $sanitized != yes ]]; then # a sanitizer's search for leaks cannot be traced
+  strace -f -o /dev/null -e trace=unlink -e inject=unlink:delay_exit=1000000 -p "$bertd_pid" 2>"$work/strace" &
+  wait_for 10 grep -q attached "$work/strace"
+fi
 "$BERTCTL" shutdown
-ok "shutdown ends it" wait_for 20 eval '! lives "$bertd_pid"'
+ok "shutdown returns when bertd has ended" not lives "$bertd_pid"
+ok "and the next one starts at once" eval \
+  'bertd_pid=$(timeout 30 "$BERTD" --launcher fork --detach | sed "s/.*pid \([0-9]*\),.*/\1/"); [[ -n $bertd_pid ]]'
+"$BERTCTL" shutdown
 bertd_pid=
 finish

@@ -4,6 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 exit_of() { field "$1" exit; }
 has_ended() { [[ -s $BERTD_STATE_DIR/jobs/$1/attempt-1/exit.json ]]; } # says its shim
+terminate_bertd() { kill -TERM "$bertd_pid"; wait "$bertd_pid"; } 2>/dev/null
 is_id() { [[ $1 =~ ^[0-9]+$ ]]; }
 count_jobs() { "$BERTCTL" list --all --json | jq length; }
 sigstop_sec=${BERTD_FREEZE_SEC:-8}
@@ -53,7 +54,7 @@ sqlite3 "$BERTD_STATE_DIR/state.db" "BEGIN IMMEDIATE" ".shell touch $work/held; 
 holder=$!
 wait_for 10 test -e "$work/held"
 jobs=$(count_jobs)
-ok "state.db is locked by another: a submit, which cannot be kept, is refused soon" refuses 1 "state.db.*locked" timeout $((2 * patience)) "$BERTCTL" submit -- true
+ok "state.db is locked by another: a submit, which cannot be kept, is refused" refuses 1 "state.db.*locked" timeout $((10 * patience)) "$BERTCTL" submit -- true
 is "and not kept" "$(count_jobs)" "$jobs"
 ok "a job ends meanwhile" wait_for 20 has_ended "$busy"
 ok "bertd answers" quietly timeout $((2 * patience)) "$BERTCTL" status "$runs"
@@ -98,7 +99,7 @@ kill "$mute_bertd"
 
 # A job that cannot stop talking, on a daemon that has few descriptors.
 kill_bertd
-(ulimit -n 40; exec setsid "$BERTD" --slots 8 --launcher fork) >>"$work/bertd.log" 2>&1 </dev/null &
+(ulimit -n 192; exec setsid "$BERTD" --slots 8 --launcher fork) >>"$work/bertd.log" 2>&1 </dev/null &
 bertd_pid=$!
 wait_for 20 answers
 talker=$("$BERTCTL" submit -- sh -c 'yes "a line of a job that has much to say" | head -c 150000000; echo; echo the-end')
@@ -107,12 +108,12 @@ before=$(cpu)
 python3 -c "
 import socket, time
 held = []
-for _ in range(60):
+for _ in range(200):
     s = socket.socket(socket.AF_UNIX)
     try: s.connect('$BERTD_SOCKET'); held.append(s)
     except OSError: break
 time.sleep(1)"
-ok "60 connections at 40 descriptors: bertd lives" kill -0 "$bertd_pid"
+ok "200 connections at 192 descriptors: bertd lives" kill -0 "$bertd_pid"
 ok "and answers when they have gone" wait_for 10 answers
 ok "the talker is done" wait_job "$talker"
 ok "bertd did nothing for 150 MB of output" test "$(cpu)" -lt $((before + 150))
@@ -134,10 +135,22 @@ if ((EUID == 0)) && mkdir "$work/small" && mount -t tmpfs -o size=8m,nr_inodes=1
   kept=$("$BERTCTL" submit -- true)
   ok "a submit is taken: its commit needs none" is_id "$kept"
   ok "bertd answers" answers
+  says_inodes() { "$BERTCTL" status --json "$1" | jq -r '.reason, .first_cause' | grep -q "No inodes left on device (df -i shows it)"; }
+  ok "its start says what is full" wait_for 20 says_inodes "$kept"
+  is "and waits" "$(field "$kept" state)" backoff
+  ok "so does bertctl" refuses 74 "No inodes left on device" "$BERT_TRAINER" vocab --size 200 --output "$work/small/v" "$source_dir/README.md"
   rm -f "$work"/small/f*
   ok "with inodes again the running job ends" wait_job "$job" 60
   ok "and the one that was taken" wait_job "$kept" 60
-  kill_bertd
+  full=$("$BERTCTL" submit -- sh -c "cd $work/small; while touch f\$((n += 1)) 2>/dev/null; do :; done; touch one-more")
+  wait_for 20 state_is "$full" backoff
+  ok "a program's words for it are explained" says_inodes "$full"
+  rm -f "$work"/small/f*
+  "$BERTCTL" cancel "$full"
+  terminate_bertd
+  while touch "$work/small/f$((n += 1))" 2>/dev/null; do :; done
+  ok "nor does bertd start, and says why" refuses 74 "No inodes left on device" "$BERTD" --launcher fork
+  rm -f "$work"/small/f*
   wait_for 10 mount -o remount,ro "$work/small"
   timeout 10 "$BERTD" --launcher fork >"$work/out" 2>"$work/err" </dev/null
   ok "a read-only state folder is refused" test $? -ne 0 -a $? -ne 124
@@ -149,6 +162,6 @@ if ((EUID == 0)) && mkdir "$work/small" && mount -t tmpfs -o size=8m,nr_inodes=1
   kill_bertd
   umount -l "$work/small"
 else
-  for ((i = 0; i < 9; i++)); do skip "small file system" "cannot mount a tmpfs"; done
+  for ((i = 0; i < 14; i++)); do skip "small file system" "cannot mount a tmpfs"; done
 fi
 finish

@@ -86,4 +86,20 @@ kill -KILL "$(shim_of "${job[blocks]}")"
 sleep 1
 terminate_bertd
 ok "a stop names what it could not keep" test "$(grep -c "could not be kept" "$work/bertd.log")" -gt "$before_stop"
+
+# The helper that removes a folder cannot be begun (tests/fault/libfault.c): the folder is not forgotten.
+export BERTD_STATE_DIR=$work/state # of its own: no other commit
+library=$(preloaded fault)
+start_bertd
+refused=0
+for ((n = 1; n < 9 && refused == 0; n++)); do
+  job[left]=$("$BERTCTL" submit -- true)
+  wait_for 20 state_is "${job[left]}" done
+  terminate_bertd
+  truncate -s 0 "$work/count" && truncate -s 16 "$work/count"
+  LD_PRELOAD=$library FAULT_PROGRAM=bertd FAULT_CALL=fork FAULT_N=$n FAULT_COUNT=$work/count start_bertd
+  "$BERTCTL" rm "${job[left]}" >"$work/left.out" 2>&1 || refused=1
+done
+ok "rm says that its folder is still there" grep -q "the job is forgotten, but not all of .*/jobs/${job[left]} could be removed" "$work/left.out"
+ok "later it is removed" wait_for 20 test ! -e "$BERTD_STATE_DIR/jobs/${job[left]}"
 finish

@@ -98,6 +98,13 @@ killed() { answers && ! lives "$hook"; } # a question wakes bertd up: its timers
 ok "after a minute it is killed" wait_for 20 killed
 sed -i "s|^on_exit: .*|on_exit: $work/nothing|" "$work/hooked.yaml"
 ok "a path that is no program is refused at the submit" refuses 2 "on_exit.*nothing" "$BERTCTL" submit "$work/hooked.yaml"
+sed -i "s|^on_exit: .*|on_exit: no-such-notifier|" "$work/hooked.yaml"
+ok "so is a name that PATH does not have" refuses 2 "on_exit: no-such-notifier: command not found" "$BERTCTL" submit "$work/hooked.yaml"
+sed -i "s|^on_exit: .*|on_exit: $work/hook --flag|" "$work/hooked.yaml"
+ok "and a command" refuses 2 "on_exit: .*No such file.*commands go into a script" "$BERTCTL" submit "$work/hooked.yaml"
+printf '#!/no/such/shell\n' >"$work/odd" && chmod +x "$work/odd"
+sed -i "s|^on_exit: .*|on_exit: $work/odd|" "$work/hooked.yaml"
+ok "and a script without its interpreter" refuses 2 "on_exit: .*bad interpreter" "$BERTCTL" submit "$work/hooked.yaml"
 
 # Stacks.
 if command -v eu-stack >/dev/null || command -v gdb >/dev/null; then

@@ -24,6 +24,12 @@ ok "the first job gets the GPU" wait_for 20 state_is "$a" running
 sees() { [[ $(visible "$a") == "$1" ]]; }
 ok "by its UUID" wait_for 20 sees GPU-a
 ok "the second waits for it" reason_has "$b" "waits for 1 GPU"
+c=$(submit -- sleep 300)
+ok "a third waits behind it, for that GPU" reason_has "$c" "waits behind job $b for 1 GPU (0 of 1 free)"
+cpu=$("$BERTCTL" submit --ranks 7 -- sleep 300)
+ok "a job without GPUs passes them" wait_for 20 state_is "$cpu" running
+ok "what waits for both names both" reason_has "$b" "waits for 1 GPU (0 of 1 free) and 1 slot (0 of 8 free)"
+"$BERTCTL" cancel "$c" "$cpu"
 "$BERTCTL" cancel --now "$a"
 ok "and gets it, clean as it is" wait_for 20 state_is "$b" done
 

@@ -111,6 +111,7 @@ wait_for 20 step_past "$steps" 3
 wait_for 20 step_past "$blind" 3
 folder=$(attempt_of "$steps")
 rm -r "$(attempt_of "$anew")" "$BERTD_STATE_DIR/jobs/$blind"
+: >"$BERTD_STATE_DIR/jobs/$blind" # in the way of a folder
 rm "$folder/log" "$folder/notify" "$folder/lock"
 ok "a log that was removed is made anew" wait_for 20 grep -q "^step " "$folder/log"
 ok "and says so" grep -q "^bertd: the log was removed" "$folder/log"

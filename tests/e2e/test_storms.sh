@@ -63,7 +63,7 @@ is "with a clock set back by ten hours, too" "$(field "$job" state):$(field "$jo
 ok "but no longer than an hour" moves_on 1200 "$job" '.attempts > 60'
 ok "the job of a budget of 70 ends" moves_on 3 "$job" '.state == "failed"'
 is "at its 71st death" "$(field "$job" attempts)" 71
-ok "which is what its reason says" grep -q 'died 71 times without a newer checkpoint (max_without_progress 70)' <<<"$(field "$job" reason)"
+ok "which is what its reason says" grep -q 'died 71 times (--retries 70)' <<<"$(field "$job" reason)"
 
 # Deaths that cost no budget; what is kept of many.
 cat >"$work/kills" <<'END2'

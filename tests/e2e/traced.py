@@ -17,7 +17,10 @@ def paths(name, rest):
     """The call's paths, absolute where strace says of what folder."""
     if name == "execve":
         return [re.match(r"\(\"([^\"]*)\"", rest).group(1)] if rest.startswith('("') else []
-    return [os.path.normpath(os.path.join(base or "/", path)) for base, path in AT.findall(rest.split(" = ")[0]) if path]
+    found = AT.findall(rest.split(" = ")[0])
+    if name.startswith("readlink"):
+        found = found[:1]  # the other is what the link says
+    return [os.path.normpath(os.path.join(base or "/", path)) for base, path in found if path]
 
 
 def own_lines(lines):

@@ -21,6 +21,7 @@ static void check_attempt(const struct attempt *a) {
         assert(a->rank >= -1 && a->rank < BERTD_RANKS_MAX);
         assert(a->samples_first <= a->samples_last);
         check_line(a->reason);
+        check_line(a->private);
         check_line(a->host);
         check_line(a->evidence);
 }

@@ -18,6 +18,7 @@ static void judge(struct fuzz_input input, struct shim_verdict *ret) {
         evidence.oom_kills = flags >> 1 & 1;
         evidence.memory_limit = flags & 4 ? UINT64_C(1) << (flags >> 3) : 0;
         evidence.host = flags & 8 ? "node-1" : "";
+        evidence.reports = flags >> 4 & 1;
         cleanup_free char *tail = malloc(input.size);
         if (input.size > 0)
                 memcpy(tail, input.data, input.size);
@@ -46,6 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         assert(files_read_exit(jobs_fd, &job, "/run", &requested, NULL) == 0);
         assert(job.attempt.exit_class == (int) record.verdict.exit_class);
         assert(job.attempt.reason && strcmp(job.attempt.reason, record.verdict.reason) == 0);
+        const char *private = record.verdict.private[0] ? record.verdict.private : record.verdict.reason;
+        assert(strcmp(attempt_private(&job.attempt), private) == 0);
         attempt_clear(&job.attempt);
         return 0;
 }

@@ -39,6 +39,8 @@ static const struct {
         { "hang_sec", "i" },
         { "start_sec", "i" },
         { "on_nan", "s" },
+        { "log_max_size", "t" },
+        { "log_keep", "u" },
         /* Resume */
         { "from", "t" },
         /* AttemptReport */
@@ -60,6 +62,10 @@ static const struct {
         { "samples_first", "t" },
         { "samples_last", "t" },
         { "exited", "b" },
+        { "first_exit", "i" },
+        { "runs_on", "u" },
+        /* Submit, newer */
+        { "ends_with", "s" },
 };
 
 /* D-Bus texts are UTF-8 without NUL: bytes beyond ASCII become characters of two bytes. */

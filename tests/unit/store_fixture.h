@@ -67,6 +67,9 @@ static inline struct job *insert(struct store *store, const char *name) {
         s.hang_sec = 0;
         s.start_sec = 60;
         s.on_nan = (char *) "rollback";
+        s.log_max_size = 1 << 20;
+        s.log_keep = 5;
+        s.ends_with = (char *) "last";
         if (store_insert(store, &s, 1000, 1001, "alice", LAUNCHER_FORK, &job, &error) < 0 ||
             store_flush(store, &error) < 0)
                 fail_msg("%s", error.text);

@@ -66,13 +66,31 @@ static bool has_entry(struct fixture *f, bool list, const char *wanted) {
         return found;
 }
 
+/* Until the next call. */
+static const char *reason_of(struct fixture *f, uid_t uid, const struct job *job) {
+        const char *reason = NULL;
+
+        assert_string_equal(call_job(f, uid, "GetJob", "t", job->id), DONE);
+        assert_true(has_entry(f, false, "state"));
+        assert_true(sd_bus_message_rewind(f->reply, 1) >= 0);
+        assert_true(sd_bus_message_enter_container(f->reply, 'a', "{sv}") > 0);
+        for (const char *key; sd_bus_message_enter_container(f->reply, 'e', "sv") > 0;) {
+                assert_true(sd_bus_message_read(f->reply, "s", &key) > 0);
+                assert_true((strcmp(key, "reason") == 0 ? sd_bus_message_read(f->reply, "v", "s", &reason)
+                                                        : sd_bus_message_skip(f->reply, "v")) > 0);
+                assert_true(sd_bus_message_exit_container(f->reply) > 0);
+        }
+        return reason;
+}
+
 static void test_what_others_see(void **state) {
         struct fixture *f = *state;
         struct job *job = new_job(f, "command", JOB_PAUSED);
         const char *reason;
         int r;
 
-        store_note(f->manager->store, job, JOB_QUEUED, "pause", "secret-reason");
+        job_set_reason(job, "for-everybody", "secret-reason");
+        store_note_move(f->manager->store, job, JOB_QUEUED, "pause");
         assert_true(settle_now(f->manager->settle));
         for (int own = 0; own < 2; own++) {
                 uid_t uid = own ? owner_uid() : stranger_uid();
@@ -88,17 +106,20 @@ static void test_what_others_see(void **state) {
                 assert_true(sd_bus_message_rewind(f->reply, 1) >= 0);
                 assert_int_equal(has_entry(f, true, "evidence"), own);
 
+                assert_string_equal(reason_of(f, uid, job), own ? "secret-reason" : "for-everybody");
+
                 assert_string_equal(call_job(f, uid, "GetEvents", "ttu", job->id), DONE);
                 assert_true(sd_bus_message_enter_container(f->reply, 'a', "(ttssssstt)") > 0);
-                bool secret = false;
+                bool secret = false, public = false;
                 while ((r = sd_bus_message_enter_container(f->reply, 'r', "ttssssstt")) > 0) {
                         assert_true(sd_bus_message_skip(f->reply, "ttsss") > 0);
                         assert_true(sd_bus_message_read(f->reply, "s", &reason) > 0);
                         assert_true(sd_bus_message_skip(f->reply, "stt") > 0 &&
                                     sd_bus_message_exit_container(f->reply) > 0);
                         secret = secret || strcmp(reason, "secret-reason") == 0;
+                        public = public || strcmp(reason, "for-everybody") == 0;
                 }
-                assert_int_equal(secret, own);
+                assert_true(secret == own && public == !own);
         }
 }
 
@@ -392,8 +413,17 @@ static unsigned events_of(struct fixture *f, uint64_t id) {
         return n;
 }
 
-/* What cannot be made durable is refused and has not happened: not in memory, not in the database, not later. A writer that holds the
- * database stands for a full disk. */
+/* No commit succeeds, or they do again. */
+static void break_store(struct fixture *f, bool broken) {
+        cleanup_free char *wal = format_string("%s/state.db-wal", f->state_dir),
+                          *away = format_string("%s/away", f->state_dir);
+
+        assert_int_equal(broken ? rename(wal, away) : rename(away, wal), 0);
+        f->full = broken;
+}
+
+/* What cannot be made durable is refused and has not happened: not in memory, not in the database, not later. A log that is
+ * gone stands for a full disk. */
 static void test_a_change_that_cannot_be_kept(void **state) {
         static const struct {
                 const char *method, *in;
@@ -408,8 +438,6 @@ static void test_a_change_that_cannot_be_kept(void **state) {
         struct fixture *f = *state;
         uint64_t ids[ELEMENTSOF(cases)];
         unsigned events[ELEMENTSOF(cases)];
-        cleanup_free char *path = format_string("%s/state.db", f->state_dir);
-        cleanup_db sqlite3 *other = NULL;
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
                 struct job *job = new_job(f, "pretrain", cases[i].from);
@@ -423,9 +451,7 @@ static void test_a_change_that_cannot_be_kept(void **state) {
                         store_release(f->manager->store);
         }
         size_t n = store_count(f->manager->store);
-        assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
-        f->full = true;
+        break_store(f, true);
         assert_string_equal(submit(f, "command", "/z"), BERTD_ERROR_STORAGE);
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
                 print_message("%s, %s%s\n", cases[i].method, job_state_name(cases[i].from),
@@ -434,8 +460,7 @@ static void test_a_change_that_cannot_be_kept(void **state) {
                                     BERTD_ERROR_STORAGE);
                 assert_false(store_pending(f->manager->store));
         }
-        assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
-        f->full = false;
+        break_store(f, false);
         store_release(f->manager->store);
         assert_true(settle_now(f->manager->settle));
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -468,8 +493,6 @@ static void test_changes_undone_together(void **state) {
         struct fixture *f = *state;
         struct store *store = f->manager->store;
         struct job *job = new_job(f, "pretrain", JOB_PAUSED), *ended = new_job(f, "pretrain", JOB_FAILED);
-        cleanup_free char *path = format_string("%s/state.db", f->state_dir);
-        cleanup_db sqlite3 *other = NULL;
         struct error error = {};
         uint64_t id = ended->id;
 
@@ -483,8 +506,7 @@ static void test_changes_undone_together(void **state) {
         store_release(store);
         assert_null(store_find(store, id));
         assert_int_equal(job->n_ledger, 1);
-        assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+        break_store(f, true);
 
         sd_bus_message *cancel = new_call(f, "Cancel"), *resume = new_call(f, "Resume"), *again = new_call(f, "Resume");
         assert_true(sd_bus_message_append(cancel, "tb", job->id, 0) >= 0);
@@ -494,7 +516,7 @@ static void test_changes_undone_together(void **state) {
         queue_call(f, resume);
         queue_call(f, again);
         assert_false(settle_now(f->manager->settle));
-        assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+        break_store(f, false);
         assert_int_equal(job->state, JOB_PAUSED);
         assert_int_equal(job->n_ledger, 1);
         assert_true(job->ledger[0].step == 20 && job->ledger[0].state == CHECKPOINT_GOOD && !job->resume_abandon);
@@ -505,6 +527,60 @@ static void test_changes_undone_together(void **state) {
         assert_int_equal(job->n_ledger, 2);
         job_ledger_trim(job);
         assert_true(settle_now(f->manager->settle));
+}
+
+/* A state.db that another program has locked holds up what writes, for a time, and nothing else; then it is refused, and has not happened. */
+static void test_locked(void **state) {
+        struct fixture *f = *state;
+        struct settle *settle = f->manager->settle;
+        struct job *paused = new_job(f, "pretrain", JOB_PAUSED), *queued = new_job(f, "pretrain", JOB_QUEUED);
+        cleanup_free char *path = format_string("%s/state.db", f->state_dir);
+        cleanup_db sqlite3 *other = NULL;
+        sd_bus_message *cancel = new_call(f, "Cancel"), *pause = new_call(f, "Pause");
+
+        f->full = true;
+        assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(other, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
+        assert_true(sd_bus_message_append(cancel, "tb", paused->id, 0) >= 0);
+        queue_call(f, cancel);
+        uint64_t begin = clock_boottime_usec();
+        assert_false(settle_now(settle));
+        assert_true(clock_boottime_usec() - begin < USEC_PER_SEC / 5); /* the loop is others' */
+        assert_true(paused->state == JOB_PAUSED && !store_pending(f->manager->store));
+        /* What waits is bounded. */
+        assert_true(settle_has_room(settle, stranger_uid(), BERTD_REQUESTS_OF_UID_MAX));
+        assert_false(settle_has_room(settle, stranger_uid(), BERTD_REQUESTS_OF_UID_MAX + 1));
+        assert_false(settle_has_room(settle, owner_uid(), BERTD_REQUESTS_OF_UID_MAX));
+        /* What bertd has seen itself waits, too, and is not forgotten. */
+        assert_int_equal(manager_move(f->manager, queued, EVENT_CANCEL, NULL), STATE_MOVE);
+        assert_false(settle_now(settle));
+        assert_true(store_pending(f->manager->store));
+        assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+        f->reply = sd_bus_message_unref(f->reply);
+        assert_true(settle_now(settle));
+        assert_true(sd_bus_process(f->client, NULL) >= 0 && f->reply);
+        assert_string_equal(f->error, DONE);
+        assert_int_equal(paused->state, JOB_CANCELLED);
+        assert_false(store_pending(f->manager->store));
+        assert_true(settle_has_room(settle, 1, SIZE_MAX));
+
+        struct job *next = new_job(f, "pretrain", JOB_QUEUED);
+        assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+        assert_true(sd_bus_message_append(pause, "t", next->id) >= 0);
+        f->reply = sd_bus_message_unref(f->reply);
+        queue_call(f, pause);
+        for (begin = clock_boottime_usec(); !f->reply && clock_boottime_usec() - begin < 2 * SETTLE_BUSY_USEC;
+             (void) usleep(50000)) {
+                assert_false(settle_now(settle));
+                assert_true(sd_bus_process(f->client, NULL) >= 0);
+        }
+        assert_string_equal(f->error, BERTD_ERROR_STORAGE);
+        assert_true(clock_boottime_usec() - begin >= SETTLE_BUSY_USEC - USEC_PER_SEC);
+        assert_int_equal(next->state, JOB_QUEUED);
+        assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+        assert_true(settle_now(settle));
+        assert_int_equal(next->state, JOB_QUEUED);
+        f->full = false;
 }
 
 int main(void) {
@@ -521,6 +597,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_one_trainer_a_folder, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_change_that_cannot_be_kept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_changes_undone_together, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_accounts, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_parked_calls, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_refusal_that_is_cut, setup, teardown),

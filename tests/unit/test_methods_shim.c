@@ -159,15 +159,16 @@ static void test_shim_versions(void **state) {
 /* There is no exit.json: what the shim saw is durable before the answer lets it go. */
 static void test_end_reported(void **state) {
         static const char form[] = "{\"version\":1,\"job\":%" PRIu64 ",\"attempt\":1,\"nonce\":\"%s\",\"exit_code\":7,"
-                                   "\"signal\":0,\"reason\":\"%s\",\"class\":\"failed\"}";
+                                   "\"signal\":0,\"reason\":\"%s\",%s\"class\":\"failed\"}";
         struct fixture *f = *state;
         struct job *job = new_attempt(f), *kept = NULL;
         struct error error = {};
 
         assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
-        cleanup_free char *other = format_string(form, job->id, "another", "r"),
-                          *bad = format_string(form, job->id, "its-nonce", "a\\nb"),
-                          *good = format_string(form, job->id, "its-nonce", "r");
+        cleanup_free char *other = format_string(form, job->id, "another", "r", ""),
+                          *bad = format_string(form, job->id, "its-nonce", "a\\nb", ""),
+                          *older = format_string(form, job->id, "its-nonce", "r", ""),
+                          *good = format_string(form, job->id, "its-nonce", "r", "\"private\":\"r: its words\",");
         const char *const none[] = { "", "{", "[]", "{\"version\":1}", other };
         for (size_t i = 0; i < ELEMENTSOF(none); i++) {
                 assert_string_equal(report_end(f, job, none[i]), DONE);
@@ -175,12 +176,17 @@ static void test_end_reported(void **state) {
         }
         assert_string_equal(report_end(f, job, bad), DONE);
         assert_null(job->attempt.reason); /* a reply with it would reach nobody */
+        assert_string_equal(report_end(f, job, older), DONE);
+        assert_null(job->attempt.reason); /* it may quote the job */
+        assert_string_equal(attempt_private(&job->attempt), "r");
         assert_string_equal(report_end(f, job, good), DONE);
         assert_string_equal(job->attempt.reason, "r");
+        assert_string_equal(attempt_private(&job->attempt), "r: its words");
         assert_int_equal(job->state, JOB_RUNNING);
         if (store_load(f->manager->store, job->id, &kept, &error) < 0)
                 fail_msg("%s", error.text);
         assert_true(kept->attempt.exit_class == EXIT_CLASS_FAILED && kept->attempt.exit_code == 7);
+        assert_string_equal(attempt_private(&kept->attempt), "r: its words");
         job_free(kept);
 }
 

@@ -11,7 +11,9 @@
 #include "common/clock.h"
 #include "daemon/reasons.h"
 
-static const struct policy_config config = { .max_without_progress = 3, .backoff_min_sec = 4, .backoff_max_sec = 60 };
+static const struct policy_config config = {
+        .max_without_progress = 3, .backoff_min_sec = 4, .backoff_max_sec = 60, .reports = true
+};
 
 /* class, resumed, first, step, newest checkpoint at the end */
 #define DEATH(c, r, first, last, newest) \
@@ -67,6 +69,7 @@ static void test_single_deaths(void **state) {
                 { DEATH(REBOOT, false, 0, 5, 0), POLICY_RETRY },
                 { DEATH(LOST, false, 0, 5, 0), POLICY_RETRY },
                 { DEATH(LAUNCH, false, 0, 0, 0), POLICY_RETRY },
+                { DEATH(MISSING, false, 0, 0, 0), POLICY_RETRY },
         };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 struct policy_decision d = decide(&rows[i].death, 1, NULL, 0);
@@ -94,6 +97,37 @@ static void test_budget_and_backoff(void **state) {
         struct policy_decision d = decide(h, 4, NULL, 0);
         assert_int_equal(d.action, POLICY_RETRY);
         assert_int_equal(d.delay_usec, 4 * USEC_PER_SEC);
+}
+
+/* A job that reports nothing hears of no checkpoint. */
+static void test_words(void **state) {
+        const struct policy_death death = DEATH(FAILED, false, 0, 0, 0), gone = DEATH(MISSING, true, 5, 5, 5);
+        const struct policy_config silent = { .max_without_progress = 1 }, once = {}, both = { .reports = true };
+        const struct policy_death deaths[] = { death, death };
+        char text[256];
+
+        struct policy_decision d = decide_by(&silent, deaths, 2, NULL, 0);
+        assert_string_equal(reason_of_decision(&d, &silent, text, sizeof(text)), "died 2 times (--retries 1)");
+        d = decide_by(&once, &death, 1, NULL, 0);
+        assert_string_equal(reason_of_decision(&d, &once, text, sizeof(text)), "not tried again (--retries 0)");
+        assert_string_equal(reason_of_decision(&d, &both, text, sizeof(text)),
+                            "not tried again (max_without_progress 0)");
+        d = decide_by(&once, &gone, 1, NULL, 0);
+        assert_true(d.action == POLICY_RETRY && d.cause == CAUSE_MISSING);
+}
+
+/* It stopped with a checkpoint: asked to, it goes on; else, not to be tried again, it has ended. */
+static void test_unasked_stop(void **state) {
+        const struct policy_death stopped[] = { DEATH(STOPPED, false, 0, 9, 9), DEATH(STOPPED, false, 0, 0, 0) };
+        const struct policy_config once = {};
+
+        for (int i = 0; i < 8; i++) {
+                struct policy_case c = case_of(&stopped[i % 2], 1, NULL, 0);
+                struct policy_decision d;
+                c.unasked = i & 2;
+                policy_decide(i & 4 ? &once : &config, &c, &d);
+                assert_int_equal(d.action, c.unasked && i & 4 ? POLICY_FAIL : POLICY_RETRY);
+        }
 }
 
 static void test_host_deaths_cost_nothing_but_back_off(void **state) {
@@ -383,6 +417,8 @@ int main(void) {
                 cmocka_unit_test(test_once),
                 cmocka_unit_test(test_single_deaths),
                 cmocka_unit_test(test_budget_and_backoff),
+                cmocka_unit_test(test_words),
+                cmocka_unit_test(test_unasked_stop),
                 cmocka_unit_test(test_every_budget_runs_out_exactly),
                 cmocka_unit_test(test_floor),
                 cmocka_unit_test(test_starts_of_an_hour),

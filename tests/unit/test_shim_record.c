@@ -47,13 +47,13 @@ struct row {
         bool stop_asked;
         enum exit_class exit_class;
         int exit_code, signal, rank;
-        const char *reason;
+        const char *reason; /* as the owner and root read it */
 };
 
 static const struct row rows[] = {
         { "", CODE(0), 0, false, EXIT_CLASS_FINISHED, 0, 0, -1, "finished" },
         { "bert-trainer: \n", CODE(77), 0, false, EXIT_CLASS_NAN, 77, 0, -1,
-          "loss or gradient is not finite (exit code 77)" },
+          "loss or gradient is not finite (exit code 77): bert-trainer:" },
         { "", CODE(0), 0, true, EXIT_CLASS_FINISHED, 0, 0, -1, "finished" },
         { SIGNALLED("1", "9 (Killed)"), CODE(137), 0, false, EXIT_CLASS_KILLED, -1, 9, 1,
           "rank 1 on vm: killed by signal 9 (SIGKILL)" },
@@ -152,33 +152,123 @@ static const struct row rows[] = {
         { "bert-trainer: bad \xff\x01 name\n", CODE(78), 0, false, EXIT_CLASS_USER_ERROR, 78, 0, -1, "bad ?  name" },
         { "mpirun noticed that process rank ", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1" },
         { "Process name: [[1,1],99999999999999999999]\nExit code: 700\n", CODE(9), 0, false, EXIT_CLASS_FAILED, 9, 0,
-          999999999, "rank 999999999: exit code 9" },
+          999999999, "rank 999999999: exit code 9: Exit code: 700" },
 };
 
-static void test_verdicts(void **state) {
-        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-                const struct row *row = &rows[i];
-                /* an exact copy: reading past its end is seen by the sanitizers */
-                size_t n = strlen(row->text);
-                char *tail = malloc(n ? n : 1);
-                memcpy(tail, row->text, n);
-                struct shim_evidence evidence = { .wait_status = row->status,
-                                                  .tail = tail,
-                                                  .tail_size = n,
-                                                  .oom_kills = (uint64_t) row->oom_kills,
-                                                  .memory_limit = row->oom_kills > 0 ? UINT64_C(2) << 30 : 0,
-                                                  .host = "",
-                                                  .stop_asked = row->stop_asked };
-                struct shim_verdict v;
+/* Words of the shim's own, which quote nothing. */
+static bool is_public(const char *reason) {
+        static const char *const words[] = { "finished",   "killed by ",     "exit code ", "loss or gradient is ",
+                                             "wrong ",     "missing input ", "mpirun",     "the checkpoint cannot be ",
+                                             "MPI_Abort ", "an MPI",         "stopped ",   "no space left on a disk" };
+        int n = 0;
 
-                shim_classify(&evidence, &v);
-                free(tail);
-                assert_string_equal(v.reason, row->reason);
-                if (v.exit_class != row->exit_class || v.exit_code != row->exit_code || v.signal != row->signal ||
-                    v.first_rank != row->rank || v.oom != (row->exit_class == EXIT_CLASS_OOM))
-                        fail_msg("row %zu (%s): class %d code %d signal %d rank %d", i, row->reason, (int) v.exit_class,
-                                 v.exit_code, v.signal, v.first_rank);
+        if (sscanf(reason, "rank %*d on vm: %n", &n) == EOF || n == 0)
+                (void) sscanf(reason, "rank %*d on gpu%*d: %n", &n);
+        if (n == 0)
+                (void) sscanf(reason, "rank %*d: %n", &n);
+        for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+                if (strncmp(reason + n, words[i], strlen(words[i])) == 0)
+                        return true;
+        return false;
+}
+
+/* As the owner and root read it. */
+static const char *whole(const struct shim_verdict *v) { return v->private[0] ? v->private : v->reason; }
+
+static void check_row(const struct row *row, size_t i, bool reports) {
+        /* an exact copy: reading past its end is seen by the sanitizers */
+        size_t n = strlen(row->text);
+        char *tail = malloc(n ? n : 1);
+        memcpy(tail, row->text, n);
+        struct shim_evidence evidence = { .wait_status = row->status,
+                                          .tail = tail,
+                                          .tail_size = n,
+                                          .oom_kills = (uint64_t) row->oom_kills,
+                                          .memory_limit = row->oom_kills > 0 ? UINT64_C(2) << 30 : 0,
+                                          .host = "",
+                                          .stop_asked = row->stop_asked,
+                                          .reports = reports };
+        struct shim_verdict v;
+
+        shim_classify(&evidence, &v);
+        free(tail);
+        assert_string_equal(whole(&v), row->reason);
+        assert_true(is_public(v.reason) && strcmp(v.reason, v.private) != 0);
+        if (v.exit_class != row->exit_class || v.exit_code != row->exit_code || v.signal != row->signal ||
+            v.first_rank != row->rank || v.oom != (row->exit_class == EXIT_CLASS_OOM))
+                fail_msg("row %zu (%s): class %d code %d signal %d rank %d", i, row->reason, (int) v.exit_class,
+                         v.exit_code, v.signal, v.first_rank);
+}
+
+static void test_verdicts(void **state) {
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+                check_row(&rows[i], i, true);
+}
+
+/* Of a program that never reported progress: its exit codes are its own, what it wrote last says why it ended. */
+static void test_commands(void **state) {
+#define ESC "\x1b["
+        static const struct row commands[] = {
+                { "Traceback:\n  File x\nValueError: shapes differ\n", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1,
+                  "exit code 1: ValueError: shapes differ" },
+                { "save\n", CODE(75), 0, false, EXIT_CLASS_FAILED, 75, 0, -1, "exit code 75: save" },
+                { "", CODE(76), 0, false, EXIT_CLASS_FAILED, 76, 0, -1, "exit code 76" },
+                { "", CODE(77), 0, false, EXIT_CLASS_FAILED, 77, 0, -1, "exit code 77" },
+                { "bert-trainer: no step-10.ckpt\n", CODE(76), 0, false, EXIT_CLASS_BAD_CHECKPOINT, 76, 0, -1,
+                  "no step-10.ckpt" },
+                { "train.py: error: --bad\n", CODE(2), 0, false, EXIT_CLASS_USER_ERROR, 2, 0, -1,
+                  "wrong usage (exit code 2): train.py: error: --bad" },
+                { "no data\n", CODE(66), 0, false, EXIT_CLASS_USER_ERROR, 66, 0, -1,
+                  "missing input (exit code 66): no data" },
+                { "free(): invalid pointer\n", SIGABRT, 0, false, EXIT_CLASS_SIGNAL, -1, 6, -1,
+                  "killed by signal 6 (SIGABRT): free(): invalid pointer" },
+                { "run.sh: line 2: 99 Segmentation fault ./x\n", CODE(139), 0, false, EXIT_CLASS_SIGNAL, -1, 11, -1,
+                  "killed by signal 11 (SIGSEGV): run.sh: line 2: 99 Segmentation fault ./x" },
+                { "step 9\n", SIGKILL, 0, false, EXIT_CLASS_KILLED, -1, 9, -1, "killed by signal 9 (SIGKILL)" },
+                { "KeyError: 3\n", CODE(1), 0, true, EXIT_CLASS_STOPPED, 1, 0, -1,
+                  "stopped on request: exit code 1: KeyError: 3" },
+                { "KeyError: 3\n" EXITED("2", "1"), CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, 2,
+                  "rank 2: exit code 1: KeyError: 3" },
+                { "ValueError: 3\nW1129 api.py:897] Sending process 7 closing signal SIGTERM\n"
+                  "E1129 api.py:869] failed (exitcode: 1) local_rank: 0 (pid: 9) of binary: python\nRoot Cause\n",
+                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 3" },
+                { "ValueError: 4\n/lib/resource_tracker.py:224: UserWarning: resource_tracker: There appear to be 1 "
+                  "leaked\n"
+                  "  warnings.warn('resource_tracker: There appear to be %d '\n",
+                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 4" },
+                { "/usr/bin/env: 'python3\\r': No such file\n/usr/bin/env: use -[v]S to pass options in shebang "
+                  "lines\n",
+                  CODE(127), 0, false, EXIT_CLASS_FAILED, 127, 0, -1,
+                  "exit code 127: /usr/bin/env: 'python3\\r': No such file" },
+                { "x\nbertd: 9 bytes are missing\n-----\n \n", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1,
+                  "exit code 1: x" },
+                { "a\n 10%|#  |\r 20%|## |\r\n", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1,
+                  "exit code 1: 20%|## |" },
+                { "line\r\n", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: line" },
+                { ESC "1;31mError" ESC "0m:\tbad \xff\x1b]0;title\a\x1b(B name " ESC "K\n" ESC "0m", CODE(1), 0, false,
+                  EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: Error: bad ? name" },
+                { "cut \x1b[", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: cut" },
+                { "\xe2\x82\xac\n", CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: \xe2\x82\xac" },
+        };
+
+        for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+                check_row(&commands[i], i, false);
+}
+
+/* Whatever its length, no character is cut in two. */
+static void test_long_line(void **state) {
+        char text[2 * SHIM_LINE_MAX + 3], line[SHIM_LINE_MAX + 1];
+
+        for (size_t at = 0; at < 3; at++) {
+                memset(text, 'x', sizeof(text));
+                for (size_t i = at; i + 3 <= sizeof(text); i += 3)
+                        memcpy(text + i, "\xe2\x82\xac", 3);
+                shim_last_line(text, sizeof(text), line);
+                assert_int_equal(strlen(line), at + (SHIM_LINE_MAX - at) / 3 * 3);
+                assert_memory_equal(line, text, strlen(line));
         }
+        shim_last_line(NULL, 0, line);
+        assert_string_equal(line, "");
 }
 
 /* A rank whose host mpirun does not name runs where bertd started it. */
@@ -215,6 +305,7 @@ static void test_hostile_text(void **state) {
                 assert_true(v.exit_class < EXIT_CLASS_MAX);
                 char clean[SHIM_REASON_MAX];
                 assert_string_equal(shim_clean_text(clean, sizeof(clean), v.reason, strlen(v.reason)), v.reason);
+                assert_string_equal(shim_clean_text(clean, sizeof(clean), v.private, strlen(v.private)), v.private);
         }
 }
 
@@ -261,7 +352,8 @@ static void test_record(void **state) {
                              .oom = true,
                              .first_rank = 1,
                              .host = "vm",
-                             .reason = "r \"q\"" },
+                             .reason = "r",
+                             .private = "r \"q\"" },
         };
         struct stat st;
 
@@ -282,16 +374,19 @@ static void test_record(void **state) {
         json_t *object = json_loadfd(fd, 0, NULL);
         int version, attempt, code, number, rank, oom;
         json_int_t job, step, started, ended, first, last;
-        const char *host, *evidence, *nonce, *by, *reason, *word, *boot;
+        const char *host, *evidence, *nonce, *by, *reason, *private, *word, *boot;
         assert_int_equal(
-                json_unpack(object, "{s:i,s:I,s:i,s:s,s:i,s:i,s:b,s:s,s:i,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s,s:I,s:I !}",
+                json_unpack(object,
+                            "{s:i,s:I,s:i,s:s,s:i,s:i,s:b,s:s,s:i,s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s,s:I,s:I !}",
                             "version", &version, "job", &job, "attempt", &attempt, "nonce", &nonce, "exit_code", &code,
                             "signal", &number, "oom", &oom, "stopped_by", &by, "first_rank", &rank, "reason", &reason,
-                            "class", &word, "step", &step, "started", &started, "ended", &ended, "boot_id", &boot,
-                            "host", &host, "evidence", &evidence, "samples_first", &first, "samples_last", &last),
+                            "private", &private, "class", &word, "step", &step, "started", &started, "ended", &ended,
+                            "boot_id", &boot, "host", &host, "evidence", &evidence, "samples_first", &first,
+                            "samples_last", &last),
                 0);
         assert_string_equal(word, "oom");
-        assert_string_equal(reason, "r \"q\"");
+        assert_string_equal(reason, "r");
+        assert_string_equal(private, "r \"q\"");
         assert_string_equal(host, "vm");
         assert_string_equal(evidence, "/a/hang-1");
         assert_true(first == 96 && last == 127);
@@ -306,8 +401,9 @@ static void test_record(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_verdicts),   cmocka_unit_test(test_host),   cmocka_unit_test(test_hostile_text),
-                cmocka_unit_test(test_clean_text), cmocka_unit_test(test_record),
+                cmocka_unit_test(test_verdicts), cmocka_unit_test(test_commands),     cmocka_unit_test(test_long_line),
+                cmocka_unit_test(test_host),     cmocka_unit_test(test_hostile_text), cmocka_unit_test(test_clean_text),
+                cmocka_unit_test(test_record),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

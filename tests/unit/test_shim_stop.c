@@ -1,11 +1,13 @@
 /* How a shim stops its job: which signal, to whom, and when it loses patience, by a clock that only moves from timer to timer. The job
- * is a number; the linker puts the functions below in the place of those that would signal, kill or wait. */
+ * is a table of processes; the linker puts the functions below in the place of those that would look, signal, kill or wait. */
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -27,12 +29,25 @@ static sd_event_time_handler_t timer_handler;
 static struct sent {
         pid_t pid;
         int signal;
-} sent[4];
+} sent[16];
 static unsigned n_sent;
-static bool has_no_group; /* the job has not come to its setsid yet */
+static bool blind; /* /proc cannot be read */
+
+/* The job's processes; a parent of 0 is the shim. */
+static struct living {
+        pid_t pid, parent;
+        const char *exe, *in, *out; /* NULL: not a pipe */
+        char state;
+        bool catches, dead;
+} job[16];
 
 uint64_t __wrap_clock_boottime_usec(void);
 int __wrap_kill(pid_t pid, int signal);
+int __wrap_tree_read_job(pid_t main, struct procs *procs);
+bool __wrap_tree_lives(pid_t main);
+int __wrap_proc_signal(const struct proc *proc, int signal);
+bool __wrap_proc_catches(pid_t pid, int signal);
+void __wrap_tree_read_link(pid_t pid, const char *name, char *buffer, size_t size);
 unsigned __wrap_tree_kill(pid_t main, uint64_t limit_usec, int *main_status);
 int __wrap_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t clock, uint64_t usec, uint64_t accuracy,
                              sd_event_time_handler_t handler, void *userdata);
@@ -41,14 +56,62 @@ int __wrap_sd_event_source_set_enabled(sd_event_source *source, int enabled);
 
 uint64_t __wrap_clock_boottime_usec(void) { return now_usec; }
 
-int __wrap_kill(pid_t pid, int signal) {
+static void note_sent(pid_t pid, int signal) {
         assert_true(n_sent < ELEMENTSOF(sent));
         sent[n_sent++] = (struct sent) { pid, signal };
-        return has_no_group && pid < 0 ? -1 : 0;
+}
+
+int __wrap_kill(pid_t pid, int signal) {
+        note_sent(pid, signal);
+        return 0;
+}
+
+static struct living *find(pid_t pid) {
+        for (size_t i = 0; i < ELEMENTSOF(job); i++)
+                if (job[i].pid == pid && pid != 0)
+                        return &job[i];
+        return NULL;
+}
+
+/* What lives below a dead one is the shim's. */
+int __wrap_tree_read_job(pid_t main, struct procs *procs) {
+        procs->list = calloc(ELEMENTSOF(job), sizeof(*procs->list));
+        assert_non_null(procs->list);
+        for (size_t i = 0; !blind && i < ELEMENTSOF(job); i++) {
+                const struct living *p = &job[i], *parent = find(p->parent);
+                if (p->pid != 0 && !p->dead)
+                        procs->list[procs->n++] =
+                                (struct proc) { .pid = p->pid,
+                                                .parent = parent && !parent->dead ? p->parent : getpid(),
+                                                .start = 1,
+                                                .state = p->state };
+        }
+        return blind ? -EMFILE : 0;
+}
+
+bool __wrap_tree_lives(pid_t main) {
+        for (size_t i = 0; i < ELEMENTSOF(job); i++)
+                if (job[i].pid != 0 && !job[i].dead)
+                        return true;
+        return false;
+}
+
+int __wrap_proc_signal(const struct proc *proc, int signal) {
+        note_sent(proc->pid, signal);
+        return 0;
+}
+
+bool __wrap_proc_catches(pid_t pid, int signal) { return find(pid)->catches; }
+
+void __wrap_tree_read_link(pid_t pid, const char *name, char *buffer, size_t size) {
+        const struct living *p = find(pid);
+        const char *text = strcmp(name, "exe") == 0 ? p->exe : strcmp(name, "fd/0") == 0 ? p->in : p->out;
+
+        (void) snprintf(buffer, size, "%s", text ? text : "");
 }
 
 unsigned __wrap_tree_kill(pid_t main, uint64_t limit_usec, int *main_status) {
-        assert_int_equal(main, PID);
+        assert_true(main == PID || main == 0);
         killed_usec = now_usec;
         return 0;
 }
@@ -90,6 +153,7 @@ static int setup(void **state) {
 static int teardown(void **state) {
         struct fixture *f = *state;
 
+        term_free(&f->shim.term);
         remove_folder(f->folder);
         free(f->environment[0]);
         free(f->file);
@@ -98,6 +162,7 @@ static int teardown(void **state) {
 }
 
 static void begin(struct fixture *f, bool by_term, bool ready) {
+        term_free(&f->shim.term);
         f->shim = (struct shim) { .state = SHIM_RUNNING,
                                   .child.pid = PID,
                                   .attempt = { .kind = by_term ? JOB_COMMAND : JOB_PRETRAIN,
@@ -108,7 +173,9 @@ static void begin(struct fixture *f, bool by_term, bool ready) {
         killed_usec = timer_usec = 0;
         timer_handler = NULL;
         n_sent = 0;
-        has_no_group = false;
+        blind = false;
+        memset(job, 0, sizeof(job));
+        job[0] = (struct living) { .pid = PID, .exe = "/usr/bin/python3.11", .state = 'S' };
 }
 
 static void grow(const char *path) {
@@ -134,27 +201,124 @@ static uint64_t stop_deaf(struct fixture *f, uint64_t grace_usec, uint64_t write
 static void test_signals(void **state) {
         static const struct {
                 bool by_term, ready;
-                pid_t pid;
                 int signal;
         } cases[] = {
-                { true, false, -PID, SIGTERM }, /* a command, and all that its shell started */
-                { true, true, -PID, SIGTERM },
-                { false, true, PID, SIGUSR1 }, /* a trainer takes a checkpoint */
-                { false, false, -PID, SIGTERM },
+                { true, false, SIGTERM },
+                { true, true, SIGTERM },
+                { false, true, SIGUSR1 }, /* a trainer takes a checkpoint */
+                { false, false, SIGTERM },
         };
         struct fixture *f = *state;
 
-        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-                begin(f, cases[i].by_term, cases[i].ready);
+        for (size_t i = 0; i < 2 * ELEMENTSOF(cases); i++) {
+                begin(f, cases[i / 2].by_term, cases[i / 2].ready);
+                job[1] = (struct living) { .pid = 5000, .parent = PID, .state = i % 2 ? 'T' : 'S' };
+                job[0].state = job[1].state;
                 shim_stop(&f->shim, 5 * USEC_PER_SEC);
-                assert_int_equal(n_sent, 1);
-                assert_true(sent[0].pid == cases[i].pid && sent[0].signal == cases[i].signal);
+                assert_int_equal(n_sent, i % 2 ? 3 : 1);
+                assert_true(sent[0].pid == PID && sent[0].signal == cases[i / 2].signal);
+                for (unsigned k = 1; k < n_sent; k++) /* who is stopped would not hear it */
+                        assert_true(sent[k].pid == job[k - 1].pid && sent[k].signal == SIGCONT);
         }
         begin(f, true, false);
-        has_no_group = true;
+        blind = true;
         shim_stop(&f->shim, 5 * USEC_PER_SEC);
-        assert_int_equal(n_sent, 2);
-        assert_true(sent[1].pid == PID && sent[1].signal == SIGTERM);
+        assert_true(n_sent == 1 && sent[0].pid == PID && sent[0].signal == SIGTERM);
+}
+
+/* The timer's next looks; until none comes before a whole second. */
+static void look_on(struct fixture *f) {
+        for (int i = 0; i < 3; i++) {
+                now_usec = timer_usec;
+                assert_int_equal(timer_handler(NULL, timer_usec, &f->shim), 0);
+        }
+}
+
+/* Whether these, in this order, and nobody else have been sent SIGTERM. */
+static bool asked(const pid_t *pids, size_t n) {
+        bool right = n == n_sent;
+
+        for (size_t i = 0; right && i < n; i++)
+                right = sent[i].pid == pids[i] && sent[i].signal == SIGTERM;
+        return right;
+}
+#define ASKED(...) asked((const pid_t[]) { __VA_ARGS__ }, ELEMENTSOF(((const pid_t[]) { __VA_ARGS__ })))
+
+static void kill_those(size_t from, size_t to) {
+        for (size_t i = from; i < to; i++)
+                job[i].dead = true;
+}
+
+static void test_rounds(void **state) {
+        struct fixture *f = *state;
+
+        /* A shell, a wrapper that is a shell, and a program in it that has workers; a daemon of an earlier command. */
+        begin(f, true, false);
+        job[0].exe = "/bin/bash";
+        job[1] = (struct living) { 4500, 0, "/usr/bin/tensorboard", NULL, NULL, 'S', true, false };
+        job[2] = (struct living) { 5000, PID, "/usr/bin/dash (deleted)", NULL, NULL, 'S', false, false };
+        job[3] = (struct living) { 5001, 5000, "/opt/venv/bin/python3", NULL, NULL, 'S', true, false };
+        job[4] = (struct living) { 5002, 5001, "/opt/venv/bin/python3", NULL, NULL, 'S', false, false };
+        job[5] = (struct living) { 5003, 5001, "/bin/ksh93", NULL, NULL, 'S', false, false };
+        job[6] = (struct living) { 5004, 5003, "/bin/sleep", NULL, NULL, 'S', false, false };
+        shim_stop(&f->shim, 60 * USEC_PER_SEC);
+        assert_true(ASKED(PID, 5000, 5001)); /* the workers are their program's */
+        look_on(f);
+        assert_int_equal(n_sent, 3);
+        f->shim.child.reaped = true;
+        kill_those(0, 1);
+        kill_those(2, 3);
+        look_on(f); /* the program still saves */
+        assert_int_equal(n_sent, 3);
+        kill_those(3, 4);
+        look_on(f); /* nobody who was asked lives: what they left, through the shell */
+        assert_true(ASKED(PID, 5000, 5001, 4500, 5002, 5003, 5004));
+        look_on(f);
+        assert_int_equal(n_sent, 7);
+        assert_int_equal(killed_usec, 0);
+}
+
+/* mpirun would give its ranks a second: they are asked in its place, unless some of them are elsewhere. */
+static void test_mpirun(void **state) {
+        struct fixture *f = *state;
+
+        for (int i = 0; i < 3; i++) {
+                begin(f, true, false);
+                job[0].exe = "/usr/bin/orterun";
+                if (i > 0)
+                        job[1] = (struct living) { 5000, PID, "/usr/bin/python3", NULL, NULL, 'S', true, false };
+                if (i > 1)
+                        job[2] = (struct living) { 5001, PID, "/usr/bin/ssh", NULL, NULL, 'S', true, false };
+                shim_stop(&f->shim, 60 * USEC_PER_SEC);
+                assert_true(i == 1 ? ASKED(5000) : ASKED(PID));
+                job[1].dead = true;
+                look_on(f);
+                assert_int_equal(n_sent, 1);
+        }
+}
+
+/* What only reads what another writes ends with it. */
+static void test_pipes(void **state) {
+        struct fixture *f = *state;
+
+        for (int i = 0; i < 4; i++) {
+                begin(f, true, false);
+                bool catches = i == 1, loop = i == 2, other = i == 3;
+                job[0].exe = "/bin/sh";
+                job[1] = (struct living) { 5000, PID, "/usr/bin/python3", NULL, "pipe:[77]", 'S', true, false };
+                job[2] = (struct living) { 5001, PID, "/usr/bin/tee", "pipe:[77]", NULL, 'S', catches, false };
+                job[2].in = other ? "pipe:[7]" : "pipe:[77]";
+                if (loop) {
+                        job[1].catches = false;
+                        job[1].in = job[2].out = "pipe:[78]";
+                }
+                shim_stop(&f->shim, 60 * USEC_PER_SEC);
+                assert_true(catches || other ? ASKED(PID, 5000, 5001) : loop ? ASKED(PID) : ASKED(PID, 5000));
+                f->shim.child.reaped = job[0].dead = true;
+                job[1].dead = !loop;
+                look_on(f);
+                assert_true(ASKED(PID, 5000, 5001));
+        }
 }
 
 static void test_grace(void **state) {
@@ -252,6 +416,9 @@ static void test_checkpoint(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_signals, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_rounds, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_pipes, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_mpirun, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_grace, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_grace, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_again, setup, teardown),

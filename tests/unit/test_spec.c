@@ -20,9 +20,10 @@
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
-#define KEYS                                                                                                     \
-        "name, kind, priority, run_dir, device, on_exit, command, resources, restart, checkpoint, model, data, " \
-        "classifier, "                                                                                           \
+#define KEYS                                                                                                        \
+        "name, kind, priority, run_dir, device, on_exit, ends_with, command, resources, restart, checkpoint, log, " \
+        "model, data, "                                                                                             \
+        "classifier, "                                                                                              \
         "optimizer, train, stages"
 
 static char folder[PATH_MAX];
@@ -83,8 +84,6 @@ static const struct bad bad[] = {
         { COMMAND "name: ''\n", "job.yaml:3: name: empty" },
         { COMMAND "run_dir:\n", "job.yaml:3: run_dir: empty" },
         { COMMAND "run_dir: ~\n", "job.yaml:3: run_dir: is null, expected a value or no such key" },
-        { COMMAND "on_exit: '/x/echo y'\n",
-          "job.yaml:3: on_exit: '/x/echo y' is no program that can be run; commands go into a script" },
         { COMMAND "priority: 1001\n", "job.yaml:3: priority: 1001 is not between -1000 and 1000" },
         { COMMAND "resources: {ranks: 0}\n", "job.yaml:3: resources.ranks: 0 is not between 1 and 4096" },
         { COMMAND "resources: {ranks: -1}\n", "job.yaml:3: resources.ranks: -1 is not between 1 and 4096" },
@@ -110,7 +109,14 @@ static const struct bad bad[] = {
         { COMMAND "resources: {cpus: many}\n", "job.yaml:3: resources.cpus: 'many' is not a number" },
         { COMMAND "restart: {hang_sec: -1}\n", "job.yaml:3: restart.hang_sec: -1 is not between 0 and 31536000" },
         { COMMAND "restart: {start_sec: soon}\n", "job.yaml:3: restart.start_sec: 'soon' is not a whole number" },
+        { COMMAND "ends_with: never\n", "job.yaml:3: ends_with: 'never' is not first or last" },
         { COMMAND "restart: {on_nan: ignore}\n", "job.yaml:3: restart.on_nan: 'ignore' is not stop or rollback" },
+        { COMMAND "log: {max_size: 1K}\n", "job.yaml:3: log.max_size: 1K is not between 64K and 1T" },
+        { COMMAND "log: {max_size: lots}\n",
+          "job.yaml:3: log.max_size: 'lots' is not a whole number of bytes, or one with K, M, G or T" },
+        { COMMAND "log: {keep: 0}\n", "job.yaml:3: log.keep: 0 is not between 1 and 16" },
+        { COMMAND "log: {size: 1M}\n", "job.yaml:3: unknown key 'size' in log; expected max_size, keep" },
+        { COMMAND "log: 64M\n", "job.yaml:3: log: expected a mapping, not one value" },
         { COMMAND "restart: {grace_sec: 0}\n", "job.yaml:3: restart.grace_sec: 0 is not between 1 and 86400" },
         { COMMAND "restart: {backoff_sec: [5]}\n", "job.yaml:3: restart.backoff_sec: too few entries" },
         { COMMAND "restart: {backoff_sec: [1, 2, 3]}\n", "job.yaml:3: restart.backoff_sec: more than 2 entries" },
@@ -347,6 +353,7 @@ static void test_defaults(void **state) {
         assert_true(s->restart.backoff_sec[0] == 5 && s->restart.backoff_sec[1] == 600);
         assert_true(s->checkpoint.every_steps == 0 && s->checkpoint.every_sec == 600);
         assert_true(s->checkpoint.keep == 3 && s->checkpoint.keep_every == 0);
+        assert_true(s->log.max_size == 64 << 20 && s->log.keep == 2);
         assert_true(s->data.sequence_length == 128 && s->data.objective == OBJECTIVE_MLM_NSP &&
                     s->data.n_validation == 0);
         assert_true(s->data.max_predictions == 20); /* ceil(0.15 * 128) */
@@ -388,10 +395,17 @@ static void test_limits(void **state) {
                                                    "restart: {hang_sec: 0, start_sec: 60, on_nan: rollback}\n");
         assert_true(s->resources.memory == UINT64_C(16) << 30 && s->resources.cpus == 2.5);
         assert_true(s->restart.hang_sec == 0 && s->restart.start_sec == 60 && s->restart.on_nan == ON_NAN_ROLLBACK);
+        cleanup_spec struct spec *log = load(COMMAND "log: {max_size: 1G, keep: 3}\n");
+        assert_true(log->log.max_size == 1 << 30 && log->log.keep == 3);
         cleanup_spec struct spec *none = load(COMMAND);
         assert_true(none->resources.memory == 0 && none->resources.cpus <= 0);
         assert_true(none->restart.hang_sec == -1 && none->restart.start_sec == -1);
         assert_int_equal(none->restart.on_nan, ON_NAN_STOP);
+}
+
+static void test_end(void **state) {
+        cleanup_spec struct spec *last = load(COMMAND "ends_with: last\n"), *none = load(COMMAND);
+        assert_true(last->ends_with == ENDS_WITH_LAST && none->ends_with == ENDS_WITH_FIRST);
 }
 
 static void test_small_batch(void **state) {
@@ -416,7 +430,9 @@ static void test_paths(void **state) {
         (void) snprintf(path, sizeof(path), "%s/sub/hook.sh", folder);
         assert_string_equal(s->on_exit, path);
         cleanup_spec struct spec *t = load(COMMAND "on_exit: mailer\n");
-        assert_string_equal(t->on_exit, "mailer"); /* found by PATH */
+        assert_string_equal(t->on_exit, "mailer");                           /* found by PATH */
+        cleanup_spec struct spec *gone = load(COMMAND "on_exit: /x/gone\n"); /* no attempt fails for it */
+        assert_string_equal(gone->on_exit, "/x/gone");
         assert_int_equal(setenv("HOME", "/home/alice", 1), 0);
         cleanup_spec struct spec *h = load(COMMAND "run_dir: ~/runs/a\n");
         assert_string_equal(h->run_dir, "/home/alice/runs/a");
@@ -545,7 +561,9 @@ static void test_round_trip(void **state) {
                 " \"long long long long long long long long long long long long long long long  long long long long "
                 "long\"]\n");
         check_round_trip(COMMAND "resources:\nrestart:\n");
+        check_round_trip(COMMAND "log: {max_size: 512K, keep: 16}\n");
         check_round_trip(COMMAND "resources: {memory: 1T, cpus: 0.5}\nrestart: {hang_sec: 9, on_nan: rollback}\n");
+        check_round_trip(COMMAND "ends_with: last\n");
 }
 
 static void test_format_refuses(void **state) {
@@ -572,6 +590,7 @@ int main(void) {
                 cmocka_unit_test(test_small_batch),
                 cmocka_unit_test(test_paths),
                 cmocka_unit_test(test_limits),
+                cmocka_unit_test(test_end),
                 cmocka_unit_test(test_round_trip),
                 cmocka_unit_test(test_round_trip_of_stages),
                 cmocka_unit_test(test_round_trip_of_tasks),

@@ -27,7 +27,7 @@ static void test_round_trip(void **state) {
         (void) snprintf(instance, sizeof(instance), "%s", store_instance(store));
         assert_int_equal(strlen(instance), 16);
         job->state = JOB_BACKOFF;
-        job_set_text(&job->reason, "rank 1 died");
+        job_set_reason(job, "rank 1 died", "rank 1 died: its words");
         job->loss = 2.5;
         job->attempt = (struct attempt) { .number = 2,
                                           .nonce = "n",
@@ -44,7 +44,8 @@ static void test_round_trip(void **state) {
                                           .rank = 1,
                                           .host = strdup("node"),
                                           .evidence = strdup("/e"),
-                                          .reason = strdup("SIGSEGV") };
+                                          .reason = strdup("SIGSEGV"),
+                                          .private = strdup("SIGSEGV: its words") };
         job->lost_steps = 7;
         job->deaths = (struct policy_counters) { .costing = 900, .free = 70 };
         job_lose(job, EXIT_CLASS_USER_ERROR, 12);
@@ -75,6 +76,8 @@ static void test_round_trip(void **state) {
         assert_non_null(job);
         assert_int_equal(job->state, JOB_BACKOFF);
         assert_string_equal(job->reason, "rank 1 died");
+        assert_string_equal(job->private, "rank 1 died: its words");
+        assert_string_equal(job->attempt.private, "SIGSEGV: its words");
         assert_string_equal(job->user, "alice");
         assert_int_equal(job->priority, -3);
         assert_true(job->loss == 2.5 && isnan(job->rate));
@@ -86,6 +89,8 @@ static void test_round_trip(void **state) {
         assert_string_equal(job->attempt.evidence, "/e");
         assert_true(job->memory == UINT64_C(16) << 30 && job->cpus == 2.5);
         assert_true(job->hang_sec == 0 && job->start_sec == 60 && job->on_nan == ON_NAN_ROLLBACK);
+        assert_true(job->log_max_size == 1 << 20 && job->log_keep == 5);
+        assert_int_equal(job->ends_with, ENDS_WITH_LAST);
         assert_true(job->deaths.costing == 900 && job->deaths.free == 70);
         assert_true(job->lost_usec[EXIT_CLASS_USER_ERROR] == 12 && job->lost_usec[EXIT_CLASS_KILLED] == 0);
         assert_true(job->lost_usec[EXIT_CLASS_OOM] == (UINT64_C(1) << 40) + 5);
@@ -152,6 +157,43 @@ static void test_many_jobs_and_remove(void **state) {
         /* An id is never given twice. */
         remove_durably(store, store_find(store, ids[4]));
         assert_true(insert(store, "next")->id > ids[4]);
+        store_free(store);
+}
+
+/* An attempt that was not started, or was stopped before that, says nothing of whether the job's program ever ran. */
+static void test_has_run(void **state) {
+        static const struct {
+                enum exit_class exit_class;
+                int exit_code, signal;
+                bool ran, of_shell; /* of_shell: asked by an attempt with an exit code 127 of its own */
+        } rows[] = {
+                { EXIT_CLASS_LAUNCH, -1, 0, false, false },      { EXIT_CLASS_USER_ERROR, 127, 0, false, false },
+                { EXIT_CLASS_USER_ERROR, 126, 0, false, false }, { EXIT_CLASS_STOPPED, -1, 0, false, false },
+                { EXIT_CLASS_MISSING, 66, 0, false, false },     { EXIT_CLASS_FAILED, 127, 0, true, false },
+                { EXIT_CLASS_USER_ERROR, 65, 0, true, true },    { EXIT_CLASS_STOPPED, 75, 0, true, true },
+                { EXIT_CLASS_KILLED, -1, 9, true, true },        { EXIT_CLASS_REBOOT, -1, 0, true, true },
+        };
+        struct store *store = open_store();
+        struct error error = {};
+
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+                struct job *job = insert(store, "job");
+                bool ran = true, of_shell = true;
+                job->attempt = (struct attempt) { .number = 1,
+                                                  .exit_class = (int) rows[i].exit_class,
+                                                  .exit_code = rows[i].exit_code,
+                                                  .signal = rows[i].signal };
+                store_mark(store, job);
+                assert_int_equal(store_flush(store, &error), 0);
+                assert_int_equal(store_has_run(store, job, &ran, &error), 0);
+                assert_false(ran); /* the newest itself does not count */
+                job->attempt = (struct attempt) { .number = 2, .exit_class = -1, .exit_code = -1 };
+                assert_int_equal(store_has_run(store, job, &ran, &error), 0);
+                job->attempt = (struct attempt) { .number = 2, .exit_class = EXIT_CLASS_FAILED, .exit_code = 127 };
+                assert_int_equal(store_has_run(store, job, &of_shell, &error), 0);
+                if (ran != rows[i].ran || of_shell != rows[i].of_shell)
+                        fail_msg("row %zu: %d %d", i, (int) ran, (int) of_shell);
+        }
         store_free(store);
 }
 
@@ -456,6 +498,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_events_are_paged, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_jobs_and_remove, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_failed_commit_is_kept, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_has_run, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_nothing_is_inserted_outside_a_transaction, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_rows_do_not_block, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ended_jobs_live_on_disk, setup, teardown),

@@ -344,6 +344,43 @@ static void test_nobody_makes_room_for_another(void **state) {
 }
 
 /* Of many that have ended before: a few with each commit, and none is lost count of. */
+/* A job whose on_exit is owed is in memory, in that of the next bertd, too, and stays; once it is paid its turn to go is that of its end. */
+static void test_owed_jobs_stay(void **state) {
+        struct store *store = open_store();
+        uint64_t counts[JOB_STATE_MAX];
+        struct error error = {};
+
+        for (size_t i = 0; i < 4; i++)
+                (void) insert(store, "job");
+        struct job *owed = store_find(store, 1);
+        owed->state = JOB_FAILED;
+        owed->exit_owed = EXIT_OWED_START;
+        store_note(store, owed, JOB_RUNNING, "died", "");
+        assert_int_equal(store_flush(store, &error), 0);
+        store_release(store);
+        assert_non_null(store_find(store, 1));
+        store_free(store);
+
+        store = open_store();
+        store_keep_ended(store, 2);
+        owed = store_find(store, 1);
+        assert_non_null(owed);
+        assert_true(owed->state == JOB_FAILED && owed->exit_owed == EXIT_OWED_START);
+        store_counts(store, counts);
+        assert_true(counts[JOB_FAILED] == 1 && counts[JOB_QUEUED] == 3);
+        end(store, 2, 10, false);
+        end(store, 3, 20, false);
+        assert_int_equal(number("SELECT count(*) FROM job WHERE id=1"), 1);
+        owed->exit_owed = EXIT_OWED_NONE;
+        store_mark(store, owed);
+        assert_int_equal(store_flush(store, &error), 0);
+        store_release(store);
+        assert_null(store_find(store, 1));
+        end(store, 4, 30, false);
+        assert_int_equal(number("SELECT min(id) FROM job"), 3); /* 1 and 2 have gone, in this order */
+        store_free(store);
+}
+
 static void test_many_ended_jobs_go_in_parts(void **state) {
         struct store *store = open_store();
         uint64_t counts[JOB_STATE_MAX], before = 0, most = 0;
@@ -446,6 +483,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_removed_jobs_are_not_surplus, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ended_jobs_beyond_a_number_go, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_nobody_makes_room_for_another, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_owed_jobs_stay, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_ended_jobs_go_in_parts, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ledger_is_bounded, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_old_rows_are_pruned, setup, teardown),

@@ -58,6 +58,7 @@ static void test_version_1_is_migrated(void **state) {
         assert_true(job->attempt.rank == -1 && !job->attempt.host);
         assert_true(job->n_history == 1 && job->history[0].step == 12 && job->n_ledger == 1);
         assert_true(job->memory == 0 && job->hang_sec == -1 && job->start_sec == -1 && job->on_nan == ON_NAN_STOP);
+        assert_int_equal(job->ends_with, ENDS_WITH_FIRST);
         assert_true(isnan(job->checkpoint_stall));
         assert_int_equal(store_find(store, 3)->priority, 9);
         assert_int_equal(store_load_spec(store, 2, &spec, &error), 0);
@@ -83,10 +84,10 @@ static void make_version_2(void) {
                                    " state, launcher, priority, ranks, threads, gpus, max_without_progress, "
                                    "backoff_min_sec, backoff_max_sec,"
                                    " grace_sec, keep, keep_every, umask, name, user, cwd, command, submitted, ended, "
-                                   "since_usec) SELECT i, 1000, 1001,"
+                                   "since_usec, reason) SELECT i, 1000, 1001,"
                                    " 'command', CASE i WHEN 1 THEN 'backoff' WHEN 4 THEN 'queued' ELSE 'failed' END, "
                                    "0, 0, 1, 1, 0, 100, 5, 600, 120,"
-                                   " 3, 0, 18, 'x', 'alice', '/', x'6c7300', 1, i, 5 FROM n;"
+                                   " 3, 0, 18, 'x', 'alice', '/', x'6c7300', 1, i, 5, 'its words' FROM n;"
                                    "INSERT INTO input SELECT id, 's', x'413d3100', x'' FROM job;"
                                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 5000) "
                                    "INSERT INTO event(job, time,"
@@ -132,6 +133,12 @@ static void test_version_2_is_migrated(void **state) {
         assert_string_equal(all.whats[99], "e350");
         assert_string_equal(all.whats[101], "e4101");
         assert_int_equal(number("SELECT count(*) FROM attempt WHERE job=2"), 100);
+        /* What an older bertd kept is for the owner alone. */
+        assert_int_equal(number("SELECT count(*) FROM event WHERE what<>'dropped' AND (reason<>'' OR private<>'r')"),
+                         0);
+        assert_int_equal(number("SELECT count(*) FROM attempt WHERE reason<>'' OR private<>'r'"), 0);
+        assert_null(job->reason);
+        assert_string_equal(job->private, "its words");
         struct folders folders = trash_of(store, NULL, 0);
         assert_true(folders.n == 1 && folders.rows[0].job == 2 && folders.rows[0].first == 11 &&
                     folders.rows[0].last == 170);

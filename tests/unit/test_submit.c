@@ -75,9 +75,9 @@ static void test_good(void **state) {
 
         assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "ranks", "u", 4, "threads", "u", 2, "environment",
                                           "as", 1, "A=b", "rlimits", "a(utt)", 1, 7, (uint64_t) 1, (uint64_t) 2) >= 0);
-        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}", "memory", "t", (uint64_t) 1 << 30, "cpus", "d",
-                                          2.5, "hang_sec", "i", 0, "start_sec", "i", 60, "on_nan", "s",
-                                          "rollback") >= 0);
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}{sv}", "memory", "t", (uint64_t) 1 << 30, "cpus", "d",
+                                          2.5, "hang_sec", "i", 0, "start_sec", "i", 60, "on_nan", "s", "rollback",
+                                          "ends_with", "s", "last") >= 0);
         assert_string_equal(verdict(m, NULL), "");
 }
 
@@ -117,6 +117,7 @@ static void test_defaults(void **state) {
         assert_true(s.max_without_progress == 5 && s.backoff_min_sec == 5 && s.backoff_max_sec == 600);
         assert_true(s.grace_sec == 120 && s.keep == 3 && s.keep_every == 0 && s.umask == 022);
         assert_true(s.hang_sec == -1 && s.start_sec == -1 && s.memory == 0 && s.cpus == 0);
+        assert_true(s.log_max_size == 64 << 20 && s.log_keep == 2);
 }
 
 static void test_limits_of_the_caller(void **state) {
@@ -150,6 +151,9 @@ static void test_refusals(void **state) {
         refused("memory", "t", UINT64_MAX, "memory: is -1, expected 0 to");
         refused("hang_sec", "i", (uint64_t) -2, "hang_sec: is -2, expected -1 to 31536000");
         refused("start_sec", "i", 40000000, "start_sec: is 40000000");
+        refused("log_max_size", "t", 1000, "log_max_size: is 1000, expected 65536 to 1099511627776");
+        refused("log_keep", "u", 0, "log_keep: is 0, expected 1 to 16");
+        refused("log_keep", "u", 17, "log_keep: is 17");
         refused_double("cpus", -1, "cpus: is -1, expected 0 to 65536");
         refused_double("cpus", NAN, "cpus: is nan");
         refused_double("cpus", 0.001, "cpus: is 0.001, expected 0 (no limit) or 0.01 and more");
@@ -163,6 +167,7 @@ static void test_refusals(void **state) {
              *l; l++)
                 refused_string("scheduling", *l, "expected as in batch,io-best-effort:7");
         refused_string("on_nan", "ignore", "on_nan: \"ignore\", expected stop or rollback");
+        refused_string("ends_with", "never", "ends_with: \"never\", expected first or last");
         refused_string("name", "again", "name: given twice");
         refused_string("run_dir", "relative/path", "run_dir: \"relative/path\" is not an absolute path");
         refused_string("on_exit", "a\nb", "on_exit: 'a b' contains a newline");

@@ -1,0 +1,84 @@
+/* See inherited.h. Owns nothing. */
+#include "common/inherited.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+
+#include "common/cleanup.h"
+#include "common/file.h"
+
+static void set_handler(int number, void (*handler)(int)) {
+        struct sigaction sa = { .sa_handler = handler };
+
+        (void) sigemptyset(&sa.sa_mask);
+        (void) sigaction(number, &sa, NULL); /* those that the C library keeps for itself are refused */
+}
+
+static void stop_timers(void) {
+        static const __itimer_which_t timers[] = { ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF };
+
+        for (size_t i = 0; i < ELEMENTSOF(timers); i++)
+                (void) setitimer(timers[i], &(struct itimerval) {}, NULL); /* they outlive an exec */
+}
+
+void inherited_drop_signals(void) {
+        struct sigaction was;
+        sigset_t none;
+
+        /* An exec leaves no handlers: one that is there is of a sanitizer, say. */
+        for (int i = 1; i < NSIG; i++)
+                if (sigaction(i, NULL, &was) == 0 && was.sa_handler == SIG_IGN)
+                        set_handler(i, SIG_DFL);
+        stop_timers();
+        (void) sigemptyset(&none);
+        (void) sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void ignore_strays(void) {
+        static const int strays[] = { SIGHUP,   SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF,
+                                      SIGPOLL,  SIGPWR,  SIGXCPU, SIGXFSZ, SIGTTOU, SIGTTIN,
+#ifdef SIGSTKFLT
+                                      SIGSTKFLT
+#endif
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(strays); i++)
+                set_handler(strays[i], SIG_IGN);
+        for (int i = SIGRTMIN; i <= SIGRTMAX; i++)
+                set_handler(i, SIG_IGN);
+}
+
+static void raise_limits(void) {
+        static const __rlimit_resource_t raised[] = { RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC };
+        struct rlimit limit;
+
+        for (size_t i = 0; i < ELEMENTSOF(raised); i++) {
+                if (getrlimit(raised[i], &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+                        continue;
+                limit.rlim_cur = limit.rlim_max;
+                (void) setrlimit(raised[i], &limit);
+        }
+}
+
+void inherited_begin_service(void) {
+        file_hold_standard();
+        inherited_drop_signals();
+        ignore_strays();
+        raise_limits();
+}
+
+void inherited_begin_command(void) {
+        static const int terminals[] = { SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU };
+        struct sigaction was[ELEMENTSOF(terminals)];
+
+        file_hold_standard();
+        for (size_t i = 0; i < ELEMENTSOF(terminals); i++)
+                (void) sigaction(terminals[i], NULL, &was[i]);
+        inherited_drop_signals();
+        for (size_t i = 0; i < ELEMENTSOF(terminals); i++)
+                if (was[i].sa_handler == SIG_IGN)
+                        set_handler(terminals[i], SIG_IGN);
+}

@@ -1,0 +1,220 @@
+/*
+ * See shim_term.h. Of a process only links and `status` below /proc/PID are read: nothing waits for it or for its files. Invariant: who
+ * cannot be remembered is not asked.
+ */
+#include "daemon/shim_term.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "daemon/shim_tree.h"
+
+/* What a process writes to and reads from, as far as it is a pipe. */
+struct pipes {
+        bool known;
+        uint64_t in, out, err; /* numbers of pipes, 0: it is none */
+};
+
+struct round {
+        struct term *term;
+        const struct procs *procs;
+        struct pipes *pipes; /* of each of procs, read when needed; NULL: no memory, nobody is waited for */
+        size_t asked;
+};
+
+static bool was_asked(const struct term *term, const struct proc *proc) {
+        for (size_t i = 0; i < term->n; i++)
+                if (term->asked[i].pid == proc->pid && term->asked[i].start == proc->start)
+                        return true;
+        return false;
+}
+
+/* ---- what a process is ---- */
+
+/* "/usr/bin/ksh93 (deleted)" is ksh. */
+static bool has_name(const struct proc *proc, const char *const *names, size_t n_names) {
+        char exe[4096];
+
+        tree_read_link(proc->pid, "exe", exe, sizeof(exe));
+        const char *slash = strrchr(exe, '/'), *name = slash ? slash + 1 : exe;
+        for (size_t i = 0; i < n_names; i++) {
+                size_t n = strlen(names[i]);
+                if (strncmp(name, names[i], n) != 0)
+                        continue;
+                n += strspn(name + n, "0123456789.-"); /* its version */
+                if (name[n] == '\0' || strcmp(name + n, "static") == 0 || strcmp(name + n, " (deleted)") == 0)
+                        return true;
+        }
+        return false;
+}
+
+static bool is_shell(const struct proc *proc) {
+        static const char *const names[] = { "sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "busybox" };
+
+        return has_name(proc, names, ELEMENTSOF(names));
+}
+
+/* Open MPI's mpirun gives its ranks a second after SIGTERM, and ends by itself when they have ended. Ranks elsewhere only it can reach. */
+static bool is_mpirun_here(const struct procs *procs, const struct proc *proc) {
+        static const char *const names[] = { "mpirun", "mpiexec", "orterun", "prterun" }, *const remote[] = { "ssh",
+                                                                                                              "srun" };
+        size_t ranks = 0;
+
+        if (!has_name(proc, names, ELEMENTSOF(names)))
+                return false;
+        for (size_t i = 0; i < procs->n; i++) {
+                if (procs->list[i].parent != proc->pid)
+                        continue;
+                if (has_name(&procs->list[i], remote, ELEMENTSOF(remote)))
+                        return false;
+                ranks++;
+        }
+        return ranks > 0;
+}
+
+static uint64_t read_pipe(pid_t pid, const char *name) {
+        char link[64];
+        uint64_t number;
+
+        tree_read_link(pid, name, link, sizeof(link));
+        return sscanf(link, "pipe:[%" SCNu64, &number) == 1 ? number : 0;
+}
+
+static const struct pipes *pipes_of(struct round *round, const struct proc *proc) {
+        struct pipes *p = &round->pipes[proc - round->procs->list];
+
+        if (!p->known)
+                *p = (struct pipes) { .known = true,
+                                      .in = read_pipe(proc->pid, "fd/0"),
+                                      .out = read_pipe(proc->pid, "fd/1"),
+                                      .err = read_pipe(proc->pid, "fd/2") };
+        return p;
+}
+
+/* It reads what another of them writes, and SIGTERM would end it before that one has said its last: tee in `python train.py | tee log`. */
+static bool ends_with_writer(struct round *round, const struct proc *proc) {
+        uint64_t in = round->pipes ? pipes_of(round, proc)->in : 0;
+
+        if (in == 0 || proc_catches(proc->pid, SIGTERM))
+                return false;
+        for (size_t i = 0; i < round->procs->n; i++) {
+                const struct proc *q = &round->procs->list[i];
+                const struct pipes *p = pipes_of(round, q);
+                if (q != proc && (p->out == in || p->err == in))
+                        return true;
+        }
+        return false;
+}
+
+/* ---- asking ---- */
+
+/* False: no memory. */
+static bool remember(struct term *term, const struct proc *proc) {
+        if (term->n == term->room) {
+                size_t room = MAX(term->room * 2, (size_t) 64);
+                struct proc *more = realloc(term->asked, room * sizeof(*more));
+                if (!more)
+                        return false;
+                term->asked = more;
+                term->room = room;
+        }
+        term->asked[term->n++] = *proc;
+        return true;
+}
+
+/* A shell before its children: one whose command has ended would run the next. mpirun is told by its ranks' end. */
+static void ask_from(struct round *round, const struct proc *top) {
+        const struct procs *procs = round->procs;
+
+        if (was_asked(round->term, top) || ends_with_writer(round, top))
+                return;
+        bool mpirun = is_mpirun_here(procs, top), through = mpirun || is_shell(top);
+        if (!remember(round->term, top))
+                return;
+        if (!mpirun)
+                (void) proc_signal(top, SIGTERM);
+        round->asked++;
+        for (size_t i = 0; through && i < procs->n; i++)
+                if (procs->list[i].parent == top->pid)
+                        ask_from(round, &procs->list[i]);
+}
+
+static void ask_next(struct round *round, pid_t main) {
+        const struct proc *first = main > 0 ? procs_find(round->procs, main) : NULL;
+        pid_t self = getpid();
+
+        if (first && !was_asked(round->term, first)) {
+                ask_from(round, first);
+                return;
+        }
+        for (size_t i = 0; i < round->procs->n; i++)
+                if (round->procs->list[i].parent == self)
+                        ask_from(round, &round->procs->list[i]);
+}
+
+static bool asked_live(const struct term *term, const struct procs *procs) {
+        for (size_t i = 0; i < procs->n; i++)
+                if (was_asked(term, &procs->list[i]))
+                        return true;
+        return false;
+}
+
+static void begin_round(struct term *term, const struct procs *procs, pid_t main) {
+        cleanup_free struct pipes *pipes = calloc(procs->n + 1, sizeof(*pipes));
+        struct round round = { .term = term, .procs = procs, .pipes = pipes };
+
+        ask_next(&round, main);
+        if (round.asked == 0) {
+                round.pipes = NULL; /* they wait for each other */
+                ask_next(&round, main);
+        }
+}
+
+static void continue_all(const struct procs *procs) {
+        for (size_t i = 0; i < procs->n; i++)
+                if (procs->list[i].state == 'T')
+                        (void) proc_signal(&procs->list[i], SIGCONT);
+}
+
+int64_t term_look(struct term *term, pid_t main, uint64_t now_usec) {
+        struct procs procs = {};
+        bool first = term->n == 0;
+
+        int r = tree_read_job(main, &procs);
+        if (r < 0) {
+                procs_free(&procs);
+                return r;
+        }
+        if (asked_live(term, &procs))
+                term->next_usec = 0;
+        else if (!first && term->next_usec == 0)
+                term->next_usec = now_usec + TERM_PAUSE_USEC;
+        else if (now_usec >= term->next_usec) {
+                term->next_usec = 0;
+                begin_round(term, &procs, main);
+        }
+        continue_all(&procs);
+        procs_free(&procs);
+        return (int64_t) term->next_usec;
+}
+
+int term_continue(pid_t main) {
+        struct procs procs = {};
+        int r = tree_read_job(main, &procs);
+
+        if (r >= 0)
+                continue_all(&procs);
+        procs_free(&procs);
+        return r;
+}
+
+void term_free(struct term *term) {
+        free(term->asked);
+        *term = (struct term) {};
+}

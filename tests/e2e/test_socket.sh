@@ -1,0 +1,72 @@
+#!/bin/bash
+# The socket's file, whatever becomes of it while bertd lives: removed, moved, with its folder, taken by somebody else.
+# shellcheck source=tests/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+export BERTD_SOCKET=$work/run/bertd.sock
+start_bertd
+job=$("$BERTCTL" submit -- sleep 600)
+ok "a job runs" wait_for 20 state_is "$job" running
+"$BERTCTL" wait "$job" >"$work/waited" 2>&1 &
+waiter=$!
+wakeups() { awk '/^voluntary/ { print $2 }' "/proc/$bertd_pid/status"; }
+
+sleep 0.5
+chmod 666 "$BERTD_SOCKET"
+sleep 0.2
+before=$(wakeups)
+for i in 1 2 3 4 5 6 7 8; do touch "$work/run/$i"; rm "$work/run/$i"; done
+sleep 1
+ok "what happens beside it does not wake bertd" test $(($(wakeups) - before)) -lt 4
+
+rm "$BERTD_SOCKET"
+ok "a socket's file that is removed is made again" wait_for 5 answers
+is "as it was" "$(stat -c %a "$BERTD_SOCKET")" 666
+rm -r "$work/run"
+ok "with its folder" wait_for 5 answers
+mv "$BERTD_SOCKET" "$work/moved"
+ok "one that is moved, too" wait_for 5 answers
+mv "$work/run" "$work/elsewhere"
+ok "and one whose folder is" wait_for 5 answers
+is "the log says each" "$(grep -c "$BERTD_SOCKET was removed while bertd runs, and is made again" "$work/bertd.log")" 4
+
+# Somebody else is there before bertd looks.
+kill -STOP "$bertd_pid"
+rm "$BERTD_SOCKET"
+python3 -c 'import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); time.sleep(600)' "$BERTD_SOCKET" &
+other=$!
+wait_for 5 test -S "$BERTD_SOCKET"
+theirs=$(stat -c %i "$BERTD_SOCKET")
+kill -CONT "$bertd_pid"
+ok "another's socket is named" wait_for 5 grep -q "cannot be made again yet: .*another daemon answers there" "$work/bertd.log"
+is "and left" "$(stat -c %i "$BERTD_SOCKET")" "$theirs"
+kill "$other"
+ok "when that one has ended the path is bertd's again" wait_for 25 answers
+
+ok "the job has run on" state_is "$job" running
+ok "a client that was connected all the time still waits" lives "$waiter"
+"$BERTCTL" cancel --now "$job"
+ok "and is answered" wait_for 10 not lives "$waiter"
+is "as if nothing had been" "$(wait "$waiter"; echo $?)" 1
+kill -TERM "$bertd_pid"
+ok "bertd ends" wait_for 10 not lives "$bertd_pid"
+ok "and takes its file with it" test ! -e "$BERTD_SOCKET"
+
+# Of a .socket unit.
+if command -v systemd-socket-activate >/dev/null; then
+  systemd-socket-activate -l "$BERTD_SOCKET" "$BERTD" --slots 8 --launcher fork --state-dir "$BERTD_STATE_DIR" --socket "$work/unused" \
+    >>"$work/bertd.log" 2>&1 </dev/null &
+  bertd_pid=$!
+  wait_for 10 test -S "$BERTD_SOCKET"
+  ok "a bertd is started by its first client" wait_for 20 answers
+  job=$("$BERTCTL" submit -- true)
+  ok "its shims find it" wait_job "$job"
+  ok "a socket that was passed is its only one" test ! -e "$work/unused"
+  rm "$BERTD_SOCKET"
+  ok "it is made again, too" wait_for 5 answers
+  kill -TERM "$bertd_pid"
+  wait_for 10 not lives "$bertd_pid"
+  ok "and then taken along" test ! -e "$BERTD_SOCKET"
+else
+  skip "a bertd is started by its first client" "no systemd-socket-activate"
+fi
+finish
