@@ -31,13 +31,13 @@
 
 #define CONNECT_TIMEOUT_SEC 8
 #define RETRY_INTERVAL_USEC 200000
-#define PING_INTERVAL_USEC (3 * USEC_PER_SEC) /* while an answer may be long in coming */
-#define PING_TIMEOUT_USEC (6 * USEC_PER_SEC)
+#define PING_INTERVAL_USEC (2 * USEC_PER_SEC) /* while an answer may be long in coming */
+#define PING_TIMEOUT_USEC (USEC_PER_SEC * 15 / 2)
 
 struct client {
         sd_bus *bus;
         char *socket;
-        bool silent; /* a call timed out: none of those that follow is waited for */
+        bool silent; /* a call timed out */
 };
 
 const char *client_socket(const struct client *client) { return client->socket; }
@@ -387,7 +387,7 @@ int client_send(struct client *client, sd_bus_message *message, uint64_t timeout
                 struct error *error) {
         sd_bus_error bus_error = SD_BUS_ERROR_NULL;
 
-        int r = client->silent ? -ETIMEDOUT : wait_until_ready(client->bus);
+        int r = wait_until_ready(client->bus);
         if (r < 0)
                 return is_lost(r) ? call_failed(client, r, NULL, NULL, error) : not_ready(client, r, error);
         r = is_of_every_protocol(sd_bus_message_get_member(message)) ? 0 : client_check_protocol(client, error);

@@ -8,8 +8,7 @@
  *
  * Every failure fills the error with one line and bertctl's exit code (include/bertd/exit.h): BERTCTL_EXIT_NO_DAEMON where no
  * daemon answers or it went away, BERTCTL_EXIT_NO_SUCH_JOB, BERTCTL_EXIT_USAGE for a refused spec, else BERTCTL_EXIT_FAILED.
- * A call waits for 9 s at most: bertd answers within 8, or it hangs, is stopped, or something else listens there. After one that was
- * not answered the client is silent: none that follows waits.
+ * A call waits for 9 s at most: bertd answers within 8, or it hangs, is stopped, or something else listens there.
  */
 #ifndef CTL_CLIENT_H
 #define CTL_CLIENT_H
@@ -46,7 +45,8 @@ static inline void cleanup_message_p(sd_bus_message **message) { (void) sd_bus_m
 static inline void cleanup_slot_p(sd_bus_slot **slot) { (void) sd_bus_slot_unref(*slot); }
 #define cleanup_slot cleanup(cleanup_slot_p)
 
-bool client_is_silent(const struct client *client);
+bool client_is_silent(
+        const struct client *client); /* a call was not answered in time: another try would not be, either */
 const char *client_socket(const struct client *client);
 sd_bus *client_bus(const struct client *client); /* borrowed; NULL after client_disconnect */
 

@@ -132,14 +132,15 @@ static void read_shebang(const char *path, struct shebang *ret) {
 }
 
 /* "./a.sh: /bin/bash^M: bad interpreter: No such file or directory" */
-static int bad_interpreter(const char *name, const struct shebang *shebang, struct error *error) {
+static int bad_interpreter(const char *name, const struct shebang *shebang, int r, struct error *error) {
         const char *cr = shebang->cr ? "^M" : "";
         cleanup_free char *cure =
                 shebang->cr ? format_string("; its lines end in CR LF: `sed -i 's/\\r$//' %s`", name) : NULL;
 
         const char *what = shebang->cr || !shebang->program ? shebang->line : shebang->program;
-        return error_input(error, BERTCTL_EXIT_USAGE, "%s: %s%s%s: bad interpreter: No such file or directory%s", name,
-                           shebang->by_env && !shebang->cr ? "/usr/bin/env: " : "", what, cr, cure ? cure : "");
+        return error_input(error, BERTCTL_EXIT_USAGE, "%s: %s%s%s: bad interpreter: %s%s", name,
+                           shebang->by_env && !shebang->cr ? "/usr/bin/env: " : "", what, cr, strerror(-r),
+                           cure ? cure : "");
 }
 
 /* What a shell alone knows how to run. */
@@ -200,8 +201,12 @@ static int check_script(const char *name, const char *path, struct error *error)
         read_shebang(path, &shebang);
         if (!shebang.line[0])
                 return 0;
-        bool missing = shebang.program && find(shebang.program, &interpreter) < 0;
-        return missing || shebang.cr ? bad_interpreter(name, &shebang, error) : 0;
+        int r = shebang.program ? find(shebang.program, &interpreter) : 0;
+        if (r == 0 && interpreter && !is_program(interpreter))
+                r = access(interpreter, F_OK) < 0 ? -ENOENT : -EACCES;
+        if (shebang.cr)
+                r = -ENOENT;
+        return r < 0 ? bad_interpreter(name, &shebang, r, error) : 0;
 }
 
 static int exec_error(const char *name, const char *path, int r, struct error *error) {
@@ -218,11 +223,18 @@ static int exec_error(const char *name, const char *path, int r, struct error *e
                         return not_found(name, error);
                 read_shebang(path, &shebang);
                 if (shebang.line[0])
-                        return bad_interpreter(name, &shebang, error);
+                        return bad_interpreter(name, &shebang, r, error);
                 return error_input(error, BERTCTL_EXIT_USAGE, "%s: cannot execute: required file not found", name);
         default:
                 return error_input(error, BERTCTL_EXIT_USAGE, "%s: %s", name, strerror(-r));
         }
+}
+
+/* What may be so because it is tried here and now, of a file that may be executed: a security module that allows no tracing, want of
+ * memory, an interpreter that is looked at by itself. */
+static bool is_of_the_trial(int r) {
+        return r == -ENOSYS || r == -EPERM || r == -EACCES || r == -EAGAIN || r == -ENOMEM || r == -EMFILE ||
+               r == -ENFILE;
 }
 
 int program_check(char *const *argv, struct error *error) {
@@ -236,10 +248,9 @@ int program_check(char *const *argv, struct error *error) {
                 return not_found(name, error);
         if (r < 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "%s: %s", name, strerror(-r));
-        r = access(path, F_OK) < 0 ? -errno : try_exec(path, argv);
-        if (r == -ENOSYS)
-                r = is_program(path) ? 0 : -EACCES;
-        return r < 0 && r != -ENOSYS ? exec_error(name, path, r, error) : check_script(name, path, error);
+        r = access(path, F_OK) < 0 ? -errno : is_program(path) ? try_exec(path, argv) : -EACCES;
+        bool said = r < 0 && (!is_of_the_trial(r) || !is_program(path));
+        return said ? exec_error(name, path, r, error) : check_script(name, path, error);
 }
 
 /* ---- taken for a spec ---- */

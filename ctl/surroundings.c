@@ -18,6 +18,7 @@
 #include "common/environment.h"
 #include "common/file.h"
 #include "common/paths.h"
+#include "common/scheduling.h"
 #include "common/utf8.h"
 
 static bool is_the_jobs(const char *variable) {
@@ -142,11 +143,15 @@ static void list_cpus(char *buffer, size_t size) {
 
 /* Left out where they are as they usually are: an older daemon knows no such keys. */
 static int append_scheduling(sd_bus_message *m) {
-        char cpus[BERTD_CPU_LIST_MAX + 1];
+        char cpus[BERTD_CPU_LIST_MAX + 1], text[SCHEDULING_MAX];
+        struct scheduling scheduling;
         int nice = getpriority(PRIO_PROCESS, 0), r = 0;
 
         list_cpus(cpus, sizeof(cpus));
-        if (nice != 0)
+        scheduling_get(&scheduling);
+        if (scheduling_write(&scheduling, text)[0])
+                r = sd_bus_message_append(m, "{sv}", "scheduling", "s", text);
+        if (r >= 0 && nice != 0)
                 r = sd_bus_message_append(m, "{sv}", "nice", "i", nice);
         if (r >= 0 && cpus[0])
                 r = sd_bus_message_append(m, "{sv}", "cpu_list", "s", cpus);

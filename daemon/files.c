@@ -179,6 +179,8 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                 (void) json_object_set_new(root, "nice", json_integer(job->nice));
         if (root && c->inputs->cpu_list[0])
                 (void) json_object_set_new(root, "cpu_list", json_string(c->inputs->cpu_list));
+        if (root && c->inputs->scheduling[0])
+                (void) json_object_set_new(root, "scheduling", json_string(c->inputs->scheduling));
         return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 }
 

@@ -177,6 +177,9 @@ static bool read_attempt(const json_t *object, struct attempt *a) {
         const char *cpus = json_string_value(json_object_get(object, "cpu_list"));
         a->nice = (int) json_integer_value(json_object_get(object, "nice"));
         a->cpu_list = cpus ? strdup(cpus) : NULL;
+        const char *scheduling = json_string_value(json_object_get(object, "scheduling"));
+        if (scheduling)
+                (void) scheduling_read(scheduling, &a->scheduling);
         a->umask = (mode_t) json_integer_value(json_object_get(object, "umask")) & 0777;
         a->grace_usec = (uint64_t) json_integer_value(json_object_get(object, "grace_usec"));
         a->log_max_bytes = (uint64_t) json_integer_value(json_object_get(object, "log_max_bytes"));
@@ -263,13 +266,18 @@ static void raise_oom_score(void) {
  * them RLIMIT_NICE, which is the kernel's word and not the client's, allows a priority above the usual one. */
 static void set_scheduling(const struct attempt *attempt) {
         struct cpu_list cpus;
+        char text[SCHEDULING_MAX];
 
         if (attempt->nice != 0 && setpriority(PRIO_PROCESS, 0, attempt->nice) < 0)
                 (void) dprintf(STDERR_FILENO, "bertd: nice %d of the submitter: %s; the job runs with %d\n",
                                attempt->nice, strerror(errno), getpriority(PRIO_PROCESS, 0));
+        int r = scheduling_set(&attempt->scheduling);
+        if (r != 0)
+                (void) dprintf(STDERR_FILENO, "bertd: scheduling %s of the submitter: %s\n",
+                               scheduling_write(&attempt->scheduling, text), strerror(-r));
         if (!attempt->cpu_list)
                 return;
-        int r = cpu_list_read(attempt->cpu_list, &cpus);
+        r = cpu_list_read(attempt->cpu_list, &cpus);
         if (r == 0)
                 r = cpu_list_set(&cpus);
         if (r != 0)

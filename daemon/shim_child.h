@@ -15,6 +15,7 @@
 
 #include "bertd/job.h"
 #include "common/error.h"
+#include "common/scheduling.h"
 #include "daemon/shim_list.h"
 #include "daemon/shim_record.h"
 
@@ -32,6 +33,7 @@ struct attempt {
         mode_t umask;
         int nice;       /* 0: as bertd runs us */
         char *cpu_list; /* NULL: as bertd runs us */
+        struct scheduling scheduling;
         struct {
                 int resource;
                 struct rlimit limit;

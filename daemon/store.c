@@ -588,6 +588,7 @@ static int insert_inputs(struct store *store, const struct job *job, const struc
         bind_blob(s, 4, submission->rlimits, submission->n_rlimits * sizeof(submission->rlimits[0]));
         bind_blob(s, 5, command, command_size);
         bind_text(s, 6, submission->cpu_list);
+        bind_text(s, 7, submission->scheduling);
         store->inputs += size + command_size + (submission->spec ? strlen(submission->spec) : 0);
         return db_run(s, error);
 }

@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/scheduling.h"
 #include "daemon/job.h"
 #include "daemon/submit.h"
 
@@ -136,6 +137,7 @@ struct job_inputs {
         struct submit_rlimit rlimits[SUBMIT_RLIMITS_MAX];
         uint32_t n_rlimits;
         char cpu_list[BERTD_CPU_LIST_MAX + 1]; /* empty: any CPU */
+        char scheduling[SCHEDULING_MAX];
 };
 int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, struct error *error);
 

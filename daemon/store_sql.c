@@ -152,7 +152,8 @@ const char *const store_migrations[STORE_VERSION - 1] = {
         "ALTER TABLE job ADD COLUMN nice INTEGER NOT NULL DEFAULT 0;"
         "ALTER TABLE job ADD COLUMN exit_owed INTEGER NOT NULL DEFAULT 0;" /* enum exit_owed */
         "CREATE INDEX job_exit ON job(id) WHERE exit_owed>0;"
-        "ALTER TABLE input ADD COLUMN cpu_list TEXT;" /* CPU affinity of the submitter; NULL = any */
+        "ALTER TABLE input ADD COLUMN cpu_list TEXT;"   /* CPU affinity of the submitter; NULL = any */
+        "ALTER TABLE input ADD COLUMN scheduling TEXT;" /* as common/scheduling.h; NULL = as usual */
         "PRAGMA user_version=4;"
         "COMMIT;",
 };
@@ -173,7 +174,8 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "exit_owed=?30, "
                 "end_order=CASE WHEN ?2 NOT IN (" ENDED ") THEN 0 WHEN end_order>0 THEN end_order ELSE"
                 " (SELECT seq FROM sqlite_sequence WHERE name='event') END WHERE id=?1",
-        [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command, cpu_list) VALUES(?,?,?,?,?,?)",
+        [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command, cpu_list, scheduling) "
+                            "VALUES(?,?,?,?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
                               ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [STATEMENT_CHECKPOINT] =
@@ -181,7 +183,7 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_EVENT] =
                 "INSERT INTO event(job, time, from_state, to_state, what, reason, class, step, lost, private) "
                 "VALUES(?,?,?,?,?,?,?,?,?,?)",
-        [STATEMENT_LOAD_INPUT] = "SELECT spec, environment, rlimits, cpu_list FROM input WHERE job=?",
+        [STATEMENT_LOAD_INPUT] = "SELECT spec, environment, rlimits, cpu_list, scheduling FROM input WHERE job=?",
         [STATEMENT_LOAD_COMMAND] =
                 "SELECT coalesce(input.command, job.command) FROM job LEFT JOIN input ON input.job = job.id "
                 "WHERE job.id=?",

@@ -19,6 +19,7 @@
 #include "common/cpu_list.h"
 #include "common/file.h"
 #include "common/limits.h"
+#include "common/scheduling.h"
 #include "daemon/states.h"
 
 enum submit_field {
@@ -52,6 +53,7 @@ enum submit_field {
         FIELD_LOG_KEEP,
         FIELD_NICE,
         FIELD_CPU_LIST,
+        FIELD_SCHEDULING,
         FIELD_MAX
 };
 
@@ -93,6 +95,7 @@ static const struct field {
         [FIELD_LOG_KEEP] = { "log_keep", "u", AT(log_keep), 1, BERTD_LOG_KEEP_MAX, false },
         [FIELD_NICE] = { "nice", "i", AT(nice), BERTD_NICE_MIN, BERTD_NICE_MAX, false },
         [FIELD_CPU_LIST] = { "cpu_list", "s", AT(cpu_list), 0, BERTD_CPU_LIST_MAX, false },
+        [FIELD_SCHEDULING] = { "scheduling", "s", AT(scheduling), 0, SCHEDULING_MAX - 1, false },
 #undef AT
 };
 static_assert(ELEMENTSOF(fields) == FIELD_MAX, "a field without a row");
@@ -133,6 +136,7 @@ void submission_free(struct submission *submission) {
         free(submission->on_nan);
         free(submission->ends_with);
         free(submission->cpu_list);
+        free(submission->scheduling);
         free_strings(submission->command);
         free_strings(submission->environment);
         *submission = (struct submission) {};
@@ -370,6 +374,10 @@ static int check_limits(const struct submission *submission, struct error *error
         struct cpu_list cpus;
         if (submission->cpu_list && submission->cpu_list[0] && cpu_list_read(submission->cpu_list, &cpus) < 0)
                 return error_set(error, EINVAL, "cpu_list: \"%.64s\", expected CPUs as in 0-3,8", submission->cpu_list);
+        struct scheduling scheduling;
+        if (submission->scheduling && scheduling_read(submission->scheduling, &scheduling) < 0)
+                return error_set(error, EINVAL, "scheduling: \"%.64s\", expected as in batch,io-best-effort:7",
+                                 submission->scheduling);
         return 0;
 }
 

@@ -27,7 +27,8 @@ struct submit_rlimit {
 struct submission {
         char *name, *kind, *run_dir, *on_exit, *spec, *cwd, *on_nan, *ends_with; /* NULL = stop, first */
         char *cpu_list;                                                          /* NULL: any CPU */
-        char **command, **environment;                                           /* NULL-terminated or NULL */
+        char *scheduling;              /* as common/scheduling.h; NULL: as usual */
+        char **command, **environment; /* NULL-terminated or NULL */
         int32_t priority;
         uint32_t ranks, threads, gpus, max_without_progress, backoff_min_sec, backoff_max_sec, grace_sec, keep, umask;
         uint64_t keep_every, memory;

@@ -72,7 +72,8 @@
  * limit), hang_sec i (-1 = max(5 min, 20 x median step), 0 = never), start_sec i (to the first step; -1 = 30 min, for a command
  * never; 0 = never), on_nan s (stop | rollback), ends_with s (first | last: with which process of a command it ends), log_max_size t (bytes of an
  * attempt's log), log_keep u (files that it is in: of these and of log_max_size, see include/bertd/logs.h), nice i (of the submitter; 0),
- * cpu_list s (CPUs that it may use, "0-3,8"; empty = any). An unknown key is refused by name.
+ * cpu_list s (CPUs that it may use, "0-3,8"; empty = any), scheduling s (policy and I/O priority,
+ * "batch,io-best-effort:7"; empty = as usual). An unknown key is refused by name.
  *
  * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted), attempt u, restored as count u,
  * created t. As the job's shim last saw it: bertd looks at no file of a user's.

@@ -101,7 +101,7 @@ kill -CONT "$bertd_pid"
 ok "continued, it answers" wait_for 10 answers
 is "the job runs" "$(field "$job" state)" running
 is "nothing was submitted meanwhile" "$("$BERTCTL" list --json | jq length)" 1
-ok "bertctl wait waits longer than it takes to see that bertd lives" exits 124 timeout 5 "$BERTCTL" wait "$job"
+ok "bertctl wait waits longer than it takes to see that bertd lives" exits 124 timeout 4 "$BERTCTL" wait "$job"
 
 # An answer that is lost after the request was sent.
 python3 - "$work" "$BERTD_SOCKET" <<'PY' &

@@ -19,7 +19,8 @@ printf 'a\0b\0c\n' >binary
 printf '\177ELF\2\1\1aaaaaaaaaaaaaaaaaaaa' >elf
 cp "$(type -P true)" prog
 cp script.sh "two words.sh"
-chmod +x script.sh dos.sh dos.py gone.sh gone.py plain binary elf "two words.sh"
+printf '#!%s\n' "$PWD/train.py" >locked.sh
+chmod +x locked.sh script.sh dos.sh dos.py gone.sh gone.py plain binary elf "two words.sh"
 mkdir folder
 is_a_program() { # FILE COMMAND: refused as a spec, with how to run it
   ok "submit $1" refuses 2 "^bertctl: $1: not a job spec but a program; to run it: \`bertctl submit -- $2\`\$" "$BERTCTL" submit "$1"
@@ -54,6 +55,7 @@ refused "\./train.py/x: Not a directory" ./train.py/x
 refused "\./dos.sh: /bin/bash^M: bad interpreter: No such file or directory; its lines end in CR LF" ./dos.sh
 refused "\./dos.py: /usr/bin/env python3^M: bad interpreter" ./dos.py
 refused "\./gone.sh: /no/such/shell: bad interpreter: No such file or directory\$" ./gone.sh
+refused "\./locked.sh: $PWD/train.py: bad interpreter: Permission denied\$" ./locked.sh
 refused "\./gone.py: /usr/bin/env: no-such-python: bad interpreter: No such file or directory\$" ./gone.py
 refused "\./binary: cannot execute binary file: Exec format error" ./binary
 refused "\./elf: cannot execute binary file: Exec format error" ./elf
@@ -79,6 +81,11 @@ nicer=$(nice -n 3 nice)
 is "a job is as nice as its submitter" "$(told 3 "$all")" "$nicer $all"
 is "status shows it" "$(field "$("$BERTCTL" list -n 1 --json | jq '.[0].id')" nice)" "$nicer"
 is "and runs on his CPUs" "$(told 0 "$first")" "$(nice) $first"
+told_policy() { "$BERTCTL" logs "$("$@" "$BERTCTL" submit --wait -- sh -c 'chrt -p $$ | sed -n "s/.*policy: //p"; ionice')" | xargs; }
+usual=$(ionice)
+is "a scheduling policy is the submitter's as well" "$(told_policy chrt -b 0)" "SCHED_BATCH $usual"
+is "and an I/O priority" "$(told_policy ionice -c 3)" "SCHED_OTHER idle"
+is "both at once" "$(told_policy chrt -i 0 ionice -c 2 -n 7)" "SCHED_IDLE best-effort: prio 7"
 job=$(taskset -c "$first" nice -n 3 "$BERTCTL" submit -- sh -c 'trap "exit 1" TERM; taskset -cp $$; sleep 1000 & wait')
 wait_for 20 state_is "$job" running
 ok "so does one of a running job" refuses 1 "^bertctl: job $job is running: cannot remove it; \`bertctl cancel $job\` ends it" "$BERTCTL" rm "$job"

@@ -162,6 +162,10 @@ static void test_refusals(void **state) {
         for (const char *const *l = (const char *const[]) { "x", "3-1", "1,1", "0,", "-1", "8192", "1-", "0 1", NULL };
              *l; l++)
                 refused_string("cpu_list", *l, "expected CPUs as in 0-3,8");
+        for (const char *const *l = (const char *const[]) { "x", "batch:1", "rr", "rr:100", "rr:x", "io-idle:0",
+                                                            "io-best-effort:8", "rr:0001", NULL };
+             *l; l++)
+                refused_string("scheduling", *l, "expected as in batch,io-best-effort:7");
         refused_string("on_nan", "ignore", "on_nan: \"ignore\", expected stop or rollback");
         refused_string("ends_with", "never", "ends_with: \"never\", expected first or last");
         refused_string("name", "again", "name: given twice");

@@ -1,0 +1,25 @@
+/* Scheduling policy and I/O priority of a process as text: "idle", "batch", "rr:10", "io-idle", "io-best-effort:7", with a comma between
+ * the two; empty: as processes usually have them. */
+#ifndef COMMON_SCHEDULING_H
+#define COMMON_SCHEDULING_H
+
+#include <stddef.h>
+
+#define SCHEDULING_MAX 64 /* bytes of the text */
+
+struct scheduling {
+        int policy, priority;   /* SCHED_OTHER, 0 */
+        int io_class, io_level; /* 0 = by the niceness */
+};
+
+/* 0 or −EINVAL. */
+int scheduling_read(const char *text, struct scheduling *ret);
+
+/* Returns the buffer of SCHEDULING_MAX bytes. */
+const char *scheduling_write(const struct scheduling *scheduling, char *buffer);
+
+/* Of the calling process; what cannot be read is as usual. Setting: 0 or −errno, what is as usual is left as it is. */
+void scheduling_get(struct scheduling *ret);
+int scheduling_set(const struct scheduling *scheduling);
+
+#endif
