@@ -64,7 +64,7 @@ static int start(void) {
         *strrchr(shim.dir, '/') = '\0';
         shim.attempt = (struct attempt) { .job = 7, .number = 1, .nonce = strdup("0123456789abcdef"), .hang_sec = -1 };
         shim.attempt.environment = environment;
-        assert(shim_log_open(&shim.log, log, 1 << 20, NULL) == 0);
+        assert(shim_log_open(&shim.log, log, 1 << 20, 2, NULL) == 0);
         shim.state = SHIM_RUNNING;
         assert(chdir(shim.dir) == 0 && sd_event_new(&shim.event) >= 0);
         assert(shim_progress_open(&shim, NULL) == 0);
