@@ -60,22 +60,25 @@ static bool is_shell(const struct proc *proc) {
         return has_name(proc, names, ELEMENTSOF(names));
 }
 
-/* Open MPI's mpirun gives its ranks a second after SIGTERM, and ends by itself when they have ended. Ranks elsewhere only it can reach. */
-static bool is_mpirun_here(const struct procs *procs, const struct proc *proc) {
-        static const char *const names[] = { "mpirun", "mpiexec", "orterun", "prterun" }, *const remote[] = { "ssh",
-                                                                                                              "srun" };
-        size_t ranks = 0;
+static bool has_child(const struct procs *procs, const struct proc *proc, const char *const *names, size_t n_names) {
+        for (size_t i = 0; i < procs->n; i++)
+                if (procs->list[i].parent == proc->pid && (!names || has_name(&procs->list[i], names, n_names)))
+                        return true;
+        return false;
+}
 
-        if (!has_name(proc, names, ELEMENTSOF(names)))
-                return false;
-        for (size_t i = 0; i < procs->n; i++) {
-                if (procs->list[i].parent != proc->pid)
-                        continue;
-                if (has_name(&procs->list[i], remote, ELEMENTSOF(remote)))
-                        return false;
-                ranks++;
-        }
-        return ranks > 0;
+/* It ends with its children, and must not have the signal before them: Open MPI's mpirun, su and runuser give them a second or two, timeout and
+ * dumb-init pass the signal to their whole group, script and expect hang up the terminal, unshare and strace pass nothing on. Ranks elsewhere
+ * only mpirun can reach. */
+static bool is_carrier(const struct procs *procs, const struct proc *proc) {
+        static const char *const mpi[] = { "mpirun", "mpiexec", "orterun", "prterun" }, *const remote[] = { "ssh",
+                                                                                                            "srun" };
+        static const char *const names[] = { "timeout", "coreutils", "su",        "runuser", "sudo",  "doas",
+                                             "script",  "expect",    "dumb-init", "unshare", "strace" };
+
+        if (has_name(proc, mpi, ELEMENTSOF(mpi)))
+                return has_child(procs, proc, NULL, 0) && !has_child(procs, proc, remote, ELEMENTSOF(remote));
+        return has_name(proc, names, ELEMENTSOF(names)) && has_child(procs, proc, NULL, 0);
 }
 
 static uint64_t read_pipe(pid_t pid, const char *name) {
@@ -128,21 +131,25 @@ static bool remember(struct term *term, const struct proc *proc) {
         return true;
 }
 
-/* A shell before its children: one whose command has ended would run the next. mpirun is told by its ranks' end. */
-static void ask_from(struct round *round, const struct proc *top) {
+/* A shell before its children: one whose command has ended would run the next. A carrier is told by the end of its children, and by us where
+ * they are another user's. Returns whether any was asked. */
+static bool ask_from(struct round *round, const struct proc *top) {
         const struct procs *procs = round->procs;
+        bool below = false;
 
         if (was_asked(round->term, top) || ends_with_writer(round, top))
-                return;
-        bool mpirun = is_mpirun_here(procs, top), through = mpirun || is_shell(top);
+                return false;
+        bool carrier = is_carrier(procs, top), through = carrier || is_shell(top);
         if (!remember(round->term, top))
-                return;
-        if (!mpirun)
-                (void) proc_signal(top, SIGTERM);
+                return false;
+        bool asked = !carrier && proc_signal(top, SIGTERM) >= 0;
         round->asked++;
         for (size_t i = 0; through && i < procs->n; i++)
-                if (procs->list[i].parent == top->pid)
-                        ask_from(round, &procs->list[i]);
+                if (procs->list[i].parent == top->pid && ask_from(round, &procs->list[i]))
+                        below = true;
+        if (carrier && !below)
+                asked = proc_signal(top, SIGTERM) >= 0;
+        return asked || below;
 }
 
 static void ask_next(struct round *round, pid_t main) {
@@ -150,12 +157,12 @@ static void ask_next(struct round *round, pid_t main) {
         pid_t self = getpid();
 
         if (first && !was_asked(round->term, first)) {
-                ask_from(round, first);
+                (void) ask_from(round, first);
                 return;
         }
         for (size_t i = 0; i < round->procs->n; i++)
                 if (round->procs->list[i].parent == self)
-                        ask_from(round, &round->procs->list[i]);
+                        (void) ask_from(round, &round->procs->list[i]);
 }
 
 static bool asked_live(const struct term *term, const struct procs *procs) {
