@@ -104,7 +104,6 @@ int error_report(const struct error *error) {
         case EROFS:
         case ESTALE:
         case ENOTCONN:
-        case ENODEV:
         case EHOSTDOWN:
                 return BERTD_EXIT_INPUT;
         default:
