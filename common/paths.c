@@ -29,6 +29,11 @@ int paths_expand(const char *base, const char *path, char **ret_path, struct err
                                  "%s: only ~/ stands for a folder here; write the path in full, or ./%s where it is so "
                                  "called",
                                  path, path);
+        if (path[0] == '$')
+                return error_set(error, EINVAL,
+                                 "%s: variables are not expanded here; write the path in full, or ./%s where it is so "
+                                 "called",
+                                 path, path);
         if (path[0] == '~' && (!home || home[0] != '/'))
                 return error_set(error, EINVAL, "%s: no home folder: set HOME, or write the path in full", path);
         char *full = home ? path_absolute(home, path[1] ? path + 2 : ".") : path_absolute(base, path);

@@ -80,7 +80,7 @@ static int parse_long(const struct option_spec *options, size_t n_options, int a
                                       : set_value(option, NULL, error);
                 if (equals)
                         return set_value(option, equals + 1, error);
-                if (*i + 1 >= argc)
+                if (*i + 1 >= argc || strcmp(argv[*i + 1], "--") == 0)
                         return error_input(error, BERTCTL_EXIT_USAGE, "--%s: %s is missing", option->name,
                                            option->argument);
                 return set_value(option, argv[++*i], error);
@@ -101,7 +101,7 @@ static int parse_letters(const struct option_spec *options, size_t n_options, in
                 if (!option)
                         return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '-%c' (--help lists them)", *p);
                 if (option->kind != OPTION_FLAG) {
-                        if (!p[1] && *i + 1 >= argc)
+                        if (!p[1] && (*i + 1 >= argc || strcmp(argv[*i + 1], "--") == 0))
                                 return error_input(error, BERTCTL_EXIT_USAGE, "-%c: %s is missing", *p,
                                                    option->argument);
                         return set_value(option, p[1] ? p + 1 : argv[++*i], error);

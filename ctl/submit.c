@@ -401,9 +401,16 @@ static int check_on_exit(const char *program, struct error *error) {
         if (!program || program_check(argv, error) == 0)
                 return 0;
         (void) error_prefix(error, "on_exit");
+        char *cure = strstr(error->text, "`bertctl submit --"); /* of a job's command */
+        while (cure && cure > error->text && *cure != ';')
+                cure--;
+        if (cure)
+                *cure = '\0';
         size_t n = strlen(error->text);
         if (strpbrk(program, " \t"))
                 (void) snprintf(error->text + n, sizeof(error->text) - n, "; commands go into a script");
+        else if (cure && strchr(program, '/'))
+                (void) snprintf(error->text + n, sizeof(error->text) - n, "; make it executable: chmod +x");
         return -error->code;
 }
 

@@ -280,8 +280,9 @@ struct policy_death job_death(const struct attempt *a) {
                                        .first_step = a->first_step,
                                        .step = a->step,
                                        .checkpoint_step = a->checkpoint_step,
-                                       .host = a->exit_class == EXIT_CLASS_LAUNCH && a->exit_code < 0 &&
-                                               a->signal == 0 };
+                                       .host = (a->exit_class == EXIT_CLASS_LAUNCH ||
+                                                a->exit_class == EXIT_CLASS_DISK_FULL) &&
+                                               a->exit_code < 0 && a->signal == 0 };
 }
 
 bool job_has_stepped(const struct job *job) {

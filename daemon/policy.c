@@ -153,8 +153,9 @@ static void decide_death(const struct policy_config *config, const struct policy
         const struct policy_death *last = &c->history[c->n - 1];
         bool older = has_older(c->good, c->n_good, last->first_step);
 
-        /* Whoever killed it; and a job that is not to be tried again ends where it ends itself. */
-        bool once = config->max_without_progress == 0 && (last->exit_class == EXIT_CLASS_KILLED || c->unasked);
+        /* Whoever killed it; and a job that is not to be tried again ends where it ends itself, be it for want of room. */
+        bool full = last->exit_class == EXIT_CLASS_DISK_FULL && !last->host;
+        bool once = config->max_without_progress == 0 && (last->exit_class == EXIT_CLASS_KILLED || full || c->unasked);
 
         ret->action = POLICY_RETRY;
         ret->deaths = once ? 1 : c->counters.costing;

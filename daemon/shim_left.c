@@ -124,6 +124,9 @@ static void name_all(struct shim *shim, const struct procs *procs) {
 
         for (size_t i = 0; i < n; i++)
                 read_name(procs->list[i].pid, "comm", &names[i]);
+        for (size_t i = 0; i < n; i++)
+                if (!names[i].text[0])
+                        (void) snprintf(names[i].text, sizeof(names[i].text), "?"); /* it may have taken its name off */
         memcpy(commands, names, sizeof(*names) * n);
         struct name read[LEFT_LOOKED_AT_MAX];
         size_t got = read_commands(procs, n, read);

@@ -63,7 +63,26 @@ static void clean_line(const char *p, size_t n, char ret[SHIM_LINE_MAX + 1]) {
                 ret[--end] = '\0';
 }
 
+/* "torch.OutOfMemoryError: ..." */
+static bool is_exception(const char *line) {
+        static const char *const ends[] = { "Error", "Exception", "Interrupt", "Exit" };
+        size_t n = 0;
+
+        while ((line[n] >= '0' && line[n] <= '9') || ((line[n] | 0x20) >= 'a' && (line[n] | 0x20) <= 'z') ||
+               line[n] == '_' || line[n] == '.')
+                n++;
+        for (size_t i = 0; i < ELEMENTSOF(ends); i++) {
+                size_t length = strlen(ends[i]);
+                if (n >= length && (line[n] == ':' || line[n] == '\0') &&
+                    strncmp(line + n - length, ends[i], length) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* A progress bar that is open is drawn once more after the traceback: then that is why. */
 void shim_last_line(const char *text, size_t size, char ret[SHIM_LINE_MAX + 1]) {
+        char line[SHIM_LINE_MAX + 1];
         size_t end = size;
 
         ret[0] = '\0';
@@ -71,10 +90,14 @@ void shim_last_line(const char *text, size_t size, char ret[SHIM_LINE_MAX + 1]) 
                 size_t begin = end;
                 while (begin > 0 && text[begin - 1] != '\n' && text[begin - 1] != '\r')
                         begin--;
-                clean_line(text + begin, end - begin, ret);
-                if (says_something(ret) && !is_beside_the_point(ret))
-                        return;
+                clean_line(text + begin, end - begin, line);
+                bool bar = begin > 0 && text[begin - 1] == '\r';
+                if (says_something(line) && !is_beside_the_point(line)) {
+                        if (!ret[0] || (!bar && is_exception(line)))
+                                memcpy(ret, line, sizeof(line));
+                        if (!bar)
+                                return;
+                }
                 end = begin > 0 ? begin - 1 : 0;
         }
-        ret[0] = '\0';
 }

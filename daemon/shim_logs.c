@@ -109,14 +109,6 @@ int shim_log_open(struct shim_log *log, const char *path, uint64_t max_bytes, un
         return 0;
 }
 
-void shim_log_close(struct shim_log *log) {
-        if (log->fd >= 0)
-                (void) close(log->fd);
-        free(log->path);
-        free(log->tail);
-        *log = (struct shim_log) { .fd = -1 };
-}
-
 static void keep_tail(struct shim_log *log, const char *data, size_t size) {
         if (size > SHIM_TAIL_BYTES) {
                 log->tail_written += size - SHIM_TAIL_BYTES;
@@ -186,6 +178,32 @@ static bool note_dropped(struct shim_log *log) {
         }
         log->dropped = 0;
         return true;
+}
+
+/* The disk is still full: what is missing is told in the place of the last bytes that it took. */
+static void note_over_end(struct shim_log *log) {
+        char note[NOTE_MAX];
+        struct stat st;
+        int flags = fcntl(log->fd, F_GETFL);
+
+        /* Those that make room are missing, too. */
+        int n = snprintf(note, sizeof(note), "\nbertd: %" PRIu64 " bytes of output are missing here: %s\n",
+                         log->dropped + NOTE_MAX, strerror(log->dropped_errno));
+        if (flags < 0 || fstat(log->fd, &st) < 0 || st.st_size < NOTE_MAX ||
+            fcntl(log->fd, F_SETFL, flags & ~O_APPEND) < 0 ||
+            pwrite(log->fd, note, (size_t) n, st.st_size - NOTE_MAX) < n)
+                return;
+        (void) !ftruncate(log->fd, st.st_size - NOTE_MAX + n);
+}
+
+void shim_log_close(struct shim_log *log) {
+        if (log->fd >= 0 && log->dropped > 0 && !note_dropped(log))
+                note_over_end(log);
+        if (log->fd >= 0)
+                (void) close(log->fd);
+        free(log->path);
+        free(log->tail);
+        *log = (struct shim_log) { .fd = -1 };
 }
 
 /* ---- rotation ---- */

@@ -155,6 +155,8 @@ is "also as the shell leaves it" "$(field "$("$BERTCTL" submit '--run-dir=~/x' -
 is "in a spec" "$(field "$(printf 'kind: command\ncommand: ["true"]\nrun_dir: ~/y\n' | "$BERTCTL" submit -)" run_dir)" "$HOME/y"
 is "set over a spec" "$(field "$("$BERTCTL" submit --set 'run_dir=~/z' job.yaml)" run_dir)" "$HOME/z"
 ok "another's home is not known" refuses 2 "^bertctl: --run-dir: ~alice/x: only ~/" "$BERTCTL" submit '--run-dir=~alice/x' -- true
+ok "a variable is not expanded" refuses 2 "^bertctl: --run-dir: .HOME/x: variables are not expanded" "$BERTCTL" submit '--run-dir=$HOME/x' -- true
+ok "a value that was left out is missed" refuses 2 "^bertctl: --ends-with: WHICH is missing" "$BERTCTL" submit --ends-with -- true
 ok "nor a home that is none" refuses 2 "^bertctl: --run-dir: ~/x: no home folder: set HOME" env HOME=nowhere "$BERTCTL" submit '--run-dir=~/x' -- true
 sed -i "s,runs/a,~alice/y," job.yaml
 ok "nor in a spec" refuses 2 "^bertctl: job.yaml:3: run_dir: ~alice/y: only ~/" "$BERTCTL" submit job.yaml

@@ -112,6 +112,13 @@ static void test_words(void **state) {
         assert_string_equal(reason_of_decision(&d, &once, text, sizeof(text)), "not tried again (--retries 0)");
         assert_string_equal(reason_of_decision(&d, &both, text, sizeof(text)),
                             "not tried again (max_without_progress 0)");
+        const struct policy_death full = DEATH(DISK_FULL, false, 0, 0, 0);
+        d = decide_by(&once, &full, 1, NULL, 0);
+        assert_int_equal(d.action, POLICY_FAIL);
+        assert_string_equal(reason_of_decision(&d, &once, text, sizeof(text)), "not tried again (--retries 0)");
+        struct policy_death unstarted = full; /* its attempt could not be made */
+        unstarted.host = true;
+        assert_int_equal(decide_by(&once, &unstarted, 1, NULL, 0).action, POLICY_RETRY);
         d = decide_by(&once, &gone, 1, NULL, 0);
         assert_true(d.action == POLICY_RETRY && d.cause == CAUSE_MISSING);
 }

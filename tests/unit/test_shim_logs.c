@@ -265,6 +265,24 @@ static void test_full(void **state) {
         check_end();
 }
 
+/* It ends while the disk takes nothing: the end of the log is given up to say so. */
+static void test_full_at_end(void **state) {
+        struct rlimit limit, was;
+
+        open_log(256 << 10, 2);
+        write_lines(100);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+        limit = was;
+        limit.rlim_cur = 2000;
+        (void) signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        write_lines(100);
+        shim_log_close(&shim_log);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+        assert_true(has("", "\nbertd: 1712 bytes of output are missing here: File too large\n"));
+        assert_true(size_of_all() <= 2000);
+}
+
 /* The log cannot be renamed: output is dropped rather than the bound. */
 static void test_stuck(void **state) {
         open_log(64 << 10, 2);
@@ -303,6 +321,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_something_else_in_its_place, begin, end),
                 cmocka_unit_test_setup_teardown(test_folder_removed, begin, end),
                 cmocka_unit_test_setup_teardown(test_full, begin, end),
+                cmocka_unit_test_setup_teardown(test_full_at_end, begin, end),
                 cmocka_unit_test_setup_teardown(test_stuck, begin, end),
         };
 
