@@ -89,13 +89,18 @@ static bool was_not_started(const struct attempt *a) {
                (a->exit_class == EXIT_CLASS_FAILED && code && soon(a));
 }
 
-/* An interpreter's word of what it is to run: "python3 train.py" ends so. The same usage was right before. */
+/* An interpreter's word of what it is to run: "python3 train.py" ends so, "sh train.sh" with fewer words. The same usage was right before. */
 static bool lacks_file(const struct attempt *a) {
+        static const char *const words[] = { "No such file", "can't cd to", "Stale file handle",
+                                             "Transport endpoint is not connected", "Input/output error" };
         const char *text = attempt_private(a);
 
-        return a->exit_class == EXIT_CLASS_USER_ERROR && a->exit_code == BERTD_EXIT_USAGE && soon(a) && text &&
-               (strstr(text, "No such file or directory") || strstr(text, "Stale file handle") ||
-                strstr(text, "Transport endpoint is not connected") || strstr(text, "Input/output error"));
+        if (a->exit_class != EXIT_CLASS_USER_ERROR || a->exit_code != BERTD_EXIT_USAGE || !soon(a) || !text)
+                return false;
+        for (size_t i = 0; i < ELEMENTSOF(words); i++)
+                if (strstr(text, words[i]))
+                        return true;
+        return false;
 }
 
 /* What a job lacks that has had it before may come back: a file system that is mounted late, a program that is being installed. In a

@@ -2,7 +2,7 @@
 # Why a command failed: the last line that it wrote, for its user and root; its exit codes, of which three mean something only where
 # it reports progress.
 . "$(dirname "$0")/lib.sh"
-start_bertd
+start_bertd --slots 12
 ends() { # STATE OPTION... -- COMMAND...: sets $job
   local state=$1
   shift
@@ -102,14 +102,17 @@ program=$(comm=program runs "" "$work/mnt/program" 1000)
 script=$(runs "" ./tool)
 shell=$(comm=program runs "" sh -c "$work/mnt/program 1000; exit")
 python=$(comm=python3 runs "" sh -c "cd $work/mnt; exec python3 train.py")
+echo 'exec sleep 1000' >"$work/mnt/train.sh"
+dash=$(runs "" sh "$work/mnt/train.sh")
+enters=$(runs "" sh -c "cd $work/mnt/cwd && exec sleep 1000")
 folder=$(cd "$work/mnt/cwd" && runs "" sleep 1000)
 cp /bin/sleep "$work/busy"
 busy=$(comm=busy runs "" "$work/busy" 1000)
-ok "seven jobs run" test -n "$busy" -a -n "$run" -a -n "$program" -a -n "$script" -a -n "$shell" -a -n "$python" -a -n "$folder"
+ok "nine jobs run" test -n "$busy" -a -n "$dash" -a -n "$enters" -a -n "$run" -a -n "$program" -a -n "$script" -a -n "$shell" -a -n "$python" -a -n "$folder"
 mv "$work/mnt" "$work/away"
 mkdir "$work/mnt"
 rm "$work/venv/python"
-for job in $run $folder $script; do again "$job" sleep; done
+for job in $run $folder $script $dash $enters; do again "$job" sleep; done
 for job in $program $shell; do again "$job" program; done
 rm "$work/busy"
 cp /bin/sleep "$work/busy"
@@ -127,14 +130,16 @@ exec 9>&-
 ok "an interpreter" waits "$script" "./tool: $work/venv/python: bad interpreter: No such file or directory"
 ok "a program that a shell starts" waits "$shell" "exit code 127: sh: 1: $work/mnt/program: not found"
 ok "a script of Python's" waits "$python" "can't open file '$work/mnt/train.py': [Errno 2] No such file or directory"
+ok "a script of sh" waits "$dash" "No such file"
+ok "a folder that sh enters" waits "$enters" "cd: can't cd to $work/mnt/cwd"
 ok "which costs no budget" wait_for 20 attempt_past "$folder" 4
 rmdir "$work/mnt"
 mv "$work/away" "$work/mnt"
 ln -s /bin/bash "$work/venv/python"
-for job in $run $folder $program $script $shell $python $busy; do
+for job in $run $folder $program $script $shell $python $busy $dash $enters; do
   ok "back in its place, job $job goes on" wait_for 60 state_is "$job" running
 done
-"$BERTCTL" cancel --now $run $folder $program $script $shell $python $busy
+"$BERTCTL" cancel --now $run $folder $program $script $shell $python $busy $dash $enters
 
 # A shell's 127 of a job that never ran is an ordinary failure.
 ok "a command that never was found uses up its retries" ends failed --retries 0 -- sh -c no-such-command
