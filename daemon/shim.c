@@ -235,7 +235,7 @@ pid_t shim_first(const struct shim *shim) { return shim->child.reaped ? 0 : shim
 
 static void note_reaped(struct shim *shim, int status) {
         shim->child.reaped = true;
-        shim->child.status = status;
+        shim->child.status = shim->left.first = status;
 }
 
 /* What a command's first process leaves behind may have something to save yet. */

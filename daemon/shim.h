@@ -80,6 +80,7 @@ struct shim_hang {
 #define LEFT_LOOKED_AT_MAX 64 /* processes whose names are read */
 struct shim_left {
         sd_event_source *timer;
+        int first;          /* the wait status of the first process */
         size_t running;     /* as bertd is told where the job ends with the last */
         size_t n;           /* that were left behind */
         char names[224];    /* theirs, for everybody */

@@ -64,7 +64,7 @@ static void broken(struct shim *shim) {
 
 /* Of a job that runs on without its first process. */
 static int append_running_on(sd_bus_message *m, const struct shim *shim) {
-        int status = shim->child.status;
+        int status = shim->left.first;
 
         if (shim->state != SHIM_RUNNING || shim->left.running == 0)
                 return 0;

@@ -26,6 +26,12 @@ static const char *run_dir_of(const struct shim *shim) {
         return path ? path : ""; /* below which nothing lies */
 }
 
+static int start_list(struct shim *shim) {
+        const struct attempt *a = &shim->attempt;
+
+        return list_start(&shim->list, run_dir_of(shim), a->kind == JOB_COMMAND ? a->cwd : NULL, &a->known);
+}
+
 static void close_list(struct shim *shim) {
         shim->list_source = sd_event_source_disable_unref(shim->list_source);
         shim->list_timer = sd_event_source_disable_unref(shim->list_timer);
@@ -122,7 +128,7 @@ static int on_list(sd_event_source *source, int fd, uint32_t events, void *userd
 }
 
 static int begin_list(struct shim *shim) {
-        int r = list_start(&shim->list, run_dir_of(shim), &shim->attempt.known);
+        int r = start_list(shim);
 
         if (r >= 0)
                 r = sd_event_add_io(shim->event, &shim->list_source, shim->list.fd, EPOLLIN, on_list, shim);
@@ -178,7 +184,7 @@ void shim_checkpoints_end(struct shim *shim) {
         int r = 0;
 
         close_list(shim);
-        if (!shim->attempt.lists || hangs || list_start(&shim->list, run_dir_of(shim), &shim->attempt.known) < 0)
+        if (!shim->attempt.lists || hangs || start_list(shim) < 0)
                 return;
         while (r == 0 && clock_boottime_usec() < deadline) {
                 struct pollfd p = { .fd = shim->list.fd, .events = POLLIN };

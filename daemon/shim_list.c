@@ -152,7 +152,16 @@ static void look_for_known(int folder, const struct known *known, uint64_t *word
         }
 }
 
-static void look(const char *run_dir, const struct known *known, uint64_t *words) {
+/* A file system that is mounted late: of what lies there nothing can be said. */
+static bool is_away(const char *path, const struct known *known) {
+        return path && known->n > 0 && access(path, F_OK) < 0;
+}
+
+static void look(const char *run_dir, const char *cwd, const struct known *known, uint64_t *words) {
+        if (cwd && (is_away(run_dir, known) || is_away(cwd, known))) {
+                words[WORD_CODE] = (uint64_t) errno;
+                return;
+        }
         cleanup_free char *path = format_string("%s/checkpoints", run_dir);
         cleanup_free uint64_t *steps = calloc(LIST_ENTRIES_MAX, sizeof(*steps));
         cleanup_closedir DIR *folder = path && steps ? opendir(path) : NULL;
@@ -173,18 +182,19 @@ static void look(const char *run_dir, const struct known *known, uint64_t *words
 }
 
 /* It holds nothing of the shim's: the attempt's lock is free when the shim is gone, whatever the lister waits for. */
-static __attribute__((noreturn)) void lister(int fd, const char *run_dir, const struct known *known, uint64_t *words) {
+static __attribute__((noreturn)) void lister(int fd, const char *run_dir, const char *cwd, const struct known *known,
+                                             uint64_t *words) {
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (dup2(fd, STDIN_FILENO) < 0 || close_range(STDIN_FILENO + 1, ~0u, 0) < 0)
                 _exit(1);
-        look(run_dir, known, words);
+        look(run_dir, cwd, known, words);
         size_t n = WORD_FIRST + WORDS_A_FILE * words[WORD_FILES] + words[WORD_GONE];
         _exit(write_all(STDIN_FILENO, words, n * sizeof(*words)) < 0);
 }
 
 /* ---- the shim's side ---- */
 
-int list_start(struct list *list, const char *run_dir, const struct known *known) {
+int list_start(struct list *list, const char *run_dir, const char *cwd, const struct known *known) {
         int fds[2];
 
         list->words = calloc(WORDS_MAX, sizeof(*list->words));
@@ -200,7 +210,7 @@ int list_start(struct list *list, const char *run_dir, const struct known *known
         if (pid < 0)
                 return -errno;
         if (pid == 0)
-                lister(writer, run_dir, known, list->words);
+                lister(writer, run_dir, cwd, known, list->words);
         list->pidfd = pidfd_open(pid, 0);
         list->fd = steal_fd(&reader);
         return 0;

@@ -52,8 +52,9 @@ struct list {
         size_t bytes;
 };
 
-/* Looks for RUN_DIR/checkpoints/step-*.ckpt and for what is known. Returns 0 or −errno. */
-int list_start(struct list *list, const char *run_dir, const struct known *known);
+/* Looks for RUN_DIR/checkpoints/step-*.ckpt and for what is known. `cwd`: that of a command, whose checkpoints may lie there, too: while
+ * this folder or RUN_DIR is not there nothing of it counts as gone; NULL: a trainer's. Returns 0 or −errno. */
+int list_start(struct list *list, const char *run_dir, const char *cwd, const struct known *known);
 
 /* 1: all has been read, 0: more is to come, −EAGAIN as well; other errors: it died. */
 int list_read(struct list *list);

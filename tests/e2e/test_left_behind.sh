@@ -24,6 +24,7 @@ submit many --retries 0 -- ./many.sh
 submit pipe -- ./pipe.sh
 submit last --ends-with last -- ./pipe.sh
 submit fails --ends-with last --retries 0 -- sh -c '(sleep 1; exit 4) & exit 0'
+submit mixed --ends-with last --retries 0 -- sh -c '(sleep 1; exit 4) & sleep 1000 & exit 0'
 submit first-fails --ends-with last --retries 0 -- sh -c 'sleep 2 & exit 5'
 submit dies --ends-with last --retries 0 -- sh -c '(sleep 1; kill -SEGV $(sh -c "echo \$PPID")) & exit 0'
 printf 'name: spec\nkind: command\nends_with: last\ncommand: [sh, -c, "python3 saves.py spec 1 2 & exit 0"]\n' >spec.yaml
@@ -59,6 +60,9 @@ for j in fails:4 first-fails:5; do
 done
 ok "one that died" eval '! wait_job dies 60'
 is "of its signal" "$(field dies exit_signal)" SIGSEGV
+ok "of two that ran on the first has failed" wait_for 20 runs_on mixed 1
+is "the first process's end is told still" "$(field mixed first_exit)" 0
+"$BERTCTL" cancel --now mixed
 for bad in '--ends-with never -- true' '--ends-with last spec.yaml'; do
   # shellcheck disable=SC2086
   ok "$bad is refused" refuses 2 "ends-with\|COMMAND" "$BERTCTL" submit $bad

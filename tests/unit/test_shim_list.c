@@ -62,10 +62,10 @@ static void take_away(const struct fixture *f, const char *name) {
         assert_int_equal(unlink(path), 0);
 }
 
-/* Looks once more. */
-static int look(struct fixture *f) {
+/* Looks once more, for a command with a `cwd`. */
+static int look_for(struct fixture *f, const char *cwd) {
         struct list list = { .fd = -1, .pidfd = -1 };
-        int r = list_start(&list, f->folder, &f->known);
+        int r = list_start(&list, f->folder, cwd, &f->known);
 
         assert_int_equal(r, 0);
         while ((r = list_read(&list)) == 0) {
@@ -78,6 +78,8 @@ static int look(struct fixture *f) {
         assert_true(wait(NULL) > 0);
         return r;
 }
+
+static int look(struct fixture *f) { return look_for(f, NULL); }
 
 static uint64_t newest(const struct fixture *f) {
         const struct known_checkpoint *c = known_newest(&f->known);
@@ -180,6 +182,30 @@ static void test_no_folder(void **state) {
         assert_true(f->news.n_gone == 0 && newest(f) == 10);
 }
 
+/* What a command has where a file system is mounted late. */
+static void test_away(void **state) {
+        struct fixture *f = *state;
+        cleanup_free char *cwd = format_string("%s/here", f->folder), *own = format_string("%s/own", cwd);
+        cleanup_free char *away = format_string("%s.away", f->folder);
+
+        assert_int_equal(look_for(f, cwd), 0); /* nothing is known that could be there */
+        put(f, "step-000000010.ckpt", "x");
+        known_add(&f->known, 10, NULL);
+        known_add(&f->known, 15, own);
+        assert_int_equal(look_for(f, cwd), -ENOENT);
+        assert_true(mkdir_parents(cwd, 0700, NULL) >= 0);
+        assert_int_equal(file_write_atomic(own, "x", 1, 0600, NULL), 0);
+        assert_int_equal(rename(f->folder, away), 0);
+        assert_int_equal(look_for(f, "/"), -ENOENT);
+        assert_int_equal(rename(away, f->folder), 0);
+        assert_true(f->news.n_gone == 0 && newest(f) == 15);
+        assert_int_equal(look_for(f, cwd), 0);
+        assert_true(f->news.n_gone == 0 && f->news.n_found == 0 && newest(f) == 15);
+        assert_int_equal(unlink(own), 0);
+        assert_int_equal(look_for(f, cwd), 0);
+        assert_true(f->news.n_gone == 1 && newest(f) == 10);
+}
+
 static void test_bounds(void **state) {
         struct fixture *f = *state;
 
@@ -224,6 +250,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_names, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_came_and_went, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_folder, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_away, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_it_dies, setup, teardown),
         };
