@@ -351,7 +351,7 @@ static unsigned find_next(const struct log_reader *reader, const struct log_file
         return files->n;
 }
 
-static bool ends_in_line(const struct log_reader *reader) {
+bool log_reader_ends_in_line(const struct log_reader *reader) {
         return reader->n_last > 0 && reader->last[reader->n_last - 1] != '\n';
 }
 
@@ -372,7 +372,7 @@ static int move_on(struct log_reader *reader, const char *path, struct error *er
         uint64_t ends = reader->begins + (uint64_t) st.st_size, oldest = files.beginning + files.dropped;
         if (lost && oldest > ends)
                 (void) printf("%sbertctl: %" PRIu64 " bytes of output were dropped before they could be shown\n",
-                              ends_in_line(reader) ? "\n" : "", oldest - ends);
+                              log_reader_ends_in_line(reader) ? "\n" : "", oldest - ends);
         take(reader, &files, next);
         return 1;
 }

@@ -57,6 +57,7 @@ struct log_reader {
 
 void log_reader_begin(struct log_reader *reader, struct log_files *files); /* takes the newest file out of them */
 int log_reader_follow(struct log_reader *reader, const char *path, struct error *error); /* what is new, to stdout */
+bool log_reader_ends_in_line(const struct log_reader *reader); /* what was passed on last ends without a newline */
 void log_reader_close(struct log_reader *reader);
 
 #endif

@@ -150,9 +150,10 @@ static int catch_up(struct follower *f, uint64_t newest) {
         int r = drain(f);
 
         while (r == 0 && f->only == 0 && f->attempt < newest) {
+                const char *end = log_reader_ends_in_line(&f->reader) ? "\n" : "";
                 r = choose_attempt(f, f->attempt + 1);
                 if (r == 0) {
-                        (void) printf("==> attempt %" PRIu64 " <==\n", f->attempt);
+                        (void) printf("%s==> attempt %" PRIu64 " <==\n", end, f->attempt);
                         r = drain(f);
                 }
         }

@@ -194,6 +194,16 @@ static int unknown_format(const char *name, const char *path, struct error *erro
         return error_input(error, BERTCTL_EXIT_USAGE, "%s: cannot execute binary file: Exec format error", name);
 }
 
+/* All that follows env is one word to the kernel: "python3 -u" is the name that env looks for. */
+static const char *word_of_env(const struct shebang *shebang) {
+        const char *word = shebang->line + strcspn(shebang->line, " \t");
+
+        word += strspn(word, " \t");
+        const char *second = word + strcspn(word, " \t");
+        second += strspn(second, " \t");
+        return shebang->by_env && word[0] != '-' && !strchr(word, '=') && *second ? word : NULL;
+}
+
 static int check_script(const char *name, const char *path, struct error *error) {
         struct shebang shebang;
         cleanup_free char *interpreter = NULL;
@@ -206,7 +216,14 @@ static int check_script(const char *name, const char *path, struct error *error)
                 r = access(interpreter, F_OK) < 0 ? -ENOENT : -EACCES;
         if (shebang.cr)
                 r = -ENOENT;
-        return r < 0 ? bad_interpreter(name, &shebang, r, error) : 0;
+        if (r < 0)
+                return bad_interpreter(name, &shebang, r, error);
+        const char *word = word_of_env(&shebang);
+        if (!word)
+                return 0;
+        return error_input(error, BERTCTL_EXIT_USAGE,
+                           "%s: /usr/bin/env: '%s': No such file or directory; with arguments: #!/usr/bin/env -S %s",
+                           name, word, word);
 }
 
 static int exec_error(const char *name, const char *path, int r, struct error *error) {

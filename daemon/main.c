@@ -94,6 +94,10 @@ static const struct option long_options[] = {
         {},
 };
 
+static int say(const char *text, struct error *error) {
+        return fputs(text, stdout) == EOF || fflush(stdout) == EOF ? error_errno(error, errno, "standard output") : 1;
+}
+
 /* 1: a word was asked for and printed. */
 static int take_option(int option, char **argv, struct options *o, struct error *error) {
         switch (option) {
@@ -125,11 +129,9 @@ static int take_option(int option, char **argv, struct options *o, struct error 
                                            KEEP_ENDED_MAX);
                 return 0;
         case OPTION_HELP:
-                (void) fputs(help, stdout);
-                return 1;
+                return say(help, error);
         case OPTION_VERSION:
-                (void) puts("bertd " BERTD_VERSION);
-                return 1;
+                return say("bertd " BERTD_VERSION "\n", error);
         default:
                 return usage_option(option, argv, long_options, NULL, error);
         }

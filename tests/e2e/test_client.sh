@@ -90,6 +90,8 @@ doctor --json
 help
 list --help
 EOF
+ok "bertd --help >/dev/full" exits 74 eval '"$BERTD" --help >/dev/full 2>"$work/err"'
+is "says so" "$(cat "$work/err")" "bertd: standard output: No space left on device"
 ok "a submission that was accepted is said to be" eval 'output_fails "No space left on device" submit -- true >/dev/full && grep -q "^bertctl: job [0-9]* is submitted; " "$work/err"'
 ok "also as JSON" eval 'output_fails "No space left on device" submit --json -- true >/dev/full && grep -q "^bertctl: job [0-9]* is submitted; " "$work/err"'
 # The reader ends before the list does.

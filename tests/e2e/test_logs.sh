@@ -6,7 +6,7 @@ start_bertd
 cat >"$work/thrice" <<END
 echo "begin \$BERTD_ATTEMPT"
 until [ -e $work/go\$BERTD_ATTEMPT ]; do sleep 0.05; done
-echo "end \$BERTD_ATTEMPT"
+printf "end \$BERTD_ATTEMPT"
 [ \$BERTD_ATTEMPT -ge 3 ]
 END
 printf 'name: thrice\nkind: command\ncommand: [sh, %s]\nrestart: {backoff_sec: [0, 1]}\n' "$work/thrice" >"$work/thrice.yaml"

@@ -14,13 +14,15 @@ printf '#!/bin/bash\r\necho hello\r\n' >dos.sh
 printf '#!/usr/bin/env python3\r\nprint(1)\r\n' >dos.py
 printf '#!/no/such/shell\n' >gone.sh
 printf '#!/usr/bin/env no-such-python\n' >gone.py
+printf '#!/usr/bin/env sh -e\n' >words.sh
+printf '#!/usr/bin/env sh \n' >blank.sh
 printf 'echo hello\n' >plain
 printf 'a\0b\0c\n' >binary
 printf '\177ELF\2\1\1aaaaaaaaaaaaaaaaaaaa' >elf
 cp "$(type -P true)" prog
 cp script.sh "two words.sh"
 printf '#!%s\n' "$PWD/train.py" >locked.sh
-chmod +x locked.sh script.sh dos.sh dos.py gone.sh gone.py plain binary elf "two words.sh"
+chmod +x locked.sh script.sh dos.sh dos.py gone.sh gone.py words.sh blank.sh plain binary elf "two words.sh"
 mkdir folder
 is_a_program() { # FILE COMMAND: refused as a spec, with how to run it
   ok "submit $1" refuses 2 "^bertctl: $1: not a job spec but a program; to run it: \`bertctl submit -- $2\`\$" "$BERTCTL" submit "$1"
@@ -57,6 +59,7 @@ refused "\./dos.py: /usr/bin/env python3^M: bad interpreter" ./dos.py
 refused "\./gone.sh: /no/such/shell: bad interpreter: No such file or directory\$" ./gone.sh
 refused "\./locked.sh: $PWD/train.py: bad interpreter: Permission denied\$" ./locked.sh
 refused "\./gone.py: /usr/bin/env: no-such-python: bad interpreter: No such file or directory\$" ./gone.py
+refused "\./words.sh: /usr/bin/env: 'sh -e': No such file or directory; with arguments: #!/usr/bin/env -S sh -e\$" ./words.sh
 refused "\./binary: cannot execute binary file: Exec format error" ./binary
 refused "\./elf: cannot execute binary file: Exec format error" ./elf
 refused "the command is an empty word" ""
@@ -68,6 +71,7 @@ ok "a file as run_dir" refuses 2 "^bertctl: run_dir: $PWD/train.py: Not a direct
 printf 'kind: command\ncommand: [./trian.py]\n' >job.yaml
 ok "a spec's program is looked at, too" refuses 2 "^bertctl: job.yaml: command: ./trian.py: No such file or directory" "$BERTCTL" submit job.yaml
 is "none of them was submitted" "$("$BERTCTL" list --json | jq length)" 0
+ok "but blanks at the end are none" "$BERTCTL" submit -- ./blank.sh
 runs() { [[ $("$BERTCTL" submit --wait "$@" 2>&1) =~ ^[0-9]+$ ]]; }
 for program in ./script.sh ./plain ./prog "./two words.sh"; do ok "$program runs" runs -- "$program"; done
 ok "nothing of a program is run before its time" eval 'printf "#!/bin/sh\necho x >>%s/ran\n" "$work" >mark.sh; chmod +x mark.sh; runs -- ./mark.sh && [[ $(cat "$work/ran") == x ]]'
