@@ -181,15 +181,6 @@ static int check_limits(const struct spec *spec, const char *text, const char *c
         return r;
 }
 
-/* It is made where it is not there yet. */
-static int check_run_dir(const char *run_dir, struct error *error) {
-        struct stat st;
-
-        if (!run_dir || stat(run_dir, &st) < 0 || S_ISDIR(st.st_mode))
-                return 0;
-        return error_input(error, BERTCTL_EXIT_USAGE, "run_dir: %s: Not a directory", run_dir);
-}
-
 static int submit_spec(struct ctl *ctl, struct client *client, const struct spec *spec, uint64_t *ret_id) {
         cleanup_free char *text = NULL, *cwd = NULL;
         cleanup_free char **environment = NULL;
@@ -205,8 +196,6 @@ static int submit_spec(struct ctl *ctl, struct client *client, const struct spec
                 r = surroundings_environment(&environment, &ctl->error);
         if (r == 0)
                 r = check_limits(spec, text, cwd, environment, &ctl->error);
-        if (r == 0)
-                r = check_run_dir(spec->run_dir, &ctl->error);
         return r < 0 ? r : send_submit(client, spec, text, cwd, environment, ret_id, &ctl->error);
 }
 

@@ -289,11 +289,14 @@ static void set_scheduling(const struct attempt *attempt) {
 static int make_run_dir(const struct attempt *attempt) {
         const char *run_dir = attempt_getenv(attempt, BERTD_ENV_RUN_DIR);
         struct error error = {};
+        struct stat st;
 
         (void) umask(attempt->umask);
-        if (attempt->kind != JOB_COMMAND || !run_dir || access(run_dir, F_OK) == 0)
+        if (attempt->kind != JOB_COMMAND || !run_dir)
                 return 0;
-        int r = attempt->ran ? -errno : mkdir_parents(run_dir, 0777, &error);
+        int r = stat(run_dir, &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+        if (r == -ENOENT && !attempt->ran)
+                r = mkdir_parents(run_dir, 0777, &error);
         errno = -r;
         return r;
 }

@@ -77,6 +77,8 @@ cd "$work" || exit 99
 touch "$work/file"
 ok "a run folder that cannot be made fails a command at once" ends failed --run-dir "$work/file/run" -- true
 is "and is named" "$(field "$job" reason)" "run folder $work/file/run: Not a directory"
+ok "so does a file in its place" ends failed --run-dir "$work/file" -- true
+is "which is named" "$(field "$job" reason)" "run folder $work/file: Not a directory"
 
 # In a later one it is waited for: no budget, and the reason names the path.
 again() { # JOB COMM: its attempt dies as of an accident
