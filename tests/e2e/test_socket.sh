@@ -2,7 +2,7 @@
 # The socket's file, whatever becomes of it while bertd lives: removed, moved, with its folder, taken by somebody else.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
-export BERTD_SOCKET=$work/run/bertd.sock
+export BERTD_SOCKET=$work/above/run/bertd.sock
 start_bertd
 job=$("$BERTCTL" submit -- sleep 600)
 ok "a job runs" wait_for 20 state_is "$job" running
@@ -14,20 +14,31 @@ sleep 0.5
 chmod 666 "$BERTD_SOCKET"
 sleep 0.2
 before=$(wakeups)
-for i in 1 2 3 4 5 6 7 8; do touch "$work/run/$i"; rm "$work/run/$i"; done
+for i in 1 2 3 4 5 6 7 8; do touch "$work/above/run/$i"; rm "$work/above/run/$i"; done
 sleep 1
 ok "what happens beside it does not wake bertd" test $(($(wakeups) - before)) -lt 4
 
 rm "$BERTD_SOCKET"
 ok "a socket's file that is removed is made again" wait_for 5 answers
 is "as it was" "$(stat -c %a "$BERTD_SOCKET")" 666
-rm -r "$work/run"
+rm -r "$work/above/run"
 ok "with its folder" wait_for 5 answers
 mv "$BERTD_SOCKET" "$work/moved"
 ok "one that is moved, too" wait_for 5 answers
-mv "$work/run" "$work/elsewhere"
+mv "$work/above/run" "$work/elsewhere"
 ok "and one whose folder is" wait_for 5 answers
-is "the log says each" "$(grep -c "$BERTD_SOCKET was removed while bertd runs, and is made again" "$work/bertd.log")" 4
+mv "$work/above" "$work/below"
+ok "and one whose folder's folder is" wait_for 5 answers
+is "the log says each" "$(grep -c "$BERTD_SOCKET was removed while bertd runs, and is made again" "$work/bertd.log")" 5
+
+# A file system over its folder, as a user's /run/user is made anew at each login. It cannot be unmounted while the socket is in it.
+if mount -t tmpfs none "$work/above/run" 2>/dev/null; then
+  ok "one that is covered" wait_for 5 answers
+  umount --lazy "$work/above/run"
+  ok "and uncovered" wait_for 5 answers
+else
+  skip 2 "needs root"
+fi
 
 # Somebody else is there before bertd looks.
 kill -STOP "$bertd_pid"
