@@ -56,6 +56,7 @@ int init_split(struct error *error) {
                 return error_errno(error, errno, "fork");
         if (pid > 0)
                 be_first(pid, &signals);
+        (void) setpgid(0, 0); /* what a terminal's ^C says once is passed on once */
         (void) sigprocmask(SIG_SETMASK, &old, NULL);
         return 1;
 }

@@ -383,7 +383,9 @@ static void ask_next(struct shim *shim) {
 void shim_stop(struct shim *shim, uint64_t grace_usec) {
         if (shim->state == SHIM_ENDED)
                 return;
-        shim->stop_asked = true;
+        /* How a job has ended already is not changed by what is asked of those that it left behind. */
+        bool ended = shim->child.reaped && shim->attempt.ends_with == ENDS_WITH_FIRST;
+        shim->stop_asked = shim->stop_asked || !ended;
         if (shim->state == SHIM_WAITING) {
                 end_unstarted(shim, EXIT_CLASS_STOPPED, "stopped before it was started");
                 return;

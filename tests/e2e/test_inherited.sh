@@ -86,6 +86,7 @@ if unshare --pid --fork --mount-proc true 2>/dev/null; then
   container=$!
   ok "a bertd is process 1 of a container" wait_for 20 answers
   first=$(pgrep -P "$container")
+  ok "which a terminal's ^C reaches once, by process 1" test "$(ps -o pgid= -p "$first")" != "$(ps -o pgid= -p "$(pgrep -P "$first" -x bertd)")"
   a=$("$BERTCTL" submit -- true) b=$("$BERTCTL" submit -- sleep 0.1)
   job=$("$BERTCTL" submit --grace 20 -- sh -c 'trap "sleep 0.5; echo saved; exit 0" TERM; while :; do sleep 0.1; done')
   ok "jobs run in it" eval 'wait_job "$a" && wait_job "$b" && wait_for 20 state_is "$job" running'

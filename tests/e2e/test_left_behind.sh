@@ -63,6 +63,11 @@ is "of its signal" "$(field dies exit_signal)" SIGSEGV
 ok "of two that ran on the first has failed" wait_for 20 runs_on mixed 1
 is "the first process's end is told still" "$(field mixed first_exit)" 0
 "$BERTCTL" cancel --now mixed
+# What has finished is done, whatever is asked of the rest.
+submit over --grace 30 -- sh -c '(trap "sleep 1; exit 0" TERM; while :; do sleep 0.1; done) & exit 0'
+ok "the rest of one that finished is being ended" wait_for 20 eval '"$BERTCTL" logs over | grep -q "left behind"'
+"$BERTCTL" pause over
+ok "paused now, it is done" wait_job over 20
 for bad in '--ends-with never -- true' '--ends-with last spec.yaml'; do
   # shellcheck disable=SC2086
   ok "$bad is refused" refuses 2 "ends-with\|COMMAND" "$BERTCTL" submit $bad
