@@ -237,6 +237,20 @@ static void judge(struct manager *manager, struct job *job, bool asked, struct o
                 put_reason(ret->private, sizeof(ret->private), a->private, parts);
 }
 
+/* What a stop had to kill has not saved what it may have had to save. */
+static void say_killed(const struct attempt *a, struct outcome *ret) {
+        const char *names = a->reason ? strstr(a->reason, BERTD_GRACE_OVER) : NULL,
+                   *commands = a->private ? strstr(a->private, BERTD_GRACE_OVER) : NULL;
+        const char *parts[] = { names, "", "" }, *private_parts[] = { commands, "", "" };
+
+        char what[64];
+        (void) snprintf(what, sizeof(what), "%.60s", ret->reason);
+        if (names && what[0])
+                put_reason(ret->reason, sizeof(ret->reason), what, parts);
+        if (commands && what[0])
+                put_reason(ret->private, sizeof(ret->private), what, private_parts);
+}
+
 /* A wish decides over what the exit says, but finished work is finished, unless cancelled. A command that was `asked` to end may say 0
  * and not be finished. */
 static void decide(struct manager *manager, struct job *job, bool asked, struct outcome *ret) {
@@ -248,14 +262,17 @@ static void decide(struct manager *manager, struct job *job, bool asked, struct 
         case WISH_CANCEL_NOW:
                 ret->event = EVENT_CANCELLED;
                 (void) snprintf(ret->reason, sizeof(ret->reason), "cancelled");
+                say_killed(&job->attempt, ret);
                 break;
         case WISH_PAUSE:
                 ret->event = finished ? EVENT_FINISHED : EVENT_PAUSED;
                 (void) snprintf(ret->reason, sizeof(ret->reason), "%s", finished ? "" : "paused");
+                say_killed(&job->attempt, ret);
                 break;
         case WISH_SHUTDOWN:
                 ret->event = finished ? EVENT_FINISHED : EVENT_REQUEUE;
                 (void) snprintf(ret->reason, sizeof(ret->reason), "%s", finished ? "" : "stopped with the daemon");
+                say_killed(&job->attempt, ret);
                 break;
         default:
                 judge(manager, job, asked, ret);

@@ -330,6 +330,8 @@ static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
         shim->written_mark = mark;
         bool writing = mark != 0 && now - shim->written_usec < STALLED_USEC && now < shim->stop_limit_usec;
         if (now >= shim->stop_until_usec && !writing) {
+                if (shim->stop_asked)
+                        shim_left_killed(shim);
                 shim_kill_all(shim);
                 return 0;
         }

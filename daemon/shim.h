@@ -82,6 +82,7 @@ struct shim_left {
         sd_event_source *timer;
         size_t running;     /* as bertd is told where the job ends with the last */
         size_t n;           /* that were left behind */
+        bool killed;        /* they lived when a stop's grace time was over */
         char names[224];    /* theirs, for everybody */
         char commands[224]; /* and their command lines, for the owner and root */
 };
@@ -186,6 +187,7 @@ void shim_left_look(struct shim *shim); /* the first process has ended, others l
 
 /* Adds who was left behind to the reason. */
 void shim_left_describe(const struct shim *shim, struct shim_verdict *verdict);
+void shim_left_killed(struct shim *shim); /* remembers who lives as a stop's grace time is over */
 
 /* ---- shim_bus.c ---- */
 

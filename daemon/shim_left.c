@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -146,6 +147,13 @@ static void add_left(const struct shim_left *left, const char *names, bool finis
         (void) shim_clean_text(reason, SHIM_REASON_MAX, text, MIN((size_t) n, sizeof(text) - 1));
 }
 
+static void add_killed(const char *names, char reason[SHIM_REASON_MAX]) {
+        char text[SHIM_REASON_MAX];
+
+        int n = snprintf(text, sizeof(text), "%.230s; " BERTD_GRACE_OVER "%s", reason, names);
+        (void) shim_clean_text(reason, SHIM_REASON_MAX, text, MIN((size_t) n, sizeof(text) - 1));
+}
+
 void shim_left_describe(const struct shim *shim, struct shim_verdict *verdict) {
         const struct shim_left *left = &shim->left;
         bool finished = verdict->exit_class == EXIT_CLASS_FINISHED;
@@ -154,8 +162,24 @@ void shim_left_describe(const struct shim *shim, struct shim_verdict *verdict) {
                 return;
         if (!verdict->private[0])
                 memcpy(verdict->private, verdict->reason, sizeof(verdict->private));
+        if (left->killed) {
+                add_killed(left->names, verdict->reason);
+                add_killed(left->commands, verdict->private);
+                return;
+        }
         add_left(left, left->names, finished, verdict->reason);
         add_left(left, left->commands, finished, verdict->private);
+}
+
+void shim_left_killed(struct shim *shim) {
+        struct procs procs = {};
+
+        if (tree_read_job(shim_first(shim), &procs) >= 0 && procs.n > 0) {
+                name_all(shim, &procs);
+                shim->left.killed = true;
+                shim_log_note(&shim->log, BERTD_GRACE_OVER "%s", shim->left.commands);
+        }
+        procs_free(&procs);
 }
 
 /* ---- what becomes of them ---- */

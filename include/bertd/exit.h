@@ -20,6 +20,7 @@ enum {
 };
 
 #define BERTD_FINISHED "finished" /* the reason of an attempt with exit code 0 of which nothing else is to be said */
+#define BERTD_GRACE_OVER "the grace time was over, killed: " /* then the names of processes that a stop did not end */
 
 /* bertctl. */
 enum {
