@@ -31,7 +31,8 @@ static struct sent {
         int signal;
 } sent[16];
 static unsigned n_sent;
-static bool blind; /* /proc cannot be read */
+static uint64_t named_usec; /* who lives when the grace time is over */
+static bool blind;          /* /proc cannot be read */
 
 /* The job's processes; a parent of 0 is the shim. */
 static struct living {
@@ -49,6 +50,7 @@ int __wrap_proc_signal(const struct proc *proc, int signal);
 bool __wrap_proc_catches(pid_t pid, int signal);
 void __wrap_tree_read_link(pid_t pid, const char *name, char *buffer, size_t size);
 unsigned __wrap_tree_kill(pid_t main, uint64_t limit_usec, int *main_status);
+void __wrap_shim_left_killed(struct shim *shim);
 int __wrap_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t clock, uint64_t usec, uint64_t accuracy,
                              sd_event_time_handler_t handler, void *userdata);
 int __wrap_sd_event_source_set_time(sd_event_source *source, uint64_t usec);
@@ -115,6 +117,8 @@ unsigned __wrap_tree_kill(pid_t main, uint64_t limit_usec, int *main_status) {
         killed_usec = now_usec;
         return 0;
 }
+
+void __wrap_shim_left_killed(struct shim *shim) { named_usec = now_usec; }
 
 int __wrap_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t clock, uint64_t usec, uint64_t accuracy,
                              sd_event_time_handler_t handler, void *userdata) {
@@ -336,6 +340,7 @@ static void test_grace(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
                 begin(f, cases[i].by_term, cases[i].ready);
                 assert_int_equal(stop_deaf(f, cases[i].grace_usec, 0), cases[i].killed_usec);
+                assert_int_equal(named_usec, killed_usec);
         }
         begin(f, true, false);
         shim_stop(&f->shim, UINT64_MAX);
