@@ -78,7 +78,8 @@ static void complete_reason(struct attempt *a) {
                 a->reason = format_string("exit code %d", a->exit_code);
 }
 
-static bool soon(const struct attempt *a) { return a->step <= a->first_step && a->ended - a->started < SOON_USEC; }
+/* A clock that was set back meanwhile makes nothing late. */
+static bool soon(const struct attempt *a) { return a->step <= a->first_step && a->ended < a->started + SOON_USEC; }
 
 /* The program could not be started, or a shell says so of its own. */
 static bool was_not_started(const struct attempt *a) {
