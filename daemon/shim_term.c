@@ -81,6 +81,13 @@ static bool is_carrier(const struct procs *procs, const struct proc *proc) {
         return has_name(proc, names, ELEMENTSOF(names)) && has_child(procs, proc, NULL, 0);
 }
 
+/* It ends when its command does, and takes along what that leaves: by SIGKILL, or with the terminal. */
+static bool takes_along(const struct proc *proc) {
+        static const char *const names[] = { "su", "runuser", "sudo", "doas", "script", "expect" };
+
+        return has_name(proc, names, ELEMENTSOF(names));
+}
+
 static uint64_t read_pipe(pid_t pid, const char *name) {
         char link[64];
         uint64_t number;
@@ -132,20 +139,22 @@ static bool remember(struct term *term, const struct proc *proc) {
 }
 
 /* A shell before its children: one whose command has ended would run the next. A carrier is told by the end of its children, and by us where
- * they are another user's. Returns whether any was asked. */
-static bool ask_from(struct round *round, const struct proc *top) {
+ * they are another user's; so is a shell whose own end would take its children along (`taken`). Returns whether any was asked. */
+static bool ask_from(struct round *round, const struct proc *top, bool taken) {
         const struct procs *procs = round->procs;
         bool below = false;
 
         if (was_asked(round->term, top) || ends_with_writer(round, top))
                 return false;
-        bool carrier = is_carrier(procs, top), through = carrier || is_shell(top);
+        bool shell = is_shell(top), through = shell || is_carrier(procs, top);
+        bool carrier = through && (!shell || (taken && has_child(procs, top, NULL, 0)));
+        taken = taken || (carrier && takes_along(top));
         if (!remember(round->term, top))
                 return false;
         bool asked = !carrier && proc_signal(top, SIGTERM) >= 0;
         round->asked++;
         for (size_t i = 0; through && i < procs->n; i++)
-                if (procs->list[i].parent == top->pid && ask_from(round, &procs->list[i]))
+                if (procs->list[i].parent == top->pid && ask_from(round, &procs->list[i], taken))
                         below = true;
         if (carrier && !below)
                 asked = proc_signal(top, SIGTERM) >= 0;
@@ -157,12 +166,12 @@ static void ask_next(struct round *round, pid_t main) {
         pid_t self = getpid();
 
         if (first && !was_asked(round->term, first)) {
-                (void) ask_from(round, first);
+                (void) ask_from(round, first, false);
                 return;
         }
         for (size_t i = 0; i < round->procs->n; i++)
                 if (round->procs->list[i].parent == self)
-                        (void) ask_from(round, &round->procs->list[i]);
+                        (void) ask_from(round, &round->procs->list[i], false);
 }
 
 static bool asked_live(const struct term *term, const struct procs *procs) {

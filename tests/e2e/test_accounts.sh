@@ -16,9 +16,9 @@ chmod 755 "$work/bertd"
 BERTD=$work/bertd
 database() { printf '%s\n' "$1" >"$NSS_FAULT"; }
 client() { # UID: the words of a bertctl of that user
-  words=(setpriv --reuid "$1" --regid 65534 --clear-groups env -i PATH=/usr/bin:/bin "BERTD_SOCKET=$BERTD_SOCKET" "ASAN_OPTIONS=$ASAN_OPTIONS" "$work/bertctl")
+  words=(setpriv --reuid "$1" --regid 65534 --clear-groups env -C / -i PATH=/usr/bin:/bin "BERTD_SOCKET=$BERTD_SOCKET" "ASAN_OPTIONS=$ASAN_OPTIONS" "$work/bertctl")
 }
-submit() { local words; client "$1"; (cd / && "${words[@]}" submit --run-dir /tmp -- "${@:2}"); } # UID COMMAND...
+submit() { local words; client "$1"; "${words[@]}" submit --run-dir /tmp -- "${@:2}"; } # UID COMMAND...
 refused() { local words; client "$1"; refuses 1 "$2" "${words[@]}" submit --run-dir /tmp -- true; } # UID REASON
 answers() { timeout $((5 * patience)) "$BERTCTL" status >/dev/null 2>&1; } # also where a dead bertd's socket listens
 soon() { timeout $((2 * patience)) "$@" >/dev/null; }
@@ -44,7 +44,7 @@ ok "its job runs" wait_for 20 state_is "$job" done
 is "with the home, name and group of the account" "$("$BERTCTL" logs "$job")" "$(getent passwd 65534 | awk -F: '{print $6, $1, $4}')"
 
 database hang
-ok "who is known need not wait" soon env -C / "${words[@]}" submit --run-dir /tmp -- sleep 600
+ok "who is known need not wait" soon "${words[@]}" submit --run-dir /tmp -- sleep 600
 job=$("$BERTCTL" list --json | jq -r '.[0].id')
 ok "others list while its groups are looked up" soon "$BERTCTL" list
 ok "its job does not start before" state_is "$job" starting

@@ -90,7 +90,7 @@ ok "so is rm" grep -q "job ${last[0]}: its on_exit has not been started yet" "$w
 sleep 0.5
 rm "$work/hold"
 ok "rm that waits succeeds when it has been started" wait $rm_pid
-is "and it has been" "$(ran "${last[0]}")" failed
+ok "and it has been" wait_for 5 has_run "${last[0]}"
 ok "the job is gone" exits 3 "$BERTCTL" status "${last[0]}"
 for j in "${jobs[@]}"; do wait_for 10 has_run "$j"; done
 

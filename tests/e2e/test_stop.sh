@@ -37,9 +37,9 @@ job chain bash -c "bash -c '$saves/chain; true'; true"
 job python python3 -c 'import subprocess, sys; subprocess.run(sys.argv[1:])' $saves/python
 job timeout timeout 1000 $saves/timeout
 job group timeout 1000 $saves/group 1 2
-job script script -qc "$saves/script 1 2" /dev/null
+job script env SHELL=/bin/sh script -qc "$saves/script 1 2; true" /dev/null
 job unshare unshare -f $saves/unshare 1 2
-[[ $(id -u) != 0 ]] || job su su -c "$saves/su 4" root
+[[ $(id -u) != 0 ]] || job su su -c "$saves/su 4; true" root
 job pair sh -c "$saves/pair & $saves/other & wait"
 names+=(other)
 job pipe bash -c "$saves/pipe | tee pipe.log"
