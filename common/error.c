@@ -38,10 +38,12 @@ int error_set(struct error *error, int code, const char *format, ...) {
         return r;
 }
 
-/* What the text is about, as far as it is a path: up to a colon, or all of it. */
+/* Where there is no room the path counts that the text is about, as far as it is one: up to a colon, or all of it. */
 static const char *reason_of(int code, const char *text) {
         char path[896];
 
+        if (code != ENOSPC)
+                return strerror(code);
         (void) snprintf(path, sizeof(path), "%s", text);
         char *colon = strstr(path, ": ");
         if (colon)

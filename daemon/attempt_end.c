@@ -35,10 +35,10 @@
 #define SWEEP_PAUSE_MIN_USEC UINT64_C(20000)
 #define SWEEP_PAUSE_MAX_USEC 500000
 #define SWEEPERS_MAX 32
+#define SWEEPERS_OF_UID_MAX 4
 #define EXIT_NOT_EXECUTABLE 126 /* as shells have it */
 #define EXIT_NOT_FOUND 127
 #define SOON_USEC (60 * USEC_PER_SEC)
-#define SWEEPERS_OF_UID_MAX 4
 
 /* Without it the newest good checkpoint alone is known: the job goes on from there. */
 static void load_ledger(struct manager *manager, struct job *job) {

@@ -677,8 +677,7 @@ static bool restore_socket(void *userdata) {
                 log_error("%s was removed while bertd runs, and is made again", server->path);
         else if (!server->lost)
                 log_error("%s was removed while bertd runs, and cannot be made again yet: %s; it is tried every 10 s, "
-                          "and "
-                          "made by a restart of bertd, which jobs outlive",
+                          "and made by a restart of bertd, which jobs outlive",
                           server->path, error.text);
         server->lost = r < 0;
         return r >= 0;

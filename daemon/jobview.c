@@ -140,8 +140,7 @@ static void add_reason(sd_bus_message *m, int *r, const struct manager *manager,
         if (job->run && job->run->newer)
                 (void) snprintf(wait, sizeof(wait),
                                 "its shim is of bertd %s, newer than this bertd %s: it runs on, and is followed again "
-                                "when that bertd "
-                                "is started",
+                                "when that bertd is started",
                                 job->run->newer, BERTD_VERSION);
         const char *own = owner ? job_private(job) : job->reason;
         if (!own)

@@ -183,8 +183,6 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
                 return r;
         if (ret->manager.launcher == LAUNCHER_SYSTEMD && geteuid() != 0)
                 return error_input(error, BERTD_EXIT_USAGE, "--launcher systemd: only for root");
-        if (chdir("/") < 0) /* a folder in which it only was started is not kept busy */
-                return error_errno(error, errno, "/");
         ret->manager.state_dir = ret->state_dir;
         ret->manager.socket = ret->socket;
         ret->manager.keep_ended = o->keep_ended;
@@ -324,6 +322,8 @@ int main(int argc, char **argv) {
                 r = detach(&ready_fd, &error);
         if (r >= 0)
                 r = resolve(&options, &resolved, &error);
+        if (r >= 0 && chdir("/") < 0) /* a folder in which it only was started is not kept busy */
+                r = error_errno(&error, errno, "/");
         if (r >= 0) {
                 block_signals();
                 raise_files();

@@ -181,10 +181,9 @@ int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *c
         size_t size = size_of(from, apply == run_method);
 
         if (!settle_has_room(from->manager->settle, from->uid, size))
-                return sd_bus_error_set(
-                        from->error, BERTD_ERROR_STORAGE,
-                        "state.db: another program keeps it locked, and as many calls as may wait for it "
-                        "do: nothing was changed; try again");
+                return sd_bus_error_set(from->error, BERTD_ERROR_STORAGE,
+                                        "as many calls wait for state.db, or for jobs' on_exit, as may: nothing was "
+                                        "changed; try again");
         struct call *call = malloc(sizeof(*call));
         sd_bus_message *answered = NULL;
 

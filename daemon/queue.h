@@ -1,5 +1,5 @@
 /*
- * The queue (issue: "a job starts when its ranks × threads fit the host's slots and its GPUs are free"). Pure.
+ * The queue: a job starts when its ranks × threads fit the host's slots and its GPUs are free. Pure.
  *
  * Order: priority, then age (id). A job that cannot start keeps for itself only what it waits for. The first that waits for GPUs takes
  * them from those behind it, and no slots: jobs without GPUs pass it. Once its GPUs are free it waits for slots as any other: the first

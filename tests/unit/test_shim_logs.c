@@ -246,8 +246,8 @@ static void test_folder_removed(void **state) {
         assert_true(st.st_size > LINE);
 }
 
-/* The disk takes no more for a while. */
-static void test_full(void **state) {
+/* A log of 100 lines, and 100 more that a disk takes for the smaller part. Returns the limit as it was. */
+static struct rlimit fill(void) {
         struct rlimit limit, was;
 
         open_log(256 << 10, 2);
@@ -258,6 +258,13 @@ static void test_full(void **state) {
         (void) signal(SIGXFSZ, SIG_IGN);
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
         write_lines(100);
+        return was;
+}
+
+/* The disk takes no more for a while. */
+static void test_full(void **state) {
+        const struct rlimit was = fill();
+
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
         shim_log_look(&shim_log); /* said at once, though the job is silent */
         assert_true(has("", "bertd: 1200 bytes of output are missing here: File too large\n"));
@@ -267,16 +274,8 @@ static void test_full(void **state) {
 
 /* It ends while the disk takes nothing: the end of the log is given up to say so. */
 static void test_full_at_end(void **state) {
-        struct rlimit limit, was;
+        const struct rlimit was = fill();
 
-        open_log(256 << 10, 2);
-        write_lines(100);
-        assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
-        limit = was;
-        limit.rlim_cur = 2000;
-        (void) signal(SIGXFSZ, SIG_IGN);
-        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-        write_lines(100);
         shim_log_close(&shim_log);
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
         assert_true(has("", "\nbertd: 1712 bytes of output are missing here: File too large\n"));
