@@ -194,14 +194,6 @@ static void put_reason(char *buffer, size_t size, const char *death, const char 
                         more && delay[0] ? "; " : "", delay);
 }
 
-/* A job that is done needs no reason, unless it left something behind. */
-static void say_more(const struct attempt *a, struct outcome *ret) {
-        if (!a->reason || strcmp(a->reason, BERTD_FINISHED) == 0)
-                return;
-        (void) snprintf(ret->reason, sizeof(ret->reason), "%s", a->reason);
-        (void) snprintf(ret->private, sizeof(ret->private), "%s", a->private ? a->private : "");
-}
-
 static void judge(struct manager *manager, struct job *job, bool asked, struct outcome *ret) {
         static const enum job_event events[] = {
                 [POLICY_DONE] = EVENT_FINISHED, [POLICY_RETRY] = EVENT_RETRY, [POLICY_FAIL] = EVENT_GAVE_UP
@@ -221,10 +213,8 @@ static void judge(struct manager *manager, struct job *job, bool asked, struct o
         policy_count(&job->deaths, job->history, job->n_history);
         apply_policy(manager, job, unasked, &decision, text);
         ret->event = events[decision.action];
-        if (decision.action == POLICY_DONE) {
-                say_more(a, ret);
+        if (decision.action == POLICY_DONE)
                 return;
-        }
         char samples[64] = "";
         if (decision.cause == CAUSE_SAME_STEP && a->samples_last > 0)
                 (void) snprintf(samples, sizeof(samples), " (samples %" PRIu64 " to %" PRIu64 ")", a->samples_first,
@@ -238,18 +228,19 @@ static void judge(struct manager *manager, struct job *job, bool asked, struct o
                 put_reason(ret->private, sizeof(ret->private), a->private, parts);
 }
 
-/* What a stop had to kill has not saved what it may have had to save. */
-static void say_killed(const struct attempt *a, struct outcome *ret) {
-        const char *names = a->reason ? strstr(a->reason, BERTD_GRACE_OVER) : NULL,
-                   *commands = a->private ? strstr(a->private, BERTD_GRACE_OVER) : NULL;
-        const char *parts[] = { names, "", "" }, *private_parts[] = { commands, "", "" };
+static void add_more(char *buffer, size_t size, const char *whole, const char *more) {
+        size_t n = strlen(buffer);
 
-        char what[64];
-        (void) snprintf(what, sizeof(what), "%.60s", ret->reason);
-        if (names && what[0])
-                put_reason(ret->reason, sizeof(ret->reason), what, parts);
-        if (commands && what[0])
-                put_reason(ret->private, sizeof(ret->private), what, private_parts);
+        (void) snprintf(buffer + n, size - n, "%s%s", n > 0 ? "; " : "", n == 0 && whole ? whole : more);
+}
+
+/* A job that is done, or ended as it was asked to, needs no reason of its attempt's, unless that says more. */
+static void say_more(const struct attempt *a, struct outcome *ret) {
+        if (!a->more)
+                return;
+        (void) snprintf(ret->private, sizeof(ret->private), "%s", ret->reason);
+        add_more(ret->private, sizeof(ret->private), attempt_private(a), a->more_private ? a->more_private : a->more);
+        add_more(ret->reason, sizeof(ret->reason), a->reason, a->more);
 }
 
 /* A wish decides over what the exit says, but finished work is finished, unless cancelled. A command that was `asked` to end may say 0
@@ -263,21 +254,20 @@ static void decide(struct manager *manager, struct job *job, bool asked, struct 
         case WISH_CANCEL_NOW:
                 ret->event = EVENT_CANCELLED;
                 (void) snprintf(ret->reason, sizeof(ret->reason), "cancelled");
-                say_killed(&job->attempt, ret);
                 break;
         case WISH_PAUSE:
                 ret->event = finished ? EVENT_FINISHED : EVENT_PAUSED;
                 (void) snprintf(ret->reason, sizeof(ret->reason), "%s", finished ? "" : "paused");
-                say_killed(&job->attempt, ret);
                 break;
         case WISH_SHUTDOWN:
                 ret->event = finished ? EVENT_FINISHED : EVENT_REQUEUE;
                 (void) snprintf(ret->reason, sizeof(ret->reason), "%s", finished ? "" : "stopped with the daemon");
-                say_killed(&job->attempt, ret);
                 break;
         default:
                 judge(manager, job, asked, ret);
         }
+        if (ret->event != EVENT_RETRY && ret->event != EVENT_GAVE_UP)
+                say_more(&job->attempt, ret);
 }
 
 static void drop_scratch(struct manager *manager, struct job *job) {

@@ -316,15 +316,17 @@ static const char *reason_line(const char *text) {
 static int use_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
         struct attempt *a = &job->attempt;
         json_int_t version, id, number, exit_code, signal, step = 0, rank = -1, first = 0, last = 0;
-        const char *nonce, *stopped_by = "none", *reason = "", *private = NULL, *name = "", *host = "", *evidence = "";
+        const char *nonce, *stopped_by = "none", *reason = "", *private = NULL, *name = "", *host = "", *evidence = "",
+                           *more = "", *more_private = "";
         int oom = 0;
         json_error_t e;
 
-        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?s,s?I,s?s,s?s,s?I,s?I}",
+        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?s,s?s,s?s,s?I,s?s,s?s,s?I,s?I}",
                            "version", &version, "job", &id, "attempt", &number, "nonce", &nonce, "exit_code",
                            &exit_code, "signal", &signal, "oom", &oom, "stopped_by", &stopped_by, "first_rank", &rank,
-                           "reason", &reason, "private", &private, "class", &name, "step", &step, "host", &host,
-                           "evidence", &evidence, "samples_first", &first, "samples_last", &last) < 0)
+                           "reason", &reason, "private", &private, "more", &more, "more_private", &more_private,
+                           "class", &name, "step", &step, "host", &host, "evidence", &evidence, "samples_first", &first,
+                           "samples_last", &last) < 0)
                 return error_set(error, EBADMSG, "%s", e.text);
         if (version < 1 || (uint64_t) id != job->id || number != a->number || strcmp(nonce, a->nonce) != 0)
                 return error_set(error, EBADMSG, "of another attempt");
@@ -333,6 +335,8 @@ static int use_record(json_t *root, struct job *job, bool *ret_requested, struct
         int class = name[0] ? exit_class_from_name(name) : -1;
         a->exit_class = class >= 0 ? class : (int) policy_classify(a->exit_code, a->signal, oom != 0);
         attempt_set_reason(a, reason_line(private ? reason : NULL), reason_line(private ? private : reason));
+        job_set_text(&a->more, reason_line(more));
+        job_set_text(&a->more_private, reason_line(more_private));
         a->rank = rank >= 0 && rank < BERTD_RANKS_MAX ? (int) rank : -1;
         job_set_text(&a->host, strlen(host) < SHIM_HOST_MAX && text_is_line(host) ? host : "");
         job_set_text(&a->evidence,

@@ -105,6 +105,8 @@ void attempt_clear(struct attempt *attempt) {
         free(attempt->host);
         free(attempt->reason);
         free(attempt->private);
+        free(attempt->more);
+        free(attempt->more_private);
         free(attempt->evidence);
         *attempt = (struct attempt) { .exit_code = -1, .exit_class = -1, .rank = -1 };
 }
@@ -134,7 +136,8 @@ const struct attempt *job_last_ended(const struct job *job) {
 static size_t size_of(const char *text) { return text ? strlen(text) + 1 : 0; }
 
 static size_t attempt_texts(const struct attempt *a) {
-        return size_of(a->host) + size_of(a->reason) + size_of(a->private) + size_of(a->evidence);
+        return size_of(a->host) + size_of(a->reason) + size_of(a->private) + size_of(a->more) +
+               size_of(a->more_private) + size_of(a->evidence);
 }
 
 size_t job_texts(const struct job *job) {

@@ -73,6 +73,7 @@ struct attempt {
         char *host;                           /* where it ran, NULL = unknown */
         char *reason;                         /* first cause, NULL = none */
         char *private;                        /* the same for the owner and root, NULL = reason */
+        char *more, *more_private;            /* not stored: what both say beyond how it ended, NULL = nothing */
         char *evidence;                       /* folder with the stacks of a hang, NULL = none */
 };
 

@@ -187,7 +187,7 @@ const struct shim_verdict *shim_hang_verdict(struct shim *shim); /* of a job tha
 void shim_left_look(struct shim *shim); /* the first process has ended, others live, and no stop was asked for */
 
 /* Adds who was left behind to the reason. */
-void shim_left_describe(const struct shim *shim, struct shim_verdict *verdict);
+void shim_left_describe(const struct shim *shim, struct shim_verdict *v);
 void shim_left_killed(struct shim *shim); /* remembers who lives as a stop's grace time is over */
 
 /* ---- shim_bus.c ---- */

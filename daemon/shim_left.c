@@ -26,6 +26,7 @@
 #define NAMED_MAX 3
 #define NAME_BYTES 64 /* of a process in a reason */
 static_assert(NAMED_MAX * (NAME_BYTES + 1) + sizeof(" and others") <= sizeof(((struct shim_left *) 0)->names), "room");
+#define GRACE_OVER "the grace time was over, killed: "
 #define CURE "; do not end a job's script with \"&\", or submit with --ends-with last"
 
 struct name {
@@ -141,37 +142,33 @@ static void name_all(struct shim *shim, const struct procs *procs) {
 
 /* ---- the reason ---- */
 
-static void add_left(const struct shim_left *left, const char *names, bool finished, char reason[SHIM_REASON_MAX]) {
+static void add_more(char reason[SHIM_REASON_MAX], const char *base, const char *more) {
         char text[SHIM_REASON_MAX];
 
-        int n = snprintf(text, sizeof(text), "%.230s; ended %zu process%s left behind: %s%s",
-                         finished ? "exit code 0" : reason, left->n, left->n == 1 ? "" : "es", names,
-                         finished ? CURE : "");
+        int n = snprintf(text, sizeof(text), "%.*s; %s", SHIM_REASON_MAX - SHIM_MORE_MAX, base, more);
         (void) shim_clean_text(reason, SHIM_REASON_MAX, text, MIN((size_t) n, sizeof(text) - 1));
 }
 
-static void add_killed(const char *names, char reason[SHIM_REASON_MAX]) {
-        char text[SHIM_REASON_MAX];
+static void tell_left(const struct shim_left *left, const char *names, const char *cure, char ret[SHIM_MORE_MAX]) {
+        char text[SHIM_MORE_MAX];
+        int n = left->killed ? snprintf(text, sizeof(text), GRACE_OVER "%s", names)
+                             : snprintf(text, sizeof(text), "ended %zu process%s left behind: %s%s", left->n,
+                                        left->n == 1 ? "" : "es", names, cure);
 
-        int n = snprintf(text, sizeof(text), "%.230s; " BERTD_GRACE_OVER "%s", reason, names);
-        (void) shim_clean_text(reason, SHIM_REASON_MAX, text, MIN((size_t) n, sizeof(text) - 1));
+        (void) shim_clean_text(ret, SHIM_MORE_MAX, text, MIN((size_t) n, sizeof(text) - 1));
 }
 
-void shim_left_describe(const struct shim *shim, struct shim_verdict *verdict) {
+void shim_left_describe(const struct shim *shim, struct shim_verdict *v) {
         const struct shim_left *left = &shim->left;
-        bool finished = verdict->exit_class == EXIT_CLASS_FINISHED;
+        bool finished = v->exit_class == EXIT_CLASS_FINISHED;
+        const char *code = "exit code 0";
 
         if (left->n == 0)
                 return;
-        if (!verdict->private[0])
-                memcpy(verdict->private, verdict->reason, sizeof(verdict->private));
-        if (left->killed) {
-                add_killed(left->names, verdict->reason);
-                add_killed(left->commands, verdict->private);
-                return;
-        }
-        add_left(left, left->names, finished, verdict->reason);
-        add_left(left, left->commands, finished, verdict->private);
+        tell_left(left, left->names, finished ? CURE : "", v->more);
+        tell_left(left, left->commands, finished ? CURE : "", v->more_private);
+        add_more(v->private, finished ? code : v->private[0] ? v->private : v->reason, v->more_private);
+        add_more(v->reason, finished ? code : v->reason, v->more);
 }
 
 void shim_left_killed(struct shim *shim) {
@@ -180,7 +177,7 @@ void shim_left_killed(struct shim *shim) {
         if (tree_read_job(shim_first(shim), &procs) >= 0 && procs.n > 0) {
                 name_all(shim, &procs);
                 shim->left.killed = true;
-                shim_log_note(&shim->log, BERTD_GRACE_OVER "%s", shim->left.commands);
+                shim_log_note(&shim->log, GRACE_OVER "%s", shim->left.commands);
         }
         procs_free(&procs);
 }

@@ -466,7 +466,7 @@ void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *re
 
         if (v.exit_code == 0) {
                 v.exit_class = EXIT_CLASS_FINISHED;
-                set_reason(&v, BERTD_FINISHED);
+                set_reason(&v, "finished");
         } else if (v.signal > 0) {
                 judge_signal(evidence, &v); /* mpirun itself, or the command */
         } else {
@@ -504,6 +504,10 @@ static void add_optional(json_t *object, const struct shim_record *record) {
 
         /* Always: without it a reason is an older shim's, which may quote the job. */
         (void) json_object_set_new(object, "private", json_string(v->private[0] ? v->private : v->reason));
+        if (v->more[0]) {
+                (void) json_object_set_new(object, "more", json_string(v->more));
+                (void) json_object_set_new(object, "more_private", json_string(v->more_private));
+        }
         if (v->host[0])
                 (void) json_object_set_new(object, "host", json_string(v->host));
         if (record->evidence)

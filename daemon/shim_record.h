@@ -34,6 +34,8 @@ struct shim_evidence {
         bool reports; /* bert-trainer, or a program that has reported progress: its exit codes 75, 76 and 77 are contract C6's */
 };
 
+#define SHIM_MORE_MAX 400
+
 struct shim_verdict {
         enum exit_class exit_class;
         int exit_code; /* of the main child, or of the rank that mpirun blames; -1: died of a signal */
@@ -43,6 +45,8 @@ struct shim_verdict {
         char host[SHIM_HOST_MAX];      /* where it ran; "" = unknown */
         char reason[SHIM_REASON_MAX];  /* one line of valid UTF-8, for everybody: it quotes nothing of the job's */
         char private[SHIM_REASON_MAX]; /* the whole one, for the owner and root; "" = reason */
+        /* What both say in the end that is to be told of the job however it went on: who was left behind. "" = nothing. */
+        char more[SHIM_MORE_MAX], more_private[SHIM_MORE_MAX];
 };
 
 void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *ret);

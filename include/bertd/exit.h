@@ -19,9 +19,6 @@ enum {
         BERTD_EXIT_CONFIG = 78,         /* wrong job spec or model config (EX_CONFIG): never retried */
 };
 
-#define BERTD_FINISHED "finished" /* the reason of an attempt with exit code 0 of which nothing else is to be said */
-#define BERTD_GRACE_OVER "the grace time was over, killed: " /* then the names of processes that a stop did not end */
-
 /* bertctl. */
 enum {
         BERTCTL_EXIT_OK = 0,

@@ -168,7 +168,9 @@ static void test_end_reported(void **state) {
         cleanup_free char *other = format_string(form, job->id, "another", "r", ""),
                           *bad = format_string(form, job->id, "its-nonce", "a\\nb", ""),
                           *older = format_string(form, job->id, "its-nonce", "r", ""),
-                          *good = format_string(form, job->id, "its-nonce", "r", "\"private\":\"r: its words\",");
+                          *good = format_string(
+                                  form, job->id, "its-nonce", "r",
+                                  "\"private\":\"r: its words\",\"more\":\"m\",\"more_private\":\"mine\",");
         const char *const none[] = { "", "{", "[]", "{\"version\":1}", other };
         for (size_t i = 0; i < ELEMENTSOF(none); i++) {
                 assert_string_equal(report_end(f, job, none[i]), DONE);
@@ -182,6 +184,8 @@ static void test_end_reported(void **state) {
         assert_string_equal(report_end(f, job, good), DONE);
         assert_string_equal(job->attempt.reason, "r");
         assert_string_equal(attempt_private(&job->attempt), "r: its words");
+        assert_string_equal(job->attempt.more, "m");
+        assert_string_equal(job->attempt.more_private, "mine");
         assert_int_equal(job->state, JOB_RUNNING);
         if (store_load(f->manager->store, job->id, &kept, &error) < 0)
                 fail_msg("%s", error.text);
