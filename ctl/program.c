@@ -18,44 +18,8 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/executable.h"
 #include "common/file.h"
-
-#define PATH_OF_A_LOGIN \
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" /* as bertd sets it where there is none */
-#define HEAD_MAX 256 /* bytes of a file that are looked at; the kernel takes as many of a first line */
-
-static bool is_program(const char *path) {
-        struct stat st;
-        return access(path, X_OK) == 0 && stat(path, &st) == 0 && S_ISREG(st.st_mode);
-}
-
-/* As execvp looks for it. −ENOENT, or −EACCES where one is there that may not be executed. */
-static int find(const char *name, char **ret_path) {
-        const char *path = getenv("PATH");
-        int r = -ENOENT;
-
-        if (strchr(name, '/')) {
-                *ret_path = strdup(name);
-                return *ret_path ? 0 : -ENOMEM;
-        }
-        for (const char *p = path ? path : PATH_OF_A_LOGIN; name[0]; p++) {
-                int length = (int) strcspn(p, ":");
-                cleanup_free char *file = format_string("%.*s%s%s", length, p, length > 0 ? "/" : "./", name);
-                if (!file)
-                        return -ENOMEM;
-                if (is_program(file)) {
-                        *ret_path = steal_pointer(&file);
-                        return 0;
-                }
-                struct stat st;
-                if (stat(file, &st) == 0 && S_ISREG(st.st_mode))
-                        r = -EACCES;
-                p += length;
-                if (*p == '\0')
-                        break;
-        }
-        return r;
-}
 
 /* What the exec says, 0 or −errno; −ENOSYS: it could not be asked. */
 static int try_exec(const char *path, char *const *argv) {
@@ -88,21 +52,12 @@ static int try_exec(const char *path, char *const *argv) {
         return read(reader, &code, sizeof(code)) == sizeof(code) ? -code : -ENOSYS;
 }
 
-/* The beginning of a file, NUL-terminated; returns how much it is. */
-static size_t read_head(const char *path, char head[HEAD_MAX + 1]) {
-        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-        ssize_t n = fd < 0 ? -1 : read(fd, head, HEAD_MAX);
-
-        head[n < 0 ? 0 : n] = '\0';
-        return n < 0 ? 0 : (size_t) n;
-}
-
 struct shebang {
-        char line[HEAD_MAX]; /* after #! and blanks; empty: none */
-        bool cr;             /* it ended in one, which is left out */
-        char *program;       /* the interpreter, or what env looks for, in `words`; NULL: not known */
+        char line[EXECUTABLE_HEAD_MAX + 1]; /* empty: it is no script */
+        bool cr;                            /* it ended in one, which is left out */
+        char *program;                      /* the interpreter, or what env looks for, in `words`; NULL: not known */
         bool by_env;
-        char words[HEAD_MAX];
+        char words[EXECUTABLE_HEAD_MAX + 1];
 };
 
 /* Of env's own words. */
@@ -111,17 +66,14 @@ static bool is_skipped(const struct shebang *shebang, const char *word) {
 }
 
 static void read_shebang(const char *path, struct shebang *ret) {
-        char head[HEAD_MAX + 1], *state = NULL;
+        char *state = NULL;
 
         *ret = (struct shebang) {};
-        if (read_head(path, head) < 3 || strncmp(head, "#!", 2) != 0)
-                return;
-        head[strcspn(head, "\n")] = '\0';
-        size_t n = strlen(head);
-        ret->cr = head[n - 1] == '\r';
-        head[n - ret->cr] = '\0';
-        (void) snprintf(ret->line, sizeof(ret->line), "%s", head + 2 + strspn(head + 2, " \t"));
-        (void) snprintf(ret->words, sizeof(ret->words), "%s", ret->line);
+        executable_script_line(path, ret->line);
+        size_t n = strlen(ret->line);
+        ret->cr = n > 0 && ret->line[n - 1] == '\r';
+        ret->line[n - ret->cr] = '\0';
+        memcpy(ret->words, ret->line, sizeof(ret->words));
         ret->program = strtok_r(ret->words, " \t", &state);
         const char *slash = ret->program ? strrchr(ret->program, '/') : NULL;
         ret->by_env = slash && strcmp(slash, "/env") == 0;
@@ -144,11 +96,13 @@ static int bad_interpreter(const char *name, const struct shebang *shebang, int 
 }
 
 /* What a shell alone knows how to run. */
-static const char *of_a_shell(const char *name) {
+static const char *of_a_shell(const char *name, enum program_use use) {
         static const char *const builtins[] = { "cd",   "source", ".",     "export", "ulimit",
                                                 "eval", "set",    "alias", "module", "conda" };
         const char *equals = strchr(name, '=');
 
+        if (use == PROGRAM_ON_EXIT)
+                return strpbrk(name, " \t") ? "; commands go into a script" : "";
         if (equals && equals != name && strcspn(name, "/ \t") > (size_t) (equals - name))
                 return "; variables are set by env: `bertctl submit -- env NAME=VALUE COMMAND...`";
         if (strpbrk(name, " \t;|&<>$()"))
@@ -161,31 +115,36 @@ static const char *of_a_shell(const char *name) {
         return "";
 }
 
-static int not_found(const char *name, struct error *error) {
+static int not_found(const char *name, enum program_use use, struct error *error) {
         if (strchr(name, '/'))
-                return error_input(error, BERTCTL_EXIT_USAGE, "%s: No such file or directory", name);
-        cleanup_free char *how = name[0] ? program_command(name) : NULL;
+                return error_input(error, BERTCTL_EXIT_USAGE, "%s: No such file or directory%s", name,
+                                   of_a_shell(name, use));
+        cleanup_free char *how = use == PROGRAM_OF_JOB ? program_command(name) : NULL;
         if (how)
                 return error_input(error, BERTCTL_EXIT_USAGE,
                                    "%s: command not found; the one in this folder is run by `bertctl submit -- %s`",
                                    name, how);
-        return error_input(error, BERTCTL_EXIT_USAGE, "%s: command not found%s", name, of_a_shell(name));
+        return error_input(error, BERTCTL_EXIT_USAGE, "%s: command not found%s", name, of_a_shell(name, use));
 }
 
-static int denied(const char *name, const char *path, struct error *error) {
+static int denied(const char *name, const char *path, enum program_use use, struct error *error) {
         struct stat st;
 
         if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
                 return error_input(error, BERTCTL_EXIT_USAGE, "%s: Is a directory", name);
-        cleanup_free char *how = access(path, X_OK) < 0 && access(path, R_OK) == 0 ? program_command(path) : NULL;
-        return error_input(error, BERTCTL_EXIT_USAGE, "%s: Permission denied%s%s%s", name,
-                           how ? "; run it as `bertctl submit -- " : "", how ? how : "", how ? "`" : "");
+        bool readable = access(path, X_OK) < 0 && access(path, R_OK) == 0;
+        cleanup_free char *how = readable && use == PROGRAM_OF_JOB ? program_command(path) : NULL;
+        if (how)
+                return error_input(error, BERTCTL_EXIT_USAGE, "%s: Permission denied; run it as `bertctl submit -- %s`",
+                                   name, how);
+        return error_input(error, BERTCTL_EXIT_USAGE, "%s: Permission denied%s", name,
+                           readable && use == PROGRAM_ON_EXIT ? "; make it executable: chmod +x" : "");
 }
 
 /* A shell takes for its own script what the kernel knows no format of, unless it looks binary. */
 static int unknown_format(const char *name, const char *path, struct error *error) {
-        char head[HEAD_MAX + 1];
-        size_t n = read_head(path, head);
+        char head[EXECUTABLE_HEAD_MAX + 1];
+        size_t n = executable_head(path, head);
         const char *newline = memchr(head, '\n', n);
         bool elf = n > 4 && memcmp(head, "\177ELF", 4) == 0;
 
@@ -211,8 +170,8 @@ static int check_script(const char *name, const char *path, struct error *error)
         read_shebang(path, &shebang);
         if (!shebang.line[0])
                 return 0;
-        int r = shebang.program ? find(shebang.program, &interpreter) : 0;
-        if (r == 0 && interpreter && !is_program(interpreter))
+        int r = shebang.program ? executable_find(shebang.program, &interpreter) : 0;
+        if (r == 0 && interpreter && !executable_is(interpreter))
                 r = access(interpreter, F_OK) < 0 ? -ENOENT : -EACCES;
         if (shebang.cr)
                 r = -ENOENT;
@@ -226,18 +185,18 @@ static int check_script(const char *name, const char *path, struct error *error)
                            name, word, word);
 }
 
-static int exec_error(const char *name, const char *path, int r, struct error *error) {
+static int exec_error(const char *name, const char *path, enum program_use use, int r, struct error *error) {
         struct shebang shebang;
 
         switch (-r) {
         case EACCES:
         case EISDIR:
-                return denied(name, path, error);
+                return denied(name, path, use, error);
         case ENOEXEC:
                 return unknown_format(name, path, error);
         case ENOENT:
                 if (access(path, F_OK) < 0)
-                        return not_found(name, error);
+                        return not_found(name, use, error);
                 read_shebang(path, &shebang);
                 if (shebang.line[0])
                         return bad_interpreter(name, &shebang, r, error);
@@ -254,20 +213,20 @@ static bool is_of_the_trial(int r) {
                r == -ENFILE;
 }
 
-int program_check(char *const *argv, struct error *error) {
+int program_check(char *const *argv, enum program_use use, struct error *error) {
         cleanup_free char *path = NULL;
         const char *name = argv[0];
 
         if (!name[0])
                 return error_input(error, BERTCTL_EXIT_USAGE, "the command is an empty word");
-        int r = find(name, &path);
+        int r = executable_find(name, &path);
         if (r == -ENOENT)
-                return not_found(name, error);
+                return not_found(name, use, error);
         if (r < 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "%s: %s", name, strerror(-r));
-        r = access(path, F_OK) < 0 ? -errno : is_program(path) ? try_exec(path, argv) : -EACCES;
-        bool said = r < 0 && (!is_of_the_trial(r) || !is_program(path));
-        return said ? exec_error(name, path, r, error) : check_script(name, path, error);
+        r = access(path, F_OK) < 0 ? -errno : executable_is(path) ? try_exec(path, argv) : -EACCES;
+        bool said = r < 0 && (!is_of_the_trial(r) || !executable_is(path));
+        return said ? exec_error(name, path, use, r, error) : check_script(name, path, error);
 }
 
 /* ---- taken for a spec ---- */
@@ -299,19 +258,19 @@ static const char *interpreter_of(const char *path, struct shebang *shebang) {
 }
 
 char *program_command(const char *path) {
-        char head[HEAD_MAX + 1];
+        char head[EXECUTABLE_HEAD_MAX + 1];
         struct shebang shebang;
         cleanup_free char *found = NULL, *word = quoted(path);
 
-        if (!word || (access(path, F_OK) < 0 && (strchr(path, '/') || find(path, &found) < 0)))
+        if (!word || (access(path, F_OK) < 0 && (strchr(path, '/') || executable_find(path, &found) < 0)))
                 return NULL;
         if (found)
                 return steal_pointer(&word);
-        bool elf = read_head(path, head) > 4 && memcmp(head, "\177ELF", 4) == 0;
+        bool elf = executable_head(path, head) > 4 && memcmp(head, "\177ELF", 4) == 0;
         const char *interpreter = interpreter_of(path, &shebang), *here = strchr(path, '/') ? "" : "./";
-        if (is_program(path) && (elf || shebang.line[0]))
+        if (executable_is(path) && (elf || shebang.line[0]))
                 return format_string("%s%s", here, word);
         if (interpreter)
                 return format_string("%s %s", interpreter, word);
-        return elf || is_program(path) ? format_string("%s%s", here, word) : NULL;
+        return elf || executable_is(path) ? format_string("%s%s", here, word) : NULL;
 }

@@ -4,9 +4,11 @@
 
 #include "common/error.h"
 
+enum program_use { PROGRAM_OF_JOB, PROGRAM_ON_EXIT };
+
 /* Whether `argv` can be executed here and now, by this user, in this folder, with this environment; told as a shell tells it, with
- * BERTCTL_EXIT_USAGE. Nothing of the program is run. */
-int program_check(char *const *argv, struct error *error);
+ * BERTCTL_EXIT_USAGE and the cure that fits its use. Nothing of the program is run. */
+int program_check(char *const *argv, enum program_use use, struct error *error);
 
 /* How a file that is a program, and no spec, is run: "./train.sh", "python3 train.py"; for a word that names no file, but a program
  * that PATH has, the word. Caller frees; NULL: it is none. */

@@ -24,6 +24,7 @@
 #include "common/cpu_list.h"
 #include "common/clock.h"
 #include "common/environment.h"
+#include "common/executable.h"
 #include "common/file.h"
 #include "common/inherited.h"
 #include "common/parse.h"
@@ -231,12 +232,11 @@ bool attempt_is_trainer(const struct attempt *attempt) {
 /* ---- the main child ---- */
 
 enum step { STEP_SETUP, STEP_RUN_DIR, STEP_CWD, STEP_EXEC };
-#define SCRIPT_HEAD 256 /* bytes of a script that the kernel reads, too */
 struct exec_report {
         int step;
         int code;
-        bool there;                    /* STEP_EXEC: a program of that name is, and may be executed */
-        char interpreter[SCRIPT_HEAD]; /* that a script names; "" = it is none */
+        bool there;                                /* STEP_EXEC: a program of that name is, and may be executed */
+        char interpreter[EXECUTABLE_HEAD_MAX + 1]; /* that a script names; "" = it is none */
 };
 static_assert(sizeof(struct exec_report) <= PIPE_BUF, "written at once");
 
@@ -301,35 +301,16 @@ static int make_run_dir(const struct attempt *attempt) {
         return r;
 }
 
-/* What a script's first line names, as the kernel reads it: to the first blank. */
-static void read_interpreter(int fd, char ret[SCRIPT_HEAD]) {
-        char head[SCRIPT_HEAD] = "";
-        ssize_t n = read(fd, head, sizeof(head) - 1);
-
-        ret[0] = '\0';
-        if (n < 3 || strncmp(head, "#!", 2) != 0)
-                return;
-        const char *p = head + 2 + strspn(head + 2, " \t");
-        (void) snprintf(ret, SCRIPT_HEAD, "%.*s", (int) strcspn(p, " \t\n"), p);
-}
-
-/* Why a program that is there is not executed: its interpreter is not. Where the name has no slash only PATH's first one is looked at. */
+/* Why a program that is there is not executed: its interpreter is not, which the kernel reads to the first blank. */
 static void look_at_program(const char *name, struct exec_report *said) {
-        const char *path = strchr(name, '/') ? "" : getenv("PATH");
+        cleanup_free char *path = NULL;
+        char line[EXECUTABLE_HEAD_MAX + 1];
 
-        for (; path && !said->there; path = *path ? path + 1 : NULL) {
-                int n = (int) strcspn(path, ":");
-                char file[PATH_MAX];
-                (void) snprintf(file, sizeof(file), "%.*s%s%s", n, path, n > 0 ? "/" : "", name);
-                struct stat st;
-                said->there = access(file, X_OK) == 0 && stat(file, &st) == 0 && S_ISREG(st.st_mode);
-                int fd = said->there ? open(file, O_RDONLY | O_CLOEXEC) : -1;
-                if (fd >= 0) {
-                        read_interpreter(fd, said->interpreter);
-                        (void) close(fd);
-                }
-                path += n;
-        }
+        said->there = executable_find(name, &path) == 0 && executable_is(path);
+        if (!said->there)
+                return;
+        executable_script_line(path, line);
+        (void) snprintf(said->interpreter, sizeof(said->interpreter), "%.*s", (int) strcspn(line, " \t"), line);
 }
 
 /* In the child. Returns only where a step failed, which it names; errno says why. */

@@ -1,0 +1,12 @@
+/* What a spec names, looked at before it is submitted: what is not there is better told now than when the job's turn has come. */
+#ifndef CTL_INPUTS_H
+#define CTL_INPUTS_H
+
+#include "common/error.h"
+#include "common/spec.h"
+
+/* Files that are not empty, the program and on_exit that can be executed. What is in the files the trainer checks. on_exit is looked at
+ * here alone: a run does not end for a notice that cannot be given any more. */
+int inputs_check(const struct spec *spec, struct error *error);
+
+#endif
