@@ -5,12 +5,10 @@
 #include "common/spec.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <strings.h>
 
 #include "bertd/exit.h"
@@ -19,6 +17,7 @@
 #include "common/parse.h"
 #include "common/paths.h"
 #include "common/spec_fields.h"
+#include "common/spec_source.h"
 
 static const char *const kind_names[] = JOB_KIND_NAMES;
 
@@ -288,14 +287,6 @@ static int read_backoff(struct reader *reader, struct spec *spec) {
         return 0;
 }
 
-/* Of what is no file in a folder: standard input, a pipe. */
-static bool is_stream(const char *path) {
-        struct stat st;
-
-        return strcmp(path, SPEC_STDIN) == 0 || strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0 ||
-               (stat(path, &st) == 0 && !S_ISREG(st.st_mode));
-}
-
 static int default_name(struct reader *reader, char **to) {
         static const char *const endings[] = { ".yaml", ".yml" };
         const char *slash = strrchr(reader->file.path, '/'), *base = slash ? slash + 1 : reader->file.path;
@@ -309,7 +300,7 @@ static int default_name(struct reader *reader, char **to) {
                 }
         }
         bool is_number = strspn(base, "0123456789") == n; /* an id's place is taken */
-        if (is_stream(reader->file.path)) {
+        if (spec_is_stream(reader->file.path)) {
                 *to = strdup("job");
                 return *to ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
         }
@@ -607,43 +598,12 @@ static int read_all(struct reader *reader, struct spec *spec) {
         return r;
 }
 
-int spec_read(const char *path, char **ret_text, size_t *ret_size, struct error *error) {
-        cleanup_close int own =
-                strcmp(path, SPEC_STDIN) == 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-
-        if (own < 0 && strcmp(path, SPEC_STDIN) != 0) {
-                int r = error_errno(error, errno, "%s", path);
-                if (error)
-                        error->exit = BERTD_EXIT_INPUT;
-                return r;
-        }
-        /* A pipe is waited for; one that nobody writes to is at its end. */
-        if (own >= 0)
-                (void) fcntl(own, F_SETFL, 0);
-        int r = file_read_fd(own >= 0 ? own : STDIN_FILENO, path, BERTD_SPEC_MAX, ret_text, ret_size, error);
-        if (r < 0 && error)
-                error->exit = r == -EFBIG ? BERTD_EXIT_CONFIG : BERTD_EXIT_INPUT;
-        return r;
-}
-
-/* From where its relative paths are taken. */
-static int find_folder(struct reader *reader) {
-        char cwd[PATH_MAX];
-        const char *path = reader->file.path, *slash = is_stream(path) ? NULL : strrchr(path, '/');
-        cleanup_free char *folder = slash ? strndup(path, (size_t) (slash - path) + 1) : strdup(".");
-
-        if (folder && folder[0] != '/' && !getcwd(cwd, sizeof(cwd)))
-                return error_errno(reader->error, errno, "current folder");
-        reader->folder = folder ? path_absolute(folder[0] == '/' ? "/" : cwd, folder) : NULL;
-        return reader->folder ? 0 : error_errno(reader->error, ENOMEM, "%s", path);
-}
-
 int spec_parse(const char *path, const char *text, size_t size, const char *const *settings, size_t n,
                struct spec **ret_spec, struct error *error) {
         struct reader reader = { .file = { .path = path, .text = (char *) text, .size = size }, .error = error };
         cleanup_spec struct spec *spec = calloc(1, sizeof(*spec));
 
-        int r = spec ? find_folder(&reader) : error_errno(error, ENOMEM, "%s", path);
+        int r = spec ? spec_folder(path, &reader.folder, error) : error_errno(error, ENOMEM, "%s", path);
         if (r == 0)
                 r = spec_raw_read(&reader.file, &reader.raw, error);
         if (r == 0 && !reader.raw)
