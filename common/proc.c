@@ -86,9 +86,9 @@ int proc_signal(const struct proc *proc, int signal) {
 
 /* ---- the list ---- */
 
-static bool add(struct procs *procs, const struct proc *proc) {
+bool procs_add(struct procs *procs, const struct proc *proc) {
         if (procs->n == procs->room) {
-                size_t room = MAX(procs->room * 2, (size_t) 256);
+                size_t room = MAX(procs->room * 2, (size_t) 64);
                 struct proc *more = realloc(procs->list, room * sizeof(*more));
                 if (!more)
                         return false;
@@ -117,7 +117,7 @@ int procs_read(struct procs *procs) {
                 r = proc_stat((pid_t) pid, &proc);
                 if (r == -ESRCH)
                         r = 0; /* gone meanwhile */
-                else if (r >= 0 && !add(procs, &proc))
+                else if (r >= 0 && !procs_add(procs, &proc))
                         r = -ENOMEM;
         }
         if (r < 0)

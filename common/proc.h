@@ -52,6 +52,7 @@ int proc_signal(const struct proc *proc, int signal);
 int procs_read(struct procs *procs);
 struct proc *procs_find(const struct procs *procs, pid_t pid); /* NULL: not in the list */
 void procs_spread(struct procs *procs);
+bool procs_add(struct procs *procs, const struct proc *proc); /* at the end; false: no memory */
 void procs_free(struct procs *procs);
 
 /* Reads, marks by the callback, spreads, and keeps those that are ours and live, but ourselves. 0 or −errno. */

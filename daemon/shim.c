@@ -376,7 +376,7 @@ static void ask_next(struct shim *shim) {
         int64_t next = term_look(&shim->term, shim_first(shim), now);
         if (next > 0 && ((uint64_t) next < end || end <= now))
                 (void) sd_event_source_set_time(shim->grace, (uint64_t) next);
-        else if (next < 0 && shim->term.n == 0 && shim_first(shim) > 0)
+        else if (next < 0 && shim->term.asked.n == 0 && shim_first(shim) > 0)
                 (void) kill(shim_first(shim), SIGTERM);
 }
 

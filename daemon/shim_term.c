@@ -29,8 +29,8 @@ struct round {
 };
 
 static bool was_asked(const struct term *term, const struct proc *proc) {
-        for (size_t i = 0; i < term->n; i++)
-                if (term->asked[i].pid == proc->pid && term->asked[i].start == proc->start)
+        for (size_t i = 0; i < term->asked.n; i++)
+                if (term->asked.list[i].pid == proc->pid && term->asked.list[i].start == proc->start)
                         return true;
         return false;
 }
@@ -124,20 +124,6 @@ static bool ends_with_writer(struct round *round, const struct proc *proc) {
 
 /* ---- asking ---- */
 
-/* False: no memory. */
-static bool remember(struct term *term, const struct proc *proc) {
-        if (term->n == term->room) {
-                size_t room = MAX(term->room * 2, (size_t) 64);
-                struct proc *more = realloc(term->asked, room * sizeof(*more));
-                if (!more)
-                        return false;
-                term->asked = more;
-                term->room = room;
-        }
-        term->asked[term->n++] = *proc;
-        return true;
-}
-
 /* A shell before its children: one whose command has ended would run the next. A carrier is told by the end of its children, and by us where
  * they are another user's; so is a shell whose own end would take its children along (`taken`). Returns whether any was asked. */
 static bool ask_from(struct round *round, const struct proc *top, bool taken) {
@@ -149,7 +135,7 @@ static bool ask_from(struct round *round, const struct proc *top, bool taken) {
         bool shell = is_shell(top), through = shell || is_carrier(procs, top);
         bool carrier = through && (!shell || (taken && has_child(procs, top, NULL, 0)));
         taken = taken || (carrier && takes_along(top));
-        if (!remember(round->term, top))
+        if (!procs_add(&round->term->asked, top))
                 return false;
         bool asked = !carrier && proc_signal(top, SIGTERM) >= 0;
         round->asked++;
@@ -200,7 +186,7 @@ static void continue_all(const struct procs *procs) {
 
 int64_t term_look(struct term *term, pid_t main, uint64_t now_usec) {
         struct procs procs = {};
-        bool first = term->n == 0;
+        bool first = term->asked.n == 0;
 
         int r = tree_read_job(main, &procs);
         if (r < 0) {
@@ -231,6 +217,6 @@ int term_continue(pid_t main) {
 }
 
 void term_free(struct term *term) {
-        free(term->asked);
+        procs_free(&term->asked);
         *term = (struct term) {};
 }

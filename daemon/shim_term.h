@@ -19,8 +19,7 @@
 #define TERM_PAUSE_USEC UINT64_C(200000) /* between two rounds: what reads from a pipe has that long to end by itself */
 
 struct term {
-        struct proc *asked;
-        size_t n, room;
+        struct procs asked;
         uint64_t next_usec; /* the next round's time; 0: some who were asked live */
 };
 
