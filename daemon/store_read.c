@@ -238,32 +238,46 @@ static int read_newest(struct store *store, struct job *job, struct error *error
 
 /* ---- at the start ---- */
 
-static int read_open_job(struct store *store, sqlite3_stmt *s, struct error *error) {
-        struct job *job = NULL;
-
-        int r = read_row(store, s, &job, error);
-        if (r < 0)
-                return r == -EBADMSG ? 0 : r;
-        r = read_attempts(store, job, STATEMENT_LOAD_ATTEMPTS, error);
-        if (r >= 0)
-                r = read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
-        if (r >= 0 && store_keep(store, job) < 0)
-                r = error_errno(error, ENOMEM, "jobs");
-        if (r < 0)
-                job_free(job);
-        return r;
-}
-
-int store_read_open(struct store *store, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_OPEN];
+/* `keep`: reads the rest of a job that goes into memory, and puts it there. */
+static int read_jobs(struct store *store, unsigned statement,
+                     int (*keep)(struct store *store, struct job *job, struct error *error), struct error *error) {
+        sqlite3_stmt *s = store->statements[statement];
         int r = 0, code = SQLITE_DONE;
 
-        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW)
-                r = read_open_job(store, s, error);
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                struct job *job = NULL;
+                r = read_row(store, s, &job, error);
+                if (r == -EBADMSG)
+                        r = 0;
+                else if (r >= 0 && (r = keep(store, job, error)) < 0)
+                        job_free(job);
+        }
         if (r >= 0 && code != SQLITE_DONE)
                 r = db_error(error, store->db, "jobs");
         (void) sqlite3_reset(s);
         return r;
+}
+
+static int keep_open(struct store *store, struct job *job, struct error *error) {
+        int r = read_attempts(store, job, STATEMENT_LOAD_ATTEMPTS, error);
+
+        if (r >= 0)
+                r = read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
+        return r >= 0 && store_keep(store, job) < 0 ? error_errno(error, ENOMEM, "jobs") : r;
+}
+
+static int keep_owed(struct store *store, struct job *job, struct error *error) {
+        int r = read_newest(store, job, error);
+
+        return r >= 0 && store_adopt(store, job) < 0 ? error_errno(error, ENOMEM, "jobs") : r;
+}
+
+int store_read_open(struct store *store, struct error *error) {
+        return read_jobs(store, STATEMENT_LOAD_OPEN, keep_open, error);
+}
+
+int store_read_owed(struct store *store, struct error *error) {
+        return read_jobs(store, STATEMENT_LOAD_OWED, keep_owed, error);
 }
 
 int store_read_counts(struct store *store, struct error *error) {
@@ -281,32 +295,6 @@ int store_read_counts(struct store *store, struct error *error) {
         if (r >= 0 && sqlite3_step(s) != SQLITE_ROW)
                 r = db_error(error, store->db, "trash");
         store->trash = (uint64_t) sqlite3_column_int64(s, 0);
-        (void) sqlite3_reset(s);
-        return r;
-}
-
-static int read_owed_job(struct store *store, sqlite3_stmt *s, struct error *error) {
-        struct job *job = NULL;
-
-        int r = read_row(store, s, &job, error);
-        if (r < 0)
-                return r == -EBADMSG ? 0 : r;
-        r = read_newest(store, job, error);
-        if (r >= 0 && store_adopt(store, job) < 0)
-                r = error_errno(error, ENOMEM, "jobs");
-        if (r < 0)
-                job_free(job);
-        return r;
-}
-
-int store_read_owed(struct store *store, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_OWED];
-        int r = 0, code = SQLITE_DONE;
-
-        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW)
-                r = read_owed_job(store, s, error);
-        if (r >= 0 && code != SQLITE_DONE)
-                r = db_error(error, store->db, "jobs");
         (void) sqlite3_reset(s);
         return r;
 }
