@@ -370,17 +370,15 @@ static int read_source(const char *path, struct source *ret, struct error *error
         return r;
 }
 
-static int load_spec(const struct source *source, const struct option_list *settings, struct spec **ret_spec,
+/* `look`: at what it names, too. */
+static int load_spec(const struct source *source, const struct option_list *settings, bool look, struct spec **ret_spec,
                      struct error *error) {
         int r = spec_parse(source->path, source->text, source->size, settings->items, settings->n, ret_spec, error);
 
         if (r < 0)
                 r = refuse_program(source->path, error);
-        else {
-                r = inputs_check(*ret_spec, error);
-                if (r < 0)
-                        (void) error_prefix(error, "%s", source->path);
-        }
+        else if (look && (r = inputs_check(*ret_spec, error)) < 0)
+                (void) error_prefix(error, "%s", source->path);
         /* Whatever is wrong with a spec is wrong usage of bertctl. */
         if (r < 0)
                 error->exit = BERTCTL_EXIT_USAGE;
@@ -389,7 +387,7 @@ static int load_spec(const struct source *source, const struct option_list *sett
 
 /* One job of an array: its keys set, and in its name and its folder. */
 static int load_member(const struct source *source, const struct option_list *settings, const struct array *array,
-                       size_t index, struct spec **ret_spec, struct error *error) {
+                       size_t index, bool look, struct spec **ret_spec, struct error *error) {
         struct option_list all = *settings;
         cleanup_free char *label = NULL, *name = NULL, *run_dir = NULL;
         char *own[ARRAY_AXES_MAX] = {};
@@ -402,7 +400,7 @@ static int load_member(const struct source *source, const struct option_list *se
                         all.items[all.n++] = own[i];
         }
         if (r == 0)
-                r = load_spec(source, &all, ret_spec, error);
+                r = load_spec(source, &all, look, ret_spec, error);
         for (size_t i = 0; i < array->n; i++)
                 free(own[i]);
         if (r < 0)
@@ -451,7 +449,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
         for (size_t i = 0; i < 2 * total; i++) { /* first every spec, then every job */
                 cleanup_spec struct spec *spec = NULL;
                 uint64_t id;
-                int r = load_member(source, settings, array, i % total, &spec, &ctl->error);
+                int r = load_member(source, settings, array, i % total, i < total, &spec, &ctl->error);
                 if (r == 0 && i == total)
                         r = client_connect(ctl->socket, &client, &ctl->error);
                 if (r == 0 && i >= total)
@@ -630,7 +628,7 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
         o.priority = o.priority == INT64_MAX ? BERTD_PRIORITY_DEFAULT : o.priority;
         /* What is wrong here is told whether or not a daemon is there. */
         if (r == 0 && !arguments.rest)
-                r = load_spec(&source, &settings, &spec, &ctl->error);
+                r = load_spec(&source, &settings, true, &spec, &ctl->error);
         else if (r == 0)
                 r = check_command(&arguments, &ctl->error);
         if (r == 0)
