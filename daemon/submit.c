@@ -391,6 +391,8 @@ static int check_kind(const struct submission *submission, struct error *error) 
                 return error_set(error, EINVAL, "command: missing, a job of kind command needs one");
         if (kind != JOB_COMMAND && submission->command && submission->command[0])
                 return error_set(error, EINVAL, "command: not for a job of kind %s", submission->kind);
+        if (kind != JOB_COMMAND && submission->ends_with && submission->ends_with[0])
+                return error_set(error, EINVAL, "ends_with: not for a job of kind %s", submission->kind);
         if (kind != JOB_COMMAND && (!submission->spec || !submission->spec[0]))
                 return error_set(error, EINVAL, "spec: missing, a job of kind %s needs one", submission->kind);
         for (size_t i = 0; submission->environment && submission->environment[i]; i++)

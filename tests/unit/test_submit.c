@@ -203,6 +203,10 @@ static void test_missing(void **state) {
                         assert_true(sd_bus_message_append(m, "{sv}", "cwd", "s", rows[i].cwd) >= 0);
                 assert_non_null(strstr(verdict(m, NULL), rows[i].expected));
         }
+        sd_bus_message *m = begin();
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}", "name", "s", "n", "kind", "s", "pretrain", "cwd",
+                                          "s", "/", "spec", "s", "kind: pretrain", "ends_with", "s", "last") >= 0);
+        assert_string_equal(verdict(m, NULL), "ends_with: not for a job of kind pretrain");
 }
 
 /* A path of so many bytes. */
