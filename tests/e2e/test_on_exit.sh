@@ -57,7 +57,9 @@ start_bertd
 ok "what was owed is paid" wait_for 10 none_owed
 says_again() { "$BERTCTL" events "${again:-0}" | grep "on_exit.*started again" >/dev/null; }
 ok "an event says what was repeated" says_again
+no_hook_runs() { ! pgrep -f "$work/hook" >/dev/null; }
 waiting() { # six jobs: the four whose on_exit runs, and two
+  wait_for 10 no_hook_runs || echo "# an earlier on_exit still runs"
   touch "$work/hold"
   jobs=()
   for i in 1 2 3 4 5 6; do jobs+=("$(submit)"); done
@@ -113,6 +115,7 @@ kill -TERM "$bertd_pid"
 ok "bertd stops" wait "$bertd_pid"
 wait $locker
 is "it has not started what it could not watch" "$(ran "$job")" ""
+is "nor tried to" "$(grep "job $job: /bin/sh cannot be run" "$work/bertd.log")" ""
 is "it is owed" "$(owed)" 1
 start_bertd
 ok "the next bertd starts it" wait_for 10 has_run "$job"
