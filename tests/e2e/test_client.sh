@@ -132,7 +132,7 @@ if ((EUID == 0)) && unshare -m true 2>/dev/null; then
   cp "$BERTCTL" "$work/bertctl"
   closed() { # ARGUMENT...: of bertctl, as another user, with a socket of root alone
     # shellcheck disable=SC2016 # for that shell
-    env -u BERTD_SOCKET -u BERTD_STATE_DIR HOME=/nonexistent unshare -m sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/bertd && umask 177 && python3 -c "import socket; socket.socket(socket.AF_UNIX).bind(\"/run/bertd/bertd.sock\")" && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"' sh "$work/bertctl" "$@"
+    env -u BERTD_SOCKET -u BERTD_STATE_DIR HOME="$work/no-home" unshare -m sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/bertd && umask 177 && python3 -c "import socket; socket.socket(socket.AF_UNIX).bind(\"/run/bertd/bertd.sock\")" && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"' sh "$work/bertctl" "$@"
   }
   closed_says() { # PATTERN ARGUMENT...
     local pattern=$1 code=0
