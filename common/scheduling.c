@@ -95,8 +95,9 @@ void scheduling_get(struct scheduling *ret) {
                 return;
         ret->io_class = (int) (io >> IO_CLASS_SHIFT) & 7;
         ret->io_level = (int) io & 7;
-        /* As some kernels say where none was set. */
-        if (ret->io_class == IO_BEST_EFFORT && ret->io_level == (getpriority(PRIO_PROCESS, 0) + 20) / 5)
+        /* As some kernels say where none was set. Under another policy the class of none is not this one. */
+        if ((ret->policy == SCHED_OTHER || ret->policy == SCHED_BATCH) && ret->io_class == IO_BEST_EFFORT &&
+            ret->io_level == (getpriority(PRIO_PROCESS, 0) + 20) / 5)
                 ret->io_class = ret->io_level = 0;
 }
 
