@@ -2,17 +2,17 @@
  * ALBERT always strips. */
 #include "trainer/text/arguments.h"
 
-#include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
-
 #include "bertd/exit.h"
+#include "common/parse.h"
 
 bool text_arguments_take(struct text_arguments *arguments, int value) {
         if (value < ARGUMENT_LOWERCASE || value >= ARGUMENT_MAX)
                 return false;
         int yes = !(value & 1);
         switch (value & ~1) {
+        case ARGUMENT_ENCODING:
+                arguments->encoding = optarg;
+                break;
         case ARGUMENT_LOWERCASE:
                 arguments->lowercase = yes;
                 break;
@@ -50,10 +50,21 @@ int text_arguments_options(const struct text_arguments *arguments, const struct 
         return 0;
 }
 
-void warn_of_cuts(const struct reader *reader) {
-        const char *first;
-        uint64_t n = reader_cuts(reader, &first);
-        if (n > 0)
-                (void) fprintf(stderr, "%s: cut lines of more than %zu KiB %" PRIu64 " times, first at %s\n",
-                               program_invocation_short_name, READER_LINE_BYTES_MAX >> 10, n, first ? first : "?");
+int text_encoding(const char *name, enum data_encoding *ret, struct error *error) {
+        static const char *const names[ENCODING_MAX] = DATA_ENCODING_NAMES;
+        int encoding = parse_choice(name, names, ENCODING_MAX);
+
+        if (encoding < 0)
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--encoding: '%.64s', expected utf-8 or latin-1; iconv converts others", name);
+        *ret = (enum data_encoding) encoding;
+        return 0;
+}
+
+int text_arguments_reader(const struct text_arguments *arguments, int argc, char **argv, enum reader_cut cut,
+                          struct reader **ret, struct error *error) {
+        enum data_encoding encoding = ENCODING_UTF8;
+
+        int r = arguments->encoding ? text_encoding(arguments->encoding, &encoding, error) : 0;
+        return r < 0 ? r : reader_open(argv + optind, (size_t) (argc - optind), cut, encoding, ret, error);
 }

@@ -51,7 +51,6 @@ struct encoded {
         struct ids ids;
         uint32_t *marks;
         size_t n_marks, capacity;
-        uint64_t n_not_utf8; /* bytes of its text, which are left out */
 };
 
 struct prepare {
@@ -62,7 +61,6 @@ struct prepare {
         struct corpus_writer *train, *validation; /* validation: NULL where none is held out */
         struct corpus_writer *open;               /* the one that takes the open document */
         uint64_t document;                        /* its number */
-        uint64_t n_not_utf8;
 };
 
 /* A worker's state while it parses one block. */
@@ -105,20 +103,10 @@ static int encode(const struct worker *worker, const char *text, size_t size) {
         return encoder_encode(prepare->encoder, worker->thread, text, size, ids);
 }
 
-static uint64_t count_not_utf8(const char *text, size_t size) {
-        uint64_t n = 0;
-
-        for (size_t at = utf8_valid_prefix(text, size); at < size;
-             at += 1 + utf8_valid_prefix(text + at + 1, size - at - 1))
-                n++;
-        return n;
-}
-
 static int take_sentence(void *context, const char *text, size_t size) {
         const struct worker *worker = context;
         size_t begin = worker->encoded->ids.n;
 
-        worker->encoded->n_not_utf8 += count_not_utf8(text, size);
         int r = encode(worker, text, size);
         if (r < 0 || worker->encoded->ids.n == begin)
                 return r;
@@ -136,7 +124,6 @@ static int work(void *context, int thread, struct block *block, void *result, st
         const struct document_sink sink = { .context = &worker, .sentence = take_sentence, .end_document = take_end };
 
         worker.encoded->ids.n = worker.encoded->n_marks = 0;
-        worker.encoded->n_not_utf8 = 0;
         if (block->begins_file && take_end(&worker) < 0)
                 return -ENOMEM;
         return documents_parse(prepare->arguments->format, block, &sink, error);
@@ -172,7 +159,6 @@ static int consume(void *context, const struct block *block, void *result, struc
         const int32_t *ids = encoded->ids.data;
         int r = 0;
 
-        prepare->n_not_utf8 += encoded->n_not_utf8;
         for (size_t i = 0; i < encoded->n_marks && r >= 0;) {
                 size_t n = 0, n_ids = 0;
                 if (encoded->marks[i] == DOCUMENT_END) {
@@ -258,13 +244,7 @@ static void report(const struct prepare *prepare, const struct reader *reader, u
                 sentences += corpus_writer_sentences(prepare->validation);
                 tokens += corpus_writer_tokens(prepare->validation);
         }
-        warn_of_cuts(reader);
-        if (prepare->n_not_utf8 > 0)
-                (void) fprintf(stderr,
-                               "bert-trainer: %" PRIu64
-                               " bytes of the text are not UTF-8 and were left out: is it in another "
-                               "encoding?\n",
-                               prepare->n_not_utf8);
+        text_findings_print(reader_findings(reader), stderr);
         (void) fprintf(stderr,
                        "%s: %" PRIu64 " documents (%" PRIu64 " held out), %" PRIu64 " sentences, %" PRIu64
                        " tokens in %.2f s, %.0f tokens/s, %.1f MB/s\n",
@@ -346,8 +326,8 @@ int cmd_prepare(int argc, char **argv) {
         if (r >= 0)
                 r = vocab_load(arguments.vocab, &vocab, &error);
         if (r >= 0)
-                r = reader_open(argv + optind, (size_t) (argc - optind), text_format_cut(arguments.format), &reader,
-                                &error);
+                r = text_arguments_reader(&arguments.text, argc, argv, text_format_cut(arguments.format), &reader,
+                                          &error);
         if (r >= 0) {
                 prepare.vocab = vocab;
                 r = run(&prepare, reader, &error);

@@ -1,6 +1,6 @@
 /*
  * `bert-trainer tokenize`: one line of text in, one line of tokens or ids out, as Hugging Face's BERT tokenizers give them
- * without [CLS] and [SEP]. Special tokens in the text are themselves, as there. A line cut by the reader stays one line.
+ * without [CLS] and [SEP]. Special tokens in the text are themselves, as there.
  * With a SentencePiece model: as spm_encode after ALBERT's preprocessing, where special tokens are plain text.
  */
 #include "trainer/text/text.h"
@@ -111,14 +111,13 @@ static int work(void *context, int thread, struct block *block, void *result, st
 
         output->size = 0;
         while (line < end) {
-                const char *newline = memchr(line, '\n', (size_t) (end - line));
-                const char *line_end = newline ? newline : end;
+                const char *line_end = memchr(line, '\n', (size_t) (end - line));
                 int r = put_line(tokenize, thread, line, (size_t) (line_end - line), output);
                 if (r >= 0)
                         r = reserve(output, 1);
                 if (r < 0)
                         return r;
-                output->text[output->size++] = newline || !block->ends_mid_line ? '\n' : ' ';
+                output->text[output->size++] = '\n';
                 line = line_end + 1;
         }
         return 0;
@@ -196,7 +195,7 @@ int cmd_tokenize(int argc, char **argv) {
         if (r >= 0)
                 r = vocab_load(arguments.vocab, &vocab, &error);
         if (r >= 0)
-                r = reader_open(argv + optind, (size_t) (argc - optind), READER_LINES, &reader, &error);
+                r = text_arguments_reader(&arguments.text, argc, argv, READER_LINES, &reader, &error);
         struct text_options options;
         if (r >= 0)
                 r = text_arguments_options(&arguments.text, vocab, &options, &error);
@@ -205,7 +204,8 @@ int cmd_tokenize(int argc, char **argv) {
                 tokenize.ids = arguments.ids;
                 tokenize.pieces = vocab_sentencepiece(vocab) && !arguments.ids;
                 r = run(&tokenize, &options, reader, &error);
-                warn_of_cuts(reader);
+                if (r >= 0)
+                        text_findings_print(reader_findings(reader), stderr);
         }
         encoder_free(tokenize.encoder);
         return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
