@@ -213,8 +213,10 @@ static int check_spec(const struct run *run, struct error *error) {
         static const char *const kinds[] = JOB_KIND_NAMES;
 
         if (run->whole->kind != run->options->kind)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected %s", run->options->spec_path,
-                                   kinds[run->options->kind]);
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected %s; %s %s runs it",
+                                   run->options->spec_path, kinds[run->options->kind],
+                                   run->whole->kind == JOB_COMMAND ? "bertctl" : "bert-trainer",
+                                   run->whole->kind == JOB_COMMAND ? "submit" : kinds[run->whole->kind]);
         const struct spec_model *m = &run->whole->model;
         const struct fit fit = { .model = m->config ? m->config : m->init,
                                  .config = &run->config,
