@@ -250,6 +250,118 @@ static int write_one(const char *path, struct error *error) {
         return checkpoint_write(path, &meta, &t, 1, NULL, error);
 }
 
+/* ---- assets ---- */
+
+static void write_with_assets(const char *path, const struct assets *assets) {
+        struct checkpoint_meta meta = {};
+        struct checkpoint_tensor t = { .name = "t",
+                                       .kind = "param",
+                                       .dtype = "float32",
+                                       .n_dims = 1,
+                                       .shape = { 1 },
+                                       .size = 4,
+                                       .data = &(float) { 1 } };
+        assert_int_equal(checkpoint_write(path, &meta, &t, 1, assets, NULL), 0);
+}
+
+/* 0 or the exit code; all assets are read, and nothing else is looked at that a test may have changed beside them. */
+static int read_assets(const char *path, struct assets *ret, struct error *error) {
+        cleanup_checkpoint struct checkpoint *c = NULL;
+
+        *error = (struct error) {};
+        assets_free(ret);
+        assert_int_equal(checkpoint_open(path, &c, error), 0);
+        return checkpoint_read_assets(c, ret, error) < 0 ? error->exit : 0;
+}
+
+static void test_assets(void **state) {
+        struct fixture *f = *state;
+        cleanup_free char *path = format_string("%s/assets", f->folder);
+        cleanup_assets struct assets assets = {}, found = {};
+        struct error error;
+
+        assert_int_equal(assets_add(&assets, "vocab.txt", "[PAD]\r\n\0x", 9, NULL), 0);
+        assert_int_equal(assets_add(&assets, "empty.json", "", 0, NULL), 0);
+        assert_int_equal(assets_add(&assets, "big", f->big, BIG * sizeof(float), NULL), 0); /* of many pages */
+        write_with_assets(path, &assets);
+        assert_int_equal(use(path), 0);
+        assert_int_equal(read_assets(path, &found, &error), 0);
+        assert_int_equal(found.n, 3);
+        for (uint32_t i = 0; i < found.n; i++) {
+                const struct asset *asset = assets_find(&assets, found.item[i].name);
+                assert_non_null(asset);
+                assert_int_equal(asset->size, found.item[i].size);
+                assert_memory_equal(asset->data, found.item[i].data, asset->size);
+        }
+        assert_int_equal(assets_add(&found, "vocab.txt", "other", 5, NULL), 0); /* in its place */
+        assert_int_equal(found.n, 3);
+        assert_string_equal(assets_find(&found, "vocab.txt")->data, "other");
+        assert_null(assets_find(&found, "spiece.model"));
+        write_with_assets(path, &(struct assets) {}); /* none: as an older program writes it */
+        assert_int_equal(read_assets(path, &found, &error), 0);
+        assert_int_equal(found.n, 0);
+}
+
+static void test_asset_names(void **state) {
+        static const char *const bad[] = { "", ".", "../x", "a/b", "a b", "\xc3\xa4", "a\n" };
+        char longest[ASSET_NAME_MAX + 1];
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+                assert_false(asset_name_valid(bad[i]));
+        assert_true(asset_name_valid("added_tokens.json"));
+        memset(longest, 'x', sizeof(longest));
+        longest[ASSET_NAME_MAX] = '\0';
+        assert_false(asset_name_valid(longest));
+        assert_true(asset_name_valid(longest + 1));
+
+        cleanup_assets struct assets assets = {};
+        struct error error = {};
+        char name[16];
+        for (unsigned i = 0; i < ASSETS_MAX; i++) {
+                (void) snprintf(name, sizeof(name), "file%u", i);
+                assert_int_equal(assets_add(&assets, name, "x", 1, NULL), 0);
+        }
+        assert_true(assets_add(&assets, "more", "x", 1, &error) < 0);
+        assert_int_equal(error.exit, BERTD_EXIT_DATA);
+        assert_int_equal(assets_add(&assets, "file0", "y", 1, NULL), 0);
+}
+
+/* What others did to the table: each is refused, in one line that says of what. */
+static void test_assets_changed(void **state) {
+        struct fixture *f = *state;
+        cleanup_free char *path = format_string("%s/changed", f->folder);
+        cleanup_assets struct assets assets = {}, found = {};
+        struct error error;
+        static const struct {
+                const char *sql, *expected;
+        } cases[] = {
+                { "UPDATE asset SET data = x'00' WHERE name = 'vocab.txt'",
+                  "asset vocab.txt does not match its checksum" },
+                { "UPDATE asset SET checksum = 'x' WHERE name = 'b'", "asset b does not match its checksum" },
+                { "DELETE FROM asset WHERE name = 'b'", "table asset does not match its digest" },
+                { "UPDATE asset SET name = 'c' WHERE name = 'b'", "table asset does not match its digest" },
+                { "UPDATE asset SET name = '../b' WHERE name = 'b'", "row 2 of table asset is impossible" },
+                { "UPDATE asset SET data = zeroblob(16777217) WHERE name = 'b'", "row 2 of table asset is impossible" },
+                { "DROP TABLE asset", "no such table: asset" },
+                { "DROP TABLE asset; CREATE VIEW asset AS SELECT 'b' AS name, 'b' AS data, 'x' AS checksum",
+                  "not a readable checkpoint" },
+        };
+
+        assert_int_equal(assets_add(&assets, "vocab.txt", "a", 1, NULL), 0);
+        assert_int_equal(assets_add(&assets, "b", "b", 1, NULL), 0);
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                sqlite3 *db = NULL;
+                write_with_assets(path, &assets);
+                assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+                assert_int_equal(sqlite3_exec(db, cases[i].sql, NULL, NULL, NULL), SQLITE_OK);
+                (void) sqlite3_close(db);
+                assert_int_equal(read_assets(path, &found, &error), BERTD_EXIT_BAD_CHECKPOINT);
+                assert_non_null(strstr(error.text, cases[i].expected));
+                assert_non_null(strstr(error.text, path));
+                assert_int_equal(use(path), BERTD_EXIT_BAD_CHECKPOINT);
+        }
+}
+
 static void write_small(const struct rundir *rundir, uint64_t step) {
         char *path = rundir_checkpoint_path(rundir, step);
         struct error error;
@@ -379,6 +491,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_cut_at_every_page, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_flipped_bytes, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_tensor_is_named, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_assets, setup, teardown),
+                cmocka_unit_test(test_asset_names),
+                cmocka_unit_test_setup_teardown(test_assets_changed, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_foreign_files, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_views_are_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_failed_writes, setup, teardown),
