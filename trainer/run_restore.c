@@ -149,7 +149,7 @@ static int begin_with(struct run *run, const char *path, struct error *error) {
 
         int r = 0;
         if (run_init_is_folder(run))
-                r = hf_folder_read(path, run->model, error);
+                r = hf_folder_read(path, run->model, NULL, NULL, error);
         else {
                 r = checkpoint_open(path, &c, error);
                 if (r >= 0)
