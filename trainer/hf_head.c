@@ -9,6 +9,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/json_read.h"
 
 #define DEFAULT_LABELS 2 /* transformers' */
 
@@ -20,7 +21,7 @@ static bool ends_with(const char *text, const char *end) {
 /* ---- which head ---- */
 
 static const char *class_of(const json_t *root) {
-        return json_string_value(json_array_get(json_object_get(root, "architectures"), 0));
+        return json_plain_string(json_array_get(json_object_get(root, "architectures"), 0));
 }
 
 static bool has_tensor(struct weight_files *files, const char *name) { return weight_files_find(files, name) != NULL; }
@@ -64,7 +65,7 @@ static int is_classifier(const char *path, const json_t *root, struct weight_fil
 /* ---- how many classes ---- */
 
 static int check_problem(const char *path, const json_t *root, struct error *error) {
-        const char *type = json_string_value(json_object_get(root, "problem_type"));
+        const char *type = json_plain_string(json_object_get(root, "problem_type"));
 
         if (!type || strcmp(type, "single_label_classification") == 0)
                 return 0;
@@ -132,7 +133,7 @@ static int64_t id_of(const json_t *value) {
 
         if (json_is_integer(value))
                 return json_integer_value(value);
-        const char *text = json_string_value(value);
+        const char *text = json_plain_string(value);
         long long id = text ? strtoll(text, &end, 10) : -1;
         return text && end != text && *end == '\0' ? id : -1;
 }
@@ -148,7 +149,7 @@ static const char *name_of(const json_t *root, uint64_t i, char buffer[32]) {
         if (names) {
                 const json_t *found = json_object_get(names, key);
                 if (!json_is_integer(found))
-                        return json_string_value(found);
+                        return json_plain_string(found);
                 (void) snprintf(buffer, 32, "%" JSON_INTEGER_FORMAT, json_integer_value(found));
                 return buffer;
         }

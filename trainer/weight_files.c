@@ -12,6 +12,7 @@
 
 #include "bertd/exit.h"
 #include "common/file.h"
+#include "common/json_read.h"
 
 #define INDEX_BYTES_MAX ((size_t) 64 << 20)
 #define SHARDS_MAX 1000
@@ -149,7 +150,10 @@ static int read_index(struct weight_files *files, struct error *error) {
         int r = file_read(path, INDEX_BYTES_MAX, &text, &size, error);
         if (r < 0)
                 return r;
-        json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
+        r = file_refuse_pointer(path, text, size, error);
+        if (r < 0)
+                return r;
+        json_t *root = json_read(text, size, JSON_REJECT_DUPLICATES, &why);
         files->map = json_incref(json_object_get(root, "weight_map"));
         if (!root)
                 r = error_input(error, BERTD_EXIT_DATA, "%s:%d: %s", path, why.line, why.text);
@@ -179,7 +183,7 @@ static int open_shards(struct weight_files *files, enum model_type type, struct 
         int r = 0;
 
         json_object_foreach(files->map, tensor, value) {
-                const char *name = json_string_value(value);
+                const char *name = json_plain_string(value);
                 if (!is_file_name(name))
                         return error_input(error, BERTD_EXIT_DATA,
                                            "%s/" INDEX ": weight_map: %.100s: '%.64s' is not a file's name, "
@@ -207,7 +211,7 @@ static const char *base_name(const char *path) { return strrchr(path, '/') + 1; 
 static int check_listed(const struct weight_files *files, struct error *error) {
         for (uint32_t i = 0; i < files->n; i++) {
                 const struct weight_tensor *t = &files->tensors[i];
-                const char *listed = json_string_value(json_object_get(files->map, t->tensor->name));
+                const char *listed = json_plain_string(json_object_get(files->map, t->tensor->name));
                 if (!listed)
                         return error_input(error, BERTD_EXIT_DATA, "%s: tensor %.100s is not in " INDEX, t->file,
                                            t->tensor->name);
@@ -230,7 +234,7 @@ static int check_complete(const struct weight_files *files, struct error *error)
                 : !name ? 0
                         : error_input(error, BERTD_EXIT_DATA,
                                       "%s/%.100s: tensor %.100s is missing, but " INDEX " places it there",
-                                      files->folder, json_string_value(json_object_get(left, name)), name);
+                                      files->folder, json_plain_string(json_object_get(left, name)), name);
         json_decref(left);
         return r;
 }
