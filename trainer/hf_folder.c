@@ -233,8 +233,7 @@ static int check_rest(struct reading *reading, struct error *error) {
         return r;
 }
 
-int hf_folder_read(const char *folder, struct model *model, const int32_t *rows, unsigned *ret_fresh,
-                   struct error *error) {
+int hf_folder_read(const char *folder, struct model *model, const int32_t *rows, unsigned *fresh, struct error *error) {
         cleanup_weight_files struct weight_files *files = NULL;
 
         int r = weight_files_open(folder, model->config.model_type, &files, error);
@@ -244,9 +243,8 @@ int hf_folder_read(const char *folder, struct model *model, const int32_t *rows,
         r = take_tensors(&reading, error);
         if (r >= 0)
                 r = check_rest(&reading, error);
+        *fresh |= reading.fresh;
         model_parameters_changed(model);
-        if (r >= 0 && ret_fresh)
-                *ret_fresh = reading.fresh;
         return r;
 }
 

@@ -26,9 +26,8 @@ struct hf_limits {
 int hf_folder_limits(const char *folder, const struct model_config *config, struct hf_limits *ret, struct error *error);
 
 /* Weights into the model, whose shape must be the folder's but for heads. `rows`, where it is not NULL: the folder's row of each class of
- * the model, −1 for one that stays as it is. What the folder lacks of heads stays as it is, is told on stderr and marked in *ret_fresh, a
- * bit for each enum model_part (NULL: not asked). */
-int hf_folder_read(const char *folder, struct model *model, const int32_t *rows, unsigned *ret_fresh,
-                   struct error *error);
+ * the model, −1 for one that stays as it is. What the folder lacks of heads stays as it is, is told on stderr and added to *fresh
+ * as bits, 1 << PART_…. */
+int hf_folder_read(const char *folder, struct model *model, const int32_t *rows, unsigned *fresh, struct error *error);
 
 #endif
