@@ -80,6 +80,8 @@ struct run {
         struct samples_vocab samples_vocab;
         struct text_options text; /* of what the run begins with, else fine-tuning's own */
         bool text_known;          /* and it tells */
+        uint32_t init_length;     /* tokens of a text, as a folder that the run begins with says; 0: it does not */
+        bool init_tail;           /* and whether a longer one keeps its tail */
         struct encoder *encoder;  /* fine-tuning: as all below */
         struct run_task tasks[SPEC_TASKS_MAX];
         uint32_t n_tasks, n_classes;
