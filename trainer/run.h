@@ -80,6 +80,8 @@ struct run {
         struct samples_vocab samples_vocab;
         struct text_options text; /* of what the run begins with, else fine-tuning's own */
         bool text_known;          /* and it tells */
+        uint32_t init_length;     /* tokens of a text, as a folder that the run begins with says; 0: it does not */
+        bool init_tail;           /* and whether a longer one keeps its tail */
         struct encoder *encoder;  /* fine-tuning: as all below */
         struct run_task tasks[SPEC_TASKS_MAX];
         uint32_t n_tasks, n_classes;
@@ -136,6 +138,10 @@ const struct run_task *run_task_of(const struct run *run, const struct spec_data
 /* run_corpus.c: a corpus RUN_DIR/NAME of the texts of such files as spec_is_texts; labels do not count. Rank 0, not collective. */
 int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
                     struct error *error);
+
+/* run_head.c: for each class of the run the row of model.init's head that has its name, −1 where none has, told on stderr; refused (65) where
+ * only some have. `checkpoint` NULL: init is a folder. The caller frees. */
+int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, int32_t **ret, struct error *error);
 
 /* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
 int run_restore(struct run *run, struct error *error);
