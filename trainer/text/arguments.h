@@ -54,9 +54,12 @@ struct text_arguments {
 /* True where `value` was one of TEXT_ARGUMENTS. */
 bool text_arguments_take(struct text_arguments *arguments, int value);
 
-/* The options for a vocabulary, NULL for one that is to be learnt; one that it does not know is refused (BERTD_EXIT_USAGE). */
+/* The options for a vocabulary, by default those of its own files; NULL for one that is to be learnt; one that it does not know is refused (BERTD_EXIT_USAGE). */
 int text_arguments_options(const struct text_arguments *arguments, const struct vocab *vocab, struct text_options *ret,
                            struct error *error);
+
+/* Prints the vocabulary's notes on stderr. */
+void warn_of_notes(const struct vocab *vocab);
 
 /* Says on stderr how many lines were cut, if any. */
 void warn_of_cuts(const struct reader *reader);

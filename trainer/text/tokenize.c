@@ -24,7 +24,8 @@
 static const char help[] =
         "usage: bert-trainer tokenize --vocab FILE [OPTION]... [FILE]...\n"
         "Prints the tokens of each line of text; no FILE, or -: standard input.\n"
-        "  --vocab FILE          WordPiece vocabulary, one token a line, or a SentencePiece model\n"
+        "  --vocab FILE          WordPiece vocabulary, one token a line, a tokenizer.json, a SentencePiece model, or\n"
+        "                        a model's folder with such files\n"
         "  --ids                 print ids, not tokens\n" TEXT_ARGUMENTS_HELP SENTENCEPIECE_ARGUMENTS_HELP;
 
 struct tokenize {
@@ -199,11 +200,13 @@ int cmd_tokenize(int argc, char **argv) {
                 r = reader_open(argv + optind, (size_t) (argc - optind), READER_LINES, &reader, &error);
         struct text_options options;
         if (r >= 0)
+                warn_of_notes(vocab);
+        if (r >= 0)
                 r = text_arguments_options(&arguments.text, vocab, &options, &error);
         if (r >= 0) {
                 tokenize.vocab = vocab;
                 tokenize.ids = arguments.ids;
-                tokenize.pieces = vocab_sentencepiece(vocab) && !arguments.ids;
+                tokenize.pieces = vocab_sentencepiece(vocab) && !arguments.ids && vocab_added(vocab)->n == 0;
                 r = run(&tokenize, &options, reader, &error);
                 warn_of_cuts(reader);
         }
