@@ -159,6 +159,7 @@ static int take_vocabulary(const char *path, json_t *vocab, struct tokenizer_fil
         }
         *to = '\0';
         files->size = (size_t) (to - files->text);
+        files->listed = true;
         return 0;
 }
 

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +41,7 @@ struct vocab {
         uint32_t n_tokens;   /* ids, those of added tokens with them */
         uint32_t n_distinct; /* tokens without added ones, as transformers counts them */
         uint32_t size;       /* while lines are cut: ids up to the last that is not empty */
-        bool has_empty;
+        bool has_empty, holes; /* an empty line; which is an id that the file's list lacks */
         struct added_tokens added;
         struct text_options options;
         bool has_options;
@@ -175,7 +176,7 @@ static int cut_lines(struct vocab *vocab, const char *path, size_t size, struct 
                         return r;
                 line = end + 1;
         }
-        vocab->n_distinct += vocab->has_empty;
+        vocab->n_distinct += vocab->has_empty; /* "" is a token of transformers' */
         vocab->n_tokens = vocab->size; /* empty lines at the end are no ids */
         return 0;
 }
@@ -256,7 +257,23 @@ static int load_wordpiece(struct vocab *vocab, const char *path, size_t size, st
         return 0;
 }
 
+/* A checkpoint is taken for one easily: it holds a vocabulary. */
+static bool is_checkpoint(const char *path) {
+        static const char magic[] = "SQLite format 3";
+        char head[sizeof(magic)] = "";
+        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+        return fd >= 0 && read(fd, head, sizeof(head)) == (ssize_t) sizeof(head) &&
+               memcmp(head, magic, sizeof(magic)) == 0;
+}
+
 int vocab_read(const char *path, char **ret_text, size_t *ret_size, struct error *error) {
+        if (is_checkpoint(path))
+                return error_input(
+                        error, BERTD_EXIT_DATA,
+                        "%s: a checkpoint, expected a vocabulary; tokenize and prepare take one by --checkpoint, "
+                        "a spec by model.init",
+                        path);
         const char *dot = strrchr(path, '.');
         bool json = dot && strcmp(dot, ".json") == 0; /* holds more than the vocabulary */
         int r = file_read(path, json ? TOKENIZER_JSON_MAX : VOCAB_FILE_BYTES_MAX, ret_text, ret_size, error);
@@ -276,7 +293,7 @@ static int32_t next_id(const struct vocab *vocab, const char *content) {
                 most = MAX(most, vocab_special(vocab, specials[i]));
         for (uint32_t i = 0; i < vocab->added.n; i++)
                 most = MAX(most, vocab->added.item[i].id);
-        return id >= 0 ? id : MAX(most + 1, (int32_t) vocab->n_distinct);
+        return id >= 0 ? id : MAX(most + 1, (int32_t) vocab->n_distinct - (vocab->has_empty && vocab->holes));
 }
 
 static int grow_to(struct vocab *vocab, uint32_t n) {
@@ -304,7 +321,7 @@ static int add_one(struct vocab *vocab, const struct added_token *token, bool re
 
 /* Takes the text, whose `size` bytes a NUL follows. */
 static int parse(const char *path, char *text, size_t size, const struct added_tokens *added, bool renumber,
-                 struct vocab **ret, struct error *error) {
+                 bool holes, struct vocab **ret, struct error *error) {
         cleanup_vocab struct vocab *vocab = calloc(1, sizeof(*vocab));
 
         if (!vocab) {
@@ -313,6 +330,7 @@ static int parse(const char *path, char *text, size_t size, const struct added_t
         }
         vocab->text = text;
         vocab->text_size = size;
+        vocab->holes = holes;
         int r = file_refuse_pointer(path, text, size, error);
         if (r >= 0)
                 r = vocab_is_sentencepiece(text, size) ? load_sentencepiece(vocab, path, size, error)
@@ -337,7 +355,7 @@ int vocab_parse(const char *path, const char *text, size_t size, const struct ad
                 return error_errno(error, ENOMEM, "%s", path);
         memcpy(copy, text, size);
         copy[size] = '\0';
-        return parse(path, copy, size, added, false, ret, error);
+        return parse(path, copy, size, added, false, false, ret, error);
 }
 
 /* transformers' fast tokenizers take the ids in the files of added tokens for an order only. */
@@ -350,43 +368,30 @@ static void tell_ids(struct tokenizer_files *files, const struct vocab *vocab) {
         }
 }
 
-int vocab_load(const char *path, struct vocab **ret, struct error *error) {
-        cleanup_tokenizer struct tokenizer_files files = {};
+int vocab_of_files(const char *path, struct tokenizer_files *files, struct vocab **ret, struct error *error) {
         cleanup_vocab struct vocab *vocab = NULL;
+        char *copy = malloc(files->size + 1);
 
-        int r = tokenizer_read(path, &files, error);
-        if (r >= 0)
-                r = parse(files.vocab_path ? files.vocab_path : path, steal_pointer(&files.text), files.size,
-                          &files.added, true, &vocab, error);
+        if (!copy)
+                return error_errno(error, ENOMEM, "%s", path);
+        memcpy(copy, files->text, files->size + 1);
+        int r = parse(files->vocab_path ? files->vocab_path : path, copy, files->size, &files->added, true, files->listed,
+                      &vocab, error);
         if (r < 0)
                 return r;
-        tell_ids(&files, vocab);
-        vocab->options = files.options;
-        vocab->has_options = files.has_options;
-        vocab->notes = steal_pointer(&files.notes);
+        tell_ids(files, vocab);
+        vocab->options = files->options;
+        vocab->has_options = files->has_options;
+        vocab->notes = steal_pointer(&files->notes);
         *ret = steal_pointer(&vocab);
         return 0;
 }
 
-int vocab_save(const struct vocab *vocab, char **ret_text, size_t *ret_size, char **ret_added) {
-        cleanup_free char *text = malloc(2 * vocab->text_size + 1), *added = NULL;
-        size_t n = 0;
+int vocab_load(const char *path, struct vocab **ret, struct error *error) {
+        cleanup_tokenizer struct tokenizer_files files = {};
+        int r = tokenizer_read(path, &files, error);
 
-        if (!text || (vocab->added.n > 0 && !(added = added_format(&vocab->added))))
-                return -ENOMEM;
-        if (vocab->model)
-                memcpy(text, vocab->text, n = vocab->text_size);
-        for (uint32_t i = 0; !vocab->model && i < vocab->size; i++) {
-                const char *token = own_id(vocab, vocab->tokens[i]) >= 0 ? vocab->tokens[i] : "";
-                memcpy(text + n, token, strlen(token));
-                n += strlen(token);
-                text[n++] = '\n';
-        }
-        text[n] = '\0';
-        *ret_text = steal_pointer(&text);
-        *ret_size = n;
-        *ret_added = steal_pointer(&added);
-        return 0;
+        return r < 0 ? r : vocab_of_files(path, &files, ret, error);
 }
 
 void vocab_free(struct vocab *vocab) {

@@ -36,9 +36,9 @@ int vocab_parse(const char *path, const char *text, size_t size, const struct ad
                 struct error *error);
 bool vocab_is_sentencepiece(const char *text, size_t size);
 
-/* What vocab_parse makes the same vocabulary of: bytes of a vocab.txt or spiece.model, and added_format's text of its added tokens
- * (NULL: none). The caller frees both. 0 or -ENOMEM. */
-int vocab_save(const struct vocab *vocab, char **ret_text, size_t *ret_size, char **ret_added);
+/* The vocabulary of tokenizer files, whose notes it takes; their added tokens are numbered as transformers numbers them. */
+struct tokenizer_files;
+int vocab_of_files(const char *path, struct tokenizer_files *files, struct vocab **ret, struct error *error);
 
 void vocab_free(struct vocab *vocab);
 static inline void cleanup_vocab_p(struct vocab **vocab) { vocab_free(*vocab); }
