@@ -24,6 +24,7 @@ enum data_encoding { ENCODING_UTF8, ENCODING_LATIN1, ENCODING_MAX };
 enum data_header { HEADER_AUTO, HEADER_FALSE, HEADER_TRUE, HEADER_MAX };
 #define DATA_HEADER_NAMES \
         { "auto", "false", "true" }
+enum init_head { INIT_HEAD_KEEP, INIT_HEAD_FRESH, INIT_HEAD_MAX };
 enum truncation { TRUNCATION_HEAD, TRUNCATION_TAIL, TRUNCATION_HEAD_TAIL, TRUNCATION_SEGMENTS, TRUNCATION_MAX };
 #define TRUNCATION_NAMES \
         { "head", "tail", "head_tail", "segments" }
@@ -79,6 +80,7 @@ struct spec_log {
  * NULL: random ones. finetune takes config and vocab from there where they are NULL. */
 struct spec_model {
         char *config, *vocab, *init;
+        enum init_head head; /* keep; finetune: whether init's classifier is kept, each class by its name */
 };
 struct spec_data {
         char **train; /* prefixes of .bin/.idx pairs, at least one; finetune: or files of texts (spec_is_texts) */

@@ -26,6 +26,7 @@ static const char *const ends_with_names[] = ENDS_WITH_NAMES;
 static const char *const format_names[] = DATA_FORMAT_NAMES;
 static const char *const encoding_names[] = DATA_ENCODING_NAMES;
 static const char *const header_names[] = DATA_HEADER_NAMES;
+static const char *const init_head_names[] = { "keep", "fresh" };
 static const char *const truncation_names[] = TRUNCATION_NAMES;
 static const char *const combine_names[] = { "concat", "mean", "max" };
 static const char *const input_names[] = { "auto", "pooled", "cls" };
@@ -50,6 +51,7 @@ static_assert(ELEMENTSOF(ends_with_names) == ENDS_WITH_MAX, "a name for each end
 static_assert(ELEMENTSOF(format_names) == FORMAT_MAX, "a name for each format");
 static_assert(ELEMENTSOF(encoding_names) == ENCODING_MAX, "a name for each encoding");
 static_assert(ELEMENTSOF(header_names) == HEADER_MAX, "a name for each kind of header");
+static_assert(ELEMENTSOF(init_head_names) == INIT_HEAD_MAX, "a name for each way to begin");
 static_assert(ELEMENTSOF(truncation_names) == TRUNCATION_MAX, "a name for each way to shorten");
 static_assert(ELEMENTSOF(combine_names) == CLASSIFIER_COMBINE_MAX, "a name for each way to combine");
 static_assert(ELEMENTSOF(input_names) == CLASSIFIER_INPUT_MAX, "a name for each input");
@@ -121,6 +123,7 @@ const struct field spec_fields[] = {
         IN(model, config, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, vocab, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, init, .type = FIELD_PATH, .kinds = TRAINING),
+        IN(model, head, CHOICE(init_head_names, "keep"), .kinds = FINETUNE),
         IN(data, sequence_length, NUMBER(FIELD_U32, 8, 65536, "128"), .kinds = TRAINING),
         IN(data, objective, CHOICE(objective_names, "mlm+nsp"), .kinds = TRAINING),
         IN(data, masked_fraction, NUMBER(FIELD_DOUBLE, 0.001, 1, "0.15"), .kinds = TRAINING),

@@ -46,7 +46,8 @@ static const cyaml_schema_field_t checkpoint_schema[] = { TEXT(struct raw_checkp
 static const cyaml_schema_field_t log_schema[] = { TEXT(struct raw_log, max_size), TEXT(struct raw_log, keep),
                                                    CYAML_FIELD_END };
 static const cyaml_schema_field_t model_schema[] = { TEXT(struct raw_model, config), TEXT(struct raw_model, vocab),
-                                                     TEXT(struct raw_model, init), CYAML_FIELD_END };
+                                                     TEXT(struct raw_model, init), TEXT(struct raw_model, head),
+                                                     CYAML_FIELD_END };
 static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train, 1, SPEC_LIST_MAX),
                                                     LIST(struct raw_data, train_weights, 0, SPEC_LIST_MAX),
                                                     LIST(struct raw_data, validation, 0, SPEC_LIST_MAX),

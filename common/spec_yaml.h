@@ -29,7 +29,7 @@ struct raw_log {
         char *max_size, *keep;
 };
 struct raw_model {
-        char *config, *vocab, *init;
+        char *config, *vocab, *init, *head;
 };
 struct raw_data {
         char **train, **train_weights, **validation;

@@ -137,6 +137,10 @@ const struct run_task *run_task_of(const struct run *run, const struct spec_data
 int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
                     struct error *error);
 
+/* run_head.c: for each class of the run the row of model.init's head that has its name, −1 where none has, told on stderr; refused (65) where
+ * only some have. `checkpoint` NULL: init is a folder. The caller frees. */
+int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, int32_t **ret, struct error *error);
+
 /* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
 int run_restore(struct run *run, struct error *error);
 /* Rank 0's parameters (n_runs 1), or those and both moments (3), to all ranks. Collective. */

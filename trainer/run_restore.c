@@ -163,19 +163,21 @@ static int restore_newest(struct run *run, struct error *error) {
 /* A run that has no checkpoint of its own yet begins with the weights of another; moments and steps are not taken. */
 static int begin_with(struct run *run, const char *path, struct error *error) {
         cleanup_checkpoint struct checkpoint *c = NULL;
+        cleanup_free int32_t *rows = NULL;
+        bool folder = run_init_is_folder(run), tunes = run->whole->kind == JOB_FINETUNE;
 
-        int r = 0;
+        int r = folder ? 0 : checkpoint_open(path, &c, error);
         run->fresh = 0;
-        if (run_init_is_folder(run))
-                r = hf_folder_read(path, run->model, &run->fresh, error);
-        else {
-                r = checkpoint_open(path, &c, error);
-                if (r >= 0)
-                        r = weights_fresh(c, &run->fresh, error);
-                if (r >= 0)
-                        r = run->whole->kind == JOB_FINETUNE ? weights_begin(c, run->model, &run->fresh, error)
-                                                             : weights_read(c, run->model, error);
-        }
+        if (r >= 0 && tunes)
+                r = run_head_rows(run, c, &rows, error);
+        if (r >= 0 && c)
+                r = weights_fresh(c, &run->fresh, error);
+        if (r >= 0 && folder)
+                r = hf_folder_read(path, run->model, rows, &run->fresh, error);
+        else if (r >= 0)
+                r = tunes ? weights_begin(c, run->model, rows, &run->fresh, error) : weights_read(c, run->model, error);
+        for (uint32_t i = 0; r >= 0 && rows && i < run->n_classes; i++)
+                run->fresh |= rows[i] < 0 ? HEAD(PART_CLASSIFIER) : 0;
         if (r >= 0)
                 (void) fprintf(stderr, "beginning with the weights of %s\n", path);
         else if (error->exit == BERTD_EXIT_BAD_CHECKPOINT)

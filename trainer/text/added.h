@@ -9,6 +9,7 @@
 #ifndef TRAINER_TEXT_ADDED_H
 #define TRAINER_TEXT_ADDED_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,6 +45,9 @@ void added_free(struct added_tokens *tokens);
  * Caller frees; NULL: no memory. */
 char *added_format(const struct added_tokens *tokens);
 int added_parse(struct added_tokens *tokens, const char *path, const char *text, size_t size, struct error *error);
+
+/* What tokenizer_config.json has as added_tokens_decoder; a new reference. NULL: no memory. */
+json_t *added_decoder(const struct added_tokens *tokens);
 
 struct added_split;
 

@@ -19,9 +19,11 @@
 #include "common/json_read.h"
 #include "trainer/text/wordpiece.h"
 
+#define BOM "\xEF\xBB\xBF"
+
 /* A folder's JSON files while it is read; NULL: not there. */
 struct folder {
-        const char *path;
+        const char *path, *file; /* file: of a vocabulary that stands for its own; NULL: none */
         json_t *tokenizer, *config, *special_tokens, *added;
         struct tokenizer_files *files;
 };
@@ -43,6 +45,18 @@ void tokenizer_note(struct tokenizer_files *files, const char *format, ...) {
                 line = NULL;
         va_end(arguments);
         files->notes = format_string("%s%s%s", before ? before : "", before ? "\n" : "", line ? line : "");
+}
+
+/* A vocabulary of lines without a byte order mark and, where CR alone ends them, with LF. */
+static void tidy_lines(char *text, size_t *size) {
+        if (vocab_is_sentencepiece(text, *size))
+                return;
+        if (*size >= strlen(BOM) && memcmp(text, BOM, strlen(BOM)) == 0) {
+                *size -= strlen(BOM);
+                memmove(text, text + strlen(BOM), *size + 1);
+        }
+        for (char *cr = memchr(text, '\n', *size) ? NULL : text; cr && (cr = memchr(cr, '\r', *size - (size_t) (cr - text)));)
+                *cr++ = '\n';
 }
 
 /* ---- tokenizer.json ---- */
@@ -306,8 +320,11 @@ static int read_object(const char *folder, const char *name, json_t **ret, struc
 }
 
 static int read_vocab(struct folder *f, const char *name, struct error *error) {
-        return read_file(f->path, name, VOCAB_FILE_BYTES_MAX, &f->files->vocab_path, &f->files->text, &f->files->size,
-                         error);
+        int r = read_file(f->path, name, VOCAB_FILE_BYTES_MAX, &f->files->vocab_path, &f->files->text,
+                          &f->files->size, error);
+        if (r > 0)
+                tidy_lines(f->files->text, &f->files->size);
+        return r;
 }
 
 /* The first line that differs, once both are read as vocabularies are. */
@@ -317,8 +334,10 @@ static void compare_vocab_txt(struct folder *f) {
         uint32_t id = 0;
         size_t size;
 
-        if (read_file(f->path, "vocab.txt", VOCAB_FILE_BYTES_MAX, &path, &text, &size, NULL) <= 0 ||
-            vocab_parse(path, text, size, NULL, &a, NULL) < 0 ||
+        if (read_file(f->path, "vocab.txt", VOCAB_FILE_BYTES_MAX, &path, &text, &size, NULL) <= 0)
+                return;
+        tidy_lines(text, &size);
+        if (vocab_parse(path, text, size, NULL, &a, NULL) < 0 ||
             vocab_parse(path, f->files->text, f->files->size, NULL, &b, NULL) < 0)
                 return;
         while (id < vocab_size(a) && id < vocab_size(b) &&
@@ -359,7 +378,18 @@ static int read_tokenizer_json(struct folder *f, struct error *error) {
         return r;
 }
 
+static int read_plain(const char *path, struct tokenizer_files *files, struct error *error);
+
+static int read_given(struct folder *f, struct error *error) {
+        int r = read_plain(f->file, f->files, error);
+
+        f->files->vocab_path = r >= 0 ? strdup(f->file) : NULL;
+        return r < 0 || !f->tokenizer ? r : take_added_tokens(f->path, f, f->tokenizer, &f->files->added, error);
+}
+
 static int read_vocabulary(struct folder *f, struct error *error) {
+        if (f->file)
+                return read_given(f, error);
         if (f->tokenizer)
                 return read_tokenizer_json(f, error);
         int r = read_vocab(f, "vocab.txt", error);
@@ -589,6 +619,7 @@ static int read_plain(const char *path, struct tokenizer_files *files, struct er
                 return r;
         json_t *root = as_tokenizer_json(text, size);
         if (!root) {
+                tidy_lines(text, &size);
                 files->text = steal_pointer(&text);
                 files->size = size;
                 return 0;
@@ -610,6 +641,12 @@ int tokenizer_read(const char *path, struct tokenizer_files *ret, struct error *
 
         return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? read_folder(&folder, error)
                                                            : read_plain(path, ret, error);
+}
+
+int tokenizer_read_beside(const char *folder, const char *file, struct tokenizer_files *ret, struct error *error) {
+        struct folder f = { .path = folder, .file = file, .files = ret };
+
+        return read_folder(&f, error);
 }
 
 bool tokenizer_in_folder(const char *folder) {

@@ -32,6 +32,9 @@ struct tokenizer_files {
 };
 
 int tokenizer_read(const char *path, struct tokenizer_files *ret, struct error *error);
+
+/* The folder's, with the vocabulary of `file` in place of its own. */
+int tokenizer_read_beside(const char *folder, const char *file, struct tokenizer_files *ret, struct error *error);
 void tokenizer_files_free(struct tokenizer_files *files);
 #define cleanup_tokenizer cleanup(tokenizer_files_free)
 

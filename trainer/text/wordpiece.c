@@ -21,7 +21,6 @@
 #include "trainer/text/tokenizer_files.h"
 
 #define NO_TOKEN (-1)
-#define BOM "\xEF\xBB\xBF"
 #define WORD_MARK "\xE2\x96\x81"
 #define EDGE_FREE UINT32_MAX
 #define CACHE_BITS 15
@@ -154,22 +153,18 @@ static int add_token(struct vocab *vocab, const char *path, char *begin, char *e
         return 0;
 }
 
-/* Lines end with LF or CRLF; with CR in a file that has no LF. */
 static int cut_lines(struct vocab *vocab, const char *path, size_t size, struct error *error) {
         char *line = vocab->text, *end_of_text = vocab->text + size;
         size_t n_lines = 1;
-        char newline = memchr(line, '\n', size) ? '\n' : '\r';
 
-        if (size >= strlen(BOM) && memcmp(line, BOM, strlen(BOM)) == 0)
-                line += strlen(BOM);
         for (const char *p = line; p < end_of_text; p++)
-                n_lines += *p == newline;
+                n_lines += *p == '\n';
         vocab->tokens = calloc(n_lines, sizeof(*vocab->tokens));
         if (!vocab->tokens || trie_allocate(vocab, size + 1) < 0)
                 return error_errno(error, ENOMEM, "%s", path);
 
         while (line < end_of_text) {
-                char *found = memchr(line, newline, (size_t) (end_of_text - line));
+                char *found = memchr(line, '\n', (size_t) (end_of_text - line));
                 char *end = found ? found : end_of_text;
                 int r = add_token(vocab, path, line, end, error);
                 if (r < 0)
