@@ -19,6 +19,8 @@
 static const char SCHEMA[] = "PRAGMA page_size = 65536; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA "
                              "locking_mode = EXCLUSIVE;"
                              "PRAGMA application_id = 1111839316; PRAGMA user_version = 1; BEGIN;"
+                             "CREATE TABLE file (checksum TEXT NOT NULL);"
+                             "INSERT INTO file VALUES ('" CHECKPOINT_FILE_MARKER "00000000000000000000000000000000');"
                              "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);"
                              "CREATE TABLE tensor (id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, "
                              "dtype TEXT NOT NULL, shape TEXT NOT NULL,"
@@ -86,7 +88,7 @@ static int write_database(const char *path, int fd, const struct checkpoint_meta
                           const struct checkpoint_tensor *tensors, uint32_t n, struct error *error) {
         cleanup_db sqlite3 *db = NULL;
         cleanup_free struct checkpoint_tensor *rows = calloc(MAX(n, 1u), sizeof(*rows));
-        struct checkpoint_meta all = *meta;
+        cleanup_checkpoint_meta struct checkpoint_meta all = {};
         char digest[33];
         off_t flushed = 0;
 
@@ -104,10 +106,12 @@ static int write_database(const char *path, int fd, const struct checkpoint_meta
         }
         if (r < 0)
                 return r;
-        checkpoint_digest(&all, rows, n, digest);
+        checkpoint_digest(meta, rows, n, digest);
+        checkpoint_meta_copy(&all, meta);
         checkpoint_meta_set(&all, "digest", "%s", digest);
-        checkpoint_meta_set(&all, CHECKPOINT_FILE_KEY, CHECKPOINT_FILE_MARKER "%032d", 0);
-        r = write_meta(db, &all, error);
+        r = checkpoint_meta_check(&all, error);
+        if (r >= 0)
+                r = write_meta(db, &all, error);
         return r < 0 ? r : db_exec(db, "COMMIT", error);
 }
 

@@ -70,7 +70,7 @@ static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, s
 }
 
 static int run_import(struct import *import, const char *output, struct error *error) {
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
 
         int r = make_model(import, error);
         if (r >= 0)
