@@ -296,6 +296,7 @@ static void test_meta_that_is_too_long(void **state) {
         }
         const struct checkpoint_meta *metas[] = { &meta, &many, &heavy };
         for (size_t i = 0; i < ELEMENTSOF(metas); i++) {
+                assert_int_equal(checkpoint_meta_check(metas[i], NULL), -E2BIG);
                 assert_int_equal(write_with(path, metas[i], &error), -E2BIG);
                 assert_non_null(strstr(error.text, "meta key "));
                 assert_int_equal(access(path, F_OK), -1);
