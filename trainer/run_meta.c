@@ -15,6 +15,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/fit.h"
 #include "trainer/run.h"
 #include "trainer/task.h"
 #include "trainer/weights.h"
@@ -218,6 +219,24 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
         return r < 0 ? r : checkpoint_meta_check(m, error);
 }
 
+/* What an update of the stage trains, or learns to live with: a classifier reads a pooler that is frozen. */
+static unsigned trained_in(const struct run *run, uint32_t stage) {
+        enum objective objective = run->stages[stage].spec->data.objective;
+
+        if (objective == OBJECTIVE_CLASSIFY)
+                return fit_classifier_heads(&run->config);
+        return HEAD(PART_MLM_HEAD) | (objective == OBJECTIVE_MLM ? 0 : HEAD(PART_SENTENCE_HEAD) | HEAD(PART_POOLER));
+}
+
+static unsigned fresh_now(const struct run *run) {
+        unsigned fresh = run->fresh & fit_heads_of(&run->config);
+
+        for (uint32_t s = 0; s < run->n_stages; s++)
+                if (s < run->stage || (s == run->stage && run->stage_step > 0))
+                        fresh &= ~trained_in(run, s);
+        return fresh;
+}
+
 void run_meta_now(const struct run *run, struct checkpoint_meta *m) {
         char scale[64];
 
@@ -235,6 +254,7 @@ void run_meta_now(const struct run *run, struct checkpoint_meta *m) {
         checkpoint_meta_set(m, "best_validation_step", "%" PRIu64, run->best_validation_step);
         if (run->evaluation_due)
                 checkpoint_meta_set(m, "evaluation_due", "1");
+        weights_set_fresh(m, fresh_now(run));
 }
 
 static bool applies(const struct run *run, uint32_t stage, const struct rule *rule) {
