@@ -252,6 +252,10 @@ void run_meta_now(const struct run *run, struct checkpoint_meta *m) {
         if (run_classifies(run))
                 checkpoint_meta_set(m, "best_validation_accuracy", "%.17g", run->best_validation_accuracy);
         checkpoint_meta_set(m, "best_validation_step", "%" PRIu64, run->best_validation_step);
+        if (run_classifies(run) && run->validated.step == run->step && run->step > 0) {
+                checkpoint_meta_set(m, "validation_loss", "%.17g", run->validated.loss);
+                checkpoint_meta_set(m, "validation_accuracy", "%.17g", run->validated.accuracy);
+        }
         if (run->evaluation_due)
                 checkpoint_meta_set(m, "evaluation_due", "1");
         weights_set_fresh(m, fresh_now(run));
