@@ -128,6 +128,8 @@ ok "fill-mask takes it" make fill-mask "$(ckpt mlm 8)" "$text"
 sed -i 's/steps: 8/steps: 12/' mlm.yaml && cp -r mlm mlm12
 make pretrain mlm.yaml --run-dir mlm12
 is "as a resumed one remembers" "$(fresh "$(ckpt mlm12 12)")" "pooler sentence_head"
+sed 's/mlm+nsp/mlm/' bert-more.yaml >words.yaml && make pretrain words.yaml --run-dir words && sed -i 's/steps: 8/steps: 12/' words.yaml && make pretrain words.yaml --run-dir words
+is "and that nothing is fresh" "$(fresh "$(ckpt words 12)")" "none"
 sed 's/away.bert/body/' bert-more.yaml >nsp.yaml && make pretrain nsp.yaml --run-dir nsp
 is "one of pairs trains them all" "$(fresh "$(ckpt nsp 8)")" "none"
 sed 's/mlm+nsp/mlm/' bert.yaml | sed 's/vocab.txt/kept.txt/' >scratch.yaml && make pretrain scratch.yaml --run-dir scratch
