@@ -76,6 +76,7 @@ ok "a larger one is refused by fill-mask" refuses 65 "larger.txt: 25 tokens, but
 ok "by predict" refuses 65 "larger.txt: 25 tokens" "$TRAINER" predict plain2.ckpt --vocab larger.txt labelled.tsv
 ok "by export" refuses 65 "larger.txt: 25 tokens" "$TRAINER" export plain2.ckpt --vocab larger.txt -o hf3
 ok "by a run" refuses 65 "larger.txt: 25 tokens" "$TRAINER" finetune <(sed 's/model: .*/model: {init: plain2.ckpt, vocab: larger.txt}/' classifier.yaml) --run-dir no
+ok "which has to name one" refuses 66 "model.init: .*holds no vocabulary.*give model.vocab" "$TRAINER" finetune <(sed 's/away.bert/plain2/' classifier-more.yaml) --run-dir no
 ok "one of less than half as many tokens" refuses 65 "smaller.txt: 11 tokens" "$TRAINER" fill-mask plain.ckpt --vocab smaller.txt "the [MASK]"
 sed -i 's/kernel/colonel/' vocab.txt
 ok "another than the checkpoint's is refused by predict" refuses 65 "vocab.txt: not the vocabulary that away/classifier.ckpt" "$TRAINER" predict --vocab vocab.txt away/classifier.ckpt labelled.tsv
@@ -83,6 +84,7 @@ ok "by a pretraining that begins with it" refuses 65 "vocab.txt: not the vocabul
 sed 's/_heads": 2/_heads": 4/' bert.json >heads.json
 ok "so is another configuration" refuses 78 "heads.json: num_attention_heads is not that of .*away.bert.ckpt" "$TRAINER" pretrain <(sed "s/model: .*/model: {init: away.bert.ckpt, config: heads.json}/" bert.yaml) --run-dir no
 ok "sequences longer than the model takes" refuses 78 "data.sequence_length: 32, but .*away.bert.ckpt has max_position_embeddings 16" "$TRAINER" pretrain <(sed 's/16/32/' bert-more.yaml) --run-dir no
+ok "cased text for a model of lower case" refuses 78 "data.lowercase: false, but .*away.bert.ckpt" "$TRAINER" finetune <(sed 's/truncation/lowercase: false, truncation/' classifier-more.yaml) --run-dir no
 ok "a checkpoint for a vocabulary" refuses 65 "a checkpoint, expected a vocabulary; .*--checkpoint" "$TRAINER" tokenize --vocab away/bert.ckpt words.txt
 ok "a corpus whose text was folded otherwise" sh -c '"$0" prepare --vocab kept.txt --no-lowercase --output cased words.txt 2>/dev/null' "$TRAINER"
 ok "is refused by a pretraining that begins with a checkpoint" refuses 65 "cased: prepared with other settings.*than the model" "$TRAINER" pretrain <(sed 's/again/cased/' bert-more.yaml) --run-dir no
