@@ -21,6 +21,8 @@
 #include "common/json_read.h"
 #include "trainer/hf_head.h"
 #include "trainer/model_internal.h"
+#include "trainer/text/arguments.h"
+#include "trainer/text/tokenizer_files.h"
 #include "trainer/weight_files.h"
 
 #define SMALL_FILE_MAX ((size_t) 64 << 20) /* config.json with many labels, tokenizer.json with its vocabulary */
@@ -356,72 +358,19 @@ int hf_folder_limits(const char *folder, const struct model_config *config, stru
 
 /* ---- its tokenizer ---- */
 
-/* 1: there is such a switch, 0: it is absent or null. */
-static int read_switch(const char *folder, const char *name, const json_t *object, const char *key, bool *ret,
-                       struct error *error) {
-        const json_t *value = json_object_get(object, key);
+int hf_folder_text(const char *folder, char **ret_vocab, struct text_options *ret_options, struct error *error) {
+        cleanup_vocab struct vocab *vocab = NULL;
 
-        if (!value || json_is_null(value))
-                return 0;
-        if (!json_is_boolean(value))
-                return error_input(error, BERTD_EXIT_DATA, "%s/%s: %s: expected true or false", folder, name, key);
-        *ret = json_is_true(value);
-        return 1;
-}
-
-/* Accents go with lowercasing where nothing is said of them. */
-static int read_switches(const char *folder, const char *name, const json_t *object, const char *const keys[3],
-                         struct text_options *ret, struct error *error) {
-        int r = read_switch(folder, name, object, keys[0], &ret->lowercase, error);
-
-        if (r > 0)
-                ret->strip_accents = ret->lowercase;
-        if (r >= 0)
-                r = read_switch(folder, name, object, keys[1], &ret->chinese, error);
-        if (r >= 0)
-                r = read_switch(folder, name, object, keys[2], &ret->strip_accents, error);
-        return r < 0 ? r : 0;
-}
-
-/* As BertTokenizer does: tokenizer.json's normalizer, then what tokenizer_config.json says otherwise. */
-static int read_text_options(const char *folder, struct text_options *ret, struct error *error) {
-        static const char *const fast[3] = { "lowercase", "handle_chinese_chars", "strip_accents" }, *const slow[3] = {
-                "do_lower_case", "tokenize_chinese_chars", "strip_accents"
-        };
-        json_t *tokenizer = NULL, *config = NULL;
-        bool keep_accents = false; /* AlbertTokenizer's */
-
-        *ret = (struct text_options) {
+        *ret_options = (struct text_options) {
                 .lowercase = true, .strip_accents = true, .chinese = true, .quotes = true, .nfkd = true
         };
-        int r = read_json(folder, "tokenizer.json", &tokenizer, error);
-        const json_t *normalizer = json_object_get(tokenizer, "normalizer");
-        const char *type = json_string_value(json_object_get(normalizer, "type"));
-        if (r >= 0 && type && strcmp(type, "BertNormalizer") == 0)
-                r = read_switches(folder, "tokenizer.json", normalizer, fast, ret, error);
-        if (r >= 0)
-                r = read_json(folder, "tokenizer_config.json", &config, error);
-        if (r >= 0)
-                r = read_switches(folder, "tokenizer_config.json", config, slow, ret, error);
-        if (r >= 0)
-                r = read_switch(folder, "tokenizer_config.json", config, "keep_accents", &keep_accents, error);
-        if (r > 0)
-                ret->strip_accents = !keep_accents;
-        json_decref(tokenizer);
-        json_decref(config);
-        return r < 0 ? r : 0;
-}
-
-int hf_folder_text(const char *folder, char **ret_vocab, struct text_options *ret_options, struct error *error) {
-        static const char *const names[] = { "vocab.txt", "spiece.model" };
-        cleanup_free char *path = NULL;
-
-        for (size_t i = 0; i < ELEMENTSOF(names) && !path; i++) {
-                cleanup_free char *one = format_string("%s/%s", folder, names[i]);
-                path = one ? realpath(one, NULL) : NULL;
-        }
-        int r = read_text_options(folder, ret_options, error);
-        if (r >= 0)
-                *ret_vocab = steal_pointer(&path);
-        return r;
+        if (!tokenizer_in_folder(folder))
+                return 0;
+        int r = vocab_load(folder, &vocab, error);
+        if (r < 0)
+                return r;
+        warn_of_notes(vocab);
+        *ret_options = *vocab_options(vocab);
+        *ret_vocab = realpath(folder, NULL);
+        return *ret_vocab ? 0 : error_errno(error, errno, "%s", folder);
 }

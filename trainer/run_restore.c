@@ -123,13 +123,12 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
         if (r >= 0)
                 r = restore_model(run, c, error);
         if (r >= 0)
+                r = keep_rest(run, c, error);
+        if (r >= 0)
                 r = checkpoint_check_file(c, error);
         run->stage = stage;
         if (r >= 0)
                 r = restore_counters(run, c, error);
-        if (r < 0)
-                return r;
-        r = keep_rest(run, c, error);
         if (r < 0)
                 return r;
         run_meta_say(run, stage, checkpoint_meta(c));
