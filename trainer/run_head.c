@@ -60,7 +60,8 @@ static void name_missing(const struct labels *labels, const struct labels *other
                                                   labels->name[i]);
 }
 
-static int refuse(const struct run_task *task, const struct labels *its, const int32_t *place, struct error *error) {
+static int refuse(const struct run *run, const struct run_task *task, const struct labels *its, const int32_t *place,
+                  struct error *error) {
         char own[256], theirs[256];
         bool subset = true;
 
@@ -68,12 +69,13 @@ static int refuse(const struct run_task *task, const struct labels *its, const i
                 subset = subset && place[i] >= 0;
         name_missing(&task->labels, its, own, sizeof(own));
         name_missing(its, &task->labels, theirs, sizeof(theirs));
-        return error_input(error, BERTD_EXIT_DATA,
-                           "some of its %u classes are those of training, but not all: %s%s%s%s%s; %smodel.head: fresh "
-                           "begins with a new head",
-                           its->n, own[0] ? "it does not have " : "", own, own[0] && theirs[0] ? ", and " : "",
-                           theirs[0] ? "training does not have " : "", theirs,
-                           subset ? "name all of its classes in data.labels to keep its head, or " : "");
+        return error_input(
+                error, BERTD_EXIT_DATA,
+                "%s: some of its %u classes are those of training, but not all: %s%s%s%s%s; %smodel.head: fresh "
+                "begins with a new head",
+                run->whole->model.init, its->n, own[0] ? "it does not have " : "", own,
+                own[0] && theirs[0] ? ", and " : "", theirs[0] ? "training does not have " : "", theirs,
+                subset ? "name all of its classes in data.labels to keep its head, or " : "");
 }
 
 static int match_task(const struct run *run, const struct run_task *task, const struct heads *its, int32_t *rows,
@@ -94,7 +96,7 @@ static int match_task(const struct run *run, const struct run_task *task, const 
                         rows[i] += (int32_t) partner->first;
                 return 0;
         case LABELS_SOME:
-                return refuse(task, &partner->labels, rows, error);
+                return refuse(run, task, &partner->labels, rows, error);
         case LABELS_NONE:
                 name_missing(&task->labels, NULL, own, sizeof(own));
                 name_missing(&partner->labels, NULL, theirs, sizeof(theirs));
