@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "bertd/exit.h"
@@ -26,6 +27,7 @@
 
 #define SMALL_FILE_MAX ((size_t) 64 << 20) /* config.json with many labels, tokenizer.json with its vocabulary */
 #define CHUNK 4096                         /* elements */
+#define SEQUENCE_MIN 8                     /* as data.sequence_length */
 
 struct reading {
         const char *folder;
@@ -294,6 +296,67 @@ int hf_folder_config(const char *folder, struct model_config *ret_config, struct
                 *ret_config = config;
         return r;
 }
+
+/* ---- how long a text may be ---- */
+
+/* A length that is none, as transformers' default of 1e30, or one that the model cannot take, says nothing. */
+static int read_length(const char *folder, const char *name, const char *key, const json_t *value,
+                       const struct model_config *config, uint32_t *ret, struct error *error) {
+        double length = json_number_value(value);
+
+        if (!value || json_is_null(value))
+                return 0;
+        if (!json_is_number(value) || length < SEQUENCE_MIN)
+                return error_input(error, BERTD_EXIT_DATA, "%s/%s: %s: expected a number of tokens, %d or more", folder,
+                                   name, key, SEQUENCE_MIN);
+        if (length <= config->max_position_embeddings)
+                *ret = (uint32_t) length;
+        return 0;
+}
+
+static int read_side(const char *folder, const char *name, const char *key, const json_t *value, const char **ret,
+                     struct error *error) {
+        const char *side = json_plain_string(value);
+
+        if (!value || json_is_null(value))
+                return 0;
+        if (!side || (strcasecmp(side, "left") != 0 && strcasecmp(side, "right") != 0))
+                return error_input(error, BERTD_EXIT_DATA, "%s/%s: %s: expected left or right", folder, name, key);
+        *ret = strcasecmp(side, "left") == 0 ? "tail" : "head";
+        return 0;
+}
+
+/* tokenizer_config.json, and what it leaves out tokenizer.json's own truncation, as transformers does. */
+int hf_folder_limits(const char *folder, const struct model_config *config, struct hf_limits *ret,
+                     struct error *error) {
+        json_t *settings = NULL, *tokenizer = NULL;
+        struct hf_limits limits = {};
+
+        int r = read_json(folder, "tokenizer.json", &tokenizer, error);
+        if (r >= 0)
+                r = read_json(folder, "tokenizer_config.json", &settings, error);
+        const json_t *own = json_object_get(tokenizer, "truncation"),
+                     *longest = json_object_get(settings, "model_max_length");
+        if (r >= 0 && !json_is_number(longest))
+                r = read_length(folder, "tokenizer.json", "truncation.max_length", json_object_get(own, "max_length"),
+                                config, &limits.sequence_length, error);
+        if (r >= 0)
+                r = read_length(folder, "tokenizer_config.json", "model_max_length", longest, config,
+                                &limits.sequence_length, error);
+        if (r >= 0)
+                r = read_side(folder, "tokenizer.json", "truncation.direction", json_object_get(own, "direction"),
+                              &limits.truncation, error);
+        if (r >= 0)
+                r = read_side(folder, "tokenizer_config.json", "truncation_side",
+                              json_object_get(settings, "truncation_side"), &limits.truncation, error);
+        json_decref(settings);
+        json_decref(tokenizer);
+        if (r >= 0)
+                *ret = limits;
+        return r;
+}
+
+/* ---- its tokenizer ---- */
 
 /* A vocabulary given beside one of the folder's own that can be read must be the same. */
 static int check_same(const char *folder, const char *file, const struct vocab *given, struct error *error) {

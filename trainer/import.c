@@ -77,8 +77,22 @@ static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, s
         return fit_vocabulary(&fit, error);
 }
 
+/* As a run writes them: predict, evaluate, export and finetune read texts so. */
+static int set_limits(const struct import *import, struct checkpoint_meta *meta, struct error *error) {
+        struct hf_limits limits;
+
+        int r = hf_folder_limits(import->folder, &import->config, &limits, error);
+        if (r < 0)
+                return r;
+        if (limits.sequence_length > 0)
+                checkpoint_meta_set(meta, "sequence_length", "%u", limits.sequence_length);
+        if (limits.truncation)
+                checkpoint_meta_set(meta, "truncation", "%s 0 1", limits.truncation);
+        return 0;
+}
+
 static int run_import(struct import *import, const char *output, struct error *error) {
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         struct stat st;
 
         if (stat(import->folder, &st) == 0 && !S_ISDIR(st.st_mode))
@@ -88,6 +102,8 @@ static int run_import(struct import *import, const char *output, struct error *e
         int r = make_model(import, error);
         if (r >= 0)
                 r = set_vocabulary(import, &meta, error);
+        if (r >= 0)
+                r = set_limits(import, &meta, error);
         if (r >= 0 && import->labels.n > 0)
                 r = weights_set_labels(&meta, &import->labels, error);
         if (r >= 0)

@@ -14,6 +14,7 @@
 #include "trainer/fit.h"
 #include "trainer/hf_folder.h"
 #include "trainer/run.h"
+#include "trainer/weights.h"
 
 static const char *init_of(const struct run *run) { return run->whole->model.init; }
 
@@ -58,12 +59,31 @@ static int load_from_folder(struct run *run, struct error *error) {
                 return error_input(error, BERTD_EXIT_INPUT,
                                    "%s: has no vocab.txt, tokenizer.json or spiece.model: name one as model.vocab", m->init);
         run->text_known = true;
+        struct hf_limits limits;
+        r = hf_folder_limits(m->init, &run->config, &limits, error);
+        if (r < 0)
+                return r;
+        if (limits.sequence_length > 0)
+                run->init_length = limits.sequence_length;
+        run->init_tail = limits.truncation && strcmp(limits.truncation, "tail") == 0;
         r = take_path(run, its_vocab, error);
         return r < 0 ? r : assets_vocab(&run->assets, its_vocab, &run->vocab, error);
 }
 
 /* The checkpoint's vocabulary becomes the run's, wherever it was found. */
+/* A folder's, which its import kept; those of a run are the run's own. */
+static void take_lengths(struct run *run, const struct bundle *b) {
+        const struct checkpoint_meta *meta = checkpoint_meta(b->checkpoint);
+
+        if (!checkpoint_meta_get(meta, WEIGHTS_ONLY_KEY))
+                return;
+        if (checkpoint_meta_get(meta, "sequence_length"))
+                run->init_length = b->lengths.sequence_length;
+        run->init_tail = b->lengths.truncation == TRUNCATION_TAIL;
+}
+
 static int take_bundle(struct run *run, struct bundle *b, struct error *error) {
+        take_lengths(run, b);
         run->config = b->config;
         run->text = b->text;
         run->text_known = checkpoint_meta_get(checkpoint_meta(b->checkpoint), "text_options") != NULL;
@@ -111,6 +131,32 @@ static bool needs_init(const struct run *run) {
         return m->init && (run->whole->kind == JOB_FINETUNE || !m->config || !m->vocab || stat(m->init, &st) == 0);
 }
 
+/* ---- what the spec leaves to model.init ---- */
+
+static int resolve_data(const struct run *run, struct spec_data *d, struct error *error) {
+        if (d->truncation == TRUNCATION_AUTO)
+                d->truncation = run->init_tail ? TRUNCATION_TAIL : TRUNCATION_HEAD;
+        if (d->sequence_length == 0)
+                spec_data_set_length(d, run->init_length > 0 ? run->init_length : SPEC_LENGTH_DEFAULT);
+        if (d->head_tokens <= d->sequence_length && d->max_predictions <= d->sequence_length)
+                return 0;
+        return error_input(error, BERTD_EXIT_CONFIG, "%s: data.%s is greater than the length of model.init, %u tokens",
+                           run->options->spec_path,
+                           d->head_tokens > d->sequence_length ? "head_tokens" : "max_predictions", d->sequence_length);
+}
+
+static int resolve_lengths(struct run *run, struct error *error) {
+        int r = resolve_data(run, &run->whole->data, error);
+
+        for (uint32_t s = 0; r >= 0 && s < run->whole->n_stages; s++) {
+                struct spec *stage = run->whole->stages[s];
+                r = resolve_data(run, &stage->data, error);
+                for (uint32_t t = 0; r >= 0 && t < stage->n_tasks; t++)
+                        r = resolve_data(run, &stage->tasks[t]->data, error);
+        }
+        return r;
+}
+
 static int load_model(struct run *run, struct error *error) {
         bool tunes = run->whole->kind == JOB_FINETUNE, lower = run->spec->data.lowercase;
 
@@ -118,6 +164,8 @@ static int load_model(struct run *run, struct error *error) {
                 .lowercase = lower, .strip_accents = lower, .chinese = true, .quotes = true, .nfkd = true
         };
         int r = needs_init(run) ? load_beside(run, error) : load_from_files(run, error);
+        if (r >= 0)
+                r = resolve_lengths(run, error);
         if (r >= 0 && tunes && encoder_new(run->vocab, &run->text, 1, &run->encoder) < 0)
                 r = error_errno(error, ENOMEM, "%s", run->vocab_path);
         if (!tunes) { /* the heads of pretraining alone */
