@@ -81,8 +81,8 @@ void added_free(struct added_tokens *tokens) {
 
 /* As transformers names the members. */
 static json_t *describe(const struct added_token *t) {
-        return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b}", "content", t->content, "lstrip", t->lstrip, "rstrip", t->rstrip,
-                         "normalized", t->normalized, "single_word", t->single_word, "special", t->special);
+        return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b}", "content", t->content, "lstrip", t->lstrip, "rstrip",
+                         t->rstrip, "normalized", t->normalized, "single_word", t->single_word, "special", t->special);
 }
 
 json_t *added_decoder(const struct added_tokens *tokens) {
@@ -118,15 +118,15 @@ static int parse_token(struct added_tokens *tokens, const json_t *object) {
         if (!content || !content[0] || !json_is_integer(id) || json_integer_value(id) < 0 ||
             json_integer_value(id) > ADDED_ID_MAX || added_find(tokens, content))
                 return -EINVAL;
-        return added_put(tokens, &(struct added_token) {
-                                         .id = (int32_t) json_integer_value(id),
-                                         .content = (char *) content,
-                                         .role = added_role(json_plain_string(json_object_get(object, "role"))),
-                                         .lstrip = json_is_true(json_object_get(object, "lstrip")),
-                                         .rstrip = json_is_true(json_object_get(object, "rstrip")),
-                                         .normalized = json_is_true(json_object_get(object, "normalized")),
-                                         .single_word = json_is_true(json_object_get(object, "single_word")),
-                                         .special = json_is_true(json_object_get(object, "special")) });
+        return added_put(tokens,
+                         &(struct added_token) { .id = (int32_t) json_integer_value(id),
+                                                 .content = (char *) content,
+                                                 .role = added_role(json_plain_string(json_object_get(object, "role"))),
+                                                 .lstrip = json_is_true(json_object_get(object, "lstrip")),
+                                                 .rstrip = json_is_true(json_object_get(object, "rstrip")),
+                                                 .normalized = json_is_true(json_object_get(object, "normalized")),
+                                                 .single_word = json_is_true(json_object_get(object, "single_word")),
+                                                 .special = json_is_true(json_object_get(object, "special")) });
 }
 
 int added_parse(struct added_tokens *tokens, const char *path, const char *text, size_t size, struct error *error) {

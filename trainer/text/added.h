@@ -22,8 +22,9 @@
 
 struct added_token {
         int32_t id;
-        char *content;    /* owned by the list */
-        const char *role; /* static: BERT's name, e.g. "[CLS]", of the special token that this one is; NULL: none of them */
+        char *content; /* owned by the list */
+        const char *
+                role; /* static: BERT's name, e.g. "[CLS]", of the special token that this one is; NULL: none of them */
         bool lstrip, rstrip, normalized, single_word, special;
 };
 
