@@ -455,7 +455,7 @@ static void overlay(struct raw *top, size_t section, void *from) {
         }
         for (size_t i = 0; from && i < spec_n_lists; i++) {
                 const struct list *list = &spec_lists[i];
-                if (list->section != section || *AT(from, list->raw_count, uint32_t) == 0)
+                if (list->section != section || !*AT(from, list->raw, char **))
                         continue;
                 *AT(section_of(top, section), list->raw, char **) = *AT(from, list->raw, char **);
                 *AT(section_of(top, section), list->raw_count, uint32_t) = *AT(from, list->raw_count, uint32_t);

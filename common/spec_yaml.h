@@ -13,7 +13,8 @@
 
 #define SPEC_LIST_MAX 4096 /* entries of a list */
 
-/* The file as it is written. The layout mirrors struct spec so that one name serves both offsets of a field. */
+/* The file as it is written. The layout mirrors struct spec so that one name serves both offsets of a field. A list that a stage, or a task
+ * of one, says to be empty is not NULL and has no entries. */
 struct raw_resources {
         char *ranks, *gpus, *threads, *memory, *cpus;
 };

@@ -228,6 +228,10 @@ static int write_config(const struct exporter *x, bool is_double, struct error *
         return write_json(x, "config.json", json, error);
 }
 
+static const char *special_name(const struct exporter *x, const char *role) {
+        return vocab_token(x->bundle.vocab, vocab_special(x->bundle.vocab, role));
+}
+
 /* transformers cuts one end of a text. */
 static int set_lengths(struct exporter *x, struct error *error) {
         struct texts_options *lengths = &x->bundle.lengths;
@@ -253,8 +257,11 @@ static int write_tokenizer(const struct exporter *x, bool sentencepiece, struct 
         json_t *json = json_pack("{s:s, s:b, s:I, s:s, s:s, s:s, s:s, s:s}", "tokenizer_class",
                                  sentencepiece ? "AlbertTokenizer" : "BertTokenizer", "do_lower_case", o.lowercase,
                                  "model_max_length", (json_int_t) x->bundle.lengths.sequence_length, "unk_token",
-                                 sentencepiece ? "<unk>" : "[UNK]", "sep_token", "[SEP]", "pad_token",
-                                 sentencepiece ? "<pad>" : "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]");
+                                 special_name(x, "[UNK]"), "sep_token", special_name(x, "[SEP]"), "pad_token",
+                                 special_name(x, "[PAD]"), "cls_token", special_name(x, "[CLS]"), "mask_token",
+                                 special_name(x, "[MASK]"));
+        if (json && vocab_added(x->bundle.vocab)->n > 0)
+                (void) json_object_set_new(json, "added_tokens_decoder", added_decoder(vocab_added(x->bundle.vocab)));
         if (json && x->bundle.lengths.truncation == TRUNCATION_TAIL)
                 (void) json_object_set_new(json, "truncation_side", json_string("left"));
         if (json && sentencepiece) {

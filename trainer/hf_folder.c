@@ -358,19 +358,32 @@ int hf_folder_limits(const char *folder, const struct model_config *config, stru
 
 /* ---- its tokenizer ---- */
 
-int hf_folder_text(const char *folder, char **ret_vocab, struct text_options *ret_options, struct error *error) {
+/* A vocabulary given beside one of the folder's own that can be read must be the same. */
+static int check_same(const char *folder, const char *file, const struct vocab *given, struct error *error) {
+        cleanup_vocab struct vocab *own = NULL;
+        char a[VOCAB_HASH_MAX], b[VOCAB_HASH_MAX];
+
+        if (!tokenizer_in_folder(folder) || vocab_load(folder, &own, NULL) < 0)
+                return 0;
+        vocab_hash(own, a);
+        vocab_hash(given, b);
+        return strcmp(a, b) == 0 ? 0
+                                 : error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary of %s", file, folder);
+}
+
+int hf_folder_text(const char *folder, const char *file, struct assets *assets, char **ret_vocab,
+                   struct text_options *ret_options, struct error *error) {
         cleanup_vocab struct vocab *vocab = NULL;
 
-        *ret_options = (struct text_options) {
-                .lowercase = true, .strip_accents = true, .chinese = true, .quotes = true, .nfkd = true
-        };
-        if (!tokenizer_in_folder(folder))
+        if (!file && !tokenizer_in_folder(folder))
                 return 0;
-        int r = vocab_load(folder, &vocab, error);
+        int r = assets_tokenizer(assets, folder, file, &vocab, error);
+        if (r >= 0 && file)
+                r = check_same(folder, file, vocab, error);
         if (r < 0)
                 return r;
         warn_of_notes(vocab);
         *ret_options = *vocab_options(vocab);
-        *ret_vocab = realpath(folder, NULL);
-        return *ret_vocab ? 0 : error_errno(error, errno, "%s", folder);
+        *ret_vocab = realpath(file ? file : folder, NULL);
+        return *ret_vocab ? 0 : error_errno(error, errno, "%s", file ? file : folder);
 }

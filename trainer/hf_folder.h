@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "trainer/config.h"
 #include "trainer/model.h"
+#include "trainer/text/assets.h"
 #include "trainer/text/unicode.h"
 #include "trainer/texts.h"
 
@@ -15,8 +16,11 @@
  * in order, are added to `labels`. Opens the weights: as many classes as the head has rows. */
 int hf_folder_config(const char *folder, struct model_config *ret_config, struct labels *labels, struct error *error);
 
-/* Path of the vocabulary, which the caller frees (NULL: there is none), and how text is folded. */
-int hf_folder_text(const char *folder, char **ret_vocab, struct text_options *ret_options, struct error *error);
+/* The folder's vocabulary and added tokens into `assets`, how text is folded, and the vocabulary's path, which the caller frees (NULL:
+ * there is none, and nothing is set). `file` (NULL: none) gives the vocabulary of a folder that has none, or none that can be read;
+ * one that differs from the folder's own is refused. What the user should know of the files is told on stderr. */
+int hf_folder_text(const char *folder, const char *file, struct assets *assets, char **ret_vocab,
+                   struct text_options *ret_options, struct error *error);
 
 /* How long a text may be and which end of a longer one is kept, as tokenizer_config.json and tokenizer.json say: 0 where they do not. */
 struct hf_limits {

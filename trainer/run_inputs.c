@@ -44,21 +44,6 @@ static int load_from_files(struct run *run, struct error *error) {
 
 /* ---- what the run begins with says the rest ---- */
 
-/* A vocabulary given beside the folder's own must be the same. */
-static int check_vocabulary(const struct run *run, const char *given, struct error *error) {
-        cleanup_vocab struct vocab *vocab = NULL;
-        char own[VOCAB_HASH_MAX], its[VOCAB_HASH_MAX];
-
-        int r = vocab_load(given, &vocab, error);
-        if (r < 0)
-                return r;
-        vocab_hash(vocab, its);
-        vocab_hash(run->vocab, own);
-        return strcmp(own, its) == 0 ? 0
-                                     : error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary of model.init, %s",
-                                                   given, run->vocab_path);
-}
-
 static int load_from_folder(struct run *run, struct error *error) {
         const struct spec_model *m = &run->whole->model;
         cleanup_free char *its_vocab = NULL;
@@ -67,12 +52,12 @@ static int load_from_folder(struct run *run, struct error *error) {
         int r = hf_folder_config(m->init, &run->config, &labels, error);
         labels_free(&labels);
         if (r >= 0)
-                r = hf_folder_text(m->init, &its_vocab, &run->text, error);
+                r = hf_folder_text(m->init, m->vocab, &run->assets, &its_vocab, &run->text, error);
         if (r < 0)
                 return r;
-        if (!m->vocab && !its_vocab)
+        if (!its_vocab)
                 return error_input(error, BERTD_EXIT_INPUT,
-                                   "%s: has no vocab.txt and no spiece.model: name one as model.vocab", m->init);
+                                   "%s: has no vocab.txt, tokenizer.json or spiece.model: name one as model.vocab", m->init);
         run->text_known = true;
         struct hf_limits limits;
         r = hf_folder_limits(m->init, &run->config, &limits, error);
@@ -81,8 +66,8 @@ static int load_from_folder(struct run *run, struct error *error) {
         if (limits.sequence_length > 0)
                 run->init_length = limits.sequence_length;
         run->init_tail = limits.truncation && strcmp(limits.truncation, "tail") == 0;
-        r = load_vocabulary(run, its_vocab ? its_vocab : m->vocab, error);
-        return r >= 0 && m->vocab && its_vocab ? check_vocabulary(run, m->vocab, error) : r;
+        r = take_path(run, its_vocab, error);
+        return r < 0 ? r : assets_vocab(&run->assets, its_vocab, &run->vocab, error);
 }
 
 /* The checkpoint's vocabulary becomes the run's, wherever it was found. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
@@ -77,6 +78,7 @@ static int restore_counters(struct run *run, const struct checkpoint *c, struct 
         run->evaluation_due = checkpoint_meta_get(meta, "evaluation_due") != NULL;
         run->best_validation_loss = best ? strtod(best, NULL) : NAN;
         run->best_validation_accuracy = accuracy ? strtod(accuracy, NULL) : NAN;
+        (void) run_figures_of(meta, run->step, &run->validated);
         loss_scale_parse(&run->loss_scale, checkpoint_meta_get(meta, "loss_scale"));
         if (run->stage_step > train->steps)
                 return error_input(error, BERTD_EXIT_CONFIG,
@@ -86,10 +88,12 @@ static int restore_counters(struct run *run, const struct checkpoint *c, struct 
 }
 
 /* A checkpoint from elsewhere is written again here at the first occasion: the next attempt looks only here. */
-static void note_checkpoint(struct run *run) {
+static void note_checkpoint(struct run *run, const char *restored) {
         cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->step);
+        struct stat own, its;
 
-        if (path && access(path, F_OK) == 0)
+        if (path && stat(path, &own) == 0 && stat(restored, &its) == 0 && own.st_dev == its.st_dev &&
+            own.st_ino == its.st_ino)
                 run->last_checkpoint_step = run->step;
 }
 
@@ -132,7 +136,7 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
         if (r < 0)
                 return r;
         run_meta_say(run, stage, checkpoint_meta(c));
-        note_checkpoint(run);
+        note_checkpoint(run, path);
         (void) fprintf(stderr, "resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step,
                        run_total_steps(run));
         return 0;
@@ -193,6 +197,8 @@ static int restore_on_rank_0(struct run *run, struct error *error) {
         int r = explicitly ? restore_from(run, run->options->resume, error) : restore_newest(run, error);
         if (r >= 0 && run->last_checkpoint_step == UINT64_MAX && run->step == 0 && run->whole->model.init)
                 r = begin_with(run, run->whole->model.init, error);
+        if (r >= 0)
+                run_check_best(run);
         if (r >= 0 && run->options->abandon_newer)
                 r = rundir_abandon_newer(run->rundir, run->step, error);
         return r;
@@ -243,7 +249,7 @@ static int open_outputs(struct run *run, struct error *error) {
         run->progress = progress_new(run_total_steps(run));
         if (!run->progress)
                 return error_errno(error, ENOMEM, "%s", run->options->run_dir);
-        int r = metrics_open(run->options->run_dir, run->step, &run->metrics, error);
+        int r = metrics_open(run->options->run_dir, run->step, run->evaluation_due, &run->metrics, error);
         if (r >= 0)
                 metrics_set_stage(run->metrics, run->stage, run->stages[run->stage].spec->data.objective);
         return r;

@@ -371,9 +371,7 @@ int run_next_stage(struct run *run, struct error *error) {
                 reset_moments(run);
         if (begin->moments == MOMENTS_RESET || begin->bias_correction == BIAS_CORRECTION_RESTART)
                 run->correction_step = 0;
-        run->best_validation_accuracy = NAN;
-        run->best_validation_loss = NAN; /* of other data, perhaps: not to be compared */
-        run->best_validation_step = 0;
+        run_next_best(run); /* of other data, perhaps: not to be compared */
         if (run->rank == 0) {
                 metrics_set_stage(run->metrics, run->stage, run->spec->data.objective);
                 progress_end_line(run->progress);
@@ -402,6 +400,7 @@ void run_close_stages(struct run *run) {
                         free(stage->made_prefix[p]);
                 }
                 run_close_texts(stage);
+                checkpoint_meta_free(&stage->meta);
         }
         free(run->stages);
 }

@@ -5,6 +5,7 @@
 #include "trainer/text/added.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -78,16 +79,31 @@ void added_free(struct added_tokens *tokens) {
         *tokens = (struct added_tokens) {};
 }
 
+/* As transformers names the members. */
+static json_t *describe(const struct added_token *t) {
+        return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b}", "content", t->content, "lstrip", t->lstrip, "rstrip",
+                         t->rstrip, "normalized", t->normalized, "single_word", t->single_word, "special", t->special);
+}
+
+json_t *added_decoder(const struct added_tokens *tokens) {
+        json_t *decoder = json_object();
+        char id[16];
+
+        for (uint32_t i = 0; i < tokens->n; i++) {
+                (void) snprintf(id, sizeof(id), "%d", tokens->item[i].id);
+                (void) json_object_set_new(decoder, id, describe(&tokens->item[i]));
+        }
+        return decoder;
+}
+
 char *added_format(const struct added_tokens *tokens) {
         json_t *list = json_array();
 
         for (uint32_t i = 0; i < tokens->n; i++) {
-                const struct added_token *t = &tokens->item[i];
-                json_t *object = json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", t->id, "content", t->content,
-                                           "lstrip", t->lstrip, "rstrip", t->rstrip, "normalized", t->normalized,
-                                           "single_word", t->single_word, "special", t->special);
-                if (object && t->role)
-                        (void) json_object_set_new(object, "role", json_string(t->role));
+                json_t *object = describe(&tokens->item[i]);
+                (void) json_object_set_new(object, "id", json_integer(tokens->item[i].id));
+                if (tokens->item[i].role)
+                        (void) json_object_set_new(object, "role", json_string(tokens->item[i].role));
                 (void) json_array_append_new(list, object);
         }
         char *text = list && json_array_size(list) == tokens->n ? json_dumps(list, JSON_INDENT(1)) : NULL;
@@ -102,15 +118,15 @@ static int parse_token(struct added_tokens *tokens, const json_t *object) {
         if (!content || !content[0] || !json_is_integer(id) || json_integer_value(id) < 0 ||
             json_integer_value(id) > ADDED_ID_MAX || added_find(tokens, content))
                 return -EINVAL;
-        return added_put(tokens, &(struct added_token) {
-                                         .id = (int32_t) json_integer_value(id),
-                                         .content = (char *) content,
-                                         .role = added_role(json_plain_string(json_object_get(object, "role"))),
-                                         .lstrip = json_is_true(json_object_get(object, "lstrip")),
-                                         .rstrip = json_is_true(json_object_get(object, "rstrip")),
-                                         .normalized = json_is_true(json_object_get(object, "normalized")),
-                                         .single_word = json_is_true(json_object_get(object, "single_word")),
-                                         .special = json_is_true(json_object_get(object, "special")) });
+        return added_put(tokens,
+                         &(struct added_token) { .id = (int32_t) json_integer_value(id),
+                                                 .content = (char *) content,
+                                                 .role = added_role(json_plain_string(json_object_get(object, "role"))),
+                                                 .lstrip = json_is_true(json_object_get(object, "lstrip")),
+                                                 .rstrip = json_is_true(json_object_get(object, "rstrip")),
+                                                 .normalized = json_is_true(json_object_get(object, "normalized")),
+                                                 .single_word = json_is_true(json_object_get(object, "single_word")),
+                                                 .special = json_is_true(json_object_get(object, "special")) });
 }
 
 int added_parse(struct added_tokens *tokens, const char *path, const char *text, size_t size, struct error *error) {

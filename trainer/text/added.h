@@ -9,6 +9,7 @@
 #ifndef TRAINER_TEXT_ADDED_H
 #define TRAINER_TEXT_ADDED_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,8 +22,9 @@
 
 struct added_token {
         int32_t id;
-        char *content;    /* owned by the list */
-        const char *role; /* static: BERT's name, e.g. "[CLS]", of the special token that this one is; NULL: none of them */
+        char *content; /* owned by the list */
+        const char *
+                role; /* static: BERT's name, e.g. "[CLS]", of the special token that this one is; NULL: none of them */
         bool lstrip, rstrip, normalized, single_word, special;
 };
 
@@ -44,6 +46,9 @@ void added_free(struct added_tokens *tokens);
  * Caller frees; NULL: no memory. */
 char *added_format(const struct added_tokens *tokens);
 int added_parse(struct added_tokens *tokens, const char *path, const char *text, size_t size, struct error *error);
+
+/* What tokenizer_config.json has as added_tokens_decoder; a new reference. NULL: no memory. */
+json_t *added_decoder(const struct added_tokens *tokens);
 
 struct added_split;
 

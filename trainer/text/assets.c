@@ -68,26 +68,32 @@ static int take_added(struct assets *assets, const struct vocab *vocab, struct e
                     : error_errno(error, ENOMEM, "asset " ASSET_ADDED);
 }
 
-static int read_tokenizer(struct assets *assets, const char *path, struct error *error) {
+int assets_tokenizer(struct assets *assets, const char *path, const char *file, struct vocab **ret,
+                     struct error *error) {
         cleanup_tokenizer struct tokenizer_files files = {};
         cleanup_vocab struct vocab *vocab = NULL;
 
-        int r = tokenizer_read(path, &files, error);
+        int r = file ? tokenizer_read_beside(path, file, &files, error) : tokenizer_read(path, &files, error);
         if (r >= 0)
                 r = vocab_of_files(path, &files, &vocab, error);
         if (r < 0)
                 return r;
         const char *name = vocab_sentencepiece(vocab) ? ASSET_SENTENCEPIECE : ASSET_VOCAB;
         r = take(assets, name, steal_pointer(&files.text), files.size, error);
-        return r < 0 ? r : take_added(assets, vocab, error);
+        if (r >= 0)
+                r = take_added(assets, vocab, error);
+        if (r >= 0)
+                *ret = steal_pointer(&vocab);
+        return r;
 }
 
 int assets_read(struct assets *assets, const char *name, const char *path, struct error *error) {
         char *data = NULL;
         size_t size;
+        cleanup_vocab struct vocab *vocab = NULL;
 
         if (!name)
-                return read_tokenizer(assets, path, error);
+                return assets_tokenizer(assets, path, NULL, &vocab, error);
         int r = vocab_read(path, &data, &size, error);
         return r < 0 ? r : take(assets, name, data, size, error);
 }

@@ -20,7 +20,7 @@
 #define ASSET_VOCAB "vocab.txt"
 #define ASSET_SENTENCEPIECE "spiece.model"
 #define ASSET_ADDED "added_tokens.json" /* added_format's: not the file of that name that transformers writes */
-#define ASSET_NAME_MAX 64 /* bytes, with the NUL */
+#define ASSET_NAME_MAX 64               /* bytes, with the NUL */
 #define ASSET_BYTES_MAX VOCAB_FILE_BYTES_MAX
 #define ASSETS_MAX 16
 
@@ -45,6 +45,11 @@ int assets_add(struct assets *assets, const char *name, const void *data, size_t
 /* The file at `path` under that name; NULL: the vocabulary that `path` names as vocab_load has it, and its added tokens. Errors as
  * vocab_load's. */
 int assets_read(struct assets *assets, const char *name, const char *path, struct error *error);
+
+/* The same, with the vocabulary, which knows how its files have text folded and what to tell of them. `path` may be a folder whose own
+ * vocabulary `file` stands for (NULL: it does not). */
+int assets_tokenizer(struct assets *assets, const char *path, const char *file, struct vocab **ret,
+                     struct error *error);
 
 const struct asset *assets_find(const struct assets *assets, const char *name); /* NULL: not there */
 

@@ -23,7 +23,7 @@
 struct tokenizer_files {
         char *text; /* of vocab.txt or a SentencePiece model; a NUL follows it */
         size_t size;
-        bool listed; /* the text is made of a list of tokens with ids: an empty line is an id that it lacks */
+        bool listed;      /* the text is made of a list of tokens with ids: an empty line is an id that it lacks */
         char *vocab_path; /* of the file that it is from; NULL: the path itself */
         struct added_tokens added;
         struct text_options options;
@@ -32,6 +32,9 @@ struct tokenizer_files {
 };
 
 int tokenizer_read(const char *path, struct tokenizer_files *ret, struct error *error);
+
+/* The folder's, with the vocabulary of `file` in place of its own. */
+int tokenizer_read_beside(const char *folder, const char *file, struct tokenizer_files *ret, struct error *error);
 void tokenizer_files_free(struct tokenizer_files *files);
 #define cleanup_tokenizer cleanup(tokenizer_files_free)
 

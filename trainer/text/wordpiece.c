@@ -21,7 +21,6 @@
 #include "trainer/text/tokenizer_files.h"
 
 #define NO_TOKEN (-1)
-#define BOM "\xEF\xBB\xBF"
 #define WORD_MARK "\xE2\x96\x81"
 #define EDGE_FREE UINT32_MAX
 #define CACHE_BITS 15
@@ -38,9 +37,9 @@ struct vocab {
         char *text; /* the file, each token NUL-terminated; a SentencePiece model's as it is */
         size_t text_size;
         const char **tokens;
-        uint32_t n_tokens;   /* ids, those of added tokens with them */
-        uint32_t n_distinct; /* tokens without added ones, as transformers counts them */
-        uint32_t size;       /* while lines are cut: ids up to the last that is not empty */
+        uint32_t n_tokens;     /* ids, those of added tokens with them */
+        uint32_t n_distinct;   /* tokens without added ones, as transformers counts them */
+        uint32_t size;         /* while lines are cut: ids up to the last that is not empty */
         bool has_empty, holes; /* an empty line; which is an id that the file's list lacks */
         struct added_tokens added;
         struct text_options options;
@@ -154,22 +153,18 @@ static int add_token(struct vocab *vocab, const char *path, char *begin, char *e
         return 0;
 }
 
-/* Lines end with LF or CRLF; with CR in a file that has no LF. */
 static int cut_lines(struct vocab *vocab, const char *path, size_t size, struct error *error) {
         char *line = vocab->text, *end_of_text = vocab->text + size;
         size_t n_lines = 1;
-        char newline = memchr(line, '\n', size) ? '\n' : '\r';
 
-        if (size >= strlen(BOM) && memcmp(line, BOM, strlen(BOM)) == 0)
-                line += strlen(BOM);
         for (const char *p = line; p < end_of_text; p++)
-                n_lines += *p == newline;
+                n_lines += *p == '\n';
         vocab->tokens = calloc(n_lines, sizeof(*vocab->tokens));
         if (!vocab->tokens || trie_allocate(vocab, size + 1) < 0)
                 return error_errno(error, ENOMEM, "%s", path);
 
         while (line < end_of_text) {
-                char *found = memchr(line, newline, (size_t) (end_of_text - line));
+                char *found = memchr(line, '\n', (size_t) (end_of_text - line));
                 char *end = found ? found : end_of_text;
                 int r = add_token(vocab, path, line, end, error);
                 if (r < 0)
@@ -177,7 +172,7 @@ static int cut_lines(struct vocab *vocab, const char *path, size_t size, struct 
                 line = end + 1;
         }
         vocab->n_distinct += vocab->has_empty; /* "" is a token of transformers' */
-        vocab->n_tokens = vocab->size; /* empty lines at the end are no ids */
+        vocab->n_tokens = vocab->size;         /* empty lines at the end are no ids */
         return 0;
 }
 
@@ -207,7 +202,7 @@ static void set_hash(struct vocab *vocab, XXH128_hash_t hash) {
 static void hash_added(const struct vocab *vocab, XXH3_state_t *state) {
         for (uint32_t i = 0; i < vocab->added.n; i++) {
                 const struct added_token *t = &vocab->added.item[i];
-                const uint32_t numbers[] = { (uint32_t) t->id, t->lstrip,  t->rstrip,
+                const uint32_t numbers[] = { (uint32_t) t->id, t->lstrip,      t->rstrip,
                                              t->normalized,    t->single_word, t->role ? (uint32_t) t->role[1] : 0 };
                 (void) XXH3_128bits_update(state, numbers, sizeof(numbers));
                 (void) XXH3_128bits_update(state, t->content, strlen(t->content) + 1);
@@ -320,8 +315,8 @@ static int add_one(struct vocab *vocab, const struct added_token *token, bool re
 }
 
 /* Takes the text, whose `size` bytes a NUL follows. */
-static int parse(const char *path, char *text, size_t size, const struct added_tokens *added, bool renumber,
-                 bool holes, struct vocab **ret, struct error *error) {
+static int parse(const char *path, char *text, size_t size, const struct added_tokens *added, bool renumber, bool holes,
+                 struct vocab **ret, struct error *error) {
         cleanup_vocab struct vocab *vocab = calloc(1, sizeof(*vocab));
 
         if (!vocab) {
@@ -375,8 +370,8 @@ int vocab_of_files(const char *path, struct tokenizer_files *files, struct vocab
         if (!copy)
                 return error_errno(error, ENOMEM, "%s", path);
         memcpy(copy, files->text, files->size + 1);
-        int r = parse(files->vocab_path ? files->vocab_path : path, copy, files->size, &files->added, true, files->listed,
-                      &vocab, error);
+        int r = parse(files->vocab_path ? files->vocab_path : path, copy, files->size, &files->added, true,
+                      files->listed, &vocab, error);
         if (r < 0)
                 return r;
         tell_ids(files, vocab);
