@@ -49,6 +49,8 @@ folder("bare", renamed(lambda n: n.removeprefix("bert.")))
 folder("gamma", renamed(lambda n: n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")))
 folder("both", TENSORS | {"embeddings.LayerNorm.bias": TENSORS["bert.embeddings.LayerNorm.bias"]})
 folder("nameless", architectures=None)
+folder("headless", {n: t for n, t in TENSORS.items() if not n.startswith("classifier")})
+folder("tokens", {n: t for n, t in TENSORS.items() if "pooler" not in n}, architectures=["BertForTokenClassification"])
 folder("other", architectures=["BertModel"])
 unnamed = dict(id2label=None, label2id=None)
 folder("number", num_labels=3, **unnamed)
@@ -123,6 +125,13 @@ ok "a length that no text fits in" imports_not 65 "model_max_length: expected a 
 ok "a side that is none" imports_not 65 "truncation_side: expected left or right" side
 ok "and nothing is left behind" test ! -e no.ckpt
 
+out import headless -o headless.ckpt
+ok "a classifier without its head" grep -q "classifier.weight is not in the folder and begins as a fresh one" err
+ok "tells nothing yet" refuses 76 "never trained" "$TRAINER" predict headless.ckpt vocab.txt
+out import tokens -o tokens.ckpt
+ok "a classifier of tokens: its head is left out, and it is said" grep -q "classifier.weight is no tensor of this model and is left out" err
+ok "it is none of texts" refuses 65 "no classifier" "$TRAINER" predict tokens.ckpt vocab.txt
+
 # How long a text may be
 long="a b c d e f g h i j k l m n o p q r s a b c d"
 is "a text is cut as the tokenizer says: its last 8 tokens" "$(said short "$long")" "$(said plain "p q r s a b c d")"
@@ -163,6 +172,11 @@ ok "is seen before anything is removed" test -e kinds/config.json
 : >file
 ok "an output that is a file" refuses 66 "file: Not a directory" "$TRAINER" export plain.ckpt --output file
 if command -v prlimit >/dev/null; then
+        cp -r plain.out killed
+        (ulimit -c 0; prlimit --fsize=2048 "$TRAINER" export gelu_new.ckpt --output killed --force) >out 2>err
+        [ ! -e killed/config.json ] && [ ! -e killed/model.safetensors ]
+        ok "killed in the middle: no model is left" test $? -eq 0
+        ok "that would load" refuses 66 "killed/config.json" "$TRAINER" import killed -o no.ckpt
         cp -r there full
         (trap '' XFSZ; prlimit --fsize=2048 "$TRAINER" export gelu_new.ckpt --output full --force) >out 2>err
         [ $? -ne 0 ] && grep -q "full/model.safetensors: " err
