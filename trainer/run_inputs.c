@@ -57,7 +57,8 @@ static int load_from_folder(struct run *run, struct error *error) {
                 return r;
         if (!its_vocab)
                 return error_input(error, BERTD_EXIT_INPUT,
-                                   "%s: has no vocab.txt, tokenizer.json or spiece.model: name one as model.vocab", m->init);
+                                   "%s: has no vocab.txt, tokenizer.json or spiece.model: name one as model.vocab",
+                                   m->init);
         run->text_known = true;
         struct hf_limits limits;
         r = hf_folder_limits(m->init, &run->config, &limits, error);

@@ -355,12 +355,20 @@ int vocab_parse(const char *path, const char *text, size_t size, const struct ad
 
 /* transformers' fast tokenizers take the ids in the files of added tokens for an order only. */
 static void tell_ids(struct tokenizer_files *files, const struct vocab *vocab) {
+        const struct added_token *first = NULL;
+        uint32_t n = 0;
+
         for (uint32_t i = 0; i < files->added.n; i++) {
-                const struct added_token *said = &files->added.item[i], *is = &vocab->added.item[i];
-                if (said->id != ADDED_ID_NEXT && said->id != is->id)
-                        tokenizer_note(files, "added token '%.64s' has id %d in its file; as in transformers, it is %d",
-                                       said->content, said->id, is->id);
+                const struct added_token *said = &files->added.item[i];
+                if (said->id == ADDED_ID_NEXT || said->id == vocab->added.item[i].id)
+                        continue;
+                first = first ? first : said;
+                n++;
         }
+        if (first)
+                tokenizer_note(files,
+                               "added token '%.64s' has id %d in its file; as in transformers, it is %d (%u such)",
+                               first->content, first->id, vocab_id(vocab, first->content), n);
 }
 
 int vocab_of_files(const char *path, struct tokenizer_files *files, struct vocab **ret, struct error *error) {
