@@ -83,13 +83,12 @@ static const struct cell cells[] = {
           "1 1 1 17 5 18 14",
           NULL },
         { { { "vocab.txt", VOCAB },
-            { "tokenizer_config.json", "{\"model_max_length\": 1000000000000000019884624838656, "
-                                       "\"added_tokens_decoder\": {\"17\": " TOKEN("[NEW]", RAW) ", \"18\": " TOKEN(
-                                               "foobar",
-                                               ",\"single_word\":true") ", \"19\": " TOKEN("<E1>", RAW
-                                                                                           ",\"lstrip\":true,"
-                                                                                           "\"rstrip\":true,"
-                                                                                           "\"special\":true") "}}" },
+            { "tokenizer_config.json",
+              "{\"model_max_length\": 1000000000000000019884624838656, "
+              "\"added_tokens_decoder\": {\"17\": " TOKEN("[NEW]", RAW) ", \"18\": " TOKEN(
+                      "foobar", ",\"single_word\":true") ", \"19\": " TOKEN("<E1>", RAW ",\"lstrip\":true,"
+                                                                                        "\"rstrip\":true,"
+                                                                                        "\"special\":true") "}}" },
             { "special_tokens_map.json", "{\"additional_special_tokens\": [\"cat\"]}" } },
           "Foobar, foobarx  <E1> <e1> [new]cat",
           "18 1 1 19 1 1 1 1 1 1 6",

@@ -31,7 +31,8 @@ struct added_token {
 /* Zeroed = empty. */
 struct added_tokens {
         struct added_token *item;
-        uint32_t n;
+        uint32_t n, capacity;
+        uint32_t *slots; /* the index */
 };
 
 /* BERT's name of a special token as a static text; NULL: not one. */

@@ -19,6 +19,7 @@
 #include "common/json_read.h"
 #include "trainer/text/wordpiece.h"
 
+#define ADDED_MAX 32768
 #define BOM "\xEF\xBB\xBF"
 
 /* A folder's JSON files while it is read; NULL: not there. */
@@ -225,6 +226,8 @@ static int put_token(const char *path, const struct folder *f, struct added_toke
         token.normalized = flag(value, "normalized", token.normalized);
         token.single_word = flag(value, "single_word", token.single_word);
         token.role = role ? role : known ? known->role : NULL;
+        if (!known && added->n >= ADDED_MAX)
+                return error_input(error, BERTD_EXIT_DATA, "%s: more than %d added tokens", path, ADDED_MAX);
         return added_put(added, &token) < 0 ? error_errno(error, ENOMEM, "%s", path) : 0;
 }
 
@@ -620,6 +623,10 @@ static int read_plain(const char *path, struct tokenizer_files *files, struct er
         if (r < 0)
                 return r;
         json_t *root = as_tokenizer_json(text, size);
+        const char *dot = strrchr(path, '.');
+        if (!root && dot && strcmp(dot, ".json") == 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s: not a tokenizer.json: no JSON object with a model",
+                                   path);
         if (!root) {
                 tidy_lines(text, &size);
                 files->text = steal_pointer(&text);
