@@ -23,7 +23,8 @@
 
 static const char USAGE[] =
         "usage: bert-trainer import HF_DIR --output CHECKPOINT [--vocab FILE]\n\n"
-        "Makes a checkpoint of the weights and the tokenizer of a Hugging Face folder: config.json, model.safetensors,\n"
+        "Makes a checkpoint of the weights and the tokenizer of a Hugging Face folder: config.json, "
+        "model.safetensors,\n"
         "tokenizer.json, vocab.txt or spiece.model.\n"
         "Heads that the folder lacks begin as a fresh model's. A job starts from it with model.init in its spec.\n\n"
         "  -o, --output CHECKPOINT   the file to write\n"

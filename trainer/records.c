@@ -332,7 +332,8 @@ static int json_label(struct records *r, struct record *record, struct error *er
         }
         if (!json_is_integer(value) && !json_is_boolean(value))
                 return error_input(error, BERTD_EXIT_DATA,
-                                   "%s:%" PRIu64 ": key %.40s is %s; expected a string or a whole number of at most 64 bits",
+                                   "%s:%" PRIu64
+                                   ": key %.40s is %s; expected a string or a whole number of at most 64 bits",
                                    r->path, r->first_line, r->options.label, value ? "neither" : "missing");
         if (json_is_boolean(value))
                 (void) snprintf(number, sizeof(number), "%s", json_is_true(value) ? "true" : "false");

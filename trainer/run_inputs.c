@@ -149,7 +149,9 @@ static int resolve_data(const struct run *run, struct spec_data *d, struct error
         if (d->truncation == TRUNCATION_AUTO)
                 d->truncation = run->init_tail ? TRUNCATION_TAIL : TRUNCATION_HEAD;
         if (d->sequence_length == 0)
-                spec_data_set_length(d, run->init_length > 0 ? run->init_length : SPEC_LENGTH_DEFAULT);
+                spec_data_set_length(d, run->init_length > 0 ? run->init_length
+                                                             : MIN(run->config.max_position_embeddings,
+                                                                   (uint32_t) SPEC_LENGTH_DEFAULT));
         if (d->head_tokens <= d->sequence_length && d->max_predictions <= d->sequence_length)
                 return 0;
         return error_input(error, BERTD_EXIT_CONFIG, "%s: data.%s is greater than the length of model.init, %u tokens",

@@ -1,5 +1,6 @@
 /*
- * See added.h. A matcher is its patterns sorted by first byte and, within one, longest first: the first that fits is the longest. The
+ * See added.h. The list has an index, a table of hashes that is never more than half full. A matcher is its patterns sorted by first
+ * byte, within one longest first, within one length by their bytes: the first that fits is the longest. The
  * order of steps is that of tokenizers' AddedVocabulary: a match that single_word rejects still uses up its text.
  */
 #include "trainer/text/added.h"
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
+#include <xxhash.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
@@ -17,6 +19,7 @@
 struct pattern {
         char *text;
         size_t size;
+        uint32_t group_end; /* of the patterns of this first byte and length, if it is the first of them */
         const struct added_token *token;
 };
 
@@ -43,11 +46,38 @@ const char *added_role(const char *name) {
         return NULL;
 }
 
+/* The slot that holds the token's index and one, or the empty one where it belongs. */
+static uint32_t *slot_of(const struct added_tokens *tokens, const char *content) {
+        uint32_t mask = 2 * tokens->capacity - 1, at = (uint32_t) XXH3_64bits(content, strlen(content)) & mask;
+
+        while (tokens->slots[at] && strcmp(tokens->item[tokens->slots[at] - 1].content, content) != 0)
+                at = (at + 1) & mask;
+        return &tokens->slots[at];
+}
+
 struct added_token *added_find(const struct added_tokens *tokens, const char *content) {
+        uint32_t at = tokens->slots ? *slot_of(tokens, content) : 0;
+
+        return at > 0 ? &tokens->item[at - 1] : NULL;
+}
+
+/* Room for one more: both arrays double, and the index is made anew. */
+static int grow(struct added_tokens *tokens) {
+        uint32_t capacity = tokens->capacity ? 2 * tokens->capacity : 8;
+        struct added_token *item = realloc(tokens->item, capacity * sizeof(*item));
+
+        if (!item)
+                return -ENOMEM;
+        tokens->item = item;
+        uint32_t *slots = calloc((size_t) 2 * capacity, sizeof(*slots));
+        if (!slots)
+                return -ENOMEM;
+        free(tokens->slots);
+        tokens->slots = slots;
+        tokens->capacity = capacity;
         for (uint32_t i = 0; i < tokens->n; i++)
-                if (strcmp(tokens->item[i].content, content) == 0)
-                        return &tokens->item[i];
-        return NULL;
+                *slot_of(tokens, tokens->item[i].content) = i + 1;
+        return 0;
 }
 
 int added_put(struct added_tokens *tokens, const struct added_token *token) {
@@ -56,17 +86,14 @@ int added_put(struct added_tokens *tokens, const struct added_token *token) {
 
         if (!content)
                 return -ENOMEM;
-        if (!to && (tokens->n & (tokens->n - 1)) == 0) { /* full: a power of two, or none */
-                size_t capacity = tokens->n ? 2 * (size_t) tokens->n : 1;
-                struct added_token *item = realloc(tokens->item, capacity * sizeof(*item));
-                if (!item) {
-                        free(content);
-                        return -ENOMEM;
-                }
-                tokens->item = item;
+        if (!to && tokens->n == tokens->capacity && grow(tokens) < 0) {
+                free(content);
+                return -ENOMEM;
         }
-        if (!to)
+        if (!to) {
+                *slot_of(tokens, content) = tokens->n + 1;
                 to = &tokens->item[tokens->n++];
+        }
         *to = *token;
         to->content = content;
         return 0;
@@ -76,13 +103,14 @@ void added_free(struct added_tokens *tokens) {
         for (uint32_t i = 0; i < tokens->n; i++)
                 free(tokens->item[i].content);
         free(tokens->item);
+        free(tokens->slots);
         *tokens = (struct added_tokens) {};
 }
 
 /* As transformers names the members. */
 static json_t *describe(const struct added_token *t) {
-        return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b}", "content", t->content, "lstrip", t->lstrip, "rstrip", t->rstrip,
-                         "normalized", t->normalized, "single_word", t->single_word, "special", t->special);
+        return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b}", "content", t->content, "lstrip", t->lstrip, "rstrip",
+                         t->rstrip, "normalized", t->normalized, "single_word", t->single_word, "special", t->special);
 }
 
 json_t *added_decoder(const struct added_tokens *tokens) {
@@ -118,15 +146,15 @@ static int parse_token(struct added_tokens *tokens, const json_t *object) {
         if (!content || !content[0] || !json_is_integer(id) || json_integer_value(id) < 0 ||
             json_integer_value(id) > ADDED_ID_MAX || added_find(tokens, content))
                 return -EINVAL;
-        return added_put(tokens, &(struct added_token) {
-                                         .id = (int32_t) json_integer_value(id),
-                                         .content = (char *) content,
-                                         .role = added_role(json_plain_string(json_object_get(object, "role"))),
-                                         .lstrip = json_is_true(json_object_get(object, "lstrip")),
-                                         .rstrip = json_is_true(json_object_get(object, "rstrip")),
-                                         .normalized = json_is_true(json_object_get(object, "normalized")),
-                                         .single_word = json_is_true(json_object_get(object, "single_word")),
-                                         .special = json_is_true(json_object_get(object, "special")) });
+        return added_put(tokens,
+                         &(struct added_token) { .id = (int32_t) json_integer_value(id),
+                                                 .content = (char *) content,
+                                                 .role = added_role(json_plain_string(json_object_get(object, "role"))),
+                                                 .lstrip = json_is_true(json_object_get(object, "lstrip")),
+                                                 .rstrip = json_is_true(json_object_get(object, "rstrip")),
+                                                 .normalized = json_is_true(json_object_get(object, "normalized")),
+                                                 .single_word = json_is_true(json_object_get(object, "single_word")),
+                                                 .special = json_is_true(json_object_get(object, "special")) });
 }
 
 int added_parse(struct added_tokens *tokens, const char *path, const char *text, size_t size, struct error *error) {
@@ -150,6 +178,8 @@ static int compare_patterns(const void *a, const void *b) {
 
         if (order == 0)
                 order = (x->size < y->size) - (x->size > y->size);
+        if (order == 0)
+                order = memcmp(x->text, y->text, x->size);
         return order ? order : (x->token > y->token) - (x->token < y->token);
 }
 
@@ -162,6 +192,13 @@ static void index_patterns(struct matcher *m) {
                 while (i < m->n && (unsigned char) m->pattern[i].text[0] < b)
                         i++;
                 m->first[b] = i;
+        }
+        for (uint32_t from = 0, to; from < m->n; from = to) {
+                const struct pattern *p = &m->pattern[from];
+                for (to = from + 1;
+                     to < m->n && m->pattern[to].text[0] == p->text[0] && m->pattern[to].size == p->size;)
+                        to++;
+                m->pattern[from].group_end = to;
         }
 }
 
@@ -225,13 +262,30 @@ void added_split_free(struct added_split *split) {
         free(split);
 }
 
+/* Of patterns [from, to), which are of one length, in order. */
+static const struct pattern *search(const struct matcher *m, uint32_t from, uint32_t to, const char *text) {
+        while (from < to) {
+                uint32_t middle = from + (to - from) / 2;
+                const struct pattern *p = &m->pattern[middle];
+                int order = memcmp(text, p->text, p->size);
+                if (order == 0 && (middle == from || memcmp(text, p[-1].text, p->size) != 0))
+                        return p;
+                if (order > 0)
+                        from = middle + 1;
+                else
+                        to = middle;
+        }
+        return NULL;
+}
+
 static const struct pattern *match_at(const struct matcher *m, const char *text, size_t size) {
         unsigned char byte = (unsigned char) text[0];
+        const struct pattern *found = NULL;
 
-        for (uint32_t i = m->first[byte]; i < m->first[byte + 1]; i++)
-                if (m->pattern[i].size <= size && memcmp(m->pattern[i].text, text, m->pattern[i].size) == 0)
-                        return &m->pattern[i];
-        return NULL;
+        for (uint32_t i = m->first[byte]; !found && i < m->first[byte + 1]; i = m->pattern[i].group_end)
+                if (m->pattern[i].size <= size)
+                        found = search(m, i, m->pattern[i].group_end, text);
+        return found;
 }
 
 /* ---- what stands beside a match ---- */

@@ -22,15 +22,17 @@
 
 struct added_token {
         int32_t id;
-        char *content;    /* owned by the list */
-        const char *role; /* static: BERT's name, e.g. "[CLS]", of the special token that this one is; NULL: none of them */
+        char *content; /* owned by the list */
+        const char *
+                role; /* static: BERT's name, e.g. "[CLS]", of the special token that this one is; NULL: none of them */
         bool lstrip, rstrip, normalized, single_word, special;
 };
 
 /* Zeroed = empty. */
 struct added_tokens {
         struct added_token *item;
-        uint32_t n;
+        uint32_t n, capacity;
+        uint32_t *slots; /* the index */
 };
 
 /* BERT's name of a special token as a static text; NULL: not one. */

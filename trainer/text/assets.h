@@ -20,7 +20,7 @@
 #define ASSET_VOCAB "vocab.txt"
 #define ASSET_SENTENCEPIECE "spiece.model"
 #define ASSET_ADDED "added_tokens.json" /* added_format's: not the file of that name that transformers writes */
-#define ASSET_NAME_MAX 64 /* bytes, with the NUL */
+#define ASSET_NAME_MAX 64               /* bytes, with the NUL */
 #define ASSET_BYTES_MAX VOCAB_FILE_BYTES_MAX
 #define ASSETS_MAX 16
 

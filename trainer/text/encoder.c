@@ -16,7 +16,7 @@ struct encoder {
         struct wordpiece *wordpiece;
         struct wordpiece_cache **caches;
         struct albert_text *texts;
-        struct added_tokens added; /* with BERT's own special tokens, in WordPiece */
+        struct added_tokens added;           /* with BERT's own special tokens, in WordPiece */
         struct added_split *plain, *special; /* NULL: no added tokens */
 };
 

@@ -19,6 +19,7 @@
 #include "common/json_read.h"
 #include "trainer/text/wordpiece.h"
 
+#define ADDED_MAX 32768
 #define BOM "\xEF\xBB\xBF"
 
 /* A folder's JSON files while it is read; NULL: not there. */
@@ -55,7 +56,8 @@ static void tidy_lines(char *text, size_t *size) {
                 *size -= strlen(BOM);
                 memmove(text, text + strlen(BOM), *size + 1);
         }
-        for (char *cr = memchr(text, '\n', *size) ? NULL : text; cr && (cr = memchr(cr, '\r', *size - (size_t) (cr - text)));)
+        for (char *cr = memchr(text, '\n', *size) ? NULL : text;
+             cr && (cr = memchr(cr, '\r', *size - (size_t) (cr - text)));)
                 *cr++ = '\n';
 }
 
@@ -136,8 +138,7 @@ static int index_tokens(const char *path, json_t *vocab, const char ***ret, size
         const char **tokens = calloc(n + 1, sizeof(*tokens));
         if (!tokens)
                 return error_errno(error, ENOMEM, "%s", path);
-        json_object_foreach(vocab, token, id)
-                tokens[json_integer_value(id)] = token;
+        json_object_foreach(vocab, token, id) tokens[json_integer_value(id)] = token;
         *ret = tokens;
         *ret_n = n;
         return 0;
@@ -225,6 +226,8 @@ static int put_token(const char *path, const struct folder *f, struct added_toke
         token.normalized = flag(value, "normalized", token.normalized);
         token.single_word = flag(value, "single_word", token.single_word);
         token.role = role ? role : known ? known->role : NULL;
+        if (!known && added->n >= ADDED_MAX)
+                return error_input(error, BERTD_EXIT_DATA, "%s: more than %d added tokens", path, ADDED_MAX);
         return added_put(added, &token) < 0 ? error_errno(error, ENOMEM, "%s", path) : 0;
 }
 
@@ -315,13 +318,12 @@ static int read_object(const char *folder, const char *name, json_t **ret, struc
         *ret = json_read(text, size, 0, &why);
         if (!*ret)
                 return error_input(error, BERTD_EXIT_DATA, "%s/%s:%d: %s", folder, name, why.line, why.text);
-        return json_is_object(*ret) ? 0
-                                    : error_input(error, BERTD_EXIT_DATA, "%s/%s: not a JSON object", folder, name);
+        return json_is_object(*ret) ? 0 : error_input(error, BERTD_EXIT_DATA, "%s/%s: not a JSON object", folder, name);
 }
 
 static int read_vocab(struct folder *f, const char *name, struct error *error) {
-        int r = read_file(f->path, name, VOCAB_FILE_BYTES_MAX, &f->files->vocab_path, &f->files->text,
-                          &f->files->size, error);
+        int r = read_file(f->path, name, VOCAB_FILE_BYTES_MAX, &f->files->vocab_path, &f->files->text, &f->files->size,
+                          error);
         if (r > 0)
                 tidy_lines(f->files->text, &f->files->size);
         return r;
@@ -344,8 +346,9 @@ static void compare_vocab_txt(struct folder *f) {
                strcmp(vocab_token(a, (int32_t) id), vocab_token(b, (int32_t) id)) == 0)
                 id++;
         if (id < vocab_size(a) || id < vocab_size(b))
-                tokenizer_note(f->files, "%s and tokenizer.json differ from id %u on; tokenizer.json is used, as in transformers", path,
-                     id);
+                tokenizer_note(f->files,
+                               "%s and tokenizer.json differ from id %u on; tokenizer.json is used, as in transformers",
+                               path, id);
 }
 
 static int read_unigram(struct folder *f, struct error *error) {
@@ -353,10 +356,11 @@ static int read_unigram(struct folder *f, struct error *error) {
 
         if (r != 0)
                 return r;
-        return error_input(error, BERTD_EXIT_INPUT,
-                           "%s/tokenizer.json holds a Unigram model, which is read from spiece.model, and that is missing; "
-                           "copy spiece.model from the folder of the model that this one was trained from",
-                           f->path);
+        return error_input(
+                error, BERTD_EXIT_INPUT,
+                "%s/tokenizer.json holds a Unigram model, which is read from spiece.model, and that is missing; "
+                "copy spiece.model from the folder of the model that this one was trained from",
+                f->path);
 }
 
 static int read_tokenizer_json(struct folder *f, struct error *error) {
@@ -421,11 +425,10 @@ static int sort_entries(json_t *object, bool id_is_key, struct entry **ret) {
 
         if (!entries)
                 return -ENOMEM;
-        json_object_foreach(object, key, value)
-                entries[n++] = (struct entry) { .id = id_is_key ? strtol(key, NULL, 10)
-                                                                : json_integer_value(value),
-                                                .content = id_is_key ? text_at(value, "content") : key,
-                                                .value = value };
+        json_object_foreach(object, key, value) entries[n++] =
+                (struct entry) { .id = id_is_key ? strtol(key, NULL, 10) : json_integer_value(value),
+                                 .content = id_is_key ? text_at(value, "content") : key,
+                                 .value = value };
         qsort(entries, n, sizeof(*entries), compare_entries);
         *ret = entries;
         return 0;
@@ -449,9 +452,8 @@ static bool is_named_special(const struct folder *f, const char *content) {
         json_t *value;
 
         for (size_t i = 0; i < ELEMENTSOF(files); i++)
-                json_object_foreach(files[i], key, value)
-                        if ((strstr(key, "_token") && is_in(value, content)))
-                                return true;
+                json_object_foreach(files[i], key,
+                                    value) if ((strstr(key, "_token") && is_in(value, content))) return true;
         return false;
 }
 
@@ -467,8 +469,8 @@ static int take_numbered(struct folder *f, struct error *error) {
         for (size_t i = 0; r >= 0 && i < json_object_size(object); i++) {
                 const struct entry *e = &entries[i];
                 json_t *token = object == decoder ? json_incref((json_t *) e->value) : json_string(e->content);
-                r = put_token(f->path, f, &f->files->added, token,
-                              object != decoder && is_named_special(f, e->content), NULL, error);
+                r = put_token(f->path, f, &f->files->added, token, object != decoder && is_named_special(f, e->content),
+                              NULL, error);
                 if (r >= 0 && e->content)
                         set_id(&f->files->added, e->content, e->id);
                 json_decref(token);
@@ -484,17 +486,17 @@ static int take_specials(struct folder *f, const char *path, json_t *value, stru
 
         for (size_t i = 0; r >= 0 && i < json_array_size(value); i++)
                 r = put_token(path, f, &f->files->added, json_array_get(value, i), true, NULL, error);
-        json_object_foreach(value, key, item)
-                if (r >= 0)
-                        r = put_token(path, f, &f->files->added, item, true, NULL, error);
+        json_object_foreach(value, key, item) if (r >= 0) r =
+                put_token(path, f, &f->files->added, item, true, NULL, error);
         return r;
 }
 
 static int take_roles(struct folder *f, const char *name, const json_t *object, struct error *error) {
         static const struct {
                 const char *key, *role;
-        } keys[] = { { "bos_token", NULL },    { "eos_token", NULL },    { "unk_token", "[UNK]" }, { "sep_token", "[SEP]" },
-                     { "pad_token", "[PAD]" }, { "cls_token", "[CLS]" }, { "mask_token", "[MASK]" } };
+        } keys[] = { { "bos_token", NULL },     { "eos_token", NULL },    { "unk_token", "[UNK]" },
+                     { "sep_token", "[SEP]" },  { "pad_token", "[PAD]" }, { "cls_token", "[CLS]" },
+                     { "mask_token", "[MASK]" } };
         static const char *const more[] = { "additional_special_tokens", "extra_special_tokens",
                                             "model_specific_special_tokens" };
         cleanup_free char *path = format_string("%s/%s", f->path, name);
@@ -514,12 +516,13 @@ static int take_roles(struct folder *f, const char *name, const json_t *object, 
  * knows of no BERT leaves that to tokenizer.json. */
 static void take_options(struct folder *f) {
         const char *class = text_at(f->config, "tokenizer_class");
-        bool generic = class &&
-                       (strcmp(class, "PreTrainedTokenizerFast") == 0 || strcmp(class, "TokenizersBackend") == 0);
+        bool generic =
+                class && (strcmp(class, "PreTrainedTokenizerFast") == 0 || strcmp(class, "TokenizersBackend") == 0);
         const json_t *normalizer = json_object_get(f->tokenizer, "normalizer");
         struct text_options told = normalizer_options(f->tokenizer),
                             own = options_of(f->config, "do_lower_case", "tokenize_chinese_chars");
-        bool unigram = vocab_is_sentencepiece(f->files->text, f->files->size), said = !unigram && json_is_object(normalizer);
+        bool unigram = vocab_is_sentencepiece(f->files->text, f->files->size),
+             said = !unigram && json_is_object(normalizer);
 
         if (unigram) /* AlbertTokenizer's */
                 own.strip_accents = !flag(f->config, "keep_accents", !flag(f->config, "strip_accents", true));
@@ -528,15 +531,17 @@ static void take_options(struct folder *f) {
         if (said && !generic &&
             (told.lowercase != own.lowercase || told.strip_accents != own.strip_accents || told.chinese != own.chinese))
                 tokenizer_note(f->files,
-                     "%s: tokenizer.json's normalizer (lowercase %d, strip_accents %d, handle_chinese_chars %d) is not "
-                     "tokenizer_config.json's (%d, %d, %d), which is used, as in transformers",
-                     f->path, told.lowercase, told.strip_accents, told.chinese, own.lowercase, own.strip_accents,
-                     own.chinese);
+                               "%s: tokenizer.json's normalizer (lowercase %d, strip_accents %d, handle_chinese_chars "
+                               "%d) is not "
+                               "tokenizer_config.json's (%d, %d, %d), which is used, as in transformers",
+                               f->path, told.lowercase, told.strip_accents, told.chinese, own.lowercase,
+                               own.strip_accents, own.chinese);
 }
 
 /* A switch that is neither true nor false means something else than we think. */
 static int check_switches(const struct folder *f, struct error *error) {
-        static const char *const keys[] = { "do_lower_case", "tokenize_chinese_chars", "strip_accents", "keep_accents" };
+        static const char *const keys[] = { "do_lower_case", "tokenize_chinese_chars", "strip_accents",
+                                            "keep_accents" };
 
         for (size_t i = 0; i < ELEMENTSOF(keys); i++) {
                 const json_t *value = json_object_get(f->config, keys[i]);
@@ -618,6 +623,10 @@ static int read_plain(const char *path, struct tokenizer_files *files, struct er
         if (r < 0)
                 return r;
         json_t *root = as_tokenizer_json(text, size);
+        const char *dot = strrchr(path, '.');
+        if (!root && dot && strcmp(dot, ".json") == 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s: not a tokenizer.json: no JSON object with a model",
+                                   path);
         if (!root) {
                 tidy_lines(text, &size);
                 files->text = steal_pointer(&text);
@@ -639,8 +648,7 @@ int tokenizer_read(const char *path, struct tokenizer_files *ret, struct error *
         struct folder folder = { .path = path, .files = ret };
         struct stat st;
 
-        return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? read_folder(&folder, error)
-                                                           : read_plain(path, ret, error);
+        return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? read_folder(&folder, error) : read_plain(path, ret, error);
 }
 
 int tokenizer_read_beside(const char *folder, const char *file, struct tokenizer_files *ret, struct error *error) {

@@ -23,7 +23,7 @@
 struct tokenizer_files {
         char *text; /* of vocab.txt or a SentencePiece model; a NUL follows it */
         size_t size;
-        bool listed; /* the text is made of a list of tokens with ids: an empty line is an id that it lacks */
+        bool listed;      /* the text is made of a list of tokens with ids: an empty line is an id that it lacks */
         char *vocab_path; /* of the file that it is from; NULL: the path itself */
         struct added_tokens added;
         struct text_options options;

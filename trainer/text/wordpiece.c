@@ -41,6 +41,7 @@ struct vocab {
         uint32_t size;         /* while lines are cut: ids up to the last that is not empty */
         bool has_empty, holes; /* an empty line; which is an id that the file's list lacks */
         struct added_tokens added;
+        int32_t most_added; /* the highest id of added and special tokens */
         struct text_options options;
         bool has_options;
         char *notes; /* lines; NULL: none */
@@ -271,13 +272,10 @@ int vocab_read(const char *path, char **ret_text, size_t *ret_size, struct error
 
 /* The id that transformers' fast tokenizers give: the vocabulary's own, else the next one, whatever the file says. */
 static int32_t next_id(const struct vocab *vocab, const char *content) {
-        int32_t id = vocab_id(vocab, content), most = -1;
+        int32_t id = vocab_id(vocab, content);
 
-        for (size_t i = 0; i < ELEMENTSOF(specials); i++)
-                most = MAX(most, vocab_special(vocab, specials[i]));
-        for (uint32_t i = 0; i < vocab->added.n; i++)
-                most = MAX(most, vocab->added.item[i].id);
-        return id >= 0 ? id : MAX(most + 1, (int32_t) vocab->n_distinct - (vocab->has_empty && vocab->holes));
+        return id >= 0 ? id
+                       : MAX(vocab->most_added + 1, (int32_t) vocab->n_distinct - (vocab->has_empty && vocab->holes));
 }
 
 static int grow_to(struct vocab *vocab, uint32_t n) {
@@ -298,6 +296,7 @@ static int add_one(struct vocab *vocab, const struct added_token *token, bool re
                 t.id = next_id(vocab, t.content);
         if (grow_to(vocab, (uint32_t) t.id + 1) < 0 || added_put(&vocab->added, &t) < 0)
                 return -ENOMEM;
+        vocab->most_added = MAX(vocab->most_added, t.id);
         if (vocab->tokens[t.id][0] == '\0')
                 vocab->tokens[t.id] = added_find(&vocab->added, t.content)->content;
         return 0;
@@ -319,6 +318,8 @@ static int parse(const char *path, char *text, size_t size, const struct added_t
         if (r >= 0)
                 r = vocab_is_sentencepiece(text, size) ? load_sentencepiece(vocab, path, size, error)
                                                        : load_wordpiece(vocab, path, size, error);
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(specials); i++)
+                vocab->most_added = MAX(vocab->most_added, vocab_special(vocab, specials[i]));
         for (uint32_t i = 0; r >= 0 && added && i < added->n; i++)
                 if (add_one(vocab, &added->item[i], renumber) < 0)
                         r = error_errno(error, ENOMEM, "%s", path);
@@ -344,12 +345,20 @@ int vocab_parse(const char *path, const char *text, size_t size, const struct ad
 
 /* transformers' fast tokenizers take the ids in the files of added tokens for an order only. */
 static void tell_ids(struct tokenizer_files *files, const struct vocab *vocab) {
+        const struct added_token *first = NULL;
+        uint32_t n = 0;
+
         for (uint32_t i = 0; i < files->added.n; i++) {
-                const struct added_token *said = &files->added.item[i], *is = &vocab->added.item[i];
-                if (said->id != ADDED_ID_NEXT && said->id != is->id)
-                        tokenizer_note(files, "added token '%.64s' has id %d in its file; as in transformers, it is %d",
-                                       said->content, said->id, is->id);
+                const struct added_token *said = &files->added.item[i];
+                if (said->id == ADDED_ID_NEXT || said->id == vocab->added.item[i].id)
+                        continue;
+                first = first ? first : said;
+                n++;
         }
+        if (first)
+                tokenizer_note(files,
+                               "added token '%.64s' has id %d in its file; as in transformers, it is %d (%u such)",
+                               first->content, first->id, vocab_id(vocab, first->content), n);
 }
 
 int vocab_of_files(const char *path, struct tokenizer_files *files, struct vocab **ret, struct error *error) {
