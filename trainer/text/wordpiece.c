@@ -198,10 +198,16 @@ static void set_hash(struct vocab *vocab, XXH128_hash_t hash) {
         (void) snprintf(vocab->hash, VOCAB_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
 }
 
+static bool is_usual_name(const struct added_token *t) {
+        return strcmp(t->content, t->role) == 0 || strcmp(t->content, "<pad>") == 0 || strcmp(t->content, "<unk>") == 0;
+}
+
 /* Of what makes another text of ids: a vocabulary without added tokens keeps the hash it always had. */
 static void hash_added(const struct vocab *vocab, XXH3_state_t *state) {
         for (uint32_t i = 0; i < vocab->added.n; i++) {
                 const struct added_token *t = &vocab->added.item[i];
+                if (t->role && own_id(vocab, t->content) == t->id && is_usual_name(t))
+                        continue; /* says nothing that the model does not say */
                 const uint32_t numbers[] = { (uint32_t) t->id, t->lstrip,      t->rstrip,
                                              t->normalized,    t->single_word, t->role ? (uint32_t) t->role[1] : 0 };
                 (void) XXH3_128bits_update(state, numbers, sizeof(numbers));
@@ -302,6 +308,24 @@ static int add_one(struct vocab *vocab, const struct added_token *token, bool re
         return 0;
 }
 
+/* In a text for a SentencePiece model, special tokens are plain text to spm_encode; to transformers' AlbertTokenizer they are tokens. */
+static int add_special_pieces(struct vocab *vocab) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(specials); i++) {
+                int32_t id = vocab_special(vocab, specials[i]);
+                if (!added_find(&vocab->added, vocab->tokens[id]))
+                        r = add_one(vocab,
+                                    &(struct added_token) { .id = id,
+                                                            .content = (char *) vocab->tokens[id],
+                                                            .role = added_role(specials[i]),
+                                                            .lstrip = strcmp(specials[i], "[MASK]") == 0,
+                                                            .special = true },
+                                    false);
+        }
+        return r;
+}
+
 /* Takes the text, whose `size` bytes a NUL follows. */
 static int parse(const char *path, char *text, size_t size, const struct added_tokens *added, bool renumber, bool holes,
                  struct vocab **ret, struct error *error) {
@@ -373,6 +397,8 @@ int vocab_of_files(const char *path, struct tokenizer_files *files, struct vocab
         if (r < 0)
                 return r;
         tell_ids(files, vocab);
+        if (vocab->model && files->has_options && add_special_pieces(vocab) < 0)
+                return error_errno(error, ENOMEM, "%s", path);
         vocab->options = files->options;
         vocab->has_options = files->has_options;
         vocab->notes = steal_pointer(&files->notes);
