@@ -17,6 +17,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/json_read.h"
 #include "trainer/model_internal.h"
 #include "trainer/safetensors.h"
 
@@ -258,7 +259,13 @@ static int read_json(const char *folder, const char *name, json_t **ret, struct 
         int r = file_read(path, SMALL_FILE_MAX, &text, &size, error);
         if (r < 0)
                 return r;
-        *ret = json_loadb(text, size, 0, NULL);
+        json_error_t why = {};
+        r = file_refuse_pointer(path, text, size, error);
+        if (r < 0)
+                return r;
+        *ret = json_read(text, size, 0, &why);
+        if (!*ret)
+                return error_input(error, BERTD_EXIT_DATA, "%s:%d: %s", path, why.line, why.text);
         return json_is_object(*ret) ? 0 : error_input(error, BERTD_EXIT_DATA, "%s: not a JSON object", path);
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "common/json_read.h"
 #include "trainer/text/sentences.h"
 
 static const struct {
@@ -154,7 +155,7 @@ static int parse_json(struct span line, const char *path, uint64_t number, const
         json_error_t json_error;
 
         cleanup(cleanup_json_p) json_t *json =
-                json_loadb(line.begin, (size_t) (line.end - line.begin), JSON_ALLOW_NUL, &json_error);
+                json_read(line.begin, (size_t) (line.end - line.begin), 0, &json_error);
         if (!json)
                 return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": %s at byte %d, expected a JSON object",
                                    path, number, json_error.text, json_error.position);
