@@ -4,6 +4,7 @@
 
 #include "bertd/exit.h"
 #include "common/parse.h"
+#include "common/usage.h"
 
 bool text_arguments_take(struct text_arguments *arguments, int value) {
         if (value < ARGUMENT_LOWERCASE || value >= ARGUMENT_MAX)
@@ -48,6 +49,44 @@ int text_arguments_options(const struct text_arguments *arguments, const struct 
                 .nfkd = sentencepiece && arguments->nfkd != 0,
         };
         return 0;
+}
+
+int text_source_check(const struct text_source *source, const char *command, struct error *error) {
+        if (!source->vocab && !source->checkpoint)
+                return usage_missing("--vocab FILE", command, error);
+        if (source->vocab && source->checkpoint)
+                return error_input(error, BERTD_EXIT_USAGE, "--checkpoint: not with --vocab: it has a vocabulary");
+        return 0;
+}
+
+static bool any_given(const struct text_arguments *a) {
+        return a->lowercase >= 0 || a->strip_accents >= 0 || a->chinese >= 0 || a->quotes >= 0 || a->nfkd >= 0;
+}
+
+/* What a kind of vocabulary does not know is off, as text_arguments_options has it. */
+static int load_checkpoint(const struct text_source *source, struct vocab **ret, struct text_options *ret_options,
+                           struct error *error) {
+        int r = source->open(source->checkpoint, ret, ret_options, error);
+
+        if (r < 0)
+                return r;
+        bool sentencepiece = vocab_sentencepiece(*ret);
+        ret_options->chinese = ret_options->chinese && !sentencepiece;
+        ret_options->quotes = ret_options->quotes && sentencepiece;
+        ret_options->nfkd = ret_options->nfkd && sentencepiece;
+        return 0;
+}
+
+int text_source_load(const struct text_source *source, const struct text_arguments *arguments, struct vocab **ret,
+                     struct text_options *ret_options, struct error *error) {
+        if (source->checkpoint && any_given(arguments))
+                return error_input(
+                        error, BERTD_EXIT_USAGE,
+                        "--checkpoint: says how its text is folded: leave --[no-]lowercase and the like out");
+        if (source->checkpoint)
+                return load_checkpoint(source, ret, ret_options, error);
+        int r = vocab_load(source->vocab, ret, error);
+        return r < 0 ? r : text_arguments_options(arguments, *ret, ret_options, error);
 }
 
 int text_encoding(const char *name, enum data_encoding *ret, struct error *error) {

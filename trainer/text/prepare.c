@@ -27,10 +27,11 @@
 #define WIKITEXT_UNKNOWN "<unk>"
 
 static const char help[] =
-        "usage: bert-trainer prepare --vocab FILE --output PREFIX [OPTION]... [FILE]...\n"
+        "usage: bert-trainer prepare --vocab FILE | --checkpoint FILE --output PREFIX [OPTION]... [FILE]...\n"
         "Writes PREFIX.bin, PREFIX.idx (Megatron-LM's indexed dataset) and PREFIX.json from text; no FILE, or -: "
         "standard input.\n"
         "  --vocab FILE          WordPiece vocabulary, one token a line, or a SentencePiece model\n"
+        "  --checkpoint FILE     a checkpoint: its vocabulary, and text as it was trained with\n"
         "  --output PREFIX       where the corpus goes; one that is there is replaced at the end\n"
         "  --format FORMAT       lines: a sentence a line, a blank line between documents (default)\n"
         "                        prose: paragraphs, split into sentences; a file is a document, as is what two blank\n"
@@ -40,7 +41,8 @@ static const char help[] =
                 SENTENCEPIECE_ARGUMENTS_HELP;
 
 struct arguments {
-        const char *vocab, *output;
+        struct text_source source;
+        const char *output;
         enum text_format format;
         double validation;
         struct text_arguments text;
@@ -221,10 +223,7 @@ static int open_writers(struct prepare *prepare, struct error *error) {
 }
 
 static int open_encoder(struct prepare *prepare, struct error *error) {
-        int r = text_arguments_options(&prepare->arguments->text, prepare->vocab, &prepare->options, error);
-        if (r < 0)
-                return r;
-        r = encoder_new(prepare->vocab, &prepare->options, pipeline_threads(), &prepare->encoder);
+        int r = encoder_new(prepare->vocab, &prepare->options, pipeline_threads(), &prepare->encoder);
         return r < 0 ? error_errno(error, -r, "cannot prepare") : 0;
 }
 
@@ -281,6 +280,7 @@ static int run(struct prepare *prepare, struct reader *reader, struct error *err
 /* 1: help was asked for. */
 static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
         static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
+                                                 { "checkpoint", required_argument, NULL, 'c' },
                                                  { "output", required_argument, NULL, 'o' },
                                                  { "format", required_argument, NULL, 'f' },
                                                  { "validation", required_argument, NULL, 'V' },
@@ -294,7 +294,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                 if (text_arguments_take(&arguments->text, c))
                         continue;
                 if (c == 'v')
-                        arguments->vocab = optarg;
+                        arguments->source.vocab = optarg;
+                else if (c == 'c')
+                        arguments->source.checkpoint = optarg;
                 else if (c == 'o')
                         arguments->output = optarg;
                 else if (c == 'f' && text_format_from_name(optarg, &arguments->format) < 0)
@@ -308,13 +310,12 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                 else if (c == '?' || c == ':')
                         return usage_option(c, argv, options, argv[0], error);
         }
-        if (!arguments->vocab)
-                return usage_missing("--vocab FILE", argv[0], error);
-        return arguments->output ? 0 : usage_missing("--output PREFIX", argv[0], error);
+        int r = text_source_check(&arguments->source, argv[0], error);
+        return r < 0 ? r : arguments->output ? 0 : usage_missing("--output PREFIX", argv[0], error);
 }
 
-int cmd_prepare(int argc, char **argv) {
-        struct arguments arguments = { .text = TEXT_ARGUMENTS_DEFAULT };
+int text_prepare(int argc, char **argv, checkpoint_text open) {
+        struct arguments arguments = { .source = { .open = open }, .text = TEXT_ARGUMENTS_DEFAULT };
         cleanup_vocab struct vocab *vocab = NULL;
         cleanup_reader struct reader *reader = NULL;
         struct prepare prepare = { .arguments = &arguments };
@@ -324,7 +325,7 @@ int cmd_prepare(int argc, char **argv) {
         if (r > 0)
                 return fputs(help, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
         if (r >= 0)
-                r = vocab_load(arguments.vocab, &vocab, &error);
+                r = text_source_load(&arguments.source, &arguments.text, &vocab, &prepare.options, &error);
         if (r >= 0)
                 r = text_arguments_reader(&arguments.text, argc, argv, text_format_cut(arguments.format), &reader,
                                           &error);
