@@ -20,11 +20,13 @@
 #include "trainer/device.h"
 #include "trainer/finetune.h"
 #include "trainer/ops.h"
+#include "trainer/scores.h"
 #include "trainer/task.h"
 #include "trainer/texts.h"
 #include "trainer/weights.h"
 
 #define BATCH 32 /* texts */
+#define NAMED 5  /* classes in a message */
 
 static const char EVALUATE_USAGE[] =
         "usage: bert-trainer evaluate CHECKPOINT FILE... [--task NAME] [--format KIND] [--device KIND] [--json]\n\n"
@@ -228,23 +230,35 @@ static int run_file(struct classifier *f, const char *path, bool count, struct e
 
 /* ---- figures ---- */
 
-struct class_figures {
-        uint64_t support, predicted, hits;
-        double precision, recall, f1; /* 0 where nothing is there to divide by */
-};
+static struct class_scores scores_of(const struct classifier *f, uint32_t k) {
+        return scores_of_class(f->confusion, f->task.labels.n, k);
+}
 
-static struct class_figures figures_of(const struct classifier *f, uint32_t k) {
-        uint32_t c = f->task.labels.n;
-        struct class_figures x = { .hits = f->confusion[(size_t) k * c + k] };
+static bool never_predicted(const struct class_scores *x) { return x->support > 0 && x->predicted == 0; }
+static bool without_text(const struct class_scores *x) { return x->support == 0 && x->predicted > 0; }
+static bool nowhere(const struct class_scores *x) { return !scores_occurs(x); }
 
-        for (uint32_t i = 0; i < c; i++) {
-                x.support += f->confusion[(size_t) k * c + i];
-                x.predicted += f->confusion[(size_t) i * c + k];
+/* One line of the classes that `which` picks, the first of them by name. */
+static void name_classes(const struct classifier *f, bool (*which)(const struct class_scores *), const char *what) {
+        uint32_t n = 0;
+
+        for (uint32_t k = 0; k < f->task.labels.n; k++) {
+                struct class_scores x = scores_of(f, k);
+                if (!which(&x) || n++ >= NAMED)
+                        continue;
+                (void) fprintf(stderr, "%s%s '%.64s'", n == 1 ? "bert-trainer: " : ",", n == 1 ? what : "",
+                               f->task.labels.name[k]);
         }
-        x.precision = x.predicted ? (double) x.hits / (double) x.predicted : 0;
-        x.recall = x.support ? (double) x.hits / (double) x.support : 0;
-        x.f1 = x.hits ? 2 * x.precision * x.recall / (x.precision + x.recall) : 0;
-        return x;
+        if (n > NAMED)
+                (void) fprintf(stderr, " and %u more", n - NAMED);
+        (void) fputs(n > 0 ? "\n" : "", stderr);
+}
+
+/* What had nothing to divide by. */
+static void report_zero_divisions(const struct classifier *f) {
+        name_classes(f, never_predicted, "never predicted, so their precision is taken as 0:");
+        name_classes(f, without_text, "predicted but of no text, so their recall is taken as 0:");
+        name_classes(f, nowhere, "neither predicted nor of any text, so not part of macro F1:");
 }
 
 static void print_figures(const struct classifier *f, double accuracy, double macro) {
@@ -252,7 +266,7 @@ static void print_figures(const struct classifier *f, double accuracy, double ma
                       f->n, accuracy, 100 * (1 - accuracy), macro, f->loss / (double) f->n);
         (void) printf("%9s %9s %9s %9s  class\n", "precision", "recall", "F1", "texts");
         for (uint32_t k = 0; k < f->task.labels.n; k++) {
-                struct class_figures x = figures_of(f, k);
+                struct class_scores x = scores_of(f, k);
                 (void) printf("%9.4f %9.4f %9.4f %9" PRIu64 "  %s\n", x.precision, x.recall, x.f1, x.support,
                               f->task.labels.name[k]);
         }
@@ -267,16 +281,16 @@ static int print_figures_json(const struct classifier *f, double accuracy, doubl
         json_t *classes = json_array(), *confusion = json_array();
 
         for (uint32_t k = 0; k < f->task.labels.n; k++) {
-                struct class_figures x = figures_of(f, k);
+                struct class_scores x = scores_of(f, k);
                 json_t *row = json_array();
                 for (uint32_t i = 0; i < f->task.labels.n; i++)
                         (void) json_array_append_new(
                                 row, json_integer((json_int_t) f->confusion[(size_t) k * f->task.labels.n + i]));
                 (void) json_array_append_new(confusion, row);
-                (void) json_array_append_new(classes,
-                                             json_pack("{s:s, s:f, s:f, s:f, s:I}", "label", f->task.labels.name[k],
-                                                       "precision", x.precision, "recall", x.recall, "f1", x.f1,
-                                                       "texts", (json_int_t) x.support));
+                (void) json_array_append_new(
+                        classes, json_pack("{s:s, s:f, s:f, s:f, s:I, s:I}", "label", f->task.labels.name[k],
+                                           "precision", x.precision, "recall", x.recall, "f1", x.f1, "texts",
+                                           (json_int_t) x.support, "predicted", (json_int_t) x.predicted));
         }
         json_t *all = json_pack("{s:I, s:f, s:f, s:f, s:f, s:o, s:o}", "texts", (json_int_t) f->n, "accuracy", accuracy,
                                 "error_percent", 100 * (1 - accuracy), "macro_f1", macro, "loss",
@@ -288,17 +302,14 @@ static int print_figures_json(const struct classifier *f, double accuracy, doubl
 
 static int report(const struct classifier *f, bool json, struct error *error) {
         uint64_t hits = 0;
-        double macro = 0;
 
         if (f->n == 0)
                 return error_input(error, BERTD_EXIT_DATA, "no text to evaluate");
-        for (uint32_t k = 0; k < f->task.labels.n; k++) {
-                struct class_figures x = figures_of(f, k);
-                hits += x.hits;
-                macro += x.f1 / f->task.labels.n;
-        }
-        double accuracy = (double) hits / (double) f->n;
+        for (uint32_t k = 0; k < f->task.labels.n; k++)
+                hits += scores_of(f, k).hits;
+        double accuracy = (double) hits / (double) f->n, macro = scores_macro_f1(f->confusion, f->task.labels.n);
         int r = 0;
+        report_zero_divisions(f);
         if (json)
                 r = print_figures_json(f, accuracy, macro);
         else
