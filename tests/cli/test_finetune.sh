@@ -104,6 +104,18 @@ tr '\t' ';' <dev.tsv | sed 's/net, work/"net, work"/' >semicolons.csv
 "$TRAINER" evaluate --json whole/best.ckpt dev.tsv >a.json 2>/dev/null && "$TRAINER" evaluate --json --delimiter ';' whole/best.ckpt semicolons.csv >b.json 2>/dev/null && cmp -s a.json b.json
 ok "evaluate --delimiter" test $? -eq 0
 
+# Encodings: the model's own for files of its training's kind, else UTF-8.
+sed 's/reads/réads/' train.tsv | iconv -f UTF-8 -t LATIN1 >latin.tsv
+sed 's/train: .train.tsv.*/train: [latin.tsv], encoding: latin-1, text: [2], label: 1, sequence_length: 32}/; s/steps: 40/steps: 1/' tune.yaml >latin.yaml
+tune 1 latin.yaml --run-dir latin >latin.log 2>&1
+latin=$(ckpt latin 1)
+head -n 3 latin.tsv >three.tsv
+is "a file of the training's kind is read in its encoding" "$("$TRAINER" predict "$latin" three.tsv 2>err | grep -c '"label":"[^}]*}}$')" 3
+is "or in the one that is said" "$("$TRAINER" predict --encoding utf-8 "$latin" three.tsv 2>err | grep -c '"invalid_bytes":1}$')" 3
+ok "which is refused of what is evaluated" refuses 65 "three.tsv:1: byte 0xe9: not UTF-8, as are 3 of" "$TRAINER" evaluate --encoding utf-8 "$latin" three.tsv
+is "lines are UTF-8 all the same" "$(cut -f 2 three.tsv | "$TRAINER" predict "$latin" 2>err | grep -c '"invalid_bytes":1}$')" 3
+is "unless it is said" "$(cut -f 2 three.tsv | "$TRAINER" predict --encoding latin-1 "$latin" 2>err | grep -c '"label":"[^}]*}}$')" 3
+
 # Every way to shorten, to choose features, to freeze.
 for how in 'truncation: tail' 'truncation: head_tail' 'truncation: segments'; do
         sed "s/sequence_length: 32/sequence_length: 8, $how/; s/steps: 40/steps: 4/" tune.yaml >short.yaml

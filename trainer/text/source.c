@@ -31,6 +31,7 @@ struct source {
         bool begun, ended;
         bool in_line;  /* the last byte given out was no LF */
         bool after_cr; /* an LF that comes next belongs to a CR that has ended the line */
+        bool is_utf8;  /* though it is to be read as Latin-1 */
         char second;   /* of a Latin-1 character's two bytes, still to be given out; 0: none */
 };
 
@@ -139,6 +140,17 @@ static int skip_mark(struct source *s, struct error *error) {
         return 0;
 }
 
+/* Hardly any Latin-1 text is UTF-8, too, but ASCII. */
+static void look_for_utf8(struct source *s) {
+        const char *end = memrchr(s->buffer, '\n', s->n); /* no character is cut there */
+        size_t size = end ? (size_t) (end - s->buffer) : s->n;
+        bool ascii = true;
+
+        for (size_t i = 0; i < size; i++)
+                ascii = ascii && (unsigned char) s->buffer[i] < 0x80;
+        s->is_utf8 = !ascii && utf8_valid_prefix(s->buffer, size) == size;
+}
+
 /* ---- bytes ---- */
 
 static int read_more(struct source *s, struct error *error) {
@@ -171,6 +183,8 @@ static int begin(struct source *s, struct error *error) {
                 r = refuse_compressed(s, error);
         if (r >= 0)
                 r = refuse_wide(s, error);
+        if (r >= 0 && s->encoding == ENCODING_LATIN1)
+                look_for_utf8(s);
         return r < 0 ? r : skip_mark(s, error);
 }
 
@@ -356,6 +370,8 @@ void text_findings_add(struct text_findings *f, const struct source *s, const st
                 f->invalid.n += found->n;
         if (s->ends == ENDS_CR && f->n_cr++ == 0)
                 f->first_cr = s->name;
+        if (s->is_utf8 && !f->first_utf8)
+                f->first_utf8 = s->name;
 }
 
 void text_findings_print(const struct text_findings *f, FILE *to) {
@@ -364,6 +380,10 @@ void text_findings_print(const struct text_findings *f, FILE *to) {
                                "bert-trainer: %s:%" PRIu64 ": byte 0x%02x: not %s; left out, with %" PRIu64
                                " such bytes in all: is it in another encoding?\n",
                                f->first_invalid, f->invalid.line, f->invalid.first, kind_of(&f->invalid), f->invalid.n);
+        if (f->first_utf8)
+                (void) fprintf(
+                        to, "bert-trainer: %s: read as latin-1, but is UTF-8 beyond ASCII: is encoding utf-8 meant?\n",
+                        f->first_utf8);
         if (f->n_cr == 1)
                 (void) fprintf(to, "bert-trainer: %s: its lines end in CR alone\n", f->first_cr);
         else if (f->n_cr > 1)
