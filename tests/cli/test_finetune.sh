@@ -87,6 +87,8 @@ ok "and a last line without its end" test $? -eq 0
 answers() { "$TRAINER" predict whole/best.ckpt "$@" 2>err | sed 's/"probabilities":{[^}]*}/P/' | tr '\n' ' '; }
 printf 'page\n\n\377\n\342\200\213\np\000age\r\n\377page\n\342\202' >odd.txt
 is "each line gets an answer" "$(answers odd.txt)" '{"label":"core",P} {"label":null,"reason":"empty"} {"label":null,"reason":"empty","invalid_bytes":1} {"label":null,"reason":"empty"} {"label":"core",P,"invalid_bytes":1} {"label":"core",P,"invalid_bytes":1} {"label":null,"reason":"empty","invalid_bytes":2} '
+is "even one that begins as UTF-16 would" "$(printf '\377\376\npage' >mark.txt && answers mark.txt)" '{"label":null,"reason":"empty","invalid_bytes":2} {"label":"core",P} '
+answers odd.txt >/dev/null
 ok "and the number of those without is said" grep -q '^bert-trainer: odd.txt:2: no text, the first of 4 such lines' err
 for _ in $(seq 70); do printf '\npage\n\nsocket\n'; done >many.txt
 is "in their order" "$("$TRAINER" predict whole/best.ckpt many.txt 2>/dev/null | awk '(NR % 2) != /null/ {bad++} END {print NR, bad + 0}')" "280 0"

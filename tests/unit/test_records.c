@@ -79,6 +79,7 @@ static void test_csv(void **state) {
         CHECK("a.csv", "label,text\nx,one\ny,two\n", &named, NULL, { 2, "x", "one" }, { 3, "y", "two" });
         CHECK("a.csv", "\xef\xbb\xbfid,text,label\r\n7,\"a \"\"b\"\", c\r\nd\",\"x,y\"\r\n\r\n8,e,z\r\n", &named, NULL,
               { 2, "x,y", "a \"b\", c\r\nd" }, { 5, "z", "e" });
+        CHECK("a.csv", "\xef\xbb\xbflabel,text\nx,one\n", &named, NULL, { 2, "x", "one" });
         CHECK("a.csv", "x,it is 5\" wide\n", &numbered, NULL, { 1, "x", "it is 5\" wide" });
         CHECK("a.csv", "x,last line without an end", &numbered, NULL, { 1, "x", "last line without an end" });
 }

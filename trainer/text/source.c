@@ -35,6 +35,14 @@ struct source {
         char second;   /* of a Latin-1 character's two bytes, still to be given out; 0: none */
 };
 
+static uint64_t count_newlines(const char *text, size_t size) {
+        uint64_t n = 0;
+
+        for (size_t i = 0; i < size; i++)
+                n += text[i] == '\n';
+        return n;
+}
+
 /* ---- what is no UTF-8 text at all ---- */
 
 struct wide {
@@ -49,7 +57,8 @@ static const struct wide wides[] = { { "UTF-32LE", "\xff\xfe\0\0", 4, 4, 0 },
 
 /* What a sample looks like when it is read in units of a wide encoding. */
 struct wide_view {
-        size_t units, ascii, lf, other_lf, impossible;
+        size_t units, ascii, lf, impossible;
+        size_t other_lf, high_lf; /* bytes of 0x0A that are no LF; that are not even the low byte of something */
 };
 
 static uint32_t unit_at(const struct wide *w, const unsigned char *p) {
@@ -60,43 +69,50 @@ static uint32_t unit_at(const struct wide *w, const unsigned char *p) {
         return value;
 }
 
-static struct wide_view view_as(const struct wide *w, const unsigned char *p, size_t size) {
+static struct wide_view view_as(const struct wide *w, const char *sample, size_t size) {
         struct wide_view view = { .units = size / w->unit };
-        size_t all_lf = 0;
+        const unsigned char *p = (const unsigned char *) sample;
+        size_t all_lf = count_newlines(sample, size);
 
-        for (size_t i = 0; i < size; i++)
-                all_lf += p[i] == '\n';
+        view.other_lf = view.high_lf = all_lf;
         for (size_t i = 0; i < view.units; i++) {
                 uint32_t value = unit_at(w, p + i * w->unit);
                 view.ascii += value > 0 && value < 0x80;
                 view.lf += value == '\n';
+                view.other_lf -= value == '\n';
+                view.high_lf -= (value & 0xff) == '\n';
                 view.impossible += value == 0 || value >= 0x110000;
         }
-        view.other_lf = all_lf - view.lf;
         return view;
 }
 
-static bool is_wide(const struct wide *w, const char *sample, size_t size, bool marked) {
-        struct wide_view view = view_as(w, (const unsigned char *) sample, size);
+/* How much of a sample is not UTF-8, in percent. */
+static size_t invalid_percent(const char *sample, size_t size) {
         char copy[4096];
         size_t n = MIN(size, sizeof(copy));
         struct invalid_bytes invalid = {};
 
-        if (marked && view.other_lf <= view.lf)
-                return true;
-        if (view.units < 2)
-                return false;
-        if (w->unit == 4)
-                return view.impossible == 0;
-        if (view.other_lf == 0 && 2 * view.ascii > view.units)
-                return true;
-        if (size < WIDE_SAMPLE_MIN)
-                return false;
-        if (view.lf > 0 && view.other_lf <= view.lf && 100 * view.ascii >= size)
-                return true;
         memcpy(copy, sample, n);
         (void) text_clean(copy, n, 1, &invalid);
-        return invalid.n > n / 5 && (marked || view.ascii > 0);
+        return n > 0 ? (size_t) (100 * invalid.n + n - 1) / n : 0;
+}
+
+/* A mark alone is none where a line of UTF-8 begins with such bytes: predict has to take it. */
+static bool is_wide(const struct wide *w, const char *sample, size_t size, bool marked) {
+        struct wide_view view = view_as(w, sample, size);
+
+        if (w->unit == 4)
+                return view.units >= (marked ? 1 : 2) && view.impossible == 0;
+        if (marked)
+                return view.high_lf == 0 && invalid_percent(sample, size) > 0;
+        if (view.units < 2)
+                return false;
+        if (view.other_lf == 0 && 2 * view.ascii > view.units)
+                return true;
+        if (size < WIDE_SAMPLE_MIN || view.ascii == 0)
+                return false;
+        return (view.lf > 0 && view.other_lf <= view.lf && 100 * view.ascii >= size) ||
+               (view.high_lf == 0 && invalid_percent(sample, size) > 20);
 }
 
 static int refuse_wide(const struct source *s, struct error *error) {
@@ -323,14 +339,6 @@ static size_t sound_prefix(const char *text, size_t size) {
                 i += n;
         }
         return size;
-}
-
-static uint64_t count_newlines(const char *text, size_t size) {
-        uint64_t n = 0;
-
-        for (size_t i = 0; i < size; i++)
-                n += text[i] == '\n';
-        return n;
 }
 
 size_t text_clean(char *text, size_t size, uint64_t line, struct invalid_bytes *found) {
