@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "bertd/exit.h"
 #include "common/json_read.h"
@@ -457,7 +458,7 @@ enum data_format records_format(const char *path, enum data_format format) {
         const char *dot = strrchr(path, '.');
 
         for (size_t i = 0; format == FORMAT_AUTO && dot && i < ELEMENTSOF(ends); i++)
-                if (strcmp(dot, ends[i].end) == 0)
+                if (strcasecmp(dot, ends[i].end) == 0)
                         format = ends[i].format;
         return format;
 }

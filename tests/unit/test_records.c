@@ -81,6 +81,7 @@ static void test_csv(void **state) {
               { 2, "x,y", "a \"b\", c\r\nd" }, { 5, "z", "e" });
         CHECK("a.csv", "\xef\xbb\xbflabel,text\nx,one\n", &named, NULL, { 2, "x", "one" });
         CHECK("a.csv", "x,it is 5\" wide\n", &numbered, NULL, { 1, "x", "it is 5\" wide" });
+        CHECK("A.CSV", "x,one\n", &numbered, NULL, { 1, "x", "one" });
         CHECK("a.csv", "x,last line without an end", &numbered, NULL, { 1, "x", "last line without an end" });
 }
 
