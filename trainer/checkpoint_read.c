@@ -60,6 +60,10 @@ static int check_file(struct checkpoint *c, struct error *error) {
         cleanup_close int fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         struct stat st;
 
+        if (fd < 0 && errno == ENOENT && lstat(c->path, &st) == 0)
+                return error_input(error, BERTD_EXIT_INPUT,
+                                   "%s: a link to a checkpoint that is not there: copy the file itself (cp -L)",
+                                   c->path);
         if (fd < 0 && errno == ENOENT)
                 return error_input(error, BERTD_EXIT_INPUT, "%s: no such checkpoint", c->path);
         if (fd < 0 || fstat(fd, &st) < 0)

@@ -341,6 +341,10 @@ int config_load(const char *path, struct model_config *ret_config, struct error 
         cleanup_free char *text = NULL;
         size_t size;
 
+        if (file_is_sqlite(path))
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: a checkpoint, expected a config.json; bert-trainer inspect shows its config",
+                                   path);
         int r = file_read(path, CONFIG_SIZE_MAX, &text, &size, error);
         if (r < 0) {
                 if (error && r == -ENOENT)

@@ -71,7 +71,6 @@ static int load_from_folder(struct run *run, struct error *error) {
         return r < 0 ? r : assets_vocab(&run->assets, its_vocab, &run->vocab, error);
 }
 
-/* The checkpoint's vocabulary becomes the run's, wherever it was found. */
 /* A folder's, which its import kept; those of a run are the run's own. */
 static void take_lengths(struct run *run, const struct bundle *b) {
         const struct checkpoint_meta *meta = checkpoint_meta(b->checkpoint);
@@ -83,11 +82,13 @@ static void take_lengths(struct run *run, const struct bundle *b) {
         run->init_tail = b->lengths.truncation == TRUNCATION_TAIL;
 }
 
+/* The checkpoint's vocabulary becomes the run's, wherever it was found. */
 static int take_bundle(struct run *run, struct bundle *b, struct error *error) {
         take_lengths(run, b);
         run->config = b->config;
-        run->text = b->text;
         run->text_known = checkpoint_meta_get(checkpoint_meta(b->checkpoint), "text_options") != NULL;
+        if (run->text_known)
+                run->text = b->text;
         run->vocab = steal_pointer(&b->vocab);
         run->assets = b->assets;
         b->assets = (struct assets) {};
@@ -108,12 +109,22 @@ static int load_from_checkpoint(struct run *run, struct error *error) {
         return r < 0 ? error_prefix(error, "model.init") : 0;
 }
 
+static int check_case(const struct run *run, struct error *error) {
+        if (!run->text_known || !run->text.lowercase || run->spec->data.lowercase)
+                return 0;
+        return error_input(error, BERTD_EXIT_CONFIG,
+                           "%s: data.lowercase: false, but %s was trained with text in lower case: leave it out",
+                           run->options->spec_path, init_of(run));
+}
+
 /* A configuration beside what the run begins with may say other dropouts, and nothing else. */
 static int load_beside(struct run *run, struct error *error) {
         const struct spec_model *m = &run->whole->model;
         struct model_config given;
 
         int r = run_init_is_folder(run) ? load_from_folder(run, error) : load_from_checkpoint(run, error);
+        if (r >= 0)
+                r = check_case(run, error);
         if (r < 0 || !m->config)
                 return r;
         r = config_load(m->config, &given, error);

@@ -76,6 +76,7 @@ ok "a larger one is refused by fill-mask" refuses 65 "larger.txt: 25 tokens, but
 ok "by predict" refuses 65 "larger.txt: 25 tokens" "$TRAINER" predict plain2.ckpt --vocab larger.txt labelled.tsv
 ok "by export" refuses 65 "larger.txt: 25 tokens" "$TRAINER" export plain2.ckpt --vocab larger.txt -o hf3
 ok "by a run" refuses 65 "larger.txt: 25 tokens" "$TRAINER" finetune <(sed 's/model: .*/model: {init: plain2.ckpt, vocab: larger.txt}/' classifier.yaml) --run-dir no
+ok "which has to name one" refuses 66 "model.init: .*holds no vocabulary.*give model.vocab" "$TRAINER" finetune <(sed 's/away.bert/plain2/' classifier-more.yaml) --run-dir no
 ok "one of less than half as many tokens" refuses 65 "smaller.txt: 11 tokens" "$TRAINER" fill-mask plain.ckpt --vocab smaller.txt "the [MASK]"
 sed -i 's/kernel/colonel/' vocab.txt
 ok "another than the checkpoint's is refused by predict" refuses 65 "vocab.txt: not the vocabulary that away/classifier.ckpt" "$TRAINER" predict --vocab vocab.txt away/classifier.ckpt labelled.tsv
@@ -83,6 +84,7 @@ ok "by a pretraining that begins with it" refuses 65 "vocab.txt: not the vocabul
 sed 's/_heads": 2/_heads": 4/' bert.json >heads.json
 ok "so is another configuration" refuses 78 "heads.json: num_attention_heads is not that of .*away.bert.ckpt" "$TRAINER" pretrain <(sed "s/model: .*/model: {init: away.bert.ckpt, config: heads.json}/" bert.yaml) --run-dir no
 ok "sequences longer than the model takes" refuses 78 "data.sequence_length: 32, but .*away.bert.ckpt has max_position_embeddings 16" "$TRAINER" pretrain <(sed 's/16/32/' bert-more.yaml) --run-dir no
+ok "cased text for a model of lower case" refuses 78 "data.lowercase: false, but .*away.bert.ckpt" "$TRAINER" finetune <(sed 's/truncation/lowercase: false, truncation/' classifier-more.yaml) --run-dir no
 ok "a checkpoint for a vocabulary" refuses 65 "a checkpoint, expected a vocabulary; .*--checkpoint" "$TRAINER" tokenize --vocab away/bert.ckpt words.txt
 ok "a corpus whose text was folded otherwise" sh -c '"$0" prepare --vocab kept.txt --no-lowercase --output cased words.txt 2>/dev/null' "$TRAINER"
 ok "is refused by a pretraining that begins with a checkpoint" refuses 65 "cased: prepared with other settings.*than the model" "$TRAINER" pretrain <(sed 's/again/cased/' bert-more.yaml) --run-dir no
@@ -93,6 +95,9 @@ ok "predict on a pretraining" refuses 65 "holds no classifier.*bert-trainer fill
 ok "a pretraining that begins with a classifier" refuses 65 "model.init: .*no MLM head" "$TRAINER" pretrain <(sed 's/away.bert/imported/' bert-more.yaml) --run-dir no
 ok "a folder for a checkpoint" refuses 76 "hf: a folder.*bert-trainer import" "$TRAINER" predict hf labelled.tsv
 ok "a checkpoint for a folder" refuses 65 "away/bert.ckpt: a file.*needs no import" "$TRAINER" import away/bert.ckpt -o x.ckpt
+ok "a checkpoint for a configuration" refuses 78 "away/bert.ckpt: a checkpoint.*bert-trainer inspect" "$TRAINER" params away/bert.ckpt
+ln -s nowhere.ckpt link.ckpt
+ok "a link that was moved alone" refuses 66 "link.ckpt: a link to a checkpoint that is not there.*cp -L" "$TRAINER" inspect link.ckpt
 ok "a spec of the other kind" refuses 78 "kind: expected finetune; bert-trainer pretrain runs it" "$TRAINER" finetune bert.yaml --run-dir no
 
 # ---- heads that nobody trained ----
@@ -125,6 +130,8 @@ ok "fill-mask takes it" make fill-mask "$(ckpt mlm 8)" "$text"
 sed -i 's/steps: 8/steps: 12/' mlm.yaml && cp -r mlm mlm12
 make pretrain mlm.yaml --run-dir mlm12
 is "as a resumed one remembers" "$(fresh "$(ckpt mlm12 12)")" "pooler sentence_head"
+sed 's/mlm+nsp/mlm/' bert-more.yaml >words.yaml && make pretrain words.yaml --run-dir words && sed -i 's/steps: 8/steps: 12/' words.yaml && make pretrain words.yaml --run-dir words
+is "and that nothing is fresh" "$(fresh "$(ckpt words 12)")" "none"
 sed 's/away.bert/body/' bert-more.yaml >nsp.yaml && make pretrain nsp.yaml --run-dir nsp
 is "one of pairs trains them all" "$(fresh "$(ckpt nsp 8)")" "none"
 sed 's/mlm+nsp/mlm/' bert.yaml | sed 's/vocab.txt/kept.txt/' >scratch.yaml && make pretrain scratch.yaml --run-dir scratch

@@ -7,7 +7,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -259,18 +258,8 @@ static int load_wordpiece(struct vocab *vocab, const char *path, size_t size, st
         return 0;
 }
 
-/* A checkpoint is taken for one easily: it holds a vocabulary. */
-static bool is_checkpoint(const char *path) {
-        static const char magic[] = "SQLite format 3";
-        char head[sizeof(magic)] = "";
-        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-
-        return fd >= 0 && read(fd, head, sizeof(head)) == (ssize_t) sizeof(head) &&
-               memcmp(head, magic, sizeof(magic)) == 0;
-}
-
 int vocab_read(const char *path, char **ret_text, size_t *ret_size, struct error *error) {
-        if (is_checkpoint(path))
+        if (file_is_sqlite(path)) /* it holds a vocabulary */
                 return error_input(
                         error, BERTD_EXIT_DATA,
                         "%s: a checkpoint, expected a vocabulary; tokenize and prepare take one by --checkpoint, "
