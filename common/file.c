@@ -122,6 +122,15 @@ static int write_durably(const char *path, const void *data, size_t size, mode_t
         return fsync(fd) < 0 ? -errno : 0;
 }
 
+bool file_is_sqlite(const char *path) {
+        static const char magic[] = "SQLite format 3";
+        char head[sizeof(magic)] = "";
+        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+        return fd >= 0 && read(fd, head, sizeof(head)) == (ssize_t) sizeof(head) &&
+               memcmp(head, magic, sizeof(magic)) == 0;
+}
+
 int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct error *error) {
         cleanup_free char *temporary = format_string("%s.%d.tmp", path, (int) getpid());
         if (!temporary)

@@ -20,6 +20,9 @@ int file_refuse_pointer(const char *path, const void *data, size_t size, struct 
 /* The same of what a descriptor has from its position on: a file, a pipe, a device, no folder. `name` is for messages. */
 int file_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *ret_size, struct error *error);
 
+/* Whether a file begins as an SQLite database does, a checkpoint for one. */
+bool file_is_sqlite(const char *path);
+
 /* Replaces `path` durably: temporary name, fsync, rename, fsync of the folder. The file is there whole or as it was.
  * What is not a regular file (a device, a folder) is refused. */
 int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct error *error);

@@ -127,6 +127,8 @@ static int read_size(struct reader *reader, const struct field *field, const cha
 static void set_absent(const struct field *field, void *to) {
         if (field->type == FIELD_I32)
                 *(int32_t *) to = field->absent;
+        else if (field->type == FIELD_U32)
+                *(uint32_t *) to = (uint32_t) field->absent;
         else if (field->type == FIELD_DOUBLE)
                 *(double *) to = field->absent;
         else
@@ -338,7 +340,7 @@ static int check_finetune(struct reader *reader, struct spec *spec) {
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
                                    "%s:%zu: %s: train.steps is there, too; expected one of them", reader->file.path,
                                    line_of(reader, "train.epochs"), name_of(reader, "train.epochs"));
-        if (spec->data.head_tokens > spec->data.sequence_length)
+        if (spec->data.sequence_length > 0 && spec->data.head_tokens > spec->data.sequence_length)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
                                    "%s:%zu: %s: %u is greater than data.sequence_length, %u", reader->file.path,
                                    line_of(reader, "data.head_tokens"), name_of(reader, "data.head_tokens"),
@@ -396,6 +398,22 @@ static int read_weights(struct reader *reader, struct spec_data *data) {
         return 0;
 }
 
+void spec_data_set_length(struct spec_data *data, uint32_t sequence_length) {
+        data->sequence_length = sequence_length;
+        if (data->max_predictions == 0)
+                data->max_predictions =
+                        1 + (uint32_t) (data->masked_fraction * sequence_length - 1e-9); /* rounded up */
+}
+
+/* A classifier's texts may be as long as what it begins with says; all else has a default. */
+static void default_length(const struct reader *reader, struct spec *spec) {
+        bool given = reader->raw->data && reader->raw->data->objective,
+             classifies = spec->kind == JOB_FINETUNE && (!given || spec->data.objective == OBJECTIVE_CLASSIFY);
+
+        if (spec->data.sequence_length == 0 && !(classifies && spec->model.init))
+                spec->data.sequence_length = SPEC_LENGTH_DEFAULT;
+}
+
 /* What one key alone cannot tell. */
 static int check_together(struct reader *reader, struct spec *spec) {
         const struct spec_model *model = &spec->model;
@@ -406,14 +424,14 @@ static int check_together(struct reader *reader, struct spec *spec) {
         if ((!model->config || !model->vocab) && !model->init)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: model.%s: missing; expected a file",
                                    reader->file.path, model->config ? "vocab" : "config");
-        if (data->max_predictions > data->sequence_length)
+        default_length(reader, spec);
+        if (data->sequence_length > 0 && data->max_predictions > data->sequence_length)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
                                    "%s: %s: %u is greater than data.sequence_length, %u", reader->file.path,
                                    name_of(reader, "data.max_predictions"), data->max_predictions,
                                    data->sequence_length);
-        if (data->max_predictions == 0)
-                data->max_predictions =
-                        1 + (uint32_t) (data->masked_fraction * data->sequence_length - 1e-9); /* rounded up */
+        if (data->sequence_length > 0)
+                spec_data_set_length(data, data->sequence_length);
         if (spec->train.micro_batch > spec->train.global_batch &&
             !(reader->raw->train && reader->raw->train->micro_batch))
                 spec->train.micro_batch = spec->train.global_batch;
@@ -458,7 +476,7 @@ static void overlay(struct raw *top, size_t section, void *from) {
         }
         for (size_t i = 0; from && i < spec_n_lists; i++) {
                 const struct list *list = &spec_lists[i];
-                if (list->section != section || *AT(from, list->raw_count, uint32_t) == 0)
+                if (list->section != section || !*AT(from, list->raw, char **))
                         continue;
                 *AT(section_of(top, section), list->raw, char **) = *AT(from, list->raw, char **);
                 *AT(section_of(top, section), list->raw_count, uint32_t) = *AT(from, list->raw_count, uint32_t);

@@ -27,9 +27,18 @@ enum data_header { HEADER_AUTO, HEADER_FALSE, HEADER_TRUE, HEADER_MAX };
 enum data_empty { EMPTY_REFUSE, EMPTY_SKIP, EMPTY_MAX };
 #define DATA_EMPTY_NAMES \
         { "refuse", "skip" }
-enum truncation { TRUNCATION_HEAD, TRUNCATION_TAIL, TRUNCATION_HEAD_TAIL, TRUNCATION_SEGMENTS, TRUNCATION_MAX };
+#define SPEC_LENGTH_DEFAULT 128 /* tokens of a sample */
+enum init_head { INIT_HEAD_KEEP, INIT_HEAD_FRESH, INIT_HEAD_MAX };
+enum truncation {
+        TRUNCATION_HEAD,
+        TRUNCATION_TAIL,
+        TRUNCATION_HEAD_TAIL,
+        TRUNCATION_SEGMENTS,
+        TRUNCATION_AUTO, /* of a spec: what model.init says, else head */
+        TRUNCATION_MAX
+};
 #define TRUNCATION_NAMES \
-        { "head", "tail", "head_tail", "segments" }
+        { "head", "tail", "head_tail", "segments", "auto" }
 enum classifier_combine { COMBINE_CONCAT, COMBINE_MEAN, COMBINE_MAX, CLASSIFIER_COMBINE_MAX };
 enum classifier_input { INPUT_AUTO, INPUT_POOLED, INPUT_CLS, CLASSIFIER_INPUT_MAX };
 enum classifier_segments { SEGMENTS_MEAN, SEGMENTS_MAX, SEGMENTS_ATTENTION, CLASSIFIER_SEGMENTS_MAX };
@@ -82,6 +91,7 @@ struct spec_log {
  * NULL: random ones. finetune takes config and vocab from there where they are NULL. */
 struct spec_model {
         char *config, *vocab, *init;
+        enum init_head head; /* keep; finetune: whether init's classifier is kept, each class by its name */
 };
 struct spec_data {
         char **train; /* prefixes of .bin/.idx pairs, at least one; finetune: or files of texts (spec_is_texts) */
@@ -91,7 +101,7 @@ struct spec_data {
         double *weights;   /* (n_train) train_weights as numbers; NULL: every window once an epoch */
         char **validation; /* optional, as train */
         uint32_t n_validation;
-        uint32_t sequence_length;          /* 128 */
+        uint32_t sequence_length;          /* 128; 0: absent, to be asked of model.init (spec_data_set_length) */
         enum objective objective;          /* mlm+nsp */
         double masked_fraction;            /* 0.15 */
         uint32_t max_predictions;          /* 0 in the file: ceil(masked_fraction × sequence_length) */
@@ -112,7 +122,7 @@ struct spec_data {
         double split;                /* 0; without validation, the share of train that is held out for it */
         double fraction;             /* 1; share of train that is used */
         uint64_t per_class;          /* 0 = all; examples of each class that are used */
-        enum truncation truncation;  /* head */
+        enum truncation truncation;  /* auto */
         uint32_t head_tokens;        /* 0 = 128 of 510, scaled; of head_tail */
         uint32_t max_segments;       /* 4; of segments */
         bool shuffle, lowercase;     /* true, true: unless the model says otherwise */
@@ -225,6 +235,9 @@ int spec_parse(const char *path, const char *text, size_t size, const char *cons
 void spec_free(struct spec *spec);
 static inline void cleanup_spec_p(struct spec **spec) { spec_free(*spec); }
 #define cleanup_spec cleanup(cleanup_spec_p)
+
+/* Sets the length of a spec that leaves it to model.init, and what follows from it. */
+void spec_data_set_length(struct spec_data *data, uint32_t sequence_length);
 
 /* The text of one key, "optimizer.schedule", as spec_format writes it; cut to the buffer. Returns the buffer. */
 const char *spec_get(const struct spec *spec, const char *key, char *buffer, size_t size);

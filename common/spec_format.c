@@ -223,7 +223,7 @@ static void leave_differences(const struct filled *outer, struct filled *stage) 
         }
 }
 
-/* A list of the file's cannot be taken back in a stage: one that not every stage has is left to the stages. */
+/* A list that not every stage has is left to the stages. */
 static void leave_lists(struct filled *outer, const struct spec *spec) {
         for (size_t i = 0; i < spec_n_lists; i++) {
                 const struct list *list = &spec_lists[i];

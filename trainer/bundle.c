@@ -28,15 +28,15 @@ static int check_vocabulary(const struct bundle *b, const char *path, const stru
         return fit_vocabulary(&fit, error);
 }
 
-static int check_given(const struct bundle *b, const char *path, struct error *error) {
+static int check_given(const struct bundle *b, const char *path, const char *option, struct error *error) {
         cleanup_vocab struct vocab *vocab = NULL;
         int r = vocab_load(path, &vocab, error);
 
-        return r < 0 ? error_prefix(error, "--vocab FILE") : check_vocabulary(b, path, vocab, error);
+        return r < 0 ? error_prefix(error, "%s", option) : check_vocabulary(b, path, vocab, error);
 }
 
 /* Its own; a file that is given beside it must be the same. */
-static int use_own(struct bundle *b, const char *given, struct error *error) {
+static int use_own(struct bundle *b, const char *given, const char *option, struct error *error) {
         const char *path = checkpoint_path(b->checkpoint);
 
         int r = assets_vocab(&b->assets, path, &b->vocab, error);
@@ -47,34 +47,36 @@ static int use_own(struct bundle *b, const char *given, struct error *error) {
         b->vocab_path = strdup(path);
         if (!b->vocab_path)
                 return error_errno(error, ENOMEM, "%s", path);
-        return given ? check_given(b, given, error) : 0;
+        return given ? check_given(b, given, option, error) : 0;
 }
 
-static int use_file(struct bundle *b, const char *path, struct error *error) {
+static int use_file(struct bundle *b, const char *path, const char *option, struct error *error) {
         b->vocab_path = strdup(path);
         if (!b->vocab_path)
                 return error_errno(error, ENOMEM, "%s", path);
         int r = assets_read(&b->assets, NULL, path, error);
         if (r >= 0)
                 r = assets_vocab(&b->assets, path, &b->vocab, error);
-        return r < 0 ? error_prefix(error, "--vocab FILE") : check_vocabulary(b, path, b->vocab, error);
+        return r < 0 ? error_prefix(error, "%s", option) : check_vocabulary(b, path, b->vocab, error);
 }
 
 static int open_vocabulary(struct bundle *b, enum bundle_use use, const char *given, struct error *error) {
         const char *recorded = checkpoint_meta_get(checkpoint_meta(b->checkpoint), "vocab_path");
+        bool spec = use == USE_PRETRAIN || use == USE_FINETUNE;
+        const char *option = spec ? "model.vocab" : "--vocab FILE";
 
         int r = checkpoint_read_assets(b->checkpoint, &b->assets, error);
         if (r < 0)
                 return r;
         if (assets_vocabulary(&b->assets))
-                return use_own(b, given, error);
+                return use_own(b, given, option, error);
         if (given || recorded)
-                return use_file(b, given ? given : recorded, error);
+                return use_file(b, given ? given : recorded, option, error);
         if (use == USE_EXPORT)
                 return 0;
-        return error_input(error, BERTD_EXIT_USAGE,
-                           "%s holds no vocabulary and does not say where its vocabulary is: give --vocab FILE",
-                           checkpoint_path(b->checkpoint));
+        return error_input(error, spec ? BERTD_EXIT_INPUT : BERTD_EXIT_USAGE,
+                           "%s holds no vocabulary and does not say where its vocabulary is: give %s",
+                           checkpoint_path(b->checkpoint), option);
 }
 
 static int check_labels(const struct bundle *b, struct error *error) {

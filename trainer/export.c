@@ -217,6 +217,10 @@ static int write_config(const struct exporter *x, bool is_double, struct error *
         return write_json(x, "config.json", json, error);
 }
 
+static const char *special_name(const struct exporter *x, const char *role) {
+        return vocab_token(x->bundle.vocab, vocab_special(x->bundle.vocab, role));
+}
+
 /* As BertTokenizer and AlbertTokenizer read it. */
 static int write_tokenizer(const struct exporter *x, bool sentencepiece, struct error *error) {
         const struct text_options o = x->bundle.text;
@@ -224,8 +228,11 @@ static int write_tokenizer(const struct exporter *x, bool sentencepiece, struct 
         json_t *json = json_pack("{s:s, s:b, s:I, s:s, s:s, s:s, s:s, s:s}", "tokenizer_class",
                                  sentencepiece ? "AlbertTokenizer" : "BertTokenizer", "do_lower_case", o.lowercase,
                                  "model_max_length", (json_int_t) x->bundle.config.max_position_embeddings, "unk_token",
-                                 sentencepiece ? "<unk>" : "[UNK]", "sep_token", "[SEP]", "pad_token",
-                                 sentencepiece ? "<pad>" : "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]");
+                                 special_name(x, "[UNK]"), "sep_token", special_name(x, "[SEP]"), "pad_token",
+                                 special_name(x, "[PAD]"), "cls_token", special_name(x, "[CLS]"), "mask_token",
+                                 special_name(x, "[MASK]"));
+        if (json && vocab_added(x->bundle.vocab)->n > 0)
+                (void) json_object_set_new(json, "added_tokens_decoder", added_decoder(vocab_added(x->bundle.vocab)));
         if (json && sentencepiece) {
                 (void) json_object_set_new(json, "keep_accents", json_boolean(!o.strip_accents));
                 (void) json_object_set_new(json, "remove_space", json_true());

@@ -147,20 +147,23 @@ static bool is_among(uint32_t v, const uint32_t *chosen, uint64_t n) {
         return false;
 }
 
-/* softmax of one row; the likeliest first, by repeated search: N is small. */
+/* softmax of one row, of all that the model has; the likeliest that has a token first, by repeated search: N is small. */
 static void print_top(const struct fill_mask *f, const float *logits) {
-        uint32_t n = MIN(vocab_size(f->bundle.vocab), f->model->config.vocab_size), chosen[TOP_MAX];
+        uint32_t rows = f->model->config.vocab_size, n = MIN(vocab_size(f->bundle.vocab), rows), chosen[TOP_MAX];
         double highest = -INFINITY, sum = 0;
 
-        for (uint32_t v = 0; v < n; v++)
+        for (uint32_t v = 0; v < rows; v++)
                 highest = fmax(highest, (double) logits[v]);
-        for (uint32_t v = 0; v < n; v++)
+        for (uint32_t v = 0; v < rows; v++)
                 sum += exp((double) logits[v] - highest);
         for (uint64_t k = 0; k < MIN(f->top, (uint64_t) n); k++) {
                 chosen[k] = UINT32_MAX;
                 for (uint32_t v = 0; v < n; v++)
-                        if ((chosen[k] == UINT32_MAX || logits[v] > logits[chosen[k]]) && !is_among(v, chosen, k))
+                        if ((chosen[k] == UINT32_MAX || logits[v] > logits[chosen[k]]) && !is_among(v, chosen, k) &&
+                            vocab_token(f->bundle.vocab, (int32_t) v)[0])
                                 chosen[k] = v;
+                if (chosen[k] == UINT32_MAX)
+                        break;
                 (void) printf("%s%s %.3f", k > 0 ? "  " : "", vocab_token(f->bundle.vocab, (int32_t) chosen[k]),
                               exp((double) logits[chosen[k]] - highest) / sum);
         }

@@ -22,15 +22,17 @@
 #define HEAD_SEED 42 /* of heads that the folder does not have */
 
 static const char USAGE[] =
-        "usage: bert-trainer import HF_DIR --output CHECKPOINT\n\n"
-        "Makes a checkpoint of the weights of a Hugging Face folder: config.json, model.safetensors, vocab.txt or\n"
-        "spiece.model.\n"
+        "usage: bert-trainer import HF_DIR --output CHECKPOINT [--vocab FILE]\n\n"
+        "Makes a checkpoint of the weights and the tokenizer of a Hugging Face folder: config.json, "
+        "model.safetensors,\n"
+        "tokenizer.json, vocab.txt or spiece.model.\n"
         "Heads that the folder lacks begin as a fresh model's. A job starts from it with model.init in its spec.\n\n"
         "  -o, --output CHECKPOINT   the file to write\n"
+        "      --vocab FILE          the vocabulary of a folder that has none\n"
         "  -h, --help                this text\n";
 
 struct import {
-        const char *folder;
+        const char *folder, *vocab; /* vocab NULL: the folder's own */
         struct model_config config;
         struct labels labels;
         struct model *model;
@@ -49,7 +51,7 @@ static int make_model(struct import *import, struct error *error) {
         if (r < 0)
                 return r;
         model_init(import->model, HEAD_SEED);
-        return hf_folder_read(import->folder, import->model, &import->fresh, error);
+        return hf_folder_read(import->folder, import->model, NULL, &import->fresh, error);
 }
 
 static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, struct error *error) {
@@ -58,12 +60,10 @@ static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, s
         struct text_options options;
         char hash[VOCAB_HASH_MAX];
 
-        int r = hf_folder_text(import->folder, &path, &options, error);
+        int r = hf_folder_text(import->folder, import->vocab, &import->assets, &path, &options, error);
         if (r < 0 || !path)
                 return r;
-        r = assets_read(&import->assets, NULL, path, error);
-        if (r >= 0)
-                r = assets_vocab(&import->assets, path, &vocab, error);
+        r = assets_vocab(&import->assets, path, &vocab, error);
         if (r < 0)
                 return r;
         const struct fit fit = { .model = "config.json",
@@ -78,8 +78,22 @@ static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, s
         return fit_vocabulary(&fit, error);
 }
 
+/* As a run writes them: predict, evaluate, export and finetune read texts so. */
+static int set_limits(const struct import *import, struct checkpoint_meta *meta, struct error *error) {
+        struct hf_limits limits;
+
+        int r = hf_folder_limits(import->folder, &import->config, &limits, error);
+        if (r < 0)
+                return r;
+        if (limits.sequence_length > 0)
+                checkpoint_meta_set(meta, "sequence_length", "%u", limits.sequence_length);
+        if (limits.truncation)
+                checkpoint_meta_set(meta, "truncation", "%s 0 1", limits.truncation);
+        return 0;
+}
+
 static int run_import(struct import *import, const char *output, struct error *error) {
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         struct stat st;
 
         if (stat(import->folder, &st) == 0 && !S_ISDIR(st.st_mode))
@@ -89,6 +103,8 @@ static int run_import(struct import *import, const char *output, struct error *e
         int r = make_model(import, error);
         if (r >= 0)
                 r = set_vocabulary(import, &meta, error);
+        if (r >= 0)
+                r = set_limits(import, &meta, error);
         if (r >= 0 && import->labels.n > 0)
                 r = weights_set_labels(&meta, &import->labels, error);
         if (r >= 0)
@@ -101,6 +117,7 @@ static int run_import(struct import *import, const char *output, struct error *e
 
 int cmd_import(int argc, char **argv) {
         static const struct option options[] = { { "output", required_argument, NULL, 'o' },
+                                                 { "vocab", required_argument, NULL, 'v' },
                                                  { "help", no_argument, NULL, 'h' },
                                                  {} };
         struct import import = {};
@@ -113,6 +130,8 @@ int cmd_import(int argc, char **argv) {
                         return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
                 if (o == 'o')
                         output = optarg;
+                else if (o == 'v')
+                        import.vocab = optarg;
                 else
                         r = usage_option(o, argv, options, argv[0], &error);
         }

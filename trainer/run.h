@@ -63,6 +63,12 @@ struct run_stage {
         struct checkpoint_meta meta;        /* what never changes during the stage */
 };
 
+/* Of a validation; step 0: there was none. */
+struct run_figures {
+        uint64_t step;
+        double loss, accuracy;
+};
+
 struct run {
         const struct run_options *options;
         struct exchange *exchange;
@@ -81,6 +87,8 @@ struct run {
         struct samples_vocab samples_vocab;
         struct text_options text; /* of what the run begins with, else fine-tuning's own */
         bool text_known;          /* and it tells */
+        uint32_t init_length;     /* tokens of a text, as a folder that the run begins with says; 0: it does not */
+        bool init_tail;           /* and whether a longer one keeps its tail */
         struct encoder *encoder;  /* fine-tuning: as all below */
         struct run_task tasks[SPEC_TASKS_MAX];
         uint32_t n_tasks, n_classes;
@@ -101,6 +109,9 @@ struct run {
         double best_validation_loss;                /* NaN: none yet */
         double best_validation_accuracy;            /* classification: comes before the loss */
         uint64_t best_validation_step;
+        uint64_t best_kept_step;       /* rank 0: of the best checkpoint that is on disk; 0: none is */
+        struct run_figures validated;  /* the last time */
+        bool link_said;                /* that best.ckpt cannot be made */
         bool evaluation_due;           /* of this step: a stop came before its end */
         double peak_flops;             /* of sgemm, all ranks together, measured */
         uint64_t last_checkpoint_step; /* begun or restored; UINT64_MAX: none */
@@ -142,6 +153,10 @@ const struct run_task *run_task_of(const struct run *run, const struct spec_data
 int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
                     struct error *error);
 
+/* run_head.c: for each class of the run the row of model.init's head that has its name, −1 where none has, told on stderr; refused (65) where
+ * only some have. `checkpoint` NULL: init is a folder. The caller frees. */
+int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, int32_t **ret, struct error *error);
+
 /* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
 int run_restore(struct run *run, struct error *error);
 /* Rank 0's parameters (n_runs 1), or those and both moments (3), to all ranks. Collective. */
@@ -162,7 +177,7 @@ void run_close_stages(struct run *run);
 
 /* run_meta.c */
 int run_meta_fill(struct run *run, uint32_t stage, const char *corpus_hash, struct error *error);
-struct checkpoint_meta run_meta_now(const struct run *run);
+void run_meta_now(const struct run *run, struct checkpoint_meta *ret); /* added to it */
 /* Exit 78 naming the key where a checkpoint was made with something that may not change. What may and did is said
  * on stderr. */
 int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,
@@ -197,7 +212,8 @@ void run_sum_gradients(struct run *run);            /* the rest, or all */
  * without one, and evaluation_due tells. */
 bool run_evaluate(struct run *run);
 
-/* The best checkpoint on the test set, where there is one; the weights are then that checkpoint's. 1: a stop was asked for. Collective. */
+/* The best checkpoint on the test set, where there is one, else the last; the weights are then that checkpoint's. 1: a stop was asked for.
+ * Collective. */
 int run_test(struct run *run, struct error *error);
 
 static inline bool run_classifies(const struct run *run) { return run->spec->data.objective == OBJECTIVE_CLASSIFY; }
@@ -209,8 +225,21 @@ void run_checkpoint_poll(struct run *run);
 /* Waits until the state is copied for the checkpoint begun last: before anything changes it. */
 void run_settle(struct run *run);
 
-/* RUN_DIR/best.ckpt leads to the best checkpoint, where that is there. Rank 0. */
-void run_link_best(struct run *run);
+/* run_best.c: the best checkpoint of a stage that classifies. Rank 0 but for run_next_best; not collective. */
+bool run_is_better(const struct run *run, double loss, double accuracy, bool classifies); /* than the best so far */
+/* After a restore: a best checkpoint that is not there, broken or of another run is told and replaced by the best of those that are there;
+ * evaluation_due tells where the weights that the run goes on with are to be validated. */
+void run_check_best(struct run *run);
+void run_lose_best(struct run *run, const struct error *why); /* the same for one that could not be written, or read */
+void run_keep_best(struct run *run, uint64_t step);           /* the checkpoint of that step is on disk */
+void run_next_best(struct run *run);                          /* a stage begins without one */
+void run_link_best(struct run *run); /* RUN_DIR/best.ckpt leads to the best checkpoint; without one it is not there */
+/* What a checkpoint of that step says of its own weights: as it was validated, or as an older trainer did, which kept the best's alone. */
+bool run_figures_of(const struct checkpoint_meta *meta, uint64_t step, struct run_figures *ret);
+/* At the end: the best checkpoint is there, and linked; or there is none. */
+void run_settle_best(struct run *run);
+/* Reads the weights of the best checkpoint, where that is not the last. */
+int run_read_best(struct run *run, bool *ret_read, struct error *error);
 
 /* run_measure.c: FLOP/s of the sgemm peak, this rank, all its threads. */
 double run_measure_peak(void);

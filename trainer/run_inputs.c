@@ -14,6 +14,7 @@
 #include "trainer/fit.h"
 #include "trainer/hf_folder.h"
 #include "trainer/run.h"
+#include "trainer/weights.h"
 
 static const char *init_of(const struct run *run) { return run->whole->model.init; }
 
@@ -43,21 +44,6 @@ static int load_from_files(struct run *run, struct error *error) {
 
 /* ---- what the run begins with says the rest ---- */
 
-/* A vocabulary given beside the folder's own must be the same. */
-static int check_vocabulary(const struct run *run, const char *given, struct error *error) {
-        cleanup_vocab struct vocab *vocab = NULL;
-        char own[VOCAB_HASH_MAX], its[VOCAB_HASH_MAX];
-
-        int r = vocab_load(given, &vocab, error);
-        if (r < 0)
-                return r;
-        vocab_hash(vocab, its);
-        vocab_hash(run->vocab, own);
-        return strcmp(own, its) == 0 ? 0
-                                     : error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary of model.init, %s",
-                                                   given, run->vocab_path);
-}
-
 static int load_from_folder(struct run *run, struct error *error) {
         const struct spec_model *m = &run->whole->model;
         cleanup_free char *its_vocab = NULL;
@@ -66,22 +52,43 @@ static int load_from_folder(struct run *run, struct error *error) {
         int r = hf_folder_config(m->init, &run->config, &labels, error);
         labels_free(&labels);
         if (r >= 0)
-                r = hf_folder_text(m->init, &its_vocab, &run->text, error);
+                r = hf_folder_text(m->init, m->vocab, &run->assets, &its_vocab, &run->text, error);
         if (r < 0)
                 return r;
-        if (!m->vocab && !its_vocab)
+        if (!its_vocab)
                 return error_input(error, BERTD_EXIT_INPUT,
-                                   "%s: has no vocab.txt and no spiece.model: name one as model.vocab", m->init);
+                                   "%s: has no vocab.txt, tokenizer.json or spiece.model: name one as model.vocab",
+                                   m->init);
         run->text_known = true;
-        r = load_vocabulary(run, its_vocab ? its_vocab : m->vocab, error);
-        return r >= 0 && m->vocab && its_vocab ? check_vocabulary(run, m->vocab, error) : r;
+        struct hf_limits limits;
+        r = hf_folder_limits(m->init, &run->config, &limits, error);
+        if (r < 0)
+                return r;
+        if (limits.sequence_length > 0)
+                run->init_length = limits.sequence_length;
+        run->init_tail = limits.truncation && strcmp(limits.truncation, "tail") == 0;
+        r = take_path(run, its_vocab, error);
+        return r < 0 ? r : assets_vocab(&run->assets, its_vocab, &run->vocab, error);
+}
+
+/* A folder's, which its import kept; those of a run are the run's own. */
+static void take_lengths(struct run *run, const struct bundle *b) {
+        const struct checkpoint_meta *meta = checkpoint_meta(b->checkpoint);
+
+        if (!checkpoint_meta_get(meta, WEIGHTS_ONLY_KEY))
+                return;
+        if (checkpoint_meta_get(meta, "sequence_length"))
+                run->init_length = b->lengths.sequence_length;
+        run->init_tail = b->lengths.truncation == TRUNCATION_TAIL;
 }
 
 /* The checkpoint's vocabulary becomes the run's, wherever it was found. */
 static int take_bundle(struct run *run, struct bundle *b, struct error *error) {
+        take_lengths(run, b);
         run->config = b->config;
-        run->text = b->text;
         run->text_known = checkpoint_meta_get(checkpoint_meta(b->checkpoint), "text_options") != NULL;
+        if (run->text_known)
+                run->text = b->text;
         run->vocab = steal_pointer(&b->vocab);
         run->assets = b->assets;
         b->assets = (struct assets) {};
@@ -102,12 +109,22 @@ static int load_from_checkpoint(struct run *run, struct error *error) {
         return r < 0 ? error_prefix(error, "model.init") : 0;
 }
 
+static int check_case(const struct run *run, struct error *error) {
+        if (!run->text_known || !run->text.lowercase || run->spec->data.lowercase)
+                return 0;
+        return error_input(error, BERTD_EXIT_CONFIG,
+                           "%s: data.lowercase: false, but %s was trained with text in lower case: leave it out",
+                           run->options->spec_path, init_of(run));
+}
+
 /* A configuration beside what the run begins with may say other dropouts, and nothing else. */
 static int load_beside(struct run *run, struct error *error) {
         const struct spec_model *m = &run->whole->model;
         struct model_config given;
 
         int r = run_init_is_folder(run) ? load_from_folder(run, error) : load_from_checkpoint(run, error);
+        if (r >= 0)
+                r = check_case(run, error);
         if (r < 0 || !m->config)
                 return r;
         r = config_load(m->config, &given, error);
@@ -126,6 +143,32 @@ static bool needs_init(const struct run *run) {
         return m->init && (run->whole->kind == JOB_FINETUNE || !m->config || !m->vocab || stat(m->init, &st) == 0);
 }
 
+/* ---- what the spec leaves to model.init ---- */
+
+static int resolve_data(const struct run *run, struct spec_data *d, struct error *error) {
+        if (d->truncation == TRUNCATION_AUTO)
+                d->truncation = run->init_tail ? TRUNCATION_TAIL : TRUNCATION_HEAD;
+        if (d->sequence_length == 0)
+                spec_data_set_length(d, run->init_length > 0 ? run->init_length : SPEC_LENGTH_DEFAULT);
+        if (d->head_tokens <= d->sequence_length && d->max_predictions <= d->sequence_length)
+                return 0;
+        return error_input(error, BERTD_EXIT_CONFIG, "%s: data.%s is greater than the length of model.init, %u tokens",
+                           run->options->spec_path,
+                           d->head_tokens > d->sequence_length ? "head_tokens" : "max_predictions", d->sequence_length);
+}
+
+static int resolve_lengths(struct run *run, struct error *error) {
+        int r = resolve_data(run, &run->whole->data, error);
+
+        for (uint32_t s = 0; r >= 0 && s < run->whole->n_stages; s++) {
+                struct spec *stage = run->whole->stages[s];
+                r = resolve_data(run, &stage->data, error);
+                for (uint32_t t = 0; r >= 0 && t < stage->n_tasks; t++)
+                        r = resolve_data(run, &stage->tasks[t]->data, error);
+        }
+        return r;
+}
+
 static int load_model(struct run *run, struct error *error) {
         bool tunes = run->whole->kind == JOB_FINETUNE, lower = run->spec->data.lowercase;
 
@@ -133,6 +176,8 @@ static int load_model(struct run *run, struct error *error) {
                 .lowercase = lower, .strip_accents = lower, .chinese = true, .quotes = true, .nfkd = true
         };
         int r = needs_init(run) ? load_beside(run, error) : load_from_files(run, error);
+        if (r >= 0)
+                r = resolve_lengths(run, error);
         if (r >= 0 && tunes && encoder_new(run->vocab, &run->text, 1, &run->encoder) < 0)
                 r = error_errno(error, ENOMEM, "%s", run->vocab_path);
         if (!tunes) { /* the heads of pretraining alone */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
@@ -77,6 +78,7 @@ static int restore_counters(struct run *run, const struct checkpoint *c, struct 
         run->evaluation_due = checkpoint_meta_get(meta, "evaluation_due") != NULL;
         run->best_validation_loss = best ? strtod(best, NULL) : NAN;
         run->best_validation_accuracy = accuracy ? strtod(accuracy, NULL) : NAN;
+        (void) run_figures_of(meta, run->step, &run->validated);
         loss_scale_parse(&run->loss_scale, checkpoint_meta_get(meta, "loss_scale"));
         if (run->stage_step > train->steps)
                 return error_input(error, BERTD_EXIT_CONFIG,
@@ -86,10 +88,12 @@ static int restore_counters(struct run *run, const struct checkpoint *c, struct 
 }
 
 /* A checkpoint from elsewhere is written again here at the first occasion: the next attempt looks only here. */
-static void note_checkpoint(struct run *run) {
+static void note_checkpoint(struct run *run, const char *restored) {
         cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->step);
+        struct stat own, its;
 
-        if (path && access(path, F_OK) == 0)
+        if (path && stat(path, &own) == 0 && stat(restored, &its) == 0 && own.st_dev == its.st_dev &&
+            own.st_ino == its.st_ino)
                 run->last_checkpoint_step = run->step;
 }
 
@@ -123,17 +127,16 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
         if (r >= 0)
                 r = restore_model(run, c, error);
         if (r >= 0)
+                r = keep_rest(run, c, error);
+        if (r >= 0)
                 r = checkpoint_check_file(c, error);
         run->stage = stage;
         if (r >= 0)
                 r = restore_counters(run, c, error);
         if (r < 0)
                 return r;
-        r = keep_rest(run, c, error);
-        if (r < 0)
-                return r;
         run_meta_say(run, stage, checkpoint_meta(c));
-        note_checkpoint(run);
+        note_checkpoint(run, path);
         (void) fprintf(stderr, "resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step,
                        run_total_steps(run));
         return 0;
@@ -164,19 +167,21 @@ static int restore_newest(struct run *run, struct error *error) {
 /* A run that has no checkpoint of its own yet begins with the weights of another; moments and steps are not taken. */
 static int begin_with(struct run *run, const char *path, struct error *error) {
         cleanup_checkpoint struct checkpoint *c = NULL;
+        cleanup_free int32_t *rows = NULL;
+        bool folder = run_init_is_folder(run), tunes = run->whole->kind == JOB_FINETUNE;
 
-        int r = 0;
+        int r = folder ? 0 : checkpoint_open(path, &c, error);
         run->fresh = 0;
-        if (run_init_is_folder(run))
-                r = hf_folder_read(path, run->model, &run->fresh, error);
-        else {
-                r = checkpoint_open(path, &c, error);
-                if (r >= 0)
-                        r = weights_fresh(c, &run->fresh, error);
-                if (r >= 0)
-                        r = run->whole->kind == JOB_FINETUNE ? weights_begin(c, run->model, &run->fresh, error)
-                                                             : weights_read(c, run->model, error);
-        }
+        if (r >= 0 && tunes)
+                r = run_head_rows(run, c, &rows, error);
+        if (r >= 0 && c)
+                r = weights_fresh(c, &run->fresh, error);
+        if (r >= 0 && folder)
+                r = hf_folder_read(path, run->model, rows, &run->fresh, error);
+        else if (r >= 0)
+                r = tunes ? weights_begin(c, run->model, rows, &run->fresh, error) : weights_read(c, run->model, error);
+        for (uint32_t i = 0; r >= 0 && rows && i < run->n_classes; i++)
+                run->fresh |= rows[i] < 0 ? HEAD(PART_CLASSIFIER) : 0;
         if (r >= 0)
                 (void) fprintf(stderr, "beginning with the weights of %s\n", path);
         else if (error->exit == BERTD_EXIT_BAD_CHECKPOINT)
@@ -192,6 +197,8 @@ static int restore_on_rank_0(struct run *run, struct error *error) {
         int r = explicitly ? restore_from(run, run->options->resume, error) : restore_newest(run, error);
         if (r >= 0 && run->last_checkpoint_step == UINT64_MAX && run->step == 0 && run->whole->model.init)
                 r = begin_with(run, run->whole->model.init, error);
+        if (r >= 0)
+                run_check_best(run);
         if (r >= 0 && run->options->abandon_newer)
                 r = rundir_abandon_newer(run->rundir, run->step, error);
         return r;
@@ -242,7 +249,7 @@ static int open_outputs(struct run *run, struct error *error) {
         run->progress = progress_new(run_total_steps(run));
         if (!run->progress)
                 return error_errno(error, ENOMEM, "%s", run->options->run_dir);
-        int r = metrics_open(run->options->run_dir, run->step, &run->metrics, error);
+        int r = metrics_open(run->options->run_dir, run->step, run->evaluation_due, &run->metrics, error);
         if (r >= 0)
                 metrics_set_stage(run->metrics, run->stage, run->stages[run->stage].spec->data.objective);
         return r;

@@ -28,6 +28,12 @@ static int check_stage(const struct run *run, const struct spec *spec, struct er
         if (spec->data.sequence_length < 8)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: data.sequence_length: %u, expected at least 8", path,
                                    spec->data.sequence_length);
+        if ((spec->data.objective == OBJECTIVE_MLM_NSP || spec->data.objective == OBJECTIVE_MLM_SOP) &&
+            run->config.type_vocab_size < 2)
+                return error_input(
+                        error, BERTD_EXIT_CONFIG,
+                        "%s: data.objective: pairs need a type_vocab_size of 2, but the model's is %u; expected mlm",
+                        path, run->config.type_vocab_size);
         uint64_t segments = spec->data.truncation == TRUNCATION_SEGMENTS ? spec->data.max_segments : 1;
         if (spec->train.micro_batch * spec->data.sequence_length * segments > INT32_MAX / 2 ||
             spec->train.global_batch > UINT32_MAX)
@@ -365,9 +371,7 @@ int run_next_stage(struct run *run, struct error *error) {
                 reset_moments(run);
         if (begin->moments == MOMENTS_RESET || begin->bias_correction == BIAS_CORRECTION_RESTART)
                 run->correction_step = 0;
-        run->best_validation_accuracy = NAN;
-        run->best_validation_loss = NAN; /* of other data, perhaps: not to be compared */
-        run->best_validation_step = 0;
+        run_next_best(run); /* of other data, perhaps: not to be compared */
         if (run->rank == 0) {
                 metrics_set_stage(run->metrics, run->stage, run->spec->data.objective);
                 progress_end_line(run->progress);
@@ -396,6 +400,7 @@ void run_close_stages(struct run *run) {
                         free(stage->made_prefix[p]);
                 }
                 run_close_texts(stage);
+                checkpoint_meta_free(&stage->meta);
         }
         free(run->stages);
 }

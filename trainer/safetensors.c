@@ -90,8 +90,7 @@ static int parse_header(struct safetensors *file, uint64_t *ret_length, struct e
                 return error_input(error, BERTD_EXIT_DATA,
                                    "%s: a header of %" PRIu64 " bytes in a file of %zu: not a whole safetensors file",
                                    file->path, length, file->size);
-        file->header =
-                json_read((const char *) file->map + LENGTH_SIZE, (size_t) length, JSON_REJECT_DUPLICATES, &why);
+        file->header = json_read((const char *) file->map + LENGTH_SIZE, (size_t) length, JSON_REJECT_DUPLICATES, &why);
         if (!json_is_object(file->header))
                 return error_input(error, BERTD_EXIT_DATA, "%s: header: %s", file->path,
                                    file->header ? "not a JSON object" : why.text);

@@ -10,7 +10,7 @@
 
 #define WEIGHTS_ONLY_KEY "contents" /* meta: "weights" where there are no moments and no run to go on with */
 
-/* Adds the model's config as JSON and its hash. Cut short, it would not be read again: it fits by far. */
+/* Adds the model's config as JSON and its hash. */
 int weights_set_config(struct checkpoint_meta *meta, const struct model_config *config, struct error *error);
 
 /* The config of a checkpoint; one by an older bert-trainer has none (exit 76). */
@@ -40,9 +40,10 @@ struct checkpoint_tensor weights_describe(const struct model *model, const struc
 int weights_read_run(struct checkpoint *checkpoint, struct model *model, const char *kind, void *run,
                      struct error *error);
 
-/* What a new run begins with: as weights_read, but heads that the checkpoint lacks, or a classifier of other classes, stay as they are,
- * which is told on stderr and added to *fresh as bits. */
-int weights_begin(struct checkpoint *checkpoint, struct model *model, unsigned *fresh, struct error *error);
+/* What a new run begins with: as weights_read, but heads that the checkpoint lacks, or of another shape, stay as they are, which is told on
+ * stderr and added to *fresh as bits. `rows`: the checkpoint's row of each class of the model, −1 for one that stays as it is. */
+int weights_begin(struct checkpoint *checkpoint, struct model *model, const int32_t *rows, unsigned *fresh,
+                  struct error *error);
 
 /* Reads the weights into the model, and checks the file. */
 int weights_read(struct checkpoint *checkpoint, struct model *model, struct error *error);

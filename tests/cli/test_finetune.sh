@@ -197,7 +197,7 @@ bad 65 "nothing.tsv: holds no text" "an empty file" 's/train.tsv/nothing.tsv/'
 bad 66 "absent.tsv" "a missing file" 's/train.tsv/absent.tsv/'
 bad 78 "classifier.layers: '9' is not" "a layer that is not there" -e '$aclassifier: {layers: 9}'
 tac vocab.txt >other.txt
-bad 65 "other.txt: not the vocabulary of model.init" "a vocabulary that is not the folder's" 's/model: .*/model: {init: hf, vocab: other.txt}/'
+bad 65 "other.txt: not the vocabulary of" "a vocabulary that is not the folder's" 's/model: .*/model: {init: hf, vocab: other.txt}/'
 { cat train.tsv; printf 'fourth\tthe file\n'; } >four.tsv
 sed 's/train.tsv/four.tsv/' tune.yaml >four.yaml
 ok "another number of classes on resume" refuses 78 "classes 3, the spec .*now gives 4: this may not change on resume" "$TRAINER" finetune four.yaml --run-dir whole

@@ -109,6 +109,34 @@ static void test_jsonl(void **state) {
         CHECK("a.jsonl", "{\"text\": \"a\", \"label\": 3}\n[1]\n", &named, "a.jsonl:2:", { 1, "3", "a" });
 }
 
+/* As Python's json writes rows. */
+static void test_jsonl_of_python(void **state) {
+        CHECK("a.jsonl",
+              "\xef\xbb\xbf{\"id\": 13444675123456789012, \"text\": \"a\", \"label\": 3}\n"
+              "{\"score\": NaN, \"best\": -Infinity, \"text\": \"b\", \"label\": \"x\", \"label\": \"y\"}\n"
+              "{\"odd\": \"\\ud800\\u0000\", \"huge\": 1E400, \"text\": \"c\\udc00\", \"label\": \"z\"}\n",
+              &named, NULL, { 1, "3", "a" }, { 2, "y", "b" }, { 3, "z", "c\xef\xbf\xbd" });
+        CHECK("a.jsonl", "{\"text\": \"a\", \"label\": 13444675123456789012}\n", &named,
+              "a.jsonl:1: key label is neither; expected a string or a whole number of at most 64 bits", { 0 });
+        CHECK("a.jsonl", "{\"text\": \"a\", \"label\": \"x\\u0000y\"}\n", &named, "a.jsonl:1: key label holds a NUL",
+              { 0 });
+        CHECK("a.jsonl", "{\"text\": NaN, \"label\": 1}\n", &named, "a.jsonl:1: key text is no string", { 0 });
+}
+
+/* A NUL does not end a text. */
+static void test_jsonl_nul(void **state) {
+        static const char row[] = "{\"text\": \"a\\u0000b\", \"label\": 1}\n";
+        cleanup_records struct records *records = NULL;
+        struct record record;
+        struct error error = {};
+
+        write_file("a.jsonl", row, sizeof(row) - 1);
+        assert_int_equal(records_open("a.jsonl", &named, &records, &error), 0);
+        assert_int_equal(records_next(records, &record, &error), 1);
+        assert_int_equal(record.size, 3);
+        assert_memory_equal(record.text, "a\0b", 3);
+}
+
 static void test_encodings(void **state) {
         struct records_options latin = numbered;
 
@@ -231,6 +259,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_csv_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_tsv, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_jsonl, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_jsonl_of_python, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_jsonl_nul, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_encodings, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_delimiters, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_share_of_invalid_bytes, setup, teardown),

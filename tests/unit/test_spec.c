@@ -307,6 +307,9 @@ static const struct bad bad_stages[] = {
         { STAGED "- train: {steps: 5, seed: 8}\n", "job.yaml:10: stages[1].train.seed: 8, but the first stage has 7" },
         { STAGED "- train: {steps: 5, precision: fp64}\n",
           "job.yaml:10: stages[1].train.precision: fp64, but the first stage has fp32" },
+        { STAGED "- train: {steps: 5}\n  data: {train: []}\n", "job.yaml:11: stages[1].data.train: too few entries" },
+        { STAGED "- train: {steps: 5}\n  tasks:\n  - {task: a}\n  - {task: b, label: [c]}\n",
+          "job.yaml:13: stages[1].tasks[1].label: expected one value, not a list" },
         { COMMAND "stages: [{name: a}]\n", "job.yaml:3: stages[0].name: not a key of kind command" },
         { COMMAND "stages: [{}]\n", "job.yaml:3: stages: not a key of kind command" },
 };
@@ -503,6 +506,38 @@ static void test_round_trip_of_stages(void **state) {
         check_round_trip(text);
 }
 
+/* What a stage or a task says to be empty is so, and is not the file's. */
+static void test_empty_lists(void **state) {
+        static const char text[] =
+                "kind: finetune\nmodel: {init: m}\ntrain: {steps: 3}\n"
+                "data: {train: [x.csv], validation: [v.csv], test: [t.csv], text: [a, b], labels: [c, d]}\n"
+                "stages:\n- data: {validation: [], labels: []}\n- data: {test: [], text: []}\n"
+                "- tasks:\n  - {task: t, validation: [], test: []}\n  - {task: u, validation: [], text: []}\n"
+                "- {data: {objective: mlm, train: [x], train_weights: [1]}}\n"
+                "- {data: {}, train: {}}\n";
+        cleanup_spec struct spec *one = load(text), *two = NULL;
+        free(write_and_load(one, &two));
+        const struct spec *both[] = { one, two };
+
+        for (size_t i = 0; i < 2; i++) {
+                const struct spec_data *a = &both[i]->stages[0]->data, *b = &both[i]->stages[1]->data,
+                                       *t = spec_task(both[i]->stages[2], 0), *u = spec_task(both[i]->stages[2], 1),
+                                       *e = &both[i]->stages[4]->data;
+                assert_true(a->n_validation == 0 && a->n_labels == 0 && a->n_test == 1 && a->n_text == 2);
+                assert_true(b->n_validation == 1 && b->n_labels == 2 && b->n_test == 0 && b->n_text == 0);
+                assert_true(t->n_validation == 0 && t->n_test == 0 && t->n_text == 2);
+                assert_true(u->n_validation == 0 && u->n_test == 1 && u->n_text == 0);
+                assert_true(e->n_validation == 1 && e->n_labels == 2 && e->n_test == 1 && e->n_text == 2);
+        }
+        check_round_trip(text);
+        static const char weighed[] = "kind: pretrain\nmodel: {config: c, vocab: v}\ntrain: {steps: 3}\n"
+                                      "data: {train: [x, y], train_weights: [1, 2]}\n"
+                                      "stages:\n- {}\n- data: {train: [z], train_weights: []}\n";
+        cleanup_spec struct spec *plain = load(weighed);
+        assert_true(plain->stages[0]->data.weights && !plain->stages[1]->data.weights);
+        check_round_trip(weighed);
+}
+
 /* Each task has its own files and columns, and nothing of another's. */
 static void test_round_trip_of_tasks(void **state) {
         static const char text[] = "kind: finetune\nmodel: {init: m}\ntrain: {epochs: 2}\nstages:\n"
@@ -592,6 +627,7 @@ int main(void) {
                 cmocka_unit_test(test_files),
                 cmocka_unit_test(test_stages),
                 cmocka_unit_test(test_bad_stages),
+                cmocka_unit_test(test_empty_lists),
                 cmocka_unit_test(test_examples),
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_zero_is_not_absent),

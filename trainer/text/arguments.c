@@ -2,6 +2,10 @@
  * ALBERT always strips. */
 #include "trainer/text/arguments.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "bertd/exit.h"
 #include "common/parse.h"
 #include "common/usage.h"
@@ -32,23 +36,38 @@ bool text_arguments_take(struct text_arguments *arguments, int value) {
         return true;
 }
 
+static bool given(int argument, bool otherwise) { return argument < 0 ? otherwise : argument; }
+
 int text_arguments_options(const struct text_arguments *arguments, const struct vocab *vocab, struct text_options *ret,
                            struct error *error) {
-        bool lowercase = arguments->lowercase != 0, sentencepiece = vocab && vocab_sentencepiece(vocab);
+        bool sentencepiece = vocab && vocab_sentencepiece(vocab);
+        const struct text_options *own = vocab ? vocab_options(vocab) : NULL;
 
         if (sentencepiece && arguments->chinese >= 0)
                 return error_input(error, BERTD_EXIT_USAGE, "--[no-]chinese: not with a SentencePiece model");
         if (!sentencepiece && (arguments->quotes >= 0 || arguments->nfkd >= 0))
                 return error_input(error, BERTD_EXIT_USAGE, "--[no-]%s: only with a SentencePiece model",
                                    arguments->quotes >= 0 ? "quotes" : "nfkd");
+        bool lowercase = given(arguments->lowercase, own ? own->lowercase : true);
+        bool accents = own && arguments->lowercase < 0 ? own->strip_accents : lowercase || sentencepiece;
         *ret = (struct text_options) {
                 .lowercase = lowercase,
-                .strip_accents = arguments->strip_accents < 0 ? lowercase || sentencepiece : arguments->strip_accents,
-                .chinese = !sentencepiece && arguments->chinese != 0,
+                .strip_accents = given(arguments->strip_accents, accents),
+                .chinese = !sentencepiece && given(arguments->chinese, own ? own->chinese : true),
                 .quotes = sentencepiece && arguments->quotes != 0,
                 .nfkd = sentencepiece && arguments->nfkd != 0,
         };
         return 0;
+}
+
+void warn_of_notes(const struct vocab *vocab) {
+        const char *line = vocab ? vocab_notes(vocab) : NULL;
+
+        while (line && *line) {
+                size_t n = strcspn(line, "\n");
+                (void) fprintf(stderr, "%s: %.*s\n", program_invocation_short_name, (int) n, line);
+                line += n + (line[n] == '\n');
+        }
 }
 
 int text_source_check(const struct text_source *source, const char *command, struct error *error) {
@@ -86,6 +105,8 @@ int text_source_load(const struct text_source *source, const struct text_argumen
         if (source->checkpoint)
                 return load_checkpoint(source, ret, ret_options, error);
         int r = vocab_load(source->vocab, ret, error);
+        if (r >= 0)
+                warn_of_notes(*ret);
         return r < 0 ? r : text_arguments_options(arguments, *ret, ret_options, error);
 }
 

@@ -57,9 +57,12 @@ struct text_arguments {
 /* True where `value` was one of TEXT_ARGUMENTS, whose argument is optarg. */
 bool text_arguments_take(struct text_arguments *arguments, int value);
 
-/* The options for a vocabulary, NULL for one that is to be learnt; one that it does not know is refused (BERTD_EXIT_USAGE). */
+/* The options for a vocabulary, by default those of its own files; NULL for one that is to be learnt; one that it does not know is refused (BERTD_EXIT_USAGE). */
 int text_arguments_options(const struct text_arguments *arguments, const struct vocab *vocab, struct text_options *ret,
                            struct error *error);
+
+/* Prints the vocabulary's notes on stderr. */
+void warn_of_notes(const struct vocab *vocab);
 
 /* A checkpoint's vocabulary, which the caller frees, and how its text was folded. text/ knows no checkpoints: its caller does. */
 typedef int (*checkpoint_text)(const char *path, struct vocab **ret, struct text_options *ret_options,

@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "trainer/text/tokenizer_files.h"
 
 bool asset_name_valid(const char *name) {
         size_t n = strlen(name);
@@ -58,16 +59,43 @@ int assets_add(struct assets *assets, const char *name, const void *data, size_t
         return take(assets, name, copy, size, error);
 }
 
+static int take_added(struct assets *assets, const struct vocab *vocab, struct error *error) {
+        char *text = vocab_added(vocab)->n > 0 ? added_format(vocab_added(vocab)) : NULL;
+
+        if (vocab_added(vocab)->n == 0)
+                return 0;
+        return text ? take(assets, ASSET_ADDED, text, strlen(text), error)
+                    : error_errno(error, ENOMEM, "asset " ASSET_ADDED);
+}
+
+int assets_tokenizer(struct assets *assets, const char *path, const char *file, struct vocab **ret,
+                     struct error *error) {
+        cleanup_tokenizer struct tokenizer_files files = {};
+        cleanup_vocab struct vocab *vocab = NULL;
+
+        int r = file ? tokenizer_read_beside(path, file, &files, error) : tokenizer_read(path, &files, error);
+        if (r >= 0)
+                r = vocab_of_files(path, &files, &vocab, error);
+        if (r < 0)
+                return r;
+        const char *name = vocab_sentencepiece(vocab) ? ASSET_SENTENCEPIECE : ASSET_VOCAB;
+        r = take(assets, name, steal_pointer(&files.text), files.size, error);
+        if (r >= 0)
+                r = take_added(assets, vocab, error);
+        if (r >= 0)
+                *ret = steal_pointer(&vocab);
+        return r;
+}
+
 int assets_read(struct assets *assets, const char *name, const char *path, struct error *error) {
         char *data = NULL;
         size_t size;
+        cleanup_vocab struct vocab *vocab = NULL;
 
-        int r = vocab_read(path, &data, &size, error);
-        if (r < 0)
-                return r;
         if (!name)
-                name = vocab_is_sentencepiece(data, size) ? ASSET_SENTENCEPIECE : ASSET_VOCAB;
-        return take(assets, name, data, size, error);
+                return assets_tokenizer(assets, path, NULL, &vocab, error);
+        int r = vocab_read(path, &data, &size, error);
+        return r < 0 ? r : take(assets, name, data, size, error);
 }
 
 const struct asset *assets_vocabulary(const struct assets *assets) {
@@ -82,7 +110,13 @@ int assets_vocab(const struct assets *assets, const char *path, struct vocab **r
         if (!asset || (find(assets, ASSET_VOCAB) && find(assets, ASSET_SENTENCEPIECE)))
                 return error_input(error, BERTD_EXIT_DATA, "%s: expected one of %s and %s in it", path, ASSET_VOCAB,
                                    ASSET_SENTENCEPIECE);
-        return vocab_parse(path, asset->data, asset->size, ret, error);
+        const struct asset *listed = find(assets, ASSET_ADDED);
+        struct added_tokens added = {};
+        int r = listed ? added_parse(&added, path, listed->data, listed->size, error) : 0;
+        if (r >= 0)
+                r = vocab_parse(path, asset->data, asset->size, &added, ret, error);
+        added_free(&added);
+        return r;
 }
 
 void assets_free(struct assets *assets) {

@@ -3,7 +3,8 @@
  *
  *   { assets_add | assets_read } … → assets_vocab → assets_free
  *
- * A vocabulary is the asset ASSET_VOCAB or ASSET_SENTENCEPIECE, never both; any other asset belongs to it.
+ * A vocabulary is the asset ASSET_VOCAB or ASSET_SENTENCEPIECE, never both, and ASSET_ADDED, if it has added tokens; any other asset
+ * belongs to it.
  */
 #ifndef TRAINER_TEXT_ASSETS_H
 #define TRAINER_TEXT_ASSETS_H
@@ -18,7 +19,8 @@
 
 #define ASSET_VOCAB "vocab.txt"
 #define ASSET_SENTENCEPIECE "spiece.model"
-#define ASSET_NAME_MAX 64 /* bytes, with the NUL */
+#define ASSET_ADDED "added_tokens.json" /* added_format's: not the file of that name that transformers writes */
+#define ASSET_NAME_MAX 64               /* bytes, with the NUL */
 #define ASSET_BYTES_MAX VOCAB_FILE_BYTES_MAX
 #define ASSETS_MAX 16
 
@@ -40,8 +42,14 @@ bool asset_name_valid(const char *name);
 /* Keeps a copy of the bytes, in place of an asset that has the name already. */
 int assets_add(struct assets *assets, const char *name, const void *data, size_t size, struct error *error);
 
-/* The file at `path` under that name; NULL: that of its kind of vocabulary. Errors as vocab_load's. */
+/* The file at `path` under that name; NULL: the vocabulary that `path` names as vocab_load has it, and its added tokens. Errors as
+ * vocab_load's. */
 int assets_read(struct assets *assets, const char *name, const char *path, struct error *error);
+
+/* The same, with the vocabulary, which knows how its files have text folded and what to tell of them. `path` may be a folder whose own
+ * vocabulary `file` stands for (NULL: it does not). */
+int assets_tokenizer(struct assets *assets, const char *path, const char *file, struct vocab **ret,
+                     struct error *error);
 
 const struct asset *assets_find(const struct assets *assets, const char *name); /* NULL: not there */
 

@@ -154,8 +154,7 @@ static int parse_json(struct span line, const char *path, uint64_t number, const
                       struct error *error) {
         json_error_t json_error;
 
-        cleanup(cleanup_json_p) json_t *json =
-                json_read(line.begin, (size_t) (line.end - line.begin), 0, &json_error);
+        cleanup(cleanup_json_p) json_t *json = json_read(line.begin, (size_t) (line.end - line.begin), 0, &json_error);
         if (!json)
                 return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": %s at byte %d, expected a JSON object",
                                    path, number, json_error.text, json_error.position);

@@ -24,7 +24,8 @@
 static const char help[] =
         "usage: bert-trainer tokenize --vocab FILE | --checkpoint FILE [OPTION]... [FILE]...\n"
         "Prints the tokens of each line of text; no FILE, or -: standard input.\n"
-        "  --vocab FILE          WordPiece vocabulary, one token a line, or a SentencePiece model\n"
+        "  --vocab FILE          WordPiece vocabulary, one token a line, a tokenizer.json, a SentencePiece model, or\n"
+        "                        a model's folder with such files\n"
         "  --checkpoint FILE     a checkpoint: its vocabulary, and text as it was trained with\n"
         "  --ids                 print ids, not tokens\n" TEXT_ARGUMENTS_HELP SENTENCEPIECE_ARGUMENTS_HELP;
 
@@ -204,7 +205,7 @@ int text_tokenize(int argc, char **argv, checkpoint_text open) {
         if (r >= 0) {
                 tokenize.vocab = vocab;
                 tokenize.ids = arguments.ids;
-                tokenize.pieces = vocab_sentencepiece(vocab) && !arguments.ids;
+                tokenize.pieces = vocab_sentencepiece(vocab) && !arguments.ids && vocab_added(vocab)->n == 0;
                 r = run(&tokenize, &options, reader, &error);
                 if (r >= 0)
                         text_findings_print(reader_findings(reader), stderr);
