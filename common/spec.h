@@ -34,6 +34,9 @@ enum truncation {
         TRUNCATION_AUTO, /* of a spec: what model.init says, else head */
         TRUNCATION_MAX
 };
+enum data_empty { EMPTY_REFUSE, EMPTY_SKIP, EMPTY_MAX };
+#define DATA_EMPTY_NAMES \
+        { "refuse", "skip" }
 #define TRUNCATION_NAMES \
         { "head", "tail", "head_tail", "segments", "auto" }
 enum classifier_combine { COMBINE_CONCAT, COMBINE_MEAN, COMBINE_MAX, CLASSIFIER_COMBINE_MAX };
@@ -114,6 +117,8 @@ struct spec_data {
         enum data_format format;     /* auto: by the file's name */
         enum data_encoding encoding; /* utf-8 */
         enum data_header header;     /* auto: there is one where a column is named */
+        char *delimiter;             /* NULL: a comma; of csv (spec_delimiter) */
+        enum data_empty empty;       /* refuse; texts that are empty */
         double split;                /* 0; without validation, the share of train that is held out for it */
         double fraction;             /* 1; share of train that is used */
         uint64_t per_class;          /* 0 = all; examples of each class that are used */
@@ -205,6 +210,9 @@ static inline uint32_t spec_n_tasks(const struct spec *stage) { return stage->n_
 static inline const struct spec_data *spec_task(const struct spec *stage, uint32_t task) {
         return stage->n_tasks > 0 ? &stage->tasks[task]->data : &stage->data;
 }
+
+/* The character that data.delimiter names: itself, a punctuation mark or a tab, or "tab", "\\t"; NUL: none. */
+char spec_delimiter(const char *text);
 
 /* Whether a data file holds texts (.csv, .tsv, .jsonl), from which finetune makes a corpus itself, and is no corpus' prefix. */
 bool spec_is_texts(const char *path);
