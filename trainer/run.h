@@ -16,6 +16,7 @@
 
 #include "common/error.h"
 #include "common/spec.h"
+#include "trainer/checked.h"
 #include "trainer/checkpoint.h"
 #include "trainer/config.h"
 #include "trainer/corpora.h"
@@ -32,6 +33,7 @@
 #include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
 #include "trainer/texts.h"
+#include "trainer/windows.h"
 
 struct run_options {
         enum job_kind kind;
@@ -76,6 +78,8 @@ struct run {
         struct vocab *vocab;
         char *vocab_path;
         struct samples_vocab samples_vocab;
+        struct checked checked; /* corpora whose ids were read */
+        bool knows_checked;     /* rank 0's file of them */
         struct text_options text; /* fine-tuning: as all below */
         struct encoder *encoder;
         struct run_task tasks[SPEC_TASKS_MAX];
@@ -122,8 +126,10 @@ int run_load_inputs(struct run *run, struct error *error);
 bool run_init_is_folder(const struct run *run); /* model.init, where there is one */
 
 /* run_compare.c: ranks whose inputs are not the same are refused (exit 65) with rank, host and the first thing that differs.
- * Collective. Before anything whose order the spec decides; the data of stages [first, first + n), which are open; the weights. */
+ * Collective. Before anything whose order the spec decides; corpora, before
+ * their window map is used; all data of stages [first, first + n); the weights. */
 int run_compare_inputs(struct run *run, struct error *error);
+int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error);
 int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *error);
 int run_compare_weights(struct run *run, struct error *error);
 
@@ -139,6 +145,11 @@ const struct run_task *run_task_of(const struct run *run, const struct spec_data
 /* run_corpus.c: a corpus RUN_DIR/NAME of the texts of such files as spec_is_texts; labels do not count. Rank 0, not collective. */
 int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
                     struct error *error);
+
+/* run_map.c. Collective. Every id of the corpora is below the vocabulary's size, or exit 65; read only where it is not known already. Then the
+ * window map that rank 0 has built at `path`, on all ranks. */
+int run_check_ids(struct run *run, const struct corpora *corpora, struct error *error);
+int run_share_map(struct run *run, const char *path, struct windows **ret, struct error *error);
 
 /* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
 int run_restore(struct run *run, struct error *error);

@@ -227,6 +227,17 @@ static void add_corpora(struct fingerprint *f, const struct run_stage *stage, co
         fingerprint_add_content(f, name, "the window map", hex);
 }
 
+int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error) {
+        struct fingerprint f = {};
+
+        if (run->n_ranks == 1)
+                return 0;
+        add_corpora(&f, &run->stages[stage], "", part); /* the caller says which stage */
+        int r = fingerprint_compare(&f, run->exchange, error);
+        fingerprint_free(&f);
+        return r;
+}
+
 static void add_stage(struct fingerprint *f, const struct run *run, uint32_t index) {
         const struct run_stage *stage = &run->stages[index];
         char prefix[NAME_MAX_BYTES];

@@ -136,6 +136,7 @@ void run_free(struct run *run) {
         run_buckets_free(run);
         model_free(run->model);
         device_close(run->device);
+        checked_free(&run->checked);
         samples_vocab_free(&run->samples_vocab);
         encoder_free(run->encoder);
         for (uint32_t t = 0; t < run->n_tasks; t++) {

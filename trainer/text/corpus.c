@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <xxhash.h>
 
 #include "bertd/exit.h"
@@ -28,6 +29,8 @@ struct mapping {
         char *path;
         const unsigned char *data; /* NULL where the file is empty */
         size_t size;
+        struct timespec opened, modified, changed;
+        ino_t inode;
 };
 
 struct corpus {
@@ -67,6 +70,10 @@ static int mapping_open(const char *prefix, const char *suffix, struct mapping *
         }
         if (!S_ISREG(st.st_mode))
                 return error_input(error, BERTD_EXIT_DATA, "%s: not a regular file", mapping->path);
+        (void) clock_gettime(CLOCK_REALTIME, &mapping->opened);
+        mapping->modified = st.st_mtim;
+        mapping->changed = st.st_ctim;
+        mapping->inode = st.st_ino;
         mapping->size = (size_t) st.st_size;
         if (mapping->size == 0)
                 return 0;
@@ -314,6 +321,27 @@ int corpus_check_ids(const struct corpus *corpus, uint32_t vocab_size, struct er
                         return r;
         }
         return 0;
+}
+
+/* File systems count time in ticks: two changes within one look like one. */
+static bool is_settled(const struct mapping *m) {
+        double age = (double) (m->opened.tv_sec - m->changed.tv_sec) +
+                     (double) (m->opened.tv_nsec - m->changed.tv_nsec) / 1e9;
+
+        return age > (m->changed.tv_nsec == 0 ? 2 : 0.05);
+}
+
+bool corpus_state(const struct corpus *corpus, uint32_t vocab_size, char hex[CORPUS_HASH_MAX]) {
+        const struct mapping *bin = &corpus->bin;
+        char index[CORPUS_HASH_MAX], text[256];
+
+        (void) corpus_hash(corpus, index);
+        int n = snprintf(text, sizeof(text), "%s %u %ju %lld.%09ld %lld.%09ld", index, vocab_size,
+                         (uintmax_t) bin->inode, (long long) bin->modified.tv_sec, bin->modified.tv_nsec,
+                         (long long) bin->changed.tv_sec, bin->changed.tv_nsec);
+        XXH128_hash_t hash = XXH3_128bits(text, (size_t) n);
+        (void) snprintf(hex, CORPUS_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
+        return is_settled(bin);
 }
 
 const char *corpus_vocab_hash(const struct corpus *corpus) {
