@@ -53,7 +53,7 @@ enum device_kind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA, DEVICE_KIND_MAX };
 /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
 struct spec_resources {
         uint32_t ranks, gpus, threads;
-        bool ranks_given; /* the file has ranks */
+        bool ranks_given; /* the file has ranks: else they are not written back */
         uint64_t memory; /* bytes, in the file with K, M, G or T; 0 = no limit */
         double cpus;     /* 0 = no limit */
 };

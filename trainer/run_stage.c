@@ -350,8 +350,17 @@ static void say_fresh(const struct run *run) {
         }
 }
 
+/* Files may have changed since they were opened. */
+static int compare_again(struct run *run, uint32_t stage, struct error *error) {
+        int r = 0;
+
+        for (enum run_part part = 0; r >= 0 && part < PART_MAX; part++)
+                r = name_stage(run, stage, run_compare_corpora(run, stage, part, error), error);
+        return r < 0 ? r : run_compare_data(run, stage, 1, error);
+}
+
 int run_next_stage(struct run *run, struct error *error) {
-        int r = run_compare_data(run, run->stage + 1, 1, error); /* files may have changed meanwhile */
+        int r = compare_again(run, run->stage + 1, error);
         if (r >= 0)
                 r = run_use_stage(run, run->stage + 1, error);
         if (r < 0)

@@ -21,6 +21,9 @@ for variables in PMIX_RANK=0 PMI_SIZE=1 SLURM_STEP_NUM_TASKS=1; do
 done
 quietly env PMI_SIZE=2 "$TRAINER" params tiny.json && quietly env SLURM_STEP_NUM_TASKS=2 "$TRAINER" inspect absent.ckpt
 ok 'a command without ranks does not look' test $? -eq 66
+for value in 10 12 0xa 012; do
+        ok "NCCL_PROXY_DUMP_SIGNAL=$value" refuses 78 "^bert-trainer: NCCL_PROXY_DUMP_SIGNAL: $value is SIGUSR[12], " env NCCL_PROXY_DUMP_SIGNAL=$value $alone
+done
 have_ranks 2 || finish
 
 # two WORDS WORDS: of rank 0 and of rank 1, after the program's name

@@ -61,7 +61,7 @@ static void test_round_trip(void **state) {
                 assert_int_equal(ids[0], 9);
                 assert_int_equal(ids[1], 10);
                 assert_string_equal(corpus_vocab_hash(corpus), "00112233445566778899aabbccddeeff");
-                assert_int_equal(corpus_hash(corpus, hash), 0);
+                corpus_hash(corpus, hash);
                 assert_int_equal(strlen(hash), 32);
         }
 }

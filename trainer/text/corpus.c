@@ -41,6 +41,7 @@ struct corpus {
         const unsigned char *lengths, *offsets, *documents; /* unaligned arrays in idx */
         struct corpus_sidecar sidecar;
         bool has_sidecar;
+        char hash[CORPUS_HASH_MAX];
 };
 
 static int64_t read_i64(const unsigned char *array, uint64_t i) {
@@ -215,6 +216,12 @@ static int validate(struct corpus *corpus, struct error *error) {
         return r < 0 ? r : read_sidecar(corpus, error);
 }
 
+static void hash_index(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
+        XXH128_hash_t hash = XXH3_128bits_withSeed(corpus->idx.data, corpus->idx.size, corpus->bin.size);
+
+        (void) snprintf(hex, CORPUS_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
+}
+
 int corpus_open(const char *prefix, struct corpus **ret, struct error *error) {
         cleanup_corpus struct corpus *corpus = calloc(1, sizeof(*corpus));
         if (!corpus || !(corpus->prefix = strdup(prefix)))
@@ -227,6 +234,7 @@ int corpus_open(const char *prefix, struct corpus **ret, struct error *error) {
                 r = validate(corpus, error);
         if (r < 0)
                 return r;
+        hash_index(corpus, corpus->hash);
         *ret = steal_pointer(&corpus);
         return 0;
 }
@@ -333,10 +341,9 @@ static bool is_settled(const struct mapping *m) {
 
 bool corpus_state(const struct corpus *corpus, uint32_t vocab_size, char hex[CORPUS_HASH_MAX]) {
         const struct mapping *bin = &corpus->bin;
-        char index[CORPUS_HASH_MAX], text[256];
+        char text[256];
 
-        (void) corpus_hash(corpus, index);
-        int n = snprintf(text, sizeof(text), "%s %u %ju %lld.%09ld %lld.%09ld", index, vocab_size,
+        int n = snprintf(text, sizeof(text), "%s %u %ju %lld.%09ld %lld.%09ld", corpus->hash, vocab_size,
                          (uintmax_t) bin->inode, (long long) bin->modified.tv_sec, bin->modified.tv_nsec,
                          (long long) bin->changed.tv_sec, bin->changed.tv_nsec);
         XXH128_hash_t hash = XXH3_128bits(text, (size_t) n);
@@ -352,16 +359,12 @@ const struct text_options *corpus_text_options(const struct corpus *corpus) {
         return corpus->has_sidecar ? &corpus->sidecar.options : NULL;
 }
 
-int corpus_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
-        XXH128_hash_t hash = XXH3_128bits_withSeed(corpus->idx.data, corpus->idx.size, corpus->bin.size);
-        (void) snprintf(hex, CORPUS_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
-        return 0;
-}
+void corpus_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) { memcpy(hex, corpus->hash, CORPUS_HASH_MAX); }
 
 void corpus_content_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
         char both[2 * CORPUS_HASH_MAX] = "";
 
-        (void) corpus_hash(corpus, both);
+        hash_index(corpus, both);
         content_hash(corpus->bin.data, corpus->bin.size, both + CORPUS_HASH_MAX);
         content_hash(both, sizeof(both), hex);
 }
