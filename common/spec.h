@@ -54,8 +54,8 @@ enum device_kind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA, DEVICE_KIND_MAX };
 struct spec_resources {
         uint32_t ranks, gpus, threads;
         bool ranks_given; /* the file has ranks: else they are not written back */
-        uint64_t memory; /* bytes, in the file with K, M, G or T; 0 = no limit */
-        double cpus;     /* 0 = no limit */
+        uint64_t memory;  /* bytes, in the file with K, M, G or T; 0 = no limit */
+        double cpus;      /* 0 = no limit */
 };
 struct spec_restart {
         uint32_t max_without_progress; /* 5 */

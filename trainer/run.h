@@ -78,8 +78,8 @@ struct run {
         struct vocab *vocab;
         char *vocab_path;
         struct samples_vocab samples_vocab;
-        struct checked checked; /* corpora whose ids were read */
-        bool knows_checked;     /* rank 0's file of them */
+        struct checked checked;   /* corpora whose ids were read */
+        bool knows_checked;       /* rank 0's file of them */
         struct text_options text; /* fine-tuning: as all below */
         struct encoder *encoder;
         struct run_task tasks[SPEC_TASKS_MAX];

@@ -35,8 +35,10 @@ static int check_ranks(const struct run *run, struct error *error) {
                                    "resources.ranks: %u",
                                    run->options->spec_path, resources->ranks, n, n);
         if (run->rank == 0)
-                (void) fprintf(stderr, "bert-trainer: %s: resources.ranks: %u, but %u started on this host: continuing with %u\n",
-                               run->options->spec_path, resources->ranks, n, run->n_ranks);
+                (void) fprintf(
+                        stderr,
+                        "bert-trainer: %s: resources.ranks: %u, but %u started on this host: continuing with %u\n",
+                        run->options->spec_path, resources->ranks, n, run->n_ranks);
         return 0;
 }
 

@@ -41,7 +41,6 @@ spec() { sed "$1" spec.yaml >other.yaml; }
 
 spec 's/steps: 4/steps: 3/' && differs 'fewer steps' 'train.steps: 3, but rank 0 .* has 4'
 spec 's/steps: 4/steps: 4, seed: 43/' && differs 'another seed' 'train.seed: 43, but rank 0 .* has 42'
-spec 's/global_batch: 7/global_batch: 8/' && differs 'another batch' 'train.global_batch'
 spec 's/steps: 4/steps: 4, precision: fp64/' && differs 'another precision' 'train.precision: fp64'
 spec 's/sequence_length: 32/sequence_length: 32, objective: mlm+sop/' && differs 'another objective' 'data.objective: mlm+sop, but rank 0 .* has mlm+nsp'
 spec 's/validation: \[corpus-validation\], //' && differs 'no validation' 'data.validation: 0'
@@ -80,10 +79,14 @@ cp one.yaml spec.yaml
 # The same things at other places are no difference; nor is what rank 0 alone reads.
 mkdir there
 cp corpus.* corpus-validation.* vocab.txt tiny.json there/
-sed 's/name: tiny/name: other/; s/keep: 100/keep: 100/' spec.yaml >there/other.yaml
+sed 's/name: tiny/name: other/' spec.yaml >there/other.yaml
+sed 's/steps: 4/steps: 4, seed: 43/' spec.yaml >stale.yaml
+train 1 stale.yaml --run-dir there/run >stale.log 2>&1 && rm -r there/run/checkpoints # whose window maps are of another seed
 rm -rf run
 ok 'the same files elsewhere are the same' ./two 'pretrain spec.yaml --run-dir run' 'pretrain there/other.yaml --run-dir there/run'
-ok 'rank 0 alone writes' test -e "$(ckpt run 4)" -a ! -e there/run
+ok 'rank 0 alone writes' no_file there/run '*.ckpt'
+train 2 spec.yaml --run-dir common >common.log 2>&1 && "$TRAINER" diff "$(ckpt run 4)" "$(ckpt common 4)" >/dev/null
+ok 'and sends its window map: the same bits' test $? -eq 0
 cp "$(ckpt run 4)" begin.ckpt
 cp "$(ckpt run 2)" begun.ckpt
 sed 's/vocab: vocab.txt/vocab: vocab.txt, init: begin.ckpt/' one.yaml >spec.yaml
@@ -95,6 +98,24 @@ ok 'a rank that lacks the weights takes those of rank 0' ./two 'pretrain spec.ya
 cp one.yaml spec.yaml
 ok 'another checkpoint to resume' refuses_after_progress 65 "rank 1 on $host: --resume: .*begin.ckpt" \
         ./two 'pretrain spec.yaml --run-dir new --resume begun.ckpt' 'pretrain spec.yaml --run-dir new --resume begin.ckpt'
+
+# What was compared at the start may have changed when its stage begins.
+other corpus late
+sed 's/name: tiny/name: late/; /^data:/d; /^train:/d; s/every_steps: 2/every_steps: 0/' spec.yaml >late.yaml
+cat >>late.yaml <<'SPEC'
+data: {train: [corpus], sequence_length: 16}
+train: {global_batch: 2, micro_batch: 1}
+stages:
+- {train: {steps: 4000}}
+- {data: {train: [corpus]}, train: {steps: 2}}
+SPEC
+sed 's/{data: {train: \[corpus\]}/{data: {train: [late]}/' late.yaml >other.yaml
+refuses_after_progress 65 "rank 1 on $host: stage 1: data.train: .*late" ./two 'pretrain late.yaml --run-dir late' 'pretrain other.yaml --run-dir late' >late.said 2>&1 &
+job=$!
+wait_for 30 test -s late/metrics.jsonl
+printf '\007' | dd of=late.bin bs=1 seek=20 conv=notrunc 2>/dev/null
+wait $job
+ok 'a corpus that changed before its stage' test $? -eq 0
 
 # Versions of the program, whose first words are the same for ever: a copy whose version's text is another.
 version=$("$TRAINER" version | sed 's/.* //')
