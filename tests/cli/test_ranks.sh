@@ -110,7 +110,7 @@ stages:
 - {data: {train: [corpus]}, train: {steps: 2}}
 SPEC
 sed 's/{data: {train: \[corpus\]}/{data: {train: [late]}/' late.yaml >other.yaml
-refuses_after_progress 65 "rank 1 on $host: stage 1: data.train: .*late" ./two 'pretrain late.yaml --run-dir late' 'pretrain other.yaml --run-dir late' >late.said 2>&1 &
+refuses_after_progress 65 "stage 1: rank 1 on $host: data.train: .*late" ./two 'pretrain late.yaml --run-dir late' 'pretrain other.yaml --run-dir late' >late.said 2>&1 &
 job=$!
 wait_for 30 test -s late/metrics.jsonl
 printf '\007' | dd of=late.bin bs=1 seek=20 conv=notrunc 2>/dev/null
