@@ -9,7 +9,7 @@ kind=pretrain
 
 # A launcher is met by a process that is alone; commands without ranks do not look.
 alone="$TRAINER pretrain spec.yaml --run-dir alone"
-cure="mpirun -n N.*srun --mpi=pmix"
+cure="mpirun -n N or srun --mpi=pmix"
 for variables in 'PMI_SIZE=2 PMI_RANK=0' PMIX_RANK=1 OMPI_COMM_WORLD_SIZE=2 SLURM_STEP_NUM_TASKS=2 'SLURM_STEP_NUM_TASKS=2 PMIX_RANK=0' MPI_LOCALNRANKS=2; do
         ok "alone with $variables" refuses 78 "^bert-trainer: ${variables%%=*} is [12], .*$cure" env $variables $alone
 done
