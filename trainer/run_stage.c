@@ -142,7 +142,8 @@ static int open_checked(struct run *run, uint32_t index, enum run_part part, str
         r = exchange_agree(run->exchange, r, error);
         if (r >= 0)
                 r = run_compare_corpora(run, index, part, error);
-        return r < 0 ? r : run_check_ids(run, *corpora, error);
+        bool made = run->stages[index].made_prefix[part] != NULL; /* just now, of this vocabulary */
+        return r < 0 || made ? r : run_check_ids(run, *corpora, error);
 }
 
 /* Collective: rank 0 builds the map. */

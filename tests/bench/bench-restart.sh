@@ -32,18 +32,16 @@ with open(prefix + ".idx", "wb") as f:
             f.write(array.array("q", range(at * step, min(at + 1_000_000, n) * step, step)).tobytes())
 PY
 }
-seconds() { # RANKS STEPS: until the last of so many steps, from the newest checkpoint
-  local begin end
+seconds() { # RANKS STEPS: until the last of so many steps, from the newest checkpoint; and of all processes, computing
   sed "s/ steps: [0-9]*/ steps: $2/" big.yaml >now.yaml
-  begin=$(date +%s.%N)
-  train "$1" now.yaml --run-dir "run$1" >log 2>&1 || { tail -n 3 log >&2; exit 1; }
-  end=$(date +%s.%N)
-  awk "BEGIN { printf \"%.2f\", $end - $begin }"
+  TIMEFORMAT='%R %U %S'
+  { time train "$1" now.yaml --run-dir "run$1" >log 2>&1; } 2>took || { tail -n 3 log >&2; exit 1; }
+  awk '{ printf "%.2f | %.2f", $1, $2 + $3 }' took
 }
 write_spec big.yaml 1 1
 sed -i "s|\[corpus\]|[$folder/big]|; s|validation: \[corpus-validation\], ||; s|, evaluate_every: 4, evaluate_samples: 9||; s|sequence_length: 32|sequence_length: 64|" big.yaml
-echo '| tokens in the corpus | ranks | first start and a step, s | started again and a step, s |'
-echo '|---|---|---|---|'
+echo '| tokens in the corpus | ranks | first start and a step, s | of that computing | started again and a step, s | of that computing |'
+echo '|---|---|---|---|---|---|'
 for millions; do
   make_big "$millions"
   for ranks in 1 2; do
