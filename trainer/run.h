@@ -58,6 +58,7 @@ struct run_stage {
         uint64_t n[PART_MAX]; /* samples in one epoch */
         struct corpora *corpora[PART_MAX];
         char *made_prefix[PART_MAX]; /* of a corpus that the run made of texts */
+        bool made_elsewhere[PART_MAX];
         struct samples *samples[PART_MAX];
         struct texts *texts[PART_MAX];
         struct text_set set[PART_MAX];
@@ -145,6 +146,12 @@ const struct run_task *run_task_of(const struct run *run, const struct spec_data
 /* run_corpus.c: a corpus RUN_DIR/NAME of the texts of such files as spec_is_texts; labels do not count. Rank 0, not collective. */
 int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
                     struct error *error);
+
+/* The same corpus on all ranks: one that does not see rank 0's files at *prefix makes it for itself elsewhere, and says so, for run_remove_corpus
+ * once it is open. Collective. */
+int run_share_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, char **prefix,
+                     bool *ret_elsewhere, struct error *error);
+void run_remove_corpus(const char *prefix);
 
 /* run_map.c. Collective. Every id of the corpora is below the vocabulary's size, or exit 65; read only where it is not known already. Then the
  * window map that rank 0 has built at `path`, on all ranks. */

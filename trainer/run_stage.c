@@ -77,6 +77,7 @@ static struct source source_of(const struct run *run, uint32_t stage, bool evalu
 /* Of files of texts rank 0 makes a corpus, which then is the source. Collective. */
 static int make_corpus(struct run *run, uint32_t stage, struct source *source, struct error *error) {
         char **ret_prefix = &run->stages[stage].made_prefix[source->evaluation ? PART_VALIDATION : PART_TRAIN];
+        bool *elsewhere = &run->stages[stage].made_elsewhere[source->evaluation ? PART_VALIDATION : PART_TRAIN];
         const struct spec_data *d = &run->stages[stage].spec->data;
         uint32_t n_texts = 0;
 
@@ -91,9 +92,12 @@ static int make_corpus(struct run *run, uint32_t stage, struct source *source, s
         int r = *ret_prefix ? 0 : error_errno(error, ENOMEM, "corpus");
         if (r >= 0 && run->rank == 0)
                 r = run_make_corpus(run, d, source->prefixes, source->n, *ret_prefix, error);
+        r = exchange_agree(run->exchange, r, error);
+        if (r >= 0)
+                r = run_share_corpus(run, d, source->prefixes, source->n, ret_prefix, elsewhere, error);
         source->prefixes = ret_prefix;
         source->n = 1;
-        return exchange_agree(run->exchange, r, error);
+        return r;
 }
 
 /* Text of all corpora was made tokens alike: as finetune's own, else as the first one's. */
@@ -133,17 +137,19 @@ static int open_checked(struct run *run, uint32_t index, enum run_part part, str
         struct source source = source_of(run, index, part == PART_VALIDATION);
         struct corpora **corpora = &run->stages[index].corpora[part];
 
-        int r = make_corpus(run, index, &source, error);
-        if (r < 0)
-                return r;
-        r = corpora_open(source.prefixes, source.n, corpora, error);
+        int made = make_corpus(run, index, &source, error);
+        int r = made < 0 ? made : corpora_open(source.prefixes, source.n, corpora, error);
+        if (run->stages[index].made_elsewhere[part])
+                run_remove_corpus(source.prefixes[0]);
+        if (made < 0)
+                return made; /* on all ranks */
         if (r >= 0)
                 r = check_corpora(run, *corpora, error);
         r = exchange_agree(run->exchange, r, error);
         if (r >= 0)
                 r = run_compare_corpora(run, index, part, error);
-        bool made = run->stages[index].made_prefix[part] != NULL; /* just now, of this vocabulary */
-        return r < 0 || made ? r : run_check_ids(run, *corpora, error);
+        bool own = run->stages[index].made_prefix[part] != NULL; /* made just now, with this vocabulary */
+        return r < 0 || own ? r : run_check_ids(run, *corpora, error);
 }
 
 /* Collective: rank 0 builds the map. */

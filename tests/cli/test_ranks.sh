@@ -152,4 +152,20 @@ spec 's/texts.csv/changed.csv/' && differs 'another file of texts' 'data.train: 
 spec 's/sequence_length: 16/sequence_length: 16, labels: [net, core]/' && differs 'classes in another order' 'data.labels: 2, but rank 0 .* has 0'
 spec 's/sequence_length: 16/sequence_length: 16, lowercase: false/' && differs 'text folded otherwise' 'data.lowercase: false'
 ok 'nothing was written' test ! -e run
+sed '/^data:/d; /^train:/d' spec.yaml >further.yaml
+cat >>further.yaml <<'SPEC'
+data: {train: [texts.csv], sequence_length: 16}
+train: {global_batch: 4, micro_batch: 2, steps: 2}
+stages:
+- {data: {objective: mlm}}
+- {data: {objective: classify}}
+SPEC
+mkdir tmp
+TMPDIR=$work/tmp
+export TMPDIR
+ok 'a corpus of texts, made by rank 0' ./two 'finetune further.yaml --run-dir run' 'finetune further.yaml --run-dir there/none'
+train_two() { timeout 120 mpirun --oversubscribe -n 2 "$TRAINER" finetune further.yaml --run-dir common-texts >common.log 2>&1; }
+train_two && "$TRAINER" diff "$(ckpt run 4)" "$(ckpt common-texts 4)" >/dev/null
+ok 'a rank that does not see it makes the same' test $? -eq 0
+ok 'and leaves none of it' no_file tmp 'bert-trainer.*'
 finish
