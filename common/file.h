@@ -21,6 +21,9 @@ int file_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *
  * What is not a regular file (a device, a folder) is refused. */
 int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct error *error);
 
+/* Whether that could begin: for what computes long before it writes. */
+int file_check_writable(const char *path, struct error *error);
+
 /* fsync of the folder that holds `path`. Returns 0 or −errno. */
 int fsync_parent(const char *path);
 

@@ -196,6 +196,11 @@ static inline const struct spec_data *spec_task(const struct spec *stage, uint32
         return stage->n_tasks > 0 ? &stage->tasks[task]->data : &stage->data;
 }
 
+/* The file or folder that says what the model is. */
+static inline const char *spec_model_path(const struct spec *spec) {
+        return spec->model.config ? spec->model.config : spec->model.init;
+}
+
 /* Whether a data file holds texts (.csv, .tsv, .jsonl), from which finetune makes a corpus itself, and is no corpus' prefix. */
 bool spec_is_texts(const char *path);
 

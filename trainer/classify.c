@@ -342,7 +342,8 @@ static int report(const struct classifier *f, bool json, struct error *error) {
                 r = print_figures_json(f, accuracy, macro);
         else
                 print_figures(f, accuracy, macro);
-        return r < 0 || fflush(stdout) == EOF ? error_errno(error, EIO, "standard output") : 0;
+        errno = EIO;
+        return r < 0 || fflush(stdout) == EOF ? error_errno(error, errno, "standard output") : 0;
 }
 
 /* ---- the two commands ---- */

@@ -184,8 +184,8 @@ static int check_spec(const struct run *run, struct error *error) {
                                    kinds[run->options->kind]);
         if (run->samples_vocab.size > run->config.vocab_size)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: vocab_size: %u, but %s has %u tokens",
-                                   run->whole->model.config ? run->whole->model.config : run->whole->model.init,
-                                   run->config.vocab_size, run->vocab_path, run->samples_vocab.size);
+                                   spec_model_path(run->whole), run->config.vocab_size, run->vocab_path,
+                                   run->samples_vocab.size);
         return run_check_stages(run, error);
 }
 

@@ -18,9 +18,9 @@ static int check_stage(const struct run *run, const struct spec *spec, struct er
         const char *path = run->options->spec_path;
 
         if (spec->data.sequence_length > run->config.max_position_embeddings)
-                return error_input(error, BERTD_EXIT_CONFIG,
-                                   "%s: data.sequence_length: %u, but %s has max_position_embeddings %u", path,
-                                   spec->data.sequence_length, spec->model.config, run->config.max_position_embeddings);
+                return error_input(
+                        error, BERTD_EXIT_CONFIG, "%s: data.sequence_length: %u, but %s has max_position_embeddings %u",
+                        path, spec->data.sequence_length, spec_model_path(spec), run->config.max_position_embeddings);
         if (spec->data.sequence_length < 8)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: data.sequence_length: %u, expected at least 8", path,
                                    spec->data.sequence_length);

@@ -13,6 +13,7 @@
 
 #include "bertd/exit.h"
 #include "common/clock.h"
+#include "common/corpus_prefix.h"
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/usage.h"
@@ -298,6 +299,20 @@ static int run(struct prepare *prepare, struct reader *reader, struct error *err
         return r;
 }
 
+static int check_prefix(const char *output, struct error *error) {
+        size_t n = strlen(output), prefix = corpus_prefix_length(output);
+
+        if (prefix > 0)
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--output %s: expected a prefix: %.*s writes %.*s.bin and .idx", output,
+                                   (int) prefix, output, (int) prefix, output);
+        if (n == 0 || output[n - 1] == '/')
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--output '%s': expected a prefix: %scorpus writes %scorpus.bin and .idx", output,
+                                   output, output);
+        return 0;
+}
+
 /* 1: help was asked for. */
 static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
         static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
@@ -330,7 +345,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
         }
         if (!arguments->vocab)
                 return usage_missing("--vocab FILE", argv[0], error);
-        return arguments->output ? 0 : usage_missing("--output PREFIX", argv[0], error);
+        return arguments->output ? check_prefix(arguments->output, error)
+                                 : usage_missing("--output PREFIX", argv[0], error);
 }
 
 int cmd_prepare(int argc, char **argv) {
