@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bertd/exit.h"
 #include "common/cleanup.h"
 
 int write_all(int fd, const void *data, size_t size) {
@@ -86,6 +87,16 @@ int file_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *
         *ret_data = steal_pointer(&data);
         *ret_size = size;
         return 0;
+}
+
+int file_refuse_pointer(const char *path, const void *data, size_t size, struct error *error) {
+        static const char first[] = "version https://git-lfs.github.com/spec/";
+
+        if (size < sizeof(first) - 1 || memcmp(data, first, sizeof(first) - 1) != 0)
+                return 0;
+        return error_input(error, BERTD_EXIT_DATA,
+                           "%s: a Git LFS pointer, not the file itself; fetch it in its repository with: git lfs pull",
+                           path);
 }
 
 int fsync_parent(const char *path) {

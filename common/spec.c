@@ -384,7 +384,7 @@ static int check_together(struct reader *reader, struct spec *spec) {
 
         if (spec->kind == JOB_COMMAND)
                 return 0;
-        if ((!model->config || !model->vocab) && !(spec->kind == JOB_FINETUNE && model->init))
+        if ((!model->config || !model->vocab) && !model->init)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: model.%s: missing; expected a file",
                                    reader->file.path, model->config ? "vocab" : "config");
         if (data->max_predictions > data->sequence_length)

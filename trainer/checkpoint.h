@@ -6,13 +6,15 @@
  *   tensor (id INTEGER PRIMARY KEY, name, kind, dtype, shape, checksum): kind is param, moment1 or moment2; shape is
  *          "[768, 768]"
  *   chunk  (tensor, seq, data): row-major elements, little-endian; rowid = tensor · 2^24 + seq
+ *   asset  (name TEXT PRIMARY KEY, data, checksum): the tokenizer's files, byte for byte (text/assets.h). meta's "assets" is a
+ *          checksum over their names and checksums. A checkpoint without any has neither, as those of older programs.
  *
  * application_id CHECKPOINT_APPLICATION_ID, user_version CHECKPOINT_FORMAT, pages of 64 KiB. checksum = xxh3-128 of
- * the tensor's bytes in hex. Reading trusts nothing: a file that is cut, flipped, of another kind or version is
+ * the tensor's or the asset's bytes in hex. Reading trusts nothing: a file that is cut, flipped, of another kind or version is
  * refused with exit 76 and one line.
  *
- *   write: checkpoint_write(path, meta, source)
- *   read:  checkpoint_open → { checkpoint_read_tensor … } → checkpoint_close
+ *   write: checkpoint_write(path, meta, tensors, assets)
+ *   read:  checkpoint_open → { checkpoint_read_tensor …, checkpoint_read_assets } → checkpoint_close
  */
 #ifndef TRAINER_CHECKPOINT_H
 #define TRAINER_CHECKPOINT_H
@@ -23,6 +25,7 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
+#include "trainer/text/assets.h"
 
 #define CHECKPOINT_APPLICATION_ID 0x42455254 /* "BERT" */
 #define CHECKPOINT_FORMAT 1
@@ -55,9 +58,9 @@ struct checkpoint_tensor {
         int64_t id;       /* reading only */
 };
 
-/* Writes PATH.tmp, makes it durable and gives it its name; a failure leaves nothing behind. */
+/* Writes PATH.tmp, makes it durable and gives it its name; a failure leaves nothing behind. `assets` may be NULL: none. */
 int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors,
-                     uint32_t n, struct error *error);
+                     uint32_t n, const struct assets *assets, struct error *error);
 
 static inline int64_t checkpoint_chunk_rowid(int64_t tensor, uint64_t seq) { return tensor << 24 | (int64_t) seq; }
 
@@ -80,12 +83,16 @@ int64_t checkpoint_find(const struct checkpoint *checkpoint, const char *name, c
 /* Reads tensor `index` into `data` (its size in bytes) and compares the checksum. */
 int checkpoint_read_tensor(struct checkpoint *checkpoint, uint32_t index, void *data, struct error *error);
 
+/* Reads all assets into the empty *assets, which the caller frees in any case, each held against its checksum. */
+int checkpoint_read_assets(struct checkpoint *checkpoint, struct assets *assets, struct error *error);
+
 /* Holds the whole file against its own checksum: after the tensors, whose checksums say more. */
 int checkpoint_check_file(struct checkpoint *checkpoint, struct error *error);
 
-/* Reads every tensor once and keeps none, then checks the whole file. */
+/* Reads every tensor and asset once and keeps none, then checks the whole file. */
 int checkpoint_verify(struct checkpoint *checkpoint, struct error *error);
 
+#define CHECKPOINT_ASSETS_KEY "assets"
 #define CHECKPOINT_FILE_KEY "file_checksum"
 #define CHECKPOINT_FILE_MARKER "file-xxh3-128:"
 
@@ -96,6 +103,9 @@ int checkpoint_file_checksum(int fd, char ret_hex[33], char ret_said[33], off_t 
 /* xxh3-128 in hex over all meta items but the two checksums and all tensor rows: what "digest" must say. */
 void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
                        char hex[33]);
+
+/* xxh3-128 in hex over names and checksums of all assets: what meta's "assets" must say. */
+void checkpoint_assets_digest(const struct assets *assets, char hex[33]);
 
 /* "[768, 768]" */
 void checkpoint_format_shape(const struct checkpoint_tensor *tensor, char *buffer, size_t size);

@@ -84,3 +84,16 @@ void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoi
         XXH128_hash_t h = XXH3_128bits_digest(&state);
         (void) snprintf(hex, 33, "%016llx%016llx", (unsigned long long) h.high64, (unsigned long long) h.low64);
 }
+
+void checkpoint_assets_digest(const struct assets *assets, char hex[33]) {
+        XXH3_state_t state;
+
+        XXH3_INITSTATE(&state);
+        (void) XXH3_128bits_reset(&state);
+        for (uint32_t i = 0; i < assets->n; i++) {
+                hash_text(&state, assets->item[i].name);
+                hash_text(&state, assets->item[i].checksum);
+        }
+        XXH128_hash_t h = XXH3_128bits_digest(&state);
+        (void) snprintf(hex, 33, "%016llx%016llx", (unsigned long long) h.high64, (unsigned long long) h.low64);
+}

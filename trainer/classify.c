@@ -16,7 +16,7 @@
 #include "common/parse.h"
 #include "common/usage.h"
 #include "trainer/batches.h"
-#include "trainer/checkpoint.h"
+#include "trainer/bundle.h"
 #include "trainer/device.h"
 #include "trainer/finetune.h"
 #include "trainer/ops.h"
@@ -36,7 +36,7 @@ static const char EVALUATE_USAGE[] =
         "      --task NAME    of a checkpoint of several tasks: the one whose texts these are\n"
         "      --format KIND  csv, tsv, jsonl or lines (default: data.format of its training, else by the file's "
         "name)\n"
-        "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
+        "      --vocab FILE   the vocabulary, of a checkpoint without its own\n"
         "      --device KIND  auto (a GPU where there is one), cpu or cuda\n"
         "      --json         as one JSON object\n"
         "  -h, --help         this text\n";
@@ -48,15 +48,14 @@ static const char PREDICT_USAGE[] =
         "      --task NAME    of a checkpoint of several tasks: the one whose texts these are\n"
         "      --format KIND  csv, tsv, jsonl or lines (default: data.format of its training, else by the file's "
         "name)\n"
-        "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
+        "      --vocab FILE   the vocabulary, of a checkpoint without its own\n"
         "      --device KIND  auto (a GPU where there is one), cpu or cuda\n"
         "  -h, --help         this text\n";
 
 struct classifier {
         const char *vocab_path;
-        struct model_config config;
+        struct bundle bundle;
         struct model *model;
-        struct vocab *vocab;
         struct encoder *encoder;
         const char *task_name;   /* NULL: the only one */
         enum data_format format; /* auto: the task's */
@@ -75,34 +74,15 @@ struct classifier {
 
 /* ---- setting up ---- */
 
-static const char *meta_of(const struct checkpoint *c, const char *key) {
-        const char *value = checkpoint_meta_get(checkpoint_meta(c), key);
-        return value ? value : "";
-}
-
 static int open_task(struct classifier *f, const struct checkpoint *c, struct error *error) {
-        int r = weights_config(c, &f->config, error);
-
-        return r < 0 ? r : task_find(c, f->task_name, f->config.classifier.n_labels, &f->task, error);
+        return task_find(c, f->task_name, f->bundle.config.classifier.n_labels, &f->task, error);
 }
 
-/* An imported folder says nothing of lengths: then a text is as long as the model takes. */
-static int open_texts(struct classifier *f, const struct checkpoint *c, struct error *error) {
-        static const char *const names[TRUNCATION_MAX] = TRUNCATION_NAMES;
-        struct texts_options o = { .sequence_length = f->config.max_position_embeddings,
-                                   .max_segments = 1,
-                                   .cls = vocab_special(f->vocab, "[CLS]"),
-                                   .sep = vocab_special(f->vocab, "[SEP]") };
-        char how[16] = "head";
+static int open_texts(struct classifier *f, struct error *error) {
+        struct texts_options o = f->bundle.lengths;
 
-        (void) sscanf(meta_of(c, "truncation"), "%15s %u %u", how, &o.head_tokens, &o.max_segments);
-        (void) sscanf(meta_of(c, "sequence_length"), "%u", &o.sequence_length);
-        int truncation = parse_choice(how, names, TRUNCATION_MAX);
-        if (truncation < 0 || o.sequence_length < 8 || o.sequence_length > f->config.max_position_embeddings ||
-            o.max_segments < 1 || o.max_segments > SPEC_SEGMENTS_MAX)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key sequence_length or truncation",
-                                   checkpoint_path(c));
-        o.truncation = (enum truncation) truncation;
+        o.cls = vocab_special(f->bundle.vocab, "[CLS]");
+        o.sep = vocab_special(f->bundle.vocab, "[SEP]");
         f->records = (struct records_options) {
                 .format = f->format != FORMAT_AUTO ? f->format : f->task.format,
                 .encoding = f->task.encoding,
@@ -114,16 +94,11 @@ static int open_texts(struct classifier *f, const struct checkpoint *c, struct e
         return texts_new(f->encoder, &o, &f->texts, error);
 }
 
-static int open_encoder(struct classifier *f, const struct checkpoint *c, struct error *error) {
-        struct text_options options;
-        const char *path;
+static int open_encoder(struct classifier *f, struct error *error) {
+        const struct bundle *b = &f->bundle;
 
-        int r = weights_vocabulary(c, f->vocab_path, &f->vocab, &path, error);
-        if (r >= 0)
-                r = weights_text_options(c, &options, error);
-        if (r >= 0 && encoder_new(f->vocab, &options, 1, &f->encoder) < 0)
-                r = error_errno(error, ENOMEM, "%s", path);
-        return r;
+        return encoder_new(b->vocab, &b->text, 1, &f->encoder) < 0 ? error_errno(error, ENOMEM, "%s", b->vocab_path)
+                                                                   : 0;
 }
 
 static int open_model(struct classifier *f, struct checkpoint *c, struct error *error) {
@@ -137,31 +112,28 @@ static int open_model(struct classifier *f, struct checkpoint *c, struct error *
                                             .max_tokens = limits.max_tokens,
                                             .max_samples = limits.max_samples };
 
-        if (strcmp(meta_of(c, "precision"), "fp64") == 0)
-                return error_input(error, BERTD_EXIT_DATA, "%s: is of the fp64 reference; expected fp32 weights",
-                                   checkpoint_path(c));
         int r = device_open(f->kind, PRECISION_FP32, 0, &f->device, error);
         if (r >= 0)
-                r = model_new(&f->config, device_ops(f->device), &limits, &f->model, error);
+                r = model_new(&f->bundle.config, device_ops(f->device), &limits, &f->model, error);
         if (r >= 0)
                 r = weights_read(c, f->model, error);
         if (r >= 0)
                 r = batches_new(&f->source, &all, &f->batches, error);
-        f->logits = calloc((size_t) BATCH * f->config.classifier.n_labels, sizeof(*f->logits));
+        f->logits = calloc((size_t) BATCH * f->bundle.config.classifier.n_labels, sizeof(*f->logits));
         f->confusion = calloc((size_t) f->task.labels.n * f->task.labels.n, sizeof(*f->confusion));
         return r >= 0 && (!f->logits || !f->confusion) ? error_errno(error, ENOMEM, "a classifier") : r;
 }
 
 static int open_classifier(struct classifier *f, const char *path, struct error *error) {
-        cleanup_checkpoint struct checkpoint *c = NULL;
+        int r = bundle_open(&f->bundle, path, USE_CLASSIFIER, f->vocab_path, error);
+        struct checkpoint *c = f->bundle.checkpoint;
 
-        int r = checkpoint_open(path, &c, error);
         if (r >= 0)
                 r = open_task(f, c, error);
         if (r >= 0)
-                r = open_encoder(f, c, error);
+                r = open_encoder(f, error);
         if (r >= 0)
-                r = open_texts(f, c, error);
+                r = open_texts(f, error);
         return r < 0 ? r : open_model(f, c, error);
 }
 
@@ -172,7 +144,7 @@ static void release(struct classifier *f) {
         model_free(f->model);
         device_close(f->device);
         encoder_free(f->encoder);
-        vocab_free(f->vocab);
+        bundle_close(&f->bundle);
         task_free(&f->task);
         free(f->logits);
         free(f->confusion);
@@ -221,7 +193,7 @@ static int run_texts(struct classifier *f, bool count, struct error *error) {
                 const struct batch *batch = batches_get(f->batches, b);
                 model_classify(f->model, batch, f->logits);
                 for (uint32_t i = 0; i < batch->n_texts; i++, seen++) {
-                        double *row = f->logits + (size_t) i * f->config.classifier.n_labels + f->task.first;
+                        double *row = f->logits + (size_t) i * f->bundle.config.classifier.n_labels + f->task.first;
                         uint32_t best = softmax(row, c);
                         if (!isfinite(row[best]))
                                 return error_input(error, BERTD_EXIT_NAN,

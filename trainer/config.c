@@ -17,6 +17,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/json_read.h"
 
 #define CONFIG_SIZE_MAX ((size_t) 1 << 20)
 
@@ -104,7 +105,7 @@ static int read_real(const char *path, json_t *root, const struct real_key *key,
 static int read_choice(const char *path, json_t *root, const char *key, const char *const names[], unsigned n,
                        unsigned fallback, unsigned *ret, struct error *error) {
         json_t *value = json_object_get(root, key);
-        const char *name = json_string_value(value);
+        const char *name = json_plain_string(value);
         char expected[128] = "";
         size_t used = 0;
 
@@ -297,7 +298,10 @@ int config_parse(const char *path, const char *text, size_t size, struct model_c
         struct model_config config = {};
         json_error_t json_error;
 
-        root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &json_error);
+        int refused = file_refuse_pointer(path, text, size, error);
+        if (refused < 0)
+                return refused;
+        root = json_read(text, size, JSON_REJECT_DUPLICATES, &json_error);
         if (!root)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s:%d: %s", path, json_error.line, json_error.text);
         if (!json_is_object(root))

@@ -16,7 +16,8 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/usage.h"
-#include "trainer/checkpoint.h"
+#include "trainer/bundle.h"
+#include "trainer/fit.h"
 #include "trainer/hf.h"
 #include "trainer/model_internal.h"
 #include "trainer/safetensors.h"
@@ -28,14 +29,14 @@ static const char USAGE[] = "usage: bert-trainer export CHECKPOINT --output HF_D
                             "Writes the weights as a Hugging Face folder: config.json, model.safetensors, vocab.txt, "
                             "tokenizer_config.json.\n\n"
                             "  -o, --output HF_DIR   the folder, made where it is not there\n"
-                            "      --vocab FILE      the vocabulary it was trained with (default: where it lay then)\n"
+                            "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
                             "      --task NAME       of a checkpoint of several tasks: the one whose head is written\n"
                             "  -h, --help            this text\n";
 
 struct exporter {
-        const char *folder, *vocab; /* vocab NULL: the checkpoint says where */
-        struct checkpoint *checkpoint;
-        struct model_config config, hf_config;
+        const char *folder, *vocab; /* vocab: --vocab FILE, or NULL */
+        struct bundle bundle;
+        struct model_config hf_config;
         struct model_layout layout, hf_layout;
         uint32_t *origin;      /* (tensors of hf_layout) index in layout, or NONE */
         void **data;           /* (tensors of layout) owned */
@@ -75,8 +76,8 @@ static int map_tensors(struct exporter *x, struct error *error) {
                 return error_errno(error, ENOMEM, "%s", x->folder);
         for (uint32_t i = 0; i < hf->n_tensors; i++)
                 x->origin[i] = NONE;
-        map_run(x, 0, 0, SLOT_ENCODER + (x->config.embedding_mapping ? MAPPING_SLOTS : 0));
-        for (uint32_t l = 0; l < config_n_layers(&x->config); l++) {
+        map_run(x, 0, 0, SLOT_ENCODER + (x->bundle.config.embedding_mapping ? MAPPING_SLOTS : 0));
+        for (uint32_t l = 0; l < config_n_layers(&x->bundle.config); l++) {
                 map_run(x, hf->attention[l], own->attention[l], ATTENTION_SLOTS);
                 map_run(x, hf->feed_forward[l], own->feed_forward[l], FEED_FORWARD_SLOTS);
         }
@@ -87,13 +88,13 @@ static int map_tensors(struct exporter *x, struct error *error) {
 }
 
 static int read_weights(struct exporter *x, bool *ret_double, struct error *error) {
-        const char *path = checkpoint_path(x->checkpoint);
+        const char *path = checkpoint_path(x->bundle.checkpoint);
 
         for (uint32_t i = 0; i < x->layout.n_tensors; i++) {
                 const struct model_tensor *t = &x->layout.tensors[i];
-                int64_t index = checkpoint_find(x->checkpoint, t->name, "param");
+                int64_t index = checkpoint_find(x->bundle.checkpoint, t->name, "param");
                 const struct checkpoint_tensor *found =
-                        index < 0 ? NULL : checkpoint_tensor(x->checkpoint, (uint32_t) index);
+                        index < 0 ? NULL : checkpoint_tensor(x->bundle.checkpoint, (uint32_t) index);
                 if (!found || found->n_dims != t->n_dims ||
                     memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
@@ -103,11 +104,11 @@ static int read_weights(struct exporter *x, bool *ret_double, struct error *erro
                 x->data[i] = malloc(found->size);
                 if (!x->data[i])
                         return error_errno(error, ENOMEM, "%s", path);
-                int r = checkpoint_read_tensor(x->checkpoint, (uint32_t) index, x->data[i], error);
+                int r = checkpoint_read_tensor(x->bundle.checkpoint, (uint32_t) index, x->data[i], error);
                 if (r < 0)
                         return r;
         }
-        return checkpoint_check_file(x->checkpoint, error);
+        return checkpoint_check_file(x->bundle.checkpoint, error);
 }
 
 /* The map that a model without one is as good as: identity, and no bias. Caller frees. */
@@ -168,19 +169,19 @@ static int write_json(const struct exporter *x, const char *name, json_t *json, 
 
 /* transformers' classifiers see the last layer through the pooler, of one sequence. */
 static int check_classifier(const struct exporter *x, struct error *error) {
-        const struct classifier_config *c = &x->config.classifier;
+        const struct classifier_config *c = &x->bundle.config.classifier;
 
         if (x->task.labels.n == 0 || (c->input == INPUT_POOLED && c->n_layers == 1 && !c->segmented &&
-                                      c->first_layer + 1 == config_n_layers(&x->config)))
+                                      c->first_layer + 1 == config_n_layers(&x->bundle.config)))
                 return 0;
         return error_input(error, BERTD_EXIT_DATA,
                            "%s: transformers has no such classifier: expected the last layer, pooled, and no segments",
-                           checkpoint_path(x->checkpoint));
+                           checkpoint_path(x->bundle.checkpoint));
 }
 
 /* id2label and label2id, and the dropout under the name that the model type has for it. */
 static void add_classifier(const struct exporter *x, json_t *config) {
-        bool bert = x->config.model_type == MODEL_BERT;
+        bool bert = x->bundle.config.model_type == MODEL_BERT;
         json_t *names = json_object(), *ids = json_object();
         char key[16];
 
@@ -192,7 +193,7 @@ static void add_classifier(const struct exporter *x, json_t *config) {
         (void) json_object_set_new(config, "id2label", names);
         (void) json_object_set_new(config, "label2id", ids);
         (void) json_object_set_new(config, bert ? "classifier_dropout" : "classifier_dropout_prob",
-                                   json_real(x->config.classifier.dropout));
+                                   json_real(x->bundle.config.classifier.dropout));
         (void) json_object_set_new(config, "problem_type", json_string("single_label_classification"));
 }
 
@@ -208,7 +209,8 @@ static int write_config(const struct exporter *x, bool is_double, struct error *
         (void) json_object_del(json, "embedding_mapping");
         (void) json_object_del(json, "classifier");
         (void) json_object_del(json, "without_pretraining_heads");
-        (void) json_object_set_new(json, "architectures", json_pack("[s]", classes[x->config.model_type][classifier]));
+        (void) json_object_set_new(json, "architectures",
+                                   json_pack("[s]", classes[x->bundle.config.model_type][classifier]));
         (void) json_object_set_new(json, "torch_dtype", json_string(is_double ? "float64" : "float32"));
         if (classifier)
                 add_classifier(x, json);
@@ -217,14 +219,11 @@ static int write_config(const struct exporter *x, bool is_double, struct error *
 
 /* As BertTokenizer and AlbertTokenizer read it. */
 static int write_tokenizer(const struct exporter *x, bool sentencepiece, struct error *error) {
-        struct text_options o;
+        const struct text_options o = x->bundle.text;
 
-        int r = weights_text_options(x->checkpoint, &o, error);
-        if (r < 0)
-                return r;
         json_t *json = json_pack("{s:s, s:b, s:I, s:s, s:s, s:s, s:s, s:s}", "tokenizer_class",
                                  sentencepiece ? "AlbertTokenizer" : "BertTokenizer", "do_lower_case", o.lowercase,
-                                 "model_max_length", (json_int_t) x->config.max_position_embeddings, "unk_token",
+                                 "model_max_length", (json_int_t) x->bundle.config.max_position_embeddings, "unk_token",
                                  sentencepiece ? "<unk>" : "[UNK]", "sep_token", "[SEP]", "pad_token",
                                  sentencepiece ? "<pad>" : "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]");
         if (json && sentencepiece) {
@@ -238,50 +237,51 @@ static int write_tokenizer(const struct exporter *x, bool sentencepiece, struct 
 }
 
 static int write_vocabulary(const struct exporter *x, struct error *error) {
-        cleanup_vocab struct vocab *vocab = NULL;
-        cleanup_free char *text = NULL;
-        const char *from = NULL;
-        size_t size;
+        const struct asset *asset = assets_vocabulary(&x->bundle.assets);
 
-        if (!x->vocab && !checkpoint_meta_get(checkpoint_meta(x->checkpoint), "vocab_hash")) {
+        if (!asset) {
                 (void) fprintf(stderr, "bert-trainer: the checkpoint knows of no vocabulary: the folder gets none\n");
                 return 0;
         }
-        int r = weights_vocabulary(x->checkpoint, x->vocab, &vocab, &from, error);
-        if (r < 0)
-                return r;
-        bool sentencepiece = vocab_sentencepiece(vocab);
-        cleanup_free char *to = format_string("%s/%s", x->folder, sentencepiece ? "spiece.model" : "vocab.txt");
+        cleanup_free char *to = format_string("%s/%s", x->folder, asset->name);
         if (!to)
                 return error_errno(error, ENOMEM, "%s", x->folder);
-        r = file_read(from, VOCAB_FILE_BYTES_MAX, &text, &size, error);
-        if (r >= 0)
-                r = file_write_atomic(to, text, size, 0666, error);
-        return r < 0 ? r : write_tokenizer(x, sentencepiece, error);
+        int r = file_write_atomic(to, asset->data, asset->size, 0666, error);
+        return r < 0 ? r : write_tokenizer(x, vocab_sentencepiece(x->bundle.vocab) != NULL, error);
+}
+
+/* transformers cannot be told. */
+static void say_fresh(const struct exporter *x) {
+        unsigned fresh = x->bundle.fresh & fit_heads_of(&x->hf_config);
+        char names[128];
+
+        fit_name_heads(fresh, names, sizeof(names));
+        if (fresh)
+                (void) fprintf(stderr, "bert-trainer: %s: never trained, and random in %s: %s\n",
+                               checkpoint_path(x->bundle.checkpoint), x->folder, names);
 }
 
 static int run_export(struct exporter *x, const char *path, struct error *error) {
         bool is_double = false;
 
-        int r = checkpoint_open(path, &x->checkpoint, error);
-        if (r >= 0)
-                r = weights_config(x->checkpoint, &x->config, error);
+        int r = bundle_open(&x->bundle, path, USE_EXPORT, x->vocab, error);
         if (r < 0)
                 return r;
-        if (checkpoint_meta_get(checkpoint_meta(x->checkpoint), "labels.0"))
-                r = task_find(x->checkpoint, x->task_name, x->config.classifier.n_labels, &x->task, error);
+        if (checkpoint_meta_get(checkpoint_meta(x->bundle.checkpoint), "labels.0"))
+                r = task_find(x->bundle.checkpoint, x->task_name, x->bundle.config.classifier.n_labels, &x->task,
+                              error);
         else if (x->task_name)
                 r = error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier, so no task '%.64s'", path,
                                 x->task_name);
-        else if (x->config.without_pretraining_heads)
+        else if (x->bundle.config.without_pretraining_heads)
                 r = error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: holds neither classes nor pretraining heads",
                                 path);
         if (r >= 0)
                 r = check_classifier(x, error);
         if (r < 0)
                 return r;
-        x->hf_config = config_for_hf(&x->config, &x->task.labels);
-        r = model_layout_new(&x->config, &x->layout, error);
+        x->hf_config = config_for_hf(&x->bundle.config, &x->task.labels);
+        r = model_layout_new(&x->bundle.config, &x->layout, error);
         if (r >= 0)
                 r = model_layout_new(&x->hf_config, &x->hf_layout, error);
         if (r >= 0)
@@ -296,6 +296,8 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
                 r = write_weights(x, is_double, error);
         if (r >= 0)
                 r = write_config(x, is_double, error);
+        if (r >= 0)
+                say_fresh(x);
         return r;
 }
 
@@ -307,7 +309,7 @@ static void release(struct exporter *x) {
         task_free(&x->task);
         model_layout_free(&x->layout);
         model_layout_free(&x->hf_layout);
-        checkpoint_close(x->checkpoint);
+        bundle_close(&x->bundle);
 }
 
 int cmd_export(int argc, char **argv) {

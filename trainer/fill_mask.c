@@ -15,7 +15,7 @@
 #include "common/cleanup.h"
 #include "common/parse.h"
 #include "common/usage.h"
-#include "trainer/checkpoint.h"
+#include "trainer/bundle.h"
 #include "trainer/inspect.h"
 #include "trainer/model_internal.h"
 #include "trainer/text/encoder.h"
@@ -29,15 +29,15 @@
 static const char USAGE[] = "usage: bert-trainer fill-mask CHECKPOINT [--vocab FILE] [--top N] [TEXT]...\n\n"
                             "Prints the likeliest tokens for every [MASK] of each text (of each line of standard input "
                             "where there is none).\n\n"
-                            "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
+                            "      --vocab FILE   the vocabulary, of a checkpoint without its own\n"
                             "      --top N        how many (5)\n"
                             "  -h, --help         this text\n";
 
 struct fill_mask {
         const char *vocab_path;
         uint64_t top;
+        struct bundle bundle;
         struct model *model;
-        struct vocab *vocab;
         struct encoder *encoder;
         struct batch batch;
         uint32_t max_tokens;
@@ -45,34 +45,15 @@ struct fill_mask {
 
 /* ---- setting up ---- */
 
-static int open_vocabulary(struct fill_mask *f, const struct checkpoint *c, struct error *error) {
-        struct text_options options;
-        const char *path;
-
-        int r = weights_vocabulary(c, f->vocab_path, &f->vocab, &path, error);
-        if (r >= 0)
-                r = weights_text_options(c, &options, error);
-        if (r < 0)
-                return r;
-        if (encoder_new(f->vocab, &options, 1, &f->encoder) < 0)
-                return error_errno(error, ENOMEM, "%s", path);
-        return 0;
-}
-
-static int open_model(struct fill_mask *f, struct checkpoint *c, struct error *error) {
-        struct model_config config;
-
-        int r = weights_config(c, &config, error);
-        if (r < 0)
-                return r;
-        uint32_t n = f->max_tokens = config.max_position_embeddings;
+static int open_model(struct fill_mask *f, struct error *error) {
+        const struct bundle *b = &f->bundle;
+        uint32_t n = f->max_tokens = b->config.max_position_embeddings;
         const struct model_limits limits = { .max_tokens = n, .max_samples = 1, .max_masked = n, .max_length = n };
-        const char *precision = checkpoint_meta_get(checkpoint_meta(c), "precision");
-        if (precision && strcmp(precision, "fp64") == 0)
-                return error_input(error, BERTD_EXIT_DATA, "%s: is of the fp64 reference; expected fp32 weights",
-                                   checkpoint_path(c));
-        r = model_new(&config, ops_cpu(), &limits, &f->model, error);
-        return r < 0 ? r : weights_read(c, f->model, error);
+
+        if (encoder_new(b->vocab, &b->text, 1, &f->encoder) < 0)
+                return error_errno(error, ENOMEM, "%s", b->vocab_path);
+        int r = model_new(&b->config, ops_cpu(), &limits, &f->model, error);
+        return r < 0 ? r : weights_read(b->checkpoint, f->model, error);
 }
 
 static int allocate_batch(struct fill_mask *f, struct error *error) {
@@ -110,23 +91,23 @@ static void release(struct fill_mask *f) {
         free(b->sentence_labels);
         model_free(f->model);
         encoder_free(f->encoder);
-        vocab_free(f->vocab);
+        bundle_close(&f->bundle);
 }
 
 /* ---- one text ---- */
 
 /* The text between masks is encoded piece by piece: what stands for a mask is the same in every kind of vocabulary. */
 static int encode(const struct fill_mask *f, const char *text, struct ids *ids) {
-        int r = encoder_append(ids, vocab_special(f->vocab, "[CLS]"));
+        int r = encoder_append(ids, vocab_special(f->bundle.vocab, "[CLS]"));
 
         for (const char *mask; r >= 0 && (mask = strstr(text, MASK)); text = mask + strlen(MASK)) {
                 r = encoder_encode_special(f->encoder, 0, text, (size_t) (mask - text), ids);
                 if (r >= 0)
-                        r = encoder_append(ids, vocab_special(f->vocab, MASK));
+                        r = encoder_append(ids, vocab_special(f->bundle.vocab, MASK));
         }
         if (r >= 0)
                 r = encoder_encode_special(f->encoder, 0, text, strlen(text), ids);
-        return r < 0 ? r : encoder_append(ids, vocab_special(f->vocab, "[SEP]"));
+        return r < 0 ? r : encoder_append(ids, vocab_special(f->bundle.vocab, "[SEP]"));
 }
 
 static int fill_batch(struct fill_mask *f, const char *text, struct error *error) {
@@ -146,7 +127,7 @@ static int fill_batch(struct fill_mask *f, const char *text, struct error *error
         b->n_masked = 0;
         for (size_t i = 0; i < ids.n; i++) {
                 b->ids[i] = owned[i];
-                if (owned[i] == vocab_special(f->vocab, MASK))
+                if (owned[i] == vocab_special(f->bundle.vocab, MASK))
                         b->masked_rows[b->n_masked++] = (int32_t) i;
         }
         if (b->n_masked == 0)
@@ -163,7 +144,7 @@ static bool is_among(uint32_t v, const uint32_t *chosen, uint64_t n) {
 
 /* softmax of one row; the likeliest first, by repeated search: N is small. */
 static void print_top(const struct fill_mask *f, const float *logits) {
-        uint32_t n = MIN(vocab_size(f->vocab), f->model->config.vocab_size), chosen[TOP_MAX];
+        uint32_t n = MIN(vocab_size(f->bundle.vocab), f->model->config.vocab_size), chosen[TOP_MAX];
         double highest = -INFINITY, sum = 0;
 
         for (uint32_t v = 0; v < n; v++)
@@ -175,7 +156,7 @@ static void print_top(const struct fill_mask *f, const float *logits) {
                 for (uint32_t v = 0; v < n; v++)
                         if ((chosen[k] == UINT32_MAX || logits[v] > logits[chosen[k]]) && !is_among(v, chosen, k))
                                 chosen[k] = v;
-                (void) printf("%s%s %.3f", k > 0 ? "  " : "", vocab_token(f->vocab, (int32_t) chosen[k]),
+                (void) printf("%s%s %.3f", k > 0 ? "  " : "", vocab_token(f->bundle.vocab, (int32_t) chosen[k]),
                               exp((double) logits[chosen[k]] - highest) / sum);
         }
         (void) putchar('\n');
@@ -213,13 +194,10 @@ static int fill_lines(struct fill_mask *f, struct error *error) {
 }
 
 static int run_fill(struct fill_mask *f, const char *path, char **texts, int n, struct error *error) {
-        cleanup_checkpoint struct checkpoint *c = NULL;
+        int r = bundle_open(&f->bundle, path, USE_MASKS, f->vocab_path, error);
 
-        int r = checkpoint_open(path, &c, error);
         if (r >= 0)
-                r = open_vocabulary(f, c, error);
-        if (r >= 0)
-                r = open_model(f, c, error);
+                r = open_model(f, error);
         if (r >= 0)
                 r = allocate_batch(f, error);
         for (int i = 0; r >= 0 && i < n; i++)

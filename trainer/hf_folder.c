@@ -17,6 +17,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/json_read.h"
 #include "trainer/model_internal.h"
 #include "trainer/safetensors.h"
 
@@ -27,7 +28,8 @@ struct reading {
         const char *folder;
         struct model *model;
         struct safetensors *file;
-        bool *used; /* (tensors of the file) */
+        bool *used;     /* (tensors of the file) */
+        unsigned fresh; /* parts of which a tensor is not in the folder */
 };
 
 /* ---- names ---- */
@@ -158,6 +160,7 @@ static int take_tensors(struct reading *reading, struct error *error) {
                                        "bert-trainer: %s of the folder has other classes: it begins as a fresh one\n",
                                        t->name);
                         reading->used[found - safetensors_tensor(reading->file, 0)] = true;
+                        reading->fresh |= 1u << t->part;
                         continue;
                 }
                 int r = found ? take_tensor(reading, t, found, error) : 0;
@@ -168,6 +171,7 @@ static int take_tensors(struct reading *reading, struct error *error) {
                 if (t->part < PART_POOLER)
                         return error_input(error, BERTD_EXIT_DATA, "%s/model.safetensors: tensor %s is missing",
                                            reading->folder, t->name);
+                reading->fresh |= 1u << t->part;
                 (void) fprintf(stderr, "bert-trainer: %s is not in the folder and begins as a fresh one\n", t->name);
         }
         return 0;
@@ -228,7 +232,7 @@ static int open_weights(struct reading *reading, struct error *error) {
         return safetensors_open(path, &reading->file, error);
 }
 
-int hf_folder_read(const char *folder, struct model *model, struct error *error) {
+int hf_folder_read(const char *folder, struct model *model, unsigned *fresh, struct error *error) {
         struct reading reading = { .folder = folder, .model = model };
 
         int r = open_weights(&reading, error);
@@ -238,6 +242,7 @@ int hf_folder_read(const char *folder, struct model *model, struct error *error)
         r = reading.used ? take_tensors(&reading, error) : error_errno(error, ENOMEM, "%s", folder);
         if (r >= 0)
                 r = check_rest(&reading, error);
+        *fresh |= reading.fresh;
         model_parameters_changed(model);
         safetensors_close(reading.file);
         free(reading.used);
@@ -258,7 +263,13 @@ static int read_json(const char *folder, const char *name, json_t **ret, struct 
         int r = file_read(path, SMALL_FILE_MAX, &text, &size, error);
         if (r < 0)
                 return r;
-        *ret = json_loadb(text, size, 0, NULL);
+        json_error_t why = {};
+        r = file_refuse_pointer(path, text, size, error);
+        if (r < 0)
+                return r;
+        *ret = json_read(text, size, 0, &why);
+        if (!*ret)
+                return error_input(error, BERTD_EXIT_DATA, "%s:%d: %s", path, why.line, why.text);
         return json_is_object(*ret) ? 0 : error_input(error, BERTD_EXIT_DATA, "%s: not a JSON object", path);
 }
 

@@ -19,7 +19,7 @@ int hf_folder_config(const char *folder, struct model_config *ret_config, struct
 int hf_folder_text(const char *folder, char **ret_vocab, struct text_options *ret_options, struct error *error);
 
 /* Weights into the model, whose shape must be the folder's but for heads: what the folder lacks of them stays as it is, and is told on
- * stderr, as is a classifier of other classes. */
-int hf_folder_read(const char *folder, struct model *model, struct error *error);
+ * stderr, as is a classifier of other classes, and added to *fresh as bits, 1 << PART_…. */
+int hf_folder_read(const char *folder, struct model *model, unsigned *fresh, struct error *error);
 
 #endif

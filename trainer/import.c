@@ -5,11 +5,13 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
 #include "trainer/checkpoint.h"
+#include "trainer/fit.h"
 #include "trainer/hf.h"
 #include "trainer/hf_folder.h"
 #include "trainer/model.h"
@@ -32,6 +34,8 @@ struct import {
         struct model_config config;
         struct labels labels;
         struct model *model;
+        unsigned fresh; /* heads that the folder lacks */
+        struct assets assets;
 };
 
 static int make_model(struct import *import, struct error *error) {
@@ -45,7 +49,7 @@ static int make_model(struct import *import, struct error *error) {
         if (r < 0)
                 return r;
         model_init(import->model, HEAD_SEED);
-        return hf_folder_read(import->folder, import->model, error);
+        return hf_folder_read(import->folder, import->model, &import->fresh, error);
 }
 
 static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, struct error *error) {
@@ -57,28 +61,41 @@ static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, s
         int r = hf_folder_text(import->folder, &path, &options, error);
         if (r < 0 || !path)
                 return r;
-        r = vocab_load(path, &vocab, error);
+        r = assets_read(&import->assets, NULL, path, error);
+        if (r >= 0)
+                r = assets_vocab(&import->assets, path, &vocab, error);
         if (r < 0)
                 return r;
-        if (vocab_size(vocab) > import->config.vocab_size)
-                return error_input(error, BERTD_EXIT_DATA, "%s: %u tokens, but config.json has a vocab_size of %u",
-                                   path, vocab_size(vocab), import->config.vocab_size);
+        const struct fit fit = { .model = "config.json",
+                                 .config = &import->config,
+                                 .vocab_path = path,
+                                 .vocab = vocab,
+                                 .vouched = true,
+                                 .exit = BERTD_EXIT_DATA };
         vocab_hash(vocab, hash);
         checkpoint_meta_set(meta, "vocab_hash", "%s", hash);
         weights_set_text(meta, path, &options);
-        return 0;
+        return fit_vocabulary(&fit, error);
 }
 
 static int run_import(struct import *import, const char *output, struct error *error) {
         struct checkpoint_meta meta = {};
+        struct stat st;
 
+        if (stat(import->folder, &st) == 0 && !S_ISDIR(st.st_mode))
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: a file, expected a Hugging Face folder; a checkpoint needs no import",
+                                   import->folder);
         int r = make_model(import, error);
         if (r >= 0)
                 r = set_vocabulary(import, &meta, error);
         if (r >= 0 && import->labels.n > 0)
                 r = weights_set_labels(&meta, &import->labels, error);
         if (r >= 0)
-                r = weights_write(output, import->model, &import->config, import->folder, &meta, error);
+                weights_set_fresh(&meta, import->fresh);
+        if (r >= 0)
+                r = weights_write(output, import->model, &import->config, import->folder, &meta, &import->assets,
+                                  error);
         return r;
 }
 
@@ -111,5 +128,6 @@ int cmd_import(int argc, char **argv) {
                                import.folder);
         model_free(import.model);
         labels_free(&import.labels);
+        assets_free(&import.assets);
         return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "common/json_read.h"
 #include "common/parse.h"
 #include "trainer/text/unicode.h"
 
@@ -291,11 +292,11 @@ static int check_row(struct records *r, struct error *error) {
 
 /* ---- records ---- */
 
-static int append_text(struct records *r, const char *text, struct error *error) {
+static int append_text(struct records *r, const char *text, size_t size, struct error *error) {
         int code = r->text.n > 0 ? put(&r->text, ' ') : 0;
 
-        for (; code >= 0 && *text; text++)
-                code = put(&r->text, *text);
+        for (size_t i = 0; code >= 0 && i < size; i++)
+                code = put(&r->text, text[i]);
         return code < 0 ? error_errno(error, -code, "%s", r->path) : 0;
 }
 
@@ -303,20 +304,19 @@ static int take_fields(struct records *r, struct record *record, struct error *e
         int code = check_row(r, error);
 
         for (uint32_t i = 0; code >= 0 && i < r->options.n_text; i++)
-                code = append_text(r, field_at(r, r->column[i]), error);
+                code = append_text(r, field_at(r, r->column[i]), strlen(field_at(r, r->column[i])), error);
         if (code >= 0 && r->label != NO_COLUMN)
                 record->label = field_at(r, r->label);
         return code;
 }
 
 static int json_text(struct records *r, const char *key, struct error *error) {
-        const char *text = json_string_value(json_object_get(r->object, key));
+        const json_t *value = json_object_get(r->object, key);
 
-        if (!text)
+        if (!json_is_string(value))
                 return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": key %.40s is %s; expected a string",
-                                   r->path, r->first_line, key,
-                                   json_object_get(r->object, key) ? "no string" : "missing");
-        return append_text(r, text, error);
+                                   r->path, r->first_line, key, value ? "no string" : "missing");
+        return append_text(r, json_string_value(value), json_string_length(value), error);
 }
 
 /* A label that is no string becomes one, in place of the line, which is not needed any more. */
@@ -325,13 +325,15 @@ static int json_label(struct records *r, struct record *record, struct error *er
         char number[32];
 
         if (json_is_string(value)) {
-                record->label = json_string_value(value);
-                return 0;
+                record->label = json_plain_string(value);
+                return record->label ? 0
+                                     : error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": key %.40s holds a NUL",
+                                                   r->path, r->first_line, r->options.label);
         }
         if (!json_is_integer(value) && !json_is_boolean(value))
                 return error_input(error, BERTD_EXIT_DATA,
-                                   "%s:%" PRIu64 ": key %.40s is %s; expected a string or a whole number", r->path,
-                                   r->first_line, r->options.label, value ? "neither" : "missing");
+                                   "%s:%" PRIu64 ": key %.40s is %s; expected a string or a whole number of at most 64 bits",
+                                   r->path, r->first_line, r->options.label, value ? "neither" : "missing");
         if (json_is_boolean(value))
                 (void) snprintf(number, sizeof(number), "%s", json_is_true(value) ? "true" : "false");
         else
@@ -349,7 +351,7 @@ static int take_json(struct records *r, struct record *record, struct error *err
         int code = 0;
 
         json_decref(r->object);
-        r->object = json_loadb(r->field.data, r->field.n - 1, JSON_REJECT_DUPLICATES, &why);
+        r->object = json_read(r->field.data, r->field.n - 1, 0, &why);
         if (!r->object)
                 return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": %.120s", r->path, r->first_line, why.text);
         if (!json_is_object(r->object))
@@ -376,7 +378,7 @@ int records_next(struct records *r, struct record *ret, struct error *error) {
         if (r->options.format == FORMAT_JSONL)
                 code = take_json(r, ret, error);
         else if (r->options.format == FORMAT_LINES)
-                code = append_text(r, r->field.data, error);
+                code = append_text(r, r->field.data, strlen(r->field.data), error);
         else
                 code = take_fields(r, ret, error);
         if (code < 0)

@@ -74,10 +74,13 @@ struct run {
         const struct spec *spec; /* its spec */
         struct model_config config;
         struct vocab *vocab;
+        struct assets assets; /* of the vocabulary: what every checkpoint holds */
+        unsigned fresh; /* rank 0: heads that nobody had trained when this run began or was resumed, 1 << PART_… */
         char *vocab_path;
         struct samples_vocab samples_vocab;
-        struct text_options text; /* fine-tuning: as all below */
-        struct encoder *encoder;
+        struct text_options text; /* of what the run begins with, else fine-tuning's own */
+        bool text_known;          /* and it tells */
+        struct encoder *encoder;  /* fine-tuning: as all below */
         struct run_task tasks[SPEC_TASKS_MAX];
         uint32_t n_tasks, n_classes;
         struct class_range *class_ranges; /* (n_classes) each class' task; NULL: one task */

@@ -14,6 +14,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/fit.h"
 #include "trainer/run.h"
 #include "trainer/task.h"
 #include "trainer/weights.h"
@@ -215,6 +216,24 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
         return r;
 }
 
+/* What an update of the stage trains, or learns to live with: a classifier reads a pooler that is frozen. */
+static unsigned trained_in(const struct run *run, uint32_t stage) {
+        enum objective objective = run->stages[stage].spec->data.objective;
+
+        if (objective == OBJECTIVE_CLASSIFY)
+                return fit_classifier_heads(&run->config);
+        return HEAD(PART_MLM_HEAD) | (objective == OBJECTIVE_MLM ? 0 : HEAD(PART_SENTENCE_HEAD) | HEAD(PART_POOLER));
+}
+
+static unsigned fresh_now(const struct run *run) {
+        unsigned fresh = run->fresh & fit_heads_of(&run->config);
+
+        for (uint32_t s = 0; s < run->n_stages; s++)
+                if (s < run->stage || (s == run->stage && run->stage_step > 0))
+                        fresh &= ~trained_in(run, s);
+        return fresh;
+}
+
 struct checkpoint_meta run_meta_now(const struct run *run) {
         struct checkpoint_meta meta = run->now->meta;
         char scale[64];
@@ -232,6 +251,7 @@ struct checkpoint_meta run_meta_now(const struct run *run) {
         checkpoint_meta_set(&meta, "best_validation_step", "%" PRIu64, run->best_validation_step);
         if (run->evaluation_due)
                 checkpoint_meta_set(&meta, "evaluation_due", "1");
+        weights_set_fresh(&meta, fresh_now(run));
         return meta;
 }
 

@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "trainer/fit.h"
 #include "trainer/hf_folder.h"
 #include "trainer/run.h"
 #include "trainer/weights.h"
@@ -92,6 +93,20 @@ static void note_checkpoint(struct run *run) {
                 run->last_checkpoint_step = run->step;
 }
 
+/* What the run does not know by itself: heads that are still fresh, and files that belong to the vocabulary. */
+static int keep_rest(struct run *run, struct checkpoint *c, struct error *error) {
+        cleanup_assets struct assets assets = {};
+
+        int r = weights_fresh(c, &run->fresh, error);
+        if (r >= 0)
+                r = checkpoint_read_assets(c, &assets, error);
+        for (uint32_t i = 0; r >= 0 && i < assets.n; i++)
+                if (!assets_find(&run->assets, assets.item[i].name))
+                        r = assets_add(&run->assets, assets.item[i].name, assets.item[i].data, assets.item[i].size,
+                                       error);
+        return r;
+}
+
 static int restore_from(struct run *run, const char *path, struct error *error) {
         cleanup_checkpoint struct checkpoint *c = NULL;
         uint32_t stage = 0;
@@ -112,6 +127,9 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
         run->stage = stage;
         if (r >= 0)
                 r = restore_counters(run, c, error);
+        if (r < 0)
+                return r;
+        r = keep_rest(run, c, error);
         if (r < 0)
                 return r;
         run_meta_say(run, stage, checkpoint_meta(c));
@@ -148,12 +166,15 @@ static int begin_with(struct run *run, const char *path, struct error *error) {
         cleanup_checkpoint struct checkpoint *c = NULL;
 
         int r = 0;
+        run->fresh = 0;
         if (run_init_is_folder(run))
-                r = hf_folder_read(path, run->model, error);
+                r = hf_folder_read(path, run->model, &run->fresh, error);
         else {
                 r = checkpoint_open(path, &c, error);
                 if (r >= 0)
-                        r = run->whole->kind == JOB_FINETUNE ? weights_begin(c, run->model, error)
+                        r = weights_fresh(c, &run->fresh, error);
+                if (r >= 0)
+                        r = run->whole->kind == JOB_FINETUNE ? weights_begin(c, run->model, &run->fresh, error)
                                                              : weights_read(c, run->model, error);
         }
         if (r >= 0)
@@ -165,6 +186,8 @@ static int begin_with(struct run *run, const char *path, struct error *error) {
 
 static int restore_on_rank_0(struct run *run, struct error *error) {
         bool explicitly = run->options->resume != NULL;
+
+        run->fresh = ALL_HEADS; /* unless a checkpoint says otherwise */
 
         int r = explicitly ? restore_from(run, run->options->resume, error) : restore_newest(run, error);
         if (r >= 0 && run->last_checkpoint_step == UINT64_MAX && run->step == 0 && run->whole->model.init)

@@ -65,6 +65,8 @@ static int make_model(struct run *run, struct error *error) {
         int r = model_new(&run->config, run->ops, &limits, &run->model, error);
         if (r >= 0 && run->rank == 0)
                 r = saver_new(run->model, &run->saver, error);
+        if (r >= 0 && run->rank == 0)
+                saver_set_assets(run->saver, &run->assets);
         if (r >= 0)
                 model_init(run->model, run->whole->train.seed);
         return r;
@@ -125,6 +127,7 @@ void run_free(struct run *run) {
         }
         free(run->class_ranges);
         vocab_free(run->vocab);
+        assets_free(&run->assets);
         free(run->vocab_path);
         metrics_close(run->metrics);
         progress_free(run->progress);

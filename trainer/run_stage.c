@@ -11,16 +11,19 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/fit.h"
 #include "trainer/run.h"
 #include "trainer/weights.h"
 
 static int check_stage(const struct run *run, const struct spec *spec, struct error *error) {
         const char *path = run->options->spec_path;
 
-        if (spec->data.sequence_length > run->config.max_position_embeddings)
-                return error_input(
-                        error, BERTD_EXIT_CONFIG, "%s: data.sequence_length: %u, but %s has max_position_embeddings %u",
-                        path, spec->data.sequence_length, spec_model_path(spec), run->config.max_position_embeddings);
+        cleanup_free char *key = format_string("%s: data.sequence_length", path);
+        int r = key ? fit_length(spec_model_path(spec), &run->config, key, spec->data.sequence_length,
+                                 BERTD_EXIT_CONFIG, error)
+                    : error_errno(error, ENOMEM, "%s", path);
+        if (r < 0)
+                return r;
         if (spec->data.sequence_length < 8)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: data.sequence_length: %u, expected at least 8", path,
                                    spec->data.sequence_length);
@@ -120,25 +123,27 @@ static int make_corpus(struct run *run, uint32_t stage, struct source *source, s
         return exchange_agree(run->exchange, r, error);
 }
 
-/* Text of all corpora was made tokens alike: as finetune's own, else as the first one's. */
+static bool text_is_models(const struct run *run) { return run->text_known || run->whole->kind == JOB_FINETUNE; }
+
+/* Text of all corpora was made tokens alike: as finetune's own and as the model's that the run begins with, else as the first one's. */
 static int check_text(const struct run *run, const struct corpora *corpora, struct error *error) {
         const struct corpora *first = run->stages[0].corpora[PART_TRAIN];
-        bool tunes = run->whole->kind == JOB_FINETUNE;
-        const struct text_options *want = tunes ? &run->text : corpus_text_options((first ? first : corpora)->part[0]);
+        bool models = text_is_models(run), chinese = !vocab_sentencepiece(run->vocab) /* it cuts as it was learnt */;
+        const struct text_options *want = models ? &run->text : corpus_text_options((first ? first : corpora)->part[0]);
 
         for (uint32_t p = 0; p < corpora->n; p++) {
                 const struct text_options *has = corpus_text_options(corpora->part[p]);
                 if (!has || !want) /* prepared by another program, which does not tell */
                         continue;
                 if (has->lowercase == want->lowercase && has->strip_accents == want->strip_accents &&
-                    has->chinese == want->chinese)
+                    (!chinese || has->chinese == want->chinese))
                         continue;
                 return error_input(
                         error, BERTD_EXIT_DATA,
                         "%s: prepared with other settings (lowercase %d, strip accents %d, Chinese characters "
                         "apart %d) than %s (%d, %d, %d): prepare them alike",
                         corpora->prefixes[p], has->lowercase, has->strip_accents, has->chinese,
-                        tunes ? "the model" : (first ? first : corpora)->prefixes[0], want->lowercase,
+                        models ? "the model" : (first ? first : corpora)->prefixes[0], want->lowercase,
                         want->strip_accents, want->chinese);
         }
         return 0;
@@ -199,8 +204,7 @@ static int fill_meta(struct run *run, uint32_t index, const char *hash, struct e
 
         int r = run_meta_fill(run, index, hash, error);
         weights_set_text(&stage->meta, run->vocab_path,
-                         run->whole->kind == JOB_FINETUNE ? &run->text
-                                                          : corpus_text_options(stage->corpora[PART_TRAIN]->part[0]));
+                         text_is_models(run) ? &run->text : corpus_text_options(stage->corpora[PART_TRAIN]->part[0]));
         return exchange_agree(run->exchange, r, error);
 }
 

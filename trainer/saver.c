@@ -31,6 +31,7 @@ struct saver {
         char *spare;                       /* as many in the backend's memory; NULL: the state itself is read */
         struct checkpoint_tensor *tensors; /* (N_KINDS × n_tensors), data in the snapshot */
         struct checkpoint_meta meta;
+        const struct assets *assets; /* NULL: none */
         struct saver_result result;
 };
 
@@ -98,8 +99,9 @@ static void write_snapshot(struct saver *saver) {
         if (saver->result.r >= 0)
                 saver->result.r = check_snapshot(saver);
         if (saver->result.r >= 0)
-                saver->result.r = checkpoint_write(saver->result.path, &saver->meta, saver->tensors,
-                                                   N_KINDS * model_n_tensors(saver->model), &saver->result.error);
+                saver->result.r =
+                        checkpoint_write(saver->result.path, &saver->meta, saver->tensors,
+                                         N_KINDS * model_n_tensors(saver->model), saver->assets, &saver->result.error);
         saver->result.seconds = (double) (clock_monotonic_usec() - begin) / 1e6;
 }
 
@@ -159,6 +161,8 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
         *ret = saver;
         return 0;
 }
+
+void saver_set_assets(struct saver *saver, const struct assets *assets) { saver->assets = assets; }
 
 void saver_take_spare(struct saver *saver) { saver->spare = model_allocate_spare(saver->model, N_KINDS); }
 

@@ -11,6 +11,9 @@
 
 #include "bertd/exit.h"
 
+#define FRESH_KEY "fresh_heads"
+#define NO_HEAD "none"
+
 int weights_set_config(struct checkpoint_meta *meta, const struct model_config *config, struct error *error) {
         json_t *json = config_json(config);
         cleanup_free char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
@@ -63,28 +66,43 @@ int weights_text_options(const struct checkpoint *checkpoint, struct text_option
         return 0;
 }
 
-int weights_vocabulary(const struct checkpoint *checkpoint, const char *path, struct vocab **ret, const char **ret_path,
-                       struct error *error) {
-        const struct checkpoint_meta *meta = checkpoint_meta(checkpoint);
-        const char *hash = checkpoint_meta_get(meta, "vocab_hash");
-        cleanup_vocab struct vocab *vocab = NULL;
-        char found[VOCAB_HASH_MAX];
+static const char *const head_names[MODEL_PART_MAX] = {
+        [PART_POOLER] = "pooler",         [PART_MLM_HEAD] = "mlm_head", [PART_SENTENCE_HEAD] = "sentence_head",
+        [PART_CLASSIFIER] = "classifier", [PART_SEGMENTS] = "segments",
+};
 
-        if (!path)
-                path = checkpoint_meta_get(meta, "vocab_path");
-        if (!path)
-                return error_input(error, BERTD_EXIT_USAGE,
-                                   "%s does not say where its vocabulary is: give --vocab FILE",
-                                   checkpoint_path(checkpoint));
-        int r = vocab_load(path, &vocab, error);
-        if (r < 0)
-                return error_prefix(error, "--vocab FILE");
-        vocab_hash(vocab, found);
-        if (hash && strcmp(found, hash) != 0)
-                return error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary that %s was trained with", path,
-                                   checkpoint_path(checkpoint));
-        *ret = steal_pointer(&vocab);
-        *ret_path = path;
+void weights_set_fresh(struct checkpoint_meta *meta, unsigned heads) {
+        char text[128] = "";
+        size_t used = 0;
+
+        for (unsigned part = 0; part < MODEL_PART_MAX; part++)
+                if (heads & 1u << part && head_names[part] && used < sizeof(text))
+                        used += (size_t) snprintf(text + used, sizeof(text) - used, "%s%s", used > 0 ? " " : "",
+                                                  head_names[part]);
+        checkpoint_meta_set(meta, FRESH_KEY, "%s", used > 0 ? text : NO_HEAD);
+}
+
+static unsigned find_head(const char *name, size_t size) {
+        for (unsigned part = 0; part < MODEL_PART_MAX; part++)
+                if (head_names[part] && strlen(head_names[part]) == size && memcmp(head_names[part], name, size) == 0)
+                        return 1u << part;
+        return 0;
+}
+
+int weights_fresh(const struct checkpoint *checkpoint, unsigned *ret_heads, struct error *error) {
+        const char *text = checkpoint_meta_get(checkpoint_meta(checkpoint), FRESH_KEY);
+        unsigned heads = 0;
+
+        if (text && strcmp(text, NO_HEAD) == 0)
+                text = NULL;
+        for (size_t n; text && (n = strcspn(text, " ")) > 0; text += n + (text[n] == ' ')) {
+                unsigned head = find_head(text, n);
+                if (head == 0)
+                        return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key " FRESH_KEY " names '%.64s'",
+                                           checkpoint_path(checkpoint), text);
+                heads |= head;
+        }
+        *ret_heads = heads;
         return 0;
 }
 
@@ -135,7 +153,7 @@ struct checkpoint_tensor weights_describe(const struct model *model, const struc
 }
 
 int weights_write(const char *path, struct model *model, const struct model_config *config, const char *source,
-                  struct checkpoint_meta *meta, struct error *error) {
+                  struct checkpoint_meta *meta, const struct assets *assets, struct error *error) {
         uint32_t n = model_n_tensors(model);
         cleanup_free struct checkpoint_tensor *tensors = calloc(n, sizeof(*tensors));
 
@@ -151,7 +169,7 @@ int weights_write(const char *path, struct model *model, const struct model_conf
         checkpoint_meta_set(meta, "version", "%s", BERTD_VERSION);
         checkpoint_meta_set(meta, "step", "0");
         int r = weights_set_config(meta, config, error);
-        return r < 0 ? r : checkpoint_write(path, meta, tensors, n, error);
+        return r < 0 ? r : checkpoint_write(path, meta, tensors, n, assets, error);
 }
 
 static int read_tensor(struct checkpoint *c, const struct model *model, const struct model_tensor *t, const char *kind,
@@ -199,7 +217,7 @@ static bool begins_fresh(const struct checkpoint *c, const struct model_tensor *
                 (found->n_dims != t->n_dims || memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0));
 }
 
-int weights_begin(struct checkpoint *checkpoint, struct model *model, struct error *error) {
+int weights_begin(struct checkpoint *checkpoint, struct model *model, unsigned *fresh, struct error *error) {
         bool direct = model_in_host_memory(model);
         size_t size = model_run_bytes(model);
         void *to = direct ? model_parameters(model) : model_allocate_host(model, size);
@@ -211,8 +229,10 @@ int weights_begin(struct checkpoint *checkpoint, struct model *model, struct err
                 const struct model_tensor *t = model_tensor(model, i);
                 if (!begins_fresh(checkpoint, t))
                         r = read_tensor(checkpoint, model, t, "param", to, error);
-                else
+                else {
+                        *fresh |= 1u << t->part;
                         (void) fprintf(stderr, "bert-trainer: %s begins as a fresh one\n", t->name);
+                }
         }
         if (r >= 0 && !direct)
                 model_upload(model, model_parameters(model), to);

@@ -88,6 +88,6 @@ ok "a file that is cut is refused" refuses 65 "cut/model.safetensors" "$TRAINER"
 [ ! -e x.ckpt ] && [ ! -e x.ckpt.tmp ]
 ok "and nothing is left behind" test $? -eq 0
 echo extra >>vocab.txt
-ok "export with another vocabulary is refused" refuses 65 "not the vocabulary" "$TRAINER" export "$(ckpt run 20)" -o hf3
+ok "export with another vocabulary is refused" refuses 65 "vocab.txt: not the vocabulary" "$TRAINER" export --vocab vocab.txt "$(ckpt run 20)" -o hf3
 ok "export of what is no checkpoint is refused" refuses 76 "config.json: not a readable checkpoint" "$TRAINER" export hf/config.json -o hf3
 finish

@@ -63,7 +63,7 @@ static int setup(void **state) {
         checkpoint_meta_set(&meta, "step", "%d", 12);
         checkpoint_meta_set(&meta, "seed", "%d", 42);
         *state = f;
-        return checkpoint_write(f->path, &meta, tensors, ELEMENTSOF(tensors), NULL);
+        return checkpoint_write(f->path, &meta, tensors, ELEMENTSOF(tensors), NULL, NULL);
 }
 
 static int teardown(void **state) {
@@ -247,7 +247,7 @@ static int write_one(const char *path, struct error *error) {
                                        .size = 4,
                                        .data = &(float) { 1 } };
         *error = (struct error) {};
-        return checkpoint_write(path, &meta, &t, 1, error);
+        return checkpoint_write(path, &meta, &t, 1, NULL, error);
 }
 
 static void write_small(const struct rundir *rundir, uint64_t step) {

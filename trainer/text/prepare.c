@@ -28,10 +28,11 @@
 #define WIKITEXT_UNKNOWN "<unk>"
 
 static const char help[] =
-        "usage: bert-trainer prepare --vocab FILE --output PREFIX [OPTION]... [FILE]...\n"
+        "usage: bert-trainer prepare --vocab FILE | --checkpoint FILE --output PREFIX [OPTION]... [FILE]...\n"
         "Writes PREFIX.bin, PREFIX.idx (Megatron-LM's indexed dataset) and PREFIX.json from text; no FILE, or -: "
         "standard input.\n"
         "  --vocab FILE          WordPiece vocabulary, one token a line, or a SentencePiece model\n"
+        "  --checkpoint FILE     a checkpoint: its vocabulary, and text as it was trained with\n"
         "  --output PREFIX       where the corpus goes; one that is there is replaced at the end\n"
         "  --format FORMAT       lines: a sentence a line, a blank line between documents (default)\n"
         "                        prose: paragraphs, split into sentences; a file is a document, as is what two blank\n"
@@ -41,7 +42,8 @@ static const char help[] =
                 SENTENCEPIECE_ARGUMENTS_HELP;
 
 struct arguments {
-        const char *vocab, *output;
+        struct text_source source;
+        const char *output;
         enum text_format format;
         double validation;
         struct text_arguments text;
@@ -52,7 +54,6 @@ struct encoded {
         struct ids ids;
         uint32_t *marks;
         size_t n_marks, capacity;
-        uint64_t n_not_utf8; /* bytes of its text, which are left out */
 };
 
 struct prepare {
@@ -63,7 +64,6 @@ struct prepare {
         struct corpus_writer *train, *validation; /* validation: NULL where none is held out */
         struct corpus_writer *open;               /* the one that takes the open document */
         uint64_t document;                        /* its number */
-        uint64_t n_not_utf8;
 };
 
 /* A worker's state while it parses one block. */
@@ -106,20 +106,10 @@ static int encode(const struct worker *worker, const char *text, size_t size) {
         return encoder_encode(prepare->encoder, worker->thread, text, size, ids);
 }
 
-static uint64_t count_not_utf8(const char *text, size_t size) {
-        uint64_t n = 0;
-
-        for (size_t at = utf8_valid_prefix(text, size); at < size;
-             at += 1 + utf8_valid_prefix(text + at + 1, size - at - 1))
-                n++;
-        return n;
-}
-
 static int take_sentence(void *context, const char *text, size_t size) {
         const struct worker *worker = context;
         size_t begin = worker->encoded->ids.n;
 
-        worker->encoded->n_not_utf8 += count_not_utf8(text, size);
         int r = encode(worker, text, size);
         if (r < 0 || worker->encoded->ids.n == begin)
                 return r;
@@ -137,7 +127,6 @@ static int work(void *context, int thread, struct block *block, void *result, st
         const struct document_sink sink = { .context = &worker, .sentence = take_sentence, .end_document = take_end };
 
         worker.encoded->ids.n = worker.encoded->n_marks = 0;
-        worker.encoded->n_not_utf8 = 0;
         if (block->begins_file && take_end(&worker) < 0)
                 return -ENOMEM;
         return documents_parse(prepare->arguments->format, block, &sink, error);
@@ -173,7 +162,6 @@ static int consume(void *context, const struct block *block, void *result, struc
         const int32_t *ids = encoded->ids.data;
         int r = 0;
 
-        prepare->n_not_utf8 += encoded->n_not_utf8;
         for (size_t i = 0; i < encoded->n_marks && r >= 0;) {
                 size_t n = 0, n_ids = 0;
                 if (encoded->marks[i] == DOCUMENT_END) {
@@ -236,10 +224,7 @@ static int open_writers(struct prepare *prepare, struct error *error) {
 }
 
 static int open_encoder(struct prepare *prepare, struct error *error) {
-        int r = text_arguments_options(&prepare->arguments->text, prepare->vocab, &prepare->options, error);
-        if (r < 0)
-                return r;
-        r = encoder_new(prepare->vocab, &prepare->options, pipeline_threads(), &prepare->encoder);
+        int r = encoder_new(prepare->vocab, &prepare->options, pipeline_threads(), &prepare->encoder);
         return r < 0 ? error_errno(error, -r, "cannot prepare") : 0;
 }
 
@@ -259,13 +244,7 @@ static void report(const struct prepare *prepare, const struct reader *reader, u
                 sentences += corpus_writer_sentences(prepare->validation);
                 tokens += corpus_writer_tokens(prepare->validation);
         }
-        warn_of_cuts(reader);
-        if (prepare->n_not_utf8 > 0)
-                (void) fprintf(stderr,
-                               "bert-trainer: %" PRIu64
-                               " bytes of the text are not UTF-8 and were left out: is it in another "
-                               "encoding?\n",
-                               prepare->n_not_utf8);
+        text_findings_print(reader_findings(reader), stderr);
         (void) fprintf(stderr,
                        "%s: %" PRIu64 " documents (%" PRIu64 " held out), %" PRIu64 " sentences, %" PRIu64
                        " tokens in %.2f s, %.0f tokens/s, %.1f MB/s\n",
@@ -316,6 +295,7 @@ static int check_prefix(const char *output, struct error *error) {
 /* 1: help was asked for. */
 static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
         static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
+                                                 { "checkpoint", required_argument, NULL, 'c' },
                                                  { "output", required_argument, NULL, 'o' },
                                                  { "format", required_argument, NULL, 'f' },
                                                  { "validation", required_argument, NULL, 'V' },
@@ -329,7 +309,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                 if (text_arguments_take(&arguments->text, c))
                         continue;
                 if (c == 'v')
-                        arguments->vocab = optarg;
+                        arguments->source.vocab = optarg;
+                else if (c == 'c')
+                        arguments->source.checkpoint = optarg;
                 else if (c == 'o')
                         arguments->output = optarg;
                 else if (c == 'f' && text_format_from_name(optarg, &arguments->format) < 0)
@@ -343,14 +325,14 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                 else if (c == '?' || c == ':')
                         return usage_option(c, argv, options, argv[0], error);
         }
-        if (!arguments->vocab)
-                return usage_missing("--vocab FILE", argv[0], error);
-        return arguments->output ? check_prefix(arguments->output, error)
-                                 : usage_missing("--output PREFIX", argv[0], error);
+        int r = text_source_check(&arguments->source, argv[0], error);
+        if (r >= 0 && !arguments->output)
+                r = usage_missing("--output PREFIX", argv[0], error);
+        return r < 0 ? r : check_prefix(arguments->output, error);
 }
 
-int cmd_prepare(int argc, char **argv) {
-        struct arguments arguments = { .text = TEXT_ARGUMENTS_DEFAULT };
+int text_prepare(int argc, char **argv, checkpoint_text open) {
+        struct arguments arguments = { .source = { .open = open }, .text = TEXT_ARGUMENTS_DEFAULT };
         cleanup_vocab struct vocab *vocab = NULL;
         cleanup_reader struct reader *reader = NULL;
         struct prepare prepare = { .arguments = &arguments };
@@ -360,10 +342,10 @@ int cmd_prepare(int argc, char **argv) {
         if (r > 0)
                 return fputs(help, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
         if (r >= 0)
-                r = vocab_load(arguments.vocab, &vocab, &error);
+                r = text_source_load(&arguments.source, &arguments.text, &vocab, &prepare.options, &error);
         if (r >= 0)
-                r = reader_open(argv + optind, (size_t) (argc - optind), text_format_cut(arguments.format), &reader,
-                                &error);
+                r = text_arguments_reader(&arguments.text, argc, argv, text_format_cut(arguments.format), &reader,
+                                          &error);
         if (r >= 0) {
                 prepare.vocab = vocab;
                 r = run(&prepare, reader, &error);

@@ -180,7 +180,7 @@ static int hash_tokens(struct vocab *vocab) {
 }
 
 /* A protobuf message whose first field, a piece, begins with a field of its own; a vocabulary of lines has no empty line. */
-static bool is_sentencepiece(const char *text, size_t size) { return size > 2 && text[0] == '\n' && text[2] == '\n'; }
+bool vocab_is_sentencepiece(const char *text, size_t size) { return size > 2 && text[0] == '\n' && text[2] == '\n'; }
 
 static int load_sentencepiece(struct vocab *vocab, const char *path, size_t size, struct error *error) {
         int r = sentencepiece_new(path, vocab->text, size, &vocab->model, error);
@@ -208,26 +208,48 @@ static int load_wordpiece(struct vocab *vocab, const char *path, size_t size, st
         return r;
 }
 
-int vocab_load(const char *path, struct vocab **ret, struct error *error) {
-        cleanup_vocab struct vocab *vocab = calloc(1, sizeof(*vocab));
-        size_t size;
+int vocab_read(const char *path, char **ret_text, size_t *ret_size, struct error *error) {
+        int r = file_read(path, VOCAB_FILE_BYTES_MAX, ret_text, ret_size, error);
 
-        if (!vocab)
+        if (r < 0 && error && !error->exit)
+                error->exit = r == -ENOENT || r == -EACCES || r == -ENOTDIR ? BERTD_EXIT_INPUT
+                              : r == -EFBIG || r == -EINVAL                 ? BERTD_EXIT_DATA
+                                                                            : 0;
+        return r;
+}
+
+/* Takes the text, whose `size` bytes a NUL follows. */
+static int parse(const char *path, char *text, size_t size, struct vocab **ret, struct error *error) {
+        cleanup_vocab struct vocab *vocab = calloc(1, sizeof(*vocab));
+
+        if (!vocab) {
+                free(text);
                 return error_errno(error, ENOMEM, "%s", path);
-        int r = file_read(path, VOCAB_FILE_BYTES_MAX, &vocab->text, &size, error);
-        if (r < 0) {
-                if (error && !error->exit)
-                        error->exit = r == -ENOENT || r == -EACCES || r == -ENOTDIR ? BERTD_EXIT_INPUT
-                                      : r == -EFBIG || r == -EINVAL                 ? BERTD_EXIT_DATA
-                                                                                    : 0;
-                return r;
         }
-        r = is_sentencepiece(vocab->text, size) ? load_sentencepiece(vocab, path, size, error)
-                                                : load_wordpiece(vocab, path, size, error);
-        if (r < 0)
-                return r;
-        *ret = steal_pointer(&vocab);
-        return 0;
+        vocab->text = text;
+        int r = vocab_is_sentencepiece(text, size) ? load_sentencepiece(vocab, path, size, error)
+                                                   : load_wordpiece(vocab, path, size, error);
+        if (r >= 0)
+                *ret = steal_pointer(&vocab);
+        return r;
+}
+
+int vocab_parse(const char *path, const char *text, size_t size, struct vocab **ret, struct error *error) {
+        char *copy = malloc(size + 1);
+
+        if (!copy)
+                return error_errno(error, ENOMEM, "%s", path);
+        memcpy(copy, text, size);
+        copy[size] = '\0';
+        return parse(path, copy, size, ret, error);
+}
+
+int vocab_load(const char *path, struct vocab **ret, struct error *error) {
+        char *text = NULL;
+        size_t size = 0;
+        int r = vocab_read(path, &text, &size, error);
+
+        return r < 0 ? r : parse(path, text, size, ret, error);
 }
 
 void vocab_free(struct vocab *vocab) {

@@ -26,6 +26,13 @@ struct vocab;
  * is not UTF-8, a file over VOCAB_FILE_BYTES_MAX and one without [PAD], [UNK], [CLS], [SEP] or [MASK]; BERTD_EXIT_INPUT where there
  * is no file. The caller frees. */
 int vocab_load(const char *path, struct vocab **ret, struct error *error);
+
+/* vocab_load in two steps: the file's bytes, which the caller frees and a NUL follows; and the vocabulary of such bytes, which are not
+ * kept, `path` being for messages. */
+int vocab_read(const char *path, char **ret_text, size_t *ret_size, struct error *error);
+int vocab_parse(const char *path, const char *text, size_t size, struct vocab **ret, struct error *error);
+bool vocab_is_sentencepiece(const char *text, size_t size);
+
 void vocab_free(struct vocab *vocab);
 static inline void cleanup_vocab_p(struct vocab **vocab) { vocab_free(*vocab); }
 #define cleanup_vocab cleanup(cleanup_vocab_p)
