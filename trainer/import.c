@@ -49,7 +49,7 @@ static int make_model(struct import *import, struct error *error) {
         if (r < 0)
                 return r;
         model_init(import->model, HEAD_SEED);
-        return hf_folder_read(import->folder, import->model, &import->fresh, error);
+        return hf_folder_read(import->folder, import->model, NULL, &import->fresh, error);
 }
 
 static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, struct error *error) {

@@ -168,7 +168,7 @@ static int begin_with(struct run *run, const char *path, struct error *error) {
         int r = 0;
         run->fresh = 0;
         if (run_init_is_folder(run))
-                r = hf_folder_read(path, run->model, &run->fresh, error);
+                r = hf_folder_read(path, run->model, NULL, &run->fresh, error);
         else {
                 r = checkpoint_open(path, &c, error);
                 if (r >= 0)

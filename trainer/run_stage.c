@@ -27,6 +27,12 @@ static int check_stage(const struct run *run, const struct spec *spec, struct er
         if (spec->data.sequence_length < 8)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: data.sequence_length: %u, expected at least 8", path,
                                    spec->data.sequence_length);
+        if ((spec->data.objective == OBJECTIVE_MLM_NSP || spec->data.objective == OBJECTIVE_MLM_SOP) &&
+            run->config.type_vocab_size < 2)
+                return error_input(
+                        error, BERTD_EXIT_CONFIG,
+                        "%s: data.objective: pairs need a type_vocab_size of 2, but the model's is %u; expected mlm",
+                        path, run->config.type_vocab_size);
         uint64_t segments = spec->data.truncation == TRUNCATION_SEGMENTS ? spec->data.max_segments : 1;
         if (spec->train.micro_batch * spec->data.sequence_length * segments > INT32_MAX / 2 ||
             spec->train.global_batch > UINT32_MAX)

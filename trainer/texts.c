@@ -177,22 +177,7 @@ int texts_read(struct texts *t, const char *path, const struct records_options *
 
 /* ---- labels in order ---- */
 
-static bool whole_number(const char *text, long long *ret) {
-        char *end;
-
-        errno = 0;
-        *ret = strtoll(text, &end, 10);
-        return end != text && *end == '\0' && errno == 0;
-}
-
-static int compare_names(const void *a, const void *b) {
-        const char *x = *(char *const *) a, *y = *(char *const *) b;
-        long long i, j;
-
-        if (whole_number(x, &i) && whole_number(y, &j) && i != j)
-                return i < j ? -1 : 1;
-        return strcmp(x, y);
-}
+static int by_order(const void *a, const void *b) { return labels_compare(*(char *const *) a, *(char *const *) b); }
 
 int labels_sort(struct labels *labels, struct texts *t, uint64_t first, struct error *error) {
         cleanup_free char **old = malloc((labels->n + 1) * sizeof(*old));
@@ -203,7 +188,7 @@ int labels_sort(struct labels *labels, struct texts *t, uint64_t first, struct e
         if (labels->n == 0)
                 return 0;
         memcpy(old, labels->name, labels->n * sizeof(*old));
-        qsort(labels->name, labels->n, sizeof(*labels->name), compare_names);
+        qsort(labels->name, labels->n, sizeof(*labels->name), by_order);
         for (uint32_t i = 0; i < labels->n; i++)
                 place[i] = labels_find(labels, old[i]);
         for (size_t i = first; i < t->n; i++)

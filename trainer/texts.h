@@ -33,6 +33,15 @@ int32_t labels_find(const struct labels *labels, const char *name); /* −1: not
 int labels_set(struct labels *labels, char *const *names, uint32_t n, struct error *error);
 void labels_free(struct labels *labels);
 
+/* The order of classes, a total one, alike on every machine: numbers (a sign, digits, a decimal point; of any length) by value, then other
+ * names; numbers of one value (1, 01, 1.0) and other names by code point. As strcmp does: < 0, 0 (the same name), > 0. */
+int labels_compare(const char *a, const char *b);
+
+/* For each of own's classes the index of the same name among `its`, −1 where it has none such, in `ret` (own.n). LABEL_3, as transformers
+ * calls a class without a name, is the same as 3. */
+enum labels_match { LABELS_NONE, LABELS_SOME, LABELS_ALL }; /* ALL: each name is in both */
+enum labels_match labels_match(const struct labels *own, const struct labels *its, int32_t *ret);
+
 /* ["World","Sports"]; the caller frees; NULL: no memory. And back; exit 76 naming `path`. */
 char *labels_json(const struct labels *labels);
 int labels_parse(struct labels *labels, const char *json, const char *path, struct error *error);
@@ -65,7 +74,7 @@ int texts_take(struct texts *texts, const char *path, const struct record *recor
 int texts_read(struct texts *texts, const char *path, const struct records_options *options, struct labels *labels,
                bool learn, struct error *error);
 
-/* Puts names in order (numbers by value) and the labels of the texts from `first` on with them. */
+/* Puts names in order and the labels of the texts from `first` on with them. */
 int labels_sort(struct labels *labels, struct texts *texts, uint64_t first, struct error *error);
 
 /* Adds `by` to the labels of the texts from `first` on: a task's classes come after those of the tasks before it. */
