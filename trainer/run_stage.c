@@ -360,7 +360,9 @@ static void say_fresh(const struct run *run) {
 }
 
 int run_next_stage(struct run *run, struct error *error) {
-        int r = run_use_stage(run, run->stage + 1, error);
+        int r = run_compare_data(run, run->stage + 1, 1, error); /* files may have changed meanwhile */
+        if (r >= 0)
+                r = run_use_stage(run, run->stage + 1, error);
         if (r < 0)
                 return r;
 

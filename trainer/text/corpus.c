@@ -19,6 +19,7 @@
 #include "bertd/exit.h"
 #include "common/corpus_prefix.h"
 #include "common/file.h"
+#include "trainer/text/content.h"
 #include "trainer/text/corpus_format.h"
 #include "trainer/text/corpus_sidecar.h"
 
@@ -334,4 +335,12 @@ int corpus_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
         XXH128_hash_t hash = XXH3_128bits_withSeed(corpus->idx.data, corpus->idx.size, corpus->bin.size);
         (void) snprintf(hex, CORPUS_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
         return 0;
+}
+
+void corpus_content_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
+        char both[2 * CORPUS_HASH_MAX] = "";
+
+        (void) corpus_hash(corpus, both);
+        content_hash(corpus->bin.data, corpus->bin.size, both + CORPUS_HASH_MAX);
+        content_hash(both, sizeof(both), hex);
 }
