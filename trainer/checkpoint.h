@@ -1,8 +1,8 @@
 /*
  * Checkpoint files (contract C7): one SQLite database, whole or absent.
  *
- *   meta   (key TEXT PRIMARY KEY, value TEXT): what it was made with; "digest" covers the rows of meta and tensor,
- *          "file_checksum" every byte of the file
+ *   file   (checksum TEXT): covers every byte of the file; an older bert-trainer wrote it as meta's "file_checksum"
+ *   meta   (key TEXT PRIMARY KEY, value TEXT): what it was made with; "digest" covers the rows of meta and tensor
  *   tensor (id INTEGER PRIMARY KEY, name, kind, dtype, shape, checksum): kind is param, moment1 or moment2; shape is
  *          "[768, 768]"
  *   chunk  (tensor, seq, data): row-major elements, little-endian; rowid = tensor · 2^24 + seq
@@ -29,21 +29,35 @@
 
 #define CHECKPOINT_APPLICATION_ID 0x42455254 /* "BERT" */
 #define CHECKPOINT_FORMAT 1
-#define CHECKPOINT_META_MAX 128
+#define CHECKPOINT_META_KEYS_MAX 4096u
+#define CHECKPOINT_META_BYTES_MAX ((size_t) 64 << 20) /* of all keys and values */
+#define CHECKPOINT_META_VALUE_MAX ((size_t) 1 << 20)
 #define CHECKPOINT_DIMS_MAX 4
 
-/* Key and value pairs; plain memory, so that it can be sent to other ranks. */
+/*
+ * Key and value pairs, in the order in which they were first set. Zeroed = empty. All is kept whole or `failed` says what was not (no
+ * memory, or beyond the limits above, which reading has, too); checkpoint_write refuses such a meta.
+ *
+ *   {} → { checkpoint_meta_set, checkpoint_meta_copy } → checkpoint_meta_free, which leaves it empty
+ */
 struct checkpoint_meta {
-        uint32_t n;
+        uint32_t n, room;
+        size_t bytes;
         struct checkpoint_meta_item {
-                char key[40];
-                char value[1024];
-        } items[CHECKPOINT_META_MAX];
+                char *key, *value;
+        } * items;
+        struct error failed; /* code 0: all was kept */
 };
 
-/* Sets or replaces; what is too long is cut. */
+/* Sets or replaces. */
 void checkpoint_meta_set(struct checkpoint_meta *meta, const char *key, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
+/* Sets all that `from` has, and fails as it failed. */
+void checkpoint_meta_copy(struct checkpoint_meta *to, const struct checkpoint_meta *from);
+int checkpoint_meta_check(const struct checkpoint_meta *meta, struct error *error); /* 0, or as `failed` says */
+void checkpoint_meta_free(struct checkpoint_meta *meta);
+static inline void cleanup_checkpoint_meta_p(struct checkpoint_meta *meta) { checkpoint_meta_free(meta); }
+#define cleanup_checkpoint_meta cleanup(cleanup_checkpoint_meta_p)
 const char *checkpoint_meta_get(const struct checkpoint_meta *meta, const char *key); /* NULL where absent */
 
 /* A decimal number, or refused with exit 76 naming the file and the key. */
@@ -93,7 +107,7 @@ int checkpoint_check_file(struct checkpoint *checkpoint, struct error *error);
 int checkpoint_verify(struct checkpoint *checkpoint, struct error *error);
 
 #define CHECKPOINT_ASSETS_KEY "assets"
-#define CHECKPOINT_FILE_KEY "file_checksum"
+#define CHECKPOINT_FILE_KEY "file_checksum" /* of meta, by an older bert-trainer */
 #define CHECKPOINT_FILE_MARKER "file-xxh3-128:"
 
 /* Hashes the rest of an open file (its digits count as zeros) into ret_hex; what it says of itself and where. 0 or

@@ -125,15 +125,21 @@ static int check_header(struct checkpoint *c, struct error *error) {
         return 0;
 }
 
-/* Copies a text column that fits and has no zero inside. */
-static bool copy_text(sqlite3_stmt *s, int column, char *to, size_t room) {
+/* A text column that has no zero inside; NULL: another one. */
+static const char *plain_text(sqlite3_stmt *s, int column) {
         if (sqlite3_column_type(s, column) != SQLITE_TEXT)
+                return NULL;
+        const char *text = (const char *) sqlite3_column_text(s, column);
+        return text && strlen(text) == (size_t) sqlite3_column_bytes(s, column) ? text : NULL;
+}
+
+/* Copies one that fits. */
+static bool copy_text(sqlite3_stmt *s, int column, char *to, size_t room) {
+        const char *text = plain_text(s, column);
+
+        if (!text || strlen(text) >= room)
                 return false;
-        const unsigned char *text = sqlite3_column_text(s, column);
-        size_t n = (size_t) sqlite3_column_bytes(s, column);
-        if (!text || n >= room || memchr(text, 0, n))
-                return false;
-        memcpy(to, text, n + 1);
+        memcpy(to, text, strlen(text) + 1);
         return true;
 }
 
@@ -144,11 +150,14 @@ static int read_meta(struct checkpoint *c, struct error *error) {
         if (sqlite3_prepare_v2(c->db, "SELECT key, value FROM meta ORDER BY rowid", -1, &s, NULL) != SQLITE_OK)
                 return sqlite_bad(c, error);
         while ((step = sqlite3_step(s)) == SQLITE_ROW) {
-                struct checkpoint_meta_item *item = &c->meta.items[c->meta.n];
-                if (c->meta.n == CHECKPOINT_META_MAX || !copy_text(s, 0, item->key, sizeof(item->key)) ||
-                    !copy_text(s, 1, item->value, sizeof(item->value)))
+                const char *key = plain_text(s, 0), *value = plain_text(s, 1);
+                if (!key || !value || checkpoint_meta_get(&c->meta, key))
                         return bad(c, error, "%s: table meta holds an impossible row", c->path);
-                c->meta.n++;
+                checkpoint_meta_set(&c->meta, key, "%s", value);
+                if (c->meta.failed.code == E2BIG)
+                        return bad(c, error, "%s: %s", c->path, c->meta.failed.text);
+                if (c->meta.failed.code > 0)
+                        return error_errno(error, c->meta.failed.code, "%s", c->path);
         }
         return step == SQLITE_DONE ? 0 : sqlite_bad(c, error);
 }
@@ -248,6 +257,7 @@ void checkpoint_close(struct checkpoint *c) {
         if (!c)
                 return;
         (void) sqlite3_close(c->db);
+        checkpoint_meta_free(&c->meta);
         free(c->tensors);
         free(c->path);
         free(c);

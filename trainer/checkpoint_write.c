@@ -19,6 +19,8 @@
 static const char SCHEMA[] = "PRAGMA page_size = 65536; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA "
                              "locking_mode = EXCLUSIVE;"
                              "PRAGMA application_id = 1111839316; PRAGMA user_version = 1; BEGIN;"
+                             "CREATE TABLE file (checksum TEXT NOT NULL);"
+                             "INSERT INTO file VALUES ('" CHECKPOINT_FILE_MARKER "00000000000000000000000000000000');"
                              "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);"
                              "CREATE TABLE tensor (id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, "
                              "dtype TEXT NOT NULL, shape TEXT NOT NULL,"
@@ -110,7 +112,7 @@ static int write_database(const char *path, int fd, const struct checkpoint_meta
                           struct error *error) {
         cleanup_db sqlite3 *db = NULL;
         cleanup_free struct checkpoint_tensor *rows = calloc(MAX(n, 1u), sizeof(*rows));
-        struct checkpoint_meta all = *meta;
+        cleanup_checkpoint_meta struct checkpoint_meta all = {};
         char digest[33];
         off_t flushed = 0;
 
@@ -120,6 +122,7 @@ static int write_database(const char *path, int fd, const struct checkpoint_meta
                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
                             NULL) != SQLITE_OK)
                 return db_error(error, db, "SQLite");
+        checkpoint_meta_copy(&all, meta);
         int r = db_exec(db, SCHEMA, error);
         if (r >= 0)
                 r = write_assets(db, assets, &all, error);
@@ -132,8 +135,9 @@ static int write_database(const char *path, int fd, const struct checkpoint_meta
                 return r;
         checkpoint_digest(&all, rows, n, digest);
         checkpoint_meta_set(&all, "digest", "%s", digest);
-        checkpoint_meta_set(&all, CHECKPOINT_FILE_KEY, CHECKPOINT_FILE_MARKER "%032d", 0);
-        r = write_meta(db, &all, error);
+        r = checkpoint_meta_check(&all, error);
+        if (r >= 0)
+                r = write_meta(db, &all, error);
         return r < 0 ? r : db_exec(db, "COMMIT", error);
 }
 

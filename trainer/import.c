@@ -79,7 +79,7 @@ static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, s
 }
 
 static int run_import(struct import *import, const char *output, struct error *error) {
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         struct stat st;
 
         if (stat(import->folder, &st) == 0 && !S_ISDIR(st.st_mode))

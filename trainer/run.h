@@ -163,7 +163,7 @@ void run_close_stages(struct run *run);
 
 /* run_meta.c */
 int run_meta_fill(struct run *run, uint32_t stage, const char *corpus_hash, struct error *error);
-struct checkpoint_meta run_meta_now(const struct run *run);
+void run_meta_now(const struct run *run, struct checkpoint_meta *ret); /* added to it */
 /* Exit 78 naming the key where a checkpoint was made with something that may not change. What may and did is said
  * on stderr. */
 int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,

@@ -90,13 +90,14 @@ void run_checkpoint_poll(struct run *run) {
 
 static int save(struct run *run, bool last, struct error *error) {
         cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->step);
-        struct checkpoint_meta meta = run_meta_now(run);
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         struct saver_result result;
         if (!path)
                 return error_errno(error, ENOMEM, "checkpoint");
 
         uint64_t begin = clock_monotonic_usec();
         metrics_sync(run->metrics);
+        run_meta_now(run, &meta);
         saver_begin(run->saver, path, run->step, &meta, &result);
         finished(run, &result);
         if (last)

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sqlite3.h>
 #include <xxhash.h>
@@ -22,6 +23,7 @@
 /* The last two are of keys that an older checkpoint lacks: it had none; or is not compared. */
 enum policy { SAID, FIXED, FIXED_OR_NONE, FIXED_IF_THERE };
 #define NONE "none"
+#define CUT_SIZE 1024                  /* what an older bert-trainer kept of a value, its end included */
 enum { OF_ALL, OF_CORPORA, OF_TEXTS }; /* which stages have the key */
 
 static const struct rule {
@@ -84,7 +86,7 @@ static void set_from_spec(struct checkpoint_meta *m, const char *key, const stru
 
 /* Each corpus' share of the samples; of many corpora a hash. */
 static void fill_weights(struct checkpoint_meta *m, const struct spec_data *d) {
-        char text[sizeof(m->items->value)] = "";
+        char text[CUT_SIZE] = "";
         size_t used = 0;
         double sum = 0;
 
@@ -117,16 +119,17 @@ static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const 
 /* The stage's tasks, and the classes of all of them in their order. */
 static int fill_tasks(struct checkpoint_meta *m, const struct run *run, const struct spec *spec, struct labels *all,
                       struct error *error) {
-        char names[sizeof(m->items->value)] = "";
-        size_t used = 0;
+        cleanup_free char *names = NULL;
         int r = 0;
 
         for (uint32_t t = 0; r >= 0 && t < spec_n_tasks(spec); t++) {
                 const struct spec_data *d = spec_task(spec, t);
                 const struct run_task *task = run_task_of(run, d);
-                if (used < sizeof(names))
-                        used += (size_t) snprintf(names + used, sizeof(names) - used, "%s%s", t > 0 ? "," : "",
-                                                  task->name);
+                char *longer = format_string("%s%s%s", names ? names : "", t > 0 ? "," : "", task->name);
+                free(names);
+                names = longer;
+                if (!names)
+                        return error_errno(error, ENOMEM, "tasks");
                 for (uint32_t c = 0; r >= 0 && c < task->labels.n; c++)
                         r = labels_add(all, task->labels.name[c], error);
                 if (r >= 0)
@@ -198,22 +201,22 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
         checkpoint_meta_set(m, "stage", "%u", index);
         checkpoint_meta_set(m, "stage_name", "%s", stage->spec->stage.name ? stage->spec->stage.name : "");
         config_hash(&run->config, hex);
-        (void) weights_set_config(m, &run->config, NULL); /* without memory it lacks the key, and is whole otherwise */
+        r = weights_set_config(m, &run->config, error);
         checkpoint_meta_set(m, "config_hash", "%s", hex);
         vocab_hash(run->vocab, hex);
         checkpoint_meta_set(m, "vocab_hash", "%s", hex);
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
         fill_train(m, stage->spec);
-        if (texts)
+        if (r >= 0 && texts)
                 r = fill_texts(m, run, stage->spec, error);
-        else {
+        else if (!texts) {
                 samples_map_hash(stage->samples[PART_TRAIN], hex);
                 checkpoint_meta_set(m, "window_map_hash", "%s", hex);
                 fill_data(m, stage->spec, samples_options(stage->samples[PART_TRAIN]));
         }
         fill_optimizer(m, stage->spec);
         fill_machine(m, run);
-        return r;
+        return r < 0 ? r : checkpoint_meta_check(m, error);
 }
 
 /* What an update of the stage trains, or learns to live with: a classifier reads a pooler that is frozen. */
@@ -234,31 +237,35 @@ static unsigned fresh_now(const struct run *run) {
         return fresh;
 }
 
-struct checkpoint_meta run_meta_now(const struct run *run) {
-        struct checkpoint_meta meta = run->now->meta;
+void run_meta_now(const struct run *run, struct checkpoint_meta *m) {
         char scale[64];
 
+        checkpoint_meta_copy(m, &run->now->meta);
         loss_scale_format(&run->loss_scale, scale, sizeof(scale));
-        checkpoint_meta_set(&meta, "loss_scale", "%s", scale);
-        checkpoint_meta_set(&meta, "format", "%d", CHECKPOINT_FORMAT);
-        checkpoint_meta_set(&meta, "step", "%" PRIu64, run->step);
-        checkpoint_meta_set(&meta, "samples", "%" PRIu64, run->stage_step * run->spec->train.global_batch);
-        checkpoint_meta_set(&meta, "schedule_step", "%" PRIu64, run->stage_step);
-        checkpoint_meta_set(&meta, "correction_step", "%" PRIu64, run->correction_step);
-        checkpoint_meta_set(&meta, "best_validation_loss", "%.17g", run->best_validation_loss);
+        checkpoint_meta_set(m, "loss_scale", "%s", scale);
+        checkpoint_meta_set(m, "format", "%d", CHECKPOINT_FORMAT);
+        checkpoint_meta_set(m, "step", "%" PRIu64, run->step);
+        checkpoint_meta_set(m, "samples", "%" PRIu64, run->stage_step * run->spec->train.global_batch);
+        checkpoint_meta_set(m, "schedule_step", "%" PRIu64, run->stage_step);
+        checkpoint_meta_set(m, "correction_step", "%" PRIu64, run->correction_step);
+        checkpoint_meta_set(m, "best_validation_loss", "%.17g", run->best_validation_loss);
         if (run_classifies(run))
-                checkpoint_meta_set(&meta, "best_validation_accuracy", "%.17g", run->best_validation_accuracy);
-        checkpoint_meta_set(&meta, "best_validation_step", "%" PRIu64, run->best_validation_step);
+                checkpoint_meta_set(m, "best_validation_accuracy", "%.17g", run->best_validation_accuracy);
+        checkpoint_meta_set(m, "best_validation_step", "%" PRIu64, run->best_validation_step);
         if (run->evaluation_due)
-                checkpoint_meta_set(&meta, "evaluation_due", "1");
-        weights_set_fresh(&meta, fresh_now(run));
-        return meta;
+                checkpoint_meta_set(m, "evaluation_due", "1");
+        weights_set_fresh(m, fresh_now(run));
 }
 
 static bool applies(const struct run *run, uint32_t stage, const struct rule *rule) {
         bool texts = run->stages[stage].spec->data.objective == OBJECTIVE_CLASSIFY;
 
         return rule->stages == OF_ALL || rule->stages == (texts ? OF_TEXTS : OF_CORPORA);
+}
+
+/* `then` may be what an older bert-trainer left of it. */
+static bool is_same(const char *then, const char *now) {
+        return strcmp(then, now) == 0 || (strlen(then) == CUT_SIZE - 1 && strncmp(then, now, CUT_SIZE - 1) == 0);
 }
 
 int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,
@@ -280,7 +287,7 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                 if (!then)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path,
                                            rule->key);
-                if (rule->policy != SAID && strcmp(then, now) != 0)
+                if (rule->policy != SAID && !is_same(then, now))
                         return error_input(
                                 error, BERTD_EXIT_CONFIG,
                                 "%s: made with %s %s, the spec (%s%s) now gives %s: this may not change on resume",

@@ -403,6 +403,7 @@ void run_close_stages(struct run *run) {
                         free(stage->made_prefix[p]);
                 }
                 run_close_texts(stage);
+                checkpoint_meta_free(&stage->meta);
         }
         free(run->stages);
 }

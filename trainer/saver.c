@@ -178,6 +178,7 @@ void saver_free(struct saver *saver) {
         }
         (void) pthread_cond_destroy(&saver->changed);
         (void) pthread_mutex_destroy(&saver->lock);
+        checkpoint_meta_free(&saver->meta);
         free(saver->tensors);
         model_release_spare(saver->model, saver->spare, N_KINDS);
         if (saver->snapshot)
@@ -210,7 +211,8 @@ void saver_wait(struct saver *saver, struct saver_result *ret) {
 void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta,
                  struct saver_result *ret_previous) {
         saver_wait(saver, ret_previous);
-        saver->meta = *meta;
+        checkpoint_meta_free(&saver->meta);
+        checkpoint_meta_copy(&saver->meta, meta);
         (void) snprintf(saver->result.path, sizeof(saver->result.path), "%s", path);
         saver->result.step = step;
         for (uint32_t kind = 0; saver->spare && kind < N_KINDS; kind++)

@@ -32,11 +32,6 @@ int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name
         json_decref(row);
         if (!text)
                 return error_errno(error, ENOMEM, "task");
-        if (strlen(text) >= sizeof(meta->items[0].value))
-                return error_input(
-                        error, BERTD_EXIT_CONFIG,
-                        "data.text, label, task: with their names a row of a checkpoint is %zu bytes, at most %zu fit",
-                        strlen(text), sizeof(meta->items[0].value) - 1);
         (void) snprintf(key, sizeof(key), "task.%u", index);
         checkpoint_meta_set(meta, key, "%s", text);
         return 0;

@@ -20,7 +20,7 @@ struct task {
 };
 
 /* Adds the index-th task; `name` "" where the spec gives none, `n_classes` of them in the checkpoint's list of class names
- * (weights_set_labels), behind those of the tasks before. 78 where the columns' names are too long to be kept. */
+ * (weights_set_labels), behind those of the tasks before. */
 int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name, uint32_t n_classes, uint32_t first,
                   const struct spec_data *data, struct error *error);
 

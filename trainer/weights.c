@@ -20,7 +20,7 @@ int weights_set_config(struct checkpoint_meta *meta, const struct model_config *
         char hash[33];
 
         json_decref(json);
-        if (!text || strlen(text) >= sizeof(meta->items[0].value))
+        if (!text)
                 return error_errno(error, ENOMEM, "config");
         config_hash(config, hash);
         checkpoint_meta_set(meta, "config", "%s", text);
@@ -107,7 +107,7 @@ int weights_fresh(const struct checkpoint *checkpoint, unsigned *ret_heads, stru
 }
 
 #define LABELS_PIECE 1000 /* bytes of a row */
-#define LABELS_PIECES_MAX 24
+#define LABELS_PIECES_MAX 3000
 
 int weights_set_labels(struct checkpoint_meta *meta, const struct labels *labels, struct error *error) {
         cleanup_free char *text = labels_json(labels);
@@ -128,16 +128,20 @@ int weights_set_labels(struct checkpoint_meta *meta, const struct labels *labels
 }
 
 int weights_labels(const struct checkpoint *checkpoint, struct labels *labels, struct error *error) {
-        char text[LABELS_PIECE * LABELS_PIECES_MAX + 1] = "", key[24];
+        cleanup_free char *text = NULL;
+        size_t size, i = 0;
+        char key[32] = "labels.0";
+        FILE *stream = open_memstream(&text, &size);
 
-        for (size_t i = 0; i < LABELS_PIECES_MAX; i++) {
-                (void) snprintf(key, sizeof(key), "labels.%zu", i);
-                const char *piece = checkpoint_meta_get(checkpoint_meta(checkpoint), key);
-                if (!piece)
-                        break;
-                (void) snprintf(text + i * LABELS_PIECE, LABELS_PIECE + 1, "%s", piece);
+        if (!stream)
+                return error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
+        for (const char *piece; (piece = checkpoint_meta_get(checkpoint_meta(checkpoint), key));) {
+                (void) fputs(piece, stream);
+                (void) snprintf(key, sizeof(key), "labels.%zu", ++i);
         }
-        return text[0] ? labels_parse(labels, text, checkpoint_path(checkpoint), error) : 0;
+        if (fclose(stream) != 0)
+                return error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
+        return size > 0 ? labels_parse(labels, text, checkpoint_path(checkpoint), error) : 0;
 }
 
 struct checkpoint_tensor weights_describe(const struct model *model, const struct model_tensor *tensor,

@@ -10,7 +10,7 @@
 
 #define WEIGHTS_ONLY_KEY "contents" /* meta: "weights" where there are no moments and no run to go on with */
 
-/* Adds the model's config as JSON and its hash. Cut short, it would not be read again: it fits by far. */
+/* Adds the model's config as JSON and its hash. */
 int weights_set_config(struct checkpoint_meta *meta, const struct model_config *config, struct error *error);
 
 /* The config of a checkpoint; one by an older bert-trainer has none (exit 76). */

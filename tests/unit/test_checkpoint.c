@@ -28,7 +28,7 @@ struct fixture {
 
 static int setup(void **state) {
         struct fixture *f = calloc(1, sizeof(*f));
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
 
         f->folder = make_folder();
         f->path = format_string("%s/a #1?.ckpt", f->folder); /* characters that mean something in a URI */
@@ -105,7 +105,7 @@ static void test_round_trip(void **state) {
 }
 
 static void test_meta(void **state) {
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         struct error error = {};
         uint64_t value = 0;
 
@@ -125,7 +125,7 @@ static void test_meta(void **state) {
 
 /* Whatever is changed in meta or in a tensor's row, the digest is another. */
 static void test_digest(void **state) {
-        struct checkpoint_meta meta = {}, other;
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {}, other = {}, more = {};
         struct checkpoint_tensor t = {
                 .name = "t", .kind = "param", .dtype = "float32", .checksum = "0123", .n_dims = 2, .shape = { 2, 3 }
         };
@@ -133,12 +133,12 @@ static void test_digest(void **state) {
 
         checkpoint_meta_set(&meta, "step", "%d", 12);
         checkpoint_digest(&meta, &t, 1, digests[0]);
-        other = meta;
+        checkpoint_meta_copy(&other, &meta);
         checkpoint_meta_set(&other, "step", "%d", 13);
         checkpoint_digest(&other, &t, 1, digests[1]);
-        other = meta;
-        checkpoint_meta_set(&other, "more", "%d", 12);
-        checkpoint_digest(&other, &t, 1, digests[2]);
+        checkpoint_meta_copy(&more, &meta);
+        checkpoint_meta_set(&more, "more", "%d", 12);
+        checkpoint_digest(&more, &t, 1, digests[2]);
         checkpoint_digest(&meta, &t, 0, digests[3]);
         struct checkpoint_tensor changed[] = { t, t, t, t, t };
         (void) snprintf(changed[0].name, sizeof(t.name), "u");
@@ -237,8 +237,7 @@ static void test_views_are_refused(void **state) {
 }
 
 /* A checkpoint of one number. */
-static int write_one(const char *path, struct error *error) {
-        struct checkpoint_meta meta = {};
+static int write_with(const char *path, const struct checkpoint_meta *meta, struct error *error) {
         struct checkpoint_tensor t = { .name = "t",
                                        .kind = "param",
                                        .dtype = "float32",
@@ -247,7 +246,61 @@ static int write_one(const char *path, struct error *error) {
                                        .size = 4,
                                        .data = &(float) { 1 } };
         *error = (struct error) {};
-        return checkpoint_write(path, &meta, &t, 1, NULL, error);
+        return checkpoint_write(path, meta, &t, 1, NULL, error);
+}
+
+static int write_one(const char *path, struct error *error) {
+        return write_with(path, &(const struct checkpoint_meta) {}, error);
+}
+
+static void test_meta_is_kept_whole(void **state) {
+        struct fixture *f = *state;
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
+        cleanup_checkpoint struct checkpoint *c = NULL;
+        cleanup_free char *value = calloc(1, CHECKPOINT_META_VALUE_MAX + 1),
+                          *path = format_string("%s/meta", f->folder);
+        struct error error;
+        char key[200] = "";
+
+        memset(value, 'v', CHECKPOINT_META_VALUE_MAX);
+        memset(key, 'k', sizeof(key) - 6);
+        for (int i = 0; i < 1000; i++) {
+                (void) snprintf(key + sizeof(key) - 6, 6, "%d", i);
+                checkpoint_meta_set(&meta, key, "%.*s", 1200, value);
+        }
+        checkpoint_meta_set(&meta, key, "%s", value);
+        assert_int_equal(write_with(path, &meta, &error), 0);
+        assert_int_equal(checkpoint_open(path, &c, &error), 0);
+        assert_int_equal(checkpoint_meta(c)->n, 1000 + 1);
+        for (uint32_t i = 0; i < meta.n; i++)
+                assert_string_equal(checkpoint_meta_get(checkpoint_meta(c), meta.items[i].key), meta.items[i].value);
+        assert_int_equal(checkpoint_verify(c, &error), 0);
+}
+
+/* Nothing of a meta that is not whole is written. */
+static void test_meta_that_is_too_long(void **state) {
+        struct fixture *f = *state;
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {}, many = {}, heavy = {};
+        cleanup_free char *value = calloc(1, CHECKPOINT_META_VALUE_MAX + 2),
+                          *path = format_string("%s/meta", f->folder);
+        struct error error;
+        char key[16];
+
+        memset(value, 'v', CHECKPOINT_META_VALUE_MAX + 1);
+        checkpoint_meta_set(&meta, "vocab_path", "%s", value);
+        for (int i = 0; i < (int) CHECKPOINT_META_KEYS_MAX + 1; i++) {
+                (void) snprintf(key, sizeof(key), "%d", i);
+                checkpoint_meta_set(&many, key, "x");
+                if (i <= (int) (CHECKPOINT_META_BYTES_MAX / CHECKPOINT_META_VALUE_MAX))
+                        checkpoint_meta_set(&heavy, key, "%s", value + 1);
+        }
+        const struct checkpoint_meta *metas[] = { &meta, &many, &heavy };
+        for (size_t i = 0; i < ELEMENTSOF(metas); i++) {
+                assert_int_equal(checkpoint_meta_check(metas[i], NULL), -E2BIG);
+                assert_int_equal(write_with(path, metas[i], &error), -E2BIG);
+                assert_non_null(strstr(error.text, "meta key "));
+                assert_int_equal(access(path, F_OK), -1);
+        }
 }
 
 static void write_small(const struct rundir *rundir, uint64_t step) {
@@ -376,6 +429,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
                 cmocka_unit_test(test_meta),
                 cmocka_unit_test(test_digest),
+                cmocka_unit_test_setup_teardown(test_meta_is_kept_whole, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_meta_that_is_too_long, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_cut_at_every_page, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_flipped_bytes, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_tensor_is_named, setup, teardown),
