@@ -24,6 +24,9 @@ enum data_encoding { ENCODING_UTF8, ENCODING_LATIN1, ENCODING_MAX };
 enum data_header { HEADER_AUTO, HEADER_FALSE, HEADER_TRUE, HEADER_MAX };
 #define DATA_HEADER_NAMES \
         { "auto", "false", "true" }
+enum data_empty { EMPTY_REFUSE, EMPTY_SKIP, EMPTY_MAX };
+#define DATA_EMPTY_NAMES \
+        { "refuse", "skip" }
 enum truncation { TRUNCATION_HEAD, TRUNCATION_TAIL, TRUNCATION_HEAD_TAIL, TRUNCATION_SEGMENTS, TRUNCATION_MAX };
 #define TRUNCATION_NAMES \
         { "head", "tail", "head_tail", "segments" }
@@ -105,6 +108,8 @@ struct spec_data {
         enum data_format format;     /* auto: by the file's name */
         enum data_encoding encoding; /* utf-8 */
         enum data_header header;     /* auto: there is one where a column is named */
+        char *delimiter;             /* NULL: a comma; of csv (spec_delimiter) */
+        enum data_empty empty;       /* refuse; texts that are empty */
         double split;                /* 0; without validation, the share of train that is held out for it */
         double fraction;             /* 1; share of train that is used */
         uint64_t per_class;          /* 0 = all; examples of each class that are used */
@@ -201,6 +206,9 @@ static inline const struct spec_data *spec_task(const struct spec *stage, uint32
 static inline const char *spec_model_path(const struct spec *spec) {
         return spec->model.config ? spec->model.config : spec->model.init;
 }
+
+/* The character that data.delimiter names: itself, a punctuation mark or a tab, or "tab", "\\t"; NUL: none. */
+char spec_delimiter(const char *text);
 
 /* Whether a data file holds texts (.csv, .tsv, .jsonl), from which finetune makes a corpus itself, and is no corpus' prefix. */
 bool spec_is_texts(const char *path);

@@ -101,6 +101,7 @@ static int train_stage(struct run *run, struct error *error) {
 /* An exit code, or −errno alike on all ranks. */
 static int train(struct run *run, struct error *error) {
         if (run->rank == 0) {
+                run_describe_texts(run);
                 run_announce_samples(run);
                 progress_ready(run->progress);
         }
