@@ -56,8 +56,14 @@ bool corpus_prefix_mistaken(const char *path, char *ret, size_t size) {
                 (void) snprintf(ret, size, "expected the prefix of a corpus: %.*s", (int) stem, path);
                 return true;
         }
-        if (path[0] == '\0' || stat(path, &st) < 0)
+        if (path[0] == '\0')
                 return false;
+        if (stat(path, &st) < 0) {
+                size_t n = corpus_prefix_length(path);
+                (void) snprintf(ret, size, "expected the prefix of a corpus: %.*s, for %.*s.bin and %.*s.idx", (int) n,
+                                path, (int) n, path, (int) n, path);
+                return n > 0;
+        }
         if (S_ISDIR(st.st_mode)) {
                 cleanup_free char *inside = corpus_in(path);
                 (void) snprintf(ret, size, "a folder; expected the prefix of a corpus%s%s", inside ? ": " : "",
