@@ -212,6 +212,11 @@ static inline const struct spec_data *spec_task(const struct spec *stage, uint32
         return stage->n_tasks > 0 ? &stage->tasks[task]->data : &stage->data;
 }
 
+/* The file or folder that says what the model is. */
+static inline const char *spec_model_path(const struct spec *spec) {
+        return spec->model.config ? spec->model.config : spec->model.init;
+}
+
 /* The character that data.delimiter names: itself, a punctuation mark or a tab, or "tab", "\\t"; NUL: none. */
 char spec_delimiter(const char *text);
 

@@ -18,9 +18,8 @@
 static int check_stage(const struct run *run, const struct spec *spec, struct error *error) {
         const char *path = run->options->spec_path;
 
-        const struct spec_model *m = &run->whole->model;
         cleanup_free char *key = format_string("%s: data.sequence_length", path);
-        int r = key ? fit_length(m->config ? m->config : m->init, &run->config, key, spec->data.sequence_length,
+        int r = key ? fit_length(spec_model_path(spec), &run->config, key, spec->data.sequence_length,
                                  BERTD_EXIT_CONFIG, error)
                     : error_errno(error, ENOMEM, "%s", path);
         if (r < 0)

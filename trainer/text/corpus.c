@@ -18,6 +18,7 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "common/corpus_prefix.h"
 #include "common/file.h"
 #include "trainer/text/content.h"
 #include "trainer/text/corpus_format.h"
@@ -224,10 +225,16 @@ static void hash_index(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
 
 int corpus_open(const char *prefix, struct corpus **ret, struct error *error) {
         cleanup_corpus struct corpus *corpus = calloc(1, sizeof(*corpus));
+        char expected[512];
+        struct error why = {};
         if (!corpus || !(corpus->prefix = strdup(prefix)))
                 return error_errno(error, ENOMEM, "%s", prefix);
 
-        int r = mapping_open(prefix, ".idx", &corpus->idx, error);
+        int r = mapping_open(prefix, ".idx", &corpus->idx, &why);
+        if (r == -ENOENT && corpus_prefix_mistaken(prefix, expected, sizeof(expected)))
+                return error_input(error, BERTD_EXIT_INPUT, "%s: %s", prefix, expected);
+        if (r < 0 && error)
+                *error = why;
         if (r >= 0)
                 r = mapping_open(prefix, ".bin", &corpus->bin, error);
         if (r >= 0)
