@@ -136,8 +136,8 @@ bool run_init_is_folder(const struct run *run); /* model.init, where there is on
 /* run_texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
 int run_open_texts(struct run *run, uint32_t stage, struct error *error);
 void run_close_texts(struct run_stage *stage);
-void run_count_steps(struct run *run,
-                     struct run_stage *stage); /* epochs become steps; finetune evaluates once an epoch */
+/* Epochs become steps, fewer than which warm-up takes; finetune evaluates once an epoch. */
+int run_count_steps(struct run *run, struct run_stage *stage, struct error *error);
 int run_set_class_ranges(struct run *run, struct error *error); /* once all stages' texts are there */
 struct records_options run_records_of(const struct spec_data *data);
 const struct run_task *run_task_of(const struct run *run, const struct spec_data *data);
