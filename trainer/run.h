@@ -188,8 +188,8 @@ struct run_sums {
         uint64_t tokens; /* valid ones */
 };
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
-void run_losses(const struct run *run, const struct model_loss *loss,
-                struct metrics_losses *ret); /* means; NaN where nothing was counted */
+/* Means; NaN where nothing was counted. False: nothing at all, as in a step in which no token is masked. */
+bool run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret);
 
 /* run_buckets.c: sums of gradients beside backward, where the backend can (T8). Collective but for the last three. */
 int run_buckets_new(struct run *run, struct error *error);
