@@ -97,7 +97,7 @@ static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t
                                    .context = run };
 
         model_forward_backward(run->model, batch, &pass, NULL);
-        sums->flops += model_batch_flops(run->model, batch);
+        sums->flops += model_batch_flops(run->model, batch, &pass);
         sums->tokens += batch->n_tokens;
 }
 
