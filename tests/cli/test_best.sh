@@ -55,6 +55,9 @@ is "each validation is there once" "$(jq 'select(.validation).step' lost/metrics
 tune tune.yaml --run-dir lost >again.log 2>&1 && ! grep -q '^bert-trainer: ' again.log && tested lost "$second" best >/dev/null
 ok "the same again has nothing to tell" test $? -eq 0
 
+resumed back 12 && rm "$(ckpt back "$best")" "$(ckpt back "$second")" && tune tune.yaml --run-dir back --resume "$(ckpt back 6)" >back.log 2>&1
+ok "resumed from an earlier one, what comes later is not the best" told back "$(ckpt back "$best"): no such checkpoint: .*; the best is now that of step [246] "
+
 resumed ended 12 && rm -f ended/checkpoints/step-00000000[2468].ckpt ended/checkpoints/step-000000010.ckpt && ln -s "checkpoints/$(basename "$(ckpt x "$best")")" ended/best.ckpt
 tune tune.yaml --run-dir ended >ended.log 2>&1
 ok "lost after the end, with a link that leads to nothing" test $? -eq 0
