@@ -148,3 +148,15 @@ void bundle_close(struct bundle *b) {
         checkpoint_close(b->checkpoint);
         *b = (struct bundle) {};
 }
+
+int bundle_text(const char *path, struct vocab **ret, struct text_options *ret_options, struct error *error) {
+        struct bundle bundle = {};
+
+        int r = bundle_open(&bundle, path, USE_TEXT, NULL, error);
+        if (r >= 0) {
+                *ret = steal_pointer(&bundle.vocab);
+                *ret_options = bundle.text;
+        }
+        bundle_close(&bundle);
+        return r;
+}

@@ -42,4 +42,7 @@ int bundle_open(struct bundle *bundle, const char *path, enum bundle_use use, co
                 struct error *error);
 void bundle_close(struct bundle *bundle);
 
+/* Its vocabulary alone, which the caller frees, and how its text was folded. */
+int bundle_text(const char *path, struct vocab **ret, struct text_options *ret_options, struct error *error);
+
 #endif

@@ -64,6 +64,10 @@ static int check_file(struct checkpoint *c, struct error *error) {
                 return error_input(error, BERTD_EXIT_INPUT, "%s: no such checkpoint", c->path);
         if (fd < 0 || fstat(fd, &st) < 0)
                 return error_errno(error, errno, "%s", c->path);
+        if (S_ISDIR(st.st_mode))
+                return bad(c, error,
+                           "%s: a folder, expected a checkpoint; bert-trainer import makes one of a model's folder",
+                           c->path);
         if (!S_ISREG(st.st_mode))
                 return bad(c, error, "%s: not a regular file", c->path);
         c->file_size = st.st_size;

@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
@@ -48,7 +49,7 @@ static int make_model(struct import *import, struct error *error) {
         if (r < 0)
                 return r;
         model_init(import->model, HEAD_SEED);
-        return hf_folder_read(import->folder, import->model, &import->fresh, error);
+        return hf_folder_read(import->folder, import->model, NULL, &import->fresh, error);
 }
 
 static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, struct error *error) {
@@ -79,7 +80,12 @@ static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, s
 
 static int run_import(struct import *import, const char *output, struct error *error) {
         cleanup_checkpoint_meta struct checkpoint_meta meta = {};
+        struct stat st;
 
+        if (stat(import->folder, &st) == 0 && !S_ISDIR(st.st_mode))
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: a file, expected a Hugging Face folder; a checkpoint needs no import",
+                                   import->folder);
         int r = make_model(import, error);
         if (r >= 0)
                 r = set_vocabulary(import, &meta, error);

@@ -59,7 +59,8 @@ struct run_stage {
         struct samples *samples[PART_MAX];
         struct texts *texts[PART_MAX];
         struct text_set set[PART_MAX];
-        struct checkpoint_meta meta; /* what never changes during the stage */
+        struct texts_found found[PART_MAX]; /* of the texts */
+        struct checkpoint_meta meta;        /* what never changes during the stage */
 };
 
 /* Of a validation; step 0: there was none. */
@@ -133,9 +134,19 @@ void run_check_device(struct run *run);
 int run_load_inputs(struct run *run, struct error *error);
 bool run_init_is_folder(const struct run *run); /* model.init, where there is one */
 
+/* run_compare.c: ranks whose inputs are not the same are refused (exit 65) with rank, host and the first thing that differs.
+ * Collective. Before anything whose order the spec decides; the data of stages [first, first + n), which are open; the weights. */
+int run_compare_inputs(struct run *run, struct error *error);
+int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *error);
+int run_compare_weights(struct run *run, struct error *error);
+
+#define RUN_SKIP_EMPTY "data.empty: skip"
+
 /* run_texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
 int run_open_texts(struct run *run, uint32_t stage, struct error *error);
 void run_close_texts(struct run_stage *stage);
+void run_describe_texts(
+        const struct run *run); /* on stderr: what there is to train on, and what looks like a mistake */
 /* Epochs become steps, fewer than which warm-up takes; finetune evaluates once an epoch. */
 int run_count_steps(struct run *run, struct run_stage *stage, struct error *error);
 int run_set_class_ranges(struct run *run, struct error *error); /* once all stages' texts are there */

@@ -118,14 +118,21 @@ static int load_beside(struct run *run, struct error *error) {
         return r;
 }
 
-static int load_model(struct run *run, struct error *error) {
+/* A pretraining that is resumed has the weights: where its spec says the rest, what it began with may be gone. */
+static bool needs_init(const struct run *run) {
         const struct spec_model *m = &run->whole->model;
+        struct stat st;
+
+        return m->init && (run->whole->kind == JOB_FINETUNE || !m->config || !m->vocab || stat(m->init, &st) == 0);
+}
+
+static int load_model(struct run *run, struct error *error) {
         bool tunes = run->whole->kind == JOB_FINETUNE, lower = run->spec->data.lowercase;
 
         run->text = (struct text_options) {
                 .lowercase = lower, .strip_accents = lower, .chinese = true, .quotes = true, .nfkd = true
         };
-        int r = m->init ? load_beside(run, error) : load_from_files(run, error);
+        int r = needs_init(run) ? load_beside(run, error) : load_from_files(run, error);
         if (r >= 0 && tunes && encoder_new(run->vocab, &run->text, 1, &run->encoder) < 0)
                 r = error_errno(error, ENOMEM, "%s", run->vocab_path);
         if (!tunes) { /* the heads of pretraining alone */
@@ -206,10 +213,11 @@ static int check_spec(const struct run *run, struct error *error) {
         static const char *const kinds[] = JOB_KIND_NAMES;
 
         if (run->whole->kind != run->options->kind)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected %s", run->options->spec_path,
-                                   kinds[run->options->kind]);
-        const struct spec_model *m = &run->whole->model;
-        const struct fit fit = { .model = m->config ? m->config : m->init,
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected %s; %s %s runs it",
+                                   run->options->spec_path, kinds[run->options->kind],
+                                   run->whole->kind == JOB_COMMAND ? "bertctl" : "bert-trainer",
+                                   run->whole->kind == JOB_COMMAND ? "submit" : kinds[run->whole->kind]);
+        const struct fit fit = { .model = spec_model_path(run->whole),
                                  .config = &run->config,
                                  .vocab_path = run->vocab_path,
                                  .vocab = run->vocab,

@@ -183,7 +183,7 @@ static int begin_with(struct run *run, const char *path, struct error *error) {
         int r = 0;
         run->fresh = 0;
         if (run_init_is_folder(run))
-                r = hf_folder_read(path, run->model, &run->fresh, error);
+                r = hf_folder_read(path, run->model, NULL, &run->fresh, error);
         else {
                 r = checkpoint_open(path, &c, error);
                 if (r >= 0)
@@ -297,6 +297,8 @@ int run_restore(struct run *run, struct error *error) {
         if (r < 0)
                 return r;
         r = broadcast_state(run, error);
+        if (r >= 0)
+                r = run_compare_weights(run, error);
         if (r < 0)
                 return r;
         run->last_checkpoint_usec = clock_boottime_usec();

@@ -145,7 +145,7 @@ bad 65 "no column 'body' in the header; it has core" "a column that the header l
 printf 'core\tcaf\351\n' >latin.tsv
 bad 65 "latin.tsv:1: byte 0xe9: not UTF-8" "what is not UTF-8" 's/train.tsv/latin.tsv/'
 printf '\377\376c\000' >wide.tsv
-bad 65 "wide.tsv:1: UTF-16" "UTF-16" 's/train.tsv/wide.tsv/'
+bad 65 "wide.tsv: UTF-16LE, expected UTF-8" "UTF-16" 's/train.tsv/wide.tsv/'
 printf 'label,text\ncore,"never closed\n' >open.csv
 bad 65 "open.csv:2: a quoted field is not closed" "a quote that is not closed" 's/train: .train.tsv.*/train: [open.csv], sequence_length: 32}/'
 echo '{"t": 3, "y": "core"}' >number.jsonl

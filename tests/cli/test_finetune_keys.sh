@@ -143,6 +143,10 @@ PY
 ok "macro F1 is the mean of the classes' F1" figures
 "$TRAINER" evaluate "$(ckpt $run 960)" train.tsv >text 2>/dev/null
 is "as text, too" "$(sed -n 's/^macro F1  //p' text)" "$(jq -r .macro_f1 figures | awk '{printf "%.4f", $1}')"
+paste train.tsv predicted | awk -F'\t' 'index($3, "\"label\":\"" $1 "\"") { print $1 "\t" $2; exit }' >one.tsv
+"$TRAINER" evaluate --json "$(ckpt $run 960)" one.tsv >figures 2>said
+is "classes that occur nowhere do not count in it" "$(jq -c '[.texts, .macro_f1 == 1]' figures)" "[1,true]"
+is "and are named" "$(sed "s/$(cut -f 1 one.tsv)/c_/" said | grep -c "^bert-trainer: neither predicted nor of any text, so not part of macro F1: 'c[0-9]', 'c[0-9]'$")" 1
 
 # Lengths and cadences: what cannot be is refused in the words of the spec, what never comes is said.
 head -n 8 train.tsv >few.tsv

@@ -74,7 +74,7 @@ cp hf/config.json sharded
 : >pickle/pytorch_model.bin
 : >sharded/model.safetensors.index.json
 ok "pytorch_model.bin is refused with advice" refuses 66 "save_pretrained" "$TRAINER" import pickle -o x.ckpt
-ok "so are weights in several files" refuses 66 "max_shard_size" "$TRAINER" import sharded -o x.ckpt
+ok "an index of shards that lists none" refuses 65 "model.safetensors.index.json:" "$TRAINER" import sharded -o x.ckpt
 ok "so is a folder that is not there" refuses 66 "config.json" "$TRAINER" import nowhere -o x.ckpt
 cp -r hf wide
 sed -i 's/"hidden_size": 16/"hidden_size": 32/' wide/config.json
@@ -88,6 +88,6 @@ ok "a file that is cut is refused" refuses 65 "cut/model.safetensors" "$TRAINER"
 [ ! -e x.ckpt ] && [ ! -e x.ckpt.tmp ]
 ok "and nothing is left behind" test $? -eq 0
 echo extra >>vocab.txt
-ok "export with another vocabulary is refused" refuses 65 "not the vocabulary" "$TRAINER" export "$(ckpt run 20)" -o hf3
+ok "export with another vocabulary is refused" refuses 65 "vocab.txt: not the vocabulary" "$TRAINER" export --vocab vocab.txt "$(ckpt run 20)" -o hf3
 ok "export of what is no checkpoint is refused" refuses 76 "config.json: not a readable checkpoint" "$TRAINER" export hf/config.json -o hf3
 finish
