@@ -265,25 +265,35 @@ static int open_outputs(struct run *run, struct error *error) {
         return r;
 }
 
-static void say_beyond(const struct run *run, const char *key, uint64_t every, uint64_t steps, const char *then) {
-        if (every > steps)
-                (void) fprintf(stderr, "%s: %s: %" PRIu64 ", but there are %" PRIu64 " steps: %s\n",
-                               run->options->spec_path, key, every, steps, then);
+/* `spec`: of the stage whose steps they are; NULL: of several. */
+static void say_beyond(const struct run *run, const struct spec *spec, const char *key, uint64_t every, uint64_t steps,
+                       const char *then) {
+        char epochs[32], made[64] = "";
+
+        if (every <= steps)
+                return;
+        if (spec && spec->train.epochs > 0)
+                (void) snprintf(made, sizeof(made), " (train.epochs %s)",
+                                spec_get(spec, "train.epochs", epochs, sizeof(epochs)));
+        (void) fprintf(stderr, "%s: %s: %" PRIu64 ", but there are %" PRIu64 " steps%s: %s\n", run->options->spec_path,
+                       key, every, steps, made, then);
 }
 
 /* What is to be done every so many steps, of which there are fewer. */
 static void say_cadences(const struct run *run) {
+        const struct spec *all = run->n_stages > 1 ? NULL : run->spec;
+        const struct spec_checkpoint *c = &run->spec->checkpoint;
         uint64_t total = run_total_steps(run);
 
-        say_beyond(run, "checkpoint.every_steps", run->spec->checkpoint.every_steps, total,
+        say_beyond(run, all, "checkpoint.every_steps", c->every_steps, total,
                    "by steps there is one at the end of a stage only");
-        say_beyond(run, "checkpoint.keep_every", run->spec->checkpoint.keep_every, total, "it keeps none");
-        say_beyond(run, "train.log_every", run->spec->train.log_every, total,
+        say_beyond(run, all, "checkpoint.keep_every", c->keep_every, total, "none is kept for it");
+        say_beyond(run, all, "train.log_every", run->spec->train.log_every, total,
                    "metrics.jsonl has the last step of a stage only");
         for (uint32_t s = run->stage; s < run->n_stages; s++) {
-                const struct spec_train *t = &run->stages[s].spec->train;
+                const struct spec *spec = run->stages[s].spec;
                 if (run->stages[s].n[PART_VALIDATION] > 0)
-                        say_beyond(run, "train.evaluate_every", t->evaluate_every, t->steps,
+                        say_beyond(run, spec, "train.evaluate_every", spec->train.evaluate_every, spec->train.steps,
                                    "validation comes at the end of the stage only");
         }
 }

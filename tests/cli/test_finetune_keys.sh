@@ -176,8 +176,8 @@ few rate 's/learning_rate: 5e-4/learning_rate: 0.0003/; s/epochs: 1.5/epochs: 2/
         grep -q "^resuming with another learning_rate: 0.0003, was 0.0005\$" rate.log && grep -q "^resuming with train.epochs 2: 8 steps, was 6\$" rate.log
 ok "so is what is said of a change, and epochs are named" test $? -eq 0
 few rare 's/epochs: 1.5/epochs: 2.5, evaluate_every: 20, log_every: 30/; s/every_steps: 2/every_steps: 40, keep_every: 40/' &&
-        grep -q "^rare.yaml: checkpoint.every_steps: 40, but there are 10 steps: by steps there is one at the end" rare.log && grep -q "^rare.yaml: checkpoint.keep_every: 40, but" rare.log &&
-        grep -q "^rare.yaml: train.log_every: 30, but" rare.log && grep -q "^rare.yaml: train.evaluate_every: 20, but there are 10 steps: validation comes at the end" rare.log
+        grep -q "^rare.yaml: checkpoint.every_steps: 40, but there are 10 steps (train.epochs 2.5): by steps there is one at the end" rare.log && grep -q "^rare.yaml: checkpoint.keep_every: 40, but" rare.log &&
+        grep -q "^rare.yaml: train.log_every: 30, but" rare.log && grep -q "^rare.yaml: train.evaluate_every: 20, but there are 10 steps (train.epochs 2.5): validation comes at the end" rare.log
 ok "cadences beyond the end are said" test $? -eq 0
 
 # Checkpoints, by other hands.
