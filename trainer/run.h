@@ -115,6 +115,7 @@ struct run {
         double best_validation_accuracy;            /* classification: comes before the loss */
         uint64_t best_validation_step;
         uint64_t best_kept_step;       /* rank 0: of the best checkpoint that is on disk; 0: none is */
+        uint64_t first_step;          /* restored from another folder: what this one has of before is not of this run */
         struct run_figures validated;  /* the last time */
         bool link_said;                /* that best.ckpt cannot be made */
         bool evaluation_due;           /* of this step: a stop came before its end */
@@ -155,8 +156,8 @@ int run_open_texts(struct run *run, uint32_t stage, struct error *error);
 void run_close_texts(struct run_stage *stage);
 void run_describe_texts(
         const struct run *run); /* on stderr: what there is to train on, and what looks like a mistake */
-void run_count_steps(struct run *run,
-                     struct run_stage *stage); /* epochs become steps; finetune evaluates once an epoch */
+/* Epochs become steps, fewer than which warm-up takes; finetune evaluates once an epoch. */
+int run_count_steps(struct run *run, struct run_stage *stage, struct error *error);
 int run_set_class_ranges(struct run *run, struct error *error); /* once all stages' texts are there */
 struct records_options run_records_of(const struct spec_data *data);
 const struct run_task *run_task_of(const struct run *run, const struct spec_data *data);
@@ -222,8 +223,8 @@ struct run_sums {
         uint64_t tokens; /* valid ones */
 };
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
-void run_losses(const struct run *run, const struct model_loss *loss,
-                struct metrics_losses *ret); /* means; NaN where nothing was counted */
+/* Means; NaN where nothing was counted. False: nothing at all, as in a step in which no token is masked. */
+bool run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret);
 
 /* run_buckets.c: sums of gradients beside backward, where the backend can (T8). Collective but for the last three. */
 int run_buckets_new(struct run *run, struct error *error);

@@ -201,7 +201,7 @@ static int open_corpora(struct run *run, uint32_t index, char corpus_hash[33], s
 
         int r = open_part(run, index, PART_TRAIN, error);
         if (r >= 0)
-                run_count_steps(run, stage);
+                r = run_count_steps(run, stage, error);
         if (r >= 0 && stage->spec->data.n_validation > 0)
                 r = open_part(run, index, PART_VALIDATION, error);
         if (r >= 0)
