@@ -351,11 +351,33 @@ static void compare_vocab_txt(struct folder *f) {
                                path, id);
 }
 
+/* tokenizer.json's list of pieces must be spiece.model's. */
+static int check_pieces(const struct folder *f, struct error *error) {
+        const json_t *pieces = json_object_get(json_object_get(f->tokenizer, "model"), "vocab");
+        cleanup_vocab struct vocab *vocab = NULL;
+        uint32_t id = 0;
+
+        int r = vocab_parse(f->files->vocab_path, f->files->text, f->files->size, NULL, &vocab, error);
+        if (r < 0)
+                return r;
+        for (; id < vocab_size(vocab); id++) {
+                const char *piece = json_plain_string(json_array_get(json_array_get(pieces, id), 0));
+                if (!piece || strcmp(piece, vocab_token(vocab, (int32_t) id)) != 0)
+                        break;
+        }
+        return id == vocab_size(vocab) && json_array_size(pieces) == id
+                       ? 0
+                       : error_input(error, BERTD_EXIT_DATA,
+                                     "%s/tokenizer.json and spiece.model differ from id %u on: they are not of one "
+                                     "model; take away the one that is not this model's",
+                                     f->path, id);
+}
+
 static int read_unigram(struct folder *f, struct error *error) {
         int r = read_vocab(f, "spiece.model", error);
 
         if (r != 0)
-                return r;
+                return r < 0 ? r : check_pieces(f, error);
         return error_input(
                 error, BERTD_EXIT_INPUT,
                 "%s/tokenizer.json holds a Unigram model, which is read from spiece.model, and that is missing; "
@@ -512,20 +534,50 @@ static int take_roles(struct folder *f, const char *name, const json_t *object, 
         return r;
 }
 
+static bool has_step(const json_t *sequence, const char *type) {
+        const json_t *steps = json_object_get(sequence, "normalizers");
+
+        for (size_t i = 0; i < json_array_size(steps); i++) {
+                const char *step = text_at(json_array_get(steps, i), "type");
+                if (step && strcmp(step, type) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* What tokenizer.json's normalizer does, AlbertTokenizer's being a sequence of steps. */
+static struct text_options told_options(const struct folder *f, bool unigram) {
+        const json_t *normalizer = json_object_get(f->tokenizer, "normalizer");
+
+        if (!unigram)
+                return normalizer_options(f->tokenizer);
+        return (struct text_options) { .lowercase = has_step(normalizer, "Lowercase"),
+                                       .strip_accents = has_step(normalizer, "StripAccents"),
+                                       .chinese = true,
+                                       .quotes = has_step(normalizer, "Replace"),
+                                       .nfkd = has_step(normalizer, "NFKD") };
+}
+
+static struct text_options config_options(const struct folder *f, bool unigram) {
+        struct text_options own = options_of(f->config, "do_lower_case", "tokenize_chinese_chars");
+
+        if (unigram) {
+                own.strip_accents = own.nfkd = !flag(f->config, "keep_accents", false);
+                own.chinese = true;
+        }
+        return own;
+}
+
 /* tokenizer_config.json speaks for transformers' BertTokenizer and its like, whatever tokenizer.json's normalizer says; a class that
  * knows of no BERT leaves that to tokenizer.json. */
 static void take_options(struct folder *f) {
         const char *class = text_at(f->config, "tokenizer_class");
         bool generic =
                 class && (strcmp(class, "PreTrainedTokenizerFast") == 0 || strcmp(class, "TokenizersBackend") == 0);
-        const json_t *normalizer = json_object_get(f->tokenizer, "normalizer");
-        struct text_options told = normalizer_options(f->tokenizer),
-                            own = options_of(f->config, "do_lower_case", "tokenize_chinese_chars");
         bool unigram = vocab_is_sentencepiece(f->files->text, f->files->size),
-             said = !unigram && json_is_object(normalizer);
+             said = json_is_object(json_object_get(f->tokenizer, "normalizer"));
+        struct text_options told = told_options(f, unigram), own = config_options(f, unigram);
 
-        if (unigram) /* AlbertTokenizer's */
-                own.strip_accents = !flag(f->config, "keep_accents", !flag(f->config, "strip_accents", true));
         f->files->options = said && generic ? told : own;
         f->files->has_options = true;
         if (said && !generic &&
