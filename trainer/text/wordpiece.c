@@ -385,6 +385,17 @@ static void tell_ids(struct tokenizer_files *files, const struct vocab *vocab) {
                                first->content, first->id, vocab_id(vocab, first->content), n);
 }
 
+/* A sign of a file that something happened to. */
+static void tell_lines(struct tokenizer_files *files, const struct vocab *vocab, const char *path) {
+        uint32_t n = vocab->size - (vocab->n_distinct - vocab->has_empty);
+
+        if (!vocab->model && !files->listed && n > 0)
+                tokenizer_note(files,
+                               "%s: %u lines are empty or hold a token that is given again later: ids without a token, "
+                               "as in transformers",
+                               path, n);
+}
+
 int vocab_of_files(const char *path, struct tokenizer_files *files, struct vocab **ret, struct error *error) {
         cleanup_vocab struct vocab *vocab = NULL;
         char *copy = malloc(files->size + 1);
@@ -396,6 +407,7 @@ int vocab_of_files(const char *path, struct tokenizer_files *files, struct vocab
                       files->listed, &vocab, error);
         if (r < 0)
                 return r;
+        tell_lines(files, vocab, files->vocab_path ? files->vocab_path : path);
         tell_ids(files, vocab);
         if (vocab->model && files->has_options && add_special_pieces(vocab) < 0)
                 return error_errno(error, ENOMEM, "%s", path);
