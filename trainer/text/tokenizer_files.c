@@ -144,15 +144,13 @@ static int index_tokens(const char *path, json_t *vocab, const char ***ret, size
         return 0;
 }
 
-/* A token that ends in whitespace, which no word does, is left out: a line of vocab.txt would lose it and be another token. */
-static bool ends_in_space(const char *token) {
-        size_t at = strlen(token), begin = at;
-        int32_t c;
+/* A token that ends in whitespace, which no word does. As a line of vocab.txt it would lose that and be another token: it is left out,
+ * unless that is no other's and the line keeps its text (U+2028 and its like, which published vocabularies have). */
+static bool is_left_out(const json_t *vocab, const char *token) {
+        size_t size = strlen(token), trimmed = vocab_trimmed_size(token, size);
+        cleanup_free char *rest = trimmed < size ? strndup(token, trimmed) : NULL;
 
-        while (begin > 0 && at - begin < 4)
-                if (((unsigned char) token[--begin] & 0xC0) != 0x80)
-                        break;
-        return at > 0 && utf8_decode(token + begin, at - begin, &c) == at - begin && unicode_is_space(c);
+        return trimmed < size && ((unsigned char) token[size - 1] < 0x80 || !rest || json_object_get(vocab, rest));
 }
 
 static int take_vocabulary(const char *path, json_t *vocab, struct tokenizer_files *files, struct error *error) {
@@ -168,7 +166,7 @@ static int take_vocabulary(const char *path, json_t *vocab, struct tokenizer_fil
         if (!to)
                 return error_errno(error, ENOMEM, "%s", path);
         for (size_t i = 0; i < n; i++) {
-                if (tokens[i] && !ends_in_space(tokens[i]))
+                if (tokens[i] && !is_left_out(vocab, tokens[i]))
                         to = stpcpy(to, tokens[i]);
                 *to++ = '\n';
         }
