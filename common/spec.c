@@ -4,6 +4,7 @@
  */
 #include "common/spec.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -351,6 +352,24 @@ static int check_finetune(struct reader *reader, struct spec *spec) {
         return 0;
 }
 
+static int check_delimiter(struct reader *reader, const struct spec_data *data) {
+        const char *problem = NULL;
+
+        if (!data->delimiter)
+                return 0;
+        char delimiter = spec_delimiter(data->delimiter);
+        if (!delimiter)
+                problem = "expected tab or a character such as ; or |";
+        else if (data->format != FORMAT_AUTO && data->format != FORMAT_CSV &&
+                 !(data->format == FORMAT_TSV && delimiter == '\t'))
+                problem = "goes with data.format csv";
+        if (!problem)
+                return 0;
+        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: '%.16s': %s", reader->file.path,
+                           line_of(reader, "data.delimiter"), name_of(reader, "data.delimiter"), data->delimiter,
+                           problem);
+}
+
 /* One for each corpus, or none. */
 static int read_weights(struct reader *reader, struct spec_data *data) {
         static const char key[] = "data.train_weights";
@@ -417,6 +436,8 @@ static int check_together(struct reader *reader, struct spec *spec) {
             !(reader->raw->train && reader->raw->train->micro_batch))
                 spec->train.micro_batch = spec->train.global_batch;
         int r = check_finetune(reader, spec);
+        if (r >= 0)
+                r = check_delimiter(reader, data);
         return r < 0 ? r : read_weights(reader, data);
 }
 
@@ -427,6 +448,7 @@ static int read_values(struct reader *reader, struct spec *spec) {
                 r = read_field(reader, &spec_fields[i], spec);
         for (size_t i = 0; r == 0 && i < spec_n_lists; i++)
                 r = read_list(reader, &spec_lists[i], spec);
+        spec->resources.ranks_given = reader->raw->resources && reader->raw->resources->ranks;
         if (r == 0)
                 r = read_backoff(reader, spec);
         if (r == 0 && !spec->name)
@@ -509,7 +531,7 @@ static int check_stage(struct reader *reader, const struct spec *stage, const st
 static int check_task(struct reader *reader, const struct spec *task, const struct spec *stage, uint32_t index) {
         static const char *const alike[] = { "data.sequence_length", "data.truncation", "data.head_tokens",
                                              "data.max_segments",    "data.shuffle",    "data.split",
-                                             "data.fraction",        "data.per_class" };
+                                             "data.fraction",        "data.per_class",  "data.empty" };
         char own[32], its[32];
 
         if (task->kind != JOB_FINETUNE || task->data.objective != OBJECTIVE_CLASSIFY)
@@ -648,6 +670,14 @@ int spec_load_with(const char *path, const char *const *settings, size_t n, stru
 
         int r = spec_read(path, &text, &size, error);
         return r < 0 ? r : spec_parse(path, text, size, settings, n, ret_spec, error);
+}
+
+char spec_delimiter(const char *text) {
+        if (strcmp(text, "tab") == 0 || strcmp(text, "\\t") == 0)
+                return '\t';
+        if (strlen(text) != 1 || text[0] == '"' || (text[0] != '\t' && !ispunct((unsigned char) text[0])))
+                return '\0';
+        return text[0];
 }
 
 bool spec_is_texts(const char *path) {

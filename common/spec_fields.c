@@ -26,6 +26,7 @@ static const char *const ends_with_names[] = ENDS_WITH_NAMES;
 static const char *const format_names[] = DATA_FORMAT_NAMES;
 static const char *const encoding_names[] = DATA_ENCODING_NAMES;
 static const char *const header_names[] = DATA_HEADER_NAMES;
+static const char *const empty_names[] = DATA_EMPTY_NAMES;
 static const char *const init_head_names[] = { "keep", "fresh" };
 static const char *const truncation_names[] = TRUNCATION_NAMES;
 static const char *const combine_names[] = { "concat", "mean", "max" };
@@ -51,6 +52,7 @@ static_assert(ELEMENTSOF(ends_with_names) == ENDS_WITH_MAX, "a name for each end
 static_assert(ELEMENTSOF(format_names) == FORMAT_MAX, "a name for each format");
 static_assert(ELEMENTSOF(encoding_names) == ENCODING_MAX, "a name for each encoding");
 static_assert(ELEMENTSOF(header_names) == HEADER_MAX, "a name for each kind of header");
+static_assert(ELEMENTSOF(empty_names) == EMPTY_MAX, "a name for each way with empty texts");
 static_assert(ELEMENTSOF(init_head_names) == INIT_HEAD_MAX, "a name for each way to begin");
 static_assert(ELEMENTSOF(truncation_names) == TRUNCATION_MAX, "a name for each way to shorten");
 static_assert(ELEMENTSOF(combine_names) == CLASSIFIER_COMBINE_MAX, "a name for each way to combine");
@@ -137,6 +139,8 @@ const struct field spec_fields[] = {
         IN(data, format, CHOICE(format_names, "auto"), .kinds = FINETUNE),
         IN(data, encoding, CHOICE(encoding_names, "utf-8"), .kinds = FINETUNE),
         IN(data, header, CHOICE(header_names, "auto"), .kinds = FINETUNE),
+        IN(data, delimiter, .type = FIELD_TEXT, .kinds = FINETUNE),
+        IN(data, empty, CHOICE(empty_names, "refuse"), .kinds = FINETUNE),
         IN(data, split, NUMBER(FIELD_DOUBLE, 0, 0.9, "0"), .kinds = FINETUNE),
         IN(data, fraction, NUMBER(FIELD_DOUBLE, 1e-6, 1, "1"), .kinds = FINETUNE),
         IN(data, per_class, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = FINETUNE),

@@ -39,7 +39,7 @@ struct raw_data {
         char *masking, *dupe_factor, *mask_unit;
         char **test, **text, **labels;
         uint32_t n_test, n_text, n_labels;
-        char *task, *label, *format, *encoding, *header, *split, *fraction, *per_class;
+        char *task, *label, *format, *encoding, *header, *delimiter, *empty, *split, *fraction, *per_class;
         char *truncation, *head_tokens, *max_segments, *shuffle, *lowercase;
 };
 struct raw_classifier {

@@ -15,26 +15,36 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/parse.h"
 #include "common/usage.h"
 #include "trainer/bundle.h"
 #include "trainer/fit.h"
 #include "trainer/hf.h"
+#include "trainer/model_folder.h"
 #include "trainer/model_internal.h"
 #include "trainer/safetensors.h"
 #include "trainer/task.h"
 #include "trainer/text/wordpiece.h"
 #include "trainer/weights.h"
 
-static const char USAGE[] = "usage: bert-trainer export CHECKPOINT --output HF_DIR [--vocab FILE] [--task NAME]\n\n"
-                            "Writes the weights as a Hugging Face folder: config.json, model.safetensors, vocab.txt, "
-                            "tokenizer_config.json.\n\n"
-                            "  -o, --output HF_DIR   the folder, made where it is not there\n"
-                            "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
-                            "      --task NAME       of a checkpoint of several tasks: the one whose head is written\n"
-                            "  -h, --help            this text\n";
+static const char USAGE[] =
+        "usage: bert-trainer export CHECKPOINT --output HF_DIR [--force] [--vocab FILE] [--task NAME]\n"
+        "                           [--sequence-length N] [--truncation SIDE]\n\n"
+        "Writes the weights as a Hugging Face folder: config.json, model.safetensors, vocab.txt, "
+        "tokenizer_config.json.\n\n"
+        "  -o, --output HF_DIR      the folder, made if it does not exist; one that is not empty is refused\n"
+        "      --force              replace the model in it: its config, weights, vocabulary and tokenizer files\n"
+        "      --vocab FILE         the vocabulary, of a checkpoint without its own\n"
+        "      --task NAME          of a checkpoint of several tasks: the one whose head is written\n"
+        "      --sequence-length N  tokens of a text, at most (default: as in its training)\n"
+        "      --truncation SIDE    what is kept of a longer one, head or tail (default: as in its training)\n"
+        "  -h, --help               this text\n";
 
 struct exporter {
         const char *folder, *vocab; /* vocab: --vocab FILE, or NULL */
+        bool force;
+        uint64_t sequence_length; /* 0: the checkpoint's */
+        int truncation;           /* −1: the checkpoint's */
         struct bundle bundle;
         struct model_config hf_config;
         struct model_layout layout, hf_layout;
@@ -45,6 +55,7 @@ struct exporter {
 };
 
 enum { NONE = UINT32_MAX };
+#define LENGTH_MIN 8 /* as data.sequence_length */
 
 /* transformers shares whole layers of a group or nothing, and always maps E to H. */
 static struct model_config config_for_hf(const struct model_config *config, const struct labels *labels) {
@@ -221,18 +232,38 @@ static const char *special_name(const struct exporter *x, const char *role) {
         return vocab_token(x->bundle.vocab, vocab_special(x->bundle.vocab, role));
 }
 
+/* transformers cuts one end of a text. */
+static int set_lengths(struct exporter *x, struct error *error) {
+        struct texts_options *lengths = &x->bundle.lengths;
+        const char *path = checkpoint_path(x->bundle.checkpoint);
+
+        if (x->truncation >= 0)
+                lengths->truncation = (enum truncation) x->truncation;
+        if (lengths->truncation != TRUNCATION_HEAD && lengths->truncation != TRUNCATION_TAIL)
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: its texts kept their head and their tail (data.truncation: head_tail), which a "
+                                   "Hugging Face folder cannot say; choose --truncation head or --truncation tail",
+                                   path);
+        if (x->sequence_length > 0)
+                lengths->sequence_length = (uint32_t) x->sequence_length;
+        return fit_length(path, &x->bundle.config, "--sequence-length", lengths->sequence_length, BERTD_EXIT_DATA,
+                          error);
+}
+
 /* As BertTokenizer and AlbertTokenizer read it. */
 static int write_tokenizer(const struct exporter *x, bool sentencepiece, struct error *error) {
         const struct text_options o = x->bundle.text;
 
         json_t *json = json_pack("{s:s, s:b, s:I, s:s, s:s, s:s, s:s, s:s}", "tokenizer_class",
                                  sentencepiece ? "AlbertTokenizer" : "BertTokenizer", "do_lower_case", o.lowercase,
-                                 "model_max_length", (json_int_t) x->bundle.config.max_position_embeddings, "unk_token",
+                                 "model_max_length", (json_int_t) x->bundle.lengths.sequence_length, "unk_token",
                                  special_name(x, "[UNK]"), "sep_token", special_name(x, "[SEP]"), "pad_token",
                                  special_name(x, "[PAD]"), "cls_token", special_name(x, "[CLS]"), "mask_token",
                                  special_name(x, "[MASK]"));
         if (json && vocab_added(x->bundle.vocab)->n > 0)
                 (void) json_object_set_new(json, "added_tokens_decoder", added_decoder(vocab_added(x->bundle.vocab)));
+        if (json && x->bundle.lengths.truncation == TRUNCATION_TAIL)
+                (void) json_object_set_new(json, "truncation_side", json_string("left"));
         if (json && sentencepiece) {
                 (void) json_object_set_new(json, "keep_accents", json_boolean(!o.strip_accents));
                 (void) json_object_set_new(json, "remove_space", json_true());
@@ -268,6 +299,59 @@ static void say_fresh(const struct exporter *x) {
                                checkpoint_path(x->bundle.checkpoint), x->folder, names);
 }
 
+/* What is there goes only now that all of the checkpoint has been read. */
+static int write_folder(struct exporter *x, bool is_double, struct error *error) {
+        int r = model_folder_clear(x->folder, error);
+
+        if (r < 0)
+                return r;
+        r = write_vocabulary(x, error);
+        if (r >= 0)
+                r = write_weights(x, is_double, error);
+        if (r >= 0)
+                r = write_config(x, is_double, error);
+        if (r < 0)
+                model_folder_drop(x->folder);
+        return r;
+}
+
+/* 1: help was printed. */
+static int parse(int argc, char **argv, struct exporter *x, struct error *error) {
+        static const struct option options[] = { { "output", required_argument, NULL, 'o' },
+                                                 { "force", no_argument, NULL, 'f' },
+                                                 { "vocab", required_argument, NULL, 'v' },
+                                                 { "task", required_argument, NULL, 't' },
+                                                 { "sequence-length", required_argument, NULL, 'l' },
+                                                 { "truncation", required_argument, NULL, 's' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 {} };
+        static const char *const sides[] = { [TRUNCATION_HEAD] = "head", [TRUNCATION_TAIL] = "tail" };
+        int r = 0;
+
+        for (int o; r == 0 && (o = getopt_long(argc, argv, ":o:h", options, NULL)) >= 0;) {
+                if (o == 'h')
+                        return fputs(USAGE, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
+                if (o == 'o')
+                        x->folder = optarg;
+                else if (o == 'f')
+                        x->force = true;
+                else if (o == 'v')
+                        x->vocab = optarg;
+                else if (o == 't')
+                        x->task_name = optarg;
+                else if (o == 'l' && parse_u64(optarg, LENGTH_MIN, UINT32_MAX, &x->sequence_length) < 0)
+                        r = error_input(error, BERTD_EXIT_USAGE,
+                                        "--sequence-length: '%.64s', expected a number of tokens, %d or more", optarg,
+                                        LENGTH_MIN);
+                else if (o == 's' && (x->truncation = parse_choice(optarg, sides, ELEMENTSOF(sides))) < 0)
+                        r = error_input(error, BERTD_EXIT_USAGE, "--truncation: '%.64s', expected head or tail",
+                                        optarg);
+                else if (o != 'l' && o != 's')
+                        r = usage_option(o, argv, options, argv[0], error);
+        }
+        return r;
+}
+
 static int run_export(struct exporter *x, const char *path, struct error *error) {
         bool is_double = false;
 
@@ -285,6 +369,10 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
                                 path);
         if (r >= 0)
                 r = check_classifier(x, error);
+        if (r >= 0)
+                r = set_lengths(x, error);
+        if (r >= 0)
+                r = model_folder_check(x->folder, x->force, error);
         if (r < 0)
                 return r;
         x->hf_config = config_for_hf(&x->bundle.config, &x->task.labels);
@@ -296,13 +384,7 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
         if (r >= 0)
                 r = read_weights(x, &is_double, error);
         if (r >= 0)
-                r = mkdir_parents(x->folder, 0777, error);
-        if (r >= 0)
-                r = write_vocabulary(x, error);
-        if (r >= 0)
-                r = write_weights(x, is_double, error);
-        if (r >= 0)
-                r = write_config(x, is_double, error);
+                r = write_folder(x, is_double, error);
         if (r >= 0)
                 say_fresh(x);
         return r;
@@ -320,27 +402,12 @@ static void release(struct exporter *x) {
 }
 
 int cmd_export(int argc, char **argv) {
-        static const struct option options[] = { { "output", required_argument, NULL, 'o' },
-                                                 { "vocab", required_argument, NULL, 'v' },
-                                                 { "task", required_argument, NULL, 't' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 {} };
-        struct exporter x = {};
+        struct exporter x = { .truncation = -1 };
         struct error error = {};
-        int r = 0;
 
-        for (int o; r == 0 && (o = getopt_long(argc, argv, ":o:h", options, NULL)) >= 0;) {
-                if (o == 'h')
-                        return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
-                if (o == 'o')
-                        x.folder = optarg;
-                else if (o == 'v')
-                        x.vocab = optarg;
-                else if (o == 't')
-                        x.task_name = optarg;
-                else
-                        r = usage_option(o, argv, options, argv[0], &error);
-        }
+        int r = parse(argc, argv, &x, &error);
+        if (r > 0)
+                return BERTD_EXIT_OK;
         if (r == 0)
                 r = usage_count(argc, argv, 1, 1, "CHECKPOINT", argv[0], &error);
         if (r == 0 && !x.folder)

@@ -18,6 +18,8 @@
 #include "trainer/bundle.h"
 #include "trainer/inspect.h"
 #include "trainer/model_internal.h"
+#include "trainer/records.h"
+#include "trainer/text/arguments.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
 #include "trainer/weights.h"
@@ -26,16 +28,19 @@
 #define TOP_DEFAULT 5
 #define TOP_MAX 100
 
-static const char USAGE[] = "usage: bert-trainer fill-mask CHECKPOINT [--vocab FILE] [--top N] [TEXT]...\n\n"
-                            "Prints the likeliest tokens for every [MASK] of each text (of each line of standard input "
-                            "where there is none).\n\n"
-                            "      --vocab FILE   the vocabulary, of a checkpoint without its own\n"
-                            "      --top N        how many (5)\n"
-                            "  -h, --help         this text\n";
+static const char USAGE[] =
+        "usage: bert-trainer fill-mask CHECKPOINT [--vocab FILE] [--top N] [--encoding NAME] [TEXT]...\n\n"
+        "Prints the likeliest tokens for every [MASK] of each text (of each line of standard input "
+        "where there is none).\n\n"
+        "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
+        "      --top N           how many (5)\n"
+        "      --encoding NAME   of standard input: utf-8 (default) or latin-1\n"
+        "  -h, --help            this text\n";
 
 struct fill_mask {
         const char *vocab_path;
         uint64_t top;
+        enum data_encoding encoding; /* of standard input */
         struct bundle bundle;
         struct model *model;
         struct encoder *encoder;
@@ -183,16 +188,22 @@ static int fill(struct fill_mask *f, const char *text, struct error *error) {
 }
 
 static int fill_lines(struct fill_mask *f, struct error *error) {
-        cleanup_free char *line = NULL;
-        size_t capacity = 0;
-        ssize_t n;
-        int r = 0;
+        const struct records_options options = { .format = FORMAT_LINES, .encoding = f->encoding };
+        cleanup_records struct records *records = NULL;
+        struct text_findings findings = {};
+        struct record record;
 
-        while (r >= 0 && (n = getline(&line, &capacity, stdin)) > 0) {
-                line[strcspn(line, "\n")] = '\0';
-                if (line[0])
-                        r = fill(f, line, error);
+        int r = records_open("-", &options, &records, error);
+        while (r >= 0 && (r = records_next(records, &record, error)) > 0) {
+                if (record.size > 0)
+                        r = fill(f, record.text, error);
+                if (r >= 0 && records_would_wait(records) && fflush(stdout) == EOF)
+                        r = error_errno(error, errno, "standard output");
         }
+        if (r >= 0)
+                r = records_finish(records, &findings, error);
+        if (r >= 0)
+                text_findings_print(&findings, stderr);
         return r;
 }
 
@@ -211,6 +222,7 @@ static int run_fill(struct fill_mask *f, const char *path, char **texts, int n, 
 int cmd_fill_mask(int argc, char **argv) {
         static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
                                                  { "top", required_argument, NULL, 't' },
+                                                 { "encoding", required_argument, NULL, 'e' },
                                                  { "help", no_argument, NULL, 'h' },
                                                  {} };
         struct fill_mask f = { .top = TOP_DEFAULT };
@@ -222,6 +234,8 @@ int cmd_fill_mask(int argc, char **argv) {
                         return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
                 if (o == 'v')
                         f.vocab_path = optarg;
+                else if (o == 'e')
+                        r = text_encoding(optarg, &f.encoding, &error);
                 else if (o != 't')
                         r = usage_option(o, argv, options, argv[0], &error);
                 else if (parse_u64(optarg, 1, TOP_MAX, &f.top) < 0)

@@ -39,12 +39,24 @@ static int heads_of_checkpoint(const struct checkpoint *c, struct heads *ret, st
         return r < 0 ? r : task_list(c, config.classifier.n_labels, ret->task, &ret->n, error);
 }
 
-/* By the task's name; where either side has one task, that is the one. NULL: none. */
+static bool same_classes(const struct labels *own, const struct labels *its) {
+        bool all = own->n == its->n;
+
+        for (uint32_t i = 0; all && i < own->n; i++)
+                all = labels_find(its, own->name[i]) >= 0;
+        return all;
+}
+
+/* By the task's name; where either has none, by its classes. Where both sides have one task, that is the one. NULL: none. */
 static const struct task *partner_of(const struct run *run, const struct run_task *task, const struct heads *its) {
         if (its->n == 1 && run->n_tasks == 1)
                 return &its->task[0];
         for (uint32_t t = 0; t < its->n; t++)
                 if (its->task[t].name && strcmp(its->task[t].name, task->name) == 0)
+                        return &its->task[t];
+        for (uint32_t t = 0; t < its->n; t++)
+                if ((!task->name[0] || !its->task[t].name || !its->task[t].name[0]) &&
+                    same_classes(&task->labels, &its->task[t].labels))
                         return &its->task[t];
         return NULL;
 }
@@ -60,7 +72,8 @@ static void name_missing(const struct labels *labels, const struct labels *other
                                                   labels->name[i]);
 }
 
-static int refuse(const struct run_task *task, const struct labels *its, const int32_t *place, struct error *error) {
+static int refuse(const struct run *run, const struct run_task *task, const struct labels *its, const int32_t *place,
+                  struct error *error) {
         char own[256], theirs[256];
         bool subset = true;
 
@@ -68,12 +81,13 @@ static int refuse(const struct run_task *task, const struct labels *its, const i
                 subset = subset && place[i] >= 0;
         name_missing(&task->labels, its, own, sizeof(own));
         name_missing(its, &task->labels, theirs, sizeof(theirs));
-        return error_input(error, BERTD_EXIT_DATA,
-                           "some of its %u classes are those of training, but not all: %s%s%s%s%s; %smodel.head: fresh "
-                           "begins with a new head",
-                           its->n, own[0] ? "it does not have " : "", own, own[0] && theirs[0] ? ", and " : "",
-                           theirs[0] ? "training does not have " : "", theirs,
-                           subset ? "name all of its classes in data.labels to keep its head, or " : "");
+        return error_input(
+                error, BERTD_EXIT_DATA,
+                "%s: some of its %u classes are those of training, but not all: %s%s%s%s%s; %smodel.head: fresh "
+                "begins with a new head",
+                run->whole->model.init, its->n, own[0] ? "it does not have " : "", own,
+                own[0] && theirs[0] ? ", and " : "", theirs[0] ? "training does not have " : "", theirs,
+                subset ? "name all of its classes in data.labels to keep its head, or " : "");
 }
 
 static int match_task(const struct run *run, const struct run_task *task, const struct heads *its, int32_t *rows,
@@ -81,11 +95,10 @@ static int match_task(const struct run *run, const struct run_task *task, const 
         const struct task *partner = partner_of(run, task, its);
         char own[256], theirs[256];
 
-        if (!partner || partner->labels.n == 0) {
-                if (its->n > 0 && its->task[0].labels.n > 0)
-                        (void) fprintf(stderr,
-                                       "bert-trainer: model.init has no task '%s': its head begins as a fresh one\n",
-                                       task->name);
+        if (!partner) {
+                (void) fprintf(stderr, "bert-trainer: no task of model.init is %s%s%s: %s head begins as a fresh one\n",
+                               task->name[0] ? "'" : "of these classes", task->name, task->name[0] ? "'" : "",
+                               task->name[0] ? "its" : "the classifier's");
                 return 0;
         }
         switch (labels_match(&task->labels, &partner->labels, rows)) {
@@ -94,7 +107,7 @@ static int match_task(const struct run *run, const struct run_task *task, const 
                         rows[i] += (int32_t) partner->first;
                 return 0;
         case LABELS_SOME:
-                return refuse(task, &partner->labels, rows, error);
+                return refuse(run, task, &partner->labels, rows, error);
         case LABELS_NONE:
                 name_missing(&task->labels, NULL, own, sizeof(own));
                 name_missing(&partner->labels, NULL, theirs, sizeof(theirs));
@@ -122,7 +135,8 @@ int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, in
         else
                 r = checkpoint ? heads_of_checkpoint(checkpoint, &its, error)
                                : heads_of_folder(run->whole->model.init, &its, error);
-        for (uint32_t t = 0; r >= 0 && its.n > 0 && t < run->n_tasks; t++)
+        bool any = its.n > 0 && its.task[0].labels.n > 0; /* a classifier at all */
+        for (uint32_t t = 0; r >= 0 && any && t < run->n_tasks; t++)
                 r = match_task(run, &run->tasks[t], &its, rows + run->tasks[t].first, error);
         free_heads(&its);
         if (r < 0)

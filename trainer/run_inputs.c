@@ -149,7 +149,9 @@ static int resolve_data(const struct run *run, struct spec_data *d, struct error
         if (d->truncation == TRUNCATION_AUTO)
                 d->truncation = run->init_tail ? TRUNCATION_TAIL : TRUNCATION_HEAD;
         if (d->sequence_length == 0)
-                spec_data_set_length(d, run->init_length > 0 ? run->init_length : SPEC_LENGTH_DEFAULT);
+                spec_data_set_length(d, run->init_length > 0 ? run->init_length
+                                                             : MIN(run->config.max_position_embeddings,
+                                                                   (uint32_t) SPEC_LENGTH_DEFAULT));
         if (d->head_tokens <= d->sequence_length && d->max_predictions <= d->sequence_length)
                 return 0;
         return error_input(error, BERTD_EXIT_CONFIG, "%s: data.%s is greater than the length of model.init, %u tokens",
@@ -262,8 +264,7 @@ static int check_spec(const struct run *run, struct error *error) {
                                    run->options->spec_path, kinds[run->options->kind],
                                    run->whole->kind == JOB_COMMAND ? "bertctl" : "bert-trainer",
                                    run->whole->kind == JOB_COMMAND ? "submit" : kinds[run->whole->kind]);
-        const struct spec_model *m = &run->whole->model;
-        const struct fit fit = { .model = m->config ? m->config : m->init,
+        const struct fit fit = { .model = spec_model_path(run->whole),
                                  .config = &run->config,
                                  .vocab_path = run->vocab_path,
                                  .vocab = run->vocab,

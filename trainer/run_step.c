@@ -266,13 +266,23 @@ static int not_finite(struct run *run, const struct batches *batches, const stru
         return rank < run->n_ranks ? exchange_blame(run->exchange, rank, error) : -error->code;
 }
 
-void run_check_device(struct run *run) {
+/* Of this rank: its device broke, or its corpus was spoilt meanwhile. */
+static int check_rank(const struct run *run, struct error *error) {
         const char *failed = model_failed(run->model);
+
+        if (failed)
+                return error_set(error, EIO, "step %" PRIu64 ": %s", run->step + 1, failed);
+        for (enum run_part part = 0; part < PART_MAX; part++)
+                if (run->now->samples[part] && samples_check(run->now->samples[part], error) < 0)
+                        return error_prefix(error, "step %" PRIu64, run->step + 1);
+        return 0;
+}
+
+void run_check_device(struct run *run) {
         struct error error = {};
 
-        if (!failed)
+        if (check_rank(run, &error) >= 0)
                 return;
-        (void) error_set(&error, EIO, "step %" PRIu64 ": %s", run->step + 1, failed);
         (void) exchange_blame(run->exchange, run->rank, &error);
         int code = error_report(&error);
         struct saver_result result;

@@ -14,6 +14,7 @@
 static const char *const encodings[ENCODING_MAX] = DATA_ENCODING_NAMES;
 static const char *const headers[HEADER_MAX] = DATA_HEADER_NAMES;
 static const char *const formats[FORMAT_MAX] = DATA_FORMAT_NAMES;
+static const char *const empties[EMPTY_MAX] = DATA_EMPTY_NAMES;
 
 int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name, uint32_t n_classes, uint32_t first,
                   const struct spec_data *data, struct error *error) {
@@ -25,9 +26,11 @@ int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name
         if (data->n_text == 0)
                 (void) json_array_append_new(columns, json_string("text"));
         json_t *row =
-                json_pack("{s:s, s:I, s:I, s:o, s:s, s:s, s:s, s:s}", "name", name, "classes", (json_int_t) n_classes,
-                          "first", (json_int_t) first, "text", columns, "label", data->label, "encoding",
-                          encodings[data->encoding], "header", headers[data->header], "format", formats[data->format]);
+                json_pack("{s:s, s:I, s:I, s:o, s:s, s:s, s:s, s:s, s:s, s:s*, s:s}", "name", name, "classes",
+                          (json_int_t) n_classes, "first", (json_int_t) first, "text", columns, "label", data->label,
+                          "encoding", encodings[data->encoding], "header", headers[data->header], "format",
+                          formats[data->format], "kind", formats[records_format(data->train[0], data->format)],
+                          "delimiter", data->delimiter, "empty", empties[data->empty]);
         cleanup_free char *text = row ? json_dumps(row, JSON_COMPACT) : NULL;
         json_decref(row);
         if (!text)
@@ -58,7 +61,8 @@ static int read_row(struct task *task, const json_t *row, const struct labels *a
                     struct error *error) {
         const json_t *columns = json_object_get(row, "text");
         const char *label = json_string_value(json_object_get(row, "label")),
-                   *name = json_string_value(json_object_get(row, "name"));
+                   *name = json_string_value(json_object_get(row, "name")),
+                   *delimiter = json_string_value(json_object_get(row, "delimiter"));
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < json_array_size(columns); i++) {
@@ -66,7 +70,10 @@ static int read_row(struct task *task, const json_t *row, const struct labels *a
                 r = labels_add(&task->columns, column ? column : "", error);
         }
         task->format = choice_of(row, "format", formats, FORMAT_MAX);
+        task->kind = choice_of(row, "kind", formats, FORMAT_MAX);
         task->encoding = choice_of(row, "encoding", encodings, ENCODING_MAX);
+        task->empty = choice_of(row, "empty", empties, EMPTY_MAX);
+        task->delimiter = delimiter ? spec_delimiter(delimiter) : '\0';
         task->header = choice_of(row, "header", headers, HEADER_MAX);
         task->first = (uint32_t) json_integer_value(json_object_get(row, "first"));
         task->label = strdup(label ? label : "label");

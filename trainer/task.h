@@ -15,8 +15,11 @@ struct task {
         struct labels columns;   /* of text */
         char *label;             /* the label's column */
         enum data_format format; /* auto: by a file's name */
+        enum data_format kind;   /* of the training's files: auto where that is not known */
         enum data_encoding encoding;
         enum data_header header;
+        char delimiter; /* of csv; NUL: a comma */
+        enum data_empty empty;
         uint32_t first; /* the first class' place among all of the classifier's */
 };
 

@@ -60,19 +60,39 @@ int texts_new(const struct encoder *encoder, const struct texts_options *options
               struct error *error);
 void texts_free(struct texts *texts);
 
+/* A line about `what` where the vocabulary does not know much of the texts that were added, dropped ones too (text/unknown.h). */
+void texts_print_unknown(const struct texts *texts, const char *what, FILE *to);
+
 /* Drops all texts and keeps the memory. */
 void texts_clear(struct texts *texts);
+
+/* What is to be said of files of texts that were read; zeroed = nothing. Paths are borrowed. */
+struct texts_found {
+        struct text_findings bytes;
+        uint64_t n_empty, empty_line; /* texts without a token, and where the first of them is */
+        const char *first_empty;
+};
+
+void texts_note_empty(struct texts_found *found, const char *path, const struct record *record);
+
+/* Refused (exit 65) where there were empty texts and `empty` does not skip them; `option`: how a user says so. */
+int texts_check_empty(const struct texts_found *found, enum data_empty empty, const char *option, struct error *error);
+
+/* A line for each finding. */
+void texts_print_found(const struct texts_found *found, FILE *to);
 
 /* -ENODATA: the text has no token. */
 int texts_add(struct texts *texts, const char *text, size_t size, int32_t label);
 
-/* A record of `path`, whose label, where it has one, is among the labels; `learn`: or is added to them. */
+/* A record of `path`, whose label, where it has one, is among the labels; `learn`: or is added to them. 0: its text has no token, and it is
+ * left out; else 1. */
 int texts_take(struct texts *texts, const char *path, const struct record *record, struct labels *labels, bool learn,
                struct error *error);
 
-/* All records of a file. `learn`: names not seen yet are added to the labels; else they are refused (exit 65, file and line). */
+/* All records of a file but the empty ones, of which *found counts the number. `learn`: names not seen yet are added to the labels; else they are
+ * refused (exit 65, file and line). */
 int texts_read(struct texts *texts, const char *path, const struct records_options *options, struct labels *labels,
-               bool learn, struct error *error);
+               bool learn, struct texts_found *found, struct error *error);
 
 /* Puts names in order and the labels of the texts from `first` on with them. */
 int labels_sort(struct labels *labels, struct texts *texts, uint64_t first, struct error *error);
@@ -82,6 +102,17 @@ void texts_shift_labels(struct texts *texts, uint64_t first, uint32_t by);
 
 uint64_t texts_n(const struct texts *texts);
 int32_t texts_label(const struct texts *texts, uint64_t index);
+
+/* Tokens with [CLS] and [SEP], before it was shortened; and whether it was. */
+uint32_t texts_length(const struct texts *texts, uint64_t index);
+bool texts_is_cut(const struct texts *texts, uint64_t index);
+
+/* The first text of a file of columns that has no header: it may be one. */
+struct text_first {
+        const char *path; /* borrowed */
+        uint64_t line, index;
+};
+const struct text_first *texts_first(const struct texts *texts, size_t *ret_n);
 
 /* xxh3-128 over ids, lengths and labels. */
 void texts_hash(const struct texts *texts, char hex[33]);

@@ -84,6 +84,33 @@ is "by default text is put in lower case" "$(samples upper.tsv 'shuffle: true')"
 ok "lowercase: false: it is not" eval '[ "$(samples upper.tsv "lowercase: false")" != "$(samples lower.tsv "lowercase: false")" ]'
 is "what is in lower case stays" "$(samples lower.tsv 'lowercase: false')" "$(samples lower.tsv 'shuffle: true')"
 
+# How files are read, and what is said of them.
+printf 'a\tw101 w102\nb\tw103\na\tw104\n' >train.tsv
+plain=$(samples train.tsv 'shuffle: false')
+printf 'a\tw101 w102\nb\t\nb\tw103\na\tw104\nc\t\342\200\213\n' >some.tsv
+is "empty: skip leaves empty texts out, and a class of nothing else" "$(samples some.tsv 'shuffle: false, empty: skip')" "$plain"
+for delimiter in 'tab' '"\t"' ';' '"|"'; do
+        case $delimiter in tab | '"\t"') to='\t' ;; *) to=$(echo "$delimiter" | tr -d '"') ;; esac
+        tr '\t' "$to" <train.tsv | sed "s/w101 w102/\"w101 w102\"/" >train.csv
+        is "delimiter: $delimiter" "$(samples train.csv "shuffle: false, delimiter: $delimiter")" "$plain"
+done
+printf '\357\273\277a\tw101 w102\rb\tw103\ra\tw104' >cr.tsv
+is "a mark and CRs alone" "$(samples cr.tsv 'shuffle: false')" "$plain"
+printf 'a\tw101\377 w102\nb\tw103\na\tw104%99s %99s\n' >bytes.tsv
+is "bytes that are not UTF-8 are left out" "$(samples bytes.tsv 'shuffle: false')" "$plain"
+train=bytes.tsv tune 'empty: refuse'
+ok "and said" grep -q 'bytes.tsv:1: byte 0xff: not UTF-8; left out, with 1 such bytes in all' $run.log
+{ printf 'label\ttext\n'; for _ in 1 2 3; do printf 'a\tw101\nb\tw102 w103\n'; done; printf 'b\t%s\n' "$(seq 101 120 | sed 's/^/w/' | xargs)"; } >header.tsv
+train=header.tsv tune 'validation: [train.tsv]'
+said=$run.log
+is "finetune says how many texts there are, their lengths, and how many of each class" "$(grep -A 4 '^train:' $said | xargs)" \
+        "train: 8 texts of 3 classes, 4 tokens (median), at most 22; 1 are cut validation: 3 texts of 3 classes, 3 tokens (median), at most 4; 0 are cut 3 a 4 b 1 label"
+ok "a class of fewer than 3 texts is warned of" grep -q "^bert-trainer: class 'label': 1 text only" $said
+ok "and a first row that may be a header" grep -q "^bert-trainer: .*/header.tsv:1: label 'label' is in this row alone: is it a header" $said
+ok "no other class is" test "$(grep -c "^bert-trainer: " $said)" -eq 2
+train=header.tsv tune 'header: true'
+ok "nothing is warned of a header" test "$(grep -c "^bert-trainer: " $run.log)" -eq 0
+
 # Weights, read from the checkpoints: each tensor's largest change of one step. AdamW's first is the
 # learning rate for every weight, and weight decay, too little to be seen in two digits, is not zero: what stays is frozen, and not just without
 # a gradient.
@@ -143,6 +170,10 @@ PY
 ok "macro F1 is the mean of the classes' F1" figures
 "$TRAINER" evaluate "$(ckpt $run 960)" train.tsv >text 2>/dev/null
 is "as text, too" "$(sed -n 's/^macro F1  //p' text)" "$(jq -r .macro_f1 figures | awk '{printf "%.4f", $1}')"
+paste train.tsv predicted | awk -F'\t' 'index($3, "\"label\":\"" $1 "\"") { print $1 "\t" $2; exit }' >one.tsv
+"$TRAINER" evaluate --json "$(ckpt $run 960)" one.tsv >figures 2>said
+is "classes that occur nowhere do not count in it" "$(jq -c '[.texts, .macro_f1 == 1]' figures)" "[1,true]"
+is "and are named" "$(sed "s/$(cut -f 1 one.tsv)/c_/" said | grep -c "^bert-trainer: neither predicted nor of any text, so not part of macro F1: 'c[0-9]', 'c[0-9]'$")" 1
 
 # Checkpoints, by other hands.
 is "sqlite3 reads a checkpoint" "$(sqlite3 "$init" 'select name, shape from tensor' | grep -m 1 'word_embeddings')" "bert.embeddings.word_embeddings.weight|[64, 16]"

@@ -64,6 +64,8 @@ ok "fill-mask" test $? -eq 0
 ok "names five tokens for each mask" test $? -eq 0
 echo "a [MASK]" | "$TRAINER" fill-mask --top 1 a.ckpt >out 2>err && [ "$(wc -l <out)" -eq 2 ]
 ok "reads standard input" test $? -eq 0
+is "lines of every kind, without a mark" "$(printf '\357\273\277a [MASK]\r\rb\377 [MASK]%200s\r' | "$TRAINER" fill-mask --top 1 a.ckpt 2>err | grep -v '^  ' | sed 's/ *$//' | tr '\n' '|')" "a [MASK]|b [MASK]|"
+is "and in Latin-1" "$(printf 'b\351 [MASK]\n' | "$TRAINER" fill-mask --encoding latin-1 --top 1 a.ckpt | head -n 1)" "bé [MASK]"
 ok "and wants a mask" refuses 65 "no .MASK. in" "$TRAINER" fill-mask a.ckpt "no mask"
 
 ok "weights alone are no run to resume" refuses 78 "name it as model.init" "$TRAINER" pretrain spec.yaml --run-dir other --resume a.ckpt

@@ -53,11 +53,18 @@ refused "what is Latin-1" 'odd:2: byte 0xf6: not UTF-8, as are 1 of 11 bytes'
 cp odd in
 ok "--encoding latin-1 reads it" says "hello
 wor ##ld" tokenize --vocab small.txt --encoding latin-1
+printf 'w\303\266rld\n' >in
+says "[UNK]" tokenize --vocab small.txt --encoding latin-1 --no-strip-accents
+ok "UTF-8 that is read as Latin-1 is said" grep -q '^bert-trainer: standard input: read as latin-1, but is UTF-8' err
 ok "an unknown encoding is refused" refuses 2 "gb18030.*iconv" "$BERT_TRAINER" tokenize --vocab small.txt --encoding gb18030 odd
 for kind in UTF-16 UTF-16LE UTF-16BE UTF-32LE UTF-32BE; do
         printf 'hello world\nhello\n' | iconv -f UTF-8 -t $kind >odd
         refused $kind "odd: UTF-[0-9]*[BL]E, expected UTF-8; convert it: iconv -f $kind -t UTF-8"
 done
+echo 上海上海上海 | iconv -f UTF-8 -t UTF-16 >odd
+ok "UTF-16 is known by its mark alone" refuses 65 "odd: UTF-16LE" "$BERT_TRAINER" tokenize --vocab small.txt odd
+printf hello | iconv -f UTF-8 -t UTF-16BE >odd
+ok "and by its zero bytes" refuses 65 "odd: UTF-16BE" "$BERT_TRAINER" tokenize --vocab small.txt odd
 for _ in 1 2 3 4; do echo 上海城市; done | iconv -f UTF-8 -t UTF-16LE >odd
 ok "so is Chinese in it" refuses 65 "odd: UTF-16LE" "$BERT_TRAINER" tokenize --vocab small.txt odd
 for _ in 1 2 3 4; do echo Привет, мир; done | iconv -f UTF-8 -t UTF-16BE >odd
@@ -76,8 +83,8 @@ printf 'hello\rworld\nhello\r\n' >in
 ok "else they are white space" says "hello wor ##ld
 hello" tokenize --vocab small.txt
 mkfifo fed.pipe
-(printf 'hello\r'; sleep 0.2; printf '\nworld\n') >fed.pipe &
-is "a CRLF that comes in two pieces is one line end" "$("$BERT_TRAINER" tokenize --vocab small.txt <fed.pipe | tr '\n' '|')" "hello|wor ##ld|"
+(printf 'hello\r'; sleep 0.2; printf '\nhello\rworld\n') >fed.pipe &
+is "a CRLF that comes in two pieces is one line end" "$("$BERT_TRAINER" tokenize --vocab small.txt <fed.pipe | tr '\n' '|')" "hello|hello wor ##ld|"
 (printf 'hello\r'; sleep 0.2; printf 'world') >fed.pipe &
 is "CRs that come in two pieces" "$("$BERT_TRAINER" tokenize --vocab small.txt <fed.pipe 2>/dev/null | tr '\n' '|')" "hello|wor ##ld|"
 wait

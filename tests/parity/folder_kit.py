@@ -9,6 +9,8 @@ transformers follows from its arguments:
   reference                function FOLDER → (model, tokenizer), where transformers' own classes do not read the folder as it is
   texts                    what is tokenised and classified (default TEXTS); of "mlm", each has one [MASK]
   truncates                texts are cut at the tokenizer's model_max_length, as transformers does when asked to truncate (default true)
+  tunes=(KEYS, SETTINGS)   what is looked at is a fine-tuning of the folder at a rate of 0, with those keys of the spec's data, and a tokenizer of
+                           those settings
   export=False             export is not looked at; export=(CODE, PATTERN): it is refused
   versions=(FIRST, LAST)   of transformers, major numbers: others cannot write or read such a folder
 """
@@ -42,6 +44,7 @@ class Variant:
     reference: object = None
     texts: list | None = None
     truncates: bool = True
+    tunes: tuple | None = None
     export: object = True
     versions: tuple = (4, 99)
 

@@ -543,3 +543,94 @@ def not_a_number(folder):
     save(folder)
     path = folder / "model.safetensors"
     write_tensors(path, {k: (t[0], t[1], b"\0\0\xc0\x7f" + t[2][4:]) if k.endswith("query.weight") else t for k, t in read_tensors(path).items()})
+
+
+# ---- how long a text may be ----
+
+LONG = ["the a of to in is was be " * 3 + "great film", "awful book " * 12, "hello world"]
+
+
+def with_tokenizer_json(folder, truncation=None, **settings):
+    """As transformers saves a fast tokenizer, with a section of truncation."""
+    import transformers
+    write_vocab(folder)
+    transformers.BertTokenizerFast(str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(folder)
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["truncation"] = truncation
+    write_json(path, tokenizer)
+    edit(folder / "tokenizer_config.json", **settings)
+
+
+@variant(texts=LONG)
+def length_16(folder):
+    save(folder)
+    write_vocab(folder, model_max_length=16)
+
+
+@variant(texts=LONG)
+def length_16_left(folder):
+    save(folder)
+    write_vocab(folder, model_max_length=16, truncation_side="left")
+
+
+@variant(texts=LONG)
+def side_right(folder):
+    save(folder)
+    write_vocab(folder, model_max_length=20, truncation_side="right")
+
+
+@variant(texts=TEXTS)
+def length_without_end(folder):
+    save(folder)
+    write_vocab(folder, model_max_length=1000000000000000019884624838656)
+
+
+@variant(texts=TEXTS)
+def length_beyond_positions(folder):
+    save(folder)
+    write_vocab(folder, model_max_length=512)
+
+
+@variant(texts=LONG)
+def direction_of_tokenizer_json(folder):
+    save(folder)
+    with_tokenizer_json(folder, {"direction": "Left", "max_length": 12, "strategy": "LongestFirst", "stride": 0}, model_max_length=20, truncation_side=None)
+
+
+@variant(texts=LONG)
+def side_beside_tokenizer_json(folder):
+    save(folder)
+    with_tokenizer_json(folder, {"direction": "Left", "max_length": 12, "strategy": "LongestFirst", "stride": 0}, model_max_length=20,
+                        truncation_side="right")
+
+
+@variant(texts=LONG)
+def albert_length_left(folder):
+    save(folder, "AlbertForSequenceClassification")
+    write_vocab(folder, model_max_length=16, truncation_side="left")
+
+
+@variant(texts=LONG, tunes=("sequence_length: 16, truncation: tail", dict(model_max_length=16, truncation_side="left")))
+def tuned_on_tails(folder):
+    save(folder)
+
+
+@variant(texts=LONG, tunes=("sequence_length: 24", dict(model_max_length=24, truncation_side="left")))
+def tuned_as_the_folder_says(folder):
+    save(folder)
+    write_vocab(folder, model_max_length=16, truncation_side="left")
+
+
+@variant(texts=LONG, tunes=("shuffle: false", dict(model_max_length=16, truncation_side="left")))
+def tuned_with_the_length_of_the_folder(folder):
+    save(folder)
+    write_vocab(folder, model_max_length=16, truncation_side="left")
+
+
+@variant(texts=LONG, tunes=("sequence_length: 16, truncation: head_tail", {}), export=(65, "head_tail.*--truncation head"))
+def tuned_on_heads_and_tails(folder):
+    save(folder)
+
+
+VARIANTS["tuned-on-heads-and-tails"].head = "none" # transformers has no such cut

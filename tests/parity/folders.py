@@ -23,7 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import folder_texts  # noqa: F401
 import folder_weights  # noqa: F401
-from folder_kit import MASKED, TEXTS, VARIANTS
+from folder_kit import MASKED, NAMES, TEXTS, VARIANTS
 
 BOUND = 1e-5
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
@@ -128,6 +128,21 @@ def check_export(variant, reference, rows, texts, exported):
     return max((a - b).abs().max().item() for a, b in zip(logits(reference, rows), logits(again.eval(), rows)))
 
 
+def tune(folder, classes, keys):
+    """The checkpoint of a step that changes nothing."""
+    data, spec, run = (pathlib.Path(f"{folder}.{name}") for name in ("tsv", "yaml", "run"))
+    data.write_text("".join(f"{name}\ta good film\n" for name in classes))
+    spec.write_text(f"""kind: finetune
+checkpoint: {{every_sec: 0}}
+model: {{init: {folder}}}
+data: {{train: [{data}], text: [2], label: 1, labels: [{", ".join(classes)}], {keys}}}
+optimizer: {{learning_rate: 0}}
+train: {{global_batch: {len(classes)}, steps: 1}}
+""")
+    done("finetune", spec, "--run-dir", run)
+    return run / "checkpoints/step-000000001.ckpt"
+
+
 def check(variant, folder):
     """{name: worst deviation} of what was compared."""
     checkpoint, exported = pathlib.Path(f"{folder}.ckpt"), pathlib.Path(f"{folder}.out")
@@ -144,6 +159,10 @@ def check(variant, folder):
         raise Failure(f"import: expected /{variant.says}/, said: {result.stderr.strip()}")
     found = {}
     model, tokenizer = open_reference(variant, folder)
+    if variant.tunes:
+        checkpoint = tune(folder, model.config.id2label.values() if variant.head == "classifier" else NAMES, variant.tunes[0])
+        for key, value in variant.tunes[1].items():
+            setattr(tokenizer, key, value)
     texts = variant.texts or (MASKED if variant.head == "mlm" else TEXTS)
     rows = token_ids(tokenizer, texts, variant.truncates)
     if isinstance(variant.export, tuple):

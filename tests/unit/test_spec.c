@@ -18,6 +18,7 @@
 #include "common/spec.h"
 #include "tests/unit/folder.h"
 
+#define TUNE "kind: finetune\nmodel: {config: c, vocab: v}\ntrain: {epochs: 2}\n"
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
 #define KEYS                                                                                                        \
@@ -141,6 +142,13 @@ static const struct bad bad[] = {
           "job.yaml: model.config: missing; expected a file" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: classify}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.objective: classify is of kind finetune" },
+        { TUNE "data: {train: [x.csv], delimiter: '\"'}\n",
+          "job.yaml:4: data.delimiter: '\"': expected tab or a character such as ; or |" },
+        { TUNE "data: {train: [x.csv], delimiter: ', '}\n",
+          "job.yaml:4: data.delimiter: ', ': expected tab or a character such as ; or |" },
+        { TUNE "data: {train: [x.csv], format: tsv, delimiter: ;}\n",
+          "job.yaml:4: data.delimiter: ';': goes with data.format csv" },
+        { TUNE "data: {train: [x.csv], empty: drop}\n", "job.yaml:4: data.empty: 'drop' is not refuse or skip" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], label: y}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.label: not a key of kind pretrain" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1]}\ntrain: {steps: "

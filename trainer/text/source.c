@@ -31,8 +31,17 @@ struct source {
         bool begun, ended;
         bool in_line;  /* the last byte given out was no LF */
         bool after_cr; /* an LF that comes next belongs to a CR that has ended the line */
+        bool is_utf8;  /* though it is to be read as Latin-1 */
         char second;   /* of a Latin-1 character's two bytes, still to be given out; 0: none */
 };
+
+static uint64_t count_newlines(const char *text, size_t size) {
+        uint64_t n = 0;
+
+        for (size_t i = 0; i < size; i++)
+                n += text[i] == '\n';
+        return n;
+}
 
 /* ---- what is no UTF-8 text at all ---- */
 
@@ -48,7 +57,8 @@ static const struct wide wides[] = { { "UTF-32LE", "\xff\xfe\0\0", 4, 4, 0 },
 
 /* What a sample looks like when it is read in units of a wide encoding. */
 struct wide_view {
-        size_t units, ascii, lf, other_lf, impossible;
+        size_t units, ascii, lf, impossible;
+        size_t other_lf, high_lf; /* bytes of 0x0A that are no LF; that are not even the low byte of something */
 };
 
 static uint32_t unit_at(const struct wide *w, const unsigned char *p) {
@@ -59,43 +69,50 @@ static uint32_t unit_at(const struct wide *w, const unsigned char *p) {
         return value;
 }
 
-static struct wide_view view_as(const struct wide *w, const unsigned char *p, size_t size) {
+static struct wide_view view_as(const struct wide *w, const char *sample, size_t size) {
         struct wide_view view = { .units = size / w->unit };
-        size_t all_lf = 0;
+        const unsigned char *p = (const unsigned char *) sample;
+        size_t all_lf = count_newlines(sample, size);
 
-        for (size_t i = 0; i < size; i++)
-                all_lf += p[i] == '\n';
+        view.other_lf = view.high_lf = all_lf;
         for (size_t i = 0; i < view.units; i++) {
                 uint32_t value = unit_at(w, p + i * w->unit);
                 view.ascii += value > 0 && value < 0x80;
                 view.lf += value == '\n';
+                view.other_lf -= value == '\n';
+                view.high_lf -= (value & 0xff) == '\n';
                 view.impossible += value == 0 || value >= 0x110000;
         }
-        view.other_lf = all_lf - view.lf;
         return view;
 }
 
-static bool is_wide(const struct wide *w, const char *sample, size_t size, bool marked) {
-        struct wide_view view = view_as(w, (const unsigned char *) sample, size);
+/* How much of a sample is not UTF-8, in percent. */
+static size_t invalid_percent(const char *sample, size_t size) {
         char copy[4096];
         size_t n = MIN(size, sizeof(copy));
         struct invalid_bytes invalid = {};
 
-        if (marked && view.other_lf <= view.lf)
-                return true;
-        if (view.units < 2)
-                return false;
-        if (w->unit == 4)
-                return view.impossible == 0;
-        if (view.other_lf == 0 && 2 * view.ascii > view.units)
-                return true;
-        if (size < WIDE_SAMPLE_MIN)
-                return false;
-        if (view.lf > 0 && view.other_lf <= view.lf && 100 * view.ascii >= size)
-                return true;
         memcpy(copy, sample, n);
         (void) text_clean(copy, n, 1, &invalid);
-        return invalid.n > n / 5 && (marked || view.ascii > 0);
+        return n > 0 ? (size_t) (100 * invalid.n + n - 1) / n : 0;
+}
+
+/* A mark alone is none where a line of UTF-8 begins with such bytes: predict has to take it. */
+static bool is_wide(const struct wide *w, const char *sample, size_t size, bool marked) {
+        struct wide_view view = view_as(w, sample, size);
+
+        if (w->unit == 4)
+                return view.units >= (marked ? 1 : 2) && view.impossible == 0;
+        if (marked)
+                return view.high_lf == 0 && invalid_percent(sample, size) > 0;
+        if (view.units < 2)
+                return false;
+        if (view.other_lf == 0 && 2 * view.ascii > view.units)
+                return true;
+        if (size < WIDE_SAMPLE_MIN || view.ascii == 0)
+                return false;
+        return (view.lf > 0 && view.other_lf <= view.lf && 100 * view.ascii >= size) ||
+               (view.high_lf == 0 && invalid_percent(sample, size) > 20);
 }
 
 static int refuse_wide(const struct source *s, struct error *error) {
@@ -139,6 +156,17 @@ static int skip_mark(struct source *s, struct error *error) {
         return 0;
 }
 
+/* Hardly any Latin-1 text is UTF-8, too, but ASCII. */
+static void look_for_utf8(struct source *s) {
+        const char *end = memrchr(s->buffer, '\n', s->n); /* no character is cut there */
+        size_t size = end ? (size_t) (end - s->buffer) : s->n;
+        bool ascii = true;
+
+        for (size_t i = 0; i < size; i++)
+                ascii = ascii && (unsigned char) s->buffer[i] < 0x80;
+        s->is_utf8 = !ascii && utf8_valid_prefix(s->buffer, size) == size;
+}
+
 /* ---- bytes ---- */
 
 static int read_more(struct source *s, struct error *error) {
@@ -171,6 +199,8 @@ static int begin(struct source *s, struct error *error) {
                 r = refuse_compressed(s, error);
         if (r >= 0)
                 r = refuse_wide(s, error);
+        if (r >= 0 && s->encoding == ENCODING_LATIN1)
+                look_for_utf8(s);
         return r < 0 ? r : skip_mark(s, error);
 }
 
@@ -311,14 +341,6 @@ static size_t sound_prefix(const char *text, size_t size) {
         return size;
 }
 
-static uint64_t count_newlines(const char *text, size_t size) {
-        uint64_t n = 0;
-
-        for (size_t i = 0; i < size; i++)
-                n += text[i] == '\n';
-        return n;
-}
-
 size_t text_clean(char *text, size_t size, uint64_t line, struct invalid_bytes *found) {
         size_t kept = sound_prefix(text, size);
 
@@ -356,6 +378,8 @@ void text_findings_add(struct text_findings *f, const struct source *s, const st
                 f->invalid.n += found->n;
         if (s->ends == ENDS_CR && f->n_cr++ == 0)
                 f->first_cr = s->name;
+        if (s->is_utf8 && !f->first_utf8)
+                f->first_utf8 = s->name;
 }
 
 void text_findings_print(const struct text_findings *f, FILE *to) {
@@ -364,6 +388,10 @@ void text_findings_print(const struct text_findings *f, FILE *to) {
                                "bert-trainer: %s:%" PRIu64 ": byte 0x%02x: not %s; left out, with %" PRIu64
                                " such bytes in all: is it in another encoding?\n",
                                f->first_invalid, f->invalid.line, f->invalid.first, kind_of(&f->invalid), f->invalid.n);
+        if (f->first_utf8)
+                (void) fprintf(
+                        to, "bert-trainer: %s: read as latin-1, but is UTF-8 beyond ASCII: is encoding utf-8 meant?\n",
+                        f->first_utf8);
         if (f->n_cr == 1)
                 (void) fprintf(to, "bert-trainer: %s: its lines end in CR alone\n", f->first_cr);
         else if (f->n_cr > 1)

@@ -61,6 +61,7 @@ struct text_findings {
         struct invalid_bytes invalid;         /* `line` is of first_invalid */
         uint64_t n_cr;                        /* files whose line ends are CRs */
         const char *first_invalid, *first_cr; /* files */
+        const char *first_utf8;               /* read as Latin-1, but it is UTF-8 and has more than ASCII; NULL: none */
 };
 
 void text_findings_add(struct text_findings *findings, const struct source *source, const struct invalid_bytes *found);
