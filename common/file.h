@@ -27,6 +27,9 @@ bool file_is_sqlite(const char *path);
  * What is not a regular file (a device, a folder) is refused. */
 int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct error *error);
 
+/* Whether that could begin: for what computes long before it writes. */
+int file_check_writable(const char *path, struct error *error);
+
 /* fsync of the folder that holds `path`. Returns 0 or −errno. */
 int fsync_parent(const char *path);
 

@@ -448,6 +448,7 @@ static int read_values(struct reader *reader, struct spec *spec) {
                 r = read_field(reader, &spec_fields[i], spec);
         for (size_t i = 0; r == 0 && i < spec_n_lists; i++)
                 r = read_list(reader, &spec_lists[i], spec);
+        spec->resources.ranks_given = reader->raw->resources && reader->raw->resources->ranks;
         if (r == 0)
                 r = read_backoff(reader, spec);
         if (r == 0 && !spec->name)

@@ -65,6 +65,7 @@ enum device_kind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA, DEVICE_KIND_MAX };
 /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
 struct spec_resources {
         uint32_t ranks, gpus, threads;
+        bool ranks_given; /* the file has ranks */
         uint64_t memory; /* bytes, in the file with K, M, G or T; 0 = no limit */
         double cpus;     /* 0 = no limit */
 };
@@ -211,6 +212,11 @@ static inline const struct spec_data *spec_task(const struct spec *stage, uint32
         return stage->n_tasks > 0 ? &stage->tasks[task]->data : &stage->data;
 }
 
+/* The file or folder that says what the model is. */
+static inline const char *spec_model_path(const struct spec *spec) {
+        return spec->model.config ? spec->model.config : spec->model.init;
+}
+
 /* The character that data.delimiter names: itself, a punctuation mark or a tab, or "tab", "\\t"; NUL: none. */
 char spec_delimiter(const char *text);
 
@@ -241,6 +247,11 @@ void spec_data_set_length(struct spec_data *data, uint32_t sequence_length);
 
 /* The text of one key, "optimizer.schedule", as spec_format writes it; cut to the buffer. Returns the buffer. */
 const char *spec_get(const struct spec *spec, const char *key, char *buffer, size_t size);
+
+/* Each key of the spec's kind, in the table's order, then each list, with its text as spec_format writes it; of a list first how many it has,
+ * then one by one. NULL: absent. */
+typedef void (*spec_each_t)(void *userdata, const char *key, bool path, const char *value);
+void spec_walk(const struct spec *spec, spec_each_t each, void *userdata);
 
 /* The normalised YAML text: every key, absolute paths; spec_load of it gives the same spec. Caller frees. */
 int spec_format(const struct spec *spec, char **ret_text, struct error *error);

@@ -151,9 +151,9 @@ static int finish_file(int fd, const char *temporary, const char *path, struct e
         errno = EIO;
         if (pwrite(fd, hex, sizeof(hex) - 1, at) != (ssize_t) sizeof(hex) - 1 || fsync(fd) < 0 ||
             rename(temporary, path) < 0)
-                return error_errno(error, errno, "%s", path);
+                return error_output(error, errno, path);
         r = fsync_parent(path);
-        return r < 0 ? error_errno(error, -r, "%s", path) : 0;
+        return r < 0 ? error_output(error, -r, path) : 0;
 }
 
 int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors,
@@ -166,7 +166,7 @@ int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const
         /* Open from before SQLite opens the file to after it closes it: a descriptor closed in between would drop its locks. */
         cleanup_close int fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (fd < 0)
-                return error_errno(error, errno, "%s", path);
+                return error_output(error, errno, path);
         int r = write_database(temporary, fd, meta, tensors, n, assets, error);
         if (r < 0)
                 (void) error_prefix(error, "%s", path);

@@ -434,12 +434,15 @@ static int report(const struct classifier *f, bool json, struct error *error) {
                 hits += scores_of(f, k).hits;
         double accuracy = (double) hits / (double) f->n, macro = scores_macro_f1(f->confusion, f->task.labels.n);
         int r = 0;
-        report_zero_divisions(f);
         if (json)
                 r = print_figures_json(f, accuracy, macro);
         else
                 print_figures(f, accuracy, macro);
-        return r < 0 || fflush(stdout) == EOF ? error_errno(error, EIO, "standard output") : 0;
+        errno = EIO;
+        if (r < 0 || fflush(stdout) == EOF)
+                return error_errno(error, errno, "standard output");
+        report_zero_divisions(f);
+        return 0;
 }
 
 /* ---- the two commands ---- */
@@ -539,8 +542,10 @@ int cmd_evaluate(int argc, char **argv) {
                 r = run_file(&f, argv[i], &error);
         if (r >= 0)
                 r = check_empty(&f, &error);
-        if (r >= 0)
+        if (r >= 0) {
+                texts_print_unknown(f.texts, argv[optind + 1], stderr);
                 r = report(&f, json, &error);
+        }
         release(&f);
         return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
 }
@@ -561,6 +566,8 @@ int cmd_predict(int argc, char **argv) {
                 r = run_file(&f, path, &error);
         if (r >= 0)
                 text_findings_print(&f.found.bytes, stderr);
+        if (r >= 0)
+                texts_print_unknown(f.texts, strcmp(path, "-") == 0 ? "standard input" : path, stderr);
         if (f.n_unanswered > 0)
                 (void) fprintf(stderr, "bert-trainer: %s:%" PRIu64 ": no text, the first of %" PRIu64 " such lines\n",
                                strcmp(path, "-") == 0 ? "standard input" : path, f.first_unanswered, f.n_unanswered);

@@ -64,11 +64,11 @@ int metrics_open(const char *run_dir, uint64_t step, bool validate, struct metri
         metrics->sentence_name = "nsp";
         metrics->path = path;
         metrics->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-        int r = metrics->fd >= 0 ? 0 : error_errno(error, errno, "%s", path);
+        int r = metrics->fd >= 0 ? 0 : error_output(error, errno, path);
         if (r >= 0)
                 r = find_cut(metrics, step, validate, &cut, error);
         if (r >= 0 && ftruncate(metrics->fd, cut) < 0)
-                r = error_errno(error, errno, "%s", path);
+                r = error_output(error, errno, path);
         if (r >= 0)
                 r = tensorboard_open(events, step, &metrics->board, error);
         if (r < 0) {

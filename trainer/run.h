@@ -136,6 +136,12 @@ void run_check_device(struct run *run);
 int run_load_inputs(struct run *run, struct error *error);
 bool run_init_is_folder(const struct run *run); /* model.init, where there is one */
 
+/* run_compare.c: ranks whose inputs are not the same are refused (exit 65) with rank, host and the first thing that differs.
+ * Collective. Before anything whose order the spec decides; the data of stages [first, first + n), which are open; the weights. */
+int run_compare_inputs(struct run *run, struct error *error);
+int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *error);
+int run_compare_weights(struct run *run, struct error *error);
+
 #define RUN_SKIP_EMPTY "data.empty: skip"
 
 /* run_texts.c: a stage's texts, and how many steps its epochs are. Not collective. */

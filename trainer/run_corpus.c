@@ -12,15 +12,17 @@
 #include "trainer/run.h"
 #include "trainer/text/corpus_writer.h"
 #include "trainer/text/sentences.h"
+#include "trainer/text/unknown.h"
 
-static int add_text(struct run *run, const struct record *record, struct ids *ids, struct corpus_writer *writer,
-                    struct error *error) {
+static int add_text(struct run *run, const struct record *record, struct ids *ids, struct unknown *unknown,
+                    struct corpus_writer *writer, struct error *error) {
         const char *at = record->text, *end = at + record->size;
 
         while (at < end) {
                 size_t size = sentence_length(at, (size_t) (end - at));
                 ids->n = 0;
-                if (encoder_encode(run->encoder, 0, at, size, ids) < 0)
+                if (encoder_encode(run->encoder, 0, at, size, ids) < 0 ||
+                    unknown_take(unknown, run->encoder, 0, at, size, ids->data, ids->n) < 0)
                         return error_errno(error, ENOMEM, "corpus");
                 uint32_t n = (uint32_t) ids->n;
                 int r = n > 0 ? corpus_writer_add(writer, ids->data, &n, 1, error) : 0;
@@ -32,14 +34,15 @@ static int add_text(struct run *run, const struct record *record, struct ids *id
 }
 
 static int add_file(struct run *run, const char *path, const struct records_options *options, struct ids *ids,
-                    struct corpus_writer *writer, struct texts_found *found, struct error *error) {
+                    struct unknown *unknown, struct corpus_writer *writer, struct texts_found *found,
+                    struct error *error) {
         cleanup_records struct records *records = NULL;
         struct record record;
 
         int r = records_open(path, options, &records, error);
         while (r >= 0 && (r = records_next(records, &record, error)) > 0) {
                 if (record.size > 0)
-                        r = add_text(run, &record, ids, writer, error);
+                        r = add_text(run, &record, ids, unknown, writer, error);
                 else
                         texts_note_empty(found, path, &record);
         }
@@ -67,16 +70,20 @@ int run_make_corpus(struct run *run, const struct spec_data *data, char *const *
         cleanup_corpus_writer struct corpus_writer *writer = NULL;
         struct records_options options = run_records_of(data);
         struct texts_found found = {};
+        struct unknown unknown = {};
         struct ids ids = {};
 
         options.label = NULL;
         int r = corpus_writer_open(prefix, run->samples_vocab.size, &writer, error);
         for (uint32_t i = 0; r >= 0 && i < n; i++)
-                r = add_file(run, files[i], &options, &ids, writer, &found, error);
+                r = add_file(run, files[i], &options, &ids, &unknown, writer, &found, error);
         free(ids.data);
         if (r >= 0)
                 r = texts_check_empty(&found, data->empty, RUN_SKIP_EMPTY, error);
-        if (r >= 0)
+        if (r >= 0) {
                 texts_print_found(&found, stderr);
+                unknown_print(&unknown, run->encoder, prefix, stderr);
+        }
+        unknown_free(&unknown);
         return r < 0 ? r : commit(run, prefix, writer, error);
 }

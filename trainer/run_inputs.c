@@ -264,8 +264,7 @@ static int check_spec(const struct run *run, struct error *error) {
                                    run->options->spec_path, kinds[run->options->kind],
                                    run->whole->kind == JOB_COMMAND ? "bertctl" : "bert-trainer",
                                    run->whole->kind == JOB_COMMAND ? "submit" : kinds[run->whole->kind]);
-        const struct spec_model *m = &run->whole->model;
-        const struct fit fit = { .model = m->config ? m->config : m->init,
+        const struct fit fit = { .model = spec_model_path(run->whole),
                                  .config = &run->config,
                                  .vocab_path = run->vocab_path,
                                  .vocab = run->vocab,

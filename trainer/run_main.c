@@ -14,6 +14,7 @@
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
+#include "trainer/launcher.h"
 #include "trainer/run.h"
 #include "trainer/signals.h"
 
@@ -145,7 +146,7 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
         struct exchange *exchange = NULL;
         struct error error = {};
 
-        signals_install(!exchange_launched());
+        signals_install(!launcher_read().is_mpirun);
         int r = parse_arguments(argc, argv, usage, &options, &error);
         if (r > 0)
                 return BERTD_EXIT_OK;
@@ -153,7 +154,9 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
                 r = exchange_new(&exchange, &error);
         if (r < 0)
                 return error_report(&error);
-        r = run_all(exchange, &options, &error);
+        r = exchange_connect(exchange, &error);
+        if (r >= 0)
+                r = run_all(exchange, &options, &error);
         if (r < 0 && exchange_rank(exchange) == 0)
                 r = error_report(&error);
         else if (r < 0)

@@ -264,6 +264,8 @@ int run_restore(struct run *run, struct error *error) {
         if (r < 0)
                 return r;
         r = broadcast_state(run, error);
+        if (r >= 0)
+                r = run_compare_weights(run, error);
         if (r < 0)
                 return r;
         run->last_checkpoint_usec = clock_boottime_usec();

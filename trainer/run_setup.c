@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "trainer/device.h"
@@ -21,16 +22,28 @@ static void set_threads(const struct run *run) {
                 omp_set_num_threads((int) run->spec->resources.threads);
 }
 
-static uint32_t local_rank(void) {
-        const char *text = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+/* `ranks` is how many a host is to have; bertd starts as many as the job then has, whatever its spec once said. */
+static int check_ranks(const struct run *run, struct error *error) {
+        const struct spec_resources *resources = &run->whole->resources;
+        uint32_t n = exchange_n_local(run->exchange);
 
-        return text ? (uint32_t) strtoul(text, NULL, 10) : 0;
+        if (!resources->ranks_given || getenv(BERTD_ENV_JOB_ID) || n == resources->ranks)
+                return 0;
+        if (n > resources->ranks)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: resources.ranks: %u, but %u were started on this host: start as many, or set "
+                                   "resources.ranks: %u",
+                                   run->options->spec_path, resources->ranks, n, n);
+        if (run->rank == 0)
+                (void) fprintf(stderr, "bert-trainer: %s: resources.ranks: %u, but %u started on this host: continuing with %u\n",
+                               run->options->spec_path, resources->ranks, n, run->n_ranks);
+        return 0;
 }
 
 static int open_device(struct run *run, struct error *error) {
         enum precision precision = run->whole->train.precision;
 
-        int r = device_open(run->whole->device, precision, local_rank(), &run->device, error);
+        int r = device_open(run->whole->device, precision, exchange_local_rank(run->exchange), &run->device, error);
         if (r < 0)
                 return error->exit == BERTD_EXIT_CONFIG ? error_prefix(error, "%s", run->options->spec_path) : r;
         run->ops = device_ops(run->device);
@@ -88,6 +101,10 @@ int run_setup(struct run *run, struct error *error) {
         run->last_checkpoint_step = UINT64_MAX;
 
         int r = exchange_agree(run->exchange, run_load_inputs(run, error), error);
+        if (r >= 0)
+                r = run_compare_inputs(run, error);
+        if (r >= 0)
+                r = exchange_agree(run->exchange, check_ranks(run, error), error);
         if (r < 0)
                 return r;
         set_threads(run);
@@ -101,6 +118,8 @@ int run_setup(struct run *run, struct error *error) {
                 r = agree_device(run, error);
         if (r >= 0)
                 r = run_open_stages(run, error);
+        if (r >= 0)
+                r = run_compare_data(run, 0, run->n_stages, error);
         if (r >= 0)
                 r = exchange_agree(run->exchange, make_model(run, error), error);
         if (r >= 0)

@@ -18,9 +18,8 @@
 static int check_stage(const struct run *run, const struct spec *spec, struct error *error) {
         const char *path = run->options->spec_path;
 
-        const struct spec_model *m = &run->whole->model;
         cleanup_free char *key = format_string("%s: data.sequence_length", path);
-        int r = key ? fit_length(m->config ? m->config : m->init, &run->config, key, spec->data.sequence_length,
+        int r = key ? fit_length(spec_model_path(spec), &run->config, key, spec->data.sequence_length,
                                  BERTD_EXIT_CONFIG, error)
                     : error_errno(error, ENOMEM, "%s", path);
         if (r < 0)
@@ -361,7 +360,9 @@ static void say_fresh(const struct run *run) {
 }
 
 int run_next_stage(struct run *run, struct error *error) {
-        int r = run_use_stage(run, run->stage + 1, error);
+        int r = run_compare_data(run, run->stage + 1, 1, error); /* files may have changed meanwhile */
+        if (r >= 0)
+                r = run_use_stage(run, run->stage + 1, error);
         if (r < 0)
                 return r;
 

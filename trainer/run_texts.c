@@ -239,10 +239,10 @@ static void warn_of_classes(const struct run_task *task, const struct texts *tex
         }
 }
 
+static const char *const parts[PART_MAX] = { "train", "validation", "test" };
+
 static void describe_task(const struct run_stage *stage, const struct run_task *task, uint64_t *count,
                           uint32_t *length) {
-        static const char *const parts[PART_MAX] = { "train", "validation", "test" };
-
         for (unsigned p = 0; p < PART_MAX; p++)
                 if (stage->set[p].n > 0)
                         print_lengths(task, &stage->set[p], parts[p], length);
@@ -257,8 +257,11 @@ static void describe_stage(const struct run *run, const struct run_stage *stage)
         cleanup_free uint64_t *count = calloc(run->n_classes + 1, sizeof(*count));
         cleanup_free uint32_t *length = calloc(most + 1, sizeof(*length));
 
-        for (unsigned p = 0; p < PART_MAX; p++)
+        for (unsigned p = 0; p < PART_MAX; p++) {
                 texts_print_found(&stage->found[p], stderr);
+                if (stage->texts[p])
+                        texts_print_unknown(stage->texts[p], parts[p], stderr);
+        }
         for (uint32_t t = 0; count && length && t < spec_n_tasks(stage->spec); t++)
                 describe_task(stage, run_task_of(run, spec_task(stage->spec, t)), count, length);
 }

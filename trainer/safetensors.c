@@ -285,5 +285,5 @@ int safetensors_write(const char *path, const struct safetensors_tensor *tensors
         if (r >= 0)
                 return 0;
         (void) unlink(temporary);
-        return error_errno(error, -r, "%s", path);
+        return error_output(error, -r, path);
 }

@@ -14,13 +14,15 @@
 #include "bertd/exit.h"
 #include "trainer/permute.h"
 #include "trainer/philox.h"
+#include "trainer/text/unknown.h"
 
 enum place { PLACE_SHUFFLE, PLACE_SPLIT, PLACE_SUBSET }; /* of PHILOX_SHUFFLE; never renumbered */
 
 struct texts {
         const struct encoder *encoder;
         struct texts_options options;
-        struct ids ids, raw;             /* raw: of the text being added */
+        struct ids ids, raw; /* raw: of the text being added */
+        struct unknown unknown;
         uint64_t *begin, *first_segment; /* (segments + 1), (n + 1) */
         int32_t *label;                  /* (n) */
         uint32_t *length;                /* (n) before it was shortened */
@@ -46,12 +48,17 @@ void texts_free(struct texts *t) {
                 return;
         free(t->ids.data);
         free(t->raw.data);
+        unknown_free(&t->unknown);
         free(t->begin);
         free(t->first_segment);
         free(t->label);
         free(t->length);
         free(t->first);
         free(t);
+}
+
+void texts_print_unknown(const struct texts *t, const char *what, FILE *to) {
+        unknown_print(&t->unknown, t->encoder, what, to);
 }
 
 void texts_clear(struct texts *t) { t->ids.n = t->n_segments = t->n = 0; }
@@ -132,6 +139,8 @@ int texts_add(struct texts *t, const char *text, size_t size, int32_t label) {
         int r = encoder_encode_special(t->encoder, 0, text, size, &t->raw);
         if (r >= 0 && t->raw.n == 0)
                 return -ENODATA;
+        if (r >= 0)
+                r = unknown_take(&t->unknown, t->encoder, 0, text, size, t->raw.data, t->raw.n);
         if (r >= 0)
                 r = make_room(t, t->options.max_segments);
         if (r < 0)

@@ -60,6 +60,9 @@ int texts_new(const struct encoder *encoder, const struct texts_options *options
               struct error *error);
 void texts_free(struct texts *texts);
 
+/* A line about `what` where the vocabulary does not know much of the texts that were added, dropped ones too (text/unknown.h). */
+void texts_print_unknown(const struct texts *texts, const char *what, FILE *to);
+
 /* Drops all texts and keeps the memory. */
 void texts_clear(struct texts *texts);
 

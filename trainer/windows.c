@@ -171,16 +171,16 @@ int windows_build(const char *path, const struct corpora *corpora, const struct 
         (void) unlink(temporary);
         cleanup_fclose FILE *file = fopen(temporary, "wxe");
         if (!file)
-                return error_errno(error, errno, "%s", temporary);
+                return error_output(error, errno, path);
         r = write_map(file, corpora, options, key, error);
         if (r >= 0 && rename(temporary, path) < 0)
-                r = error_errno(error, errno, "%s", path);
+                r = error_output(error, errno, path);
         if (r < 0) {
                 (void) unlink(temporary);
                 return r;
         }
         r = fsync_parent(path);
-        return r < 0 ? error_errno(error, -r, "%s", path) : 0;
+        return r < 0 ? error_output(error, -r, path) : 0;
 }
 
 static int check_map(const char *path, const struct windows *w, struct error *error) {

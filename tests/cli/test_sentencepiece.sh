@@ -40,7 +40,7 @@ ok "--chinese is not for it" refuses 2 "not with a SentencePiece model" "$BERT_T
 printf '%s\n' '[PAD]' '[UNK]' '[CLS]' '[SEP]' '[MASK]' hello >words.txt
 ok "--nfkd is not for WordPiece" refuses 2 "only with a SentencePiece model" "$BERT_TRAINER" tokenize --vocab words.txt --nfkd
 head -c 2000 small.model >cut.model
-ok "a model cut short is refused" refuses 65 "cut.model: no SentencePiece model" "$BERT_TRAINER" tokenize --vocab cut.model
+ok "a model cut short is refused" refuses 65 "cut.model: not a readable SentencePiece model: cut short" "$BERT_TRAINER" tokenize --vocab cut.model
 spm_train --input=text --model_prefix=plain --vocab_size=100 >/dev/null 2>&1
 ok "a model without ALBERT's special tokens is refused" refuses 65 "plain.model: no token" "$BERT_TRAINER" tokenize --vocab plain.model
 

@@ -17,7 +17,9 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "common/corpus_prefix.h"
 #include "common/file.h"
+#include "trainer/text/content.h"
 #include "trainer/text/corpus_format.h"
 #include "trainer/text/corpus_sidecar.h"
 
@@ -209,10 +211,16 @@ static int validate(struct corpus *corpus, struct error *error) {
 
 int corpus_open(const char *prefix, struct corpus **ret, struct error *error) {
         cleanup_corpus struct corpus *corpus = calloc(1, sizeof(*corpus));
+        char expected[512];
+        struct error why = {};
         if (!corpus || !(corpus->prefix = strdup(prefix)))
                 return error_errno(error, ENOMEM, "%s", prefix);
 
-        int r = mapping_open(prefix, ".idx", &corpus->idx, error);
+        int r = mapping_open(prefix, ".idx", &corpus->idx, &why);
+        if (r == -ENOENT && corpus_prefix_mistaken(prefix, expected, sizeof(expected)))
+                return error_input(error, BERTD_EXIT_INPUT, "%s: %s", prefix, expected);
+        if (r < 0 && error)
+                *error = why;
         if (r >= 0)
                 r = mapping_open(prefix, ".bin", &corpus->bin, error);
         if (r >= 0)
@@ -327,4 +335,12 @@ int corpus_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
         XXH128_hash_t hash = XXH3_128bits_withSeed(corpus->idx.data, corpus->idx.size, corpus->bin.size);
         (void) snprintf(hex, CORPUS_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
         return 0;
+}
+
+void corpus_content_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
+        char both[2 * CORPUS_HASH_MAX] = "";
+
+        (void) corpus_hash(corpus, both);
+        content_hash(corpus->bin.data, corpus->bin.size, both + CORPUS_HASH_MAX);
+        content_hash(both, sizeof(both), hex);
 }

@@ -55,4 +55,7 @@ const struct text_options *corpus_text_options(const struct corpus *corpus);
 /* XXH3-128 over the .idx file, seeded with the size of the .bin file: says which corpus this is without reading its ids. Returns 0. */
 int corpus_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]);
 
+/* As the files are now, of .idx all, of a large .bin some ids (content.h). */
+void corpus_content_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]);
+
 #endif

@@ -10,6 +10,7 @@
 #include "trainer/text/sentencepiece.h"
 
 struct encoder {
+        const struct vocab *vocab;
         const struct sentencepiece_model *model; /* NULL: WordPiece */
         struct text_options options;
         int n_threads;
@@ -79,6 +80,7 @@ int encoder_new(const struct vocab *vocab, const struct text_options *options, i
 
         if (!encoder)
                 return -ENOMEM;
+        encoder->vocab = vocab;
         encoder->options = *options;
         encoder->n_threads = n_threads;
         encoder->model = vocab_sentencepiece(vocab);
@@ -95,6 +97,9 @@ int encoder_new(const struct vocab *vocab, const struct text_options *options, i
         *ret = encoder;
         return 0;
 }
+
+const struct vocab *encoder_vocab(const struct encoder *encoder) { return encoder->vocab; }
+const struct text_options *encoder_options(const struct encoder *encoder) { return &encoder->options; }
 
 void encoder_free(struct encoder *encoder) {
         if (!encoder)

@@ -13,6 +13,7 @@
 
 #include "bertd/exit.h"
 #include "common/clock.h"
+#include "common/corpus_prefix.h"
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/usage.h"
@@ -21,6 +22,7 @@
 #include "trainer/text/documents.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/pipeline.h"
+#include "trainer/text/unknown.h"
 #include "trainer/text/wordpiece.h"
 
 #define DOCUMENT_END UINT32_MAX
@@ -54,6 +56,7 @@ struct encoded {
         struct ids ids;
         uint32_t *marks;
         size_t n_marks, capacity;
+        struct unknown unknown;
 };
 
 struct prepare {
@@ -64,6 +67,7 @@ struct prepare {
         struct corpus_writer *train, *validation; /* validation: NULL where none is held out */
         struct corpus_writer *open;               /* the one that takes the open document */
         uint64_t document;                        /* its number */
+        struct unknown unknown;
 };
 
 /* A worker's state while it parses one block. */
@@ -86,6 +90,17 @@ static int add_mark(struct encoded *encoded, uint32_t mark) {
         return 0;
 }
 
+static int encode_text(const struct worker *worker, const char *text, size_t size) {
+        const struct encoder *encoder = worker->prepare->encoder;
+        struct ids *ids = &worker->encoded->ids;
+        size_t begin = ids->n;
+
+        int r = encoder_encode(encoder, worker->thread, text, size, ids);
+        return r < 0 ? r
+                     : unknown_take(&worker->encoded->unknown, encoder, worker->thread, text, size, ids->data + begin,
+                                    ids->n - begin);
+}
+
 /* In WikiText "<unk>" is the unknown token; everywhere else text is text. */
 static int encode(const struct worker *worker, const char *text, size_t size) {
         const struct prepare *prepare = worker->prepare;
@@ -95,7 +110,7 @@ static int encode(const struct worker *worker, const char *text, size_t size) {
 
         while (prepare->arguments->format == TEXT_WIKITEXT &&
                (found = memmem(text, size, WIKITEXT_UNKNOWN, n_unknown))) {
-                int r = encoder_encode(prepare->encoder, worker->thread, text, (size_t) (found - text), ids);
+                int r = encode_text(worker, text, (size_t) (found - text));
                 if (r >= 0)
                         r = encoder_append(ids, vocab_special(prepare->vocab, "[UNK]"));
                 if (r < 0)
@@ -103,7 +118,7 @@ static int encode(const struct worker *worker, const char *text, size_t size) {
                 size -= (size_t) (found - text) + n_unknown;
                 text = found + n_unknown;
         }
-        return encoder_encode(prepare->encoder, worker->thread, text, size, ids);
+        return encode_text(worker, text, size);
 }
 
 static int take_sentence(void *context, const char *text, size_t size) {
@@ -127,6 +142,7 @@ static int work(void *context, int thread, struct block *block, void *result, st
         const struct document_sink sink = { .context = &worker, .sentence = take_sentence, .end_document = take_end };
 
         worker.encoded->ids.n = worker.encoded->n_marks = 0;
+        unknown_clear(&worker.encoded->unknown);
         if (block->begins_file && take_end(&worker) < 0)
                 return -ENOMEM;
         return documents_parse(prepare->arguments->format, block, &sink, error);
@@ -136,6 +152,7 @@ static void encoded_free(void *result) {
         struct encoded *encoded = result;
         free(encoded->ids.data);
         free(encoded->marks);
+        unknown_free(&encoded->unknown);
 }
 
 /* The same documents at every fraction that holds them, whatever the text. */
@@ -162,6 +179,8 @@ static int consume(void *context, const struct block *block, void *result, struc
         const int32_t *ids = encoded->ids.data;
         int r = 0;
 
+        if (unknown_merge(&prepare->unknown, &encoded->unknown) < 0)
+                return error_errno(error, ENOMEM, "cannot prepare");
         for (size_t i = 0; i < encoded->n_marks && r >= 0;) {
                 size_t n = 0, n_ids = 0;
                 if (encoded->marks[i] == DOCUMENT_END) {
@@ -232,6 +251,7 @@ static void prepare_close(struct prepare *prepare) {
         encoder_free(prepare->encoder);
         corpus_writer_free(prepare->train);
         corpus_writer_free(prepare->validation);
+        unknown_free(&prepare->unknown);
 }
 
 static void report(const struct prepare *prepare, const struct reader *reader, uint64_t begin_usec) {
@@ -245,6 +265,7 @@ static void report(const struct prepare *prepare, const struct reader *reader, u
                 tokens += corpus_writer_tokens(prepare->validation);
         }
         text_findings_print(reader_findings(reader), stderr);
+        unknown_print(&prepare->unknown, prepare->encoder, prepare->arguments->output, stderr);
         (void) fprintf(stderr,
                        "%s: %" PRIu64 " documents (%" PRIu64 " held out), %" PRIu64 " sentences, %" PRIu64
                        " tokens in %.2f s, %.0f tokens/s, %.1f MB/s\n",
@@ -276,6 +297,20 @@ static int run(struct prepare *prepare, struct reader *reader, struct error *err
         if (r >= 0)
                 report(prepare, reader, begin_usec);
         return r;
+}
+
+static int check_prefix(const char *output, struct error *error) {
+        size_t n = strlen(output), prefix = corpus_prefix_length(output);
+
+        if (prefix > 0)
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--output '%s': expected a prefix: %.*s writes %.*s.bin and .idx", output,
+                                   (int) prefix, output, (int) prefix, output);
+        if (n == 0 || output[n - 1] == '/')
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--output '%s': expected a prefix: %scorpus writes %scorpus.bin and .idx", output,
+                                   output, output);
+        return 0;
 }
 
 /* 1: help was asked for. */
@@ -312,7 +347,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                         return usage_option(c, argv, options, argv[0], error);
         }
         int r = text_source_check(&arguments->source, argv[0], error);
-        return r < 0 ? r : arguments->output ? 0 : usage_missing("--output PREFIX", argv[0], error);
+        if (r >= 0 && !arguments->output)
+                r = usage_missing("--output PREFIX", argv[0], error);
+        return r < 0 ? r : check_prefix(arguments->output, error);
 }
 
 int text_prepare(int argc, char **argv, checkpoint_text open) {

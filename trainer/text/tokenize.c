@@ -17,6 +17,7 @@
 #include "trainer/text/arguments.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/pipeline.h"
+#include "trainer/text/unknown.h"
 #include "trainer/text/wordpiece.h"
 
 #define ID_DIGITS_MAX 11
@@ -34,11 +35,13 @@ struct tokenize {
         struct encoder *encoder;
         bool pieces; /* SentencePiece's, in which what is unknown is itself */
         bool ids;
+        struct unknown unknown;
 };
 
 /* One block's output; a growing text. */
 struct output {
         struct ids ids;
+        struct unknown unknown;
         char *text;
         size_t size, capacity;
 };
@@ -98,6 +101,20 @@ static int put_pieces(const struct tokenize *tokenize, int thread, const char *l
         return 0;
 }
 
+/* Of pieces nothing says which are unknown: those that no id has. */
+static int count_unknown(const struct tokenize *tokenize, int thread, const char *line, size_t size,
+                         struct output *output) {
+        int r = 0;
+
+        if (tokenize->pieces) {
+                output->ids.n = 0;
+                r = encoder_encode(tokenize->encoder, thread, line, size, &output->ids);
+        }
+        return r < 0 ? r
+                     : unknown_take(&output->unknown, tokenize->encoder, thread, line, size, output->ids.data,
+                                    output->ids.n);
+}
+
 static int put_line(const struct tokenize *tokenize, int thread, const char *line, size_t size, struct output *output) {
         if (tokenize->pieces)
                 return size == 0 ? 0 : put_pieces(tokenize, thread, line, size, output);
@@ -112,9 +129,12 @@ static int work(void *context, int thread, struct block *block, void *result, st
         const char *line = block->text, *end = block->text + block->size;
 
         output->size = 0;
+        unknown_clear(&output->unknown);
         while (line < end) {
                 const char *line_end = memchr(line, '\n', (size_t) (end - line));
                 int r = put_line(tokenize, thread, line, (size_t) (line_end - line), output);
+                if (r >= 0)
+                        r = count_unknown(tokenize, thread, line, (size_t) (line_end - line), output);
                 if (r >= 0)
                         r = reserve(output, 1);
                 if (r < 0)
@@ -126,8 +146,11 @@ static int work(void *context, int thread, struct block *block, void *result, st
 }
 
 static int consume(void *context, const struct block *block, void *result, struct error *error) {
+        struct tokenize *tokenize = context;
         const struct output *output = result;
         int r = write_all(STDOUT_FILENO, output->text, output->size);
+        if (r >= 0)
+                r = unknown_merge(&tokenize->unknown, &output->unknown);
         return r < 0 ? error_errno(error, -r, "standard output") : 0;
 }
 
@@ -135,6 +158,7 @@ static void output_free(void *result) {
         struct output *output = result;
         free(output->ids.data);
         free(output->text);
+        unknown_free(&output->unknown);
 }
 
 static int run(struct tokenize *tokenize, const struct text_options *options, struct reader *reader,
@@ -207,9 +231,12 @@ int text_tokenize(int argc, char **argv, checkpoint_text open) {
                 tokenize.ids = arguments.ids;
                 tokenize.pieces = vocab_sentencepiece(vocab) && !arguments.ids && vocab_added(vocab)->n == 0;
                 r = run(&tokenize, &options, reader, &error);
-                if (r >= 0)
+                if (r >= 0) {
                         text_findings_print(reader_findings(reader), stderr);
+                        unknown_print(&tokenize.unknown, tokenize.encoder, "the text", stderr);
+                }
         }
+        unknown_free(&tokenize.unknown);
         encoder_free(tokenize.encoder);
         return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
 }

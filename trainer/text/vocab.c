@@ -104,7 +104,9 @@ static int run(struct counting *counting, struct reader *reader, struct error *e
         cleanup_free char *text = NULL;
         uint32_t n;
 
-        int r = count(counting, reader, error);
+        int r = file_check_writable(arguments->output, error);
+        if (r >= 0)
+                r = count(counting, reader, error);
         if (r >= 0)
                 r = vocab_learn(&counting->counts, &arguments->settings, &text, &n, error);
         if (r >= 0)
