@@ -184,6 +184,10 @@ static int begin_with(struct run *run, const char *path, struct error *error) {
                 run->fresh |= rows[i] < 0 ? HEAD(PART_CLASSIFIER) : 0;
         if (r >= 0)
                 (void) fprintf(stderr, "beginning with the weights of %s\n", path);
+        if (r >= 0 && run->init_cuts)
+                (void) fprintf(stderr, "as it says, the %s of a text is kept, %u tokens at most\n",
+                               run->spec->data.truncation == TRUNCATION_TAIL ? "tail" : "head",
+                               run->spec->data.sequence_length);
         else if (error->exit == BERTD_EXIT_BAD_CHECKPOINT)
                 error->exit = BERTD_EXIT_DATA; /* it is an input: there is no older one to try */
         return r < 0 ? error_prefix(error, "model.init") : 0;

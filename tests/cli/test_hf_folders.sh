@@ -227,4 +227,5 @@ tune numbered rows "labels: [2, 0, 1]"
 is "LABEL_0 is class 0" "$(by_name numbered | tr -d '"LABEL_')" "$(jq -Sc .probabilities <<<"$(said rows)" | tr -d '"LABEL_')"
 tune length short "labels: [2, 0, 1]"
 is "length and side of the folder are a fine-tuning's" "$("$TRAINER" inspect --json "$(ckpt length 1)" | jq -c '[.meta.sequence_length, .meta.truncation]')" '["10","tail 0 4"]'
+ok "which is said" grep -qx "as it says, the tail of a text is kept, 10 tokens at most" length.log
 finish
