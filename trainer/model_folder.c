@@ -64,7 +64,7 @@ int model_folder_check(const char *folder, bool force, struct error *error) {
         int r = 0;
 
         if (!dir)
-                return errno == ENOENT ? 0 : error_errno(error, errno, "%s", folder);
+                return errno == ENOENT ? 0 : error_output(error, errno, folder);
         for (struct dirent *entry; r >= 0 && (errno = 0, entry = readdir(dir));)
                 if (!is_dots(entry->d_name))
                         r = check_entry(folder, dirfd(dir), entry->d_name, force, error);
@@ -72,7 +72,7 @@ int model_folder_check(const char *folder, bool force, struct error *error) {
 }
 
 static int remove_file(const char *folder, int fd, const char *name, struct error *error) {
-        return unlinkat(fd, name, 0) < 0 && errno != ENOENT ? error_errno(error, errno, "%s/%s", folder, name) : 0;
+        return unlinkat(fd, name, 0) < 0 && errno != ENOENT ? error_output(error, errno, folder) : 0;
 }
 
 static int remove_rest(const char *folder, DIR *dir, struct error *error) {
@@ -91,10 +91,10 @@ int model_folder_clear(const char *folder, struct error *error) {
                 return r;
         cleanup_closedir DIR *dir = opendir(folder);
         if (!dir)
-                return error_errno(error, errno, "%s", folder);
+                return error_output(error, errno, folder);
         r = remove_file(folder, dirfd(dir), CONFIG, error);
         if (r >= 0 && fsync(dirfd(dir)) < 0)
-                r = error_errno(error, errno, "%s", folder);
+                r = error_output(error, errno, folder);
         return r < 0 ? r : remove_rest(folder, dir, error);
 }
 

@@ -94,6 +94,7 @@ struct run {
         bool text_known;          /* and it tells */
         uint32_t init_length;     /* tokens of a text, as a folder that the run begins with says; 0: it does not */
         bool init_tail;           /* and whether a longer one keeps its tail */
+        bool init_cuts;           /* the spec leaves one of them to it */
         struct encoder *encoder;  /* fine-tuning: as all below */
         struct run_task tasks[SPEC_TASKS_MAX];
         uint32_t n_tasks, n_classes;

@@ -145,7 +145,9 @@ static bool needs_init(const struct run *run) {
 
 /* ---- what the spec leaves to model.init ---- */
 
-static int resolve_data(const struct run *run, struct spec_data *d, struct error *error) {
+static int resolve_data(struct run *run, struct spec_data *d, struct error *error) {
+        run->init_cuts = run->init_cuts || (d->sequence_length == 0 && run->init_length > 0) ||
+                         (d->truncation == TRUNCATION_AUTO && run->init_tail);
         if (d->truncation == TRUNCATION_AUTO)
                 d->truncation = run->init_tail ? TRUNCATION_TAIL : TRUNCATION_HEAD;
         if (d->sequence_length == 0)

@@ -175,6 +175,14 @@ static int restore_newest(struct run *run, struct error *error) {
         return r;
 }
 
+static void say_cuts(const struct run *run) {
+        const struct spec_data *d = &run->spec->data;
+
+        if (run->init_cuts)
+                (void) fprintf(stderr, "as it says, the %s of a text is kept, %u tokens at most\n",
+                               d->truncation == TRUNCATION_TAIL ? "tail" : "head", d->sequence_length);
+}
+
 /* A run that has no checkpoint of its own yet begins with the weights of another; moments and steps are not taken. */
 static int begin_with(struct run *run, const char *path, struct error *error) {
         cleanup_checkpoint struct checkpoint *c = NULL;
@@ -193,9 +201,10 @@ static int begin_with(struct run *run, const char *path, struct error *error) {
                 r = tunes ? weights_begin(c, run->model, rows, &run->fresh, error) : weights_read(c, run->model, error);
         for (uint32_t i = 0; r >= 0 && rows && i < run->n_classes; i++)
                 run->fresh |= rows[i] < 0 ? HEAD(PART_CLASSIFIER) : 0;
-        if (r >= 0)
+        if (r >= 0) {
                 (void) fprintf(stderr, "beginning with the weights of %s\n", path);
-        else if (error->exit == BERTD_EXIT_BAD_CHECKPOINT)
+                say_cuts(run);
+        } else if (error->exit == BERTD_EXIT_BAD_CHECKPOINT)
                 error->exit = BERTD_EXIT_DATA; /* it is an input: there is no older one to try */
         return r < 0 ? error_prefix(error, "model.init") : 0;
 }

@@ -248,6 +248,10 @@ static void test_lenient(void **state) {
                    { 3, "not JSON: string or '}' expected near end of file", "", 0 }, { 4, "not a JSON object", "", 0 },
                    { 5, "key text is no string; expected a string", "", 0 },
                    { 6, "key text is missing; expected a string", "", 0 });
+        wanted.text = second;
+        CHECK_ROWS("a.csv", "x\n1,y\n2,z\n", &wanted, NULL,
+                   { 1, "text column 2, but the row has 1: is the delimiter another one?", "", 0 }, { 2, "", "y", 0 },
+                   { 3, "", "z", 0 });
         memset(long_row, 'a', 34 << 20);
         memcpy(long_row + (34 << 20), "\nx\n", 3);
         check_rows("a.txt", long_row, (34 << 20) + 3, &lines, after_long, 2, NULL);
