@@ -144,22 +144,27 @@ static int take_elements(struct reading *reading, const struct weight_tensor *fo
         return 0;
 }
 
+static void begin_fresh(struct reading *reading, const struct model_tensor *t, const char *why) {
+        (void) fprintf(stderr, "bert-trainer: %s %s and begins as a fresh one\n", t->name, why);
+        reading->fresh |= 1u << t->part;
+}
+
 /* Each class' row; one that the folder lacks stays as it is. */
 static int take_rows(struct reading *reading, const struct model_tensor *t, const struct weight_tensor *found,
                      struct error *error) {
         size_t width = t->n_elements / t->shape[0];
+        bool any = false;
         int r = 0;
 
+        for (uint32_t i = 0; i < t->shape[0]; i++)
+                any = any || reading->rows[i] >= 0;
+        if (!any)
+                begin_fresh(reading, t, "of the folder is not kept");
         for (uint32_t i = 0; r >= 0 && i < t->shape[0]; i++)
                 if (reading->rows[i] >= 0 && (uint64_t) reading->rows[i] < found->tensor->shape[0])
                         r = take_elements(reading, found, (size_t) reading->rows[i] * width, width,
                                           t->offset + i * width, error);
         return r;
-}
-
-static void begin_fresh(struct reading *reading, const struct model_tensor *t, const char *why) {
-        (void) fprintf(stderr, "bert-trainer: %s %s and begins as a fresh one\n", t->name, why);
-        reading->fresh |= 1u << t->part;
 }
 
 static int take_tensor(struct reading *reading, const struct model_tensor *t, struct weight_tensor *found,
@@ -287,9 +292,9 @@ int hf_folder_config(const char *folder, struct model_config *ret_config, struct
         int r = config_load(path, &config, error);
         if (r >= 0)
                 r = read_json(folder, "config.json", &root, error);
-        if (r >= 0)
+        if (r >= 0 && labels)
                 r = weight_files_open(folder, config.model_type, &files, error);
-        if (r >= 0)
+        if (r >= 0 && labels)
                 r = hf_head_read(path, root, files, &config, labels, error);
         json_decref(root);
         if (r >= 0)

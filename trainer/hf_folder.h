@@ -12,7 +12,7 @@
 #include "trainer/text/unicode.h"
 #include "trainer/texts.h"
 
-/* The model's shape; with a classifier in place of the heads of pretraining where config.json or the weights say so, whose class names,
+/* The model's shape. `labels` NULL: its body is wanted, whatever its head. Else with a classifier in place of the heads of pretraining where config.json or the weights say so, whose class names,
  * in order, are added to `labels`. Opens the weights: as many classes as the head has rows. */
 int hf_folder_config(const char *folder, struct model_config *ret_config, struct labels *labels, struct error *error);
 

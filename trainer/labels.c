@@ -114,7 +114,7 @@ static const char *plain_name(const char *name) {
                                                                                                              : name;
 }
 
-static int32_t find_plain(const struct labels *labels, const char *name) {
+int32_t labels_find_class(const struct labels *labels, const char *name) {
         int32_t exact = labels_find(labels, name);
 
         for (uint32_t i = 0; exact < 0 && i < labels->n; i++)
@@ -127,7 +127,7 @@ enum labels_match labels_match(const struct labels *own, const struct labels *it
         uint32_t found = 0;
 
         for (uint32_t i = 0; i < own->n; i++) {
-                ret[i] = find_plain(its, own->name[i]);
+                ret[i] = labels_find_class(its, own->name[i]);
                 found += ret[i] >= 0;
         }
         return found == 0 ? LABELS_NONE : found == own->n && found == its->n ? LABELS_ALL : LABELS_SOME;

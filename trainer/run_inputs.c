@@ -49,7 +49,8 @@ static int load_from_folder(struct run *run, struct error *error) {
         cleanup_free char *its_vocab = NULL;
         struct labels labels = {};
 
-        int r = hf_folder_config(m->init, &run->config, &labels, error);
+        bool head = run->whole->kind == JOB_FINETUNE && m->head == INIT_HEAD_KEEP;
+        int r = hf_folder_config(m->init, &run->config, head ? &labels : NULL, error);
         labels_free(&labels);
         if (r >= 0)
                 r = hf_folder_text(m->init, m->vocab, &run->assets, &its_vocab, &run->text, error);

@@ -160,7 +160,7 @@ int texts_add(struct texts *t, const char *text, size_t size, int32_t label) {
 /* The class of the last text. */
 static int take_label(struct texts *t, const char *path, const struct record *record, struct labels *labels, bool learn,
                       struct error *error) {
-        int32_t label = labels_find(labels, record->label);
+        int32_t label = learn ? labels_find(labels, record->label) : labels_find_class(labels, record->label);
         int r = 0;
 
         if (label < 0 && !learn)

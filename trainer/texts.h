@@ -29,7 +29,8 @@ struct labels {
 };
 
 int labels_add(struct labels *labels, const char *name, struct error *error);
-int32_t labels_find(const struct labels *labels, const char *name); /* −1: not there */
+int32_t labels_find(const struct labels *labels, const char *name);       /* −1: not there */
+int32_t labels_find_class(const struct labels *labels, const char *name); /* or LABEL_3, as transformers calls 3 */
 int labels_set(struct labels *labels, char *const *names, uint32_t n, struct error *error);
 void labels_free(struct labels *labels);
 

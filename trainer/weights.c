@@ -244,9 +244,16 @@ static int read_classes(struct checkpoint *c, const struct model *model, const s
         return r;
 }
 
+static bool has_row(const struct model_tensor *t, const int32_t *rows) {
+        for (uint32_t i = 0; i < t->shape[0]; i++)
+                if (rows[i] >= 0)
+                        return true;
+        return false;
+}
+
 static int begin_tensor(struct checkpoint *c, const struct model *model, const struct model_tensor *t,
                         const int32_t *rows, void *run, unsigned *fresh, struct error *error) {
-        if (begins_fresh(c, t)) {
+        if (begins_fresh(c, t) || (t->part == PART_CLASSIFIER && !has_row(t, rows))) {
                 *fresh |= 1u << t->part;
                 (void) fprintf(stderr, "bert-trainer: %s begins as a fresh one\n", t->name);
                 return 0;

@@ -59,6 +59,7 @@ folder("ids", id2label=None)
 folder("wrong-number", num_labels=2, **unnamed)
 folder("wrong-names", id2label={"0": "low", "1": "mid"}, label2id=None)
 folder("wrong-ids", label2id={"low": 1, "mid": 0, "top": 2})
+folder("regression", {n: ([1, *t[0][1:]], t[1][:len(t[1]) // 3]) if "classifier" in n else t for n, t in TENSORS.items()}, num_labels=1, **unnamed)
 folder("gelu_python", hidden_act="gelu_python")
 folder("gelu_new", hidden_act="gelu_new")
 folder("gelu_fast", hidden_act="gelu_fast")
@@ -113,6 +114,7 @@ imports_not() { refuses "$1" "$2" "$TRAINER" import "$3" --output no.ckpt; }
 ok "one tensor under two names" imports_not 65 "embeddings.LayerNorm.bias and bert.embeddings.LayerNorm.bias are both\|bert.embeddings.LayerNorm.bias and embeddings.LayerNorm.bias are both" both
 ok "fewer classes than rows, by num_labels" imports_not 65 "num_labels has 2 classes, but the head (classifier.weight) has 3 rows" wrong-number
 ok "by id2label" imports_not 65 "id2label has 2 classes, but the head" wrong-names
+ok "one class is a regression" imports_not 65 "num_labels has 1 label, which is regression" regression
 ok "label2id that contradicts id2label" imports_not 65 "label2id: 'low' is class 1, but id2label has another name there" wrong-ids
 ok "another activation" imports_not 78 "hidden_act is 'quick_gelu', expected gelu" quick_gelu
 ok "pruned heads" imports_not 78 "pruned_heads" pruned
@@ -228,4 +230,13 @@ is "LABEL_0 is class 0" "$(by_name numbered | tr -d '"LABEL_')" "$(jq -Sc .proba
 tune length short "labels: [2, 0, 1]"
 is "length and side of the folder are a fine-tuning's" "$("$TRAINER" inspect --json "$(ckpt length 1)" | jq -c '[.meta.sequence_length, .meta.truncation]')" '["10","tail 0 4"]'
 ok "which is said" grep -qx "as it says, the tail of a text is kept, 10 tokens at most" length.log
+tune body regression "labels: [2, 0, 1]"
+ok "a fine-tuning does not begin with a head that cannot be kept" grep -q "which is regression" body.log
+sed 's/init: regression/init: regression, head: fresh/' body.yaml >anew.yaml
+ok "but with its body" quietly timeout 120 "$TRAINER" finetune anew.yaml --run-dir anew
+tune tagger tokens "labels: [2, 0, 1]" && grep -q "classifier.weight of the folder is not kept and begins as a fresh one" tagger.log
+ok "a head of tokens is not kept, and that is said" test $? -eq 0
+printf 'text\tlabel\na b\t2\nc d\tLABEL_0\n' >both.tsv
+"$TRAINER" evaluate --json rows.ckpt both.tsv 2>err | jq -e '.texts == 2' >/dev/null
+ok "evaluate takes 2 and LABEL_2 for the same class" test $? -eq 0
 finish
