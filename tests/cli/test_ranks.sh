@@ -124,10 +124,15 @@ import sys
 data, old = open(sys.argv[1], "rb").read(), (sys.argv[2] + "/").encode()
 assert old in data
 open("newer", "wb").write(data.replace(old, b"9" + old[1:]))
+open("older", "wb").write(data.replace(old, b"\0" + old[1:]))  # the first versions said none
 PY
-chmod +x newer
+chmod +x newer older
 export OTHER_PROGRAM=./newer
 differs 'another version of the program' "program version: 9${version#?}/.*rank 0 on $host runs $version/" spec.yaml
+export OTHER_PROGRAM=./older
+differs 'a version from before versions were compared' "program version: an older version, but rank 0 on $host runs $version/" spec.yaml
+ok 'rank 0 of such a version' refuses_after_progress 65 "rank 1 on $host: program version: $version/.*rank 0 on $host runs an older version" \
+        env TRAINER=./older OTHER_PROGRAM="$TRAINER" ./two 'pretrain spec.yaml --run-dir run' 'pretrain spec.yaml --run-dir run'
 unset OTHER_PROGRAM
 
 # How many ranks a spec says.
