@@ -61,6 +61,15 @@ int error_errno(struct error *error, int code, const char *format, ...) {
         return error_set(error, code, "%s: %s", text, reason_of(code > 0 ? code : EIO, text));
 }
 
+int error_output(struct error *error, int code, const char *path) {
+        int r = code == ENOENT ? error_set(error, code, "%s: cannot be written: no such folder", path)
+                               : error_errno(error, code, "%s: cannot be written", path);
+
+        if (error && code != ENOMEM && error->exit == 0)
+                error->exit = BERTD_EXIT_IO;
+        return r;
+}
+
 int error_input(struct error *error, int exit_code, const char *format, ...) {
         va_list ap;
 

@@ -21,6 +21,10 @@ int error_set(struct error *error, int code, const char *format, ...) __attribut
 /* As error_set with ": strerror(code)" at the end, or what ENOSPC means where the text begins with the path (common/space.h). */
 int error_errno(struct error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* A file or folder that cannot be written: as error_errno of its path, with exit code BERTD_EXIT_IO whatever keeps it from being
+ * written (a folder that is missing, read only, another's, no folder), but memory. */
+int error_output(struct error *error, int code, const char *path);
+
 /* Bad input: sets exit code `exit_code` and returns −EINVAL. */
 int error_input(struct error *error, int exit_code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

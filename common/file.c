@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bertd/exit.h"
 #include "common/cleanup.h"
 
 int write_all(int fd, const void *data, size_t size) {
@@ -88,6 +89,16 @@ int file_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *
         return 0;
 }
 
+int file_refuse_pointer(const char *path, const void *data, size_t size, struct error *error) {
+        static const char first[] = "version https://git-lfs.github.com/spec/";
+
+        if (size < sizeof(first) - 1 || memcmp(data, first, sizeof(first) - 1) != 0)
+                return 0;
+        return error_input(error, BERTD_EXIT_DATA,
+                           "%s: a Git LFS pointer, not the file itself; fetch it in its repository with: git lfs pull",
+                           path);
+}
+
 int fsync_parent(const char *path) {
         const char *slash = strrchr(path, '/');
         cleanup_free char *folder = !slash          ? strdup(".")
@@ -111,23 +122,53 @@ static int write_durably(const char *path, const void *data, size_t size, mode_t
         return fsync(fd) < 0 ? -errno : 0;
 }
 
-int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct error *error) {
-        cleanup_free char *temporary = format_string("%s.%d.tmp", path, (int) getpid());
-        if (!temporary)
-                return error_errno(error, ENOMEM, "%s", path);
+bool file_is_sqlite(const char *path) {
+        static const char magic[] = "SQLite format 3";
+        char head[sizeof(magic)] = "";
+        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
+        return fd >= 0 && read(fd, head, sizeof(head)) == (ssize_t) sizeof(head) &&
+               memcmp(head, magic, sizeof(magic)) == 0;
+}
+
+/* The name that the file has until it is whole. */
+static int temporary_of(const char *path, char **ret, struct error *error) {
         struct stat st;
+
         if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-                return error_set(error, EINVAL, "%s: not a regular file, it cannot be replaced", path);
+                return error_output(error, S_ISDIR(st.st_mode) ? EISDIR : EINVAL, path);
+        *ret = format_string("%s.%d.tmp", path, (int) getpid());
+        if (!*ret)
+                return error_errno(error, ENOMEM, "%s", path);
+        (void) unlink(*ret);
+        return 0;
+}
+
+int file_check_writable(const char *path, struct error *error) {
+        cleanup_free char *temporary = NULL;
+
+        int r = temporary_of(path, &temporary, error);
+        if (r < 0)
+                return r;
+        r = write_durably(temporary, "", 0, 0666);
         (void) unlink(temporary);
-        int r = write_durably(temporary, data, size, mode);
+        return r < 0 ? error_output(error, -r, path) : 0;
+}
+
+int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct error *error) {
+        cleanup_free char *temporary = NULL;
+
+        int r = temporary_of(path, &temporary, error);
+        if (r < 0)
+                return r;
+        r = write_durably(temporary, data, size, mode);
         if (r >= 0 && rename(temporary, path) < 0)
                 r = -errno;
         if (r >= 0)
                 r = fsync_parent(path);
         if (r < 0) {
                 (void) unlink(temporary);
-                return error_errno(error, -r, "%s", path);
+                return error_output(error, -r, path);
         }
         return 0;
 }
@@ -146,15 +187,15 @@ int mkdir_parents(const char *path, mode_t mode, struct error *error) {
                 char saved = *p;
                 *p = '\0';
                 if (mkdir(partial, mode) < 0 && errno != EEXIST)
-                        return error_errno(error, errno, "%s", partial);
+                        return error_output(error, errno, partial);
                 *p = saved;
                 if (saved == '\0')
                         break;
         }
         struct stat st;
         if (stat(path, &st) < 0)
-                return error_errno(error, errno, "%s", path);
-        return S_ISDIR(st.st_mode) ? 0 : error_errno(error, ENOTDIR, "%s", path);
+                return error_output(error, errno, path);
+        return S_ISDIR(st.st_mode) ? 0 : error_output(error, ENOTDIR, path);
 }
 
 void file_hold_standard(void) {

@@ -14,12 +14,21 @@ int write_all(int fd, const void *data, size_t size);
 /* Reads a whole regular file of at most `max` bytes into a NUL-terminated buffer that the caller frees. */
 int file_read(const char *path, size_t max, char **ret_data, size_t *ret_size, struct error *error);
 
+/* Refuses (65) a Git LFS pointer file, the few lines that stand for a large file where Git LFS has not fetched it. */
+int file_refuse_pointer(const char *path, const void *data, size_t size, struct error *error);
+
 /* The same of what a descriptor has from its position on: a file, a pipe, a device, no folder. `name` is for messages. */
 int file_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *ret_size, struct error *error);
+
+/* Whether a file begins as an SQLite database does, a checkpoint for one. */
+bool file_is_sqlite(const char *path);
 
 /* Replaces `path` durably: temporary name, fsync, rename, fsync of the folder. The file is there whole or as it was.
  * What is not a regular file (a device, a folder) is refused. */
 int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct error *error);
+
+/* Whether that could begin: for what computes long before it writes. */
+int file_check_writable(const char *path, struct error *error);
 
 /* fsync of the folder that holds `path`. Returns 0 or −errno. */
 int fsync_parent(const char *path);

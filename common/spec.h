@@ -24,9 +24,21 @@ enum data_encoding { ENCODING_UTF8, ENCODING_LATIN1, ENCODING_MAX };
 enum data_header { HEADER_AUTO, HEADER_FALSE, HEADER_TRUE, HEADER_MAX };
 #define DATA_HEADER_NAMES \
         { "auto", "false", "true" }
-enum truncation { TRUNCATION_HEAD, TRUNCATION_TAIL, TRUNCATION_HEAD_TAIL, TRUNCATION_SEGMENTS, TRUNCATION_MAX };
+enum data_empty { EMPTY_REFUSE, EMPTY_SKIP, EMPTY_MAX };
+#define DATA_EMPTY_NAMES \
+        { "refuse", "skip" }
+#define SPEC_LENGTH_DEFAULT 128 /* tokens of a sample */
+enum init_head { INIT_HEAD_KEEP, INIT_HEAD_FRESH, INIT_HEAD_MAX };
+enum truncation {
+        TRUNCATION_HEAD,
+        TRUNCATION_TAIL,
+        TRUNCATION_HEAD_TAIL,
+        TRUNCATION_SEGMENTS,
+        TRUNCATION_AUTO, /* of a spec: what model.init says, else head */
+        TRUNCATION_MAX
+};
 #define TRUNCATION_NAMES \
-        { "head", "tail", "head_tail", "segments" }
+        { "head", "tail", "head_tail", "segments", "auto" }
 enum classifier_combine { COMBINE_CONCAT, COMBINE_MEAN, COMBINE_MAX, CLASSIFIER_COMBINE_MAX };
 enum classifier_input { INPUT_AUTO, INPUT_POOLED, INPUT_CLS, CLASSIFIER_INPUT_MAX };
 enum classifier_segments { SEGMENTS_MEAN, SEGMENTS_MAX, SEGMENTS_ATTENTION, CLASSIFIER_SEGMENTS_MAX };
@@ -53,8 +65,9 @@ enum device_kind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA, DEVICE_KIND_MAX };
 /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
 struct spec_resources {
         uint32_t ranks, gpus, threads;
-        uint64_t memory; /* bytes, in the file with K, M, G or T; 0 = no limit */
-        double cpus;     /* 0 = no limit */
+        bool ranks_given; /* the file has ranks: else they are not written back */
+        uint64_t memory;  /* bytes, in the file with K, M, G or T; 0 = no limit */
+        double cpus;      /* 0 = no limit */
 };
 struct spec_restart {
         uint32_t max_without_progress; /* 5 */
@@ -79,6 +92,7 @@ struct spec_log {
  * NULL: random ones. finetune takes config and vocab from there where they are NULL. */
 struct spec_model {
         char *config, *vocab, *init;
+        enum init_head head; /* keep; finetune: whether init's classifier is kept, each class by its name */
 };
 struct spec_data {
         char **train; /* prefixes of .bin/.idx pairs, at least one; finetune: or files of texts (spec_is_texts) */
@@ -88,7 +102,7 @@ struct spec_data {
         double *weights;   /* (n_train) train_weights as numbers; NULL: every window once an epoch */
         char **validation; /* optional, as train */
         uint32_t n_validation;
-        uint32_t sequence_length;          /* 128 */
+        uint32_t sequence_length;          /* 128; 0: absent, to be asked of model.init (spec_data_set_length) */
         enum objective objective;          /* mlm+nsp */
         double masked_fraction;            /* 0.15 */
         uint32_t max_predictions;          /* 0 in the file: ceil(masked_fraction × sequence_length) */
@@ -104,10 +118,12 @@ struct spec_data {
         enum data_format format;     /* auto: by the file's name */
         enum data_encoding encoding; /* utf-8 */
         enum data_header header;     /* auto: there is one where a column is named */
+        char *delimiter;             /* NULL: a comma; of csv (spec_delimiter) */
+        enum data_empty empty;       /* refuse; texts that are empty */
         double split;                /* 0; without validation, the share of train that is held out for it */
         double fraction;             /* 1; share of train that is used */
         uint64_t per_class;          /* 0 = all; examples of each class that are used */
-        enum truncation truncation;  /* head */
+        enum truncation truncation;  /* auto */
         uint32_t head_tokens;        /* 0 = 128 of 510, scaled; of head_tail */
         uint32_t max_segments;       /* 4; of segments */
         bool shuffle, lowercase;     /* true, true: unless the model says otherwise */
@@ -196,6 +212,14 @@ static inline const struct spec_data *spec_task(const struct spec *stage, uint32
         return stage->n_tasks > 0 ? &stage->tasks[task]->data : &stage->data;
 }
 
+/* The file or folder that says what the model is. */
+static inline const char *spec_model_path(const struct spec *spec) {
+        return spec->model.config ? spec->model.config : spec->model.init;
+}
+
+/* The character that data.delimiter names: itself, a punctuation mark or a tab, or "tab", "\\t"; NUL: none. */
+char spec_delimiter(const char *text);
+
 /* Whether a data file holds texts (.csv, .tsv, .jsonl), from which finetune makes a corpus itself, and is no corpus' prefix. */
 bool spec_is_texts(const char *path);
 
@@ -218,8 +242,16 @@ void spec_free(struct spec *spec);
 static inline void cleanup_spec_p(struct spec **spec) { spec_free(*spec); }
 #define cleanup_spec cleanup(cleanup_spec_p)
 
+/* Sets the length of a spec that leaves it to model.init, and what follows from it. */
+void spec_data_set_length(struct spec_data *data, uint32_t sequence_length);
+
 /* The text of one key, "optimizer.schedule", as spec_format writes it; cut to the buffer. Returns the buffer. */
 const char *spec_get(const struct spec *spec, const char *key, char *buffer, size_t size);
+
+/* Each key of the spec's kind, in the table's order, then each list, with its text as spec_format writes it; of a list first how many it has,
+ * then one by one. NULL: absent. */
+typedef void (*spec_each_t)(void *userdata, const char *key, bool path, const char *value);
+void spec_walk(const struct spec *spec, spec_each_t each, void *userdata);
 
 /* The normalised YAML text: every key, absolute paths; spec_load of it gives the same spec. Caller frees. */
 int spec_format(const struct spec *spec, char **ret_text, struct error *error);

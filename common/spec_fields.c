@@ -26,6 +26,8 @@ static const char *const ends_with_names[] = ENDS_WITH_NAMES;
 static const char *const format_names[] = DATA_FORMAT_NAMES;
 static const char *const encoding_names[] = DATA_ENCODING_NAMES;
 static const char *const header_names[] = DATA_HEADER_NAMES;
+static const char *const empty_names[] = DATA_EMPTY_NAMES;
+static const char *const init_head_names[] = { "keep", "fresh" };
 static const char *const truncation_names[] = TRUNCATION_NAMES;
 static const char *const combine_names[] = { "concat", "mean", "max" };
 static const char *const input_names[] = { "auto", "pooled", "cls" };
@@ -50,6 +52,8 @@ static_assert(ELEMENTSOF(ends_with_names) == ENDS_WITH_MAX, "a name for each end
 static_assert(ELEMENTSOF(format_names) == FORMAT_MAX, "a name for each format");
 static_assert(ELEMENTSOF(encoding_names) == ENCODING_MAX, "a name for each encoding");
 static_assert(ELEMENTSOF(header_names) == HEADER_MAX, "a name for each kind of header");
+static_assert(ELEMENTSOF(empty_names) == EMPTY_MAX, "a name for each way with empty texts");
+static_assert(ELEMENTSOF(init_head_names) == INIT_HEAD_MAX, "a name for each way to begin");
 static_assert(ELEMENTSOF(truncation_names) == TRUNCATION_MAX, "a name for each way to shorten");
 static_assert(ELEMENTSOF(combine_names) == CLASSIFIER_COMBINE_MAX, "a name for each way to combine");
 static_assert(ELEMENTSOF(input_names) == CLASSIFIER_INPUT_MAX, "a name for each input");
@@ -121,7 +125,8 @@ const struct field spec_fields[] = {
         IN(model, config, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, vocab, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, init, .type = FIELD_PATH, .kinds = TRAINING),
-        IN(data, sequence_length, NUMBER(FIELD_U32, 8, 65536, "128"), .kinds = TRAINING),
+        IN(model, head, CHOICE(init_head_names, "keep"), .kinds = FINETUNE),
+        IN(data, sequence_length, NUMBER(FIELD_U32, 8, 65536, NULL), .optional = true, .kinds = TRAINING),
         IN(data, objective, CHOICE(objective_names, "mlm+nsp"), .kinds = TRAINING),
         IN(data, masked_fraction, NUMBER(FIELD_DOUBLE, 0.001, 1, "0.15"), .kinds = TRAINING),
         IN(data, max_predictions, NUMBER(FIELD_U32, 0, 65536, "0"), .kinds = TRAINING),
@@ -134,10 +139,12 @@ const struct field spec_fields[] = {
         IN(data, format, CHOICE(format_names, "auto"), .kinds = FINETUNE),
         IN(data, encoding, CHOICE(encoding_names, "utf-8"), .kinds = FINETUNE),
         IN(data, header, CHOICE(header_names, "auto"), .kinds = FINETUNE),
+        IN(data, delimiter, .type = FIELD_TEXT, .kinds = FINETUNE),
+        IN(data, empty, CHOICE(empty_names, "refuse"), .kinds = FINETUNE),
         IN(data, split, NUMBER(FIELD_DOUBLE, 0, 0.9, "0"), .kinds = FINETUNE),
         IN(data, fraction, NUMBER(FIELD_DOUBLE, 1e-6, 1, "1"), .kinds = FINETUNE),
         IN(data, per_class, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = FINETUNE),
-        IN(data, truncation, CHOICE(truncation_names, "head"), .kinds = FINETUNE),
+        IN(data, truncation, CHOICE(truncation_names, "auto"), .kinds = FINETUNE),
         IN(data, head_tokens, NUMBER(FIELD_U32, 0, 65536, "0"), .kinds = FINETUNE),
         IN(data, max_segments, NUMBER(FIELD_U32, 1, SPEC_SEGMENTS_MAX, "4"), .kinds = FINETUNE),
         IN(data, shuffle, TRUTH("true"), .kinds = FINETUNE),

@@ -75,6 +75,8 @@ static inline bool is_absent(const struct field *field, const void *from) {
                 return false;
         if (field->type == FIELD_I32)
                 return *(const int32_t *) from == field->absent;
+        if (field->type == FIELD_U32)
+                return *(const uint32_t *) from == (uint32_t) field->absent;
         if (field->type == FIELD_DOUBLE)
                 return *(const double *) from <= field->absent;
         return *(const uint64_t *) from == (uint64_t) field->absent;

@@ -91,13 +91,45 @@ const char *spec_get(const struct spec *spec, const char *key, char *buffer, siz
         return "";
 }
 
+static void walk_list(const struct spec *spec, const struct list *list, spec_each_t each, void *userdata) {
+        char *const *entries = *AT(spec, list->spec, char **);
+        uint32_t n = *AT(spec, list->spec_count, uint32_t);
+        char count[16];
+
+        (void) snprintf(count, sizeof(count), "%u", n);
+        each(userdata, list->key, false, count);
+        for (uint32_t i = 0; i < n; i++)
+                each(userdata, list->key, list->paths, entries[i]);
+}
+
+void spec_walk(const struct spec *spec, spec_each_t each, void *userdata) {
+        for (size_t i = 0; i < spec_n_fields; i++) {
+                const struct field *field = &spec_fields[i];
+                const void *from = (const char *) spec + field->spec;
+                bool path = field->type == FIELD_PATH || field->type == FIELD_PROGRAM;
+                char text[64];
+
+                if (!(field->kinds & (1 << spec->kind)))
+                        continue;
+                if (field->type <= FIELD_PROGRAM) {
+                        each(userdata, field->key, path, *(char *const *) from);
+                        continue;
+                }
+                write_field(field, from, text, sizeof(text));
+                each(userdata, field->key, false, is_absent(field, from) ? NULL : text);
+        }
+        for (size_t i = 0; i < spec_n_lists; i++)
+                if (spec_lists[i].kinds & (1 << spec->kind))
+                        walk_list(spec, &spec_lists[i], each, userdata);
+}
+
 static int fill_fields(struct filled *filled, const struct spec *spec, struct error *error) {
         for (size_t i = 0; i < spec_n_fields; i++) {
                 const struct field *field = &spec_fields[i];
                 const void *from = (const char *) spec + field->spec;
 
                 if (!(field->kinds & (1 << spec->kind)) || (field->type <= FIELD_PROGRAM && !*(char *const *) from) ||
-                    is_absent(field, from))
+                    is_absent(field, from) || (from == &spec->resources.ranks && !spec->resources.ranks_given))
                         continue;
                 char *text = format_field(field, from);
                 if (!text)
@@ -223,7 +255,7 @@ static void leave_differences(const struct filled *outer, struct filled *stage) 
         }
 }
 
-/* A list of the file's cannot be taken back in a stage: one that not every stage has is left to the stages. */
+/* A list that not every stage has is left to the stages. */
 static void leave_lists(struct filled *outer, const struct spec *spec) {
         for (size_t i = 0; i < spec_n_lists; i++) {
                 const struct list *list = &spec_lists[i];

@@ -46,7 +46,8 @@ static const cyaml_schema_field_t checkpoint_schema[] = { TEXT(struct raw_checkp
 static const cyaml_schema_field_t log_schema[] = { TEXT(struct raw_log, max_size), TEXT(struct raw_log, keep),
                                                    CYAML_FIELD_END };
 static const cyaml_schema_field_t model_schema[] = { TEXT(struct raw_model, config), TEXT(struct raw_model, vocab),
-                                                     TEXT(struct raw_model, init), CYAML_FIELD_END };
+                                                     TEXT(struct raw_model, init), TEXT(struct raw_model, head),
+                                                     CYAML_FIELD_END };
 static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train, 1, SPEC_LIST_MAX),
                                                     LIST(struct raw_data, train_weights, 0, SPEC_LIST_MAX),
                                                     LIST(struct raw_data, validation, 0, SPEC_LIST_MAX),
@@ -66,6 +67,8 @@ static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train,
                                                     TEXT(struct raw_data, format),
                                                     TEXT(struct raw_data, encoding),
                                                     TEXT(struct raw_data, header),
+                                                    TEXT(struct raw_data, delimiter),
+                                                    TEXT(struct raw_data, empty),
                                                     TEXT(struct raw_data, split),
                                                     TEXT(struct raw_data, fraction),
                                                     TEXT(struct raw_data, per_class),
@@ -158,6 +161,7 @@ struct walk {
         const char *wanted; /* "section.key" whose line is asked for, or NULL */
         size_t line;        /* its last line, 0 = not seen */
         size_t elsewhere;   /* the last line of such a key that stands in another place */
+        struct raw *raw;    /* where lists that a stage says to be empty are marked, or NULL */
         const char *problem;
 };
 
@@ -214,6 +218,21 @@ static void enter(struct walk *walk, const yaml_event_t *event) {
                 walk->levels[walk->depth++] = (struct level) { .mapping = event->type == YAML_MAPPING_START_EVENT };
 }
 
+/* "stages[1].data.KEY: []", or "stages[1].tasks[0].KEY: []". libcyaml leaves it as a list that is not there: NULL. */
+static void mark_empty(const struct walk *walk) {
+        const struct level *level = walk->levels;
+        bool of_task = walk->depth == 6 && strcmp(level[2].key, "tasks") == 0;
+
+        if (!walk->raw || level[walk->depth - 1].entries > 0 || strcmp(level[0].key, "stages") != 0 ||
+            !(of_task || (walk->depth == 5 && strcmp(level[2].key, "data") == 0)))
+                return;
+        struct raw_stage *stage = &walk->raw->stages[level[1].entries - 1];
+        struct raw_data *data = of_task ? &stage->tasks[level[3].entries - 1] : stage->data;
+        for (const cyaml_schema_field_t *f = data_schema; f->key; f++)
+                if (strcmp(f->key, level[walk->depth - 2].key) == 0)
+                        *(void **) (void *) ((char *) data + f->data_offset) = cyaml_mem(NULL, NULL, sizeof(char *));
+}
+
 static void walk_event(struct walk *walk, const yaml_event_t *event) {
         switch (event->type) {
         case YAML_DOCUMENT_START_EVENT:
@@ -239,6 +258,9 @@ static void walk_event(struct walk *walk, const yaml_event_t *event) {
                         enter(walk, event);
                 break;
         case YAML_SEQUENCE_END_EVENT:
+                mark_empty(walk);
+                walk->depth--;
+                break;
         case YAML_MAPPING_END_EVENT:
                 walk->depth--;
                 break;
@@ -284,8 +306,8 @@ size_t spec_line_of(const struct spec_text *file, const char *key) {
 /* ---- keys and shapes ---- */
 
 struct complaint {
-        char message[256]; /* libcyaml's first line */
-        char names[2][64]; /* fields of its backtrace, innermost first */
+        char message[256];         /* libcyaml's first line */
+        char names[DEPTH_MAX][64]; /* its backtrace, innermost first: fields, and "[1]" of a list's entry */
         unsigned n_names;
 };
 
@@ -296,6 +318,7 @@ __attribute__((format(printf, 3, 0))) static void on_log(cyaml_log_t level, void
         struct complaint *complaint = context;
         char text[256];
         static const char field[] = "  in mapping field '", prefix[] = "Load: ";
+        unsigned entry;
 
         if (!complaint)
                 return;
@@ -307,9 +330,14 @@ __attribute__((format(printf, 3, 0))) static void on_log(cyaml_log_t level, void
                                 text + (prefixed ? strlen(prefix) : 0));
                 return;
         }
-        if (strncmp(text, field, strlen(field)) == 0 && complaint->n_names < 2)
+        if (complaint->n_names == DEPTH_MAX)
+                return;
+        if (strncmp(text, field, strlen(field)) == 0)
                 (void) snprintf(complaint->names[complaint->n_names++], sizeof(complaint->names[0]), "%.*s",
                                 (int) strcspn(text + strlen(field), "'"), text + strlen(field));
+        else if (complaint->n_names > 0 && sscanf(text, "  in sequence entry '%u'", &entry) == 1 && entry > 0)
+                (void) snprintf(complaint->names[complaint->n_names++], sizeof(complaint->names[0]), "[%u]",
+                                entry - 1); /* libcyaml counts from 1 */
 }
 
 static const cyaml_schema_field_t *section_schema(const char *name) {
@@ -394,8 +422,8 @@ static int complain(const struct spec_text *file, const struct complaint *compla
         if (strncmp(m, "Unexpected key: ", 16) == 0)
                 return complain_unknown(file, complaint->n_names > 0 ? complaint->names[0] : NULL, m + 16, error);
         for (unsigned i = complaint->n_names; i-- > 0;)
-                (void) snprintf(key + strlen(key), sizeof(key) - strlen(key), "%s%s", complaint->names[i],
-                                i ? "." : "");
+                (void) snprintf(key + strlen(key), sizeof(key) - strlen(key), "%s%s",
+                                key[0] && complaint->names[i][0] != '[' ? "." : "", complaint->names[i]);
         if (strncmp(m, "Mapping field already seen", 26) == 0)
                 (void) snprintf(what, sizeof(what), "given twice");
         else if (strncmp(m, "Expecting ", 10) == 0 && (got = strstr(m, "got event: ")))
@@ -433,6 +461,10 @@ int spec_raw_read(const struct spec_text *file, struct raw **ret, struct error *
                 return error_errno(error, ENOMEM, "%s", file->path);
         if (code != CYAML_OK)
                 return complain(file, &complaint, error);
+        if (raw && raw->n_stages > 0) {
+                struct walk again = { .raw = raw };
+                (void) walk_text(file, &again, NULL); /* it was walked before */
+        }
         *ret = raw;
         return 0;
 }

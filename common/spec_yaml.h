@@ -13,7 +13,8 @@
 
 #define SPEC_LIST_MAX 4096 /* entries of a list */
 
-/* The file as it is written. The layout mirrors struct spec so that one name serves both offsets of a field. */
+/* The file as it is written. The layout mirrors struct spec so that one name serves both offsets of a field. A list that a stage, or a task
+ * of one, says to be empty is not NULL and has no entries. */
 struct raw_resources {
         char *ranks, *gpus, *threads, *memory, *cpus;
 };
@@ -29,7 +30,7 @@ struct raw_log {
         char *max_size, *keep;
 };
 struct raw_model {
-        char *config, *vocab, *init;
+        char *config, *vocab, *init, *head;
 };
 struct raw_data {
         char **train, **train_weights, **validation;
@@ -38,7 +39,7 @@ struct raw_data {
         char *masking, *dupe_factor, *mask_unit;
         char **test, **text, **labels;
         uint32_t n_test, n_text, n_labels;
-        char *task, *label, *format, *encoding, *header, *split, *fraction, *per_class;
+        char *task, *label, *format, *encoding, *header, *delimiter, *empty, *split, *fraction, *per_class;
         char *truncation, *head_tokens, *max_segments, *shuffle, *lowercase;
 };
 struct raw_classifier {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/corpus_prefix.h"
 #include "common/file.h"
 #include "ctl/program.h"
 
@@ -31,15 +32,25 @@ static int check_files(const char *key, char *const *paths, uint32_t n, struct e
         return r;
 }
 
+static int check_corpus(const char *key, const char *prefix, struct error *error) {
+        struct error why = {};
+        char expected[512];
+
+        int r = check_file(key, prefix, ".idx", &why);
+        if (r == -ENOENT && corpus_prefix_mistaken(prefix, expected, sizeof(expected)))
+                return error_set(error, EINVAL, "%s: %s: %s", key, prefix, expected);
+        if (r < 0)
+                *error = why;
+        return r < 0 ? r : check_file(key, prefix, ".bin", error);
+}
+
 /* finetune may make a corpus of texts itself. */
 static int check_corpora(const char *key, enum job_kind kind, char *const *prefixes, uint32_t n, struct error *error) {
         int r = 0;
 
         for (uint32_t i = 0; r == 0 && i < n; i++) {
                 bool texts = kind == JOB_FINETUNE && spec_is_texts(prefixes[i]);
-                r = check_file(key, prefixes[i], texts ? "" : ".idx", error);
-                if (r == 0 && !texts)
-                        r = check_file(key, prefixes[i], ".bin", error);
+                r = texts ? check_file(key, prefixes[i], "", error) : check_corpus(key, prefixes[i], error);
         }
         return r;
 }

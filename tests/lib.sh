@@ -76,12 +76,15 @@ no_file() { # FOLDER NAME: none of that name (find's pattern) is below the folde
 }
 quietly() { "$@" >/dev/null 2>&1; }
 
+for_people() { # FILE: no message in it is of a NULL, of a place in a library's source or of a name in C
+  ! grep -E '\(null\)|[a-z_]+\.(c|cc|cpp|h)[:(][0-9]|SQLITE_[A-Z]|JSON_[A-Z]|\b(O_(RDONLY|RDWR|CREAT)|E(NOENT|ACCES|PERM|IO|INVAL|NOMEM|EXIST|NOSPC|ROFS|BUSY|AGAIN|NOTDIR|ISDIR|BADF))\b' "$1"
+}
 refuses() { # CODE PATTERN COMMAND...: ends with CODE, one line on stderr that has PATTERN, nothing on stdout
   local status want pattern
   want=$1 pattern=$2 status=0
   shift 2
   timeout $((60 * patience)) "$@" >"$work/.out" 2>"$work/.err" </dev/null || status=$?
-  [ $status -eq "$want" ] && [ ! -s "$work/.out" ] && [ "$(wc -l <"$work/.err")" -eq 1 ] && grep -q -e "$pattern" "$work/.err" ||
+  [ $status -eq "$want" ] && [ ! -s "$work/.out" ] && [ "$(wc -l <"$work/.err")" -eq 1 ] && grep -q -e "$pattern" "$work/.err" && for_people "$work/.err" ||
     { echo "exit $status, expected $want and one line with /$pattern/:"; cat "$work/.out" "$work/.err"; return 1; }
 }
 

@@ -1,5 +1,5 @@
 /*
- * The checksum of a whole checkpoint file, kept inside it: meta's "file_checksum" is a marker and 32 hex digits, which
+ * The checksum of a whole checkpoint file, kept inside it: that of table file is a marker and 32 hex digits, which
  * count as zeros while the file is hashed. Checksums of tensors name what broke; this one also sees a flipped byte in
  * a page's unused part. See checkpoint.h.
  */
@@ -12,7 +12,7 @@
 
 #include "trainer/checkpoint.h"
 
-#define PIECE_BYTES ((size_t) 1 << 20) /* the marker lies in the first piece: meta is the first table */
+#define PIECE_BYTES ((size_t) 1 << 20) /* the marker lies in the first piece: its table is the first, of one page */
 enum { DIGITS = 32 };
 
 static ssize_t read_piece(int fd, char *buffer) {

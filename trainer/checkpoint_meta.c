@@ -1,7 +1,9 @@
-/* What a checkpoint says about itself: meta items, shapes and the digest over both. See checkpoint.h. Owns nothing. */
+/* What a checkpoint says about itself: meta items, shapes and the digest over both. See checkpoint.h. Owns an item's key and value. */
 #define XXH_STATIC_LINKING_ONLY /* the state on the stack */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -9,31 +11,99 @@
 #include "common/parse.h"
 #include "trainer/checkpoint.h"
 
-static struct checkpoint_meta_item *find(struct checkpoint_meta *meta, const char *key) {
+static struct checkpoint_meta_item *find(const struct checkpoint_meta *meta, const char *key) {
         for (uint32_t i = 0; i < meta->n; i++)
                 if (strcmp(meta->items[i].key, key) == 0)
                         return &meta->items[i];
         return NULL;
 }
 
-void checkpoint_meta_set(struct checkpoint_meta *meta, const char *key, const char *format, ...) {
+/* A new item without a value; NULL: no memory. */
+static struct checkpoint_meta_item *add(struct checkpoint_meta *meta, const char *key) {
+        char *own = strdup(key);
+
+        if (own && meta->n == meta->room) {
+                uint32_t room = MAX(2 * meta->room, 64u);
+                struct checkpoint_meta_item *grown = realloc(meta->items, room * sizeof(*grown));
+                if (grown) {
+                        meta->items = grown;
+                        meta->room = room;
+                }
+        }
+        if (!own || meta->n == meta->room) {
+                free(own);
+                return NULL;
+        }
+        meta->bytes += strlen(key);
+        meta->items[meta->n] = (struct checkpoint_meta_item) { .key = own };
+        return &meta->items[meta->n++];
+}
+
+/* Takes `value`. */
+static int keep(struct checkpoint_meta *meta, const char *key, char *value) {
         struct checkpoint_meta_item *item = find(meta, key);
+        size_t old = item ? strlen(item->value) : 0, size = strlen(value);
+
+        if (size > CHECKPOINT_META_VALUE_MAX || (!item && meta->n == CHECKPOINT_META_KEYS_MAX) ||
+            meta->bytes - old + size + strlen(key) > CHECKPOINT_META_BYTES_MAX)
+                return -E2BIG;
+        if (!item)
+                item = add(meta, key);
+        if (!item)
+                return -ENOMEM;
+        free(item->value);
+        item->value = value;
+        meta->bytes = meta->bytes - old + size;
+        return 0;
+}
+
+void checkpoint_meta_set(struct checkpoint_meta *meta, const char *key, const char *format, ...) {
+        char *value = NULL;
         va_list ap;
 
-        if (!item) {
-                if (meta->n == CHECKPOINT_META_MAX)
-                        return;
-                item = &meta->items[meta->n++];
-                *item = (struct checkpoint_meta_item) {};
-                (void) snprintf(item->key, sizeof(item->key), "%s", key);
-        }
         va_start(ap, format);
-        (void) vsnprintf(item->value, sizeof(item->value), format, ap);
+        if (vasprintf(&value, format, ap) < 0)
+                value = NULL;
         va_end(ap);
+        int r = value ? keep(meta, key, value) : -ENOMEM;
+        if (r == 0)
+                return;
+        if (r == -ENOMEM)
+                (void) error_errno(&meta->failed, ENOMEM, "meta key %.64s", key);
+        else if (meta->failed.code == 0) {
+                (void) error_set(
+                        &meta->failed, E2BIG,
+                        "meta key %.64s: %zu bytes; a checkpoint keeps %zu of a value, and of all %zu in %u keys", key,
+                        strlen(value), CHECKPOINT_META_VALUE_MAX, CHECKPOINT_META_BYTES_MAX, CHECKPOINT_META_KEYS_MAX);
+                meta->failed.exit = BERTD_EXIT_DATA;
+        }
+        free(value);
+}
+
+void checkpoint_meta_copy(struct checkpoint_meta *to, const struct checkpoint_meta *from) {
+        for (uint32_t i = 0; i < from->n; i++)
+                checkpoint_meta_set(to, from->items[i].key, "%s", from->items[i].value);
+        if (from->failed.code > 0 && to->failed.code == 0)
+                to->failed = from->failed;
+}
+
+int checkpoint_meta_check(const struct checkpoint_meta *meta, struct error *error) {
+        if (meta->failed.code > 0 && error && error->code == 0)
+                *error = meta->failed;
+        return -meta->failed.code;
+}
+
+void checkpoint_meta_free(struct checkpoint_meta *meta) {
+        for (uint32_t i = 0; i < meta->n; i++) {
+                free(meta->items[i].key);
+                free(meta->items[i].value);
+        }
+        free(meta->items);
+        *meta = (struct checkpoint_meta) {};
 }
 
 const char *checkpoint_meta_get(const struct checkpoint_meta *meta, const char *key) {
-        const struct checkpoint_meta_item *item = find((struct checkpoint_meta *) meta, key);
+        const struct checkpoint_meta_item *item = find(meta, key);
         return item ? item->value : NULL;
 }
 
@@ -80,6 +150,19 @@ void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoi
                 hash_text(&state, tensors[i].dtype);
                 hash_text(&state, shape);
                 hash_text(&state, tensors[i].checksum);
+        }
+        XXH128_hash_t h = XXH3_128bits_digest(&state);
+        (void) snprintf(hex, 33, "%016llx%016llx", (unsigned long long) h.high64, (unsigned long long) h.low64);
+}
+
+void checkpoint_assets_digest(const struct assets *assets, char hex[33]) {
+        XXH3_state_t state;
+
+        XXH3_INITSTATE(&state);
+        (void) XXH3_128bits_reset(&state);
+        for (uint32_t i = 0; i < assets->n; i++) {
+                hash_text(&state, assets->item[i].name);
+                hash_text(&state, assets->item[i].checksum);
         }
         XXH128_hash_t h = XXH3_128bits_digest(&state);
         (void) snprintf(hex, 33, "%016llx%016llx", (unsigned long long) h.high64, (unsigned long long) h.low64);

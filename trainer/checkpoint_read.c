@@ -18,7 +18,7 @@
 #include "trainer/checkpoint.h"
 
 #define TENSORS_MAX 65536u
-#define CHUNK_BYTES_MAX (2 << 20)
+#define BLOB_BYTES_MAX ((int) ASSET_BYTES_MAX + 1024) /* a row's: of an asset; chunks are far smaller */
 
 struct checkpoint {
         sqlite3 *db;
@@ -60,10 +60,18 @@ static int check_file(struct checkpoint *c, struct error *error) {
         cleanup_close int fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         struct stat st;
 
+        if (fd < 0 && errno == ENOENT && lstat(c->path, &st) == 0)
+                return error_input(error, BERTD_EXIT_INPUT,
+                                   "%s: a link to a checkpoint that is not there: copy the file itself (cp -L)",
+                                   c->path);
         if (fd < 0 && errno == ENOENT)
                 return error_input(error, BERTD_EXIT_INPUT, "%s: no such checkpoint", c->path);
         if (fd < 0 || fstat(fd, &st) < 0)
                 return error_errno(error, errno, "%s", c->path);
+        if (S_ISDIR(st.st_mode))
+                return bad(c, error,
+                           "%s: a folder, expected a checkpoint; bert-trainer import makes one of a model's folder",
+                           c->path);
         if (!S_ISREG(st.st_mode))
                 return bad(c, error, "%s: not a regular file", c->path);
         c->file_size = st.st_size;
@@ -82,7 +90,7 @@ static int open_database(struct checkpoint *c, struct error *error) {
         (void) sqlite3_db_config(c->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
         (void) sqlite3_db_config(c->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
         (void) sqlite3_db_config(c->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
-        (void) sqlite3_limit(c->db, SQLITE_LIMIT_LENGTH, CHUNK_BYTES_MAX);
+        (void) sqlite3_limit(c->db, SQLITE_LIMIT_LENGTH, BLOB_BYTES_MAX);
         if (sqlite3_exec(c->db, "PRAGMA cell_size_check = 1; PRAGMA mmap_size = 0;", NULL, NULL, NULL) != SQLITE_OK)
                 return sqlite_bad(c, error);
         return 0;
@@ -121,15 +129,21 @@ static int check_header(struct checkpoint *c, struct error *error) {
         return 0;
 }
 
-/* Copies a text column that fits and has no zero inside. */
-static bool copy_text(sqlite3_stmt *s, int column, char *to, size_t room) {
+/* A text column that has no zero inside; NULL: another one. */
+static const char *plain_text(sqlite3_stmt *s, int column) {
         if (sqlite3_column_type(s, column) != SQLITE_TEXT)
+                return NULL;
+        const char *text = (const char *) sqlite3_column_text(s, column);
+        return text && strlen(text) == (size_t) sqlite3_column_bytes(s, column) ? text : NULL;
+}
+
+/* Copies one that fits. */
+static bool copy_text(sqlite3_stmt *s, int column, char *to, size_t room) {
+        const char *text = plain_text(s, column);
+
+        if (!text || strlen(text) >= room)
                 return false;
-        const unsigned char *text = sqlite3_column_text(s, column);
-        size_t n = (size_t) sqlite3_column_bytes(s, column);
-        if (!text || n >= room || memchr(text, 0, n))
-                return false;
-        memcpy(to, text, n + 1);
+        memcpy(to, text, strlen(text) + 1);
         return true;
 }
 
@@ -140,11 +154,14 @@ static int read_meta(struct checkpoint *c, struct error *error) {
         if (sqlite3_prepare_v2(c->db, "SELECT key, value FROM meta ORDER BY rowid", -1, &s, NULL) != SQLITE_OK)
                 return sqlite_bad(c, error);
         while ((step = sqlite3_step(s)) == SQLITE_ROW) {
-                struct checkpoint_meta_item *item = &c->meta.items[c->meta.n];
-                if (c->meta.n == CHECKPOINT_META_MAX || !copy_text(s, 0, item->key, sizeof(item->key)) ||
-                    !copy_text(s, 1, item->value, sizeof(item->value)))
+                const char *key = plain_text(s, 0), *value = plain_text(s, 1);
+                if (!key || !value || checkpoint_meta_get(&c->meta, key))
                         return bad(c, error, "%s: table meta holds an impossible row", c->path);
-                c->meta.n++;
+                checkpoint_meta_set(&c->meta, key, "%s", value);
+                if (c->meta.failed.code == E2BIG)
+                        return bad(c, error, "%s: %s", c->path, c->meta.failed.text);
+                if (c->meta.failed.code > 0)
+                        return error_errno(error, c->meta.failed.code, "%s", c->path);
         }
         return step == SQLITE_DONE ? 0 : sqlite_bad(c, error);
 }
@@ -244,6 +261,7 @@ void checkpoint_close(struct checkpoint *c) {
         if (!c)
                 return;
         (void) sqlite3_close(c->db);
+        checkpoint_meta_free(&c->meta);
         free(c->tensors);
         free(c->path);
         free(c);
@@ -310,6 +328,49 @@ int checkpoint_read_tensor(struct checkpoint *c, uint32_t index, void *data, str
         return 0;
 }
 
+static int read_asset(struct checkpoint *c, sqlite3_stmt *s, struct assets *assets, struct error *error) {
+        char name[ASSET_NAME_MAX], checksum[33];
+        const void *data = sqlite3_column_blob(s, 1);
+        size_t size = (size_t) sqlite3_column_bytes(s, 1);
+
+        if (!copy_text(s, 0, name, sizeof(name)) || !copy_text(s, 2, checksum, sizeof(checksum)) ||
+            !asset_name_valid(name) || assets_find(assets, name) || assets->n == ASSETS_MAX || size > ASSET_BYTES_MAX)
+                return bad(c, error, "%s: row %u of table asset is impossible", c->path, assets->n + 1);
+        int r = assets_add(assets, name, data ? data : "", size, error);
+        if (r < 0)
+                return error_prefix(error, "%s", c->path);
+        if (strcmp(assets->item[assets->n - 1].checksum, checksum) != 0)
+                return bad(c, error, "%s: asset %s does not match its checksum", c->path, name);
+        return 0;
+}
+
+int checkpoint_read_assets(struct checkpoint *c, struct assets *assets, struct error *error) {
+        const char *said = checkpoint_meta_get(&c->meta, CHECKPOINT_ASSETS_KEY);
+        cleanup_statement sqlite3_stmt *s = NULL;
+        char digest[33];
+        int step = SQLITE_DONE, r = 0;
+
+        if (!said)
+                return 0;
+        if (sqlite3_prepare_v2(c->db, "SELECT name, data, checksum FROM asset ORDER BY rowid", -1, &s, NULL) !=
+            SQLITE_OK)
+                return sqlite_bad(c, error);
+        while (r >= 0 && (step = sqlite3_step(s)) == SQLITE_ROW)
+                r = read_asset(c, s, assets, error);
+        if (r < 0)
+                return r;
+        checkpoint_assets_digest(assets, digest);
+        if (step != SQLITE_DONE)
+                return sqlite_bad(c, error);
+        return strcmp(digest, said) == 0 ? 0 : bad(c, error, "%s: table asset does not match its digest", c->path);
+}
+
+static int verify_assets(struct checkpoint *c, struct error *error) {
+        cleanup_assets struct assets assets = {};
+
+        return checkpoint_read_assets(c, &assets, error);
+}
+
 int checkpoint_check_file(struct checkpoint *c, struct error *error) {
         cleanup_close int fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         char hex[33], said[33] = "";
@@ -336,5 +397,6 @@ int checkpoint_verify(struct checkpoint *c, struct error *error) {
                 if (r < 0)
                         return r;
         }
-        return checkpoint_check_file(c, error);
+        int r = verify_assets(c, error);
+        return r < 0 ? r : checkpoint_check_file(c, error);
 }

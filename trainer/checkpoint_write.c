@@ -19,6 +19,8 @@
 static const char SCHEMA[] = "PRAGMA page_size = 65536; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA "
                              "locking_mode = EXCLUSIVE;"
                              "PRAGMA application_id = 1111839316; PRAGMA user_version = 1; BEGIN;"
+                             "CREATE TABLE file (checksum TEXT NOT NULL);"
+                             "INSERT INTO file VALUES ('" CHECKPOINT_FILE_MARKER "00000000000000000000000000000000');"
                              "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);"
                              "CREATE TABLE tensor (id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, "
                              "dtype TEXT NOT NULL, shape TEXT NOT NULL,"
@@ -70,6 +72,29 @@ static int write_tensor(sqlite3 *db, int64_t id, struct checkpoint_tensor *tenso
         return r < 0 ? r : write_chunks(db, id, tensor, error);
 }
 
+/* Only where there are some: a checkpoint without is as older programs write it. */
+static int write_assets(sqlite3 *db, const struct assets *assets, struct checkpoint_meta *meta, struct error *error) {
+        cleanup_statement sqlite3_stmt *s = NULL;
+        char digest[33];
+
+        if (!assets || assets->n == 0)
+                return 0;
+        int r = db_exec(db, "CREATE TABLE asset (name TEXT PRIMARY KEY, data BLOB NOT NULL, checksum TEXT NOT NULL)",
+                        error);
+        if (r >= 0)
+                r = db_prepare(db, "INSERT INTO asset VALUES (?, ?, ?)", &s, error);
+        for (uint32_t i = 0; r >= 0 && i < assets->n; i++) {
+                const struct asset *asset = &assets->item[i];
+                (void) sqlite3_bind_text(s, 1, asset->name, -1, SQLITE_STATIC);
+                (void) sqlite3_bind_blob(s, 2, asset->data, (int) asset->size, SQLITE_STATIC);
+                (void) sqlite3_bind_text(s, 3, asset->checksum, -1, SQLITE_STATIC);
+                r = db_run(s, error);
+        }
+        checkpoint_assets_digest(assets, digest);
+        checkpoint_meta_set(meta, CHECKPOINT_ASSETS_KEY, "%s", digest);
+        return r;
+}
+
 static int write_meta(sqlite3 *db, const struct checkpoint_meta *meta, struct error *error) {
         cleanup_statement sqlite3_stmt *s = NULL;
         int r = db_prepare(db, "INSERT INTO meta VALUES (?, ?)", &s, error);
@@ -83,10 +108,11 @@ static int write_meta(sqlite3 *db, const struct checkpoint_meta *meta, struct er
 }
 
 static int write_database(const char *path, int fd, const struct checkpoint_meta *meta,
-                          const struct checkpoint_tensor *tensors, uint32_t n, struct error *error) {
+                          const struct checkpoint_tensor *tensors, uint32_t n, const struct assets *assets,
+                          struct error *error) {
         cleanup_db sqlite3 *db = NULL;
         cleanup_free struct checkpoint_tensor *rows = calloc(MAX(n, 1u), sizeof(*rows));
-        struct checkpoint_meta all = *meta;
+        cleanup_checkpoint_meta struct checkpoint_meta all = {};
         char digest[33];
         off_t flushed = 0;
 
@@ -96,7 +122,10 @@ static int write_database(const char *path, int fd, const struct checkpoint_meta
                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
                             NULL) != SQLITE_OK)
                 return db_error(error, db, "SQLite");
+        checkpoint_meta_copy(&all, meta);
         int r = db_exec(db, SCHEMA, error);
+        if (r >= 0)
+                r = write_assets(db, assets, &all, error);
         for (uint32_t i = 0; r >= 0 && i < n; i++) {
                 rows[i] = tensors[i];
                 r = write_tensor(db, (int64_t) i + 1, &rows[i], error);
@@ -106,8 +135,9 @@ static int write_database(const char *path, int fd, const struct checkpoint_meta
                 return r;
         checkpoint_digest(&all, rows, n, digest);
         checkpoint_meta_set(&all, "digest", "%s", digest);
-        checkpoint_meta_set(&all, CHECKPOINT_FILE_KEY, CHECKPOINT_FILE_MARKER "%032d", 0);
-        r = write_meta(db, &all, error);
+        r = checkpoint_meta_check(&all, error);
+        if (r >= 0)
+                r = write_meta(db, &all, error);
         return r < 0 ? r : db_exec(db, "COMMIT", error);
 }
 
@@ -121,13 +151,13 @@ static int finish_file(int fd, const char *temporary, const char *path, struct e
         errno = EIO;
         if (pwrite(fd, hex, sizeof(hex) - 1, at) != (ssize_t) sizeof(hex) - 1 || fsync(fd) < 0 ||
             rename(temporary, path) < 0)
-                return error_errno(error, errno, "%s", path);
+                return error_output(error, errno, path);
         r = fsync_parent(path);
-        return r < 0 ? error_errno(error, -r, "%s", path) : 0;
+        return r < 0 ? error_output(error, -r, path) : 0;
 }
 
 int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors,
-                     uint32_t n, struct error *error) {
+                     uint32_t n, const struct assets *assets, struct error *error) {
         cleanup_free char *temporary = format_string("%s.tmp", path);
         if (!temporary)
                 return error_errno(error, ENOMEM, "%s", path);
@@ -136,8 +166,8 @@ int checkpoint_write(const char *path, const struct checkpoint_meta *meta, const
         /* Open from before SQLite opens the file to after it closes it: a descriptor closed in between would drop its locks. */
         cleanup_close int fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (fd < 0)
-                return error_errno(error, errno, "%s", path);
-        int r = write_database(temporary, fd, meta, tensors, n, error);
+                return error_output(error, errno, path);
+        int r = write_database(temporary, fd, meta, tensors, n, assets, error);
         if (r < 0)
                 (void) error_prefix(error, "%s", path);
         else

@@ -17,6 +17,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/json_read.h"
 
 #define CONFIG_SIZE_MAX ((size_t) 1 << 20)
 
@@ -41,7 +42,7 @@ static const struct integer_key integer_keys[] = {
         { FIELD(vocab_size), 8, 1 << 22, 0, BOTH },      { FIELD(hidden_size), 1, 16384, 0, BOTH },
         { FIELD(num_hidden_layers), 1, 256, 0, BOTH },   { FIELD(num_attention_heads), 1, 256, 0, BOTH },
         { FIELD(intermediate_size), 1, 65536, 0, BOTH }, { FIELD(max_position_embeddings), 8, 65536, 512, BOTH },
-        { FIELD(type_vocab_size), 2, 16, 2, BOTH },      { FIELD(embedding_size), 1, 16384, 128, ALBERT },
+        { FIELD(type_vocab_size), 1, 16, 2, BOTH },      { FIELD(embedding_size), 1, 16384, 128, ALBERT },
         { FIELD(inner_group_num), 1, 16, 1, ALBERT },
 };
 static const struct real_key real_keys[] = {
@@ -54,6 +55,14 @@ static const struct integer_key groups_key = { FIELD(num_hidden_groups), 1, 256,
 static const char *const model_types[MODEL_TYPE_MAX] = { [MODEL_BERT] = "bert", [MODEL_ALBERT] = "albert" };
 static const char *const hidden_acts[ACT_MAX] = {
         [ACT_GELU] = "gelu", [ACT_GELU_NEW] = "gelu_new", [ACT_RELU] = "relu"
+};
+/* Other names that transformers has for the same function. */
+static const struct {
+        const char *name;
+        enum hidden_act act;
+} act_names[] = {
+        { "gelu_python", ACT_GELU },       { "gelu_fast", ACT_GELU_NEW },        { "gelu_pytorch_tanh", ACT_GELU_NEW },
+        { "gelu_accurate", ACT_GELU_NEW }, { "gelu_python_tanh", ACT_GELU_NEW },
 };
 static const char *const sharings[SHARING_MAX] = {
         [SHARING_NONE] = "none", [SHARING_ATTENTION] = "attention", [SHARING_FFN] = "ffn", [SHARING_ALL] = "all"
@@ -104,7 +113,7 @@ static int read_real(const char *path, json_t *root, const struct real_key *key,
 static int read_choice(const char *path, json_t *root, const char *key, const char *const names[], unsigned n,
                        unsigned fallback, unsigned *ret, struct error *error) {
         json_t *value = json_object_get(root, key);
-        const char *name = json_string_value(value);
+        const char *name = json_plain_string(value);
         char expected[128] = "";
         size_t used = 0;
 
@@ -122,6 +131,21 @@ static int read_choice(const char *path, json_t *root, const char *key, const ch
                                           names[i]);
         }
         return error_input(error, BERTD_EXIT_CONFIG, "%s: %s is '%.40s', expected %s", path, key, name, expected);
+}
+
+static int read_act(const char *path, json_t *root, struct model_config *config, struct error *error) {
+        const char *name = json_plain_string(json_object_get(root, "hidden_act"));
+        unsigned act = 0;
+
+        for (size_t i = 0; name && i < ELEMENTSOF(act_names); i++)
+                if (strcmp(name, act_names[i].name) == 0) {
+                        config->hidden_act = act_names[i].act;
+                        return 0;
+                }
+        int r = read_choice(path, root, "hidden_act", hidden_acts, ACT_MAX,
+                            config->model_type == MODEL_ALBERT ? ACT_GELU_NEW : ACT_GELU, &act, error);
+        config->hidden_act = act;
+        return r;
 }
 
 static int read_truth(const char *path, json_t *root, const char *key, bool fallback, bool *ret, struct error *error) {
@@ -142,6 +166,9 @@ static int refuse_others(const char *path, json_t *root, struct error *error) {
                                    "%s: position_embedding_type is '%.40s', expected absolute", path, position);
         if (json_is_true(json_object_get(root, "is_decoder")))
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: is_decoder is true, expected false", path);
+        if (json_object_size(json_object_get(root, "pruned_heads")) > 0)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: pruned_heads: heads of attention are pruned, expected none", path);
         if (json_is_false(json_object_get(root, "tie_word_embeddings")))
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: tie_word_embeddings is false, expected true", path);
         return 0;
@@ -266,7 +293,7 @@ static int read_classifier(const char *path, json_t *root, struct model_config *
 }
 
 static int read_config(const char *path, json_t *root, struct model_config *config, struct error *error) {
-        unsigned type = 0, act = 0;
+        unsigned type = 0;
 
         int r = read_choice(path, root, "model_type", model_types, MODEL_TYPE_MAX, MODEL_BERT, &type, error);
         config->model_type = type;
@@ -275,11 +302,9 @@ static int read_config(const char *path, json_t *root, struct model_config *conf
         if (r >= 0)
                 r = read_numbers(path, root, config, error);
         if (r >= 0)
-                r = read_choice(path, root, "hidden_act", hidden_acts, ACT_MAX,
-                                type == MODEL_ALBERT ? ACT_GELU_NEW : ACT_GELU, &act, error);
+                r = read_act(path, root, config, error);
         if (r < 0)
                 return r;
-        config->hidden_act = act;
         if (config->hidden_size % config->num_attention_heads != 0)
                 return error_input(error, BERTD_EXIT_CONFIG,
                                    "%s: num_attention_heads is %u, which does not divide hidden_size %u", path,
@@ -297,7 +322,10 @@ int config_parse(const char *path, const char *text, size_t size, struct model_c
         struct model_config config = {};
         json_error_t json_error;
 
-        root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &json_error);
+        int refused = file_refuse_pointer(path, text, size, error);
+        if (refused < 0)
+                return refused;
+        root = json_read(text, size, JSON_REJECT_DUPLICATES, &json_error);
         if (!root)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s:%d: %s", path, json_error.line, json_error.text);
         if (!json_is_object(root))
@@ -313,6 +341,10 @@ int config_load(const char *path, struct model_config *ret_config, struct error 
         cleanup_free char *text = NULL;
         size_t size;
 
+        if (file_is_sqlite(path))
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: a checkpoint, expected a config.json; bert-trainer inspect shows its config",
+                                   path);
         int r = file_read(path, CONFIG_SIZE_MAX, &text, &size, error);
         if (r < 0) {
                 if (error && r == -ENOENT)

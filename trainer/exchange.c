@@ -8,11 +8,15 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
+#include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "trainer/launcher.h"
 
 #ifdef HAVE_MPI
 #include <mpi.h>
@@ -21,36 +25,61 @@
 #define BUCKET_BYTES ((size_t) 4 << 20)
 #define PIECE_BYTES ((size_t) 1 << 28) /* MPI counts are ints */
 
-#define HOST_MAX 65 /* bytes of a host's name, with its NUL */
+/*
+ * What ranks say first of all, in every version of the program: this layout may never change, or two versions would wait for each
+ * other. Ranks of versions that had none of it sent their host and zeros. EXCHANGE_VERSION is one more whenever the
+ * order or the layout of anything else that ranks exchange changes.
+ */
+#define EXCHANGE_VERSION "1"
+struct hello {
+        char host[40]; /* short name, cut */
+        char program[25];
+};
+_Static_assert(sizeof(struct hello) == 65, "the first thing that ranks exchange");
 
 struct exchange {
-        uint32_t rank, n_ranks;
-        char (*hosts)[HOST_MAX];                        /* (n_ranks), or NULL with one rank */
+        uint32_t rank, n_ranks, local_rank, n_local;
+        bool started;                                   /* MPI was, and is to be stopped */
+        struct hello *hello;                            /* (n_ranks), or NULL with one rank */
         char *gathered;                                 /* (n_ranks × EXCHANGE_ITEM_MAX) */
         void *scratch;                                  /* BUCKET_BYTES and a slice more, or NULL with one rank */
         int *counts, *offsets, *in_counts, *in_offsets; /* (n_ranks) elements, of a bucket's slices */
 };
 
-bool exchange_launched(void) { return getenv("OMPI_COMM_WORLD_SIZE") != NULL; }
-
 uint32_t exchange_rank(const struct exchange *exchange) { return exchange->rank; }
 uint32_t exchange_n_ranks(const struct exchange *exchange) { return exchange->n_ranks; }
+uint32_t exchange_local_rank(const struct exchange *exchange) { return exchange->local_rank; }
+uint32_t exchange_n_local(const struct exchange *exchange) { return exchange->n_local; }
 
 #ifdef HAVE_MPI
+
+/* Ranks that share memory are those of one host, whatever launched them. */
+static void count_local(struct exchange *x) {
+        MPI_Comm local;
+        int rank, size;
+
+        (void) MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &local);
+        (void) MPI_Comm_rank(local, &rank);
+        (void) MPI_Comm_size(local, &size);
+        (void) MPI_Comm_free(&local);
+        x->local_rank = (uint32_t) rank;
+        x->n_local = (uint32_t) size;
+}
 
 static int start_mpi(struct exchange *x, struct error *error) {
         int provided, rank, size;
 
         if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
                 return error_set(error, EIO, "MPI cannot be started");
+        x->started = true;
         if (MPI_Comm_rank(MPI_COMM_WORLD, &rank) != MPI_SUCCESS || MPI_Comm_size(MPI_COMM_WORLD, &size) != MPI_SUCCESS)
                 return error_set(error, EIO, "MPI does not tell this rank");
         x->rank = (uint32_t) rank;
         x->n_ranks = (uint32_t) size;
         x->scratch = calloc(1, BUCKET_BYTES + 8 * (size_t) size);
         x->counts = calloc(4 * (size_t) size, sizeof(int));
-        x->hosts = calloc((size_t) size, sizeof(*x->hosts));
-        if (!x->scratch || !x->counts || !x->hosts)
+        x->hello = calloc((size_t) size, sizeof(*x->hello));
+        if (!x->scratch || !x->counts || !x->hello)
                 return error_errno(error, ENOMEM, "exchange");
         x->offsets = x->counts + size;
         x->in_counts = x->counts + 2 * size;
@@ -113,8 +142,10 @@ static void sum_bucket(struct exchange *x, char *data, size_t n, size_t element_
 #else
 
 static int start_mpi(struct exchange *x, struct error *error) {
-        return error_set(error, ENOSYS, "started by mpirun, but built without MPI");
+        return error_input(error, BERTD_EXIT_CONFIG,
+                           "started as one of several ranks, but built without MPI: start one process alone");
 }
+static void count_local(struct exchange *x) {}
 static void stop_mpi(void) {}
 static void abort_mpi(int code) {}
 static void barrier(void) {}
@@ -125,29 +156,69 @@ static void sum_bucket(struct exchange *x, char *data, size_t n, size_t element_
 
 #endif
 
-/* Short names, as mpirun says them. */
-static int learn_hosts(struct exchange *x, struct error *error) {
+/* Short names, as mpirun says them. Before anything else is exchanged. */
+static int say_hello(struct exchange *x, struct error *error) {
         struct utsname name = {};
-        char mine[HOST_MAX] = "";
+        struct hello mine = { .program = BERTD_VERSION "/" EXCHANGE_VERSION };
 
         if (uname(&name) < 0)
                 return error_errno(error, errno, "uname");
-        memcpy(mine, name.nodename, MIN(strcspn(name.nodename, "."), sizeof(mine) - 1));
-        memcpy(x->hosts, exchange_gather(x, mine, sizeof(mine)), x->n_ranks * sizeof(*x->hosts));
+        memcpy(mine.host, name.nodename, MIN(strcspn(name.nodename, "."), sizeof(mine.host) - 1));
+        memcpy(x->hello, exchange_gather(x, &mine, sizeof(mine)), x->n_ranks * sizeof(*x->hello));
+        for (uint32_t r = 0; r < x->n_ranks; r++)
+                x->hello[r].host[sizeof(mine.host) - 1] = x->hello[r].program[sizeof(mine.program) - 1] = '\0';
         return 0;
 }
 
+const char *exchange_host(const struct exchange *x, uint32_t rank) { return x->n_ranks > 1 ? x->hello[rank].host : ""; }
+
 int exchange_blame(const struct exchange *x, uint32_t rank, struct error *error) {
         if (x->n_ranks > 1)
-                return error_prefix(error, "rank %u on %s", rank, x->hosts[rank]);
+                return error_prefix(error, "rank %u on %s", rank, x->hello[rank].host);
         return -(error->code > 0 ? error->code : EIO);
+}
+
+static const char *program_of(const struct exchange *x, uint32_t rank) {
+        return x->hello[rank].program[0] ? x->hello[rank].program : "an older version";
+}
+
+/* Ranks of old versions neither compare nor leave: the first that does speaks for all, and takes them along. */
+static void leave_old_versions(struct exchange *x, const struct error *error) {
+        uint32_t speaker = x->n_ranks, old = 0;
+
+        for (uint32_t r = x->n_ranks; r-- > 0;)
+                if (x->hello[r].program[0])
+                        speaker = r;
+                else
+                        old++;
+        if (old == 0)
+                return;
+        if (x->rank == speaker)
+                exchange_abort(x, error_report(error));
+        for (;;)
+                (void) pause();
+}
+
+static int check_program(struct exchange *x, struct error *error) {
+        uint32_t r = 1;
+
+        while (r < x->n_ranks && strcmp(x->hello[r].program, x->hello[0].program) == 0)
+                r++;
+        if (r >= x->n_ranks)
+                return 0;
+        (void) error_input(error, BERTD_EXIT_DATA,
+                           "program version: %s, but rank 0 on %s runs %s: install the same bert-trainer on every host",
+                           program_of(x, r), x->hello[0].host, program_of(x, 0));
+        (void) exchange_blame(x, r, error);
+        leave_old_versions(x, error);
+        return -error->code;
 }
 
 static void release(struct exchange *x) {
         free(x->gathered);
         free(x->scratch);
         free(x->counts);
-        free(x->hosts);
+        free(x->hello);
         free(x);
 }
 
@@ -156,24 +227,37 @@ int exchange_new(struct exchange **ret, struct error *error) {
         if (!x)
                 return error_errno(error, ENOMEM, "exchange");
 
-        x->n_ranks = 1;
-        int r = exchange_launched() ? start_mpi(x, error) : 0;
+        x->n_ranks = x->n_local = 1;
+        struct launcher launcher = launcher_read();
+        int r = launcher_check(&launcher, error);
+        if (r >= 0 && launcher.is_found)
+                r = start_mpi(x, error);
+        if (r >= 0)
+                r = launcher_check_size(&launcher, x->n_ranks, error);
         if (r >= 0 && !(x->gathered = calloc(x->n_ranks, EXCHANGE_ITEM_MAX)))
                 r = error_errno(error, ENOMEM, "exchange");
         if (r >= 0 && x->n_ranks > 1)
-                r = learn_hosts(x, error);
+                r = say_hello(x, error);
         if (r < 0) {
-                release(x);
+                exchange_free(x);
                 return r;
         }
         *ret = x;
         return 0;
 }
 
+int exchange_connect(struct exchange *x, struct error *error) {
+        int r = check_program(x, error);
+
+        if (r >= 0 && x->n_ranks > 1)
+                count_local(x);
+        return r;
+}
+
 void exchange_free(struct exchange *x) {
         if (!x)
                 return;
-        if (exchange_launched())
+        if (x->started)
                 stop_mpi();
         release(x);
 }

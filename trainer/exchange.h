@@ -1,6 +1,8 @@
 /*
- * What ranks say to each other (contract T8): MPI where the program was built with it and started by mpirun, else one
- * rank that talks to nobody. Called from the main thread only; every call is collective unless said otherwise.
+ * What ranks say to each other (contract T8): MPI where the program was built with it and a launcher of ranks started it (launcher.h),
+ * else one rank that talks to nobody. Called from the main thread only; every call is collective unless said otherwise.
+ *
+ *   exchange_new → exchange_connect → … → exchange_free
  *
  * Sums are taken in rank order by every rank alike, so they are the same bits on all ranks and in every run at one
  * number of ranks.
@@ -16,16 +18,24 @@
 
 struct exchange;
 
-/* True under mpirun (OMPI_COMM_WORLD_SIZE is set). Not collective. */
-bool exchange_launched(void);
-
+/* Starts MPI. A process that its launcher started as one of several and that is alone for MPI is refused (exit 78). */
 int exchange_new(struct exchange **ret, struct error *error);
+
+/* Ranks of different versions of the program are refused (exit 65) before anything else is exchanged. All ranks return alike. */
+int exchange_connect(struct exchange *exchange, struct error *error);
 
 /* Ends MPI too: nothing may be called after it. */
 void exchange_free(struct exchange *exchange);
 
 uint32_t exchange_rank(const struct exchange *exchange);    /* not collective */
 uint32_t exchange_n_ranks(const struct exchange *exchange); /* not collective */
+
+/* Among the ranks of this host. Not collective. */
+uint32_t exchange_local_rank(const struct exchange *exchange);
+uint32_t exchange_n_local(const struct exchange *exchange);
+
+/* The short name of a rank's host; "" with one rank. Not collective. */
+const char *exchange_host(const struct exchange *exchange, uint32_t rank);
 
 /* Puts "rank 3 on HOST: " in front of an error of that rank's, where there are several. Not collective. Returns −code. */
 int exchange_blame(const struct exchange *exchange, uint32_t rank, struct error *error);

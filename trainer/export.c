@@ -15,27 +15,38 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/parse.h"
 #include "common/usage.h"
-#include "trainer/checkpoint.h"
+#include "trainer/bundle.h"
+#include "trainer/fit.h"
 #include "trainer/hf.h"
+#include "trainer/model_folder.h"
 #include "trainer/model_internal.h"
 #include "trainer/safetensors.h"
 #include "trainer/task.h"
 #include "trainer/text/wordpiece.h"
 #include "trainer/weights.h"
 
-static const char USAGE[] = "usage: bert-trainer export CHECKPOINT --output HF_DIR [--vocab FILE] [--task NAME]\n\n"
-                            "Writes the weights as a Hugging Face folder: config.json, model.safetensors, vocab.txt, "
-                            "tokenizer_config.json.\n\n"
-                            "  -o, --output HF_DIR   the folder, made where it is not there\n"
-                            "      --vocab FILE      the vocabulary it was trained with (default: where it lay then)\n"
-                            "      --task NAME       of a checkpoint of several tasks: the one whose head is written\n"
-                            "  -h, --help            this text\n";
+static const char USAGE[] =
+        "usage: bert-trainer export CHECKPOINT --output HF_DIR [--force] [--vocab FILE] [--task NAME]\n"
+        "                           [--sequence-length N] [--truncation SIDE]\n\n"
+        "Writes the weights as a Hugging Face folder: config.json, model.safetensors, vocab.txt, "
+        "tokenizer_config.json.\n\n"
+        "  -o, --output HF_DIR      the folder, made if it does not exist; one that is not empty is refused\n"
+        "      --force              replace the model in it: its config, weights, vocabulary and tokenizer files\n"
+        "      --vocab FILE         the vocabulary, of a checkpoint without its own\n"
+        "      --task NAME          of a checkpoint of several tasks: the one whose head is written\n"
+        "      --sequence-length N  tokens of a text, at most (default: as in its training)\n"
+        "      --truncation SIDE    what is kept of a longer one, head or tail (default: as in its training)\n"
+        "  -h, --help               this text\n";
 
 struct exporter {
-        const char *folder, *vocab; /* vocab NULL: the checkpoint says where */
-        struct checkpoint *checkpoint;
-        struct model_config config, hf_config;
+        const char *folder, *vocab; /* vocab: --vocab FILE, or NULL */
+        bool force;
+        uint64_t sequence_length; /* 0: the checkpoint's */
+        int truncation;           /* −1: the checkpoint's */
+        struct bundle bundle;
+        struct model_config hf_config;
         struct model_layout layout, hf_layout;
         uint32_t *origin;      /* (tensors of hf_layout) index in layout, or NONE */
         void **data;           /* (tensors of layout) owned */
@@ -44,6 +55,7 @@ struct exporter {
 };
 
 enum { NONE = UINT32_MAX };
+#define LENGTH_MIN 8 /* as data.sequence_length */
 
 /* transformers shares whole layers of a group or nothing, and always maps E to H. */
 static struct model_config config_for_hf(const struct model_config *config, const struct labels *labels) {
@@ -75,8 +87,8 @@ static int map_tensors(struct exporter *x, struct error *error) {
                 return error_errno(error, ENOMEM, "%s", x->folder);
         for (uint32_t i = 0; i < hf->n_tensors; i++)
                 x->origin[i] = NONE;
-        map_run(x, 0, 0, SLOT_ENCODER + (x->config.embedding_mapping ? MAPPING_SLOTS : 0));
-        for (uint32_t l = 0; l < config_n_layers(&x->config); l++) {
+        map_run(x, 0, 0, SLOT_ENCODER + (x->bundle.config.embedding_mapping ? MAPPING_SLOTS : 0));
+        for (uint32_t l = 0; l < config_n_layers(&x->bundle.config); l++) {
                 map_run(x, hf->attention[l], own->attention[l], ATTENTION_SLOTS);
                 map_run(x, hf->feed_forward[l], own->feed_forward[l], FEED_FORWARD_SLOTS);
         }
@@ -87,13 +99,13 @@ static int map_tensors(struct exporter *x, struct error *error) {
 }
 
 static int read_weights(struct exporter *x, bool *ret_double, struct error *error) {
-        const char *path = checkpoint_path(x->checkpoint);
+        const char *path = checkpoint_path(x->bundle.checkpoint);
 
         for (uint32_t i = 0; i < x->layout.n_tensors; i++) {
                 const struct model_tensor *t = &x->layout.tensors[i];
-                int64_t index = checkpoint_find(x->checkpoint, t->name, "param");
+                int64_t index = checkpoint_find(x->bundle.checkpoint, t->name, "param");
                 const struct checkpoint_tensor *found =
-                        index < 0 ? NULL : checkpoint_tensor(x->checkpoint, (uint32_t) index);
+                        index < 0 ? NULL : checkpoint_tensor(x->bundle.checkpoint, (uint32_t) index);
                 if (!found || found->n_dims != t->n_dims ||
                     memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
@@ -103,11 +115,11 @@ static int read_weights(struct exporter *x, bool *ret_double, struct error *erro
                 x->data[i] = malloc(found->size);
                 if (!x->data[i])
                         return error_errno(error, ENOMEM, "%s", path);
-                int r = checkpoint_read_tensor(x->checkpoint, (uint32_t) index, x->data[i], error);
+                int r = checkpoint_read_tensor(x->bundle.checkpoint, (uint32_t) index, x->data[i], error);
                 if (r < 0)
                         return r;
         }
-        return checkpoint_check_file(x->checkpoint, error);
+        return checkpoint_check_file(x->bundle.checkpoint, error);
 }
 
 /* The map that a model without one is as good as: identity, and no bias. Caller frees. */
@@ -168,19 +180,19 @@ static int write_json(const struct exporter *x, const char *name, json_t *json, 
 
 /* transformers' classifiers see the last layer through the pooler, of one sequence. */
 static int check_classifier(const struct exporter *x, struct error *error) {
-        const struct classifier_config *c = &x->config.classifier;
+        const struct classifier_config *c = &x->bundle.config.classifier;
 
         if (x->task.labels.n == 0 || (c->input == INPUT_POOLED && c->n_layers == 1 && !c->segmented &&
-                                      c->first_layer + 1 == config_n_layers(&x->config)))
+                                      c->first_layer + 1 == config_n_layers(&x->bundle.config)))
                 return 0;
         return error_input(error, BERTD_EXIT_DATA,
                            "%s: transformers has no such classifier: expected the last layer, pooled, and no segments",
-                           checkpoint_path(x->checkpoint));
+                           checkpoint_path(x->bundle.checkpoint));
 }
 
 /* id2label and label2id, and the dropout under the name that the model type has for it. */
 static void add_classifier(const struct exporter *x, json_t *config) {
-        bool bert = x->config.model_type == MODEL_BERT;
+        bool bert = x->bundle.config.model_type == MODEL_BERT;
         json_t *names = json_object(), *ids = json_object();
         char key[16];
 
@@ -192,7 +204,7 @@ static void add_classifier(const struct exporter *x, json_t *config) {
         (void) json_object_set_new(config, "id2label", names);
         (void) json_object_set_new(config, "label2id", ids);
         (void) json_object_set_new(config, bert ? "classifier_dropout" : "classifier_dropout_prob",
-                                   json_real(x->config.classifier.dropout));
+                                   json_real(x->bundle.config.classifier.dropout));
         (void) json_object_set_new(config, "problem_type", json_string("single_label_classification"));
 }
 
@@ -208,25 +220,50 @@ static int write_config(const struct exporter *x, bool is_double, struct error *
         (void) json_object_del(json, "embedding_mapping");
         (void) json_object_del(json, "classifier");
         (void) json_object_del(json, "without_pretraining_heads");
-        (void) json_object_set_new(json, "architectures", json_pack("[s]", classes[x->config.model_type][classifier]));
+        (void) json_object_set_new(json, "architectures",
+                                   json_pack("[s]", classes[x->bundle.config.model_type][classifier]));
         (void) json_object_set_new(json, "torch_dtype", json_string(is_double ? "float64" : "float32"));
         if (classifier)
                 add_classifier(x, json);
         return write_json(x, "config.json", json, error);
 }
 
+static const char *special_name(const struct exporter *x, const char *role) {
+        return vocab_token(x->bundle.vocab, vocab_special(x->bundle.vocab, role));
+}
+
+/* transformers cuts one end of a text. */
+static int set_lengths(struct exporter *x, struct error *error) {
+        struct texts_options *lengths = &x->bundle.lengths;
+        const char *path = checkpoint_path(x->bundle.checkpoint);
+
+        if (x->truncation >= 0)
+                lengths->truncation = (enum truncation) x->truncation;
+        if (lengths->truncation != TRUNCATION_HEAD && lengths->truncation != TRUNCATION_TAIL)
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: its texts kept their head and their tail (data.truncation: head_tail), which a "
+                                   "Hugging Face folder cannot say; choose --truncation head or --truncation tail",
+                                   path);
+        if (x->sequence_length > 0)
+                lengths->sequence_length = (uint32_t) x->sequence_length;
+        return fit_length(path, &x->bundle.config, "--sequence-length", lengths->sequence_length, BERTD_EXIT_DATA,
+                          error);
+}
+
 /* As BertTokenizer and AlbertTokenizer read it. */
 static int write_tokenizer(const struct exporter *x, bool sentencepiece, struct error *error) {
-        struct text_options o;
+        const struct text_options o = x->bundle.text;
 
-        int r = weights_text_options(x->checkpoint, &o, error);
-        if (r < 0)
-                return r;
         json_t *json = json_pack("{s:s, s:b, s:I, s:s, s:s, s:s, s:s, s:s}", "tokenizer_class",
                                  sentencepiece ? "AlbertTokenizer" : "BertTokenizer", "do_lower_case", o.lowercase,
-                                 "model_max_length", (json_int_t) x->config.max_position_embeddings, "unk_token",
-                                 sentencepiece ? "<unk>" : "[UNK]", "sep_token", "[SEP]", "pad_token",
-                                 sentencepiece ? "<pad>" : "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]");
+                                 "model_max_length", (json_int_t) x->bundle.lengths.sequence_length, "unk_token",
+                                 special_name(x, "[UNK]"), "sep_token", special_name(x, "[SEP]"), "pad_token",
+                                 special_name(x, "[PAD]"), "cls_token", special_name(x, "[CLS]"), "mask_token",
+                                 special_name(x, "[MASK]"));
+        if (json && vocab_added(x->bundle.vocab)->n > 0)
+                (void) json_object_set_new(json, "added_tokens_decoder", added_decoder(vocab_added(x->bundle.vocab)));
+        if (json && x->bundle.lengths.truncation == TRUNCATION_TAIL)
+                (void) json_object_set_new(json, "truncation_side", json_string("left"));
         if (json && sentencepiece) {
                 (void) json_object_set_new(json, "keep_accents", json_boolean(!o.strip_accents));
                 (void) json_object_set_new(json, "remove_space", json_true());
@@ -238,50 +275,108 @@ static int write_tokenizer(const struct exporter *x, bool sentencepiece, struct 
 }
 
 static int write_vocabulary(const struct exporter *x, struct error *error) {
-        cleanup_vocab struct vocab *vocab = NULL;
-        cleanup_free char *text = NULL;
-        const char *from = NULL;
-        size_t size;
+        const struct asset *asset = assets_vocabulary(&x->bundle.assets);
 
-        if (!x->vocab && !checkpoint_meta_get(checkpoint_meta(x->checkpoint), "vocab_hash")) {
+        if (!asset) {
                 (void) fprintf(stderr, "bert-trainer: the checkpoint knows of no vocabulary: the folder gets none\n");
                 return 0;
         }
-        int r = weights_vocabulary(x->checkpoint, x->vocab, &vocab, &from, error);
-        if (r < 0)
-                return r;
-        bool sentencepiece = vocab_sentencepiece(vocab);
-        cleanup_free char *to = format_string("%s/%s", x->folder, sentencepiece ? "spiece.model" : "vocab.txt");
+        cleanup_free char *to = format_string("%s/%s", x->folder, asset->name);
         if (!to)
                 return error_errno(error, ENOMEM, "%s", x->folder);
-        r = file_read(from, VOCAB_FILE_BYTES_MAX, &text, &size, error);
+        int r = file_write_atomic(to, asset->data, asset->size, 0666, error);
+        return r < 0 ? r : write_tokenizer(x, vocab_sentencepiece(x->bundle.vocab) != NULL, error);
+}
+
+/* transformers cannot be told. */
+static void say_fresh(const struct exporter *x) {
+        unsigned fresh = x->bundle.fresh & fit_heads_of(&x->hf_config);
+        char names[128];
+
+        fit_name_heads(fresh, names, sizeof(names));
+        if (fresh)
+                (void) fprintf(stderr, "bert-trainer: %s: never trained, and random in %s: %s\n",
+                               checkpoint_path(x->bundle.checkpoint), x->folder, names);
+}
+
+/* What is there goes only now that all of the checkpoint has been read. */
+static int write_folder(struct exporter *x, bool is_double, struct error *error) {
+        int r = model_folder_clear(x->folder, error);
+
+        if (r < 0)
+                return r;
+        r = write_vocabulary(x, error);
         if (r >= 0)
-                r = file_write_atomic(to, text, size, 0666, error);
-        return r < 0 ? r : write_tokenizer(x, sentencepiece, error);
+                r = write_weights(x, is_double, error);
+        if (r >= 0)
+                r = write_config(x, is_double, error);
+        if (r < 0)
+                model_folder_drop(x->folder);
+        return r;
+}
+
+/* 1: help was printed. */
+static int parse(int argc, char **argv, struct exporter *x, struct error *error) {
+        static const struct option options[] = { { "output", required_argument, NULL, 'o' },
+                                                 { "force", no_argument, NULL, 'f' },
+                                                 { "vocab", required_argument, NULL, 'v' },
+                                                 { "task", required_argument, NULL, 't' },
+                                                 { "sequence-length", required_argument, NULL, 'l' },
+                                                 { "truncation", required_argument, NULL, 's' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 {} };
+        static const char *const sides[] = { [TRUNCATION_HEAD] = "head", [TRUNCATION_TAIL] = "tail" };
+        int r = 0;
+
+        for (int o; r == 0 && (o = getopt_long(argc, argv, ":o:h", options, NULL)) >= 0;) {
+                if (o == 'h')
+                        return fputs(USAGE, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
+                if (o == 'o')
+                        x->folder = optarg;
+                else if (o == 'f')
+                        x->force = true;
+                else if (o == 'v')
+                        x->vocab = optarg;
+                else if (o == 't')
+                        x->task_name = optarg;
+                else if (o == 'l' && parse_u64(optarg, LENGTH_MIN, UINT32_MAX, &x->sequence_length) < 0)
+                        r = error_input(error, BERTD_EXIT_USAGE,
+                                        "--sequence-length: '%.64s', expected a number of tokens, %d or more", optarg,
+                                        LENGTH_MIN);
+                else if (o == 's' && (x->truncation = parse_choice(optarg, sides, ELEMENTSOF(sides))) < 0)
+                        r = error_input(error, BERTD_EXIT_USAGE, "--truncation: '%.64s', expected head or tail",
+                                        optarg);
+                else if (o != 'l' && o != 's')
+                        r = usage_option(o, argv, options, argv[0], error);
+        }
+        return r;
 }
 
 static int run_export(struct exporter *x, const char *path, struct error *error) {
         bool is_double = false;
 
-        int r = checkpoint_open(path, &x->checkpoint, error);
-        if (r >= 0)
-                r = weights_config(x->checkpoint, &x->config, error);
+        int r = bundle_open(&x->bundle, path, USE_EXPORT, x->vocab, error);
         if (r < 0)
                 return r;
-        if (checkpoint_meta_get(checkpoint_meta(x->checkpoint), "labels.0"))
-                r = task_find(x->checkpoint, x->task_name, x->config.classifier.n_labels, &x->task, error);
+        if (checkpoint_meta_get(checkpoint_meta(x->bundle.checkpoint), "labels.0"))
+                r = task_find(x->bundle.checkpoint, x->task_name, x->bundle.config.classifier.n_labels, &x->task,
+                              error);
         else if (x->task_name)
                 r = error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier, so no task '%.64s'", path,
                                 x->task_name);
-        else if (x->config.without_pretraining_heads)
+        else if (x->bundle.config.without_pretraining_heads)
                 r = error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: holds neither classes nor pretraining heads",
                                 path);
         if (r >= 0)
                 r = check_classifier(x, error);
+        if (r >= 0)
+                r = set_lengths(x, error);
+        if (r >= 0)
+                r = model_folder_check(x->folder, x->force, error);
         if (r < 0)
                 return r;
-        x->hf_config = config_for_hf(&x->config, &x->task.labels);
-        r = model_layout_new(&x->config, &x->layout, error);
+        x->hf_config = config_for_hf(&x->bundle.config, &x->task.labels);
+        r = model_layout_new(&x->bundle.config, &x->layout, error);
         if (r >= 0)
                 r = model_layout_new(&x->hf_config, &x->hf_layout, error);
         if (r >= 0)
@@ -289,13 +384,9 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
         if (r >= 0)
                 r = read_weights(x, &is_double, error);
         if (r >= 0)
-                r = mkdir_parents(x->folder, 0777, error);
+                r = write_folder(x, is_double, error);
         if (r >= 0)
-                r = write_vocabulary(x, error);
-        if (r >= 0)
-                r = write_weights(x, is_double, error);
-        if (r >= 0)
-                r = write_config(x, is_double, error);
+                say_fresh(x);
         return r;
 }
 
@@ -307,31 +398,16 @@ static void release(struct exporter *x) {
         task_free(&x->task);
         model_layout_free(&x->layout);
         model_layout_free(&x->hf_layout);
-        checkpoint_close(x->checkpoint);
+        bundle_close(&x->bundle);
 }
 
 int cmd_export(int argc, char **argv) {
-        static const struct option options[] = { { "output", required_argument, NULL, 'o' },
-                                                 { "vocab", required_argument, NULL, 'v' },
-                                                 { "task", required_argument, NULL, 't' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 {} };
-        struct exporter x = {};
+        struct exporter x = { .truncation = -1 };
         struct error error = {};
-        int r = 0;
 
-        for (int o; r == 0 && (o = getopt_long(argc, argv, ":o:h", options, NULL)) >= 0;) {
-                if (o == 'h')
-                        return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
-                if (o == 'o')
-                        x.folder = optarg;
-                else if (o == 'v')
-                        x.vocab = optarg;
-                else if (o == 't')
-                        x.task_name = optarg;
-                else
-                        r = usage_option(o, argv, options, argv[0], &error);
-        }
+        int r = parse(argc, argv, &x, &error);
+        if (r > 0)
+                return BERTD_EXIT_OK;
         if (r == 0)
                 r = usage_count(argc, argv, 1, 1, "CHECKPOINT", argv[0], &error);
         if (r == 0 && !x.folder)

@@ -15,9 +15,11 @@
 #include "common/cleanup.h"
 #include "common/parse.h"
 #include "common/usage.h"
-#include "trainer/checkpoint.h"
+#include "trainer/bundle.h"
 #include "trainer/inspect.h"
 #include "trainer/model_internal.h"
+#include "trainer/records.h"
+#include "trainer/text/arguments.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
 #include "trainer/weights.h"
@@ -26,18 +28,21 @@
 #define TOP_DEFAULT 5
 #define TOP_MAX 100
 
-static const char USAGE[] = "usage: bert-trainer fill-mask CHECKPOINT [--vocab FILE] [--top N] [TEXT]...\n\n"
-                            "Prints the likeliest tokens for every [MASK] of each text (of each line of standard input "
-                            "where there is none).\n\n"
-                            "      --vocab FILE   the vocabulary it was trained with (default: where it lay then)\n"
-                            "      --top N        how many (5)\n"
-                            "  -h, --help         this text\n";
+static const char USAGE[] =
+        "usage: bert-trainer fill-mask CHECKPOINT [--vocab FILE] [--top N] [--encoding NAME] [TEXT]...\n\n"
+        "Prints the likeliest tokens for every [MASK] of each text (of each line of standard input "
+        "where there is none).\n\n"
+        "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
+        "      --top N           how many (5)\n"
+        "      --encoding NAME   of standard input: utf-8 (default) or latin-1\n"
+        "  -h, --help            this text\n";
 
 struct fill_mask {
         const char *vocab_path;
         uint64_t top;
+        enum data_encoding encoding; /* of standard input */
+        struct bundle bundle;
         struct model *model;
-        struct vocab *vocab;
         struct encoder *encoder;
         struct batch batch;
         uint32_t max_tokens;
@@ -45,34 +50,15 @@ struct fill_mask {
 
 /* ---- setting up ---- */
 
-static int open_vocabulary(struct fill_mask *f, const struct checkpoint *c, struct error *error) {
-        struct text_options options;
-        const char *path;
-
-        int r = weights_vocabulary(c, f->vocab_path, &f->vocab, &path, error);
-        if (r >= 0)
-                r = weights_text_options(c, &options, error);
-        if (r < 0)
-                return r;
-        if (encoder_new(f->vocab, &options, 1, &f->encoder) < 0)
-                return error_errno(error, ENOMEM, "%s", path);
-        return 0;
-}
-
-static int open_model(struct fill_mask *f, struct checkpoint *c, struct error *error) {
-        struct model_config config;
-
-        int r = weights_config(c, &config, error);
-        if (r < 0)
-                return r;
-        uint32_t n = f->max_tokens = config.max_position_embeddings;
+static int open_model(struct fill_mask *f, struct error *error) {
+        const struct bundle *b = &f->bundle;
+        uint32_t n = f->max_tokens = b->config.max_position_embeddings;
         const struct model_limits limits = { .max_tokens = n, .max_samples = 1, .max_masked = n, .max_length = n };
-        const char *precision = checkpoint_meta_get(checkpoint_meta(c), "precision");
-        if (precision && strcmp(precision, "fp64") == 0)
-                return error_input(error, BERTD_EXIT_DATA, "%s: is of the fp64 reference; expected fp32 weights",
-                                   checkpoint_path(c));
-        r = model_new(&config, ops_cpu(), &limits, &f->model, error);
-        return r < 0 ? r : weights_read(c, f->model, error);
+
+        if (encoder_new(b->vocab, &b->text, 1, &f->encoder) < 0)
+                return error_errno(error, ENOMEM, "%s", b->vocab_path);
+        int r = model_new(&b->config, ops_cpu(), &limits, &f->model, error);
+        return r < 0 ? r : weights_read(b->checkpoint, f->model, error);
 }
 
 static int allocate_batch(struct fill_mask *f, struct error *error) {
@@ -110,23 +96,23 @@ static void release(struct fill_mask *f) {
         free(b->sentence_labels);
         model_free(f->model);
         encoder_free(f->encoder);
-        vocab_free(f->vocab);
+        bundle_close(&f->bundle);
 }
 
 /* ---- one text ---- */
 
 /* The text between masks is encoded piece by piece: what stands for a mask is the same in every kind of vocabulary. */
 static int encode(const struct fill_mask *f, const char *text, struct ids *ids) {
-        int r = encoder_append(ids, vocab_special(f->vocab, "[CLS]"));
+        int r = encoder_append(ids, vocab_special(f->bundle.vocab, "[CLS]"));
 
         for (const char *mask; r >= 0 && (mask = strstr(text, MASK)); text = mask + strlen(MASK)) {
                 r = encoder_encode_special(f->encoder, 0, text, (size_t) (mask - text), ids);
                 if (r >= 0)
-                        r = encoder_append(ids, vocab_special(f->vocab, MASK));
+                        r = encoder_append(ids, vocab_special(f->bundle.vocab, MASK));
         }
         if (r >= 0)
                 r = encoder_encode_special(f->encoder, 0, text, strlen(text), ids);
-        return r < 0 ? r : encoder_append(ids, vocab_special(f->vocab, "[SEP]"));
+        return r < 0 ? r : encoder_append(ids, vocab_special(f->bundle.vocab, "[SEP]"));
 }
 
 static int fill_batch(struct fill_mask *f, const char *text, struct error *error) {
@@ -146,7 +132,7 @@ static int fill_batch(struct fill_mask *f, const char *text, struct error *error
         b->n_masked = 0;
         for (size_t i = 0; i < ids.n; i++) {
                 b->ids[i] = owned[i];
-                if (owned[i] == vocab_special(f->vocab, MASK))
+                if (owned[i] == vocab_special(f->bundle.vocab, MASK))
                         b->masked_rows[b->n_masked++] = (int32_t) i;
         }
         if (b->n_masked == 0)
@@ -161,21 +147,24 @@ static bool is_among(uint32_t v, const uint32_t *chosen, uint64_t n) {
         return false;
 }
 
-/* softmax of one row; the likeliest first, by repeated search: N is small. */
+/* softmax of one row, of all that the model has; the likeliest that has a token first, by repeated search: N is small. */
 static void print_top(const struct fill_mask *f, const float *logits) {
-        uint32_t n = MIN(vocab_size(f->vocab), f->model->config.vocab_size), chosen[TOP_MAX];
+        uint32_t rows = f->model->config.vocab_size, n = MIN(vocab_size(f->bundle.vocab), rows), chosen[TOP_MAX];
         double highest = -INFINITY, sum = 0;
 
-        for (uint32_t v = 0; v < n; v++)
+        for (uint32_t v = 0; v < rows; v++)
                 highest = fmax(highest, (double) logits[v]);
-        for (uint32_t v = 0; v < n; v++)
+        for (uint32_t v = 0; v < rows; v++)
                 sum += exp((double) logits[v] - highest);
         for (uint64_t k = 0; k < MIN(f->top, (uint64_t) n); k++) {
                 chosen[k] = UINT32_MAX;
                 for (uint32_t v = 0; v < n; v++)
-                        if ((chosen[k] == UINT32_MAX || logits[v] > logits[chosen[k]]) && !is_among(v, chosen, k))
+                        if ((chosen[k] == UINT32_MAX || logits[v] > logits[chosen[k]]) && !is_among(v, chosen, k) &&
+                            vocab_token(f->bundle.vocab, (int32_t) v)[0])
                                 chosen[k] = v;
-                (void) printf("%s%s %.3f", k > 0 ? "  " : "", vocab_token(f->vocab, (int32_t) chosen[k]),
+                if (chosen[k] == UINT32_MAX)
+                        break;
+                (void) printf("%s%s %.3f", k > 0 ? "  " : "", vocab_token(f->bundle.vocab, (int32_t) chosen[k]),
                               exp((double) logits[chosen[k]] - highest) / sum);
         }
         (void) putchar('\n');
@@ -199,27 +188,30 @@ static int fill(struct fill_mask *f, const char *text, struct error *error) {
 }
 
 static int fill_lines(struct fill_mask *f, struct error *error) {
-        cleanup_free char *line = NULL;
-        size_t capacity = 0;
-        ssize_t n;
-        int r = 0;
+        const struct records_options options = { .format = FORMAT_LINES, .encoding = f->encoding };
+        cleanup_records struct records *records = NULL;
+        struct text_findings findings = {};
+        struct record record;
 
-        while (r >= 0 && (n = getline(&line, &capacity, stdin)) > 0) {
-                line[strcspn(line, "\n")] = '\0';
-                if (line[0])
-                        r = fill(f, line, error);
+        int r = records_open("-", &options, &records, error);
+        while (r >= 0 && (r = records_next(records, &record, error)) > 0) {
+                if (record.size > 0)
+                        r = fill(f, record.text, error);
+                if (r >= 0 && records_would_wait(records) && fflush(stdout) == EOF)
+                        r = error_errno(error, errno, "standard output");
         }
+        if (r >= 0)
+                r = records_finish(records, &findings, error);
+        if (r >= 0)
+                text_findings_print(&findings, stderr);
         return r;
 }
 
 static int run_fill(struct fill_mask *f, const char *path, char **texts, int n, struct error *error) {
-        cleanup_checkpoint struct checkpoint *c = NULL;
+        int r = bundle_open(&f->bundle, path, USE_MASKS, f->vocab_path, error);
 
-        int r = checkpoint_open(path, &c, error);
         if (r >= 0)
-                r = open_vocabulary(f, c, error);
-        if (r >= 0)
-                r = open_model(f, c, error);
+                r = open_model(f, error);
         if (r >= 0)
                 r = allocate_batch(f, error);
         for (int i = 0; r >= 0 && i < n; i++)
@@ -230,6 +222,7 @@ static int run_fill(struct fill_mask *f, const char *path, char **texts, int n, 
 int cmd_fill_mask(int argc, char **argv) {
         static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
                                                  { "top", required_argument, NULL, 't' },
+                                                 { "encoding", required_argument, NULL, 'e' },
                                                  { "help", no_argument, NULL, 'h' },
                                                  {} };
         struct fill_mask f = { .top = TOP_DEFAULT };
@@ -241,6 +234,8 @@ int cmd_fill_mask(int argc, char **argv) {
                         return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
                 if (o == 'v')
                         f.vocab_path = optarg;
+                else if (o == 'e')
+                        r = text_encoding(optarg, &f.encoding, &error);
                 else if (o != 't')
                         r = usage_option(o, argv, options, argv[0], &error);
                 else if (parse_u64(optarg, 1, TOP_MAX, &f.top) < 0)

@@ -1,5 +1,5 @@
 /*
- * See hf_folder.h. While weights are read: owns the mapped file and which of its tensors have been used.
+ * See hf_folder.h. While weights are read: owns the mapped files.
  */
 #include "trainer/hf_folder.h"
 
@@ -12,33 +12,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/json_read.h"
+#include "trainer/hf_head.h"
 #include "trainer/model_internal.h"
-#include "trainer/safetensors.h"
+#include "trainer/text/arguments.h"
+#include "trainer/text/tokenizer_files.h"
+#include "trainer/weight_files.h"
 
 #define SMALL_FILE_MAX ((size_t) 64 << 20) /* config.json with many labels, tokenizer.json with its vocabulary */
 #define CHUNK 4096                         /* elements */
+#define SEQUENCE_MIN 8                     /* as data.sequence_length */
 
 struct reading {
         const char *folder;
         struct model *model;
-        struct safetensors *file;
-        bool *used; /* (tensors of the file) */
-};
-
-/* ---- names ---- */
-
-/* What older programs call the same tensor. */
-static const struct {
-        const char *end, *other;
-} old_names[] = {
-        { "LayerNorm.weight", "LayerNorm.gamma" },
-        { "LayerNorm.bias", "LayerNorm.beta" },
-        { "predictions.bias", "predictions.decoder.bias" },
+        struct weight_files *files;
+        const int32_t *rows; /* of the classifier; see hf_folder_read */
+        unsigned fresh;
 };
 
 static bool ends_with(const char *text, const char *end) {
@@ -46,31 +42,18 @@ static bool ends_with(const char *text, const char *end) {
         return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-static const struct safetensors_tensor *find_or_old(const struct safetensors *file, const char *name) {
-        const struct safetensors_tensor *found = safetensors_find(file, name);
-        char other[256];
+/* ---- one tensor ---- */
 
-        for (size_t i = 0; !found && i < ELEMENTSOF(old_names); i++)
-                if (ends_with(name, old_names[i].end)) {
-                        (void) snprintf(other, sizeof(other), "%.*s%s", (int) (strlen(name) - strlen(old_names[i].end)),
-                                        name, old_names[i].other);
-                        found = safetensors_find(file, other);
-                }
+/* The decoder's bias is the head's own: some save it under the one name, some under the other, some under both. */
+static struct weight_tensor *find(struct weight_files *files, const char *name) {
+        struct weight_tensor *found = weight_files_find(files, name);
+
+        if (!found && strcmp(name, "cls.predictions.bias") == 0)
+                found = weight_files_find(files, "cls.predictions.decoder.bias");
+        if (!found && strcmp(name, "predictions.bias") == 0)
+                found = weight_files_find(files, "predictions.decoder.bias");
         return found;
 }
-
-/* BertModel and AlbertModel alone save their tensors without the prefix. */
-static const struct safetensors_tensor *find(const struct safetensors *file, const char *name) {
-        static const char *const prefixes[] = { "bert.", "albert." };
-        const struct safetensors_tensor *found = find_or_old(file, name);
-
-        for (size_t i = 0; !found && i < ELEMENTSOF(prefixes); i++)
-                if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
-                        found = find_or_old(file, name + strlen(prefixes[i]));
-        return found;
-}
-
-/* ---- values ---- */
 
 static float from_bf16(uint16_t bits) {
         uint32_t wide = (uint32_t) bits << 16;
@@ -115,51 +98,100 @@ static bool widen(const struct safetensors_tensor *from, size_t first, size_t n,
         return finite;
 }
 
-static bool same_shape(const struct safetensors_tensor *a, const struct model_tensor *b) {
+/* "[3, 16]" */
+static void format_shape(uint32_t n, const uint64_t *shape, char text[128]) {
+        size_t used = (size_t) snprintf(text, 128, "[");
+
+        for (uint32_t d = 0; d < n && d < SAFETENSORS_DIMS_MAX && used < 100; d++)
+                used += (size_t) snprintf(text + used, 128 - used, "%s%" PRIu64, d > 0 ? ", " : "", shape[d]);
+        (void) snprintf(text + used, 128 - used, "]");
+}
+
+/* Columns alone where `rows` of a head are chosen. */
+static bool same_shape(const struct safetensors_tensor *a, const struct model_tensor *b, bool rows) {
         if (a->n_dims != b->n_dims)
                 return false;
-        for (uint32_t d = 0; d < b->n_dims; d++)
+        for (uint32_t d = rows ? 1 : 0; d < b->n_dims; d++)
                 if (a->shape[d] != b->shape[d])
                         return false;
         return true;
 }
 
-static int take_tensor(struct reading *reading, const struct model_tensor *t, const struct safetensors_tensor *found,
-                       struct error *error) {
+static int refuse_shape(const struct weight_tensor *found, const struct model_tensor *t, struct error *error) {
+        const uint64_t wanted[2] = { t->shape[0], t->shape[1] };
+        char has[128], expected[128];
+
+        format_shape(found->tensor->n_dims, found->tensor->shape, has);
+        format_shape(t->n_dims, wanted, expected);
+        return error_input(error, BERTD_EXIT_DATA,
+                           "%s: tensor %.100s has another shape than config.json says: %s, expected %s", found->file,
+                           found->tensor->name, has, expected);
+}
+
+/* Elements [first, first + n) of the file's tensor become those of the model's from `to` on. */
+static int take_elements(struct reading *reading, const struct weight_tensor *found, size_t first, size_t n, size_t to,
+                         struct error *error) {
         struct model *model = reading->model;
         double values[CHUNK];
 
-        if (!same_shape(found, t))
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s/model.safetensors: tensor %.100s has another shape than config.json says",
-                                   reading->folder, found->name);
-        if (found->dtype == SAFETENSORS_OTHER)
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s/model.safetensors: tensor %.100s is not of floating point", reading->folder,
-                                   found->name);
-        for (size_t first = 0, n; first < t->n_elements; first += n) {
-                n = MIN((size_t) CHUNK, t->n_elements - first);
-                if (!widen(found, first, n, values))
-                        return error_input(error, BERTD_EXIT_DATA,
-                                           "%s/model.safetensors: tensor %.100s has a value that is not finite",
-                                           reading->folder, found->name);
-                model->ops->store(model->ops->master, model_parameters(model), t->offset + first, values, n);
+        for (size_t done = 0, part; done < n; done += part) {
+                part = MIN((size_t) CHUNK, n - done);
+                if (!widen(found->tensor, first + done, part, values))
+                        return error_input(error, BERTD_EXIT_DATA, "%s: tensor %.100s has a value that is not finite",
+                                           found->file, found->tensor->name);
+                model->ops->store(model->ops->master, model_parameters(model), to + done, values, part);
         }
-        reading->used[found - safetensors_tensor(reading->file, 0)] = true;
         return 0;
 }
+
+static void begin_fresh(struct reading *reading, const struct model_tensor *t, const char *why) {
+        (void) fprintf(stderr, "bert-trainer: %s %s and begins as a fresh one\n", t->name, why);
+        reading->fresh |= 1u << t->part;
+}
+
+/* Each class' row; one that the folder lacks stays as it is. */
+static int take_rows(struct reading *reading, const struct model_tensor *t, const struct weight_tensor *found,
+                     struct error *error) {
+        size_t width = t->n_elements / t->shape[0];
+        bool any = false;
+        int r = 0;
+
+        for (uint32_t i = 0; i < t->shape[0]; i++)
+                any = any || reading->rows[i] >= 0;
+        if (!any)
+                begin_fresh(reading, t, "of the folder is not kept");
+        for (uint32_t i = 0; r >= 0 && i < t->shape[0]; i++)
+                if (reading->rows[i] >= 0 && (uint64_t) reading->rows[i] < found->tensor->shape[0])
+                        r = take_elements(reading, found, (size_t) reading->rows[i] * width, width,
+                                          t->offset + i * width, error);
+        return r;
+}
+
+static int take_tensor(struct reading *reading, const struct model_tensor *t, struct weight_tensor *found,
+                       struct error *error) {
+        bool rows = reading->rows && t->part == PART_CLASSIFIER;
+
+        found->used = true;
+        if (!same_shape(found->tensor, t, rows)) {
+                if (!reading->rows || t->part < PART_CLASSIFIER)
+                        return refuse_shape(found, t, error);
+                begin_fresh(reading, t, "of the folder has another shape");
+                return 0;
+        }
+        if (found->tensor->dtype == SAFETENSORS_OTHER)
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: tensor %.100s is not of floating point; expected F32, F64, F16 or BF16",
+                                   found->file, found->tensor->name);
+        return rows ? take_rows(reading, t, found, error)
+                    : take_elements(reading, found, 0, t->n_elements, t->offset, error);
+}
+
+/* ---- all of them ---- */
 
 static int take_tensors(struct reading *reading, struct error *error) {
         for (uint32_t i = 0; i < model_n_tensors(reading->model); i++) {
                 const struct model_tensor *t = model_tensor(reading->model, i);
-                const struct safetensors_tensor *found = find(reading->file, t->name);
-                if (found && t->part == PART_CLASSIFIER && !same_shape(found, t)) {
-                        (void) fprintf(stderr,
-                                       "bert-trainer: %s of the folder has other classes: it begins as a fresh one\n",
-                                       t->name);
-                        reading->used[found - safetensors_tensor(reading->file, 0)] = true;
-                        continue;
-                }
+                struct weight_tensor *found = find(reading->files, t->name);
                 int r = found ? take_tensor(reading, t, found, error) : 0;
                 if (r < 0)
                         return r;
@@ -168,33 +200,36 @@ static int take_tensors(struct reading *reading, struct error *error) {
                 if (t->part < PART_POOLER)
                         return error_input(error, BERTD_EXIT_DATA, "%s/model.safetensors: tensor %s is missing",
                                            reading->folder, t->name);
-                (void) fprintf(stderr, "bert-trainer: %s is not in the folder and begins as a fresh one\n", t->name);
+                begin_fresh(reading, t, "is not in the folder");
         }
         return 0;
 }
 
 /* Copies of tied tensors must be the same: a model whose decoder is its own is another model. */
-static int check_tied(struct reading *reading, const struct safetensors_tensor *t, const char *twin,
-                      struct error *error) {
-        for (uint32_t i = 0; i < safetensors_n(reading->file); i++) {
-                const struct safetensors_tensor *u = safetensors_tensor(reading->file, i);
-                if (!reading->used[i] || !ends_with(u->name, twin))
+static int check_tied(struct reading *reading, const struct weight_tensor *t, const char *twin, struct error *error) {
+        for (uint32_t i = 0; i < weight_files_n(reading->files); i++) {
+                const struct weight_tensor *u = weight_files_tensor(reading->files, i);
+                if (!u->used || !ends_with(u->name, twin))
                         continue;
-                if (u->size == t->size && memcmp(u->data, t->data, t->size) == 0)
+                if (u->tensor->size == t->tensor->size &&
+                    memcmp(u->tensor->data, t->tensor->data, t->tensor->size) == 0)
                         return 0;
                 return error_input(error, BERTD_EXIT_DATA,
-                                   "%s/model.safetensors: %.100s is not %.100s: a decoder of its own is not supported",
-                                   reading->folder, t->name, u->name);
+                                   "%s: %.100s is not %.100s: a decoder of its own is not supported", t->file,
+                                   t->tensor->name, u->tensor->name);
         }
         return 0;
 }
 
+/* Positions and types that transformers kept beside the weights, counted from 0: no weights. */
+static bool is_buffer(const char *name) { return ends_with(name, "position_ids") || ends_with(name, "token_type_ids"); }
+
 static int check_rest(struct reading *reading, struct error *error) {
         int r = 0;
 
-        for (uint32_t i = 0; r >= 0 && i < safetensors_n(reading->file); i++) {
-                const struct safetensors_tensor *t = safetensors_tensor(reading->file, i);
-                if (reading->used[i] || ends_with(t->name, "position_ids"))
+        for (uint32_t i = 0; r >= 0 && i < weight_files_n(reading->files); i++) {
+                const struct weight_tensor *t = weight_files_tensor(reading->files, i);
+                if (t->used || is_buffer(t->name))
                         continue;
                 if (ends_with(t->name, "predictions.decoder.weight"))
                         r = check_tied(reading, t, "word_embeddings.weight", error);
@@ -202,45 +237,23 @@ static int check_rest(struct reading *reading, struct error *error) {
                         r = check_tied(reading, t, "predictions.bias", error);
                 else
                         (void) fprintf(stderr, "bert-trainer: %.100s is no tensor of this model and is left out\n",
-                                       t->name);
+                                       t->tensor->name);
         }
         return r;
 }
 
-static int open_weights(struct reading *reading, struct error *error) {
-        cleanup_free char *path = format_string("%s/model.safetensors", reading->folder);
-        cleanup_free char *pickle = format_string("%s/pytorch_model.bin", reading->folder);
-        cleanup_free char *index = format_string("%s/model.safetensors.index.json", reading->folder);
+int hf_folder_read(const char *folder, struct model *model, const int32_t *rows, unsigned *fresh, struct error *error) {
+        cleanup_weight_files struct weight_files *files = NULL;
 
-        if (!path || !pickle || !index)
-                return error_errno(error, ENOMEM, "%s", reading->folder);
-        if (access(path, F_OK) < 0 && access(index, F_OK) == 0)
-                return error_input(error, BERTD_EXIT_INPUT,
-                                   "%s: the weights are in several files; save them as one in Python: "
-                                   "model.save_pretrained(FOLDER, max_shard_size='100GB')",
-                                   reading->folder);
-        if (access(path, F_OK) < 0 && access(pickle, F_OK) == 0)
-                return error_input(error, BERTD_EXIT_INPUT,
-                                   "%s: pytorch_model.bin is a Python pickle, which runs code when it is read; save it "
-                                   "as model.safetensors in Python: "
-                                   "AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)",
-                                   reading->folder);
-        return safetensors_open(path, &reading->file, error);
-}
-
-int hf_folder_read(const char *folder, struct model *model, struct error *error) {
-        struct reading reading = { .folder = folder, .model = model };
-
-        int r = open_weights(&reading, error);
+        int r = weight_files_open(folder, model->config.model_type, &files, error);
         if (r < 0)
                 return r;
-        reading.used = calloc(safetensors_n(reading.file) + 1, sizeof(*reading.used));
-        r = reading.used ? take_tensors(&reading, error) : error_errno(error, ENOMEM, "%s", folder);
+        struct reading reading = { .folder = folder, .model = model, .files = files, .rows = rows };
+        r = take_tensors(&reading, error);
         if (r >= 0)
                 r = check_rest(&reading, error);
+        *fresh |= reading.fresh;
         model_parameters_changed(model);
-        safetensors_close(reading.file);
-        free(reading.used);
         return r;
 }
 
@@ -258,63 +271,18 @@ static int read_json(const char *folder, const char *name, json_t **ret, struct 
         int r = file_read(path, SMALL_FILE_MAX, &text, &size, error);
         if (r < 0)
                 return r;
-        *ret = json_loadb(text, size, 0, NULL);
+        json_error_t why = {};
+        r = file_refuse_pointer(path, text, size, error);
+        if (r < 0)
+                return r;
+        *ret = json_read(text, size, 0, &why);
+        if (!*ret)
+                return error_input(error, BERTD_EXIT_DATA, "%s:%d: %s", path, why.line, why.text);
         return json_is_object(*ret) ? 0 : error_input(error, BERTD_EXIT_DATA, "%s: not a JSON object", path);
 }
 
-static bool is_classifier(json_t *root) {
-        const char *name = json_string_value(json_array_get(json_object_get(root, "architectures"), 0));
-
-        return name && ends_with(name, "ForSequenceClassification");
-}
-
-/* id2label: {"0": "World", …}; without it two classes, as in transformers. */
-static int read_labels(const char *folder, json_t *root, struct labels *labels, struct error *error) {
-        json_t *names = json_object_get(root, "id2label");
-        size_t n = json_is_object(names) ? json_object_size(names) : 2;
-        char key[24], fallback[32];
-        int r = 0;
-
-        for (size_t i = 0; r >= 0 && i < n; i++) {
-                (void) snprintf(key, sizeof(key), "%zu", i);
-                (void) snprintf(fallback, sizeof(fallback), "LABEL_%zu", i);
-                const char *name = json_string_value(json_object_get(names, key));
-                if (names && !name)
-                        return error_input(error, BERTD_EXIT_DATA, "%s/config.json: id2label has no \"%zu\"", folder,
-                                           i);
-                if (name && labels_find(labels, name) >= 0)
-                        return error_input(error, BERTD_EXIT_DATA, "%s/config.json: id2label: '%.64s' is there twice",
-                                           folder, name);
-                r = labels_add(labels, name ? name : fallback, error);
-        }
-        return r;
-}
-
-/* One class a text is what a classifier tells here. transformers takes one label for regression. */
-static int check_problem(const char *folder, json_t *root, struct error *error) {
-        const char *type = json_string_value(json_object_get(root, "problem_type"));
-        json_t *names = json_object_get(root, "id2label");
-
-        if (type && strcmp(type, "single_label_classification") != 0)
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s/config.json: problem_type: is '%.64s', expected single_label_classification",
-                                   folder, type);
-        if (json_is_object(names) && json_object_size(names) < 2)
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s/config.json: id2label has %zu label, which is regression: expected two or more",
-                                   folder, json_object_size(names));
-        return 0;
-}
-
-/* transformers' default dropout of a classifier: BERT's is hidden_dropout_prob, ALBERT's 0.1. */
-static double read_dropout(json_t *root, const struct model_config *config) {
-        bool bert = config->model_type == MODEL_BERT;
-        json_t *value = json_object_get(root, bert ? "classifier_dropout" : "classifier_dropout_prob");
-
-        return json_is_number(value) ? json_number_value(value) : bert ? config->hidden_dropout_prob : 0.1;
-}
-
 int hf_folder_config(const char *folder, struct model_config *ret_config, struct labels *labels, struct error *error) {
+        cleanup_weight_files struct weight_files *files = NULL;
         cleanup_free char *path = format_string("%s/config.json", folder);
         struct model_config config = {};
         json_t *root = NULL;
@@ -324,89 +292,103 @@ int hf_folder_config(const char *folder, struct model_config *ret_config, struct
         int r = config_load(path, &config, error);
         if (r >= 0)
                 r = read_json(folder, "config.json", &root, error);
-        if (r >= 0 && is_classifier(root))
-                r = check_problem(folder, root, error);
-        if (r >= 0 && is_classifier(root)) {
-                r = read_labels(folder, root, labels, error);
-                config.without_pretraining_heads = true;
-                config.classifier = (struct classifier_config) { .n_labels = labels->n,
-                                                                 .first_layer = config_n_layers(&config) - 1,
-                                                                 .n_layers = 1,
-                                                                 .input = INPUT_POOLED,
-                                                                 .dropout = read_dropout(root, &config) };
-        }
+        if (r >= 0 && labels)
+                r = weight_files_open(folder, config.model_type, &files, error);
+        if (r >= 0 && labels)
+                r = hf_head_read(path, root, files, &config, labels, error);
         json_decref(root);
         if (r >= 0)
                 *ret_config = config;
         return r;
 }
 
-/* 1: there is such a switch, 0: it is absent or null. */
-static int read_switch(const char *folder, const char *name, const json_t *object, const char *key, bool *ret,
-                       struct error *error) {
-        const json_t *value = json_object_get(object, key);
+/* ---- how long a text may be ---- */
+
+/* A length that is none, as transformers' default of 1e30, or one that the model cannot take, says nothing. */
+static int read_length(const char *folder, const char *name, const char *key, const json_t *value,
+                       const struct model_config *config, uint32_t *ret, struct error *error) {
+        double length = json_number_value(value);
 
         if (!value || json_is_null(value))
                 return 0;
-        if (!json_is_boolean(value))
-                return error_input(error, BERTD_EXIT_DATA, "%s/%s: %s: expected true or false", folder, name, key);
-        *ret = json_is_true(value);
-        return 1;
+        if (!json_is_number(value) || length < SEQUENCE_MIN)
+                return error_input(error, BERTD_EXIT_DATA, "%s/%s: %s: expected a number of tokens, %d or more", folder,
+                                   name, key, SEQUENCE_MIN);
+        if (length <= config->max_position_embeddings)
+                *ret = (uint32_t) length;
+        return 0;
 }
 
-/* Accents go with lowercasing where nothing is said of them. */
-static int read_switches(const char *folder, const char *name, const json_t *object, const char *const keys[3],
-                         struct text_options *ret, struct error *error) {
-        int r = read_switch(folder, name, object, keys[0], &ret->lowercase, error);
+static int read_side(const char *folder, const char *name, const char *key, const json_t *value, const char **ret,
+                     struct error *error) {
+        const char *side = json_plain_string(value);
 
-        if (r > 0)
-                ret->strip_accents = ret->lowercase;
-        if (r >= 0)
-                r = read_switch(folder, name, object, keys[1], &ret->chinese, error);
-        if (r >= 0)
-                r = read_switch(folder, name, object, keys[2], &ret->strip_accents, error);
-        return r < 0 ? r : 0;
+        if (!value || json_is_null(value))
+                return 0;
+        if (!side || (strcasecmp(side, "left") != 0 && strcasecmp(side, "right") != 0))
+                return error_input(error, BERTD_EXIT_DATA, "%s/%s: %s: expected left or right", folder, name, key);
+        *ret = strcasecmp(side, "left") == 0 ? "tail" : "head";
+        return 0;
 }
 
-/* As BertTokenizer does: tokenizer.json's normalizer, then what tokenizer_config.json says otherwise. */
-static int read_text_options(const char *folder, struct text_options *ret, struct error *error) {
-        static const char *const fast[3] = { "lowercase", "handle_chinese_chars", "strip_accents" }, *const slow[3] = {
-                "do_lower_case", "tokenize_chinese_chars", "strip_accents"
-        };
-        json_t *tokenizer = NULL, *config = NULL;
-        bool keep_accents = false; /* AlbertTokenizer's */
+/* tokenizer_config.json, and what it leaves out tokenizer.json's own truncation, as transformers does. */
+int hf_folder_limits(const char *folder, const struct model_config *config, struct hf_limits *ret,
+                     struct error *error) {
+        json_t *settings = NULL, *tokenizer = NULL;
+        struct hf_limits limits = {};
 
-        *ret = (struct text_options) {
-                .lowercase = true, .strip_accents = true, .chinese = true, .quotes = true, .nfkd = true
-        };
         int r = read_json(folder, "tokenizer.json", &tokenizer, error);
-        const json_t *normalizer = json_object_get(tokenizer, "normalizer");
-        const char *type = json_string_value(json_object_get(normalizer, "type"));
-        if (r >= 0 && type && strcmp(type, "BertNormalizer") == 0)
-                r = read_switches(folder, "tokenizer.json", normalizer, fast, ret, error);
         if (r >= 0)
-                r = read_json(folder, "tokenizer_config.json", &config, error);
+                r = read_json(folder, "tokenizer_config.json", &settings, error);
+        const json_t *own = json_object_get(tokenizer, "truncation"),
+                     *longest = json_object_get(settings, "model_max_length");
+        if (r >= 0 && !json_is_number(longest))
+                r = read_length(folder, "tokenizer.json", "truncation.max_length", json_object_get(own, "max_length"),
+                                config, &limits.sequence_length, error);
         if (r >= 0)
-                r = read_switches(folder, "tokenizer_config.json", config, slow, ret, error);
+                r = read_length(folder, "tokenizer_config.json", "model_max_length", longest, config,
+                                &limits.sequence_length, error);
         if (r >= 0)
-                r = read_switch(folder, "tokenizer_config.json", config, "keep_accents", &keep_accents, error);
-        if (r > 0)
-                ret->strip_accents = !keep_accents;
+                r = read_side(folder, "tokenizer.json", "truncation.direction", json_object_get(own, "direction"),
+                              &limits.truncation, error);
+        if (r >= 0)
+                r = read_side(folder, "tokenizer_config.json", "truncation_side",
+                              json_object_get(settings, "truncation_side"), &limits.truncation, error);
+        json_decref(settings);
         json_decref(tokenizer);
-        json_decref(config);
-        return r < 0 ? r : 0;
+        if (r >= 0)
+                *ret = limits;
+        return r;
 }
 
-int hf_folder_text(const char *folder, char **ret_vocab, struct text_options *ret_options, struct error *error) {
-        static const char *const names[] = { "vocab.txt", "spiece.model" };
-        cleanup_free char *path = NULL;
+/* ---- its tokenizer ---- */
 
-        for (size_t i = 0; i < ELEMENTSOF(names) && !path; i++) {
-                cleanup_free char *one = format_string("%s/%s", folder, names[i]);
-                path = one ? realpath(one, NULL) : NULL;
-        }
-        int r = read_text_options(folder, ret_options, error);
-        if (r >= 0)
-                *ret_vocab = steal_pointer(&path);
-        return r;
+/* A vocabulary given beside one of the folder's own that can be read must be the same. */
+static int check_same(const char *folder, const char *file, const struct vocab *given, struct error *error) {
+        cleanup_vocab struct vocab *own = NULL;
+        char a[VOCAB_HASH_MAX], b[VOCAB_HASH_MAX];
+
+        if (!tokenizer_in_folder(folder) || vocab_load(folder, &own, NULL) < 0)
+                return 0;
+        vocab_hash(own, a);
+        vocab_hash(given, b);
+        return strcmp(a, b) == 0 ? 0
+                                 : error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary of %s", file, folder);
+}
+
+int hf_folder_text(const char *folder, const char *file, struct assets *assets, char **ret_vocab,
+                   struct text_options *ret_options, struct error *error) {
+        cleanup_vocab struct vocab *vocab = NULL;
+
+        if (!file && !tokenizer_in_folder(folder))
+                return 0;
+        int r = assets_tokenizer(assets, folder, file, &vocab, error);
+        if (r >= 0 && file)
+                r = check_same(folder, file, vocab, error);
+        if (r < 0)
+                return r;
+        warn_of_notes(vocab);
+        *ret_options = *vocab_options(vocab);
+        *ret_vocab = realpath(file ? file : folder, NULL);
+        return *ret_vocab ? 0 : error_errno(error, errno, "%s", file ? file : folder);
 }

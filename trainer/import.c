@@ -5,11 +5,13 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
 #include "trainer/checkpoint.h"
+#include "trainer/fit.h"
 #include "trainer/hf.h"
 #include "trainer/hf_folder.h"
 #include "trainer/model.h"
@@ -20,18 +22,22 @@
 #define HEAD_SEED 42 /* of heads that the folder does not have */
 
 static const char USAGE[] =
-        "usage: bert-trainer import HF_DIR --output CHECKPOINT\n\n"
-        "Makes a checkpoint of the weights of a Hugging Face folder: config.json, model.safetensors, vocab.txt or\n"
-        "spiece.model.\n"
+        "usage: bert-trainer import HF_DIR --output CHECKPOINT [--vocab FILE]\n\n"
+        "Makes a checkpoint of the weights and the tokenizer of a Hugging Face folder: config.json, "
+        "model.safetensors,\n"
+        "tokenizer.json, vocab.txt or spiece.model.\n"
         "Heads that the folder lacks begin as a fresh model's. A job starts from it with model.init in its spec.\n\n"
         "  -o, --output CHECKPOINT   the file to write\n"
+        "      --vocab FILE          the vocabulary of a folder that has none\n"
         "  -h, --help                this text\n";
 
 struct import {
-        const char *folder;
+        const char *folder, *vocab; /* vocab NULL: the folder's own */
         struct model_config config;
         struct labels labels;
         struct model *model;
+        unsigned fresh; /* heads that the folder lacks */
+        struct assets assets;
 };
 
 static int make_model(struct import *import, struct error *error) {
@@ -45,7 +51,7 @@ static int make_model(struct import *import, struct error *error) {
         if (r < 0)
                 return r;
         model_init(import->model, HEAD_SEED);
-        return hf_folder_read(import->folder, import->model, error);
+        return hf_folder_read(import->folder, import->model, NULL, &import->fresh, error);
 }
 
 static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, struct error *error) {
@@ -54,36 +60,64 @@ static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, s
         struct text_options options;
         char hash[VOCAB_HASH_MAX];
 
-        int r = hf_folder_text(import->folder, &path, &options, error);
+        int r = hf_folder_text(import->folder, import->vocab, &import->assets, &path, &options, error);
         if (r < 0 || !path)
                 return r;
-        r = vocab_load(path, &vocab, error);
+        r = assets_vocab(&import->assets, path, &vocab, error);
         if (r < 0)
                 return r;
-        if (vocab_size(vocab) > import->config.vocab_size)
-                return error_input(error, BERTD_EXIT_DATA, "%s: %u tokens, but config.json has a vocab_size of %u",
-                                   path, vocab_size(vocab), import->config.vocab_size);
+        const struct fit fit = { .model = "config.json",
+                                 .config = &import->config,
+                                 .vocab_path = path,
+                                 .vocab = vocab,
+                                 .vouched = true,
+                                 .exit = BERTD_EXIT_DATA };
         vocab_hash(vocab, hash);
         checkpoint_meta_set(meta, "vocab_hash", "%s", hash);
         weights_set_text(meta, path, &options);
+        return fit_vocabulary(&fit, error);
+}
+
+/* As a run writes them: predict, evaluate, export and finetune read texts so. */
+static int set_limits(const struct import *import, struct checkpoint_meta *meta, struct error *error) {
+        struct hf_limits limits;
+
+        int r = hf_folder_limits(import->folder, &import->config, &limits, error);
+        if (r < 0)
+                return r;
+        if (limits.sequence_length > 0)
+                checkpoint_meta_set(meta, "sequence_length", "%u", limits.sequence_length);
+        if (limits.truncation)
+                checkpoint_meta_set(meta, "truncation", "%s 0 1", limits.truncation);
         return 0;
 }
 
 static int run_import(struct import *import, const char *output, struct error *error) {
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
+        struct stat st;
 
+        if (stat(import->folder, &st) == 0 && !S_ISDIR(st.st_mode))
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: a file, expected a Hugging Face folder; a checkpoint needs no import",
+                                   import->folder);
         int r = make_model(import, error);
         if (r >= 0)
                 r = set_vocabulary(import, &meta, error);
+        if (r >= 0)
+                r = set_limits(import, &meta, error);
         if (r >= 0 && import->labels.n > 0)
                 r = weights_set_labels(&meta, &import->labels, error);
         if (r >= 0)
-                r = weights_write(output, import->model, &import->config, import->folder, &meta, error);
+                weights_set_fresh(&meta, import->fresh);
+        if (r >= 0)
+                r = weights_write(output, import->model, &import->config, import->folder, &meta, &import->assets,
+                                  error);
         return r;
 }
 
 int cmd_import(int argc, char **argv) {
         static const struct option options[] = { { "output", required_argument, NULL, 'o' },
+                                                 { "vocab", required_argument, NULL, 'v' },
                                                  { "help", no_argument, NULL, 'h' },
                                                  {} };
         struct import import = {};
@@ -96,6 +130,8 @@ int cmd_import(int argc, char **argv) {
                         return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
                 if (o == 'o')
                         output = optarg;
+                else if (o == 'v')
+                        import.vocab = optarg;
                 else
                         r = usage_option(o, argv, options, argv[0], &error);
         }
@@ -111,5 +147,6 @@ int cmd_import(int argc, char **argv) {
                                import.folder);
         model_free(import.model);
         labels_free(&import.labels);
+        assets_free(&import.assets);
         return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
 }

@@ -12,17 +12,21 @@
 #include "common/usage.h"
 #include "trainer/checkpoint.h"
 
-static const char USAGE[] = "usage: bert-trainer inspect [--json] CHECKPOINT\n\n"
-                            "Prints what a checkpoint was made with and its tensors, and checks every checksum.\n"
-                            "Exit code 0: whole; 76: cannot be used.\n";
+static const char USAGE[] =
+        "usage: bert-trainer inspect [--json] CHECKPOINT\n\n"
+        "Prints what a checkpoint was made with, its assets and its tensors, and checks every checksum.\n"
+        "Exit code 0: whole; 76: cannot be used.\n";
 
-static void print_text(const struct checkpoint *c) {
+static void print_text(const struct checkpoint *c, const struct assets *assets) {
         const struct checkpoint_meta *meta = checkpoint_meta(c);
         char shape[64];
 
         for (uint32_t i = 0; i < meta->n; i++)
                 (void) printf("%-28s %s\n", meta->items[i].key, meta->items[i].value);
         (void) printf("\n");
+        for (uint32_t i = 0; i < assets->n; i++)
+                (void) printf("asset    %-23zu %s  %s\n", assets->item[i].size, assets->item[i].checksum,
+                              assets->item[i].name);
         for (uint32_t i = 0; i < checkpoint_n_tensors(c); i++) {
                 const struct checkpoint_tensor *t = checkpoint_tensor(c, i);
                 checkpoint_format_shape(t, shape, sizeof(shape));
@@ -37,7 +41,17 @@ static json_t *shape_json(const struct checkpoint_tensor *t) {
         return shape;
 }
 
-static int print_json(const struct checkpoint *c) {
+static json_t *assets_json(const struct assets *assets) {
+        json_t *rows = json_array();
+
+        for (uint32_t i = 0; i < assets->n; i++)
+                (void) json_array_append_new(rows, json_pack("{s:s, s:I, s:s}", "name", assets->item[i].name, "bytes",
+                                                             (json_int_t) assets->item[i].size, "checksum",
+                                                             assets->item[i].checksum));
+        return rows;
+}
+
+static int print_json(const struct checkpoint *c, const struct assets *assets) {
         json_t *meta = json_object(), *tensors = json_array();
 
         for (uint32_t i = 0; i < checkpoint_meta(c)->n; i++)
@@ -49,7 +63,8 @@ static int print_json(const struct checkpoint *c) {
                                                                 t->kind, "dtype", t->dtype, "shape", shape_json(t),
                                                                 "checksum", t->checksum));
         }
-        json_t *all = json_pack("{s:s, s:o, s:o}", "path", checkpoint_path(c), "meta", meta, "tensors", tensors);
+        json_t *all = json_pack("{s:s, s:o, s:o, s:o}", "path", checkpoint_path(c), "meta", meta, "assets",
+                                assets_json(assets), "tensors", tensors);
         int r = all ? json_dumpf(all, stdout, JSON_INDENT(1)) : -1;
         json_decref(all);
         return r < 0 || putchar('\n') == EOF ? -1 : 0;
@@ -77,11 +92,13 @@ int cmd_inspect(int argc, char **argv) {
                 return error_report(&error);
 
         cleanup_checkpoint struct checkpoint *c = NULL;
-        if (checkpoint_open(argv[optind], &c, &error) < 0 || checkpoint_verify(c, &error) < 0)
+        cleanup_assets struct assets assets = {};
+        if (checkpoint_open(argv[optind], &c, &error) < 0 || checkpoint_verify(c, &error) < 0 ||
+            checkpoint_read_assets(c, &assets, &error) < 0)
                 return error_report(&error);
-        if (json && print_json(c) < 0 && !ferror(stdout))
+        if (json && print_json(c, &assets) < 0 && !ferror(stdout))
                 return BERTD_EXIT_OSERR;
         if (!json)
-                print_text(c);
+                print_text(c, &assets);
         return BERTD_EXIT_OK;
 }

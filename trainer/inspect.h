@@ -3,7 +3,7 @@
 #ifndef TRAINER_INSPECT_H
 #define TRAINER_INSPECT_H
 
-/* Prints meta and tensors and checks every checksum: exit 0, or 76 with one line. --json for programs. */
+/* Prints meta, assets and tensors and checks every checksum: exit 0, or 76 with one line. --json for programs. */
 int cmd_inspect(int argc, char **argv);
 
 /* Exit 0 only where both hold the same tensors bit for bit; else 1 and the first that differs on stdout. Meta is

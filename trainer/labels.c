@@ -1,6 +1,7 @@
 /* Class names; see texts.h. */
 #include <errno.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,96 @@ int labels_set(struct labels *labels, char *const *names, uint32_t n, struct err
         }
         return r;
 }
+
+/* ---- order ---- */
+
+/* A decimal number as text: its digits before and after the point, without zeros that do not count. */
+struct number {
+        bool negative;
+        const char *whole, *fraction;
+        size_t n_whole, n_fraction;
+};
+
+static size_t count_digits(const char *text) { return strspn(text, "0123456789"); }
+
+/* False: not a number. */
+static bool parse_number(const char *text, struct number *ret) {
+        bool sign = *text == '-' || *text == '+';
+        const char *whole = text + sign, *point = whole + count_digits(whole),
+                   *fraction = *point == '.' ? point + 1 : point;
+        size_t n_fraction = count_digits(fraction);
+
+        if (fraction[n_fraction] != '\0' || (point == whole && n_fraction == 0))
+                return false;
+        for (; whole < point && *whole == '0'; whole++)
+                ;
+        for (; n_fraction > 0 && fraction[n_fraction - 1] == '0'; n_fraction--)
+                ;
+        *ret = (struct number) {
+                .whole = whole, .n_whole = (size_t) (point - whole), .fraction = fraction, .n_fraction = n_fraction
+        };
+        ret->negative = *text == '-' && (ret->n_whole > 0 || n_fraction > 0);
+        return true;
+}
+
+/* Digits that lack at the end are zeros. */
+static int compare_digits(const char *a, size_t n, const char *b, size_t m) {
+        int r = memcmp(a, b, MIN(n, m));
+
+        return r != 0 ? r : (n > m) - (n < m);
+}
+
+static int compare_numbers(const struct number *a, const struct number *b) {
+        if (a->negative != b->negative)
+                return a->negative ? -1 : 1;
+        int r = a->n_whole != b->n_whole ? (a->n_whole > b->n_whole ? 1 : -1)
+                                         : compare_digits(a->whole, a->n_whole, b->whole, b->n_whole);
+        if (r == 0)
+                r = compare_digits(a->fraction, a->n_fraction, b->fraction, b->n_fraction);
+        return a->negative ? -r : r;
+}
+
+int labels_compare(const char *a, const char *b) {
+        struct number x, y;
+        bool a_number = parse_number(a, &x), b_number = parse_number(b, &y);
+
+        if (a_number != b_number)
+                return a_number ? -1 : 1;
+        int r = a_number ? compare_numbers(&x, &y) : 0;
+        return r != 0 ? r : strcmp(a, b); /* UTF-8's order of bytes is that of code points */
+}
+
+/* ---- the same classes ---- */
+
+/* "LABEL_3" is 3. */
+static const char *plain_name(const char *name) {
+        static const char generic[] = "LABEL_";
+        size_t n = strlen(generic);
+
+        return strncmp(name, generic, n) == 0 && name[n] != '\0' && name[n + count_digits(name + n)] == '\0' ? name + n
+                                                                                                             : name;
+}
+
+int32_t labels_find_class(const struct labels *labels, const char *name) {
+        int32_t exact = labels_find(labels, name);
+
+        for (uint32_t i = 0; exact < 0 && i < labels->n; i++)
+                if (strcmp(plain_name(labels->name[i]), plain_name(name)) == 0)
+                        return (int32_t) i;
+        return exact;
+}
+
+enum labels_match labels_match(const struct labels *own, const struct labels *its, int32_t *ret) {
+        uint32_t found = 0;
+
+        for (uint32_t i = 0; i < own->n; i++) {
+                ret[i] = labels_find_class(its, own->name[i]);
+                found += ret[i] >= 0;
+        }
+        return found == 0 ? LABELS_NONE : found == own->n && found == its->n ? LABELS_ALL : LABELS_SOME;
+}
+
+/* ---- all ---- */
 
 void labels_free(struct labels *labels) {
         for (uint32_t i = 0; i < labels->n; i++)

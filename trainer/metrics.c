@@ -29,7 +29,7 @@ static bool row_step(const char *line, uint64_t *ret_step) {
 }
 
 /* Offset behind the last whole row that is at or before `step`: rows are in order, but for a test's, which is made again. */
-static int find_cut(struct metrics *metrics, uint64_t step, off_t *ret_cut, struct error *error) {
+static int find_cut(struct metrics *metrics, uint64_t step, bool validate, off_t *ret_cut, struct error *error) {
         cleanup_fclose FILE *file = fopen(metrics->path, "re");
         cleanup_free char *line = NULL;
         size_t room = 0;
@@ -39,7 +39,8 @@ static int find_cut(struct metrics *metrics, uint64_t step, off_t *ret_cut, stru
                 return error_errno(error, errno, "%s", metrics->path);
         for (ssize_t n; (n = getline(&line, &room, file)) > 0;) {
                 uint64_t at;
-                if (line[n - 1] != '\n' || !row_step(line, &at) || at > step || strstr(line, "\"test\": {"))
+                if (line[n - 1] != '\n' || !row_step(line, &at) || at > step || strstr(line, "\"test\": {") ||
+                    (validate && at == step && strstr(line, "\"validation\": {")))
                         break;
                 cut += n;
         }
@@ -49,7 +50,7 @@ static int find_cut(struct metrics *metrics, uint64_t step, off_t *ret_cut, stru
         return 0;
 }
 
-int metrics_open(const char *run_dir, uint64_t step, struct metrics **ret, struct error *error) {
+int metrics_open(const char *run_dir, uint64_t step, bool validate, struct metrics **ret, struct error *error) {
         cleanup_free char *events = format_string("%s/tensorboard", run_dir);
         char *path = format_string("%s/metrics.jsonl", run_dir);
         struct metrics *metrics = calloc(1, sizeof(*metrics));
@@ -63,11 +64,11 @@ int metrics_open(const char *run_dir, uint64_t step, struct metrics **ret, struc
         metrics->sentence_name = "nsp";
         metrics->path = path;
         metrics->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-        int r = metrics->fd >= 0 ? 0 : error_errno(error, errno, "%s", path);
+        int r = metrics->fd >= 0 ? 0 : error_output(error, errno, path);
         if (r >= 0)
-                r = find_cut(metrics, step, &cut, error);
+                r = find_cut(metrics, step, validate, &cut, error);
         if (r >= 0 && ftruncate(metrics->fd, cut) < 0)
-                r = error_errno(error, errno, "%s", path);
+                r = error_output(error, errno, path);
         if (r >= 0)
                 r = tensorboard_open(events, step, &metrics->board, error);
         if (r < 0) {
@@ -180,13 +181,15 @@ void metrics_step(struct metrics *metrics, const struct metrics_row *row) {
 }
 
 void metrics_validation(struct metrics *metrics, const char *part, uint64_t step, uint64_t samples,
-                        const struct metrics_losses *l) {
-        char line[1024], losses[512];
+                        const struct metrics_losses *l, const char *checkpoint) {
+        char line[1024], losses[512], of[32] = "";
 
         (void) format_losses(metrics, l, losses, sizeof(losses));
+        if (checkpoint)
+                (void) snprintf(of, sizeof(of), ", \"checkpoint\": \"%s\"", checkpoint);
         int n = snprintf(line, sizeof(line),
-                         "{\"step\": %" PRIu64 ", \"stage\": %u, \"%s\": {\"samples\": %" PRIu64 ", %s}}\n", step,
-                         metrics->stage, part, samples, losses);
+                         "{\"step\": %" PRIu64 ", \"stage\": %u, \"%s\": {\"samples\": %" PRIu64 ", %s%s}}\n", step,
+                         metrics->stage, part, samples, losses, of);
         append(metrics, line, (size_t) n);
         board_losses(metrics, part, step, l);
         tensorboard_flush(metrics->board);

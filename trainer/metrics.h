@@ -8,7 +8,7 @@
  *   stage                the stage of the run, from 0
  *   learning_rate, gradient_norm
  *   steps_per_sec, samples_per_sec, tokens_per_sec (valid ones), flops_per_sec, mfu   of all ranks together; mfu: of their sgemm peak,
- *                        measured at start
+ *                        measured at start; FLOPs as model_batch_flops (model.h) counts them, no frozen or unused part among them
  *   first_k, last_k, sample_hash          the step's samples in the stage's stream, and the sum of their hashes
  *   data_sec, forward_sec, backward_sec, exchange_sec, update_sec, checkpoint_sec   how rank 0 spent the step; on a device by its
  *                        own clock, which knows the update of the step before
@@ -36,9 +36,9 @@ struct metrics_row {
         double data_sec, forward_sec, backward_sec, exchange_sec, update_sec, checkpoint_sec;
 };
 
-/* Opens or creates RUN_DIR/metrics.jsonl, and cuts rows with a step above `step`, and a last line that was cut short; begins an
- * event file. */
-int metrics_open(const char *run_dir, uint64_t step, struct metrics **ret, struct error *error);
+/* Opens or creates RUN_DIR/metrics.jsonl, and cuts rows with a step above `step`, and a last line that was cut short; `validate`:
+ * the validation of that step, too, which is made again. Begins an event file. */
+int metrics_open(const char *run_dir, uint64_t step, bool validate, struct metrics **ret, struct error *error);
 
 /* The stage of the rows that follow, and what the sentence's loss is called there: "nsp" (at first) or "sop"; of classification they have loss and
  * accuracy alone. */
@@ -47,9 +47,9 @@ void metrics_close(struct metrics *metrics);
 
 /* A row that cannot be written (disk full) is lost; the first loss is told on stderr, training goes on. */
 void metrics_step(struct metrics *metrics, const struct metrics_row *row);
-/* `part`: "validation" or "test". */
+/* `part`: "validation" or "test"; `checkpoint`: which one a test is of, "best" or "last"; else NULL. */
 void metrics_validation(struct metrics *metrics, const char *part, uint64_t step, uint64_t samples,
-                        const struct metrics_losses *losses);
+                        const struct metrics_losses *losses, const char *checkpoint);
 
 /* Makes rows durable: before a checkpoint of the same step. */
 void metrics_sync(struct metrics *metrics);

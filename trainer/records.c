@@ -5,16 +5,16 @@
 #include "trainer/records.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <poll.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "bertd/exit.h"
+#include "common/json_read.h"
 #include "common/parse.h"
-#include "trainer/text/unicode.h"
 
 #define NO_COLUMN UINT32_MAX
 enum { END = -1, NO_SEPARATOR = -2 };
@@ -26,30 +26,48 @@ struct bytes {
 };
 
 struct records {
-        const char *path; /* borrowed, for messages */
+        struct source *source;
+        const char *path; /* for messages */
         struct records_options options;
-        int fd;
         char buffer[1 << 16];
-        size_t at, n;              /* of the buffer */
-        int failed;                /* errno of a read, 0 */
-        uint64_t line, first_line; /* being read, of the record */
+        size_t at, n; /* of the buffer */
+        int failed;   /* −errno of a read, 0; then why_failed says it */
+        struct error why_failed;
+        uint64_t line, first_line;    /* being read, of the record */
+        uint64_t unclosed;            /* the line in which a quote opened that is not closed; 0: none */
+        char problem[256];            /* of the record, lenient; "": none */
+        struct invalid_bytes invalid; /* of the file */
         struct bytes field, text;
-        size_t begin[RECORD_COLUMNS_MAX];
+        size_t begin[RECORD_COLUMNS_MAX], size[RECORD_COLUMNS_MAX];
         uint32_t n_fields, n_columns; /* of the record, of the first one (0: not seen) */
         uint32_t *column, label;      /* (n_text) from 0; NO_COLUMN: none */
         uint64_t columns_line;
+        bool begun; /* a record was given out, or there is a header */
         json_t *object;
 };
+
+/* Of the record being read. Returns 0 where the records are lenient: whoever reads it goes on to its end. */
+__attribute__((format(printf, 4, 5))) static int refuse(struct records *r, uint64_t line, struct error *error,
+                                                        const char *format, ...) {
+        char text[sizeof(r->problem)];
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void) vsnprintf(text, sizeof(text), format, arguments);
+        va_end(arguments);
+        if (!r->options.lenient)
+                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": %s", r->path, line, text);
+        if (!r->problem[0])
+                memcpy(r->problem, text, sizeof(text));
+        return 0;
+}
 
 /* ---- bytes ---- */
 
 static int refill(struct records *r) {
-        ssize_t n;
+        ssize_t n = source_read(r->source, r->buffer, sizeof(r->buffer), &r->why_failed);
 
-        do
-                n = read(r->fd, r->buffer, sizeof(r->buffer));
-        while (n < 0 && errno == EINTR);
-        r->failed = n < 0 ? errno : 0;
+        r->failed = n < 0 ? (int) n : 0;
         r->at = 0;
         r->n = n > 0 ? (size_t) n : 0;
         return r->n > 0;
@@ -90,56 +108,23 @@ static int put(struct bytes *b, char c) {
 }
 
 static int keep(struct records *r, int c, struct error *error) {
-        char wide[2] = { (char) (0xc0 | c >> 6), (char) (0x80 | (c & 0x3f)) };
-        int code;
-
-        if (r->field.n >= RECORD_BYTES_MAX)
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": a record of more than %zu MB", r->path,
-                                   r->first_line, RECORD_BYTES_MAX >> 20);
-        if (r->options.encoding == ENCODING_LATIN1 && c >= 0x80) {
-                code = put(&r->field, wide[0]);
-                code = code < 0 ? code : put(&r->field, wide[1]);
-        } else
-                code = put(&r->field, (char) c);
-        return code < 0 ? error_errno(error, -code, "%s", r->path) : 0;
+        if (r->field.n >= TEXT_LINE_BYTES_MAX)
+                return refuse(r, r->first_line, error, "a record of more than %zu MiB", TEXT_LINE_BYTES_MAX >> 20);
+        return put(&r->field, (char) c) < 0 ? error_errno(error, ENOMEM, "%s", r->path) : 0;
 }
 
 /* ---- fields ---- */
 
 static int begin_field(struct records *r, struct error *error) {
         if (r->n_fields == RECORD_COLUMNS_MAX)
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": more than %d columns", r->path,
-                                   r->first_line, RECORD_COLUMNS_MAX);
+                return refuse(r, r->first_line, error, "more than %d columns", RECORD_COLUMNS_MAX);
         r->begin[r->n_fields++] = r->field.n;
         return 0;
 }
 
 static int end_field(struct records *r, struct error *error) {
+        r->size[r->n_fields - 1] = r->field.n - r->begin[r->n_fields - 1];
         return put(&r->field, '\0') < 0 ? error_errno(error, ENOMEM, "%s", r->path) : 0;
-}
-
-/* Behind the opening quote; *ret_next: what follows the closing one. */
-static int read_quoted(struct records *r, int *ret_next, struct error *error) {
-        uint64_t opened = r->line;
-
-        for (;;) {
-                int c = next(r, false);
-                if (c == '"' && (c = next(r, true)) != '"') {
-                        *ret_next = c;
-                        break;
-                }
-                if (c == END)
-                        return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": a quoted field is not closed",
-                                           r->path, opened);
-                int code = keep(r, c, error);
-                if (code < 0)
-                        return code;
-        }
-        if (*ret_next != ',' && *ret_next != '\n' && *ret_next != END)
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s:%" PRIu64 ": text behind a closing quote; expected a comma or the line's end",
-                                   r->path, r->line);
-        return 0;
 }
 
 static int read_plain(struct records *r, int c, int separator, int *ret_next, struct error *error) {
@@ -151,45 +136,80 @@ static int read_plain(struct records *r, int c, int separator, int *ret_next, st
         return code;
 }
 
+/* Behind the opening quote; *ret_next: what follows the closing one. */
+static int read_quoted(struct records *r, int separator, int *ret_next, struct error *error) {
+        uint64_t opened = r->line;
+        int c;
+
+        for (;;) {
+                c = next(r, false);
+                if (c == '"' && (c = next(r, true)) != '"')
+                        break;
+                if (c == END) {
+                        r->unclosed = opened;
+                        *ret_next = END;
+                        return refuse(r, opened, error, "a quoted field is not closed");
+                }
+                int code = keep(r, c, error);
+                if (code < 0)
+                        return code;
+        }
+        *ret_next = c;
+        if (c == separator || c == '\n' || c == END)
+                return 0;
+        int code = refuse(r, r->line, error, "text behind a closing quote; expected the delimiter or the line's end");
+        return code < 0 ? code : read_plain(r, c, separator, ret_next, error);
+}
+
 /* A record's fields. 0 at the end of the file. */
 static int read_fields(struct records *r, int separator, bool quotes, struct error *error) {
         r->field.n = r->n_fields = 0;
+        r->problem[0] = '\0';
         r->first_line = r->line;
         int c = next(r, true), code = 0;
 
-        if (c == END)
-                return r->failed ? error_errno(error, r->failed, "%s", r->path) : 0;
-        for (;;) {
+        while (c != END || r->n_fields > 0) {
                 code = begin_field(r, error);
                 if (code >= 0)
-                        code = quotes && c == '"' ? read_quoted(r, &c, error) : read_plain(r, c, separator, &c, error);
+                        code = quotes && c == '"' ? read_quoted(r, separator, &c, error)
+                                                  : read_plain(r, c, separator, &c, error);
                 if (code >= 0)
                         code = end_field(r, error);
                 if (code < 0)
                         return code;
                 if (c != separator)
-                        return r->failed ? error_errno(error, r->failed, "%s", r->path) : 1;
+                        break;
                 c = next(r, true);
+        }
+        if (r->failed && error)
+                *error = r->why_failed;
+        if (r->failed)
+                return r->failed;
+        return r->n_fields > 0;
+}
+
+static uint64_t count_newlines(const char *text, size_t size) {
+        uint64_t n = 0;
+
+        for (size_t i = 0; i < size; i++)
+                n += text[i] == '\n';
+        return n;
+}
+
+/* What goes on is UTF-8 without NUL. */
+static void clean_fields(struct records *r) {
+        bool one_line = r->line <= r->first_line + 1;
+        uint64_t line = r->first_line;
+
+        for (uint32_t i = 0; i < r->n_fields; i++) {
+                char *field = r->field.data + r->begin[i];
+                r->size[i] = text_clean(field, r->size[i], line, &r->invalid);
+                field[r->size[i]] = '\0';
+                line += one_line ? 0 : count_newlines(field, r->size[i]);
         }
 }
 
-/* Whatever the encoding, what goes on is UTF-8 without NUL. */
-static int check_bytes(const struct records *r, struct error *error) {
-        for (uint32_t i = 0; i < r->n_fields; i++) {
-                const char *text = r->field.data + r->begin[i];
-                size_t size = (i + 1 < r->n_fields ? r->begin[i + 1] : r->field.n) - r->begin[i] - 1;
-                size_t valid = MIN(utf8_valid_prefix(text, size), strlen(text));
-                uint64_t line = r->first_line;
-                if (valid == size)
-                        continue;
-                for (const char *p = r->field.data; p < text + valid; p++)
-                        line += *p == '\n';
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": byte 0x%02x: not UTF-8%s", r->path, line,
-                                   (unsigned char) text[valid],
-                                   text[valid] == '\0' ? "" : " (encoding: latin-1 reads ISO-8859-1)");
-        }
-        return 0;
-}
+static bool is_empty_line(const struct records *r) { return r->n_fields == 1 && r->field.n == 1; }
 
 static int read_row(struct records *r, struct error *error) {
         static const struct {
@@ -199,21 +219,27 @@ static int read_row(struct records *r, struct error *error) {
                                 [FORMAT_TSV] = { '\t', false },
                                 [FORMAT_JSONL] = { NO_SEPARATOR, false },
                                 [FORMAT_LINES] = { NO_SEPARATOR, false } };
+        enum data_format format = r->options.format;
+        bool delimited = format == FORMAT_CSV && r->options.delimiter;
         int code;
 
         do
-                code = read_fields(r, kinds[r->options.format].separator, kinds[r->options.format].quotes, error);
-        while (code > 0 && r->n_fields == 1 && r->field.n == 1 && r->options.format != FORMAT_LINES &&
-               r->line > r->first_line);
-        if (code <= 0)
-                return code;
-        code = check_bytes(r, error);
-        return code < 0 ? code : 1;
+                code = read_fields(r, delimited ? r->options.delimiter : kinds[format].separator, kinds[format].quotes,
+                                   error);
+        while (code > 0 && is_empty_line(r) && format != FORMAT_LINES && !r->options.lenient);
+        if (code > 0)
+                clean_fields(r);
+        return code;
 }
 
 /* ---- columns ---- */
 
 static const char *field_at(const struct records *r, uint32_t column) { return r->field.data + r->begin[column]; }
+
+/* A row of one column is often one of several between other delimiters. */
+static const char *hint(const struct records *r) {
+        return r->n_fields == 1 && r->options.format == FORMAT_CSV ? ": is the delimiter another one?" : "";
+}
 
 static int no_column(const struct records *r, const char *name, struct error *error) {
         char all[256] = "";
@@ -224,8 +250,8 @@ static int no_column(const struct records *r, const char *name, struct error *er
                                    "%s: no column '%.40s': without a header columns are numbers from 1", r->path, name);
         for (uint32_t i = 0; i < r->n_fields && used < sizeof(all); i++)
                 used += (size_t) snprintf(all + used, sizeof(all) - used, "%s%.40s", i ? ", " : "", field_at(r, i));
-        return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": no column '%.40s' in the header; it has %s",
-                           r->path, r->first_line, name, all);
+        return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": no column '%.40s' in the header; it has %s%s",
+                           r->path, r->first_line, name, all, hint(r));
 }
 
 static int find_column(const struct records *r, const char *name, bool header, uint32_t *ret, struct error *error) {
@@ -247,7 +273,7 @@ static bool is_number(const char *name) {
         return parse_u64(name, 1, RECORD_COLUMNS_MAX, &number) == 0;
 }
 
-static bool has_header(const struct records_options *o) {
+bool records_has_header(const struct records_options *o) {
         bool named = o->label && !is_number(o->label);
 
         for (uint32_t i = 0; i < o->n_text; i++)
@@ -257,11 +283,14 @@ static bool has_header(const struct records_options *o) {
 
 static int find_columns(struct records *r, struct error *error) {
         const struct records_options *o = &r->options;
-        bool header = has_header(o);
-        int code = header ? read_row(r, error) : 1;
+        bool header = records_has_header(o), lenient = o->lenient;
 
+        r->options.lenient = false; /* a bad header is refused */
+        int code = header ? read_row(r, error) : 1;
+        r->options.lenient = lenient;
         if (code == 0)
                 return 0; /* an empty file: its reader says so */
+        r->begun = header;
         r->n_columns = header ? r->n_fields : 0;
         r->columns_line = r->first_line;
         for (uint32_t i = 0; code > 0 && i < o->n_text; i++)
@@ -271,52 +300,51 @@ static int find_columns(struct records *r, struct error *error) {
         return code < 0 ? code : 0;
 }
 
+/* Of rows without a header the first that has the columns says how many there are. */
 static int check_row(struct records *r, struct error *error) {
-        if (r->n_columns == 0) {
-                r->n_columns = r->n_fields;
-                r->columns_line = r->first_line;
-        }
-        if (r->n_fields != r->n_columns)
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": %u columns, line %" PRIu64 " has %u",
-                                   r->path, r->first_line, r->n_fields, r->columns_line, r->n_columns);
+        if (r->n_columns > 0 && r->n_fields != r->n_columns)
+                return refuse(r, r->first_line, error, "%u columns, line %" PRIu64 " has %u", r->n_fields,
+                              r->columns_line, r->n_columns);
         for (uint32_t i = 0; i <= r->options.n_text; i++) {
                 uint32_t column = i < r->options.n_text ? r->column[i] : r->label;
                 if (column != NO_COLUMN && column >= r->n_fields)
-                        return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": %s column %u, but the row has %u",
-                                           r->path, r->first_line, i < r->options.n_text ? "text" : "label", column + 1,
-                                           r->n_fields);
+                        return refuse(r, r->first_line, error, "%s column %u, but the row has %u%s",
+                                      i < r->options.n_text ? "text" : "label", column + 1, r->n_fields, hint(r));
         }
+        if (r->n_columns == 0)
+                r->columns_line = r->first_line;
+        r->n_columns = r->n_fields;
         return 0;
 }
 
 /* ---- records ---- */
 
-static int append_text(struct records *r, const char *text, struct error *error) {
+static int append_text(struct records *r, const char *text, size_t size, struct error *error) {
         int code = r->text.n > 0 ? put(&r->text, ' ') : 0;
 
-        for (; code >= 0 && *text; text++)
-                code = put(&r->text, *text);
+        for (size_t i = 0; code >= 0 && i < size; i++)
+                code = put(&r->text, text[i]);
         return code < 0 ? error_errno(error, -code, "%s", r->path) : 0;
 }
 
 static int take_fields(struct records *r, struct record *record, struct error *error) {
         int code = check_row(r, error);
 
-        for (uint32_t i = 0; code >= 0 && i < r->options.n_text; i++)
-                code = append_text(r, field_at(r, r->column[i]), error);
-        if (code >= 0 && r->label != NO_COLUMN)
+        for (uint32_t i = 0; code >= 0 && !r->problem[0] && i < r->options.n_text; i++)
+                code = append_text(r, field_at(r, r->column[i]), r->size[r->column[i]], error);
+        if (code >= 0 && !r->problem[0] && r->label != NO_COLUMN)
                 record->label = field_at(r, r->label);
+        record->first = !r->begun;
         return code;
 }
 
 static int json_text(struct records *r, const char *key, struct error *error) {
-        const char *text = json_string_value(json_object_get(r->object, key));
+        const json_t *value = json_object_get(r->object, key);
 
-        if (!text)
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": key %.40s is %s; expected a string",
-                                   r->path, r->first_line, key,
-                                   json_object_get(r->object, key) ? "no string" : "missing");
-        return append_text(r, text, error);
+        if (!json_is_string(value))
+                return refuse(r, r->first_line, error, "key %.40s is %s; expected a string", key,
+                              value ? "no string" : "missing");
+        return append_text(r, json_string_value(value), json_string_length(value), error);
 }
 
 /* A label that is no string becomes one, in place of the line, which is not needed any more. */
@@ -325,13 +353,13 @@ static int json_label(struct records *r, struct record *record, struct error *er
         char number[32];
 
         if (json_is_string(value)) {
-                record->label = json_string_value(value);
-                return 0;
+                record->label = json_plain_string(value);
+                return record->label ? 0 : refuse(r, r->first_line, error, "key %.40s holds a NUL", r->options.label);
         }
         if (!json_is_integer(value) && !json_is_boolean(value))
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s:%" PRIu64 ": key %.40s is %s; expected a string or a whole number", r->path,
-                                   r->first_line, r->options.label, value ? "neither" : "missing");
+                return refuse(r, r->first_line, error,
+                              "key %.40s is %s; expected a string or a whole number of at most 64 bits",
+                              r->options.label, value ? "neither" : "missing");
         if (json_is_boolean(value))
                 (void) snprintf(number, sizeof(number), "%s", json_is_true(value) ? "true" : "false");
         else
@@ -349,11 +377,11 @@ static int take_json(struct records *r, struct record *record, struct error *err
         int code = 0;
 
         json_decref(r->object);
-        r->object = json_loadb(r->field.data, r->field.n - 1, JSON_REJECT_DUPLICATES, &why);
+        r->object = json_read(r->field.data, r->size[0], 0, &why);
         if (!r->object)
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": %.120s", r->path, r->first_line, why.text);
+                return refuse(r, r->first_line, error, "not JSON: %.120s", why.text);
         if (!json_is_object(r->object))
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": not a JSON object", r->path, r->first_line);
+                return refuse(r, r->first_line, error, "not a JSON object");
         for (uint32_t i = 0; code >= 0 && i < r->options.n_text; i++)
                 code = json_text(r, r->options.text[i], error);
         return code >= 0 && r->options.label ? json_label(r, record, error) : code;
@@ -366,41 +394,59 @@ static bool is_blank(const struct bytes *text) {
         return true;
 }
 
+static int take_row(struct records *r, struct record *record, struct error *error) {
+        if (r->problem[0] || is_empty_line(r))
+                return 0;
+        if (r->options.format == FORMAT_JSONL)
+                return take_json(r, record, error);
+        if (r->options.format == FORMAT_LINES)
+                return append_text(r, r->field.data, r->size[0], error);
+        return take_fields(r, record, error);
+}
+
+static int end_of_file(const struct records *r, struct error *error) {
+        if (r->unclosed == 0)
+                return 0;
+        return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": a quoted field is not closed", r->path,
+                           r->unclosed);
+}
+
 int records_next(struct records *r, struct record *ret, struct error *error) {
+        uint64_t invalid = r->invalid.n;
         int code = read_row(r, error);
 
         if (code <= 0)
-                return code;
-        *ret = (struct record) { .line = r->first_line };
+                return code < 0 ? code : end_of_file(r, error);
+        *ret = (struct record) { .line = r->first_line, .n_invalid = r->invalid.n - invalid };
         r->text.n = 0;
-        if (r->options.format == FORMAT_JSONL)
-                code = take_json(r, ret, error);
-        else if (r->options.format == FORMAT_LINES)
-                code = append_text(r, r->field.data, error);
-        else
-                code = take_fields(r, ret, error);
+        code = take_row(r, ret, error);
+        r->begun = true;
         if (code < 0)
                 return code;
-        if (is_blank(&r->text))
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": empty text", r->path, r->first_line);
-        if (ret->label && ret->label[0] == '\0')
+        if (is_blank(&r->text) || r->problem[0])
+                r->text.n = 0;
+        else if (ret->label && ret->label[0] == '\0')
                 return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": empty label", r->path, r->first_line);
         if (put(&r->text, '\0') < 0)
                 return error_errno(error, ENOMEM, "%s", r->path);
         ret->text = r->text.data;
         ret->size = r->text.n - 1;
+        ret->problem = r->problem[0] ? r->problem : NULL;
         return 1;
 }
 
-bool records_would_wait(const struct records *r) {
-        struct pollfd fd = { .fd = r->fd, .events = POLLIN };
+int records_finish(const struct records *r, struct text_findings *findings, struct error *error) {
+        text_findings_add(findings, r->source, &r->invalid);
+        return source_check(r->source, &r->invalid, error);
+}
 
-        return r->at == r->n && poll(&fd, 1, 0) == 0;
+bool records_would_wait(const struct records *r) {
+        return !memchr(r->buffer + r->at, '\n', r->n - r->at) && source_would_wait(r->source);
 }
 
 /* ---- opening ---- */
 
-static int choose_format(struct records *r, struct error *error) {
+enum data_format records_format(const char *path, enum data_format format) {
         static const struct {
                 const char *end;
                 enum data_format format;
@@ -409,37 +455,25 @@ static int choose_format(struct records *r, struct error *error) {
                      { ".jsonl", FORMAT_JSONL },
                      { ".ndjson", FORMAT_JSONL },
                      { ".txt", FORMAT_LINES } };
-        const char *dot = strrchr(r->path, '.');
+        const char *dot = strrchr(path, '.');
 
-        for (size_t i = 0; r->options.format == FORMAT_AUTO && dot && i < ELEMENTSOF(ends); i++)
-                if (strcmp(dot, ends[i].end) == 0)
-                        r->options.format = ends[i].format;
+        for (size_t i = 0; format == FORMAT_AUTO && dot && i < ELEMENTSOF(ends); i++)
+                if (strcasecmp(dot, ends[i].end) == 0)
+                        format = ends[i].format;
+        return format;
+}
+
+static int choose_format(struct records *r, struct error *error) {
+        r->options.format = records_format(r->path, r->options.format);
         if (r->options.format == FORMAT_AUTO)
                 return error_input(error, BERTD_EXIT_DATA,
                                    "%s: its name does not tell its format: say csv, tsv or jsonl", r->path);
+        if (r->options.delimiter && r->options.format == FORMAT_TSV && r->options.delimiter != '\t')
+                return error_input(error, BERTD_EXIT_DATA, "%s: tsv has tabs: another delimiter goes with format csv",
+                                   r->path);
         if (r->options.format == FORMAT_LINES && r->options.label)
                 return error_input(error, BERTD_EXIT_DATA, "%s: plain lines have no labels: expected csv, tsv or jsonl",
                                    r->path);
-        return 0;
-}
-
-static int skip_mark(struct records *r, struct error *error) {
-        if (r->options.encoding != ENCODING_UTF8 || peek(r) == END)
-                return 0;
-        if (r->n >= 3 && memcmp(r->buffer, "\xef\xbb\xbf", 3) == 0)
-                r->at = 3;
-        else if (r->n >= 2 && (memcmp(r->buffer, "\xff\xfe", 2) == 0 || memcmp(r->buffer, "\xfe\xff", 2) == 0))
-                return error_input(error, BERTD_EXIT_DATA, "%s:1: UTF-16; expected UTF-8", r->path);
-        return 0;
-}
-
-static int open_file(struct records *r, const char *path, struct error *error) {
-        bool standard = strcmp(path, "-") == 0;
-
-        r->path = standard ? "standard input" : path;
-        r->fd = standard ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
-        if (r->fd < 0)
-                return error_input(error, BERTD_EXIT_INPUT, "%s: %s", r->path, strerror(errno));
         return 0;
 }
 
@@ -454,11 +488,11 @@ int records_open(const char *path, const struct records_options *options, struct
         r->column = calloc(options->n_text + 1, sizeof(*r->column));
         if (!r->column)
                 return error_errno(error, ENOMEM, "%s", path);
-        int code = open_file(r, path, error);
-        if (code >= 0)
-                code = choose_format(r, error);
-        if (code >= 0)
-                code = skip_mark(r, error);
+        int code = source_open(path, options->encoding, &r->source, error);
+        if (code < 0)
+                return code;
+        r->path = source_name(r->source);
+        code = choose_format(r, error);
         if (code >= 0 && (r->options.format == FORMAT_CSV || r->options.format == FORMAT_TSV))
                 code = find_columns(r, error);
         if (code < 0)
@@ -470,8 +504,7 @@ int records_open(const char *path, const struct records_options *options, struct
 void records_close(struct records *r) {
         if (!r)
                 return;
-        if (r->fd > 0)
-                (void) close(r->fd);
+        source_close(r->source);
         json_decref(r->object);
         free(r->column);
         free(r->field.data);

@@ -16,6 +16,7 @@
 
 #include "common/error.h"
 #include "common/spec.h"
+#include "trainer/checked.h"
 #include "trainer/checkpoint.h"
 #include "trainer/config.h"
 #include "trainer/corpora.h"
@@ -32,6 +33,7 @@
 #include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
 #include "trainer/texts.h"
+#include "trainer/windows.h"
 
 struct run_options {
         enum job_kind kind;
@@ -56,10 +58,18 @@ struct run_stage {
         uint64_t n[PART_MAX]; /* samples in one epoch */
         struct corpora *corpora[PART_MAX];
         char *made_prefix[PART_MAX]; /* of a corpus that the run made of texts */
+        bool made_elsewhere[PART_MAX];
         struct samples *samples[PART_MAX];
         struct texts *texts[PART_MAX];
         struct text_set set[PART_MAX];
-        struct checkpoint_meta meta; /* what never changes during the stage */
+        struct texts_found found[PART_MAX]; /* of the texts */
+        struct checkpoint_meta meta;        /* what never changes during the stage */
+};
+
+/* Of a validation; step 0: there was none. */
+struct run_figures {
+        uint64_t step;
+        double loss, accuracy;
 };
 
 struct run {
@@ -74,10 +84,18 @@ struct run {
         const struct spec *spec; /* its spec */
         struct model_config config;
         struct vocab *vocab;
+        struct assets assets; /* of the vocabulary: what every checkpoint holds */
+        unsigned fresh; /* rank 0: heads that nobody had trained when this run began or was resumed, 1 << PART_… */
         char *vocab_path;
         struct samples_vocab samples_vocab;
-        struct text_options text; /* fine-tuning: as all below */
-        struct encoder *encoder;
+        struct checked checked;   /* corpora whose ids were read */
+        bool knows_checked;       /* rank 0's file of them */
+        struct text_options text; /* of what the run begins with, else fine-tuning's own */
+        bool text_known;          /* and it tells */
+        uint32_t init_length;     /* tokens of a text, as a folder that the run begins with says; 0: it does not */
+        bool init_tail;           /* and whether a longer one keeps its tail */
+        bool init_cuts;           /* the spec leaves one of them to it */
+        struct encoder *encoder;  /* fine-tuning: as all below */
         struct run_task tasks[SPEC_TASKS_MAX];
         uint32_t n_tasks, n_classes;
         struct class_range *class_ranges; /* (n_classes) each class' task; NULL: one task */
@@ -97,6 +115,10 @@ struct run {
         double best_validation_loss;                /* NaN: none yet */
         double best_validation_accuracy;            /* classification: comes before the loss */
         uint64_t best_validation_step;
+        uint64_t best_kept_step;       /* rank 0: of the best checkpoint that is on disk; 0: none is */
+        uint64_t first_step;          /* restored from another folder: what this one has of before is not of this run */
+        struct run_figures validated;  /* the last time */
+        bool link_said;                /* that best.ckpt cannot be made */
         bool evaluation_due;           /* of this step: a stop came before its end */
         double peak_flops;             /* of sgemm, all ranks together, measured */
         uint64_t last_checkpoint_step; /* begun or restored; UINT64_MAX: none */
@@ -121,11 +143,22 @@ void run_check_device(struct run *run);
 int run_load_inputs(struct run *run, struct error *error);
 bool run_init_is_folder(const struct run *run); /* model.init, where there is one */
 
+#define RUN_SKIP_EMPTY "data.empty: skip"
+/* run_compare.c: ranks whose inputs are not the same are refused (exit 65) with rank, host and the first thing that differs.
+ * Collective. Before anything whose order the spec decides; corpora, before
+ * their window map is used; all data of stages [first, first + n); the weights. */
+int run_compare_inputs(struct run *run, struct error *error);
+int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error);
+int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *error);
+int run_compare_weights(struct run *run, struct error *error);
+
 /* run_texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
 int run_open_texts(struct run *run, uint32_t stage, struct error *error);
 void run_close_texts(struct run_stage *stage);
-void run_count_steps(struct run *run,
-                     struct run_stage *stage); /* epochs become steps; finetune evaluates once an epoch */
+void run_describe_texts(
+        const struct run *run); /* on stderr: what there is to train on, and what looks like a mistake */
+/* Epochs become steps, fewer than which warm-up takes; finetune evaluates once an epoch. */
+int run_count_steps(struct run *run, struct run_stage *stage, struct error *error);
 int run_set_class_ranges(struct run *run, struct error *error); /* once all stages' texts are there */
 struct records_options run_records_of(const struct spec_data *data);
 const struct run_task *run_task_of(const struct run *run, const struct spec_data *data);
@@ -133,6 +166,21 @@ const struct run_task *run_task_of(const struct run *run, const struct spec_data
 /* run_corpus.c: a corpus RUN_DIR/NAME of the texts of such files as spec_is_texts; labels do not count. Rank 0, not collective. */
 int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
                     struct error *error);
+
+/* The same corpus on all ranks: one that does not see rank 0's files at *prefix makes it for itself elsewhere, and says so, for run_remove_corpus
+ * once it is open. Collective. */
+int run_share_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, char **prefix,
+                     bool *ret_elsewhere, struct error *error);
+void run_remove_corpus(const char *prefix);
+
+/* run_map.c. Collective. Every id of the corpora is below the vocabulary's size, or exit 65; read only where it is not known already. Then the
+ * window map that rank 0 has built at `path`, on all ranks. */
+int run_check_ids(struct run *run, const struct corpora *corpora, struct error *error);
+int run_share_map(struct run *run, const char *path, struct windows **ret, struct error *error);
+
+/* run_head.c: for each class of the run the row of model.init's head that has its name, −1 where none has, told on stderr; refused (65) where
+ * only some have. `checkpoint` NULL: init is a folder. The caller frees. */
+int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, int32_t **ret, struct error *error);
 
 /* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
 int run_restore(struct run *run, struct error *error);
@@ -154,7 +202,7 @@ void run_close_stages(struct run *run);
 
 /* run_meta.c */
 int run_meta_fill(struct run *run, uint32_t stage, const char *corpus_hash, struct error *error);
-struct checkpoint_meta run_meta_now(const struct run *run);
+void run_meta_now(const struct run *run, struct checkpoint_meta *ret); /* added to it */
 /* Exit 78 naming the key where a checkpoint was made with something that may not change. What may and did is said
  * on stderr. */
 int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,
@@ -176,8 +224,8 @@ struct run_sums {
         uint64_t tokens; /* valid ones */
 };
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
-void run_losses(const struct run *run, const struct model_loss *loss,
-                struct metrics_losses *ret); /* means; NaN where nothing was counted */
+/* Means; NaN where nothing was counted. False: nothing at all, as in a step in which no token is masked. */
+bool run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret);
 
 /* run_buckets.c: sums of gradients beside backward, where the backend can (T8). Collective but for the last three. */
 int run_buckets_new(struct run *run, struct error *error);
@@ -189,7 +237,8 @@ void run_sum_gradients(struct run *run);            /* the rest, or all */
  * without one, and evaluation_due tells. */
 bool run_evaluate(struct run *run);
 
-/* The best checkpoint on the test set, where there is one; the weights are then that checkpoint's. 1: a stop was asked for. Collective. */
+/* The best checkpoint on the test set, where there is one, else the last; the weights are then that checkpoint's. 1: a stop was asked for.
+ * Collective. */
 int run_test(struct run *run, struct error *error);
 
 static inline bool run_classifies(const struct run *run) { return run->spec->data.objective == OBJECTIVE_CLASSIFY; }
@@ -201,8 +250,21 @@ void run_checkpoint_poll(struct run *run);
 /* Waits until the state is copied for the checkpoint begun last: before anything changes it. */
 void run_settle(struct run *run);
 
-/* RUN_DIR/best.ckpt leads to the best checkpoint, where that is there. Rank 0. */
-void run_link_best(struct run *run);
+/* run_best.c: the best checkpoint of a stage that classifies. Rank 0 but for run_next_best; not collective. */
+bool run_is_better(const struct run *run, double loss, double accuracy, bool classifies); /* than the best so far */
+/* After a restore: a best checkpoint that is not there, broken or of another run is told and replaced by the best of those that are there;
+ * evaluation_due tells where the weights that the run goes on with are to be validated. */
+void run_check_best(struct run *run);
+void run_lose_best(struct run *run, const struct error *why); /* the same for one that could not be written, or read */
+void run_keep_best(struct run *run, uint64_t step);           /* the checkpoint of that step is on disk */
+void run_next_best(struct run *run);                          /* a stage begins without one */
+void run_link_best(struct run *run); /* RUN_DIR/best.ckpt leads to the best checkpoint; without one it is not there */
+/* What a checkpoint of that step says of its own weights: as it was validated, or as an older trainer did, which kept the best's alone. */
+bool run_figures_of(const struct checkpoint_meta *meta, uint64_t step, struct run_figures *ret);
+/* At the end: the best checkpoint is there, and linked; or there is none. */
+void run_settle_best(struct run *run);
+/* Reads the weights of the best checkpoint, where that is not the last. */
+int run_read_best(struct run *run, bool *ret_read, struct error *error);
 
 /* run_measure.c: FLOP/s of the sgemm peak, this rank, all its threads. */
 double run_measure_peak(void);

@@ -42,30 +42,22 @@ static void finished(struct run *run, const struct saver_result *result) {
                         run->not_finite = result->error;
                         return;
                 }
+                if (run_classifies(run) && result->step == run->best_validation_step) {
+                        run_lose_best(run, &result->error);
+                        run_link_best(run);
+                        return;
+                }
                 progress_end_line(run->progress);
                 (void) fprintf(stderr, "bert-trainer: %s: no checkpoint of step %" PRIu64 ", training goes on\n",
                                result->error.text, result->step);
                 return;
         }
         progress_checkpoint(run->progress, result->path, run->stall_sec, result->seconds);
+        run_keep_best(run, result->step);
         run_link_best(run);
         if (rundir_retain(run->rundir, run->spec->checkpoint.keep, run->spec->checkpoint.keep_every,
-                          run_classifies(run) ? run->best_validation_step : 0, &error) < 0)
+                          run->best_kept_step, &error) < 0)
                 (void) fprintf(stderr, "bert-trainer: %s\n", error.text);
-}
-
-void run_link_best(struct run *run) {
-        cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->best_validation_step);
-        cleanup_free char *link = format_string("%s/best.ckpt", run->options->run_dir);
-        cleanup_free char *temporary = format_string("%s/best.ckpt.tmp", run->options->run_dir);
-        cleanup_free char *to = format_string("checkpoints/step-%09" PRIu64 ".ckpt", run->best_validation_step);
-
-        if (!run_classifies(run) || run->best_validation_step == 0 || !path || !link || !temporary || !to ||
-            access(path, F_OK) < 0)
-                return;
-        (void) unlink(temporary);
-        if (symlink(to, temporary) < 0 || rename(temporary, link) < 0)
-                (void) fprintf(stderr, "bert-trainer: %s: %s\n", link, strerror(errno));
 }
 
 void run_settle(struct run *run) {
@@ -90,15 +82,17 @@ void run_checkpoint_poll(struct run *run) {
 
 static int save(struct run *run, bool last, struct error *error) {
         cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->step);
-        struct checkpoint_meta meta = run_meta_now(run);
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         struct saver_result result;
         if (!path)
                 return error_errno(error, ENOMEM, "checkpoint");
 
         uint64_t begin = clock_monotonic_usec();
         metrics_sync(run->metrics);
-        saver_begin(run->saver, path, run->step, &meta, &result);
+        saver_wait(run->saver, &result); /* before meta is made: it says what is the best that is on disk */
         finished(run, &result);
+        run_meta_now(run, &meta);
+        saver_begin(run->saver, path, run->step, &meta, &result);
         if (last)
                 saver_wait(run->saver, &result);
         run->stall_sec = (double) (clock_monotonic_usec() - begin) / 1e6;

@@ -6,9 +6,9 @@
 #include <stdio.h>
 
 #include "common/cleanup.h"
+#include "common/file.h"
 #include "trainer/run.h"
 #include "trainer/signals.h"
-#include "trainer/weights.h"
 
 /* The ranks' micro-batches of a share are not equally many: all look as often. */
 static uint64_t most_turns(struct run *run, uint64_t mine) {
@@ -47,22 +47,23 @@ static bool evaluate_part(struct run *run, enum run_part part, struct batches *b
         return true;
 }
 
-/* Classes are told apart well first, and surely then. */
-static bool is_better(const struct run *run, const struct metrics_losses *l) {
-        if (!isfinite(l->loss))
-                return false;
-        if (run_classifies(run) && !(run->best_validation_accuracy == l->sentence_accuracy))
-                return !(run->best_validation_accuracy > l->sentence_accuracy);
-        return !(run->best_validation_loss <= l->loss);
-}
-
-static void say(struct run *run, const char *what, uint64_t samples, const struct metrics_losses *l) {
+/* `of`: what is said of the weights, or "". */
+static void say(struct run *run, const char *what, uint64_t samples, const struct metrics_losses *l, const char *of) {
         progress_end_line(run->progress);
         if (run_classifies(run))
                 (void) fprintf(
                         stderr,
-                        "%s at step %" PRIu64 ": accuracy %.4f (error %.2f %%) of %" PRIu64 " texts, loss %.4f\n", what,
-                        run->step, l->sentence_accuracy, 100 * (1 - l->sentence_accuracy), samples, l->loss);
+                        "%s at step %" PRIu64 ": accuracy %.4f (error %.2f %%) of %" PRIu64 " texts, loss %.4f%s\n",
+                        what, run->step, l->sentence_accuracy, 100 * (1 - l->sentence_accuracy), samples, l->loss, of);
+        else if (isnan(l->mlm_accuracy) && isnan(l->sentence_accuracy))
+                (void) fprintf(stderr,
+                               "%s at step %" PRIu64 ": no token of the %" PRIu64
+                               " samples is masked: there is no loss\n",
+                               what, run->step, samples);
+        else if (isnan(l->mlm_accuracy))
+                (void) fprintf(stderr,
+                               "%s at step %" PRIu64 ": loss %.4f, of the sentences alone: no token is masked\n", what,
+                               run->step, l->loss);
         else
                 (void) fprintf(stderr, "%s at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", what,
                                run->step, l->loss, l->mlm_loss, l->mlm_accuracy);
@@ -83,8 +84,10 @@ bool run_evaluate(struct run *run) {
                         progress_busy(run->progress, NULL);
                 return false;
         }
-        run_losses(run, &sums.loss, &losses);
-        bool better = is_better(run, &losses);
+        (void) run_losses(run, &sums.loss, &losses);
+        run->validated = (struct run_figures) { run->step, losses.loss, losses.sentence_accuracy };
+        bool better = run_is_better(run, losses.loss, losses.sentence_accuracy, run_classifies(run));
+        exchange_broadcast(run->exchange, &better, sizeof(better)); /* rank 0 knows whether the best was written */
         if (better) {
                 run->best_validation_loss = losses.loss;
                 run->best_validation_accuracy = losses.sentence_accuracy;
@@ -93,51 +96,61 @@ bool run_evaluate(struct run *run) {
         if (run->rank == 0) {
                 progress_busy(run->progress, NULL);
                 metrics_validation(run->metrics, "validation", run->step, run_n_evaluated(run, PART_VALIDATION),
-                                   &losses);
-                say(run, "validation", run_n_evaluated(run, PART_VALIDATION), &losses);
+                                   &losses, NULL);
+                say(run, "validation", run_n_evaluated(run, PART_VALIDATION), &losses, "");
         }
         return better && run_classifies(run);
 }
 
 /* ---- at the end ---- */
 
-static int read_best(struct run *run, struct error *error) {
-        cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->best_validation_step);
-        cleanup_checkpoint struct checkpoint *c = NULL;
+/* The weights become the best checkpoint's, or stay the last one's; *ret_best tells. */
+static int take_tested(struct run *run, bool *ret_best, struct error *error) {
+        struct {
+                uint64_t step;
+                bool read;
+        } best = {};
 
-        if (!path)
-                return error_errno(error, ENOMEM, "checkpoint");
-        int r = checkpoint_open(path, &c, error);
-        return r < 0 ? r : weights_read(c, run->model, error);
+        int r = run->rank == 0 ? run_read_best(run, &best.read, error) : 0;
+        best.step = run->best_kept_step;
+        r = exchange_agree(run->exchange, r, error);
+        if (r < 0)
+                return r;
+        exchange_broadcast(run->exchange, &best, sizeof(best));
+        *ret_best = best.step > 0;
+        if (best.step > 0)
+                run->step = best.step;
+        return best.read ? run_broadcast(run, 1, error) : 0;
+}
+
+static void report_test(struct run *run, const struct metrics_losses *losses, bool best) {
+        cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->step);
+        cleanup_free char *of = format_string(", of the %s checkpoint, %s", best ? "best" : "last", path ? path : "");
+
+        metrics_validation(run->metrics, "test", run->step, run->now->n[PART_TEST], losses, best ? "best" : "last");
+        say(run, "test", run->now->n[PART_TEST], losses, of ? of : "");
 }
 
 int run_test(struct run *run, struct error *error) {
         struct batches *batches = NULL;
         struct metrics_losses losses;
-        uint64_t n = run->now->n[PART_TEST];
-
-        if (n == 0)
-                return 0;
-        exchange_broadcast(run->exchange, &run->best_validation_step, sizeof(run->best_validation_step));
-        if (run->best_validation_step > 0) {
-                run_settle(run);
-                int r = exchange_agree(run->exchange, run->rank == 0 ? read_best(run, error) : 0, error);
-                if (r >= 0)
-                        r = run_broadcast(run, 1, error);
-                if (r < 0)
-                        return r;
-                run->step = run->best_validation_step;
-        }
-        int r = exchange_agree(run->exchange, run_evaluation_batches(run, PART_TEST, &batches, error), error);
         struct run_sums sums;
+        bool best = false;
+
+        if (run->rank == 0 && run_classifies(run))
+                run_settle_best(run);
+        if (run->now->n[PART_TEST] == 0)
+                return 0;
+        int r = take_tested(run, &best, error);
+        if (r < 0)
+                return r;
+        r = exchange_agree(run->exchange, run_evaluation_batches(run, PART_TEST, &batches, error), error);
         if (r >= 0)
                 r = evaluate_part(run, PART_TEST, batches, &sums) ? 0 : 1;
         if (r == 0) {
-                run_losses(run, &sums.loss, &losses);
-                if (run->rank == 0) {
-                        metrics_validation(run->metrics, "test", run->step, n, &losses);
-                        say(run, "test", n, &losses);
-                }
+                (void) run_losses(run, &sums.loss, &losses);
+                if (run->rank == 0)
+                        report_test(run, &losses, best);
         }
         batches_free(batches);
         return r;

@@ -10,6 +10,8 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/parse.h"
+#include "trainer/bundle.h"
+#include "trainer/fit.h"
 #include "trainer/hf_folder.h"
 #include "trainer/run.h"
 #include "trainer/weights.h"
@@ -22,90 +24,171 @@ bool run_init_is_folder(const struct run *run) {
         return init_of(run) && stat(init_of(run), &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static int load_pretrain(struct run *run, struct error *error) {
-        int r = config_load(run->whole->model.config, &run->config, error);
-        if (r >= 0)
-                r = vocab_load(run->whole->model.vocab, &run->vocab, error);
-        if (r < 0)
-                return r;
-        run->vocab_path = strdup(run->whole->model.vocab);
+static int take_path(struct run *run, const char *path, struct error *error) {
+        run->vocab_path = strdup(path);
         return run->vocab_path ? 0 : error_errno(error, ENOMEM, "vocabulary");
 }
 
-/* ---- what the run begins with says the rest ---- */
-
-static int check_vocabulary(const struct run *run, const char *other, struct error *error) {
-        cleanup_vocab struct vocab *vocab = NULL;
-        char own[VOCAB_HASH_MAX], its[VOCAB_HASH_MAX];
-
-        int r = vocab_load(other, &vocab, error);
-        if (r < 0)
-                return r;
-        vocab_hash(vocab, its);
-        vocab_hash(run->vocab, own);
-        return strcmp(own, its) == 0 ? 0
-                                     : error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary of model.init, %s",
-                                                   run->vocab_path, other);
+static int load_vocabulary(struct run *run, const char *path, struct error *error) {
+        int r = take_path(run, path, error);
+        if (r >= 0)
+                r = assets_read(&run->assets, NULL, path, error);
+        return r < 0 ? r : assets_vocab(&run->assets, path, &run->vocab, error);
 }
+
+static int load_from_files(struct run *run, struct error *error) {
+        int r = config_load(run->whole->model.config, &run->config, error);
+
+        return r < 0 ? r : load_vocabulary(run, run->whole->model.vocab, error);
+}
+
+/* ---- what the run begins with says the rest ---- */
 
 static int load_from_folder(struct run *run, struct error *error) {
         const struct spec_model *m = &run->whole->model;
         cleanup_free char *its_vocab = NULL;
         struct labels labels = {};
 
-        int r = hf_folder_config(m->init, &run->config, &labels, error);
+        bool head = run->whole->kind == JOB_FINETUNE && m->head == INIT_HEAD_KEEP;
+        int r = hf_folder_config(m->init, &run->config, head ? &labels : NULL, error);
         labels_free(&labels);
         if (r >= 0)
-                r = hf_folder_text(m->init, &its_vocab, &run->text, error);
+                r = hf_folder_text(m->init, m->vocab, &run->assets, &its_vocab, &run->text, error);
         if (r < 0)
                 return r;
-        if (!m->vocab && !its_vocab)
+        if (!its_vocab)
                 return error_input(error, BERTD_EXIT_INPUT,
-                                   "%s: has no vocab.txt and no spiece.model: name one as model.vocab", m->init);
-        run->vocab_path = strdup(m->vocab ? m->vocab : its_vocab);
-        if (!run->vocab_path)
-                return error_errno(error, ENOMEM, "vocabulary");
-        r = vocab_load(run->vocab_path, &run->vocab, error);
-        return r >= 0 && m->vocab && its_vocab ? check_vocabulary(run, its_vocab, error) : r;
+                                   "%s: has no vocab.txt, tokenizer.json or spiece.model: name one as model.vocab",
+                                   m->init);
+        run->text_known = true;
+        struct hf_limits limits;
+        r = hf_folder_limits(m->init, &run->config, &limits, error);
+        if (r < 0)
+                return r;
+        if (limits.sequence_length > 0)
+                run->init_length = limits.sequence_length;
+        run->init_tail = limits.truncation && strcmp(limits.truncation, "tail") == 0;
+        r = take_path(run, its_vocab, error);
+        return r < 0 ? r : assets_vocab(&run->assets, its_vocab, &run->vocab, error);
+}
+
+/* A folder's, which its import kept; those of a run are the run's own. */
+static void take_lengths(struct run *run, const struct bundle *b) {
+        const struct checkpoint_meta *meta = checkpoint_meta(b->checkpoint);
+
+        if (!checkpoint_meta_get(meta, WEIGHTS_ONLY_KEY))
+                return;
+        if (checkpoint_meta_get(meta, "sequence_length"))
+                run->init_length = b->lengths.sequence_length;
+        run->init_tail = b->lengths.truncation == TRUNCATION_TAIL;
+}
+
+/* The checkpoint's vocabulary becomes the run's, wherever it was found. */
+static int take_bundle(struct run *run, struct bundle *b, struct error *error) {
+        take_lengths(run, b);
+        run->config = b->config;
+        run->text_known = checkpoint_meta_get(checkpoint_meta(b->checkpoint), "text_options") != NULL;
+        if (run->text_known)
+                run->text = b->text;
+        run->vocab = steal_pointer(&b->vocab);
+        run->assets = b->assets;
+        b->assets = (struct assets) {};
+        return take_path(run, b->vocab_path, error);
 }
 
 static int load_from_checkpoint(struct run *run, struct error *error) {
         const struct spec_model *m = &run->whole->model;
-        cleanup_checkpoint struct checkpoint *c = NULL;
-        const char *path = NULL;
+        struct bundle bundle = {};
 
-        int r = checkpoint_open(m->init, &c, error);
+        int r = bundle_open(&bundle, m->init, run->whole->kind == JOB_FINETUNE ? USE_FINETUNE : USE_PRETRAIN, m->vocab,
+                            error);
         if (r >= 0)
-                r = weights_config(c, &run->config, error);
-        if (r >= 0)
-                r = weights_text_options(c, &run->text, error);
-        if (r >= 0)
-                r = weights_vocabulary(c, m->vocab, &run->vocab, &path, error);
-        if (r < 0) {
-                if (error && error->exit == BERTD_EXIT_BAD_CHECKPOINT)
-                        error->exit = BERTD_EXIT_DATA; /* an input: there is no older one to try */
-                return error_prefix(error, "model.init");
-        }
-        run->vocab_path = strdup(path);
-        return run->vocab_path ? 0 : error_errno(error, ENOMEM, "vocabulary");
+                r = take_bundle(run, &bundle, error);
+        bundle_close(&bundle);
+        if (r < 0 && error && error->exit == BERTD_EXIT_BAD_CHECKPOINT)
+                error->exit = BERTD_EXIT_DATA; /* an input: there is no older one to try */
+        return r < 0 ? error_prefix(error, "model.init") : 0;
 }
 
-static int load_finetune(struct run *run, struct error *error) {
+static int check_case(const struct run *run, struct error *error) {
+        if (!run->text_known || !run->text.lowercase || run->spec->data.lowercase)
+                return 0;
+        return error_input(error, BERTD_EXIT_CONFIG,
+                           "%s: data.lowercase: false, but %s was trained with text in lower case: leave it out",
+                           run->options->spec_path, init_of(run));
+}
+
+/* A configuration beside what the run begins with may say other dropouts, and nothing else. */
+static int load_beside(struct run *run, struct error *error) {
         const struct spec_model *m = &run->whole->model;
-        bool lower = run->spec->data.lowercase;
-        int r;
+        struct model_config given;
+
+        int r = run_init_is_folder(run) ? load_from_folder(run, error) : load_from_checkpoint(run, error);
+        if (r >= 0)
+                r = check_case(run, error);
+        if (r < 0 || !m->config)
+                return r;
+        r = config_load(m->config, &given, error);
+        if (r >= 0)
+                r = fit_config(m->init, &run->config, m->config, &given, error);
+        if (r >= 0)
+                run->config = given;
+        return r;
+}
+
+/* A pretraining that is resumed has the weights: where its spec says the rest, what it began with may be gone. */
+static bool needs_init(const struct run *run) {
+        const struct spec_model *m = &run->whole->model;
+        struct stat st;
+
+        return m->init && (run->whole->kind == JOB_FINETUNE || !m->config || !m->vocab || stat(m->init, &st) == 0);
+}
+
+/* ---- what the spec leaves to model.init ---- */
+
+static int resolve_data(struct run *run, struct spec_data *d, struct error *error) {
+        run->init_cuts = run->init_cuts || (d->sequence_length == 0 && run->init_length > 0) ||
+                         (d->truncation == TRUNCATION_AUTO && run->init_tail);
+        if (d->truncation == TRUNCATION_AUTO)
+                d->truncation = run->init_tail ? TRUNCATION_TAIL : TRUNCATION_HEAD;
+        if (d->sequence_length == 0)
+                spec_data_set_length(d, run->init_length > 0 ? run->init_length
+                                                             : MIN(run->config.max_position_embeddings,
+                                                                   (uint32_t) SPEC_LENGTH_DEFAULT));
+        if (d->head_tokens <= d->sequence_length && d->max_predictions <= d->sequence_length)
+                return 0;
+        return error_input(error, BERTD_EXIT_CONFIG, "%s: data.%s is greater than the length of model.init, %u tokens",
+                           run->options->spec_path,
+                           d->head_tokens > d->sequence_length ? "head_tokens" : "max_predictions", d->sequence_length);
+}
+
+static int resolve_lengths(struct run *run, struct error *error) {
+        int r = resolve_data(run, &run->whole->data, error);
+
+        for (uint32_t s = 0; r >= 0 && s < run->whole->n_stages; s++) {
+                struct spec *stage = run->whole->stages[s];
+                r = resolve_data(run, &stage->data, error);
+                for (uint32_t t = 0; r >= 0 && t < stage->n_tasks; t++)
+                        r = resolve_data(run, &stage->tasks[t]->data, error);
+        }
+        return r;
+}
+
+static int load_model(struct run *run, struct error *error) {
+        bool tunes = run->whole->kind == JOB_FINETUNE, lower = run->spec->data.lowercase;
 
         run->text = (struct text_options) {
                 .lowercase = lower, .strip_accents = lower, .chinese = true, .quotes = true, .nfkd = true
         };
-        if (!m->init)
-                r = load_pretrain(run, error);
-        else
-                r = run_init_is_folder(run) ? load_from_folder(run, error) : load_from_checkpoint(run, error);
-        if (r >= 0 && m->init && m->config)
-                r = config_load(m->config, &run->config, error);
-        if (r >= 0 && encoder_new(run->vocab, &run->text, 1, &run->encoder) < 0)
+        int r = needs_init(run) ? load_beside(run, error) : load_from_files(run, error);
+        if (r >= 0)
+                r = resolve_lengths(run, error);
+        if (r >= 0 && tunes && encoder_new(run->vocab, &run->text, 1, &run->encoder) < 0)
                 r = error_errno(error, ENOMEM, "%s", run->vocab_path);
+        if (!tunes) { /* the heads of pretraining alone */
+                run->config.classifier = (struct classifier_config) {};
+                run->config.without_pretraining_heads = false;
+        }
         return r;
 }
 
@@ -180,13 +263,18 @@ static int check_spec(const struct run *run, struct error *error) {
         static const char *const kinds[] = JOB_KIND_NAMES;
 
         if (run->whole->kind != run->options->kind)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected %s", run->options->spec_path,
-                                   kinds[run->options->kind]);
-        if (run->samples_vocab.size > run->config.vocab_size)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: vocab_size: %u, but %s has %u tokens",
-                                   run->whole->model.config ? run->whole->model.config : run->whole->model.init,
-                                   run->config.vocab_size, run->vocab_path, run->samples_vocab.size);
-        return run_check_stages(run, error);
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected %s; %s %s runs it",
+                                   run->options->spec_path, kinds[run->options->kind],
+                                   run->whole->kind == JOB_COMMAND ? "bertctl" : "bert-trainer",
+                                   run->whole->kind == JOB_COMMAND ? "submit" : kinds[run->whole->kind]);
+        const struct fit fit = { .model = spec_model_path(run->whole),
+                                 .config = &run->config,
+                                 .vocab_path = run->vocab_path,
+                                 .vocab = run->vocab,
+                                 .vouched = true, /* by the spec */
+                                 .exit = BERTD_EXIT_CONFIG };
+        int r = fit_vocabulary(&fit, error);
+        return r < 0 ? r : run_check_stages(run, error);
 }
 
 int run_load_inputs(struct run *run, struct error *error) {
@@ -195,7 +283,7 @@ int run_load_inputs(struct run *run, struct error *error) {
                 return r;
         run->spec = spec_at(run->whole, 0);
         if (run->whole->kind == run->options->kind) {
-                r = run->whole->kind == JOB_FINETUNE ? load_finetune(run, error) : load_pretrain(run, error);
+                r = load_model(run, error);
                 if (r >= 0)
                         r = samples_vocab_init(&run->samples_vocab, run->vocab, run->vocab_path, error);
                 if (r >= 0 && run->whole->kind == JOB_FINETUNE)

@@ -14,6 +14,7 @@
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
+#include "trainer/launcher.h"
 #include "trainer/run.h"
 #include "trainer/signals.h"
 
@@ -100,6 +101,7 @@ static int train_stage(struct run *run, struct error *error) {
 /* An exit code, or −errno alike on all ranks. */
 static int train(struct run *run, struct error *error) {
         if (run->rank == 0) {
+                run_describe_texts(run);
                 run_announce_samples(run);
                 progress_ready(run->progress);
         }
@@ -144,7 +146,7 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
         struct exchange *exchange = NULL;
         struct error error = {};
 
-        signals_install(!exchange_launched());
+        signals_install(!launcher_read().is_mpirun);
         int r = parse_arguments(argc, argv, usage, &options, &error);
         if (r > 0)
                 return BERTD_EXIT_OK;
@@ -152,7 +154,11 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
                 r = exchange_new(&exchange, &error);
         if (r < 0)
                 return error_report(&error);
-        r = run_all(exchange, &options, &error);
+        r = exchange_connect(exchange, &error);
+        if (r >= 0)
+                r = exchange_agree(exchange, signals_check_nccl(&error), &error);
+        if (r >= 0)
+                r = run_all(exchange, &options, &error);
         if (r < 0 && exchange_rank(exchange) == 0)
                 r = error_report(&error);
         else if (r < 0)

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sqlite3.h>
 #include <xxhash.h>
@@ -14,6 +15,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/fit.h"
 #include "trainer/run.h"
 #include "trainer/task.h"
 #include "trainer/weights.h"
@@ -21,6 +23,7 @@
 /* The last two are of keys that an older checkpoint lacks: it had none; or is not compared. */
 enum policy { SAID, FIXED, FIXED_OR_NONE, FIXED_IF_THERE };
 #define NONE "none"
+#define CUT_SIZE 1024                  /* what an older bert-trainer kept of a value, its end included */
 enum { OF_ALL, OF_CORPORA, OF_TEXTS }; /* which stages have the key */
 
 static const struct rule {
@@ -83,7 +86,7 @@ static void set_from_spec(struct checkpoint_meta *m, const char *key, const stru
 
 /* Each corpus' share of the samples; of many corpora a hash. */
 static void fill_weights(struct checkpoint_meta *m, const struct spec_data *d) {
-        char text[sizeof(m->items->value)] = "";
+        char text[CUT_SIZE] = "";
         size_t used = 0;
         double sum = 0;
 
@@ -116,16 +119,17 @@ static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const 
 /* The stage's tasks, and the classes of all of them in their order. */
 static int fill_tasks(struct checkpoint_meta *m, const struct run *run, const struct spec *spec, struct labels *all,
                       struct error *error) {
-        char names[sizeof(m->items->value)] = "";
-        size_t used = 0;
+        cleanup_free char *names = NULL;
         int r = 0;
 
         for (uint32_t t = 0; r >= 0 && t < spec_n_tasks(spec); t++) {
                 const struct spec_data *d = spec_task(spec, t);
                 const struct run_task *task = run_task_of(run, d);
-                if (used < sizeof(names))
-                        used += (size_t) snprintf(names + used, sizeof(names) - used, "%s%s", t > 0 ? "," : "",
-                                                  task->name);
+                char *longer = format_string("%s%s%s", names ? names : "", t > 0 ? "," : "", task->name);
+                free(names);
+                names = longer;
+                if (!names)
+                        return error_errno(error, ENOMEM, "tasks");
                 for (uint32_t c = 0; r >= 0 && c < task->labels.n; c++)
                         r = labels_add(all, task->labels.name[c], error);
                 if (r >= 0)
@@ -197,48 +201,118 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
         checkpoint_meta_set(m, "stage", "%u", index);
         checkpoint_meta_set(m, "stage_name", "%s", stage->spec->stage.name ? stage->spec->stage.name : "");
         config_hash(&run->config, hex);
-        (void) weights_set_config(m, &run->config, NULL); /* without memory it lacks the key, and is whole otherwise */
+        r = weights_set_config(m, &run->config, error);
         checkpoint_meta_set(m, "config_hash", "%s", hex);
         vocab_hash(run->vocab, hex);
         checkpoint_meta_set(m, "vocab_hash", "%s", hex);
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
         fill_train(m, stage->spec);
-        if (texts)
+        if (r >= 0 && texts)
                 r = fill_texts(m, run, stage->spec, error);
-        else {
+        else if (!texts) {
                 samples_map_hash(stage->samples[PART_TRAIN], hex);
                 checkpoint_meta_set(m, "window_map_hash", "%s", hex);
                 fill_data(m, stage->spec, samples_options(stage->samples[PART_TRAIN]));
         }
         fill_optimizer(m, stage->spec);
         fill_machine(m, run);
-        return r;
+        return r < 0 ? r : checkpoint_meta_check(m, error);
 }
 
-struct checkpoint_meta run_meta_now(const struct run *run) {
-        struct checkpoint_meta meta = run->now->meta;
+/* What an update of the stage trains, or learns to live with: a classifier reads a pooler that is frozen. */
+static unsigned trained_in(const struct run *run, uint32_t stage) {
+        enum objective objective = run->stages[stage].spec->data.objective;
+
+        if (objective == OBJECTIVE_CLASSIFY)
+                return fit_classifier_heads(&run->config);
+        return HEAD(PART_MLM_HEAD) | (objective == OBJECTIVE_MLM ? 0 : HEAD(PART_SENTENCE_HEAD) | HEAD(PART_POOLER));
+}
+
+static unsigned fresh_now(const struct run *run) {
+        unsigned fresh = run->fresh & fit_heads_of(&run->config);
+
+        for (uint32_t s = 0; s < run->n_stages; s++)
+                if (s < run->stage || (s == run->stage && run->stage_step > 0))
+                        fresh &= ~trained_in(run, s);
+        return fresh;
+}
+
+void run_meta_now(const struct run *run, struct checkpoint_meta *m) {
         char scale[64];
 
+        checkpoint_meta_copy(m, &run->now->meta);
         loss_scale_format(&run->loss_scale, scale, sizeof(scale));
-        checkpoint_meta_set(&meta, "loss_scale", "%s", scale);
-        checkpoint_meta_set(&meta, "format", "%d", CHECKPOINT_FORMAT);
-        checkpoint_meta_set(&meta, "step", "%" PRIu64, run->step);
-        checkpoint_meta_set(&meta, "samples", "%" PRIu64, run->stage_step * run->spec->train.global_batch);
-        checkpoint_meta_set(&meta, "schedule_step", "%" PRIu64, run->stage_step);
-        checkpoint_meta_set(&meta, "correction_step", "%" PRIu64, run->correction_step);
-        checkpoint_meta_set(&meta, "best_validation_loss", "%.17g", run->best_validation_loss);
+        checkpoint_meta_set(m, "loss_scale", "%s", scale);
+        checkpoint_meta_set(m, "format", "%d", CHECKPOINT_FORMAT);
+        checkpoint_meta_set(m, "step", "%" PRIu64, run->step);
+        checkpoint_meta_set(m, "samples", "%" PRIu64, run->stage_step * run->spec->train.global_batch);
+        checkpoint_meta_set(m, "schedule_step", "%" PRIu64, run->stage_step);
+        checkpoint_meta_set(m, "correction_step", "%" PRIu64, run->correction_step);
+        checkpoint_meta_set(m, "best_validation_loss", "%.17g", run->best_validation_loss);
         if (run_classifies(run))
-                checkpoint_meta_set(&meta, "best_validation_accuracy", "%.17g", run->best_validation_accuracy);
-        checkpoint_meta_set(&meta, "best_validation_step", "%" PRIu64, run->best_validation_step);
+                checkpoint_meta_set(m, "best_validation_accuracy", "%.17g", run->best_validation_accuracy);
+        checkpoint_meta_set(m, "best_validation_step", "%" PRIu64, run->best_validation_step);
+        if (run_classifies(run) && run->validated.step == run->step && run->step > 0) {
+                checkpoint_meta_set(m, "validation_loss", "%.17g", run->validated.loss);
+                checkpoint_meta_set(m, "validation_accuracy", "%.17g", run->validated.accuracy);
+        }
         if (run->evaluation_due)
-                checkpoint_meta_set(&meta, "evaluation_due", "1");
-        return meta;
+                checkpoint_meta_set(m, "evaluation_due", "1");
+        weights_set_fresh(m, fresh_now(run));
 }
 
 static bool applies(const struct run *run, uint32_t stage, const struct rule *rule) {
         bool texts = run->stages[stage].spec->data.objective == OBJECTIVE_CLASSIFY;
 
         return rule->stages == OF_ALL || rule->stages == (texts ? OF_TEXTS : OF_CORPORA);
+}
+
+/* An older bert-trainer took two keys of which one did nothing: a ratio beside warmup_steps, a split beside validation. They come first. */
+static const char *that_counts(const char *key, const char *value, bool validation) {
+        const char *rest = strchr(value, ' ');
+
+        if (rest &&
+            ((strcmp(key, "warmup") == 0 && strcmp(rest, " 0") != 0) || (strcmp(key, "subset") == 0 && validation)))
+                return rest;
+        return value;
+}
+
+/* `then` may be what an older bert-trainer left of it. */
+static bool is_same(const struct run *run, uint32_t stage, const char *key, const char *then, const char *now) {
+        bool validation = run->stages[stage].spec->data.n_validation > 0;
+
+        return strcmp(that_counts(key, then, validation), that_counts(key, now, validation)) == 0 ||
+               (strlen(then) == CUT_SIZE - 1 && strncmp(then, now, CUT_SIZE - 1) == 0);
+}
+
+/* A number that "%.17g" wrote, as a person does: 0.0005 and 1e-5, not 0.00050000000000000001 and 1.0000000000000001e-05. */
+static size_t write_plainly(const char *word, size_t n, char *to, size_t room) {
+        char *end, text[32] = "", *e;
+        double v = strtod(word, &end);
+
+        if (end != word + n || n >= sizeof(text) || (!memchr(word, '.', n) && !memmem(word, n, "e-", 2)))
+                return (size_t) snprintf(to, room, "%.*s", (int) n, word);
+        for (int digits = 6; digits <= 17 && !(text[0] && strtod(text, NULL) == v); digits++)
+                (void) snprintf(text, sizeof(text), "%.*g", digits, v);
+        if ((e = strchr(text, 'e')) && e[2] == '0')
+                memmove(e + 2, e + 3, strlen(e + 3) + 1);
+        return (size_t) snprintf(to, room, "%s", text);
+}
+
+/* Caller frees; NULL: no memory. */
+static char *plainly(const char *value) {
+        size_t room = strlen(value) + 1, used = 0;
+        char *text = malloc(room);
+
+        for (const char *word = value; text; word++) {
+                size_t n = strcspn(word, " ");
+                used += write_plainly(word, n, text + used, room - used);
+                word += n;
+                if (!*word)
+                        break;
+                text[used++] = ' ';
+        }
+        return text;
 }
 
 int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,
@@ -260,13 +334,26 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                 if (!then)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path,
                                            rule->key);
-                if (rule->policy != SAID && strcmp(then, now) != 0)
-                        return error_input(
-                                error, BERTD_EXIT_CONFIG,
-                                "%s: made with %s %s, the spec (%s%s) now gives %s: this may not change on resume",
-                                path, rule->key, then, in_stage, rule->spec_key, now);
+                if (rule->policy == SAID || is_same(run, stage, rule->key, then, now))
+                        continue;
+                cleanup_free char *was = plainly(then), *is = plainly(now);
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: made with %s %s, the spec (%s%s) now gives %s: this may not change on resume",
+                                   path, rule->key, was ? was : then, in_stage, rule->spec_key, is ? is : now);
         }
         return 0;
+}
+
+static void say_other(const struct rule *rule, const struct spec *spec, const char *then, const char *now) {
+        cleanup_free char *was = plainly(then), *is = plainly(now);
+        char epochs[32];
+
+        if (strcmp(rule->key, "steps") == 0 && spec->train.epochs > 0)
+                (void) fprintf(stderr, "resuming with train.epochs %s: %s steps, was %s\n",
+                               spec_get(spec, "train.epochs", epochs, sizeof(epochs)), now, then);
+        else
+                (void) fprintf(stderr, "resuming with another %s: %s, was %s\n", rule->key, is ? is : now,
+                               was ? was : then);
 }
 
 void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint_meta *found) {
@@ -274,6 +361,6 @@ void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint
                 const char *then = checkpoint_meta_get(found, rules[i].key),
                            *now = checkpoint_meta_get(&run->stages[stage].meta, rules[i].key);
                 if (rules[i].policy == SAID && applies(run, stage, &rules[i]) && strcmp(then, now) != 0)
-                        (void) fprintf(stderr, "resuming with another %s: %s, was %s\n", rules[i].key, now, then);
+                        say_other(&rules[i], run->stages[stage].spec, then, now);
         }
 }

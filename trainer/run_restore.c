@@ -9,11 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "trainer/fit.h"
 #include "trainer/hf_folder.h"
 #include "trainer/run.h"
 #include "trainer/weights.h"
@@ -49,6 +51,21 @@ static int read_stage(const struct run *run, const struct checkpoint *c, uint32_
         return 0;
 }
 
+static int too_few_steps(const struct run *run, const char *path, struct error *error) {
+        const struct spec *spec = run->stages[run->stage].spec;
+        char epochs[32];
+
+        if (spec->train.epochs > 0)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: train.epochs: %s is %" PRIu64
+                                   " steps, but the checkpoint %s is already at step %" PRIu64,
+                                   run->options->spec_path, spec_get(spec, "train.epochs", epochs, sizeof(epochs)),
+                                   spec->train.steps, path, run->stage_step);
+        return error_input(error, BERTD_EXIT_CONFIG,
+                           "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
+                           run->options->spec_path, spec->train.steps, path, run->stage_step);
+}
+
 static int restore_counters(struct run *run, const struct checkpoint *c, struct error *error) {
         const struct checkpoint_meta *meta = checkpoint_meta(c);
         const char *best = checkpoint_meta_get(meta, "best_validation_loss"),
@@ -76,20 +93,33 @@ static int restore_counters(struct run *run, const struct checkpoint *c, struct 
         run->evaluation_due = checkpoint_meta_get(meta, "evaluation_due") != NULL;
         run->best_validation_loss = best ? strtod(best, NULL) : NAN;
         run->best_validation_accuracy = accuracy ? strtod(accuracy, NULL) : NAN;
+        (void) run_figures_of(meta, run->step, &run->validated);
         loss_scale_parse(&run->loss_scale, checkpoint_meta_get(meta, "loss_scale"));
-        if (run->stage_step > train->steps)
-                return error_input(error, BERTD_EXIT_CONFIG,
-                                   "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
-                                   run->options->spec_path, train->steps, path, run->stage_step);
-        return 0;
+        return run->stage_step > train->steps ? too_few_steps(run, path, error) : 0;
 }
 
 /* A checkpoint from elsewhere is written again here at the first occasion: the next attempt looks only here. */
-static void note_checkpoint(struct run *run) {
+static void note_checkpoint(struct run *run, const char *restored) {
         cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->step);
+        struct stat own, its;
 
-        if (path && access(path, F_OK) == 0)
+        if (path && stat(path, &own) == 0 && stat(restored, &its) == 0 && own.st_dev == its.st_dev &&
+            own.st_ino == its.st_ino)
                 run->last_checkpoint_step = run->step;
+}
+
+/* What the run does not know by itself: heads that are still fresh, and files that belong to the vocabulary. */
+static int keep_rest(struct run *run, struct checkpoint *c, struct error *error) {
+        cleanup_assets struct assets assets = {};
+
+        int r = weights_fresh(c, &run->fresh, error);
+        if (r >= 0)
+                r = checkpoint_read_assets(c, &assets, error);
+        for (uint32_t i = 0; r >= 0 && i < assets.n; i++)
+                if (!assets_find(&run->assets, assets.item[i].name))
+                        r = assets_add(&run->assets, assets.item[i].name, assets.item[i].data, assets.item[i].size,
+                                       error);
+        return r;
 }
 
 static int restore_from(struct run *run, const char *path, struct error *error) {
@@ -108,6 +138,8 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
         if (r >= 0)
                 r = restore_model(run, c, error);
         if (r >= 0)
+                r = keep_rest(run, c, error);
+        if (r >= 0)
                 r = checkpoint_check_file(c, error);
         run->stage = stage;
         if (r >= 0)
@@ -115,7 +147,7 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
         if (r < 0)
                 return r;
         run_meta_say(run, stage, checkpoint_meta(c));
-        note_checkpoint(run);
+        note_checkpoint(run, path);
         (void) fprintf(stderr, "resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step,
                        run_total_steps(run));
         return 0;
@@ -143,22 +175,36 @@ static int restore_newest(struct run *run, struct error *error) {
         return r;
 }
 
+static void say_cuts(const struct run *run) {
+        const struct spec_data *d = &run->spec->data;
+
+        if (run->init_cuts)
+                (void) fprintf(stderr, "as it says, the %s of a text is kept, %u tokens at most\n",
+                               d->truncation == TRUNCATION_TAIL ? "tail" : "head", d->sequence_length);
+}
+
 /* A run that has no checkpoint of its own yet begins with the weights of another; moments and steps are not taken. */
 static int begin_with(struct run *run, const char *path, struct error *error) {
         cleanup_checkpoint struct checkpoint *c = NULL;
+        cleanup_free int32_t *rows = NULL;
+        bool folder = run_init_is_folder(run), tunes = run->whole->kind == JOB_FINETUNE;
 
-        int r = 0;
-        if (run_init_is_folder(run))
-                r = hf_folder_read(path, run->model, error);
-        else {
-                r = checkpoint_open(path, &c, error);
-                if (r >= 0)
-                        r = run->whole->kind == JOB_FINETUNE ? weights_begin(c, run->model, error)
-                                                             : weights_read(c, run->model, error);
-        }
-        if (r >= 0)
+        int r = folder ? 0 : checkpoint_open(path, &c, error);
+        run->fresh = 0;
+        if (r >= 0 && tunes)
+                r = run_head_rows(run, c, &rows, error);
+        if (r >= 0 && c)
+                r = weights_fresh(c, &run->fresh, error);
+        if (r >= 0 && folder)
+                r = hf_folder_read(path, run->model, rows, &run->fresh, error);
+        else if (r >= 0)
+                r = tunes ? weights_begin(c, run->model, rows, &run->fresh, error) : weights_read(c, run->model, error);
+        for (uint32_t i = 0; r >= 0 && rows && i < run->n_classes; i++)
+                run->fresh |= rows[i] < 0 ? HEAD(PART_CLASSIFIER) : 0;
+        if (r >= 0) {
                 (void) fprintf(stderr, "beginning with the weights of %s\n", path);
-        else if (error->exit == BERTD_EXIT_BAD_CHECKPOINT)
+                say_cuts(run);
+        } else if (error->exit == BERTD_EXIT_BAD_CHECKPOINT)
                 error->exit = BERTD_EXIT_DATA; /* it is an input: there is no older one to try */
         return r < 0 ? error_prefix(error, "model.init") : 0;
 }
@@ -166,9 +212,13 @@ static int begin_with(struct run *run, const char *path, struct error *error) {
 static int restore_on_rank_0(struct run *run, struct error *error) {
         bool explicitly = run->options->resume != NULL;
 
+        run->fresh = ALL_HEADS; /* unless a checkpoint says otherwise */
+
         int r = explicitly ? restore_from(run, run->options->resume, error) : restore_newest(run, error);
         if (r >= 0 && run->last_checkpoint_step == UINT64_MAX && run->step == 0 && run->whole->model.init)
                 r = begin_with(run, run->whole->model.init, error);
+        if (r >= 0)
+                run_check_best(run);
         if (r >= 0 && run->options->abandon_newer)
                 r = rundir_abandon_newer(run->rundir, run->step, error);
         return r;
@@ -219,10 +269,43 @@ static int open_outputs(struct run *run, struct error *error) {
         run->progress = progress_new(run_total_steps(run));
         if (!run->progress)
                 return error_errno(error, ENOMEM, "%s", run->options->run_dir);
-        int r = metrics_open(run->options->run_dir, run->step, &run->metrics, error);
+        int r = metrics_open(run->options->run_dir, run->step, run->evaluation_due, &run->metrics, error);
         if (r >= 0)
                 metrics_set_stage(run->metrics, run->stage, run->stages[run->stage].spec->data.objective);
         return r;
+}
+
+/* `spec`: of the stage whose steps they are; NULL: of several. */
+static void say_beyond(const struct run *run, const struct spec *spec, const char *key, uint64_t every, uint64_t steps,
+                       const char *then) {
+        char epochs[32], made[64] = "";
+
+        if (every <= steps)
+                return;
+        if (spec && spec->train.epochs > 0)
+                (void) snprintf(made, sizeof(made), " (train.epochs %s)",
+                                spec_get(spec, "train.epochs", epochs, sizeof(epochs)));
+        (void) fprintf(stderr, "%s: %s: %" PRIu64 ", but there are %" PRIu64 " steps%s: %s\n", run->options->spec_path,
+                       key, every, steps, made, then);
+}
+
+/* What is to be done every so many steps, of which there are fewer. */
+static void say_cadences(const struct run *run) {
+        const struct spec *all = run->n_stages > 1 ? NULL : run->spec;
+        const struct spec_checkpoint *c = &run->spec->checkpoint;
+        uint64_t total = run_total_steps(run);
+
+        say_beyond(run, all, "checkpoint.every_steps", c->every_steps, total,
+                   "by steps there is one at the end of a stage only");
+        say_beyond(run, all, "checkpoint.keep_every", c->keep_every, total, "none is kept for it");
+        say_beyond(run, all, "train.log_every", run->spec->train.log_every, total,
+                   "metrics.jsonl has the last step of a stage only");
+        for (uint32_t s = run->stage; s < run->n_stages; s++) {
+                const struct spec *spec = run->stages[s].spec;
+                if (run->stages[s].n[PART_VALIDATION] > 0)
+                        say_beyond(run, spec, "train.evaluate_every", spec->train.evaluate_every, spec->train.steps,
+                                   "validation comes at the end of the stage only");
+        }
 }
 
 int run_restore(struct run *run, struct error *error) {
@@ -234,11 +317,15 @@ int run_restore(struct run *run, struct error *error) {
         if (r < 0)
                 return r;
         r = broadcast_state(run, error);
+        if (r >= 0)
+                r = run_compare_weights(run, error);
         if (r < 0)
                 return r;
         run->last_checkpoint_usec = clock_boottime_usec();
         r = run_use_stage(run, run->stage, error);
-        if (r >= 0 && run->rank == 0)
+        if (r >= 0 && run->rank == 0) {
+                say_cadences(run);
                 run_link_best(run);
+        }
         return r;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "trainer/device.h"
@@ -21,16 +22,30 @@ static void set_threads(const struct run *run) {
                 omp_set_num_threads((int) run->spec->resources.threads);
 }
 
-static uint32_t local_rank(void) {
-        const char *text = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+/* `ranks` is how many a host is to have; bertd starts as many as the job then has, whatever its spec once said. */
+static int check_ranks(const struct run *run, struct error *error) {
+        const struct spec_resources *resources = &run->whole->resources;
+        uint32_t n = exchange_n_local(run->exchange);
 
-        return text ? (uint32_t) strtoul(text, NULL, 10) : 0;
+        if (!resources->ranks_given || getenv(BERTD_ENV_JOB_ID) || n == resources->ranks)
+                return 0;
+        if (n > resources->ranks)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: resources.ranks: %u, but %u were started on this host: start as many, or set "
+                                   "resources.ranks: %u",
+                                   run->options->spec_path, resources->ranks, n, n);
+        if (run->rank == 0)
+                (void) fprintf(
+                        stderr,
+                        "bert-trainer: %s: resources.ranks: %u, but %u started on this host: continuing with %u\n",
+                        run->options->spec_path, resources->ranks, n, run->n_ranks);
+        return 0;
 }
 
 static int open_device(struct run *run, struct error *error) {
         enum precision precision = run->whole->train.precision;
 
-        int r = device_open(run->whole->device, precision, local_rank(), &run->device, error);
+        int r = device_open(run->whole->device, precision, exchange_local_rank(run->exchange), &run->device, error);
         if (r < 0)
                 return error->exit == BERTD_EXIT_CONFIG ? error_prefix(error, "%s", run->options->spec_path) : r;
         run->ops = device_ops(run->device);
@@ -65,6 +80,8 @@ static int make_model(struct run *run, struct error *error) {
         int r = model_new(&run->config, run->ops, &limits, &run->model, error);
         if (r >= 0 && run->rank == 0)
                 r = saver_new(run->model, &run->saver, error);
+        if (r >= 0 && run->rank == 0)
+                saver_set_assets(run->saver, &run->assets);
         if (r >= 0)
                 model_init(run->model, run->whole->train.seed);
         return r;
@@ -86,6 +103,10 @@ int run_setup(struct run *run, struct error *error) {
         run->last_checkpoint_step = UINT64_MAX;
 
         int r = exchange_agree(run->exchange, run_load_inputs(run, error), error);
+        if (r >= 0)
+                r = run_compare_inputs(run, error);
+        if (r >= 0)
+                r = exchange_agree(run->exchange, check_ranks(run, error), error);
         if (r < 0)
                 return r;
         set_threads(run);
@@ -99,6 +120,8 @@ int run_setup(struct run *run, struct error *error) {
                 r = agree_device(run, error);
         if (r >= 0)
                 r = run_open_stages(run, error);
+        if (r >= 0)
+                r = run_compare_data(run, 0, run->n_stages, error);
         if (r >= 0)
                 r = exchange_agree(run->exchange, make_model(run, error), error);
         if (r >= 0)
@@ -117,6 +140,7 @@ void run_free(struct run *run) {
         run_buckets_free(run);
         model_free(run->model);
         device_close(run->device);
+        checked_free(&run->checked);
         samples_vocab_free(&run->samples_vocab);
         encoder_free(run->encoder);
         for (uint32_t t = 0; t < run->n_tasks; t++) {
@@ -125,6 +149,7 @@ void run_free(struct run *run) {
         }
         free(run->class_ranges);
         vocab_free(run->vocab);
+        assets_free(&run->assets);
         free(run->vocab_path);
         metrics_close(run->metrics);
         progress_free(run->progress);

@@ -3,7 +3,9 @@
  * hold the same texts in the same order.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,12 +13,17 @@
 #include "common/cleanup.h"
 #include "trainer/run.h"
 
+#define CLASSES_SAID 50   /* with their texts */
+#define FEW_TEXTS 3       /* fewer in a class are worth a warning */
+#define CLASSES_WARNED 10 /* each by name */
+
 struct records_options run_records_of(const struct spec_data *d) {
         static char name[] = "text", *const by_default[] = { name };
 
         return (struct records_options) { .format = d->format,
                                           .encoding = d->encoding,
                                           .header = d->header,
+                                          .delimiter = d->delimiter ? spec_delimiter(d->delimiter) : '\0',
                                           .text = d->n_text > 0 ? d->text : by_default,
                                           .n_text = d->n_text > 0 ? d->n_text : 1,
                                           .label = d->label };
@@ -64,17 +71,23 @@ static int new_task(struct run *run, const struct spec_data *d, struct error *er
 }
 
 static int read_files(struct texts *texts, const struct spec_data *d, char *const *files, uint32_t n,
-                      struct labels *labels, bool learn, struct error *error) {
+                      struct labels *labels, bool learn, struct texts_found *found, struct error *error) {
         struct records_options options = run_records_of(d);
+        uint64_t before = texts_n(texts);
         int r = 0;
 
         for (uint32_t i = 0; r >= 0 && i < n; i++)
-                r = texts_read(texts, files[i], &options, labels, learn, error);
+                r = texts_read(texts, files[i], &options, labels, learn, found, error);
+        if (r >= 0)
+                r = texts_check_empty(found, d->empty, RUN_SKIP_EMPTY, error);
+        if (r >= 0 && n > 0 && texts_n(texts) == before)
+                r = error_input(error, BERTD_EXIT_DATA, "%s: all its texts are empty", files[0]);
         return r;
 }
 
 /* The first stage that has a task learns its classes. */
-static int read_train(struct run *run, const struct spec_data *d, struct texts *texts, struct error *error) {
+static int read_train(struct run *run, const struct spec_data *d, struct texts *texts, struct texts_found *found,
+                      struct error *error) {
         uint32_t t = find_task(run, d);
         struct run_task *task = &run->tasks[t];
         uint64_t first = texts_n(texts);
@@ -82,7 +95,7 @@ static int read_train(struct run *run, const struct spec_data *d, struct texts *
 
         int r = is_new ? new_task(run, d, error) : 0;
         if (r >= 0)
-                r = read_files(texts, d, d->train, d->n_train, &task->labels, learn, error);
+                r = read_files(texts, d, d->train, d->n_train, &task->labels, learn, found, error);
         if (r >= 0 && learn)
                 r = labels_sort(&task->labels, texts, first, error);
         if (r < 0)
@@ -93,13 +106,13 @@ static int read_train(struct run *run, const struct spec_data *d, struct texts *
 }
 
 static int read_other(struct run *run, const struct spec_data *d, enum run_part part, struct texts *texts,
-                      struct error *error) {
+                      struct texts_found *found, struct error *error) {
         struct run_task *task = &run->tasks[find_task(run, d)];
+        bool validation = part == PART_VALIDATION;
         uint64_t first = texts_n(texts);
 
-        int r = part == PART_VALIDATION
-                        ? read_files(texts, d, d->validation, d->n_validation, &task->labels, false, error)
-                        : read_files(texts, d, d->test, d->n_test, &task->labels, false, error);
+        int r = read_files(texts, d, validation ? d->validation : d->test, validation ? d->n_validation : d->n_test,
+                           &task->labels, false, found, error);
         texts_shift_labels(texts, first, task->first);
         return r;
 }
@@ -111,7 +124,8 @@ static int read_part(struct run *run, struct run_stage *stage, enum run_part par
         int r = new_texts(run, &stage->spec->data, &texts, error);
         for (uint32_t t = 0; r >= 0 && t < spec_n_tasks(stage->spec); t++) {
                 const struct spec_data *d = spec_task(stage->spec, t);
-                r = part == PART_TRAIN ? read_train(run, d, texts, error) : read_other(run, d, part, texts, error);
+                r = part == PART_TRAIN ? read_train(run, d, texts, &stage->found[part], error)
+                                       : read_other(run, d, part, texts, &stage->found[part], error);
         }
         stage->texts[part] = texts;
         if (r < 0 || texts_n(texts) == 0)
@@ -156,6 +170,108 @@ static int check_task(const struct run *run, const struct run_stage *stage, cons
                            d->train[0], task->labels.name[first]);
 }
 
+/* ---- what there is ---- */
+
+static int compare_lengths(const void *a, const void *b) {
+        const uint32_t *x = a, *y = b;
+        return (*x > *y) - (*x < *y);
+}
+
+static bool is_of(const struct run_task *task, int32_t label) {
+        return label >= (int32_t) task->first && label < (int32_t) (task->first + task->labels.n);
+}
+
+/* Classes named in a list, and texts in each, of the set. */
+static void print_classes(const struct run_task *task, const struct text_set *set, uint64_t *count) {
+        for (uint64_t i = 0; i < set->n; i++) {
+                int32_t label = texts_label(set->texts, set->index[i]);
+                if (is_of(task, label))
+                        count[label - (int32_t) task->first]++;
+        }
+        for (uint32_t c = 0; c < task->labels.n && c < CLASSES_SAID; c++)
+                (void) fprintf(stderr, "%8" PRIu64 "  %s\n", count[c], task->labels.name[c]);
+        if (task->labels.n > CLASSES_SAID)
+                (void) fprintf(stderr, "       …  and %u more\n", task->labels.n - CLASSES_SAID);
+}
+
+static void print_lengths(const struct run_task *task, const struct text_set *set, const char *part, uint32_t *length) {
+        uint64_t n = 0, cut = 0;
+
+        for (uint64_t i = 0; i < set->n; i++) {
+                uint64_t index = set->index[i];
+                if (!is_of(task, texts_label(set->texts, index)))
+                        continue;
+                length[n++] = texts_length(set->texts, index);
+                cut += texts_is_cut(set->texts, index);
+        }
+        qsort(length, n, sizeof(*length), compare_lengths);
+        (void) fprintf(stderr,
+                       "%s%s%s: %" PRIu64 " texts of %u classes, %u tokens (median), at most %u; %" PRIu64 " are cut\n",
+                       task->name, task->name[0] ? " " : "", part, n, task->labels.n, n > 0 ? length[n / 2] : 0,
+                       n > 0 ? length[n - 1] : 0, cut);
+}
+
+/* Of all texts in the files, used or not: what may be a mistake in them. */
+static void warn_of_classes(const struct run_task *task, const struct texts *texts, uint64_t *count) {
+        uint32_t few = 0;
+        size_t n_first;
+        const struct text_first *first = texts_first(texts, &n_first);
+
+        for (uint64_t i = 0; i < texts_n(texts); i++)
+                if (is_of(task, texts_label(texts, i)))
+                        count[texts_label(texts, i) - (int32_t) task->first]++;
+        for (uint32_t c = 0; c < task->labels.n; c++)
+                if (count[c] < FEW_TEXTS && few++ < CLASSES_WARNED)
+                        (void) fprintf(stderr, "bert-trainer: class '%.64s': %s\n", task->labels.name[c],
+                                       count[c] == 0   ? "no text"
+                                       : count[c] == 1 ? "1 text only"
+                                                       : "2 texts only");
+        if (few > CLASSES_WARNED)
+                (void) fprintf(stderr, "bert-trainer: so few texts are there of %u more classes\n",
+                               few - CLASSES_WARNED);
+        for (size_t i = 0; i < n_first; i++) {
+                int32_t label = texts_label(texts, first[i].index);
+                if (is_of(task, label) && count[label - (int32_t) task->first] == 1)
+                        (void) fprintf(stderr,
+                                       "bert-trainer: %s:%" PRIu64 ": label '%.64s' is in this row alone: is it a "
+                                       "header (data.header: true)?\n",
+                                       first[i].path, first[i].line, task->labels.name[label - (int32_t) task->first]);
+        }
+}
+
+static const char *const parts[PART_MAX] = { "train", "validation", "test" };
+
+static void describe_task(const struct run_stage *stage, const struct run_task *task, uint64_t *count,
+                          uint32_t *length) {
+        for (unsigned p = 0; p < PART_MAX; p++)
+                if (stage->set[p].n > 0)
+                        print_lengths(task, &stage->set[p], parts[p], length);
+        memset(count, 0, task->labels.n * sizeof(*count));
+        print_classes(task, &stage->set[PART_TRAIN], count);
+        memset(count, 0, task->labels.n * sizeof(*count));
+        warn_of_classes(task, stage->texts[PART_TRAIN], count);
+}
+
+static void describe_stage(const struct run *run, const struct run_stage *stage) {
+        uint64_t most = MAX(stage->set[PART_TRAIN].n, MAX(stage->set[PART_VALIDATION].n, stage->set[PART_TEST].n));
+        cleanup_free uint64_t *count = calloc(run->n_classes + 1, sizeof(*count));
+        cleanup_free uint32_t *length = calloc(most + 1, sizeof(*length));
+
+        for (unsigned p = 0; p < PART_MAX; p++) {
+                texts_print_found(&stage->found[p], stderr);
+                if (stage->texts[p])
+                        texts_print_unknown(stage->texts[p], parts[p], stderr);
+        }
+        for (uint32_t t = 0; count && length && t < spec_n_tasks(stage->spec); t++)
+                describe_task(stage, run_task_of(run, spec_task(stage->spec, t)), count, length);
+}
+
+void run_describe_texts(const struct run *run) {
+        for (uint32_t s = 0; s < run->n_stages; s++)
+                if (run->stages[s].texts[PART_TRAIN])
+                        describe_stage(run, &run->stages[s]);
+}
+
 static int check_classes(const struct run *run, const struct run_stage *stage, struct error *error) {
         int r = 0;
 
@@ -164,15 +280,23 @@ static int check_classes(const struct run *run, const struct run_stage *stage, s
         return r;
 }
 
-void run_count_steps(struct run *run, struct run_stage *stage) {
+int run_count_steps(struct run *run, struct run_stage *stage, struct error *error) {
         uint64_t n = stage->n[PART_TRAIN];
         struct spec *spec = run->whole->n_stages > 0 ? run->whole->stages[stage - run->stages] : run->whole;
         double batches = (double) n / (double) spec->train.global_batch;
+        char epochs[32];
 
         if (spec->train.steps == 0)
                 spec->train.steps = MAX((uint64_t) ceil(spec->train.epochs * batches), UINT64_C(1));
         if (spec->train.evaluate_every == 0 && run->whole->kind == JOB_FINETUNE)
-                spec->train.evaluate_every = MAX((uint64_t) ceil(batches), UINT64_C(1));
+                spec->train.evaluate_every = MIN(MAX((uint64_t) ceil(batches), UINT64_C(1)), spec->train.steps);
+        if (spec->optimizer.warmup_steps > spec->train.steps)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: optimizer.warmup_steps: %" PRIu64 " is more than the %" PRIu64
+                                   " steps of train.epochs %s; give fewer, or more epochs",
+                                   run->options->spec_path, spec->optimizer.warmup_steps, spec->train.steps,
+                                   spec_get(spec, "train.epochs", epochs, sizeof(epochs)));
+        return 0;
 }
 
 int run_open_texts(struct run *run, uint32_t index, struct error *error) {
@@ -196,8 +320,7 @@ int run_open_texts(struct run *run, uint32_t index, struct error *error) {
                 stage->source[p] = text_set_source(&stage->set[p]);
                 stage->n[p] = stage->set[p].n;
         }
-        run_count_steps(run, stage);
-        return 0;
+        return run_count_steps(run, stage, error);
 }
 
 int run_set_class_ranges(struct run *run, struct error *error) {

@@ -31,7 +31,7 @@ static int take_lock(struct rundir *rundir, struct error *error) {
 
         rundir->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (rundir->lock < 0)
-                return error_errno(error, errno, "%s", path);
+                return error_output(error, errno, path);
         if (fcntl(rundir->lock, F_SETLK, &lock) == 0)
                 return 0;
         if (errno != EACCES && errno != EAGAIN)
@@ -55,7 +55,7 @@ static bool parse_name(const char *name, uint64_t *ret_step) {
 static int remove_leftovers(const struct rundir *rundir, struct error *error) {
         cleanup_closedir DIR *folder = opendir(rundir->checkpoints);
         if (!folder)
-                return error_errno(error, errno, "%s", rundir->checkpoints);
+                return error_output(error, errno, rundir->checkpoints);
         for (struct dirent *entry; (entry = readdir(folder));) {
                 size_t n = strlen(entry->d_name);
                 if (strncmp(entry->d_name, "step-", 5) == 0 && n > 9 && strcmp(entry->d_name + n - 9, ".ckpt.tmp") == 0)
@@ -112,7 +112,7 @@ int rundir_list(const struct rundir *rundir, uint64_t **ret_steps, size_t *ret_n
         size_t n = 0, room = 0;
 
         if (!folder)
-                return error_errno(error, errno, "%s", rundir->checkpoints);
+                return error_output(error, errno, rundir->checkpoints);
         for (struct dirent *entry; (entry = readdir(folder));) {
                 uint64_t step;
                 if (!parse_name(entry->d_name, &step))
@@ -156,7 +156,7 @@ static int abandon(const struct rundir *rundir, const char *folder, uint64_t ste
         cleanup_free char *to = format_string("%s/step-%09" PRIu64 ".ckpt", folder, step);
         if (!from || !to)
                 return error_errno(error, ENOMEM, "%s", folder);
-        return rename(from, to) < 0 ? error_errno(error, errno, "%s", from) : 0;
+        return rename(from, to) < 0 ? error_output(error, errno, from) : 0;
 }
 
 int rundir_abandon_newer(const struct rundir *rundir, uint64_t step, struct error *error) {

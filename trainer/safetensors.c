@@ -18,6 +18,7 @@
 
 #include "bertd/exit.h"
 #include "common/file.h"
+#include "common/json_read.h"
 
 #define HEADER_MAX UINT64_C(100000000) /* the format's own limit */
 #define LENGTH_SIZE 8
@@ -78,7 +79,7 @@ static int map_file(struct safetensors *file, struct error *error) {
                 return error_errno(error, errno, "%s", file->path);
         file->map = map;
         file->size = (size_t) st.st_size;
-        return 0;
+        return file_refuse_pointer(file->path, map, file->size, error);
 }
 
 static int parse_header(struct safetensors *file, uint64_t *ret_length, struct error *error) {
@@ -89,8 +90,7 @@ static int parse_header(struct safetensors *file, uint64_t *ret_length, struct e
                 return error_input(error, BERTD_EXIT_DATA,
                                    "%s: a header of %" PRIu64 " bytes in a file of %zu: not a whole safetensors file",
                                    file->path, length, file->size);
-        file->header =
-                json_loadb((const char *) file->map + LENGTH_SIZE, (size_t) length, JSON_REJECT_DUPLICATES, &why);
+        file->header = json_read((const char *) file->map + LENGTH_SIZE, (size_t) length, JSON_REJECT_DUPLICATES, &why);
         if (!json_is_object(file->header))
                 return error_input(error, BERTD_EXIT_DATA, "%s: header: %s", file->path,
                                    file->header ? "not a JSON object" : why.text);
@@ -127,7 +127,7 @@ static bool read_shape(const json_t *shape, size_t element, struct safetensors_t
 static int read_tensor(const struct safetensors *file, uint64_t data, const char *name, const json_t *item,
                        struct safetensors_tensor *ret, struct error *error) {
         const json_t *offsets = json_object_get(item, "data_offsets");
-        const struct dtype_row *dtype = find_dtype(json_string_value(json_object_get(item, "dtype")));
+        const struct dtype_row *dtype = find_dtype(json_plain_string(json_object_get(item, "dtype")));
         struct safetensors_tensor t = { .name = name };
 
         if (!dtype)
@@ -285,5 +285,5 @@ int safetensors_write(const char *path, const struct safetensors_tensor *tensors
         if (r >= 0)
                 return 0;
         (void) unlink(temporary);
-        return error_errno(error, -r, "%s", path);
+        return error_output(error, -r, path);
 }

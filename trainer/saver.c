@@ -31,6 +31,7 @@ struct saver {
         char *spare;                       /* as many in the backend's memory; NULL: the state itself is read */
         struct checkpoint_tensor *tensors; /* (N_KINDS × n_tensors), data in the snapshot */
         struct checkpoint_meta meta;
+        const struct assets *assets; /* NULL: none */
         struct saver_result result;
 };
 
@@ -98,8 +99,9 @@ static void write_snapshot(struct saver *saver) {
         if (saver->result.r >= 0)
                 saver->result.r = check_snapshot(saver);
         if (saver->result.r >= 0)
-                saver->result.r = checkpoint_write(saver->result.path, &saver->meta, saver->tensors,
-                                                   N_KINDS * model_n_tensors(saver->model), &saver->result.error);
+                saver->result.r =
+                        checkpoint_write(saver->result.path, &saver->meta, saver->tensors,
+                                         N_KINDS * model_n_tensors(saver->model), saver->assets, &saver->result.error);
         saver->result.seconds = (double) (clock_monotonic_usec() - begin) / 1e6;
 }
 
@@ -160,6 +162,8 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
         return 0;
 }
 
+void saver_set_assets(struct saver *saver, const struct assets *assets) { saver->assets = assets; }
+
 void saver_take_spare(struct saver *saver) { saver->spare = model_allocate_spare(saver->model, N_KINDS); }
 
 void saver_free(struct saver *saver) {
@@ -174,6 +178,7 @@ void saver_free(struct saver *saver) {
         }
         (void) pthread_cond_destroy(&saver->changed);
         (void) pthread_mutex_destroy(&saver->lock);
+        checkpoint_meta_free(&saver->meta);
         free(saver->tensors);
         model_release_spare(saver->model, saver->spare, N_KINDS);
         if (saver->snapshot)
@@ -206,7 +211,8 @@ void saver_wait(struct saver *saver, struct saver_result *ret) {
 void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta,
                  struct saver_result *ret_previous) {
         saver_wait(saver, ret_previous);
-        saver->meta = *meta;
+        checkpoint_meta_free(&saver->meta);
+        checkpoint_meta_copy(&saver->meta, meta);
         (void) snprintf(saver->result.path, sizeof(saver->result.path), "%s", path);
         saver->result.step = step;
         for (uint32_t kind = 0; saver->spare && kind < N_KINDS; kind++)

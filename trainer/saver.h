@@ -28,6 +28,9 @@ struct saver_result {
 int saver_new(struct model *model, struct saver **ret, struct error *error);
 void saver_free(struct saver *saver); /* waits for a write under way */
 
+/* What every checkpoint holds besides: borrowed, to be kept as it is. */
+void saver_set_assets(struct saver *saver, const struct assets *assets);
+
 /* Takes memory that the device has to spare, so that the state is copied there first; to be called when all else has its own. */
 void saver_take_spare(struct saver *saver);
 

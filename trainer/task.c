@@ -14,6 +14,7 @@
 static const char *const encodings[ENCODING_MAX] = DATA_ENCODING_NAMES;
 static const char *const headers[HEADER_MAX] = DATA_HEADER_NAMES;
 static const char *const formats[FORMAT_MAX] = DATA_FORMAT_NAMES;
+static const char *const empties[EMPTY_MAX] = DATA_EMPTY_NAMES;
 
 int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name, uint32_t n_classes, uint32_t first,
                   const struct spec_data *data, struct error *error) {
@@ -25,18 +26,15 @@ int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name
         if (data->n_text == 0)
                 (void) json_array_append_new(columns, json_string("text"));
         json_t *row =
-                json_pack("{s:s, s:I, s:I, s:o, s:s, s:s, s:s, s:s}", "name", name, "classes", (json_int_t) n_classes,
-                          "first", (json_int_t) first, "text", columns, "label", data->label, "encoding",
-                          encodings[data->encoding], "header", headers[data->header], "format", formats[data->format]);
+                json_pack("{s:s, s:I, s:I, s:o, s:s, s:s, s:s, s:s, s:s, s:s*, s:s}", "name", name, "classes",
+                          (json_int_t) n_classes, "first", (json_int_t) first, "text", columns, "label", data->label,
+                          "encoding", encodings[data->encoding], "header", headers[data->header], "format",
+                          formats[data->format], "kind", formats[records_format(data->train[0], data->format)],
+                          "delimiter", data->delimiter, "empty", empties[data->empty]);
         cleanup_free char *text = row ? json_dumps(row, JSON_COMPACT) : NULL;
         json_decref(row);
         if (!text)
                 return error_errno(error, ENOMEM, "task");
-        if (strlen(text) >= sizeof(meta->items[0].value))
-                return error_input(
-                        error, BERTD_EXIT_CONFIG,
-                        "data.text, label, task: with their names a row of a checkpoint is %zu bytes, at most %zu fit",
-                        strlen(text), sizeof(meta->items[0].value) - 1);
         (void) snprintf(key, sizeof(key), "task.%u", index);
         checkpoint_meta_set(meta, key, "%s", text);
         return 0;
@@ -62,19 +60,25 @@ static int take_labels(struct task *task, const struct labels *all, uint64_t beg
 static int read_row(struct task *task, const json_t *row, const struct labels *all, uint64_t begin,
                     struct error *error) {
         const json_t *columns = json_object_get(row, "text");
-        const char *label = json_string_value(json_object_get(row, "label"));
+        const char *label = json_string_value(json_object_get(row, "label")),
+                   *name = json_string_value(json_object_get(row, "name")),
+                   *delimiter = json_string_value(json_object_get(row, "delimiter"));
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < json_array_size(columns); i++) {
-                const char *name = json_string_value(json_array_get(columns, i));
-                r = labels_add(&task->columns, name ? name : "", error);
+                const char *column = json_string_value(json_array_get(columns, i));
+                r = labels_add(&task->columns, column ? column : "", error);
         }
         task->format = choice_of(row, "format", formats, FORMAT_MAX);
+        task->kind = choice_of(row, "kind", formats, FORMAT_MAX);
         task->encoding = choice_of(row, "encoding", encodings, ENCODING_MAX);
+        task->empty = choice_of(row, "empty", empties, EMPTY_MAX);
+        task->delimiter = delimiter ? spec_delimiter(delimiter) : '\0';
         task->header = choice_of(row, "header", headers, HEADER_MAX);
         task->first = (uint32_t) json_integer_value(json_object_get(row, "first"));
         task->label = strdup(label ? label : "label");
-        if (!task->label)
+        task->name = strdup(name ? name : "");
+        if (!task->label || !task->name)
                 return error_errno(error, ENOMEM, "task");
         return r < 0 ? r
                      : take_labels(task, all, begin, (uint64_t) json_integer_value(json_object_get(row, "classes")),
@@ -86,7 +90,8 @@ static int read_default(struct task *task, const struct labels *all, struct erro
         int r = labels_add(&task->columns, "text", error);
 
         task->label = strdup("label");
-        if (r >= 0 && !task->label)
+        task->name = strdup("");
+        if (r >= 0 && (!task->label || !task->name))
                 r = error_errno(error, ENOMEM, "task");
         return r < 0 ? r : take_labels(task, all, 0, all->n, error);
 }
@@ -144,6 +149,13 @@ static int find_row(const struct checkpoint *c, const json_t *rows, const char *
         return refuse(c, rows, name, error);
 }
 
+static int check_task(const struct checkpoint *c, const struct task *task, uint32_t n_labels, struct error *error) {
+        if (task->labels.n > 0 && task->columns.n > 0 && task->first <= n_labels &&
+            task->labels.n <= n_labels - task->first)
+                return 0;
+        return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta keys task.0 and labels.0", checkpoint_path(c));
+}
+
 int task_find(const struct checkpoint *c, const char *name, uint32_t n_labels, struct task *ret, struct error *error) {
         struct labels all = {};
 
@@ -157,10 +169,36 @@ int task_find(const struct checkpoint *c, const char *name, uint32_t n_labels, s
                 json_decref(rows);
         }
         labels_free(&all);
-        if (r >= 0 && (ret->labels.n == 0 || ret->columns.n == 0 || ret->first > n_labels ||
-                       ret->labels.n > n_labels - ret->first))
-                r = error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta keys task.0 and labels.0",
-                                checkpoint_path(c));
+        return r < 0 ? r : check_task(c, ret, n_labels, error);
+}
+
+static int list_rows(const struct checkpoint *c, const json_t *rows, const struct labels *all, uint32_t n_labels,
+                     struct task *ret, uint32_t *ret_n, struct error *error) {
+        size_t begin = 0;
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < MAX(json_array_size(rows), (size_t) 1); i++) {
+                const json_t *row = json_array_get(rows, i);
+                r = row ? read_row(&ret[i], row, all, begin, error) : read_default(&ret[i], all, error);
+                begin += (size_t) json_integer_value(json_object_get(row, "classes"));
+                *ret_n = (uint32_t) i + 1;
+                if (r >= 0)
+                        r = check_task(c, &ret[i], n_labels, error);
+        }
+        return r;
+}
+
+int task_list(const struct checkpoint *c, uint32_t n_labels, struct task *ret, uint32_t *ret_n, struct error *error) {
+        struct labels all = {};
+
+        *ret_n = 0;
+        int r = weights_labels(c, &all, error);
+        if (r >= 0 && n_labels > 0 && all.n > 0) {
+                json_t *rows = read_rows(c);
+                r = rows ? list_rows(c, rows, &all, n_labels, ret, ret_n, error) : error_errno(error, ENOMEM, "task");
+                json_decref(rows);
+        }
+        labels_free(&all);
         return r;
 }
 
@@ -168,5 +206,6 @@ void task_free(struct task *task) {
         labels_free(&task->labels);
         labels_free(&task->columns);
         free(task->label);
+        free(task->name);
         *task = (struct task) {};
 }

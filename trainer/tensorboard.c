@@ -127,9 +127,9 @@ int tensorboard_open(const char *folder, uint64_t step, struct tensorboard **ret
         int r = mkdir_parents(folder, 0777, error);
         board->fd = r < 0 ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
         if (r >= 0 && board->fd < 0)
-                r = error_errno(error, errno, "%s", path);
+                r = error_output(error, errno, path);
         else if (r >= 0 && (r = write_start(board, step)) < 0)
-                r = error_errno(error, -r, "%s", path);
+                r = error_output(error, -r, path);
         if (r < 0) {
                 tensorboard_close(board);
                 return r;

@@ -14,16 +14,21 @@
 #include "bertd/exit.h"
 #include "trainer/permute.h"
 #include "trainer/philox.h"
+#include "trainer/text/unknown.h"
 
 enum place { PLACE_SHUFFLE, PLACE_SPLIT, PLACE_SUBSET }; /* of PHILOX_SHUFFLE; never renumbered */
 
 struct texts {
         const struct encoder *encoder;
         struct texts_options options;
-        struct ids ids, raw;             /* raw: of the text being added */
+        struct ids ids, raw; /* raw: of the text being added */
+        struct unknown unknown;
         uint64_t *begin, *first_segment; /* (segments + 1), (n + 1) */
         int32_t *label;                  /* (n) */
+        uint32_t *length;                /* (n) before it was shortened */
         size_t n_segments, n, segment_room, room;
+        struct text_first *first;
+        size_t n_first;
 };
 
 int texts_new(const struct encoder *encoder, const struct texts_options *options, struct texts **ret,
@@ -43,10 +48,17 @@ void texts_free(struct texts *t) {
                 return;
         free(t->ids.data);
         free(t->raw.data);
+        unknown_free(&t->unknown);
         free(t->begin);
         free(t->first_segment);
         free(t->label);
+        free(t->length);
+        free(t->first);
         free(t);
+}
+
+void texts_print_unknown(const struct texts *t, const char *what, FILE *to) {
+        unknown_print(&t->unknown, t->encoder, what, to);
 }
 
 void texts_clear(struct texts *t) { t->ids.n = t->n_segments = t->n = 0; }
@@ -70,7 +82,10 @@ static int make_room(struct texts *t, size_t segments) {
                 int32_t *label = realloc(t->label, room * sizeof(*label));
                 if (label)
                         t->label = label;
-                if (!first || !label)
+                uint32_t *length = realloc(t->length, room * sizeof(*length));
+                if (length)
+                        t->length = length;
+                if (!first || !label || !length)
                         return -ENOMEM;
                 t->room = room;
         }
@@ -125,6 +140,8 @@ int texts_add(struct texts *t, const char *text, size_t size, int32_t label) {
         if (r >= 0 && t->raw.n == 0)
                 return -ENODATA;
         if (r >= 0)
+                r = unknown_take(&t->unknown, t->encoder, 0, text, size, t->raw.data, t->raw.n);
+        if (r >= 0)
                 r = make_room(t, t->options.max_segments);
         if (r < 0)
                 return r;
@@ -132,6 +149,7 @@ int texts_add(struct texts *t, const char *text, size_t size, int32_t label) {
         r = append_shortened(t);
         if (r < 0)
                 return r;
+        t->length[t->n] = (uint32_t) t->raw.n + 2;
         t->label[t->n++] = label;
         t->first_segment[t->n] = t->n_segments;
         return 0;
@@ -139,60 +157,100 @@ int texts_add(struct texts *t, const char *text, size_t size, int32_t label) {
 
 /* ---- files ---- */
 
-int texts_take(struct texts *t, const char *path, const struct record *record, struct labels *labels, bool learn,
-               struct error *error) {
-        int32_t label = record->label ? labels_find(labels, record->label) : -1;
+/* The class of the last text. */
+static int take_label(struct texts *t, const char *path, const struct record *record, struct labels *labels, bool learn,
+                      struct error *error) {
+        int32_t label = learn ? labels_find(labels, record->label) : labels_find_class(labels, record->label);
         int r = 0;
 
-        if (label < 0 && record->label && !learn)
+        if (label < 0 && !learn)
                 return error_input(error, BERTD_EXIT_DATA,
-                                   "%s:%" PRIu64 ": label '%.64s' is none of the %u classes of training", path,
-                                   record->line, record->label, labels->n);
-        if (label < 0 && record->label) {
+                                   "%s:%" PRIu64 ": label '%.64s' is none of the %u classes of training%s", path,
+                                   record->line, record->label, labels->n,
+                                   record->first ? ": is this row a header (header: true)?" : "");
+        if (label < 0) {
                 r = labels_add(labels, record->label, error);
-                if (r < 0)
-                        return error_prefix(error, "%s:%" PRIu64, path, record->line);
                 label = (int32_t) labels->n - 1;
         }
-        r = texts_add(t, record->text, record->size, label);
+        t->label[t->n - 1] = label;
+        return r < 0 ? error_prefix(error, "%s:%" PRIu64, path, record->line) : 0;
+}
+
+int texts_take(struct texts *t, const char *path, const struct record *record, struct labels *labels, bool learn,
+               struct error *error) {
+        int r = texts_add(t, record->text, record->size, -1);
+
         if (r == -ENODATA)
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": empty text: no token is left of it", path,
-                                   record->line);
-        return r < 0 ? error_errno(error, -r, "%s", path) : 0;
+                return 0;
+        if (r < 0)
+                return error_errno(error, -r, "%s", path);
+        r = record->label ? take_label(t, path, record, labels, learn, error) : 0;
+        return r < 0 ? r : 1;
+}
+
+static int note_first(struct texts *t, const char *path, const struct record *record, struct error *error) {
+        struct text_first *first = realloc(t->first, (t->n_first + 1) * sizeof(*first));
+
+        if (!first)
+                return error_errno(error, ENOMEM, "%s", path);
+        t->first = first;
+        t->first[t->n_first++] = (struct text_first) { path, record->line, t->n - 1 };
+        return 0;
+}
+
+static int read_record(struct texts *t, const char *path, const struct record *record, struct labels *labels,
+                       bool learn, struct texts_found *found, struct error *error) {
+        int r = texts_take(t, path, record, labels, learn, error);
+
+        if (r == 0)
+                texts_note_empty(found, path, record);
+        return r > 0 && record->first && record->label ? note_first(t, path, record, error) : r;
 }
 
 int texts_read(struct texts *t, const char *path, const struct records_options *options, struct labels *labels,
-               bool learn, struct error *error) {
+               bool learn, struct texts_found *found, struct error *error) {
         cleanup_records struct records *records = NULL;
+        uint64_t before = t->n + found->n_empty;
+        struct error encoding = {};
         struct record record;
-        size_t before = t->n;
 
         int r = records_open(path, options, &records, error);
         while (r >= 0 && (r = records_next(records, &record, error)) > 0)
-                r = texts_take(t, path, &record, labels, learn, error);
-        if (r >= 0 && t->n == before)
+                r = read_record(t, path, &record, labels, learn, found, error);
+        if (records && records_finish(records, &found->bytes, &encoding) < 0) { /* whatever else is wrong comes of it */
+                *error = encoding;
+                return -EINVAL;
+        }
+        if (r >= 0 && t->n + found->n_empty == before)
                 return error_input(error, BERTD_EXIT_DATA, "%s: holds no text", path);
         return r;
 }
 
+void texts_note_empty(struct texts_found *found, const char *path, const struct record *record) {
+        if (found->n_empty++ > 0)
+                return;
+        found->first_empty = path;
+        found->empty_line = record->line;
+}
+
+int texts_check_empty(const struct texts_found *found, enum data_empty empty, const char *option, struct error *error) {
+        if (found->n_empty == 0 || empty == EMPTY_SKIP)
+                return 0;
+        return error_input(error, BERTD_EXIT_DATA,
+                           "%s:%" PRIu64 ": empty text, the first of %" PRIu64 "; %s leaves them out",
+                           found->first_empty, found->empty_line, found->n_empty, option);
+}
+
+void texts_print_found(const struct texts_found *found, FILE *to) {
+        text_findings_print(&found->bytes, to);
+        if (found->n_empty > 0)
+                (void) fprintf(to, "bert-trainer: %s:%" PRIu64 ": empty text, the first of %" PRIu64 " left out\n",
+                               found->first_empty, found->empty_line, found->n_empty);
+}
+
 /* ---- labels in order ---- */
 
-static bool whole_number(const char *text, long long *ret) {
-        char *end;
-
-        errno = 0;
-        *ret = strtoll(text, &end, 10);
-        return end != text && *end == '\0' && errno == 0;
-}
-
-static int compare_names(const void *a, const void *b) {
-        const char *x = *(char *const *) a, *y = *(char *const *) b;
-        long long i, j;
-
-        if (whole_number(x, &i) && whole_number(y, &j) && i != j)
-                return i < j ? -1 : 1;
-        return strcmp(x, y);
-}
+static int by_order(const void *a, const void *b) { return labels_compare(*(char *const *) a, *(char *const *) b); }
 
 int labels_sort(struct labels *labels, struct texts *t, uint64_t first, struct error *error) {
         cleanup_free char **old = malloc((labels->n + 1) * sizeof(*old));
@@ -203,7 +261,7 @@ int labels_sort(struct labels *labels, struct texts *t, uint64_t first, struct e
         if (labels->n == 0)
                 return 0;
         memcpy(old, labels->name, labels->n * sizeof(*old));
-        qsort(labels->name, labels->n, sizeof(*labels->name), compare_names);
+        qsort(labels->name, labels->n, sizeof(*labels->name), by_order);
         for (uint32_t i = 0; i < labels->n; i++)
                 place[i] = labels_find(labels, old[i]);
         for (size_t i = first; i < t->n; i++)
@@ -218,6 +276,19 @@ void texts_shift_labels(struct texts *t, uint64_t first, uint32_t by) {
 
 uint64_t texts_n(const struct texts *t) { return t->n; }
 int32_t texts_label(const struct texts *t, uint64_t index) { return t->label[index]; }
+uint32_t texts_length(const struct texts *t, uint64_t index) { return t->length[index]; }
+
+bool texts_is_cut(const struct texts *t, uint64_t index) {
+        const struct texts_options *o = &t->options;
+        uint64_t segments = o->truncation == TRUNCATION_SEGMENTS ? o->max_segments : 1;
+
+        return t->length[index] - 2 > segments * (o->sequence_length - 2);
+}
+
+const struct text_first *texts_first(const struct texts *t, size_t *ret_n) {
+        *ret_n = t->n_first;
+        return t->first;
+}
 
 void texts_hash(const struct texts *t, char hex[33]) {
         XXH128_hash_t parts[3] = { XXH3_128bits(t->ids.data, t->ids.n * sizeof(*t->ids.data)),

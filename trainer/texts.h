@@ -29,9 +29,19 @@ struct labels {
 };
 
 int labels_add(struct labels *labels, const char *name, struct error *error);
-int32_t labels_find(const struct labels *labels, const char *name); /* −1: not there */
+int32_t labels_find(const struct labels *labels, const char *name);       /* −1: not there */
+int32_t labels_find_class(const struct labels *labels, const char *name); /* or LABEL_3, as transformers calls 3 */
 int labels_set(struct labels *labels, char *const *names, uint32_t n, struct error *error);
 void labels_free(struct labels *labels);
+
+/* The order of classes, a total one, alike on every machine: numbers (a sign, digits, a decimal point; of any length) by value, then other
+ * names; numbers of one value (1, 01, 1.0) and other names by code point. As strcmp does: < 0, 0 (the same name), > 0. */
+int labels_compare(const char *a, const char *b);
+
+/* For each of own's classes the index of the same name among `its`, −1 where it has none such, in `ret` (own.n). LABEL_3, as transformers
+ * calls a class without a name, is the same as 3. */
+enum labels_match { LABELS_NONE, LABELS_SOME, LABELS_ALL }; /* ALL: each name is in both */
+enum labels_match labels_match(const struct labels *own, const struct labels *its, int32_t *ret);
 
 /* ["World","Sports"]; the caller frees; NULL: no memory. And back; exit 76 naming `path`. */
 char *labels_json(const struct labels *labels);
@@ -51,21 +61,41 @@ int texts_new(const struct encoder *encoder, const struct texts_options *options
               struct error *error);
 void texts_free(struct texts *texts);
 
+/* A line about `what` where the vocabulary does not know much of the texts that were added, dropped ones too (text/unknown.h). */
+void texts_print_unknown(const struct texts *texts, const char *what, FILE *to);
+
 /* Drops all texts and keeps the memory. */
 void texts_clear(struct texts *texts);
+
+/* What is to be said of files of texts that were read; zeroed = nothing. Paths are borrowed. */
+struct texts_found {
+        struct text_findings bytes;
+        uint64_t n_empty, empty_line; /* texts without a token, and where the first of them is */
+        const char *first_empty;
+};
+
+void texts_note_empty(struct texts_found *found, const char *path, const struct record *record);
+
+/* Refused (exit 65) where there were empty texts and `empty` does not skip them; `option`: how a user says so. */
+int texts_check_empty(const struct texts_found *found, enum data_empty empty, const char *option, struct error *error);
+
+/* A line for each finding. */
+void texts_print_found(const struct texts_found *found, FILE *to);
 
 /* -ENODATA: the text has no token. */
 int texts_add(struct texts *texts, const char *text, size_t size, int32_t label);
 
-/* A record of `path`, whose label, where it has one, is among the labels; `learn`: or is added to them. */
+/* A record of `path`, whose label, where it has one, is among the labels; `learn`: or is added to them. 0: its text has no token, and it is
+ * left out; else 1. */
 int texts_take(struct texts *texts, const char *path, const struct record *record, struct labels *labels, bool learn,
                struct error *error);
 
-/* All records of a file. `learn`: names not seen yet are added to the labels; else they are refused (exit 65, file and line). */
+/* All records of a file but the empty ones, of which *found counts the number. `learn`: names not seen yet are added to the labels; else they are
+ * refused (exit 65, file and line). */
 int texts_read(struct texts *texts, const char *path, const struct records_options *options, struct labels *labels,
-               bool learn, struct error *error);
+               bool learn, struct texts_found *found, struct error *error);
 
-/* Puts names in order (numbers by value) and the labels of the texts from `first` on with them. */
+/* Puts names in order and the labels of the texts from `first` on with them. */
 int labels_sort(struct labels *labels, struct texts *texts, uint64_t first, struct error *error);
 
 /* Adds `by` to the labels of the texts from `first` on: a task's classes come after those of the tasks before it. */
@@ -73,6 +103,17 @@ void texts_shift_labels(struct texts *texts, uint64_t first, uint32_t by);
 
 uint64_t texts_n(const struct texts *texts);
 int32_t texts_label(const struct texts *texts, uint64_t index);
+
+/* Tokens with [CLS] and [SEP], before it was shortened; and whether it was. */
+uint32_t texts_length(const struct texts *texts, uint64_t index);
+bool texts_is_cut(const struct texts *texts, uint64_t index);
+
+/* The first text of a file of columns that has no header: it may be one. */
+struct text_first {
+        const char *path; /* borrowed */
+        uint64_t line, index;
+};
+const struct text_first *texts_first(const struct texts *texts, size_t *ret_n);
 
 /* xxh3-128 over ids, lengths and labels. */
 void texts_hash(const struct texts *texts, char hex[33]);

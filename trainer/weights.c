@@ -11,13 +11,16 @@
 
 #include "bertd/exit.h"
 
+#define FRESH_KEY "fresh_heads"
+#define NO_HEAD "none"
+
 int weights_set_config(struct checkpoint_meta *meta, const struct model_config *config, struct error *error) {
         json_t *json = config_json(config);
         cleanup_free char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
         char hash[33];
 
         json_decref(json);
-        if (!text || strlen(text) >= sizeof(meta->items[0].value))
+        if (!text)
                 return error_errno(error, ENOMEM, "config");
         config_hash(config, hash);
         checkpoint_meta_set(meta, "config", "%s", text);
@@ -63,33 +66,48 @@ int weights_text_options(const struct checkpoint *checkpoint, struct text_option
         return 0;
 }
 
-int weights_vocabulary(const struct checkpoint *checkpoint, const char *path, struct vocab **ret, const char **ret_path,
-                       struct error *error) {
-        const struct checkpoint_meta *meta = checkpoint_meta(checkpoint);
-        const char *hash = checkpoint_meta_get(meta, "vocab_hash");
-        cleanup_vocab struct vocab *vocab = NULL;
-        char found[VOCAB_HASH_MAX];
+static const char *const head_names[MODEL_PART_MAX] = {
+        [PART_POOLER] = "pooler",         [PART_MLM_HEAD] = "mlm_head", [PART_SENTENCE_HEAD] = "sentence_head",
+        [PART_CLASSIFIER] = "classifier", [PART_SEGMENTS] = "segments",
+};
 
-        if (!path)
-                path = checkpoint_meta_get(meta, "vocab_path");
-        if (!path)
-                return error_input(error, BERTD_EXIT_USAGE,
-                                   "%s does not say where its vocabulary is: give --vocab FILE",
-                                   checkpoint_path(checkpoint));
-        int r = vocab_load(path, &vocab, error);
-        if (r < 0)
-                return error_prefix(error, "--vocab FILE");
-        vocab_hash(vocab, found);
-        if (hash && strcmp(found, hash) != 0)
-                return error_input(error, BERTD_EXIT_DATA, "%s: not the vocabulary that %s was trained with", path,
-                                   checkpoint_path(checkpoint));
-        *ret = steal_pointer(&vocab);
-        *ret_path = path;
+void weights_set_fresh(struct checkpoint_meta *meta, unsigned heads) {
+        char text[128] = "";
+        size_t used = 0;
+
+        for (unsigned part = 0; part < MODEL_PART_MAX; part++)
+                if (heads & 1u << part && head_names[part] && used < sizeof(text))
+                        used += (size_t) snprintf(text + used, sizeof(text) - used, "%s%s", used > 0 ? " " : "",
+                                                  head_names[part]);
+        checkpoint_meta_set(meta, FRESH_KEY, "%s", used > 0 ? text : NO_HEAD);
+}
+
+static unsigned find_head(const char *name, size_t size) {
+        for (unsigned part = 0; part < MODEL_PART_MAX; part++)
+                if (head_names[part] && strlen(head_names[part]) == size && memcmp(head_names[part], name, size) == 0)
+                        return 1u << part;
+        return 0;
+}
+
+int weights_fresh(const struct checkpoint *checkpoint, unsigned *ret_heads, struct error *error) {
+        const char *text = checkpoint_meta_get(checkpoint_meta(checkpoint), FRESH_KEY);
+        unsigned heads = 0;
+
+        if (text && strcmp(text, NO_HEAD) == 0)
+                text = NULL;
+        for (size_t n; text && (n = strcspn(text, " ")) > 0; text += n + (text[n] == ' ')) {
+                unsigned head = find_head(text, n);
+                if (head == 0)
+                        return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key " FRESH_KEY " names '%.64s'",
+                                           checkpoint_path(checkpoint), text);
+                heads |= head;
+        }
+        *ret_heads = heads;
         return 0;
 }
 
 #define LABELS_PIECE 1000 /* bytes of a row */
-#define LABELS_PIECES_MAX 24
+#define LABELS_PIECES_MAX 3000
 
 int weights_set_labels(struct checkpoint_meta *meta, const struct labels *labels, struct error *error) {
         cleanup_free char *text = labels_json(labels);
@@ -110,16 +128,20 @@ int weights_set_labels(struct checkpoint_meta *meta, const struct labels *labels
 }
 
 int weights_labels(const struct checkpoint *checkpoint, struct labels *labels, struct error *error) {
-        char text[LABELS_PIECE * LABELS_PIECES_MAX + 1] = "", key[24];
+        cleanup_free char *text = NULL;
+        size_t size, i = 0;
+        char key[32] = "labels.0";
+        FILE *stream = open_memstream(&text, &size);
 
-        for (size_t i = 0; i < LABELS_PIECES_MAX; i++) {
-                (void) snprintf(key, sizeof(key), "labels.%zu", i);
-                const char *piece = checkpoint_meta_get(checkpoint_meta(checkpoint), key);
-                if (!piece)
-                        break;
-                (void) snprintf(text + i * LABELS_PIECE, LABELS_PIECE + 1, "%s", piece);
+        if (!stream)
+                return error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
+        for (const char *piece; (piece = checkpoint_meta_get(checkpoint_meta(checkpoint), key));) {
+                (void) fputs(piece, stream);
+                (void) snprintf(key, sizeof(key), "labels.%zu", ++i);
         }
-        return text[0] ? labels_parse(labels, text, checkpoint_path(checkpoint), error) : 0;
+        if (fclose(stream) != 0)
+                return error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
+        return size > 0 ? labels_parse(labels, text, checkpoint_path(checkpoint), error) : 0;
 }
 
 struct checkpoint_tensor weights_describe(const struct model *model, const struct model_tensor *tensor,
@@ -135,7 +157,7 @@ struct checkpoint_tensor weights_describe(const struct model *model, const struc
 }
 
 int weights_write(const char *path, struct model *model, const struct model_config *config, const char *source,
-                  struct checkpoint_meta *meta, struct error *error) {
+                  struct checkpoint_meta *meta, const struct assets *assets, struct error *error) {
         uint32_t n = model_n_tensors(model);
         cleanup_free struct checkpoint_tensor *tensors = calloc(n, sizeof(*tensors));
 
@@ -151,7 +173,7 @@ int weights_write(const char *path, struct model *model, const struct model_conf
         checkpoint_meta_set(meta, "version", "%s", BERTD_VERSION);
         checkpoint_meta_set(meta, "step", "0");
         int r = weights_set_config(meta, config, error);
-        return r < 0 ? r : checkpoint_write(path, meta, tensors, n, error);
+        return r < 0 ? r : checkpoint_write(path, meta, tensors, n, assets, error);
 }
 
 static int read_tensor(struct checkpoint *c, const struct model *model, const struct model_tensor *t, const char *kind,
@@ -187,19 +209,61 @@ int weights_read_run(struct checkpoint *checkpoint, struct model *model, const c
         return r;
 }
 
-/* Whether a head is to stay fresh. */
+/* Whether a head is to stay fresh; of a classifier, rows are chosen. */
 static bool begins_fresh(const struct checkpoint *c, const struct model_tensor *t) {
         int64_t index = checkpoint_find(c, t->name, "param");
         const struct checkpoint_tensor *found = index < 0 ? NULL : checkpoint_tensor(c, (uint32_t) index);
+        size_t first = t->part == PART_CLASSIFIER ? 1 : 0;
 
         if (t->part < PART_POOLER)
                 return false;
-        return !found ||
-               (t->part >= PART_CLASSIFIER &&
-                (found->n_dims != t->n_dims || memcmp(found->shape, t->shape, t->n_dims * sizeof(t->shape[0])) != 0));
+        return !found || (t->part >= PART_CLASSIFIER &&
+                          (found->n_dims != t->n_dims || memcmp(found->shape + first, t->shape + first,
+                                                                (t->n_dims - first) * sizeof(t->shape[0])) != 0));
 }
 
-int weights_begin(struct checkpoint *checkpoint, struct model *model, struct error *error) {
+/* Each class' row of the classifier, which is there and as wide. */
+static int read_classes(struct checkpoint *c, const struct model *model, const struct model_tensor *t,
+                        const int32_t *rows, void *run, struct error *error) {
+        uint32_t index = (uint32_t) checkpoint_find(c, t->name, "param");
+        const struct checkpoint_tensor *found = checkpoint_tensor(c, index);
+        size_t width = t->n_elements / t->shape[0] * model_element_size(model);
+        cleanup_free char *all = malloc(found->size + 1);
+
+        if (!all)
+                return error_errno(error, ENOMEM, "%s", checkpoint_path(c));
+        if (found->size != found->shape[0] * width)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
+                                   "%s: tensor %s (param) has another dtype than the model", checkpoint_path(c),
+                                   t->name);
+        int r = checkpoint_read_tensor(c, index, all, error);
+        for (uint32_t i = 0; r >= 0 && i < t->shape[0]; i++)
+                if (rows[i] >= 0 && (uint32_t) rows[i] < found->shape[0])
+                        memcpy((char *) run + t->offset * model_element_size(model) + i * width,
+                               all + (uint32_t) rows[i] * width, width);
+        return r;
+}
+
+static bool has_row(const struct model_tensor *t, const int32_t *rows) {
+        for (uint32_t i = 0; i < t->shape[0]; i++)
+                if (rows[i] >= 0)
+                        return true;
+        return false;
+}
+
+static int begin_tensor(struct checkpoint *c, const struct model *model, const struct model_tensor *t,
+                        const int32_t *rows, void *run, unsigned *fresh, struct error *error) {
+        if (begins_fresh(c, t) || (t->part == PART_CLASSIFIER && !has_row(t, rows))) {
+                *fresh |= 1u << t->part;
+                (void) fprintf(stderr, "bert-trainer: %s begins as a fresh one\n", t->name);
+                return 0;
+        }
+        return t->part == PART_CLASSIFIER ? read_classes(c, model, t, rows, run, error)
+                                          : read_tensor(c, model, t, "param", run, error);
+}
+
+int weights_begin(struct checkpoint *checkpoint, struct model *model, const int32_t *rows, unsigned *fresh,
+                  struct error *error) {
         bool direct = model_in_host_memory(model);
         size_t size = model_run_bytes(model);
         void *to = direct ? model_parameters(model) : model_allocate_host(model, size);
@@ -207,13 +271,8 @@ int weights_begin(struct checkpoint *checkpoint, struct model *model, struct err
 
         if (r >= 0 && !direct) /* what begins fresh is there */
                 model_download(model, to, model_parameters(model));
-        for (uint32_t i = 0; r >= 0 && i < model_n_tensors(model); i++) {
-                const struct model_tensor *t = model_tensor(model, i);
-                if (!begins_fresh(checkpoint, t))
-                        r = read_tensor(checkpoint, model, t, "param", to, error);
-                else
-                        (void) fprintf(stderr, "bert-trainer: %s begins as a fresh one\n", t->name);
-        }
+        for (uint32_t i = 0; r >= 0 && i < model_n_tensors(model); i++)
+                r = begin_tensor(checkpoint, model, model_tensor(model, i), rows, to, fresh, error);
         if (r >= 0 && !direct)
                 model_upload(model, model_parameters(model), to);
         if (!direct && to)

@@ -12,7 +12,7 @@ enum {
                 66, /* an input file is missing (EX_NOINPUT): waited for by a job that has completed a step, else
                                            never retried */
         BERTD_EXIT_OSERR = 71,          /* out of memory, fork failed (EX_OSERR) */
-        BERTD_EXIT_IO = 74,             /* read or write failed, disk full (EX_IOERR) */
+        BERTD_EXIT_IO = 74,             /* read or write failed, cannot be written, disk full (EX_IOERR) */
         BERTD_EXIT_STOPPED = 75,        /* stopped on request after a checkpoint (EX_TEMPFAIL) */
         BERTD_EXIT_BAD_CHECKPOINT = 76, /* this checkpoint cannot be used: try an older one */
         BERTD_EXIT_NAN = 77,            /* loss or gradient is not finite */

@@ -42,11 +42,11 @@ static double write_plain(const char *path, const char *bytes, size_t total) {
 }
 
 static double write_checkpoint(const char *path, const struct checkpoint_tensor *tensors, uint32_t n) {
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         double begin = omp_get_wtime();
 
         checkpoint_meta_set(&meta, "step", "1");
-        return checkpoint_write(path, &meta, tensors, n, NULL) < 0 ? -1 : omp_get_wtime() - begin;
+        return checkpoint_write(path, &meta, tensors, n, NULL, NULL) < 0 ? -1 : omp_get_wtime() - begin;
 }
 
 static uint32_t describe(struct model *model, const char *bytes, struct checkpoint_tensor *tensors) {

@@ -44,5 +44,5 @@ def once():
 for _ in range(2 if how == "compile" else 1):
     once()
 times = [once() for _ in range(repeats)]
-print(json.dumps({"row": sys.argv[1], "how": how, "threads": threads, "samples": samples, "step": statistics.median(times),
+print(json.dumps({"row": sys.argv[1], "how": how, "torch": torch.__version__.split("+")[0], "threads": threads, "samples": samples, "step": statistics.median(times),
                   "memory": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)}))

@@ -77,8 +77,50 @@ echo "the old socket reads the packet" >&3
 for _ in $(seq 100); do [ -s streamed ] && break; sleep 0.1; done
 grep -q '"net, work"' streamed
 ok "and answers before its end" test $? -eq 0
+printf '\nthe old inode' >&3
+ok "an empty line at once, before the next is whole" wait_for 10 eval '[ "$(sed -n 2p streamed)" = "{\"label\":null,\"reason\":\"empty\"}" ]'
 exec 3>&-
 wait $job
+grep -q '^{"label":"disk"' streamed && [ "$(wc -l <streamed)" -eq 3 ]
+ok "and a last line without its end" test $? -eq 0
+# answers FILE [OPTION...]: what predict makes of it, without the figures
+answers() { "$TRAINER" predict whole/best.ckpt "$@" 2>err | sed 's/"probabilities":{[^}]*}/P/' | tr '\n' ' '; }
+printf 'page\n\n\377\n\342\200\213\np\000age\r\n\377page\n\342\202' >odd.txt
+is "each line gets an answer" "$(answers odd.txt)" '{"label":"core",P} {"label":null,"reason":"empty"} {"label":null,"reason":"empty","invalid_bytes":1} {"label":null,"reason":"empty"} {"label":"core",P,"invalid_bytes":1} {"label":"core",P,"invalid_bytes":1} {"label":null,"reason":"empty","invalid_bytes":2} '
+is "even one that begins as UTF-16 would" "$(printf '\377\376\npage' >mark.txt && answers mark.txt)" '{"label":null,"reason":"empty","invalid_bytes":2} {"label":"core",P} '
+answers odd.txt >/dev/null
+ok "and the number of those without is said" grep -q '^bert-trainer: odd.txt:2: no text, the first of 4 such lines' err
+for _ in $(seq 70); do printf '\npage\n\nsocket\n'; done >many.txt
+is "in their order" "$("$TRAINER" predict whole/best.ckpt many.txt 2>/dev/null | awk '(NR % 2) != /null/ {bad++} END {print NR, bad + 0}')" "280 0"
+printf 'x;page\n"";\n\nx\nx;"\npage"\n' >odd.csv
+is "so does each row of csv, between its delimiters" "$(answers odd.csv --delimiter ';')" '{"label":"core",P} {"label":null,"reason":"empty"} {"label":null,"reason":"empty"} {"label":null,"reason":"1 columns, line 1 has 2"} {"label":"core",P} '
+is "and each line of jsonl" "$(printf '{"t": "page", "id": 13444675123456789012345}\n\n{"t"\n{"y": 1}\n' >odd.jsonl && "$TRAINER" predict "$(ckpt jsonl 40)" odd.jsonl 2>err | cut -d: -f2,3 | cut -c 1-16 | tr '\n' ' ')" '"core","probabil null,"reason":"e null,"reason":"n null,"reason":"k '
+{ printf 'y\tt\n'; cat train.tsv; } >header.tsv
+sed 's/train: .train.tsv.*/train: [header.tsv], text: [2], label: y, sequence_length: 32}/; s/steps: 40/steps: 1/' tune.yaml >header.yaml
+tune 1 header.yaml --run-dir header >header.log 2>&1
+is "a header that the label's name tells is no row" "$("$TRAINER" predict "$(ckpt header 1)" header.tsv 2>err | wc -l)" 90
+iconv -f UTF-8 -t UTF-16 dev.tsv >wide.tsv
+ok "predict refuses UTF-16" refuses 65 "wide.tsv: UTF-16LE.*iconv -f UTF-16 -t UTF-8" "$TRAINER" predict whole/best.ckpt wide.tsv
+ok "so does evaluate" refuses 65 "wide.tsv: UTF-16LE" "$TRAINER" evaluate whole/best.ckpt wide.tsv
+{ cat dev.tsv; printf 'core\t\ndisk\t \n'; } >some.tsv
+ok "evaluate refuses empty texts, with their number" refuses 65 "some.tsv:31: empty text, the first of 2; --empty skip leaves them out" "$TRAINER" evaluate whole/best.ckpt some.tsv
+"$TRAINER" evaluate --json --empty skip whole/best.ckpt some.tsv 2>err >skipped.json && [ "$(jq .texts skipped.json)" = 30 ] && grep -q 'some.tsv:31: empty text, the first of 2 left out' err
+ok "or leaves them out" test $? -eq 0
+tr '\t' ';' <dev.tsv | sed 's/net, work/"net, work"/' >semicolons.csv
+"$TRAINER" evaluate --json whole/best.ckpt dev.tsv >a.json 2>/dev/null && "$TRAINER" evaluate --json --delimiter ';' whole/best.ckpt semicolons.csv >b.json 2>/dev/null && cmp -s a.json b.json
+ok "evaluate --delimiter" test $? -eq 0
+
+# Encodings: the model's own for files of its training's kind, else UTF-8.
+sed 's/reads/réads/' train.tsv | iconv -f UTF-8 -t LATIN1 >latin.tsv
+sed 's/train: .train.tsv.*/train: [latin.tsv], encoding: latin-1, text: [2], label: 1, sequence_length: 32}/; s/steps: 40/steps: 1/' tune.yaml >latin.yaml
+tune 1 latin.yaml --run-dir latin >latin.log 2>&1
+latin=$(ckpt latin 1)
+head -n 3 latin.tsv >three.tsv
+is "a file of the training's kind is read in its encoding" "$("$TRAINER" predict "$latin" three.tsv 2>err | grep -c '"label":"[^}]*}}$')" 3
+is "or in the one that is said" "$("$TRAINER" predict --encoding utf-8 "$latin" three.tsv 2>err | grep -c '"invalid_bytes":1}$')" 3
+ok "which is refused of what is evaluated" refuses 65 "three.tsv:1: byte 0xe9: not UTF-8, as are 3 of" "$TRAINER" evaluate --encoding utf-8 "$latin" three.tsv
+is "lines are UTF-8 all the same" "$(cut -f 2 three.tsv | "$TRAINER" predict "$latin" 2>err | grep -c '"invalid_bytes":1}$')" 3
+is "unless it is said" "$(cut -f 2 three.tsv | "$TRAINER" predict --encoding latin-1 "$latin" 2>err | grep -c '"label":"[^}]*}}$')" 3
 
 # Every way to shorten, to choose features, to freeze.
 for how in 'truncation: tail' 'truncation: head_tail' 'truncation: segments'; do
@@ -134,8 +176,12 @@ bad() { # bad CODE PATTERN NAME SED…
 }
 printf 'elsewhere\tthe old file\n' >unknown.tsv
 bad 65 "unknown.tsv:1: label 'elsewhere' is none of the 3 classes" "unknown label in validation" 's/dev.tsv/unknown.tsv/'
-{ cat train.tsv; printf 'core\t \n'; } >empty.tsv
-bad 65 "empty.tsv:91: empty text" "empty text" 's/train.tsv/empty.tsv/'
+{ cat train.tsv; printf 'core\t \ncore\t\ncore\t\342\200\213\n'; } >empty.tsv
+bad 65 "empty.tsv:91: empty text, the first of 3; data.empty: skip leaves them out" "empty texts" 's/train.tsv/empty.tsv/'
+bad 65 "empty.tsv:91: empty text, the first of 3" "empty texts in validation" 's/dev.tsv/empty.tsv/'
+printf 'core\t\n' >blank.tsv
+bad 65 "blank.tsv: all its texts are empty" "only empty texts, left out" 's/dev.tsv/blank.tsv/; s/text:/empty: skip, text:/'
+bad 78 "data.delimiter: 'x': expected tab or" "a letter as delimiter" 's/text:/delimiter: x, text:/'
 grep '^core' train.tsv >one.tsv
 bad 65 "one class only, 'core'" "one class only" 's/train.tsv/one.tsv/'
 { head -n 4 train.tsv; echo core; cat train.tsv; } >short.tsv
@@ -145,7 +191,7 @@ bad 65 "no column 'body' in the header; it has core" "a column that the header l
 printf 'core\tcaf\351\n' >latin.tsv
 bad 65 "latin.tsv:1: byte 0xe9: not UTF-8" "what is not UTF-8" 's/train.tsv/latin.tsv/'
 printf '\377\376c\000' >wide.tsv
-bad 65 "wide.tsv:1: UTF-16" "UTF-16" 's/train.tsv/wide.tsv/'
+bad 65 "wide.tsv: UTF-16LE, expected UTF-8" "UTF-16" 's/train.tsv/wide.tsv/'
 printf 'label,text\ncore,"never closed\n' >open.csv
 bad 65 "open.csv:2: a quoted field is not closed" "a quote that is not closed" 's/train: .train.tsv.*/train: [open.csv], sequence_length: 32}/'
 echo '{"t": 3, "y": "core"}' >number.jsonl
@@ -155,7 +201,7 @@ bad 65 "nothing.tsv: holds no text" "an empty file" 's/train.tsv/nothing.tsv/'
 bad 66 "absent.tsv" "a missing file" 's/train.tsv/absent.tsv/'
 bad 78 "classifier.layers: '9' is not" "a layer that is not there" -e '$aclassifier: {layers: 9}'
 tac vocab.txt >other.txt
-bad 65 "other.txt: not the vocabulary of model.init" "a vocabulary that is not the folder's" 's/model: .*/model: {init: hf, vocab: other.txt}/'
+bad 65 "other.txt: not the vocabulary of" "a vocabulary that is not the folder's" 's/model: .*/model: {init: hf, vocab: other.txt}/'
 { cat train.tsv; printf 'fourth\tthe file\n'; } >four.tsv
 sed 's/train.tsv/four.tsv/' tune.yaml >four.yaml
 ok "another number of classes on resume" refuses 78 "classes 3, the spec .*now gives 4: this may not change on resume" "$TRAINER" finetune four.yaml --run-dir whole

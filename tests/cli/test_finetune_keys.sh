@@ -84,6 +84,33 @@ is "by default text is put in lower case" "$(samples upper.tsv 'shuffle: true')"
 ok "lowercase: false: it is not" eval '[ "$(samples upper.tsv "lowercase: false")" != "$(samples lower.tsv "lowercase: false")" ]'
 is "what is in lower case stays" "$(samples lower.tsv 'lowercase: false')" "$(samples lower.tsv 'shuffle: true')"
 
+# How files are read, and what is said of them.
+printf 'a\tw101 w102\nb\tw103\na\tw104\n' >train.tsv
+plain=$(samples train.tsv 'shuffle: false')
+printf 'a\tw101 w102\nb\t\nb\tw103\na\tw104\nc\t\342\200\213\n' >some.tsv
+is "empty: skip leaves empty texts out, and a class of nothing else" "$(samples some.tsv 'shuffle: false, empty: skip')" "$plain"
+for delimiter in 'tab' '"\t"' ';' '"|"'; do
+        case $delimiter in tab | '"\t"') to='\t' ;; *) to=$(echo "$delimiter" | tr -d '"') ;; esac
+        tr '\t' "$to" <train.tsv | sed "s/w101 w102/\"w101 w102\"/" >train.csv
+        is "delimiter: $delimiter" "$(samples train.csv "shuffle: false, delimiter: $delimiter")" "$plain"
+done
+printf '\357\273\277a\tw101 w102\rb\tw103\ra\tw104' >cr.tsv
+is "a mark and CRs alone" "$(samples cr.tsv 'shuffle: false')" "$plain"
+printf 'a\tw101\377 w102\nb\tw103\na\tw104%99s %99s\n' >bytes.tsv
+is "bytes that are not UTF-8 are left out" "$(samples bytes.tsv 'shuffle: false')" "$plain"
+train=bytes.tsv tune 'empty: refuse'
+ok "and said" grep -q 'bytes.tsv:1: byte 0xff: not UTF-8; left out, with 1 such bytes in all' $run.log
+{ printf 'label\ttext\n'; for _ in 1 2 3; do printf 'a\tw101\nb\tw102 w103\n'; done; printf 'b\t%s\n' "$(seq 101 120 | sed 's/^/w/' | xargs)"; } >header.tsv
+train=header.tsv tune 'validation: [train.tsv]'
+said=$run.log
+is "finetune says how many texts there are, their lengths, and how many of each class" "$(grep -A 4 '^train:' $said | xargs)" \
+        "train: 8 texts of 3 classes, 4 tokens (median), at most 22; 1 are cut validation: 3 texts of 3 classes, 3 tokens (median), at most 4; 0 are cut 3 a 4 b 1 label"
+ok "a class of fewer than 3 texts is warned of" grep -q "^bert-trainer: class 'label': 1 text only" $said
+ok "and a first row that may be a header" grep -q "^bert-trainer: .*/header.tsv:1: label 'label' is in this row alone: is it a header" $said
+ok "no other class is" test "$(grep -c "^bert-trainer: " $said)" -eq 2
+train=header.tsv tune 'header: true'
+ok "nothing is warned of a header" test "$(grep -c "^bert-trainer: " $run.log)" -eq 0
+
 # Weights, read from the checkpoints: each tensor's largest change of one step. AdamW's first is the
 # learning rate for every weight, and weight decay, too little to be seen in two digits, is not zero: what stays is frozen, and not just without
 # a gradient.
@@ -143,6 +170,42 @@ PY
 ok "macro F1 is the mean of the classes' F1" figures
 "$TRAINER" evaluate "$(ckpt $run 960)" train.tsv >text 2>/dev/null
 is "as text, too" "$(sed -n 's/^macro F1  //p' text)" "$(jq -r .macro_f1 figures | awk '{printf "%.4f", $1}')"
+paste train.tsv predicted | awk -F'\t' 'index($3, "\"label\":\"" $1 "\"") { print $1 "\t" $2; exit }' >one.tsv
+"$TRAINER" evaluate --json "$(ckpt $run 960)" one.tsv >figures 2>said
+is "classes that occur nowhere do not count in it" "$(jq -c '[.texts, .macro_f1 == 1]' figures)" "[1,true]"
+is "and are named" "$(sed "s/$(cut -f 1 one.tsv)/c_/" said | grep -c "^bert-trainer: neither predicted nor of any text, so not part of macro F1: 'c[0-9]', 'c[0-9]'$")" 1
+
+# Lengths and cadences: what cannot be is refused in the words of the spec, what never comes is said.
+head -n 8 train.tsv >few.tsv
+cat >few.yaml <<'SPEC'
+kind: finetune
+checkpoint: {every_steps: 2, every_sec: 0, keep: 9}
+model: {config: tiny.json, vocab: vocab.txt}
+data: {train: [few.tsv], validation: [few.tsv], text: [2], label: 1, sequence_length: 12}
+optimizer: {learning_rate: 5e-4, epsilon: 1.0e-5, schedule: constant}
+train: {global_batch: 2, micro_batch: 2, epochs: 1.5}
+SPEC
+few() { # NAME SED: a run of the changed spec in the folder of the first
+        sed "$2" few.yaml >"$1.yaml"
+        timeout 120 "$TRAINER" finetune "$1.yaml" --run-dir few >"$1.log" 2>&1
+}
+"$TRAINER" finetune few.yaml --run-dir few >few.log 2>&1 && not grep -q "few.yaml: " few.log
+ok "cadences that fit are not spoken of" test $? -eq 0
+sed 's/constant/constant, warmup_steps: 7/' few.yaml >warm.yaml
+ok "warm-up beyond the epochs names them" refuses 78 "warm.yaml: optimizer.warmup_steps: 7 is more than the 6 steps of train.epochs 1.5; give fewer, or more epochs" "$TRAINER" finetune warm.yaml --run-dir new
+sed 's/epochs: 1.5/epochs: 0.5/' few.yaml >less.yaml
+ok "fewer epochs than are done" refuses 78 "less.yaml: train.epochs: 0.5 is 2 steps, but the checkpoint few/checkpoints/step-000000006.ckpt is already at step 6" "$TRAINER" finetune less.yaml --run-dir few
+sed 's/epochs: 1.5/steps: 4/' few.yaml >less.yaml
+ok "fewer steps than are done" refuses 78 "less.yaml: train.steps: 4, but the checkpoint .* is already at step 6" "$TRAINER" finetune less.yaml --run-dir few
+few eps 's/epsilon: 1.0e-5/epsilon: 0.0005/'
+ok "a number of a checkpoint is written as a person does" grep -q "made with epsilon 1e-5, the spec (optimizer.epsilon) now gives 0.0005: " eps.log
+few rate 's/learning_rate: 5e-4/learning_rate: 0.0003/; s/epochs: 1.5/epochs: 2/' &&
+        grep -q "^resuming with another learning_rate: 0.0003, was 0.0005\$" rate.log && grep -q "^resuming with train.epochs 2: 8 steps, was 6\$" rate.log
+ok "so is what is said of a change, and epochs are named" test $? -eq 0
+few rare 's/epochs: 1.5/epochs: 2.5, evaluate_every: 20, log_every: 30/; s/every_steps: 2/every_steps: 40, keep_every: 40/' &&
+        grep -q "^rare.yaml: checkpoint.every_steps: 40, but there are 10 steps (train.epochs 2.5): by steps there is one at the end" rare.log && grep -q "^rare.yaml: checkpoint.keep_every: 40, but" rare.log &&
+        grep -q "^rare.yaml: train.log_every: 30, but" rare.log && grep -q "^rare.yaml: train.evaluate_every: 20, but there are 10 steps (train.epochs 2.5): validation comes at the end" rare.log
+ok "cadences beyond the end are said" test $? -eq 0
 
 # Checkpoints, by other hands.
 is "sqlite3 reads a checkpoint" "$(sqlite3 "$init" 'select name, shape from tensor' | grep -m 1 'word_embeddings')" "bert.embeddings.word_embeddings.weight|[64, 16]"

@@ -64,6 +64,8 @@ ok "fill-mask" test $? -eq 0
 ok "names five tokens for each mask" test $? -eq 0
 echo "a [MASK]" | "$TRAINER" fill-mask --top 1 a.ckpt >out 2>err && [ "$(wc -l <out)" -eq 2 ]
 ok "reads standard input" test $? -eq 0
+is "lines of every kind, without a mark" "$(printf '\357\273\277a [MASK]\r\rb\377 [MASK]%200s\r' | "$TRAINER" fill-mask --top 1 a.ckpt 2>err | grep -v '^  ' | sed 's/ *$//' | tr '\n' '|')" "a [MASK]|b [MASK]|"
+is "and in Latin-1" "$(printf 'b\351 [MASK]\n' | "$TRAINER" fill-mask --encoding latin-1 --top 1 a.ckpt | head -n 1)" "bé [MASK]"
 ok "and wants a mask" refuses 65 "no .MASK. in" "$TRAINER" fill-mask a.ckpt "no mask"
 
 ok "weights alone are no run to resume" refuses 78 "name it as model.init" "$TRAINER" pretrain spec.yaml --run-dir other --resume a.ckpt
@@ -74,7 +76,7 @@ cp hf/config.json sharded
 : >pickle/pytorch_model.bin
 : >sharded/model.safetensors.index.json
 ok "pytorch_model.bin is refused with advice" refuses 66 "save_pretrained" "$TRAINER" import pickle -o x.ckpt
-ok "so are weights in several files" refuses 66 "max_shard_size" "$TRAINER" import sharded -o x.ckpt
+ok "an index of shards that lists none" refuses 65 "model.safetensors.index.json:" "$TRAINER" import sharded -o x.ckpt
 ok "so is a folder that is not there" refuses 66 "config.json" "$TRAINER" import nowhere -o x.ckpt
 cp -r hf wide
 sed -i 's/"hidden_size": 16/"hidden_size": 32/' wide/config.json
@@ -85,9 +87,44 @@ ok "a tensor that is missing is named" refuses 65 "tensor bert.encoder.layer.2.a
 cp -r hf cut
 head -c 5000 hf/model.safetensors >cut/model.safetensors
 ok "a file that is cut is refused" refuses 65 "cut/model.safetensors" "$TRAINER" import cut -o x.ckpt
+
+# Tokenizers as others write them; test_tokenizer_files and tests/parity have their ids.
+n=$(wc -l <vocab.txt)
+cp -r hf more
+printf '{"[NEW]": %d, "old kernel": %d}\n' "$n" $((n + 1)) >more/added_tokens.json
+sed 's/"model_max_length": [0-9]*/"model_max_length": 1000000000000000019884624838656/' hf/tokenizer_config.json >more/tokenizer_config.json
+ids() { echo "the Old Kernel[NEW]" | "$TRAINER" tokenize --ids "$@"; }
+plain=$(echo "the" | "$TRAINER" tokenize --ids --vocab vocab.txt)
+out import more --output more.ckpt && [ "$(ids --checkpoint more.ckpt)" = "$plain $((n + 1)) $n" ]
+ok "added tokens are in the checkpoint" test $? -eq 0
+out export more.ckpt -o more2 && [ "$(ids --vocab more2)" = "$plain $((n + 1)) $n" ] && cmp -s vocab.txt more2/vocab.txt
+ok "and in the folder that is exported" test $? -eq 0
+[ "$(ids --vocab more)" = "$plain $((n + 1)) $n" ] && [ "$(ids --vocab vocab.txt)" != "$(ids --vocab more)" ]
+ok "tokenize takes the folder as its vocabulary" test $? -eq 0
+out fill-mask more.ckpt "the [NEW] [MASK] ."
+ok "fill-mask knows them" test $? -eq 0
+out prepare --vocab more --output more-corpus text.txt && out prepare --checkpoint more.ckpt --output same-corpus text.txt && cmp -s more-corpus.bin same-corpus.bin
+ok "prepare takes folder or checkpoint alike" test $? -eq 0
+out prepare --vocab vocab.txt --output without text.txt
+[ "$(wc -c <more-corpus.bin)" -lt "$(wc -c <without.bin)" ]
+ok "and knows added tokens" test $? -eq 0
+sed 's/"\[NEW\]": [0-9]*/"[NEW]": 250/' more/added_tokens.json >changed && mv changed more/added_tokens.json
+out import more --output more.ckpt && grep -q "'old kernel' has id $((n + 1)) in its file; as in transformers, it is $n (2 such)" err
+ok "an id that transformers would not give is told" test $? -eq 0
+jq -n --argjson n "$n" '[range(100)] | map({("<t\(.)>"): (. + $n)}) | add' >more/added_tokens.json
+ok "more of them than the model has rows are refused" refuses 65 "vocab_size" "$TRAINER" import more -o x.ckpt
+mv hf/vocab.txt away.txt
+out import hf -o none.ckpt && out import hf --vocab away.txt -o with.ckpt && "$TRAINER" diff a.ckpt with.ckpt >out && [ "$(ids --checkpoint with.ckpt)" = "$(ids --vocab vocab.txt)" ]
+ok "import --vocab" test $? -eq 0
+mv away.txt hf/vocab.txt
+sed '9,10s/^/x/' vocab.txt >other.txt
+ok "of another vocabulary than the folder's is refused" refuses 65 "other.txt: not the vocabulary of hf" "$TRAINER" import hf --vocab other.txt -o x.ckpt
+cp -r hf pointer
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n' >pointer/model.safetensors
+ok "a Git LFS pointer is named" refuses 65 "model.safetensors: a Git LFS pointer.*git lfs pull" "$TRAINER" import pointer -o x.ckpt
 [ ! -e x.ckpt ] && [ ! -e x.ckpt.tmp ]
 ok "and nothing is left behind" test $? -eq 0
 echo extra >>vocab.txt
-ok "export with another vocabulary is refused" refuses 65 "not the vocabulary" "$TRAINER" export "$(ckpt run 20)" -o hf3
+ok "export with another vocabulary is refused" refuses 65 "vocab.txt: not the vocabulary" "$TRAINER" export --vocab vocab.txt "$(ckpt run 20)" -o hf3
 ok "export of what is no checkpoint is refused" refuses 76 "config.json: not a readable checkpoint" "$TRAINER" export hf/config.json -o hf3
 finish

@@ -40,7 +40,7 @@ ok "--chinese is not for it" refuses 2 "not with a SentencePiece model" "$BERT_T
 printf '%s\n' '[PAD]' '[UNK]' '[CLS]' '[SEP]' '[MASK]' hello >words.txt
 ok "--nfkd is not for WordPiece" refuses 2 "only with a SentencePiece model" "$BERT_TRAINER" tokenize --vocab words.txt --nfkd
 head -c 2000 small.model >cut.model
-ok "a model cut short is refused" refuses 65 "cut.model: no SentencePiece model" "$BERT_TRAINER" tokenize --vocab cut.model
+ok "a model cut short is refused" refuses 65 "cut.model: not a readable SentencePiece model: cut short" "$BERT_TRAINER" tokenize --vocab cut.model
 spm_train --input=text --model_prefix=plain --vocab_size=100 >/dev/null 2>&1
 ok "a model without ALBERT's special tokens is refused" refuses 65 "plain.model: no token" "$BERT_TRAINER" tokenize --vocab plain.model
 
@@ -74,4 +74,20 @@ if [ -r "$model" ] && [ -r "$wiki" ]; then
 else
         skip "a published model on WikiText-2" "../shared/data is not there"
 fi
+# A folder as AlbertTokenizer has it: added tokens, and special tokens in a text are the tokens.
+mkdir folder && cp small.model folder/spiece.model
+echo '{"tokenizer_class": "AlbertTokenizer", "additional_special_tokens": ["<e1>"], "added_tokens_decoder": {"120": {"content": "[NEW]", "normalized": false}}}' >folder/tokenizer_config.json
+ids() { printf '%s\n' "$2" | "$BERT_TRAINER" tokenize --ids --vocab "$1"; }
+the=$(ids small.model the) fox=$(ids small.model fox)
+[ "$(ids folder 'the [NEW] <e1>fox')" = "$the 120 121 $fox" ]
+ok "a folder's added tokens" test $? -eq 0
+[ "$(ids folder 'the [SEP] fox')" = "$the 3 $fox" ] && [ "$(ids small.model 'the [SEP] fox')" != "$(ids folder 'the [SEP] fox')" ]
+ok "and special tokens" test $? -eq 0
+cut -f 1 small.vocab | jq -Rn '{model: {type: "Unigram", vocab: [inputs | [., 0]]}}' >folder/tokenizer.json
+[ "$(ids folder 'the [NEW]')" = "$the 120" ]
+ok "tokenizer.json beside its model" test $? -eq 0
+sed -i 's/"the"/"thee"/; s/"▁"/"_"/' folder/tokenizer.json
+ok "beside another model is refused" refuses 65 "tokenizer.json and spiece.model differ from id" "$BERT_TRAINER" tokenize --vocab folder
+rm folder/spiece.model
+ok "alone it names what is missing" refuses 66 "copy spiece.model" "$BERT_TRAINER" tokenize --vocab folder
 finish

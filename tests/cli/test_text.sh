@@ -36,8 +36,58 @@ ok "tokenize --ids" says "5 1 6 7 8
 ok "tokenize --no-lowercase" says "[UNK] [UNK] [UNK] !
 
 [MASK] hello" tokenize --vocab small.txt --no-lowercase
-printf 'hel\377lo \300\200world\n' >in
-ok "tokenize drops what is not UTF-8" says "hello wor ##ld" tokenize --vocab small.txt
+spaces() { head -c 1000 /dev/zero | tr '\0' ' '; }
+{ printf 'hel\377lo \300\200w\000orld'; spaces; } >in
+ok "tokenize leaves out what is not UTF-8" says "hello wor ##ld" tokenize --vocab small.txt
+ok "and says how many bytes, and where first" grep -q '^bert-trainer: standard input:1: byte 0xff: not UTF-8; left out, with 4 such bytes in all' err
+# refused NAME PATTERN COMMAND...: tokenize, vocab and prepare alike
+refused() {
+        for command in "tokenize --vocab small.txt" "vocab --size 100 --output bad" "prepare --vocab small.txt --output bad"; do
+                ok "${command%% *} refuses $1" refuses 65 "$2" "$BERT_TRAINER" $command odd
+        done
+}
+{ printf 'hello\nw\366rld'; head -c 89 /dev/zero | tr '\0' ' '; } >odd
+ok "1 % of a text may be no UTF-8" "$BERT_TRAINER" tokenize --vocab small.txt odd
+printf 'hello\nw\366rld' >odd
+refused "what is Latin-1" 'odd:2: byte 0xf6: not UTF-8, as are 1 of 11 bytes'
+cp odd in
+ok "--encoding latin-1 reads it" says "hello
+wor ##ld" tokenize --vocab small.txt --encoding latin-1
+printf 'w\303\266rld\n' >in
+says "[UNK]" tokenize --vocab small.txt --encoding latin-1 --no-strip-accents
+ok "UTF-8 that is read as Latin-1 is said" grep -q '^bert-trainer: standard input: read as latin-1, but is UTF-8' err
+ok "an unknown encoding is refused" refuses 2 "gb18030.*iconv" "$BERT_TRAINER" tokenize --vocab small.txt --encoding gb18030 odd
+for kind in UTF-16 UTF-16LE UTF-16BE UTF-32LE UTF-32BE; do
+        printf 'hello world\nhello\n' | iconv -f UTF-8 -t $kind >odd
+        refused $kind "odd: UTF-[0-9]*[BL]E, expected UTF-8; convert it: iconv -f $kind -t UTF-8"
+done
+echo 上海上海上海 | iconv -f UTF-8 -t UTF-16 >odd
+ok "UTF-16 is known by its mark alone" refuses 65 "odd: UTF-16LE" "$BERT_TRAINER" tokenize --vocab small.txt odd
+printf hello | iconv -f UTF-8 -t UTF-16BE >odd
+ok "and by its zero bytes" refuses 65 "odd: UTF-16BE" "$BERT_TRAINER" tokenize --vocab small.txt odd
+for _ in 1 2 3 4; do echo 上海城市; done | iconv -f UTF-8 -t UTF-16LE >odd
+ok "so is Chinese in it" refuses 65 "odd: UTF-16LE" "$BERT_TRAINER" tokenize --vocab small.txt odd
+for _ in 1 2 3 4; do echo Привет, мир; done | iconv -f UTF-8 -t UTF-16BE >odd
+ok "and Russian" refuses 65 "odd: UTF-16BE" "$BERT_TRAINER" tokenize --vocab small.txt odd
+printf '\357\273\277hello\n' | tee in >marked
+ok "a byte order mark is dropped, of every file" says "5
+5
+5" tokenize --vocab small.txt --ids marked - marked
+printf 'hello\rworld\r\rhello' >in
+ok "CRs are line ends where nothing else is" says "hello
+wor ##ld
+
+hello" tokenize --vocab small.txt
+ok "which is said" grep -q '^bert-trainer: standard input: its lines end in CR alone' err
+printf 'hello\rworld\nhello\r\n' >in
+ok "else they are white space" says "hello wor ##ld
+hello" tokenize --vocab small.txt
+mkfifo fed.pipe
+(printf 'hello\r'; sleep 0.2; printf '\nhello\rworld\n') >fed.pipe &
+is "a CRLF that comes in two pieces is one line end" "$("$BERT_TRAINER" tokenize --vocab small.txt <fed.pipe | tr '\n' '|')" "hello|hello wor ##ld|"
+(printf 'hello\r'; sleep 0.2; printf 'world') >fed.pipe &
+is "CRs that come in two pieces" "$("$BERT_TRAINER" tokenize --vocab small.txt <fed.pipe 2>/dev/null | tr '\n' '|')" "hello|wor ##ld|"
+wait
 grep -v MASK small.txt >no-mask.txt
 ok "a vocabulary without [MASK] is refused" refuses 65 "no-mask.txt: no token \[MASK\]" "$BERT_TRAINER" tokenize --vocab no-mask.txt
 ok "an unknown option is refused" exits 2 "$BERT_TRAINER" tokenize --frobnicate
@@ -65,8 +115,13 @@ ok "prepare refuses an empty text" refuses 65 "no sentence" "$BERT_TRAINER" prep
 ok "prepare refuses a compressed text" sh -c 'gzip -c text >text.gz; "$BERT_TRAINER" prepare --vocab vocab.txt --output bad text.gz; test $? -eq 65'
 ok "nothing is left of what was refused" no_file . 'bad*'
 
-head -c 3000000 /dev/zero | tr '\0' 'x' >long
-ok "a line of 3 MB is cut, with a warning" sh -c '"$BERT_TRAINER" prepare --vocab vocab.txt --output long long 2>&1 | grep -q "cut lines"'
+head -c 3000000 /dev/zero | tr '\0' 'x' | fold -w 7 | tr '\n' ' ' >long
+{ echo; echo fox; } >>long
+"$BERT_TRAINER" prepare --vocab vocab.txt --output long long 2>/dev/null
+ok "a line of 3 MB is one sentence" counts long 1 2
+is "and one line" "$("$BERT_TRAINER" tokenize --vocab small.txt long | wc -l)" 2
+head -c 34000000 /dev/zero | tr '\0' 'x' >odd
+refused "a line of more than 32 MiB" "odd:1: a line of more than 32 MiB"
 
 ok "a full disk is one line and exit code 74" sh -c 'ulimit -f 8; trap "" XFSZ
         "$BERT_TRAINER" prepare --vocab vocab.txt --format prose --output full text text text text text text text text; test $? -eq 74'

@@ -1,6 +1,7 @@
 /*
- * A checkpoint file, every byte of it. Hardly a changed file gets past its digest: so it is read a second time with a digest that
- * agrees with whatever the file says of itself (the linker puts __wrap_checkpoint_digest in its place).
+ * A checkpoint file, every byte of it. Hardly a changed file gets past its digests: so it is read a second time with digests that
+ * agree with whatever the file says of itself (the linker puts __wrap_checkpoint_digest and its like in their place). Then it is opened
+ * as each command does: with all that belongs to it.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -9,9 +10,11 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "tests/fuzz/fuzz.h"
+#include "trainer/bundle.h"
 #include "trainer/checkpoint.h"
 
 static bool agree;
+static char assets_said[33]; /* by the file that was opened last */
 
 void __real_checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
                               char hex[33]);
@@ -24,6 +27,16 @@ void __wrap_checkpoint_digest(const struct checkpoint_meta *meta, const struct c
         __real_checkpoint_digest(meta, tensors, n, hex);
         if (agree && said)
                 (void) snprintf(hex, 33, "%s", said);
+        said = checkpoint_meta_get(meta, CHECKPOINT_ASSETS_KEY);
+        (void) snprintf(assets_said, sizeof(assets_said), "%s", said ? said : "");
+}
+
+void __real_checkpoint_assets_digest(const struct assets *assets, char hex[33]);
+void __wrap_checkpoint_assets_digest(const struct assets *assets, char hex[33]);
+void __wrap_checkpoint_assets_digest(const struct assets *assets, char hex[33]) {
+        __real_checkpoint_assets_digest(assets, hex);
+        if (agree)
+                (void) snprintf(hex, 33, "%s", assets_said);
 }
 
 static void check_refusal(const char *path, const struct error *error) {
@@ -43,6 +56,27 @@ static void read_tensors(struct checkpoint *c, const char *path) {
         }
 }
 
+static void read_assets(struct checkpoint *c, const char *path) {
+        cleanup_assets struct assets assets = {};
+        struct error error = {};
+
+        if (checkpoint_read_assets(c, &assets, &error) < 0)
+                check_refusal(path, &error);
+        for (uint32_t i = 0; i < assets.n; i++)
+                assert(asset_name_valid(assets.item[i].name) && assets_find(&assets, assets.item[i].name));
+}
+
+/* Beside a vocabulary of its own another is given, which is not there: no path that the file names is opened. */
+static void open_bundle(const char *path) {
+        for (enum bundle_use use = USE_EXPORT; use <= USE_FINETUNE; use++) {
+                struct bundle bundle = {};
+                struct error error = {};
+                assert(bundle_open(&bundle, path, use, "/nonexistent", &error) < 0);
+                assert(error.text[0] && (error.exit > 0 || error.code == ENOMEM));
+                bundle_close(&bundle);
+        }
+}
+
 static void use(const char *path) {
         cleanup_checkpoint struct checkpoint *c = NULL;
         struct error error = {}, late = {};
@@ -53,6 +87,7 @@ static void use(const char *path) {
                 return;
         }
         read_tensors(c, path);
+        read_assets(c, path);
         if (checkpoint_check_file(c, &late) < 0)
                 check_refusal(path, &late);
         (void) checkpoint_meta_u64(checkpoint_meta(c), path, "step", &step, NULL);
@@ -68,5 +103,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         use(path);
         agree = true;
         use(path);
+        open_bundle(path);
         return 0;
 }

@@ -1,19 +1,32 @@
-/* A vocabulary file, and text that is cut by it: the file's own bytes. */
+/* A vocabulary file, or tokenizer.json with added tokens, and text that is cut by it: the file's own bytes. */
 #include <stdbool.h>
 #include <string.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "tests/fuzz/fuzz.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/encoder.h"
 
 static void check_tokens(const struct vocab *vocab) {
         char hash[VOCAB_HASH_MAX];
 
-        for (uint32_t i = 0; i < vocab_size(vocab); i++)
-                assert(vocab_id(vocab, vocab_token(vocab, (int32_t) i)) == (int32_t) i);
+        for (uint32_t i = 0; i < vocab_size(vocab); i++) {
+                const char *token = vocab_token(vocab, (int32_t) i);
+                int32_t id = vocab_id(vocab, token);
+                assert(id < 0 || (token[0] && strncmp(vocab_token(vocab, id), token, strlen(token)) == 0));
+        }
         assert(!vocab_token(vocab, -1) && !vocab_token(vocab, (int32_t) vocab_size(vocab)));
         vocab_hash(vocab, hash);
+}
+
+static void encode_split(const struct vocab *vocab, const struct text_options *options, const char *text, size_t size,
+                         struct ids *ids) {
+        struct encoder *encoder;
+
+        assert(encoder_new(vocab, options, 1, &encoder) == 0);
+        assert(encoder_encode(encoder, 0, text, size, ids) == 0);
+        assert(encoder_encode_special(encoder, 0, text, size, ids) == 0);
+        encoder_free(encoder);
 }
 
 static void encode(const struct vocab *vocab, const struct text_options *options, const char *text, size_t size) {
@@ -27,6 +40,7 @@ static void encode(const struct vocab *vocab, const struct text_options *options
                 assert(wordpiece_encode(wordpiece, cache, text, size, &ids) == 0);
                 assert(wordpiece_encode_special(wordpiece, cache, text, size, &ids) == 0);
         }
+        encode_split(vocab, options, text, size, &ids);
         for (size_t i = 0; i < ids.n; i++)
                 assert(ids.data[i] >= 0 && (uint32_t) ids.data[i] < vocab_size(vocab));
         free(ids.data);

@@ -28,7 +28,7 @@ struct fixture {
 
 static int setup(void **state) {
         struct fixture *f = calloc(1, sizeof(*f));
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
 
         f->folder = make_folder();
         f->path = format_string("%s/a #1?.ckpt", f->folder); /* characters that mean something in a URI */
@@ -63,7 +63,7 @@ static int setup(void **state) {
         checkpoint_meta_set(&meta, "step", "%d", 12);
         checkpoint_meta_set(&meta, "seed", "%d", 42);
         *state = f;
-        return checkpoint_write(f->path, &meta, tensors, ELEMENTSOF(tensors), NULL);
+        return checkpoint_write(f->path, &meta, tensors, ELEMENTSOF(tensors), NULL, NULL);
 }
 
 static int teardown(void **state) {
@@ -105,7 +105,7 @@ static void test_round_trip(void **state) {
 }
 
 static void test_meta(void **state) {
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         struct error error = {};
         uint64_t value = 0;
 
@@ -125,7 +125,7 @@ static void test_meta(void **state) {
 
 /* Whatever is changed in meta or in a tensor's row, the digest is another. */
 static void test_digest(void **state) {
-        struct checkpoint_meta meta = {}, other;
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {}, other = {}, more = {};
         struct checkpoint_tensor t = {
                 .name = "t", .kind = "param", .dtype = "float32", .checksum = "0123", .n_dims = 2, .shape = { 2, 3 }
         };
@@ -133,12 +133,12 @@ static void test_digest(void **state) {
 
         checkpoint_meta_set(&meta, "step", "%d", 12);
         checkpoint_digest(&meta, &t, 1, digests[0]);
-        other = meta;
+        checkpoint_meta_copy(&other, &meta);
         checkpoint_meta_set(&other, "step", "%d", 13);
         checkpoint_digest(&other, &t, 1, digests[1]);
-        other = meta;
-        checkpoint_meta_set(&other, "more", "%d", 12);
-        checkpoint_digest(&other, &t, 1, digests[2]);
+        checkpoint_meta_copy(&more, &meta);
+        checkpoint_meta_set(&more, "more", "%d", 12);
+        checkpoint_digest(&more, &t, 1, digests[2]);
         checkpoint_digest(&meta, &t, 0, digests[3]);
         struct checkpoint_tensor changed[] = { t, t, t, t, t };
         (void) snprintf(changed[0].name, sizeof(t.name), "u");
@@ -237,8 +237,7 @@ static void test_views_are_refused(void **state) {
 }
 
 /* A checkpoint of one number. */
-static int write_one(const char *path, struct error *error) {
-        struct checkpoint_meta meta = {};
+static int write_with(const char *path, const struct checkpoint_meta *meta, struct error *error) {
         struct checkpoint_tensor t = { .name = "t",
                                        .kind = "param",
                                        .dtype = "float32",
@@ -247,7 +246,173 @@ static int write_one(const char *path, struct error *error) {
                                        .size = 4,
                                        .data = &(float) { 1 } };
         *error = (struct error) {};
-        return checkpoint_write(path, &meta, &t, 1, error);
+        return checkpoint_write(path, meta, &t, 1, NULL, error);
+}
+
+static int write_one(const char *path, struct error *error) {
+        return write_with(path, &(const struct checkpoint_meta) {}, error);
+}
+
+static void test_meta_is_kept_whole(void **state) {
+        struct fixture *f = *state;
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
+        cleanup_checkpoint struct checkpoint *c = NULL;
+        cleanup_free char *value = calloc(1, CHECKPOINT_META_VALUE_MAX + 1),
+                          *path = format_string("%s/meta", f->folder);
+        struct error error;
+        char key[200] = "";
+
+        memset(value, 'v', CHECKPOINT_META_VALUE_MAX);
+        memset(key, 'k', sizeof(key) - 6);
+        for (int i = 0; i < 1000; i++) {
+                (void) snprintf(key + sizeof(key) - 6, 6, "%d", i);
+                checkpoint_meta_set(&meta, key, "%.*s", 1200, value);
+        }
+        checkpoint_meta_set(&meta, key, "%s", value);
+        assert_int_equal(write_with(path, &meta, &error), 0);
+        assert_int_equal(checkpoint_open(path, &c, &error), 0);
+        assert_int_equal(checkpoint_meta(c)->n, 1000 + 1);
+        for (uint32_t i = 0; i < meta.n; i++)
+                assert_string_equal(checkpoint_meta_get(checkpoint_meta(c), meta.items[i].key), meta.items[i].value);
+        assert_int_equal(checkpoint_verify(c, &error), 0);
+}
+
+/* Nothing of a meta that is not whole is written. */
+static void test_meta_that_is_too_long(void **state) {
+        struct fixture *f = *state;
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {}, many = {}, heavy = {};
+        cleanup_free char *value = calloc(1, CHECKPOINT_META_VALUE_MAX + 2),
+                          *path = format_string("%s/meta", f->folder);
+        struct error error;
+        char key[16];
+
+        memset(value, 'v', CHECKPOINT_META_VALUE_MAX + 1);
+        checkpoint_meta_set(&meta, "vocab_path", "%s", value);
+        for (int i = 0; i < (int) CHECKPOINT_META_KEYS_MAX + 1; i++) {
+                (void) snprintf(key, sizeof(key), "%d", i);
+                checkpoint_meta_set(&many, key, "x");
+                if (i <= (int) (CHECKPOINT_META_BYTES_MAX / CHECKPOINT_META_VALUE_MAX))
+                        checkpoint_meta_set(&heavy, key, "%s", value + 1);
+        }
+        const struct checkpoint_meta *metas[] = { &meta, &many, &heavy };
+        for (size_t i = 0; i < ELEMENTSOF(metas); i++) {
+                assert_int_equal(checkpoint_meta_check(metas[i], NULL), -E2BIG);
+                assert_int_equal(write_with(path, metas[i], &error), -E2BIG);
+                assert_non_null(strstr(error.text, "meta key "));
+                assert_int_equal(access(path, F_OK), -1);
+        }
+}
+
+/* ---- assets ---- */
+
+static void write_with_assets(const char *path, const struct assets *assets) {
+        struct checkpoint_meta meta = {};
+        struct checkpoint_tensor t = { .name = "t",
+                                       .kind = "param",
+                                       .dtype = "float32",
+                                       .n_dims = 1,
+                                       .shape = { 1 },
+                                       .size = 4,
+                                       .data = &(float) { 1 } };
+        assert_int_equal(checkpoint_write(path, &meta, &t, 1, assets, NULL), 0);
+}
+
+/* 0 or the exit code; all assets are read, and nothing else is looked at that a test may have changed beside them. */
+static int read_assets(const char *path, struct assets *ret, struct error *error) {
+        cleanup_checkpoint struct checkpoint *c = NULL;
+
+        *error = (struct error) {};
+        assets_free(ret);
+        assert_int_equal(checkpoint_open(path, &c, error), 0);
+        return checkpoint_read_assets(c, ret, error) < 0 ? error->exit : 0;
+}
+
+static void test_assets(void **state) {
+        struct fixture *f = *state;
+        cleanup_free char *path = format_string("%s/assets", f->folder);
+        cleanup_assets struct assets assets = {}, found = {};
+        struct error error;
+
+        assert_int_equal(assets_add(&assets, "vocab.txt", "[PAD]\r\n\0x", 9, NULL), 0);
+        assert_int_equal(assets_add(&assets, "empty.json", "", 0, NULL), 0);
+        assert_int_equal(assets_add(&assets, "big", f->big, BIG * sizeof(float), NULL), 0); /* of many pages */
+        write_with_assets(path, &assets);
+        assert_int_equal(use(path), 0);
+        assert_int_equal(read_assets(path, &found, &error), 0);
+        assert_int_equal(found.n, 3);
+        for (uint32_t i = 0; i < found.n; i++) {
+                const struct asset *asset = assets_find(&assets, found.item[i].name);
+                assert_non_null(asset);
+                assert_int_equal(asset->size, found.item[i].size);
+                assert_memory_equal(asset->data, found.item[i].data, asset->size);
+        }
+        assert_int_equal(assets_add(&found, "vocab.txt", "other", 5, NULL), 0); /* in its place */
+        assert_int_equal(found.n, 3);
+        assert_string_equal(assets_find(&found, "vocab.txt")->data, "other");
+        assert_null(assets_find(&found, "spiece.model"));
+        write_with_assets(path, &(struct assets) {}); /* none: as an older program writes it */
+        assert_int_equal(read_assets(path, &found, &error), 0);
+        assert_int_equal(found.n, 0);
+}
+
+static void test_asset_names(void **state) {
+        static const char *const bad[] = { "", ".", "../x", "a/b", "a b", "\xc3\xa4", "a\n" };
+        char longest[ASSET_NAME_MAX + 1];
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+                assert_false(asset_name_valid(bad[i]));
+        assert_true(asset_name_valid("added_tokens.json"));
+        memset(longest, 'x', sizeof(longest));
+        longest[ASSET_NAME_MAX] = '\0';
+        assert_false(asset_name_valid(longest));
+        assert_true(asset_name_valid(longest + 1));
+
+        cleanup_assets struct assets assets = {};
+        struct error error = {};
+        char name[16];
+        for (unsigned i = 0; i < ASSETS_MAX; i++) {
+                (void) snprintf(name, sizeof(name), "file%u", i);
+                assert_int_equal(assets_add(&assets, name, "x", 1, NULL), 0);
+        }
+        assert_true(assets_add(&assets, "more", "x", 1, &error) < 0);
+        assert_int_equal(error.exit, BERTD_EXIT_DATA);
+        assert_int_equal(assets_add(&assets, "file0", "y", 1, NULL), 0);
+}
+
+/* What others did to the table: each is refused, in one line that says of what. */
+static void test_assets_changed(void **state) {
+        struct fixture *f = *state;
+        cleanup_free char *path = format_string("%s/changed", f->folder);
+        cleanup_assets struct assets assets = {}, found = {};
+        struct error error;
+        static const struct {
+                const char *sql, *expected;
+        } cases[] = {
+                { "UPDATE asset SET data = x'00' WHERE name = 'vocab.txt'",
+                  "asset vocab.txt does not match its checksum" },
+                { "UPDATE asset SET checksum = 'x' WHERE name = 'b'", "asset b does not match its checksum" },
+                { "DELETE FROM asset WHERE name = 'b'", "table asset does not match its digest" },
+                { "UPDATE asset SET name = 'c' WHERE name = 'b'", "table asset does not match its digest" },
+                { "UPDATE asset SET name = '../b' WHERE name = 'b'", "row 2 of table asset is impossible" },
+                { "UPDATE asset SET data = zeroblob(16777217) WHERE name = 'b'", "row 2 of table asset is impossible" },
+                { "DROP TABLE asset", "no such table: asset" },
+                { "DROP TABLE asset; CREATE VIEW asset AS SELECT 'b' AS name, 'b' AS data, 'x' AS checksum",
+                  "not a readable checkpoint" },
+        };
+
+        assert_int_equal(assets_add(&assets, "vocab.txt", "a", 1, NULL), 0);
+        assert_int_equal(assets_add(&assets, "b", "b", 1, NULL), 0);
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                sqlite3 *db = NULL;
+                write_with_assets(path, &assets);
+                assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+                assert_int_equal(sqlite3_exec(db, cases[i].sql, NULL, NULL, NULL), SQLITE_OK);
+                (void) sqlite3_close(db);
+                assert_int_equal(read_assets(path, &found, &error), BERTD_EXIT_BAD_CHECKPOINT);
+                assert_non_null(strstr(error.text, cases[i].expected));
+                assert_non_null(strstr(error.text, path));
+                assert_int_equal(use(path), BERTD_EXIT_BAD_CHECKPOINT);
+        }
 }
 
 static void write_small(const struct rundir *rundir, uint64_t step) {
@@ -376,9 +541,14 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
                 cmocka_unit_test(test_meta),
                 cmocka_unit_test(test_digest),
+                cmocka_unit_test_setup_teardown(test_meta_is_kept_whole, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_meta_that_is_too_long, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_cut_at_every_page, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_flipped_bytes, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_tensor_is_named, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_assets, setup, teardown),
+                cmocka_unit_test(test_asset_names),
+                cmocka_unit_test_setup_teardown(test_assets_changed, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_foreign_files, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_views_are_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_failed_writes, setup, teardown),

@@ -89,7 +89,7 @@ static void assert_holds(const char *path, float value) {
 /* Training goes on at once, and changes everything as soon as it may. */
 static void test_state_of_the_beginning(void **state) {
         struct fixture *f = *state;
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         struct saver_result previous;
 
         checkpoint_meta_set(&meta, "step", "1");
@@ -107,7 +107,7 @@ static void test_state_of_the_beginning(void **state) {
 
 static void test_not_finite_is_refused(void **state) {
         struct fixture *f = *state;
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         struct saver_result previous;
         cleanup_free char *path = format_string("%s/step-9.ckpt", f->folder);
 
@@ -134,7 +134,7 @@ static void test_every_element_is_looked_at(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(tables); i++) {
                 struct model *model = helper_model(&config, tables[i], &t->batch);
                 void *runs[] = { model_parameters(model), model_moment1(model), model_moment2(model) };
-                struct checkpoint_meta meta = {};
+                cleanup_checkpoint_meta struct checkpoint_meta meta = {};
                 struct saver_result previous, result;
                 struct saver *saver = NULL;
                 model_init(model, 1);
@@ -161,7 +161,7 @@ static void test_every_element_is_looked_at(void **state) {
 #ifdef EMULATED
 static void test_broken_device_is_not_written(void **state) {
         struct fixture *f = *state;
-        struct checkpoint_meta meta = {};
+        cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         struct saver_result previous;
         cleanup_free char *path = format_string("%s/step-9.ckpt", f->folder);
 

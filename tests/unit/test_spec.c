@@ -18,6 +18,7 @@
 #include "common/spec.h"
 #include "tests/unit/folder.h"
 
+#define TUNE "kind: finetune\nmodel: {config: c, vocab: v}\ntrain: {epochs: 2}\n"
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"
 #define COMMAND "kind: command\ncommand: [sleep, 3]\n"
 #define KEYS                                                                                                        \
@@ -141,6 +142,13 @@ static const struct bad bad[] = {
           "job.yaml: model.config: missing; expected a file" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: classify}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.objective: classify is of kind finetune" },
+        { TUNE "data: {train: [x.csv], delimiter: '\"'}\n",
+          "job.yaml:4: data.delimiter: '\"': expected tab or a character such as ; or |" },
+        { TUNE "data: {train: [x.csv], delimiter: ', '}\n",
+          "job.yaml:4: data.delimiter: ', ': expected tab or a character such as ; or |" },
+        { TUNE "data: {train: [x.csv], format: tsv, delimiter: ;}\n",
+          "job.yaml:4: data.delimiter: ';': goes with data.format csv" },
+        { TUNE "data: {train: [x.csv], empty: drop}\n", "job.yaml:4: data.empty: 'drop' is not refuse or skip" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], label: y}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.label: not a key of kind pretrain" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1]}\ntrain: {steps: "
@@ -166,6 +174,30 @@ static const struct bad bad[] = {
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: 0.5}\ntrain: {steps: "
           "1}\n",
           "job.yaml:3: data.train_weights: expected a list, not one value" },
+        { PRETRAIN "optimizer: {warmup_steps: 11}\n",
+          "job.yaml:5: optimizer.warmup_steps: 11 is more than train.steps, 10; give fewer, or more steps" },
+        { PRETRAIN "optimizer: {warmup_ratio: 1e-1,\n warmup_steps: 5}\n",
+          "job.yaml:6: optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; give one of them" },
+        { PRETRAIN "optimizer: {power: 2}\n",
+          "job.yaml:5: optimizer.power: 2: does nothing without optimizer.schedule: poly; give that, or leave it out" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 9, evaluate_every: 3}\n",
+          "job.yaml:4: train.evaluate_every: 3: nothing is held out to evaluate; give data.validation, or leave it "
+          "out" },
+        { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv]}\ntrain: {epochs: 9, evaluate_every: 3}\n",
+          "job.yaml:4: train.evaluate_every: 3: nothing is held out to evaluate; give data.validation, or leave it "
+          "out" },
+        { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv], objective: mlm, split: 0.1}\n"
+          "train: {epochs: 9, evaluate_every: 3}\n",
+          "job.yaml:4: train.evaluate_every: 3: nothing is held out to evaluate; give data.validation, or leave it "
+          "out" },
+        { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv], validation: [y.csv], split: 5e-2}\n"
+          "train: {epochs: 9}\n",
+          "job.yaml:3: data.split: 5e-2: conflicts with data.validation; give one of them" },
+        { PRETRAIN "checkpoint: {keep_every: 1000}\n",
+          "job.yaml:5: checkpoint.keep_every: 1000, but checkpoint.every_steps is 0, so none is written at such steps; "
+          "give every_steps, or leave it out" },
+        { PRETRAIN "checkpoint: {keep_every: 1000, every_steps: 300}\n",
+          "job.yaml:5: checkpoint.keep_every: 1000 is not a multiple of checkpoint.every_steps, 300; give 1200" },
         { PRETRAIN "optimizer: {learning_rate: fast}\n",
           "job.yaml:5: optimizer.learning_rate: 'fast' is not a number" },
         { PRETRAIN "optimizer: {learning_rate: nan}\n", "job.yaml:5: optimizer.learning_rate: 'nan' is not a number" },
@@ -299,6 +331,18 @@ static const struct bad bad_stages[] = {
         { STAGED "- train: {steps: 5, seed: 8}\n", "job.yaml:10: stages[1].train.seed: 8, but the first stage has 7" },
         { STAGED "- train: {steps: 5, precision: fp64}\n",
           "job.yaml:10: stages[1].train.precision: fp64, but the first stage has fp32" },
+        { STAGED "- train: {steps: 5}\n  data: {train: []}\n", "job.yaml:11: stages[1].data.train: too few entries" },
+        { STAGED "- train: {steps: 5}\n  tasks:\n  - {task: a}\n  - {task: b, label: [c]}\n",
+          "job.yaml:13: stages[1].tasks[1].label: expected one value, not a list" },
+        { STAGED "- train: {steps: 5, evaluate_every: 2}\n  data: {validation: []}\n",
+          "job.yaml:10: stages[1].train.evaluate_every: 2: nothing is held out to evaluate; give data.validation, or "
+          "leave it out" },
+        { STAGED "- train: {steps: 5}\n  optimizer: {warmup_steps: 6}\n",
+          "job.yaml:11: stages[1].optimizer.warmup_steps: 6 is more than train.steps, 5; give fewer, or more steps" },
+        { STAGED "- train: {steps: 5}\n  optimizer: {warmup_ratio: 0.5, warmup_steps: 5}\n",
+          "job.yaml:11: stages[1].optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; give one of them" },
+        { PRETRAIN "optimizer: {power: 2}\nstages: [{}, {train: {steps: 3}}]\n",
+          "job.yaml:5: optimizer.power: 2: does nothing without optimizer.schedule: poly; give that, or leave it out" },
         { COMMAND "stages: [{name: a}]\n", "job.yaml:3: stages[0].name: not a key of kind command" },
         { COMMAND "stages: [{}]\n", "job.yaml:3: stages: not a key of kind command" },
 };
@@ -455,6 +499,7 @@ static void check_round_trip(const char *text) {
         assert_int_equal(one->n_command, two->n_command);
         for (uint32_t i = 0; i < one->n_command; i++)
                 assert_string_equal(one->command[i], two->command[i]);
+        two->resources.ranks_given = one->resources.ranks_given; /* a normalised text gives every key */
         assert_memory_equal(&one->resources, &two->resources, sizeof(one->resources));
         assert_memory_equal(&one->checkpoint, &two->checkpoint, sizeof(one->checkpoint));
         assert_memory_equal(&one->optimizer, &two->optimizer, sizeof(one->optimizer));
@@ -495,6 +540,71 @@ static void test_round_trip_of_stages(void **state) {
         check_round_trip(text);
 }
 
+/* What a stage or a task says to be empty is so, and is not the file's. */
+static void test_empty_lists(void **state) {
+        static const char text[] =
+                "kind: finetune\nmodel: {init: m}\ntrain: {steps: 3}\n"
+                "data: {train: [x.csv], validation: [v.csv], test: [t.csv], text: [a, b], labels: [c, d]}\n"
+                "stages:\n- data: {validation: [], labels: []}\n- data: {test: [], text: []}\n"
+                "- tasks:\n  - {task: t, validation: [], test: []}\n  - {task: u, validation: [], text: []}\n"
+                "- {data: {objective: mlm, train: [x], train_weights: [1]}}\n"
+                "- {data: {}, train: {}}\n";
+        cleanup_spec struct spec *one = load(text), *two = NULL;
+        free(write_and_load(one, &two));
+        const struct spec *both[] = { one, two };
+
+        for (size_t i = 0; i < 2; i++) {
+                const struct spec_data *a = &both[i]->stages[0]->data, *b = &both[i]->stages[1]->data,
+                                       *t = spec_task(both[i]->stages[2], 0), *u = spec_task(both[i]->stages[2], 1),
+                                       *e = &both[i]->stages[4]->data;
+                assert_true(a->n_validation == 0 && a->n_labels == 0 && a->n_test == 1 && a->n_text == 2);
+                assert_true(b->n_validation == 1 && b->n_labels == 2 && b->n_test == 0 && b->n_text == 0);
+                assert_true(t->n_validation == 0 && t->n_test == 0 && t->n_text == 2);
+                assert_true(u->n_validation == 0 && u->n_test == 1 && u->n_text == 0);
+                assert_true(e->n_validation == 1 && e->n_labels == 2 && e->n_test == 1 && e->n_text == 2);
+        }
+        check_round_trip(text);
+        static const char weighed[] = "kind: pretrain\nmodel: {config: c, vocab: v}\ntrain: {steps: 3}\n"
+                                      "data: {train: [x, y], train_weights: [1, 2]}\n"
+                                      "stages:\n- {}\n- data: {train: [z], train_weights: []}\n";
+        cleanup_spec struct spec *plain = load(weighed);
+        assert_true(plain->stages[0]->data.weights && !plain->stages[1]->data.weights);
+        check_round_trip(weighed);
+}
+
+/* Of two keys that say the same thing a stage's takes the place of the file's; what does nothing in a stage is not inherited. */
+static void test_keys_that_give_way(void **state) {
+        static const char text[] =
+                "kind: finetune\nmodel: {init: m}\ntrain: {steps: 30, evaluate_every: 4}\n"
+                "data: {train: [x.csv], validation: [v.csv]}\noptimizer: {warmup_ratio: 0.5, schedule: poly, power: "
+                "2}\n"
+                "stages:\n- {data: {validation: []}, optimizer: {warmup_steps: 6, schedule: linear}}\n"
+                "- data: {split: 0.25}\n- data: {validation: [w.csv]}\n- data: {split: 0}\n"
+                "- {optimizer: {warmup_steps: 0}}\n- {data: {validation: []}, train: {evaluate_every: 0}}\n";
+        cleanup_spec struct spec *one = load(text), *two = NULL;
+        free(write_and_load(one, &two));
+        const struct spec *both[] = { one, two };
+
+        for (size_t i = 0; i < 2; i++) {
+                struct spec *const *s = both[i]->stages;
+                assert_true(s[0]->optimizer.warmup_steps == 6 && s[0]->optimizer.warmup_ratio == 0);
+                assert_true(s[0]->optimizer.power == 0.5 && s[0]->train.evaluate_every == 0);
+                assert_true(s[1]->data.n_validation == 0 && s[1]->data.split == 0.25 &&
+                            s[1]->train.evaluate_every == 4);
+                assert_true(s[2]->data.n_validation == 1 && s[2]->data.split == 0 && s[2]->optimizer.power == 2);
+                assert_true(s[3]->data.n_validation == 1 && s[4]->optimizer.warmup_ratio == 0.5);
+                assert_true(s[5]->train.evaluate_every == 0);
+        }
+        check_round_trip(text);
+        static const char other[] = "kind: finetune\nmodel: {init: m}\ntrain: {steps: 30}\n"
+                                    "data: {train: [x.csv], split: 0.5}\noptimizer: {warmup_steps: 5}\n"
+                                    "stages:\n- {}\n- {data: {validation: [v.csv]}, optimizer: {warmup_ratio: 0.1}}\n";
+        cleanup_spec struct spec *turned = load(other);
+        assert_true(turned->stages[0]->data.split == 0.5 && turned->stages[1]->data.split == 0);
+        assert_true(turned->stages[1]->optimizer.warmup_steps == 0 && turned->stages[1]->optimizer.warmup_ratio == 0.1);
+        check_round_trip(other);
+}
+
 /* Each task has its own files and columns, and nothing of another's. */
 static void test_round_trip_of_tasks(void **state) {
         static const char text[] = "kind: finetune\nmodel: {init: m}\ntrain: {epochs: 2}\nstages:\n"
@@ -531,7 +641,13 @@ static void test_settings(void **state) {
         assert_int_equal(spec_load_with("job.yaml", settings, 3, &s, &error), 0);
         assert_true(s->optimizer.learning_rate == 0.25 && s->train.seed == 9 && s->train.steps == 10);
         assert_string_equal(s->name, "x");
-        cleanup_spec struct spec *none = NULL;
+        const char *warm = "optimizer.warmup_steps=4";
+        static const char warmed[] = PRETRAIN "optimizer: {warmup_ratio: 0.1}\n";
+        cleanup_spec struct spec *w = NULL, *none = NULL;
+        write_spec("job.yaml", warmed, strlen(warmed));
+        assert_int_equal(spec_load_with("job.yaml", &warm, 1, &w, &error), 0);
+        assert_true(w->optimizer.warmup_steps == 4 && w->optimizer.warmup_ratio == 0);
+        write_spec("job.yaml", PRETRAIN, strlen(PRETRAIN));
         assert_true(spec_load_with("job.yaml", &wrong, 1, &none, &error) < 0);
         assert_int_equal(error.exit, 78);
         static const char staged[] = PRETRAIN "stages:\n- train: {seed: 1}\n- optimizer: {beta1: 0.5}\n";
@@ -584,6 +700,8 @@ int main(void) {
                 cmocka_unit_test(test_files),
                 cmocka_unit_test(test_stages),
                 cmocka_unit_test(test_bad_stages),
+                cmocka_unit_test(test_empty_lists),
+                cmocka_unit_test(test_keys_that_give_way),
                 cmocka_unit_test(test_examples),
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_zero_is_not_absent),

@@ -16,10 +16,11 @@ enum {
         ARGUMENT_CHINESE = 260,
         ARGUMENT_QUOTES = 262,
         ARGUMENT_NFKD = 264,
-        ARGUMENT_MAX = 266
+        ARGUMENT_ENCODING = 266,
+        ARGUMENT_MAX
 };
 
-/* --[no-]lowercase, --[no-]strip-accents, --[no-]chinese, --[no-]quotes, --[no-]nfkd: the odd value is the "no" of the even one. */
+/* --[no-]lowercase, --[no-]strip-accents, --[no-]chinese, --[no-]quotes, --[no-]nfkd: the odd value is the "no" of the even one; --encoding. */
 #define TEXT_ARGUMENTS                                                                                                 \
         { "lowercase", no_argument, NULL, ARGUMENT_LOWERCASE },                                                        \
                 { "no-lowercase", no_argument, NULL, ARGUMENT_LOWERCASE + 1 },                                         \
@@ -29,14 +30,15 @@ enum {
                 { "no-chinese", no_argument, NULL, ARGUMENT_CHINESE + 1 },                                             \
                 { "quotes", no_argument, NULL, ARGUMENT_QUOTES },                                                      \
                 { "no-quotes", no_argument, NULL, ARGUMENT_QUOTES + 1 }, { "nfkd", no_argument, NULL, ARGUMENT_NFKD }, \
-        {                                                                                                              \
-                "no-nfkd", no_argument, NULL, ARGUMENT_NFKD + 1                                                        \
+                { "no-nfkd", no_argument, NULL, ARGUMENT_NFKD + 1 }, {                                                 \
+                "encoding", required_argument, NULL, ARGUMENT_ENCODING                                                 \
         }
 
-#define TEXT_ARGUMENTS_HELP                                                  \
-        "  --[no-]lowercase      lowercase the text (default: yes)\n"        \
-        "  --[no-]strip-accents  take accents off (default: as lowercase)\n" \
-        "  --[no-]chinese        every CJK ideograph is a word (default: yes)\n"
+#define TEXT_ARGUMENTS_HELP                                                      \
+        "  --[no-]lowercase      lowercase the text (default: yes)\n"            \
+        "  --[no-]strip-accents  take accents off (default: as lowercase)\n"     \
+        "  --[no-]chinese        every CJK ideograph is a word (default: yes)\n" \
+        "  --encoding NAME       of the text: utf-8 (default) or latin-1\n"
 
 #define SENTENCEPIECE_ARGUMENTS_HELP                                                        \
         "With a SentencePiece model, text is first made as ALBERT has it, in this order:\n" \
@@ -47,18 +49,39 @@ enum {
 
 struct text_arguments {
         int lowercase, strip_accents, chinese, quotes, nfkd; /* -1 = not given */
+        const char *encoding;                                /* NULL = not given */
 };
 #define TEXT_ARGUMENTS_DEFAULT \
-        { -1, -1, -1, -1, -1 }
+        { -1, -1, -1, -1, -1, NULL }
 
-/* True where `value` was one of TEXT_ARGUMENTS. */
+/* True where `value` was one of TEXT_ARGUMENTS, whose argument is optarg. */
 bool text_arguments_take(struct text_arguments *arguments, int value);
 
-/* The options for a vocabulary, NULL for one that is to be learnt; one that it does not know is refused (BERTD_EXIT_USAGE). */
+/* The options for a vocabulary, by default those of its own files; NULL for one that is to be learnt; one that it does not know is refused (BERTD_EXIT_USAGE). */
 int text_arguments_options(const struct text_arguments *arguments, const struct vocab *vocab, struct text_options *ret,
                            struct error *error);
 
-/* Says on stderr how many lines were cut, if any. */
-void warn_of_cuts(const struct reader *reader);
+/* Prints the vocabulary's notes on stderr. */
+void warn_of_notes(const struct vocab *vocab);
+
+/* A checkpoint's vocabulary, which the caller frees, and how its text was folded. text/ knows no checkpoints: its caller does. */
+typedef int (*checkpoint_text)(const char *path, struct vocab **ret, struct text_options *ret_options,
+                               struct error *error);
+
+/* Of --vocab FILE, or of --checkpoint FILE, beside which no option says how text is folded. One of both is not NULL. */
+struct text_source {
+        const char *vocab, *checkpoint;
+        checkpoint_text open;
+};
+int text_source_check(const struct text_source *source, const char *command, struct error *error);
+int text_source_load(const struct text_source *source, const struct text_arguments *arguments, struct vocab **ret,
+                     struct text_options *ret_options, struct error *error);
+
+/* -EINVAL (BERTD_EXIT_USAGE) for no name of an encoding. */
+int text_encoding(const char *name, enum data_encoding *ret, struct error *error);
+
+/* A reader of `argv` from optind on, in the encoding that was given. */
+int text_arguments_reader(const struct text_arguments *arguments, int argc, char **argv, enum reader_cut cut,
+                          struct reader **ret, struct error *error);
 
 #endif

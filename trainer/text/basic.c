@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "common/cleanup.h"
+
 static uint32_t entry(enum basic_action action, int32_t code_point) {
         return (uint32_t) action << BASIC_ACTION_SHIFT | (uint32_t) code_point;
 }
@@ -43,6 +45,49 @@ int basic_new(const struct text_options *options, struct basic **ret) {
                 basic->ascii[c] = (uint8_t) (action == BASIC_LETTER ? basic->bmp[c] & 0x7F : (uint32_t) action);
         }
         *ret = basic;
+        return 0;
+}
+
+/* Code points that one becomes there: it is removed, becomes a space, or is folded, an ideograph between spaces. */
+static int normalize(const struct text_options *options, int32_t c, int32_t parts[UNICODE_EXPANSION_MAX + 2]) {
+        enum unicode_class class = unicode_class(c);
+        bool alone = class == UNICODE_CHINESE && options->chinese;
+        int n = 0;
+
+        if (class == UNICODE_REMOVED)
+                return 0;
+        if (class == UNICODE_SPACE || alone)
+                parts[n++] = ' ';
+        if (class != UNICODE_SPACE)
+                n += unicode_fold(c, options, parts + n);
+        if (alone)
+                parts[n++] = ' ';
+        return n;
+}
+
+int basic_normalize(const struct text_options *options, const char *text, size_t size, char **ret, size_t *ret_size) {
+        int32_t parts[UNICODE_EXPANSION_MAX + 2];
+        size_t used = 0, capacity = size + sizeof(parts);
+        cleanup_free char *to = malloc(capacity);
+
+        for (size_t i = 0; to && i < size;) {
+                int32_t c;
+                i += utf8_decode(text + i, size - i, &c);
+                int n = normalize(options, c, parts);
+                if (used + sizeof(parts) > capacity) {
+                        capacity = 2 * capacity;
+                        char *more = realloc(to, capacity);
+                        if (!more)
+                                return -ENOMEM;
+                        to = more;
+                }
+                for (int k = 0; k < n; k++)
+                        used += utf8_encode(parts[k], to + used);
+        }
+        if (!to)
+                return -ENOMEM;
+        *ret = steal_pointer(&to);
+        *ret_size = used;
         return 0;
 }
 

@@ -35,6 +35,9 @@ typedef int (*word_function)(void *context, const struct word *word);
 
 int basic_new(const struct text_options *options, struct basic **ret); /* 0 or -ENOMEM; the caller frees with free() */
 
+/* The text as BertNormalizer leaves it, which is what words are cut from: memory that the caller frees. 0 or -ENOMEM. */
+int basic_normalize(const struct text_options *options, const char *text, size_t size, char **ret, size_t *ret_size);
+
 /* Appends with canonical reordering: a non-starter goes before those of a higher class. */
 void word_append_reordered(struct word *word, int32_t code_point);
 

@@ -14,7 +14,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-#include "bertd/exit.h"
 #include "common/file.h"
 #include "trainer/text/corpus_format.h"
 
@@ -58,9 +57,9 @@ static int output_open(struct output *output, const char *prefix, const char *su
         if (r == -EWOULDBLOCK)
                 (void) error_set(error, EBUSY, "%s: another prepare writes it now", temporary);
         else if (r < 0)
-                (void) error_errno(error, -r, "%s", temporary);
+                (void) error_output(error, -r, output->path);
         if (r >= 0 && !(output->stream = fdopen(fd, "w+e")))
-                r = error_errno(error, errno, "%s", temporary);
+                r = error_output(error, errno, output->path);
         if (r < 0) {
                 free(temporary);
                 return r;
@@ -80,19 +79,11 @@ static void output_close(struct output *output) {
         free(output->temporary);
 }
 
-/* Whatever keeps a corpus from being written (full disk, quota, limit) is an I/O failure. */
-static int write_failed(struct error *error, int code, const char *path) {
-        int r = error_errno(error, code, "%s: cannot write", path);
-        if (error)
-                error->exit = BERTD_EXIT_IO;
-        return r;
-}
-
 static int put(struct corpus_writer *writer, FILE *stream, const void *data, size_t size, struct error *error) {
         errno = EIO;
         if (fwrite(data, 1, size, stream) == size)
                 return 0;
-        return write_failed(error, errno,
+        return error_output(error, errno,
                             stream == writer->bin.stream    ? writer->bin.path
                             : stream == writer->json.stream ? writer->json.path
                                                             : writer->idx.path);
@@ -104,7 +95,7 @@ static int open_documents(struct corpus_writer *writer, struct error *error) {
                 return error_errno(error, ENOMEM, "%s", writer->prefix);
         writer->documents = fopen(path, "w+e");
         if (!writer->documents)
-                return error_errno(error, errno, "%s", path);
+                return error_output(error, errno, path);
         (void) unlink(path);
         return 0;
 }
@@ -207,7 +198,7 @@ static int get(int fd, void *data, size_t size, uint64_t offset) {
 
 static int flush(FILE *stream, const char *path, struct error *error) {
         errno = EIO;
-        return fflush(stream) == 0 ? 0 : write_failed(error, errno, path);
+        return fflush(stream) == 0 ? 0 : error_output(error, errno, path);
 }
 
 /* Offsets of the sentences, made from the lengths that lie in the file already. */
@@ -256,7 +247,7 @@ static int put_header(struct corpus_writer *writer, struct error *error) {
         };
         memcpy(header.magic, CORPUS_MAGIC, CORPUS_MAGIC_BYTES);
         if (fseeko(writer->idx.stream, 0, SEEK_SET) < 0)
-                return error_errno(error, errno, "%s", writer->idx.path);
+                return error_output(error, errno, writer->idx.path);
         return put(writer, writer->idx.stream, &header, sizeof(header), error);
 }
 
@@ -264,7 +255,7 @@ static int sync_stream(const struct output *output, struct error *error) {
         int r = flush(output->stream, output->path, error);
         if (r < 0)
                 return r;
-        return fsync(fileno(output->stream)) == 0 ? 0 : write_failed(error, errno, output->path);
+        return fsync(fileno(output->stream)) == 0 ? 0 : error_output(error, errno, output->path);
 }
 
 int corpus_writer_finish(struct corpus_writer *writer, struct error *error) {
@@ -286,7 +277,7 @@ int corpus_writer_finish(struct corpus_writer *writer, struct error *error) {
 
 static int output_rename(struct output *output, struct error *error) {
         if (rename(output->temporary, output->path) < 0)
-                return error_errno(error, errno, "%s", output->path);
+                return error_output(error, errno, output->path);
         free(steal_pointer(&output->temporary));
         return 0;
 }
@@ -305,14 +296,15 @@ int corpus_writer_commit(struct corpus_writer *writer, struct corpus_sidecar *si
         sidecar->n_tokens = writer->n_tokens;
         int r = put_sidecar(writer, sidecar, error);
         if (r >= 0 && unlink(writer->idx.path) < 0 && errno != ENOENT)
-                r = error_errno(error, errno, "%s", writer->idx.path);
+                r = error_output(error, errno, writer->idx.path);
         if (r >= 0)
                 r = output_rename(&writer->json, error);
         if (r >= 0)
                 r = output_rename(&writer->bin, error);
         if (r >= 0)
                 r = output_rename(&writer->idx, error);
-        if (r >= 0)
-                r = fsync_parent(writer->idx.path);
-        return r;
+        if (r < 0)
+                return r;
+        r = fsync_parent(writer->idx.path);
+        return r < 0 ? error_output(error, -r, writer->idx.path) : 0;
 }

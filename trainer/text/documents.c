@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "common/json_read.h"
 #include "trainer/text/sentences.h"
-#include "trainer/text/unicode.h"
 
 static const struct {
         const char *name;
@@ -17,7 +17,7 @@ static const struct {
         [TEXT_LINES] = { "lines", READER_LINES },
         [TEXT_PROSE] = { "prose", READER_PARAGRAPHS },
         [TEXT_WIKITEXT] = { "wikitext", READER_LINES },
-        [TEXT_JSONL] = { "jsonl", READER_RECORDS },
+        [TEXT_JSONL] = { "jsonl", READER_LINES },
 };
 
 int text_format_from_name(const char *name, enum text_format *ret) {
@@ -148,25 +148,13 @@ static int parse_wikitext(struct block *block, const struct document_sink *sink)
 
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
 
-/* What is not UTF-8 becomes '?', one for each byte: jansson refuses it, and lossy decoding would move the text. */
-static void replace_invalid_utf8(char *begin, char *end) {
-        for (;;) {
-                begin += utf8_valid_prefix(begin, (size_t) (end - begin));
-                if (begin == end)
-                        return;
-                *begin = '?';
-        }
-}
-
 static int no_end(void *context) { return 0; }
 
 static int parse_json(struct span line, const char *path, uint64_t number, const struct document_sink *sink,
                       struct error *error) {
         json_error_t json_error;
 
-        replace_invalid_utf8(line.begin, line.end);
-        cleanup(cleanup_json_p) json_t *json =
-                json_loadb(line.begin, (size_t) (line.end - line.begin), JSON_ALLOW_NUL, &json_error);
+        cleanup(cleanup_json_p) json_t *json = json_read(line.begin, (size_t) (line.end - line.begin), 0, &json_error);
         if (!json)
                 return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": %s at byte %d, expected a JSON object",
                                    path, number, json_error.text, json_error.position);

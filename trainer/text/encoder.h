@@ -13,7 +13,10 @@ struct encoder;
 int encoder_new(const struct vocab *vocab, const struct text_options *options, int n_threads, struct encoder **ret);
 void encoder_free(struct encoder *encoder);
 
-/* Appends the ids of the text, any bytes; special tokens in it are plain text. Returns 0 or -ENOMEM. */
+const struct vocab *encoder_vocab(const struct encoder *encoder);
+const struct text_options *encoder_options(const struct encoder *encoder);
+
+/* Appends the ids of the text, any bytes. Added tokens are themselves; special tokens in it are plain text. Returns 0 or -ENOMEM. */
 int encoder_encode(const struct encoder *encoder, int thread, const char *text, size_t size, struct ids *ids);
 
 /* Appends one id. */

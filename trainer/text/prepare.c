@@ -13,6 +13,7 @@
 
 #include "bertd/exit.h"
 #include "common/clock.h"
+#include "common/corpus_prefix.h"
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/usage.h"
@@ -21,16 +22,19 @@
 #include "trainer/text/documents.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/pipeline.h"
+#include "trainer/text/unknown.h"
 #include "trainer/text/wordpiece.h"
 
 #define DOCUMENT_END UINT32_MAX
 #define WIKITEXT_UNKNOWN "<unk>"
 
 static const char help[] =
-        "usage: bert-trainer prepare --vocab FILE --output PREFIX [OPTION]... [FILE]...\n"
+        "usage: bert-trainer prepare --vocab FILE | --checkpoint FILE --output PREFIX [OPTION]... [FILE]...\n"
         "Writes PREFIX.bin, PREFIX.idx (Megatron-LM's indexed dataset) and PREFIX.json from text; no FILE, or -: "
         "standard input.\n"
-        "  --vocab FILE          WordPiece vocabulary, one token a line, or a SentencePiece model\n"
+        "  --vocab FILE          WordPiece vocabulary, one token a line, a tokenizer.json, a SentencePiece model, or\n"
+        "                        a model's folder with such files\n"
+        "  --checkpoint FILE     a checkpoint: its vocabulary, and text as it was trained with\n"
         "  --output PREFIX       where the corpus goes; one that is there is replaced at the end\n"
         "  --format FORMAT       lines: a sentence a line, a blank line between documents (default)\n"
         "                        prose: paragraphs, split into sentences; a file is a document, as is what two blank\n"
@@ -40,7 +44,8 @@ static const char help[] =
                 SENTENCEPIECE_ARGUMENTS_HELP;
 
 struct arguments {
-        const char *vocab, *output;
+        struct text_source source;
+        const char *output;
         enum text_format format;
         double validation;
         struct text_arguments text;
@@ -51,7 +56,7 @@ struct encoded {
         struct ids ids;
         uint32_t *marks;
         size_t n_marks, capacity;
-        uint64_t n_not_utf8; /* bytes of its text, which are left out */
+        struct unknown unknown;
 };
 
 struct prepare {
@@ -62,7 +67,7 @@ struct prepare {
         struct corpus_writer *train, *validation; /* validation: NULL where none is held out */
         struct corpus_writer *open;               /* the one that takes the open document */
         uint64_t document;                        /* its number */
-        uint64_t n_not_utf8;
+        struct unknown unknown;
 };
 
 /* A worker's state while it parses one block. */
@@ -85,6 +90,17 @@ static int add_mark(struct encoded *encoded, uint32_t mark) {
         return 0;
 }
 
+static int encode_text(const struct worker *worker, const char *text, size_t size) {
+        const struct encoder *encoder = worker->prepare->encoder;
+        struct ids *ids = &worker->encoded->ids;
+        size_t begin = ids->n;
+
+        int r = encoder_encode(encoder, worker->thread, text, size, ids);
+        return r < 0 ? r
+                     : unknown_take(&worker->encoded->unknown, encoder, worker->thread, text, size, ids->data + begin,
+                                    ids->n - begin);
+}
+
 /* In WikiText "<unk>" is the unknown token; everywhere else text is text. */
 static int encode(const struct worker *worker, const char *text, size_t size) {
         const struct prepare *prepare = worker->prepare;
@@ -94,7 +110,7 @@ static int encode(const struct worker *worker, const char *text, size_t size) {
 
         while (prepare->arguments->format == TEXT_WIKITEXT &&
                (found = memmem(text, size, WIKITEXT_UNKNOWN, n_unknown))) {
-                int r = encoder_encode(prepare->encoder, worker->thread, text, (size_t) (found - text), ids);
+                int r = encode_text(worker, text, (size_t) (found - text));
                 if (r >= 0)
                         r = encoder_append(ids, vocab_special(prepare->vocab, "[UNK]"));
                 if (r < 0)
@@ -102,23 +118,13 @@ static int encode(const struct worker *worker, const char *text, size_t size) {
                 size -= (size_t) (found - text) + n_unknown;
                 text = found + n_unknown;
         }
-        return encoder_encode(prepare->encoder, worker->thread, text, size, ids);
-}
-
-static uint64_t count_not_utf8(const char *text, size_t size) {
-        uint64_t n = 0;
-
-        for (size_t at = utf8_valid_prefix(text, size); at < size;
-             at += 1 + utf8_valid_prefix(text + at + 1, size - at - 1))
-                n++;
-        return n;
+        return encode_text(worker, text, size);
 }
 
 static int take_sentence(void *context, const char *text, size_t size) {
         const struct worker *worker = context;
         size_t begin = worker->encoded->ids.n;
 
-        worker->encoded->n_not_utf8 += count_not_utf8(text, size);
         int r = encode(worker, text, size);
         if (r < 0 || worker->encoded->ids.n == begin)
                 return r;
@@ -136,7 +142,7 @@ static int work(void *context, int thread, struct block *block, void *result, st
         const struct document_sink sink = { .context = &worker, .sentence = take_sentence, .end_document = take_end };
 
         worker.encoded->ids.n = worker.encoded->n_marks = 0;
-        worker.encoded->n_not_utf8 = 0;
+        unknown_clear(&worker.encoded->unknown);
         if (block->begins_file && take_end(&worker) < 0)
                 return -ENOMEM;
         return documents_parse(prepare->arguments->format, block, &sink, error);
@@ -146,6 +152,7 @@ static void encoded_free(void *result) {
         struct encoded *encoded = result;
         free(encoded->ids.data);
         free(encoded->marks);
+        unknown_free(&encoded->unknown);
 }
 
 /* The same documents at every fraction that holds them, whatever the text. */
@@ -172,7 +179,8 @@ static int consume(void *context, const struct block *block, void *result, struc
         const int32_t *ids = encoded->ids.data;
         int r = 0;
 
-        prepare->n_not_utf8 += encoded->n_not_utf8;
+        if (unknown_merge(&prepare->unknown, &encoded->unknown) < 0)
+                return error_errno(error, ENOMEM, "cannot prepare");
         for (size_t i = 0; i < encoded->n_marks && r >= 0;) {
                 size_t n = 0, n_ids = 0;
                 if (encoded->marks[i] == DOCUMENT_END) {
@@ -235,10 +243,7 @@ static int open_writers(struct prepare *prepare, struct error *error) {
 }
 
 static int open_encoder(struct prepare *prepare, struct error *error) {
-        int r = text_arguments_options(&prepare->arguments->text, prepare->vocab, &prepare->options, error);
-        if (r < 0)
-                return r;
-        r = encoder_new(prepare->vocab, &prepare->options, pipeline_threads(), &prepare->encoder);
+        int r = encoder_new(prepare->vocab, &prepare->options, pipeline_threads(), &prepare->encoder);
         return r < 0 ? error_errno(error, -r, "cannot prepare") : 0;
 }
 
@@ -246,6 +251,7 @@ static void prepare_close(struct prepare *prepare) {
         encoder_free(prepare->encoder);
         corpus_writer_free(prepare->train);
         corpus_writer_free(prepare->validation);
+        unknown_free(&prepare->unknown);
 }
 
 static void report(const struct prepare *prepare, const struct reader *reader, uint64_t begin_usec) {
@@ -258,13 +264,8 @@ static void report(const struct prepare *prepare, const struct reader *reader, u
                 sentences += corpus_writer_sentences(prepare->validation);
                 tokens += corpus_writer_tokens(prepare->validation);
         }
-        warn_of_cuts(reader);
-        if (prepare->n_not_utf8 > 0)
-                (void) fprintf(stderr,
-                               "bert-trainer: %" PRIu64
-                               " bytes of the text are not UTF-8 and were left out: is it in another "
-                               "encoding?\n",
-                               prepare->n_not_utf8);
+        text_findings_print(reader_findings(reader), stderr);
+        unknown_print(&prepare->unknown, prepare->encoder, prepare->arguments->output, stderr);
         (void) fprintf(stderr,
                        "%s: %" PRIu64 " documents (%" PRIu64 " held out), %" PRIu64 " sentences, %" PRIu64
                        " tokens in %.2f s, %.0f tokens/s, %.1f MB/s\n",
@@ -298,9 +299,24 @@ static int run(struct prepare *prepare, struct reader *reader, struct error *err
         return r;
 }
 
+static int check_prefix(const char *output, struct error *error) {
+        size_t n = strlen(output), prefix = corpus_prefix_length(output);
+
+        if (prefix > 0)
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--output '%s': expected a prefix: %.*s writes %.*s.bin and .idx", output,
+                                   (int) prefix, output, (int) prefix, output);
+        if (n == 0 || output[n - 1] == '/')
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--output '%s': expected a prefix: %scorpus writes %scorpus.bin and .idx", output,
+                                   output, output);
+        return 0;
+}
+
 /* 1: help was asked for. */
 static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
         static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
+                                                 { "checkpoint", required_argument, NULL, 'c' },
                                                  { "output", required_argument, NULL, 'o' },
                                                  { "format", required_argument, NULL, 'f' },
                                                  { "validation", required_argument, NULL, 'V' },
@@ -314,7 +330,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                 if (text_arguments_take(&arguments->text, c))
                         continue;
                 if (c == 'v')
-                        arguments->vocab = optarg;
+                        arguments->source.vocab = optarg;
+                else if (c == 'c')
+                        arguments->source.checkpoint = optarg;
                 else if (c == 'o')
                         arguments->output = optarg;
                 else if (c == 'f' && text_format_from_name(optarg, &arguments->format) < 0)
@@ -328,13 +346,14 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                 else if (c == '?' || c == ':')
                         return usage_option(c, argv, options, argv[0], error);
         }
-        if (!arguments->vocab)
-                return usage_missing("--vocab FILE", argv[0], error);
-        return arguments->output ? 0 : usage_missing("--output PREFIX", argv[0], error);
+        int r = text_source_check(&arguments->source, argv[0], error);
+        if (r >= 0 && !arguments->output)
+                r = usage_missing("--output PREFIX", argv[0], error);
+        return r < 0 ? r : check_prefix(arguments->output, error);
 }
 
-int cmd_prepare(int argc, char **argv) {
-        struct arguments arguments = { .text = TEXT_ARGUMENTS_DEFAULT };
+int text_prepare(int argc, char **argv, checkpoint_text open) {
+        struct arguments arguments = { .source = { .open = open }, .text = TEXT_ARGUMENTS_DEFAULT };
         cleanup_vocab struct vocab *vocab = NULL;
         cleanup_reader struct reader *reader = NULL;
         struct prepare prepare = { .arguments = &arguments };
@@ -344,10 +363,10 @@ int cmd_prepare(int argc, char **argv) {
         if (r > 0)
                 return fputs(help, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
         if (r >= 0)
-                r = vocab_load(arguments.vocab, &vocab, &error);
+                r = text_source_load(&arguments.source, &arguments.text, &vocab, &prepare.options, &error);
         if (r >= 0)
-                r = reader_open(argv + optind, (size_t) (argc - optind), text_format_cut(arguments.format), &reader,
-                                &error);
+                r = text_arguments_reader(&arguments.text, argc, argv, text_format_cut(arguments.format), &reader,
+                                          &error);
         if (r >= 0) {
                 prepare.vocab = vocab;
                 r = run(&prepare, reader, &error);

@@ -16,6 +16,16 @@ struct sentencepiece_model {
         sentencepiece::SentencePieceProcessor processor;
 };
 
+/* What the library says of a model, without its source file and condition: "./src/x.cc(7) [condition] text"; they say nothing else
+ * where the file cannot be parsed. */
+static std::string reason(const sentencepiece::util::Status &status) {
+        const std::string text = status.error_message();
+        const size_t end = text.rfind("] ");
+        const std::string said = end == std::string::npos ? text : text.substr(end + 2);
+
+        return said.empty() ? "cut short, damaged, or another file" : said;
+}
+
 int sentencepiece_new(const char *path, const char *data, size_t size, struct sentencepiece_model **ret,
                       struct error *error) {
         try {
@@ -23,8 +33,8 @@ int sentencepiece_new(const char *path, const char *data, size_t size, struct se
                 const auto status = model->processor.LoadFromSerializedProto({ data, size });
                 if (!status.ok()) {
                         delete model;
-                        return error_input(error, BERTD_EXIT_DATA, "%s: no SentencePiece model: %s", path,
-                                           status.error_message());
+                        return error_input(error, BERTD_EXIT_DATA, "%s: not a readable SentencePiece model: %s", path,
+                                           reason(status).c_str());
                 }
                 *ret = model;
                 return 0;

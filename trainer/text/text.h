@@ -3,8 +3,12 @@
 #ifndef TRAINER_TEXT_TEXT_H
 #define TRAINER_TEXT_TEXT_H
 
-int cmd_vocab(int argc, char **argv);    /* learn a WordPiece vocabulary */
-int cmd_tokenize(int argc, char **argv); /* text to tokens, one line in, one line out */
-int cmd_prepare(int argc, char **argv);  /* text to a corpus */
+#include "trainer/text/arguments.h"
+
+int cmd_vocab(int argc, char **argv); /* learn a WordPiece vocabulary */
+
+/* With what opens a checkpoint, for --checkpoint. */
+int text_tokenize(int argc, char **argv, checkpoint_text open); /* text to tokens, one line in, one line out */
+int text_prepare(int argc, char **argv, checkpoint_text open);  /* text to a corpus */
 
 #endif

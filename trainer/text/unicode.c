@@ -56,7 +56,7 @@ static bool is_chinese(int32_t c) {
 }
 
 /* The White_Space property, as Rust's char::is_whitespace. */
-static bool is_space(int32_t c) {
+bool unicode_is_space(int32_t c) {
         return c == ' ' || (c >= 0x09 && c <= 0x0D) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
                (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
@@ -94,7 +94,7 @@ enum unicode_class unicode_class(int32_t c) {
                 return UNICODE_SPACE;
         if (c < 0x20 || (c >= 0x7F && c < 0xA0))
                 return UNICODE_REMOVED;
-        if (is_space(c))
+        if (unicode_is_space(c))
                 return UNICODE_SPACE;
         if (c < 0x80)
                 return is_ascii_punctuation(c) ? UNICODE_PUNCTUATION : UNICODE_LETTER;

@@ -32,6 +32,9 @@ struct text_options {
 
 enum unicode_class unicode_class(int32_t code_point);
 
+/* The White_Space property. */
+bool unicode_is_space(int32_t code_point);
+
 /* Canonical decomposition without nonspacing marks where accents are stripped, then lowercase: writes 0 to
  * UNICODE_EXPANSION_MAX code points and returns how many. */
 int unicode_fold(int32_t code_point, const struct text_options *options, int32_t *ret_code_points);

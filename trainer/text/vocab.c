@@ -104,14 +104,16 @@ static int run(struct counting *counting, struct reader *reader, struct error *e
         cleanup_free char *text = NULL;
         uint32_t n;
 
-        int r = count(counting, reader, error);
+        int r = file_check_writable(arguments->output, error);
+        if (r >= 0)
+                r = count(counting, reader, error);
         if (r >= 0)
                 r = vocab_learn(&counting->counts, &arguments->settings, &text, &n, error);
         if (r >= 0)
                 r = file_write_atomic(arguments->output, text, strlen(text), 0666, error);
         if (r < 0)
                 return r;
-        warn_of_cuts(reader);
+        text_findings_print(reader_findings(reader), stderr);
         (void) fprintf(stderr, "%s: %u tokens from %zu distinct words of %.1f MB in %.2f s%s\n", arguments->output, n,
                        counting->counts.n, (double) reader_bytes(reader) / 1e6,
                        (double) (clock_monotonic_usec() - begin_usec) / (double) USEC_PER_SEC,
@@ -190,7 +192,7 @@ int cmd_vocab(int argc, char **argv) {
                 return fputs(help, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
         enum reader_cut cut = arguments.has_format ? text_format_cut(arguments.format) : READER_LINES;
         if (r >= 0)
-                r = reader_open(argv + optind, (size_t) (argc - optind), cut, &reader, &error);
+                r = text_arguments_reader(&arguments.text, argc, argv, cut, &reader, &error);
         if (r >= 0)
                 r = run(&counting, reader, &error);
         word_counts_free(&counting.counts);

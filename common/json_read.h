@@ -1,0 +1,19 @@
+/*
+ * JSON that other programs wrote, read as Python's json module reads it where jansson alone would refuse the whole document:
+ * a byte order mark is skipped; integers beyond 64 bits become reals; NaN, Infinity and numbers beyond a double become null;
+ * half of a surrogate pair (\ud800) becomes U+FFFD; strings may hold \u0000, so use json_string_length. Of keys given twice the
+ * last one counts, unless `flags` has JSON_REJECT_DUPLICATES. Refused as by jansson: what is not UTF-8, nesting beyond its bound.
+ */
+#ifndef COMMON_JSON_READ_H
+#define COMMON_JSON_READ_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+/* A new reference; NULL: `why` says where. */
+json_t *json_read(const char *data, size_t size, size_t flags, json_error_t *why);
+
+/* The string's text; NULL where `value` is not a string or holds a NUL, which a C string cannot. Borrowed. */
+const char *json_plain_string(const json_t *value);
+
+#endif

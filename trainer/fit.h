@@ -1,0 +1,58 @@
+/*
+ * Whether what a command puts together fits: a model's configuration, the vocabulary, lengths, classes, heads. The one place for it, asked
+ * before anything is computed, by every command and every run. Each function refuses in one line, exit code `exit` or what it says.
+ */
+#ifndef TRAINER_FIT_H
+#define TRAINER_FIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "trainer/config.h"
+#include "trainer/model.h"
+#include "trainer/text/wordpiece.h"
+
+struct fit {
+        const char *model; /* where the configuration is from: a checkpoint, a folder, a config.json */
+        const struct model_config *config;
+        const char *vocab_path;
+        const struct vocab *vocab; /* NULL: none */
+        const char *vocab_hash;    /* of the vocabulary that the model was trained with; NULL: nobody knows */
+        bool vouched; /* both are of one folder or one spec: it may have fewer tokens than the model takes */
+        int exit;     /* where a vocabulary does not fit */
+};
+
+/* The vocabulary is the one that the model was trained with; where nobody knows, no larger than the model takes and no smaller than half
+ * of it: one that is smaller otherwise than by padding is warned of. */
+int fit_vocabulary(const struct fit *fit, struct error *error);
+
+/* A configuration given beside the model's own says the same model; dropout and initializer_range may differ. Exit 78. */
+int fit_config(const char *model, const struct model_config *own, const char *path, const struct model_config *given,
+               struct error *error);
+
+/* `names` classes are known by name, of all the classifier's. `tasks`: several heads, of which these are some. Exit 76. */
+int fit_labels(const char *model, const struct model_config *config, uint32_t names, bool tasks, struct error *error);
+
+/* A sequence of so many tokens, as `key` says. */
+int fit_length(const char *model, const struct model_config *config, const char *key, uint32_t length, int exit,
+               struct error *error);
+
+/* Heads as bits, 1 << PART_…: the model has those that are needed (exit 65), and none of them is still as it was initialised (76). */
+#define HEAD(part) (1u << (part))
+#define PRETRAINING_HEADS (HEAD(PART_MLM_HEAD) | HEAD(PART_SENTENCE_HEAD))
+#define CLASSIFIER_HEADS (HEAD(PART_CLASSIFIER) | HEAD(PART_SEGMENTS))
+#define ALL_HEADS (HEAD(PART_POOLER) | PRETRAINING_HEADS | CLASSIFIER_HEADS)
+int fit_heads(const char *model, const struct model_config *config, unsigned needed, unsigned fresh,
+              struct error *error);
+
+/* Those that a model of this configuration has. */
+unsigned fit_heads_of(const struct model_config *config);
+
+/* Those that its classifier, where it has one, reads: with the pooler where it does. */
+unsigned fit_classifier_heads(const struct model_config *config);
+
+/* "pooler, MLM head": for people. */
+void fit_name_heads(unsigned heads, char *buffer, size_t size);
+
+#endif

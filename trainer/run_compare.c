@@ -1,0 +1,295 @@
+/*
+ * What ranks hold against each other (contract C11); see run.h. In this order: the spec, key by key and stage by stage, what it does not
+ * say being its default; the model's config; the vocabulary; how text is folded; the weights to begin with; then, once they are open, each stage's
+ * data. Paths do not count, what lies there does. Left out is what only bertd reads, or rank 0 alone.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "trainer/fingerprint.h"
+#include "trainer/run.h"
+#include "trainer/text/content.h"
+
+#define NAME_MAX_BYTES 160
+
+/* ---- the spec ---- */
+
+struct walk {
+        struct fingerprint *fingerprint;
+        const char *prefix;
+        bool data_only; /* of a stage's task */
+        bool finetune;
+};
+
+static bool is_for_others(const char *key) {
+        static const char *const others[] = { "name", "priority", "ends_with", "resources.", "restart.", "log." };
+
+        for (size_t i = 0; i < ELEMENTSOF(others); i++) {
+                size_t n = strlen(others[i]);
+                if (strncmp(key, others[i], n) == 0 && (others[i][n - 1] == '.' || key[n] == '\0'))
+                        return true;
+        }
+        return false;
+}
+
+static void add_key(void *userdata, const char *key, bool path, const char *value) {
+        struct walk *walk = userdata;
+        char name[NAME_MAX_BYTES];
+
+        if (is_for_others(key) || (walk->data_only && strncmp(key, "data.", strlen("data.")) != 0))
+                return;
+        (void) snprintf(name, sizeof(name), "%s%s", walk->prefix, key);
+        if (path && strncmp(key, "data.", strlen("data.")) == 0)
+                value = walk->finetune && spec_is_texts(value) ? "a file of texts" : "a corpus";
+        else if (path && strcmp(key, "model.init") == 0)
+                value = value ? "a path" : NULL;
+        else if (path)
+                return;
+        fingerprint_add(walk->fingerprint, name, value);
+}
+
+static void stage_prefix(const struct run *run, uint32_t stage, char *prefix, size_t size) {
+        prefix[0] = '\0';
+        if (run->whole->n_stages > 0)
+                (void) snprintf(prefix, size, "stage %u: ", stage);
+}
+
+static void add_spec(struct fingerprint *f, const struct run *run, const struct spec *spec, const char *prefix,
+                     bool data_only) {
+        struct walk walk = { f, prefix, data_only, run->whole->kind == JOB_FINETUNE };
+
+        spec_walk(spec, add_key, &walk);
+}
+
+static void add_number(struct fingerprint *f, const char *prefix, const char *name, uint64_t value) {
+        char full[NAME_MAX_BYTES], text[32];
+
+        (void) snprintf(full, sizeof(full), "%s%s", prefix, name);
+        (void) snprintf(text, sizeof(text), "%" PRIu64, value);
+        fingerprint_add(f, full, text);
+}
+
+static void add_specs(struct fingerprint *f, const struct run *run) {
+        static const char *const kinds[] = JOB_KIND_NAMES;
+        char prefix[NAME_MAX_BYTES], task[NAME_MAX_BYTES];
+
+        fingerprint_add(f, "kind", kinds[run->whole->kind]);
+        add_number(f, "", "stages", spec_n_stages(run->whole));
+        for (uint32_t s = 0; s < spec_n_stages(run->whole); s++) {
+                const struct spec *spec = spec_at(run->whole, s);
+                stage_prefix(run, s, prefix, sizeof(prefix));
+                add_number(f, prefix, "tasks", spec_n_tasks(spec));
+                add_spec(f, run, spec, prefix, false);
+                for (uint32_t t = 0; t < spec->n_tasks; t++) {
+                        (void) snprintf(task, sizeof(task), "%.100stask %u: ", prefix, t);
+                        add_spec(f, run, spec->tasks[t], task, true);
+                }
+        }
+}
+
+/* ---- the model ---- */
+
+static void add_config(struct fingerprint *f, const struct run *run) {
+        json_t *json = config_json(&run->config), *value;
+        const char *key;
+
+        f->no_memory = f->no_memory || !json;
+        json_object_foreach(json, key, value) {
+                cleanup_free char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+                char name[NAME_MAX_BYTES];
+                (void) snprintf(name, sizeof(name), "model.config %s", key);
+                f->no_memory = f->no_memory || !text;
+                fingerprint_add(f, name, text);
+        }
+        json_decref(json);
+}
+
+static void add_text_options(struct fingerprint *f, const struct text_options *o) {
+        add_number(f, "text: ", "lowercase", o->lowercase);
+        add_number(f, "text: ", "strip_accents", o->strip_accents);
+        add_number(f, "text: ", "chinese", o->chinese);
+        add_number(f, "text: ", "quotes", o->quotes);
+        add_number(f, "text: ", "nfkd", o->nfkd);
+}
+
+static int is_weights(const struct dirent *entry) {
+        size_t n = strlen(entry->d_name), m = strlen(".safetensors");
+        return n > m && strcmp(entry->d_name + n - m, ".safetensors") == 0;
+}
+
+/* All of a Hugging Face folder's weights, by the names of their files. */
+static bool hash_folder(const char *path, char hex[CONTENT_HASH_MAX]) {
+        struct dirent **list = NULL;
+        int n = scandir(path, &list, is_weights, alphasort);
+        XXH3_state_t *state = XXH3_createState();
+        bool read = state && n > 0;
+
+        if (state)
+                (void) XXH3_128bits_reset(state);
+        for (int i = 0; i < n; i++) {
+                cleanup_free char *file = format_string("%s/%s", path, list[i]->d_name);
+                read = read && file && content_hash_file(file, hex) >= 0;
+                if (read)
+                        (void) XXH3_128bits_update(state, hex, CONTENT_HASH_MAX);
+                free(list[i]);
+        }
+        free(list);
+        if (read) {
+                XXH128_hash_t h = XXH3_128bits_digest(state);
+                (void) snprintf(hex, CONTENT_HASH_MAX, "%016" PRIx64 "%016" PRIx64, h.high64, h.low64);
+        }
+        XXH3_freeState(state);
+        return read;
+}
+
+/* Rank 0 alone reads the weights: another rank that has no such file misses nothing. */
+static void add_weights(struct fingerprint *f, const char *name, const char *path) {
+        char hex[CONTENT_HASH_MAX];
+        bool read = path && (content_hash_file(path, hex) >= 0 || hash_folder(path, hex));
+
+        fingerprint_add_content(f, name, path, read ? hex : NULL);
+}
+
+int run_compare_inputs(struct run *run, struct error *error) {
+        struct fingerprint f = {};
+        char hex[CONTENT_HASH_MAX];
+
+        if (run->n_ranks == 1)
+                return 0;
+        add_specs(&f, run);
+        add_config(&f, run);
+        vocab_hash(run->vocab, hex);
+        fingerprint_add_content(&f, "model.vocab", run->vocab_path, hex);
+        add_text_options(&f, &run->text);
+        add_weights(&f, "model.init", run->whole->model.init);
+        add_weights(&f, "--resume", run->options->resume);
+        int r = fingerprint_compare(&f, run->exchange, error);
+        fingerprint_free(&f);
+        return r;
+}
+
+/* ---- the data ---- */
+
+static const char *const part_names[PART_MAX] = { "data.train", "data.validation", "data.test" };
+
+static char *const *files_of(const struct spec_data *d, enum run_part part, uint32_t *ret_n) {
+        *ret_n = part == PART_TRAIN ? d->n_train : part == PART_VALIDATION ? d->n_validation : d->n_test;
+        return part == PART_TRAIN ? d->train : part == PART_VALIDATION ? d->validation : d->test;
+}
+
+static void add_files(struct fingerprint *f, const struct spec *spec, const char *prefix, enum run_part part) {
+        char name[NAME_MAX_BYTES], hex[CONTENT_HASH_MAX];
+
+        (void) snprintf(name, sizeof(name), "%s%s", prefix, part_names[part]);
+        for (uint32_t t = 0; t < spec_n_tasks(spec); t++) {
+                uint32_t n;
+                char *const *files = files_of(spec_task(spec, t), part, &n);
+                for (uint32_t i = 0; i < n; i++)
+                        if (spec_is_texts(files[i]))
+                                fingerprint_add_content(f, name, files[i],
+                                                        content_hash_file(files[i], hex) < 0 ? NULL : hex);
+        }
+}
+
+static void add_texts(struct fingerprint *f, const struct run_stage *stage, const char *prefix, enum run_part part) {
+        const struct text_set *set = &stage->set[part];
+        char name[NAME_MAX_BYTES], hex[CONTENT_HASH_MAX];
+
+        if (set->n == 0)
+                return;
+        (void) snprintf(name, sizeof(name), "%s%s", prefix, part_names[part]);
+        texts_hash(set->texts, hex);
+        fingerprint_add_content(f, name, "the texts", hex);
+        content_hash(set->index, set->n * sizeof(*set->index), hex);
+        fingerprint_add_content(f, name, "the choice of texts", hex);
+}
+
+int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error) {
+        const struct corpora *corpora = run->stages[stage].corpora[part];
+        struct fingerprint f = {};
+        char hex[CONTENT_HASH_MAX];
+
+        if (run->n_ranks == 1 || !corpora)
+                return 0;
+        for (uint32_t p = 0; p < corpora->n; p++) {
+                corpus_content_hash(corpora->part[p], hex);
+                fingerprint_add_content(&f, part_names[part], corpora->prefixes[p], hex);
+        }
+        int r = fingerprint_compare(&f, run->exchange, error);
+        fingerprint_free(&f);
+        return r;
+}
+
+static void add_map(struct fingerprint *f, const struct run_stage *stage, const char *prefix, enum run_part part) {
+        char name[NAME_MAX_BYTES], hex[CONTENT_HASH_MAX];
+
+        if (!stage->samples[part])
+                return;
+        (void) snprintf(name, sizeof(name), "%s%s", prefix, part_names[part]);
+        samples_map_hash(stage->samples[part], hex);
+        fingerprint_add_content(f, name, "the window map", hex);
+}
+
+static void add_stage(struct fingerprint *f, const struct run *run, uint32_t index) {
+        const struct run_stage *stage = &run->stages[index];
+        char prefix[NAME_MAX_BYTES];
+
+        stage_prefix(run, index, prefix, sizeof(prefix));
+        for (enum run_part part = 0; part < PART_MAX; part++) {
+                add_files(f, stage->spec, prefix, part);
+                add_texts(f, stage, prefix, part);
+                add_map(f, stage, prefix, part);
+                add_number(f, prefix, "samples an epoch", stage->n[part]);
+        }
+        add_number(f, prefix, "train.steps", stage->spec->train.steps);
+        add_number(f, prefix, "train.evaluate_every", stage->spec->train.evaluate_every);
+}
+
+static void add_classes(struct fingerprint *f, const struct run *run) {
+        char name[NAME_MAX_BYTES];
+
+        for (uint32_t t = 0; t < run->n_tasks; t++)
+                for (uint32_t c = 0; c < run->tasks[t].labels.n; c++) {
+                        (void) snprintf(name, sizeof(name), "%.80s%sclass %u", run->tasks[t].name,
+                                        run->tasks[t].name[0] ? ": " : "", c);
+                        fingerprint_add(f, name, run->tasks[t].labels.name[c]);
+                }
+}
+
+int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *error) {
+        struct fingerprint f = {};
+
+        if (run->n_ranks == 1)
+                return 0;
+        for (uint32_t s = first; s < first + n; s++)
+                add_stage(&f, run, s);
+        add_classes(&f, run);
+        int r = fingerprint_compare(&f, run->exchange, error);
+        fingerprint_free(&f);
+        return r;
+}
+
+/* ---- the weights ---- */
+
+int run_compare_weights(struct run *run, struct error *error) {
+        uint64_t mine = run->n_ranks > 1 ? model_hash_parameters(run->model) : 0;
+        const uint64_t *all = exchange_gather(run->exchange, &mine, sizeof(mine));
+
+        for (uint32_t r = 1; r < run->n_ranks; r++)
+                if (all[r] != all[0]) {
+                        (void) error_input(error, BERTD_EXIT_DATA,
+                                           "the weights to begin with differ from those of rank 0 on %s: all ranks "
+                                           "need the same program and libraries",
+                                           exchange_host(run->exchange, 0));
+                        return exchange_blame(run->exchange, r, error);
+                }
+        return 0;
+}
