@@ -1,6 +1,6 @@
 /*
- * See environment.h. Variables are named one by one, so that a job keeps a LISTEN_ADDR of its own; only what PMIx and Open MPI give
- * a rank has no fixed list and goes by its prefix (PMIX_MCA_ is a user's setting).
+ * See environment.h. Variables are named one by one, so that a job keeps a LISTEN_ADDR of its own; only what launchers of MPI ranks give
+ * a rank has no fixed list and goes by its prefix (PMIX_MCA_ is a user's setting). Of Slurm's those of the task go, not the allocation's.
  */
 #include "common/environment.h"
 
@@ -31,8 +31,21 @@ static const char *const managers[] = {
         "MEMORY_PRESSURE_WRITE",
         "COLUMNS",
         "LINES",
+        "SLURM_STEP_NUM_TASKS",
+        "SLURM_PROCID",
+        "SLURM_LOCALID",
+        "FLUX_JOB_SIZE",
+        "FLUX_TASK_RANK",
+        "ALPS_APP_PE",
+        "PALS_RANKID",
+        "PMI_RANK",
+        "PMI_SIZE",
+        "PMI_FD",
+        "PMI_PORT",
+        "MPI_LOCALNRANKS",
+        "MPI_LOCALRANKID",
 };
-static const char *const prefixes[] = { "PMIX_", "OMPI_COMM_WORLD_" };
+static const char *const prefixes[] = { "PMIX_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_", "JSM_NAMESPACE_" };
 
 static bool is_one_of(const char *assignment, const char *const *names, size_t n) {
         size_t length = strcspn(assignment, "=");

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -31,8 +32,9 @@ struct reader {
         char *folder;
         struct raw *raw;
         char key[160];
-        char stage[64]; /* "stages[1]." or "stages[1].tasks[0]." in front of keys in messages */
-        bool task;      /* the latter, whose keys are those of data */
+        char stage[64];          /* "stages[1]." or "stages[1].tasks[0]." in front of keys in messages */
+        bool task;               /* the latter, whose keys are those of data */
+        struct idle_count *idle; /* (ELEMENTSOF(idle_rules)), over all stages */
         struct error *error;
 };
 
@@ -205,6 +207,20 @@ static int not_in_kind(struct reader *reader, const char *key, enum job_kind kin
                            line_of(reader, key), name_of(reader, key), kind_names[kind]);
 }
 
+static int read_value(struct reader *reader, const struct field *field, const char *text, void *to) {
+        if (field->type <= FIELD_PROGRAM)
+                return read_path(reader, field->key, field->type, text, to);
+        if (field->type == FIELD_ENUM)
+                return read_enum(reader, field, text, to);
+        if (field->type == FIELD_BOOL)
+                return read_truth(reader, field, text, to);
+        if (field->type == FIELD_SIZE)
+                return read_size(reader, field, text, to);
+        if (field->type == FIELD_DOUBLE)
+                return read_double(reader, field, text, to);
+        return read_number(reader, field, text, to);
+}
+
 static int read_field(struct reader *reader, const struct field *field, struct spec *spec) {
         const char *text = text_of(reader->raw, field);
         bool is_text = field->type <= FIELD_PROGRAM, fits = field->kinds & (1 << spec->kind);
@@ -222,19 +238,7 @@ static int read_field(struct reader *reader, const struct field *field, struct s
         }
         if (!text && !field->fallback)
                 return is_text || !fits ? 0 : missing(reader, field);
-        if (!text)
-                text = field->fallback;
-        if (is_text)
-                return read_path(reader, field->key, field->type, text, to);
-        if (field->type == FIELD_ENUM)
-                return read_enum(reader, field, text, to);
-        if (field->type == FIELD_BOOL)
-                return read_truth(reader, field, text, to);
-        if (field->type == FIELD_SIZE)
-                return read_size(reader, field, text, to);
-        if (field->type == FIELD_DOUBLE)
-                return read_double(reader, field, text, to);
-        return read_number(reader, field, text, to);
+        return read_value(reader, field, text ? text : field->fallback, to);
 }
 
 static int read_list(struct reader *reader, const struct list *list, struct spec *spec) {
@@ -414,6 +418,132 @@ static void default_length(const struct reader *reader, struct spec *spec) {
                 spec->data.sequence_length = SPEC_LENGTH_DEFAULT;
 }
 
+/* ---- keys that do nothing beside others ---- */
+
+static bool without_validation(const struct spec *spec) {
+        return spec->data.n_validation == 0 && !(spec->data.objective == OBJECTIVE_CLASSIFY && spec->data.split > 0);
+}
+static bool with_validation(const struct spec *spec) { return spec->data.n_validation > 0; }
+static bool is_not_poly(const struct spec *spec) { return spec->optimizer.schedule != SCHEDULE_POLY; }
+
+static const struct idle_rule {
+        const char *key;
+        bool (*is_idle)(const struct spec *spec);
+        const char *why; /* and the cure */
+} idle_rules[] = {
+        { "data.split", with_validation, "conflicts with data.validation; give one of them" },
+        { "optimizer.power", is_not_poly, "does nothing without optimizer.schedule: poly; give that, or leave it out" },
+        { "train.evaluate_every", without_validation,
+          "nothing is held out to evaluate; give data.validation, or leave it out" },
+};
+enum { IDLE_RULES = ELEMENTSOF(idle_rules) };
+
+struct idle_count {
+        uint32_t idle, used; /* stages that inherit it and where it does nothing; where it does something */
+};
+
+static const struct field *find_field(const char *key) {
+        size_t i = 0;
+
+        while (strcmp(spec_fields[i].key, key) != 0)
+                i++;
+        return &spec_fields[i];
+}
+
+static bool has_text(void *section, const struct field *field) { return section && *AT(section, field->raw, char *); }
+
+/* Whether the spec that is being read says it itself: the file, or a stage, or a task of one, that does not inherit it. */
+static bool says_itself(const struct reader *reader, const struct field *field) {
+        struct raw_stage *stage = reader->raw->stage;
+
+        if (!stage)
+                return reader->raw->n_stages == 0 && text_of(reader->raw, field);
+        if (field->section == offsetof(struct raw, optimizer))
+                return has_text(stage->optimizer, field);
+        if (field->section == offsetof(struct raw, train))
+                return has_text(stage->train, field);
+        bool own = has_text(stage->data, field);
+        for (uint32_t t = 0; t < stage->n_tasks; t++)
+                own = own || has_text(&stage->tasks[t], field);
+        return own;
+}
+
+static int refuse_idle(struct reader *reader, const struct idle_rule *rule) {
+        const char *text = text_of(reader->raw, find_field(rule->key));
+
+        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.32s: %s", reader->file.path,
+                           line_of(reader, rule->key), name_of(reader, rule->key), text, rule->why);
+}
+
+/* Refused where it is said; a stage that inherits it is as if it were not there. */
+static int check_idle(struct reader *reader, struct spec *spec) {
+        char now[32], neutral[32];
+        struct spec fallback = {};
+
+        for (size_t i = 0; i < IDLE_RULES; i++) {
+                const struct field *field = find_field(idle_rules[i].key);
+                int r = read_value(reader, field, field->fallback, AT(&fallback, field->spec, void));
+                if (r < 0 || strcmp(spec_get(spec, field->key, now, sizeof(now)),
+                                    spec_get(&fallback, field->key, neutral, sizeof(neutral))) == 0)
+                        continue;
+                bool idle = idle_rules[i].is_idle(spec);
+                if (idle && says_itself(reader, field))
+                        return refuse_idle(reader, &idle_rules[i]);
+                if (idle)
+                        (void) read_value(reader, field, field->fallback, AT(spec, field->spec, void));
+                if (reader->raw->stage) {
+                        reader->idle[i].idle += idle;
+                        reader->idle[i].used += !idle;
+                }
+        }
+        return 0;
+}
+
+/* The file says it, and no stage makes anything of it. */
+static int check_idle_stages(struct reader *reader) {
+        for (size_t i = 0; i < IDLE_RULES; i++)
+                if (reader->idle[i].idle > 0 && reader->idle[i].used == 0)
+                        return refuse_idle(reader, &idle_rules[i]);
+        return 0;
+}
+
+static int check_warmup(struct reader *reader, const struct spec *spec) {
+        const struct spec_optimizer *o = &spec->optimizer;
+        static const char key[] = "optimizer.warmup_steps";
+
+        if (o->warmup_steps > 0 && o->warmup_ratio > 0)
+                return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                   "%s:%zu: %s: conflicts with optimizer.warmup_ratio; give one of them",
+                                   reader->file.path, line_of(reader, key), name_of(reader, key));
+        if (spec->train.steps > 0 && o->warmup_steps > spec->train.steps)
+                return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                   "%s:%zu: %s: %" PRIu64 " is more than train.steps, %" PRIu64
+                                   "; give fewer, or more steps",
+                                   reader->file.path, line_of(reader, key), name_of(reader, key), o->warmup_steps,
+                                   spec->train.steps);
+        return 0;
+}
+
+/* Checkpoints that are to be kept are such as every_steps writes. */
+static int check_keep(struct reader *reader, const struct spec_checkpoint *c) {
+        static const char key[] = "checkpoint.keep_every";
+        uint64_t keep = c->keep_every, every = c->every_steps;
+
+        if (keep == 0 || (every > 0 && (keep % every == 0 || every % keep == 0)))
+                return 0;
+        size_t line = spec_line_of(&reader->file, key);
+        if (every == 0)
+                return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                   "%s:%zu: %s: %" PRIu64
+                                   ", but checkpoint.every_steps is 0, so none is written at such steps; give "
+                                   "every_steps, or leave it out",
+                                   reader->file.path, line, key, keep);
+        return error_input(reader->error, BERTD_EXIT_CONFIG,
+                           "%s:%zu: %s: %" PRIu64 " is not a multiple of checkpoint.every_steps, %" PRIu64
+                           "; give %" PRIu64,
+                           reader->file.path, line, key, keep, every, (keep / every + 1) * every);
+}
+
 /* What one key alone cannot tell. */
 static int check_together(struct reader *reader, struct spec *spec) {
         const struct spec_model *model = &spec->model;
@@ -436,7 +566,13 @@ static int check_together(struct reader *reader, struct spec *spec) {
             !(reader->raw->train && reader->raw->train->micro_batch))
                 spec->train.micro_batch = spec->train.global_batch;
         int r = check_finetune(reader, spec);
-        if (r >= 0)
+        if (r == 0)
+                r = check_idle(reader, spec);
+        if (r == 0)
+                r = check_warmup(reader, spec);
+        if (r == 0)
+                r = check_keep(reader, &spec->checkpoint);
+        if (r == 0)
                 r = check_delimiter(reader, data);
         return r < 0 ? r : read_weights(reader, data);
 }
@@ -484,6 +620,20 @@ static void overlay(struct raw *top, size_t section, void *from) {
         }
 }
 
+static bool is_on(const char *text) { return text && strtod(text, NULL) > 0; }
+
+/* Of two keys that say the same thing the file's gives way to the stage's. */
+static void give_way(struct merged *m, const struct raw_data *data, const struct raw_optimizer *optimizer) {
+        if (data && data->n_validation > 0)
+                m->data.split = NULL;
+        else if (data && is_on(data->split) && !data->validation)
+                m->data.n_validation = 0;
+        if (optimizer && is_on(optimizer->warmup_steps))
+                m->optimizer.warmup_ratio = NULL;
+        else if (optimizer && is_on(optimizer->warmup_ratio))
+                m->optimizer.warmup_steps = NULL;
+}
+
 /* `task`: whose data take the stage's place, where the stage has tasks. */
 static void merge_stage(const struct raw *raw, struct raw_stage *stage, uint32_t task, struct merged *m) {
         *m = (struct merged) { .top = *raw };
@@ -496,6 +646,7 @@ static void merge_stage(const struct raw *raw, struct raw_stage *stage, uint32_t
         m->top.stage = stage;
         if (stage->train && (stage->train->steps || stage->train->epochs)) /* one is said in place of the other */
                 m->train.steps = m->train.epochs = NULL;
+        give_way(m, stage->data, stage->optimizer);
         overlay(&m->top, offsetof(struct raw, data), stage->data);
         overlay(&m->top, offsetof(struct raw, optimizer), stage->optimizer);
         overlay(&m->top, offsetof(struct raw, train), stage->train);
@@ -503,6 +654,7 @@ static void merge_stage(const struct raw *raw, struct raw_stage *stage, uint32_t
                 return;
         if (stage->tasks[task].n_train > 0) /* what is held out of the file's own training says nothing of another's */
                 m->data.n_validation = m->data.n_test = 0;
+        give_way(m, &stage->tasks[task], NULL);
         overlay(&m->top, offsetof(struct raw, data), &stage->tasks[task]);
 }
 
@@ -630,17 +782,23 @@ static int read_all(struct reader *reader, struct spec *spec) {
                         return r;
                 spec->n_stages = i + 1;
         }
+        int r = check_idle_stages(reader);
+        if (r < 0)
+                return r;
         merge_stage(raw, &raw->stages[0], 0, &merged);
         merged.top.stage = NULL;
         reader->raw = &merged.top;
-        int r = read_values(reader, spec);
+        r = read_values(reader, spec);
         reader->raw = raw;
         return r;
 }
 
 int spec_parse(const char *path, const char *text, size_t size, const char *const *settings, size_t n,
                struct spec **ret_spec, struct error *error) {
-        struct reader reader = { .file = { .path = path, .text = (char *) text, .size = size }, .error = error };
+        struct idle_count idle[IDLE_RULES] = {};
+        struct reader reader = { .file = { .path = path, .text = (char *) text, .size = size },
+                                 .idle = idle,
+                                 .error = error };
         cleanup_spec struct spec *spec = calloc(1, sizeof(*spec));
 
         int r = spec ? spec_folder(path, &reader.folder, error) : error_errno(error, ENOMEM, "%s", path);

@@ -24,6 +24,9 @@ enum data_encoding { ENCODING_UTF8, ENCODING_LATIN1, ENCODING_MAX };
 enum data_header { HEADER_AUTO, HEADER_FALSE, HEADER_TRUE, HEADER_MAX };
 #define DATA_HEADER_NAMES \
         { "auto", "false", "true" }
+enum data_empty { EMPTY_REFUSE, EMPTY_SKIP, EMPTY_MAX };
+#define DATA_EMPTY_NAMES \
+        { "refuse", "skip" }
 #define SPEC_LENGTH_DEFAULT 128 /* tokens of a sample */
 enum init_head { INIT_HEAD_KEEP, INIT_HEAD_FRESH, INIT_HEAD_MAX };
 enum truncation {
@@ -34,9 +37,6 @@ enum truncation {
         TRUNCATION_AUTO, /* of a spec: what model.init says, else head */
         TRUNCATION_MAX
 };
-enum data_empty { EMPTY_REFUSE, EMPTY_SKIP, EMPTY_MAX };
-#define DATA_EMPTY_NAMES \
-        { "refuse", "skip" }
 #define TRUNCATION_NAMES \
         { "head", "tail", "head_tail", "segments", "auto" }
 enum classifier_combine { COMBINE_CONCAT, COMBINE_MEAN, COMBINE_MAX, CLASSIFIER_COMBINE_MAX };
@@ -65,9 +65,9 @@ enum device_kind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA, DEVICE_KIND_MAX };
 /* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
 struct spec_resources {
         uint32_t ranks, gpus, threads;
-        bool ranks_given; /* the file has ranks */
-        uint64_t memory; /* bytes, in the file with K, M, G or T; 0 = no limit */
-        double cpus;     /* 0 = no limit */
+        bool ranks_given; /* the file has ranks: else they are not written back */
+        uint64_t memory;  /* bytes, in the file with K, M, G or T; 0 = no limit */
+        double cpus;      /* 0 = no limit */
 };
 struct spec_restart {
         uint32_t max_without_progress; /* 5 */

@@ -129,7 +129,7 @@ static int fill_fields(struct filled *filled, const struct spec *spec, struct er
                 const void *from = (const char *) spec + field->spec;
 
                 if (!(field->kinds & (1 << spec->kind)) || (field->type <= FIELD_PROGRAM && !*(char *const *) from) ||
-                    is_absent(field, from))
+                    is_absent(field, from) || (from == &spec->resources.ranks && !spec->resources.ranks_given))
                         continue;
                 char *text = format_field(field, from);
                 if (!text)

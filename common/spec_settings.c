@@ -55,10 +55,12 @@ static uint32_t find_own(const struct raw *raw, const struct field *field) {
 }
 
 /* One is said in place of the other. */
-static void drop_other_length(struct raw_train *train, const char *key) {
-        char **other = strcmp(key, "train.steps") == 0    ? &train->epochs
-                       : strcmp(key, "train.epochs") == 0 ? &train->steps
-                                                          : NULL;
+static void drop_other(struct raw *raw, const char *key) {
+        char **other = strcmp(key, "train.steps") == 0              ? &raw->train->epochs
+                       : strcmp(key, "train.epochs") == 0           ? &raw->train->steps
+                       : strcmp(key, "optimizer.warmup_steps") == 0 ? &raw->optimizer->warmup_ratio
+                       : strcmp(key, "optimizer.warmup_ratio") == 0 ? &raw->optimizer->warmup_steps
+                                                                    : NULL;
 
         if (!other)
                 return;
@@ -108,7 +110,6 @@ int spec_apply_setting(struct raw *raw, const char *path, const char *setting, s
                 return error_errno(error, ENOMEM, "%s", path);
         free(*AT(section, field->raw, char *));
         *AT(section, field->raw, char *) = text;
-        if (field->section == offsetof(struct raw, train))
-                drop_other_length(raw->train, field->key);
+        drop_other(raw, field->key);
         return 0;
 }

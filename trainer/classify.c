@@ -274,8 +274,12 @@ static int options_for(const struct classifier *f, const char *path, struct reco
                                           .header = task->header,
                                           .text = task->columns.name,
                                           .n_text = task->columns.n,
-                                          .label = f->predicts ? NULL : task->label,
+                                          .label = task->label,
                                           .lenient = f->predicts };
+        if (f->predicts) {
+                ret->header = records_has_header(ret) ? HEADER_TRUE : HEADER_FALSE;
+                ret->label = NULL;
+        }
         if (f->encoding >= 0)
                 ret->encoding = (enum data_encoding) f->encoding;
         if (format == FORMAT_CSV)

@@ -24,9 +24,8 @@ void corpora_close(struct corpora *corpora);
 static inline void cleanup_corpora_p(struct corpora **corpora) { corpora_close(*corpora); }
 #define cleanup_corpora cleanup(cleanup_corpora_p)
 
-/* Reads every id once: one at or above vocab_size, or a corpus prepared with another vocabulary, is refused (exit
- * 65). */
-int corpora_check(const struct corpora *corpora, uint32_t vocab_size, const char *vocab_hash, struct error *error);
+/* A corpus prepared with another vocabulary is refused (exit 65). Ids are not read (corpus_check_ids). */
+int corpora_check(const struct corpora *corpora, const char *vocab_hash, struct error *error);
 
 /* xxh3-128 in hex over the parts' own hashes, in order. */
 int corpora_hash(const struct corpora *corpora, char hex[33], struct error *error);

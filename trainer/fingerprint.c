@@ -56,9 +56,10 @@ static const char *shown(const char *value) { return strcmp(value, NONE) == 0 ? 
 static int name_difference(const char *name, const char *value, const char *its, const char *note,
                            const char *host_of_0, struct error *error) {
         if (note[0])
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s: %.400s differs from that of rank 0 on %s: all ranks need the same, copy it from there",
-                                   name, note, host_of_0);
+                return error_input(
+                        error, BERTD_EXIT_DATA,
+                        "%s: %.400s differs from that of rank 0 on %s: all ranks need the same, copy it from there",
+                        name, note, host_of_0);
         return error_input(error, BERTD_EXIT_DATA,
                            "%s: %.200s, but rank 0 on %s has %.200s: start all ranks with the same spec", name,
                            shown(value), host_of_0, shown(its));

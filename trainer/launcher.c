@@ -9,7 +9,7 @@
 #include "common/cleanup.h"
 #include "common/parse.h"
 
-#define CURE "start it with Open MPI's mpirun -n N, or with srun --mpi=pmix"
+#define CURE "start it with Open MPI's mpirun -n N or srun --mpi=pmix; to run alone, unset it"
 
 static const struct variable {
         const char *name;

@@ -11,7 +11,7 @@
 #include "common/error.h"
 
 struct launcher {
-        bool is_mpirun;     /* Open MPI's: it passes SIGUSR1 and SIGUSR2 on, and ends ranks by SIGTERM with SIGKILL soon after */
+        bool is_mpirun; /* Open MPI's: it passes SIGUSR1 and SIGUSR2 on, and ends ranks by SIGTERM with SIGKILL soon after */
         bool is_found;      /* MPI is to be asked */
         bool connects;      /* it offers a way by which ranks find each other */
         const char *others; /* the variable that tells of other processes, and its value; NULL: none does */

@@ -8,7 +8,7 @@
  *   stage                the stage of the run, from 0
  *   learning_rate, gradient_norm
  *   steps_per_sec, samples_per_sec, tokens_per_sec (valid ones), flops_per_sec, mfu   of all ranks together; mfu: of their sgemm peak,
- *                        measured at start
+ *                        measured at start; FLOPs as model_batch_flops (model.h) counts them, no frozen or unused part among them
  *   first_k, last_k, sample_hash          the step's samples in the stage's stream, and the sum of their hashes
  *   data_sec, forward_sec, backward_sec, exchange_sec, update_sec, checkpoint_sec   how rank 0 spent the step; on a device by its
  *                        own clock, which knows the update of the step before

@@ -45,10 +45,11 @@ static int divide(struct mixture *mixture, const struct corpora *corpora, const 
                 if (mixture->first_window[p + 1] == mixture->first_window[p])
                         return error_input(error, BERTD_EXIT_DATA, "%s: holds no text", corpora->prefixes[p]);
                 if (mixture->first_slot[p + 1] == mixture->first_slot[p])
-                        return error_input(error, BERTD_EXIT_DATA,
-                                           "%s: its weight in data.train_weights, %g of %g, is none of the %" PRIu64
-                                           " samples of an epoch: give it more or leave it out",
-                                           corpora->prefixes[p], weights[p], sum, windows_n(windows));
+                        return error_input(
+                                error, BERTD_EXIT_DATA,
+                                "%s: its weight in data.train_weights, %.15g of %.15g, is none of the %" PRIu64
+                                " samples of an epoch: give it more or leave it out",
+                                corpora->prefixes[p], weights[p], sum, windows_n(windows));
         }
         return 0;
 }

@@ -575,14 +575,44 @@ void model_classify(struct model *model, const struct batch *batch, double *logi
                                  (size_t) batch->n_texts * model->config.classifier.n_labels);
 }
 
-double model_batch_flops(const struct model *model, const struct batch *batch) {
-        const struct model_config *c = &model->config;
-        double h = c->hidden_size, f = c->intermediate_size, v = c->vocab_size, e = c->embedding_size, flops = 0;
+/* `forward` again for the gradients of weights and of the input, where they are wanted. */
+static double with_backward(double forward, bool weights, bool input) { return forward * (1 + weights + input); }
 
-        for (uint32_t s = 0; s < batch->n_samples; s++) {
-                double n = batch->cu_seqlens[s + 1] - batch->cu_seqlens[s];
-                flops += config_n_layers(c) * (8 * n * h * h + 4 * n * h * f + 4 * n * n * h) + 2 * h * h;
-                flops += c->embedding_mapping ? 2 * n * e * h : 0;
-        }
-        return 3 * (flops + batch->n_masked * (2 * h * e + 2 * e * v));
+static double encoder_flops(const struct model *model, double n, const struct model_pass *pass, enum freeze frozen) {
+        const struct model_config *c = &model->config;
+        bool layers = frozen < FREEZE_ENCODER, embeddings = frozen < FREEZE_EMBEDDINGS;
+        double h = c->hidden_size, f = c->intermediate_size, e = c->embedding_size;
+        double layer = 8 * n * h * h + 4 * n * h * f + 4 * n * n * h;
+        double flops = with_backward(model_n_layers(model, pass) * layer, layers, layers);
+
+        if (c->embedding_mapping)
+                return flops + with_backward(2 * n * e * h, layers, embeddings);
+        return layers && !embeddings ? flops - 6 * n * h * h : flops;
+}
+
+static double pretraining_flops(const struct model *model, const struct batch *batch) {
+        double h = model->config.hidden_size, v = model->config.vocab_size, e = model->config.embedding_size;
+        uint32_t sentences = 0;
+
+        for (uint32_t i = 0; i < batch->n_texts; i++)
+                sentences += batch->sentence_labels[i] >= 0;
+        return with_backward(2 * h * h * sentences + batch->n_masked * (2 * h * e + 2 * e * v), true, true);
+}
+
+static double classifier_flops(const struct model *model, const struct batch *batch, enum freeze frozen) {
+        const struct classifier_config *c = &model->config.classifier;
+        double h = model->config.hidden_size, features = config_features(&model->config);
+        bool layers = frozen < FREEZE_ENCODER, pooled = c->input == INPUT_POOLED, pooler = frozen < FREEZE_FEATURES;
+        double flops = with_backward(2 * features * c->n_labels * batch->n_texts, true, layers || (pooled && pooler));
+
+        return pooled ? flops + with_backward(2 * h * h * batch->n_samples, pooler, layers) : flops;
+}
+
+double model_batch_flops(const struct model *model, const struct batch *batch, const struct model_pass *pass) {
+        enum freeze frozen = pass->classify ? pass->frozen : FREEZE_NONE;
+        double flops = pass->classify ? classifier_flops(model, batch, frozen) : pretraining_flops(model, batch);
+
+        for (uint32_t s = 0; s < batch->n_samples; s++)
+                flops += encoder_flops(model, batch->cu_seqlens[s + 1] - batch->cu_seqlens[s], pass, frozen);
+        return flops;
 }

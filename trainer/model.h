@@ -176,8 +176,21 @@ void model_evaluate(struct model *model, const struct batch *batch, const struct
 /* Classes' logits of each text: (texts, n_labels). */
 void model_classify(struct model *model, const struct batch *batch, double *logits);
 
-/* FLOPs of one training step's share, over the valid tokens of `batch`: 3·[Σ_samples (2nEh + L(8nh² + 4nhf + 4n²h) + 2h²) + P(2hE
- * + 2EV)], 2nEh only with a mapping (BERT: E = h). */
-double model_batch_flops(const struct model *model, const struct batch *batch);
+/*
+ * FLOPs that one training step's share takes, over the valid tokens of `batch`: what MFU counts. A multiply and an add are two; products
+ * alone count (Narayanan et al. 2021, arXiv:2104.04473, without padding and with logits of masked tokens alone), and what is computed again
+ * counts once (Chowdhery et al. 2022, arXiv:2204.02311, appendix B). Forward, of a sequence of n tokens (H wide, F in the feed-forward, E in the embeddings):
+ *
+ *   a layer          8nH² + 4nHF + 4n²H    each of those that the pass needs, also where they share weights
+ *   mapping          2nEH                  where there is one
+ *   pooler           2H²                   where a sentence or a class is asked for
+ *   masked tokens    2HE + 2EV             each
+ *   classifier       2DC                   a text; D features, C classes
+ *
+ * Backward costs as much again for gradients of weights that are trained, and as much for those of the input where anything below is
+ * trained: three times in all, once for what is frozen. Where the lowest layer is the lowest part that is trained, nobody wants the
+ * gradient of its input, 6nH².
+ */
+double model_batch_flops(const struct model *model, const struct batch *batch, const struct model_pass *pass);
 
 #endif

@@ -5,8 +5,9 @@
 
 static const char USAGE[] =
         "usage: bert-trainer pretrain SPEC.yaml --run-dir DIR [--resume CHECKPOINT] [--abandon-newer]\n\n"
-        "Pretrains a BERT model. Alone or under mpirun: mpirun -n 8 bert-trainer pretrain spec.yaml --run-dir "
-        "runs/a\n\n"
+        "Pretrains a BERT model. Alone or as ranks with the same inputs: mpirun -n 8 bert-trainer pretrain spec.yaml "
+        "--run-dir "
+        "runs/a,\nor srun --mpi=pmix.\n\n"
         "  --run-dir DIR      checkpoints/, metrics.jsonl and window maps go there (default: BERTD_RUN_DIR)\n"
         "  --resume CKPT      go on from this checkpoint (default: BERTD_RESUME, else the newest good one in DIR)\n"
         "  --abandon-newer    first move checkpoints of later steps to checkpoints/abandoned/\n\n"

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -126,24 +127,29 @@ void progress_checkpoint(struct progress *progress, const char *path, double sta
 }
 
 static void print_line(struct progress *progress, uint64_t step, double loss, double rate) {
-        (void) fprintf(stderr, "%sstep %" PRIu64 "/%" PRIu64 "  loss %.4f  %.1f samples/s%s",
-                       progress->terminal ? "\r" : "", step, progress->steps, loss, rate,
-                       progress->terminal ? "\033[K" : "\n");
+        char text[48] = "no token is masked: no loss";
+
+        if (!isnan(loss))
+                (void) snprintf(text, sizeof(text), "loss %.4f", loss);
+        (void) fprintf(stderr, "%sstep %" PRIu64 "/%" PRIu64 "  %s  %.1f samples/s%s", progress->terminal ? "\r" : "",
+                       step, progress->steps, text, rate, progress->terminal ? "\033[K" : "\n");
         (void) fflush(stderr);
         progress->line_open = progress->terminal;
 }
 
 void progress_step(struct progress *progress, uint64_t step, double loss, double rate, bool force) {
         uint64_t now = clock_monotonic_usec(), line_usec = progress->terminal ? USEC_PER_SEC / 10 : 5 * USEC_PER_SEC;
-        char samples[SAMPLES_LINE_MAX];
+        char samples[SAMPLES_LINE_MAX], said[48] = "";
 
+        if (!isnan(loss))
+                (void) snprintf(said, sizeof(said), BERTD_NOTIFY_LOSS "=%.9g\n", loss);
         /* Every step: where it dies, the last one that was made must be known. */
         if (force || now - progress->sent_usec >= USEC_PER_SEC / DATAGRAMS_PER_SEC) {
                 progress->sent_usec = now;
                 send_text(progress,
-                          "%s" BERTD_NOTIFY_STEP "=%" PRIu64 "\n" BERTD_NOTIFY_STEPS "=%" PRIu64 "\n" BERTD_NOTIFY_LOSS
-                          "=%.9g\n" BERTD_NOTIFY_RATE "=%.9g\n" BERTD_NOTIFY_RANK "=0\nWATCHDOG=1\n",
-                          samples_line(progress, samples, sizeof(samples)), step, progress->steps, loss, rate);
+                          "%s" BERTD_NOTIFY_STEP "=%" PRIu64 "\n" BERTD_NOTIFY_STEPS "=%" PRIu64
+                          "\n%s" BERTD_NOTIFY_RATE "=%.9g\n" BERTD_NOTIFY_RANK "=0\nWATCHDOG=1\n",
+                          samples_line(progress, samples, sizeof(samples)), step, progress->steps, said, rate);
         }
         if (force || now - progress->printed_usec >= line_usec) {
                 progress->printed_usec = now;

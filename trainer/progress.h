@@ -28,7 +28,7 @@ void progress_checkpoint(struct progress *progress, const char *path, double sta
 void progress_samples(struct progress *progress, uint64_t first, uint64_t last);
 
 /* After `step` updates. The datagrams are limited to a thousand a second, lines to one in five seconds off a terminal;
- * `force` sends. */
+ * `force` sends. `loss` NaN: there is none. */
 void progress_step(struct progress *progress, uint64_t step, double loss, double rate, bool force);
 
 /* Ends a terminal's line, so that a message can follow. */

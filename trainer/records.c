@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "bertd/exit.h"
 #include "common/json_read.h"
@@ -272,7 +273,7 @@ static bool is_number(const char *name) {
         return parse_u64(name, 1, RECORD_COLUMNS_MAX, &number) == 0;
 }
 
-static bool has_header(const struct records_options *o) {
+bool records_has_header(const struct records_options *o) {
         bool named = o->label && !is_number(o->label);
 
         for (uint32_t i = 0; i < o->n_text; i++)
@@ -282,7 +283,7 @@ static bool has_header(const struct records_options *o) {
 
 static int find_columns(struct records *r, struct error *error) {
         const struct records_options *o = &r->options;
-        bool header = has_header(o), lenient = o->lenient;
+        bool header = records_has_header(o), lenient = o->lenient;
 
         r->options.lenient = false; /* a bad header is refused */
         int code = header ? read_row(r, error) : 1;
@@ -299,12 +300,9 @@ static int find_columns(struct records *r, struct error *error) {
         return code < 0 ? code : 0;
 }
 
+/* Of rows without a header the first that has the columns says how many there are. */
 static int check_row(struct records *r, struct error *error) {
-        if (r->n_columns == 0) {
-                r->n_columns = r->n_fields;
-                r->columns_line = r->first_line;
-        }
-        if (r->n_fields != r->n_columns)
+        if (r->n_columns > 0 && r->n_fields != r->n_columns)
                 return refuse(r, r->first_line, error, "%u columns, line %" PRIu64 " has %u", r->n_fields,
                               r->columns_line, r->n_columns);
         for (uint32_t i = 0; i <= r->options.n_text; i++) {
@@ -313,6 +311,9 @@ static int check_row(struct records *r, struct error *error) {
                         return refuse(r, r->first_line, error, "%s column %u, but the row has %u%s",
                                       i < r->options.n_text ? "text" : "label", column + 1, r->n_fields, hint(r));
         }
+        if (r->n_columns == 0)
+                r->columns_line = r->first_line;
+        r->n_columns = r->n_fields;
         return 0;
 }
 
@@ -457,7 +458,7 @@ enum data_format records_format(const char *path, enum data_format format) {
         const char *dot = strrchr(path, '.');
 
         for (size_t i = 0; format == FORMAT_AUTO && dot && i < ELEMENTSOF(ends); i++)
-                if (strcmp(dot, ends[i].end) == 0)
+                if (strcasecmp(dot, ends[i].end) == 0)
                         format = ends[i].format;
         return format;
 }

@@ -54,6 +54,9 @@ struct records;
 /* `format`, or where that is auto what the file's name tells: auto where it tells nothing. */
 enum data_format records_format(const char *path, enum data_format format);
 
+/* Whether files of columns have a header, which the label's name may tell, too. */
+bool records_has_header(const struct records_options *options);
+
 /* "-" is standard input. Options are borrowed. */
 int records_open(const char *path, const struct records_options *options, struct records **ret, struct error *error);
 void records_close(struct records *records);

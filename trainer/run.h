@@ -16,6 +16,7 @@
 
 #include "common/error.h"
 #include "common/spec.h"
+#include "trainer/checked.h"
 #include "trainer/checkpoint.h"
 #include "trainer/config.h"
 #include "trainer/corpora.h"
@@ -32,6 +33,7 @@
 #include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
 #include "trainer/texts.h"
+#include "trainer/windows.h"
 
 struct run_options {
         enum job_kind kind;
@@ -56,6 +58,7 @@ struct run_stage {
         uint64_t n[PART_MAX]; /* samples in one epoch */
         struct corpora *corpora[PART_MAX];
         char *made_prefix[PART_MAX]; /* of a corpus that the run made of texts */
+        bool made_elsewhere[PART_MAX];
         struct samples *samples[PART_MAX];
         struct texts *texts[PART_MAX];
         struct text_set set[PART_MAX];
@@ -85,6 +88,8 @@ struct run {
         unsigned fresh; /* rank 0: heads that nobody had trained when this run began or was resumed, 1 << PART_… */
         char *vocab_path;
         struct samples_vocab samples_vocab;
+        struct checked checked;   /* corpora whose ids were read */
+        bool knows_checked;       /* rank 0's file of them */
         struct text_options text; /* of what the run begins with, else fine-tuning's own */
         bool text_known;          /* and it tells */
         uint32_t init_length;     /* tokens of a text, as a folder that the run begins with says; 0: it does not */
@@ -111,6 +116,7 @@ struct run {
         double best_validation_accuracy;            /* classification: comes before the loss */
         uint64_t best_validation_step;
         uint64_t best_kept_step;       /* rank 0: of the best checkpoint that is on disk; 0: none is */
+        uint64_t first_step;          /* restored from another folder: what this one has of before is not of this run */
         struct run_figures validated;  /* the last time */
         bool link_said;                /* that best.ckpt cannot be made */
         bool evaluation_due;           /* of this step: a stop came before its end */
@@ -137,21 +143,22 @@ void run_check_device(struct run *run);
 int run_load_inputs(struct run *run, struct error *error);
 bool run_init_is_folder(const struct run *run); /* model.init, where there is one */
 
+#define RUN_SKIP_EMPTY "data.empty: skip"
 /* run_compare.c: ranks whose inputs are not the same are refused (exit 65) with rank, host and the first thing that differs.
- * Collective. Before anything whose order the spec decides; the data of stages [first, first + n), which are open; the weights. */
+ * Collective. Before anything whose order the spec decides; corpora, before
+ * their window map is used; all data of stages [first, first + n); the weights. */
 int run_compare_inputs(struct run *run, struct error *error);
+int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error);
 int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *error);
 int run_compare_weights(struct run *run, struct error *error);
-
-#define RUN_SKIP_EMPTY "data.empty: skip"
 
 /* run_texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
 int run_open_texts(struct run *run, uint32_t stage, struct error *error);
 void run_close_texts(struct run_stage *stage);
 void run_describe_texts(
         const struct run *run); /* on stderr: what there is to train on, and what looks like a mistake */
-void run_count_steps(struct run *run,
-                     struct run_stage *stage); /* epochs become steps; finetune evaluates once an epoch */
+/* Epochs become steps, fewer than which warm-up takes; finetune evaluates once an epoch. */
+int run_count_steps(struct run *run, struct run_stage *stage, struct error *error);
 int run_set_class_ranges(struct run *run, struct error *error); /* once all stages' texts are there */
 struct records_options run_records_of(const struct spec_data *data);
 const struct run_task *run_task_of(const struct run *run, const struct spec_data *data);
@@ -159,6 +166,17 @@ const struct run_task *run_task_of(const struct run *run, const struct spec_data
 /* run_corpus.c: a corpus RUN_DIR/NAME of the texts of such files as spec_is_texts; labels do not count. Rank 0, not collective. */
 int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
                     struct error *error);
+
+/* The same corpus on all ranks: one that does not see rank 0's files at *prefix makes it for itself elsewhere, and says so, for run_remove_corpus
+ * once it is open. Collective. */
+int run_share_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, char **prefix,
+                     bool *ret_elsewhere, struct error *error);
+void run_remove_corpus(const char *prefix);
+
+/* run_map.c. Collective. Every id of the corpora is below the vocabulary's size, or exit 65; read only where it is not known already. Then the
+ * window map that rank 0 has built at `path`, on all ranks. */
+int run_check_ids(struct run *run, const struct corpora *corpora, struct error *error);
+int run_share_map(struct run *run, const char *path, struct windows **ret, struct error *error);
 
 /* run_head.c: for each class of the run the row of model.init's head that has its name, −1 where none has, told on stderr; refused (65) where
  * only some have. `checkpoint` NULL: init is a folder. The caller frees. */
@@ -206,8 +224,8 @@ struct run_sums {
         uint64_t tokens; /* valid ones */
 };
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
-void run_losses(const struct run *run, const struct model_loss *loss,
-                struct metrics_losses *ret); /* means; NaN where nothing was counted */
+/* Means; NaN where nothing was counted. False: nothing at all, as in a step in which no token is masked. */
+bool run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret);
 
 /* run_buckets.c: sums of gradients beside backward, where the backend can (T8). Collective but for the last three. */
 int run_buckets_new(struct run *run, struct error *error);

@@ -88,7 +88,8 @@ static void consider(struct run *run, uint64_t step) {
         cleanup_checkpoint struct checkpoint *c = NULL;
         struct run_figures figures;
 
-        if (step == 0 || step > run->step || open_validated(run, step, &c, &figures, NULL) < 0 ||
+        if (step < MAX(run->first_step, UINT64_C(1)) || step > run->step ||
+            open_validated(run, step, &c, &figures, NULL) < 0 ||
             !run_is_better(run, figures.loss, figures.accuracy, true) || checkpoint_verify(c, NULL) < 0)
                 return;
         run->best_validation_loss = figures.loss;
@@ -118,8 +119,10 @@ void run_lose_best(struct run *run, const struct error *why) {
         if (run->best_kept_step > 0)
                 (void) fprintf(stderr, "the best is now that of step %" PRIu64 " (accuracy %.4f)", run->best_kept_step,
                                run->best_validation_accuracy);
-        else
+        else if (run->stages[run->stage].n[PART_VALIDATION] > 0)
                 (void) fprintf(stderr, "the best is now looked for from step %" PRIu64 " on", run->step);
+        else
+                (void) fprintf(stderr, "nothing is held out to look for another, the last one counts");
         (void) fprintf(stderr, "%s\n",
                        why->exit == BERTD_EXIT_INPUT ? "; to keep the other, copy it there and start again" : "");
 }
@@ -129,9 +132,10 @@ void run_check_best(struct run *run) {
 
         if (!classifies(run) || run->step == 0)
                 return;
-        bool here = run->last_checkpoint_step == run->step,
-             known = here &&
-                     run->validated.step == run->step; /* the weights that the run goes on with, as a candidate */
+        bool here = run->last_checkpoint_step == run->step; /* not from another folder */
+        bool known =
+                here && run->validated.step == run->step; /* the weights that the run goes on with, as a candidate */
+        run->first_step = here ? 0 : run->step;
         if (run->best_validation_step == 0)
                 find_best(run);
         else if (here && run->best_validation_step == run->step)

@@ -11,6 +11,7 @@
 
 #include "common/cleanup.h"
 #include "trainer/run.h"
+#include "trainer/signals.h"
 
 #define BUCKET_BYTES ((size_t) 32 << 20)
 
@@ -77,6 +78,9 @@ int run_buckets_new(struct run *run, struct error *error) {
         exchange_broadcast(run->exchange, id, sizeof(id));
         r = run->ops->collective->start(id, run->rank, run->n_ranks, text, sizeof(text));
         r = r < 0 ? error_set(error, -r, "%s", text) : plan_buckets(run, error);
+        signals_take_back();
+        if (r >= 0)
+                r = signals_check_nccl(error); /* its configuration file may have set the variable */
         return exchange_agree(run->exchange, r, error);
 }
 

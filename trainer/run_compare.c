@@ -212,17 +212,28 @@ static void add_texts(struct fingerprint *f, const struct run_stage *stage, cons
         fingerprint_add_content(f, name, "the choice of texts", hex);
 }
 
-static void add_corpora(struct fingerprint *f, const struct run_stage *stage, const char *prefix, enum run_part part) {
-        const struct corpora *corpora = stage->corpora[part];
+int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error) {
+        const struct corpora *corpora = run->stages[stage].corpora[part];
+        struct fingerprint f = {};
+        char hex[CONTENT_HASH_MAX];
+
+        if (run->n_ranks == 1 || !corpora)
+                return 0;
+        for (uint32_t p = 0; p < corpora->n; p++) {
+                corpus_content_hash(corpora->part[p], hex);
+                fingerprint_add_content(&f, part_names[part], corpora->prefixes[p], hex);
+        }
+        int r = fingerprint_compare(&f, run->exchange, error);
+        fingerprint_free(&f);
+        return r;
+}
+
+static void add_map(struct fingerprint *f, const struct run_stage *stage, const char *prefix, enum run_part part) {
         char name[NAME_MAX_BYTES], hex[CONTENT_HASH_MAX];
 
-        (void) snprintf(name, sizeof(name), "%s%s", prefix, part_names[part]);
-        for (uint32_t p = 0; corpora && p < corpora->n; p++) {
-                corpus_content_hash(corpora->part[p], hex);
-                fingerprint_add_content(f, name, corpora->prefixes[p], hex);
-        }
         if (!stage->samples[part])
                 return;
+        (void) snprintf(name, sizeof(name), "%s%s", prefix, part_names[part]);
         samples_map_hash(stage->samples[part], hex);
         fingerprint_add_content(f, name, "the window map", hex);
 }
@@ -235,7 +246,7 @@ static void add_stage(struct fingerprint *f, const struct run *run, uint32_t ind
         for (enum run_part part = 0; part < PART_MAX; part++) {
                 add_files(f, stage->spec, prefix, part);
                 add_texts(f, stage, prefix, part);
-                add_corpora(f, stage, prefix, part);
+                add_map(f, stage, prefix, part);
                 add_number(f, prefix, "samples an epoch", stage->n[part]);
         }
         add_number(f, prefix, "train.steps", stage->spec->train.steps);

@@ -5,11 +5,15 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/file.h"
 #include "trainer/run.h"
+#include "trainer/text/content.h"
 #include "trainer/text/corpus_writer.h"
 #include "trainer/text/sentences.h"
 #include "trainer/text/unknown.h"
@@ -60,8 +64,10 @@ static int commit(struct run *run, const char *prefix, struct corpus_writer *wri
         int r = corpus_writer_finish(writer, error);
         if (r < 0)
                 return r;
-        (void) fprintf(stderr, "%s: %" PRIu64 " texts, %" PRIu64 " sentences, %" PRIu64 " tokens\n", prefix,
-                       corpus_writer_documents(writer), corpus_writer_sentences(writer), corpus_writer_tokens(writer));
+        if (run->rank == 0)
+                (void) fprintf(stderr, "%s: %" PRIu64 " texts, %" PRIu64 " sentences, %" PRIu64 " tokens\n", prefix,
+                               corpus_writer_documents(writer), corpus_writer_sentences(writer),
+                               corpus_writer_tokens(writer));
         return corpus_writer_commit(writer, &sidecar, error);
 }
 
@@ -86,4 +92,57 @@ int run_make_corpus(struct run *run, const struct spec_data *data, char *const *
         }
         unknown_free(&unknown);
         return r < 0 ? r : commit(run, prefix, writer, error);
+}
+
+static const char *const suffixes[] = { ".idx", ".bin", ".json" };
+
+/* What rank 0 has made, on all ranks; empty where a file cannot be read. */
+static void hash_files(const char *prefix, char hex[2][CONTENT_HASH_MAX]) {
+        for (size_t i = 0; i < 2; i++) {
+                cleanup_free char *path = format_string("%s%s", prefix, suffixes[i]);
+                if (!path || content_hash_file(path, hex[i]) < 0)
+                        hex[i][0] = '\0';
+        }
+}
+
+/* In a folder of its own; *prefix leads there once it is there. */
+static int move_elsewhere(char **prefix, struct error *error) {
+        const char *temporary = getenv("TMPDIR");
+        cleanup_free char *folder = format_string("%s/bert-trainer.XXXXXX", temporary ? temporary : "/tmp");
+        char *other = folder && mkdtemp(folder) ? format_string("%s/texts", folder) : NULL;
+
+        if (!other)
+                return error_errno(error, errno, "%s", folder ? folder : "corpus");
+        free(*prefix);
+        *prefix = other;
+        return 0;
+}
+
+int run_share_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, char **prefix,
+                     bool *ret_elsewhere, struct error *error) {
+        char its[2][CONTENT_HASH_MAX] = {}, own[2][CONTENT_HASH_MAX] = {};
+        int r = 0;
+
+        hash_files(*prefix, own);
+        memcpy(its, own, sizeof(its));
+        exchange_broadcast(run->exchange, its, sizeof(its));
+        if (strcmp(own[0], its[0]) != 0 || strcmp(own[1], its[1]) != 0) {
+                r = move_elsewhere(prefix, error);
+                *ret_elsewhere = r >= 0;
+                if (r >= 0)
+                        r = run_make_corpus(run, data, files, n, *prefix, error);
+        }
+        return exchange_agree(run->exchange, r, error);
+}
+
+void run_remove_corpus(const char *prefix) {
+        cleanup_free char *folder = strndup(prefix, (size_t) (strrchr(prefix, '/') - prefix));
+
+        for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
+                cleanup_free char *path = format_string("%s%s", prefix, suffixes[i]);
+                if (path)
+                        (void) unlink(path);
+        }
+        if (folder)
+                (void) rmdir(folder);
 }

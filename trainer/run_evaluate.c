@@ -55,6 +55,15 @@ static void say(struct run *run, const char *what, uint64_t samples, const struc
                         stderr,
                         "%s at step %" PRIu64 ": accuracy %.4f (error %.2f %%) of %" PRIu64 " texts, loss %.4f%s\n",
                         what, run->step, l->sentence_accuracy, 100 * (1 - l->sentence_accuracy), samples, l->loss, of);
+        else if (isnan(l->mlm_accuracy) && isnan(l->sentence_accuracy))
+                (void) fprintf(stderr,
+                               "%s at step %" PRIu64 ": no token of the %" PRIu64
+                               " samples is masked: there is no loss\n",
+                               what, run->step, samples);
+        else if (isnan(l->mlm_accuracy))
+                (void) fprintf(stderr,
+                               "%s at step %" PRIu64 ": loss %.4f, of the sentences alone: no token is masked\n", what,
+                               run->step, l->loss);
         else
                 (void) fprintf(stderr, "%s at step %" PRIu64 ": loss %.4f, mlm loss %.4f, accuracy %.3f\n", what,
                                run->step, l->loss, l->mlm_loss, l->mlm_accuracy);
@@ -75,7 +84,7 @@ bool run_evaluate(struct run *run) {
                         progress_busy(run->progress, NULL);
                 return false;
         }
-        run_losses(run, &sums.loss, &losses);
+        (void) run_losses(run, &sums.loss, &losses);
         run->validated = (struct run_figures) { run->step, losses.loss, losses.sentence_accuracy };
         bool better = run_is_better(run, losses.loss, losses.sentence_accuracy, run_classifies(run));
         exchange_broadcast(run->exchange, &better, sizeof(better)); /* rank 0 knows whether the best was written */
@@ -139,7 +148,7 @@ int run_test(struct run *run, struct error *error) {
         if (r >= 0)
                 r = evaluate_part(run, PART_TEST, batches, &sums) ? 0 : 1;
         if (r == 0) {
-                run_losses(run, &sums.loss, &losses);
+                (void) run_losses(run, &sums.loss, &losses);
                 if (run->rank == 0)
                         report_test(run, &losses, best);
         }

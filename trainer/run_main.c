@@ -156,6 +156,8 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
                 return error_report(&error);
         r = exchange_connect(exchange, &error);
         if (r >= 0)
+                r = exchange_agree(exchange, signals_check_nccl(&error), &error);
+        if (r >= 0)
                 r = run_all(exchange, &options, &error);
         if (r < 0 && exchange_rank(exchange) == 0)
                 r = error_report(&error);

@@ -267,9 +267,52 @@ static bool applies(const struct run *run, uint32_t stage, const struct rule *ru
         return rule->stages == OF_ALL || rule->stages == (texts ? OF_TEXTS : OF_CORPORA);
 }
 
+/* An older bert-trainer took two keys of which one did nothing: a ratio beside warmup_steps, a split beside validation. They come first. */
+static const char *that_counts(const char *key, const char *value, bool validation) {
+        const char *rest = strchr(value, ' ');
+
+        if (rest &&
+            ((strcmp(key, "warmup") == 0 && strcmp(rest, " 0") != 0) || (strcmp(key, "subset") == 0 && validation)))
+                return rest;
+        return value;
+}
+
 /* `then` may be what an older bert-trainer left of it. */
-static bool is_same(const char *then, const char *now) {
-        return strcmp(then, now) == 0 || (strlen(then) == CUT_SIZE - 1 && strncmp(then, now, CUT_SIZE - 1) == 0);
+static bool is_same(const struct run *run, uint32_t stage, const char *key, const char *then, const char *now) {
+        bool validation = run->stages[stage].spec->data.n_validation > 0;
+
+        return strcmp(that_counts(key, then, validation), that_counts(key, now, validation)) == 0 ||
+               (strlen(then) == CUT_SIZE - 1 && strncmp(then, now, CUT_SIZE - 1) == 0);
+}
+
+/* A number that "%.17g" wrote, as a person does: 0.0005 and 1e-5, not 0.00050000000000000001 and 1.0000000000000001e-05. */
+static size_t write_plainly(const char *word, size_t n, char *to, size_t room) {
+        char *end, text[32] = "", *e;
+        double v = strtod(word, &end);
+
+        if (end != word + n || n >= sizeof(text) || (!memchr(word, '.', n) && !memmem(word, n, "e-", 2)))
+                return (size_t) snprintf(to, room, "%.*s", (int) n, word);
+        for (int digits = 6; digits <= 17 && !(text[0] && strtod(text, NULL) == v); digits++)
+                (void) snprintf(text, sizeof(text), "%.*g", digits, v);
+        if ((e = strchr(text, 'e')) && e[2] == '0')
+                memmove(e + 2, e + 3, strlen(e + 3) + 1);
+        return (size_t) snprintf(to, room, "%s", text);
+}
+
+/* Caller frees; NULL: no memory. */
+static char *plainly(const char *value) {
+        size_t room = strlen(value) + 1, used = 0;
+        char *text = malloc(room);
+
+        for (const char *word = value; text; word++) {
+                size_t n = strcspn(word, " ");
+                used += write_plainly(word, n, text + used, room - used);
+                word += n;
+                if (!*word)
+                        break;
+                text[used++] = ' ';
+        }
+        return text;
 }
 
 int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,
@@ -291,13 +334,26 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                 if (!then)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path,
                                            rule->key);
-                if (rule->policy != SAID && !is_same(then, now))
-                        return error_input(
-                                error, BERTD_EXIT_CONFIG,
-                                "%s: made with %s %s, the spec (%s%s) now gives %s: this may not change on resume",
-                                path, rule->key, then, in_stage, rule->spec_key, now);
+                if (rule->policy == SAID || is_same(run, stage, rule->key, then, now))
+                        continue;
+                cleanup_free char *was = plainly(then), *is = plainly(now);
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: made with %s %s, the spec (%s%s) now gives %s: this may not change on resume",
+                                   path, rule->key, was ? was : then, in_stage, rule->spec_key, is ? is : now);
         }
         return 0;
+}
+
+static void say_other(const struct rule *rule, const struct spec *spec, const char *then, const char *now) {
+        cleanup_free char *was = plainly(then), *is = plainly(now);
+        char epochs[32];
+
+        if (strcmp(rule->key, "steps") == 0 && spec->train.epochs > 0)
+                (void) fprintf(stderr, "resuming with train.epochs %s: %s steps, was %s\n",
+                               spec_get(spec, "train.epochs", epochs, sizeof(epochs)), now, then);
+        else
+                (void) fprintf(stderr, "resuming with another %s: %s, was %s\n", rule->key, is ? is : now,
+                               was ? was : then);
 }
 
 void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint_meta *found) {
@@ -305,6 +361,6 @@ void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint
                 const char *then = checkpoint_meta_get(found, rules[i].key),
                            *now = checkpoint_meta_get(&run->stages[stage].meta, rules[i].key);
                 if (rules[i].policy == SAID && applies(run, stage, &rules[i]) && strcmp(then, now) != 0)
-                        (void) fprintf(stderr, "resuming with another %s: %s, was %s\n", rules[i].key, now, then);
+                        say_other(&rules[i], run->stages[stage].spec, then, now);
         }
 }

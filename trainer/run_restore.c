@@ -51,6 +51,21 @@ static int read_stage(const struct run *run, const struct checkpoint *c, uint32_
         return 0;
 }
 
+static int too_few_steps(const struct run *run, const char *path, struct error *error) {
+        const struct spec *spec = run->stages[run->stage].spec;
+        char epochs[32];
+
+        if (spec->train.epochs > 0)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: train.epochs: %s is %" PRIu64
+                                   " steps, but the checkpoint %s is already at step %" PRIu64,
+                                   run->options->spec_path, spec_get(spec, "train.epochs", epochs, sizeof(epochs)),
+                                   spec->train.steps, path, run->stage_step);
+        return error_input(error, BERTD_EXIT_CONFIG,
+                           "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
+                           run->options->spec_path, spec->train.steps, path, run->stage_step);
+}
+
 static int restore_counters(struct run *run, const struct checkpoint *c, struct error *error) {
         const struct checkpoint_meta *meta = checkpoint_meta(c);
         const char *best = checkpoint_meta_get(meta, "best_validation_loss"),
@@ -80,11 +95,7 @@ static int restore_counters(struct run *run, const struct checkpoint *c, struct 
         run->best_validation_accuracy = accuracy ? strtod(accuracy, NULL) : NAN;
         (void) run_figures_of(meta, run->step, &run->validated);
         loss_scale_parse(&run->loss_scale, checkpoint_meta_get(meta, "loss_scale"));
-        if (run->stage_step > train->steps)
-                return error_input(error, BERTD_EXIT_CONFIG,
-                                   "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
-                                   run->options->spec_path, train->steps, path, run->stage_step);
-        return 0;
+        return run->stage_step > train->steps ? too_few_steps(run, path, error) : 0;
 }
 
 /* A checkpoint from elsewhere is written again here at the first occasion: the next attempt looks only here. */
@@ -264,6 +275,39 @@ static int open_outputs(struct run *run, struct error *error) {
         return r;
 }
 
+/* `spec`: of the stage whose steps they are; NULL: of several. */
+static void say_beyond(const struct run *run, const struct spec *spec, const char *key, uint64_t every, uint64_t steps,
+                       const char *then) {
+        char epochs[32], made[64] = "";
+
+        if (every <= steps)
+                return;
+        if (spec && spec->train.epochs > 0)
+                (void) snprintf(made, sizeof(made), " (train.epochs %s)",
+                                spec_get(spec, "train.epochs", epochs, sizeof(epochs)));
+        (void) fprintf(stderr, "%s: %s: %" PRIu64 ", but there are %" PRIu64 " steps%s: %s\n", run->options->spec_path,
+                       key, every, steps, made, then);
+}
+
+/* What is to be done every so many steps, of which there are fewer. */
+static void say_cadences(const struct run *run) {
+        const struct spec *all = run->n_stages > 1 ? NULL : run->spec;
+        const struct spec_checkpoint *c = &run->spec->checkpoint;
+        uint64_t total = run_total_steps(run);
+
+        say_beyond(run, all, "checkpoint.every_steps", c->every_steps, total,
+                   "by steps there is one at the end of a stage only");
+        say_beyond(run, all, "checkpoint.keep_every", c->keep_every, total, "none is kept for it");
+        say_beyond(run, all, "train.log_every", run->spec->train.log_every, total,
+                   "metrics.jsonl has the last step of a stage only");
+        for (uint32_t s = run->stage; s < run->n_stages; s++) {
+                const struct spec *spec = run->stages[s].spec;
+                if (run->stages[s].n[PART_VALIDATION] > 0)
+                        say_beyond(run, spec, "train.evaluate_every", spec->train.evaluate_every, spec->train.steps,
+                                   "validation comes at the end of the stage only");
+        }
+}
+
 int run_restore(struct run *run, struct error *error) {
         int r = run->rank == 0 ? restore_on_rank_0(run, error) : 0;
 
@@ -279,7 +323,9 @@ int run_restore(struct run *run, struct error *error) {
                 return r;
         run->last_checkpoint_usec = clock_boottime_usec();
         r = run_use_stage(run, run->stage, error);
-        if (r >= 0 && run->rank == 0)
+        if (r >= 0 && run->rank == 0) {
+                say_cadences(run);
                 run_link_best(run);
+        }
         return r;
 }

@@ -35,8 +35,10 @@ static int check_ranks(const struct run *run, struct error *error) {
                                    "resources.ranks: %u",
                                    run->options->spec_path, resources->ranks, n, n);
         if (run->rank == 0)
-                (void) fprintf(stderr, "bert-trainer: %s: resources.ranks: %u, but %u started on this host: continuing with %u\n",
-                               run->options->spec_path, resources->ranks, n, run->n_ranks);
+                (void) fprintf(
+                        stderr,
+                        "bert-trainer: %s: resources.ranks: %u, but %u started on this host: continuing with %u\n",
+                        run->options->spec_path, resources->ranks, n, run->n_ranks);
         return 0;
 }
 
@@ -138,6 +140,7 @@ void run_free(struct run *run) {
         run_buckets_free(run);
         model_free(run->model);
         device_close(run->device);
+        checked_free(&run->checked);
         samples_vocab_free(&run->samples_vocab);
         encoder_free(run->encoder);
         for (uint32_t t = 0; t < run->n_tasks; t++) {

@@ -83,33 +83,10 @@ static struct source source_of(const struct run *run, uint32_t stage, bool evalu
                           : (struct source) { "train", d->train, d->n_train, false };
 }
 
-/* An earlier stage has looked at these very corpora. */
-static bool is_checked(const struct run *run, uint32_t stage, const struct source *source) {
-        for (uint32_t s = 0; s < stage; s++) {
-                struct source other = source_of(run, s, source->evaluation);
-                bool same = other.n == source->n;
-                for (uint32_t i = 0; same && i < other.n; i++)
-                        same = strcmp(other.prefixes[i], source->prefixes[i]) == 0;
-                if (same)
-                        return true;
-        }
-        return false;
-}
-
-static int build_map(struct run *run, uint32_t stage, const struct source *source, const struct corpora *corpora,
-                     const char *map, const struct samples_options *options, struct error *error) {
-        char hash[VOCAB_HASH_MAX];
-        int r = 0;
-
-        vocab_hash(run->vocab, hash);
-        if (!is_checked(run, stage, source))
-                r = corpora_check(corpora, run->samples_vocab.size, hash, error);
-        return r < 0 ? r : samples_build_map(map, corpora, options, error);
-}
-
 /* Of files of texts rank 0 makes a corpus, which then is the source. Collective. */
 static int make_corpus(struct run *run, uint32_t stage, struct source *source, struct error *error) {
         char **ret_prefix = &run->stages[stage].made_prefix[source->evaluation ? PART_VALIDATION : PART_TRAIN];
+        bool *elsewhere = &run->stages[stage].made_elsewhere[source->evaluation ? PART_VALIDATION : PART_TRAIN];
         const struct spec_data *d = &run->stages[stage].spec->data;
         uint32_t n_texts = 0;
 
@@ -124,9 +101,12 @@ static int make_corpus(struct run *run, uint32_t stage, struct source *source, s
         int r = *ret_prefix ? 0 : error_errno(error, ENOMEM, "corpus");
         if (r >= 0 && run->rank == 0)
                 r = run_make_corpus(run, d, source->prefixes, source->n, *ret_prefix, error);
+        r = exchange_agree(run->exchange, r, error);
+        if (r >= 0)
+                r = run_share_corpus(run, d, source->prefixes, source->n, ret_prefix, elsewhere, error);
         source->prefixes = ret_prefix;
         source->n = 1;
-        return exchange_agree(run->exchange, r, error);
+        return r;
 }
 
 static bool text_is_models(const struct run *run) { return run->text_known || run->whole->kind == JOB_FINETUNE; }
@@ -155,32 +135,60 @@ static int check_text(const struct run *run, const struct corpora *corpora, stru
         return 0;
 }
 
-/* Collective: rank 0 builds the map, then all open it. */
-static int open_samples(struct run *run, uint32_t stage, bool evaluation, struct corpora **ret_corpora,
-                        struct samples **ret_samples, struct error *error) {
-        struct source source = source_of(run, stage, evaluation);
-        struct samples_options options = make_options(run, stage, evaluation);
-        cleanup_free char *map = format_string("%s/windows-%s-%u.map", run->options->run_dir, source.name, stage);
+static int check_corpora(const struct run *run, const struct corpora *corpora, struct error *error) {
+        char hash[VOCAB_HASH_MAX];
 
-        int r = make_corpus(run, stage, &source, error);
+        vocab_hash(run->vocab, hash);
+        int r = corpora_check(corpora, hash, error);
+        return r < 0 ? r : check_text(run, corpora, error);
+}
+
+/* Collective. The corpora are closed with the stage, also after an error. */
+static int open_checked(struct run *run, uint32_t index, enum run_part part, struct error *error) {
+        struct source source = source_of(run, index, part == PART_VALIDATION);
+        struct corpora **corpora = &run->stages[index].corpora[part];
+
+        int made = make_corpus(run, index, &source, error);
+        int r = made < 0 ? made : corpora_open(source.prefixes, source.n, corpora, error);
+        if (run->stages[index].made_elsewhere[part])
+                run_remove_corpus(source.prefixes[0]);
+        if (made < 0)
+                return made; /* on all ranks */
         if (r >= 0)
-                r = map ? corpora_open(source.prefixes, source.n, ret_corpora, error)
-                        : error_errno(error, ENOMEM, "window map");
-        if (r >= 0)
-                r = check_text(run, *ret_corpora, error);
-        if (r >= 0 && run->rank == 0)
-                r = build_map(run, stage, &source, *ret_corpora, map, &options, error);
+                r = check_corpora(run, *corpora, error);
         r = exchange_agree(run->exchange, r, error);
+        if (r >= 0)
+                r = run_compare_corpora(run, index, part, error);
+        bool own = run->stages[index].made_prefix[part] != NULL; /* made just now, with this vocabulary */
+        return r < 0 || own ? r : run_check_ids(run, *corpora, error);
+}
+
+/* Collective: rank 0 builds the map. */
+static int open_samples(struct run *run, uint32_t index, enum run_part part, struct error *error) {
+        struct samples_options options = make_options(run, index, part == PART_VALIDATION);
+        struct run_stage *stage = &run->stages[index];
+        cleanup_free char *map = format_string("%s/windows-%s-%u.map", run->options->run_dir,
+                                               source_of(run, index, part == PART_VALIDATION).name, index);
+        struct windows *windows = NULL;
+
+        int r = map ? 0 : error_errno(error, ENOMEM, "window map");
+        if (r >= 0 && run->rank == 0)
+                r = samples_build_map(map, stage->corpora[part], &options, error);
+        r = exchange_agree(run->exchange, r, error);
+        if (r >= 0)
+                r = run_share_map(run, map, &windows, error);
         if (r < 0)
                 return r;
-        r = samples_new(map, *ret_corpora, &run->samples_vocab, &options, ret_samples, error);
+        r = samples_with(windows, stage->corpora[part], &run->samples_vocab, &options, &stage->samples[part], error);
         return exchange_agree(run->exchange, r, error);
 }
 
 static int open_part(struct run *run, uint32_t index, enum run_part part, struct error *error) {
         struct run_stage *stage = &run->stages[index];
 
-        int r = open_samples(run, index, part == PART_VALIDATION, &stage->corpora[part], &stage->samples[part], error);
+        int r = open_checked(run, index, part, error);
+        if (r >= 0)
+                r = open_samples(run, index, part, error);
         if (r < 0)
                 return r;
         stage->source[part] = samples_source(stage->samples[part]);
@@ -193,7 +201,7 @@ static int open_corpora(struct run *run, uint32_t index, char corpus_hash[33], s
 
         int r = open_part(run, index, PART_TRAIN, error);
         if (r >= 0)
-                run_count_steps(run, stage);
+                r = run_count_steps(run, stage, error);
         if (r >= 0 && stage->spec->data.n_validation > 0)
                 r = open_part(run, index, PART_VALIDATION, error);
         if (r >= 0)
@@ -359,8 +367,17 @@ static void say_fresh(const struct run *run) {
         }
 }
 
+/* Files may have changed since they were opened. */
+static int compare_again(struct run *run, uint32_t stage, struct error *error) {
+        int r = 0;
+
+        for (enum run_part part = 0; r >= 0 && part < PART_MAX; part++)
+                r = name_stage(run, stage, run_compare_corpora(run, stage, part, error), error);
+        return r < 0 ? r : run_compare_data(run, stage, 1, error);
+}
+
 int run_next_stage(struct run *run, struct error *error) {
-        int r = run_compare_data(run, run->stage + 1, 1, error); /* files may have changed meanwhile */
+        int r = compare_again(run, run->stage + 1, error);
         if (r >= 0)
                 r = run_use_stage(run, run->stage + 1, error);
         if (r < 0)

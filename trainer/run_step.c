@@ -97,7 +97,7 @@ static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t
                                    .context = run };
 
         model_forward_backward(run->model, batch, &pass, NULL);
-        sums->flops += model_batch_flops(run->model, batch);
+        sums->flops += model_batch_flops(run->model, batch, &pass);
         sums->tokens += batch->n_tokens;
 }
 
@@ -114,7 +114,7 @@ static int64_t find_not_finite(const struct run *run) {
         return -1;
 }
 
-void run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret) {
+bool run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret) {
         bool mlm = loss->mlm_count > 0,
              sentence = run->spec->data.objective != OBJECTIVE_MLM && loss->sentence_count > 0;
 
@@ -122,7 +122,8 @@ void run_losses(const struct run *run, const struct model_loss *loss, struct met
         ret->mlm_accuracy = mlm ? (double) loss->mlm_correct / (double) loss->mlm_count : NAN;
         ret->sentence_loss = sentence ? loss->sentence_sum / (double) loss->sentence_count : NAN;
         ret->sentence_accuracy = sentence ? (double) loss->sentence_correct / (double) loss->sentence_count : NAN;
-        ret->loss = (mlm ? ret->mlm_loss : 0) + (sentence ? ret->sentence_loss : 0);
+        ret->loss = mlm || sentence ? (mlm ? ret->mlm_loss : 0) + (sentence ? ret->sentence_loss : 0) : NAN;
+        return mlm || sentence;
 }
 
 static void update(struct run *run, struct metrics_row *row) {
@@ -266,13 +267,23 @@ static int not_finite(struct run *run, const struct batches *batches, const stru
         return rank < run->n_ranks ? exchange_blame(run->exchange, rank, error) : -error->code;
 }
 
-void run_check_device(struct run *run) {
+/* Of this rank: its device broke, or its corpus was spoilt meanwhile. */
+static int check_rank(const struct run *run, struct error *error) {
         const char *failed = model_failed(run->model);
+
+        if (failed)
+                return error_set(error, EIO, "step %" PRIu64 ": %s", run->step + 1, failed);
+        for (enum run_part part = 0; part < PART_MAX; part++)
+                if (run->now->samples[part] && samples_check(run->now->samples[part], error) < 0)
+                        return error_prefix(error, "step %" PRIu64, run->step + 1);
+        return 0;
+}
+
+void run_check_device(struct run *run) {
         struct error error = {};
 
-        if (!failed)
+        if (check_rank(run, &error) >= 0)
                 return;
-        (void) error_set(&error, EIO, "step %" PRIu64 ": %s", run->step + 1, failed);
         (void) exchange_blame(run->exchange, run->rank, &error);
         int code = error_report(&error);
         struct saver_result result;
@@ -305,10 +316,10 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         stamp(run, STAMP_SUMMED);
         sums = run_agree_sums(run, &sums);
         row.exchange_sec = lap(&timer);
-        run_losses(run, &sums.loss, &row.losses);
+        bool counted = run_losses(run, &sums.loss, &row.losses);
         row.gradient_norm = optimizer_gradient_norm(run->model) / run->loss_scale.value;
         run_check_device(run);
-        if ((!isfinite(row.losses.loss) || !isfinite(row.gradient_norm)) && !leave_out(run, &row))
+        if (((counted && !isfinite(row.losses.loss)) || !isfinite(row.gradient_norm)) && !leave_out(run, &row))
                 return not_finite(run, batches, &plan, &row, error);
         row.update_sec = lap(&timer);
         run_settle(run);

@@ -280,15 +280,23 @@ static int check_classes(const struct run *run, const struct run_stage *stage, s
         return r;
 }
 
-void run_count_steps(struct run *run, struct run_stage *stage) {
+int run_count_steps(struct run *run, struct run_stage *stage, struct error *error) {
         uint64_t n = stage->n[PART_TRAIN];
         struct spec *spec = run->whole->n_stages > 0 ? run->whole->stages[stage - run->stages] : run->whole;
         double batches = (double) n / (double) spec->train.global_batch;
+        char epochs[32];
 
         if (spec->train.steps == 0)
                 spec->train.steps = MAX((uint64_t) ceil(spec->train.epochs * batches), UINT64_C(1));
         if (spec->train.evaluate_every == 0 && run->whole->kind == JOB_FINETUNE)
-                spec->train.evaluate_every = MAX((uint64_t) ceil(batches), UINT64_C(1));
+                spec->train.evaluate_every = MIN(MAX((uint64_t) ceil(batches), UINT64_C(1)), spec->train.steps);
+        if (spec->optimizer.warmup_steps > spec->train.steps)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: optimizer.warmup_steps: %" PRIu64 " is more than the %" PRIu64
+                                   " steps of train.epochs %s; give fewer, or more epochs",
+                                   run->options->spec_path, spec->optimizer.warmup_steps, spec->train.steps,
+                                   spec_get(spec, "train.epochs", epochs, sizeof(epochs)));
+        return 0;
 }
 
 int run_open_texts(struct run *run, uint32_t index, struct error *error) {
@@ -312,8 +320,7 @@ int run_open_texts(struct run *run, uint32_t index, struct error *error) {
                 stage->source[p] = text_set_source(&stage->set[p]);
                 stage->n[p] = stage->set[p].n;
         }
-        run_count_steps(run, stage);
-        return 0;
+        return run_count_steps(run, stage, error);
 }
 
 int run_set_class_ranges(struct run *run, struct error *error) {

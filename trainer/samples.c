@@ -6,6 +6,7 @@
 #include "trainer/samples.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ struct samples {
         struct mixture *mixture; /* NULL: no weights */
         struct samples_vocab vocab;
         struct samples_options options;
+        _Atomic(const struct corpus *) *spoilt; /* one that had an id beyond the vocabulary; set by any thread */
 };
 
 /* A run of sentences of one corpus, and the part of its tokens that the sample takes. */
@@ -98,16 +100,20 @@ int samples_build_map(const char *map_path, const struct corpora *corpora, const
         return r < 0 ? r : windows_build(map_path, corpora, &w, error);
 }
 
-int samples_new(const char *map_path, const struct corpora *corpora, const struct samples_vocab *vocab,
-                const struct samples_options *options, struct samples **ret, struct error *error) {
+int samples_with(struct windows *windows, const struct corpora *corpora, const struct samples_vocab *vocab,
+                 const struct samples_options *options, struct samples **ret, struct error *error) {
         struct samples *samples = calloc(1, sizeof(*samples));
-        if (!samples)
+        if (!samples) {
+                windows_close(windows);
                 return error_errno(error, ENOMEM, "samples");
+        }
 
+        samples->windows = windows;
         samples->corpora = corpora;
         samples->vocab = *vocab;
         samples->options = *options;
-        int r = windows_open(map_path, &samples->windows, error);
+        samples->spoilt = calloc(1, sizeof(*samples->spoilt));
+        int r = samples->spoilt ? 0 : error_errno(error, ENOMEM, "samples");
         if (r >= 0 && options->weights)
                 r = mixture_new(corpora, samples->windows, options->weights, &samples->mixture, error);
         if (r < 0) {
@@ -118,11 +124,29 @@ int samples_new(const char *map_path, const struct corpora *corpora, const struc
         return 0;
 }
 
+int samples_new(const char *map_path, const struct corpora *corpora, const struct samples_vocab *vocab,
+                const struct samples_options *options, struct samples **ret, struct error *error) {
+        struct windows *windows = NULL;
+
+        int r = windows_open(map_path, &windows, error);
+        return r < 0 ? r : samples_with(windows, corpora, vocab, options, ret, error);
+}
+
+int samples_check(const struct samples *samples, struct error *error) {
+        const struct corpus *corpus = atomic_load(samples->spoilt);
+
+        return !corpus ? 0
+                       : error_input(error, BERTD_EXIT_DATA,
+                                     "%s.bin: an id beyond the vocabulary: the file changed since it was checked",
+                                     corpus_prefix(corpus));
+}
+
 void samples_free(struct samples *samples) {
         if (!samples)
                 return;
         windows_close(samples->windows);
         mixture_free(samples->mixture);
+        free(samples->spoilt);
         free(samples);
 }
 
@@ -234,11 +258,21 @@ static void copy_segment(const struct segment *g, int32_t *to) {
         }
 }
 
-static void put_segment(struct sample *sample, const struct segment *g, int32_t type, int32_t sep) {
+/* No id leads out of the model's memory, whatever became of the file. */
+static void check_ids(const struct samples *s, const struct segment *g, int32_t *ids, uint32_t n) {
+        for (uint32_t i = 0; i < n; i++)
+                if ((uint32_t) ids[i] >= s->vocab.size) {
+                        ids[i] = s->vocab.sep;
+                        atomic_store(s->spoilt, g->corpus);
+                }
+}
+
+static void put_segment(const struct samples *s, struct sample *sample, const struct segment *g, int32_t type) {
         uint32_t n = (uint32_t) g->take;
 
         copy_segment(g, sample->ids + sample->length);
-        sample->ids[sample->length + n] = sep;
+        check_ids(s, g, sample->ids + sample->length, n);
+        sample->ids[sample->length + n] = s->vocab.sep;
         for (uint32_t i = 0; i <= n; i++)
                 sample->token_types[sample->length + i] = type;
         sample->length += n + 1;
@@ -316,9 +350,9 @@ void samples_make(const struct samples *samples, uint64_t k, struct sample *samp
         else
                 count_tokens(&a);
         fit_pair(samples, key, &a, &b);
-        put_segment(sample, &a, 0, samples->vocab.sep);
+        put_segment(samples, sample, &a, 0);
         if (two_segments(&samples->options))
-                put_segment(sample, &b, 1, samples->vocab.sep);
+                put_segment(samples, sample, &b, 1);
         mask(samples, key, sample);
         sample->n_segments = 1;
         sample->segment_lengths[0] = sample->length;

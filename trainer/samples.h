@@ -41,6 +41,7 @@ struct samples_options {
 };
 
 struct samples;
+struct windows;
 
 /* Writes the window map unless it is there. Refused (exit 65): NSP over fewer than two documents, NSP or SOP over a corpus in
  * which no document has two sentences; with weights, NSP over a corpus of fewer than two documents. */
@@ -50,6 +51,10 @@ int samples_build_map(const char *map_path, const struct corpora *corpora, const
 /* Maps the window map. Refused (exit 65): weights that leave a corpus without a sample. Borrows corpora and the vocabulary's memory until samples_free. */
 int samples_new(const char *map_path, const struct corpora *corpora, const struct samples_vocab *vocab,
                 const struct samples_options *options, struct samples **ret, struct error *error);
+
+/* The same of a map that is open, which is taken also where this fails. */
+int samples_with(struct windows *windows, const struct corpora *corpora, const struct samples_vocab *vocab,
+                 const struct samples_options *options, struct samples **ret, struct error *error);
 void samples_free(struct samples *samples);
 
 uint64_t samples_n(const struct samples *samples); /* in one epoch */
@@ -58,6 +63,9 @@ void samples_map_hash(const struct samples *samples, char hex[33]);
 
 /* Fills *sample, whose arrays are the caller's. Thread-safe. */
 void samples_make(const struct samples *samples, uint64_t k, struct sample *sample);
+
+/* Once an id was met that the vocabulary lacks (a file that changed since it was checked): exit 65, naming the corpus. */
+int samples_check(const struct samples *samples, struct error *error);
 
 /* The stream as batches take it; borrows. */
 struct sample_source samples_source(const struct samples *samples);

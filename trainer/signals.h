@@ -10,10 +10,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/error.h"
+
 enum { SIGNALS_STOP = 1 << 0, SIGNALS_CHECKPOINT = 1 << 1 };
 
 /* First thing of a run: until then, each of these ends the process. */
 void signals_install(bool alone);
+
+/* SIGUSR1 and SIGUSR2 again, once a library that takes signals for itself is at work: NCCL's threads did. */
+void signals_take_back(void);
+
+/* NCCL_PROXY_DUMP_SIGNAL gives NCCL a signal of ours, as its threads begin: refused (exit 78). */
+int signals_check_nccl(struct error *error);
 
 uint64_t signals_wanted(void);     /* SIGNALS_* bits */
 void signals_clear(uint64_t bits); /* before they are acted on, so that a later one counts again */

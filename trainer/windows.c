@@ -29,7 +29,7 @@ struct header {
         uint64_t key[2], hash[2];
         uint64_t reserved;
 };
-_Static_assert(sizeof(struct window) == 16 && sizeof(struct header) == 64, "the map's layout on disk");
+_Static_assert(sizeof(struct window) == 16 && sizeof(struct header) == WINDOWS_HEAD_BYTES, "the map's layout on disk");
 
 struct windows {
         void *map;
@@ -198,6 +198,26 @@ static int check_map(const char *path, const struct windows *w, struct error *er
         return 0;
 }
 
+int windows_take(void *map, size_t size, const char *name, struct windows **ret, struct error *error) {
+        struct windows *w = calloc(1, sizeof(*w));
+
+        if (!w) {
+                (void) munmap(map, size);
+                return error_errno(error, ENOMEM, "%s", name);
+        }
+        w->map = map;
+        w->map_size = size;
+        w->header = w->map;
+        w->entries = (const struct window *) ((const char *) w->map + sizeof(struct header));
+        int r = check_map(name, w, error);
+        if (r < 0) {
+                windows_close(w);
+                return r;
+        }
+        *ret = w;
+        return 0;
+}
+
 int windows_open(const char *path, struct windows **ret, struct error *error) {
         struct stat st;
         cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -206,24 +226,15 @@ int windows_open(const char *path, struct windows **ret, struct error *error) {
         if (st.st_size < (off_t) sizeof(struct header))
                 return error_input(error, BERTD_EXIT_IO, "%s: window map cut short: delete it", path);
 
-        struct windows *w = calloc(1, sizeof(*w));
-        if (!w)
-                return error_errno(error, ENOMEM, "%s", path);
-        w->map_size = (size_t) st.st_size;
-        w->map = mmap(NULL, w->map_size, PROT_READ, MAP_SHARED, fd, 0);
-        if (w->map == MAP_FAILED) {
-                free(w);
+        void *map = mmap(NULL, (size_t) st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        if (map == MAP_FAILED)
                 return error_errno(error, errno, "%s", path);
-        }
-        w->header = w->map;
-        w->entries = (const struct window *) ((const char *) w->map + sizeof(struct header));
-        int r = check_map(path, w, error);
-        if (r < 0) {
-                windows_close(w);
-                return r;
-        }
-        *ret = w;
-        return 0;
+        return windows_take(map, (size_t) st.st_size, path, ret, error);
+}
+
+const void *windows_data(const struct windows *windows, size_t *ret_size) {
+        *ret_size = windows->map_size;
+        return windows->map;
 }
 
 void windows_close(struct windows *windows) {

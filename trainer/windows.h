@@ -8,6 +8,7 @@
 #define TRAINER_WINDOWS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -37,6 +38,12 @@ int windows_build(const char *path, const struct corpora *corpora, const struct 
 /* Maps a built map and checks its hash. A wrong one is refused with exit 74: delete it and it is built again. */
 int windows_open(const char *path, struct windows **ret, struct error *error);
 void windows_close(struct windows *windows);
+
+/* The whole map as it lies in its file, and the same of a mapping that came from elsewhere: it is taken, and unmapped also where it is refused
+ * as by windows_open. Maps whose first WINDOWS_HEAD_BYTES are equal and which are whole are the same. */
+#define WINDOWS_HEAD_BYTES 64
+const void *windows_data(const struct windows *windows, size_t *ret_size);
+int windows_take(void *map, size_t size, const char *name, struct windows **ret, struct error *error);
 
 uint64_t windows_n(const struct windows *windows);
 const struct window *windows_get(const struct windows *windows, uint64_t index);

@@ -89,7 +89,7 @@ static void run(const struct bench *bench) {
         struct test_batch *t = helper_batch(bench->vocab, bench->samples, bench->length, 0, bench->ragged);
         struct model *model = helper_model(&config, ops_cpu(), &t->batch);
         struct model_pass pass = helper_pass(&t->batch, true);
-        double seconds[64], passes[64], peak = sgemm_peak(), flops = model_batch_flops(model, &t->batch);
+        double seconds[64], passes[64], peak = sgemm_peak(), flops = model_batch_flops(model, &t->batch, &pass);
 
         model_init(model, 1);
         for (uint32_t i = 0; i < bench->repeats + 1; i++) {

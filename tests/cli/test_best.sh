@@ -55,6 +55,9 @@ is "each validation is there once" "$(jq 'select(.validation).step' lost/metrics
 tune tune.yaml --run-dir lost >again.log 2>&1 && ! grep -q '^bert-trainer: ' again.log && tested lost "$second" best >/dev/null
 ok "the same again has nothing to tell" test $? -eq 0
 
+resumed back 12 && rm "$(ckpt back "$best")" "$(ckpt back "$second")" && tune tune.yaml --run-dir back --resume "$(ckpt back 6)" >back.log 2>&1
+ok "resumed from an earlier one, what comes later is not the best" told back "$(ckpt back "$best"): no such checkpoint: .*; the best is now that of step [246] "
+
 resumed ended 12 && rm -f ended/checkpoints/step-00000000[2468].ckpt ended/checkpoints/step-000000010.ckpt && ln -s "checkpoints/$(basename "$(ckpt x "$best")")" ended/best.ckpt
 tune tune.yaml --run-dir ended >ended.log 2>&1
 ok "lost after the end, with a link that leads to nothing" test $? -eq 0
@@ -85,6 +88,12 @@ ok "is told" told away "$(ckpt away "$best"): no such checkpoint"
 late=$(best_of away 12)
 ok "the best from there on is tested" tested away "$late" best
 ok "and linked" linked away "$late"
+resumed strange 8 && rm "$(ckpt strange "$best")" && tune tune.yaml --run-dir strange --resume "$(ckpt whole 10)" >strange.log 2>&1
+ok "what the folder has of before is not of that run" told strange "$(ckpt strange "$best"): no such checkpoint: .*; the best is now looked for from step 10 on"
+resumed unseen 10 && rm -f unseen/checkpoints/*"$best".ckpt && sed 's/validation: .dev.tsv., //; s/, evaluate_every: 2//' tune.yaml >unseen.yaml
+for step in 2 4 6 8; do rm -f "$(ckpt unseen $step)"; done
+tune unseen.yaml --run-dir unseen >unseen.log 2>&1
+ok "without validation now: the best of those that are there, by what they were told then" told unseen "$(ckpt unseen "$best"): .*; the best is now that of step 10 "
 tune tune.yaml --run-dir moved --resume "$(ckpt whole "$best")" >moved.log 2>&1 && ! grep '^bert-trainer: ' moved.log
 ok "resumed in another folder from the best itself: nothing is to be told" test $? -eq 0
 ok "it is written there" tested moved "$best" best

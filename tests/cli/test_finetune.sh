@@ -95,6 +95,10 @@ is "in their order" "$("$TRAINER" predict whole/best.ckpt many.txt 2>/dev/null |
 printf 'x;page\n"";\n\nx\nx;"\npage"\n' >odd.csv
 is "so does each row of csv, between its delimiters" "$(answers odd.csv --delimiter ';')" '{"label":"core",P} {"label":null,"reason":"empty"} {"label":null,"reason":"empty"} {"label":null,"reason":"1 columns, line 1 has 2"} {"label":"core",P} '
 is "and each line of jsonl" "$(printf '{"t": "page", "id": 13444675123456789012345}\n\n{"t"\n{"y": 1}\n' >odd.jsonl && "$TRAINER" predict "$(ckpt jsonl 40)" odd.jsonl 2>err | cut -d: -f2,3 | cut -c 1-16 | tr '\n' ' ')" '"core","probabil null,"reason":"e null,"reason":"n null,"reason":"k '
+{ printf 'y\tt\n'; cat train.tsv; } >header.tsv
+sed 's/train: .train.tsv.*/train: [header.tsv], text: [2], label: y, sequence_length: 32}/; s/steps: 40/steps: 1/' tune.yaml >header.yaml
+tune 1 header.yaml --run-dir header >header.log 2>&1
+is "a header that the label's name tells is no row" "$("$TRAINER" predict "$(ckpt header 1)" header.tsv 2>err | wc -l)" 90
 iconv -f UTF-8 -t UTF-16 dev.tsv >wide.tsv
 ok "predict refuses UTF-16" refuses 65 "wide.tsv: UTF-16LE.*iconv -f UTF-16 -t UTF-8" "$TRAINER" predict whole/best.ckpt wide.tsv
 ok "so does evaluate" refuses 65 "wide.tsv: UTF-16LE" "$TRAINER" evaluate whole/best.ckpt wide.tsv

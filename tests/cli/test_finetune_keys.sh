@@ -175,6 +175,38 @@ paste train.tsv predicted | awk -F'\t' 'index($3, "\"label\":\"" $1 "\"") { prin
 is "classes that occur nowhere do not count in it" "$(jq -c '[.texts, .macro_f1 == 1]' figures)" "[1,true]"
 is "and are named" "$(sed "s/$(cut -f 1 one.tsv)/c_/" said | grep -c "^bert-trainer: neither predicted nor of any text, so not part of macro F1: 'c[0-9]', 'c[0-9]'$")" 1
 
+# Lengths and cadences: what cannot be is refused in the words of the spec, what never comes is said.
+head -n 8 train.tsv >few.tsv
+cat >few.yaml <<'SPEC'
+kind: finetune
+checkpoint: {every_steps: 2, every_sec: 0, keep: 9}
+model: {config: tiny.json, vocab: vocab.txt}
+data: {train: [few.tsv], validation: [few.tsv], text: [2], label: 1, sequence_length: 12}
+optimizer: {learning_rate: 5e-4, epsilon: 1.0e-5, schedule: constant}
+train: {global_batch: 2, micro_batch: 2, epochs: 1.5}
+SPEC
+few() { # NAME SED: a run of the changed spec in the folder of the first
+        sed "$2" few.yaml >"$1.yaml"
+        timeout 120 "$TRAINER" finetune "$1.yaml" --run-dir few >"$1.log" 2>&1
+}
+"$TRAINER" finetune few.yaml --run-dir few >few.log 2>&1 && not grep -q "few.yaml: " few.log
+ok "cadences that fit are not spoken of" test $? -eq 0
+sed 's/constant/constant, warmup_steps: 7/' few.yaml >warm.yaml
+ok "warm-up beyond the epochs names them" refuses 78 "warm.yaml: optimizer.warmup_steps: 7 is more than the 6 steps of train.epochs 1.5; give fewer, or more epochs" "$TRAINER" finetune warm.yaml --run-dir new
+sed 's/epochs: 1.5/epochs: 0.5/' few.yaml >less.yaml
+ok "fewer epochs than are done" refuses 78 "less.yaml: train.epochs: 0.5 is 2 steps, but the checkpoint few/checkpoints/step-000000006.ckpt is already at step 6" "$TRAINER" finetune less.yaml --run-dir few
+sed 's/epochs: 1.5/steps: 4/' few.yaml >less.yaml
+ok "fewer steps than are done" refuses 78 "less.yaml: train.steps: 4, but the checkpoint .* is already at step 6" "$TRAINER" finetune less.yaml --run-dir few
+few eps 's/epsilon: 1.0e-5/epsilon: 0.0005/'
+ok "a number of a checkpoint is written as a person does" grep -q "made with epsilon 1e-5, the spec (optimizer.epsilon) now gives 0.0005: " eps.log
+few rate 's/learning_rate: 5e-4/learning_rate: 0.0003/; s/epochs: 1.5/epochs: 2/' &&
+        grep -q "^resuming with another learning_rate: 0.0003, was 0.0005\$" rate.log && grep -q "^resuming with train.epochs 2: 8 steps, was 6\$" rate.log
+ok "so is what is said of a change, and epochs are named" test $? -eq 0
+few rare 's/epochs: 1.5/epochs: 2.5, evaluate_every: 20, log_every: 30/; s/every_steps: 2/every_steps: 40, keep_every: 40/' &&
+        grep -q "^rare.yaml: checkpoint.every_steps: 40, but there are 10 steps (train.epochs 2.5): by steps there is one at the end" rare.log && grep -q "^rare.yaml: checkpoint.keep_every: 40, but" rare.log &&
+        grep -q "^rare.yaml: train.log_every: 30, but" rare.log && grep -q "^rare.yaml: train.evaluate_every: 20, but there are 10 steps (train.epochs 2.5): validation comes at the end" rare.log
+ok "cadences beyond the end are said" test $? -eq 0
+
 # Checkpoints, by other hands.
 is "sqlite3 reads a checkpoint" "$(sqlite3 "$init" 'select name, shape from tensor' | grep -m 1 'word_embeddings')" "bert.embeddings.word_embeddings.weight|[64, 16]"
 finish

@@ -78,4 +78,34 @@ train 1 spec.yaml --run-dir run >/dev/null 2>&1
 [ "$(python3 read.py run 2>err)" = "2 11" ]
 ok "resumed from step 10, each step is there once" test $? -eq 0
 cat err | sed 's/^/# /'
+
+# Where every word is longer than what may be masked, no token is: then there is no loss, and none is shown.
+mkdir rare
+printf '%s\n' '[PAD]' '[UNK]' '[CLS]' '[SEP]' '[MASK]' a '##b' c >rare/vocab.txt
+awk 'BEGIN { for (i = 0; i < 40; i++) print i % 4 ? "ab ab ab ab\nab ab ab ab ab\n" : "c c c c\nc c c c\n" }' >rare/some.txt
+grep -v c rare/some.txt >rare/none.txt
+for name in some none; do "$TRAINER" prepare --vocab rare/vocab.txt --output rare/$name rare/$name.txt >/dev/null 2>&1; done
+cat >rare.yaml <<'SPEC'
+kind: pretrain
+checkpoint: {every_sec: 0}
+model: {config: tiny.json, vocab: rare/vocab.txt}
+data: {train: [rare/none], validation: [rare/none], sequence_length: 32, short_sequence_probability: 0, objective: mlm, mask_unit: whole_word, max_predictions: 1}
+train: {global_batch: 4, micro_batch: 1, steps: 3, evaluate_every: 2}
+SPEC
+train 1 rare.yaml --run-dir none >none.log 2>&1
+ok "no token is masked" test $? -eq 0
+not grep -i -e nan -e 'loss 0' none.log && [ "$(grep -c '^step [13]/3  no token is masked: no loss ' none.log)" -eq 2 ] && [ "$(grep -c '^validation at step [23]: no token of the 30 samples is masked' none.log)" -eq 2 ]
+ok "is said, of steps and of validation" test $? -eq 0
+is "and there is no loss in the metrics" "$(jq -c '.loss, .validation.loss' none/metrics.jsonl | sort -u)" null
+sed 's/objective: mlm/objective: mlm+nsp/' rare.yaml >sop.yaml
+train 1 sop.yaml --run-dir sop >sop.log 2>&1 && not grep -i -e nan sop.log && [ "$(jq -c 'select(.learning_rate) | [.loss == .nsp_loss, .mlm_loss]' sop/metrics.jsonl | sort -u)" = "[true,null]" ] &&
+        [ "$(grep -c '^validation at step [23]: loss 0.*, of the sentences alone: no token is masked' sop.log)" -eq 2 ]
+ok "beside sentences the loss is theirs" test $? -eq 0
+sed 's/train: .rare.none./train: [rare\/some]/' rare.yaml >some.yaml
+for ranks in 1 2; do
+        have_ranks $ranks || continue
+        train $ranks some.yaml --run-dir some$ranks >some$ranks.log 2>&1
+        ok "some steps and some ranks have one, $ranks ranks" test $? -eq 0
+        is "their loss alone is there" "$(jq -c 'select(.learning_rate) | .loss == null' some$ranks/metrics.jsonl | sort -u | xargs)" "false true"
+done
 finish

@@ -9,7 +9,7 @@ kind=pretrain
 
 # A launcher is met by a process that is alone; commands without ranks do not look.
 alone="$TRAINER pretrain spec.yaml --run-dir alone"
-cure="mpirun -n N.*srun --mpi=pmix"
+cure="mpirun -n N or srun --mpi=pmix"
 for variables in 'PMI_SIZE=2 PMI_RANK=0' PMIX_RANK=1 OMPI_COMM_WORLD_SIZE=2 SLURM_STEP_NUM_TASKS=2 'SLURM_STEP_NUM_TASKS=2 PMIX_RANK=0' MPI_LOCALNRANKS=2; do
         ok "alone with $variables" refuses 78 "^bert-trainer: ${variables%%=*} is [12], .*$cure" env $variables $alone
 done
@@ -21,6 +21,9 @@ for variables in PMIX_RANK=0 PMI_SIZE=1 SLURM_STEP_NUM_TASKS=1; do
 done
 quietly env PMI_SIZE=2 "$TRAINER" params tiny.json && quietly env SLURM_STEP_NUM_TASKS=2 "$TRAINER" inspect absent.ckpt
 ok 'a command without ranks does not look' test $? -eq 66
+for value in 10 12 0xa 012; do
+        ok "NCCL_PROXY_DUMP_SIGNAL=$value" refuses 78 "^bert-trainer: NCCL_PROXY_DUMP_SIGNAL: $value is SIGUSR[12], " env NCCL_PROXY_DUMP_SIGNAL=$value $alone
+done
 have_ranks 2 || finish
 
 # two WORDS WORDS: of rank 0 and of rank 1, after the program's name
@@ -38,7 +41,6 @@ spec() { sed "$1" spec.yaml >other.yaml; }
 
 spec 's/steps: 4/steps: 3/' && differs 'fewer steps' 'train.steps: 3, but rank 0 .* has 4'
 spec 's/steps: 4/steps: 4, seed: 43/' && differs 'another seed' 'train.seed: 43, but rank 0 .* has 42'
-spec 's/global_batch: 7/global_batch: 8/' && differs 'another batch' 'train.global_batch'
 spec 's/steps: 4/steps: 4, precision: fp64/' && differs 'another precision' 'train.precision: fp64'
 spec 's/sequence_length: 32/sequence_length: 32, objective: mlm+sop/' && differs 'another objective' 'data.objective: mlm+sop, but rank 0 .* has mlm+nsp'
 spec 's/validation: \[corpus-validation\], //' && differs 'no validation' 'data.validation: 0'
@@ -77,10 +79,14 @@ cp one.yaml spec.yaml
 # The same things at other places are no difference; nor is what rank 0 alone reads.
 mkdir there
 cp corpus.* corpus-validation.* vocab.txt tiny.json there/
-sed 's/name: tiny/name: other/; s/keep: 100/keep: 100/' spec.yaml >there/other.yaml
+sed 's/name: tiny/name: other/' spec.yaml >there/other.yaml
+sed 's/steps: 4/steps: 4, seed: 43/' spec.yaml >stale.yaml
+train 1 stale.yaml --run-dir there/run >stale.log 2>&1 && rm -r there/run/checkpoints # whose window maps are of another seed
 rm -rf run
 ok 'the same files elsewhere are the same' ./two 'pretrain spec.yaml --run-dir run' 'pretrain there/other.yaml --run-dir there/run'
-ok 'rank 0 alone writes' test -e "$(ckpt run 4)" -a ! -e there/run
+ok 'rank 0 alone writes' no_file there/run '*.ckpt'
+train 2 spec.yaml --run-dir common >common.log 2>&1 && "$TRAINER" diff "$(ckpt run 4)" "$(ckpt common 4)" >/dev/null
+ok 'and sends its window map: the same bits' test $? -eq 0
 cp "$(ckpt run 4)" begin.ckpt
 cp "$(ckpt run 2)" begun.ckpt
 sed 's/vocab: vocab.txt/vocab: vocab.txt, init: begin.ckpt/' one.yaml >spec.yaml
@@ -93,6 +99,24 @@ cp one.yaml spec.yaml
 ok 'another checkpoint to resume' refuses_after_progress 65 "rank 1 on $host: --resume: .*begin.ckpt" \
         ./two 'pretrain spec.yaml --run-dir new --resume begun.ckpt' 'pretrain spec.yaml --run-dir new --resume begin.ckpt'
 
+# What was compared at the start may have changed when its stage begins.
+other corpus late
+sed 's/name: tiny/name: late/; /^data:/d; /^train:/d; s/every_steps: 2/every_steps: 0/' spec.yaml >late.yaml
+cat >>late.yaml <<'SPEC'
+data: {train: [corpus], sequence_length: 16}
+train: {global_batch: 2, micro_batch: 1}
+stages:
+- {train: {steps: 4000}}
+- {data: {train: [corpus]}, train: {steps: 2}}
+SPEC
+sed 's/{data: {train: \[corpus\]}/{data: {train: [late]}/' late.yaml >other.yaml
+refuses_after_progress 65 "stage 1: rank 1 on $host: data.train: .*late" ./two 'pretrain late.yaml --run-dir late' 'pretrain other.yaml --run-dir late' >late.said 2>&1 &
+job=$!
+wait_for 30 test -s late/metrics.jsonl
+printf '\007' | dd of=late.bin bs=1 seek=20 conv=notrunc 2>/dev/null
+wait $job
+ok 'a corpus that changed before its stage' test $? -eq 0
+
 # Versions of the program, whose first words are the same for ever: a copy whose version's text is another.
 version=$("$TRAINER" version | sed 's/.* //')
 python3 - "$TRAINER" "$version" <<'PY'
@@ -100,10 +124,15 @@ import sys
 data, old = open(sys.argv[1], "rb").read(), (sys.argv[2] + "/").encode()
 assert old in data
 open("newer", "wb").write(data.replace(old, b"9" + old[1:]))
+open("older", "wb").write(data.replace(old, b"\0" + old[1:]))  # the first versions said none
 PY
-chmod +x newer
+chmod +x newer older
 export OTHER_PROGRAM=./newer
 differs 'another version of the program' "program version: 9${version#?}/.*rank 0 on $host runs $version/" spec.yaml
+export OTHER_PROGRAM=./older
+differs 'a version from before versions were compared' "program version: an older version, but rank 0 on $host runs $version/" spec.yaml
+ok 'rank 0 of such a version' refuses_after_progress 65 "rank 1 on $host: program version: $version/.*rank 0 on $host runs an older version" \
+        env TRAINER=./older OTHER_PROGRAM="$TRAINER" ./two 'pretrain spec.yaml --run-dir run' 'pretrain spec.yaml --run-dir run'
 unset OTHER_PROGRAM
 
 # How many ranks a spec says.
@@ -127,5 +156,21 @@ sed '3s/page/file/' texts.csv >changed.csv
 spec 's/texts.csv/changed.csv/' && differs 'another file of texts' 'data.train: .*changed.csv'
 spec 's/sequence_length: 16/sequence_length: 16, labels: [net, core]/' && differs 'classes in another order' 'data.labels: 2, but rank 0 .* has 0'
 spec 's/sequence_length: 16/sequence_length: 16, lowercase: false/' && differs 'text folded otherwise' 'data.lowercase: false'
-ok 'no rank left a checkpoint' no_file run '*.ckpt'
+ok 'nothing was written' test ! -e run
+sed '/^data:/d; /^train:/d' spec.yaml >further.yaml
+cat >>further.yaml <<'SPEC'
+data: {train: [texts.csv], sequence_length: 16}
+train: {global_batch: 4, micro_batch: 2, steps: 2}
+stages:
+- {data: {objective: mlm}}
+- {data: {objective: classify}}
+SPEC
+mkdir tmp
+TMPDIR=$work/tmp
+export TMPDIR
+ok 'a corpus of texts, made by rank 0' ./two 'finetune further.yaml --run-dir run' 'finetune further.yaml --run-dir there/none'
+train_two() { timeout 120 mpirun --oversubscribe -n 2 "$TRAINER" finetune further.yaml --run-dir common-texts >common.log 2>&1; }
+train_two && "$TRAINER" diff "$(ckpt run 4)" "$(ckpt common-texts 4)" >/dev/null
+ok 'a rank that does not see it makes the same' test $? -eq 0
+ok 'and leaves none of it' no_file tmp 'bert-trainer.*'
 finish

@@ -74,4 +74,20 @@ if [ -r "$model" ] && [ -r "$wiki" ]; then
 else
         skip "a published model on WikiText-2" "../shared/data is not there"
 fi
+# A folder as AlbertTokenizer has it: added tokens, and special tokens in a text are the tokens.
+mkdir folder && cp small.model folder/spiece.model
+echo '{"tokenizer_class": "AlbertTokenizer", "additional_special_tokens": ["<e1>"], "added_tokens_decoder": {"120": {"content": "[NEW]", "normalized": false}}}' >folder/tokenizer_config.json
+ids() { printf '%s\n' "$2" | "$BERT_TRAINER" tokenize --ids --vocab "$1"; }
+the=$(ids small.model the) fox=$(ids small.model fox)
+[ "$(ids folder 'the [NEW] <e1>fox')" = "$the 120 121 $fox" ]
+ok "a folder's added tokens" test $? -eq 0
+[ "$(ids folder 'the [SEP] fox')" = "$the 3 $fox" ] && [ "$(ids small.model 'the [SEP] fox')" != "$(ids folder 'the [SEP] fox')" ]
+ok "and special tokens" test $? -eq 0
+cut -f 1 small.vocab | jq -Rn '{model: {type: "Unigram", vocab: [inputs | [., 0]]}}' >folder/tokenizer.json
+[ "$(ids folder 'the [NEW]')" = "$the 120" ]
+ok "tokenizer.json beside its model" test $? -eq 0
+sed -i 's/"the"/"thee"/; s/"▁"/"_"/' folder/tokenizer.json
+ok "beside another model is refused" refuses 65 "tokenizer.json and spiece.model differ from id" "$BERT_TRAINER" tokenize --vocab folder
+rm folder/spiece.model
+ok "alone it names what is missing" refuses 66 "copy spiece.model" "$BERT_TRAINER" tokenize --vocab folder
 finish

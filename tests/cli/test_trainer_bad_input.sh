@@ -40,6 +40,25 @@ done
 tac vocab.txt >other.txt
 spec 's/vocab.txt/other.txt/' && pretrain 65 'another vocabulary' 'corpus of another vocabulary' bad.yaml
 
+# Ids that were read once are read again when the file has changed, also in a way that leaves its size and its time.
+for f in bin idx json; do cp corpus.$f kept.$f; done
+spec 's/\[corpus\]/[kept]/; s/steps: 4/steps: 2/'
+sleep 0.1 # until a change shows in the file's times
+train 1 bad.yaml --run-dir kept >kept.log 2>&1 && [ "$(wc -c <kept/checked-ids)" -eq 66 ]
+ok 'a run keeps which corpora it has read' test $? -eq 0
+echo garbage >kept/checked-ids
+sed -i 's/steps: 2/steps: 3/' bad.yaml
+train 1 bad.yaml --run-dir kept >kept.log 2>&1 && [ "$(wc -c <kept/checked-ids)" -ge 66 ]
+ok 'a damaged list of them vouches for nothing' test $? -eq 0
+sed -i 's/steps: 3/steps: 6/' bad.yaml
+touch -r kept.bin when && printf '\377\377' | dd of=kept.bin bs=1 seek=40 conv=notrunc 2>/dev/null && touch -r when kept.bin
+ok 'an id that was damaged between two starts' refuses 65 'kept.bin: sentence .* id 65535' "$TRAINER" pretrain bad.yaml --run-dir kept
+cp corpus.bin kept.bin
+sed -i 's/steps: 6/steps: 100000/; s/every_steps: 2/every_steps: 0/' bad.yaml
+{ wait_for 30 grep -q '"step": 9,' kept/metrics.jsonl && head -c "$(wc -c <kept.bin)" /dev/zero | tr '\0' '\377' | dd of=kept.bin conv=notrunc 2>/dev/null; } &
+ok 'ids that are damaged during a run' refuses_after_progress 65 'step [0-9]*: .*kept.bin: an id beyond the vocabulary' "$TRAINER" pretrain bad.yaml --run-dir kept
+wait
+
 good=$(ckpt good 4)
 resume() { ok "$3" refuses "$1" "$2" "$TRAINER" pretrain "$4" --run-dir new --resume "$5"; }
 cp "$good" cut.ckpt && truncate -s -65536 cut.ckpt

@@ -44,7 +44,7 @@ static void read_all(const struct corpus *c) {
         }
         assert(begin == corpus_n_sentences(c));
         assert(corpus_check_ids(c, 100, &error) == 0 || error.exit == BERTD_EXIT_DATA);
-        assert(corpus_hash(c, hash) == 0);
+        corpus_hash(c, hash);
         (void) corpus_vocab_hash(c);
 }
 

@@ -62,6 +62,13 @@ if have_ranks 2; then
         rm "$(ckpt again 4)" "$(ckpt again 6)"
         train 2 two.yaml --run-dir again >again.log 2>&1 && "$TRAINER" diff "$(ckpt two 6)" "$(ckpt again 6)" >/dev/null
         ok "two ranks go on from step 2 with the same bits" test $? -eq 0
+        sed 's/ steps: 6/ steps: 100000/; s/evaluate_every: 4/evaluate_every: 0/' two.yaml >long.yaml
+        train 2 long.yaml --run-dir stopped >stopped.log 2>&1 &
+        job=$!
+        wait_for 30 test -s stopped/metrics.jsonl
+        kill -USR1 "$(pgrep -P "$(pgrep -P $job)")" # mpirun, which timeout started
+        wait $job
+        ok "two ranks: SIGUSR1 still asks for a stop once NCCL is there" test $? -eq 75
         train 3 two.yaml --run-dir three >three.log 2>&1
         [ $? -ne 0 ] && grep -q "has no GPU of its own, 2 are visible" three.log
         ok "a third has none" test $? -eq 0

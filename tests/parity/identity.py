@@ -95,7 +95,8 @@ def pretraining():
         yield Run(f"pretrain {name}", PRETRAIN, keys)
     for unit in ("token", "ngram"):
         yield Run(f"sentencepiece {unit}", PRETRAIN, {"model": {"config": "all.json", "vocab": "pieces.model"}, "data.train": ["pieces"],
-                                                      "data.validation": [], "data.mask_unit": unit, "data.objective": "mlm+sop"})
+                                                      "data.validation": [], "train.evaluate_every": 0, "data.mask_unit": unit,
+                                                      "data.objective": "mlm+sop"})
     yield Run("pretrain stages", PRETRAIN, {"stages": stages}, middle=6)
     yield Run("pretrain stages, 2 ranks", PRETRAIN, {"stages": stages}, ranks=2, middle=6)
 

@@ -10,9 +10,12 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "bertd/exit.h"
 #include "common/file.h"
+#include "trainer/text/content.h"
 #include "trainer/text/corpus.h"
 #include "trainer/text/corpus_format.h"
 #include "trainer/text/corpus_writer.h"
@@ -61,7 +64,7 @@ static void test_round_trip(void **state) {
                 assert_int_equal(ids[0], 9);
                 assert_int_equal(ids[1], 10);
                 assert_string_equal(corpus_vocab_hash(corpus), "00112233445566778899aabbccddeeff");
-                assert_int_equal(corpus_hash(corpus, hash), 0);
+                corpus_hash(corpus, hash);
                 assert_int_equal(strlen(hash), 32);
         }
 }
@@ -92,6 +95,64 @@ static void test_ids_beyond_the_vocabulary(void **state) {
         assert_non_null(strstr(error.text, "sentence 2, token 1: id 9, expected 0 to 8"));
 }
 
+static void overwrite(const char *path, off_t offset, const void *data, size_t size) {
+        cleanup_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+        assert_int_equal(pwrite(fd, data, size, offset), size);
+}
+
+static bool state_of(uint32_t vocab_size, char hex[CORPUS_HASH_MAX]) {
+        cleanup_corpus struct corpus *corpus = NULL;
+        assert_int_equal(corpus_open(prefix, &corpus, NULL), 0);
+        return corpus_state(corpus, vocab_size, hex);
+}
+
+/* What was read once need not be read again as long as its state is the same: nothing that changes the ids leaves it so. */
+static void test_state(void **state) {
+        char first[CORPUS_HASH_MAX], again[CORPUS_HASH_MAX], other[CORPUS_HASH_MAX];
+        struct stat before;
+        write_corpus(100);
+        assert_false(state_of(100, first)); /* a write within the same tick of the clock would not show */
+        (void) usleep(100000);
+        assert_true(state_of(100, first));
+        assert_true(state_of(100, again));
+        assert_string_equal(first, again);
+        assert_true(state_of(99, other));
+        assert_string_not_equal(first, other);
+
+        assert_int_equal(stat(name(".bin"), &before), 0);
+        overwrite(name(".bin"), 0, "\377", 1);
+        assert_int_equal(utimensat(AT_FDCWD, name(".bin"), (struct timespec[]) { before.st_atim, before.st_mtim }, 0),
+                         0);
+        (void) state_of(100, other);
+        assert_string_not_equal(first, other);
+}
+
+static void test_content(void **state) {
+        size_t size = CONTENT_WHOLE + 5000;
+        char *data = calloc(1, size), hex[CONTENT_HASH_MAX], other[CONTENT_HASH_MAX];
+        assert_non_null(data);
+        content_hash(data, size, hex);
+        for (size_t at = 0; at < size; at += 4096 * 8) { /* as a file that was not made alike */
+                data[at] = 1;
+                data[MIN(at + 5000, size - 1)] = 1;
+        }
+        content_hash(data, size, other);
+        assert_string_not_equal(hex, other);
+        memset(data, 0, size);
+        data[size - 1] = 1;
+        content_hash(data, size, other);
+        assert_string_not_equal(hex, other); /* the last byte counts, too */
+        data[size - 1] = 0;
+        content_hash(data, size - 1, other);
+        assert_string_not_equal(hex, other);
+        content_hash(data, 100, hex);
+        data[50] = 1;
+        content_hash(data, 100, other);
+        assert_string_not_equal(hex, other);
+        free(data);
+        assert_true(content_hash_file("/dev/null", hex) < 0);
+}
+
 static void assert_refused(int exit_code, const char *says) {
         struct corpus *corpus = NULL;
         struct error error = {};
@@ -99,11 +160,6 @@ static void assert_refused(int exit_code, const char *says) {
         assert_int_equal(error.exit, exit_code);
         if (!strstr(error.text, says) || !strstr(error.text, prefix))
                 fail_msg("expected \"%s\", said: %s", says, error.text);
-}
-
-static void overwrite(const char *path, off_t offset, const void *data, size_t size) {
-        cleanup_close int fd = open(path, O_WRONLY | O_CLOEXEC);
-        assert_int_equal(pwrite(fd, data, size, offset), size);
 }
 
 /* One field of the index made wrong at a time. */
@@ -179,6 +235,8 @@ int main(void) {
                 cmocka_unit_test(test_round_trip),
                 cmocka_unit_test(test_bytes),
                 cmocka_unit_test(test_ids_beyond_the_vocabulary),
+                cmocka_unit_test(test_state),
+                cmocka_unit_test(test_content),
                 cmocka_unit_test(test_wrong_index),
                 cmocka_unit_test(test_cut_and_missing),
                 cmocka_unit_test(test_sidecar),

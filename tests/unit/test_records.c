@@ -81,6 +81,7 @@ static void test_csv(void **state) {
               { 2, "x,y", "a \"b\", c\r\nd" }, { 5, "z", "e" });
         CHECK("a.csv", "\xef\xbb\xbflabel,text\nx,one\n", &named, NULL, { 2, "x", "one" });
         CHECK("a.csv", "x,it is 5\" wide\n", &numbered, NULL, { 1, "x", "it is 5\" wide" });
+        CHECK("A.CSV", "x,one\n", &numbered, NULL, { 1, "x", "one" });
         CHECK("a.csv", "x,last line without an end", &numbered, NULL, { 1, "x", "last line without an end" });
 }
 
@@ -106,6 +107,34 @@ static void test_jsonl(void **state) {
         CHECK("a.jsonl", "{\"text\": \"a\", \"label\": 3}\n{\"text\": \"a\"}\n", &named,
               "a.jsonl:2: key label is missing", { 1, "3", "a" });
         CHECK("a.jsonl", "{\"text\": \"a\", \"label\": 3}\n[1]\n", &named, "a.jsonl:2:", { 1, "3", "a" });
+}
+
+/* As Python's json writes rows. */
+static void test_jsonl_of_python(void **state) {
+        CHECK("a.jsonl",
+              "\xef\xbb\xbf{\"id\": 13444675123456789012, \"text\": \"a\", \"label\": 3}\n"
+              "{\"score\": NaN, \"best\": -Infinity, \"text\": \"b\", \"label\": \"x\", \"label\": \"y\"}\n"
+              "{\"odd\": \"\\ud800\\u0000\", \"huge\": 1E400, \"text\": \"c\\udc00\", \"label\": \"z\"}\n",
+              &named, NULL, { 1, "3", "a" }, { 2, "y", "b" }, { 3, "z", "c\xef\xbf\xbd" });
+        CHECK("a.jsonl", "{\"text\": \"a\", \"label\": 13444675123456789012}\n", &named,
+              "a.jsonl:1: key label is neither; expected a string or a whole number of at most 64 bits", { 0 });
+        CHECK("a.jsonl", "{\"text\": \"a\", \"label\": \"x\\u0000y\"}\n", &named, "a.jsonl:1: key label holds a NUL",
+              { 0 });
+        CHECK("a.jsonl", "{\"text\": NaN, \"label\": 1}\n", &named, "a.jsonl:1: key text is no string", { 0 });
+}
+
+/* A NUL does not end a text. */
+static void test_jsonl_nul(void **state) {
+        static const char row[] = "{\"text\": \"a\\u0000b\", \"label\": 1}\n";
+        cleanup_records struct records *records = NULL;
+        struct record record;
+        struct error error = {};
+
+        write_file("a.jsonl", row, sizeof(row) - 1);
+        assert_int_equal(records_open("a.jsonl", &named, &records, &error), 0);
+        assert_int_equal(records_next(records, &record, &error), 1);
+        assert_int_equal(record.size, 3);
+        assert_memory_equal(record.text, "a\0b", 3);
 }
 
 static void test_encodings(void **state) {
@@ -219,6 +248,10 @@ static void test_lenient(void **state) {
                    { 3, "not JSON: string or '}' expected near end of file", "", 0 }, { 4, "not a JSON object", "", 0 },
                    { 5, "key text is no string; expected a string", "", 0 },
                    { 6, "key text is missing; expected a string", "", 0 });
+        wanted.text = second;
+        CHECK_ROWS("a.csv", "x\n1,y\n2,z\n", &wanted, NULL,
+                   { 1, "text column 2, but the row has 1: is the delimiter another one?", "", 0 }, { 2, "", "y", 0 },
+                   { 3, "", "z", 0 });
         memset(long_row, 'a', 34 << 20);
         memcpy(long_row + (34 << 20), "\nx\n", 3);
         check_rows("a.txt", long_row, (34 << 20) + 3, &lines, after_long, 2, NULL);
@@ -230,6 +263,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_csv_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_tsv, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_jsonl, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_jsonl_of_python, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_jsonl_nul, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_encodings, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_delimiters, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_share_of_invalid_bytes, setup, teardown),

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -595,6 +596,61 @@ static void test_one_document(void **state) {
         free(prefix);
 }
 
+/* An id that a vocabulary lacks leads nowhere, and is told. */
+static void test_spoilt(void **state) {
+        struct fixture *f = *state;
+        struct samples_options o = options(OBJECTIVE_MLM);
+        struct samples_vocab small = vocab;
+        struct samples *samples = NULL;
+        struct storage storage;
+        struct error error = {};
+
+        samples = open_samples(f, &o);
+        for (uint64_t k = 0; k < samples_n(samples); k++)
+                (void) make(samples, k, &storage);
+        assert_int_equal(samples_check(samples, &error), 0);
+        samples_free(samples);
+        small.size = 85; /* a few ids of the corpora are beyond */
+        assert_int_equal(samples_new(f->map, f->corpora, &small, &o, &samples, &error), 0);
+        for (uint64_t k = 0; k < samples_n(samples); k++) {
+                struct sample sample = make(samples, k, &storage);
+                for (uint32_t i = 0; i < sample.length; i++)
+                        assert_in_range(sample.ids[i], 0, 84);
+        }
+        assert_true(samples_check(samples, &error) < 0);
+        assert_int_equal(error.exit, BERTD_EXIT_DATA);
+        assert_non_null(strstr(error.text, f->prefixes[0]));
+        samples_free(samples);
+}
+
+/* As ranks get it that do not see the file: the same windows; a byte that changed on the way is refused. */
+static void test_taken_map(void **state) {
+        struct fixture *f = *state;
+        struct samples_options o = options(OBJECTIVE_MLM);
+        struct windows *file = NULL, *taken = NULL;
+        struct error error = {};
+        char hash[33], other[33];
+        size_t size;
+
+        samples_free(open_samples(f, &o));
+        assert_int_equal(windows_open(f->map, &file, NULL), 0);
+        const void *data = windows_data(file, &size);
+        for (int spoil = 0; spoil < 2; spoil++) {
+                char *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                memcpy(copy, data, size);
+                copy[size - 1] ^= (char) spoil;
+                int r = windows_take(copy, size, "sent", &taken, &error);
+                assert_int_equal(r < 0, spoil);
+        }
+        windows_hash(file, hash);
+        windows_hash(taken, other);
+        assert_string_equal(hash, other);
+        assert_int_equal(windows_n(file), windows_n(taken));
+        assert_non_null(strstr(error.text, "sent: window map does not match its hash"));
+        windows_close(file);
+        windows_close(taken);
+}
+
 static void test_broken_map(void **state) {
         struct fixture *f = *state;
         struct samples_options o = options(OBJECTIVE_MLM_NSP);
@@ -628,6 +684,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_ngrams, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_whole_words, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_pairs, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_spoilt, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_taken_map, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_broken_map, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

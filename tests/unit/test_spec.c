@@ -174,6 +174,30 @@ static const struct bad bad[] = {
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: 0.5}\ntrain: {steps: "
           "1}\n",
           "job.yaml:3: data.train_weights: expected a list, not one value" },
+        { PRETRAIN "optimizer: {warmup_steps: 11}\n",
+          "job.yaml:5: optimizer.warmup_steps: 11 is more than train.steps, 10; give fewer, or more steps" },
+        { PRETRAIN "optimizer: {warmup_ratio: 1e-1,\n warmup_steps: 5}\n",
+          "job.yaml:6: optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; give one of them" },
+        { PRETRAIN "optimizer: {power: 2}\n",
+          "job.yaml:5: optimizer.power: 2: does nothing without optimizer.schedule: poly; give that, or leave it out" },
+        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 9, evaluate_every: 3}\n",
+          "job.yaml:4: train.evaluate_every: 3: nothing is held out to evaluate; give data.validation, or leave it "
+          "out" },
+        { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv]}\ntrain: {epochs: 9, evaluate_every: 3}\n",
+          "job.yaml:4: train.evaluate_every: 3: nothing is held out to evaluate; give data.validation, or leave it "
+          "out" },
+        { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv], objective: mlm, split: 0.1}\n"
+          "train: {epochs: 9, evaluate_every: 3}\n",
+          "job.yaml:4: train.evaluate_every: 3: nothing is held out to evaluate; give data.validation, or leave it "
+          "out" },
+        { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv], validation: [y.csv], split: 5e-2}\n"
+          "train: {epochs: 9}\n",
+          "job.yaml:3: data.split: 5e-2: conflicts with data.validation; give one of them" },
+        { PRETRAIN "checkpoint: {keep_every: 1000}\n",
+          "job.yaml:5: checkpoint.keep_every: 1000, but checkpoint.every_steps is 0, so none is written at such steps; "
+          "give every_steps, or leave it out" },
+        { PRETRAIN "checkpoint: {keep_every: 1000, every_steps: 300}\n",
+          "job.yaml:5: checkpoint.keep_every: 1000 is not a multiple of checkpoint.every_steps, 300; give 1200" },
         { PRETRAIN "optimizer: {learning_rate: fast}\n",
           "job.yaml:5: optimizer.learning_rate: 'fast' is not a number" },
         { PRETRAIN "optimizer: {learning_rate: nan}\n", "job.yaml:5: optimizer.learning_rate: 'nan' is not a number" },
@@ -310,6 +334,15 @@ static const struct bad bad_stages[] = {
         { STAGED "- train: {steps: 5}\n  data: {train: []}\n", "job.yaml:11: stages[1].data.train: too few entries" },
         { STAGED "- train: {steps: 5}\n  tasks:\n  - {task: a}\n  - {task: b, label: [c]}\n",
           "job.yaml:13: stages[1].tasks[1].label: expected one value, not a list" },
+        { STAGED "- train: {steps: 5, evaluate_every: 2}\n  data: {validation: []}\n",
+          "job.yaml:10: stages[1].train.evaluate_every: 2: nothing is held out to evaluate; give data.validation, or "
+          "leave it out" },
+        { STAGED "- train: {steps: 5}\n  optimizer: {warmup_steps: 6}\n",
+          "job.yaml:11: stages[1].optimizer.warmup_steps: 6 is more than train.steps, 5; give fewer, or more steps" },
+        { STAGED "- train: {steps: 5}\n  optimizer: {warmup_ratio: 0.5, warmup_steps: 5}\n",
+          "job.yaml:11: stages[1].optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; give one of them" },
+        { PRETRAIN "optimizer: {power: 2}\nstages: [{}, {train: {steps: 3}}]\n",
+          "job.yaml:5: optimizer.power: 2: does nothing without optimizer.schedule: poly; give that, or leave it out" },
         { COMMAND "stages: [{name: a}]\n", "job.yaml:3: stages[0].name: not a key of kind command" },
         { COMMAND "stages: [{}]\n", "job.yaml:3: stages: not a key of kind command" },
 };
@@ -466,6 +499,7 @@ static void check_round_trip(const char *text) {
         assert_int_equal(one->n_command, two->n_command);
         for (uint32_t i = 0; i < one->n_command; i++)
                 assert_string_equal(one->command[i], two->command[i]);
+        two->resources.ranks_given = one->resources.ranks_given; /* a normalised text gives every key */
         assert_memory_equal(&one->resources, &two->resources, sizeof(one->resources));
         assert_memory_equal(&one->checkpoint, &two->checkpoint, sizeof(one->checkpoint));
         assert_memory_equal(&one->optimizer, &two->optimizer, sizeof(one->optimizer));
@@ -538,6 +572,39 @@ static void test_empty_lists(void **state) {
         check_round_trip(weighed);
 }
 
+/* Of two keys that say the same thing a stage's takes the place of the file's; what does nothing in a stage is not inherited. */
+static void test_keys_that_give_way(void **state) {
+        static const char text[] =
+                "kind: finetune\nmodel: {init: m}\ntrain: {steps: 30, evaluate_every: 4}\n"
+                "data: {train: [x.csv], validation: [v.csv]}\noptimizer: {warmup_ratio: 0.5, schedule: poly, power: "
+                "2}\n"
+                "stages:\n- {data: {validation: []}, optimizer: {warmup_steps: 6, schedule: linear}}\n"
+                "- data: {split: 0.25}\n- data: {validation: [w.csv]}\n- data: {split: 0}\n"
+                "- {optimizer: {warmup_steps: 0}}\n- {data: {validation: []}, train: {evaluate_every: 0}}\n";
+        cleanup_spec struct spec *one = load(text), *two = NULL;
+        free(write_and_load(one, &two));
+        const struct spec *both[] = { one, two };
+
+        for (size_t i = 0; i < 2; i++) {
+                struct spec *const *s = both[i]->stages;
+                assert_true(s[0]->optimizer.warmup_steps == 6 && s[0]->optimizer.warmup_ratio == 0);
+                assert_true(s[0]->optimizer.power == 0.5 && s[0]->train.evaluate_every == 0);
+                assert_true(s[1]->data.n_validation == 0 && s[1]->data.split == 0.25 &&
+                            s[1]->train.evaluate_every == 4);
+                assert_true(s[2]->data.n_validation == 1 && s[2]->data.split == 0 && s[2]->optimizer.power == 2);
+                assert_true(s[3]->data.n_validation == 1 && s[4]->optimizer.warmup_ratio == 0.5);
+                assert_true(s[5]->train.evaluate_every == 0);
+        }
+        check_round_trip(text);
+        static const char other[] = "kind: finetune\nmodel: {init: m}\ntrain: {steps: 30}\n"
+                                    "data: {train: [x.csv], split: 0.5}\noptimizer: {warmup_steps: 5}\n"
+                                    "stages:\n- {}\n- {data: {validation: [v.csv]}, optimizer: {warmup_ratio: 0.1}}\n";
+        cleanup_spec struct spec *turned = load(other);
+        assert_true(turned->stages[0]->data.split == 0.5 && turned->stages[1]->data.split == 0);
+        assert_true(turned->stages[1]->optimizer.warmup_steps == 0 && turned->stages[1]->optimizer.warmup_ratio == 0.1);
+        check_round_trip(other);
+}
+
 /* Each task has its own files and columns, and nothing of another's. */
 static void test_round_trip_of_tasks(void **state) {
         static const char text[] = "kind: finetune\nmodel: {init: m}\ntrain: {epochs: 2}\nstages:\n"
@@ -574,7 +641,13 @@ static void test_settings(void **state) {
         assert_int_equal(spec_load_with("job.yaml", settings, 3, &s, &error), 0);
         assert_true(s->optimizer.learning_rate == 0.25 && s->train.seed == 9 && s->train.steps == 10);
         assert_string_equal(s->name, "x");
-        cleanup_spec struct spec *none = NULL;
+        const char *warm = "optimizer.warmup_steps=4";
+        static const char warmed[] = PRETRAIN "optimizer: {warmup_ratio: 0.1}\n";
+        cleanup_spec struct spec *w = NULL, *none = NULL;
+        write_spec("job.yaml", warmed, strlen(warmed));
+        assert_int_equal(spec_load_with("job.yaml", &warm, 1, &w, &error), 0);
+        assert_true(w->optimizer.warmup_steps == 4 && w->optimizer.warmup_ratio == 0);
+        write_spec("job.yaml", PRETRAIN, strlen(PRETRAIN));
         assert_true(spec_load_with("job.yaml", &wrong, 1, &none, &error) < 0);
         assert_int_equal(error.exit, 78);
         static const char staged[] = PRETRAIN "stages:\n- train: {seed: 1}\n- optimizer: {beta1: 0.5}\n";
@@ -628,6 +701,7 @@ int main(void) {
                 cmocka_unit_test(test_stages),
                 cmocka_unit_test(test_bad_stages),
                 cmocka_unit_test(test_empty_lists),
+                cmocka_unit_test(test_keys_that_give_way),
                 cmocka_unit_test(test_examples),
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_zero_is_not_absent),

@@ -56,8 +56,11 @@ struct cell {
 
 static const struct cell cells[] = {
         { { { "vocab.txt", VOCAB } }, "FOO caf\xC3\xA9 cats [MASK] [mask]", "9 14 6 8 4 1 1 1", NULL },
-        { { { "vocab.txt", SPECIALS "the\n\ncat\nfoo\n" } }, "the cat foo", "5 7 8", NULL },
-        { { { "vocab.txt", VOCAB "the\n" } }, "the cat", "17 6", NULL },
+        { { { "vocab.txt", SPECIALS "the\n\ncat\nfoo\n" } }, "the cat foo", "5 7 8", "vocab.txt: 1 lines are empty" },
+        { { { "vocab.txt", VOCAB "the\n" } },
+          "the cat",
+          "17 6",
+          "vocab.txt: 1 lines are empty or hold a token that is given again" },
         { { { "vocab.txt", "\xEF\xBB\xBF" VOCAB "\n\n" } }, "the.", "5 16", NULL },
         { { { "vocab.txt", "[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n[MASK]\r\nthe\r\ncat" } }, "the cat", "5 6", NULL },
         { { { "vocab.txt", "[PAD]\r[UNK]\r[CLS]\r[SEP]\r[MASK]\rthe\rcat" } }, "the cat", "5 6", NULL },

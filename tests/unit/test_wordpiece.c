@@ -56,6 +56,19 @@ static void test_odd_lines(void **state) {
         assert_string_equal(vocab_token(vocab, 6), "");
 }
 
+/* The hash is what checkpoints of all years know their vocabulary by. */
+static void test_hash(void **state) {
+        static const char text[] = SPECIALS "\xE2\x80\xA8\na\xC2\x85\nb \n";
+        cleanup_vocab struct vocab *vocab = NULL;
+        char hash[VOCAB_HASH_MAX];
+        struct error error = {};
+        assert_int_equal(load(text, strlen(text), &vocab, &error), 0);
+        vocab_hash(vocab, hash);
+        assert_string_equal(hash, "e8b47479cfdad12920245049a746c4d8");
+        assert_int_equal(vocab_size(vocab), 8);
+        assert_int_equal(vocab_id(vocab, "a"), 6);
+}
+
 static void test_missing_and_large(void **state) {
         struct error error = {}, large = {};
         struct vocab *vocab;
@@ -164,6 +177,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_bad_files),
                 cmocka_unit_test(test_odd_lines),
+                cmocka_unit_test(test_hash),
                 cmocka_unit_test(test_missing_and_large),
                 cmocka_unit_test(test_lookup),
                 cmocka_unit_test_setup_teardown(test_encode, open_encoder, close_encoder),

@@ -20,7 +20,7 @@ static XXH128_hash_t hash_pieces(const char *data, size_t size) {
         XXH3_INITSTATE(&state);
         (void) XXH3_128bits_reset_withSeed(&state, size);
         for (size_t i = 0; i < PIECES; i++)
-                (void) XXH3_128bits_update(&state, data + (size - PIECE) / (PIECES - 1) * i, PIECE);
+                (void) XXH3_128bits_update(&state, data + (size - PIECE) * i / (PIECES - 1), PIECE);
         return XXH3_128bits_digest(&state);
 }
 

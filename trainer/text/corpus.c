@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <xxhash.h>
 
 #include "bertd/exit.h"
@@ -29,6 +30,8 @@ struct mapping {
         char *path;
         const unsigned char *data; /* NULL where the file is empty */
         size_t size;
+        struct timespec opened, modified, changed;
+        ino_t inode;
 };
 
 struct corpus {
@@ -39,6 +42,7 @@ struct corpus {
         const unsigned char *lengths, *offsets, *documents; /* unaligned arrays in idx */
         struct corpus_sidecar sidecar;
         bool has_sidecar;
+        char hash[CORPUS_HASH_MAX];
 };
 
 static int64_t read_i64(const unsigned char *array, uint64_t i) {
@@ -68,6 +72,10 @@ static int mapping_open(const char *prefix, const char *suffix, struct mapping *
         }
         if (!S_ISREG(st.st_mode))
                 return error_input(error, BERTD_EXIT_DATA, "%s: not a regular file", mapping->path);
+        (void) clock_gettime(CLOCK_REALTIME, &mapping->opened);
+        mapping->modified = st.st_mtim;
+        mapping->changed = st.st_ctim;
+        mapping->inode = st.st_ino;
         mapping->size = (size_t) st.st_size;
         if (mapping->size == 0)
                 return 0;
@@ -209,6 +217,12 @@ static int validate(struct corpus *corpus, struct error *error) {
         return r < 0 ? r : read_sidecar(corpus, error);
 }
 
+static void hash_index(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
+        XXH128_hash_t hash = XXH3_128bits_withSeed(corpus->idx.data, corpus->idx.size, corpus->bin.size);
+
+        (void) snprintf(hex, CORPUS_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
+}
+
 int corpus_open(const char *prefix, struct corpus **ret, struct error *error) {
         cleanup_corpus struct corpus *corpus = calloc(1, sizeof(*corpus));
         char expected[512];
@@ -227,6 +241,7 @@ int corpus_open(const char *prefix, struct corpus **ret, struct error *error) {
                 r = validate(corpus, error);
         if (r < 0)
                 return r;
+        hash_index(corpus, corpus->hash);
         *ret = steal_pointer(&corpus);
         return 0;
 }
@@ -323,6 +338,26 @@ int corpus_check_ids(const struct corpus *corpus, uint32_t vocab_size, struct er
         return 0;
 }
 
+/* File systems count time in ticks: two changes within one look like one. */
+static bool is_settled(const struct mapping *m) {
+        double age = (double) (m->opened.tv_sec - m->changed.tv_sec) +
+                     (double) (m->opened.tv_nsec - m->changed.tv_nsec) / 1e9;
+
+        return age > (m->changed.tv_nsec == 0 ? 2 : 0.05);
+}
+
+bool corpus_state(const struct corpus *corpus, uint32_t vocab_size, char hex[CORPUS_HASH_MAX]) {
+        const struct mapping *bin = &corpus->bin;
+        char text[256];
+
+        int n = snprintf(text, sizeof(text), "%s %u %ju %lld.%09ld %lld.%09ld", corpus->hash, vocab_size,
+                         (uintmax_t) bin->inode, (long long) bin->modified.tv_sec, bin->modified.tv_nsec,
+                         (long long) bin->changed.tv_sec, bin->changed.tv_nsec);
+        XXH128_hash_t hash = XXH3_128bits(text, (size_t) n);
+        (void) snprintf(hex, CORPUS_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
+        return is_settled(bin);
+}
+
 const char *corpus_vocab_hash(const struct corpus *corpus) {
         return corpus->has_sidecar ? corpus->sidecar.vocab_hash : NULL;
 }
@@ -331,16 +366,12 @@ const struct text_options *corpus_text_options(const struct corpus *corpus) {
         return corpus->has_sidecar ? &corpus->sidecar.options : NULL;
 }
 
-int corpus_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
-        XXH128_hash_t hash = XXH3_128bits_withSeed(corpus->idx.data, corpus->idx.size, corpus->bin.size);
-        (void) snprintf(hex, CORPUS_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
-        return 0;
-}
+void corpus_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) { memcpy(hex, corpus->hash, CORPUS_HASH_MAX); }
 
 void corpus_content_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
         char both[2 * CORPUS_HASH_MAX] = "";
 
-        (void) corpus_hash(corpus, both);
+        hash_index(corpus, both);
         content_hash(corpus->bin.data, corpus->bin.size, both + CORPUS_HASH_MAX);
         content_hash(both, sizeof(both), hex);
 }

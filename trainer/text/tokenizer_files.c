@@ -144,15 +144,13 @@ static int index_tokens(const char *path, json_t *vocab, const char ***ret, size
         return 0;
 }
 
-/* A token that ends in whitespace, which no word does, is left out: a line of vocab.txt would lose it and be another token. */
-static bool ends_in_space(const char *token) {
-        size_t at = strlen(token), begin = at;
-        int32_t c;
+/* A token that ends in whitespace, which no word does. As a line of vocab.txt it would lose that and be another token: it is left out,
+ * unless that is no other's and the line keeps its text (U+2028 and its like, which published vocabularies have). */
+static bool is_left_out(const json_t *vocab, const char *token) {
+        size_t size = strlen(token), trimmed = vocab_trimmed_size(token, size);
+        cleanup_free char *rest = trimmed < size ? strndup(token, trimmed) : NULL;
 
-        while (begin > 0 && at - begin < 4)
-                if (((unsigned char) token[--begin] & 0xC0) != 0x80)
-                        break;
-        return at > 0 && utf8_decode(token + begin, at - begin, &c) == at - begin && unicode_is_space(c);
+        return trimmed < size && ((unsigned char) token[size - 1] < 0x80 || !rest || json_object_get(vocab, rest));
 }
 
 static int take_vocabulary(const char *path, json_t *vocab, struct tokenizer_files *files, struct error *error) {
@@ -168,7 +166,7 @@ static int take_vocabulary(const char *path, json_t *vocab, struct tokenizer_fil
         if (!to)
                 return error_errno(error, ENOMEM, "%s", path);
         for (size_t i = 0; i < n; i++) {
-                if (tokens[i] && !ends_in_space(tokens[i]))
+                if (tokens[i] && !is_left_out(vocab, tokens[i]))
                         to = stpcpy(to, tokens[i]);
                 *to++ = '\n';
         }
@@ -351,11 +349,33 @@ static void compare_vocab_txt(struct folder *f) {
                                path, id);
 }
 
+/* tokenizer.json's list of pieces must be spiece.model's. */
+static int check_pieces(const struct folder *f, struct error *error) {
+        const json_t *pieces = json_object_get(json_object_get(f->tokenizer, "model"), "vocab");
+        cleanup_vocab struct vocab *vocab = NULL;
+        uint32_t id = 0;
+
+        int r = vocab_parse(f->files->vocab_path, f->files->text, f->files->size, NULL, &vocab, error);
+        if (r < 0)
+                return r;
+        for (; id < vocab_size(vocab); id++) {
+                const char *piece = json_plain_string(json_array_get(json_array_get(pieces, id), 0));
+                if (!piece || strcmp(piece, vocab_token(vocab, (int32_t) id)) != 0)
+                        break;
+        }
+        return id == vocab_size(vocab) && json_array_size(pieces) == id
+                       ? 0
+                       : error_input(error, BERTD_EXIT_DATA,
+                                     "%s/tokenizer.json and spiece.model differ from id %u on: they are not of one "
+                                     "model; take away the one that is not this model's",
+                                     f->path, id);
+}
+
 static int read_unigram(struct folder *f, struct error *error) {
         int r = read_vocab(f, "spiece.model", error);
 
         if (r != 0)
-                return r;
+                return r < 0 ? r : check_pieces(f, error);
         return error_input(
                 error, BERTD_EXIT_INPUT,
                 "%s/tokenizer.json holds a Unigram model, which is read from spiece.model, and that is missing; "
@@ -512,20 +532,50 @@ static int take_roles(struct folder *f, const char *name, const json_t *object, 
         return r;
 }
 
+static bool has_step(const json_t *sequence, const char *type) {
+        const json_t *steps = json_object_get(sequence, "normalizers");
+
+        for (size_t i = 0; i < json_array_size(steps); i++) {
+                const char *step = text_at(json_array_get(steps, i), "type");
+                if (step && strcmp(step, type) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* What tokenizer.json's normalizer does, AlbertTokenizer's being a sequence of steps. */
+static struct text_options told_options(const struct folder *f, bool unigram) {
+        const json_t *normalizer = json_object_get(f->tokenizer, "normalizer");
+
+        if (!unigram)
+                return normalizer_options(f->tokenizer);
+        return (struct text_options) { .lowercase = has_step(normalizer, "Lowercase"),
+                                       .strip_accents = has_step(normalizer, "StripAccents"),
+                                       .chinese = true,
+                                       .quotes = has_step(normalizer, "Replace"),
+                                       .nfkd = has_step(normalizer, "NFKD") };
+}
+
+static struct text_options config_options(const struct folder *f, bool unigram) {
+        struct text_options own = options_of(f->config, "do_lower_case", "tokenize_chinese_chars");
+
+        if (unigram) {
+                own.strip_accents = own.nfkd = !flag(f->config, "keep_accents", false);
+                own.chinese = true;
+        }
+        return own;
+}
+
 /* tokenizer_config.json speaks for transformers' BertTokenizer and its like, whatever tokenizer.json's normalizer says; a class that
  * knows of no BERT leaves that to tokenizer.json. */
 static void take_options(struct folder *f) {
         const char *class = text_at(f->config, "tokenizer_class");
         bool generic =
                 class && (strcmp(class, "PreTrainedTokenizerFast") == 0 || strcmp(class, "TokenizersBackend") == 0);
-        const json_t *normalizer = json_object_get(f->tokenizer, "normalizer");
-        struct text_options told = normalizer_options(f->tokenizer),
-                            own = options_of(f->config, "do_lower_case", "tokenize_chinese_chars");
         bool unigram = vocab_is_sentencepiece(f->files->text, f->files->size),
-             said = !unigram && json_is_object(normalizer);
+             said = json_is_object(json_object_get(f->tokenizer, "normalizer"));
+        struct text_options told = told_options(f, unigram), own = config_options(f, unigram);
 
-        if (unigram) /* AlbertTokenizer's */
-                own.strip_accents = !flag(f->config, "keep_accents", !flag(f->config, "strip_accents", true));
         f->files->options = said && generic ? told : own;
         f->files->has_options = true;
         if (said && !generic &&

@@ -89,9 +89,9 @@ static bool trie_step(const struct vocab *vocab, uint32_t *node, char byte) {
         return edge->from != EDGE_FREE;
 }
 
-static uint32_t trie_insert(struct vocab *vocab, const char *token) {
+static uint32_t trie_insert(struct vocab *vocab, const char *token, size_t size) {
         uint32_t node = 0;
-        for (const char *p = token; *p; p++) {
+        for (const char *p = token; p < token + size; p++) {
                 uint32_t from = node << 8 | (unsigned char) *p;
                 struct edge *edge = &vocab->edges[edge_slot(vocab, from)];
                 if (edge->from == EDGE_FREE) {
@@ -118,21 +118,27 @@ static int trie_allocate(struct vocab *vocab, size_t text_bytes) {
         return 0;
 }
 
-/* As Rust's trim_end, by which transformers 5 reads vocab.txt: Unicode's White_Space. */
 static char *trim_end(char *begin, char *end) {
-        while (end > begin) {
-                char *last = end - 1;
-                int32_t c;
-                while (last > begin && end - last < 4 && ((unsigned char) *last & 0xC0) == 0x80)
-                        last--;
-                if (utf8_decode(last, (size_t) (end - last), &c) != (size_t) (end - last) || !unicode_is_space(c))
-                        break;
-                end = last;
-        }
+        while (end > begin && (end[-1] == ' ' || (end[-1] >= '\t' && end[-1] <= '\r')))
+                end--;
         return end;
 }
 
-/* An empty line is an id that no text has; a token given again has its last id, and the earlier one is such an id, too. */
+size_t vocab_trimmed_size(const char *token, size_t size) {
+        while (size > 0) {
+                size_t last = size - 1;
+                int32_t c;
+                while (last > 0 && size - last < 4 && ((unsigned char) token[last] & 0xC0) == 0x80)
+                        last--;
+                if (utf8_decode(token + last, size - last, &c) != size - last || !unicode_is_space(c))
+                        break;
+                size = last;
+        }
+        return size;
+}
+
+/* An empty line is an id that no text has; a token given again has its last id, and the earlier one is such an id, too. The token's own
+ * text keeps what is not ASCII: the hash of a vocabulary, by which checkpoints know it, is over that. */
 static int add_token(struct vocab *vocab, const char *path, char *begin, char *end, struct error *error) {
         uint32_t line = vocab->n_tokens + 1;
 
@@ -146,9 +152,10 @@ static int add_token(struct vocab *vocab, const char *path, char *begin, char *e
                 vocab->has_empty = true;
                 return 0;
         }
-        uint32_t node = trie_insert(vocab, begin);
-        vocab->n_distinct += vocab->node_token[node] == NO_TOKEN;
-        vocab->node_token[node] = (int32_t) line - 1;
+        uint32_t node = trie_insert(vocab, begin, vocab_trimmed_size(begin, (size_t) (end - begin)));
+        vocab->n_distinct += node == 0 || vocab->node_token[node] == NO_TOKEN;
+        if (node > 0) /* the root is no token: white space alone is none */
+                vocab->node_token[node] = (int32_t) line - 1;
         vocab->size = line;
         return 0;
 }
@@ -198,10 +205,16 @@ static void set_hash(struct vocab *vocab, XXH128_hash_t hash) {
         (void) snprintf(vocab->hash, VOCAB_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
 }
 
+static bool is_usual_name(const struct added_token *t) {
+        return strcmp(t->content, t->role) == 0 || strcmp(t->content, "<pad>") == 0 || strcmp(t->content, "<unk>") == 0;
+}
+
 /* Of what makes another text of ids: a vocabulary without added tokens keeps the hash it always had. */
 static void hash_added(const struct vocab *vocab, XXH3_state_t *state) {
         for (uint32_t i = 0; i < vocab->added.n; i++) {
                 const struct added_token *t = &vocab->added.item[i];
+                if (t->role && own_id(vocab, t->content) == t->id && is_usual_name(t))
+                        continue; /* says nothing that the model does not say */
                 const uint32_t numbers[] = { (uint32_t) t->id, t->lstrip,      t->rstrip,
                                              t->normalized,    t->single_word, t->role ? (uint32_t) t->role[1] : 0 };
                 (void) XXH3_128bits_update(state, numbers, sizeof(numbers));
@@ -302,6 +315,24 @@ static int add_one(struct vocab *vocab, const struct added_token *token, bool re
         return 0;
 }
 
+/* In a text for a SentencePiece model, special tokens are plain text to spm_encode; to transformers' AlbertTokenizer they are tokens. */
+static int add_special_pieces(struct vocab *vocab) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(specials); i++) {
+                int32_t id = vocab_special(vocab, specials[i]);
+                if (!added_find(&vocab->added, vocab->tokens[id]))
+                        r = add_one(vocab,
+                                    &(struct added_token) { .id = id,
+                                                            .content = (char *) vocab->tokens[id],
+                                                            .role = added_role(specials[i]),
+                                                            .lstrip = strcmp(specials[i], "[MASK]") == 0,
+                                                            .special = true },
+                                    false);
+        }
+        return r;
+}
+
 /* Takes the text, whose `size` bytes a NUL follows. */
 static int parse(const char *path, char *text, size_t size, const struct added_tokens *added, bool renumber, bool holes,
                  struct vocab **ret, struct error *error) {
@@ -361,6 +392,17 @@ static void tell_ids(struct tokenizer_files *files, const struct vocab *vocab) {
                                first->content, first->id, vocab_id(vocab, first->content), n);
 }
 
+/* A sign of a file that something happened to. */
+static void tell_lines(struct tokenizer_files *files, const struct vocab *vocab, const char *path) {
+        uint32_t n = vocab->size - (vocab->n_distinct - vocab->has_empty);
+
+        if (!vocab->model && !files->listed && n > 0)
+                tokenizer_note(files,
+                               "%s: %u lines are empty or hold a token that is given again later: ids without a token, "
+                               "as in transformers",
+                               path, n);
+}
+
 int vocab_of_files(const char *path, struct tokenizer_files *files, struct vocab **ret, struct error *error) {
         cleanup_vocab struct vocab *vocab = NULL;
         char *copy = malloc(files->size + 1);
@@ -372,7 +414,10 @@ int vocab_of_files(const char *path, struct tokenizer_files *files, struct vocab
                       files->listed, &vocab, error);
         if (r < 0)
                 return r;
+        tell_lines(files, vocab, files->vocab_path ? files->vocab_path : path);
         tell_ids(files, vocab);
+        if (vocab->model && files->has_options && add_special_pieces(vocab) < 0)
+                return error_errno(error, ENOMEM, "%s", path);
         vocab->options = files->options;
         vocab->has_options = files->has_options;
         vocab->notes = steal_pointer(&files->notes);

@@ -36,6 +36,9 @@ int vocab_parse(const char *path, const char *text, size_t size, const struct ad
                 struct error *error);
 bool vocab_is_sentencepiece(const char *text, size_t size);
 
+/* Size of a line's token without whitespace at its end, Unicode's: as Rust's trim_end, by which transformers 5 reads vocab.txt. */
+size_t vocab_trimmed_size(const char *line, size_t size);
+
 /* The vocabulary of tokenizer files, whose notes it takes; their added tokens are numbered as transformers numbers them. */
 struct tokenizer_files;
 int vocab_of_files(const char *path, struct tokenizer_files *files, struct vocab **ret, struct error *error);

@@ -1,4 +1,5 @@
 /* See nccl.h. Owns a shared memory object that the id names; rank 0 removes it. A rank that dies leaves the others waiting, as NCCL does. */
+#include <signal.h>
 #include <nccl.h>
 
 #include <atomic>
@@ -54,6 +55,7 @@ ncclResult_t ncclCommInitRank(ncclComm_t *ret, int n_ranks, ncclUniqueId id, int
         barrier(*ret);
         if (rank == 0)
                 shm_unlink(id.internal); /* all have it */
+        signal(SIGUSR1, SIG_IGN);        /* NCCL of 2022 took it for itself (nccl#704) */
         return ncclSuccess;
 }
 
