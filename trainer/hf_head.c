@@ -103,6 +103,11 @@ static int count_classes(const char *path, const json_t *root, uint64_t rows, ui
                 return error_input(error, BERTD_EXIT_DATA,
                                    "%s: %s has %llu label, which is regression: expected two or more", path, by,
                                    (unsigned long long) n);
+        if (json_is_integer(number) && (uint64_t) json_integer_value(number) != n)
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: num_labels is %" JSON_INTEGER_FORMAT
+                                   ", but %s has %llu classes; correct one of them",
+                                   path, json_integer_value(number), by, (unsigned long long) n);
         if (rows > 0 && n != rows)
                 return error_input(error, BERTD_EXIT_DATA,
                                    "%s: %s has %llu classes, but the head (classifier.weight) has %llu rows", path, by,
@@ -110,10 +115,6 @@ static int count_classes(const char *path, const json_t *root, uint64_t rows, ui
         if (n > LABELS_MAX)
                 return error_input(error, BERTD_EXIT_DATA, "%s: %s has %llu classes, at most %d are supported", path,
                                    by, (unsigned long long) n, LABELS_MAX);
-        if (json_is_integer(number) && (uint64_t) json_integer_value(number) != n)
-                (void) fprintf(stderr,
-                               "bert-trainer: %s: num_labels is %lld, but %s has %llu classes, as many as are taken\n",
-                               path, (long long) json_integer_value(number), by, (unsigned long long) n);
         *ret = n;
         return 0;
 }

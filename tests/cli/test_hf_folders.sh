@@ -57,6 +57,7 @@ folder("number", num_labels=3, **unnamed)
 folder("rows", **unnamed)
 folder("ids", id2label=None)
 folder("wrong-number", num_labels=2, **unnamed)
+folder("two-numbers", num_labels=2)
 folder("wrong-names", id2label={"0": "low", "1": "mid"}, label2id=None)
 folder("wrong-ids", label2id={"low": 1, "mid": 0, "top": 2})
 folder("regression", {n: ([1, *t[0][1:]], t[1][:len(t[1]) // 3]) if "classifier" in n else t for n, t in TENSORS.items()}, num_labels=1, **unnamed)
@@ -113,6 +114,7 @@ is "one type of tokens" "$(said one-type)" "$plain"
 imports_not() { refuses "$1" "$2" "$TRAINER" import "$3" --output no.ckpt; }
 ok "one tensor under two names" imports_not 65 "embeddings.LayerNorm.bias and bert.embeddings.LayerNorm.bias are both\|bert.embeddings.LayerNorm.bias and embeddings.LayerNorm.bias are both" both
 ok "fewer classes than rows, by num_labels" imports_not 65 "num_labels has 2 classes, but the head (classifier.weight) has 3 rows" wrong-number
+ok "num_labels beside other names" imports_not 65 "num_labels is 2, but id2label has 3 classes" two-numbers
 ok "by id2label" imports_not 65 "id2label has 2 classes, but the head" wrong-names
 ok "one class is a regression" imports_not 65 "num_labels has 1 label, which is regression" regression
 ok "label2id that contradicts id2label" imports_not 65 "label2id: 'low' is class 1, but id2label has another name there" wrong-ids

@@ -203,6 +203,13 @@ def decoder_tied(folder):
                                     "cls.predictions.decoder.bias": t["cls.predictions.bias"]})
 
 
+@variant(head="mlm")
+def decoder_tied_albert(folder):
+    save(folder, "AlbertForMaskedLM")
+    with_decoder(folder, lambda t: {"predictions.decoder.weight": t["albert.embeddings.word_embeddings.weight"],
+                                    "predictions.decoder.bias": t["predictions.bias"]})
+
+
 @variant(head="mlm", reference=reference_of("BertForMaskedLM", beside))
 def decoder_bias_alone(folder):
     save(folder, "BertForMaskedLM")
@@ -387,6 +394,23 @@ def regression(folder):
 @variant(refuses=(65, "problem_type"))
 def multi_label(folder):
     save(folder, config=dict(problem_type="multi_label_classification"))
+
+
+@variant(refuses=(65, "num_labels is 5, but id2label has 3 classes"))
+def num_labels_beside_names(folder):
+    save(folder, config=dict(num_labels=5))
+
+
+@variant(reference=as_labels("7", "8", "9"))
+def names_that_are_numbers(folder):
+    classes(folder, id2label={"0": 7, "1": 8, "2": 9})
+
+
+@variant(head="none", says="classifier.weight is not in the folder and begins as a fresh one", export=False)
+def head_missing(folder):
+    save(folder)
+    path = folder / "model.safetensors"
+    write_tensors(path, {k: t for k, t in read_tensors(path).items() if not k.startswith("classifier")})
 
 
 @variant()

@@ -233,7 +233,9 @@ def cell(row):
         return "–"
     if row["problem"]:
         return "**NO**"
-    return " / ".join(f"{value:.0e}" for value in row["found"].values()) or "refused"
+    variant = VARIANTS[row["name"]]
+    refused = variant.refuses or isinstance(variant.export, tuple)
+    return " / ".join(f"{value:.0e}" for value in row["found"].values()) or ("refused" if refused else "ids")
 
 
 def table(results):
@@ -249,7 +251,8 @@ def section(where, text):
     return f"""## Folders of others
 `tests/parity/folders.py` {where}. Each variant's folder is written, imported and held against the named version of transformers: worst
 deviation of `predict`'s probabilities (of `fill-mask`'s beyond its three digits) / of the logits that transformers computes from the folder
-that `export` writes, bound {BOUND:.0e}; ids of all texts equal, before and after. "refused": by name, with the right exit code.
+that `export` writes, bound {BOUND:.0e}; ids of all texts equal, before and after. "ids": these alone, as there is no
+trained head; "refused": by name, with the right exit code.
 
 {text}
 """
