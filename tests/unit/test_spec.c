@@ -680,6 +680,8 @@ static void test_round_trip(void **state) {
         check_round_trip(COMMAND "log: {max_size: 512K, keep: 16}\n");
         check_round_trip(COMMAND "resources: {memory: 1T, cpus: 0.5}\nrestart: {hang_sec: 9, on_nan: rollback}\n");
         check_round_trip(COMMAND "ends_with: last\n");
+        check_round_trip(TUNE "data: {train: [x.csv], delimiter: \"\\t\", empty: skip}\n");
+        check_round_trip(TUNE "data: {train: [x.csv], delimiter: \"|\"}\n");
 }
 
 static void test_format_refuses(void **state) {
