@@ -24,6 +24,17 @@ ok 'a command without ranks does not look' test $? -eq 66
 for value in 10 12 0xa 012; do
         ok "NCCL_PROXY_DUMP_SIGNAL=$value" refuses 78 "^bert-trainer: NCCL_PROXY_DUMP_SIGNAL: $value is SIGUSR[12], " env NCCL_PROXY_DUMP_SIGNAL=$value $alone
 done
+# Whoever starts a run may have blocked the signals that ask it for something.
+sed 's/ steps: 4/ steps: 100000/; s/every_steps: 2/every_steps: 0/' spec.yaml >long.yaml
+python3 -c 'import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+os.execv(sys.argv[1], sys.argv[1:])' "$TRAINER" pretrain long.yaml --run-dir blocked >blocked.log 2>&1 &
+job=$!
+wait_for 30 test -s blocked/metrics.jsonl
+kill -USR1 $job
+wait_for 30 quietly not kill -0 $job || kill -9 $job
+wait $job
+ok 'SIGUSR1 that was blocked at the start is heard' test $? -eq 75
 have_ranks 2 || finish
 
 # two WORDS WORDS: of rank 0 and of rank 1, after the program's name
