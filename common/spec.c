@@ -420,9 +420,6 @@ static void default_length(const struct reader *reader, struct spec *spec) {
 
 /* ---- keys that do nothing beside others ---- */
 
-static bool without_validation(const struct spec *spec) {
-        return spec->data.n_validation == 0 && !(spec->data.objective == OBJECTIVE_CLASSIFY && spec->data.split > 0);
-}
 static bool with_validation(const struct spec *spec) { return spec->data.n_validation > 0; }
 static bool is_not_poly(const struct spec *spec) { return spec->optimizer.schedule != SCHEDULE_POLY; }
 
@@ -433,8 +430,6 @@ static const struct idle_rule {
 } idle_rules[] = {
         { "data.split", with_validation, "conflicts with data.validation; give one of them" },
         { "optimizer.power", is_not_poly, "does nothing without optimizer.schedule: poly; give that, or leave it out" },
-        { "train.evaluate_every", without_validation,
-          "nothing is held out to evaluate; give data.validation, or leave it out" },
 };
 enum { IDLE_RULES = ELEMENTSOF(idle_rules) };
 

@@ -156,7 +156,8 @@ int run_compare_weights(struct run *run, struct error *error);
 int run_open_texts(struct run *run, uint32_t stage, struct error *error);
 void run_close_texts(struct run_stage *stage);
 void run_describe_texts(
-        const struct run *run); /* on stderr: what there is to train on, and what looks like a mistake */
+        const struct run *run);              /* on stderr: what there is to train on, and what looks like a mistake */
+bool run_holds_out(const struct spec *spec); /* the stage has something to validate on */
 /* Epochs become steps, fewer than which warm-up takes; finetune evaluates once an epoch. */
 int run_count_steps(struct run *run, struct run_stage *stage, struct error *error);
 int run_set_class_ranges(struct run *run, struct error *error); /* once all stages' texts are there */

@@ -168,7 +168,8 @@ int run_compare_inputs(struct run *run, struct error *error) {
         add_config(&f, run);
         vocab_hash(run->vocab, hex);
         fingerprint_add_content(&f, "model.vocab", run->vocab_path, hex);
-        add_text_options(&f, &run->text);
+        if (run->whole->kind == JOB_FINETUNE) /* else a corpus' text was folded when it was prepared */
+                add_text_options(&f, &run->text);
         add_weights(&f, "model.init", run->whole->model.init);
         add_weights(&f, "--resume", run->options->resume);
         int r = fingerprint_compare(&f, run->exchange, error);

@@ -289,6 +289,26 @@ static void say_beyond(const struct run *run, const struct spec *spec, const cha
                        key, every, steps, made, then);
 }
 
+static void say_validation(const struct run *run, uint32_t stage) {
+        const struct spec *spec = run->stages[stage].spec;
+        uint64_t every = spec->train.evaluate_every;
+        char in_stage[32] = "";
+
+        if (run_holds_out(spec)) {
+                say_beyond(run, spec, "train.evaluate_every", every, spec->train.steps,
+                           "validation comes at the end of the stage only");
+                return;
+        }
+        if (run->n_stages > 1)
+                (void) snprintf(in_stage, sizeof(in_stage), "stage %u: ", stage);
+        if (every > 0)
+                (void) fprintf(stderr,
+                               "%s: %strain.evaluate_every: %" PRIu64
+                               ", but nothing is held out to evaluate: give data.validation%s, or leave it out\n",
+                               run->options->spec_path, in_stage, every,
+                               spec->data.objective == OBJECTIVE_CLASSIFY ? " or data.split" : "");
+}
+
 /* What is to be done every so many steps, of which there are fewer. */
 static void say_cadences(const struct run *run) {
         const struct spec *all = run->n_stages > 1 ? NULL : run->spec;
@@ -300,12 +320,8 @@ static void say_cadences(const struct run *run) {
         say_beyond(run, all, "checkpoint.keep_every", c->keep_every, total, "none is kept for it");
         say_beyond(run, all, "train.log_every", run->spec->train.log_every, total,
                    "metrics.jsonl has the last step of a stage only");
-        for (uint32_t s = run->stage; s < run->n_stages; s++) {
-                const struct spec *spec = run->stages[s].spec;
-                if (run->stages[s].n[PART_VALIDATION] > 0)
-                        say_beyond(run, spec, "train.evaluate_every", spec->train.evaluate_every, spec->train.steps,
-                                   "validation comes at the end of the stage only");
-        }
+        for (uint32_t s = run->stage; s < run->n_stages; s++)
+                say_validation(run, s);
 }
 
 int run_restore(struct run *run, struct error *error) {

@@ -280,6 +280,10 @@ static int check_classes(const struct run *run, const struct run_stage *stage, s
         return r;
 }
 
+bool run_holds_out(const struct spec *spec) {
+        return spec->data.n_validation > 0 || (spec->data.objective == OBJECTIVE_CLASSIFY && spec->data.split > 0);
+}
+
 int run_count_steps(struct run *run, struct run_stage *stage, struct error *error) {
         uint64_t n = stage->n[PART_TRAIN];
         struct spec *spec = run->whole->n_stages > 0 ? run->whole->stages[stage - run->stages] : run->whole;
@@ -288,7 +292,7 @@ int run_count_steps(struct run *run, struct run_stage *stage, struct error *erro
 
         if (spec->train.steps == 0)
                 spec->train.steps = MAX((uint64_t) ceil(spec->train.epochs * batches), UINT64_C(1));
-        if (spec->train.evaluate_every == 0 && run->whole->kind == JOB_FINETUNE)
+        if (spec->train.evaluate_every == 0 && run->whole->kind == JOB_FINETUNE && run_holds_out(spec))
                 spec->train.evaluate_every = MIN(MAX((uint64_t) ceil(batches), UINT64_C(1)), spec->train.steps);
         if (spec->optimizer.warmup_steps > spec->train.steps)
                 return error_input(error, BERTD_EXIT_CONFIG,

@@ -206,6 +206,15 @@ few rare 's/epochs: 1.5/epochs: 2.5, evaluate_every: 20, log_every: 30/; s/every
         grep -q "^rare.yaml: checkpoint.every_steps: 40, but there are 10 steps (train.epochs 2.5): by steps there is one at the end" rare.log && grep -q "^rare.yaml: checkpoint.keep_every: 40, but" rare.log &&
         grep -q "^rare.yaml: train.log_every: 30, but" rare.log && grep -q "^rare.yaml: train.evaluate_every: 20, but there are 10 steps (train.epochs 2.5): validation comes at the end" rare.log
 ok "cadences beyond the end are said" test $? -eq 0
+few blind 's/epochs: 1.5/epochs: 3, evaluate_every: 2/; s/validation: .few.tsv., //' && grep -q "^blind.yaml: train.evaluate_every: 2, but nothing is held out to evaluate: give data.validation or data.split, or leave it out\$" blind.log
+ok "so is a cadence of a validation that there is not" test $? -eq 0
+few mute 's/epochs: 1.5/epochs: 3/; s/validation: .few.tsv., //' && not grep -q "^mute.yaml: " mute.log
+ok "where no cadence is given there is nothing to say" test $? -eq 0
+printf 'stages:\n- {name: seen}\n- {name: unseen, data: {validation: []}, train: {epochs: 1, evaluate_every: 2}}\n' >stages.tail
+cat few.yaml stages.tail >staged.yaml
+timeout 120 "$TRAINER" finetune staged.yaml --run-dir staged >staged.log 2>&1 && [ "$(grep -c "^staged.yaml: " staged.log)" -eq 1 ] && grep -q "^staged.yaml: stage 1: train.evaluate_every: 2, but nothing is held out" staged.log &&
+        [ "$(jq -c 'select(.validation).stage' staged/metrics.jsonl | sort -u)" = 0 ]
+ok "a stage that takes its validation back has none, and it is said" test $? -eq 0
 
 # Checkpoints, by other hands.
 is "sqlite3 reads a checkpoint" "$(sqlite3 "$init" 'select name, shape from tensor' | grep -m 1 'word_embeddings')" "bert.embeddings.word_embeddings.weight|[64, 16]"

@@ -6,7 +6,7 @@ make_inputs
 megatron() { python3 "$here/megatron.py" "$@"; }
 here=${SOURCE_DIR:-.}/tests/cli
 spec() { # spec CORPUS OBJECTIVE
-        sed "s/\[corpus\], validation: \[corpus-validation\]/[$1], objective: $2/; s/steps: 20/steps: 2/" spec.yaml >megatron.yaml
+        sed "s/\[corpus\], validation: \[corpus-validation\]/[$1], objective: $2/; s/steps: 20, evaluate_every: 4/steps: 2/" spec.yaml >megatron.yaml
 }
 hashes() { sed 's/.*"sample_hash": "\([0-9a-f]*\)".*/\1/' "$1/metrics.jsonl"; }
 

@@ -180,16 +180,6 @@ static const struct bad bad[] = {
           "job.yaml:6: optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; give one of them" },
         { PRETRAIN "optimizer: {power: 2}\n",
           "job.yaml:5: optimizer.power: 2: does nothing without optimizer.schedule: poly; give that, or leave it out" },
-        { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 9, evaluate_every: 3}\n",
-          "job.yaml:4: train.evaluate_every: 3: nothing is held out to evaluate; give data.validation, or leave it "
-          "out" },
-        { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv]}\ntrain: {epochs: 9, evaluate_every: 3}\n",
-          "job.yaml:4: train.evaluate_every: 3: nothing is held out to evaluate; give data.validation, or leave it "
-          "out" },
-        { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv], objective: mlm, split: 0.1}\n"
-          "train: {epochs: 9, evaluate_every: 3}\n",
-          "job.yaml:4: train.evaluate_every: 3: nothing is held out to evaluate; give data.validation, or leave it "
-          "out" },
         { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv], validation: [y.csv], split: 5e-2}\n"
           "train: {epochs: 9}\n",
           "job.yaml:3: data.split: 5e-2: conflicts with data.validation; give one of them" },
@@ -334,9 +324,6 @@ static const struct bad bad_stages[] = {
         { STAGED "- train: {steps: 5}\n  data: {train: []}\n", "job.yaml:11: stages[1].data.train: too few entries" },
         { STAGED "- train: {steps: 5}\n  tasks:\n  - {task: a}\n  - {task: b, label: [c]}\n",
           "job.yaml:13: stages[1].tasks[1].label: expected one value, not a list" },
-        { STAGED "- train: {steps: 5, evaluate_every: 2}\n  data: {validation: []}\n",
-          "job.yaml:10: stages[1].train.evaluate_every: 2: nothing is held out to evaluate; give data.validation, or "
-          "leave it out" },
         { STAGED "- train: {steps: 5}\n  optimizer: {warmup_steps: 6}\n",
           "job.yaml:11: stages[1].optimizer.warmup_steps: 6 is more than train.steps, 5; give fewer, or more steps" },
         { STAGED "- train: {steps: 5}\n  optimizer: {warmup_ratio: 0.5, warmup_steps: 5}\n",
@@ -575,12 +562,12 @@ static void test_empty_lists(void **state) {
 /* Of two keys that say the same thing a stage's takes the place of the file's; what does nothing in a stage is not inherited. */
 static void test_keys_that_give_way(void **state) {
         static const char text[] =
-                "kind: finetune\nmodel: {init: m}\ntrain: {steps: 30, evaluate_every: 4}\n"
+                "kind: finetune\nmodel: {init: m}\ntrain: {steps: 30}\n"
                 "data: {train: [x.csv], validation: [v.csv]}\noptimizer: {warmup_ratio: 0.5, schedule: poly, power: "
                 "2}\n"
                 "stages:\n- {data: {validation: []}, optimizer: {warmup_steps: 6, schedule: linear}}\n"
                 "- data: {split: 0.25}\n- data: {validation: [w.csv]}\n- data: {split: 0}\n"
-                "- {optimizer: {warmup_steps: 0}}\n- {data: {validation: []}, train: {evaluate_every: 0}}\n";
+                "- {optimizer: {warmup_steps: 0}}\n";
         cleanup_spec struct spec *one = load(text), *two = NULL;
         free(write_and_load(one, &two));
         const struct spec *both[] = { one, two };
@@ -588,12 +575,10 @@ static void test_keys_that_give_way(void **state) {
         for (size_t i = 0; i < 2; i++) {
                 struct spec *const *s = both[i]->stages;
                 assert_true(s[0]->optimizer.warmup_steps == 6 && s[0]->optimizer.warmup_ratio == 0);
-                assert_true(s[0]->optimizer.power == 0.5 && s[0]->train.evaluate_every == 0);
-                assert_true(s[1]->data.n_validation == 0 && s[1]->data.split == 0.25 &&
-                            s[1]->train.evaluate_every == 4);
+                assert_true(s[0]->optimizer.power == 0.5);
+                assert_true(s[1]->data.n_validation == 0 && s[1]->data.split == 0.25);
                 assert_true(s[2]->data.n_validation == 1 && s[2]->data.split == 0 && s[2]->optimizer.power == 2);
                 assert_true(s[3]->data.n_validation == 1 && s[4]->optimizer.warmup_ratio == 0.5);
-                assert_true(s[5]->train.evaluate_every == 0);
         }
         check_round_trip(text);
         static const char other[] = "kind: finetune\nmodel: {init: m}\ntrain: {steps: 30}\n"
@@ -680,6 +665,8 @@ static void test_round_trip(void **state) {
         check_round_trip(COMMAND "log: {max_size: 512K, keep: 16}\n");
         check_round_trip(COMMAND "resources: {memory: 1T, cpus: 0.5}\nrestart: {hang_sec: 9, on_nan: rollback}\n");
         check_round_trip(COMMAND "ends_with: last\n");
+        check_round_trip(TUNE "data: {train: [x.csv], delimiter: \"\\t\", empty: skip}\n");
+        check_round_trip(TUNE "data: {train: [x.csv], delimiter: \"|\"}\n");
 }
 
 static void test_format_refuses(void **state) {
