@@ -115,12 +115,12 @@ struct run {
         double best_validation_loss;                /* NaN: none yet */
         double best_validation_accuracy;            /* classification: comes before the loss */
         uint64_t best_validation_step;
-        uint64_t best_kept_step;       /* rank 0: of the best checkpoint that is on disk; 0: none is */
+        uint64_t best_kept_step;      /* rank 0: of the best checkpoint that is on disk; 0: none is */
         uint64_t first_step;          /* restored from another folder: what this one has of before is not of this run */
-        struct run_figures validated;  /* the last time */
-        bool link_said;                /* that best.ckpt cannot be made */
-        bool evaluation_due;           /* of this step: a stop came before its end */
-        double peak_flops;             /* of sgemm, all ranks together, measured */
+        struct run_figures validated; /* the last time */
+        bool link_said;               /* that best.ckpt cannot be made */
+        bool evaluation_due;          /* of this step: a stop came before its end */
+        double peak_flops;            /* of sgemm, all ranks together, measured */
         uint64_t last_checkpoint_step; /* begun or restored; UINT64_MAX: none */
         uint64_t last_checkpoint_usec; /* boot time */
         double checkpoint_sec;         /* the loop stood still for snapshots since the last row */
