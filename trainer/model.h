@@ -177,9 +177,10 @@ void model_evaluate(struct model *model, const struct batch *batch, const struct
 void model_classify(struct model *model, const struct batch *batch, double *logits);
 
 /*
- * FLOPs that one training step's share takes, over the valid tokens of `batch`: what MFU counts. A multiply and an add are two; products
- * alone count (Narayanan et al. 2021, arXiv:2104.04473, without padding and with logits of masked tokens alone), and what is computed again
- * counts once (Chowdhery et al. 2022, arXiv:2204.02311, appendix B). Forward, of a sequence of n tokens (H wide, F in the feed-forward, E in the embeddings):
+ * FLOPs that one training step's share takes, over the valid tokens of `batch`: what MFU counts. A multiply and an add
+ * are two; products alone count (Narayanan et al. 2021, arXiv:2104.04473, without padding and with logits of masked tokens
+ * alone), and what is computed again counts once (Chowdhery et al. 2022, arXiv:2204.02311, appendix B). Forward, of a
+ * sequence of n tokens (H wide, F in the feed-forward, E in the embeddings):
  *
  *   a layer          8nH² + 4nHF + 4n²H    each of those that the pass needs, also where they share weights
  *   mapping          2nEH                  where there is one
