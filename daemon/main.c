@@ -29,8 +29,8 @@
 #include "common/usage.h"
 #include "daemon/detach.h"
 #include "daemon/init.h"
-#include "daemon/launcher.h"
-#include "daemon/log.h"
+#include "daemon/launch/launcher.h"
+#include "daemon/base/log.h"
 #include "daemon/manager.h"
 
 #define FILES_MAX 16384 /* as bertd.service has it */

@@ -16,12 +16,12 @@
 
 #include "bertd/limits.h"
 #include "common/error.h"
-#include "daemon/descriptors.h"
-#include "daemon/gpus.h"
-#include "daemon/job.h"
-#include "daemon/queue.h"
-#include "daemon/states.h"
-#include "daemon/store.h"
+#include "daemon/base/descriptors.h"
+#include "daemon/gpu/gpus.h"
+#include "daemon/rules/job.h"
+#include "daemon/rules/queue.h"
+#include "daemon/rules/states.h"
+#include "daemon/store/store.h"
 
 struct bus_server;
 struct child;
@@ -58,7 +58,7 @@ struct manager {
         uint32_t gpus_lost; /* held by jobs, but not in options.gpus */
         struct gpu_watch *gpu_watch;
         struct trash *trash;
-        struct child *children; /* that run now; daemon/child.h */
+        struct child *children; /* that run now; daemon/launch/user_task.h */
         int jobs_fd;            /* STATE/jobs */
         int lock_fd, dir_fd;    /* of STATE/bertd.lock and of STATE itself: both are locked */
         int reserve_fd;         /* reserve.h; < 0: none */

@@ -21,7 +21,7 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 
 #define RECORD_BYTES_MAX ((size_t) 64 << 20)
 #define RECORD_COLUMNS_MAX 4096

@@ -17,10 +17,10 @@
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "daemon/accounts.h"
-#include "daemon/attempt.h"
-#include "daemon/bus_server.h"
-#include "daemon/settle.h"
+#include "daemon/bus/accounts.h"
+#include "daemon/attempt/attempt.h"
+#include "daemon/bus/server.h"
+#include "daemon/plan/settle.h"
 #include "tests/unit/folder.h"
 
 #define TURNS_MAX 1000 /* of both ends, for an answer */

@@ -14,8 +14,8 @@
 #include "common/cleanup.h"
 #include "common/db.h"
 #include "common/file.h"
-#include "daemon/states.h"
-#include "daemon/store.h"
+#include "daemon/rules/states.h"
+#include "daemon/store/store.h"
 #include "tests/unit/folder.h"
 
 static char *folder, *db_path;

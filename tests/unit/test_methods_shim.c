@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "common/clock.h"
-#include "daemon/attempt_end.h"
+#include "daemon/attempt/end.h"
 #include "tests/unit/methods_fixture.h"
 
 /* An attempt whose shim has yet to say hello; nothing of it runs. */

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "daemon/shim_record.h"
+#include "daemon/shim/verdict.h"
 
 #define RULE "--------------------------------------------------------------------------\n"
 #define PRIMARY                                                           \

@@ -15,7 +15,7 @@
 
 #include "bertd/exit.h"
 #include "common/file.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "tests/unit/folder.h"
 
 #define PRETRAIN "kind: pretrain\nmodel: {config: c.json, vocab: v.txt}\ndata: {train: [corpus]}\ntrain: {steps: 10}\n"

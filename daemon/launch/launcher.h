@@ -1,0 +1,50 @@
+/*
+ * How a shim comes to life outside bertd (contract C4): a small seam with two implementations.
+ *
+ * `start` never blocks on a peer. Success of `start` says only that the work is under way: the shim's hello is what counts, and
+ * a failure that is known earlier is told by attempt_launch_failed.
+ */
+#ifndef DAEMON_LAUNCHER_H
+#define DAEMON_LAUNCHER_H
+
+#include "daemon/attempt/attempt.h"
+#include "daemon/base/strv.h"
+
+#define LAUNCHER_SLICE "bertd.slice" /* of all units, directly below systemd's own place */
+
+struct launch {
+        const char *shim;               /* path of bertd-shim */
+        const struct strv *argv;        /* its arguments with argv[0] */
+        const struct strv *environment; /* the job's */
+        const struct job_inputs *inputs;
+};
+
+struct launcher {
+        const char *name;
+        bool private_shm; /* attempts see a /dev/shm of their own */
+        /* −errno: no process was begun. */
+        int (*start)(struct attempt_run *run, const struct launch *launch, struct error *error);
+        void (*forget)(struct attempt_run *run); /* drops what start left in the run; never touches the shim */
+        void (*kill)(struct manager *manager, struct job *job); /* all in it, asynchronously; may be NULL */
+};
+
+extern const struct launcher launcher_fork, launcher_systemd;
+
+/* "auto" and the names of LAUNCHER_NAMES. −EINVAL with the list. */
+int launcher_choose(const char *name, enum launcher_kind *ret, struct error *error);
+
+/* Runs argv as the job's user in a unit of its own, outside bertd's sandbox, for at most so long. `began` is called when systemd
+ * has taken it, `done` once, when it has ended or could not be begun; until then the caller keeps the task, which systemd_task_free forgets. NULL: it could not be begun. */
+struct systemd_task;
+struct systemd_task *systemd_task_run(struct manager *manager, const struct job *job, const char *name,
+                                      char *const *argv, char *const *environment, const char *cwd, uint64_t limit_usec,
+                                      void (*began)(void *userdata), void (*done)(void *userdata), void *userdata);
+void systemd_task_free(struct systemd_task *task);
+
+/* Name of the transient unit of the job's attempt; the caller frees. */
+char *launcher_unit_name(const struct manager *manager, const struct job *job);
+
+/* Between fork and exec: group list, ids, umask and limits of the job's user. Returns 0 or −errno, `*ret_what` names the step. */
+int launcher_become(const struct job *job, const struct job_inputs *inputs, const char **ret_what);
+
+#endif
