@@ -26,9 +26,10 @@
 #include "daemon/attempt/command.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/launch/launcher.h"
-#include "daemon/attempt/ledger.h"
+#include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
 #include "daemon/base/process.h"
+#include "daemon/node/transition.h"
 
 #define HELLO_TIMEOUT_USEC (60 * USEC_PER_SEC)
 #define ADOPT_PAUSE_USEC (5 * USEC_PER_SEC)
@@ -40,7 +41,7 @@
 #define VERSION_CHARACTERS "0123456789.+~-_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 static const struct launcher *launcher_of(const struct attempt_run *run) {
-        return run->manager->launchers[run->job->launcher];
+        return run->node->launchers[run->job->launcher];
 }
 
 static int on_hello_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -80,26 +81,26 @@ static int make_nonce(char nonce[NONCE_SIZE]) {
         return 0;
 }
 
-static struct attempt_run *new_run(struct manager *manager, struct job *job, enum attempt_phase phase) {
+static struct attempt_run *new_run(struct node *node, struct job *job, enum attempt_phase phase) {
         struct attempt_run *run = calloc(1, sizeof(*run));
 
         if (run) {
-                *run = (struct attempt_run) { .manager = manager, .job = job, .phase = phase };
+                *run = (struct attempt_run) { .node = node, .job = job, .phase = phase };
                 job->run = run;
         }
         return run;
 }
 
-void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) {
+void attempt_start(struct node *node, struct job *job, uint64_t gpu_mask) {
         char nonce[NONCE_SIZE];
         struct error error = {};
 
-        if (store_load_ledger(manager->store, job, &error) < 0) {
+        if (store_load_ledger(node->store, job, &error) < 0) {
                 log_error("job %" PRIu64 " cannot be started now: %s", job->id, error.text);
                 return;
         }
-        char *gpus = gpus_visible(&manager->options.gpus, gpu_mask);
-        struct attempt_run *run = gpus && make_nonce(nonce) >= 0 ? new_run(manager, job, PHASE_COMMITTING) : NULL;
+        char *gpus = gpus_visible(&node->options.gpus, gpu_mask);
+        struct attempt_run *run = gpus && make_nonce(nonce) >= 0 ? new_run(node, job, PHASE_COMMITTING) : NULL;
         if (!run) {
                 free(gpus);
                 log_error("job %" PRIu64 " cannot be started now: out of memory", job->id);
@@ -123,7 +124,7 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
                 .rank = -1,
         };
         memcpy(job->attempt.nonce, nonce, sizeof(nonce));
-        memcpy(job->attempt.boot_id, manager->boot_id, sizeof(job->attempt.boot_id));
+        memcpy(job->attempt.boot_id, node->boot_id, sizeof(job->attempt.boot_id));
         if (from) {
                 from->restored++;
                 from->dirty = true;
@@ -133,8 +134,8 @@ void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask) 
         job->wish = WISH_NONE;
         job_set_text(&job->status, NULL);
         job->not_before = 0;
-        (void) manager_move(manager, job, EVENT_START, NULL);
-        manager_account(manager);
+        (void) node_move(node, job, EVENT_START, NULL);
+        node_account(node);
 }
 
 /* Once armed an end can only come nearer: nothing that a client says or repeats moves it away. */
@@ -145,7 +146,7 @@ static void set_deadline(struct attempt_run *run, uint64_t usec, sd_event_time_h
                 return;
         run->deadline_usec = deadline;
         run->timer = sd_event_source_disable_unref(run->timer);
-        int r = sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, usec, 0, handler, run);
+        int r = sd_event_add_time_relative(run->node->loop, &run->timer, CLOCK_BOOTTIME, usec, 0, handler, run);
         if (r < 0)
                 log_error("job %" PRIu64 ": timer: %s", run->job->id, strerror(-r));
 }
@@ -171,44 +172,44 @@ static void launch_parts_free(struct launch_parts *p) {
         strv_free(&p->shim_argv);
 }
 
-static int gather_paths(struct manager *manager, struct job *job, struct launch_parts *p, struct error *error) {
-        const char *state = manager->options.state_dir;
+static int gather_paths(struct node *node, struct job *job, struct launch_parts *p, struct error *error) {
+        const char *state = node->options.state_dir;
         cleanup_free char *job_dir = files_job_dir(state, job->id);
 
         p->spec_path = job_dir ? format_string("%s/spec.yaml", job_dir) : NULL;
         p->run_dir = files_run_dir(state, job);
         p->log = files_attempt_path(state, job, "log");
         if (job->kind != JOB_COMMAND && job->ranks > 1)
-                p->scratch = files_scratch(job, manager->launchers[job->launcher]->private_shm);
-        if (manager->options.gpus.n > 0)
+                p->scratch = files_scratch(job, node->launchers[job->launcher]->private_shm);
+        if (node->options.gpus.n > 0)
                 p->gpus = strdup(job->attempt.gpus ? job->attempt.gpus : "");
         if (!p->spec_path || !p->run_dir || !p->log)
                 return error_errno(error, ENOMEM, "paths");
-        int r = store_load_ledger(manager->store, job, error);
+        int r = store_load_ledger(node->store, job, error);
         if (r >= 0)
-                r = store_load_spec(manager->store, job->id, &p->spec, error);
+                r = store_load_spec(node->store, job->id, &p->spec, error);
         if (r >= 0)
-                r = store_load_command(manager->store, job->id, &p->command, &p->command_size, error);
-        return r < 0 ? r : store_load_inputs(manager->store, job->id, &p->inputs, error);
+                r = store_load_command(node->store, job->id, &p->command, &p->command_size, error);
+        return r < 0 ? r : store_load_inputs(node->store, job->id, &p->inputs, error);
 }
 
-static int gather_command(struct manager *manager, struct job *job, struct launch_parts *p, struct error *error) {
+static int gather_command(struct node *node, struct job *job, struct launch_parts *p, struct error *error) {
         const struct checkpoint *from = job->attempt.resumed ? job_checkpoint(job, job->attempt.first_step) : NULL;
         struct command_input input = {
                 .job = job,
-                .trainer = manager->trainer,
+                .trainer = node->trainer,
                 .spec = p->spec_path,
                 .run_dir = p->run_dir,
                 .resume = from ? from->path : "",
                 .scratch = p->scratch,
-                .private_shm = manager->launchers[job->launcher]->private_shm,
+                .private_shm = node->launchers[job->launcher]->private_shm,
                 .visible_gpus = p->gpus,
                 .environment = p->inputs.environment,
                 .environment_size = p->inputs.environment_size,
                 .command = p->command,
                 .command_size = p->command_size,
         };
-        cleanup_free char *dir = files_attempt_path(manager->options.state_dir, job, "");
+        cleanup_free char *dir = files_attempt_path(node->options.state_dir, job, "");
 
         int r = command_argv(&input, &p->argv, error);
         if (r >= 0)
@@ -219,43 +220,43 @@ static int gather_command(struct manager *manager, struct job *job, struct launc
         strv_add(&p->shim_argv, "--attempt");
         strv_format(&p->shim_argv, "%u", job->attempt.number);
         strv_add(&p->shim_argv, "--socket");
-        strv_add(&p->shim_argv, manager->options.socket);
+        strv_add(&p->shim_argv, node->options.socket);
         strv_add(&p->shim_argv, "--dir");
         strv_take(&p->shim_argv, steal_pointer(&dir));
         return r < 0 ? r : p->shim_argv.failed ? error_errno(error, ENOMEM, "command") : 0;
 }
 
 static int launch(struct attempt_run *run, struct error *error) {
-        struct manager *manager = run->manager;
+        struct node *node = run->node;
         struct job *job = run->job;
         const struct launcher *launcher = launcher_of(run);
         cleanup(launch_parts_free) struct launch_parts p = {};
 
         if (!launcher)
                 return error_set(error, ENOTSUP, "the job's launcher is not available to this daemon");
-        int r = gather_paths(manager, job, &p, error);
+        int r = gather_paths(node, job, &p, error);
         if (r >= 0)
-                r = gather_command(manager, job, &p, error);
+                r = gather_command(node, job, &p, error);
         if (r < 0)
                 return r;
         struct files_attempt files = { .argv = &p.argv,
                                        .environment = &p.environment,
                                        .inputs = &p.inputs,
                                        .spec = p.spec,
-                                       .socket = manager->options.socket,
+                                       .socket = node->options.socket,
                                        .run_dir = p.run_dir,
                                        .log = p.log,
                                        .scratch = p.scratch };
-        r = store_has_run(manager->store, job, &files.ran, error);
+        r = store_has_run(node->store, job, &files.ran, error);
         if (r >= 0)
-                r = manager_find_jobs(manager, error);
+                r = files_find_jobs(node, error);
         if (r >= 0)
-                r = files_prepare(manager->jobs_fd, job, &files, error);
+                r = files_prepare(node->jobs_fd, job, &files, error);
         job_ledger_trim(job);
         if (r < 0)
                 return r;
         struct launch l = {
-                .shim = manager->shim, .argv = &p.shim_argv, .environment = &p.environment, .inputs = &p.inputs
+                .shim = node->shim, .argv = &p.shim_argv, .environment = &p.environment, .inputs = &p.inputs
         };
         return launcher->start(run, &l, error);
 }
@@ -288,7 +289,7 @@ static int watch_pidfd(struct attempt_run *run, int pidfd, sd_event_io_handler_t
         cleanup_close int fd = pidfd;
 
         run->pidfd = sd_event_source_disable_unref(run->pidfd);
-        int r = sd_event_add_io(run->manager->loop, &run->pidfd, fd, EPOLLIN, handler, run);
+        int r = sd_event_add_io(run->node->loop, &run->pidfd, fd, EPOLLIN, handler, run);
         if (r < 0)
                 return r;
         (void) sd_event_source_set_io_fd_own(run->pidfd, 1);
@@ -320,7 +321,7 @@ void attempt_launched(struct attempt_run *run, pid_t shim) {
 static void note_cgroup(struct attempt_run *run, pid_t pid) {
         if (run->job->launcher != LAUNCHER_SYSTEMD)
                 return;
-        cleanup_free char *unit = launcher_unit_name(run->manager, run->job);
+        cleanup_free char *unit = launcher_unit_name(run->node, run->job);
         char *cgroup = unit ? cgroup_of(pid, unit) : NULL;
         if (!cgroup)
                 return;
@@ -340,11 +341,11 @@ static int on_adopt_again(sd_event_source *source, uint64_t usec, void *userdata
 
 /* A shim that cannot be looked at for want of a descriptor is not for that dead. */
 static void adopt(struct attempt_run *run) {
-        struct manager *manager = run->manager;
+        struct node *node = run->node;
         struct job *job = run->job;
         struct attempt *a = &job->attempt;
 
-        if (strcmp(a->boot_id, manager->boot_id) != 0) {
+        if (strcmp(a->boot_id, node->boot_id) != 0) {
                 attempt_over(run, EXIT_CLASS_REBOOT, "the host was rebooted");
                 return;
         }
@@ -357,7 +358,7 @@ static void adopt(struct attempt_run *run) {
         } else if (a->pid > 0 && pidfd < 0 && pidfd != -ESRCH) {
                 log_error("job %" PRIu64 " attempt %u cannot be adopted yet: %s", job->id, a->number, strerror(-pidfd));
                 set_deadline(run, ADOPT_PAUSE_USEC, on_adopt_again);
-        } else if (a->pid == 0 && files_is_locked(manager->jobs_fd, job)) {
+        } else if (a->pid == 0 && files_is_locked(node->jobs_fd, job)) {
                 set_deadline(run, HELLO_TIMEOUT_USEC, on_hello_timeout);
         } else {
                 attempt_over(run, EXIT_CLASS_LOST,
@@ -366,8 +367,8 @@ static void adopt(struct attempt_run *run) {
         }
 }
 
-void attempt_adopt(struct manager *manager, struct job *job) {
-        struct attempt_run *run = new_run(manager, job, PHASE_LAUNCHING);
+void attempt_adopt(struct node *node, struct job *job) {
+        struct attempt_run *run = new_run(node, job, PHASE_LAUNCHING);
 
         if (!run) {
                 log_error("job %" PRIu64 " cannot be adopted: out of memory", job->id);
@@ -379,8 +380,8 @@ void attempt_adopt(struct manager *manager, struct job *job) {
 
 /* ---- the shim's hello ---- */
 
-struct job *attempt_find_open(struct manager *manager, uint64_t id, uint32_t number, const char *nonce) {
-        struct job *job = store_find(manager->store, id);
+struct job *attempt_find_open(struct node *node, uint64_t id, uint32_t number, const char *nonce) {
+        struct job *job = store_find(node->store, id);
 
         if (!job || !job->run || !job->attempt.open || job->attempt.number != number ||
             strcmp(job->attempt.nonce, nonce) != 0)
@@ -404,9 +405,9 @@ static int meet_shim(struct attempt_run *run, pid_t pid) {
         r = watch_shim(run, steal_fd(&fd));
         if (r < 0)
                 return r;
-        if (manager_move(run->manager, run->job, EVENT_HELLO, NULL) != STATE_MOVE) {
-                store_mark(run->manager->store, run->job);
-                manager_commit(run->manager);
+        if (node_move(run->node, run->job, EVENT_HELLO, NULL) != STATE_MOVE) {
+                store_mark(run->node->store, run->job);
+                node_commit_soon(run->node);
         }
         return 0;
 }
@@ -430,7 +431,7 @@ static int meet_newer(struct attempt_run *run, const char *version, uint32_t *re
 
         if (!run->adopted) {
                 (void) snprintf(text, sizeof(text), "%s is of bertd %s, newer than this bertd %s: restart bertd",
-                                strrchr(run->manager->shim, '/') + 1, version, BERTD_VERSION);
+                                strrchr(run->node->shim, '/') + 1, version, BERTD_VERSION);
                 *ret_answer = BERTD_ATTEMPT_STOP;
                 attempt_launch_failed(run, text);
                 return 0;
@@ -446,15 +447,15 @@ static int meet_newer(struct attempt_run *run, const char *version, uint32_t *re
         return run->newer ? -EPROTONOSUPPORT : -ENOMEM;
 }
 
-int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t pid, uint64_t id, uint32_t number,
+int attempt_hello(struct node *node, struct peer *peer, uid_t uid, pid_t pid, uint64_t id, uint32_t number,
                   const char *nonce, const char *version, uint32_t *ret_answer) {
         char name[VERSION_SIZE];
         uint64_t protocol;
-        struct job *job = store_find(manager->store, id);
+        struct job *job = store_find(node->store, id);
 
         if (job && uid != job->uid && uid != geteuid())
                 return -EPERM;
-        job = attempt_find_open(manager, id, number, nonce);
+        job = attempt_find_open(node, id, number, nonce);
         *ret_answer = BERTD_ATTEMPT_STOP;
         if (!job || (job->attempt.pid != 0 && job->attempt.pid != pid))
                 return 0;
@@ -544,7 +545,7 @@ int attempt_checkpoint(struct job *job) {
 }
 
 void attempt_peer_gone(struct peer *peer) {
-        struct job *job = store_find(peer->manager->store, peer->job);
+        struct job *job = store_find(peer->node->store, peer->job);
 
         if (job && job->run && job->run->peer == peer)
                 job->run->peer = NULL;

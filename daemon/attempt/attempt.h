@@ -13,8 +13,8 @@
 #include <systemd/sd-bus.h>
 
 #include "daemon/rules/goodput.h"
-#include "daemon/attempt/ledger.h"
-#include "daemon/manager.h"
+#include "daemon/rules/ledger.h"
+#include "daemon/node/node.h"
 
 struct peer;
 
@@ -26,7 +26,7 @@ enum attempt_phase {
 };
 
 struct attempt_run {
-        struct manager *manager;
+        struct node *node;
         struct job *job;
         enum attempt_phase phase;
         struct peer *peer;        /* the shim's connection, NULL while it has none */
@@ -53,7 +53,7 @@ struct attempt_run {
 };
 
 /* A queued job gets its resources and moves to starting: it is launched when the intent is durable. */
-void attempt_start(struct manager *manager, struct job *job, uint64_t gpu_mask);
+void attempt_start(struct node *node, struct job *job, uint64_t gpu_mask);
 
 /* The intent has become durable: launch. */
 void attempt_launch(struct attempt_run *run);
@@ -63,11 +63,11 @@ void attempt_launch_failed(struct attempt_run *run, const char *text);
 void attempt_launched(struct attempt_run *run, pid_t shim);
 
 /* After a daemon's start: takes over what lives, closes what died. */
-void attempt_adopt(struct manager *manager, struct job *job);
+void attempt_adopt(struct node *node, struct job *job);
 
 /* The shim's hello. `*ret_answer` is BERTD_ATTEMPT_GO or _STOP; −EPERM: not the job's user; −EPROTONOSUPPORT: it is newer than we are and
  * is left running. */
-int attempt_hello(struct manager *manager, struct peer *peer, uid_t uid, pid_t pid, uint64_t job, uint32_t number,
+int attempt_hello(struct node *node, struct peer *peer, uid_t uid, pid_t pid, uint64_t job, uint32_t number,
                   const char *nonce, const char *version, uint32_t *ret_answer);
 
 struct attempt_report {
@@ -83,10 +83,10 @@ struct attempt_report {
         struct ledger_news news;
 };
 /* The open attempt of that nonce whose shim may speak; NULL: there is none. */
-struct job *attempt_find_open(struct manager *manager, uint64_t id, uint32_t number, const char *nonce);
+struct job *attempt_find_open(struct node *node, uint64_t id, uint32_t number, const char *nonce);
 /* It says that it has ended: its process is given a moment to. */
 void attempt_exited(struct attempt_run *run);
-int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report);
+int attempt_report(struct node *node, uid_t uid, const struct attempt_report *report);
 
 /* Sends the stop that job->wish asks for, now or when the shim is heard again; escalates when it does not help. */
 void attempt_stop(struct job *job);

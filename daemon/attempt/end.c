@@ -24,10 +24,11 @@
 #include "daemon/launch/user_task.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/launch/launcher.h"
-#include "daemon/attempt/ledger.h"
+#include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
 #include "daemon/rules/reasons.h"
 #include "daemon/launch/sweep.h"
+#include "daemon/node/transition.h"
 
 #define SWEEP_LIMIT_USEC (10 * USEC_PER_SEC)    /* what is left then hangs in the kernel */
 #define SWEEP_LIMIT_NOW_USEC (5 * USEC_PER_SEC) /* of `cancel --now`, after which no next attempt begins */
@@ -41,10 +42,10 @@
 #define SOON_USEC (60 * USEC_PER_SEC)
 
 /* Without it the newest good checkpoint alone is known: the job goes on from there. */
-static void load_ledger(struct manager *manager, struct job *job) {
+static void load_ledger(struct node *node, struct job *job) {
         struct error error = {};
 
-        if (store_load_ledger(manager->store, job, &error) < 0)
+        if (store_load_ledger(node->store, job, &error) < 0)
                 log_error("job %" PRIu64 ": %s", job->id, error.text);
 }
 
@@ -53,7 +54,7 @@ static void read_record(struct attempt_run *run, enum exit_class exit_class, con
         struct attempt *a = &run->job->attempt;
         struct error error = {};
         bool reported = a->exit_class >= 0;
-        cleanup_free char *run_dir = files_run_dir(run->manager->options.state_dir, run->job);
+        cleanup_free char *run_dir = files_run_dir(run->node->options.state_dir, run->job);
 
         if (!reported) {
                 a->exit_class = (int) exit_class;
@@ -61,8 +62,8 @@ static void read_record(struct attempt_run *run, enum exit_class exit_class, con
         }
         if (!run_dir)
                 return;
-        load_ledger(run->manager, run->job);
-        int r = files_read_exit(run->manager->jobs_fd, run->job, run_dir, &run->asked, &error);
+        load_ledger(run->node, run->job);
+        int r = files_read_exit(run->node->jobs_fd, run->job, run_dir, &run->asked, &error);
         if (r < 0 && (r != -ENOENT || reported))
                 log_error("job %" PRIu64 " attempt %u: %s%s", run->job->id, a->number, error.text,
                           reported ? "; ended as its shim reported" : "");
@@ -106,7 +107,7 @@ static bool lacks_file(const struct attempt *a) {
 
 /* What a job lacks that has had it before may come back: a file system that is mounted late, a program that is being installed. In a
  * first attempt it is the user's mistake. */
-static bool is_missing(struct manager *manager, const struct job *job) {
+static bool is_missing(struct node *node, const struct job *job) {
         const struct attempt *a = &job->attempt;
         struct error error = {};
         bool ran = true;
@@ -115,7 +116,7 @@ static bool is_missing(struct manager *manager, const struct job *job) {
                 return job_has_stepped(job);
         if (!was_not_started(a) && !lacks_file(a))
                 return false;
-        if (store_has_run(manager->store, job, &ran, &error) < 0)
+        if (store_has_run(node->store, job, &ran, &error) < 0)
                 log_error("job %" PRIu64 ": %s", job->id, error.text);
         return ran;
 }
@@ -139,17 +140,17 @@ static void wait_until(struct job *job, uint64_t usec) {
 }
 
 /* Where they cannot be read the back-off alone holds the job. */
-static uint64_t starts_wait(struct manager *manager, const struct job *job) {
+static uint64_t starts_wait(struct node *node, const struct job *job) {
         struct error error = {};
         uint64_t now = clock_realtime_usec(), oldest = now;
         uint32_t n = 0;
 
-        if (store_starts(manager->store, job, now - POLICY_STARTS_SEC * USEC_PER_SEC, now, &n, &oldest, &error) < 0)
+        if (store_starts(node->store, job, now - POLICY_STARTS_SEC * USEC_PER_SEC, now, &n, &oldest, &error) < 0)
                 log_error("%s", error.text);
         return policy_starts_wait(n, oldest, now);
 }
 
-static void apply_policy(struct manager *manager, struct job *job, bool unasked, struct policy_decision *ret,
+static void apply_policy(struct node *node, struct job *job, bool unasked, struct policy_decision *ret,
                          char text[POLICY_TEXT_MAX]) {
         struct policy_config config = { .max_without_progress = job->max_without_progress,
                                         .backoff_min_sec = job->backoff_min_sec,
@@ -162,7 +163,7 @@ static void apply_policy(struct manager *manager, struct job *job, bool unasked,
                                  .counters = job->deaths,
                                  .good = good,
                                  .n_good = ledger_good_steps(job, good, LEDGER_MAX),
-                                 .starts_wait_usec = starts_wait(manager, job),
+                                 .starts_wait_usec = starts_wait(node, job),
                                  .unasked = unasked };
 
         (void) !getrandom(&c.random, sizeof(c.random), GRND_NONBLOCK);
@@ -174,12 +175,12 @@ static void apply_policy(struct manager *manager, struct job *job, bool unasked,
                 bad->dirty = true;
                 const struct checkpoint *older = job_newest_good(job);
                 go_back(job, older ? older->step : 0);
-                store_note(manager->store, job, job->state, "demote", text);
+                store_note(node->store, job, job->state, "demote", text);
         }
         if (ret->rollback) {
                 ledger_abandon_newer(job, ret->rollback_step);
                 go_back(job, ret->rollback_step);
-                store_note(manager->store, job, job->state, "rollback", text);
+                store_note(node->store, job, job->state, "rollback", text);
         }
         if (ret->action == POLICY_RETRY)
                 wait_until(job, ret->delay_usec);
@@ -194,7 +195,7 @@ static void put_reason(char *buffer, size_t size, const char *death, const char 
                         more && delay[0] ? "; " : "", delay);
 }
 
-static void judge(struct manager *manager, struct job *job, bool asked, struct outcome *ret) {
+static void judge(struct node *node, struct job *job, bool asked, struct outcome *ret) {
         static const enum job_event events[] = {
                 [POLICY_DONE] = EVENT_FINISHED, [POLICY_RETRY] = EVENT_RETRY, [POLICY_FAIL] = EVENT_GAVE_UP
         };
@@ -211,7 +212,7 @@ static void judge(struct manager *manager, struct job *job, bool asked, struct o
                 return;
         }
         policy_count(&job->deaths, job->history, job->n_history);
-        apply_policy(manager, job, unasked, &decision, text);
+        apply_policy(node, job, unasked, &decision, text);
         ret->event = events[decision.action];
         if (decision.action == POLICY_DONE)
                 return;
@@ -245,7 +246,7 @@ static void say_more(const struct attempt *a, struct outcome *ret) {
 
 /* A wish decides over what the exit says, but finished work is finished, unless cancelled. A command that was `asked` to end may say 0
  * and not be finished. */
-static void decide(struct manager *manager, struct job *job, bool asked, struct outcome *ret) {
+static void decide(struct node *node, struct job *job, bool asked, struct outcome *ret) {
         bool finished = job->attempt.exit_class == EXIT_CLASS_FINISHED && !(asked && job->kind == JOB_COMMAND);
 
         *ret = (struct outcome) {};
@@ -264,28 +265,28 @@ static void decide(struct manager *manager, struct job *job, bool asked, struct 
                 (void) snprintf(ret->reason, sizeof(ret->reason), "%s", finished ? "" : "stopped with the daemon");
                 break;
         default:
-                judge(manager, job, asked, ret);
+                judge(node, job, asked, ret);
         }
         if (ret->event != EVENT_RETRY && ret->event != EVENT_GAVE_UP)
                 say_more(&job->attempt, ret);
 }
 
-static void drop_scratch(struct manager *manager, struct job *job) {
+static void drop_scratch(struct node *node, struct job *job) {
         if (job->kind == JOB_COMMAND || job->ranks <= 1)
                 return;
         cleanup_free char *path =
-                files_scratch(job, manager->launchers[job->launcher] && manager->launchers[job->launcher]->private_shm);
+                files_scratch(job, node->launchers[job->launcher] && node->launchers[job->launcher]->private_shm);
         cleanup_strv struct strv paths = {};
 
         if (!path || !files_is_folder(path))
                 return;
         strv_add(&paths, path);
-        if (child_remove_paths(manager, job, "rm", &paths, NULL, NULL) < 0)
+        if (child_remove_paths(node, job, "rm", &paths, NULL, NULL) < 0)
                 log_error("job %" PRIu64 ": %s is left", job->id, path);
 }
 
 static void close_attempt(struct attempt_run *run) {
-        struct manager *manager = run->manager;
+        struct node *node = run->node;
         struct job *job = run->job;
         struct attempt *a = &job->attempt;
         struct error error = {};
@@ -296,16 +297,16 @@ static void close_attempt(struct attempt_run *run) {
         if (run->peer)
                 peer_doom(run->peer); /* whoever holds it now is no shim: it would be counted as nobody's */
         attempt_run_free(run);
-        if (files_close_attempt(manager->jobs_fd, job, &error) < 0)
+        if (files_close_attempt(node->jobs_fd, job, &error) < 0)
                 log_error("%s", error.text);
-        drop_scratch(manager, job);
-        load_ledger(manager, job);
+        drop_scratch(node, job);
+        load_ledger(node, job);
         const struct checkpoint *newest = job_newest_good(job);
         a->checkpoint_step = newest ? newest->step : 0;
         a->open = false;
         a->ended = clock_realtime_usec();
         complete_reason(a);
-        if (is_missing(manager, job))
+        if (is_missing(node, job))
                 a->exit_class = EXIT_CLASS_MISSING;
         job_set_text(&job->status, NULL);
         job->exit_code = a->exit_code;
@@ -313,28 +314,27 @@ static void close_attempt(struct attempt_run *run) {
         job->step = a->step;
         goodput_close_attempt(job, &clock, a->exit_class == EXIT_CLASS_FINISHED);
         goodput_note_lost(job);
-        decide(manager, job, asked, &outcome);
+        decide(node, job, asked, &outcome);
         job->wish = WISH_NONE;
         log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class),
                  a->reason ? ": " : "", a->reason ? a->reason : "");
-        (void) manager_move_privately(manager, job, outcome.event, outcome.reason,
-                                      outcome.private[0] ? outcome.private : NULL);
-        manager_account(manager);
-        manager_arm_wake(manager);
-        manager_plan_soon(manager);
+        (void) node_move_privately(node, job, outcome.event, outcome.reason,
+                                   outcome.private[0] ? outcome.private : NULL);
+        node_account(node);
+        node_plan_soon(node);
 }
 
 /* ---- the sweep ---- */
 
-static void begin_waiting(struct manager *manager);
+static void begin_waiting(struct node *node);
 
 static void swept(struct attempt_run *run, const char *problem) {
-        struct manager *manager = run->manager;
+        struct node *node = run->node;
 
         if (problem)
                 log_error("job %" PRIu64 " attempt %u: %s", run->job->id, run->job->attempt.number, problem);
         close_attempt(run);
-        begin_waiting(manager);
+        begin_waiting(node);
 }
 
 static uint64_t limit_of(const struct attempt_run *run) {
@@ -350,13 +350,13 @@ static bool sweep_again(struct attempt_run *run, sd_event_time_handler_t handler
         if (clock_boottime_usec() >= run->deadline_usec)
                 return false;
         run->timer = sd_event_source_disable_unref(run->timer);
-        return sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, pause_of(run->sweeps++), 1,
+        return sd_event_add_time_relative(run->node->loop, &run->timer, CLOCK_BOOTTIME, pause_of(run->sweeps++), 1,
                                           handler, run) >= 0;
 }
 
 /* Where systemd put the attempt's unit, else where the shim was seen. The path is in run->cgroup, NULL: none is known. */
 static int open_cgroup(struct attempt_run *run) {
-        cleanup_free char *unit = launcher_unit_name(run->manager, run->job);
+        cleanup_free char *unit = launcher_unit_name(run->node, run->job);
         cleanup_free char *expected = unit ? cgroup_expected(LAUNCHER_SLICE, unit) : NULL;
 
         int fd = expected ? cgroup_open(expected) : -ENOENT;
@@ -431,8 +431,8 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
 static bool is_its_turn(const struct attempt_run *run) {
         unsigned all = 0, of_uid = 0;
 
-        for (size_t i = 0; i < store_count(run->manager->store); i++) {
-                const struct job *job = store_at(run->manager->store, i);
+        for (size_t i = 0; i < store_count(run->node->store); i++) {
+                const struct job *job = store_at(run->node->store, i);
                 bool sweeps = job->run && job->run->sweeper;
                 all += sweeps;
                 of_uid += sweeps && job->uid == run->job->uid;
@@ -446,22 +446,22 @@ static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
                            .nonce = a->nonce,
                            .shim = { .pid = a->pid, .start = a->pid_start },
                            .limit_usec = limit_usec - SWEEPER_SLACK_USEC };
-        pid_t keeper = files_keeper(run->manager->jobs_fd, run->job);
+        pid_t keeper = files_keeper(run->node->jobs_fd, run->job);
 
         /* First who it is, then whether it still holds its lock: so the number cannot change hands in between. */
         int known = keeper > 0 ? proc_stat(keeper, &s.keeper) : -ESRCH;
         if (known < 0 && known != -ESRCH)
                 return known;
-        if (known < 0 || files_keeper(run->manager->jobs_fd, run->job) != keeper)
+        if (known < 0 || files_keeper(run->node->jobs_fd, run->job) != keeper)
                 s.keeper.pid = 0;
         pid_t pid = sweep_start(&s);
         if (pid < 0)
                 return pid;
         run->sweeper_pid = pid;
-        int r = sd_event_add_child(run->manager->loop, &run->sweeper, pid, WEXITED, on_sweeper, run);
+        int r = sd_event_add_child(run->node->loop, &run->sweeper, pid, WEXITED, on_sweeper, run);
         if (r >= 0) {
                 run->timer = sd_event_source_disable_unref(run->timer);
-                r = sd_event_add_time_relative(run->manager->loop, &run->timer, CLOCK_BOOTTIME, limit_usec, 1,
+                r = sd_event_add_time_relative(run->node->loop, &run->timer, CLOCK_BOOTTIME, limit_usec, 1,
                                                on_sweeper_late, run);
         }
         if (r >= 0)
@@ -481,16 +481,16 @@ static void begin_sweeper(struct attempt_run *run) {
                 swept(run, "what is left of it cannot be looked for: no helper process");
 }
 
-static void begin_waiting(struct manager *manager) {
-        for (size_t i = 0; i < store_count(manager->store); i++) {
-                struct attempt_run *run = store_at(manager->store, i)->run;
+static void begin_waiting(struct node *node) {
+        for (size_t i = 0; i < store_count(node->store); i++) {
+                struct attempt_run *run = store_at(node->store, i)->run;
                 if (run && run->waits)
                         begin_sweeper(run);
         }
 }
 
 void attempt_over(struct attempt_run *run, enum exit_class exit_class, const char *text) {
-        bool may_live = run->phase != PHASE_COMMITTING && strcmp(run->job->attempt.boot_id, run->manager->boot_id) == 0;
+        bool may_live = run->phase != PHASE_COMMITTING && strcmp(run->job->attempt.boot_id, run->node->boot_id) == 0;
 
         if (run->phase == PHASE_SWEEPING)
                 return;
@@ -498,11 +498,11 @@ void attempt_over(struct attempt_run *run, enum exit_class exit_class, const cha
         run->deadline_usec = clock_boottime_usec() + limit_of(run);
         run->pidfd = sd_event_source_disable_unref(run->pidfd);
         run->timer = sd_event_source_disable_unref(run->timer);
-        const struct launcher *launcher = run->manager->launchers[run->job->launcher];
+        const struct launcher *launcher = run->node->launchers[run->job->launcher];
         if (launcher) {
                 launcher->forget(run);
                 if (launcher->kill)
-                        launcher->kill(run->manager, run->job);
+                        launcher->kill(run->node, run->job);
         }
         read_record(run, exit_class, text);
         if (!may_live)

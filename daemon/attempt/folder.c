@@ -22,9 +22,10 @@
 #include "common/file.h"
 #include "common/space.h"
 #include "common/utf8.h"
-#include "daemon/attempt/ledger.h"
+#include "daemon/rules/ledger.h"
 #include "daemon/rules/states.h"
 #include "daemon/shim/verdict.h"
+#include "daemon/base/log.h"
 
 #define ATTEMPT_DOCUMENT_VERSION 1
 #define OTHER_PATHS_MAX 64 /* checkpoints of attempt.json whose path is not the trainer's: a path may be long */
@@ -434,5 +435,41 @@ int files_close_attempt(int jobs_fd, const struct job *job, struct error *error)
         if (fd < 0 || fsync(fd) < 0 || fsync(folder) < 0)
                 return error_errno(error, errno, "the tombstone of attempt %u of job %" PRIu64, job->attempt.number,
                                    job->id);
+        return 0;
+}
+
+/* ---- STATE/jobs ---- */
+
+int files_open_jobs(const char *state_dir, int *ret, struct error *error) {
+        cleanup_free char *path = format_string("%s/jobs", state_dir);
+        if (!path)
+                return error_errno(error, ENOMEM, "%s", state_dir);
+        if (mkdir(path, 0711) < 0 && errno != EEXIST)
+                return error_errno(error, errno, "%s", path);
+        cleanup_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        /* Whatever umask made it, users must be able to reach their own folder below, and no other may write. */
+        if (fd < 0 || fchmod(fd, 0711) < 0)
+                return error_errno(error, errno, "%s", path);
+        *ret = steal_fd(&fd);
+        return 0;
+}
+
+int files_find_jobs(struct node *m, struct error *error) {
+        cleanup_free char *path = format_string("%s/jobs", m->options.state_dir);
+        struct stat ours, there;
+        int fd;
+
+        if (!path)
+                return error_errno(error, ENOMEM, "%s", m->options.state_dir);
+        if (fstat(m->jobs_fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+            ours.st_ino == there.st_ino)
+                return 0;
+        int r = files_open_jobs(m->options.state_dir, &fd, error);
+        if (r < 0)
+                return r;
+        log_error("%s was removed or replaced while bertd runs: jobs that start now have their folders in the new one",
+                  path);
+        (void) close(m->jobs_fd);
+        m->jobs_fd = fd;
         return 0;
 }

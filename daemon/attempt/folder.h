@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "daemon/node/node.h"
 #include "daemon/rules/job.h"
 #include "daemon/store/store.h"
 #include "daemon/base/strv.h"
@@ -30,6 +31,12 @@ struct files_attempt {
         const char *spec, *socket, *run_dir, *log, *scratch;
         bool ran; /* an earlier attempt has executed the program */
 };
+
+/* STATE/jobs, made where it is not there. −errno; the caller closes. */
+int files_open_jobs(const char *state_dir, int *ret, struct error *error);
+
+/* STATE/jobs is where jobs_fd says; where somebody has removed it, it is made anew. */
+int files_find_jobs(struct node *node, struct error *error);
 
 /* Makes the folders and writes spec.yaml, attempt.json and an empty lock. The job's ledger is whole. */
 int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error);

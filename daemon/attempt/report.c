@@ -13,7 +13,7 @@
 #include "common/utf8.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/attempt/folder.h"
-#include "daemon/attempt/ledger.h"
+#include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
 
 #define NAME_BYTES 48 /* of a checkpoint below its job's folder */
@@ -27,8 +27,8 @@ static void take_step(struct attempt_run *run, uint64_t step) {
         if (job->resume_abandon) {
                 /* The trainer has moved the newer checkpoints away before its first step. */
                 job->resume_abandon = false;
-                store_mark(run->manager->store, job);
-                manager_commit(run->manager);
+                store_mark(run->node->store, job);
+                node_commit_soon(run->node);
         }
         job->step = job->attempt.step = step;
         step_clock_note(&run->clock, step, clock_boottime_usec());
@@ -37,7 +37,7 @@ static void take_step(struct attempt_run *run, uint64_t step) {
 /* A path that the job's user chose goes to others' screens and to the next attempt; it says nothing of files elsewhere. */
 static bool may_hold(struct attempt_run *run, const struct attempt_report *report) {
         struct job *job = run->job;
-        cleanup_free char *run_dir = files_run_dir(run->manager->options.state_dir, job);
+        cleanup_free char *run_dir = files_run_dir(run->node->options.state_dir, job);
 
         if (run_dir && ledger_may_hold(job, run_dir, report->checkpoint_path))
                 return true;
@@ -54,7 +54,7 @@ static bool is_known(struct attempt_run *run, const struct attempt_report *repor
         const struct checkpoint *newest = job_newest_good(job);
         struct error error = {};
 
-        if (newest && report->checkpoint_step < newest->step && store_load_ledger(run->manager->store, job, &error) < 0)
+        if (newest && report->checkpoint_step < newest->step && store_load_ledger(run->node->store, job, &error) < 0)
                 log_error("job %" PRIu64 ": %s", job->id, error.text);
         const struct checkpoint *known = job_checkpoint(job, report->checkpoint_step);
         bool is = known && known->state == CHECKPOINT_GOOD && strcmp(known->path, report->checkpoint_path) == 0;
@@ -66,7 +66,7 @@ static bool is_known(struct attempt_run *run, const struct attempt_report *repor
 /* A row that no commit has written yet stays in memory, which a user has a share of. */
 static bool has_room(struct attempt_run *run, size_t size) {
         struct job *job = run->job;
-        bool has = store_has_room(run->manager->store, job, size);
+        bool has = store_has_room(run->node->store, job, size);
 
         if (!has && !run->told_full)
                 log_error("job %" PRIu64 ": no checkpoint is noted: the jobs of uid %u have too many long paths",
@@ -98,19 +98,19 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
         job->attempt.checkpoint_step = report->checkpoint_step;
         char text[64];
         (void) snprintf(text, sizeof(text), "step %" PRIu64, report->checkpoint_step);
-        store_note(run->manager->store, job, job->state, "checkpoint", text);
-        manager_commit(run->manager);
+        store_note(run->node->store, job, job->state, "checkpoint", text);
+        node_commit_soon(run->node);
 }
 
 /* How the attempt ended, as the shim saw it. exit.json says the same and is read at the end; where somebody has removed it the report is
  * all there is, and must outlive us. */
 static void take_record(struct attempt_run *run, const char *record) {
-        struct manager *manager = run->manager;
+        struct node *node = run->node;
         struct job *job = run->job;
         struct error error = {};
-        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
+        cleanup_free char *run_dir = files_run_dir(node->options.state_dir, job);
 
-        int r = run_dir ? store_load_ledger(manager->store, job, &error) : error_errno(&error, ENOMEM, "run folder");
+        int r = run_dir ? store_load_ledger(node->store, job, &error) : error_errno(&error, ENOMEM, "run folder");
         if (r >= 0)
                 r = files_use_record(record, strlen(record), job, run_dir, &run->asked, &error);
         if (r < 0) {
@@ -118,9 +118,9 @@ static void take_record(struct attempt_run *run, const char *record) {
                         log_error("job %" PRIu64 " attempt %u: the shim's record: %s", job->id, job->attempt.number,
                                   error.text);
                 run->record_refused = true;
-        } else if (files_read_exit(manager->jobs_fd, job, run_dir, &run->asked, &error) < 0) {
-                store_mark(manager->store, job);
-                manager_commit(manager);
+        } else if (files_read_exit(node->jobs_fd, job, run_dir, &run->asked, &error) < 0) {
+                store_mark(node->store, job);
+                node_commit_soon(node);
         }
         if (!job->dirty)
                 job_ledger_trim(job);
@@ -155,41 +155,41 @@ static void take_beginning(struct attempt_run *run, uint64_t step) {
         a->resumed = to != NULL;
         a->first_step = a->step = job->step = step;
         goodput_start_attempt(job);
-        store_note(run->manager->store, job, job->state, "begin", text);
+        store_note(run->node->store, job, job->state, "begin", text);
 }
 
 /* What the shim saw of the job's checkpoints, as the job's user. */
 static void take_news(struct attempt_run *run, const struct attempt_report *report) {
-        struct manager *manager = run->manager;
+        struct node *node = run->node;
         struct job *job = run->job;
-        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
+        cleanup_free char *run_dir = files_run_dir(node->options.state_dir, job);
         struct error error = {};
 
         struct ledger_news news = report->news;
         size_t n = news.n_found / 3;
         if (run_dir && n > 0 && !has_room(run, n * (strlen(run_dir) + NAME_BYTES)))
                 news.n_found = 0; /* what went makes room, and where it began is true all the same */
-        if (!run_dir || store_load_ledger(manager->store, job, &error) < 0) {
+        if (!run_dir || store_load_ledger(node->store, job, &error) < 0) {
                 log_error("job %" PRIu64 ": its checkpoints are not noted: %s", job->id,
                           run_dir ? error.text : "out of memory");
                 return;
         }
         if (ledger_take(job, run_dir, &news))
-                store_mark(manager->store, job);
+                store_mark(node->store, job);
         if (report->has_resumed)
                 take_beginning(run, report->resumed_step);
-        if (store_pending(manager->store))
-                manager_commit(manager);
+        if (store_pending(node->store))
+                node_commit_soon(node);
         else
                 job_ledger_trim(job);
 }
 
-int attempt_report(struct manager *manager, uid_t uid, const struct attempt_report *report) {
-        struct job *job = store_find(manager->store, report->job);
+int attempt_report(struct node *node, uid_t uid, const struct attempt_report *report) {
+        struct job *job = store_find(node->store, report->job);
 
         if (job && uid != job->uid && uid != geteuid())
                 return -EPERM;
-        job = report->nonce ? attempt_find_open(manager, report->job, report->attempt, report->nonce) : NULL;
+        job = report->nonce ? attempt_find_open(node, report->job, report->attempt, report->nonce) : NULL;
         if (!job)
                 return -ESTALE;
         struct attempt_run *run = job->run;

@@ -14,16 +14,18 @@
 #include "common/file.h"
 #include "daemon/bus/accounts.h"
 #include "daemon/attempt/attempt.h"
-#include "daemon/attempt/ledger.h"
+#include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
 #include "daemon/base/process.h"
 #include "daemon/base/reserve.h"
 #include "daemon/plan/trash.h"
+#include "daemon/node/transition.h"
+#include "daemon/plan/schedule.h"
 
 /* ---- submit ---- */
 
 static int check_submitter(struct call *call) {
-        if (call->manager->draining)
+        if (call->node->draining)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STOPPING, "the daemon is shutting down");
         /* Without privileges every job runs as we do. */
         if (geteuid() != 0 && call->uid != geteuid())
@@ -36,7 +38,7 @@ static int check_submitter(struct call *call) {
 static int find_account(struct call *call, sd_bus_message *m, size_t size, const struct account **ret) {
         unsigned uid = (unsigned) call->uid;
 
-        int r = accounts_find(call->manager->accounts, call->uid, ret);
+        int r = accounts_find(call->node->accounts, call->uid, ret);
         if (r == -ESRCH)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "uid %u has no account here", uid);
         if (r == -EINPROGRESS) {
@@ -66,11 +68,11 @@ static int take_limits(const struct call *call, struct submission *submission, s
 
 /* Two trainers would take each other's checkpoints for their own. Another user's job keeps no one out: the folder's permissions and the
  * trainer's own lock there decide. */
-static const struct job *other_trainer_in(const struct manager *manager, const struct submission *s, uid_t uid) {
+static const struct job *other_trainer_in(const struct node *node, const struct submission *s, uid_t uid) {
         bool trains = job_kind_from_name(s->kind) != JOB_COMMAND;
 
-        for (size_t i = 0; s->run_dir && trains && i < store_count(manager->store); i++) {
-                const struct job *job = store_at(manager->store, i);
+        for (size_t i = 0; s->run_dir && trains && i < store_count(node->store); i++) {
+                const struct job *job = store_at(node->store, i);
                 if (job->kind != JOB_COMMAND && job->run_dir && job->uid == uid && !state_has_ended(job->state) &&
                     strcmp(job->run_dir, s->run_dir) == 0)
                         return job;
@@ -79,21 +81,21 @@ static const struct job *other_trainer_in(const struct manager *manager, const s
 }
 
 static void submitted(struct call *call, sd_bus_message *m) {
-        manager_enqueue(call->manager, call->job);
+        schedule_add(call->node, call->job);
         (void) sd_bus_reply_method_return(m, "t", call->job->id);
 }
 
 static int insert(struct call *call, sd_bus_message *m) {
-        struct manager *manager = call->manager;
+        struct node *node = call->node;
         const struct submission *s = call->submission;
         struct error error = {};
 
-        const struct job *other = other_trainer_in(manager, s, call->uid);
+        const struct job *other = other_trainer_in(node, s, call->uid);
         if (other)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC,
                                          "run_dir: job %" PRIu64 " (%s) trains there: expected a folder of its own",
                                          other->id, job_state_name(other->state));
-        int r = store_insert(manager->store, s, call->uid, call->gid, call->user, manager->options.launcher, &call->job,
+        int r = store_insert(node->store, s, call->uid, call->gid, call->user, node->options.launcher, &call->job,
                              &error);
         if (r < 0)
                 return r == -EDQUOT ? sd_bus_error_set(call->error, BERTD_ERROR_QUOTA, error.text)
@@ -105,7 +107,7 @@ static int insert(struct call *call, sd_bus_message *m) {
 }
 
 static int read_submission(struct call *call, sd_bus_message *m, struct submission *ret) {
-        const struct manager_options *options = &call->manager->options;
+        const struct node_options *options = &call->node->options;
         struct submit_host host = { .slots = options->slots,
                                     .gpus = options->gpus.n,
                                     .limits = options->launcher == LAUNCHER_SYSTEMD };
@@ -180,10 +182,10 @@ static int stop_job(struct call *call, enum job_event event, enum stop_wish wish
                 return r;
         if (state_holds_resources(job->state) && wish > job->wish)
                 job->wish = wish;
-        if (manager_move(call->manager, job, event, what) != STATE_MOVE && job->state == JOB_STOPPING)
-                store_note(call->manager->store, job, job->state, job_event_name(event), "");
+        if (node_move(call->node, job, event, what) != STATE_MOVE && job->state == JOB_STOPPING)
+                store_note(call->node->store, job, job->state, job_event_name(event), "");
         job->stop_due = job->state == JOB_STOPPING;
-        manager_plan_soon(call->manager);
+        node_plan_soon(call->node);
         return 0;
 }
 
@@ -232,7 +234,7 @@ static int read_resume(sd_bus_message *m, struct resume_options *o, sd_bus_error
 
 static int check_resume(struct call *call, const struct resume_options *o) {
         const struct job *job = call->job;
-        uint64_t slots = (uint64_t) o->ranks * job->threads, host = call->manager->options.slots;
+        uint64_t slots = (uint64_t) o->ranks * job->threads, host = call->node->options.slots;
 
         if (o->has_ranks && (o->ranks < 1 || o->ranks > BERTD_RANKS_MAX))
                 return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC, "ranks: is %u, expected 1 to %d",
@@ -263,16 +265,16 @@ int method_resume_job(struct call *call, sd_bus_message *m) {
         r = wait_for_exit(call);
         if (r != 0)
                 return r;
-        if (o.has_from && store_load_ledger(call->manager->store, job, &error) < 0)
+        if (o.has_from && store_load_ledger(call->node->store, job, &error) < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         r = check_resume(call, &o);
-        if (r >= 0 && call->loaded && store_check_share(call->manager->store, job, &error) < 0)
+        if (r >= 0 && call->loaded && store_check_share(call->node->store, job, &error) < 0)
                 r = sd_bus_error_set(call->error, BERTD_ERROR_QUOTA, error.text);
         if (r >= 0)
                 r = save(call);
         /* Where it is undone the job has ended again, and leaves memory as those do. */
         if (r >= 0 && call->loaded)
-                r = store_adopt(call->manager->store, job);
+                r = store_adopt(call->node->store, job);
         if (r < 0)
                 return r;
         call->loaded = NULL;
@@ -291,8 +293,8 @@ int method_resume_job(struct call *call, sd_bus_message *m) {
         job->history_from = job->attempt.number;
         job->exit_code = job->exit_class = -1;
         job->wait = (struct queue_entry) {};
-        (void) manager_move(call->manager, job, EVENT_RESUME, NULL);
-        manager_plan_soon(call->manager);
+        (void) node_move(call->node, job, EVENT_RESUME, NULL);
+        node_plan_soon(call->node);
         return 0;
 }
 
@@ -311,7 +313,7 @@ int method_checkpoint_job(struct call *call, sd_bus_message *m) {
 
 static void removed(struct call *call, sd_bus_message *m) {
         wait_fail(call->job, BERTD_ERROR_NO_SUCH_JOB, "the job was removed");
-        int r = trash_answer(call->manager->trash, call->job->id, m);
+        int r = trash_answer(call->node->trash, call->job->id, m);
         if (r < 0)
                 (void) sd_bus_reply_method_errno(m, r, NULL);
 }
@@ -323,8 +325,8 @@ int method_remove_job(struct call *call, sd_bus_message *m) {
         if (r != 0)
                 return r;
         call->done = removed;
-        reserve_spend(call->manager->reserve_fd);
-        return store_remove(call->manager->store, call->job);
+        reserve_spend(call->node->reserve_fd);
+        return store_remove(call->node->store, call->job);
 }
 
 int method_shutdown_daemon(struct call *call, sd_bus_message *m) {
@@ -337,6 +339,6 @@ int method_shutdown_daemon(struct call *call, sd_bus_message *m) {
                 return r;
         log_info("shutdown asked for by uid %u%s", (unsigned) call->uid, jobs ? ", jobs first" : "");
         (void) sd_bus_flush(call->peer->bus);
-        manager_shutdown(call->manager, jobs);
+        schedule_shutdown(call->node, jobs);
         return 1;
 }

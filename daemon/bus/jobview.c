@@ -120,9 +120,9 @@ static void add_command(sd_bus_message *m, int *r, const struct jobview_command 
 }
 
 /* Why GPUs that no job uses are not given to this one. */
-static void add_gpu_reasons(const struct manager *manager, const struct job *job, char *text, size_t size) {
-        for (uint32_t i = 0; job->wait.wait == WAIT_GPUS && i < manager->options.gpus.n; i++) {
-                const char *note = gpu_watch_note(manager->gpu_watch, i);
+static void add_gpu_reasons(const struct node *node, const struct job *job, char *text, size_t size) {
+        for (uint32_t i = 0; job->wait.wait == WAIT_GPUS && i < node->options.gpus.n; i++) {
+                const char *note = gpu_watch_note(node->gpu_watch, i);
                 size_t length = strlen(text);
                 if (note[0])
                         (void) snprintf(text + length, size - length, "; GPU %u: %s", i, note);
@@ -130,12 +130,12 @@ static void add_gpu_reasons(const struct manager *manager, const struct job *job
 }
 
 /* Of a death the owner and root read more than others (struct job). A transition that is not on the disk yet says so. */
-static void add_reason(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job, bool owner) {
+static void add_reason(sd_bus_message *m, int *r, const struct node *node, const struct job *job, bool owner) {
         char wait[512] = "", text[2048];
 
         if (job->state == JOB_QUEUED) {
-                (void) reason_of_waiting(&job->wait, manager_free_resources(manager), wait, sizeof(wait));
-                add_gpu_reasons(manager, job, wait, sizeof(wait));
+                (void) reason_of_waiting(&job->wait, node_free_resources(node), wait, sizeof(wait));
+                add_gpu_reasons(node, job, wait, sizeof(wait));
         }
         if (job->run && job->run->newer)
                 (void) snprintf(wait, sizeof(wait),
@@ -146,7 +146,7 @@ static void add_reason(sd_bus_message *m, int *r, const struct manager *manager,
         if (!own)
                 own = "";
         /* Nothing starts while a commit is outstanding. */
-        const char *storage = job->dirty || job->state == JOB_QUEUED ? manager->storage_error : "";
+        const char *storage = job->dirty || job->state == JOB_QUEUED ? node->storage_error : "";
         (void) snprintf(text, sizeof(text), "%s%s%s%s%s", wait, wait[0] && own[0] ? "; " : "", own,
                         storage[0] && (wait[0] || own[0]) ? "; " : "", storage);
         add_string(m, r, "reason", text);
@@ -223,17 +223,16 @@ static void add_running_on(sd_bus_message *m, int *r, const struct job *job) {
         add_u32(m, r, "runs_on", job->run->runs_on);
 }
 
-static void add_paths(sd_bus_message *m, int *r, const struct manager *manager, const struct job *job) {
-        cleanup_free char *run_dir = files_run_dir(manager->options.state_dir, job);
-        cleanup_free char *log =
-                job->attempt.number ? files_attempt_path(manager->options.state_dir, job, "log") : NULL;
+static void add_paths(sd_bus_message *m, int *r, const struct node *node, const struct job *job) {
+        cleanup_free char *run_dir = files_run_dir(node->options.state_dir, job);
+        cleanup_free char *log = job->attempt.number ? files_attempt_path(node->options.state_dir, job, "log") : NULL;
 
         add_string(m, r, "run_dir", run_dir);
         add_string(m, r, "log", log);
         add_string(m, r, "cwd", job->cwd);
 }
 
-int jobview_job(sd_bus_message *m, const struct manager *manager, const struct job *job, bool owner,
+int jobview_job(sd_bus_message *m, const struct node *node, const struct job *job, bool owner,
                 const struct jobview_command *command) {
         static const char *const launchers[] = LAUNCHER_NAMES;
 
@@ -243,7 +242,7 @@ int jobview_job(sd_bus_message *m, const struct manager *manager, const struct j
         add_string(m, &r, "user", job->user);
         add_u32(m, &r, "uid", job->uid);
         add_string(m, &r, "state", job_state_name(job->state));
-        add_reason(m, &r, manager, job, owner);
+        add_reason(m, &r, node, job, owner);
         add_string(m, &r, "kind", job_kind_name(job->kind));
         add_string(m, &r, "launcher", launchers[job->launcher]);
         add_i32(m, &r, "priority", job->priority);
@@ -259,7 +258,7 @@ int jobview_job(sd_bus_message *m, const struct manager *manager, const struct j
         add_end(m, &r, job, owner);
         add_limits(m, &r, job);
         add_running_on(m, &r, job);
-        add_paths(m, &r, manager, job);
+        add_paths(m, &r, node, job);
         add_u64(m, &r, "attempt_started", job->attempt.open ? job->attempt.started : 0);
         if (owner) {
                 add_string(m, &r, "status", job->status ? job->status : "");
@@ -288,63 +287,63 @@ int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *c) {
         return closed(m, r);
 }
 
-static uint32_t count_gpus(const struct manager *manager, enum gpu_state state) {
-        return (uint32_t) __builtin_popcountll(gpu_watch_blocked(manager->gpu_watch, state));
+static uint32_t count_gpus(const struct node *node, enum gpu_state state) {
+        return (uint32_t) __builtin_popcountll(gpu_watch_blocked(node->gpu_watch, state));
 }
 
 /* GPUs that jobs hold, but that are not in today's list: they are not given to others when they come back. */
-static size_t note_lost_gpus(const struct manager *manager, char texts[][GPU_NOTE_MAX + 16], size_t n) {
+static size_t note_lost_gpus(const struct node *node, char texts[][GPU_NOTE_MAX + 16], size_t n) {
         char name[GPU_NAME_MAX];
 
-        for (size_t i = 0; manager->gpus_lost > 0 && i < store_count(manager->store); i++) {
-                const struct job *job = store_at(manager->store, i);
+        for (size_t i = 0; node->gpus_lost > 0 && i < store_count(node->store); i++) {
+                const struct job *job = store_at(node->store, i);
                 const char *names = state_holds_resources(job->state) ? job->attempt.gpus : NULL;
-                while (n < GPU_NOTES_MAX && gpus_next_missing(&manager->options.gpus, &names, name))
+                while (n < GPU_NOTES_MAX && gpus_next_missing(&node->options.gpus, &names, name))
                         (void) snprintf(texts[n++], sizeof(texts[0]),
                                         "GPU %s: held by job %" PRIu64 ", but not listed any more", name, job->id);
         }
         return n;
 }
 
-static void add_gpu_notes(sd_bus_message *m, int *r, const struct manager *manager) {
+static void add_gpu_notes(sd_bus_message *m, int *r, const struct node *node) {
         char texts[GPU_NOTES_MAX][GPU_NOTE_MAX + 16];
         char *notes[GPU_NOTES_MAX + 1] = {};
         size_t n = 0;
 
-        gpu_watch_refresh(manager->gpu_watch);
-        for (uint32_t i = 0; i < manager->options.gpus.n; i++) {
-                const char *note = gpu_watch_note(manager->gpu_watch, i);
+        gpu_watch_refresh(node->gpu_watch);
+        for (uint32_t i = 0; i < node->options.gpus.n; i++) {
+                const char *note = gpu_watch_note(node->gpu_watch, i);
                 if (!note[0])
                         continue;
                 (void) snprintf(texts[n++], sizeof(texts[0]), "GPU %u: %s", i, note);
         }
-        n = note_lost_gpus(manager, texts, n);
+        n = note_lost_gpus(node, texts, n);
         for (size_t i = 0; i < n; i++)
                 notes[i] = texts[i];
         add_strings(m, r, "gpu_notes", notes);
 }
 
-int jobview_daemon(sd_bus_message *m, const struct manager *manager) {
+int jobview_daemon(sd_bus_message *m, const struct node *node) {
         uint64_t counts[JOB_STATE_MAX];
-        struct queue_free free = manager_free_resources(manager);
+        struct queue_free free = node_free_resources(node);
 
-        store_counts(manager->store, counts);
+        store_counts(node->store, counts);
         int r = opened(m);
         add_string(m, &r, "version", BERTD_VERSION);
         add_u32(m, &r, "protocol", BERTD_PROTOCOL);
         add_u32(m, &r, "pid", (uint32_t) getpid());
-        add_string(m, &r, "state_dir", manager->options.state_dir);
-        add_string(m, &r, "launcher", manager->launchers[manager->options.launcher]->name);
+        add_string(m, &r, "state_dir", node->options.state_dir);
+        add_string(m, &r, "launcher", node->launchers[node->options.launcher]->name);
         add_u32(m, &r, "slots", (uint32_t) free.slots_total);
-        add_u32(m, &r, "slots_used", (uint32_t) manager->slots_used);
+        add_u32(m, &r, "slots_used", (uint32_t) node->slots_used);
         add_u32(m, &r, "gpus", free.gpus_total);
-        add_u32(m, &r, "gpus_used", (uint32_t) __builtin_popcountll(manager->gpus_used));
-        add_u32(m, &r, "gpus_busy", count_gpus(manager, GPU_BUSY) + count_gpus(manager, GPU_UNKNOWN));
-        add_u32(m, &r, "gpus_quarantined", count_gpus(manager, GPU_QUARANTINED));
-        add_gpu_notes(m, &r, manager);
-        add_string(m, &r, "storage_error", manager->storage_error);
-        add_u64(m, &r, "keep_ended", manager->options.keep_ended);
-        add_u64(m, &r, "held", store_held(manager->store));
+        add_u32(m, &r, "gpus_used", (uint32_t) __builtin_popcountll(node->gpus_used));
+        add_u32(m, &r, "gpus_busy", count_gpus(node, GPU_BUSY) + count_gpus(node, GPU_UNKNOWN));
+        add_u32(m, &r, "gpus_quarantined", count_gpus(node, GPU_QUARANTINED));
+        add_gpu_notes(m, &r, node);
+        add_string(m, &r, "storage_error", node->storage_error);
+        add_u64(m, &r, "keep_ended", node->options.keep_ended);
+        add_u64(m, &r, "held", store_held(node->store));
         for (int i = 0; i < JOB_STATE_MAX; i++)
                 add_u32(m, &r, job_state_name((enum job_state) i), (uint32_t) counts[i]);
         return closed(m, r);

@@ -83,11 +83,11 @@ static int find_job(struct call *call, sd_bus_message *m, bool owner_only) {
         if (r < 0)
                 return r;
         struct error error = {};
-        call->job = store_find(call->manager->store, id);
-        if (store_is_removed(call->manager->store, id)) {
+        call->job = store_find(call->node->store, id);
+        if (store_is_removed(call->node->store, id)) {
                 call->job = NULL;
         } else if (!call->job) {
-                r = store_load(call->manager->store, id, &call->loaded, &error);
+                r = store_load(call->node->store, id, &call->loaded, &error);
                 call->job = call->loaded;
         }
         if (r < 0 && r != -ENOENT)
@@ -163,7 +163,7 @@ static void undo_change(struct change *change, const char *why) {
                 job_ledger_trim(call->job);
                 call->has_saved = false;
         } else if (call->inserted) {
-                store_drop(call->manager->store, call->job);
+                store_drop(call->node->store, call->job);
         }
         (void) sd_bus_reply_method_errorf(call->message, BERTD_ERROR_STORAGE, "%s: nothing was changed", why);
         call_free(call);
@@ -180,7 +180,7 @@ static size_t size_of(const struct call *call, bool unread) {
 int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *call, sd_bus_message *m)) {
         size_t size = size_of(from, apply == run_method);
 
-        if (!settle_has_room(from->manager->settle, from->uid, size))
+        if (!settle_has_room(from->node->settle, from->uid, size))
                 return sd_bus_error_set(from->error, BERTD_ERROR_STORAGE,
                                         "as many calls wait for state.db, or for jobs' on_exit, as may: nothing was "
                                         "changed; try again");
@@ -204,7 +204,7 @@ int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *c
         call->error = NULL;
         call->apply = apply;
         call->message = answered ? answered : sd_bus_message_ref(m);
-        settle_add(call->manager->settle, &call->change);
+        settle_add(call->node->settle, &call->change);
         return 1;
 }
 
@@ -215,13 +215,13 @@ static int run_at_once(struct call *call, sd_bus_message *m) {
         if (r < 0)
                 clean_error(call->error);
         call_clear(call);
-        bus_server_charge(call->manager->server, call->uid, clock_boottime_usec() - begin);
+        bus_server_charge(call->node->server, call->uid, clock_boottime_usec() - begin);
         return r;
 }
 
 static int dispatch(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
         struct peer *peer = userdata;
-        struct call call = { .manager = peer->manager,
+        struct call call = { .node = peer->node,
                              .peer = peer,
                              .uid = peer->uid,
                              .pid = peer->pid,

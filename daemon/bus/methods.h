@@ -15,7 +15,7 @@ static inline void cleanup_message_p(sd_bus_message **message) { (void) sd_bus_m
 
 struct call {
         struct change change; /* of a CHANGE only: then the call is on the heap */
-        struct manager *manager;
+        struct node *node;
         struct peer *peer; /* NULL in a CHANGE: the client may be gone by then */
         uid_t uid;         /* who calls, by the kernel's word */
         pid_t pid;

@@ -24,11 +24,11 @@ int method_get_job(struct call *call, sd_bus_message *m) {
         struct error error = {};
 
         if (call->owner &&
-            store_load_command(call->manager->store, call->job->id, &command.words, &command.size, &error) < 0)
+            store_load_command(call->node->store, call->job->id, &command.words, &command.size, &error) < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         int r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
-                r = jobview_job(reply, call->manager, call->job, call->owner, &command);
+                r = jobview_job(reply, call->node, call->job, call->owner, &command);
         free(command.words);
         return r < 0 ? r : send_reply(call, reply, (size_t) r);
 }
@@ -51,8 +51,7 @@ static int append_job(void *userdata, const struct job *job) {
         struct list_target *target = userdata;
         const struct call *call = target->call;
 
-        return note_size(target,
-                         jobview_job(target->reply, call->manager, job, call_may_act_for(call, job->uid), NULL));
+        return note_size(target, jobview_job(target->reply, call->node, job, call_may_act_for(call, job->uid), NULL));
 }
 
 int method_list_jobs(struct call *call, sd_bus_message *m) {
@@ -70,7 +69,7 @@ int method_list_jobs(struct call *call, sd_bus_message *m) {
         if (r < 0)
                 return r;
         struct list_target target = { .call = call, .reply = reply };
-        r = store_page(call->manager->store, first, MIN(max, BERTD_LIST_PAGE_MAX), open, append_job, &target, &error);
+        r = store_page(call->node->store, first, MIN(max, BERTD_LIST_PAGE_MAX), open, append_job, &target, &error);
         if (r < 0 && error.code)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         if (r >= 0)
@@ -107,8 +106,8 @@ int method_get_events(struct call *call, sd_bus_message *m) {
         if (r < 0)
                 return r;
         struct list_target target = { .call = call, .reply = reply };
-        r = store_events(call->manager->store, call->job->id, after, MIN(max, BERTD_LIST_PAGE_MAX), append_event,
-                         &target, &error);
+        r = store_events(call->node->store, call->job->id, after, MIN(max, BERTD_LIST_PAGE_MAX), append_event, &target,
+                         &error);
         if (r < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE,
                                         error.code ? error.text : "events cannot be read");
@@ -131,7 +130,7 @@ static int reply_checkpoints(struct call *call, sd_bus_message *m, uint64_t befo
         struct job *job = call->job;
         struct error error = {};
 
-        if (store_load_ledger(call->manager->store, job, &error) < 0)
+        if (store_load_ledger(call->node->store, job, &error) < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         int r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
@@ -158,7 +157,7 @@ int method_get_spec(struct call *call, sd_bus_message *m) {
         cleanup_free char *text = NULL;
         struct error error = {};
 
-        if (store_load_spec(call->manager->store, call->job->id, &text, &error) < 0)
+        if (store_load_spec(call->node->store, call->job->id, &text, &error) < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         cleanup_message sd_bus_message *reply = NULL;
         int r = sd_bus_message_new_method_return(m, &reply);
@@ -172,7 +171,7 @@ int method_get_daemon(struct call *call, sd_bus_message *m) {
 
         int r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
-                r = jobview_daemon(reply, call->manager);
+                r = jobview_daemon(reply, call->node);
         return r < 0 ? r : send_reply(call, reply, (size_t) r);
 }
 
@@ -196,8 +195,8 @@ int method_wait_change(struct call *call, sd_bus_message *m) {
         int r = sd_bus_message_read(m, "t", &known);
         if (r < 0)
                 return r;
-        if (known != call->manager->serial)
-                return sd_bus_reply_method_return(m, "t", call->manager->serial);
+        if (known != call->node->serial)
+                return sd_bus_reply_method_return(m, "t", call->node->serial);
         if (change_wait(call->peer, m) < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_QUOTA,
                                         "this connection waits for a change already; call again after its answer");
@@ -212,7 +211,7 @@ int method_find_by_name(struct call *call, sd_bus_message *m) {
         int r = sd_bus_message_read(m, "s", &name);
         if (r < 0)
                 return r;
-        r = store_find_name(call->manager->store, name, call->uid, &id, &error);
+        r = store_find_name(call->node->store, name, call->uid, &id, &error);
         if (r < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         if (id == 0)

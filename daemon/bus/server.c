@@ -43,7 +43,7 @@ struct parked {
 
 struct bus_server {
         struct allowance allowances[ALLOWANCES]; /* by uid; users who share a place share what is left */
-        struct manager *manager;
+        struct node *node;
         char *path;
         struct stat file; /* the socket that we bound there */
         struct socket_watch *watch;
@@ -111,7 +111,7 @@ int call_to_answer(sd_bus_message *call, sd_bus_message **ret) {
 static bool may_wait(const struct peer *peer) {
         unsigned all = 0, of_uid = 0;
 
-        for (const struct peer *p = peer->manager->server->peers; p; p = p->next) {
+        for (const struct peer *p = peer->node->server->peers; p; p = p->next) {
                 all += p->waits;
                 of_uid += p->uid == peer->uid ? p->waits : 0;
         }
@@ -161,7 +161,7 @@ void wait_fail(struct job *job, const char *name, const char *text) {
 }
 
 static void forget_waits(struct peer *peer) {
-        const struct store *store = peer->manager->store;
+        const struct store *store = peer->node->store;
 
         for (size_t i = 0; peer->waits > 0 && i < store_count(store); i++)
                 for (struct waiter **at = &store_at(store, i)->waiters; *at;) {
@@ -194,7 +194,7 @@ void bus_server_tell_change(struct bus_server *server, uint64_t serial) {
 /* ---- parked calls ---- */
 
 int peer_park(struct peer *peer, sd_bus_message *message, size_t size) {
-        struct parked **at = &peer->manager->server->parked;
+        struct parked **at = &peer->node->server->parked;
         size_t all = size, of_uid = size;
         unsigned n = 0, n_of_uid = 0;
 
@@ -234,7 +234,7 @@ static void parked_free(struct parked *parked) {
 }
 
 static void forget_parked(struct peer *peer) {
-        struct bus_server *server = peer->manager->server;
+        struct bus_server *server = peer->node->server;
 
         for (struct parked *parked; server && (parked = take_parked(server, peer, 0));)
                 parked_free(parked);
@@ -298,7 +298,7 @@ static int on_leave(sd_event_source *source, void *userdata) {
 
 void peer_doom(struct peer *peer) {
         peer->doomed = true;
-        (void) sd_event_source_set_enabled(peer->manager->server->reaper, SD_EVENT_ONESHOT);
+        (void) sd_event_source_set_enabled(peer->node->server->reaper, SD_EVENT_ONESHOT);
 }
 
 void bus_server_charge(struct bus_server *server, uid_t uid, uint64_t usec) {
@@ -384,12 +384,12 @@ static struct peer *slowest_reader(struct bus_server *server, uid_t uid, size_t 
 }
 
 static void drop_reader(struct peer *peer) {
-        tell_refusal(peer->manager->server, peer->uid, "replies are not read");
+        tell_refusal(peer->node->server, peer->uid, "replies are not read");
         peer_doom(peer);
 }
 
 void peer_note_reply(struct peer *peer, size_t size) {
-        struct bus_server *server = peer->manager->server;
+        struct bus_server *server = peer->node->server;
         size_t of_uid, all;
 
         if (!has_unread(peer))
@@ -410,7 +410,7 @@ void peer_note_reply(struct peer *peer, size_t size) {
 static void on_refused(void *userdata, const char *reason) {
         struct peer *peer = userdata;
 
-        tell_refusal(peer->manager->server, peer->uid, reason);
+        tell_refusal(peer->node->server, peer->uid, reason);
         peer_doom(peer);
 }
 
@@ -423,8 +423,7 @@ static int connect_bus(struct bus_server *server, struct peer *peer, int client)
 
         if (copy < 0)
                 return -errno;
-        int r = inlet_new(&server->inlets, server->manager->loop, copy, peer->uid, &inlet_owner, peer, &in,
-                          &peer->inlet);
+        int r = inlet_new(&server->inlets, server->node->loop, copy, peer->uid, &inlet_owner, peer, &in, &peer->inlet);
         if (r >= 0)
                 r = sd_bus_new(&peer->bus);
         if (r >= 0)
@@ -479,7 +478,7 @@ static int start_bus(struct bus_server *server, struct peer *peer, int fd) {
         if (r >= 0)
                 r = shrink_socket(fd);
         if (r >= 0)
-                r = sd_bus_attach_event(peer->bus, server->manager->loop, SD_EVENT_PRIORITY_NORMAL);
+                r = sd_bus_attach_event(peer->bus, server->node->loop, SD_EVENT_PRIORITY_NORMAL);
         return r;
 }
 
@@ -497,7 +496,7 @@ static void admit(struct bus_server *server, int connection) {
         struct peer *peer = calloc(1, sizeof(*peer));
         if (!peer)
                 return;
-        *peer = (struct peer) { .manager = server->manager, .uid = ucred.uid, .pid = ucred.pid };
+        *peer = (struct peer) { .node = server->node, .uid = ucred.uid, .pid = ucred.pid };
         int r = start_bus(server, peer, steal_fd(&fd));
         if (r < 0) {
                 log_error("a connection of uid %u failed: %s", (unsigned) ucred.uid, strerror(-r));
@@ -517,7 +516,7 @@ static int on_rested(sd_event_source *source, uint64_t usec, void *userdata) {
 
 /* Who waits in the queue would wake us for ever. */
 static void rest(struct bus_server *server) {
-        if (!server->rest && sd_event_add_time_relative(server->manager->loop, &server->rest, CLOCK_BOOTTIME, REST_USEC,
+        if (!server->rest && sd_event_add_time_relative(server->node->loop, &server->rest, CLOCK_BOOTTIME, REST_USEC,
                                                         REST_USEC / 10, on_rested, server) >= 0)
                 (void) sd_event_source_set_enabled(server->listen, SD_EVENT_OFF);
 }
@@ -559,7 +558,7 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
 static int start_listening(struct bus_server *server, int fd) {
         sd_event_source *source = NULL;
 
-        int r = sd_event_add_io(server->manager->loop, &source, fd, EPOLLIN, on_connection, server);
+        int r = sd_event_add_io(server->node->loop, &source, fd, EPOLLIN, on_connection, server);
         if (r < 0) {
                 (void) close(fd);
                 return r;
@@ -619,38 +618,38 @@ static int make_id(sd_id128_t *ret) {
 static int take_socket(const struct bus_server *server, int *ret, struct error *error) {
         if (server->bound)
                 return bus_socket_open(server->path, NULL, ret, error);
-        *ret = server->manager->options.passed_socket;
+        *ret = server->node->options.passed_socket;
         return fcntl(*ret, F_SETFL, O_NONBLOCK) < 0 ? error_errno(error, errno, "%s", server->path) : 0;
 }
 
-int bus_server_new(struct manager *manager, const char *path, struct bus_server **ret, struct error *error) {
+int bus_server_new(struct node *node, const char *path, struct bus_server **ret, struct error *error) {
         int fd;
         struct bus_server *server = calloc(1, sizeof(*server));
         if (!server)
                 return error_errno(error, ENOMEM, "%s", path);
 
-        server->manager = manager;
-        server->clients_max = manager->files.clients;
+        server->node = node;
+        server->clients_max = node->files.clients;
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         server->path = strdup(path);
-        server->bound = manager->options.passed_socket == 0;
+        server->bound = node->options.passed_socket == 0;
         int r = server->path ? take_socket(server, &fd, error) : error_errno(error, ENOMEM, "%s", path);
         if (r >= 0) {
                 r = start_listening(server, fd);
                 if (r >= 0)
                         r = make_id(&server->id);
                 if (r >= 0)
-                        r = socket_watch_new(manager->loop, server->path, restore_socket, server, &server->watch);
+                        r = socket_watch_new(node->loop, server->path, restore_socket, server, &server->watch);
                 if (r >= 0)
-                        r = sd_event_add_defer(manager->loop, &server->reaper, on_reap, server);
+                        r = sd_event_add_defer(node->loop, &server->reaper, on_reap, server);
                 if (r >= 0)
                         r = sd_event_source_set_enabled(server->reaper, SD_EVENT_OFF);
                 if (r >= 0)
-                        r = sd_event_add_exit(manager->loop, &server->leaver, on_leave, server);
+                        r = sd_event_add_exit(node->loop, &server->leaver, on_leave, server);
                 if (r >= 0)
                         r = sd_event_source_set_priority(server->leaver, SD_EVENT_PRIORITY_IMPORTANT);
                 if (r >= 0)
-                        r = inlets_new(&server->inlets, manager->loop);
+                        r = inlets_new(&server->inlets, node->loop);
                 if (r < 0)
                         (void) error_errno(error, -r, "%s", path);
         }

@@ -9,10 +9,10 @@
 
 #include <systemd/sd-bus.h>
 
-#include "daemon/manager.h"
+#include "daemon/node/node.h"
 
 struct peer {
-        struct manager *manager;
+        struct node *node;
         sd_bus *bus;
         struct inlet *inlet;
         uid_t uid; /* by the kernel's word */
@@ -33,7 +33,7 @@ struct waiter {
         struct waiter *next;
 };
 
-int bus_server_new(struct manager *manager, const char *path, struct bus_server **ret, struct error *error);
+int bus_server_new(struct node *node, const char *path, struct bus_server **ret, struct error *error);
 void bus_server_free(struct bus_server *server);
 
 /* Ends the connection once the handler that is running has returned. */

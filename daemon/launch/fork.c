@@ -101,7 +101,7 @@ static int on_report(sd_event_source *source, int fd, uint32_t revents, void *us
 }
 
 static int watch_report(struct attempt_run *run, int fd) {
-        int r = sd_event_add_io(run->manager->loop, &run->launch, fd, EPOLLIN, on_report, run);
+        int r = sd_event_add_io(run->node->loop, &run->launch, fd, EPOLLIN, on_report, run);
         if (r < 0)
                 return r;
         return sd_event_source_set_io_fd_own(run->launch, 1);
@@ -133,7 +133,7 @@ static __attribute__((noreturn)) void become_keeper(const struct launch *launch,
 
 static __attribute__((noreturn)) void keep(const struct attempt_run *run, const struct launch *launch, int report,
                                            int log, int writer) {
-        int lock = files_keep(run->manager->jobs_fd, run->job);
+        int lock = files_keep(run->node->jobs_fd, run->job);
 
         if (lock < 0)
                 child_fail(report, "keepers", -lock);
@@ -185,7 +185,7 @@ static int start(struct attempt_run *run, const struct launch *launch, struct er
                 return error_errno(error, errno, "pipe");
         cleanup_close int reader = fds[0], writer = fds[1];
         (void) fcntl(reader, F_SETFL, O_NONBLOCK);
-        cleanup_close int log = files_open_shim_log(run->manager->jobs_fd, run->job);
+        cleanup_close int log = files_open_shim_log(run->node->jobs_fd, run->job);
         int shim = fork_twice(run, launch, writer, log);
         if (shim < 0)
                 return error_errno(error, -shim, "fork");

@@ -24,8 +24,8 @@ struct launcher {
         bool private_shm; /* attempts see a /dev/shm of their own */
         /* −errno: no process was begun. */
         int (*start)(struct attempt_run *run, const struct launch *launch, struct error *error);
-        void (*forget)(struct attempt_run *run); /* drops what start left in the run; never touches the shim */
-        void (*kill)(struct manager *manager, struct job *job); /* all in it, asynchronously; may be NULL */
+        void (*forget)(struct attempt_run *run);          /* drops what start left in the run; never touches the shim */
+        void (*kill)(struct node *node, struct job *job); /* all in it, asynchronously; may be NULL */
 };
 
 extern const struct launcher launcher_fork, launcher_systemd;
@@ -36,13 +36,13 @@ int launcher_choose(const char *name, enum launcher_kind *ret, struct error *err
 /* Runs argv as the job's user in a unit of its own, outside bertd's sandbox, for at most so long. `began` is called when systemd
  * has taken it, `done` once, when it has ended or could not be begun; until then the caller keeps the task, which systemd_task_free forgets. NULL: it could not be begun. */
 struct systemd_task;
-struct systemd_task *systemd_task_run(struct manager *manager, const struct job *job, const char *name,
-                                      char *const *argv, char *const *environment, const char *cwd, uint64_t limit_usec,
+struct systemd_task *systemd_task_run(struct node *node, const struct job *job, const char *name, char *const *argv,
+                                      char *const *environment, const char *cwd, uint64_t limit_usec,
                                       void (*began)(void *userdata), void (*done)(void *userdata), void *userdata);
 void systemd_task_free(struct systemd_task *task);
 
 /* Name of the transient unit of the job's attempt; the caller frees. */
-char *launcher_unit_name(const struct manager *manager, const struct job *job);
+char *launcher_unit_name(const struct node *node, const struct job *job);
 
 /* Between fork and exec: group list, ids, umask and limits of the job's user. Returns 0 or −errno, `*ret_what` names the step. */
 int launcher_become(const struct job *job, const struct job_inputs *inputs, const char **ret_what);

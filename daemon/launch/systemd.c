@@ -27,8 +27,8 @@
 #define START_TIMEOUT_USEC (60 * USEC_PER_SEC)
 #define STOP_EXTENSIONS 4 /* how often the grace may be extended while a checkpoint is being written */
 
-char *launcher_unit_name(const struct manager *manager, const struct job *job) {
-        return format_string("bertd-%.8s-%" PRIu64 "-%u.service", store_instance(manager->store), job->id,
+char *launcher_unit_name(const struct node *node, const struct job *job) {
+        return format_string("bertd-%.8s-%" PRIu64 "-%u.service", store_instance(node->store), job->id,
                              job->attempt.number);
 }
 
@@ -57,19 +57,19 @@ static int open_bus(sd_bus **ret) {
 }
 
 /* systemd closes the connection when it re-executes: the next start opens another. */
-static int get_bus(struct manager *manager, sd_bus **ret) {
-        if (manager->systemd && sd_bus_is_open(manager->systemd) <= 0)
-                manager->systemd = sd_bus_close_unref(manager->systemd);
-        if (!manager->systemd) {
-                int r = open_bus(&manager->systemd);
+static int get_bus(struct node *node, sd_bus **ret) {
+        if (node->systemd && sd_bus_is_open(node->systemd) <= 0)
+                node->systemd = sd_bus_close_unref(node->systemd);
+        if (!node->systemd) {
+                int r = open_bus(&node->systemd);
                 if (r >= 0)
-                        r = sd_bus_attach_event(manager->systemd, manager->loop, SD_EVENT_PRIORITY_NORMAL);
+                        r = sd_bus_attach_event(node->systemd, node->loop, SD_EVENT_PRIORITY_NORMAL);
                 if (r < 0) {
-                        manager->systemd = sd_bus_close_unref(manager->systemd);
+                        node->systemd = sd_bus_close_unref(node->systemd);
                         return r;
                 }
         }
-        *ret = manager->systemd;
+        *ret = node->systemd;
         return 0;
 }
 
@@ -326,11 +326,11 @@ static int start(struct attempt_run *run, const struct launch *launch, struct er
         cleanup_message sd_bus_message *m = NULL;
         sd_bus *bus;
 
-        int r = get_bus(run->manager, &bus);
+        int r = get_bus(run->node, &bus);
         if (r < 0)
                 return error_errno(error, -r, "systemd cannot be reached");
         struct pending *pending = run->launcher_data = calloc(1, sizeof(*pending));
-        if (!pending || !(pending->unit = launcher_unit_name(run->manager, run->job)))
+        if (!pending || !(pending->unit = launcher_unit_name(run->node, run->job)))
                 return error_errno(error, ENOMEM, "StartTransientUnit");
         r = build_call(bus, pending->unit, run->job, launch, &m);
         if (r >= 0)
@@ -431,17 +431,17 @@ static int run_task(struct systemd_task *task, sd_bus *bus, const struct job *jo
 
 /* One of its own each time: a second task of the same attempt (rm of its scratch folder and of the job, on_exit of a job that has ended
  * again) may come while the first still runs, also one that an earlier bertd began. */
-static char *task_unit_name(const struct manager *manager, const struct job *job, const char *name) {
+static char *task_unit_name(const struct node *node, const struct job *job, const char *name) {
         uint32_t random;
 
         if (getrandom(&random, sizeof(random), 0) != sizeof(random))
                 return NULL;
-        return format_string("bertd-%.8s-%" PRIu64 "-%u-%s-%08" PRIx32 ".service", store_instance(manager->store),
-                             job->id, job->attempt.number, name, random);
+        return format_string("bertd-%.8s-%" PRIu64 "-%u-%s-%08" PRIx32 ".service", store_instance(node->store), job->id,
+                             job->attempt.number, name, random);
 }
 
-struct systemd_task *systemd_task_run(struct manager *manager, const struct job *job, const char *name,
-                                      char *const *argv, char *const *environment, const char *cwd, uint64_t limit_usec,
+struct systemd_task *systemd_task_run(struct node *node, const struct job *job, const char *name, char *const *argv,
+                                      char *const *environment, const char *cwd, uint64_t limit_usec,
                                       void (*began)(void *userdata), void (*done)(void *userdata), void *userdata) {
         sd_bus *bus;
         struct systemd_task *task = calloc(1, sizeof(*task));
@@ -453,8 +453,8 @@ struct systemd_task *systemd_task_run(struct manager *manager, const struct job 
         task->userdata = userdata;
         task->pending = calloc(1, sizeof(*task->pending));
         if (task->pending)
-                task->pending->unit = task_unit_name(manager, job, name);
-        int r = !task->pending || !task->pending->unit ? -ENOMEM : get_bus(manager, &bus);
+                task->pending->unit = task_unit_name(node, job, name);
+        int r = !task->pending || !task->pending->unit ? -ENOMEM : get_bus(node, &bus);
         if (r >= 0)
                 r = run_task(task, bus, job, argv, environment, cwd, limit_usec);
         if (r >= 0)
@@ -465,11 +465,11 @@ struct systemd_task *systemd_task_run(struct manager *manager, const struct job 
 }
 
 /* Everything in the unit, should its cgroup not be known to us. */
-static void kill_unit(struct manager *manager, struct job *job) {
+static void kill_unit(struct node *node, struct job *job) {
         sd_bus *bus;
-        cleanup_free char *unit = launcher_unit_name(manager, job);
+        cleanup_free char *unit = launcher_unit_name(node, job);
 
-        if (!unit || get_bus(manager, &bus) < 0)
+        if (!unit || get_bus(node, &bus) < 0)
                 return;
         int r = sd_bus_call_method_async(bus, NULL, SYSTEMD_SERVICE, "/org/freedesktop/systemd1", SYSTEMD_MANAGER,
                                          "KillUnit", NULL, NULL, "ssi", unit, "all", 9);

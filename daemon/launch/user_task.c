@@ -30,13 +30,13 @@
 #define TASK_SLACK_USEC (30 * USEC_PER_SEC) /* systemd's time to tell that one has ended */
 
 struct child {
-        struct manager *manager;
+        struct node *node;
         struct child *next; /* of the manager's */
         uint64_t job;
         uid_t uid;
         const char *what; /* static: "rm", "on-exit" */
         pid_t pid;
-        void (*began)(struct manager *manager, uint64_t job, bool started); /* called once, then NULL */
+        void (*began)(struct node *node, uint64_t job, bool started); /* called once, then NULL */
         bool ran;
         void (*done)(void *userdata, bool ran); /* called when it has ended, or NULL */
         void *userdata;
@@ -45,24 +45,24 @@ struct child {
 };
 
 /* NULL: no memory. */
-static struct child *child_new(struct manager *manager) {
+static struct child *child_new(struct node *node) {
         struct child *child = calloc(1, sizeof(*child));
 
         if (child) {
-                *child = (struct child) { .manager = manager, .next = manager->children };
-                manager->children = child;
+                *child = (struct child) { .node = node, .next = node->children };
+                node->children = child;
         }
         return child;
 }
 
 static void child_free(struct child *child) {
-        for (struct child **at = &child->manager->children; *at; at = &(*at)->next)
+        for (struct child **at = &child->node->children; *at; at = &(*at)->next)
                 if (*at == child) {
                         *at = child->next;
                         break;
                 }
-        if (child->manager->exits_wait)
-                manager_plan_soon(child->manager);
+        if (child->node->exits_wait)
+                node_plan_soon(child->node);
         (void) sd_event_source_disable_unref(child->source);
         (void) sd_event_source_disable_unref(child->timer);
         systemd_task_free(child->task);
@@ -70,12 +70,12 @@ static void child_free(struct child *child) {
 }
 
 static void tell_began(struct child *child, bool started) {
-        void (*began)(struct manager * manager, uint64_t job, bool started) = child->began;
+        void (*began)(struct node * node, uint64_t job, bool started) = child->began;
 
         child->began = NULL;
         child->ran = child->ran || started;
         if (began)
-                began(child->manager, child->job, started);
+                began(child->node, child->job, started);
 }
 
 static void task_began(void *userdata) { tell_began(userdata, true); }
@@ -134,17 +134,17 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
 }
 
 /* Takes `child` and what it holds; false: it was not begun. Under systemd in a unit of its own: bertd.service's sandbox is not for users' programs. */
-static bool spawn(struct manager *manager, const struct job *job, const char *name, char *const *argv,
+static bool spawn(struct node *node, const struct job *job, const char *name, char *const *argv,
                   char *const *environment, const char *cwd, uint64_t limit_usec, struct child *child) {
         child->job = job->id;
         child->uid = job->uid;
         child->what = name;
-        if (manager->options.launcher == LAUNCHER_SYSTEMD) {
-                child->task = systemd_task_run(manager, job, name, argv, environment, cwd, limit_usec, task_began,
-                                               ended, child);
+        if (node->options.launcher == LAUNCHER_SYSTEMD) {
+                child->task =
+                        systemd_task_run(node, job, name, argv, environment, cwd, limit_usec, task_began, ended, child);
                 if (!child->task ||
-                    sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME,
-                                               limit_usec + TASK_SLACK_USEC, 0, on_task_limit, child) < 0) {
+                    sd_event_add_time_relative(node->loop, &child->timer, CLOCK_BOOTTIME, limit_usec + TASK_SLACK_USEC,
+                                               0, on_task_limit, child) < 0) {
                         child_free(child);
                         return false;
                 }
@@ -154,8 +154,8 @@ static bool spawn(struct manager *manager, const struct job *job, const char *na
         if (child->pid == 0)
                 run(job, argv, environment, cwd);
         if (child->pid > 0 &&
-            sd_event_add_child(manager->loop, &child->source, child->pid, WEXITED, on_child, child) >= 0 &&
-            sd_event_add_time_relative(manager->loop, &child->timer, CLOCK_BOOTTIME, limit_usec, 0, on_limit, child) >=
+            sd_event_add_child(node->loop, &child->source, child->pid, WEXITED, on_child, child) >= 0 &&
+            sd_event_add_time_relative(node->loop, &child->timer, CLOCK_BOOTTIME, limit_usec, 0, on_limit, child) >=
                     0) {
                 tell_began(child, true);
                 return true;
@@ -168,17 +168,17 @@ static bool spawn(struct manager *manager, const struct job *job, const char *na
         return false;
 }
 
-void children_free(struct manager *manager) {
-        while (manager->children)
-                child_free(manager->children);
+void children_free(struct node *node) {
+        while (node->children)
+                child_free(node->children);
 }
 
-int child_remove_paths(struct manager *manager, const struct job *job, const char *name, const struct strv *paths,
+int child_remove_paths(struct node *node, const struct job *job, const char *name, const struct strv *paths,
                        void (*done)(void *userdata, bool ran), void *userdata) {
         static const char *const rm[] = { "/bin/rm", "-rf", "--one-file-system", "--" };
         const char *const environment[] = { "PATH=/usr/bin:/bin", NULL };
         cleanup_strv struct strv argv = {};
-        struct child *child = child_new(manager);
+        struct child *child = child_new(node);
 
         for (size_t i = 0; i < ELEMENTSOF(rm); i++)
                 strv_add(&argv, rm[i]);
@@ -191,26 +191,25 @@ int child_remove_paths(struct manager *manager, const struct job *job, const cha
         }
         child->done = done;
         child->userdata = userdata;
-        return spawn(manager, job, name, argv.words, (char *const *) environment, "/", REMOVE_LIMIT_USEC, child)
-                       ? 0
-                       : -EAGAIN;
+        return spawn(node, job, name, argv.words, (char *const *) environment, "/", REMOVE_LIMIT_USEC, child) ? 0
+                                                                                                              : -EAGAIN;
 }
 
-void child_count_exits(const struct manager *manager, uid_t uid, unsigned *all, unsigned *of_uid) {
-        for (const struct child *c = manager->children; c; c = c->next) {
+void child_count_exits(const struct node *node, uid_t uid, unsigned *all, unsigned *of_uid) {
+        for (const struct child *c = node->children; c; c = c->next) {
                 bool exits = c->what && strcmp(c->what, WHAT_ON_EXIT) == 0;
                 *all += exits;
                 *of_uid += exits && c->uid == uid;
         }
 }
 
-static int on_exit_environment(struct manager *manager, const struct job *job, struct strv *ret, struct error *error) {
+static int on_exit_environment(struct node *node, const struct job *job, struct strv *ret, struct error *error) {
         struct job_inputs inputs = {};
 
-        int r = store_load_inputs(manager->store, job->id, &inputs, error);
+        int r = store_load_inputs(node->store, job->id, &inputs, error);
         if (r < 0)
                 return r;
-        cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(manager->options.state_dir, job);
+        cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(node->options.state_dir, job);
         struct command_input input = { .job = job,
                                        .run_dir = run_dir ? run_dir : "/",
                                        .resume = "",
@@ -227,22 +226,22 @@ static int on_exit_environment(struct manager *manager, const struct job *job, s
         return r;
 }
 
-bool child_on_exit(struct manager *manager, const struct job *job, bool repeated,
-                   void (*began)(struct manager *manager, uint64_t job, bool started)) {
+bool child_on_exit(struct node *node, const struct job *job, bool repeated,
+                   void (*began)(struct node *node, uint64_t job, bool started)) {
         const char *const argv[] = { "/bin/sh", "-c", "exec \"$0\"", job->on_exit, NULL };
         cleanup_strv struct strv environment = {};
         struct error error = {};
 
-        int r = on_exit_environment(manager, job, &environment, &error);
+        int r = on_exit_environment(node, job, &environment, &error);
         if (repeated)
                 strv_add(&environment, BERTD_ENV_REPEATED "=1");
-        struct child *child = r < 0 || environment.failed ? NULL : child_new(manager);
+        struct child *child = r < 0 || environment.failed ? NULL : child_new(node);
         if (!child) {
                 log_error("job %" PRIu64 ": on_exit cannot be run: %s", job->id,
                           error.code ? error.text : "out of memory");
                 return false;
         }
         child->began = began;
-        return spawn(manager, job, WHAT_ON_EXIT, (char *const *) argv, environment.words, job->cwd, ON_EXIT_LIMIT_USEC,
+        return spawn(node, job, WHAT_ON_EXIT, (char *const *) argv, environment.words, job->cwd, ON_EXIT_LIMIT_USEC,
                      child);
 }

@@ -1,6 +1,6 @@
 /*
  * See on_exit.h. Role: when an on_exit is started; child.c starts it. Owns the turns that have been given and not been used
- * (manager->exit_turns), and the timer of those that could not be started.
+ * (node->exit_turns), and the timer of those that could not be started.
  * Invariant: nothing is started before the row that says so is durable.
  */
 #include "daemon/plan/on_exit.h"
@@ -16,15 +16,9 @@
 #define RETRY_MIN_USEC (10 * USEC_PER_SEC)
 #define RETRY_MAX_USEC (600 * USEC_PER_SEC)
 
-void on_exit_owe(struct job *job) {
-        job->exit_owed = job->on_exit ? EXIT_OWED_START : EXIT_OWED_NONE;
-        job->exit_phase = EXIT_WAITS;
-        job->exit_pause = job->exit_after = 0;
-}
-
 /* ---- turns ---- */
 
-static bool has_turn(const struct manager *m, uid_t uid) {
+static bool has_turn(const struct node *m, uid_t uid) {
         unsigned all = m->n_exit_turns, of_uid = 0;
 
         for (unsigned i = 0; i < m->n_exit_turns; i++)
@@ -33,12 +27,12 @@ static bool has_turn(const struct manager *m, uid_t uid) {
         return of_uid < BERTD_ON_EXIT_OF_UID_MAX && all < BERTD_ON_EXIT_MAX;
 }
 
-static void give_turn(struct manager *m, struct job *job) {
+static void give_turn(struct node *m, struct job *job) {
         m->exit_turns[m->n_exit_turns++] = job->uid;
         job->exit_phase = EXIT_TURN;
 }
 
-static void take_turn(struct manager *m, struct job *job) {
+static void take_turn(struct node *m, struct job *job) {
         unsigned i = 0;
 
         while (m->exit_turns[i] != job->uid)
@@ -47,10 +41,10 @@ static void take_turn(struct manager *m, struct job *job) {
         job->exit_phase = EXIT_WAITS;
 }
 
-static void set_owed(struct manager *m, struct job *job, enum exit_owed owed) {
+static void set_owed(struct node *m, struct job *job, enum exit_owed owed) {
         job->exit_owed = owed;
         store_mark(m->store, job);
-        manager_commit(m);
+        node_commit_soon(m);
 }
 
 static enum exit_owed before(enum exit_owed owed) {
@@ -60,21 +54,21 @@ static enum exit_owed before(enum exit_owed owed) {
 /* ---- what cannot be started now ---- */
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct manager *m = userdata;
+        struct node *m = userdata;
 
         m->exit_retry = sd_event_source_disable_unref(m->exit_retry);
-        manager_plan_soon(m);
+        node_plan_soon(m);
         return 0;
 }
 
-static void retry_later(struct manager *m, struct job *job) {
+static void retry_later(struct node *m, struct job *job) {
         job->exit_pause = MIN(MAX(job->exit_pause * 2, RETRY_MIN_USEC), RETRY_MAX_USEC);
         job->exit_after = clock_boottime_usec() + job->exit_pause;
         m->exits_wait = true;
-        manager_plan_soon(m);
+        node_plan_soon(m);
 }
 
-static void arm_retry(struct manager *m, uint64_t usec) {
+static void arm_retry(struct node *m, uint64_t usec) {
         m->exit_retry = sd_event_source_disable_unref(m->exit_retry);
         if (usec != UINT64_MAX && sd_event_add_time(m->loop, &m->exit_retry, CLOCK_BOOTTIME, usec, 0, on_retry, m) < 0)
                 log_error("on_exit: no timer: what could not be started is tried again when a job ends");
@@ -82,7 +76,7 @@ static void arm_retry(struct manager *m, uint64_t usec) {
 
 /* ---- the start ---- */
 
-static void began(struct manager *m, uint64_t id, bool started) {
+static void began(struct node *m, uint64_t id, bool started) {
         struct job *job = store_find(m->store, id);
 
         if (!job || job->exit_phase != EXIT_BEGINS)
@@ -97,7 +91,7 @@ static void began(struct manager *m, uint64_t id, bool started) {
                 retry_later(m, job);
 }
 
-static void begin(struct manager *m, struct job *job) {
+static void begin(struct node *m, struct job *job) {
         take_turn(m, job);
         /* The loop is over: nobody would watch it. The next bertd starts it. */
         if (sd_event_get_state(m->loop) == SD_EVENT_FINISHED) {
@@ -109,7 +103,7 @@ static void begin(struct manager *m, struct job *job) {
                 began(m, job->id, false);
 }
 
-void on_exit_next(struct manager *m, struct job *job) {
+void on_exit_next(struct node *m, struct job *job) {
         if (job->exit_owed == EXIT_OWED_NONE || job->exit_phase == EXIT_BEGINS || job->dirty)
                 return;
         if (job->exit_phase == EXIT_TURN) {
@@ -124,7 +118,7 @@ void on_exit_next(struct manager *m, struct job *job) {
         }
 }
 
-void on_exit_next_all(struct manager *m) {
+void on_exit_next_all(struct node *m) {
         bool wait = m->exits_wait;
         uint64_t earliest = UINT64_MAX, now = clock_boottime_usec();
 
@@ -139,13 +133,13 @@ void on_exit_next_all(struct manager *m) {
                 arm_retry(m, earliest);
 }
 
-void on_exit_adopt(struct manager *m, struct job *job) {
+void on_exit_adopt(struct node *m, struct job *job) {
         if (job->exit_owed == EXIT_OWED_REPEATED) {
                 log_error("job %" PRIu64 ": on_exit may have been started twice: it is not started again", job->id);
                 store_note(m->store, job, job->state, "on_exit", "not started again: it may have been started twice");
                 set_owed(m, job, EXIT_OWED_NONE);
         } else if (job->exit_owed != EXIT_OWED_NONE) {
                 m->exits_wait = true;
-                manager_plan_soon(m);
+                node_plan_soon(m);
         }
 }

@@ -19,6 +19,7 @@
 #include "daemon/plan/on_exit.h"
 #include "daemon/base/reserve.h"
 #include "daemon/plan/trash.h"
+#include "daemon/plan/schedule.h"
 
 #define RETRY_MIN_USEC USEC_PER_SEC
 #define RETRY_MAX_USEC (60 * USEC_PER_SEC)
@@ -31,8 +32,8 @@
 #define LAST_PAUSE_USEC 20000
 
 struct settle {
-        struct manager *manager;
-        sd_event_source *source, *retry;
+        struct node *node;
+        sd_event_source *retry;
         uint64_t retry_usec;
         struct change *first, **last; /* that wait, in their order */
         struct change *held;          /* that are asked again later */
@@ -52,16 +53,16 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-int settle_new(struct manager *manager, struct settle **ret) {
+int settle_new(struct node *node, struct settle **ret) {
         struct settle *s = calloc(1, sizeof(*s));
         if (!s)
                 return -ENOMEM;
 
-        *s = (struct settle) { .manager = manager, .last = &s->first };
+        *s = (struct settle) { .node = node, .last = &s->first };
         /* Of the same priority as the sources that ask for it: those that were ready before it come first, none can starve it. */
-        int r = sd_event_add_defer(manager->loop, &s->source, on_settle, s);
+        int r = sd_event_add_defer(node->loop, &node->commit_source, on_settle, s);
         if (r >= 0)
-                r = sd_event_source_set_enabled(s->source, SD_EVENT_OFF);
+                r = sd_event_source_set_enabled(node->commit_source, SD_EVENT_OFF);
         if (r < 0) {
                 free(s);
                 return r;
@@ -72,13 +73,13 @@ int settle_new(struct manager *manager, struct settle **ret) {
 
 /* ---- effects ---- */
 
-static void tell(struct manager *m, struct job *job) {
+static void tell(struct node *m, struct job *job) {
         bool ended = state_has_ended(job->state);
 
         if (ended || job->state == JOB_PAUSED)
                 wait_answer(job);
         if (ended && job->on_exit)
-                manager_plan_soon(m); /* where it leaves memory, once nothing of it is owed */
+                node_plan_soon(m); /* where it leaves memory, once nothing of it is owed */
         on_exit_next(m, job);
         if (job->stop_due && job->state == JOB_STOPPING)
                 attempt_stop(job);
@@ -88,7 +89,7 @@ static void tell(struct manager *m, struct job *job) {
 }
 
 /* What the commit has made true. */
-static void tell_all(struct manager *m) {
+static void tell_all(struct node *m) {
         struct job *job;
 
         for (size_t i = 0; (job = store_flushed(m->store, i)); i++)
@@ -99,9 +100,9 @@ static void tell_all(struct manager *m) {
 
 static void arm_retry(struct settle *s, uint64_t usec) {
         s->retry = sd_event_source_disable_unref(s->retry);
-        if (sd_event_get_state(s->manager->loop) == SD_EVENT_FINISHED)
+        if (sd_event_get_state(s->node->loop) == SD_EVENT_FINISHED)
                 return;
-        int r = sd_event_add_time_relative(s->manager->loop, &s->retry, CLOCK_BOOTTIME, usec, 0, on_retry, s);
+        int r = sd_event_add_time_relative(s->node->loop, &s->retry, CLOCK_BOOTTIME, usec, 0, on_retry, s);
         if (r < 0)
                 log_error("timer: %s", strerror(-r));
 }
@@ -112,12 +113,12 @@ static void forget_lock(struct settle *s) {
 }
 
 static void note_success(struct settle *s) {
-        struct manager *m = s->manager;
+        struct node *m = s->node;
 
         if (m->storage_error[0] || s->busy_told)
                 log_info("state.db can be written again");
         if (m->storage_error[0] || s->busy_since > 0)
-                manager_plan_soon(m); /* what has waited for this */
+                node_plan_soon(m); /* what has waited for this */
         m->storage_error[0] = '\0';
         forget_lock(s);
         s->retry_usec = 0;
@@ -129,7 +130,7 @@ static void note_success(struct settle *s) {
 
 /* Only what is still marked is tried again: a change that was undone is its caller's to repeat. */
 static void note_failure(struct settle *s, const char *why) {
-        struct manager *m = s->manager;
+        struct node *m = s->node;
 
         forget_lock(s);
         if (!store_pending(m->store))
@@ -162,7 +163,7 @@ static void ask_held(struct settle *s, uint64_t since) {
                 append(s, change);
         }
         if (s->first)
-                settle_soon(s);
+                node_commit_soon(s->node);
 }
 
 static int on_held(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -182,7 +183,7 @@ static void hold(struct settle *s, struct change *change) {
         change->next = *at;
         *at = change;
         s->held_timer = sd_event_source_disable_unref(s->held_timer);
-        if (sd_event_add_time(s->manager->loop, &s->held_timer, CLOCK_BOOTTIME, s->held->waited + SETTLE_BUSY_USEC, 1,
+        if (sd_event_add_time(s->node->loop, &s->held_timer, CLOCK_BOOTTIME, s->held->waited + SETTLE_BUSY_USEC, 1,
                               on_held, s) < 0)
                 ask_held(s, UINT64_MAX);
 }
@@ -203,7 +204,7 @@ static struct change *take_first(struct settle *s) {
 static struct change *apply_all(struct settle *s, unsigned *ret_n) {
         struct change *applied = NULL;
 
-        for (unsigned i = 0; s->first && i < WAITING_MAX && !store_is_heavy(s->manager->store); i++) {
+        for (unsigned i = 0; s->first && i < WAITING_MAX && !store_is_heavy(s->node->store); i++) {
                 struct change *change = take_first(s);
                 uid_t uid = change->uid;
                 uint64_t begin = clock_boottime_usec();
@@ -212,7 +213,7 @@ static struct change *apply_all(struct settle *s, unsigned *ret_n) {
                 if (r > 0)
                         hold(s, change);
                 if (r != 0) {
-                        bus_server_charge(s->manager->server, uid, usec);
+                        bus_server_charge(s->node->server, uid, usec);
                         continue;
                 }
                 change->usec = usec;
@@ -221,7 +222,7 @@ static struct change *apply_all(struct settle *s, unsigned *ret_n) {
                 (*ret_n)++;
         }
         if (s->first)
-                settle_soon(s); /* the rest, after others had their turn */
+                node_commit_soon(s->node); /* the rest, after others had their turn */
         return applied;
 }
 
@@ -244,7 +245,7 @@ static void conclude(struct settle *s, struct change *applied, const char *why, 
         while (list) {
                 struct change *change = list;
                 list = change->next;
-                bus_server_charge(s->manager->server, change->uid, change->usec + usec_each);
+                bus_server_charge(s->node->server, change->uid, change->usec + usec_each);
                 if (why)
                         change->undo(change, why);
                 else
@@ -262,7 +263,7 @@ static void refuse_until(struct settle *s, uint64_t since, const char *why) {
 }
 
 static void tell_lock(struct settle *s, const char *why) {
-        struct manager *m = s->manager;
+        struct node *m = s->node;
 
         if (!s->busy_told)
                 log_error("%s: what is to be written waits for it", why);
@@ -281,7 +282,7 @@ static void wait_for_lock(struct settle *s, const char *why) {
                 refuse_until(s, now - SETTLE_BUSY_USEC, why);
         if (now - s->busy_since >= LOCK_QUIET_USEC)
                 tell_lock(s, why);
-        if (s->first || store_pending(s->manager->store)) {
+        if (s->first || store_pending(s->node->store)) {
                 uint64_t most = s->first ? LOCK_MAX_USEC : LOCK_ALONE_MAX_USEC;
                 s->busy_pause = MIN(MAX(s->busy_pause * 2, (uint64_t) LOCK_MIN_USEC), most);
                 arm_retry(s, s->busy_pause);
@@ -305,7 +306,7 @@ bool settle_has_room(const struct settle *s, uid_t uid, size_t size) {
 }
 
 bool settle_now(struct settle *s) {
-        struct manager *m = s->manager;
+        struct node *m = s->node;
         struct error error = {};
         unsigned n = 0;
 
@@ -313,7 +314,7 @@ bool settle_now(struct settle *s) {
         if ((s->first || store_pending(m->store)) && store_begin(m->store, &error) == -EBUSY) {
                 wait_for_lock(s, error.text);
                 if (m->draining)
-                        manager_check_drained(m);
+                        schedule_check_drained(m);
                 return false;
         }
         error = (struct error) {};
@@ -337,11 +338,9 @@ bool settle_now(struct settle *s) {
                 note_failure(s, error.text);
         }
         if (m->draining)
-                manager_check_drained(m);
+                schedule_check_drained(m);
         return r >= 0;
 }
-
-void settle_soon(struct settle *s) { (void) sd_event_source_set_enabled(s->source, SD_EVENT_ONESHOT); }
 
 void settle_add(struct settle *s, struct change *change) {
         change->waited = clock_boottime_usec();
@@ -349,12 +348,12 @@ void settle_add(struct settle *s, struct change *change) {
         if (s->waiting >= WAITING_MAX && s->busy_since == 0)
                 (void) settle_now(s);
         else
-                settle_soon(s);
+                node_commit_soon(s->node);
 }
 
 /* ---- the end ---- */
 
-static void log_not_kept(const struct manager *m, const char *why) {
+static void log_not_kept(const struct node *m, const char *why) {
         for (size_t i = 0; i < store_count(m->store); i++) {
                 const struct job *job = store_at(m->store, i);
                 if (job->dirty)
@@ -374,7 +373,7 @@ static bool settle_last(struct settle *s) {
                 kept = settle_now(s);
         }
         /* What the commit has brought about is marked again. */
-        return kept && store_pending(s->manager->store) ? settle_now(s) : kept;
+        return kept && store_pending(s->node->store) ? settle_now(s) : kept;
 }
 
 void settle_free(struct settle *s) {
@@ -382,8 +381,8 @@ void settle_free(struct settle *s) {
                 return;
         bool kept = settle_last(s);
         if (!kept)
-                log_not_kept(s->manager, s->manager->storage_error);
-        (void) sd_event_source_disable_unref(s->source);
+                log_not_kept(s->node, s->node->storage_error);
+        s->node->commit_source = sd_event_source_disable_unref(s->node->commit_source);
         (void) sd_event_source_disable_unref(s->retry);
         (void) sd_event_source_disable_unref(s->held_timer);
         free(s);

@@ -1,6 +1,6 @@
 /*
- * One commit a turn of the loop (contracts C2, C3). Whatever changes a job marks it (manager_move, store_note, store_mark) and
- * calls manager_commit; a source of the loop then writes all that is marked in one transaction. What others are told of a change
+ * One commit a turn of the loop (contracts C2, C3). Whatever changes a job marks it (node_move, store_note, store_mark) and
+ * calls node_commit_soon; a source of the loop then writes all that is marked in one transaction. What others are told of a change
  * follows that commit: answers, waits, on_exit, the launch of an attempt, the stop of a shim.
  *
  * A client's call that changes something is a struct change: it waits for that source, so that between its work in memory and the
@@ -15,7 +15,7 @@
 #define DAEMON_SETTLE_H
 
 #include "common/clock.h"
-#include "daemon/manager.h"
+#include "daemon/node/node.h"
 
 #define SETTLE_BUSY_USEC (8 * USEC_PER_SEC) /* less than any client waits for an answer */
 
@@ -35,7 +35,7 @@ struct change {
 
 struct settle;
 
-int settle_new(struct manager *manager, struct settle **ret);
+int settle_new(struct node *node, struct settle **ret);
 /* What is marked and asked for is written a last time; what cannot be is named in the log. */
 void settle_free(struct settle *settle);
 
@@ -47,9 +47,6 @@ void settle_add(struct settle *settle, struct change *change);
 
 /* What the held changes wait for may have come. */
 void settle_held(struct settle *settle);
-
-/* Commits at the end of this turn. */
-void settle_soon(struct settle *settle);
 
 /* Commits now; true = what was marked or asked for is durable. Frees no job that is in memory, unless it was removed. */
 bool settle_now(struct settle *settle);

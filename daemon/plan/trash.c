@@ -47,7 +47,7 @@ struct removal_call {
 };
 
 struct trash {
-        struct manager *manager;
+        struct node *node;
         struct removal_call *calls;
         sd_event_source *source;
         struct batch *batches[TRASH_BUSY_MAX];
@@ -114,8 +114,8 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 static void try_later(struct trash *trash) {
-        if (!trash->retry && sd_event_add_time_relative(trash->manager->loop, &trash->retry, CLOCK_BOOTTIME, RETRY_USEC,
-                                                        0, on_retry, trash) < 0)
+        if (!trash->retry && sd_event_add_time_relative(trash->node->loop, &trash->retry, CLOCK_BOOTTIME, RETRY_USEC, 0,
+                                                        on_retry, trash) < 0)
                 log_error("trash: no timer: folders that were not removed are tried again when others are");
 }
 
@@ -129,7 +129,7 @@ static void on_removed(void *userdata, bool ran) {
                 const struct batch_row *row = &batch->rows[i];
                 if (row->whole && rmdir(row->whole) < 0 && errno != ENOENT)
                         log_error("%s: cannot be removed: %m", row->whole);
-                (void) store_trash_done(trash->manager->store, row->id, row->next); /* without memory: once more */
+                (void) store_trash_done(trash->node->store, row->id, row->next); /* without memory: once more */
         }
         answer_all(trash, batch);
         for (size_t i = 0; i < TRASH_BUSY_MAX; i++)
@@ -137,11 +137,11 @@ static void on_removed(void *userdata, bool ran) {
                         trash->batches[i] = NULL;
         batch_free(batch);
         if (ran)
-                manager_commit(trash->manager);
+                node_commit_soon(trash->node);
 }
 
 static void add_paths(struct batch *batch, struct batch_row *to, const struct trash_row *row, size_t n) {
-        char *folder = files_job_dir(batch->trash->manager->options.state_dir, row->job);
+        char *folder = files_job_dir(batch->trash->node->options.state_dir, row->job);
 
         batch->paths.failed |= !folder;
         if (folder && row->first == 0)
@@ -186,7 +186,7 @@ static struct batch *next_batch(struct trash *trash) {
         for (size_t i = 0; i < TRASH_BUSY_MAX; i++)
                 if (trash->batches[i])
                         busy[n++] = trash->batches[i]->job.uid;
-        int r = store_trash(trash->manager->store, busy, n, take_row, batch, &error);
+        int r = store_trash(trash->node->store, busy, n, take_row, batch, &error);
         if (r < 0 && r != -ENOBUFS)
                 log_error("%s", error.text);
         if (batch->n_rows > 0 && batch->job.user && !batch->paths.failed)
@@ -200,7 +200,7 @@ static bool begin(struct trash *trash, struct batch **at) {
         if (!*at)
                 return false;
         (void) snprintf((*at)->name, sizeof((*at)->name), "rm-%d-%" PRIu64, (int) getpid(), trash->begun++);
-        if (child_remove_paths(trash->manager, &(*at)->job, (*at)->name, &(*at)->paths, on_removed, *at) >= 0)
+        if (child_remove_paths(trash->node, &(*at)->job, (*at)->name, &(*at)->paths, on_removed, *at) >= 0)
                 return true;
         answer_all(trash, *at);
         batch_free(steal_pointer(at));
@@ -210,21 +210,21 @@ static bool begin(struct trash *trash, struct batch **at) {
 
 static int on_trash(sd_event_source *source, void *userdata) {
         struct trash *trash = userdata;
-        bool more = store_has_trash(trash->manager->store) && !trash->retry;
+        bool more = store_has_trash(trash->node->store) && !trash->retry;
 
-        for (size_t i = 0; i < TRASH_BUSY_MAX && more && !store_pending(trash->manager->store); i++)
+        for (size_t i = 0; i < TRASH_BUSY_MAX && more && !store_pending(trash->node->store); i++)
                 if (!trash->batches[i])
                         more = begin(trash, &trash->batches[i]);
         return 0;
 }
 
-int trash_new(struct manager *manager, struct trash **ret) {
+int trash_new(struct node *node, struct trash **ret) {
         struct trash *trash = calloc(1, sizeof(*trash));
         if (!trash)
                 return -ENOMEM;
 
-        trash->manager = manager;
-        int r = sd_event_add_defer(manager->loop, &trash->source, on_trash, trash);
+        trash->node = node;
+        int r = sd_event_add_defer(node->loop, &trash->source, on_trash, trash);
         if (r >= 0)
                 r = sd_event_source_set_enabled(trash->source, SD_EVENT_OFF);
         if (r >= 0)

@@ -7,11 +7,11 @@
 
 #include <systemd/sd-bus.h>
 
-#include "daemon/manager.h"
+#include "daemon/node/node.h"
 
 struct trash;
 
-int trash_new(struct manager *manager, struct trash **ret);
+int trash_new(struct node *node, struct trash **ret);
 void trash_soon(struct trash *trash); /* after a commit; NULL is fine */
 /* The call, Remove, is answered when the job's folder is gone or could not be removed; its row of trash is durable. −errno: it is not. */
 int trash_answer(struct trash *trash, uint64_t job, sd_bus_message *call);

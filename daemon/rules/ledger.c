@@ -1,5 +1,5 @@
 /* See ledger.h. Owns nothing. Invariant: what was set aside (demoted, abandoned) is never made good by a file. */
-#include "daemon/attempt/ledger.h"
+#include "daemon/rules/ledger.h"
 
 #include <inttypes.h>
 #include <stdio.h>
