@@ -21,7 +21,6 @@
 #include "common/parse.h"
 #include "common/utf8.h"
 #include "daemon/attempt/end.h"
-#include "daemon/bus/server.h"
 #include "daemon/launch/cgroup.h"
 #include "daemon/attempt/command.h"
 #include "daemon/attempt/folder.h"
@@ -226,6 +225,54 @@ static int gather_command(struct node *node, struct job *job, struct launch_part
         return r < 0 ? r : p->shim_argv.failed ? error_errno(error, ENOMEM, "command") : 0;
 }
 
+/* Takes the pidfd. */
+static int watch_pidfd(struct attempt_run *run, int pidfd, sd_event_io_handler_t handler) {
+        cleanup_close int fd = pidfd;
+
+        run->pidfd = sd_event_source_disable_unref(run->pidfd);
+        int r = sd_event_add_io(run->node->loop, &run->pidfd, fd, EPOLLIN, handler, run);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_io_fd_own(run->pidfd, 1);
+        (void) steal_fd(&fd);
+        return 0;
+}
+
+static void launch_failed(struct attempt_run *run, const char *text) {
+        char reason[512];
+
+        (void) snprintf(reason, sizeof(reason), "cannot be started: %.480s", text);
+        attempt_over(run, EXIT_CLASS_LAUNCH, reason);
+}
+
+/* ---- what the launcher tells ---- */
+
+/* Without a watch the hello's time limit is what ends a shim that is never heard. */
+static void on_launched(void *userdata, pid_t shim) {
+        struct attempt_run *run = userdata;
+        int fd = shim > 0 ? process_pidfd(shim) : -1;
+
+        if (fd < 0)
+                return;
+        /* What the launcher has to say about an exec that failed comes first. */
+        if (watch_pidfd(run, fd, on_unheard_shim_gone) < 0 ||
+            sd_event_source_set_priority(run->pidfd, SD_EVENT_PRIORITY_IDLE) < 0)
+                log_error("job %" PRIu64 ": the shim's launch cannot be watched", run->job->id);
+}
+
+static void on_launch_failed(void *userdata, const char *text) {
+        struct attempt_run *run = userdata;
+
+        if (run->phase == PHASE_LAUNCHING)
+                launch_failed(run, text);
+}
+
+static void on_launch_refused(void *userdata, const char *text) { attempt_over(userdata, EXIT_CLASS_STOPPED, text); }
+
+static const struct launch_events launch_events = { .launched = on_launched,
+                                                    .failed = on_launch_failed,
+                                                    .refused = on_launch_refused };
+
 static int launch(struct attempt_run *run, struct error *error) {
         struct node *node = run->node;
         struct job *job = run->job;
@@ -255,10 +302,17 @@ static int launch(struct attempt_run *run, struct error *error) {
         job_ledger_trim(job);
         if (r < 0)
                 return r;
-        struct launch l = {
-                .shim = node->shim, .argv = &p.shim_argv, .environment = &p.environment, .inputs = &p.inputs
-        };
-        return launcher->start(run, &l, error);
+        cleanup_close int log = launcher->needs_log ? files_open_shim_log(node->jobs_fd, job) : -1;
+        const struct launch_request request = { .node = node,
+                                                .job = job,
+                                                .shim = node->shim,
+                                                .argv = &p.shim_argv,
+                                                .environment = &p.environment,
+                                                .inputs = &p.inputs,
+                                                .log = log,
+                                                .events = &launch_events,
+                                                .userdata = run };
+        return launcher->start(&request, &run->launch, error);
 }
 
 void attempt_launch(struct attempt_run *run) {
@@ -272,30 +326,10 @@ void attempt_launch(struct attempt_run *run) {
         if (r == -ENOSPC || r == -EDQUOT)
                 attempt_over(run, EXIT_CLASS_DISK_FULL, error.text);
         else if (r < 0)
-                attempt_launch_failed(run, error.text);
-}
-
-void attempt_launch_failed(struct attempt_run *run, const char *text) {
-        char reason[512];
-
-        (void) snprintf(reason, sizeof(reason), "cannot be started: %.480s", text);
-        attempt_over(run, EXIT_CLASS_LAUNCH, reason);
+                launch_failed(run, error.text);
 }
 
 /* ---- adoption ---- */
-
-/* Takes the pidfd. */
-static int watch_pidfd(struct attempt_run *run, int pidfd, sd_event_io_handler_t handler) {
-        cleanup_close int fd = pidfd;
-
-        run->pidfd = sd_event_source_disable_unref(run->pidfd);
-        int r = sd_event_add_io(run->node->loop, &run->pidfd, fd, EPOLLIN, handler, run);
-        if (r < 0)
-                return r;
-        (void) sd_event_source_set_io_fd_own(run->pidfd, 1);
-        (void) steal_fd(&fd);
-        return 0;
-}
 
 static int watch_shim(struct attempt_run *run, int pidfd) {
         int r = watch_pidfd(run, pidfd, on_shim_gone);
@@ -303,18 +337,6 @@ static int watch_shim(struct attempt_run *run, int pidfd) {
         if (r >= 0)
                 run->phase = PHASE_LIVE;
         return r;
-}
-
-/* Without a watch the hello's time limit is what ends a shim that is never heard. */
-void attempt_launched(struct attempt_run *run, pid_t shim) {
-        int fd = shim > 0 ? process_pidfd(shim) : -1;
-
-        if (fd < 0)
-                return;
-        /* What the launcher has to say about an exec that failed comes first. */
-        if (watch_pidfd(run, fd, on_unheard_shim_gone) < 0 ||
-            sd_event_source_set_priority(run->pidfd, SD_EVENT_PRIORITY_IDLE) < 0)
-                log_error("job %" PRIu64 ": the shim's launch cannot be watched", run->job->id);
 }
 
 /* Only the attempt's own: a hello may come from any process of the user, and what is noted here is killed as root. */
@@ -433,7 +455,7 @@ static int meet_newer(struct attempt_run *run, const char *version, uint32_t *re
                 (void) snprintf(text, sizeof(text), "%s is of bertd %s, newer than this bertd %s: restart bertd",
                                 strrchr(run->node->shim, '/') + 1, version, BERTD_VERSION);
                 *ret_answer = BERTD_ATTEMPT_STOP;
-                attempt_launch_failed(run, text);
+                launch_failed(run, text);
                 return 0;
         }
         if (!run->newer)
@@ -447,7 +469,7 @@ static int meet_newer(struct attempt_run *run, const char *version, uint32_t *re
         return run->newer ? -EPROTONOSUPPORT : -ENOMEM;
 }
 
-int attempt_hello(struct node *node, struct peer *peer, uid_t uid, pid_t pid, uint64_t id, uint32_t number,
+int attempt_hello(struct node *node, struct shim_link *link, uid_t uid, pid_t pid, uint64_t id, uint32_t number,
                   const char *nonce, const char *version, uint32_t *ret_answer) {
         char name[VERSION_SIZE];
         uint64_t protocol;
@@ -473,12 +495,12 @@ int attempt_hello(struct node *node, struct peer *peer, uid_t uid, pid_t pid, ui
         }
         if (job->state != JOB_STOPPING)
                 run->timer = sd_event_source_disable_unref(run->timer);
-        if (run->peer && run->peer != peer)
-                peer_doom(run->peer); /* one connection a shim */
-        if (peer->job != id)
-                attempt_peer_gone(peer); /* one job a connection: it was another's shim before */
-        run->peer = peer;
-        peer_set_job(peer, id);
+        if (run->link && run->link != link)
+                run->link->calls->drop(run->link); /* one connection a shim */
+        if (link->job != id)
+                attempt_link_gone(node, link); /* one job a connection: it was another's shim before */
+        run->link = link;
+        link->job = id;
         if (protocol > BERTD_SHIM_PROTOCOL)
                 return meet_newer(run, name, ret_answer);
         free(run->newer);
@@ -525,7 +547,7 @@ void attempt_stop(struct job *job) {
                 attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it began");
                 return;
         }
-        if (now && (!run->peer || run->newer)) {
+        if (now && (!run->link || run->newer)) {
                 attempt_over(run, EXIT_CLASS_KILLED, "killed on request");
                 return;
         }
@@ -534,21 +556,21 @@ void attempt_stop(struct job *job) {
                 (void) pidfd_send_signal(sd_event_source_get_io_fd(run->pidfd), SIGCONT, NULL, 0);
         if (run->newer)
                 stop_by_signal(run);
-        else if (run->peer)
-                peer_send_stop(run->peer, now ? 0 : grace);
+        else if (run->link)
+                run->link->calls->stop(run->link, now ? 0 : grace);
 }
 
 int attempt_checkpoint(struct job *job) {
-        if (!job->run || !job->run->peer || job->run->newer || job->run->phase != PHASE_LIVE)
+        if (!job->run || !job->run->link || job->run->newer || job->run->phase != PHASE_LIVE)
                 return -ENOTCONN;
-        return peer_send_checkpoint(job->run->peer);
+        return job->run->link->calls->checkpoint(job->run->link);
 }
 
-void attempt_peer_gone(struct peer *peer) {
-        struct job *job = store_find(peer->node->store, peer->job);
+void attempt_link_gone(struct node *node, struct shim_link *link) {
+        struct job *job = store_find(node->store, link->job);
 
-        if (job && job->run && job->run->peer == peer)
-                job->run->peer = NULL;
+        if (job && job->run && job->run->link == link)
+                job->run->link = NULL;
 }
 
 void attempt_run_free(struct attempt_run *run) {
@@ -559,7 +581,7 @@ void attempt_run_free(struct attempt_run *run) {
         (void) sd_event_source_disable_unref(run->sweeper);
         const struct launcher *launcher = launcher_of(run);
         if (launcher)
-                launcher->forget(run);
+                launcher->forget(run->launch);
         free(run->cgroup);
         free(run->newer);
         run->job->run = NULL;

@@ -14,9 +14,8 @@
 
 #include "daemon/rules/goodput.h"
 #include "daemon/rules/ledger.h"
+#include "daemon/attempt/shim_link.h"
 #include "daemon/node/node.h"
-
-struct peer;
 
 enum attempt_phase {
         PHASE_COMMITTING, /* the intent is not durable yet */
@@ -29,12 +28,11 @@ struct attempt_run {
         struct node *node;
         struct job *job;
         enum attempt_phase phase;
-        struct peer *peer;        /* the shim's connection, NULL while it has none */
+        struct shim_link *link;   /* NULL while it has none */
         sd_event_source *pidfd;   /* owns its fd */
         sd_event_source *timer;   /* hello, stop or sweep limit, by phase */
         uint64_t deadline_usec;   /* of that limit, boot time */
-        sd_event_source *launch;  /* the launcher's answer; owned by the launcher's callback data */
-        void *launcher_data;      /* the launcher's own, freed by its `forget` */
+        struct launch *launch;    /* that is under way; freed by the launcher's `forget` */
         char *cgroup;             /* systemd launcher: the unit's, else NULL */
         sd_event_source *sweeper; /* the helper that sweeps, without a cgroup */
         pid_t sweeper_pid;
@@ -58,16 +56,12 @@ void attempt_start(struct node *node, struct job *job, uint64_t gpu_mask);
 /* The intent has become durable: launch. */
 void attempt_launch(struct attempt_run *run);
 
-/* The launcher's words: it failed (text), or the shim is this process (0: not known), whose death before its hello counts. */
-void attempt_launch_failed(struct attempt_run *run, const char *text);
-void attempt_launched(struct attempt_run *run, pid_t shim);
-
 /* After a daemon's start: takes over what lives, closes what died. */
 void attempt_adopt(struct node *node, struct job *job);
 
 /* The shim's hello. `*ret_answer` is BERTD_ATTEMPT_GO or _STOP; −EPERM: not the job's user; −EPROTONOSUPPORT: it is newer than we are and
  * is left running. */
-int attempt_hello(struct node *node, struct peer *peer, uid_t uid, pid_t pid, uint64_t job, uint32_t number,
+int attempt_hello(struct node *node, struct shim_link *link, uid_t uid, pid_t pid, uint64_t job, uint32_t number,
                   const char *nonce, const char *version, uint32_t *ret_answer);
 
 struct attempt_report {
@@ -95,7 +89,7 @@ void attempt_stop(struct job *job);
 int attempt_checkpoint(struct job *job);
 
 /* The connection is gone. */
-void attempt_peer_gone(struct peer *peer);
+void attempt_link_gone(struct node *node, struct shim_link *link);
 
 /* Remaining time by the mean step time of this run, in seconds; 0 = unknown. */
 uint64_t attempt_eta_sec(const struct job *job);

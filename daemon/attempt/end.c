@@ -19,10 +19,10 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "daemon/bus/server.h"
 #include "daemon/launch/cgroup.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/attempt/folder.h"
+#include "daemon/launch/keeper.h"
 #include "daemon/launch/launcher.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
@@ -294,8 +294,9 @@ static void close_attempt(struct attempt_run *run) {
         struct step_clock clock = run->clock;
         bool asked = run->asked;
 
-        if (run->peer)
-                peer_doom(run->peer); /* whoever holds it now is no shim: it would be counted as nobody's */
+        if (run->link)
+                run->link->calls->drop(
+                        run->link); /* whoever holds it now is no shim: it would be counted as nobody's */
         attempt_run_free(run);
         if (files_close_attempt(node->jobs_fd, job, &error) < 0)
                 log_error("%s", error.text);
@@ -446,13 +447,13 @@ static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
                            .nonce = a->nonce,
                            .shim = { .pid = a->pid, .start = a->pid_start },
                            .limit_usec = limit_usec - SWEEPER_SLACK_USEC };
-        pid_t keeper = files_keeper(run->node->jobs_fd, run->job);
+        pid_t keeper = keeper_find(run->node->jobs_fd, run->job);
 
         /* First who it is, then whether it still holds its lock: so the number cannot change hands in between. */
         int known = keeper > 0 ? proc_stat(keeper, &s.keeper) : -ESRCH;
         if (known < 0 && known != -ESRCH)
                 return known;
-        if (known < 0 || files_keeper(run->node->jobs_fd, run->job) != keeper)
+        if (known < 0 || keeper_find(run->node->jobs_fd, run->job) != keeper)
                 s.keeper.pid = 0;
         pid_t pid = sweep_start(&s);
         if (pid < 0)
@@ -500,7 +501,8 @@ void attempt_over(struct attempt_run *run, enum exit_class exit_class, const cha
         run->timer = sd_event_source_disable_unref(run->timer);
         const struct launcher *launcher = run->node->launchers[run->job->launcher];
         if (launcher) {
-                launcher->forget(run);
+                launcher->forget(run->launch);
+                run->launch = NULL;
                 if (launcher->kill)
                         launcher->kill(run->node, run->job);
         }

@@ -381,28 +381,6 @@ int files_read_exit(int jobs_fd, struct job *job, const char *run_dir, bool *ret
         return r < 0 ? error_prefix(error, "exit.json") : 0;
 }
 
-/* A record lock: it dies with its process, and outlives an exec. */
-static struct flock keeper_lock(const struct job *job) {
-        return (struct flock) { .l_type = F_WRLCK,
-                                .l_whence = SEEK_SET,
-                                .l_start = (off_t) ((job->id & INT32_MAX) << 32 | job->attempt.number),
-                                .l_len = 1 };
-}
-
-int files_keep(int jobs_fd, const struct job *job) {
-        struct flock lock = keeper_lock(job);
-        cleanup_close int fd = openat(jobs_fd, "keepers", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-
-        return fd < 0 || fcntl(fd, F_SETLK, &lock) < 0 ? -errno : steal_fd(&fd);
-}
-
-pid_t files_keeper(int jobs_fd, const struct job *job) {
-        struct flock lock = keeper_lock(job);
-        cleanup_close int fd = openat(jobs_fd, "keepers", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-
-        return fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK ? 0 : lock.l_pid;
-}
-
 static int open_lock(int folder) { return open_inside(folder, "lock", O_RDWR | O_NONBLOCK | O_NOCTTY); }
 
 /* 1 locked by us now, 0 held by another, −errno. */

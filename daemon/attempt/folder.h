@@ -56,11 +56,6 @@ int files_use_record(const char *text, size_t size, struct job *job, const char 
 /* The same of exit.json. −ENOENT: there is none. */
 int files_read_exit(int jobs_fd, struct job *job, const char *run_dir, bool *ret_requested, struct error *error);
 
-/* The keeper of the attempt (launcher_fork.c) holds a byte of STATE/jobs/keepers, a file of bertd's own, for life: so the kernel names
- * it, over a restart of bertd, too. files_keep, in the keeper: an fd that it keeps, or −errno. files_keeper: 0 = there is none. */
-int files_keep(int jobs_fd, const struct job *job);
-pid_t files_keeper(int jobs_fd, const struct job *job);
-
 /* Does a process hold the attempt's lock? */
 bool files_is_locked(int jobs_fd, const struct job *job);
 

@@ -311,11 +311,28 @@ int method_checkpoint_job(struct call *call, sd_bus_message *m) {
         return call_reply_nothing(m);
 }
 
+static void folder_gone(void *userdata, enum trash_end end, const char *folder) {
+        sd_bus_message *m = userdata;
+
+        if (end == TRASH_LEFT)
+                (void) sd_bus_reply_method_errorf(m, BERTD_ERROR_STORAGE,
+                                                  "the job is forgotten, but not all of %s could be removed", folder);
+        else if (end == TRASH_GONE)
+                (void) sd_bus_reply_method_return(m, "");
+        (void) sd_bus_message_unref(m);
+}
+
 static void removed(struct call *call, sd_bus_message *m) {
+        sd_bus_message *answered = NULL;
+
         wait_fail(call->job, BERTD_ERROR_NO_SUCH_JOB, "the job was removed");
-        int r = trash_answer(call->node->trash, call->job->id, m);
-        if (r < 0)
+        int r = call_to_answer(m, &answered);
+        if (r >= 0)
+                r = trash_ask(call->node->trash, call->job->id, folder_gone, answered);
+        if (r < 0) {
+                (void) sd_bus_message_unref(answered);
                 (void) sd_bus_reply_method_errno(m, r, NULL);
+        }
 }
 
 int method_remove_job(struct call *call, sd_bus_message *m) {

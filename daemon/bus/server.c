@@ -181,8 +181,8 @@ int change_wait(struct peer *peer, sd_bus_message *message) {
         return call_to_answer(message, &peer->change);
 }
 
-void bus_server_tell_change(struct bus_server *server, uint64_t serial) {
-        for (struct peer *peer = server ? server->peers : NULL; peer; peer = peer->next) {
+static void tell_change(struct bus_server *server, uint64_t serial) {
+        for (struct peer *peer = server->peers; peer; peer = peer->next) {
                 if (!peer->change)
                         continue;
                 (void) sd_bus_reply_method_return(peer->change, "t", serial);
@@ -260,7 +260,7 @@ void bus_server_resume(struct bus_server *server, uid_t uid) {
 /* ---- peers ---- */
 
 static void peer_free(struct peer *peer) {
-        attempt_peer_gone(peer);
+        attempt_link_gone(peer->node, &peer->link);
         forget_waits(peer);
         (void) sd_bus_message_unref(peer->change);
         forget_parked(peer);
@@ -302,11 +302,8 @@ void peer_doom(struct peer *peer) {
 }
 
 void bus_server_charge(struct bus_server *server, uid_t uid, uint64_t usec) {
-        if (server)
-                inlets_charge(&server->inlets, uid, usec);
+        inlets_charge(&server->inlets, uid, usec);
 }
-
-void peer_set_job(struct peer *peer, uint64_t job) { peer->job = job; }
 
 static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
         peer_doom(userdata);
@@ -328,20 +325,24 @@ static int call_shim(struct peer *peer, const char *member, const char *types, u
         return r < 0 ? r : 0;
 }
 
-void peer_send_stop(struct peer *peer, uint64_t grace_usec) {
-        int r = call_shim(peer, "Stop", "t", grace_usec);
+static void send_stop(struct shim_link *link, uint64_t grace_usec) {
+        int r = call_shim((struct peer *) link, "Stop", "t", grace_usec);
         if (r < 0)
-                log_error("job %" PRIu64 ": Stop cannot be sent: %s", peer->job, strerror(-r));
+                log_error("job %" PRIu64 ": Stop cannot be sent: %s", link->job, strerror(-r));
 }
 
-int peer_send_checkpoint(struct peer *peer) { return call_shim(peer, "Checkpoint", "", 0); }
+static int send_checkpoint(struct shim_link *link) { return call_shim((struct peer *) link, "Checkpoint", "", 0); }
+
+static void drop_link(struct shim_link *link) { peer_doom((struct peer *) link); }
+
+const struct shim_link_calls peer_shim_calls = { .stop = send_stop, .checkpoint = send_checkpoint, .drop = drop_link };
 
 /* The shims of open attempts are bounded by the host's slots: they take no user's share. Others leave some to root. */
 static bool is_full(const struct bus_server *server, uid_t uid) {
         unsigned all = 0, of_uid = 0;
 
         for (const struct peer *p = server->peers; p; p = p->next) {
-                if (p->job != 0)
+                if (p->link.job != 0)
                         continue;
                 all++;
                 of_uid += p->uid == uid;
@@ -496,7 +497,9 @@ static void admit(struct bus_server *server, int connection) {
         struct peer *peer = calloc(1, sizeof(*peer));
         if (!peer)
                 return;
-        *peer = (struct peer) { .node = server->node, .uid = ucred.uid, .pid = ucred.pid };
+        *peer = (struct peer) {
+                .link.calls = &peer_shim_calls, .node = server->node, .uid = ucred.uid, .pid = ucred.pid
+        };
         int r = start_bus(server, peer, steal_fd(&fd));
         if (r < 0) {
                 log_error("a connection of uid %u failed: %s", (unsigned) ucred.uid, strerror(-r));
@@ -622,6 +625,14 @@ static int take_socket(const struct bus_server *server, int *ret, struct error *
         return fcntl(*ret, F_SETFL, O_NONBLOCK) < 0 ? error_errno(error, errno, "%s", server->path) : 0;
 }
 
+static void on_charge(void *userdata, uid_t uid, uint64_t usec) { bus_server_charge(userdata, uid, usec); }
+
+static void on_change(void *userdata, uint64_t serial) { tell_change(userdata, serial); }
+
+static void on_rest(struct job *job) { wait_answer(job); }
+
+static const struct node_listener listener = { .charge = on_charge, .changed = on_change, .rests = on_rest };
+
 int bus_server_new(struct node *node, const char *path, struct bus_server **ret, struct error *error) {
         int fd;
         struct bus_server *server = calloc(1, sizeof(*server));
@@ -657,6 +668,8 @@ int bus_server_new(struct node *node, const char *path, struct bus_server **ret,
                 bus_server_free(server);
                 return r;
         }
+        node->listener = &listener;
+        node->listener_data = server;
         *ret = server;
         return 0;
 }
@@ -664,6 +677,7 @@ int bus_server_new(struct node *node, const char *path, struct bus_server **ret,
 void bus_server_free(struct bus_server *server) {
         if (!server)
                 return;
+        server->node->listener = NULL;
         socket_watch_free(server->watch);
         (void) sd_event_source_disable_unref(server->listen);
         (void) sd_event_source_disable_unref(server->rest);

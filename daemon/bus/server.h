@@ -9,15 +9,16 @@
 
 #include <systemd/sd-bus.h>
 
+#include "daemon/attempt/shim_link.h"
 #include "daemon/node/node.h"
 
 struct peer {
+        struct shim_link link; /* first: a shim's peer is its link */
         struct node *node;
         sd_bus *bus;
         struct inlet *inlet;
         uid_t uid; /* by the kernel's word */
         pid_t pid;
-        uint64_t job;           /* whose shim it is, 0 = a client */
         unsigned waits;         /* Wait calls that are not yet answered */
         sd_bus_message *change; /* its WaitChange, NULL = none */
         size_t unread;          /* bytes of replies since sd-bus had none left to write */
@@ -42,19 +43,14 @@ void peer_doom(struct peer *peer);
 /* A call of that user took so long. */
 void bus_server_charge(struct bus_server *server, uid_t uid, uint64_t usec);
 
-void peer_set_job(struct peer *peer, uint64_t job);
-
-/* One-way calls to the shim's org.bertd1.Attempt; losses are the caller's timer's business. */
-void peer_send_stop(struct peer *peer, uint64_t grace_usec);
-int peer_send_checkpoint(struct peer *peer);
+/* What an attempt asks of its shim through the peer's link: Stop and Checkpoint of org.bertd1.Attempt. */
+extern const struct shim_link_calls peer_shim_calls;
 
 /* So many bytes more were given to its bus, or may be by now. Who reads too little is dropped at the end of this iteration. */
 void peer_note_reply(struct peer *peer, size_t size);
 
 /* Keeps a WaitChange for the next one; −EBUSY: there is one already. */
 int change_wait(struct peer *peer, sd_bus_message *message);
-/* Answers all that wait. The server may be NULL. */
-void bus_server_tell_change(struct bus_server *server, uint64_t serial);
 
 /* A call to be answered later, without what it carries, which may be large; the caller unrefs. */
 int call_to_answer(sd_bus_message *call, sd_bus_message **ret);

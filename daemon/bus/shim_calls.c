@@ -17,7 +17,8 @@ int method_hello(struct call *call, sd_bus_message *m) {
 
         int r = sd_bus_message_read(m, "tuss", &job, &number, &nonce, &version);
         if (r >= 0)
-                r = attempt_hello(call->node, call->peer, call->uid, call->pid, job, number, nonce, version, &answer);
+                r = attempt_hello(call->node, &call->peer->link, call->uid, call->pid, job, number, nonce, version,
+                                  &answer);
         if (r == -EPERM)
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         if (r == -EPROTONOSUPPORT)

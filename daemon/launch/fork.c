@@ -4,7 +4,7 @@
  * Between init and the shim stays the keeper, a process of bertd's own user: as a subreaper it gets what a killed shim leaves behind, so
  * that its descendants are the attempt's processes, whatever they did to their environment or session.
  * The shim's pid comes through a second pipe: one that dies before its hello is known at once.
- * Owns: the first pipe's event source, in run->launch. Invariant: only async-signal-safe work and the user database between fork and exec
+ * Owns: the first pipe's event source, in the launch. Invariant: only async-signal-safe work and the user database between fork and exec
  * (bertd has one thread).
  */
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -25,7 +26,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/inherited.h"
-#include "daemon/attempt/folder.h"
+#include "daemon/launch/keeper.h"
 #include "daemon/launch/launcher.h"
 #include "daemon/base/log.h"
 
@@ -65,60 +66,85 @@ static __attribute__((noreturn)) void child_fail(int report, const char *what, i
         _exit(127);
 }
 
-static __attribute__((noreturn)) void child(const struct attempt_run *run, const struct launch *launch, int report,
-                                            int log) {
+static __attribute__((noreturn)) void child(const struct launch_request *request, int report) {
         const char *what;
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
         inherited_drop_signals();
         if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
-            dup2(log >= 0 ? log : null, STDERR_FILENO) < 0)
+            dup2(request->log >= 0 ? request->log : null, STDERR_FILENO) < 0)
                 child_fail(report, "/dev/null", errno);
         close_others(report);
-        int r = launcher_become(run->job, launch->inputs, &what);
+        int r = launcher_become(request->job, request->inputs, &what);
         if (r < 0)
                 child_fail(report, what, -r);
         /* The shim goes to the job's folder itself and says so if it cannot. */
         if (chdir("/") < 0)
                 child_fail(report, "/", errno);
-        (void) execve(launch->shim, launch->argv->words, launch->environment->words);
-        child_fail(report, launch->shim, errno);
+        (void) execve(request->shim, request->argv->words, request->environment->words);
+        child_fail(report, request->shim, errno);
+}
+
+struct launch {
+        const struct launch_events *events;
+        void *userdata;
+        sd_event_source *report; /* owns its fd */
+};
+
+static void forget(struct launch *launch) {
+        if (!launch)
+                return;
+        (void) sd_event_source_disable_unref(launch->report);
+        free(launch);
 }
 
 static int on_report(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        struct attempt_run *run = userdata;
+        struct launch *launch = userdata;
         char text[256];
 
         ssize_t n = read(fd, text, sizeof(text) - 1);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return 0;
-        run->launch = sd_event_source_unref(run->launch);
+        launch->report = sd_event_source_disable_unref(launch->report);
         if (n > 0) {
                 text[n] = '\0';
-                attempt_launch_failed(run, text);
+                launch->events->failed(launch->userdata, text);
         }
         return 0;
 }
 
-static int watch_report(struct attempt_run *run, int fd) {
-        int r = sd_event_add_io(run->node->loop, &run->launch, fd, EPOLLIN, on_report, run);
-        if (r < 0)
-                return r;
-        return sd_event_source_set_io_fd_own(run->launch, 1);
+/* Takes the fd. Without it a shim that could not be executed is known by its death. */
+static struct launch *watch_report(const struct launch_request *request, int reader) {
+        cleanup_close int fd = reader;
+        struct launch *launch = calloc(1, sizeof(*launch));
+
+        if (launch)
+                *launch = (struct launch) { .events = request->events, .userdata = request->userdata };
+        int r = !launch ? -ENOMEM
+                        : sd_event_add_io(request->node->loop, &launch->report, fd, EPOLLIN, on_report, launch);
+        if (r >= 0)
+                r = sd_event_source_set_io_fd_own(launch->report, 1);
+        if (r >= 0) {
+                (void) steal_fd(&fd);
+                return launch;
+        }
+        log_error("job %" PRIu64 ": the shim's launch cannot be watched: %s", request->job->id, strerror(-r));
+        forget(launch);
+        return NULL;
 }
 
 /* Of the program of the shim, to be small; it has nothing to do but to wait for its children, and ends with the last of them. Its
  * arguments are the shim's, for people who look at it. */
-static __attribute__((noreturn)) void become_keeper(const struct launch *launch, int report, int lock) {
+static __attribute__((noreturn)) void become_keeper(const struct launch_request *request, int report, int lock) {
         static const int ignored[] = { SIGHUP, SIGINT, SIGTERM };
         char *const environment[] = { NULL };
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         struct strv argv = {};
 
-        strv_add(&argv, launch->argv->words[0]);
+        strv_add(&argv, request->argv->words[0]);
         strv_add(&argv, "--keep");
-        for (size_t i = 1; i < launch->argv->n; i++)
-                strv_add(&argv, launch->argv->words[i]);
+        for (size_t i = 1; i < request->argv->n; i++)
+                strv_add(&argv, request->argv->words[i]);
         inherited_drop_signals();
         for (size_t i = 0; i < ELEMENTSOF(ignored); i++)
                 (void) signal(ignored[i], SIG_IGN);
@@ -127,13 +153,12 @@ static __attribute__((noreturn)) void become_keeper(const struct launch *launch,
                 child_fail(report, "keeper", errno);
         if (argv.failed)
                 child_fail(report, "keeper", ENOMEM);
-        (void) execve(launch->shim, argv.words, environment);
-        child_fail(report, launch->shim, errno);
+        (void) execve(request->shim, argv.words, environment);
+        child_fail(report, request->shim, errno);
 }
 
-static __attribute__((noreturn)) void keep(const struct attempt_run *run, const struct launch *launch, int report,
-                                           int log, int writer) {
-        int lock = files_keep(run->node->jobs_fd, run->job);
+static __attribute__((noreturn)) void keep(const struct launch_request *request, int report, int writer) {
+        int lock = keeper_hold(request->node->jobs_fd, request->job);
 
         if (lock < 0)
                 child_fail(report, "keepers", -lock);
@@ -144,14 +169,14 @@ static __attribute__((noreturn)) void keep(const struct attempt_run *run, const 
                 child_fail(report, "fork", errno);
         if (shim == 0) {
                 (void) close(writer);
-                child(run, launch, report, log);
+                child(request, report);
         }
         (void) write_all(writer, &shim, sizeof(shim));
-        become_keeper(launch, report, lock);
+        become_keeper(request, report, lock);
 }
 
 /* Returns the shim's pid, 0 where it was not begun: then the report says why. */
-static int fork_twice(struct attempt_run *run, const struct launch *launch, int report, int log) {
+static int fork_twice(const struct launch_request *request, int report) {
         int fds[2];
         pid_t shim = 0;
 
@@ -168,7 +193,7 @@ static int fork_twice(struct attempt_run *run, const struct launch *launch, int 
                 if (keeper < 0)
                         child_fail(report, "fork", errno);
                 if (keeper == 0)
-                        keep(run, launch, report, log, writer);
+                        keep(request, report, writer);
                 _exit(0);
         }
         (void) close(steal_fd(&writer));
@@ -178,26 +203,19 @@ static int fork_twice(struct attempt_run *run, const struct launch *launch, int 
         return read(reader, &shim, sizeof(shim)) == sizeof(shim) ? shim : 0;
 }
 
-static int start(struct attempt_run *run, const struct launch *launch, struct error *error) {
+static int start(const struct launch_request *request, struct launch **ret, struct error *error) {
         int fds[2];
 
         if (pipe2(fds, O_CLOEXEC) < 0)
                 return error_errno(error, errno, "pipe");
         cleanup_close int reader = fds[0], writer = fds[1];
         (void) fcntl(reader, F_SETFL, O_NONBLOCK);
-        cleanup_close int log = files_open_shim_log(run->node->jobs_fd, run->job);
-        int shim = fork_twice(run, launch, writer, log);
+        int shim = fork_twice(request, writer);
         if (shim < 0)
                 return error_errno(error, -shim, "fork");
-        attempt_launched(run, shim);
-        int r = watch_report(run, reader);
-        if (r >= 0)
-                (void) steal_fd(&reader);
-        else
-                log_error("job %" PRIu64 ": the shim's launch cannot be watched: %s", run->job->id, strerror(-r));
+        request->events->launched(request->userdata, shim);
+        *ret = watch_report(request, steal_fd(&reader));
         return 0;
 }
 
-static void forget(struct attempt_run *run) { run->launch = sd_event_source_disable_unref(run->launch); }
-
-const struct launcher launcher_fork = { .name = "fork", .start = start, .forget = forget };
+const struct launcher launcher_fork = { .name = "fork", .needs_log = true, .start = start, .forget = forget };

@@ -1,30 +1,44 @@
 /*
- * How a shim comes to life outside bertd (contract C4): a small seam with two implementations.
- *
- * `start` never blocks on a peer. Success of `start` says only that the work is under way: the shim's hello is what counts, and
- * a failure that is known earlier is told by attempt_launch_failed.
+ * How a shim comes to life outside bertd (contract C4): a small seam with two implementations. A launcher knows no attempt: what becomes
+ * of a start is told to who asked for it.
  */
 #ifndef DAEMON_LAUNCHER_H
 #define DAEMON_LAUNCHER_H
 
-#include "daemon/attempt/attempt.h"
 #include "daemon/base/strv.h"
+#include "daemon/node/node.h"
 
 #define LAUNCHER_SLICE "bertd.slice" /* of all units, directly below systemd's own place */
 
-struct launch {
+/* Each may be told in `start` already, and may forget the launch. */
+struct launch_events {
+        void (*launched)(void *userdata, pid_t shim);      /* the shim is this process; 0: not known */
+        void (*failed)(void *userdata, const char *text);  /* there will be none */
+        void (*refused)(void *userdata, const char *text); /* nor may there be: the host is shutting down */
+};
+
+struct launch_request {
+        struct node *node;
+        const struct job *job;
         const char *shim;               /* path of bertd-shim */
         const struct strv *argv;        /* its arguments with argv[0] */
         const struct strv *environment; /* the job's */
         const struct job_inputs *inputs;
+        int log; /* where the shim writes before it has a log; < 0: nowhere */
+        const struct launch_events *events;
+        void *userdata;
 };
+
+struct launch; /* a start that is under way: what the launcher waits for */
 
 struct launcher {
         const char *name;
         bool private_shm; /* attempts see a /dev/shm of their own */
-        /* −errno: no process was begun. */
-        int (*start)(struct attempt_run *run, const struct launch *launch, struct error *error);
-        void (*forget)(struct attempt_run *run);          /* drops what start left in the run; never touches the shim */
+        bool needs_log;   /* nobody else keeps what the shim writes before it has a log */
+        /* Never blocks on a peer. Success says only that the work is under way: the shim's hello is what counts. −errno: no process was
+         * begun. The request is not needed afterwards, but for node and job. */
+        int (*start)(const struct launch_request *request, struct launch **ret, struct error *error);
+        void (*forget)(struct launch *launch);            /* NULL is fine; never touches the shim */
         void (*kill)(struct node *node, struct job *job); /* all in it, asynchronously; may be NULL */
 };
 

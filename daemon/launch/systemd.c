@@ -1,8 +1,7 @@
 /*
  * Role: starts a shim as a transient service of the system's systemd, in a cgroup of its own. Calls are asynchronous; the answer
  * says only that the job was queued, the shim's hello is what counts.
- * Owns: the manager's connection to systemd, opened when first needed and reopened when it breaks; in run->launcher_data what a start
- * waits for. systemd tells a direct connection of every job that ends, without a subscription.
+ * Owns: the manager's connection to systemd, opened when first needed and reopened when it breaks; in a launch what it waits for. systemd tells a direct connection of every job that ends, without a subscription.
  * No PAMName: it would move the job into a login session, which ends with the user's.
  */
 #include <errno.h>
@@ -18,7 +17,6 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/utf8.h"
-#include "daemon/attempt/end.h"
 #include "daemon/launch/launcher.h"
 #include "daemon/base/log.h"
 
@@ -73,7 +71,7 @@ static int get_bus(struct node *node, sd_bus **ret) {
         return 0;
 }
 
-static int add_exec(sd_bus_message *m, const struct launch *launch) {
+static int add_exec(sd_bus_message *m, const struct launch_request *request) {
         int r = sd_bus_message_open_container(m, 'r', "sv");
         if (r >= 0)
                 r = sd_bus_message_append(m, "s", "ExecStart");
@@ -84,9 +82,9 @@ static int add_exec(sd_bus_message *m, const struct launch *launch) {
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'r', "sasb");
         if (r >= 0)
-                r = sd_bus_message_append(m, "s", launch->shim);
+                r = sd_bus_message_append(m, "s", request->shim);
         if (r >= 0)
-                r = sd_bus_message_append_strv(m, launch->argv->words);
+                r = sd_bus_message_append_strv(m, request->argv->words);
         if (r >= 0)
                 r = sd_bus_message_append(m, "b", false);
         for (int i = 0; r >= 0 && i < 4; i++)
@@ -121,13 +119,13 @@ static bool assignment_is_plain(const char *assignment) {
 }
 
 /* The shim takes the job's environment from attempt.json: systemd would refuse some of what a shell allows. */
-static int add_environment(sd_bus_message *m, const struct launch *launch) {
+static int add_environment(sd_bus_message *m, const struct launch_request *request) {
         struct strv ours = {};
 
-        for (size_t i = 0; i < launch->environment->n; i++)
-                if (strncmp(launch->environment->words[i], "BERTD_", 6) == 0 &&
-                    assignment_is_plain(launch->environment->words[i]))
-                        strv_add(&ours, launch->environment->words[i]);
+        for (size_t i = 0; i < request->environment->n; i++)
+                if (strncmp(request->environment->words[i], "BERTD_", 6) == 0 &&
+                    assignment_is_plain(request->environment->words[i]))
+                        strv_add(&ours, request->environment->words[i]);
         int r = ours.failed ? -ENOMEM : append_environment(m, &ours);
         strv_free(&ours);
         return r;
@@ -194,7 +192,7 @@ static int add_order(sd_bus_message *m) {
                                      "local-fs.target", "nss-user-lookup.target");
 }
 
-static int add_properties(sd_bus_message *m, const struct job *job, const struct launch *launch) {
+static int add_properties(sd_bus_message *m, const struct job *job, const struct launch_request *request) {
         char user[32], group[32];
         /* No control character can be in a name: submit.c and the user database see to it. */
         cleanup_free char *description = format_string("bertd job %" PRIu64 " (%s) of %s, attempt %u", job->id,
@@ -225,10 +223,10 @@ static int add_properties(sd_bus_message *m, const struct job *job, const struct
         if (r >= 0)
                 r = add_order(m);
         if (r >= 0)
-                r = add_limits(m, launch->inputs);
+                r = add_limits(m, request->inputs);
         if (r >= 0)
-                r = add_environment(m, launch);
-        return r < 0 ? r : add_exec(m, launch);
+                r = add_environment(m, request);
+        return r < 0 ? r : add_exec(m, request);
 }
 
 struct pending {
@@ -274,13 +272,13 @@ static int end_start_call(sd_bus_message *m) {
         return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);
 }
 
-static int build_call(sd_bus *bus, const char *unit, const struct job *job, const struct launch *launch,
+static int build_call(sd_bus *bus, const char *unit, const struct job *job, const struct launch_request *request,
                       sd_bus_message **ret) {
         cleanup_message sd_bus_message *m = NULL;
 
         int r = new_start_call(bus, unit, &m);
         if (r >= 0)
-                r = add_properties(m, job, launch);
+                r = add_properties(m, job, request);
         if (r >= 0)
                 r = end_start_call(m);
         if (r < 0)
@@ -289,60 +287,88 @@ static int build_call(sd_bus *bus, const char *unit, const struct job *job, cons
         return 0;
 }
 
+struct launch {
+        const struct launch_events *events;
+        void *userdata;
+        struct pending *pending;
+};
+
+static void forget(struct launch *launch) {
+        if (!launch)
+                return;
+        pending_free(launch->pending);
+        free(launch);
+}
+
 static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
-        struct attempt_run *run = userdata;
-        struct pending *pending = run->launcher_data;
+        struct launch *launch = userdata;
         const sd_bus_error *e = sd_bus_message_get_error(m);
         char text[512];
 
-        pending->call = sd_bus_slot_unref(pending->call);
+        launch->pending->call = sd_bus_slot_unref(launch->pending->call);
         if (!e)
                 return 0;
         (void) snprintf(text, sizeof(text), "systemd: %s", e->message ? e->message : e->name);
         if (sd_bus_error_has_name(e, "org.freedesktop.systemd1.TransactionIsDestructive") ||
             sd_bus_error_has_name(e, "org.freedesktop.systemd1.ShuttingDown"))
-                attempt_over(run, EXIT_CLASS_STOPPED, "the host is shutting down");
+                launch->events->refused(launch->userdata, "the host is shutting down");
         else
-                attempt_launch_failed(run, text);
+                launch->events->failed(launch->userdata, text);
         return 0;
 }
 
 /* The unit's start is over: with a shim that is ready, or without one. */
 static int on_removed(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
-        struct attempt_run *run = userdata;
-        const struct pending *pending = run->launcher_data;
-        const char *result = result_of(m, pending->unit);
+        struct launch *launch = userdata;
+        const char *result = result_of(m, launch->pending->unit);
         char text[512];
 
-        if (!result || strcmp(result, "done") == 0 || run->phase != PHASE_LAUNCHING)
+        if (!result || strcmp(result, "done") == 0)
                 return 0;
-        (void) snprintf(text, sizeof(text), "systemd: start of %s: %s (`journalctl -u %s` says why)", pending->unit,
-                        result, pending->unit);
-        attempt_launch_failed(run, text);
+        (void) snprintf(text, sizeof(text), "systemd: start of %s: %s (`journalctl -u %s` says why)",
+                        launch->pending->unit, result, launch->pending->unit);
+        launch->events->failed(launch->userdata, text);
         return 0;
 }
 
-static int start(struct attempt_run *run, const struct launch *launch, struct error *error) {
+static struct launch *launch_new(const struct launch_request *request) {
+        struct launch *launch = calloc(1, sizeof(*launch));
+
+        if (!launch)
+                return NULL;
+        *launch = (struct launch) { .events = request->events,
+                                    .userdata = request->userdata,
+                                    .pending = calloc(1, sizeof(*launch->pending)) };
+        if (launch->pending)
+                launch->pending->unit = launcher_unit_name(request->node, request->job);
+        if (launch->pending && launch->pending->unit)
+                return launch;
+        forget(launch);
+        return NULL;
+}
+
+static int start(const struct launch_request *request, struct launch **ret, struct error *error) {
         cleanup_message sd_bus_message *m = NULL;
         sd_bus *bus;
 
-        int r = get_bus(run->node, &bus);
+        int r = get_bus(request->node, &bus);
         if (r < 0)
                 return error_errno(error, -r, "systemd cannot be reached");
-        struct pending *pending = run->launcher_data = calloc(1, sizeof(*pending));
-        if (!pending || !(pending->unit = launcher_unit_name(run->node, run->job)))
+        struct launch *launch = launch_new(request);
+        if (!launch)
                 return error_errno(error, ENOMEM, "StartTransientUnit");
-        r = build_call(bus, pending->unit, run->job, launch, &m);
+        struct pending *pending = launch->pending;
+        r = build_call(bus, pending->unit, request->job, request, &m);
         if (r >= 0)
-                r = watch_jobs(bus, &pending->removed, on_removed, run);
+                r = watch_jobs(bus, &pending->removed, on_removed, launch);
         if (r >= 0)
-                r = sd_bus_call_async(bus, &pending->call, m, on_started, run, START_TIMEOUT_USEC);
-        return r < 0 ? error_errno(error, -r, "StartTransientUnit") : 0;
-}
-
-static void forget(struct attempt_run *run) {
-        pending_free(run->launcher_data);
-        run->launcher_data = NULL;
+                r = sd_bus_call_async(bus, &pending->call, m, on_started, launch, START_TIMEOUT_USEC);
+        if (r < 0) {
+                forget(launch);
+                return error_errno(error, -r, "StartTransientUnit");
+        }
+        *ret = launch;
+        return 0;
 }
 
 /* ---- tasks ---- */
@@ -395,7 +421,7 @@ static int add_task_properties(sd_bus_message *m, const struct job *job, char *c
                         strv_add(&plain, *e);
         for (char *const *a = argv; *a; a++)
                 strv_add(&words, *a);
-        struct launch launch = { .shim = argv[0], .argv = &words };
+        const struct launch_request request = { .shim = argv[0], .argv = &words };
         int r = plain.failed || words.failed || !folder
                         ? -ENOMEM
                         : sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Type", "s", "oneshot", "Slice", "s",
@@ -409,7 +435,7 @@ static int add_task_properties(sd_bus_message *m, const struct job *job, char *c
         if (r >= 0)
                 r = append_environment(m, &plain);
         if (r >= 0)
-                r = add_exec(m, &launch);
+                r = add_exec(m, &request);
         strv_free(&plain);
         strv_free(&words);
         return r;

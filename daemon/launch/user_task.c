@@ -19,8 +19,6 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/inherited.h"
-#include "daemon/attempt/command.h"
-#include "daemon/attempt/folder.h"
 #include "daemon/launch/launcher.h"
 #include "daemon/base/log.h"
 
@@ -203,45 +201,16 @@ void child_count_exits(const struct node *node, uid_t uid, unsigned *all, unsign
         }
 }
 
-static int on_exit_environment(struct node *node, const struct job *job, struct strv *ret, struct error *error) {
-        struct job_inputs inputs = {};
-
-        int r = store_load_inputs(node->store, job->id, &inputs, error);
-        if (r < 0)
-                return r;
-        cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(node->options.state_dir, job);
-        struct command_input input = { .job = job,
-                                       .run_dir = run_dir ? run_dir : "/",
-                                       .resume = "",
-                                       .environment = block,
-                                       .environment_size = inputs.environment_size };
-        r = command_environment(&input, ret, error);
-        strv_format(ret, "BERTD_NAME=%s", job->name);
-        strv_format(ret, "BERTD_STATE=%s", job_state_name(job->state));
-        strv_format(ret, "BERTD_REASON=%s", job_private(job) ? job_private(job) : "");
-        strv_format(ret, "BERTD_EXIT_CLASS=%s", exit_class_name(job->exit_class));
-        strv_format(ret, "BERTD_EXIT=%d", job->exit_code);
-        strv_format(ret, "BERTD_STEP=%" PRIu64, job->step);
-        strv_format(ret, "BERTD_STEPS=%" PRIu64, job->steps);
-        return r;
-}
-
-bool child_on_exit(struct node *node, const struct job *job, bool repeated,
+bool child_on_exit(struct node *node, const struct job *job, const struct strv *environment,
                    void (*began)(struct node *node, uint64_t job, bool started)) {
         const char *const argv[] = { "/bin/sh", "-c", "exec \"$0\"", job->on_exit, NULL };
-        cleanup_strv struct strv environment = {};
-        struct error error = {};
+        struct child *child = child_new(node);
 
-        int r = on_exit_environment(node, job, &environment, &error);
-        if (repeated)
-                strv_add(&environment, BERTD_ENV_REPEATED "=1");
-        struct child *child = r < 0 || environment.failed ? NULL : child_new(node);
         if (!child) {
-                log_error("job %" PRIu64 ": on_exit cannot be run: %s", job->id,
-                          error.code ? error.text : "out of memory");
+                log_error("job %" PRIu64 ": on_exit cannot be run: out of memory", job->id);
                 return false;
         }
         child->began = began;
-        return spawn(node, job, WHAT_ON_EXIT, (char *const *) argv, environment.words, job->cwd, ON_EXIT_LIMIT_USEC,
+        return spawn(node, job, WHAT_ON_EXIT, (char *const *) argv, environment->words, job->cwd, ON_EXIT_LIMIT_USEC,
                      child);
 }

@@ -10,10 +10,9 @@
 int child_remove_paths(struct node *node, const struct job *job, const char *name, const struct strv *paths,
                        void (*done)(void *userdata, bool ran), void *userdata);
 
-/* Runs the job's on_exit by /bin/sh in its working directory, with BERTD_STATE, BERTD_REASON and so on in its environment, where it is
- * `repeated` with BERTD_NOTICE_REPEATED=1. False: it cannot be, the log says why; else `began` is called, now or later, with whether it was
- * started. */
-bool child_on_exit(struct node *node, const struct job *job, bool repeated,
+/* Runs the job's on_exit by /bin/sh in its working directory. False: it cannot be, the log says why; else `began` is called, now or
+ * later, with whether it was started. */
+bool child_on_exit(struct node *node, const struct job *job, const struct strv *environment,
                    void (*began)(struct node *node, uint64_t job, bool started));
 
 /* Adds those that run now, or are about to, of all and of the user. */

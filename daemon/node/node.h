@@ -38,7 +38,16 @@ struct node_options {
         enum launcher_kind launcher;
 };
 
+/* What has become true here, told to whoever answers clients (the bus). */
+struct node_listener {
+        void (*charge)(void *userdata, uid_t uid, uint64_t usec); /* a change that this user asked for took so long */
+        void (*changed)(void *userdata, uint64_t serial);         /* something is durable */
+        void (*rests)(struct job *job);                           /* that it has ended, or is paused, is */
+};
+
 struct node {
+        const struct node_listener *listener; /* NULL: nobody listens */
+        void *listener_data;
         struct node_options options;
         sd_event *loop;
         struct store *store;

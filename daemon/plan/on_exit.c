@@ -1,14 +1,19 @@
 /*
- * See on_exit.h. Role: when an on_exit is started; child.c starts it. Owns the turns that have been given and not been used
+ * See on_exit.h. Role: when an on_exit is started; launch/user_task.c starts it. Owns the turns that have been given and not been used
  * (node->exit_turns), and the timer of those that could not be started.
  * Invariant: nothing is started before the row that says so is durable.
  */
 #include "daemon/plan/on_exit.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
+#include "bertd/progress.h"
+#include "common/cleanup.h"
 #include "common/clock.h"
+#include "daemon/attempt/command.h"
+#include "daemon/attempt/folder.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/base/log.h"
 #include "daemon/plan/settle.h"
@@ -91,6 +96,42 @@ static void began(struct node *m, uint64_t id, bool started) {
                 retry_later(m, job);
 }
 
+/* What is told to it: of the job as it has ended; where it is repeated, that. */
+static int make_environment(struct node *node, const struct job *job, struct strv *ret, struct error *error) {
+        struct job_inputs inputs = {};
+
+        int r = store_load_inputs(node->store, job->id, &inputs, error);
+        if (r < 0)
+                return r;
+        cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(node->options.state_dir, job);
+        struct command_input input = { .job = job,
+                                       .run_dir = run_dir ? run_dir : "/",
+                                       .resume = "",
+                                       .environment = block,
+                                       .environment_size = inputs.environment_size };
+        r = command_environment(&input, ret, error);
+        strv_format(ret, "BERTD_NAME=%s", job->name);
+        strv_format(ret, "BERTD_STATE=%s", job_state_name(job->state));
+        strv_format(ret, "BERTD_REASON=%s", job_private(job) ? job_private(job) : "");
+        strv_format(ret, "BERTD_EXIT_CLASS=%s", exit_class_name(job->exit_class));
+        strv_format(ret, "BERTD_EXIT=%d", job->exit_code);
+        strv_format(ret, "BERTD_STEP=%" PRIu64, job->step);
+        strv_format(ret, "BERTD_STEPS=%" PRIu64, job->steps);
+        if (job->exit_owed == EXIT_OWED_REPEATED)
+                strv_add(ret, BERTD_ENV_REPEATED "=1");
+        return r < 0 ? r : ret->failed ? error_errno(error, ENOMEM, "environment") : 0;
+}
+
+static bool run(struct node *m, struct job *job) {
+        cleanup_strv struct strv environment = {};
+        struct error error = {};
+
+        if (make_environment(m, job, &environment, &error) >= 0)
+                return child_on_exit(m, job, &environment, began);
+        log_error("job %" PRIu64 ": on_exit cannot be run: %s", job->id, error.text);
+        return false;
+}
+
 static void begin(struct node *m, struct job *job) {
         take_turn(m, job);
         /* The loop is over: nobody would watch it. The next bertd starts it. */
@@ -99,7 +140,7 @@ static void begin(struct node *m, struct job *job) {
                 return;
         }
         job->exit_phase = EXIT_BEGINS;
-        if (!child_on_exit(m, job, job->exit_owed == EXIT_OWED_REPEATED, began))
+        if (!run(m, job))
                 began(m, job->id, false);
 }
 

@@ -14,7 +14,6 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "daemon/attempt/attempt.h"
-#include "daemon/bus/server.h"
 #include "daemon/base/log.h"
 #include "daemon/plan/on_exit.h"
 #include "daemon/base/reserve.h"
@@ -73,11 +72,22 @@ int settle_new(struct node *node, struct settle **ret) {
 
 /* ---- effects ---- */
 
+static void charge(const struct node *m, uid_t uid, uint64_t usec) {
+        if (m->listener)
+                m->listener->charge(m->listener_data, uid, usec);
+}
+
+static void tell_change(struct node *m) {
+        m->serial++;
+        if (m->listener)
+                m->listener->changed(m->listener_data, m->serial);
+}
+
 static void tell(struct node *m, struct job *job) {
         bool ended = state_has_ended(job->state);
 
-        if (ended || job->state == JOB_PAUSED)
-                wait_answer(job);
+        if (m->listener && (ended || job->state == JOB_PAUSED))
+                m->listener->rests(job);
         if (ended && job->on_exit)
                 node_plan_soon(m); /* where it leaves memory, once nothing of it is owed */
         on_exit_next(m, job);
@@ -213,7 +223,7 @@ static struct change *apply_all(struct settle *s, unsigned *ret_n) {
                 if (r > 0)
                         hold(s, change);
                 if (r != 0) {
-                        bus_server_charge(s->node->server, uid, usec);
+                        charge(s->node, uid, usec);
                         continue;
                 }
                 change->usec = usec;
@@ -245,7 +255,7 @@ static void conclude(struct settle *s, struct change *applied, const char *why, 
         while (list) {
                 struct change *change = list;
                 list = change->next;
-                bus_server_charge(s->node->server, change->uid, change->usec + usec_each);
+                charge(s->node, change->uid, change->usec + usec_each);
                 if (why)
                         change->undo(change, why);
                 else
@@ -330,7 +340,7 @@ bool settle_now(struct settle *s) {
                 conclude(s, applied, NULL, usec_each);
                 store_drop_removed(m->store);
                 if (changed)
-                        bus_server_tell_change(m->server, ++m->serial);
+                        tell_change(m);
         } else {
                 store_forget_notes(m->store, store_noted(m->store) - noted);
                 conclude(s, applied, error.text, usec_each);

@@ -12,11 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "daemon/bus/server.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/base/log.h"
@@ -39,16 +37,17 @@ struct batch {
         size_t n_rows;
 };
 
-/* A call of Remove. */
-struct removal_call {
-        struct removal_call *next;
+/* Who asks when a job's folder is gone. */
+struct question {
+        struct question *next;
         uint64_t job;
-        sd_bus_message *message;
+        trash_gone_t gone;
+        void *userdata;
 };
 
 struct trash {
         struct node *node;
-        struct removal_call *calls;
+        struct question *questions;
         sd_event_source *source;
         struct batch *batches[TRASH_BUSY_MAX];
         uint64_t begun;
@@ -65,43 +64,33 @@ static void batch_free(struct batch *batch) {
         free(batch);
 }
 
-static void answer(struct removal_call *call, const char *folder) {
-        if (folder && files_is_folder(folder))
-                (void) sd_bus_reply_method_errorf(call->message, BERTD_ERROR_STORAGE,
-                                                  "the job is forgotten, but not all of %s could be removed", folder);
-        else if (folder)
-                (void) sd_bus_reply_method_return(call->message, "");
-        (void) sd_bus_message_unref(call->message);
-        free(call);
+static void answer(struct question *question, enum trash_end end, const char *folder) {
+        question->gone(question->userdata, end, folder);
+        free(question);
 }
 
 /* For the jobs of which nothing more is done now. */
 static void answer_all(struct trash *trash, const struct batch *batch) {
         for (size_t i = 0; i < batch->n_rows; i++)
-                for (struct removal_call **at = &trash->calls; *at && batch->rows[i].whole;) {
-                        struct removal_call *call = *at;
-                        if (call->job != batch->rows[i].job) {
-                                at = &call->next;
+                for (struct question **at = &trash->questions; *at && batch->rows[i].whole;) {
+                        struct question *question = *at;
+                        if (question->job != batch->rows[i].job) {
+                                at = &question->next;
                                 continue;
                         }
-                        *at = call->next;
-                        answer(call, batch->rows[i].whole);
+                        *at = question->next;
+                        answer(question, files_is_folder(batch->rows[i].whole) ? TRASH_LEFT : TRASH_GONE,
+                               batch->rows[i].whole);
                 }
 }
 
-int trash_answer(struct trash *trash, uint64_t job, sd_bus_message *message) {
-        struct removal_call *call = calloc(1, sizeof(*call));
+int trash_ask(struct trash *trash, uint64_t job, trash_gone_t gone, void *userdata) {
+        struct question *question = malloc(sizeof(*question));
 
-        if (!call)
+        if (!question)
                 return -ENOMEM;
-        int r = call_to_answer(message, &call->message);
-        if (r < 0) {
-                free(call);
-                return r;
-        }
-        call->job = job;
-        call->next = trash->calls;
-        trash->calls = call;
+        *question = (struct question) { .next = trash->questions, .job = job, .gone = gone, .userdata = userdata };
+        trash->questions = question;
         return 0;
 }
 
@@ -247,10 +236,10 @@ void trash_free(struct trash *trash) {
                 return;
         for (size_t i = 0; i < TRASH_BUSY_MAX; i++)
                 batch_free(trash->batches[i]);
-        while (trash->calls) {
-                struct removal_call *call = trash->calls;
-                trash->calls = call->next;
-                answer(call, NULL);
+        while (trash->questions) {
+                struct question *question = trash->questions;
+                trash->questions = question->next;
+                answer(question, TRASH_UNKNOWN, NULL);
         }
         (void) sd_event_source_disable_unref(trash->source);
         (void) sd_event_source_disable_unref(trash->retry);

@@ -5,16 +5,20 @@
 #ifndef DAEMON_TRASH_H
 #define DAEMON_TRASH_H
 
-#include <systemd/sd-bus.h>
-
 #include "daemon/node/node.h"
 
 struct trash;
 
 int trash_new(struct node *node, struct trash **ret);
 void trash_soon(struct trash *trash); /* after a commit; NULL is fine */
-/* The call, Remove, is answered when the job's folder is gone or could not be removed; its row of trash is durable. −errno: it is not. */
-int trash_answer(struct trash *trash, uint64_t job, sd_bus_message *call);
+enum trash_end {
+        TRASH_GONE,
+        TRASH_LEFT,    /* not all of the folder could be removed */
+        TRASH_UNKNOWN, /* bertd ends; the next goes on */
+};
+typedef void (*trash_gone_t)(void *userdata, enum trash_end end, const char *folder);
+/* Asks to be told, once, what became of the job's folder; its row of trash is durable. −ENOMEM: nobody is told. */
+int trash_ask(struct trash *trash, uint64_t job, trash_gone_t gone, void *userdata);
 void trash_free(struct trash *trash); /* helpers go on by themselves; after children_free */
 
 #endif

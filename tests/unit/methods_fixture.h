@@ -61,6 +61,7 @@ static inline int setup(void **state) {
                 fail_msg("%s", error.text);
         /* What the user database would answer later. */
         assert_int_equal(accounts_note(f->node->accounts, geteuid(), &(struct nss_user) { .name = "me" }), 0);
+        f->peer.link.calls = &peer_shim_calls;
         f->peer.node = f->node;
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
         assert_true(sd_id128_randomize(&id) >= 0);

@@ -144,7 +144,8 @@ static void test_shim_versions(void **state) {
                 assert_true(job->attempt.pid == getpid() && job->run->phase == PHASE_LIVE && !job->run->timer);
                 assert_int_equal(job->run->newer != NULL, cases[i].newer);
                 assert_int_equal(attempt_checkpoint(job) == -ENOTCONN, cases[i].newer);
-                assert_ptr_equal(job->run->peer, &f->peer); /* one connection a shim, which takes no user's share */
+                assert_ptr_equal(job->run->link,
+                                 &f->peer.link); /* one connection a shim, which takes no user's share */
                 assert_string_equal(hello_of(f, owner_uid(), job, "its-nonce", "0.1.0 2"), DONE);
                 assert_null(job->run->newer);
         }
@@ -418,7 +419,7 @@ static void test_connection_of_a_closed_attempt(void **state) {
         struct job *job = new_attempt(f);
 
         assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
-        assert_true(job->run->peer == &f->peer && !f->peer.doomed);
+        assert_true(job->run->link == &f->peer.link && !f->peer.doomed);
         attempt_over(job->run, EXIT_CLASS_LOST, "gone"); /* of another boot: nothing is swept */
         assert_null(job->run);
         assert_true(f->peer.doomed);
