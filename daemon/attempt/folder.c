@@ -24,7 +24,7 @@
 #include "common/utf8.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/rules/states.h"
-#include "daemon/shim/verdict.h"
+#include "common/exit_record.h"
 #include "daemon/base/log.h"
 
 #define ATTEMPT_DOCUMENT_VERSION 1
@@ -309,7 +309,7 @@ static void use_news(const json_t *root, struct job *job, const char *run_dir) {
 }
 
 static const char *reason_line(const char *text) {
-        return text && strlen(text) < SHIM_REASON_MAX && text_is_line(text) ? text : "";
+        return text && strlen(text) < EXIT_RECORD_REASON_MAX && text_is_line(text) ? text : "";
 }
 
 /* Of texts only lines are taken: a reply with another would reach nobody. Without "private" it is of an older shim, whose reason may quote
@@ -339,7 +339,7 @@ static int use_record(json_t *root, struct job *job, bool *ret_requested, struct
         job_set_text(&a->more, reason_line(more));
         job_set_text(&a->more_private, reason_line(more_private));
         a->rank = rank >= 0 && rank < BERTD_RANKS_MAX ? (int) rank : -1;
-        job_set_text(&a->host, strlen(host) < SHIM_HOST_MAX && text_is_line(host) ? host : "");
+        job_set_text(&a->host, strlen(host) < EXIT_RECORD_HOST_MAX && text_is_line(host) ? host : "");
         job_set_text(&a->evidence,
                      evidence[0] == '/' && strlen(evidence) < PATH_MAX && text_is_line(evidence) ? evidence : "");
         if (first >= 0 && last > 0 && last >= first) {
@@ -356,7 +356,7 @@ int files_use_record(const char *text, size_t size, struct job *job, const char 
                      struct error *error) {
         json_error_t e;
 
-        if (size > SHIM_RECORD_MAX)
+        if (size > EXIT_RECORD_MAX)
                 return error_errno(error, EFBIG, "%zu bytes", size);
         cleanup_json json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
         if (!root)
@@ -369,12 +369,12 @@ int files_use_record(const char *text, size_t size, struct job *job, const char 
 
 int files_read_exit(int jobs_fd, struct job *job, const char *run_dir, bool *ret_requested, struct error *error) {
         size_t size = 0;
-        cleanup_free char *buffer = malloc(SHIM_RECORD_MAX);
+        cleanup_free char *buffer = malloc(EXIT_RECORD_MAX);
         cleanup_close int folder = open_attempt_folder(jobs_fd, job);
 
         int r = !buffer      ? -ENOMEM
                 : folder < 0 ? folder
-                             : read_bounded(folder, "exit.json", job->uid, buffer, SHIM_RECORD_MAX, &size);
+                             : read_bounded(folder, "exit.json", job->uid, buffer, EXIT_RECORD_MAX, &size);
         if (r < 0)
                 return error_errno(error, -r, "exit.json");
         r = files_use_record(buffer, size, job, run_dir, ret_requested, error);

@@ -3,6 +3,7 @@
  * that it can be undone.
  */
 #include "daemon/bus/methods.h"
+#include "daemon/bus/submit.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -6,6 +6,7 @@
  * message; every handler replies, keeps the call as a wait, or is a change.
  */
 #include "daemon/bus/methods.h"
+#include "daemon/bus/submit.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -84,7 +84,7 @@ static const struct field {
         [FIELD_CWD] = { "cwd", "s", AT(cwd), 1, BERTD_PATH_MAX, true },
         [FIELD_ENVIRONMENT] = { "environment", "as", AT(environment), 0, 0, false },
         [FIELD_UMASK] = { "umask", "u", AT(umask), 0, 0777, false },
-        [FIELD_RLIMITS] = { "rlimits", "a(utt)", AT(rlimits), 0, SUBMIT_RLIMITS_MAX, false },
+        [FIELD_RLIMITS] = { "rlimits", "a(utt)", AT(rlimits), 0, JOB_RLIMITS_MAX, false },
         [FIELD_MEMORY] = { "memory", "t", AT(memory), 0, BERTD_MEMORY_MAX, false },
         [FIELD_CPUS] = { "cpus", "d", AT(cpus), 0, BERTD_CPUS_MAX, false },
         [FIELD_HANG_SEC] = { "hang_sec", "i", AT(hang_sec), -1, BERTD_HANG_MAX, false },
@@ -101,47 +101,6 @@ static const struct field {
 static_assert(ELEMENTSOF(fields) == FIELD_MAX, "a field without a row");
 static_assert(FIELD_MAX <= 32, "the set of seen keys is 32 bits");
 
-void submission_defaults(struct submission *submission) {
-        *submission = (struct submission) {
-                .priority = BERTD_PRIORITY_DEFAULT,
-                .ranks = BERTD_RANKS_DEFAULT,
-                .threads = BERTD_THREADS_DEFAULT,
-                .gpus = BERTD_GPUS_DEFAULT,
-                .max_without_progress = BERTD_RETRIES_DEFAULT,
-                .backoff_min_sec = BERTD_BACKOFF_FIRST_DEFAULT,
-                .backoff_max_sec = BERTD_BACKOFF_LAST_DEFAULT,
-                .grace_sec = BERTD_GRACE_DEFAULT,
-                .keep = BERTD_KEEP_DEFAULT,
-                .umask = 022,
-                .hang_sec = -1,
-                .start_sec = -1,
-                .log_max_size = BERTD_LOG_SIZE_DEFAULT,
-                .log_keep = BERTD_LOG_KEEP_DEFAULT,
-        };
-}
-
-static void free_strings(char **strings) {
-        for (size_t i = 0; strings && strings[i]; i++)
-                free(strings[i]);
-        free(strings);
-}
-
-void submission_free(struct submission *submission) {
-        free(submission->name);
-        free(submission->kind);
-        free(submission->run_dir);
-        free(submission->on_exit);
-        free(submission->spec);
-        free(submission->cwd);
-        free(submission->on_nan);
-        free(submission->ends_with);
-        free(submission->cpu_list);
-        free(submission->scheduling);
-        free_strings(submission->command);
-        free_strings(submission->environment);
-        *submission = (struct submission) {};
-}
-
 static int read_string(sd_bus_message *m, char **ret) {
         const char *text;
 
@@ -156,10 +115,10 @@ static int read_rlimits(struct submission *submission, sd_bus_message *m, struct
         int r = sd_bus_message_enter_container(m, 'a', "(utt)");
         if (r < 0)
                 return r;
-        struct submit_rlimit limit;
+        struct job_rlimit limit;
         while ((r = sd_bus_message_read(m, "(utt)", &limit.resource, &limit.soft, &limit.hard)) > 0) {
-                if (submission->n_rlimits >= SUBMIT_RLIMITS_MAX)
-                        return error_set(error, EINVAL, "rlimits: more than %d", SUBMIT_RLIMITS_MAX);
+                if (submission->n_rlimits >= JOB_RLIMITS_MAX)
+                        return error_set(error, EINVAL, "rlimits: more than %d", JOB_RLIMITS_MAX);
                 submission->rlimits[submission->n_rlimits++] = limit;
         }
         return r < 0 ? r : sd_bus_message_exit_container(m);
@@ -216,6 +175,20 @@ int submission_read(struct submission *submission, sd_bus_message *m, struct err
         if (r >= 0)
                 r = sd_bus_message_exit_container(m);
         return r < 0 ? error_errno(error, -r, "the request cannot be read") : 0;
+}
+
+size_t submission_size(const struct submission *submission) {
+        size_t size = 0;
+
+        for (size_t i = 0; i < FIELD_MAX; i++) {
+                const void *at = (const char *) submission + fields[i].offset;
+                const char *text = strcmp(fields[i].type, "s") == 0 ? *(char *const *) at : NULL;
+                char **texts = strcmp(fields[i].type, "as") == 0 ? *(char **const *) at : NULL;
+                size += text ? strlen(text) : 0;
+                for (size_t k = 0; texts && texts[k]; k++)
+                        size += strlen(texts[k]) + 1 + sizeof(char *);
+        }
+        return size;
 }
 
 static bool has_control(const char *text) {
@@ -296,7 +269,7 @@ static int check_field(const struct field *field, const struct submission *submi
 
 static int check_rlimits(const struct submission *submission, struct error *error) {
         for (uint32_t i = 0; i < submission->n_rlimits; i++) {
-                const struct submit_rlimit *limit = &submission->rlimits[i];
+                const struct job_rlimit *limit = &submission->rlimits[i];
                 if (limit->resource >= RLIM_NLIMITS)
                         return error_set(error, EINVAL, "rlimits: no resource %u", limit->resource);
                 if (limit->soft > limit->hard)
@@ -324,31 +297,17 @@ int submission_add_home(struct submission *submission, const char *home) {
         return 0;
 }
 
-size_t submission_size(const struct submission *submission) {
-        size_t size = 0;
-
-        for (size_t i = 0; i < FIELD_MAX; i++) {
-                const void *at = (const char *) submission + fields[i].offset;
-                const char *text = strcmp(fields[i].type, "s") == 0 ? *(char *const *) at : NULL;
-                char **texts = strcmp(fields[i].type, "as") == 0 ? *(char **const *) at : NULL;
-                size += text ? strlen(text) : 0;
-                for (size_t k = 0; texts && texts[k]; k++)
-                        size += strlen(texts[k]) + 1 + sizeof(char *);
-        }
-        return size;
-}
-
-static void clamp_limit(struct submit_rlimit *limit, const struct rlimit *own) {
+static void clamp_limit(struct job_rlimit *limit, const struct rlimit *own) {
         limit->hard = MIN(limit->hard, (uint64_t) own->rlim_max);
         limit->soft = MIN(limit->soft, limit->hard);
 }
 
 void submission_clamp_limits(struct submission *submission, const struct rlimit own[RLIM_NLIMITS]) {
-        struct submit_rlimit all[SUBMIT_RLIMITS_MAX];
-        static_assert(SUBMIT_RLIMITS_MAX == RLIM_NLIMITS, "one of each");
+        struct job_rlimit all[JOB_RLIMITS_MAX];
+        static_assert(JOB_RLIMITS_MAX == RLIM_NLIMITS, "one of each");
 
         for (uint32_t i = 0; i < RLIM_NLIMITS; i++)
-                all[i] = (struct submit_rlimit) { i, own[i].rlim_cur, own[i].rlim_max };
+                all[i] = (struct job_rlimit) { i, own[i].rlim_cur, own[i].rlim_max };
         for (uint32_t i = 0; i < submission->n_rlimits; i++) {
                 uint32_t resource = submission->rlimits[i].resource;
                 all[resource] = submission->rlimits[i];

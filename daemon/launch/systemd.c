@@ -142,7 +142,7 @@ static int add_limits(sd_bus_message *m, const struct job_inputs *inputs) {
 
         for (uint32_t i = 0; r >= 0 && i < inputs->n_rlimits; i++) {
                 char soft[32];
-                const struct submit_rlimit *limit = &inputs->rlimits[i];
+                const struct job_rlimit *limit = &inputs->rlimits[i];
                 if (limit->resource >= ELEMENTSOF(limit_names))
                         continue;
                 (void) snprintf(soft, sizeof(soft), "%sSoft", limit_names[limit->resource]);

@@ -3,7 +3,6 @@
 #define DAEMON_NODE_TRANSITION_H
 
 #include "daemon/node/node.h"
-#include "daemon/node/transition.h"
 
 /*
  * Looks the cell up; on STATE_MOVE sets state, times and reason, queues the event row and marks the job for this turn's commit. Returns

@@ -3,7 +3,6 @@
 #define DAEMON_PLAN_SCHEDULE_H
 
 #include "daemon/node/node.h"
-#include "daemon/plan/schedule.h"
 
 /* Makes node->plan_source. −errno. */
 int schedule_new(struct node *node);

@@ -17,6 +17,13 @@
 #include "daemon/rules/policy.h"
 #include "daemon/rules/queue.h"
 
+#define JOB_RLIMITS_MAX 16
+
+struct job_rlimit {
+        uint32_t resource;
+        uint64_t soft, hard; /* UINT64_MAX = none */
+};
+
 /* What a stop under way is for. A later wish replaces a weaker one, never a stronger one. */
 enum stop_wish { WISH_NONE, WISH_SHUTDOWN, WISH_PAUSE, WISH_CANCEL, WISH_CANCEL_NOW, WISH_MAX };
 

@@ -393,20 +393,20 @@ void child_close(struct child *child) {
 }
 
 /* As a shell tells it. */
-static void describe_interpreter(const struct exec_report *said, const char *name, char text[SHIM_REASON_MAX]) {
+static void describe_interpreter(const struct exec_report *said, const char *name, char text[EXIT_RECORD_REASON_MAX]) {
         size_t n = strlen(said->interpreter);
         bool cr = n > 0 && said->interpreter[n - 1] == '\r';
 
         if (n == 0)
-                (void) snprintf(text, SHIM_REASON_MAX, "%.400s: cannot execute: required file not found", name);
+                (void) snprintf(text, EXIT_RECORD_REASON_MAX, "%.400s: cannot execute: required file not found", name);
         else if (cr)
                 (void) snprintf(
-                        text, SHIM_REASON_MAX,
+                        text, EXIT_RECORD_REASON_MAX,
                         "%.150s: %.*s^M: bad interpreter: %s; its lines end in CR LF: `sed -i 's/\\r$//' %.150s`", name,
                         (int) MIN(n - 1, (size_t) 120), said->interpreter, strerror(said->code), name);
         else
-                (void) snprintf(text, SHIM_REASON_MAX, "%.200s: %.120s: bad interpreter: %s", name, said->interpreter,
-                                strerror(said->code));
+                (void) snprintf(text, EXIT_RECORD_REASON_MAX, "%.200s: %.120s: bad interpreter: %s", name,
+                                said->interpreter, strerror(said->code));
 }
 
 /* What the host had too little of; it has more again one day. */
@@ -417,7 +417,7 @@ static bool is_of_host(const struct exec_report *said) {
 
 bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret) {
         struct exec_report said;
-        char text[SHIM_REASON_MAX], *to = ret->private;
+        char text[EXIT_RECORD_REASON_MAX], *to = ret->private;
         const char *name = attempt->argv[0];
 
         if (read(child->report_fd, &said, sizeof(said)) != (ssize_t) sizeof(said))
@@ -445,7 +445,7 @@ bool child_exec_error(const struct child *child, const struct attempt *attempt, 
                 (void) snprintf(text, sizeof(text), "could not start: %s", strerror(said.code));
         }
         (void) snprintf(ret->reason, sizeof(ret->reason), "the program could not be started: %s", strerror(said.code));
-        (void) shim_clean_text(to, SHIM_REASON_MAX, text, strlen(text));
+        (void) shim_clean_text(to, EXIT_RECORD_REASON_MAX, text, strlen(text));
         if (is_of_host(&said)) {
                 ret->exit_class = EXIT_CLASS_LAUNCH;
                 ret->exit_code = -1; /* costs no budget */

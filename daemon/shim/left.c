@@ -142,11 +142,11 @@ static void name_all(struct shim *shim, const struct procs *procs) {
 
 /* ---- the reason ---- */
 
-static void add_more(char reason[SHIM_REASON_MAX], const char *base, const char *more) {
-        char text[SHIM_REASON_MAX];
+static void add_more(char reason[EXIT_RECORD_REASON_MAX], const char *base, const char *more) {
+        char text[EXIT_RECORD_REASON_MAX];
 
-        int n = snprintf(text, sizeof(text), "%.*s; %s", SHIM_REASON_MAX - SHIM_MORE_MAX, base, more);
-        (void) shim_clean_text(reason, SHIM_REASON_MAX, text, MIN((size_t) n, sizeof(text) - 1));
+        int n = snprintf(text, sizeof(text), "%.*s; %s", EXIT_RECORD_REASON_MAX - SHIM_MORE_MAX, base, more);
+        (void) shim_clean_text(reason, EXIT_RECORD_REASON_MAX, text, MIN((size_t) n, sizeof(text) - 1));
 }
 
 static void tell_left(const struct shim_left *left, const char *names, const char *cure, char ret[SHIM_MORE_MAX]) {

@@ -110,11 +110,11 @@ static void read_host(char *buffer, size_t size) {
                 (void) snprintf(buffer, size, "%.*s", (int) strcspn(name.nodename, "."), name.nodename);
 }
 
-static void add_words(char text[SHIM_REASON_MAX], const char *words) {
+static void add_words(char text[EXIT_RECORD_REASON_MAX], const char *words) {
         size_t n = strlen(text);
 
         if (n > 0 && !strstr(text, words))
-                (void) snprintf(text + n, SHIM_REASON_MAX - n, "; %s", words);
+                (void) snprintf(text + n, EXIT_RECORD_REASON_MAX - n, "; %s", words);
 }
 
 /* A program says that no space is left where no inode is. */

@@ -105,8 +105,8 @@ struct shim {
         bool began;        /* bertd has not been told where: began_step, 0: at the beginning */
         bool path_refused; /* a path that the job reported was, and its log says so */
         uint64_t began_step;
-        char no_start[SHIM_REASON_MAX]; /* why it cannot begin anywhere; "" = it can */
-        char *dir;                      /* the attempt's folder */
+        char no_start[EXIT_RECORD_REASON_MAX]; /* why it cannot begin anywhere; "" = it can */
+        char *dir;                             /* the attempt's folder */
         int dir_fd, lock_fd, exit_fd;
         int notify_fd;                  /* datagram socket of the job; −1 */
         char *notify_path, *notify_dir; /* the folder only where it is the shim's own */
@@ -123,7 +123,7 @@ struct shim {
         uint64_t written_mark, written_usec; /* fingerprint of checkpoint files being written, when it last changed */
         uint64_t started_usec;
         uint64_t oom_kills; /* memory.events at the start */
-        char boot_id[64], host[SHIM_HOST_MAX];
+        char boot_id[64], host[EXIT_RECORD_HOST_MAX];
 };
 
 /* ---- shim.c, called from shim_bus.c ---- */

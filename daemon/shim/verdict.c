@@ -119,7 +119,7 @@ static int number_after(struct span text, const char *before) {
 }
 
 /* "rank 3 on HOST: " in front: false where something else is there. */
-static bool split_rank(struct span *text, int *ret_rank, char host[SHIM_HOST_MAX]) {
+static bool split_rank(struct span *text, int *ret_rank, char host[EXIT_RECORD_HOST_MAX]) {
         struct span rest = *text;
         size_t n = 0;
 
@@ -129,12 +129,12 @@ static bool split_rank(struct span *text, int *ret_rank, char host[SHIM_HOST_MAX
         const char *on = memmem(rest.p, rest.n, " on ", 4), *end = rest.p + rest.n;
         if (rank < 0 || !on || on > rest.p + 5 + 9)
                 return false;
-        for (on += 4; on + n < end && on[n] > ' ' && on[n] != ':' && n < SHIM_HOST_MAX - 1; n++)
+        for (on += 4; on + n < end && on[n] > ' ' && on[n] != ':' && n < EXIT_RECORD_HOST_MAX - 1; n++)
                 ;
         if (n == 0 || on + n + 1 >= end || on[n] != ':' || on[n + 1] != ' ')
                 return false;
         *ret_rank = rank;
-        (void) shim_clean_text(host, SHIM_HOST_MAX, on, n);
+        (void) shim_clean_text(host, EXIT_RECORD_HOST_MAX, on, n);
         *text = (struct span) { on + n + 2, (size_t) (end - (on + n + 2)) };
         return true;
 }
@@ -159,18 +159,18 @@ static const char *signal_word(int number, char *buffer, size_t size) {
 }
 
 /* With the rank in front. */
-static void put_reason(const struct shim_verdict *v, char to[SHIM_REASON_MAX], const char *text) {
-        char rank[32 + SHIM_HOST_MAX] = "", line[SHIM_REASON_MAX + sizeof(rank)];
+static void put_reason(const struct shim_verdict *v, char to[EXIT_RECORD_REASON_MAX], const char *text) {
+        char rank[32 + EXIT_RECORD_HOST_MAX] = "", line[EXIT_RECORD_REASON_MAX + sizeof(rank)];
 
         if (v->first_rank >= 0)
                 (void) snprintf(rank, sizeof(rank), "rank %d%s%s: ", v->first_rank, v->host[0] ? " on " : "", v->host);
         int n = snprintf(line, sizeof(line), "%s%s", rank, text);
-        (void) shim_clean_text(to, SHIM_REASON_MAX, line, (size_t) n);
+        (void) shim_clean_text(to, EXIT_RECORD_REASON_MAX, line, (size_t) n);
 }
 
 static void set_reason(struct shim_verdict *v, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void set_reason(struct shim_verdict *v, const char *format, ...) {
-        char text[SHIM_REASON_MAX];
+        char text[EXIT_RECORD_REASON_MAX];
         va_list ap;
 
         va_start(ap, format);
@@ -181,7 +181,7 @@ static void set_reason(struct shim_verdict *v, const char *format, ...) {
 
 /* What the job wrote is the owner's; `text` is what others read. */
 static void set_quoted(struct shim_verdict *v, struct span span, const char *text) {
-        char quoted[SHIM_REASON_MAX], host[SHIM_HOST_MAX];
+        char quoted[EXIT_RECORD_REASON_MAX], host[EXIT_RECORD_HOST_MAX];
         int rank;
 
         if (split_rank(&span, &rank, host)) {
@@ -211,7 +211,7 @@ static void read_node(struct span line, struct shim_verdict *v) {
 
         if (!node)
                 return;
-        for (node += strlen(mark); node + n < end && node[n] > ' ' && n < SHIM_HOST_MAX - 1; n++)
+        for (node += strlen(mark); node + n < end && node[n] > ' ' && n < EXIT_RECORD_HOST_MAX - 1; n++)
                 ;
         (void) shim_clean_text(v->host, sizeof(v->host), node, n);
 }
@@ -347,7 +347,7 @@ static bool judge_mpi(struct span text, struct shim_verdict *v) {
                 (void) shim_clean_text(call, sizeof(call), fatal.p + 25, fatal.n - 25);
                 if (what.p)
                         (void) shim_clean_text(code, sizeof(code), what.p + 4, what.n - 4);
-                char what_failed[SHIM_REASON_MAX];
+                char what_failed[EXIT_RECORD_REASON_MAX];
                 int n = snprintf(what_failed, sizeof(what_failed), "MPI error in %s%s%s", call, code[0] ? ": " : "",
                                  code);
                 set_quoted(v, (struct span) { what_failed, (size_t) n }, "an MPI error");
@@ -380,7 +380,7 @@ static bool judge_launch(struct span text, struct shim_verdict *v) {
         if (slots.p) {
                 set_reason(v, "mpirun: not enough slots for the ranks");
         } else if (executable.p) {
-                char text_of_it[SHIM_REASON_MAX];
+                char text_of_it[EXIT_RECORD_REASON_MAX];
                 int n = snprintf(text_of_it, sizeof(text_of_it), "mpirun: could not execute %.*s",
                                  (int) MIN(executable.n - 12, (size_t) 255), executable.p + 12);
                 set_quoted(v, (struct span) { text_of_it, (size_t) n }, "mpirun: could not execute the program");
@@ -448,11 +448,11 @@ static void quote_last_line(struct span text, struct shim_verdict *v) {
                 (void) snprintf(v->private, sizeof(v->private), "%.300s: %s", v->reason, line);
 }
 
-static void prepend(char text[SHIM_REASON_MAX], const char *words) {
-        char whole[2 * SHIM_REASON_MAX];
+static void prepend(char text[EXIT_RECORD_REASON_MAX], const char *words) {
+        char whole[2 * EXIT_RECORD_REASON_MAX];
 
         int n = snprintf(whole, sizeof(whole), "%s%s", words, text);
-        (void) shim_clean_text(text, SHIM_REASON_MAX, whole, (size_t) n);
+        (void) shim_clean_text(text, EXIT_RECORD_REASON_MAX, whole, (size_t) n);
 }
 
 void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *ret) {

@@ -15,12 +15,10 @@
 
 #include "bertd/job.h"
 #include "common/error.h"
+#include "common/exit_record.h"
 #include "daemon/shim/list.h"
 
-#define SHIM_REASON_MAX 512 /* bytes of a reason, with its NUL */
-#define SHIM_HOST_MAX 65    /* bytes of a host's name, with its NUL */
 #define SHIM_RECORD_VERSION 1
-#define SHIM_RECORD_MAX 65536 /* bytes of a record; longer ones are not read */
 
 /* What is known when the main child has been reaped. */
 struct shim_evidence {
@@ -41,10 +39,11 @@ struct shim_verdict {
         int exit_code; /* of the main child, or of the rank that mpirun blames; -1: died of a signal */
         int signal;    /* likewise; 0: none */
         bool oom;
-        int first_rank;                /* the rank that failed first; -1: unknown */
-        char host[SHIM_HOST_MAX];      /* where it ran; "" = unknown */
-        char reason[SHIM_REASON_MAX];  /* one line of valid UTF-8, for everybody: it quotes nothing of the job's */
-        char private[SHIM_REASON_MAX]; /* the whole one, for the owner and root; "" = reason */
+        int first_rank;                  /* the rank that failed first; -1: unknown */
+        char host[EXIT_RECORD_HOST_MAX]; /* where it ran; "" = unknown */
+        char reason
+                [EXIT_RECORD_REASON_MAX]; /* one line of valid UTF-8, for everybody: it quotes nothing of the job's */
+        char private[EXIT_RECORD_REASON_MAX]; /* the whole one, for the owner and root; "" = reason */
         /* What both say in the end that is to be told of the job however it went on: who was left behind. "" = nothing. */
         char more[SHIM_MORE_MAX], more_private[SHIM_MORE_MAX];
 };
@@ -77,7 +76,7 @@ struct shim_record {
 /* Creates DIR/exit.json.tmp with its space allocated; returns a descriptor that the caller closes, or −errno. */
 int exit_file_open(int dir_fd, struct error *error);
 
-/* One line of JSON, less than SHIM_RECORD_MAX bytes; the caller frees. NULL: no memory. */
+/* One line of JSON, less than EXIT_RECORD_MAX bytes; the caller frees. NULL: no memory. */
 char *shim_record_text(const struct shim_record *record);
 
 /* Writes the text into the file of exit_file_open and gives it its name. */

@@ -494,7 +494,7 @@ static int copy_inputs(sqlite3_stmt *s, struct job_inputs *ret, struct error *er
         *ret = (struct job_inputs) { .n_rlimits = (uint32_t) (limits / sizeof(ret->rlimits[0])) };
         read_text(s, 3, ret->cpu_list, sizeof(ret->cpu_list));
         read_text(s, 4, ret->scheduling, sizeof(ret->scheduling));
-        if ((size > 0 && environment[size - 1] != '\0') || ret->n_rlimits > SUBMIT_RLIMITS_MAX)
+        if ((size > 0 && environment[size - 1] != '\0') || ret->n_rlimits > JOB_RLIMITS_MAX)
                 return error_set(error, EBADMSG, "state.db: damaged inputs");
         if (limits > 0)
                 memcpy(ret->rlimits, rlimits, ret->n_rlimits * sizeof(ret->rlimits[0]));

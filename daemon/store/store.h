@@ -25,7 +25,7 @@
 #include "common/error.h"
 #include "common/scheduling.h"
 #include "daemon/rules/job.h"
-#include "daemon/bus/submit.h"
+#include "daemon/rules/submission.h"
 
 #define STORE_VERSION 4
 #define STORE_PENDING_MAX 65536 /* event rows kept while the disk is full; the oldest go first */
@@ -134,7 +134,7 @@ int store_load_command(struct store *store, uint64_t id, char **ret, size_t *ret
 struct job_inputs {
         char *environment; /* packed */
         size_t environment_size;
-        struct submit_rlimit rlimits[SUBMIT_RLIMITS_MAX];
+        struct job_rlimit rlimits[JOB_RLIMITS_MAX];
         uint32_t n_rlimits;
         char cpu_list[BERTD_CPU_LIST_MAX + 1]; /* empty: any CPU */
         char scheduling[SCHEDULING_MAX];
