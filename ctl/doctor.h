@@ -12,7 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "ctl/client.h"
 
 #define DOCTOR_CHECKS_MAX 64

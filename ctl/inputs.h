@@ -3,7 +3,7 @@
 #define CTL_INPUTS_H
 
 #include "common/error.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 
 /* Files that are not empty, the program and on_exit that can be executed. What is in the files the trainer checks. on_exit is looked at
  * here alone: a run does not end for a notice that cannot be given any more. */

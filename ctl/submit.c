@@ -18,7 +18,7 @@
 #include "common/limits.h"
 #include "common/parse.h"
 #include "common/paths.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "common/utf8.h"
 #include "ctl/array.h"
 #include "ctl/command.h"

@@ -24,7 +24,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "daemon/log.h"
+#include "daemon/base/log.h"
 
 #define LOGIN "org.freedesktop.login1"
 #define USER_MANAGER_SEC 10 /* it starts when linger is enabled */

@@ -1,5 +1,5 @@
 /*
- * bertd: the daemon's command line. Role: options, signals, readiness. Owns the manager.
+ * bertd: the daemon's command line. Role: options, signals, readiness. Owns the node.
  * SIGTERM, SIGINT and SIGQUIT end bertd and leave its jobs running.
  */
 #include <errno.h>
@@ -29,9 +29,10 @@
 #include "common/usage.h"
 #include "daemon/detach.h"
 #include "daemon/init.h"
-#include "daemon/launcher.h"
-#include "daemon/log.h"
+#include "daemon/launch/launcher.h"
+#include "daemon/base/log.h"
 #include "daemon/manager.h"
+#include "daemon/plan/schedule.h"
 
 #define FILES_MAX 16384 /* as bertd.service has it */
 
@@ -147,7 +148,7 @@ static int parse_options(int argc, char **argv, struct options *o, struct error 
 
 struct resolved {
         char *state_dir, *socket;
-        struct manager_options manager;
+        struct node_options node;
 };
 
 static void resolved_free(struct resolved *r) {
@@ -167,7 +168,7 @@ static char *passed_path(int fd) {
 
 static int resolve(const struct options *o, struct resolved *ret, struct error *error) {
         int r = paths_state_dir(o->state_dir, &ret->state_dir, error);
-        ret->manager.passed_socket = o->passed;
+        ret->node.passed_socket = o->passed;
         if (o->passed > 0 && !(ret->socket = passed_path(o->passed)))
                 return error_set(error, EINVAL, "the socket that was passed has no path");
         if (r >= 0 && !ret->socket)
@@ -176,17 +177,17 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
                 r = error_input(error, BERTD_EXIT_USAGE, "--state-dir, --socket: not UTF-8: %s, %s", ret->state_dir,
                                 ret->socket);
         if (r >= 0)
-                r = gpus_find(o->gpus, &ret->manager.gpus, error);
+                r = gpus_find(o->gpus, &ret->node.gpus, error);
         if (r >= 0)
-                r = launcher_choose(o->launcher, &ret->manager.launcher, error);
+                r = launcher_choose(o->launcher, &ret->node.launcher, error);
         if (r < 0)
                 return r;
-        if (ret->manager.launcher == LAUNCHER_SYSTEMD && geteuid() != 0)
+        if (ret->node.launcher == LAUNCHER_SYSTEMD && geteuid() != 0)
                 return error_input(error, BERTD_EXIT_USAGE, "--launcher systemd: only for root");
-        ret->manager.state_dir = ret->state_dir;
-        ret->manager.socket = ret->socket;
-        ret->manager.keep_ended = o->keep_ended;
-        ret->manager.slots = o->slots ? o->slots : count_cores();
+        ret->node.state_dir = ret->state_dir;
+        ret->node.socket = ret->socket;
+        ret->node.keep_ended = o->keep_ended;
+        ret->node.slots = o->slots ? o->slots : count_cores();
         return 0;
 }
 
@@ -254,46 +255,46 @@ static int announce(const struct resolved *r, int ready_fd, struct error *error)
                         return x;
         }
         log_info("bertd %s, pid %d: %s, socket %s, %llu slots, %u GPUs, launcher %s", BERTD_VERSION, (int) getpid(),
-                 r->state_dir, r->socket, (unsigned long long) r->manager.slots, r->manager.gpus.n,
-                 r->manager.launcher == LAUNCHER_SYSTEMD ? "systemd" : "fork");
+                 r->state_dir, r->socket, (unsigned long long) r->node.slots, r->node.gpus.n,
+                 r->node.launcher == LAUNCHER_SYSTEMD ? "systemd" : "fork");
         (void) sd_notifyf(0, "READY=1\nSTATUS=Listening on %s", r->socket);
         return 0;
 }
 
 /* A container ends, and with it every job: they stop first. Asked again, bertd does not wait for them. */
 static int on_end_of_container(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
-        struct manager *manager = userdata;
+        struct node *node = userdata;
 
-        if (manager->draining)
-                return sd_event_exit(manager->loop, 0);
+        if (node->draining)
+                return sd_event_exit(node->loop, 0);
         log_info("the container ends: jobs are stopped, and start again with the next bertd");
-        manager_shutdown(manager, true);
+        schedule_shutdown(node, true);
         return 0;
 }
 
 /* Returns the exit status, or −errno. */
 static int serve(const struct resolved *resolved, int ready_fd, bool container, struct error *error) {
-        struct manager *manager = NULL;
+        struct node *node = NULL;
 
-        int r = manager_new(&resolved->manager, &manager, error);
+        int r = manager_new(&resolved->node, &node, error);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < ELEMENTSOF(ending_signals); i++)
-                (void) sd_event_add_signal(manager->loop, NULL, ending_signals[i],
-                                           container ? on_end_of_container : NULL, container ? manager : NULL);
-        (void) sd_event_set_watchdog(manager->loop, 1);
-        r = manager_start(manager, error);
+                (void) sd_event_add_signal(node->loop, NULL, ending_signals[i], container ? on_end_of_container : NULL,
+                                           container ? node : NULL);
+        (void) sd_event_set_watchdog(node->loop, 1);
+        r = manager_start(node, error);
         (void) malloc_trim(0); /* what state.db and the user database took to open is not needed again */
         if (r >= 0)
                 r = announce(resolved, ready_fd, error);
         if (r >= 0) {
-                r = sd_event_loop(manager->loop);
+                r = sd_event_loop(node->loop);
                 if (r < 0)
                         (void) error_errno(error, -r, "event loop");
                 (void) sd_notify(0, "STOPPING=1");
                 log_info("bertd ends; jobs that run go on");
         }
-        manager_free(manager);
+        manager_free(node);
         return r;
 }
 

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "trainer/text/wordpiece.h"
 
 #define SAMPLES_SPECIAL_MAX 5

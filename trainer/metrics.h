@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 
 struct metrics;
 

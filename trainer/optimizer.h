@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "trainer/model.h"
 
 /*

@@ -23,7 +23,7 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "trainer/text/source.h"
 
 #define RECORD_COLUMNS_MAX 4096

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "trainer/checked.h"
 #include "trainer/checkpoint.h"
 #include "trainer/config.h"

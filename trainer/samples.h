@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "trainer/corpora.h"
 #include "trainer/masking.h"
 #include "trainer/sample.h"

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "trainer/records.h"
 #include "trainer/sample.h"
 #include "trainer/text/encoder.h"

@@ -66,7 +66,7 @@
  * command as; while a command runs on without its first process, first_exit i (of that: its exit code, or minus its signal) and runs_on u
  * (processes that live).
  *
- * a{sv} of Submit: see enum submit_field in daemon/submit.c; keys name s, kind s, priority i, run_dir s, ranks u, threads u,
+ * a{sv} of Submit: see enum submit_field in daemon/bus/submit.c; keys name s, kind s, priority i, run_dir s, ranks u, threads u,
  * gpus u, max_without_progress u, backoff_min_sec u, backoff_max_sec u, grace_sec u, keep u, keep_every t, on_exit s, spec s,
  * command as, cwd s, environment as, umask u, rlimits a(utt) (resource, soft, hard), memory t (bytes, 0 = no limit), cpus d (0 = no
  * limit), hang_sec i (-1 = max(5 min, 20 x median step), 0 = never), start_sec i (to the first step; -1 = 30 min, for a command

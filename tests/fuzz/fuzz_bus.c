@@ -18,13 +18,13 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/paths.h"
-#include "daemon/accounts.h"
-#include "daemon/attempt.h"
-#include "daemon/attempt_end.h"
-#include "daemon/files.h"
-#include "daemon/launcher.h"
-#include "daemon/log.h"
-#include "daemon/methods.h"
+#include "daemon/bus/accounts.h"
+#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/end.h"
+#include "daemon/attempt/folder.h"
+#include "daemon/launch/launcher.h"
+#include "daemon/base/log.h"
+#include "daemon/bus/methods.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/values.h"
 
@@ -48,7 +48,7 @@ struct client {
 
 struct session {
         char *folder, *socket;
-        struct manager *manager;
+        struct node *node;
         struct client clients[2];
         unsigned at; /* the client whose turn it is */
         bool answered, over;
@@ -109,23 +109,23 @@ void log_transition(uint64_t job, const char *from, const char *to, const char *
 /* ---- daemon and clients ---- */
 
 static void start_manager(struct session *s) {
-        struct manager_options options = {
+        struct node_options options = {
                 .state_dir = s->folder, .socket = s->socket, .slots = SLOTS, .keep_ended = 3, .launcher = LAUNCHER_FORK
         };
         struct error error = {};
 
-        int r = manager_new(&options, &s->manager, &error);
+        int r = manager_new(&options, &s->node, &error);
         if (r >= 0) {
-                s->manager->launchers[LAUNCHER_FORK] = &launcher_fuzz;
-                s->manager->launchers[LAUNCHER_SYSTEMD] = NULL;
-                r = manager_start(s->manager, &error);
+                s->node->launchers[LAUNCHER_FORK] = &launcher_fuzz;
+                s->node->launchers[LAUNCHER_SYSTEMD] = NULL;
+                r = manager_start(s->node, &error);
         }
         if (r < 0)
                 (void) fprintf(stderr, "fuzz_bus: %s\n", error.text);
         assert(r >= 0);
         assert(chmod(s->socket, 0666) == 0);
         for (size_t i = 0; i < ELEMENTSOF(s->clients); i++)
-                assert(accounts_note(s->manager->accounts, s->clients[i].uid, &(struct nss_user) { .name = "u" }) == 0);
+                assert(accounts_note(s->node->accounts, s->clients[i].uid, &(struct nss_user) { .name = "u" }) == 0);
 }
 
 /* The kernel notes who connects; the way to the socket is looked up as ourselves. */
@@ -149,10 +149,10 @@ static void open_client(struct session *s, struct client *client) {
 static void close_client(struct client *client) { client->bus = sd_bus_close_unref(client->bus); }
 
 static void turn(struct session *s) {
-        if (sd_event_get_state(s->manager->loop) == SD_EVENT_FINISHED)
+        if (sd_event_get_state(s->node->loop) == SD_EVENT_FINISHED)
                 s->over = true;
         else
-                assert(sd_event_run(s->manager->loop, 0) >= 0);
+                assert(sd_event_run(s->node->loop, 0) >= 0);
         for (size_t i = 0; i < ELEMENTSOF(s->clients); i++)
                 (void) sd_bus_process(s->clients[i].bus, NULL);
 }
@@ -184,7 +184,7 @@ static void send_call(struct session *s, sd_bus_message *m) {
 
 /* An open attempt, by a byte of the input; NULL where there is none. */
 static struct job *choose_attempt(struct session *s) {
-        const struct store *store = s->manager->store;
+        const struct store *store = s->node->store;
         size_t n = store_count(store), first = n > 0 ? fuzz_u8(&s->input) % n : 0;
 
         for (size_t i = 0; i < n; i++) {
@@ -260,8 +260,8 @@ static void step_gone(struct session *s) {
                 return;
         uint64_t id = job->id;
         attempt_over(job->run, fuzz_u8(&s->input) % EXIT_CLASS_MAX, "the shim is gone");
-        while ((job = store_find(s->manager->store, id)) && job->run && job->run->sweeper)
-                assert(sd_event_run(s->manager->loop, UINT64_MAX) >= 0);
+        while ((job = store_find(s->node->store, id)) && job->run && job->run->sweeper)
+                assert(sd_event_run(s->node->loop, UINT64_MAX) >= 0);
 }
 
 static void step_reconnect(struct session *s) {
@@ -279,7 +279,7 @@ static void (*const steps[])(struct session *s) = { step_submit, step_hello,    
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
 
-static void check_accounts(const struct manager *m) {
+static void check_accounts(const struct node *m) {
         uint64_t slots = 0;
 
         for (size_t i = 0; i < store_count(m->store); i++) {
@@ -295,11 +295,11 @@ static void check_accounts(const struct manager *m) {
 static void read_again(struct session *s) {
         size_t open = 0, again = 0;
 
-        store_release(s->manager->store);
-        open = store_count(s->manager->store);
-        manager_free(s->manager);
+        store_release(s->node->store);
+        open = store_count(s->node->store);
+        manager_free(s->node);
         start_manager(s);
-        again = store_count(s->manager->store);
+        again = store_count(s->node->store);
         assert(again == open);
 }
 
@@ -317,7 +317,7 @@ static void make_template(struct session *s, char **ret, size_t *ret_size) {
         (void) signal(SIGPIPE, SIG_IGN);
         scratch_parent = s->folder;
         start_manager(s);
-        manager_free(s->manager);
+        manager_free(s->node);
         cleanup_free char *db = fuzz_path("state/" BERTD_STATE_DB);
         assert(file_read(db, 1 << 20, ret, ret_size, NULL) == 0);
         remove_state(s);
@@ -355,13 +355,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                         steps[step](&s);
                 else
                         call_any(&s, step - ELEMENTSOF(steps));
-                check_accounts(s.manager);
+                check_accounts(s.node);
         }
         for (size_t i = 0; i < ELEMENTSOF(s.clients); i++)
                 close_client(&s.clients[i]);
         if (again)
                 read_again(&s);
-        manager_free(s.manager);
+        manager_free(s.node);
         remove_state(&s);
         return 0;
 }

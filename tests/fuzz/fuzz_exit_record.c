@@ -5,7 +5,7 @@
 #include "bertd/job.h"
 #include "common/cleanup.h"
 #include "common/utf8.h"
-#include "daemon/files.h"
+#include "daemon/attempt/folder.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check_line(const char *text) {

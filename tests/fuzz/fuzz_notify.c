@@ -10,7 +10,7 @@
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "daemon/shim.h"
+#include "daemon/shim/shim.h"
 #include "tests/fuzz/fuzz.h"
 
 #define SEPARATOR 0x1e

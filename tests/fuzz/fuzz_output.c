@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "daemon/files.h"
-#include "daemon/shim_record.h"
+#include "daemon/attempt/folder.h"
+#include "daemon/shim/verdict.h"
 #include "tests/fuzz/fuzz.h"
 
 static const char nonce[] = "0123456789abcdef";

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "tests/fuzz/fuzz.h"
 
 static char *format(const struct spec *spec) {

@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "trainer/model_internal.h"
 #include "trainer/philox.h"
 

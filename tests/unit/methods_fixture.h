@@ -17,10 +17,11 @@
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "daemon/accounts.h"
-#include "daemon/attempt.h"
-#include "daemon/bus_server.h"
-#include "daemon/settle.h"
+#include "daemon/bus/accounts.h"
+#include "daemon/attempt/attempt.h"
+#include "daemon/bus/server.h"
+#include "daemon/manager.h"
+#include "daemon/plan/settle.h"
 #include "tests/unit/folder.h"
 
 #define TURNS_MAX 1000 /* of both ends, for an answer */
@@ -31,7 +32,7 @@
 
 struct fixture {
         char *folder, *state_dir, *socket;
-        struct manager *manager;
+        struct node *node;
         struct peer peer;
         sd_bus *client;
         sd_bus_message *reply;
@@ -53,14 +54,15 @@ static inline int setup(void **state) {
         f->folder = make_folder();
         f->state_dir = format_string("%s/state", f->folder);
         f->socket = format_string("%s/socket", f->folder);
-        struct manager_options options = {
+        struct node_options options = {
                 .state_dir = f->state_dir, .socket = f->socket, .slots = SLOTS, .launcher = LAUNCHER_FORK
         };
-        if (manager_new(&options, &f->manager, &error) < 0 || manager_start(f->manager, &error) < 0)
+        if (manager_new(&options, &f->node, &error) < 0 || manager_start(f->node, &error) < 0)
                 fail_msg("%s", error.text);
         /* What the user database would answer later. */
-        assert_int_equal(accounts_note(f->manager->accounts, geteuid(), &(struct nss_user) { .name = "me" }), 0);
-        f->peer.manager = f->manager;
+        assert_int_equal(accounts_note(f->node->accounts, geteuid(), &(struct nss_user) { .name = "me" }), 0);
+        f->peer.link.calls = &peer_shim_calls;
+        f->peer.node = f->node;
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
         assert_true(sd_id128_randomize(&id) >= 0);
         assert_true(sd_bus_new(&f->peer.bus) >= 0 && sd_bus_set_fd(f->peer.bus, fds[0], fds[0]) >= 0);
@@ -78,7 +80,7 @@ static inline int teardown(void **state) {
         (void) sd_bus_message_unref(f->reply);
         (void) sd_bus_close_unref(f->client);
         (void) sd_bus_close_unref(f->peer.bus);
-        manager_free(f->manager);
+        manager_free(f->node);
         remove_folder(f->folder);
         free(f->state_dir);
         free(f->socket);
@@ -98,9 +100,9 @@ static inline struct job *new_job(struct fixture *f, const char *kind, enum job_
         s.cwd = (char *) "/tmp";
         s.spec = (char *) "secret-spec";
         s.command = command;
-        if (store_insert(f->manager->store, &s, owner_uid(), 1, "alice", LAUNCHER_FORK, &job, &error) < 0)
+        if (store_insert(f->node->store, &s, owner_uid(), 1, "alice", LAUNCHER_FORK, &job, &error) < 0)
                 fail_msg("%s", error.text);
-        if (store_flush(f->manager->store, &error) < 0)
+        if (store_flush(f->node->store, &error) < 0)
                 fail_msg("%s", error.text);
         job->state = in_state;
         return job;
@@ -123,7 +125,7 @@ static inline void call(struct fixture *f, uid_t uid, sd_bus_message *m) {
         (void) sd_bus_message_unref(m);
         for (int i = 0; i < TURNS_MAX && !f->reply; i++)
                 assert_true(sd_bus_process(f->client, NULL) >= 0 && sd_bus_process(f->peer.bus, NULL) >= 0 &&
-                            (settle_now(f->manager->settle) || f->full));
+                            (settle_now(f->node->settle) || f->full));
         assert_non_null(f->reply);
 }
 

@@ -14,8 +14,8 @@
 #include "common/cleanup.h"
 #include "common/db.h"
 #include "common/file.h"
-#include "daemon/states.h"
-#include "daemon/store.h"
+#include "daemon/rules/states.h"
+#include "daemon/store/store.h"
 #include "tests/unit/folder.h"
 
 static char *folder, *db_path;
@@ -59,7 +59,7 @@ static inline struct job *insert(struct store *store, const char *name) {
         s.spec = (char *) "kind: command\n";
         s.command = command;
         s.environment = environment;
-        s.rlimits[0] = (struct submit_rlimit) { .resource = 7, .soft = 1024, .hard = UINT64_MAX };
+        s.rlimits[0] = (struct job_rlimit) { .resource = 7, .soft = 1024, .hard = UINT64_MAX };
         s.n_rlimits = 1;
         s.priority = -3;
         s.memory = UINT64_C(16) << 30;

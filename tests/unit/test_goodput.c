@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "common/cleanup.h"
-#include "daemon/goodput.h"
+#include "daemon/rules/goodput.h"
 
 #define SEC UINT64_C(1000000)
 

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "common/cleanup.h"
-#include "daemon/ledger.h"
+#include "daemon/rules/ledger.h"
 
 #define TAKE(job, ...) take(job, (const uint64_t[]) { __VA_ARGS__ }, sizeof((const uint64_t[]) { __VA_ARGS__ }) / 8)
 

@@ -4,6 +4,7 @@
 
 #include "common/db.h"
 #include "tests/unit/methods_fixture.h"
+#include "daemon/node/transition.h"
 
 static const struct job_method {
         const char *name, *in, *stranger, *owner; /* their answers for a paused command */
@@ -46,7 +47,7 @@ static void test_shutdown(void **state) {
                 assert_true(sd_bus_message_append(m, "b", 0) >= 0);
                 call(f, users[i], m);
                 assert_string_equal(f->error, may ? DONE : DENIED);
-                assert_int_equal(sd_event_get_exit_code(f->manager->loop, &(int) { 0 }) >= 0, may);
+                assert_int_equal(sd_event_get_exit_code(f->node->loop, &(int) { 0 }) >= 0, may);
         }
 }
 
@@ -90,8 +91,8 @@ static void test_what_others_see(void **state) {
         int r;
 
         job_set_reason(job, "for-everybody", "secret-reason");
-        store_note_move(f->manager->store, job, JOB_QUEUED, "pause");
-        assert_true(settle_now(f->manager->settle));
+        store_note_move(f->node->store, job, JOB_QUEUED, "pause");
+        assert_true(settle_now(f->node->settle));
         for (int own = 0; own < 2; own++) {
                 uid_t uid = own ? owner_uid() : stranger_uid();
                 assert_string_equal(call_job(f, uid, "GetJob", "t", job->id), DONE);
@@ -184,17 +185,17 @@ static void test_ended_jobs(void **state) {
         struct job *job = new_job(f, "command", JOB_FAILED);
         uint64_t id = job->id;
 
-        store_mark(f->manager->store, job);
-        assert_true(settle_now(f->manager->settle));
-        store_release(f->manager->store);
-        assert_null(store_find(f->manager->store, id));
+        store_mark(f->node->store, job);
+        assert_true(settle_now(f->node->settle));
+        store_release(f->node->store);
+        assert_null(store_find(f->node->store, id));
         assert_string_equal(call_job(f, stranger_uid(), "Resume", "ta{sv}", id), DENIED);
         assert_string_equal(call_job(f, stranger_uid(), "Remove", "t", id), DENIED);
         assert_string_equal(call_job(f, stranger_uid(), "GetJob", "t", id), DONE);
-        assert_null(store_find(f->manager->store, id));
+        assert_null(store_find(f->node->store, id));
         assert_string_equal(call_job(f, owner_uid(), "Resume", "ta{sv}", id), DONE);
-        assert_non_null(store_find(f->manager->store, id));
-        assert_int_equal(store_find(f->manager->store, id)->state, JOB_QUEUED);
+        assert_non_null(store_find(f->node->store, id));
+        assert_int_equal(store_find(f->node->store, id)->state, JOB_QUEUED);
 }
 
 /* How many jobs a page has that begins below `first`; *last is its oldest. */
@@ -253,15 +254,15 @@ static const char *wait_change(struct fixture *f, uint64_t serial) {
 
 static void test_changes(void **state) {
         struct fixture *f = *state;
-        uint64_t before = f->manager->serial, serial;
+        uint64_t before = f->node->serial, serial;
 
-        store_mark(f->manager->store, new_job(f, "command", JOB_PAUSED));
-        assert_true(settle_now(f->manager->settle));
-        assert_true(f->manager->serial > before);
+        store_mark(f->node->store, new_job(f, "command", JOB_PAUSED));
+        assert_true(settle_now(f->node->settle));
+        assert_true(f->node->serial > before);
         assert_string_equal(wait_change(f, before), DONE);
-        assert_true(sd_bus_message_read(f->reply, "t", &serial) > 0 && serial == f->manager->serial);
-        assert_true(settle_now(f->manager->settle)); /* nothing to write, nothing to tell */
-        assert_true(f->manager->serial == serial);
+        assert_true(sd_bus_message_read(f->reply, "t", &serial) > 0 && serial == f->node->serial);
+        assert_true(settle_now(f->node->settle)); /* nothing to write, nothing to tell */
+        assert_true(f->node->serial == serial);
 
         sd_bus_message *m = new_call(f, "WaitChange");
         assert_true(sd_bus_message_append(m, "t", serial) >= 0);
@@ -305,15 +306,15 @@ static void test_one_trainer_a_folder(void **state) {
         struct fixture *f = *state;
 
         assert_string_equal(submit(f, "pretrain", "/x"), DONE);
-        assert_int_equal(store_count(f->manager->store), 1);
+        assert_int_equal(store_count(f->node->store), 1);
         assert_string_equal(submit(f, "pretrain", "/x"), BERTD_ERROR_INVALID_SPEC);
         assert_string_equal(submit(f, "finetune", "/x"), BERTD_ERROR_INVALID_SPEC);
         assert_string_equal(submit(f, "command", "/x"), DONE);
         assert_string_equal(submit(f, "pretrain", "/y"), DONE);
-        store_at(f->manager->store, 0)->state = JOB_DONE;
+        store_at(f->node->store, 0)->state = JOB_DONE;
         assert_string_equal(submit(f, "pretrain", "/x"), DONE);
         /* Nobody keeps another out of a folder by naming it. */
-        store_at(f->manager->store, 2)->uid++;
+        store_at(f->node->store, 2)->uid++;
         assert_string_equal(submit(f, "pretrain", "/y"), DONE);
         assert_string_equal(submit(f, "pretrain", "/y"), BERTD_ERROR_INVALID_SPEC);
 }
@@ -342,8 +343,8 @@ static void test_reason_that_is_cut(void **state) {
         job_set_text(&job->reason, "caf\xc3");
         assert_string_equal(job->reason, "caf?");
         job->state = JOB_FAILED;
-        store_note(f->manager->store, job, JOB_QUEUED, "failed", "caf\xc3");
-        assert_int_equal(store_flush(f->manager->store, &error), 0);
+        store_note(f->node->store, job, JOB_QUEUED, "failed", "caf\xc3");
+        assert_int_equal(store_flush(f->node->store, &error), 0);
         assert_string_equal(call_job(f, owner_uid(), "GetEvents", "ttu", job->id), DONE);
         free(job->reason);
         job->reason = strdup("caf\xc3"); /* as an older daemon kept it */
@@ -353,7 +354,7 @@ static void test_reason_that_is_cut(void **state) {
 /* What the user database answered of a user: an account that is gone is gone, one that was known stays while the database fails. */
 static void test_accounts(void **state) {
         struct fixture *f = *state;
-        struct accounts *accounts = f->manager->accounts;
+        struct accounts *accounts = f->node->accounts;
         const struct account *account;
         const struct nss_user none = { .result = -ESRCH }, failed = { .result = -EIO };
         const struct nss_user alice = { .gid = 7, .name = "alice", .home = "/home/alice" };
@@ -384,19 +385,19 @@ static void test_parked_calls(void **state) {
         sd_bus_message *m = new_call(f, "Submit");
 
         for (uid_t i = 0; i < ELEMENTSOF(peers); i++)
-                peers[i] = (struct peer) { .manager = f->manager, .uid = 1000 + i, .doomed = true };
+                peers[i] = (struct peer) { .node = f->node, .uid = 1000 + i, .doomed = true };
         assert_int_equal(peer_park(&peers[0], m, BERTD_REQUESTS_OF_UID_MAX - 1), 0);
         assert_int_equal(peer_park(&peers[0], m, 2), -ENOBUFS);
         for (size_t i = 1; i < 4; i++)
                 assert_int_equal(peer_park(&peers[i], m, BERTD_REQUESTS_OF_UID_MAX), 0);
         assert_int_equal(peer_park(&peers[4], m, 2), -ENOBUFS);
-        bus_server_resume(f->manager->server, 1001);
+        bus_server_resume(f->node->server, 1001);
         assert_int_equal(peer_park(&peers[4], m, BERTD_REQUESTS_OF_UID_MAX), 0);
         assert_int_equal(peer_park(&peers[1], m, 2), -ENOBUFS);
         for (uid_t i = 0; i < ELEMENTSOF(peers); i++)
-                bus_server_resume(f->manager->server, 1000 + i);
+                bus_server_resume(f->node->server, 1000 + i);
         assert_int_equal(peer_park(&peers[0], m, BERTD_REQUESTS_OF_UID_MAX), 0);
-        bus_server_resume(f->manager->server, 1000);
+        bus_server_resume(f->node->server, 1000);
         (void) sd_bus_message_unref(m);
 }
 
@@ -409,7 +410,7 @@ static unsigned events_of(struct fixture *f, uint64_t id) {
         struct error error = {};
         unsigned n = 0;
 
-        assert_int_equal(store_events(f->manager->store, id, 0, 100, count_row, &n, &error), 0);
+        assert_int_equal(store_events(f->node->store, id, 0, 100, count_row, &n, &error), 0);
         return n;
 }
 
@@ -444,13 +445,13 @@ static void test_a_change_that_cannot_be_kept(void **state) {
                 ids[i] = job->id;
                 job->ranks = 1;
                 job_set_text(&job->reason, "as it was");
-                store_mark(f->manager->store, job);
-                assert_true(settle_now(f->manager->settle));
+                store_mark(f->node->store, job);
+                assert_true(settle_now(f->node->settle));
                 events[i] = events_of(f, ids[i]);
                 if (cases[i].loaded)
-                        store_release(f->manager->store);
+                        store_release(f->node->store);
         }
-        size_t n = store_count(f->manager->store);
+        size_t n = store_count(f->node->store);
         break_store(f, true);
         assert_string_equal(submit(f, "command", "/z"), BERTD_ERROR_STORAGE);
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -458,23 +459,23 @@ static void test_a_change_that_cannot_be_kept(void **state) {
                               cases[i].loaded ? ", not in memory" : "");
                 assert_string_equal(call_job(f, owner_uid(), cases[i].method, cases[i].in, ids[i]),
                                     BERTD_ERROR_STORAGE);
-                assert_false(store_pending(f->manager->store));
+                assert_false(store_pending(f->node->store));
         }
         break_store(f, false);
-        store_release(f->manager->store);
-        assert_true(settle_now(f->manager->settle));
+        store_release(f->node->store);
+        assert_true(settle_now(f->node->settle));
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-                struct job *loaded = NULL, *job = store_find(f->manager->store, ids[i]);
+                struct job *loaded = NULL, *job = store_find(f->node->store, ids[i]);
                 struct error error = {};
                 if (!job)
-                        assert_int_equal(store_load(f->manager->store, ids[i], &loaded, &error), 0);
+                        assert_int_equal(store_load(f->node->store, ids[i], &loaded, &error), 0);
                 job = job ? job : loaded;
                 assert_int_equal(job->state, cases[i].from);
                 assert_string_equal(job->reason, "as it was");
                 assert_int_equal(events_of(f, ids[i]), events[i]);
                 job_free(loaded);
         }
-        assert_true(store_count(f->manager->store) <= n);
+        assert_true(store_count(f->node->store) <= n);
         assert_string_equal(call_job(f, owner_uid(), "Cancel", "tb", ids[0]), DONE);
 }
 
@@ -491,7 +492,7 @@ static void queue_call(struct fixture *f, sd_bus_message *m) {
 static void test_changes_undone_together(void **state) {
         static const uint64_t steps[] = { 10, 20 };
         struct fixture *f = *state;
-        struct store *store = f->manager->store;
+        struct store *store = f->node->store;
         struct job *job = new_job(f, "pretrain", JOB_PAUSED), *ended = new_job(f, "pretrain", JOB_FAILED);
         struct error error = {};
         uint64_t id = ended->id;
@@ -502,7 +503,7 @@ static void test_changes_undone_together(void **state) {
         }
         store_mark(store, job);
         store_mark(store, ended);
-        assert_true(settle_now(f->manager->settle));
+        assert_true(settle_now(f->node->settle));
         store_release(store);
         assert_null(store_find(store, id));
         assert_int_equal(job->n_ledger, 1);
@@ -515,7 +516,7 @@ static void test_changes_undone_together(void **state) {
         queue_call(f, cancel);
         queue_call(f, resume);
         queue_call(f, again);
-        assert_false(settle_now(f->manager->settle));
+        assert_false(settle_now(f->node->settle));
         break_store(f, false);
         assert_int_equal(job->state, JOB_PAUSED);
         assert_int_equal(job->n_ledger, 1);
@@ -526,13 +527,13 @@ static void test_changes_undone_together(void **state) {
         assert_int_equal(store_load_ledger(store, job, &error), 0);
         assert_int_equal(job->n_ledger, 2);
         job_ledger_trim(job);
-        assert_true(settle_now(f->manager->settle));
+        assert_true(settle_now(f->node->settle));
 }
 
 /* A state.db that another program has locked holds up what writes, for a time, and nothing else; then it is refused, and has not happened. */
 static void test_locked(void **state) {
         struct fixture *f = *state;
-        struct settle *settle = f->manager->settle;
+        struct settle *settle = f->node->settle;
         struct job *paused = new_job(f, "pretrain", JOB_PAUSED), *queued = new_job(f, "pretrain", JOB_QUEUED);
         cleanup_free char *path = format_string("%s/state.db", f->state_dir);
         cleanup_db sqlite3 *other = NULL;
@@ -546,22 +547,22 @@ static void test_locked(void **state) {
         uint64_t begin = clock_boottime_usec();
         assert_false(settle_now(settle));
         assert_true(clock_boottime_usec() - begin < USEC_PER_SEC / 5); /* the loop is others' */
-        assert_true(paused->state == JOB_PAUSED && !store_pending(f->manager->store));
+        assert_true(paused->state == JOB_PAUSED && !store_pending(f->node->store));
         /* What waits is bounded. */
         assert_true(settle_has_room(settle, stranger_uid(), BERTD_REQUESTS_OF_UID_MAX));
         assert_false(settle_has_room(settle, stranger_uid(), BERTD_REQUESTS_OF_UID_MAX + 1));
         assert_false(settle_has_room(settle, owner_uid(), BERTD_REQUESTS_OF_UID_MAX));
         /* What bertd has seen itself waits, too, and is not forgotten. */
-        assert_int_equal(manager_move(f->manager, queued, EVENT_CANCEL, NULL), STATE_MOVE);
+        assert_int_equal(node_move(f->node, queued, EVENT_CANCEL, NULL), STATE_MOVE);
         assert_false(settle_now(settle));
-        assert_true(store_pending(f->manager->store));
+        assert_true(store_pending(f->node->store));
         assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
         f->reply = sd_bus_message_unref(f->reply);
         assert_true(settle_now(settle));
         assert_true(sd_bus_process(f->client, NULL) >= 0 && f->reply);
         assert_string_equal(f->error, DONE);
         assert_int_equal(paused->state, JOB_CANCELLED);
-        assert_false(store_pending(f->manager->store));
+        assert_false(store_pending(f->node->store));
         assert_true(settle_has_room(settle, 1, SIZE_MAX));
 
         struct job *next = new_job(f, "pretrain", JOB_QUEUED);

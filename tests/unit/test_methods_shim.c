@@ -4,20 +4,20 @@
 #include <math.h>
 
 #include "common/clock.h"
-#include "daemon/attempt_end.h"
+#include "daemon/attempt/end.h"
 #include "tests/unit/methods_fixture.h"
 
 /* An attempt whose shim has yet to say hello; nothing of it runs. */
 static struct job *new_attempt(struct fixture *f) {
         struct job *job = new_job(f, "pretrain", JOB_STARTING);
 
-        f->manager->launchers[LAUNCHER_FORK] = NULL;
+        f->node->launchers[LAUNCHER_FORK] = NULL;
         job->attempt =
                 (struct attempt) { .number = 1, .open = true, .nonce = "its-nonce", .exit_class = -1, .rank = -1 };
         job->run = calloc(1, sizeof(*job->run));
         job->run_dir = strdup("/x");
         assert_true(job->run && job->run_dir);
-        *job->run = (struct attempt_run) { .manager = f->manager, .job = job, .phase = PHASE_LAUNCHING };
+        *job->run = (struct attempt_run) { .node = f->node, .job = job, .phase = PHASE_LAUNCHING };
         f->peer.pid = getpid();
         return job;
 }
@@ -144,7 +144,8 @@ static void test_shim_versions(void **state) {
                 assert_true(job->attempt.pid == getpid() && job->run->phase == PHASE_LIVE && !job->run->timer);
                 assert_int_equal(job->run->newer != NULL, cases[i].newer);
                 assert_int_equal(attempt_checkpoint(job) == -ENOTCONN, cases[i].newer);
-                assert_ptr_equal(job->run->peer, &f->peer); /* one connection a shim, which takes no user's share */
+                assert_ptr_equal(job->run->link,
+                                 &f->peer.link); /* one connection a shim, which takes no user's share */
                 assert_string_equal(hello_of(f, owner_uid(), job, "its-nonce", "0.1.0 2"), DONE);
                 assert_null(job->run->newer);
         }
@@ -187,7 +188,7 @@ static void test_end_reported(void **state) {
         assert_string_equal(job->attempt.more, "m");
         assert_string_equal(job->attempt.more_private, "mine");
         assert_int_equal(job->state, JOB_RUNNING);
-        if (store_load(f->manager->store, job->id, &kept, &error) < 0)
+        if (store_load(f->node->store, job->id, &kept, &error) < 0)
                 fail_msg("%s", error.text);
         assert_true(kept->attempt.exit_class == EXIT_CLASS_FAILED && kept->attempt.exit_code == 7);
         assert_string_equal(attempt_private(&kept->attempt), "r: its words");
@@ -270,7 +271,7 @@ static void test_beginning(void **state) {
         assert_true(job->attempt.resumed && job->attempt.first_step == 11 && job->step == 11);
         assert_string_equal(report_beginning(f, job, 0, 10), DONE); /* once */
         assert_int_equal(job->attempt.first_step, 11);
-        assert_int_equal(store_load_ledger(f->manager->store, job, &error), 0);
+        assert_int_equal(store_load_ledger(f->node->store, job, &error), 0);
         assert_int_equal(job->n_ledger, 3);
         assert_true(job->ledger[1].restored == 1 && job->ledger[2].restored == 0);
         assert_true(job->ledger[1].state == CHECKPOINT_GOOD && job->ledger[2].state == CHECKPOINT_DELETED);
@@ -309,7 +310,7 @@ static void test_many_checkpoints(void **state) {
         assert_int_equal(job->n_ledger, 1);
         for (unsigned i = 0; i < 3; i++) {
                 assert_int_equal(count_checkpoints(f, id), 600);
-                assert_true(job->n_ledger == 1 && !store_pending(f->manager->store));
+                assert_true(job->n_ledger == 1 && !store_pending(f->node->store));
                 assert_string_equal(report_found(f, job, 401, 200), DONE);
         }
         job->attempt.open = false;
@@ -318,7 +319,7 @@ static void test_many_checkpoints(void **state) {
         for (uint64_t step = 600; step > 0; step -= 25) {
                 job->state = JOB_FAILED;
                 assert_string_equal(resume(f, id, "from", "t", step), DONE);
-                job = store_find(f->manager->store, id);
+                job = store_find(f->node->store, id);
                 assert_int_equal(job->resume_from, step);
                 assert_true(job->n_ledger == 1 && job->ledger[0].step == step);
         }
@@ -438,7 +439,7 @@ static void test_connection_of_a_closed_attempt(void **state) {
         struct job *job = new_attempt(f);
 
         assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
-        assert_true(job->run->peer == &f->peer && !f->peer.doomed);
+        assert_true(job->run->link == &f->peer.link && !f->peer.doomed);
         attempt_over(job->run, EXIT_CLASS_LOST, "gone"); /* of another boot: nothing is swept */
         assert_null(job->run);
         assert_true(f->peer.doomed);
@@ -465,13 +466,13 @@ static void test_checkpoints_that_cannot_be_kept(void **state) {
                                                          .checkpoint_step = step,
                                                          .checkpoint_path = path,
                                                          .checkpoint_size = 1 };
-                        assert_int_equal(attempt_report(f->manager, owner_uid(), &report), 0);
+                        assert_int_equal(attempt_report(f->node, owner_uid(), &report), 0);
                 }
         for (size_t i = 0; i < ELEMENTSOF(jobs); i++)
                 texts += job_texts(jobs[i]);
         /* Of each job the newest is counted when the next one comes. */
         assert_in_range(texts, BERTD_TEXTS_OF_UID_MAX / 2, BERTD_TEXTS_OF_UID_MAX + ELEMENTSOF(jobs) * sizeof(path));
-        assert_true(settle_now(f->manager->settle));
+        assert_true(settle_now(f->node->settle));
 }
 
 int main(void) {

@@ -12,6 +12,7 @@
 #include "tests/close.h"
 #include "tests/ops/model_helpers.h"
 #include "trainer/optimizer.h"
+#include "daemon/plan/schedule.h"
 
 static void test_schedule(void **state) {
         struct spec_optimizer s = {

@@ -9,7 +9,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "daemon/reasons.h"
+#include "daemon/rules/reasons.h"
 
 static const struct policy_config config = {
         .max_without_progress = 3, .backoff_min_sec = 4, .backoff_max_sec = 60, .reports = true

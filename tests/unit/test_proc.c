@@ -22,8 +22,8 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/proc.h"
-#include "daemon/cgroup.h"
-#include "daemon/sweep.h"
+#include "daemon/launch/cgroup.h"
+#include "daemon/launch/sweep.h"
 
 #define LIMIT_USEC (20 * USEC_PER_SEC)
 

@@ -8,8 +8,8 @@
 #include <cmocka.h>
 
 #include "bertd/limits.h"
-#include "daemon/descriptors.h"
-#include "daemon/reasons.h"
+#include "daemon/base/descriptors.h"
+#include "daemon/rules/reasons.h"
 
 static const struct queue_free eight = {
         .slots = 8, .slots_total = 8, .gpus = 2, .gpus_total = 2, .starts = 100, .files = 1024

@@ -15,7 +15,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "daemon/shim_list.h"
+#include "daemon/shim/list.h"
 #include "tests/unit/folder.h"
 
 struct fixture {

@@ -14,7 +14,7 @@
 #include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "daemon/shim_logs.h"
+#include "daemon/shim/log.h"
 #include "tests/unit/folder.h"
 
 #define LINE 16 /* bytes of a numbered line */

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "daemon/shim_record.h"
+#include "daemon/shim/verdict.h"
 
 #define RULE "--------------------------------------------------------------------------\n"
 #define PRIMARY                                                           \
@@ -310,7 +310,7 @@ static void test_hostile_text(void **state) {
                 };
                 shim_classify(&evidence, &v);
                 assert_true(v.exit_class < EXIT_CLASS_MAX);
-                char clean[SHIM_REASON_MAX];
+                char clean[EXIT_RECORD_REASON_MAX];
                 assert_string_equal(shim_clean_text(clean, sizeof(clean), v.reason, strlen(v.reason)), v.reason);
                 assert_string_equal(shim_clean_text(clean, sizeof(clean), v.private, strlen(v.private)), v.private);
         }

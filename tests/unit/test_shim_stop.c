@@ -16,7 +16,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "daemon/shim.h"
+#include "daemon/shim/shim.h"
 #include "tests/unit/folder.h"
 
 #define PID 4242

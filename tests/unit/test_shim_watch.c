@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "daemon/shim_watch.h"
+#include "daemon/shim/hang_clock.h"
 
 #define SEC UINT64_C(1000000)
 

@@ -15,7 +15,7 @@
 
 #include "bertd/exit.h"
 #include "common/file.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 #include "tests/unit/folder.h"
 
 #define TUNE "kind: finetune\nmodel: {config: c, vocab: v}\ntrain: {epochs: 2}\n"

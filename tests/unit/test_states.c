@@ -6,7 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "daemon/states.h"
+#include "daemon/rules/states.h"
 
 /* Rows as in enum job_state, columns as in enum job_event: digit = next state, '.' = impossible, 'x' = refused, '=' = stays. */
 static const char *const expected[JOB_STATE_MAX] = {

@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/store_sql.h"
+#include "daemon/store/sql.h"
 #include "tests/unit/store_fixture.h"
 
 static void test_newer_schema_is_refused(void **state) {

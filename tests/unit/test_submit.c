@@ -13,7 +13,7 @@
 #include "common/cleanup.h"
 #include "common/limits.h"
 #include "common/utf8.h"
-#include "daemon/submit.h"
+#include "daemon/bus/submit.h"
 
 static sd_bus *bus;
 static int other_end;

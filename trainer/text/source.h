@@ -21,7 +21,7 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
-#include "common/spec.h"
+#include "common/spec/spec.h"
 
 #define TEXT_LINE_BYTES_MAX ((size_t) 32 << 20) /* of a line or a record; a longer one is refused */
 

@@ -1,0 +1,209 @@
+/* See spec_fields.h. The tables: a row for each scalar key of a spec and each list, and the names of its choices. Owns nothing. */
+#include "common/spec/fields.h"
+
+#include <assert.h>
+
+#include "bertd/job.h"
+#include "bertd/logs.h"
+#include "common/cleanup.h"
+
+#define COUNT_MAX BERTD_STEPS_MAX
+
+static const char *const kind_names[] = JOB_KIND_NAMES;
+static const char *const objective_names[] = { "mlm+nsp", "mlm+sop", "mlm", "classify" };
+static const char *const masking_names[] = { "dynamic", "static" };
+static const char *const mask_unit_names[] = { "token", "whole_word", "ngram" };
+static const char *const optimizer_names[] = { "adamw", "bertadam", "lamb", "lamb_google" };
+static const char *const schedule_names[] = { "linear", "poly", "cosine", "constant" };
+static const char *const decay_from_names[] = { "start", "warmup" };
+static const char *const step_count_names[] = { "full", "from_zero", "from_one" };
+static const char *const clip_by_names[] = { "global", "tensor" };
+static const char *const truth_names[] = { "false", "true" };
+static const char *const moments_names[] = { "keep", "reset" };
+static const char *const bias_correction_names[] = { "continue", "restart" };
+static const char *const on_nan_names[] = ON_NAN_NAMES;
+static const char *const ends_with_names[] = ENDS_WITH_NAMES;
+static const char *const format_names[] = DATA_FORMAT_NAMES;
+static const char *const encoding_names[] = DATA_ENCODING_NAMES;
+static const char *const header_names[] = DATA_HEADER_NAMES;
+static const char *const empty_names[] = DATA_EMPTY_NAMES;
+static const char *const init_head_names[] = { "keep", "fresh" };
+static const char *const truncation_names[] = TRUNCATION_NAMES;
+static const char *const combine_names[] = { "concat", "mean", "max" };
+static const char *const input_names[] = { "auto", "pooled", "cls" };
+static const char *const segments_names[] = { "mean", "max", "attention" };
+static const char *const freeze_names[] = { "none", "embeddings", "encoder", "features" };
+static const char *const precision_names[] = PRECISION_NAMES;
+static const char *const device_names[] = DEVICE_KIND_NAMES;
+
+static_assert(ELEMENTSOF(kind_names) == JOB_KIND_MAX, "a name for each kind");
+static_assert(ELEMENTSOF(objective_names) == OBJECTIVE_MAX, "a name for each objective");
+static_assert(ELEMENTSOF(masking_names) == MASKING_MAX, "a name for each masking");
+static_assert(ELEMENTSOF(mask_unit_names) == MASK_UNIT_MAX, "a name for each unit");
+static_assert(ELEMENTSOF(optimizer_names) == OPTIMIZER_NAME_MAX, "a name for each optimizer");
+static_assert(ELEMENTSOF(schedule_names) == SCHEDULE_MAX, "a name for each schedule");
+static_assert(ELEMENTSOF(decay_from_names) == DECAY_FROM_MAX, "a name for each begin of decay");
+static_assert(ELEMENTSOF(step_count_names) == STEP_COUNT_MAX, "a name for each way to count");
+static_assert(ELEMENTSOF(clip_by_names) == CLIP_BY_MAX, "a name for each way to clip");
+static_assert(ELEMENTSOF(moments_names) == MOMENTS_MAX, "a name for each way to begin a stage");
+static_assert(ELEMENTSOF(bias_correction_names) == BIAS_CORRECTION_MAX, "a name for each way to begin a stage");
+static_assert(ELEMENTSOF(on_nan_names) == ON_NAN_MAX, "a name for each answer to NaN");
+static_assert(ELEMENTSOF(ends_with_names) == ENDS_WITH_MAX, "a name for each end");
+static_assert(ELEMENTSOF(format_names) == FORMAT_MAX, "a name for each format");
+static_assert(ELEMENTSOF(encoding_names) == ENCODING_MAX, "a name for each encoding");
+static_assert(ELEMENTSOF(header_names) == HEADER_MAX, "a name for each kind of header");
+static_assert(ELEMENTSOF(empty_names) == EMPTY_MAX, "a name for each way with empty texts");
+static_assert(ELEMENTSOF(init_head_names) == INIT_HEAD_MAX, "a name for each way to begin");
+static_assert(ELEMENTSOF(truncation_names) == TRUNCATION_MAX, "a name for each way to shorten");
+static_assert(ELEMENTSOF(combine_names) == CLASSIFIER_COMBINE_MAX, "a name for each way to combine");
+static_assert(ELEMENTSOF(input_names) == CLASSIFIER_INPUT_MAX, "a name for each input");
+static_assert(ELEMENTSOF(segments_names) == CLASSIFIER_SEGMENTS_MAX, "a name for each way to pool");
+static_assert(ELEMENTSOF(freeze_names) == FREEZE_MAX, "a name for each part");
+static_assert(ELEMENTSOF(precision_names) == PRECISION_MAX, "a name for each precision");
+static_assert(ELEMENTSOF(device_names) == DEVICE_KIND_MAX, "a name for each device");
+
+#define TOP(member, ...)                                                                    \
+        {                                                                                   \
+                .key = #member, .section = NO_SECTION, .raw = offsetof(struct raw, member), \
+                .spec = offsetof(struct spec, member), .kinds = ALL, __VA_ARGS__            \
+        }
+#define IN(part, member, ...)                                                                                       \
+        {                                                                                                           \
+                .key = #part "." #member, .section = offsetof(struct raw, part),                                    \
+                .raw = offsetof(struct raw_##part, member), .spec = offsetof(struct spec, part.member), __VA_ARGS__ \
+        }
+#define STAGE(member, ...)                                                                                         \
+        {                                                                                                          \
+                .key = #member, .section = offsetof(struct raw, stage), .raw = offsetof(struct raw_stage, member), \
+                .spec = offsetof(struct spec, stage.member), .kinds = TRAINING, __VA_ARGS__                        \
+        }
+#define NUMBER(field_type, low, high, text) .type = field_type, .min = low, .max = high, .fallback = text
+#define CHOICE(table, text) .type = FIELD_ENUM, .names = table, .n_names = ELEMENTSOF(table), .fallback = text
+#define TRUTH(text) .type = FIELD_BOOL, .names = truth_names, .n_names = ELEMENTSOF(truth_names), .fallback = text
+
+const struct field spec_fields[] = {
+        TOP(kind, CHOICE(kind_names, NULL)),
+        TOP(name, .type = FIELD_TEXT),
+        TOP(priority, NUMBER(FIELD_I32, BERTD_PRIORITY_MIN, BERTD_PRIORITY_MAX, BERTD_TEXT(BERTD_PRIORITY_DEFAULT))),
+        TOP(run_dir, .type = FIELD_PATH),
+        { .key = "device",
+          .section = NO_SECTION,
+          .raw = offsetof(struct raw, device),
+          .spec = offsetof(struct spec, device),
+          CHOICE(device_names, "auto"),
+          .kinds = TRAINING },
+        TOP(on_exit, .type = FIELD_PROGRAM),
+        { .key = "ends_with",
+          .section = NO_SECTION,
+          .raw = offsetof(struct raw, ends_with),
+          .spec = offsetof(struct spec, ends_with),
+          CHOICE(ends_with_names, "first"),
+          .kinds = 1 << JOB_COMMAND },
+        IN(resources, ranks, NUMBER(FIELD_U32, 1, BERTD_RANKS_MAX, BERTD_TEXT(BERTD_RANKS_DEFAULT)), .kinds = ALL),
+        IN(resources, gpus, NUMBER(FIELD_U32, 0, BERTD_GPUS_MAX, BERTD_TEXT(BERTD_GPUS_DEFAULT)), .kinds = ALL),
+        IN(resources, threads, NUMBER(FIELD_U32, 1, BERTD_THREADS_MAX, BERTD_TEXT(BERTD_THREADS_DEFAULT)),
+           .kinds = ALL),
+        IN(resources, memory, NUMBER(FIELD_SIZE, BERTD_MEMORY_MIN, BERTD_MEMORY_MAX, NULL), .optional = true,
+           .kinds = ALL),
+        IN(resources, cpus, NUMBER(FIELD_DOUBLE, BERTD_CPUS_MIN, BERTD_CPUS_MAX, NULL), .optional = true, .kinds = ALL),
+        IN(restart, max_without_progress, NUMBER(FIELD_U32, 0, BERTD_RETRIES_MAX, BERTD_TEXT(BERTD_RETRIES_DEFAULT)),
+           .kinds = ALL),
+        IN(restart, grace_sec, NUMBER(FIELD_U32, 1, BERTD_GRACE_MAX, BERTD_TEXT(BERTD_GRACE_DEFAULT)), .kinds = ALL),
+        IN(restart, hang_sec, NUMBER(FIELD_I32, 0, BERTD_HANG_MAX, NULL), .optional = true, .absent = -1, .kinds = ALL),
+        IN(restart, start_sec, NUMBER(FIELD_I32, 0, BERTD_HANG_MAX, NULL), .optional = true, .absent = -1,
+           .kinds = ALL),
+        IN(restart, on_nan, CHOICE(on_nan_names, "stop"), .kinds = ALL),
+        IN(checkpoint, every_steps, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = ALL),
+        IN(checkpoint, every_sec, NUMBER(FIELD_U64, 0, BERTD_EVERY_SEC_MAX, BERTD_TEXT(BERTD_EVERY_SEC_DEFAULT)),
+           .kinds = ALL),
+        IN(checkpoint, keep, NUMBER(FIELD_U32, 1, BERTD_KEEP_MAX, BERTD_TEXT(BERTD_KEEP_DEFAULT)), .kinds = ALL),
+        IN(checkpoint, keep_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = ALL),
+        IN(log, max_size,
+           NUMBER(FIELD_SIZE, BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, BERTD_TEXT(BERTD_LOG_SIZE_DEFAULT)),
+           .kinds = ALL),
+        IN(log, keep, NUMBER(FIELD_U32, 1, BERTD_LOG_KEEP_MAX, BERTD_TEXT(BERTD_LOG_KEEP_DEFAULT)), .kinds = ALL),
+        IN(model, config, .type = FIELD_PATH, .kinds = TRAINING),
+        IN(model, vocab, .type = FIELD_PATH, .kinds = TRAINING),
+        IN(model, init, .type = FIELD_PATH, .kinds = TRAINING),
+        IN(model, head, CHOICE(init_head_names, "keep"), .kinds = FINETUNE),
+        IN(data, sequence_length, NUMBER(FIELD_U32, 8, 65536, NULL), .optional = true, .kinds = TRAINING),
+        IN(data, objective, CHOICE(objective_names, "mlm+nsp"), .kinds = TRAINING),
+        IN(data, masked_fraction, NUMBER(FIELD_DOUBLE, 0.001, 1, "0.15"), .kinds = TRAINING),
+        IN(data, max_predictions, NUMBER(FIELD_U32, 0, 65536, "0"), .kinds = TRAINING),
+        IN(data, short_sequence_probability, NUMBER(FIELD_DOUBLE, 0, 1, "0.1"), .kinds = TRAINING),
+        IN(data, masking, CHOICE(masking_names, "dynamic"), .kinds = TRAINING),
+        IN(data, dupe_factor, NUMBER(FIELD_U32, 1, 1000000, "10"), .kinds = TRAINING),
+        IN(data, mask_unit, CHOICE(mask_unit_names, "token"), .kinds = TRAINING),
+        IN(data, task, .type = FIELD_TEXT, .kinds = FINETUNE),
+        IN(data, label, .type = FIELD_TEXT, .fallback = "label", .kinds = FINETUNE),
+        IN(data, format, CHOICE(format_names, "auto"), .kinds = FINETUNE),
+        IN(data, encoding, CHOICE(encoding_names, "utf-8"), .kinds = FINETUNE),
+        IN(data, header, CHOICE(header_names, "auto"), .kinds = FINETUNE),
+        IN(data, delimiter, .type = FIELD_TEXT, .kinds = FINETUNE),
+        IN(data, empty, CHOICE(empty_names, "refuse"), .kinds = FINETUNE),
+        IN(data, split, NUMBER(FIELD_DOUBLE, 0, 0.9, "0"), .kinds = FINETUNE),
+        IN(data, fraction, NUMBER(FIELD_DOUBLE, 1e-6, 1, "1"), .kinds = FINETUNE),
+        IN(data, per_class, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = FINETUNE),
+        IN(data, truncation, CHOICE(truncation_names, "auto"), .kinds = FINETUNE),
+        IN(data, head_tokens, NUMBER(FIELD_U32, 0, 65536, "0"), .kinds = FINETUNE),
+        IN(data, max_segments, NUMBER(FIELD_U32, 1, SPEC_SEGMENTS_MAX, "4"), .kinds = FINETUNE),
+        IN(data, shuffle, TRUTH("true"), .kinds = FINETUNE),
+        IN(data, lowercase, TRUTH("true"), .kinds = FINETUNE),
+        IN(classifier, layers, .type = FIELD_TEXT, .fallback = "last", .kinds = FINETUNE),
+        IN(classifier, combine, CHOICE(combine_names, "concat"), .kinds = FINETUNE),
+        IN(classifier, input, CHOICE(input_names, "auto"), .kinds = FINETUNE),
+        IN(classifier, segments, CHOICE(segments_names, "mean"), .kinds = FINETUNE),
+        IN(classifier, dropout, NUMBER(FIELD_DOUBLE, 0, 0.99, NULL), .optional = true, .absent = -1, .kinds = FINETUNE),
+        IN(optimizer, name, CHOICE(optimizer_names, "adamw"), .kinds = TRAINING),
+        IN(optimizer, learning_rate, NUMBER(FIELD_DOUBLE, 0, 1000, "1e-4"), .kinds = TRAINING),
+        IN(optimizer, warmup_ratio, NUMBER(FIELD_DOUBLE, 0, 1, "0"), .kinds = TRAINING),
+        IN(optimizer, warmup_steps, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = TRAINING),
+        IN(optimizer, schedule, CHOICE(schedule_names, "linear"), .kinds = TRAINING),
+        IN(optimizer, power, NUMBER(FIELD_DOUBLE, 0, 100, "0.5"), .kinds = TRAINING),
+        IN(optimizer, decay_from, CHOICE(decay_from_names, "start"), .kinds = TRAINING),
+        IN(optimizer, step_count, CHOICE(step_count_names, "full"), .kinds = TRAINING),
+        IN(optimizer, beta1, NUMBER(FIELD_DOUBLE, 0, 0.999999999, "0.9"), .kinds = TRAINING),
+        IN(optimizer, beta2, NUMBER(FIELD_DOUBLE, 0, 0.999999999, "0.999"), .kinds = TRAINING),
+        IN(optimizer, epsilon, NUMBER(FIELD_DOUBLE, 1e-30, 1, "1e-6"), .kinds = TRAINING),
+        IN(optimizer, weight_decay, NUMBER(FIELD_DOUBLE, 0, 1000, "0.01"), .kinds = TRAINING),
+        IN(optimizer, clip_norm, NUMBER(FIELD_DOUBLE, 0, 1e9, "1"), .kinds = TRAINING),
+        IN(optimizer, clip_by, CHOICE(clip_by_names, "global"), .kinds = TRAINING),
+        IN(optimizer, layer_decay, NUMBER(FIELD_DOUBLE, 0.01, 1, "1"), .kinds = FINETUNE),
+        IN(optimizer, freeze, CHOICE(freeze_names, "none"), .kinds = FINETUNE),
+        IN(train, global_batch, NUMBER(FIELD_U64, 1, 1 << 24, "32"), .kinds = TRAINING),
+        IN(train, micro_batch, NUMBER(FIELD_U64, 1, 1 << 24, "32"), .kinds = TRAINING),
+        IN(train, steps, NUMBER(FIELD_U64, 1, COUNT_MAX, NULL), .optional = true, .kinds = TRAINING),
+        IN(train, epochs, NUMBER(FIELD_DOUBLE, 0.001, 1e6, NULL), .optional = true, .kinds = FINETUNE),
+        IN(train, precision, CHOICE(precision_names, "fp32"), .kinds = TRAINING),
+        IN(train, recompute_activations, TRUTH("false"), .kinds = TRAINING),
+        IN(train, seed, NUMBER(FIELD_U64, 0, SEED_MAX, "42"), .kinds = TRAINING),
+        IN(train, evaluate_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = TRAINING),
+        IN(train, evaluate_samples, NUMBER(FIELD_U64, 1, 1 << 30, "512"), .kinds = TRAINING),
+        IN(train, log_every, NUMBER(FIELD_U64, 1, COUNT_MAX, "1"), .kinds = TRAINING),
+        STAGE(name, .type = FIELD_TEXT),
+        STAGE(moments, CHOICE(moments_names, "keep")),
+        STAGE(bias_correction, CHOICE(bias_correction_names, "continue")),
+};
+const size_t spec_n_fields = ELEMENTSOF(spec_fields);
+
+const struct list spec_lists[] = {
+        { "command", NO_SECTION, offsetof(struct raw, command), offsetof(struct raw, n_command),
+          offsetof(struct spec, command), offsetof(struct spec, n_command), 1 << JOB_COMMAND, false, true },
+        { "data.train", offsetof(struct raw, data), offsetof(struct raw_data, train),
+          offsetof(struct raw_data, n_train), offsetof(struct spec, data.train), offsetof(struct spec, data.n_train),
+          TRAINING, true, true },
+        { "data.train_weights", offsetof(struct raw, data), offsetof(struct raw_data, train_weights),
+          offsetof(struct raw_data, n_train_weights), offsetof(struct spec, data.train_weights),
+          offsetof(struct spec, data.n_train_weights), TRAINING, false, false },
+        { "data.validation", offsetof(struct raw, data), offsetof(struct raw_data, validation),
+          offsetof(struct raw_data, n_validation), offsetof(struct spec, data.validation),
+          offsetof(struct spec, data.n_validation), TRAINING, true, false },
+        { "data.test", offsetof(struct raw, data), offsetof(struct raw_data, test), offsetof(struct raw_data, n_test),
+          offsetof(struct spec, data.test), offsetof(struct spec, data.n_test), FINETUNE, true, false },
+        { "data.text", offsetof(struct raw, data), offsetof(struct raw_data, text), offsetof(struct raw_data, n_text),
+          offsetof(struct spec, data.text), offsetof(struct spec, data.n_text), FINETUNE, false, false },
+        { "data.labels", offsetof(struct raw, data), offsetof(struct raw_data, labels),
+          offsetof(struct raw_data, n_labels), offsetof(struct spec, data.labels), offsetof(struct spec, data.n_labels),
+          FINETUNE, false, false },
+};
+const size_t spec_n_lists = ELEMENTSOF(spec_lists);

@@ -1,0 +1,453 @@
+/*
+ * See files.h. Owns nothing between calls.
+ * Invariants: a folder is given to the job's user only once its files are written; below STATE/jobs no link is followed and no mount
+ * entered.
+ */
+#include "daemon/attempt/folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/space.h"
+#include "common/utf8.h"
+#include "daemon/rules/ledger.h"
+#include "daemon/rules/states.h"
+#include "common/exit_record.h"
+#include "daemon/base/log.h"
+
+#define ATTEMPT_DOCUMENT_VERSION 1
+#define OTHER_PATHS_MAX 64 /* checkpoints of attempt.json whose path is not the trainer's: a path may be long */
+#define NEWS_READ_MAX \
+        12288 /* numbers of a list of exit.json, of which the newest BERTD_NEWS_MAX are taken; a shim that begins lists all */
+
+static void cleanup_json_p(json_t **json) { json_decref(*json); }
+#define cleanup_json cleanup(cleanup_json_p)
+
+char *files_job_dir(const char *state_dir, uint64_t job) { return format_string("%s/jobs/%" PRIu64, state_dir, job); }
+
+char *files_attempt_path(const char *state_dir, const struct job *job, const char *name) {
+        return format_string("%s/jobs/%" PRIu64 "/attempt-%u%s%s", state_dir, job->id, job->attempt.number,
+                             name[0] ? "/" : "", name);
+}
+
+char *files_run_dir(const char *state_dir, const struct job *job) {
+        return job->run_dir ? strdup(job->run_dir) : files_job_dir(state_dir, job->id);
+}
+
+char *files_scratch(const struct job *job, bool private_shm) {
+        return format_string("%s/bertd-%u-%" PRIu64 "-%u-%.8s", private_shm ? "/tmp" : "/dev/shm", (unsigned) job->uid,
+                             job->id, job->attempt.number, job->attempt.nonce);
+}
+
+/* openat of one name. A kernel without openat2 (or a sandbox of an older time) enters mounts. */
+static int open_inside(int folder, const char *name, int flags) {
+        struct open_how how = { .flags = (uint64_t) (flags | O_NOFOLLOW | O_CLOEXEC),
+                                .mode = flags & O_CREAT ? 0600 : 0,
+                                .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH };
+
+        int fd = (int) syscall(SYS_openat2, folder, name, &how, sizeof(how));
+        return fd >= 0 || errno != ENOSYS ? fd : openat(folder, name, (int) how.flags, (mode_t) how.mode);
+}
+
+bool files_is_folder(const char *path) {
+        const char *slash = strrchr(path, '/');
+        cleanup_free char *parent = slash ? strndup(path, (size_t) (slash - path) + 1) : NULL;
+        cleanup_close int holder = parent ? open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+        cleanup_close int fd = holder >= 0 ? open_inside(holder, slash + 1, O_PATH | O_DIRECTORY) : -1;
+
+        return fd >= 0 || (holder >= 0 && errno == EXDEV);
+}
+
+/* A folder of the job's user (or still ours), never through a link. */
+static int open_folder(int parent, const char *name, uid_t uid) {
+        struct stat st;
+        cleanup_close int fd = open_inside(parent, name, O_RDONLY | O_DIRECTORY);
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        if (st.st_uid != uid && st.st_uid != geteuid())
+                return -EPERM;
+        return steal_fd(&fd);
+}
+
+static int open_job_folder(int jobs_fd, const struct job *job) {
+        char name[32];
+
+        (void) snprintf(name, sizeof(name), "%" PRIu64, job->id);
+        return open_folder(jobs_fd, name, job->uid);
+}
+
+static int open_attempt_folder(int jobs_fd, const struct job *job) {
+        char name[32];
+        cleanup_close int fd = open_job_folder(jobs_fd, job);
+
+        if (fd < 0)
+                return fd;
+        (void) snprintf(name, sizeof(name), "attempt-%u", job->attempt.number);
+        return open_folder(fd, name, job->uid);
+}
+
+static int give_to(int fd, const struct job *job) {
+        return geteuid() == 0 && job->uid != 0 && fchown(fd, job->uid, job->gid) < 0 ? -errno : 0;
+}
+
+static int write_file(int folder, const char *name, const struct job *job, const char *data, size_t size) {
+        cleanup_close int fd = open_inside(folder, name, O_WRONLY | O_CREAT | O_EXCL);
+        if (fd < 0)
+                return -errno;
+        int r = give_to(fd, job);
+        return r < 0 ? r : write_all(fd, data, size);
+}
+
+static json_t *string_array(const struct strv *strv) {
+        json_t *array = json_array();
+
+        for (size_t i = 0; array && i < strv->n; i++)
+                if (json_array_append_new(array, json_string(strv->words[i])) < 0) {
+                        json_decref(array);
+                        return NULL;
+                }
+        return array;
+}
+
+static json_t *rlimit_array(const struct job_inputs *inputs) {
+        json_t *array = json_array();
+
+        /* JSON has no unsigned 64-bit numbers: unlimited is −1. */
+        for (uint32_t i = 0; array && i < inputs->n_rlimits; i++)
+                (void) json_array_append_new(array, json_pack("[I,I,I]", (json_int_t) inputs->rlimits[i].resource,
+                                                              (json_int_t) inputs->rlimits[i].soft,
+                                                              (json_int_t) inputs->rlimits[i].hard));
+        return array;
+}
+
+/* A step, or a step and its path where it is not the trainer's. */
+static json_t *known_checkpoint(const struct checkpoint *c, const char *run_dir, unsigned *left) {
+        cleanup_free char *usual = ledger_path(run_dir, c->step);
+
+        if (usual && strcmp(usual, c->path) == 0)
+                return json_integer((json_int_t) c->step);
+        return *left > 0 && (*left)-- ? json_pack("[I,s]", (json_int_t) c->step, c->path) : NULL;
+}
+
+/* The shim begins from the first good one that is there (newest first); what is set aside it passes over. */
+static json_t *checkpoints_object(const struct job *job, const char *run_dir) {
+        json_t *good = json_array(), *aside = json_array(), *root = json_object();
+        unsigned left = OTHER_PATHS_MAX;
+
+        for (size_t i = job->n_ledger; i-- > 0;) {
+                const struct checkpoint *c = &job->ledger[i];
+                if (c->state == CHECKPOINT_GOOD)
+                        (void) json_array_append_new(good, known_checkpoint(c, run_dir, &left));
+                else if (c->state != CHECKPOINT_DELETED)
+                        (void) json_array_append_new(aside, json_integer((json_int_t) c->step));
+        }
+        (void) json_object_set_new(root, "good", good);
+        (void) json_object_set_new(root, "aside", aside);
+        if (job->resume_abandon)
+                (void) json_object_set_new(root, "until", json_integer((json_int_t) job->resume_from));
+        return root;
+}
+
+static char *attempt_document(const struct job *job, const struct files_attempt *c) {
+        cleanup_json json_t *root = json_pack(
+                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:i,s:s,s:i,s:i,s:o}", "version",
+                ATTEMPT_DOCUMENT_VERSION, "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number,
+                "nonce", job->attempt.nonce, "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd",
+                job->cwd, "umask", (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment",
+                string_array(c->environment), "grace_usec", (json_int_t) (job->grace_sec * USEC_PER_SEC), "stop",
+                job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes",
+                (json_int_t) job->log_max_size, "log_keep", (int) job->log_keep, "socket", c->socket, "hang_sec",
+                (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
+                checkpoints_object(job, c->run_dir));
+        if (root && job->ends_with == ENDS_WITH_LAST)
+                (void) json_object_set_new(root, "ends_with", json_string("last"));
+        if (root && c->ran)
+                (void) json_object_set_new(root, "ran", json_true());
+        if (root && job->nice != 0)
+                (void) json_object_set_new(root, "nice", json_integer(job->nice));
+        if (root && c->inputs->cpu_list[0])
+                (void) json_object_set_new(root, "cpu_list", json_string(c->inputs->cpu_list));
+        if (root && c->inputs->scheduling[0])
+                (void) json_object_set_new(root, "scheduling", json_string(c->inputs->scheduling));
+        return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+}
+
+static int make_folder(int parent, const char *name, uid_t uid) {
+        if (mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        return open_folder(parent, name, uid);
+}
+
+static int write_attempt_files(int folder, const struct job *job, const struct files_attempt *contents) {
+        cleanup_free char *text = attempt_document(job, contents);
+        if (!text)
+                return -ENOMEM;
+        int r = write_file(folder, "attempt.json", job, text, strlen(text));
+        return r < 0 ? r : write_file(folder, "lock", job, "", 0);
+}
+
+static int prepare_scratch(const struct job *job, const char *path) {
+        if (mkdir(path, 0700) < 0)
+                return errno == EEXIST ? 0 : -errno;
+        cleanup_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return fd < 0 ? -errno : give_to(fd, job);
+}
+
+static int prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
+        char name[32];
+
+        (void) snprintf(name, sizeof(name), "%" PRIu64, job->id);
+        cleanup_close int job_fd = make_folder(jobs_fd, name, job->uid);
+        if (job_fd < 0)
+                return error_errno(error, -job_fd, "the folder of job %s", name);
+        (void) unlinkat(job_fd, "spec.yaml", 0);
+        int r = write_file(job_fd, "spec.yaml", job, contents->spec, strlen(contents->spec));
+        if (r < 0)
+                return error_errno(error, -r, "spec.yaml of job %s", name);
+
+        (void) snprintf(name, sizeof(name), "attempt-%u", job->attempt.number);
+        if (mkdirat(job_fd, name, 0700) < 0)
+                return error_errno(error, errno, "%s of job %" PRIu64, name, job->id);
+        cleanup_close int folder = open_folder(job_fd, name, geteuid());
+        r = folder < 0 ? folder : write_attempt_files(folder, job, contents);
+        if (r >= 0)
+                r = give_to(folder, job);
+        if (r >= 0)
+                r = give_to(job_fd, job);
+        if (r >= 0 && contents->scratch)
+                r = prepare_scratch(job, contents->scratch);
+        return r < 0 ? error_errno(error, -r, "%s of job %" PRIu64, name, job->id) : 0;
+}
+
+int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error) {
+        struct error own = {};
+
+        int r = prepare(jobs_fd, job, contents, &own);
+        if (r == -ENOSPC && space_no_inodes_at(jobs_fd))
+                return error_set(error, ENOSPC, "the files of job %" PRIu64 ": %s", job->id, BERTD_NO_INODES);
+        return r < 0 ? error_set(error, -r, "%s", own.text) : 0;
+}
+
+int files_open_shim_log(int jobs_fd, const struct job *job) {
+        cleanup_close int folder = open_attempt_folder(jobs_fd, job);
+        if (folder < 0)
+                return folder;
+        cleanup_close int fd = open_inside(folder, "shim.log", O_WRONLY | O_CREAT | O_EXCL);
+        if (fd < 0)
+                return -errno;
+        int r = give_to(fd, job);
+        return r < 0 ? r : steal_fd(&fd);
+}
+
+static int read_bounded(int folder, const char *name, uid_t uid, char *buffer, size_t max, size_t *ret_size) {
+        struct stat st;
+        size_t size = 0;
+        cleanup_close int fd = open_inside(folder, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        if (!S_ISREG(st.st_mode) || (st.st_uid != uid && st.st_uid != geteuid()))
+                return -EPERM;
+        if (st.st_size > (off_t) max)
+                return -EFBIG;
+        while (size < max) {
+                ssize_t n = read(fd, buffer + size, max - size);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                if (n == 0)
+                        break;
+                size += (size_t) n;
+        }
+        *ret_size = size;
+        return 0;
+}
+
+/* A list of numbers >= 0; caller frees. NULL: none. */
+static uint64_t *read_numbers(const json_t *array, size_t *ret_n) {
+        size_t n = MIN(json_array_size(array), (size_t) NEWS_READ_MAX);
+        uint64_t *numbers = n > 0 ? calloc(n, sizeof(*numbers)) : NULL;
+
+        for (size_t i = 0; numbers && i < n; i++)
+                numbers[i] = (uint64_t) MAX(json_integer_value(json_array_get(array, i)), 0);
+        *ret_n = numbers ? n : 0;
+        return numbers;
+}
+
+static int newest_first(const void *a, const void *b) {
+        uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+        return (x < y) - (x > y);
+}
+
+/* Of a shim that looks for checkpoints. */
+static void use_news(const json_t *root, struct job *job, const char *run_dir) {
+        struct ledger_news news = {};
+        cleanup_free uint64_t *found = read_numbers(json_object_get(root, "found"), &news.n_found);
+        cleanup_free uint64_t *gone = read_numbers(json_object_get(root, "gone"), &news.n_gone);
+
+        if (found)
+                qsort(found, news.n_found / 3, 3 * sizeof(*found), newest_first);
+        news.n_found = MIN(news.n_found, (size_t) BERTD_NEWS_MAX);
+        news.n_gone = MIN(news.n_gone, (size_t) BERTD_NEWS_MAX);
+        news.found = found;
+        news.gone = gone;
+        (void) ledger_take(job, run_dir, &news);
+}
+
+static const char *reason_line(const char *text) {
+        return text && strlen(text) < EXIT_RECORD_REASON_MAX && text_is_line(text) ? text : "";
+}
+
+/* Of texts only lines are taken: a reply with another would reach nobody. Without "private" it is of an older shim, whose reason may quote
+ * the job. */
+static int use_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
+        struct attempt *a = &job->attempt;
+        json_int_t version, id, number, exit_code, signal, step = 0, rank = -1, first = 0, last = 0;
+        const char *nonce, *stopped_by = "none", *reason = "", *private = NULL, *name = "", *host = "", *evidence = "",
+                           *more = "", *more_private = "";
+        int oom = 0;
+        json_error_t e;
+
+        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?s,s?s,s?s,s?I,s?s,s?s,s?I,s?I}",
+                           "version", &version, "job", &id, "attempt", &number, "nonce", &nonce, "exit_code",
+                           &exit_code, "signal", &signal, "oom", &oom, "stopped_by", &stopped_by, "first_rank", &rank,
+                           "reason", &reason, "private", &private, "more", &more, "more_private", &more_private,
+                           "class", &name, "step", &step, "host", &host, "evidence", &evidence, "samples_first", &first,
+                           "samples_last", &last) < 0)
+                return error_set(error, EBADMSG, "%s", e.text);
+        if (version < 1 || (uint64_t) id != job->id || number != a->number || strcmp(nonce, a->nonce) != 0)
+                return error_set(error, EBADMSG, "of another attempt");
+        a->exit_code = exit_code < 0 || exit_code > 255 ? -1 : (int) exit_code;
+        a->signal = signal < 0 || signal > 64 ? 0 : (int) signal;
+        int class = name[0] ? exit_class_from_name(name) : -1;
+        a->exit_class = class >= 0 ? class : (int) policy_classify(a->exit_code, a->signal, oom != 0);
+        attempt_set_reason(a, reason_line(private ? reason : NULL), reason_line(private ? private : reason));
+        job_set_text(&a->more, reason_line(more));
+        job_set_text(&a->more_private, reason_line(more_private));
+        a->rank = rank >= 0 && rank < BERTD_RANKS_MAX ? (int) rank : -1;
+        job_set_text(&a->host, strlen(host) < EXIT_RECORD_HOST_MAX && text_is_line(host) ? host : "");
+        job_set_text(&a->evidence,
+                     evidence[0] == '/' && strlen(evidence) < PATH_MAX && text_is_line(evidence) ? evidence : "");
+        if (first >= 0 && last > 0 && last >= first) {
+                a->samples_first = (uint64_t) first;
+                a->samples_last = (uint64_t) last;
+        }
+        if (step > 0 && (uint64_t) step > a->step)
+                a->step = (uint64_t) step;
+        *ret_requested = strcmp(stopped_by, "request") == 0;
+        return 0;
+}
+
+int files_use_record(const char *text, size_t size, struct job *job, const char *run_dir, bool *ret_requested,
+                     struct error *error) {
+        json_error_t e;
+
+        if (size > EXIT_RECORD_MAX)
+                return error_errno(error, EFBIG, "%zu bytes", size);
+        cleanup_json json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
+        if (!root)
+                return error_set(error, EBADMSG, "line %d: %s", e.line, e.text);
+        int r = use_record(root, job, ret_requested, error);
+        if (r >= 0)
+                use_news(root, job, run_dir);
+        return r;
+}
+
+int files_read_exit(int jobs_fd, struct job *job, const char *run_dir, bool *ret_requested, struct error *error) {
+        size_t size = 0;
+        cleanup_free char *buffer = malloc(EXIT_RECORD_MAX);
+        cleanup_close int folder = open_attempt_folder(jobs_fd, job);
+
+        int r = !buffer      ? -ENOMEM
+                : folder < 0 ? folder
+                             : read_bounded(folder, "exit.json", job->uid, buffer, EXIT_RECORD_MAX, &size);
+        if (r < 0)
+                return error_errno(error, -r, "exit.json");
+        r = files_use_record(buffer, size, job, run_dir, ret_requested, error);
+        return r < 0 ? error_prefix(error, "exit.json") : 0;
+}
+
+static int open_lock(int folder) { return open_inside(folder, "lock", O_RDWR | O_NONBLOCK | O_NOCTTY); }
+
+/* 1 locked by us now, 0 held by another, −errno. */
+static int try_lock(int fd) {
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+        if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+                return 1;
+        return errno == EAGAIN || errno == EACCES ? 0 : -errno;
+}
+
+bool files_is_locked(int jobs_fd, const struct job *job) {
+        cleanup_close int folder = open_attempt_folder(jobs_fd, job);
+        cleanup_close int fd = folder < 0 ? -1 : open_lock(folder);
+
+        return fd >= 0 && try_lock(fd) == 0;
+}
+
+int files_close_attempt(int jobs_fd, const struct job *job, struct error *error) {
+        cleanup_close int folder = open_attempt_folder(jobs_fd, job);
+        if (folder == -ENOENT)
+                return 0;
+        if (folder < 0)
+                return error_errno(error, -folder, "attempt %u of job %" PRIu64, job->attempt.number, job->id);
+        /* Where a stranger holds the lock the tombstone still keeps a later shim from running. */
+        cleanup_close int lock = open_lock(folder);
+        if (lock >= 0)
+                (void) try_lock(lock);
+        cleanup_close int fd = open_inside(folder, "tombstone", O_WRONLY | O_CREAT | O_NONBLOCK);
+        if (fd < 0 || fsync(fd) < 0 || fsync(folder) < 0)
+                return error_errno(error, errno, "the tombstone of attempt %u of job %" PRIu64, job->attempt.number,
+                                   job->id);
+        return 0;
+}
+
+/* ---- STATE/jobs ---- */
+
+int files_open_jobs(const char *state_dir, int *ret, struct error *error) {
+        cleanup_free char *path = format_string("%s/jobs", state_dir);
+        if (!path)
+                return error_errno(error, ENOMEM, "%s", state_dir);
+        if (mkdir(path, 0711) < 0 && errno != EEXIST)
+                return error_errno(error, errno, "%s", path);
+        cleanup_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        /* Whatever umask made it, users must be able to reach their own folder below, and no other may write. */
+        if (fd < 0 || fchmod(fd, 0711) < 0)
+                return error_errno(error, errno, "%s", path);
+        *ret = steal_fd(&fd);
+        return 0;
+}
+
+int files_find_jobs(struct node *m, struct error *error) {
+        cleanup_free char *path = format_string("%s/jobs", m->options.state_dir);
+        struct stat ours, there;
+        int fd;
+
+        if (!path)
+                return error_errno(error, ENOMEM, "%s", m->options.state_dir);
+        if (fstat(m->jobs_fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+            ours.st_ino == there.st_ino)
+                return 0;
+        int r = files_open_jobs(m->options.state_dir, &fd, error);
+        if (r < 0)
+                return r;
+        log_error("%s was removed or replaced while bertd runs: jobs that start now have their folders in the new one",
+                  path);
+        (void) close(m->jobs_fd);
+        m->jobs_fd = fd;
+        return 0;
+}

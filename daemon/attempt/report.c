@@ -1,0 +1,227 @@
+/*
+ * See attempt.h. Role: what a shim reports: progress, checkpoints, the end. Owns nothing. Invariant: a user may report anything of his own
+ * job, so every number has a bound and every path lies below the job's folder.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "bertd/limits.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/utf8.h"
+#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/folder.h"
+#include "daemon/rules/ledger.h"
+#include "daemon/base/log.h"
+
+#define NAME_BYTES 48 /* of a checkpoint below its job's folder */
+
+static void take_step(struct attempt_run *run, uint64_t step) {
+        struct job *job = run->job;
+
+        /* A shim that has heard of no step yet says 0. */
+        if (step <= job->attempt.first_step)
+                return;
+        if (job->resume_abandon) {
+                /* The trainer has moved the newer checkpoints away before its first step. */
+                job->resume_abandon = false;
+                store_mark(run->node->store, job);
+                node_commit_soon(run->node);
+        }
+        job->step = job->attempt.step = step;
+        step_clock_note(&run->clock, step, clock_boottime_usec());
+}
+
+/* A path that the job's user chose goes to others' screens and to the next attempt; it says nothing of files elsewhere. */
+static bool may_hold(struct attempt_run *run, const struct attempt_report *report) {
+        struct job *job = run->job;
+        cleanup_free char *run_dir = files_run_dir(run->node->options.state_dir, job);
+
+        if (run_dir && ledger_may_hold(job, run_dir, report->checkpoint_path))
+                return true;
+        if (!run->path_refused)
+                log_error("job %" PRIu64 " attempt %u reports a checkpoint that is not below %s: not recorded", job->id,
+                          job->attempt.number, run_dir ? run_dir : "its run folder");
+        run->path_refused = true;
+        return false;
+}
+
+/* It is told again, as by a shim that was not answered. A row that was set aside describes an older file of the same step. */
+static bool is_known(struct attempt_run *run, const struct attempt_report *report) {
+        struct job *job = run->job;
+        const struct checkpoint *newest = job_newest_good(job);
+        struct error error = {};
+
+        if (newest && report->checkpoint_step < newest->step && store_load_ledger(run->node->store, job, &error) < 0)
+                log_error("job %" PRIu64 ": %s", job->id, error.text);
+        const struct checkpoint *known = job_checkpoint(job, report->checkpoint_step);
+        bool is = known && known->state == CHECKPOINT_GOOD && strcmp(known->path, report->checkpoint_path) == 0;
+        if (is && !job->dirty)
+                job_ledger_trim(job);
+        return is;
+}
+
+/* A row that no commit has written yet stays in memory, which a user has a share of. */
+static bool has_room(struct attempt_run *run, size_t size) {
+        struct job *job = run->job;
+        bool has = store_has_room(run->node->store, job, size);
+
+        if (!has && !run->told_full)
+                log_error("job %" PRIu64 ": no checkpoint is noted: the jobs of uid %u have too many long paths",
+                          job->id, (unsigned) job->uid);
+        run->told_full |= !has;
+        return has;
+}
+
+static void take_checkpoint(struct attempt_run *run, const struct attempt_report *report) {
+        struct job *job = run->job;
+
+        if (!may_hold(run, report) || is_known(run, report))
+                return;
+        job_ledger_trim(job);
+        if (!has_room(run, strlen(report->checkpoint_path) + 1))
+                return;
+        struct checkpoint row = { .step = report->checkpoint_step,
+                                  .size = report->checkpoint_size,
+                                  .created = clock_realtime_usec(),
+                                  .state = CHECKPOINT_GOOD,
+                                  .attempt = job->attempt.number,
+                                  .path = (char *) report->checkpoint_path,
+                                  .dirty = true };
+        if (job_checkpoint_add(job, &row) < 0) {
+                log_error("job %" PRIu64 ": no memory for a checkpoint's row", job->id);
+                return;
+        }
+        job->resume_abandon = false;
+        job->attempt.checkpoint_step = report->checkpoint_step;
+        char text[64];
+        (void) snprintf(text, sizeof(text), "step %" PRIu64, report->checkpoint_step);
+        store_note(run->node->store, job, job->state, "checkpoint", text);
+        node_commit_soon(run->node);
+}
+
+/* How the attempt ended, as the shim saw it. exit.json says the same and is read at the end; where somebody has removed it the report is
+ * all there is, and must outlive us. */
+static void take_record(struct attempt_run *run, const char *record) {
+        struct node *node = run->node;
+        struct job *job = run->job;
+        struct error error = {};
+        cleanup_free char *run_dir = files_run_dir(node->options.state_dir, job);
+
+        int r = run_dir ? store_load_ledger(node->store, job, &error) : error_errno(&error, ENOMEM, "run folder");
+        if (r >= 0)
+                r = files_use_record(record, strlen(record), job, run_dir, &run->asked, &error);
+        if (r < 0) {
+                if (!run->record_refused)
+                        log_error("job %" PRIu64 " attempt %u: the shim's record: %s", job->id, job->attempt.number,
+                                  error.text);
+                run->record_refused = true;
+        } else if (files_read_exit(node->jobs_fd, job, run_dir, &run->asked, &error) < 0) {
+                store_mark(node->store, job);
+                node_commit_soon(node);
+        }
+        if (!job->dirty)
+                job_ledger_trim(job);
+}
+
+/* What a user reports may be any number: beyond its bounds it is unknown. */
+static double within(double value, double max) { return value >= 0 && value <= max ? value : (double) NAN; }
+
+/* The shim began elsewhere than the ledger alone said: the newest file was gone, or there was a newer one. */
+static void take_beginning(struct attempt_run *run, uint64_t step) {
+        struct job *job = run->job;
+        struct attempt *a = &job->attempt;
+        struct checkpoint *to = step > 0 ? job_checkpoint(job, step) : NULL;
+        struct checkpoint *from = a->resumed ? job_checkpoint(job, a->first_step) : NULL;
+        char text[128];
+
+        if (run->began || a->step > a->first_step || (step > 0 && (!to || to->state != CHECKPOINT_GOOD)))
+                return;
+        run->began = true;
+        if ((a->resumed ? a->first_step : 0) == step)
+                return;
+        if (from && from->restored > 0) {
+                from->restored--;
+                from->dirty = true;
+        }
+        (void) snprintf(text, sizeof(text), "from step %" PRIu64 "%s", step,
+                        step < a->first_step ? ": newer checkpoints are gone" : "");
+        if (to) {
+                to->restored++;
+                to->dirty = true;
+        }
+        a->resumed = to != NULL;
+        a->first_step = a->step = job->step = step;
+        goodput_start_attempt(job);
+        store_note(run->node->store, job, job->state, "begin", text);
+}
+
+/* What the shim saw of the job's checkpoints, as the job's user. */
+static void take_news(struct attempt_run *run, const struct attempt_report *report) {
+        struct node *node = run->node;
+        struct job *job = run->job;
+        cleanup_free char *run_dir = files_run_dir(node->options.state_dir, job);
+        struct error error = {};
+
+        struct ledger_news news = report->news;
+        size_t n = news.n_found / 3;
+        if (run_dir && n > 0 && !has_room(run, n * (strlen(run_dir) + NAME_BYTES)))
+                news.n_found = 0; /* what went makes room, and where it began is true all the same */
+        if (!run_dir || store_load_ledger(node->store, job, &error) < 0) {
+                log_error("job %" PRIu64 ": its checkpoints are not noted: %s", job->id,
+                          run_dir ? error.text : "out of memory");
+                return;
+        }
+        if (ledger_take(job, run_dir, &news))
+                store_mark(node->store, job);
+        if (report->has_resumed)
+                take_beginning(run, report->resumed_step);
+        if (store_pending(node->store))
+                node_commit_soon(node);
+        else
+                job_ledger_trim(job);
+}
+
+int attempt_report(struct node *node, uid_t uid, const struct attempt_report *report) {
+        struct job *job = store_find(node->store, report->job);
+
+        if (job && uid != job->uid && uid != geteuid())
+                return -EPERM;
+        job = report->nonce ? attempt_find_open(node, report->job, report->attempt, report->nonce) : NULL;
+        if (!job)
+                return -ESTALE;
+        struct attempt_run *run = job->run;
+        if (report->status && text_is_utf8(report->status))
+                job_set_text(&job->status, report->status);
+        run->first_exit = report->first_exit;
+        run->runs_on = report->runs_on;
+        if (report->has_steps)
+                job->steps = MIN(report->steps, (uint64_t) BERTD_STEPS_MAX);
+        if (report->has_loss)
+                job->loss = report->loss;
+        if (report->has_rate)
+                job->rate = within(report->rate, BERTD_RATE_MAX);
+        if (report->news.n_found > 0 || report->news.n_gone > 0 || report->has_resumed)
+                take_news(run, report);
+        if (report->has_step)
+                take_step(run, MIN(report->step, (uint64_t) BERTD_STEPS_MAX));
+        if (report->samples_last > 0 && report->samples_last >= report->samples_first &&
+            report->samples_last <= BERTD_SAMPLES_MAX) {
+                job->attempt.samples_first = report->samples_first;
+                job->attempt.samples_last = report->samples_last;
+        }
+        if (report->has_stall)
+                job->checkpoint_stall = within(report->checkpoint_stall, BERTD_SECONDS_MAX);
+        if (report->has_write)
+                job->checkpoint_write = within(report->checkpoint_write, BERTD_SECONDS_MAX);
+        if (report->has_checkpoint && report->checkpoint_path && strlen(report->checkpoint_path) <= BERTD_PATH_MAX &&
+            report->checkpoint_step <= BERTD_STEPS_MAX && report->checkpoint_size <= BERTD_SAMPLES_MAX)
+                take_checkpoint(run, report);
+        if (report->exited && report->record)
+                take_record(run, report->record);
+        if (report->exited)
+                attempt_exited(run);
+        return 0;
+}

@@ -1,0 +1,162 @@
+/*
+ * See process.h. Owns nothing between calls.
+ * Invariant: every read of /proc is bounded.
+ */
+#include "daemon/base/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "common/parse.h"
+#include "common/proc.h"
+
+#define ENVIRON_READ_MAX ((size_t) 4 << 20)
+
+/* Files of /proc have no size: reads until the end or `max` bytes. NUL-terminated, caller frees. */
+static char *read_proc(int dirfd, const char *path, size_t max, size_t *ret_size) {
+        cleanup_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+        size_t size = 0, room = 4096;
+        char *data = fd < 0 ? NULL : malloc(room + 1);
+
+        while (data) {
+                ssize_t n = read(fd, data + size, room - size);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        break;
+                size += (size_t) n;
+                if (size < room)
+                        continue;
+                if (room >= max)
+                        break;
+                room *= 2;
+                char *grown = realloc(data, room + 1);
+                if (!grown)
+                        break;
+                data = grown;
+        }
+        if (data) {
+                data[size] = '\0';
+                *ret_size = size;
+        }
+        return data;
+}
+
+int process_start_time(pid_t pid, uint64_t *ret_ticks) {
+        struct proc proc;
+        int r = proc_stat(pid, &proc);
+
+        if (r < 0 || proc_is_dead(&proc))
+                return r < 0 ? r : -ESRCH;
+        *ret_ticks = proc.start;
+        return 0;
+}
+
+int process_pidfd(pid_t pid) {
+        int fd = (int) syscall(SYS_pidfd_open, pid, 0);
+        return fd < 0 ? -errno : fd;
+}
+
+int process_pidfd_checked(pid_t pid, uint64_t start) {
+        uint64_t ticks;
+
+        if (pid <= 0)
+                return -ESRCH;
+        /* First the handle, then the check: so the number cannot change hands in between. */
+        cleanup_close int fd = process_pidfd(pid);
+        if (fd < 0)
+                return fd;
+        int r = process_start_time(pid, &ticks);
+        if (r < 0 || ticks != start)
+                return r < 0 ? r : -ESRCH;
+        return steal_fd(&fd);
+}
+
+int process_check(struct error *error) {
+        char self[32];
+        ssize_t n = readlink("/proc/self", self, sizeof(self) - 1);
+
+        if (n < 0)
+                return error_set(
+                        error, ENOENT,
+                        "/proc: not mounted, and bertd could not tell which jobs live: mount -t proc proc /proc");
+        self[n] = '\0';
+        if (strtol(self, NULL, 10) != getpid())
+                return error_set(error, ENOENT,
+                                 "/proc: shows the processes of another pid namespace, and bertd could not tell which "
+                                 "jobs live: mount -t proc proc /proc");
+        /* Hidden from root too, without CAP_SYS_PTRACE. */
+        if (geteuid() == 0 && access("/proc/1/stat", F_OK) < 0)
+                return error_set(error, EPERM,
+                                 "/proc: hides other users' processes (hidepid) from bertd, which could not tell which "
+                                 "jobs live: give it CAP_SYS_PTRACE, or mount -o remount,hidepid=0 /proc");
+        return 0;
+}
+
+void process_boot_id(char *buffer, size_t size) {
+        size_t n;
+        cleanup_free char *text = read_proc(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 4096, &n);
+
+        (void) snprintf(buffer, size, "%.36s", text && n >= 36 ? text : "unknown");
+}
+
+static bool has_uid(const char *status, uid_t uid) {
+        unsigned real, effective;
+        const char *line = strstr(status, "\nUid:");
+
+        return line && sscanf(line, " Uid: %u %u", &real, &effective) == 2 && effective == uid;
+}
+
+/* "Max cpu time  unlimited  unlimited  seconds": in the order of the resources' numbers, the values from column 26 on. */
+static bool read_limit(const char *line, struct rlimit *ret) {
+        char soft[24], hard[24];
+        uint64_t values[2] = { UINT64_MAX, UINT64_MAX };
+
+        if (strcspn(line, "\n") < 26 || sscanf(line + 26, "%23s %23s", soft, hard) != 2)
+                return false;
+        if ((strcmp(soft, "unlimited") != 0 && parse_u64(soft, 0, UINT64_MAX, &values[0]) < 0) ||
+            (strcmp(hard, "unlimited") != 0 && parse_u64(hard, 0, UINT64_MAX, &values[1]) < 0))
+                return false;
+        *ret = (struct rlimit) { values[0], values[1] };
+        return true;
+}
+
+int process_limits(pid_t pid, uid_t uid, struct rlimit ret[RLIM_NLIMITS]) {
+        cleanup_free char *folder = format_string("/proc/%d", (int) pid);
+        cleanup_close int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        size_t size;
+
+        if (fd < 0)
+                return -ESRCH;
+        cleanup_free char *limits = read_proc(fd, "limits", 4096, &size),
+                          *status = read_proc(fd, "status", 4096, &size);
+        const char *line = limits;
+
+        if (!limits || !status || !has_uid(status, uid))
+                return -ESRCH;
+        for (int i = 0; i < RLIM_NLIMITS; i++) {
+                line = strchr(line, '\n');
+                if (!line || !read_limit(++line, &ret[i]))
+                        return -EBADMSG;
+        }
+        return 0;
+}
+
+bool process_has_variable(pid_t pid, const char *name, const char *value) {
+        char path[64];
+        size_t size = 0, length = strlen(name);
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/environ", (int) pid);
+        cleanup_free char *text = read_proc(AT_FDCWD, path, ENVIRON_READ_MAX, &size);
+        for (const char *p = text; p && p < text + size; p += strlen(p) + 1)
+                if (strncmp(p, name, length) == 0 && p[length] == '=' && strcmp(p + length + 1, value) == 0)
+                        return true;
+        return false;
+}

@@ -1,0 +1,251 @@
+/*
+ * See accounts.h. Owns the entries, and of each that is asked for the child, its pipe and its time limit.
+ * Invariants: one child an entry at most, even one that cannot be killed; an entry with a child stays.
+ */
+#include "daemon/bus/accounts.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "daemon/base/log.h"
+#include "daemon/base/probe.h"
+
+struct entry {
+        struct accounts *accounts;
+        struct entry *next;
+        uid_t uid;
+        struct account account; /* name NULL: none is known */
+        int result;             /* of the last time that it was asked for */
+        bool asked;             /* an answer is waited for */
+        int failed;             /* −errno: no child could be made to ask */
+        uint64_t good_until;    /* boot time */
+        pid_t pid;              /* of the child, 0 = none */
+        sd_event_source *child, *pipe, *deadline;
+};
+
+struct accounts {
+        sd_event *loop;
+        void (*known)(void *userdata, uid_t uid);
+        void *userdata;
+        struct entry *entries;
+        unsigned n, children;
+};
+
+static void start(struct entry *entry);
+
+static void entry_free(struct entry *entry) {
+        if (entry->pid > 0)
+                (void) kill(entry->pid, SIGKILL);
+        (void) sd_event_source_disable_unref(entry->child);
+        (void) sd_event_source_disable_unref(entry->pipe);
+        (void) sd_event_source_disable_unref(entry->deadline);
+        free(entry->account.name);
+        free(entry->account.home);
+        free(entry);
+}
+
+static int take_account(struct entry *entry, const struct nss_user *user) {
+        cleanup_free char *home = user->home[0] ? strdup(user->home) : NULL;
+        char *name = user->name[0] ? strdup(user->name) : format_string("uid-%u", (unsigned) entry->uid);
+
+        if (!name || (user->home[0] && !home)) {
+                free(name);
+                return -ENOMEM;
+        }
+        free(entry->account.name);
+        free(entry->account.home);
+        entry->account = (struct account) { .gid = user->gid, .name = name, .home = steal_pointer(&home) };
+        return 0;
+}
+
+static void forget_account(struct entry *entry) {
+        free(entry->account.name);
+        free(entry->account.home);
+        entry->account = (struct account) {};
+}
+
+static void set_answer(struct entry *entry, const struct nss_user *user) {
+        struct nss_user own = { .gid = getegid(), .name = "unknown" };
+
+        entry->result = user->result == 0 ? take_account(entry, user) : user->result;
+        if (entry->result == -ESRCH)
+                forget_account(entry);
+        /* We run as it, whether it has an account or not. */
+        if (entry->result < 0 && !entry->account.name && entry->uid == geteuid())
+                (void) take_account(entry, &own);
+        entry->good_until = clock_boottime_usec() + (entry->account.name ? ACCOUNT_FRESH_USEC : ACCOUNT_FAILED_USEC);
+}
+
+static void conclude(struct entry *entry, const struct nss_user *user) {
+        entry->pipe = sd_event_source_disable_unref(entry->pipe);
+        entry->deadline = sd_event_source_disable_unref(entry->deadline);
+        entry->asked = false;
+        if (entry->result == 0 && user->result < 0 && user->result != -ESRCH)
+                log_error("uid %u cannot be looked up: %s", (unsigned) entry->uid, strerror(-user->result));
+        set_answer(entry, user);
+        entry->accounts->known(entry->accounts->userdata, entry->uid);
+}
+
+static int on_pipe(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        struct nss_user user;
+
+        int r = probe_read(fd, &user, sizeof(user));
+        if (r < 0)
+                user = (struct nss_user) { .result = r };
+        conclude(userdata, &user);
+        return 0;
+}
+
+static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct entry *entry = userdata;
+
+        if (entry->pid > 0)
+                (void) kill(entry->pid, SIGKILL);
+        conclude(entry, &(struct nss_user) { .result = entry->failed < 0 ? entry->failed : -ETIMEDOUT });
+        return 0;
+}
+
+static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
+        struct entry *entry = userdata;
+        struct accounts *accounts = entry->accounts;
+
+        entry->child = sd_event_source_disable_unref(entry->child);
+        entry->pid = 0;
+        accounts->children--;
+        for (struct entry *e = accounts->entries; e; e = e->next)
+                if (e->asked && !e->pipe)
+                        start(e);
+        return 0;
+}
+
+/* Those that find no place now are started when a child ends. */
+static void start(struct entry *entry) {
+        struct accounts *accounts = entry->accounts;
+        int fd;
+
+        if (entry->pid > 0 || accounts->children >= ACCOUNTS_ASKING_MAX)
+                return;
+        int r = probe_start(nss_ask_user, &entry->uid, sizeof(struct nss_user), &entry->pid, &fd);
+        entry->failed = r;
+        if (r < 0) {
+                log_error("the user database cannot be asked: %s", strerror(-r));
+                return;
+        }
+        accounts->children++;
+        r = sd_event_add_child(accounts->loop, &entry->child, entry->pid, WEXITED, on_child, entry);
+        if (r >= 0)
+                r = sd_event_add_io(accounts->loop, &entry->pipe, fd, EPOLLIN, on_pipe, entry);
+        if (r < 0)
+                (void) close(fd);
+        else
+                (void) sd_event_source_set_io_fd_own(entry->pipe, 1);
+}
+
+static int ask(struct entry *entry) {
+        int r = sd_event_add_time_relative(entry->accounts->loop, &entry->deadline, CLOCK_BOOTTIME, NSS_LIMIT_USEC, 0,
+                                           on_deadline, entry);
+
+        if (r < 0)
+                return r;
+        entry->asked = true;
+        start(entry);
+        return -EINPROGRESS;
+}
+
+/* ---- entries ---- */
+
+static struct entry *find(const struct accounts *accounts, uid_t uid) {
+        struct entry *entry = accounts->entries;
+
+        while (entry && entry->uid != uid)
+                entry = entry->next;
+        return entry;
+}
+
+/* The one whose answer is the oldest. */
+static void drop_one(struct accounts *accounts) {
+        struct entry **oldest = NULL;
+
+        for (struct entry **at = &accounts->entries; *at; at = &(*at)->next)
+                if (!(*at)->asked && (*at)->pid == 0 && (!oldest || (*at)->good_until < (*oldest)->good_until))
+                        oldest = at;
+        if (!oldest)
+                return;
+        struct entry *entry = *oldest;
+        *oldest = entry->next;
+        entry_free(entry);
+        accounts->n--;
+}
+
+static struct entry *find_or_add(struct accounts *accounts, uid_t uid) {
+        struct entry *entry = find(accounts, uid);
+
+        if (entry)
+                return entry;
+        if (accounts->n >= ACCOUNTS_MAX)
+                drop_one(accounts);
+        entry = accounts->n < ACCOUNTS_MAX ? calloc(1, sizeof(*entry)) : NULL;
+        if (!entry)
+                return NULL;
+        *entry = (struct entry) { .accounts = accounts, .next = accounts->entries, .uid = uid };
+        accounts->entries = entry;
+        accounts->n++;
+        return entry;
+}
+
+int accounts_note(struct accounts *accounts, uid_t uid, const struct nss_user *user) {
+        struct entry *entry = find_or_add(accounts, uid);
+
+        if (!entry)
+                return -ENOMEM;
+        set_answer(entry, user);
+        return entry->result;
+}
+
+int accounts_find(struct accounts *accounts, uid_t uid, const struct account **ret) {
+        static const struct account root = { .gid = 0, .name = (char *) "root", .home = (char *) "/root" };
+        struct entry *entry = uid == 0 ? NULL : find_or_add(accounts, uid);
+
+        *ret = &root;
+        if (uid == 0)
+                return 0;
+        if (!entry)
+                return -ENOMEM;
+        if (entry->asked)
+                return -EINPROGRESS;
+        if (clock_boottime_usec() >= entry->good_until)
+                return ask(entry);
+        *ret = &entry->account;
+        return entry->account.name ? 0 : entry->result;
+}
+
+int accounts_new(sd_event *loop, void (*known)(void *userdata, uid_t uid), void *userdata, struct accounts **ret) {
+        struct accounts *accounts = calloc(1, sizeof(*accounts));
+
+        if (!accounts)
+                return -ENOMEM;
+        *accounts = (struct accounts) { .loop = sd_event_ref(loop), .known = known, .userdata = userdata };
+        *ret = accounts;
+        return 0;
+}
+
+void accounts_free(struct accounts *accounts) {
+        if (!accounts)
+                return;
+        while (accounts->entries) {
+                struct entry *entry = accounts->entries;
+                accounts->entries = entry->next;
+                entry_free(entry);
+        }
+        (void) sd_event_unref(accounts->loop);
+        free(accounts);
+}

@@ -1,0 +1,460 @@
+/*
+ * See inlet.h. Owns the client's descriptor and the writing end towards sd-bus. Descriptors that a client passes along are dropped by
+ * read(). Invariants: nothing is read before what was read last has left for sd-bus, so no byte is ever kept here; of a message larger
+ * than SMALL_MAX no byte is read before all of it is reserved; a connection that waits costs no turn of the loop.
+ */
+#include "daemon/bus/inlet.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <assert.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <linux/sockios.h>
+#include <unistd.h>
+
+#include "bertd/bus.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/file.h"
+
+#define READ_MAX (64u << 10)
+#define READ_AHEAD 256
+#define FORWARDED_USEC 1000
+#define AUTH_MAX 4096 /* bytes before BEGIN */
+#define HEADER_SIZE 16
+#define FIELDS_MAX 2048 /* of a header: sd-bus looks at an object's path for each of its parts */
+#define MESSAGE_USEC 50 /* what each costs at least, also one that sd-bus answers itself */
+#define SMALL_MAX \
+        (16u << 10) /* messages up to here need no reservation: a user's or host's connections may have one each */
+#define OF_UID_MAX (BERTD_REQUESTS_OF_UID_MAX - BERTD_CLIENTS_OF_UID_MAX * SMALL_MAX)
+#define OF_ALL_MAX (BERTD_REQUESTS_MAX - BERTD_CLIENTS_MAX * SMALL_MAX)
+static_assert(OF_UID_MAX >= BERTD_MESSAGE_MAX && OF_ALL_MAX >= 2 * OF_UID_MAX, "one user leaves room for another");
+
+static const char begin_line[] = "\r\nBEGIN\r\n";
+
+/* What the client's next bytes wait for. */
+enum waiting {
+        FOR_CLIENT, /* to send them */
+        FOR_READER, /* to read its replies */
+        FOR_ROOM,   /* others' reservations */
+        FOR_TURN,   /* others' turn */
+};
+
+struct inlet {
+        struct inlets *inlets;
+        struct inlet *next;
+        uid_t uid;
+        int bus_fd;
+        sd_event_source *client; /* owns its fd */
+        sd_event_source *timer;  /* armed while something is incomplete or unread */
+        enum waiting waiting;
+        uint64_t waits_since; /* FOR_TURN */
+        bool authenticated, refused;
+        unsigned auth_size, auth_matched; /* bytes so far; of begin_line */
+        unsigned char header[HEADER_SIZE];
+        unsigned header_size;
+        uint64_t whole, rest; /* bytes of the message under way; of these, still to come */
+        uint64_t reserved;    /* 0, or `whole` */
+        const struct inlet_owner *owner;
+        void *userdata;
+};
+
+static void refuse(struct inlet *inlet, const char *reason) {
+        (void) sd_event_source_set_enabled(inlet->client, SD_EVENT_OFF);
+        if (!inlet->refused)
+                inlet->owner->refused(inlet->userdata, reason);
+        inlet->refused = true;
+}
+
+static void wait_for(struct inlet *inlet, enum waiting waiting) {
+        inlet->waiting = waiting;
+        (void) sd_event_source_set_io_events(inlet->client, waiting == FOR_CLIENT   ? EPOLLIN
+                                                            : waiting == FOR_READER ? EPOLLOUT
+                                                                                    : 0);
+}
+
+static int on_impatient(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct inlet *inlet = userdata;
+
+        /* One that waits for others is not at fault. */
+        if (inlet->waiting == FOR_ROOM || inlet->waiting == FOR_TURN)
+                return sd_event_source_set_time_relative(source, INLET_PATIENCE_USEC) < 0
+                               ? 0
+                               : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        refuse(inlet, inlet->waiting == FOR_READER ? "replies are not read"
+                      : inlet->authenticated       ? "a message is not completed"
+                                                   : "the authentication is not completed");
+        return 0;
+}
+
+/* ---- room ---- */
+
+static bool may_reserve(const struct inlet *inlet, uint64_t size) {
+        uint64_t all = size, of_uid = size;
+
+        for (const struct inlet *i = inlet->inlets->first; i; i = i->next) {
+                all += i->reserved;
+                of_uid += i->uid == inlet->uid ? i->reserved : 0;
+        }
+        return all <= OF_ALL_MAX && of_uid <= OF_UID_MAX;
+}
+
+static void release(struct inlet *inlet) {
+        if (inlet->reserved == 0)
+                return;
+        inlet->reserved = 0;
+        for (struct inlet *i = inlet->inlets->first; i; i = i->next)
+                if (i->waiting == FOR_ROOM)
+                        wait_for(i, FOR_CLIENT);
+}
+
+/* False: there is no room for the message now. One that is too large is refused where it is followed. */
+static bool reserve(struct inlet *inlet, uint64_t size) {
+        if (size <= SMALL_MAX || size > BERTD_MESSAGE_MAX || inlet->reserved > 0)
+                return true;
+        if (!may_reserve(inlet, size))
+                return false;
+        inlet->reserved = size;
+        return true;
+}
+
+/* ---- framing ---- */
+
+/* A number of the fixed header, which begins with the byte order (D-Bus specification). */
+static uint32_t number_at(const unsigned char *header, size_t offset) {
+        uint32_t number;
+
+        memcpy(&number, header + offset, sizeof(number));
+        return header[0] == 'B' ? be32toh(number) : le32toh(number);
+}
+
+static uint32_t fields_size(const unsigned char *header) { return number_at(header, 12); }
+
+/* Length of the whole message. */
+static uint64_t message_size(const unsigned char *header) {
+        return HEADER_SIZE + ((uint64_t) fields_size(header) + 7) / 8 * 8 + number_at(header, 4);
+}
+
+/* True where the byte ends the authentication. */
+static bool match_begin(unsigned *matched, unsigned char byte) {
+        *matched = byte == (unsigned char) begin_line[*matched] ? *matched + 1 : byte == '\r' ? 1 : 0;
+        return *matched == sizeof(begin_line) - 1;
+}
+
+/* Follows the bytes; false: the connection is refused. */
+static bool follow(struct inlet *inlet, const unsigned char *data, size_t size) {
+        while (size > 0) {
+                if (!inlet->authenticated) {
+                        inlet->authenticated = match_begin(&inlet->auth_matched, *data);
+                        if (++inlet->auth_size > AUTH_MAX)
+                                return refuse(inlet, "the authentication is too long"), false;
+                        data++, size--;
+                } else if (inlet->header_size < HEADER_SIZE) {
+                        inlet->header[inlet->header_size++] = *data++;
+                        size--;
+                        if (inlet->header_size < HEADER_SIZE)
+                                continue;
+                        uint64_t whole = message_size(inlet->header);
+                        if (whole > BERTD_MESSAGE_MAX)
+                                return refuse(inlet, "a message is too large"), false;
+                        if (fields_size(inlet->header) > FIELDS_MAX)
+                                return refuse(inlet, "a message's header is too large"), false;
+                        inlet->whole = whole;
+                        inlet->rest = whole - HEADER_SIZE;
+                } else {
+                        size_t n = MIN(size, inlet->rest);
+                        inlet->rest -= n;
+                        data += n;
+                        size -= n;
+                }
+                if (inlet->header_size == HEADER_SIZE && inlet->rest == 0) {
+                        inlet->header_size = 0;
+                        release(inlet);
+                }
+        }
+        return true;
+}
+
+/* ---- turns ---- */
+
+static struct inlet_usage *usage_of(struct inlets *inlets, uid_t uid) {
+        struct inlet_usage *usage = &inlets->usage[uid % ELEMENTSOF(inlets->usage)];
+        uint64_t second = clock_boottime_usec() / USEC_PER_SEC;
+
+        /* Halved, not forgotten: else all connections of a busy user would be read at once when a second begins. */
+        if (usage->second != second) {
+                usage->usec = second - usage->second < 32 ? usage->usec >> (second - usage->second) : 0;
+                usage->second = second;
+        }
+        return usage;
+}
+
+void inlets_charge(struct inlets *inlets, uid_t uid, uint64_t usec) {
+        struct inlet_usage *usage = usage_of(inlets, uid);
+
+        usage->usec += usec;
+        if (usage->usec > INLET_BUSY_USEC)
+                inlets->busy_until = clock_boottime_usec() + 2 * usec;
+}
+
+static void arm_turn(struct inlets *inlets, uint64_t usec) {
+        (void) sd_event_source_set_time(inlets->turn, usec);
+        (void) sd_event_source_set_enabled(inlets->turn, SD_EVENT_ONESHOT);
+}
+
+static bool others_wait(const struct inlets *inlets) {
+        int enabled = SD_EVENT_OFF;
+
+        (void) sd_event_source_get_enabled(inlets->turn, &enabled);
+        return enabled != SD_EVENT_OFF;
+}
+
+/* Of all busy users' connections one at a time is read, and the loop is others' for twice as long as its call took. A user who speaks
+ * over one connection waits for each answer anyway, and others wait for one call at most. */
+static bool must_stand_back(struct inlet *inlet, bool called) {
+        uint64_t now = clock_boottime_usec();
+        struct inlet_usage *usage = usage_of(inlet->inlets, inlet->uid);
+
+        if (usage->speaker != inlet) {
+                usage->speaker = inlet;
+                usage->alone_since = now;
+        }
+        /* Root waits for nobody: it looks at what others do to the host. */
+        if (inlet->uid == 0 || usage->usec <= INLET_BUSY_USEC || now - usage->alone_since >= INLET_ALONE_USEC)
+                return false;
+        if (!called && (now < inlet->inlets->busy_until || others_wait(inlet->inlets)))
+                return true;
+        usage->turn_usec = now;
+        inlet->inlets->busy_until = now + FORWARDED_USEC; /* until its call is charged */
+        return false;
+}
+
+/* The user who had none for longest has the turn, with the connection that has waited longest; the others' comes when its call has been
+ * charged. */
+static bool comes_before(const struct inlet *a, const struct inlet *b) {
+        uint64_t x = usage_of(a->inlets, a->uid)->turn_usec, y = usage_of(b->inlets, b->uid)->turn_usec;
+
+        return x != y ? x < y : a->waits_since < b->waits_since;
+}
+
+static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct inlets *inlets = userdata;
+        uint64_t now = clock_boottime_usec();
+        struct inlet *next = NULL;
+        unsigned waiting = 0;
+
+        for (struct inlet *i = inlets->first; i; i = i->next)
+                if (i->waiting == FOR_TURN) {
+                        waiting++;
+                        if (!next || comes_before(i, next))
+                                next = i;
+                }
+        if (next && !inlets->next && now >= inlets->busy_until) {
+                wait_for(next, FOR_CLIENT);
+                inlets->next = next;
+                waiting--;
+        }
+        if (waiting > 0)
+                arm_turn(inlets, MAX(inlets->busy_until, now + FORWARDED_USEC));
+        return 0;
+}
+
+static void stand_back(struct inlet *inlet) {
+        inlet->waits_since = clock_boottime_usec();
+        wait_for(inlet, FOR_TURN);
+        if (!others_wait(inlet->inlets))
+                arm_turn(inlet->inlets, inlet->inlets->busy_until);
+}
+
+/* ---- reading ---- */
+
+static void arm_patience(struct inlet *inlet, uint64_t usec) {
+        int enabled = SD_EVENT_OFF;
+
+        (void) sd_event_source_get_enabled(inlet->timer, &enabled);
+        if (enabled != SD_EVENT_OFF)
+                return;
+        (void) sd_event_source_set_time_relative(inlet->timer, usec);
+        (void) sd_event_source_set_enabled(inlet->timer, SD_EVENT_ONESHOT);
+}
+
+static void watch_patience(struct inlet *inlet) {
+        if (inlet->authenticated && inlet->header_size == 0)
+                (void) sd_event_source_set_enabled(inlet->timer, SD_EVENT_OFF);
+        else
+                arm_patience(inlet, INLET_PATIENCE_USEC);
+}
+
+/* Size of the message that is under way, or that comes next; 0: not known yet. */
+static uint64_t size_to_come(const struct inlet *inlet, int fd) {
+        unsigned char header[HEADER_SIZE];
+
+        if (inlet->header_size == HEADER_SIZE)
+                return inlet->whole;
+        if (!inlet->authenticated || inlet->header_size > 0 ||
+            recv(fd, header, sizeof(header), MSG_PEEK) < (ssize_t) sizeof(header))
+                return 0;
+        return message_size(header);
+}
+
+/* To the end of the authentication, as sd-bus would leave a call that comes together with it until the next byte comes. */
+static size_t authentication_to_read(const struct inlet *inlet, int fd) {
+        unsigned char ahead[READ_AHEAD];
+        unsigned matched = inlet->auth_matched;
+
+        ssize_t n = recv(fd, ahead, sizeof(ahead), MSG_PEEK);
+        for (ssize_t i = 0; i < n; i++)
+                if (match_begin(&matched, ahead[i]))
+                        return (size_t) i + 1;
+        return sizeof(ahead);
+}
+
+/* At most to the end of one message, so that a pipeline of calls does not pass as one. */
+static size_t to_read(const struct inlet *inlet, int fd, uint64_t size) {
+        if (!inlet->authenticated)
+                return authentication_to_read(inlet, fd);
+        if (inlet->header_size == HEADER_SIZE)
+                return MIN(inlet->rest, (uint64_t) READ_MAX);
+        return size > 0 ? MIN(size, (uint64_t) READ_MAX) : HEADER_SIZE - inlet->header_size;
+}
+
+/* Not before the client has read what it was answered: so a user holds one reply a connection. */
+static bool must_wait(struct inlet *inlet, int fd, uint32_t revents, uint64_t *ret_size) {
+        bool called = inlet->inlets->next == inlet;
+
+        /* A turn that cannot be used is over. */
+        if (called)
+                inlet->inlets->next = NULL;
+        if (!(revents & (EPOLLHUP | EPOLLERR)) && inlet->owner->has_unread(inlet->userdata)) {
+                if (inlet->waiting != FOR_READER)
+                        arm_patience(inlet, INLET_READER_USEC);
+                wait_for(inlet, FOR_READER);
+                return true;
+        }
+        if (inlet->waiting != FOR_CLIENT) {
+                wait_for(inlet, FOR_CLIENT);
+                watch_patience(inlet);
+        }
+        if (must_stand_back(inlet, called)) {
+                stand_back(inlet);
+                return true;
+        }
+        *ret_size = size_to_come(inlet, fd);
+        if (!reserve(inlet, *ret_size)) {
+                wait_for(inlet, FOR_ROOM);
+                return true;
+        }
+        return false;
+}
+
+static void end(struct inlet *inlet) {
+        (void) sd_event_source_set_enabled(inlet->client, SD_EVENT_OFF);
+        (void) shutdown(inlet->bus_fd, SHUT_WR);
+}
+
+static int on_client(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        static unsigned char buffer[READ_MAX];
+        struct inlet *inlet = userdata;
+        uint64_t size = 0;
+        int queued = 0;
+
+        /* What a client had to wait with is dropped where it has gone. */
+        if (inlet->waiting == FOR_ROOM || inlet->waiting == FOR_TURN) {
+                end(inlet);
+                return 0;
+        }
+        /* First sd-bus takes what it was given; the loop gives both their turns. */
+        if (ioctl(inlet->bus_fd, SIOCOUTQ, &queued) < 0 || queued > 0 || must_wait(inlet, fd, revents, &size))
+                return 0;
+        ssize_t n = read(fd, buffer, to_read(inlet, fd, size));
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return 0;
+        if (n <= 0) {
+                end(inlet);
+                return 0;
+        }
+        if (!follow(inlet, buffer, (size_t) n))
+                return 0;
+        if (write_all(inlet->bus_fd, buffer, (size_t) n) < 0) {
+                refuse(inlet, "sd-bus does not take what it sends");
+                return 0;
+        }
+        if (inlet->authenticated && inlet->header_size == 0)
+                usage_of(inlet->inlets, inlet->uid)->usec += MESSAGE_USEC;
+        watch_patience(inlet);
+        return 0;
+}
+
+static int open_sources(struct inlet *inlet, sd_event *loop, int *client_fd) {
+        int r = sd_event_add_io(loop, &inlet->client, *client_fd, EPOLLIN, on_client, inlet);
+
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_io_fd_own(inlet->client, 1);
+        (void) steal_fd(client_fd);
+        return sd_event_add_time_relative(loop, &inlet->timer, CLOCK_BOOTTIME, INLET_PATIENCE_USEC, 0, on_impatient,
+                                          inlet);
+}
+
+int inlets_new(struct inlets *inlets, sd_event *loop) {
+        int r = sd_event_add_time(loop, &inlets->turn, CLOCK_BOOTTIME, 0, 1, on_turn, inlets);
+
+        return r < 0 ? r : sd_event_source_set_enabled(inlets->turn, SD_EVENT_OFF);
+}
+
+void inlets_free(struct inlets *inlets) { inlets->turn = sd_event_source_disable_unref(inlets->turn); }
+
+int inlet_new(struct inlets *inlets, sd_event *loop, int client_fd, uid_t uid, const struct inlet_owner *owner,
+              void *userdata, int *ret_fd, struct inlet **ret) {
+        cleanup_close int client = client_fd;
+        int fds[2];
+        struct inlet *inlet = calloc(1, sizeof(*inlet));
+
+        if (!inlet)
+                return -ENOMEM;
+        *inlet = (struct inlet) { .inlets = inlets, .uid = uid, .bus_fd = -1, .owner = owner, .userdata = userdata };
+        inlet->next = inlets->first;
+        inlets->first = inlet;
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0) {
+                int r = -errno;
+                inlet_free(inlet);
+                return r;
+        }
+        cleanup_close int bus_end = fds[1];
+        inlet->bus_fd = fds[0];
+        int r = open_sources(inlet, loop, &client);
+        if (r < 0) {
+                inlet_free(inlet);
+                return r;
+        }
+        *ret_fd = steal_fd(&bus_end);
+        *ret = inlet;
+        return 0;
+}
+
+void inlet_free(struct inlet *inlet) {
+        if (!inlet)
+                return;
+        for (struct inlet **at = &inlet->inlets->first; *at; at = &(*at)->next)
+                if (*at == inlet) {
+                        *at = inlet->next;
+                        break;
+                }
+        release(inlet);
+        struct inlet_usage *usage = usage_of(inlet->inlets, inlet->uid);
+        if (usage->speaker == inlet)
+                usage->speaker = NULL;
+        if (inlet->inlets->next == inlet)
+                inlet->inlets->next = NULL;
+        (void) sd_event_source_disable_unref(inlet->client);
+        (void) sd_event_source_disable_unref(inlet->timer);
+        if (inlet->bus_fd >= 0)
+                (void) close(inlet->bus_fd);
+        free(inlet);
+}
+
+size_t inlet_message_size(const struct inlet *inlet) { return inlet ? (size_t) inlet->whole : 0; }

@@ -1,0 +1,83 @@
+/*
+ * A call of org.bertd1.Manager (include/bertd/bus.h) on its way through methods.c to its handler: methods_jobs.c (what changes jobs),
+ * methods_reads.c, methods_shim.c. Nobody else includes this.
+ */
+#ifndef DAEMON_METHODS_H
+#define DAEMON_METHODS_H
+
+#include "bertd/bus.h"
+#include "common/cleanup.h"
+#include "daemon/bus/server.h"
+#include "daemon/plan/settle.h"
+
+static inline void cleanup_message_p(sd_bus_message **message) { (void) sd_bus_message_unref(*message); }
+#define cleanup_message cleanup(cleanup_message_p)
+
+struct call {
+        struct change change; /* of a CHANGE only: then the call is on the heap */
+        struct node *node;
+        struct peer *peer; /* NULL in a CHANGE: the client may be gone by then */
+        uid_t uid;         /* who calls, by the kernel's word */
+        pid_t pid;
+        struct job *job;    /* JOB_ANYONE and JOB_OWNER: the job that the first argument names */
+        struct job *loaded; /* the same where it has ended and is not in memory: freed after the call, unless adopted */
+        bool owner;         /* the caller is its user or root */
+        sd_bus_error *error;
+        const struct method *method;
+        sd_bus_message *message; /* the CHANGE's own reference */
+        struct job_saved saved;  /* as the job was, to be put back; where `has_saved` */
+        bool has_saved;
+        int (*apply)(struct call *call,
+                     sd_bus_message *m); /* as a handler, within the commit; NULL: done, its answer waits */
+        void (*done)(struct call *call, sd_bus_message *m); /* it is durable: answers. NULL: with nothing */
+        struct submission *submission;                      /* Submit */
+        gid_t gid;
+        char *user;
+        bool inserted; /* `job` is new */
+};
+
+/* A change: `apply` is run within this turn's commit. Takes the contents of the call. */
+int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *call, sd_bus_message *m));
+
+/* The caller is that user, root or the daemon's own user. */
+bool call_may_act_for(const struct call *call, uid_t uid);
+int call_reply_nothing(sd_bus_message *m);
+int call_wrong_state(struct call *call, const char *what);
+
+enum authority {
+        ANYONE,     /* who may connect */
+        JOB_ANYONE, /* the first argument is a job's id; anyone */
+        JOB_OWNER,  /* the same; the job's user or root */
+        ADMIN,      /* root or the daemon's own user */
+};
+
+enum method_kind { AT_ONCE, CHANGE };
+
+typedef int (*handler_t)(struct call *call, sd_bus_message *m);
+
+#define METHODS(X)                                                                  \
+        X("Submit", "a{sv}", "t", ANYONE, AT_ONCE, submit)                          \
+        X("GetJob", "t", "a{sv}", JOB_ANYONE, AT_ONCE, get_job)                     \
+        X("ListJobs", "tub", "aa{sv}", ANYONE, AT_ONCE, list_jobs)                  \
+        X("FindJob", "s", "t", ANYONE, AT_ONCE, find_by_name)                       \
+        X("GetEvents", "ttu", "a(ttssssstt)", JOB_ANYONE, AT_ONCE, get_events)      \
+        X("GetCheckpoints", "t", "aa{sv}", JOB_ANYONE, AT_ONCE, get_checkpoints)    \
+        X("ListCheckpoints", "tt", "aa{sv}", JOB_ANYONE, AT_ONCE, list_checkpoints) \
+        X("GetSpec", "t", "s", JOB_OWNER, AT_ONCE, get_spec)                        \
+        X("Cancel", "tb", "", JOB_OWNER, CHANGE, cancel)                            \
+        X("Pause", "t", "", JOB_OWNER, CHANGE, pause_job)                           \
+        X("Resume", "ta{sv}", "", JOB_OWNER, CHANGE, resume_job)                    \
+        X("Checkpoint", "t", "", JOB_OWNER, AT_ONCE, checkpoint_job)                \
+        X("Remove", "t", "", JOB_OWNER, CHANGE, remove_job)                         \
+        X("Wait", "t", "s", JOB_ANYONE, AT_ONCE, wait_job)                          \
+        X("WaitChange", "t", "t", ANYONE, AT_ONCE, wait_change)                     \
+        X("GetDaemon", "", "a{sv}", ANYONE, AT_ONCE, get_daemon)                    \
+        X("Shutdown", "b", "", ADMIN, AT_ONCE, shutdown_daemon)                     \
+        X("AttemptHello", "tuss", "u", ANYONE, AT_ONCE, hello)                      \
+        X("AttemptReport", "a{sv}", "", ANYONE, AT_ONCE, report)
+
+#define ROW(name, in, out, authority, kind, handler) int method_##handler(struct call *call, sd_bus_message *m);
+METHODS(ROW)
+#undef ROW
+
+#endif

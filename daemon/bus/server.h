@@ -1,0 +1,76 @@
+/*
+ * The socket and its peers (contract C2). A connection is counted before sd-bus sees a byte of it: BERTD_CLIENTS_OF_UID_MAX a user,
+ * BERTD_CLIENTS_MAX in all, not counting the shims of open attempts (one each). What a peer sends comes through an inlet (inlet.h), which
+ * passes nothing on while the peer has unread replies beyond what its socket holds: so these are few. Their bytes are counted, by peer,
+ * user and in all (BERTD_UNREAD_*); beyond, who has not read for longest is dropped.
+ */
+#ifndef DAEMON_BUS_SERVER_H
+#define DAEMON_BUS_SERVER_H
+
+#include <systemd/sd-bus.h>
+
+#include "daemon/attempt/shim_link.h"
+#include "daemon/node/node.h"
+
+struct peer {
+        struct shim_link link; /* first: a shim's peer is its link */
+        struct node *node;
+        sd_bus *bus;
+        struct inlet *inlet;
+        uid_t uid; /* by the kernel's word */
+        pid_t pid;
+        unsigned waits;         /* Wait calls that are not yet answered */
+        sd_bus_message *change; /* its WaitChange, NULL = none */
+        size_t unread;          /* bytes of replies since sd-bus had none left to write */
+        uint64_t unread_since;
+        bool doomed; /* is dropped at the end of this iteration */
+        struct peer *next;
+};
+
+/* A Wait that has not been answered. */
+struct waiter {
+        struct peer *peer;
+        sd_bus_message *message; /* a reference */
+        struct waiter *next;
+};
+
+int bus_server_new(struct node *node, const char *path, struct bus_server **ret, struct error *error);
+void bus_server_free(struct bus_server *server);
+
+/* Ends the connection once the handler that is running has returned. */
+void peer_doom(struct peer *peer);
+
+/* A call of that user took so long. */
+void bus_server_charge(struct bus_server *server, uid_t uid, uint64_t usec);
+
+/* What an attempt asks of its shim through the peer's link: Stop and Checkpoint of org.bertd1.Attempt. */
+extern const struct shim_link_calls peer_shim_calls;
+
+/* So many bytes more were given to its bus, or may be by now. Who reads too little is dropped at the end of this iteration. */
+void peer_note_reply(struct peer *peer, size_t size);
+
+/* Keeps a WaitChange for the next one; −EBUSY: there is one already. */
+int change_wait(struct peer *peer, sd_bus_message *message);
+
+/* A call to be answered later, without what it carries, which may be large; the caller unrefs. */
+int call_to_answer(sd_bus_message *call, sd_bus_message **ret);
+
+/* Keeps the call for later; −ENOBUFS beyond BERTD_WAITS_OF_CLIENT_MAX. */
+int wait_add(struct job *job, struct peer *peer, sd_bus_message *message);
+/* Answers all of the job's waits with its state's name. */
+void wait_answer(struct job *job);
+/* Answers with an error: the job is being removed, or the daemon ends. */
+void wait_fail(struct job *job, const char *name, const char *text);
+
+/* Keeps a call of so many bytes until who its user is is known (accounts.h), then dispatches it again; −ENOBUFS beyond PARKED_UID_MAX
+ * bytes of a user's calls, PARKED_MAX of all. */
+int peer_park(struct peer *peer, sd_bus_message *message, size_t size);
+void bus_server_resume(struct bus_server *server, uid_t uid);
+
+/* methods.c: a call that was kept, from its beginning. */
+void methods_dispatch_again(struct peer *peer, sd_bus_message *message);
+
+/* methods.c: adds the object to a new peer's bus. */
+int methods_add(struct peer *peer);
+
+#endif

@@ -1,0 +1,236 @@
+/* See gpus.h. Owns nothing between calls. */
+#include "daemon/gpu/gpus.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "common/parse.h"
+#include "common/utf8.h"
+
+#define DRIVER_FOLDER "/proc/driver/nvidia/gpus"
+
+static int compare_names(const void *a, const void *b) { return strcmp(a, b); }
+
+static void read_uuid(const char *folder, char *name) {
+        char path[512], line[256];
+
+        (void) snprintf(path, sizeof(path), DRIVER_FOLDER "/%.200s/information", folder);
+        cleanup_fclose FILE *f = fopen(path, "re");
+        while (f && fgets(line, sizeof(line), f))
+                if (sscanf(line, "GPU UUID: %63s", name) == 1)
+                        return;
+}
+
+static void find_by_driver(struct gpus *gpus) {
+        cleanup_closedir DIR *folder = opendir(DRIVER_FOLDER);
+
+        for (struct dirent *entry; folder && gpus->n < GPUS_MAX && (entry = readdir(folder));) {
+                if (entry->d_name[0] == '.')
+                        continue;
+                gpus->names[gpus->n][0] = '\0';
+                read_uuid(entry->d_name, gpus->names[gpus->n]);
+                if (gpus->names[gpus->n][0])
+                        gpus->n++;
+        }
+        qsort(gpus->names, gpus->n, GPU_NAME_MAX, compare_names);
+}
+
+static int read_list(const char *option, struct gpus *gpus, struct error *error) {
+        cleanup_free char *copy = strdup(option);
+
+        if (!copy)
+                return error_errno(error, ENOMEM, "--gpus");
+        for (char *rest = copy, *name; (name = strsep(&rest, ","));) {
+                if (!text_is_utf8(name))
+                        return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is not UTF-8", name);
+                if (!*name)
+                        return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" has an empty name", option);
+                if (gpus->n == GPUS_MAX)
+                        return error_input(error, BERTD_EXIT_USAGE, "--gpus: more than %d", GPUS_MAX);
+                for (uint32_t i = 0; i < gpus->n; i++)
+                        if (strcmp(gpus->names[i], name) == 0)
+                                return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is there twice", name);
+                if (strlen(name) >= GPU_NAME_MAX)
+                        return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is too long for a GPU's name",
+                                           name);
+                (void) snprintf(gpus->names[gpus->n++], GPU_NAME_MAX, "%s", name);
+        }
+        return 0;
+}
+
+/* In the order of their UUIDs, as /proc's are: "GPU 1" is mostly the same one after a restart. */
+static bool find_by_nvml(struct gpus *gpus) {
+        static struct nvml_answer answer;
+
+        if (nvml_probe(NVML_ANSWER_USEC, &answer) < 0 || answer.status != NVML_OK)
+                return false;
+        for (; gpus->n < answer.n; gpus->n++)
+                (void) snprintf(gpus->names[gpus->n], GPU_NAME_MAX, "%s", answer.gpus[gpus->n].uuid);
+        qsort(gpus->names, gpus->n, GPU_NAME_MAX, compare_names);
+        return gpus->n > 0;
+}
+
+int gpus_find(const char *option, struct gpus *ret, struct error *error) {
+        uint64_t n;
+
+        *ret = (struct gpus) {};
+        if (option && !*option)
+                return error_input(error, BERTD_EXIT_USAGE, "--gpus: empty, expected a number or a list");
+        if (!option) {
+                if (!find_by_nvml(ret))
+                        find_by_driver(ret);
+                return 0;
+        }
+        int r = parse_u64(option, 0, GPUS_MAX, &n);
+        if (r == -ERANGE)
+                return error_input(error, BERTD_EXIT_USAGE, "--gpus: %s, expected 0 to %d", option, GPUS_MAX);
+        if (r < 0)
+                return read_list(option, ret, error);
+        for (; ret->n < n; ret->n++)
+                (void) snprintf(ret->names[ret->n], GPU_NAME_MAX, "%u", ret->n);
+        return 0;
+}
+
+uint64_t gpus_take(const struct gpus *gpus, uint64_t taken, uint32_t want) {
+        uint64_t mask = 0;
+
+        for (uint32_t i = 0; i < gpus->n && want > 0; i++)
+                if (!(taken & UINT64_C(1) << i)) {
+                        mask |= UINT64_C(1) << i;
+                        want--;
+                }
+        return want == 0 ? mask : 0;
+}
+
+char *gpus_visible(const struct gpus *gpus, uint64_t mask) {
+        char *text = NULL;
+        size_t size;
+        FILE *stream = open_memstream(&text, &size);
+
+        if (!stream)
+                return NULL;
+        for (uint32_t i = 0, n = 0; i < gpus->n; i++)
+                if (mask & UINT64_C(1) << i)
+                        (void) fprintf(stream, "%s%s", n++ == 0 ? "" : ",", gpus->names[i]);
+        if (fclose(stream) == 0)
+                return text;
+        free(text);
+        return NULL;
+}
+
+/* −1: not in the list. A UUID may be shortened, in the list as in the name. */
+static int index_of(const struct gpus *gpus, const char *name) {
+        bool uuid = strncmp(name, "GPU-", 4) == 0;
+
+        for (uint32_t i = 0; i < gpus->n; i++)
+                if (strcmp(gpus->names[i], name) == 0)
+                        return (int) i;
+        for (uint32_t i = 0; uuid && i < gpus->n; i++)
+                if (strncmp(gpus->names[i], name, MIN(strlen(gpus->names[i]), strlen(name))) == 0)
+                        return (int) i;
+        return -1;
+}
+
+/* Takes the first of `*names`; false: there is none. */
+static bool next_name(const char **names, char name[GPU_NAME_MAX]) {
+        if (!*names || !**names)
+                return false;
+        size_t length = strcspn(*names, ",");
+        (void) snprintf(name, GPU_NAME_MAX, "%.*s", (int) MIN(length, (size_t) GPU_NAME_MAX), *names);
+        *names += length + ((*names)[length] == ',');
+        return true;
+}
+
+uint64_t gpus_mask(const struct gpus *gpus, const char *names, uint32_t *ret_missing) {
+        char name[GPU_NAME_MAX];
+        uint32_t missing = 0;
+        uint64_t mask = 0;
+
+        while (next_name(&names, name)) {
+                int i = index_of(gpus, name);
+                if (i < 0)
+                        missing++;
+                else
+                        mask |= UINT64_C(1) << i;
+        }
+        if (ret_missing)
+                *ret_missing = missing;
+        return mask;
+}
+
+bool gpus_next_missing(const struct gpus *gpus, const char **names, char name[GPU_NAME_MAX]) {
+        while (next_name(names, name))
+                if (index_of(gpus, name) < 0)
+                        return true;
+        return false;
+}
+
+const struct nvml_gpu *gpus_listed(const struct nvml_answer *answer, const char *name) {
+        uint64_t index;
+        bool is_index = parse_u64(name, 0, UINT32_MAX, &index) == 0;
+
+        for (uint32_t i = 0; i < answer->n; i++)
+                if (is_index ? answer->gpus[i].index == index : strncmp(answer->gpus[i].uuid, name, strlen(name)) == 0)
+                        return &answer->gpus[i];
+        return NULL;
+}
+
+/* The process to name: one of a job rather than another's. */
+static const struct nvml_process *culprit(const struct nvml_gpu *gpu) {
+        uint32_t n = MIN(gpu->n_processes, (uint32_t) NVML_PROCESSES_MAX);
+
+        for (uint32_t i = 0; i < n; i++)
+                if (gpu->processes[i].job > 0)
+                        return &gpu->processes[i];
+        return n > 0 ? &gpu->processes[0] : NULL;
+}
+
+static void describe(struct gpu_health *health, const struct nvml_gpu *gpu, const struct nvml_process *p) {
+        char who[96] = "", more[32] = "";
+        double gib = (double) (p && p->used ? p->used : gpu->used) / (double) (1 << 30);
+        uint64_t job = p && p->job ? p->job : health->job;
+
+        if (p)
+                (void) snprintf(who, sizeof(who), "pid %lld%s%s%s", (long long) p->pid, p->user[0] ? " (user " : "",
+                                p->user, p->user[0] ? ")" : "");
+        if (gpu->n_processes > 1)
+                (void) snprintf(more, sizeof(more), " and %u more", gpu->n_processes - 1);
+        if (health->state == GPU_QUARANTINED)
+                (void) snprintf(health->note, GPU_NOTE_MAX, "quarantined: job %llu left %s%s%s%.1f GiB",
+                                (unsigned long long) job, who, more, who[0] ? ", " : "", gib);
+        else
+                (void) snprintf(health->note, GPU_NOTE_MAX, "busy outside bertd: %s%s%s%.1f GiB",
+                                who[0] ? who : "memory of no listed process", more, ", ", gib);
+}
+
+void gpu_judge(struct gpu_health *health, const struct nvml_gpu *gpu) {
+        if (!gpu) {
+                gpu_unknown(health, "the driver does not list it");
+                return;
+        }
+        const struct nvml_process *p = culprit(gpu);
+        /* What is found at first may be what another left: more than a share of the memory is nobody's baseline. */
+        uint64_t baseline = MIN(health->baseline, gpu->total / 16);
+        if (!p)
+                baseline = health->baseline = MIN(baseline, gpu->used);
+        if (!p && gpu->used <= baseline + GPU_BASELINE_TOLERANCE) {
+                health->state = GPU_FREE;
+                health->released = false;
+                health->note[0] = '\0';
+                return;
+        }
+        bool ours = p && !p->hidden ? p->job > 0 : health->released;
+        health->state = ours ? GPU_QUARANTINED : GPU_BUSY;
+        describe(health, gpu, p);
+}
+
+void gpu_unknown(struct gpu_health *health, const char *why) {
+        health->state = GPU_UNKNOWN;
+        (void) snprintf(health->note, GPU_NOTE_MAX, "unknown: %s", why);
+}

@@ -1,0 +1,221 @@
+/*
+ * Role: starts a shim by double fork and setsid, where no systemd keeps it. The child tells through a close-on-exec pipe why it
+ * could not execute; end of file means that it did.
+ * Between init and the shim stays the keeper, a process of bertd's own user: as a subreaper it gets what a killed shim leaves behind, so
+ * that its descendants are the attempt's processes, whatever they did to their environment or session.
+ * The shim's pid comes through a second pipe: one that dies before its hello is known at once.
+ * Owns: the first pipe's event source, in the launch. Invariant: only async-signal-safe work and the user database between fork and exec
+ * (bertd has one thread).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "common/inherited.h"
+#include "daemon/launch/keeper.h"
+#include "daemon/launch/launcher.h"
+#include "daemon/base/log.h"
+
+/* Programs that use select() break above it; who wants more says so. */
+static void lower_files(void) {
+        struct rlimit files;
+
+        if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur <= FD_SETSIZE)
+                return;
+        files.rlim_cur = FD_SETSIZE;
+        (void) setrlimit(RLIMIT_NOFILE, &files);
+}
+
+int launcher_become(const struct job *job, const struct job_inputs *inputs, const char **ret_what) {
+        *ret_what = "limits";
+        lower_files();
+        for (uint32_t i = 0; inputs && i < inputs->n_rlimits; i++) {
+                struct rlimit limit = { .rlim_cur = inputs->rlimits[i].soft, .rlim_max = inputs->rlimits[i].hard };
+                /* Without privileges a limit above ours cannot be had: what we have stays. */
+                if (setrlimit((__rlimit_resource_t) inputs->rlimits[i].resource, &limit) < 0 && geteuid() == 0 &&
+                    errno != EPERM)
+                        return -errno;
+        }
+        *ret_what = "user and groups";
+        if (geteuid() == 0 && job->uid != 0)
+                if (initgroups(job->user, job->gid) < 0 || setgid(job->gid) < 0 || setuid(job->uid) < 0)
+                        return -errno;
+        (void) umask((mode_t) job->umask);
+        return 0;
+}
+
+static __attribute__((noreturn)) void child_fail(int report, const char *what, int code) {
+        char text[256];
+        int n = snprintf(text, sizeof(text), "%s: %s", what, strerror(code));
+
+        (void) write_all(report, text, n < 0 ? 0 : (size_t) n);
+        _exit(127);
+}
+
+static __attribute__((noreturn)) void child(const struct launch_request *request, int report) {
+        const char *what;
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+        inherited_drop_signals();
+        if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
+            dup2(request->log >= 0 ? request->log : null, STDERR_FILENO) < 0)
+                child_fail(report, "/dev/null", errno);
+        close_others(report);
+        int r = launcher_become(request->job, request->inputs, &what);
+        if (r < 0)
+                child_fail(report, what, -r);
+        /* The shim goes to the job's folder itself and says so if it cannot. */
+        if (chdir("/") < 0)
+                child_fail(report, "/", errno);
+        (void) execve(request->shim, request->argv->words, request->environment->words);
+        child_fail(report, request->shim, errno);
+}
+
+struct launch {
+        const struct launch_events *events;
+        void *userdata;
+        sd_event_source *report; /* owns its fd */
+};
+
+static void forget(struct launch *launch) {
+        if (!launch)
+                return;
+        (void) sd_event_source_disable_unref(launch->report);
+        free(launch);
+}
+
+static int on_report(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        struct launch *launch = userdata;
+        char text[256];
+
+        ssize_t n = read(fd, text, sizeof(text) - 1);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return 0;
+        launch->report = sd_event_source_disable_unref(launch->report);
+        if (n > 0) {
+                text[n] = '\0';
+                launch->events->failed(launch->userdata, text);
+        }
+        return 0;
+}
+
+/* Takes the fd. Without it a shim that could not be executed is known by its death. */
+static struct launch *watch_report(const struct launch_request *request, int reader) {
+        cleanup_close int fd = reader;
+        struct launch *launch = calloc(1, sizeof(*launch));
+
+        if (launch)
+                *launch = (struct launch) { .events = request->events, .userdata = request->userdata };
+        int r = !launch ? -ENOMEM
+                        : sd_event_add_io(request->node->loop, &launch->report, fd, EPOLLIN, on_report, launch);
+        if (r >= 0)
+                r = sd_event_source_set_io_fd_own(launch->report, 1);
+        if (r >= 0) {
+                (void) steal_fd(&fd);
+                return launch;
+        }
+        log_error("job %" PRIu64 ": the shim's launch cannot be watched: %s", request->job->id, strerror(-r));
+        forget(launch);
+        return NULL;
+}
+
+/* Of the program of the shim, to be small; it has nothing to do but to wait for its children, and ends with the last of them. Its
+ * arguments are the shim's, for people who look at it. */
+static __attribute__((noreturn)) void become_keeper(const struct launch_request *request, int report, int lock) {
+        static const int ignored[] = { SIGHUP, SIGINT, SIGTERM };
+        char *const environment[] = { NULL };
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        struct strv argv = {};
+
+        strv_add(&argv, request->argv->words[0]);
+        strv_add(&argv, "--keep");
+        for (size_t i = 1; i < request->argv->n; i++)
+                strv_add(&argv, request->argv->words[i]);
+        inherited_drop_signals();
+        for (size_t i = 0; i < ELEMENTSOF(ignored); i++)
+                (void) signal(ignored[i], SIG_IGN);
+        if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
+            dup2(null, STDERR_FILENO) < 0 || fcntl(lock, F_SETFD, 0) < 0 || chdir("/") < 0)
+                child_fail(report, "keeper", errno);
+        if (argv.failed)
+                child_fail(report, "keeper", ENOMEM);
+        (void) execve(request->shim, argv.words, environment);
+        child_fail(report, request->shim, errno);
+}
+
+static __attribute__((noreturn)) void keep(const struct launch_request *request, int report, int writer) {
+        int lock = keeper_hold(request->node->jobs_fd, request->job);
+
+        if (lock < 0)
+                child_fail(report, "keepers", -lock);
+        if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+                child_fail(report, "keeper", errno);
+        pid_t shim = fork();
+        if (shim < 0)
+                child_fail(report, "fork", errno);
+        if (shim == 0) {
+                (void) close(writer);
+                child(request, report);
+        }
+        (void) write_all(writer, &shim, sizeof(shim));
+        become_keeper(request, report, lock);
+}
+
+/* Returns the shim's pid, 0 where it was not begun: then the report says why. */
+static int fork_twice(const struct launch_request *request, int report) {
+        int fds[2];
+        pid_t shim = 0;
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return -errno;
+        cleanup_close int reader = fds[0], writer = fds[1];
+        pid_t pid = fork();
+        if (pid < 0)
+                return -errno;
+        if (pid == 0) {
+                if (setsid() < 0)
+                        child_fail(report, "setsid", errno);
+                pid_t keeper = fork();
+                if (keeper < 0)
+                        child_fail(report, "fork", errno);
+                if (keeper == 0)
+                        keep(request, report, writer);
+                _exit(0);
+        }
+        (void) close(steal_fd(&writer));
+        /* They only fork: this does not wait for the shim. */
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+        return read(reader, &shim, sizeof(shim)) == sizeof(shim) ? shim : 0;
+}
+
+static int start(const struct launch_request *request, struct launch **ret, struct error *error) {
+        int fds[2];
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return error_errno(error, errno, "pipe");
+        cleanup_close int reader = fds[0], writer = fds[1];
+        (void) fcntl(reader, F_SETFL, O_NONBLOCK);
+        int shim = fork_twice(request, writer);
+        if (shim < 0)
+                return error_errno(error, -shim, "fork");
+        request->events->launched(request->userdata, shim);
+        *ret = watch_report(request, steal_fd(&reader));
+        return 0;
+}
+
+const struct launcher launcher_fork = { .name = "fork", .needs_log = true, .start = start, .forget = forget };

@@ -1,0 +1,97 @@
+/*
+ * The node: what this host's bertd knows and owns, one per daemon. Plain data with the loop and the store; the parts above it
+ * (launch, attempt, plan, bus) hang their own state here by pointers that are opaque below them.
+ *
+ *   a fact goes up     by a return value, or by a mark in the store and one of the two deferred sources below
+ *   a command goes down by a call
+ */
+#ifndef DAEMON_NODE_NODE_H
+#define DAEMON_NODE_NODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "bertd/limits.h"
+#include "common/error.h"
+#include "daemon/base/descriptors.h"
+#include "daemon/gpu/gpus.h"
+#include "daemon/rules/job.h"
+#include "daemon/rules/queue.h"
+#include "daemon/rules/states.h"
+#include "daemon/store/store.h"
+
+struct bus_server;
+struct child;
+struct gpu_watch;
+struct accounts;
+struct launcher;
+struct settle;
+struct trash;
+
+struct node_options {
+        const char *state_dir, *socket; /* absolute */
+        int passed_socket;              /* that listens at `socket` already, 0: none. Taken */
+        uint64_t slots, keep_ended;     /* keep_ended: see store_keep_ended */
+        struct gpus gpus;
+        enum launcher_kind launcher;
+};
+
+/* What has become true here, told to whoever answers clients (the bus). */
+struct node_listener {
+        void (*charge)(void *userdata, uid_t uid, uint64_t usec); /* a change that this user asked for took so long */
+        void (*changed)(void *userdata, uint64_t serial);         /* something is durable */
+        void (*rests)(struct job *job);                           /* that it has ended, or is paused, is */
+};
+
+struct node {
+        const struct node_listener *listener; /* NULL: nobody listens */
+        void *listener_data;
+        struct node_options options;
+        sd_event *loop;
+        struct store *store;
+        struct bus_server *server;
+        struct accounts *accounts;                      /* who users are */
+        const struct launcher *launchers[LAUNCHER_MAX]; /* NULL where this host or user has it not */
+        sd_bus *systemd;                                /* the systemd launcher's connection, NULL until it is needed */
+        sd_event_source *commit_source;                 /* plan/settle.h: what is marked is committed */
+        sd_event_source *plan_source;                   /* plan/schedule.h: the queue is planned */
+        sd_event_source *wake_source;
+        struct settle *settle;
+        struct queue_heads heads; /* the queued jobs that wait for resources, as planned last */
+        uint64_t serial; /* of the newest durable change; a new daemon begins above those of the ones before it */
+        struct descriptors files;
+        uint32_t attempts; /* of jobs that hold resources */
+        uint64_t slots_used;
+        uint64_t gpus_used; /* bit mask over options.gpus */
+        uint32_t gpus_lost; /* held by jobs, but not in options.gpus */
+        struct gpu_watch *gpu_watch;
+        struct trash *trash;
+        struct child *children; /* that run now; daemon/launch/user_task.h */
+        int jobs_fd;            /* STATE/jobs */
+        int lock_fd, dir_fd;    /* of STATE/bertd.lock and of STATE itself: both are locked */
+        int reserve_fd;         /* reserve.h; < 0: none */
+        char boot_id[BOOT_ID_SIZE];
+        char *trainer, *shim;                /* paths of the programs that attempts run */
+        char storage_error[256];             /* why the last commit failed, "" = it did not */
+        bool exits_wait;                     /* an on_exit program is owed that had no turn yet */
+        uid_t exit_turns[BERTD_ON_EXIT_MAX]; /* on_exit.c: whose on_exit is started by the next commit */
+        unsigned n_exit_turns;
+        sd_event_source *exit_retry; /* armed while one could not be started */
+        bool draining;               /* shutdown with jobs: nothing starts, exit when all have stopped */
+};
+
+/* Something is marked: it is committed at the end of this turn. */
+void node_commit_soon(struct node *node);
+
+/* The queue is planned at the end of this turn. */
+void node_plan_soon(struct node *node);
+
+/* Recomputes attempts, slots_used and gpus_used from the jobs. */
+void node_account(struct node *node);
+
+/* What is free now. */
+struct queue_free node_free_resources(const struct node *node);
+
+#endif

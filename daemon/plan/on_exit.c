@@ -1,0 +1,186 @@
+/*
+ * See on_exit.h. Role: when an on_exit is started; launch/user_task.c starts it. Owns the turns that have been given and not been used
+ * (node->exit_turns), and the timer of those that could not be started.
+ * Invariant: nothing is started before the row that says so is durable.
+ */
+#include "daemon/plan/on_exit.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "bertd/progress.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "daemon/attempt/command.h"
+#include "daemon/attempt/folder.h"
+#include "daemon/launch/user_task.h"
+#include "daemon/base/log.h"
+#include "daemon/plan/settle.h"
+
+#define RETRY_MIN_USEC (10 * USEC_PER_SEC)
+#define RETRY_MAX_USEC (600 * USEC_PER_SEC)
+
+/* ---- turns ---- */
+
+static bool has_turn(const struct node *m, uid_t uid) {
+        unsigned all = m->n_exit_turns, of_uid = 0;
+
+        for (unsigned i = 0; i < m->n_exit_turns; i++)
+                of_uid += m->exit_turns[i] == uid;
+        child_count_exits(m, uid, &all, &of_uid);
+        return of_uid < BERTD_ON_EXIT_OF_UID_MAX && all < BERTD_ON_EXIT_MAX;
+}
+
+static void give_turn(struct node *m, struct job *job) {
+        m->exit_turns[m->n_exit_turns++] = job->uid;
+        job->exit_phase = EXIT_TURN;
+}
+
+static void take_turn(struct node *m, struct job *job) {
+        unsigned i = 0;
+
+        while (m->exit_turns[i] != job->uid)
+                i++;
+        m->exit_turns[i] = m->exit_turns[--m->n_exit_turns];
+        job->exit_phase = EXIT_WAITS;
+}
+
+static void set_owed(struct node *m, struct job *job, enum exit_owed owed) {
+        job->exit_owed = owed;
+        store_mark(m->store, job);
+        node_commit_soon(m);
+}
+
+static enum exit_owed before(enum exit_owed owed) {
+        return owed == EXIT_OWED_REPEATED ? EXIT_OWED_STARTED : EXIT_OWED_START;
+}
+
+/* ---- what cannot be started now ---- */
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct node *m = userdata;
+
+        m->exit_retry = sd_event_source_disable_unref(m->exit_retry);
+        node_plan_soon(m);
+        return 0;
+}
+
+static void retry_later(struct node *m, struct job *job) {
+        job->exit_pause = MIN(MAX(job->exit_pause * 2, RETRY_MIN_USEC), RETRY_MAX_USEC);
+        job->exit_after = clock_boottime_usec() + job->exit_pause;
+        m->exits_wait = true;
+        node_plan_soon(m);
+}
+
+static void arm_retry(struct node *m, uint64_t usec) {
+        m->exit_retry = sd_event_source_disable_unref(m->exit_retry);
+        if (usec != UINT64_MAX && sd_event_add_time(m->loop, &m->exit_retry, CLOCK_BOOTTIME, usec, 0, on_retry, m) < 0)
+                log_error("on_exit: no timer: what could not be started is tried again when a job ends");
+}
+
+/* ---- the start ---- */
+
+static void began(struct node *m, uint64_t id, bool started) {
+        struct job *job = store_find(m->store, id);
+
+        if (!job || job->exit_phase != EXIT_BEGINS)
+                return;
+        job->exit_phase = EXIT_WAITS;
+        if (started && job->exit_owed == EXIT_OWED_REPEATED)
+                store_note(m->store, job, job->state, "on_exit", "started again: bertd ended while it was started");
+        set_owed(m, job, started ? EXIT_OWED_NONE : before(job->exit_owed));
+        if (started)
+                settle_held(m->settle);
+        else
+                retry_later(m, job);
+}
+
+/* What is told to it: of the job as it has ended; where it is repeated, that. */
+static int make_environment(struct node *node, const struct job *job, struct strv *ret, struct error *error) {
+        struct job_inputs inputs = {};
+
+        int r = store_load_inputs(node->store, job->id, &inputs, error);
+        if (r < 0)
+                return r;
+        cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(node->options.state_dir, job);
+        struct command_input input = { .job = job,
+                                       .run_dir = run_dir ? run_dir : "/",
+                                       .resume = "",
+                                       .environment = block,
+                                       .environment_size = inputs.environment_size };
+        r = command_environment(&input, ret, error);
+        strv_format(ret, "BERTD_NAME=%s", job->name);
+        strv_format(ret, "BERTD_STATE=%s", job_state_name(job->state));
+        strv_format(ret, "BERTD_REASON=%s", job_private(job) ? job_private(job) : "");
+        strv_format(ret, "BERTD_EXIT_CLASS=%s", exit_class_name(job->exit_class));
+        strv_format(ret, "BERTD_EXIT=%d", job->exit_code);
+        strv_format(ret, "BERTD_STEP=%" PRIu64, job->step);
+        strv_format(ret, "BERTD_STEPS=%" PRIu64, job->steps);
+        if (job->exit_owed == EXIT_OWED_REPEATED)
+                strv_add(ret, BERTD_ENV_REPEATED "=1");
+        return r < 0 ? r : ret->failed ? error_errno(error, ENOMEM, "environment") : 0;
+}
+
+static bool run(struct node *m, struct job *job) {
+        cleanup_strv struct strv environment = {};
+        struct error error = {};
+
+        if (make_environment(m, job, &environment, &error) >= 0)
+                return child_on_exit(m, job, &environment, began);
+        log_error("job %" PRIu64 ": on_exit cannot be run: %s", job->id, error.text);
+        return false;
+}
+
+static void begin(struct node *m, struct job *job) {
+        take_turn(m, job);
+        /* The loop is over: nobody would watch it. The next bertd starts it. */
+        if (sd_event_get_state(m->loop) == SD_EVENT_FINISHED) {
+                set_owed(m, job, before(job->exit_owed));
+                return;
+        }
+        job->exit_phase = EXIT_BEGINS;
+        if (!run(m, job))
+                began(m, job->id, false);
+}
+
+void on_exit_next(struct node *m, struct job *job) {
+        if (job->exit_owed == EXIT_OWED_NONE || job->exit_phase == EXIT_BEGINS || job->dirty)
+                return;
+        if (job->exit_phase == EXIT_TURN) {
+                begin(m, job);
+        } else if (sd_event_get_state(m->loop) != SD_EVENT_FINISHED) {
+                if (job->exit_after > clock_boottime_usec() || !has_turn(m, job->uid)) {
+                        m->exits_wait = true;
+                        return;
+                }
+                give_turn(m, job);
+                set_owed(m, job, job->exit_owed == EXIT_OWED_START ? EXIT_OWED_STARTED : EXIT_OWED_REPEATED);
+        }
+}
+
+void on_exit_next_all(struct node *m) {
+        bool wait = m->exits_wait;
+        uint64_t earliest = UINT64_MAX, now = clock_boottime_usec();
+
+        m->exits_wait = false;
+        for (size_t i = 0; wait && i < store_count(m->store); i++) {
+                struct job *job = store_at(m->store, i);
+                on_exit_next(m, job);
+                if (job->exit_owed != EXIT_OWED_NONE && job->exit_after > now)
+                        earliest = MIN(earliest, job->exit_after);
+        }
+        if (wait)
+                arm_retry(m, earliest);
+}
+
+void on_exit_adopt(struct node *m, struct job *job) {
+        if (job->exit_owed == EXIT_OWED_REPEATED) {
+                log_error("job %" PRIu64 ": on_exit may have been started twice: it is not started again", job->id);
+                store_note(m->store, job, job->state, "on_exit", "not started again: it may have been started twice");
+                set_owed(m, job, EXIT_OWED_NONE);
+        } else if (job->exit_owed != EXIT_OWED_NONE) {
+                m->exits_wait = true;
+                node_plan_soon(m);
+        }
+}

@@ -1,0 +1,173 @@
+/*
+ * See schedule.h. Invariants: nothing starts while a commit is outstanding or the daemon drains; timers run on CLOCK_BOOTTIME, and there is
+ * none while nothing is due.
+ */
+#include "daemon/plan/schedule.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "daemon/attempt/attempt.h"
+#include "daemon/base/log.h"
+#include "daemon/gpu/watch.h"
+#include "daemon/node/transition.h"
+#include "daemon/plan/on_exit.h"
+
+#define WAKES_A_TURN 64 /* back-offs that end in one commit: after an absence all may be due */
+
+/* ---- the queue ---- */
+
+static struct queue_entry entry_of(const struct job *job) {
+        return (struct queue_entry) {
+                .id = job->id, .priority = job->priority, .slots = job_slots(job), .gpus = job->gpus
+        };
+}
+
+static size_t collect_queued(const struct store *store, struct queue_entry *entries) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < store_count(store); i++) {
+                const struct job *job = store_at(store, i);
+                if (job->state != JOB_QUEUED)
+                        continue;
+                if (entries)
+                        entries[n] = entry_of(job);
+                n++;
+        }
+        return n;
+}
+
+/* Before GPUs are given the driver is asked who uses them. Until it has answered, those that would get them keep their slots. */
+static void hold_gpus(struct node *m, struct queue_entry *entries, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (entries[i].wait == WAIT_NONE && entries[i].gpus > 0 && !gpu_watch_fresh(m->gpu_watch))
+                        entries[i].wait = WAIT_GPUS;
+}
+
+static void plan(struct node *m) {
+        size_t n = collect_queued(m->store, NULL);
+        cleanup_free struct queue_entry *entries = n ? calloc(n, sizeof(*entries)) : NULL;
+
+        m->heads = (struct queue_heads) {};
+        if (!entries)
+                return;
+        (void) collect_queued(m->store, entries);
+        (void) queue_plan(entries, n, node_free_resources(m), &m->heads);
+        hold_gpus(m, entries, n);
+        for (size_t i = 0; i < n; i++)
+                store_find(m->store, entries[i].id)->wait = entries[i];
+        /* While state.db cannot be written nothing starts. */
+        bool may_start = !store_pending(m->store) && !m->draining;
+        for (size_t i = 0; i < n && may_start; i++) {
+                if (entries[i].wait != WAIT_NONE)
+                        continue;
+                struct job *job = store_find(m->store, entries[i].id);
+                uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch, GPU_FREE);
+                attempt_start(m, job, gpus_take(&m->options.gpus, taken, job->gpus));
+        }
+}
+
+/* ---- back-off ---- */
+
+static int on_wake(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct node *m = userdata;
+        uint64_t now = clock_boottime_usec();
+        unsigned woken = 0;
+
+        /* The rest comes in the next turn, after a commit and others' calls. */
+        for (size_t i = 0; i < store_count(m->store) && woken < WAKES_A_TURN; i++) {
+                struct job *job = store_at(m->store, i);
+                if (job->state == JOB_BACKOFF && job->wake_boottime <= now)
+                        woken += node_move(m, job, EVENT_WAKE, NULL) == STATE_MOVE;
+        }
+        node_plan_soon(m);
+        return 0;
+}
+
+/* The wake-up for the earliest back-off. */
+static void arm_wake(struct node *m) {
+        uint64_t earliest = UINT64_MAX;
+
+        for (size_t i = 0; i < store_count(m->store); i++) {
+                const struct job *job = store_at(m->store, i);
+                if (job->state == JOB_BACKOFF)
+                        earliest = MIN(earliest, job->wake_boottime);
+        }
+        m->wake_source = sd_event_source_disable_unref(m->wake_source);
+        if (earliest == UINT64_MAX)
+                return;
+        int r = sd_event_add_time(m->loop, &m->wake_source, CLOCK_BOOTTIME, earliest, 10000, on_wake, m);
+        if (r < 0)
+                log_error("timer: %s", strerror(-r));
+}
+
+/* ---- a turn ---- */
+
+static int on_plan(sd_event_source *source, void *userdata) {
+        struct node *m = userdata;
+
+        on_exit_next_all(m);
+        store_release(m->store);
+        plan(m);
+        arm_wake(m);
+        return 0;
+}
+
+void schedule_add(struct node *m, struct job *job) {
+        job->wait = entry_of(job);
+        if (!queue_is_behind(&m->heads, &job->wait))
+                node_plan_soon(m);
+}
+
+/* ---- shutdown ---- */
+
+/* Of the system's service: a status of its own, by which systemd tells an end on request from others and does not restart it. */
+static int end_on_request(struct node *m) {
+        return sd_event_exit(m->loop, m->options.launcher == LAUNCHER_SYSTEMD ? BERTD_EXIT_STOPPED : BERTD_EXIT_OK);
+}
+
+void schedule_check_drained(struct node *m) {
+        for (size_t i = 0; m->draining && i < store_count(m->store); i++)
+                if (state_holds_resources(store_at(m->store, i)->state))
+                        return;
+        if (!m->draining)
+                return;
+        log_info("all jobs have stopped");
+        (void) end_on_request(m);
+}
+
+void schedule_shutdown(struct node *m, bool jobs) {
+        if (!jobs) {
+                (void) end_on_request(m);
+                return;
+        }
+        m->draining = true;
+        for (size_t i = 0; i < store_count(m->store); i++) {
+                struct job *job = store_at(m->store, i);
+                if (!state_holds_resources(job->state))
+                        continue;
+                if (job->wish == WISH_NONE)
+                        job->wish = WISH_SHUTDOWN;
+                if (node_move(m, job, EVENT_SHUTDOWN, "the daemon is shutting down") == STATE_MOVE)
+                        job->stop_due = true;
+        }
+        schedule_check_drained(m);
+}
+
+int schedule_new(struct node *m) {
+        int r = sd_event_add_defer(m->loop, &m->plan_source, on_plan, m);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(m->plan_source, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sd_event_source_set_priority(m->plan_source, SD_EVENT_PRIORITY_NORMAL + 10);
+        return r;
+}
+
+void schedule_free(struct node *m) {
+        m->plan_source = sd_event_source_disable_unref(m->plan_source);
+        m->wake_source = sd_event_source_disable_unref(m->wake_source);
+}

@@ -1,0 +1,223 @@
+/*
+ * A job and its newest attempt as the daemon keeps them in memory. The store owns every struct job: it creates them on start
+ * and at submit, writes them on each transition, and frees them on rm. Large inputs (spec, command, environment, limits) stay in
+ * state.db.
+ *
+ * Times are microseconds since the epoch, 0 = not yet.
+ */
+#ifndef DAEMON_JOB_H
+#define DAEMON_JOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "bertd/job.h"
+#include "daemon/rules/policy.h"
+#include "daemon/rules/queue.h"
+
+#define JOB_RLIMITS_MAX 16
+
+struct job_rlimit {
+        uint32_t resource;
+        uint64_t soft, hard; /* UINT64_MAX = none */
+};
+
+/* What a stop under way is for. A later wish replaces a weaker one, never a stronger one. */
+enum stop_wish { WISH_NONE, WISH_SHUTDOWN, WISH_PAUSE, WISH_CANCEL, WISH_CANCEL_NOW, WISH_MAX };
+
+enum launcher_kind { LAUNCHER_FORK, LAUNCHER_SYSTEMD, LAUNCHER_MAX };
+#define LAUNCHER_NAMES \
+        { "fork", "systemd" }
+
+enum checkpoint_state {
+        CHECKPOINT_GOOD,
+        CHECKPOINT_DEMOTED,
+        CHECKPOINT_ABANDONED,
+        CHECKPOINT_DELETED,
+        CHECKPOINT_STATE_MAX
+};
+#define CHECKPOINT_STATE_NAMES \
+        { "good", "demoted", "abandoned", "deleted" }
+
+/* One row of the ledger. */
+struct checkpoint {
+        uint64_t step, size, created;
+        enum checkpoint_state state;
+        uint32_t attempt;  /* that wrote it */
+        uint32_t restored; /* how many attempts began from it */
+        char *path;
+        bool dirty;
+};
+
+/* See on_exit.h. The row's: whether on_exit is to be started, may have been, may have been twice. And what is done about it now. */
+enum exit_owed { EXIT_OWED_NONE, EXIT_OWED_START, EXIT_OWED_STARTED, EXIT_OWED_REPEATED, EXIT_OWED_MAX };
+enum exit_phase { EXIT_WAITS, EXIT_TURN, EXIT_BEGINS };
+
+#define NONCE_SIZE 33 /* 32 hex digits */
+#define BOOT_ID_SIZE 37
+#define LEDGER_MAX 2048        /* rows kept for a job: the newest */
+#define LEDGER_DELETED_MAX 512 /* among so many newest rows a deleted one is kept, which no attempt began from */
+
+struct attempt {
+        uint32_t number; /* 0 = none yet */
+        bool open;
+        char nonce[NONCE_SIZE];
+        char boot_id[BOOT_ID_SIZE];
+        pid_t pid;          /* the shim's, 0 = not heard of */
+        uint64_t pid_start; /* field 22 of /proc/PID/stat */
+        char *gpus;         /* the names of those that it holds, separated by commas; NULL = none */
+        uint64_t
+                gpu_mask; /* as schema 2 had it, until names are found for it: bit i = GPU i of that daemon's list; else 0 */
+        uint64_t started, ended;
+        bool resumed;
+        uint64_t first_step, step; /* as in struct policy_death */
+        uint64_t checkpoint_step;
+        uint64_t samples_first, samples_last; /* of the update that was under way; both 0 = unknown */
+        int exit_code, signal, exit_class;    /* −1, 0, −1 = none */
+        int rank;                             /* that failed first, −1 = unknown */
+        char *host;                           /* where it ran, NULL = unknown */
+        char *reason;                         /* first cause, NULL = none */
+        char *private;                        /* the same for the owner and root, NULL = reason */
+        char *more, *more_private;            /* not stored: what both say beyond how it ended, NULL = nothing */
+        char *evidence;                       /* folder with the stacks of a hang, NULL = none */
+};
+
+struct attempt_run; /* daemon/attempt/attempt.h: what lives only while an attempt is open */
+struct waiter;
+
+struct job {
+        uint64_t id;
+        uid_t uid;
+        gid_t gid;
+        enum job_kind kind;
+        enum job_state state;
+        enum stop_wish wish;
+        enum launcher_kind launcher;
+        int32_t priority;
+        uint32_t ranks, threads, gpus;
+        uint32_t max_without_progress, backoff_min_sec, backoff_max_sec, grace_sec, keep;
+        uint64_t keep_every;
+        uint64_t memory;             /* limit in bytes, 0 = none */
+        double cpus;                 /* limit, 0 = none */
+        int32_t hang_sec, start_sec; /* as in include/bertd/bus.h */
+        enum on_nan on_nan;
+        enum ends_with ends_with; /* of a command */
+        uint64_t log_max_size;    /* bytes of an attempt's log, in log_keep files */
+        uint32_t log_keep;
+        uint32_t umask;
+        int32_t nice;
+        char *name;
+        const char *user, *cwd;  /* shared, of text_shared: most jobs have the same few */
+        char *run_dir, *on_exit; /* NULL: the job's own folder; none */
+        enum exit_owed exit_owed;
+        char *reason;  /* of the last transition, for everybody; NULL = none */
+        char *private; /* the same for the owner and root: it may quote the job; NULL = reason */
+        char *status;  /* what the attempt says it does, not kept; NULL = nothing */
+        uint64_t submitted, started, ended, not_before;
+        uint64_t step, steps;
+        double loss, rate;                /* NaN = unknown */
+        int exit_code, exit_class;        /* −1 = none yet */
+        uint64_t resume_from;             /* with resume_abandon: the step that `resume --from` named */
+        bool holds_checkpoints;           /* has ended, and its folder holds some: stays until it is removed */
+        bool resume_abandon;              /* until a checkpoint after resume_from has been committed */
+        uint32_t history_from;            /* deaths of attempts after this one count */
+        uint64_t lost_steps;              /* done by attempts that died, and to be done again */
+        uint64_t run_steps, run_usec;     /* steps of all attempts, and the time between each one's first and last */
+        uint64_t active_usec, since_usec; /* wall time since the first start, without pauses; the last transition */
+        uint64_t *lost_usec;              /* wall time that deaths cost, by exit class; NULL: none */
+        double checkpoint_stall, checkpoint_write; /* seconds, NaN = unknown */
+        struct attempt attempt;                    /* the newest */
+        struct attempt *previous; /* that ended before it, NULL = none, or not needed: `attempt` has ended itself */
+
+        /* Ascending by step. In memory are the newest good row and those that are not yet durable; the whole ledger only where
+         * store_load_ledger was asked for it, until job_ledger_trim. */
+        struct checkpoint *ledger;
+        size_t n_ledger;
+        bool ledger_whole;
+        struct policy_death *history;
+        size_t n_history;
+        struct policy_counters deaths;
+
+        /* Not stored. */
+        bool dirty, attempt_dirty;
+        bool stop_due; /* after the commit: the shim is told what `wish` says */
+        enum exit_phase exit_phase;
+        uint64_t exit_pause, exit_after; /* on_exit could not be started: it is not tried before, on CLOCK_BOOTTIME */
+        uint64_t wake_boottime;          /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */
+        struct queue_entry wait;         /* JOB_QUEUED: as the queue planned it last */
+        struct attempt_run *run;
+        struct waiter *waiters;
+        size_t texts; /* as the store counts them against its user's share */
+};
+
+static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job->ranks * job->threads; }
+
+/* One copy for all who hold the same text; NULL without memory or for NULL. Each is given back once. */
+const char *text_shared(const char *text);
+void text_unshare(const char *text);
+
+/* Sets an owned text of a job or attempt (NULL or "" = none), as UTF-8 and cut to BERTD_REASON_MAX bytes; without memory the old one
+ * goes and none comes. */
+void job_set_text(char **to, const char *text);
+
+/* Both at once; `private` NULL or the same as reason: reason. */
+void job_set_reason(struct job *job, const char *reason, const char *private);
+void attempt_set_reason(struct attempt *attempt, const char *reason, const char *private);
+/* What the owner and root read; NULL = none. */
+static inline const char *job_private(const struct job *job) { return job->private ? job->private : job->reason; }
+static inline const char *attempt_private(const struct attempt *a) { return a->private ? a->private : a->reason; }
+
+/* Bytes of all its texts in memory. */
+size_t job_texts(const struct job *job);
+/* Lets go of what of these can be done without, so that BERTD_TEXTS_OF_UID_MAX holds whatever attempts say. Its rows are durable. */
+void job_shrink(struct job *job);
+void attempt_clear(struct attempt *attempt); /* the contents, not the struct */
+
+/* Makes room for a new attempt: the newest becomes the previous (without memory it is forgotten), `attempt` is cleared. */
+void job_push_attempt(struct job *job);
+/* The attempt that ended last; NULL: none has. */
+const struct attempt *job_last_ended(const struct job *job);
+
+/* The ledger, as far as it is in memory. job_checkpoint returns NULL where there is none; add replaces the row of the same step
+ * (−ENOMEM; −ENOSPC: it is older than all of a full ledger). */
+struct checkpoint *job_checkpoint(const struct job *job, uint64_t step);
+int job_checkpoint_add(struct job *job, const struct checkpoint *row);
+const struct checkpoint *job_newest_good(const struct job *job); /* NULL: none */
+/* Leaves in memory what must be there. Pointers to rows end here. */
+void job_ledger_trim(struct job *job);
+
+/* Appends the newest attempt's death to the history (bounded: the oldest goes). */
+int job_history_add(struct job *job, const struct policy_death *death);
+/* How an attempt that has ended reads to the policy. */
+struct policy_death job_death(const struct attempt *attempt);
+
+/* Has it, or does its program, ever reported progress? Has it completed a step? */
+bool job_reports(const struct job *job);
+bool job_has_stepped(const struct job *job);
+
+/* Adds wall time that a death of this class cost. */
+void job_lose(struct job *job, enum exit_class exit_class, uint64_t usec);
+/* "killed=12500000 oom=300": lost_usec as state.db keeps it, "" = none; NULL: no memory. A word that it does not know is passed over. */
+char *job_lost_text(const struct job *job);
+void job_set_lost(struct job *job, const char *text);
+
+void job_free(struct job *job);
+
+/* What a change that may be undone alters, with the ledger as it is in memory. −ENOMEM. */
+struct job_saved {
+        struct job job; /* its reasons and ledger are copies; nothing else of it is owned */
+};
+int job_save(const struct job *job, struct job_saved *ret);
+void job_restore(struct job *job, struct job_saved *saved); /* takes what `saved` owns */
+void job_saved_free(struct job_saved *saved);
+
+/* Total size of a string vector with its NULs, packed into one block. NULL without words or memory. */
+char *pack_strings(char *const *words, size_t *ret_size);
+/* The next word of a packed block after `word` (NULL: the first), or NULL at the end. */
+const char *packed_next(const char *block, size_t size, const char *word);
+/* A NULL-terminated vector that points into the block; the caller frees the vector alone. NULL: no memory. */
+char **unpack_strings(const char *block, size_t size);
+
+#endif

@@ -1,0 +1,110 @@
+/* See ledger.h. Owns nothing. Invariant: what was set aside (demoted, abandoned) is never made good by a file. */
+#include "daemon/rules/ledger.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bertd/job.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+
+#define PATH_BYTES_MAX 4096
+
+char *ledger_path(const char *run_dir, uint64_t step) {
+        return format_string("%s/checkpoints/step-%09" PRIu64 ".ckpt", run_dir, step);
+}
+
+bool ledger_may_hold(const struct job *job, const char *run_dir, const char *path) {
+        if (strlen(path) >= PATH_BYTES_MAX)
+                return false;
+        for (const unsigned char *p = (const unsigned char *) path; *p; p++)
+                if (*p < 0x20 || *p == 0x7f)
+                        return false;
+        return path_is_below(path, run_dir) || (job->kind == JOB_COMMAND && path_is_below(path, job->cwd));
+}
+
+static bool take_gone(struct job *job, uint64_t step) {
+        struct checkpoint *c = job_checkpoint(job, step);
+
+        if (!c || c->state != CHECKPOINT_GOOD)
+                return false;
+        c->state = CHECKPOINT_DELETED;
+        return c->dirty = true;
+}
+
+/* The file of a deleted row is back: who wrote it and who began from it stays known. */
+static bool take_back(struct checkpoint *c, uint64_t size) {
+        c->size = size;
+        c->state = CHECKPOINT_GOOD;
+        return c->dirty = true;
+}
+
+static bool take_found(struct job *job, const char *run_dir, uint64_t step, uint64_t size, uint64_t created) {
+        struct checkpoint *known = job_checkpoint(job, step);
+
+        if (step == 0 || step > INT64_MAX || size == 0 || size > INT64_MAX || created > INT64_MAX)
+                return false;
+        if ((known && known->state != CHECKPOINT_DELETED) || (job->resume_abandon && step > job->resume_from))
+                return false;
+        cleanup_free char *path = ledger_path(run_dir, step);
+        if (known && path && strcmp(known->path, path) == 0)
+                return take_back(known, size);
+        struct checkpoint row = { .step = step,
+                                  .size = size,
+                                  .state = CHECKPOINT_GOOD,
+                                  .attempt = job->attempt.number,
+                                  .created = created,
+                                  .path = path,
+                                  .dirty = true };
+        return path && job_checkpoint_add(job, &row) == 0;
+}
+
+bool ledger_take(struct job *job, const char *run_dir, const struct ledger_news *news) {
+        bool changed = false;
+
+        for (size_t i = 0; i < news->n_gone; i++)
+                changed |= take_gone(job, news->gone[i]);
+        for (size_t i = 0; i + 2 < news->n_found; i += 3)
+                changed |= take_found(job, run_dir, news->found[i], news->found[i + 1], news->found[i + 2]);
+        return changed;
+}
+
+struct checkpoint *ledger_choose(struct job *job) {
+        for (size_t i = job->n_ledger; i-- > 0;) {
+                struct checkpoint *c = &job->ledger[i];
+                if (c->state == CHECKPOINT_GOOD && !(job->resume_abandon && c->step > job->resume_from))
+                        return c;
+        }
+        return NULL;
+}
+
+size_t ledger_good_steps(const struct job *job, uint64_t *steps, size_t max) {
+        size_t n = 0;
+
+        for (size_t i = job->n_ledger; i-- > 0 && n < max;)
+                if (job->ledger[i].state == CHECKPOINT_GOOD)
+                        steps[n++] = job->ledger[i].step;
+        return n;
+}
+
+/* The state folder's own name does not matter, it may have been moved: what is taken for the job's by mistake is kept. */
+bool ledger_is_below_job(const struct job *job) {
+        char folder[32];
+
+        (void) snprintf(folder, sizeof(folder), "/jobs/%" PRIu64 "/", job->id);
+        for (size_t i = 0; i < job->n_ledger; i++)
+                if (job->ledger[i].state == CHECKPOINT_GOOD && strstr(job->ledger[i].path, folder))
+                        return true;
+        return false;
+}
+
+void ledger_abandon_newer(struct job *job, uint64_t step) {
+        for (size_t i = 0; i < job->n_ledger; i++) {
+                struct checkpoint *c = &job->ledger[i];
+                if (c->step <= step || c->state == CHECKPOINT_DELETED)
+                        continue;
+                c->state = CHECKPOINT_ABANDONED;
+                c->dirty = true;
+        }
+}

@@ -1,0 +1,202 @@
+/*
+ * See shim.h. The job's checkpoints: where the attempt begins, which the lister (shim_list.h) finds out before the program is started, and
+ * what came and went, for bertd, which looks at no file of a user's. Owns shim->list and its sources. Invariants: at most one lister runs;
+ * it is started anew only when bertd has been told what the last one said.
+ */
+#include "daemon/shim/shim.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+
+#include "bertd/progress.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/file.h"
+
+#define FIRST_LIMIT_USEC (600 * USEC_PER_SEC) /* a file system that is away may come back */
+#define AGAIN_USEC (2 * USEC_PER_SEC)         /* after a checkpoint: retention has done its work */
+#define LAST_LIMIT_USEC (2 * USEC_PER_SEC)    /* less than bertd waits for the end of a job that it kills */
+#define LAST_POLL_MSEC 500
+
+static const char *run_dir_of(const struct shim *shim) {
+        const char *path = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
+
+        return path ? path : ""; /* below which nothing lies */
+}
+
+static int start_list(struct shim *shim) {
+        const struct attempt *a = &shim->attempt;
+
+        return list_start(&shim->list, run_dir_of(shim), a->kind == JOB_COMMAND ? a->cwd : NULL, &a->known);
+}
+
+static void close_list(struct shim *shim) {
+        shim->list_source = sd_event_source_disable_unref(shim->list_source);
+        shim->list_timer = sd_event_source_disable_unref(shim->list_timer);
+        list_close(&shim->list);
+}
+
+bool shim_may_report(const struct shim *shim, const char *path) {
+        return path_is_below(path, run_dir_of(shim)) ||
+               (shim->attempt.kind == JOB_COMMAND && path_is_below(path, shim->attempt.cwd));
+}
+
+/* ---- where to begin ---- */
+
+static bool refuse(struct shim *shim, int r, size_t expected) {
+        const struct known_checkpoint *newest = known_newest(&shim->attempt.known);
+
+        if (r < 0)
+                (void) snprintf(shim->no_start, sizeof(shim->no_start), "%.300s/checkpoints cannot be listed: %s",
+                                run_dir_of(shim), strerror(-r));
+        else if (!newest)
+                (void) snprintf(shim->no_start, sizeof(shim->no_start),
+                                "none of the job's %zu checkpoints is there any more: %.300s/checkpoints; put them "
+                                "back, or submit it anew to begin at step 0",
+                                expected, run_dir_of(shim));
+        return shim->no_start[0] != '\0';
+}
+
+static size_t count_usable(const struct known *known) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < known->n; i++)
+                n += known->rows[i].step <= known->until;
+        return n;
+}
+
+/* A trainer whose checkpoints have all vanished would train from step 0, over what may come back; a command may have removed its own. */
+static void choose(struct shim *shim) {
+        struct known *known = &shim->attempt.known;
+        size_t expected = count_usable(known);
+
+        int r = list_judge(&shim->list, known, &shim->news);
+        if (shim->attempt.kind != JOB_COMMAND && expected > 0 && refuse(shim, r, expected)) {
+                list_news_clear(&shim->news);
+                return;
+        }
+        if (r < 0)
+                return; /* bertd's own choice stays */
+        const struct known_checkpoint *from = known_newest(known);
+        cleanup_free char *usual =
+                from ? format_string("%s/checkpoints/step-%09" PRIu64 ".ckpt", run_dir_of(shim), from->step) : NULL;
+        attempt_setenv(&shim->attempt, BERTD_ENV_RESUME, !from ? "" : from->path ? from->path : usual);
+        shim->began_step = from ? from->step : 0;
+        shim->began = true;
+}
+
+static void first_ended(struct shim *shim) {
+        close_list(shim);
+        shim->listed = true;
+        shim->progress.status[0] = '\0';
+        if (shim->go)
+                shim_begin(shim);
+}
+
+static int on_first_late(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct shim *shim = userdata;
+
+        (void) snprintf(shim->no_start, sizeof(shim->no_start),
+                        "%.300s/checkpoints was not listed within 10 min: does its file system answer?",
+                        run_dir_of(shim));
+        first_ended(shim);
+        return 0;
+}
+
+/* ---- the lister's words ---- */
+
+static int on_list(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        struct shim *shim = userdata;
+
+        int r = list_read(&shim->list);
+        if (r == 0)
+                return 0;
+        if (r < 0)
+                shim->list.words[0] = (uint64_t) -r;
+        if (shim->state == SHIM_WAITING) {
+                choose(shim);
+                first_ended(shim);
+                return 0;
+        }
+        (void) list_judge(&shim->list, &shim->attempt.known, &shim->news);
+        close_list(shim);
+        if (shim->news.n_found > 0 || shim->news.n_gone > 0)
+                shim_bus_changed(shim, false);
+        return 0;
+}
+
+static int begin_list(struct shim *shim) {
+        int r = start_list(shim);
+
+        if (r >= 0)
+                r = sd_event_add_io(shim->event, &shim->list_source, shim->list.fd, EPOLLIN, on_list, shim);
+        if (r < 0)
+                close_list(shim);
+        return r;
+}
+
+int shim_checkpoints_start(struct shim *shim) {
+        if (!shim->attempt.lists) {
+                shim->listed = true;
+                return 0;
+        }
+        int r = begin_list(shim);
+        return r < 0 ? r
+                     : sd_event_add_time_relative(shim->event, &shim->list_timer, CLOCK_BOOTTIME, FIRST_LIMIT_USEC, 0,
+                                                  on_first_late, shim);
+}
+
+void shim_checkpoints_wait(struct shim *shim) {
+        (void) snprintf(shim->progress.status, sizeof(shim->progress.status), "listing %.200s/checkpoints",
+                        run_dir_of(shim));
+        shim_bus_changed(shim, true);
+}
+
+/* ---- while it runs ---- */
+
+static int on_again(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct shim *shim = userdata;
+
+        shim->list_timer = sd_event_source_disable_unref(shim->list_timer);
+        if (shim->state != SHIM_RUNNING)
+                return 0;
+        if (shim->list.fd >= 0 || shim->began || shim->news.n_found > 0 || shim->news.n_gone > 0)
+                shim_checkpoints_changed(shim);
+        else
+                (void) begin_list(shim);
+        return 0;
+}
+
+void shim_checkpoints_changed(struct shim *shim) {
+        if (shim->attempt.lists && !shim->list_timer)
+                (void) sd_event_add_time_relative(shim->event, &shim->list_timer, CLOCK_BOOTTIME, AGAIN_USEC, 0,
+                                                  on_again, shim);
+}
+
+/* ---- the end ---- */
+
+/* A lister that is still at work hangs: another would, too. */
+void shim_checkpoints_end(struct shim *shim) {
+        const uint64_t deadline = clock_boottime_usec() + LAST_LIMIT_USEC;
+        bool hangs = shim->list.fd >= 0;
+        int r = 0;
+
+        close_list(shim);
+        if (!shim->attempt.lists || hangs || start_list(shim) < 0)
+                return;
+        while (r == 0 && clock_boottime_usec() < deadline) {
+                struct pollfd p = { .fd = shim->list.fd, .events = POLLIN };
+                (void) poll(&p, 1, LAST_POLL_MSEC);
+                r = list_read(&shim->list);
+        }
+        if (r > 0)
+                (void) list_judge(&shim->list, &shim->attempt.known, &shim->news);
+        close_list(shim);
+}
+
+void shim_checkpoints_close(struct shim *shim) {
+        close_list(shim);
+        list_news_clear(&shim->news);
+}

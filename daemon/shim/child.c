@@ -1,0 +1,454 @@
+/*
+ * See shim_child.h. The child is set up between fork and exec by system calls only. What goes wrong there travels through a
+ * close-on-exec pipe that is read after the child's death, so that a hanging exec cannot hang the shim.
+ */
+#include "daemon/shim/child.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "bertd/exit.h"
+#include "bertd/progress.h"
+#include "common/cleanup.h"
+#include "common/cpu_list.h"
+#include "common/clock.h"
+#include "common/environment.h"
+#include "common/executable.h"
+#include "common/file.h"
+#include "common/inherited.h"
+#include "common/parse.h"
+
+#define PIPE_BYTES (1 << 20)
+#define CHILD_OOM_SCORE_ADJ "500" /* the kernel takes a rank before the shim, which lives to tell */
+
+/* ---- attempt.json ---- */
+
+/* Texts of an array, with NULL at the end and room for `spare` more; NULL: no memory, or an entry is no text. */
+static char **read_strings(const json_t *array, size_t spare) {
+        size_t n = json_array_size(array);
+        char **strings = calloc(n + spare + 1, sizeof(char *));
+
+        for (size_t i = 0; strings && i < n; i++) {
+                const char *text = json_string_value(json_array_get(array, i));
+                strings[i] = text ? strdup(text) : NULL;
+                if (!strings[i]) {
+                        while (i-- > 0)
+                                free(strings[i]);
+                        free(strings);
+                        return NULL;
+                }
+        }
+        return strings;
+}
+
+static void free_strings(char **strings) {
+        for (char **p = strings; p && *p; p++)
+                free(*p);
+        free(strings);
+}
+
+void attempt_free(struct attempt *attempt) {
+        free(attempt->nonce);
+        free(attempt->cwd);
+        free(attempt->log);
+        free(attempt->cpu_list);
+        free_strings(attempt->argv);
+        free_strings(attempt->environment);
+        known_free(&attempt->known);
+        *attempt = (struct attempt) {};
+}
+
+const char *attempt_getenv(const struct attempt *attempt, const char *name) {
+        size_t n = strlen(name);
+
+        for (char **p = attempt->environment; p && *p; p++)
+                if (strncmp(*p, name, n) == 0 && (*p)[n] == '=')
+                        return *p + n + 1;
+        return NULL;
+}
+
+void attempt_setenv(struct attempt *attempt, const char *name, const char *value) {
+        size_t n = strlen(name);
+
+        for (char **p = attempt->environment; p && *p; p++) {
+                if (strncmp(*p, name, n) != 0 || (*p)[n] != '=')
+                        continue;
+                char *entry = format_string("%s=%s", name, value);
+                if (entry) {
+                        free(*p);
+                        *p = entry;
+                }
+                return;
+        }
+}
+
+static bool read_kind(const char *name, enum job_kind *ret) {
+        static const char *const names[] = JOB_KIND_NAMES;
+
+        for (unsigned i = 0; name && i < JOB_KIND_MAX; i++)
+                if (strcmp(names[i], name) == 0) {
+                        *ret = i;
+                        return true;
+                }
+        return false;
+}
+
+static rlim_t read_limit(const json_t *value) {
+        json_int_t v = json_integer_value(value);
+        return v < 0 || v == INT64_MAX ? RLIM_INFINITY : (rlim_t) v;
+}
+
+static void read_rlimits(struct attempt *attempt, const json_t *array) {
+        for (size_t i = 0; i < json_array_size(array) && attempt->n_rlimits < ATTEMPT_RLIMITS_MAX; i++) {
+                const json_t *row = json_array_get(array, i);
+                unsigned k = attempt->n_rlimits++;
+                attempt->rlimits[k].resource = (int) json_integer_value(json_array_get(row, 0));
+                attempt->rlimits[k].limit.rlim_cur = read_limit(json_array_get(row, 1));
+                attempt->rlimits[k].limit.rlim_max = read_limit(json_array_get(row, 2));
+        }
+}
+
+/* Drops what is a manager's (the shim's own NOTIFY_SOCKET goes in at the exec) and a nonce that a job inherited from the job that
+ * submitted it. */
+static bool mark_environment(struct attempt *attempt) {
+        static const char nonce[] = BERTD_ENV_NONCE "=";
+        char **to = attempt->environment;
+
+        for (char **from = attempt->environment; *from; from++) {
+                if (variable_owner(*from) == VARIABLE_MANAGER || strncmp(*from, nonce, strlen(nonce)) == 0)
+                        free(*from);
+                else
+                        *to++ = *from;
+        }
+        to[0] = format_string("%s%s", nonce, attempt->nonce);
+        if (!to[0])
+                return false;
+        to[1] = NULL; /* read_strings left room for one entry more */
+        return true;
+}
+
+/* A whole number of seconds, −1 where the key is not there (an older bertd). */
+static int read_seconds(const json_t *object, const char *key) {
+        const json_t *value = json_object_get(object, key);
+        json_int_t v = json_is_integer(value) ? json_integer_value(value) : -1;
+
+        return v < 0 ? -1 : v > BERTD_HANG_MAX ? BERTD_HANG_MAX : (int) v;
+}
+
+/* What bertd's ledger says. An older bertd says nothing, and its BERTD_RESUME is the last word. */
+static void read_known(struct attempt *a, const json_t *object) {
+        const json_t *good = json_object_get(object, "good"), *aside = json_object_get(object, "aside"),
+                     *until = json_object_get(object, "until");
+
+        a->lists = json_is_object(object);
+        for (size_t i = 0; i < json_array_size(good); i++) {
+                const json_t *row = json_array_get(good, i), *step = json_is_array(row) ? json_array_get(row, 0) : row;
+                known_add(&a->known, (uint64_t) json_integer_value(step), json_string_value(json_array_get(row, 1)));
+        }
+        a->known.until = json_is_integer(until) ? (uint64_t) json_integer_value(until) : UINT64_MAX;
+        a->known.aside = calloc(json_array_size(aside) + 1, sizeof(*a->known.aside));
+        for (size_t i = 0; a->known.aside && i < json_array_size(aside); i++)
+                a->known.aside[a->known.n_aside++] = (uint64_t) json_integer_value(json_array_get(aside, i));
+}
+
+static bool read_attempt(const json_t *object, struct attempt *a) {
+        const char *stop = json_string_value(json_object_get(object, "stop"));
+        const char *ends_with = json_string_value(json_object_get(object, "ends_with"));
+        const char *nonce = json_string_value(json_object_get(object, "nonce"));
+        const char *cwd = json_string_value(json_object_get(object, "cwd"));
+        const char *log = json_string_value(json_object_get(object, "log"));
+
+        if (json_integer_value(json_object_get(object, "version")) != 1 || !nonce || !*nonce || !cwd || !log)
+                return false;
+        if (!read_kind(json_string_value(json_object_get(object, "kind")), &a->kind))
+                return false;
+        a->job = (uint64_t) json_integer_value(json_object_get(object, "job"));
+        a->number = (uint32_t) json_integer_value(json_object_get(object, "attempt"));
+        const char *cpus = json_string_value(json_object_get(object, "cpu_list"));
+        a->nice = (int) json_integer_value(json_object_get(object, "nice"));
+        a->cpu_list = cpus ? strdup(cpus) : NULL;
+        const char *scheduling = json_string_value(json_object_get(object, "scheduling"));
+        if (scheduling)
+                (void) scheduling_read(scheduling, &a->scheduling);
+        a->umask = (mode_t) json_integer_value(json_object_get(object, "umask")) & 0777;
+        a->grace_usec = (uint64_t) json_integer_value(json_object_get(object, "grace_usec"));
+        a->log_max_bytes = (uint64_t) json_integer_value(json_object_get(object, "log_max_bytes"));
+        a->log_keep = (unsigned) json_integer_value(json_object_get(object, "log_keep"));
+        a->hang_sec = read_seconds(object, "hang_sec");
+        a->start_sec = read_seconds(object, "start_sec");
+        a->ran = json_is_true(json_object_get(object, "ran"));
+        a->stop_by_term = stop && strcmp(stop, "term") == 0;
+        a->ends_with = ends_with && strcmp(ends_with, "last") == 0 ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
+        a->nonce = strdup(nonce);
+        a->cwd = strdup(cwd);
+        a->log = strdup(log);
+        a->argv = read_strings(json_object_get(object, "argv"), 0);
+        a->environment = read_strings(json_object_get(object, "environment"), 1);
+        read_rlimits(a, json_object_get(object, "rlimits"));
+        read_known(a, json_object_get(object, "checkpoints"));
+        return a->nonce && a->cwd && a->log && a->argv && a->argv[0] && a->environment && mark_environment(a);
+}
+
+int attempt_load(const char *path, struct attempt *ret, struct error *error) {
+        cleanup_free char *text = NULL;
+        size_t size;
+        json_error_t problem;
+
+        int r = file_read(path, ATTEMPT_FILE_MAX, &text, &size, error);
+        if (r < 0)
+                return r;
+        json_t *object = json_loadb(text, size, 0, &problem);
+        if (!object)
+                return error_input(error, BERTD_EXIT_DATA, "%s:%d: %s", path, problem.line, problem.text);
+        *ret = (struct attempt) {};
+        bool good = read_attempt(object, ret);
+        json_decref(object);
+        if (good)
+                return 0;
+        attempt_free(ret);
+        return error_input(error, BERTD_EXIT_DATA, "%s: not an attempt of format version 1", path);
+}
+
+bool attempt_is_trainer(const struct attempt *attempt) {
+        for (char **word = attempt->argv; *word; word++) {
+                const char *slash = strrchr(*word, '/');
+                if (strcmp(slash ? slash + 1 : *word, "bert-trainer") == 0)
+                        return true;
+        }
+        return attempt->kind != JOB_COMMAND;
+}
+
+/* ---- the main child ---- */
+
+enum step { STEP_SETUP, STEP_RUN_DIR, STEP_CWD, STEP_EXEC };
+struct exec_report {
+        int step;
+        int code;
+        bool there;                                /* STEP_EXEC: a program of that name is, and may be executed */
+        char interpreter[EXECUTABLE_HEAD_MAX + 1]; /* that a script names; "" = it is none */
+};
+static_assert(sizeof(struct exec_report) <= PIPE_BUF, "written at once");
+
+/* An unprivileged process may not raise a hard limit: then what it has stays. */
+static void set_limits(const struct attempt *attempt) {
+        for (unsigned i = 0; i < attempt->n_rlimits; i++) {
+                struct rlimit want = attempt->rlimits[i].limit, have;
+
+                if (setrlimit(attempt->rlimits[i].resource, &want) == 0 ||
+                    getrlimit(attempt->rlimits[i].resource, &have) < 0)
+                        continue;
+                want.rlim_max = MIN(want.rlim_max, have.rlim_max);
+                want.rlim_cur = MIN(want.rlim_cur, want.rlim_max);
+                (void) setrlimit(attempt->rlimits[i].resource, &want);
+        }
+}
+
+static void raise_oom_score(void) {
+        int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+        if (fd >= 0) {
+                (void) !write(fd, CHILD_OOM_SCORE_ADJ, strlen(CHILD_OOM_SCORE_ADJ));
+                (void) close(fd);
+        }
+}
+
+/* As the submitter had it, where this user and this host allow it; else the job's log says that it runs otherwise. After the limits: of
+ * them RLIMIT_NICE, which is the kernel's word and not the client's, allows a priority above the usual one. */
+static void set_scheduling(const struct attempt *attempt) {
+        struct cpu_list cpus;
+        char text[SCHEDULING_MAX];
+
+        if (attempt->nice != 0 && setpriority(PRIO_PROCESS, 0, attempt->nice) < 0)
+                (void) dprintf(STDERR_FILENO, "bertd: nice %d of the submitter: %s; the job runs with %d\n",
+                               attempt->nice, strerror(errno), getpriority(PRIO_PROCESS, 0));
+        int r = scheduling_set(&attempt->scheduling);
+        if (r != 0)
+                (void) dprintf(STDERR_FILENO, "bertd: scheduling %s of the submitter: %s\n",
+                               scheduling_write(&attempt->scheduling, text), strerror(-r));
+        if (!attempt->cpu_list)
+                return;
+        r = cpu_list_read(attempt->cpu_list, &cpus);
+        if (r == 0)
+                r = cpu_list_set(&cpus);
+        if (r != 0)
+                (void) dprintf(STDERR_FILENO, "bertd: CPUs %s of the submitter: %s; the job runs on any\n",
+                               attempt->cpu_list, r == -EINVAL ? "not there now" : strerror(-r));
+}
+
+/* A trainer makes its own. One that is gone is not made again: it may lie on a file system that is mounted late. */
+static int make_run_dir(const struct attempt *attempt) {
+        const char *run_dir = attempt_getenv(attempt, BERTD_ENV_RUN_DIR);
+        struct error error = {};
+        struct stat st;
+
+        (void) umask(attempt->umask);
+        if (attempt->kind != JOB_COMMAND || !run_dir)
+                return 0;
+        int r = stat(run_dir, &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+        if (r == -ENOENT && !attempt->ran)
+                r = mkdir_parents(run_dir, 0777, &error);
+        errno = -r;
+        return r;
+}
+
+/* Why a program that is there is not executed: its interpreter is not, which the kernel reads to the first blank. */
+static void look_at_program(const char *name, struct exec_report *said) {
+        cleanup_free char *path = NULL;
+        char line[EXECUTABLE_HEAD_MAX + 1];
+
+        said->there = executable_find(name, &path) == 0 && executable_is(path);
+        if (!said->there)
+                return;
+        executable_script_line(path, line);
+        (void) snprintf(said->interpreter, sizeof(said->interpreter), "%.*s", (int) strcspn(line, " \t"), line);
+}
+
+/* In the child. Returns only where a step failed, which it names; errno says why. */
+static int become_job(const struct attempt *attempt, char **environment, int output_fd, pid_t parent) {
+        int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || null_fd < 0)
+                return STEP_SETUP;
+        if (getppid() != parent)
+                _exit(BERTD_EXIT_OSERR); /* the shim died before the line above */
+        (void) setsid();
+        inherited_drop_signals();
+        raise_oom_score();
+        if (dup2(null_fd, 0) < 0 || dup2(output_fd, 1) < 0 || dup2(output_fd, 2) < 0)
+                return STEP_SETUP;
+        set_limits(attempt);
+        set_scheduling(attempt);
+        if (make_run_dir(attempt) < 0)
+                return STEP_RUN_DIR;
+        if (chdir(attempt->cwd) < 0)
+                return STEP_CWD;
+        environ = environment; /* execvp searches the job's PATH, not the daemon's */
+        (void) execvp(attempt->argv[0], attempt->argv);
+        return STEP_EXEC;
+}
+
+/* The environment with one entry more; the strings are borrowed. Caller frees the array. */
+static char **with_entry(char *const *environment, char *entry) {
+        size_t n = 0;
+
+        while (environment[n])
+                n++;
+        char **copy = calloc(n + 2, sizeof(char *));
+        if (copy) {
+                memcpy(copy, environment, n * sizeof(char *));
+                copy[n] = entry;
+        }
+        return copy;
+}
+
+int child_spawn(struct child *child, const struct attempt *attempt, const char *notify_path, struct error *error) {
+        int output[2], report[2];
+        pid_t parent = getpid();
+
+        cleanup_free char *entry = format_string("NOTIFY_SOCKET=%s", notify_path);
+        cleanup_free char **environment = entry ? with_entry(attempt->environment, entry) : NULL;
+        if (!environment)
+                return error_errno(error, ENOMEM, "environment");
+        if (pipe2(output, O_CLOEXEC) < 0)
+                return error_errno(error, errno, "pipe");
+        cleanup_close int output_read = output[0], output_write = output[1];
+        if (pipe2(report, O_CLOEXEC | O_NONBLOCK) < 0)
+                return error_errno(error, errno, "pipe");
+        cleanup_close int report_read = report[0], report_write = report[1];
+        (void) fcntl(output_read, F_SETFL, O_NONBLOCK);
+        (void) fcntl(output_read, F_SETPIPE_SZ, PIPE_BYTES);
+
+        pid_t pid = fork();
+        if (pid < 0)
+                return error_errno(error, errno, "fork");
+        if (pid == 0) {
+                struct exec_report said = { .step = become_job(attempt, environment, output_write, parent) };
+                said.code = errno;
+                if (said.step == STEP_EXEC && (said.code == ENOENT || said.code == EACCES || said.code == ENOTDIR))
+                        look_at_program(attempt->argv[0], &said);
+                (void) !write(report_write, &said, sizeof(said));
+                _exit(said.step == STEP_EXEC && said.code == ENOENT ? 127 : 126);
+        }
+        *child =
+                (struct child) { .pid = pid, .output_fd = steal_fd(&output_read), .report_fd = steal_fd(&report_read) };
+        return 0;
+}
+
+void child_close(struct child *child) {
+        if (child->output_fd >= 0)
+                (void) close(child->output_fd);
+        if (child->report_fd >= 0)
+                (void) close(child->report_fd);
+        child->output_fd = child->report_fd = -1;
+}
+
+/* As a shell tells it. */
+static void describe_interpreter(const struct exec_report *said, const char *name, char text[EXIT_RECORD_REASON_MAX]) {
+        size_t n = strlen(said->interpreter);
+        bool cr = n > 0 && said->interpreter[n - 1] == '\r';
+
+        if (n == 0)
+                (void) snprintf(text, EXIT_RECORD_REASON_MAX, "%.400s: cannot execute: required file not found", name);
+        else if (cr)
+                (void) snprintf(
+                        text, EXIT_RECORD_REASON_MAX,
+                        "%.150s: %.*s^M: bad interpreter: %s; its lines end in CR LF: `sed -i 's/\\r$//' %.150s`", name,
+                        (int) MIN(n - 1, (size_t) 120), said->interpreter, strerror(said->code), name);
+        else
+                (void) snprintf(text, EXIT_RECORD_REASON_MAX, "%.200s: %.120s: bad interpreter: %s", name,
+                                said->interpreter, strerror(said->code));
+}
+
+/* What the host had too little of; it has more again one day. */
+static bool is_of_host(const struct exec_report *said) {
+        return said->step == STEP_SETUP || said->code == EAGAIN || said->code == ENOMEM || said->code == EMFILE ||
+               said->code == ENFILE;
+}
+
+bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret) {
+        struct exec_report said;
+        char text[EXIT_RECORD_REASON_MAX], *to = ret->private;
+        const char *name = attempt->argv[0];
+
+        if (read(child->report_fd, &said, sizeof(said)) != (ssize_t) sizeof(said))
+                return false;
+        *ret = (struct shim_verdict) { .exit_class = EXIT_CLASS_USER_ERROR, .exit_code = 126, .first_rank = -1 };
+        if (said.step == STEP_EXEC && said.there && (said.interpreter[0] || said.code == ENOENT)) {
+                ret->exit_code = said.code == ENOENT ? 127 : 126;
+                describe_interpreter(&said, name, text);
+        } else if (said.step == STEP_EXEC && said.code == ENOENT && !strchr(name, '/')) {
+                ret->exit_code = 127;
+                (void) snprintf(text, sizeof(text), "%.200s: command not found", name);
+        } else if (said.step == STEP_EXEC) {
+                ret->exit_code = said.code == ENOENT ? 127 : 126;
+                (void) snprintf(text, sizeof(text), "%.400s: %s", name, strerror(said.code));
+        } else if (said.step == STEP_RUN_DIR) {
+                to = ret->reason;
+                (void) snprintf(text, sizeof(text), "run folder %.400s: %s", attempt_getenv(attempt, BERTD_ENV_RUN_DIR),
+                                strerror(said.code));
+        } else if (said.step == STEP_CWD) {
+                to = ret->reason;
+                (void) snprintf(text, sizeof(text), "working directory %.400s: %s", attempt->cwd, strerror(said.code));
+        } else {
+                ret->exit_class = EXIT_CLASS_LAUNCH;
+                to = ret->reason;
+                (void) snprintf(text, sizeof(text), "could not start: %s", strerror(said.code));
+        }
+        (void) snprintf(ret->reason, sizeof(ret->reason), "the program could not be started: %s", strerror(said.code));
+        (void) shim_clean_text(to, EXIT_RECORD_REASON_MAX, text, strlen(text));
+        if (is_of_host(&said)) {
+                ret->exit_class = EXIT_CLASS_LAUNCH;
+                ret->exit_code = -1; /* costs no budget */
+        }
+        return true;
+}

@@ -1,0 +1,80 @@
+/*
+ * The job's main child: what attempt.json asks for, the start, its output pipe.
+ *
+ *   attempt_load()           attempt.json -> struct attempt
+ *   child_spawn()            fork and exec; the parent never waits for the exec
+ *   child_exec_error()       after the child's death: did it ever become the job?
+ */
+#ifndef DAEMON_SHIM_CHILD_H
+#define DAEMON_SHIM_CHILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "bertd/job.h"
+#include "common/error.h"
+#include "common/scheduling.h"
+#include "daemon/shim/list.h"
+#include "daemon/shim/verdict.h"
+
+#define ATTEMPT_FILE_MAX (4u << 20) /* bytes of attempt.json */
+#define ATTEMPT_RLIMITS_MAX 32
+
+struct attempt {
+        uint64_t job;
+        uint32_t number;
+        char *nonce;
+        enum job_kind kind;
+        char **argv;        /* NULL-terminated, at least one */
+        char **environment; /* NULL-terminated, with BERTD_NONCE and without NOTIFY_SOCKET */
+        char *cwd, *log;
+        mode_t umask;
+        int nice;       /* 0: as bertd runs us */
+        char *cpu_list; /* NULL: as bertd runs us */
+        struct scheduling scheduling;
+        struct {
+                int resource;
+                struct rlimit limit;
+        } rlimits[ATTEMPT_RLIMITS_MAX];
+        unsigned n_rlimits;
+        uint64_t grace_usec, log_max_bytes;
+        unsigned log_keep;       /* 0: an older bertd says nothing of it */
+        int hang_sec, start_sec; /* −1: automatic, 0: no limit */
+        bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
+        enum ends_with ends_with;
+        bool ran;   /* an earlier attempt has executed it: what is not there now may come back */
+        bool lists; /* bertd leaves it to us which checkpoints are there: those that it knows are `known` */
+        struct known known;
+};
+
+/* Reads DIR/attempt.json, format version 1. Unknown keys are ignored: a newer daemon may write more. */
+int attempt_load(const char *path, struct attempt *ret, struct error *error);
+void attempt_free(struct attempt *attempt);
+
+/* Is it bert-trainer that runs, as a training job or as a command? */
+bool attempt_is_trainer(const struct attempt *attempt);
+
+/* The value of a variable in the attempt's environment, or NULL. */
+const char *attempt_getenv(const struct attempt *attempt, const char *name);
+
+/* Sets one that is there; without memory it stays as it was. */
+void attempt_setenv(struct attempt *attempt, const char *name, const char *value);
+
+struct child {
+        pid_t pid;     /* 0: not started */
+        bool reaped;   /* it has ended: the pid may be another's */
+        int status;    /* then, of waitpid */
+        int output_fd; /* read end of its stdout and stderr, non-blocking; −1 */
+        int report_fd; /* read end of what a failed exec says; −1 */
+};
+
+/* Starts the main child. `notify_path` becomes its NOTIFY_SOCKET. Takes nothing; child_close releases the descriptors. */
+int child_spawn(struct child *child, const struct attempt *attempt, const char *notify_path, struct error *error);
+void child_close(struct child *child);
+
+/* True where the exec (or a step before it) failed: fills reason, class and exit code of the verdict. */
+bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret);
+
+#endif

@@ -1,0 +1,667 @@
+/*
+ * See shim.h: the program, the job's output, stopping and the end. Invariants: the job starts only after bertd's first
+ * GO and at most once; its output and datagrams are read as long as it lives, whatever bertd, the disk or the job do; every
+ * wait has an end.
+ */
+#include "daemon/shim/shim.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <systemd/sd-daemon.h>
+
+#include "bertd/exit.h"
+#include "bertd/progress.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/inherited.h"
+#include "common/parse.h"
+#include "common/space.h"
+#include "daemon/shim/cgroup.h"
+#include "daemon/shim/tree.h"
+
+#define PATIENCE_USEC (60 * USEC_PER_SEC) /* for the first hello */
+#define UNREADY_USEC (2 * USEC_PER_SEC)   /* a job that never was ready has nothing to save */
+#define LOOK_USEC USEC_PER_SEC            /* between looks at a checkpoint being written */
+#define STALLED_USEC (10 * USEC_PER_SEC)  /* a checkpoint file that did not change for so long is not being written */
+#define GRACE_FACTOR 4                    /* of the grace time, at most, while a checkpoint is being written */
+#define GRACE_MAX_USEC (7 * 24 * 3600 * USEC_PER_SEC)
+#define KILL_LIMIT_USEC (10 * USEC_PER_SEC)
+#define DRAIN_LIMIT_USEC (2 * USEC_PER_SEC)
+#define LOG_LOOK_USEC USEC_PER_SEC /* between looks at the log of a silent job */
+#define READS_A_TURN 16
+#define READ_BYTES (64u << 10)
+#define WRITING_FILES_MAX 1024
+
+/* ---- output ---- */
+
+/* True where the pipe may hold more. */
+static bool read_output(struct shim *shim, unsigned reads) {
+        char buffer[READ_BYTES];
+
+        for (unsigned i = 0; i < reads; i++) {
+                ssize_t n = read(shim->child.output_fd, buffer, sizeof(buffer));
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0 && errno == EAGAIN)
+                        return true;
+                if (n <= 0)
+                        return false;
+                shim_log_write(&shim->log, buffer, (size_t) n);
+        }
+        return true;
+}
+
+static int on_output(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        if (!read_output(userdata, READS_A_TURN))
+                (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
+        return 0;
+}
+
+static int on_log_look(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct shim *shim = userdata;
+
+        if (shim->state == SHIM_ENDED)
+                return 0;
+        shim_log_look(&shim->log);
+        (void) sd_event_source_set_time_relative(source, LOG_LOOK_USEC);
+        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return 0;
+}
+
+/* What is left in the pipe after the tree is dead; a writer that escaped may not hold us up. */
+static void drain_output(struct shim *shim) {
+        const uint64_t deadline = clock_boottime_usec() + DRAIN_LIMIT_USEC;
+        int left = 0;
+
+        shim->output_source = sd_event_source_disable_unref(shim->output_source);
+        while (shim->child.output_fd >= 0 && clock_boottime_usec() < deadline) {
+                bool more = read_output(shim, READS_A_TURN);
+                if (!more || ioctl(shim->child.output_fd, FIONREAD, &left) < 0 || left == 0)
+                        break;
+        }
+}
+
+/* ---- the end ---- */
+
+static void read_boot_id(char *buffer, size_t size) {
+        cleanup_fclose FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+        if (!f || !fgets(buffer, (int) size, f))
+                buffer[0] = '\0';
+        buffer[strcspn(buffer, "\n")] = '\0';
+}
+
+static void read_host(char *buffer, size_t size) {
+        struct utsname name;
+
+        if (uname(&name) == 0)
+                (void) snprintf(buffer, size, "%.*s", (int) strcspn(name.nodename, "."), name.nodename);
+}
+
+static void add_words(char text[EXIT_RECORD_REASON_MAX], const char *words) {
+        size_t n = strlen(text);
+
+        if (n > 0 && !strstr(text, words))
+                (void) snprintf(text + n, EXIT_RECORD_REASON_MAX - n, "; %s", words);
+}
+
+/* A program says that no space is left where no inode is. */
+static void name_inodes(const struct shim *shim, struct shim_verdict *verdict) {
+        const char *folders[] = { attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR), shim->attempt.cwd };
+
+        for (size_t i = 0; i < ELEMENTSOF(folders); i++) {
+                cleanup_free char *inside = folders[i] ? format_string("%s/.", folders[i]) : NULL;
+                if (!inside || !space_no_inodes(inside))
+                        continue;
+                add_words(verdict->reason, BERTD_NO_INODES);
+                add_words(verdict->private, BERTD_NO_INODES);
+        }
+}
+
+static void judge_death(struct shim *shim, int status, struct shim_verdict *ret) {
+        if (shim->hang.found) {
+                *ret = *shim_hang_verdict(shim);
+                return;
+        }
+        if (shim->child.pid > 0 && child_exec_error(&shim->child, &shim->attempt, ret)) {
+                shim_log_note(&shim->log, "%s", ret->private[0] ? ret->private : ret->reason);
+                return;
+        }
+        size_t size = 0;
+        cleanup_free char *tail = shim_log_tail(&shim->log, &size);
+        uint64_t oom_kills = memory_oom_kills();
+        struct shim_evidence evidence = {
+                .wait_status = status,
+                .tail = tail,
+                .tail_size = tail ? size : 0,
+                .oom_kills = oom_kills > shim->oom_kills ? oom_kills - shim->oom_kills : 0,
+                .memory_limit = memory_limit(),
+                .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's own mpirun stays on this host */
+                .stop_asked = shim->stop_asked,
+                .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
+        };
+        shim_classify(&evidence, ret);
+        if (ret->exit_class == EXIT_CLASS_DISK_FULL)
+                name_inodes(shim, ret);
+}
+
+static void judge(struct shim *shim, struct shim_verdict *ret) {
+        judge_death(shim, shim->child.status, ret);
+        shim_left_describe(shim, ret);
+}
+
+static void make_record(struct shim *shim, const struct shim_verdict *verdict) {
+        cleanup_free char *evidence =
+                shim->hang.folder[0] ? format_string("%s/%s", shim->dir, shim->hang.folder) : NULL;
+        struct shim_record record = {
+                .job = shim->attempt.job,
+                .attempt = shim->attempt.number,
+                .nonce = shim->attempt.nonce,
+                .verdict = *verdict,
+                .stopped_by = shim->stop_asked ? "request" : "none",
+                .step = shim->progress.step,
+                .samples_first = shim->progress.samples_first,
+                .samples_last = shim->progress.samples_last,
+                .evidence = evidence,
+                .started_usec = shim->started_usec,
+                .ended_usec = clock_realtime_usec(),
+                .boot_id = shim->boot_id,
+                .news = &shim->news,
+        };
+
+        shim->record = shim_record_text(&record);
+}
+
+/* Somebody may have removed the folder, or moved it away. */
+static void write_record(struct shim *shim) {
+        struct error error = {};
+        cleanup_free char *path = format_string("%s/exit.json", shim->dir);
+
+        int r = shim->record ? exit_file_commit(shim->dir_fd, shim->exit_fd, shim->record, &error)
+                             : error_errno(&error, ENOMEM, "exit.json");
+        if (r < 0) {
+                (void) error_prefix(&error, "%s", shim->dir);
+                (void) error_report(&error);
+        }
+        shim->recorded = r >= 0 && path && access(path, F_OK) == 0;
+}
+
+static void end(struct shim *shim, const struct shim_verdict *verdict) {
+        make_record(shim, verdict);
+        write_record(shim);
+        shim->state = SHIM_ENDED;
+        if (shim->closed)
+                (void) sd_event_exit(shim->event, 0);
+        else
+                shim_bus_ended(shim);
+}
+
+/* An attempt that ends without a main child. */
+static void end_unstarted(struct shim *shim, enum exit_class exit_class, const char *reason) {
+        struct shim_verdict verdict = { .exit_class = exit_class, .exit_code = -1, .first_rank = -1 };
+
+        (void) shim_clean_text(verdict.reason, sizeof(verdict.reason), reason, strlen(reason));
+        end(shim, &verdict);
+}
+
+/* The main child was reaped, and nothing of the attempt may live any more. */
+static void child_ended(struct shim *shim) {
+        struct shim_verdict verdict;
+        int ignored;
+
+        unsigned left = tree_kill(0, KILL_LIMIT_USEC, &ignored);
+        if (left > 0)
+                shim_log_note(&shim->log, "%u processes of this attempt do not die", left);
+        drain_output(shim);
+        shim_progress_read(shim);
+        shim_checkpoints_end(shim);
+        judge(shim, &verdict);
+        end(shim, &verdict);
+}
+
+pid_t shim_first(const struct shim *shim) { return shim->child.reaped ? 0 : shim->child.pid; }
+
+static void note_reaped(struct shim *shim, int status) {
+        shim->child.reaped = true;
+        shim->child.status = shim->left.first = status;
+}
+
+/* What a command's first process leaves behind may have something to save yet. */
+static bool is_over(const struct shim *shim) {
+        return shim->child.reaped &&
+               (shim->attempt.kind != JOB_COMMAND || shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
+}
+
+static void ask_next(struct shim *shim);
+
+/* A process of the job has ended. */
+static void look(struct shim *shim) {
+        if (shim->state != SHIM_RUNNING)
+                return;
+        if (is_over(shim))
+                child_ended(shim);
+        else if (shim->stop_until_usec != 0 && !shim->killed)
+                ask_next(shim);
+        else if (shim->child.reaped)
+                shim_left_look(shim);
+}
+
+/* Where the job ends with its last process, one that ran on and failed counts as much as the first. */
+static void note_orphan(struct shim *shim, int status) {
+        bool counts = shim->child.reaped && shim->child.status == 0 && shim->attempt.ends_with == ENDS_WITH_LAST &&
+                      !shim->stop_asked && !shim->killed;
+
+        if (counts)
+                shim->child.status = status;
+}
+
+static int on_child(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        struct shim *shim = userdata;
+        bool collected = false, helper;
+        int status;
+
+        for (pid_t pid; (pid = tree_reap(&status, &helper)) > 0;) {
+                if (pid == shim_first(shim))
+                        note_reaped(shim, status);
+                else if (!helper)
+                        note_orphan(shim, status);
+                collected = collected || pid == shim->hang.collector;
+        }
+        look(shim);
+        if (collected && shim->state == SHIM_RUNNING)
+                shim_hang_collected(shim);
+        return 0;
+}
+
+void shim_kill_all(struct shim *shim) {
+        int status = -1;
+
+        shim->killed = true;
+        shim->grace = sd_event_source_disable_unref(shim->grace);
+        (void) tree_kill(shim_first(shim), KILL_LIMIT_USEC, &status);
+        if (status != -1)
+                note_reaped(shim, status);
+        if (shim->child.reaped && shim->state == SHIM_RUNNING)
+                child_ended(shim);
+}
+
+/* ---- stopping ---- */
+
+uint64_t shim_writing_mark(const struct shim *shim) {
+        const char *run_dir = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
+        cleanup_free char *path = run_dir ? format_string("%s/checkpoints", run_dir) : NULL;
+        cleanup_closedir DIR *dir = path ? opendir(path) : NULL;
+        uint64_t mark = 0;
+
+        for (unsigned i = 0; dir && i < WRITING_FILES_MAX; i++) {
+                const struct dirent *entry = readdir(dir);
+                struct stat st;
+                if (!entry)
+                        break;
+                size_t n = strlen(entry->d_name);
+                if ((n > 5 && strcmp(entry->d_name + n - 5, ".ckpt") == 0) ||
+                    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+                        continue;
+                mark += (uint64_t) st.st_size * 31 + (uint64_t) st.st_mtim.tv_sec * 1000003 +
+                        (uint64_t) st.st_mtim.tv_nsec + 1;
+        }
+        return mark;
+}
+
+static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct shim *shim = userdata;
+        uint64_t now = clock_boottime_usec(), mark = shim_writing_mark(shim);
+
+        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        if (mark != shim->written_mark && mark != 0)
+                shim->written_usec = now;
+        shim->written_mark = mark;
+        bool writing = mark != 0 && now - shim->written_usec < STALLED_USEC && now < shim->stop_limit_usec;
+        if (now >= shim->stop_until_usec && !writing) {
+                if (shim->stop_asked)
+                        shim_left_killed(shim);
+                shim_kill_all(shim);
+                return 0;
+        }
+        if (writing)
+                (void) sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, (uint64_t) (STALLED_USEC + KILL_LIMIT_USEC));
+        uint64_t next = now + LOOK_USEC;
+        if (now < shim->stop_until_usec && shim->stop_until_usec < next)
+                next = shim->stop_until_usec;
+        (void) sd_event_source_set_time(source, next);
+        look(shim);
+        return 0;
+}
+
+/* Asked again, it may only have less time. */
+static int arm_grace(struct shim *shim, uint64_t grace_usec) {
+        uint64_t now = clock_boottime_usec();
+        bool again = shim->stop_until_usec != 0;
+
+        shim->stop_until_usec = MIN(again ? shim->stop_until_usec : UINT64_MAX, now + grace_usec);
+        shim->stop_limit_usec = MIN(again ? shim->stop_limit_usec : UINT64_MAX, now + GRACE_FACTOR * grace_usec);
+        if (!again) {
+                shim->written_mark = shim_writing_mark(shim);
+                shim->written_usec = 0; /* left-overs of an older attempt do not count until they change */
+        }
+        uint64_t left = shim->stop_until_usec > now ? shim->stop_until_usec - now : 0;
+        shim->grace = sd_event_source_disable_unref(shim->grace);
+        (void) sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, left + KILL_LIMIT_USEC + STALLED_USEC);
+        return sd_event_add_time(shim->event, &shim->grace, CLOCK_BOOTTIME, now + MIN(left, LOOK_USEC), 1, on_grace,
+                                 shim);
+}
+
+/* A trainer that is ready takes a checkpoint; mpirun passes the signal on. */
+static bool stops_by_usr1(const struct shim *shim) { return !shim->attempt.stop_by_term && shim->progress.ready; }
+
+/* SIGTERM to whose turn it is; the timer looks again. Where no descriptor is free, to the first process at least. */
+static void ask_next(struct shim *shim) {
+        if (stops_by_usr1(shim)) {
+                (void) term_continue(shim_first(shim));
+                return;
+        }
+        uint64_t now = clock_boottime_usec(), end = shim->stop_until_usec;
+        int64_t next = term_look(&shim->term, shim_first(shim), now);
+        if (next > 0 && ((uint64_t) next < end || end <= now))
+                (void) sd_event_source_set_time(shim->grace, (uint64_t) next);
+        else if (next < 0 && shim->term.asked.n == 0 && shim_first(shim) > 0)
+                (void) kill(shim_first(shim), SIGTERM);
+}
+
+void shim_stop(struct shim *shim, uint64_t grace_usec) {
+        if (shim->state == SHIM_ENDED)
+                return;
+        /* How a job has ended already is not changed by what is asked of those that it left behind. */
+        bool ended = shim->child.reaped && shim->attempt.ends_with == ENDS_WITH_FIRST;
+        shim->stop_asked = shim->stop_asked || !ended;
+        if (shim->state == SHIM_WAITING) {
+                end_unstarted(shim, EXIT_CLASS_STOPPED, "stopped before it was started");
+                return;
+        }
+        grace_usec = MIN(grace_usec, GRACE_MAX_USEC);
+        if (!shim->attempt.stop_by_term && !shim->progress.ready)
+                grace_usec = MIN(grace_usec, UNREADY_USEC);
+        if (grace_usec == 0) {
+                shim_kill_all(shim);
+                return;
+        }
+        if (stops_by_usr1(shim))
+                (void) kill(shim_first(shim), SIGUSR1);
+        shim_end_all(shim, grace_usec);
+}
+
+void shim_end_all(struct shim *shim, uint64_t grace_usec) {
+        if (arm_grace(shim, grace_usec) < 0)
+                shim_kill_all(shim); /* without a timer the job might never end */
+        else
+                ask_next(shim);
+}
+
+void shim_checkpoint(struct shim *shim) {
+        bool understands = shim->attempt.kind != JOB_COMMAND && shim->progress.ready;
+
+        if (shim->state == SHIM_RUNNING && understands)
+                (void) kill(shim->child.pid, SIGUSR2);
+}
+
+void shim_closed(struct shim *shim) {
+        shim->closed = true;
+        if (shim->state == SHIM_WAITING) {
+                (void) unlinkat(shim->dir_fd, "exit.json.tmp", 0);
+                shim->state = SHIM_ENDED;
+                (void) sd_event_exit(shim->event, 0);
+        } else if (shim->state == SHIM_RUNNING) {
+                shim->stop_asked = true;
+                shim_kill_all(shim);
+        } else
+                (void) sd_event_exit(shim->event, 0);
+}
+
+/* systemd's stop, or a user's kill. A shim that only waits for bertd holds up no shutdown of the host. */
+static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        struct shim *shim = userdata;
+
+        if (shim->state == SHIM_ENDED)
+                return sd_event_exit(shim->event, 0);
+        shim_stop(shim, shim->attempt.grace_usec);
+        return 0;
+}
+
+/* ---- the start ---- */
+
+void shim_go(struct shim *shim) {
+        shim->patience = sd_event_source_disable_unref(shim->patience);
+        if (!shim->go)
+                (void) sd_notify(0, "READY=1");
+        shim->go = true;
+        if (shim->listed)
+                shim_begin(shim);
+        else
+                shim_checkpoints_wait(shim);
+}
+
+void shim_begin(struct shim *shim) {
+        struct error error = {};
+
+        if (shim->no_start[0]) {
+                end_unstarted(shim, EXIT_CLASS_LAUNCH, shim->no_start);
+                return;
+        }
+        shim->started_usec = clock_realtime_usec();
+        int r = shim_progress_open(shim, &error);
+        if (r >= 0)
+                r = child_spawn(&shim->child, &shim->attempt, shim->notify_path, &error);
+        if (r < 0) {
+                end_unstarted(shim, EXIT_CLASS_LAUNCH, error.text);
+                return;
+        }
+        shim->state = SHIM_RUNNING;
+        r = sd_event_add_io(shim->event, &shim->output_source, shim->child.output_fd, EPOLLIN, on_output, shim);
+        if (r >= 0)
+                r = sd_event_add_time_relative(shim->event, &shim->log_look, CLOCK_MONOTONIC, LOG_LOOK_USEC,
+                                               LOG_LOOK_USEC / 4, on_log_look, shim);
+        if (r >= 0)
+                r = shim_hang_start(shim);
+        if (r < 0) {
+                shim_kill_all(shim); /* output that nobody reads would block it one day */
+                return;
+        }
+        shim_bus_changed(shim, true);
+}
+
+static int on_patience(sd_event_source *source, uint64_t usec, void *userdata) {
+        end_unstarted(userdata, EXIT_CLASS_LAUNCH, "bertd did not answer within 60 s");
+        return 0;
+}
+
+/* We were stopped: what the job said meanwhile is waiting, what it did not say is not held against it. */
+static int on_continued(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        shim_hang_alive(userdata);
+        return 0;
+}
+
+static int watch_signals(struct shim *shim) {
+        sigset_t set;
+        int r;
+
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, SIGCHLD);
+        (void) sigaddset(&set, SIGTERM);
+        (void) sigaddset(&set, SIGINT);
+        (void) sigaddset(&set, SIGCONT);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                return -errno;
+        r = sd_event_add_signal(shim->event, &shim->child_source, SIGCHLD, on_child, shim);
+        if (r >= 0)
+                r = sd_event_source_set_priority(shim->child_source, SD_EVENT_PRIORITY_IDLE);
+        if (r >= 0)
+                r = sd_event_add_signal(shim->event, &shim->term_source, SIGTERM, on_terminate, shim);
+        if (r >= 0)
+                r = sd_event_add_signal(shim->event, &shim->int_source, SIGINT, on_terminate, shim);
+        if (r >= 0)
+                r = sd_event_add_signal(shim->event, &shim->continued, SIGCONT, on_continued, shim);
+        return r;
+}
+
+/* The attempt's lock, held for life. An attempt that is closed or already has a shim: 1, and nothing is to be done. */
+static int take_lock(struct shim *shim, struct error *error) {
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+        shim->dir_fd = open(shim->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (shim->dir_fd < 0)
+                return error_errno(error, errno, "%s", shim->dir);
+        shim->lock_fd = openat(shim->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+        if (shim->lock_fd < 0)
+                return error_errno(error, errno, "%s/lock", shim->dir);
+        if (fcntl(shim->lock_fd, F_OFD_SETLK, &lock) < 0)
+                return errno == EAGAIN || errno == EACCES ? 1 : error_errno(error, errno, "%s/lock", shim->dir);
+        return faccessat(shim->dir_fd, "tombstone", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+               faccessat(shim->dir_fd, "exit.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int load(struct shim *shim, uint64_t job, uint64_t number, struct error *error) {
+        cleanup_free char *path = format_string("%s/attempt.json", shim->dir);
+        if (!path)
+                return error_errno(error, ENOMEM, "%s", shim->dir);
+        int r = attempt_load(path, &shim->attempt, error);
+        if (r < 0)
+                return r;
+        if (shim->attempt.job != job || shim->attempt.number != number)
+                return error_input(error, BERTD_EXIT_DATA, "%s: belongs to job %" PRIu64 " attempt %u", path,
+                                   shim->attempt.job, shim->attempt.number);
+        shim->exit_fd = exit_file_open(shim->dir_fd, error);
+        if (shim->exit_fd < 0)
+                return error_prefix(error, "%s", shim->dir);
+        return shim_log_open(&shim->log, shim->attempt.log, shim->attempt.log_max_bytes, shim->attempt.log_keep, error);
+}
+
+static int run(struct shim *shim, const char *socket, struct error *error) {
+        int r = sd_event_new(&shim->event);
+
+        if (r >= 0)
+                r = watch_signals(shim);
+        if (r >= 0)
+                r = sd_event_add_time_relative(shim->event, &shim->patience, CLOCK_BOOTTIME, PATIENCE_USEC, 0,
+                                               on_patience, shim);
+        if (r >= 0)
+                r = shim_checkpoints_start(shim);
+        if (r >= 0)
+                r = shim_bus_start(shim, socket);
+        if (r >= 0)
+                r = sd_event_loop(shim->event);
+        return r < 0 ? error_errno(error, -r, "event loop") : 0;
+}
+
+static void release(struct shim *shim) {
+        shim_bus_close(shim);
+        shim_progress_close(shim);
+        shim_checkpoints_close(shim);
+        sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
+                                              &shim->int_source,    &shim->patience,     &shim->grace,
+                                              &shim->continued,     &shim->hang.timer,   &shim->left.timer,
+                                              &shim->log_look };
+        for (size_t i = 0; i < ELEMENTSOF(sources); i++)
+                *sources[i] = sd_event_source_disable_unref(*sources[i]);
+        child_close(&shim->child);
+        shim_log_close(&shim->log);
+        term_free(&shim->term);
+        attempt_free(&shim->attempt);
+        free(shim->progress.checkpoints);
+        free(shim->record);
+        free(shim->dir);
+        cleanup_close_p(&shim->exit_fd);
+        cleanup_close_p(&shim->hang.ranks_fd);
+        cleanup_close_p(&shim->dir_fd);
+        cleanup_close_p(&shim->lock_fd);
+        (void) sd_event_unref(shim->event);
+}
+
+static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t number, struct error *error) {
+        struct shim shim = {
+                .child = { .output_fd = -1, .report_fd = -1 },
+                .log.fd = -1,
+                .notify_fd = -1,
+                .dir_fd = -1,
+                .lock_fd = -1,
+                .exit_fd = -1,
+                .hang.ranks_fd = -1,
+                .list = { .fd = -1, .pidfd = -1 },
+                .progress = { .loss = NAN, .rate = NAN },
+        };
+        int r = -ENOMEM;
+
+        shim.dir = strdup(dir);
+        if (!shim.dir)
+                (void) error_errno(error, ENOMEM, "%s", dir);
+        else
+                r = take_lock(&shim, error);
+        if (r == 0) {
+                read_boot_id(shim.boot_id, sizeof(shim.boot_id));
+                read_host(shim.host, sizeof(shim.host));
+                shim.oom_kills = memory_oom_kills();
+                if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+                        r = error_errno(error, errno, "PR_SET_CHILD_SUBREAPER");
+                if (r == 0)
+                        r = load(&shim, job, number, error);
+                if (r == 0)
+                        r = run(&shim, socket, error);
+        }
+        release(&shim);
+        return MIN(r, 0);
+}
+
+/* The keeper of a shim that bertd forked (launcher_fork.c): `bertd-shim --keep` and the shim's arguments. */
+static __attribute__((noreturn)) void keep(void) {
+        (void) signal(SIGTERM, SIG_IGN);
+        (void) signal(SIGINT, SIG_IGN);
+        while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+                ;
+        _exit(BERTD_EXIT_OK); /* a sanitizer's search for leaks needs more of a process than this one has */
+}
+
+int main(int argc, char **argv) {
+        static const struct option options[] = {
+                { "job", required_argument, NULL, 'j' },
+                { "attempt", required_argument, NULL, 'k' },
+                { "socket", required_argument, NULL, 's' },
+                { "dir", required_argument, NULL, 'd' },
+                { "version", no_argument, NULL, 'v' },
+                { "keep", no_argument, NULL, 'K' },
+                {},
+        };
+        const char *socket = NULL, *dir = NULL;
+        uint64_t job = 0, number = 0;
+        bool good = true;
+
+        inherited_begin_service();
+        (void) signal(SIGQUIT, SIG_IGN);
+        for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
+                if (c == 'v')
+                        return printf("bertd-shim %s\n", BERTD_VERSION) < 0;
+                if (c == 'K')
+                        keep();
+                good = good && (c == 's'   ? (socket = optarg) != NULL
+                                : c == 'd' ? (dir = optarg) != NULL
+                                : c == 'j' ? parse_u64(optarg, 1, INT64_MAX, &job) == 0
+                                           : c == 'k' && parse_u64(optarg, 1, UINT32_MAX, &number) == 0);
+        }
+        if (!good || !socket || !dir || job == 0 || number == 0 || optind != argc) {
+                (void) fprintf(stderr,
+                               "usage: bertd-shim --job N --attempt K --socket PATH --dir FOLDER (bertd starts it)\n");
+                return BERTD_EXIT_USAGE;
+        }
+        struct error error = {};
+        return supervise(dir, socket, job, number, &error) < 0 ? error_report(&error) : 0;
+}

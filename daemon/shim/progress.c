@@ -1,0 +1,299 @@
+/*
+ * See shim.h. The job's progress: the datagram socket that is its NOTIFY_SOCKET, and what is said there. Datagrams of another
+ * uid are dropped; of paths only text is kept. The socket is drained as long as the job lives.
+ */
+#include "daemon/shim/shim.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "bertd/progress.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "common/parse.h"
+
+#define SOCKET_PATH_MAX 100 /* sun_path has 108; the trainer's libraries may want a NUL and more */
+#define RECEIVE_BUFFER (1 << 20)
+#define DATAGRAMS_A_TURN 256
+#define CHECKPOINT_SEC_MAX 1e7
+#define OWN_KEY "X_BERTD_" /* every key of bertd/progress.h begins so */
+
+/* ---- what a datagram says ---- */
+
+static void queue_checkpoint(struct shim *shim, uint64_t step, uint64_t size, const char *path) {
+        struct progress *p = &shim->progress;
+
+        if (!p->checkpoints)
+                p->checkpoints = calloc(SHIM_CHECKPOINTS_MAX, sizeof(*p->checkpoints));
+        if (!p->checkpoints)
+                return;
+        if (p->n_checkpoints == SHIM_CHECKPOINTS_MAX) {
+                known_remove(&shim->attempt.known, p->checkpoints[0].step); /* the next look finds it */
+                p->n_checkpoints--;
+                memmove(p->checkpoints, p->checkpoints + 1, p->n_checkpoints * sizeof(*p->checkpoints));
+        }
+        struct checkpoint_note *note = &p->checkpoints[p->n_checkpoints++];
+        note->step = step;
+        note->size = size;
+        note->stall = note->write = NAN;
+        (void) snprintf(note->path, sizeof(note->path), "%s", path);
+        const char *run_dir = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
+        cleanup_free char *usual =
+                format_string("%s/checkpoints/step-%09" PRIu64 ".ckpt", run_dir ? run_dir : "", step);
+        known_add(&shim->attempt.known, step, usual && strcmp(usual, path) == 0 ? NULL : path);
+        shim_checkpoints_changed(shim);
+}
+
+/* Below the job's own folder, or the log says once that it is not recorded. */
+static bool may_report(struct shim *shim, const char *path) {
+        if (shim_may_report(shim, path))
+                return true;
+        if (!shim->path_refused)
+                shim_log_note(&shim->log, "checkpoint %.200s is not recorded: it is not below the job's run folder",
+                              path);
+        shim->path_refused = true;
+        return false;
+}
+
+/* A path ".../step-000012000.ckpt" of a regular file. It is text to show: nothing is opened. */
+static bool note_checkpoint(struct shim *shim, const char *path) {
+        struct progress *p = &shim->progress;
+        const char *base = strrchr(path, '/');
+        char digits[24], clean[PATH_MAX];
+        struct stat st;
+        uint64_t step;
+        int end = 0;
+
+        if (path[0] != '/' || strlen(path) >= PATH_MAX || sscanf(base, "/step-%20[0-9].ckpt%n", digits, &end) != 1)
+                return false;
+        if (end == 0 || base[end] != '\0')
+                return false;
+        if (strcmp(shim_clean_text(clean, sizeof(clean), path, strlen(path)), path) != 0)
+                return false;
+        if (!may_report(shim, path))
+                return false;
+        const char *digit = digits + strspn(digits, "0");
+        if (parse_u64(*digit ? digit : "0", 0, INT64_MAX, &step) < 0 || lstat(path, &st) < 0 || !S_ISREG(st.st_mode))
+                return false;
+        queue_checkpoint(shim, step, (uint64_t) st.st_size, path);
+        p->step = MAX(p->step, step); /* steps are reported ten times a second: the last one may not have been */
+        return true;
+}
+
+static void note_number(const char *text, double *to) {
+        char *end;
+        double v = strtod(text, &end);
+        if (end != text && *end == '\0')
+                *to = isfinite(v) ? v : NAN;
+}
+
+static void note_step(struct shim *shim, uint64_t step) {
+        shim->progress.step = step;
+        shim->progress.busy = false;
+        shim_hang_step(shim, step);
+}
+
+static bool is_key(const char *line, size_t length, const char *key) {
+        return length == strlen(key) && strncmp(line, key, length) == 0;
+}
+
+/* "FIRST-LAST" */
+static void note_samples(struct progress *p, const char *text) {
+        char first[24], last[24];
+        uint64_t from, to;
+        int end = 0;
+
+        if (sscanf(text, "%20[0-9]-%20[0-9]%n", first, last, &end) != 2 || text[end] != '\0' ||
+            parse_u64(first, 0, INT64_MAX, &from) < 0 || parse_u64(last, from, INT64_MAX, &to) < 0)
+                return;
+        p->samples_first = from;
+        p->samples_last = to;
+}
+
+/* What one datagram says about a checkpoint. */
+struct told {
+        bool checkpoint;
+        double stall, write;
+};
+
+/* One KEY=value. */
+static void note_line(struct shim *shim, const char *line, struct told *told) {
+        struct progress *p = &shim->progress;
+        const char *equals = strchr(line, '='), *value = equals ? equals + 1 : NULL;
+        size_t n = equals ? (size_t) (equals - line) : 0;
+        uint64_t number;
+
+        if (is_key(line, n, "READY"))
+                p->ready = p->ready || strcmp(value, "1") == 0;
+        else if (is_key(line, n, "STATUS"))
+                (void) shim_clean_text(p->status, sizeof(p->status), value, strlen(value));
+        else if (is_key(line, n, BERTD_NOTIFY_STEP) && parse_u64(value, 0, INT64_MAX, &number) == 0)
+                note_step(shim, number);
+        else if (is_key(line, n, BERTD_NOTIFY_STEPS) && parse_u64(value, 0, INT64_MAX, &number) == 0)
+                p->steps = number;
+        else if (is_key(line, n, BERTD_NOTIFY_LOSS))
+                note_number(value, &p->loss);
+        else if (is_key(line, n, BERTD_NOTIFY_RATE))
+                note_number(value, &p->rate);
+        else if (is_key(line, n, BERTD_NOTIFY_SAMPLES))
+                note_samples(p, value);
+        else if (is_key(line, n, BERTD_NOTIFY_STALL))
+                note_number(value, &told->stall);
+        else if (is_key(line, n, BERTD_NOTIFY_WRITE))
+                note_number(value, &told->write);
+        else if (is_key(line, n, BERTD_NOTIFY_CHECKPOINT))
+                told->checkpoint = note_checkpoint(shim, value) || told->checkpoint;
+        else if (is_key(line, n, BERTD_NOTIFY_BUSY))
+                p->busy = *value != '\0';
+        else if (is_key(line, n, "WATCHDOG") && p->busy)
+                shim_hang_alive(shim);
+}
+
+static double seconds_or_nan(double v) { return v >= 0 && v <= CHECKPOINT_SEC_MAX ? v : NAN; }
+
+/* Returns true where a checkpoint came. */
+static bool note_datagram(struct shim *shim, char *text) {
+        struct told told = { .stall = NAN, .write = NAN };
+        struct progress *p = &shim->progress;
+        char *rest = NULL;
+
+        p->spoke = p->spoke || strncmp(text, OWN_KEY, strlen(OWN_KEY)) == 0 || strstr(text, "\n" OWN_KEY);
+        /* Ranks but the first may report themselves; the job's numbers are rank 0's. */
+        const char *rank = strstr(text, BERTD_NOTIFY_RANK "=");
+        if (rank && strtol(rank + strlen(BERTD_NOTIFY_RANK "="), NULL, 10) > 0)
+                return false;
+        for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+                note_line(shim, line, &told);
+        if (told.checkpoint && p->n_checkpoints > 0) {
+                p->checkpoints[p->n_checkpoints - 1].stall = seconds_or_nan(told.stall);
+                p->checkpoints[p->n_checkpoints - 1].write = seconds_or_nan(told.write);
+        }
+        return told.checkpoint;
+}
+
+/* ---- the socket ---- */
+
+/* The size of one datagram of the job's own user, 0: one of somebody else's, −1: none is waiting. */
+static ssize_t receive_datagram(int fd, char *buffer, size_t size) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(struct ucred))];
+        } control;
+        struct iovec iov = { .iov_base = buffer, .iov_len = size - 1 };
+        struct msghdr m = {
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+        };
+        struct ucred sender = { .uid = (uid_t) -1 };
+
+        ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (n < 0)
+                return -1;
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+                if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
+                        memcpy(&sender, CMSG_DATA(c), sizeof(sender));
+        buffer[n] = '\0';
+        return sender.uid == geteuid() && !(m.msg_flags & MSG_TRUNC) ? n : 0;
+}
+
+void shim_progress_read(struct shim *shim) {
+        char buffer[BERTD_NOTIFY_MAX + 1];
+        bool news = false, checkpoint = false;
+
+        for (unsigned i = 0; shim->notify_fd >= 0 && i < DATAGRAMS_A_TURN; i++) {
+                ssize_t n = receive_datagram(shim->notify_fd, buffer, sizeof(buffer));
+                if (n < 0)
+                        break;
+                if (n == 0)
+                        continue;
+                news = true;
+                checkpoint = note_datagram(shim, buffer) || checkpoint;
+        }
+        if (news)
+                shim_bus_changed(shim, checkpoint);
+}
+
+static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        shim_progress_read(userdata);
+        return 0;
+}
+
+/* The socket's path must be short: the attempt's folder, else a folder of its own. */
+static int choose_notify_path(struct shim *shim, struct error *error) {
+        const char *runtime = getenv("XDG_RUNTIME_DIR");
+        const char *const parents[] = { runtime && *runtime ? runtime : "/tmp", "/tmp" };
+
+        shim->notify_path = format_string("%s/notify", shim->dir);
+        if (shim->notify_path && strlen(shim->notify_path) < SOCKET_PATH_MAX)
+                return 0;
+        for (size_t i = 0; i < ELEMENTSOF(parents); i++) {
+                free(shim->notify_path);
+                free(shim->notify_dir);
+                shim->notify_path = NULL;
+                shim->notify_dir = format_string("%s/bertd-XXXXXX", parents[i]);
+                if (!shim->notify_dir)
+                        break;
+                if (strlen(shim->notify_dir) + strlen("/notify") >= SOCKET_PATH_MAX || !mkdtemp(shim->notify_dir)) {
+                        shim->notify_dir[0] = '\0';
+                        continue;
+                }
+                shim->notify_path = format_string("%s/notify", shim->notify_dir);
+                return shim->notify_path ? 0 : error_errno(error, ENOMEM, "%s", shim->dir);
+        }
+        return error_set(error, EIO, "no place for the job's NOTIFY_SOCKET");
+}
+
+static int listen_there(struct shim *shim, struct error *error) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        const int on = 1, bytes = RECEIVE_BUFFER;
+
+        (void) snprintf(address.sun_path, sizeof(address.sun_path), "%s", shim->notify_path);
+        (void) unlink(shim->notify_path);
+        cleanup_close int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0 || bind(fd, (const struct sockaddr *) &address, sizeof(address)) < 0 ||
+            setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
+                return error_errno(error, errno, "%s", shim->notify_path);
+        (void) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
+        int r = sd_event_add_io(shim->event, &shim->notify_source, fd, EPOLLIN, on_datagram, shim);
+        if (r < 0)
+                return error_errno(error, -r, "%s", shim->notify_path);
+        shim->notify_fd = steal_fd(&fd);
+        return 0;
+}
+
+int shim_progress_open(struct shim *shim, struct error *error) {
+        int r = choose_notify_path(shim, error);
+        return r < 0 ? r : listen_there(shim, error);
+}
+
+bool shim_progress_reaches(struct shim *shim) {
+        struct stat st;
+
+        if (!shim->notify_path || lstat(shim->notify_path, &st) == 0)
+                return true;
+        shim->notify_source = sd_event_source_disable_unref(shim->notify_source);
+        cleanup_close_p(&shim->notify_fd);
+        shim->notify_fd = -1;
+        (void) mkdir(shim->notify_dir ? shim->notify_dir : shim->dir, 0700);
+        if (listen_there(shim, NULL) >= 0)
+                shim_log_note(&shim->log, "%s was removed, and is made anew", shim->notify_path);
+        return false;
+}
+
+void shim_progress_close(struct shim *shim) {
+        shim->notify_source = sd_event_source_disable_unref(shim->notify_source);
+        if (shim->notify_fd >= 0) {
+                (void) close(shim->notify_fd);
+                (void) unlink(shim->notify_path);
+                if (shim->notify_dir)
+                        (void) rmdir(shim->notify_dir);
+        }
+        shim->notify_fd = -1;
+        free(shim->notify_path);
+        free(shim->notify_dir);
+        shim->notify_path = shim->notify_dir = NULL;
+}

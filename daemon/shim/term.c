@@ -1,0 +1,222 @@
+/*
+ * See shim_term.h. Of a process only links and `status` below /proc/PID are read: nothing waits for it or for its files. Invariant: who
+ * cannot be remembered is not asked.
+ */
+#include "daemon/shim/term.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "daemon/shim/tree.h"
+
+/* What a process writes to and reads from, as far as it is a pipe. */
+struct pipes {
+        bool known;
+        uint64_t in, out, err; /* numbers of pipes, 0: it is none */
+};
+
+struct round {
+        struct term *term;
+        const struct procs *procs;
+        struct pipes *pipes; /* of each of procs, read when needed; NULL: no memory, nobody is waited for */
+        size_t asked;
+};
+
+static bool was_asked(const struct term *term, const struct proc *proc) {
+        for (size_t i = 0; i < term->asked.n; i++)
+                if (term->asked.list[i].pid == proc->pid && term->asked.list[i].start == proc->start)
+                        return true;
+        return false;
+}
+
+/* ---- what a process is ---- */
+
+/* "/usr/bin/ksh93 (deleted)" is ksh. */
+static bool has_name(const struct proc *proc, const char *const *names, size_t n_names) {
+        char exe[4096];
+
+        tree_read_link(proc->pid, "exe", exe, sizeof(exe));
+        const char *slash = strrchr(exe, '/'), *name = slash ? slash + 1 : exe;
+        for (size_t i = 0; i < n_names; i++) {
+                size_t n = strlen(names[i]);
+                if (strncmp(name, names[i], n) != 0)
+                        continue;
+                n += strspn(name + n, "0123456789.-"); /* its version */
+                if (name[n] == '\0' || strcmp(name + n, "static") == 0 || strcmp(name + n, " (deleted)") == 0)
+                        return true;
+        }
+        return false;
+}
+
+static bool is_shell(const struct proc *proc) {
+        static const char *const names[] = { "sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "busybox" };
+
+        return has_name(proc, names, ELEMENTSOF(names));
+}
+
+static bool has_child(const struct procs *procs, const struct proc *proc, const char *const *names, size_t n_names) {
+        for (size_t i = 0; i < procs->n; i++)
+                if (procs->list[i].parent == proc->pid && (!names || has_name(&procs->list[i], names, n_names)))
+                        return true;
+        return false;
+}
+
+/* It ends with its children, and must not have the signal before them: Open MPI's mpirun, su and runuser give them a second or two, timeout and
+ * dumb-init pass the signal to their whole group, script and expect hang up the terminal, unshare and strace pass nothing on. Ranks elsewhere
+ * only mpirun can reach. */
+static bool is_carrier(const struct procs *procs, const struct proc *proc) {
+        static const char *const mpi[] = { "mpirun", "mpiexec", "orterun", "prterun" }, *const remote[] = { "ssh",
+                                                                                                            "srun" };
+        static const char *const names[] = { "timeout", "coreutils", "su",        "runuser", "sudo",  "doas",
+                                             "script",  "expect",    "dumb-init", "unshare", "strace" };
+
+        if (has_name(proc, mpi, ELEMENTSOF(mpi)))
+                return has_child(procs, proc, NULL, 0) && !has_child(procs, proc, remote, ELEMENTSOF(remote));
+        return has_name(proc, names, ELEMENTSOF(names)) && has_child(procs, proc, NULL, 0);
+}
+
+/* It ends when its command does, and takes along what that leaves: by SIGKILL, or with the terminal. */
+static bool takes_along(const struct proc *proc) {
+        static const char *const names[] = { "su", "runuser", "sudo", "doas", "script", "expect" };
+
+        return has_name(proc, names, ELEMENTSOF(names));
+}
+
+static uint64_t read_pipe(pid_t pid, const char *name) {
+        char link[64];
+        uint64_t number;
+
+        tree_read_link(pid, name, link, sizeof(link));
+        return sscanf(link, "pipe:[%" SCNu64, &number) == 1 ? number : 0;
+}
+
+static const struct pipes *pipes_of(struct round *round, const struct proc *proc) {
+        struct pipes *p = &round->pipes[proc - round->procs->list];
+
+        if (!p->known)
+                *p = (struct pipes) { .known = true,
+                                      .in = read_pipe(proc->pid, "fd/0"),
+                                      .out = read_pipe(proc->pid, "fd/1"),
+                                      .err = read_pipe(proc->pid, "fd/2") };
+        return p;
+}
+
+/* It reads what another of them writes, and SIGTERM would end it before that one has said its last: tee in `python train.py | tee log`. */
+static bool ends_with_writer(struct round *round, const struct proc *proc) {
+        uint64_t in = round->pipes ? pipes_of(round, proc)->in : 0;
+
+        if (in == 0 || proc_catches(proc->pid, SIGTERM))
+                return false;
+        for (size_t i = 0; i < round->procs->n; i++) {
+                const struct proc *q = &round->procs->list[i];
+                const struct pipes *p = pipes_of(round, q);
+                if (q != proc && (p->out == in || p->err == in))
+                        return true;
+        }
+        return false;
+}
+
+/* ---- asking ---- */
+
+/* A shell before its children: one whose command has ended would run the next. A carrier is told by the end of its children, and by us where
+ * they are another user's; so is a shell whose own end would take its children along (`taken`). Returns whether any was asked. */
+static bool ask_from(struct round *round, const struct proc *top, bool taken) {
+        const struct procs *procs = round->procs;
+        bool below = false;
+
+        if (was_asked(round->term, top) || ends_with_writer(round, top))
+                return false;
+        bool shell = is_shell(top), through = shell || is_carrier(procs, top);
+        bool carrier = through && (!shell || (taken && has_child(procs, top, NULL, 0)));
+        taken = taken || (carrier && takes_along(top));
+        if (!procs_add(&round->term->asked, top))
+                return false;
+        bool asked = !carrier && proc_signal(top, SIGTERM) >= 0;
+        round->asked++;
+        for (size_t i = 0; through && i < procs->n; i++)
+                if (procs->list[i].parent == top->pid && ask_from(round, &procs->list[i], taken))
+                        below = true;
+        if (carrier && !below)
+                asked = proc_signal(top, SIGTERM) >= 0;
+        return asked || below;
+}
+
+static void ask_next(struct round *round, pid_t main) {
+        const struct proc *first = main > 0 ? procs_find(round->procs, main) : NULL;
+        pid_t self = getpid();
+
+        if (first && !was_asked(round->term, first)) {
+                (void) ask_from(round, first, false);
+                return;
+        }
+        for (size_t i = 0; i < round->procs->n; i++)
+                if (round->procs->list[i].parent == self)
+                        (void) ask_from(round, &round->procs->list[i], false);
+}
+
+static bool asked_live(const struct term *term, const struct procs *procs) {
+        for (size_t i = 0; i < procs->n; i++)
+                if (was_asked(term, &procs->list[i]))
+                        return true;
+        return false;
+}
+
+static void begin_round(struct term *term, const struct procs *procs, pid_t main) {
+        cleanup_free struct pipes *pipes = calloc(procs->n + 1, sizeof(*pipes));
+        struct round round = { .term = term, .procs = procs, .pipes = pipes };
+
+        ask_next(&round, main);
+        if (round.asked == 0) {
+                round.pipes = NULL; /* they wait for each other */
+                ask_next(&round, main);
+        }
+}
+
+static void continue_all(const struct procs *procs) {
+        for (size_t i = 0; i < procs->n; i++)
+                if (procs->list[i].state == 'T')
+                        (void) proc_signal(&procs->list[i], SIGCONT);
+}
+
+int64_t term_look(struct term *term, pid_t main, uint64_t now_usec) {
+        struct procs procs = {};
+        bool first = term->asked.n == 0;
+
+        int r = tree_read_job(main, &procs);
+        if (r < 0) {
+                procs_free(&procs);
+                return r;
+        }
+        if (asked_live(term, &procs))
+                term->next_usec = 0;
+        else if (!first && term->next_usec == 0)
+                term->next_usec = now_usec + TERM_PAUSE_USEC;
+        else if (now_usec >= term->next_usec) {
+                term->next_usec = 0;
+                begin_round(term, &procs, main);
+        }
+        continue_all(&procs);
+        procs_free(&procs);
+        return (int64_t) term->next_usec;
+}
+
+int term_continue(pid_t main) {
+        struct procs procs = {};
+        int r = tree_read_job(main, &procs);
+
+        if (r >= 0)
+                continue_all(&procs);
+        procs_free(&procs);
+        return r;
+}
+
+void term_free(struct term *term) {
+        procs_free(&term->asked);
+        *term = (struct term) {};
+}

@@ -1,0 +1,162 @@
+/*
+ * See shim_tree.h. Where no descriptor is free, the main child's group is killed by number (it is our child: its pid cannot be reused)
+ * and the pass is repeated.
+ */
+#include "daemon/shim/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/parse.h"
+
+#define ENVIRON_MAX (2u << 20)
+#define PASS_PAUSE_NSEC 20000000
+
+ssize_t tree_read_proc(pid_t pid, const char *name, size_t max, char **ret) {
+        char path[96];
+        size_t size = 0, room = 0;
+        cleanup_free char *data = NULL;
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/%s", (int) pid, name);
+        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return -1;
+        while (size < max) {
+                if (size == room) {
+                        char *more = realloc(data, (room = MAX(room * 2, (size_t) 4096)) + 1);
+                        if (!more)
+                                return -1;
+                        data = more;
+                }
+                ssize_t n = read(fd, data + size, MIN(room, max) - size);
+                if (n < 0)
+                        return -1;
+                if (n == 0)
+                        break;
+                size += (size_t) n;
+        }
+        if (!data)
+                return -1;
+        data[size] = '\0';
+        *ret = steal_pointer(&data);
+        return (ssize_t) size;
+}
+
+void tree_read_link(pid_t pid, const char *name, char *buffer, size_t size) {
+        char path[64];
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/%s", (int) pid, name);
+        ssize_t n = readlink(path, buffer, size - 1);
+        buffer[MAX(n, 0)] = '\0';
+}
+
+/* The value of a variable in the environment that the process was started with; NULL: none. Caller frees. */
+static char *get_variable(pid_t pid, const char *name) {
+        cleanup_free char *text = NULL;
+        size_t n = strlen(name);
+
+        ssize_t size = tree_read_proc(pid, "environ", ENVIRON_MAX, &text);
+        if (size < 0)
+                return NULL;
+        for (const char *p = text, *end = text + size; p < end; p += strlen(p) + 1)
+                if (strncmp(p, name, n) == 0 && p[n] == '=')
+                        return strdup(p + n + 1);
+        return NULL;
+}
+
+int tree_rank(pid_t pid) {
+        static const char *const names[] = { "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID", "RANK" };
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                cleanup_free char *value = get_variable(pid, names[i]);
+                uint64_t rank;
+                if (value && parse_u64(value, 0, INT32_MAX, &rank) == 0)
+                        return (int) rank;
+        }
+        return -1;
+}
+
+static void mark_self(struct procs *procs, void *userdata) {
+        struct proc *self = procs_find(procs, getpid());
+
+        if (self)
+                self->mark = PROC_ROOT;
+}
+
+int tree_read(struct procs *procs) { return procs_read_ours(procs, mark_self, NULL); }
+
+/* Helpers stay in the shim's session, into which no process of the job can come: the first one leaves it (its setsid may be to come). */
+static bool is_helper(pid_t pid) { return getsid(pid) == getsid(0); }
+
+static void mark_job(struct procs *procs, void *userdata) {
+        const pid_t *main = userdata, self = getpid();
+
+        mark_self(procs, NULL);
+        for (size_t i = 0; i < procs->n; i++) {
+                struct proc *p = &procs->list[i];
+                if (p->parent == self && p->pid != *main && is_helper(p->pid))
+                        p->mark = PROC_OTHER;
+        }
+}
+
+int tree_read_job(pid_t main, struct procs *procs) { return procs_read_ours(procs, mark_job, &main); }
+
+bool tree_lives(pid_t main) {
+        siginfo_t si = {};
+        struct procs procs = {};
+
+        if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD)
+                return false; /* whatever lives is below a child of ours */
+        bool lives = tree_read_job(main, &procs) < 0 || procs.n > 0;
+        procs_free(&procs);
+        return lives;
+}
+
+pid_t tree_reap(int *ret_status, bool *ret_helper) {
+        siginfo_t si = {};
+
+        if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
+                return 0;
+        *ret_helper = is_helper(si.si_pid);
+        return waitpid(si.si_pid, ret_status, 0);
+}
+
+/* The number of processes that lived; −1: nobody knows. `main`: 0 once it has been reaped. */
+static ssize_t kill_pass(pid_t main) {
+        ssize_t found = procs_end(mark_self, NULL);
+
+        if (found < 0 && main > 0 && kill(-main, SIGKILL) < 0)
+                (void) kill(main, SIGKILL);
+        return found < 0 ? -1 : found;
+}
+
+unsigned tree_kill(pid_t main, uint64_t limit_usec, int *main_status) {
+        const struct timespec pause = { .tv_nsec = PASS_PAUSE_NSEC };
+        uint64_t deadline = clock_boottime_usec() + limit_usec;
+        pid_t left = main;
+        ssize_t alive;
+        int status;
+
+        *main_status = -1;
+        for (;;) {
+                alive = kill_pass(left);
+                for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+                        if (pid == main) {
+                                *main_status = status;
+                                left = 0;
+                        }
+                if (alive == 0 || (alive < 0 && left == 0) || clock_boottime_usec() >= deadline)
+                        break; /* whom we cannot see bertd will, when the attempt is closed */
+                (void) nanosleep(&pause, NULL);
+        }
+        return alive < 0 ? 0 : (unsigned) alive;
+}

@@ -1,0 +1,562 @@
+/*
+ * See shim_record.h. The evidence is read in the order of what it proves: a stop that was asked for, the exit codes with a
+ * meaning (bertd/exit.h), the OOM killer, mpirun's own words about which rank went first, error texts of MPI, NCCL and CUDA,
+ * a full disk; what is left is plain failure. mpirun's exit code alone says little: it is the rank's, or 128 + its signal.
+ * Where several ranks complain, the earliest complaint is the cause and the rest its consequence.
+ */
+#include "daemon/shim/verdict.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "common/space.h"
+#include "common/utf8.h"
+
+#define RECORD_BYTES_MAX 16384
+#define RECORD_FOUND_MAX 150 /* numbers: the newest 50 files; what is left out the next attempt finds */
+#define RECORD_GONE_MAX 150
+#define TRAINER_PREFIX "bert-trainer: "
+#define DISK_FULL_WINDOW 4096 /* bytes at the end of the output in which "No space left on device" counts */
+
+/* ---- text ---- */
+
+char *shim_clean_text(char *dst, size_t size, const char *src, size_t size_src) {
+        const unsigned char *p = (const unsigned char *) src;
+        size_t used = 0;
+
+        while (size_src > 0) {
+                size_t n = utf8_character((const char *) p, size_src), step = n > 0 ? n : 1;
+                if (used + step >= size)
+                        break;
+                if (n > 1)
+                        memcpy(dst + used, p, n);
+                else
+                        dst[used] = n == 0 ? '?' : *p < 0x20 || *p == 0x7f ? ' ' : (char) *p;
+                used += step;
+                p += step;
+                size_src -= step;
+        }
+        dst[used] = '\0';
+        return dst;
+}
+
+struct span {
+        const char *p;
+        size_t n;
+};
+
+/* The last occurrence of `needle`, extended to the end of its line; p is NULL where there is none. */
+static struct span find_last(struct span text, const char *needle) {
+        size_t length = strlen(needle);
+        struct span found = {};
+
+        for (const char *from = text.p, *end = text.p + text.n; from < end;) {
+                const char *hit = memmem(from, (size_t) (end - from), needle, length);
+                if (!hit)
+                        break;
+                const char *line_end = memchr(hit, '\n', (size_t) (end - hit));
+                found = (struct span) { hit, (size_t) ((line_end ? line_end : end) - hit) };
+                from = hit + length;
+        }
+        return found;
+}
+
+/* The first occurrence of `needle`, extended to the end of its line; p is NULL where there is none. */
+static struct span find_first(struct span text, const char *needle) {
+        const char *hit = text.n > 0 ? memmem(text.p, text.n, needle, strlen(needle)) : NULL;
+
+        if (!hit)
+                return (struct span) {};
+        const char *end = text.p + text.n;
+        const char *line_end = memchr(hit, '\n', (size_t) (end - hit));
+        return (struct span) { hit, (size_t) ((line_end ? line_end : end) - hit) };
+}
+
+/* The hit from the first byte of its line. */
+static struct span whole_line(struct span text, struct span hit) {
+        while (hit.p && hit.p > text.p && hit.p[-1] != '\n') {
+                hit.p--;
+                hit.n++;
+        }
+        return hit;
+}
+
+/* The earliest of the words' first lines. */
+static struct span find_earliest(struct span text, const char *const *words, size_t n_words) {
+        struct span earliest = {};
+
+        for (size_t i = 0; i < n_words; i++) {
+                struct span hit = find_first(text, words[i]);
+                if (hit.p && (!earliest.p || hit.p < earliest.p))
+                        earliest = hit;
+        }
+        return whole_line(text, earliest);
+}
+
+/* The decimal number right after `before` in the span, or −1. */
+static int number_after(struct span text, const char *before) {
+        const char *hit = text.p ? memmem(text.p, text.n, before, strlen(before)) : NULL;
+        int v = 0, digits = 0;
+
+        if (!hit)
+                return -1;
+        const char *end = text.p + text.n;
+        for (hit += strlen(before); hit < end && *hit == ' '; hit++)
+                ;
+        for (; hit < end && *hit >= '0' && *hit <= '9' && digits < 9; hit++, digits++)
+                v = v * 10 + (*hit - '0');
+        return digits > 0 ? v : -1;
+}
+
+/* "rank 3 on HOST: " in front: false where something else is there. */
+static bool split_rank(struct span *text, int *ret_rank, char host[EXIT_RECORD_HOST_MAX]) {
+        struct span rest = *text;
+        size_t n = 0;
+
+        if (rest.n < 9 || memcmp(rest.p, "rank ", 5) != 0)
+                return false;
+        int rank = number_after(rest, "rank ");
+        const char *on = memmem(rest.p, rest.n, " on ", 4), *end = rest.p + rest.n;
+        if (rank < 0 || !on || on > rest.p + 5 + 9)
+                return false;
+        for (on += 4; on + n < end && on[n] > ' ' && on[n] != ':' && n < EXIT_RECORD_HOST_MAX - 1; n++)
+                ;
+        if (n == 0 || on + n + 1 >= end || on[n] != ':' || on[n + 1] != ' ')
+                return false;
+        *ret_rank = rank;
+        (void) shim_clean_text(host, EXIT_RECORD_HOST_MAX, on, n);
+        *text = (struct span) { on + n + 2, (size_t) (end - (on + n + 2)) };
+        return true;
+}
+
+/* The text that the trainer ended with, without its prefix: the earliest line that names its rank, for others follow from it; else
+ * the last line of all. mpirun --tag-output may have put a tag in front. A line that says nothing is none. */
+static struct span trainer_message(struct span text) {
+        struct span hit = find_first(text, TRAINER_PREFIX "rank ");
+
+        if (!hit.p)
+                hit = find_last(text, TRAINER_PREFIX);
+        if (hit.n <= strlen(TRAINER_PREFIX))
+                return (struct span) {};
+        return (struct span) { hit.p + strlen(TRAINER_PREFIX), hit.n - strlen(TRAINER_PREFIX) };
+}
+
+static const char *signal_word(int number, char *buffer, size_t size) {
+        const char *name = sigabbrev_np(number);
+
+        (void) snprintf(buffer, size, name ? "%d (SIG%s)" : "%d", number, name ? name : "");
+        return buffer;
+}
+
+/* With the rank in front. */
+static void put_reason(const struct shim_verdict *v, char to[EXIT_RECORD_REASON_MAX], const char *text) {
+        char rank[32 + EXIT_RECORD_HOST_MAX] = "", line[EXIT_RECORD_REASON_MAX + sizeof(rank)];
+
+        if (v->first_rank >= 0)
+                (void) snprintf(rank, sizeof(rank), "rank %d%s%s: ", v->first_rank, v->host[0] ? " on " : "", v->host);
+        int n = snprintf(line, sizeof(line), "%s%s", rank, text);
+        (void) shim_clean_text(to, EXIT_RECORD_REASON_MAX, line, (size_t) n);
+}
+
+static void set_reason(struct shim_verdict *v, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void set_reason(struct shim_verdict *v, const char *format, ...) {
+        char text[EXIT_RECORD_REASON_MAX];
+        va_list ap;
+
+        va_start(ap, format);
+        (void) vsnprintf(text, sizeof(text), format, ap);
+        va_end(ap);
+        put_reason(v, v->reason, text);
+}
+
+/* What the job wrote is the owner's; `text` is what others read. */
+static void set_quoted(struct shim_verdict *v, struct span span, const char *text) {
+        char quoted[EXIT_RECORD_REASON_MAX], host[EXIT_RECORD_HOST_MAX];
+        int rank;
+
+        if (split_rank(&span, &rank, host)) {
+                v->first_rank = rank;
+                memcpy(v->host, host, sizeof(host));
+        }
+        put_reason(v, v->reason, text);
+        put_reason(v, v->private, shim_clean_text(quoted, sizeof(quoted), span.p, span.n));
+}
+
+/* ---- the verdict ---- */
+
+static void forget_rank(struct shim_verdict *v) {
+        v->first_rank = -1;
+        v->host[0] = '\0';
+}
+
+static bool from_outside(int number) {
+        return number == SIGKILL || number == SIGTERM || number == SIGINT || number == SIGHUP || number == SIGQUIT;
+}
+
+/* The word after "on node ". */
+static void read_node(struct span line, struct shim_verdict *v) {
+        static const char mark[] = " on node ";
+        const char *node = memmem(line.p, line.n, mark, strlen(mark)), *end = line.p + line.n;
+        size_t n = 0;
+
+        if (!node)
+                return;
+        for (node += strlen(mark); node + n < end && node[n] > ' ' && n < EXIT_RECORD_HOST_MAX - 1; n++)
+                ;
+        (void) shim_clean_text(v->host, sizeof(v->host), node, n);
+}
+
+/* What mpirun says about the first rank to fail. */
+static void read_mpirun(struct span text, struct shim_verdict *v) {
+        struct span noticed = find_last(text, "noticed that process rank ");
+        struct span name = find_last(text, "Process name: [[");
+
+        if (noticed.p) {
+                v->first_rank = number_after(noticed, "process rank ");
+                read_node(noticed, v);
+                int number = number_after(noticed, "exited on signal ");
+                if (number > 0) {
+                        v->signal = number;
+                        v->exit_code = -1;
+                }
+        } else if (name.p) {
+                struct span rest = { name.p, (size_t) (text.p + text.n - name.p) };
+                v->first_rank = number_after(name, "],");
+                int code = number_after(rest, "Exit code:");
+                if (code >= 0 && code < 256)
+                        v->exit_code = code;
+        }
+}
+
+/* "out of memory (limit 2.0 GiB)" */
+static const char *memory_words(const struct shim_evidence *evidence, char *buffer, size_t size) {
+        double mib = (double) evidence->memory_limit / (1 << 20);
+
+        if (evidence->memory_limit == 0)
+                (void) snprintf(buffer, size, "out of memory (no limit of the job: the host had no more)");
+        else
+                (void) snprintf(buffer, size, "out of memory (limit %.1f %s)", mib >= 1024 ? mib / 1024 : mib,
+                                mib >= 1024 ? "GiB" : "MiB");
+        return buffer;
+}
+
+static void judge_signal(const struct shim_evidence *evidence, struct shim_verdict *v) {
+        char word[96];
+
+        v->oom = v->signal == SIGKILL && evidence->oom_kills > 0;
+        v->exit_class = v->oom ? EXIT_CLASS_OOM : from_outside(v->signal) ? EXIT_CLASS_KILLED : EXIT_CLASS_SIGNAL;
+        if (v->oom)
+                set_reason(v, "killed by the kernel: %s", memory_words(evidence, word, sizeof(word)));
+        else
+                set_reason(v, "killed by signal %s", signal_word(v->signal, word, sizeof(word)));
+}
+
+/* Exit codes that mean something (contract C6). */
+static bool judge_code(const struct shim_evidence *evidence, struct span text, struct shim_verdict *v) {
+        static const struct {
+                int code;
+                enum exit_class exit_class;
+                const char *word;
+                bool reporters; /* of a program that reports progress alone */
+        } codes[] = {
+                { BERTD_EXIT_USAGE, EXIT_CLASS_USER_ERROR, "wrong usage", false },
+                { BERTD_EXIT_DATA, EXIT_CLASS_USER_ERROR, "wrong data", false },
+                { BERTD_EXIT_INPUT, EXIT_CLASS_USER_ERROR, "missing input", false },
+                { BERTD_EXIT_CONFIG, EXIT_CLASS_USER_ERROR, "wrong configuration", false },
+                { BERTD_EXIT_STOPPED, EXIT_CLASS_STOPPED, "stopped after a checkpoint", true },
+                { BERTD_EXIT_BAD_CHECKPOINT, EXIT_CLASS_BAD_CHECKPOINT, "the checkpoint cannot be used", true },
+                { BERTD_EXIT_NAN, EXIT_CLASS_NAN, "loss or gradient is not finite", true },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(codes); i++) {
+                struct span said = trainer_message(text);
+                if (codes[i].code != v->exit_code || (codes[i].reporters && !evidence->reports && !said.p))
+                        continue;
+                v->exit_class = codes[i].exit_class;
+                if (v->exit_class == EXIT_CLASS_STOPPED)
+                        forget_rank(v); /* all ranks agreed; mpirun names the first to exit */
+                char word[64];
+                (void) snprintf(word, sizeof(word), "%s (exit code %d)", codes[i].word, v->exit_code);
+                if (said.p && v->exit_class != EXIT_CLASS_STOPPED)
+                        set_quoted(v, said, word);
+                else
+                        set_reason(v, "%s", word);
+                return true;
+        }
+        return false;
+}
+
+static bool judge_disk_full(struct span text, struct shim_verdict *v) {
+        static const char *const words[] = { "No space left on device", "Disk quota exceeded",
+                                             "database or disk is full", "No inodes left on device" };
+
+        if (text.n > DISK_FULL_WINDOW)
+                text = (struct span) { text.p + text.n - DISK_FULL_WINDOW, DISK_FULL_WINDOW };
+        struct span line = find_earliest(text, words, ELEMENTSOF(words));
+        if (!line.p)
+                return false;
+        v->exit_class = EXIT_CLASS_DISK_FULL;
+        struct span said = trainer_message(line);
+        set_quoted(v, said.p ? said : line, "no space left on a disk, or a quota is used up");
+        return true;
+}
+
+/* Who wrote a line: "[1,3]<stderr>:" of mpirun --tag-output, "[rank3]:" of PyTorch. Its rank goes before the one that mpirun saw
+ * exit first. */
+static void note_line_rank(struct span line, struct shim_verdict *v) {
+        struct span tag = { line.p, MIN(line.n, (size_t) 24) };
+        int rank = memmem(tag.p, tag.n, "<std", 4) ? number_after(tag, ",") : number_after(tag, "[rank");
+
+        if (rank >= 0 && line.p[0] == '[')
+                v->first_rank = rank;
+}
+
+static bool judge_mpi(struct span text, struct shim_verdict *v) {
+        static const char *const words[] = { "NCCL error",      "NCCL WARN",         "ncclUnhandledCudaError",
+                                             "ncclSystemError", "ncclInternalError", "ncclRemoteError",
+                                             "CUDA error",      "cudaError",         "CUDA_ERROR_",
+                                             "CUBLAS_STATUS_" };
+        struct span aborted = find_last(text, "MPI_ABORT was invoked on rank ");
+        struct span fatal = find_first(text, "*** An error occurred in ");
+        struct span said = trainer_message(text);
+
+        v->exit_class = EXIT_CLASS_MPI;
+        struct span line = find_earliest(text, words, ELEMENTSOF(words));
+        if (line.p) {
+                struct span own = trainer_message(line);
+                note_line_rank(line, v);
+                set_quoted(v, own.p ? own : line, "an MPI, NCCL or CUDA error");
+                return true;
+        }
+        if (fatal.p) {
+                struct span rest = { fatal.p, (size_t) (text.p + text.n - fatal.p) };
+                struct span what = find_first(rest, "*** MPI_ERR_");
+                char call[128], code[128] = "";
+                struct span process = find_first(rest, "reported by process [");
+                v->first_rank = number_after(process, ",");
+                (void) shim_clean_text(call, sizeof(call), fatal.p + 25, fatal.n - 25);
+                if (what.p)
+                        (void) shim_clean_text(code, sizeof(code), what.p + 4, what.n - 4);
+                char what_failed[EXIT_RECORD_REASON_MAX];
+                int n = snprintf(what_failed, sizeof(what_failed), "MPI error in %s%s%s", call, code[0] ? ": " : "",
+                                 code);
+                set_quoted(v, (struct span) { what_failed, (size_t) n }, "an MPI error");
+                return true;
+        }
+        if (aborted.p) {
+                struct span rest = { aborted.p, (size_t) (text.p + text.n - aborted.p) };
+                v->first_rank = number_after(aborted, "on rank ");
+                char text_of_code[64];
+                (void) snprintf(text_of_code, sizeof(text_of_code), "MPI_Abort with code %d",
+                                number_after(rest, "errorcode "));
+                if (said.p)
+                        set_quoted(v, said, text_of_code);
+                else
+                        set_reason(v, "%s", text_of_code);
+                return true;
+        }
+        return false;
+}
+
+static bool judge_launch(struct span text, struct shim_verdict *v) {
+        struct span unable = find_last(text, "mpirun was unable to ");
+        struct span slots = find_last(text, "There are not enough slots available");
+        struct span executable = find_last(text, "Executable: ");
+
+        if (!unable.p && !slots.p)
+                return false;
+        v->exit_class = EXIT_CLASS_LAUNCH;
+        forget_rank(v);
+        if (slots.p) {
+                set_reason(v, "mpirun: not enough slots for the ranks");
+        } else if (executable.p) {
+                char text_of_it[EXIT_RECORD_REASON_MAX];
+                int n = snprintf(text_of_it, sizeof(text_of_it), "mpirun: could not execute %.*s",
+                                 (int) MIN(executable.n - 12, (size_t) 255), executable.p + 12);
+                set_quoted(v, (struct span) { text_of_it, (size_t) n }, "mpirun: could not execute the program");
+        } else {
+                set_quoted(v, unable, "mpirun was unable to start the ranks");
+        }
+        return true;
+}
+
+static void judge(const struct shim_evidence *evidence, struct span text, struct shim_verdict *v) {
+        read_mpirun(text, v);
+        if (v->first_rank >= 0 && !v->host[0])
+                (void) snprintf(v->host, sizeof(v->host), "%s", evidence->host);
+        if (v->signal == 0 && judge_launch(text, v))
+                return;
+        if (v->signal == 0 && v->exit_code > 128 && v->exit_code < 128 + NSIG && sigabbrev_np(v->exit_code - 128)) {
+                v->signal = v->exit_code - 128; /* a shell's or mpirun's way to pass a signal on */
+                v->exit_code = -1;
+        }
+        if (v->signal > 0) {
+                judge_signal(evidence, v);
+                return;
+        }
+        if (judge_code(evidence, text, v) || judge_disk_full(text, v) || judge_mpi(text, v))
+                return;
+        struct span said = trainer_message(text);
+        if (evidence->oom_kills > 0 && evidence->memory_limit > 0) {
+                char word[96];
+                v->exit_class = EXIT_CLASS_OOM;
+                v->oom = true;
+                set_reason(v, "exit code %d after the kernel killed a process: %s", v->exit_code,
+                           memory_words(evidence, word, sizeof(word)));
+                return;
+        }
+        v->exit_class = EXIT_CLASS_FAILED;
+        char code[32];
+        (void) snprintf(code, sizeof(code), "exit code %d", v->exit_code);
+        if (said.p)
+                set_quoted(v, said, code);
+        else
+                set_reason(v, "%s", code);
+}
+
+/* What a program writes last is why it ended, where nothing better is known. Not so of a signal from outside; and what mpirun, torchrun
+ * and Python's helper processes report comes after the program's words. */
+static void quote_last_line(struct span text, struct shim_verdict *v) {
+        static const bool speaks[EXIT_CLASS_MAX] = {
+                [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
+                [EXIT_CLASS_FAILED] = true,     [EXIT_CLASS_SIGNAL] = true,         [EXIT_CLASS_MPI] = true
+        };
+        static const char *const reports[] = { "Primary job  terminated ",
+                                               "mpirun noticed that process ",
+                                               "mpirun detected that one ",
+                                               "MPI_ABORT was invoked on rank ",
+                                               " closing signal SIG",
+                                               "failed (exitcode: ",
+                                               "resource_tracker: There appear to be " };
+        char line[SHIM_LINE_MAX + 1];
+        struct span launcher = find_earliest(text, reports, ELEMENTSOF(reports));
+
+        if (!speaks[v->exit_class] || v->private[0] || (v->exit_class == EXIT_CLASS_SIGNAL && v->first_rank >= 0))
+                return;
+        shim_last_line(text.p, launcher.p ? (size_t) (launcher.p - text.p) : text.n, line);
+        if (line[0])
+                (void) snprintf(v->private, sizeof(v->private), "%.300s: %s", v->reason, line);
+}
+
+static void prepend(char text[EXIT_RECORD_REASON_MAX], const char *words) {
+        char whole[2 * EXIT_RECORD_REASON_MAX];
+
+        int n = snprintf(whole, sizeof(whole), "%s%s", words, text);
+        (void) shim_clean_text(text, EXIT_RECORD_REASON_MAX, whole, (size_t) n);
+}
+
+void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *ret) {
+        struct span text = { evidence->tail, evidence->tail_size };
+        int status = evidence->wait_status;
+        struct shim_verdict v = {
+                .exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+                .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+                .first_rank = -1,
+        };
+
+        if (v.exit_code == 0) {
+                v.exit_class = EXIT_CLASS_FINISHED;
+                set_reason(&v, "finished");
+        } else if (v.signal > 0) {
+                judge_signal(evidence, &v); /* mpirun itself, or the command */
+        } else {
+                judge(evidence, text, &v);
+        }
+        quote_last_line(text, &v);
+        if (evidence->stop_asked && (v.exit_class == EXIT_CLASS_KILLED || v.exit_class == EXIT_CLASS_FAILED)) {
+                const char *words =
+                        evidence->reports ? "stopped on request without a checkpoint: " : "stopped on request: ";
+                v.exit_class = EXIT_CLASS_STOPPED;
+                forget_rank(&v);
+                prepend(v.reason, words);
+                if (v.private[0])
+                        prepend(v.private, words);
+        }
+        *ret = v;
+}
+
+/* ---- the record ---- */
+
+int exit_file_open(int dir_fd, struct error *error) {
+        cleanup_close int fd =
+                openat(dir_fd, "exit.json.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
+        const int code = errno;
+        if (fd < 0)
+                return error_set(error, code, "exit.json.tmp: %s", space_text_at(code, dir_fd));
+        int r = posix_fallocate(fd, 0, RECORD_BYTES_MAX);
+        if (r != 0)
+                return error_errno(error, r, "exit.json.tmp");
+        return steal_fd(&fd);
+}
+
+static void add_optional(json_t *object, const struct shim_record *record) {
+        const struct shim_verdict *v = &record->verdict;
+
+        /* Always: without it a reason is an older shim's, which may quote the job. */
+        (void) json_object_set_new(object, "private", json_string(v->private[0] ? v->private : v->reason));
+        if (v->more[0]) {
+                (void) json_object_set_new(object, "more", json_string(v->more));
+                (void) json_object_set_new(object, "more_private", json_string(v->more_private));
+        }
+        if (v->host[0])
+                (void) json_object_set_new(object, "host", json_string(v->host));
+        if (record->evidence)
+                (void) json_object_set_new(object, "evidence", json_string(record->evidence));
+        if (record->samples_last == 0)
+                return;
+        (void) json_object_set_new(object, "samples_first", json_integer((json_int_t) record->samples_first));
+        (void) json_object_set_new(object, "samples_last", json_integer((json_int_t) record->samples_last));
+}
+
+static void add_numbers(json_t *object, const char *key, const uint64_t *numbers, size_t n) {
+        json_t *array = n > 0 ? json_array() : NULL;
+
+        for (size_t i = 0; i < n; i++)
+                (void) json_array_append_new(array, json_integer((json_int_t) numbers[i]));
+        if (array)
+                (void) json_object_set_new(object, key, array);
+}
+
+char *shim_record_text(const struct shim_record *record) {
+        static const char *const class_names[] = EXIT_CLASS_NAMES;
+        const struct shim_verdict *v = &record->verdict;
+        json_t *object = json_pack("{s:i, s:I, s:i, s:s, s:i, s:i, s:b, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:s}",
+                                   "version", SHIM_RECORD_VERSION, "job", (json_int_t) record->job, "attempt",
+                                   (int) record->attempt, "nonce", record->nonce, "exit_code", v->exit_code, "signal",
+                                   v->signal, "oom", (int) v->oom, "stopped_by", record->stopped_by, "first_rank",
+                                   v->first_rank, "reason", v->reason, "class", class_names[v->exit_class], "step",
+                                   (json_int_t) record->step, "started", (json_int_t) record->started_usec, "ended",
+                                   (json_int_t) record->ended_usec, "boot_id", record->boot_id);
+        if (object)
+                add_optional(object, record);
+        if (object && record->news) {
+                add_numbers(object, "found", record->news->found, MIN(record->news->n_found, RECORD_FOUND_MAX));
+                add_numbers(object, "gone", record->news->gone, MIN(record->news->n_gone, RECORD_GONE_MAX));
+        }
+        char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+
+        json_decref(object);
+        return text;
+}
+
+int exit_file_commit(int dir_fd, int fd, const char *text, struct error *error) {
+        if (lseek(fd, 0, SEEK_SET) < 0)
+                return error_errno(error, errno, "exit.json");
+        int r = write_all(fd, text, strlen(text));
+        if (r < 0)
+                return error_errno(error, -r, "exit.json");
+        if (ftruncate(fd, (off_t) strlen(text)) < 0 || fsync(fd) < 0 ||
+            renameat(dir_fd, "exit.json.tmp", dir_fd, "exit.json") < 0 || fsync(dir_fd) < 0)
+                return error_errno(error, errno, "exit.json");
+        return 0;
+}

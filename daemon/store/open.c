@@ -1,0 +1,248 @@
+/*
+ * Role: opens state.db: where it lies, its version and migrations, its statements. Owns nothing once it is open.
+ * Invariant: a database that is newer, damaged or not ours is refused untouched.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/db.h"
+#include "common/file.h"
+#include "daemon/store/internal.h"
+
+#define WAL_PAGES_MAX 4000 /* 16 MB */
+#define WAL_PAGES_HEAVY 64 /* of one commit */
+#define BUSY_MSEC 5000 /* at the start alone: from then on nothing waits for a program that has it locked (settle.c) */
+
+static int refuse_network(const char *path, struct error *error) {
+        /* NFS, SMB, CIFS, AFS, 9p, Lustre, Ceph, GPFS: their locks do not hold what WAL needs. */
+        static const unsigned types[] = { 0x6969,     0x517b,     0xff534d42, 0xfe534d42, 0x5346414f,
+                                          0x01021997, 0x0bd00bd0, 0x00c36400, 0x47504653 };
+        struct statfs fs;
+        const char *slash = strrchr(path, '/');
+        cleanup_free char *folder = slash && slash != path ? strndup(path, (size_t) (slash - path)) : strdup("/");
+
+        if (!folder || statfs(folder, &fs) < 0)
+                return error_errno(error, folder ? errno : ENOMEM, "%s", path);
+        for (size_t i = 0; i < ELEMENTSOF(types); i++)
+                if ((unsigned) fs.f_type == types[i])
+                        return error_set(error, ENOTSUP, "%s: on a network file system; give a local --state-dir",
+                                         path);
+        return 0;
+}
+
+static int read_int(sqlite3 *db, const char *sql, int64_t *ret, struct error *error) {
+        cleanup_statement sqlite3_stmt *s = NULL;
+
+        int r = db_prepare(db, sql, &s, error);
+        if (r < 0)
+                return r;
+        if (sqlite3_step(s) != SQLITE_ROW)
+                return db_error(error, db, "SQLite");
+        *ret = sqlite3_column_int64(s, 0);
+        return 0;
+}
+
+static int refuse_empty(const char *path, struct error *error) {
+        return error_set(error, ENOENT,
+                         "%s: missing or empty, but jobs/ beside it holds jobs, which go on as they are; put the file "
+                         "back (see \"IF STATE.DB IS DAMAGED\" in bertd(8)), or move jobs/ away to begin anew",
+                         path);
+}
+
+/* What the reader is to do; nothing has been changed, and jobs that run are not touched. */
+static const char *advice(int r) {
+        switch (r) {
+        case -EBADMSG:
+                return "; nothing was changed and running jobs go on; see \"IF STATE.DB IS DAMAGED\" in bertd(8)";
+        case -EBUSY:
+                return "; another program has it open (fuser names it): end that one, then start bertd again";
+        case -EROFS:
+        case -EACCES:
+                return "; make the folder and the file writable for bertd, then start it again";
+        case -ENOSPC:
+                return "; make room, then start bertd again";
+        default:
+                return "";
+        }
+}
+
+static int advise(struct error *error, int r) {
+        size_t n = error ? strlen(error->text) : 0;
+
+        if (error)
+                (void) snprintf(error->text + n, sizeof(error->text) - n, "%s", advice(r));
+        return r;
+}
+
+static int write_copy(sqlite3 *db, const char *to, struct error *error) {
+        cleanup_statement sqlite3_stmt *s = NULL;
+
+        (void) unlink(to); /* of a try that was cut off */
+        int r = db_prepare(db, "VACUUM INTO ?", &s, error);
+        if (r < 0)
+                return r;
+        (void) sqlite3_bind_text(s, 1, to, -1, SQLITE_STATIC);
+        r = db_run(s, error);
+        if (r < 0)
+                return r;
+        cleanup_close int fd = open(to, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        return fd < 0 || fsync(fd) < 0 ? error_errno(error, errno, "%s", to) : 0;
+}
+
+/* The whole database as it is, beside it: an older bertd can be started on it again. */
+static int copy_before_migration(sqlite3 *db, const char *path, int64_t version, struct error *error) {
+        cleanup_free char *copy = format_string("%s.v%" PRIi64, path, version), *new = format_string("%s.new", path);
+
+        if (!copy || !new)
+                return error_errno(error, ENOMEM, "%s", path);
+        int r = write_copy(db, new, error);
+        if (r >= 0 && (rename(new, copy) < 0 || fsync_parent(copy) < 0))
+                r = error_errno(error, errno, "%s", copy);
+        if (r >= 0)
+                return 0;
+        (void) unlink(new);
+        return error_prefix(
+                error, "%s: written by an older bertd, and no copy of it can be made beside it (nothing was changed)",
+                path);
+}
+
+static int prepare_schema(sqlite3 *db, const char *path, bool may_create, struct error *error) {
+        int64_t version = 0;
+
+        int r = read_int(db, "PRAGMA user_version", &version, error);
+        if (r < 0)
+                return r;
+        if (version > STORE_VERSION)
+                return error_set(error, ENOTSUP,
+                                 "%s: written by a newer bertd (schema %" PRIi64 ", this one knows %d); "
+                                 "start that bertd again, or give another --state-dir",
+                                 path, version, STORE_VERSION);
+        if (version < 0)
+                return error_set(error, EBADMSG, "%s: schema %" PRIi64 " is none of bertd's", path, version);
+        if (version == 0 && !may_create)
+                return refuse_empty(path, error);
+        if (version == 0) {
+                r = db_exec(db, store_schema, error);
+                version = 1;
+        } else if (version < STORE_VERSION) {
+                r = copy_before_migration(db, path, version, error);
+        }
+        for (; r >= 0 && version < STORE_VERSION; version++)
+                r = db_exec(db, store_migrations[version - 1], error);
+        return r;
+}
+
+static int open_database(const char *path, bool may_create, sqlite3 **ret, struct error *error) {
+        cleanup_db sqlite3 *db = NULL;
+
+        int r = refuse_network(path, error);
+        if (r < 0)
+                return r;
+        if (!may_create && access(path, F_OK) < 0 && errno == ENOENT)
+                return refuse_empty(path, error);
+        if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW, NULL) !=
+            SQLITE_OK)
+                return db_error(error, db, path);
+        if (sqlite3_db_readonly(db, "main") > 0)
+                return error_set(error, EROFS, "%s: can be read only", path);
+        (void) sqlite3_busy_timeout(db, BUSY_MSEC);
+        (void) sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+        /* A submit logs some six pages, so the WAL is copied back every 650 submits: the others pay one fsync. */
+        r = db_exec(db,
+                    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-512;"
+                    "PRAGMA wal_autocheckpoint=0;",
+                    error);
+        if (r >= 0)
+                r = prepare_schema(db, path, may_create, error);
+        if (r < 0)
+                return r;
+        *ret = steal_pointer(&db);
+        return 0;
+}
+
+/* After each commit. One of many pages pays for its own copy back at once: sixteen such would hold the loop for a fifth of a second. */
+static int on_wal(void *userdata, sqlite3 *db, const char *name, int pages) {
+        struct store *store = userdata;
+        int before = store->wal_pages <= pages ? store->wal_pages : 0; /* fewer: the log has begun anew */
+
+        store->wal_pages = pages;
+        if (pages >= WAL_PAGES_MAX || pages - before >= WAL_PAGES_HEAVY)
+                (void) sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        return SQLITE_OK;
+}
+
+/* 1; 0: it has none yet. */
+static int read_instance(struct store *store, struct error *error) {
+        cleanup_statement sqlite3_stmt *s = NULL;
+
+        int r = db_prepare(store->db, "SELECT value FROM meta WHERE key='instance'", &s, error);
+        if (r < 0)
+                return r;
+        int code = sqlite3_step(s);
+        if (code != SQLITE_ROW)
+                return code == SQLITE_DONE ? 0 : db_error(error, store->db, "instance");
+        (void) snprintf(store->instance, sizeof(store->instance), "%s", (const char *) sqlite3_column_text(s, 0));
+        return 1;
+}
+
+/* Made once: a database that has one is opened without writing. */
+static int load_instance(struct store *store, struct error *error) {
+        int r = read_instance(store, error);
+        uint64_t id;
+
+        if (r != 0)
+                return MIN(r, 0);
+        if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+                return error_errno(error, errno, "random numbers");
+        cleanup_free char *sql = format_string("INSERT INTO meta VALUES('instance','%016" PRIx64 "')", id);
+        if (!sql)
+                return error_errno(error, ENOMEM, "instance");
+        r = db_exec(store->db, sql, error);
+        return r < 0 ? r : MIN(read_instance(store, error), 0);
+}
+
+int store_open(const char *path, bool may_create, void (*log)(const char *text), struct store **ret,
+               struct error *error) {
+        struct store *store = calloc(1, sizeof(*store));
+        if (!store)
+                return error_errno(error, ENOMEM, "%s", path);
+
+        store->log = log;
+        /* Pages are allocated one by one: in bulk, each commit maps, fills and unmaps 88 KiB for a few. */
+        (void) sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
+        int r = open_database(path, may_create, &store->db, error);
+        /* Anew: making or migrating a schema leaves memory in pieces, between which nothing is to stay. */
+        if (r >= 0 && sqlite3_close(steal_pointer(&store->db)) == SQLITE_OK)
+                r = open_database(path, true, &store->db, error);
+        if (r >= 0)
+                (void) sqlite3_wal_hook(store->db, on_wal, store);
+        for (size_t i = 0; r >= 0 && i < STATEMENT_MAX; i++)
+                r = db_prepare(store->db, store_statements[i], &store->statements[i], error);
+        if (r >= 0)
+                r = load_instance(store, error);
+        if (r >= 0)
+                r = store_read_open(store, error);
+        if (r >= 0)
+                r = store_read_counts(store, error);
+        if (r >= 0)
+                r = store_read_owed(store, error);
+        if (r < 0) {
+                store_free(store);
+                if (error && strncmp(error->text, path, strlen(path)) != 0)
+                        (void) error_prefix(error, "%s", path);
+                return advise(error, r);
+        }
+        for (size_t i = STATEMENT_AT_START; i < STATEMENT_MAX; i++)
+                (void) sqlite3_finalize(steal_pointer(&store->statements[i]));
+        (void) sqlite3_db_release_memory(store->db); /* pages that were read */
+        (void) sqlite3_busy_timeout(store->db, 0);
+        *ret = store;
+        return 0;
+}

@@ -1,0 +1,231 @@
+/*
+ * Role: what state.db gives up so that no job and no number of jobs fills it: a job's attempts and events between the oldest and the
+ * newest, ended jobs beyond a number. Everything here is part of a flush's transaction. Folders go later: a row of `trash` is written
+ * in the same transaction, and deleted once the folder is gone, so that a death of bertd in between leaves nothing behind.
+ * Owns nothing. Invariants: the oldest and the newest rows of a job stay; one event row, after the oldest, says how many others there were.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/db.h"
+#include "daemon/rules/states.h"
+#include "daemon/store/internal.h"
+
+#define EXPIRE_MAX 32      /* ended jobs that one flush removes: the loop stands still meanwhile */
+#define TRASH_ROWS_MAX 256 /* with so many folders to be removed no further job is */
+
+static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) { (void) sqlite3_bind_int64(s, i, (sqlite3_int64) v); }
+
+/* Reads the first columns of the one row, all integers. 1; 0: no row. */
+static int read_row(sqlite3_stmt *s, uint64_t *columns, int n, struct error *error) {
+        int code = sqlite3_step(s), r = code == SQLITE_ROW;
+
+        if (code != SQLITE_ROW && code != SQLITE_DONE)
+                r = db_error(error, sqlite3_db_handle(s), "SQLite");
+        for (int i = 0; r > 0 && i < n; i++)
+                columns[i] = (uint64_t) sqlite3_column_int64(s, i);
+        (void) sqlite3_reset(s);
+        (void) sqlite3_clear_bindings(s);
+        return r;
+}
+
+/* Counts, and writes the row that says so: at `event`, or where it is, or as the newest. */
+static int note_dropped(struct store *store, uint64_t job, uint64_t events, uint64_t attempts, uint64_t event,
+                        uint64_t time, struct error *error) {
+        sqlite3_stmt *count = store->statements[STATEMENT_COUNT_DROPPED],
+                     *note = store->statements[STATEMENT_DROP_NOTE];
+
+        bind_u64(count, 1, job);
+        bind_u64(count, 2, events);
+        bind_u64(count, 3, attempts);
+        bind_u64(count, 4, event);
+        int r = db_run(count, error);
+        bind_u64(note, 1, job);
+        bind_u64(note, 2, time);
+        return r < 0 ? r : db_run(note, error);
+}
+
+/* The event after the oldest goes, and the row about such takes its place. */
+static int drop_event(struct store *store, uint64_t job, uint64_t note, struct error *error) {
+        sqlite3_stmt *find = store->statements[STATEMENT_DOOMED_EVENT], *drop = store->statements[STATEMENT_DROP_EVENT];
+        uint64_t doomed[2];
+
+        bind_u64(find, 1, job);
+        bind_u64(find, 2, note);
+        int r = read_row(find, doomed, 2, error);
+        if (r <= 0)
+                return r;
+        bind_u64(drop, 1, doomed[0]);
+        bind_u64(drop, 2, note);
+        r = db_run(drop, error);
+        return r < 0 ? r : note_dropped(store, job, 1, 0, doomed[0], doomed[1], error);
+}
+
+int store_count_event(struct store *store, uint64_t job, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_COUNT_EVENT];
+        uint64_t row[2]; /* how many there are, and which of them is the row about those that are not */
+
+        bind_u64(s, 1, job);
+        int r = read_row(s, row, 2, error);
+        if (r <= 0 || row[0] <= BERTD_EVENTS_HEAD + BERTD_EVENTS_TAIL)
+                return r;
+        return drop_event(store, job, row[1], error);
+}
+
+int store_add_trash(struct store *store, uint64_t job, uint64_t first, uint64_t last, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_TRASH];
+
+        bind_u64(s, 1, job);
+        bind_u64(s, 2, first);
+        bind_u64(s, 3, last);
+        store->trash++;
+        return db_run(s, error);
+}
+
+int store_drop_attempts(struct store *store, const struct job *job, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_DROP_ATTEMPTS];
+        uint64_t newest = job->attempt.number;
+
+        if (newest <= BERTD_ATTEMPTS_HEAD + BERTD_ATTEMPTS_TAIL)
+                return 0;
+        bind_u64(s, 1, job->id);
+        bind_u64(s, 2, newest);
+        int r = db_run(s, error);
+        uint64_t n = (uint64_t) sqlite3_changes(store->db), last = newest - BERTD_ATTEMPTS_TAIL;
+        if (r < 0 || n == 0)
+                return r;
+        r = store_add_trash(store, job->id, last - n + 1, last, error);
+        return r < 0 ? r : note_dropped(store, job->id, 0, n, 0, clock_realtime_usec(), error);
+}
+
+/* ---- ended jobs ---- */
+
+/* Of the jobs in memory, too: with this flush their ends are in the database, and what it removes is not. */
+static uint64_t count_surplus(const struct store *store) {
+        uint64_t n = 0;
+
+        for (int state = 0; state < JOB_STATE_MAX; state++)
+                n += store->ended[state];
+        n -= store->held;
+        if (n + store->n_jobs <= store->keep_ended)
+                return 0;
+        for (size_t i = 0; i < store->n_jobs; i++)
+                n += state_has_ended(store->jobs[i]->state) && !store->jobs[i]->holds_checkpoints;
+        for (size_t i = 0; i < store->n_removals; i++)
+                n -= !store->removals[i].held;
+        return n > store->keep_ended ? n - store->keep_ended : 0;
+}
+
+struct oldest {
+        uint64_t id;
+        int state;
+};
+
+/* At most `max` of the oldest; one that is still in memory is somebody's. */
+static int find_oldest(struct store *store, struct oldest *ret, size_t max, size_t *ret_n, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_OLDEST_ENDED];
+        int code = SQLITE_DONE;
+
+        *ret_n = 0;
+        bind_u64(s, 1, max);
+        while ((code = sqlite3_step(s)) == SQLITE_ROW) {
+                uint64_t id = (uint64_t) sqlite3_column_int64(s, 0);
+                if (!store_find(store, id))
+                        ret[(*ret_n)++] =
+                                (struct oldest) { id, job_state_from_name((const char *) sqlite3_column_text(s, 1)) };
+        }
+        int r = code == SQLITE_DONE ? 0 : db_error(error, store->db, "jobs");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+int store_expire(struct store *store, struct error *error) {
+        struct oldest oldest[EXPIRE_MAX];
+        size_t n = 0;
+        uint64_t surplus = store->keep_ended > 0 && store->trash < TRASH_ROWS_MAX ? count_surplus(store) : 0;
+
+        int r = surplus > 0 ? find_oldest(store, oldest, MIN(surplus, (uint64_t) EXPIRE_MAX), &n, error) : 0;
+        for (size_t i = 0; r >= 0 && i < n; i++) {
+                sqlite3_stmt *s = store->statements[STATEMENT_REMOVE];
+                r = store_add_trash(store, oldest[i].id, 0, 0, error);
+                bind_u64(s, 1, oldest[i].id);
+                if (r >= 0)
+                        r = db_run(s, error);
+                store->expired[oldest[i].state]++;
+        }
+        return r;
+}
+
+void store_keep_ended(struct store *store, uint64_t keep) {
+        store->keep_ended = keep;
+        if (count_surplus(store) > 0)
+                store->dirty = true;
+}
+
+uint64_t store_held(const struct store *store) {
+        uint64_t n = store->held;
+
+        for (size_t i = 0; i < store->n_jobs; i++)
+                n += store->jobs[i]->holds_checkpoints;
+        return n;
+}
+
+/* ---- folders ---- */
+
+bool store_has_trash(const struct store *store) { return store->trash > 0; }
+
+int store_trash(struct store *store, const uid_t *busy, size_t n_busy,
+                int (*row)(void *userdata, const struct trash_row *trash), void *userdata, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_TRASH_NEXT];
+        int r = 0, code = SQLITE_DONE;
+
+        for (size_t i = 0; i < n_busy && i < TRASH_BUSY_MAX; i++)
+                bind_u64(s, (int) i + 1, busy[i]);
+        for (size_t i = n_busy; i < TRASH_BUSY_MAX; i++)
+                (void) sqlite3_bind_int64(s, (int) i + 1, -1);
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                struct trash_row trash = {
+                        .id = (uint64_t) sqlite3_column_int64(s, 0),
+                        .job = (uint64_t) sqlite3_column_int64(s, 1),
+                        .first = (uint32_t) sqlite3_column_int64(s, 2),
+                        .last = (uint32_t) sqlite3_column_int64(s, 3),
+                        .uid = (uid_t) sqlite3_column_int64(s, 4),
+                        .gid = (gid_t) sqlite3_column_int64(s, 5),
+                        .user = (const char *) sqlite3_column_text(s, 6),
+                };
+                r = row(userdata, &trash);
+        }
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "trash");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+int store_trash_done(struct store *store, uint64_t id, uint32_t next) {
+        struct gone *grown = realloc(store->gone, (store->n_gone + 1) * sizeof(*grown));
+
+        if (!grown)
+                return -ENOMEM;
+        store->gone = grown;
+        store->gone[store->n_gone++] = (struct gone) { id, next };
+        store->dirty = true;
+        return 0;
+}
+
+int store_forget_trash(struct store *store, struct error *error) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < store->n_gone; i++) {
+                const struct gone *gone = &store->gone[i];
+                sqlite3_stmt *s = store->statements[gone->next > 0 ? STATEMENT_TRASH_LESS : STATEMENT_TRASH_DONE];
+                bind_u64(s, 1, gone->id);
+                if (gone->next > 0)
+                        bind_u64(s, 2, gone->next);
+                r = db_run(s, error);
+                store->trash -= gone->next == 0;
+        }
+        return r;
+}

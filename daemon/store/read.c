@@ -1,0 +1,552 @@
+/*
+ * Role: rows of state.db become structs. Owns nothing: jobs go to the store, to the caller, or are freed.
+ * Invariants: a row that an administrator or a bug has damaged is left out, never used; each statement is reset before the return.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/db.h"
+#include "common/file.h"
+#include "daemon/rules/states.h"
+#include "daemon/store/internal.h"
+
+#define UNCOUNTED UINT32_MAX /* policy_counters.costing */
+#define ATTEMPTS_MAX 65      /* read of an open job: what is counted of an older bertd's, and the open one */
+
+static char *column_string(sqlite3_stmt *s, int i) {
+        const char *text = (const char *) sqlite3_column_text(s, i);
+        return text ? strdup(text) : NULL;
+}
+
+/* SQLite keeps NaN as NULL. */
+static double column_double(sqlite3_stmt *s, int i) {
+        return sqlite3_column_type(s, i) == SQLITE_NULL ? NAN : sqlite3_column_double(s, i);
+}
+
+/* A row that an administrator or a bug has damaged is told from a good one before it is used. */
+static bool job_is_sane(const struct job *job) {
+        return job->name && job->user && job->cwd && (unsigned) job->kind < JOB_KIND_MAX &&
+               (unsigned) job->state < JOB_STATE_MAX && (unsigned) job->wish < WISH_MAX &&
+               (unsigned) job->launcher < LAUNCHER_MAX && (unsigned) job->on_nan < ON_NAN_MAX &&
+               (unsigned) job->ends_with < ENDS_WITH_MAX && (unsigned) job->exit_owed < EXIT_OWED_MAX &&
+               job->exit_class < EXIT_CLASS_MAX && job->ranks >= 1 && job->threads >= 1;
+}
+
+static struct job *read_job(sqlite3_stmt *s) {
+        int i = 0;
+        struct job *job = calloc(1, sizeof(*job));
+        if (!job)
+                return NULL;
+
+        job->id = (uint64_t) sqlite3_column_int64(s, i++);
+        job->uid = (uid_t) sqlite3_column_int64(s, i++);
+        job->gid = (gid_t) sqlite3_column_int64(s, i++);
+        job->kind = (enum job_kind) job_kind_from_name(
+                sqlite3_column_text(s, i) ? (const char *) sqlite3_column_text(s, i) : "");
+        i++;
+        job->state = (enum job_state) job_state_from_name(
+                sqlite3_column_text(s, i) ? (const char *) sqlite3_column_text(s, i) : "");
+        i++;
+        job->wish = (enum stop_wish) sqlite3_column_int(s, i++);
+        job->launcher = (enum launcher_kind) sqlite3_column_int(s, i++);
+        job->priority = sqlite3_column_int(s, i++);
+        job->ranks = (uint32_t) sqlite3_column_int64(s, i++);
+        job->threads = (uint32_t) sqlite3_column_int64(s, i++);
+        job->gpus = (uint32_t) sqlite3_column_int64(s, i++);
+        job->max_without_progress = (uint32_t) sqlite3_column_int64(s, i++);
+        job->backoff_min_sec = (uint32_t) sqlite3_column_int64(s, i++);
+        job->backoff_max_sec = (uint32_t) sqlite3_column_int64(s, i++);
+        job->grace_sec = (uint32_t) sqlite3_column_int64(s, i++);
+        job->keep = (uint32_t) sqlite3_column_int64(s, i++);
+        job->keep_every = (uint64_t) sqlite3_column_int64(s, i++);
+        job->umask = (uint32_t) sqlite3_column_int64(s, i++);
+        job->name = column_string(s, i++);
+        job->user = text_shared((const char *) sqlite3_column_text(s, i++));
+        job->cwd = text_shared((const char *) sqlite3_column_text(s, i++));
+        job->run_dir = column_string(s, i++);
+        job->on_exit = column_string(s, i++);
+        job_set_text(&job->reason, (const char *) sqlite3_column_text(s, i++));
+        job->submitted = (uint64_t) sqlite3_column_int64(s, i++);
+        job->started = (uint64_t) sqlite3_column_int64(s, i++);
+        job->ended = (uint64_t) sqlite3_column_int64(s, i++);
+        job->not_before = (uint64_t) sqlite3_column_int64(s, i++);
+        job->step = (uint64_t) sqlite3_column_int64(s, i++);
+        job->steps = (uint64_t) sqlite3_column_int64(s, i++);
+        job->loss = column_double(s, i++);
+        job->rate = column_double(s, i++);
+        job->exit_code = sqlite3_column_int(s, i++);
+        job->exit_class = sqlite3_column_int(s, i++);
+        job->resume_from = (uint64_t) sqlite3_column_int64(s, i++);
+        job->resume_abandon = sqlite3_column_int(s, i++) != 0;
+        job->history_from = (uint32_t) sqlite3_column_int64(s, i++);
+        job->memory = (uint64_t) sqlite3_column_int64(s, i++);
+        job->cpus = sqlite3_column_double(s, i++);
+        job->hang_sec = sqlite3_column_int(s, i++);
+        job->start_sec = sqlite3_column_int(s, i++);
+        job->on_nan = (enum on_nan) sqlite3_column_int(s, i++);
+        job->log_max_size = (uint64_t) sqlite3_column_int64(s, i++);
+        job->log_keep = (uint32_t) sqlite3_column_int64(s, i++);
+        job->lost_steps = (uint64_t) sqlite3_column_int64(s, i++);
+        job->run_steps = (uint64_t) sqlite3_column_int64(s, i++);
+        job->run_usec = (uint64_t) sqlite3_column_int64(s, i++);
+        job->active_usec = (uint64_t) sqlite3_column_int64(s, i++);
+        job->since_usec = (uint64_t) sqlite3_column_int64(s, i++);
+        job->checkpoint_stall = column_double(s, i++);
+        job->checkpoint_write = column_double(s, i++);
+        int64_t deaths = sqlite3_column_int64(s, i++);
+        job->deaths.costing = deaths < 0 ? UNCOUNTED : (uint32_t) deaths;
+        job->deaths.free = (uint32_t) sqlite3_column_int64(s, i++);
+        job_set_lost(job, (const char *) sqlite3_column_text(s, i++));
+        job->holds_checkpoints = sqlite3_column_int(s, i++) != 0;
+        job_set_text(&job->private, (const char *) sqlite3_column_text(s, i++));
+        job->ends_with = (enum ends_with) sqlite3_column_int(s, i++);
+        job->exit_owed = (enum exit_owed) sqlite3_column_int(s, i++);
+        job->nice = sqlite3_column_int(s, i++);
+        attempt_clear(&job->attempt);
+        return job;
+}
+
+static void log_bad_row(const struct store *store, const char *what, uint64_t id) {
+        cleanup_free char *text = format_string("state.db: %s %" PRIu64 " cannot be used and is left out", what, id);
+        if (text && store->log)
+                store->log(text);
+}
+
+static void read_text(sqlite3_stmt *s, int i, char *buffer, size_t size) {
+        const char *text = (const char *) sqlite3_column_text(s, i);
+        (void) snprintf(buffer, size, "%s", text ? text : "");
+}
+
+static void read_attempt(sqlite3_stmt *s, struct attempt *attempt) {
+        int i = 1;
+
+        attempt_clear(attempt);
+        attempt->number = (uint32_t) sqlite3_column_int64(s, i++);
+        attempt->open = sqlite3_column_int(s, i++) != 0;
+        read_text(s, i++, attempt->nonce, sizeof(attempt->nonce));
+        read_text(s, i++, attempt->boot_id, sizeof(attempt->boot_id));
+        attempt->pid = (pid_t) sqlite3_column_int(s, i++);
+        attempt->pid_start = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->gpu_mask = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->started = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->ended = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->resumed = sqlite3_column_int(s, i++) != 0;
+        attempt->first_step = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->step = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->checkpoint_step = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->exit_code = sqlite3_column_int(s, i++);
+        attempt->signal = sqlite3_column_int(s, i++);
+        attempt->exit_class = sqlite3_column_int(s, i++);
+        job_set_text(&attempt->reason, (const char *) sqlite3_column_text(s, i++));
+        attempt->samples_first = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->samples_last = (uint64_t) sqlite3_column_int64(s, i++);
+        attempt->rank = sqlite3_column_int(s, i++);
+        job_set_text(&attempt->host, (const char *) sqlite3_column_text(s, i++));
+        job_set_text(&attempt->evidence, (const char *) sqlite3_column_text(s, i++));
+        job_set_text(&attempt->gpus, (const char *) sqlite3_column_text(s, i++));
+        job_set_text(&attempt->private, (const char *) sqlite3_column_text(s, i++));
+}
+
+/* `counted` is what a job needs that an older bertd has kept, which had no counters of its own. */
+static int note_death(struct job *job, struct policy_counters *counted) {
+        const struct attempt *a = &job->attempt;
+
+        if (a->open || a->number <= job->history_from || state_has_ended(job->state) || a->exit_class < 0 ||
+            a->exit_class >= EXIT_CLASS_MAX)
+                return 0;
+        struct policy_death death = job_death(a);
+        int r = job_history_add(job, &death);
+        if (r >= 0)
+                policy_count(counted, job->history, job->n_history);
+        return r;
+}
+
+/* All rows of one job by `statement`, which ends with the newest attempt; deaths go to the history. */
+static int read_attempts(struct store *store, struct job *job, int statement, struct error *error) {
+        sqlite3_stmt *s = store->statements[statement];
+        struct policy_counters counted = {};
+        int r = 0, code = SQLITE_DONE;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
+        (void) sqlite3_bind_int64(s, 2, ATTEMPTS_MAX);
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                job_push_attempt(job);
+                read_attempt(s, &job->attempt);
+                if (note_death(job, &counted) < 0)
+                        r = error_errno(error, ENOMEM, "attempts");
+        }
+        if (r >= 0 && job->deaths.costing == UNCOUNTED)
+                job->deaths = counted;
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "attempts");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+static int read_checkpoints(struct store *store, struct job *job, int statement, struct error *error) {
+        sqlite3_stmt *s = store->statements[statement];
+        int r = 0, code = SQLITE_DONE;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                struct checkpoint row = {
+                        .step = (uint64_t) sqlite3_column_int64(s, 1),
+                        .size = (uint64_t) sqlite3_column_int64(s, 2),
+                        .created = (uint64_t) sqlite3_column_int64(s, 3),
+                        .state = (enum checkpoint_state) sqlite3_column_int(s, 4),
+                        .attempt = (uint32_t) sqlite3_column_int64(s, 5),
+                        .restored = (uint32_t) sqlite3_column_int64(s, 6),
+                        .path = (char *) sqlite3_column_text(s, 7),
+                };
+                if (!row.path || (unsigned) row.state >= CHECKPOINT_STATE_MAX)
+                        log_bad_row(store, "a checkpoint of job", job->id);
+                else if (job_checkpoint_add(job, &row) == -ENOMEM)
+                        r = error_errno(error, ENOMEM, "checkpoints");
+        }
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "checkpoints");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+/* The job of the statement's row, without attempts and ledger. A row that cannot be used gives −EBADMSG and a line in the log. */
+static int read_row(const struct store *store, sqlite3_stmt *s, struct job **ret, struct error *error) {
+        struct job *job = read_job(s);
+
+        if (!job)
+                return error_errno(error, ENOMEM, "jobs");
+        if (job_is_sane(job)) {
+                *ret = job;
+                return 0;
+        }
+        log_bad_row(store, "job", job->id);
+        int r = error_set(error, EBADMSG, "state.db: job %" PRIu64 " cannot be used", job->id);
+        job_free(job);
+        return r;
+}
+
+/* What is in memory of a job that has ended. */
+static int read_newest(struct store *store, struct job *job, struct error *error) {
+        int r = read_attempts(store, job, STATEMENT_LOAD_NEWEST_ATTEMPT, error);
+
+        return r < 0 ? r : read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
+}
+
+/* ---- at the start ---- */
+
+/* `keep`: reads the rest of a job that goes into memory, and puts it there. */
+static int read_jobs(struct store *store, unsigned statement,
+                     int (*keep)(struct store *store, struct job *job, struct error *error), struct error *error) {
+        sqlite3_stmt *s = store->statements[statement];
+        int r = 0, code = SQLITE_DONE;
+
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                struct job *job = NULL;
+                r = read_row(store, s, &job, error);
+                if (r == -EBADMSG)
+                        r = 0;
+                else if (r >= 0 && (r = keep(store, job, error)) < 0)
+                        job_free(job);
+        }
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "jobs");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+static int keep_open(struct store *store, struct job *job, struct error *error) {
+        int r = read_attempts(store, job, STATEMENT_LOAD_ATTEMPTS, error);
+
+        if (r >= 0)
+                r = read_checkpoints(store, job, STATEMENT_LOAD_NEWEST_CHECKPOINT, error);
+        return r >= 0 && store_keep(store, job) < 0 ? error_errno(error, ENOMEM, "jobs") : r;
+}
+
+static int keep_owed(struct store *store, struct job *job, struct error *error) {
+        int r = read_newest(store, job, error);
+
+        return r >= 0 && store_adopt(store, job) < 0 ? error_errno(error, ENOMEM, "jobs") : r;
+}
+
+int store_read_open(struct store *store, struct error *error) {
+        return read_jobs(store, STATEMENT_LOAD_OPEN, keep_open, error);
+}
+
+int store_read_owed(struct store *store, struct error *error) {
+        return read_jobs(store, STATEMENT_LOAD_OWED, keep_owed, error);
+}
+
+int store_read_counts(struct store *store, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_COUNT_ENDED];
+        int code;
+
+        while ((code = sqlite3_step(s)) == SQLITE_ROW) {
+                int state = job_state_from_name((const char *) sqlite3_column_text(s, 0));
+                store->ended[state] = (uint64_t) sqlite3_column_int64(s, 1);
+                store->held += (uint64_t) sqlite3_column_int64(s, 2);
+        }
+        int r = code == SQLITE_DONE ? 0 : db_error(error, store->db, "jobs");
+        (void) sqlite3_reset(s);
+        s = store->statements[STATEMENT_COUNT_TRASH];
+        if (r >= 0 && sqlite3_step(s) != SQLITE_ROW)
+                r = db_error(error, store->db, "trash");
+        store->trash = (uint64_t) sqlite3_column_int64(s, 0);
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+/* ---- ended jobs ---- */
+
+int store_load(struct store *store, uint64_t id, struct job **ret, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_JOB];
+        struct job *job = NULL;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) MIN(id, (uint64_t) INT64_MAX));
+        int code = sqlite3_step(s), r;
+        if (code == SQLITE_ROW)
+                r = read_row(store, s, &job, error);
+        else
+                r = code == SQLITE_DONE ? -ENOENT : db_error(error, store->db, "state.db");
+        (void) sqlite3_reset(s);
+        if (r >= 0)
+                r = read_newest(store, job, error);
+        if (r < 0) {
+                job_free(job);
+                return r;
+        }
+        *ret = job;
+        return 0;
+}
+
+int store_find_name(struct store *store, const char *name, uid_t uid, uint64_t *ret_id, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_FIND_NAME];
+
+        (void) sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
+        (void) sqlite3_bind_int64(s, 2, uid);
+        int r = sqlite3_step(s) == SQLITE_ROW ? 0 : db_error(error, store->db, "state.db");
+        *ret_id = r < 0 ? 0 : (uint64_t) sqlite3_column_int64(s, 0);
+        (void) sqlite3_reset(s);
+        (void) sqlite3_clear_bindings(s);
+        return r;
+}
+
+/* What is in memory is newer than its row. */
+int store_load_ledger(struct store *store, struct job *job, struct error *error) {
+        struct job rows = { .id = job->id };
+
+        if (job->ledger_whole)
+                return 0;
+        int r = read_checkpoints(store, &rows, STATEMENT_LOAD_CHECKPOINTS, error);
+        for (size_t i = 0; r >= 0 && i < job->n_ledger; i++)
+                if (job_checkpoint_add(&rows, &job->ledger[i]) == -ENOMEM)
+                        r = error_errno(error, ENOMEM, "checkpoints");
+        struct job *unused = r < 0 ? &rows : job;
+        for (size_t i = 0; i < unused->n_ledger; i++)
+                free(unused->ledger[i].path);
+        free(unused->ledger);
+        if (r < 0)
+                return r;
+        job->ledger = rows.ledger;
+        job->n_ledger = rows.n_ledger;
+        job->ledger_whole = true;
+        return 0;
+}
+
+static int page_row(struct store *store, sqlite3_stmt *s, int (*row)(void *userdata, const struct job *job),
+                    void *userdata, struct error *error) {
+        struct job *job = store_find(store, (uint64_t) sqlite3_column_int64(s, 0));
+
+        if (job)
+                return row(userdata, job);
+        int r = read_row(store, s, &job, error);
+        if (r < 0)
+                return r == -EBADMSG ? 0 : r;
+        r = read_newest(store, job, error);
+        if (r >= 0)
+                r = row(userdata, job);
+        job_free(job);
+        return r;
+}
+
+static int page_open(const struct store *store, uint64_t first, uint32_t max,
+                     int (*row)(void *userdata, const struct job *job), void *userdata) {
+        int r = 0;
+
+        for (size_t i = store->n_jobs; r == 0 && i-- > 0 && max > 0;) {
+                const struct job *job = store->jobs[i];
+                if (job->id >= first || state_has_ended(job->state))
+                        continue;
+                r = row(userdata, job);
+                max--;
+        }
+        return r;
+}
+
+int store_page(struct store *store, uint64_t first, uint32_t max, bool open,
+               int (*row)(void *userdata, const struct job *job), void *userdata, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_PAGE];
+        int r = 0, code = SQLITE_DONE;
+
+        if (first == 0 || first > INT64_MAX)
+                first = INT64_MAX;
+        if (open)
+                return page_open(store, first, max, row, userdata);
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) first);
+        (void) sqlite3_bind_int64(s, 2, max);
+        while (r == 0 && (code = sqlite3_step(s)) == SQLITE_ROW)
+                r = page_row(store, s, row, userdata, error);
+        if (r == 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "state.db");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+int store_starts(struct store *store, const struct job *job, uint64_t after, uint64_t until, uint32_t *ret_n,
+                 uint64_t *ret_oldest, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_STARTS];
+        int r = 0;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
+        (void) sqlite3_bind_int64(s, 2, job->history_from);
+        (void) sqlite3_bind_int64(s, 3, POLICY_STARTS_MAX);
+        (void) sqlite3_bind_int64(s, 4, (sqlite3_int64) after);
+        (void) sqlite3_bind_int64(s, 5, (sqlite3_int64) until);
+        if (sqlite3_step(s) != SQLITE_ROW) {
+                r = db_error(error, store->db, "attempts");
+        } else {
+                *ret_n = (uint32_t) sqlite3_column_int64(s, 0);
+                *ret_oldest = (uint64_t) sqlite3_column_int64(s, 1);
+        }
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+int store_has_run(struct store *store, const struct job *job, bool *ret, struct error *error) {
+        const int numbers[] = { EXIT_CLASS_STOPPED, EXIT_CLASS_LAUNCH,       EXIT_CLASS_USER_ERROR,
+                                EXIT_CLASS_MISSING, job->attempt.exit_class, job->attempt.exit_code };
+        sqlite3_stmt *s = store->statements[STATEMENT_HAS_RUN];
+        int r = 0;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
+        (void) sqlite3_bind_int64(s, 2, job->attempt.number);
+        for (int i = 0; i < (int) ELEMENTSOF(numbers); i++)
+                (void) sqlite3_bind_int(s, 3 + i, numbers[i]);
+        if (sqlite3_step(s) == SQLITE_ROW)
+                *ret = sqlite3_column_int(s, 0) != 0;
+        else
+                r = db_error(error, store->db, "attempts");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+/* ---- inputs and events ---- */
+
+int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_INPUT];
+        int r = 0;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) (id));
+        if (sqlite3_step(s) != SQLITE_ROW)
+                r = error_set(error, EIO, "state.db: job %" PRIu64 " has no spec", id);
+        else if (!(*ret = column_string(s, 0)))
+                r = error_errno(error, ENOMEM, "spec");
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+static int copy_command(sqlite3_stmt *s, char **ret, size_t *ret_size, struct error *error) {
+        size_t size = (size_t) sqlite3_column_bytes(s, 0);
+        const char *command = sqlite3_column_blob(s, 0);
+
+        *ret = NULL;
+        *ret_size = size;
+        if (size == 0)
+                return 0;
+        if (command[size - 1] != '\0')
+                return error_set(error, EBADMSG, "state.db: a damaged command");
+        *ret = malloc(size);
+        if (!*ret)
+                return error_errno(error, ENOMEM, "command");
+        memcpy(*ret, command, size);
+        return 0;
+}
+
+int store_load_command(struct store *store, uint64_t id, char **ret, size_t *ret_size, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_COMMAND];
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) id);
+        int r = sqlite3_step(s) == SQLITE_ROW
+                        ? copy_command(s, ret, ret_size, error)
+                        : error_set(error, EIO, "state.db: the command of job %" PRIu64 " cannot be read", id);
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+static int copy_inputs(sqlite3_stmt *s, struct job_inputs *ret, struct error *error) {
+        size_t size = (size_t) sqlite3_column_bytes(s, 1), limits = (size_t) sqlite3_column_bytes(s, 2);
+        const char *environment = sqlite3_column_blob(s, 1);
+        const void *rlimits = sqlite3_column_blob(s, 2);
+
+        *ret = (struct job_inputs) { .n_rlimits = (uint32_t) (limits / sizeof(ret->rlimits[0])) };
+        read_text(s, 3, ret->cpu_list, sizeof(ret->cpu_list));
+        read_text(s, 4, ret->scheduling, sizeof(ret->scheduling));
+        if ((size > 0 && environment[size - 1] != '\0') || ret->n_rlimits > JOB_RLIMITS_MAX)
+                return error_set(error, EBADMSG, "state.db: damaged inputs");
+        if (limits > 0)
+                memcpy(ret->rlimits, rlimits, ret->n_rlimits * sizeof(ret->rlimits[0]));
+        ret->environment = malloc(size + 1);
+        if (!ret->environment)
+                return error_errno(error, ENOMEM, "environment");
+        if (size > 0)
+                memcpy(ret->environment, environment, size);
+        ret->environment_size = size;
+        return 0;
+}
+
+int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_INPUT];
+        int r;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) (id));
+        if (sqlite3_step(s) != SQLITE_ROW)
+                r = error_set(error, EIO, "state.db: job %" PRIu64 " has no inputs", id);
+        else
+                r = copy_inputs(s, ret, error);
+        (void) sqlite3_reset(s);
+        return r;
+}
+
+int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max,
+                 int (*row)(void *userdata, const struct event_row *event), void *userdata, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_EVENTS];
+        int r = 0, code = SQLITE_DONE;
+
+        (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) (job));
+        (void) sqlite3_bind_int64(s, 2, (sqlite3_int64) (after > INT64_MAX ? INT64_MAX : after));
+        (void) sqlite3_bind_int64(s, 3, (sqlite3_int64) (max));
+        while (r == 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                struct event_row event = {
+                        .id = (uint64_t) sqlite3_column_int64(s, 0),
+                        .time = (uint64_t) sqlite3_column_int64(s, 1),
+                        .from = (const char *) sqlite3_column_text(s, 2),
+                        .to = (const char *) sqlite3_column_text(s, 3),
+                        .what = (const char *) sqlite3_column_text(s, 4),
+                        .reason = (const char *) sqlite3_column_text(s, 5),
+                        .exit_class = (const char *) sqlite3_column_text(s, 6),
+                        .step = (uint64_t) sqlite3_column_int64(s, 7),
+                        .lost = (uint64_t) sqlite3_column_int64(s, 8),
+                        .private = (const char *) sqlite3_column_text(s, 9),
+                };
+                if (!event.private)
+                        event.private = event.reason;
+                r = row(userdata, &event);
+        }
+        if (r == 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "events");
+        (void) sqlite3_reset(s);
+        return r;
+}

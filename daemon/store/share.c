@@ -1,0 +1,91 @@
+/*
+ * See store.h. Role: what a user's jobs in memory take, and whether there is room for more. Owns the store's list of usages.
+ * Invariant: job->texts is what the job was last counted as.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "bertd/limits.h"
+#include "daemon/store/internal.h"
+
+static struct usage *find_usage(const struct store *store, uid_t uid) {
+        for (size_t i = 0; i < store->n_usage; i++)
+                if (store->usage[i].uid == uid)
+                        return &store->usage[i];
+        return NULL;
+}
+
+static void count_texts(struct store *store, struct usage *usage, struct job *job) {
+        size_t texts = job_texts(job);
+
+        usage->texts += texts - job->texts;
+        store->texts += texts - job->texts;
+        job->texts = texts;
+}
+
+static bool is_full(const struct store *store, const struct usage *usage, size_t more) {
+        return (usage ? usage->texts : 0) + more > BERTD_TEXTS_OF_UID_MAX || store->texts + more > BERTD_TEXTS_MAX;
+}
+
+static void count_again(struct store *store, struct usage *usage, struct job *job) {
+        count_texts(store, usage, job);
+        if (!is_full(store, usage, 0))
+                return;
+        job_shrink(job);
+        count_texts(store, usage, job);
+}
+
+void store_count_again(struct store *store, struct job *job) { count_again(store, find_usage(store, job->uid), job); }
+
+int store_count_in(struct store *store, struct job *job) {
+        struct usage *usage = find_usage(store, job->uid);
+
+        if (!usage) {
+                struct usage *grown = realloc(store->usage, (store->n_usage + 1) * sizeof(*grown));
+                if (!grown)
+                        return -ENOMEM;
+                store->usage = grown;
+                usage = &grown[store->n_usage++];
+                *usage = (struct usage) { .uid = job->uid };
+        }
+        usage->jobs++;
+        count_again(store, usage, job);
+        return 0;
+}
+
+void store_count_out(struct store *store, const struct job *job) {
+        struct usage *usage = find_usage(store, job->uid);
+
+        usage->texts -= job->texts;
+        store->texts -= job->texts;
+        if (--usage->jobs == 0)
+                *usage = store->usage[--store->n_usage];
+}
+
+bool store_has_room(struct store *store, struct job *job, size_t size) {
+        struct usage *usage = find_usage(store, job->uid);
+
+        count_texts(store, usage, job); /* rows that no commit could write yet */
+        return !is_full(store, usage, size);
+}
+
+int store_check_share(const struct store *store, const struct job *job, struct error *error) {
+        const struct usage *usage = find_usage(store, job->uid);
+
+        if (usage && usage->jobs >= BERTD_JOBS_OF_UID_MAX)
+                return error_set(error, EDQUOT,
+                                 "you have %d jobs that have not ended, the most that a user may have; wait until some "
+                                 "have ended, or end some: bertctl cancel JOB",
+                                 BERTD_JOBS_OF_UID_MAX);
+        if (store->n_jobs >= BERTD_JOBS_MAX)
+                return error_set(error, EDQUOT,
+                                 "this host has %d jobs that have not ended, the most that bertd keeps; try again when "
+                                 "some have ended",
+                                 BERTD_JOBS_MAX);
+        if (is_full(store, usage, job_texts(job)))
+                return error_set(error, EDQUOT,
+                                 "the names and paths of jobs that have not ended have reached a bound (%u MiB a user, "
+                                 "%u MiB in all); use shorter paths, or try again when some have ended",
+                                 BERTD_TEXTS_OF_UID_MAX >> 20, BERTD_TEXTS_MAX >> 20);
+        return 0;
+}

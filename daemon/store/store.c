@@ -1,0 +1,689 @@
+/*
+ * See store.h. Role: the jobs in memory and the one writer of state.db; store_open.c opens it, store_read.c reads it. Owns the
+ * connection, its statements, the jobs in memory and the queue of event rows that are not yet durable.
+ * Invariants: jobs are sorted by id; a flush is one transaction and leaves either nothing marked or everything as it was;
+ * memory is never behind the database.
+ */
+#include "daemon/store/store.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/db.h"
+#include "common/file.h"
+#include "daemon/rules/states.h"
+#include "daemon/store/internal.h"
+
+#define HEAVY_BYTES (128u << 10)
+
+static void event_clear(struct pending_event *event) {
+        free(event->what);
+        free(event->reason);
+        free(event->private);
+}
+
+void store_free(struct store *store) {
+        if (!store)
+                return;
+        for (size_t i = 0; i < STATEMENT_MAX; i++)
+                (void) sqlite3_finalize(store->statements[i]);
+        (void) sqlite3_close(store->db);
+        for (size_t i = 0; i < store->n_jobs; i++)
+                job_free(store->jobs[i]);
+        for (size_t i = 0; i < store->n_events; i++)
+                event_clear(&store->events[i]);
+        free(store->events);
+        free(store->removals);
+        free(store->usage);
+        free(store->marked);
+        free(store->flushed);
+        free(store->gone);
+        free(store->jobs);
+        free(store);
+}
+
+const char *store_instance(const struct store *store) { return store->instance; }
+
+/* ---- memory ---- */
+
+size_t store_count(const struct store *store) { return store->n_jobs; }
+struct job *store_at(const struct store *store, size_t i) {
+        return store->jobs[i];
+}
+
+/* Index of the first job with an id >= the given one. */
+static size_t lower_bound(const struct store *store, uint64_t id) {
+        size_t low = 0, high = store->n_jobs;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+                if (store->jobs[middle]->id < id)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low;
+}
+
+struct job *store_find(const struct store *store, uint64_t id) {
+        size_t i = lower_bound(store, id);
+        return i < store->n_jobs && store->jobs[i]->id == id ? store->jobs[i] : NULL;
+}
+
+/* The lists of marks are as large as that of the jobs: to mark one cannot fail. */
+static int grow(struct store *store) {
+        struct job ***lists[] = { &store->jobs, &store->marked, &store->flushed };
+        size_t room = store->room ? store->room * 2 : 64;
+
+        for (size_t i = 0; i < ELEMENTSOF(lists); i++) {
+                struct job **grown = realloc(*lists[i], room * sizeof(struct job *));
+                if (!grown)
+                        return -ENOMEM;
+                *lists[i] = grown;
+        }
+        store->room = room;
+        return 0;
+}
+
+int store_keep(struct store *store, struct job *job) {
+        if ((store->n_jobs == store->room && grow(store) < 0) || store_count_in(store, job) < 0)
+                return -ENOMEM;
+        size_t i = lower_bound(store, job->id);
+        memmove(&store->jobs[i + 1], &store->jobs[i], (store->n_jobs++ - i) * sizeof(struct job *));
+        store->jobs[i] = job;
+        return 0;
+}
+
+int store_adopt(struct store *store, struct job *job) {
+        if (store_keep(store, job) < 0)
+                return -ENOMEM;
+        store->ended[job->state]--;
+        store->held -= job->holds_checkpoints;
+        return 0;
+}
+
+void store_release(struct store *store) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < store->n_jobs; i++) {
+                struct job *job = store->jobs[i];
+                if (!state_has_ended(job->state) || job->dirty || job->run || job->waiters ||
+                    job->exit_owed != EXIT_OWED_NONE) {
+                        store->jobs[kept++] = job;
+                        continue;
+                }
+                store->ended[job->state]++;
+                store_count_out(store, job);
+                store->held += job->holds_checkpoints;
+                job_free(job);
+        }
+        store->n_jobs = kept;
+}
+
+void store_counts(const struct store *store, uint64_t counts[JOB_STATE_MAX]) {
+        memcpy(counts, store->ended, sizeof(store->ended));
+        for (size_t i = 0; i < store->n_jobs; i++)
+                counts[store->jobs[i]->state]++;
+}
+
+/* ---- writing ---- */
+
+static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) { (void) sqlite3_bind_int64(s, i, (sqlite3_int64) v); }
+static void bind_text(sqlite3_stmt *s, int i, const char *text) {
+        (void) sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
+}
+static void bind_blob(sqlite3_stmt *s, int i, const void *data, size_t size) {
+        (void) sqlite3_bind_blob64(s, i, size ? data : "", size, SQLITE_STATIC);
+}
+/* SQLite stores NaN as NULL. */
+static void bind_double(sqlite3_stmt *s, int i, double v) { (void) sqlite3_bind_double(s, i, v); }
+
+/* The columns that change; the same order in STATEMENT_JOB_UPDATE. */
+static int write_job(struct store *store, const struct job *job, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_JOB_UPDATE];
+        int i = 1;
+
+        bind_u64(s, i++, job->id);
+        bind_text(s, i++, job_state_name(job->state));
+        bind_u64(s, i++, job->wish);
+        bind_u64(s, i++, job->ranks);
+        bind_text(s, i++, job->reason);
+        bind_u64(s, i++, job->started);
+        bind_u64(s, i++, job->ended);
+        bind_u64(s, i++, job->not_before);
+        bind_u64(s, i++, job->step);
+        bind_u64(s, i++, job->steps);
+        bind_double(s, i++, job->loss);
+        bind_double(s, i++, job->rate);
+        (void) sqlite3_bind_int(s, i++, job->exit_code);
+        (void) sqlite3_bind_int(s, i++, job->exit_class);
+        bind_u64(s, i++, job->resume_from);
+        bind_u64(s, i++, job->resume_abandon);
+        bind_u64(s, i++, job->history_from);
+        bind_u64(s, i++, job->lost_steps);
+        bind_u64(s, i++, job->run_steps);
+        bind_u64(s, i++, job->run_usec);
+        bind_u64(s, i++, job->active_usec);
+        bind_u64(s, i++, job->since_usec);
+        bind_double(s, i++, job->checkpoint_stall);
+        bind_double(s, i++, job->checkpoint_write);
+        bind_u64(s, i++, job->deaths.costing);
+        bind_u64(s, i++, job->deaths.free);
+        cleanup_free char *lost = job_lost_text(job);
+        bind_text(s, i++, lost ? lost : "");
+        bind_u64(s, i++, job->holds_checkpoints);
+        bind_text(s, i++, job->private);
+        bind_u64(s, i++, job->exit_owed);
+        return db_run(s, error);
+}
+
+static int write_attempt(struct store *store, const struct job *job, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_ATTEMPT];
+        const struct attempt *a = &job->attempt;
+        int i = 1;
+
+        bind_u64(s, i++, job->id);
+        bind_u64(s, i++, a->number);
+        bind_u64(s, i++, a->open);
+        bind_text(s, i++, a->nonce);
+        bind_text(s, i++, a->boot_id);
+        bind_u64(s, i++, (uint64_t) a->pid);
+        bind_u64(s, i++, a->pid_start);
+        bind_u64(s, i++, a->gpu_mask);
+        bind_u64(s, i++, a->started);
+        bind_u64(s, i++, a->ended);
+        bind_u64(s, i++, a->resumed);
+        bind_u64(s, i++, a->first_step);
+        bind_u64(s, i++, a->step);
+        bind_u64(s, i++, a->checkpoint_step);
+        (void) sqlite3_bind_int(s, i++, a->exit_code);
+        (void) sqlite3_bind_int(s, i++, a->signal);
+        (void) sqlite3_bind_int(s, i++, a->exit_class);
+        bind_text(s, i++, a->reason ? a->reason : "");
+        bind_u64(s, i++, a->samples_first);
+        bind_u64(s, i++, a->samples_last);
+        (void) sqlite3_bind_int(s, i++, a->rank);
+        bind_text(s, i++, a->host);
+        bind_text(s, i++, a->evidence);
+        bind_text(s, i++, a->gpus);
+        bind_text(s, i++, a->private);
+        int r = db_run(s, error);
+        return r < 0 ? r : store_drop_attempts(store, job, error);
+}
+
+static int write_checkpoints(struct store *store, const struct job *job, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_CHECKPOINT];
+        bool written = false;
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < job->n_ledger; i++) {
+                const struct checkpoint *c = &job->ledger[i];
+                if (!c->dirty)
+                        continue;
+                bind_u64(s, 1, job->id);
+                bind_u64(s, 2, c->step);
+                bind_u64(s, 3, c->size);
+                bind_u64(s, 4, c->created);
+                bind_u64(s, 5, c->state);
+                bind_u64(s, 6, c->attempt);
+                bind_u64(s, 7, c->restored);
+                bind_text(s, 8, c->path);
+                r = db_run(s, error);
+                written = true;
+        }
+        if (r < 0 || !written)
+                return r;
+        s = store->statements[STATEMENT_PRUNE_CHECKPOINTS];
+        bind_u64(s, 1, job->id);
+        bind_u64(s, 2, LEDGER_MAX - 1);
+        bind_u64(s, 3, LEDGER_DELETED_MAX - 1);
+        return db_run(s, error);
+}
+
+static int write_event(struct store *store, const struct pending_event *event, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_EVENT];
+
+        bind_u64(s, 1, event->job);
+        bind_u64(s, 2, event->time);
+        bind_text(s, 3, job_state_name(event->from));
+        bind_text(s, 4, job_state_name(event->to));
+        bind_text(s, 5, event->what ? event->what : "");
+        bind_text(s, 6, event->reason ? event->reason : "");
+        bind_text(s, 7, exit_class_name(event->exit_class));
+        bind_u64(s, 8, event->step);
+        bind_u64(s, 9, event->lost);
+        bind_text(s, 10, event->private);
+        int r = db_run(s, error);
+        return r < 0 ? r : store_count_event(store, event->job, error);
+}
+
+static int write_all_marked(struct store *store, struct error *error) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < store->n_marked; i++) {
+                const struct job *job = store->marked[i];
+                r = write_job(store, job, error);
+                if (r >= 0 && job->attempt_dirty && job->attempt.number > 0)
+                        r = write_attempt(store, job, error);
+                if (r >= 0)
+                        r = write_checkpoints(store, job, error);
+        }
+        for (size_t i = 0; r >= 0 && i < store->n_events; i++)
+                r = write_event(store, &store->events[i], error);
+        return r;
+}
+
+static void clear_marks(struct store *store) {
+        struct job **marked = store->marked;
+
+        for (size_t i = 0; i < store->n_marked; i++) {
+                struct job *job = marked[i];
+                job->dirty = job->attempt_dirty = false;
+                for (size_t j = 0; j < job->n_ledger; j++)
+                        job->ledger[j].dirty = false;
+                job_ledger_trim(job);
+                store_count_again(store, job);
+        }
+        for (size_t i = 0; i < store->n_events; i++)
+                event_clear(&store->events[i]);
+        store->marked = store->flushed;
+        store->flushed = marked;
+        store->n_flushed = store->n_marked;
+        store->n_marked = store->n_events = store->n_gone = 0;
+        for (int state = 0; state < JOB_STATE_MAX; state++)
+                store->ended[state] -= store->expired[state];
+        store->dirty = false;
+}
+
+/* SQLite goes on with files that somebody has removed: what is committed to them ends with us. */
+static int refuse_removed(const struct store *store, struct error *error) {
+        const char *path = sqlite3_db_filename(store->db, "main"), *wal = sqlite3_filename_wal(path);
+        int moved = 0;
+
+        (void) sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+        if (!moved && (access(wal, F_OK) == 0 || errno != ENOENT))
+                return 0;
+        return error_set(error, ENOENT, "%s while bertd runs; see \"IF STATE.DB IS DAMAGED\" in bertd(8)",
+                         moved ? "removed or replaced" : "state.db-wal was removed");
+}
+
+static int lock(const struct store *store, struct error *error) {
+        int code = sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+
+        if ((code & 0xff) == SQLITE_BUSY)
+                return error_set(error, EBUSY, "another program keeps it locked (`fuser %s` names it)",
+                                 sqlite3_db_filename(store->db, "main"));
+        return code == SQLITE_OK ? 0 : db_error(error, store->db, "SQLite");
+}
+
+static int begin(struct store *store, struct error *error) {
+        if (store->begun)
+                return 0;
+        int r = refuse_removed(store, error);
+        if (r >= 0)
+                r = lock(store, error);
+        store->begun = r >= 0;
+        return r;
+}
+
+int store_begin(struct store *store, struct error *error) {
+        int r = begin(store, error);
+        return r < 0 ? error_prefix(error, "state.db") : 0;
+}
+
+static int write_removals(struct store *store, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_REMOVE];
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < store->n_removals; i++) {
+                r = store_add_trash(store, store->removals[i].id, 0, 0, error);
+                bind_u64(s, 1, store->removals[i].id);
+                if (r >= 0)
+                        r = db_run(s, error);
+        }
+        return r;
+}
+
+static void roll_back(struct store *store) {
+        (void) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+        store->begun = false;
+}
+
+/* After a failed statement SQLite may have rolled back already: nothing is written outside the transaction. */
+static int finish(struct store *store, struct error *error) {
+        int r = store->failure.code ? error_set(error, store->failure.code, "%s", store->failure.text) : 0;
+
+        if (r >= 0)
+                r = write_all_marked(store, error);
+        if (r >= 0)
+                r = write_removals(store, error);
+        if (r >= 0)
+                r = store_forget_trash(store, error);
+        if (r >= 0)
+                r = store_expire(store, error);
+        if (r >= 0)
+                r = db_exec(store->db, "COMMIT", error);
+        if (r < 0)
+                roll_back(store);
+        store->begun = false;
+        store->inputs = 0;
+        store->failure = (struct error) {};
+        return r;
+}
+
+bool store_pending(const struct store *store) { return store->dirty; }
+
+bool store_is_heavy(const struct store *store) { return store->inputs > HEAVY_BYTES; }
+
+int store_flush(struct store *store, struct error *error) {
+        store->n_flushed = 0;
+        if (!store->dirty) {
+                if (store->begun)
+                        roll_back(store);
+                return 0;
+        }
+        int r = begin(store, error);
+        if (r < 0)
+                return error_prefix(error, "state.db");
+        uint64_t trash = store->trash;
+        memset(store->expired, 0, sizeof(store->expired));
+        r = finish(store, error);
+        if (r < 0) {
+                store->trash = trash;
+                return error_prefix(error, "state.db");
+        }
+        clear_marks(store);
+        return 0;
+}
+
+uint64_t store_noted(const struct store *store) { return store->noted; }
+
+void store_forget_notes(struct store *store, uint64_t n) {
+        for (; n > 0 && store->n_events > 0; n--)
+                event_clear(&store->events[--store->n_events]);
+}
+
+struct job *store_flushed(const struct store *store, size_t i) {
+        return i < store->n_flushed ? store->flushed[i] : NULL;
+}
+
+void store_undone(struct store *store) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < store->n_marked; i++)
+                if (store->marked[i]->dirty) {
+                        job_ledger_trim(store->marked[i]); /* it may be long until they are written */
+                        store->marked[kept++] = store->marked[i];
+                }
+        store->n_marked = kept;
+        store->n_removals = 0;
+        store->dirty = store->n_marked > 0 || store->n_events > 0 || store->n_gone > 0;
+}
+
+void store_mark(struct store *store, struct job *job) {
+        if (!job->dirty)
+                store->marked[store->n_marked++] = job;
+        store->dirty = job->dirty = job->attempt_dirty = true;
+}
+
+/* The steps that the attempt did and no checkpoint holds. */
+static uint64_t lost_by(const struct attempt *a) {
+        return a->exit_class != EXIT_CLASS_FINISHED && a->step > a->checkpoint_step ? a->step - a->checkpoint_step : 0;
+}
+
+static void note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason,
+                 const char *private) {
+        store_mark(store, job);
+        store->noted++;
+        if (store->n_events == store->events_room && store->n_events < STORE_PENDING_MAX) {
+                size_t room = store->events_room ? store->events_room * 2 : 16;
+                struct pending_event *grown = realloc(store->events, room * sizeof(*grown));
+                if (!grown)
+                        return;
+                store->events = grown;
+                store->events_room = room;
+        }
+        if (store->n_events == store->events_room) {
+                event_clear(&store->events[0]);
+                memmove(store->events, store->events + 1, (--store->n_events) * sizeof(*store->events));
+        }
+        bool attempt_ended = state_holds_resources(from) && !state_holds_resources(job->state);
+        store->events[store->n_events++] =
+                (struct pending_event) { .job = job->id,
+                                         .time = clock_realtime_usec(),
+                                         .from = from,
+                                         .to = job->state,
+                                         .exit_class = attempt_ended ? job->attempt.exit_class : -1,
+                                         .step = job->step,
+                                         .lost = attempt_ended ? lost_by(&job->attempt) : 0,
+                                         .what = strdup(what),
+                                         .reason = strdup(reason ? reason : ""),
+                                         .private = private ? strdup(private) : NULL };
+}
+
+void store_note(struct store *store, struct job *job, enum job_state from, const char *what, const char *reason) {
+        note(store, job, from, what, reason, NULL);
+}
+
+void store_note_move(struct store *store, struct job *job, enum job_state from, const char *what) {
+        note(store, job, from, what, job->reason, job->private);
+}
+
+/* ---- submit ---- */
+
+static char *copy_or_null(const char *text) { return text && text[0] ? strdup(text) : NULL; }
+
+static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, const char *user,
+                           enum launcher_kind launcher) {
+        struct job *job = calloc(1, sizeof(*job));
+        if (!job)
+                return NULL;
+        *job = (struct job) {
+                .uid = uid,
+                .gid = gid,
+                .kind = (enum job_kind) job_kind_from_name(s->kind),
+                .state = JOB_QUEUED,
+                .launcher = launcher,
+                .priority = s->priority,
+                .ranks = s->ranks,
+                .threads = s->threads,
+                .gpus = s->gpus,
+                .max_without_progress = s->max_without_progress,
+                .backoff_min_sec = s->backoff_min_sec,
+                .backoff_max_sec = s->backoff_max_sec,
+                .grace_sec = s->grace_sec,
+                .keep = s->keep,
+                .keep_every = s->keep_every,
+                .umask = s->umask,
+                .nice = s->nice,
+                .submitted = clock_realtime_usec(),
+                .loss = NAN,
+                .rate = NAN,
+                .exit_code = -1,
+                .exit_class = -1,
+                .memory = s->memory,
+                .cpus = s->cpus,
+                .hang_sec = s->hang_sec,
+                .start_sec = s->start_sec,
+                .on_nan = s->on_nan && s->on_nan[0] ? (enum on_nan) on_nan_from_name(s->on_nan) : ON_NAN_STOP,
+                .ends_with = s->ends_with && s->ends_with[0] ? (enum ends_with) ends_with_from_name(s->ends_with)
+                                                             : ENDS_WITH_FIRST,
+                .log_max_size = s->log_max_size,
+                .log_keep = s->log_keep,
+                .checkpoint_stall = NAN,
+                .checkpoint_write = NAN,
+                .name = strdup(s->name),
+                .user = text_shared(user),
+                .cwd = text_shared(s->cwd),
+                .run_dir = copy_or_null(s->run_dir),
+                .on_exit = copy_or_null(s->on_exit),
+        };
+        job->since_usec = job->submitted;
+        attempt_clear(&job->attempt);
+        if (!job->name || !job->user || !job->cwd) {
+                job_free(job);
+                return NULL;
+        }
+        return job;
+}
+
+static int insert_job(struct store *store, const struct job *job, struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_JOB_INSERT];
+        int i = 1;
+
+        bind_u64(s, i++, job->uid);
+        bind_u64(s, i++, job->gid);
+        bind_text(s, i++, job_kind_name(job->kind));
+        bind_text(s, i++, job_state_name(job->state));
+        bind_u64(s, i++, job->launcher);
+        (void) sqlite3_bind_int(s, i++, job->priority);
+        bind_u64(s, i++, job->ranks);
+        bind_u64(s, i++, job->threads);
+        bind_u64(s, i++, job->gpus);
+        bind_u64(s, i++, job->max_without_progress);
+        bind_u64(s, i++, job->backoff_min_sec);
+        bind_u64(s, i++, job->backoff_max_sec);
+        bind_u64(s, i++, job->grace_sec);
+        bind_u64(s, i++, job->keep);
+        bind_u64(s, i++, job->keep_every);
+        bind_u64(s, i++, job->umask);
+        bind_text(s, i++, job->name);
+        bind_text(s, i++, job->user);
+        bind_text(s, i++, job->cwd);
+        bind_text(s, i++, job->run_dir);
+        bind_text(s, i++, job->on_exit);
+        bind_u64(s, i++, job->submitted);
+        bind_u64(s, i++, job->memory);
+        bind_double(s, i++, job->cpus);
+        (void) sqlite3_bind_int(s, i++, job->hang_sec);
+        (void) sqlite3_bind_int(s, i++, job->start_sec);
+        bind_u64(s, i++, job->on_nan);
+        bind_u64(s, i++, job->log_max_size);
+        bind_u64(s, i++, job->log_keep);
+        bind_u64(s, i++, job->since_usec);
+        bind_u64(s, i++, job->ends_with);
+        (void) sqlite3_bind_int(s, i++, job->nice);
+        return db_run(s, error);
+}
+
+static int insert_inputs(struct store *store, const struct job *job, const struct submission *submission,
+                         struct error *error) {
+        sqlite3_stmt *s = store->statements[STATEMENT_INPUT];
+        size_t size, command_size;
+        cleanup_free char *environment = pack_strings(submission->environment, &size),
+                          *command = pack_strings(submission->command, &command_size);
+
+        if ((submission->environment && submission->environment[0] && !environment) ||
+            (submission->command && submission->command[0] && !command))
+                return error_errno(error, ENOMEM, "environment or command");
+        bind_u64(s, 1, job->id);
+        bind_text(s, 2, submission->spec ? submission->spec : "");
+        bind_blob(s, 3, environment, size);
+        bind_blob(s, 4, submission->rlimits, submission->n_rlimits * sizeof(submission->rlimits[0]));
+        bind_blob(s, 5, command, command_size);
+        bind_text(s, 6, submission->cpu_list);
+        bind_text(s, 7, submission->scheduling);
+        store->inputs += size + command_size + (submission->spec ? strlen(submission->spec) : 0);
+        return db_run(s, error);
+}
+
+static int insert_rows(struct store *store, struct job *job, const struct submission *submission, struct error *error) {
+        int r = insert_job(store, job, error);
+
+        job->id = (uint64_t) sqlite3_last_insert_rowid(store->db);
+        if (r >= 0)
+                r = insert_inputs(store, job, submission, error);
+        struct pending_event event = { .job = job->id,
+                                       .time = job->submitted,
+                                       .from = JOB_QUEUED,
+                                       .to = JOB_QUEUED,
+                                       .exit_class = -1,
+                                       .what = (char *) "submit" };
+        return r < 0 ? r : write_event(store, &event, error);
+}
+
+int store_insert(struct store *store, const struct submission *submission, uid_t uid, gid_t gid, const char *user,
+                 enum launcher_kind launcher, struct job **ret, struct error *error) {
+        struct job *job = new_job(submission, uid, gid, user, launcher);
+        if (!job)
+                return error_errno(error, ENOMEM, "job");
+
+        int r = store_check_share(store, job, error);
+        /* After one that failed the transaction may be over: what is written then would be durable at once. */
+        if (r >= 0 && store->failure.code)
+                r = error_set(error, store->failure.code, "state.db: %s", store->failure.text);
+        else if (r >= 0 && (r = begin(store, error)) < 0)
+                (void) error_prefix(error, "state.db");
+        if (r < 0) {
+                job_free(job);
+                return r;
+        }
+        store->dirty = true;
+        r = insert_rows(store, job, submission, error);
+        if (r >= 0 && store_keep(store, job) < 0)
+                r = error_errno(error, ENOMEM, "job");
+        if (r < 0) {
+                job_free(job);
+                store->failure = *error;
+                return error_prefix(error, "state.db");
+        }
+        *ret = job;
+        return 0;
+}
+
+static void unmark(struct store *store, const struct job *job) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < store->n_marked; i++)
+                if (store->marked[i] != job)
+                        store->marked[kept++] = store->marked[i];
+        store->n_marked = kept;
+}
+
+void store_drop(struct store *store, struct job *job) {
+        size_t i = lower_bound(store, job->id);
+
+        unmark(store, job);
+        store->n_jobs--;
+        memmove(&store->jobs[i], &store->jobs[i + 1], (store->n_jobs - i) * sizeof(struct job *));
+        store_count_out(store, job);
+        job_free(job);
+}
+
+int store_remove(struct store *store, const struct job *job) {
+        struct removal *grown = realloc(store->removals, (store->n_removals + 1) * sizeof(*grown));
+
+        if (!grown)
+                return -ENOMEM;
+        store->removals = grown;
+        store->removals[store->n_removals++] =
+                (struct removal) { .id = job->id, .state = job->state, .held = job->holds_checkpoints };
+        store->dirty = true;
+        return 0;
+}
+
+bool store_is_removed(const struct store *store, uint64_t id) {
+        for (size_t i = 0; i < store->n_removals; i++)
+                if (store->removals[i].id == id)
+                        return true;
+        return false;
+}
+
+void store_drop_removed(struct store *store) {
+        for (size_t i = 0; i < store->n_removals; i++) {
+                struct job *job = store_find(store, store->removals[i].id);
+                if (job)
+                        store_drop(store, job);
+                else {
+                        store->ended[store->removals[i].state]--;
+                        store->held -= store->removals[i].held;
+                }
+        }
+        store->n_removals = store->n_flushed = 0;
+}
