@@ -1,0 +1,523 @@
+/*
+ * Days of a daemon's life, with its own objects and a clock that the test turns (tests/loop_turned.h): what it waits for, how long, and
+ * what it gives up after. Shims are this test's: processes that do nothing.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <sqlite3.h>
+
+#include "bertd/limits.h"
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/folder.h"
+#include "daemon/launch/launcher.h"
+#include "daemon/manager.h"
+#include "daemon/node/transition.h"
+#include "daemon/plan/schedule.h"
+#include "daemon/plan/settle.h"
+#include "daemon/rules/policy.h"
+#include "tests/loop_turned.h"
+#include "tests/unit/folder.h"
+
+#define SEC USEC_PER_SEC
+#define HOUR (3600 * SEC)
+#define DAY (24 * HOUR)
+#define MSEC (SEC / 1000)
+#define STARTS_MAX 512
+
+struct fixture {
+        char *folder, *state_dir, *socket;
+        struct node_options options;
+        struct node *node;
+        struct shim_link link;
+        pid_t shim;           /* 0: none lives */
+        uint64_t stops, told; /* calls of stop; the grace of the last */
+};
+
+/* ---- the daemon ---- */
+
+/* No power is lost here. */
+int fsync(int fd) { return 0; }
+int fdatasync(int fd) { return 0; }
+
+static uint64_t starts[STARTS_MAX];
+static size_t n_starts;
+
+static int start(const struct launch_request *request, struct launch **ret, struct error *error) {
+        assert_true(n_starts < STARTS_MAX);
+        starts[n_starts++] = loop_boottime();
+        *ret = NULL;
+        return 0;
+}
+
+static void forget(struct launch *launch) {}
+
+static const struct launcher launcher = { .name = "test", .start = start, .forget = forget };
+
+static void on_stop(struct shim_link *link, uint64_t grace_usec) {
+        struct fixture *f = (void *) ((char *) link - offsetof(struct fixture, link));
+
+        f->stops++;
+        f->told = grace_usec;
+}
+
+static int on_checkpoint(struct shim_link *link) { return 0; }
+
+static void on_drop(struct shim_link *link) {}
+
+static const struct shim_link_calls link_calls = { .stop = on_stop, .checkpoint = on_checkpoint, .drop = on_drop };
+
+static void start_daemon(struct fixture *f) {
+        struct error error = {};
+
+        if (manager_new(&f->options, &f->node, &error) < 0 || manager_start(f->node, &error) < 0)
+                fail_msg("%s", error.text);
+        f->node->launchers[LAUNCHER_FORK] = &launcher;
+}
+
+static int setup(void **state) {
+        struct fixture *f = calloc(1, sizeof(*f));
+
+        assert_non_null(f);
+        f->folder = make_folder();
+        f->state_dir = format_string("%s/state", f->folder);
+        f->socket = format_string("%s/socket", f->folder);
+        f->options = (struct node_options) {
+                .state_dir = f->state_dir, .socket = f->socket, .slots = 4, .launcher = LAUNCHER_FORK
+        };
+        f->link.calls = &link_calls;
+        n_starts = 0;
+        start_daemon(f);
+        *state = f;
+        return 0;
+}
+
+static int teardown(void **state) {
+        struct fixture *f = *state;
+
+        manager_free(f->node);
+        if (f->shim > 0 && kill(f->shim, SIGKILL) == 0)
+                (void) waitpid(f->shim, NULL, 0);
+        remove_folder(f->folder);
+        free(f->state_dir);
+        free(f->socket);
+        free(f);
+        return 0;
+}
+
+/* ---- a job ---- */
+
+static struct job *submit(struct fixture *f, uint32_t retries, uint32_t backoff_min, uint32_t backoff_max) {
+        char *command[] = { (char *) "/bin/true", NULL };
+        struct submission s = {};
+        struct job *job = NULL;
+        struct error error = {};
+
+        submission_defaults(&s);
+        s.name = (char *) "a";
+        s.kind = (char *) "command";
+        s.cwd = f->folder;
+        s.command = command;
+        s.max_without_progress = retries;
+        s.backoff_min_sec = backoff_min;
+        s.backoff_max_sec = backoff_max;
+        if (store_insert(f->node->store, &s, geteuid(), getegid(), "me", LAUNCHER_FORK, &job, &error) < 0)
+                fail_msg("%s", error.text);
+        node_commit_soon(f->node);
+        schedule_add(f->node, job);
+        return job;
+}
+
+/* Until its next attempt waits for its shim. */
+static void await_start(struct fixture *f, const struct job *job) {
+        for (uint64_t end = loop_boottime() + DAY; !job->run || job->run->phase != PHASE_LAUNCHING;) {
+                assert_true(loop_boottime() < end);
+                (void) loop_turn(f->node->loop, end - loop_boottime());
+        }
+}
+
+static void say_hello(struct fixture *f, const struct job *job) {
+        uint32_t answer;
+
+        f->shim = fork();
+        if (f->shim == 0)
+                for (;;)
+                        (void) pause();
+        assert_int_equal(attempt_hello(f->node, &f->link, geteuid(), f->shim, job->id, job->attempt.number,
+                                       job->attempt.nonce, "0.1.0 2", &answer),
+                         0);
+        assert_int_equal(job->state, JOB_RUNNING);
+        turned_go(f->node->loop, 0);
+}
+
+static void report(struct fixture *f, const struct job *job, const struct attempt_report *what) {
+        struct attempt_report r = *what;
+
+        r.job = job->id;
+        r.attempt = job->attempt.number;
+        r.nonce = job->attempt.nonce;
+        assert_int_equal(attempt_report(f->node, geteuid(), &r), 0);
+}
+
+static void lose_shim(struct fixture *f) {
+        assert_true(f->shim > 0 && kill(f->shim, SIGKILL) == 0 && waitpid(f->shim, NULL, 0) == f->shim);
+        f->shim = 0;
+}
+
+/* Its processes are gone; no time passes. */
+static void await_end(struct fixture *f, const struct job *job) {
+        uint64_t now = loop_boottime();
+
+        while (job->run)
+                (void) loop_turn(f->node->loop, 1);
+        assert_true(loop_boottime() - now < SEC);
+}
+
+/* The shim reports the attempt's end and goes. */
+static void end(struct fixture *f, const struct job *job, const char *class, int code) {
+        cleanup_free char *record =
+                format_string("{\"version\":1,\"job\":%lu,\"attempt\":%u,\"nonce\":\"%s\",\"exit_code\":"
+                              "%d,\"signal\":0,\"reason\":\"r\",\"class\":\"%s\"}",
+                              (unsigned long) job->id, job->attempt.number, job->attempt.nonce, code, class);
+
+        report(f, job, &(struct attempt_report) { .exited = true, .record = record });
+        lose_shim(f);
+        await_end(f, job);
+}
+
+static void run_once(struct fixture *f, const struct job *job, const char *class, int code) {
+        say_hello(f, job);
+        end(f, job, class, code);
+}
+
+static void assert_about(uint64_t usec, uint64_t least, uint64_t most) {
+        if (usec < least || usec > most)
+                fail_msg("%.3f s, expected %.3f to %.3f", (double) usec / 1e6, (double) least / 1e6,
+                         (double) most / 1e6);
+}
+
+static int64_t count(const struct fixture *f, const char *sql) {
+        cleanup_free char *path = format_string("%s/state.db", f->state_dir);
+        sqlite3_stmt *s = NULL;
+        sqlite3 *db = NULL;
+
+        assert_true(sqlite3_open(path, &db) == SQLITE_OK && sqlite3_prepare_v2(db, sql, -1, &s, NULL) == SQLITE_OK);
+        assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+        int64_t n = sqlite3_column_int64(s, 0);
+        (void) sqlite3_finalize(s);
+        (void) sqlite3_close(db);
+        return n;
+}
+
+/* ---- back-off and budget ---- */
+
+/* Each pause is the double of the one before, less a quarter at most, up to the longest; after the budget there is no more. */
+static void test_backoff(void **state) {
+        static const uint64_t pauses[] = { 5, 10, 20, 40, 80, 100, 100 };
+        struct fixture *f = *state;
+        const struct job *job = submit(f, ELEMENTSOF(pauses), 5, 100);
+
+        for (size_t i = 0; i <= ELEMENTSOF(pauses); i++) {
+                uint64_t ended = loop_boottime();
+                await_start(f, job);
+                if (i > 0)
+                        assert_about(starts[i] - ended, pauses[i - 1] * SEC * 3 / 4 - 1, pauses[i - 1] * SEC + SEC);
+                run_once(f, job, "failed", 7);
+                assert_int_equal(job->state, i < ELEMENTSOF(pauses) ? JOB_BACKOFF : JOB_FAILED);
+        }
+        turned_go(f->node->loop, 7 * DAY);
+        assert_int_equal(n_starts, ELEMENTSOF(pauses) + 1);
+}
+
+/* A job that makes progress is never given up; yet it starts 60 times an hour at most, and its oldest and newest attempts are kept. */
+static void test_progress(void **state) {
+        struct fixture *f = *state;
+        struct job *job = submit(f, 0, 0, 0);
+        cleanup_free char *run_dir = format_string("%s/run", f->folder);
+
+        job->run_dir = strdup(run_dir);
+        for (uint64_t i = 0; i < 2 * POLICY_STARTS_MAX; i++) {
+                cleanup_free char *path = format_string("%s/step-%lu.ckpt", run_dir, (unsigned long) i + 1);
+                await_start(f, job);
+                if (i > 0 && i < POLICY_STARTS_MAX)
+                        assert_about(starts[i] - starts[i - 1], SEC, 2 * SEC);
+                if (i >= POLICY_STARTS_MAX)
+                        assert_about(starts[i] - starts[i - POLICY_STARTS_MAX], HOUR, HOUR + 3 * SEC);
+                say_hello(f, job);
+                report(f, job,
+                       &(struct attempt_report) { .has_step = true,
+                                                  .step = i + 1,
+                                                  .has_checkpoint = true,
+                                                  .checkpoint_step = i + 1,
+                                                  .checkpoint_path = path,
+                                                  .checkpoint_size = 1 });
+                end(f, job, "failed", 7);
+                assert_int_equal(job->state, JOB_BACKOFF);
+        }
+        turned_go(f->node->loop, 100 * MSEC);
+        assert_int_equal(count(f, "SELECT count(*) FROM attempt"), BERTD_ATTEMPTS_HEAD + BERTD_ATTEMPTS_TAIL);
+        for (unsigned i = 1; i <= job->attempt.number; i++) {
+                cleanup_free char *folder = format_string("%s/jobs/1/attempt-%u", f->state_dir, i);
+                bool kept = i <= BERTD_ATTEMPTS_HEAD || i > job->attempt.number - BERTD_ATTEMPTS_TAIL;
+                assert_int_equal(access(folder, F_OK) == 0, kept);
+        }
+}
+
+/* Deaths that are not the job's doing cost no budget, for days; its pauses become the longest and stay so. */
+static void test_free_deaths(void **state) {
+        struct fixture *f = *state;
+        const struct job *job = submit(f, 1, 60, 7200);
+        uint64_t begin = loop_boottime();
+
+        while (loop_boottime() < begin + 3 * DAY) {
+                await_start(f, job);
+                say_hello(f, job);
+                lose_shim(f);
+                await_end(f, job);
+                assert_int_equal(job->state, JOB_BACKOFF);
+                assert_int_equal(job->attempt.exit_class, EXIT_CLASS_LOST);
+        }
+        assert_about(starts[n_starts - 1] - starts[n_starts - 2], 5400 * SEC, 7201 * SEC);
+        assert_int_equal(job->deaths.costing, 0);
+        assert_int_equal(job->deaths.free, n_starts);
+}
+
+/* ---- clocks ---- */
+
+/* Whoever sets the wall clock makes no pause longer or shorter. */
+static void test_wall_clock(void **state) {
+        static const int64_t jumps[] = { -(int64_t) DAY, DAY };
+        struct fixture *f = *state;
+        const struct job *job = submit(f, 5, 600, 600);
+
+        await_start(f, job);
+        for (size_t i = 0; i < ELEMENTSOF(jumps); i++) {
+                uint64_t ended = loop_boottime();
+                run_once(f, job, "failed", 7);
+                turned_set_wall(jumps[i]);
+                await_start(f, job);
+                assert_about(starts[i + 1] - ended, 450 * SEC - 1, 601 * SEC);
+        }
+}
+
+/* Nor does it while bertd is away: it begins no pause anew that is longer than it was. */
+static void test_restart(void **state) {
+        struct fixture *f = *state;
+        struct job *job = submit(f, 5, 600, 600);
+
+        await_start(f, job);
+        run_once(f, job, "failed", 7);
+        turned_go(f->node->loop, 300 * SEC);
+        manager_free(f->node);
+        uint64_t began = loop_boottime();
+        turned_set_wall(-(int64_t) DAY);
+        start_daemon(f);
+        job = store_find(f->node->store, 1);
+        assert_int_equal(job->state, JOB_BACKOFF);
+        await_start(f, job);
+        assert_about(starts[1] - began, 449 * SEC, 601 * SEC);
+        run_once(f, job, "failed", 7);
+        manager_free(f->node);
+        loop_sleep(DAY);
+        start_daemon(f);
+        job = store_find(f->node->store, 1);
+        began = loop_boottime();
+        await_start(f, job);
+        assert_about(starts[2] - began, 0, SEC);
+}
+
+/* ---- limits ---- */
+
+/* A shim that is never heard is given up after a minute. */
+static void test_hello(void **state) {
+        struct fixture *f = *state;
+        const struct job *job = submit(f, 0, 5, 600);
+
+        await_start(f, job);
+        turned_go(f->node->loop, 60 * SEC - MSEC);
+        assert_int_equal(job->run->phase, PHASE_LAUNCHING);
+        turned_go(f->node->loop, 2 * MSEC);
+        assert_null(job->run);
+        assert_int_equal(job->state, JOB_BACKOFF); /* the host's doing */
+        assert_int_equal(job->attempt.exit_class, EXIT_CLASS_LAUNCH);
+}
+
+/* Of one that has ended, and left memory. */
+static enum job_state kept_state(struct fixture *f, uint64_t id) {
+        struct error error = {};
+        struct job *job = NULL;
+
+        if (store_load(f->node->store, id, &job, &error) < 0)
+                fail_msg("%s", error.text);
+        enum job_state state = job->state;
+        job_free(job);
+        return state;
+}
+
+static void ask_to_stop(struct fixture *f, struct job *job, enum stop_wish wish) {
+        job->wish = wish;
+        assert_int_equal(node_move(f->node, job, EVENT_CANCEL, "cancelled"), STATE_MOVE);
+        job->stop_due = true;
+        turned_go(f->node->loop, 0);
+        assert_int_equal(job->state, JOB_STOPPING);
+}
+
+/* Whoever does not stop has four times its grace and half a minute; repeated, it has no more. */
+static void test_grace(void **state) {
+        struct fixture *f = *state;
+        struct job *job = submit(f, 5, 5, 600);
+        uint64_t limit = (4 * BERTD_GRACE_DEFAULT + 30) * SEC;
+
+        await_start(f, job);
+        say_hello(f, job);
+        turned_go(f->node->loop, 5 * DAY);
+        assert_int_equal(job->state, JOB_RUNNING);
+        ask_to_stop(f, job, WISH_CANCEL);
+        assert_true(f->stops == 1 && f->told == BERTD_GRACE_DEFAULT * SEC);
+        turned_go(f->node->loop, limit / 2);
+        attempt_stop(job);
+        turned_go(f->node->loop, limit / 2 - MSEC);
+        assert_true(f->stops == 2 && job->run && job->run->phase == PHASE_LIVE);
+        turned_go(f->node->loop, 2 * MSEC);
+        assert_int_equal(kept_state(f, 1), JOB_CANCELLED);
+        assert_int_equal(waitpid(f->shim, NULL, 0), f->shim); /* by the sweep */
+        f->shim = 0;
+}
+
+/* 3 s where it is to be at once; and for a shim that says that it ends. */
+static void test_at_once(void **state) {
+        struct fixture *f = *state;
+        struct job *job = submit(f, 5, 5, 600);
+
+        await_start(f, job);
+        say_hello(f, job);
+        for (int i = 0; i < 29; i++) {
+                report(f, job, &(struct attempt_report) { .exited = true });
+                turned_go(f->node->loop, SEC / 10);
+        }
+        assert_int_equal(job->run->phase, PHASE_LIVE);
+        turned_go(f->node->loop, SEC / 10 + MSEC);
+        assert_true(!job->run && job->attempt.exit_class == EXIT_CLASS_LOST);
+        assert_int_equal(waitpid(f->shim, NULL, 0), f->shim);
+        await_start(f, job);
+        say_hello(f, job);
+        ask_to_stop(f, job, WISH_CANCEL_NOW);
+        assert_int_equal(f->told, 0);
+        turned_go(f->node->loop, 3 * SEC - MSEC);
+        assert_int_equal(job->run->phase, PHASE_LIVE);
+        turned_go(f->node->loop, 2 * MSEC);
+        assert_int_equal(kept_state(f, 1), JOB_CANCELLED);
+        assert_int_equal(waitpid(f->shim, NULL, 0), f->shim);
+        f->shim = 0;
+}
+
+/* A helper that hangs with what it looks at is left after 10 s. */
+static void test_sweeper(void **state) {
+        struct fixture *f = *state;
+        const struct job *job = submit(f, 5, 5, 600);
+
+        await_start(f, job);
+        say_hello(f, job);
+        lose_shim(f);
+        while (!job->run->sweeper)
+                (void) loop_turn(f->node->loop, 0);
+        pid_t helper = job->run->sweeper_pid;
+        assert_int_equal(kill(helper, SIGSTOP), 0);
+        turned_set_patience(0);
+        turned_go(f->node->loop, 10 * SEC - MSEC);
+        assert_non_null(job->run);
+        turned_go(f->node->loop, 2 * MSEC);
+        assert_null(job->run);
+        turned_set_patience(10000);
+        /* It was killed, and is reaped. */
+        for (int i = 0; i < 1000 && kill(helper, 0) == 0; i++) {
+                turned_go(f->node->loop, 0);
+                (void) usleep(1000);
+        }
+        assert_int_equal(kill(helper, 0), -1);
+}
+
+/* ---- what is not kept ---- */
+
+static void test_pruning(void **state) {
+        struct fixture *f = *state;
+
+        store_keep_ended(f->node->store, 3);
+        for (unsigned i = 1; i <= 10; i++) {
+                const struct job *job = submit(f, 0, 5, 600);
+                await_start(f, job);
+                run_once(f, job, i % 2 ? "finished" : "failed", i % 2 ? 0 : 7);
+                turned_go(f->node->loop, DAY);
+        }
+        assert_int_equal(count(f, "SELECT count(*) FROM job"), 3);
+        assert_int_equal(count(f, "SELECT min(id) FROM job"), 8);
+        assert_int_equal(count(f, "SELECT count(*) FROM trash"), 0);
+        for (unsigned i = 1; i <= 10; i++) {
+                cleanup_free char *folder = format_string("%s/jobs/%u", f->state_dir, i);
+                assert_int_equal(access(folder, F_OK) == 0, i > 7);
+        }
+}
+
+/* ---- while state.db is locked ---- */
+
+struct recorded {
+        struct change change;
+        uint64_t undone;
+        bool kept;
+};
+
+static int apply(struct change *change) { return 0; }
+
+static void keep(struct change *change) { ((struct recorded *) change)->kept = true; }
+
+static void undo(struct change *change, const char *why) { ((struct recorded *) change)->undone = loop_boottime(); }
+
+static void test_locked(void **state) {
+        struct fixture *f = *state;
+        cleanup_free char *path = format_string("%s/state.db", f->state_dir);
+        struct recorded first = { .change = { .apply = apply, .keep = keep, .undo = undo } }, second = first;
+        sqlite3 *db = NULL;
+
+        turned_go(f->node->loop, SEC);
+        assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+        uint64_t now = loop_boottime();
+        settle_add(f->node->settle, &first.change);
+        turned_go(f->node->loop, 60 * SEC);
+        assert_false(first.kept);
+        assert_about(first.undone - now, SETTLE_BUSY_USEC, SETTLE_BUSY_USEC + SEC);
+        settle_add(f->node->settle, &second.change);
+        turned_go(f->node->loop, 7 * SEC);
+        assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+        (void) sqlite3_close(db);
+        turned_go(f->node->loop, SEC);
+        assert_true(second.kept && second.undone == 0);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_backoff, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_progress, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_free_deaths, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_wall_clock, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_hello, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_grace, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_at_once, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_sweeper, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_pruning, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
