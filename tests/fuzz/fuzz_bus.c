@@ -25,6 +25,7 @@
 #include "daemon/launch/launcher.h"
 #include "daemon/base/log.h"
 #include "daemon/bus/methods.h"
+#include "daemon/manager.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/values.h"
 
@@ -80,11 +81,11 @@ char *__wrap_files_scratch(const struct job *job, bool private_shm) {
         return format_string("%s/scratch-%" PRIu64 "-%u", scratch_parent, job->id, job->attempt.number);
 }
 
-static int start_nothing(struct attempt_run *run, const struct launch *launch, struct error *error) {
-        assert(launch->argv->n > 0 && launch->environment->n > 0);
+static int start_nothing(const struct launch_request *request, struct launch **ret, struct error *error) {
+        assert(request->argv->n > 0 && request->environment->n > 0);
         return 0;
 }
-static void forget_nothing(struct attempt_run *run) {}
+static void forget_nothing(struct launch *launch) {}
 static const struct launcher launcher_fuzz = { .name = "fuzz", .start = start_nothing, .forget = forget_nothing };
 
 /* log.c's place: lines are made and dropped. */
