@@ -2,6 +2,7 @@
  * Days of a daemon's life, with its own objects and a clock that the test turns (tests/loop_turned.h): what it waits for, how long, and
  * what it gives up after. Shims are this test's: processes that do nothing.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +24,7 @@
 #include "daemon/attempt/attempt.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/launch/launcher.h"
+#include "daemon/launch/user_task.h"
 #include "daemon/manager.h"
 #include "daemon/node/transition.h"
 #include "daemon/plan/schedule.h"
@@ -49,7 +52,14 @@ struct fixture {
 
 /* No power is lost here. */
 int fsync(int fd) { return 0; }
-int fdatasync(int fd) { return 0; }
+static unsigned tries; /* to write while the disk fails */
+static bool disk_fails;
+
+int fdatasync(int fd) {
+        tries += disk_fails;
+        errno = EIO;
+        return disk_fails ? -1 : 0;
+}
 
 static uint64_t starts[STARTS_MAX];
 static size_t n_starts;
@@ -469,7 +479,62 @@ static void test_pruning(void **state) {
         }
 }
 
-/* ---- while state.db is locked ---- */
+/* ---- on_exit ---- */
+
+static unsigned count_exits(const struct fixture *f) {
+        unsigned all = 0, of_uid = 0;
+
+        child_count_exits(f->node, geteuid(), &all, &of_uid);
+        return all;
+}
+
+/* A program that does not end has a minute. */
+static void test_on_exit(void **state) {
+        struct fixture *f = *state;
+        struct job *job = submit(f, 0, 5, 600);
+        cleanup_free char *hook = format_string("%s/hook", f->folder), *began = format_string("%s/began", f->folder);
+        cleanup_free char *text = format_string("#!/bin/sh\n>%s\nexec sleep 1000\n", began);
+        FILE *file = fopen(hook, "w");
+
+        assert_true(file && fputs(text, file) >= 0 && fclose(file) == 0 && chmod(hook, 0755) == 0);
+        job->on_exit = strdup(hook);
+        await_start(f, job);
+        run_once(f, job, "failed", 7);
+        turned_set_patience(0);
+        for (int i = 0; i < 10000 && access(began, F_OK) < 0; i++) {
+                turned_go(f->node->loop, 0);
+                (void) usleep(1000);
+        }
+        turned_go(f->node->loop, 60 * SEC - MSEC);
+        (void) usleep(50000); /* of a mistake it would die now */
+        turned_go(f->node->loop, 0);
+        assert_int_equal(count_exits(f), 1);
+        turned_go(f->node->loop, 2 * MSEC);
+        turned_set_patience(10000);
+        turned_go(f->node->loop, SEC);
+        assert_int_equal(count_exits(f), 0);
+}
+
+/* ---- while state.db cannot be written ---- */
+
+/* It is tried again after 1, 2, 4 ... 60 s; what has happened is kept in memory. */
+static void test_disk(void **state) {
+        struct fixture *f = *state;
+        const struct job *job = submit(f, 0, 5, 600);
+
+        await_start(f, job);
+        tries = 0;
+        disk_fails = true;
+        say_hello(f, job);
+        turned_go(f->node->loop, HOUR);
+        disk_fails = false;
+        assert_in_range(tries, 1 + 6 + 58, 1 + 6 + 60);
+        assert_true(f->node->storage_error[0]);
+        assert_int_equal(kept_state(f, 1), JOB_STARTING);
+        turned_go(f->node->loop, 60 * SEC);
+        assert_false(f->node->storage_error[0]);
+        assert_int_equal(kept_state(f, 1), JOB_RUNNING);
+}
 
 struct recorded {
         struct change change;
@@ -517,6 +582,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_at_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_sweeper, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_pruning, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_on_exit, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_disk, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
