@@ -23,6 +23,9 @@
 #include "common/file.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/attempt/folder.h"
+#include "daemon/base/probe.h"
+#include "daemon/gpu/nvml.h"
+#include "daemon/gpu/watch.h"
 #include "daemon/launch/launcher.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/manager.h"
@@ -96,7 +99,35 @@ static void start_daemon(struct fixture *f) {
         f->node->launchers[LAUNCHER_FORK] = &launcher;
 }
 
-static int setup(void **state) {
+/* ---- the GPUs' driver ---- */
+
+static struct nvml_answer driver;
+static unsigned asked;
+static bool driver_hangs;
+
+static void ask_driver(const void *question, void *answer) {
+        while (driver_hangs)
+                (void) pause();
+        memcpy(answer, &driver, sizeof(driver));
+}
+
+int __wrap_nvml_probe_start(pid_t *ret_pid, int *ret_fd);
+int __wrap_nvml_probe_start(pid_t *ret_pid, int *ret_fd) {
+        asked++;
+        return probe_start(ask_driver, NULL, sizeof(driver), ret_pid, ret_fd);
+}
+
+/* Somebody's process, or memory that is nobody's any more. */
+static void use_gpu(unsigned i, int64_t pid, uint64_t used) {
+        struct nvml_gpu *gpu = &driver.gpus[i];
+
+        *gpu = (struct nvml_gpu) { .index = i, .n_processes = pid > 0, .total = UINT64_C(80) << 30, .used = used };
+        gpu->processes[0] = (struct nvml_process) { .pid = pid, .used = used, .user = "bob" };
+}
+
+/* ---- the fixture ---- */
+
+static int setup_gpus(void **state, uint32_t n_gpus) {
         struct fixture *f = calloc(1, sizeof(*f));
 
         assert_non_null(f);
@@ -107,11 +138,20 @@ static int setup(void **state) {
                 .state_dir = f->state_dir, .socket = f->socket, .slots = 4, .launcher = LAUNCHER_FORK
         };
         f->link.calls = &link_calls;
-        n_starts = 0;
+        driver = (struct nvml_answer) { .status = NVML_OK, .n = n_gpus };
+        for (unsigned i = 0; i < n_gpus; i++) {
+                use_gpu(i, 0, 0);
+                (void) snprintf(f->options.gpus.names[f->options.gpus.n++], GPU_NAME_MAX, "%u", i);
+        }
+        n_starts = asked = 0;
         start_daemon(f);
         *state = f;
         return 0;
 }
+
+static int setup(void **state) { return setup_gpus(state, 0); }
+
+static int setup_two_gpus(void **state) { return setup_gpus(state, 2); }
 
 static int teardown(void **state) {
         struct fixture *f = *state;
@@ -458,6 +498,59 @@ static void test_sweeper(void **state) {
         assert_int_equal(kill(helper, 0), -1);
 }
 
+/* ---- GPUs ---- */
+
+static const uint64_t gib = UINT64_C(1) << 30;
+
+/* The driver is asked twice a minute, every 2 s while a GPU cannot be given; one that is clean again is given at once. */
+static void test_gpus(void **state) {
+        struct fixture *f = *state;
+
+        turned_go(f->node->loop, 10 * 60 * SEC);
+        assert_in_range(asked, 19, 22);
+        use_gpu(0, 4321, 8 * gib);
+        use_gpu(1, 4322, 8 * gib);
+        turned_go(f->node->loop, 30 * SEC);
+        struct job *job = submit(f, 5, 5, 5);
+        job->gpus = 1;
+        asked = 0;
+        turned_go(f->node->loop, 10 * 60 * SEC);
+        assert_in_range(asked, 290, 310);
+        assert_int_equal(n_starts, 0);
+        uint64_t clean = loop_boottime();
+        use_gpu(1, 0, 0);
+        await_start(f, job);
+        assert_about(starts[0] - clean, 0, 2 * SEC + MSEC);
+        assert_string_equal(job->attempt.gpus, "1");
+        /* What it leaves there keeps the next attempt from it. */
+        use_gpu(1, 0, 4 * gib);
+        run_once(f, job, "failed", 7);
+        turned_go(f->node->loop, 10 * 60 * SEC);
+        assert_int_equal(n_starts, 1);
+        assert_string_equal(gpu_watch_note(f->node->gpu_watch, 1), "quarantined: job 1 left 4.0 GiB");
+        clean = loop_boottime();
+        use_gpu(1, 0, 0);
+        await_start(f, job);
+        assert_about(starts[1] - clean, 0, 2 * SEC + MSEC);
+}
+
+/* A driver that does not answer has its time; then no GPU of its is given, until it answers. */
+static void test_driver(void **state) {
+        struct fixture *f = *state;
+
+        turned_go(f->node->loop, SEC);
+        driver_hangs = true;
+        turned_set_patience(0);
+        turned_go(f->node->loop, 60 * SEC);
+        turned_set_patience(10000);
+        assert_string_equal(gpu_watch_note(f->node->gpu_watch, 0), "unknown: the driver does not answer");
+        struct job *job = submit(f, 5, 5, 5);
+        job->gpus = 1;
+        driver_hangs = false;
+        await_start(f, job);
+        assert_string_equal(job->attempt.gpus, "0");
+}
+
 /* ---- what is not kept ---- */
 
 static void test_pruning(void **state) {
@@ -581,6 +674,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_grace, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_at_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_sweeper, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_gpus, setup_two_gpus, teardown),
+                cmocka_unit_test_setup_teardown(test_driver, setup_two_gpus, teardown),
                 cmocka_unit_test_setup_teardown(test_pruning, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_on_exit, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_disk, setup, teardown),
