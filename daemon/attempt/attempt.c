@@ -16,7 +16,6 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/utf8.h"
@@ -27,6 +26,7 @@
 #include "daemon/launch/launcher.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/base/process.h"
 #include "daemon/node/transition.h"
 

@@ -17,7 +17,6 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "common/file.h"
 #include "daemon/launch/cgroup.h"
 #include "daemon/launch/user_task.h"
@@ -26,6 +25,7 @@
 #include "daemon/launch/launcher.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/rules/reasons.h"
 #include "daemon/launch/sweep.h"
 #include "daemon/node/transition.h"

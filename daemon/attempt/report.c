@@ -9,12 +9,12 @@
 
 #include "bertd/limits.h"
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "common/utf8.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 
 #define NAME_BYTES 48 /* of a checkpoint below its job's folder */
 

@@ -18,8 +18,8 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "common/file.h"
+#include "daemon/base/loop.h"
 
 #define READ_MAX (64u << 10)
 #define READ_AHEAD 256

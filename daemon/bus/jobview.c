@@ -11,8 +11,8 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "common/utf8.h"
+#include "daemon/base/loop.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/gpu/watch.h"

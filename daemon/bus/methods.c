@@ -16,11 +16,11 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "common/utf8.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/bus/inlet.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 
 /* The contents, not the struct. */
 static void call_clear(struct call *call) {

@@ -17,11 +17,11 @@
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "daemon/base/loop.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/bus/socket.h"
 #include "daemon/bus/inlet.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/bus/socket_watch.h"
 
 /* New connections of a user: BERTD_CLIENTS_OF_UID_MAX at once, then NEW_A_SECOND. To set one up costs much more than to refuse it. */

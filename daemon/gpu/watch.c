@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 
 #define FRESH_USEC (3 * USEC_PER_SEC)
 #define SOON_USEC (2 * USEC_PER_SEC)

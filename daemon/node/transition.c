@@ -3,8 +3,8 @@
 
 #include <inttypes.h>
 
-#include "daemon/base/loop.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/rules/goodput.h"
 #include "daemon/rules/ledger.h"
 

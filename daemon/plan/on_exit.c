@@ -11,11 +11,11 @@
 
 #include "bertd/progress.h"
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "daemon/attempt/command.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/plan/settle.h"
 
 #define RETRY_MIN_USEC (10 * USEC_PER_SEC)

@@ -10,9 +10,9 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/gpu/watch.h"
 #include "daemon/node/transition.h"
 #include "daemon/plan/on_exit.h"

@@ -12,9 +12,9 @@
 
 #include "bertd/limits.h"
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/plan/on_exit.h"
 #include "daemon/base/reserve.h"
 #include "daemon/plan/trash.h"

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "common/db.h"
+#include "daemon/base/loop.h"
 #include "daemon/rules/states.h"
 #include "daemon/store/internal.h"
 

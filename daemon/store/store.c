@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "daemon/base/loop.h"
 #include "common/db.h"
 #include "common/file.h"
+#include "daemon/base/loop.h"
 #include "daemon/rules/states.h"
 #include "daemon/store/internal.h"
 
