@@ -290,6 +290,22 @@ static void test_backoff(void **state) {
         assert_int_equal(n_starts, ELEMENTSOF(pauses) + 1);
 }
 
+/* A budget that is longer than what is remembered of its deaths; the hour's starts come in between. */
+static void test_long_budget(void **state) {
+        struct fixture *f = *state;
+        const struct job *job = submit(f, 70, 0, 0);
+
+        for (unsigned i = 1; i <= 71; i++) {
+                await_start(f, job);
+                run_once(f, job, "failed", 1);
+                assert_int_equal(job->state, i < 71 ? JOB_BACKOFF : JOB_FAILED);
+                if (i <= 60)
+                        assert_int_equal(strstr(job->reason, "restarted 60 times in the last hour") != NULL, i == 60);
+        }
+        assert_about(starts[60] - starts[0], HOUR, HOUR + 2 * SEC);
+        assert_non_null(strstr(job->reason, "died 71 times"));
+}
+
 /* A job that makes progress is never given up; yet it starts 60 times an hour at most, and its oldest and newest attempts are kept. */
 static void test_progress(void **state) {
         struct fixture *f = *state;
@@ -666,6 +682,7 @@ static void test_locked(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_backoff, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_long_budget, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_progress, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_free_deaths, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_wall_clock, setup, teardown),
