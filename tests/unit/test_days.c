@@ -99,6 +99,17 @@ static void start_daemon(struct fixture *f) {
         f->node->launchers[LAUNCHER_FORK] = &launcher;
 }
 
+static unsigned forks_failed;
+static bool no_processes;
+
+pid_t __real_fork(void);
+pid_t __wrap_fork(void);
+pid_t __wrap_fork(void) {
+        forks_failed += no_processes;
+        errno = EAGAIN;
+        return no_processes ? -1 : __real_fork();
+}
+
 /* ---- the GPUs' driver ---- */
 
 static struct nvml_answer driver;
@@ -144,6 +155,7 @@ static int setup_gpus(void **state, uint32_t n_gpus) {
                 (void) snprintf(f->options.gpus.names[f->options.gpus.n++], GPU_NAME_MAX, "%u", i);
         }
         n_starts = asked = 0;
+        no_processes = disk_fails = driver_hangs = false; /* where the test before has failed */
         start_daemon(f);
         *state = f;
         return 0;
@@ -514,6 +526,66 @@ static void test_sweeper(void **state) {
         assert_int_equal(kill(helper, 0), -1);
 }
 
+/* ---- a host that has no process left ---- */
+
+/* What an attempt left is looked for until it can be, however long that takes; of one that was cancelled for a while. */
+static void test_no_sweeper(void **state) {
+        struct fixture *f = *state;
+        struct job *job = submit(f, 5, 5, 600);
+
+        await_start(f, job);
+        say_hello(f, job);
+        lose_shim(f);
+        no_processes = true;
+        turned_go(f->node->loop, HOUR);
+        assert_true(job->run && job->run->phase == PHASE_SWEEPING);
+        no_processes = false;
+        turned_go(f->node->loop, SEC);
+        assert_int_equal(job->state, JOB_BACKOFF);
+        await_start(f, job);
+        say_hello(f, job);
+        ask_to_stop(f, job, WISH_CANCEL);
+        lose_shim(f);
+        no_processes = true;
+        turned_go(f->node->loop, 9 * SEC);
+        assert_int_equal(kept_state(f, 1), JOB_STOPPING);
+        turned_go(f->node->loop, 2 * SEC);
+        no_processes = false;
+        assert_int_equal(kept_state(f, 1), JOB_CANCELLED);
+}
+
+/* on_exit is tried after 10, 20, 40 ... 600 s, folders are removed after 10 s each. */
+static void test_no_helpers(void **state) {
+        struct fixture *f = *state;
+        struct job *job = submit(f, 0, 5, 600);
+
+        job->on_exit = strdup("/bin/true");
+        await_start(f, job);
+        run_once(f, job, "failed", 7);
+        forks_failed = 0;
+        no_processes = true;
+        turned_go(f->node->loop, HOUR);
+        assert_in_range(forks_failed, 1 + 6 + 4, 1 + 6 + 5);
+        no_processes = false;
+        turned_go(f->node->loop, 600 * SEC);
+        assert_int_equal(count(f, "SELECT exit_owed FROM job"), EXIT_OWED_NONE);
+
+        cleanup_free char *folder = format_string("%s/jobs/1", f->state_dir);
+        job = submit(f, 0, 5, 600);
+        await_start(f, job);
+        run_once(f, job, "failed", 7);
+        forks_failed = 0;
+        no_processes = true;
+        store_keep_ended(f->node->store, 1);
+        node_commit_soon(f->node);
+        turned_go(f->node->loop, 10 * 60 * SEC);
+        assert_in_range(forks_failed, 59, 62);
+        assert_int_equal(access(folder, F_OK), 0);
+        no_processes = false;
+        turned_go(f->node->loop, 11 * SEC);
+        assert_int_equal(access(folder, F_OK), -1);
+}
+
 /* ---- GPUs ---- */
 
 static const uint64_t gib = UINT64_C(1) << 30;
@@ -691,6 +763,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_grace, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_at_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_sweeper, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_no_sweeper, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_no_helpers, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_gpus, setup_two_gpus, teardown),
                 cmocka_unit_test_setup_teardown(test_driver, setup_two_gpus, teardown),
                 cmocka_unit_test_setup_teardown(test_pruning, setup, teardown),
