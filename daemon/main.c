@@ -262,15 +262,18 @@ static int announce(const struct resolved *r, int ready_fd, struct error *error)
 }
 
 /* A container ends, and with it every job: they stop first. Asked again, bertd does not wait for them. */
-static int on_end_of_container(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+static void on_end_of_container(void *userdata) {
         struct node *node = userdata;
 
-        if (node->draining)
-                return sd_event_exit(node->loop, 0);
+        if (node->draining) {
+                loop_end(node->loop, 0);
+                return;
+        }
         log_info("the container ends: jobs are stopped, and start again with the next bertd");
         schedule_shutdown(node, true);
-        return 0;
 }
+
+static void on_end(void *userdata) { loop_end(userdata, 0); }
 
 /* Returns the exit status, or −errno. */
 static int serve(const struct resolved *resolved, int ready_fd, bool container, struct error *error) {
@@ -280,15 +283,14 @@ static int serve(const struct resolved *resolved, int ready_fd, bool container, 
         if (r < 0)
                 return r;
         for (size_t i = 0; i < ELEMENTSOF(ending_signals); i++)
-                (void) sd_event_add_signal(node->loop, NULL, ending_signals[i], container ? on_end_of_container : NULL,
-                                           container ? node : NULL);
-        (void) sd_event_set_watchdog(node->loop, 1);
+                (void) loop_watch_signal(node->loop, ending_signals[i], container ? on_end_of_container : on_end,
+                                         container ? (void *) node : node->loop);
         r = manager_start(node, error);
         (void) malloc_trim(0); /* what state.db and the user database took to open is not needed again */
         if (r >= 0)
                 r = announce(resolved, ready_fd, error);
         if (r >= 0) {
-                r = sd_event_loop(node->loop);
+                r = loop_run(node->loop);
                 if (r < 0)
                         (void) error_errno(error, -r, "event loop");
                 (void) sd_notify(0, "STOPPING=1");

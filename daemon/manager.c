@@ -16,7 +16,6 @@
 #include "bertd/bus.h"
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/file.h"
 #include "common/paths.h"
 #include "daemon/bus/accounts.h"
@@ -27,6 +26,7 @@
 #include "daemon/launch/launcher.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/plan/on_exit.h"
 #include "daemon/base/process.h"
 #include "daemon/base/reserve.h"
@@ -63,7 +63,7 @@ int manager_new(const struct node_options *options, struct node **ret, struct er
                 .jobs_fd = -1,
                 .lock_fd = -1,
                 .reserve_fd = -1,
-                .serial = clock_realtime_usec(),
+                .serial = loop_realtime(),
         };
         m->launchers[LAUNCHER_FORK] = &launcher_fork;
         m->launchers[LAUNCHER_SYSTEMD] = geteuid() == 0 ? &launcher_systemd : NULL;
@@ -77,7 +77,7 @@ int manager_new(const struct node_options *options, struct node **ret, struct er
         if (r >= 0)
                 r = state_folder_open(m, error);
         if (r >= 0) {
-                r = sd_event_default(&m->loop);
+                r = loop_new(&m->loop);
                 if (r >= 0)
                         r = settle_new(m, &m->settle);
                 if (r < 0)
@@ -107,10 +107,10 @@ void manager_free(struct node *m) {
         if (m->systemd)
                 (void) sd_bus_flush_close_unref(m->systemd);
         schedule_free(m);
-        (void) sd_event_source_disable_unref(m->exit_retry);
+        timer_disarm(&m->exit_retry);
         gpu_watch_free(m->gpu_watch);
         state_folder_close(m);
-        (void) sd_event_unref(m->loop);
+        loop_free(m->loop);
         free(m->trainer);
         free(m->shim);
         free(m);
@@ -120,12 +120,12 @@ void manager_free(struct node *m) {
 
 /* A wall clock that jumped while we were away cannot make a back-off longer than it was when it began. */
 static void restore_backoff(struct job *job) {
-        uint64_t now = clock_realtime_usec(), most = MAX(job->backoff_max_sec, POLICY_STARTS_SEC) * USEC_PER_SEC;
+        uint64_t now = loop_realtime(), most = MAX(job->backoff_max_sec, POLICY_STARTS_SEC) * USEC_PER_SEC;
         uint64_t left = job->not_before > now ? job->not_before - now : 0;
 
         if (job->not_before > job->since_usec)
                 most = MIN(most, job->not_before - job->since_usec);
-        job->wake_boottime = clock_boottime_usec() + MIN(left, most);
+        job->wake_boottime = loop_boottime() + MIN(left, most);
 }
 
 /* Names for the bits of a row of schema 2. Today's list is the best guess at the one they were bits of; made once, and kept. */

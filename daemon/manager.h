@@ -3,7 +3,7 @@
  *
  *   manager_new    opens the state folder (one daemon each) and loads it; refuses with one line
  *   manager_start  listens, reconciles with what lives (attempt.c), plans the queue
- *   sd_event_loop(node->loop)
+ *   loop_run(node->loop)
  *   manager_free   jobs live on
  */
 #ifndef DAEMON_MANAGER_H

@@ -16,6 +16,7 @@
 #include "common/paths.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/base/reserve.h"
 
 #define HOLD_TRIES 50
@@ -54,7 +55,7 @@ static int hold_folder(const char *state_dir, int *ret, struct error *error) {
                 if (i == HOLD_TRIES)
                         return error_set(error, EBUSY, "%s: in use by another bertd, whose bertd.lock was removed",
                                          state_dir);
-                (void) usleep(HOLD_PAUSE_USEC);
+                loop_sleep(HOLD_PAUSE_USEC);
         }
         *ret = steal_fd(&fd);
         return 0;

@@ -16,7 +16,6 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/utf8.h"
@@ -27,6 +26,7 @@
 #include "daemon/launch/launcher.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/base/process.h"
 #include "daemon/node/transition.h"
 
@@ -43,30 +43,25 @@ static const struct launcher *launcher_of(const struct attempt_run *run) {
         return run->node->launchers[run->job->launcher];
 }
 
-static int on_hello_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
+static void on_hello_timeout(void *userdata) {
         attempt_over(userdata, EXIT_CLASS_LAUNCH, "the shim was not heard within 60 s of its launch");
-        return 0;
 }
 
-static int on_stop_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
+static void on_stop_timeout(void *userdata) {
         attempt_over(userdata, EXIT_CLASS_KILLED, "did not stop in time and was killed");
-        return 0;
 }
 
-static int on_exited_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
+static void on_exited_timeout(void *userdata) {
         attempt_over(userdata, EXIT_CLASS_LOST, "the shim reported the end but did not exit");
-        return 0;
 }
 
-static int on_unheard_shim_gone(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+static void on_unheard_shim_gone(void *userdata, int fd, uint32_t events) {
         attempt_over(userdata, EXIT_CLASS_LAUNCH,
                      "the shim died before it was heard (shim.log beside its log says why)");
-        return 0;
 }
 
-static int on_shim_gone(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+static void on_shim_gone(void *userdata, int fd, uint32_t events) {
         attempt_over(userdata, EXIT_CLASS_LOST, "the shim died without an exit record");
-        return 0;
 }
 
 /* ---- start ---- */
@@ -113,7 +108,7 @@ void attempt_start(struct node *node, struct job *job, uint64_t gpu_mask) {
                 .number = number,
                 .open = true,
                 .gpus = gpus,
-                .started = clock_realtime_usec(),
+                .started = loop_realtime(),
                 .resumed = from != NULL,
                 .first_step = from ? from->step : 0,
                 .step = from ? from->step : 0,
@@ -138,16 +133,13 @@ void attempt_start(struct node *node, struct job *job, uint64_t gpu_mask) {
 }
 
 /* Once armed an end can only come nearer: nothing that a client says or repeats moves it away. */
-static void set_deadline(struct attempt_run *run, uint64_t usec, sd_event_time_handler_t handler) {
-        uint64_t deadline = clock_boottime_usec() + usec;
+static void set_deadline(struct attempt_run *run, uint64_t usec, loop_handler_t handler) {
+        uint64_t deadline = loop_boottime() + usec;
 
-        if (run->timer && run->deadline_usec <= deadline)
+        if (timer_is_armed(&run->timer) && run->deadline_usec <= deadline)
                 return;
         run->deadline_usec = deadline;
-        run->timer = sd_event_source_disable_unref(run->timer);
-        int r = sd_event_add_time_relative(run->node->loop, &run->timer, CLOCK_BOOTTIME, usec, 0, handler, run);
-        if (r < 0)
-                log_error("job %" PRIu64 ": timer: %s", run->job->id, strerror(-r));
+        loop_after(run->node->loop, &run->timer, usec, handler, run);
 }
 
 struct launch_parts {
@@ -226,16 +218,9 @@ static int gather_command(struct node *node, struct job *job, struct launch_part
 }
 
 /* Takes the pidfd. */
-static int watch_pidfd(struct attempt_run *run, int pidfd, sd_event_io_handler_t handler) {
-        cleanup_close int fd = pidfd;
-
-        run->pidfd = sd_event_source_disable_unref(run->pidfd);
-        int r = sd_event_add_io(run->node->loop, &run->pidfd, fd, EPOLLIN, handler, run);
-        if (r < 0)
-                return r;
-        (void) sd_event_source_set_io_fd_own(run->pidfd, 1);
-        (void) steal_fd(&fd);
-        return 0;
+static int watch_pidfd(struct attempt_run *run, int pidfd, loop_ready_t handler) {
+        run->pidfd = source_free(run->pidfd);
+        return loop_watch(run->node->loop, pidfd, EPOLLIN, handler, run, &run->pidfd);
 }
 
 static void launch_failed(struct attempt_run *run, const char *text) {
@@ -254,10 +239,10 @@ static void on_launched(void *userdata, pid_t shim) {
 
         if (fd < 0)
                 return;
-        /* What the launcher has to say about an exec that failed comes first. */
-        if (watch_pidfd(run, fd, on_unheard_shim_gone) < 0 ||
-            sd_event_source_set_priority(run->pidfd, SD_EVENT_PRIORITY_IDLE) < 0)
+        if (watch_pidfd(run, fd, on_unheard_shim_gone) < 0)
                 log_error("job %" PRIu64 ": the shim's launch cannot be watched", run->job->id);
+        else /* what the launcher has to say about an exec that failed comes first */
+                source_set_order(run->pidfd, LOOP_LAST);
 }
 
 static void on_launch_failed(void *userdata, const char *text) {
@@ -353,13 +338,7 @@ static void note_cgroup(struct attempt_run *run, pid_t pid) {
 
 static void adopt(struct attempt_run *run);
 
-static int on_adopt_again(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct attempt_run *run = userdata;
-
-        run->timer = sd_event_source_disable_unref(run->timer);
-        adopt(run);
-        return 0;
-}
+static void on_adopt_again(void *userdata) { adopt(userdata); }
 
 /* A shim that cannot be looked at for want of a descriptor is not for that dead. */
 static void adopt(struct attempt_run *run) {
@@ -494,7 +473,7 @@ int attempt_hello(struct node *node, struct shim_link *link, uid_t uid, pid_t pi
                         return r;
         }
         if (job->state != JOB_STOPPING)
-                run->timer = sd_event_source_disable_unref(run->timer);
+                timer_disarm(&run->timer);
         if (run->link && run->link != link)
                 run->link->calls->drop(run->link); /* one connection a shim */
         if (link->job != id)
@@ -519,20 +498,20 @@ uint64_t attempt_eta_sec(const struct job *job) {
         if (!run || run->clock.first_usec == 0 || job->step <= run->clock.first_step || job->steps <= job->step)
                 return 0;
         double per_step =
-                (double) (clock_boottime_usec() - run->clock.first_usec) / (double) (job->step - run->clock.first_step);
+                (double) (loop_boottime() - run->clock.first_usec) / (double) (job->step - run->clock.first_step);
         double sec = per_step * (double) (job->steps - job->step) / (double) USEC_PER_SEC;
         return sec <= BERTD_SECONDS_MAX ? (uint64_t) sec : 0;
 }
 
 double attempt_goodput(const struct job *job) {
-        return goodput(job, job->run ? &job->run->clock : NULL, clock_realtime_usec());
+        return goodput(job, job->run ? &job->run->clock : NULL, loop_realtime());
 }
 
 /* ---- stop ---- */
 
 /* What a shim of any protocol takes for a stop, as it does of systemd. */
 static void stop_by_signal(struct attempt_run *run) {
-        if (!run->pidfd || pidfd_send_signal(sd_event_source_get_io_fd(run->pidfd), SIGTERM, NULL, 0) < 0)
+        if (!run->pidfd || pidfd_send_signal(source_fd(run->pidfd), SIGTERM, NULL, 0) < 0)
                 log_error("job %" PRIu64 ": its shim cannot be asked to stop", run->job->id);
 }
 
@@ -553,7 +532,7 @@ void attempt_stop(struct job *job) {
         }
         set_deadline(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
         if (run->pidfd) /* somebody may have stopped it with its job */
-                (void) pidfd_send_signal(sd_event_source_get_io_fd(run->pidfd), SIGCONT, NULL, 0);
+                (void) pidfd_send_signal(source_fd(run->pidfd), SIGCONT, NULL, 0);
         if (run->newer)
                 stop_by_signal(run);
         else if (run->link)
@@ -576,9 +555,9 @@ void attempt_link_gone(struct node *node, struct shim_link *link) {
 void attempt_run_free(struct attempt_run *run) {
         if (!run)
                 return;
-        (void) sd_event_source_disable_unref(run->pidfd);
-        (void) sd_event_source_disable_unref(run->timer);
-        (void) sd_event_source_disable_unref(run->sweeper);
+        (void) source_free(run->pidfd);
+        timer_disarm(&run->timer);
+        (void) source_free(run->sweeper);
         const struct launcher *launcher = launcher_of(run);
         if (launcher)
                 launcher->forget(run->launch);

@@ -28,13 +28,13 @@ struct attempt_run {
         struct node *node;
         struct job *job;
         enum attempt_phase phase;
-        struct shim_link *link;   /* NULL while it has none */
-        sd_event_source *pidfd;   /* owns its fd */
-        sd_event_source *timer;   /* hello, stop or sweep limit, by phase */
-        uint64_t deadline_usec;   /* of that limit, boot time */
-        struct launch *launch;    /* that is under way; freed by the launcher's `forget` */
-        char *cgroup;             /* systemd launcher: the unit's, else NULL */
-        sd_event_source *sweeper; /* the helper that sweeps, without a cgroup */
+        struct shim_link *link; /* NULL while it has none */
+        struct source *pidfd;   /* owns its fd */
+        struct timer timer;     /* hello, stop or sweep limit, by phase */
+        uint64_t deadline_usec; /* of that limit, boot time */
+        struct launch *launch;  /* that is under way; freed by the launcher's `forget` */
+        char *cgroup;           /* systemd launcher: the unit's, else NULL */
+        struct source *sweeper; /* the helper that sweeps, without a cgroup */
         pid_t sweeper_pid;
         bool waits;          /* for its turn to have one */
         unsigned sweeps;     /* that were begun and left some */

@@ -17,7 +17,6 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/file.h"
 #include "daemon/launch/cgroup.h"
 #include "daemon/launch/user_task.h"
@@ -26,6 +25,7 @@
 #include "daemon/launch/launcher.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/rules/reasons.h"
 #include "daemon/launch/sweep.h"
 #include "daemon/node/transition.h"
@@ -135,14 +135,14 @@ static void go_back(struct job *job, uint64_t step) {
 }
 
 static void wait_until(struct job *job, uint64_t usec) {
-        job->not_before = clock_realtime_usec() + usec;
-        job->wake_boottime = clock_boottime_usec() + usec;
+        job->not_before = loop_realtime() + usec;
+        job->wake_boottime = loop_boottime() + usec;
 }
 
 /* Where they cannot be read the back-off alone holds the job. */
 static uint64_t starts_wait(struct node *node, const struct job *job) {
         struct error error = {};
-        uint64_t now = clock_realtime_usec(), oldest = now;
+        uint64_t now = loop_realtime(), oldest = now;
         uint32_t n = 0;
 
         if (store_starts(node->store, job, now - POLICY_STARTS_SEC * USEC_PER_SEC, now, &n, &oldest, &error) < 0)
@@ -305,7 +305,7 @@ static void close_attempt(struct attempt_run *run) {
         const struct checkpoint *newest = job_newest_good(job);
         a->checkpoint_step = newest ? newest->step : 0;
         a->open = false;
-        a->ended = clock_realtime_usec();
+        a->ended = loop_realtime();
         complete_reason(a);
         if (is_missing(node, job))
                 a->exit_class = EXIT_CLASS_MISSING;
@@ -346,13 +346,12 @@ static uint64_t pause_of(unsigned sweeps) {
         return MIN(SWEEP_PAUSE_MIN_USEC << MIN(sweeps, 10u), (uint64_t) SWEEP_PAUSE_MAX_USEC);
 }
 
-/* False: too late, or it could not be armed. */
-static bool sweep_again(struct attempt_run *run, sd_event_time_handler_t handler) {
-        if (clock_boottime_usec() >= run->deadline_usec)
+/* False: too late. */
+static bool sweep_again(struct attempt_run *run, loop_handler_t handler) {
+        if (loop_boottime() >= run->deadline_usec)
                 return false;
-        run->timer = sd_event_source_disable_unref(run->timer);
-        return sd_event_add_time_relative(run->node->loop, &run->timer, CLOCK_BOOTTIME, pause_of(run->sweeps++), 1,
-                                          handler, run) >= 0;
+        loop_after(run->node->loop, &run->timer, pause_of(run->sweeps++), handler, run);
+        return true;
 }
 
 /* Where systemd put the attempt's unit, else where the shim was seen. The path is in run->cgroup, NULL: none is known. */
@@ -369,8 +368,8 @@ static int open_cgroup(struct attempt_run *run) {
 }
 
 static void begin_sweeper(struct attempt_run *run);
-static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata);
-static int on_turn(sd_event_source *source, uint64_t usec, void *userdata);
+static void on_sweep(void *userdata);
+static void on_turn(void *userdata);
 
 static void sweep_cgroup(struct attempt_run *run) {
         cleanup_close int cgroup = open_cgroup(run);
@@ -390,43 +389,29 @@ static void sweep_cgroup(struct attempt_run *run) {
                 swept(run, "processes of it cannot be killed and live on");
 }
 
-static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {
-        sweep_cgroup(userdata);
-        return 0;
-}
+static void on_sweep(void *userdata) { sweep_cgroup(userdata); }
 
-static int on_sweeper(sd_event_source *source, const siginfo_t *si, void *userdata) {
+static void on_sweeper(void *userdata, const siginfo_t *si) {
         struct attempt_run *run = userdata;
         bool clean = si->si_code == CLD_EXITED && si->si_status == 0;
 
-        if (run && si->si_code != CLD_EXITED) { /* it was killed: another is begun */
-                run->sweeper = sd_event_source_disable_unref(run->sweeper);
-                if (sweep_again(run, on_turn))
-                        return 0;
-        }
-        if (run)
-                swept(run, clean ? NULL : "processes of it cannot be killed and live on");
-        else
-                (void) sd_event_source_set_floating(source, 0); /* it was given up, and has come to its end */
-        return 0;
+        run->sweeper = source_free(run->sweeper);
+        if (si->si_code != CLD_EXITED && sweep_again(run, on_turn)) /* it was killed: another is begun */
+                return;
+        swept(run, clean ? NULL : "processes of it cannot be killed and live on");
 }
 
 /* The helper hangs with the process that it looks at. It is left to the loop, which reaps it one day. */
-static int on_sweeper_late(sd_event_source *source, uint64_t usec, void *userdata) {
+static void on_sweeper_late(void *userdata) {
         struct attempt_run *run = userdata;
 
         (void) kill(run->sweeper_pid, SIGKILL);
-        (void) sd_event_source_set_userdata(run->sweeper, NULL);
-        (void) sd_event_source_set_floating(run->sweeper, 1);
-        run->sweeper = sd_event_source_unref(run->sweeper);
+        source_leave(run->sweeper);
+        run->sweeper = NULL;
         swept(run, "not all of its processes could be looked for: one hangs in the kernel");
-        return 0;
 }
 
-static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
-        begin_sweeper(userdata);
-        return 0;
-}
+static void on_turn(void *userdata) { begin_sweeper(userdata); }
 
 /* Helpers are few, and of one user's attempts fewer, so that a user whose processes hang does not take all. */
 static bool is_its_turn(const struct attempt_run *run) {
@@ -459,15 +444,11 @@ static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
         if (pid < 0)
                 return pid;
         run->sweeper_pid = pid;
-        int r = sd_event_add_child(run->node->loop, &run->sweeper, pid, WEXITED, on_sweeper, run);
+        int r = loop_watch_child(run->node->loop, pid, on_sweeper, run, &run->sweeper);
         if (r >= 0) {
-                run->timer = sd_event_source_disable_unref(run->timer);
-                r = sd_event_add_time_relative(run->node->loop, &run->timer, CLOCK_BOOTTIME, limit_usec, 1,
-                                               on_sweeper_late, run);
-        }
-        if (r >= 0)
+                loop_after(run->node->loop, &run->timer, limit_usec, on_sweeper_late, run);
                 return 0;
-        run->sweeper = sd_event_source_disable_unref(run->sweeper);
+        }
         (void) kill(pid, SIGKILL);
         (void) waitpid(pid, NULL, 0);
         return r;
@@ -477,7 +458,7 @@ static void begin_sweeper(struct attempt_run *run) {
         run->waits = !is_its_turn(run);
         int r = run->waits ? 0 : start_sweeper(run, limit_of(run));
         if (r < 0 && run->job->wish == WISH_NONE)
-                run->deadline_usec = clock_boottime_usec() + limit_of(run); /* the next attempt needs a process, too */
+                run->deadline_usec = loop_boottime() + limit_of(run); /* the next attempt needs a process, too */
         if (r < 0 && !sweep_again(run, on_turn))
                 swept(run, "what is left of it cannot be looked for: no helper process");
 }
@@ -496,9 +477,9 @@ void attempt_over(struct attempt_run *run, enum exit_class exit_class, const cha
         if (run->phase == PHASE_SWEEPING)
                 return;
         run->phase = PHASE_SWEEPING;
-        run->deadline_usec = clock_boottime_usec() + limit_of(run);
-        run->pidfd = sd_event_source_disable_unref(run->pidfd);
-        run->timer = sd_event_source_disable_unref(run->timer);
+        run->deadline_usec = loop_boottime() + limit_of(run);
+        run->pidfd = source_free(run->pidfd);
+        timer_disarm(&run->timer);
         const struct launcher *launcher = run->node->launchers[run->job->launcher];
         if (launcher) {
                 launcher->forget(run->launch);

@@ -9,12 +9,12 @@
 
 #include "bertd/limits.h"
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/utf8.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 
 #define NAME_BYTES 48 /* of a checkpoint below its job's folder */
 
@@ -31,7 +31,7 @@ static void take_step(struct attempt_run *run, uint64_t step) {
                 node_commit_soon(run->node);
         }
         job->step = job->attempt.step = step;
-        step_clock_note(&run->clock, step, clock_boottime_usec());
+        step_clock_note(&run->clock, step, loop_boottime());
 }
 
 /* A path that the job's user chose goes to others' screens and to the next attempt; it says nothing of files elsewhere. */
@@ -85,7 +85,7 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
                 return;
         struct checkpoint row = { .step = report->checkpoint_step,
                                   .size = report->checkpoint_size,
-                                  .created = clock_realtime_usec(),
+                                  .created = loop_realtime(),
                                   .state = CHECKPOINT_GOOD,
                                   .attempt = job->attempt.number,
                                   .path = (char *) report->checkpoint_path,

@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/file.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/base/probe.h"
 
 struct entry {
@@ -29,11 +29,12 @@ struct entry {
         int failed;             /* −errno: no child could be made to ask */
         uint64_t good_until;    /* boot time */
         pid_t pid;              /* of the child, 0 = none */
-        sd_event_source *child, *pipe, *deadline;
+        struct source *child, *pipe;
+        struct timer deadline;
 };
 
 struct accounts {
-        sd_event *loop;
+        struct loop *loop;
         void (*known)(void *userdata, uid_t uid);
         void *userdata;
         struct entry *entries;
@@ -45,9 +46,9 @@ static void start(struct entry *entry);
 static void entry_free(struct entry *entry) {
         if (entry->pid > 0)
                 (void) kill(entry->pid, SIGKILL);
-        (void) sd_event_source_disable_unref(entry->child);
-        (void) sd_event_source_disable_unref(entry->pipe);
-        (void) sd_event_source_disable_unref(entry->deadline);
+        (void) source_free(entry->child);
+        (void) source_free(entry->pipe);
+        timer_disarm(&entry->deadline);
         free(entry->account.name);
         free(entry->account.home);
         free(entry);
@@ -82,12 +83,12 @@ static void set_answer(struct entry *entry, const struct nss_user *user) {
         /* We run as it, whether it has an account or not. */
         if (entry->result < 0 && !entry->account.name && entry->uid == geteuid())
                 (void) take_account(entry, &own);
-        entry->good_until = clock_boottime_usec() + (entry->account.name ? ACCOUNT_FRESH_USEC : ACCOUNT_FAILED_USEC);
+        entry->good_until = loop_boottime() + (entry->account.name ? ACCOUNT_FRESH_USEC : ACCOUNT_FAILED_USEC);
 }
 
 static void conclude(struct entry *entry, const struct nss_user *user) {
-        entry->pipe = sd_event_source_disable_unref(entry->pipe);
-        entry->deadline = sd_event_source_disable_unref(entry->deadline);
+        entry->pipe = source_free(entry->pipe);
+        timer_disarm(&entry->deadline);
         entry->asked = false;
         if (entry->result == 0 && user->result < 0 && user->result != -ESRCH)
                 log_error("uid %u cannot be looked up: %s", (unsigned) entry->uid, strerror(-user->result));
@@ -95,36 +96,33 @@ static void conclude(struct entry *entry, const struct nss_user *user) {
         entry->accounts->known(entry->accounts->userdata, entry->uid);
 }
 
-static int on_pipe(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+static void on_pipe(void *userdata, int fd, uint32_t events) {
         struct nss_user user;
 
         int r = probe_read(fd, &user, sizeof(user));
         if (r < 0)
                 user = (struct nss_user) { .result = r };
         conclude(userdata, &user);
-        return 0;
 }
 
-static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
+static void on_deadline(void *userdata) {
         struct entry *entry = userdata;
 
         if (entry->pid > 0)
                 (void) kill(entry->pid, SIGKILL);
         conclude(entry, &(struct nss_user) { .result = entry->failed < 0 ? entry->failed : -ETIMEDOUT });
-        return 0;
 }
 
-static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
+static void on_child(void *userdata, const siginfo_t *si) {
         struct entry *entry = userdata;
         struct accounts *accounts = entry->accounts;
 
-        entry->child = sd_event_source_disable_unref(entry->child);
+        entry->child = source_free(entry->child);
         entry->pid = 0;
         accounts->children--;
         for (struct entry *e = accounts->entries; e; e = e->next)
                 if (e->asked && !e->pipe)
                         start(e);
-        return 0;
 }
 
 /* Those that find no place now are started when a child ends. */
@@ -141,21 +139,12 @@ static void start(struct entry *entry) {
                 return;
         }
         accounts->children++;
-        r = sd_event_add_child(accounts->loop, &entry->child, entry->pid, WEXITED, on_child, entry);
-        if (r >= 0)
-                r = sd_event_add_io(accounts->loop, &entry->pipe, fd, EPOLLIN, on_pipe, entry);
-        if (r < 0)
-                (void) close(fd);
-        else
-                (void) sd_event_source_set_io_fd_own(entry->pipe, 1);
+        (void) loop_watch_child(accounts->loop, entry->pid, on_child, entry, &entry->child);
+        (void) loop_watch(accounts->loop, fd, EPOLLIN, on_pipe, entry, &entry->pipe);
 }
 
 static int ask(struct entry *entry) {
-        int r = sd_event_add_time_relative(entry->accounts->loop, &entry->deadline, CLOCK_BOOTTIME, NSS_LIMIT_USEC, 0,
-                                           on_deadline, entry);
-
-        if (r < 0)
-                return r;
+        loop_after(entry->accounts->loop, &entry->deadline, NSS_LIMIT_USEC, on_deadline, entry);
         entry->asked = true;
         start(entry);
         return -EINPROGRESS;
@@ -222,18 +211,18 @@ int accounts_find(struct accounts *accounts, uid_t uid, const struct account **r
                 return -ENOMEM;
         if (entry->asked)
                 return -EINPROGRESS;
-        if (clock_boottime_usec() >= entry->good_until)
+        if (loop_boottime() >= entry->good_until)
                 return ask(entry);
         *ret = &entry->account;
         return entry->account.name ? 0 : entry->result;
 }
 
-int accounts_new(sd_event *loop, void (*known)(void *userdata, uid_t uid), void *userdata, struct accounts **ret) {
+int accounts_new(struct loop *loop, void (*known)(void *userdata, uid_t uid), void *userdata, struct accounts **ret) {
         struct accounts *accounts = calloc(1, sizeof(*accounts));
 
         if (!accounts)
                 return -ENOMEM;
-        *accounts = (struct accounts) { .loop = sd_event_ref(loop), .known = known, .userdata = userdata };
+        *accounts = (struct accounts) { .loop = loop, .known = known, .userdata = userdata };
         *ret = accounts;
         return 0;
 }
@@ -246,6 +235,5 @@ void accounts_free(struct accounts *accounts) {
                 accounts->entries = entry->next;
                 entry_free(entry);
         }
-        (void) sd_event_unref(accounts->loop);
         free(accounts);
 }

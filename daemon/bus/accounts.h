@@ -6,8 +6,7 @@
 #ifndef DAEMON_ACCOUNTS_H
 #define DAEMON_ACCOUNTS_H
 
-#include <systemd/sd-event.h>
-
+#include "daemon/base/loop.h"
 #include "daemon/base/nss.h"
 
 #define ACCOUNTS_MAX 1024
@@ -24,7 +23,7 @@ struct account {
 };
 
 /* `known` is called each time that an answer has come, or cannot be had. */
-int accounts_new(sd_event *loop, void (*known)(void *userdata, uid_t uid), void *userdata, struct accounts **ret);
+int accounts_new(struct loop *loop, void (*known)(void *userdata, uid_t uid), void *userdata, struct accounts **ret);
 void accounts_free(struct accounts *accounts);
 
 /*

@@ -18,8 +18,8 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/file.h"
+#include "daemon/base/loop.h"
 
 #define READ_MAX (64u << 10)
 #define READ_AHEAD 256
@@ -49,8 +49,8 @@ struct inlet {
         struct inlet *next;
         uid_t uid;
         int bus_fd;
-        sd_event_source *client; /* owns its fd */
-        sd_event_source *timer;  /* armed while something is incomplete or unread */
+        struct source *client; /* owns its fd */
+        struct timer timer;    /* armed while something is incomplete or unread */
         enum waiting waiting;
         uint64_t waits_since; /* FOR_TURN */
         bool authenticated, refused;
@@ -64,7 +64,7 @@ struct inlet {
 };
 
 static void refuse(struct inlet *inlet, const char *reason) {
-        (void) sd_event_source_set_enabled(inlet->client, SD_EVENT_OFF);
+        source_enable(inlet->client, false);
         if (!inlet->refused)
                 inlet->owner->refused(inlet->userdata, reason);
         inlet->refused = true;
@@ -72,23 +72,19 @@ static void refuse(struct inlet *inlet, const char *reason) {
 
 static void wait_for(struct inlet *inlet, enum waiting waiting) {
         inlet->waiting = waiting;
-        (void) sd_event_source_set_io_events(inlet->client, waiting == FOR_CLIENT   ? EPOLLIN
-                                                            : waiting == FOR_READER ? EPOLLOUT
-                                                                                    : 0);
+        source_set_events(inlet->client, waiting == FOR_CLIENT ? EPOLLIN : waiting == FOR_READER ? EPOLLOUT : 0);
 }
 
-static int on_impatient(sd_event_source *source, uint64_t usec, void *userdata) {
+static void on_impatient(void *userdata) {
         struct inlet *inlet = userdata;
 
         /* One that waits for others is not at fault. */
         if (inlet->waiting == FOR_ROOM || inlet->waiting == FOR_TURN)
-                return sd_event_source_set_time_relative(source, INLET_PATIENCE_USEC) < 0
-                               ? 0
-                               : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-        refuse(inlet, inlet->waiting == FOR_READER ? "replies are not read"
-                      : inlet->authenticated       ? "a message is not completed"
-                                                   : "the authentication is not completed");
-        return 0;
+                loop_after(inlet->inlets->loop, &inlet->timer, INLET_PATIENCE_USEC, on_impatient, inlet);
+        else
+                refuse(inlet, inlet->waiting == FOR_READER ? "replies are not read"
+                              : inlet->authenticated       ? "a message is not completed"
+                                                           : "the authentication is not completed");
 }
 
 /* ---- room ---- */
@@ -183,7 +179,7 @@ static bool follow(struct inlet *inlet, const unsigned char *data, size_t size) 
 
 static struct inlet_usage *usage_of(struct inlets *inlets, uid_t uid) {
         struct inlet_usage *usage = &inlets->usage[uid % ELEMENTSOF(inlets->usage)];
-        uint64_t second = clock_boottime_usec() / USEC_PER_SEC;
+        uint64_t second = loop_boottime() / USEC_PER_SEC;
 
         /* Halved, not forgotten: else all connections of a busy user would be read at once when a second begins. */
         if (usage->second != second) {
@@ -198,25 +194,15 @@ void inlets_charge(struct inlets *inlets, uid_t uid, uint64_t usec) {
 
         usage->usec += usec;
         if (usage->usec > INLET_BUSY_USEC)
-                inlets->busy_until = clock_boottime_usec() + 2 * usec;
+                inlets->busy_until = loop_boottime() + 2 * usec;
 }
 
-static void arm_turn(struct inlets *inlets, uint64_t usec) {
-        (void) sd_event_source_set_time(inlets->turn, usec);
-        (void) sd_event_source_set_enabled(inlets->turn, SD_EVENT_ONESHOT);
-}
-
-static bool others_wait(const struct inlets *inlets) {
-        int enabled = SD_EVENT_OFF;
-
-        (void) sd_event_source_get_enabled(inlets->turn, &enabled);
-        return enabled != SD_EVENT_OFF;
-}
+static bool others_wait(const struct inlets *inlets) { return timer_is_armed(&inlets->turn); }
 
 /* Of all busy users' connections one at a time is read, and the loop is others' for twice as long as its call took. A user who speaks
  * over one connection waits for each answer anyway, and others wait for one call at most. */
 static bool must_stand_back(struct inlet *inlet, bool called) {
-        uint64_t now = clock_boottime_usec();
+        uint64_t now = loop_boottime();
         struct inlet_usage *usage = usage_of(inlet->inlets, inlet->uid);
 
         if (usage->speaker != inlet) {
@@ -241,9 +227,9 @@ static bool comes_before(const struct inlet *a, const struct inlet *b) {
         return x != y ? x < y : a->waits_since < b->waits_since;
 }
 
-static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
+static void on_turn(void *userdata) {
         struct inlets *inlets = userdata;
-        uint64_t now = clock_boottime_usec();
+        uint64_t now = loop_boottime();
         struct inlet *next = NULL;
         unsigned waiting = 0;
 
@@ -259,32 +245,26 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
                 waiting--;
         }
         if (waiting > 0)
-                arm_turn(inlets, MAX(inlets->busy_until, now + FORWARDED_USEC));
-        return 0;
+                loop_at(inlets->loop, &inlets->turn, MAX(inlets->busy_until, now + FORWARDED_USEC), on_turn, inlets);
 }
 
 static void stand_back(struct inlet *inlet) {
-        inlet->waits_since = clock_boottime_usec();
+        inlet->waits_since = loop_boottime();
         wait_for(inlet, FOR_TURN);
         if (!others_wait(inlet->inlets))
-                arm_turn(inlet->inlets, inlet->inlets->busy_until);
+                loop_at(inlet->inlets->loop, &inlet->inlets->turn, inlet->inlets->busy_until, on_turn, inlet->inlets);
 }
 
 /* ---- reading ---- */
 
 static void arm_patience(struct inlet *inlet, uint64_t usec) {
-        int enabled = SD_EVENT_OFF;
-
-        (void) sd_event_source_get_enabled(inlet->timer, &enabled);
-        if (enabled != SD_EVENT_OFF)
-                return;
-        (void) sd_event_source_set_time_relative(inlet->timer, usec);
-        (void) sd_event_source_set_enabled(inlet->timer, SD_EVENT_ONESHOT);
+        if (!timer_is_armed(&inlet->timer))
+                loop_after(inlet->inlets->loop, &inlet->timer, usec, on_impatient, inlet);
 }
 
 static void watch_patience(struct inlet *inlet) {
         if (inlet->authenticated && inlet->header_size == 0)
-                (void) sd_event_source_set_enabled(inlet->timer, SD_EVENT_OFF);
+                timer_disarm(&inlet->timer);
         else
                 arm_patience(inlet, INLET_PATIENCE_USEC);
 }
@@ -352,11 +332,11 @@ static bool must_wait(struct inlet *inlet, int fd, uint32_t revents, uint64_t *r
 }
 
 static void end(struct inlet *inlet) {
-        (void) sd_event_source_set_enabled(inlet->client, SD_EVENT_OFF);
+        source_enable(inlet->client, false);
         (void) shutdown(inlet->bus_fd, SHUT_WR);
 }
 
-static int on_client(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+static void on_client(void *userdata, int fd, uint32_t events) {
         static unsigned char buffer[READ_MAX];
         struct inlet *inlet = userdata;
         uint64_t size = 0;
@@ -365,51 +345,35 @@ static int on_client(sd_event_source *source, int fd, uint32_t revents, void *us
         /* What a client had to wait with is dropped where it has gone. */
         if (inlet->waiting == FOR_ROOM || inlet->waiting == FOR_TURN) {
                 end(inlet);
-                return 0;
+                return;
         }
         /* First sd-bus takes what it was given; the loop gives both their turns. */
-        if (ioctl(inlet->bus_fd, SIOCOUTQ, &queued) < 0 || queued > 0 || must_wait(inlet, fd, revents, &size))
-                return 0;
+        if (ioctl(inlet->bus_fd, SIOCOUTQ, &queued) < 0 || queued > 0 || must_wait(inlet, fd, events, &size))
+                return;
         ssize_t n = read(fd, buffer, to_read(inlet, fd, size));
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
-                return 0;
+                return;
         if (n <= 0) {
                 end(inlet);
-                return 0;
+                return;
         }
         if (!follow(inlet, buffer, (size_t) n))
-                return 0;
+                return;
         if (write_all(inlet->bus_fd, buffer, (size_t) n) < 0) {
                 refuse(inlet, "sd-bus does not take what it sends");
-                return 0;
+                return;
         }
         if (inlet->authenticated && inlet->header_size == 0)
                 usage_of(inlet->inlets, inlet->uid)->usec += MESSAGE_USEC;
         watch_patience(inlet);
-        return 0;
 }
 
-static int open_sources(struct inlet *inlet, sd_event *loop, int *client_fd) {
-        int r = sd_event_add_io(loop, &inlet->client, *client_fd, EPOLLIN, on_client, inlet);
+void inlets_init(struct inlets *inlets, struct loop *loop) { inlets->loop = loop; }
 
-        if (r < 0)
-                return r;
-        (void) sd_event_source_set_io_fd_own(inlet->client, 1);
-        (void) steal_fd(client_fd);
-        return sd_event_add_time_relative(loop, &inlet->timer, CLOCK_BOOTTIME, INLET_PATIENCE_USEC, 0, on_impatient,
-                                          inlet);
-}
+void inlets_free(struct inlets *inlets) { timer_disarm(&inlets->turn); }
 
-int inlets_new(struct inlets *inlets, sd_event *loop) {
-        int r = sd_event_add_time(loop, &inlets->turn, CLOCK_BOOTTIME, 0, 1, on_turn, inlets);
-
-        return r < 0 ? r : sd_event_source_set_enabled(inlets->turn, SD_EVENT_OFF);
-}
-
-void inlets_free(struct inlets *inlets) { inlets->turn = sd_event_source_disable_unref(inlets->turn); }
-
-int inlet_new(struct inlets *inlets, sd_event *loop, int client_fd, uid_t uid, const struct inlet_owner *owner,
-              void *userdata, int *ret_fd, struct inlet **ret) {
+int inlet_new(struct inlets *inlets, int client_fd, uid_t uid, const struct inlet_owner *owner, void *userdata,
+              int *ret_fd, struct inlet **ret) {
         cleanup_close int client = client_fd;
         int fds[2];
         struct inlet *inlet = calloc(1, sizeof(*inlet));
@@ -426,11 +390,12 @@ int inlet_new(struct inlets *inlets, sd_event *loop, int client_fd, uid_t uid, c
         }
         cleanup_close int bus_end = fds[1];
         inlet->bus_fd = fds[0];
-        int r = open_sources(inlet, loop, &client);
+        int r = loop_watch(inlets->loop, steal_fd(&client), EPOLLIN, on_client, inlet, &inlet->client);
         if (r < 0) {
                 inlet_free(inlet);
                 return r;
         }
+        arm_patience(inlet, INLET_PATIENCE_USEC);
         *ret_fd = steal_fd(&bus_end);
         *ret = inlet;
         return 0;
@@ -450,8 +415,8 @@ void inlet_free(struct inlet *inlet) {
                 usage->speaker = NULL;
         if (inlet->inlets->next == inlet)
                 inlet->inlets->next = NULL;
-        (void) sd_event_source_disable_unref(inlet->client);
-        (void) sd_event_source_disable_unref(inlet->timer);
+        (void) source_free(inlet->client);
+        timer_disarm(&inlet->timer);
         if (inlet->bus_fd >= 0)
                 (void) close(inlet->bus_fd);
         free(inlet);

@@ -14,7 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <systemd/sd-event.h>
+
+#include "daemon/base/loop.h"
 
 #define INLET_BUSY_USEC 50000
 #define INLET_ALONE_USEC 20000
@@ -25,6 +26,7 @@ struct inlet;
 
 /* All inlets of a server. */
 struct inlets {
+        struct loop *loop;
         struct inlet *first;
         struct inlet_usage {
                 uint64_t second, usec; /* usec: of this second, and half of what the second before had */
@@ -33,11 +35,11 @@ struct inlets {
                 uint64_t turn_usec; /* when one of its connections had the turn last */
         } usage[128];               /* by uid; users who share a place share what they used */
         uint64_t busy_until;        /* no connection of a busy user is read before */
-        sd_event_source *turn;      /* armed while one waits for that */
+        struct timer turn;          /* armed while one waits for that */
         struct inlet *next;         /* whose turn it is now */
 };
 
-int inlets_new(struct inlets *inlets, sd_event *loop);
+void inlets_init(struct inlets *inlets, struct loop *loop);
 void inlets_free(struct inlets *inlets);
 
 /* What an inlet asks of its owner. */
@@ -50,8 +52,8 @@ struct inlet_owner {
 void inlets_charge(struct inlets *inlets, uid_t uid, uint64_t usec);
 
 /* Takes `client_fd`, borrows `owner`. `*ret_fd` is the end that sd-bus reads, the caller's. End of file is passed on as such. */
-int inlet_new(struct inlets *inlets, sd_event *loop, int client_fd, uid_t uid, const struct inlet_owner *owner,
-              void *userdata, int *ret_fd, struct inlet **ret);
+int inlet_new(struct inlets *inlets, int client_fd, uid_t uid, const struct inlet_owner *owner, void *userdata,
+              int *ret_fd, struct inlet **ret);
 void inlet_free(struct inlet *inlet);
 
 /* Bytes of the message that was passed on last, which is the one that sd-bus dispatches. 0: none was, or there is no inlet. */

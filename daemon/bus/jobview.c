@@ -11,8 +11,8 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/utf8.h"
+#include "daemon/base/loop.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/gpu/watch.h"
@@ -195,11 +195,11 @@ static void add_end(sd_bus_message *m, int *r, const struct job *job, bool owner
 
 /* The timer's clock decides, which no one sets; the wall clock's time is what it is by that. */
 static void add_next_try(sd_bus_message *m, int *r, const struct job *job) {
-        uint64_t now = clock_boottime_usec(), left = 0;
+        uint64_t now = loop_boottime(), left = 0;
 
         if (job->state == JOB_BACKOFF)
                 left = job->wake_boottime > now ? job->wake_boottime - now : 1;
-        add_u64(m, r, "not_before", left > 0 ? clock_realtime_usec() + left : job->not_before);
+        add_u64(m, r, "not_before", left > 0 ? loop_realtime() + left : job->not_before);
         add_u64(m, r, "next_try_usec", left);
 }
 

@@ -16,11 +16,11 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/utf8.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/bus/inlet.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 
 /* The contents, not the struct. */
 static void call_clear(struct call *call) {
@@ -210,13 +210,13 @@ int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *c
 }
 
 static int run_at_once(struct call *call, sd_bus_message *m) {
-        uint64_t begin = clock_boottime_usec();
+        uint64_t begin = loop_boottime();
         int r = run_method(call, m);
 
         if (r < 0)
                 clean_error(call->error);
         call_clear(call);
-        bus_server_charge(call->node->server, call->uid, clock_boottime_usec() - begin);
+        bus_server_charge(call->node->server, call->uid, loop_boottime() - begin);
         return r;
 }
 

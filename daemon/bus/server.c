@@ -17,11 +17,11 @@
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "common/clock.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/bus/socket.h"
 #include "daemon/bus/inlet.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/bus/socket_watch.h"
 
 /* New connections of a user: BERTD_CLIENTS_OF_UID_MAX at once, then NEW_A_SECOND. To set one up costs much more than to refuse it. */
@@ -47,10 +47,9 @@ struct bus_server {
         char *path;
         struct stat file; /* the socket that we bound there */
         struct socket_watch *watch;
-        sd_event_source *listen; /* owns its fd */
-        sd_event_source *rest;   /* until then nobody is let in */
-        sd_event_source *reaper;
-        sd_event_source *leaver;
+        struct source *listen; /* owns its fd */
+        struct timer rest;     /* until then nobody is let in */
+        struct source *reaper, *leaver;
         sd_id128_t id;
         struct peer *peers;
         struct parked *parked; /* oldest first */
@@ -71,7 +70,7 @@ struct bus_server {
 
 /* A flood of refusals is one line in a while. */
 static void tell_refusal(struct bus_server *server, uid_t uid, const char *reason) {
-        uint64_t now = clock_boottime_usec();
+        uint64_t now = loop_boottime();
 
         server->untold++;
         if (server->told_usec > 0 && now - server->told_usec < TELL_USEC)
@@ -272,7 +271,7 @@ static void peer_free(struct peer *peer) {
         free(peer);
 }
 
-static int on_reap(sd_event_source *source, void *userdata) {
+static void on_reap(void *userdata) {
         struct bus_server *server = userdata;
 
         for (struct peer **at = &server->peers; *at;) {
@@ -284,21 +283,19 @@ static int on_reap(sd_event_source *source, void *userdata) {
                 *at = peer->next;
                 peer_free(peer);
         }
-        return 0;
 }
 
 /* At the loop's end sd-bus waits for each of its connections, also for one whose client has said too little or reads nothing. */
-static int on_leave(sd_event_source *source, void *userdata) {
+static void on_leave(void *userdata) {
         const struct bus_server *server = userdata;
 
         for (struct peer *peer = server->peers; peer; peer = peer->next)
                 (void) sd_bus_detach_event(peer->bus);
-        return 0;
 }
 
 void peer_doom(struct peer *peer) {
         peer->doomed = true;
-        (void) sd_event_source_set_enabled(peer->node->server->reaper, SD_EVENT_ONESHOT);
+        source_soon(peer->node->server->reaper);
 }
 
 void bus_server_charge(struct bus_server *server, uid_t uid, uint64_t usec) {
@@ -396,7 +393,7 @@ void peer_note_reply(struct peer *peer, size_t size) {
         if (!has_unread(peer))
                 return;
         if (peer->unread == 0)
-                peer->unread_since = clock_boottime_usec();
+                peer->unread_since = loop_boottime();
         peer->unread += size + SMALL_REPLY;
         if (peer->unread > BERTD_UNREAD_OF_CLIENT_MAX)
                 drop_reader(peer);
@@ -424,7 +421,7 @@ static int connect_bus(struct bus_server *server, struct peer *peer, int client)
 
         if (copy < 0)
                 return -errno;
-        int r = inlet_new(&server->inlets, server->node->loop, copy, peer->uid, &inlet_owner, peer, &in, &peer->inlet);
+        int r = inlet_new(&server->inlets, copy, peer->uid, &inlet_owner, peer, &in, &peer->inlet);
         if (r >= 0)
                 r = sd_bus_new(&peer->bus);
         if (r >= 0)
@@ -438,7 +435,7 @@ static int connect_bus(struct bus_server *server, struct peer *peer, int client)
 
 static bool is_hasty(struct bus_server *server, uid_t uid) {
         struct allowance *a = &server->allowances[uid % ALLOWANCES];
-        uint64_t now = clock_boottime_usec();
+        uint64_t now = loop_boottime();
 
         double refill = a->usec == 0 ? BERTD_CLIENTS_OF_UID_MAX
                                      : (double) (now - a->usec) * NEW_A_SECOND / (double) USEC_PER_SEC;
@@ -479,7 +476,7 @@ static int start_bus(struct bus_server *server, struct peer *peer, int fd) {
         if (r >= 0)
                 r = shrink_socket(fd);
         if (r >= 0)
-                r = sd_bus_attach_event(peer->bus, server->node->loop, SD_EVENT_PRIORITY_NORMAL);
+                r = loop_attach_bus(server->node->loop, peer->bus);
         return r;
 }
 
@@ -510,18 +507,18 @@ static void admit(struct bus_server *server, int connection) {
         server->peers = peer;
 }
 
-static int on_rested(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct bus_server *server = userdata;
+static void on_rested(void *userdata) {
+        const struct bus_server *server = userdata;
 
-        server->rest = sd_event_source_disable_unref(server->rest);
-        return sd_event_source_set_enabled(server->listen, SD_EVENT_ON);
+        source_enable(server->listen, true);
 }
 
 /* Who waits in the queue would wake us for ever. */
 static void rest(struct bus_server *server) {
-        if (!server->rest && sd_event_add_time_relative(server->node->loop, &server->rest, CLOCK_BOOTTIME, REST_USEC,
-                                                        REST_USEC / 10, on_rested, server) >= 0)
-                (void) sd_event_source_set_enabled(server->listen, SD_EVENT_OFF);
+        if (timer_is_armed(&server->rest))
+                return;
+        loop_after(server->node->loop, &server->rest, REST_USEC, on_rested, server);
+        source_enable(server->listen, false);
 }
 
 /* Without a descriptor the connection would stay in the queue. */
@@ -538,7 +535,7 @@ static void turn_away(struct bus_server *server, int listen_fd) {
 }
 
 /* Many in one turn: behind a flood of connections that are refused an honest one waits in the kernel's queue. */
-static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+static void on_connection(void *userdata, int fd, uint32_t events) {
         for (unsigned i = 0; i < ACCEPTS_A_TURN; i++) {
                 int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -550,24 +547,20 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
                         turn_away(userdata, fd);
                 else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
                         log_error("accept: %m");
-                return 0;
+                return;
         }
-        return 0;
 }
 
 /* ---- listening ---- */
 
 /* Takes `fd`. */
 static int start_listening(struct bus_server *server, int fd) {
-        sd_event_source *source = NULL;
+        struct source *source;
 
-        int r = sd_event_add_io(server->node->loop, &source, fd, EPOLLIN, on_connection, server);
-        if (r < 0) {
-                (void) close(fd);
+        int r = loop_watch(server->node->loop, fd, EPOLLIN, on_connection, server, &source);
+        if (r < 0)
                 return r;
-        }
-        (void) sd_event_source_set_io_fd_own(source, 1);
-        (void) sd_event_source_disable_unref(server->listen);
+        (void) source_free(server->listen);
         server->listen = source;
         return lstat(server->path, &server->file) < 0 && errno != ENOENT ? -errno : 0;
 }
@@ -592,7 +585,7 @@ static bool restore_socket(void *userdata) {
                 return true;
         int r = bus_socket_open(server->path, &server->file, &fd, &error);
         if (r >= 0) {
-                (void) on_connection(server->listen, sd_event_source_get_io_fd(server->listen), EPOLLIN, server);
+                on_connection(server, source_fd(server->listen), EPOLLIN);
                 server->bound = true;
                 r = start_listening(server, fd);
                 if (r < 0)
@@ -640,6 +633,7 @@ int bus_server_new(struct node *node, const char *path, struct bus_server **ret,
                 return error_errno(error, ENOMEM, "%s", path);
 
         server->node = node;
+        inlets_init(&server->inlets, node->loop);
         server->clients_max = node->files.clients;
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         server->path = strdup(path);
@@ -652,15 +646,9 @@ int bus_server_new(struct node *node, const char *path, struct bus_server **ret,
                 if (r >= 0)
                         r = socket_watch_new(node->loop, server->path, restore_socket, server, &server->watch);
                 if (r >= 0)
-                        r = sd_event_add_defer(node->loop, &server->reaper, on_reap, server);
+                        r = loop_defer(node->loop, on_reap, server, &server->reaper);
                 if (r >= 0)
-                        r = sd_event_source_set_enabled(server->reaper, SD_EVENT_OFF);
-                if (r >= 0)
-                        r = sd_event_add_exit(node->loop, &server->leaver, on_leave, server);
-                if (r >= 0)
-                        r = sd_event_source_set_priority(server->leaver, SD_EVENT_PRIORITY_IMPORTANT);
-                if (r >= 0)
-                        r = inlets_new(&server->inlets, node->loop);
+                        r = loop_at_end(node->loop, on_leave, server, &server->leaver);
                 if (r < 0)
                         (void) error_errno(error, -r, "%s", path);
         }
@@ -679,10 +667,10 @@ void bus_server_free(struct bus_server *server) {
                 return;
         server->node->listener = NULL;
         socket_watch_free(server->watch);
-        (void) sd_event_source_disable_unref(server->listen);
-        (void) sd_event_source_disable_unref(server->rest);
-        (void) sd_event_source_disable_unref(server->reaper);
-        (void) sd_event_source_disable_unref(server->leaver);
+        (void) source_free(server->listen);
+        timer_disarm(&server->rest);
+        (void) source_free(server->reaper);
+        (void) source_free(server->leaver);
         while (server->peers) {
                 struct peer *peer = server->peers;
                 server->peers = peer->next;

@@ -23,55 +23,51 @@
 #define FOLDERS_MAX 32
 
 struct socket_watch {
-        sd_event *loop;
+        struct loop *loop;
         const char *path;
         char *folder;
         bool (*restore)(void *userdata);
         void *userdata;
-        sd_event_source *file, *above[FOLDERS_MAX], *mounts, *timer;
+        struct source *inodes, *mounts;
+        struct timer timer;
 };
 
-static int on_event(sd_event_source *source, const struct inotify_event *event, void *userdata);
+static void on_inodes(void *userdata, int fd, uint32_t events);
 
-static void watch_nothing(struct socket_watch *w) {
-        w->file = sd_event_source_disable_unref(w->file);
-        for (size_t i = 0; i < FOLDERS_MAX; i++)
-                w->above[i] = sd_event_source_disable_unref(w->above[i]);
-}
-
-static int watch_folder(struct socket_watch *w, const char *path, sd_event_source **ret) {
-        return sd_event_add_inotify(w->loop, ret, path, IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR, on_event, w);
+static int watch_folder(int fd, const char *path) {
+        return inotify_add_watch(fd, path, IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR) < 0 ? -errno : 0;
 }
 
 static int watch(struct socket_watch *w) {
         cleanup_free char *folder = strdup(w->folder);
+        cleanup_close int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 
-        watch_nothing(w);
+        w->inodes = source_free(w->inodes);
         if (!folder)
                 return -ENOMEM;
-        int r = sd_event_add_inotify(w->loop, &w->file, w->path,
-                                     IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_DONT_FOLLOW, on_event, w);
-        if (r >= 0)
-                r = watch_folder(w, folder, &w->above[0]);
+        if (fd < 0 || inotify_add_watch(fd, w->path, IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_DONT_FOLLOW) < 0)
+                return -errno;
+        int r = watch_folder(fd, folder);
         for (size_t i = 1; r >= 0 && i < FOLDERS_MAX; i++) {
                 char *slash = strrchr(folder, '/');
                 if (!slash || slash == folder)
                         break;
                 *slash = '\0';
-                (void) watch_folder(w, folder, &w->above[i]); /* one that may not be read is not watched */
+                (void) watch_folder(fd, folder); /* one that may not be read is not watched */
         }
-        return r;
+        return r < 0 ? r : loop_watch(w->loop, steal_fd(&fd), EPOLLIN, on_inodes, w, &w->inodes);
 }
 
-static int on_time(sd_event_source *source, uint64_t usec, void *userdata);
+static void look(void *userdata);
 
 static void look_after(struct socket_watch *w, uint64_t usec) {
-        if (!w->timer)
-                (void) sd_event_add_time_relative(w->loop, &w->timer, CLOCK_BOOTTIME, usec, SOON_USEC, on_time, w);
+        if (!timer_is_armed(&w->timer))
+                loop_after(w->loop, &w->timer, usec, look, w);
 }
 
 /* Between its making and the watch it may be removed again: then there is nothing to watch. */
-static void look(struct socket_watch *w) {
+static void look(void *userdata) {
+        struct socket_watch *w = userdata;
         int r = w->restore(w->userdata) ? watch(w) : -ENOENT;
         if (r < 0 && r != -ENOENT && r != -ENOTDIR)
                 log_error("%s cannot be watched: %s; if it is removed, start bertd again", w->path, strerror(-r));
@@ -79,42 +75,31 @@ static void look(struct socket_watch *w) {
                 look_after(w, RETRY_USEC);
 }
 
-static int on_time(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct socket_watch *w = userdata;
+/* Which of them does not matter. */
+static void on_inodes(void *userdata, int fd, uint32_t events) {
+        char buffer[4096];
 
-        w->timer = sd_event_source_disable_unref(w->timer);
-        look(w);
-        return 0;
-}
-
-static int on_event(sd_event_source *source, const struct inotify_event *event, void *userdata) {
-        if (!(event->mask & IN_IGNORED)) /* of a watch that is over */
-                look_after(userdata, SOON_USEC);
-        return 0;
-}
-
-static int on_mounts(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        while (read(fd, buffer, sizeof(buffer)) > 0)
+                ;
         look_after(userdata, SOON_USEC);
-        return 0;
 }
+
+static void on_mounts(void *userdata, int fd, uint32_t events) { look_after(userdata, SOON_USEC); }
 
 static void watch_mounts(struct socket_watch *w) {
         cleanup_close int fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
 
-        if (fd >= 0 && sd_event_add_io(w->loop, &w->mounts, fd, EPOLLPRI, on_mounts, w) >= 0 &&
-            sd_event_source_set_io_fd_own(w->mounts, true) >= 0)
-                (void) steal_fd(&fd);
+        if (fd >= 0)
+                (void) loop_watch(w->loop, steal_fd(&fd), EPOLLPRI, on_mounts, w, &w->mounts);
 }
 
-int socket_watch_new(sd_event *loop, const char *path, bool (*restore)(void *userdata), void *userdata,
+int socket_watch_new(struct loop *loop, const char *path, bool (*restore)(void *userdata), void *userdata,
                      struct socket_watch **ret) {
         struct socket_watch *w = calloc(1, sizeof(*w));
 
         if (!w)
                 return -ENOMEM;
-        *w = (struct socket_watch) {
-                .loop = sd_event_ref(loop), .path = path, .restore = restore, .userdata = userdata
-        };
+        *w = (struct socket_watch) { .loop = loop, .path = path, .restore = restore, .userdata = userdata };
         const char *slash = strrchr(path, '/');
         w->folder = slash == path ? strdup("/") : strndup(path, (size_t) (slash - path));
         if (!w->folder) {
@@ -130,10 +115,9 @@ int socket_watch_new(sd_event *loop, const char *path, bool (*restore)(void *use
 void socket_watch_free(struct socket_watch *w) {
         if (!w)
                 return;
-        watch_nothing(w);
-        (void) sd_event_source_disable_unref(w->mounts);
-        (void) sd_event_source_disable_unref(w->timer);
-        (void) sd_event_unref(w->loop);
+        (void) source_free(w->inodes);
+        (void) source_free(w->mounts);
+        timer_disarm(&w->timer);
         free(w->folder);
         free(w);
 }

@@ -3,13 +3,14 @@
 #define DAEMON_SOCKET_WATCH_H
 
 #include <stdbool.h>
-#include <systemd/sd-event.h>
+
+#include "daemon/base/loop.h"
 
 struct socket_watch;
 
 /* `restore` is called when something has happened to the file at `path` or to its folder, and is to look; false: it is not there and could
  * not be made again, then it is called once more after a while. Borrows `path`. A file that cannot be watched is no error: it is logged. */
-int socket_watch_new(sd_event *loop, const char *path, bool (*restore)(void *userdata), void *userdata,
+int socket_watch_new(struct loop *loop, const char *path, bool (*restore)(void *userdata), void *userdata,
                      struct socket_watch **ret);
 void socket_watch_free(struct socket_watch *watch);
 

@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 
 #define FRESH_USEC (3 * USEC_PER_SEC)
 #define SOON_USEC (2 * USEC_PER_SEC)
@@ -22,7 +22,7 @@
 #define DEADLINE_TEXT "the driver does not answer"
 
 struct gpu_watch {
-        sd_event *loop;
+        struct loop *loop;
         const struct gpus *gpus;
         void (*on_change)(void *userdata);
         void *userdata;
@@ -35,21 +35,18 @@ struct gpu_watch {
         uint64_t used;            /* bit mask */
         struct nvml_answer answer;
         struct gpu_health health[GPUS_MAX];
-        sd_event_source *child, *pipe, *deadline, *timer;
+        struct source *child, *pipe;
+        struct timer deadline, timer;
 };
 
 static void ask(struct gpu_watch *w);
 
-static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
-        ask(userdata);
-        return 0;
-}
+static void on_timer(void *userdata) { ask(userdata); }
 
 static void arm(struct gpu_watch *w) {
         uint64_t usec = gpu_watch_blocked(w, GPU_FREE) ? SOON_USEC : IDLE_USEC;
 
-        w->timer = sd_event_source_disable_unref(w->timer);
-        (void) sd_event_add_time_relative(w->loop, &w->timer, CLOCK_BOOTTIME, usec, USEC_PER_SEC / 10, on_timer, w);
+        loop_after(w->loop, &w->timer, usec, on_timer, w);
 }
 
 /* MIG instances are not in the driver's list of GPUs, nor are their processes: they are not watched. */
@@ -85,11 +82,11 @@ static void ask_again(struct gpu_watch *w) {
 }
 
 static void conclude(struct gpu_watch *w, int result) {
-        w->pipe = sd_event_source_disable_unref(w->pipe);
-        w->deadline = sd_event_source_disable_unref(w->deadline);
+        w->pipe = source_free(w->pipe);
+        timer_disarm(&w->deadline);
         w->absent = result >= 0 && w->answer.status == NVML_ABSENT;
         w->covers = w->asked;
-        w->answered = clock_boottime_usec();
+        w->answered = loop_boottime();
         for (uint32_t i = 0; !w->absent && i < w->gpus->n; i++)
                 judge_one(w, i, result);
         /* Without a driver all are as free as they were before one was looked for; it may come back after an upgrade. */
@@ -100,29 +97,26 @@ static void conclude(struct gpu_watch *w, int result) {
         ask_again(w);
 }
 
-static int on_pipe(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+static void on_pipe(void *userdata, int fd, uint32_t events) {
         struct gpu_watch *w = userdata;
 
         conclude(w, nvml_probe_read(fd, &w->answer));
-        return 0;
 }
 
-static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
+static void on_deadline(void *userdata) {
         struct gpu_watch *w = userdata;
 
         if (w->pid > 0)
                 (void) kill(w->pid, SIGKILL);
         conclude(w, -ETIMEDOUT);
-        return 0;
 }
 
-static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
+static void on_child(void *userdata, const siginfo_t *si) {
         struct gpu_watch *w = userdata;
 
-        w->child = sd_event_source_disable_unref(w->child);
+        w->child = source_free(w->child);
         w->pid = 0;
         ask_again(w);
-        return 0;
 }
 
 static void ask(struct gpu_watch *w) {
@@ -132,28 +126,21 @@ static void ask(struct gpu_watch *w) {
                 arm(w);
                 return;
         }
-        w->asked = clock_boottime_usec();
+        w->asked = loop_boottime();
         int r = nvml_probe_start(&w->pid, &fd);
         if (r < 0) {
                 log_error("the GPUs' driver cannot be asked: %s", strerror(-r));
                 arm(w);
                 return;
         }
-        r = sd_event_add_child(w->loop, &w->child, w->pid, WEXITED, on_child, w);
-        if (r >= 0)
-                r = sd_event_add_io(w->loop, &w->pipe, fd, EPOLLIN, on_pipe, w);
-        if (r < 0)
-                (void) close(fd);
-        else
-                (void) sd_event_source_set_io_fd_own(w->pipe, 1);
-        if (r >= 0)
-                r = sd_event_add_time_relative(w->loop, &w->deadline, CLOCK_BOOTTIME, NVML_ANSWER_USEC, 0, on_deadline,
-                                               w);
+        loop_after(w->loop, &w->deadline, NVML_ANSWER_USEC, on_deadline, w);
+        (void) loop_watch_child(w->loop, w->pid, on_child, w, &w->child);
+        r = loop_watch(w->loop, fd, EPOLLIN, on_pipe, w, &w->pipe);
         if (r < 0)
                 log_error("the GPUs' driver cannot be watched: %s", strerror(-r));
 }
 
-int gpu_watch_new(sd_event *loop, const struct gpus *gpus, void (*on_change)(void *userdata), void *userdata,
+int gpu_watch_new(struct loop *loop, const struct gpus *gpus, void (*on_change)(void *userdata), void *userdata,
                   struct gpu_watch **ret) {
         *ret = NULL;
         if (gpus->n == 0)
@@ -161,9 +148,7 @@ int gpu_watch_new(sd_event *loop, const struct gpus *gpus, void (*on_change)(voi
         struct gpu_watch *w = calloc(1, sizeof(*w));
         if (!w)
                 return -ENOMEM;
-        *w = (struct gpu_watch) {
-                .loop = sd_event_ref(loop), .gpus = gpus, .on_change = on_change, .userdata = userdata
-        };
+        *w = (struct gpu_watch) { .loop = loop, .gpus = gpus, .on_change = on_change, .userdata = userdata };
         for (uint32_t i = 0; i < GPUS_MAX; i++)
                 w->health[i].baseline = UINT64_MAX;
         ask(w);
@@ -176,11 +161,10 @@ void gpu_watch_free(struct gpu_watch *w) {
                 return;
         if (w->pid > 0)
                 (void) kill(w->pid, SIGKILL);
-        (void) sd_event_source_disable_unref(w->child);
-        (void) sd_event_source_disable_unref(w->pipe);
-        (void) sd_event_source_disable_unref(w->deadline);
-        (void) sd_event_source_disable_unref(w->timer);
-        (void) sd_event_unref(w->loop);
+        (void) source_free(w->child);
+        (void) source_free(w->pipe);
+        timer_disarm(&w->deadline);
+        timer_disarm(&w->timer);
         free(w);
 }
 
@@ -196,13 +180,11 @@ void gpu_watch_holder(struct gpu_watch *w, uint32_t gpu, uint64_t job) {
         } else if (w->used & bit) {
                 w->used &= ~bit;
                 h->released = true;
-                w->released_at = clock_boottime_usec();
+                w->released_at = loop_boottime();
         }
 }
 
-static bool recent(const struct gpu_watch *w) {
-        return w->answered > 0 && w->answered + FRESH_USEC >= clock_boottime_usec();
-}
+static bool recent(const struct gpu_watch *w) { return w->answered > 0 && w->answered + FRESH_USEC >= loop_boottime(); }
 
 bool gpu_watch_fresh(struct gpu_watch *w) {
         if (!w || w->absent || (recent(w) && w->covers >= w->released_at))

@@ -8,14 +8,14 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <systemd/sd-event.h>
 
+#include "daemon/base/loop.h"
 #include "daemon/gpu/gpus.h"
 
 struct gpu_watch;
 
 /* Borrows `gpus`. `on_change` is called after each answer. */
-int gpu_watch_new(sd_event *loop, const struct gpus *gpus, void (*on_change)(void *userdata), void *userdata,
+int gpu_watch_new(struct loop *loop, const struct gpus *gpus, void (*on_change)(void *userdata), void *userdata,
                   struct gpu_watch **ret);
 void gpu_watch_free(struct gpu_watch *watch);
 

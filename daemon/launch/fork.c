@@ -88,29 +88,28 @@ static __attribute__((noreturn)) void child(const struct launch_request *request
 struct launch {
         const struct launch_events *events;
         void *userdata;
-        sd_event_source *report; /* owns its fd */
+        struct source *report; /* owns its fd */
 };
 
 static void forget(struct launch *launch) {
         if (!launch)
                 return;
-        (void) sd_event_source_disable_unref(launch->report);
+        (void) source_free(launch->report);
         free(launch);
 }
 
-static int on_report(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+static void on_report(void *userdata, int fd, uint32_t events) {
         struct launch *launch = userdata;
         char text[256];
 
         ssize_t n = read(fd, text, sizeof(text) - 1);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
-                return 0;
-        launch->report = sd_event_source_disable_unref(launch->report);
+                return;
+        launch->report = source_free(launch->report);
         if (n > 0) {
                 text[n] = '\0';
                 launch->events->failed(launch->userdata, text);
         }
-        return 0;
 }
 
 /* Takes the fd. Without it a shim that could not be executed is known by its death. */
@@ -120,14 +119,10 @@ static struct launch *watch_report(const struct launch_request *request, int rea
 
         if (launch)
                 *launch = (struct launch) { .events = request->events, .userdata = request->userdata };
-        int r = !launch ? -ENOMEM
-                        : sd_event_add_io(request->node->loop, &launch->report, fd, EPOLLIN, on_report, launch);
+        int r = launch ? loop_watch(request->node->loop, steal_fd(&fd), EPOLLIN, on_report, launch, &launch->report)
+                       : -ENOMEM;
         if (r >= 0)
-                r = sd_event_source_set_io_fd_own(launch->report, 1);
-        if (r >= 0) {
-                (void) steal_fd(&fd);
                 return launch;
-        }
         log_error("job %" PRIu64 ": the shim's launch cannot be watched: %s", request->job->id, strerror(-r));
         forget(launch);
         return NULL;

@@ -61,7 +61,7 @@ static int get_bus(struct node *node, sd_bus **ret) {
         if (!node->systemd) {
                 int r = open_bus(&node->systemd);
                 if (r >= 0)
-                        r = sd_bus_attach_event(node->systemd, node->loop, SD_EVENT_PRIORITY_NORMAL);
+                        r = loop_attach_bus(node->loop, node->systemd);
                 if (r < 0) {
                         node->systemd = sd_bus_close_unref(node->systemd);
                         return r;

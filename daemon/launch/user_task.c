@@ -38,8 +38,9 @@ struct child {
         bool ran;
         void (*done)(void *userdata, bool ran); /* called when it has ended, or NULL */
         void *userdata;
-        sd_event_source *source, *timer;
-        struct systemd_task *task; /* under systemd, in place of pid and sources */
+        struct source *source;
+        struct timer timer;
+        struct systemd_task *task; /* under systemd, in place of pid and source */
 };
 
 /* NULL: no memory. */
@@ -61,8 +62,8 @@ static void child_free(struct child *child) {
                 }
         if (child->node->exits_wait)
                 node_plan_soon(child->node);
-        (void) sd_event_source_disable_unref(child->source);
-        (void) sd_event_source_disable_unref(child->timer);
+        (void) source_free(child->source);
+        timer_disarm(&child->timer);
         systemd_task_free(child->task);
         free(child);
 }
@@ -90,27 +91,19 @@ static void ended(void *userdata) {
                 done(of, ran);
 }
 
-static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
+static void on_child(void *userdata, const siginfo_t *si) {
         const struct child *child = userdata;
 
         if (si->si_code != CLD_EXITED || si->si_status != 0)
                 log_error("job %" PRIu64 ": %s ended with %s %d", child->job, child->what,
                           si->si_code == CLD_EXITED ? "exit code" : "signal", si->si_status);
         ended(userdata);
-        return 0;
 }
 
-static int on_limit(sd_event_source *source, uint64_t usec, void *userdata) {
+static void on_limit(void *userdata) {
         const struct child *child = userdata;
 
         (void) kill(-child->pid, SIGKILL);
-        return 0;
-}
-
-/* Of a task whose end systemd did not tell: its connection may have been lost meanwhile. */
-static int on_task_limit(sd_event_source *source, uint64_t usec, void *userdata) {
-        ended(userdata);
-        return 0;
 }
 
 static __attribute__((noreturn)) void run(const struct job *job, char *const *argv, char *const *environment,
@@ -140,26 +133,23 @@ static bool spawn(struct node *node, const struct job *job, const char *name, ch
         if (node->options.launcher == LAUNCHER_SYSTEMD) {
                 child->task =
                         systemd_task_run(node, job, name, argv, environment, cwd, limit_usec, task_began, ended, child);
-                if (!child->task ||
-                    sd_event_add_time_relative(node->loop, &child->timer, CLOCK_BOOTTIME, limit_usec + TASK_SLACK_USEC,
-                                               0, on_task_limit, child) < 0) {
+                if (!child->task) {
                         child_free(child);
                         return false;
                 }
+                /* Of a task whose end systemd does not tell: its connection may be lost meanwhile. */
+                loop_after(node->loop, &child->timer, limit_usec + TASK_SLACK_USEC, ended, child);
                 return true;
         }
         child->pid = fork();
         if (child->pid == 0)
                 run(job, argv, environment, cwd);
-        if (child->pid > 0 &&
-            sd_event_add_child(node->loop, &child->source, child->pid, WEXITED, on_child, child) >= 0 &&
-            sd_event_add_time_relative(node->loop, &child->timer, CLOCK_BOOTTIME, limit_usec, 0, on_limit, child) >=
-                    0) {
+        if (child->pid > 0 && loop_watch_child(node->loop, child->pid, on_child, child, &child->source) >= 0) {
+                loop_after(node->loop, &child->timer, limit_usec, on_limit, child);
                 tell_began(child, true);
                 return true;
         }
         log_error("job %" PRIu64 ": %s cannot be run", job->id, argv[0]);
-        child->source = sd_event_source_disable_unref(child->source);
         if (child->pid > 0 && kill(child->pid, SIGKILL) == 0)
                 (void) waitpid(child->pid, NULL, 0);
         child_free(child);

@@ -4,9 +4,9 @@
 #include "common/cleanup.h"
 #include "daemon/gpu/watch.h"
 
-void node_commit_soon(struct node *m) { (void) sd_event_source_set_enabled(m->commit_source, SD_EVENT_ONESHOT); }
+void node_commit_soon(struct node *m) { source_soon(m->commit); }
 
-void node_plan_soon(struct node *m) { (void) sd_event_source_set_enabled(m->plan_source, SD_EVENT_ONESHOT); }
+void node_plan_soon(struct node *m) { source_soon(m->plan); }
 
 static void tell_gpu_watch(struct node *m) {
         uint64_t holders[GPUS_MAX] = {};

@@ -11,11 +11,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-bus.h>
-#include <systemd/sd-event.h>
 
 #include "bertd/limits.h"
 #include "common/error.h"
 #include "daemon/base/descriptors.h"
+#include "daemon/base/loop.h"
 #include "daemon/gpu/gpus.h"
 #include "daemon/rules/job.h"
 #include "daemon/rules/queue.h"
@@ -49,15 +49,15 @@ struct node {
         const struct node_listener *listener; /* NULL: nobody listens */
         void *listener_data;
         struct node_options options;
-        sd_event *loop;
+        struct loop *loop;
         struct store *store;
         struct bus_server *server;
         struct accounts *accounts;                      /* who users are */
         const struct launcher *launchers[LAUNCHER_MAX]; /* NULL where this host or user has it not */
         sd_bus *systemd;                                /* the systemd launcher's connection, NULL until it is needed */
-        sd_event_source *commit_source;                 /* plan/settle.h: what is marked is committed */
-        sd_event_source *plan_source;                   /* plan/schedule.h: the queue is planned */
-        sd_event_source *wake_source;
+        struct source *commit;                          /* plan/settle.h: what is marked is committed */
+        struct source *plan;                            /* plan/schedule.h: the queue is planned */
+        struct timer wake;
         struct settle *settle;
         struct queue_heads heads; /* the queued jobs that wait for resources, as planned last */
         uint64_t serial; /* of the newest durable change; a new daemon begins above those of the ones before it */
@@ -78,8 +78,8 @@ struct node {
         bool exits_wait;                     /* an on_exit program is owed that had no turn yet */
         uid_t exit_turns[BERTD_ON_EXIT_MAX]; /* on_exit.c: whose on_exit is started by the next commit */
         unsigned n_exit_turns;
-        sd_event_source *exit_retry; /* armed while one could not be started */
-        bool draining;               /* shutdown with jobs: nothing starts, exit when all have stopped */
+        struct timer exit_retry; /* armed while one could not be started */
+        bool draining;           /* shutdown with jobs: nothing starts, exit when all have stopped */
 };
 
 /* Something is marked: it is committed at the end of this turn. */

@@ -3,8 +3,8 @@
 
 #include <inttypes.h>
 
-#include "common/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/rules/goodput.h"
 #include "daemon/rules/ledger.h"
 
@@ -16,7 +16,7 @@ static void owe_exit(struct job *job) {
 }
 
 static void set_times(struct job *job, enum job_event event) {
-        uint64_t now = clock_realtime_usec();
+        uint64_t now = loop_realtime();
 
         if (event == EVENT_HELLO && job->started == 0)
                 job->started = now;
@@ -42,7 +42,7 @@ enum verdict node_move_privately(struct node *m, struct job *job, enum job_event
                           job_state_name(job->state));
         if (t.verdict != STATE_MOVE)
                 return t.verdict;
-        goodput_note_time(job, clock_realtime_usec());
+        goodput_note_time(job, loop_realtime());
         job->state = t.next;
         job_set_reason(job, reason, private);
         set_times(job, event);

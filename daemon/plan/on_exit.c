@@ -11,11 +11,11 @@
 
 #include "bertd/progress.h"
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "daemon/attempt/command.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/plan/settle.h"
 
 #define RETRY_MIN_USEC (10 * USEC_PER_SEC)
@@ -58,25 +58,19 @@ static enum exit_owed before(enum exit_owed owed) {
 
 /* ---- what cannot be started now ---- */
 
-static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct node *m = userdata;
-
-        m->exit_retry = sd_event_source_disable_unref(m->exit_retry);
-        node_plan_soon(m);
-        return 0;
-}
+static void on_retry(void *userdata) { node_plan_soon(userdata); }
 
 static void retry_later(struct node *m, struct job *job) {
         job->exit_pause = MIN(MAX(job->exit_pause * 2, RETRY_MIN_USEC), RETRY_MAX_USEC);
-        job->exit_after = clock_boottime_usec() + job->exit_pause;
+        job->exit_after = loop_boottime() + job->exit_pause;
         m->exits_wait = true;
         node_plan_soon(m);
 }
 
 static void arm_retry(struct node *m, uint64_t usec) {
-        m->exit_retry = sd_event_source_disable_unref(m->exit_retry);
-        if (usec != UINT64_MAX && sd_event_add_time(m->loop, &m->exit_retry, CLOCK_BOOTTIME, usec, 0, on_retry, m) < 0)
-                log_error("on_exit: no timer: what could not be started is tried again when a job ends");
+        timer_disarm(&m->exit_retry);
+        if (usec != UINT64_MAX)
+                loop_at(m->loop, &m->exit_retry, usec, on_retry, m);
 }
 
 /* ---- the start ---- */
@@ -135,7 +129,7 @@ static bool run(struct node *m, struct job *job) {
 static void begin(struct node *m, struct job *job) {
         take_turn(m, job);
         /* The loop is over: nobody would watch it. The next bertd starts it. */
-        if (sd_event_get_state(m->loop) == SD_EVENT_FINISHED) {
+        if (loop_is_over(m->loop)) {
                 set_owed(m, job, before(job->exit_owed));
                 return;
         }
@@ -149,8 +143,8 @@ void on_exit_next(struct node *m, struct job *job) {
                 return;
         if (job->exit_phase == EXIT_TURN) {
                 begin(m, job);
-        } else if (sd_event_get_state(m->loop) != SD_EVENT_FINISHED) {
-                if (job->exit_after > clock_boottime_usec() || !has_turn(m, job->uid)) {
+        } else if (!loop_is_over(m->loop)) {
+                if (job->exit_after > loop_boottime() || !has_turn(m, job->uid)) {
                         m->exits_wait = true;
                         return;
                 }
@@ -161,7 +155,7 @@ void on_exit_next(struct node *m, struct job *job) {
 
 void on_exit_next_all(struct node *m) {
         bool wait = m->exits_wait;
-        uint64_t earliest = UINT64_MAX, now = clock_boottime_usec();
+        uint64_t earliest = UINT64_MAX, now = loop_boottime();
 
         m->exits_wait = false;
         for (size_t i = 0; wait && i < store_count(m->store); i++) {

@@ -10,9 +10,9 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/gpu/watch.h"
 #include "daemon/node/transition.h"
 #include "daemon/plan/on_exit.h"
@@ -73,9 +73,9 @@ static void plan(struct node *m) {
 
 /* ---- back-off ---- */
 
-static int on_wake(sd_event_source *source, uint64_t usec, void *userdata) {
+static void on_wake(void *userdata) {
         struct node *m = userdata;
-        uint64_t now = clock_boottime_usec();
+        uint64_t now = loop_boottime();
         unsigned woken = 0;
 
         /* The rest comes in the next turn, after a commit and others' calls. */
@@ -85,7 +85,6 @@ static int on_wake(sd_event_source *source, uint64_t usec, void *userdata) {
                         woken += node_move(m, job, EVENT_WAKE, NULL) == STATE_MOVE;
         }
         node_plan_soon(m);
-        return 0;
 }
 
 /* The wake-up for the earliest back-off. */
@@ -97,24 +96,20 @@ static void arm_wake(struct node *m) {
                 if (job->state == JOB_BACKOFF)
                         earliest = MIN(earliest, job->wake_boottime);
         }
-        m->wake_source = sd_event_source_disable_unref(m->wake_source);
-        if (earliest == UINT64_MAX)
-                return;
-        int r = sd_event_add_time(m->loop, &m->wake_source, CLOCK_BOOTTIME, earliest, 10000, on_wake, m);
-        if (r < 0)
-                log_error("timer: %s", strerror(-r));
+        timer_disarm(&m->wake);
+        if (earliest != UINT64_MAX)
+                loop_at(m->loop, &m->wake, earliest, on_wake, m);
 }
 
 /* ---- a turn ---- */
 
-static int on_plan(sd_event_source *source, void *userdata) {
+static void on_plan(void *userdata) {
         struct node *m = userdata;
 
         on_exit_next_all(m);
         store_release(m->store);
         plan(m);
         arm_wake(m);
-        return 0;
 }
 
 void schedule_add(struct node *m, struct job *job) {
@@ -126,8 +121,8 @@ void schedule_add(struct node *m, struct job *job) {
 /* ---- shutdown ---- */
 
 /* Of the system's service: a status of its own, by which systemd tells an end on request from others and does not restart it. */
-static int end_on_request(struct node *m) {
-        return sd_event_exit(m->loop, m->options.launcher == LAUNCHER_SYSTEMD ? BERTD_EXIT_STOPPED : BERTD_EXIT_OK);
+static void end_on_request(struct node *m) {
+        loop_end(m->loop, m->options.launcher == LAUNCHER_SYSTEMD ? BERTD_EXIT_STOPPED : BERTD_EXIT_OK);
 }
 
 void schedule_check_drained(struct node *m) {
@@ -137,12 +132,12 @@ void schedule_check_drained(struct node *m) {
         if (!m->draining)
                 return;
         log_info("all jobs have stopped");
-        (void) end_on_request(m);
+        end_on_request(m);
 }
 
 void schedule_shutdown(struct node *m, bool jobs) {
         if (!jobs) {
-                (void) end_on_request(m);
+                end_on_request(m);
                 return;
         }
         m->draining = true;
@@ -159,15 +154,14 @@ void schedule_shutdown(struct node *m, bool jobs) {
 }
 
 int schedule_new(struct node *m) {
-        int r = sd_event_add_defer(m->loop, &m->plan_source, on_plan, m);
+        int r = loop_defer(m->loop, on_plan, m, &m->plan);
+
         if (r >= 0)
-                r = sd_event_source_set_enabled(m->plan_source, SD_EVENT_OFF);
-        if (r >= 0)
-                r = sd_event_source_set_priority(m->plan_source, SD_EVENT_PRIORITY_NORMAL + 10);
+                source_set_order(m->plan, LOOP_LATER);
         return r;
 }
 
 void schedule_free(struct node *m) {
-        m->plan_source = sd_event_source_disable_unref(m->plan_source);
-        m->wake_source = sd_event_source_disable_unref(m->wake_source);
+        m->plan = source_free(m->plan);
+        timer_disarm(&m->wake);
 }

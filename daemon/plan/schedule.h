@@ -4,7 +4,7 @@
 
 #include "daemon/node/node.h"
 
-/* Makes node->plan_source. −errno. */
+/* Makes node->plan. −errno. */
 int schedule_new(struct node *node);
 void schedule_free(struct node *node);
 

@@ -12,9 +12,9 @@
 
 #include "bertd/limits.h"
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/base/log.h"
+#include "daemon/base/loop.h"
 #include "daemon/plan/on_exit.h"
 #include "daemon/base/reserve.h"
 #include "daemon/plan/trash.h"
@@ -32,25 +32,17 @@
 
 struct settle {
         struct node *node;
-        sd_event_source *retry;
+        struct timer retry;
         uint64_t retry_usec;
         struct change *first, **last; /* that wait, in their order */
         struct change *held;          /* that are asked again later */
-        sd_event_source *held_timer;
+        struct timer held_timer;
         unsigned waiting;
         uint64_t busy_since, busy_pause; /* since when another program has state.db locked, 0 = none has */
         bool busy_told;
 };
 
-static int on_settle(sd_event_source *source, void *userdata) {
-        (void) settle_now(userdata);
-        return 0;
-}
-
-static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
-        (void) settle_now(userdata);
-        return 0;
-}
+static void on_settle(void *userdata) { (void) settle_now(userdata); }
 
 int settle_new(struct node *node, struct settle **ret) {
         struct settle *s = calloc(1, sizeof(*s));
@@ -59,9 +51,7 @@ int settle_new(struct node *node, struct settle **ret) {
 
         *s = (struct settle) { .node = node, .last = &s->first };
         /* Of the same priority as the sources that ask for it: those that were ready before it come first, none can starve it. */
-        int r = sd_event_add_defer(node->loop, &node->commit_source, on_settle, s);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(node->commit_source, SD_EVENT_OFF);
+        int r = loop_defer(node->loop, on_settle, s, &node->commit);
         if (r < 0) {
                 free(s);
                 return r;
@@ -108,15 +98,6 @@ static void tell_all(struct node *m) {
 
 /* ---- the commit ---- */
 
-static void arm_retry(struct settle *s, uint64_t usec) {
-        s->retry = sd_event_source_disable_unref(s->retry);
-        if (sd_event_get_state(s->node->loop) == SD_EVENT_FINISHED)
-                return;
-        int r = sd_event_add_time_relative(s->node->loop, &s->retry, CLOCK_BOOTTIME, usec, 0, on_retry, s);
-        if (r < 0)
-                log_error("timer: %s", strerror(-r));
-}
-
 static void forget_lock(struct settle *s) {
         s->busy_since = s->busy_pause = 0;
         s->busy_told = false;
@@ -132,7 +113,7 @@ static void note_success(struct settle *s) {
         m->storage_error[0] = '\0';
         forget_lock(s);
         s->retry_usec = 0;
-        s->retry = sd_event_source_disable_unref(s->retry);
+        timer_disarm(&s->retry);
         reserve_fill(m->reserve_fd);
         if (store_has_trash(m->store))
                 trash_soon(m->trash);
@@ -149,7 +130,7 @@ static void note_failure(struct settle *s, const char *why) {
                 log_error("%s (kept in memory, tried again until it works)", why);
         (void) snprintf(m->storage_error, sizeof(m->storage_error), "%.250s", why);
         s->retry_usec = s->retry_usec == 0 ? RETRY_MIN_USEC : MIN(s->retry_usec * 2, RETRY_MAX_USEC);
-        arm_retry(s, s->retry_usec);
+        loop_after(m->loop, &s->retry, s->retry_usec, on_settle, s);
 }
 
 /* ---- what has to wait for something else than the commit ---- */
@@ -176,13 +157,7 @@ static void ask_held(struct settle *s, uint64_t since) {
                 node_commit_soon(s->node);
 }
 
-static int on_held(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct settle *s = userdata;
-
-        s->held_timer = sd_event_source_disable_unref(s->held_timer);
-        ask_held(s, usec - SETTLE_BUSY_USEC);
-        return 0;
-}
+static void on_held(void *userdata) { ask_held(userdata, loop_boottime() - SETTLE_BUSY_USEC); }
 
 /* In their order; the first is the one that waits longest. */
 static void hold(struct settle *s, struct change *change) {
@@ -192,10 +167,7 @@ static void hold(struct settle *s, struct change *change) {
                 at = &(*at)->next;
         change->next = *at;
         *at = change;
-        s->held_timer = sd_event_source_disable_unref(s->held_timer);
-        if (sd_event_add_time(s->node->loop, &s->held_timer, CLOCK_BOOTTIME, s->held->waited + SETTLE_BUSY_USEC, 1,
-                              on_held, s) < 0)
-                ask_held(s, UINT64_MAX);
+        loop_at(s->node->loop, &s->held_timer, s->held->waited + SETTLE_BUSY_USEC, on_held, s);
 }
 
 void settle_held(struct settle *s) { ask_held(s, 0); }
@@ -217,9 +189,9 @@ static struct change *apply_all(struct settle *s, unsigned *ret_n) {
         for (unsigned i = 0; s->first && i < WAITING_MAX && !store_is_heavy(s->node->store); i++) {
                 struct change *change = take_first(s);
                 uid_t uid = change->uid;
-                uint64_t begin = clock_boottime_usec();
+                uint64_t begin = loop_boottime();
                 int r = change->apply(change);
-                uint64_t usec = clock_boottime_usec() - begin;
+                uint64_t usec = loop_boottime() - begin;
                 if (r > 0)
                         hold(s, change);
                 if (r != 0) {
@@ -284,7 +256,7 @@ static void tell_lock(struct settle *s, const char *why) {
 
 /* Nothing has been applied. */
 static void wait_for_lock(struct settle *s, const char *why) {
-        uint64_t now = clock_boottime_usec();
+        uint64_t now = loop_boottime();
 
         if (s->busy_since == 0)
                 s->busy_since = now;
@@ -295,7 +267,7 @@ static void wait_for_lock(struct settle *s, const char *why) {
         if (s->first || store_pending(s->node->store)) {
                 uint64_t most = s->first ? LOCK_MAX_USEC : LOCK_ALONE_MAX_USEC;
                 s->busy_pause = MIN(MAX(s->busy_pause * 2, (uint64_t) LOCK_MIN_USEC), most);
-                arm_retry(s, s->busy_pause);
+                loop_after(s->node->loop, &s->retry, s->busy_pause, on_settle, s);
         } else {
                 forget_lock(s);
         }
@@ -330,10 +302,10 @@ bool settle_now(struct settle *s) {
         error = (struct error) {};
         uint64_t noted = store_noted(m->store);
         struct change *applied = apply_all(s, &n);
-        uint64_t begin = clock_boottime_usec();
+        uint64_t begin = loop_boottime();
         bool changed = store_pending(m->store);
         int r = store_flush(m->store, &error);
-        uint64_t usec_each = n > 0 ? (clock_boottime_usec() - begin) / n : 0;
+        uint64_t usec_each = n > 0 ? (loop_boottime() - begin) / n : 0;
         if (r >= 0) {
                 note_success(s);
                 tell_all(m);
@@ -353,7 +325,7 @@ bool settle_now(struct settle *s) {
 }
 
 void settle_add(struct settle *s, struct change *change) {
-        change->waited = clock_boottime_usec();
+        change->waited = loop_boottime();
         append(s, change);
         if (s->waiting >= WAITING_MAX && s->busy_since == 0)
                 (void) settle_now(s);
@@ -374,12 +346,12 @@ static void log_not_kept(const struct node *m, const char *why) {
 
 /* The loop is over: here a program that has state.db locked is waited for. */
 static bool settle_last(struct settle *s) {
-        uint64_t end = clock_boottime_usec() + SETTLE_BUSY_USEC;
+        uint64_t end = loop_boottime() + SETTLE_BUSY_USEC;
         ask_held(s, UINT64_MAX);
         bool kept = settle_now(s);
-        while (s->first || (s->busy_since > 0 && clock_boottime_usec() < end)) {
+        while (s->first || (s->busy_since > 0 && loop_boottime() < end)) {
                 if (s->busy_since > 0)
-                        (void) usleep(LAST_PAUSE_USEC);
+                        loop_sleep(LAST_PAUSE_USEC);
                 kept = settle_now(s);
         }
         /* What the commit has brought about is marked again. */
@@ -392,8 +364,8 @@ void settle_free(struct settle *s) {
         bool kept = settle_last(s);
         if (!kept)
                 log_not_kept(s->node, s->node->storage_error);
-        s->node->commit_source = sd_event_source_disable_unref(s->node->commit_source);
-        (void) sd_event_source_disable_unref(s->retry);
-        (void) sd_event_source_disable_unref(s->held_timer);
+        s->node->commit = source_free(s->node->commit);
+        timer_disarm(&s->retry);
+        timer_disarm(&s->held_timer);
         free(s);
 }

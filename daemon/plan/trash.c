@@ -48,10 +48,10 @@ struct question {
 struct trash {
         struct node *node;
         struct question *questions;
-        sd_event_source *source;
+        struct source *source;
         struct batch *batches[TRASH_BUSY_MAX];
         uint64_t begun;
-        sd_event_source *retry; /* armed while a helper could not be begun */
+        struct timer retry; /* armed while a helper could not be begun */
 };
 
 static void batch_free(struct batch *batch) {
@@ -94,18 +94,11 @@ int trash_ask(struct trash *trash, uint64_t job, trash_gone_t gone, void *userda
         return 0;
 }
 
-static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct trash *trash = userdata;
-
-        trash->retry = sd_event_source_disable_unref(trash->retry);
-        trash_soon(trash);
-        return 0;
-}
+static void on_retry(void *userdata) { trash_soon(userdata); }
 
 static void try_later(struct trash *trash) {
-        if (!trash->retry && sd_event_add_time_relative(trash->node->loop, &trash->retry, CLOCK_BOOTTIME, RETRY_USEC, 0,
-                                                        on_retry, trash) < 0)
-                log_error("trash: no timer: folders that were not removed are tried again when others are");
+        if (!timer_is_armed(&trash->retry))
+                loop_after(trash->node->loop, &trash->retry, RETRY_USEC, on_retry, trash);
 }
 
 static void on_removed(void *userdata, bool ran) {
@@ -197,14 +190,13 @@ static bool begin(struct trash *trash, struct batch **at) {
         return false;
 }
 
-static int on_trash(sd_event_source *source, void *userdata) {
+static void on_trash(void *userdata) {
         struct trash *trash = userdata;
-        bool more = store_has_trash(trash->node->store) && !trash->retry;
+        bool more = store_has_trash(trash->node->store) && !timer_is_armed(&trash->retry);
 
         for (size_t i = 0; i < TRASH_BUSY_MAX && more && !store_pending(trash->node->store); i++)
                 if (!trash->batches[i])
                         more = begin(trash, &trash->batches[i]);
-        return 0;
 }
 
 int trash_new(struct node *node, struct trash **ret) {
@@ -213,22 +205,19 @@ int trash_new(struct node *node, struct trash **ret) {
                 return -ENOMEM;
 
         trash->node = node;
-        int r = sd_event_add_defer(node->loop, &trash->source, on_trash, trash);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(trash->source, SD_EVENT_OFF);
-        if (r >= 0)
-                r = sd_event_source_set_priority(trash->source, SD_EVENT_PRIORITY_IDLE);
+        int r = loop_defer(node->loop, on_trash, trash, &trash->source);
         if (r < 0) {
                 trash_free(trash);
                 return r;
         }
+        source_set_order(trash->source, LOOP_LAST);
         *ret = trash;
         return 0;
 }
 
 void trash_soon(struct trash *trash) {
         if (trash)
-                (void) sd_event_source_set_enabled(trash->source, SD_EVENT_ONESHOT);
+                source_soon(trash->source);
 }
 
 void trash_free(struct trash *trash) {
@@ -241,7 +230,7 @@ void trash_free(struct trash *trash) {
                 trash->questions = question->next;
                 answer(question, TRASH_UNKNOWN, NULL);
         }
-        (void) sd_event_source_disable_unref(trash->source);
-        (void) sd_event_source_disable_unref(trash->retry);
+        (void) source_free(trash->source);
+        timer_disarm(&trash->retry);
         free(trash);
 }

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/db.h"
+#include "daemon/base/loop.h"
 #include "daemon/rules/states.h"
 #include "daemon/store/internal.h"
 
@@ -98,7 +98,7 @@ int store_drop_attempts(struct store *store, const struct job *job, struct error
         if (r < 0 || n == 0)
                 return r;
         r = store_add_trash(store, job->id, last - n + 1, last, error);
-        return r < 0 ? r : note_dropped(store, job->id, 0, n, 0, clock_realtime_usec(), error);
+        return r < 0 ? r : note_dropped(store, job->id, 0, n, 0, loop_realtime(), error);
 }
 
 /* ---- ended jobs ---- */

@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/db.h"
 #include "common/file.h"
+#include "daemon/base/loop.h"
 #include "daemon/rules/states.h"
 #include "daemon/store/internal.h"
 
@@ -456,7 +456,7 @@ static void note(struct store *store, struct job *job, enum job_state from, cons
         bool attempt_ended = state_holds_resources(from) && !state_holds_resources(job->state);
         store->events[store->n_events++] =
                 (struct pending_event) { .job = job->id,
-                                         .time = clock_realtime_usec(),
+                                         .time = loop_realtime(),
                                          .from = from,
                                          .to = job->state,
                                          .exit_class = attempt_ended ? job->attempt.exit_class : -1,
@@ -502,7 +502,7 @@ static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, con
                 .keep_every = s->keep_every,
                 .umask = s->umask,
                 .nice = s->nice,
-                .submitted = clock_realtime_usec(),
+                .submitted = loop_realtime(),
                 .loss = NAN,
                 .rate = NAN,
                 .exit_code = -1,

@@ -25,6 +25,7 @@
 #include "daemon/launch/launcher.h"
 #include "daemon/base/log.h"
 #include "daemon/bus/methods.h"
+#include "daemon/manager.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/values.h"
 
@@ -57,13 +58,13 @@ struct session {
 
 /* ---- what is not done ---- */
 
-uint64_t __wrap_clock_boottime_usec(void);
+uint64_t __wrap_loop_boottime(void);
 pid_t __wrap_fork(void);
 int __wrap_nss_group(const char *name, uint64_t usec, gid_t *ret);
 char *__wrap_files_scratch(const struct job *job, bool private_shm);
 
 static uint64_t now_usec = UINT64_C(1000) * USEC_PER_SEC;
-uint64_t __wrap_clock_boottime_usec(void) { return now_usec += 10; }
+uint64_t __wrap_loop_boottime(void) { return now_usec += 10; }
 
 pid_t __wrap_fork(void) {
         pid_t pid = vfork();
@@ -80,11 +81,11 @@ char *__wrap_files_scratch(const struct job *job, bool private_shm) {
         return format_string("%s/scratch-%" PRIu64 "-%u", scratch_parent, job->id, job->attempt.number);
 }
 
-static int start_nothing(struct attempt_run *run, const struct launch *launch, struct error *error) {
-        assert(launch->argv->n > 0 && launch->environment->n > 0);
+static int start_nothing(const struct launch_request *request, struct launch **ret, struct error *error) {
+        assert(request->argv->n > 0 && request->environment->n > 0);
         return 0;
 }
-static void forget_nothing(struct attempt_run *run) {}
+static void forget_nothing(struct launch *launch) {}
 static const struct launcher launcher_fuzz = { .name = "fuzz", .start = start_nothing, .forget = forget_nothing };
 
 /* log.c's place: lines are made and dropped. */
@@ -149,10 +150,10 @@ static void open_client(struct session *s, struct client *client) {
 static void close_client(struct client *client) { client->bus = sd_bus_close_unref(client->bus); }
 
 static void turn(struct session *s) {
-        if (sd_event_get_state(s->node->loop) == SD_EVENT_FINISHED)
+        if (loop_is_over(s->node->loop))
                 s->over = true;
         else
-                assert(sd_event_run(s->node->loop, 0) >= 0);
+                assert(loop_turn(s->node->loop, 0) >= 0);
         for (size_t i = 0; i < ELEMENTSOF(s->clients); i++)
                 (void) sd_bus_process(s->clients[i].bus, NULL);
 }
@@ -261,7 +262,7 @@ static void step_gone(struct session *s) {
         uint64_t id = job->id;
         attempt_over(job->run, fuzz_u8(&s->input) % EXIT_CLASS_MAX, "the shim is gone");
         while ((job = store_find(s->node->store, id)) && job->run && job->run->sweeper)
-                assert(sd_event_run(s->node->loop, UINT64_MAX) >= 0);
+                assert(loop_turn(s->node->loop, UINT64_MAX) >= 0);
 }
 
 static void step_reconnect(struct session *s) {

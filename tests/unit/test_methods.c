@@ -47,7 +47,7 @@ static void test_shutdown(void **state) {
                 assert_true(sd_bus_message_append(m, "b", 0) >= 0);
                 call(f, users[i], m);
                 assert_string_equal(f->error, may ? DONE : DENIED);
-                assert_int_equal(sd_event_get_exit_code(f->node->loop, &(int) { 0 }) >= 0, may);
+                assert_int_equal(loop_is_over(f->node->loop), may);
         }
 }
 
@@ -372,7 +372,7 @@ static void test_accounts(void **state) {
         assert_int_equal(accounts_find(accounts, stranger_uid(), &account), -ESRCH);
         assert_int_equal(accounts_note(accounts, geteuid(), &none), -ESRCH); /* but we run as ourselves */
         assert_int_equal(accounts_find(accounts, geteuid(), &account), 0);
-        for (uid_t i = 0; i < 2 * ACCOUNTS_MAX; i++)
+        for (uid_t i = 0; i < 2 * ACCOUNTS_MAX; i++, loop_sleep(1)) /* the oldest makes room */
                 assert_int_equal(accounts_note(accounts, 10000 + i, &alice), 0);
         assert_int_equal(accounts_find(accounts, 10000 + 2 * ACCOUNTS_MAX - 1, &account), 0);
         assert_int_equal(accounts_find(accounts, 10000, &account), -EINPROGRESS); /* asked again */
@@ -570,13 +570,12 @@ static void test_locked(void **state) {
         assert_true(sd_bus_message_append(pause, "t", next->id) >= 0);
         f->reply = sd_bus_message_unref(f->reply);
         queue_call(f, pause);
-        for (begin = clock_boottime_usec(); !f->reply && clock_boottime_usec() - begin < 2 * SETTLE_BUSY_USEC;
-             (void) usleep(50000)) {
+        for (begin = loop_boottime(); !f->reply && loop_boottime() - begin < 2 * SETTLE_BUSY_USEC; loop_sleep(50000)) {
                 assert_false(settle_now(settle));
                 assert_true(sd_bus_process(f->client, NULL) >= 0);
         }
         assert_string_equal(f->error, BERTD_ERROR_STORAGE);
-        assert_true(clock_boottime_usec() - begin >= SETTLE_BUSY_USEC - USEC_PER_SEC);
+        assert_true(loop_boottime() - begin >= SETTLE_BUSY_USEC);
         assert_int_equal(next->state, JOB_QUEUED);
         assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
         assert_true(settle_now(settle));

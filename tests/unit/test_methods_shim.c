@@ -82,7 +82,7 @@ static void test_shim(void **state) {
         assert_string_equal(report(f, owner_uid(), job, "another"), WRONG);
         assert_int_equal(job->step, 0);
         assert_string_equal(report_write(f, job, 0.125), DONE);
-        assert_true(job->step == 0 && job->attempt.samples_last == 0 && !job->run->timer);
+        assert_true(job->step == 0 && job->attempt.samples_last == 0 && !timer_is_armed(&job->run->timer));
         assert_string_equal(report(f, owner_uid(), job, "its-nonce"), DONE);
         assert_string_equal(job->status, "warm");
         assert_true(job->step == 12 && job->steps == 40 && job->loss == 2.5 && isnan(job->rate));
@@ -96,7 +96,7 @@ static void test_shim(void **state) {
         assert_true(job->checkpoint_stall == 0.5 && job->checkpoint_write == 0.25);
         assert_true(job->step == 12 && job->steps == 40 && job->loss == 2.5);
         assert_true(job->attempt.samples_first == 32 && job->attempt.samples_last == 63);
-        assert_non_null(job->run->timer); /* for the end of what says that it has ended */
+        assert_true(timer_is_armed(&job->run->timer)); /* for the end of what says that it has ended */
 }
 
 static const char *report_end(struct fixture *f, const struct job *job, const char *record) {
@@ -141,7 +141,8 @@ static void test_shim_versions(void **state) {
                                     cases[i].newer ? BERTD_ERROR_VERSION : DONE);
                 /* One that was begun before its pid was kept is watched, too, and not given up in a minute. */
                 assert_int_equal(job->state, JOB_RUNNING);
-                assert_true(job->attempt.pid == getpid() && job->run->phase == PHASE_LIVE && !job->run->timer);
+                assert_true(job->attempt.pid == getpid() && job->run->phase == PHASE_LIVE &&
+                            !timer_is_armed(&job->run->timer));
                 assert_int_equal(job->run->newer != NULL, cases[i].newer);
                 assert_int_equal(attempt_checkpoint(job) == -ENOTCONN, cases[i].newer);
                 assert_ptr_equal(job->run->link,
