@@ -176,6 +176,13 @@ bad() { # bad CODE PATTERN NAME SED…
 }
 printf 'elsewhere\tthe old file\n' >unknown.tsv
 bad 65 "unknown.tsv:1: label 'elsewhere' is none of the 3 classes" "unknown label in validation" 's/dev.tsv/unknown.tsv/'
+told=0
+for word in kernel socket inode; do # whatever the classifier takes such a text for
+        { cat dev.tsv; printf 'elsewhere\tthe old %s reads the %s\n' $word $word; } >unknown.tsv
+        out evaluate whole/best.ckpt unknown.tsv
+        [ $? -eq 65 ] && grep -q "^bert-trainer: unknown.tsv:31: label 'elsewhere' is none of the 3 classes" err && told=$((told + 1))
+done
+ok "evaluate refuses an unknown label, however the text is classified" test $told -eq 3
 { cat train.tsv; printf 'core\t \ncore\t\ncore\t\342\200\213\n'; } >empty.tsv
 bad 65 "empty.tsv:91: empty text, the first of 3; data.empty: skip leaves them out" "empty texts" 's/train.tsv/empty.tsv/'
 bad 65 "empty.tsv:91: empty text, the first of 3" "empty texts in validation" 's/dev.tsv/empty.tsv/'
