@@ -122,7 +122,7 @@ static bool is_wide(const struct wide *w, const char *sample, size_t size, bool 
         if (size < WIDE_SAMPLE_MIN || view.ascii == 0 || (view.ascii == view.lf && is_ascii_with_nuls(sample, size)))
                 return false;
         return (view.lf > 0 && view.other_lf <= view.lf && 100 * view.ascii >= size) ||
-               (view.high_lf == 0 && invalid_percent(sample, size) > 20);
+               (view.high_lf == 0 && 20 * view.ascii >= view.units && invalid_percent(sample, size) > 20);
 }
 
 static int refuse_wide(const struct source *s, struct error *error) {
