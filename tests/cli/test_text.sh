@@ -75,6 +75,11 @@ for kind in UTF-16LE UTF-16BE; do
 done
 printf 'ગુજરાતી ભાષા\n' | iconv -f UTF-8 -t UTF-16 >odd
 ok "a script whose high byte is LF" refuses 65 "is it UTF-16LE?" "$BERT_TRAINER" tokenize --vocab small.txt odd
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:%064d\nsize 12345\n' 7 >odd
+refused "a Git LFS pointer" "odd: a Git LFS pointer"
+cp odd pointer.json
+ok "so is one for a tokenizer.json" refuses 65 "pointer.json: a Git LFS pointer" "$BERT_TRAINER" tokenize --vocab pointer.json odd
+ok "and for a checkpoint" refuses 76 "odd: a Git LFS pointer" "$BERT_TRAINER" inspect odd
 printf 'PK\003\004\024' >odd
 ok "a workbook is compressed" refuses 65 "odd: compressed with zip" "$BERT_TRAINER" tokenize --vocab small.txt odd
 for _ in 1 2 3 4; do printf 'hi hello\000\n'; done >odd

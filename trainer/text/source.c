@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bertd/exit.h"
+#include "common/file.h"
 #include "trainer/text/unicode.h"
 
 #define BUFFER_BYTES ((size_t) 64 << 10)
@@ -171,6 +172,13 @@ static int refuse_compressed(const struct source *s, struct error *error) {
         return 0;
 }
 
+/* A text may speak of such a file: it is one if the second line is there, too. */
+static int refuse_pointer(const struct source *s, struct error *error) {
+        return memmem(s->buffer, s->n, "\noid sha256:", strlen("\noid sha256:"))
+                       ? file_refuse_pointer(s->name, s->buffer, s->n, error)
+                       : 0;
+}
+
 static int skip_mark(struct source *s, struct error *error) {
         if (s->n < 3 || memcmp(s->buffer, "\xef\xbb\xbf", 3) != 0)
                 return 0;
@@ -222,6 +230,8 @@ static int begin(struct source *s, struct error *error) {
                 r = read_more(s, error);
         if (r >= 0)
                 r = refuse_compressed(s, error);
+        if (r >= 0)
+                r = refuse_pointer(s, error);
         if (r >= 0)
                 r = refuse_wide(s, error);
         s->may_be = may_be_wide(s);
