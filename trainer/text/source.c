@@ -100,12 +100,14 @@ static size_t invalid_percent(const char *sample, size_t size) {
         return n > 0 ? (size_t) (100 * invalid.n + n - 1) / n : 0;
 }
 
-/* Whether there is nothing but ASCII and NULs, as where each line ends in a NUL: pairs of letters are no Chinese. */
-static bool is_ascii_with_nuls(const char *sample, size_t size) {
-        for (size_t i = 0; i < size; i++)
-                if ((sample[i] < ' ' && sample[i] && !strchr("\t\n\r", sample[i])) || sample[i] == 0x7f)
-                        return false;
-        return true;
+/* Units of most scripts hold bytes that are control characters to ASCII; lines that end in NUL do not. */
+static bool has_controls(const char *sample, size_t size) {
+        for (size_t i = 0; i < size; i++) {
+                unsigned char c = (unsigned char) sample[i];
+                if ((c < ' ' && c && !strchr("\t\n\r", c)) || c == 0x7f)
+                        return true;
+        }
+        return false;
 }
 
 /* A mark alone is none where a line of UTF-8 begins with such bytes: predict has to take it. */
@@ -120,9 +122,10 @@ static bool is_wide(const struct wide *w, const char *sample, size_t size, bool 
                 return false;
         if (view.other_lf == 0 && 2 * view.ascii > view.units)
                 return true;
-        if (size < WIDE_SAMPLE_MIN || view.ascii == 0 || (view.ascii == view.lf && is_ascii_with_nuls(sample, size)))
+        if (size < WIDE_SAMPLE_MIN || view.ascii == 0)
                 return false;
-        return (view.lf > 0 && view.other_lf <= view.lf && 100 * view.ascii >= size) ||
+        return (view.lf > 0 && view.other_lf <= view.lf && 100 * view.ascii >= size &&
+                (view.ascii > view.lf || has_controls(sample, size))) ||
                (view.high_lf == 0 && 20 * view.ascii >= view.units && invalid_percent(sample, size) > 20);
 }
 
@@ -148,7 +151,8 @@ static const char *may_be_wide(const struct source *s) {
                 if (s->n >= w->mark_size && memcmp(s->buffer, w->mark, w->mark_size) == 0)
                         return w->name;
                 struct wide_view view = view_as(w, s->buffer, s->n);
-                if (s->n % w->unit == 0 && view.ascii > 0 && view.impossible == 0 && view.high_lf == 0)
+                bool gurmukhi = 2 * view.high_lf > view.units; /* or Gujarati: U+0A01 to U+0AFF */
+                if (s->n % w->unit == 0 && view.ascii > 0 && view.impossible == 0 && (view.high_lf == 0 || gurmukhi))
                         return w->name;
         }
         return NULL;
