@@ -672,6 +672,9 @@ static int read_plain(const char *path, struct tokenizer_files *files, struct er
         int r = vocab_read(path, &text, &size, error);
         if (r < 0)
                 return r;
+        r = file_refuse_pointer(path, text, size, error);
+        if (r < 0)
+                return r;
         json_t *root = as_tokenizer_json(text, size);
         const char *dot = strrchr(path, '.');
         if (!root && dot && strcmp(dot, ".json") == 0)
