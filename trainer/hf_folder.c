@@ -267,7 +267,7 @@ static int read_json(const char *folder, const char *name, json_t **ret, struct 
 
         if (!path)
                 return error_errno(error, ENOMEM, "%s", folder);
-        if (access(path, F_OK) < 0)
+        if (!file_is_there(path))
                 return 0;
         int r = file_read(path, SMALL_FILE_MAX, &text, &size, error);
         if (r < 0)

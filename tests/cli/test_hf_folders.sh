@@ -146,6 +146,11 @@ ok "a folder without a vocabulary: said" grep -q "wordless: no vocabulary in it"
 out import wordless -o wordless.ckpt --vocab plain
 is "--vocab takes a folder" "$(echo "a b c d e" | "$TRAINER" predict wordless.ckpt)" "$plain"
 
+cp -r plain cut-off
+rm cut-off/tokenizer_config.json
+ln -s blobs/gone cut-off/tokenizer_config.json
+ok "a link that leads nowhere is no missing file" imports_not 66 "tokenizer_config.json: No such file" cut-off
+
 # How long a text may be
 long="a b c d e f g h i j k l m n o p q r s a b c d"
 is "a text is cut as the tokenizer says: its last 8 tokens" "$(said short "$long")" "$(said plain "p q r s a b c d")"
