@@ -172,6 +172,7 @@ int run_compare_inputs(struct run *run, struct error *error) {
         if (run->whole->kind == JOB_FINETUNE) /* else a corpus' text was folded when it was prepared */
                 add_text_options(&f, &run->text);
         add_weights(&f, "model.init", run->whole->model.init);
+        fingerprint_add(&f, "--resume", run->options->resume ? "given" : NULL);
         add_weights(&f, "--resume", run->options->resume);
         int r = fingerprint_compare(&f, run->exchange, error);
         fingerprint_free(&f);

@@ -111,6 +111,8 @@ ok 'a rank that lacks the weights takes those of rank 0' ./two 'pretrain spec.ya
 cp one.yaml spec.yaml
 ok 'another checkpoint to resume' refuses_after_progress 65 "rank 1 on $host: --resume: .*begin.ckpt" \
         ./two 'pretrain spec.yaml --run-dir new --resume begun.ckpt' 'pretrain spec.yaml --run-dir new --resume begin.ckpt'
+ok 'one that another rank was not given' refuses_after_progress 65 "rank 1 on $host: --resume: given, but rank 0 on .* has none" \
+        ./two 'pretrain spec.yaml --run-dir new' 'pretrain spec.yaml --run-dir new --resume begin.ckpt'
 
 # What was compared at the start may have changed when its stage begins.
 other corpus late
