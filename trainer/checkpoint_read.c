@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "bertd/exit.h"
@@ -74,6 +75,11 @@ static int check_file(struct checkpoint *c, struct error *error) {
                            c->path);
         if (!S_ISREG(st.st_mode))
                 return bad(c, error, "%s: not a regular file", c->path);
+        char first[64];
+        struct error why = {};
+        ssize_t n = pread(fd, first, sizeof(first), 0);
+        if (n > 0 && file_refuse_pointer(c->path, first, (size_t) n, &why) < 0)
+                return bad(c, error, "%s", why.text);
         c->file_size = st.st_size;
         return 0;
 }

@@ -13,17 +13,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/json_read.h"
+#include "trainer/fit.h"
 #include "trainer/hf_head.h"
 #include "trainer/model_internal.h"
 #include "trainer/text/arguments.h"
 #include "trainer/text/tokenizer_files.h"
 #include "trainer/weight_files.h"
+#include "trainer/weights.h"
 
 #define SMALL_FILE_MAX ((size_t) 64 << 20) /* config.json with many labels, tokenizer.json with its vocabulary */
 #define CHUNK 4096                         /* elements */
@@ -252,7 +255,7 @@ int hf_folder_read(const char *folder, struct model *model, const int32_t *rows,
         r = take_tensors(&reading, error);
         if (r >= 0)
                 r = check_rest(&reading, error);
-        *fresh |= reading.fresh;
+        *fresh |= reading.fresh | (weights_fresh_named(weight_files_fresh(files)) & fit_heads_of(&model->config));
         model_parameters_changed(model);
         return r;
 }
@@ -266,7 +269,7 @@ static int read_json(const char *folder, const char *name, json_t **ret, struct 
 
         if (!path)
                 return error_errno(error, ENOMEM, "%s", folder);
-        if (access(path, F_OK) < 0)
+        if (!file_is_there(path))
                 return 0;
         int r = file_read(path, SMALL_FILE_MAX, &text, &size, error);
         if (r < 0)
@@ -331,7 +334,8 @@ static int read_side(const char *folder, const char *name, const char *key, cons
         return 0;
 }
 
-/* tokenizer_config.json, and what it leaves out tokenizer.json's own truncation, as transformers does. */
+/* tokenizer_config.json, whose model_max_length was max_len in 2019, and what it leaves out tokenizer.json's own truncation, as transformers
+ * does. */
 int hf_folder_limits(const char *folder, const struct model_config *config, struct hf_limits *ret,
                      struct error *error) {
         json_t *settings = NULL, *tokenizer = NULL;
@@ -340,14 +344,13 @@ int hf_folder_limits(const char *folder, const struct model_config *config, stru
         int r = read_json(folder, "tokenizer.json", &tokenizer, error);
         if (r >= 0)
                 r = read_json(folder, "tokenizer_config.json", &settings, error);
-        const json_t *own = json_object_get(tokenizer, "truncation"),
-                     *longest = json_object_get(settings, "model_max_length");
+        const char *key = json_object_get(settings, "model_max_length") ? "model_max_length" : "max_len";
+        const json_t *own = json_object_get(tokenizer, "truncation"), *longest = json_object_get(settings, key);
         if (r >= 0 && !json_is_number(longest))
                 r = read_length(folder, "tokenizer.json", "truncation.max_length", json_object_get(own, "max_length"),
                                 config, &limits.sequence_length, error);
         if (r >= 0)
-                r = read_length(folder, "tokenizer_config.json", "model_max_length", longest, config,
-                                &limits.sequence_length, error);
+                r = read_length(folder, "tokenizer_config.json", key, longest, config, &limits.sequence_length, error);
         if (r >= 0)
                 r = read_side(folder, "tokenizer.json", "truncation.direction", json_object_get(own, "direction"),
                               &limits.truncation, error);
@@ -379,10 +382,12 @@ static int check_same(const char *folder, const char *file, const struct vocab *
 int hf_folder_text(const char *folder, const char *file, struct assets *assets, char **ret_vocab,
                    struct text_options *ret_options, struct error *error) {
         cleanup_vocab struct vocab *vocab = NULL;
+        struct stat st;
 
         if (!file && !tokenizer_in_folder(folder))
                 return 0;
-        int r = assets_tokenizer(assets, folder, file, &vocab, error);
+        bool other = file && stat(file, &st) == 0 && S_ISDIR(st.st_mode);
+        int r = assets_tokenizer(assets, other ? file : folder, other ? NULL : file, &vocab, error);
         if (r >= 0 && file)
                 r = check_same(folder, file, vocab, error);
         if (r < 0)

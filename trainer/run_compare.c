@@ -104,10 +104,11 @@ static void add_config(struct fingerprint *f, const struct run *run) {
         f->no_memory = f->no_memory || !json;
         json_object_foreach(json, key, value) {
                 cleanup_free char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+                cleanup_free char *said = text ? run_plainly(text) : NULL;
                 char name[NAME_MAX_BYTES];
-                (void) snprintf(name, sizeof(name), "model.config %s", key);
-                f->no_memory = f->no_memory || !text;
-                fingerprint_add(f, name, text);
+                (void) snprintf(name, sizeof(name), FINGERPRINT_CONFIG "%s", key);
+                f->no_memory = f->no_memory || !said;
+                fingerprint_add(f, name, said);
         }
         json_decref(json);
 }
@@ -171,6 +172,7 @@ int run_compare_inputs(struct run *run, struct error *error) {
         if (run->whole->kind == JOB_FINETUNE) /* else a corpus' text was folded when it was prepared */
                 add_text_options(&f, &run->text);
         add_weights(&f, "model.init", run->whole->model.init);
+        fingerprint_add(&f, "--resume", run->options->resume ? "given" : NULL);
         add_weights(&f, "--resume", run->options->resume);
         int r = fingerprint_compare(&f, run->exchange, error);
         fingerprint_free(&f);

@@ -99,7 +99,7 @@ static char *our_name(enum model_type type, const char *name) {
 static bool is_there(const struct weight_files *files, const char *name) {
         cleanup_free char *path = format_string("%s/%s", files->folder, name);
 
-        return path && access(path, F_OK) == 0;
+        return path && file_is_there(path);
 }
 
 static int add_tensor(struct weight_files *files, enum model_type type, uint32_t file,
@@ -318,4 +318,9 @@ struct weight_tensor *weight_files_find(struct weight_files *files, const char *
         struct weight_tensor key = { .name = (char *) name };
 
         return files->n == 0 ? NULL : bsearch(&key, files->tensors, files->n, sizeof(key), by_name);
+}
+
+const char *weight_files_fresh(const struct weight_files *files) {
+        const char *text = files->n_files == 1 ? safetensors_metadata(files->file[0], SAFETENSORS_FRESH) : NULL;
+        return text ? text : "";
 }
