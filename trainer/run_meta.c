@@ -285,7 +285,7 @@ static bool is_same(const struct run *run, uint32_t stage, const char *key, cons
                (strlen(then) == CUT_SIZE - 1 && strncmp(then, now, CUT_SIZE - 1) == 0);
 }
 
-/* A number that "%.17g" wrote, as a person does: 0.0005 and 1e-5, not 0.00050000000000000001 and 1.0000000000000001e-05. */
+/* A number that "%.17g" wrote, as a person does: 0.0005 and 1e-5, not 0.00050000000000000001 and 1.0000000000000001e-05; never longer. */
 static size_t write_plainly(const char *word, size_t n, char *to, size_t room) {
         char *end, text[32] = "", *e;
         double v = strtod(word, &end);
@@ -296,6 +296,8 @@ static size_t write_plainly(const char *word, size_t n, char *to, size_t room) {
                 (void) snprintf(text, sizeof(text), "%.*g", digits, v);
         if ((e = strchr(text, 'e')) && e[2] == '0')
                 memmove(e + 2, e + 3, strlen(e + 3) + 1);
+        if (strlen(text) > n) /* ".1", which another program wrote */
+                return (size_t) snprintf(to, room, "%.*s", (int) n, word);
         return (size_t) snprintf(to, room, "%s", text);
 }
 

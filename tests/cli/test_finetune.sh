@@ -205,6 +205,13 @@ bad 65 "other.txt: not the vocabulary of" "a vocabulary that is not the folder's
 { cat train.tsv; printf 'fourth\tthe file\n'; } >four.tsv
 sed 's/train.tsv/four.tsv/' tune.yaml >four.yaml
 ok "another number of classes on resume" refuses 78 "classes 3, the spec .*now gives 4: this may not change on resume" "$TRAINER" finetune four.yaml --run-dir whole
+halves=$(printf '.5 %.0s' $(seq 40))
+awk -v name="half $halves" 'BEGIN { for (i = 0; i < 16; i++) printf "%s\tthe kernel reads page %d\n", i % 2 ? name : "whole", i }' >halves.tsv
+sed 's/train.tsv/halves.tsv/; s/validation: .dev.tsv., test: .dev.tsv., //; s/steps: 40/steps: 2/' tune.yaml >halves.yaml
+tune 1 halves.yaml --run-dir halves >halves.log 2>&1
+sed 's/^whole/full/' halves.tsv >full.tsv
+sed 's/halves.tsv/full.tsv/' halves.yaml >full.yaml
+ok "another class on resume, names of numbers" refuses 78 "labels.0 ..half .5 .5 .*.5 .*whole.*may not change on resume" "$TRAINER" finetune full.yaml --run-dir halves
 { printf 'core\t'; head -c 10000000 /dev/zero | tr '\0' 'a' | fold -w 7 | tr '\n' ' '; echo; cat train.tsv; } >long.tsv
 sed 's/train.tsv/long.tsv/; s/steps: 40/steps: 2/' tune.yaml >long.yaml
 tune 1 long.yaml --run-dir long >long.log 2>&1
