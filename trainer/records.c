@@ -115,11 +115,16 @@ static int keep(struct records *r, int c, struct error *error) {
 
 /* ---- fields ---- */
 
+/* Lenient, a field beyond the last takes its place: a row does not grow without bound. */
 static int begin_field(struct records *r, struct error *error) {
-        if (r->n_fields == RECORD_COLUMNS_MAX)
-                return refuse(r, r->first_line, error, "more than %d columns", RECORD_COLUMNS_MAX);
+        int code = 0;
+
+        if (r->n_fields == RECORD_COLUMNS_MAX) {
+                code = refuse(r, r->first_line, error, "more than %d columns", RECORD_COLUMNS_MAX);
+                r->field.n = r->begin[--r->n_fields];
+        }
         r->begin[r->n_fields++] = r->field.n;
-        return 0;
+        return code;
 }
 
 static int end_field(struct records *r, struct error *error) {
@@ -146,8 +151,10 @@ static int read_quoted(struct records *r, int separator, int *ret_next, struct e
                 if (c == '"' && (c = next(r, true)) != '"')
                         break;
                 if (c == END) {
-                        r->unclosed = opened;
                         *ret_next = END;
+                        if (r->failed) /* read_fields reports it */
+                                return 0;
+                        r->unclosed = opened;
                         return refuse(r, opened, error, "a quoted field is not closed");
                 }
                 int code = keep(r, c, error);

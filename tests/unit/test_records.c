@@ -227,9 +227,10 @@ static void check_rows(const char *name, const char *content, size_t size, const
         } while (0)
 
 static void test_lenient(void **state) {
-        static char long_row[(34 << 20) + 8];
+        static char long_row[(34 << 20) + 8], wide_row[5009];
         struct records_options lines = { .format = FORMAT_LINES, .text = text_columns, .n_text = 1, .lenient = true },
                                wanted = lines;
+        struct row after_wide[] = { { 2, "more than 4096 columns", "", 0 }, { 3, "", "y", 0 } };
         struct row after_long[] = { { 1, "a record of more than 32 MiB", "", 0 }, { 2, "", "x", 0 } };
 
         wanted.format = FORMAT_AUTO;
@@ -248,6 +249,10 @@ static void test_lenient(void **state) {
                    { 3, "not JSON: string or '}' expected near end of file", "", 0 }, { 4, "not a JSON object", "", 0 },
                    { 5, "key text is no string; expected a string", "", 0 },
                    { 6, "key text is missing; expected a string", "", 0 });
+        memcpy(wide_row, "text\n", 5);
+        memset(wide_row + 5, ',', 5000);
+        memcpy(wide_row + 5005, "x\ny\n", 4);
+        check_rows("a.csv", wide_row, 5009, &wanted, after_wide, 2, NULL);
         wanted.text = second;
         CHECK_ROWS("a.csv", "x\n1,y\n2,z\n", &wanted, NULL,
                    { 1, "text column 2, but the row has 1: is the delimiter another one?", "", 0 }, { 2, "", "y", 0 },
