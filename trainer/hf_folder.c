@@ -145,7 +145,7 @@ static int take_elements(struct reading *reading, const struct weight_tensor *fo
 }
 
 static void begin_fresh(struct reading *reading, const struct model_tensor *t, const char *why) {
-        (void) fprintf(stderr, "bert-trainer: %s %s and begins as a fresh one\n", t->name, why);
+        (void) fprintf(stderr, "bert-trainer: %s %s: initialised randomly\n", t->name, why);
         reading->fresh |= 1u << t->part;
 }
 
@@ -236,7 +236,7 @@ static int check_rest(struct reading *reading, struct error *error) {
                 else if (ends_with(t->name, "predictions.decoder.bias"))
                         r = check_tied(reading, t, "predictions.bias", error);
                 else
-                        (void) fprintf(stderr, "bert-trainer: %.100s is no tensor of this model and is left out\n",
+                        (void) fprintf(stderr, "bert-trainer: %.100s is not a tensor of this model: left out\n",
                                        t->tensor->name);
         }
         return r;

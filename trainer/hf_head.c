@@ -172,7 +172,7 @@ static int add_names(const char *path, const json_t *root, uint64_t n, struct la
                         return error_input(error, BERTD_EXIT_DATA, "%s: %s has no \"%llu\"", path, by,
                                            (unsigned long long) i);
                 if (labels_find(labels, name) >= 0)
-                        return error_input(error, BERTD_EXIT_DATA, "%s: %s: '%.64s' is there twice", path, by, name);
+                        return error_input(error, BERTD_EXIT_DATA, "%s: %s: '%.64s' is given twice", path, by, name);
                 r = labels_add(labels, name, error);
         }
         return r;

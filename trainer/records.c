@@ -164,7 +164,7 @@ static int read_quoted(struct records *r, int separator, int *ret_next, struct e
         *ret_next = c;
         if (c == separator || c == '\n' || c == END)
                 return 0;
-        int code = refuse(r, r->line, error, "text behind a closing quote; expected the delimiter or the line's end");
+        int code = refuse(r, r->line, error, "text after a closing quote; expected the delimiter or the line's end");
         return code < 0 ? code : read_plain(r, c, separator, ret_next, error);
 }
 
@@ -350,7 +350,7 @@ static int json_text(struct records *r, const char *key, struct error *error) {
 
         if (!json_is_string(value))
                 return refuse(r, r->first_line, error, "key %.40s is %s; expected a string", key,
-                              value ? "no string" : "missing");
+                              value ? "not a string" : "missing");
         return append_text(r, json_string_value(value), json_string_length(value), error);
 }
 

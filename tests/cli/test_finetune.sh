@@ -175,7 +175,7 @@ bad() { # bad CODE PATTERN NAME SED…
         ok "$name" refuses "$code" "$pattern" "$TRAINER" finetune bad.yaml --run-dir new
 }
 printf 'elsewhere\tthe old file\n' >unknown.tsv
-bad 65 "unknown.tsv:1: label 'elsewhere' is none of the 3 classes" "unknown label in validation" 's/dev.tsv/unknown.tsv/'
+bad 65 "unknown.tsv:1: label 'elsewhere' is not one of the 3 classes" "unknown label in validation" 's/dev.tsv/unknown.tsv/'
 { cat train.tsv; printf 'core\t \ncore\t\ncore\t\342\200\213\n'; } >empty.tsv
 bad 65 "empty.tsv:91: empty text, the first of 3; data.empty: skip leaves them out" "empty texts" 's/train.tsv/empty.tsv/'
 bad 65 "empty.tsv:91: empty text, the first of 3" "empty texts in validation" 's/dev.tsv/empty.tsv/'
@@ -195,7 +195,7 @@ bad 65 "wide.tsv: UTF-16LE, expected UTF-8" "UTF-16" 's/train.tsv/wide.tsv/'
 printf 'label,text\ncore,"never closed\n' >open.csv
 bad 65 "open.csv:2: a quoted field is not closed" "a quote that is not closed" 's/train: .train.tsv.*/train: [open.csv], sequence_length: 32}/'
 echo '{"t": 3, "y": "core"}' >number.jsonl
-bad 65 "number.jsonl:1: key t is no string" "a JSON text that is no string" 's/train: .train.tsv.*/train: [number.jsonl], text: [t], label: y, sequence_length: 32}/'
+bad 65 "number.jsonl:1: key t is not a string" "a JSON text that is no string" 's/train: .train.tsv.*/train: [number.jsonl], text: [t], label: y, sequence_length: 32}/'
 : >nothing.tsv
 bad 65 "nothing.tsv: holds no text" "an empty file" 's/train.tsv/nothing.tsv/'
 bad 66 "absent.tsv" "a missing file" 's/train.tsv/absent.tsv/'
