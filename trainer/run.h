@@ -151,6 +151,7 @@ int run_compare_inputs(struct run *run, struct error *error);
 int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error);
 int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *error);
 int run_compare_weights(struct run *run, struct error *error);
+bool run_find_odd_weights(struct run *run, uint32_t *ret_rank); /* the first rank whose weights are not rank 0's */
 
 /* run_texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
 int run_open_texts(struct run *run, uint32_t stage, struct error *error);

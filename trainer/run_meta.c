@@ -200,9 +200,7 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
         checkpoint_meta_set(m, "seed", "%" PRIu64, run->whole->train.seed);
         checkpoint_meta_set(m, "stage", "%u", index);
         checkpoint_meta_set(m, "stage_name", "%s", stage->spec->stage.name ? stage->spec->stage.name : "");
-        config_hash(&run->config, hex);
         r = weights_set_config(m, &run->config, error);
-        checkpoint_meta_set(m, "config_hash", "%s", hex);
         vocab_hash(run->vocab, hex);
         checkpoint_meta_set(m, "vocab_hash", "%s", hex);
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
