@@ -56,6 +56,16 @@ static char *make_uri(const char *path) {
         return NULL;
 }
 
+static int refuse_pointer(const struct checkpoint *c, int fd, struct error *error) {
+        char head[128];
+        ssize_t n = pread(fd, head, sizeof(head), 0);
+
+        int r = file_refuse_pointer(c->path, head, n > 0 ? (size_t) n : 0, error);
+        if (r < 0 && error)
+                error->exit = BERTD_EXIT_BAD_CHECKPOINT;
+        return r;
+}
+
 static int check_file(struct checkpoint *c, struct error *error) {
         cleanup_close int fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         struct stat st;
@@ -75,7 +85,7 @@ static int check_file(struct checkpoint *c, struct error *error) {
         if (!S_ISREG(st.st_mode))
                 return bad(c, error, "%s: not a regular file", c->path);
         c->file_size = st.st_size;
-        return 0;
+        return refuse_pointer(c, fd, error);
 }
 
 static int open_database(struct checkpoint *c, struct error *error) {

@@ -113,6 +113,10 @@ printf '{"text": "fine"}\n{"text": 7}\n' >json
 ok "prepare names the line of a bad object" refuses 65 'json:2: no string "text"' "$BERT_TRAINER" prepare --vocab vocab.txt --format jsonl --output bad json
 ok "prepare refuses an empty text" refuses 65 "no sentence" "$BERT_TRAINER" prepare --vocab vocab.txt --output bad /dev/null
 ok "prepare refuses a compressed text" sh -c 'gzip -c text >text.gz; "$BERT_TRAINER" prepare --vocab vocab.txt --output bad text.gz; test $? -eq 65'
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n' >pointer
+cp pointer pointer.ckpt
+ok "prepare refuses a Git LFS pointer" refuses 65 "^bert-trainer: pointer: a Git LFS pointer.*git lfs pull" "$BERT_TRAINER" prepare --vocab vocab.txt --output bad pointer
+ok "a checkpoint that is a Git LFS pointer is named as one" refuses 76 "pointer.ckpt: a Git LFS pointer" "$BERT_TRAINER" inspect pointer.ckpt
 ok "nothing is left of what was refused" no_file . 'bad*'
 
 head -c 3000000 /dev/zero | tr '\0' 'x' | fold -w 7 | tr '\n' ' ' >long

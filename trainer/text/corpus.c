@@ -113,6 +113,9 @@ static int check_header(struct corpus *corpus, struct error *error) {
         const struct mapping *idx = &corpus->idx;
         struct corpus_header *header = &corpus->header;
 
+        int r = file_refuse_pointer(idx->path, idx->data, idx->size, error);
+        if (r < 0)
+                return r;
         if (idx->size < sizeof(*header))
                 return error_input(error, BERTD_EXIT_DATA, "%s: %zu bytes, expected an index of at least %zu",
                                    idx->path, idx->size, sizeof(*header));

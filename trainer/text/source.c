@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bertd/exit.h"
+#include "common/file.h"
 #include "trainer/text/unicode.h"
 
 #define BUFFER_BYTES ((size_t) 64 << 10)
@@ -197,6 +198,8 @@ static int begin(struct source *s, struct error *error) {
                 r = read_more(s, error);
         if (r >= 0)
                 r = refuse_compressed(s, error);
+        if (r >= 0)
+                r = file_refuse_pointer(s->name, s->buffer, s->n, error);
         if (r >= 0)
                 r = refuse_wide(s, error);
         if (r >= 0 && s->encoding == ENCODING_LATIN1)

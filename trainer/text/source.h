@@ -3,7 +3,7 @@
  * mark, each line ending in LF (CRLF stays CRLF; the last line gets an LF where it has none).
  *
  * Where a file has no LF but CRs, each CR is a line end. Refused by name (exit 65): UTF-16 and UTF-32, told by their mark or their zero
- * bytes, and compressed files.
+ * bytes, compressed files and Git LFS pointers.
  *
  *   source_open → { source_read } → source_check → source_close
  *
