@@ -1,7 +1,8 @@
 /*
- * What ranks hold against each other (contract C11); see run.h. In this order: the spec, key by key and stage by stage, what it does not
- * say being its default; the model's config; the vocabulary; how text is folded; the weights to begin with; then, once they are open, each stage's
- * data. Paths do not count, what lies there does. Left out is what only bertd reads, or rank 0 alone.
+ * What ranks hold against each other (contract C11); see run.h. In this order: the spec, key by key and stage by
+ * stage, what it does not say being its default; the model's config; the vocabulary; how text is folded; the weights
+ * to begin with; then, once they are open, each stage's data. Paths do not count, what lies there does. Left out is
+ * what only bertd reads, or rank 0 alone.
  */
 #include <dirent.h>
 #include <errno.h>

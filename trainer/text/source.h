@@ -50,7 +50,8 @@ struct invalid_bytes {
         unsigned char first;
 };
 
-/* Takes bytes that are no part of a UTF-8 character, and NUL, out of a text that begins in `line`; returns its new size and adds to *found. */
+/* Takes bytes that are no part of a UTF-8 character, and NUL, out of a text that begins in `line`; returns its new
+ * size and adds to *found. */
 size_t text_clean(char *text, size_t size, uint64_t line, struct invalid_bytes *found);
 
 /* Refused (exit 65) where `found` is more than 1 % of the bytes read. */
