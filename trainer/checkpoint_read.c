@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "bertd/exit.h"
@@ -56,16 +57,6 @@ static char *make_uri(const char *path) {
         return NULL;
 }
 
-static int refuse_pointer(const struct checkpoint *c, int fd, struct error *error) {
-        char head[128];
-        ssize_t n = pread(fd, head, sizeof(head), 0);
-
-        int r = file_refuse_pointer(c->path, head, n > 0 ? (size_t) n : 0, error);
-        if (r < 0 && error)
-                error->exit = BERTD_EXIT_BAD_CHECKPOINT;
-        return r;
-}
-
 static int check_file(struct checkpoint *c, struct error *error) {
         cleanup_close int fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         struct stat st;
@@ -84,8 +75,13 @@ static int check_file(struct checkpoint *c, struct error *error) {
                            c->path);
         if (!S_ISREG(st.st_mode))
                 return bad(c, error, "%s: not a regular file", c->path);
+        char first[64];
+        struct error why = {};
+        ssize_t n = pread(fd, first, sizeof(first), 0);
+        if (n > 0 && file_refuse_pointer(c->path, first, (size_t) n, &why) < 0)
+                return bad(c, error, "%s", why.text);
         c->file_size = st.st_size;
-        return refuse_pointer(c, fd, error);
+        return 0;
 }
 
 static int open_database(struct checkpoint *c, struct error *error) {

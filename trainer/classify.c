@@ -350,7 +350,10 @@ static int run_file(struct classifier *f, const char *path, struct error *error)
                 r = records_open(path, &options, &records, error);
         if (r < 0)
                 return r;
+        uint64_t before = f->n + f->found.n_empty;
         r = run_records(f, path, records, error);
+        if (r >= 0 && !f->predicts && f->n + f->found.n_empty == before)
+                (void) fprintf(stderr, "bert-trainer: %s: holds no text\n", path);
         if (records_finish(records, &f->found.bytes, &encoding) < 0 && !f->predicts) {
                 *error = encoding;
                 return -EINVAL;

@@ -143,6 +143,9 @@ static int write_weights(struct exporter *x, bool is_double, struct error *error
         cleanup_free char *path = format_string("%s/model.safetensors", x->folder);
         void *made[MAPPING_SLOTS] = {};
         size_t n_made = 0;
+        char fresh[WEIGHTS_FRESH_MAX];
+
+        weights_name_fresh(x->bundle.fresh & fit_heads_of(&x->hf_config), fresh);
 
         for (uint32_t i = 0; tensors && i < hf->n_tensors; i++) {
                 const struct model_tensor *t = &hf->tensors[i];
@@ -158,7 +161,7 @@ static int write_weights(struct exporter *x, bool is_double, struct error *error
                                                            .size = t->n_elements * (is_double ? 8 : 4) };
         }
         bool complete = tensors && path && (n_made == 0 || (made[0] && made[1]));
-        int r = complete ? safetensors_write(path, tensors, hf->n_tensors, error)
+        int r = complete ? safetensors_write(path, tensors, hf->n_tensors, fresh, error)
                          : error_errno(error, ENOMEM, "%s", x->folder);
         free(made[0]);
         free(made[1]);

@@ -187,16 +187,35 @@ static int fill(struct fill_mask *f, const char *text, struct error *error) {
         return 0;
 }
 
+/* A line that cannot be filled is repeated alone, and the lines after it are filled: the first of them is told at the end. */
+static int fill_line(struct fill_mask *f, const struct record *record, struct error *first, struct error *error) {
+        struct error why = {};
+
+        int r = fill(f, record->text, &why);
+        if (r < 0 && why.exit != BERTD_EXIT_DATA) {
+                *error = why;
+                return r;
+        }
+        if (r < 0)
+                (void) printf("%s\n", record->text);
+        if (r < 0 && first->code == 0) {
+                (void) error_prefix(&why, "standard input:%" PRIu64, record->line);
+                *first = why;
+        }
+        return 0;
+}
+
 static int fill_lines(struct fill_mask *f, struct error *error) {
         const struct records_options options = { .format = FORMAT_LINES, .encoding = f->encoding };
         cleanup_records struct records *records = NULL;
         struct text_findings findings = {};
+        struct error first = {};
         struct record record;
 
         int r = records_open("-", &options, &records, error);
         while (r >= 0 && (r = records_next(records, &record, error)) > 0) {
                 if (record.size > 0)
-                        r = fill(f, record.text, error);
+                        r = fill_line(f, &record, &first, error);
                 if (r >= 0 && records_would_wait(records) && fflush(stdout) == EOF)
                         r = error_errno(error, errno, "standard output");
         }
@@ -204,7 +223,30 @@ static int fill_lines(struct fill_mask *f, struct error *error) {
                 r = records_finish(records, &findings, error);
         if (r >= 0)
                 text_findings_print(&findings, stderr);
+        if (r >= 0 && first.code != 0) {
+                *error = first;
+                r = -first.code;
+        }
         return r;
+}
+
+/* An argument is held to what a file is. */
+static int fill_argument(struct fill_mask *f, const char *argument, struct error *error) {
+        cleanup_free char *text = strdup(argument);
+        struct invalid_bytes invalid = {};
+
+        if (!text)
+                return error_errno(error, ENOMEM, "text");
+        size_t size = strlen(argument);
+        text[text_clean(text, size, 1, &invalid)] = '\0';
+        if (100 * invalid.n > size)
+                return error_input(error, BERTD_EXIT_DATA, "'%.60s': byte 0x%02x: not UTF-8", text, invalid.first);
+        if (invalid.n > 0)
+                (void) fprintf(stderr,
+                               "bert-trainer: '%.60s': byte 0x%02x: not UTF-8; left out, with %" PRIu64
+                               " such bytes in all\n",
+                               text, invalid.first, invalid.n);
+        return fill(f, text, error);
 }
 
 static int run_fill(struct fill_mask *f, const char *path, char **texts, int n, struct error *error) {
@@ -215,7 +257,7 @@ static int run_fill(struct fill_mask *f, const char *path, char **texts, int n, 
         if (r >= 0)
                 r = allocate_batch(f, error);
         for (int i = 0; r >= 0 && i < n; i++)
-                r = fill(f, texts[i], error);
+                r = fill_argument(f, texts[i], error);
         return r >= 0 && n == 0 ? fill_lines(f, error) : r;
 }
 

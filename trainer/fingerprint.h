@@ -14,6 +14,8 @@
 #include "common/error.h"
 #include "trainer/exchange.h"
 
+#define FINGERPRINT_CONFIG "model.config " /* begins the name of a value that is the model's, not the spec's */
+
 struct fingerprint {
         char *said; /* name, value, name, value …, each with its NUL: what is compared */
         size_t size, capacity;

@@ -20,11 +20,13 @@
 #include "common/file.h"
 #include "common/json_read.h"
 #include "common/parse.h"
+#include "trainer/fit.h"
 #include "trainer/hf_head.h"
 #include "trainer/model_internal.h"
 #include "trainer/text/arguments.h"
 #include "trainer/text/tokenizer_files.h"
 #include "trainer/weight_files.h"
+#include "trainer/weights.h"
 
 #define CHUNK 4096     /* elements */
 #define SEQUENCE_MIN 8 /* as data.sequence_length */
@@ -249,7 +251,7 @@ int hf_folder_read(const char *folder, struct model *model, const int32_t *rows,
         r = take_tensors(&reading, error);
         if (r >= 0)
                 r = check_rest(&reading, error);
-        *fresh |= reading.fresh;
+        *fresh |= reading.fresh | (weights_fresh_named(weight_files_fresh(files)) & fit_heads_of(&model->config));
         model_parameters_changed(model);
         return r;
 }

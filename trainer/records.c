@@ -216,7 +216,19 @@ static void clean_fields(struct records *r) {
         }
 }
 
-static bool is_empty_line(const struct records *r) { return r->n_fields == 1 && r->field.n == 1; }
+static bool is_blank(const char *text, size_t size) {
+        for (size_t i = 0; i < size; i++)
+                if ((unsigned char) text[i] > ' ')
+                        return false;
+        return true;
+}
+
+/* Around JSON white space does not count. */
+static bool is_empty_line(const struct records *r) {
+        if (r->n_fields == 1 && r->options.format == FORMAT_JSONL)
+                return is_blank(r->field.data, r->field.n);
+        return r->n_fields == 1 && r->field.n == 1;
+}
 
 static int read_row(struct records *r, struct error *error) {
         static const struct {
@@ -394,13 +406,6 @@ static int take_json(struct records *r, struct record *record, struct error *err
         return code >= 0 && r->options.label ? json_label(r, record, error) : code;
 }
 
-static bool is_blank(const struct bytes *text) {
-        for (size_t i = 0; i < text->n; i++)
-                if ((unsigned char) text->data[i] > ' ')
-                        return false;
-        return true;
-}
-
 static int take_row(struct records *r, struct record *record, struct error *error) {
         if (r->problem[0] || is_empty_line(r))
                 return 0;
@@ -430,7 +435,7 @@ int records_next(struct records *r, struct record *ret, struct error *error) {
         r->begun = true;
         if (code < 0)
                 return code;
-        if (is_blank(&r->text) || r->problem[0])
+        if (is_blank(r->text.data, r->text.n) || r->problem[0])
                 r->text.n = 0;
         else if (ret->label && ret->label[0] == '\0')
                 return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": empty label", r->path, r->first_line);

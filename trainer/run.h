@@ -211,6 +211,7 @@ void run_meta_now(const struct run *run, struct checkpoint_meta *ret); /* added 
 int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,
                      struct error *error);
 void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint_meta *found);
+char *run_plainly(const char *text); /* its numbers as a person writes them; caller frees; NULL: no memory */
 
 /* run_step.c: one update. 0; 1: stopped on request, the update was not made; −errno: the same on all ranks.
  * *ret_flags: RUN_* bits that any rank raised. */

@@ -106,10 +106,11 @@ static void add_config(struct fingerprint *f, const struct run *run) {
         f->no_memory = f->no_memory || !json;
         json_object_foreach(json, key, value) {
                 cleanup_free char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+                cleanup_free char *said = text ? run_plainly(text) : NULL;
                 char name[NAME_MAX_BYTES];
-                (void) snprintf(name, sizeof(name), "model.config %s", key);
-                f->no_memory = f->no_memory || !text;
-                fingerprint_add(f, name, text);
+                (void) snprintf(name, sizeof(name), FINGERPRINT_CONFIG "%s", key);
+                f->no_memory = f->no_memory || !said;
+                fingerprint_add(f, name, said);
         }
         json_decref(json);
 }

@@ -299,8 +299,7 @@ static size_t write_plainly(const char *word, size_t n, char *to, size_t room) {
         return (size_t) snprintf(to, room, "%s", text);
 }
 
-/* Caller frees; NULL: no memory. */
-static char *plainly(const char *value) {
+char *run_plainly(const char *value) {
         size_t room = strlen(value) + 1, used = 0;
         char *text = malloc(room);
 
@@ -336,7 +335,7 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                                            rule->key);
                 if (rule->policy == SAID || is_same(run, stage, rule->key, then, now))
                         continue;
-                cleanup_free char *was = plainly(then), *is = plainly(now);
+                cleanup_free char *was = run_plainly(then), *is = run_plainly(now);
                 return error_input(error, BERTD_EXIT_CONFIG,
                                    "%s: made with %s %s, the spec (%s%s) now gives %s: this may not change on resume",
                                    path, rule->key, was ? was : then, in_stage, rule->spec_key, is ? is : now);
@@ -345,7 +344,7 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
 }
 
 static void say_other(const struct rule *rule, const struct spec *spec, const char *then, const char *now) {
-        cleanup_free char *was = plainly(then), *is = plainly(now);
+        cleanup_free char *was = run_plainly(then), *is = run_plainly(now);
         char epochs[32];
 
         if (strcmp(rule->key, "steps") == 0 && spec->train.epochs > 0)

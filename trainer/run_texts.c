@@ -211,6 +211,16 @@ static void print_lengths(const struct run_task *task, const struct text_set *se
                        n > 0 ? length[n - 1] : 0, cut);
 }
 
+static uint64_t first_rows_of(const struct texts *texts, int32_t label) {
+        size_t n_first;
+        const struct text_first *first = texts_first(texts, &n_first);
+        uint64_t n = 0;
+
+        for (size_t i = 0; i < n_first; i++)
+                n += texts_label(texts, first[i].index) == label;
+        return n;
+}
+
 /* Of all texts in the files, used or not: what may be a mistake in them. */
 static void warn_of_classes(const struct run_task *task, const struct texts *texts, uint64_t *count) {
         uint32_t few = 0;
@@ -231,11 +241,13 @@ static void warn_of_classes(const struct run_task *task, const struct texts *tex
                                few - CLASSES_WARNED);
         for (size_t i = 0; i < n_first; i++) {
                 int32_t label = texts_label(texts, first[i].index);
-                if (is_of(task, label) && count[label - (int32_t) task->first] == 1)
+                if (is_of(task, label) && count[label - (int32_t) task->first] == first_rows_of(texts, label))
                         (void) fprintf(stderr,
-                                       "bert-trainer: %s:%" PRIu64 ": label '%.64s' is in this row alone: is it a "
-                                       "header (data.header: true)?\n",
-                                       first[i].path, first[i].line, task->labels.name[label - (int32_t) task->first]);
+                                       "bert-trainer: %s:%" PRIu64 ": label '%.64s' is in %s: is it a header "
+                                       "(data.header: true)?\n",
+                                       first[i].path, first[i].line, task->labels.name[label - (int32_t) task->first],
+                                       count[label - (int32_t) task->first] == 1 ? "this row alone"
+                                                                                 : "files' first rows alone");
         }
 }
 

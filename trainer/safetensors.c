@@ -224,6 +224,10 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *file
         return NULL;
 }
 
+const char *safetensors_metadata(const struct safetensors *file, const char *key) {
+        return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
+}
+
 /* ---- writing ---- */
 
 static json_t *shape_json(const struct safetensors_tensor *t) {
@@ -235,9 +239,13 @@ static json_t *shape_json(const struct safetensors_tensor *t) {
 }
 
 /* Padded with spaces so that the tensors' bytes begin at a multiple of 8. NULL: no memory. */
-static char *format_header(const struct safetensors_tensor *tensors, uint32_t n, size_t *ret_size) {
+static char *format_header(const struct safetensors_tensor *tensors, uint32_t n, const char *fresh, size_t *ret_size) {
         json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
         json_int_t at = 0;
+
+        if (header && fresh[0])
+                (void) json_object_set_new(json_object_get(header, "__metadata__"), SAFETENSORS_FRESH,
+                                           json_string(fresh));
 
         for (uint32_t i = 0; header && i < n; i++) {
                 json_int_t end = at + (json_int_t) tensors[i].size;
@@ -261,9 +269,9 @@ static char *format_header(const struct safetensors_tensor *tensors, uint32_t n,
         return block;
 }
 
-static int write_tensors(int fd, const struct safetensors_tensor *tensors, uint32_t n) {
+static int write_tensors(int fd, const struct safetensors_tensor *tensors, uint32_t n, const char *fresh) {
         size_t size = 0;
-        cleanup_free char *header = format_header(tensors, n, &size);
+        cleanup_free char *header = format_header(tensors, n, fresh, &size);
 
         int r = header ? write_all(fd, header, size) : -ENOMEM;
         for (uint32_t i = 0; r >= 0 && i < n; i++)
@@ -271,13 +279,14 @@ static int write_tensors(int fd, const struct safetensors_tensor *tensors, uint3
         return r >= 0 && fsync(fd) < 0 ? -errno : r;
 }
 
-int safetensors_write(const char *path, const struct safetensors_tensor *tensors, uint32_t n, struct error *error) {
+int safetensors_write(const char *path, const struct safetensors_tensor *tensors, uint32_t n, const char *fresh,
+                      struct error *error) {
         cleanup_free char *temporary = format_string("%s.tmp", path);
 
         if (!temporary)
                 return error_errno(error, ENOMEM, "%s", path);
         cleanup_close int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
-        int r = fd < 0 ? -errno : write_tensors(fd, tensors, n);
+        int r = fd < 0 ? -errno : write_tensors(fd, tensors, n, fresh);
         if (r >= 0 && rename(temporary, path) < 0)
                 r = -errno;
         if (r >= 0)

@@ -42,7 +42,15 @@ uint32_t safetensors_n(const struct safetensors *file);
 const struct safetensors_tensor *safetensors_tensor(const struct safetensors *file, uint32_t index);
 const struct safetensors_tensor *safetensors_find(const struct safetensors *file, const char *name); /* NULL: absent */
 
-/* Writes PATH durably, whole or not at all, with the metadata that transformers asks for (format: pt). F64 and F32 only. */
-int safetensors_write(const char *path, const struct safetensors_tensor *tensors, uint32_t n, struct error *error);
+/* NULL: none, or not a text. */
+const char *safetensors_metadata(const struct safetensors *file, const char *key);
+
+/*
+ * Writes PATH durably, whole or not at all, with the metadata that transformers asks for (format: pt) and, where `fresh` is not empty, it as
+ * SAFETENSORS_FRESH, which is gone when another program trains and saves the tensors. F64 and F32 only.
+ */
+#define SAFETENSORS_FRESH "fresh_heads"
+int safetensors_write(const char *path, const struct safetensors_tensor *tensors, uint32_t n, const char *fresh,
+                      struct error *error);
 
 #endif

@@ -117,10 +117,12 @@ static int write_start(struct tensorboard *board, uint64_t step) {
 
 int tensorboard_open(const char *folder, uint64_t step, struct tensorboard **ret, struct error *error) {
         char host[65] = "localhost";
+        uint64_t now = clock_realtime_usec();
 
         (void) gethostname(host, sizeof(host) - 1);
-        cleanup_free char *path = format_string("%s/events.out.tfevents.%010" PRIu64 ".%s.%d", folder,
-                                                clock_realtime_usec() / USEC_PER_SEC, host, (int) getpid());
+        /* Readers take the files in the order of their names: a run may be resumed within a second. */
+        cleanup_free char *path = format_string("%s/events.out.tfevents.%010" PRIu64 ".%06" PRIu64 ".%s.%d", folder,
+                                                now / USEC_PER_SEC, now % USEC_PER_SEC, host, (int) getpid());
         struct tensorboard *board = path ? calloc(1, sizeof(*board)) : NULL;
         if (!board)
                 return error_errno(error, ENOMEM, "%s", folder);

@@ -157,6 +157,11 @@ int texts_add(struct texts *t, const char *text, size_t size, int32_t label) {
 
 /* ---- files ---- */
 
+static void drop_last(struct texts *t) {
+        t->n_segments = t->first_segment[--t->n];
+        t->ids.n = t->begin[t->n_segments];
+}
+
 /* The class of the last text. */
 static int take_label(struct texts *t, const char *path, const struct record *record, struct labels *labels, bool learn,
                       struct error *error) {
@@ -185,6 +190,8 @@ int texts_take(struct texts *t, const char *path, const struct record *record, s
         if (r < 0)
                 return error_errno(error, -r, "%s", path);
         r = record->label ? take_label(t, path, record, labels, learn, error) : 0;
+        if (r < 0)
+                drop_last(t); /* what came before it may still be looked at */
         return r < 0 ? r : 1;
 }
 

@@ -307,3 +307,8 @@ struct weight_tensor *weight_files_find(struct weight_files *files, const char *
 
         return files->n == 0 ? NULL : bsearch(&key, files->tensors, files->n, sizeof(key), by_name);
 }
+
+const char *weight_files_fresh(const struct weight_files *files) {
+        const char *text = files->n_files == 1 ? safetensors_metadata(files->file[0], SAFETENSORS_FRESH) : NULL;
+        return text ? text : "";
+}

@@ -71,15 +71,21 @@ static const char *const head_names[MODEL_PART_MAX] = {
         [PART_CLASSIFIER] = "classifier", [PART_SEGMENTS] = "segments",
 };
 
-void weights_set_fresh(struct checkpoint_meta *meta, unsigned heads) {
-        char text[128] = "";
+void weights_name_fresh(unsigned heads, char text[WEIGHTS_FRESH_MAX]) {
         size_t used = 0;
 
+        text[0] = '\0';
         for (unsigned part = 0; part < MODEL_PART_MAX; part++)
-                if (heads & 1u << part && head_names[part] && used < sizeof(text))
-                        used += (size_t) snprintf(text + used, sizeof(text) - used, "%s%s", used > 0 ? " " : "",
+                if (heads & 1u << part && head_names[part] && used < WEIGHTS_FRESH_MAX)
+                        used += (size_t) snprintf(text + used, WEIGHTS_FRESH_MAX - used, "%s%s", used > 0 ? " " : "",
                                                   head_names[part]);
-        checkpoint_meta_set(meta, FRESH_KEY, "%s", used > 0 ? text : NO_HEAD);
+}
+
+void weights_set_fresh(struct checkpoint_meta *meta, unsigned heads) {
+        char text[WEIGHTS_FRESH_MAX];
+
+        weights_name_fresh(heads, text);
+        checkpoint_meta_set(meta, FRESH_KEY, "%s", text[0] ? text : NO_HEAD);
 }
 
 static unsigned find_head(const char *name, size_t size) {
@@ -87,6 +93,14 @@ static unsigned find_head(const char *name, size_t size) {
                 if (head_names[part] && strlen(head_names[part]) == size && memcmp(head_names[part], name, size) == 0)
                         return 1u << part;
         return 0;
+}
+
+unsigned weights_fresh_named(const char *text) {
+        unsigned heads = 0;
+
+        for (size_t n; (n = strcspn(text, " ")) > 0; text += n + (text[n] == ' '))
+                heads |= find_head(text, n);
+        return heads;
 }
 
 int weights_fresh(const struct checkpoint *checkpoint, unsigned *ret_heads, struct error *error) {

@@ -121,6 +121,8 @@ fresh() { sqlite3 "$1" "select value from meta where key = 'fresh_heads'"; }
 cp kept.txt hf/vocab.txt && cp kept.txt hf2/vocab.txt
 cp -r hf body && python3 strip.py body '^cls|pooler' && make import body -o body.ckpt
 is "what a folder lacks is remembered" "$(fresh body.ckpt)" "pooler mlm_head sentence_head"
+"$TRAINER" export body.ckpt -o body-out >out 2>&1 && "$TRAINER" import body-out -o body-back.ckpt >out 2>&1
+is "through export and import, too" "$(fresh body-back.ckpt)" "pooler mlm_head sentence_head"
 ok "fill-mask refuses it" refuses 76 "body.ckpt: never trained: MLM head; train it with bert-trainer pretrain" "$TRAINER" fill-mask body.ckpt "$text"
 ok "export says it" sh -c '"$0" export body.ckpt -o body2 2>&1 | grep -q "never trained, and random in body2: pooler, MLM head, NSP/SOP head"' "$TRAINER"
 sed 's/away.bert/body/; s/mlm+nsp/mlm/' bert-more.yaml >mlm.yaml

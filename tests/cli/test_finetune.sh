@@ -88,6 +88,7 @@ answers() { "$TRAINER" predict whole/best.ckpt "$@" 2>err | sed 's/"probabilitie
 printf 'page\n\n\377\n\342\200\213\np\000age\r\n\377page\n\342\202' >odd.txt
 is "each line gets an answer" "$(answers odd.txt)" '{"label":"core",P} {"label":null,"reason":"empty"} {"label":null,"reason":"empty","invalid_bytes":1} {"label":null,"reason":"empty"} {"label":"core",P,"invalid_bytes":1} {"label":"core",P,"invalid_bytes":1} {"label":null,"reason":"empty","invalid_bytes":2} '
 is "even one that begins as UTF-16 would" "$(printf '\377\376\npage' >mark.txt && answers mark.txt)" '{"label":null,"reason":"empty","invalid_bytes":2} {"label":"core",P} '
+is "or holds a NUL among bytes of another encoding" "$(for _ in 1 2 3 4 5 6 7 8; do printf '\304\343\272\303\312\300\275\347'; done >mark.txt && printf 'a\000\npage' >>mark.txt && answers mark.txt | sed 's/P,"invalid_bytes":[0-9]*/P,N/')" '{"label":"core",P,N} {"label":"core",P} '
 answers odd.txt >/dev/null
 ok "and the number of those without is said" grep -q '^bert-trainer: odd.txt:2: no text, the first of 4 such lines' err
 for _ in $(seq 70); do printf '\npage\n\nsocket\n'; done >many.txt
@@ -176,6 +177,13 @@ bad() { # bad CODE PATTERN NAME SED…
 }
 printf 'elsewhere\tthe old file\n' >unknown.tsv
 bad 65 "unknown.tsv:1: label 'elsewhere' is not one of the 3 classes" "unknown label in validation" 's/dev.tsv/unknown.tsv/'
+told=0
+for word in kernel socket inode; do # whatever the classifier takes such a text for
+        { cat dev.tsv; printf 'elsewhere\tthe old %s reads the %s\n' $word $word; } >unknown.tsv
+        out evaluate whole/best.ckpt unknown.tsv
+        [ $? -eq 65 ] && grep -q "^bert-trainer: unknown.tsv:31: label 'elsewhere' is not one of the 3 classes" err && told=$((told + 1))
+done
+ok "evaluate refuses an unknown label, however the text is classified" test $told -eq 3
 { cat train.tsv; printf 'core\t \ncore\t\ncore\t\342\200\213\n'; } >empty.tsv
 bad 65 "empty.tsv:91: empty text, the first of 3; data.empty: skip leaves them out" "empty texts" 's/train.tsv/empty.tsv/'
 bad 65 "empty.tsv:91: empty text, the first of 3" "empty texts in validation" 's/dev.tsv/empty.tsv/'

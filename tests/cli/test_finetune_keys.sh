@@ -108,6 +108,10 @@ is "finetune says how many texts there are, their lengths, and how many of each 
 ok "a class of fewer than 3 texts is warned of" grep -q "^bert-trainer: class 'label': 1 text only" $said
 ok "and a first row that may be a header" grep -q "^bert-trainer: .*/header.tsv:1: label 'label' is in this row alone: is it a header" $said
 ok "no other class is" test "$(grep -c "^bert-trainer: " $said)" -eq 2
+cp header.tsv second.tsv
+cp header.tsv third.tsv
+train='header.tsv, second.tsv, third.tsv' tune 'validation: [train.tsv]'
+is "so are those of several files" "$(grep -c "\.tsv:1: label 'label' is in files' first rows alone: is it a header" $run.log)" 3
 train=header.tsv tune 'header: true'
 ok "nothing is warned of a header" test "$(grep -c "^bert-trainer: " $run.log)" -eq 0
 

@@ -67,6 +67,9 @@ ok "reads standard input" test $? -eq 0
 is "lines of every kind, without a mark" "$(printf '\357\273\277a [MASK]\r\rb\377 [MASK]%200s\r' | "$TRAINER" fill-mask --top 1 a.ckpt 2>err | grep -v '^  ' | sed 's/ *$//' | tr '\n' '|')" "a [MASK]|b [MASK]|"
 is "and in Latin-1" "$(printf 'b\351 [MASK]\n' | "$TRAINER" fill-mask --encoding latin-1 --top 1 a.ckpt | head -n 1)" "bé [MASK]"
 ok "and wants a mask" refuses 65 "no .MASK. in" "$TRAINER" fill-mask a.ckpt "no mask"
+ok "in UTF-8" refuses 65 "byte 0xe9: not UTF-8" "$TRAINER" fill-mask a.ckpt "$(printf 'b\351 [MASK]')"
+printf 'the\n\342\200\213\na [MASK]\n' | "$TRAINER" fill-mask --top 1 a.ckpt >out 2>err
+is "a line without one keeps no other from its answer" "$? $(grep -c . out) $(sed -n 3p out) $(cat err)" "65 4 a [MASK] bert-trainer: standard input:1: no [MASK] in 'the'"
 
 ok "weights alone are no run to resume" refuses 78 "name it as model.init" "$TRAINER" pretrain spec.yaml --run-dir other --resume a.ckpt
 ok "import without --output is a usage error" exits 2 "$TRAINER" import hf

@@ -67,6 +67,8 @@ SPEC
 differs 'stages' 'stages: 2, but rank 0 .* has 1' stages.yaml
 sed 's/"hidden_size": 16/"hidden_size": 32/' tiny.json >wide.json
 spec 's/tiny.json/wide.json/' && differs 'another model' 'model.config hidden_size: 32, but rank 0 .* has 16'
+sed 's/"hidden_dropout_prob": 0.1/"hidden_dropout_prob": 0.3/' tiny.json >dropout.json
+spec 's/tiny.json/dropout.json/' && differs 'another dropout' 'model.config hidden_dropout_prob: 0.3, but rank 0 .* has 0.1: all ranks need the same, copy it from there'
 { cat vocab.txt; echo zebra; } >longer.txt
 for f in bin idx; do cp corpus.$f bare.$f; cp corpus-validation.$f bare-validation.$f; done # without sidecars: of any vocabulary
 spec 's/vocab.txt/longer.txt/; s/corpus/bare/g' && differs 'another vocabulary' 'model.vocab: .*longer.txt'

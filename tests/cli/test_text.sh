@@ -69,6 +69,25 @@ for _ in 1 2 3 4; do echo 上海城市; done | iconv -f UTF-8 -t UTF-16LE >odd
 ok "so is Chinese in it" refuses 65 "odd: UTF-16LE" "$BERT_TRAINER" tokenize --vocab small.txt odd
 for _ in 1 2 3 4; do echo Привет, мир; done | iconv -f UTF-8 -t UTF-16BE >odd
 ok "and Russian" refuses 65 "odd: UTF-16BE" "$BERT_TRAINER" tokenize --vocab small.txt odd
+for kind in UTF-16LE UTF-16BE; do
+        printf '上海\n' | iconv -f UTF-8 -t $kind >odd
+        refused "a short text in $kind" "odd:[0-9]:.*; is it $kind? iconv -f $kind -t UTF-8 converts it"
+done
+for kind in UTF-16 UTF-16LE; do
+        printf 'ગુજરાતી ભાષા\n' | iconv -f UTF-8 -t $kind >odd
+        ok "a script whose high byte is LF, in $kind" refuses 65 "is it UTF-16LE?" "$BERT_TRAINER" tokenize --vocab small.txt odd
+done
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:%064d\nsize 12345\n' 7 >odd
+refused "a Git LFS pointer" "odd: a Git LFS pointer"
+cp odd pointer.json
+ok "so is one for a tokenizer.json" refuses 65 "pointer.json: a Git LFS pointer" "$BERT_TRAINER" tokenize --vocab pointer.json odd
+ok "and for a checkpoint" refuses 76 "odd: a Git LFS pointer" "$BERT_TRAINER" inspect odd
+printf 'PK\003\004\024' >odd
+ok "a workbook is compressed" refuses 65 "odd: compressed with zip" "$BERT_TRAINER" tokenize --vocab small.txt odd
+for _ in 1 2 3 4; do printf 'hi hello\000\n'; done >odd
+ok "lines that end in NUL are no UTF-16" refuses 65 "odd:1: byte 0x00: not text" "$BERT_TRAINER" tokenize --vocab small.txt odd
+printf '%s\000\n' 上海城市の路地を歩く上海城市の路地を >odd
+ok "nor in another script" refuses 65 "odd:1: byte 0x00: not text" "$BERT_TRAINER" tokenize --vocab small.txt odd
 printf '\357\273\277hello\n' | tee in >marked
 ok "a byte order mark is dropped, of every file" says "5
 5
@@ -113,10 +132,6 @@ printf '{"text": "fine"}\n{"text": 7}\n' >json
 ok "prepare names the line of a bad object" refuses 65 'json:2: no string "text"' "$BERT_TRAINER" prepare --vocab vocab.txt --format jsonl --output bad json
 ok "prepare refuses an empty text" refuses 65 "no sentence" "$BERT_TRAINER" prepare --vocab vocab.txt --output bad /dev/null
 ok "prepare refuses a compressed text" sh -c 'gzip -c text >text.gz; "$BERT_TRAINER" prepare --vocab vocab.txt --output bad text.gz; test $? -eq 65'
-printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n' >pointer
-cp pointer pointer.ckpt
-ok "prepare refuses a Git LFS pointer" refuses 65 "^bert-trainer: pointer: a Git LFS pointer.*git lfs pull" "$BERT_TRAINER" prepare --vocab vocab.txt --output bad pointer
-ok "a checkpoint that is a Git LFS pointer is named as one" refuses 76 "pointer.ckpt: a Git LFS pointer" "$BERT_TRAINER" inspect pointer.ckpt
 ok "nothing is left of what was refused" no_file . 'bad*'
 
 head -c 3000000 /dev/zero | tr '\0' 'x' | fold -w 7 | tr '\n' ' ' >long

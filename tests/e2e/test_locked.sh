@@ -78,7 +78,7 @@ ok "and is kept" wait_for 20 end_is_kept
 # A stop waits for it, too.
 "$BERTCTL" cancel "${job[dies]}"
 hold immediate
-kill_program pauses
+kill -KILL "$(shim_of "${job[pauses]}")" # what bertd sees by itself, and no shim asks for
 wait_for 20 runs_no_more pauses
 { wait_for 20 grep -q "bertd ends" "$work/bertd.log"; sleep 1; rm "$work/held"; } &
 kill -TERM "$bertd_pid"

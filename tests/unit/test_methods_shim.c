@@ -412,6 +412,26 @@ static void test_asking_the_shim(void **state) {
         }
 }
 
+/* Asked or told again, an end that is near stays where it is; a nearer one replaces it. */
+static void test_ends_that_cannot_be_put_off(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f);
+
+        assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+        job->state = JOB_STOPPING;
+        job->grace_sec = 7;
+        job->wish = WISH_CANCEL;
+        attempt_stop(job);
+        uint64_t far = job->run->deadline_usec;
+        attempt_exited(job->run);
+        uint64_t near = job->run->deadline_usec;
+        assert_true(near < far);
+        (void) usleep(2000);
+        attempt_exited(job->run);
+        attempt_stop(job);
+        assert_int_equal(job->run->deadline_usec, near);
+}
+
 /* With its attempt a shim's connection ends, of which no user's share was taken, whoever holds it. */
 static void test_connection_of_a_closed_attempt(void **state) {
         struct fixture *f = *state;
@@ -465,6 +485,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_many_checkpoints, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reported_numbers, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_ends_that_cannot_be_put_off, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_connection_of_a_closed_attempt, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_checkpoints_that_cannot_be_kept, setup, teardown),
         };

@@ -101,8 +101,8 @@ static void test_tsv(void **state) {
 static void test_jsonl(void **state) {
         struct records_options joined = { .text = two, .n_text = 2, .label = "label" };
 
-        CHECK("a.jsonl", "{\"text\": \"a\\nb\", \"label\": 3}\n\n{\"label\": true, \"text\": \"\\u4e2d\"}\n", &named,
-              NULL, { 1, "3", "a\nb" }, { 3, "true", "\xe4\xb8\xad" });
+        CHECK("a.jsonl", "{\"text\": \"a\\nb\", \"label\": 3}\n\n \t\r\n{\"label\": true, \"text\": \"\\u4e2d\"}\n",
+              &named, NULL, { 1, "3", "a\nb" }, { 4, "true", "\xe4\xb8\xad" });
         CHECK("a.jsonl", "{\"a\": \"x\", \"b\": \"y\", \"label\": \"l\"}\n", &joined, NULL, { 1, "l", "x y" });
         CHECK("a.jsonl", "{\"text\": \"a\", \"label\": 3}\n{\"text\": \"a\"}\n", &named,
               "a.jsonl:2: key label is missing", { 1, "3", "a" });
@@ -244,7 +244,7 @@ static void test_lenient(void **state) {
         CHECK_ROWS("a.csv", "n,text\n1,x\n2,\"y\n3,z\n", &wanted, "a.csv:3: a quoted field is not closed",
                    { 2, "", "x", 0 }, { 3, "a quoted field is not closed", "", 0 });
         CHECK_ROWS("a.tsv", "text\n\n\"x\n", &wanted, NULL, { 2, "", "", 0 }, { 3, "", "\"x", 0 });
-        CHECK_ROWS("a.jsonl", "{\"text\": \"x\"}\n\n{\n[]\n{\"text\": 1}\n{\"a\": 1}\n", &wanted, NULL,
+        CHECK_ROWS("a.jsonl", "{\"text\": \"x\"}\n \n{\n[]\n{\"text\": 1}\n{\"a\": 1}\n", &wanted, NULL,
                    { 1, "", "x", 0 }, { 2, "", "", 0 },
                    { 3, "not JSON: string or '}' expected near end of file", "", 0 }, { 4, "not a JSON object", "", 0 },
                    { 5, "key text is not a string; expected a string", "", 0 },

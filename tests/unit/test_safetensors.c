@@ -39,7 +39,7 @@ static void test_round_trip(void **state) {
         char *text;
         size_t size;
 
-        assert_int_equal(safetensors_write(path, tensors, 2, &error), 0);
+        assert_int_equal(safetensors_write(path, tensors, 2, "", &error), 0);
         assert_int_equal(file_read(path, 4096, &text, &size, NULL), 0);
         assert_int_equal((unsigned char) text[0] % 8, 0);
         assert_non_null(strstr(text + 8, "\"__metadata__\":{\"format\":\"pt\"}"));

@@ -34,6 +34,8 @@ struct source {
         bool after_cr; /* an LF that comes next belongs to a CR that has ended the line */
         bool is_utf8;  /* though it is to be read as Latin-1 */
         char second;   /* of a Latin-1 character's two bytes, still to be given out; 0: none */
+        const char
+                *may_be; /* UTF-16 or UTF-32 that its begin may be, too, if it turns out to be no UTF-8; NULL: none */
 };
 
 static uint64_t count_newlines(const char *text, size_t size) {
@@ -98,6 +100,16 @@ static size_t invalid_percent(const char *sample, size_t size) {
         return n > 0 ? (size_t) (100 * invalid.n + n - 1) / n : 0;
 }
 
+/* Units of most scripts hold bytes that are control characters to ASCII; lines that end in NUL do not. */
+static bool has_controls(const char *sample, size_t size) {
+        for (size_t i = 0; i < size; i++) {
+                unsigned char c = (unsigned char) sample[i];
+                if ((c < ' ' && c && !strchr("\t\n\r", c)) || c == 0x7f)
+                        return true;
+        }
+        return false;
+}
+
 /* A mark alone is none where a line of UTF-8 begins with such bytes: predict has to take it. */
 static bool is_wide(const struct wide *w, const char *sample, size_t size, bool marked) {
         struct wide_view view = view_as(w, sample, size);
@@ -112,8 +124,9 @@ static bool is_wide(const struct wide *w, const char *sample, size_t size, bool 
                 return true;
         if (size < WIDE_SAMPLE_MIN || view.ascii == 0)
                 return false;
-        return (view.lf > 0 && view.other_lf <= view.lf && 100 * view.ascii >= size) ||
-               (view.high_lf == 0 && invalid_percent(sample, size) > 20);
+        return (view.lf > 0 && view.other_lf <= view.lf && 100 * view.ascii >= size &&
+                (view.ascii > view.lf || has_controls(sample, size))) ||
+               (view.high_lf == 0 && 20 * view.ascii >= view.units && invalid_percent(sample, size) > 20);
 }
 
 static int refuse_wide(const struct source *s, struct error *error) {
@@ -131,12 +144,28 @@ static int refuse_wide(const struct source *s, struct error *error) {
         return 0;
 }
 
+/* What may be said of a text that turns out to be no UTF-8: a mark, or zero bytes where they would be. */
+static const char *may_be_wide(const struct source *s) {
+        for (size_t i = 0; i < ELEMENTSOF(wides); i++) {
+                const struct wide *w = &wides[i];
+                if (s->n >= w->mark_size && memcmp(s->buffer, w->mark, w->mark_size) == 0)
+                        return w->name;
+                struct wide_view view = view_as(w, s->buffer, s->n);
+                bool gurmukhi = 2 * view.high_lf > view.units; /* or Gujarati: U+0A01 to U+0AFF */
+                if (s->n % w->unit == 0 && view.ascii > 0 && view.impossible == 0 && (view.high_lf == 0 || gurmukhi))
+                        return w->name;
+        }
+        return NULL;
+}
+
 static int refuse_compressed(const struct source *s, struct error *error) {
         static const struct {
                 const char *magic, *name;
-        } formats[] = {
-                { "\x1f\x8b", "gzip" }, { "\xfd\x37zXZ", "xz" }, { "\x28\xb5\x2f\xfd", "zstd" }, { "BZh9", "bzip2" }
-        };
+        } formats[] = { { "\x1f\x8b", "gzip" },
+                        { "\xfd\x37zXZ", "xz" },
+                        { "\x28\xb5\x2f\xfd", "zstd" },
+                        { "BZh9", "bzip2" },
+                        { "PK\3\4", "zip" } };
 
         for (size_t i = 0; i < ELEMENTSOF(formats); i++) {
                 size_t n = strlen(formats[i].magic);
@@ -145,6 +174,13 @@ static int refuse_compressed(const struct source *s, struct error *error) {
                                            s->name, formats[i].name);
         }
         return 0;
+}
+
+/* A text may speak of such a file: it is one if the second line is there, too. */
+static int refuse_pointer(const struct source *s, struct error *error) {
+        return memmem(s->buffer, s->n, "\noid sha256:", strlen("\noid sha256:"))
+                       ? file_refuse_pointer(s->name, s->buffer, s->n, error)
+                       : 0;
 }
 
 static int skip_mark(struct source *s, struct error *error) {
@@ -199,9 +235,10 @@ static int begin(struct source *s, struct error *error) {
         if (r >= 0)
                 r = refuse_compressed(s, error);
         if (r >= 0)
-                r = file_refuse_pointer(s->name, s->buffer, s->n, error);
+                r = refuse_pointer(s, error);
         if (r >= 0)
                 r = refuse_wide(s, error);
+        s->may_be = may_be_wide(s);
         if (r >= 0 && s->encoding == ENCODING_LATIN1)
                 look_for_utf8(s);
         return r < 0 ? r : skip_mark(s, error);
@@ -367,10 +404,12 @@ static const char *kind_of(const struct invalid_bytes *found) { return found->fi
 int source_check(const struct source *s, const struct invalid_bytes *found, struct error *error) {
         if (100 * found->n <= s->n_bytes)
                 return 0;
+        char wide[64] = "encoding latin-1 reads ISO-8859-1, iconv converts others";
+        if (s->may_be)
+                (void) snprintf(wide, sizeof(wide), "is it %s? iconv -f %s -t UTF-8 converts it", s->may_be, s->may_be);
         return error_input(error, BERTD_EXIT_DATA,
-                           "%s:%" PRIu64 ": byte 0x%02x: not %s, as are %" PRIu64 " of %" PRIu64
-                           " bytes; encoding latin-1 reads ISO-8859-1, iconv converts others",
-                           s->name, found->line, found->first, kind_of(found), found->n, s->n_bytes);
+                           "%s:%" PRIu64 ": byte 0x%02x: not %s, as are %" PRIu64 " of %" PRIu64 " bytes; %s", s->name,
+                           found->line, found->first, kind_of(found), found->n, s->n_bytes, wide);
 }
 
 void text_findings_add(struct text_findings *f, const struct source *s, const struct invalid_bytes *found) {

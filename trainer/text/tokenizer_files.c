@@ -304,6 +304,8 @@ static int read_plain(const char *path, struct tokenizer_files *files, struct er
         size_t size;
 
         int r = vocab_read(path, &text, &size, error);
+        if (r >= 0)
+                r = file_refuse_pointer(path, text, size, error);
         if (r < 0)
                 return r;
         json_t *root = as_tokenizer_json(text, size);
