@@ -28,6 +28,8 @@ int write_all(int fd, const void *data, size_t size) {
         return 0;
 }
 
+bool file_is_there(const char *path) { return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0; }
+
 int file_read(const char *path, size_t max, char **ret_data, size_t *ret_size, struct error *error) {
         cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (fd < 0)

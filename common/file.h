@@ -20,6 +20,9 @@ int file_refuse_pointer(const char *path, const void *data, size_t size, struct 
 /* The same of what a descriptor has from its position on: a file, a pipe, a device, no folder. `name` is for messages. */
 int file_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *ret_size, struct error *error);
 
+/* Whether something has that name; a link that leads nowhere does, and cannot be read. */
+bool file_is_there(const char *path);
+
 /* Whether a file begins as an SQLite database does, a checkpoint for one. */
 bool file_is_sqlite(const char *path);
 

@@ -9,7 +9,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
@@ -139,7 +138,7 @@ int json_read_file(const char *folder, const char *name, size_t flags, json_t **
         *ret = NULL;
         if (!path)
                 return error_errno(error, ENOMEM, "%s", folder);
-        if (access(path, F_OK) < 0)
+        if (!file_is_there(path))
                 return 0;
         int r = file_read(path, JSON_FILE_BYTES_MAX, &text, &size, error);
         if (r >= 0)

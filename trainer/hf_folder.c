@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bertd/exit.h"
@@ -308,7 +309,8 @@ static int read_side(const char *folder, const char *name, const char *key, cons
         return 0;
 }
 
-/* tokenizer_config.json, and what it leaves out tokenizer.json's own truncation, as transformers does. */
+/* tokenizer_config.json, whose model_max_length was max_len in 2019, and what it leaves out tokenizer.json's own truncation, as transformers
+ * does. */
 int hf_folder_limits(const char *folder, const struct model_config *config, struct hf_limits *ret,
                      struct error *error) {
         json_t *settings = NULL, *tokenizer = NULL;
@@ -317,14 +319,13 @@ int hf_folder_limits(const char *folder, const struct model_config *config, stru
         int r = json_read_file(folder, "tokenizer.json", 0, &tokenizer, error);
         if (r >= 0)
                 r = json_read_file(folder, "tokenizer_config.json", 0, &settings, error);
-        const json_t *own = json_object_get(tokenizer, "truncation"),
-                     *longest = json_object_get(settings, "model_max_length");
+        const char *key = json_object_get(settings, "model_max_length") ? "model_max_length" : "max_len";
+        const json_t *own = json_object_get(tokenizer, "truncation"), *longest = json_object_get(settings, key);
         if (r >= 0 && !json_is_number(longest))
                 r = read_length(folder, "tokenizer.json", "truncation.max_length", json_object_get(own, "max_length"),
                                 config, &limits.sequence_length, error);
         if (r >= 0)
-                r = read_length(folder, "tokenizer_config.json", "model_max_length", longest, config,
-                                &limits.sequence_length, error);
+                r = read_length(folder, "tokenizer_config.json", key, longest, config, &limits.sequence_length, error);
         if (r >= 0)
                 r = read_side(folder, "tokenizer.json", "truncation.direction", json_object_get(own, "direction"),
                               &limits.truncation, error);
@@ -356,10 +357,12 @@ static int check_same(const char *folder, const char *file, const struct vocab *
 int hf_folder_text(const char *folder, const char *file, struct assets *assets, char **ret_vocab,
                    struct text_options *ret_options, struct error *error) {
         cleanup_vocab struct vocab *vocab = NULL;
+        struct stat st;
 
         if (!file && !tokenizer_in_folder(folder))
                 return 0;
-        int r = assets_tokenizer(assets, folder, file, &vocab, error);
+        bool other = file && stat(file, &st) == 0 && S_ISDIR(st.st_mode);
+        int r = assets_tokenizer(assets, other ? file : folder, other ? NULL : file, &vocab, error);
         if (r >= 0 && file)
                 r = check_same(folder, file, vocab, error);
         if (r < 0)

@@ -19,7 +19,8 @@ int hf_folder_config(const char *folder, struct model_config *ret_config, struct
 
 /* The folder's vocabulary and added tokens into `assets`, how text is folded, and the vocabulary's path, which the caller frees (NULL:
  * there is none, and nothing is set). `file` (NULL: none) gives the vocabulary of a folder that has none, or none that can be read;
- * one that differs from the folder's own is refused. What the user should know of the files is told on stderr. */
+ * one that differs from the folder's own is refused. It may be another folder, whose tokenizer is then taken as a whole. What the user
+ * should know of the files is told on stderr. */
 int hf_folder_text(const char *folder, const char *file, struct assets *assets, char **ret_vocab,
                    struct text_options *ret_options, struct error *error);
 

@@ -86,7 +86,7 @@ static const json_t *object_of(const json_t *root, const char *key) {
 static int count_classes(const char *path, const json_t *root, uint64_t rows, uint64_t *ret, struct error *error) {
         const json_t *names = object_of(root, "id2label"), *ids = object_of(root, "label2id"),
                      *number = json_object_get(root, "num_labels");
-        const char *by = names ? "id2label" : ids ? "label2id" : "num_labels";
+        const char *by = names ? "id2label" : ids ? "label2id" : number ? "num_labels" : "the head (classifier.weight)";
         uint64_t n = rows > 0 ? rows : DEFAULT_LABELS;
 
         if (number && !json_is_null(number) && (!json_is_integer(number) || json_integer_value(number) < 1))
@@ -195,16 +195,23 @@ static int check_agreement(const char *path, const json_t *root, const struct la
 /* ---- all ---- */
 
 /* transformers' default dropout of a classifier: BERT's is hidden_dropout_prob, ALBERT's 0.1. */
-static double read_dropout(const json_t *root, const struct model_config *config) {
+static int read_dropout(const char *path, const json_t *root, const struct model_config *config, double *ret,
+                        struct error *error) {
         bool bert = config->model_type == MODEL_BERT;
-        const json_t *value = json_object_get(root, bert ? "classifier_dropout" : "classifier_dropout_prob");
+        const char *key = bert ? "classifier_dropout" : "classifier_dropout_prob";
+        const json_t *value = json_object_get(root, key);
+        double dropout = json_is_number(value) ? json_number_value(value) : bert ? config->hidden_dropout_prob : 0.1;
 
-        return json_is_number(value) ? json_number_value(value) : bert ? config->hidden_dropout_prob : 0.1;
+        if (!(dropout >= 0 && dropout < 1))
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: %s is not at least 0 and below 1", path, key);
+        *ret = dropout;
+        return 0;
 }
 
 int hf_head_read(const char *path, const json_t *root, struct weight_files *files, struct model_config *config,
                  struct labels *labels, struct error *error) {
         bool classifier = false;
+        double dropout = 0;
         uint64_t n = 0;
 
         int r = is_classifier(path, root, files, &classifier, error);
@@ -217,6 +224,8 @@ int hf_head_read(const char *path, const json_t *root, struct weight_files *file
                 r = add_names(path, root, n, labels, error);
         if (r >= 0)
                 r = check_agreement(path, root, labels, error);
+        if (r >= 0)
+                r = read_dropout(path, root, config, &dropout, error);
         if (r < 0)
                 return r;
         config->without_pretraining_heads = true;
@@ -224,6 +233,6 @@ int hf_head_read(const char *path, const json_t *root, struct weight_files *file
                                                           .first_layer = config_n_layers(config) - 1,
                                                           .n_layers = 1,
                                                           .input = INPUT_POOLED,
-                                                          .dropout = read_dropout(root, config) };
+                                                          .dropout = dropout };
         return 0;
 }

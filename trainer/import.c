@@ -28,7 +28,7 @@ static const char USAGE[] =
         "tokenizer.json, vocab.txt or spiece.model.\n"
         "Heads that the folder lacks begin as a fresh model's. A job starts from it with model.init in its spec.\n\n"
         "  -o, --output CHECKPOINT   the file to write\n"
-        "      --vocab FILE          the vocabulary of a folder that has none\n"
+        "      --vocab FILE          the vocabulary of a folder that has none: a file or a folder\n"
         "  -h, --help                this text\n";
 
 struct import {
@@ -61,6 +61,11 @@ static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, s
         char hash[VOCAB_HASH_MAX];
 
         int r = hf_folder_text(import->folder, import->vocab, &import->assets, &path, &options, error);
+        if (r >= 0 && !path)
+                (void) fprintf(stderr,
+                               "bert-trainer: %s: no vocabulary in it: the checkpoint gets none; import --vocab FILE "
+                               "gives it one\n",
+                               import->folder);
         if (r < 0 || !path)
                 return r;
         r = assets_vocab(&import->assets, path, &vocab, error);

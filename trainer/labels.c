@@ -128,6 +128,8 @@ enum labels_match labels_match(const struct labels *own, const struct labels *it
 
         for (uint32_t i = 0; i < own->n; i++) {
                 ret[i] = labels_find_class(its, own->name[i]);
+                if (ret[i] >= 0 && labels_find(its, own->name[i]) < 0 && labels_find(own, its->name[ret[i]]) >= 0)
+                        ret[i] = -1; /* "1" beside "LABEL_1", which has that row */
                 found += ret[i] >= 0;
         }
         return found == 0 ? LABELS_NONE : found == own->n && found == its->n ? LABELS_ALL : LABELS_SOME;

@@ -67,7 +67,7 @@ static void name_missing(const struct labels *labels, const struct labels *other
 
         buffer[0] = '\0';
         for (uint32_t i = 0; i < labels->n && used + 40 < size; i++)
-                if (!others || labels_find(others, labels->name[i]) < 0)
+                if (!others || labels_find_class(others, labels->name[i]) < 0)
                         used += (size_t) snprintf(buffer + used, size - used, "%s'%.24s'", used > 0 ? ", " : "",
                                                   labels->name[i]);
 }

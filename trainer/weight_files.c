@@ -98,7 +98,7 @@ static char *our_name(enum model_type type, const char *name) {
 static bool is_there(const struct weight_files *files, const char *name) {
         cleanup_free char *path = format_string("%s/%s", files->folder, name);
 
-        return path && access(path, F_OK) == 0;
+        return path && file_is_there(path);
 }
 
 static int add_tensor(struct weight_files *files, enum model_type type, uint32_t file,

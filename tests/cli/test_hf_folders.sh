@@ -71,6 +71,8 @@ one = lambda n, t: ([1, H], t[1][:4 * H]) if "token_type" in n else t
 folder("one-type", {n: one(n, t) for n, t in TENSORS.items()}, type_vocab_size=1)
 folder("padded", vocab_size=V + 1)
 folder("short", tokenizer={"model_max_length": 10, "truncation_side": "left"})
+folder("old", tokenizer={"max_len": 10, "truncation_side": "left"})
+folder("dropout", classifier_dropout=1.0)
 folder("endless", tokenizer={"model_max_length": int(1e30)})
 folder("tiny", tokenizer={"model_max_length": 3})
 folder("side", tokenizer={"truncation_side": "middle"})
@@ -125,6 +127,7 @@ ok "a shard that is missing" imports_not 66 "model-00002-of-00002.safetensors: m
 ok "a tensor in two shards" imports_not 65 "model-00002-of-00002.safetensors: holds tensor bert.embeddings.word_embeddings.weight, which .* places in model-00001" shard-twice
 ok "a tensor that the index does not have" imports_not 65 "word_embeddings.weight is not in model.safetensors.index.json" shard-unlisted
 ok "a tensor that the shard does not have" imports_not 65 "model-00001-of-00002.safetensors: tensor bert.embeddings.word_embeddings.weight is missing" shard-lacking
+ok "a dropout that is none" imports_not 78 "classifier_dropout is not at least 0 and below 1" dropout
 ok "a length that no text fits in" imports_not 65 "model_max_length: expected a number of tokens, 8 or more" tiny
 ok "a side that is none" imports_not 65 "truncation_side: expected left or right" side
 ok "and nothing is left behind" test ! -e no.ckpt
@@ -136,9 +139,22 @@ out import tokens -o tokens.ckpt
 ok "a classifier of tokens: its head is left out, and it is said" grep -q "classifier.weight is not a tensor of this model: left out" err
 ok "it is none of texts" refuses 65 "no classifier" "$TRAINER" predict tokens.ckpt vocab.txt
 
+mkdir wordless
+cp plain/config.json plain/model.safetensors wordless
+out import wordless -o wordless.ckpt
+ok "a folder without a vocabulary: said" grep -q "wordless: no vocabulary in it" err
+out import wordless -o wordless.ckpt --vocab plain
+is "--vocab takes a folder" "$(echo "a b c d e" | "$TRAINER" predict wordless.ckpt)" "$plain"
+
+cp -r plain cut-off
+rm cut-off/tokenizer_config.json
+ln -s blobs/gone cut-off/tokenizer_config.json
+ok "a link that leads nowhere is no missing file" imports_not 66 "tokenizer_config.json: No such file" cut-off
+
 # How long a text may be
 long="a b c d e f g h i j k l m n o p q r s a b c d"
 is "a text is cut as the tokenizer says: its last 8 tokens" "$(said short "$long")" "$(said plain "p q r s a b c d")"
+is "as its older name, max_len, says" "$(said old "$long")" "$(said short "$long")"
 is "transformers' endless length says nothing" "$(said endless "$long")" "$(said plain "$long")"
 out export short.ckpt --output short.out
 is "export says the length and the side" "$(jq -c '[.model_max_length, .truncation_side]' short.out/tokenizer_config.json)" '[10,"left"]'

@@ -97,6 +97,8 @@ static void test_a_class_without_a_name_is_its_number(void **state) {
         check_match(NAMES("0", "1"), NAMES("LABEL_1", "LABEL_0"), LABELS_ALL, PLACES(1, 0));
         check_match(NAMES("LABEL_1", "LABEL_0"), NAMES("0", "1"), LABELS_ALL, PLACES(1, 0));
         check_match(NAMES("no", "yes"), NAMES("LABEL_0", "LABEL_1"), LABELS_NONE, PLACES(-1, -1));
+        check_match(NAMES("1", "LABEL_1"), NAMES("LABEL_0", "LABEL_1"), LABELS_SOME, PLACES(-1, 1));
+        check_match(NAMES("1", "2"), NAMES("LABEL_0", "LABEL_1"), LABELS_SOME, PLACES(1, -1));
         check_match(NAMES("LABEL_", "LABEL_x"), NAMES("", "x"), LABELS_NONE, PLACES(-1, -1));
 }
 

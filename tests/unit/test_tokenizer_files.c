@@ -153,6 +153,11 @@ static const struct cell cells[] = {
           "the cat",
           "5 6",
           "differ from id 5 on; tokenizer.json is used" },
+        { { { "tokenizer.json", TOKENIZER_JSON(UNCASED, "BertPreTokenizer", WORDPIECE, "") },
+            { "vocab.txt", "<html>\n" } },
+          "the cat",
+          "5 6",
+          "vocab.txt: no token [PAD], which a BERT vocabulary must have; tokenizer.json is used" },
 };
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }

@@ -338,7 +338,7 @@ static int read_file(const char *folder, const char *name, char **ret_path, char
 
         if (!path)
                 return error_errno(error, ENOMEM, "%s", folder);
-        if (access(path, F_OK) < 0)
+        if (!file_is_there(path))
                 return 0;
         int r = file_read(path, VOCAB_FILE_BYTES_MAX, ret, ret_size, error);
         if (r >= 0)
@@ -356,18 +356,24 @@ static int read_vocab(struct folder *f, const char *name, struct error *error) {
         return r;
 }
 
-/* The first line that differs, once both are read as vocabularies are. */
+/* The first line that differs, once both are read as vocabularies are, or why vocab.txt is none. */
 static void compare_vocab_txt(struct folder *f) {
         cleanup_free char *path = NULL, *text = NULL;
         cleanup_vocab struct vocab *a = NULL, *b = NULL;
+        struct error why = {};
         uint32_t id = 0;
         size_t size;
 
-        if (read_file(f->path, "vocab.txt", &path, &text, &size, NULL) <= 0)
-                return;
-        tidy_lines(text, &size);
-        if (vocab_parse(path, text, size, NULL, &a, NULL) < 0 ||
-            vocab_parse(path, f->files->text, f->files->size, NULL, &b, NULL) < 0)
+        int r = read_file(f->path, "vocab.txt", &path, &text, &size, &why);
+        if (r > 0 && vocab_parse(path, f->files->text, f->files->size, NULL, &b, NULL) < 0)
+                return; /* special tokens of other names */
+        if (r > 0) {
+                tidy_lines(text, &size);
+                r = vocab_parse(path, text, size, NULL, &a, &why) < 0 ? -EINVAL : 1;
+        }
+        if (r < 0)
+                tokenizer_note(f->files, "%s; tokenizer.json is used", why.text);
+        if (r <= 0)
                 return;
         while (id < vocab_size(a) && id < vocab_size(b) &&
                strcmp(vocab_token(a, (int32_t) id), vocab_token(b, (int32_t) id)) == 0)
@@ -699,7 +705,7 @@ bool tokenizer_in_folder(const char *folder) {
 
         for (size_t i = 0; i < ELEMENTSOF(names) && !found; i++) {
                 cleanup_free char *path = format_string("%s/%s", folder, names[i]);
-                found = path && access(path, F_OK) == 0;
+                found = path && file_is_there(path);
         }
         return found;
 }
