@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/file.h"
 
 #define BOM "\xEF\xBB\xBF"
 #define ESCAPE_BYTES 6 /* \ud800 */
@@ -126,6 +128,32 @@ json_t *json_read(const char *data, size_t size, size_t flags, json_error_t *why
         struct rewrite w = { .from = data + skip, .end = data + size, .to = copy };
         rewrite(&w);
         return json_loadb(copy, (size_t) (w.to - copy), flags, why);
+}
+
+int json_read_file(const char *folder, const char *name, size_t flags, json_t **ret, struct error *error) {
+        cleanup_free char *path = format_string("%s/%s", folder, name), *text = NULL;
+        json_error_t why = {};
+        size_t size = 0;
+
+        *ret = NULL;
+        if (!path)
+                return error_errno(error, ENOMEM, "%s", folder);
+        if (!file_is_there(path))
+                return 0;
+        int r = file_read(path, JSON_FILE_BYTES_MAX, &text, &size, error);
+        if (r >= 0)
+                r = file_refuse_pointer(path, text, size, error);
+        if (r < 0)
+                return r;
+        json_t *json = json_read(text, size, flags, &why);
+        if (json_is_object(json)) {
+                *ret = json;
+                return 0;
+        }
+        r = json ? error_input(error, BERTD_EXIT_DATA, "%s: not a JSON object", path)
+                 : error_input(error, BERTD_EXIT_DATA, "%s:%d: %s", path, why.line, why.text);
+        json_decref(json);
+        return r;
 }
 
 const char *json_plain_string(const json_t *value) {

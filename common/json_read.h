@@ -10,8 +10,16 @@
 #include <jansson.h>
 #include <stddef.h>
 
+#include "common/error.h"
+
+#define JSON_FILE_BYTES_MAX ((size_t) 64 << 20)
+
 /* A new reference; NULL: `why` says where. */
 json_t *json_read(const char *data, size_t size, size_t flags, json_error_t *why);
+
+/* The object that FOLDER/NAME holds, a new reference; NULL where there is no such file. Refused by name (exit 65): another value, what
+ * is not JSON, a Git LFS pointer; what is larger than JSON_FILE_BYTES_MAX, or cannot be read, as by file_read. */
+int json_read_file(const char *folder, const char *name, size_t flags, json_t **ret, struct error *error);
 
 /* The string's text; NULL where `value` is not a string or holds a NUL, which a C string cannot. Borrowed. */
 const char *json_plain_string(const json_t *value);

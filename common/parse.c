@@ -77,3 +77,8 @@ int parse_choice(const char *text, const char *const *names, unsigned n) {
                         return (int) i;
         return -EINVAL;
 }
+
+bool text_ends_with(const char *text, const char *end) {
+        size_t n = strlen(text), m = strlen(end);
+        return n >= m && strcmp(text + n - m, end) == 0;
+}

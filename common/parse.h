@@ -14,4 +14,7 @@ int parse_double(const char *text, double min, double max, double *ret); /* refu
 /* Which of n names a text is; −EINVAL: none. */
 int parse_choice(const char *text, const char *const *names, unsigned n);
 
+/* Whether a text ends so. */
+bool text_ends_with(const char *text, const char *end);
+
 #endif

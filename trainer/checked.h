@@ -1,7 +1,7 @@
 /*
- * RUN_DIR/checked-ids: which corpora's ids were all read and found good, so that a restart need not read them again. A corpus is known by
- * corpus_state, which changes with the file's size, inode, times and index, and with the vocabulary's size: a line vouches for itself, and one
- * that was damaged vouches for nothing.
+ * RUN_DIR/checked-ids: which corpora's ids were all read and found good, so that a restart need not read them again.
+ * A corpus is known by corpus_state, which changes with the file's size, inode, times and index, and with the
+ * vocabulary's size: a line vouches for itself, and one that was damaged vouches for nothing.
  *
  *   checked_load → { checked_has, checked_add } → checked_save → checked_free
  */

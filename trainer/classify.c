@@ -22,6 +22,7 @@
 #include "trainer/ops.h"
 #include "trainer/scores.h"
 #include "trainer/task.h"
+#include "trainer/text/arguments.h"
 #include "trainer/texts.h"
 #include "trainer/weights.h"
 
@@ -464,8 +465,8 @@ static int take_choice(const char *option, const char *const *names, unsigned n,
 static int take_option(int o, char **argv, const struct option *options, struct classifier *f, struct error *error) {
         static const char *const devices[DEVICE_KIND_MAX] = DEVICE_KIND_NAMES, *const formats[FORMAT_MAX] =
                                                                                        DATA_FORMAT_NAMES;
-        static const char *const encodings[ENCODING_MAX] = DATA_ENCODING_NAMES, *const empties[EMPTY_MAX] =
-                                                                                        DATA_EMPTY_NAMES;
+        static const char *const empties[EMPTY_MAX] = DATA_EMPTY_NAMES;
+        enum data_encoding encoding = ENCODING_UTF8;
         int choice = 0, r = 0;
 
         switch (o) {
@@ -484,8 +485,9 @@ static int take_option(int o, char **argv, const struct option *options, struct 
                 f->format = (enum data_format) choice;
                 return r;
         case 'e':
-                return take_choice("encoding", encodings, ENCODING_MAX, "utf-8 or latin-1; iconv converts others",
-                                   &f->encoding, error);
+                r = text_encoding(optarg, &encoding, error);
+                f->encoding = (int) encoding;
+                return r;
         case 'm':
                 return take_choice("empty", empties, EMPTY_MAX, "skip or refuse", &f->empty, error);
         case 'D':

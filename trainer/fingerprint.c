@@ -1,5 +1,5 @@
-/* See fingerprint.h. Owns two growing texts. Invariant: `said` holds two texts and `notes` one for each value; a note is empty where the value
- * itself is shown. */
+/* See fingerprint.h. Owns two growing texts. Invariant: `said` holds two texts and `notes` one for each value; a
+ * note is empty where the value itself is shown. */
 #include "trainer/fingerprint.h"
 
 #include <errno.h>

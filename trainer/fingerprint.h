@@ -1,7 +1,7 @@
 /*
- * What ranks hold against each other before they train together (contract C11): a list of named values, in an order in which the first
- * difference tells most. Only a digest of it goes around; where digests differ, rank 0's list does, and each rank names the first value of its
- * own that differs.
+ * What ranks hold against each other before they train together (contract C11): a list of named values, in an order
+ * in which the first difference tells most. Only a digest of it goes around; where digests differ, rank 0's list
+ * does, and each rank names the first value of its own that differs.
  *
  *   fingerprint_add … → fingerprint_compare (collective) → fingerprint_free
  */

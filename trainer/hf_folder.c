@@ -20,6 +20,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/json_read.h"
+#include "common/parse.h"
 #include "trainer/fit.h"
 #include "trainer/hf_head.h"
 #include "trainer/model_internal.h"
@@ -28,9 +29,8 @@
 #include "trainer/weight_files.h"
 #include "trainer/weights.h"
 
-#define SMALL_FILE_MAX ((size_t) 64 << 20) /* config.json with many labels, tokenizer.json with its vocabulary */
-#define CHUNK 4096                         /* elements */
-#define SEQUENCE_MIN 8                     /* as data.sequence_length */
+#define CHUNK 4096     /* elements */
+#define SEQUENCE_MIN 8 /* as data.sequence_length */
 
 struct reading {
         const char *folder;
@@ -39,11 +39,6 @@ struct reading {
         const int32_t *rows; /* of the classifier; see hf_folder_read */
         unsigned fresh;
 };
-
-static bool ends_with(const char *text, const char *end) {
-        size_t n = strlen(text), m = strlen(end);
-        return n >= m && strcmp(text + n - m, end) == 0;
-}
 
 /* ---- one tensor ---- */
 
@@ -148,7 +143,7 @@ static int take_elements(struct reading *reading, const struct weight_tensor *fo
 }
 
 static void begin_fresh(struct reading *reading, const struct model_tensor *t, const char *why) {
-        (void) fprintf(stderr, "bert-trainer: %s %s and begins as a fresh one\n", t->name, why);
+        (void) fprintf(stderr, "bert-trainer: %s %s: initialised randomly\n", t->name, why);
         reading->fresh |= 1u << t->part;
 }
 
@@ -212,7 +207,7 @@ static int take_tensors(struct reading *reading, struct error *error) {
 static int check_tied(struct reading *reading, const struct weight_tensor *t, const char *twin, struct error *error) {
         for (uint32_t i = 0; i < weight_files_n(reading->files); i++) {
                 const struct weight_tensor *u = weight_files_tensor(reading->files, i);
-                if (!u->used || !ends_with(u->name, twin))
+                if (!u->used || !text_ends_with(u->name, twin))
                         continue;
                 if (u->tensor->size == t->tensor->size &&
                     memcmp(u->tensor->data, t->tensor->data, t->tensor->size) == 0)
@@ -225,7 +220,9 @@ static int check_tied(struct reading *reading, const struct weight_tensor *t, co
 }
 
 /* Positions and types that transformers kept beside the weights, counted from 0: no weights. */
-static bool is_buffer(const char *name) { return ends_with(name, "position_ids") || ends_with(name, "token_type_ids"); }
+static bool is_buffer(const char *name) {
+        return text_ends_with(name, "position_ids") || text_ends_with(name, "token_type_ids");
+}
 
 static int check_rest(struct reading *reading, struct error *error) {
         int r = 0;
@@ -234,12 +231,12 @@ static int check_rest(struct reading *reading, struct error *error) {
                 const struct weight_tensor *t = weight_files_tensor(reading->files, i);
                 if (t->used || is_buffer(t->name))
                         continue;
-                if (ends_with(t->name, "predictions.decoder.weight"))
+                if (text_ends_with(t->name, "predictions.decoder.weight"))
                         r = check_tied(reading, t, "word_embeddings.weight", error);
-                else if (ends_with(t->name, "predictions.decoder.bias"))
+                else if (text_ends_with(t->name, "predictions.decoder.bias"))
                         r = check_tied(reading, t, "predictions.bias", error);
                 else
-                        (void) fprintf(stderr, "bert-trainer: %.100s is no tensor of this model and is left out\n",
+                        (void) fprintf(stderr, "bert-trainer: %.100s is not a tensor of this model: left out\n",
                                        t->tensor->name);
         }
         return r;
@@ -262,28 +259,6 @@ int hf_folder_read(const char *folder, struct model *model, const int32_t *rows,
 
 /* ---- the small files ---- */
 
-/* NULL where the file is not there. */
-static int read_json(const char *folder, const char *name, json_t **ret, struct error *error) {
-        cleanup_free char *path = format_string("%s/%s", folder, name), *text = NULL;
-        size_t size;
-
-        if (!path)
-                return error_errno(error, ENOMEM, "%s", folder);
-        if (!file_is_there(path))
-                return 0;
-        int r = file_read(path, SMALL_FILE_MAX, &text, &size, error);
-        if (r < 0)
-                return r;
-        json_error_t why = {};
-        r = file_refuse_pointer(path, text, size, error);
-        if (r < 0)
-                return r;
-        *ret = json_read(text, size, 0, &why);
-        if (!*ret)
-                return error_input(error, BERTD_EXIT_DATA, "%s:%d: %s", path, why.line, why.text);
-        return json_is_object(*ret) ? 0 : error_input(error, BERTD_EXIT_DATA, "%s: not a JSON object", path);
-}
-
 int hf_folder_config(const char *folder, struct model_config *ret_config, struct labels *labels, struct error *error) {
         cleanup_weight_files struct weight_files *files = NULL;
         cleanup_free char *path = format_string("%s/config.json", folder);
@@ -294,7 +269,7 @@ int hf_folder_config(const char *folder, struct model_config *ret_config, struct
                 return error_errno(error, ENOMEM, "%s", folder);
         int r = config_load(path, &config, error);
         if (r >= 0)
-                r = read_json(folder, "config.json", &root, error);
+                r = json_read_file(folder, "config.json", 0, &root, error);
         if (r >= 0 && labels)
                 r = weight_files_open(folder, config.model_type, &files, error);
         if (r >= 0 && labels)
@@ -341,9 +316,9 @@ int hf_folder_limits(const char *folder, const struct model_config *config, stru
         json_t *settings = NULL, *tokenizer = NULL;
         struct hf_limits limits = {};
 
-        int r = read_json(folder, "tokenizer.json", &tokenizer, error);
+        int r = json_read_file(folder, "tokenizer.json", 0, &tokenizer, error);
         if (r >= 0)
-                r = read_json(folder, "tokenizer_config.json", &settings, error);
+                r = json_read_file(folder, "tokenizer_config.json", 0, &settings, error);
         const char *key = json_object_get(settings, "model_max_length") ? "model_max_length" : "max_len";
         const json_t *own = json_object_get(tokenizer, "truncation"), *longest = json_object_get(settings, key);
         if (r >= 0 && !json_is_number(longest))

@@ -12,8 +12,9 @@
 #include "trainer/text/unicode.h"
 #include "trainer/texts.h"
 
-/* The model's shape. `labels` NULL: its body is wanted, whatever its head. Else with a classifier in place of the heads of pretraining where config.json or the weights say so, whose class names,
- * in order, are added to `labels`. Opens the weights: as many classes as the head has rows. */
+/* The model's shape. `labels` NULL: its body is wanted, whatever its head. Else with a classifier in place of the heads of pretraining
+ * where config.json or the weights say so, whose class names, in order, are added to `labels`. Opens the weights: as many classes as the
+ * head has rows. */
 int hf_folder_config(const char *folder, struct model_config *ret_config, struct labels *labels, struct error *error);
 
 /* The folder's vocabulary and added tokens into `assets`, how text is folded, and the vocabulary's path, which the caller frees (NULL:

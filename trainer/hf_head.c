@@ -10,13 +10,9 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/json_read.h"
+#include "common/parse.h"
 
 #define DEFAULT_LABELS 2 /* transformers' */
-
-static bool ends_with(const char *text, const char *end) {
-        size_t n = strlen(text), m = strlen(end);
-        return n >= m && strcmp(text + n - m, end) == 0;
-}
 
 /* ---- which head ---- */
 
@@ -40,7 +36,7 @@ static bool is_other_head(const char *class) {
         static const char *const others[] = { "ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering" };
 
         for (size_t i = 0; i < ELEMENTSOF(others); i++)
-                if (ends_with(class, others[i]))
+                if (text_ends_with(class, others[i]))
                         return true;
         return false;
 }
@@ -56,7 +52,7 @@ static int is_classifier(const char *path, const json_t *root, struct weight_fil
                                    "%s: architectures: missing, but the weights have a classifier and a head of words; "
                                    "expected the name of a class, as in [\"BertForSequenceClassification\"]",
                                    path);
-        *ret = class && ends_with(class, "ForSequenceClassification")
+        *ret = class && text_ends_with(class, "ForSequenceClassification")
                        ? true
                        : head && !has_words(files) && !(class && is_other_head(class));
         return 0;
@@ -172,7 +168,7 @@ static int add_names(const char *path, const json_t *root, uint64_t n, struct la
                         return error_input(error, BERTD_EXIT_DATA, "%s: %s has no \"%llu\"", path, by,
                                            (unsigned long long) i);
                 if (labels_find(labels, name) >= 0)
-                        return error_input(error, BERTD_EXIT_DATA, "%s: %s: '%.64s' is there twice", path, by, name);
+                        return error_input(error, BERTD_EXIT_DATA, "%s: %s: '%.64s' is given twice", path, by, name);
                 r = labels_add(labels, name, error);
         }
         return r;

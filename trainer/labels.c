@@ -39,7 +39,7 @@ int labels_set(struct labels *labels, char *const *names, uint32_t n, struct err
 
         for (uint32_t i = 0; r >= 0 && i < n; i++) {
                 if (labels_find(labels, names[i]) >= 0)
-                        return error_input(error, BERTD_EXIT_CONFIG, "data.labels: '%.64s' is there twice", names[i]);
+                        return error_input(error, BERTD_EXIT_CONFIG, "data.labels: '%.64s' is given twice", names[i]);
                 r = labels_add(labels, names[i], error);
         }
         return r;

@@ -115,11 +115,16 @@ static int keep(struct records *r, int c, struct error *error) {
 
 /* ---- fields ---- */
 
+/* Lenient, a field beyond the last takes its place: a row does not grow without bound. */
 static int begin_field(struct records *r, struct error *error) {
-        if (r->n_fields == RECORD_COLUMNS_MAX)
-                return refuse(r, r->first_line, error, "more than %d columns", RECORD_COLUMNS_MAX);
+        int code = 0;
+
+        if (r->n_fields == RECORD_COLUMNS_MAX) {
+                code = refuse(r, r->first_line, error, "more than %d columns", RECORD_COLUMNS_MAX);
+                r->field.n = r->begin[--r->n_fields];
+        }
         r->begin[r->n_fields++] = r->field.n;
-        return 0;
+        return code;
 }
 
 static int end_field(struct records *r, struct error *error) {
@@ -146,8 +151,10 @@ static int read_quoted(struct records *r, int separator, int *ret_next, struct e
                 if (c == '"' && (c = next(r, true)) != '"')
                         break;
                 if (c == END) {
-                        r->unclosed = opened;
                         *ret_next = END;
+                        if (r->failed) /* read_fields reports it */
+                                return 0;
+                        r->unclosed = opened;
                         return refuse(r, opened, error, "a quoted field is not closed");
                 }
                 int code = keep(r, c, error);
@@ -157,7 +164,7 @@ static int read_quoted(struct records *r, int separator, int *ret_next, struct e
         *ret_next = c;
         if (c == separator || c == '\n' || c == END)
                 return 0;
-        int code = refuse(r, r->line, error, "text behind a closing quote; expected the delimiter or the line's end");
+        int code = refuse(r, r->line, error, "text after a closing quote; expected the delimiter or the line's end");
         return code < 0 ? code : read_plain(r, c, separator, ret_next, error);
 }
 
@@ -355,7 +362,7 @@ static int json_text(struct records *r, const char *key, struct error *error) {
 
         if (!json_is_string(value))
                 return refuse(r, r->first_line, error, "key %.40s is %s; expected a string", key,
-                              value ? "no string" : "missing");
+                              value ? "not a string" : "missing");
         return append_text(r, json_string_value(value), json_string_length(value), error);
 }
 

@@ -144,6 +144,7 @@ int run_load_inputs(struct run *run, struct error *error);
 bool run_init_is_folder(const struct run *run); /* model.init, where there is one */
 
 #define RUN_SKIP_EMPTY "data.empty: skip"
+
 /* run_compare.c: ranks whose inputs are not the same are refused (exit 65) with rank, host and the first thing that differs.
  * Collective. Before anything whose order the spec decides; corpora, before
  * their window map is used; all data of stages [first, first + n); the weights. */
@@ -151,6 +152,7 @@ int run_compare_inputs(struct run *run, struct error *error);
 int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error);
 int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *error);
 int run_compare_weights(struct run *run, struct error *error);
+bool run_find_odd_weights(struct run *run, uint32_t *ret_rank); /* the first rank whose weights are not rank 0's */
 
 /* run_texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
 int run_open_texts(struct run *run, uint32_t stage, struct error *error);
@@ -168,19 +170,19 @@ const struct run_task *run_task_of(const struct run *run, const struct spec_data
 int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
                     struct error *error);
 
-/* The same corpus on all ranks: one that does not see rank 0's files at *prefix makes it for itself elsewhere, and says so, for run_remove_corpus
- * once it is open. Collective. */
+/* The same corpus on all ranks: one that does not see rank 0's files at *prefix makes it for itself elsewhere, and
+ * says so, for run_remove_corpus once it is open. Collective. */
 int run_share_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, char **prefix,
                      bool *ret_elsewhere, struct error *error);
 void run_remove_corpus(const char *prefix);
 
-/* run_map.c. Collective. Every id of the corpora is below the vocabulary's size, or exit 65; read only where it is not known already. Then the
- * window map that rank 0 has built at `path`, on all ranks. */
+/* run_map.c. Collective. Every id of the corpora is below the vocabulary's size, or exit 65; read only where it is
+ * not known already. Then the window map that rank 0 has built at `path`, on all ranks. */
 int run_check_ids(struct run *run, const struct corpora *corpora, struct error *error);
 int run_share_map(struct run *run, const char *path, struct windows **ret, struct error *error);
 
-/* run_head.c: for each class of the run the row of model.init's head that has its name, −1 where none has, told on stderr; refused (65) where
- * only some have. `checkpoint` NULL: init is a folder. The caller frees. */
+/* run_head.c: for each class of the run the row of model.init's head that has its name, −1 where none has, told on
+ * stderr; refused (65) where only some have. `checkpoint` NULL: init is a folder. The caller frees. */
 int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, int32_t **ret, struct error *error);
 
 /* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */

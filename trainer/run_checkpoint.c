@@ -16,19 +16,14 @@
 #include "common/file.h"
 #include "trainer/run.h"
 
-static int blame_weights(struct run *run, uint32_t rank, struct error *error) {
+static int compare_weights(struct run *run, struct error *error) {
+        uint32_t rank;
+
+        if (!run_find_odd_weights(run, &rank))
+                return 0;
         (void) error_set(error, EIO, "step %" PRIu64 ": the weights of rank %u differ from those of rank 0", run->step,
                          rank);
         return exchange_blame(run->exchange, rank, error);
-}
-
-static int compare_weights(struct run *run, struct error *error) {
-        uint64_t mine = run->n_ranks > 1 ? model_hash_parameters(run->model) : 0;
-        const uint64_t *all = exchange_gather(run->exchange, &mine, sizeof(mine));
-        for (uint32_t r = 1; r < run->n_ranks; r++)
-                if (all[r] != all[0])
-                        return blame_weights(run, r, error);
-        return 0;
 }
 
 static void finished(struct run *run, const struct saver_result *result) {

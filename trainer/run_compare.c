@@ -1,7 +1,8 @@
 /*
- * What ranks hold against each other (contract C11); see run.h. In this order: the spec, key by key and stage by stage, what it does not
- * say being its default; the model's config; the vocabulary; how text is folded; the weights to begin with; then, once they are open, each stage's
- * data. Paths do not count, what lies there does. Left out is what only bertd reads, or rank 0 alone.
+ * What ranks hold against each other (contract C11); see run.h. In this order: the spec, key by key and stage by
+ * stage, what it does not say being its default; the model's config; the vocabulary; how text is folded; the weights
+ * to begin with; then, once they are open, each stage's data. Paths do not count, what lies there does. Left out is
+ * what only bertd reads, or rank 0 alone.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/parse.h"
 #include "trainer/fingerprint.h"
 #include "trainer/run.h"
 #include "trainer/text/content.h"
@@ -121,10 +123,7 @@ static void add_text_options(struct fingerprint *f, const struct text_options *o
         add_number(f, "text: ", "nfkd", o->nfkd);
 }
 
-static int is_weights(const struct dirent *entry) {
-        size_t n = strlen(entry->d_name), m = strlen(".safetensors");
-        return n > m && strcmp(entry->d_name + n - m, ".safetensors") == 0;
-}
+static int is_weights(const struct dirent *entry) { return text_ends_with(entry->d_name, ".safetensors"); }
 
 /* All of a Hugging Face folder's weights, by the names of their files. */
 static bool hash_folder(const char *path, char hex[CONTENT_HASH_MAX]) {
@@ -282,17 +281,25 @@ int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *
 
 /* ---- the weights ---- */
 
-int run_compare_weights(struct run *run, struct error *error) {
+bool run_find_odd_weights(struct run *run, uint32_t *ret_rank) {
         uint64_t mine = run->n_ranks > 1 ? model_hash_parameters(run->model) : 0;
         const uint64_t *all = exchange_gather(run->exchange, &mine, sizeof(mine));
+        uint32_t rank = 1;
 
-        for (uint32_t r = 1; r < run->n_ranks; r++)
-                if (all[r] != all[0]) {
-                        (void) error_input(error, BERTD_EXIT_DATA,
-                                           "the weights to begin with differ from those of rank 0 on %s: all ranks "
-                                           "need the same program and libraries",
-                                           exchange_host(run->exchange, 0));
-                        return exchange_blame(run->exchange, r, error);
-                }
-        return 0;
+        while (rank < run->n_ranks && all[rank] == all[0])
+                rank++;
+        *ret_rank = rank;
+        return rank < run->n_ranks;
+}
+
+int run_compare_weights(struct run *run, struct error *error) {
+        uint32_t rank;
+
+        if (!run_find_odd_weights(run, &rank))
+                return 0;
+        (void) error_input(error, BERTD_EXIT_DATA,
+                           "the weights to begin with differ from those of rank 0 on %s: all ranks need the same "
+                           "program and libraries",
+                           exchange_host(run->exchange, 0));
+        return exchange_blame(run->exchange, rank, error);
 }

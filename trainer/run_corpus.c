@@ -86,7 +86,7 @@ int run_make_corpus(struct run *run, const struct spec_data *data, char *const *
         free(ids.data);
         if (r >= 0)
                 r = texts_check_empty(&found, data->empty, RUN_SKIP_EMPTY, error);
-        if (r >= 0) {
+        if (r >= 0 && run->rank == 0) {
                 texts_print_found(&found, stderr);
                 unknown_print(&unknown, run->encoder, prefix, stderr);
         }

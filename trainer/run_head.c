@@ -96,7 +96,8 @@ static int match_task(const struct run *run, const struct run_task *task, const 
         char own[256], theirs[256];
 
         if (!partner) {
-                (void) fprintf(stderr, "bert-trainer: no task of model.init is %s%s%s: %s head begins as a fresh one\n",
+                (void) fprintf(stderr,
+                               "bert-trainer: no task of model.init is %s%s%s: %s head is initialised randomly\n",
                                task->name[0] ? "'" : "of these classes", task->name, task->name[0] ? "'" : "",
                                task->name[0] ? "its" : "the classifier's");
                 return 0;
@@ -114,7 +115,7 @@ static int match_task(const struct run *run, const struct run_task *task, const 
                 (void) fprintf(
                         stderr,
                         "bert-trainer: no class of training (%s) is one of model.init (%s): the classifier's head "
-                        "begins as a fresh one\n",
+                        "is initialised randomly\n",
                         own, theirs);
                 return 0;
         }
@@ -131,7 +132,8 @@ int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, in
         for (uint32_t i = 0; i < run->n_classes; i++)
                 rows[i] = -1;
         if (run->whole->model.head == INIT_HEAD_FRESH)
-                (void) fprintf(stderr, "bert-trainer: model.head: the classifier's head begins as a fresh one\n");
+                (void) fprintf(stderr,
+                               "bert-trainer: model.head: fresh: the classifier's head is initialised randomly\n");
         else
                 r = checkpoint ? heads_of_checkpoint(checkpoint, &its, error)
                                : heads_of_folder(run->whole->model.init, &its, error);

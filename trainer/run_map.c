@@ -1,7 +1,7 @@
 /*
- * From opened corpora to samples on every rank; see run.h. Ids are read once in a corpus' life, by one rank of each host that does not know the
- * files (checked.h). Rank 0 builds the window map; a rank that sees the same map in the run folder maps it, too, so that a host has it in memory
- * once, and the others receive it.
+ * From opened corpora to samples on every rank; see run.h. Ids are read once in a corpus' life, by one rank of each
+ * host that does not know the files (checked.h). Rank 0 builds the window map; a rank that sees the same map in the
+ * run folder maps it, too, so that a host has it in memory once, and the others receive it.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -200,9 +200,7 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
         checkpoint_meta_set(m, "seed", "%" PRIu64, run->whole->train.seed);
         checkpoint_meta_set(m, "stage", "%u", index);
         checkpoint_meta_set(m, "stage_name", "%s", stage->spec->stage.name ? stage->spec->stage.name : "");
-        config_hash(&run->config, hex);
         r = weights_set_config(m, &run->config, error);
-        checkpoint_meta_set(m, "config_hash", "%s", hex);
         vocab_hash(run->vocab, hex);
         checkpoint_meta_set(m, "vocab_hash", "%s", hex);
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
@@ -285,7 +283,7 @@ static bool is_same(const struct run *run, uint32_t stage, const char *key, cons
                (strlen(then) == CUT_SIZE - 1 && strncmp(then, now, CUT_SIZE - 1) == 0);
 }
 
-/* A number that "%.17g" wrote, as a person does: 0.0005 and 1e-5, not 0.00050000000000000001 and 1.0000000000000001e-05. */
+/* A number that "%.17g" wrote, as a person does: 0.0005 and 1e-5, not 0.00050000000000000001 and 1.0000000000000001e-05; never longer. */
 static size_t write_plainly(const char *word, size_t n, char *to, size_t room) {
         char *end, text[32] = "", *e;
         double v = strtod(word, &end);
@@ -296,6 +294,8 @@ static size_t write_plainly(const char *word, size_t n, char *to, size_t room) {
                 (void) snprintf(text, sizeof(text), "%.*g", digits, v);
         if ((e = strchr(text, 'e')) && e[2] == '0')
                 memmove(e + 2, e + 3, strlen(e + 3) + 1);
+        if (strlen(text) > n) /* ".1", which another program wrote */
+                return (size_t) snprintf(to, room, "%.*s", (int) n, word);
         return (size_t) snprintf(to, room, "%s", text);
 }
 

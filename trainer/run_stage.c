@@ -363,7 +363,8 @@ static void say_fresh(const struct run *run) {
         for (uint32_t t = 0; trained && classifies(run, run->stage) && t < spec_n_tasks(run->spec); t++) {
                 const char *name = spec_task(run->spec, t)->task;
                 if (name && !had_task(run, name))
-                        (void) fprintf(stderr, "task %s begins with a fresh head: no stage before has it\n", name);
+                        (void) fprintf(stderr, "task %s: its head is initialised randomly: no earlier stage has it\n",
+                                       name);
         }
 }
 

@@ -170,7 +170,7 @@ static int take_label(struct texts *t, const char *path, const struct record *re
 
         if (label < 0 && !learn)
                 return error_input(error, BERTD_EXIT_DATA,
-                                   "%s:%" PRIu64 ": label '%.64s' is none of the %u classes of training%s", path,
+                                   "%s:%" PRIu64 ": label '%.64s' is not one of the %u classes of training%s", path,
                                    record->line, record->label, labels->n,
                                    record->first ? ": is this row a header (header: true)?" : "");
         if (label < 0) {

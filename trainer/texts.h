@@ -90,8 +90,8 @@ int texts_add(struct texts *texts, const char *text, size_t size, int32_t label)
 int texts_take(struct texts *texts, const char *path, const struct record *record, struct labels *labels, bool learn,
                struct error *error);
 
-/* All records of a file but the empty ones, of which *found counts the number. `learn`: names not seen yet are added to the labels; else they are
- * refused (exit 65, file and line). */
+/* All records of a file but the empty ones, of which *found counts the number. `learn`: names not seen yet are
+ * added to the labels; else they are refused (exit 65, file and line). */
 int texts_read(struct texts *texts, const char *path, const struct records_options *options, struct labels *labels,
                bool learn, struct texts_found *found, struct error *error);
 

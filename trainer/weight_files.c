@@ -14,7 +14,6 @@
 #include "common/file.h"
 #include "common/json_read.h"
 
-#define INDEX_BYTES_MAX ((size_t) 64 << 20)
 #define SHARDS_MAX 1000
 #define SINGLE "model.safetensors"
 #define INDEX "model.safetensors.index.json"
@@ -141,24 +140,13 @@ static int add_file(struct weight_files *files, enum model_type type, const char
 /* ---- shards ---- */
 
 static int read_index(struct weight_files *files, struct error *error) {
-        cleanup_free char *path = format_string("%s/" INDEX, files->folder), *text = NULL;
-        size_t size;
-        json_error_t why;
+        json_t *root = NULL;
 
-        if (!path)
-                return error_errno(error, ENOMEM, "%s", files->folder);
-        int r = file_read(path, INDEX_BYTES_MAX, &text, &size, error);
-        if (r < 0)
-                return r;
-        r = file_refuse_pointer(path, text, size, error);
-        if (r < 0)
-                return r;
-        json_t *root = json_read(text, size, JSON_REJECT_DUPLICATES, &why);
+        int r = json_read_file(files->folder, INDEX, JSON_REJECT_DUPLICATES, &root, error);
         files->map = json_incref(json_object_get(root, "weight_map"));
-        if (!root)
-                r = error_input(error, BERTD_EXIT_DATA, "%s:%d: %s", path, why.line, why.text);
-        else if (!json_is_object(files->map))
-                r = error_input(error, BERTD_EXIT_DATA, "%s: weight_map: missing or not an object", path);
+        if (r >= 0 && !json_is_object(files->map))
+                r = error_input(error, BERTD_EXIT_DATA, "%s/" INDEX ": weight_map: missing or not an object",
+                                files->folder);
         json_decref(root);
         return r;
 }
@@ -170,9 +158,11 @@ static bool is_file_name(const char *name) {
         return n > strlen(end) && n < 256 && !strchr(name, '/') && strcmp(name + n - strlen(end), end) == 0;
 }
 
+static const char *base_name(const char *path) { return strrchr(path, '/') + 1; }
+
 static bool is_open(const struct weight_files *files, const char *name) {
         for (uint32_t i = 0; i < files->n_files; i++)
-                if (strcmp(strrchr(files->path[i], '/') + 1, name) == 0)
+                if (strcmp(base_name(files->path[i]), name) == 0)
                         return true;
         return false;
 }
@@ -204,8 +194,6 @@ static int open_shards(struct weight_files *files, enum model_type type, struct 
         }
         return 0;
 }
-
-static const char *base_name(const char *path) { return strrchr(path, '/') + 1; }
 
 /* Every tensor of a shard must be where the index says. */
 static int check_listed(const struct weight_files *files, struct error *error) {

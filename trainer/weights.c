@@ -269,7 +269,7 @@ static int begin_tensor(struct checkpoint *c, const struct model *model, const s
                         const int32_t *rows, void *run, unsigned *fresh, struct error *error) {
         if (begins_fresh(c, t) || (t->part == PART_CLASSIFIER && !has_row(t, rows))) {
                 *fresh |= 1u << t->part;
-                (void) fprintf(stderr, "bert-trainer: %s begins as a fresh one\n", t->name);
+                (void) fprintf(stderr, "bert-trainer: %s: initialised randomly\n", t->name);
                 return 0;
         }
         return t->part == PART_CLASSIFIER ? read_classes(c, model, t, rows, run, error)

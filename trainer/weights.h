@@ -31,7 +31,7 @@ int weights_fresh(const struct checkpoint *checkpoint, unsigned *ret_heads, stru
 void weights_set_text(struct checkpoint_meta *meta, const char *vocab_path, const struct text_options *options);
 int weights_text_options(const struct checkpoint *checkpoint, struct text_options *ret, struct error *error);
 
-/* Class names, in as many rows of meta as they need (78 where they need too many), and back; a checkpoint without any gives none. */
+/* Class names, in as many rows of meta as they need (65 where they need too many), and back; a checkpoint without any gives none. */
 int weights_set_labels(struct checkpoint_meta *meta, const struct labels *labels, struct error *error);
 int weights_labels(const struct checkpoint *checkpoint, struct labels *labels, struct error *error);
 

@@ -39,8 +39,9 @@ int windows_build(const char *path, const struct corpora *corpora, const struct 
 int windows_open(const char *path, struct windows **ret, struct error *error);
 void windows_close(struct windows *windows);
 
-/* The whole map as it lies in its file, and the same of a mapping that came from elsewhere: it is taken, and unmapped also where it is refused
- * as by windows_open. Maps whose first WINDOWS_HEAD_BYTES are equal and which are whole are the same. */
+/* The whole map as it lies in its file, and the same of a mapping that came from elsewhere: it is taken, and
+ * unmapped also where it is refused as by windows_open. Maps whose first WINDOWS_HEAD_BYTES are equal and which
+ * are whole are the same. */
 #define WINDOWS_HEAD_BYTES 64
 const void *windows_data(const struct windows *windows, size_t *ret_size);
 int windows_take(void *map, size_t size, const char *name, struct windows **ret, struct error *error);

@@ -342,7 +342,7 @@ static int check_finetune(struct reader *reader, struct spec *spec) {
                                    name_of(reader, "data.train_weights"));
         if (spec->train.steps > 0 && spec->train.epochs > 0)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: %s: train.steps is there, too; expected one of them", reader->file.path,
+                                   "%s:%zu: %s: conflicts with train.steps; give one of them", reader->file.path,
                                    line_of(reader, "train.epochs"), name_of(reader, "train.epochs"));
         if (spec->data.sequence_length > 0 && spec->data.head_tokens > spec->data.sequence_length)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
@@ -690,7 +690,7 @@ static int check_task(struct reader *reader, const struct spec *task, const stru
                                    reader->file.path, name_of(reader, "data.task"));
         for (uint32_t t = 0; t < index; t++)
                 if (strcmp(stage->tasks[t]->data.task, task->data.task) == 0)
-                        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: '%.64s' is there twice",
+                        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: '%.64s' is given twice",
                                            reader->file.path, line_of(reader, "data.task"),
                                            name_of(reader, "data.task"), task->data.task);
         for (size_t i = 0; i < ELEMENTSOF(alike); i++)

@@ -248,8 +248,8 @@ void spec_data_set_length(struct spec_data *data, uint32_t sequence_length);
 /* The text of one key, "optimizer.schedule", as spec_format writes it; cut to the buffer. Returns the buffer. */
 const char *spec_get(const struct spec *spec, const char *key, char *buffer, size_t size);
 
-/* Each key of the spec's kind, in the table's order, then each list, with its text as spec_format writes it; of a list first how many it has,
- * then one by one. NULL: absent. */
+/* Each key of the spec's kind, in the table's order, then each list, with its text as spec_format writes it; of a
+ * list first how many it has, then one by one. NULL: absent. */
 typedef void (*spec_each_t)(void *userdata, const char *key, bool path, const char *value);
 void spec_walk(const struct spec *spec, spec_each_t each, void *userdata);
 

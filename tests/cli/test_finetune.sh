@@ -176,12 +176,12 @@ bad() { # bad CODE PATTERN NAME SED…
         ok "$name" refuses "$code" "$pattern" "$TRAINER" finetune bad.yaml --run-dir new
 }
 printf 'elsewhere\tthe old file\n' >unknown.tsv
-bad 65 "unknown.tsv:1: label 'elsewhere' is none of the 3 classes" "unknown label in validation" 's/dev.tsv/unknown.tsv/'
+bad 65 "unknown.tsv:1: label 'elsewhere' is not one of the 3 classes" "unknown label in validation" 's/dev.tsv/unknown.tsv/'
 told=0
 for word in kernel socket inode; do # whatever the classifier takes such a text for
         { cat dev.tsv; printf 'elsewhere\tthe old %s reads the %s\n' $word $word; } >unknown.tsv
         out evaluate whole/best.ckpt unknown.tsv
-        [ $? -eq 65 ] && grep -q "^bert-trainer: unknown.tsv:31: label 'elsewhere' is none of the 3 classes" err && told=$((told + 1))
+        [ $? -eq 65 ] && grep -q "^bert-trainer: unknown.tsv:31: label 'elsewhere' is not one of the 3 classes" err && told=$((told + 1))
 done
 ok "evaluate refuses an unknown label, however the text is classified" test $told -eq 3
 { cat train.tsv; printf 'core\t \ncore\t\ncore\t\342\200\213\n'; } >empty.tsv
@@ -203,7 +203,7 @@ bad 65 "wide.tsv: UTF-16LE, expected UTF-8" "UTF-16" 's/train.tsv/wide.tsv/'
 printf 'label,text\ncore,"never closed\n' >open.csv
 bad 65 "open.csv:2: a quoted field is not closed" "a quote that is not closed" 's/train: .train.tsv.*/train: [open.csv], sequence_length: 32}/'
 echo '{"t": 3, "y": "core"}' >number.jsonl
-bad 65 "number.jsonl:1: key t is no string" "a JSON text that is no string" 's/train: .train.tsv.*/train: [number.jsonl], text: [t], label: y, sequence_length: 32}/'
+bad 65 "number.jsonl:1: key t is not a string" "a JSON text that is no string" 's/train: .train.tsv.*/train: [number.jsonl], text: [t], label: y, sequence_length: 32}/'
 : >nothing.tsv
 bad 65 "nothing.tsv: holds no text" "an empty file" 's/train.tsv/nothing.tsv/'
 bad 66 "absent.tsv" "a missing file" 's/train.tsv/absent.tsv/'
@@ -213,6 +213,13 @@ bad 65 "other.txt: not the vocabulary of" "a vocabulary that is not the folder's
 { cat train.tsv; printf 'fourth\tthe file\n'; } >four.tsv
 sed 's/train.tsv/four.tsv/' tune.yaml >four.yaml
 ok "another number of classes on resume" refuses 78 "classes 3, the spec .*now gives 4: this may not change on resume" "$TRAINER" finetune four.yaml --run-dir whole
+halves=$(printf '.5 %.0s' $(seq 40))
+awk -v name="half $halves" 'BEGIN { for (i = 0; i < 16; i++) printf "%s\tthe kernel reads page %d\n", i % 2 ? name : "whole", i }' >halves.tsv
+sed 's/train.tsv/halves.tsv/; s/validation: .dev.tsv., test: .dev.tsv., //; s/steps: 40/steps: 2/' tune.yaml >halves.yaml
+tune 1 halves.yaml --run-dir halves >halves.log 2>&1
+sed 's/^whole/full/' halves.tsv >full.tsv
+sed 's/halves.tsv/full.tsv/' halves.yaml >full.yaml
+ok "another class on resume, names of numbers" refuses 78 "labels.0 ..half .5 .5 .*.5 .*whole.*may not change on resume" "$TRAINER" finetune full.yaml --run-dir halves
 { printf 'core\t'; head -c 10000000 /dev/zero | tr '\0' 'a' | fold -w 7 | tr '\n' ' '; echo; cat train.tsv; } >long.tsv
 sed 's/train.tsv/long.tsv/; s/steps: 40/steps: 2/' tune.yaml >long.yaml
 tune 1 long.yaml --run-dir long >long.log 2>&1

@@ -41,7 +41,7 @@ ok "half an epoch of both tasks together, four of the target" test $? -eq 0
 [ "$(jq -c 'select(.validation) | [.stage, .step]' whole/metrics.jsonl | tr '\n' ' ')" = "[0,6] [1,16] [2,28] [2,40] [2,52] [2,61] " ]
 ok "validation once an epoch of each stage" test $? -eq 0
 sed 's/^  data: {task: parts}/  data: {task: prats}/' steps.yaml >misspelt.yaml
-tune misspelt.yaml --run-dir misspelt >misspelt.log 2>&1 && grep -q "^task prats begins with a fresh head: no stage before has it" misspelt.log && ! grep -q "fresh head" whole.log
+tune misspelt.yaml --run-dir misspelt >misspelt.log 2>&1 && grep -q "^task prats: its head is initialised randomly: no earlier stage has it" misspelt.log && ! grep -q "fresh head" whole.log
 ok "a task that no stage before has is told of" test $? -eq 0
 for at in 2 5 8 15 17 25; do
         kill_run finetune steps.yaml killed $at 61 && tune steps.yaml --run-dir killed >>killed.log 2>&1 && "$TRAINER" diff "$(ckpt whole 61)" "$(ckpt killed 61)" >/dev/null
@@ -95,7 +95,7 @@ bad() { # bad CODE PATTERN NAME SED…
         sed "$@" steps.yaml >bad.yaml
         ok "$name" refuses "$code" "$pattern" "$TRAINER" finetune bad.yaml --run-dir new
 }
-bad 78 "bad.yaml:14: stages\[1\].tasks\[1\].task: 'parts' is there twice" "a task twice" 's/task: moods/task: parts/'
+bad 78 "bad.yaml:14: stages\[1\].tasks\[1\].task: 'parts' is given twice" "a task twice" 's/task: moods/task: parts/'
 bad 78 "stages\[1\].tasks\[1\].task: missing" "a task without a name" 's/task: moods, //'
 bad 78 "stages\[1\].tasks: some have validation files and some have none" "held-out texts of one task alone" 's/, validation: .moods-dev.jsonl.//'
 bad 78 "bad.yaml:14: unknown key 'labl' in tasks" "an unknown key of a task" 's/label: mood/labl: mood/'

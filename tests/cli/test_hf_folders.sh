@@ -133,10 +133,10 @@ ok "a side that is none" imports_not 65 "truncation_side: expected left or right
 ok "and nothing is left behind" test ! -e no.ckpt
 
 out import headless -o headless.ckpt
-ok "a classifier without its head" grep -q "classifier.weight is not in the folder and begins as a fresh one" err
+ok "a classifier without its head" grep -q "classifier.weight is not in the folder: initialised randomly" err
 ok "tells nothing yet" refuses 76 "never trained" "$TRAINER" predict headless.ckpt vocab.txt
 out import tokens -o tokens.ckpt
-ok "a classifier of tokens: its head is left out, and it is said" grep -q "classifier.weight is no tensor of this model and is left out" err
+ok "a classifier of tokens: its head is left out, and it is said" grep -q "classifier.weight is not a tensor of this model: left out" err
 ok "it is none of texts" refuses 65 "no classifier" "$TRAINER" predict tokens.ckpt vocab.txt
 
 mkdir wordless
@@ -237,7 +237,7 @@ printf 'top\ta b\nnew\tc d\nmid\te f\n' >data.tsv
 tune fewer plain "labels: [mid, top, new]"
 ok "and the other way round" grep -q "it does not have 'new', and training does not have 'low'" fewer.log
 sed 's/init: plain/init: plain, head: fresh/' fewer.yaml >fresh.yaml
-timeout 120 "$TRAINER" finetune fresh.yaml --run-dir fresh >fresh.log 2>&1 && grep -q "model.head: the classifier's head begins as a fresh one" fresh.log
+timeout 120 "$TRAINER" finetune fresh.yaml --run-dir fresh >fresh.log 2>&1 && grep -q "model.head: fresh: the classifier's head is initialised randomly" fresh.log
 ok "model.head: fresh begins anew" test $? -eq 0
 printf 'x\ta b\ny\tc d\nz\te f\n' >data.tsv
 tune none plain "sequence_length: 16" && grep -q "no class of training ('x', 'y', 'z') is one of model.init ('low', 'mid', 'top')" none.log
@@ -252,7 +252,7 @@ tune body regression "labels: [2, 0, 1]"
 ok "a fine-tuning does not begin with a head that cannot be kept" grep -q "which is regression" body.log
 sed 's/init: regression/init: regression, head: fresh/' body.yaml >anew.yaml
 ok "but with its body" quietly timeout 120 "$TRAINER" finetune anew.yaml --run-dir anew
-tune tagger tokens "labels: [2, 0, 1]" && grep -q "classifier.weight of the folder is not kept and begins as a fresh one" tagger.log
+tune tagger tokens "labels: [2, 0, 1]" && grep -q "classifier.weight of the folder is not kept: initialised randomly" tagger.log
 ok "a head of tokens is not kept, and that is said" test $? -eq 0
 printf 'text\tlabel\na b\t2\nc d\tLABEL_0\n' >both.tsv
 "$TRAINER" evaluate --json rows.ckpt both.tsv 2>err | jq -e '.texts == 2' >/dev/null

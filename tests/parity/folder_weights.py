@@ -233,7 +233,7 @@ def position_ids(folder):
                                     "bert.embeddings.token_type_ids": ("I64", [1, 64], bytes(512))})
 
 
-@variant(says="extra.weight is no tensor of this model and is left out")
+@variant(says="extra.weight is not a tensor of this model: left out")
 def tensor_too_many(folder):
     save(folder)
     with_decoder(folder, lambda t: {"extra.weight": ("F32", [1], bytes(4))})
@@ -295,12 +295,12 @@ def albert_classifier_without_architectures(folder):
     save(folder, "AlbertForSequenceClassification", config=dict(architectures=None))
 
 
-@variant(head="none", says="classifier.weight is no tensor of this model and is left out")
+@variant(head="none", says="classifier.weight is not a tensor of this model: left out")
 def token_classifier(folder):
     save(folder, "BertForTokenClassification", num_labels=3)
 
 
-@variant(head="none", says="qa_outputs.weight is no tensor of this model and is left out")
+@variant(head="none", says="qa_outputs.weight is not a tensor of this model: left out")
 def question_answering(folder):
     save(folder, "BertForQuestionAnswering")
 
@@ -381,7 +381,7 @@ def names_with_a_gap(folder):
     classes(folder, id2label={"0": "a", "2": "b", "3": "c"})
 
 
-@variant(refuses=(65, "id2label: 'a' is there twice"))
+@variant(refuses=(65, "id2label: 'a' is given twice"))
 def names_twice(folder):
     classes(folder, id2label={"0": "a", "1": "b", "2": "a"})
 
@@ -406,7 +406,7 @@ def names_that_are_numbers(folder):
     classes(folder, id2label={"0": 7, "1": 8, "2": 9})
 
 
-@variant(head="none", says="classifier.weight is not in the folder and begins as a fresh one", export=False)
+@variant(head="none", says="classifier.weight is not in the folder: initialised randomly", export=False)
 def head_missing(folder):
     save(folder)
     path = folder / "model.safetensors"

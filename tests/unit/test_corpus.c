@@ -198,6 +198,10 @@ static void test_cut_and_missing(void **state) {
                 assert_refused(BERTD_EXIT_DATA, ".idx");
         }
         write_corpus(100);
+        static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+        overwrite(name(".idx"), 0, pointer, sizeof(pointer) - 1);
+        assert_refused(BERTD_EXIT_DATA, ".idx: a Git LFS pointer");
+        write_corpus(100);
         assert_int_equal(truncate(name(".bin"), 11), 0);
         assert_refused(BERTD_EXIT_DATA, "11 bytes, expected 12");
         assert_int_equal(unlink(name(".bin")), 0);

@@ -120,7 +120,7 @@ static void test_jsonl_of_python(void **state) {
               "a.jsonl:1: key label is neither; expected a string or a whole number of at most 64 bits", { 0 });
         CHECK("a.jsonl", "{\"text\": \"a\", \"label\": \"x\\u0000y\"}\n", &named, "a.jsonl:1: key label holds a NUL",
               { 0 });
-        CHECK("a.jsonl", "{\"text\": NaN, \"label\": 1}\n", &named, "a.jsonl:1: key text is no string", { 0 });
+        CHECK("a.jsonl", "{\"text\": NaN, \"label\": 1}\n", &named, "a.jsonl:1: key text is not a string", { 0 });
 }
 
 /* A NUL does not end a text. */
@@ -154,7 +154,7 @@ static void test_delimiters(void **state) {
         struct records_options other = named;
 
         other.delimiter = ';';
-        CHECK("a.csv", "label;text\nx;\"a;b\", c\ny;two, three\n", &other, "a.csv:2: text behind a closing quote",
+        CHECK("a.csv", "label;text\nx;\"a;b\", c\ny;two, three\n", &other, "a.csv:2: text after a closing quote",
               { 0 });
         CHECK("a.csv", "label;text\nx;\"a;b\"\ny;two, three\n", &other, NULL, { 2, "x", "a;b" },
               { 3, "y", "two, three" });
@@ -227,9 +227,10 @@ static void check_rows(const char *name, const char *content, size_t size, const
         } while (0)
 
 static void test_lenient(void **state) {
-        static char long_row[(34 << 20) + 8];
+        static char long_row[(34 << 20) + 8], wide_row[5009];
         struct records_options lines = { .format = FORMAT_LINES, .text = text_columns, .n_text = 1, .lenient = true },
                                wanted = lines;
+        struct row after_wide[] = { { 2, "more than 4096 columns", "", 0 }, { 3, "", "y", 0 } };
         struct row after_long[] = { { 1, "a record of more than 32 MiB", "", 0 }, { 2, "", "x", 0 } };
 
         wanted.format = FORMAT_AUTO;
@@ -238,7 +239,7 @@ static void test_lenient(void **state) {
                    { 6, "", "\xe2\x80\x8b", 0 }, { 7, "", "y", 1 });
         CHECK_ROWS("a.csv", "n,text\n1,\"\"\n\"\"\n\n2,x,\n\"3\"x,y\n4,\"a\nb\"\n", &wanted, NULL, { 2, "", "", 0 },
                    { 3, "", "", 0 }, { 4, "", "", 0 }, { 5, "3 columns, line 1 has 2", "", 0 },
-                   { 6, "text behind a closing quote; expected the delimiter or the line's end", "", 0 },
+                   { 6, "text after a closing quote; expected the delimiter or the line's end", "", 0 },
                    { 7, "", "a\nb", 0 });
         CHECK_ROWS("a.csv", "n,text\n1,x\n2,\"y\n3,z\n", &wanted, "a.csv:3: a quoted field is not closed",
                    { 2, "", "x", 0 }, { 3, "a quoted field is not closed", "", 0 });
@@ -246,8 +247,12 @@ static void test_lenient(void **state) {
         CHECK_ROWS("a.jsonl", "{\"text\": \"x\"}\n \n{\n[]\n{\"text\": 1}\n{\"a\": 1}\n", &wanted, NULL,
                    { 1, "", "x", 0 }, { 2, "", "", 0 },
                    { 3, "not JSON: string or '}' expected near end of file", "", 0 }, { 4, "not a JSON object", "", 0 },
-                   { 5, "key text is no string; expected a string", "", 0 },
+                   { 5, "key text is not a string; expected a string", "", 0 },
                    { 6, "key text is missing; expected a string", "", 0 });
+        memcpy(wide_row, "text\n", 5);
+        memset(wide_row + 5, ',', 5000);
+        memcpy(wide_row + 5005, "x\ny\n", 4);
+        check_rows("a.csv", wide_row, 5009, &wanted, after_wide, 2, NULL);
         wanted.text = second;
         CHECK_ROWS("a.csv", "x\n1,y\n2,z\n", &wanted, NULL,
                    { 1, "text column 2, but the row has 1: is the delimiter another one?", "", 0 }, { 2, "", "y", 0 },

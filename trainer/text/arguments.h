@@ -20,7 +20,8 @@ enum {
         ARGUMENT_MAX
 };
 
-/* --[no-]lowercase, --[no-]strip-accents, --[no-]chinese, --[no-]quotes, --[no-]nfkd: the odd value is the "no" of the even one; --encoding. */
+/* --[no-]lowercase, --[no-]strip-accents, --[no-]chinese, --[no-]quotes, --[no-]nfkd: the odd value is the "no" of
+ * the even one; --encoding. */
 #define TEXT_ARGUMENTS                                                                                                 \
         { "lowercase", no_argument, NULL, ARGUMENT_LOWERCASE },                                                        \
                 { "no-lowercase", no_argument, NULL, ARGUMENT_LOWERCASE + 1 },                                         \
@@ -57,7 +58,8 @@ struct text_arguments {
 /* True where `value` was one of TEXT_ARGUMENTS, whose argument is optarg. */
 bool text_arguments_take(struct text_arguments *arguments, int value);
 
-/* The options for a vocabulary, by default those of its own files; NULL for one that is to be learnt; one that it does not know is refused (BERTD_EXIT_USAGE). */
+/* The options for a vocabulary, by default those of its own files; NULL for one that is to be learnt; one that it
+ * does not know is refused (BERTD_EXIT_USAGE). */
 int text_arguments_options(const struct text_arguments *arguments, const struct vocab *vocab, struct text_options *ret,
                            struct error *error);
 

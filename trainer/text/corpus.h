@@ -47,8 +47,9 @@ void corpus_sentence_copy(const struct corpus *corpus, uint64_t sentence, uint32
 /* Reads every id. The first that is negative or not below vocab_size is refused (BERTD_EXIT_DATA) with its sentence. */
 int corpus_check_ids(const struct corpus *corpus, uint32_t vocab_size, struct error *error);
 
-/* What corpus_check_ids read, as a hash of the index, the vocabulary's size and what the file system says of .bin (size, inode, times): as long
- * as it is the same, so is the answer. False: the file was written so lately that a change would not show. */
+/* What corpus_check_ids read, as a hash of the index, the vocabulary's size and what the file system says of .bin
+ * (size, inode, times): as long as it is the same, so is the answer. False: the file was written so lately that a
+ * change would not show. */
 bool corpus_state(const struct corpus *corpus, uint32_t vocab_size, char hex[CORPUS_HASH_MAX]);
 
 /* The vocabulary's hash (vocab_hash) from the sidecar, borrowed; NULL where there is no sidecar. */

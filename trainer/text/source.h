@@ -3,7 +3,7 @@
  * mark, each line ending in LF (CRLF stays CRLF; the last line gets an LF where it has none).
  *
  * Where a file has no LF but CRs, each CR is a line end. Refused by name (exit 65): UTF-16 and UTF-32, told by their mark or their zero
- * bytes, and compressed files.
+ * bytes, compressed files and Git LFS pointers.
  *
  *   source_open → { source_read } → source_check → source_close
  *
@@ -50,7 +50,8 @@ struct invalid_bytes {
         unsigned char first;
 };
 
-/* Takes bytes that are no part of a UTF-8 character, and NUL, out of a text that begins in `line`; returns its new size and adds to *found. */
+/* Takes bytes that are no part of a UTF-8 character, and NUL, out of a text that begins in `line`; returns its new
+ * size and adds to *found. */
 size_t text_clean(char *text, size_t size, uint64_t line, struct invalid_bytes *found);
 
 /* Refused (exit 65) where `found` is more than 1 % of the bytes read. */

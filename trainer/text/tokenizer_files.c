@@ -17,6 +17,7 @@
 #include "bertd/exit.h"
 #include "common/file.h"
 #include "common/json_read.h"
+#include "common/parse.h"
 #include "trainer/text/wordpiece.h"
 
 #define ADDED_MAX 32768
@@ -284,10 +285,54 @@ static struct text_options normalizer_options(const json_t *root) {
         return options_of(json_object_get(root, "normalizer"), "lowercase", "handle_chinese_chars");
 }
 
+/* ---- a file ---- */
+
+/* NULL: not a tokenizer.json. A vocab.txt may begin with the token "{". */
+static json_t *as_tokenizer_json(const char *text, size_t size) {
+        json_error_t why;
+        const char *brace = memchr(text, '{', MIN(size, (size_t) 16));
+        json_t *root = brace ? json_read(text, size, 0, &why) : NULL;
+
+        if (json_is_object(json_object_get(root, "model")))
+                return root;
+        json_decref(root);
+        return NULL;
+}
+
+static int read_plain(const char *path, struct tokenizer_files *files, struct error *error) {
+        cleanup_free char *text = NULL;
+        size_t size;
+
+        int r = vocab_read(path, &text, &size, error);
+        if (r >= 0)
+                r = file_refuse_pointer(path, text, size, error);
+        if (r < 0)
+                return r;
+        json_t *root = as_tokenizer_json(text, size);
+        if (!root && text_ends_with(path, ".json"))
+                return error_input(error, BERTD_EXIT_DATA, "%s: not a tokenizer.json: no JSON object with a model",
+                                   path);
+        if (!root) {
+                tidy_lines(text, &size);
+                files->text = steal_pointer(&text);
+                files->size = size;
+                return 0;
+        }
+        r = read_wordpiece(path, root, files, error);
+        if (r >= 0)
+                r = take_added_tokens(path, NULL, root, &files->added, error);
+        if (r >= 0)
+                r = take_unknown(path, root, &files->added, error);
+        files->options = normalizer_options(root);
+        files->has_options = true;
+        json_decref(root);
+        return r;
+}
+
 /* ---- a folder ---- */
 
 /* 1: it is there. */
-static int read_file(const char *folder, const char *name, size_t max, char **ret_path, char **ret, size_t *ret_size,
+static int read_file(const char *folder, const char *name, char **ret_path, char **ret, size_t *ret_size,
                      struct error *error) {
         cleanup_free char *path = format_string("%s/%s", folder, name);
 
@@ -295,33 +340,17 @@ static int read_file(const char *folder, const char *name, size_t max, char **re
                 return error_errno(error, ENOMEM, "%s", folder);
         if (!file_is_there(path))
                 return 0;
-        int r = file_read(path, max, ret, ret_size, error);
+        int r = file_read(path, VOCAB_FILE_BYTES_MAX, ret, ret_size, error);
         if (r >= 0)
                 r = file_refuse_pointer(path, *ret, *ret_size, error);
         if (r < 0)
                 return r;
-        if (ret_path)
-                *ret_path = steal_pointer(&path);
+        *ret_path = steal_pointer(&path);
         return 1;
 }
 
-static int read_object(const char *folder, const char *name, json_t **ret, struct error *error) {
-        cleanup_free char *text = NULL;
-        json_error_t why = {};
-        size_t size;
-
-        int r = read_file(folder, name, TOKENIZER_JSON_MAX, NULL, &text, &size, error);
-        if (r <= 0)
-                return r;
-        *ret = json_read(text, size, 0, &why);
-        if (!*ret)
-                return error_input(error, BERTD_EXIT_DATA, "%s/%s:%d: %s", folder, name, why.line, why.text);
-        return json_is_object(*ret) ? 0 : error_input(error, BERTD_EXIT_DATA, "%s/%s: not a JSON object", folder, name);
-}
-
 static int read_vocab(struct folder *f, const char *name, struct error *error) {
-        int r = read_file(f->path, name, VOCAB_FILE_BYTES_MAX, &f->files->vocab_path, &f->files->text, &f->files->size,
-                          error);
+        int r = read_file(f->path, name, &f->files->vocab_path, &f->files->text, &f->files->size, error);
         if (r > 0)
                 tidy_lines(f->files->text, &f->files->size);
         return r;
@@ -335,7 +364,7 @@ static void compare_vocab_txt(struct folder *f) {
         uint32_t id = 0;
         size_t size;
 
-        int r = read_file(f->path, "vocab.txt", VOCAB_FILE_BYTES_MAX, &path, &text, &size, &why);
+        int r = read_file(f->path, "vocab.txt", &path, &text, &size, &why);
         if (r > 0 && vocab_parse(path, f->files->text, f->files->size, NULL, &b, NULL) < 0)
                 return; /* special tokens of other names */
         if (r > 0) {
@@ -407,8 +436,6 @@ static int read_tokenizer_json(struct folder *f, struct error *error) {
         }
         return r;
 }
-
-static int read_plain(const char *path, struct tokenizer_files *files, struct error *error);
 
 static int read_given(struct folder *f, struct error *error) {
         int r = read_plain(f->file, f->files, error);
@@ -622,14 +649,14 @@ static int check_class(const struct folder *f, struct error *error) {
 }
 
 static int read_folder_files(struct folder *f, struct error *error) {
-        int r = read_object(f->path, "tokenizer.json", &f->tokenizer, error);
+        int r = json_read_file(f->path, "tokenizer.json", 0, &f->tokenizer, error);
 
         if (r >= 0)
-                r = read_object(f->path, "tokenizer_config.json", &f->config, error);
+                r = json_read_file(f->path, "tokenizer_config.json", 0, &f->config, error);
         if (r >= 0 && !json_is_object(json_object_get(f->config, "added_tokens_decoder")))
-                r = read_object(f->path, "special_tokens_map.json", &f->special_tokens, error);
+                r = json_read_file(f->path, "special_tokens_map.json", 0, &f->special_tokens, error);
         if (r >= 0 && !json_is_object(json_object_get(f->config, "added_tokens_decoder")))
-                r = read_object(f->path, "added_tokens.json", &f->added, error);
+                r = json_read_file(f->path, "added_tokens.json", 0, &f->added, error);
         if (r >= 0)
                 r = check_class(f, error);
         if (r >= 0)
@@ -658,50 +685,6 @@ static int read_folder(struct folder *f, struct error *error) {
 }
 
 /* ---- a path ---- */
-
-/* NULL: not a tokenizer.json. A vocab.txt may begin with the token "{". */
-static json_t *as_tokenizer_json(const char *text, size_t size) {
-        json_error_t why;
-        const char *brace = memchr(text, '{', MIN(size, (size_t) 16));
-        json_t *root = brace ? json_read(text, size, 0, &why) : NULL;
-
-        if (json_is_object(json_object_get(root, "model")))
-                return root;
-        json_decref(root);
-        return NULL;
-}
-
-static int read_plain(const char *path, struct tokenizer_files *files, struct error *error) {
-        cleanup_free char *text = NULL;
-        size_t size;
-
-        int r = vocab_read(path, &text, &size, error);
-        if (r < 0)
-                return r;
-        r = file_refuse_pointer(path, text, size, error);
-        if (r < 0)
-                return r;
-        json_t *root = as_tokenizer_json(text, size);
-        const char *dot = strrchr(path, '.');
-        if (!root && dot && strcmp(dot, ".json") == 0)
-                return error_input(error, BERTD_EXIT_DATA, "%s: not a tokenizer.json: no JSON object with a model",
-                                   path);
-        if (!root) {
-                tidy_lines(text, &size);
-                files->text = steal_pointer(&text);
-                files->size = size;
-                return 0;
-        }
-        r = read_wordpiece(path, root, files, error);
-        if (r >= 0)
-                r = take_added_tokens(path, NULL, root, &files->added, error);
-        if (r >= 0)
-                r = take_unknown(path, root, &files->added, error);
-        files->options = normalizer_options(root);
-        files->has_options = true;
-        json_decref(root);
-        return r;
-}
 
 int tokenizer_read(const char *path, struct tokenizer_files *ret, struct error *error) {
         struct folder folder = { .path = path, .files = ret };

@@ -17,8 +17,6 @@
 #include "trainer/text/added.h"
 #include "trainer/text/unicode.h"
 
-#define TOKENIZER_JSON_MAX ((size_t) 64 << 20)
-
 /* Zeroed = empty. An added token's id is the one that the files give it, or ADDED_ID_NEXT. */
 struct tokenizer_files {
         char *text; /* of vocab.txt or a SentencePiece model; a NUL follows it */

@@ -72,6 +72,9 @@ int unknown_take(struct unknown *unknown, const struct encoder *encoder, int thr
 int unknown_merge(struct unknown *unknown, const struct unknown *from) {
         unknown->n_tokens += from->n_tokens;
         unknown->n_unknown += from->n_unknown;
+        if (unknown->n_looked >= UNKNOWN_MERGED_MAX)
+                return 0;
+        unknown->n_looked += from->n_looked;
         return word_counts_merge(&unknown->words, &from->words);
 }
 

@@ -19,12 +19,14 @@ struct unknown {
 };
 
 #define UNKNOWN_TEXTS_MAX 256
+#define UNKNOWN_MERGED_MAX ((uint64_t) 64 * UNKNOWN_TEXTS_MAX)
 #define UNKNOWN_SHARE 0.2 /* beyond it something is said ... */
 #define UNKNOWN_TOKENS 10 /* ... of a text of so many tokens */
 
 /* Takes a text and what it became, its last `n` ids. Returns 0 or -ENOMEM. */
 int unknown_take(struct unknown *unknown, const struct encoder *encoder, int thread, const char *text, size_t size,
                  const int32_t *ids, size_t n);
+/* Counts all, and takes words until they are of UNKNOWN_MERGED_MAX texts: memory does not grow with a corpus. */
 int unknown_merge(struct unknown *unknown, const struct unknown *from);
 void unknown_clear(struct unknown *unknown); /* keeps the memory */
 void unknown_free(struct unknown *unknown);

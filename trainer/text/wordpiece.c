@@ -15,6 +15,8 @@
 
 #include "bertd/exit.h"
 #include "common/file.h"
+#include "common/json_read.h"
+#include "common/parse.h"
 #include "trainer/text/basic.h"
 #include "trainer/text/sentencepiece.h"
 #include "trainer/text/tokenizer_files.h"
@@ -272,9 +274,8 @@ int vocab_read(const char *path, char **ret_text, size_t *ret_size, struct error
                         "%s: a checkpoint, expected a vocabulary; tokenize and prepare take one by --checkpoint, "
                         "a spec by model.init",
                         path);
-        const char *dot = strrchr(path, '.');
-        bool json = dot && strcmp(dot, ".json") == 0; /* holds more than the vocabulary */
-        int r = file_read(path, json ? TOKENIZER_JSON_MAX : VOCAB_FILE_BYTES_MAX, ret_text, ret_size, error);
+        bool json = text_ends_with(path, ".json"); /* holds more than the vocabulary */
+        int r = file_read(path, json ? JSON_FILE_BYTES_MAX : VOCAB_FILE_BYTES_MAX, ret_text, ret_size, error);
 
         if (r < 0 && error && !error->exit)
                 error->exit = r == -ENOENT || r == -EACCES || r == -ENOTDIR ? BERTD_EXIT_INPUT
