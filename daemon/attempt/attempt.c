@@ -1,5 +1,5 @@
 /*
- * See attempt.h. Role: the beginning and the life of an attempt; attempt_report.c has what its shim reports, attempt_end.c its end.
+ * See attempt.h. Role: the beginning and the life of an attempt; report.c has what its shim reports, end.c its end.
  * Owns: job->run and everything in it. Invariants: nothing is launched before its intent row is durable; at most one shim of an
  * attempt is told to go.
  */

@@ -1,5 +1,5 @@
 /*
- * See attempt_end.h. Role: closes attempts. Owns nothing: the run is attempt.c's until it is freed here.
+ * See end.h. Role: closes attempts. Owns nothing: the run is attempt.c's until it is freed here.
  * Invariants: an attempt is closed only when no process of it lives (or when the sweep's time is over), and its tombstone is written
  * before the job may start again; the last good checkpoint is never demoted. Nothing here waits for a process: what may block a helper
  * reads (sweep.h).

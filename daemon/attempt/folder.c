@@ -1,5 +1,5 @@
 /*
- * See files.h. Owns nothing between calls.
+ * See folder.h. Owns nothing between calls.
  * Invariants: a folder is given to the job's user only once its files are written; below STATE/jobs no link is followed and no mount
  * entered.
  */

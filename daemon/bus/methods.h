@@ -1,6 +1,6 @@
 /*
- * A call of org.bertd1.Manager (include/bertd/bus.h) on its way through methods.c to its handler: methods_jobs.c (what changes jobs),
- * methods_reads.c, methods_shim.c. Nobody else includes this.
+ * A call of org.bertd1.Manager (include/bertd/bus.h) on its way through methods.c to its handler: jobs.c (what changes jobs),
+ * reads.c, shim_calls.c. Nobody else includes this.
  */
 #ifndef DAEMON_METHODS_H
 #define DAEMON_METHODS_H

@@ -1,5 +1,5 @@
 /*
- * See bus_server.h. Role: listens, counts, keeps one struct peer a connection. Owns the listening socket, the peers, their buses.
+ * See server.h. Role: listens, counts, keeps one struct peer a connection. Owns the listening socket, the peers, their buses.
  * Invariants: a peer is freed only from the deferred reaper, never below one of its own handlers; no message of it is waited for.
  */
 #include "daemon/bus/server.h"

@@ -1,4 +1,4 @@
-/* See bus_socket.h. Owns nothing once it is open. Invariant: a socket at which somebody listens is left alone. */
+/* See socket.h. Owns nothing once it is open. Invariant: a socket at which somebody listens is left alone. */
 #include "daemon/bus/socket.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /*
- * See gpu_watch.h. Owns the child, its pipe and the timers. Invariants: one child at most, even one that the driver holds and that
+ * See watch.h. Owns the child, its pipe and the timers. Invariants: one child at most, even one that the driver holds and that
  * cannot be killed; an answer that begins before a GPU was let go says nothing of it.
  */
 #include "daemon/gpu/watch.h"

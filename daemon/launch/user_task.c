@@ -1,5 +1,5 @@
 /*
- * See child.h. Role: everything that bertd does with a user's files beyond names and sizes happens in a child that is that user.
+ * See user_task.h. Role: everything that bertd does with a user's files beyond names and sizes happens in a child that is that user.
  * Owns: one struct a child, freed when it has been reaped or the manager ends. Invariant: no child outlives its limit while bertd lives.
  */
 #include "daemon/launch/user_task.h"

@@ -1,4 +1,4 @@
-/* See shim_memory.h. The unified hierarchy, alone or beside the old ones. Owns nothing. */
+/* See cgroup.h. The unified hierarchy, alone or beside the old ones. Owns nothing. */
 #include "daemon/shim/cgroup.h"
 
 #include <inttypes.h>

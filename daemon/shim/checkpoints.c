@@ -1,5 +1,5 @@
 /*
- * See shim.h. The job's checkpoints: where the attempt begins, which the lister (shim_list.h) finds out before the program is started, and
+ * See shim.h. The job's checkpoints: where the attempt begins, which the lister (list.h) finds out before the program is started, and
  * what came and went, for bertd, which looks at no file of a user's. Owns shim->list and its sources. Invariants: at most one lister runs;
  * it is started anew only when bertd has been told what the last one said.
  */

@@ -1,5 +1,5 @@
 /*
- * See shim_child.h. The child is set up between fork and exec by system calls only. What goes wrong there travels through a
+ * See child.h. The child is set up between fork and exec by system calls only. What goes wrong there travels through a
  * close-on-exec pipe that is read after the child's death, so that a hanging exec cannot hang the shim.
  */
 #include "daemon/shim/child.h"

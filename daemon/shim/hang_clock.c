@@ -1,4 +1,4 @@
-/* See shim_watch.h. Owns nothing. */
+/* See hang_clock.h. Owns nothing. */
 #include "daemon/shim/hang_clock.h"
 
 #include <stdlib.h>

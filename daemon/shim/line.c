@@ -1,4 +1,4 @@
-/* See shim_record.h: the last line of a job's output. Owns nothing. Invariant: what comes out is one line of valid UTF-8. */
+/* See verdict.h: the last line of a job's output. Owns nothing. Invariant: what comes out is one line of valid UTF-8. */
 #include <string.h>
 
 #include "common/cleanup.h"

@@ -1,5 +1,5 @@
 /*
- * See shim_list.h. The lister writes numbers into a pipe: an errno (0: the folder was listed, or there is none), how many files and how
+ * See list.h. The lister writes numbers into a pipe: an errno (0: the folder was listed, or there is none), how many files and how
  * many gone, then a file's step, size and time, then the steps that are gone. Invariant: gone is only what was looked for.
  */
 #include "daemon/shim/list.h"

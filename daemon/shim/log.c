@@ -1,4 +1,4 @@
-/* See shim_logs.h. Invariants: dropped > 0 exactly while bytes are missing that no note tells of; `size` is the file's as it was seen
+/* See log.h. Invariants: dropped > 0 exactly while bytes are missing that no note tells of; `size` is the file's as it was seen
  * last, and `fd` a regular file's. */
 #include "daemon/shim/log.h"
 

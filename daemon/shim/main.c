@@ -622,7 +622,7 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
         return MIN(r, 0);
 }
 
-/* The keeper of a shim that bertd forked (launcher_fork.c): `bertd-shim --keep` and the shim's arguments. */
+/* The keeper of a shim that bertd forked (launch/fork.c): `bertd-shim --keep` and the shim's arguments. */
 static __attribute__((noreturn)) void keep(void) {
         (void) signal(SIGTERM, SIG_IGN);
         (void) signal(SIGINT, SIG_IGN);

@@ -47,7 +47,7 @@ struct progress {
 
 struct shim;
 
-/* The connection to bertd; see shim_bus.c. */
+/* The connection to bertd; see bus.c. */
 struct shim_bus {
         const char *socket;     /* borrowed */
         sd_bus *bus;            /* NULL: disconnected */
@@ -63,7 +63,7 @@ struct shim_bus {
         uint64_t last_usec;     /* boot time of the last report */
 };
 
-/* See shim_hang.c. */
+/* See hang.c. */
 struct shim_hang {
         struct shim_watch watch;
         sd_event_source *timer; /* the next look, then the collector's limit */
@@ -76,7 +76,7 @@ struct shim_hang {
         struct shim_verdict verdict;
 };
 
-/* See shim_left.c. */
+/* See left.c. */
 #define LEFT_LOOKED_AT_MAX 64 /* processes whose names are read */
 struct shim_left {
         sd_event_source *timer;
@@ -126,7 +126,7 @@ struct shim {
         char boot_id[64], host[EXIT_RECORD_HOST_MAX];
 };
 
-/* ---- shim.c, called from shim_bus.c ---- */
+/* ---- main.c, called from bus.c ---- */
 
 /* bertd said GO; called again by later hellos until the program has been started. */
 void shim_go(struct shim *shim);
@@ -155,7 +155,7 @@ pid_t shim_first(const struct shim *shim);
 /* Changes whenever a checkpoint that has no final name yet grows; 0: none is there. */
 uint64_t shim_writing_mark(const struct shim *shim);
 
-/* ---- shim_progress.c ---- */
+/* ---- progress.c ---- */
 
 int shim_progress_open(struct shim *shim, struct error *error); /* the job's NOTIFY_SOCKET */
 void shim_progress_read(struct shim *shim);                     /* what is waiting there */
@@ -163,7 +163,7 @@ bool shim_progress_reaches(
         struct shim *shim); /* false: its file was removed meanwhile; it is made anew where it can be */
 void shim_progress_close(struct shim *shim);
 
-/* ---- shim_checkpoints.c ---- */
+/* ---- checkpoints.c ---- */
 
 int shim_checkpoints_start(struct shim *shim);    /* looks; shim->listed, then shim_begin */
 void shim_checkpoints_wait(struct shim *shim);    /* bertd said GO meanwhile: its users see what is waited for */
@@ -174,7 +174,7 @@ void shim_checkpoints_close(struct shim *shim);
 /* May a checkpoint have this path? Below the run folder, a command's there or below its working directory. */
 bool shim_may_report(const struct shim *shim, const char *path);
 
-/* ---- shim_hang.c ---- */
+/* ---- hang.c ---- */
 
 int shim_hang_start(struct shim *shim); /* the job was started */
 void shim_hang_step(struct shim *shim, uint64_t step);
@@ -182,7 +182,7 @@ void shim_hang_alive(struct shim *shim);                         /* a sign of li
 void shim_hang_collected(struct shim *shim);                     /* the collector has ended */
 const struct shim_verdict *shim_hang_verdict(struct shim *shim); /* of a job that was found to hang */
 
-/* ---- shim_left.c ---- */
+/* ---- left.c ---- */
 
 void shim_left_look(struct shim *shim); /* the first process has ended, others live, and no stop was asked for */
 
@@ -190,7 +190,7 @@ void shim_left_look(struct shim *shim); /* the first process has ended, others l
 void shim_left_describe(const struct shim *shim, struct shim_verdict *v);
 void shim_left_killed(struct shim *shim); /* remembers who lives as a stop's grace time is over */
 
-/* ---- shim_bus.c ---- */
+/* ---- bus.c ---- */
 
 /* Starts connecting; goes on for ever, once a second, until it is told GO or STOP. */
 int shim_bus_start(struct shim *shim, const char *socket);

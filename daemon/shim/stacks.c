@@ -1,5 +1,5 @@
 /*
- * See shim_evidence.h. Owns nothing of the shim's. Invariants: files are created, never opened (O_EXCL, O_NOFOLLOW, below a folder
+ * See stacks.h. Owns nothing of the shim's. Invariants: files are created, never opened (O_EXCL, O_NOFOLLOW, below a folder
  * that we made); the collector and its debuggers die with the shim (PDEATHSIG) and each debugger has its own deadline. First comes, for
  * all processes, what /proc says without waiting for them; then what shows their memory (environ, cmdline) and may block; then the
  * debuggers, which stop what they look at.

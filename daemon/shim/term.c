@@ -1,5 +1,5 @@
 /*
- * See shim_term.h. Of a process only links and `status` below /proc/PID are read: nothing waits for it or for its files. Invariant: who
+ * See term.h. Of a process only links and `status` below /proc/PID are read: nothing waits for it or for its files. Invariant: who
  * cannot be remembered is not asked.
  */
 #include "daemon/shim/term.h"

@@ -1,5 +1,5 @@
 /*
- * See shim_tree.h. Where no descriptor is free, the main child's group is killed by number (it is our child: its pid cannot be reused)
+ * See tree.h. Where no descriptor is free, the main child's group is killed by number (it is our child: its pid cannot be reused)
  * and the pass is repeated.
  */
 #include "daemon/shim/tree.h"

@@ -1,5 +1,5 @@
 /*
- * See shim_record.h. The evidence is read in the order of what it proves: a stop that was asked for, the exit codes with a
+ * See verdict.h. The evidence is read in the order of what it proves: a stop that was asked for, the exit codes with a
  * meaning (bertd/exit.h), the OOM killer, mpirun's own words about which rank went first, error texts of MPI, NCCL and CUDA,
  * a full disk; what is left is plain failure. mpirun's exit code alone says little: it is the rank's, or 128 + its signal.
  * Where several ranks complain, the earliest complaint is the cause and the rest its consequence.

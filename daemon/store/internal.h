@@ -1,4 +1,4 @@
-/* What the files of the store share: store_open.c, store_read.c, store.c. Nobody else includes it. */
+/* What the files of the store share: open.c, read.c, store.c. Nobody else includes it. */
 #ifndef DAEMON_STORE_INTERNAL_H
 #define DAEMON_STORE_INTERNAL_H
 
@@ -64,22 +64,22 @@ struct store {
 /* store.c */
 int store_keep(struct store *store, struct job *job); /* into memory, at its place; −ENOMEM */
 
-/* store_prune.c: in a flush's transaction */
+/* prune.c: in a flush's transaction */
 int store_count_event(struct store *store, uint64_t job, struct error *error); /* one was written: makes room for it */
 int store_drop_attempts(struct store *store, const struct job *job,
                         struct error *error);                     /* that its newest has made too old */
 int store_expire(struct store *store, struct error *error);       /* the oldest ended jobs beyond keep_ended, a few */
 int store_forget_trash(struct store *store, struct error *error); /* rows of `gone` */
 
-/* store_share.c: a job comes into memory (−ENOMEM), is counted anew, leaves. Where its rows are durable it may be made smaller. */
+/* share.c: a job comes into memory (−ENOMEM), is counted anew, leaves. Where its rows are durable it may be made smaller. */
 int store_count_in(struct store *store, struct job *job);
 void store_count_again(struct store *store, struct job *job);
 void store_count_out(struct store *store, const struct job *job);
 
-/* store_prune.c: the folders of attempts first to last, or where first is 0 of the job, are to be removed; the job's row is still there */
+/* prune.c: the folders of attempts first to last, or where first is 0 of the job, are to be removed; the job's row is still there */
 int store_add_trash(struct store *store, uint64_t job, uint64_t first, uint64_t last, struct error *error);
 
-/* store_read.c: at the start */
+/* read.c: at the start */
 int store_read_open(struct store *store, struct error *error);
 int store_read_counts(struct store *store, struct error *error);
 int store_read_owed(struct store *store, struct error *error); /* ended jobs whose on_exit is owed; after the counts */

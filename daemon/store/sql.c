@@ -1,4 +1,4 @@
-/* See store_sql.h. Role: every word of SQL that the daemon speaks, but for pragmas. Owns nothing. */
+/* See sql.h. Role: every word of SQL that the daemon speaks, but for pragmas. Owns nothing. */
 #include "daemon/store/sql.h"
 
 #include "daemon/store/store.h"
@@ -58,7 +58,7 @@ const char store_schema[] =
         " iif(attempts_dropped=0, '', printf('%d older attempt%s', attempts_dropped, iif(attempts_dropped=1, '', " \
         "'s'))))"
 
-/* Of a database without bounds on attempts and events: what store_prune.c does one by one. */
+/* Of a database without bounds on attempts and events: what prune.c does one by one. */
 #define PRUNE_ALL                                                                                                    \
         "INSERT INTO trash(job, first, last, uid, gid, user)"                                                        \
         " SELECT job.id, " HEAD_ATTEMPTS "+1, max(number)-" TAIL_ATTEMPTS ", uid, gid, user"                         \

@@ -42,7 +42,7 @@ enum {
         STATEMENT_MAX
 };
 
-/* In the order in which store_read.c reads them. */
+/* In the order in which read.c reads them. */
 #define STORE_JOB_COLUMNS                                                                                           \
         "id, uid, gid, kind, state, wish, launcher, priority, ranks, threads, gpus, max_without_progress, "         \
         "backoff_min_sec, "                                                                                         \

@@ -1,5 +1,5 @@
 /*
- * See store.h. Role: the jobs in memory and the one writer of state.db; store_open.c opens it, store_read.c reads it. Owns the
+ * See store.h. Role: the jobs in memory and the one writer of state.db; open.c opens it, read.c reads it. Owns the
  * connection, its statements, the jobs in memory and the queue of event rows that are not yet durable.
  * Invariants: jobs are sorted by id; a flush is one transaction and leaves either nothing marked or everything as it was;
  * memory is never behind the database.
