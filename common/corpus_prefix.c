@@ -8,6 +8,7 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/parse.h"
 
 static const char index_suffix[] = ".idx";
 
@@ -17,7 +18,7 @@ size_t corpus_prefix_length(const char *path) {
 
         for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
                 size_t length = strlen(suffixes[i]);
-                if (n > length && strcmp(path + n - length, suffixes[i]) == 0 && path[n - length - 1] != '/')
+                if (n > length && text_ends_with(path, suffixes[i]) && path[n - length - 1] != '/')
                         return n - length;
         }
         return 0;

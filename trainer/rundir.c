@@ -15,6 +15,7 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/parse.h"
 
 #define CHECKPOINTS_MAX 1000000u
 
@@ -55,10 +56,9 @@ static bool parse_name(const char *name, uint64_t *ret_step) {
 static int remove_leftovers(const struct rundir *rundir, struct error *error) {
         cleanup_closedir DIR *folder = opendir(rundir->checkpoints);
         if (!folder)
-                return error_output(error, errno, rundir->checkpoints);
+                return error_errno(error, errno, "%s", rundir->checkpoints);
         for (struct dirent *entry; (entry = readdir(folder));) {
-                size_t n = strlen(entry->d_name);
-                if (strncmp(entry->d_name, "step-", 5) == 0 && n > 9 && strcmp(entry->d_name + n - 9, ".ckpt.tmp") == 0)
+                if (strncmp(entry->d_name, "step-", 5) == 0 && text_ends_with(entry->d_name, ".ckpt.tmp"))
                         (void) unlinkat(dirfd(folder), entry->d_name, 0);
         }
         return 0;
@@ -112,7 +112,7 @@ int rundir_list(const struct rundir *rundir, uint64_t **ret_steps, size_t *ret_n
         size_t n = 0, room = 0;
 
         if (!folder)
-                return error_output(error, errno, rundir->checkpoints);
+                return error_errno(error, errno, "%s", rundir->checkpoints);
         for (struct dirent *entry; (entry = readdir(folder));) {
                 uint64_t step;
                 if (!parse_name(entry->d_name, &step))

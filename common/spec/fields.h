@@ -56,7 +56,7 @@ extern const size_t spec_n_fields;
 extern const struct list spec_lists[];
 extern const size_t spec_n_lists;
 
-/* spec_settings.c: "optimizer.learning_rate=2e-5" takes the place of what `raw` says; `path` is for messages. */
+/* settings.c: "optimizer.learning_rate=2e-5" takes the place of what `raw` says; `path` is for messages. */
 int spec_apply_setting(struct raw *raw, const char *path, const char *setting, struct error *error);
 
 #define AT(base, offset, type) ((type *) (void *) ((char *) (base) + (offset)))

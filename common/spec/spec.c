@@ -1,6 +1,6 @@
 /*
- * See spec.h. spec_yaml.c gives the file with every scalar still text; here one table, spec_fields.c, turns text into numbers, enums and
- * absolute paths, with ranges and defaults, and back. A new key is one row there and one in spec_yaml.c.
+ * See spec.h. yaml.c gives the file with every scalar still text; here one table, fields.c, turns text into numbers, enums and
+ * absolute paths, with ranges and defaults, and back. A new key is one row there and one in yaml.c.
  */
 #include "common/spec/spec.h"
 
@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/paths.h"
-#include "common/spec/fields.h"
+#include "common/spec/reader.h"
 #include "common/spec/source.h"
 
 static const char *const kind_names[] = JOB_KIND_NAMES;
@@ -26,28 +27,26 @@ static const char *const kind_names[] = JOB_KIND_NAMES;
 #define WEIGHT_MIN 1e-9 /* of a corpus */
 #define WEIGHT_MAX 1e9
 
-/* One spec being read. */
-struct reader {
-        struct spec_text file;
-        char *folder;
-        struct raw *raw;
-        char key[160];
-        char stage[64];          /* "stages[1]." or "stages[1].tasks[0]." in front of keys in messages */
-        bool task;               /* the latter, whose keys are those of data */
-        struct idle_count *idle; /* (ELEMENTSOF(idle_rules)), over all stages */
-        struct error *error;
-};
-
-/* A key as messages name it: valid until the next call. */
-static const char *name_of(struct reader *reader, const char *key) {
+const char *spec_name_of(struct spec_reader *reader, const char *key) {
         size_t skip = reader->task && strncmp(key, "data.", 5) == 0 ? 5 : 0;
 
         (void) snprintf(reader->key, sizeof(reader->key), "%s%s", reader->stage, key + skip);
         return reader->key;
 }
 
-static size_t line_of(struct reader *reader, const char *key) {
-        return spec_line_of(&reader->file, name_of(reader, key));
+static size_t line_of(struct spec_reader *reader, const char *key) {
+        return spec_line_of(&reader->file, spec_name_of(reader, key));
+}
+
+int spec_refuse(struct spec_reader *reader, const char *key, const char *format, ...) {
+        char text[512];
+        va_list list;
+
+        va_start(list, format);
+        (void) vsnprintf(text, sizeof(text), format, list);
+        va_end(list);
+        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %s", reader->file.path, line_of(reader, key),
+                           spec_name_of(reader, key), text);
 }
 
 static void join_names(const struct field *field, char *buffer, size_t size) {
@@ -61,24 +60,22 @@ static void join_names(const struct field *field, char *buffer, size_t size) {
                                           field->names[i]);
 }
 
-static int wrong_type(struct reader *reader, const char *key, const char *text, const char *expected) {
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: '%.64s' is not %s", reader->file.path,
-                           line_of(reader, key), name_of(reader, key), text, expected);
+static int wrong_type(struct spec_reader *reader, const char *key, const char *text, const char *expected) {
+        return spec_refuse(reader, key, "'%.64s' is not %s", text, expected);
 }
 
-static int parse_integer(struct reader *reader, const char *key, const char *text, double min, double max,
+static int parse_integer(struct spec_reader *reader, const char *key, const char *text, double min, double max,
                          int64_t *ret) {
         int64_t high = max >= SEED_MAX ? INT64_MAX : (int64_t) max;
         int r = parse_i64(text, (int64_t) min, high, ret);
 
         if (r == -ERANGE)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: %s: %.64s is not between %" PRId64 " and %" PRId64, reader->file.path,
-                                   line_of(reader, key), name_of(reader, key), text, (int64_t) min, high);
+                return spec_refuse(reader, key, "%.64s is not between %" PRId64 " and %" PRId64, text, (int64_t) min,
+                                   high);
         return r < 0 ? wrong_type(reader, key, text, "a whole number") : 0;
 }
 
-static int read_number(struct reader *reader, const struct field *field, const char *text, void *to) {
+static int read_number(struct spec_reader *reader, const struct field *field, const char *text, void *to) {
         int64_t v = 0;
         int r = parse_integer(reader, field->key, text, field->min, field->max, &v);
 
@@ -93,13 +90,12 @@ static int read_number(struct reader *reader, const struct field *field, const c
         return 0;
 }
 
-static int read_double(struct reader *reader, const struct field *field, const char *text, double *to) {
+static int read_double(struct spec_reader *reader, const struct field *field, const char *text, double *to) {
         int r = parse_double(text, field->min, field->max, to);
 
         if (r == -ERANGE)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.64s is not between %.10g and %.10g",
-                                   reader->file.path, line_of(reader, field->key), name_of(reader, field->key), text,
-                                   field->min, field->max);
+                return spec_refuse(reader, field->key, "%.64s is not between %.10g and %.10g", text, field->min,
+                                   field->max);
         return r < 0 ? wrong_type(reader, field->key, text, "a number") : 0;
 }
 
@@ -115,13 +111,12 @@ static const char *size_text(uint64_t bytes, char buffer[32]) {
 }
 
 /* "16G" */
-static int read_size(struct reader *reader, const struct field *field, const char *text, uint64_t *to) {
+static int read_size(struct spec_reader *reader, const struct field *field, const char *text, uint64_t *to) {
         char low[32], high[32];
         int r = parse_size(text, (uint64_t) field->min, (uint64_t) field->max, to);
 
         if (r == -ERANGE)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.64s is not between %s and %s",
-                                   reader->file.path, line_of(reader, field->key), name_of(reader, field->key), text,
+                return spec_refuse(reader, field->key, "%.64s is not between %s and %s", text,
                                    size_text((uint64_t) field->min, low), size_text((uint64_t) field->max, high));
         return r < 0 ? wrong_type(reader, field->key, text, "a whole number of bytes, or one with K, M, G or T") : 0;
 }
@@ -137,7 +132,7 @@ static void set_absent(const struct field *field, void *to) {
                 *(uint64_t *) to = (uint64_t) field->absent;
 }
 
-static int read_enum(struct reader *reader, const struct field *field, const char *text, unsigned *to) {
+static int read_enum(struct spec_reader *reader, const struct field *field, const char *text, unsigned *to) {
         int choice = parse_choice(text, field->names, field->n_names);
         char names[128];
 
@@ -149,7 +144,7 @@ static int read_enum(struct reader *reader, const struct field *field, const cha
         return wrong_type(reader, field->key, text, names);
 }
 
-static int read_truth(struct reader *reader, const struct field *field, const char *text, bool *to) {
+static int read_truth(struct spec_reader *reader, const struct field *field, const char *text, bool *to) {
         unsigned value = 0;
         int r = read_enum(reader, field, text, &value);
 
@@ -158,22 +153,21 @@ static int read_truth(struct reader *reader, const struct field *field, const ch
         return r;
 }
 
-static int expand(struct reader *reader, const char *key, const char *text, char **ret_path) {
+static int expand(struct spec_reader *reader, const char *key, const char *text, char **ret_path) {
         int r = paths_expand(reader->folder, text, ret_path, reader->error);
 
         if (r < 0 && reader->error) {
                 (void) error_prefix(reader->error, "%s:%zu: %s", reader->file.path, line_of(reader, key),
-                                    name_of(reader, key));
+                                    spec_name_of(reader, key));
                 reader->error->exit = BERTD_EXIT_CONFIG;
         }
         return r;
 }
 
 /* An absolute path for a text that is one. A program without a slash that is not in the folder is left to PATH. */
-static int read_path(struct reader *reader, const char *key, enum field_type type, const char *text, char **to) {
+static int read_path(struct spec_reader *reader, const char *key, enum field_type type, const char *text, char **to) {
         if (text[0] == '\0')
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: empty", reader->file.path,
-                                   line_of(reader, key), name_of(reader, key));
+                return spec_refuse(reader, key, "empty");
         cleanup_free char *path = NULL;
         bool left_to_path = type == FIELD_PROGRAM && !strchr(text, '/') && text[0] != '~';
         if (type != FIELD_TEXT && expand(reader, key, text, &path) < 0)
@@ -188,26 +182,25 @@ static int read_path(struct reader *reader, const char *key, enum field_type typ
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
         if (type != FIELD_TEXT && strlen(path) > BERTD_PATH_MAX)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: a path of %zu bytes, longer than %d",
-                                   reader->file.path, name_of(reader, key), strlen(path), BERTD_PATH_MAX);
+                                   reader->file.path, spec_name_of(reader, key), strlen(path), BERTD_PATH_MAX);
         *to = steal_pointer(&path);
         return 0;
 }
 
-static int missing(struct reader *reader, const struct field *field) {
+static int missing(struct spec_reader *reader, const struct field *field) {
         char names[128] = "a whole number";
 
         if (field->type == FIELD_ENUM)
                 join_names(field, names, sizeof(names));
         return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected %s", reader->file.path,
-                           name_of(reader, field->key), names);
+                           spec_name_of(reader, field->key), names);
 }
 
-static int not_in_kind(struct reader *reader, const char *key, enum job_kind kind) {
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: not a key of kind %s", reader->file.path,
-                           line_of(reader, key), name_of(reader, key), kind_names[kind]);
+static int not_in_kind(struct spec_reader *reader, const char *key, enum job_kind kind) {
+        return spec_refuse(reader, key, "not a key of kind %s", kind_names[kind]);
 }
 
-static int read_value(struct reader *reader, const struct field *field, const char *text, void *to) {
+int spec_read_value(struct spec_reader *reader, const struct field *field, const char *text, void *to) {
         if (field->type <= FIELD_PROGRAM)
                 return read_path(reader, field->key, field->type, text, to);
         if (field->type == FIELD_ENUM)
@@ -221,7 +214,7 @@ static int read_value(struct reader *reader, const struct field *field, const ch
         return read_number(reader, field, text, to);
 }
 
-static int read_field(struct reader *reader, const struct field *field, struct spec *spec) {
+static int read_field(struct spec_reader *reader, const struct field *field, struct spec *spec) {
         const char *text = text_of(reader->raw, field);
         bool is_text = field->type <= FIELD_PROGRAM, fits = field->kinds & (1 << spec->kind);
         void *to = AT(spec, field->spec, void);
@@ -229,19 +222,17 @@ static int read_field(struct reader *reader, const struct field *field, struct s
         if (text && !fits)
                 return not_in_kind(reader, field->key, spec->kind);
         if (text && is_text && field->type != FIELD_TEXT && (strcmp(text, "~") == 0 || strcasecmp(text, "null") == 0))
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: %s: is null, expected a value or no such key", reader->file.path,
-                                   line_of(reader, field->key), name_of(reader, field->key));
+                return spec_refuse(reader, field->key, "is null, expected a value or no such key");
         if (!text && field->optional) {
                 set_absent(field, to);
                 return 0;
         }
         if (!text && !field->fallback)
                 return is_text || !fits ? 0 : missing(reader, field);
-        return read_value(reader, field, text ? text : field->fallback, to);
+        return spec_read_value(reader, field, text ? text : field->fallback, to);
 }
 
-static int read_list(struct reader *reader, const struct list *list, struct spec *spec) {
+static int read_list(struct spec_reader *reader, const struct list *list, struct spec *spec) {
         void *section = section_of(reader->raw, list->section);
         char **from = section ? *AT(section, list->raw, char **) : NULL;
         uint32_t n = section ? *AT(section, list->raw_count, uint32_t) : 0;
@@ -253,7 +244,7 @@ static int read_list(struct reader *reader, const struct list *list, struct spec
                 return !fits || !list->required
                                ? 0
                                : error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected a list",
-                                             reader->file.path, name_of(reader, list->key));
+                                             reader->file.path, spec_name_of(reader, list->key));
         char **to = calloc(n + 1, sizeof(char *)); /* NULL at the end, for execvp */
         if (!to)
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
@@ -270,7 +261,7 @@ static int read_list(struct reader *reader, const struct list *list, struct spec
         return 0;
 }
 
-static int read_backoff(struct reader *reader, struct spec *spec) {
+static int read_backoff(struct spec_reader *reader, struct spec *spec) {
         static const uint32_t fallback[2] = { BERTD_BACKOFF_FIRST_DEFAULT, BERTD_BACKOFF_LAST_DEFAULT };
         const struct raw_restart *restart = reader->raw->restart;
         uint32_t *sec = spec->restart.backoff_sec = malloc(sizeof(fallback));
@@ -294,18 +285,14 @@ static int read_backoff(struct reader *reader, struct spec *spec) {
         return 0;
 }
 
-static int default_name(struct reader *reader, char **to) {
+static int default_name(struct spec_reader *reader, char **to) {
         static const char *const endings[] = { ".yaml", ".yml" };
         const char *slash = strrchr(reader->file.path, '/'), *base = slash ? slash + 1 : reader->file.path;
         size_t n = strlen(base);
 
-        for (size_t i = 0; i < ELEMENTSOF(endings); i++) {
-                size_t e = strlen(endings[i]);
-                if (n > e && strcmp(base + n - e, endings[i]) == 0) {
-                        n -= e;
-                        break;
-                }
-        }
+        for (size_t i = 0; i < ELEMENTSOF(endings); i++)
+                if (n == strlen(base) && n > strlen(endings[i]) && text_ends_with(base, endings[i]))
+                        n -= strlen(endings[i]);
         bool is_number = strspn(base, "0123456789") == n; /* an id's place is taken */
         if (spec_is_stream(reader->file.path)) {
                 *to = strdup("job");
@@ -315,7 +302,7 @@ static int default_name(struct reader *reader, char **to) {
         return *to ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
 }
 
-static int check_name(struct reader *reader, const char *name) {
+static int check_name(struct spec_reader *reader, const char *name) {
         if (strlen(name) > BERTD_NAME_MAX)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: %zu bytes, more than %d",
                                    reader->file.path, strlen(name), BERTD_NAME_MAX);
@@ -326,63 +313,14 @@ static int check_name(struct reader *reader, const char *name) {
         return 0;
 }
 
-/* What a spec for fine-tuning leaves out. */
-static int check_finetune(struct reader *reader, struct spec *spec) {
-        bool given = reader->raw->data && reader->raw->data->objective;
-
-        if (spec->kind == JOB_FINETUNE && !given)
-                spec->data.objective = OBJECTIVE_CLASSIFY;
-        if (spec->kind != JOB_FINETUNE && spec->data.objective == OBJECTIVE_CLASSIFY)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: classify is of kind finetune",
-                                   reader->file.path, line_of(reader, "data.objective"),
-                                   name_of(reader, "data.objective"));
-        if (spec->data.objective == OBJECTIVE_CLASSIFY && spec->data.n_train_weights > 0)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: of corpora, not of labelled texts",
-                                   reader->file.path, line_of(reader, "data.train_weights"),
-                                   name_of(reader, "data.train_weights"));
-        if (spec->train.steps > 0 && spec->train.epochs > 0)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: %s: conflicts with train.steps; give one of them", reader->file.path,
-                                   line_of(reader, "train.epochs"), name_of(reader, "train.epochs"));
-        if (spec->data.sequence_length > 0 && spec->data.head_tokens > spec->data.sequence_length)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: %s: %u is greater than data.sequence_length, %u", reader->file.path,
-                                   line_of(reader, "data.head_tokens"), name_of(reader, "data.head_tokens"),
-                                   spec->data.head_tokens, spec->data.sequence_length);
-        if (spec->train.steps == 0 && spec->train.epochs <= 0)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected a whole number%s",
-                                   reader->file.path, name_of(reader, "train.steps"),
-                                   spec->kind == JOB_FINETUNE ? ", or train.epochs" : "");
-        return 0;
-}
-
-static int check_delimiter(struct reader *reader, const struct spec_data *data) {
-        const char *problem = NULL;
-
-        if (!data->delimiter)
-                return 0;
-        char delimiter = spec_delimiter(data->delimiter);
-        if (!delimiter)
-                problem = "expected tab or a character such as ; or |";
-        else if (data->format != FORMAT_AUTO && data->format != FORMAT_CSV &&
-                 !(data->format == FORMAT_TSV && delimiter == '\t'))
-                problem = "goes with data.format csv";
-        if (!problem)
-                return 0;
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: '%.16s': %s", reader->file.path,
-                           line_of(reader, "data.delimiter"), name_of(reader, "data.delimiter"), data->delimiter,
-                           problem);
-}
-
 /* One for each corpus, or none. */
-static int read_weights(struct reader *reader, struct spec_data *data) {
+static int read_weights(struct spec_reader *reader, struct spec_data *data) {
         static const char key[] = "data.train_weights";
 
         if (data->n_train_weights == 0)
                 return 0;
         if (data->n_train_weights != data->n_train)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %u given, but data.train has %u",
-                                   reader->file.path, line_of(reader, key), name_of(reader, key), data->n_train_weights,
+                return spec_refuse(reader, key, "%u given, but data.train has %u", data->n_train_weights,
                                    data->n_train);
         data->weights = calloc(data->n_train, sizeof(*data->weights));
         if (!data->weights)
@@ -391,188 +329,17 @@ static int read_weights(struct reader *reader, struct spec_data *data) {
                 const char *text = data->train_weights[i];
                 int r = parse_double(text, WEIGHT_MIN, WEIGHT_MAX, &data->weights[i]);
                 if (r == -ERANGE)
-                        return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                           "%s:%zu: %s: %.64s is not between %g and %g; a corpus of no weight is to be "
+                        return spec_refuse(reader, key,
+                                           "%.64s is not between %g and %g; a corpus of no weight is to be "
                                            "left out of data.train",
-                                           reader->file.path, line_of(reader, key), name_of(reader, key), text,
-                                           WEIGHT_MIN, WEIGHT_MAX);
+                                           text, WEIGHT_MIN, WEIGHT_MAX);
                 if (r < 0)
                         return wrong_type(reader, key, text, "a number");
         }
         return 0;
 }
 
-void spec_data_set_length(struct spec_data *data, uint32_t sequence_length) {
-        data->sequence_length = sequence_length;
-        if (data->max_predictions == 0)
-                data->max_predictions =
-                        1 + (uint32_t) (data->masked_fraction * sequence_length - 1e-9); /* rounded up */
-}
-
-/* A classifier's texts may be as long as what it begins with says; all else has a default. */
-static void default_length(const struct reader *reader, struct spec *spec) {
-        bool given = reader->raw->data && reader->raw->data->objective,
-             classifies = spec->kind == JOB_FINETUNE && (!given || spec->data.objective == OBJECTIVE_CLASSIFY);
-
-        if (spec->data.sequence_length == 0 && !(classifies && spec->model.init))
-                spec->data.sequence_length = SPEC_LENGTH_DEFAULT;
-}
-
-/* ---- keys that do nothing beside others ---- */
-
-static bool with_validation(const struct spec *spec) { return spec->data.n_validation > 0; }
-static bool is_not_poly(const struct spec *spec) { return spec->optimizer.schedule != SCHEDULE_POLY; }
-
-static const struct idle_rule {
-        const char *key;
-        bool (*is_idle)(const struct spec *spec);
-        const char *why; /* and the cure */
-} idle_rules[] = {
-        { "data.split", with_validation, "conflicts with data.validation; give one of them" },
-        { "optimizer.power", is_not_poly, "does nothing without optimizer.schedule: poly; give that, or leave it out" },
-};
-enum { IDLE_RULES = ELEMENTSOF(idle_rules) };
-
-struct idle_count {
-        uint32_t idle, used; /* stages that inherit it and where it does nothing; where it does something */
-};
-
-static const struct field *find_field(const char *key) {
-        size_t i = 0;
-
-        while (strcmp(spec_fields[i].key, key) != 0)
-                i++;
-        return &spec_fields[i];
-}
-
-static bool has_text(void *section, const struct field *field) { return section && *AT(section, field->raw, char *); }
-
-/* Whether the spec that is being read says it itself: the file, or a stage, or a task of one, that does not inherit it. */
-static bool says_itself(const struct reader *reader, const struct field *field) {
-        struct raw_stage *stage = reader->raw->stage;
-
-        if (!stage)
-                return reader->raw->n_stages == 0 && text_of(reader->raw, field);
-        if (field->section == offsetof(struct raw, optimizer))
-                return has_text(stage->optimizer, field);
-        if (field->section == offsetof(struct raw, train))
-                return has_text(stage->train, field);
-        bool own = has_text(stage->data, field);
-        for (uint32_t t = 0; t < stage->n_tasks; t++)
-                own = own || has_text(&stage->tasks[t], field);
-        return own;
-}
-
-static int refuse_idle(struct reader *reader, const struct idle_rule *rule) {
-        const char *text = text_of(reader->raw, find_field(rule->key));
-
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %.32s: %s", reader->file.path,
-                           line_of(reader, rule->key), name_of(reader, rule->key), text, rule->why);
-}
-
-/* Refused where it is said; a stage that inherits it is as if it were not there. */
-static int check_idle(struct reader *reader, struct spec *spec) {
-        char now[32], neutral[32];
-        struct spec fallback = {};
-
-        for (size_t i = 0; i < IDLE_RULES; i++) {
-                const struct field *field = find_field(idle_rules[i].key);
-                int r = read_value(reader, field, field->fallback, AT(&fallback, field->spec, void));
-                if (r < 0 || strcmp(spec_get(spec, field->key, now, sizeof(now)),
-                                    spec_get(&fallback, field->key, neutral, sizeof(neutral))) == 0)
-                        continue;
-                bool idle = idle_rules[i].is_idle(spec);
-                if (idle && says_itself(reader, field))
-                        return refuse_idle(reader, &idle_rules[i]);
-                if (idle)
-                        (void) read_value(reader, field, field->fallback, AT(spec, field->spec, void));
-                if (reader->raw->stage) {
-                        reader->idle[i].idle += idle;
-                        reader->idle[i].used += !idle;
-                }
-        }
-        return 0;
-}
-
-/* The file says it, and no stage makes anything of it. */
-static int check_idle_stages(struct reader *reader) {
-        for (size_t i = 0; i < IDLE_RULES; i++)
-                if (reader->idle[i].idle > 0 && reader->idle[i].used == 0)
-                        return refuse_idle(reader, &idle_rules[i]);
-        return 0;
-}
-
-static int check_warmup(struct reader *reader, const struct spec *spec) {
-        const struct spec_optimizer *o = &spec->optimizer;
-        static const char key[] = "optimizer.warmup_steps";
-
-        if (o->warmup_steps > 0 && o->warmup_ratio > 0)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: %s: conflicts with optimizer.warmup_ratio; give one of them",
-                                   reader->file.path, line_of(reader, key), name_of(reader, key));
-        if (spec->train.steps > 0 && o->warmup_steps > spec->train.steps)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: %s: %" PRIu64 " is more than train.steps, %" PRIu64
-                                   "; give fewer, or more steps",
-                                   reader->file.path, line_of(reader, key), name_of(reader, key), o->warmup_steps,
-                                   spec->train.steps);
-        return 0;
-}
-
-/* Checkpoints that are to be kept are such as every_steps writes. */
-static int check_keep(struct reader *reader, const struct spec_checkpoint *c) {
-        static const char key[] = "checkpoint.keep_every";
-        uint64_t keep = c->keep_every, every = c->every_steps;
-
-        if (keep == 0 || (every > 0 && (keep % every == 0 || every % keep == 0)))
-                return 0;
-        size_t line = spec_line_of(&reader->file, key);
-        if (every == 0)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: %s: %" PRIu64
-                                   ", but checkpoint.every_steps is 0, so none is written at such steps; give "
-                                   "every_steps, or leave it out",
-                                   reader->file.path, line, key, keep);
-        return error_input(reader->error, BERTD_EXIT_CONFIG,
-                           "%s:%zu: %s: %" PRIu64 " is not a multiple of checkpoint.every_steps, %" PRIu64
-                           "; give %" PRIu64,
-                           reader->file.path, line, key, keep, every, (keep / every + 1) * every);
-}
-
-/* What one key alone cannot tell. */
-static int check_together(struct reader *reader, struct spec *spec) {
-        const struct spec_model *model = &spec->model;
-        struct spec_data *data = &spec->data;
-
-        if (spec->kind == JOB_COMMAND)
-                return 0;
-        if ((!model->config || !model->vocab) && !model->init)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: model.%s: missing; expected a file",
-                                   reader->file.path, model->config ? "vocab" : "config");
-        default_length(reader, spec);
-        if (data->sequence_length > 0 && data->max_predictions > data->sequence_length)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s: %s: %u is greater than data.sequence_length, %u", reader->file.path,
-                                   name_of(reader, "data.max_predictions"), data->max_predictions,
-                                   data->sequence_length);
-        if (data->sequence_length > 0)
-                spec_data_set_length(data, data->sequence_length);
-        if (spec->train.micro_batch > spec->train.global_batch &&
-            !(reader->raw->train && reader->raw->train->micro_batch))
-                spec->train.micro_batch = spec->train.global_batch;
-        int r = check_finetune(reader, spec);
-        if (r == 0)
-                r = check_idle(reader, spec);
-        if (r == 0)
-                r = check_warmup(reader, spec);
-        if (r == 0)
-                r = check_keep(reader, &spec->checkpoint);
-        if (r == 0)
-                r = check_delimiter(reader, data);
-        return r < 0 ? r : read_weights(reader, data);
-}
-
-static int read_values(struct reader *reader, struct spec *spec) {
+static int read_values(struct spec_reader *reader, struct spec *spec) {
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < spec_n_fields; i++)
@@ -586,7 +353,9 @@ static int read_values(struct reader *reader, struct spec *spec) {
                 r = default_name(reader, &spec->name);
         if (r == 0)
                 r = check_name(reader, spec->name);
-        return r == 0 ? check_together(reader, spec) : r;
+        if (r == 0)
+                r = spec_check(reader, spec);
+        return r == 0 && spec->kind != JOB_COMMAND ? read_weights(reader, &spec->data) : r;
 }
 
 /* ---- stages ---- */
@@ -654,7 +423,7 @@ static void merge_stage(const struct raw *raw, struct raw_stage *stage, uint32_t
 }
 
 /* One seed keys the whole run; one precision holds its weights. */
-static int check_stage(struct reader *reader, const struct spec *stage, const struct spec *first) {
+static int check_stage(struct spec_reader *reader, const struct spec *stage, const struct spec *first) {
         static const char *const fixed[] = { "train.seed", "train.precision" };
         char own[32], its[32];
 
@@ -664,18 +433,14 @@ static int check_stage(struct reader *reader, const struct spec *stage, const st
         for (size_t i = 0; i < ELEMENTSOF(fixed); i++)
                 if (strcmp(spec_get(stage, fixed[i], own, sizeof(own)), spec_get(first, fixed[i], its, sizeof(its))) !=
                     0)
-                        return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                           "%s:%zu: %s: %s, but the first stage has %s", reader->file.path,
-                                           line_of(reader, fixed[i]), name_of(reader, fixed[i]), own, its);
+                        return spec_refuse(reader, fixed[i], "%s, but the first stage has %s", own, its);
         if (stage == first && reader->raw->stage->moments)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: %s: the first stage has none to keep or reset", reader->file.path,
-                                   line_of(reader, "moments"), name_of(reader, "moments"));
+                return spec_refuse(reader, "moments", "the first stage has none to keep or reset");
         return 0;
 }
 
 /* Tasks differ in their files and columns: texts of all are shortened alike, and go into one batch. */
-static int check_task(struct reader *reader, const struct spec *task, const struct spec *stage, uint32_t index) {
+static int check_task(struct spec_reader *reader, const struct spec *task, const struct spec *stage, uint32_t index) {
         static const char *const alike[] = { "data.sequence_length", "data.truncation", "data.head_tokens",
                                              "data.max_segments",    "data.shuffle",    "data.split",
                                              "data.fraction",        "data.per_class",  "data.empty" };
@@ -687,25 +452,21 @@ static int check_task(struct reader *reader, const struct spec *task, const stru
                                    spec_line_of(&reader->file, "stages"));
         if (!task->data.task)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected the task's name",
-                                   reader->file.path, name_of(reader, "data.task"));
+                                   reader->file.path, spec_name_of(reader, "data.task"));
         for (uint32_t t = 0; t < index; t++)
                 if (strcmp(stage->tasks[t]->data.task, task->data.task) == 0)
-                        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: '%.64s' is given twice",
-                                           reader->file.path, line_of(reader, "data.task"),
-                                           name_of(reader, "data.task"), task->data.task);
+                        return spec_refuse(reader, "data.task", "'%.64s' is given twice", task->data.task);
         for (size_t i = 0; i < ELEMENTSOF(alike); i++)
                 if (strcmp(spec_get(task, alike[i], own, sizeof(own)), spec_get(stage, alike[i], its, sizeof(its))) !=
                     0)
-                        return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                           "%s:%zu: %s: %s, but the first task has %s", reader->file.path,
-                                           line_of(reader, alike[i]), name_of(reader, alike[i]), own, its);
+                        return spec_refuse(reader, alike[i], "%s, but the first task has %s", own, its);
         return 0;
 }
 
-static int read_task(struct reader *reader, struct raw_stage *raw, uint32_t index, struct spec *stage) {
+static int read_task(struct spec_reader *reader, struct raw_stage *raw, uint32_t index, struct spec *stage) {
         cleanup_spec struct spec *task = calloc(1, sizeof(*task));
         struct merged merged;
-        struct reader own = *reader;
+        struct spec_reader own = *reader;
 
         if (!task)
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
@@ -721,7 +482,7 @@ static int read_task(struct reader *reader, struct raw_stage *raw, uint32_t inde
         return r;
 }
 
-static int read_tasks(struct reader *reader, struct raw_stage *raw, struct spec *stage) {
+static int read_tasks(struct spec_reader *reader, struct raw_stage *raw, struct spec *stage) {
         int r = 0;
 
         if (raw->n_tasks == 0)
@@ -739,10 +500,10 @@ static int read_tasks(struct reader *reader, struct raw_stage *raw, struct spec 
         return r;
 }
 
-static int read_stage(struct reader *reader, uint32_t index, const struct spec *first, struct spec **ret) {
+static int read_stage(struct spec_reader *reader, uint32_t index, const struct spec *first, struct spec **ret) {
         cleanup_spec struct spec *stage = calloc(1, sizeof(*stage));
         struct merged merged;
-        struct reader own = *reader;
+        struct spec_reader own = *reader;
 
         if (!stage)
                 return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
@@ -762,7 +523,7 @@ static int read_stage(struct reader *reader, uint32_t index, const struct spec *
 }
 
 /* Stages are read first: what is wrong in one is then named as the stage's. */
-static int read_all(struct reader *reader, struct spec *spec) {
+static int read_all(struct spec_reader *reader, struct spec *spec) {
         struct raw *raw = reader->raw;
         struct merged merged;
 
@@ -777,7 +538,7 @@ static int read_all(struct reader *reader, struct spec *spec) {
                         return r;
                 spec->n_stages = i + 1;
         }
-        int r = check_idle_stages(reader);
+        int r = spec_check_stages(reader);
         if (r < 0)
                 return r;
         merge_stage(raw, &raw->stages[0], 0, &merged);
@@ -790,10 +551,10 @@ static int read_all(struct reader *reader, struct spec *spec) {
 
 int spec_parse(const char *path, const char *text, size_t size, const char *const *settings, size_t n,
                struct spec **ret_spec, struct error *error) {
-        struct idle_count idle[IDLE_RULES] = {};
-        struct reader reader = { .file = { .path = path, .text = (char *) text, .size = size },
-                                 .idle = idle,
-                                 .error = error };
+        struct spec_idle idle[SPEC_IDLE_RULES] = {};
+        struct spec_reader reader = { .file = { .path = path, .text = (char *) text, .size = size },
+                                      .idle = idle,
+                                      .error = error };
         cleanup_spec struct spec *spec = calloc(1, sizeof(*spec));
 
         int r = spec ? spec_folder(path, &reader.folder, error) : error_errno(error, ENOMEM, "%s", path);
@@ -835,13 +596,10 @@ char spec_delimiter(const char *text) {
 
 bool spec_is_texts(const char *path) {
         static const char *const endings[] = { ".csv", ".tsv", ".jsonl" };
-        size_t n = strlen(path);
 
-        for (size_t i = 0; i < ELEMENTSOF(endings); i++) {
-                size_t e = strlen(endings[i]);
-                if (n > e && strcmp(path + n - e, endings[i]) == 0)
+        for (size_t i = 0; i < ELEMENTSOF(endings); i++)
+                if (strlen(path) > strlen(endings[i]) && text_ends_with(path, endings[i]))
                         return true;
-        }
         return false;
 }
 

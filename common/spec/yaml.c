@@ -1,5 +1,5 @@
 /*
- * See spec_yaml.h. libyaml walks the text once for what libcyaml lets pass or tells without a line; libcyaml then maps it onto
+ * See yaml.h. libyaml walks the text once for what libcyaml lets pass or tells without a line; libcyaml then maps it onto
  * struct raw. libcyaml's own numbers are not used: it takes "5x" for 5 and "010" for 8. Nothing is kept between calls.
  */
 #include "common/spec/yaml.h"

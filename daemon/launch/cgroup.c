@@ -49,8 +49,7 @@ static char *path_that_ends(pid_t pid, const char *end) {
                         if (!rest || strncmp(rest, hierarchies[i], length) != 0)
                                 continue;
                         const char *path = rest + length - 1;
-                        size_t n = strlen(path), m = strlen(end);
-                        if (n >= m && strcmp(path + n - m, end) == 0)
+                        if (text_ends_with(path, end))
                                 return strdup(path);
                 }
         return NULL;

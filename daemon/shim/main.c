@@ -310,8 +310,7 @@ uint64_t shim_writing_mark(const struct shim *shim) {
                 struct stat st;
                 if (!entry)
                         break;
-                size_t n = strlen(entry->d_name);
-                if ((n > 5 && strcmp(entry->d_name + n - 5, ".ckpt") == 0) ||
+                if (text_ends_with(entry->d_name, ".ckpt") ||
                     fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
                         continue;
                 mark += (uint64_t) st.st_size * 31 + (uint64_t) st.st_mtim.tv_sec * 1000003 +
