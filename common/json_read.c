@@ -161,3 +161,7 @@ const char *json_plain_string(const json_t *value) {
 
         return text && strlen(text) == json_string_length(value) ? text : NULL;
 }
+
+const char *json_text_at(const json_t *object, const char *key) {
+        return json_plain_string(json_object_get(object, key));
+}

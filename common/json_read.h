@@ -24,4 +24,7 @@ int json_read_file(const char *folder, const char *name, size_t flags, json_t **
 /* The string's text; NULL where `value` is not a string or holds a NUL, which a C string cannot. Borrowed. */
 const char *json_plain_string(const json_t *value);
 
+/* The same of the object's value; NULL where it has none. */
+const char *json_text_at(const json_t *object, const char *key);
+
 #endif

@@ -134,7 +134,7 @@ static int read_choice(const char *path, json_t *root, const char *key, const ch
 }
 
 static int read_act(const char *path, json_t *root, struct model_config *config, struct error *error) {
-        const char *name = json_plain_string(json_object_get(root, "hidden_act"));
+        const char *name = json_text_at(root, "hidden_act");
         unsigned act = 0;
 
         for (size_t i = 0; name && i < ELEMENTSOF(act_names); i++)

@@ -61,7 +61,7 @@ static int is_classifier(const char *path, const json_t *root, struct weight_fil
 /* ---- how many classes ---- */
 
 static int check_problem(const char *path, const json_t *root, struct error *error) {
-        const char *type = json_plain_string(json_object_get(root, "problem_type"));
+        const char *type = json_text_at(root, "problem_type");
 
         if (!type || strcmp(type, "single_label_classification") == 0)
                 return 0;

@@ -127,7 +127,7 @@ static bool read_shape(const json_t *shape, size_t element, struct safetensors_t
 static int read_tensor(const struct safetensors *file, uint64_t data, const char *name, const json_t *item,
                        struct safetensors_tensor *ret, struct error *error) {
         const json_t *offsets = json_object_get(item, "data_offsets");
-        const struct dtype_row *dtype = find_dtype(json_plain_string(json_object_get(item, "dtype")));
+        const struct dtype_row *dtype = find_dtype(json_text_at(item, "dtype"));
         struct safetensors_tensor t = { .name = name };
 
         if (!dtype)

@@ -199,7 +199,7 @@ static int open_shards(struct weight_files *files, enum model_type type, struct 
 static int check_listed(const struct weight_files *files, struct error *error) {
         for (uint32_t i = 0; i < files->n; i++) {
                 const struct weight_tensor *t = &files->tensors[i];
-                const char *listed = json_plain_string(json_object_get(files->map, t->tensor->name));
+                const char *listed = json_text_at(files->map, t->tensor->name);
                 if (!listed)
                         return error_input(error, BERTD_EXIT_DATA, "%s: tensor %.100s is not in " INDEX, t->file,
                                            t->tensor->name);
@@ -222,7 +222,7 @@ static int check_complete(const struct weight_files *files, struct error *error)
                 : !name ? 0
                         : error_input(error, BERTD_EXIT_DATA,
                                       "%s/%.100s: tensor %.100s is missing, but " INDEX " places it there",
-                                      files->folder, json_plain_string(json_object_get(left, name)), name);
+                                      files->folder, json_text_at(left, name), name);
         json_decref(left);
         return r;
 }

@@ -141,7 +141,7 @@ char *added_format(const struct added_tokens *tokens) {
 
 static int parse_token(struct added_tokens *tokens, const json_t *object) {
         const json_t *id = json_object_get(object, "id");
-        const char *content = json_plain_string(json_object_get(object, "content"));
+        const char *content = json_text_at(object, "content");
 
         if (!content || !content[0] || !json_is_integer(id) || json_integer_value(id) < 0 ||
             json_integer_value(id) > ADDED_ID_MAX || added_find(tokens, content))
@@ -149,7 +149,7 @@ static int parse_token(struct added_tokens *tokens, const json_t *object) {
         return added_put(tokens,
                          &(struct added_token) { .id = (int32_t) json_integer_value(id),
                                                  .content = (char *) content,
-                                                 .role = added_role(json_plain_string(json_object_get(object, "role"))),
+                                                 .role = added_role(json_text_at(object, "role")),
                                                  .lstrip = json_is_true(json_object_get(object, "lstrip")),
                                                  .rstrip = json_is_true(json_object_get(object, "rstrip")),
                                                  .normalized = json_is_true(json_object_get(object, "normalized")),

@@ -18,6 +18,7 @@
 #include "common/file.h"
 #include "common/json_read.h"
 #include "common/parse.h"
+#include "trainer/text/tokenizer_json.h"
 #include "trainer/text/wordpiece.h"
 
 #define ADDED_MAX 32768
@@ -62,127 +63,7 @@ static void tidy_lines(char *text, size_t *size) {
                 *cr++ = '\n';
 }
 
-/* ---- tokenizer.json ---- */
-
-static const char *text_at(const json_t *object, const char *key) {
-        return json_plain_string(json_object_get(object, key));
-}
-
-static int refuse_part(const char *path, const char *part, const json_t *object, const char *expected,
-                       struct error *error) {
-        const char *type = text_at(object, "type");
-
-        return error_input(error, BERTD_EXIT_DATA, "%s: %s is %.64s; only %s is supported", path, part,
-                           type ? type : "missing", expected);
-}
-
-/* [CLS] A [SEP], said in either of two ways. */
-static bool is_bert_template(const json_t *post) {
-        const char *type = text_at(post, "type");
-        const json_t *single = json_object_get(post, "single");
-
-        if (type && strcmp(type, "BertProcessing") == 0)
-                return true;
-        return type && strcmp(type, "TemplateProcessing") == 0 && json_array_size(single) == 3 &&
-               json_object_get(json_array_get(single, 0), "SpecialToken") &&
-               json_object_get(json_array_get(single, 1), "Sequence") &&
-               json_object_get(json_array_get(single, 2), "SpecialToken");
-}
-
-static int check_parts(const char *path, const json_t *root, struct error *error) {
-        static const struct {
-                const char *part, *type;
-        } parts[] = { { "normalizer", "BertNormalizer" }, { "pre_tokenizer", "BertPreTokenizer" } };
-        const json_t *model = json_object_get(root, "model");
-        const char *prefix = text_at(model, "continuing_subword_prefix");
-        const json_t *longest = json_object_get(model, "max_input_chars_per_word");
-
-        for (size_t i = 0; i < ELEMENTSOF(parts); i++) {
-                const json_t *part = json_object_get(root, parts[i].part);
-                const char *type = text_at(part, "type");
-                if (!type || strcmp(type, parts[i].type) != 0)
-                        return refuse_part(path, parts[i].part, part, parts[i].type, error);
-        }
-        if (json_is_false(json_object_get(json_object_get(root, "normalizer"), "clean_text")))
-                return error_input(error, BERTD_EXIT_DATA, "%s: normalizer.clean_text is false; only true is supported",
-                                   path);
-        if (!is_bert_template(json_object_get(root, "post_processor")))
-                return refuse_part(path, "post_processor", json_object_get(root, "post_processor"), "[CLS] A [SEP]",
-                                   error);
-        if (prefix && strcmp(prefix, "##") != 0)
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s: model.continuing_subword_prefix is '%.16s'; only '##' is supported", path,
-                                   prefix);
-        if (longest && json_integer_value(longest) != 100)
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s: model.max_input_chars_per_word is not 100, which alone is supported", path);
-        return 0;
-}
-
-/* Which token has which id; NULL where none has. The caller frees the array. */
-static int index_tokens(const char *path, json_t *vocab, const char ***ret, size_t *ret_n, struct error *error) {
-        size_t n = 0, bytes = 0;
-        const char *token;
-        json_t *id;
-
-        json_object_foreach(vocab, token, id) {
-                if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > ADDED_ID_MAX ||
-                    strchr(token, '\n'))
-                        return error_input(error, BERTD_EXIT_DATA, "%s: model.vocab: '%.64s' has no valid id", path,
-                                           token);
-                n = MAX(n, (size_t) json_integer_value(id) + 1);
-                bytes += strlen(token);
-        }
-        if (n + bytes > VOCAB_FILE_BYTES_MAX)
-                return error_input(error, BERTD_EXIT_DATA, "%s: model.vocab takes more than %zu bytes", path,
-                                   VOCAB_FILE_BYTES_MAX);
-        const char **tokens = calloc(n + 1, sizeof(*tokens));
-        if (!tokens)
-                return error_errno(error, ENOMEM, "%s", path);
-        json_object_foreach(vocab, token, id) tokens[json_integer_value(id)] = token;
-        *ret = tokens;
-        *ret_n = n;
-        return 0;
-}
-
-/* A token that ends in whitespace, which no word does. As a line of vocab.txt it would lose that and be another token: it is left out,
- * unless that is no other's and the line keeps its text (U+2028 and its like, which published vocabularies have). */
-static bool is_left_out(const json_t *vocab, const char *token) {
-        size_t size = strlen(token), trimmed = vocab_trimmed_size(token, size);
-        cleanup_free char *rest = trimmed < size ? strndup(token, trimmed) : NULL;
-
-        return trimmed < size && ((unsigned char) token[size - 1] < 0x80 || !rest || json_object_get(vocab, rest));
-}
-
-static int take_vocabulary(const char *path, json_t *vocab, struct tokenizer_files *files, struct error *error) {
-        cleanup_free const char **tokens = NULL;
-        size_t n = 0, size = 0;
-
-        int r = index_tokens(path, vocab, &tokens, &n, error);
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < n; i++)
-                size += (tokens[i] ? strlen(tokens[i]) : 0) + 1;
-        char *to = files->text = malloc(size + 1);
-        if (!to)
-                return error_errno(error, ENOMEM, "%s", path);
-        for (size_t i = 0; i < n; i++) {
-                if (tokens[i] && !is_left_out(vocab, tokens[i]))
-                        to = stpcpy(to, tokens[i]);
-                *to++ = '\n';
-        }
-        *to = '\0';
-        files->size = (size_t) (to - files->text);
-        files->listed = true;
-        return 0;
-}
-
-static bool is_wordpiece(const json_t *model) {
-        const char *type = text_at(model, "type");
-
-        return type ? strcmp(type, "WordPiece") == 0
-                    : json_object_get(model, "max_input_chars_per_word") != NULL; /* before the type was written */
-}
+/* ---- added tokens ---- */
 
 static struct added_token default_token(const char *content, bool special) {
         return (struct added_token) {
@@ -206,7 +87,7 @@ static bool flag(const json_t *object, const char *key, bool otherwise) {
 /* A token as a string or an object {content, lstrip, …}, as tokenizers' AddedToken. `special` is what it is otherwise. */
 static int put_token(const char *path, const struct folder *f, struct added_tokens *added, const json_t *value,
                      bool special, const char *role, struct error *error) {
-        const char *content = json_is_object(value) ? text_at(value, "content") : json_plain_string(value);
+        const char *content = json_is_object(value) ? json_text_at(value, "content") : json_plain_string(value);
 
         if (!content)
                 return error_input(error, BERTD_EXIT_DATA,
@@ -245,7 +126,7 @@ static int take_added_tokens(const char *path, const struct folder *f, const jso
 
         for (size_t i = 0; r >= 0 && i < json_array_size(list); i++) {
                 const json_t *token = json_array_get(list, i);
-                const char *content = text_at(token, "content");
+                const char *content = json_text_at(token, "content");
                 r = put_token(path, f, added, token, false, NULL, error);
                 if (r >= 0 && json_is_integer(json_object_get(token, "id")))
                         set_id(added, content, json_integer_value(json_object_get(token, "id")));
@@ -259,15 +140,6 @@ static int take_unknown(const char *path, const json_t *root, struct added_token
         return json_is_string(unknown) && strcmp(json_string_value(unknown), "[UNK]") != 0
                        ? put_token(path, NULL, added, unknown, true, added_role("[UNK]"), error)
                        : 0;
-}
-
-static int read_wordpiece(const char *path, const json_t *root, struct tokenizer_files *files, struct error *error) {
-        json_t *model = json_object_get(root, "model");
-
-        if (!is_wordpiece(model))
-                return refuse_part(path, "model.type", model, "WordPiece", error);
-        int r = check_parts(path, root, error);
-        return r < 0 ? r : take_vocabulary(path, json_object_get(model, "vocab"), files, error);
 }
 
 /* Accents go with lowercasing where nothing is said of them. */
@@ -318,7 +190,7 @@ static int read_plain(const char *path, struct tokenizer_files *files, struct er
                 files->size = size;
                 return 0;
         }
-        r = read_wordpiece(path, root, files, error);
+        r = tokenizer_json_read(path, root, files, error);
         if (r >= 0)
                 r = take_added_tokens(path, NULL, root, &files->added, error);
         if (r >= 0)
@@ -420,12 +292,12 @@ static int read_unigram(struct folder *f, struct error *error) {
 
 static int read_tokenizer_json(struct folder *f, struct error *error) {
         cleanup_free char *path = format_string("%s/tokenizer.json", f->path);
-        const char *type = text_at(json_object_get(f->tokenizer, "model"), "type");
+        const char *type = json_text_at(json_object_get(f->tokenizer, "model"), "type");
 
         if (!path)
                 return error_errno(error, ENOMEM, "%s", f->path);
         int r = type && strcmp(type, "Unigram") == 0 ? read_unigram(f, error)
-                                                     : read_wordpiece(path, f->tokenizer, f->files, error);
+                                                     : tokenizer_json_read(path, f->tokenizer, f->files, error);
         if (r >= 0)
                 r = take_added_tokens(path, f, f->tokenizer, &f->files->added, error);
         if (r >= 0)
@@ -480,7 +352,7 @@ static int sort_entries(json_t *object, bool id_is_key, struct entry **ret) {
                 return -ENOMEM;
         json_object_foreach(object, key, value) entries[n++] =
                 (struct entry) { .id = id_is_key ? strtol(key, NULL, 10) : json_integer_value(value),
-                                 .content = id_is_key ? text_at(value, "content") : key,
+                                 .content = id_is_key ? json_text_at(value, "content") : key,
                                  .value = value };
         qsort(entries, n, sizeof(*entries), compare_entries);
         *ret = entries;
@@ -488,7 +360,7 @@ static int sort_entries(json_t *object, bool id_is_key, struct entry **ret) {
 }
 
 static bool is_in(const json_t *value, const char *content) {
-        const char *text = json_is_object(value) ? text_at(value, "content") : json_plain_string(value);
+        const char *text = json_is_object(value) ? json_text_at(value, "content") : json_plain_string(value);
 
         if (text && strcmp(text, content) == 0)
                 return true;
@@ -569,7 +441,7 @@ static bool has_step(const json_t *sequence, const char *type) {
         const json_t *steps = json_object_get(sequence, "normalizers");
 
         for (size_t i = 0; i < json_array_size(steps); i++) {
-                const char *step = text_at(json_array_get(steps, i), "type");
+                const char *step = json_text_at(json_array_get(steps, i), "type");
                 if (step && strcmp(step, type) == 0)
                         return true;
         }
@@ -602,7 +474,7 @@ static struct text_options config_options(const struct folder *f, bool unigram) 
 /* tokenizer_config.json speaks for transformers' BertTokenizer and its like, whatever tokenizer.json's normalizer says; a class that
  * knows of no BERT leaves that to tokenizer.json. */
 static void take_options(struct folder *f) {
-        const char *class = text_at(f->config, "tokenizer_class");
+        const char *class = json_text_at(f->config, "tokenizer_class");
         bool generic =
                 class && (strcmp(class, "PreTrainedTokenizerFast") == 0 || strcmp(class, "TokenizersBackend") == 0);
         bool unigram = vocab_is_sentencepiece(f->files->text, f->files->size),
@@ -637,7 +509,7 @@ static int check_switches(const struct folder *f, struct error *error) {
 
 static int check_class(const struct folder *f, struct error *error) {
         static const char *const others[] = { "Japanese", "Roberta", "XLM", "Bart", "GPT2", "Deberta" };
-        const char *class = text_at(f->config, "tokenizer_class");
+        const char *class = json_text_at(f->config, "tokenizer_class");
 
         for (size_t i = 0; class && i < ELEMENTSOF(others); i++)
                 if (strstr(class, others[i]))
