@@ -38,11 +38,7 @@ int fit_labels(const char *model, const struct model_config *config, uint32_t na
 int fit_length(const char *model, const struct model_config *config, const char *key, uint32_t length, int exit,
                struct error *error);
 
-/* Heads as bits, 1 << PART_…: the model has those that are needed (exit 65), and none of them is still as it was initialised (76). */
-#define HEAD(part) (1u << (part))
-#define PRETRAINING_HEADS (HEAD(PART_MLM_HEAD) | HEAD(PART_SENTENCE_HEAD))
-#define CLASSIFIER_HEADS (HEAD(PART_CLASSIFIER) | HEAD(PART_SEGMENTS))
-#define ALL_HEADS (HEAD(PART_POOLER) | PRETRAINING_HEADS | CLASSIFIER_HEADS)
+/* Heads (model.h): the model has those that are needed (exit 65), and none of them is still as it was initialised (76). */
 int fit_heads(const char *model, const struct model_config *config, unsigned needed, unsigned fresh,
               struct error *error);
 

@@ -195,14 +195,6 @@ static int read_fields(struct records *r, int separator, bool quotes, struct err
         return r->n_fields > 0;
 }
 
-static uint64_t count_newlines(const char *text, size_t size) {
-        uint64_t n = 0;
-
-        for (size_t i = 0; i < size; i++)
-                n += text[i] == '\n';
-        return n;
-}
-
 /* What goes on is UTF-8 without NUL. */
 static void clean_fields(struct records *r) {
         bool one_line = r->line <= r->first_line + 1;
@@ -212,7 +204,7 @@ static void clean_fields(struct records *r) {
                 char *field = r->field.data + r->begin[i];
                 r->size[i] = text_clean(field, r->size[i], line, &r->invalid);
                 field[r->size[i]] = '\0';
-                line += one_line ? 0 : count_newlines(field, r->size[i]);
+                line += one_line ? 0 : text_count_newlines(field, r->size[i]);
         }
 }
 

@@ -245,6 +245,9 @@ bool run_evaluate(struct run *run);
  * Collective. */
 int run_test(struct run *run, struct error *error);
 
+static inline bool run_stage_classifies(const struct run *run, uint32_t stage) {
+        return run->stages[stage].spec->data.objective == OBJECTIVE_CLASSIFY;
+}
 static inline bool run_classifies(const struct run *run) { return run->spec->data.objective == OBJECTIVE_CLASSIFY; }
 
 /* run_checkpoint.c. Begins one of the current step; `last`: waits until it is durable and fails where it cannot be.

@@ -27,10 +27,6 @@ bool run_is_better(const struct run *run, double loss, double accuracy, bool cla
         return !(run->best_validation_loss <= loss);
 }
 
-static bool classifies(const struct run *run) {
-        return run->stages[run->stage].spec->data.objective == OBJECTIVE_CLASSIFY;
-}
-
 static void forget_best(struct run *run) {
         run->best_validation_loss = run->best_validation_accuracy = NAN;
         run->best_validation_step = run->best_kept_step = 0;
@@ -130,7 +126,7 @@ void run_lose_best(struct run *run, const struct error *why) {
 void run_check_best(struct run *run) {
         struct error why = {};
 
-        if (!classifies(run) || run->step == 0)
+        if (!run_stage_classifies(run, run->stage) || run->step == 0)
                 return;
         bool here = run->last_checkpoint_step == run->step; /* not from another folder */
         bool known =

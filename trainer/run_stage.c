@@ -209,10 +209,6 @@ static int open_corpora(struct run *run, uint32_t index, char corpus_hash[33], s
         return r;
 }
 
-static bool classifies(const struct run *run, uint32_t index) {
-        return run->stages[index].spec->data.objective == OBJECTIVE_CLASSIFY;
-}
-
 static int fill_meta(struct run *run, uint32_t index, const char *hash, struct error *error) {
         struct run_stage *stage = &run->stages[index];
 
@@ -227,7 +223,7 @@ static int open_stage(struct run *run, uint32_t index, struct error *error) {
         char hash[33] = "";
         int r = 0;
 
-        if (classifies(run, index))
+        if (run_stage_classifies(run, index))
                 texts_hash(run->stages[index].texts[PART_TRAIN], hash);
         else
                 r = open_corpora(run, index, hash, error);
@@ -243,7 +239,7 @@ static int open_stages(struct run *run, struct error *error) {
         int r = 0;
 
         for (uint32_t s = 0; r >= 0 && s < run->n_stages; s++)
-                if (classifies(run, s))
+                if (run_stage_classifies(run, s))
                         r = name_stage(run, s, exchange_agree(run->exchange, run_open_texts(run, s, error), error),
                                        error);
         if (r >= 0)
@@ -346,7 +342,7 @@ static void reset_moments(struct run *run) {
 
 static bool had_task(const struct run *run, const char *name) {
         for (uint32_t s = 0; s < run->stage; s++)
-                for (uint32_t t = 0; classifies(run, s) && t < spec_n_tasks(run->stages[s].spec); t++) {
+                for (uint32_t t = 0; run_stage_classifies(run, s) && t < spec_n_tasks(run->stages[s].spec); t++) {
                         const char *task = spec_task(run->stages[s].spec, t)->task;
                         if (task && strcmp(task, name) == 0)
                                 return true;
@@ -359,8 +355,8 @@ static void say_fresh(const struct run *run) {
         bool trained = false;
 
         for (uint32_t s = 0; s < run->stage; s++)
-                trained = trained || classifies(run, s);
-        for (uint32_t t = 0; trained && classifies(run, run->stage) && t < spec_n_tasks(run->spec); t++) {
+                trained = trained || run_stage_classifies(run, s);
+        for (uint32_t t = 0; trained && run_stage_classifies(run, run->stage) && t < spec_n_tasks(run->spec); t++) {
                 const char *name = spec_task(run->spec, t)->task;
                 if (name && !had_task(run, name))
                         (void) fprintf(stderr, "task %s: its head is initialised randomly: no earlier stage has it\n",

@@ -76,7 +76,7 @@ void weights_name_fresh(unsigned heads, char text[WEIGHTS_FRESH_MAX]) {
 
         text[0] = '\0';
         for (unsigned part = 0; part < MODEL_PART_MAX; part++)
-                if (heads & 1u << part && head_names[part] && used < WEIGHTS_FRESH_MAX)
+                if ((heads & HEAD(part)) && head_names[part] && used < WEIGHTS_FRESH_MAX)
                         used += (size_t) snprintf(text + used, WEIGHTS_FRESH_MAX - used, "%s%s", used > 0 ? " " : "",
                                                   head_names[part]);
 }
@@ -91,7 +91,7 @@ void weights_set_fresh(struct checkpoint_meta *meta, unsigned heads) {
 static unsigned find_head(const char *name, size_t size) {
         for (unsigned part = 0; part < MODEL_PART_MAX; part++)
                 if (head_names[part] && strlen(head_names[part]) == size && memcmp(head_names[part], name, size) == 0)
-                        return 1u << part;
+                        return HEAD(part);
         return 0;
 }
 

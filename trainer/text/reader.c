@@ -181,13 +181,6 @@ static int keep_rest(struct reader *reader, struct block *block, size_t end) {
         return 0;
 }
 
-static uint64_t count_newlines(const char *text, size_t size) {
-        uint64_t n = 0;
-        for (size_t i = 0; i < size; i++)
-                n += text[i] == '\n';
-        return n;
-}
-
 static int end_file(struct reader *reader, struct error *error) {
         text_findings_add(&reader->findings, reader->source, &reader->invalid);
         int r = source_check(reader->source, &reader->invalid, error);
@@ -216,7 +209,7 @@ static int next_block_of_file(struct reader *reader, struct block *block, struct
                 return error_errno(error, ENOMEM, "%s", reader->path);
         reader->file_begun = true;
         block->size = text_clean(block->text, block->size, block->line, &reader->invalid);
-        reader->line += count_newlines(block->text, block->size);
+        reader->line += text_count_newlines(block->text, block->size);
         return reader->file_ended && reader->rest_size == 0 ? end_file(reader, error) : 1;
 }
 

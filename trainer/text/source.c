@@ -38,7 +38,7 @@ struct source {
                 *may_be; /* UTF-16 or UTF-32 that its begin may be, too, if it turns out to be no UTF-8; NULL: none */
 };
 
-static uint64_t count_newlines(const char *text, size_t size) {
+uint64_t text_count_newlines(const char *text, size_t size) {
         uint64_t n = 0;
 
         for (size_t i = 0; i < size; i++)
@@ -75,7 +75,7 @@ static uint32_t unit_at(const struct wide *w, const unsigned char *p) {
 static struct wide_view view_as(const struct wide *w, const char *sample, size_t size) {
         struct wide_view view = { .units = size / w->unit };
         const unsigned char *p = (const unsigned char *) sample;
-        size_t all_lf = count_newlines(sample, size);
+        size_t all_lf = text_count_newlines(sample, size);
 
         view.other_lf = view.high_lf = all_lf;
         for (size_t i = 0; i < view.units; i++) {
@@ -385,7 +385,7 @@ size_t text_clean(char *text, size_t size, uint64_t line, struct invalid_bytes *
         size_t kept = sound_prefix(text, size);
 
         if (kept < size && found->n == 0) {
-                found->line = line + count_newlines(text, kept);
+                found->line = line + text_count_newlines(text, kept);
                 found->first = (unsigned char) text[kept];
         }
         for (size_t at = kept; at < size;) {

@@ -41,6 +41,7 @@ ssize_t source_read(struct source *source, char *to, size_t size, struct error *
 /* Whether source_read would wait for a slow writer. */
 bool source_would_wait(const struct source *source);
 
+uint64_t text_count_newlines(const char *text, size_t size);
 uint64_t source_bytes(const struct source *source); /* of the file, read so far */
 
 /* ---- what is not UTF-8 ---- */
