@@ -126,11 +126,11 @@ static void end_on_request(struct node *m) {
 }
 
 void schedule_check_drained(struct node *m) {
-        for (size_t i = 0; m->draining && i < store_count(m->store); i++)
-                if (state_holds_resources(store_at(m->store, i)->state))
-                        return;
         if (!m->draining)
                 return;
+        for (size_t i = 0; i < store_count(m->store); i++)
+                if (state_holds_resources(store_at(m->store, i)->state))
+                        return;
         log_info("all jobs have stopped");
         end_on_request(m);
 }

@@ -295,8 +295,7 @@ bool settle_now(struct settle *s) {
         /* Any other failure is that of the flush below. */
         if ((s->first || store_pending(m->store)) && store_begin(m->store, &error) == -EBUSY) {
                 wait_for_lock(s, error.text);
-                if (m->draining)
-                        schedule_check_drained(m);
+                schedule_check_drained(m);
                 return false;
         }
         error = (struct error) {};
@@ -319,8 +318,7 @@ bool settle_now(struct settle *s) {
                 store_undone(m->store);
                 note_failure(s, error.text);
         }
-        if (m->draining)
-                schedule_check_drained(m);
+        schedule_check_drained(m);
         return r >= 0;
 }
 
