@@ -40,7 +40,8 @@ attempts=$(field "$job" attempts)
 mv "$work/run/checkpoints" "$work/away"
 quietly "$BERTCTL" resume "$job"
 ok "a trainer whose checkpoints have all vanished waits for them" wait_for 60 state_is "$job" backoff
-ok "and says which" grep -q "none of the job's [0-9]* checkpoints is there any more: $work/run/checkpoints" <<<"$(field "$job" reason)"
+says_which() { grep -q "none of the job's [0-9]* checkpoints is there any more: $work/run/checkpoints" <<<"$(field "$job" reason)"; }
+ok "and says which" wait_for 60 says_which
 ok "no step was trained" test ! -e "$work/run/checkpoints"
 is "they are missing, not forgotten" "$(rows "$job" deleted | wc -l)" 1
 mv "$work/away" "$work/run/checkpoints"

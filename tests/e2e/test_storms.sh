@@ -27,7 +27,7 @@ moves_on() { # SECONDS JOB FILTER: until the job is as the filter has it; so man
     if jq -e '.state == "backoff"' <<<"$status" >/dev/null; then forward "$1"; else sleep 0.05; fi
   done
 }
-diagnose() { "$BERTCTL" list; "$BERTCTL" status "$job"; "$BERTCTL" events "$job" | tail -n 20; tail -n 15 "$work/bertd.log"; }
+diagnose() { "$BERTCTL" list --all; "$BERTCTL" status "$job"; "$BERTCTL" events "$job" | tail -n 20; tail -n 15 "$work/bertd.log"; }
 capped='.state == "backoff" and (.reason | contains("restarted 60 times"))'
 
 spec budget 70 false
@@ -92,6 +92,7 @@ job=$(ulimit -n 6; "$BERTCTL" submit --retries 1 -- true)
 ok "a start that comes to nothing costs no budget" moves_on 600 "$job" '.attempts == 4'
 is "its class is launch, whatever launched it" "$("$BERTCTL" events --json "$job" | jq -r '[.[] | select(.class) | .class] | unique | join(" ")')" launch
 "$BERTCTL" cancel "$job"
+wait_job "$job" 60
 
 # Ended jobs.
 for n in 0 -1 many 10000001; do ok "--keep-ended $n is refused" refuses 2 '^bertd: --keep-ended: ' "$BERTD" --keep-ended "$n"; done
