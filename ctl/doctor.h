@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "common/spec/spec.h"
 #include "ctl/client.h"
+#include "ctl/term.h"
 
 #define DOCTOR_CHECKS_MAX 64
 #define DOCTOR_TEXT_MAX 512
@@ -42,6 +43,11 @@ struct doctor {
 /* Appends a check; cure NULL: none is needed or known. */
 void doctor_say(struct doctor *doctor, enum doctor_level level, const char *name, const char *cure, const char *format,
                 ...) __attribute__((format(printf, 5, 6)));
+
+void doctor_print(const struct doctor *doctor, const struct term *term);
+
+/* sound: no check has failed. Returns −errno where it cannot be written. */
+int doctor_print_json(const struct doctor *doctor, bool sound, struct error *error);
 
 void doctor_check_daemon(struct doctor *doctor); /* first: it fills client and daemon */
 void doctor_check_folders(struct doctor *doctor);
