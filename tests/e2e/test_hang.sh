@@ -32,10 +32,9 @@ ok "the job is done" wait_job "$job"
 is "in two attempts" "$(field "$job" attempts)" 2
 
 ok "corpus is prepared" make_corpus
-steps=600
-[[ $sanitized == no ]] || steps=200
+steps=250
 make_spec stopped 2 $steps
-sed -i "s/grace_sec: 30/grace_sec: 30, hang_sec: $((6 * patience))/" "$work/stopped.yaml"
+sed -i "s/grace_sec: 30/grace_sec: 30, hang_sec: $((3 * patience))/" "$work/stopped.yaml"
 job=$("$BERTCTL" submit "$work/stopped.yaml")
 ok "a run trains" wait_for 60 step_past "$job" 30
 for p in $(of_job "$job" bert-trainer); do
@@ -60,6 +59,7 @@ while state_is "$job" running && ((SECONDS < end)); do
   begin=${EPOCHREALTIME/./}
   "$BERTCTL" status >/dev/null
   echo $(((${EPOCHREALTIME/./} - begin) / 1000)) >>"$work/took"
+  sleep 0.05
 done
 ok "a talkative job is done" wait_job "$job"
 is "its last line is in the log" "$("$BERTCTL" logs -n 1 "$job")" the-end

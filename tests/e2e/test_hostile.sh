@@ -22,12 +22,12 @@ for ((i = 0; i < 150; i++)); do "$BERTCTL" submit --priority -1 --ranks 8 -- tru
 mine=$("$BERTCTL" submit --priority 9 -- bash -c 'echo secret-output; sleep 1000')
 ok "a job of root runs" wait_for 20 state_is "$mine" running
 
-p99() { python3 "$work/hostile.py" "$BERTD_SOCKET" honest 3 || echo 99999; } # in milliseconds
+p99() { python3 "$work/hostile.py" "$BERTD_SOCKET" honest 2 || echo 99999; } # in milliseconds
 memory() { awk '/^VmHWM/ {print int($2 / 1000)}' "/proc/$bertd_pid/status"; }
 alone=$(p99)
 echo "# nobody is hostile: p99 $alone ms"
 attack() { # MODE: the p99 of others meanwhile
-  "${nobody[@]}" python3 "$work/hostile.py" "$BERTD_SOCKET" "$1" 4 >"$work/tries" 2>"$work/hostile.err" &
+  "${nobody[@]}" python3 "$work/hostile.py" "$BERTD_SOCKET" "$1" 3 >"$work/tries" 2>"$work/hostile.err" &
   took=$(p99)
   wait $!
   echo "# $1: p99 $took ms, at most $(memory) MB"
