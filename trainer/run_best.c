@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "bertd/exit.h"
+#include "common/checkpoint_name.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "trainer/run.h"
@@ -171,7 +172,7 @@ static void say_link(struct run *run, const char *path, const char *problem) {
 
 static void replace_link(struct run *run, const char *link) {
         cleanup_free char *temporary = format_string("%s.tmp", link);
-        cleanup_free char *to = format_string("checkpoints/step-%09" PRIu64 ".ckpt", run->best_kept_step);
+        cleanup_free char *to = format_string("checkpoints/" CHECKPOINT_NAME, run->best_kept_step);
 
         if (!temporary || !to)
                 return;

@@ -7,12 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/checkpoint_name.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/parse.h"
@@ -41,16 +41,6 @@ static int take_lock(struct rundir *rundir, struct error *error) {
                 holder.l_pid = 0;
         return error_set(error, EBUSY, "%s: another trainer (pid %d) uses this run folder", rundir->path,
                          (int) holder.l_pid);
-}
-
-/* The step of "step-000000012.ckpt" exactly as rundir_checkpoint_path writes it. */
-static bool parse_name(const char *name, uint64_t *ret_step) {
-        char again[64];
-
-        if (sscanf(name, "step-%20" SCNu64, ret_step) != 1)
-                return false;
-        (void) snprintf(again, sizeof(again), "step-%09" PRIu64 ".ckpt", *ret_step);
-        return strcmp(name, again) == 0;
 }
 
 static int remove_leftovers(const struct rundir *rundir, struct error *error) {
@@ -98,7 +88,7 @@ void rundir_close(struct rundir *rundir) {
 }
 
 char *rundir_checkpoint_path(const struct rundir *rundir, uint64_t step) {
-        return format_string("%s/step-%09" PRIu64 ".ckpt", rundir->checkpoints, step);
+        return format_string("%s/" CHECKPOINT_NAME, rundir->checkpoints, step);
 }
 
 static int compare_steps(const void *a, const void *b) {
@@ -115,7 +105,7 @@ int rundir_list(const struct rundir *rundir, uint64_t **ret_steps, size_t *ret_n
                 return error_errno(error, errno, "%s", rundir->checkpoints);
         for (struct dirent *entry; (entry = readdir(folder));) {
                 uint64_t step;
-                if (!parse_name(entry->d_name, &step))
+                if (!checkpoint_name_read(entry->d_name, &step))
                         continue;
                 if (n == room) {
                         room = MAX(2 * room, (size_t) 64);
@@ -153,7 +143,7 @@ int rundir_retain(const struct rundir *rundir, uint32_t keep, uint64_t keep_ever
 
 static int abandon(const struct rundir *rundir, const char *folder, uint64_t step, struct error *error) {
         cleanup_free char *from = rundir_checkpoint_path(rundir, step);
-        cleanup_free char *to = format_string("%s/step-%09" PRIu64 ".ckpt", folder, step);
+        cleanup_free char *to = format_string("%s/" CHECKPOINT_NAME, folder, step);
         if (!from || !to)
                 return error_errno(error, ENOMEM, "%s", folder);
         return rename(from, to) < 0 ? error_output(error, errno, from) : 0;

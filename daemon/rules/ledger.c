@@ -6,13 +6,14 @@
 #include <string.h>
 
 #include "bertd/job.h"
+#include "common/checkpoint_name.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 
 #define PATH_BYTES_MAX 4096
 
 char *ledger_path(const char *run_dir, uint64_t step) {
-        return format_string("%s/checkpoints/step-%09" PRIu64 ".ckpt", run_dir, step);
+        return format_string("%s/checkpoints/" CHECKPOINT_NAME, run_dir, step);
 }
 
 bool ledger_may_hold(const struct job *job, const char *run_dir, const char *path) {

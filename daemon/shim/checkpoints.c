@@ -6,11 +6,11 @@
 #include "daemon/shim/shim.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <string.h>
 
 #include "bertd/progress.h"
+#include "common/checkpoint_name.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -81,7 +81,7 @@ static void choose(struct shim *shim) {
                 return; /* bertd's own choice stays */
         const struct known_checkpoint *from = known_newest(known);
         cleanup_free char *usual =
-                from ? format_string("%s/checkpoints/step-%09" PRIu64 ".ckpt", run_dir_of(shim), from->step) : NULL;
+                from ? format_string("%s/checkpoints/" CHECKPOINT_NAME, run_dir_of(shim), from->step) : NULL;
         attempt_setenv(&shim->attempt, BERTD_ENV_RESUME, !from ? "" : from->path ? from->path : usual);
         shim->began_step = from ? from->step : 0;
         shim->began = true;

@@ -7,7 +7,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +17,10 @@
 #include <unistd.h>
 
 #include "bertd/limits.h"
+#include "common/checkpoint_name.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "common/parse.h"
 
 enum { WORD_CODE, WORD_FILES, WORD_GONE, WORD_FIRST };
 #define WORDS_A_FILE 3
@@ -83,20 +82,6 @@ void known_free(struct known *known) {
 
 /* ---- the lister ---- */
 
-/* "step-000012000.ckpt", exactly as the trainer writes it. */
-static bool parse_name(const char *name, uint64_t *ret_step) {
-        char digits[24], again[64];
-        size_t n = strlen(name);
-
-        if (n < 5 + 1 + 5 || n > 5 + 20 + 5)
-                return false;
-        (void) snprintf(digits, sizeof(digits), "%.*s", (int) (n - 10), name + 5);
-        if (parse_u64(digits, 1, INT64_MAX, ret_step) < 0)
-                return false;
-        (void) snprintf(again, sizeof(again), "step-%09" PRIu64 ".ckpt", *ret_step);
-        return strcmp(name, again) == 0;
-}
-
 /* 1: a file that holds something; 0: none is there; −1: that cannot be said. */
 static int is_file(int folder, const char *path, struct stat *st) {
         if (fstatat(folder, path, st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -116,7 +101,7 @@ static int read_steps(DIR *folder, uint64_t *steps, size_t *ret_n) {
 
         errno = 0;
         while (seen++ < LIST_ENTRIES_MAX && (entry = readdir(folder)))
-                n += parse_name(entry->d_name, &steps[n]);
+                n += checkpoint_name_read(entry->d_name, &steps[n]) && steps[n] > 0;
         if (errno)
                 return -errno;
         qsort(steps, n, sizeof(*steps), newest_first);
@@ -129,7 +114,7 @@ static void list_folder(int fd, const uint64_t *steps, size_t n, uint64_t *words
                 uint64_t *row = words + WORD_FIRST + WORDS_A_FILE * words[WORD_FILES];
                 char name[64];
                 struct stat st;
-                (void) snprintf(name, sizeof(name), "step-%09" PRIu64 ".ckpt", steps[i]);
+                (void) snprintf(name, sizeof(name), CHECKPOINT_NAME, steps[i]);
                 if (is_file(fd, name, &st) <= 0)
                         continue;
                 row[0] = steps[i];
@@ -146,7 +131,7 @@ static void look_for_known(int folder, const struct known *known, uint64_t *word
                 const struct known_checkpoint *row = &known->rows[i];
                 char name[64];
                 struct stat st;
-                (void) snprintf(name, sizeof(name), "step-%09" PRIu64 ".ckpt", row->step);
+                (void) snprintf(name, sizeof(name), CHECKPOINT_NAME, row->step);
                 if (row->path ? is_file(AT_FDCWD, row->path, &st) == 0 : folder < 0 || is_file(folder, name, &st) == 0)
                         gone[words[WORD_GONE]++] = row->step;
         }

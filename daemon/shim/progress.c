@@ -5,7 +5,6 @@
 #include "daemon/shim/shim.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,6 +12,7 @@
 #include <sys/un.h>
 
 #include "bertd/progress.h"
+#include "common/checkpoint_name.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/parse.h"
@@ -43,8 +43,7 @@ static void queue_checkpoint(struct shim *shim, uint64_t step, uint64_t size, co
         note->stall = note->write = NAN;
         (void) snprintf(note->path, sizeof(note->path), "%s", path);
         const char *run_dir = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
-        cleanup_free char *usual =
-                format_string("%s/checkpoints/step-%09" PRIu64 ".ckpt", run_dir ? run_dir : "", step);
+        cleanup_free char *usual = format_string("%s/checkpoints/" CHECKPOINT_NAME, run_dir ? run_dir : "", step);
         known_add(&shim->attempt.known, step, usual && strcmp(usual, path) == 0 ? NULL : path);
         shim_checkpoints_changed(shim);
 }

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "bertd/exit.h"
+#include "common/checkpoint_name.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/cpu_list.h"
@@ -331,8 +332,29 @@ static void test_db_errors(void **state) {
         assert_int_equal(db_errno(SQLITE_CORRUPT_INDEX), EBADMSG);
 }
 
+static void test_checkpoint_names(void **state) {
+        static const char *const others[] = { "",
+                                              "step-",
+                                              "step-12.ckpt",
+                                              "step-0000000012.ckpt",
+                                              "step-000000012.ckpt.tmp",
+                                              "step--00000012.ckpt",
+                                              "Step-000000012.ckpt",
+                                              "step-9223372036854775808.ckpt",
+                                              "step-99999999999999999999.ckpt" };
+        uint64_t step = 5;
+
+        errno = 0;
+        for (size_t i = 0; i < ELEMENTSOF(others); i++)
+                assert_false(checkpoint_name_read(others[i], &step));
+        assert_true(step == 5 && errno == 0); /* whoever reads a folder looks at errno at its end */
+        assert_true(checkpoint_name_read("step-000000012.ckpt", &step) && step == 12);
+        assert_true(checkpoint_name_read("step-9223372036854775807.ckpt", &step) && step == INT64_MAX);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_checkpoint_names),
                 cmocka_unit_test(test_error_keeps_the_first),
                 cmocka_unit_test(test_error_is_one_harmless_line),
                 cmocka_unit_test(test_file_replacement),
