@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <systemd/sd-id128.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -101,10 +102,9 @@ int process_check(struct error *error) {
 }
 
 void process_boot_id(char *buffer, size_t size) {
-        size_t n;
-        cleanup_free char *text = read_proc(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 4096, &n);
+        sd_id128_t id;
 
-        (void) snprintf(buffer, size, "%.36s", text && n >= 36 ? text : "unknown");
+        (void) snprintf(buffer, size, "%s", sd_id128_get_boot(&id) >= 0 ? SD_ID128_TO_UUID_STRING(id) : "unknown");
 }
 
 static bool has_uid(const char *status, uid_t uid) {

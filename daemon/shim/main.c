@@ -19,6 +19,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
+#include <systemd/sd-id128.h>
 
 #include "bertd/exit.h"
 #include "bertd/progress.h"
@@ -94,14 +95,6 @@ static void drain_output(struct shim *shim) {
 }
 
 /* ---- the end ---- */
-
-static void read_boot_id(char *buffer, size_t size) {
-        cleanup_fclose FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-
-        if (!f || !fgets(buffer, (int) size, f))
-                buffer[0] = '\0';
-        buffer[strcspn(buffer, "\n")] = '\0';
-}
 
 static void read_host(char *buffer, size_t size) {
         struct utsname name;
@@ -599,6 +592,7 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
                 .list = { .fd = -1, .pidfd = -1 },
                 .progress = { .loss = NAN, .rate = NAN },
         };
+        sd_id128_t boot;
         int r = -ENOMEM;
 
         shim.dir = strdup(dir);
@@ -607,7 +601,8 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
         else
                 r = take_lock(&shim, error);
         if (r == 0) {
-                read_boot_id(shim.boot_id, sizeof(shim.boot_id));
+                if (sd_id128_get_boot(&boot) >= 0)
+                        (void) sd_id128_to_uuid_string(boot, shim.boot_id);
                 read_host(shim.host, sizeof(shim.host));
                 shim.oom_kills = memory_oom_kills();
                 if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)

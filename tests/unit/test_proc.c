@@ -22,6 +22,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/proc.h"
+#include "daemon/base/process.h"
 #include "daemon/launch/cgroup.h"
 #include "daemon/launch/sweep.h"
 
@@ -264,8 +265,19 @@ static void test_cgroup(void **state) {
         assert_int_equal(cgroup_open(strrchr(folder, '/')), -ENOENT);
 }
 
+/* As the kernel writes it: attempts of an older bertd are compared with it. */
+static void test_boot_id(void **state) {
+        char id[37], expected[37] = "";
+        FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+        assert_true(file && fgets(expected, sizeof(expected), file) && fclose(file) == 0);
+        process_boot_id(id, sizeof(id));
+        assert_string_equal(id, expected);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_boot_id),
                 cmocka_unit_test(test_spread),
                 cmocka_unit_test(test_signal),
                 cmocka_unit_test(test_first_thread_ended),
