@@ -277,12 +277,9 @@ static void test_boot_id(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_boot_id),
-                cmocka_unit_test(test_spread),
-                cmocka_unit_test(test_signal),
-                cmocka_unit_test(test_first_thread_ended),
-                cmocka_unit_test(test_sweep_by_nonce),
-                cmocka_unit_test(test_sweep_by_keeper),
+                cmocka_unit_test(test_boot_id),        cmocka_unit_test(test_spread),
+                cmocka_unit_test(test_signal),         cmocka_unit_test(test_first_thread_ended),
+                cmocka_unit_test(test_sweep_by_nonce), cmocka_unit_test(test_sweep_by_keeper),
                 cmocka_unit_test(test_cgroup),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
