@@ -48,8 +48,8 @@ static bool lingers(sd_bus *bus, const char *user) {
                                "ubb", (uint32_t) geteuid(), 1, 0) < 0)
                 return false;
         (void) fprintf(stderr,
-                       "bertd: logind now lets %s linger: your systemd manager, and bertd in it, outlive your sessions "
-                       "(`loginctl disable-linger` undoes it)\n",
+                       "bertd: lingering enabled for %s: your systemd manager and bertd now outlive your sessions "
+                       "(undo with: loginctl disable-linger)\n",
                        user);
         return true;
 }
@@ -128,10 +128,11 @@ static int leave_session(sd_bus *bus, const char *user, struct error *error) {
                 (void) unsetenv("XDG_RUNTIME_DIR");
                 return 0;
         }
-        return error_set(error, EPERM,
-                         "%s ends your processes when you log out%s: let an administrator run `loginctl enable-linger "
-                         "%s`, or the system's bertd",
-                         unit ? "systemd" : "logind", unit ? "" : " (KillUserProcesses=yes)", user);
+        return error_set(
+                error, EPERM,
+                "%s ends your processes when you log out%s: ask an administrator to run `loginctl enable-linger "
+                "%s`, or use the system daemon",
+                unit ? "systemd" : "logind", unit ? "" : " (KillUserProcesses=yes)", user);
 }
 
 static int outlive_session(struct error *error) {

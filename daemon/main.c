@@ -39,17 +39,17 @@
 static const char help[] =
         "usage: bertd [options]\n"
         "\n"
-        "Keeps BERT training jobs of this host running: queues them, starts them, brings them back.\n"
-        "Without --detach it stays in the foreground, as systemd wants it.\n"
+        "Keeps BERT training jobs running on this host: queues, starts and restarts them.\n"
+        "Runs in the foreground (for systemd) unless --detach is given.\n"
         "\n"
-        "  --state-dir DIR     where the jobs are kept (/var/lib/bertd; a user's: ~/.local/state/bertd/MACHINE)\n"
-        "  --socket PATH       where clients connect (/run/bertd/bertd.sock; a user's: "
+        "  --state-dir DIR     state folder (default: /var/lib/bertd; for a user: ~/.local/state/bertd/MACHINE)\n"
+        "  --socket PATH       socket for clients (default: /run/bertd/bertd.sock; for a user: "
         "$XDG_RUNTIME_DIR/bertd/bertd.sock)\n"
-        "  --slots N           ranks x threads that may run at once (default: the cores we may use)\n"
-        "  --gpus N|LIST       GPUs that may be used: how many, or their names, as in 0,1 (default: all)\n"
-        "  --launcher NAME     auto, systemd or fork: what keeps a job's processes (auto)\n"
-        "  --keep-ended N      jobs that have ended and are kept, those that hold checkpoints aside (10000)\n"
-        "  --detach            go to the background, survive the terminal\n"
+        "  --slots N           ranks x threads that may run at once (default: usable cores)\n"
+        "  --gpus N|LIST       GPUs to use: a number, or a list of names, e.g. 0,1 (default: all)\n"
+        "  --launcher NAME     how jobs are started: auto, systemd or fork (default: auto)\n"
+        "  --keep-ended N      ended jobs to keep, besides those with checkpoints (default: 10000)\n"
+        "  --detach            run in the background and survive the terminal\n"
         "  --help, --version\n";
 
 struct options {
@@ -222,14 +222,14 @@ static void tell_limits(void) {
                 const char *what, *unit, *then;
         } limits[] = {
                 { RLIMIT_CPU, "CPU time", "s (ulimit -Ht)",
-                  "bertd is killed when it has used them, and a job's process" },
-                { RLIMIT_FSIZE, "files", "bytes (ulimit -Hf)", "state.db, logs and checkpoints cannot become larger" },
+                  "bertd and each job process are killed when they have used it" },
+                { RLIMIT_FSIZE, "files", "bytes (ulimit -Hf)", "state.db, logs and checkpoints cannot grow beyond it" },
         };
         struct rlimit limit;
 
         for (size_t i = 0; i < ELEMENTSOF(limits); i++)
                 if (getrlimit(limits[i].resource, &limit) == 0 && limit.rlim_max != RLIM_INFINITY)
-                        log_error("%s: limited to %llu %s where bertd was started: %s; raise it and start bertd again",
+                        log_error("%s: limited to %llu %s for bertd: %s; raise the limit and restart bertd",
                                   limits[i].what, (unsigned long long) limit.rlim_max, limits[i].unit, limits[i].then);
 }
 
@@ -269,7 +269,7 @@ static void on_end_of_container(void *userdata) {
                 loop_end(node->loop, 0);
                 return;
         }
-        log_info("the container ends: jobs are stopped, and start again with the next bertd");
+        log_info("container is shutting down: stopping jobs; they start again with the next bertd");
         schedule_shutdown(node, true);
 }
 
@@ -294,7 +294,7 @@ static int serve(const struct resolved *resolved, int ready_fd, bool container, 
                 if (r < 0)
                         (void) error_errno(error, -r, "event loop");
                 (void) sd_notify(0, "STOPPING=1");
-                log_info("bertd ends; jobs that run go on");
+                log_info("bertd exits; running jobs continue");
         }
         manager_free(node);
         return r;
@@ -320,7 +320,8 @@ int main(int argc, char **argv) {
                 r = container;
         else if (options.detach && container)
                 r = error_input(&error, BERTD_EXIT_USAGE,
-                                "--detach: the first process of a container stays in the foreground: leave it out");
+                                "--detach: bertd is this container's first process and must stay in the foreground; "
+                                "leave the option out");
         else if (options.detach)
                 r = detach(&ready_fd, &error);
         if (r >= 0)

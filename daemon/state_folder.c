@@ -53,7 +53,7 @@ static int hold_folder(const char *state_dir, int *ret, struct error *error) {
                 if (errno != EWOULDBLOCK)
                         return error_errno(error, errno, "%s", state_dir);
                 if (i == HOLD_TRIES)
-                        return error_set(error, EBUSY, "%s: in use by another bertd, whose bertd.lock was removed",
+                        return error_set(error, EBUSY, "%s: in use by another bertd (its bertd.lock was removed)",
                                          state_dir);
                 loop_sleep(HOLD_PAUSE_USEC);
         }
@@ -99,8 +99,7 @@ int state_folder_open(struct node *m, struct error *error) {
         if (r < 0)
                 return r;
         if (is_foreign(dir))
-                return error_set(error, ENOTEMPTY,
-                                 "%s: holds other files and no state of bertd's: expected a folder of its own", dir);
+                return error_set(error, ENOTEMPTY, "%s: not empty and not a bertd state folder; use an empty one", dir);
         if (stat(dir, &st) < 0)
                 return error_errno(error, errno, "%s", dir);
         if (st.st_uid != geteuid())

@@ -84,7 +84,8 @@ static void write_text(const char *text) {
                 return;
         }
         if (sink.lost > 0)
-                (void) fprintf(stderr, "bertd: %" PRIu64 " lines of this log are lost: nobody read it\n", sink.lost);
+                (void) fprintf(stderr, "bertd: %" PRIu64 " log lines were lost: nothing was reading stderr\n",
+                               sink.lost);
         sink.lost = 0;
         (void) fprintf(stderr, "bertd: %s\n", text);
 }

@@ -84,19 +84,18 @@ int process_check(struct error *error) {
         ssize_t n = readlink("/proc/self", self, sizeof(self) - 1);
 
         if (n < 0)
-                return error_set(
-                        error, ENOENT,
-                        "/proc: not mounted, and bertd could not tell which jobs live: mount -t proc proc /proc");
+                return error_set(error, ENOENT,
+                                 "/proc: not mounted; bertd needs it to find running jobs: mount -t proc proc /proc");
         self[n] = '\0';
         if (strtol(self, NULL, 10) != getpid())
                 return error_set(error, ENOENT,
-                                 "/proc: shows the processes of another pid namespace, and bertd could not tell which "
-                                 "jobs live: mount -t proc proc /proc");
+                                 "/proc: of another pid namespace; bertd needs its own to find running jobs: mount -t "
+                                 "proc proc /proc");
         /* Hidden from root too, without CAP_SYS_PTRACE. */
         if (geteuid() == 0 && access("/proc/1/stat", F_OK) < 0)
                 return error_set(error, EPERM,
-                                 "/proc: hides other users' processes (hidepid) from bertd, which could not tell which "
-                                 "jobs live: give it CAP_SYS_PTRACE, or mount -o remount,hidepid=0 /proc");
+                                 "/proc: hides other users' processes (hidepid); bertd needs them to find running "
+                                 "jobs: give it CAP_SYS_PTRACE, or mount -o remount,hidepid=0 /proc");
         return 0;
 }
 

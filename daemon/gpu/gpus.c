@@ -55,7 +55,7 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
                         return error_input(error, BERTD_EXIT_USAGE, "--gpus: more than %d", GPUS_MAX);
                 for (uint32_t i = 0; i < gpus->n; i++)
                         if (strcmp(gpus->names[i], name) == 0)
-                                return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is there twice", name);
+                                return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is given twice", name);
                 if (strlen(name) >= GPU_NAME_MAX)
                         return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is too long for a GPU's name",
                                            name);
@@ -205,13 +205,13 @@ static void describe(struct gpu_health *health, const struct nvml_gpu *gpu, cons
                 (void) snprintf(health->note, GPU_NOTE_MAX, "quarantined: job %llu left %s%s%s%.1f GiB",
                                 (unsigned long long) job, who, more, who[0] ? ", " : "", gib);
         else
-                (void) snprintf(health->note, GPU_NOTE_MAX, "busy outside bertd: %s%s%s%.1f GiB",
-                                who[0] ? who : "memory of no listed process", more, ", ", gib);
+                (void) snprintf(health->note, GPU_NOTE_MAX, "in use outside bertd: %s%s%s%.1f GiB%s", who, more,
+                                who[0] ? ", " : "", gib, who[0] ? "" : ", owner unknown");
 }
 
 void gpu_judge(struct gpu_health *health, const struct nvml_gpu *gpu) {
         if (!gpu) {
-                gpu_unknown(health, "the driver does not list it");
+                gpu_unknown(health, "not listed by the driver");
                 return;
         }
         const struct nvml_process *p = culprit(gpu);

@@ -1,6 +1,7 @@
 /*
- * The host's GPUs: names for CUDA_VISIBLE_DEVICES (UUIDs where the driver tells them), at most 64, and which of them may be given
- * to a job: not used by another, not busy outside bertd, and after a job clean again. Pure but for gpus_find.
+ * The host's GPUs: names for CUDA_VISIBLE_DEVICES (UUIDs where the driver tells them), at most 64, and which of them
+ * may be given to a job: not used by another, not in use outside bertd, and after a job clean again. Pure but for
+ * gpus_find.
  */
 #ifndef DAEMON_GPUS_H
 #define DAEMON_GPUS_H
@@ -33,7 +34,7 @@ struct gpu_health {
         bool released;     /* by a job, and not seen clean since */
         uint64_t job;      /* that had it last, 0 = none since bertd started */
         uint64_t baseline; /* the least memory in use that was seen without a process; UINT64_MAX = not seen yet */
-        char note[GPU_NOTE_MAX]; /* "busy outside bertd: pid 1234 (user bob), 8.1 GiB"; "" when free */
+        char note[GPU_NOTE_MAX]; /* "in use outside bertd: pid 1234 (user bob), 8.1 GiB"; "" when free */
 };
 
 /* `option`: NULL = what the NVIDIA driver lists (NVML, else /proc), a number = indices 0…N−1, else names separated by commas. */
@@ -54,7 +55,7 @@ bool gpus_next_missing(const struct gpus *gpus, const char **names, char name[GP
 /* The driver's record of GPU `name` (a UUID, its beginning, or an index), or NULL. */
 const struct nvml_gpu *gpus_listed(const struct nvml_answer *answer, const char *name);
 
-/* Sets the state and note of a GPU that no job uses, and its baseline. `gpu` NULL: the driver does not list it. */
+/* Sets the state and note of a GPU that no job uses, and its baseline. `gpu` NULL: not listed by the driver. */
 void gpu_judge(struct gpu_health *health, const struct nvml_gpu *gpu);
 
 /* No answer, for this reason. */

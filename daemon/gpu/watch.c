@@ -63,7 +63,7 @@ static void judge_one(struct gpu_watch *w, uint32_t i, int result) {
                 return;
         memcpy(note, h->note, sizeof(note));
         if (result < 0)
-                gpu_unknown(h, result == -ETIMEDOUT ? DEADLINE_TEXT : "the driver ends whoever asks");
+                gpu_unknown(h, result == -ETIMEDOUT ? DEADLINE_TEXT : "the NVML query crashed");
         else if (w->answer.status == NVML_FAILED)
                 gpu_unknown(h, w->answer.text);
         else
@@ -129,7 +129,7 @@ static void ask(struct gpu_watch *w) {
         w->asked = loop_boottime();
         int r = nvml_probe_start(&w->pid, &fd);
         if (r < 0) {
-                log_error("the GPUs' driver cannot be asked: %s", strerror(-r));
+                log_error("cannot query the GPU driver: %s", strerror(-r));
                 arm(w);
                 return;
         }
@@ -137,7 +137,7 @@ static void ask(struct gpu_watch *w) {
         (void) loop_watch_child(w->loop, w->pid, on_child, w, &w->child);
         r = loop_watch(w->loop, fd, EPOLLIN, on_pipe, w, &w->pipe);
         if (r < 0)
-                log_error("the GPUs' driver cannot be watched: %s", strerror(-r));
+                log_error("cannot watch the GPU driver: %s", strerror(-r));
 }
 
 int gpu_watch_new(struct loop *loop, const struct gpus *gpus, void (*on_change)(void *userdata), void *userdata,

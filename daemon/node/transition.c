@@ -38,7 +38,7 @@ enum verdict node_move_privately(struct node *m, struct job *job, enum job_event
         enum job_state from = job->state;
 
         if (t.verdict == STATE_IMPOSSIBLE)
-                log_error("job %" PRIu64 ": %s cannot happen in state %s", job->id, job_event_name(event),
+                log_error("job %" PRIu64 ": event %s is not allowed in state %s", job->id, job_event_name(event),
                           job_state_name(job->state));
         if (t.verdict != STATE_MOVE)
                 return t.verdict;

@@ -82,7 +82,7 @@ static void began(struct node *m, uint64_t id, bool started) {
                 return;
         job->exit_phase = EXIT_WAITS;
         if (started && job->exit_owed == EXIT_OWED_REPEATED)
-                store_note(m->store, job, job->state, "on_exit", "started again: bertd ended while it was started");
+                store_note(m->store, job, job->state, "on_exit", "started again: bertd exited while starting it");
         set_owed(m, job, started ? EXIT_OWED_NONE : before(job->exit_owed));
         if (started)
                 settle_held(m->settle);
@@ -170,8 +170,8 @@ void on_exit_next_all(struct node *m) {
 
 void on_exit_adopt(struct node *m, struct job *job) {
         if (job->exit_owed == EXIT_OWED_REPEATED) {
-                log_error("job %" PRIu64 ": on_exit may have been started twice: it is not started again", job->id);
-                store_note(m->store, job, job->state, "on_exit", "not started again: it may have been started twice");
+                log_error("job %" PRIu64 ": on_exit may have run twice; not started again", job->id);
+                store_note(m->store, job, job->state, "on_exit", "not started again: it may have run twice");
                 set_owed(m, job, EXIT_OWED_NONE);
         } else if (job->exit_owed != EXIT_OWED_NONE) {
                 m->exits_wait = true;

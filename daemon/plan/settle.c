@@ -107,7 +107,7 @@ static void note_success(struct settle *s) {
         struct node *m = s->node;
 
         if (m->storage_error[0] || s->busy_told)
-                log_info("state.db can be written again");
+                log_info("state.db is writable again");
         if (m->storage_error[0] || s->busy_since > 0)
                 node_plan_soon(m); /* what has waited for this */
         m->storage_error[0] = '\0';
@@ -127,7 +127,7 @@ static void note_failure(struct settle *s, const char *why) {
         if (!store_pending(m->store))
                 return;
         if (!m->storage_error[0])
-                log_error("%s (kept in memory, tried again until it works)", why);
+                log_error("%s (changes kept in memory; retrying)", why);
         (void) snprintf(m->storage_error, sizeof(m->storage_error), "%.250s", why);
         s->retry_usec = s->retry_usec == 0 ? RETRY_MIN_USEC : MIN(s->retry_usec * 2, RETRY_MAX_USEC);
         loop_after(m->loop, &s->retry, s->retry_usec, on_settle, s);
@@ -248,7 +248,7 @@ static void tell_lock(struct settle *s, const char *why) {
         struct node *m = s->node;
 
         if (!s->busy_told)
-                log_error("%s: what is to be written waits for it", why);
+                log_error("%s; writes wait for it", why);
         s->busy_told = true;
         if (store_pending(m->store))
                 (void) snprintf(m->storage_error, sizeof(m->storage_error), "%.250s", why);
@@ -337,7 +337,7 @@ static void log_not_kept(const struct node *m, const char *why) {
         for (size_t i = 0; i < store_count(m->store); i++) {
                 const struct job *job = store_at(m->store, i);
                 if (job->dirty)
-                        log_error("job %" PRIu64 ": that it is %s could not be kept: %s", job->id,
+                        log_error("job %" PRIu64 ": state %s could not be saved: %s", job->id,
                                   job_state_name(job->state), why);
         }
 }

@@ -50,7 +50,7 @@ enum policy_cause {
         CAUSE_NONE,          /* nothing beyond the death itself */
         CAUSE_UNUSABLE,      /* the checkpoint of demote_step cannot be used */
         CAUSE_UNUSABLE_LAST, /* the checkpoint of `step` cannot be used and there is no older one */
-        CAUSE_SAME_STEP,     /* the second such death at `step` */
+        CAUSE_SAME_STEP,     /* failed twice the same way at `step` */
         CAUSE_BEFORE_FIRST,  /* two deaths before the first step from demote_step */
         CAUSE_BUDGET,        /* `deaths` without a newer checkpoint */
         CAUSE_NAN,           /* on_nan: stop */

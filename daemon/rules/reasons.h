@@ -12,7 +12,7 @@ char *reason_of_waiting(const struct queue_entry *entry, struct queue_free free,
 char *reason_of_decision(const struct policy_decision *decision, const struct policy_config *config, char *buffer,
                          size_t size);
 
-/* When a job that is tried again starts: "again in 5.0 s", or, of one that has had its starts of an hour, at what local time. */
+/* When a job is retried: "retrying in 5.0 s", or, if it has used up its starts of an hour, the local time. */
 char *reason_of_delay(const struct policy_decision *decision, uint64_t start_usec, char *buffer, size_t size);
 
 #endif
