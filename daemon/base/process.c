@@ -19,7 +19,7 @@
 
 #define ENVIRON_READ_MAX ((size_t) 4 << 20)
 
-/* Files of /proc have no size: reads until the end or `max` bytes. NUL-terminated, caller frees. */
+/* Files in /proc have no size: reads to the end or `max` bytes. NUL-terminated, caller frees. */
 static char *read_proc(int dirfd, const char *path, size_t max, size_t *ret_size) {
         cleanup_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
         size_t size = 0, room = 4096;
@@ -69,7 +69,7 @@ int process_pidfd_checked(pid_t pid, uint64_t start) {
 
         if (pid <= 0)
                 return -ESRCH;
-        /* First the handle, then the check: so the number cannot change hands in between. */
+        /* Open the pidfd first, then check: so the pid cannot be reused in between. */
         cleanup_close int fd = process_pidfd(pid);
         if (fd < 0)
                 return fd;

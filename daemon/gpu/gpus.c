@@ -64,7 +64,7 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
         return 0;
 }
 
-/* In the order of their UUIDs, as /proc's are: "GPU 1" is mostly the same one after a restart. */
+/* Sorted by UUID, like /proc: "GPU 1" is usually the same one after a restart. */
 static bool find_by_nvml(struct gpus *gpus) {
         static struct nvml_answer answer;
 
@@ -181,7 +181,7 @@ const struct nvml_gpu *gpus_listed(const struct nvml_answer *answer, const char 
         return NULL;
 }
 
-/* The process to name: one of a job rather than another's. */
+/* The process to name: preferably one of a job. */
 static const struct nvml_process *culprit(const struct nvml_gpu *gpu) {
         uint32_t n = MIN(gpu->n_processes, (uint32_t) NVML_PROCESSES_MAX);
 
@@ -215,7 +215,7 @@ void gpu_judge(struct gpu_health *health, const struct nvml_gpu *gpu) {
                 return;
         }
         const struct nvml_process *p = culprit(gpu);
-        /* What is found at first may be what another left: more than a share of the memory is nobody's baseline. */
+        /* Memory in use at first sight may be somebody's leftover: more than 1/16 of the total is never a baseline. */
         uint64_t baseline = MIN(health->baseline, gpu->total / 16);
         if (!p)
                 baseline = health->baseline = MIN(baseline, gpu->used);
