@@ -1,7 +1,7 @@
 /*
- * See on_exit.h. Role: when an on_exit is started; launch/user_task.c starts it. Owns the turns that have been given and not been used
- * (node->exit_turns), and the timer of those that could not be started.
- * Invariant: nothing is started before the row that says so is durable.
+ * See on_exit.h. Role: when an on_exit is started; launch/user_task.c starts it. Owns the turns that were given but not
+ * used yet (node->exit_turns), and the retry timer. Invariant: a program is started only after its row with that fact
+ * is durable.
  */
 #include "daemon/plan/on_exit.h"
 
@@ -56,7 +56,7 @@ static enum exit_owed before(enum exit_owed owed) {
         return owed == EXIT_OWED_REPEATED ? EXIT_OWED_STARTED : EXIT_OWED_START;
 }
 
-/* ---- what cannot be started now ---- */
+/* ---- retries ---- */
 
 static void on_retry(void *userdata) { node_plan_soon(userdata); }
 
@@ -90,7 +90,7 @@ static void began(struct node *m, uint64_t id, bool started) {
                 retry_later(m, job);
 }
 
-/* What is told to it: of the job as it has ended; where it is repeated, that. */
+/* Its environment: how the job ended, and whether this start is a repetition. */
 static int make_environment(struct node *node, const struct job *job, struct strv *ret, struct error *error) {
         struct job_inputs inputs = {};
 
@@ -128,7 +128,7 @@ static bool run(struct node *m, struct job *job) {
 
 static void begin(struct node *m, struct job *job) {
         take_turn(m, job);
-        /* The loop is over: nobody would watch it. The next bertd starts it. */
+        /* The loop has ended: nothing would watch it. The next bertd starts it. */
         if (loop_is_over(m->loop)) {
                 set_owed(m, job, before(job->exit_owed));
                 return;
