@@ -1,7 +1,6 @@
 /* See jobinfo.h. The tables below are the only place where the protocol's keys meet our structs. */
 #include "ctl/jobinfo.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -111,9 +110,6 @@ static const struct dict_field daemon_fields[] = {
         COUNT("paused", JOB_PAUSED),
 };
 
-static const char *const state_names[] = JOB_STATE_NAMES;
-static_assert(ELEMENTSOF(state_names) == JOB_STATE_MAX, "a name for each state");
-
 int job_info_read(sd_bus_message *message, struct job_info *ret) {
         *ret = (struct job_info) { .exit = -1,
                                    .exit_rank = -1,
@@ -175,18 +171,6 @@ void job_list_clear(struct job_list *list) {
                 job_info_clear(&list->jobs[i]);
         free(list->jobs);
         *list = (struct job_list) {};
-}
-
-int job_state_from_name(const char *name) {
-        for (int i = 0; name && i < JOB_STATE_MAX; i++)
-                if (strcmp(state_names[i], name) == 0)
-                        return i;
-        return -1;
-}
-
-const char *job_state_name(int state) {
-        assert(state >= 0 && state < JOB_STATE_MAX);
-        return state_names[state];
 }
 
 bool job_has_ended(const struct job_info *job) {

@@ -13,6 +13,7 @@
 
 #include "bertd/job.h"
 #include "common/cleanup.h"
+#include "common/names.h"
 
 struct job_info {
         uint64_t id, uid, ranks, threads, gpus, attempts;
@@ -79,10 +80,6 @@ struct job_list {
 int job_list_add(struct job_list *list, struct job_info *job);
 void job_list_clear(struct job_list *list);
 #define cleanup_job_list cleanup(job_list_clear)
-
-/* A state's number, or −1 for a name that this version does not know. */
-int job_state_from_name(const char *name);
-const char *job_state_name(int state);
 
 /* Done, failed or cancelled. */
 bool job_has_ended(const struct job_info *job);

@@ -8,7 +8,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stddef.h>
-#include <string.h>
 
 #include "common/cleanup.h"
 
@@ -55,11 +54,6 @@ bool state_holds_resources(enum job_state state) {
         return state == JOB_STARTING || state == JOB_RUNNING || state == JOB_STOPPING;
 }
 
-static const char *const state_names[] = JOB_STATE_NAMES;
-static const char *const kind_names[] = JOB_KIND_NAMES;
-static const char *const on_nan_names[] = ON_NAN_NAMES;
-static const char *const ends_with_names[] = ENDS_WITH_NAMES;
-static const char *const class_names[] = EXIT_CLASS_NAMES;
 static const char *const event_names[] = {
         [EVENT_START] = "start",         [EVENT_HELLO] = "running",     [EVENT_CANCEL] = "cancel",
         [EVENT_PAUSE] = "pause",         [EVENT_SHUTDOWN] = "shutdown", [EVENT_RESUME] = "resume",
@@ -67,28 +61,6 @@ static const char *const event_names[] = {
         [EVENT_RETRY] = "died",          [EVENT_REQUEUE] = "stopped",   [EVENT_GAVE_UP] = "failed",
         [EVENT_CANCELLED] = "cancelled", [EVENT_PAUSED] = "paused",
 };
-static_assert(ELEMENTSOF(state_names) == JOB_STATE_MAX, "state names");
-static_assert(ELEMENTSOF(kind_names) == JOB_KIND_MAX, "kind names");
-static_assert(ELEMENTSOF(class_names) == EXIT_CLASS_MAX, "class names");
 static_assert(ELEMENTSOF(event_names) == EVENT_MAX, "event names");
 
-static int find_name(const char *const *names, size_t n, const char *name) {
-        for (size_t i = 0; i < n; i++)
-                if (strcmp(names[i], name) == 0)
-                        return (int) i;
-        return -EINVAL;
-}
-
-const char *job_state_name(enum job_state state) { return state_names[state]; }
-int job_state_from_name(const char *name) { return find_name(state_names, JOB_STATE_MAX, name); }
-const char *job_kind_name(enum job_kind kind) { return kind_names[kind]; }
-int job_kind_from_name(const char *name) { return find_name(kind_names, JOB_KIND_MAX, name); }
-int on_nan_from_name(const char *name) { return find_name(on_nan_names, ON_NAN_MAX, name); }
-const char *on_nan_name(enum on_nan on_nan) { return on_nan_names[on_nan]; }
-int ends_with_from_name(const char *name) { return find_name(ends_with_names, ENDS_WITH_MAX, name); }
-const char *ends_with_name(enum ends_with ends_with) { return ends_with_names[ends_with]; }
-const char *exit_class_name(int exit_class) {
-        return exit_class >= 0 && exit_class < EXIT_CLASS_MAX ? class_names[exit_class] : "";
-}
-int exit_class_from_name(const char *name) { return find_name(class_names, EXIT_CLASS_MAX, name); }
 const char *job_event_name(enum job_event event) { return event_names[event]; }

@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-#include "bertd/job.h"
+#include "common/names.h"
 
 enum job_event {
         EVENT_START,     /* the queue assigned slots and GPUs */
@@ -46,16 +46,6 @@ struct transition state_after(enum job_state state, enum job_event event);
 bool state_has_ended(enum job_state state);       /* done, failed, cancelled: only resume or rm follow */
 bool state_holds_resources(enum job_state state); /* starting, running, stopping: an attempt is open */
 
-const char *job_state_name(enum job_state state);
-int job_state_from_name(const char *name); /* −EINVAL */
-const char *job_kind_name(enum job_kind kind);
-int job_kind_from_name(const char *name);    /* −EINVAL */
-const char *exit_class_name(int exit_class); /* "" for none (−1) */
-int on_nan_from_name(const char *name);      /* −EINVAL */
-const char *on_nan_name(enum on_nan on_nan);
-int ends_with_from_name(const char *name); /* −EINVAL */
-const char *ends_with_name(enum ends_with ends_with);
-int exit_class_from_name(const char *name);       /* −EINVAL */
 const char *job_event_name(enum job_event event); /* the `what` of an event row */
 
 #endif

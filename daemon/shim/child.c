@@ -27,6 +27,7 @@
 #include "common/executable.h"
 #include "common/file.h"
 #include "common/inherited.h"
+#include "common/names.h"
 #include "common/parse.h"
 
 #define PIPE_BYTES (1 << 20)
@@ -91,17 +92,6 @@ void attempt_setenv(struct attempt *attempt, const char *name, const char *value
                 }
                 return;
         }
-}
-
-static bool read_kind(const char *name, enum job_kind *ret) {
-        static const char *const names[] = JOB_KIND_NAMES;
-
-        for (unsigned i = 0; name && i < JOB_KIND_MAX; i++)
-                if (strcmp(names[i], name) == 0) {
-                        *ret = i;
-                        return true;
-                }
-        return false;
 }
 
 static rlim_t read_limit(const json_t *value) {
@@ -171,8 +161,10 @@ static bool read_attempt(const json_t *object, struct attempt *a) {
 
         if (json_integer_value(json_object_get(object, "version")) != 1 || !nonce || !*nonce || !cwd || !log)
                 return false;
-        if (!read_kind(json_string_value(json_object_get(object, "kind")), &a->kind))
+        int kind = job_kind_from_name(json_string_value(json_object_get(object, "kind")));
+        if (kind < 0)
                 return false;
+        a->kind = (enum job_kind) kind;
         a->job = (uint64_t) json_integer_value(json_object_get(object, "job"));
         a->number = (uint32_t) json_integer_value(json_object_get(object, "attempt"));
         const char *cpus = json_string_value(json_object_get(object, "cpu_list"));

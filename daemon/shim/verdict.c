@@ -19,6 +19,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/names.h"
 #include "common/space.h"
 #include "common/utf8.h"
 
@@ -528,15 +529,14 @@ static void add_numbers(json_t *object, const char *key, const uint64_t *numbers
 }
 
 char *shim_record_text(const struct shim_record *record) {
-        static const char *const class_names[] = EXIT_CLASS_NAMES;
         const struct shim_verdict *v = &record->verdict;
         json_t *object = json_pack("{s:i, s:I, s:i, s:s, s:i, s:i, s:b, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:s}",
                                    "version", SHIM_RECORD_VERSION, "job", (json_int_t) record->job, "attempt",
                                    (int) record->attempt, "nonce", record->nonce, "exit_code", v->exit_code, "signal",
                                    v->signal, "oom", (int) v->oom, "stopped_by", record->stopped_by, "first_rank",
-                                   v->first_rank, "reason", v->reason, "class", class_names[v->exit_class], "step",
-                                   (json_int_t) record->step, "started", (json_int_t) record->started_usec, "ended",
-                                   (json_int_t) record->ended_usec, "boot_id", record->boot_id);
+                                   v->first_rank, "reason", v->reason, "class", exit_class_name((int) v->exit_class),
+                                   "step", (json_int_t) record->step, "started", (json_int_t) record->started_usec,
+                                   "ended", (json_int_t) record->ended_usec, "boot_id", record->boot_id);
         if (object)
                 add_optional(object, record);
         if (object && record->news) {
