@@ -44,7 +44,7 @@ static const char EVALUATE_USAGE[] =
         "confusion\nmatrix. Columns, encoding and format are as in its training.\n\n" FILE_OPTIONS_HELP
         "      --empty WHAT      skip or refuse texts that are empty (default: as its training)\n"
         "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
-        "      --device KIND     auto (a GPU where there is one), cpu or cuda\n"
+        "      --device KIND     auto (a GPU if there is one), cpu or cuda\n"
         "      --json            as one JSON object\n"
         "  -h, --help            this text\n";
 static const char PREDICT_USAGE[] =
@@ -54,7 +54,7 @@ static const char PREDICT_USAGE[] =
         "{\"label\": null,\n\"reason\": ...} where it has no text, with \"invalid_bytes\" where some are not UTF-8. "
         "FILE is csv, tsv, jsonl with\nthe columns of its training, or txt: a text a line, as is standard "
         "input.\n\n" FILE_OPTIONS_HELP "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
-        "      --device KIND     auto (a GPU where there is one), cpu or cuda\n"
+        "      --device KIND     auto (a GPU if there is one), cpu or cuda\n"
         "  -h, --help            this text\n";
 
 /* A line that predict owes. */
@@ -286,7 +286,7 @@ static int options_for(const struct classifier *f, const char *path, struct reco
         if (format == FORMAT_CSV)
                 ret->delimiter = f->delimiter ? f->delimiter : alike ? task->delimiter : '\0';
         else if (f->delimiter && !(format == FORMAT_TSV && f->delimiter == '\t'))
-                return error_input(error, BERTD_EXIT_USAGE, "%s: --delimiter goes with --format csv", path);
+                return error_input(error, BERTD_EXIT_USAGE, "%s: --delimiter only applies to --format csv", path);
         return 0;
 }
 
