@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +20,6 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/space.h"
-#include "common/utf8.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/rules/states.h"
 #include "common/exit_record.h"
@@ -29,8 +27,6 @@
 
 #define ATTEMPT_DOCUMENT_VERSION 1
 #define OTHER_PATHS_MAX 64 /* checkpoints of attempt.json whose path is not the trainer's: a path may be long */
-#define NEWS_READ_MAX \
-        12288 /* numbers of a list of exit.json, of which the newest BERTD_NEWS_MAX are taken; a shim that begins lists all */
 
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
 #define cleanup_json cleanup(cleanup_json_p)
@@ -277,94 +273,56 @@ static int read_bounded(int folder, const char *name, uid_t uid, char *buffer, s
         return 0;
 }
 
-/* A list of numbers >= 0; caller frees. NULL: none. */
-static uint64_t *read_numbers(const json_t *array, size_t *ret_n) {
-        size_t n = MIN(json_array_size(array), (size_t) NEWS_READ_MAX);
-        uint64_t *numbers = n > 0 ? calloc(n, sizeof(*numbers)) : NULL;
-
-        for (size_t i = 0; numbers && i < n; i++)
-                numbers[i] = (uint64_t) MAX(json_integer_value(json_array_get(array, i)), 0);
-        *ret_n = numbers ? n : 0;
-        return numbers;
-}
-
 static int newest_first(const void *a, const void *b) {
         uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
         return (x < y) - (x > y);
 }
 
 /* Of a shim that looks for checkpoints. */
-static void use_news(const json_t *root, struct job *job, const char *run_dir) {
-        struct ledger_news news = {};
-        cleanup_free uint64_t *found = read_numbers(json_object_get(root, "found"), &news.n_found);
-        cleanup_free uint64_t *gone = read_numbers(json_object_get(root, "gone"), &news.n_gone);
+static void use_news(const struct exit_record *record, struct job *job, const char *run_dir) {
+        const struct ledger_news news = { .found = record->found,
+                                          .n_found = MIN(record->n_found, (size_t) BERTD_NEWS_MAX),
+                                          .gone = record->gone,
+                                          .n_gone = MIN(record->n_gone, (size_t) BERTD_NEWS_MAX) };
 
-        if (found)
-                qsort(found, news.n_found / 3, 3 * sizeof(*found), newest_first);
-        news.n_found = MIN(news.n_found, (size_t) BERTD_NEWS_MAX);
-        news.n_gone = MIN(news.n_gone, (size_t) BERTD_NEWS_MAX);
-        news.found = found;
-        news.gone = gone;
+        if (record->found)
+                qsort(record->found, record->n_found / 3, 3 * sizeof(*record->found), newest_first);
         (void) ledger_take(job, run_dir, &news);
 }
 
-static const char *reason_line(const char *text) {
-        return text && strlen(text) < EXIT_RECORD_REASON_MAX && text_is_line(text) ? text : "";
-}
-
-/* Of texts only lines are taken: a reply with another would reach nobody. Without "private" it is of an older shim, whose reason may quote
- * the job. */
-static int use_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
+static void use_record(const struct exit_record *record, struct job *job) {
+        const struct exit_verdict *v = &record->verdict;
         struct attempt *a = &job->attempt;
-        json_int_t version, id, number, exit_code, signal, step = 0, rank = -1, first = 0, last = 0;
-        const char *nonce, *stopped_by = "none", *reason = "", *private = NULL, *name = "", *host = "", *evidence = "",
-                           *more = "", *more_private = "";
-        int oom = 0;
-        json_error_t e;
 
-        if (json_unpack_ex(root, &e, 0, "{s:I,s:I,s:I,s:s,s:I,s:I,s?b,s?s,s?I,s?s,s?s,s?s,s?s,s?s,s?I,s?s,s?s,s?I,s?I}",
-                           "version", &version, "job", &id, "attempt", &number, "nonce", &nonce, "exit_code",
-                           &exit_code, "signal", &signal, "oom", &oom, "stopped_by", &stopped_by, "first_rank", &rank,
-                           "reason", &reason, "private", &private, "more", &more, "more_private", &more_private,
-                           "class", &name, "step", &step, "host", &host, "evidence", &evidence, "samples_first", &first,
-                           "samples_last", &last) < 0)
-                return error_set(error, EBADMSG, "%s", e.text);
-        if (version < 1 || (uint64_t) id != job->id || number != a->number || strcmp(nonce, a->nonce) != 0)
-                return error_set(error, EBADMSG, "of another attempt");
-        a->exit_code = exit_code < 0 || exit_code > 255 ? -1 : (int) exit_code;
-        a->signal = signal < 0 || signal > 64 ? 0 : (int) signal;
-        int class = name[0] ? exit_class_from_name(name) : -1;
-        a->exit_class = class >= 0 ? class : (int) policy_classify(a->exit_code, a->signal, oom != 0);
-        attempt_set_reason(a, reason_line(private ? reason : NULL), reason_line(private ? private : reason));
-        job_set_text(&a->more, reason_line(more));
-        job_set_text(&a->more_private, reason_line(more_private));
-        a->rank = rank >= 0 && rank < BERTD_RANKS_MAX ? (int) rank : -1;
-        job_set_text(&a->host, strlen(host) < EXIT_RECORD_HOST_MAX && text_is_line(host) ? host : "");
-        job_set_text(&a->evidence,
-                     evidence[0] == '/' && strlen(evidence) < PATH_MAX && text_is_line(evidence) ? evidence : "");
-        if (first >= 0 && last > 0 && last >= first) {
-                a->samples_first = (uint64_t) first;
-                a->samples_last = (uint64_t) last;
+        a->exit_code = v->exit_code;
+        a->signal = v->signal;
+        a->exit_class =
+                record->has_class ? (int) v->exit_class : (int) policy_classify(a->exit_code, a->signal, v->oom);
+        attempt_set_reason(a, v->reason, v->private);
+        job_set_text(&a->more, v->more);
+        job_set_text(&a->more_private, v->more_private);
+        a->rank = v->first_rank;
+        job_set_text(&a->host, v->host);
+        job_set_text(&a->evidence, record->evidence);
+        if (record->samples_last > 0) {
+                a->samples_first = record->samples_first;
+                a->samples_last = record->samples_last;
         }
-        if (step > 0 && (uint64_t) step > a->step)
-                a->step = (uint64_t) step;
-        *ret_requested = strcmp(stopped_by, "request") == 0;
-        return 0;
+        a->step = MAX(a->step, record->step);
 }
 
 int files_use_record(const char *text, size_t size, struct job *job, const char *run_dir, bool *ret_requested,
                      struct error *error) {
-        json_error_t e;
+        struct exit_record record = { .job = job->id, .attempt = job->attempt.number, .nonce = job->attempt.nonce };
 
-        if (size > EXIT_RECORD_MAX)
-                return error_errno(error, EFBIG, "%zu bytes", size);
-        cleanup_json json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
-        if (!root)
-                return error_set(error, EBADMSG, "line %d: %s", e.line, e.text);
-        int r = use_record(root, job, ret_requested, error);
-        if (r >= 0)
-                use_news(root, job, run_dir);
-        return r;
+        int r = exit_record_read(text, size, &record, error);
+        if (r < 0)
+                return r;
+        use_record(&record, job);
+        use_news(&record, job, run_dir);
+        *ret_requested = record.requested;
+        exit_record_clear(&record);
+        return 0;
 }
 
 int files_read_exit(int jobs_fd, struct job *job, const char *run_dir, bool *ret_requested, struct error *error) {

@@ -407,14 +407,14 @@ static bool is_of_host(const struct exec_report *said) {
                said->code == ENFILE;
 }
 
-bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret) {
+bool child_exec_error(const struct child *child, const struct attempt *attempt, struct exit_verdict *ret) {
         struct exec_report said;
         char text[EXIT_RECORD_REASON_MAX], *to = ret->private;
         const char *name = attempt->argv[0];
 
         if (read(child->report_fd, &said, sizeof(said)) != (ssize_t) sizeof(said))
                 return false;
-        *ret = (struct shim_verdict) { .exit_class = EXIT_CLASS_USER_ERROR, .exit_code = 126, .first_rank = -1 };
+        *ret = (struct exit_verdict) { .exit_class = EXIT_CLASS_USER_ERROR, .exit_code = 126, .first_rank = -1 };
         if (said.step == STEP_EXEC && said.there && (said.interpreter[0] || said.code == ENOENT)) {
                 ret->exit_code = said.code == ENOENT ? 127 : 126;
                 describe_interpreter(&said, name, text);

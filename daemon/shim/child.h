@@ -75,6 +75,6 @@ int child_spawn(struct child *child, const struct attempt *attempt, const char *
 void child_close(struct child *child);
 
 /* True if the exec (or a step before it) failed: fills reason, class and exit code of the verdict. */
-bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret);
+bool child_exec_error(const struct child *child, const struct attempt *attempt, struct exit_verdict *ret);
 
 #endif

@@ -30,7 +30,7 @@ static uint64_t resumed_step(const struct attempt *attempt) {
 }
 
 /* If exactly one rank is stopped (SIGSTOP), it is the cause. False: the collector has not reported it yet. */
-static bool name_stopped_rank(struct shim *shim, struct shim_verdict *v) {
+static bool name_stopped_rank(struct shim *shim, struct exit_verdict *v) {
         struct evidence_ranks ranks;
 
         if (shim->hang.ranks_fd < 0 || read(shim->hang.ranks_fd, &ranks, sizeof(ranks)) != sizeof(ranks))
@@ -45,12 +45,12 @@ static bool name_stopped_rank(struct shim *shim, struct shim_verdict *v) {
 static void describe(struct shim *shim) {
         struct shim_hang *h = &shim->hang;
         const struct shim_watch *w = &h->watch;
-        struct shim_verdict *v = &h->verdict;
+        struct exit_verdict *v = &h->verdict;
         double limit = (double) shim_watch_limit(w) / (double) USEC_PER_SEC;
         double quiet = (double) w->quiet_usec / (double) USEC_PER_SEC;
         char stopped[128] = "", text[EXIT_RECORD_REASON_MAX];
 
-        *v = (struct shim_verdict) {
+        *v = (struct exit_verdict) {
                 .exit_class = EXIT_CLASS_HANG, .exit_code = -1, .signal = SIGKILL, .first_rank = -1
         };
         if (name_stopped_rank(shim, v))
@@ -65,7 +65,7 @@ static void describe(struct shim *shim) {
         (void) shim_clean_text(v->reason, sizeof(v->reason), text, MIN((size_t) n, sizeof(text) - 1));
 }
 
-const struct shim_verdict *shim_hang_verdict(struct shim *shim) {
+const struct exit_verdict *shim_hang_verdict(struct shim *shim) {
         struct shim_hang *h = &shim->hang;
 
         if (!h->described) {

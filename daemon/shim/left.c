@@ -146,20 +146,21 @@ static void name_all(struct shim *shim, const struct procs *procs) {
 static void add_more(char reason[EXIT_RECORD_REASON_MAX], const char *base, const char *more) {
         char text[EXIT_RECORD_REASON_MAX];
 
-        int n = snprintf(text, sizeof(text), "%.*s; %s", EXIT_RECORD_REASON_MAX - SHIM_MORE_MAX, base, more);
+        int n = snprintf(text, sizeof(text), "%.*s; %s", EXIT_RECORD_REASON_MAX - EXIT_RECORD_MORE_MAX, base, more);
         (void) shim_clean_text(reason, EXIT_RECORD_REASON_MAX, text, MIN((size_t) n, sizeof(text) - 1));
 }
 
-static void tell_left(const struct shim_left *left, const char *names, const char *cure, char ret[SHIM_MORE_MAX]) {
-        char text[SHIM_MORE_MAX];
+static void tell_left(const struct shim_left *left, const char *names, const char *cure,
+                      char ret[EXIT_RECORD_MORE_MAX]) {
+        char text[EXIT_RECORD_MORE_MAX];
         int n = left->killed ? snprintf(text, sizeof(text), GRACE_OVER "%s", names)
                              : snprintf(text, sizeof(text), "ended %zu process%s left behind: %s%s", left->n,
                                         left->n == 1 ? "" : "es", names, cure);
 
-        (void) shim_clean_text(ret, SHIM_MORE_MAX, text, MIN((size_t) n, sizeof(text) - 1));
+        (void) shim_clean_text(ret, EXIT_RECORD_MORE_MAX, text, MIN((size_t) n, sizeof(text) - 1));
 }
 
-void shim_left_describe(const struct shim *shim, struct shim_verdict *v) {
+void shim_left_describe(const struct shim *shim, struct exit_verdict *v) {
         const struct shim_left *left = &shim->left;
         bool finished = v->exit_class == EXIT_CLASS_FINISHED;
         const char *code = "exit code 0";

@@ -111,7 +111,7 @@ static void add_words(char text[EXIT_RECORD_REASON_MAX], const char *words) {
 }
 
 /* Programs report ENOSPC also if the file system has no free inode. */
-static void name_inodes(const struct shim *shim, struct shim_verdict *verdict) {
+static void name_inodes(const struct shim *shim, struct exit_verdict *verdict) {
         const char *folders[] = { attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR), shim->attempt.cwd };
 
         for (size_t i = 0; i < ELEMENTSOF(folders); i++) {
@@ -123,7 +123,7 @@ static void name_inodes(const struct shim *shim, struct shim_verdict *verdict) {
         }
 }
 
-static void judge_death(struct shim *shim, int status, struct shim_verdict *ret) {
+static void judge_death(struct shim *shim, int status, struct exit_verdict *ret) {
         if (shim->hang.found) {
                 *ret = *shim_hang_verdict(shim);
                 return;
@@ -150,31 +150,33 @@ static void judge_death(struct shim *shim, int status, struct shim_verdict *ret)
                 name_inodes(shim, ret);
 }
 
-static void judge(struct shim *shim, struct shim_verdict *ret) {
+static void judge(struct shim *shim, struct exit_verdict *ret) {
         judge_death(shim, shim->child.status, ret);
         shim_left_describe(shim, ret);
 }
 
-static void make_record(struct shim *shim, const struct shim_verdict *verdict) {
-        cleanup_free char *evidence =
-                shim->hang.folder[0] ? format_string("%s/%s", shim->dir, shim->hang.folder) : NULL;
-        struct shim_record record = {
+static void make_record(struct shim *shim, const struct exit_verdict *verdict) {
+        struct exit_record record = {
                 .job = shim->attempt.job,
                 .attempt = shim->attempt.number,
                 .nonce = shim->attempt.nonce,
                 .verdict = *verdict,
-                .stopped_by = shim->stop_asked ? "request" : "none",
+                .requested = shim->stop_asked,
                 .step = shim->progress.step,
                 .samples_first = shim->progress.samples_first,
                 .samples_last = shim->progress.samples_last,
-                .evidence = evidence,
                 .started_usec = shim->started_usec,
                 .ended_usec = clock_realtime_usec(),
                 .boot_id = shim->boot_id,
-                .news = &shim->news,
+                .found = shim->news.found,
+                .n_found = shim->news.n_found,
+                .gone = shim->news.gone,
+                .n_gone = shim->news.n_gone,
         };
 
-        shim->record = shim_record_text(&record);
+        if (shim->hang.folder[0])
+                (void) snprintf(record.evidence, sizeof(record.evidence), "%s/%s", shim->dir, shim->hang.folder);
+        shim->record = exit_record_write(&record);
 }
 
 /* The folder may have been removed or moved. */
@@ -182,7 +184,7 @@ static void write_record(struct shim *shim) {
         struct error error = {};
         cleanup_free char *path = format_string("%s/exit.json", shim->dir);
 
-        int r = shim->record ? exit_file_commit(shim->dir_fd, shim->exit_fd, shim->record, &error)
+        int r = shim->record ? exit_record_commit(shim->dir_fd, shim->exit_fd, shim->record, &error)
                              : error_errno(&error, ENOMEM, "exit.json");
         if (r < 0) {
                 (void) error_prefix(&error, "%s", shim->dir);
@@ -191,7 +193,7 @@ static void write_record(struct shim *shim) {
         shim->recorded = r >= 0 && path && access(path, F_OK) == 0;
 }
 
-static void end(struct shim *shim, const struct shim_verdict *verdict) {
+static void end(struct shim *shim, const struct exit_verdict *verdict) {
         make_record(shim, verdict);
         write_record(shim);
         shim->state = SHIM_ENDED;
@@ -203,7 +205,7 @@ static void end(struct shim *shim, const struct shim_verdict *verdict) {
 
 /* Ends an attempt that has no main child. */
 static void end_unstarted(struct shim *shim, enum exit_class exit_class, const char *reason) {
-        struct shim_verdict verdict = { .exit_class = exit_class, .exit_code = -1, .first_rank = -1 };
+        struct exit_verdict verdict = { .exit_class = exit_class, .exit_code = -1, .first_rank = -1 };
 
         (void) shim_clean_text(verdict.reason, sizeof(verdict.reason), reason, strlen(reason));
         end(shim, &verdict);
@@ -211,7 +213,7 @@ static void end_unstarted(struct shim *shim, enum exit_class exit_class, const c
 
 /* The main child was reaped: kills every remaining process of the attempt. */
 static void child_ended(struct shim *shim) {
-        struct shim_verdict verdict;
+        struct exit_verdict verdict;
         int ignored;
 
         unsigned left = tree_kill(0, KILL_LIMIT_USEC, &ignored);
@@ -534,7 +536,7 @@ static int load(struct shim *shim, uint64_t job, uint64_t number, struct error *
         if (shim->attempt.job != job || shim->attempt.number != number)
                 return error_input(error, BERTD_EXIT_DATA, "%s: belongs to job %" PRIu64 " attempt %u", path,
                                    shim->attempt.job, shim->attempt.number);
-        shim->exit_fd = exit_file_open(shim->dir_fd, error);
+        shim->exit_fd = exit_record_open(shim->dir_fd, error);
         if (shim->exit_fd < 0)
                 return error_prefix(error, "%s", shim->dir);
         return shim_log_open(&shim->log, shim->attempt.log, shim->attempt.log_max_bytes, shim->attempt.log_keep, error);

@@ -74,7 +74,7 @@ struct shim_hang {
         bool found;             /* the job hangs */
         char folder[16];        /* of the evidence, in the attempt's folder; "" = none */
         bool described;         /* the verdict has been made */
-        struct shim_verdict verdict;
+        struct exit_verdict verdict;
 };
 
 /* See left.c. */
@@ -118,7 +118,7 @@ struct shim {
         bool stop_asked;
         bool killed;                               /* the whole job got SIGKILL: no process is waited for */
         bool closed;                               /* bertd has closed the attempt */
-        char *record;                              /* SHIM_ENDED: the record, from shim_record_text */
+        char *record;                              /* SHIM_ENDED: the record, from exit_record_write */
         bool recorded;                             /* it is in exit.json; else it can only be reported to bertd */
         uint64_t stop_until_usec, stop_limit_usec; /* boot time: next check, limit */
         uint64_t written_mark,
@@ -181,7 +181,7 @@ int shim_hang_start(struct shim *shim); /* call when the job was started */
 void shim_hang_step(struct shim *shim, uint64_t step);
 void shim_hang_alive(struct shim *shim);                         /* a sign of life, or the shim itself was stopped */
 void shim_hang_collected(struct shim *shim);                     /* the collector has ended */
-const struct shim_verdict *shim_hang_verdict(struct shim *shim); /* verdict of a hung job */
+const struct exit_verdict *shim_hang_verdict(struct shim *shim); /* verdict of a hung job */
 
 /* ---- left.c ---- */
 
@@ -189,7 +189,7 @@ void shim_left_look(
         struct shim *shim); /* call when the first process has exited, others live, and no stop was requested */
 
 /* Adds the processes left behind to the reason. */
-void shim_left_describe(const struct shim *shim, struct shim_verdict *v);
+void shim_left_describe(const struct shim *shim, struct exit_verdict *v);
 void shim_left_killed(struct shim *shim); /* remembers the processes alive when the grace time of a stop expires */
 
 /* ---- bus.c ---- */

@@ -7,8 +7,6 @@
 #include "daemon/shim/verdict.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <jansson.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,13 +17,8 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "common/names.h"
-#include "common/space.h"
 #include "common/utf8.h"
 
-#define RECORD_BYTES_MAX 16384
-#define RECORD_FOUND_MAX 150 /* numbers: the newest 50 files; the next attempt finds the others */
-#define RECORD_GONE_MAX 150
 #define TRAINER_PREFIX "bert-trainer: "
 #define DISK_FULL_WINDOW 4096 /* bytes at the end of the output in which "No space left on device" counts */
 
@@ -160,7 +153,7 @@ static const char *signal_word(int number, char *buffer, size_t size) {
 }
 
 /* With the rank in front. */
-static void put_reason(const struct shim_verdict *v, char to[EXIT_RECORD_REASON_MAX], const char *text) {
+static void put_reason(const struct exit_verdict *v, char to[EXIT_RECORD_REASON_MAX], const char *text) {
         char rank[32 + EXIT_RECORD_HOST_MAX] = "", line[EXIT_RECORD_REASON_MAX + sizeof(rank)];
 
         if (v->first_rank >= 0)
@@ -169,8 +162,8 @@ static void put_reason(const struct shim_verdict *v, char to[EXIT_RECORD_REASON_
         (void) shim_clean_text(to, EXIT_RECORD_REASON_MAX, line, (size_t) n);
 }
 
-static void set_reason(struct shim_verdict *v, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void set_reason(struct shim_verdict *v, const char *format, ...) {
+static void set_reason(struct exit_verdict *v, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void set_reason(struct exit_verdict *v, const char *format, ...) {
         char text[EXIT_RECORD_REASON_MAX];
         va_list ap;
 
@@ -181,7 +174,7 @@ static void set_reason(struct shim_verdict *v, const char *format, ...) {
 }
 
 /* Quotes the job's output for the owner only; others read `text`. */
-static void set_quoted(struct shim_verdict *v, struct span span, const char *text) {
+static void set_quoted(struct exit_verdict *v, struct span span, const char *text) {
         char quoted[EXIT_RECORD_REASON_MAX], host[EXIT_RECORD_HOST_MAX];
         int rank;
 
@@ -195,7 +188,7 @@ static void set_quoted(struct shim_verdict *v, struct span span, const char *tex
 
 /* ---- the verdict ---- */
 
-static void forget_rank(struct shim_verdict *v) {
+static void forget_rank(struct exit_verdict *v) {
         v->first_rank = -1;
         v->host[0] = '\0';
 }
@@ -205,7 +198,7 @@ static bool from_outside(int number) {
 }
 
 /* The word after "on node ". */
-static void read_node(struct span line, struct shim_verdict *v) {
+static void read_node(struct span line, struct exit_verdict *v) {
         static const char mark[] = " on node ";
         const char *node = memmem(line.p, line.n, mark, strlen(mark)), *end = line.p + line.n;
         size_t n = 0;
@@ -218,7 +211,7 @@ static void read_node(struct span line, struct shim_verdict *v) {
 }
 
 /* mpirun's message about the first rank to fail. */
-static void read_mpirun(struct span text, struct shim_verdict *v) {
+static void read_mpirun(struct span text, struct exit_verdict *v) {
         struct span noticed = find_last(text, "noticed that process rank ");
         struct span name = find_last(text, "Process name: [[");
 
@@ -251,7 +244,7 @@ static const char *memory_words(const struct shim_evidence *evidence, char *buff
         return buffer;
 }
 
-static void judge_signal(const struct shim_evidence *evidence, struct shim_verdict *v) {
+static void judge_signal(const struct shim_evidence *evidence, struct exit_verdict *v) {
         char word[96];
 
         v->oom = v->signal == SIGKILL && evidence->oom_kills > 0;
@@ -263,7 +256,7 @@ static void judge_signal(const struct shim_evidence *evidence, struct shim_verdi
 }
 
 /* Exit codes with a meaning (contract C6). */
-static bool judge_code(const struct shim_evidence *evidence, struct span text, struct shim_verdict *v) {
+static bool judge_code(const struct shim_evidence *evidence, struct span text, struct exit_verdict *v) {
         static const struct {
                 int code;
                 enum exit_class exit_class;
@@ -297,7 +290,7 @@ static bool judge_code(const struct shim_evidence *evidence, struct span text, s
         return false;
 }
 
-static bool judge_disk_full(struct span text, struct shim_verdict *v) {
+static bool judge_disk_full(struct span text, struct exit_verdict *v) {
         static const char *const words[] = { "No space left on device", "Disk quota exceeded",
                                              "database or disk is full", "No inodes left on device" };
 
@@ -314,7 +307,7 @@ static bool judge_disk_full(struct span text, struct shim_verdict *v) {
 
 /* The rank that wrote a line: "[1,3]<stderr>:" of mpirun --tag-output, "[rank3]:" of PyTorch. It takes precedence over
  * the rank that mpirun saw exit first. */
-static void note_line_rank(struct span line, struct shim_verdict *v) {
+static void note_line_rank(struct span line, struct exit_verdict *v) {
         struct span tag = { line.p, MIN(line.n, (size_t) 24) };
         int rank = memmem(tag.p, tag.n, "<std", 4) ? number_after(tag, ",") : number_after(tag, "[rank");
 
@@ -322,7 +315,7 @@ static void note_line_rank(struct span line, struct shim_verdict *v) {
                 v->first_rank = rank;
 }
 
-static bool judge_mpi(struct span text, struct shim_verdict *v) {
+static bool judge_mpi(struct span text, struct exit_verdict *v) {
         static const char *const words[] = { "NCCL error",      "NCCL WARN",         "ncclUnhandledCudaError",
                                              "ncclSystemError", "ncclInternalError", "ncclRemoteError",
                                              "CUDA error",      "cudaError",         "CUDA_ERROR_",
@@ -369,7 +362,7 @@ static bool judge_mpi(struct span text, struct shim_verdict *v) {
         return false;
 }
 
-static bool judge_launch(struct span text, struct shim_verdict *v) {
+static bool judge_launch(struct span text, struct exit_verdict *v) {
         struct span unable = find_last(text, "mpirun was unable to ");
         struct span slots = find_last(text, "There are not enough slots available");
         struct span executable = find_last(text, "Executable: ");
@@ -391,7 +384,7 @@ static bool judge_launch(struct span text, struct shim_verdict *v) {
         return true;
 }
 
-static void judge(const struct shim_evidence *evidence, struct span text, struct shim_verdict *v) {
+static void judge(const struct shim_evidence *evidence, struct span text, struct exit_verdict *v) {
         read_mpirun(text, v);
         if (v->first_rank >= 0 && !v->host[0])
                 (void) snprintf(v->host, sizeof(v->host), "%s", evidence->host);
@@ -427,7 +420,7 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
 
 /* Without better evidence, the last line of the program is the cause, except after a signal from outside. Lines that
  * mpirun, torchrun and Python's helper processes print after it are skipped. */
-static void quote_last_line(struct span text, struct shim_verdict *v) {
+static void quote_last_line(struct span text, struct exit_verdict *v) {
         static const bool speaks[EXIT_CLASS_MAX] = {
                 [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
                 [EXIT_CLASS_FAILED] = true,     [EXIT_CLASS_SIGNAL] = true,         [EXIT_CLASS_MPI] = true
@@ -456,10 +449,10 @@ static void prepend(char text[EXIT_RECORD_REASON_MAX], const char *words) {
         (void) shim_clean_text(text, EXIT_RECORD_REASON_MAX, whole, (size_t) n);
 }
 
-void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *ret) {
+void shim_classify(const struct shim_evidence *evidence, struct exit_verdict *ret) {
         struct span text = { evidence->tail, evidence->tail_size };
         int status = evidence->wait_status;
-        struct shim_verdict v = {
+        struct exit_verdict v = {
                 .exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
                 .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
                 .first_rank = -1,
@@ -484,79 +477,4 @@ void shim_classify(const struct shim_evidence *evidence, struct shim_verdict *re
                         prepend(v.private, words);
         }
         *ret = v;
-}
-
-/* ---- the record ---- */
-
-int exit_file_open(int dir_fd, struct error *error) {
-        cleanup_close int fd =
-                openat(dir_fd, "exit.json.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
-        const int code = errno;
-        if (fd < 0)
-                return error_set(error, code, "exit.json.tmp: %s", space_text_at(code, dir_fd));
-        int r = posix_fallocate(fd, 0, RECORD_BYTES_MAX);
-        if (r != 0)
-                return error_errno(error, r, "exit.json.tmp");
-        return steal_fd(&fd);
-}
-
-static void add_optional(json_t *object, const struct shim_record *record) {
-        const struct shim_verdict *v = &record->verdict;
-
-        /* Always present: a record without it is from an older shim, whose reason may quote the job. */
-        (void) json_object_set_new(object, "private", json_string(v->private[0] ? v->private : v->reason));
-        if (v->more[0]) {
-                (void) json_object_set_new(object, "more", json_string(v->more));
-                (void) json_object_set_new(object, "more_private", json_string(v->more_private));
-        }
-        if (v->host[0])
-                (void) json_object_set_new(object, "host", json_string(v->host));
-        if (record->evidence)
-                (void) json_object_set_new(object, "evidence", json_string(record->evidence));
-        if (record->samples_last == 0)
-                return;
-        (void) json_object_set_new(object, "samples_first", json_integer((json_int_t) record->samples_first));
-        (void) json_object_set_new(object, "samples_last", json_integer((json_int_t) record->samples_last));
-}
-
-static void add_numbers(json_t *object, const char *key, const uint64_t *numbers, size_t n) {
-        json_t *array = n > 0 ? json_array() : NULL;
-
-        for (size_t i = 0; i < n; i++)
-                (void) json_array_append_new(array, json_integer((json_int_t) numbers[i]));
-        if (array)
-                (void) json_object_set_new(object, key, array);
-}
-
-char *shim_record_text(const struct shim_record *record) {
-        const struct shim_verdict *v = &record->verdict;
-        json_t *object = json_pack("{s:i, s:I, s:i, s:s, s:i, s:i, s:b, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:s}",
-                                   "version", SHIM_RECORD_VERSION, "job", (json_int_t) record->job, "attempt",
-                                   (int) record->attempt, "nonce", record->nonce, "exit_code", v->exit_code, "signal",
-                                   v->signal, "oom", (int) v->oom, "stopped_by", record->stopped_by, "first_rank",
-                                   v->first_rank, "reason", v->reason, "class", exit_class_name((int) v->exit_class),
-                                   "step", (json_int_t) record->step, "started", (json_int_t) record->started_usec,
-                                   "ended", (json_int_t) record->ended_usec, "boot_id", record->boot_id);
-        if (object)
-                add_optional(object, record);
-        if (object && record->news) {
-                add_numbers(object, "found", record->news->found, MIN(record->news->n_found, RECORD_FOUND_MAX));
-                add_numbers(object, "gone", record->news->gone, MIN(record->news->n_gone, RECORD_GONE_MAX));
-        }
-        char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
-
-        json_decref(object);
-        return text;
-}
-
-int exit_file_commit(int dir_fd, int fd, const char *text, struct error *error) {
-        if (lseek(fd, 0, SEEK_SET) < 0)
-                return error_errno(error, errno, "exit.json");
-        int r = write_all(fd, text, strlen(text));
-        if (r < 0)
-                return error_errno(error, -r, "exit.json");
-        if (ftruncate(fd, (off_t) strlen(text)) < 0 || fsync(fd) < 0 ||
-            renameat(dir_fd, "exit.json.tmp", dir_fd, "exit.json") < 0 || fsync(dir_fd) < 0)
-                return error_errno(error, errno, "exit.json");
-        return 0;
 }

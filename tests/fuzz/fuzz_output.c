@@ -10,7 +10,7 @@
 
 static const char nonce[] = "0123456789abcdef";
 
-static void judge(struct fuzz_input input, struct shim_verdict *ret) {
+static void judge(struct fuzz_input input, struct exit_verdict *ret) {
         struct shim_evidence evidence = { .wait_status = (int) (fuzz_u32(&input) & 0xffff) };
         uint8_t flags = fuzz_u8(&input);
 
@@ -30,7 +30,7 @@ static void judge(struct fuzz_input input, struct shim_verdict *ret) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static int jobs_fd = -1, folder_fd = -1;
         struct job job = { .id = 7, .uid = geteuid(), .attempt = { .number = 1 } };
-        struct shim_record record = { .job = 7, .attempt = 1, .nonce = nonce, .stopped_by = "none", .boot_id = "none" };
+        struct exit_record record = { .job = 7, .attempt = 1, .nonce = nonce, .boot_id = "none" };
         bool requested;
 
         if (jobs_fd < 0) {
@@ -41,9 +41,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         }
         memcpy(job.attempt.nonce, nonce, sizeof(nonce));
         judge((struct fuzz_input) { data, size }, &record.verdict);
-        cleanup_close int fd = exit_file_open(folder_fd, NULL);
-        cleanup_free char *text = shim_record_text(&record);
-        assert(text && exit_file_commit(folder_fd, fd, text, NULL) == 0);
+        cleanup_close int fd = exit_record_open(folder_fd, NULL);
+        cleanup_free char *text = exit_record_write(&record);
+        assert(text && exit_record_commit(folder_fd, fd, text, NULL) == 0);
         assert(files_read_exit(jobs_fd, &job, "/run", &requested, NULL) == 0);
         assert(job.attempt.exit_class == (int) record.verdict.exit_class);
         assert(job.attempt.reason && strcmp(job.attempt.reason, record.verdict.reason) == 0);

@@ -1,4 +1,5 @@
 /* The verdicts on real endings: the texts are what Open MPI 4.1.4 printed when a rank died that way. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "common/cleanup.h"
 #include "daemon/shim/verdict.h"
 
 #define RULE "--------------------------------------------------------------------------\n"
@@ -173,7 +175,7 @@ static bool is_public(const char *reason) {
 }
 
 /* As the owner and root read it. */
-static const char *whole(const struct shim_verdict *v) { return v->private[0] ? v->private : v->reason; }
+static const char *whole(const struct exit_verdict *v) { return v->private[0] ? v->private : v->reason; }
 
 static void check_row(const struct row *row, size_t i, bool reports) {
         /* an exact copy: reading past its end is seen by the sanitizers */
@@ -188,7 +190,7 @@ static void check_row(const struct row *row, size_t i, bool reports) {
                                           .host = "",
                                           .stop_asked = row->stop_asked,
                                           .reports = reports };
-        struct shim_verdict v;
+        struct exit_verdict v;
 
         shim_classify(&evidence, &v);
         free(tail);
@@ -284,7 +286,7 @@ static void test_host(void **state) {
         struct shim_evidence evidence = {
                 .wait_status = CODE(3), .tail = text, .tail_size = strlen(text), .host = "here"
         };
-        struct shim_verdict v;
+        struct exit_verdict v;
 
         shim_classify(&evidence, &v);
         assert_string_equal(v.host, "here");
@@ -297,7 +299,7 @@ static void test_host(void **state) {
 
 static void test_hostile_text(void **state) {
         char tail[4096];
-        struct shim_verdict v;
+        struct exit_verdict v;
 
         srand(1);
         for (int round = 0; round < 200; round++) {
@@ -341,11 +343,10 @@ static void test_clean_text(void **state) {
 static void test_record(void **state) {
         char dir[] = "/tmp/test_shim_record.XXXXXX";
         struct error error = {};
-        struct shim_record record = {
+        struct exit_record record = {
                 .job = 42,
                 .attempt = 3,
                 .nonce = "n",
-                .stopped_by = "none",
                 .step = 7,
                 .started_usec = 1,
                 .ended_usec = 2,
@@ -366,13 +367,13 @@ static void test_record(void **state) {
 
         assert_non_null(mkdtemp(dir));
         int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        int fd = exit_file_open(dir_fd, &error);
+        int fd = exit_record_open(dir_fd, &error);
         assert_true(fd >= 0);
         assert_int_equal(fstat(fd, &st), 0);
         assert_true(st.st_blocks * 512 >= 4096); /* the space is taken */
-        char *text = shim_record_text(&record);
+        char *text = exit_record_write(&record);
         assert_non_null(text);
-        assert_int_equal(exit_file_commit(dir_fd, fd, text, &error), 0);
+        assert_int_equal(exit_record_commit(dir_fd, fd, text, &error), 0);
         free(text);
         assert_int_equal(faccessat(dir_fd, "exit.json.tmp", F_OK, 0), -1);
         (void) close(fd);
@@ -406,11 +407,56 @@ static void test_record(void **state) {
         (void) rmdir(dir);
 }
 
+/* What the shim writes bertd reads, and only of that attempt. */
+static void test_written_and_read(void **state) {
+        uint64_t found[] = { 7, 100, 5, 9, 200, 6 }, gone[] = { 3 };
+        const struct exit_record written = {
+                .job = 42,
+                .attempt = 3,
+                .nonce = "n",
+                .step = 9,
+                .samples_first = 4,
+                .samples_last = 8,
+                .boot_id = "b",
+                .verdict = { .exit_class = EXIT_CLASS_HANG,
+                             .exit_code = -1,
+                             .signal = 9,
+                             .first_rank = 2,
+                             .host = "vm",
+                             .reason = "r",
+                             .private = "r \"q\"",
+                             .more = "m",
+                             .more_private = "p" },
+                .requested = true,
+                .evidence = "/a/hang-1",
+                .found = found,
+                .n_found = 6,
+                .gone = gone,
+                .n_gone = 1,
+        };
+        cleanup_free char *text = exit_record_write(&written);
+        struct exit_record read = { .job = 42, .attempt = 3, .nonce = "n" },
+                           other = { .job = 42, .attempt = 4, .nonce = "n" };
+        struct error error = {};
+
+        assert_int_equal(exit_record_read(text, strlen(text), &read, &error), 0);
+        assert_memory_equal(&read.verdict, &written.verdict, sizeof(read.verdict));
+        assert_true(read.has_class && read.requested && read.step == 9 && read.samples_first == 4 &&
+                    read.samples_last == 8);
+        assert_string_equal(read.evidence, written.evidence);
+        assert_true(read.n_found == 6 && memcmp(read.found, found, sizeof(found)) == 0);
+        assert_true(read.n_gone == 1 && read.gone[0] == 3);
+        exit_record_clear(&read);
+        assert_int_equal(exit_record_read(text, strlen(text), &other, &error), -EBADMSG);
+        assert_string_equal(error.text, "of another attempt");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_verdicts), cmocka_unit_test(test_commands),     cmocka_unit_test(test_long_line),
-                cmocka_unit_test(test_host),     cmocka_unit_test(test_hostile_text), cmocka_unit_test(test_clean_text),
-                cmocka_unit_test(test_record),
+                cmocka_unit_test(test_verdicts),     cmocka_unit_test(test_commands),
+                cmocka_unit_test(test_long_line),    cmocka_unit_test(test_host),
+                cmocka_unit_test(test_hostile_text), cmocka_unit_test(test_clean_text),
+                cmocka_unit_test(test_record),       cmocka_unit_test(test_written_and_read),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
