@@ -19,8 +19,8 @@ optimizer: {learning_rate: 1.0e-3, warmup_ratio: 0.1}
 train: {global_batch: 32, micro_batch: 8, steps: $2, evaluate_every: 200}
 SPEC
 }
-steps=500
-[[ $sanitized == no ]] || steps=300
+steps=250
+[[ $sanitized == no ]] || steps=150
 spec calm $steps
 spec hit $steps
 start_bertd

@@ -8,7 +8,7 @@ goes_on() { local last; last=$(field "$job" step); wait_for 30 step_past "$job" 
 
 ok "corpus is prepared" make_corpus
 steps=600
-[[ $sanitized == no ]] || steps=300
+[[ $sanitized == no ]] || steps=200
 make_spec calm 2 $steps
 make_spec hit 2 $steps
 start_bertd
