@@ -46,7 +46,8 @@ struct exit_record {
         uint64_t step;
         uint64_t samples_first, samples_last; /* of the current step; both 0 = unknown */
         char evidence[EXIT_RECORD_PATH_MAX];  /* folder with the stacks of a hang; "" = none */
-        /* Checkpoints that appeared (three numbers each: step, bytes, time) and steps that disappeared. The writer borrows, the reader allocates. */
+        /* Checkpoints that appeared (three numbers each: step, bytes, time) and steps that disappeared. The writer
+         * borrows, the reader allocates. */
         uint64_t *found, *gone;
         size_t n_found, n_gone; /* numbers */
         /* Written alone. */
@@ -65,8 +66,9 @@ char *exit_record_write(const struct exit_record *record);
 /* Writes the text into the file of exit_record_open and renames it to exit.json. */
 int exit_record_commit(int dir_fd, int fd, const char *text, struct error *error);
 
-/* The record of the attempt that job, attempt and nonce of *ret name. A number out of its range or a text that is not one line of UTF-8 within
- * its bound reads as unknown. −EBADMSG, −EFBIG: not a record, or of another attempt; nothing is to be cleared then. */
+/* The record of the attempt named by job, attempt and nonce of *ret. A number out of range, or a text that is not one
+ * line of UTF-8 within its bound, reads as unknown. −EBADMSG, −EFBIG: not a record, or of another attempt; then there is
+ * nothing to clear. */
 int exit_record_read(const char *text, size_t size, struct exit_record *ret, struct error *error);
 void exit_record_clear(struct exit_record *record);
 

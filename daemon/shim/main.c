@@ -1,11 +1,10 @@
 /*
- * See shim.h: the program, the job's output, stopping and the end. Invariants: the job starts only after bertd's first
- * GO and at most once; its output and datagrams are read as long as it lives, whatever bertd, the disk or the job do;
- * every wait has a limit.
+ * See shim.h: the program, the job's output, its processes and what bertd says. Invariants: the job starts only after
+ * bertd's first GO and at most once; its output and datagrams are read as long as it lives, whatever bertd, the disk or
+ * the job do; every wait has a limit.
  */
 #include "daemon/shim/shim.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -22,28 +21,19 @@
 #include <systemd/sd-id128.h>
 
 #include "bertd/exit.h"
-#include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/inherited.h"
 #include "common/parse.h"
-#include "common/space.h"
 #include "daemon/shim/cgroup.h"
 #include "daemon/shim/tree.h"
 
 #define PATIENCE_USEC (60 * USEC_PER_SEC) /* for the answer to the first hello */
-#define UNREADY_USEC (2 * USEC_PER_SEC)   /* grace for a job that was never ready: it has nothing to save */
-#define LOOK_USEC USEC_PER_SEC            /* between checks of a checkpoint being written */
-#define STALLED_USEC (10 * USEC_PER_SEC)  /* a checkpoint file unchanged for this long is not being written */
-#define GRACE_FACTOR 4                    /* maximum multiple of the grace time while a checkpoint is being written */
-#define GRACE_MAX_USEC (7 * 24 * 3600 * USEC_PER_SEC)
-#define KILL_LIMIT_USEC (10 * USEC_PER_SEC)
 #define DRAIN_LIMIT_USEC (2 * USEC_PER_SEC)
 #define LOG_LOOK_USEC USEC_PER_SEC /* between checks of a silent job's log */
 #define READS_A_TURN 16
 #define READ_BYTES (64u << 10)
-#define WRITING_FILES_MAX 1024
 
 /* ---- output ---- */
 
@@ -96,121 +86,6 @@ static void drain_output(struct shim *shim) {
 
 /* ---- the end ---- */
 
-static void read_host(char *buffer, size_t size) {
-        struct utsname name;
-
-        if (uname(&name) == 0)
-                (void) snprintf(buffer, size, "%.*s", (int) strcspn(name.nodename, "."), name.nodename);
-}
-
-static void add_words(char text[EXIT_RECORD_REASON_MAX], const char *words) {
-        size_t n = strlen(text);
-
-        if (n > 0 && !strstr(text, words))
-                (void) snprintf(text + n, EXIT_RECORD_REASON_MAX - n, "; %s", words);
-}
-
-/* Programs report ENOSPC also if the file system has no free inode. */
-static void name_inodes(const struct shim *shim, struct exit_verdict *verdict) {
-        const char *folders[] = { attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR), shim->attempt.cwd };
-
-        for (size_t i = 0; i < ELEMENTSOF(folders); i++) {
-                cleanup_free char *inside = folders[i] ? format_string("%s/.", folders[i]) : NULL;
-                if (!inside || !space_no_inodes(inside))
-                        continue;
-                add_words(verdict->reason, BERTD_NO_INODES);
-                add_words(verdict->private, BERTD_NO_INODES);
-        }
-}
-
-static void judge_death(struct shim *shim, int status, struct exit_verdict *ret) {
-        if (shim->hang.found) {
-                *ret = *shim_hang_verdict(shim);
-                return;
-        }
-        if (shim->child.pid > 0 && child_exec_error(&shim->child, &shim->attempt, ret)) {
-                shim_log_note(&shim->log, "%s", ret->private[0] ? ret->private : ret->reason);
-                return;
-        }
-        size_t size = 0;
-        cleanup_free char *tail = shim_log_tail(&shim->log, &size);
-        uint64_t oom_kills = memory_oom_kills();
-        struct shim_evidence evidence = {
-                .wait_status = status,
-                .tail = tail,
-                .tail_size = tail ? size : 0,
-                .oom_kills = oom_kills > shim->oom_kills ? oom_kills - shim->oom_kills : 0,
-                .memory_limit = memory_limit(),
-                .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's mpirun stays on this host */
-                .stop_asked = shim->stop_asked,
-                .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
-        };
-        shim_classify(&evidence, ret);
-        if (ret->exit_class == EXIT_CLASS_DISK_FULL)
-                name_inodes(shim, ret);
-}
-
-static void judge(struct shim *shim, struct exit_verdict *ret) {
-        judge_death(shim, shim->child.status, ret);
-        shim_left_describe(shim, ret);
-}
-
-static void make_record(struct shim *shim, const struct exit_verdict *verdict) {
-        struct exit_record record = {
-                .job = shim->attempt.job,
-                .attempt = shim->attempt.number,
-                .nonce = shim->attempt.nonce,
-                .verdict = *verdict,
-                .requested = shim->stop_asked,
-                .step = shim->progress.step,
-                .samples_first = shim->progress.samples_first,
-                .samples_last = shim->progress.samples_last,
-                .started_usec = shim->started_usec,
-                .ended_usec = clock_realtime_usec(),
-                .boot_id = shim->boot_id,
-                .found = shim->news.found,
-                .n_found = shim->news.n_found,
-                .gone = shim->news.gone,
-                .n_gone = shim->news.n_gone,
-        };
-
-        if (shim->hang.folder[0])
-                (void) snprintf(record.evidence, sizeof(record.evidence), "%s/%s", shim->dir, shim->hang.folder);
-        shim->record = exit_record_write(&record);
-}
-
-/* The folder may have been removed or moved. */
-static void write_record(struct shim *shim) {
-        struct error error = {};
-        cleanup_free char *path = format_string("%s/exit.json", shim->dir);
-
-        int r = shim->record ? exit_record_commit(shim->dir_fd, shim->exit_fd, shim->record, &error)
-                             : error_errno(&error, ENOMEM, "exit.json");
-        if (r < 0) {
-                (void) error_prefix(&error, "%s", shim->dir);
-                (void) error_report(&error);
-        }
-        shim->recorded = r >= 0 && path && access(path, F_OK) == 0;
-}
-
-static void end(struct shim *shim, const struct exit_verdict *verdict) {
-        make_record(shim, verdict);
-        write_record(shim);
-        shim->state = SHIM_ENDED;
-        if (shim->closed)
-                (void) sd_event_exit(shim->event, 0);
-        else
-                shim_bus_ended(shim);
-}
-
-/* Ends an attempt that has no main child. */
-static void end_unstarted(struct shim *shim, enum exit_class exit_class, const char *reason) {
-        struct exit_verdict verdict = { .exit_class = exit_class, .exit_code = -1, .first_rank = -1 };
-
-        (void) shim_clean_text(verdict.reason, sizeof(verdict.reason), reason, strlen(reason));
-        end(shim, &verdict);
-}
-
 /* The main child was reaped: kills every remaining process of the attempt. */
 static void child_ended(struct shim *shim) {
         struct exit_verdict verdict;
@@ -222,8 +97,8 @@ static void child_ended(struct shim *shim) {
         drain_output(shim);
         shim_progress_read(shim);
         shim_checkpoints_end(shim);
-        judge(shim, &verdict);
-        end(shim, &verdict);
+        shim_judge(shim, &verdict);
+        shim_end(shim, &verdict);
 }
 
 pid_t shim_first(const struct shim *shim) { return shim->child.reaped ? 0 : shim->child.pid; }
@@ -239,16 +114,13 @@ static bool is_over(const struct shim *shim) {
                (shim->attempt.kind != JOB_COMMAND || shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
 }
 
-static void ask_next(struct shim *shim);
-
-/* A process of the job has exited. */
-static void look(struct shim *shim) {
+void shim_look(struct shim *shim) {
         if (shim->state != SHIM_RUNNING)
                 return;
         if (is_over(shim))
                 child_ended(shim);
         else if (shim->stop_until_usec != 0 && !shim->killed)
-                ask_next(shim);
+                shim_ask_next(shim);
         else if (shim->child.reaped)
                 shim_left_look(shim);
 }
@@ -274,7 +146,7 @@ static int on_child(sd_event_source *source, const struct signalfd_siginfo *si, 
                         note_orphan(shim, status);
                 collected = collected || pid == shim->hang.collector;
         }
-        look(shim);
+        shim_look(shim);
         if (collected && shim->state == SHIM_RUNNING)
                 shim_hang_collected(shim);
         return 0;
@@ -292,124 +164,7 @@ void shim_kill_all(struct shim *shim) {
                 child_ended(shim);
 }
 
-/* ---- stopping ---- */
-
-uint64_t shim_writing_mark(const struct shim *shim) {
-        const char *run_dir = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
-        cleanup_free char *path = run_dir ? format_string("%s/checkpoints", run_dir) : NULL;
-        cleanup_closedir DIR *dir = path ? opendir(path) : NULL;
-        uint64_t mark = 0;
-
-        for (unsigned i = 0; dir && i < WRITING_FILES_MAX; i++) {
-                const struct dirent *entry = readdir(dir);
-                struct stat st;
-                if (!entry)
-                        break;
-                if (text_ends_with(entry->d_name, ".ckpt") ||
-                    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
-                        continue;
-                mark += (uint64_t) st.st_size * 31 + (uint64_t) st.st_mtim.tv_sec * 1000003 +
-                        (uint64_t) st.st_mtim.tv_nsec + 1;
-        }
-        return mark;
-}
-
-static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct shim *shim = userdata;
-        uint64_t now = clock_boottime_usec(), mark = shim_writing_mark(shim);
-
-        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-        if (mark != shim->written_mark && mark != 0)
-                shim->written_usec = now;
-        shim->written_mark = mark;
-        bool writing = mark != 0 && now - shim->written_usec < STALLED_USEC && now < shim->stop_limit_usec;
-        if (now >= shim->stop_until_usec && !writing) {
-                if (shim->stop_asked)
-                        shim_left_killed(shim);
-                shim_kill_all(shim);
-                return 0;
-        }
-        if (writing)
-                (void) sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, (uint64_t) (STALLED_USEC + KILL_LIMIT_USEC));
-        uint64_t next = now + LOOK_USEC;
-        if (now < shim->stop_until_usec && shim->stop_until_usec < next)
-                next = shim->stop_until_usec;
-        (void) sd_event_source_set_time(source, next);
-        look(shim);
-        return 0;
-}
-
-/* A repeated request can only shorten the time. */
-static int arm_grace(struct shim *shim, uint64_t grace_usec) {
-        uint64_t now = clock_boottime_usec();
-        bool again = shim->stop_until_usec != 0;
-
-        shim->stop_until_usec = MIN(again ? shim->stop_until_usec : UINT64_MAX, now + grace_usec);
-        shim->stop_limit_usec = MIN(again ? shim->stop_limit_usec : UINT64_MAX, now + GRACE_FACTOR * grace_usec);
-        if (!again) {
-                shim->written_mark = shim_writing_mark(shim);
-                shim->written_usec = 0; /* files of an older attempt do not count until they change */
-        }
-        uint64_t left = shim->stop_until_usec > now ? shim->stop_until_usec - now : 0;
-        shim->grace = sd_event_source_disable_unref(shim->grace);
-        (void) sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, left + KILL_LIMIT_USEC + STALLED_USEC);
-        return sd_event_add_time(shim->event, &shim->grace, CLOCK_BOOTTIME, now + MIN(left, LOOK_USEC), 1, on_grace,
-                                 shim);
-}
-
-/* A ready trainer writes a checkpoint; mpirun forwards the signal. */
-static bool stops_by_usr1(const struct shim *shim) { return !shim->attempt.stop_by_term && shim->progress.ready; }
-
-/* Sends SIGTERM to the next processes; the timer checks again. Without a free descriptor at least to the first process.
- */
-static void ask_next(struct shim *shim) {
-        if (stops_by_usr1(shim)) {
-                (void) term_continue(shim_first(shim));
-                return;
-        }
-        uint64_t now = clock_boottime_usec(), end = shim->stop_until_usec;
-        int64_t next = term_look(&shim->term, shim_first(shim), now);
-        if (next > 0 && ((uint64_t) next < end || end <= now))
-                (void) sd_event_source_set_time(shim->grace, (uint64_t) next);
-        else if (next < 0 && shim->term.asked.n == 0 && shim_first(shim) > 0)
-                (void) kill(shim_first(shim), SIGTERM);
-}
-
-void shim_stop(struct shim *shim, uint64_t grace_usec) {
-        if (shim->state == SHIM_ENDED)
-                return;
-        /* Stopping the processes left behind does not change how the job ended. */
-        bool ended = shim->child.reaped && shim->attempt.ends_with == ENDS_WITH_FIRST;
-        shim->stop_asked = shim->stop_asked || !ended;
-        if (shim->state == SHIM_WAITING) {
-                end_unstarted(shim, EXIT_CLASS_STOPPED, "stopped before it was started");
-                return;
-        }
-        grace_usec = MIN(grace_usec, GRACE_MAX_USEC);
-        if (!shim->attempt.stop_by_term && !shim->progress.ready)
-                grace_usec = MIN(grace_usec, UNREADY_USEC);
-        if (grace_usec == 0) {
-                shim_kill_all(shim);
-                return;
-        }
-        if (stops_by_usr1(shim))
-                (void) kill(shim_first(shim), SIGUSR1);
-        shim_end_all(shim, grace_usec);
-}
-
-void shim_end_all(struct shim *shim, uint64_t grace_usec) {
-        if (arm_grace(shim, grace_usec) < 0)
-                shim_kill_all(shim); /* without a timer the job might never end */
-        else
-                ask_next(shim);
-}
-
-void shim_checkpoint(struct shim *shim) {
-        bool understands = shim->attempt.kind != JOB_COMMAND && shim->progress.ready;
-
-        if (shim->state == SHIM_RUNNING && understands)
-                (void) kill(shim->child.pid, SIGUSR2);
-}
+/* ---- what bertd and the host say ---- */
 
 void shim_closed(struct shim *shim) {
         shim->closed = true;
@@ -451,7 +206,7 @@ void shim_begin(struct shim *shim) {
         struct error error = {};
 
         if (shim->no_start[0]) {
-                end_unstarted(shim, EXIT_CLASS_LAUNCH, shim->no_start);
+                shim_end_unstarted(shim, EXIT_CLASS_LAUNCH, shim->no_start);
                 return;
         }
         shim->started_usec = clock_realtime_usec();
@@ -459,7 +214,7 @@ void shim_begin(struct shim *shim) {
         if (r >= 0)
                 r = child_spawn(&shim->child, &shim->attempt, shim->notify_path, &error);
         if (r < 0) {
-                end_unstarted(shim, EXIT_CLASS_LAUNCH, error.text);
+                shim_end_unstarted(shim, EXIT_CLASS_LAUNCH, error.text);
                 return;
         }
         shim->state = SHIM_RUNNING;
@@ -477,7 +232,7 @@ void shim_begin(struct shim *shim) {
 }
 
 static int on_patience(sd_event_source *source, uint64_t usec, void *userdata) {
-        end_unstarted(userdata, EXIT_CLASS_LAUNCH, "bertd did not answer within 60 s");
+        shim_end_unstarted(userdata, EXIT_CLASS_LAUNCH, "bertd did not answer within 60 s");
         return 0;
 }
 
@@ -581,6 +336,13 @@ static void release(struct shim *shim) {
         cleanup_close_p(&shim->dir_fd);
         cleanup_close_p(&shim->lock_fd);
         (void) sd_event_unref(shim->event);
+}
+
+static void read_host(char *buffer, size_t size) {
+        struct utsname name;
+
+        if (uname(&name) == 0)
+                (void) snprintf(buffer, size, "%.*s", (int) strcspn(name.nodename, "."), name.nodename);
 }
 
 static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t number, struct error *error) {

@@ -128,7 +128,9 @@ struct shim {
         char boot_id[64], host[EXIT_RECORD_HOST_MAX];
 };
 
-/* ---- main.c, called from bus.c ---- */
+#define KILL_LIMIT_USEC (10 * USEC_PER_SEC)
+
+/* ---- main.c ---- */
 
 /* bertd answered GO; called again by later hellos until the program has been started. */
 void shim_go(struct shim *shim);
@@ -139,23 +141,41 @@ void shim_begin(struct shim *shim);
 /* bertd answered STOP: the attempt is closed. Kills all processes and exits without a report. */
 void shim_closed(struct shim *shim);
 
+/* Kills the whole job with SIGKILL and ends it. */
+void shim_kill_all(struct shim *shim);
+
+/* A process of the job has exited, or it is time to look again. */
+void shim_look(struct shim *shim);
+
+/* The job's first process while it lives, else 0. */
+pid_t shim_first(const struct shim *shim);
+
+/* ---- stop.c ---- */
+
 /* Stops the job; SIGKILL after grace_usec of boot time, at once for 0. */
 void shim_stop(struct shim *shim, uint64_t grace_usec);
 
 /* Requests a checkpoint from a job that supports it. */
 void shim_checkpoint(struct shim *shim);
 
-/* Kills the whole job with SIGKILL and ends it. */
-void shim_kill_all(struct shim *shim);
-
 /* SIGTERM to the whole job, process by process; SIGKILL after grace_usec. */
 void shim_end_all(struct shim *shim, uint64_t grace_usec);
 
-/* The job's first process while it lives, else 0. */
-pid_t shim_first(const struct shim *shim);
+/* Sends SIGTERM to the next processes; the timer checks again. */
+void shim_ask_next(struct shim *shim);
 
 /* Changes whenever a checkpoint with a temporary name grows; 0: none exists. */
 uint64_t shim_writing_mark(const struct shim *shim);
+
+/* ---- end.c ---- */
+
+void shim_judge(struct shim *shim, struct exit_verdict *ret);
+
+/* Writes the record and reports it. */
+void shim_end(struct shim *shim, const struct exit_verdict *verdict);
+
+/* Ends an attempt that has no main child. */
+void shim_end_unstarted(struct shim *shim, enum exit_class exit_class, const char *reason);
 
 /* ---- progress.c ---- */
 
