@@ -200,6 +200,7 @@ static void decide_death(const struct ending *e, struct outcome *ret) {
 
         judge(e, ret, &decision);
         ret->event = events[decision.action];
+        ret->cause = decision.cause;
         ret->delay_usec = decision.delay_usec;
         change_ledger(e, &decision, ret);
         if (ret->event != EVENT_FINISHED)

@@ -52,6 +52,7 @@ struct outcome {
         char reason[OUTCOME_REASON_MAX];  /* the job's, for everybody */
         char private[OUTCOME_REASON_MAX]; /* for the owner and root; "" = reason */
         uint64_t delay_usec;              /* EVENT_RETRY: from now_usec */
+        enum policy_cause cause;          /* why, beyond the death itself; as `reason` says in words */
         bool counted;                     /* the policy has judged it: last_death joins the history */
         struct policy_death last_death;
         struct policy_counters counters; /* after it */
