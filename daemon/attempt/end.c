@@ -1,5 +1,5 @@
 /*
- * See end.h. Role: closes attempts. Owns nothing: the run is attempt.c's until it is freed here.
+ * See end.h. Role: closes attempts. Owns nothing: the run is run.c's until it is freed here.
  * Invariants: an attempt is closed only when no process of it lives (or when the sweep's time is over), and its tombstone is written
  * before the job may start again. Nothing here waits for a process: what may block a helper reads (sweep.h). Nothing here decides what
  * becomes of the job: that is rules/outcome.h.
@@ -45,7 +45,7 @@ static void load_ledger(struct node *node, struct job *job) {
                 log_error("job %" PRIu64 ": %s", job->id, error.text);
 }
 
-/* What the shim wrote or reported (attempt.c) goes before what is seen from here. */
+/* What the shim wrote or reported (report.c) goes before what is seen from here. */
 static void read_record(struct attempt_run *run, enum exit_class exit_class, const char *text) {
         struct attempt *a = &run->job->attempt;
         struct error error = {};
@@ -374,4 +374,11 @@ void attempt_over(struct attempt_run *run, enum exit_class exit_class, const cha
                 sweep_cgroup(run);
         else
                 begin_sweeper(run);
+}
+
+void attempt_not_started(struct attempt_run *run, const char *text) {
+        char reason[512];
+
+        (void) snprintf(reason, sizeof(reason), "cannot be started: %.480s", text);
+        attempt_over(run, EXIT_CLASS_LAUNCH, reason);
 }

@@ -13,7 +13,7 @@
 #include "common/cleanup.h"
 #include "common/utf8.h"
 #include "daemon/base/loop.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/live.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/gpu/watch.h"
 #include "daemon/launch/launcher.h"

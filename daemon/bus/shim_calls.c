@@ -6,7 +6,8 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/live.h"
+#include "daemon/attempt/report.h"
 
 #define KEYS_MAX 64 /* of a report */
 

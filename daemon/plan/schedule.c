@@ -10,7 +10,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/start.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
 #include "daemon/gpu/watch.h"

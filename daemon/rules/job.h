@@ -84,7 +84,7 @@ struct attempt {
         char *evidence;                       /* folder with the stacks of a hang, NULL = none */
 };
 
-struct attempt_run; /* daemon/attempt/attempt.h: what lives only while an attempt is open */
+struct attempt_run; /* daemon/attempt/run.h: what lives only while an attempt is open */
 struct waiter;
 
 struct job {
