@@ -2,7 +2,7 @@
  * The manager puts a node together (daemon/node/node.h), the loop, the store, the bus server and every open attempt, and takes it apart.
  *
  *   manager_new    opens the state folder (one daemon each) and loads it; refuses with one line
- *   manager_start  listens, reconciles with what lives (attempt.c), plans the queue
+ *   manager_start  listens, reconciles with what lives (attempt/adopt.h), plans the queue
  *   loop_run(node->loop)
  *   manager_free   jobs live on
  */

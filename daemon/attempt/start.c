@@ -14,6 +14,7 @@
 #include "common/file.h"
 #include "daemon/attempt/command.h"
 #include "daemon/attempt/end.h"
+#include "daemon/attempt/environment.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
@@ -136,25 +137,34 @@ static int gather_paths(struct node *node, struct job *job, struct launch_parts 
 
 static int gather_command(struct node *node, struct job *job, struct launch_parts *p, struct error *error) {
         const struct checkpoint *from = job->attempt.resumed ? job_checkpoint(job, job->attempt.first_step) : NULL;
-        struct command_input input = {
+        const char *resume = from ? from->path : "";
+        struct command_input command = {
                 .job = job,
                 .trainer = node->trainer,
                 .spec = p->spec_path,
                 .run_dir = p->run_dir,
-                .resume = from ? from->path : "",
+                .resume = resume,
                 .scratch = p->scratch,
                 .private_shm = node->launchers[job->launcher]->private_shm,
-                .visible_gpus = p->gpus,
-                .environment = p->inputs.environment,
-                .environment_size = p->inputs.environment_size,
                 .command = p->command,
                 .command_size = p->command_size,
         };
+        struct environment_input environment = {
+                .job = job,
+                .run_dir = p->run_dir,
+                .resume = resume,
+                .visible_gpus = p->gpus,
+                .submitted = p->inputs.environment,
+                .submitted_size = p->inputs.environment_size,
+        };
+
+        int r = command_argv(&command, &p->argv, error);
+        return r < 0 ? r : attempt_environment(&environment, &p->environment, error);
+}
+
+static int gather_shim(struct node *node, const struct job *job, struct launch_parts *p, struct error *error) {
         cleanup_free char *dir = files_attempt_path(node->options.state_dir, job, "");
 
-        int r = command_argv(&input, &p->argv, error);
-        if (r >= 0)
-                r = command_environment(&input, &p->environment, error);
         strv_add(&p->shim_argv, "bertd-shim");
         strv_add(&p->shim_argv, "--job");
         strv_format(&p->shim_argv, "%" PRIu64, job->id);
@@ -164,7 +174,7 @@ static int gather_command(struct node *node, struct job *job, struct launch_part
         strv_add(&p->shim_argv, node->options.socket);
         strv_add(&p->shim_argv, "--dir");
         strv_take(&p->shim_argv, steal_pointer(&dir));
-        return r < 0 ? r : p->shim_argv.failed ? error_errno(error, ENOMEM, "command") : 0;
+        return p->shim_argv.failed ? error_errno(error, ENOMEM, "command") : 0;
 }
 
 /* ---- what the launcher tells ---- */
@@ -206,6 +216,8 @@ static int launch(struct attempt_run *run, struct error *error) {
         int r = gather_paths(node, job, &p, error);
         if (r >= 0)
                 r = gather_command(node, job, &p, error);
+        if (r >= 0)
+                r = gather_shim(node, job, &p, error);
         if (r < 0)
                 return r;
         struct files_attempt files = { .argv = &p.argv,

@@ -1,4 +1,4 @@
-/* See methods.h. Role: what a shim says of its attempt. Owns nothing. Invariant: any user may say anything here: attempt.c judges it. */
+/* See methods.h. Role: what a shim says of its attempt. Owns nothing. Invariant: any user may say anything here: daemon/attempt judges it. */
 #include "daemon/bus/methods.h"
 
 #include <errno.h>
