@@ -11,6 +11,7 @@
 
 #include "daemon/base/loop.h"
 #include "daemon/gpu/gpus.h"
+#include "daemon/gpu/health.h"
 
 struct gpu_watch;
 
