@@ -288,7 +288,7 @@ int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *c) {
 }
 
 static uint32_t count_gpus(const struct node *node, enum gpu_state state) {
-        return (uint32_t) __builtin_popcountll(gpu_watch_blocked(node->gpu_watch, state));
+        return (uint32_t) __builtin_popcountll(gpu_watch_in_state(node->gpu_watch, state));
 }
 
 /* GPUs that jobs hold, but that are not in today's list: they are not given to others when they come back. */

@@ -67,7 +67,7 @@ static void plan(struct node *m) {
                 if (entries[i].wait != WAIT_NONE)
                         continue;
                 struct job *job = store_find(m->store, entries[i].id);
-                uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch, GPU_FREE);
+                uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch);
                 attempt_start(m, job, gpus_take(&m->options.gpus, taken, job->gpus));
         }
 }
