@@ -102,7 +102,7 @@ static struct ending gather(struct node *node, const struct job *job, bool asked
                                         .reports = job_reports(job) },
                             .history = job->history,
                             .n_history = job->n_history,
-                            .counters = job->deaths,
+                            .counters = job_counters(job),
                             .good = good,
                             .n_good = ledger_good_steps(job, good, LEDGER_MAX),
                             .starts_wait_usec = starts_wait(node, job, now),
@@ -128,7 +128,7 @@ static void change_ledger(struct node *node, struct job *job, const struct outco
 }
 
 static void count(struct job *job, const struct outcome *o) {
-        job->deaths = o->counters;
+        job_set_counters(job, o->counters);
         if (o->counted && job_history_add(job, &o->last_death) < 0)
                 log_error("job %" PRIu64 ": no memory for its history of deaths: this one is left out", job->id);
 }

@@ -15,7 +15,7 @@ static int insert_long(struct store *store, uid_t uid, size_t size, struct job *
         path[size] = '\0';
         submission_defaults(&s);
         s.name = (char *) "n";
-        s.kind = (char *) "command";
+        s.kind = JOB_COMMAND;
         s.cwd = path;
         s.command = command;
         return store_insert(store, &s, uid, uid, "alice", LAUNCHER_FORK, ret, error);

@@ -123,8 +123,8 @@ static void test_version_2_is_migrated(void **state) {
         struct store *store = open_store();
         assert_int_equal(store_count(store), 2);
         job = store_at(store, 0);
-        assert_true(job->deaths.costing == 39 && job->deaths.free == 1); /* the 30th was killed */
-        assert_true(store_at(store, 1)->deaths.costing == 0 && !job->lost_usec);
+        assert_true(job->deaths == 39 && job->free_deaths == 1); /* the 30th was killed */
+        assert_true(store_at(store, 1)->deaths == 0 && !job->lost_usec);
         read_events(store, 1, &all);
         assert_true(all.n == 250 && all.note == 0);
         read_events(store, 2, &all);
