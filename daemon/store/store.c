@@ -134,7 +134,10 @@ void store_counts(const struct store *store, uint64_t counts[JOB_STATE_MAX]) {
 
 /* ---- writing ---- */
 
-static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) { (void) sqlite3_bind_int64(s, i, (sqlite3_int64) v); }
+/* What no column can hold is its largest: a CHECK that fails would fail the whole commit. */
+static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) {
+        (void) sqlite3_bind_int64(s, i, (sqlite3_int64) MIN(v, (uint64_t) INT64_MAX));
+}
 static void bind_text(sqlite3_stmt *s, int i, const char *text) {
         (void) sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
 }
@@ -161,7 +164,7 @@ static int write_attempt(struct store *store, const struct job *job, struct erro
         bind_text(s, i++, a->boot_id);
         bind_u64(s, i++, (uint64_t) a->pid);
         bind_u64(s, i++, a->pid_start);
-        bind_u64(s, i++, a->gpu_mask);
+        (void) sqlite3_bind_int64(s, i++, (sqlite3_int64) a->gpu_mask); /* 64 bits */
         bind_u64(s, i++, a->started);
         bind_u64(s, i++, a->ended);
         bind_u64(s, i++, a->resumed);

@@ -274,14 +274,33 @@ static void test_bad_rows_do_not_block(void **state) {
 
         (void) insert(store, "bad");
         store_free(store);
-        execute("UPDATE job SET state='nonsense' WHERE name='bad'; INSERT INTO checkpoint VALUES(1, 5, 1, 1, 77, 1, 0, "
-                "'/x')");
+        execute("PRAGMA ignore_check_constraints=ON; UPDATE job SET state='nonsense' WHERE name='bad';"
+                "INSERT INTO checkpoint VALUES(1, 5, 1, 1, 77, 1, 0, '/x')");
         store = open_store();
         assert_int_equal(store_count(store), 1);
         assert_int_equal(store_at(store, 0)->id, good);
         assert_int_equal(store_load_ledger(store, store_at(store, 0), NULL), 0);
         assert_int_equal(store_at(store, 0)->n_ledger, 0);
         assert_int_equal(complaints, 2);
+        store_free(store);
+}
+
+/* However large a number is that a program reports, it does not keep others' jobs from being committed. */
+static void test_no_number_fails_a_commit(void **state) {
+        struct store *store = open_store();
+        struct job *job = insert(store, "job");
+        struct error error = {};
+
+        job->step = job->steps = job->lost_steps = job->run_usec = job->attempt.step = UINT64_MAX;
+        job->attempt.number = 1;
+        job->attempt.gpu_mask = UINT64_MAX;
+        store_note(store, job, job->state, "step", "");
+        if (store_flush(store, &error) < 0)
+                fail_msg("%s", error.text);
+        store_free(store);
+        store = open_store();
+        assert_int_equal(store_at(store, 0)->step, INT64_MAX);
+        assert_int_equal(store_at(store, 0)->attempt.gpu_mask, UINT64_MAX);
         store_free(store);
 }
 
@@ -502,6 +521,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_has_run, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_nothing_is_inserted_outside_a_transaction, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_rows_do_not_block, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_no_number_fails_a_commit, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ended_jobs_live_on_disk, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_pages_mix_memory_and_disk, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_event_tells_how_an_attempt_ended, setup, teardown),
