@@ -90,7 +90,7 @@ static uint64_t starts_wait(struct node *node, const struct job *job, uint64_t n
 static struct ending gather(struct node *node, const struct job *job, bool asked, uint64_t good[LEDGER_MAX]) {
         uint64_t now = loop_realtime();
         struct ending e = { .attempt = &job->attempt,
-                            .wish = job->wish,
+                            .stop_reason = job->stop_reason,
                             .asked = asked,
                             .command = job->kind == JOB_COMMAND,
                             .stepped = job_has_stepped(job),
@@ -143,7 +143,7 @@ static void close_books(struct job *job, const struct step_clock *clock, const s
         job->exit_code = a->exit_code;
         job->exit_class = a->exit_class;
         job->step = a->step;
-        job->wish = WISH_NONE;
+        job->stop_reason = STOP_NONE;
         goodput_close_attempt(job, clock, o->exit_class == EXIT_CLASS_FINISHED);
         goodput_note_lost(job);
 }
@@ -219,7 +219,7 @@ static void swept(struct attempt_run *run, const char *problem) {
 }
 
 static uint64_t limit_of(const struct attempt_run *run) {
-        return run->job->wish == WISH_CANCEL_NOW ? SWEEP_LIMIT_NOW_USEC : SWEEP_LIMIT_USEC;
+        return run->job->stop_reason == STOP_CANCEL_NOW ? SWEEP_LIMIT_NOW_USEC : SWEEP_LIMIT_USEC;
 }
 
 static uint64_t pause_of(unsigned sweeps) {
@@ -337,7 +337,7 @@ static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
 static void begin_sweeper(struct attempt_run *run) {
         run->waits = !is_its_turn(run);
         int r = run->waits ? 0 : start_sweeper(run, limit_of(run));
-        if (r < 0 && run->job->wish == WISH_NONE)
+        if (r < 0 && run->job->stop_reason == STOP_NONE)
                 run->deadline_usec = loop_boottime() + limit_of(run); /* the next attempt needs a process, too */
         if (r < 0 && !sweep_again(run, on_turn))
                 swept(run, "what is left of it cannot be looked for: no helper process");

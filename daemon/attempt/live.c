@@ -202,7 +202,7 @@ static void stop_by_signal(struct attempt_run *run) {
 void attempt_stop(struct job *job) {
         struct attempt_run *run = job->run;
         uint64_t grace = job->grace_sec * USEC_PER_SEC;
-        bool now = job->wish == WISH_CANCEL_NOW;
+        bool now = job->stop_reason == STOP_CANCEL_NOW;
 
         if (!run || run->phase == PHASE_SWEEPING)
                 return;

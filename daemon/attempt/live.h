@@ -20,7 +20,7 @@ struct job *attempt_find_open(struct node *node, uint64_t id, uint32_t number, c
 /* It says that it has ended: its process is given a moment to. */
 void attempt_exited(struct attempt_run *run);
 
-/* Sends the stop that job->wish asks for, now or when the shim is heard again; escalates when it does not help. */
+/* Sends the stop that job->stop_reason asks for, now or when the shim is heard again; escalates when it does not help. */
 void attempt_stop(struct job *job);
 
 /* Asks the ranks for a checkpoint; −ENOTCONN while the shim is not connected. */

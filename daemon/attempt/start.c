@@ -84,7 +84,7 @@ void attempt_start(struct node *node, struct job *job, uint64_t gpu_mask) {
         }
         job->step = job->attempt.step;
         goodput_start_attempt(job);
-        job->wish = WISH_NONE;
+        job->stop_reason = STOP_NONE;
         job_set_text(&job->status, NULL);
         job->not_before = 0;
         (void) node_move(node, job, EVENT_START, NULL);

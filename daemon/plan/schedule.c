@@ -146,8 +146,8 @@ void schedule_shutdown(struct node *m, bool jobs) {
                 struct job *job = store_at(m->store, i);
                 if (!state_holds_resources(job->state))
                         continue;
-                if (job->wish == WISH_NONE)
-                        job->wish = WISH_SHUTDOWN;
+                if (job->stop_reason == STOP_NONE)
+                        job->stop_reason = STOP_SHUTDOWN;
                 if (node_move(m, job, EVENT_SHUTDOWN, "the daemon is shutting down") == STATE_MOVE)
                         job->stop_due = true;
         }

@@ -25,12 +25,12 @@ static const struct stop_rule {
         bool unless_finished;
         const char *reason;
 } stops[] = {
-        [WISH_SHUTDOWN] = { EVENT_REQUEUE, true, "stopped with the daemon" },
-        [WISH_PAUSE] = { EVENT_PAUSED, true, "paused" },
-        [WISH_CANCEL] = { EVENT_CANCELLED, false, "cancelled" },
-        [WISH_CANCEL_NOW] = { EVENT_CANCELLED, false, "cancelled" },
+        [STOP_SHUTDOWN] = { EVENT_REQUEUE, true, "stopped with the daemon" },
+        [STOP_PAUSE] = { EVENT_PAUSED, true, "paused" },
+        [STOP_CANCEL] = { EVENT_CANCELLED, false, "cancelled" },
+        [STOP_CANCEL_NOW] = { EVENT_CANCELLED, false, "cancelled" },
 };
-static_assert(ELEMENTSOF(stops) == WISH_MAX, "a stop without a rule");
+static_assert(ELEMENTSOF(stops) == STOP_REASON_MAX, "a stop without a rule");
 
 /* ---- what the attempt died of ---- */
 
@@ -181,7 +181,7 @@ static void say_more(const struct attempt *a, struct outcome *ret) {
 /* ---- the decision ---- */
 
 static void decide_stop(const struct ending *e, struct outcome *ret) {
-        const struct stop_rule *rule = &stops[e->wish];
+        const struct stop_rule *rule = &stops[e->stop_reason];
         bool finished = ret->exit_class == EXIT_CLASS_FINISHED && !(e->asked && e->command);
 
         if (finished && rule->unless_finished) {
@@ -212,7 +212,7 @@ void outcome(const struct ending *e, struct outcome *ret) {
         explain_death(e->attempt, ret);
         if (is_missing(e))
                 ret->exit_class = EXIT_CLASS_MISSING;
-        if (e->wish == WISH_NONE)
+        if (e->stop_reason == STOP_NONE)
                 decide_death(e, ret);
         else
                 decide_stop(e, ret);

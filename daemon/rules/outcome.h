@@ -23,7 +23,7 @@
 /* Everything that an outcome depends on. Borrowed for the call. */
 struct ending {
         const struct attempt *attempt; /* with `ended`, checkpoint_step and what its record says */
-        enum stop_wish wish;           /* the stop that was under way */
+        enum stop_reason stop_reason;  /* the stop that was under way */
         bool asked;                    /* the record says that it ended because it was asked to */
         bool command;                  /* JOB_COMMAND: when asked to stop it may exit 0 unfinished */
         bool stepped;                  /* the job has completed a step, in this attempt or before it */

@@ -19,8 +19,9 @@
         "'finished', 'stopped', 'user-error', 'bad-checkpoint', 'nan', 'failed', 'signal', 'killed', 'oom', " \
         "'mpi', 'disk-full', 'hang', 'reboot', 'lost', 'launch', 'missing'"
 /* A CHECK is part of the tables of a database that exists: who adds a name raises `since` of the tables that hold it. */
-static_assert(JOB_STATE_MAX == 9 && JOB_KIND_MAX == 3 && EXIT_CLASS_MAX == 16 && WISH_MAX == 5 && LAUNCHER_MAX == 2 &&
-                      ON_NAN_MAX == 2 && ENDS_WITH_MAX == 2 && EXIT_OWED_MAX == 4 && CHECKPOINT_STATE_MAX == 4,
+static_assert(JOB_STATE_MAX == 9 && JOB_KIND_MAX == 3 && EXIT_CLASS_MAX == 16 && STOP_REASON_MAX == 5 &&
+                      LAUNCHER_MAX == 2 && ON_NAN_MAX == 2 && ENDS_WITH_MAX == 2 && EXIT_OWED_MAX == 4 &&
+                      CHECKPOINT_STATE_MAX == 4,
               "the CHECKs below name each value of these");
 static_assert(sizeof(struct job_rlimit) == 24 && JOB_RLIMITS_MAX == 16, "input.rlimits");
 
@@ -35,7 +36,7 @@ const struct store_column store_job_columns[] = {
         COLUMN("gid", "INTEGER", NULL, "gid " UINT32),
         COLUMN("kind", "TEXT", NULL, "kind IN ('pretrain', 'finetune', 'command')"),
         COLUMN("state", "TEXT", NULL, "state IN (" STATES ")"),
-        COLUMN("wish", "INTEGER", "0", "wish BETWEEN 0 AND 4"),
+        COLUMN("stop_reason", "INTEGER", "0", "stop_reason BETWEEN 0 AND 4"),
         COLUMN("launcher", "INTEGER", NULL, "launcher IN (0, 1)"),
         COLUMN("priority", "INTEGER", "0", "priority " INT32),
         COLUMN("ranks", "INTEGER", NULL, "ranks BETWEEN 1 AND 4294967295"),

@@ -69,7 +69,7 @@ static const struct {
         const char *name, *values[8]; /* of RECORD: the names of records */
 } keys[] = {
         [RECORD] = { "record", {} },
-        [STOP] = { "stop", { "none", "shutdown", "pause", "cancel", "cancel-now" } }, /* as enum stop_wish */
+        [STOP] = { "stop", { "none", "shutdown", "pause", "cancel", "cancel-now" } }, /* as enum stop_reason */
         [ASKED] = { "asked", { "no", "yes" } },
         [KIND] = { "kind", { "trainer", "command" } },
         [RETRIES] = { "retries", { "none", "left", "out" } },
@@ -203,7 +203,7 @@ static void make_ending(struct combination *c, struct fixture *f) {
 
         c->of[STEPPED] = f->attempt.step > 0 || stepped_before || n_good > 0;
         f->ending = (struct ending) { .attempt = &f->attempt,
-                                      .wish = (enum stop_wish) c->of[STOP],
+                                      .stop_reason = (enum stop_reason) c->of[STOP],
                                       .asked = c->of[ASKED],
                                       .command = c->of[KIND] == COMMAND,
                                       .stepped = c->of[STEPPED],

@@ -130,8 +130,8 @@ static void check_harmless(const struct combination *c, const struct ending *e, 
         bool waits = o->event != EVENT_RETRY ? o->delay_usec == 0
                                              : o->delay_usec >= USEC_PER_SEC && o->delay_usec <= 3600 * USEC_PER_SEC;
 
-        if (!after_change || !stays || !waits || (e->wish >= WISH_CANCEL && o->event != EVENT_CANCELLED) ||
-            (e->wish != WISH_NONE && (o->event == EVENT_RETRY || o->event == EVENT_GAVE_UP)) ||
+        if (!after_change || !stays || !waits || (e->stop_reason >= STOP_CANCEL && o->event != EVENT_CANCELLED) ||
+            (e->stop_reason != STOP_NONE && (o->event == EVENT_RETRY || o->event == EVENT_GAVE_UP)) ||
             strlen(o->reason) >= sizeof(o->reason) || strlen(o->private) >= sizeof(o->private))
                 fail_msg("%s (%s), change %d, delay %ju:%s", job_event_name(o->event), o->reason, (int) o->change,
                          (uintmax_t) o->delay_usec, described(c));
@@ -216,12 +216,12 @@ static void test_more(void **state) {
         outcome(&f.ending, &o);
         assert_string_equal(o.reason, "left 2 processes");
         assert_string_equal(o.private, "left python3 train.py");
-        f.ending.wish = WISH_CANCEL;
+        f.ending.stop_reason = STOP_CANCEL;
         outcome(&f.ending, &o);
         assert_string_equal(o.reason, "cancelled; left 2 processes");
         assert_string_equal(o.private, "cancelled; left python3 train.py");
         f.attempt.exit_class = EXIT_CLASS_FAILED;
-        f.ending.wish = WISH_NONE;
+        f.ending.stop_reason = STOP_NONE;
         outcome(&f.ending, &o);
         assert_null(strstr(o.reason, "left"));
 }
