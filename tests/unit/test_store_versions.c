@@ -162,6 +162,7 @@ static void check_made(struct store *store, size_t i) {
                 fail_msg("job %d: %s", (int) made[i].id, error.text);
         job = job ? job : loaded;
         assert_int_equal(job->state, made[i].state);
+        assert_int_equal(job->stop_reason, job->state == JOB_STOPPING ? STOP_CANCEL : STOP_NONE);
         assert_string_equal(job->name, made[i].name);
         assert_int_equal(job->attempt.open, state_holds_resources(job->state));
         assert_int_equal(job->attempt.number, job->state == JOB_QUEUED ? 0 : 1);
