@@ -455,11 +455,9 @@ static int report(const struct classifier *f, bool json, struct error *error) {
 
 /* ---- the two commands ---- */
 
-static int take_choice(const char *option, const char *const *names, unsigned n, const char *expected, int *ret,
-                       struct error *error) {
-        *ret = parse_choice(optarg, names, n);
-        return *ret >= 0 ? 0
-                         : error_input(error, BERTD_EXIT_USAGE, "--%s: '%.64s', expected %s", option, optarg, expected);
+static int take_choice(const char *option, const char *const *names, unsigned n, int *ret, struct error *error) {
+        *ret = usage_choice(option, optarg, names, n, error);
+        return MIN(*ret, 0);
 }
 
 static int take_option(int o, char **argv, const struct option *options, struct classifier *f, struct error *error) {
@@ -477,11 +475,11 @@ static int take_option(int o, char **argv, const struct option *options, struct 
                 f->task_name = optarg;
                 return 0;
         case 'd':
-                r = take_choice("device", devices, DEVICE_KIND_MAX, "auto, cpu or cuda", &choice, error);
+                r = take_choice("--device", devices, DEVICE_KIND_MAX, &choice, error);
                 f->kind = (enum device_kind) choice;
                 return r;
         case 'f':
-                r = take_choice("format", formats, FORMAT_MAX, "auto, csv, tsv, jsonl or lines", &choice, error);
+                r = take_choice("--format", formats, FORMAT_MAX, &choice, error);
                 f->format = (enum data_format) choice;
                 return r;
         case 'e':
@@ -489,7 +487,7 @@ static int take_option(int o, char **argv, const struct option *options, struct 
                 f->encoding = (int) encoding;
                 return r;
         case 'm':
-                return take_choice("empty", empties, EMPTY_MAX, "skip or refuse", &f->empty, error);
+                return take_choice("--empty", empties, EMPTY_MAX, &f->empty, error);
         case 'D':
                 f->delimiter = spec_delimiter(optarg);
                 return f->delimiter ? 0

@@ -44,7 +44,8 @@ is "whatever they ended as" "$("$BERTCTL" list --active --json | jq -c 'map(.id)
 ok "a name that one job has stands for it" quietly "$BERTCTL" status well
 again=$("$BERTCTL" submit --name well -- true)
 is "for the newest where several have it" "$("$BERTCTL" status --json well | jq .id)" "$again"
-ok "a name that no job has is refused" refuses 3 "^bertctl: no job is called 'wel' (\`bertctl list\` shows all)" "$BERTCTL" status wel
+ok "a name that no job has is refused" refuses 3 "^bertctl: no job is named 'xyzzy'; \`bertctl list\` shows all" "$BERTCTL" status xyzzy
+ok "one that is nearly a name: the name is suggested" refuses 3 "^bertctl: no job is named 'wel': did you mean 'well'?\$" "$BERTCTL" status wel
 for odd in $'a\xff' $'\xef\xbf\xbe'; do
   ok "nor has one such a name: $(printf '%q' "$odd")" refuses 3 "^bertctl: no such job: a name that is not UTF-8" "$BERTCTL" status "$odd"
 done

@@ -335,9 +335,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                         arguments->source.checkpoint = optarg;
                 else if (c == 'o')
                         arguments->output = optarg;
-                else if (c == 'f' && text_format_from_name(optarg, &arguments->format) < 0)
-                        return error_input(error, BERTD_EXIT_USAGE,
-                                           "--format %s: expected lines, prose, wikitext or jsonl", optarg);
+                else if (c == 'f' && text_format_choose(optarg, &arguments->format, error) < 0)
+                        return -EINVAL;
                 else if (c == 'V' && parse_double(optarg, 1e-9, 0.5, &arguments->validation) < 0)
                         return error_input(error, BERTD_EXIT_USAGE,
                                            "--validation %s: expected a fraction above 0, at most 0.5", optarg);

@@ -157,10 +157,7 @@ static int take_option(int c, char **argv, struct arguments *arguments, struct e
                 return parse_number("--min-frequency", 1, UINT32_MAX, &arguments->settings.min_frequency, error);
         case 'f':
                 arguments->has_format = true;
-                if (text_format_from_name(optarg, &arguments->format) < 0)
-                        return error_input(error, BERTD_EXIT_USAGE,
-                                           "--format %s: expected lines, prose, wikitext or jsonl", optarg);
-                return 0;
+                return text_format_choose(optarg, &arguments->format, error);
         case 'h':
                 return 1;
         default:
