@@ -6,7 +6,7 @@
 
 #include "common/cleanup.h"
 
-#define WORD_MAX 64  /* longer words are not compared */
+#define WORD_MAX 64 /* longer words are not compared */
 #define BEGINNING 3 /* letters from which on the beginning of a name means that name */
 
 static bool same(char a, char b) { return a == b || (strchr("-_", a) && strchr("-_", b)); }

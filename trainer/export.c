@@ -346,7 +346,8 @@ static int parse(int argc, char **argv, struct exporter *x, struct error *error)
                         r = error_input(error, BERTD_EXIT_USAGE,
                                         "--sequence-length: '%.64s', expected a number of tokens, %d or more", optarg,
                                         LENGTH_MIN);
-                else if (o == 's' && (x->truncation = usage_choice("--truncation", optarg, sides, ELEMENTSOF(sides), error)) < 0)
+                else if (o == 's' &&
+                         (x->truncation = usage_choice("--truncation", optarg, sides, ELEMENTSOF(sides), error)) < 0)
                         r = x->truncation;
                 else if (o != 'l' && o != 's')
                         r = usage_option(o, argv, options, argv[0], error);

@@ -31,7 +31,7 @@ mapfile -t queued < <("$BERTCTL" submit --array "priority=$(seq -s, 1 101)" "$wo
 last=${queued[100]}
 rows() { sed "s/$escape\\[[0-9;]*m//g" | grep -cE '^ *[0-9]+ '; }
 is "list has all jobs" "$("$BERTCTL" list | rows)" "$last"
-is "on a terminal the newest 100, and says so" "$(on_terminal "$BERTCTL" list >"$work/out"; rows <"$work/out"; grep -c 'the newest 100 jobs; --all' "$work/out")" "100
+is "on a terminal the newest 100, and says so" "$(on_terminal "$BERTCTL" list >"$work/out"; rows <"$work/out"; grep -c 'showing the newest 100 jobs; use --all' "$work/out")" "100
 1"
 is "unless --all is given" "$(on_terminal "$BERTCTL" list --all | rows)" "$last"
 is "or -n" "$(on_terminal "$BERTCTL" list -n 105 | rows)" 105
