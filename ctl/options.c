@@ -190,7 +190,7 @@ void options_print(const struct option_spec *options, size_t n_options) {
                 (void) snprintf(head, sizeof(head), "%s--%s%s%s", letter, options[i].name,
                                 options[i].argument ? " " : "", options[i].argument ? options[i].argument : "");
                 unsigned column = (unsigned) printf("  %-*s", HELP_COLUMN - 2, head);
-                print_wrapped(options[i].help, HELP_COLUMN, column);
+                print_wrapped(options[i].help, HELP_COLUMN, column > HELP_COLUMN ? new_line() : column);
         }
         (void) printf("  %-*s%s\n", HELP_COLUMN - 2, "-h, --help", "print this help");
 }

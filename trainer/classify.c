@@ -29,11 +29,12 @@
 #define BATCH 32 /* texts */
 #define NAMED 5  /* classes in a message */
 
-#define FILE_OPTIONS_HELP                                                                                             \
-        "      --task NAME       of a checkpoint of several tasks: the one whose texts these are\n"                   \
-        "      --format KIND     csv, tsv, jsonl or lines (default: data.format of its training, else by the file's " \
-        "name)\n"                                                                                                     \
-        "      --encoding NAME   utf-8 or latin-1 (default: as its training, in files of that kind; else utf-8)\n"    \
+#define FILE_OPTIONS_HELP                                                                           \
+        "      --task NAME       of a checkpoint of several tasks: the one whose texts these are\n" \
+        "      --format auto|csv|tsv|jsonl|lines\n"                                                 \
+        "                        default: data.format of its training, else by the file's name\n"   \
+        "      --encoding utf-8|latin-1\n"                                                          \
+        "                        default: as in its training, for files of that kind; else utf-8\n" \
         "      --delimiter CHAR  of csv: tab or a character (default: as its training; else a comma)\n"
 
 static const char EVALUATE_USAGE[] =
@@ -42,9 +43,11 @@ static const char EVALUATE_USAGE[] =
         "How well a classifier does on labelled texts (csv, tsv, jsonl): accuracy, error, macro F1, a table of "
         "classes, the "
         "confusion\nmatrix. Columns, encoding and format are as in its training.\n\n" FILE_OPTIONS_HELP
-        "      --empty WHAT      skip or refuse texts that are empty (default: as its training)\n"
+        "      --empty skip|refuse\n"
+        "                        what to do with empty texts (default: as in its training)\n"
         "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
-        "      --device KIND     auto (a GPU where there is one), cpu or cuda\n"
+        "      --device auto|cpu|cuda\n"
+        "                        where to compute (default: auto, a GPU if there is one)\n"
         "      --json            as one JSON object\n"
         "  -h, --help            this text\n";
 static const char PREDICT_USAGE[] =
@@ -54,7 +57,8 @@ static const char PREDICT_USAGE[] =
         "{\"label\": null,\n\"reason\": ...} where it has no text, with \"invalid_bytes\" where some are not UTF-8. "
         "FILE is csv, tsv, jsonl with\nthe columns of its training, or txt: a text a line, as is standard "
         "input.\n\n" FILE_OPTIONS_HELP "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
-        "      --device KIND     auto (a GPU where there is one), cpu or cuda\n"
+        "      --device auto|cpu|cuda\n"
+        "                        where to compute (default: auto, a GPU if there is one)\n"
         "  -h, --help            this text\n";
 
 /* A line that predict owes. */

@@ -37,7 +37,8 @@ static const char USAGE[] =
         "      --vocab FILE         the vocabulary, of a checkpoint without its own\n"
         "      --task NAME          of a checkpoint of several tasks: the one whose head is written\n"
         "      --sequence-length N  tokens of a text, at most (default: as in its training)\n"
-        "      --truncation SIDE    what is kept of a longer one, head or tail (default: as in its training)\n"
+        "      --truncation head|tail\n"
+        "                           the part of a longer text that is kept (default: as in its training)\n"
         "  -h, --help               this text\n";
 
 struct exporter {

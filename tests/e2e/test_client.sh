@@ -46,6 +46,14 @@ again=$("$BERTCTL" submit --name well -- true)
 is "for the newest where several have it" "$("$BERTCTL" status --json well | jq .id)" "$again"
 ok "a name that no job has is refused" refuses 3 "^bertctl: no job is named 'xyzzy'; \`bertctl list\` shows all" "$BERTCTL" status xyzzy
 ok "one that is nearly a name: the name is suggested" refuses 3 "^bertctl: no job is named 'wel': did you mean 'well'?\$" "$BERTCTL" status wel
+completed() { # what bash offers for a job
+  local COMP_WORDS=(bertctl status "$1") COMP_CWORD=2 COMPREPLY=()
+  PATH=$(dirname "$BERTCTL"):$PATH _bertctl
+  echo "${COMPREPLY[@]}"
+}
+. "$BUILD_DIR/docs/bertctl"
+is "the shell completes a name" "$(completed wel)" well
+is "and an id" "$(completed "$again")" "$again"
 for odd in $'a\xff' $'\xef\xbf\xbe'; do
   ok "nor has one such a name: $(printf '%q' "$odd")" refuses 3 "^bertctl: no such job: a name that is not UTF-8" "$BERTCTL" status "$odd"
 done

@@ -36,11 +36,12 @@ static const char help[] =
         "                        a model's folder with such files\n"
         "  --checkpoint FILE     a checkpoint: its vocabulary, and text as it was trained with\n"
         "  --output PREFIX       where the corpus goes; one that is there is replaced at the end\n"
-        "  --format FORMAT       lines: a sentence a line, a blank line between documents (default)\n"
+        "  --format lines|prose|wikitext|jsonl\n"
+        "                        lines: a sentence a line, a blank line between documents (default)\n"
         "                        prose: paragraphs, split into sentences; a file is a document, as is what two blank\n"
         "                        lines or a form feed part\n"
         "                        wikitext: WikiText's files; jsonl: objects with \"text\", each a document\n"
-        "  --validation FRACTION holds out about this part of the documents as PREFIX-validation\n" TEXT_ARGUMENTS_HELP
+        "  --validation FRACTION  hold out about this part of the documents as PREFIX-validation\n" TEXT_ARGUMENTS_HELP
                 SENTENCEPIECE_ARGUMENTS_HELP;
 
 struct arguments {

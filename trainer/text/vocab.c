@@ -25,8 +25,8 @@ static const char help[] =
         "  --output FILE         where the vocabulary goes, one token a line\n"
         "  --alphabet N          keep the N commonest characters (default: 1000, fewer for a small N)\n"
         "  --min-frequency N     join no pair seen less often (default: 2)\n"
-        "  --format FORMAT       text as it is (default), or read as prepare does: lines, prose, wikitext, "
-        "jsonl\n" TEXT_ARGUMENTS_HELP;
+        "  --format lines|prose|wikitext|jsonl\n"
+        "                        read as prepare does (default: text as it is)\n" TEXT_ARGUMENTS_HELP;
 
 #define SIZE_DEFAULT 30000
 
