@@ -6,11 +6,12 @@
 
 #include "common/cleanup.h"
 
-#define WORD_MAX 32 /* longer words are no slips */
+#define WORD_MAX 64 /* longer words are not compared */
+#define BEGINNING 3 /* letters from which on the beginning of a name means that name */
 
 static bool same(char a, char b) { return a == b || (strchr("-_", a) && strchr("-_", b)); }
 
-/* Levenshtein distance, with two letters swapped as one slip. */
+/* Levenshtein distance; swapping two letters counts as one mistake. */
 static size_t distance(const char *a, size_t la, const char *b, size_t lb) {
         size_t row[3][WORD_MAX + 1];
 
@@ -29,7 +30,7 @@ static size_t distance(const char *a, size_t la, const char *b, size_t lb) {
                                 *cell = MIN(*cell, row[(i - 2) % 3][j - 2] + 1);
                 }
         }
-        /* A slip in two or three letters, two in more. */
+        /* One mistake in two or three letters, two in more. */
         return 3 * row[la % 3][lb] <= MIN(la, lb) + 1 ? MIN(row[la % 3][lb], (size_t) NEAREST_FAR) : NEAREST_FAR;
 }
 
@@ -37,7 +38,11 @@ size_t nearest_distance(const char *word, const char *name) {
         const char *unit = strrchr(name, '_');
         size_t length = strlen(word), whole = distance(word, length, name, strlen(name));
 
-        return unit ? MIN(whole, distance(word, length, name, (size_t) (unit - name))) : whole;
+        if (unit)
+                whole = MIN(whole, distance(word, length, name, (size_t) (unit - name)));
+        if (length >= BEGINNING && strncmp(word, name, length) == 0)
+                whole = MIN(whole, (size_t) NEAREST_FAR - 1);
+        return whole;
 }
 
 const char *nearest_of(const char *word, const char *const *names, size_t n) {

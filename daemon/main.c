@@ -47,7 +47,8 @@ static const char help[] =
         "$XDG_RUNTIME_DIR/bertd/bertd.sock)\n"
         "  --slots N           ranks x threads that may run at once (default: usable cores)\n"
         "  --gpus N|LIST       GPUs to use: a number, or a list of names, e.g. 0,1 (default: all)\n"
-        "  --launcher NAME     how jobs are started: auto, systemd or fork (default: auto)\n"
+        "  --launcher auto|systemd|fork\n"
+        "                      how jobs are started (default: auto)\n"
         "  --keep-ended N      ended jobs to keep, besides those with checkpoints (default: 10000)\n"
         "  --detach            run in the background and survive the terminal\n"
         "  --help, --version\n";

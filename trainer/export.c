@@ -37,7 +37,8 @@ static const char USAGE[] =
         "      --vocab FILE         the vocabulary, of a checkpoint without its own\n"
         "      --task NAME          of a checkpoint of several tasks: the one whose head is written\n"
         "      --sequence-length N  tokens of a text, at most (default: as in its training)\n"
-        "      --truncation SIDE    what is kept of a longer one, head or tail (default: as in its training)\n"
+        "      --truncation head|tail\n"
+        "                           the part of a longer text that is kept (default: as in its training)\n"
         "  -h, --help               this text\n";
 
 struct exporter {
@@ -245,7 +246,7 @@ static int set_lengths(struct exporter *x, struct error *error) {
         if (lengths->truncation != TRUNCATION_HEAD && lengths->truncation != TRUNCATION_TAIL)
                 return error_input(error, BERTD_EXIT_DATA,
                                    "%s: its texts kept their head and their tail (data.truncation: head_tail), which a "
-                                   "Hugging Face folder cannot say; choose --truncation head or --truncation tail",
+                                   "Hugging Face folder cannot express; choose --truncation head or --truncation tail",
                                    path);
         if (x->sequence_length > 0)
                 lengths->sequence_length = (uint32_t) x->sequence_length;
@@ -346,9 +347,9 @@ static int parse(int argc, char **argv, struct exporter *x, struct error *error)
                         r = error_input(error, BERTD_EXIT_USAGE,
                                         "--sequence-length: '%.64s', expected a number of tokens, %d or more", optarg,
                                         LENGTH_MIN);
-                else if (o == 's' && (x->truncation = parse_choice(optarg, sides, ELEMENTSOF(sides))) < 0)
-                        r = error_input(error, BERTD_EXIT_USAGE, "--truncation: '%.64s', expected head or tail",
-                                        optarg);
+                else if (o == 's' &&
+                         (x->truncation = usage_choice("--truncation", optarg, sides, ELEMENTSOF(sides), error)) < 0)
+                        r = x->truncation;
                 else if (o != 'l' && o != 's')
                         r = usage_option(o, argv, options, argv[0], error);
         }

@@ -99,9 +99,8 @@ static int load_checkpoint(const struct text_source *source, struct vocab **ret,
 int text_source_load(const struct text_source *source, const struct text_arguments *arguments, struct vocab **ret,
                      struct text_options *ret_options, struct error *error) {
         if (source->checkpoint && any_given(arguments))
-                return error_input(
-                        error, BERTD_EXIT_USAGE,
-                        "--checkpoint: says how its text is folded: leave --[no-]lowercase and the like out");
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--checkpoint: sets how text is folded; leave out --[no-]lowercase etc.");
         if (source->checkpoint)
                 return load_checkpoint(source, ret, ret_options, error);
         int r = vocab_load(source->vocab, ret, error);
@@ -112,11 +111,10 @@ int text_source_load(const struct text_source *source, const struct text_argumen
 
 int text_encoding(const char *name, enum data_encoding *ret, struct error *error) {
         static const char *const names[ENCODING_MAX] = DATA_ENCODING_NAMES;
-        int encoding = parse_choice(name, names, ENCODING_MAX);
+        int encoding = usage_choice("--encoding", name, names, ENCODING_MAX, error);
 
         if (encoding < 0)
-                return error_input(error, BERTD_EXIT_USAGE,
-                                   "--encoding: '%.64s', expected utf-8 or latin-1; iconv converts others", name);
+                return encoding;
         *ret = (enum data_encoding) encoding;
         return 0;
 }
