@@ -99,7 +99,7 @@ void manager_free(struct node *m) {
         m->settle = NULL;
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
                 wait_fail(store_at(m->store, i), BERTD_ERROR_STOPPING, "the daemon has exited");
-        children_free(m);
+        user_tasks_free(m);
         trash_free(m->trash);
         bus_server_free(m->server);
         accounts_free(m->accounts);
