@@ -21,6 +21,7 @@
 #include "daemon/bus/accounts.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/bus/server.h"
+#include "daemon/bus/waits.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/gpu/watch.h"
 #include "daemon/launch/launcher.h"

@@ -19,6 +19,7 @@
 #include "common/utf8.h"
 #include "daemon/attempt/attempt.h"
 #include "daemon/bus/inlet.h"
+#include "daemon/bus/waits.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
 

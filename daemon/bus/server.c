@@ -23,6 +23,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
 #include "daemon/bus/socket_watch.h"
+#include "daemon/bus/waits.h"
 
 /* New connections of a user: BERTD_CLIENTS_OF_UID_MAX at once, then NEW_A_SECOND. To set one up costs much more than to refuse it. */
 struct allowance {
@@ -32,14 +33,6 @@ struct allowance {
 
 #define ALLOWANCES 128
 #define NEW_A_SECOND 200
-
-/* A call whose user is being looked up. */
-struct parked {
-        struct parked *next;
-        struct peer *peer;
-        sd_bus_message *message; /* a reference */
-        size_t size;
-};
 
 struct bus_server {
         struct allowance allowances[ALLOWANCES]; /* by uid; users who share a place share what is left */
@@ -65,8 +58,6 @@ struct bus_server {
 #define TELL_USEC (10 * USEC_PER_SEC)
 #define ACCEPTS_A_TURN 256
 #define REST_USEC (USEC_PER_SEC / 5)
-#define PARKED_MAX 32 /* submissions whose user is being looked up */
-#define PARKED_OF_UID_MAX 8
 
 /* A flood of refusals is one line in a while. */
 static void tell_refusal(struct bus_server *server, uid_t uid, const char *reason) {
@@ -81,188 +72,18 @@ static void tell_refusal(struct bus_server *server, uid_t uid, const char *reaso
         server->untold = 0;
 }
 
-/* ---- waits ---- */
-
-int call_to_answer(sd_bus_message *call, sd_bus_message **ret) {
-        sd_bus_message *m = NULL;
-        uint64_t cookie;
-
-        int r = sd_bus_message_get_cookie(call, &cookie);
-        if (r >= 0)
-                r = sd_bus_message_new_method_call(sd_bus_message_get_bus(call), &m, NULL,
-                                                   sd_bus_message_get_path(call), NULL,
-                                                   sd_bus_message_get_member(call));
-        if (r >= 0 && sd_bus_message_get_sender(call))
-                r = sd_bus_message_set_sender(m, sd_bus_message_get_sender(call));
-        if (r >= 0 && sd_bus_message_get_expect_reply(call) == 0)
-                r = sd_bus_message_set_expect_reply(m, 0);
-        if (r >= 0)
-                r = sd_bus_message_seal(m, cookie, 0);
-        if (r < 0) {
-                (void) sd_bus_message_unref(m);
-                return r;
-        }
-        *ret = m;
-        return 0;
+struct peer *bus_server_peers(const struct bus_server *server) {
+        return server->peers;
 }
-
-/* Of the user and of all. */
-static bool may_wait(const struct peer *peer) {
-        unsigned all = 0, of_uid = 0;
-
-        for (const struct peer *p = peer->node->server->peers; p; p = p->next) {
-                all += p->waits;
-                of_uid += p->uid == peer->uid ? p->waits : 0;
-        }
-        return peer->waits < BERTD_WAITS_OF_CLIENT_MAX && of_uid < BERTD_WAITS_OF_UID_MAX && all < BERTD_WAITS_MAX;
-}
-
-int wait_add(struct job *job, struct peer *peer, sd_bus_message *message) {
-        if (!may_wait(peer))
-                return -ENOBUFS;
-        struct waiter *w = calloc(1, sizeof(*w));
-        if (!w)
-                return -ENOMEM;
-        *w = (struct waiter) { .peer = peer, .next = job->waiters };
-        int r = call_to_answer(message, &w->message);
-        if (r < 0) {
-                free(w);
-                return r;
-        }
-        job->waiters = w;
-        peer->waits++;
-        return 0;
-}
-
-static void waiter_free(struct waiter *w) {
-        w->peer->waits--;
-        (void) sd_bus_message_unref(w->message);
-        free(w);
-}
-
-void wait_answer(struct job *job) {
-        while (job->waiters) {
-                struct waiter *w = job->waiters;
-                job->waiters = w->next;
-                (void) sd_bus_reply_method_return(w->message, "s", job_state_name(job->state));
-                peer_note_reply(w->peer, 0);
-                waiter_free(w);
-        }
-}
-
-void wait_fail(struct job *job, const char *name, const char *text) {
-        while (job->waiters) {
-                struct waiter *w = job->waiters;
-                job->waiters = w->next;
-                (void) sd_bus_reply_method_errorf(w->message, name, "%s", text);
-                waiter_free(w);
-        }
-}
-
-static void forget_waits(struct peer *peer) {
-        const struct store *store = peer->node->store;
-
-        for (size_t i = 0; peer->waits > 0 && i < store_count(store); i++)
-                for (struct waiter **at = &store_at(store, i)->waiters; *at;) {
-                        struct waiter *w = *at;
-                        if (w->peer != peer) {
-                                at = &w->next;
-                                continue;
-                        }
-                        *at = w->next;
-                        waiter_free(w);
-                }
-}
-
-int change_wait(struct peer *peer, sd_bus_message *message) {
-        if (peer->change)
-                return -EBUSY;
-        return call_to_answer(message, &peer->change);
-}
-
-static void tell_change(struct bus_server *server, uint64_t serial) {
-        for (struct peer *peer = server->peers; peer; peer = peer->next) {
-                if (!peer->change)
-                        continue;
-                (void) sd_bus_reply_method_return(peer->change, "t", serial);
-                peer->change = sd_bus_message_unref(peer->change);
-                peer_note_reply(peer, 0);
-        }
-}
-
-/* ---- parked calls ---- */
-
-int peer_park(struct peer *peer, sd_bus_message *message, size_t size) {
-        struct parked **at = &peer->node->server->parked;
-        size_t all = size, of_uid = size;
-        unsigned n = 0, n_of_uid = 0;
-
-        for (; *at; at = &(*at)->next) {
-                bool same = (*at)->peer->uid == peer->uid;
-                all += (*at)->size;
-                of_uid += same ? (*at)->size : 0;
-                n++;
-                n_of_uid += same;
-        }
-        /* A message may be larger than what was understood of it. */
-        if (all > BERTD_REQUESTS_MAX || of_uid > BERTD_REQUESTS_OF_UID_MAX || n >= PARKED_MAX ||
-            n_of_uid >= PARKED_OF_UID_MAX)
-                return -ENOBUFS;
-        *at = calloc(1, sizeof(**at));
-        if (!*at)
-                return -ENOMEM;
-        **at = (struct parked) { .peer = peer, .message = sd_bus_message_ref(message), .size = size };
-        return 0;
-}
-
-/* Takes out the first that is of the peer, or where `peer` is NULL of the user. */
-static struct parked *take_parked(struct bus_server *server, const struct peer *peer, uid_t uid) {
-        for (struct parked **at = &server->parked; *at; at = &(*at)->next) {
-                struct parked *parked = *at;
-                if (peer ? parked->peer != peer : parked->peer->uid != uid)
-                        continue;
-                *at = parked->next;
-                return parked;
-        }
-        return NULL;
-}
-
-static void parked_free(struct parked *parked) {
-        (void) sd_bus_message_unref(parked->message);
-        free(parked);
-}
-
-static void forget_parked(struct peer *peer) {
-        struct bus_server *server = peer->node->server;
-
-        for (struct parked *parked; server && (parked = take_parked(server, peer, 0));)
-                parked_free(parked);
-}
-
-void bus_server_resume(struct bus_server *server, uid_t uid) {
-        struct parked *list = NULL, **end = &list;
-
-        /* All at first: one that is parked again is not for this time. */
-        for (struct parked *parked; (parked = take_parked(server, NULL, uid)); end = &parked->next) {
-                *end = parked;
-                parked->next = NULL;
-        }
-        while (list) {
-                struct parked *parked = list;
-                list = parked->next;
-                if (!parked->peer->doomed)
-                        methods_dispatch_again(parked->peer, parked->message);
-                parked_free(parked);
-        }
+struct parked **bus_server_parked(struct bus_server *server) {
+        return &server->parked;
 }
 
 /* ---- peers ---- */
 
 static void peer_free(struct peer *peer) {
         attempt_link_gone(peer->node, &peer->link);
-        forget_waits(peer);
-        (void) sd_bus_message_unref(peer->change);
-        forget_parked(peer);
+        waits_forget(peer);
         inlet_free(peer->inlet);
         if (peer->bus) {
                 (void) sd_bus_detach_event(peer->bus);
@@ -620,7 +441,7 @@ static int take_socket(const struct bus_server *server, int *ret, struct error *
 
 static void on_charge(void *userdata, uid_t uid, uint64_t usec) { bus_server_charge(userdata, uid, usec); }
 
-static void on_change(void *userdata, uint64_t serial) { tell_change(userdata, serial); }
+static void on_change(void *userdata, uint64_t serial) { change_tell(userdata, serial); }
 
 static void on_rest(struct job *job) { wait_answer(job); }
 
