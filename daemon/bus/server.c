@@ -1,5 +1,5 @@
 /*
- * See server.h. Role: listens, counts, keeps one struct peer a connection. Owns the listening socket, the peers, their buses.
+ * See server.h. Role: counts connections, keeps one struct peer for each. Owns the peers, their buses.
  * Invariants: a peer is freed only from the deferred reaper, never below one of its own handlers; no message of it is waited for.
  */
 #include "daemon/bus/server.h"
@@ -11,18 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "daemon/attempt/attempt.h"
-#include "daemon/bus/socket.h"
 #include "daemon/bus/inlet.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
-#include "daemon/bus/socket_watch.h"
+#include "daemon/bus/listening.h"
 #include "daemon/bus/waits.h"
 
 /* New connections of a user: BERTD_CLIENTS_OF_UID_MAX at once, then NEW_A_SECOND. To set one up costs much more than to refuse it. */
@@ -38,18 +36,14 @@ struct bus_server {
         struct allowance allowances[ALLOWANCES]; /* by uid; users who share a place share what is left */
         struct node *node;
         char *path;
-        struct stat file; /* the socket that we bound there */
-        struct socket_watch *watch;
-        struct source *listen; /* owns its fd */
-        struct timer rest;     /* until then nobody is let in */
+        struct listening *listening;
+        struct timer rest; /* until then nobody is let in */
         struct source *reaper, *leaver;
         sd_id128_t id;
         struct peer *peers;
         struct parked *parked; /* oldest first */
         struct inlets inlets;
         unsigned clients_max;
-        bool bound;         /* by us, not by systemd */
-        bool lost;          /* the socket's file is gone, and was not made again yet */
         int spare_fd;       /* given up for a moment to turn a connection away when there are no more */
         uint64_t told_usec; /* when a refusal was last logged */
         unsigned untold;    /* refusals since */
@@ -331,7 +325,7 @@ static void admit(struct bus_server *server, int connection) {
 static void on_rested(void *userdata) {
         const struct bus_server *server = userdata;
 
-        source_enable(server->listen, true);
+        listening_enable(server->listening, true);
 }
 
 /* Who waits in the queue would wake us for ever. */
@@ -339,7 +333,7 @@ static void rest(struct bus_server *server) {
         if (timer_is_armed(&server->rest))
                 return;
         loop_after(server->node->loop, &server->rest, REST_USEC, on_rested, server);
-        source_enable(server->listen, false);
+        listening_enable(server->listening, false);
 }
 
 /* Without a descriptor the connection would stay in the queue. */
@@ -372,55 +366,7 @@ static void on_connection(void *userdata, int fd, uint32_t events) {
         }
 }
 
-/* ---- listening ---- */
-
-/* Takes `fd`. */
-static int start_listening(struct bus_server *server, int fd) {
-        struct source *source;
-
-        int r = loop_watch(server->node->loop, fd, EPOLLIN, on_connection, server, &source);
-        if (r < 0)
-                return r;
-        (void) source_free(server->listen);
-        server->listen = source;
-        return lstat(server->path, &server->file) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-/* Notes who may use it now: a group that an administrator has given it is given to its successor. */
-static bool is_in_place(struct bus_server *server) {
-        struct stat st;
-
-        if (lstat(server->path, &st) < 0 || st.st_dev != server->file.st_dev || st.st_ino != server->file.st_ino)
-                return false;
-        server->file = st;
-        return true;
-}
-
-/* Who has connected stays connected, also those who wait to be accepted. What somebody else has put there stays. */
-static bool restore_socket(void *userdata) {
-        struct bus_server *server = userdata;
-        struct error error = {};
-        int fd;
-
-        if (is_in_place(server))
-                return true;
-        int r = bus_socket_open(server->path, &server->file, &fd, &error);
-        if (r >= 0) {
-                on_connection(server, source_fd(server->listen), EPOLLIN);
-                server->bound = true;
-                r = start_listening(server, fd);
-                if (r < 0)
-                        (void) error_errno(&error, -r, "%s", server->path);
-        }
-        if (r >= 0)
-                log_error("%s was removed while bertd runs, and is made again", server->path);
-        else if (!server->lost)
-                log_error("%s was removed while bertd runs, and cannot be made again yet: %s; it is tried every 10 s, "
-                          "and made by a restart of bertd, which jobs outlive",
-                          server->path, error.text);
-        server->lost = r < 0;
-        return r >= 0;
-}
+/* ---- the server ---- */
 
 /* Says to clients which protocol is spoken here, before their first call. */
 static int make_id(sd_id128_t *ret) {
@@ -429,14 +375,6 @@ static int make_id(sd_id128_t *ret) {
         memcpy(ret->bytes, BERTD_BUS_ID, strlen(BERTD_BUS_ID));
         ret->bytes[strlen(BERTD_BUS_ID)] = BERTD_PROTOCOL;
         return r;
-}
-
-/* systemd's has its group and mode from its unit. */
-static int take_socket(const struct bus_server *server, int *ret, struct error *error) {
-        if (server->bound)
-                return bus_socket_open(server->path, NULL, ret, error);
-        *ret = server->node->options.passed_socket;
-        return fcntl(*ret, F_SETFL, O_NONBLOCK) < 0 ? error_errno(error, errno, "%s", server->path) : 0;
 }
 
 static void on_charge(void *userdata, uid_t uid, uint64_t usec) { bus_server_charge(userdata, uid, usec); }
@@ -448,7 +386,6 @@ static void on_rest(struct job *job) { wait_answer(job); }
 static const struct node_listener listener = { .charge = on_charge, .changed = on_change, .rests = on_rest };
 
 int bus_server_new(struct node *node, const char *path, struct bus_server **ret, struct error *error) {
-        int fd;
         struct bus_server *server = calloc(1, sizeof(*server));
         if (!server)
                 return error_errno(error, ENOMEM, "%s", path);
@@ -458,21 +395,16 @@ int bus_server_new(struct node *node, const char *path, struct bus_server **ret,
         server->clients_max = node->files.clients;
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         server->path = strdup(path);
-        server->bound = node->options.passed_socket == 0;
-        int r = server->path ? take_socket(server, &fd, error) : error_errno(error, ENOMEM, "%s", path);
-        if (r >= 0) {
-                r = start_listening(server, fd);
-                if (r >= 0)
-                        r = make_id(&server->id);
-                if (r >= 0)
-                        r = socket_watch_new(node->loop, server->path, restore_socket, server, &server->watch);
-                if (r >= 0)
-                        r = loop_defer(node->loop, on_reap, server, &server->reaper);
-                if (r >= 0)
-                        r = loop_at_end(node->loop, on_leave, server, &server->leaver);
-                if (r < 0)
-                        (void) error_errno(error, -r, "%s", path);
-        }
+        int r = server->path ? make_id(&server->id) : -ENOMEM;
+        if (r >= 0)
+                r = loop_defer(node->loop, on_reap, server, &server->reaper);
+        if (r >= 0)
+                r = loop_at_end(node->loop, on_leave, server, &server->leaver);
+        if (r < 0)
+                (void) error_errno(error, -r, "%s", path);
+        else
+                r = listening_new(node->loop, server->path, node->options.passed_socket, on_connection, server,
+                                  &server->listening, error);
         if (r < 0) {
                 bus_server_free(server);
                 return r;
@@ -487,8 +419,6 @@ void bus_server_free(struct bus_server *server) {
         if (!server)
                 return;
         server->node->listener = NULL;
-        socket_watch_free(server->watch);
-        (void) source_free(server->listen);
         timer_disarm(&server->rest);
         (void) source_free(server->reaper);
         (void) source_free(server->leaver);
@@ -500,8 +430,7 @@ void bus_server_free(struct bus_server *server) {
         inlets_free(&server->inlets);
         if (server->spare_fd >= 0)
                 (void) close(server->spare_fd);
-        if (server->bound && server->path && is_in_place(server))
-                (void) unlink(server->path);
+        listening_free(server->listening);
         free(server->path);
         free(server);
 }
