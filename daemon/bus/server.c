@@ -37,7 +37,8 @@ struct bus_server {
         struct node *node;
         char *path;
         struct listening *listening;
-        struct timer rest; /* until then nobody is let in */
+        struct timer rest;  /* until then nobody is let in */
+        struct timer leave; /* then the loop ends */
         struct source *reaper, *leaver;
         sd_id128_t id;
         struct peer *peers;
@@ -52,6 +53,7 @@ struct bus_server {
 #define TELL_USEC (10 * USEC_PER_SEC)
 #define ACCEPTS_A_TURN 256
 #define REST_USEC (USEC_PER_SEC / 5)
+#define LEAVE_USEC (USEC_PER_SEC / 10)
 
 /* A flood of refusals is one line in a while. */
 static void tell_refusal(struct bus_server *server, uid_t uid, const char *reason) {
@@ -325,6 +327,8 @@ static void admit(struct bus_server *server, int connection) {
 static void on_rested(void *userdata) {
         const struct bus_server *server = userdata;
 
+        if (timer_is_armed(&server->leave))
+                return;
         listening_enable(server->listening, true);
 }
 
@@ -415,11 +419,27 @@ int bus_server_new(struct node *node, const char *path, struct bus_server **ret,
         return 0;
 }
 
+static void on_left(void *userdata) {
+        const struct bus_server *server = userdata;
+
+        loop_end(server->node->loop, 0);
+}
+
+void bus_server_leave(struct bus_server *server) {
+        if (server->node->options.passed_socket == 0 || timer_is_armed(&server->leave)) {
+                on_left(server);
+                return;
+        }
+        listening_enable(server->listening, false);
+        loop_after(server->node->loop, &server->leave, LEAVE_USEC, on_left, server);
+}
+
 void bus_server_free(struct bus_server *server) {
         if (!server)
                 return;
         server->node->listener = NULL;
         timer_disarm(&server->rest);
+        timer_disarm(&server->leave);
         (void) source_free(server->reaper);
         (void) source_free(server->leaver);
         while (server->peers) {

@@ -30,6 +30,10 @@ struct peer {
 int bus_server_new(struct node *node, const char *path, struct bus_server **ret, struct error *error);
 void bus_server_free(struct bus_server *server);
 
+/* Ends the loop: where systemd keeps the socket for the next bertd, after who has connected has had the time to ask and be answered. Asked
+ * again it does not wait. */
+void bus_server_leave(struct bus_server *server);
+
 struct parked;
 struct peer *bus_server_peers(const struct bus_server *server); /* newest first, by `next` */
 struct parked **bus_server_parked(struct bus_server *server);   /* the list's head, waits.c's */

@@ -62,20 +62,77 @@ kill -TERM "$bertd_pid"
 ok "bertd ends" wait_for 10 not lives "$bertd_pid"
 ok "and takes its file with it" test ! -e "$BERTD_SOCKET"
 
-# Of a .socket unit.
+# Of a .socket unit: passed as systemd does.
+cat >"$work/pass.py" <<'EOF'
+"""KIND[:PATH]... -- PROGRAM...: runs it with these descriptors passed; "pid:N" passes them to another process."""
+import os, socket, sys
+end = sys.argv.index("--")
+fds, pid = [], os.getpid()
+for kind, _, path in (a.partition(":") for a in sys.argv[1:end]):
+    if kind == "pid":
+        pid = int(path)
+        continue
+    if kind == "pipe":
+        fds.append(os.pipe()[0])
+        continue
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if kind == "datagrams" else socket.SOCK_STREAM)
+    s.bind("\0" + path if kind == "abstract" else path)
+    if kind not in ("datagrams", "bound"):
+        s.listen()
+    if kind in ("removed", "replaced"):
+        os.unlink(path)
+    if kind == "replaced":
+        open(path + ".mark", "w").close()
+        t = socket.socket(socket.AF_UNIX)
+        t.bind(path)
+    fds.append(s.detach())
+high = [os.dup(os.dup2(fd, 100 + i)) for i, fd in enumerate(fds)]
+for i, fd in enumerate(high):
+    os.dup2(fd, 3 + i, inheritable=True)
+os.environ.update(LISTEN_PID=str(pid), LISTEN_FDS=str(len(fds)))
+os.execv(sys.argv[end + 1], sys.argv[end + 1:])
+EOF
+cat >"$work/passed" <<EOF
+#!/bin/bash
+exec python3 "$work/pass.py" "\$@" -- "$BERTD" --slots 8 --launcher fork --state-dir "$BERTD_STATE_DIR" --socket "$work/unused"
+EOF
+chmod 755 "$work/passed"
+rm -f "$BERTD_SOCKET"
+ok "datagrams are refused" refuses 2 "not a listening Unix stream socket.*ListenStream=" "$work/passed" datagrams:"$work/d.sock"
+ok "a socket at which nobody listens is" refuses 2 "not a listening Unix stream socket" "$work/passed" bound:"$work/b.sock"
+ok "what is not a socket is" refuses 2 "not a listening Unix stream socket" "$work/passed" pipe
+ok "two are" refuses 2 "2 descriptors were passed .LISTEN_FDS., expected 1" "$work/passed" stream:"$work/1.sock" stream:"$work/2.sock"
+ok "an abstract one is" refuses 2 "no absolute path" "$work/passed" abstract:bertd-test-$$
+start_passed() {
+  "$work/passed" "$@" >>"$work/bertd.log" 2>&1 </dev/null &
+  bertd_pid=$!
+}
+stop_passed() { kill -TERM "$bertd_pid"; wait_for 10 eval '! lives "$bertd_pid"'; }
+start_passed removed:"$BERTD_SOCKET"
+ok "one whose file is gone is replaced at the start" wait_for 20 answers
+ok "which the log says" grep -q "is not the socket that was passed, and is made again" "$work/bertd.log"
+ok "and the replacement is bertd's" stop_passed
+ok "who takes it along" test ! -e "$BERTD_SOCKET"
+start_passed replaced:"$BERTD_SOCKET"
+ok "one in whose place is another's file is replaced" wait_for 20 answers
+stop_passed
+start_passed pid:1 stream:"$BERTD_SOCKET"
+ok "what is passed to another process is not bertd's" wait_for 20 test -S "$work/unused"
+stop_passed
+rm -f "$BERTD_SOCKET"
 if command -v systemd-socket-activate >/dev/null; then
   systemd-socket-activate -l "$BERTD_SOCKET" "$BERTD" --slots 8 --launcher fork --state-dir "$BERTD_STATE_DIR" --socket "$work/unused" \
     >>"$work/bertd.log" 2>&1 </dev/null &
   bertd_pid=$!
   wait_for 10 test -S "$BERTD_SOCKET"
   ok "a bertd is started by its first client" wait_for 20 answers
-  job=$("$BERTCTL" submit -- true)
+  job=$("$BERTCTL" submit -- bash -c 'readlink /proc/$$/fd/* >fds; env >>fds')
   ok "its shims find it" wait_job "$job"
+  is "and the job has neither its socket nor its variables" "$(grep -E '^socket|^LISTEN' fds)" ""
   ok "a socket that was passed is its only one" test ! -e "$work/unused"
   rm "$BERTD_SOCKET"
   ok "it is made again, too" wait_for 5 answers
-  kill -TERM "$bertd_pid"
-  wait_for 10 eval '! lives "$bertd_pid"'
+  stop_passed
   ok "and then taken along" test ! -e "$BERTD_SOCKET"
 else
   skip "a bertd is started by its first client" "no systemd-socket-activate"
