@@ -137,4 +137,107 @@ if command -v systemd-socket-activate >/dev/null; then
 else
   skip "a bertd is started by its first client" "no systemd-socket-activate"
 fi
+
+# A socket that outlives bertd, as bertd.socket does: a client waits while bertd is restarted, and while it is started again after a crash.
+cat >"$work/keep.py" <<'EOF'
+"""PATH PROGRAM...: listens, and starts the program with the socket each time that it has ended, but for exit 0 once PATH.end is there."""
+import os, socket, subprocess, sys, time
+path = sys.argv[1]
+s = socket.socket(socket.AF_UNIX)
+s.bind(path)
+s.listen()
+while not os.path.exists(path + ".end"):
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.dup(s.fileno()), 3, inheritable=True)
+        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+        os.execv(sys.argv[2], sys.argv[2:])
+    os.waitpid(pid, 0)
+EOF
+rm -f "$BERTD_SOCKET"
+python3 "$work/keep.py" "$BERTD_SOCKET" "$BERTD" --slots 8 --launcher fork --state-dir "$BERTD_STATE_DIR" >>"$work/bertd.log" 2>&1 </dev/null &
+keeper=$!
+wait_for 10 test -S "$BERTD_SOCKET"
+pid_of_bertd() { bertd_pid=$("$BERTCTL" status --json | jq .daemon.pid); [[ $bertd_pid -gt 0 ]]; }
+calls() { # NAME COMMAND...: again and again until $work/enough is there; what failed is in $work/NAME.failed
+  local name=$1
+  shift
+  until [[ -e $work/enough ]]; do
+    "$@" >/dev/null 2>"$work/$name.err" || cat "$work/$name.err" >>"$work/$name.failed"
+    echo >>"$work/$name.calls"
+  done
+}
+ends_bertd() { # SIGNAL: and waits for the next
+  local old
+  pid_of_bertd && old=$bertd_pid && kill "-$1" "$bertd_pid" && wait_for 10 eval '! lives "$old"' && pid_of_bertd && [[ $bertd_pid != "$old" ]]
+}
+restarts() { local i; for ((i = 0; i < $2; i++)); do ends_bertd "$1" || return; done; }
+calls list "$BERTCTL" list &
+lister=$!
+calls submit "$BERTCTL" submit --name again -- true &
+submitter=$!
+ok "bertd is restarted 8 times" restarts TERM 8
+touch "$work/enough"
+wait "$lister" "$submitter"
+is "and no list has failed" "$(cat "$work/list.failed" 2>&1)" "cat: $work/list.failed: No such file or directory"
+is "nor a submit" "$(cat "$work/submit.failed" 2>&1)" "cat: $work/submit.failed: No such file or directory"
+is "each of which was made once" "$("$BERTCTL" list --json | jq '[.[] | select(.name == "again")] | length')" "$(wc -l <"$work/submit.calls")"
+rm "$work/enough" "$work/list.calls"
+calls list "$BERTCTL" list &
+lister=$!
+ok "bertd is killed with -9 3 times" restarts KILL 3
+touch "$work/enough"
+wait "$lister"
+is "and no list has failed then" "$(cat "$work/list.failed" 2>&1)" "cat: $work/list.failed: No such file or directory"
+# Connections that end in the middle: the first of each, when it has said WORD ("": nothing yet).
+cat >"$work/drop.py" <<'EOF'
+"""SOCKET BERTD_SOCKET WORD"""
+import socket, sys, threading
+path, bertd, word = sys.argv[1:]
+s = socket.socket(socket.AF_UNIX)
+s.bind(path)
+s.listen()
+def pump(source, to, drop):
+    while data := source.recv(65536):
+        if drop and word.encode() in data:
+            break
+        to.sendall(data)
+    for end in (source, to):
+        end.close() if drop else end.shutdown(socket.SHUT_WR)
+first = True
+while True:
+    client, daemon = s.accept()[0], socket.socket(socket.AF_UNIX)
+    if first and not word:
+        client.close()
+    else:
+        daemon.connect(bertd)
+        threading.Thread(target=pump, args=(client, daemon, first), daemon=True).start()
+        threading.Thread(target=pump, args=(daemon, client, False), daemon=True).start()
+    first = False
+EOF
+lossy() { # WORD COMMAND...: through such a connection
+  local pid status=0
+  rm -f "$work/drop.sock"
+  python3 "$work/drop.py" "$work/drop.sock" "$BERTD_SOCKET" "$1" 2>/dev/null &
+  pid=$!
+  wait_for 10 test -S "$work/drop.sock"
+  shift
+  "$@" || status=$?
+  kill "$pid"
+  return "$status"
+}
+bertctl=("$BERTCTL" --socket "$work/drop.sock")
+n_jobs() { "$BERTCTL" list --json | jq length; }
+before=$(n_jobs)
+ok "a read whose connection is lost is made again" lossy ListJobs quietly "${bertctl[@]}" list
+ok "with its arguments" lossy GetJob quietly "${bertctl[@]}" status "$job"
+ok "a change is not, as it may have been made" lossy Submit refuses 4 "went away before it answered; the submission may have been accepted" "${bertctl[@]}" submit -- true
+is "nor was it" "$(n_jobs)" "$before"
+ok "one that was not asked for yet is" lossy "" quietly "${bertctl[@]}" submit -- true
+is "made once" "$(n_jobs)" $((before + 1))
+touch "$BERTD_SOCKET.end"
+ok "shutdown waits until bertd has ended" "$BERTCTL" shutdown
+ok "which it has" not lives "$bertd_pid"
+wait_for 10 eval '! lives "$keeper"'
+ok "then nobody is waited for" refuses 4 "nobody listens" "$BERTCTL" list
 finish
