@@ -22,6 +22,7 @@
 #include "daemon/attempt/adopt.h"
 #include "daemon/attempt/run.h"
 #include "daemon/bus/server.h"
+#include "daemon/bus/waits.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/gpu/watch.h"
 #include "daemon/launch/launcher.h"

@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "daemon/bus/accounts.h"
+#include "daemon/bus/waits.h"
 #include "daemon/attempt/live.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
