@@ -1,7 +1,30 @@
-/* See command.h: what every subcommand begins and ends with. */
+/* See command.h. The parts of a subcommand that all of them have: options, --help, the exit code. */
 #include "ctl/command.h"
 
 #include <stdio.h>
+#include <string.h>
+
+static void print_examples(const char *examples) {
+        (void) printf("\nExample%s:\n", strchr(examples, '\n') ? "s" : "");
+        for (const char *line = examples; *line;) {
+                int n = (int) strcspn(line, "\n");
+                (void) printf("  %.*s\n", n, line);
+                line += n + (line[n] == '\n');
+        }
+}
+
+static void print_help(const struct command *command, const struct option_spec *options, size_t n_options) {
+        (void) printf("Usage: bertctl %s %s\n\n%c%s.\n", command->name, command->usage, command->summary[0] - 'a' + 'A',
+                      command->summary + 1);
+        if (strstr(command->usage, "JOB"))
+                (void) printf("JOB is the id or the name of a job; a name means your newest job of that name.\n");
+        if (command->help)
+                print_wrapped(command->help, 0, 0);
+        (void) putchar('\n');
+        options_print(options, n_options);
+        if (command->examples)
+                print_examples(command->examples);
+}
 
 int command_begin(struct ctl *ctl, const struct option_spec *options, size_t n_options, int argc, char **argv,
                   int min_words, int max_words, struct arguments *ret) {
@@ -10,10 +33,7 @@ int command_begin(struct ctl *ctl, const struct option_spec *options, size_t n_o
         /* What follows "--" is a command line only for submit, the one command whose words are counted by itself. */
         int r = options_parse(options, n_options, argc, argv, min_words < 0, ret, &ctl->error);
         if (r == 0 && ret->help) {
-                (void) printf("Usage: bertctl %s %s\n\n%c%s.\n%s", command->name, command->usage,
-                              command->summary[0] - 'a' + 'A', command->summary + 1,
-                              command->help ? command->help : "");
-                options_print(options, n_options);
+                print_help(command, options, n_options);
                 return 0;
         }
         if (r == 0 && min_words >= 0)

@@ -19,6 +19,7 @@
 #include "common/parse.h"
 #include "common/paths.h"
 #include "common/spec/spec.h"
+#include "common/usage.h"
 #include "common/utf8.h"
 #include "ctl/array.h"
 #include "ctl/command.h"
@@ -59,70 +60,32 @@ static int append_text(sd_bus_message *m, const char *key, const char *text) {
         return text ? sd_bus_message_append(m, "{sv}", key, "s", text) : 0;
 }
 
-static int append_count(sd_bus_message *m, const char *key, uint32_t number) {
-        return sd_bus_message_append(m, "{sv}", key, "u", number);
-}
+static int append_value(void *userdata, const char *key, char type, const void *value) {
+        sd_bus_message *m = userdata;
+        const char contents[] = { type, '\0' };
+        size_t n = 0;
 
-/* Left out where the spec says nothing: an older daemon knows no such keys. */
-static int append_bounds(sd_bus_message *m, const struct spec *spec) {
-        int r = 0;
-
-        if (spec->resources.memory > 0)
-                r = sd_bus_message_append(m, "{sv}", "memory", "t", spec->resources.memory);
-        if (r >= 0 && spec->resources.cpus > 0)
-                r = sd_bus_message_append(m, "{sv}", "cpus", "d", spec->resources.cpus);
-        if (r >= 0 && spec->restart.hang_sec >= 0)
-                r = sd_bus_message_append(m, "{sv}", "hang_sec", "i", spec->restart.hang_sec);
-        if (r >= 0 && spec->restart.start_sec >= 0)
-                r = sd_bus_message_append(m, "{sv}", "start_sec", "i", spec->restart.start_sec);
-        if (r >= 0 && spec->ends_with == ENDS_WITH_LAST)
-                r = append_text(m, "ends_with", "last");
-        if (r >= 0 && spec->log.max_size != BERTD_LOG_SIZE_DEFAULT)
-                r = sd_bus_message_append(m, "{sv}", "log_max_size", "t", spec->log.max_size);
-        if (r >= 0 && spec->log.keep != BERTD_LOG_KEEP_DEFAULT)
-                r = append_count(m, "log_keep", spec->log.keep);
+        if (type == 'a') {
+                while (((char *const *) value)[n])
+                        n++;
+                return append_strings(m, key, value, n);
+        }
+        int r = sd_bus_message_open_container(m, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append_basic(m, 's', key);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', contents);
+        if (r >= 0)
+                r = sd_bus_message_append_basic(m, type, value);
+        for (int i = 0; r >= 0 && i < 2; i++)
+                r = sd_bus_message_close_container(m);
         return r;
 }
 
-/* The typed values of the spec. */
+/* The typed values of the spec, and its text. */
 static int append_spec(sd_bus_message *m, const struct spec *spec, const char *text) {
-        static const char *const kinds[] = JOB_KIND_NAMES, *const answers[] = ON_NAN_NAMES;
-        const struct {
-                const char *key;
-                uint32_t value;
-        } counts[] = {
-                { "ranks", spec->resources.ranks },
-                { "threads", spec->resources.threads },
-                { "gpus", spec->resources.gpus },
-                { "max_without_progress", spec->restart.max_without_progress },
-                { "backoff_min_sec", spec->restart.backoff_sec[0] },
-                { "backoff_max_sec", spec->restart.backoff_sec[1] },
-                { "grace_sec", spec->restart.grace_sec },
-                { "keep", spec->checkpoint.keep },
-        };
-        const struct {
-                const char *key, *value;
-        } texts[] = {
-                { "name", spec->name },
-                { "kind", kinds[spec->kind] },
-                { "run_dir", spec->run_dir },
-                { "on_exit", spec->on_exit },
-                { "on_nan", answers[spec->restart.on_nan] },
-                { "spec", text },
-        };
-        int r = sd_bus_message_append(m, "{sv}", "priority", "i", spec->priority);
-
-        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(counts); i++)
-                r = append_count(m, counts[i].key, counts[i].value);
-        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(texts); i++)
-                r = append_text(m, texts[i].key, texts[i].value);
-        if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}", "keep_every", "t", spec->checkpoint.keep_every);
-        if (r >= 0)
-                r = append_bounds(m, spec);
-        if (r >= 0 && spec->n_command > 0)
-                r = append_strings(m, "command", spec->command, spec->n_command);
-        return r;
+        int r = spec_each_sent(spec, append_value, m);
+        return r < 0 ? r : append_text(m, "spec", text);
 }
 
 /* What the shell had. */
@@ -155,7 +118,7 @@ static int send_submit(struct client *client, const struct spec *spec, const cha
                 r = sd_bus_message_close_container(message);
         if (r < 0)
                 return client_bad_message(error, r, "Submit");
-        r = client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, &reply, error);
+        r = client_send(client, message, &reply, error);
         if (r < 0)
                 return r;
         r = sd_bus_message_read(reply, "t", ret_id);
@@ -230,11 +193,12 @@ static int read_limits(const struct command_options *o, struct spec_resources *r
 }
 
 static int read_end(const char *text, enum ends_with *ret, struct error *error) {
-        bool last = text && strcmp(text, "last") == 0;
+        static const char *const names[] = { [ENDS_WITH_FIRST] = "first", [ENDS_WITH_LAST] = "last" };
+        int choice = text ? usage_choice("--ends-with", text, names, ELEMENTSOF(names), error) : ENDS_WITH_FIRST;
 
-        if (text && !last && strcmp(text, "first") != 0)
-                return error_input(error, BERTCTL_EXIT_USAGE, "--ends-with: expected first or last, not '%.64s'", text);
-        *ret = last ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
+        if (choice < 0)
+                return choice;
+        *ret = (enum ends_with) choice;
         return 0;
 }
 
@@ -549,8 +513,8 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                 { .name = "ends-with",
                   .kind = OPTION_STRING,
                   .value = &o.ends_with,
-                  .argument = "WHICH",
-                  .help = "COMMAND: first: ends with its first process; last: runs while one of it lives (first)" },
+                  .argument = "first|last",
+                  .help = "COMMAND: end with the first process, or with the last one (first)" },
                 { .name = "memory",
                   .kind = OPTION_STRING,
                   .value = &o.memory,

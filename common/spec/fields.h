@@ -41,6 +41,8 @@ struct field {
         size_t n_names;
         bool optional; /* numbers only: where there is no text, the value is `absent` and is not written back */
         int absent;
+        const char *wire; /* key of Submit (include/bertd/bus.h) that has this value; NULL: bertd is not sent it */
+        bool sparse;      /* sent only if it is not the default: older daemons do not know the key */
 };
 
 /* A list of texts. `backoff_sec` is the one of numbers and is not among them. */
@@ -49,6 +51,7 @@ struct list {
         size_t section, raw, raw_count, spec, spec_count;
         int kinds;
         bool paths, required;
+        const char *wire;
 };
 
 extern const struct field spec_fields[];

@@ -12,6 +12,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/parse.h"
 #include "common/utf8.h"
 #include "common/spec/fields.h"
 
@@ -121,6 +122,57 @@ void spec_walk(const struct spec *spec, spec_each_t each, void *userdata) {
         for (size_t i = 0; i < spec_n_lists; i++)
                 if (spec_lists[i].kinds & (1 << spec->kind))
                         walk_list(spec, &spec_lists[i], each, userdata);
+}
+
+/* ---- what Submit takes ---- */
+
+static const char wire_types[] = {
+        [FIELD_TEXT] = 's', [FIELD_PATH] = 's', [FIELD_PROGRAM] = 's', [FIELD_I32] = 'i',  [FIELD_U32] = 'u',
+        [FIELD_U64] = 't',  [FIELD_SIZE] = 't', [FIELD_DOUBLE] = 'd',  [FIELD_ENUM] = 's', [FIELD_BOOL] = 's',
+};
+
+static bool is_fallback(const struct field *field, const void *from) {
+        char text[64];
+        uint64_t bytes;
+
+        if (field->type == FIELD_SIZE)
+                return parse_size(field->fallback, 0, UINT64_MAX, &bytes) == 0 && bytes == *(const uint64_t *) from;
+        write_field(field, from, text, sizeof(text));
+        return strcmp(text, field->fallback) == 0;
+}
+
+static bool is_sent(const struct field *field, const struct spec *spec, const void *from) {
+        bool fits = field->wire && field->kinds & (1 << spec->kind);
+
+        if (!fits || is_absent(field, from) || (field->type <= FIELD_PROGRAM && !*(char *const *) from))
+                return false;
+        return !field->sparse || !field->fallback || !is_fallback(field, from);
+}
+
+int spec_each_sent(const struct spec *spec, spec_sent_t each, void *userdata) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < spec_n_fields; i++) {
+                const struct field *field = &spec_fields[i];
+                const void *from = (const char *) spec + field->spec, *value = from;
+                char text[64];
+
+                if (!is_sent(field, spec, from))
+                        continue;
+                if (field->type <= FIELD_PROGRAM)
+                        value = *(char *const *) from;
+                else if (wire_types[field->type] == 's') {
+                        write_field(field, from, text, sizeof(text));
+                        value = text;
+                }
+                r = each(userdata, field->wire, wire_types[field->type], value);
+        }
+        for (size_t i = 0; r >= 0 && i < spec_n_lists; i++)
+                if (spec_lists[i].wire && *AT(spec, spec_lists[i].spec_count, uint32_t) > 0)
+                        r = each(userdata, spec_lists[i].wire, 'a', *AT(spec, spec_lists[i].spec, char **));
+        if (r >= 0)
+                r = each(userdata, "backoff_min_sec", 'u', &spec->restart.backoff_sec[0]);
+        return r < 0 ? r : each(userdata, "backoff_max_sec", 'u', &spec->restart.backoff_sec[1]);
 }
 
 static int fill_fields(struct filled *filled, const struct spec *spec, struct error *error) {

@@ -253,6 +253,12 @@ const char *spec_get(const struct spec *spec, const char *key, char *buffer, siz
 typedef void (*spec_each_t)(void *userdata, const char *key, bool path, const char *value);
 void spec_walk(const struct spec *spec, spec_each_t each, void *userdata);
 
+/* Each value that Submit takes by a key of its own (include/bertd/bus.h), from the table's rows that have one: its key, D-Bus type ('a': as)
+ * and value as sd_bus_message_append_basic takes it, of a list its NULL-terminated array. Absent values are left out. Stops at the first
+ * negative result and returns it, else 0. */
+typedef int (*spec_sent_t)(void *userdata, const char *key, char type, const void *value);
+int spec_each_sent(const struct spec *spec, spec_sent_t each, void *userdata);
+
 /* The normalised YAML text: every key, absolute paths; spec_load of it gives the same spec. Caller frees. */
 int spec_format(const struct spec *spec, char **ret_text, struct error *error);
 

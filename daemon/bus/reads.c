@@ -9,6 +9,7 @@
 #include "common/cleanup.h"
 #include "common/utf8.h"
 #include "daemon/bus/jobview.h"
+#include "daemon/bus/waits.h"
 
 /* What it holds, the client may leave unread. */
 static int send_reply(struct call *call, sd_bus_message *reply, size_t size) {
@@ -216,6 +217,6 @@ int method_find_by_name(struct call *call, sd_bus_message *m) {
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         if (id == 0)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_JOB,
-                                         "no job is called '%.128s' (`bertctl list` shows all)", name);
+                                         "no job is named '%.128s'; `bertctl list` shows all", name);
         return sd_bus_reply_method_return(m, "t", id);
 }

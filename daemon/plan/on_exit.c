@@ -11,7 +11,7 @@
 
 #include "bertd/progress.h"
 #include "common/cleanup.h"
-#include "daemon/attempt/command.h"
+#include "daemon/attempt/environment.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/base/log.h"
@@ -28,7 +28,7 @@ static bool has_turn(const struct node *m, uid_t uid) {
 
         for (unsigned i = 0; i < m->n_exit_turns; i++)
                 of_uid += m->exit_turns[i] == uid;
-        child_count_exits(m, uid, &all, &of_uid);
+        user_task_count_exits(m, uid, &all, &of_uid);
         return of_uid < BERTD_ON_EXIT_OF_UID_MAX && all < BERTD_ON_EXIT_MAX;
 }
 
@@ -98,12 +98,12 @@ static int make_environment(struct node *node, const struct job *job, struct str
         if (r < 0)
                 return r;
         cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(node->options.state_dir, job);
-        struct command_input input = { .job = job,
-                                       .run_dir = run_dir ? run_dir : "/",
-                                       .resume = "",
-                                       .environment = block,
-                                       .environment_size = inputs.environment_size };
-        r = command_environment(&input, ret, error);
+        struct environment_input input = { .job = job,
+                                           .run_dir = run_dir ? run_dir : "/",
+                                           .resume = "",
+                                           .submitted = block,
+                                           .submitted_size = inputs.environment_size };
+        r = attempt_environment(&input, ret, error);
         strv_format(ret, "BERTD_NAME=%s", job->name);
         strv_format(ret, "BERTD_STATE=%s", job_state_name(job->state));
         strv_format(ret, "BERTD_REASON=%s", job_private(job) ? job_private(job) : "");
@@ -121,7 +121,7 @@ static bool run(struct node *m, struct job *job) {
         struct error error = {};
 
         if (make_environment(m, job, &environment, &error) >= 0)
-                return child_on_exit(m, job, &environment, began);
+                return user_task_on_exit(m, job, &environment, began);
         log_error("job %" PRIu64 ": on_exit cannot be run: %s", job->id, error.text);
         return false;
 }

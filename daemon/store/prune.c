@@ -18,7 +18,9 @@
 #define EXPIRE_MAX 32      /* ended jobs removed per flush, because the loop blocks meanwhile */
 #define TRASH_ROWS_MAX 256 /* with this many folders waiting, no further job is removed */
 
-static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) { (void) sqlite3_bind_int64(s, i, (sqlite3_int64) v); }
+static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) {
+        (void) sqlite3_bind_int64(s, i, (sqlite3_int64) MIN(v, (uint64_t) INT64_MAX));
+}
 
 /* Reads the first columns of the one row, all integers. 1; 0: no row. */
 static int read_row(sqlite3_stmt *s, uint64_t *columns, int n, struct error *error) {
