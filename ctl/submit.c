@@ -201,8 +201,8 @@ static int read_end(const char *text, enum ends_with *ret, struct error *error) 
 }
 
 /* Fills a spec that borrows everything: never spec_free it. */
-static int spec_of_command(const struct command_options *o, const struct arguments *arguments, const char *run_dir,
-                           uint32_t backoff[2], struct spec *ret, struct error *error) {
+static int fill_command(const struct command_options *o, const struct arguments *arguments, const char *run_dir,
+                        struct spec *ret, struct error *error) {
         const char *slash = strrchr(arguments->rest[0], '/');
         const char *name = o->name ? o->name : slash && slash[1] ? slash + 1 : arguments->rest[0];
 
@@ -219,8 +219,7 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                                .threads = (uint32_t) o->threads,
                                .gpus = (uint32_t) o->gpus },
                 .restart = { .max_without_progress = (uint32_t) o->retries,
-                             .backoff_sec = backoff,
-                             .n_backoff_sec = 2,
+                             .backoff_sec = { BERTD_BACKOFF_FIRST_DEFAULT, BERTD_BACKOFF_LAST_DEFAULT },
                              .grace_sec = (uint32_t) o->grace_sec,
                              .hang_sec = (int32_t) o->hang_sec,
                              .start_sec = (int32_t) o->start_sec },
@@ -235,7 +234,6 @@ static int spec_of_command(const struct command_options *o, const struct argumen
 static int submit_command(struct ctl *ctl, struct client *client, const struct command_options *o,
                           const struct arguments *arguments, uint64_t *ret_id) {
         cleanup_free char *cwd = NULL, *run_dir = NULL;
-        uint32_t backoff[2] = { BERTD_BACKOFF_FIRST_DEFAULT, BERTD_BACKOFF_LAST_DEFAULT };
         struct spec spec;
 
         int r = surroundings_folder(&cwd, &ctl->error);
@@ -244,7 +242,7 @@ static int submit_command(struct ctl *ctl, struct client *client, const struct c
                 return error_prefix(&ctl->error, "--run-dir");
         }
         if (r == 0)
-                r = spec_of_command(o, arguments, run_dir, backoff, &spec, &ctl->error);
+                r = fill_command(o, arguments, run_dir, &spec, &ctl->error);
         return r < 0 ? r : submit_spec(ctl, client, &spec, ret_id);
 }
 
@@ -335,7 +333,11 @@ static int read_source(const char *path, struct source *ret, struct error *error
 /* `look`: at what it names, too. */
 static int load_spec(const struct source *source, const struct option_list *settings, bool look, struct spec **ret_spec,
                      struct error *error) {
-        int r = spec_parse(source->path, source->text, source->size, settings->items, settings->n, ret_spec, error);
+        struct spec_setting set[OPTION_LIST_MAX];
+
+        for (size_t i = 0; i < settings->n; i++)
+                set[i] = (struct spec_setting) { .option = "set", .value = settings->items[i] };
+        int r = spec_parse(source->path, source->text, source->size, set, settings->n, ret_spec, error);
 
         if (r < 0)
                 r = refuse_program(source->path, error);
