@@ -19,6 +19,7 @@
 #include "common/parse.h"
 #include "common/paths.h"
 #include "common/spec/spec.h"
+#include "common/usage.h"
 #include "common/utf8.h"
 #include "ctl/array.h"
 #include "ctl/command.h"
@@ -192,11 +193,12 @@ static int read_limits(const struct command_options *o, struct spec_resources *r
 }
 
 static int read_end(const char *text, enum ends_with *ret, struct error *error) {
-        bool last = text && strcmp(text, "last") == 0;
+        static const char *const names[] = { [ENDS_WITH_FIRST] = "first", [ENDS_WITH_LAST] = "last" };
+        int choice = text ? usage_choice("--ends-with", text, names, ELEMENTSOF(names), error) : ENDS_WITH_FIRST;
 
-        if (text && !last && strcmp(text, "first") != 0)
-                return error_input(error, BERTCTL_EXIT_USAGE, "--ends-with: expected first or last, not '%.64s'", text);
-        *ret = last ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
+        if (choice < 0)
+                return choice;
+        *ret = (enum ends_with) choice;
         return 0;
 }
 
@@ -513,8 +515,8 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                 { .name = "ends-with",
                   .kind = OPTION_STRING,
                   .value = &o.ends_with,
-                  .argument = "WHICH",
-                  .help = "COMMAND: first: ends with its first process; last: runs while one of it lives (first)" },
+                  .argument = "first|last",
+                  .help = "COMMAND: end with the first process, or with the last one (first)" },
                 { .name = "memory",
                   .kind = OPTION_STRING,
                   .value = &o.memory,
