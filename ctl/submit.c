@@ -27,141 +27,8 @@
 #include "ctl/inputs.h"
 #include "ctl/json.h"
 #include "ctl/program.h"
+#include "ctl/submission.h"
 #include "ctl/surroundings.h"
-
-static int check_words(char *const *words, size_t n, struct error *error) {
-        for (size_t i = 0; i < n; i++) {
-                cleanup_free char *clean = text_as_utf8(words[i]);
-                if (clean)
-                        return error_input(error, BERTCTL_EXIT_USAGE,
-                                           "word %zu of the command, \"%.200s\": not UTF-8; give a file another "
-                                           "name, or put the command into a script",
-                                           i + 1, clean);
-        }
-        return 0;
-}
-
-static int append_strings(sd_bus_message *m, const char *key, char *const *strings, size_t n) {
-        int r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append_basic(m, 's', key);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "as");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'a', "s");
-        for (size_t i = 0; r >= 0 && i < n; i++)
-                r = sd_bus_message_append_basic(m, 's', strings[i]);
-        for (int i = 0; r >= 0 && i < 3; i++)
-                r = sd_bus_message_close_container(m);
-        return r;
-}
-
-static int append_text(sd_bus_message *m, const char *key, const char *text) {
-        return text ? sd_bus_message_append(m, "{sv}", key, "s", text) : 0;
-}
-
-static int append_value(void *userdata, const char *key, char type, const void *value) {
-        sd_bus_message *m = userdata;
-        const char contents[] = { type, '\0' };
-        size_t n = 0;
-
-        if (type == 'a') {
-                while (((char *const *) value)[n])
-                        n++;
-                return append_strings(m, key, value, n);
-        }
-        int r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append_basic(m, 's', key);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', contents);
-        if (r >= 0)
-                r = sd_bus_message_append_basic(m, type, value);
-        for (int i = 0; r >= 0 && i < 2; i++)
-                r = sd_bus_message_close_container(m);
-        return r;
-}
-
-/* The typed values of the spec, and its text. */
-static int append_spec(sd_bus_message *m, const struct spec *spec, const char *text) {
-        int r = spec_each_sent(spec, append_value, m);
-        return r < 0 ? r : append_text(m, "spec", text);
-}
-
-/* What the shell had. */
-static int append_surroundings(sd_bus_message *m, const char *cwd, char *const *environment) {
-        size_t n = 0;
-
-        while (environment[n])
-                n++;
-        int r = append_text(m, "cwd", cwd);
-        if (r >= 0)
-                r = append_strings(m, "environment", environment, n);
-        if (r >= 0)
-                r = surroundings_append(m);
-        return r;
-}
-
-static int send_submit(struct client *client, const struct spec *spec, const char *text, const char *cwd,
-                       char *const *environment, uint64_t *ret_id, struct error *error) {
-        cleanup_message sd_bus_message *message = NULL, *reply = NULL;
-
-        int r = client_new_call(client, "Submit", &message, error);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_open_container(message, 'a', "{sv}");
-        if (r >= 0)
-                r = append_spec(message, spec, text);
-        if (r >= 0)
-                r = append_surroundings(message, cwd, environment);
-        if (r >= 0)
-                r = sd_bus_message_close_container(message);
-        if (r < 0)
-                return client_bad_message(error, r, "Submit");
-        r = client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, &reply, error);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_read(reply, "t", ret_id);
-        return r <= 0 ? client_bad_message(error, r, "Submit") : 0;
-}
-
-/* What bertd would refuse. */
-static int check_limits(const struct spec *spec, const char *text, const char *cwd, char *const *environment,
-                        struct error *error) {
-        int r = limits_check_name(spec->name, error);
-
-        if (r == 0)
-                r = limits_check_path("run_dir", spec->run_dir, error);
-        if (r == 0)
-                r = limits_check_path("on_exit", spec->on_exit, error);
-        if (r == 0)
-                r = limits_check_path("cwd", cwd, error);
-        if (r == 0)
-                r = limits_check_command(spec->command, error);
-        if (r == 0)
-                r = limits_check_inputs(text, environment, error);
-        if (r < 0)
-                error->exit = BERTCTL_EXIT_USAGE;
-        return r;
-}
-
-static int submit_spec(struct ctl *ctl, struct client *client, const struct spec *spec, uint64_t *ret_id) {
-        cleanup_free char *text = NULL, *cwd = NULL;
-        cleanup_free char **environment = NULL;
-
-        int r = check_words(spec->command, spec->n_command, &ctl->error);
-        if (r == 0)
-                r = spec_format(spec, &text, &ctl->error);
-        if (r < 0)
-                ctl->error.exit = BERTCTL_EXIT_USAGE;
-        if (r == 0)
-                r = surroundings_folder(&cwd, &ctl->error);
-        if (r == 0)
-                r = surroundings_environment(&environment, &ctl->error);
-        if (r == 0)
-                r = check_limits(spec, text, cwd, environment, &ctl->error);
-        return r < 0 ? r : send_submit(client, spec, text, cwd, environment, ret_id, &ctl->error);
-}
 
 /* The options of a command job; the spec's own defaults where they are not given. */
 struct command_options {
@@ -245,7 +112,7 @@ static int submit_command(struct ctl *ctl, struct client *client, const struct c
         }
         if (r == 0)
                 r = fill_command(o, arguments, run_dir, &spec, &ctl->error);
-        return r < 0 ? r : submit_spec(ctl, client, &spec, ret_id);
+        return r < 0 ? r : submission_send(client, &spec, ret_id, &ctl->error);
 }
 
 /* No spec, but something else where it should stand. */
@@ -262,7 +129,7 @@ static int check_command(const struct arguments *arguments, struct error *error)
 
         int r = surroundings_folder(&cwd, error);
         if (r == 0)
-                r = check_words(arguments->rest, (size_t) arguments->n_rest, error);
+                r = submission_check_words(arguments->rest, (size_t) arguments->n_rest, error);
         return r < 0 ? r : program_check(arguments->rest, PROGRAM_OF_JOB, error);
 }
 
@@ -419,7 +286,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
                 if (r == 0 && i == total)
                         r = client_connect(ctl->socket, &client, &ctl->error);
                 if (r == 0 && i >= total)
-                        r = submit_spec(ctl, client, spec, &id);
+                        r = submission_send(client, spec, &id, &ctl->error);
                 command = r == 0 && spec->kind == JOB_COMMAND && strcmp(source->path, SPEC_STDIN) != 0;
                 if (r < 0 && i > total) { /* those are told, or they would be submitted again */
                         (void) error_prefix(&ctl->error, "after %zu of %zu jobs", i - total, total);
@@ -600,7 +467,8 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
         if (r == 0)
                 r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)
-                r = spec ? submit_spec(ctl, client, spec, &id) : submit_command(ctl, client, &o, &arguments, &id);
+                r = spec ? submission_send(client, spec, &id, &ctl->error)
+                         : submit_command(ctl, client, &o, &arguments, &id);
         if (r == 0)
                 r = tell_id(ctl, id, json);
         if (r == 0 && (!spec || (spec->kind == JOB_COMMAND && strcmp(source.path, SPEC_STDIN) != 0)))
