@@ -1,9 +1,11 @@
 /*
- * A spec while it is read: what spec.c, which reads it, and check.c, which looks at keys together, share. Nobody else includes this.
+ * A spec while it is read, from what a file or options say: values.c has one key, spec.c all of them, stages.c those of a stage, check.c
+ * looks at keys together. Nobody else includes this.
  */
 #ifndef COMMON_SPEC_READER_H
 #define COMMON_SPEC_READER_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -39,8 +41,34 @@ static inline bool is_said(const struct spec_reader *reader, const char *key) { 
 __attribute__((format(printf, 3, 4))) int spec_refuse(struct spec_reader *reader, const char *key, const char *format,
                                                       ...);
 
+static inline int spec_no_memory(struct spec_reader *reader) {
+        return error_errno(reader->error, ENOMEM, "%s", reader->path);
+}
+
+static inline const char *kind_name(enum job_kind kind) {
+        static const char *const names[] = JOB_KIND_NAMES;
+        return names[kind];
+}
+
+/* ---- values.c ---- */
+
 /* The text as the field's type has it, into the field's place at `to`. */
 int spec_read_value(struct spec_reader *reader, const struct field *field, const char *text, void *to);
+
+/* What is said of the row, or its default. Needs spec->kind, but for the kind itself. */
+int spec_read_field(struct spec_reader *reader, size_t row, struct spec *spec);
+
+/* ---- spec.c ---- */
+
+/* Every key, and what they are together. */
+int spec_read_values(struct spec_reader *reader, struct spec *spec);
+
+/* ---- stages.c ---- */
+
+/* The stages of a file that has some, and then the file itself. */
+int spec_read_stages(struct spec_reader *reader, struct spec *spec);
+
+/* ---- check.c ---- */
 
 /* What one key alone cannot tell. May complete what the spec leaves out. */
 int spec_check(struct spec_reader *reader, struct spec *spec);
