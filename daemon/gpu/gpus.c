@@ -55,7 +55,7 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
                         return error_input(error, BERTD_EXIT_USAGE, "--gpus: more than %d", GPUS_MAX);
                 for (uint32_t i = 0; i < gpus->n; i++)
                         if (strcmp(gpus->names[i], name) == 0)
-                                return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is there twice", name);
+                                return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is given twice", name);
                 if (strlen(name) >= GPU_NAME_MAX)
                         return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is too long for a GPU's name",
                                            name);
@@ -64,7 +64,7 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
         return 0;
 }
 
-/* In the order of their UUIDs, as /proc's are: "GPU 1" is mostly the same one after a restart. */
+/* Sorted by UUID, like /proc: "GPU 1" is usually the same one after a restart. */
 static bool find_by_nvml(struct gpus *gpus) {
         static struct nvml_answer answer;
 
@@ -181,7 +181,7 @@ const struct nvml_gpu *gpus_listed(const struct nvml_answer *answer, const char 
         return NULL;
 }
 
-/* The process to name: one of a job rather than another's. */
+/* The process to name: preferably one of a job. */
 static const struct nvml_process *culprit(const struct nvml_gpu *gpu) {
         uint32_t n = MIN(gpu->n_processes, (uint32_t) NVML_PROCESSES_MAX);
 
@@ -205,17 +205,17 @@ static void describe(struct gpu_health *health, const struct nvml_gpu *gpu, cons
                 (void) snprintf(health->note, GPU_NOTE_MAX, "quarantined: job %llu left %s%s%s%.1f GiB",
                                 (unsigned long long) job, who, more, who[0] ? ", " : "", gib);
         else
-                (void) snprintf(health->note, GPU_NOTE_MAX, "busy outside bertd: %s%s%s%.1f GiB",
-                                who[0] ? who : "memory of no listed process", more, ", ", gib);
+                (void) snprintf(health->note, GPU_NOTE_MAX, "in use outside bertd: %s%s%s%.1f GiB%s", who, more,
+                                who[0] ? ", " : "", gib, who[0] ? "" : ", owner unknown");
 }
 
 void gpu_judge(struct gpu_health *health, const struct nvml_gpu *gpu) {
         if (!gpu) {
-                gpu_unknown(health, "the driver does not list it");
+                gpu_unknown(health, "not listed by the driver");
                 return;
         }
         const struct nvml_process *p = culprit(gpu);
-        /* What is found at first may be what another left: more than a share of the memory is nobody's baseline. */
+        /* Memory in use at first sight may be somebody's leftover: more than 1/16 of the total is never a baseline. */
         uint64_t baseline = MIN(health->baseline, gpu->total / 16);
         if (!p)
                 baseline = health->baseline = MIN(baseline, gpu->used);

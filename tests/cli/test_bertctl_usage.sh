@@ -54,8 +54,8 @@ refused 2 "not a whole number" logs -n 5x 1
 refused 2 "one argument too many" list surplus
 refused 2 "argument is missing" wait
 refused 2 "argument is missing" cancel
-refused 2 "not go together" status -w --json
-refused 2 "not go together" metrics -f --json 1
+refused 2 "cannot be combined" status -w --json
+refused 2 "cannot be combined" metrics -f --json 1
 refused 2 "one argument too many" doctor a.yaml b.yaml
 refused 2 "expected one SPEC.yaml" submit
 refused 2 "command is missing after --" submit --

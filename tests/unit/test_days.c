@@ -43,7 +43,7 @@ static void test_long_budget(void **state) {
                         assert_int_equal(strstr(job->reason, "restarted 60 times in the last hour") != NULL, i == 60);
         }
         assert_about(starts[60] - starts[0], HOUR, HOUR + 2 * SEC);
-        assert_non_null(strstr(job->reason, "died 71 times"));
+        assert_non_null(strstr(job->reason, "failed 71 times"));
 }
 
 /* A job that makes progress is never given up; yet it starts 60 times an hour at most, and its oldest and newest attempts are kept. */
