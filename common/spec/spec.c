@@ -28,7 +28,7 @@
 #define WEIGHT_MIN 1e-9 /* of a corpus */
 #define WEIGHT_MAX 1e9
 
-/* A number would be taken for a job's id. */
+/* A number would look like a job's id, so it gets a prefix. */
 static int default_name(struct spec_reader *reader, const char *base, size_t n, char **to) {
         bool is_number = strspn(base, "0123456789") >= n;
 
@@ -36,7 +36,7 @@ static int default_name(struct spec_reader *reader, const char *base, size_t n, 
         return *to ? 0 : spec_no_memory(reader);
 }
 
-/* The file's without its ending; of what is no file, "job". */
+/* The file's name without its ending; "job" for a stream. */
 static int name_of_file(struct spec_reader *reader, char **to) {
         static const char *const endings[] = { ".yaml", ".yml" };
         const char *slash = strrchr(reader->path, '/'), *base = slash ? slash + 1 : reader->path;
@@ -57,7 +57,7 @@ static int check_backoff(struct spec_reader *reader, const struct spec_restart *
                            restart->backoff_sec[0], restart->backoff_sec[1]);
 }
 
-/* One for each corpus, or none. */
+/* One weight for each corpus, or none at all. */
 static int read_weights(struct spec_reader *reader, struct spec_data *data) {
         static const char key[] = "data.train_weights";
 
@@ -74,8 +74,8 @@ static int read_weights(struct spec_reader *reader, struct spec_data *data) {
                 int r = parse_double(text, WEIGHT_MIN, WEIGHT_MAX, &data->weights[i]);
                 if (r == -ERANGE)
                         return spec_refuse(reader, key,
-                                           "%.64s is not between %g and %g; a corpus of no weight is to be "
-                                           "left out of data.train",
+                                           "%.64s is not between %g and %g; leave a corpus without weight "
+                                           "out of data.train",
                                            text, WEIGHT_MIN, WEIGHT_MAX);
                 if (r < 0)
                         return spec_refuse(reader, key, "'%.64s' is not a number", text);
@@ -84,11 +84,11 @@ static int read_weights(struct spec_reader *reader, struct spec_data *data) {
 }
 
 int spec_read_values(struct spec_reader *reader, struct spec *spec) {
-        int r = spec_read_field(reader, field_of("kind"), spec); /* the others ask for it */
+        int r = spec_read_field(reader, field_of("kind"), spec); /* the other rows depend on it */
 
         for (size_t row = 0; r == 0 && row < spec_n_fields; row++)
                 r = spec_read_field(reader, row, spec);
-        spec->resources.ranks_given = is_said(reader, "resources.ranks");
+        spec->resources.ranks_given = is_given(reader, "resources.ranks");
         if (r == 0)
                 r = check_backoff(reader, &spec->restart);
         if (r == 0 && !spec->name)
@@ -98,7 +98,7 @@ int spec_read_values(struct spec_reader *reader, struct spec *spec) {
         return r == 0 && spec->kind != JOB_COMMAND ? read_weights(reader, &spec->data) : r;
 }
 
-/* ---- from a file, and from a command line ---- */
+/* ---- from a file or a command line ---- */
 
 static int read_part(const char *path, struct part *file, struct spec **ret_spec, struct error *error) {
         cleanup_spec struct spec *spec = calloc(1, sizeof(*spec));
@@ -109,7 +109,7 @@ static int read_part(const char *path, struct part *file, struct spec **ret_spec
         if (r < 0)
                 return r;
         struct spec_reader reader = {
-                .path = path, .folder = folder, .file = file, .said = file->said, .idle = idle, .error = error
+                .path = path, .folder = folder, .file = file, .given = file->given, .idle = idle, .error = error
         };
         r = file->n_parts > 0 ? spec_read_stages(&reader, spec) : spec_read_values(&reader, spec);
         if (r == 0)
@@ -141,9 +141,9 @@ int spec_parse(const char *path, const char *text, size_t size, const struct spe
         return r;
 }
 
-/* What the rest is checked beside. */
-static int say_command(struct part *file, char *const *command) {
-        struct said *kind = &file->said[field_of("kind")], *words = &file->said[field_of("command")];
+/* kind: command, and its words. */
+static int add_command(struct part *file, char *const *command) {
+        struct given *kind = &file->given[field_of("kind")], *words = &file->given[field_of("command")];
         uint32_t n = 0;
 
         while (command[n])
@@ -158,9 +158,9 @@ static int say_command(struct part *file, char *const *command) {
         return kind->name && kind->text && words->name && words->entries ? 0 : -ENOMEM;
 }
 
-/* As the program's own: it has no file's name. */
-static int say_name(struct part *file, const char *program, struct error *error) {
-        struct said *name = &file->said[field_of("name")];
+/* Named after the program if no option names it. */
+static int add_name(struct part *file, const char *program, struct error *error) {
+        struct given *name = &file->given[field_of("name")];
         const char *slash = strrchr(program, '/'), *base = slash && slash[1] ? slash + 1 : program;
         struct spec_reader reader = { .path = "name", .error = error };
 
@@ -174,11 +174,11 @@ int spec_of_command(char *const *command, const struct spec_setting *settings, s
                     struct error *error) {
         cleanup_free struct part *file = calloc(1, sizeof(*file));
 
-        int r = !file || say_command(file, command) < 0 ? error_errno(error, ENOMEM, "command") : 0;
+        int r = !file || add_command(file, command) < 0 ? error_errno(error, ENOMEM, "command") : 0;
         if (r == 0)
                 r = apply_all("command", file, settings, n, error);
         if (r == 0)
-                r = say_name(file, command[0], error);
+                r = add_name(file, command[0], error);
         if (r == 0)
                 r = read_part(SPEC_STDIN, file, ret_spec, error);
         if (file)

@@ -1,4 +1,4 @@
-/* See reader.h: a run of several stages, each the file with the stage's own keys in place, and of several tasks. Owns nothing. */
+/* See reader.h: runs of several stages and tasks. A stage is the file with the stage's own keys in place. Owns nothing. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,52 +7,52 @@
 #include "common/cleanup.h"
 #include "common/spec/reader.h"
 
-/* What a file says with a stage's own keys in place, all of it borrowed. */
+/* A file's keys, overridden by a stage's. All of it is borrowed. */
 struct merged {
-        struct said said[SPEC_FIELDS_MAX];
+        struct given given[SPEC_FIELDS_MAX];
 };
 
-static struct said *said_in(struct merged *merged, const char *key) { return &merged->said[field_of(key)]; }
-static const struct said *said_by(const struct part *part, const char *key) { return &part->said[field_of(key)]; }
+static struct given *merged_for(struct merged *merged, const char *key) { return &merged->given[field_of(key)]; }
+static const struct given *given_by(const struct part *part, const char *key) { return &part->given[field_of(key)]; }
 
-/* What `part` says takes the place of what the file says. */
+/* The keys of `part` override the file's. */
 static void overlay(struct merged *merged, const struct part *part) {
         for (size_t row = 0; row < spec_n_fields; row++)
-                if (part->said[row].name)
-                        merged->said[row] = part->said[row];
+                if (part->given[row].name)
+                        merged->given[row] = part->given[row];
 }
 
-static bool is_on(const struct said *said) { return said->text && strtod(said->text, NULL) > 0; }
+static bool is_on(const struct given *given) { return given->text && strtod(given->text, NULL) > 0; }
 
-static void drop(struct merged *merged, const char *key) { *said_in(merged, key) = (struct said) {}; }
+static void drop(struct merged *merged, const char *key) { *merged_for(merged, key) = (struct given) {}; }
 
-/* Of two keys that say the same thing the file's gives way to the stage's. */
+/* Of two keys that exclude each other, the file's is dropped if the stage sets the other. */
 static void give_way(struct merged *merged, const struct part *part) {
-        const struct said *validation = said_by(part, "data.validation");
+        const struct given *validation = given_by(part, "data.validation");
 
         if (validation->n > 0)
                 drop(merged, "data.split");
-        else if (is_on(said_by(part, "data.split")) && !validation->name)
+        else if (is_on(given_by(part, "data.split")) && !validation->name)
                 drop(merged, "data.validation");
-        if (is_on(said_by(part, "optimizer.warmup_steps")))
+        if (is_on(given_by(part, "optimizer.warmup_steps")))
                 drop(merged, "optimizer.warmup_ratio");
-        else if (is_on(said_by(part, "optimizer.warmup_ratio")))
+        else if (is_on(given_by(part, "optimizer.warmup_ratio")))
                 drop(merged, "optimizer.warmup_steps");
-        if (said_by(part, "train.steps")->name || said_by(part, "train.epochs")->name) {
+        if (given_by(part, "train.steps")->name || given_by(part, "train.epochs")->name) {
                 drop(merged, "train.steps");
                 drop(merged, "train.epochs");
         }
 }
 
-/* `task`: whose data take the stage's place, where the stage has tasks. */
+/* `task`: the one whose data keys override the stage's, if the stage has tasks. */
 static void merge_stage(const struct part *file, const struct part *stage, uint32_t task, struct merged *merged) {
-        memcpy(merged->said, file->said, sizeof(merged->said));
+        memcpy(merged->given, file->given, sizeof(merged->given));
         give_way(merged, stage);
         overlay(merged, stage);
         if (stage->n_parts == 0)
                 return;
-        if (said_by(&stage->parts[task], "data.train")->n >
-            0) { /* what is held out of the file's own training says nothing of another's */
+        if (given_by(&stage->parts[task], "data.train")->n >
+            0) { /* the file's validation data belong to the file's training data */
                 drop(merged, "data.validation");
                 drop(merged, "data.test");
         }
@@ -72,12 +72,12 @@ static int check_stage(struct spec_reader *reader, const struct spec *stage, con
                 if (strcmp(spec_get(stage, fixed[i], own, sizeof(own)), spec_get(first, fixed[i], its, sizeof(its))) !=
                     0)
                         return spec_refuse(reader, fixed[i], "%s, but the first stage has %s", own, its);
-        if (stage == first && is_said(reader, "stages.moments"))
-                return spec_refuse(reader, "stages.moments", "the first stage has none to keep or reset");
+        if (stage == first && is_given(reader, "stages.moments"))
+                return spec_refuse(reader, "stages.moments", "not for the first stage, which has no moments yet");
         return 0;
 }
 
-/* Tasks differ in their files and columns: texts of all are shortened alike, and go into one batch. */
+/* Tasks may differ in files and columns only: their texts share batches. */
 static int check_task(struct spec_reader *reader, const struct spec *task, const struct spec *stage, uint32_t index) {
         static const char *const alike[] = { "data.sequence_length", "data.truncation", "data.head_tokens",
                                              "data.max_segments",    "data.shuffle",    "data.split",
@@ -86,8 +86,8 @@ static int check_task(struct spec_reader *reader, const struct spec *task, const
 
         if (task->kind != JOB_FINETUNE || task->data.objective != OBJECTIVE_CLASSIFY)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: stages.tasks: of kind finetune that classifies", reader->path,
-                                   reader->stage->line);
+                                   "%s:%zu: stages.tasks: requires kind: finetune and data.objective: classify",
+                                   reader->path, reader->stage->line);
         if (!task->data.task)
                 return spec_refuse(reader, "data.task", "missing; expected the task's name");
         for (uint32_t t = 0; t < index; t++)
@@ -108,7 +108,7 @@ static int read_task(struct spec_reader *reader, uint32_t index, struct spec *st
         if (!task)
                 return spec_no_memory(reader);
         merge_stage(reader->file, reader->stage, index, &merged);
-        own.said = merged.said;
+        own.given = merged.given;
         own.task = true;
         (void) snprintf(own.prefix, sizeof(own.prefix), "%.40stasks[%u].", reader->prefix, index);
         int r = spec_read_values(&own, task);
@@ -132,9 +132,10 @@ static int read_tasks(struct spec_reader *reader, struct spec *stage) {
                 r = read_task(reader, i, stage);
         for (uint32_t i = 1; r == 0 && i < stage->n_tasks; i++)
                 if ((stage->tasks[i]->data.n_validation > 0) != (stage->tasks[0]->data.n_validation > 0))
-                        return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                           "%s:%zu: %stasks: some have validation files and some have none",
-                                           reader->path, reader->stage->line, reader->prefix);
+                        return error_input(
+                                reader->error, BERTD_EXIT_CONFIG,
+                                "%s:%zu: %stasks: some have validation files; give them to all tasks or to none",
+                                reader->path, reader->stage->line, reader->prefix);
         return r;
 }
 
@@ -147,7 +148,7 @@ static int read_stage(struct spec_reader *reader, uint32_t index, const struct s
                 return spec_no_memory(reader);
         own.stage = &reader->file->parts[index];
         merge_stage(reader->file, own.stage, 0, &merged);
-        own.said = merged.said;
+        own.given = merged.given;
         (void) snprintf(own.prefix, sizeof(own.prefix), "stages[%u].", index);
         int r = spec_read_values(&own, stage);
         if (r == 0)
@@ -159,7 +160,7 @@ static int read_stage(struct spec_reader *reader, uint32_t index, const struct s
         return r;
 }
 
-/* Stages are read first: what is wrong in one is then named as the stage's. */
+/* Stages come first, so that an error in one is reported with the stage's name. */
 int spec_read_stages(struct spec_reader *reader, struct spec *spec) {
         const struct part *file = reader->file;
         struct merged merged;
@@ -179,6 +180,6 @@ int spec_read_stages(struct spec_reader *reader, struct spec *spec) {
         merge_stage(file, &file->parts[0], 0, &merged);
         drop(&merged, "stages.name");
         drop(&merged, "stages.bias_correction");
-        reader->said = merged.said;
+        reader->given = merged.given;
         return spec_read_values(reader, spec);
 }

@@ -1,4 +1,4 @@
-/* See reader.h: one key's text as a value, and what is wrong with it. Owns nothing. */
+/* See reader.h: converts and checks the text of one key. Owns nothing. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 #include "common/paths.h"
 #include "common/spec/reader.h"
 
-/* A key that is not said, as messages name it. */
+/* The name in messages of a key that is not given. */
 static void name_key(const struct spec_reader *reader, const struct field *field, char *buffer, size_t size) {
         static const char stage[] = STAGE_PREFIX, data[] = "data.";
         const char *key = field->key;
@@ -27,18 +27,18 @@ static void name_key(const struct spec_reader *reader, const struct field *field
 }
 
 int spec_refuse(struct spec_reader *reader, const char *key, const char *format, ...) {
-        const struct said *said = said_of(reader, key);
+        const struct given *given = given_for(reader, key);
         char text[512], name[160];
         va_list list;
 
         va_start(list, format);
         (void) vsnprintf(text, sizeof(text), format, list);
         va_end(list);
-        if (said->name && said->line == 0)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s", said->name, text);
-        if (said->name)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %s", reader->path, said->line,
-                                   said->name, text);
+        if (given->name && given->line == 0)
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s", given->name, text);
+        if (given->name)
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %s", reader->path, given->line,
+                                   given->name, text);
         name_key(reader, &spec_fields[field_of(key)], name, sizeof(name));
         return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: %s", reader->path, name, text);
 }
@@ -115,7 +115,7 @@ static void set_absent(const struct field *field, void *to) {
                 *(uint64_t *) to = (uint64_t) field->absent;
 }
 
-/* YAML 1.1's words for true and false. */
+/* The boolean words of YAML 1.1. */
 static const char *plain_truth(const char *text) {
         static const char *const words[] = { "yes", "on", "true", "no", "off", "false" };
 
@@ -150,7 +150,7 @@ static int read_truth(struct spec_reader *reader, const struct field *field, con
         return r;
 }
 
-/* An absolute path for one. A program without a slash that is not in the folder is left to PATH. */
+/* Makes a path absolute. A program without a slash that the folder does not have is left to PATH. */
 static int read_path(struct spec_reader *reader, const struct field *field, const char *text, char **to) {
         bool left_to_path = field->type == FIELD_PROGRAM && !strchr(text, '/') && text[0] != '~';
         cleanup_free char *path = NULL;
@@ -173,7 +173,7 @@ static int read_path(struct spec_reader *reader, const struct field *field, cons
         return 0;
 }
 
-/* One that is bounded stands in a line of its own in what bertctl shows. */
+/* A text with a bound is shown on one line, so it may not contain control characters. */
 static int read_text(struct spec_reader *reader, const struct field *field, const char *text, char **to) {
         if (text[0] == '\0')
                 return spec_refuse(reader, field->key, "empty");
@@ -182,7 +182,7 @@ static int read_text(struct spec_reader *reader, const struct field *field, cons
                                    strlen(text), field->max);
         for (const char *p = text; field->max > 0 && *p; p++)
                 if ((unsigned char) *p < 0x20 || *p == 0x7f)
-                        return spec_refuse(reader, field->key, "has a control character");
+                        return spec_refuse(reader, field->key, "contains a control character");
         *to = strdup(text);
         return *to ? 0 : spec_no_memory(reader);
 }
@@ -211,36 +211,36 @@ int spec_read_value(struct spec_reader *reader, const struct field *field, const
         return read_number(reader, field, text, to);
 }
 
-static int read_list(struct spec_reader *reader, const struct field *field, const struct said *said,
+static int read_list(struct spec_reader *reader, const struct field *field, const struct given *given,
                      struct spec *spec) {
-        char **to = calloc(said->n + 1, sizeof(char *)); /* NULL at the end, for execvp */
+        char **to = calloc(given->n + 1, sizeof(char *)); /* NULL at the end, for execvp */
         int r = 0;
 
         if (!to)
                 return spec_no_memory(reader);
         *AT(spec, field->offset, char **) = to;
-        *AT(spec, field->count, uint32_t) = said->n;
-        for (uint32_t i = 0; r == 0 && i < said->n; i++) {
-                bool empty_argument = field->type == FIELD_LIST && i > 0 && said->entries[i][0] == '\0';
+        *AT(spec, field->count, uint32_t) = given->n;
+        for (uint32_t i = 0; r == 0 && i < given->n; i++) {
+                bool empty_argument = field->type == FIELD_LIST && i > 0 && given->entries[i][0] == '\0';
                 if (empty_argument)
                         r = (to[i] = strdup("")) ? 0 : spec_no_memory(reader);
                 else
-                        r = spec_read_value(reader, field, said->entries[i], &to[i]);
+                        r = spec_read_value(reader, field, given->entries[i], &to[i]);
         }
         return r;
 }
 
 int spec_read_field(struct spec_reader *reader, size_t row, struct spec *spec) {
         const struct field *field = &spec_fields[row];
-        const struct said *said = &reader->said[row];
+        const struct given *given = &reader->given[row];
         bool fits = is_of_kind(field, spec->kind);
         void *to = AT(spec, field->offset, void);
 
-        if (said->text || said->n > 0) {
+        if (given->text || given->n > 0) {
                 if (!fits)
                         return spec_refuse(reader, field->key, "not a key of kind %s", kind_name(spec->kind));
-                return is_list(field) ? read_list(reader, field, said, spec)
-                                      : spec_read_value(reader, field, said->text, to);
+                return is_list(field) ? read_list(reader, field, given, spec)
+                                      : spec_read_value(reader, field, given->text, to);
         }
         if (is_list(field))
                 return fits && field->required ? missing(reader, field) : 0;

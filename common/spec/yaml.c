@@ -1,6 +1,6 @@
 /*
- * See yaml.h. The reader follows libyaml's events along the keys that the table has at each place, so nothing is nested deeper than a spec
- * is. It owns the event under way; what it reads goes into the caller's struct part at once.
+ * See yaml.h. Follows libyaml's events and accepts only the keys and shapes that the table has at each place, so nesting is bounded by the
+ * table. Owns the parser and the current event; the caller owns what was read, also after an error.
  */
 #include "common/spec/yaml.h"
 
@@ -50,7 +50,7 @@ __attribute__((format(printf, 4, 5))) static int refuse(struct reader *reader, s
 
 static int no_memory(struct reader *reader) { return error_errno(reader->error, ENOMEM, "%s", reader->path); }
 
-/* libyaml tells the line of wrong syntax, but only the offset of wrong bytes. */
+/* libyaml gives a line for wrong syntax, but only an offset for wrong bytes. */
 static int refuse_syntax(struct reader *reader) {
         const yaml_parser_t *parser = &reader->parser;
         size_t line = parser->problem_mark.line + 1;
@@ -121,39 +121,39 @@ static int read_text(struct reader *reader, const char *name, char **ret) {
         return *ret ? 0 : no_memory(reader);
 }
 
-static int read_scalar(struct reader *reader, struct said *said) {
+static int read_scalar(struct reader *reader, struct given *given) {
         if (is_plain(reader) && yaml_is_null(text_of(reader)))
-                return refuse(reader, line_of(reader), said->name, "null; give a value or leave the key out");
-        return read_text(reader, said->name, &said->text);
+                return refuse(reader, line_of(reader), given->name, "null; give a value or leave the key out");
+        return read_text(reader, given->name, &given->text);
 }
 
-/* A list of `min` to `max` texts; `said` has them as far as they were read. */
-static int read_list(struct reader *reader, uint32_t min, uint32_t max, struct said *said) {
+/* A list of `min` to `max` texts. */
+static int read_list(struct reader *reader, uint32_t min, uint32_t max, struct given *given) {
         char name[NAME_SIZE + 16];
 
-        int r = expect(reader, YAML_SEQUENCE_START_EVENT, said->name);
+        int r = expect(reader, YAML_SEQUENCE_START_EVENT, given->name);
         while (r == 0 && (r = next(reader)) == 0 && reader->event.type != YAML_SEQUENCE_END_EVENT) {
-                (void) snprintf(name, sizeof(name), "%s[%u]", said->name, said->n);
-                if (said->n == max)
-                        return refuse(reader, said->line, said->name, "more than %u entries", max);
-                char **longer = realloc(said->entries, (said->n + 2) * sizeof(*longer));
+                (void) snprintf(name, sizeof(name), "%s[%u]", given->name, given->n);
+                if (given->n == max)
+                        return refuse(reader, given->line, given->name, "more than %u entries", max);
+                char **longer = realloc(given->entries, (given->n + 2) * sizeof(*longer));
                 if (!longer)
                         return no_memory(reader);
-                said->entries = longer;
-                longer[said->n] = longer[said->n + 1] = NULL;
-                r = read_text(reader, name, &longer[said->n]);
-                said->n += r == 0;
+                given->entries = longer;
+                longer[given->n] = longer[given->n + 1] = NULL;
+                r = read_text(reader, name, &longer[given->n]);
+                given->n += r == 0;
         }
-        if (r == 0 && said->n < min)
-                return refuse(reader, said->line, said->name, "too few entries");
-        if (r == 0 && !said->entries)
-                said->entries = calloc(1, sizeof(*said->entries));
-        return r < 0 || said->entries ? r : no_memory(reader);
+        if (r == 0 && given->n < min)
+                return refuse(reader, given->line, given->name, "too few entries");
+        if (r == 0 && !given->entries)
+                given->entries = calloc(1, sizeof(*given->entries));
+        return r < 0 || given->entries ? r : no_memory(reader);
 }
 
-/* Two numbers, each of which has a row. */
-static int read_pair(struct reader *reader, struct said *first) {
-        struct said *second = first + 1;
+/* A list of two numbers, each with its row. */
+static int read_pair(struct reader *reader, struct given *first) {
+        struct given *second = first + 1;
 
         int r = read_list(reader, 2, 2, first);
         if (r < 0)
@@ -170,18 +170,18 @@ static int read_pair(struct reader *reader, struct said *first) {
 
 static int read_value(struct reader *reader, size_t row, const char *name, struct part *part) {
         const struct field *field = &spec_fields[row];
-        struct said *said = &part->said[row];
+        struct given *given = &part->given[row];
 
-        said->line = line_of(reader);
-        said->name = strdup(name);
-        if (!said->name)
+        given->line = line_of(reader);
+        given->name = strdup(name);
+        if (!given->name)
                 return no_memory(reader);
         int r = next(reader);
         if (r < 0)
                 return r;
         if (field->entry == 1)
-                return read_pair(reader, said);
-        return is_list(field) ? read_list(reader, field->required, SPEC_LIST_MAX, said) : read_scalar(reader, said);
+                return read_pair(reader, given);
+        return is_list(field) ? read_list(reader, field->required, SPEC_LIST_MAX, given) : read_scalar(reader, given);
 }
 
 static int refuse_unknown(struct reader *reader, const struct place *place) {
@@ -229,7 +229,7 @@ static int read_section(struct reader *reader, const char *word, const char *nam
         return read_mapping(reader, &(struct place) { word, section, NULL, 0 }, path, part);
 }
 
-/* A key and its value. `lines`: of the keys of this mapping so far, by their rows; 0: not yet. */
+/* A key and its value. `lines`: by row, the line of each key of this mapping so far; 0: not yet given. */
 static int read_key(struct reader *reader, const struct place *place, const char *path, size_t *lines,
                     struct part *part) {
         char word[NAME_SIZE / 2], name[NAME_SIZE];
@@ -242,7 +242,7 @@ static int read_key(struct reader *reader, const struct place *place, const char
         (void) snprintf(word, sizeof(word), "%s", text_of(reader));
         (void) snprintf(name, sizeof(name), "%s%s", path, word);
         if (lines[row] > 0)
-                return refuse(reader, line_of(reader), name, "given twice, first in line %zu", lines[row]);
+                return refuse(reader, line_of(reader), name, "given twice, first on line %zu", lines[row]);
         lines[row] = line_of(reader);
         if (row == spec_n_fields)
                 return read_parts(reader, place, name, part);
@@ -250,7 +250,7 @@ static int read_key(struct reader *reader, const struct place *place, const char
         return own ? read_value(reader, row, name, part) : read_section(reader, word, name, part);
 }
 
-/* `path`: what stands in front of its keys in messages. */
+/* `path`: prefix of its keys in messages. */
 static int read_mapping(struct reader *reader, const struct place *place, const char *path, struct part *part) {
         size_t lines[SPEC_FIELDS_MAX + 1] = {}, n = strlen(path);
         char name[NAME_SIZE];

@@ -1,4 +1,4 @@
-/* See yaml.h: writing, by libyaml's emitter. Owns the emitter while it writes. */
+/* See yaml.h: writes a spec with libyaml's emitter. Owns nothing between calls. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "common/spec/places.h"
 #include "common/spec/yaml.h"
 
-/* An event that could not be made, or not be written, makes `failed`; what follows does nothing. */
+/* `failed` is set by the first event that cannot be made or written; later ones do nothing. */
 struct writer {
         yaml_emitter_t emitter;
         bool failed;
@@ -52,21 +52,21 @@ static void end_list(struct writer *writer) {
         emit(writer, yaml_sequence_end_event_initialize(&event), &event);
 }
 
-static void write_value(struct writer *writer, size_t row, const struct said *said) {
+static void write_value(struct writer *writer, size_t row, const struct given *given) {
         const struct field *field = &spec_fields[row];
 
         if (field->entry == 1 || is_list(field))
                 begin_list(writer);
         if (is_list(field))
-                for (uint32_t i = 0; i < said->n; i++)
-                        emit_text(writer, said->entries[i]);
+                for (uint32_t i = 0; i < given->n; i++)
+                        emit_text(writer, given->entries[i]);
         else
-                emit_text(writer, said->text);
+                emit_text(writer, given->text);
         if (field->entry == 2 || is_list(field))
                 end_list(writer);
 }
 
-/* The rows of one section, all of which stand together, from `row` on. */
+/* The section that begins at `row`; its rows are consecutive. */
 static void write_section(struct writer *writer, size_t row, const struct part *part) {
         size_t n = strcspn(spec_fields[row].key, ".") + 1;
         char section[NAME_SIZE];
@@ -74,7 +74,7 @@ static void write_section(struct writer *writer, size_t row, const struct part *
 
         (void) snprintf(section, sizeof(section), "%.*s", (int) (n - 1), spec_fields[row].key);
         for (size_t i = row; i < spec_n_fields && strncmp(spec_fields[i].key, spec_fields[row].key, n) == 0; i++) {
-                if (!part->said[i].name)
+                if (!part->given[i].name)
                         continue;
                 if (!begun) {
                         emit_text(writer, section);
@@ -83,7 +83,7 @@ static void write_section(struct writer *writer, size_t row, const struct part *
                 begun = true;
                 if (spec_fields[i].entry != 2)
                         emit_text(writer, spec_fields[i].key + n);
-                write_value(writer, i, &part->said[i]);
+                write_value(writer, i, &part->given[i]);
         }
         if (begun)
                 end_mapping(writer);
@@ -97,9 +97,9 @@ static void write_part(struct writer *writer, const struct place *place, const s
                 const char *name = place_name(place, row, buffer);
                 if (name == buffer)
                         write_section(writer, row, part);
-                else if (name && part->said[row].name) {
+                else if (name && part->given[row].name) {
                         emit_text(writer, name);
-                        write_value(writer, row, &part->said[row]);
+                        write_value(writer, row, &part->given[row]);
                 }
         }
         if (part->n_parts > 0) {

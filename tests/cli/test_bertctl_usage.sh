@@ -102,7 +102,7 @@ refused 2 "job.yaml" submit "$work/job.yaml"
 printf 'kind: command\nname: \xff\xfe\ncommand: ["true"]\n' >"$work/job.yaml"
 refused 2 "job.yaml" submit "$work/job.yaml"
 spec 'kind: command' 'command: ["true"]'
-refused 2 "go with" submit --ranks 2 "$work/job.yaml"
+refused 2 "--ranks: only applies to .*use --set resources.ranks=2" submit --ranks 2 "$work/job.yaml"
 
 # No daemon: the right code, and the command that starts one.
 refused 4 'no such socket.*bertd --detach' submit "$work/job.yaml"
