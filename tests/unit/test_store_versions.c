@@ -415,7 +415,7 @@ static void test_bad_rows_are_mended_or_set_aside(void **state) {
         assert_null(store_find(store, 5));
         store_free(store);
         assert_whole();
-        assert_text("SELECT exit_class || ' ' || started || ' ' || umask FROM job WHERE id=1", "-1 0 63");
+        assert_text("SELECT exit_class || ' ' || started || ' ' || umask FROM job WHERE id=1", "-1 0 18");
         assert_text("SELECT group_concat(origin || ' ' || job || ' ' || kept || ' ' || columns) FROM refused WHERE "
                     "origin='job'",
                     "job 1 1 umask started exit_class,job 2 0 ranks,job 5 0 state");
