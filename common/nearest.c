@@ -6,7 +6,8 @@
 
 #include "common/cleanup.h"
 
-#define WORD_MAX 32 /* longer words are no slips */
+#define WORD_MAX 64 /* longer words are not compared */
+#define BEGINNING 3 /* letters from which on the beginning of a name means that name */
 
 static bool same(char a, char b) { return a == b || (strchr("-_", a) && strchr("-_", b)); }
 
@@ -37,7 +38,11 @@ size_t nearest_distance(const char *word, const char *name) {
         const char *unit = strrchr(name, '_');
         size_t length = strlen(word), whole = distance(word, length, name, strlen(name));
 
-        return unit ? MIN(whole, distance(word, length, name, (size_t) (unit - name))) : whole;
+        if (unit)
+                whole = MIN(whole, distance(word, length, name, (size_t) (unit - name)));
+        if (length >= BEGINNING && strncmp(word, name, length) == 0)
+                whole = MIN(whole, (size_t) NEAREST_FAR - 1);
+        return whole;
 }
 
 const char *nearest_of(const char *word, const char *const *names, size_t n) {

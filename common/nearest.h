@@ -1,16 +1,17 @@
-/* The name that was meant by a word that is none: by the slips of a hand. */
+/* Did you mean: the name nearest to a word that is not a name, by its typing errors or as its beginning. */
 #ifndef COMMON_NEAREST_H
 #define COMMON_NEAREST_H
 
 #include <stddef.h>
 
-#define NEAREST_FAR 3 /* slips: so many are another word */
+#define NEAREST_FAR 3 /* typing errors: a word with as many is a different word */
 
-/* How many letters were missed, added, changed, or swapped with the next; of a name with a unit or the like at its end, "grace_sec", also
- * without that. '-' is '_'. NEAREST_FAR: so many or more, or too many for a word as short. */
+/* Number of letters missed, added, changed, or swapped with the next. Of a name with a unit at its end, "grace_sec", also without the unit.
+ * '-' equals '_'. The beginning of a name, "stat" of "status", is nearer than NEAREST_FAR. NEAREST_FAR: as many or more, or too many for
+ * a word as short. */
 size_t nearest_distance(const char *word, const char *name);
 
-/* The nearest of `names`, the first of several; NULL: all are far. */
+/* The nearest of `names`, the first of several; NULL if none is near. */
 const char *nearest_of(const char *word, const char *const *names, size_t n);
 
 #endif

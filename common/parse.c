@@ -78,6 +78,18 @@ int parse_choice(const char *text, const char *const *names, unsigned n) {
         return -EINVAL;
 }
 
+void join_choices(const char *const *names, unsigned n, char *buffer, size_t size) {
+        size_t length = 0;
+
+        buffer[0] = '\0';
+        for (unsigned i = 0; i < n && length < size; i++)
+                length += (size_t) snprintf(buffer + length, size - length, "%s%s",
+                                            i == 0       ? ""
+                                            : i + 1 == n ? " or "
+                                                         : ", ",
+                                            names[i]);
+}
+
 bool text_ends_with(const char *text, const char *end) {
         size_t n = strlen(text), m = strlen(end);
         return n >= m && strcmp(text + n - m, end) == 0;

@@ -3,6 +3,7 @@
 #define COMMON_PARSE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 int parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret);
@@ -13,6 +14,9 @@ int parse_double(const char *text, double min, double max, double *ret); /* refu
 
 /* Which of n names a text is; −EINVAL: none. */
 int parse_choice(const char *text, const char *const *names, unsigned n);
+
+/* "auto, cpu or cuda"; cut if it does not fit. */
+void join_choices(const char *const *names, unsigned n, char *buffer, size_t size);
 
 /* Whether a text ends so. */
 bool text_ends_with(const char *text, const char *end);

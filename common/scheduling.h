@@ -5,7 +5,9 @@
 
 #include <stddef.h>
 
-#define SCHEDULING_MAX 64 /* bytes of the text */
+#include "bertd/limits.h"
+
+#define SCHEDULING_MAX (BERTD_SCHEDULING_MAX + 1) /* bytes of the text */
 
 struct scheduling {
         int policy, priority;   /* SCHED_OTHER, 0 */

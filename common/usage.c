@@ -10,6 +10,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/nearest.h"
+#include "common/parse.h"
 
 static int wrong(const char *word, const char *problem, const char *command, struct error *error) {
         return error_input(error, BERTD_EXIT_USAGE, "%.64s: %s; see %s%s%s --help", word, problem,
@@ -53,6 +54,17 @@ int usage_option(int option, char **argv, const struct option *options, const ch
 
 int usage_missing(const char *what, const char *command, struct error *error) {
         return wrong(what, "missing", command, error);
+}
+
+int usage_choice(const char *option, const char *text, const char *const *names, unsigned n, struct error *error) {
+        int choice = parse_choice(text, names, n);
+        if (choice >= 0)
+                return choice;
+        const char *nearest = nearest_of(text, names, n);
+        char expected[128];
+        join_choices(names, n, expected, sizeof(expected));
+        return error_input(error, BERTD_EXIT_USAGE, "%s: '%.64s', expected %s%s%s%s", option, text, expected,
+                           nearest ? ": did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
 }
 
 int usage_count(int argc, char **argv, int min, int max, const char *what, const char *command, struct error *error) {

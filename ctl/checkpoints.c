@@ -77,7 +77,7 @@ int command_checkpoints(struct ctl *ctl, int argc, char **argv) {
         bool json = false, all = false;
         unsigned hidden = 0;
         const struct option_spec options[] = {
-                { "all", 'a', OPTION_FLAG, &all, 0, 0, NULL, "deleted ones too that no attempt began from" },
+                { "all", 'a', OPTION_FLAG, &all, 0, 0, NULL, "list also deleted ones that no attempt started from" },
                 OPTION_JSON(json),
         };
         struct arguments arguments;

@@ -23,6 +23,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/nearest.h"
 #include "common/parse.h"
 #include "common/paths.h"
 #include "common/utf8.h"
@@ -468,12 +469,34 @@ int client_list_jobs(struct client *client, bool active_only, uint64_t limit, st
         return 0;
 }
 
+/* The name that was meant, of the newest jobs, in place of the message that there is no such job. */
+static void suggest_name(struct client *client, const char *name, struct error *error) {
+        cleanup_job_list struct job_list list = {};
+        const char *names[BERTD_LIST_PAGE_MAX];
+        struct error ignored = {};
+        size_t n = 0;
+
+        if (error->exit != BERTCTL_EXIT_NO_SUCH_JOB ||
+            client_list_jobs(client, false, BERTD_LIST_PAGE_MAX, &list, &ignored) < 0)
+                return;
+        for (size_t i = 0; i < list.n && n < ELEMENTSOF(names); i++)
+                names[n++] = text_of(list.jobs[i].name);
+        const char *nearest = nearest_of(name, names, n);
+        if (!nearest)
+                return;
+        *error = (struct error) {};
+        (void) error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no job is named '%.128s': did you mean '%s'?", name,
+                           nearest);
+}
+
 static int find_by_name(struct client *client, const char *name, uint64_t *ret_id, struct error *error) {
         cleanup_message sd_bus_message *reply = NULL;
 
         int r = client_call(client, "FindJob", &reply, error, "s", name);
-        if (r < 0)
+        if (r < 0) {
+                suggest_name(client, name, error);
                 return r;
+        }
         r = sd_bus_message_read(reply, "t", ret_id);
         return r <= 0 ? client_bad_message(error, r, "FindJob") : 0;
 }

@@ -28,11 +28,13 @@ struct command {
         const char *name;
         int (*run)(struct ctl *ctl, int argc, char **argv); /* argv[0] is the command's name */
         const char *usage;                                  /* "[OPTION...] JOB" */
-        const char *summary;                                /* one line */
-        const char *help;                                   /* further lines of --help, or NULL */
+        unsigned group;                                     /* of main.c's --help */
+        const char *summary;                                /* "stop a job for good" */
+        const char *help;                                   /* paragraphs that --help wraps, or NULL */
+        const char *examples;                               /* command lines, or NULL */
 };
 
-/* Parses the options of ctl->command and checks the number of words. Returns 1: go on; 0: help was printed; −errno: see ctl->error. */
+/* Parses the options of ctl->command and checks the number of words. Returns 1: continue; 0: help was printed; −errno: see ctl->error. */
 int command_begin(struct ctl *ctl, const struct option_spec *options, size_t n_options, int argc, char **argv,
                   int min_words, int max_words, struct arguments *ret);
 
@@ -40,7 +42,7 @@ int command_begin(struct ctl *ctl, const struct option_spec *options, size_t n_o
 int command_exit(const struct ctl *ctl, int r);
 
 #define OPTION_JSON(variable) \
-        { .name = "json", .kind = OPTION_FLAG, .value = &(variable), .help = "write JSON" }
+        { .name = "json", .kind = OPTION_FLAG, .value = &(variable), .help = "print JSON" }
 
 int command_submit(struct ctl *ctl, int argc, char **argv);
 int command_status(struct ctl *ctl, int argc, char **argv);

@@ -93,7 +93,7 @@ int command_cancel(struct ctl *ctl, int argc, char **argv) {
                 { .name = "now",
                   .kind = OPTION_FLAG,
                   .value = &request.now,
-                  .help = "at once: no checkpoint, no grace time" },
+                  .help = "kill it at once: no checkpoint, no grace time" },
         };
         struct arguments arguments;
 
@@ -168,14 +168,14 @@ int command_resume(struct ctl *ctl, int argc, char **argv) {
                   .min = 1,
                   .max = BERTD_RANKS_MAX,
                   .argument = "N",
-                  .help = "with N ranks from now on" },
+                  .help = "run with N ranks from now on" },
                 { .name = "from",
                   .kind = OPTION_U64,
                   .value = &from,
                   .min = 0,
                   .max = INT64_MAX,
                   .argument = "STEP",
-                  .help = "from the checkpoint of that step (`bertctl checkpoints` lists them)" },
+                  .help = "resume from the checkpoint of STEP; `bertctl checkpoints` lists them" },
         };
         struct arguments arguments;
         cleanup_client struct client *client = NULL;
@@ -264,7 +264,7 @@ int command_shutdown(struct ctl *ctl, int argc, char **argv) {
                 { .name = "jobs",
                   .kind = OPTION_FLAG,
                   .value = &jobs,
-                  .help = "stop the jobs first: they checkpoint and are queued again" },
+                  .help = "stop the jobs first, with a checkpoint, and queue them again" },
         };
         struct arguments arguments;
         cleanup_client struct client *client = NULL;

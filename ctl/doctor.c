@@ -77,7 +77,7 @@ int command_doctor(struct ctl *ctl, int argc, char **argv) {
                 { .name = "probe",
                   .kind = OPTION_FLAG,
                   .value = &probe,
-                  .help = "prove it: run a job, close its terminal, kill -9 bertd and bring it back" },
+                  .help = "prove it with a job: close its terminal, kill bertd, restart it" },
                 OPTION_JSON(json),
         };
         struct arguments arguments;

@@ -91,8 +91,11 @@ int command_list(struct ctl *ctl, int argc, char **argv) {
                   .letter = 'a',
                   .kind = OPTION_FLAG,
                   .value = &all,
-                  .help = "also on a terminal more than the newest 100" },
-                { .name = "active", .kind = OPTION_FLAG, .value = &active, .help = "only jobs that have not ended" },
+                  .help = "show all jobs, not only the newest 100" },
+                { .name = "active",
+                  .kind = OPTION_FLAG,
+                  .value = &active,
+                  .help = "show only jobs that have not ended" },
                 { .name = "lines",
                   .letter = 'n',
                   .kind = OPTION_U64,
@@ -100,7 +103,7 @@ int command_list(struct ctl *ctl, int argc, char **argv) {
                   .min = 1,
                   .max = 1000000,
                   .argument = "N",
-                  .help = "at most N jobs" },
+                  .help = "show at most N jobs" },
                 OPTION_JSON(json),
         };
         struct arguments arguments;
@@ -117,7 +120,7 @@ int command_list(struct ctl *ctl, int argc, char **argv) {
         if (r == 0)
                 r = json ? json_print(stdout, json_jobs(&list), &ctl->error) : print_table(ctl, &list);
         if (r == 0 && bounded && list.n == LIST_TERMINAL_MAX && list.jobs[list.n - 1].id > 1)
-                (void) fprintf(stderr, "bertctl: the newest %d jobs; --all shows the older ones, too\n",
+                (void) fprintf(stderr, "bertctl: showing the newest %d jobs; use --all for the rest\n",
                                LIST_TERMINAL_MAX);
         if (r == 0 && all && ctl->term.tty)
                 print_held(client);

@@ -1,6 +1,6 @@
 /*
- * bertctl: the client of bertd. This file holds the table of subcommands, the options that all of them know, and the one place
- * where an error is printed. Exit codes: include/bertd/exit.h.
+ * bertctl: the client of bertd. This file holds the table of subcommands, the options before their names, and the one place where an
+ * error is printed. Exit codes: include/bertd/exit.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,51 +15,86 @@
 
 static int command_help(struct ctl *ctl, int argc, char **argv);
 
+enum group { GROUP_JOBS, GROUP_LOOK, GROUP_CHECKPOINTS, GROUP_DAEMON, GROUP_MAX };
+
+static const char *const group_names[GROUP_MAX] = {
+        [GROUP_JOBS] = "Start and stop jobs",
+        [GROUP_LOOK] = "Look at jobs",
+        [GROUP_CHECKPOINTS] = "Checkpoints",
+        [GROUP_DAEMON] = "The daemon and this host",
+};
+
+/* By group, in the order of --help. */
 static const struct command commands[] = {
-        { "submit", command_submit, "[OPTION...] SPEC.yaml | [OPTION...] -- COMMAND...", "submit a job; prints its id",
-          "SPEC.yaml is a job spec, - one on standard input; its relative paths are taken from its own folder, "
-          "and\nlater "
-          "changes to it change nothing.\n"
-          "COMMAND is any program: it runs as it would in this shell, with this folder, environment, umask, "
-          "limits,\nniceness and CPUs; its standard input is /dev/null.\n" },
-        { "status", command_status, "[-w] [--json] [JOB]", "one job, or an overview of all",
-          "JOB is an id or a name that only one job has.\n" },
-        { "list", command_list, "[OPTION...]", "jobs, newest first", NULL },
-        { "logs", command_logs, "[-f] [-n N] [--attempt K] JOB", "what a job has written",
-          "Shows the current attempt. With -f, goes on through later attempts until the job has ended.\n" },
-        { "wait", command_wait, "[--json] JOB", "wait until a job has ended or is paused",
-          "Exit code 0: done. 1: failed, cancelled or paused. Outlives restarts of bertd.\n" },
-        { "cancel", command_cancel, "[--now] JOB...", "stop a job for good",
-          "A training job checkpoints first; others get SIGTERM, then SIGKILL after their grace time.\n" },
-        { "pause", command_pause, "JOB...", "stop a job after a checkpoint, to be resumed", NULL },
-        { "resume", command_resume, "[--ranks N] [--from STEP] JOB",
-          "queue a paused, failed, cancelled or waiting job again",
-          "It goes on from its newest good checkpoint. With --from, newer checkpoints are moved to abandoned/ "
-          "first.\n" },
-        { "checkpoint", command_checkpoint, "JOB...", "have a running job write a checkpoint now", NULL },
-        { "checkpoints", command_checkpoints, "[--all] [--json] JOB", "a job's checkpoints", NULL },
-        { "events", command_events, "[--json] JOB", "what happened to a job, and why", NULL },
-        { "metrics", command_metrics, "[-f] [-n N] [--json] JOB", "a training job's figures, step by step",
-          "Loss, masked words and sentence pairs with their accuracies, samples a second, and the share of the step's "
-          "time "
-          "that\nwent into reading data, forward and backward passes, exchanging gradients, updating weights and "
-          "writing "
-          "checkpoints.\n" },
-        { "results", command_results, "[--json] NAME", "what the jobs of an array came to",
-          "NAME is the spec's: the jobs NAME[...] that `submit --array` made. Each job's best loss and accuracy on "
-          "held-out "
-          "data and\nits test, from its metrics; where the seed varies, means and standard deviations over seeds as "
-          "well.\n" },
-        { "rm", command_rm, "JOB...", "remove an ended job and its folder", NULL },
-        { "shutdown", command_shutdown, "[--jobs]", "stop bertd; jobs run on unless --jobs is given",
-          "With --jobs the jobs checkpoint and are queued again: they resume when bertd is started.\n" },
-        { "doctor", command_doctor, "[--probe] [--json] [SPEC.yaml]",
-          "what on this host would kill a job, and its cure",
-          "With SPEC.yaml, whether there is room for its checkpoints, too. Exit code 1 where a check fails.\n"
-          "--probe submits a small job, closes the terminal that it came from, kills bertd with SIGKILL where you may "
-          "and brings\nit back; other jobs are not touched. Takes at most half a minute.\n" },
-        { "version", command_version, "[--json]", "versions of bertctl and bertd", NULL },
-        { "help", command_help, "[COMMAND]", "help on a command", NULL },
+        { "submit", command_submit, "[OPTION...] SPEC.yaml | [OPTION...] -- COMMAND...", GROUP_JOBS,
+          .summary = "submit a job and print its id",
+          .help = "SPEC.yaml is a job spec; - reads it from standard input. Relative paths in it are relative to its "
+                  "folder, and later changes to the file do not affect the job.\n"
+                  "COMMAND is any program. It runs as it would in this shell, with the same folder, environment, "
+                  "umask, limits, niceness and CPUs; its standard input is /dev/null.",
+          .examples = "bertctl submit --set train.seed=7 train.yaml\n"
+                      "bertctl submit --gpus 1 -- python train.py" },
+        { "cancel", command_cancel, "[--now] JOB...", GROUP_JOBS, .summary = "stop a job for good",
+          .help = "A training job writes a checkpoint first. Any other job gets SIGTERM, and SIGKILL when its grace "
+                  "time is over." },
+        { "pause", command_pause, "JOB...", GROUP_JOBS,
+          .summary = "stop a job after a checkpoint, to resume it later" },
+        { "resume", command_resume, "[--ranks N] [--from STEP] JOB", GROUP_JOBS,
+          .summary = "queue a paused, failed, cancelled or waiting job again",
+          .help = "The job resumes from its newest good checkpoint. With --from, newer checkpoints are first moved to "
+                  "the folder abandoned/.",
+          .examples = "bertctl resume --from 12000 bert-base" },
+        { "wait", command_wait, "[--json] JOB", GROUP_JOBS, .summary = "wait until a job has ended or is paused",
+          .help = "Exit status: 0 if the job is done; 1 if it failed, was cancelled or is paused. Survives restarts of "
+                  "bertd.",
+          .examples = "bertctl wait 42 && echo done" },
+        { "rm", command_rm, "JOB...", GROUP_JOBS, .summary = "remove an ended job and its folder" },
+
+        { "status", command_status, "[-w] [--json] [JOB]", GROUP_LOOK, .summary = "show one job, or an overview",
+          .examples = "bertctl status\n"
+                      "bertctl status -w bert-base" },
+        { "list", command_list, "[OPTION...]", GROUP_LOOK, .summary = "list jobs, newest first",
+          .examples = "bertctl list --active\n"
+                      "bertctl list --json | jq '.[] | select(.state == \"failed\") | .reason'" },
+        { "logs", command_logs, "[-f] [-n N] [--attempt K] JOB", GROUP_LOOK, .summary = "print the output of a job",
+          .help = "Prints the output of the current attempt. With -f, continues through later attempts until the job "
+                  "has ended.",
+          .examples = "bertctl logs -f -n 20 bert-base" },
+        { "events", command_events, "[--json] JOB", GROUP_LOOK, .summary = "list what happened to a job, and why" },
+        { "metrics", command_metrics, "[-f] [-n N] [--json] JOB", GROUP_LOOK,
+          .summary = "print the metrics of a training job, step by step",
+          .help = "Loss, masked words and sentence pairs with their accuracies, samples per second, and the share of "
+                  "the step's time spent on reading data, forward and backward passes, exchanging gradients, updating "
+                  "weights and writing checkpoints." },
+        { "results", command_results, "[--json] NAME", GROUP_LOOK, .summary = "compare the jobs of an array",
+          .help = "NAME is the name in the spec, of the jobs NAME[...] that `submit --array` made. Prints each job's "
+                  "best loss and accuracy on held-out data and on its test, from its metrics. If the seed varies, also "
+                  "means and standard deviations over seeds.",
+          .examples = "bertctl results tune" },
+
+        { "checkpoint", command_checkpoint, "JOB...", GROUP_CHECKPOINTS,
+          .summary = "write a checkpoint of a running job now" },
+        { "checkpoints", command_checkpoints, "[--all] [--json] JOB", GROUP_CHECKPOINTS,
+          .summary = "list the checkpoints of a job" },
+
+        { "doctor", command_doctor, "[--probe] [--json] [SPEC.yaml]", GROUP_DAEMON,
+          .summary = "check this host for what would kill a job",
+          .help = "Prints each problem with its cure. With SPEC.yaml, also checks that there is room for the job's "
+                  "checkpoints. Exit status 1 if a check fails.\n"
+                  "--probe submits a small job, closes the terminal it came from, kills bertd with SIGKILL if you are "
+                  "allowed to, and restarts it. Other jobs are not affected. Takes at most half a minute." },
+        { "shutdown", command_shutdown, "[--jobs]", GROUP_DAEMON, .summary = "stop bertd; running jobs continue",
+          .help = "With --jobs, jobs write a checkpoint and are queued again; they resume when bertd is started." },
+        { "version", command_version, "[--json]", GROUP_DAEMON, .summary = "print the versions of bertctl and bertd" },
+        { "help", command_help, "[COMMAND]", GROUP_DAEMON, .summary = "print the help of a command" },
+};
+
+static const struct option_spec global_options[] = {
+        { .name = "socket",
+          .kind = OPTION_STRING,
+          .argument = "PATH",
+          .help = "socket of bertd (your own, else the system's)" },
+        { .name = "version", .kind = OPTION_FLAG, .help = "print the version of bertctl" },
 };
 
 static const struct command *find_command(const char *name) {
@@ -78,19 +113,23 @@ static int unknown_command(struct ctl *ctl, const char *name) {
         if (nearest)
                 return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown command '%s': did you mean '%s'?", name,
                                    nearest);
-        return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown command '%s' (`bertctl help` lists them)", name);
+        return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown command '%s'; see bertctl --help", name);
 }
 
 static void print_help(void) {
         (void) printf("Usage: bertctl [--socket PATH] COMMAND [OPTION...] [ARGUMENT...]\n\n"
-                      "Submits, watches and controls the jobs that bertd keeps.\n\nCommands:\n");
-        for (size_t i = 0; i < ELEMENTSOF(commands); i++)
+                      "Submit, watch and control the jobs that bertd keeps running.\n");
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++) {
+                if (i == 0 || commands[i].group != commands[i - 1].group)
+                        (void) printf("\n%s:\n", group_names[commands[i].group]);
                 (void) printf("  %-12s %s\n", commands[i].name, commands[i].summary);
-        (void) printf("\nOptions:\n"
-                      "  --socket PATH  bertd's socket (else BERTD_SOCKET, your own, the system's)\n"
-                      "  --version      print the version of bertctl\n"
-                      "  -h, --help     this text\n\n"
-                      "Exit codes: 0 ok, 1 failed, 2 wrong usage or job spec, 3 no such job, 4 no bertd.\n");
+        }
+        (void) putchar('\n');
+        options_print(global_options, ELEMENTSOF(global_options));
+        (void) printf("\nExamples:\n"
+                      "  bertctl submit -- python train.py   any program can be a job\n"
+                      "  bertctl logs -f 1                   follow its output\n\n"
+                      "Exit status: 0 ok, 1 failed, 2 wrong usage or spec, 3 no such job, 4 no bertd.\n");
 }
 
 static int command_help(struct ctl *ctl, int argc, char **argv) {
@@ -111,30 +150,6 @@ static int command_help(struct ctl *ctl, int argc, char **argv) {
         return command->run(ctl, 2, (char *[]) { arguments.words[0], help, NULL });
 }
 
-int command_begin(struct ctl *ctl, const struct option_spec *options, size_t n_options, int argc, char **argv,
-                  int min_words, int max_words, struct arguments *ret) {
-        const struct command *command = ctl->command;
-
-        /* What follows "--" is a command line only for submit, the one command whose words are counted by itself. */
-        int r = options_parse(options, n_options, argc, argv, min_words < 0, ret, &ctl->error);
-        if (r == 0 && ret->help) {
-                (void) printf("Usage: bertctl %s %s\n\n%c%s.\n%s", command->name, command->usage,
-                              command->summary[0] - 'a' + 'A', command->summary + 1,
-                              command->help ? command->help : "");
-                options_print(options, n_options);
-                return 0;
-        }
-        if (r == 0 && min_words >= 0)
-                r = options_check_count(ret, min_words, max_words, command->name, command->usage, &ctl->error);
-        return r < 0 ? r : 1;
-}
-
-int command_exit(const struct ctl *ctl, int r) {
-        if (r >= 0)
-                return BERTCTL_EXIT_OK;
-        return ctl->error.exit > 0 && ctl->error.exit <= BERTCTL_EXIT_NO_DAEMON ? ctl->error.exit : BERTCTL_EXIT_FAILED;
-}
-
 static int unknown_global(struct ctl *ctl, const char *word) {
         static const char *const names[] = { "--socket", "--version", "--help" };
         const char *nearest = nearest_of(word, names, ELEMENTSOF(names));
@@ -143,7 +158,7 @@ static int unknown_global(struct ctl *ctl, const char *word) {
                 return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "unknown option '%s': did you mean %s?", word,
                                    nearest);
         return error_input(&ctl->error, BERTCTL_EXIT_USAGE,
-                           "unknown option '%s' (--help lists them; a command's own options follow its name)", word);
+                           "unknown option '%s'; put options of a command after its name (see bertctl --help)", word);
 }
 
 /* The options before the command's name. Returns the index of the name, 0 when all is done, or −errno. */
@@ -164,7 +179,7 @@ static int parse_global(struct ctl *ctl, int argc, char **argv) {
                 else
                         return i;
         }
-        return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "a command is missing (`bertctl help` lists them)");
+        return error_input(&ctl->error, BERTCTL_EXIT_USAGE, "missing COMMAND; see bertctl --help");
 }
 
 static int run(struct ctl *ctl, int argc, char **argv) {

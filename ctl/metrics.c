@@ -230,12 +230,12 @@ int command_metrics(struct ctl *ctl, int argc, char **argv) {
                   .min = 1,
                   .max = ROWS_MAX,
                   .argument = "N",
-                  .help = "the last N rows (20)" },
+                  .help = "print the last N rows (default: 20)" },
                 { .name = "follow",
                   .letter = 'f',
                   .kind = OPTION_FLAG,
                   .value = &rows.follow,
-                  .help = "go on with new rows, until the job is at rest" },
+                  .help = "continue with new rows until the job has ended or is paused" },
                 OPTION_JSON(rows.json),
         };
         struct arguments arguments;

@@ -12,6 +12,8 @@
 
 #define NAMES_MAX 32
 #define WORD_MAX 32
+#define WIDTH 79 /* of --help */
+#define HELP_COLUMN 27
 
 static int unknown_option(const struct option_spec *options, size_t n_options, const char *name, struct error *error) {
         const char *names[NAMES_MAX];
@@ -24,7 +26,7 @@ static int unknown_option(const struct option_spec *options, size_t n_options, c
         if (nearest)
                 return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '--%s': did you mean --%s?", name,
                                    nearest);
-        return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '--%s' (--help lists them)", name);
+        return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '--%s'; see --help", name);
 }
 
 static int add_item(const struct option_spec *option, const char *text, struct error *error) {
@@ -99,7 +101,7 @@ static int parse_letters(const struct option_spec *options, size_t n_options, in
                         if (options[k].letter == *p)
                                 option = &options[k];
                 if (!option)
-                        return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '-%c' (--help lists them)", *p);
+                        return error_input(error, BERTCTL_EXIT_USAGE, "unknown option '-%c'; see --help", *p);
                 if (option->kind != OPTION_FLAG) {
                         if (!p[1] && (*i + 1 >= argc || strcmp(argv[*i + 1], "--") == 0))
                                 return error_input(error, BERTCTL_EXIT_USAGE, "-%c: %s is missing", *p,
@@ -156,8 +158,30 @@ int options_check_count(const struct arguments *arguments, int min_words, int ma
                            usage);
 }
 
+/* The column there. */
+static unsigned new_line(void) {
+        (void) putchar('\n');
+        return 0;
+}
+
+void print_wrapped(const char *text, unsigned indent, unsigned column) {
+        for (const char *word = text; *word;) {
+                unsigned n = (unsigned) strcspn(word, " \n");
+                if (column > indent && column + 1 + n > WIDTH)
+                        column = new_line();
+                if (column < indent)
+                        column += (unsigned) printf("%*s", (int) (indent - column), "");
+                column += (unsigned) printf("%s%.*s", column > indent ? " " : "", (int) n, word);
+                word += n;
+                if (*word == '\n')
+                        column = new_line();
+                word += *word != '\0';
+        }
+        (void) putchar('\n');
+}
+
 void options_print(const struct option_spec *options, size_t n_options) {
-        (void) printf("\nOptions:\n");
+        (void) printf("Options:\n");
         for (size_t i = 0; i < n_options; i++) {
                 char head[64];
                 char letter[8] = "    ";
@@ -165,7 +189,8 @@ void options_print(const struct option_spec *options, size_t n_options) {
                         (void) snprintf(letter, sizeof(letter), "-%c, ", options[i].letter);
                 (void) snprintf(head, sizeof(head), "%s--%s%s%s", letter, options[i].name,
                                 options[i].argument ? " " : "", options[i].argument ? options[i].argument : "");
-                (void) printf("  %-24s %s\n", head, options[i].help);
+                unsigned column = (unsigned) printf("  %-*s", HELP_COLUMN - 2, head);
+                print_wrapped(options[i].help, HELP_COLUMN, column > HELP_COLUMN ? new_line() : column);
         }
-        (void) printf("  %-24s %s\n", "-h, --help", "this text");
+        (void) printf("  %-*s%s\n", HELP_COLUMN - 2, "-h, --help", "print this help");
 }

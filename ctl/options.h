@@ -49,7 +49,11 @@ int options_parse(const struct option_spec *options, size_t n_options, int argc,
 int options_check_count(const struct arguments *arguments, int min_words, int max_words, const char *name,
                         const char *usage, struct error *error);
 
-/* The options' lines of a --help. */
+/* Prints the words of `text` in lines of at most 79 columns, each from column `indent` on; the cursor is at `column`. "\n" in the text begins
+ * a line. */
+void print_wrapped(const char *text, unsigned indent, unsigned column);
+
+/* The section "Options:" of --help. */
 void options_print(const struct option_spec *options, size_t n_options);
 
 #endif

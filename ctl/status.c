@@ -184,7 +184,7 @@ int command_status(struct ctl *ctl, int argc, char **argv) {
                   .letter = 'w',
                   .kind = OPTION_FLAG,
                   .value = &follow,
-                  .help = "refresh every second, until the job is at rest" },
+                  .help = "refresh the display until the job has ended or is paused" },
                 OPTION_JSON(json),
         };
         struct arguments arguments;

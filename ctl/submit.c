@@ -19,6 +19,7 @@
 #include "common/parse.h"
 #include "common/paths.h"
 #include "common/spec/spec.h"
+#include "common/usage.h"
 #include "common/utf8.h"
 #include "ctl/array.h"
 #include "ctl/command.h"
@@ -26,179 +27,8 @@
 #include "ctl/inputs.h"
 #include "ctl/json.h"
 #include "ctl/program.h"
+#include "ctl/submission.h"
 #include "ctl/surroundings.h"
-
-static int check_words(char *const *words, size_t n, struct error *error) {
-        for (size_t i = 0; i < n; i++) {
-                cleanup_free char *clean = text_as_utf8(words[i]);
-                if (clean)
-                        return error_input(error, BERTCTL_EXIT_USAGE,
-                                           "word %zu of the command, \"%.200s\": not UTF-8; give a file another "
-                                           "name, or put the command into a script",
-                                           i + 1, clean);
-        }
-        return 0;
-}
-
-static int append_strings(sd_bus_message *m, const char *key, char *const *strings, size_t n) {
-        int r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append_basic(m, 's', key);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "as");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'a', "s");
-        for (size_t i = 0; r >= 0 && i < n; i++)
-                r = sd_bus_message_append_basic(m, 's', strings[i]);
-        for (int i = 0; r >= 0 && i < 3; i++)
-                r = sd_bus_message_close_container(m);
-        return r;
-}
-
-static int append_text(sd_bus_message *m, const char *key, const char *text) {
-        return text ? sd_bus_message_append(m, "{sv}", key, "s", text) : 0;
-}
-
-static int append_count(sd_bus_message *m, const char *key, uint32_t number) {
-        return sd_bus_message_append(m, "{sv}", key, "u", number);
-}
-
-/* Left out where the spec says nothing: an older daemon knows no such keys. */
-static int append_bounds(sd_bus_message *m, const struct spec *spec) {
-        int r = 0;
-
-        if (spec->resources.memory > 0)
-                r = sd_bus_message_append(m, "{sv}", "memory", "t", spec->resources.memory);
-        if (r >= 0 && spec->resources.cpus > 0)
-                r = sd_bus_message_append(m, "{sv}", "cpus", "d", spec->resources.cpus);
-        if (r >= 0 && spec->restart.hang_sec >= 0)
-                r = sd_bus_message_append(m, "{sv}", "hang_sec", "i", spec->restart.hang_sec);
-        if (r >= 0 && spec->restart.start_sec >= 0)
-                r = sd_bus_message_append(m, "{sv}", "start_sec", "i", spec->restart.start_sec);
-        if (r >= 0 && spec->ends_with == ENDS_WITH_LAST)
-                r = append_text(m, "ends_with", "last");
-        if (r >= 0 && spec->log.max_size != BERTD_LOG_SIZE_DEFAULT)
-                r = sd_bus_message_append(m, "{sv}", "log_max_size", "t", spec->log.max_size);
-        if (r >= 0 && spec->log.keep != BERTD_LOG_KEEP_DEFAULT)
-                r = append_count(m, "log_keep", spec->log.keep);
-        return r;
-}
-
-/* The typed values of the spec. */
-static int append_spec(sd_bus_message *m, const struct spec *spec, const char *text) {
-        static const char *const kinds[] = JOB_KIND_NAMES, *const answers[] = ON_NAN_NAMES;
-        const struct {
-                const char *key;
-                uint32_t value;
-        } counts[] = {
-                { "ranks", spec->resources.ranks },
-                { "threads", spec->resources.threads },
-                { "gpus", spec->resources.gpus },
-                { "max_without_progress", spec->restart.max_without_progress },
-                { "backoff_min_sec", spec->restart.backoff_sec[0] },
-                { "backoff_max_sec", spec->restart.backoff_sec[1] },
-                { "grace_sec", spec->restart.grace_sec },
-                { "keep", spec->checkpoint.keep },
-        };
-        const struct {
-                const char *key, *value;
-        } texts[] = {
-                { "name", spec->name },
-                { "kind", kinds[spec->kind] },
-                { "run_dir", spec->run_dir },
-                { "on_exit", spec->on_exit },
-                { "on_nan", answers[spec->restart.on_nan] },
-                { "spec", text },
-        };
-        int r = sd_bus_message_append(m, "{sv}", "priority", "i", spec->priority);
-
-        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(counts); i++)
-                r = append_count(m, counts[i].key, counts[i].value);
-        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(texts); i++)
-                r = append_text(m, texts[i].key, texts[i].value);
-        if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}", "keep_every", "t", spec->checkpoint.keep_every);
-        if (r >= 0)
-                r = append_bounds(m, spec);
-        if (r >= 0 && spec->n_command > 0)
-                r = append_strings(m, "command", spec->command, spec->n_command);
-        return r;
-}
-
-/* What the shell had. */
-static int append_surroundings(sd_bus_message *m, const char *cwd, char *const *environment) {
-        size_t n = 0;
-
-        while (environment[n])
-                n++;
-        int r = append_text(m, "cwd", cwd);
-        if (r >= 0)
-                r = append_strings(m, "environment", environment, n);
-        if (r >= 0)
-                r = surroundings_append(m);
-        return r;
-}
-
-static int send_submit(struct client *client, const struct spec *spec, const char *text, const char *cwd,
-                       char *const *environment, uint64_t *ret_id, struct error *error) {
-        cleanup_message sd_bus_message *message = NULL, *reply = NULL;
-
-        int r = client_new_call(client, "Submit", &message, error);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_open_container(message, 'a', "{sv}");
-        if (r >= 0)
-                r = append_spec(message, spec, text);
-        if (r >= 0)
-                r = append_surroundings(message, cwd, environment);
-        if (r >= 0)
-                r = sd_bus_message_close_container(message);
-        if (r < 0)
-                return client_bad_message(error, r, "Submit");
-        r = client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, &reply, error);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_read(reply, "t", ret_id);
-        return r <= 0 ? client_bad_message(error, r, "Submit") : 0;
-}
-
-/* What bertd would refuse. */
-static int check_limits(const struct spec *spec, const char *text, const char *cwd, char *const *environment,
-                        struct error *error) {
-        int r = limits_check_name(spec->name, error);
-
-        if (r == 0)
-                r = limits_check_path("run_dir", spec->run_dir, error);
-        if (r == 0)
-                r = limits_check_path("on_exit", spec->on_exit, error);
-        if (r == 0)
-                r = limits_check_path("cwd", cwd, error);
-        if (r == 0)
-                r = limits_check_command(spec->command, error);
-        if (r == 0)
-                r = limits_check_inputs(text, environment, error);
-        if (r < 0)
-                error->exit = BERTCTL_EXIT_USAGE;
-        return r;
-}
-
-static int submit_spec(struct ctl *ctl, struct client *client, const struct spec *spec, uint64_t *ret_id) {
-        cleanup_free char *text = NULL, *cwd = NULL;
-        cleanup_free char **environment = NULL;
-
-        int r = check_words(spec->command, spec->n_command, &ctl->error);
-        if (r == 0)
-                r = spec_format(spec, &text, &ctl->error);
-        if (r < 0)
-                ctl->error.exit = BERTCTL_EXIT_USAGE;
-        if (r == 0)
-                r = surroundings_folder(&cwd, &ctl->error);
-        if (r == 0)
-                r = surroundings_environment(&environment, &ctl->error);
-        if (r == 0)
-                r = check_limits(spec, text, cwd, environment, &ctl->error);
-        return r < 0 ? r : send_submit(client, spec, text, cwd, environment, ret_id, &ctl->error);
-}
 
 /* The options of a command job; the spec's own defaults where they are not given. */
 struct command_options {
@@ -230,17 +60,18 @@ static int read_limits(const struct command_options *o, struct spec_resources *r
 }
 
 static int read_end(const char *text, enum ends_with *ret, struct error *error) {
-        bool last = text && strcmp(text, "last") == 0;
+        static const char *const names[] = { [ENDS_WITH_FIRST] = "first", [ENDS_WITH_LAST] = "last" };
+        int choice = text ? usage_choice("--ends-with", text, names, ELEMENTSOF(names), error) : ENDS_WITH_FIRST;
 
-        if (text && !last && strcmp(text, "first") != 0)
-                return error_input(error, BERTCTL_EXIT_USAGE, "--ends-with: expected first or last, not '%.64s'", text);
-        *ret = last ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
+        if (choice < 0)
+                return choice;
+        *ret = (enum ends_with) choice;
         return 0;
 }
 
 /* Fills a spec that borrows everything: never spec_free it. */
-static int spec_of_command(const struct command_options *o, const struct arguments *arguments, const char *run_dir,
-                           uint32_t backoff[2], struct spec *ret, struct error *error) {
+static int fill_command(const struct command_options *o, const struct arguments *arguments, const char *run_dir,
+                        struct spec *ret, struct error *error) {
         const char *slash = strrchr(arguments->rest[0], '/');
         const char *name = o->name ? o->name : slash && slash[1] ? slash + 1 : arguments->rest[0];
 
@@ -257,8 +88,7 @@ static int spec_of_command(const struct command_options *o, const struct argumen
                                .threads = (uint32_t) o->threads,
                                .gpus = (uint32_t) o->gpus },
                 .restart = { .max_without_progress = (uint32_t) o->retries,
-                             .backoff_sec = backoff,
-                             .n_backoff_sec = 2,
+                             .backoff_sec = { BERTD_BACKOFF_FIRST_DEFAULT, BERTD_BACKOFF_LAST_DEFAULT },
                              .grace_sec = (uint32_t) o->grace_sec,
                              .hang_sec = (int32_t) o->hang_sec,
                              .start_sec = (int32_t) o->start_sec },
@@ -273,7 +103,6 @@ static int spec_of_command(const struct command_options *o, const struct argumen
 static int submit_command(struct ctl *ctl, struct client *client, const struct command_options *o,
                           const struct arguments *arguments, uint64_t *ret_id) {
         cleanup_free char *cwd = NULL, *run_dir = NULL;
-        uint32_t backoff[2] = { BERTD_BACKOFF_FIRST_DEFAULT, BERTD_BACKOFF_LAST_DEFAULT };
         struct spec spec;
 
         int r = surroundings_folder(&cwd, &ctl->error);
@@ -282,8 +111,8 @@ static int submit_command(struct ctl *ctl, struct client *client, const struct c
                 return error_prefix(&ctl->error, "--run-dir");
         }
         if (r == 0)
-                r = spec_of_command(o, arguments, run_dir, backoff, &spec, &ctl->error);
-        return r < 0 ? r : submit_spec(ctl, client, &spec, ret_id);
+                r = fill_command(o, arguments, run_dir, &spec, &ctl->error);
+        return r < 0 ? r : submission_send(client, &spec, ret_id, &ctl->error);
 }
 
 /* No spec, but something else where it should stand. */
@@ -300,7 +129,7 @@ static int check_command(const struct arguments *arguments, struct error *error)
 
         int r = surroundings_folder(&cwd, error);
         if (r == 0)
-                r = check_words(arguments->rest, (size_t) arguments->n_rest, error);
+                r = submission_check_words(arguments->rest, (size_t) arguments->n_rest, error);
         return r < 0 ? r : program_check(arguments->rest, PROGRAM_OF_JOB, error);
 }
 
@@ -373,7 +202,11 @@ static int read_source(const char *path, struct source *ret, struct error *error
 /* `look`: at what it names, too. */
 static int load_spec(const struct source *source, const struct option_list *settings, bool look, struct spec **ret_spec,
                      struct error *error) {
-        int r = spec_parse(source->path, source->text, source->size, settings->items, settings->n, ret_spec, error);
+        struct spec_setting set[OPTION_LIST_MAX];
+
+        for (size_t i = 0; i < settings->n; i++)
+                set[i] = (struct spec_setting) { .option = "set", .value = settings->items[i] };
+        int r = spec_parse(source->path, source->text, source->size, set, settings->n, ret_spec, error);
 
         if (r < 0)
                 r = refuse_program(source->path, error);
@@ -453,7 +286,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
                 if (r == 0 && i == total)
                         r = client_connect(ctl->socket, &client, &ctl->error);
                 if (r == 0 && i >= total)
-                        r = submit_spec(ctl, client, spec, &id);
+                        r = submission_send(client, spec, &id, &ctl->error);
                 command = r == 0 && spec->kind == JOB_COMMAND && strcmp(source->path, SPEC_STDIN) != 0;
                 if (r < 0 && i > total) { /* those are told, or they would be submitted again */
                         (void) error_prefix(&ctl->error, "after %zu of %zu jobs", i - total, total);
@@ -549,8 +382,8 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
                 { .name = "ends-with",
                   .kind = OPTION_STRING,
                   .value = &o.ends_with,
-                  .argument = "WHICH",
-                  .help = "COMMAND: first: ends with its first process; last: runs while one of it lives (first)" },
+                  .argument = "first|last",
+                  .help = "COMMAND: end with the first process, or with the last one (first)" },
                 { .name = "memory",
                   .kind = OPTION_STRING,
                   .value = &o.memory,
@@ -634,7 +467,8 @@ int command_submit(struct ctl *ctl, int argc, char **argv) {
         if (r == 0)
                 r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)
-                r = spec ? submit_spec(ctl, client, spec, &id) : submit_command(ctl, client, &o, &arguments, &id);
+                r = spec ? submission_send(client, spec, &id, &ctl->error)
+                         : submit_command(ctl, client, &o, &arguments, &id);
         if (r == 0)
                 r = tell_id(ctl, id, json);
         if (r == 0 && (!spec || (spec->kind == JOB_COMMAND && strcmp(source.path, SPEC_STDIN) != 0)))

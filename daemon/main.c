@@ -47,7 +47,8 @@ static const char help[] =
         "$XDG_RUNTIME_DIR/bertd/bertd.sock)\n"
         "  --slots N           ranks x threads that may run at once (default: the cores we may use)\n"
         "  --gpus N|LIST       GPUs that may be used: how many, or their names, as in 0,1 (default: all)\n"
-        "  --launcher NAME     auto, systemd or fork: what keeps a job's processes (auto)\n"
+        "  --launcher auto|systemd|fork\n"
+        "                      how a job's processes are started and kept (default: auto)\n"
         "  --keep-ended N      jobs that have ended and are kept, those that hold checkpoints aside (10000)\n"
         "  --detach            go to the background, survive the terminal\n"
         "  --help, --version\n";

@@ -29,11 +29,12 @@
 #define BATCH 32 /* texts */
 #define NAMED 5  /* classes in a message */
 
-#define FILE_OPTIONS_HELP                                                                                             \
-        "      --task NAME       of a checkpoint of several tasks: the one whose texts these are\n"                   \
-        "      --format KIND     csv, tsv, jsonl or lines (default: data.format of its training, else by the file's " \
-        "name)\n"                                                                                                     \
-        "      --encoding NAME   utf-8 or latin-1 (default: as its training, in files of that kind; else utf-8)\n"    \
+#define FILE_OPTIONS_HELP                                                                           \
+        "      --task NAME       of a checkpoint of several tasks: the one whose texts these are\n" \
+        "      --format auto|csv|tsv|jsonl|lines\n"                                                 \
+        "                        default: data.format of its training, else by the file's name\n"   \
+        "      --encoding utf-8|latin-1\n"                                                          \
+        "                        default: as in its training, for files of that kind; else utf-8\n" \
         "      --delimiter CHAR  of csv: tab or a character (default: as its training; else a comma)\n"
 
 static const char EVALUATE_USAGE[] =
@@ -42,9 +43,11 @@ static const char EVALUATE_USAGE[] =
         "How well a classifier does on labelled texts (csv, tsv, jsonl): accuracy, error, macro F1, a table of "
         "classes, the "
         "confusion\nmatrix. Columns, encoding and format are as in its training.\n\n" FILE_OPTIONS_HELP
-        "      --empty WHAT      skip or refuse texts that are empty (default: as its training)\n"
+        "      --empty skip|refuse\n"
+        "                        what to do with empty texts (default: as in its training)\n"
         "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
-        "      --device KIND     auto (a GPU where there is one), cpu or cuda\n"
+        "      --device auto|cpu|cuda\n"
+        "                        where to compute (default: auto, a GPU if there is one)\n"
         "      --json            as one JSON object\n"
         "  -h, --help            this text\n";
 static const char PREDICT_USAGE[] =
@@ -54,7 +57,8 @@ static const char PREDICT_USAGE[] =
         "{\"label\": null,\n\"reason\": ...} where it has no text, with \"invalid_bytes\" where some are not UTF-8. "
         "FILE is csv, tsv, jsonl with\nthe columns of its training, or txt: a text a line, as is standard "
         "input.\n\n" FILE_OPTIONS_HELP "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
-        "      --device KIND     auto (a GPU where there is one), cpu or cuda\n"
+        "      --device auto|cpu|cuda\n"
+        "                        where to compute (default: auto, a GPU if there is one)\n"
         "  -h, --help            this text\n";
 
 /* A line that predict owes. */
@@ -455,11 +459,9 @@ static int report(const struct classifier *f, bool json, struct error *error) {
 
 /* ---- the two commands ---- */
 
-static int take_choice(const char *option, const char *const *names, unsigned n, const char *expected, int *ret,
-                       struct error *error) {
-        *ret = parse_choice(optarg, names, n);
-        return *ret >= 0 ? 0
-                         : error_input(error, BERTD_EXIT_USAGE, "--%s: '%.64s', expected %s", option, optarg, expected);
+static int take_choice(const char *option, const char *const *names, unsigned n, int *ret, struct error *error) {
+        *ret = usage_choice(option, optarg, names, n, error);
+        return MIN(*ret, 0);
 }
 
 static int take_option(int o, char **argv, const struct option *options, struct classifier *f, struct error *error) {
@@ -477,11 +479,11 @@ static int take_option(int o, char **argv, const struct option *options, struct 
                 f->task_name = optarg;
                 return 0;
         case 'd':
-                r = take_choice("device", devices, DEVICE_KIND_MAX, "auto, cpu or cuda", &choice, error);
+                r = take_choice("--device", devices, DEVICE_KIND_MAX, &choice, error);
                 f->kind = (enum device_kind) choice;
                 return r;
         case 'f':
-                r = take_choice("format", formats, FORMAT_MAX, "auto, csv, tsv, jsonl or lines", &choice, error);
+                r = take_choice("--format", formats, FORMAT_MAX, &choice, error);
                 f->format = (enum data_format) choice;
                 return r;
         case 'e':
@@ -489,7 +491,7 @@ static int take_option(int o, char **argv, const struct option *options, struct 
                 f->encoding = (int) encoding;
                 return r;
         case 'm':
-                return take_choice("empty", empties, EMPTY_MAX, "skip or refuse", &f->empty, error);
+                return take_choice("--empty", empties, EMPTY_MAX, &f->empty, error);
         case 'D':
                 f->delimiter = spec_delimiter(optarg);
                 return f->delimiter ? 0

@@ -37,7 +37,8 @@ static const char USAGE[] =
         "      --vocab FILE         the vocabulary, of a checkpoint without its own\n"
         "      --task NAME          of a checkpoint of several tasks: the one whose head is written\n"
         "      --sequence-length N  tokens of a text, at most (default: as in its training)\n"
-        "      --truncation SIDE    what is kept of a longer one, head or tail (default: as in its training)\n"
+        "      --truncation head|tail\n"
+        "                           the part of a longer text that is kept (default: as in its training)\n"
         "  -h, --help               this text\n";
 
 struct exporter {
@@ -346,9 +347,9 @@ static int parse(int argc, char **argv, struct exporter *x, struct error *error)
                         r = error_input(error, BERTD_EXIT_USAGE,
                                         "--sequence-length: '%.64s', expected a number of tokens, %d or more", optarg,
                                         LENGTH_MIN);
-                else if (o == 's' && (x->truncation = parse_choice(optarg, sides, ELEMENTSOF(sides))) < 0)
-                        r = error_input(error, BERTD_EXIT_USAGE, "--truncation: '%.64s', expected head or tail",
-                                        optarg);
+                else if (o == 's' &&
+                         (x->truncation = usage_choice("--truncation", optarg, sides, ELEMENTSOF(sides), error)) < 0)
+                        r = x->truncation;
                 else if (o != 'l' && o != 's')
                         r = usage_option(o, argv, options, argv[0], error);
         }

@@ -34,7 +34,8 @@ static const char USAGE[] =
         "where there is none).\n\n"
         "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
         "      --top N           how many (5)\n"
-        "      --encoding NAME   of standard input: utf-8 (default) or latin-1\n"
+        "      --encoding utf-8|latin-1\n"
+        "                        encoding of standard input (default: utf-8)\n"
         "  -h, --help            this text\n";
 
 struct fill_mask {

@@ -160,7 +160,7 @@ static void apply_policy(struct node *node, struct job *job, bool unasked, struc
         uint64_t good[LEDGER_MAX];
         struct policy_case c = { .history = job->history,
                                  .n = job->n_history,
-                                 .counters = job->deaths,
+                                 .counters = job_counters(job),
                                  .good = good,
                                  .n_good = ledger_good_steps(job, good, LEDGER_MAX),
                                  .starts_wait_usec = starts_wait(node, job),
@@ -211,7 +211,9 @@ static void judge(struct node *node, struct job *job, bool asked, struct outcome
                 *ret = (struct outcome) { .event = EVENT_RETRY };
                 return;
         }
-        policy_count(&job->deaths, job->history, job->n_history);
+        struct policy_counters deaths = job_counters(job);
+        policy_count(&deaths, job->history, job->n_history);
+        job_set_counters(job, deaths);
         apply_policy(node, job, unasked, &decision, text);
         ret->event = events[decision.action];
         if (decision.action == POLICY_DONE)

@@ -70,7 +70,7 @@ static int take_limits(const struct call *call, struct submission *submission, s
 /* Two trainers would take each other's checkpoints for their own. Another user's job keeps no one out: the folder's permissions and the
  * trainer's own lock there decide. */
 static const struct job *other_trainer_in(const struct node *node, const struct submission *s, uid_t uid) {
-        bool trains = job_kind_from_name(s->kind) != JOB_COMMAND;
+        bool trains = s->kind != JOB_COMMAND;
 
         for (size_t i = 0; s->run_dir && trains && i < store_count(node->store); i++) {
                 const struct job *job = store_at(node->store, i);
@@ -290,7 +290,7 @@ int method_resume_job(struct call *call, sd_bus_message *m) {
                 job->resume_abandon = true;
         }
         job->n_history = 0;
-        job->deaths = (struct policy_counters) {};
+        job_set_counters(job, (struct policy_counters) {});
         job->history_from = job->attempt.number;
         job->exit_code = job->exit_class = -1;
         job->wait = (struct queue_entry) {};

@@ -216,6 +216,6 @@ int method_find_by_name(struct call *call, sd_bus_message *m) {
                 return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         if (id == 0)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_JOB,
-                                         "no job is called '%.128s' (`bertctl list` shows all)", name);
+                                         "no job is named '%.128s'; `bertctl list` shows all", name);
         return sd_bus_reply_method_return(m, "t", id);
 }

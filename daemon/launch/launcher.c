@@ -9,21 +9,17 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/usage.h"
 
 /* Only a bertd that is itself a service of root's systemd leaves its jobs to it: one started by hand in a shell may have
  * a state folder of its own that no unit should outlive. */
 int launcher_choose(const char *name, enum launcher_kind *ret, struct error *error) {
-        static const char *const names[] = LAUNCHER_NAMES;
+        static const char *const names[] = { "auto", "systemd", "fork" };
+        int choice = usage_choice("--launcher", name, names, ELEMENTSOF(names), error);
 
-        if (strcmp(name, "auto") == 0) {
-                bool service = sd_booted() > 0 && geteuid() == 0 && getenv("INVOCATION_ID");
-                *ret = service ? LAUNCHER_SYSTEMD : LAUNCHER_FORK;
-                return 0;
-        }
-        for (size_t i = 0; i < ELEMENTSOF(names); i++)
-                if (strcmp(names[i], name) == 0) {
-                        *ret = (enum launcher_kind) i;
-                        return 0;
-                }
-        return error_input(error, BERTD_EXIT_USAGE, "--launcher: \"%s\", expected auto, systemd or fork", name);
+        if (choice < 0)
+                return choice;
+        bool service = sd_booted() > 0 && geteuid() == 0 && getenv("INVOCATION_ID");
+        *ret = choice == 1 || (choice == 0 && service) ? LAUNCHER_SYSTEMD : LAUNCHER_FORK;
+        return 0;
 }

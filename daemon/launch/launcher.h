@@ -44,7 +44,7 @@ struct launcher {
 
 extern const struct launcher launcher_fork, launcher_systemd;
 
-/* "auto" and the names of LAUNCHER_NAMES. −EINVAL with the list. */
+/* From the argument of --launcher: auto, systemd or fork. */
 int launcher_choose(const char *name, enum launcher_kind *ret, struct error *error);
 
 /* Runs argv as the job's user in a unit of its own, outside bertd's sandbox, for at most so long. `began` is called when systemd

@@ -97,11 +97,13 @@ static void write_copy(FILE *out, const struct shape *old) {
                 const struct store_column *c = old->columns[i];
                 (void) fprintf(out, "%sCASE WHEN ", i > 0 ? ", " : "");
                 store_declare_good(out, c);
-                (void) fprintf(out, " THEN %s ELSE %s END", c->name, c->otherwise ? c->otherwise : "NULL");
+                (void) fprintf(out, " THEN %s ELSE ", c->name);
+                store_declare_otherwise(out, c);
+                (void) fputs(" END", out);
         }
         (void) fprintf(out, " FROM old_%s o", t->name);
         for (size_t i = 0; i < old->n; i++)
-                if (strstr(old->columns[i]->type, "REFERENCES job"))
+                if (old->columns[i]->type && strstr(old->columns[i]->type, "REFERENCES job"))
                         (void) fputs(" WHERE EXISTS(SELECT 1 FROM job n WHERE n.id=o.job)", out);
 }
 

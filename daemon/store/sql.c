@@ -1,24 +1,15 @@
 /* See sql.h. Role: the statements; schema.c has the tables. Owns nothing. */
 #include "daemon/store/sql.h"
 
+#include "daemon/store/columns.h"
+
 #define ENDED STORE_ENDED
 
 const char *const store_statements[STATEMENT_MAX] = {
-        [STATEMENT_JOB_INSERT] =
-                "INSERT INTO job(uid, gid, kind, state, launcher, priority, ranks, threads, gpus, max_without_progress,"
-                " backoff_min_sec, backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, "
-                "on_exit, submitted, memory, cpus, hang_sec, start_sec, on_nan, log_max_size, log_keep, since_usec, "
-                "ends_with, nice)"
-                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        [STATEMENT_JOB_UPDATE] =
-                "UPDATE job SET state=?2, wish=?3, ranks=?4, reason=?5, started=?6, ended=?7, "
-                "not_before=?8, step=?9, steps=?10, loss=?11, rate=?12, exit_code=?13, exit_class=?14, "
-                "resume_from=?15, resume_abandon=?16, history_from=?17, lost_steps=?18, run_steps=?19, "
-                "run_usec=?20, active_usec=?21, since_usec=?22, checkpoint_stall=?23, "
-                "checkpoint_write=?24, deaths=?25, free_deaths=?26, lost_usec=?27, holds_checkpoints=?28, private=?29, "
-                "exit_owed=?30, "
-                "end_order=CASE WHEN ?2 NOT IN (" ENDED ") THEN 0 WHEN end_order>0 THEN end_order ELSE"
-                " (SELECT seq FROM sqlite_sequence WHERE name='event') END WHERE id=?1",
+        [STATEMENT_JOB_INSERT] = "INSERT INTO job(" COLUMNS_JOB ") VALUES(" COLUMNS_VALUES ")",
+        [STATEMENT_JOB_UPDATE] = "UPDATE job SET " COLUMNS_UPDATE "end_order=CASE WHEN :state NOT IN (" ENDED
+                                 ") THEN 0 WHEN end_order>0 THEN end_order ELSE"
+                                 " (SELECT seq FROM sqlite_sequence WHERE name='event') END WHERE id=:id",
         [STATEMENT_INPUT] = "INSERT INTO input(job, spec, environment, rlimits, command, cpu_list, scheduling) "
                             "VALUES(?,?,?,?,?,?,?)",
         [STATEMENT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(" STORE_ATTEMPT_COLUMNS
@@ -31,13 +22,13 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_LOAD_INPUT] = "SELECT spec, environment, rlimits, cpu_list, scheduling FROM input WHERE job=?",
         [STATEMENT_LOAD_COMMAND] = "SELECT command FROM input WHERE job=?",
         [STATEMENT_LOAD_OPEN] =
-                "SELECT " STORE_JOB_COLUMNS " FROM job INDEXED BY job_open WHERE state NOT IN (" ENDED ") ORDER BY id",
-        [STATEMENT_LOAD_OWED] = "SELECT " STORE_JOB_COLUMNS
+                "SELECT " COLUMNS_JOB " FROM job INDEXED BY job_open WHERE state NOT IN (" ENDED ") ORDER BY id",
+        [STATEMENT_LOAD_OWED] = "SELECT " COLUMNS_JOB
                                 " FROM job INDEXED BY job_exit WHERE exit_owed>0 AND state IN (" ENDED ") ORDER BY id",
-        [STATEMENT_LOAD_JOB] = "SELECT " STORE_JOB_COLUMNS " FROM job WHERE id=?",
+        [STATEMENT_LOAD_JOB] = "SELECT " COLUMNS_JOB " FROM job WHERE id=?",
         [STATEMENT_FIND_NAME] = "SELECT coalesce((SELECT max(id) FROM job WHERE name=?1 AND uid=?2),"
                                 " (SELECT max(id) FROM job WHERE name=?1))",
-        [STATEMENT_LOAD_PAGE] = "SELECT " STORE_JOB_COLUMNS " FROM job WHERE id<? ORDER BY id DESC LIMIT ?",
+        [STATEMENT_LOAD_PAGE] = "SELECT " COLUMNS_JOB " FROM job WHERE id<? ORDER BY id DESC LIMIT ?",
         [STATEMENT_LOAD_ATTEMPTS] =
                 "SELECT * FROM (SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=?1 ORDER BY "
                 "number DESC LIMIT ?2) ORDER BY number",

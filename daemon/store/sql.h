@@ -45,16 +45,6 @@ enum {
 };
 
 /* In the order in which read.c reads them. */
-#define STORE_JOB_COLUMNS                                                                                           \
-        "id, uid, gid, kind, state, wish, launcher, priority, ranks, threads, gpus, max_without_progress, "         \
-        "backoff_min_sec, "                                                                                         \
-        "backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, on_exit, reason, "          \
-        "submitted, "                                                                                               \
-        "started, ended, not_before, step, steps, loss, rate, exit_code, exit_class, resume_from, resume_abandon, " \
-        "history_from, memory, cpus, hang_sec, start_sec, on_nan, log_max_size, log_keep, lost_steps, run_steps, "  \
-        "run_usec, active_usec, "                                                                                   \
-        "since_usec, checkpoint_stall, checkpoint_write, deaths, free_deaths, lost_usec, holds_checkpoints, "       \
-        "private, ends_with, exit_owed, nice"
 #define STORE_ATTEMPT_COLUMNS                                                                                      \
         "job, number, open, nonce, boot_id, pid, pid_start, gpu_mask, started, ended, resumed, first_step, step, " \
         "checkpoint_step, "                                                                                        \

@@ -13,6 +13,7 @@
 #define BERTD_SPEC_MAX (256u << 10)   /* the spec's text */
 #define BERTD_INPUTS_MAX (1u << 20)   /* environment and spec together: both are on disk only */
 #define BERTD_CPU_LIST_MAX 1024       /* "0-3,8" */
+#define BERTD_SCHEDULING_MAX 63       /* as common/scheduling.h */
 #define BERTD_WORD_MIN 8              /* a word or variable counts its NUL too, and no less than this */
 
 /* ---- jobs that have not ended ---- */

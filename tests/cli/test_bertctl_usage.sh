@@ -17,23 +17,30 @@ accepted() { # PATTERN ARGUMENT...: exit 0 with the pattern on stdout, nothing o
   ok "bertctl $*: exit 0, /$pattern/" prints "$@"
 }
 
-commands="submit status list logs wait cancel pause resume checkpoint checkpoints events metrics rm shutdown doctor version help"
+commands="submit cancel pause resume wait rm status list logs events metrics results checkpoint checkpoints doctor shutdown version help"
+fits() { # LINES COMMAND...: it prints at most so many, none wider than 80 columns
+  "${@:2}" >"$work/out" && awk -v lines="$1" '{ if (length > 80) { print; wide = 1 } } END { exit wide || NR > lines }' "$work/out"
+}
 
-accepted "Commands:" --help
-accepted "Commands:" help
+accepted "^Start and stop jobs:" --help
+accepted "^Start and stop jobs:" help
 accepted "^bertctl [0-9]" --version
+ok "bertctl --help fits a screen" fits 40 "$BERTCTL" --help
+ok "it has an example" grep -q '^  bertctl submit ' "$work/out"
+is "it has every command" "$(sed -n 's/^  \([a-z]*\)   *[a-z].*/\1/p' "$work/out" | tr '\n' ' ')" "$commands "
 for command in $commands; do
+  ok "bertctl $command --help is not wider than 80 columns" fits 60 "$BERTCTL" "$command" --help
   accepted "Usage: bertctl $command" "$command" --help
   accepted "Usage: bertctl $command" help "$command"
 done
 
-refused 2 "command is missing"
+refused 2 "missing COMMAND; see bertctl --help"
 refused 2 "did you mean 'status'" sttaus
 refused 2 "unknown command 'xyzzyx'" xyzzyx
 refused 2 "unknown command" help xyzzyx
 refused 2 "did you mean 'submit'" sumbit
 refused 2 "unknown option '--sokcet': did you mean --socket?" --sokcet x status
-refused 2 "unknown option '--json' .*follow its name" --json list
+refused 2 "unknown option '--json'; put .*after its name" --json list
 refused 2 "unknown option '--rank': did you mean --ranks?" submit --rank 2 -- true
 refused 2 "did you mean --run-dir?" submit --rundir=x -- true
 refused 2 "PATH is missing" --socket

@@ -62,6 +62,8 @@ refused "c.ckpt: one argument too many" diff a.ckpt b.ckpt c.ckpt
 ok "fill-mask --top 0" refuses 2 "^bert-trainer: --top: '0', expected 1 to" "$TRAINER" fill-mask --top 0 a.ckpt
 ok "params --micro-batch x" refuses 2 "^bert-trainer: --micro-batch: 'x', expected 1 to" "$TRAINER" params --micro-batch x a.json
 ok "predict --device tpu" refuses 2 "^bert-trainer: --device: 'tpu', expected auto, cpu or cuda" "$TRAINER" predict --device tpu a.ckpt
+ok "predict --device cdua" refuses 2 "^bert-trainer: --device: 'cdua', .*: did you mean cuda?\$" "$TRAINER" predict --device cdua a.ckpt
+ok "prepare --format proes" refuses 2 "^bert-trainer: --format: 'proes', expected lines, prose, wikitext or jsonl: did you mean prose?\$" "$TRAINER" prepare --format proes
 ok "evaluate --format xml" refuses 2 "^bert-trainer: --format: 'xml', expected" "$TRAINER" evaluate --format xml a.ckpt a
 ok "bert-trainer alone" refuses 2 "^bert-trainer: COMMAND: missing; see bert-trainer --help\$" "$TRAINER"
 ok "one that is nearly a command" refuses 2 "^bert-trainer: no command pretrian: did you mean pretrain?\$" "$TRAINER" pretrian
@@ -82,7 +84,8 @@ daemon '--gpus: 65, expected 0 to 64' --gpus 65
 daemon '--gpus: "1" is there twice' --gpus 0,1,1
 daemon '--gpus: "0," has an empty name' --gpus 0,
 daemon '--gpus: "," has an empty name' --gpus ,
-daemon '--launcher: "x", expected auto, systemd or fork' --launcher x
+daemon '--launcher: '"'x'"', expected auto, systemd or fork$' --launcher x
+daemon "--launcher: 'sytemd', .*: did you mean systemd?\$" --launcher sytemd
 daemon '--frobnicate: unknown option' --detach --frobnicate
 ok "none of them has made a state folder" test ! -e "$BERTD_STATE_DIR"
 for words in "" --frobnicate "--job x" "--job 1 --attempt"; do

@@ -31,7 +31,7 @@ mapfile -t queued < <("$BERTCTL" submit --array "priority=$(seq -s, 1 101)" "$wo
 last=${queued[100]}
 rows() { sed "s/$escape\\[[0-9;]*m//g" | grep -cE '^ *[0-9]+ '; }
 is "list has all jobs" "$("$BERTCTL" list | rows)" "$last"
-is "on a terminal the newest 100, and says so" "$(on_terminal "$BERTCTL" list >"$work/out"; rows <"$work/out"; grep -c 'the newest 100 jobs; --all' "$work/out")" "100
+is "on a terminal the newest 100, and says so" "$(on_terminal "$BERTCTL" list >"$work/out"; rows <"$work/out"; grep -c 'showing the newest 100 jobs; use --all' "$work/out")" "100
 1"
 is "unless --all is given" "$(on_terminal "$BERTCTL" list --all | rows)" "$last"
 is "or -n" "$(on_terminal "$BERTCTL" list -n 105 | rows)" 105
@@ -44,7 +44,16 @@ is "whatever they ended as" "$("$BERTCTL" list --active --json | jq -c 'map(.id)
 ok "a name that one job has stands for it" quietly "$BERTCTL" status well
 again=$("$BERTCTL" submit --name well -- true)
 is "for the newest where several have it" "$("$BERTCTL" status --json well | jq .id)" "$again"
-ok "a name that no job has is refused" refuses 3 "^bertctl: no job is called 'wel' (\`bertctl list\` shows all)" "$BERTCTL" status wel
+ok "a name that no job has is refused" refuses 3 "^bertctl: no job is named 'xyzzy'; \`bertctl list\` shows all" "$BERTCTL" status xyzzy
+ok "one that is nearly a name: the name is suggested" refuses 3 "^bertctl: no job is named 'wel': did you mean 'well'?\$" "$BERTCTL" status wel
+completed() { # what bash offers for a job
+  local COMP_WORDS=(bertctl status "$1") COMP_CWORD=2 COMPREPLY=()
+  PATH=$(dirname "$BERTCTL"):$PATH _bertctl
+  echo "${COMPREPLY[@]}"
+}
+. "$BUILD_DIR/docs/bertctl"
+is "the shell completes a name" "$(completed wel)" well
+is "and an id" "$(completed "$again")" "$again"
 for odd in $'a\xff' $'\xef\xbf\xbe'; do
   ok "nor has one such a name: $(printf '%q' "$odd")" refuses 3 "^bertctl: no such job: a name that is not UTF-8" "$BERTCTL" status "$odd"
 done

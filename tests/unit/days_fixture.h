@@ -188,7 +188,7 @@ static struct job *submit(struct fixture *f, uint32_t retries, uint32_t backoff_
 
         submission_defaults(&s);
         s.name = (char *) "a";
-        s.kind = (char *) "command";
+        s.kind = JOB_COMMAND;
         s.cwd = f->folder;
         s.command = command;
         s.max_without_progress = retries;

@@ -96,7 +96,7 @@ static inline struct job *new_job(struct fixture *f, const char *kind, enum job_
 
         submission_defaults(&s);
         s.name = (char *) "a";
-        s.kind = (char *) kind;
+        s.kind = (enum job_kind) job_kind_from_name(kind);
         s.cwd = (char *) "/tmp";
         s.spec = (char *) "secret-spec";
         s.command = command;

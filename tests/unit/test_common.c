@@ -140,6 +140,8 @@ static void test_nearest(void **state) {
                       { "foo", NULL },
                       { "", NULL },
                       { "statement", NULL },
+                      { "stat", "status" },
+                      { "st", NULL },
                       { "a-word-that-is-longer-than-any-slip-of-a-hand", NULL } };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {

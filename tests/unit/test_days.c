@@ -95,8 +95,8 @@ static void test_free_deaths(void **state) {
                 assert_int_equal(job->attempt.exit_class, EXIT_CLASS_LOST);
         }
         assert_about(starts[n_starts - 1] - starts[n_starts - 2], 5400 * SEC, 7201 * SEC);
-        assert_int_equal(job->deaths.costing, 0);
-        assert_int_equal(job->deaths.free, n_starts);
+        assert_int_equal(job->deaths, 0);
+        assert_int_equal(job->free_deaths, n_starts);
 }
 
 /* ---- clocks ---- */

@@ -47,7 +47,8 @@ static void test_round_trip(void **state) {
                                           .reason = strdup("SIGSEGV"),
                                           .private = strdup("SIGSEGV: its words") };
         job->lost_steps = 7;
-        job->deaths = (struct policy_counters) { .costing = 900, .free = 70 };
+        job->deaths = 900;
+        job->free_deaths = 70;
         job_lose(job, EXIT_CLASS_USER_ERROR, 12);
         job_lose(job, EXIT_CLASS_OOM, UINT64_C(1) << 40);
         job_lose(job, EXIT_CLASS_OOM, 5);
@@ -91,7 +92,7 @@ static void test_round_trip(void **state) {
         assert_true(job->hang_sec == 0 && job->start_sec == 60 && job->on_nan == ON_NAN_ROLLBACK);
         assert_true(job->log_max_size == 1 << 20 && job->log_keep == 5);
         assert_int_equal(job->ends_with, ENDS_WITH_LAST);
-        assert_true(job->deaths.costing == 900 && job->deaths.free == 70);
+        assert_true(job->deaths == 900 && job->free_deaths == 70);
         assert_true(job->lost_usec[EXIT_CLASS_USER_ERROR] == 12 && job->lost_usec[EXIT_CLASS_KILLED] == 0);
         assert_true(job->lost_usec[EXIT_CLASS_OOM] == (UINT64_C(1) << 40) + 5);
         assert_true(job->lost_steps == 7 && job->run_steps == 17 && job->run_usec == 1700);
@@ -238,7 +239,7 @@ static void test_nothing_is_inserted_outside_a_transaction(void **state) {
         memset(spec, '#', 900u << 10);
         submission_defaults(&s);
         s.name = (char *) "large";
-        s.kind = (char *) "command";
+        s.kind = JOB_COMMAND;
         s.cwd = (char *) "/tmp";
         s.spec = spec;
         s.command = command;

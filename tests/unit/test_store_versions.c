@@ -326,8 +326,8 @@ static void test_version_2_is_migrated(void **state) {
         struct store *store = open_store();
         assert_int_equal(store_count(store), 2);
         job = store_at(store, 0);
-        assert_true(job->deaths.costing == 39 && job->deaths.free == 1); /* the 30th was killed */
-        assert_true(store_at(store, 1)->deaths.costing == 0 && !job->lost_usec);
+        assert_true(job->deaths == 39 && job->free_deaths == 1); /* the 30th was killed */
+        assert_true(store_at(store, 1)->deaths == 0 && !job->lost_usec);
         read_events(store, 1, &all);
         assert_true(all.n == 250 && all.note == 0);
         read_events(store, 2, &all);
@@ -443,7 +443,7 @@ static void test_bad_rows_are_mended_or_set_aside(void **state) {
         assert_null(store_find(store, 5));
         store_free(store);
         assert_whole();
-        assert_text("SELECT exit_class || ' ' || started || ' ' || umask FROM job WHERE id=1", "-1 0 63");
+        assert_text("SELECT exit_class || ' ' || started || ' ' || umask FROM job WHERE id=1", "-1 0 18");
         assert_text("SELECT group_concat(origin || ' ' || job || ' ' || kept || ' ' || columns) FROM refused WHERE "
                     "origin='job'",
                     "job 1 1 umask started exit_class,job 2 0 ranks,job 5 0 state");

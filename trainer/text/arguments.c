@@ -112,11 +112,10 @@ int text_source_load(const struct text_source *source, const struct text_argumen
 
 int text_encoding(const char *name, enum data_encoding *ret, struct error *error) {
         static const char *const names[ENCODING_MAX] = DATA_ENCODING_NAMES;
-        int encoding = parse_choice(name, names, ENCODING_MAX);
+        int encoding = usage_choice("--encoding", name, names, ENCODING_MAX, error);
 
         if (encoding < 0)
-                return error_input(error, BERTD_EXIT_USAGE,
-                                   "--encoding: '%.64s', expected utf-8 or latin-1; iconv converts others", name);
+                return encoding;
         *ret = (enum data_encoding) encoding;
         return 0;
 }

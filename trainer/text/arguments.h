@@ -39,7 +39,8 @@ enum {
         "  --[no-]lowercase      lowercase the text (default: yes)\n"            \
         "  --[no-]strip-accents  take accents off (default: as lowercase)\n"     \
         "  --[no-]chinese        every CJK ideograph is a word (default: yes)\n" \
-        "  --encoding NAME       of the text: utf-8 (default) or latin-1\n"
+        "  --encoding utf-8|latin-1\n"                                           \
+        "                        encoding of the text (default: utf-8)\n"
 
 #define SENTENCEPIECE_ARGUMENTS_HELP                                                        \
         "With a SentencePiece model, text is first made as ALBERT has it, in this order:\n" \

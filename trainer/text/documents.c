@@ -8,30 +8,30 @@
 
 #include "bertd/exit.h"
 #include "common/json_read.h"
+#include "common/usage.h"
 #include "trainer/text/sentences.h"
 
-static const struct {
-        const char *name;
-        enum reader_cut cut;
-} formats[TEXT_FORMAT_MAX] = {
-        [TEXT_LINES] = { "lines", READER_LINES },
-        [TEXT_PROSE] = { "prose", READER_PARAGRAPHS },
-        [TEXT_WIKITEXT] = { "wikitext", READER_LINES },
-        [TEXT_JSONL] = { "jsonl", READER_LINES },
+static const char *const format_names[TEXT_FORMAT_MAX] = {
+        [TEXT_LINES] = "lines",
+        [TEXT_PROSE] = "prose",
+        [TEXT_WIKITEXT] = "wikitext",
+        [TEXT_JSONL] = "jsonl",
 };
 
-int text_format_from_name(const char *name, enum text_format *ret) {
-        for (int i = 0; i < TEXT_FORMAT_MAX; i++)
-                if (strcmp(name, formats[i].name) == 0) {
-                        *ret = (enum text_format) i;
-                        return 0;
-                }
-        return -EINVAL;
+int text_format_choose(const char *name, enum text_format *ret, struct error *error) {
+        int format = usage_choice("--format", name, format_names, TEXT_FORMAT_MAX, error);
+
+        if (format < 0)
+                return format;
+        *ret = (enum text_format) format;
+        return 0;
 }
 
-const char *text_format_name(enum text_format format) { return formats[format].name; }
+const char *text_format_name(enum text_format format) { return format_names[format]; }
 
-enum reader_cut text_format_cut(enum text_format format) { return formats[format].cut; }
+enum reader_cut text_format_cut(enum text_format format) {
+        return format == TEXT_PROSE ? READER_PARAGRAPHS : READER_LINES;
+}
 
 static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 

@@ -16,8 +16,8 @@ enum text_format {
         TEXT_FORMAT_MAX,
 };
 
-/* From "lines", "prose", "wikitext", "jsonl"; -EINVAL for anything else. */
-int text_format_from_name(const char *name, enum text_format *ret);
+/* From the argument of --format: "lines", "prose", "wikitext", "jsonl". */
+int text_format_choose(const char *name, enum text_format *ret, struct error *error);
 const char *text_format_name(enum text_format format);
 
 /* How a reader must cut blocks for the format. */

@@ -36,11 +36,12 @@ static const char help[] =
         "                        a model's folder with such files\n"
         "  --checkpoint FILE     a checkpoint: its vocabulary, and text as it was trained with\n"
         "  --output PREFIX       where the corpus goes; one that is there is replaced at the end\n"
-        "  --format FORMAT       lines: a sentence a line, a blank line between documents (default)\n"
+        "  --format lines|prose|wikitext|jsonl\n"
+        "                        lines: a sentence a line, a blank line between documents (default)\n"
         "                        prose: paragraphs, split into sentences; a file is a document, as is what two blank\n"
         "                        lines or a form feed part\n"
         "                        wikitext: WikiText's files; jsonl: objects with \"text\", each a document\n"
-        "  --validation FRACTION holds out about this part of the documents as PREFIX-validation\n" TEXT_ARGUMENTS_HELP
+        "  --validation FRACTION  hold out about this part of the documents as PREFIX-validation\n" TEXT_ARGUMENTS_HELP
                 SENTENCEPIECE_ARGUMENTS_HELP;
 
 struct arguments {
@@ -335,9 +336,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
                         arguments->source.checkpoint = optarg;
                 else if (c == 'o')
                         arguments->output = optarg;
-                else if (c == 'f' && text_format_from_name(optarg, &arguments->format) < 0)
-                        return error_input(error, BERTD_EXIT_USAGE,
-                                           "--format %s: expected lines, prose, wikitext or jsonl", optarg);
+                else if (c == 'f' && text_format_choose(optarg, &arguments->format, error) < 0)
+                        return -EINVAL;
                 else if (c == 'V' && parse_double(optarg, 1e-9, 0.5, &arguments->validation) < 0)
                         return error_input(error, BERTD_EXIT_USAGE,
                                            "--validation %s: expected a fraction above 0, at most 0.5", optarg);

@@ -25,8 +25,8 @@ static const char help[] =
         "  --output FILE         where the vocabulary goes, one token a line\n"
         "  --alphabet N          keep the N commonest characters (default: 1000, fewer for a small N)\n"
         "  --min-frequency N     join no pair seen less often (default: 2)\n"
-        "  --format FORMAT       text as it is (default), or read as prepare does: lines, prose, wikitext, "
-        "jsonl\n" TEXT_ARGUMENTS_HELP;
+        "  --format lines|prose|wikitext|jsonl\n"
+        "                        read as prepare does (default: text as it is)\n" TEXT_ARGUMENTS_HELP;
 
 #define SIZE_DEFAULT 30000
 
@@ -157,10 +157,7 @@ static int take_option(int c, char **argv, struct arguments *arguments, struct e
                 return parse_number("--min-frequency", 1, UINT32_MAX, &arguments->settings.min_frequency, error);
         case 'f':
                 arguments->has_format = true;
-                if (text_format_from_name(optarg, &arguments->format) < 0)
-                        return error_input(error, BERTD_EXIT_USAGE,
-                                           "--format %s: expected lines, prose, wikitext or jsonl", optarg);
-                return 0;
+                return text_format_choose(optarg, &arguments->format, error);
         case 'h':
                 return 1;
         default:
