@@ -3,6 +3,7 @@
 #include <math.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -394,8 +395,35 @@ static void test_no_copy_no_migration(void **state) {
         assert_int_equal(file_write_atomic(in_the_way, "half", 4, 0600, NULL), 0);
         assert_int_equal(file_write_atomic(cut, "half", 4, 0600, NULL), 0);
         store_free(open_store());
-        assert_false(is_beside(".new"));
+        assert_true(!is_beside(".new") && !is_beside(".new-journal"));
         assert_int_equal(number_beside(".schema-2", "SELECT count(*) FROM event"), 5000);
+}
+
+/* The disk is full once the copy has been made: the database is as it was, and its file too. */
+static void test_no_room_no_migration(void **state) {
+        struct rlimit unlimited, limited;
+        struct store *store;
+        struct error error = {};
+        struct stat before, after;
+
+        make_version_2();
+        assert_int_equal(stat(db_path, &before), 0);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+        limited = unlimited;
+        limited.rlim_cur = (rlim_t) before.st_size + 8192;
+        (void) signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limited), 0);
+        int r = store_open(db_path, true, complain, &store, &error);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+        assert_true(r < 0);
+        assert_non_null(strstr(error.text, "cannot be taken from schema 2 to 5 (nothing was changed)"));
+        assert_int_equal(stat(db_path, &after), 0);
+        assert_int_equal(after.st_size, before.st_size);
+        assert_false(is_beside("-journal"));
+        assert_int_equal(number("PRAGMA user_version"), 2);
+        store_free(open_store());
+        assert_whole();
+        assert_false(is_beside(".schema-2.2"));
 }
 
 /* ---- rows that nobody wrote so ---- */
@@ -540,6 +568,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_version_2_is_migrated, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_copies_are_kept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_copy_no_migration, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_no_room_no_migration, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_rows_are_mended_or_set_aside, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_every_value_is_taken, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_missing_column_is_added, setup, teardown),
