@@ -188,7 +188,7 @@ static const struct bad bad[] = {
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], max_predictions: 200}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.max_predictions: 200 is greater than data.sequence_length, 128" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: clm}\ntrain: {steps: 1}\n",
-          "job.yaml:3: data.objective: 'clm' is not mlm+nsp, mlm+sop, mlm or classify" },
+          "job.yaml:3: data.objective: 'clm' is not mlm+nsp, mlm+sop, mlm or classify: did you mean mlm?" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], mask_unit: byte}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.mask_unit: 'byte' is not token, whole_word or ngram" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n"
@@ -240,7 +240,8 @@ static void test_files(void **state) {
         char text[512];
         (void) snprintf(text, sizeof(text), COMMAND "name: %.130s\n", name);
         write_spec("name.yaml", text, strlen(text));
-        expect_message("name.yaml", "name.yaml:3: name: 130 bytes, more than 128", BERTD_EXIT_CONFIG);
+        expect_message("name.yaml", "name.yaml:3: name: 130 bytes, at most 128 are allowed; give a shorter one",
+                       BERTD_EXIT_CONFIG);
 }
 
 static void test_stages(void **state) {
