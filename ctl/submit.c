@@ -52,6 +52,7 @@ static const struct option_spec options[] = {
           .argument = "KEY=V,V,...",
           .help = "SPEC: one job for each value or, if repeated, each combination; see results" },
         KEY("name", "name", "NAME", "the job's name"),
+        KEY("comment", "comment", "COMMENT", "one line of text that `bertctl status` shows to you"),
         KEY("ranks", "resources.ranks", "N", "number of processes (" BERTD_TEXT(BERTD_RANKS_DEFAULT) ")"),
         KEY("threads", "resources.threads", "N", "threads of each process (" BERTD_TEXT(BERTD_THREADS_DEFAULT) ")"),
         KEY("gpus", "resources.gpus", "N", "number of GPUs (" BERTD_TEXT(BERTD_GPUS_DEFAULT) ")"),
