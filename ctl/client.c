@@ -124,9 +124,10 @@ static int not_admitted(struct error *error, const char *socket) {
         if (stat(socket, &st) == 0 && !(st.st_mode & S_IWGRP))
                 return error_input(
                         error, BERTCTL_EXIT_FAILED,
-                        "%s: only root may use it: when bertd started there was no group bertd; ask root for "
-                        "`groupadd --system bertd; usermod -aG bertd %s; systemctl restart bertd`, which jobs "
-                        "outlive, then log in again",
+                        "%s: only root may use it, because the group bertd did not exist when bertd started; ask root "
+                        "for "
+                        "`groupadd --system bertd; usermod -aG bertd %s; systemctl restart bertd` (jobs keep "
+                        "running), then log in again",
                         socket, user);
         (void) group_of(socket, group, sizeof(group));
         return error_input(
@@ -207,8 +208,7 @@ static int adopt_connection(int fd, const char *socket, struct client **ret_clie
         int r = open_bus(socket, fd, &client->bus);
         if (r < 0) {
                 client_free(client);
-                return error_input(error, BERTCTL_EXIT_FAILED, "%s: cannot speak D-Bus there: %s", socket,
-                                   strerror(-r));
+                return error_input(error, BERTCTL_EXIT_FAILED, "%s: D-Bus connection failed: %s", socket, strerror(-r));
         }
         *ret_client = client;
         return 0;
@@ -226,10 +226,9 @@ static int connect_default(const char *user, struct client **ret_client, struct 
 
         if (user_fd >= 0) {
                 if (system_fd >= 0)
-                        (void) fprintf(
-                                stderr,
-                                "bertctl: your own bertd answers (%s); the system's is reached with --socket %s\n",
-                                user, BERTD_SYSTEM_SOCKET);
+                        (void) fprintf(stderr,
+                                       "bertctl: using your own bertd (%s); for the system daemon: --socket %s\n", user,
+                                       BERTD_SYSTEM_SOCKET);
                 return adopt_connection(user_fd, user, ret_client, error);
         }
         if (system_fd >= 0 && user_fd != -ETIMEDOUT)
@@ -307,9 +306,10 @@ int client_reconnect(struct client *client, uint64_t patience_usec, struct error
 int client_bad_message(struct error *error, int r, const char *what) {
         if (r == 0)
                 r = -EBADMSG;
-        return error_input(error, BERTCTL_EXIT_FAILED,
-                           "%s: bertd and bertctl do not understand each other (%s): compare `bertctl version`", what,
-                           strerror(-r));
+        return error_input(
+                error, BERTCTL_EXIT_FAILED,
+                "%s: protocol error (%s); check that bertd and bertctl are the same version: bertctl version", what,
+                strerror(-r));
 }
 
 static const struct {
@@ -331,12 +331,12 @@ static int exit_of_error(const char *name) {
 static const struct {
         const char *method, *text;
 } unanswered[] = {
-        { "Submit", "; the submission may have been accepted, which `bertctl list` then shows" },
-        { "Cancel", "; it may cancel the job later on" },
-        { "Pause", "; it may pause the job later on" },
-        { "Resume", "; it may resume the job later on" },
-        { "Remove", "; it may remove the job later on" },
-        { "Shutdown", "; it may stop later on" },
+        { "Submit", "; the job may have been accepted, see `bertctl list`" },
+        { "Cancel", "; it may still cancel the job" },
+        { "Pause", "; it may still pause the job" },
+        { "Resume", "; it may still resume the job" },
+        { "Remove", "; it may still remove the job" },
+        { "Shutdown", "; it may still stop" },
 };
 
 static const char *unanswered_text(const char *method) {
@@ -363,10 +363,13 @@ static int call_failed(struct client *client, int r, const sd_bus_error *bus_err
                 return silence_error(error, client->socket, sd_bus_get_fd(client->bus), unanswered_text(method));
         }
         if (is_lost(r))
-                return error_input(error, BERTCTL_EXIT_NO_DAEMON, "bertd at %s went away before it answered%s",
-                                   client->socket, unanswered_text(method));
+                return error_input(error, BERTCTL_EXIT_NO_DAEMON,
+                                   "bertd at %s closed the connection before it answered%s", client->socket,
+                                   unanswered_text(method));
         if (sd_bus_error_has_name(bus_error, SD_BUS_ERROR_UNKNOWN_METHOD))
-                return error_input(error, BERTCTL_EXIT_FAILED, "this bertd knows no %s: compare `bertctl version`",
+                return error_input(error, BERTCTL_EXIT_FAILED,
+                                   "this bertd has no method %s; check that bertd and bertctl are the same version: "
+                                   "bertctl version",
                                    method);
         if (sd_bus_error_is_set(bus_error) && bus_error->message)
                 return error_input(error, exit_of_error(bus_error->name), "%s", bus_error->message);
@@ -400,9 +403,11 @@ static const char *protocol_cure(const struct client *client, int protocol) {
         bool service = strcmp(client->socket, BERTD_SYSTEM_SOCKET) == 0 && unit_service_state() != UNIT_NONE;
 
         if (protocol > BERTD_PROTOCOL)
-                return "use the bertctl that came with that bertd";
-        return service ? "use that bertd's bertctl, or restart bertd, which jobs outlive: systemctl restart bertd"
-                       : "use that bertd's bertctl, or restart bertd, which jobs outlive: bertctl shutdown, then bertd "
+                return "use the bertctl of the same version as bertd";
+        return service ? "use the bertctl of the same version as bertd, or restart bertd (jobs keep running): "
+                         "systemctl restart bertd"
+                       : "use the bertctl of the same version as bertd, or restart bertd (jobs keep running): bertctl "
+                         "shutdown, then bertd "
                          "--detach";
 }
 
@@ -604,7 +609,7 @@ int client_find_job(struct client *client, const char *text, uint64_t *ret_id, s
                 return r < 0 ? error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no such job: %s", text) : 0;
         }
         if (!text_is_utf8(text))
-                return error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no such job: a name that is not UTF-8");
+                return error_input(error, BERTCTL_EXIT_NO_SUCH_JOB, "no such job: the name is not UTF-8");
         return find_by_name(client, text, ret_id, error);
 }
 

@@ -206,9 +206,9 @@ static int open_daemon(uint64_t pid) {
 
 static int too_late(uint64_t pid, uint64_t timeout_usec, struct error *error) {
         return error_input(error, BERTCTL_EXIT_FAILED,
-                           "bertd (pid %" PRIu64 ") has not ended within %" PRIu64
-                           " s; `bertctl list` shows the jobs that still "
-                           "stop, its log what else it does",
+                           "bertd (pid %" PRIu64 ") has not exited within %" PRIu64
+                           " s; see `bertctl list` for jobs that are still "
+                           "stopping, and bertd's log",
                            pid, timeout_usec / USEC_PER_SEC);
 }
 
@@ -248,8 +248,7 @@ static int shut_down(struct ctl *ctl, struct client *client, bool jobs) {
                 return r;
         if (jobs && ctl->term.tty)
                 (void) fprintf(stderr,
-                               "bertctl: waits until jobs have saved and stopped, and bertd (pid %" PRIu64
-                               ") has ended\n",
+                               "bertctl: waiting for jobs to save and stop, and for bertd (pid %" PRIu64 ") to exit\n",
                                daemon.pid);
         if (!wait_for_close(client, deadline) || (pidfd >= 0 && !wait_for_exit(pidfd, deadline)))
                 return too_late(daemon.pid, timeout, &ctl->error);
@@ -277,6 +276,6 @@ int command_shutdown(struct ctl *ctl, int argc, char **argv) {
         if (r == 0)
                 r = shut_down(ctl, client, jobs);
         if (r == 0 && ctl->term.tty)
-                (void) printf("bertd has stopped%s\n", jobs ? "" : "; running jobs go on");
+                (void) printf("bertd has stopped%s\n", jobs ? "" : "; running jobs continue");
         return command_exit(ctl, r);
 }

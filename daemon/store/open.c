@@ -87,13 +87,16 @@ static int advise(struct error *error, int r) {
 /* An older bertd wrote it: a copy first, which that one can be started on again. */
 static int take_up(sqlite3 *db, const char *path, int64_t version, void (*log)(const char *text), struct error *error) {
         int r = store_copy(db, path, version, error);
-
         if (r < 0)
-                return error_prefix(
-                        error,
-                        "%s: written by an older bertd, and no copy of it can be made beside it (nothing was changed)",
-                        path);
-        return store_migrate(db, version, log, error);
+                return error_prefix(error,
+                                    "%s: has schema %" PRIi64
+                                    " of an older bertd, and no copy of it can be made beside it "
+                                    "(nothing was changed)",
+                                    path, version);
+        r = store_migrate(db, version, log, error);
+        return r < 0 ? error_prefix(error, "%s: cannot be taken from schema %" PRIi64 " to %d (nothing was changed)",
+                                    path, version, store_version())
+                     : 0;
 }
 
 static int refuse_newer(const char *path, int64_t version, struct error *error) {

@@ -394,10 +394,10 @@ static void test_many_ended_jobs_go_in_parts(void **state) {
                 "gid, kind,"
                 " state, launcher, priority, ranks, threads, gpus, max_without_progress, backoff_min_sec, "
                 "backoff_max_sec,"
-                " grace_sec, keep, keep_every, umask, name, user, cwd, submitted, end_order, "
+                " grace_sec, umask, name, user, cwd, submitted, end_order, "
                 "holds_checkpoints) "
                 "SELECT i,"
-                " 1000, 1001, 'command', 'failed', 0, 0, 1, 1, 0, 5, 5, 600, 120, 3, 0, 18, 'x', 'alice', '/', "
+                " 1000, 1001, 'command', 'failed', 0, 0, 1, 1, 0, 5, 5, 600, 120, 18, 'x', 'alice', '/', "
                 "1, 100 + i,"
                 " i=7 FROM n");
         store = open_store();
