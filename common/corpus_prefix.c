@@ -29,13 +29,13 @@ static bool has_index(const char *prefix, size_t length) {
         return path && access(path, F_OK) == 0;
 }
 
-/* Up to the last dot of its name. */
+/* Length up to the last dot of its name. */
 static size_t stem_length(const char *path) {
         const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
         return dot && (!slash || dot > slash) ? (size_t) (dot - path) : 0;
 }
 
-/* The prefix of a corpus in the folder, if there is one; the caller frees. */
+/* The prefix of a corpus in the folder; NULL: none. The caller frees. */
 static char *corpus_in(const char *folder) {
         cleanup_closedir DIR *entries = opendir(folder);
         size_t n = strlen(folder);
@@ -54,24 +54,23 @@ bool corpus_prefix_mistaken(const char *path, char *ret, size_t size) {
         struct stat st;
 
         if (stem > 0 && has_index(path, stem)) {
-                (void) snprintf(ret, size, "expected the prefix of a corpus: %.*s", (int) stem, path);
+                (void) snprintf(ret, size, "expected a corpus prefix: %.*s", (int) stem, path);
                 return true;
         }
         if (path[0] == '\0')
                 return false;
         if (stat(path, &st) < 0) {
                 size_t n = corpus_prefix_length(path);
-                (void) snprintf(ret, size, "expected the prefix of a corpus: %.*s, for %.*s.bin and %.*s.idx", (int) n,
-                                path, (int) n, path, (int) n, path);
+                (void) snprintf(ret, size, "expected a corpus prefix: %.*s, for %.*s.bin and %.*s.idx", (int) n, path,
+                                (int) n, path, (int) n, path);
                 return n > 0;
         }
         if (S_ISDIR(st.st_mode)) {
                 cleanup_free char *inside = corpus_in(path);
-                (void) snprintf(ret, size, "a folder; expected the prefix of a corpus%s%s", inside ? ": " : "",
+                (void) snprintf(ret, size, "a folder; expected a corpus prefix%s%s", inside ? ": " : "",
                                 inside ? inside : "");
         } else
                 (void) snprintf(ret, size,
-                                "a file; expected the prefix of a corpus, as bert-trainer prepare --output PREFIX "
-                                "makes it of texts");
+                                "a file; expected a corpus prefix, as written by bert-trainer prepare --output PREFIX");
         return true;
 }

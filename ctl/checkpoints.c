@@ -106,6 +106,6 @@ int command_checkpoints(struct ctl *ctl, int argc, char **argv) {
                 r = json ? json_print(stdout, steal_pointer(&array), &ctl->error)
                          : table_print(table, stdout, &ctl->term, 0, &ctl->error);
         if (r == 0 && !json && hidden > 0)
-                (void) printf("%u deleted ones are not shown (--all)\n", hidden);
+                (void) printf("%u deleted checkpoints are not shown; use --all\n", hidden);
         return command_exit(ctl, r);
 }

@@ -114,7 +114,7 @@ static void take_line(struct rows *rows, const char *line, size_t size) {
         cleanup_json json_t *row = json_loadb(line, size, 0, NULL);
 
         if (!json_is_object(row)) {
-                (void) fprintf(stderr, "bertctl: a row of metrics.jsonl that is not JSON is left out\n");
+                (void) fprintf(stderr, "bertctl: metrics.jsonl: skipping a line that is not JSON\n");
                 return;
         }
         if (!rows->json) {
@@ -184,7 +184,7 @@ static int follow(struct client *client, uint64_t id, struct rows *rows, struct 
                 } else
                         over = r == 0 && job_is_at_rest(&job);
                 if (r == 0 && fstat(fileno(rows->file), &st) == 0 && st.st_size < rows->offset) {
-                        (void) printf("==> goes back to an earlier step <==\n");
+                        (void) printf("==> resumed from an earlier step <==\n");
                         rows->offset = st.st_size;
                 }
                 if (r == 0)
@@ -246,7 +246,7 @@ int command_metrics(struct ctl *ctl, int argc, char **argv) {
                 return command_exit(ctl, r);
         if (rows.json && rows.follow)
                 return command_exit(ctl, error_input(&ctl->error, BERTCTL_EXIT_USAGE,
-                                                     "metrics: --follow and --json do not go together"));
+                                                     "metrics: --follow and --json cannot be combined"));
         r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)
                 r = client_find_job(client, arguments.words[0], &id, &ctl->error);

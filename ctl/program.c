@@ -102,16 +102,16 @@ static const char *of_a_shell(const char *name, enum program_use use) {
         const char *equals = strchr(name, '=');
 
         if (use == PROGRAM_ON_EXIT)
-                return strpbrk(name, " \t") ? "; commands go into a script" : "";
+                return strpbrk(name, " \t") ? "; put shell commands in a script" : "";
         if (equals && equals != name && strcspn(name, "/ \t") > (size_t) (equals - name))
-                return "; variables are set by env: `bertctl submit -- env NAME=VALUE COMMAND...`";
+                return "; to set variables: `bertctl submit -- env NAME=VALUE COMMAND...`";
         if (strpbrk(name, " \t;|&<>$()"))
                 return "; it is one word, quoted as it is: leave out the quotes, or let a shell read it: `bertctl "
                        "submit -- sh "
                        "-c '...'`";
         for (size_t i = 0; i < ELEMENTSOF(builtins); i++)
                 if (strcmp(name, builtins[i]) == 0)
-                        return "; it is a shell's own: `bertctl submit -- bash -c '...'`";
+                        return "; it is a shell builtin: `bertctl submit -- bash -c '...'`";
         return "";
 }
 
@@ -122,8 +122,8 @@ static int not_found(const char *name, enum program_use use, struct error *error
         cleanup_free char *how = use == PROGRAM_OF_JOB ? program_command(name) : NULL;
         if (how)
                 return error_input(error, BERTCTL_EXIT_USAGE,
-                                   "%s: command not found; the one in this folder is run by `bertctl submit -- %s`",
-                                   name, how);
+                                   "%s: command not found; to run the one in this folder: `bertctl submit -- %s`", name,
+                                   how);
         return error_input(error, BERTCTL_EXIT_USAGE, "%s: command not found%s", name, of_a_shell(name, use));
 }
 
@@ -218,7 +218,7 @@ int program_check(char *const *argv, enum program_use use, struct error *error) 
         const char *name = argv[0];
 
         if (!name[0])
-                return error_input(error, BERTCTL_EXIT_USAGE, "the command is an empty word");
+                return error_input(error, BERTCTL_EXIT_USAGE, "empty command");
         int r = executable_find(name, &path);
         if (r == -ENOENT)
                 return not_found(name, use, error);

@@ -126,8 +126,7 @@ static int collect(const struct job_list *jobs, const char *array, struct member
                 others++;
         }
         if (others > 0)
-                (void) fprintf(stderr,
-                               "bertctl: %zu jobs of older arrays of that name, with other keys, are left out\n",
+                (void) fprintf(stderr, "bertctl: skipping %zu jobs of older arrays with this name and other keys\n",
                                others);
         for (size_t i = 0; i < ret->n / 2; i++) {
                 struct member other = ret->list[i];
@@ -136,7 +135,7 @@ static int collect(const struct job_list *jobs, const char *array, struct member
         }
         return ret->n > 0 ? 0
                           : error_input(error, BERTCTL_EXIT_NO_SUCH_JOB,
-                                        "no job of an array is named %s[...]: see `bertctl submit --array`", array);
+                                        "no job of an array is named %s[...]; see `bertctl submit --array`", array);
 }
 
 /* ---- from metrics.jsonl to figures ---- */

@@ -15,8 +15,9 @@
 #include "common/file.h"
 #include "common/paths.h"
 #include "common/proc.h"
+#include "ctl/unit.h"
 
-#define STRANGER_CURE "end it and start bertd, or name bertd's socket with --socket or BERTD_SOCKET"
+#define STRANGER_CURE "stop it and start bertd, or give the socket of bertd with --socket or BERTD_SOCKET"
 
 struct listener {
         pid_t pid; /* 0: not known */
@@ -45,15 +46,29 @@ static void look_at(int fd, struct listener *ret) {
         ret->ask = geteuid() == 0 || geteuid() == peer.uid ? "" : "ask its owner for ";
 }
 
+/* The socket is systemd's, which has nobody to pass it to. */
+static bool is_down(const char *socket) {
+        if (strcmp(socket, BERTD_SYSTEM_SOCKET) != 0)
+                return false;
+        enum unit_state state = unit_service_state();
+        return state == UNIT_CHANGING || state == UNIT_FAILED || state == UNIT_INACTIVE;
+}
+
 int silence_error(struct error *error, const char *socket, int fd, const char *after) {
         struct listener who;
 
         look_at(fd, &who);
+        if (!who.stopped && is_down(socket))
+                return error_input(error, BERTCTL_EXIT_NO_DAEMON,
+                                   "bertd at %s does not answer%s: bertd.service does not run yet, or fails to start: "
+                                   "`systemctl status bertd` shows why",
+                                   socket, after);
         if (fd < 0)
                 return error_input(error, BERTCTL_EXIT_NO_DAEMON,
-                                   "bertd at %s accepts no connection%s: it is stopped or hangs; `fuser %s` names its "
-                                   "process, `kill -CONT PID` continues it, and after `kill -9 PID`, which jobs "
-                                   "outlive, bertd can be started again",
+                                   "bertd at %s accepts no connection%s: it is stopped or hangs; find its process with "
+                                   "`fuser %s`; "
+                                   "continue it with `kill -CONT PID`, or kill it with `kill -9 PID` (jobs keep "
+                                   "running) and start bertd again",
                                    socket, after, socket);
         if (who.stopped)
                 return error_input(error, BERTCTL_EXIT_NO_DAEMON,
@@ -67,7 +82,7 @@ int silence_error(struct error *error, const char *socket, int fd, const char *a
         cleanup_free char *kill =
                 who.pid > 0 ? format_string(": %s`kill -9 %d`, then `bertd --detach`", who.ask, (int) who.pid) : NULL;
         return error_input(error, BERTCTL_EXIT_NO_DAEMON,
-                           "bertd at %s does not answer%s: it hangs; restart it, which jobs outlive%s", socket, after,
+                           "bertd at %s does not answer%s: it hangs; restart it (jobs keep running)%s", socket, after,
                            strcmp(socket, BERTD_SYSTEM_SOCKET) == 0 ? ": as root `systemctl restart bertd`"
                            : kill                                   ? kill
                                                                     : "");
@@ -80,6 +95,7 @@ int silence_stranger(struct error *error, const char *socket, int fd, int r) {
         look_at(fd, &who);
         if (who.pid > 0)
                 name = format_string(" but %s (pid %d)", who.name, (int) who.pid);
-        return error_input(error, BERTCTL_EXIT_NO_DAEMON, "%s: what listens there is not bertd%s (%s): " STRANGER_CURE,
-                           socket, name ? name : "", strerror(-r));
+        return error_input(error, BERTCTL_EXIT_NO_DAEMON,
+                           "%s: the process listening there is not bertd%s (%s): " STRANGER_CURE, socket,
+                           name ? name : "", strerror(-r));
 }

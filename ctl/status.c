@@ -195,7 +195,7 @@ int command_status(struct ctl *ctl, int argc, char **argv) {
                 return command_exit(ctl, r);
         if (json && follow)
                 return command_exit(ctl, error_input(&ctl->error, BERTCTL_EXIT_USAGE,
-                                                     "status: --watch and --json do not go together"));
+                                                     "status: --watch and --json cannot be combined"));
         r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0 && arguments.n == 1)
                 r = client_find_job(client, arguments.words[0], &id, &ctl->error);

@@ -39,49 +39,50 @@ static const struct option_spec options[] = {
           .letter = 'w',
           .kind = OPTION_FLAG,
           .value = &given.wait,
-          .help = "wait for its end, as `bertctl wait` does" },
+          .help = "wait until the job ends, as `bertctl wait` does" },
         OPTION_JSON(given.json),
         { .name = "set",
           .kind = OPTION_LIST,
           .value = &given.set,
           .argument = "KEY=VALUE",
-          .help = "SPEC: in place of what the file says, as train.seed=7; again for more" },
+          .help = "SPEC: override a key of the file, e.g. train.seed=7; may be repeated" },
         { .name = "array",
           .kind = OPTION_LIST,
           .value = &given.array,
           .argument = "KEY=V,V,...",
-          .help = "SPEC: a job for each value (of several: each combination); see results" },
+          .help = "SPEC: one job for each value or, if repeated, each combination; see results" },
         KEY("name", "name", "NAME", "the job's name"),
-        KEY("ranks", "resources.ranks", "N", "processes that it will have (" BERTD_TEXT(BERTD_RANKS_DEFAULT) ")"),
-        KEY("threads", "resources.threads", "N", "threads of each (" BERTD_TEXT(BERTD_THREADS_DEFAULT) ")"),
-        KEY("gpus", "resources.gpus", "N", "GPUs (" BERTD_TEXT(BERTD_GPUS_DEFAULT) ")"),
+        KEY("ranks", "resources.ranks", "N", "number of processes (" BERTD_TEXT(BERTD_RANKS_DEFAULT) ")"),
+        KEY("threads", "resources.threads", "N", "threads of each process (" BERTD_TEXT(BERTD_THREADS_DEFAULT) ")"),
+        KEY("gpus", "resources.gpus", "N", "number of GPUs (" BERTD_TEXT(BERTD_GPUS_DEFAULT) ")"),
         KEY("priority", "priority", "N", "higher starts first (" BERTD_TEXT(BERTD_PRIORITY_DEFAULT) ")"),
-        KEY("run-dir", "run_dir", "DIR", "folder for its files (default: the job's own)"),
-        KEY("grace", "restart.grace_sec", "SEC", "between SIGTERM and SIGKILL (" BERTD_TEXT(BERTD_GRACE_DEFAULT) ")"),
+        KEY("run-dir", "run_dir", "DIR", "folder for its files (the job's own folder)"),
+        KEY("grace", "restart.grace_sec", "SEC",
+            "time between SIGTERM and SIGKILL (" BERTD_TEXT(BERTD_GRACE_DEFAULT) ")"),
         KEY("ends-with", "ends_with", "first|last", "end with the first process, or with the last one (first)"),
-        KEY("memory", "resources.memory", "SIZE", "its limit, as 512M or 16G (none)"),
-        KEY("cpus", "resources.cpus", "N", "CPU time it may use, in CPUs, as 2.5 (no limit)"),
+        KEY("memory", "resources.memory", "SIZE", "memory limit, e.g. 512M or 16G (none)"),
+        KEY("cpus", "resources.cpus", "N", "limit of CPU time, in CPUs, e.g. 2.5 (none)"),
         KEY("hang-sec", "restart.hang_sec", "SEC",
-            "without a reported step it hangs (20 median steps, at least 300; 0: never)"),
-        KEY("start-sec", "restart.start_sec", "SEC", "to its first reported step (0: any time)"),
+            "time without a reported step after which it counts as hung (20 median steps, at least 300; 0: never)"),
+        KEY("start-sec", "restart.start_sec", "SEC", "the same until its first reported step (0: never)"),
         KEY("log-max-size", "log.max_size", "SIZE",
-            "of an attempt's log, as 512K or 1G (64M); its first 1 MB is kept beside"),
+            "log size of an attempt, e.g. 512K or 1G (64M); its first 1 MB is kept in addition"),
         KEY("log-keep", "log.keep", "N",
-            "files that it is in; the oldest makes room (" BERTD_TEXT(BERTD_LOG_KEEP_DEFAULT) ")"),
+            "number of log files; the oldest is deleted first (" BERTD_TEXT(BERTD_LOG_KEEP_DEFAULT) ")"),
         KEY("retries", "restart.max_without_progress", "N",
-            "new attempts after a failure of its own (" BERTD_TEXT(BERTD_RETRIES_DEFAULT) "; 0: none)"),
+            "attempts after failures of the job itself (" BERTD_TEXT(BERTD_RETRIES_DEFAULT) "; 0: none)"),
 };
 
-/* As the spec takes them. Returns how many. */
+/* Converts options for spec_parse. Returns how many. */
 static size_t settings_of(const struct option_list *list, struct spec_setting *ret) {
         for (size_t i = 0; i < list->n; i++)
                 ret[i] = (struct spec_setting) { list->options[i]->name, list->options[i]->key, list->items[i] };
         return list->n;
 }
 
-/* ---- what the words are ---- */
+/* ---- arguments ---- */
 
-/* No spec, but something else where it should stand. */
+/* The arguments are not one spec. */
 static int refuse_words(const struct arguments *arguments, struct error *error) {
         if (arguments->n == 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: expected one SPEC.yaml, or `-- COMMAND...`");
@@ -102,7 +103,7 @@ static int check_command(const struct arguments *arguments, struct error *error)
 /* Exactly one of a spec file and a command, and no option that would silently do nothing. */
 static int check_usage(const struct arguments *arguments, struct error *error) {
         if (arguments->rest && given.set.n + given.array.n > 0)
-                return error_input(error, BERTCTL_EXIT_USAGE, "submit: --set and --array go with a spec file");
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: --set and --array only apply to a spec file");
         if (arguments->rest && arguments->n_rest == 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: a command is missing after --");
         if (arguments->rest && arguments->n > 0)
@@ -111,14 +112,15 @@ static int check_usage(const struct arguments *arguments, struct error *error) {
                                    arguments->words[0]);
         if (!arguments->rest && arguments->n != 1)
                 return refuse_words(arguments, error);
-        if (!arguments->rest && given.keys.n > 0)
-                return error_input(
-                        error, BERTCTL_EXIT_USAGE,
-                        "submit: --name, --ranks and the like go with `-- COMMAND...`; a spec file says them itself");
+        const struct option_spec *key = given.keys.n > 0 ? given.keys.options[0] : NULL;
+        if (!arguments->rest && key)
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "--%s: only applies to `-- COMMAND...`; with a spec file, use --set %s=%.64s",
+                                   key->name, key->key, given.keys.items[0]);
         return 0;
 }
 
-/* What is to be submitted, read once: it may be a pipe. */
+/* A spec's text, read only once: it may be a pipe. */
 struct source {
         const char *path;
         char *text;
@@ -127,7 +129,7 @@ struct source {
 static void cleanup_source_p(struct source *source) { free(source->text); }
 #define cleanup_source cleanup(cleanup_source_p)
 
-/* A script or another program in a spec's place: how it is run. */
+/* If a program was given in place of a spec: how to run it. */
 static int refuse_program(const char *path, struct error *error) {
         const char *dot = strrchr(path, '.');
         bool yaml = dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0);
@@ -140,7 +142,7 @@ static int refuse_program(const char *path, struct error *error) {
                            "%s: not a job spec but a program; to run it: `bertctl submit -- %s`", path, command);
 }
 
-/* `submit ./train.sh --lr 1`: those were the program's. */
+/* `submit ./train.sh --lr 1`: the options were meant for the program. */
 static void refuse_options(const char *path, struct error *error) {
         cleanup_free char *command = program_command(path);
         struct error own = *error;
@@ -148,14 +150,14 @@ static void refuse_options(const char *path, struct error *error) {
         if (!command)
                 return;
         *error = (struct error) {};
-        (void) error_input(error, own.exit, "%.600s; a program's own options follow --: `bertctl submit -- %s ...`",
+        (void) error_input(error, own.exit, "%.600s; options for the program follow --: `bertctl submit -- %s ...`",
                            own.text, command);
 }
 
 static int read_source(const char *path, struct source *ret, struct error *error) {
         *ret = (struct source) { .path = path };
         if (!path[0])
-                return error_input(error, BERTCTL_EXIT_USAGE, "submit: the spec's name is an empty word");
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: the name of the spec is empty");
         int r = spec_read(path, &ret->text, &ret->size, error);
         if (r < 0) {
                 error->exit = BERTCTL_EXIT_USAGE;
@@ -164,7 +166,7 @@ static int read_source(const char *path, struct source *ret, struct error *error
         return r;
 }
 
-/* `look`: at what it names, too. */
+/* `look`: also check that its files exist. */
 static int load_spec(const struct source *source, const struct spec_setting *settings, size_t n, bool look,
                      struct spec **ret_spec, struct error *error) {
         int r = spec_parse(source->path, source->text, source->size, settings, n, ret_spec, error);
@@ -173,13 +175,13 @@ static int load_spec(const struct source *source, const struct spec_setting *set
                 r = refuse_program(source->path, error);
         else if (look && (r = inputs_check(*ret_spec, error)) < 0)
                 (void) error_prefix(error, "%s", source->path);
-        /* Whatever is wrong with a spec is wrong usage of bertctl. */
+        /* A wrong spec is wrong usage of bertctl. */
         if (r < 0)
                 error->exit = BERTCTL_EXIT_USAGE;
         return r;
 }
 
-/* A job of an array is known by its label: in its name, and in its folder. */
+/* Adds the label to the job's name and folder. */
 static int label_spec(struct spec *spec, const char *label, struct error *error) {
         cleanup_free char *name = format_string("%s[%s]", spec->name, label);
         cleanup_free char *run_dir = spec->run_dir ? format_string("%s/%s", spec->run_dir, label) : NULL;
@@ -190,7 +192,7 @@ static int label_spec(struct spec *spec, const char *label, struct error *error)
                 return error_input(error, BERTCTL_EXIT_USAGE, "--array: the name %s has %zu bytes, more than %d", name,
                                    strlen(name), BERTD_NAME_MAX);
         for (char *p = run_dir ? run_dir + strlen(spec->run_dir) + 1 : NULL; p && *p; p++)
-                *p = *p == '/' ? '-' : *p; /* a value's; the folder is one */
+                *p = *p == '/' ? '-' : *p; /* of a value; the label is one folder */
         free(spec->name);
         free(spec->run_dir);
         spec->name = steal_pointer(&name);
@@ -198,7 +200,7 @@ static int label_spec(struct spec *spec, const char *label, struct error *error)
         return 0;
 }
 
-/* One job of an array: --set's keys, and its own. */
+/* One job of an array: --set's keys, then its own. */
 static int load_member(const struct source *source, const struct array *array, size_t index, bool look,
                        struct spec **ret_spec, struct error *error) {
         struct spec_setting settings[OPTION_LIST_MAX + ARRAY_AXES_MAX];
@@ -229,12 +231,12 @@ static int tell_id(struct ctl *ctl, uint64_t id) {
                 (void) printf("%" PRIu64 "\n", id);
         if (r == 0 && fflush(stdout) == 0)
                 return 0;
-        /* Or it would be submitted again. */
+        /* Reported, so that nobody submits it again. */
         return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 " is submitted; standard output: %s", id,
                            strerror(errno));
 }
 
-/* Sends the array's jobs, each of which was looked at before, and tells their ids as they come, or in `ids`. */
+/* Submits the jobs, which have been checked, and prints their ids or adds them to `ids`. */
 static int send_array(struct ctl *ctl, const struct source *source, const struct array *array, json_t *ids) {
         cleanup_client struct client *client = NULL;
         size_t total = array_size(array), i = 0;
@@ -256,7 +258,7 @@ static int send_array(struct ctl *ctl, const struct source *source, const struct
         return r;
 }
 
-/* All jobs of the array, or none if one of their specs is wrong. */
+/* Submits all jobs of the array, or none if one of their specs is wrong. */
 static int submit_array(struct ctl *ctl, const struct source *source, const struct array *array) {
         cleanup_json json_t *ids = json_array();
         bool command = false;
@@ -269,7 +271,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
         }
         if (r == 0)
                 r = send_array(ctl, source, array, ids);
-        /* Those that were submitted are told, too, or they would be submitted again. */
+        /* After a failure, too: nobody should submit those again. */
         if (given.json && (r == 0 || json_array_size(ids) > 0)) {
                 int written = json_print(stdout, steal_pointer(&ids), r == 0 ? &ctl->error : NULL);
                 r = r < 0 ? r : written;
@@ -279,7 +281,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
         return r;
 }
 
-/* One job, and with --wait its end. Returns bertctl's exit code. */
+/* Submits one job; with --wait waits for it. Returns bertctl's exit code. */
 static int submit_one(struct ctl *ctl, const struct spec *spec, bool reads_stdin) {
         cleanup_client struct client *client = NULL;
         uint64_t id;
@@ -328,7 +330,7 @@ static int submit_command(struct ctl *ctl, const struct arguments *arguments) {
         return r < 0 ? command_exit(ctl, r) : submit_one(ctl, spec, false);
 }
 
-/* What is wrong with a job is told whether or not a daemon is there. */
+/* A wrong job is refused whether or not a daemon is running. */
 int command_submit(struct ctl *ctl, int argc, char **argv) {
         struct arguments arguments;
 

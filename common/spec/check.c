@@ -1,4 +1,4 @@
-/* See reader.h: keys that are looked at together. */
+/* See reader.h: checks that involve several keys. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stddef.h>
@@ -7,16 +7,17 @@
 #include "common/cleanup.h"
 #include "common/spec/reader.h"
 
-/* What a spec for fine-tuning leaves out. */
+/* Completes and checks a spec for fine-tuning. */
 static int check_finetune(struct spec_reader *reader, struct spec *spec) {
-        if (spec->kind == JOB_FINETUNE && !is_said(reader, "data.objective"))
+        if (spec->kind == JOB_FINETUNE && !is_given(reader, "data.objective"))
                 spec->data.objective = OBJECTIVE_CLASSIFY;
         if (spec->kind != JOB_FINETUNE && spec->data.objective == OBJECTIVE_CLASSIFY)
-                return spec_refuse(reader, "data.objective", "classify is of kind finetune");
+                return spec_refuse(reader, "data.objective", "classify requires kind: finetune");
         if (spec->data.objective == OBJECTIVE_CLASSIFY && spec->data.n_train_weights > 0)
-                return spec_refuse(reader, "data.train_weights", "of corpora, not of labelled texts");
+                return spec_refuse(reader, "data.train_weights",
+                                   "applies to corpora, not to labelled texts; leave it out");
         if (spec->train.steps > 0 && spec->train.epochs > 0)
-                return spec_refuse(reader, "train.epochs", "conflicts with train.steps; give one of them");
+                return spec_refuse(reader, "train.epochs", "conflicts with train.steps; set only one");
         if (spec->data.sequence_length > 0 && spec->data.head_tokens > spec->data.sequence_length)
                 return spec_refuse(reader, "data.head_tokens", "%u is greater than data.sequence_length, %u",
                                    spec->data.head_tokens, spec->data.sequence_length);
@@ -36,7 +37,7 @@ static int check_delimiter(struct spec_reader *reader, const struct spec_data *d
                 problem = "expected tab or a character such as ; or |";
         else if (data->format != FORMAT_AUTO && data->format != FORMAT_CSV &&
                  !(data->format == FORMAT_TSV && delimiter == '\t'))
-                problem = "goes with data.format csv";
+                problem = "only applies to data.format: csv";
         if (!problem)
                 return 0;
         return spec_refuse(reader, "data.delimiter", "'%.16s': %s", data->delimiter, problem);
@@ -49,16 +50,16 @@ void spec_data_set_length(struct spec_data *data, uint32_t sequence_length) {
                         1 + (uint32_t) (data->masked_fraction * sequence_length - 1e-9); /* rounded up */
 }
 
-/* A classifier's texts may be as long as what it begins with says; all else has a default. */
+/* For a classifier the length may come from model.init; everything else has a default. */
 static void default_length(const struct spec_reader *reader, struct spec *spec) {
-        bool given = is_said(reader, "data.objective"),
+        bool given = is_given(reader, "data.objective"),
              classifies = spec->kind == JOB_FINETUNE && (!given || spec->data.objective == OBJECTIVE_CLASSIFY);
 
         if (spec->data.sequence_length == 0 && !(classifies && spec->model.init))
                 spec->data.sequence_length = SPEC_LENGTH_DEFAULT;
 }
 
-/* ---- keys that do nothing beside others ---- */
+/* ---- keys that have no effect beside others ---- */
 
 static bool with_validation(const struct spec *spec) { return spec->data.n_validation > 0; }
 static bool is_not_poly(const struct spec *spec) { return spec->optimizer.schedule != SCHEDULE_POLY; }
@@ -68,26 +69,27 @@ static const struct idle_rule {
         bool (*is_idle)(const struct spec *spec);
         const char *why; /* and the cure */
 } idle_rules[] = {
-        { "data.split", with_validation, "conflicts with data.validation; give one of them" },
-        { "optimizer.power", is_not_poly, "does nothing without optimizer.schedule: poly; give that, or leave it out" },
+        { "data.split", with_validation, "conflicts with data.validation; set only one" },
+        { "optimizer.power", is_not_poly,
+          "has no effect without optimizer.schedule: poly; set that or leave this out" },
 };
 static_assert(ELEMENTSOF(idle_rules) == SPEC_IDLE_RULES, "a rule without a count");
 
-/* Whether the spec that is being read says it itself: the file, or a stage, or a task of one, that does not inherit it. */
-static bool says_itself(const struct spec_reader *reader, size_t row) {
+/* Whether the key is set in the spec being read (the file, a stage or one of its tasks), not inherited. */
+static bool is_its_own(const struct spec_reader *reader, size_t row) {
         if (!reader->stage)
-                return reader->file->n_parts == 0 && reader->said[row].name;
-        bool own = reader->stage->said[row].name;
+                return reader->file->n_parts == 0 && reader->given[row].name;
+        bool own = reader->stage->given[row].name;
         for (uint32_t t = 0; t < reader->stage->n_parts; t++)
-                own = own || reader->stage->parts[t].said[row].name;
+                own = own || reader->stage->parts[t].given[row].name;
         return own;
 }
 
 static int refuse_idle(struct spec_reader *reader, const struct idle_rule *rule) {
-        return spec_refuse(reader, rule->key, "%.32s: %s", said_of(reader, rule->key)->text, rule->why);
+        return spec_refuse(reader, rule->key, "%.32s: %s", given_for(reader, rule->key)->text, rule->why);
 }
 
-/* Refused where it is said; a stage that inherits it is as if it were not there. */
+/* Refused if it is set here; ignored in a stage that inherits it. */
 static int check_idle(struct spec_reader *reader, struct spec *spec) {
         char now[32], neutral[32];
         struct spec fallback = {};
@@ -100,7 +102,7 @@ static int check_idle(struct spec_reader *reader, struct spec *spec) {
                                     spec_get(&fallback, field->key, neutral, sizeof(neutral))) == 0)
                         continue;
                 bool idle = idle_rules[i].is_idle(spec);
-                if (idle && says_itself(reader, row))
+                if (idle && is_its_own(reader, row))
                         return refuse_idle(reader, &idle_rules[i]);
                 if (idle)
                         (void) spec_read_value(reader, field, field->fallback, AT(spec, field->offset, void));
@@ -112,7 +114,7 @@ static int check_idle(struct spec_reader *reader, struct spec *spec) {
         return 0;
 }
 
-/* The file says it, and no stage makes anything of it. */
+/* Set in the file, without effect in any stage. */
 int spec_check_stages(struct spec_reader *reader) {
         for (size_t i = 0; i < SPEC_IDLE_RULES; i++)
                 if (reader->idle[i].idle > 0 && reader->idle[i].used == 0)
@@ -125,7 +127,7 @@ static int check_warmup(struct spec_reader *reader, const struct spec *spec) {
         static const char key[] = "optimizer.warmup_steps";
 
         if (o->warmup_steps > 0 && o->warmup_ratio > 0)
-                return spec_refuse(reader, key, "conflicts with optimizer.warmup_ratio; give one of them");
+                return spec_refuse(reader, key, "conflicts with optimizer.warmup_ratio; set only one");
         if (spec->train.steps > 0 && o->warmup_steps > spec->train.steps)
                 return spec_refuse(reader, key,
                                    "%" PRIu64 " is more than train.steps, %" PRIu64 "; give fewer, or more steps",
@@ -133,7 +135,7 @@ static int check_warmup(struct spec_reader *reader, const struct spec *spec) {
         return 0;
 }
 
-/* Checkpoints that are to be kept are such as every_steps writes. */
+/* A checkpoint can only be kept at a step at which every_steps writes one. */
 static int check_keep(struct spec_reader *reader, const struct spec_checkpoint *c) {
         static const char key[] = "checkpoint.keep_every";
         uint64_t keep = c->keep_every, every = c->every_steps;
@@ -151,7 +153,7 @@ static int check_keep(struct spec_reader *reader, const struct spec_checkpoint *
                            every, (keep / every + 1) * every);
 }
 
-/* What one key alone cannot tell. */
+/* Checks that need more than one key. */
 int spec_check(struct spec_reader *reader, struct spec *spec) {
         const struct spec_model *model = &spec->model;
         struct spec_data *data = &spec->data;
@@ -166,7 +168,7 @@ int spec_check(struct spec_reader *reader, struct spec *spec) {
                                    data->max_predictions, data->sequence_length);
         if (data->sequence_length > 0)
                 spec_data_set_length(data, data->sequence_length);
-        if (spec->train.micro_batch > spec->train.global_batch && !is_said(reader, "train.micro_batch"))
+        if (spec->train.micro_batch > spec->train.global_batch && !is_given(reader, "train.micro_batch"))
                 spec->train.micro_batch = spec->train.global_batch;
         int r = check_finetune(reader, spec);
         if (r == 0)

@@ -247,18 +247,18 @@ bool is_absent(const struct field *field, const void *from) {
         return *(const uint64_t *) from == (uint64_t) field->absent;
 }
 
-void said_clear(struct said *said) {
-        for (uint32_t i = 0; i < said->n; i++)
-                free(said->entries[i]);
-        free(said->entries);
-        free(said->text);
-        free(said->name);
-        *said = (struct said) {};
+void given_clear(struct given *given) {
+        for (uint32_t i = 0; i < given->n; i++)
+                free(given->entries[i]);
+        free(given->entries);
+        free(given->text);
+        free(given->name);
+        *given = (struct given) {};
 }
 
 void part_free(struct part *part) {
         for (size_t i = 0; i < spec_n_fields; i++)
-                said_clear(&part->said[i]);
+                given_clear(&part->given[i]);
         for (uint32_t i = 0; i < part->n_parts; i++)
                 part_free(&part->parts[i]);
         free(part->parts);

@@ -1,6 +1,5 @@
 /*
- * What reading and writing a spec share: one row for each key, and what a file, a stage or an option says of it, as text. For
- * common/spec/ only.
+ * The table of a spec's keys, one row each, and the texts that a file, a stage or an option gives for them. Only for common/spec/.
  */
 #ifndef COMMON_SPEC_FIELDS_H
 #define COMMON_SPEC_FIELDS_H
@@ -28,7 +27,7 @@ enum field_type {
 };
 enum { COMMAND = 1 << JOB_COMMAND, FINETUNE = 1 << JOB_FINETUNE };
 enum { TRAINING = (1 << JOB_PRETRAIN) | FINETUNE, ALL = TRAINING | COMMAND };
-#define STAGE_PREFIX "stages." /* begins the keys of a stage itself */
+#define STAGE_PREFIX "stages." /* of the keys that only a stage has */
 #define SEED_MAX 0x1p63        /* INT64_MAX as parse_integer takes it */
 
 /* One key of a spec. A number or enum without a default is required in its kinds; an absent text stays NULL. */
@@ -63,36 +62,36 @@ static inline bool is_list(const struct field *field) {
 static inline bool is_text(const struct field *field) { return field->type <= FIELD_PROGRAM; }
 static inline bool is_of_kind(const struct field *field, enum job_kind kind) { return field->kinds & (1 << kind); }
 
-/* Whether a stage may say it in place of the file. */
+/* Whether a stage may override it. */
 bool is_staged(const struct field *field);
 
-/* The row of a key, which has one. */
+/* The row of a key that is in the table. */
 size_t field_of(const char *key);
 
 bool is_absent(const struct field *field, const void *from);
 
-/* What is said of a key. */
-struct said {
+/* The text given for a key. */
+struct given {
         char *text;     /* of a scalar */
         char **entries; /* of a list, which may be empty: NULL-terminated */
         uint32_t n;
-        char *name;  /* as messages name it: "stages[1].data.train", "--ranks"; NULL: nothing is said */
+        char *name;  /* as messages name it: "stages[1].data.train", "--ranks"; NULL: not given */
         size_t line; /* of the file; 0: of an option */
 };
 
-/* What a file says, or a stage of it, or a task of that. */
+/* The keys given in a file, in one of its stages, or in a task of a stage. */
 struct part {
-        struct said said[SPEC_FIELDS_MAX]; /* in the order of the rows */
-        struct part *parts;                /* a file's stages, a stage's tasks */
+        struct given given[SPEC_FIELDS_MAX]; /* in the order of the rows */
+        struct part *parts;                  /* a file's stages, a stage's tasks */
         uint32_t n_parts;
         size_t line; /* of the key "stages" or "tasks" */
 };
 
-/* Nothing is said any more. */
-void said_clear(struct said *said);
+/* Frees the text; the key is not given any more. */
+void given_clear(struct given *given);
 void part_free(struct part *part);
 
-/* settings.c: an option takes the place of what the file says; `path` is for messages. */
+/* settings.c: an option overrides the file's key. `path` is for messages. */
 int spec_apply_setting(struct part *file, const char *path, const struct spec_setting *setting, struct error *error);
 
 #endif

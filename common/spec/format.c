@@ -23,7 +23,7 @@ static void write_double(double v, char *buffer, size_t size) {
         }
 }
 
-/* Cut to the buffer. */
+/* Truncated to the buffer. */
 static void write_field(const struct field *field, const void *from, char *buffer, size_t size) {
         switch (field->type) {
         case FIELD_I32:
@@ -60,7 +60,7 @@ static char *format_field(const struct field *field, const void *from) {
         return strdup(text);
 }
 
-/* Without an allocation: what it gives goes into checkpoints, and has no way to fail. */
+/* Does not allocate: the text goes into checkpoints, so this must not fail. */
 const char *spec_get(const struct spec *spec, const char *key, char *buffer, size_t size) {
         const struct field *field = &spec_fields[field_of(key)];
 
@@ -105,7 +105,7 @@ void spec_walk(const struct spec *spec, spec_each_t each, void *userdata) {
         }
 }
 
-/* ---- what Submit takes ---- */
+/* ---- values for Submit ---- */
 
 static const char wire_types[FIELD_TYPE_MAX] = {
         [FIELD_TEXT] = 's',  [FIELD_PATH] = 's',   [FIELD_PROGRAM] = 's', [FIELD_LIST] = 'a',
@@ -154,42 +154,42 @@ int spec_each_sent(const struct spec *spec, spec_sent_t each, void *userdata) {
 
 /* ---- as YAML ---- */
 
-static int say_list(const struct spec *spec, const struct field *field, struct said *said, struct error *error) {
+static int add_list(const struct spec *spec, const struct field *field, struct given *given, struct error *error) {
         char *const *entries = *AT(spec, field->offset, char **);
         uint32_t n = *AT(spec, field->count, uint32_t);
 
         if (n == 0)
                 return 0;
-        said->name = strdup(field->key);
-        said->entries = calloc(n + 1, sizeof(char *));
-        if (!said->name || !said->entries)
+        given->name = strdup(field->key);
+        given->entries = calloc(n + 1, sizeof(char *));
+        if (!given->name || !given->entries)
                 return error_errno(error, ENOMEM, "job spec");
-        for (; said->n < n; said->n++) {
-                if (!text_is_utf8(entries[said->n]))
+        for (; given->n < n; given->n++) {
+                if (!text_is_utf8(entries[given->n]))
                         return error_input(error, BERTD_EXIT_CONFIG, "%s: entry %u is not UTF-8", field->key,
-                                           said->n + 1);
-                said->entries[said->n] = strdup(entries[said->n]);
-                if (!said->entries[said->n])
+                                           given->n + 1);
+                given->entries[given->n] = strdup(entries[given->n]);
+                if (!given->entries[given->n])
                         return error_errno(error, ENOMEM, "job spec");
         }
         return 0;
 }
 
-static int say_scalar(const struct spec *spec, const struct field *field, struct said *said, struct error *error) {
+static int add_scalar(const struct spec *spec, const struct field *field, struct given *given, struct error *error) {
         const void *from = (const char *) spec + field->offset;
 
         if ((is_text(field) && !*(char *const *) from) || is_absent(field, from) ||
             (from == &spec->resources.ranks && !spec->resources.ranks_given))
                 return 0;
-        said->name = strdup(field->key);
-        said->text = format_field(field, from);
-        if (!said->name || !said->text)
+        given->name = strdup(field->key);
+        given->text = format_field(field, from);
+        if (!given->name || !given->text)
                 return error_errno(error, ENOMEM, "job spec");
-        return text_is_utf8(said->text) ? 0 : error_input(error, BERTD_EXIT_CONFIG, "%s: not UTF-8", field->key);
+        return text_is_utf8(given->text) ? 0 : error_input(error, BERTD_EXIT_CONFIG, "%s: not UTF-8", field->key);
 }
 
-/* All that the spec is, and its stages and tasks. */
-static int say_all(const struct spec *spec, struct part *part, struct error *error) {
+/* Every key of the spec, its stages and tasks. */
+static int add_all(const struct spec *spec, struct part *part, struct error *error) {
         struct spec *const *parts = spec->n_stages > 0 ? spec->stages : spec->tasks;
         uint32_t n = spec->n_stages > 0 ? spec->n_stages : spec->n_tasks;
         int r = 0;
@@ -197,8 +197,8 @@ static int say_all(const struct spec *spec, struct part *part, struct error *err
         for (size_t row = 0; r == 0 && row < spec_n_fields; row++) {
                 const struct field *field = &spec_fields[row];
                 if (is_of_kind(field, spec->kind))
-                        r = is_list(field) ? say_list(spec, field, &part->said[row], error)
-                                           : say_scalar(spec, field, &part->said[row], error);
+                        r = is_list(field) ? add_list(spec, field, &part->given[row], error)
+                                           : add_scalar(spec, field, &part->given[row], error);
         }
         if (r < 0 || n == 0)
                 return r;
@@ -206,11 +206,11 @@ static int say_all(const struct spec *spec, struct part *part, struct error *err
         if (!part->parts)
                 return error_errno(error, ENOMEM, "job spec");
         for (; r == 0 && part->n_parts < n; part->n_parts++)
-                r = say_all(parts[part->n_parts], &part->parts[part->n_parts], error);
+                r = add_all(parts[part->n_parts], &part->parts[part->n_parts], error);
         return r;
 }
 
-static bool same(const struct said *a, const struct said *b) {
+static bool same(const struct given *a, const struct given *b) {
         if (!a->text != !b->text || (a->text && strcmp(a->text, b->text) != 0) || a->n != b->n)
                 return false;
         for (uint32_t i = 0; i < a->n; i++)
@@ -219,41 +219,41 @@ static bool same(const struct said *a, const struct said *b) {
         return true;
 }
 
-static bool is_said_everywhere(const struct part *file, size_t row) {
+static bool is_given_everywhere(const struct part *file, size_t row) {
         for (uint32_t s = 0; s < file->n_parts; s++) {
                 const struct part *stage = &file->parts[s];
-                if (!stage->said[row].name)
+                if (!stage->given[row].name)
                         return false;
                 for (uint32_t t = 0; t < stage->n_parts; t++)
-                        if (!stage->parts[t].said[row].name)
+                        if (!stage->parts[t].given[row].name)
                                 return false;
         }
         return true;
 }
 
-/* What a stage says beside its tasks, which say all of their data. */
+/* Tasks have all of their data keys, so their stage has none. */
 static void leave_to_tasks(struct part *stage) {
         for (size_t row = 0; row < spec_n_fields && stage->n_parts > 0; row++)
                 if (strncmp(spec_fields[row].key, "data.", strlen("data.")) == 0)
-                        said_clear(&stage->said[row]);
+                        given_clear(&stage->given[row]);
 }
 
-/* A stage says what differs from the file, which says only what holds for every stage. */
+/* The file keeps the keys that every stage has, a stage those that differ from the file's. */
 static void leave_differences(struct part *file) {
         for (size_t row = 0; row < spec_n_fields && file->n_parts > 0; row++) {
                 if (!is_staged(&spec_fields[row]))
                         continue;
-                if (!is_said_everywhere(file, row))
-                        said_clear(&file->said[row]);
+                if (!is_given_everywhere(file, row))
+                        given_clear(&file->given[row]);
                 for (uint32_t s = 0; s < file->n_parts; s++)
                         if (strncmp(spec_fields[row].key, STAGE_PREFIX, strlen(STAGE_PREFIX)) != 0 &&
-                            same(&file->parts[s].said[row], &file->said[row]))
-                                said_clear(&file->parts[s].said[row]);
+                            same(&file->parts[s].given[row], &file->given[row]))
+                                given_clear(&file->parts[s].given[row]);
         }
         for (uint32_t s = 0; s < file->n_parts; s++)
                 leave_to_tasks(&file->parts[s]);
         if (file->n_parts > 0)
-                said_clear(&file->parts[0].said[field_of("stages.moments")]);
+                given_clear(&file->parts[0].given[field_of("stages.moments")]);
 }
 
 int spec_format(const struct spec *spec, char **ret_text, struct error *error) {
@@ -261,7 +261,7 @@ int spec_format(const struct spec *spec, char **ret_text, struct error *error) {
 
         if (!file)
                 return error_errno(error, ENOMEM, "job spec");
-        int r = say_all(spec, file, error);
+        int r = add_all(spec, file, error);
         if (r == 0) {
                 leave_differences(file);
                 r = yaml_write(file, ret_text, error);

@@ -1,4 +1,4 @@
-/* Keys set in place of what the file says; see spec.h. Works on the file's texts, so that reading checks them as it does the file's. */
+/* See spec.h: keys set by options. They replace the file's texts before those are read, so that both are checked alike. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@ static bool is_settable(const struct field *field) {
         return !is_list(field) && field->entry == 0 && strncmp(field->key, STAGE_PREFIX, strlen(STAGE_PREFIX)) != 0;
 }
 
-/* The row of a key that can be set: no list, and no stage's. */
+/* The row of a key that can be set: neither a list nor a stage's key. */
 static size_t find_row(const char *key, size_t n) {
         size_t row = 0;
 
@@ -27,21 +27,21 @@ static size_t find_row(const char *key, size_t n) {
         return row;
 }
 
-/* A stage, or one of its tasks, whose own key would win over a setting; n_parts: none. */
+/* The first stage that sets the key, itself or in a task, and would override the setting; n_parts: none. */
 static uint32_t find_own(const struct part *file, size_t row) {
         uint32_t s = 0;
 
         for (; s < file->n_parts; s++) {
-                bool own = file->parts[s].said[row].name;
+                bool own = file->parts[s].given[row].name;
                 for (uint32_t t = 0; t < file->parts[s].n_parts; t++)
-                        own = own || file->parts[s].parts[t].said[row].name;
+                        own = own || file->parts[s].parts[t].given[row].name;
                 if (own)
                         break;
         }
         return s;
 }
 
-/* One is said in place of the other. */
+/* The two exclude each other: setting one removes the other. */
 static void drop_other(struct part *file, const char *key) {
         static const char *const pairs[][2] = { { "train.steps", "train.epochs" },
                                                 { "optimizer.warmup_steps", "optimizer.warmup_ratio" } };
@@ -49,10 +49,10 @@ static void drop_other(struct part *file, const char *key) {
         for (size_t i = 0; i < ELEMENTSOF(pairs); i++)
                 for (size_t k = 0; k < 2; k++)
                         if (strcmp(key, pairs[i][k]) == 0)
-                                said_clear(&file->said[field_of(pairs[i][1 - k])]);
+                                given_clear(&file->given[field_of(pairs[i][1 - k])]);
 }
 
-/* "optimizer.lr=1" and "learning_rate=1" */
+/* Suggests the nearest key, also for one without its section: "optimizer.lr=1", "learning_rate=1". */
 static int unknown_key(const char *setting, struct error *error) {
         size_t n = strcspn(setting, "="), best = NEAREST_FAR;
         cleanup_free char *key = strndup(setting, n);
@@ -74,7 +74,7 @@ static int unknown_key(const char *setting, struct error *error) {
                 return error_input(error, BERTD_EXIT_CONFIG, "'%.80s': unknown key: did you mean %s?", setting,
                                    nearest);
         return error_input(error, BERTD_EXIT_CONFIG,
-                           "'%.80s': expected KEY=VALUE with a key of a spec, as optimizer.learning_rate=2e-5",
+                           "'%.80s': expected KEY=VALUE with a key of a spec, e.g. optimizer.learning_rate=2e-5",
                            setting);
 }
 
@@ -84,12 +84,12 @@ static char *name_setting(const struct spec_setting *setting, const struct field
                             : format_string("--%s %s", setting->option, field->key);
 }
 
-static int say(struct said *said, char *name, const char *value, struct error *error) {
+static int replace(struct given *given, char *name, const char *value, struct error *error) {
         char *text = strdup(value);
 
-        said_clear(said);
-        said->name = name;
-        said->text = text;
+        given_clear(given);
+        given->name = name;
+        given->text = text;
         return name && text ? 0 : error_errno(error, ENOMEM, "a setting");
 }
 
@@ -104,17 +104,17 @@ int spec_apply_setting(struct part *file, const char *path, const struct spec_se
                 return unknown_key(setting->value, error);
         uint32_t own = find_own(file, row);
         if (own < file->n_parts)
-                return error_input(error, BERTD_EXIT_CONFIG,
-                                   "%s: stages[%u] has its own %s: setting the file's would change nothing there", path,
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: stages[%u] sets %s itself; change it there", path,
                                    own, spec_fields[row].key);
-        struct said *said = &file->said[row];
-        int r = say(said, name_setting(setting, &spec_fields[row]), value, error);
+        struct given *given = &file->given[row];
+        int r = replace(given, name_setting(setting, &spec_fields[row]), value, error);
         if (r < 0)
                 return r;
         if (!setting->key && yaml_is_null(value))
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: null; give a value or leave the key out", said->name);
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: null; give a value or leave the key out",
+                                   given->name);
         if (!text_is_utf8(value))
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: not UTF-8", said->name);
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: not UTF-8", given->name);
         drop_other(file, spec_fields[row].key);
         return 0;
 }

@@ -1,4 +1,4 @@
-/* See spec_source.h and spec.h. Owns nothing. */
+/* See source.h and spec.h. Owns nothing. */
 #include "common/spec/source.h"
 
 #include <errno.h>
@@ -32,7 +32,7 @@ int spec_read(const char *path, char **ret_text, size_t *ret_size, struct error 
                         error->exit = BERTD_EXIT_INPUT;
                 return r;
         }
-        /* A pipe is waited for; one that nobody writes to is at its end. */
+        /* Blocks on a pipe, until no process has it open for writing. */
         if (own >= 0)
                 (void) fcntl(own, F_SETFL, 0);
         int r = file_read_fd(own >= 0 ? own : STDIN_FILENO, path, BERTD_SPEC_MAX, ret_text, ret_size, error);

@@ -1,4 +1,4 @@
-/* Where a spec comes from: a file in a folder, or standard input, a pipe, a device (spec_read of spec.h reads either). */
+/* Where a spec comes from: a regular file, or standard input, a pipe or a device (spec_read in spec.h reads all of them). */
 #ifndef COMMON_SPEC_SOURCE_H
 #define COMMON_SPEC_SOURCE_H
 
@@ -6,10 +6,10 @@
 
 #include "common/error.h"
 
-/* It is no file in a folder. */
+/* Whether the path is not a regular file. */
 bool spec_is_stream(const char *path);
 
-/* From where its relative paths are taken: the file's own folder, a stream's the current one. Absolute; caller frees. */
+/* The folder for its relative paths: the file's, or the current one for a stream. Absolute; caller frees. */
 int spec_folder(const char *path, char **ret_folder, struct error *error);
 
 #endif

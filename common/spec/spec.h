@@ -34,7 +34,7 @@ enum truncation {
         TRUNCATION_TAIL,
         TRUNCATION_HEAD_TAIL,
         TRUNCATION_SEGMENTS,
-        TRUNCATION_AUTO, /* of a spec: what model.init says, else head */
+        TRUNCATION_AUTO, /* only in a spec: model.init's, else head */
         TRUNCATION_MAX
 };
 #define TRUNCATION_NAMES \
@@ -110,7 +110,8 @@ struct spec_data {
         uint32_t dupe_factor;              /* 10; static: epochs until pairs and masks repeat */
         enum mask_unit mask_unit;          /* token */
         /* finetune, whose `train` and `validation` are files of labelled texts (records.h) */
-        char **test, **text, **labels; /* files; columns whose texts are joined, [text]; class names, as in train */
+        char **test, **text,
+                **labels; /* files; columns whose texts are joined, [text]; class names, with train's spelling */
         uint32_t n_test, n_text, n_labels;
         char *task;                  /* NULL: the only one; whose head the classes are of */
         char *label;                 /* "label": its column */
@@ -125,9 +126,9 @@ struct spec_data {
         enum truncation truncation;  /* auto */
         uint32_t head_tokens;        /* 0 = 128 of 510, scaled; of head_tail */
         uint32_t max_segments;       /* 4; of segments */
-        bool shuffle, lowercase;     /* true, true: unless the model says otherwise */
+        bool shuffle, lowercase;     /* true, true: unless the model has its own */
 };
-/* What a class is told from; finetune only. */
+/* The input of the classifier; finetune only. */
 struct spec_classifier {
         char *layers;                      /* "last": or first4, last4, all, or a layer's number from 0 */
         enum classifier_combine combine;   /* concat; of several layers */
@@ -166,11 +167,11 @@ struct spec_stage {
         char *name;           /* NULL */
         enum moments moments; /* keep */
         enum bias_correction
-                bias_correction; /* continue: its count goes on with the moments; restart: as if they were new */
+                bias_correction; /* continue: its count continues with the moments; restart: as if they were new */
 };
 
 /*
- * A run of several stages has one spec for each in `stages`: the whole of the file with what the stage itself says in place. The
+ * A run of several stages has one spec for each in `stages`: the whole file, overridden by the stage's own keys. The
  * outer one then has the values of the first stage. spec_at gives the spec that a stage runs by, with or without stages.
  */
 struct spec {
@@ -179,7 +180,7 @@ struct spec {
         int32_t priority;         /* 0; -1000..1000, higher first */
         char *comment;            /* NULL */
         char *run_dir;            /* NULL: the job's own folder */
-        enum device_kind device;  /* auto: a GPU where there is one */
+        enum device_kind device;  /* auto: a GPU if the host has one */
         char *on_exit;            /* NULL */
         enum ends_with ends_with; /* first; kind command only, as the next */
         char **command;
@@ -212,7 +213,7 @@ static inline const struct spec_data *spec_task(const struct spec *stage, uint32
         return stage->n_tasks > 0 ? &stage->tasks[task]->data : &stage->data;
 }
 
-/* The file or folder that says what the model is. */
+/* The file or folder that defines the model. */
 static inline const char *spec_model_path(const struct spec *spec) {
         return spec->model.config ? spec->model.config : spec->model.init;
 }
@@ -220,7 +221,7 @@ static inline const char *spec_model_path(const struct spec *spec) {
 /* The character that data.delimiter names: itself, a punctuation mark or a tab, or "tab", "\\t"; NUL: none. */
 char spec_delimiter(const char *text);
 
-/* Whether a data file holds texts (.csv, .tsv, .jsonl), from which finetune makes a corpus itself, and is no corpus' prefix. */
+/* Whether the path is a file of texts (.csv, .tsv, .jsonl), from which finetune makes a corpus, rather than a corpus' prefix. */
 bool spec_is_texts(const char *path);
 
 #define SPEC_STDIN "-" /* as a path: standard input */
@@ -229,20 +230,20 @@ bool spec_is_texts(const char *path);
  * one, and its name by default is "job". The caller frees with spec_free. */
 int spec_load(const char *path, struct spec **ret_spec, struct error *error);
 
-/* A key set by an option, in place of what the file says. */
+/* A key set by an option, which overrides the file's. */
 struct spec_setting {
         const char *option; /* "ranks", as messages name it */
         const char *key;    /* "resources.ranks"; NULL: the value is KEY=VALUE, a scalar of the file, not of a stage */
         const char *value;
 };
 
-/* Both halves of it. `path` names the text in messages, and tells its folder. A pipe can be read once. Caller frees the text. */
+/* The two halves of spec_load. `path` is the name in messages, and determines the folder. A pipe can only be read once. Caller frees the text. */
 int spec_read(const char *path, char **ret_text, size_t *ret_size, struct error *error);
 int spec_parse(const char *path, const char *text, size_t size, const struct spec_setting *settings, size_t n,
                struct spec **ret_spec, struct error *error);
 
-/* A job of kind command without a file: a NULL-terminated command and what options say. Relative paths are taken from the current folder; its
- * name by default is the program's. */
+/* A job of kind command without a file, from a NULL-terminated command and options. Relative paths are relative to the current folder; the
+ * default name is the program's. */
 int spec_of_command(char *const *command, const struct spec_setting *settings, size_t n, struct spec **ret_spec,
                     struct error *error);
 
@@ -261,9 +262,9 @@ const char *spec_get(const struct spec *spec, const char *key, char *buffer, siz
 typedef void (*spec_each_t)(void *userdata, const char *key, bool path, const char *value);
 void spec_walk(const struct spec *spec, spec_each_t each, void *userdata);
 
-/* Each value that Submit takes by a key of its own (include/bertd/bus.h), from the table's rows that have one: its key, D-Bus type ('a': as)
- * and value as sd_bus_message_append_basic takes it, of a list its NULL-terminated array. Absent values are left out. Stops at the first
- * negative result and returns it, else 0. */
+/* Calls `each` for every value that Submit takes (include/bertd/bus.h): its key, D-Bus type ('a': as) and the value as
+ * sd_bus_message_append_basic expects it; for a list, the NULL-terminated array. Skips absent values. Stops at the first negative
+ * result and returns it, else 0. */
 typedef int (*spec_sent_t)(void *userdata, const char *key, char type, const void *value);
 int spec_each_sent(const struct spec *spec, spec_sent_t each, void *userdata);
 

@@ -1,4 +1,4 @@
-/* The YAML of a job spec: from text to what is said of each key, and back. Numbers and paths are still text: spec.c knows what they mean. */
+/* A job spec's YAML: from a file's text to the text of each key, and back. values.c gives the texts their meaning. */
 #ifndef COMMON_SPEC_YAML_H
 #define COMMON_SPEC_YAML_H
 

@@ -54,8 +54,8 @@ refused 2 "not a whole number" logs -n 5x 1
 refused 2 "one argument too many" list surplus
 refused 2 "argument is missing" wait
 refused 2 "argument is missing" cancel
-refused 2 "not go together" status -w --json
-refused 2 "not go together" metrics -f --json 1
+refused 2 "cannot be combined" status -w --json
+refused 2 "cannot be combined" metrics -f --json 1
 refused 2 "one argument too many" doctor a.yaml b.yaml
 refused 2 "expected one SPEC.yaml" submit
 refused 2 "command is missing after --" submit --
@@ -102,7 +102,7 @@ refused 2 "job.yaml" submit "$work/job.yaml"
 printf 'kind: command\nname: \xff\xfe\ncommand: ["true"]\n' >"$work/job.yaml"
 refused 2 "job.yaml" submit "$work/job.yaml"
 spec 'kind: command' 'command: ["true"]'
-refused 2 "go with" submit --ranks 2 "$work/job.yaml"
+refused 2 "--ranks: only applies to .*use --set resources.ranks=2" submit --ranks 2 "$work/job.yaml"
 
 # No daemon: the right code, and the command that starts one.
 refused 4 'no such socket.*bertd --detach' submit "$work/job.yaml"

@@ -97,7 +97,7 @@ bad() { # bad CODE PATTERN NAME SED…
 }
 bad 78 "bad.yaml:14: stages\[1\].tasks\[1\].task: 'parts' is given twice" "a task twice" 's/task: moods/task: parts/'
 bad 78 "stages\[1\].tasks\[1\].task: missing" "a task without a name" 's/task: moods, //'
-bad 78 "stages\[1\].tasks: some have validation files and some have none" "held-out texts of one task alone" 's/, validation: .moods-dev.jsonl.//'
+bad 78 "stages\[1\].tasks: some have validation files; give them to all tasks or to none" "held-out texts of one task alone" 's/, validation: .moods-dev.jsonl.//'
 bad 78 "bad.yaml:14: unknown key 'labl' in tasks" "an unknown key of a task" 's/label: mood/labl: mood/'
 bad 78 "bad.yaml:14: stages\[1\].tasks\[1\].sequence_length: 16, but the first task has 32" "tasks of different lengths" 's/label: mood/label: mood, sequence_length: 16/'
 bad 65 "moods.jsonl:1: key mod is missing" "a label that a task's file lacks" 's/label: mood/label: mod/'

@@ -55,7 +55,7 @@ completed() { # what bash offers for a job
 is "the shell completes a name" "$(completed wel)" well
 is "and an id" "$(completed "$again")" "$again"
 for odd in $'a\xff' $'\xef\xbf\xbe'; do
-  ok "nor has one such a name: $(printf '%q' "$odd")" refuses 3 "^bertctl: no such job: a name that is not UTF-8" "$BERTCTL" status "$odd"
+  ok "nor has one such a name: $(printf '%q' "$odd")" refuses 3 "^bertctl: no such job: the name is not UTF-8" "$BERTCTL" status "$odd"
 done
 
 # Changes are waited for: the answer of one that is known comes with the next one, of one that is not, at once.
@@ -128,7 +128,7 @@ both() { # LINK
 }
 if unshare -rm mount -t tmpfs tmpfs /run 2>/dev/null; then
   is "where both answer, the user's own is used" "$(both "$BERTD_SOCKET" | jq -r .socket)" "$work/runtime/bertd/bertd.sock"
-  is "and a line says which" "$(cat "$work/err")" "bertctl: your own bertd answers ($work/runtime/bertd/bertd.sock); the system's is reached with --socket /run/bertd/bertd.sock"
+  is "and a line says which" "$(cat "$work/err")" "bertctl: using your own bertd ($work/runtime/bertd/bertd.sock); for the system daemon: --socket /run/bertd/bertd.sock"
   is "where one answers, nothing is said" "$(both "" | jq -r .socket; cat "$work/err")" "$work/runtime/bertd/bertd.sock"
   rm "$work/runtime/bertd/bertd.sock"
   is "the system's, where the user has none" "$(both "$BERTD_SOCKET" | jq -r .socket; cat "$work/err")" "/run/bertd/bertd.sock"
@@ -150,8 +150,8 @@ if ((EUID == 0)) && unshare -m true 2>/dev/null; then
     [[ $code == 1 ]] && grep -q "^bertctl: $pattern" "$work/err" || { echo "exit $code"; cat "$work/out" "$work/err"; return 1; }
   }
   cure="groupadd --system bertd; usermod -aG bertd nobody; systemctl restart bertd"
-  ok "a system's bertd without a group: what is missing" closed_says "/run/bertd/bertd.sock: only root may use it: when bertd started there was no group bertd; ask root for \`$cure\`" list
-  ok "doctor says it, too" eval 'closed doctor >"$work/out"; cat "$work/out"; grep -A1 "^fail  group .*closed to all but root" "$work/out" | grep -q "cure: $cure"'
+  ok "a system's bertd without a group: what is missing" closed_says "/run/bertd/bertd.sock: only root may use it, because the group bertd did not exist when bertd started; ask root for \`$cure\`" list
+  ok "doctor says it, too" eval 'closed doctor >"$work/out"; cat "$work/out"; grep -A1 "^fail  group .*only root may use the system daemon" "$work/out" | grep -q "cure: $cure"'
 else
   for what in "a system's bertd without a group" "doctor says it, too"; do skip "$what" "needs root and mount namespaces"; done
 fi

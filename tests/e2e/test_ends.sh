@@ -48,7 +48,7 @@ start_bertd
 ok "the next bertd starts the command again" wait_for 30 state_is "$command" running
 is "in another attempt" "$(field "$command" attempts)" 2
 stopped=$("$BERTCTL" checkpoints --json "$job" | jq '.[0].step')
-ok "training goes on from a checkpoint that the shutdown made" test "$stopped" -gt $((at + 10))
+ok "training continues from a checkpoint that the shutdown made" test "$stopped" -gt $((at + 10))
 ok "and not from an older one" wait_for 30 resumed_at "$job" "$stopped"
 is "the shutdown is no failure" "$("$BERTCTL" events --json "$job" | jq '[.[].what] | index("failed")')" null
 "$BERTCTL" cancel --now "$job" "$command"
@@ -101,7 +101,7 @@ ok "a path that is no program is refused at the submit" refuses 2 "on_exit.*noth
 sed -i "s|^on_exit: .*|on_exit: no-such-notifier|" "$work/hooked.yaml"
 ok "so is a name that PATH does not have" refuses 2 "on_exit: no-such-notifier: command not found" "$BERTCTL" submit "$work/hooked.yaml"
 sed -i "s|^on_exit: .*|on_exit: $work/hook --flag|" "$work/hooked.yaml"
-ok "and a command" refuses 2 "on_exit: .*No such file.*; commands go into a script$" "$BERTCTL" submit "$work/hooked.yaml"
+ok "and a command" refuses 2 "on_exit: .*No such file.*; put shell commands in a script$" "$BERTCTL" submit "$work/hooked.yaml"
 cp "$work/hook" "$work/plain" && chmod -x "$work/plain"
 sed -i "s|^on_exit: .*|on_exit: $work/plain|" "$work/hooked.yaml"
 ok "and what may not be executed" refuses 2 "on_exit: .*Permission denied; make it executable: chmod +x$" "$BERTCTL" submit "$work/hooked.yaml"

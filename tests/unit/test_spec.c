@@ -18,7 +18,7 @@ static const struct bad bad[] = {
         { "kind: command\ncommand: [a\x01]\n", "job.yaml:2: control characters are not allowed" },
         { "kind: command\nname: \xff\n", "job.yaml:2: invalid leading UTF-8 octet" },
         { "kind: command\nname: \"a\\0b\"\n", "job.yaml:2: a NUL character" },
-        { "kind: command\nname: \"a\\x1bb\"\ncommand: [a]", "job.yaml:2: name: has a control character" },
+        { "kind: command\nname: \"a\\x1bb\"\ncommand: [a]", "job.yaml:2: name: contains a control character" },
         { "? [a]\n: b\n", "job.yaml:1: expected a key" },
         { "kind: command\n---\nkind: command\n", "job.yaml:2: a second YAML document; expected one" },
         { "name: &x a\ncommand: [*x]\n", "job.yaml:1: YAML anchors are not accepted here" },
@@ -37,10 +37,10 @@ static const struct bad bad[] = {
         { COMMAND "resources:\n  threads: 1\n  rank: 2\n",
           "job.yaml:5: unknown key 'rank' in resources: did you mean resources.ranks?; expected ranks, gpus, threads, "
           "memory, cpus" },
-        { "name: a\nkind: command\nname: b\n", "job.yaml:3: name: given twice, first in line 1" },
-        { COMMAND "resources:\n  ranks: 1\n  ranks: 2\n", "job.yaml:5: resources.ranks: given twice, first in line 4" },
+        { "name: a\nkind: command\nname: b\n", "job.yaml:3: name: given twice, first on line 1" },
+        { COMMAND "resources:\n  ranks: 1\n  ranks: 2\n", "job.yaml:5: resources.ranks: given twice, first on line 4" },
         { COMMAND "resources: {ranks: 1}\nresources: {gpus: 1}\n",
-          "job.yaml:4: resources: given twice, first in line 3" },
+          "job.yaml:4: resources: given twice, first on line 3" },
         { COMMAND "resources.ranks: 2\n", "job.yaml:3: unknown key 'resources.ranks'; expected " KEYS },
         { COMMAND "resources: 3\n", "job.yaml:3: resources: expected a mapping, not one value" },
         { COMMAND "resources: {ranks: [1]}\n", "job.yaml:3: resources.ranks: expected one value, not a list" },
@@ -121,13 +121,13 @@ static const struct bad bad[] = {
         { "kind: finetune\nmodel: {vocab: v}\ndata: {train: [x]}\ntrain: {epochs: 2}\n",
           "job.yaml: model.config: missing; expected a file" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: classify}\ntrain: {steps: 1}\n",
-          "job.yaml:3: data.objective: classify is of kind finetune" },
+          "job.yaml:3: data.objective: classify requires kind: finetune" },
         { TUNE "data: {train: [x.csv], delimiter: '\"'}\n",
           "job.yaml:4: data.delimiter: '\"': expected tab or a character such as ; or |" },
         { TUNE "data: {train: [x.csv], delimiter: ', '}\n",
           "job.yaml:4: data.delimiter: ', ': expected tab or a character such as ; or |" },
         { TUNE "data: {train: [x.csv], format: tsv, delimiter: ;}\n",
-          "job.yaml:4: data.delimiter: ';': goes with data.format csv" },
+          "job.yaml:4: data.delimiter: ';': only applies to data.format: csv" },
         { TUNE "data: {train: [x.csv], empty: drop}\n", "job.yaml:4: data.empty: 'drop' is not refuse or skip" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], label: y}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.label: not a key of kind pretrain" },
@@ -139,11 +139,11 @@ static const struct bad bad[] = {
           "job.yaml:3: data.train_weights: 3 given, but data.train has 2" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1, 0]}\ntrain: {steps: "
           "1}\n",
-          "job.yaml:3: data.train_weights: 0 is not between 1e-09 and 1e+09; a corpus of no weight is to be left out "
+          "job.yaml:3: data.train_weights: 0 is not between 1e-09 and 1e+09; leave a corpus without weight out "
           "of data.train" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [-1, 2]}\ntrain: {steps: "
           "1}\n",
-          "job.yaml:3: data.train_weights: -1 is not between 1e-09 and 1e+09; a corpus of no weight is to be left out "
+          "job.yaml:3: data.train_weights: -1 is not between 1e-09 and 1e+09; leave a corpus without weight out "
           "of data.train" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1, half]}\ntrain: "
           "{steps: 1}\n",
@@ -157,12 +157,12 @@ static const struct bad bad[] = {
         { PRETRAIN "optimizer: {warmup_steps: 11}\n",
           "job.yaml:5: optimizer.warmup_steps: 11 is more than train.steps, 10; give fewer, or more steps" },
         { PRETRAIN "optimizer: {warmup_ratio: 1e-1,\n warmup_steps: 5}\n",
-          "job.yaml:6: optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; give one of them" },
-        { PRETRAIN "optimizer: {power: 2}\n",
-          "job.yaml:5: optimizer.power: 2: does nothing without optimizer.schedule: poly; give that, or leave it out" },
+          "job.yaml:6: optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; set only one" },
+        { PRETRAIN "optimizer: {power: 2}\n", "job.yaml:5: optimizer.power: 2: has no effect without "
+                                              "optimizer.schedule: poly; set that or leave this out" },
         { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv], validation: [y.csv], split: 5e-2}\n"
           "train: {epochs: 9}\n",
-          "job.yaml:3: data.split: 5e-2: conflicts with data.validation; give one of them" },
+          "job.yaml:3: data.split: 5e-2: conflicts with data.validation; set only one" },
         { PRETRAIN "checkpoint: {keep_every: 1000}\n",
           "job.yaml:5: checkpoint.keep_every: 1000, but checkpoint.every_steps is 0, so none is written at such steps; "
           "give every_steps, or leave it out" },
@@ -282,7 +282,7 @@ static const struct bad bad_stages[] = {
           "job.yaml:5: optimizer.beta1: 2 is not between 0 and 0.999999999" },
         { PRETRAIN "priority: x\nstages: [{}]\n", "job.yaml:5: priority: 'x' is not a whole number" },
         { PRETRAIN "stages:\n- {}\n- name: a\n  name: b\n",
-          "job.yaml:8: stages[1].name: given twice, first in line 7" },
+          "job.yaml:8: stages[1].name: given twice, first on line 7" },
         { PRETRAIN "stages: []\n", "job.yaml:5: stages: too few entries" },
         { PRETRAIN "stages: {}\n", "job.yaml:5: stages: expected a list, not a mapping" },
         { PRETRAIN "stages: [a]\n", "job.yaml:5: stages[0]: expected a mapping, not one value" },
@@ -303,7 +303,8 @@ static const struct bad bad_stages[] = {
           "job.yaml:10: unknown key 'step' in train: did you mean train.steps?; expected global_batch, micro_batch, "
           "steps, epochs, precision, "
           "recompute_activations, seed, evaluate_every, evaluate_samples, log_every" },
-        { STAGED "  moments: keep\n", "job.yaml:10: stages[0].moments: the first stage has none to keep or reset" },
+        { STAGED "  moments: keep\n",
+          "job.yaml:10: stages[0].moments: not for the first stage, which has no moments yet" },
         { STAGED "- train: {steps: 5}\n  data: {sequence_length: 16, max_predictions: 17}\n",
           "job.yaml:11: stages[1].data.max_predictions: 17 is greater than data.sequence_length, 16" },
         { STAGED "- train: {steps: 5, seed: 8}\n", "job.yaml:10: stages[1].train.seed: 8, but the first stage has 7" },
@@ -315,9 +316,10 @@ static const struct bad bad_stages[] = {
         { STAGED "- train: {steps: 5}\n  optimizer: {warmup_steps: 6}\n",
           "job.yaml:11: stages[1].optimizer.warmup_steps: 6 is more than train.steps, 5; give fewer, or more steps" },
         { STAGED "- train: {steps: 5}\n  optimizer: {warmup_ratio: 0.5, warmup_steps: 5}\n",
-          "job.yaml:11: stages[1].optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; give one of them" },
+          "job.yaml:11: stages[1].optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; set only one" },
         { PRETRAIN "optimizer: {power: 2}\nstages: [{}, {train: {steps: 3}}]\n",
-          "job.yaml:5: optimizer.power: 2: does nothing without optimizer.schedule: poly; give that, or leave it out" },
+          "job.yaml:5: optimizer.power: 2: has no effect without optimizer.schedule: poly; set that or leave this "
+          "out" },
         { COMMAND "stages: [{name: a}]\n", "job.yaml:3: stages[0].name: not a key of kind command" },
         { COMMAND "stages: [{}]\n", "job.yaml:3: stages: not a key of kind command" },
 };
