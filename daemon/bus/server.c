@@ -45,27 +45,27 @@ struct bus_server {
         struct parked *parked; /* oldest first */
         struct inlets inlets;
         unsigned clients_max;
-        int spare_fd;       /* given up for a moment to turn a connection away when there are no more */
-        uint64_t told_usec; /* when a refusal was last logged */
-        unsigned untold;    /* refusals since */
+        int spare_fd;         /* given up for a moment to turn a connection away when there are no more */
+        uint64_t logged_usec; /* when a refusal was last logged */
+        unsigned unlogged;    /* refusals since */
 };
 
-#define TELL_USEC (10 * USEC_PER_SEC)
+#define LOG_INTERVAL_USEC (10 * USEC_PER_SEC)
 #define ACCEPTS_A_TURN 256
 #define REST_USEC (USEC_PER_SEC / 5)
 #define LEAVE_USEC (USEC_PER_SEC / 10)
 
 /* A flood of refusals is one line in a while. */
-static void tell_refusal(struct bus_server *server, uid_t uid, const char *reason) {
+static void log_refusal(struct bus_server *server, uid_t uid, const char *reason) {
         uint64_t now = loop_boottime();
 
-        server->untold++;
-        if (server->told_usec > 0 && now - server->told_usec < TELL_USEC)
+        server->unlogged++;
+        if (server->logged_usec > 0 && now - server->logged_usec < LOG_INTERVAL_USEC)
                 return;
         log_error("a connection of uid %u is refused: %s (%u refused since the last such line)", (unsigned) uid, reason,
-                  server->untold);
-        server->told_usec = now;
-        server->untold = 0;
+                  server->unlogged);
+        server->logged_usec = now;
+        server->unlogged = 0;
 }
 
 struct peer *bus_server_peers(const struct bus_server *server) {
@@ -199,7 +199,7 @@ static struct peer *slowest_reader(struct bus_server *server, uid_t uid, size_t 
 }
 
 static void drop_reader(struct peer *peer) {
-        tell_refusal(peer->node->server, peer->uid, "replies are not read");
+        log_refusal(peer->node->server, peer->uid, "replies are not read");
         peer_doom(peer);
 }
 
@@ -225,7 +225,7 @@ void peer_note_reply(struct peer *peer, size_t size) {
 static void on_refused(void *userdata, const char *reason) {
         struct peer *peer = userdata;
 
-        tell_refusal(peer->node->server, peer->uid, reason);
+        log_refusal(peer->node->server, peer->uid, reason);
         peer_doom(peer);
 }
 
@@ -250,7 +250,7 @@ static int connect_bus(struct bus_server *server, struct peer *peer, int client)
         return 0;
 }
 
-static bool is_hasty(struct bus_server *server, uid_t uid) {
+static bool is_over_rate(struct bus_server *server, uid_t uid) {
         struct allowance *a = &server->allowances[uid % ALLOWANCES];
         uint64_t now = loop_boottime();
 
@@ -304,8 +304,8 @@ static void admit(struct bus_server *server, int connection) {
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ucred, &size) < 0)
                 return;
-        if (is_full(server, ucred.uid) || (ucred.uid != geteuid() && is_hasty(server, ucred.uid))) {
-                tell_refusal(server, ucred.uid, "too many");
+        if (is_full(server, ucred.uid) || (ucred.uid != geteuid() && is_over_rate(server, ucred.uid))) {
+                log_refusal(server, ucred.uid, "too many");
                 return;
         }
         struct peer *peer = calloc(1, sizeof(*peer));
@@ -341,7 +341,7 @@ static void rest(struct bus_server *server) {
 }
 
 /* Without a descriptor the connection would stay in the queue. */
-static void turn_away(struct bus_server *server, int listen_fd) {
+static void reject_connection(struct bus_server *server, int listen_fd) {
         if (server->spare_fd >= 0)
                 (void) close(server->spare_fd);
         int connection = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
@@ -350,7 +350,7 @@ static void turn_away(struct bus_server *server, int listen_fd) {
         else if (errno == EMFILE || errno == ENFILE)
                 rest(server); /* the spare one has gone to somebody else, or is above a limit that was lowered */
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        tell_refusal(server, (uid_t) -1, "no free file descriptor");
+        log_refusal(server, (uid_t) -1, "no free file descriptor");
 }
 
 /* Many in one turn: behind a flood of connections that are refused an honest one waits in the kernel's queue. */
@@ -363,7 +363,7 @@ static void on_connection(void *userdata, int fd, uint32_t events) {
                         continue;
                 }
                 if (errno == EMFILE || errno == ENFILE)
-                        turn_away(userdata, fd);
+                        reject_connection(userdata, fd);
                 else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
                         log_error("accept: %m");
                 return;

@@ -93,6 +93,7 @@ static const char *value_name(enum key key, size_t i) {
 /* Which value each key has. */
 struct combination {
         unsigned char of[KEY_MAX];
+        uint32_t names; /* that the table has for it: bits */
 };
 
 static bool next_combination(struct combination *c) {

@@ -116,6 +116,7 @@ static void read_where(char **words, unsigned number) {
 
         assert_true(table.n_wheres < NAMES_MAX && table.n_names < NAMES_MAX && name);
         read_condition(&condition, words, number);
+        check_line(condition.masks[MISSING] == UINT32_MAX, number, "missing"); /* it is known later than the names */
         size_t i = find_name(name);
         if (i == table.n_names)
                 (void) snprintf(table.names[table.n_names++], TEXT_MAX, "%s", name);
@@ -165,10 +166,12 @@ static int read_table(void **state) {
 /* ---- a combination against it ---- */
 
 static bool holds(const struct condition *condition, const struct combination *c, uint32_t names) {
+        if ((condition->all & ~names) != 0 || (condition->none & names) != 0)
+                return false;
         for (size_t key = 0; key < KEY_MAX; key++)
                 if (!(condition->masks[key] >> c->of[key] & 1))
                         return false;
-        return (condition->all & ~names) == 0 && (condition->none & names) == 0;
+        return true;
 }
 
 /* Bits of the names that hold. A name uses those above it alone. */
@@ -183,11 +186,10 @@ static uint32_t names_of(const struct combination *c) {
 
 /* How many lines of the kind hold, and the last of them. */
 static size_t find_lines(enum line_kind kind, const struct combination *c, const struct line **ret) {
-        uint32_t names = names_of(c);
         size_t n = 0;
 
         for (size_t i = 0; i < table.n_lines; i++)
-                if (table.lines[i].kind == kind && holds(&table.lines[i].condition, c, names)) {
+                if (table.lines[i].kind == kind && holds(&table.lines[i].condition, c, c->names)) {
                         table.lines[i].matched++;
                         *ret = &table.lines[i];
                         n++;

@@ -62,7 +62,7 @@ static int64_t number_beside(const char *suffix, const char *sql) {
         return strtoll(text, NULL, 10);
 }
 
-static struct store *take_up(void) {
+static struct store *open_upgraded(void) {
         struct store *store = NULL;
         struct error error = {};
 
@@ -190,7 +190,7 @@ static void check_schema(const char *commit) {
         int64_t version = number("PRAGMA user_version"), events = number("SELECT count(*) FROM event"),
                 ledger = number("SELECT count(*) FROM checkpoint WHERE job=7"),
                 newest = number("SELECT max(step) FROM checkpoint WHERE job=7 AND state=0");
-        struct store *store = take_up();
+        struct store *store = open_upgraded();
         for (size_t i = 0; i < ELEMENTSOF(made); i++)
                 check_made(store, i);
         assert_string_equal(said, "");
@@ -447,7 +447,7 @@ static void test_bad_rows_are_mended_or_set_aside(void **state) {
                 "INSERT INTO event(job, time, from_state, to_state, what, reason) VALUES(77, 1, '', '', 'alone', '');"
                 "UPDATE attempt SET nonce=x'00ff' WHERE job=8; INSERT INTO meta VALUES('odd', NULL)");
         int64_t events = number("SELECT count(*) FROM event WHERE job IN (2, 5, 77)");
-        struct store *store = take_up();
+        struct store *store = open_upgraded();
         assert_int_equal(store_count(store), 6);
         assert_null(store_find(store, 5));
         store_free(store);
