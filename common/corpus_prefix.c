@@ -54,24 +54,23 @@ bool corpus_prefix_mistaken(const char *path, char *ret, size_t size) {
         struct stat st;
 
         if (stem > 0 && has_index(path, stem)) {
-                (void) snprintf(ret, size, "expected the prefix of a corpus: %.*s", (int) stem, path);
+                (void) snprintf(ret, size, "expected a corpus prefix: %.*s", (int) stem, path);
                 return true;
         }
         if (path[0] == '\0')
                 return false;
         if (stat(path, &st) < 0) {
                 size_t n = corpus_prefix_length(path);
-                (void) snprintf(ret, size, "expected the prefix of a corpus: %.*s, for %.*s.bin and %.*s.idx", (int) n,
-                                path, (int) n, path, (int) n, path);
+                (void) snprintf(ret, size, "expected a corpus prefix: %.*s, for %.*s.bin and %.*s.idx", (int) n, path,
+                                (int) n, path, (int) n, path);
                 return n > 0;
         }
         if (S_ISDIR(st.st_mode)) {
                 cleanup_free char *inside = corpus_in(path);
-                (void) snprintf(ret, size, "a folder; expected the prefix of a corpus%s%s", inside ? ": " : "",
+                (void) snprintf(ret, size, "a folder; expected a corpus prefix%s%s", inside ? ": " : "",
                                 inside ? inside : "");
         } else
                 (void) snprintf(ret, size,
-                                "a file; expected the prefix of a corpus, as bert-trainer prepare --output PREFIX "
-                                "makes it of texts");
+                                "a file; expected a corpus prefix, as written by bert-trainer prepare --output PREFIX");
         return true;
 }

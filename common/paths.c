@@ -26,16 +26,15 @@ int paths_expand(const char *base, const char *path, char **ret_path, struct err
 
         if (path[0] == '~' && path[1] != '/' && path[1] != '\0')
                 return error_set(error, EINVAL,
-                                 "%s: only ~/ stands for a folder here; write the path in full, or ./%s where it is so "
-                                 "called",
+                                 "%s: only ~/ is expanded here; write the full path, or ./%s for a file of that name",
                                  path, path);
         if (path[0] == '$')
-                return error_set(error, EINVAL,
-                                 "%s: variables are not expanded here; write the path in full, or ./%s where it is so "
-                                 "called",
-                                 path, path);
+                return error_set(
+                        error, EINVAL,
+                        "%s: variables are not expanded here; write the full path, or ./%s for a file of that name",
+                        path, path);
         if (path[0] == '~' && (!home || home[0] != '/'))
-                return error_set(error, EINVAL, "%s: no home folder: set HOME, or write the path in full", path);
+                return error_set(error, EINVAL, "%s: no home folder; set HOME, or write the full path", path);
         char *full = home ? path_absolute(home, path[1] ? path + 2 : ".") : path_absolute(base, path);
         if (!full)
                 return error_errno(error, ENOMEM, "%s", path);
@@ -100,7 +99,7 @@ static int checked_socket(char *path, char **ret_path, struct error *error) {
                 return error_errno(error, ENOMEM, "socket path");
         if (strlen(owned) >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
                 return error_set(error, ENAMETOOLONG,
-                                 "%s: longer than the %zu bytes that a socket's path may have (give --socket)", owned,
+                                 "%s: socket path longer than %zu bytes; give a shorter one with --socket", owned,
                                  sizeof(((struct sockaddr_un *) NULL)->sun_path) - 1);
         *ret_path = steal_pointer(&owned);
         return 0;

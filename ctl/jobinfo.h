@@ -51,7 +51,7 @@ struct daemon_info {
         uint64_t protocol; /* 0: of a daemon before there were numbers, whose protocol is 1 */
         uint64_t pid, slots, slots_used, gpus, gpus_used, gpus_busy, gpus_quarantined;
         uint64_t keep_ended, held; /* ended jobs that are kept, 0 = all; that stay besides, for their checkpoints */
-        char **gpu_notes;          /* "GPU 2: busy outside bertd: ..."; NULL from an older daemon */
+        char **gpu_notes;          /* "GPU 2: in use outside bertd: ..."; NULL from an older daemon */
         char *storage_error;       /* why state.db cannot be written now; "" = it can, NULL from an older daemon */
         uint64_t counts[JOB_STATE_MAX]; /* jobs by enum job_state */
 };

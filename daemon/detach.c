@@ -1,7 +1,8 @@
 /*
- * See detach.h. Owns nothing between calls. What ends a user's processes at logout: logind kills the session's scope where
- * KillUserProcesses=yes, and stops the user's systemd manager where the user does not linger. So a lingering user's manager is the
- * one place that outlives the session whatever logind is set to, and without linger only a plain process outside that manager may.
+ * See detach.h. Owns nothing between calls. What ends a user's processes at logout: logind kills the session's scope if
+ * KillUserProcesses=yes, and stops the user's systemd manager unless the user lingers. So only the manager of a
+ * lingering user outlives the session in every configuration; without linger, only a plain process outside that manager
+ * can.
  */
 #include "daemon/detach.h"
 
@@ -27,7 +28,7 @@
 #include "daemon/base/log.h"
 
 #define LOGIN "org.freedesktop.login1"
-#define USER_MANAGER_SEC 10 /* it starts when linger is enabled */
+#define USER_MANAGER_SEC 10 /* it starts once linger is enabled */
 #define POLL_NSEC 20000000L
 
 static int login_flag(sd_bus *bus, const char *path, const char *interface, const char *name) {
@@ -37,7 +38,7 @@ static int login_flag(sd_bus *bus, const char *path, const char *interface, cons
         return r < 0 ? r : value;
 }
 
-/* Polkit's default lets users linger on their own account; where there is no polkit, only root may. */
+/* Polkit's default lets users linger on their own account; without polkit only root may. */
 static bool lingers(sd_bus *bus, const char *user) {
         char path[64];
 
@@ -48,15 +49,15 @@ static bool lingers(sd_bus *bus, const char *user) {
                                "ubb", (uint32_t) geteuid(), 1, 0) < 0)
                 return false;
         (void) fprintf(stderr,
-                       "bertd: logind now lets %s linger: your systemd manager, and bertd in it, outlive your sessions "
-                       "(`loginctl disable-linger` undoes it)\n",
+                       "bertd: lingering enabled for %s: your systemd manager and bertd now outlive your sessions "
+                       "(undo with: loginctl disable-linger)\n",
                        user);
         return true;
 }
 
 static void nap(void) { (void) clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec) { .tv_nsec = POLL_NSEC }, NULL); }
 
-/* The manager's own socket: there is no need of a user's D-Bus. */
+/* The manager's own socket: the user needs no D-Bus daemon. */
 static int open_user_manager(uint64_t deadline, sd_bus **ret) {
         char address[80];
         int r;
@@ -109,7 +110,7 @@ static int join_user_manager(void) {
         return r;
 }
 
-/* A process outside of sessions and of the user's manager is nobody's to kill; root's sessions are spared by logind's default. */
+/* logind does not kill processes outside sessions and the user's manager; by default it spares root's sessions too. */
 static bool ends_with_session(void) {
         cleanup_free char *session = NULL, *unit = NULL;
 
@@ -124,14 +125,15 @@ static int leave_session(sd_bus *bus, const char *user, struct error *error) {
                 return 0;
         if (sd_pid_get_user_unit(0, &unit) < 0 &&
             login_flag(bus, "/org/freedesktop/login1", LOGIN ".Manager", "KillUserProcesses") <= 0) {
-                /* logind removes that folder with the last session: the socket goes to the state folder. */
+                /* logind removes that folder with the last session: use the state folder for the socket. */
                 (void) unsetenv("XDG_RUNTIME_DIR");
                 return 0;
         }
-        return error_set(error, EPERM,
-                         "%s ends your processes when you log out%s: let an administrator run `loginctl enable-linger "
-                         "%s`, or the system's bertd",
-                         unit ? "systemd" : "logind", unit ? "" : " (KillUserProcesses=yes)", user);
+        return error_set(
+                error, EPERM,
+                "%s ends your processes when you log out%s: ask an administrator to run `loginctl enable-linger "
+                "%s`, or use the system daemon",
+                unit ? "systemd" : "logind", unit ? "" : " (KillUserProcesses=yes)", user);
 }
 
 static int outlive_session(struct error *error) {

@@ -1,4 +1,4 @@
-/* See init.h. Owns nothing. Invariant: nothing here waits but for children and signals. */
+/* See init.h. Owns nothing. Invariant: waits only for children and signals. */
 #include "daemon/init.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ static bool reap(pid_t bertd, bool *lives, int *status) {
         return pid == 0;
 }
 
-/* After bertd's end what it was asked to leave running runs on; a second request ends it, as process 1 takes all with it. */
+/* After bertd exits, the jobs it left running continue; a second signal exits here, which kills them all. */
 static __attribute__((noreturn)) void be_first(pid_t bertd, const sigset_t *signals) {
         bool lives = true;
         int status = EXIT_FAILURE, number;
@@ -56,7 +56,7 @@ int init_split(struct error *error) {
                 return error_errno(error, errno, "fork");
         if (pid > 0)
                 be_first(pid, &signals);
-        (void) setpgid(0, 0); /* what a terminal's ^C says once is passed on once */
+        (void) setpgid(0, 0); /* a terminal's ^C is passed on once */
         (void) sigprocmask(SIG_SETMASK, &old, NULL);
         return 1;
 }

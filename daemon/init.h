@@ -4,9 +4,9 @@
 
 #include "common/error.h"
 
-/* Where this is process 1: goes on in a child, and returns 1 there. The first process itself never returns: it hands SIGTERM, SIGINT
- * and SIGQUIT to that child, reaps whatever comes to it (shims, and what killed ones leave behind), and ends with the child's status when
- * it has no children any more. Elsewhere: 0. −errno: no child could be made. */
+/* As process 1: continues in a child, and returns 1 there. Process 1 itself never returns: it forwards SIGTERM, SIGINT
+ * and SIGQUIT to that child, reaps orphans (shims, and processes of killed ones), and exits with the child's status
+ * when it has no children left. Otherwise returns 0. −errno: fork failed. */
 int init_split(struct error *error);
 
 #endif

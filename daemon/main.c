@@ -34,23 +34,23 @@
 #include "daemon/manager.h"
 #include "daemon/plan/schedule.h"
 
-#define FILES_MAX 16384 /* as bertd.service has it */
+#define FILES_MAX 16384 /* as in bertd.service */
 
 static const char help[] =
         "usage: bertd [options]\n"
         "\n"
-        "Keeps BERT training jobs of this host running: queues them, starts them, brings them back.\n"
-        "Without --detach it stays in the foreground, as systemd wants it.\n"
+        "Keeps BERT training jobs running on this host: queues, starts and restarts them.\n"
+        "Runs in the foreground (for systemd) unless --detach is given.\n"
         "\n"
-        "  --state-dir DIR     where the jobs are kept (/var/lib/bertd; a user's: ~/.local/state/bertd/MACHINE)\n"
-        "  --socket PATH       where clients connect (/run/bertd/bertd.sock; a user's: "
+        "  --state-dir DIR     state folder (default: /var/lib/bertd; for a user: ~/.local/state/bertd/MACHINE)\n"
+        "  --socket PATH       socket for clients (default: /run/bertd/bertd.sock; for a user: "
         "$XDG_RUNTIME_DIR/bertd/bertd.sock)\n"
-        "  --slots N           ranks x threads that may run at once (default: the cores we may use)\n"
-        "  --gpus N|LIST       GPUs that may be used: how many, or their names, as in 0,1 (default: all)\n"
+        "  --slots N           ranks x threads that may run at once (default: usable cores)\n"
+        "  --gpus N|LIST       GPUs to use: a number, or a list of names, e.g. 0,1 (default: all)\n"
         "  --launcher auto|systemd|fork\n"
-        "                      how a job's processes are started and kept (default: auto)\n"
-        "  --keep-ended N      jobs that have ended and are kept, those that hold checkpoints aside (10000)\n"
-        "  --detach            go to the background, survive the terminal\n"
+        "                      how jobs are started (default: auto)\n"
+        "  --keep-ended N      ended jobs to keep, besides those with checkpoints (default: 10000)\n"
+        "  --detach            run in the background and survive the terminal\n"
         "  --help, --version\n";
 
 struct options {
@@ -100,7 +100,7 @@ static int say(const char *text, struct error *error) {
         return fputs(text, stdout) == EOF || fflush(stdout) == EOF ? error_errno(error, errno, "standard output") : 1;
 }
 
-/* 1: a word was asked for and printed. */
+/* Returns 1 if --help or --version was printed. */
 static int take_option(int option, char **argv, struct options *o, struct error *error) {
         switch (option) {
         case OPTION_STATE_DIR:
@@ -157,10 +157,10 @@ static void resolved_free(struct resolved *r) {
         free(r->socket);
 }
 
-/* Where it is: an abstract one is not for us. */
+/* Its path; abstract sockets are not accepted. */
 static char *passed_path(int fd) {
         struct sockaddr_un address = {};
-        socklen_t size = sizeof(address) - 1; /* a path may fill it, and has a NUL here */
+        socklen_t size = sizeof(address) - 1; /* a path may fill it completely; leaves space for a NUL */
 
         return getsockname(fd, (struct sockaddr *) &address, &size) < 0 || address.sun_path[0] != '/'
                        ? NULL
@@ -192,8 +192,8 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
         return 0;
 }
 
-/* A stream socket with a path that systemd's .socket unit listens at, as descriptor 3; 0: none. Nothing else above 2 stays open: what the
- * shell that started us held open must reach no job, nor keep its pipes from ending. */
+/* The stream socket that systemd passed as descriptor 3; 0: none. Closes every other descriptor above 2: jobs must not
+ * inherit what the parent shell had open, nor keep its pipes open. */
 static int take_passed(void) {
         int n = sd_listen_fds(1), passed = 0;
 
@@ -206,7 +206,7 @@ static int take_passed(void) {
         return passed > 0 ? SD_LISTEN_FDS_START : 0;
 }
 
-/* A login's 1024 are what a few users' connections take. Who is run for users has the usual number again (launcher_become). */
+/* The usual limit of 1024 is too low for many clients. Users' processes get the original limit (launcher_become). */
 static void raise_files(void) {
         struct rlimit files;
 
@@ -216,21 +216,21 @@ static void raise_files(void) {
         (void) setrlimit(RLIMIT_NOFILE, &files);
 }
 
-/* What cannot be raised is told before it strikes. */
+/* Logs limits that cannot be raised. */
 static void tell_limits(void) {
         static const struct {
                 __rlimit_resource_t resource;
                 const char *what, *unit, *then;
         } limits[] = {
                 { RLIMIT_CPU, "CPU time", "s (ulimit -Ht)",
-                  "bertd is killed when it has used them, and a job's process" },
-                { RLIMIT_FSIZE, "files", "bytes (ulimit -Hf)", "state.db, logs and checkpoints cannot become larger" },
+                  "bertd and each job process are killed when they have used it" },
+                { RLIMIT_FSIZE, "files", "bytes (ulimit -Hf)", "state.db, logs and checkpoints cannot grow beyond it" },
         };
         struct rlimit limit;
 
         for (size_t i = 0; i < ELEMENTSOF(limits); i++)
                 if (getrlimit(limits[i].resource, &limit) == 0 && limit.rlim_max != RLIM_INFINITY)
-                        log_error("%s: limited to %llu %s where bertd was started: %s; raise it and start bertd again",
+                        log_error("%s: limited to %llu %s for bertd: %s; raise the limit and restart bertd",
                                   limits[i].what, (unsigned long long) limit.rlim_max, limits[i].unit, limits[i].then);
 }
 
@@ -262,7 +262,8 @@ static int announce(const struct resolved *r, int ready_fd, struct error *error)
         return 0;
 }
 
-/* A container ends, and with it every job: they stop first. Asked again, bertd does not wait for them. */
+/* The container is shutting down, which kills every job: stop them first. On a second signal bertd does not wait for
+ * them. */
 static void on_end_of_container(void *userdata) {
         struct node *node = userdata;
 
@@ -270,7 +271,7 @@ static void on_end_of_container(void *userdata) {
                 loop_end(node->loop, 0);
                 return;
         }
-        log_info("the container ends: jobs are stopped, and start again with the next bertd");
+        log_info("container is shutting down: stopping jobs; they start again with the next bertd");
         schedule_shutdown(node, true);
 }
 
@@ -287,7 +288,7 @@ static int serve(const struct resolved *resolved, int ready_fd, bool container, 
                 (void) loop_watch_signal(node->loop, ending_signals[i], container ? on_end_of_container : on_end,
                                          container ? (void *) node : node->loop);
         r = manager_start(node, error);
-        (void) malloc_trim(0); /* what state.db and the user database took to open is not needed again */
+        (void) malloc_trim(0); /* memory used to open state.db and the user database */
         if (r >= 0)
                 r = announce(resolved, ready_fd, error);
         if (r >= 0) {
@@ -295,7 +296,7 @@ static int serve(const struct resolved *resolved, int ready_fd, bool container, 
                 if (r < 0)
                         (void) error_errno(error, -r, "event loop");
                 (void) sd_notify(0, "STOPPING=1");
-                log_info("bertd ends; jobs that run go on");
+                log_info("bertd exits; running jobs continue");
         }
         manager_free(node);
         return r;
@@ -308,9 +309,9 @@ int main(int argc, char **argv) {
         int ready_fd = -1;
 
         inherited_begin_service();
-        (void) umask(022); /* what others may not have says so itself */
+        (void) umask(022); /* private files set their own mode */
         options.passed = take_passed();
-        /* Long replies and plans of a long queue go back to the kernel, whatever was freed before. */
+        /* Returns the memory of long replies and queue plans to the kernel. */
         (void) mallopt(M_MMAP_THRESHOLD, 64 * 1024);
         (void) mallopt(M_TRIM_THRESHOLD, 64 * 1024);
         int r = parse_options(argc, argv, &options, &error);
@@ -321,12 +322,13 @@ int main(int argc, char **argv) {
                 r = container;
         else if (options.detach && container)
                 r = error_input(&error, BERTD_EXIT_USAGE,
-                                "--detach: the first process of a container stays in the foreground: leave it out");
+                                "--detach: bertd is this container's first process and must stay in the foreground; "
+                                "leave the option out");
         else if (options.detach)
                 r = detach(&ready_fd, &error);
         if (r >= 0)
                 r = resolve(&options, &resolved, &error);
-        if (r >= 0 && chdir("/") < 0) /* a folder in which it only was started is not kept busy */
+        if (r >= 0 && chdir("/") < 0) /* does not keep the start folder busy */
                 r = error_errno(&error, errno, "/");
         if (r >= 0) {
                 block_signals();

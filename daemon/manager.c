@@ -1,4 +1,4 @@
-/* See manager.h. Role: puts the parts together, and takes them apart. */
+/* See manager.h. Role: creates and frees the parts. */
 #include "daemon/manager.h"
 
 #include <assert.h>
@@ -19,7 +19,8 @@
 #include "common/file.h"
 #include "common/paths.h"
 #include "daemon/bus/accounts.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/adopt.h"
+#include "daemon/attempt/run.h"
 #include "daemon/bus/server.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/gpu/watch.h"
@@ -35,7 +36,7 @@
 #include "daemon/plan/trash.h"
 #include "daemon/state_folder.h"
 
-/* Beside us in the build folder, else where installed. */
+/* Beside bertd in the build folder, else the installed one. */
 static char *find_program(const char *beside, const char *installed) {
         char self[4096];
         ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -97,7 +98,7 @@ void manager_free(struct node *m) {
         settle_free(m->settle);
         m->settle = NULL;
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
-                wait_fail(store_at(m->store, i), BERTD_ERROR_STOPPING, "the daemon has ended");
+                wait_fail(store_at(m->store, i), BERTD_ERROR_STOPPING, "the daemon has exited");
         children_free(m);
         trash_free(m->trash);
         bus_server_free(m->server);
@@ -118,7 +119,7 @@ void manager_free(struct node *m) {
 
 /* ---- start and shutdown ---- */
 
-/* A wall clock that jumped while we were away cannot make a back-off longer than it was when it began. */
+/* A wall clock that jumped while bertd was down must not lengthen a back-off. */
 static void restore_backoff(struct job *job) {
         uint64_t now = loop_realtime(), most = MAX(job->backoff_max_sec, POLICY_STARTS_SEC) * USEC_PER_SEC;
         uint64_t left = job->not_before > now ? job->not_before - now : 0;
@@ -128,7 +129,7 @@ static void restore_backoff(struct job *job) {
         job->wake_boottime = loop_boottime() + MIN(left, most);
 }
 
-/* Names for the bits of a row of schema 2. Today's list is the best guess at the one they were bits of; made once, and kept. */
+/* Names for the GPU bits of a row of schema 2, guessed once from today's list and then stored. */
 static void name_gpus(struct node *m, struct job *job) {
         struct attempt *a = &job->attempt;
         cleanup_free char *names = a->gpu_mask != 0 ? gpus_visible(&m->options.gpus, a->gpu_mask) : NULL;
@@ -185,6 +186,6 @@ int manager_start(struct node *m, struct error *error) {
                          m->files.limit, m->files.clients, BERTD_CLIENTS_MAX, m->files.attempts);
         store_keep_ended(m->store, m->options.keep_ended);
         reconcile(m);
-        node_commit_soon(m); /* where more jobs have ended than are kept */
+        node_commit_soon(m); /* prunes ended jobs */
         return 0;
 }

@@ -1,10 +1,11 @@
 /*
- * The manager puts a node together (daemon/node/node.h), the loop, the store, the bus server and every open attempt, and takes it apart.
+ * The manager assembles a node (daemon/node/node.h): the loop, the store, the bus server and every open attempt; and
+ * frees it.
  *
- *   manager_new    opens the state folder (one daemon each) and loads it; refuses with one line
- *   manager_start  listens, reconciles with what lives (attempt.c), plans the queue
+ *   manager_new    opens the state folder (one daemon per folder) and loads it; a refusal is one line
+ *   manager_start  listens, adopts or closes open attempts (attempt/adopt.h), plans the queue
  *   loop_run(node->loop)
- *   manager_free   jobs live on
+ *   manager_free   jobs keep running
  */
 #ifndef DAEMON_MANAGER_H
 #define DAEMON_MANAGER_H

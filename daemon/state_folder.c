@@ -22,7 +22,7 @@
 #define HOLD_TRIES 50
 #define HOLD_PAUSE_USEC 20000
 
-/* A record lock of this process: it names its holder, and dies with it. */
+/* A record lock: it names its holder, and is released when the holder exits. */
 static int lock_state(const char *state_dir, int *ret, struct error *error) {
         struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
         cleanup_free char *path = format_string("%s/bertd.lock", state_dir);
@@ -42,18 +42,18 @@ static int lock_state(const char *state_dir, int *ret, struct error *error) {
         return 0;
 }
 
-/* The lock's file may be removed while bertd runs, the folder itself not without what is in it. */
+/* Also locks the folder: somebody may remove the lock file while bertd runs. */
 static int hold_folder(const char *state_dir, int *ret, struct error *error) {
         cleanup_close int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
         if (fd < 0)
                 return error_errno(error, errno, "%s", state_dir);
-        /* A child of a bertd that was killed holds it, too, until it has become another program. */
+        /* A child of a killed bertd also holds it, until it executes another program. */
         for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
                 if (errno != EWOULDBLOCK)
                         return error_errno(error, errno, "%s", state_dir);
                 if (i == HOLD_TRIES)
-                        return error_set(error, EBUSY, "%s: in use by another bertd, whose bertd.lock was removed",
+                        return error_set(error, EBUSY, "%s: in use by another bertd (its bertd.lock was removed)",
                                          state_dir);
                 loop_sleep(HOLD_PAUSE_USEC);
         }
@@ -61,7 +61,7 @@ static int hold_folder(const char *state_dir, int *ret, struct error *error) {
         return 0;
 }
 
-/* True where a folder of a job is there: its rows must be in state.db. */
+/* True if a job's folder exists: state.db must have its rows. */
 static bool holds_jobs(const char *state_dir) {
         cleanup_free char *path = format_string("%s/jobs", state_dir);
         cleanup_closedir DIR *jobs = path ? opendir(path) : NULL;
@@ -74,7 +74,7 @@ static bool holds_jobs(const char *state_dir) {
 
 static void log_line(const char *text) { log_error("%s", text); }
 
-/* What bertd makes its own it also closes to others. */
+/* Restricts the mode of the folder it takes. */
 static bool is_foreign(const char *dir) {
         static const char *const ours[] = { BERTD_STATE_DB, "bertd.lock", "bertd.log", "jobs" };
         cleanup_closedir DIR *folder = opendir(dir);
@@ -99,8 +99,7 @@ int state_folder_open(struct node *m, struct error *error) {
         if (r < 0)
                 return r;
         if (is_foreign(dir))
-                return error_set(error, ENOTEMPTY,
-                                 "%s: holds other files and no state of bertd's: expected a folder of its own", dir);
+                return error_set(error, ENOTEMPTY, "%s: not empty and not a bertd state folder; use an empty one", dir);
         if (stat(dir, &st) < 0)
                 return error_errno(error, errno, "%s", dir);
         if (st.st_uid != geteuid())

@@ -1,6 +1,8 @@
 """Reads the man pages in docs/ for the checks that hold them against the programs."""
 import dataclasses
 import re
+import subprocess
+import sys
 
 
 @dataclasses.dataclass
@@ -39,3 +41,11 @@ def entries(path):
         elif match := re.search(r"\b[Uu]nder\n\.BR? (\w+)", body):
             under = match[1]
     return found
+
+
+def help_of(*words):
+    """The text of --help, which must be one."""
+    out = subprocess.run([*words, "--help"], capture_output=True, text=True, timeout=60)
+    if out.returncode != 0 or not out.stdout:
+        sys.exit(f"{' '.join(map(str, words))} --help: exit code {out.returncode}, {len(out.stdout)} characters")
+    return out.stdout

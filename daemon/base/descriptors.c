@@ -1,6 +1,6 @@
 /*
- * See descriptors.h. Owns nothing. Invariant: from DESCRIPTORS_MIN on, what is shared out is less than the limit by what the database,
- * its locks and helper processes need.
+ * See descriptors.h. Owns nothing. Invariant: with DESCRIPTORS_MIN or more, clients and attempts together leave enough
+ * descriptors for the database, its locks and helper processes.
  */
 #include "daemon/base/descriptors.h"
 
@@ -13,7 +13,7 @@
 #define OF_BERTD 64    /* the state folder, state.db, the loop, the log, helpers that come and go */
 #define OF_CLIENT 4    /* its socket, the inlet's copy, and the pair between the inlet and sd-bus */
 #define OF_ATTEMPT 6   /* its shim's connection, the shim's pidfd, a pipe of its launch */
-#define CLIENTS_MIN 24 /* of these BERTD_CLIENTS_OF_ROOT are root's */
+#define CLIENTS_MIN 24 /* including BERTD_CLIENTS_OF_ROOT for root */
 static_assert(CLIENTS_MIN > BERTD_CLIENTS_OF_ROOT, "others are served, too");
 static_assert(OF_BERTD + CLIENTS_MIN * OF_CLIENT + 4 * OF_ATTEMPT <= DESCRIPTORS_MIN, "a few jobs may run");
 

@@ -1,4 +1,5 @@
-/* How many files bertd may have open, and what of them is for whom. Pure but for descriptors_read. */
+/* How many files bertd may open, and how they are divided between clients and attempts. Pure except descriptors_read.
+ */
 #ifndef DAEMON_DESCRIPTORS_H
 #define DAEMON_DESCRIPTORS_H
 
@@ -6,16 +7,16 @@
 
 struct descriptors {
         uint64_t limit;    /* of bertd */
-        uint32_t clients;  /* connections at a time, BERTD_CLIENTS_MAX where there is room */
-        uint32_t attempts; /* that may run at a time */
+        uint32_t clients;  /* concurrent connections, at most BERTD_CLIENTS_MAX */
+        uint32_t attempts; /* concurrent attempts */
 };
 
-#define DESCRIPTORS_MIN 192 /* with less bertd may be deaf one day */
+#define DESCRIPTORS_MIN 192 /* with fewer bertd might be unable to accept clients */
 
-/* At least one attempt may run. */
+/* Always allows at least one attempt. */
 void descriptors_share(uint64_t limit, struct descriptors *ret);
 
-/* Of this process. */
+/* The limit of this process. */
 void descriptors_read(struct descriptors *ret);
 
 #endif

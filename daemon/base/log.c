@@ -1,4 +1,4 @@
-/* See log.h. Owns the one mutable global of the daemon: where lines go. */
+/* See log.h. Owns the one mutable global of the daemon: where the lines are written. */
 #include "daemon/base/log.h"
 
 #include <errno.h>
@@ -20,8 +20,8 @@
 
 static struct {
         bool journal;
-        char *path, *rotated; /* of the file that stderr is, NULL: it is not ours to rotate */
-        uint64_t lost;        /* lines since the last one that was written */
+        char *path, *rotated; /* the file behind stderr, NULL: not rotated by us */
+        uint64_t lost;        /* lines lost since the last one written */
 } sink;
 
 void log_open(void) {
@@ -33,7 +33,7 @@ void log_open(void) {
                        st.st_dev == device && st.st_ino == inode;
 }
 
-/* Never waits: somebody may have put a FIFO there. */
+/* Never blocks: the path may be a FIFO. */
 static int open_log(void) {
         cleanup_close int fd =
                 open(sink.path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
@@ -52,7 +52,7 @@ int log_to_file(const char *path) {
         return sink.path && sink.rotated ? open_log() : -ENOMEM;
 }
 
-/* Somebody has removed, moved away or replaced it. */
+/* The file was removed, moved or replaced. */
 static bool is_elsewhere(const struct stat *own) {
         struct stat there;
 
@@ -60,7 +60,7 @@ static bool is_elsewhere(const struct stat *own) {
                                             : there.st_dev != own->st_dev || there.st_ino != own->st_ino;
 }
 
-/* Where that fails the file grows rather than losing its end. */
+/* If that fails the file grows, so that no lines are lost. */
 static void rotate(void) {
         struct stat st;
 
@@ -70,7 +70,7 @@ static void rotate(void) {
                 (void) open_log();
 }
 
-/* A pipe that nobody reads, or a terminal that is held, takes no more one day: bertd does not wait for it. */
+/* A pipe without a reader or a stopped terminal fills up: bertd must not block on it. */
 static bool would_block(void) {
         struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
 
@@ -84,7 +84,8 @@ static void write_text(const char *text) {
                 return;
         }
         if (sink.lost > 0)
-                (void) fprintf(stderr, "bertd: %" PRIu64 " lines of this log are lost: nobody read it\n", sink.lost);
+                (void) fprintf(stderr, "bertd: %" PRIu64 " log lines were lost: nothing was reading stderr\n",
+                               sink.lost);
         sink.lost = 0;
         (void) fprintf(stderr, "bertd: %s\n", text);
 }

@@ -1,6 +1,6 @@
 /*
- * See loop.h. Owns the sd-event and the ring of timers, of which one source of sd-event's is armed for the first. A source of ours is
- * freed with sd-event's.
+ * See loop.h. Owns the sd-event and the ring of timers; one sd-event timer is armed for the earliest of them. Each
+ * struct source owns its sd-event source.
  */
 #include "daemon/base/loop.h"
 
@@ -43,7 +43,7 @@ static void arm(struct loop *loop) {
         (void) sd_event_source_set_enabled(loop->time, usec == UINT64_MAX ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
 }
 
-/* One at a time: others' handlers come between. */
+/* One per turn, so that other handlers run in between. */
 static int on_time(sd_event_source *of_event, uint64_t usec, void *userdata) {
         struct loop *loop = userdata;
 
@@ -134,7 +134,7 @@ static int on_signal(sd_event_source *of_event, const struct signalfd_siginfo *s
         return on_call(of_event, userdata);
 }
 
-/* Takes what sd-event has made, or the error in its place. */
+/* Takes the new sd-event source, or the error. */
 static int finish(struct source *source, int r, struct source **ret) {
         if (r >= 0)
                 r = sd_event_source_set_destroy_callback(source->of_event, free);

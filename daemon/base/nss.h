@@ -1,6 +1,6 @@
 /*
- * The host's user database (NSS): it may be a directory server that is slow, hangs or fails, so bertd itself never asks it. What is
- * here blocks for at most the time that it is given; accounts.h is for the loop.
+ * The host's user database (NSS): it may be a directory server that is slow, hangs or fails, so bertd itself never
+ * queries it. These functions block for at most the given time; use accounts.h in the loop.
  */
 #ifndef DAEMON_NSS_H
 #define DAEMON_NSS_H
@@ -10,23 +10,23 @@
 
 #define NSS_NAME_MAX 256
 #define NSS_HOME_MAX 3072
-#define NSS_LIMIT_USEC (5 * UINT64_C(1000000)) /* how long an answer may take: a client waits for longer */
+#define NSS_LIMIT_USEC (5 * UINT64_C(1000000)) /* limit for an answer; shorter than a client's timeout */
 
-/* `result`: 0, or −ESRCH: no such account, or −errno: the database failed, which says nothing of the account. */
+/* `result`: 0, or −ESRCH: no such account, or −errno: the database failed; the account may exist. */
 struct nss_user {
         int result;
         gid_t gid;
-        char name[NSS_NAME_MAX]; /* UTF-8; empty where the account's is not */
-        char home[NSS_HOME_MAX]; /* absolute and UTF-8; empty where the account's is not, or longer */
+        char name[NSS_NAME_MAX]; /* UTF-8; empty if the account's is not */
+        char home[NSS_HOME_MAX]; /* absolute and UTF-8; empty if the account's is neither, or too long */
 };
 
-/* `question` is a uid_t, `answer` a struct nss_user: in a child, by probe_start. */
+/* For probe_start: `question` is a uid_t, `answer` a struct nss_user. */
 void nss_ask_user(const void *question, void *answer);
 
-/* Writes the user's name, or the number where it is not known in time. */
+/* Writes the user's name, or the number if the database does not answer in time. */
 void nss_user_name(uid_t uid, uint64_t usec, char *name, size_t size);
 
-/* 0; −ESRCH: no such group; −ETIMEDOUT or another −errno: that is not known. */
+/* 0; −ESRCH: no such group; −ETIMEDOUT or another −errno: unknown. */
 int nss_group(const char *name, uint64_t usec, gid_t *ret);
 
 #endif

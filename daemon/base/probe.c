@@ -54,7 +54,7 @@ int probe_read(int fd, void *answer, size_t size) {
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0 && errno == EAGAIN) {
-                        /* The writer is in the middle of its one write: the rest follows at once. */
+                        /* The child is in the middle of its only write: the rest arrives at once. */
                         struct pollfd p = { .fd = fd, .events = POLLIN };
                         if (poll(&p, 1, 100) > 0)
                                 continue;
@@ -81,7 +81,7 @@ int probe(probe_ask_t ask, const void *question, uint64_t usec, void *answer, si
                 ;
         r = n > 0 ? probe_read(fd, answer, size) : -ETIMEDOUT;
         (void) kill(pid, SIGKILL);
-        /* One that the kernel holds cannot be waited for; it is reaped with its parent. */
+        /* A child stuck in the kernel cannot be waited for; init reaps it later. */
         for (int i = 0; waitpid(pid, NULL, WNOHANG) == 0 && i < 50; i++)
                 (void) poll(NULL, 0, 10);
         return r;

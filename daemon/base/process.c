@@ -19,7 +19,7 @@
 
 #define ENVIRON_READ_MAX ((size_t) 4 << 20)
 
-/* Files of /proc have no size: reads until the end or `max` bytes. NUL-terminated, caller frees. */
+/* Files in /proc have no size: reads to the end or `max` bytes. NUL-terminated, caller frees. */
 static char *read_proc(int dirfd, const char *path, size_t max, size_t *ret_size) {
         cleanup_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
         size_t size = 0, room = 4096;
@@ -69,7 +69,7 @@ int process_pidfd_checked(pid_t pid, uint64_t start) {
 
         if (pid <= 0)
                 return -ESRCH;
-        /* First the handle, then the check: so the number cannot change hands in between. */
+        /* Open the pidfd first, then check: so the pid cannot be reused in between. */
         cleanup_close int fd = process_pidfd(pid);
         if (fd < 0)
                 return fd;
@@ -84,19 +84,18 @@ int process_check(struct error *error) {
         ssize_t n = readlink("/proc/self", self, sizeof(self) - 1);
 
         if (n < 0)
-                return error_set(
-                        error, ENOENT,
-                        "/proc: not mounted, and bertd could not tell which jobs live: mount -t proc proc /proc");
+                return error_set(error, ENOENT,
+                                 "/proc: not mounted; bertd needs it to find running jobs: mount -t proc proc /proc");
         self[n] = '\0';
         if (strtol(self, NULL, 10) != getpid())
                 return error_set(error, ENOENT,
-                                 "/proc: shows the processes of another pid namespace, and bertd could not tell which "
-                                 "jobs live: mount -t proc proc /proc");
+                                 "/proc: of another pid namespace; bertd needs its own to find running jobs: mount -t "
+                                 "proc proc /proc");
         /* Hidden from root too, without CAP_SYS_PTRACE. */
         if (geteuid() == 0 && access("/proc/1/stat", F_OK) < 0)
                 return error_set(error, EPERM,
-                                 "/proc: hides other users' processes (hidepid) from bertd, which could not tell which "
-                                 "jobs live: give it CAP_SYS_PTRACE, or mount -o remount,hidepid=0 /proc");
+                                 "/proc: hides other users' processes (hidepid); bertd needs them to find running "
+                                 "jobs: give it CAP_SYS_PTRACE, or mount -o remount,hidepid=0 /proc");
         return 0;
 }
 

@@ -10,8 +10,8 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 
-#define RESERVE_BYTES (1 << 20)        /* more than the rows of one job and the pages they lie in */
-#define ROOM_BYTES (2 * RESERVE_BYTES) /* where the reserve takes no commit's room */
+#define RESERVE_BYTES (1 << 20)        /* more than the rows of one job and their pages */
+#define ROOM_BYTES (2 * RESERVE_BYTES) /* enough for the reserve and a commit */
 
 int reserve_open(const char *state_dir) {
         cleanup_free char *path = format_string("%s/reserve", state_dir);

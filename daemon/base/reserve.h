@@ -1,16 +1,16 @@
 /*
- * Some disk space of bertd's own beside state.db: on a full disk the rm that would make room must be written first.
+ * Disk space reserved beside state.db: on a full disk the rm that frees space must itself be committed first.
  */
 #ifndef DAEMON_RESERVE_H
 #define DAEMON_RESERVE_H
 
-/* Opens STATE/reserve and fills it. Returns its descriptor, or −errno: then there is none. */
+/* Opens STATE/reserve and fills it. Returns its descriptor, or −errno: no reserve. */
 int reserve_open(const char *state_dir);
 
-/* Gives it up where less than its size is free. */
+/* Releases it if less than its size is free. */
 void reserve_spend(int fd);
 
-/* Takes it, where it was given up and there is room for more than it. */
+/* Takes it again if it was released and there is more than enough space. */
 void reserve_fill(int fd);
 
 #endif

@@ -1,4 +1,5 @@
-/* A growing NULL-terminated vector of owned strings. `failed` is sticky: append freely, look once at the end. */
+/* A growing NULL-terminated vector of owned strings. `failed` is sticky: append without checks, check once at the end.
+ */
 #ifndef DAEMON_STRV_H
 #define DAEMON_STRV_H
 
@@ -14,7 +15,7 @@ struct strv {
 };
 
 void strv_add(struct strv *strv, const char *word);
-void strv_take(struct strv *strv, char *word); /* takes it; NULL counts as no memory */
+void strv_take(struct strv *strv, char *word); /* takes it; NULL sets `failed` */
 void strv_format(struct strv *strv, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *strv_environment(const struct strv *strv, const char *name); /* the value of NAME=, or NULL */
 void strv_free(struct strv *strv);

@@ -16,7 +16,7 @@
 #include "common/cleanup.h"
 #include "common/utf8.h"
 #include "daemon/base/loop.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/live.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/gpu/watch.h"
 #include "daemon/launch/launcher.h"
@@ -338,7 +338,7 @@ int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *c) {
 }
 
 static uint32_t count_gpus(const struct node *node, enum gpu_state state) {
-        return (uint32_t) __builtin_popcountll(gpu_watch_blocked(node->gpu_watch, state));
+        return (uint32_t) __builtin_popcountll(gpu_watch_in_state(node->gpu_watch, state));
 }
 
 /* GPUs that jobs hold, but that are not in today's list: they are not given to others when they come back. */

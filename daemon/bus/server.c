@@ -17,7 +17,7 @@
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/live.h"
 #include "daemon/bus/socket.h"
 #include "daemon/bus/inlet.h"
 #include "daemon/base/log.h"

@@ -55,7 +55,7 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
                         return error_input(error, BERTD_EXIT_USAGE, "--gpus: more than %d", GPUS_MAX);
                 for (uint32_t i = 0; i < gpus->n; i++)
                         if (strcmp(gpus->names[i], name) == 0)
-                                return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is there twice", name);
+                                return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is given twice", name);
                 if (strlen(name) >= GPU_NAME_MAX)
                         return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is too long for a GPU's name",
                                            name);
@@ -64,7 +64,7 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
         return 0;
 }
 
-/* In the order of their UUIDs, as /proc's are: "GPU 1" is mostly the same one after a restart. */
+/* Sorted by UUID, like /proc: "GPU 1" is usually the same one after a restart. */
 static bool find_by_nvml(struct gpus *gpus) {
         static struct nvml_answer answer;
 
@@ -179,58 +179,4 @@ const struct nvml_gpu *gpus_listed(const struct nvml_answer *answer, const char 
                 if (is_index ? answer->gpus[i].index == index : strncmp(answer->gpus[i].uuid, name, strlen(name)) == 0)
                         return &answer->gpus[i];
         return NULL;
-}
-
-/* The process to name: one of a job rather than another's. */
-static const struct nvml_process *culprit(const struct nvml_gpu *gpu) {
-        uint32_t n = MIN(gpu->n_processes, (uint32_t) NVML_PROCESSES_MAX);
-
-        for (uint32_t i = 0; i < n; i++)
-                if (gpu->processes[i].job > 0)
-                        return &gpu->processes[i];
-        return n > 0 ? &gpu->processes[0] : NULL;
-}
-
-static void describe(struct gpu_health *health, const struct nvml_gpu *gpu, const struct nvml_process *p) {
-        char who[96] = "", more[32] = "";
-        double gib = (double) (p && p->used ? p->used : gpu->used) / (double) (1 << 30);
-        uint64_t job = p && p->job ? p->job : health->job;
-
-        if (p)
-                (void) snprintf(who, sizeof(who), "pid %lld%s%s%s", (long long) p->pid, p->user[0] ? " (user " : "",
-                                p->user, p->user[0] ? ")" : "");
-        if (gpu->n_processes > 1)
-                (void) snprintf(more, sizeof(more), " and %u more", gpu->n_processes - 1);
-        if (health->state == GPU_QUARANTINED)
-                (void) snprintf(health->note, GPU_NOTE_MAX, "quarantined: job %llu left %s%s%s%.1f GiB",
-                                (unsigned long long) job, who, more, who[0] ? ", " : "", gib);
-        else
-                (void) snprintf(health->note, GPU_NOTE_MAX, "busy outside bertd: %s%s%s%.1f GiB",
-                                who[0] ? who : "memory of no listed process", more, ", ", gib);
-}
-
-void gpu_judge(struct gpu_health *health, const struct nvml_gpu *gpu) {
-        if (!gpu) {
-                gpu_unknown(health, "the driver does not list it");
-                return;
-        }
-        const struct nvml_process *p = culprit(gpu);
-        /* What is found at first may be what another left: more than a share of the memory is nobody's baseline. */
-        uint64_t baseline = MIN(health->baseline, gpu->total / 16);
-        if (!p)
-                baseline = health->baseline = MIN(baseline, gpu->used);
-        if (!p && gpu->used <= baseline + GPU_BASELINE_TOLERANCE) {
-                health->state = GPU_FREE;
-                health->released = false;
-                health->note[0] = '\0';
-                return;
-        }
-        bool ours = p && !p->hidden ? p->job > 0 : health->released;
-        health->state = ours ? GPU_QUARANTINED : GPU_BUSY;
-        describe(health, gpu, p);
-}
-
-void gpu_unknown(struct gpu_health *health, const char *why) {
-        health->state = GPU_UNKNOWN;
-        (void) snprintf(health->note, GPU_NOTE_MAX, "unknown: %s", why);
 }

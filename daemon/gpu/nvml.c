@@ -1,6 +1,6 @@
 /*
- * See nvml.h. Role: the few types and functions of NVML that are needed, declared here so that nothing of CUDA is needed to build.
- * Owns nothing between calls. Invariant: bertd itself never calls into the library, only its child does.
+ * See nvml.h. Role: declares the few NVML types and functions that are used, so that the build does not need CUDA.
+ * Owns nothing between calls. Invariant: only a child of bertd calls into the library.
  */
 #include "daemon/gpu/nvml.h"
 
@@ -20,7 +20,7 @@
 #include "daemon/base/nss.h"
 #include "daemon/base/probe.h"
 
-#define LISTED_MAX 256 /* processes of one GPU that are asked for */
+#define LISTED_MAX 256 /* processes queried per GPU */
 #define ENVIRONMENT_MAX (1 << 20)
 #define NAMES_USEC (NVML_ANSWER_USEC / 5) /* for the names of all users */
 
@@ -33,7 +33,7 @@ struct nvml_memory {
 };
 struct nvml_process_info {
         unsigned int pid;
-        unsigned long long used; /* all ones: not known */
+        unsigned long long used; /* all ones: unknown */
         unsigned int gpu_instance, compute_instance;
 };
 
@@ -74,7 +74,8 @@ static bool open_library(struct library *library) {
                library->memory && library->processes && library->error_string;
 }
 
-/* The job that the process says it is of; it can lie, and gains nothing by it: its GPU is given to nobody either way. */
+/* The job that the process claims to belong to; a false claim gains nothing: its GPU is not given away in either case.
+ */
 static void read_job(struct nvml_process *process) {
         char path[64];
         cleanup_free char *text = malloc(ENVIRONMENT_MAX);
@@ -93,7 +94,7 @@ static void read_job(struct nvml_process *process) {
                         return;
 }
 
-/* A user database that hangs is no fault of the driver's: after its share of the time all are numbers. */
+/* The user database may hang: after its share of the time limit, use numbers. */
 static void name_user(uid_t uid, char name[NVML_USER_MAX]) {
         static uint64_t left = NAMES_USEC;
         uint64_t begin = clock_boottime_usec();
@@ -130,7 +131,7 @@ static nvmlReturn_t ask_processes(const struct library *library, nvmlDevice_t de
         return r;
 }
 
-/* A GPU that cannot be asked is left out: what the driver does not list is not given to jobs. */
+/* Skips a GPU that cannot be queried: bertd gives no job a GPU that is not listed. */
 static void ask_gpu(const struct library *library, unsigned int index, struct nvml_answer *answer) {
         nvmlDevice_t device;
         struct nvml_memory memory;

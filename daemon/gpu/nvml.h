@@ -1,6 +1,6 @@
 /*
- * What the NVIDIA driver says of the host's GPUs, by NVML, which is opened at run time (libnvidia-ml.so.1; the environment's
- * BERTD_NVML names another library). A driver that is ill can block its caller for ever, so a child asks (probe.h).
+ * State of the host's GPUs from the NVIDIA driver, by NVML, which is opened at run time (libnvidia-ml.so.1, or the
+ * library in BERTD_NVML). A faulty driver can block its caller forever, so a child makes the calls (probe.h).
  */
 #ifndef DAEMON_NVML_H
 #define DAEMON_NVML_H
@@ -13,16 +13,16 @@
 
 #define NVML_GPUS_MAX BERTD_GPUS_MAX
 #define NVML_NAME_MAX 64
-#define NVML_PROCESSES_MAX 8 /* told of one GPU; more are only counted */
+#define NVML_PROCESSES_MAX 8 /* listed per GPU; more are only counted */
 #define NVML_USER_MAX 33
-#define NVML_ANSWER_USEC (10 * UINT64_C(1000000)) /* how long an answer may take */
+#define NVML_ANSWER_USEC (10 * UINT64_C(1000000)) /* limit for an answer */
 
 struct nvml_process {
         int64_t pid;
         uint64_t used;            /* bytes, 0 = the driver does not know */
-        uint64_t job;             /* of whose attempts it is by its environment, 0 = none */
+        uint64_t job;             /* its job, from its environment, 0 = none */
         bool hidden;              /* its environment cannot be read */
-        char user[NVML_USER_MAX]; /* "" = unknown: it has ended, or is in another pid namespace */
+        char user[NVML_USER_MAX]; /* "" = unknown: it has exited, or is in another pid namespace */
 };
 
 struct nvml_gpu {
@@ -36,7 +36,7 @@ struct nvml_gpu {
 enum nvml_status {
         NVML_OK,
         NVML_ABSENT, /* no library or no driver: this host has no GPUs to watch */
-        NVML_FAILED, /* `text` says why */
+        NVML_FAILED, /* reason in `text` */
 };
 
 struct nvml_answer {
@@ -46,7 +46,7 @@ struct nvml_answer {
         struct nvml_gpu gpus[NVML_GPUS_MAX];
 };
 
-/* Asks in this process. */
+/* Queries in this process; may block. */
 void nvml_ask(struct nvml_answer *ret);
 
 /* As probe_start, probe_read and probe. */

@@ -1,6 +1,6 @@
 /*
- * See watch.h. Owns the child, its pipe and the timers. Invariants: one child at most, even one that the driver holds and that
- * cannot be killed; an answer that begins before a GPU was let go says nothing of it.
+ * See watch.h. Owns the child, its pipe and the timers. Invariants: at most one child, even if it is stuck in the
+ * driver and cannot be killed; an answer whose child started before a GPU was released is not used for that GPU.
  */
 #include "daemon/gpu/watch.h"
 
@@ -27,10 +27,10 @@ struct gpu_watch {
         void (*on_change)(void *userdata);
         void *userdata;
         bool absent;              /* no NVML: there is nothing to watch */
-        bool again;               /* ask once more when the child under way has ended */
+        bool again;               /* query again when the current child has exited */
         pid_t pid;                /* of the child, 0 = none */
-        uint64_t asked, answered; /* boot time; `asked` of the last child, `answered` 0 = never yet */
-        uint64_t covers;          /* when the child began that answered last */
+        uint64_t asked, answered; /* boot time; of the last query and answer; 0 = none yet */
+        uint64_t covers;          /* start of the child that answered last */
         uint64_t released_at;     /* boot time of the last release */
         uint64_t used;            /* bit mask */
         struct nvml_answer answer;
@@ -44,12 +44,12 @@ static void ask(struct gpu_watch *w);
 static void on_timer(void *userdata) { ask(userdata); }
 
 static void arm(struct gpu_watch *w) {
-        uint64_t usec = gpu_watch_blocked(w, GPU_FREE) ? SOON_USEC : IDLE_USEC;
+        uint64_t usec = gpu_watch_blocked(w) ? SOON_USEC : IDLE_USEC;
 
         loop_after(w->loop, &w->timer, usec, on_timer, w);
 }
 
-/* MIG instances are not in the driver's list of GPUs, nor are their processes: they are not watched. */
+/* The driver lists neither MIG instances nor their processes: they are not watched. */
 static bool watched(const struct gpu_watch *w, uint32_t i) {
         return !(w->used & UINT64_C(1) << i) && strncmp(w->gpus->names[i], "MIG-", 4) != 0;
 }
@@ -63,7 +63,7 @@ static void judge_one(struct gpu_watch *w, uint32_t i, int result) {
                 return;
         memcpy(note, h->note, sizeof(note));
         if (result < 0)
-                gpu_unknown(h, result == -ETIMEDOUT ? DEADLINE_TEXT : "the driver ends whoever asks");
+                gpu_unknown(h, result == -ETIMEDOUT ? DEADLINE_TEXT : "the NVML query crashed");
         else if (w->answer.status == NVML_FAILED)
                 gpu_unknown(h, w->answer.text);
         else
@@ -89,7 +89,7 @@ static void conclude(struct gpu_watch *w, int result) {
         w->answered = loop_boottime();
         for (uint32_t i = 0; !w->absent && i < w->gpus->n; i++)
                 judge_one(w, i, result);
-        /* Without a driver all are as free as they were before one was looked for; it may come back after an upgrade. */
+        /* Without a driver all GPUs keep their last state; the driver may return after an upgrade. */
         for (uint32_t i = 0; w->absent && i < w->gpus->n; i++)
                 w->health[i] = (struct gpu_health) { .baseline = UINT64_MAX };
         arm(w);
@@ -129,7 +129,7 @@ static void ask(struct gpu_watch *w) {
         w->asked = loop_boottime();
         int r = nvml_probe_start(&w->pid, &fd);
         if (r < 0) {
-                log_error("the GPUs' driver cannot be asked: %s", strerror(-r));
+                log_error("cannot query the GPU driver: %s", strerror(-r));
                 arm(w);
                 return;
         }
@@ -137,7 +137,7 @@ static void ask(struct gpu_watch *w) {
         (void) loop_watch_child(w->loop, w->pid, on_child, w, &w->child);
         r = loop_watch(w->loop, fd, EPOLLIN, on_pipe, w, &w->pipe);
         if (r < 0)
-                log_error("the GPUs' driver cannot be watched: %s", strerror(-r));
+                log_error("cannot watch the GPU driver: %s", strerror(-r));
 }
 
 int gpu_watch_new(struct loop *loop, const struct gpus *gpus, void (*on_change)(void *userdata), void *userdata,
@@ -199,14 +199,18 @@ void gpu_watch_refresh(struct gpu_watch *w) {
                 ask(w);
 }
 
-uint64_t gpu_watch_blocked(const struct gpu_watch *w, enum gpu_state state) {
+uint64_t gpu_watch_in_state(const struct gpu_watch *w, enum gpu_state state) {
         uint64_t mask = 0;
 
         for (uint32_t i = 0; w && i < w->gpus->n; i++)
-                if (watched(w, i) && w->health[i].state != GPU_FREE &&
-                    (state == GPU_FREE || w->health[i].state == state))
+                if (watched(w, i) && w->health[i].state == state)
                         mask |= UINT64_C(1) << i;
         return mask;
+}
+
+uint64_t gpu_watch_blocked(const struct gpu_watch *w) {
+        return gpu_watch_in_state(w, GPU_BUSY) | gpu_watch_in_state(w, GPU_QUARANTINED) |
+               gpu_watch_in_state(w, GPU_UNKNOWN);
 }
 
 const char *gpu_watch_note(const struct gpu_watch *w, uint32_t gpu) {

@@ -1,7 +1,7 @@
 /*
- * Watches the GPUs that bertd may give to jobs, by a child that asks the driver (nvml.h): on demand before one is given, every few
- * seconds while one cannot be given or a job waits for one, else twice a minute. Where there is no NVML it does nothing, and
- * every GPU that no job uses is free.
+ * Watches the GPUs that bertd may give to jobs, with a child that queries the driver (nvml.h): on demand before one is
+ * given to a job, every few seconds while one is blocked or a job waits for one, else twice a minute. Without NVML it
+ * does nothing, and every GPU without a job is free.
  */
 #ifndef DAEMON_GPU_WATCH_H
 #define DAEMON_GPU_WATCH_H
@@ -11,6 +11,7 @@
 
 #include "daemon/base/loop.h"
 #include "daemon/gpu/gpus.h"
+#include "daemon/gpu/health.h"
 
 struct gpu_watch;
 
@@ -19,20 +20,23 @@ int gpu_watch_new(struct loop *loop, const struct gpus *gpus, void (*on_change)(
                   struct gpu_watch **ret);
 void gpu_watch_free(struct gpu_watch *watch);
 
-/* Who uses what now: job 0 = nobody. To be called after each change, for each GPU; what a job lets go is looked at before it is
- * given again. */
+/* Sets the job of each GPU (0 = none). Call it for each GPU after each change; a released GPU is checked before it is
+ * given to another job. */
 void gpu_watch_holder(struct gpu_watch *watch, uint32_t gpu, uint64_t job);
 
-/* True where the last answer is recent enough to give GPUs away; else asks, and on_change follows. */
+/* True if the last answer is recent enough to give GPUs to jobs; else starts a query, and on_change follows. */
 bool gpu_watch_fresh(struct gpu_watch *watch);
 
-/* Asks where the last answer is older than a few seconds; nobody waits for it. */
+/* Starts a query if the last answer is older than a few seconds; does not wait. */
 void gpu_watch_refresh(struct gpu_watch *watch);
 
-/* The GPUs that no job uses and that cannot be given. `state`: of these, GPU_FREE = all. NULL watch: none. */
-uint64_t gpu_watch_blocked(const struct gpu_watch *watch, enum gpu_state state);
+/* Bit mask of the GPUs in that state that no job uses. NULL watch: none. */
+uint64_t gpu_watch_in_state(const struct gpu_watch *watch, enum gpu_state state);
 
-/* The note on a GPU, "" = none. */
+/* Bit mask of the GPUs that no job uses and that cannot be given to one. NULL watch: none. */
+uint64_t gpu_watch_blocked(const struct gpu_watch *watch);
+
+/* The note of a GPU, "" = none. */
 const char *gpu_watch_note(const struct gpu_watch *watch, uint32_t gpu);
 
 #endif

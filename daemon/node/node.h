@@ -1,6 +1,6 @@
 /*
- * The node: what this host's bertd knows and owns, one per daemon. Plain data with the loop and the store; the parts above it
- * (launch, attempt, plan, bus) hang their own state here by pointers that are opaque below them.
+ * The node: the state of this host's bertd, one per daemon. Plain data with the loop and the store; the parts above it
+ * (launch, attempt, plan, bus) keep their state here in pointers that are opaque below them.
  *
  *   a fact goes up     by a return value, or by a mark in the store and one of the two deferred sources below
  *   a command goes down by a call
@@ -32,66 +32,66 @@ struct trash;
 
 struct node_options {
         const char *state_dir, *socket; /* absolute */
-        int passed_socket;              /* that listens at `socket` already, 0: none. Taken */
+        int passed_socket;              /* a listening socket for `socket`, 0: none. Taken */
         uint64_t slots, keep_ended;     /* keep_ended: see store_keep_ended */
         struct gpus gpus;
         enum launcher_kind launcher;
 };
 
-/* What has become true here, told to whoever answers clients (the bus). */
+/* Callbacks to the bus. */
 struct node_listener {
-        void (*charge)(void *userdata, uid_t uid, uint64_t usec); /* a change that this user asked for took so long */
-        void (*changed)(void *userdata, uint64_t serial);         /* something is durable */
-        void (*rests)(struct job *job);                           /* that it has ended, or is paused, is */
+        void (*charge)(void *userdata, uid_t uid, uint64_t usec); /* a change that this user requested took this long */
+        void (*changed)(void *userdata, uint64_t serial);         /* a change is durable */
+        void (*rests)(struct job *job);                           /* the end or pause of this job is durable */
 };
 
 struct node {
-        const struct node_listener *listener; /* NULL: nobody listens */
+        const struct node_listener *listener; /* NULL: none */
         void *listener_data;
         struct node_options options;
         struct loop *loop;
         struct store *store;
         struct bus_server *server;
-        struct accounts *accounts;                      /* who users are */
-        const struct launcher *launchers[LAUNCHER_MAX]; /* NULL where this host or user has it not */
+        struct accounts *accounts;                      /* user accounts */
+        const struct launcher *launchers[LAUNCHER_MAX]; /* NULL if not available */
         sd_bus *systemd;                                /* the systemd launcher's connection, NULL until it is needed */
-        struct source *commit;                          /* plan/settle.h: what is marked is committed */
-        struct source *plan;                            /* plan/schedule.h: the queue is planned */
+        struct source *commit;                          /* plan/settle.h: commits marked changes */
+        struct source *plan;                            /* plan/schedule.h: plans the queue */
         struct timer wake;
         struct settle *settle;
-        struct queue_heads heads; /* the queued jobs that wait for resources, as planned last */
-        uint64_t serial; /* of the newest durable change; a new daemon begins above those of the ones before it */
+        struct queue_heads heads; /* the first queued jobs that wait for resources, from the last planning */
+        uint64_t serial; /* of the newest durable change; a new daemon continues above those of its predecessors */
         struct descriptors files;
-        uint32_t attempts; /* of jobs that hold resources */
+        uint32_t attempts; /* open attempts of jobs that hold resources */
         uint64_t slots_used;
         uint64_t gpus_used; /* bit mask over options.gpus */
-        uint32_t gpus_lost; /* held by jobs, but not in options.gpus */
+        uint32_t gpus_lost; /* number held by jobs, but not in options.gpus */
         struct gpu_watch *gpu_watch;
         struct trash *trash;
-        struct child *children; /* that run now; daemon/launch/user_task.h */
+        struct child *children; /* running helpers; daemon/launch/user_task.h */
         int jobs_fd;            /* STATE/jobs */
-        int lock_fd, dir_fd;    /* of STATE/bertd.lock and of STATE itself: both are locked */
+        int lock_fd, dir_fd;    /* STATE/bertd.lock and STATE itself, both locked */
         int reserve_fd;         /* reserve.h; < 0: none */
         char boot_id[BOOT_ID_SIZE];
-        char *trainer, *shim;                /* paths of the programs that attempts run */
-        char storage_error[256];             /* why the last commit failed, "" = it did not */
-        bool exits_wait;                     /* an on_exit program is owed that had no turn yet */
-        uid_t exit_turns[BERTD_ON_EXIT_MAX]; /* on_exit.c: whose on_exit is started by the next commit */
+        char *trainer, *shim;                /* paths of bert-trainer and bertd-shim */
+        char storage_error[256];             /* why the last commit failed, "" = it succeeded */
+        bool exits_wait;                     /* an on_exit program waits for a turn */
+        uid_t exit_turns[BERTD_ON_EXIT_MAX]; /* on_exit.c: users whose on_exit the next commit starts */
         unsigned n_exit_turns;
         struct timer exit_retry; /* armed while one could not be started */
-        bool draining;           /* shutdown with jobs: nothing starts, exit when all have stopped */
+        bool draining;           /* shutdown with jobs: start no job, exit when all have stopped */
 };
 
-/* Something is marked: it is committed at the end of this turn. */
+/* Commits the marked changes at the end of this turn. */
 void node_commit_soon(struct node *node);
 
-/* The queue is planned at the end of this turn. */
+/* Plans the queue at the end of this turn. */
 void node_plan_soon(struct node *node);
 
 /* Recomputes attempts, slots_used and gpus_used from the jobs. */
 void node_account(struct node *node);
 
-/* What is free now. */
+/* Free resources. */
 struct queue_free node_free_resources(const struct node *node);
 
 #endif

@@ -8,7 +8,7 @@
 #include "daemon/rules/goodput.h"
 #include "daemon/rules/ledger.h"
 
-/* The first of plan/on_exit.h's steps. */
+/* Step 1 of plan/on_exit.h. */
 static void owe_exit(struct job *job) {
         job->exit_owed = job->on_exit ? EXIT_OWED_START : EXIT_OWED_NONE;
         job->exit_phase = EXIT_WAITS;
@@ -38,7 +38,7 @@ enum verdict node_move_privately(struct node *m, struct job *job, enum job_event
         enum job_state from = job->state;
 
         if (t.verdict == STATE_IMPOSSIBLE)
-                log_error("job %" PRIu64 ": %s cannot happen in state %s", job->id, job_event_name(event),
+                log_error("job %" PRIu64 ": event %s is not allowed in state %s", job->id, job_event_name(event),
                           job_state_name(job->state));
         if (t.verdict != STATE_MOVE)
                 return t.verdict;
@@ -52,7 +52,7 @@ enum verdict node_move_privately(struct node *m, struct job *job, enum job_event
         log_transition(job->id, job_state_name(from), job_state_name(job->state), job->reason);
         if (state_has_ended(job->state)) {
                 owe_exit(job);
-                node_plan_soon(m); /* where the job leaves memory */
+                node_plan_soon(m); /* frees the job's memory */
         }
         return STATE_MOVE;
 }

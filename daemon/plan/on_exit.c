@@ -1,7 +1,7 @@
 /*
- * See on_exit.h. Role: when an on_exit is started; launch/user_task.c starts it. Owns the turns that have been given and not been used
- * (node->exit_turns), and the timer of those that could not be started.
- * Invariant: nothing is started before the row that says so is durable.
+ * See on_exit.h. Role: when an on_exit is started; launch/user_task.c starts it. Owns the turns that were given but not
+ * used yet (node->exit_turns), and the retry timer. Invariant: a program is started only after its row with that fact
+ * is durable.
  */
 #include "daemon/plan/on_exit.h"
 
@@ -11,7 +11,7 @@
 
 #include "bertd/progress.h"
 #include "common/cleanup.h"
-#include "daemon/attempt/command.h"
+#include "daemon/attempt/environment.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/base/log.h"
@@ -56,7 +56,7 @@ static enum exit_owed before(enum exit_owed owed) {
         return owed == EXIT_OWED_REPEATED ? EXIT_OWED_STARTED : EXIT_OWED_START;
 }
 
-/* ---- what cannot be started now ---- */
+/* ---- retries ---- */
 
 static void on_retry(void *userdata) { node_plan_soon(userdata); }
 
@@ -82,7 +82,7 @@ static void began(struct node *m, uint64_t id, bool started) {
                 return;
         job->exit_phase = EXIT_WAITS;
         if (started && job->exit_owed == EXIT_OWED_REPEATED)
-                store_note(m->store, job, job->state, "on_exit", "started again: bertd ended while it was started");
+                store_note(m->store, job, job->state, "on_exit", "started again: bertd exited while starting it");
         set_owed(m, job, started ? EXIT_OWED_NONE : before(job->exit_owed));
         if (started)
                 settle_held(m->settle);
@@ -90,7 +90,7 @@ static void began(struct node *m, uint64_t id, bool started) {
                 retry_later(m, job);
 }
 
-/* What is told to it: of the job as it has ended; where it is repeated, that. */
+/* Its environment: how the job ended, and whether this start is a repetition. */
 static int make_environment(struct node *node, const struct job *job, struct strv *ret, struct error *error) {
         struct job_inputs inputs = {};
 
@@ -98,12 +98,12 @@ static int make_environment(struct node *node, const struct job *job, struct str
         if (r < 0)
                 return r;
         cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(node->options.state_dir, job);
-        struct command_input input = { .job = job,
-                                       .run_dir = run_dir ? run_dir : "/",
-                                       .resume = "",
-                                       .environment = block,
-                                       .environment_size = inputs.environment_size };
-        r = command_environment(&input, ret, error);
+        struct environment_input input = { .job = job,
+                                           .run_dir = run_dir ? run_dir : "/",
+                                           .resume = "",
+                                           .submitted = block,
+                                           .submitted_size = inputs.environment_size };
+        r = attempt_environment(&input, ret, error);
         strv_format(ret, "BERTD_NAME=%s", job->name);
         strv_format(ret, "BERTD_STATE=%s", job_state_name(job->state));
         strv_format(ret, "BERTD_REASON=%s", job_private(job) ? job_private(job) : "");
@@ -128,7 +128,7 @@ static bool run(struct node *m, struct job *job) {
 
 static void begin(struct node *m, struct job *job) {
         take_turn(m, job);
-        /* The loop is over: nobody would watch it. The next bertd starts it. */
+        /* The loop has ended: nothing would watch it. The next bertd starts it. */
         if (loop_is_over(m->loop)) {
                 set_owed(m, job, before(job->exit_owed));
                 return;
@@ -170,8 +170,8 @@ void on_exit_next_all(struct node *m) {
 
 void on_exit_adopt(struct node *m, struct job *job) {
         if (job->exit_owed == EXIT_OWED_REPEATED) {
-                log_error("job %" PRIu64 ": on_exit may have been started twice: it is not started again", job->id);
-                store_note(m->store, job, job->state, "on_exit", "not started again: it may have been started twice");
+                log_error("job %" PRIu64 ": on_exit may have run twice; not started again", job->id);
+                store_note(m->store, job, job->state, "on_exit", "not started again: it may have run twice");
                 set_owed(m, job, EXIT_OWED_NONE);
         } else if (job->exit_owed != EXIT_OWED_NONE) {
                 m->exits_wait = true;

@@ -1,26 +1,27 @@
 /*
- * on_exit, the program of a job that has ended. It is owed by the job's row from the commit of the end until the start is committed, so
- * that no death of bertd loses it:
+ * on_exit, the program that runs after a job has ended. The job's row records from the commit of the end until the
+ * commit of the start that it is still to run (owed), so that it is not lost if bertd is killed:
  *
- *   1. with the end (node/transition.c), EXIT_OWED_START.
- *   2. on_exit_next, once that is durable and it has its turn (BERTD_ON_EXIT_OF_UID_MAX at a time): EXIT_OWED_STARTED.
- *   3. on_exit_next, once that is durable: it is started. What has been started is owed no more: EXIT_OWED_NONE.
+ *   1. EXIT_OWED_START, committed with the end of the job (node/transition.c).
+ *   2. on_exit_next, when that is durable and it has a turn (BERTD_ON_EXIT_OF_UID_MAX at a time): EXIT_OWED_STARTED.
+ *   3. on_exit_next, when that is durable: starts the program, then EXIT_OWED_NONE.
  *
- * A bertd that finds EXIT_OWED_STARTED does not know whether it was: it starts it with BERTD_NOTICE_REPEATED=1, as EXIT_OWED_REPEATED,
- * which none starts again. A job whose on_exit is owed stays in memory, and is neither removed nor resumed before.
+ * A new bertd that finds EXIT_OWED_STARTED cannot know whether the program was started: it starts it with
+ * BERTD_NOTICE_REPEATED=1 as EXIT_OWED_REPEATED, which is never started again. Until then the job stays in memory, and
+ * is neither removed nor resumed.
  */
 #ifndef DAEMON_ON_EXIT_H
 #define DAEMON_ON_EXIT_H
 
 #include "daemon/node/node.h"
 
-/* The job's row is durable: what comes next, where it may come now. */
+/* The job's row is durable: takes the next step if it is possible now. */
 void on_exit_next(struct node *node, struct job *job);
 
-/* The same for the jobs that had to wait. */
+/* The same for jobs that had to wait for a turn. */
 void on_exit_next_all(struct node *node);
 
-/* A job that an earlier bertd has left so. */
+/* For a job that an earlier bertd left with an on_exit owed. */
 void on_exit_adopt(struct node *node, struct job *job);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * See schedule.h. Invariants: nothing starts while a commit is outstanding or the daemon drains; timers run on CLOCK_BOOTTIME, and there is
- * none while nothing is due.
+ * See schedule.h. Invariants: no job starts while a commit is outstanding or the daemon drains; the timer runs on
+ * CLOCK_BOOTTIME, and is armed only while a back-off is pending.
  */
 #include "daemon/plan/schedule.h"
 
@@ -10,14 +10,14 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/start.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
 #include "daemon/gpu/watch.h"
 #include "daemon/node/transition.h"
 #include "daemon/plan/on_exit.h"
 
-#define WAKES_A_TURN 64 /* back-offs that end in one commit: after an absence all may be due */
+#define WAKES_A_TURN 64 /* back-offs that end in one commit: after a long downtime all may be due */
 
 /* ---- the queue ---- */
 
@@ -41,7 +41,8 @@ static size_t collect_queued(const struct store *store, struct queue_entry *entr
         return n;
 }
 
-/* Before GPUs are given the driver is asked who uses them. Until it has answered, those that would get them keep their slots. */
+/* Before GPUs are given to jobs the driver is queried for their users. Until it answers, the jobs that would get them
+ * keep their slots. */
 static void hold_gpus(struct node *m, struct queue_entry *entries, size_t n) {
         for (size_t i = 0; i < n; i++)
                 if (entries[i].wait == WAIT_NONE && entries[i].gpus > 0 && !gpu_watch_fresh(m->gpu_watch))
@@ -60,13 +61,13 @@ static void plan(struct node *m) {
         hold_gpus(m, entries, n);
         for (size_t i = 0; i < n; i++)
                 store_find(m->store, entries[i].id)->wait = entries[i];
-        /* While state.db cannot be written nothing starts. */
+        /* No job starts while state.db cannot be written. */
         bool may_start = !store_pending(m->store) && !m->draining;
         for (size_t i = 0; i < n && may_start; i++) {
                 if (entries[i].wait != WAIT_NONE)
                         continue;
                 struct job *job = store_find(m->store, entries[i].id);
-                uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch, GPU_FREE);
+                uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch);
                 attempt_start(m, job, gpus_take(&m->options.gpus, taken, job->gpus));
         }
 }
@@ -78,7 +79,7 @@ static void on_wake(void *userdata) {
         uint64_t now = loop_boottime();
         unsigned woken = 0;
 
-        /* The rest comes in the next turn, after a commit and others' calls. */
+        /* The rest follows in the next turn, after a commit and other clients' calls. */
         for (size_t i = 0; i < store_count(m->store) && woken < WAKES_A_TURN; i++) {
                 struct job *job = store_at(m->store, i);
                 if (job->state == JOB_BACKOFF && job->wake_boottime <= now)
@@ -87,7 +88,7 @@ static void on_wake(void *userdata) {
         node_plan_soon(m);
 }
 
-/* The wake-up for the earliest back-off. */
+/* Arms the timer for the earliest back-off. */
 static void arm_wake(struct node *m) {
         uint64_t earliest = UINT64_MAX;
 
@@ -120,7 +121,7 @@ void schedule_add(struct node *m, struct job *job) {
 
 /* ---- shutdown ---- */
 
-/* Of the system's service: a status of its own, by which systemd tells an end on request from others and does not restart it. */
+/* Of the system service: a separate status, by which systemd detects a requested end and does not restart it. */
 static void end_on_request(struct node *m) {
         loop_end(m->loop, m->options.launcher == LAUNCHER_SYSTEMD ? BERTD_EXIT_STOPPED : BERTD_EXIT_OK);
 }
@@ -145,8 +146,8 @@ void schedule_shutdown(struct node *m, bool jobs) {
                 struct job *job = store_at(m->store, i);
                 if (!state_holds_resources(job->state))
                         continue;
-                if (job->wish == WISH_NONE)
-                        job->wish = WISH_SHUTDOWN;
+                if (job->stop_reason == STOP_NONE)
+                        job->stop_reason = STOP_SHUTDOWN;
                 if (node_move(m, job, EVENT_SHUTDOWN, "the daemon is shutting down") == STATE_MOVE)
                         job->stop_due = true;
         }

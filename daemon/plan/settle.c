@@ -1,6 +1,6 @@
 /*
- * See settle.h. Owns the changes that wait, the source that settles and the timer that tries again. Invariants: nothing of the loop
- * runs between a change's apply and its keep or undo; an effect is brought about once, after its commit.
+ * See settle.h. Owns the waiting changes, the source that settles and the retry timer. Invariants: no other handler
+ * runs between a change's apply and its keep or undo; each effect happens once, after its commit.
  */
 #include "daemon/plan/settle.h"
 
@@ -12,7 +12,8 @@
 
 #include "bertd/limits.h"
 #include "common/cleanup.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/live.h"
+#include "daemon/attempt/start.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
 #include "daemon/plan/on_exit.h"
@@ -22,23 +23,23 @@
 
 #define RETRY_MIN_USEC USEC_PER_SEC
 #define RETRY_MAX_USEC (60 * USEC_PER_SEC)
-#define WAITING_MAX 8 /* changes of one commit: each may hold a spec and an environment, and others wait for it */
-/* Between two tries to lock state.db: while a client waits for it, and while none does. */
+#define WAITING_MAX 8 /* changes per commit: each may hold a spec and an environment, and others wait for it */
+/* Between two attempts to lock state.db: while a client waits for it, and otherwise. */
 #define LOCK_MIN_USEC 10000
 #define LOCK_MAX_USEC 200000
 #define LOCK_ALONE_MAX_USEC USEC_PER_SEC
-#define LOCK_QUIET_USEC USEC_PER_SEC /* a lock that is shorter is nobody's business */
+#define LOCK_QUIET_USEC USEC_PER_SEC /* shorter locks are not reported */
 #define LAST_PAUSE_USEC 20000
 
 struct settle {
         struct node *node;
         struct timer retry;
         uint64_t retry_usec;
-        struct change *first, **last; /* that wait, in their order */
-        struct change *held;          /* that are asked again later */
+        struct change *first, **last; /* waiting changes, in order */
+        struct change *held;          /* changes to apply again later */
         struct timer held_timer;
         unsigned waiting;
-        uint64_t busy_since, busy_pause; /* since when another program has state.db locked, 0 = none has */
+        uint64_t busy_since, busy_pause; /* since when another program has state.db locked, 0 = not locked */
         bool busy_told;
 };
 
@@ -50,7 +51,7 @@ int settle_new(struct node *node, struct settle **ret) {
                 return -ENOMEM;
 
         *s = (struct settle) { .node = node, .last = &s->first };
-        /* Of the same priority as the sources that ask for it: those that were ready before it come first, none can starve it. */
+        /* Same priority as the sources that request commits: earlier ready ones run first, none can starve it. */
         int r = loop_defer(node->loop, on_settle, s, &node->commit);
         if (r < 0) {
                 free(s);
@@ -79,7 +80,7 @@ static void tell(struct node *m, struct job *job) {
         if (m->listener && (ended || job->state == JOB_PAUSED))
                 m->listener->rests(job);
         if (ended && job->on_exit)
-                node_plan_soon(m); /* where it leaves memory, once nothing of it is owed */
+                node_plan_soon(m); /* frees its memory once no on_exit is owed */
         on_exit_next(m, job);
         if (job->stop_due && job->state == JOB_STOPPING)
                 attempt_stop(job);
@@ -88,7 +89,7 @@ static void tell(struct node *m, struct job *job) {
                 attempt_launch(job->run);
 }
 
-/* What the commit has made true. */
+/* Effects of the commit. */
 static void tell_all(struct node *m) {
         struct job *job;
 
@@ -107,9 +108,9 @@ static void note_success(struct settle *s) {
         struct node *m = s->node;
 
         if (m->storage_error[0] || s->busy_told)
-                log_info("state.db can be written again");
+                log_info("state.db is writable again");
         if (m->storage_error[0] || s->busy_since > 0)
-                node_plan_soon(m); /* what has waited for this */
+                node_plan_soon(m); /* jobs that waited for this */
         m->storage_error[0] = '\0';
         forget_lock(s);
         s->retry_usec = 0;
@@ -119,7 +120,7 @@ static void note_success(struct settle *s) {
                 trash_soon(m->trash);
 }
 
-/* Only what is still marked is tried again: a change that was undone is its caller's to repeat. */
+/* Only marked changes are retried: an undone change must be repeated by its caller. */
 static void note_failure(struct settle *s, const char *why) {
         struct node *m = s->node;
 
@@ -127,13 +128,13 @@ static void note_failure(struct settle *s, const char *why) {
         if (!store_pending(m->store))
                 return;
         if (!m->storage_error[0])
-                log_error("%s (kept in memory, tried again until it works)", why);
+                log_error("%s (changes kept in memory; retrying)", why);
         (void) snprintf(m->storage_error, sizeof(m->storage_error), "%.250s", why);
         s->retry_usec = s->retry_usec == 0 ? RETRY_MIN_USEC : MIN(s->retry_usec * 2, RETRY_MAX_USEC);
         loop_after(m->loop, &s->retry, s->retry_usec, on_settle, s);
 }
 
-/* ---- what has to wait for something else than the commit ---- */
+/* ---- changes that wait for something other than the commit ---- */
 
 static void append(struct settle *s, struct change *change) {
         change->next = NULL;
@@ -142,7 +143,7 @@ static void append(struct settle *s, struct change *change) {
         s->waiting++;
 }
 
-/* They are asked again; those that have waited since `since` or before for the last time. */
+/* Applies them again; for the last time those that have waited since `since` or longer. */
 static void ask_held(struct settle *s, uint64_t since) {
         struct change *list = s->held;
 
@@ -159,7 +160,7 @@ static void ask_held(struct settle *s, uint64_t since) {
 
 static void on_held(void *userdata) { ask_held(userdata, loop_boottime() - SETTLE_BUSY_USEC); }
 
-/* In their order; the first is the one that waits longest. */
+/* In order; the first has waited longest. */
 static void hold(struct settle *s, struct change *change) {
         struct change **at = &s->held;
 
@@ -182,7 +183,7 @@ static struct change *take_first(struct settle *s) {
         return change;
 }
 
-/* The changes that were taken, newest first: all that wait, or as many as are enough for one commit. */
+/* The taken changes, newest first: all that wait, or enough for one commit. */
 static struct change *apply_all(struct settle *s, unsigned *ret_n) {
         struct change *applied = NULL;
 
@@ -204,7 +205,7 @@ static struct change *apply_all(struct settle *s, unsigned *ret_n) {
                 (*ret_n)++;
         }
         if (s->first)
-                node_commit_soon(s->node); /* the rest, after others had their turn */
+                node_commit_soon(s->node); /* the rest, after other handlers */
         return applied;
 }
 
@@ -220,7 +221,7 @@ static struct change *reversed(struct change *list) {
         return result;
 }
 
-/* Each pays its part of the commit that they shared. */
+/* Charges each change its part of the shared commit. */
 static void conclude(struct settle *s, struct change *applied, const char *why, uint64_t usec_each) {
         struct change *list = why ? applied : reversed(applied);
 
@@ -248,13 +249,13 @@ static void tell_lock(struct settle *s, const char *why) {
         struct node *m = s->node;
 
         if (!s->busy_told)
-                log_error("%s: what is to be written waits for it", why);
+                log_error("%s; writes wait for it", why);
         s->busy_told = true;
         if (store_pending(m->store))
                 (void) snprintf(m->storage_error, sizeof(m->storage_error), "%.250s", why);
 }
 
-/* Nothing has been applied. */
+/* Nothing was applied. */
 static void wait_for_lock(struct settle *s, const char *why) {
         uint64_t now = loop_boottime();
 
@@ -292,7 +293,7 @@ bool settle_now(struct settle *s) {
         struct error error = {};
         unsigned n = 0;
 
-        /* Any other failure is that of the flush below. */
+        /* Any other failure shows in the flush below. */
         if ((s->first || store_pending(m->store)) && store_begin(m->store, &error) == -EBUSY) {
                 wait_for_lock(s, error.text);
                 schedule_check_drained(m);
@@ -337,12 +338,12 @@ static void log_not_kept(const struct node *m, const char *why) {
         for (size_t i = 0; i < store_count(m->store); i++) {
                 const struct job *job = store_at(m->store, i);
                 if (job->dirty)
-                        log_error("job %" PRIu64 ": that it is %s could not be kept: %s", job->id,
+                        log_error("job %" PRIu64 ": state %s could not be saved: %s", job->id,
                                   job_state_name(job->state), why);
         }
 }
 
-/* The loop is over: here a program that has state.db locked is waited for. */
+/* The loop has ended: this may wait for a program that has state.db locked. */
 static bool settle_last(struct settle *s) {
         uint64_t end = loop_boottime() + SETTLE_BUSY_USEC;
         ask_held(s, UINT64_MAX);
@@ -352,7 +353,7 @@ static bool settle_last(struct settle *s) {
                         loop_sleep(LAST_PAUSE_USEC);
                 kept = settle_now(s);
         }
-        /* What the commit has brought about is marked again. */
+        /* The effects of the commit have marked jobs again. */
         return kept && store_pending(s->node->store) ? settle_now(s) : kept;
 }
 

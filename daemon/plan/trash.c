@@ -1,7 +1,7 @@
 /*
- * See trash.h. Owns: the helpers under way, and the source that looks for more to do.
- * Invariants: one helper a user, TRASH_BUSY_MAX in all, so that a folder that takes long holds up its own user's only; nothing is begun
- * before the rows that speak of it are durable.
+ * See trash.h. Owns: the running helpers, and the source that starts more.
+ * Invariants: one helper per user, TRASH_BUSY_MAX in total, so that a slow folder delays only its own user; removal
+ * starts after the rows are durable.
  */
 #include "daemon/plan/trash.h"
 
@@ -20,24 +20,24 @@
 #include "daemon/base/log.h"
 #include "daemon/base/strv.h"
 
-#define FOLDERS_MAX 128 /* that one helper removes */
+#define FOLDERS_MAX 128 /* per helper */
 #define RETRY_USEC (10 * USEC_PER_SEC)
 
-/* One helper: folders of one user's, of one row or more. */
+/* One helper: folders of one user, from one or more rows. */
 struct batch {
         struct trash *trash;
-        struct job job; /* whose user the helper is */
-        char name[48];  /* no two alike, over restarts, too */
+        struct job job; /* for the helper's user */
+        char name[48];  /* unique, also over restarts */
         struct strv paths;
         struct batch_row {
                 uint64_t id, job;
-                uint32_t next; /* attempt that is first then; 0: the row is done */
-                char *whole;   /* the job's own folder, whose parent is ours; or NULL */
+                uint32_t next; /* first remaining attempt after this; 0: the row is done */
+                char *whole;   /* the job's folder, whose parent belongs to bertd; or NULL */
         } rows[FOLDERS_MAX];
         size_t n_rows;
 };
 
-/* Who asks when a job's folder is gone. */
+/* Callbacks for removed job folders. */
 struct question {
         struct question *next;
         uint64_t job;
@@ -51,7 +51,7 @@ struct trash {
         struct source *source;
         struct batch *batches[TRASH_BUSY_MAX];
         uint64_t begun;
-        struct timer retry; /* armed while a helper could not be begun */
+        struct timer retry; /* armed while a helper could not be started */
 };
 
 static void batch_free(struct batch *batch) {
@@ -69,7 +69,7 @@ static void answer(struct question *question, enum trash_end end, const char *fo
         free(question);
 }
 
-/* For the jobs of which nothing more is done now. */
+/* For jobs whose removal has ended. */
 static void answer_all(struct trash *trash, const struct batch *batch) {
         for (size_t i = 0; i < batch->n_rows; i++)
                 for (struct question **at = &trash->questions; *at && batch->rows[i].whole;) {
@@ -111,7 +111,7 @@ static void on_removed(void *userdata, bool ran) {
                 const struct batch_row *row = &batch->rows[i];
                 if (row->whole && rmdir(row->whole) < 0 && errno != ENOENT)
                         log_error("%s: cannot be removed: %m", row->whole);
-                (void) store_trash_done(trash->node->store, row->id, row->next); /* without memory: once more */
+                (void) store_trash_done(trash->node->store, row->id, row->next); /* out of memory: retry */
         }
         answer_all(trash, batch);
         for (size_t i = 0; i < TRASH_BUSY_MAX; i++)
@@ -155,7 +155,7 @@ static int take_row(void *userdata, const struct trash_row *row) {
         return 0;
 }
 
-/* The oldest folders of a user whom no helper works for. NULL: there are none. */
+/* The oldest folders of a user without a running helper. NULL: none. */
 static struct batch *next_batch(struct trash *trash) {
         struct batch *batch = calloc(1, sizeof(*batch));
         uid_t busy[TRASH_BUSY_MAX];

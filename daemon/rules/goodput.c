@@ -20,7 +20,7 @@ static bool counts(const struct job *job) {
         return job->started > 0 && !state_has_ended(job->state) && job->state != JOB_PAUSED;
 }
 
-/* A wall clock that was set back adds nothing. */
+/* If the wall clock was set back, nothing is added. */
 static uint64_t time_since(const struct job *job, uint64_t now_usec) {
         return counts(job) && job->since_usec > 0 && now_usec > job->since_usec ? now_usec - job->since_usec : 0;
 }
@@ -34,10 +34,10 @@ static uint64_t steps_of(const struct attempt *a) { return a->step > a->first_st
 
 #define USEC_MAX (BERTD_SECONDS_MAX * USEC_PER_SEC)
 
-/* Steps are a user's word. */
+/* Step numbers come from the user's program and are untrusted. */
 static uint64_t whole_usec(double usec) { return usec < (double) USEC_MAX ? (uint64_t) usec : USEC_MAX; }
 
-/* Time of all steps of the attempt, from those that were timed; 0 = none was. */
+/* Time of all steps of the attempt, estimated from the timed ones; 0 = none timed. */
 static uint64_t time_of(const struct attempt *a, const struct step_clock *clock) {
         if (!clock || clock->last_step <= clock->first_step)
                 return 0;
@@ -55,7 +55,7 @@ void goodput_close_attempt(struct job *job, const struct step_clock *clock, bool
         const struct checkpoint *newest = job_newest_good(job);
         uint64_t usec = time_of(a, clock), kept = newest ? MIN(newest->step, a->step) : 0;
 
-        /* Steps without a time would make the others look faster than they are. */
+        /* Estimates the time of untimed steps, or the mean step time would be too low. */
         if (usec > 0 || job->run_usec == 0 || job->run_steps == 0)
                 job->run_usec += usec;
         else

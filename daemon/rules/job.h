@@ -26,8 +26,8 @@ struct job_rlimit {
         uint64_t soft, hard; /* UINT64_MAX = none */
 };
 
-/* What a stop under way is for. A later wish replaces a weaker one, never a stronger one. */
-enum stop_wish { WISH_NONE, WISH_SHUTDOWN, WISH_PAUSE, WISH_CANCEL, WISH_CANCEL_NOW, WISH_MAX };
+/* What a stop under way is for. A later reason replaces a weaker one, never a stronger one. */
+enum stop_reason { STOP_NONE, STOP_SHUTDOWN, STOP_PAUSE, STOP_CANCEL, STOP_CANCEL_NOW, STOP_REASON_MAX };
 
 enum launcher_kind { LAUNCHER_FORK, LAUNCHER_SYSTEMD, LAUNCHER_MAX };
 #define LAUNCHER_NAMES \
@@ -86,7 +86,7 @@ struct attempt {
         char *evidence;                       /* folder with the stacks of a hang, NULL = none */
 };
 
-struct attempt_run; /* daemon/attempt/attempt.h: what lives only while an attempt is open */
+struct attempt_run; /* daemon/attempt/run.h: what lives only while an attempt is open */
 struct waiter;
 
 #define JOB_MEMBER(since, type, member, ...) type member;
@@ -107,7 +107,7 @@ struct job {
 
         /* Not stored. */
         bool dirty, attempt_dirty;
-        bool stop_due; /* after the commit: the shim is told what `wish` says */
+        bool stop_due; /* after the commit: the shim is told what `stop_reason` says */
         enum exit_phase exit_phase;
         uint64_t exit_pause, exit_after; /* on_exit could not be started: it is not tried before, on CLOCK_BOOTTIME */
         uint64_t wake_boottime;          /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */

@@ -69,7 +69,7 @@
         X(1, const char *, user, FIXED, EVERYBODY, .required = true) \
         X(1, enum job_state, state, CHANGES, EVERYBODY, NAMES(JOB_STATE_NAMES, JOB_STATE_MAX), .by_name = true, \
           .required = true) \
-        X(1, enum stop_wish, wish, CHANGES, .n_names = WISH_MAX) \
+        X(1, enum stop_reason, stop_reason, CHANGES, .n_names = STOP_REASON_MAX) \
         X(1, enum launcher_kind, launcher, FIXED, EVERYBODY, NAMES(LAUNCHER_NAMES, LAUNCHER_MAX), .required = true) \
         X(1, char *, reason, CHANGES, .sentence = true) /* of the last transition, for everybody; NULL = none */ \
         /* the same for the owner and root: it may quote the job; NULL = reason */ \

@@ -1,4 +1,4 @@
-/* See ledger.h. Owns nothing. Invariant: what was set aside (demoted, abandoned) is never made good by a file. */
+/* See ledger.h. Owns nothing. Invariant: a file never makes a demoted or abandoned row good again. */
 #include "daemon/rules/ledger.h"
 
 #include <inttypes.h>
@@ -33,7 +33,7 @@ static bool take_gone(struct job *job, uint64_t step) {
         return c->dirty = true;
 }
 
-/* The file of a deleted row is back: who wrote it and who began from it stays known. */
+/* The file of a deleted row is back: keeps the attempts that wrote and used it. */
 static bool take_back(struct checkpoint *c, uint64_t size) {
         c->size = size;
         c->state = CHECKPOINT_GOOD;
@@ -88,7 +88,7 @@ size_t ledger_good_steps(const struct job *job, uint64_t *steps, size_t max) {
         return n;
 }
 
-/* The state folder's own name does not matter, it may have been moved: what is taken for the job's by mistake is kept. */
+/* Ignores the state folder's own name, because it may have been moved; a false match is only kept too long. */
 bool ledger_is_below_job(const struct job *job) {
         char folder[32];
 

@@ -1,7 +1,7 @@
 /*
- * See policy.h. Role: contract C8. Owns nothing, keeps nothing.
- * Invariants: a decision depends on its arguments only; the last good checkpoint is never demoted; a user's error is never
- * retried; no delay is below the floor, and none is longer than the longer of backoff_max and POLICY_STARTS_SEC.
+ * See policy.h. Role: contract C8. Owns nothing, stateless.
+ * Invariants: a decision depends only on its arguments; the last good checkpoint is never demoted; a user's error is
+ * never retried; every delay is at least the floor, and at most the longer of backoff_max and POLICY_STARTS_SEC.
  */
 #include "daemon/rules/policy.h"
 
@@ -12,14 +12,14 @@
 #include "common/cleanup.h"
 
 #define USEC_PER_SEC UINT64_C(1000000)
-#define FLOOR_USEC USEC_PER_SEC /* between two starts, whatever the job asks for */
-/* Deaths that cost no budget back off so far at least: nothing else ends them. */
+#define FLOOR_USEC USEC_PER_SEC /* between two starts, whatever the job's spec */
+/* Minimum ceiling of the back-off for deaths that cost no budget: no other limit applies to them. */
 #define FREE_MAX_USEC (60 * USEC_PER_SEC)
 
 static const struct class_rule {
         bool free;       /* costs no budget */
         bool repeatable; /* twice at the same step means data or code */
-        bool loading;    /* before the first step it may be the checkpoint's fault */
+        bool loading;    /* before the first step the checkpoint may be the cause */
 } rules[] = {
         [EXIT_CLASS_FINISHED] = { .free = true },
         [EXIT_CLASS_STOPPED] = { .free = true },
@@ -31,7 +31,7 @@ static const struct class_rule {
         [EXIT_CLASS_KILLED] = { .free = true },
         [EXIT_CLASS_OOM] = { .repeatable = true },
         [EXIT_CLASS_MPI] = { .repeatable = true, .loading = true },
-        [EXIT_CLASS_DISK_FULL] = { .free = true }, /* it waits until there is room */
+        [EXIT_CLASS_DISK_FULL] = { .free = true }, /* waits until there is space */
         [EXIT_CLASS_HANG] = { .repeatable = true, .loading = true },
         [EXIT_CLASS_REBOOT] = { .free = true },
         [EXIT_CLASS_LOST] = { .free = true },
@@ -57,14 +57,14 @@ void policy_count(struct policy_counters *counters, const struct policy_death *h
                 ++*count;
 }
 
-/* Starts that a clock which was set back has put into the future are not counted by the caller, so that the wait ends. */
+/* The caller does not count starts that are in the future because a clock was set back, so that the wait ends. */
 uint64_t policy_starts_wait(uint32_t n, uint64_t oldest_usec, uint64_t now_usec) {
         uint64_t age = now_usec > oldest_usec ? now_usec - oldest_usec : 0, most = POLICY_STARTS_SEC * USEC_PER_SEC;
 
         return n >= POLICY_STARTS_MAX && age < most ? most - age : 0;
 }
 
-/* A job that ends itself in order to be started again (`asked`) begins at the floor. */
+/* A job that exits in order to be restarted (`asked`) starts again after the floor. */
 static uint64_t backoff(const struct policy_config *config, const struct policy_case *c, bool asked) {
         uint64_t delay = asked ? 0 : (uint64_t) config->backoff_min_sec * USEC_PER_SEC,
                  most = (uint64_t) config->backoff_max_sec * USEC_PER_SEC,
@@ -83,7 +83,7 @@ static void delay(struct policy_decision *decision, uint64_t delay_usec, uint64_
         decision->delay_usec = MAX(delay_usec, starts_wait_usec);
 }
 
-/* Before its first step a death may be the start's fault, a NaN is always the update's. */
+/* A death before the first step may be caused by the start, a NaN is always caused by the update. */
 static bool tells_of_step(const struct policy_death *death) {
         return rules[death->exit_class].repeatable && (stepped(death) || death->exit_class == EXIT_CLASS_NAN);
 }
@@ -104,7 +104,7 @@ static bool died_loading(const struct policy_death *death) {
         return death->resumed && !stepped(death) && rules[death->exit_class].loading;
 }
 
-/* Twice dead before the first step from this checkpoint, and never so from an older one. */
+/* Failed twice before the first step from this checkpoint, and never from an older one. */
 static bool checkpoint_is_suspect(const struct policy_death *history, size_t n) {
         const struct policy_death *last = &history[n - 1];
         size_t deaths = 0;
@@ -141,7 +141,7 @@ static void give_up(struct policy_decision *decision, enum policy_cause cause, u
         decision->step = step;
 }
 
-/* To the one before the newest: a fault of the hardware may have gone into the newest. */
+/* Back to the one before the newest: the newest may contain a hardware error. */
 static void roll_back(struct policy_decision *decision, const uint64_t *good, size_t n_good) {
         decision->action = POLICY_RETRY;
         decision->rollback = true;
@@ -153,7 +153,7 @@ static void decide_death(const struct policy_config *config, const struct policy
         const struct policy_death *last = &c->history[c->n - 1];
         bool older = has_older(c->good, c->n_good, last->first_step);
 
-        /* Whoever killed it; and a job that is not to be tried again ends where it ends itself, be it for want of room. */
+        /* retries 0 also covers outside kills and a full disk. */
         bool full = last->exit_class == EXIT_CLASS_DISK_FULL && !last->host;
         bool once = config->max_without_progress == 0 && (last->exit_class == EXIT_CLASS_KILLED || full || c->unasked);
 

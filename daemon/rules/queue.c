@@ -1,5 +1,6 @@
 /*
- * See queue.h. Owns nothing. Invariants: the jobs that start now fit together; no job starts with what one before it waits for.
+ * See queue.h. Owns nothing. Invariants: the jobs that start now fit together; no job gets resources that an earlier
+ * job waits for.
  */
 #include "daemon/rules/queue.h"
 
@@ -32,7 +33,7 @@ bool queue_is_behind(const struct queue_heads *heads, struct queue_entry *entry)
         return true;
 }
 
-/* GPUs before slots: slots that are kept for a job which could not use them yet would be idle. */
+/* GPUs before slots: slots reserved for a job that still lacks GPUs would be idle. */
 static enum wait_kind judge(const struct queue_entry *e, const struct queue_free *free) {
         if (free->starts == 0)
                 return WAIT_FILES;

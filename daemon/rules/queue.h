@@ -1,9 +1,9 @@
 /*
  * The queue: a job starts when its ranks × threads fit the host's slots and its GPUs are free. Pure.
  *
- * Order: priority, then age (id). A job that cannot start keeps for itself only what it waits for. The first that waits for GPUs takes
- * them from those behind it, and no slots: jobs without GPUs pass it. Once its GPUs are free it waits for slots as any other: the first
- * that does closes the queue, so a wide job is never starved by narrow ones that keep slipping past it.
+ * Order: priority, then age (id). A job that cannot start reserves only what it waits for. The first job that waits for
+ * GPUs reserves GPUs but no slots: later jobs without GPUs may start. Once its GPUs are free it waits for slots like
+ * any other job: the first that does closes the queue, so narrow jobs cannot starve a wide one.
  */
 #ifndef DAEMON_QUEUE_H
 #define DAEMON_QUEUE_H
@@ -14,12 +14,12 @@
 
 enum wait_kind {
         WAIT_NONE,        /* it starts now */
-        WAIT_SLOTS,       /* first in line, slots are missing; its GPUs are free */
-        WAIT_GPUS,        /* first in line for GPUs, these are missing */
-        WAIT_BEHIND,      /* behind job `behind`, which waits for slots */
-        WAIT_BEHIND_GPUS, /* behind job `behind`, which waits for GPUs as this one does */
-        WAIT_FILES,       /* bertd has no open files left for one job more */
-        WAIT_NEVER,       /* this host has not so much: nobody waits behind it */
+        WAIT_SLOTS,       /* first in line for slots; its GPUs are free */
+        WAIT_GPUS,        /* first in line for GPUs */
+        WAIT_BEHIND,      /* after job `behind`, which waits for slots */
+        WAIT_BEHIND_GPUS, /* after job `behind`, which waits for GPUs as well */
+        WAIT_FILES,       /* bertd cannot open enough files for another job */
+        WAIT_NEVER,       /* needs more than this host has; reserves nothing */
 };
 
 struct queue_entry {
@@ -34,21 +34,20 @@ struct queue_entry {
 struct queue_free {
         uint64_t slots, slots_total;
         uint32_t gpus, gpus_total;
-        uint32_t starts; /* attempts for which bertd has open files */
-        uint64_t files;  /* that bertd may have open */
+        uint32_t starts; /* further attempts that bertd can open files for */
+        uint64_t files;  /* bertd's limit of open files */
 };
 
-/* Who waits for resources, id 0: nobody. */
+/* First waiting jobs; id 0: none. */
 struct queue_heads {
-        struct queue_entry all;  /* for slots or open files: all behind it wait */
-        struct queue_entry gpus; /* for GPUs: those behind it wait that want GPUs */
+        struct queue_entry all;  /* for slots or open files: all later jobs wait */
+        struct queue_entry gpus; /* for GPUs: later jobs with GPUs wait */
 };
 
 /* Sorts the entries into queue order and sets `wait` of each. Returns how many start now. */
 size_t queue_plan(struct queue_entry *entries, size_t n, struct queue_free free, struct queue_heads *ret);
 
-/* Whether a job that is queued now waits behind one of the heads: then it changes nothing for anybody, and its `wait` is set without
- * planning anew. */
+/* Whether a newly queued job must wait after one of the heads: then its `wait` is set, and no planning is needed. */
 bool queue_is_behind(const struct queue_heads *heads, struct queue_entry *entry);
 
 #endif

@@ -20,7 +20,7 @@ static void gpus_wanted(const struct queue_entry *e, const struct queue_free *fr
 static void never(const struct queue_entry *e, const struct queue_free *free, char *buffer, size_t size) {
         if (e->slots > free->slots_total)
                 (void) snprintf(buffer, size,
-                                "needs %" PRIu64 " slots, this host has %" PRIu64 ": pause it and resume it with less",
+                                "needs %" PRIu64 " slots, this host has %" PRIu64 ": pause it and resume it with fewer",
                                 e->slots, free->slots_total);
         else
                 (void) snprintf(buffer, size, "needs %u GPU%s, this host has %u", e->gpus, e->gpus == 1 ? "" : "s",
@@ -42,14 +42,14 @@ char *reason_of_waiting(const struct queue_entry *entry, struct queue_free free,
                                 entry->slots > free.slots ? slots : "");
                 break;
         case WAIT_BEHIND:
-                (void) snprintf(buffer, size, "waits behind job %" PRIu64 " for %s", entry->behind, slots);
+                (void) snprintf(buffer, size, "queued after job %" PRIu64 ", waits for %s", entry->behind, slots);
                 break;
         case WAIT_BEHIND_GPUS:
-                (void) snprintf(buffer, size, "waits behind job %" PRIu64 " for %s", entry->behind, gpus);
+                (void) snprintf(buffer, size, "queued after job %" PRIu64 ", waits for %s", entry->behind, gpus);
                 break;
         case WAIT_FILES:
                 (void) snprintf(buffer, size,
-                                "waits for open files: bertd may have %" PRIu64
+                                "waits for open files: bertd may open %" PRIu64
                                 "; raise its hard limit (LimitNOFILE=, ulimit -Hn) and restart it",
                                 free.files);
                 break;
@@ -67,9 +67,9 @@ static void budget_words(const struct policy_decision *d, const struct policy_co
         const char *key = config->reports ? "max_without_progress" : "--retries";
 
         if (config->max_without_progress == 0)
-                (void) snprintf(buffer, size, "not tried again (%s 0)", key);
+                (void) snprintf(buffer, size, "not retried (%s 0)", key);
         else
-                (void) snprintf(buffer, size, "died %u times%s (%s %u)", d->deaths,
+                (void) snprintf(buffer, size, "failed %u times%s (%s %u)", d->deaths,
                                 config->reports ? " without a newer checkpoint" : "", key,
                                 config->max_without_progress);
 }
@@ -80,29 +80,31 @@ char *reason_of_decision(const struct policy_decision *d, const struct policy_co
         switch (d->cause) {
         case CAUSE_UNUSABLE:
         case CAUSE_BEFORE_FIRST:
-                (void) snprintf(buffer, size, "%s: the checkpoint of step %" PRIu64 " is set aside for an older one",
-                                d->cause == CAUSE_UNUSABLE ? "it cannot be used" : "two deaths before the first step",
+                (void) snprintf(buffer, size, "%s; falling back from checkpoint %" PRIu64 " to an older one",
+                                d->cause == CAUSE_UNUSABLE ? "it cannot be used" : "failed twice before its first step",
                                 d->demote_step);
                 break;
         case CAUSE_UNUSABLE_LAST:
-                (void) snprintf(buffer, size,
-                                "the checkpoint of step %" PRIu64 " cannot be used and there is no older one", d->step);
+                (void) snprintf(buffer, size, "checkpoint %" PRIu64 " cannot be used and there is no older one",
+                                d->step);
                 break;
         case CAUSE_SAME_STEP:
-                (void) snprintf(buffer, size, "the second such death at step %" PRIu64 ": data or code, not hardware",
+                (void) snprintf(buffer, size,
+                                "failed twice the same way at step %" PRIu64
+                                ": likely the data or the code, not the hardware",
                                 d->step);
                 break;
         case CAUSE_NAN:
                 (void) snprintf(buffer, size, "on_nan is stop");
                 break;
         case CAUSE_ROLLBACK:
-                (void) snprintf(buffer, size, "on_nan is rollback: again from step %" PRIu64, d->rollback_step);
+                (void) snprintf(buffer, size, "on_nan is rollback: restarting from step %" PRIu64, d->rollback_step);
                 break;
         case CAUSE_BUDGET:
                 budget_words(d, config, buffer, size);
                 break;
         case CAUSE_MISSING:
-                (void) snprintf(buffer, size, "the job has run before: it waits until that is there again");
+                (void) snprintf(buffer, size, "the job has run before: waiting for it to reappear");
                 break;
         default:
                 break;
@@ -118,6 +120,7 @@ char *reason_of_delay(const struct policy_decision *decision, uint64_t start_use
                 (void) snprintf(buffer, size, "restarted %d times in the last hour; next start %02d:%02d",
                                 POLICY_STARTS_MAX, tm.tm_hour, tm.tm_min);
         else
-                (void) snprintf(buffer, size, "again in %.1f s", (double) decision->delay_usec / (double) USEC_PER_SEC);
+                (void) snprintf(buffer, size, "retrying in %.1f s",
+                                (double) decision->delay_usec / (double) USEC_PER_SEC);
         return buffer;
 }

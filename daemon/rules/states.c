@@ -1,7 +1,7 @@
 /*
  * See states.h. Role: contract C3 as one table. Owns nothing.
- * Invariants: every cell is written out (a forgotten one would read as STATE_IMPOSSIBLE, and the unit test compares the
- * table with a second, independent statement of the rules); ended states are left only by resume and rm.
+ * Invariants: every cell is explicit (a missing one would be STATE_IMPOSSIBLE; the unit test compares the table with a
+ * second, independent one); ended states are left only by resume and rm.
  */
 #include "daemon/rules/states.h"
 

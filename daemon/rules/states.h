@@ -1,8 +1,8 @@
 /*
  * The states of a job and what may happen in each (contract C3). Pure: no I/O, no clock.
  *
- * One table says for every state and event what follows. A caller looks the cell up, and only on STATE_MOVE changes the
- * job; the change and its event row are then one transaction of the store.
+ * One table gives the result for every state and event. A caller looks it up and changes the job only on STATE_MOVE;
+ * the change and its event row are then one transaction of the store.
  */
 #ifndef DAEMON_STATES_H
 #define DAEMON_STATES_H
@@ -12,27 +12,27 @@
 #include "bertd/job.h"
 
 enum job_event {
-        EVENT_START,     /* the queue gave it slots and GPUs */
-        EVENT_HELLO,     /* the shim of the current attempt said hello */
-        EVENT_CANCEL,    /* asked by the owner */
-        EVENT_PAUSE,     /* asked by the owner */
+        EVENT_START,     /* the queue assigned slots and GPUs */
+        EVENT_HELLO,     /* the shim of the current attempt connected */
+        EVENT_CANCEL,    /* requested by the owner */
+        EVENT_PAUSE,     /* requested by the owner */
         EVENT_SHUTDOWN,  /* the daemon stops its jobs */
-        EVENT_RESUME,    /* asked by the owner */
-        EVENT_REMOVE,    /* asked by the owner; the row goes */
+        EVENT_RESUME,    /* requested by the owner */
+        EVENT_REMOVE,    /* requested by the owner; removes the row */
         EVENT_WAKE,      /* the back-off is over */
         EVENT_FINISHED,  /* the attempt ended: the job's work is done */
-        EVENT_RETRY,     /* the attempt ended: again after a back-off */
-        EVENT_REQUEUE,   /* the attempt ended: again at once */
-        EVENT_GAVE_UP,   /* the attempt ended: not again */
-        EVENT_CANCELLED, /* the attempt ended as a cancel asked */
-        EVENT_PAUSED,    /* the attempt ended as a pause asked */
+        EVENT_RETRY,     /* the attempt ended: retry after a back-off */
+        EVENT_REQUEUE,   /* the attempt ended: retry at once */
+        EVENT_GAVE_UP,   /* the attempt ended: no retry */
+        EVENT_CANCELLED, /* the attempt ended by a cancel */
+        EVENT_PAUSED,    /* the attempt ended by a pause */
         EVENT_MAX
 };
 
 enum verdict {
-        STATE_IMPOSSIBLE, /* a bug, or a message that came too late: nothing changes, the caller logs it */
-        STATE_REFUSE,     /* a client asked for what this state does not allow: WrongState */
-        STATE_STAY,       /* fine, and the state remains */
+        STATE_IMPOSSIBLE, /* a bug, or a late message: no change, the caller logs it */
+        STATE_REFUSE,     /* not allowed in this state: WrongState */
+        STATE_STAY,       /* accepted, no change of state */
         STATE_MOVE,       /* to `next` */
 };
 

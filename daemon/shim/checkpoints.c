@@ -52,10 +52,11 @@ static bool refuse(struct shim *shim, int r, size_t expected) {
                 (void) snprintf(shim->no_start, sizeof(shim->no_start), "%.300s/checkpoints cannot be listed: %s",
                                 run_dir_of(shim), strerror(-r));
         else if (!newest)
-                (void) snprintf(shim->no_start, sizeof(shim->no_start),
-                                "none of the job's %zu checkpoints is there any more: %.300s/checkpoints; put them "
-                                "back, or submit it anew to begin at step 0",
-                                expected, run_dir_of(shim));
+                (void) snprintf(
+                        shim->no_start, sizeof(shim->no_start),
+                        "%.300s/checkpoints: all %zu checkpoints of the job are missing; restore them, or submit "
+                        "the job again to start at step 0",
+                        run_dir_of(shim), expected);
         return shim->no_start[0] != '\0';
 }
 

@@ -282,7 +282,7 @@ static void set_scheduling(const struct attempt *attempt) {
                 r = cpu_list_set(&cpus);
         if (r != 0)
                 (void) dprintf(STDERR_FILENO, "bertd: CPUs %s of the submitter: %s; the job runs on any\n",
-                               attempt->cpu_list, r == -EINVAL ? "not there now" : strerror(-r));
+                               attempt->cpu_list, r == -EINVAL ? "not available" : strerror(-r));
 }
 
 /* A trainer makes its own. One that is gone is not made again: it may lie on a file system that is mounted late. */

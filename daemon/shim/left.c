@@ -26,7 +26,7 @@
 #define NAMED_MAX 3
 #define NAME_BYTES 64 /* of a process in a reason */
 static_assert(NAMED_MAX * (NAME_BYTES + 1) + sizeof(" and others") <= sizeof(((struct shim_left *) 0)->names), "room");
-#define GRACE_OVER "the grace time was over, killed: "
+#define GRACE_OVER "grace time expired, killed: "
 #define CURE "; do not end a job's script with \"&\", or submit with --ends-with last"
 
 struct name {

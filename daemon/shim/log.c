@@ -324,7 +324,7 @@ static void begin_anew(struct shim_log *log, const struct stat *own) {
         if (own->st_nlink == 0)
                 put_note(log, "the log was removed: %" PRIu64 " bytes of older output were dropped with it", size);
         else
-                put_note(log, "the log was moved away or replaced: %" PRIu64 " bytes of older output are there", size);
+                put_note(log, "the log was moved or replaced: %" PRIu64 " bytes of older output went with it", size);
 }
 
 void shim_log_look(struct shim_log *log) {

@@ -223,7 +223,7 @@ static void child_ended(struct shim *shim) {
 
         unsigned left = tree_kill(0, KILL_LIMIT_USEC, &ignored);
         if (left > 0)
-                shim_log_note(&shim->log, "%u processes of this attempt do not die", left);
+                shim_log_note(&shim->log, "%u processes of this attempt could not be killed", left);
         drain_output(shim);
         shim_progress_read(shim);
         shim_checkpoints_end(shim);

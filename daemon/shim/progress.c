@@ -54,8 +54,7 @@ static bool may_report(struct shim *shim, const char *path) {
         if (shim_may_report(shim, path))
                 return true;
         if (!shim->path_refused)
-                shim_log_note(&shim->log, "checkpoint %.200s is not recorded: it is not below the job's run folder",
-                              path);
+                shim_log_note(&shim->log, "checkpoint %.200s: not below the job's run folder; not recorded", path);
         shim->path_refused = true;
         return false;
 }
@@ -244,7 +243,7 @@ static int choose_notify_path(struct shim *shim, struct error *error) {
                 shim->notify_path = format_string("%s/notify", shim->notify_dir);
                 return shim->notify_path ? 0 : error_errno(error, ENOMEM, "%s", shim->dir);
         }
-        return error_set(error, EIO, "no place for the job's NOTIFY_SOCKET");
+        return error_set(error, EIO, "no folder for the job's NOTIFY_SOCKET");
 }
 
 static int listen_there(struct shim *shim, struct error *error) {
@@ -280,7 +279,7 @@ bool shim_progress_reaches(struct shim *shim) {
         shim->notify_fd = -1;
         (void) mkdir(shim->notify_dir ? shim->notify_dir : shim->dir, 0700);
         if (listen_there(shim, NULL) >= 0)
-                shim_log_note(&shim->log, "%s was removed, and is made anew", shim->notify_path);
+                shim_log_note(&shim->log, "%s was removed; recreated", shim->notify_path);
         return false;
 }
 

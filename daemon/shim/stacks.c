@@ -107,7 +107,7 @@ static void copy_output(int from, int to, uint64_t deadline) {
                 uint64_t now = clock_monotonic_usec();
                 struct pollfd p = { .fd = from, .events = POLLIN };
                 if (now >= deadline || poll(&p, 1, (int) ((deadline - now) / 1000) + 1) <= 0) {
-                        say(to, "(out of time)\n");
+                        say(to, "(timed out)\n");
                         return;
                 }
                 ssize_t n = read(from, buffer, sizeof(buffer));

@@ -243,7 +243,7 @@ static const char *memory_words(const struct shim_evidence *evidence, char *buff
         double mib = (double) evidence->memory_limit / (1 << 20);
 
         if (evidence->memory_limit == 0)
-                (void) snprintf(buffer, size, "out of memory (no limit of the job: the host had no more)");
+                (void) snprintf(buffer, size, "out of memory (no job limit: the host ran out)");
         else
                 (void) snprintf(buffer, size, "out of memory (limit %.1f %s)", mib >= 1024 ? mib / 1024 : mib,
                                 mib >= 1024 ? "GiB" : "MiB");
@@ -307,7 +307,7 @@ static bool judge_disk_full(struct span text, struct shim_verdict *v) {
                 return false;
         v->exit_class = EXIT_CLASS_DISK_FULL;
         struct span said = trainer_message(line);
-        set_quoted(v, said.p ? said : line, "no space left on a disk, or a quota is used up");
+        set_quoted(v, said.p ? said : line, "no space left on a disk, or quota exceeded");
         return true;
 }
 

@@ -100,5 +100,6 @@ const struct legacy_step store_legacy_steps[] = {
         { "job", NULL,
           "UPDATE input SET command=(SELECT command FROM job WHERE id=input.job) WHERE command IS NULL AND"
           " EXISTS(SELECT 1 FROM job WHERE id=input.job AND length(command) > 0);" },
+        { "job", "stop_reason", "ALTER TABLE job RENAME COLUMN wish TO stop_reason;" },
         {},
 };

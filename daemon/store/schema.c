@@ -20,8 +20,9 @@
         "'finished', 'stopped', 'user-error', 'bad-checkpoint', 'nan', 'failed', 'signal', 'killed', 'oom', " \
         "'mpi', 'disk-full', 'hang', 'reboot', 'lost', 'launch', 'missing'"
 /* A CHECK is part of the tables of a database that exists: who adds a name raises `since` of the tables that hold it. */
-static_assert(JOB_STATE_MAX == 9 && JOB_KIND_MAX == 3 && EXIT_CLASS_MAX == 16 && WISH_MAX == 5 && LAUNCHER_MAX == 2 &&
-                      ON_NAN_MAX == 2 && ENDS_WITH_MAX == 2 && EXIT_OWED_MAX == 4 && CHECKPOINT_STATE_MAX == 4,
+static_assert(JOB_STATE_MAX == 9 && JOB_KIND_MAX == 3 && EXIT_CLASS_MAX == 16 && STOP_REASON_MAX == 5 &&
+                      LAUNCHER_MAX == 2 && ON_NAN_MAX == 2 && ENDS_WITH_MAX == 2 && EXIT_OWED_MAX == 4 &&
+                      CHECKPOINT_STATE_MAX == 4,
               "the CHECKs below name each value of these");
 static_assert(sizeof(struct job_rlimit) == 24 && JOB_RLIMITS_MAX == 16, "input.rlimits");
 

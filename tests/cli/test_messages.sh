@@ -73,13 +73,13 @@ asked() { # GIVEN PATTERN
         sed "s|\[corpus\]|[$1]|" spec.yaml >bad.yaml
         ok "data.train: [$1]" refuses 66 "$2" "$TRAINER" pretrain bad.yaml --run-dir new
 }
-for f in prefix.bin prefix.idx prefix.txt prefix.; do asked $f "/$f: expected the prefix of a corpus: .*/prefix\$"; done
-asked folder "/folder: a folder; expected the prefix of a corpus: .*/folder/corpus\$"
-asked text.txt "/text.txt: a file; expected the prefix of a corpus, as bert-trainer prepare"
-asked nowhere.bin "/nowhere.bin: expected the prefix of a corpus: .*/nowhere, for .*/nowhere.bin and .*/nowhere.idx"
+for f in prefix.bin prefix.idx prefix.txt prefix.; do asked $f "/$f: expected a corpus prefix: .*/prefix\$"; done
+asked folder "/folder: a folder; expected a corpus prefix: .*/folder/corpus\$"
+asked text.txt "/text.txt: a file; expected a corpus prefix, as bert-trainer prepare"
+asked nowhere.bin "/nowhere.bin: expected a corpus prefix: .*/nowhere, for .*/nowhere.bin and .*/nowhere.idx"
 asked nowhere "/nowhere.idx: No such file"
 sed 's/corpus-validation/prefix.bin/' spec.yaml >bad.yaml
-ok "so does validation" refuses 66 "/prefix.bin: expected the prefix of a corpus: .*/prefix\$" "$TRAINER" pretrain bad.yaml --run-dir new
+ok "so does validation" refuses 66 "/prefix.bin: expected a corpus prefix: .*/prefix\$" "$TRAINER" pretrain bad.yaml --run-dir new
 for f in c.bin c.idx c. folder/ ""; do
         ok "prepare --output '$f'" refuses 2 "--output '$f': expected a prefix" "$TRAINER" prepare --vocab vocab.txt --output "$f" text.txt
 done

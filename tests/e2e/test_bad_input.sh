@@ -39,7 +39,7 @@ ok "slots 0 is refused" refuses 2 "slots" "$BERTD" --slots 0
 mkdir "$work/mine"
 touch "$work/mine/thesis.tex"
 chmod 755 "$work/mine"
-ok "a folder of something else is no state folder" refuses 1 "mine: holds other files" "$BERTD" --launcher fork --state-dir "$work/mine" --socket "$work/b.sock"
+ok "a folder of something else is no state folder" refuses 1 "mine: not empty and not a bertd state folder" "$BERTD" --launcher fork --state-dir "$work/mine" --socket "$work/b.sock"
 is "and its mode is left" "$(stat -c %a "$work/mine")" 755
 ok "an empty --state-dir is refused" refuses 2 "empty" "$BERTD" --state-dir ""
 ok "slots that are no number are refused" refuses 2 "slots" "$BERTD" --slots many

@@ -25,7 +25,7 @@ job=$("$BERTCTL" submit "$work/back.yaml")
 ok "on_nan: rollback tries again" wait_for 60 ends "$job"
 is "the same NaN at the same step ends it" "$(field "$job" state):$(field "$job" attempts)" failed:2
 ok "an event tells of the rollback" says "$(events "$job")" '^rollback$'
-ok "the reason tells of the second death" says "$(field "$job" reason)" 'second such death at step'
+ok "the reason tells of the second death" says "$(field "$job" reason)" 'failed twice the same way at step'
 
 # A command that dies at the same step each time, of its own fault.
 cat >"$work/dies" <<'END'
@@ -43,7 +43,7 @@ is "its class is signal" "$(field "$job" exit_class)" signal
 is "the signal is named" "$(field "$job" exit_signal)" SIGSEGV
 is "the last step is shown" "$(field "$job" last_step)" 7
 is "every step is lost, twice" "$(field "$job" lost_steps)" 14
-ok "the reason names the samples that kill it" says "$(field "$job" reason)" 'second such death at step 7.*samples 224 to 255'
+ok "the reason names the samples that kill it" says "$(field "$job" reason)" 'failed twice the same way at step 7.*samples 224 to 255'
 ok "events --json carries the class" says "$("$BERTCTL" events --json "$job" | jq -r '.[] | select(.what == "failed") | .class')" '^signal$'
 
 # A damaged newest checkpoint.

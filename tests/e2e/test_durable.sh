@@ -81,11 +81,11 @@ is "and the reserve is there again" "$(stat -c %s "$reserve")" 1048576
 
 # A death that could not be written: it is told by the clean stop, and found again by its exit record or its absence.
 fill_disk
-before_stop=$(grep -c "could not be kept" "$work/bertd.log")
+before_stop=$(grep -c "could not be saved" "$work/bertd.log")
 kill -KILL "$(shim_of "${job[blocks]}")"
 sleep 1
 terminate_bertd
-ok "a stop names what it could not keep" test "$(grep -c "could not be kept" "$work/bertd.log")" -gt "$before_stop"
+ok "a stop names what it could not keep" test "$(grep -c "could not be saved" "$work/bertd.log")" -gt "$before_stop"
 
 # The helper that removes a folder cannot be begun (tests/fault/libfault.c): the folder is not forgotten.
 export BERTD_STATE_DIR=$work/state # of its own: no other commit

@@ -25,7 +25,7 @@ sees() { [[ $(visible "$a") == "$1" ]]; }
 ok "by its UUID" wait_for 20 sees GPU-a
 ok "the second waits for it" reason_has "$b" "waits for 1 GPU"
 c=$(submit -- sleep 300)
-ok "a third waits behind it, for that GPU" reason_has "$c" "waits behind job $b for 1 GPU (0 of 1 free)"
+ok "a third waits behind it, for that GPU" reason_has "$c" "queued after job $b, waits for 1 GPU (0 of 1 free)"
 cpu=$("$BERTCTL" submit --ranks 7 -- sleep 300)
 ok "a job without GPUs passes them" wait_for 20 state_is "$cpu" running
 ok "what waits for both names both" reason_has "$b" "waits for 1 GPU (0 of 1 free) and 1 slot (0 of 8 free)"
@@ -54,15 +54,15 @@ ok "nothing is quarantined then" count_is gpus_quarantined 0
 
 gpu_says "gpu GPU-a 80000 8700 $$:8295"
 ok "a GPU that others use is busy" wait_for 45 count_is gpus_busy 1
-ok "status says who" eval '"$BERTCTL" status | grep -q "GPU 0: busy outside bertd: pid $$ (user $(id -un)), 8.1 GiB"'
+ok "status says who" eval '"$BERTCTL" status | grep -q "GPU 0: in use outside bertd: pid $$ (user $(id -un)), 8.1 GiB"'
 b=$(submit -- true) job=$b
-ok "a job waits, and says for whom" wait_for 10 reason_has "$b" "busy outside bertd: pid $$"
+ok "a job waits, and says for whom" wait_for 10 reason_has "$b" "in use outside bertd: pid $$"
 gpu_says "delay 30" "gpu GPU-a 80000 400"
 ok "a driver that hangs makes it unknown" wait_for 30 notes_have "unknown: the driver does not answer"
 ok "bertd answers meanwhile" quietly timeout 2 "$BERTCTL" list
 ok "the job goes on waiting" state_is "$b" queued
 gpu_says "crash"
-ok "a driver that kills its caller kills no bertd" wait_for 20 notes_have "the driver ends whoever asks"
+ok "a driver that kills its caller kills no bertd" wait_for 20 notes_have "the NVML query crashed"
 gpu_says "error 18"
 ok "an error of the driver is said" wait_for 20 notes_have "Driver/library version mismatch"
 gpu_says "gpu GPU-a 80000 400"

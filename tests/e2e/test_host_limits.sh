@@ -22,14 +22,14 @@ fi
 limited() { (ulimit -n 256; ulimit -t 100000; exec setsid "$BERTD" --slots 500 --launcher fork "$@" >>"$work/bertd.log" 2>&1 </dev/null) & bertd_pid=$!; wait_for 20 answers; }
 limited
 is "bertd may have 256 open files" "$(soft nofile)" 256
-ok "a limit that would end it is told" grep -q "^bertd: CPU time: limited to 100000 s (ulimit -Ht) where bertd was started: bertd is killed" "$work/bertd.log"
+ok "a limit that would end it is told" grep -q "^bertd: CPU time: limited to 100000 s (ulimit -Ht) for bertd: bertd is killed" "$work/bertd.log"
 touch "$work/hold"
 submit_all() { for _ in {1..40}; do "$BERTCTL" submit -- sh -c 'while [ -e "$0" ]; do sleep 0.2; done' "$work/hold" >"$work/id" || return; done; }
 ok "many jobs are submitted" submit_all
 job=$(cat "$work/id")
 ok "as many run as it has files for" wait_for 20 count_is running 16
 is "and no others start" "$(count starting)" 0
-ok "the rest says for what it waits" reason_has "$job" "waits for open files: bertd may have 256; raise its hard limit"
+ok "the rest says for what it waits" reason_has "$job" "waits for open files: bertd may open 256; raise its hard limit"
 # Clients that come and stay, beside those that are not let in.
 python3 - "$BERTD_SOCKET" <<'EOF2' &
 import socket, sys, time

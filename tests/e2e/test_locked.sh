@@ -80,10 +80,10 @@ ok "and is kept" wait_for 20 end_is_kept
 hold immediate
 kill -KILL "$(shim_of "${job[pauses]}")" # what bertd sees by itself, and no shim asks for
 wait_for 20 runs_no_more pauses
-{ wait_for 20 grep -q "bertd ends" "$work/bertd.log"; sleep 1; rm "$work/held"; } &
+{ wait_for 20 grep -q "bertd exits" "$work/bertd.log"; sleep 1; rm "$work/held"; } &
 kill -TERM "$bertd_pid"
 ok "bertd stops" wait "$bertd_pid"
-ok "all is kept" not grep "could not be kept" "$work/bertd.log"
+ok "all is kept" not grep "could not be saved" "$work/bertd.log"
 wait "$holder"
 row() { sqlite3 "$BERTD_STATE_DIR/state.db" "select state='running' from job where id=$1"; }
 is "in state.db" "$(row "${job[pauses]}")" 0

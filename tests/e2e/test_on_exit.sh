@@ -106,9 +106,9 @@ db.execute("begin immediate"); open(sys.argv[2], "w").close()
 while os.path.exists(sys.argv[2]): time.sleep(0.02)' "$BERTD_STATE_DIR/state.db" "$work/locked" & locker=$!
   wait_for 10 test -e "$work/locked"
 }
-stops_now() { [[ $(grep -c "bertd ends" "$work/bertd.log") -gt $stops ]]; }
+stops_now() { [[ $(grep -c "bertd exits" "$work/bertd.log") -gt $stops ]]; }
 stops_while_locked() { # the lock goes when bertd's loop has ended
-  stops=$(grep -c "bertd ends" "$work/bertd.log")
+  stops=$(grep -c "bertd exits" "$work/bertd.log")
   { wait_for 20 stops_now; sleep 1; rm "$work/locked"; } &
   kill -TERM "$bertd_pid"
   ok "$1: bertd stops" wait "$bertd_pid"

@@ -40,7 +40,7 @@ attempts=$(field "$job" attempts)
 mv "$work/run/checkpoints" "$work/away"
 quietly "$BERTCTL" resume "$job"
 ok "a trainer whose checkpoints have all vanished waits for them" wait_for 60 state_is "$job" backoff
-says_which() { grep -q "none of the job's [0-9]* checkpoints is there any more: $work/run/checkpoints" <<<"$(field "$job" reason)"; }
+says_which() { grep -q "$work/run/checkpoints: all [0-9]* checkpoints of the job are missing" <<<"$(field "$job" reason)"; }
 ok "and says which" wait_for 60 says_which
 ok "no step was trained" test ! -e "$work/run/checkpoints"
 is "they are missing, not forgotten" "$(rows "$job" deleted | wc -l)" 1
@@ -114,7 +114,7 @@ END
   took() { [[ $(field "$job" loss) == 0.25 ]]; }
   ok "a report of a file elsewhere is taken but for that" wait_for 20 took
   is "which is not recorded" "$("$BERTCTL" checkpoints --json "$job" | jq length)" 0
-  noted() { "$BERTCTL" logs "$job" | grep -c "$work/.*step-000000010.ckpt is not recorded"; }
+  noted() { "$BERTCTL" logs "$job" | grep -c "$work/.*step-000000010.ckpt: not below"; }
   is "the job's log says so once" "$(noted)" 1
   quietly "$BERTCTL" cancel --now "$job"
   job=$(cd "$work/cwd" && "$BERTCTL" submit -- "$work/says" "$work/cwd/step-000000010.ckpt")

@@ -114,7 +114,7 @@ ok "a checkpoint that is reported behind a dead wrapper" wait_for 20 state_is ch
 is "is the job's" "$(field checkpoint checkpoint_step)" 5
 ok "what is deaf is killed" wait_for 20 state_is "$deaf" paused
 ok "when the grace time is over, not before" test $((${EPOCHREALTIME/./} - begin)) -ge 2000000
-ok "and is named" grep -q "^paused; the grace time was over, killed: python3 " <<<"$(field "$deaf" reason)"
+ok "and is named" grep -q "^paused; grace time expired, killed: python3 " <<<"$(field "$deaf" reason)"
 "$BERTCTL" shutdown --jobs
 wait "$bertd_pid"
 for n in "${each[@]}"; do is "$n: has saved, told once" "$(cat "$n" 2>&1)" "saved, told 1"; done

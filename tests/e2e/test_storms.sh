@@ -41,7 +41,7 @@ is "its reason names the next in the host's time" "$(field "$job" reason)" \
   "exit code 1; restarted 60 times in the last hour; next start $(TZ=XYZ-5:30 date -d "@$((due + 59))" +%H:%M)"
 is "as its newest event does" "$("$BERTCTL" events --json "$job" | jq -r '.[-1].reason')" "$(field "$job" reason)"
 is "the first restart came after a second" "$("$BERTCTL" events --json "$job" | jq -r '[.[] | select(.what == "died")][0].reason')" \
-  "exit code 1; again in 1.0 s"
+  "exit code 1; retrying in 1.0 s"
 moves_on 1 "$patient" "$capped"
 ok "a resume starts it at once" quietly "$BERTCTL" resume "$patient"
 ok "without a clock that moves" wait_for 20 attempt_past "$patient" 61
@@ -63,7 +63,7 @@ is "with a clock set back by ten hours, too" "$(field "$job" state):$(field "$jo
 ok "but no longer than an hour" moves_on 1200 "$job" '.attempts > 60'
 ok "the job of a budget of 70 ends" moves_on 3 "$job" '.state == "failed"'
 is "at its 71st death" "$(field "$job" attempts)" 71
-ok "which is what its reason says" grep -q 'died 71 times (--retries 70)' <<<"$(field "$job" reason)"
+ok "which is what its reason says" grep -q 'failed 71 times (--retries 70)' <<<"$(field "$job" reason)"
 
 # Deaths that cost no budget; what is kept of many.
 cat >"$work/kills" <<'END2'
@@ -74,7 +74,7 @@ chmod +x "$work/kills"
 spec storm 1 "$work/kills"
 job=$("$BERTCTL" submit "$work/storm.yaml")
 ok "a job that is killed again and again goes on" moves_on 61 "$job" '.attempts == 105'
-is "waiting a minute each time" "$("$BERTCTL" events --json "$job" | jq '[.[] | select(.what == "died") | .reason | capture("again in (?<s>[0-9.]+) s").s | tonumber]
+is "waiting a minute each time" "$("$BERTCTL" events --json "$job" | jq '[.[] | select(.what == "died") | .reason | capture("retrying in (?<s>[0-9.]+) s").s | tonumber]
   | .[0] == 1 and .[1] <= 2 and .[2] <= 4 and (.[7:100] | min) >= 45')" true
 wait_for 20 state_is "$job" backoff
 folder=$BERTD_STATE_DIR/jobs/$job

@@ -101,7 +101,7 @@ start_bertd
 "$BERTCTL" resume "$job"
 log_has() { "$BERTCTL" logs "$1" 2>/dev/null | grep -q -- "$2"; }
 ok "CPUs that are not there any more: it runs on any" wait_for 20 log_has "$job" ": $all\$"
-ok "and says so" log_has "$job" '^bertd: CPUs 4000 of the submitter: not there now; the job runs on any$'
+ok "and says so" log_has "$job" '^bertd: CPUs 4000 of the submitter: not available; the job runs on any$'
 "$BERTCTL" cancel --now "$job"
 
 # Standard input.

@@ -11,14 +11,14 @@ ends() { # STATE OPTION... -- COMMAND...: sets $job
 
 ok "a command fails" ends failed --retries 0 -- sh -c 'echo "step 1"; echo "ValueError: shapes differ" >&2; exit 1'
 is "the reason has its last line" "$(field "$job" reason)" \
-  "exit code 1: ValueError: shapes differ; not tried again (--retries 0)"
+  "exit code 1: ValueError: shapes differ; not retried (--retries 0)"
 is "events, too" "$("$BERTCTL" events --json "$job" | jq -r '.[-1].reason')" "$(field "$job" reason)"
 if [[ $EUID -eq 0 ]]; then
   chmod 666 "$BERTD_SOCKET"
   cp "$BERTCTL" "$work/bertctl"
   other() { setpriv --reuid 65534 --regid 65534 --clear-groups -- "$work/bertctl" "$@" --json "$job" | jq -r "$filter"; }
   filter=.reason
-  is "another user reads what bertd says" "$(other status)" "exit code 1; not tried again (--retries 0)"
+  is "another user reads what bertd says" "$(other status)" "exit code 1; not retried (--retries 0)"
   filter='[.[].reason // "" | contains("shapes")] | any'
   is "and nothing of it in the events" "$(other events)" false
 else
@@ -28,7 +28,7 @@ fi
 
 for code in 75 76 77; do
   ok "exit code $code of a command that reports nothing fails it" ends failed --retries 0 -- sh -c "echo saved; exit $code"
-  is "with its last line" "$(field "$job" reason)" "exit code $code: saved; not tried again (--retries 0)"
+  is "with its last line" "$(field "$job" reason)" "exit code $code: saved; not retried (--retries 0)"
   is "an ordinary failure" "$(field "$job" exit_class)" failed
 done
 
@@ -41,7 +41,7 @@ sys.exit(75)
 END
 ok "with no retries a stop that nobody asked for is the end" ends failed --retries 0 -- python3 "$work/stops.py"
 is "and is told apart" "$(field "$job" exit_class): $(field "$job" reason)" \
-  "stopped: stopped after a checkpoint (exit code 75); not tried again (max_without_progress 0)"
+  "stopped: stopped after a checkpoint (exit code 75); not retried (max_without_progress 0)"
 job=$("$BERTCTL" submit --retries 1 -- python3 "$work/stops.py")
 ok "else it costs nothing" wait_for 20 attempt_past "$job" 4
 "$BERTCTL" cancel --now "$job"
@@ -86,7 +86,7 @@ again() { # JOB COMM: its attempt dies as of an accident
 }
 says() { grep -qF "$2" <<<"$(field "$1" reason)"; } # JOB WORDS
 waits() { # JOB REASON
-  wait_for 20 says "$1" "$2; the job has run before: it waits until that is there again; again in" || { field "$1" reason; return 1; }
+  wait_for 20 says "$1" "$2; the job has run before: waiting for it to reappear; retrying in" || { field "$1" reason; return 1; }
 }
 mkdir "$work/mnt" "$work/mnt/cwd" "$work/venv"
 ln -s /bin/bash "$work/venv/python"

@@ -43,7 +43,7 @@ static void test_long_budget(void **state) {
                         assert_int_equal(strstr(job->reason, "restarted 60 times in the last hour") != NULL, i == 60);
         }
         assert_about(starts[60] - starts[0], HOUR, HOUR + 2 * SEC);
-        assert_non_null(strstr(job->reason, "died 71 times"));
+        assert_non_null(strstr(job->reason, "failed 71 times"));
 }
 
 /* A job that makes progress is never given up; yet it starts 60 times an hour at most, and its oldest and newest attempts are kept. */
@@ -171,8 +171,8 @@ static enum job_state kept_state(struct fixture *f, uint64_t id) {
         return state;
 }
 
-static void ask_to_stop(struct fixture *f, struct job *job, enum stop_wish wish) {
-        job->wish = wish;
+static void ask_to_stop(struct fixture *f, struct job *job, enum stop_reason reason) {
+        job->stop_reason = reason;
         assert_int_equal(node_move(f->node, job, EVENT_CANCEL, "cancelled"), STATE_MOVE);
         job->stop_due = true;
         turned_go(f->node->loop, 0);
@@ -189,7 +189,7 @@ static void test_grace(void **state) {
         say_hello(f, job);
         turned_go(f->node->loop, 5 * DAY);
         assert_int_equal(job->state, JOB_RUNNING);
-        ask_to_stop(f, job, WISH_CANCEL);
+        ask_to_stop(f, job, STOP_CANCEL);
         assert_true(f->stops == 1 && f->told == BERTD_GRACE_DEFAULT * SEC);
         turned_go(f->node->loop, limit / 2);
         attempt_stop(job);
@@ -218,7 +218,7 @@ static void test_at_once(void **state) {
         assert_int_equal(waitpid(f->shim, NULL, 0), f->shim);
         await_start(f, job);
         say_hello(f, job);
-        ask_to_stop(f, job, WISH_CANCEL_NOW);
+        ask_to_stop(f, job, STOP_CANCEL_NOW);
         assert_int_equal(f->told, 0);
         turned_go(f->node->loop, 3 * SEC - MSEC);
         assert_int_equal(job->run->phase, PHASE_LIVE);
@@ -272,7 +272,7 @@ static void test_no_sweeper(void **state) {
         assert_int_equal(job->state, JOB_BACKOFF);
         await_start(f, job);
         say_hello(f, job);
-        ask_to_stop(f, job, WISH_CANCEL);
+        ask_to_stop(f, job, STOP_CANCEL);
         lose_shim(f);
         no_processes = true;
         turned_go(f->node->loop, 9 * SEC);

@@ -1,5 +1,6 @@
 /* GPU hand-back: which of the host's GPUs may be given to a job, from what the driver lists. */
 #include "daemon/gpu/gpus.h"
+#include "daemon/gpu/health.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -38,7 +39,7 @@ static void test_baseline(void **state) {
         gpu = gpu_with(400 + 257);
         gpu_judge(&health, &gpu);
         assert_int_equal(health.state, GPU_BUSY);
-        assert_string_equal(health.note, "busy outside bertd: memory of no listed process, 0.6 GiB");
+        assert_string_equal(health.note, "in use outside bertd: 0.6 GiB, owner unknown");
 }
 
 static void test_first_sight_is_no_baseline(void **state) {
@@ -77,7 +78,7 @@ static void test_whose_process(void **state) {
         add_process(&gpu, 1234, 0, false);
         gpu_judge(&health, &gpu);
         assert_int_equal(health.state, GPU_BUSY);
-        assert_string_equal(health.note, "busy outside bertd: pid 1234 (user bob), 1.0 GiB");
+        assert_string_equal(health.note, "in use outside bertd: pid 1234 (user bob), 1.0 GiB");
         add_process(&gpu, 1235, 6, false);
         gpu_judge(&health, &gpu);
         assert_int_equal(health.state, GPU_QUARANTINED);

@@ -89,8 +89,8 @@ static void test_budget_and_backoff(void **state) {
                 if (i < 3)
                         assert_int_equal(d.delay_usec, delays[i] * USEC_PER_SEC);
                 else
-                        assert_non_null(
-                                strstr(words(&d), "died 4 times without a newer checkpoint (max_without_progress 3)"));
+                        assert_non_null(strstr(words(&d),
+                                               "failed 4 times without a newer checkpoint (max_without_progress 3)"));
         }
         /* A newer checkpoint wipes the slate. */
         h[3] = (struct policy_death) DEATH(FAILED, false, 0, 12, 10);
@@ -107,15 +107,14 @@ static void test_words(void **state) {
         char text[256];
 
         struct policy_decision d = decide_by(&silent, deaths, 2, NULL, 0);
-        assert_string_equal(reason_of_decision(&d, &silent, text, sizeof(text)), "died 2 times (--retries 1)");
+        assert_string_equal(reason_of_decision(&d, &silent, text, sizeof(text)), "failed 2 times (--retries 1)");
         d = decide_by(&once, &death, 1, NULL, 0);
-        assert_string_equal(reason_of_decision(&d, &once, text, sizeof(text)), "not tried again (--retries 0)");
-        assert_string_equal(reason_of_decision(&d, &both, text, sizeof(text)),
-                            "not tried again (max_without_progress 0)");
+        assert_string_equal(reason_of_decision(&d, &once, text, sizeof(text)), "not retried (--retries 0)");
+        assert_string_equal(reason_of_decision(&d, &both, text, sizeof(text)), "not retried (max_without_progress 0)");
         const struct policy_death full = DEATH(DISK_FULL, false, 0, 0, 0);
         d = decide_by(&once, &full, 1, NULL, 0);
         assert_int_equal(d.action, POLICY_FAIL);
-        assert_string_equal(reason_of_decision(&d, &once, text, sizeof(text)), "not tried again (--retries 0)");
+        assert_string_equal(reason_of_decision(&d, &once, text, sizeof(text)), "not retried (--retries 0)");
         struct policy_death unstarted = full; /* its attempt could not be made */
         unstarted.host = true;
         assert_int_equal(decide_by(&once, &unstarted, 1, NULL, 0).action, POLICY_RETRY);

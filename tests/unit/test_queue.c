@@ -37,7 +37,7 @@ static void test_head_is_not_starved(void **state) {
         struct queue_free left = { .slots = 2, .slots_total = 8 };
         assert_string_equal(reason_of_waiting(&e[1], left, text, sizeof(text)), "waits for 4 slots (2 of 8 free)");
         assert_string_equal(reason_of_waiting(&e[2], left, text, sizeof(text)),
-                            "waits behind job 2 for 1 slot (2 of 8 free)");
+                            "queued after job 2, waits for 1 slot (2 of 8 free)");
         assert_string_equal(reason_of_waiting(&e[0], left, text, sizeof(text)), "");
 }
 
@@ -63,7 +63,7 @@ static void test_too_large(void **state) {
         assert_int_equal(e[1].wait, WAIT_NEVER);
         assert_int_equal(e[2].wait, WAIT_NONE);
         assert_string_equal(reason_of_waiting(&e[0], eight, text, sizeof(text)),
-                            "needs 9 slots, this host has 8: pause it and resume it with less");
+                            "needs 9 slots, this host has 8: pause it and resume it with fewer");
         assert_string_equal(reason_of_waiting(&e[1], eight, text, sizeof(text)), "needs 3 GPUs, this host has 2");
 }
 
@@ -87,7 +87,7 @@ static void test_gpus_keep_no_slots(void **state) {
         assert_int_equal(e[4].wait, WAIT_BEHIND);
         assert_int_equal(e[4].behind, 4);
         assert_string_equal(reason_of_waiting(&e[2], six, text, sizeof(text)),
-                            "waits behind job 1 for 1 GPU (0 of 2 free)");
+                            "queued after job 1, waits for 1 GPU (0 of 2 free)");
         six.slots = 1; /* neither are there: slots are no use to it before its GPU */
         assert_int_equal(queue_plan(e, 5, six, &heads), 1);
         assert_int_equal(e[0].wait, WAIT_GPUS);
@@ -130,7 +130,7 @@ static void test_files(void **state) {
         assert_int_equal(late.wait, WAIT_FILES);
         assert_string_equal(
                 reason_of_waiting(&late, two, text, sizeof(text)),
-                "waits for open files: bertd may have 1024; raise its hard limit (LimitNOFILE=, ulimit -Hn) "
+                "waits for open files: bertd may open 1024; raise its hard limit (LimitNOFILE=, ulimit -Hn) "
                 "and restart it");
 }
 

@@ -173,7 +173,7 @@ static void test_moved(void **state) {
         write_lines(1);
         assert_int_equal(lstat(moved, &st), 0);
         assert_int_equal(st.st_size, 100 * LINE);
-        assert_true(has("", "bertd: the log was moved away or replaced: 1600 bytes of older output are there\n"));
+        assert_true(has("", "bertd: the log was moved or replaced: 1600 bytes of older output went with it\n"));
         check_end();
 }
 

@@ -486,7 +486,7 @@ static void test_every_value_is_taken(void **state) {
         store_free(open_store());
         check_values("job", "state", 0, JOB_STATE_MAX, state_name);
         check_values("job", "kind", 0, JOB_KIND_MAX, kind_name);
-        check_values("job", "wish", 0, WISH_MAX, NULL);
+        check_values("job", "stop_reason", 0, STOP_REASON_MAX, NULL);
         check_values("job", "launcher", 0, LAUNCHER_MAX, NULL);
         check_values("job", "exit_class", -1, EXIT_CLASS_MAX, NULL);
         check_values("job", "on_nan", 0, ON_NAN_MAX, NULL);
