@@ -22,6 +22,7 @@
 #include "daemon/attempt/adopt.h"
 #include "daemon/attempt/run.h"
 #include "daemon/bus/server.h"
+#include "daemon/bus/waits.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/gpu/watch.h"
 #include "daemon/launch/launcher.h"
@@ -99,7 +100,7 @@ void manager_free(struct node *m) {
         m->settle = NULL;
         for (size_t i = 0; m->store && i < store_count(m->store); i++)
                 wait_fail(store_at(m->store, i), BERTD_ERROR_STOPPING, "the daemon has exited");
-        children_free(m);
+        user_tasks_free(m);
         trash_free(m->trash);
         bus_server_free(m->server);
         accounts_free(m->accounts);

@@ -175,7 +175,7 @@ static void drop_scratch(struct node *node, struct job *job) {
         if (!path || !files_is_folder(path))
                 return;
         strv_add(&paths, path);
-        if (child_remove_paths(node, job, "rm", &paths, NULL, NULL) < 0)
+        if (user_task_remove_paths(node, job, "rm", &paths, NULL, NULL) < 0)
                 log_error("job %" PRIu64 ": %s is left", job->id, path);
 }
 

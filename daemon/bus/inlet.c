@@ -205,8 +205,8 @@ static bool must_stand_back(struct inlet *inlet, bool called) {
         uint64_t now = loop_boottime();
         struct inlet_usage *usage = usage_of(inlet->inlets, inlet->uid);
 
-        if (usage->speaker != inlet) {
-                usage->speaker = inlet;
+        if (usage->talker != inlet) {
+                usage->talker = inlet;
                 usage->alone_since = now;
         }
         /* Root waits for nobody: it looks at what others do to the host. */
@@ -411,8 +411,8 @@ void inlet_free(struct inlet *inlet) {
                 }
         release(inlet);
         struct inlet_usage *usage = usage_of(inlet->inlets, inlet->uid);
-        if (usage->speaker == inlet)
-                usage->speaker = NULL;
+        if (usage->talker == inlet)
+                usage->talker = NULL;
         if (inlet->inlets->next == inlet)
                 inlet->inlets->next = NULL;
         (void) source_free(inlet->client);

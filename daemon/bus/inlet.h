@@ -30,7 +30,7 @@ struct inlets {
         struct inlet *first;
         struct inlet_usage {
                 uint64_t second, usec; /* usec: of this second, and half of what the second before had */
-                struct inlet *speaker; /* the connection that was last looked at, since when no other was */
+                struct inlet *talker;  /* the connection that was last looked at, since when no other was */
                 uint64_t alone_since;
                 uint64_t turn_usec; /* when one of its connections had the turn last */
         } usage[128];               /* by uid; users who share a place share what they used */

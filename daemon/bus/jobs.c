@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "daemon/bus/accounts.h"
+#include "daemon/bus/waits.h"
 #include "daemon/plan/schedule.h"
 #include "daemon/plan/trash.h"
 

@@ -1,24 +1,24 @@
 /* Short-lived children that run as a job's user: removing its files, its on_exit program. Each is killed after a limit. */
-#ifndef DAEMON_CHILD_H
-#define DAEMON_CHILD_H
+#ifndef DAEMON_LAUNCH_USER_TASK_H
+#define DAEMON_LAUNCH_USER_TASK_H
 
 #include "daemon/node/node.h"
 #include "daemon/base/strv.h"
 
 /* Removes the folders, of this job's user, as that user. The job may be freed at once. `name` names the helper's unit and lives until `done`
  * (NULL: nobody asks) is called: when it has ended, however, or (`ran` is false) could not be begun after all. −errno: it was not begun. */
-int child_remove_paths(struct node *node, const struct job *job, const char *name, const struct strv *paths,
-                       void (*done)(void *userdata, bool ran), void *userdata);
+int user_task_remove_paths(struct node *node, const struct job *job, const char *name, const struct strv *paths,
+                           void (*done)(void *userdata, bool ran), void *userdata);
 
 /* Runs the job's on_exit by /bin/sh in its working directory. False: it cannot be, the log says why; else `began` is called, now or
  * later, with whether it was started. */
-bool child_on_exit(struct node *node, const struct job *job, const struct strv *environment,
-                   void (*began)(struct node *node, uint64_t job, bool started));
+bool user_task_on_exit(struct node *node, const struct job *job, const struct strv *environment,
+                       void (*began)(struct node *node, uint64_t job, bool started));
 
 /* Adds those that run now, or are about to, of all and of the user. */
-void child_count_exits(const struct node *node, uid_t uid, unsigned *all, unsigned *of_uid);
+void user_task_count_exits(const struct node *node, uid_t uid, unsigned *all, unsigned *of_uid);
 
 /* The daemon ends: what still runs goes on by itself. */
-void children_free(struct node *node);
+void user_tasks_free(struct node *node);
 
 #endif

@@ -23,7 +23,7 @@
 #include "daemon/store/store.h"
 
 struct bus_server;
-struct child;
+struct user_task;
 struct gpu_watch;
 struct accounts;
 struct launcher;
@@ -68,10 +68,10 @@ struct node {
         uint32_t gpus_lost; /* number held by jobs, but not in options.gpus */
         struct gpu_watch *gpu_watch;
         struct trash *trash;
-        struct child *children; /* running helpers; daemon/launch/user_task.h */
-        int jobs_fd;            /* STATE/jobs */
-        int lock_fd, dir_fd;    /* STATE/bertd.lock and STATE itself, both locked */
-        int reserve_fd;         /* reserve.h; < 0: none */
+        struct user_task *user_tasks; /* running helpers; daemon/launch/user_task.h */
+        int jobs_fd;                  /* STATE/jobs */
+        int lock_fd, dir_fd;          /* STATE/bertd.lock and STATE itself, both locked */
+        int reserve_fd;               /* reserve.h; < 0: none */
         char boot_id[BOOT_ID_SIZE];
         char *trainer, *shim;                /* paths of bert-trainer and bertd-shim */
         char storage_error[256];             /* why the last commit failed, "" = it succeeded */

@@ -28,7 +28,7 @@ static bool has_turn(const struct node *m, uid_t uid) {
 
         for (unsigned i = 0; i < m->n_exit_turns; i++)
                 of_uid += m->exit_turns[i] == uid;
-        child_count_exits(m, uid, &all, &of_uid);
+        user_task_count_exits(m, uid, &all, &of_uid);
         return of_uid < BERTD_ON_EXIT_OF_UID_MAX && all < BERTD_ON_EXIT_MAX;
 }
 
@@ -121,7 +121,7 @@ static bool run(struct node *m, struct job *job) {
         struct error error = {};
 
         if (make_environment(m, job, &environment, &error) >= 0)
-                return child_on_exit(m, job, &environment, began);
+                return user_task_on_exit(m, job, &environment, began);
         log_error("job %" PRIu64 ": on_exit cannot be run: %s", job->id, error.text);
         return false;
 }

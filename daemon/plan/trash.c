@@ -182,7 +182,7 @@ static bool begin(struct trash *trash, struct batch **at) {
         if (!*at)
                 return false;
         (void) snprintf((*at)->name, sizeof((*at)->name), "rm-%d-%" PRIu64, (int) getpid(), trash->begun++);
-        if (child_remove_paths(trash->node, &(*at)->job, (*at)->name, &(*at)->paths, on_removed, *at) >= 0)
+        if (user_task_remove_paths(trash->node, &(*at)->job, (*at)->name, &(*at)->paths, on_removed, *at) >= 0)
                 return true;
         answer_all(trash, *at);
         batch_free(steal_pointer(at));

@@ -19,6 +19,6 @@ enum trash_end {
 typedef void (*trash_gone_t)(void *userdata, enum trash_end end, const char *folder);
 /* Calls back once with the result for the job's folder, whose row of trash is durable. −ENOMEM: no callback. */
 int trash_ask(struct trash *trash, uint64_t job, trash_gone_t gone, void *userdata);
-void trash_free(struct trash *trash); /* helpers keep running; after children_free */
+void trash_free(struct trash *trash); /* helpers keep running; after user_tasks_free */
 
 #endif

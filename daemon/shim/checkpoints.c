@@ -27,7 +27,7 @@ static const char *run_dir_of(const struct shim *shim) {
 }
 
 static int start_list(struct shim *shim) {
-        const struct attempt *a = &shim->attempt;
+        const struct attempt_spec *a = &shim->attempt;
 
         return list_start(&shim->list, run_dir_of(shim), a->kind == JOB_COMMAND ? a->cwd : NULL, &a->known);
 }

@@ -58,7 +58,7 @@ static void free_strings(char **strings) {
         free(strings);
 }
 
-void attempt_free(struct attempt *attempt) {
+void attempt_free(struct attempt_spec *attempt) {
         free(attempt->nonce);
         free(attempt->cwd);
         free(attempt->log);
@@ -66,10 +66,10 @@ void attempt_free(struct attempt *attempt) {
         free_strings(attempt->argv);
         free_strings(attempt->environment);
         known_free(&attempt->known);
-        *attempt = (struct attempt) {};
+        *attempt = (struct attempt_spec) {};
 }
 
-const char *attempt_getenv(const struct attempt *attempt, const char *name) {
+const char *attempt_getenv(const struct attempt_spec *attempt, const char *name) {
         size_t n = strlen(name);
 
         for (char **p = attempt->environment; p && *p; p++)
@@ -78,7 +78,7 @@ const char *attempt_getenv(const struct attempt *attempt, const char *name) {
         return NULL;
 }
 
-void attempt_setenv(struct attempt *attempt, const char *name, const char *value) {
+void attempt_setenv(struct attempt_spec *attempt, const char *name, const char *value) {
         size_t n = strlen(name);
 
         for (char **p = attempt->environment; p && *p; p++) {
@@ -109,7 +109,7 @@ static rlim_t read_limit(const json_t *value) {
         return v < 0 || v == INT64_MAX ? RLIM_INFINITY : (rlim_t) v;
 }
 
-static void read_rlimits(struct attempt *attempt, const json_t *array) {
+static void read_rlimits(struct attempt_spec *attempt, const json_t *array) {
         for (size_t i = 0; i < json_array_size(array) && attempt->n_rlimits < ATTEMPT_RLIMITS_MAX; i++) {
                 const json_t *row = json_array_get(array, i);
                 unsigned k = attempt->n_rlimits++;
@@ -121,7 +121,7 @@ static void read_rlimits(struct attempt *attempt, const json_t *array) {
 
 /* Drops a service manager's variables (the shim's NOTIFY_SOCKET is added at the exec) and the nonce of a job that
  * submitted this one. */
-static bool mark_environment(struct attempt *attempt) {
+static bool mark_environment(struct attempt_spec *attempt) {
         static const char nonce[] = BERTD_ENV_NONCE "=";
         char **to = attempt->environment;
 
@@ -147,7 +147,7 @@ static int read_seconds(const json_t *object, const char *key) {
 }
 
 /* bertd's ledger. An older bertd sends none; then its BERTD_RESUME is used. */
-static void read_known(struct attempt *a, const json_t *object) {
+static void read_known(struct attempt_spec *a, const json_t *object) {
         const json_t *good = json_object_get(object, "good"), *aside = json_object_get(object, "aside"),
                      *until = json_object_get(object, "until");
 
@@ -162,7 +162,7 @@ static void read_known(struct attempt *a, const json_t *object) {
                 a->known.aside[a->known.n_aside++] = (uint64_t) json_integer_value(json_array_get(aside, i));
 }
 
-static bool read_attempt(const json_t *object, struct attempt *a) {
+static bool read_attempt(const json_t *object, struct attempt_spec *a) {
         const char *stop = json_string_value(json_object_get(object, "stop"));
         const char *ends_with = json_string_value(json_object_get(object, "ends_with"));
         const char *nonce = json_string_value(json_object_get(object, "nonce"));
@@ -200,7 +200,7 @@ static bool read_attempt(const json_t *object, struct attempt *a) {
         return a->nonce && a->cwd && a->log && a->argv && a->argv[0] && a->environment && mark_environment(a);
 }
 
-int attempt_load(const char *path, struct attempt *ret, struct error *error) {
+int attempt_load(const char *path, struct attempt_spec *ret, struct error *error) {
         cleanup_free char *text = NULL;
         size_t size;
         json_error_t problem;
@@ -211,7 +211,7 @@ int attempt_load(const char *path, struct attempt *ret, struct error *error) {
         json_t *object = json_loadb(text, size, 0, &problem);
         if (!object)
                 return error_input(error, BERTD_EXIT_DATA, "%s:%d: %s", path, problem.line, problem.text);
-        *ret = (struct attempt) {};
+        *ret = (struct attempt_spec) {};
         bool good = read_attempt(object, ret);
         json_decref(object);
         if (good)
@@ -220,7 +220,7 @@ int attempt_load(const char *path, struct attempt *ret, struct error *error) {
         return error_input(error, BERTD_EXIT_DATA, "%s: not an attempt of format version 1", path);
 }
 
-bool attempt_is_trainer(const struct attempt *attempt) {
+bool attempt_is_trainer(const struct attempt_spec *attempt) {
         for (char **word = attempt->argv; *word; word++) {
                 const char *slash = strrchr(*word, '/');
                 if (strcmp(slash ? slash + 1 : *word, "bert-trainer") == 0)
@@ -241,7 +241,7 @@ struct exec_report {
 static_assert(sizeof(struct exec_report) <= PIPE_BUF, "written at once");
 
 /* An unprivileged process may not raise a hard limit: then keeps the current one. */
-static void set_limits(const struct attempt *attempt) {
+static void set_limits(const struct attempt_spec *attempt) {
         for (unsigned i = 0; i < attempt->n_rlimits; i++) {
                 struct rlimit want = attempt->rlimits[i].limit, have;
 
@@ -264,7 +264,7 @@ static void raise_oom_score(void) {
 
 /* The submitter's scheduling, if this user and host allow it; else a note goes to the job's log. After the limits,
  * because RLIMIT_NICE (from the kernel, not from the client) allows a higher priority. */
-static void set_scheduling(const struct attempt *attempt) {
+static void set_scheduling(const struct attempt_spec *attempt) {
         struct cpu_list cpus;
         char text[SCHEDULING_MAX];
 
@@ -286,7 +286,7 @@ static void set_scheduling(const struct attempt *attempt) {
 }
 
 /* A trainer creates its own. A missing folder is not created again: its file system may be mounted late. */
-static int make_run_dir(const struct attempt *attempt) {
+static int make_run_dir(const struct attempt_spec *attempt) {
         const char *run_dir = attempt_getenv(attempt, BERTD_ENV_RUN_DIR);
         struct error error = {};
         struct stat st;
@@ -314,7 +314,7 @@ static void look_at_program(const char *name, struct exec_report *said) {
 }
 
 /* In the child. Returns the failed step, with errno set; does not return on success. */
-static int become_job(const struct attempt *attempt, char **environment, int output_fd, pid_t parent) {
+static int become_job(const struct attempt_spec *attempt, char **environment, int output_fd, pid_t parent) {
         int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || null_fd < 0)
@@ -351,7 +351,8 @@ static char **with_entry(char *const *environment, char *entry) {
         return copy;
 }
 
-int child_spawn(struct child *child, const struct attempt *attempt, const char *notify_path, struct error *error) {
+int child_spawn(struct main_child *child, const struct attempt_spec *attempt, const char *notify_path,
+                struct error *error) {
         int output[2], report[2];
         pid_t parent = getpid();
 
@@ -379,12 +380,13 @@ int child_spawn(struct child *child, const struct attempt *attempt, const char *
                 (void) !write(report_write, &said, sizeof(said));
                 _exit(said.step == STEP_EXEC && said.code == ENOENT ? 127 : 126);
         }
-        *child =
-                (struct child) { .pid = pid, .output_fd = steal_fd(&output_read), .report_fd = steal_fd(&report_read) };
+        *child = (struct main_child) { .pid = pid,
+                                       .output_fd = steal_fd(&output_read),
+                                       .report_fd = steal_fd(&report_read) };
         return 0;
 }
 
-void child_close(struct child *child) {
+void child_close(struct main_child *child) {
         if (child->output_fd >= 0)
                 (void) close(child->output_fd);
         if (child->report_fd >= 0)
@@ -415,7 +417,7 @@ static bool is_of_host(const struct exec_report *said) {
                said->code == ENFILE;
 }
 
-bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret) {
+bool child_exec_error(const struct main_child *child, const struct attempt_spec *attempt, struct shim_verdict *ret) {
         struct exec_report said;
         char text[EXIT_RECORD_REASON_MAX], *to = ret->private;
         const char *name = attempt->argv[0];

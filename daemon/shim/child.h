@@ -1,7 +1,7 @@
 /*
  * The job's main child: attempt.json, the start, its output pipe.
  *
- *   attempt_load()           attempt.json -> struct attempt
+ *   attempt_load()           attempt.json -> struct attempt_spec
  *   child_spawn()            fork and exec; the parent never waits for the exec
  *   child_exec_error()       after the child's death: did the exec fail?
  */
@@ -22,7 +22,7 @@
 #define ATTEMPT_FILE_MAX (4u << 20) /* bytes of attempt.json */
 #define ATTEMPT_RLIMITS_MAX 32
 
-struct attempt {
+struct attempt_spec {
         uint64_t job;
         uint32_t number;
         char *nonce;
@@ -50,19 +50,19 @@ struct attempt {
 };
 
 /* Reads DIR/attempt.json, format version 1. Unknown keys are ignored: a newer daemon may write more. */
-int attempt_load(const char *path, struct attempt *ret, struct error *error);
-void attempt_free(struct attempt *attempt);
+int attempt_load(const char *path, struct attempt_spec *ret, struct error *error);
+void attempt_free(struct attempt_spec *attempt);
 
 /* Whether it runs bert-trainer, as a training job or as a command. */
-bool attempt_is_trainer(const struct attempt *attempt);
+bool attempt_is_trainer(const struct attempt_spec *attempt);
 
 /* The value of a variable in the attempt's environment, or NULL. */
-const char *attempt_getenv(const struct attempt *attempt, const char *name);
+const char *attempt_getenv(const struct attempt_spec *attempt, const char *name);
 
 /* Replaces an existing variable; unchanged if out of memory. */
-void attempt_setenv(struct attempt *attempt, const char *name, const char *value);
+void attempt_setenv(struct attempt_spec *attempt, const char *name, const char *value);
 
-struct child {
+struct main_child {
         pid_t pid;     /* 0: not started */
         bool reaped;   /* the pid may have been reused */
         int status;    /* of waitpid, once reaped */
@@ -71,10 +71,11 @@ struct child {
 };
 
 /* Starts the main child. `notify_path` becomes its NOTIFY_SOCKET. Takes nothing; child_close releases the descriptors. */
-int child_spawn(struct child *child, const struct attempt *attempt, const char *notify_path, struct error *error);
-void child_close(struct child *child);
+int child_spawn(struct main_child *child, const struct attempt_spec *attempt, const char *notify_path,
+                struct error *error);
+void child_close(struct main_child *child);
 
 /* True if the exec (or a step before it) failed: fills reason, class and exit code of the verdict. */
-bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret);
+bool child_exec_error(const struct main_child *child, const struct attempt_spec *attempt, struct shim_verdict *ret);
 
 #endif

@@ -18,7 +18,7 @@
 #include "daemon/shim/stacks.h"
 
 /* The step of the checkpoint that the attempt resumes from: ".../step-000012000.ckpt"; 0: none. */
-static uint64_t resumed_step(const struct attempt *attempt) {
+static uint64_t resumed_step(const struct attempt_spec *attempt) {
         const char *path = attempt_getenv(attempt, BERTD_ENV_RESUME), *base = path ? strrchr(path, '/') : NULL;
         char digits[24];
         uint64_t step;
@@ -152,7 +152,7 @@ void shim_hang_step(struct shim *shim, uint64_t step) {
 void shim_hang_alive(struct shim *shim) { shim_watch_alive(&shim->hang.watch, clock_boottime_usec()); }
 
 int shim_hang_start(struct shim *shim) {
-        const struct attempt *a = &shim->attempt;
+        const struct attempt_spec *a = &shim->attempt;
         struct shim_hang *h = &shim->hang;
 
         shim_watch_begin(&h->watch, a->hang_sec, a->start_sec, a->kind != JOB_COMMAND, resumed_step(a),

@@ -92,8 +92,8 @@ struct shim_left {
 struct shim {
         sd_event *event;
         enum shim_state state;
-        struct attempt attempt;
-        struct child child;
+        struct attempt_spec attempt;
+        struct main_child child;
         struct shim_log log;
         struct progress progress;
         struct shim_bus bus;

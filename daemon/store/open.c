@@ -85,7 +85,7 @@ static int advise(struct error *error, int r) {
 }
 
 /* An older bertd wrote it: a copy first, which that one can be started on again. */
-static int take_up(sqlite3 *db, const char *path, int64_t version, void (*log)(const char *text), struct error *error) {
+static int upgrade(sqlite3 *db, const char *path, int64_t version, void (*log)(const char *text), struct error *error) {
         int r = store_copy(db, path, version, error);
         if (r < 0)
                 return error_prefix(error,
@@ -129,7 +129,7 @@ static int prepare_schema(sqlite3 *db, const char *path, bool may_create, void (
         if (version == 0)
                 return may_create ? store_create(db, error) : refuse_empty(path, error);
         r = store_is_current(db, version, error);
-        return r != 0 ? MIN(r, 0) : take_up(db, path, version, log, error);
+        return r != 0 ? MIN(r, 0) : upgrade(db, path, version, log, error);
 }
 
 static int open_database(const char *path, bool may_create, void (*log)(const char *text), sqlite3 **ret,

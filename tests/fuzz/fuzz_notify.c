@@ -62,7 +62,8 @@ static int start(void) {
         fuzz_write(file, "x", 1);
         shim.dir = strdup(file);
         *strrchr(shim.dir, '/') = '\0';
-        shim.attempt = (struct attempt) { .job = 7, .number = 1, .nonce = strdup("0123456789abcdef"), .hang_sec = -1 };
+        shim.attempt =
+                (struct attempt_spec) { .job = 7, .number = 1, .nonce = strdup("0123456789abcdef"), .hang_sec = -1 };
         shim.attempt.environment = environment;
         assert(shim_log_open(&shim.log, log, 1 << 20, 2, NULL) == 0);
         shim.state = SHIM_RUNNING;

@@ -393,7 +393,7 @@ static void test_pruning(void **state) {
 static unsigned count_exits(const struct fixture *f) {
         unsigned all = 0, of_uid = 0;
 
-        child_count_exits(f->node, geteuid(), &all, &of_uid);
+        user_task_count_exits(f->node, geteuid(), &all, &of_uid);
         return all;
 }
 

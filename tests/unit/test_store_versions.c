@@ -62,7 +62,7 @@ static int64_t number_beside(const char *suffix, const char *sql) {
         return strtoll(text, NULL, 10);
 }
 
-static struct store *take_up(void) {
+static struct store *open_upgraded(void) {
         struct store *store = NULL;
         struct error error = {};
 
@@ -163,6 +163,7 @@ static void check_made(struct store *store, size_t i) {
                 fail_msg("job %d: %s", (int) made[i].id, error.text);
         job = job ? job : loaded;
         assert_int_equal(job->state, made[i].state);
+        assert_int_equal(job->stop_reason, job->state == JOB_STOPPING ? STOP_CANCEL : STOP_NONE);
         assert_string_equal(job->name, made[i].name);
         assert_int_equal(job->attempt.open, state_holds_resources(job->state));
         assert_int_equal(job->attempt.number, job->state == JOB_QUEUED ? 0 : 1);
@@ -183,7 +184,7 @@ static void check_schema(const char *commit) {
         int64_t version = number("PRAGMA user_version"), events = number("SELECT count(*) FROM event"),
                 ledger = number("SELECT count(*) FROM checkpoint WHERE job=7"),
                 newest = number("SELECT max(step) FROM checkpoint WHERE job=7 AND state=0");
-        struct store *store = take_up();
+        struct store *store = open_upgraded();
         for (size_t i = 0; i < ELEMENTSOF(made); i++)
                 check_made(store, i);
         assert_string_equal(said, "");
@@ -438,7 +439,7 @@ static void test_bad_rows_are_mended_or_set_aside(void **state) {
                 "INSERT INTO event(job, time, from_state, to_state, what, reason) VALUES(77, 1, '', '', 'alone', '');"
                 "UPDATE attempt SET nonce=x'00ff' WHERE job=8; INSERT INTO meta VALUES('odd', NULL)");
         int64_t events = number("SELECT count(*) FROM event WHERE job IN (2, 5, 77)");
-        struct store *store = take_up();
+        struct store *store = open_upgraded();
         assert_int_equal(store_count(store), 6);
         assert_null(store_find(store, 5));
         store_free(store);
