@@ -90,6 +90,7 @@ const struct field spec_fields[] = {
         TOP(kind, CHOICE(kind_names, NULL), SENT("kind")),
         TOP(priority, NUMBER(FIELD_I32, BERTD_PRIORITY_MIN, BERTD_PRIORITY_MAX, BERTD_TEXT(BERTD_PRIORITY_DEFAULT)),
             SENT("priority")),
+        TOP(comment, TEXT(BERTD_COMMENT_MAX), SPARSE("comment")),
         TOP(run_dir, .type = FIELD_PATH, SENT("run_dir")),
         { .key = "device", .offset = offsetof(struct spec, device), CHOICE(device_names, "auto"), .kinds = TRAINING },
         TOP(on_exit, .type = FIELD_PROGRAM, SENT("on_exit")),

@@ -18,6 +18,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/nearest.h"
 #include "common/parse.h"
 #include "common/paths.h"
 #include "common/spec/reader.h"
@@ -58,17 +59,6 @@ int spec_refuse(struct spec_reader *reader, const char *key, const char *format,
                                    said->name, text);
         name_key(reader, &spec_fields[field_of(key)], name, sizeof(name));
         return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: %s", reader->path, name, text);
-}
-
-static void join_names(const struct field *field, char *buffer, size_t size) {
-        size_t used = 0;
-
-        for (size_t i = 0; i < field->n_names && used < size; i++)
-                used += (size_t) snprintf(buffer + used, size - used, "%s%s",
-                                          i == 0                    ? ""
-                                          : i + 1 == field->n_names ? " or "
-                                                                    : ", ",
-                                          field->names[i]);
 }
 
 static int wrong_type(struct spec_reader *reader, const char *key, const char *text, const char *expected) {
@@ -154,17 +144,19 @@ static const char *plain_truth(const char *text) {
 }
 
 static int read_enum(struct spec_reader *reader, const struct field *field, const char *text, unsigned *to) {
-        int choice = parse_choice(text, field->names, field->n_names);
+        int choice = parse_choice(text, field->names, (unsigned) field->n_names);
         char names[128];
 
         if (choice < 0)
-                choice = parse_choice(plain_truth(text), field->names, field->n_names);
+                choice = parse_choice(plain_truth(text), field->names, (unsigned) field->n_names);
         if (choice >= 0) {
                 *to = (unsigned) choice;
                 return 0;
         }
-        join_names(field, names, sizeof(names));
-        return wrong_type(reader, field->key, text, names);
+        const char *nearest = nearest_of(text, field->names, field->n_names);
+        join_choices(field->names, (unsigned) field->n_names, names, sizeof(names));
+        return spec_refuse(reader, field->key, "'%.64s' is not %s%s%s%s", text, names, nearest ? ": did you mean " : "",
+                           nearest ? nearest : "", nearest ? "?" : "");
 }
 
 static int read_truth(struct spec_reader *reader, const struct field *field, const char *text, bool *to) {
@@ -193,8 +185,8 @@ static int read_path(struct spec_reader *reader, const struct field *field, cons
         if (!path)
                 return no_memory(reader);
         if (strlen(path) > BERTD_PATH_MAX)
-                return spec_refuse(reader, field->key, "a path of %zu bytes, longer than %d", strlen(path),
-                                   BERTD_PATH_MAX);
+                return spec_refuse(reader, field->key, "%zu bytes, at most %d are allowed; use a shorter path",
+                                   strlen(path), BERTD_PATH_MAX);
         *to = steal_pointer(&path);
         return 0;
 }
@@ -204,7 +196,8 @@ static int read_text(struct spec_reader *reader, const struct field *field, cons
         if (text[0] == '\0')
                 return spec_refuse(reader, field->key, "empty");
         if (field->max > 0 && strlen(text) > (size_t) field->max)
-                return spec_refuse(reader, field->key, "%zu bytes, more than %.0f", strlen(text), field->max);
+                return spec_refuse(reader, field->key, "%zu bytes, at most %.0f are allowed; give a shorter one",
+                                   strlen(text), field->max);
         for (const char *p = text; field->max > 0 && *p; p++)
                 if ((unsigned char) *p < 0x20 || *p == 0x7f)
                         return spec_refuse(reader, field->key, "has a control character");
@@ -216,7 +209,7 @@ static int missing(struct spec_reader *reader, const struct field *field) {
         char names[128] = "a whole number";
 
         if (field->type == FIELD_ENUM)
-                join_names(field, names, sizeof(names));
+                join_choices(field->names, (unsigned) field->n_names, names, sizeof(names));
         return spec_refuse(reader, field->key, "missing; expected %s", is_list(field) ? "a list" : names);
 }
 

@@ -177,6 +177,7 @@ struct spec {
         char *name;               /* default: the spec file's name without .yaml, or "job" */
         enum job_kind kind;       /* required */
         int32_t priority;         /* 0; -1000..1000, higher first */
+        char *comment;            /* NULL */
         char *run_dir;            /* NULL: the job's own folder */
         enum device_kind device;  /* auto: a GPU where there is one */
         char *on_exit;            /* NULL */

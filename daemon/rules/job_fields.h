@@ -60,7 +60,8 @@
         X(4, uint64_t, log_max_size, FIXED, EVERYBODY, \
           RANGE(BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, BERTD_LOG_SIZE_DEFAULT)) \
         X(4, uint32_t, log_keep, FIXED, EVERYBODY, RANGE(1, BERTD_LOG_KEEP_MAX, BERTD_LOG_KEEP_DEFAULT)) \
-        X(4, int32_t, nice, FIXED, EVERYBODY, RANGE(BERTD_NICE_MIN, BERTD_NICE_MAX, 0))
+        X(4, int32_t, nice, FIXED, EVERYBODY, RANGE(BERTD_NICE_MIN, BERTD_NICE_MAX, 0)) \
+        X(6, char *, comment, FIXED, OWNER, BYTES(0, BERTD_COMMENT_MAX)) /* NULL: none */
 
 /* What bertd itself keeps. Times are microseconds since the epoch, 0 = not yet. */
 #define JOB_KEPT(X) \

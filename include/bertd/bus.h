@@ -104,6 +104,7 @@
  *   cwd s
  *   first_exit i            while a command runs on without its first process: its exit code, or minus its signal
  *   runs_on u               likewise: processes that live
+ *   comment s *
  *   first_cause s *         why the last attempt died
  *   evidence s *            folder with the stacks of the last hang; empty = none
  *   status s *              what the job last reported as STATUS=
@@ -114,6 +115,7 @@
  *   kind s                  pretrain | finetune | command
  *   cwd s                   absolute
  *   priority i
+ *   comment s               for people; one line
  *   run_dir s               absolute; empty = the job's own folder
  *   ranks u
  *   threads u

@@ -7,6 +7,7 @@
 
 /* ---- texts of a job, in bytes ---- */
 #define BERTD_NAME_MAX 128
+#define BERTD_COMMENT_MAX 256
 #define BERTD_PATH_MAX 4095           /* cwd, run_dir, on_exit: 4 KiB with the NUL */
 #define BERTD_REASON_MAX 1024         /* reason and status; longer ones are cut */
 #define BERTD_COMMAND_MAX (64u << 10) /* all arguments, see BERTD_WORD_MIN */

@@ -173,6 +173,21 @@ static void test_refusals(void **state) {
         refused_string("on_exit", "a\nb", "on_exit: 'a b' contains a newline");
 }
 
+/* Of every number that a job may ask for, just beyond both of its bounds. */
+static void test_bounds_of_numbers(void **state) {
+        char expected[64];
+
+        for (size_t i = 0; i < JOB_N_FIELDS; i++) {
+                const struct job_field *field = &job_fields[i];
+                if (field->asked == NO_OFFSET || field->names || field->type > FIELD_I32)
+                        continue;
+                (void) snprintf(expected, sizeof(expected), "%s: is ", field->name);
+                if (field->min > 0 || field->type == FIELD_I32)
+                        refused(field->name, job_field_signature(field), (uint64_t) field->min - 1, expected);
+                refused(field->name, job_field_signature(field), (uint64_t) field->max + 1, expected);
+        }
+}
+
 static void test_too_large_says_numbers(void **state) {
         sd_bus_message *m = good();
         bool too_large;
@@ -315,6 +330,7 @@ int main(void) {
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_limits_of_the_caller),
                 cmocka_unit_test(test_refusals),
+                cmocka_unit_test(test_bounds_of_numbers),
                 cmocka_unit_test(test_too_large_says_numbers),
                 cmocka_unit_test(test_missing),
                 cmocka_unit_test(test_bounds_of_strings),
