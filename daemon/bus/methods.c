@@ -24,9 +24,7 @@
 
 /* The contents, not the struct. */
 static void call_clear(struct call *call) {
-        job_free(call->loaded);
-        if (call->has_saved)
-                job_saved_free(&call->saved);
+        act_clear(&call->act);
         (void) sd_bus_message_unref(call->message);
         if (call->submission)
                 submission_free(call->submission);
@@ -39,23 +37,7 @@ static void call_free(struct call *call) {
         free(call);
 }
 
-bool call_may_act_for(const struct call *call, uid_t uid) {
-        return call->uid == 0 || call->uid == uid || call->uid == geteuid();
-}
-
 int call_reply_nothing(sd_bus_message *m) { return sd_bus_reply_method_return(m, NULL); }
-
-int call_wrong_state(struct call *call, const char *what) {
-        enum job_state state = call->job->state;
-        const char *command = strcmp(what, "remove") != 0 ? NULL : state == JOB_STOPPING ? "wait" : "cancel";
-        char cure[128] = "";
-
-        if (command)
-                (void) snprintf(cure, sizeof(cure), "; `bertctl %s %" PRIu64 "` %s, after which it can be removed",
-                                command, call->job->id, state == JOB_STOPPING ? "waits for its end" : "ends it");
-        return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " is %s: cannot %s it%s",
-                                 call->job->id, job_state_name(state), what, cure);
-}
 
 /* ---- dispatch ---- */
 
@@ -81,25 +63,7 @@ static int find_job(struct call *call, sd_bus_message *m, bool owner_only) {
         uint64_t id;
 
         int r = sd_bus_message_read(m, "t", &id);
-        if (r < 0)
-                return r;
-        struct error error = {};
-        call->job = store_find(call->node->store, id);
-        if (store_is_removed(call->node->store, id)) {
-                call->job = NULL;
-        } else if (!call->job) {
-                r = store_load(call->node->store, id, &call->loaded, &error);
-                call->job = call->loaded;
-        }
-        if (r < 0 && r != -ENOENT)
-                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
-        if (!call->job)
-                return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_JOB, "no job %" PRIu64, id);
-        call->owner = call_may_act_for(call, call->job->uid);
-        if (owner_only && !call->owner)
-                return sd_bus_error_setf(call->error, BERTD_ERROR_ACCESS_DENIED, "job %" PRIu64 " belongs to %s", id,
-                                         call->job->user);
-        return 0;
+        return r < 0 ? r : act_find_job(&call->act, id, owner_only);
 }
 
 /* An error that quotes what the caller sent may have been cut within a character, and would not be sent. */
@@ -118,10 +82,23 @@ static int run_method(struct call *call, sd_bus_message *m) {
 
         if (authority == JOB_ANYONE || authority == JOB_OWNER)
                 r = find_job(call, m, authority == JOB_OWNER);
-        else if (authority == ADMIN && !call_may_act_for(call, geteuid()))
-                r = sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED,
-                                     "only root or the daemon's user may do this");
+        else if (authority == ADMIN)
+                r = act_check_admin(&call->act);
         return r < 0 ? r : call->method->handler(call, m);
+}
+
+/* A refusal becomes the bus's error. */
+static int run(struct call *call, sd_bus_message *m, handler_t handler) {
+        struct refusal refusal = {};
+
+        call->act.refusal = &refusal;
+        int r = handler(call, m);
+        call->act.refusal = NULL;
+        if (r < 0 && refusal.name)
+                r = sd_bus_error_set(call->error, refusal.name, refusal.text);
+        if (r < 0)
+                clean_error(call->error);
+        return r;
 }
 
 /* ---- changes: see settle.h ---- */
@@ -135,10 +112,10 @@ static int apply_change(struct change *change) {
         if (call->apply == run_method)
                 (void) sd_bus_message_rewind(call->message, 1); /* it may have been asked before */
         call->error = &error;
-        int r = call->apply(call, call->message);
+        call->act.last = change->last;
+        int r = run(call, call->message, call->apply);
         call->error = NULL;
         if (r < 0) {
-                clean_error(&error);
                 (void) sd_bus_reply_method_errno(call->message, r, &error);
                 call_free(call);
         }
@@ -159,13 +136,7 @@ static void keep_change(struct change *change) {
 static void undo_change(struct change *change, const char *why) {
         struct call *call = (struct call *) change;
 
-        if (call->has_saved) {
-                job_restore(call->job, &call->saved);
-                job_ledger_trim(call->job);
-                call->has_saved = false;
-        } else if (call->inserted) {
-                store_drop(call->node->store, call->job);
-        }
+        act_undo(&call->act);
         (void) sd_bus_reply_method_errorf(call->message, BERTD_ERROR_STORAGE, "%s: nothing was changed", why);
         call_free(call);
 }
@@ -181,7 +152,7 @@ static size_t size_of(const struct call *call, bool unread) {
 int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *call, sd_bus_message *m)) {
         size_t size = size_of(from, apply == run_method);
 
-        if (!settle_has_room(from->node->settle, from->uid, size))
+        if (!settle_has_room(from->act.node->settle, from->act.uid, size))
                 return sd_bus_error_set(from->error, BERTD_ERROR_STORAGE,
                                         "as many calls wait for state.db, or for jobs' on_exit, as may: nothing was "
                                         "changed; try again");
@@ -195,37 +166,34 @@ int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *c
                 return r;
         }
         *call = *from;
-        from->loaded = NULL;
+        from->act.loaded = NULL;
         from->submission = NULL;
         from->user = NULL;
         call->change = (struct change) {
-                .uid = from->uid, .size = size, .apply = apply_change, .keep = keep_change, .undo = undo_change
+                .uid = from->act.uid, .size = size, .apply = apply_change, .keep = keep_change, .undo = undo_change
         };
         call->peer = NULL;
         call->error = NULL;
+        call->act.refusal = NULL;
         call->apply = apply;
         call->message = answered ? answered : sd_bus_message_ref(m);
-        settle_add(call->node->settle, &call->change);
+        settle_add(call->act.node->settle, &call->change);
         return 1;
 }
 
 static int run_at_once(struct call *call, sd_bus_message *m) {
         uint64_t begin = loop_boottime();
-        int r = run_method(call, m);
+        int r = run(call, m, run_method);
 
-        if (r < 0)
-                clean_error(call->error);
         call_clear(call);
-        bus_server_charge(call->node->server, call->uid, loop_boottime() - begin);
+        bus_server_charge(call->act.node->server, call->act.uid, loop_boottime() - begin);
         return r;
 }
 
 static int dispatch(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
         struct peer *peer = userdata;
-        struct call call = { .node = peer->node,
+        struct call call = { .act = { .node = peer->node, .uid = peer->uid, .pid = peer->pid },
                              .peer = peer,
-                             .uid = peer->uid,
-                             .pid = peer->pid,
                              .error = ret_error,
                              .method = find_method(sd_bus_message_get_member(m)) };
         int r;

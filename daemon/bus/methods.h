@@ -1,12 +1,13 @@
 /*
  * A call of org.bertd1.Manager (include/bertd/bus.h) on its way through methods.c to its handler: jobs.c (what changes jobs),
- * reads.c, shim_calls.c. Nobody else includes this.
+ * reads.c, shim_calls.c. They decode and answer; act.h does it. Nobody else includes this.
  */
 #ifndef DAEMON_METHODS_H
 #define DAEMON_METHODS_H
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
+#include "daemon/bus/act.h"
 #include "daemon/bus/server.h"
 #include "daemon/plan/settle.h"
 
@@ -15,34 +16,23 @@ static inline void cleanup_message_p(sd_bus_message **message) { (void) sd_bus_m
 
 struct call {
         struct change change; /* of a CHANGE only: then the call is on the heap */
-        struct node *node;
+        struct act act;
         struct peer *peer; /* NULL in a CHANGE: the client may be gone by then */
-        uid_t uid;         /* who calls, by the kernel's word */
-        pid_t pid;
-        struct job *job;    /* JOB_ANYONE and JOB_OWNER: the job that the first argument names */
-        struct job *loaded; /* the same where it has ended and is not in memory: freed after the call, unless adopted */
-        bool owner;         /* the caller is its user or root */
         sd_bus_error *error;
         const struct method *method;
         sd_bus_message *message; /* the CHANGE's own reference */
-        struct job_saved saved;  /* as the job was, to be put back; where `has_saved` */
-        bool has_saved;
         int (*apply)(struct call *call,
                      sd_bus_message *m); /* as a handler, within the commit; NULL: done, its answer waits */
         void (*done)(struct call *call, sd_bus_message *m); /* it is durable: answers. NULL: with nothing */
         struct submission *submission;                      /* Submit */
         gid_t gid;
         char *user;
-        bool inserted; /* `job` is new */
 };
 
 /* A change: `apply` is run within this turn's commit. Takes the contents of the call. */
 int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *call, sd_bus_message *m));
 
-/* The caller is that user, root or the daemon's own user. */
-bool call_may_act_for(const struct call *call, uid_t uid);
 int call_reply_nothing(sd_bus_message *m);
-int call_wrong_state(struct call *call, const char *what);
 
 enum authority {
         ANYONE,     /* who may connect */

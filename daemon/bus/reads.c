@@ -22,14 +22,12 @@ static int send_reply(struct call *call, sd_bus_message *reply, size_t size) {
 int method_get_job(struct call *call, sd_bus_message *m) {
         cleanup_message sd_bus_message *reply = NULL;
         struct jobview_command command = {};
-        struct error error = {};
 
-        if (call->owner &&
-            store_load_command(call->node->store, call->job->id, &command.words, &command.size, &error) < 0)
-                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
-        int r = sd_bus_message_new_method_return(m, &reply);
+        int r = act_command(&call->act, &command.words, &command.size);
         if (r >= 0)
-                r = jobview_job(reply, call->node, call->job, call->owner, &command);
+                r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = jobview_job(reply, call->act.node, call->act.job, call->act.owner, &command);
         free(command.words);
         return r < 0 ? r : send_reply(call, reply, (size_t) r);
 }
@@ -52,12 +50,12 @@ static int append_job(void *userdata, const struct job *job) {
         struct list_target *target = userdata;
         const struct call *call = target->call;
 
-        return note_size(target, jobview_job(target->reply, call->node, job, call_may_act_for(call, job->uid), NULL));
+        return note_size(target,
+                         jobview_job(target->reply, call->act.node, job, act_may_act_for(&call->act, job->uid), NULL));
 }
 
 int method_list_jobs(struct call *call, sd_bus_message *m) {
         cleanup_message sd_bus_message *reply = NULL;
-        struct error error = {};
         uint64_t first;
         uint32_t max;
         int open;
@@ -70,9 +68,7 @@ int method_list_jobs(struct call *call, sd_bus_message *m) {
         if (r < 0)
                 return r;
         struct list_target target = { .call = call, .reply = reply };
-        r = store_page(call->node->store, first, MIN(max, BERTD_LIST_PAGE_MAX), open, append_job, &target, &error);
-        if (r < 0 && error.code)
-                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
+        r = act_jobs(&call->act, first, max, open, append_job, &target);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : send_reply(call, reply, target.size);
@@ -82,7 +78,7 @@ int method_list_jobs(struct call *call, sd_bus_message *m) {
 
 static int append_event(void *userdata, const struct event_row *e) {
         struct list_target *target = userdata;
-        const char *reason = jobview_event_reason(e, target->call->owner);
+        const char *reason = jobview_event_reason(e, target->call->act.owner);
         cleanup_free char *clean = text_as_utf8(reason);
         reason = clean ? clean : reason;
         size_t size = EVENT_FIXED_SIZE + strlen(e->from) + strlen(e->to) + strlen(e->what) + strlen(reason) +
@@ -95,7 +91,6 @@ static int append_event(void *userdata, const struct event_row *e) {
 
 int method_get_events(struct call *call, sd_bus_message *m) {
         cleanup_message sd_bus_message *reply = NULL;
-        struct error error = {};
         uint64_t after;
         uint32_t max;
 
@@ -107,11 +102,9 @@ int method_get_events(struct call *call, sd_bus_message *m) {
         if (r < 0)
                 return r;
         struct list_target target = { .call = call, .reply = reply };
-        r = store_events(call->node->store, call->job->id, after, MIN(max, BERTD_LIST_PAGE_MAX), append_event, &target,
-                         &error);
+        r = act_events(&call->act, after, max, append_event, &target);
         if (r < 0)
-                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE,
-                                        error.code ? error.text : "events cannot be read");
+                return r;
         r = sd_bus_message_close_container(reply);
         return r < 0 ? r : send_reply(call, reply, target.size);
 }
@@ -128,12 +121,12 @@ static int append_checkpoints(struct list_target *target, const struct job *job,
 
 static int reply_checkpoints(struct call *call, sd_bus_message *m, uint64_t before) {
         cleanup_message sd_bus_message *reply = NULL;
-        struct job *job = call->job;
-        struct error error = {};
+        struct job *job = call->act.job;
 
-        if (store_load_ledger(call->node->store, job, &error) < 0)
-                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
-        int r = sd_bus_message_new_method_return(m, &reply);
+        int r = act_ledger(&call->act);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "a{sv}");
         struct list_target target = { .call = call, .reply = reply };
@@ -155,13 +148,12 @@ int method_list_checkpoints(struct call *call, sd_bus_message *m) {
 }
 
 int method_get_spec(struct call *call, sd_bus_message *m) {
-        cleanup_free char *text = NULL;
-        struct error error = {};
-
-        if (store_load_spec(call->node->store, call->job->id, &text, &error) < 0)
-                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
         cleanup_message sd_bus_message *reply = NULL;
-        int r = sd_bus_message_new_method_return(m, &reply);
+        cleanup_free char *text = NULL;
+
+        int r = act_spec(&call->act, &text);
+        if (r >= 0)
+                r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_append(reply, "s", text);
         return r < 0 ? r : send_reply(call, reply, strlen(text));
@@ -172,15 +164,15 @@ int method_get_daemon(struct call *call, sd_bus_message *m) {
 
         int r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
-                r = jobview_daemon(reply, call->node);
+                r = jobview_daemon(reply, call->act.node);
         return r < 0 ? r : send_reply(call, reply, (size_t) r);
 }
 
 int method_wait_job(struct call *call, sd_bus_message *m) {
         /* What is not yet durable is answered by its commit. */
-        if ((state_has_ended(call->job->state) || call->job->state == JOB_PAUSED) && !call->job->dirty)
-                return sd_bus_reply_method_return(m, "s", job_state_name(call->job->state));
-        int r = wait_add(call->job, call->peer, m);
+        if (act_rests(&call->act))
+                return sd_bus_reply_method_return(m, "s", job_state_name(call->act.job->state));
+        int r = wait_add(call->act.job, call->peer, m);
         if (r == -ENOBUFS)
                 return sd_bus_error_setf(
                         call->error, BERTD_ERROR_QUOTA,
@@ -196,8 +188,8 @@ int method_wait_change(struct call *call, sd_bus_message *m) {
         int r = sd_bus_message_read(m, "t", &known);
         if (r < 0)
                 return r;
-        if (known != call->node->serial)
-                return sd_bus_reply_method_return(m, "t", call->node->serial);
+        if (known != call->act.node->serial)
+                return sd_bus_reply_method_return(m, "t", call->act.node->serial);
         if (change_wait(call->peer, m) < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_QUOTA,
                                         "this connection waits for a change already; call again after its answer");
@@ -205,18 +197,13 @@ int method_wait_change(struct call *call, sd_bus_message *m) {
 }
 
 int method_find_by_name(struct call *call, sd_bus_message *m) {
-        struct error error = {};
         const char *name;
         uint64_t id;
 
         int r = sd_bus_message_read(m, "s", &name);
+        if (r >= 0)
+                r = act_find_name(&call->act, name, &id);
         if (r < 0)
                 return r;
-        r = store_find_name(call->node->store, name, call->uid, &id, &error);
-        if (r < 0)
-                return sd_bus_error_set(call->error, BERTD_ERROR_STORAGE, error.text);
-        if (id == 0)
-                return sd_bus_error_setf(call->error, BERTD_ERROR_NO_SUCH_JOB,
-                                         "no job is named '%.128s'; `bertctl list` shows all", name);
         return sd_bus_reply_method_return(m, "t", id);
 }

@@ -18,13 +18,13 @@ int method_hello(struct call *call, sd_bus_message *m) {
 
         int r = sd_bus_message_read(m, "tuss", &job, &number, &nonce, &version);
         if (r >= 0)
-                r = attempt_hello(call->node, &call->peer->link, call->uid, call->pid, job, number, nonce, version,
-                                  &answer);
+                r = attempt_hello(call->act.node, &call->peer->link, call->act.uid, call->act.pid, job, number, nonce,
+                                  version, &answer);
         if (r == -EPERM)
-                return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
+                return act_refuse(&call->act, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         if (r == -EPROTONOSUPPORT)
-                return sd_bus_error_set(call->error, BERTD_ERROR_VERSION,
-                                        "bertd " BERTD_VERSION " is older than this shim, and leaves it alone");
+                return act_refuse(&call->act, BERTD_ERROR_VERSION,
+                                  "bertd " BERTD_VERSION " is older than this shim, and leaves it alone");
         return r < 0 ? r : sd_bus_reply_method_return(m, "u", answer);
 }
 
@@ -107,22 +107,28 @@ static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
         return strchr("v(a", element[0]) || element[1] ? -EINVAL : sd_bus_message_skip(m, "v");
 }
 
-int method_report(struct call *call, sd_bus_message *m) {
-        struct attempt_report in = {};
+static int read_report(sd_bus_message *m, struct attempt_report *ret) {
         unsigned keys = 0;
 
         int r = sd_bus_message_enter_container(m, 'a', "{sv}");
         while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                r = ++keys > KEYS_MAX ? -E2BIG : read_report_field(m, &in);
+                r = ++keys > KEYS_MAX ? -E2BIG : read_report_field(m, ret);
                 if (r >= 0)
                         r = sd_bus_message_exit_container(m);
         }
+        return r;
+}
+
+int method_report(struct call *call, sd_bus_message *m) {
+        struct attempt_report in = {};
+
+        int r = read_report(m, &in);
         if (r >= 0)
-                r = attempt_report(call->node, call->uid, &in);
+                r = attempt_report(call->act.node, call->act.uid, &in);
         if (r == -EPERM)
-                return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
+                return act_refuse(&call->act, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         if (r == -ESTALE)
-                return sd_bus_error_set(call->error, BERTD_ERROR_WRONG_STATE, "not an attempt that runs");
+                return act_refuse(&call->act, BERTD_ERROR_WRONG_STATE, "not an attempt that runs");
         /* The shim forgets a checkpoint, or ends, when it is answered: by then the rows are durable. */
         if (r >= 0 && (in.has_checkpoint || in.record || in.news.n_found > 0))
                 return call_queue(call, m, NULL);

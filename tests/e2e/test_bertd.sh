@@ -70,6 +70,34 @@ next=$("$BERTCTL" submit -- true)
 ok "a new one gets an id of its own, and is done" eval '(( next > ended )) && wait_job "$next" 20'
 kill_bertd
 
+# A state folder of an older bertd, and the way back as bertd(8) has it.
+export BERTD_STATE_DIR=$work/older
+mkdir "$BERTD_STATE_DIR"
+sqlite3 "$BERTD_STATE_DIR/state.db" <"$source_dir/tests/unit/schemas/f2f00a0.sql"
+sqlite3 "$BERTD_STATE_DIR/state.db" "UPDATE job SET state = 'paused' WHERE id > 4; UPDATE attempt SET open = 0"
+older() { "$BERTCTL" list --all --json | jq -r 'map(.name) | sort | join(" ")'; }
+names=$(sqlite3 "$BERTD_STATE_DIR/state.db" "SELECT group_concat(name, ' ') FROM (SELECT name FROM job ORDER BY name)")
+start_bertd
+is "an older bertd's jobs are taken up" "$(older)" "$names"
+is "after a copy of its database, for nobody else to read" "$(stat -c %a "$BERTD_STATE_DIR"/state.db.*)" 600
+next=$("$BERTCTL" submit --name since -- true)
+is "a new job gets an id of its own" "$next" 12
+wait_job "$next"
+kill_bertd
+sqlite3 "$BERTD_STATE_DIR/state.db" 'PRAGMA user_version = 99'
+ok "what is too new for a bertd is refused with the copy that it can read" refuses 1 \
+  "state.db: has schema 99 of a newer bertd, bertd [0-9.]* knows up to [0-9]*; .*copy of schema 4, $BERTD_STATE_DIR/state.db.schema-4, as .*bertd(8)" \
+  timeout 20 "$BERTD" --launcher fork
+back=$(sed -n '/^mkdir newer/,/^\.fi/p' "$source_dir/docs/bertd.8" | grep -v '^\.' | sed 's/\\-/-/g')
+mkdir -p "$BERTD_STATE_DIR/jobs/1/attempt-1"
+ok "the commands of bertd(8) go back to it" eval 'cd "$BERTD_STATE_DIR" && sh -ec "$back"'
+cd "$work" || exit 99
+start_bertd
+is "with the jobs as they were then" "$(older)" "$names"
+ok "and their folders moved away" test -d "$BERTD_STATE_DIR/jobs/1/attempt-1.newer"
+kill_bertd
+export BERTD_STATE_DIR=$work/state
+
 # A network file system.
 export ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0
 for type in 6969:NFS ff534d42:CIFS fe534d42:SMB 01021997:9p 0bd00bd0:Lustre; do
