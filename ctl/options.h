@@ -25,7 +25,7 @@ struct option_spec {
         const char *name; /* without "--" */
         char letter;      /* 0: none */
         enum option_kind kind;
-        void *value; /* bool, const char * (borrowed from argv), struct option_list, uint64_t or int64_t; untouched where not given */
+        void *value; /* bool, const char * (borrowed from argv), struct option_list, uint64_t or int64_t; untouched if not given */
         int64_t min, max;     /* of numbers */
         const char *argument; /* its name in the help; NULL for a flag */
         const char *help;     /* one line */
@@ -37,7 +37,7 @@ struct arguments {
         int n;
         char **rest; /* after "--"; NULL where there was no "--" */
         int n_rest;
-        bool help; /* --help or -h was there: nothing else was checked */
+        bool help; /* --help or -h was given: nothing else was checked */
 };
 
 /* Parses argv[1..argc-1]; reorders argv. min_words..max_words arguments are wanted, named in the errors by `usage`. With
