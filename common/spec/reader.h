@@ -1,16 +1,17 @@
 /*
- * A spec while it is read: what spec.c, which reads it, and check.c, which looks at keys together, share. Nobody else includes this.
+ * A spec while it is read, from what a file or options say: values.c has one key, spec.c all of them, stages.c those of a stage, check.c
+ * looks at keys together. Nobody else includes this.
  */
 #ifndef COMMON_SPEC_READER_H
 #define COMMON_SPEC_READER_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "common/error.h"
 #include "common/spec/fields.h"
 #include "common/spec/spec.h"
-#include "common/spec/yaml.h"
 
 #define SPEC_IDLE_RULES 2
 
@@ -19,27 +20,55 @@ struct spec_idle {
         uint32_t idle, used;
 };
 
-/* One spec being read. */
+/* One spec being read: the file, one of its stages, or a task of that. */
 struct spec_reader {
-        struct spec_text file;
-        char *folder;
-        struct raw *raw;
-        char key[160];
-        char stage[64];         /* "stages[1]." or "stages[1].tasks[0]." in front of keys in messages */
-        bool task;              /* the latter, whose keys are those of data */
-        struct spec_idle *idle; /* (SPEC_IDLE_RULES), over all stages */
+        const char *path, *folder;
+        const struct part *file;
+        const struct part *stage; /* NULL: the file is read */
+        const struct said *said;  /* (spec_n_fields) what counts: the stage's, or the task's, in place of the file's */
+        char prefix[64];          /* "stages[1]." or "stages[1].tasks[0].", in front of keys that it does not say */
+        bool task;                /* the latter, whose keys are those of data */
+        struct spec_idle *idle;   /* (SPEC_IDLE_RULES), over all stages */
         struct error *error;
 };
 
-/* A key as messages name it: valid until the next call. */
-const char *spec_name_of(struct spec_reader *reader, const char *key);
+static inline const struct said *said_of(const struct spec_reader *reader, const char *key) {
+        return &reader->said[field_of(key)];
+}
+static inline bool is_said(const struct spec_reader *reader, const char *key) { return said_of(reader, key)->name; }
 
-/* "PATH:LINE: KEY: ", then the text, in reader->error. Returns its code. */
+/* "PATH:LINE: KEY: ", or "--OPTION: ", then the text, in reader->error. Returns its code. */
 __attribute__((format(printf, 3, 4))) int spec_refuse(struct spec_reader *reader, const char *key, const char *format,
                                                       ...);
 
+static inline int spec_no_memory(struct spec_reader *reader) {
+        return error_errno(reader->error, ENOMEM, "%s", reader->path);
+}
+
+static inline const char *kind_name(enum job_kind kind) {
+        static const char *const names[] = JOB_KIND_NAMES;
+        return names[kind];
+}
+
+/* ---- values.c ---- */
+
 /* The text as the field's type has it, into the field's place at `to`. */
 int spec_read_value(struct spec_reader *reader, const struct field *field, const char *text, void *to);
+
+/* What is said of the row, or its default. Needs spec->kind, but for the kind itself. */
+int spec_read_field(struct spec_reader *reader, size_t row, struct spec *spec);
+
+/* ---- spec.c ---- */
+
+/* Every key, and what they are together. */
+int spec_read_values(struct spec_reader *reader, struct spec *spec);
+
+/* ---- stages.c ---- */
+
+/* The stages of a file that has some, and then the file itself. */
+int spec_read_stages(struct spec_reader *reader, struct spec *spec);
+
+/* ---- check.c ---- */
 
 /* What one key alone cannot tell. May complete what the spec leaves out. */
 int spec_check(struct spec_reader *reader, struct spec *spec);

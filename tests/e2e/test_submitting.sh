@@ -39,7 +39,7 @@ chmod -x script.sh
 is_a_program script.sh "bash script.sh"
 chmod +x script.sh
 cp script.sh spec.yaml
-ok "a script that is called a spec is a wrong spec" refuses 2 '^bertctl: spec.yaml:1: expected a mapping' "$BERTCTL" submit spec.yaml
+ok "a script that is called a spec is a wrong spec" refuses 2 '^bertctl: spec.yaml:2: expected a mapping' "$BERTCTL" submit spec.yaml
 ok "a program's own options" refuses 2 "unknown option '--lr'.*: \`bertctl submit -- ./script.sh \.\.\.\`" "$BERTCTL" submit ./script.sh --lr 3
 ok "a command line without --" refuses 2 "to run a program: \`bertctl submit -- python3 train.py ...\`" "$BERTCTL" submit python3 train.py 5
 
