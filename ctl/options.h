@@ -31,7 +31,8 @@ struct option_spec {
         void *value; /* bool, const char * (borrowed from argv), struct option_list, uint64_t or int64_t; untouched if not given */
         int64_t min, max;     /* of numbers */
         const char *argument; /* its name in the help; NULL for a flag */
-        const char *help;     /* one line */
+        const char *help;     /* --help wraps it */
+        const char *section;  /* of --help, "Options with SPEC.yaml"; NULL: "Options", which come first */
         const char *key;      /* of OPTION_KEY, which adds to a list: a job spec's, whose table knows its values */
 };
 
@@ -57,7 +58,7 @@ int options_check_count(const struct arguments *arguments, int min_words, int ma
  * a line. */
 void print_wrapped(const char *text, unsigned indent, unsigned column);
 
-/* The section "Options:" of --help. */
+/* The options of --help, by section. */
 void options_print(const struct option_spec *options, size_t n_options);
 
 #endif
