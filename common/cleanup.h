@@ -27,7 +27,7 @@ static inline void cleanup_closedir_p(DIR **d) {
 #define cleanup_fclose cleanup(cleanup_fclose_p)
 #define cleanup_closedir cleanup(cleanup_closedir_p)
 
-/* Hands ownership on: the variable is left empty, so its cleanup does nothing. */
+/* Transfers ownership: empties the variable, so its cleanup does nothing. */
 static inline void *steal_pointer_impl(void *p) {
         void **pp = p, *v = *pp;
         *pp = NULL;

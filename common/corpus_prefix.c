@@ -29,13 +29,13 @@ static bool has_index(const char *prefix, size_t length) {
         return path && access(path, F_OK) == 0;
 }
 
-/* Up to the last dot of its name. */
+/* Length up to the last dot of its name. */
 static size_t stem_length(const char *path) {
         const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
         return dot && (!slash || dot > slash) ? (size_t) (dot - path) : 0;
 }
 
-/* The prefix of a corpus in the folder, if there is one; the caller frees. */
+/* The prefix of a corpus in the folder; NULL: none. The caller frees. */
 static char *corpus_in(const char *folder) {
         cleanup_closedir DIR *entries = opendir(folder);
         size_t n = strlen(folder);

@@ -13,7 +13,7 @@
 
 static bool has(const struct cpu_list *list, size_t cpu) { return list->bits[cpu / BITS] >> cpu % BITS & 1; }
 
-/* A number that is no longer than it need be; −EINVAL. */
+/* A number without leading zeros; −EINVAL. */
 static int read_number(const char **text, size_t *ret) {
         char *end;
 

@@ -1,4 +1,4 @@
-/* A set of CPUs as text, "0-3,8", and as the kernel takes it. */
+/* A set of CPUs as text, "0-3,8", and as a cpu_set_t. */
 #ifndef COMMON_CPU_LIST_H
 #define COMMON_CPU_LIST_H
 
@@ -13,10 +13,10 @@ struct cpu_list {
 /* 0, or −EINVAL: not a list of ascending numbers and ranges below CPU_LIST_CPUS, or an empty one. */
 int cpu_list_read(const char *text, struct cpu_list *ret);
 
-/* Returns the buffer, which is empty where the text would not fit. */
+/* Returns the buffer, which is empty if the text does not fit. */
 const char *cpu_list_write(const struct cpu_list *list, char *buffer, size_t size);
 
-/* Those that the calling process may use, and setting them. 0 or −errno. */
+/* Gets and sets the CPUs that the calling process may use. 0 or −errno. */
 int cpu_list_get(struct cpu_list *ret);
 int cpu_list_set(const struct cpu_list *list);
 

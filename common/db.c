@@ -33,13 +33,14 @@ int db_errno(int sqlite_code) {
         }
 }
 
-/* A database that had no memory to be opened is NULL, which not every call of SQLite's takes. */
+/* A failed open without memory leaves NULL, which not every call of SQLite accepts. */
 int db_error(struct error *error, sqlite3 *db, const char *what) {
         int code = sqlite3_extended_errcode(db), e = db_errno(code);
         const char *path = db ? sqlite3_db_filename(db, "main") : NULL;
         bool no_inodes = (e == EIO || e == ENOENT || e == ENOSPC) && path && space_no_inodes(path);
 
-        /* SQLite reports a full disk as an I/O error where the failing call was not a write, and a file that cannot be made as missing. */
+        /* SQLite reports a full disk as an I/O error if the failing call was not a write, and a file that cannot be
+         * created as missing. */
         if (no_inodes || (e == EIO && (sqlite3_system_errno(db) == ENOSPC || sqlite3_system_errno(db) == EDQUOT)))
                 e = ENOSPC;
         return error_set(error, e, "%s: %s%s%s", what, sqlite3_errmsg(db), no_inodes ? ": " : "",

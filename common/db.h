@@ -1,5 +1,5 @@
 /*
- * SQLite with our errors. Everything but opening, binding shorthands and error text is sqlite3's own interface.
+ * SQLite with struct error. Everything except opening, binding shorthands and error text is sqlite3's own interface.
  *
  *   cleanup_db sqlite3 *db = NULL;
  *   cleanup_statement sqlite3_stmt *s = NULL;

@@ -1,6 +1,7 @@
 /*
- * See environment.h. Variables are named one by one, so that a job keeps a LISTEN_ADDR of its own; only what launchers of MPI ranks give
- * a rank has no fixed list and goes by its prefix (PMIX_MCA_ is a user's setting). Of Slurm's those of the task go, not the allocation's.
+ * See environment.h. Variables are listed one by one, so that a job keeps e.g. its LISTEN_ADDR; only variables that MPI
+ * launchers set for a rank have no fixed list and are matched by prefix (PMIX_MCA_ is a user's setting). Of Slurm's,
+ * those of the task are dropped, not those of the allocation.
  */
 #include "common/environment.h"
 
@@ -13,7 +14,7 @@
 
 static const char *const bertds[] = { BERTD_ENV_JOB_ID, BERTD_ENV_ATTEMPT, BERTD_ENV_RUN_DIR,
                                       BERTD_ENV_RESUME, BERTD_ENV_NONCE,   BERTD_ENV_REPEATED };
-/* sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5); the size of the terminal. */
+/* sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5); terminal size. */
 static const char *const managers[] = {
         "NOTIFY_SOCKET",
         "WATCHDOG_USEC",

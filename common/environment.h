@@ -1,11 +1,12 @@
-/* Whose an environment variable is: bertctl sends only the job's own, bertd and the shim set the others themselves (contract C4). */
+/* Classifies environment variables: bertctl sends only those of the job; bertd and the shim set the others (contract
+ * C4). */
 #ifndef COMMON_ENVIRONMENT_H
 #define COMMON_ENVIRONMENT_H
 
 enum variable_owner {
-        VARIABLE_JOB,     /* the submitter's: it goes along */
-        VARIABLE_MANAGER, /* of the service, MPI launcher or terminal that the submitting process ran under */
-        VARIABLE_BERTD,   /* one value an attempt, bertd's */
+        VARIABLE_JOB,     /* the submitter's: passed to the job */
+        VARIABLE_MANAGER, /* set by the submitting process's service manager, MPI launcher or terminal */
+        VARIABLE_BERTD,   /* set by bertd for each attempt */
 };
 
 /* Of "NAME=value". */

@@ -1,4 +1,4 @@
-/* See error.h. The text is a fixed buffer so that an out-of-memory error can be told. */
+/* See error.h. The text is a fixed buffer, so that an out-of-memory error can be reported. */
 #include "common/error.h"
 
 #include <errno.h>
@@ -38,7 +38,7 @@ int error_set(struct error *error, int code, const char *format, ...) {
         return r;
 }
 
-/* Where there is no room the path counts that the text is about, as far as it is one: up to a colon, or all of it. */
+/* For ENOSPC the path of the text is checked, if it is one: up to a colon, or all of it. */
 static const char *reason_of(int code, const char *text) {
         char path[896];
 

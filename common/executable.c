@@ -13,7 +13,7 @@
 #include "common/file.h"
 
 #define PATH_OF_A_LOGIN \
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" /* as bertd sets it where there is none */
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" /* as set by bertd if there is none */
 
 static bool is_file(const char *path) {
         struct stat st;

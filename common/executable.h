@@ -1,23 +1,23 @@
-/* Programs as execvp(3) and the kernel find them: PATH, and the first line of a script. Nothing is executed. */
+/* Finds programs like execvp(3) and the kernel: PATH, and the first line of a script. Executes nothing. */
 #ifndef COMMON_EXECUTABLE_H
 #define COMMON_EXECUTABLE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-#define EXECUTABLE_HEAD_MAX 256 /* bytes of a file that the kernel looks at */
+#define EXECUTABLE_HEAD_MAX 256 /* bytes of a file that the kernel reads */
 
-/* A regular file that this user may execute. */
+/* Whether it is a regular file that this user may execute. */
 bool executable_is(const char *path);
 
-/* Where it lies; a name with a slash is its own path, and nothing is looked at. Caller frees. −ENOENT; −EACCES: one is in PATH that may
- * not be executed; −ENOMEM. */
+/* Its path; a name with a slash is returned without a check. Caller frees. −ENOENT; −EACCES: found in PATH, but not
+ * executable; −ENOMEM. */
 int executable_find(const char *name, char **ret_path);
 
-/* The beginning of a file, NUL-terminated. Returns how much it is; 0 also where it cannot be read. */
+/* The beginning of a file, NUL-terminated. Returns its length; 0 also if it cannot be read. */
 size_t executable_head(const char *path, char head[EXECUTABLE_HEAD_MAX + 1]);
 
-/* What a script's first line says after "#!" and blanks, a carriage return at its end included; "": it is none. */
+/* A script's first line after "#!" and blanks, including a trailing carriage return; "": not a script. */
 void executable_script_line(const char *path, char line[EXECUTABLE_HEAD_MAX + 1]);
 
 #endif

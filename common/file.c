@@ -67,13 +67,13 @@ int file_read(const char *path, size_t max, char **ret_data, size_t *ret_size, s
 
 int file_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *ret_size, struct error *error) {
         size_t size = 0;
-        cleanup_free char *data = malloc(max + 1); /* of which only what is read is touched */
+        cleanup_free char *data = malloc(max + 1); /* pages are only touched as they are read */
 
         if (!data)
                 return error_errno(error, ENOMEM, "%s", name);
         for (;;) {
                 ssize_t n = read(fd, data + size, max + 1 - size);
-                if (n < 0 && errno == EAGAIN) /* somebody's who shares it */
+                if (n < 0 && errno == EAGAIN) /* non-blocking, set by another process that shares it */
                         (void) poll(&(struct pollfd) { .fd = fd, .events = POLLIN }, 1, -1);
                 else if (n < 0 && errno != EINTR)
                         return error_errno(error, errno, "%s", name);
@@ -133,7 +133,7 @@ bool file_is_sqlite(const char *path) {
                memcmp(head, magic, sizeof(magic)) == 0;
 }
 
-/* The name that the file has until it is whole. */
+/* The temporary name of the file until it is complete. */
 static int temporary_of(const char *path, char **ret, struct error *error) {
         struct stat st;
 

@@ -13,14 +13,14 @@ static void set_handler(int number, void (*handler)(int)) {
         struct sigaction sa = { .sa_handler = handler };
 
         (void) sigemptyset(&sa.sa_mask);
-        (void) sigaction(number, &sa, NULL); /* those that the C library keeps for itself are refused */
+        (void) sigaction(number, &sa, NULL); /* fails for signals reserved by the C library */
 }
 
 void inherited_drop_signals(void) {
         struct sigaction was;
         sigset_t none;
 
-        /* An exec leaves no handlers: one that is there is of a sanitizer, say. */
+        /* Exec resets handlers: an existing one is e.g. a sanitizer's. */
         for (int i = 1; i < NSIG; i++)
                 if (sigaction(i, NULL, &was) == 0 && was.sa_handler == SIG_IGN)
                         set_handler(i, SIG_DFL);

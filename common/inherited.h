@@ -1,21 +1,20 @@
 /*
- * What a program inherits from whoever starts it, beyond its arguments and its environment: first thing of each of our programs is to
- * have none of it by chance. A parent may ignore SIGCHLD, block SIGTERM, or have closed standard
- * error.
+ * State that a program inherits from its parent, besides arguments and environment: each of our programs first resets
+ * it. A parent may ignore SIGCHLD, block SIGTERM, or have closed standard error.
  */
 #ifndef COMMON_INHERITED_H
 #define COMMON_INHERITED_H
 
-/* No signal ignored, none blocked. Async-signal-safe: also for between fork and exec. */
+/* Resets ignored and blocked signals. Async-signal-safe: may be used between fork and exec. */
 void inherited_drop_signals(void);
 
-/* As a service wants it: descriptors 0 to 2 taken, signals dropped, and then those ignored that would end it and that nobody has a
- * reason to send but by mistake; a terminal that goes or is in use by others is none either. Faults, SIGTERM, SIGINT and SIGQUIT are as
- * they were by default. Soft limits that would end or cripple a process are raised to the hard ones. */
+/* For a service: opens descriptors 0 to 2, resets signals, and then ignores those that would end it and are only sent
+ * by mistake, also those of a terminal. Faults, SIGTERM, SIGINT and SIGQUIT keep their defaults. Raises soft limits
+ * that would end or cripple a process to the hard ones. */
 void inherited_begin_service(void);
 
-/* As a command wants it: the same, but nothing is ignored except what the parent ignored of a terminal's signals (nohup, `&`), and limits
- * stay. */
+/* For a command: the same, but ignores only the terminal signals that the parent ignored (nohup, `&`), and keeps
+ * limits. */
 void inherited_begin_command(void);
 
 #endif

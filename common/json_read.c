@@ -1,6 +1,6 @@
 /*
- * See json_read.h. jansson reads the text as it is; only where it refuses that, a copy is made in which what Python writes and jansson
- * does not know is replaced, and read instead. Strings keep their length, a number or word grows by two bytes at most.
+ * See json_read.h. jansson reads the text unchanged; only if it refuses, a copy is parsed in which Python's extensions
+ * are replaced. Strings keep their length, a number or word grows by at most two bytes.
  */
 #include "common/json_read.h"
 
@@ -70,7 +70,7 @@ static void rewrite_string(struct rewrite *w) {
                 copy(w, 1);
 }
 
-/* A number's text in a buffer of its own, NUL-terminated: strtod must not run past the end. Caller frees. */
+/* A NUL-terminated copy of a number's text: strtod must not read past the end. Caller frees. */
 static void rewrite_number(struct rewrite *w) {
         size_t n = 0;
         while (w->from + n < w->end && strchr("+-.0123456789eE", w->from[n]) && w->from[n])

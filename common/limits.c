@@ -25,7 +25,7 @@ int limits_check_name(const char *name, struct error *error) {
         return check("name", name ? strlen(name) : 0, BERTD_NAME_MAX, "give a shorter one", error);
 }
 
-/* A folder of such a name would make two lines of one, or change what a terminal shows. */
+/* Such a name would split a line or change a terminal's state. */
 static int check_line(const char *key, const char *path, struct error *error) {
         for (const unsigned char *p = (const unsigned char *) path; p && *p; p++)
                 if (*p < 0x20 || *p == 0x7f)

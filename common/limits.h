@@ -1,4 +1,5 @@
-/* What a submission may hold, by include/bertd/limits.h: bertctl refuses it before it calls, and bertd in the same words. */
+/* Checks of a submission against include/bertd/limits.h: used by bertctl before the call and by bertd, with the same
+ * messages. */
 #ifndef COMMON_LIMITS_H
 #define COMMON_LIMITS_H
 
@@ -6,7 +7,8 @@
 
 #include "common/error.h"
 
-/* What words count against a bound: each its bytes with the NUL, and BERTD_WORD_MIN at least. NULL-terminated, or NULL. */
+/* Size of arguments or variables for a bound: each counts its bytes with the NUL, and at least BERTD_WORD_MIN.
+ * NULL-terminated, or NULL. */
 size_t limits_words_size(char *const *words);
 
 /* Return 0 or −EINVAL with the bound and the cure. A text may be NULL. */

@@ -11,7 +11,7 @@
 
 static bool same(char a, char b) { return a == b || (strchr("-_", a) && strchr("-_", b)); }
 
-/* Levenshtein distance, with two letters swapped as one slip. */
+/* Levenshtein distance; swapping two letters counts as one mistake. */
 static size_t distance(const char *a, size_t la, const char *b, size_t lb) {
         size_t row[3][WORD_MAX + 1];
 
@@ -30,7 +30,7 @@ static size_t distance(const char *a, size_t la, const char *b, size_t lb) {
                                 *cell = MIN(*cell, row[(i - 2) % 3][j - 2] + 1);
                 }
         }
-        /* A slip in two or three letters, two in more. */
+        /* One mistake in two or three letters, two in more. */
         return 3 * row[la % 3][lb] <= MIN(la, lb) + 1 ? MIN(row[la % 3][lb], (size_t) NEAREST_FAR) : NEAREST_FAR;
 }
 

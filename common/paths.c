@@ -53,7 +53,7 @@ static int machine_id(char id[33], struct error *error) {
         cleanup_free char *text = NULL;
         size_t size;
 
-        /* A home folder may be shared between hosts over a network: each has its own state. */
+        /* A home folder may be shared by several hosts: each has its own state. */
         if (file_read("/etc/machine-id", 4096, &text, &size, NULL) < 0 || size < 32) {
                 if (gethostname(id, 33) < 0)
                         return error_errno(error, errno, "host name");

@@ -17,11 +17,11 @@
 #include "common/clock.h"
 #include "common/parse.h"
 
-#define STOP_PASSES_MAX 16 /* who is told to go on by others is killed as it runs */
+#define STOP_PASSES_MAX 16 /* a process that others keep continuing is killed as it runs */
 #define PAUSE_MIN_USEC 20000
 #define PAUSE_MAX_USEC 320000
 
-/* The beginning of a file of one process: 4 KiB hold a whole `stat` or `status`. */
+/* The beginning of a file of one process: 4 KiB are enough for `stat` and `status`. */
 static bool read_file(pid_t pid, const char *name, char buffer[4096]) {
         char path[64];
 
@@ -40,7 +40,7 @@ int proc_stat(pid_t pid, struct proc *ret) {
 
         if (!read_file(pid, "stat", text))
                 return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -ESRCH;
-        const char *after_name = strrchr(text, ')'); /* the name may hold anything */
+        const char *after_name = strrchr(text, ')'); /* the name may contain anything */
         *ret = (struct proc) { .pid = pid };
         if (!after_name ||
             sscanf(after_name + 1, " %c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %d %*s %" SCNu64,
@@ -133,8 +133,8 @@ struct proc *procs_find(const struct procs *procs, pid_t pid) {
         return procs->n == 0 ? NULL : bsearch(&key, procs->list, procs->n, sizeof(key), compare_pids);
 }
 
-/* Each process is decided once, with all that lie between it and the first that is. Parents read at different moments may form a
- * circle: hence the bound. */
+/* Decides each process once, together with its undecided ancestors. Parents read at different moments may form a cycle,
+ * hence the bound. */
 void procs_spread(struct procs *procs) {
         for (size_t i = 0; i < procs->n; i++) {
                 struct proc *top = &procs->list[i];
@@ -151,7 +151,7 @@ void procs_free(struct procs *procs) {
         *procs = (struct procs) {};
 }
 
-/* ---- the end ---- */
+/* ---- killing ---- */
 
 int procs_read_ours(struct procs *procs, procs_marker_t *mark, void *userdata) {
         pid_t self = getpid();
@@ -171,7 +171,7 @@ int procs_read_ours(struct procs *procs, procs_marker_t *mark, void *userdata) {
         return 0;
 }
 
-/* Those that may still have run. One that hangs in the kernel (D) runs as little as one that is stopped. */
+/* Number of processes that may have run since. One that hangs in the kernel (D) does not run, like a stopped one. */
 static size_t stop_all(const struct procs *procs) {
         size_t ran = 0;
 
@@ -183,7 +183,7 @@ static size_t stop_all(const struct procs *procs) {
         return ran;
 }
 
-/* How many lived, or −errno where one could not be looked at (no free descriptor). */
+/* Number of living processes, or −errno if one could not be checked (no free descriptor). */
 static ssize_t kill_all(const struct procs *procs) {
         ssize_t found = 0;
         int problem = 0;

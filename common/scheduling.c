@@ -21,7 +21,7 @@ static const struct {
         const char *name;
         bool io;
         int value;
-        unsigned levels; /* 0: it has no level; else the largest */
+        unsigned levels; /* the largest level; 0: none */
 } words[] = {
         { "batch", false, SCHED_BATCH, 0 }, { "idle", false, SCHED_IDLE, 0 },
         { "fifo", false, SCHED_FIFO, 99 },  { "rr", false, SCHED_RR, 99 },
@@ -95,7 +95,7 @@ void scheduling_get(struct scheduling *ret) {
                 return;
         ret->io_class = (int) (io >> IO_CLASS_SHIFT) & 7;
         ret->io_level = (int) io & 7;
-        /* As some kernels say where none was set. Under another policy the class of none is not this one. */
+        /* The default that some kernels report if none was set. With another policy the default class differs. */
         if ((ret->policy == SCHED_OTHER || ret->policy == SCHED_BATCH) && ret->io_class == IO_BEST_EFFORT &&
             ret->io_level == (getpriority(PRIO_PROCESS, 0) + 20) / 5)
                 ret->io_class = ret->io_level = 0;

@@ -1,4 +1,4 @@
-/* See space.h. Owns nothing. A file system that does not count inodes has none at all, and is never out of them. */
+/* See space.h. Owns nothing. A file system without inode limits reports a total of 0, and never runs out of them. */
 #include "common/space.h"
 
 #include <errno.h>

@@ -1,14 +1,15 @@
-/* What ENOSPC means: the kernel says it of a full disk and of a file system that has no inode left, which `df` shows as half empty. */
+/* Meaning of ENOSPC: the kernel returns it for a full disk and for a file system without free inodes, which `df` may
+ * show as half empty. */
 #ifndef COMMON_SPACE_H
 #define COMMON_SPACE_H
 
 #include <stdbool.h>
 
-/* Whether the file system has room for data and none for another file. `path` need not be there yet; its folder must be. */
+/* Whether the file system has space for data but not for another file. `path` need not exist; its folder must. */
 bool space_no_inodes(const char *path);
 bool space_no_inodes_at(int fd);
 
-/* strerror(code), or BERTD_NO_INODES in place of ENOSPC. */
+/* strerror(code), or BERTD_NO_INODES instead of ENOSPC. */
 #define BERTD_NO_INODES "No inodes left on device (df -i shows it)"
 const char *space_text(int code, const char *path);
 const char *space_text_at(int code, int fd);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of a lead byte; 0: not one. */
+/* Length from a lead byte; 0: not one. */
 static size_t length_by_lead(unsigned char lead) {
         return lead < 0x80                   ? 1
                : lead >= 0xc2 && lead < 0xe0 ? 2

@@ -29,9 +29,11 @@
 #include "common/utf8.h"
 #include "ctl/format.h"
 #include "ctl/silence.h"
+#include "ctl/unit.h"
 
 #define CONNECT_TIMEOUT_SEC 8
 #define RETRY_INTERVAL_USEC 200000
+#define LOSSES_MAX 3                          /* of one call's connections; a restart of bertd is one */
 #define PING_INTERVAL_USEC (2 * USEC_PER_SEC) /* while an answer may be long in coming */
 #define PING_TIMEOUT_USEC (USEC_PER_SEC * 15 / 2)
 
@@ -76,25 +78,32 @@ static int connect_socket(const char *path) {
 
 static bool is_nobody_there(int r) { return r == -ENOENT || r == -ECONNREFUSED || r == -ENOTDIR; }
 
-static bool has_system_service(void) {
-        static const char *const units[] = { "/etc/systemd/system/bertd.service",
-                                             "/usr/local/lib/systemd/system/bertd.service",
-                                             "/usr/lib/systemd/system/bertd.service" };
+/* Of bertd.service, whose clients come here when it is not there; where there is none, of a user's own. */
+static const char *start_cure(enum unit_state state) {
+        bool root = geteuid() == 0;
 
-        for (size_t i = 0; i < ELEMENTSOF(units); i++)
-                if (access(units[i], F_OK) == 0)
-                        return true;
-        return false;
+        switch (state) {
+        case UNIT_NONE:
+                return "start one with `bertd --detach`";
+        case UNIT_FAILED:
+                return root ? "bertd.service has failed: `systemctl status bertd` shows why; start it again with "
+                              "`systemctl start bertd`"
+                            : "bertd.service has failed (`systemctl status bertd`): ask root, or start your own with "
+                              "`bertd --detach`";
+        case UNIT_CHANGING:
+                return "bertd.service is being started or stopped: `systemctl status bertd` shows which";
+        case UNIT_ACTIVE:
+                return "bertd.service runs without it: `systemctl restart bertd`, which jobs outlive";
+        default:
+                return root ? "start it with `systemctl start bertd`"
+                            : "ask root for `systemctl start bertd`, or start your own with `bertd --detach`";
+        }
 }
 
 static int no_daemon(struct error *error, int r, const char *socket) {
-        bool root = geteuid() == 0, service = access("/run/systemd/system", F_OK) == 0 && has_system_service();
-        const char *cure = !service ? "start one with `bertd --detach`"
-                           : root   ? "start it with `systemctl start bertd`"
-                                    : "ask root for `systemctl start bertd`, or start your own with `bertd --detach`";
-
         return error_input(error, BERTCTL_EXIT_NO_DAEMON, "no bertd answers at %s (%s): %s", socket,
-                           r == -ENOENT || r == -ENOTDIR ? "no such socket" : "nobody listens", cure);
+                           r == -ENOENT || r == -ENOTDIR ? "no such socket" : "nobody listens",
+                           start_cure(unit_service_state()));
 }
 
 static const char *group_of(const char *path, char *buffer, size_t size) {
@@ -169,6 +178,22 @@ static int start_bus(int fd, sd_bus **ret_bus) {
         return 0;
 }
 
+static bool is_lost(int r) {
+        return r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -ESHUTDOWN || r == -ECONNABORTED;
+}
+
+/* Takes the fd, or connects where it is < 0. A bertd that ends may close a connection before a word is said. */
+static int open_bus(const char *socket, int fd, sd_bus **ret_bus) {
+        int r = -ENOTCONN;
+
+        for (unsigned i = 0; is_lost(r) && i < LOSSES_MAX; i++, fd = -1) {
+                if (fd < 0)
+                        fd = connect_socket(socket);
+                r = fd < 0 ? fd : start_bus(fd, ret_bus);
+        }
+        return r;
+}
+
 static int adopt_connection(int fd, const char *socket, struct client **ret_client, struct error *error) {
         struct client *client = calloc(1, sizeof(*client));
         char *copy = strdup(socket);
@@ -180,7 +205,7 @@ static int adopt_connection(int fd, const char *socket, struct client **ret_clie
                 return error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
         }
         client->socket = copy;
-        int r = start_bus(fd, &client->bus);
+        int r = open_bus(socket, fd, &client->bus);
         if (r < 0) {
                 client_free(client);
                 return error_input(error, BERTCTL_EXIT_FAILED, "%s: D-Bus connection failed: %s", socket, strerror(-r));
@@ -217,21 +242,50 @@ static int connect_default(const char *user, struct client **ret_client, struct 
         return refused(error, system_fd, BERTD_SYSTEM_SOCKET);
 }
 
-int client_connect(const char *socket, struct client **ret_client, struct error *error) {
-        const char *environment = secure_getenv("BERTD_SOCKET");
-        bool given = socket || (environment && environment[0]);
-        cleanup_free char *path = NULL;
-
-        int r = given ? paths_socket(socket, "/", &path, error) : paths_user_socket(&path, error);
-        if (r < 0) {
-                error->exit = BERTCTL_EXIT_USAGE;
-                return r;
-        }
-        return given ? connect_to(path, ret_client, error) : connect_default(path, ret_client, error);
+static int connect_once(const char *given, const char *user, struct client **ret_client, struct error *error) {
+        return given ? connect_to(given, ret_client, error) : connect_default(user, ret_client, error);
 }
 
 static void pause_before_retry(void) {
         (void) clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec) { .tv_nsec = RETRY_INTERVAL_USEC * 1000 }, NULL);
+}
+
+/* The path that was asked for, or NULL and the user's own. */
+static int find_socket(const char *socket, char **ret_given, char **ret_user, struct error *error) {
+        const char *environment = secure_getenv("BERTD_SOCKET");
+        bool given = socket || (environment && environment[0]);
+
+        int r = given ? paths_socket(socket, "/", ret_given, error) : paths_user_socket(ret_user, error);
+        if (r < 0)
+                error->exit = BERTCTL_EXIT_USAGE;
+        return r;
+}
+
+bool client_is_for_system(const char *socket) {
+        cleanup_free char *given = NULL, *user = NULL;
+        struct error ignored = {};
+
+        if (find_socket(socket, &given, &user, &ignored) < 0)
+                return false;
+        return given ? strcmp(given, BERTD_SYSTEM_SOCKET) == 0 : access(user, F_OK) < 0;
+}
+
+int client_connect(const char *socket, struct client **ret_client, struct error *error) {
+        const uint64_t deadline = clock_monotonic_usec() + CLIENT_CALL_TIMEOUT_USEC;
+        cleanup_free char *given = NULL, *user = NULL;
+
+        int r = find_socket(socket, &given, &user, error);
+        if (r < 0)
+                return r;
+        bool system = !given || strcmp(given, BERTD_SYSTEM_SOCKET) == 0;
+        for (;;) {
+                r = connect_once(given, user, ret_client, error);
+                if (r == 0 || error->exit != BERTCTL_EXIT_NO_DAEMON || !system || clock_monotonic_usec() >= deadline ||
+                    unit_service_state() != UNIT_CHANGING)
+                        return r;
+                *error = (struct error) {};
+                pause_before_retry();
+        }
 }
 
 int client_reconnect(struct client *client, uint64_t patience_usec, struct error *error) {
@@ -301,10 +355,6 @@ static int not_ready(struct client *client, int r, struct error *error) {
         return silence_stranger(error, client->socket, sd_bus_get_fd(client->bus), r);
 }
 
-static bool is_lost(int r) {
-        return r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -ESHUTDOWN || r == -ECONNABORTED;
-}
-
 /* What a failed call means for the user. */
 static int call_failed(struct client *client, int r, const sd_bus_error *bus_error, const char *method,
                        struct error *error) {
@@ -333,8 +383,7 @@ int client_new_call(struct client *client, const char *method, sd_bus_message **
 }
 
 /* sd-bus itself waits for 90 s. */
-static int wait_until_ready(sd_bus *bus) {
-        const uint64_t deadline = clock_monotonic_usec() + CLIENT_CALL_TIMEOUT_USEC;
+static int wait_until_ready(sd_bus *bus, uint64_t deadline) {
         int r;
 
         while ((r = sd_bus_is_ready(bus)) == 0) {
@@ -351,7 +400,7 @@ static int wait_until_ready(sd_bus *bus) {
 }
 
 static const char *protocol_cure(const struct client *client, int protocol) {
-        bool service = strcmp(client->socket, BERTD_SYSTEM_SOCKET) == 0 && has_system_service();
+        bool service = strcmp(client->socket, BERTD_SYSTEM_SOCKET) == 0 && unit_service_state() != UNIT_NONE;
 
         if (protocol > BERTD_PROTOCOL)
                 return "use the bertctl of the same version as bertd";
@@ -389,21 +438,70 @@ static bool is_of_every_protocol(const char *method) {
         return strcmp(method, "GetDaemon") == 0 || strcmp(method, "Shutdown") == 0;
 }
 
-int client_send(struct client *client, sd_bus_message *message, uint64_t timeout_usec, sd_bus_message **ret_reply,
-                struct error *error) {
+/* ret_again: the connection was lost, and the call was not made or may be made twice. */
+static int send_once(struct client *client, sd_bus_message *message, uint64_t deadline, sd_bus_message **ret_reply,
+                     bool *ret_again, struct error *error) {
+        const char *method = sd_bus_message_get_member(message);
         sd_bus_error bus_error = SD_BUS_ERROR_NULL;
 
-        int r = wait_until_ready(client->bus);
+        int r = wait_until_ready(client->bus, deadline);
+        *ret_again = is_lost(r);
         if (r < 0)
                 return is_lost(r) ? call_failed(client, r, NULL, NULL, error) : not_ready(client, r, error);
-        r = is_of_every_protocol(sd_bus_message_get_member(message)) ? 0 : client_check_protocol(client, error);
+        r = is_of_every_protocol(method) ? 0 : client_check_protocol(client, error);
         if (r < 0)
                 return r;
-        r = sd_bus_call(client->bus, message, timeout_usec, &bus_error, ret_reply);
+        uint64_t now = clock_monotonic_usec();
+        r = now < deadline ? sd_bus_call(client->bus, message, deadline - now, &bus_error, ret_reply) : -ETIMEDOUT;
+        *ret_again = is_lost(r) && unanswered_text(method)[0] == '\0';
         if (r < 0) /* once it is sent its texts lie elsewhere than before */
                 r = call_failed(client, r, &bus_error, sd_bus_message_get_member(message), error);
         sd_bus_error_free(&bus_error);
         return r < 0 ? r : 0;
+}
+
+/* The same call on a new connection, which takes the place of the lost one. */
+static int call_again(struct client *client, sd_bus_message *message, sd_bus_message **ret_message) {
+        cleanup_message sd_bus_message *copy = NULL;
+        sd_bus *bus = NULL;
+
+        int r = open_bus(client->socket, -1, &bus);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_new_method_call(bus, &copy, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE,
+                                           sd_bus_message_get_member(message));
+        if (r >= 0 && sd_bus_message_is_empty(message) == 0) {
+                (void) sd_bus_message_seal(message, 1, 0); /* only what is sealed can be copied */
+                r = sd_bus_message_rewind(message, 1);
+                if (r >= 0)
+                        r = sd_bus_message_copy(copy, message, 1);
+        }
+        if (r < 0) {
+                (void) sd_bus_close_unref(bus);
+                return r;
+        }
+        client_disconnect(client);
+        client->bus = bus;
+        *ret_message = steal_pointer(&copy);
+        return 0;
+}
+
+int client_send(struct client *client, sd_bus_message *message, sd_bus_message **ret_reply, struct error *error) {
+        const uint64_t deadline = clock_monotonic_usec() + CLIENT_CALL_TIMEOUT_USEC;
+        cleanup_message sd_bus_message *copy = NULL;
+        bool again;
+
+        int r = send_once(client, message, deadline, ret_reply, &again, error);
+        for (unsigned i = 0; r < 0 && again && i < LOSSES_MAX; i++) {
+                cleanup_message sd_bus_message *last = steal_pointer(&copy);
+                if (i > 0)
+                        pause_before_retry();
+                if (call_again(client, last ? last : message, &copy) < 0)
+                        break;
+                *error = (struct error) {};
+                r = send_once(client, copy, deadline, ret_reply, &again, error);
+        }
+        return r;
 }
 
 int client_call(struct client *client, const char *method, sd_bus_message **ret_reply, struct error *error,
@@ -417,8 +515,7 @@ int client_call(struct client *client, const char *method, sd_bus_message **ret_
         va_start(ap, types);
         r = sd_bus_message_appendv(message, types, ap);
         va_end(ap);
-        return r < 0 ? client_bad_message(error, r, method)
-                     : client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, ret_reply, error);
+        return r < 0 ? client_bad_message(error, r, method) : client_send(client, message, ret_reply, error);
 }
 
 int client_get_job(struct client *client, uint64_t id, struct job_info *ret_job, struct error *error) {
@@ -532,12 +629,14 @@ static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
         return 0;
 }
 
-/* Whether bertd is alive: any answer counts, errors too. */
+/* Whether bertd is alive: any answer counts, errors too. Never on another connection: the awaited answer comes on this one. */
 static int ping(struct client *client, struct error *error) {
         cleanup_message sd_bus_message *message = NULL;
 
+        bool again;
+
         int r = client_new_call(client, "GetDaemon", &message, error);
-        return r < 0 ? r : client_send(client, message, PING_TIMEOUT_USEC, NULL, error);
+        return r < 0 ? r : send_once(client, message, clock_monotonic_usec() + PING_TIMEOUT_USEC, NULL, &again, error);
 }
 
 /* The answer to a call that may be answered late, by a bertd that lives meanwhile. */

@@ -8,7 +8,8 @@
  *
  * Every failure fills the error with one line and bertctl's exit code (include/bertd/exit.h): BERTCTL_EXIT_NO_DAEMON where no
  * daemon answers or it went away, BERTCTL_EXIT_NO_SUCH_JOB, BERTCTL_EXIT_USAGE for a refused spec, else BERTCTL_EXIT_FAILED.
- * A call waits for 9 s at most: bertd answers within 8, or it hangs, is stopped, or something else listens there.
+ * A call waits for 9 s at most: bertd answers within 8, or it hangs, is stopped, or something else listens there. A call whose connection
+ * is lost, as in a restart of bertd, is made again on another, unless it may have changed something.
  */
 #ifndef CTL_CLIENT_H
 #define CTL_CLIENT_H
@@ -29,6 +30,9 @@ struct client;
 /* Connects to `socket`; if NULL, to BERTD_SOCKET's, else to the user's daemon, else to the system daemon. If both answer, prints on
  * stderr which one is used. */
 int client_connect(const char *socket, struct client **ret_client, struct error *error);
+
+/* Is it the system's bertd that client_connect would look for? */
+bool client_is_for_system(const char *socket);
 
 /* Connects again to the socket that answered, trying for `patience_usec` (0: once). */
 int client_reconnect(struct client *client, uint64_t patience_usec, struct error *error);
@@ -56,8 +60,7 @@ int client_call(struct client *client, const char *method, sd_bus_message **ret_
 
 /* For arguments that are put together by hand: a new call, then its answer. */
 int client_new_call(struct client *client, const char *method, sd_bus_message **ret_message, struct error *error);
-int client_send(struct client *client, sd_bus_message *message, uint64_t timeout_usec, sd_bus_message **ret_reply,
-                struct error *error);
+int client_send(struct client *client, sd_bus_message *message, sd_bus_message **ret_reply, struct error *error);
 
 /* −errno of sd-bus while a message was put together or read, as an error: what = the method's name. */
 int client_bad_message(struct error *error, int r, const char *what);

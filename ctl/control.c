@@ -9,7 +9,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@
 #include "common/clock.h"
 #include "ctl/command.h"
 #include "ctl/format.h"
+#include "ctl/unit.h"
 
 #define SHUTDOWN_TIMEOUT_USEC (60 * USEC_PER_SEC)
 #define SHUTDOWN_JOBS_TIMEOUT_USEC (3600 * USEC_PER_SEC) /* each job may take four times its grace time to checkpoint */
@@ -128,8 +128,7 @@ static int send_resume(struct client *client, uint64_t id, uint64_t ranks, uint6
                 r = sd_bus_message_append(message, "{sv}", "from", "t", from);
         if (r >= 0)
                 r = sd_bus_message_close_container(message);
-        return r < 0 ? client_bad_message(error, r, "Resume")
-                     : client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, NULL, error);
+        return r < 0 ? client_bad_message(error, r, "Resume") : client_send(client, message, NULL, error);
 }
 
 /* The file may be gone since an attempt last saw it: better now than when the job starts. */
@@ -195,15 +194,14 @@ int command_resume(struct ctl *ctl, int argc, char **argv) {
         return command_exit(ctl, r);
 }
 
-/* bertd is the process at the other end of the socket, unless something forwards it. −1: it is not, or cannot be watched. */
-static int open_daemon(struct client *client, uint64_t pid) {
-        struct ucred peer = {};
-        socklen_t size = sizeof(peer);
+/* The process that says it is bertd, unless something forwards the socket, and the number is another's here. −1: it cannot be watched. */
+static int open_daemon(uint64_t pid) {
+        char path[64], name[32] = "";
 
-        if (getsockopt(sd_bus_get_fd(client_bus(client)), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || pid == 0 ||
-            peer.pid != (pid_t) pid)
-                return -1;
-        return (int) syscall(SYS_pidfd_open, peer.pid, 0);
+        (void) snprintf(path, sizeof(path), "/proc/%" PRIu64 "/comm", pid);
+        cleanup_close int fd = pid > 0 && pid <= INT_MAX ? (int) syscall(SYS_pidfd_open, (pid_t) pid, 0) : -1;
+        cleanup_fclose FILE *file = fd >= 0 ? fopen(path, "re") : NULL;
+        return file && fgets(name, sizeof(name), file) && strcmp(name, "bertd\n") == 0 ? steal_fd(&fd) : -1;
 }
 
 static int too_late(uint64_t pid, uint64_t timeout_usec, struct error *error) {
@@ -244,7 +242,7 @@ static int shut_down(struct ctl *ctl, struct client *client, bool jobs) {
         int r = client_get_daemon(client, &daemon, &ctl->error);
         if (r < 0)
                 return r;
-        cleanup_close int pidfd = open_daemon(client, daemon.pid);
+        cleanup_close int pidfd = open_daemon(daemon.pid);
         r = client_call(client, "Shutdown", NULL, &ctl->error, "b", (int) jobs);
         if (r < 0)
                 return r;
@@ -271,7 +269,10 @@ int command_shutdown(struct ctl *ctl, int argc, char **argv) {
         int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, 0, 0, &arguments);
         if (r <= 0)
                 return command_exit(ctl, r);
-        r = client_connect(ctl->socket, &client, &ctl->error);
+        /* Before anything else, or its next client would start bertd again. */
+        r = geteuid() == 0 && client_is_for_system(ctl->socket) ? unit_stop_socket(&ctl->error) : 0;
+        if (r == 0)
+                r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)
                 r = shut_down(ctl, client, jobs);
         if (r == 0 && ctl->term.tty)

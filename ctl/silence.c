@@ -15,6 +15,7 @@
 #include "common/file.h"
 #include "common/paths.h"
 #include "common/proc.h"
+#include "ctl/unit.h"
 
 #define STRANGER_CURE "stop it and start bertd, or give the socket of bertd with --socket or BERTD_SOCKET"
 
@@ -45,10 +46,23 @@ static void look_at(int fd, struct listener *ret) {
         ret->ask = geteuid() == 0 || geteuid() == peer.uid ? "" : "ask its owner for ";
 }
 
+/* The socket is systemd's, which has nobody to pass it to. */
+static bool is_down(const char *socket) {
+        if (strcmp(socket, BERTD_SYSTEM_SOCKET) != 0)
+                return false;
+        enum unit_state state = unit_service_state();
+        return state == UNIT_CHANGING || state == UNIT_FAILED || state == UNIT_INACTIVE;
+}
+
 int silence_error(struct error *error, const char *socket, int fd, const char *after) {
         struct listener who;
 
         look_at(fd, &who);
+        if (!who.stopped && is_down(socket))
+                return error_input(error, BERTCTL_EXIT_NO_DAEMON,
+                                   "bertd at %s does not answer%s: bertd.service does not run yet, or fails to start: "
+                                   "`systemctl status bertd` shows why",
+                                   socket, after);
         if (fd < 0)
                 return error_input(error, BERTCTL_EXIT_NO_DAEMON,
                                    "bertd at %s accepts no connection%s: it is stopped or hangs; find its process with "

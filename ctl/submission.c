@@ -99,7 +99,7 @@ static int send_submit(struct client *client, const struct spec *spec, const cha
                 r = sd_bus_message_close_container(message);
         if (r < 0)
                 return client_bad_message(error, r, "Submit");
-        r = client_send(client, message, CLIENT_CALL_TIMEOUT_USEC, &reply, error);
+        r = client_send(client, message, &reply, error);
         if (r < 0)
                 return r;
         r = sd_bus_message_read(reply, "t", ret_id);

@@ -13,9 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -31,7 +29,9 @@
 #include "daemon/init.h"
 #include "daemon/launch/launcher.h"
 #include "daemon/base/log.h"
+#include "daemon/bus/server.h"
 #include "daemon/manager.h"
+#include "daemon/passed.h"
 #include "daemon/plan/schedule.h"
 
 #define FILES_MAX 16384 /* as in bertd.service */
@@ -66,7 +66,6 @@ struct options {
         const char *state_dir, *socket, *gpus, *launcher;
         uint64_t slots, keep_ended;
         bool detach;
-        int passed; /* socket, 0: none */
 };
 #define KEEP_ENDED 10000
 #define KEEP_ENDED_MAX 10000000
@@ -166,21 +165,8 @@ static void resolved_free(struct resolved *r) {
         free(r->socket);
 }
 
-/* Its path; abstract sockets are not accepted. */
-static char *passed_path(int fd) {
-        struct sockaddr_un address = {};
-        socklen_t size = sizeof(address) - 1; /* a path may fill it completely; leaves space for a NUL */
-
-        return getsockname(fd, (struct sockaddr *) &address, &size) < 0 || address.sun_path[0] != '/'
-                       ? NULL
-                       : strdup(address.sun_path);
-}
-
 static int resolve(const struct options *o, struct resolved *ret, struct error *error) {
         int r = paths_state_dir(o->state_dir, &ret->state_dir, error);
-        ret->node.passed_socket = o->passed;
-        if (o->passed > 0 && !(ret->socket = passed_path(o->passed)))
-                return error_set(error, EINVAL, "the socket that was passed has no path");
         if (r >= 0 && !ret->socket)
                 r = paths_socket(o->socket, ret->state_dir, &ret->socket, error);
         if (r >= 0 && !(text_is_utf8(ret->state_dir) && text_is_utf8(ret->socket)))
@@ -199,20 +185,6 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
         ret->node.keep_ended = o->keep_ended;
         ret->node.slots = o->slots ? o->slots : count_cores();
         return 0;
-}
-
-/* The stream socket that systemd passed as descriptor 3; 0: none. Closes every other descriptor above 2: jobs must not
- * inherit what the parent shell had open, nor keep its pipes open. */
-static int take_passed(void) {
-        int n = sd_listen_fds(1), passed = 0;
-
-        for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + n && passed == 0; fd++)
-                if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) > 0)
-                        passed = fd;
-        if (passed > SD_LISTEN_FDS_START && dup3(passed, SD_LISTEN_FDS_START, O_CLOEXEC) < 0)
-                passed = 0;
-        (void) close_range(SD_LISTEN_FDS_START + (passed > 0), ~0U, 0);
-        return passed > 0 ? SD_LISTEN_FDS_START : 0;
 }
 
 /* The usual limit of 1024 is too low for many clients. Users' processes get the original limit (launcher_become). */
@@ -284,7 +256,11 @@ static void on_end_of_container(void *userdata) {
         schedule_shutdown(node, true);
 }
 
-static void on_end(void *userdata) { loop_end(userdata, 0); }
+static void on_end(void *userdata) {
+        const struct node *node = userdata;
+
+        bus_server_leave(node->server);
+}
 
 /* Returns the exit status, or −errno. */
 static int serve(const struct resolved *resolved, int ready_fd, bool container, struct error *error) {
@@ -294,8 +270,7 @@ static int serve(const struct resolved *resolved, int ready_fd, bool container, 
         if (r < 0)
                 return r;
         for (size_t i = 0; i < ELEMENTSOF(ending_signals); i++)
-                (void) loop_watch_signal(node->loop, ending_signals[i], container ? on_end_of_container : on_end,
-                                         container ? (void *) node : node->loop);
+                (void) loop_watch_signal(node->loop, ending_signals[i], container ? on_end_of_container : on_end, node);
         r = manager_start(node, error);
         (void) malloc_trim(0); /* memory used to open state.db and the user database */
         if (r >= 0)
@@ -319,13 +294,14 @@ int main(int argc, char **argv) {
 
         inherited_begin_service();
         (void) umask(022); /* private files set their own mode */
-        options.passed = take_passed();
         /* Returns the memory of long replies and queue plans to the kernel. */
         (void) mallopt(M_MMAP_THRESHOLD, 64 * 1024);
         (void) mallopt(M_TRIM_THRESHOLD, 64 * 1024);
         int r = parse_options(argc, argv, &options, &error);
         if (r > 0)
                 return 0;
+        if (r >= 0)
+                r = passed_take(&resolved.node.passed_socket, &resolved.socket, &error);
         int container = r < 0 ? r : init_split(&error);
         if (container < 0)
                 r = container;

@@ -3,7 +3,7 @@
  * frees it.
  *
  *   manager_new    opens the state folder (one daemon per folder) and loads it; a refusal is one line
- *   manager_start  listens, adopts or closes open attempts (attempt.c), plans the queue
+ *   manager_start  listens, adopts or closes open attempts (attempt/adopt.h), plans the queue
  *   loop_run(node->loop)
  *   manager_free   jobs keep running
  */

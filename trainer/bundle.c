@@ -75,7 +75,7 @@ static int open_vocabulary(struct bundle *b, enum bundle_use use, const char *gi
         if (use == USE_EXPORT)
                 return 0;
         return error_input(error, spec ? BERTD_EXIT_INPUT : BERTD_EXIT_USAGE,
-                           "%s holds no vocabulary and does not say where its vocabulary is: give %s",
+                           "%s contains neither a vocabulary nor the path of one; give %s",
                            checkpoint_path(b->checkpoint), option);
 }
 

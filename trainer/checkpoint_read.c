@@ -63,8 +63,7 @@ static int check_file(struct checkpoint *c, struct error *error) {
 
         if (fd < 0 && errno == ENOENT && lstat(c->path, &st) == 0)
                 return error_input(error, BERTD_EXIT_INPUT,
-                                   "%s: a link to a checkpoint that is not there: copy the file itself (cp -L)",
-                                   c->path);
+                                   "%s: a link to a missing checkpoint; copy the file itself (cp -L)", c->path);
         if (fd < 0 && errno == ENOENT)
                 return error_input(error, BERTD_EXIT_INPUT, "%s: no such checkpoint", c->path);
         if (fd < 0 || fstat(fd, &st) < 0)
@@ -130,7 +129,7 @@ static int check_header(struct checkpoint *c, struct error *error) {
                 return bad(c, error, "%s: checkpoint format %lld, this program reads %d", c->path, (long long) version,
                            CHECKPOINT_FORMAT);
         if (pages * page_size != (int64_t) c->file_size)
-                return bad(c, error, "%s: %lld bytes, its header says %lld: cut short or overwritten", c->path,
+                return bad(c, error, "%s: %lld bytes, but %lld by its header: truncated or overwritten", c->path,
                            (long long) c->file_size, (long long) (pages * page_size));
         return 0;
 }

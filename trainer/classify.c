@@ -290,7 +290,7 @@ static int options_for(const struct classifier *f, const char *path, struct reco
         if (format == FORMAT_CSV)
                 ret->delimiter = f->delimiter ? f->delimiter : alike ? task->delimiter : '\0';
         else if (f->delimiter && !(format == FORMAT_TSV && f->delimiter == '\t'))
-                return error_input(error, BERTD_EXIT_USAGE, "%s: --delimiter goes with --format csv", path);
+                return error_input(error, BERTD_EXIT_USAGE, "%s: --delimiter only applies to --format csv", path);
         return 0;
 }
 

@@ -73,7 +73,7 @@ static int start_mpi(struct exchange *x, struct error *error) {
                 return error_set(error, EIO, "MPI cannot be started");
         x->started = true;
         if (MPI_Comm_rank(MPI_COMM_WORLD, &rank) != MPI_SUCCESS || MPI_Comm_size(MPI_COMM_WORLD, &size) != MPI_SUCCESS)
-                return error_set(error, EIO, "MPI does not tell this rank");
+                return error_set(error, EIO, "MPI does not report this rank");
         x->rank = (uint32_t) rank;
         x->n_ranks = (uint32_t) size;
         x->scratch = calloc(1, BUCKET_BYTES + 8 * (size_t) size);

@@ -246,7 +246,7 @@ static int set_lengths(struct exporter *x, struct error *error) {
         if (lengths->truncation != TRUNCATION_HEAD && lengths->truncation != TRUNCATION_TAIL)
                 return error_input(error, BERTD_EXIT_DATA,
                                    "%s: its texts kept their head and their tail (data.truncation: head_tail), which a "
-                                   "Hugging Face folder cannot say; choose --truncation head or --truncation tail",
+                                   "Hugging Face folder cannot express; choose --truncation head or --truncation tail",
                                    path);
         if (x->sequence_length > 0)
                 lengths->sequence_length = (uint32_t) x->sequence_length;

@@ -31,7 +31,7 @@
 static const char USAGE[] =
         "usage: bert-trainer fill-mask CHECKPOINT [--vocab FILE] [--top N] [--encoding NAME] [TEXT]...\n\n"
         "Prints the likeliest tokens for every [MASK] of each text (of each line of standard input "
-        "where there is none).\n\n"
+        "if there is none).\n\n"
         "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
         "      --top N           how many (5)\n"
         "      --encoding utf-8|latin-1\n"

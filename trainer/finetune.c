@@ -8,7 +8,7 @@ static const char USAGE[] =
         "Trains a classifier of texts on a BERT or ALBERT model. Alone or under mpirun, as pretrain.\n\n"
         "  --run-dir DIR      checkpoints/, best.ckpt (the best on validation) and metrics.jsonl go there (default: "
         "BERTD_RUN_DIR)\n"
-        "  --resume CKPT      go on from this checkpoint (default: BERTD_RESUME, else the newest good one in DIR)\n"
+        "  --resume CKPT      continue from this checkpoint (default: BERTD_RESUME, else the newest good one in DIR)\n"
         "  --abandon-newer    first move checkpoints of later steps to checkpoints/abandoned/\n\n"
         "The spec: kind: finetune; model: {init: CHECKPOINT or Hugging Face folder} or {config, vocab}; data: {train, "
         "validation, "

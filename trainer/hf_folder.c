@@ -121,9 +121,8 @@ static int refuse_shape(const struct weight_tensor *found, const struct model_te
 
         format_shape(found->tensor->n_dims, found->tensor->shape, has);
         format_shape(t->n_dims, wanted, expected);
-        return error_input(error, BERTD_EXIT_DATA,
-                           "%s: tensor %.100s has another shape than config.json says: %s, expected %s", found->file,
-                           found->tensor->name, has, expected);
+        return error_input(error, BERTD_EXIT_DATA, "%s: tensor %.100s has shape %s, expected %s by config.json",
+                           found->file, found->tensor->name, has, expected);
 }
 
 /* Elements [first, first + n) of the file's tensor become those of the model's from `to` on. */
@@ -213,7 +212,7 @@ static int check_tied(struct reading *reading, const struct weight_tensor *t, co
                     memcmp(u->tensor->data, t->tensor->data, t->tensor->size) == 0)
                         return 0;
                 return error_input(error, BERTD_EXIT_DATA,
-                                   "%s: %.100s is not %.100s: a decoder of its own is not supported", t->file,
+                                   "%s: %.100s is not %.100s: a separate decoder is not supported", t->file,
                                    t->tensor->name, u->tensor->name);
         }
         return 0;

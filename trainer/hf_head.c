@@ -50,7 +50,7 @@ static int is_classifier(const char *path, const json_t *root, struct weight_fil
         if (!class && head && has_words(files))
                 return error_input(error, BERTD_EXIT_DATA,
                                    "%s: architectures: missing, but the weights have a classifier and a head of words; "
-                                   "expected the name of a class, as in [\"BertForSequenceClassification\"]",
+                                   "expected the name of a class, e.g. [\"BertForSequenceClassification\"]",
                                    path);
         *ret = class && text_ends_with(class, "ForSequenceClassification")
                        ? true

@@ -164,6 +164,7 @@ int labels_parse(struct labels *labels, const char *json, const char *path, stru
         }
         json_decref(array);
         if (r == -EINVAL)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key labels is no list of names", path);
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key labels is not a list of names",
+                                   path);
         return r;
 }

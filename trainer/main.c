@@ -40,7 +40,7 @@ static const struct command {
         { "predict", "a classifier's labels and probabilities of texts", cmd_predict },
         { "import", "a Hugging Face folder to a checkpoint", cmd_import },
         { "export", "a checkpoint to a Hugging Face folder", cmd_export },
-        { "fill-mask", "what a checkpoint expects where a text says [MASK]", cmd_fill_mask },
+        { "fill-mask", "predict the words at [MASK] in a text", cmd_fill_mask },
         { "inspect", "show and check a checkpoint", cmd_inspect },
         { "diff", "compare two checkpoints bit for bit", cmd_diff },
         { "version", "print the version", cmd_version },
@@ -50,7 +50,7 @@ static int usage(void) {
         (void) printf("usage: bert-trainer COMMAND [ARGUMENT…]\n\n");
         for (size_t i = 0; i < ELEMENTSOF(commands); i++)
                 (void) printf("  %-10s %s\n", commands[i].name, commands[i].help);
-        (void) printf("\nbert-trainer COMMAND --help says more.\n");
+        (void) printf("\nSee bert-trainer COMMAND --help for more.\n");
         return BERTD_EXIT_OK;
 }
 

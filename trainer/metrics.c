@@ -104,7 +104,7 @@ static void append(struct metrics *metrics, const char *line, size_t size) {
         if (before >= 0 && ftruncate(metrics->fd, before) < 0)
                 r = -errno;
         if (!metrics->warned)
-                (void) fprintf(stderr, "bert-trainer: %s: %s: rows are lost, training goes on\n", metrics->path,
+                (void) fprintf(stderr, "bert-trainer: %s: %s: rows are lost, training continues\n", metrics->path,
                                strerror(-r));
         metrics->warned = true;
 }

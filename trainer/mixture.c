@@ -47,7 +47,7 @@ static int divide(struct mixture *mixture, const struct corpora *corpora, const 
                 if (mixture->first_slot[p + 1] == mixture->first_slot[p])
                         return error_input(
                                 error, BERTD_EXIT_DATA,
-                                "%s: its weight in data.train_weights, %.15g of %.15g, is none of the %" PRIu64
+                                "%s: its weight in data.train_weights, %.15g of %.15g, is not one of the %" PRIu64
                                 " samples of an epoch: give it more or leave it out",
                                 corpora->prefixes[p], weights[p], sum, windows_n(windows));
         }

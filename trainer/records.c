@@ -470,10 +470,10 @@ enum data_format records_format(const char *path, enum data_format format) {
 static int choose_format(struct records *r, struct error *error) {
         r->options.format = records_format(r->path, r->options.format);
         if (r->options.format == FORMAT_AUTO)
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s: its name does not tell its format: say csv, tsv or jsonl", r->path);
+                return error_input(error, BERTD_EXIT_DATA, "%s: unknown format by its name; give csv, tsv or jsonl",
+                                   r->path);
         if (r->options.delimiter && r->options.format == FORMAT_TSV && r->options.delimiter != '\t')
-                return error_input(error, BERTD_EXIT_DATA, "%s: tsv has tabs: another delimiter goes with format csv",
+                return error_input(error, BERTD_EXIT_DATA, "%s: tsv has tabs: another delimiter needs format csv",
                                    r->path);
         if (r->options.format == FORMAT_LINES && r->options.label)
                 return error_input(error, BERTD_EXIT_DATA, "%s: plain lines have no labels: expected csv, tsv or jsonl",

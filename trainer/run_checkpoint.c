@@ -43,7 +43,7 @@ static void finished(struct run *run, const struct saver_result *result) {
                         return;
                 }
                 progress_end_line(run->progress);
-                (void) fprintf(stderr, "bert-trainer: %s: no checkpoint of step %" PRIu64 ", training goes on\n",
+                (void) fprintf(stderr, "bert-trainer: %s: no checkpoint of step %" PRIu64 ", training continues\n",
                                result->error.text, result->step);
                 return;
         }

@@ -249,11 +249,10 @@ static int set_classifier(struct run *run, struct error *error) {
         if (c.n_layers == 1)
                 c.combine = COMBINE_CONCAT;
         if (c.input == INPUT_POOLED && c.n_layers > 1 && c.combine == COMBINE_CONCAT)
-                return error_input(
-                        error, BERTD_EXIT_CONFIG,
-                        "%s: classifier.input: the pooler takes one layer's width: pooled goes with combine mean "
-                        "or max, or with one layer",
-                        run->options->spec_path);
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "%s: classifier.input: the pooler takes one layer's width: pooled needs combine "
+                                   "mean or max, or one layer",
+                                   run->options->spec_path);
         run->config.classifier = c;
         run->config.without_pretraining_heads = !has_stage(run, false, false);
         return 0;

@@ -179,7 +179,7 @@ static void say_cuts(const struct run *run) {
         const struct spec_data *d = &run->spec->data;
 
         if (run->init_cuts)
-                (void) fprintf(stderr, "as it says, the %s of a text is kept, %u tokens at most\n",
+                (void) fprintf(stderr, "as recorded there, the %s of a text is kept, at most %u tokens\n",
                                d->truncation == TRUNCATION_TAIL ? "tail" : "head", d->sequence_length);
 }
 

@@ -62,9 +62,9 @@ static int agree_device(struct run *run, struct error *error) {
         if (!any_cpu || !any_gpu)
                 return 0;
         if (run->rank == 0)
-                (void) fprintf(stderr,
-                               "bert-trainer: device: auto: not every rank has a GPU of its own, so all compute on "
-                               "the CPU\n");
+                (void) fprintf(
+                        stderr,
+                        "bert-trainer: device: auto: there are fewer GPUs than ranks, so all compute on the CPU\n");
         if (!on_cpu) {
                 device_close(run->device);
                 run->device = NULL;

@@ -166,8 +166,8 @@ static int check_task(const struct run *run, const struct run_stage *stage, cons
         }
         if (first < 0)
                 return error_input(error, BERTD_EXIT_DATA, "%s: no text of it is left to train on", d->train[0]);
-        return error_input(error, BERTD_EXIT_DATA, "%s: one class only, '%.64s': there is nothing to tell apart",
-                           d->train[0], task->labels.name[first]);
+        return error_input(error, BERTD_EXIT_DATA, "%s: only one class, '%.64s'; expected at least two", d->train[0],
+                           task->labels.name[first]);
 }
 
 /* ---- what there is ---- */
@@ -237,8 +237,7 @@ static void warn_of_classes(const struct run_task *task, const struct texts *tex
                                        : count[c] == 1 ? "1 text only"
                                                        : "2 texts only");
         if (few > CLASSES_WARNED)
-                (void) fprintf(stderr, "bert-trainer: so few texts are there of %u more classes\n",
-                               few - CLASSES_WARNED);
+                (void) fprintf(stderr, "bert-trainer: %u more classes have as few texts\n", few - CLASSES_WARNED);
         for (size_t i = 0; i < n_first; i++) {
                 int32_t label = texts_label(texts, first[i].index);
                 if (is_of(task, label) && count[label - (int32_t) task->first] == first_rows_of(texts, label))

@@ -72,7 +72,7 @@ static int map_file(struct safetensors *file, struct error *error) {
         if (!S_ISREG(st.st_mode))
                 return error_input(error, BERTD_EXIT_DATA, "%s: not a regular file", file->path);
         if (st.st_size < LENGTH_SIZE)
-                return error_input(error, BERTD_EXIT_DATA, "%s: %jd bytes are no safetensors file", file->path,
+                return error_input(error, BERTD_EXIT_DATA, "%s: %jd bytes, not a safetensors file", file->path,
                                    (intmax_t) st.st_size);
         void *map = mmap(NULL, (size_t) st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (map == MAP_FAILED)

@@ -77,7 +77,7 @@ static int check_others(const struct corpora *corpora, bool weighted, struct err
                                 error, BERTD_EXIT_DATA,
                                 "%s: one document only, mlm+nsp takes its random sentences from another one%s "
                                 "(objective: mlm needs none)",
-                                corpora->prefixes[p], weighted ? " of the same corpus where there are weights" : "");
+                                corpora->prefixes[p], weighted ? " of the same corpus if there are weights" : "");
         }
         return 0;
 }

@@ -136,7 +136,7 @@ static int find_row(const struct checkpoint *c, const json_t *rows, const char *
 
         if (n == 0 && checkpoint_meta_get(checkpoint_meta(c), "text_columns"))
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
-                                   "%s: written by an older bert-trainer, which said otherwise what its texts are",
+                                   "%s: written by an older bert-trainer, which described its texts differently",
                                    checkpoint_path(c));
         if (!name && n == 0)
                 return read_default(ret, all, error);

@@ -1,8 +1,8 @@
 /*
- * See end.h. Role: closes attempts. Owns nothing: the run is attempt.c's until it is freed here.
+ * See end.h. Role: closes attempts. Owns nothing: the run is run.c's until it is freed here.
  * Invariants: an attempt is closed only when no process of it lives (or when the sweep's time is over), and its tombstone is written
- * before the job may start again; the last good checkpoint is never demoted. Nothing here waits for a process: what may block a helper
- * reads (sweep.h).
+ * before the job may start again. Nothing here waits for a process: what may block a helper reads (sweep.h). Nothing here decides what
+ * becomes of the job: that is rules/outcome.h.
  */
 #include "daemon/attempt/end.h"
 
@@ -15,7 +15,6 @@
 #include <sys/random.h>
 #include <sys/wait.h>
 
-#include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "daemon/launch/cgroup.h"
@@ -26,7 +25,7 @@
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
-#include "daemon/rules/reasons.h"
+#include "daemon/rules/outcome.h"
 #include "daemon/launch/sweep.h"
 #include "daemon/node/transition.h"
 
@@ -37,9 +36,6 @@
 #define SWEEP_PAUSE_MAX_USEC 500000
 #define SWEEPERS_MAX 32
 #define SWEEPERS_OF_UID_MAX 4
-#define EXIT_NOT_EXECUTABLE 126 /* as shells have it */
-#define EXIT_NOT_FOUND 127
-#define SOON_USEC (60 * USEC_PER_SEC)
 
 /* Without it the newest good checkpoint alone is known: the job goes on from there. */
 static void load_ledger(struct node *node, struct job *job) {
@@ -49,7 +45,7 @@ static void load_ledger(struct node *node, struct job *job) {
                 log_error("job %" PRIu64 ": %s", job->id, error.text);
 }
 
-/* What the shim wrote or reported (attempt.c) goes before what is seen from here. */
+/* What the shim wrote or reported (report.c) goes before what is seen from here. */
 static void read_record(struct attempt_run *run, enum exit_class exit_class, const char *text) {
         struct attempt *a = &run->job->attempt;
         struct error error = {};
@@ -69,80 +65,20 @@ static void read_record(struct attempt_run *run, enum exit_class exit_class, con
                           reported ? "; ended as its shim reported" : "");
 }
 
-/* What the exit record left unsaid. */
-static void complete_reason(struct attempt *a) {
-        if (a->reason)
-                return;
-        if (a->signal != 0)
-                a->reason = format_string("killed by signal %d (%s)", a->signal, strsignal(a->signal));
-        else if (a->exit_code > 0)
-                a->reason = format_string("exit code %d", a->exit_code);
-}
-
-/* A clock that was set back meanwhile makes nothing late. */
-static bool soon(const struct attempt *a) { return a->step <= a->first_step && a->ended < a->started + SOON_USEC; }
-
-/* The program could not be started, or a shell says so of its own. */
-static bool was_not_started(const struct attempt *a) {
-        bool code = a->exit_code == EXIT_NOT_EXECUTABLE || a->exit_code == EXIT_NOT_FOUND;
-
-        return (a->exit_class == EXIT_CLASS_LAUNCH && a->exit_code >= 0) ||
-               (a->exit_class == EXIT_CLASS_USER_ERROR && code) ||
-               (a->exit_class == EXIT_CLASS_FAILED && code && soon(a));
-}
-
-/* An interpreter's word of what it is to run: "python3 train.py" ends so, "sh train.sh" with fewer words. The same usage was right before. */
-static bool lacks_file(const struct attempt *a) {
-        static const char *const words[] = { "No such file", "can't cd to", "Stale file handle",
-                                             "Transport endpoint is not connected", "Input/output error" };
-        const char *text = attempt_private(a);
-
-        if (a->exit_class != EXIT_CLASS_USER_ERROR || a->exit_code != BERTD_EXIT_USAGE || !soon(a) || !text)
-                return false;
-        for (size_t i = 0; i < ELEMENTSOF(words); i++)
-                if (strstr(text, words[i]))
-                        return true;
-        return false;
-}
-
-/* What a job lacks that has had it before may come back: a file system that is mounted late, a program that is being installed. In a
- * first attempt it is the user's mistake. */
-static bool is_missing(struct node *node, const struct job *job) {
-        const struct attempt *a = &job->attempt;
+/* Where it cannot be read the job counts as one that has run: its program is waited for rather than given up. */
+static bool has_run(struct node *node, const struct job *job) {
         struct error error = {};
         bool ran = true;
 
-        if (a->exit_class == EXIT_CLASS_USER_ERROR && a->exit_code == BERTD_EXIT_INPUT)
-                return job_has_stepped(job);
-        if (!was_not_started(a) && !lacks_file(a))
-                return false;
         if (store_has_run(node->store, job, &ran, &error) < 0)
                 log_error("job %" PRIu64 ": %s", job->id, error.text);
         return ran;
 }
 
-struct outcome {
-        enum job_event event;
-        char reason[1024], private[1024]; /* private: "" = reason */
-};
-
-#define POLICY_TEXT_MAX 256
-
-/* The next attempt begins at `step` and first moves newer files away: retention would count them as good ones. */
-static void go_back(struct job *job, uint64_t step) {
-        job->resume_from = step;
-        job->resume_abandon = true;
-}
-
-static void wait_until(struct job *job, uint64_t usec) {
-        job->not_before = loop_realtime() + usec;
-        job->wake_boottime = loop_boottime() + usec;
-}
-
 /* Where they cannot be read the back-off alone holds the job. */
-static uint64_t starts_wait(struct node *node, const struct job *job) {
+static uint64_t starts_wait(struct node *node, const struct job *job, uint64_t now) {
         struct error error = {};
-        uint64_t now = loop_realtime(), oldest = now;
+        uint64_t oldest = now;
         uint32_t n = 0;
 
         if (store_starts(node->store, job, now - POLICY_STARTS_SEC * USEC_PER_SEC, now, &n, &oldest, &error) < 0)
@@ -150,125 +86,83 @@ static uint64_t starts_wait(struct node *node, const struct job *job) {
         return policy_starts_wait(n, oldest, now);
 }
 
-static void apply_policy(struct node *node, struct job *job, bool unasked, struct policy_decision *ret,
-                         char text[POLICY_TEXT_MAX]) {
-        struct policy_config config = { .max_without_progress = job->max_without_progress,
+/* The ledger is whole. `good` is what the ending borrows. */
+static struct ending gather(struct node *node, const struct job *job, bool asked, uint64_t good[LEDGER_MAX]) {
+        uint64_t now = loop_realtime();
+        struct ending e = { .attempt = &job->attempt,
+                            .stop_reason = job->stop_reason,
+                            .asked = asked,
+                            .command = job->kind == JOB_COMMAND,
+                            .stepped = job_has_stepped(job),
+                            .ran = has_run(node, job),
+                            .config = { .max_without_progress = job->max_without_progress,
                                         .backoff_min_sec = job->backoff_min_sec,
                                         .backoff_max_sec = job->backoff_max_sec,
                                         .nan_rollback = job->on_nan == ON_NAN_ROLLBACK,
-                                        .reports = job_reports(job) };
-        uint64_t good[LEDGER_MAX];
-        struct policy_case c = { .history = job->history,
-                                 .n = job->n_history,
-                                 .counters = job->deaths,
-                                 .good = good,
-                                 .n_good = ledger_good_steps(job, good, LEDGER_MAX),
-                                 .starts_wait_usec = starts_wait(node, job),
-                                 .unasked = unasked };
+                                        .reports = job_reports(job) },
+                            .history = job->history,
+                            .n_history = job->n_history,
+                            .counters = job_counters(job),
+                            .good = good,
+                            .n_good = ledger_good_steps(job, good, LEDGER_MAX),
+                            .starts_wait_usec = starts_wait(node, job, now),
+                            .now_usec = now };
 
-        (void) !getrandom(&c.random, sizeof(c.random), GRND_NONBLOCK);
-        policy_decide(&config, &c, ret);
-        (void) reason_of_decision(ret, &config, text, POLICY_TEXT_MAX);
-        struct checkpoint *bad = ret->demote ? job_checkpoint(job, ret->demote_step) : NULL;
+        (void) !getrandom(&e.random, sizeof(e.random), GRND_NONBLOCK);
+        return e;
+}
+
+static void change_ledger(struct node *node, struct job *job, const struct outcome *o) {
+        if (o->change == LEDGER_KEPT)
+                return;
+        struct checkpoint *bad = o->change == LEDGER_DEMOTED ? job_checkpoint(job, o->changed_step) : NULL;
         if (bad) {
                 bad->state = CHECKPOINT_DEMOTED;
                 bad->dirty = true;
-                const struct checkpoint *older = job_newest_good(job);
-                go_back(job, older ? older->step : 0);
-                store_note(node->store, job, job->state, "demote", text);
         }
-        if (ret->rollback) {
-                ledger_abandon_newer(job, ret->rollback_step);
-                go_back(job, ret->rollback_step);
-                store_note(node->store, job, job->state, "rollback", text);
-        }
-        if (ret->action == POLICY_RETRY)
-                wait_until(job, ret->delay_usec);
+        if (o->change == LEDGER_GONE_BACK)
+                ledger_abandon_newer(job, o->changed_step);
+        job->resume_from = o->from_step;
+        job->resume_abandon = true;
+        store_note(node->store, job, job->state, o->change == LEDGER_DEMOTED ? "demote" : "rollback", o->change_reason);
 }
 
-/* The death, what the policy makes of it (`parts`: its words, the samples, the delay). */
-static void put_reason(char *buffer, size_t size, const char *death, const char *const parts[3]) {
-        const char *text = parts[0], *samples = parts[1], *delay = parts[2];
-        bool said = death && death[0], more = said || text[0] || samples[0];
-
-        (void) snprintf(buffer, size, "%s%s%s%s%s%s", said ? death : "", said && text[0] ? "; " : "", text, samples,
-                        more && delay[0] ? "; " : "", delay);
+static void count(struct job *job, const struct outcome *o) {
+        job_set_counters(job, o->counters);
+        if (o->counted && job_history_add(job, &o->last_death) < 0)
+                log_error("job %" PRIu64 ": no memory for its history of deaths: this one is left out", job->id);
 }
 
-static void judge(struct node *node, struct job *job, bool asked, struct outcome *ret) {
-        static const enum job_event events[] = {
-                [POLICY_DONE] = EVENT_FINISHED, [POLICY_RETRY] = EVENT_RETRY, [POLICY_FAIL] = EVENT_GAVE_UP
-        };
+static void close_books(struct job *job, const struct step_clock *clock, const struct outcome *o) {
+        struct attempt *a = &job->attempt;
+
+        a->exit_class = (int) o->exit_class;
+        if (o->death[0])
+                job_set_text(&a->reason, o->death);
+        job_set_text(&job->status, NULL);
+        job->exit_code = a->exit_code;
+        job->exit_class = a->exit_class;
+        job->step = a->step;
+        job->stop_reason = STOP_NONE;
+        goodput_close_attempt(job, clock, o->exit_class == EXIT_CLASS_FINISHED);
+        goodput_note_lost(job);
+}
+
+static void apply(struct node *node, struct job *job, const struct step_clock *clock, const struct outcome *o) {
         const struct attempt *a = &job->attempt;
-        bool unasked = !asked && a->exit_class == EXIT_CLASS_STOPPED && a->exit_code == BERTD_EXIT_STOPPED;
-        struct policy_death death = job_death(a);
-        struct policy_decision decision;
-        char text[POLICY_TEXT_MAX];
 
-        if (job_history_add(job, &death) < 0) {
-                /* Without memory for the history the policy cannot judge: the mildest assumption is a back-off. */
-                wait_until(job, MAX(job->backoff_max_sec, 1) * USEC_PER_SEC);
-                *ret = (struct outcome) { .event = EVENT_RETRY };
-                return;
+        close_books(job, clock, o);
+        count(job, o);
+        change_ledger(node, job, o);
+        if (o->event == EVENT_RETRY) {
+                job->not_before = loop_realtime() + o->delay_usec;
+                job->wake_boottime = loop_boottime() + o->delay_usec;
         }
-        policy_count(&job->deaths, job->history, job->n_history);
-        apply_policy(node, job, unasked, &decision, text);
-        ret->event = events[decision.action];
-        if (decision.action == POLICY_DONE)
-                return;
-        char samples[64] = "";
-        if (decision.cause == CAUSE_SAME_STEP && a->samples_last > 0)
-                (void) snprintf(samples, sizeof(samples), " (samples %" PRIu64 " to %" PRIu64 ")", a->samples_first,
-                                a->samples_last);
-        char delay[POLICY_TEXT_MAX] = "";
-        if (decision.action == POLICY_RETRY)
-                (void) reason_of_delay(&decision, job->not_before, delay, sizeof(delay));
-        const char *const parts[] = { text, samples, delay };
-        put_reason(ret->reason, sizeof(ret->reason), a->reason, parts);
-        if (a->private)
-                put_reason(ret->private, sizeof(ret->private), a->private, parts);
-}
-
-static void add_more(char *buffer, size_t size, const char *whole, const char *more) {
-        size_t n = strlen(buffer);
-
-        (void) snprintf(buffer + n, size - n, "%s%s", n > 0 ? "; " : "", n == 0 && whole ? whole : more);
-}
-
-/* A job that is done, or ended as it was asked to, needs no reason of its attempt's, unless that says more. */
-static void say_more(const struct attempt *a, struct outcome *ret) {
-        if (!a->more)
-                return;
-        (void) snprintf(ret->private, sizeof(ret->private), "%s", ret->reason);
-        add_more(ret->private, sizeof(ret->private), attempt_private(a), a->more_private ? a->more_private : a->more);
-        add_more(ret->reason, sizeof(ret->reason), a->reason, a->more);
-}
-
-/* A wish decides over what the exit says, but finished work is finished, unless cancelled. A command that was `asked` to end may say 0
- * and not be finished. */
-static void decide(struct node *node, struct job *job, bool asked, struct outcome *ret) {
-        bool finished = job->attempt.exit_class == EXIT_CLASS_FINISHED && !(asked && job->kind == JOB_COMMAND);
-
-        *ret = (struct outcome) {};
-        switch (job->wish) {
-        case WISH_CANCEL:
-        case WISH_CANCEL_NOW:
-                ret->event = EVENT_CANCELLED;
-                (void) snprintf(ret->reason, sizeof(ret->reason), "cancelled");
-                break;
-        case WISH_PAUSE:
-                ret->event = finished ? EVENT_FINISHED : EVENT_PAUSED;
-                (void) snprintf(ret->reason, sizeof(ret->reason), "%s", finished ? "" : "paused");
-                break;
-        case WISH_SHUTDOWN:
-                ret->event = finished ? EVENT_FINISHED : EVENT_REQUEUE;
-                (void) snprintf(ret->reason, sizeof(ret->reason), "%s", finished ? "" : "stopped with the daemon");
-                break;
-        default:
-                judge(node, job, asked, ret);
-        }
-        if (ret->event != EVENT_RETRY && ret->event != EVENT_GAVE_UP)
-                say_more(&job->attempt, ret);
+        log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class),
+                 a->reason ? ": " : "", a->reason ? a->reason : "");
+        (void) node_move_privately(node, job, o->event, o->reason, o->private[0] ? o->private : NULL);
+        node_account(node);
+        node_plan_soon(node);
 }
 
 static void drop_scratch(struct node *node, struct job *job) {
@@ -288,10 +182,10 @@ static void drop_scratch(struct node *node, struct job *job) {
 static void close_attempt(struct attempt_run *run) {
         struct node *node = run->node;
         struct job *job = run->job;
-        struct attempt *a = &job->attempt;
         struct error error = {};
-        struct outcome outcome;
         struct step_clock clock = run->clock;
+        uint64_t good[LEDGER_MAX];
+        struct outcome o;
         bool asked = run->asked;
 
         if (run->link)
@@ -303,26 +197,12 @@ static void close_attempt(struct attempt_run *run) {
         drop_scratch(node, job);
         load_ledger(node, job);
         const struct checkpoint *newest = job_newest_good(job);
-        a->checkpoint_step = newest ? newest->step : 0;
-        a->open = false;
-        a->ended = loop_realtime();
-        complete_reason(a);
-        if (is_missing(node, job))
-                a->exit_class = EXIT_CLASS_MISSING;
-        job_set_text(&job->status, NULL);
-        job->exit_code = a->exit_code;
-        job->exit_class = a->exit_class;
-        job->step = a->step;
-        goodput_close_attempt(job, &clock, a->exit_class == EXIT_CLASS_FINISHED);
-        goodput_note_lost(job);
-        decide(node, job, asked, &outcome);
-        job->wish = WISH_NONE;
-        log_info("job %" PRIu64 " attempt %u: %s%s%s", job->id, a->number, exit_class_name(a->exit_class),
-                 a->reason ? ": " : "", a->reason ? a->reason : "");
-        (void) node_move_privately(node, job, outcome.event, outcome.reason,
-                                   outcome.private[0] ? outcome.private : NULL);
-        node_account(node);
-        node_plan_soon(node);
+        job->attempt.checkpoint_step = newest ? newest->step : 0;
+        job->attempt.open = false;
+        job->attempt.ended = loop_realtime();
+        const struct ending ending = gather(node, job, asked, good);
+        outcome(&ending, &o);
+        apply(node, job, &clock, &o);
 }
 
 /* ---- the sweep ---- */
@@ -339,7 +219,7 @@ static void swept(struct attempt_run *run, const char *problem) {
 }
 
 static uint64_t limit_of(const struct attempt_run *run) {
-        return run->job->wish == WISH_CANCEL_NOW ? SWEEP_LIMIT_NOW_USEC : SWEEP_LIMIT_USEC;
+        return run->job->stop_reason == STOP_CANCEL_NOW ? SWEEP_LIMIT_NOW_USEC : SWEEP_LIMIT_USEC;
 }
 
 static uint64_t pause_of(unsigned sweeps) {
@@ -457,7 +337,7 @@ static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
 static void begin_sweeper(struct attempt_run *run) {
         run->waits = !is_its_turn(run);
         int r = run->waits ? 0 : start_sweeper(run, limit_of(run));
-        if (r < 0 && run->job->wish == WISH_NONE)
+        if (r < 0 && run->job->stop_reason == STOP_NONE)
                 run->deadline_usec = loop_boottime() + limit_of(run); /* the next attempt needs a process, too */
         if (r < 0 && !sweep_again(run, on_turn))
                 swept(run, "what is left of it cannot be looked for: no helper process");
@@ -494,4 +374,11 @@ void attempt_over(struct attempt_run *run, enum exit_class exit_class, const cha
                 sweep_cgroup(run);
         else
                 begin_sweeper(run);
+}
+
+void attempt_not_started(struct attempt_run *run, const char *text) {
+        char reason[512];
+
+        (void) snprintf(reason, sizeof(reason), "cannot be started: %.480s", text);
+        attempt_over(run, EXIT_CLASS_LAUNCH, reason);
 }

@@ -1,7 +1,9 @@
 /*
- * See attempt.h. Role: what a shim reports: progress, checkpoints, the end. Owns nothing. Invariant: a user may report anything of his own
+ * See report.h. Role: progress, checkpoints, the end. Owns nothing. Invariant: a user may report anything of his own
  * job, so every number has a bound and every path lies below the job's folder.
  */
+#include "daemon/attempt/report.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -10,8 +12,8 @@
 #include "bertd/limits.h"
 #include "common/cleanup.h"
 #include "common/utf8.h"
-#include "daemon/attempt/attempt.h"
 #include "daemon/attempt/folder.h"
+#include "daemon/attempt/live.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"

@@ -14,7 +14,8 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "daemon/bus/accounts.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/bus/waits.h"
+#include "daemon/attempt/live.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/base/log.h"
 #include "daemon/base/process.h"
@@ -70,7 +71,7 @@ static int take_limits(const struct call *call, struct submission *submission, s
 /* Two trainers would take each other's checkpoints for their own. Another user's job keeps no one out: the folder's permissions and the
  * trainer's own lock there decide. */
 static const struct job *other_trainer_in(const struct node *node, const struct submission *s, uid_t uid) {
-        bool trains = job_kind_from_name(s->kind) != JOB_COMMAND;
+        bool trains = s->kind != JOB_COMMAND;
 
         for (size_t i = 0; s->run_dir && trains && i < store_count(node->store); i++) {
                 const struct job *job = store_at(node->store, i);
@@ -172,17 +173,18 @@ static int wait_for_exit(struct call *call) {
 }
 
 /* Pause, cancel: from a state without an attempt it is done at once, else the shim is asked. */
-static int stop_job(struct call *call, enum job_event event, enum stop_wish wish, const char *what) {
+static int stop_job(struct call *call, enum job_event event, enum stop_reason reason, const char *what) {
         struct job *job = call->job;
         struct transition t = state_after(job->state, event);
 
-        if (t.verdict == STATE_REFUSE || (job->state == JOB_STOPPING && job->wish > wish && wish == WISH_PAUSE))
+        if (t.verdict == STATE_REFUSE ||
+            (job->state == JOB_STOPPING && job->stop_reason > reason && reason == STOP_PAUSE))
                 return call_wrong_state(call, what);
         int r = save(call);
         if (r < 0)
                 return r;
-        if (state_holds_resources(job->state) && wish > job->wish)
-                job->wish = wish;
+        if (state_holds_resources(job->state) && reason > job->stop_reason)
+                job->stop_reason = reason;
         if (node_move(call->node, job, event, what) != STATE_MOVE && job->state == JOB_STOPPING)
                 store_note(call->node->store, job, job->state, job_event_name(event), "");
         job->stop_due = job->state == JOB_STOPPING;
@@ -194,10 +196,10 @@ int method_cancel(struct call *call, sd_bus_message *m) {
         int now;
 
         int r = sd_bus_message_read(m, "b", &now);
-        return r < 0 ? r : stop_job(call, EVENT_CANCEL, now ? WISH_CANCEL_NOW : WISH_CANCEL, "cancel");
+        return r < 0 ? r : stop_job(call, EVENT_CANCEL, now ? STOP_CANCEL_NOW : STOP_CANCEL, "cancel");
 }
 
-int method_pause_job(struct call *call, sd_bus_message *m) { return stop_job(call, EVENT_PAUSE, WISH_PAUSE, "pause"); }
+int method_pause_job(struct call *call, sd_bus_message *m) { return stop_job(call, EVENT_PAUSE, STOP_PAUSE, "pause"); }
 
 struct resume_options {
         bool has_ranks, has_from;
@@ -290,7 +292,7 @@ int method_resume_job(struct call *call, sd_bus_message *m) {
                 job->resume_abandon = true;
         }
         job->n_history = 0;
-        job->deaths = (struct policy_counters) {};
+        job_set_counters(job, (struct policy_counters) {});
         job->history_from = job->attempt.number;
         job->exit_code = job->exit_class = -1;
         job->wait = (struct queue_entry) {};

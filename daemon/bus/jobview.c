@@ -1,4 +1,7 @@
-/* See jobview.h. Owns nothing; reads memory only. Invariant: what only an owner may see is decided here and nowhere else. */
+/*
+ * See jobview.h. Owns nothing; reads memory only. Invariant: who may see a field of a job is said in its row (rules/job_fields.h), and what
+ * of a reason, here; nowhere else.
+ */
 #include "daemon/bus/jobview.h"
 
 #include <assert.h>
@@ -13,7 +16,7 @@
 #include "common/cleanup.h"
 #include "common/utf8.h"
 #include "daemon/base/loop.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/live.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/gpu/watch.h"
 #include "daemon/launch/launcher.h"
@@ -94,30 +97,18 @@ static void add_strings(sd_bus_message *m, int *r, const char *key, char **words
         note(r, append_strings(m, key, words), bytes);
 }
 
-/* "killed=12.500", seconds, of each class that cost any. */
-static void add_lost(sd_bus_message *m, int *r, const struct job *job) {
-        char texts[EXIT_CLASS_MAX][48];
-        char *words[EXIT_CLASS_MAX + 1] = {};
-        size_t n = 0;
+/* ---- a job: what no column holds, by key ---- */
 
-        for (int c = 0; job->lost_usec && c < EXIT_CLASS_MAX; c++) {
-                if (job->lost_usec[c] == 0)
-                        continue;
-                (void) snprintf(texts[n], sizeof(texts[n]), "%.16s=%.3f", exit_class_name(c),
-                                (double) job->lost_usec[c] / (double) USEC_PER_SEC);
-                words[n] = texts[n];
-                n++;
-        }
-        add_strings(m, r, "lost_sec", words);
-}
+struct view {
+        sd_bus_message *m;
+        int r;
+        const struct node *node;
+        const struct job *job;
+        bool owner;
+        const struct jobview_command *command;
+};
 
-static void add_command(sd_bus_message *m, int *r, const struct jobview_command *command) {
-        cleanup_free char **words = unpack_strings(command->words, command->size);
-
-        if (!words && *r >= 0)
-                *r = -ENOMEM;
-        add_strings(m, r, "command", words);
-}
+static void view_id(struct view *v, const char *key) { add_u64(v->m, &v->r, key, v->job->id); }
 
 /* Why GPUs that no job uses are not given to this one. */
 static void add_gpu_reasons(const struct node *node, const struct job *job, char *text, size_t size) {
@@ -130,142 +121,201 @@ static void add_gpu_reasons(const struct node *node, const struct job *job, char
 }
 
 /* Of a death the owner and root read more than others (struct job). A transition that is not on the disk yet says so. */
-static void add_reason(sd_bus_message *m, int *r, const struct node *node, const struct job *job, bool owner) {
+static void view_reason(struct view *v, const char *key) {
+        const struct job *job = v->job;
         char wait[512] = "", text[2048];
 
         if (job->state == JOB_QUEUED) {
-                (void) reason_of_waiting(&job->wait, node_free_resources(node), wait, sizeof(wait));
-                add_gpu_reasons(node, job, wait, sizeof(wait));
+                (void) reason_of_waiting(&job->wait, node_free_resources(v->node), wait, sizeof(wait));
+                add_gpu_reasons(v->node, job, wait, sizeof(wait));
         }
         if (job->run && job->run->newer)
                 (void) snprintf(wait, sizeof(wait),
                                 "its shim is of bertd %s, newer than this bertd %s: it runs on, and is followed again "
                                 "when that bertd is started",
                                 job->run->newer, BERTD_VERSION);
-        const char *own = owner ? job_private(job) : job->reason;
+        const char *own = v->owner ? job_private(job) : job->reason;
         if (!own)
                 own = "";
         /* Nothing starts while a commit is outstanding. */
-        const char *storage = job->dirty || job->state == JOB_QUEUED ? node->storage_error : "";
+        const char *storage = job->dirty || job->state == JOB_QUEUED ? v->node->storage_error : "";
         (void) snprintf(text, sizeof(text), "%s%s%s%s%s", wait, wait[0] && own[0] ? "; " : "", own,
                         storage[0] && (wait[0] || own[0]) ? "; " : "", storage);
-        add_string(m, r, "reason", text);
+        add_string(v->m, &v->r, key, text);
 }
 
-static void add_progress(sd_bus_message *m, int *r, const struct job *job) {
-        const struct checkpoint *c = job_newest_good(job);
+static void view_attempts(struct view *v, const char *key) { add_u32(v->m, &v->r, key, v->job->attempt.number); }
 
-        add_u64(m, r, "step", job->step);
-        add_u64(m, r, "steps", job->steps);
-        add_double(m, r, "loss", job->loss);
-        add_double(m, r, "rate", job->state == JOB_RUNNING || job->state == JOB_STOPPING ? job->rate : (double) NAN);
-        add_u64(m, r, "eta_sec", attempt_eta_sec(job));
-        add_u64(m, r, "checkpoint_step", c ? c->step : 0);
-        add_string(m, r, "checkpoint_path", c ? c->path : "");
-        add_i32(m, r, "exit", job->exit_code);
-        add_string(m, r, "exit_class", exit_class_name(job->exit_class));
-        add_u64(m, r, "lost_steps", job->lost_steps);
-        add_lost(m, r, job);
-        add_double(m, r, "goodput", attempt_goodput(job));
-        add_double(m, r, "checkpoint_stall_sec", job->checkpoint_stall);
-        add_double(m, r, "checkpoint_write_sec", job->checkpoint_write);
+static void view_attempt_started(struct view *v, const char *key) {
+        add_u64(v->m, &v->r, key, v->job->attempt.open ? v->job->attempt.started : 0);
+}
+
+/* By the timer's clock, which no one sets. */
+static uint64_t next_try(const struct job *job) {
+        uint64_t now = loop_boottime();
+
+        if (job->state != JOB_BACKOFF)
+                return 0;
+        return job->wake_boottime > now ? job->wake_boottime - now : 1;
+}
+
+/* The wall clock's time is what it is by that. */
+static void view_not_before(struct view *v, const char *key) {
+        uint64_t left = next_try(v->job);
+
+        add_u64(v->m, &v->r, key, left > 0 ? loop_realtime() + left : v->job->not_before);
+}
+
+static void view_next_try_usec(struct view *v, const char *key) { add_u64(v->m, &v->r, key, next_try(v->job)); }
+
+static void view_rate(struct view *v, const char *key) {
+        bool works = v->job->state == JOB_RUNNING || v->job->state == JOB_STOPPING;
+
+        add_double(v->m, &v->r, key, works ? v->job->rate : (double) NAN);
+}
+
+static void view_eta_sec(struct view *v, const char *key) { add_u64(v->m, &v->r, key, attempt_eta_sec(v->job)); }
+
+static void view_goodput(struct view *v, const char *key) { add_double(v->m, &v->r, key, attempt_goodput(v->job)); }
+
+static void view_checkpoint_step(struct view *v, const char *key) {
+        const struct checkpoint *c = job_newest_good(v->job);
+
+        add_u64(v->m, &v->r, key, c ? c->step : 0);
+}
+
+static void view_checkpoint_path(struct view *v, const char *key) {
+        const struct checkpoint *c = job_newest_good(v->job);
+
+        add_string(v->m, &v->r, key, c ? c->path : "");
+}
+
+/* "killed=12.500", seconds, of each class that cost any. */
+static void view_lost_sec(struct view *v, const char *key) {
+        const uint64_t *lost_usec = v->job->lost_usec;
+        char texts[EXIT_CLASS_MAX][48];
+        char *words[EXIT_CLASS_MAX + 1] = {};
+        size_t n = 0;
+
+        for (int c = 0; lost_usec && c < EXIT_CLASS_MAX; c++) {
+                if (lost_usec[c] == 0)
+                        continue;
+                (void) snprintf(texts[n], sizeof(texts[n]), "%.16s=%.3f", exit_class_name(c),
+                                (double) lost_usec[c] / (double) USEC_PER_SEC);
+                words[n] = texts[n];
+                n++;
+        }
+        add_strings(v->m, &v->r, key, words);
 }
 
 /* How the attempt that ended last did. First causes may quote the job's log. */
-static void add_end(sd_bus_message *m, int *r, const struct job *job, bool owner) {
+static const struct attempt *last_ended(const struct view *v) {
         static const struct attempt none = { .rank = -1 };
-        const struct attempt *a = job_last_ended(job);
+        const struct attempt *a = job_last_ended(v->job);
+
+        return a ? a : &none;
+}
+
+static void view_exit_signal(struct view *v, const char *key) {
+        int signal = last_ended(v)->signal;
         char name[16] = "";
 
-        if (!a)
-                a = &none;
-        if (a->signal > 0 && sigabbrev_np(a->signal))
-                (void) snprintf(name, sizeof(name), "SIG%.8s", sigabbrev_np(a->signal));
-        else if (a->signal > 0)
-                (void) snprintf(name, sizeof(name), "SIG%d", a->signal);
-        add_string(m, r, "exit_signal", name);
-        add_i32(m, r, "exit_rank", a->rank);
-        add_string(m, r, "exit_host", a->host);
-        add_u64(m, r, "last_step", a->step);
-        if (!owner)
+        if (signal > 0 && sigabbrev_np(signal))
+                (void) snprintf(name, sizeof(name), "SIG%.8s", sigabbrev_np(signal));
+        else if (signal > 0)
+                (void) snprintf(name, sizeof(name), "SIG%d", signal);
+        add_string(v->m, &v->r, key, name);
+}
+
+static void view_exit_rank(struct view *v, const char *key) { add_i32(v->m, &v->r, key, last_ended(v)->rank); }
+
+static void view_exit_host(struct view *v, const char *key) { add_string(v->m, &v->r, key, last_ended(v)->host); }
+
+static void view_last_step(struct view *v, const char *key) { add_u64(v->m, &v->r, key, last_ended(v)->step); }
+
+static void view_evidence(struct view *v, const char *key) { add_string(v->m, &v->r, key, last_ended(v)->evidence); }
+
+static void view_first_cause(struct view *v, const char *key) {
+        add_string(v->m, &v->r, key, attempt_private(last_ended(v)));
+}
+
+/* Of a job that has lost its first process and runs on, as the next. */
+static void view_first_exit(struct view *v, const char *key) {
+        if (v->job->run && v->job->run->runs_on > 0)
+                add_i32(v->m, &v->r, key, v->job->run->first_exit);
+}
+
+static void view_runs_on(struct view *v, const char *key) {
+        if (v->job->run && v->job->run->runs_on > 0)
+                add_u32(v->m, &v->r, key, v->job->run->runs_on);
+}
+
+static void view_run_dir(struct view *v, const char *key) {
+        cleanup_free char *run_dir = files_run_dir(v->node->options.state_dir, v->job);
+
+        add_string(v->m, &v->r, key, run_dir);
+}
+
+static void view_log(struct view *v, const char *key) {
+        cleanup_free char *log =
+                v->job->attempt.number ? files_attempt_path(v->node->options.state_dir, v->job, "log") : NULL;
+
+        add_string(v->m, &v->r, key, log);
+}
+
+static void view_status(struct view *v, const char *key) { add_string(v->m, &v->r, key, v->job->status); }
+
+static void view_command(struct view *v, const char *key) {
+        if (!v->command)
                 return;
-        add_string(m, r, "evidence", a->evidence);
-        add_string(m, r, "first_cause", attempt_private(a));
+        cleanup_free char **words = unpack_strings(v->command->words, v->command->size);
+        if (!words && v->r >= 0)
+                v->r = -ENOMEM;
+        add_strings(v->m, &v->r, key, words);
 }
 
-/* The timer's clock decides, which no one sets; the wall clock's time is what it is by that. */
-static void add_next_try(sd_bus_message *m, int *r, const struct job *job) {
-        uint64_t now = loop_boottime(), left = 0;
+#define COMPUTED(key, signature, who) { #key, who, view_##key },
+static const struct computed {
+        const char *key;
+        enum job_field_shown shown;
+        void (*add)(struct view *view, const char *key);
+} computed[] = { JOB_COMPUTED(COMPUTED) };
 
-        if (job->state == JOB_BACKOFF)
-                left = job->wake_boottime > now ? job->wake_boottime - now : 1;
-        add_u64(m, r, "not_before", left > 0 ? loop_realtime() + left : job->not_before);
-        add_u64(m, r, "next_try_usec", left);
+static void add_field(struct view *v, const struct job_field *field) {
+        const void *at = (const char *) v->job + field->stored;
+        const char *key = job_field_key(field);
+        int64_t number = field->type <= FIELD_BOOL ? job_field_number(field, at) : 0;
+
+        if (field->names)
+                add_string(v->m, &v->r, key, number >= 0 ? field->names[number] : "");
+        else if (job_field_is_text(field))
+                add_string(v->m, &v->r, key, *(const char *const *) at);
+        else if (field->type == FIELD_DOUBLE)
+                add_double(v->m, &v->r, key, *(const double *) at);
+        else if (field->type == FIELD_U64)
+                add_u64(v->m, &v->r, key, *(const uint64_t *) at);
+        else if (field->type == FIELD_U32)
+                add_u32(v->m, &v->r, key, (uint32_t) number);
+        else
+                add_i32(v->m, &v->r, key, (int32_t) number);
 }
 
-static void add_limits(sd_bus_message *m, int *r, const struct job *job) {
-        add_u64(m, r, "memory", job->memory);
-        add_double(m, r, "cpus", job->cpus);
-        add_u64(m, r, "log_max_size", job->log_max_size);
-        add_u32(m, r, "log_keep", job->log_keep);
-        add_i32(m, r, "hang_sec", job->hang_sec);
-        add_i32(m, r, "start_sec", job->start_sec);
-        add_string(m, r, "on_nan", on_nan_name(job->on_nan));
-        add_string(m, r, "ends_with", ends_with_name(job->ends_with));
-        add_i32(m, r, "nice", job->nice);
-}
-
-/* Of a job that has lost its first process and runs on. */
-static void add_running_on(sd_bus_message *m, int *r, const struct job *job) {
-        if (!job->run || job->run->runs_on == 0)
-                return;
-        add_i32(m, r, "first_exit", job->run->first_exit);
-        add_u32(m, r, "runs_on", job->run->runs_on);
-}
-
-static void add_paths(sd_bus_message *m, int *r, const struct node *node, const struct job *job) {
-        cleanup_free char *run_dir = files_run_dir(node->options.state_dir, job);
-        cleanup_free char *log = job->attempt.number ? files_attempt_path(node->options.state_dir, job, "log") : NULL;
-
-        add_string(m, r, "run_dir", run_dir);
-        add_string(m, r, "log", log);
-        add_string(m, r, "cwd", job->cwd);
+static bool may_see(const struct view *v, enum job_field_shown shown) {
+        return shown == SHOWN_TO_ALL || (shown == SHOWN_TO_OWNER && v->owner);
 }
 
 int jobview_job(sd_bus_message *m, const struct node *node, const struct job *job, bool owner,
                 const struct jobview_command *command) {
-        static const char *const launchers[] = LAUNCHER_NAMES;
+        struct view v = { .m = m, .node = node, .job = job, .owner = owner, .command = command };
 
-        int r = opened(m);
-        add_u64(m, &r, "id", job->id);
-        add_string(m, &r, "name", job->name);
-        add_string(m, &r, "user", job->user);
-        add_u32(m, &r, "uid", job->uid);
-        add_string(m, &r, "state", job_state_name(job->state));
-        add_reason(m, &r, node, job, owner);
-        add_string(m, &r, "kind", job_kind_name(job->kind));
-        add_string(m, &r, "launcher", launchers[job->launcher]);
-        add_i32(m, &r, "priority", job->priority);
-        add_u32(m, &r, "ranks", job->ranks);
-        add_u32(m, &r, "threads", job->threads);
-        add_u32(m, &r, "gpus", job->gpus);
-        add_u32(m, &r, "attempts", job->attempt.number);
-        add_u64(m, &r, "submitted", job->submitted);
-        add_u64(m, &r, "started", job->started);
-        add_u64(m, &r, "ended", job->ended);
-        add_next_try(m, &r, job);
-        add_progress(m, &r, job);
-        add_end(m, &r, job, owner);
-        add_limits(m, &r, job);
-        add_running_on(m, &r, job);
-        add_paths(m, &r, node, job);
-        add_u64(m, &r, "attempt_started", job->attempt.open ? job->attempt.started : 0);
-        if (owner) {
-                add_string(m, &r, "status", job->status ? job->status : "");
-                if (command)
-                        add_command(m, &r, command);
-        }
-        return closed(m, r);
+        v.r = opened(m); /* the id comes first */
+        for (size_t i = 0; i < ELEMENTSOF(computed); i++)
+                if (may_see(&v, computed[i].shown))
+                        computed[i].add(&v, computed[i].key);
+        for (size_t i = 0; i < JOB_N_STORED; i++)
+                if (may_see(&v, job_fields[i].shown))
+                        add_field(&v, &job_fields[i]);
+        return closed(m, v.r);
 }
 
 const char *jobview_event_reason(const struct event_row *event, bool owner) {
@@ -288,7 +338,7 @@ int jobview_checkpoint(sd_bus_message *m, const struct checkpoint *c) {
 }
 
 static uint32_t count_gpus(const struct node *node, enum gpu_state state) {
-        return (uint32_t) __builtin_popcountll(gpu_watch_blocked(node->gpu_watch, state));
+        return (uint32_t) __builtin_popcountll(gpu_watch_in_state(node->gpu_watch, state));
 }
 
 /* GPUs that jobs hold, but that are not in today's list: they are not given to others when they come back. */

@@ -17,8 +17,8 @@
 
 #include "common/cleanup.h"
 #include "common/utf8.h"
-#include "daemon/attempt/attempt.h"
 #include "daemon/bus/inlet.h"
+#include "daemon/bus/waits.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
 

@@ -9,6 +9,7 @@
 #include "common/cleanup.h"
 #include "common/utf8.h"
 #include "daemon/bus/jobview.h"
+#include "daemon/bus/waits.h"
 
 /* What it holds, the client may leave unread. */
 static int send_reply(struct call *call, sd_bus_message *reply, size_t size) {

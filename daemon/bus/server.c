@@ -1,5 +1,5 @@
 /*
- * See server.h. Role: listens, counts, keeps one struct peer a connection. Owns the listening socket, the peers, their buses.
+ * See server.h. Role: counts connections, keeps one struct peer for each. Owns the peers, their buses.
  * Invariants: a peer is freed only from the deferred reaper, never below one of its own handlers; no message of it is waited for.
  */
 #include "daemon/bus/server.h"
@@ -11,18 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "daemon/attempt/attempt.h"
-#include "daemon/bus/socket.h"
+#include "daemon/attempt/live.h"
 #include "daemon/bus/inlet.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
-#include "daemon/bus/socket_watch.h"
+#include "daemon/bus/listening.h"
+#include "daemon/bus/waits.h"
 
 /* New connections of a user: BERTD_CLIENTS_OF_UID_MAX at once, then NEW_A_SECOND. To set one up costs much more than to refuse it. */
 struct allowance {
@@ -33,30 +32,19 @@ struct allowance {
 #define ALLOWANCES 128
 #define NEW_A_SECOND 200
 
-/* A call whose user is being looked up. */
-struct parked {
-        struct parked *next;
-        struct peer *peer;
-        sd_bus_message *message; /* a reference */
-        size_t size;
-};
-
 struct bus_server {
         struct allowance allowances[ALLOWANCES]; /* by uid; users who share a place share what is left */
         struct node *node;
         char *path;
-        struct stat file; /* the socket that we bound there */
-        struct socket_watch *watch;
-        struct source *listen; /* owns its fd */
-        struct timer rest;     /* until then nobody is let in */
+        struct listening *listening;
+        struct timer rest;  /* until then nobody is let in */
+        struct timer leave; /* then the loop ends */
         struct source *reaper, *leaver;
         sd_id128_t id;
         struct peer *peers;
         struct parked *parked; /* oldest first */
         struct inlets inlets;
         unsigned clients_max;
-        bool bound;         /* by us, not by systemd */
-        bool lost;          /* the socket's file is gone, and was not made again yet */
         int spare_fd;       /* given up for a moment to turn a connection away when there are no more */
         uint64_t told_usec; /* when a refusal was last logged */
         unsigned untold;    /* refusals since */
@@ -65,8 +53,7 @@ struct bus_server {
 #define TELL_USEC (10 * USEC_PER_SEC)
 #define ACCEPTS_A_TURN 256
 #define REST_USEC (USEC_PER_SEC / 5)
-#define PARKED_MAX 32 /* submissions whose user is being looked up */
-#define PARKED_OF_UID_MAX 8
+#define LEAVE_USEC (USEC_PER_SEC / 10)
 
 /* A flood of refusals is one line in a while. */
 static void tell_refusal(struct bus_server *server, uid_t uid, const char *reason) {
@@ -81,188 +68,18 @@ static void tell_refusal(struct bus_server *server, uid_t uid, const char *reaso
         server->untold = 0;
 }
 
-/* ---- waits ---- */
-
-int call_to_answer(sd_bus_message *call, sd_bus_message **ret) {
-        sd_bus_message *m = NULL;
-        uint64_t cookie;
-
-        int r = sd_bus_message_get_cookie(call, &cookie);
-        if (r >= 0)
-                r = sd_bus_message_new_method_call(sd_bus_message_get_bus(call), &m, NULL,
-                                                   sd_bus_message_get_path(call), NULL,
-                                                   sd_bus_message_get_member(call));
-        if (r >= 0 && sd_bus_message_get_sender(call))
-                r = sd_bus_message_set_sender(m, sd_bus_message_get_sender(call));
-        if (r >= 0 && sd_bus_message_get_expect_reply(call) == 0)
-                r = sd_bus_message_set_expect_reply(m, 0);
-        if (r >= 0)
-                r = sd_bus_message_seal(m, cookie, 0);
-        if (r < 0) {
-                (void) sd_bus_message_unref(m);
-                return r;
-        }
-        *ret = m;
-        return 0;
+struct peer *bus_server_peers(const struct bus_server *server) {
+        return server->peers;
 }
-
-/* Of the user and of all. */
-static bool may_wait(const struct peer *peer) {
-        unsigned all = 0, of_uid = 0;
-
-        for (const struct peer *p = peer->node->server->peers; p; p = p->next) {
-                all += p->waits;
-                of_uid += p->uid == peer->uid ? p->waits : 0;
-        }
-        return peer->waits < BERTD_WAITS_OF_CLIENT_MAX && of_uid < BERTD_WAITS_OF_UID_MAX && all < BERTD_WAITS_MAX;
-}
-
-int wait_add(struct job *job, struct peer *peer, sd_bus_message *message) {
-        if (!may_wait(peer))
-                return -ENOBUFS;
-        struct waiter *w = calloc(1, sizeof(*w));
-        if (!w)
-                return -ENOMEM;
-        *w = (struct waiter) { .peer = peer, .next = job->waiters };
-        int r = call_to_answer(message, &w->message);
-        if (r < 0) {
-                free(w);
-                return r;
-        }
-        job->waiters = w;
-        peer->waits++;
-        return 0;
-}
-
-static void waiter_free(struct waiter *w) {
-        w->peer->waits--;
-        (void) sd_bus_message_unref(w->message);
-        free(w);
-}
-
-void wait_answer(struct job *job) {
-        while (job->waiters) {
-                struct waiter *w = job->waiters;
-                job->waiters = w->next;
-                (void) sd_bus_reply_method_return(w->message, "s", job_state_name(job->state));
-                peer_note_reply(w->peer, 0);
-                waiter_free(w);
-        }
-}
-
-void wait_fail(struct job *job, const char *name, const char *text) {
-        while (job->waiters) {
-                struct waiter *w = job->waiters;
-                job->waiters = w->next;
-                (void) sd_bus_reply_method_errorf(w->message, name, "%s", text);
-                waiter_free(w);
-        }
-}
-
-static void forget_waits(struct peer *peer) {
-        const struct store *store = peer->node->store;
-
-        for (size_t i = 0; peer->waits > 0 && i < store_count(store); i++)
-                for (struct waiter **at = &store_at(store, i)->waiters; *at;) {
-                        struct waiter *w = *at;
-                        if (w->peer != peer) {
-                                at = &w->next;
-                                continue;
-                        }
-                        *at = w->next;
-                        waiter_free(w);
-                }
-}
-
-int change_wait(struct peer *peer, sd_bus_message *message) {
-        if (peer->change)
-                return -EBUSY;
-        return call_to_answer(message, &peer->change);
-}
-
-static void tell_change(struct bus_server *server, uint64_t serial) {
-        for (struct peer *peer = server->peers; peer; peer = peer->next) {
-                if (!peer->change)
-                        continue;
-                (void) sd_bus_reply_method_return(peer->change, "t", serial);
-                peer->change = sd_bus_message_unref(peer->change);
-                peer_note_reply(peer, 0);
-        }
-}
-
-/* ---- parked calls ---- */
-
-int peer_park(struct peer *peer, sd_bus_message *message, size_t size) {
-        struct parked **at = &peer->node->server->parked;
-        size_t all = size, of_uid = size;
-        unsigned n = 0, n_of_uid = 0;
-
-        for (; *at; at = &(*at)->next) {
-                bool same = (*at)->peer->uid == peer->uid;
-                all += (*at)->size;
-                of_uid += same ? (*at)->size : 0;
-                n++;
-                n_of_uid += same;
-        }
-        /* A message may be larger than what was understood of it. */
-        if (all > BERTD_REQUESTS_MAX || of_uid > BERTD_REQUESTS_OF_UID_MAX || n >= PARKED_MAX ||
-            n_of_uid >= PARKED_OF_UID_MAX)
-                return -ENOBUFS;
-        *at = calloc(1, sizeof(**at));
-        if (!*at)
-                return -ENOMEM;
-        **at = (struct parked) { .peer = peer, .message = sd_bus_message_ref(message), .size = size };
-        return 0;
-}
-
-/* Takes out the first that is of the peer, or where `peer` is NULL of the user. */
-static struct parked *take_parked(struct bus_server *server, const struct peer *peer, uid_t uid) {
-        for (struct parked **at = &server->parked; *at; at = &(*at)->next) {
-                struct parked *parked = *at;
-                if (peer ? parked->peer != peer : parked->peer->uid != uid)
-                        continue;
-                *at = parked->next;
-                return parked;
-        }
-        return NULL;
-}
-
-static void parked_free(struct parked *parked) {
-        (void) sd_bus_message_unref(parked->message);
-        free(parked);
-}
-
-static void forget_parked(struct peer *peer) {
-        struct bus_server *server = peer->node->server;
-
-        for (struct parked *parked; server && (parked = take_parked(server, peer, 0));)
-                parked_free(parked);
-}
-
-void bus_server_resume(struct bus_server *server, uid_t uid) {
-        struct parked *list = NULL, **end = &list;
-
-        /* All at first: one that is parked again is not for this time. */
-        for (struct parked *parked; (parked = take_parked(server, NULL, uid)); end = &parked->next) {
-                *end = parked;
-                parked->next = NULL;
-        }
-        while (list) {
-                struct parked *parked = list;
-                list = parked->next;
-                if (!parked->peer->doomed)
-                        methods_dispatch_again(parked->peer, parked->message);
-                parked_free(parked);
-        }
+struct parked **bus_server_parked(struct bus_server *server) {
+        return &server->parked;
 }
 
 /* ---- peers ---- */
 
 static void peer_free(struct peer *peer) {
         attempt_link_gone(peer->node, &peer->link);
-        forget_waits(peer);
-        (void) sd_bus_message_unref(peer->change);
-        forget_parked(peer);
+        waits_forget(peer);
         inlet_free(peer->inlet);
         if (peer->bus) {
                 (void) sd_bus_detach_event(peer->bus);
@@ -510,7 +327,9 @@ static void admit(struct bus_server *server, int connection) {
 static void on_rested(void *userdata) {
         const struct bus_server *server = userdata;
 
-        source_enable(server->listen, true);
+        if (timer_is_armed(&server->leave))
+                return;
+        listening_enable(server->listening, true);
 }
 
 /* Who waits in the queue would wake us for ever. */
@@ -518,7 +337,7 @@ static void rest(struct bus_server *server) {
         if (timer_is_armed(&server->rest))
                 return;
         loop_after(server->node->loop, &server->rest, REST_USEC, on_rested, server);
-        source_enable(server->listen, false);
+        listening_enable(server->listening, false);
 }
 
 /* Without a descriptor the connection would stay in the queue. */
@@ -551,55 +370,7 @@ static void on_connection(void *userdata, int fd, uint32_t events) {
         }
 }
 
-/* ---- listening ---- */
-
-/* Takes `fd`. */
-static int start_listening(struct bus_server *server, int fd) {
-        struct source *source;
-
-        int r = loop_watch(server->node->loop, fd, EPOLLIN, on_connection, server, &source);
-        if (r < 0)
-                return r;
-        (void) source_free(server->listen);
-        server->listen = source;
-        return lstat(server->path, &server->file) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-/* Notes who may use it now: a group that an administrator has given it is given to its successor. */
-static bool is_in_place(struct bus_server *server) {
-        struct stat st;
-
-        if (lstat(server->path, &st) < 0 || st.st_dev != server->file.st_dev || st.st_ino != server->file.st_ino)
-                return false;
-        server->file = st;
-        return true;
-}
-
-/* Who has connected stays connected, also those who wait to be accepted. What somebody else has put there stays. */
-static bool restore_socket(void *userdata) {
-        struct bus_server *server = userdata;
-        struct error error = {};
-        int fd;
-
-        if (is_in_place(server))
-                return true;
-        int r = bus_socket_open(server->path, &server->file, &fd, &error);
-        if (r >= 0) {
-                on_connection(server, source_fd(server->listen), EPOLLIN);
-                server->bound = true;
-                r = start_listening(server, fd);
-                if (r < 0)
-                        (void) error_errno(&error, -r, "%s", server->path);
-        }
-        if (r >= 0)
-                log_error("%s was removed while bertd runs, and is made again", server->path);
-        else if (!server->lost)
-                log_error("%s was removed while bertd runs, and cannot be made again yet: %s; it is tried every 10 s, "
-                          "and made by a restart of bertd, which jobs outlive",
-                          server->path, error.text);
-        server->lost = r < 0;
-        return r >= 0;
-}
+/* ---- the server ---- */
 
 /* Says to clients which protocol is spoken here, before their first call. */
 static int make_id(sd_id128_t *ret) {
@@ -610,24 +381,15 @@ static int make_id(sd_id128_t *ret) {
         return r;
 }
 
-/* systemd's has its group and mode from its unit. */
-static int take_socket(const struct bus_server *server, int *ret, struct error *error) {
-        if (server->bound)
-                return bus_socket_open(server->path, NULL, ret, error);
-        *ret = server->node->options.passed_socket;
-        return fcntl(*ret, F_SETFL, O_NONBLOCK) < 0 ? error_errno(error, errno, "%s", server->path) : 0;
-}
-
 static void on_charge(void *userdata, uid_t uid, uint64_t usec) { bus_server_charge(userdata, uid, usec); }
 
-static void on_change(void *userdata, uint64_t serial) { tell_change(userdata, serial); }
+static void on_change(void *userdata, uint64_t serial) { change_tell(userdata, serial); }
 
 static void on_rest(struct job *job) { wait_answer(job); }
 
 static const struct node_listener listener = { .charge = on_charge, .changed = on_change, .rests = on_rest };
 
 int bus_server_new(struct node *node, const char *path, struct bus_server **ret, struct error *error) {
-        int fd;
         struct bus_server *server = calloc(1, sizeof(*server));
         if (!server)
                 return error_errno(error, ENOMEM, "%s", path);
@@ -637,21 +399,16 @@ int bus_server_new(struct node *node, const char *path, struct bus_server **ret,
         server->clients_max = node->files.clients;
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         server->path = strdup(path);
-        server->bound = node->options.passed_socket == 0;
-        int r = server->path ? take_socket(server, &fd, error) : error_errno(error, ENOMEM, "%s", path);
-        if (r >= 0) {
-                r = start_listening(server, fd);
-                if (r >= 0)
-                        r = make_id(&server->id);
-                if (r >= 0)
-                        r = socket_watch_new(node->loop, server->path, restore_socket, server, &server->watch);
-                if (r >= 0)
-                        r = loop_defer(node->loop, on_reap, server, &server->reaper);
-                if (r >= 0)
-                        r = loop_at_end(node->loop, on_leave, server, &server->leaver);
-                if (r < 0)
-                        (void) error_errno(error, -r, "%s", path);
-        }
+        int r = server->path ? make_id(&server->id) : -ENOMEM;
+        if (r >= 0)
+                r = loop_defer(node->loop, on_reap, server, &server->reaper);
+        if (r >= 0)
+                r = loop_at_end(node->loop, on_leave, server, &server->leaver);
+        if (r < 0)
+                (void) error_errno(error, -r, "%s", path);
+        else
+                r = listening_new(node->loop, server->path, node->options.passed_socket, on_connection, server,
+                                  &server->listening, error);
         if (r < 0) {
                 bus_server_free(server);
                 return r;
@@ -662,13 +419,27 @@ int bus_server_new(struct node *node, const char *path, struct bus_server **ret,
         return 0;
 }
 
+static void on_left(void *userdata) {
+        const struct bus_server *server = userdata;
+
+        loop_end(server->node->loop, 0);
+}
+
+void bus_server_leave(struct bus_server *server) {
+        if (server->node->options.passed_socket == 0 || timer_is_armed(&server->leave)) {
+                on_left(server);
+                return;
+        }
+        listening_enable(server->listening, false);
+        loop_after(server->node->loop, &server->leave, LEAVE_USEC, on_left, server);
+}
+
 void bus_server_free(struct bus_server *server) {
         if (!server)
                 return;
         server->node->listener = NULL;
-        socket_watch_free(server->watch);
-        (void) source_free(server->listen);
         timer_disarm(&server->rest);
+        timer_disarm(&server->leave);
         (void) source_free(server->reaper);
         (void) source_free(server->leaver);
         while (server->peers) {
@@ -679,8 +450,7 @@ void bus_server_free(struct bus_server *server) {
         inlets_free(&server->inlets);
         if (server->spare_fd >= 0)
                 (void) close(server->spare_fd);
-        if (server->bound && server->path && is_in_place(server))
-                (void) unlink(server->path);
+        listening_free(server->listening);
         free(server->path);
         free(server);
 }

@@ -27,15 +27,16 @@ struct peer {
         struct peer *next;
 };
 
-/* A Wait that has not been answered. */
-struct waiter {
-        struct peer *peer;
-        sd_bus_message *message; /* a reference */
-        struct waiter *next;
-};
-
 int bus_server_new(struct node *node, const char *path, struct bus_server **ret, struct error *error);
 void bus_server_free(struct bus_server *server);
+
+/* Ends the loop: where systemd keeps the socket for the next bertd, after who has connected has had the time to ask and be answered. Asked
+ * again it does not wait. */
+void bus_server_leave(struct bus_server *server);
+
+struct parked;
+struct peer *bus_server_peers(const struct bus_server *server); /* newest first, by `next` */
+struct parked **bus_server_parked(struct bus_server *server);   /* the list's head, waits.c's */
 
 /* Ends the connection once the handler that is running has returned. */
 void peer_doom(struct peer *peer);
@@ -48,24 +49,6 @@ extern const struct shim_link_calls peer_shim_calls;
 
 /* So many bytes more were given to its bus, or may be by now. Who reads too little is dropped at the end of this iteration. */
 void peer_note_reply(struct peer *peer, size_t size);
-
-/* Keeps a WaitChange for the next one; −EBUSY: there is one already. */
-int change_wait(struct peer *peer, sd_bus_message *message);
-
-/* A call to be answered later, without what it carries, which may be large; the caller unrefs. */
-int call_to_answer(sd_bus_message *call, sd_bus_message **ret);
-
-/* Keeps the call for later; −ENOBUFS beyond BERTD_WAITS_OF_CLIENT_MAX. */
-int wait_add(struct job *job, struct peer *peer, sd_bus_message *message);
-/* Answers all of the job's waits with its state's name. */
-void wait_answer(struct job *job);
-/* Answers with an error: the job is being removed, or the daemon ends. */
-void wait_fail(struct job *job, const char *name, const char *text);
-
-/* Keeps a call of so many bytes until who its user is is known (accounts.h), then dispatches it again; −ENOBUFS beyond PARKED_UID_MAX
- * bytes of a user's calls, PARKED_MAX of all. */
-int peer_park(struct peer *peer, sd_bus_message *message, size_t size);
-void bus_server_resume(struct bus_server *server, uid_t uid);
 
 /* methods.c: a call that was kept, from its beginning. */
 void methods_dispatch_again(struct peer *peer, sd_bus_message *message);

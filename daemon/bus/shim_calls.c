@@ -1,4 +1,4 @@
-/* See methods.h. Role: what a shim says of its attempt. Owns nothing. Invariant: any user may say anything here: attempt.c judges it. */
+/* See methods.h. Role: what a shim says of its attempt. Owns nothing. Invariant: any user may say anything here: daemon/attempt judges it. */
 #include "daemon/bus/methods.h"
 
 #include <errno.h>
@@ -6,7 +6,8 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/live.h"
+#include "daemon/attempt/report.h"
 
 #define KEYS_MAX 64 /* of a report */
 

@@ -13,6 +13,14 @@
 #include "daemon/base/log.h"
 #include "daemon/base/nss.h"
 
+/* systemd, for a .socket unit whose service has not listened yet. */
+static bool is_unit(int fd) {
+        struct ucred peer = {};
+        socklen_t size = sizeof(peer);
+
+        return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == 1;
+}
+
 /* Only a refused connection means that nobody listens: where the queue is full, somebody does. */
 static int refuse_living(const char *path, const struct sockaddr_un *address, struct error *error) {
         cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -25,6 +33,12 @@ static int refuse_living(const char *path, const struct sockaddr_un *address, st
         if (!S_ISSOCK(st.st_mode))
                 return error_set(error, EEXIST, "%s: exists and is not a socket", path);
         int r = connect(fd, (const struct sockaddr *) address, sizeof(*address)) < 0 ? -errno : 0;
+        if (r == 0 && is_unit(fd))
+                return error_set(
+                        error, EADDRINUSE,
+                        "%s: systemd listens there for bertd.service: start that with `systemctl start bertd`, "
+                        "or free the path with `systemctl stop bertd bertd.socket`",
+                        path);
         if (r == 0 || r == -EAGAIN)
                 return error_set(error, EADDRINUSE, "%s: another daemon answers there", path);
         if (r != -ECONNREFUSED && r != -ENOENT)

@@ -1,5 +1,6 @@
 /*
- * See submit.h. Role: the gate for what users send. Owns nothing between calls.
+ * See submit.h. Role: the gate for what users send, by the rows of rules/job_fields.h that have a place in struct submission. Owns
+ * nothing between calls.
  * Invariants: after submission_check every string is valid UTF-8 or bounded bytes without control characters where it is
  * shown, every number is in range, and the job fits the host.
  */
@@ -9,12 +10,11 @@
 #include <inttypes.h>
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
-#include "bertd/job.h"
-#include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/cpu_list.h"
 #include "common/file.h"
@@ -22,84 +22,10 @@
 #include "common/scheduling.h"
 #include "daemon/rules/states.h"
 
-enum submit_field {
-        FIELD_NAME,
-        FIELD_KIND,
-        FIELD_PRIORITY,
-        FIELD_RUN_DIR,
-        FIELD_RANKS,
-        FIELD_THREADS,
-        FIELD_GPUS,
-        FIELD_MAX_WITHOUT_PROGRESS,
-        FIELD_BACKOFF_MIN_SEC,
-        FIELD_BACKOFF_MAX_SEC,
-        FIELD_GRACE_SEC,
-        FIELD_KEEP,
-        FIELD_KEEP_EVERY,
-        FIELD_ON_EXIT,
-        FIELD_SPEC,
-        FIELD_COMMAND,
-        FIELD_CWD,
-        FIELD_ENVIRONMENT,
-        FIELD_UMASK,
-        FIELD_RLIMITS,
-        FIELD_MEMORY,
-        FIELD_CPUS,
-        FIELD_HANG_SEC,
-        FIELD_START_SEC,
-        FIELD_ON_NAN,
-        FIELD_ENDS_WITH,
-        FIELD_LOG_MAX_SIZE,
-        FIELD_LOG_KEEP,
-        FIELD_NICE,
-        FIELD_CPU_LIST,
-        FIELD_SCHEDULING,
-        FIELD_MAX
-};
-
-static const struct field {
-        const char *key, *type;
-        size_t offset;
-        int64_t min, max; /* numbers: the value; strings: bytes */
-        bool path;        /* absolute, when given */
-} fields[] = {
-#define AT(member) offsetof(struct submission, member)
-        [FIELD_NAME] = { "name", "s", AT(name), 1, BERTD_NAME_MAX, false },
-        [FIELD_KIND] = { "kind", "s", AT(kind), 1, 16, false },
-        [FIELD_PRIORITY] = { "priority", "i", AT(priority), BERTD_PRIORITY_MIN, BERTD_PRIORITY_MAX, false },
-        [FIELD_RUN_DIR] = { "run_dir", "s", AT(run_dir), 0, BERTD_PATH_MAX, true },
-        [FIELD_RANKS] = { "ranks", "u", AT(ranks), 1, BERTD_RANKS_MAX, false },
-        [FIELD_THREADS] = { "threads", "u", AT(threads), 1, BERTD_THREADS_MAX, false },
-        [FIELD_GPUS] = { "gpus", "u", AT(gpus), 0, BERTD_GPUS_MAX, false },
-        [FIELD_MAX_WITHOUT_PROGRESS] = { "max_without_progress", "u", AT(max_without_progress), 0, BERTD_RETRIES_MAX,
-                                         false },
-        [FIELD_BACKOFF_MIN_SEC] = { "backoff_min_sec", "u", AT(backoff_min_sec), 0, BERTD_BACKOFF_FIRST_MAX, false },
-        [FIELD_BACKOFF_MAX_SEC] = { "backoff_max_sec", "u", AT(backoff_max_sec), 0, BERTD_BACKOFF_LAST_MAX, false },
-        [FIELD_GRACE_SEC] = { "grace_sec", "u", AT(grace_sec), 1, BERTD_GRACE_MAX, false },
-        [FIELD_KEEP] = { "keep", "u", AT(keep), 1, BERTD_KEEP_MAX, false },
-        [FIELD_KEEP_EVERY] = { "keep_every", "t", AT(keep_every), 0, INT64_MAX, false },
-        [FIELD_ON_EXIT] = { "on_exit", "s", AT(on_exit), 0, BERTD_PATH_MAX, false },
-        [FIELD_SPEC] = { "spec", "s", AT(spec), 0, BERTD_SPEC_MAX, false },
-        [FIELD_COMMAND] = { "command", "as", AT(command), 0, 0, false },
-        [FIELD_CWD] = { "cwd", "s", AT(cwd), 1, BERTD_PATH_MAX, true },
-        [FIELD_ENVIRONMENT] = { "environment", "as", AT(environment), 0, 0, false },
-        [FIELD_UMASK] = { "umask", "u", AT(umask), 0, 0777, false },
-        [FIELD_RLIMITS] = { "rlimits", "a(utt)", AT(rlimits), 0, JOB_RLIMITS_MAX, false },
-        [FIELD_MEMORY] = { "memory", "t", AT(memory), 0, BERTD_MEMORY_MAX, false },
-        [FIELD_CPUS] = { "cpus", "d", AT(cpus), 0, BERTD_CPUS_MAX, false },
-        [FIELD_HANG_SEC] = { "hang_sec", "i", AT(hang_sec), -1, BERTD_HANG_MAX, false },
-        [FIELD_START_SEC] = { "start_sec", "i", AT(start_sec), -1, BERTD_HANG_MAX, false },
-        [FIELD_ON_NAN] = { "on_nan", "s", AT(on_nan), 0, 16, false },
-        [FIELD_ENDS_WITH] = { "ends_with", "s", AT(ends_with), 0, 16, false },
-        [FIELD_LOG_MAX_SIZE] = { "log_max_size", "t", AT(log_max_size), BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, false },
-        [FIELD_LOG_KEEP] = { "log_keep", "u", AT(log_keep), 1, BERTD_LOG_KEEP_MAX, false },
-        [FIELD_NICE] = { "nice", "i", AT(nice), BERTD_NICE_MIN, BERTD_NICE_MAX, false },
-        [FIELD_CPU_LIST] = { "cpu_list", "s", AT(cpu_list), 0, BERTD_CPU_LIST_MAX, false },
-        [FIELD_SCHEDULING] = { "scheduling", "s", AT(scheduling), 0, SCHEDULING_MAX - 1, false },
-#undef AT
-};
-static_assert(ELEMENTSOF(fields) == FIELD_MAX, "a field without a row");
-static_assert(FIELD_MAX <= 32, "the set of seen keys is 32 bits");
+/* NULL: Submit does not take it. */
+static void *asked(const struct submission *submission, const struct job_field *field) {
+        return field->asked == NO_OFFSET ? NULL : (char *) submission + field->asked;
+}
 
 static int read_string(sd_bus_message *m, char **ret) {
         const char *text;
@@ -124,51 +50,94 @@ static int read_rlimits(struct submission *submission, sd_bus_message *m, struct
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-static int read_value(const struct field *field, struct submission *submission, sd_bus_message *m,
-                      struct error *error) {
-        void *at = (char *) submission + field->offset;
+/* "stop or rollback" */
+static void put_names(const struct job_field *field, char *buffer, size_t size) {
+        size_t n = 0;
 
-        if (strcmp(field->type, "s") == 0)
-                return read_string(m, at);
-        if (strcmp(field->type, "as") == 0)
-                return sd_bus_message_read_strv(m, at);
-        if (strcmp(field->type, "a(utt)") == 0)
-                return read_rlimits(submission, m, error);
-        return sd_bus_message_read_basic(m, field->type[0], at);
+        for (int i = 0; i < field->n_names && n < size; i++) {
+                const char *after = i + 2 < field->n_names ? ", " : i + 1 < field->n_names ? " or " : "";
+                n += (size_t) snprintf(buffer + n, size - n, "%s%s", field->names[i], after);
+        }
 }
 
-static int read_field(struct submission *submission, sd_bus_message *m, uint32_t *seen, struct error *error) {
+/* An empty word is none. */
+static int read_word(const struct job_field *field, struct submission *submission, sd_bus_message *m,
+                     struct error *error) {
+        const char *word;
+        char names[256];
+
+        int r = sd_bus_message_read_basic(m, 's', &word);
+        if (r < 0 || (!word[0] && field->initial < field->n_names))
+                return r < 0 ? r : 0;
+        int number = job_field_from_name(field, word);
+        put_names(field, names, sizeof(names));
+        if (number < 0)
+                return error_set(error, EINVAL, "%s: \"%.64s\", expected %s", field->name, word, names);
+        job_field_set_number(field, asked(submission, field), number);
+        return 1;
+}
+
+/* 1; 0: it is an empty one. */
+static int read_value(const struct job_field *field, struct submission *submission, sd_bus_message *m,
+                      struct error *error) {
+        void *at = asked(submission, field);
+        int r;
+
+        if (field->names)
+                return read_word(field, submission, m, error);
+        switch (field->type) {
+        case FIELD_TEXT:
+        case FIELD_SHARED:
+                r = read_string(m, at);
+                return r < 0 ? r : (*(char **) at)[0] != '\0';
+        case FIELD_STRINGS:
+                r = sd_bus_message_read_strv(m, at);
+                return r < 0 ? r : *(char ***) at && **(char ***) at;
+        case FIELD_RLIMITS:
+                return read_rlimits(submission, m, error);
+        default:
+                return sd_bus_message_read_basic(m, job_field_signature(field)[0], at);
+        }
+}
+
+static const struct job_field *find_field(const char *key) {
+        for (size_t i = 0; i < JOB_N_FIELDS; i++)
+                if (job_fields[i].asked != NO_OFFSET && strcmp(job_fields[i].name, key) == 0)
+                        return &job_fields[i];
+        return NULL;
+}
+
+static int read_field(struct submission *submission, sd_bus_message *m, bool seen[JOB_N_FIELDS], struct error *error) {
         const char *key, *contents;
-        size_t i = 0;
 
         int r = sd_bus_message_read_basic(m, 's', &key);
         if (r < 0)
                 return r;
-        while (i < FIELD_MAX && strcmp(fields[i].key, key) != 0)
-                i++;
-        if (i == FIELD_MAX)
+        const struct job_field *field = find_field(key);
+        if (!field)
                 return error_set(error, EINVAL, "unknown key \"%.64s\"", key);
-        if (*seen & 1u << i)
+        if (seen[field - job_fields])
                 return error_set(error, EINVAL, "%s: given twice", key);
-        *seen |= 1u << i;
+        seen[field - job_fields] = true;
         r = sd_bus_message_peek_type(m, NULL, &contents);
         if (r < 0)
                 return r;
-        if (strcmp(contents, fields[i].type) != 0)
-                return error_set(error, EINVAL, "%s: has type %.32s, expected %s", key, contents, fields[i].type);
+        if (strcmp(contents, job_field_signature(field)) != 0)
+                return error_set(error, EINVAL, "%s: has type %.32s, expected %s", key, contents,
+                                 job_field_signature(field));
         r = sd_bus_message_enter_container(m, 'v', contents);
-        if (r < 0)
-                return r;
-        r = read_value(&fields[i], submission, m, error);
+        if (r >= 0)
+                r = read_value(field, submission, m, error);
+        submission->given[field - job_fields] = r > 0;
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
 int submission_read(struct submission *submission, sd_bus_message *m, struct error *error) {
-        uint32_t seen = 0;
+        bool seen[JOB_N_FIELDS] = {};
 
         int r = sd_bus_message_enter_container(m, 'a', "{sv}");
         while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                r = read_field(submission, m, &seen, error);
+                r = read_field(submission, m, seen, error);
                 if (r >= 0)
                         r = sd_bus_message_exit_container(m);
         }
@@ -177,16 +146,24 @@ int submission_read(struct submission *submission, sd_bus_message *m, struct err
         return r < 0 ? error_errno(error, -r, "the request cannot be read") : 0;
 }
 
+static size_t strings_size(char *const *texts) {
+        size_t size = 0;
+
+        for (size_t i = 0; texts && texts[i]; i++)
+                size += strlen(texts[i]) + 1 + sizeof(char *);
+        return size;
+}
+
 size_t submission_size(const struct submission *submission) {
         size_t size = 0;
 
-        for (size_t i = 0; i < FIELD_MAX; i++) {
-                const void *at = (const char *) submission + fields[i].offset;
-                const char *text = strcmp(fields[i].type, "s") == 0 ? *(char *const *) at : NULL;
-                char **texts = strcmp(fields[i].type, "as") == 0 ? *(char **const *) at : NULL;
-                size += text ? strlen(text) : 0;
-                for (size_t k = 0; texts && texts[k]; k++)
-                        size += strlen(texts[k]) + 1 + sizeof(char *);
+        for (size_t i = 0; i < JOB_N_FIELDS; i++) {
+                const struct job_field *field = &job_fields[i];
+                const void *at = asked(submission, field);
+                if (at && job_field_is_text(field))
+                        size += *(char *const *) at ? strlen(*(char *const *) at) : 0;
+                else if (at && field->type == FIELD_STRINGS)
+                        size += strings_size(*(char *const *const *) at);
         }
         return size;
 }
@@ -198,20 +175,20 @@ static bool has_control(const char *text) {
         return false;
 }
 
-static int check_string(const struct field *field, const char *text, struct error *error) {
+static int check_string(const struct job_field *field, const char *text, struct error *error) {
         size_t size = text ? strlen(text) : 0;
 
         if (!text && field->min == 0)
                 return 0;
         if (!text)
-                return error_set(error, EINVAL, "%s: missing", field->key);
+                return error_set(error, EINVAL, "%s: missing", field->name);
         if (size < (size_t) field->min || size > (size_t) field->max)
-                return error_set(error, EINVAL, "%s: has %zu bytes, expected %" PRIi64 " to %" PRIi64, field->key, size,
-                                 field->min, field->max);
+                return error_set(error, EINVAL, "%s: has %zu bytes, expected %" PRIi64 " to %" PRIi64, field->name,
+                                 size, field->min, field->max);
         if (field->path && size > 0 && text[0] != '/')
-                return error_set(error, EINVAL, "%s: \"%.128s\" is not an absolute path", field->key, text);
-        if (field != &fields[FIELD_SPEC] && has_control(text))
-                return error_set(error, EINVAL, "%s: contains a control character", field->key);
+                return error_set(error, EINVAL, "%s: \"%.128s\" is not an absolute path", field->name, text);
+        if (!field->lines && has_control(text))
+                return error_set(error, EINVAL, "%s: contains a control character", field->name);
         return 0;
 }
 
@@ -228,43 +205,49 @@ static int check_sizes(const struct submission *submission, struct error *error)
         return limits_check_inputs(submission->spec, submission->environment, error);
 }
 
-static int check_number(const struct field *field, const void *at, struct error *error) {
-        int64_t value = 0;
+static int check_number(const struct job_field *field, const void *at, struct error *error) {
+        /* What is more than state.db takes is shown as -1. */
+        bool huge = field->type == FIELD_U64 && *(const uint64_t *) at > INT64_MAX;
+        int64_t value = huge ? -1 : job_field_number(field, at);
 
-        switch (field->type[0]) {
-        case 'i':
-                value = *(const int32_t *) at;
-                break;
-        case 'u':
-                value = *(const uint32_t *) at;
-                break;
-        default:
-                value = *(const uint64_t *) at > INT64_MAX ? -1 : (int64_t) * (const uint64_t *) at;
-        }
-        if (value < field->min || value > field->max)
-                return error_set(error, EINVAL, "%s: is %" PRIi64 ", expected %" PRIi64 " to %" PRIi64, field->key,
-                                 value, field->min, field->max);
-        return 0;
+        if (value >= field->min && value <= field->max)
+                return 0;
+        return error_set(error, EINVAL, "%s: is %" PRIi64 ", expected %" PRIi64 " to %" PRIi64, field->name, value,
+                         field->min, field->max);
 }
 
 /* NaN is in no range. */
-static int check_double(const struct field *field, double value, struct error *error) {
+static int check_double(const struct job_field *field, double value, struct error *error) {
         if (value >= (double) field->min && value <= (double) field->max)
                 return 0;
-        return error_set(error, EINVAL, "%s: is %g, expected %" PRIi64 " to %" PRIi64, field->key, value, field->min,
+        return error_set(error, EINVAL, "%s: is %g, expected %" PRIi64 " to %" PRIi64, field->name, value, field->min,
                          field->max);
 }
 
-static int check_field(const struct field *field, const struct submission *submission, struct error *error) {
-        const void *at = (const char *) submission + field->offset;
+/* A word has been found in its list, or stands for none. */
+static int check_word(const struct job_field *field, const void *at, struct error *error) {
+        return job_field_number(field, at) < field->n_names ? 0 : error_set(error, EINVAL, "%s: missing", field->name);
+}
 
-        if (strcmp(field->type, "s") == 0)
+static int check_field(const struct job_field *field, const void *at, struct error *error) {
+        if (field->names)
+                return check_word(field, at, error);
+        if (job_field_is_text(field))
                 return check_string(field, *(char *const *) at, error);
-        if (field->type[0] == 'a')
-                return 0;
-        if (field->type[0] == 'd')
+        if (field->type == FIELD_DOUBLE)
                 return check_double(field, *(const double *) at, error);
-        return check_number(field, at, error);
+        return field->type <= FIELD_BOOL ? check_number(field, at, error) : 0;
+}
+
+static int check_fields(const struct submission *submission, struct error *error) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < JOB_N_FIELDS; i++) {
+                const void *at = asked(submission, &job_fields[i]);
+                if (at)
+                        r = check_field(&job_fields[i], at, error);
+        }
+        return r;
 }
 
 static int check_rlimits(const struct submission *submission, struct error *error) {
@@ -318,18 +301,12 @@ void submission_clamp_limits(struct submission *submission, const struct rlimit 
 }
 
 static int check_limits(const struct submission *submission, struct error *error) {
-        const char *answer = submission->on_nan;
-
         if (submission->memory > 0 && submission->memory < BERTD_MEMORY_MIN)
                 return error_set(error, EINVAL, "memory: is %" PRIu64 " bytes, expected 0 (no limit) or %llu and more",
                                  submission->memory, BERTD_MEMORY_MIN);
         if (submission->cpus > 0 && submission->cpus < BERTD_CPUS_MIN)
                 return error_set(error, EINVAL, "cpus: is %g, expected 0 (no limit) or %g and more", submission->cpus,
                                  BERTD_CPUS_MIN);
-        if (answer && answer[0] && on_nan_from_name(answer) < 0)
-                return error_set(error, EINVAL, "on_nan: \"%s\", expected stop or rollback", answer);
-        if (submission->ends_with && submission->ends_with[0] && ends_with_from_name(submission->ends_with) < 0)
-                return error_set(error, EINVAL, "ends_with: \"%s\", expected first or last", submission->ends_with);
         struct cpu_list cpus;
         if (submission->cpu_list && submission->cpu_list[0] && cpu_list_read(submission->cpu_list, &cpus) < 0)
                 return error_set(error, EINVAL, "cpu_list: \"%.64s\", expected CPUs as in 0-3,8", submission->cpu_list);
@@ -341,19 +318,16 @@ static int check_limits(const struct submission *submission, struct error *error
 }
 
 static int check_kind(const struct submission *submission, struct error *error) {
-        int kind = job_kind_from_name(submission->kind);
+        const char *kind = job_kind_name(submission->kind);
 
-        if (kind < 0)
-                return error_set(error, EINVAL, "kind: \"%s\", expected pretrain, finetune or command",
-                                 submission->kind);
-        if (kind == JOB_COMMAND && (!submission->command || !submission->command[0] || !submission->command[0][0]))
+        for (size_t i = 0; submission->kind != JOB_COMMAND && i < JOB_N_FIELDS; i++)
+                if (job_fields[i].command_only && submission->given[i])
+                        return error_set(error, EINVAL, "%s: not for a job of kind %s", job_fields[i].name, kind);
+        if (submission->kind == JOB_COMMAND &&
+            (!submission->command || !submission->command[0] || !submission->command[0][0]))
                 return error_set(error, EINVAL, "command: missing, a job of kind command needs one");
-        if (kind != JOB_COMMAND && submission->command && submission->command[0])
-                return error_set(error, EINVAL, "command: not for a job of kind %s", submission->kind);
-        if (kind != JOB_COMMAND && submission->ends_with && submission->ends_with[0])
-                return error_set(error, EINVAL, "ends_with: not for a job of kind %s", submission->kind);
-        if (kind != JOB_COMMAND && (!submission->spec || !submission->spec[0]))
-                return error_set(error, EINVAL, "spec: missing, a job of kind %s needs one", submission->kind);
+        if (submission->kind != JOB_COMMAND && (!submission->spec || !submission->spec[0]))
+                return error_set(error, EINVAL, "spec: missing, a job of kind %s needs one", kind);
         for (size_t i = 0; submission->environment && submission->environment[i]; i++)
                 if (!strchr(submission->environment[i], '=') || submission->environment[i][0] == '=')
                         return error_set(error, EINVAL, "environment: \"%.64s\" is not NAME=VALUE",
@@ -368,11 +342,8 @@ int submission_check(const struct submission *submission, const struct submit_ho
         *ret_too_large = false;
         if ((r = check_sizes(submission, error)) < 0)
                 return r;
-        for (size_t i = 0; i < FIELD_MAX; i++)
-                if ((r = check_field(&fields[i], submission, error)) < 0)
-                        return r;
-        if ((r = check_kind(submission, error)) < 0 || (r = check_rlimits(submission, error)) < 0 ||
-            (r = check_limits(submission, error)) < 0)
+        if ((r = check_fields(submission, error)) < 0 || (r = check_kind(submission, error)) < 0 ||
+            (r = check_rlimits(submission, error)) < 0 || (r = check_limits(submission, error)) < 0)
                 return r;
         if (submission->backoff_min_sec > submission->backoff_max_sec)
                 return error_set(error, EINVAL, "backoff_min_sec: is %u, above backoff_max_sec %u",

@@ -1,5 +1,5 @@
 /*
- * Submit's a{sv} (include/bertd/bus.h): one table of keys with types and bounds. A submission is checked whole before anything
+ * Submit's a{sv} (include/bertd/bus.h): keys, types and bounds are those of rules/job_fields.h. A submission is checked whole before anything
  * is stored; the error's text names the key and what was expected.
  *
  *   cleanup_submission struct submission submission = {};

@@ -1,7 +1,4 @@
-/*
- * The host's GPUs: names for CUDA_VISIBLE_DEVICES (UUIDs if the driver reports them), at most 64, and which of them may
- * be given to a job: not used by another, not in use outside bertd, and clean again after a job. Pure except gpus_find.
- */
+/* The host's GPUs: names for CUDA_VISIBLE_DEVICES (UUIDs if the driver reports them), at most 64. Pure except gpus_find. */
 #ifndef DAEMON_GPUS_H
 #define DAEMON_GPUS_H
 
@@ -13,27 +10,10 @@
 
 #define GPUS_MAX NVML_GPUS_MAX
 #define GPU_NAME_MAX NVML_NAME_MAX
-#define GPU_NOTE_MAX 192
-#define GPU_BASELINE_TOLERANCE (UINT64_C(256) << 20) /* bytes over its baseline that a free GPU may have in use */
 
 struct gpus {
         uint32_t n;
         char names[GPUS_MAX][GPU_NAME_MAX];
-};
-
-enum gpu_state {
-        GPU_FREE,        /* or a job's: this module does not know */
-        GPU_BUSY,        /* processes or memory not of bertd's jobs */
-        GPU_QUARANTINED, /* a job left processes or memory */
-        GPU_UNKNOWN,     /* the driver does not answer, or the GPU is not listed */
-};
-
-struct gpu_health {
-        enum gpu_state state;
-        bool released;           /* a job released it; not seen clean since */
-        uint64_t job;            /* its last job, 0 = none since bertd started */
-        uint64_t baseline;       /* least memory in use seen without a process; UINT64_MAX = not seen yet */
-        char note[GPU_NOTE_MAX]; /* "in use outside bertd: pid 1234 (user bob), 8.1 GiB"; "" when free */
 };
 
 /* `option`: NULL = what the NVIDIA driver lists (NVML, else /proc), a number = indices 0…N−1, else names separated by commas. */
@@ -54,11 +34,5 @@ bool gpus_next_missing(const struct gpus *gpus, const char **names, char name[GP
 
 /* The driver's record of GPU `name` (a UUID, its beginning, or an index), or NULL. */
 const struct nvml_gpu *gpus_listed(const struct nvml_answer *answer, const char *name);
-
-/* Sets the state and note of a GPU that no job uses, and its baseline. `gpu` NULL: not listed by the driver. */
-void gpu_judge(struct gpu_health *health, const struct nvml_gpu *gpu);
-
-/* Sets GPU_UNKNOWN, with the reason. */
-void gpu_unknown(struct gpu_health *health, const char *why);
 
 #endif

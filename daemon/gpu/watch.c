@@ -44,7 +44,7 @@ static void ask(struct gpu_watch *w);
 static void on_timer(void *userdata) { ask(userdata); }
 
 static void arm(struct gpu_watch *w) {
-        uint64_t usec = gpu_watch_blocked(w, GPU_FREE) ? SOON_USEC : IDLE_USEC;
+        uint64_t usec = gpu_watch_blocked(w) ? SOON_USEC : IDLE_USEC;
 
         loop_after(w->loop, &w->timer, usec, on_timer, w);
 }
@@ -199,14 +199,18 @@ void gpu_watch_refresh(struct gpu_watch *w) {
                 ask(w);
 }
 
-uint64_t gpu_watch_blocked(const struct gpu_watch *w, enum gpu_state state) {
+uint64_t gpu_watch_in_state(const struct gpu_watch *w, enum gpu_state state) {
         uint64_t mask = 0;
 
         for (uint32_t i = 0; w && i < w->gpus->n; i++)
-                if (watched(w, i) && w->health[i].state != GPU_FREE &&
-                    (state == GPU_FREE || w->health[i].state == state))
+                if (watched(w, i) && w->health[i].state == state)
                         mask |= UINT64_C(1) << i;
         return mask;
+}
+
+uint64_t gpu_watch_blocked(const struct gpu_watch *w) {
+        return gpu_watch_in_state(w, GPU_BUSY) | gpu_watch_in_state(w, GPU_QUARANTINED) |
+               gpu_watch_in_state(w, GPU_UNKNOWN);
 }
 
 const char *gpu_watch_note(const struct gpu_watch *w, uint32_t gpu) {

@@ -11,6 +11,7 @@
 
 #include "daemon/base/loop.h"
 #include "daemon/gpu/gpus.h"
+#include "daemon/gpu/health.h"
 
 struct gpu_watch;
 
@@ -29,9 +30,11 @@ bool gpu_watch_fresh(struct gpu_watch *watch);
 /* Starts a query if the last answer is older than a few seconds; does not wait. */
 void gpu_watch_refresh(struct gpu_watch *watch);
 
-/* Bit mask of the GPUs without a job that cannot be given to one. `state`: only those in that state; GPU_FREE = all of
- * them. NULL watch: none. */
-uint64_t gpu_watch_blocked(const struct gpu_watch *watch, enum gpu_state state);
+/* Bit mask of the GPUs in that state that no job uses. NULL watch: none. */
+uint64_t gpu_watch_in_state(const struct gpu_watch *watch, enum gpu_state state);
+
+/* Bit mask of the GPUs that no job uses and that cannot be given to one. NULL watch: none. */
+uint64_t gpu_watch_blocked(const struct gpu_watch *watch);
 
 /* The note of a GPU, "" = none. */
 const char *gpu_watch_note(const struct gpu_watch *watch, uint32_t gpu);

@@ -42,7 +42,7 @@ void node_account(struct node *m) {
 }
 
 struct queue_free node_free_resources(const struct node *m) {
-        uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch, GPU_FREE);
+        uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch);
         uint32_t used = (uint32_t) __builtin_popcountll(taken), n = m->options.gpus.n;
 
         return (struct queue_free) { .slots = m->options.slots > m->slots_used ? m->options.slots - m->slots_used : 0,

@@ -11,7 +11,7 @@
 
 #include "bertd/progress.h"
 #include "common/cleanup.h"
-#include "daemon/attempt/command.h"
+#include "daemon/attempt/environment.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/base/log.h"
@@ -98,12 +98,12 @@ static int make_environment(struct node *node, const struct job *job, struct str
         if (r < 0)
                 return r;
         cleanup_free char *block = inputs.environment, *run_dir = files_run_dir(node->options.state_dir, job);
-        struct command_input input = { .job = job,
-                                       .run_dir = run_dir ? run_dir : "/",
-                                       .resume = "",
-                                       .environment = block,
-                                       .environment_size = inputs.environment_size };
-        r = command_environment(&input, ret, error);
+        struct environment_input input = { .job = job,
+                                           .run_dir = run_dir ? run_dir : "/",
+                                           .resume = "",
+                                           .submitted = block,
+                                           .submitted_size = inputs.environment_size };
+        r = attempt_environment(&input, ret, error);
         strv_format(ret, "BERTD_NAME=%s", job->name);
         strv_format(ret, "BERTD_STATE=%s", job_state_name(job->state));
         strv_format(ret, "BERTD_REASON=%s", job_private(job) ? job_private(job) : "");

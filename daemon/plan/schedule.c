@@ -10,7 +10,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/start.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
 #include "daemon/gpu/watch.h"
@@ -67,7 +67,7 @@ static void plan(struct node *m) {
                 if (entries[i].wait != WAIT_NONE)
                         continue;
                 struct job *job = store_find(m->store, entries[i].id);
-                uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch, GPU_FREE);
+                uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch);
                 attempt_start(m, job, gpus_take(&m->options.gpus, taken, job->gpus));
         }
 }
@@ -146,8 +146,8 @@ void schedule_shutdown(struct node *m, bool jobs) {
                 struct job *job = store_at(m->store, i);
                 if (!state_holds_resources(job->state))
                         continue;
-                if (job->wish == WISH_NONE)
-                        job->wish = WISH_SHUTDOWN;
+                if (job->stop_reason == STOP_NONE)
+                        job->stop_reason = STOP_SHUTDOWN;
                 if (node_move(m, job, EVENT_SHUTDOWN, "the daemon is shutting down") == STATE_MOVE)
                         job->stop_due = true;
         }

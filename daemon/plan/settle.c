@@ -12,7 +12,8 @@
 
 #include "bertd/limits.h"
 #include "common/cleanup.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/live.h"
+#include "daemon/attempt/start.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
 #include "daemon/plan/on_exit.h"

@@ -140,10 +140,15 @@ static size_t attempt_texts(const struct attempt *a) {
                size_of(a->more_private) + size_of(a->evidence);
 }
 
-size_t job_texts(const struct job *job) {
-        size_t size = size_of(job->name) + size_of(job->cwd) + size_of(job->run_dir) + size_of(job->on_exit) +
-                      size_of(job->reason) + size_of(job->private) + attempt_texts(&job->attempt);
+/* He decides how long it is. */
+static bool is_users(const struct job_field *field) { return field->asked != NO_OFFSET || field->sentence; }
 
+size_t job_texts(const struct job *job) {
+        size_t size = attempt_texts(&job->attempt);
+
+        for (size_t i = 0; i < JOB_N_STORED; i++)
+                if (job_field_is_text(&job_fields[i]) && is_users(&job_fields[i]))
+                        size += size_of(*(const char *const *) ((const char *) job + job_fields[i].stored));
         if (job->previous)
                 size += attempt_texts(job->previous);
         for (size_t i = 0; i < job->n_ledger; i++)
@@ -336,19 +341,41 @@ static void ledger_free(struct job *job) {
         free(job->ledger);
 }
 
+void job_set_counters(struct job *job, struct policy_counters counters) {
+        job->deaths = (int32_t) MIN(counters.costing, (uint32_t) INT32_MAX);
+        job->free_deaths = (int32_t) MIN(counters.free, (uint32_t) INT32_MAX);
+}
+
+struct job *job_new(void) {
+        struct job *job = calloc(1, sizeof(*job));
+
+        for (size_t i = 0; job && i < JOB_N_STORED; i++) {
+                const struct job_field *field = &job_fields[i];
+                if (field->type <= FIELD_BOOL)
+                        job_field_set_number(field, (char *) job + field->stored, field->initial);
+                else if (field->type == FIELD_DOUBLE)
+                        *(double *) ((char *) job + field->stored) =
+                                field->unknown ? (double) NAN : (double) field->initial;
+        }
+        if (job)
+                attempt_clear(&job->attempt);
+        return job;
+}
+
+static void free_field(const struct job_field *field, void *at) {
+        if (field->type == FIELD_SHARED)
+                text_unshare(*(const char **) at);
+        else if (field->type == FIELD_TEXT || field->type == FIELD_LOST)
+                free(*(void **) at);
+}
+
 void job_free(struct job *job) {
         if (!job)
                 return;
+        for (size_t i = 0; i < JOB_N_STORED; i++)
+                free_field(&job_fields[i], (char *) job + job_fields[i].stored);
         ledger_free(job);
         free(job->history);
-        free(job->lost_usec);
-        free(job->name);
-        text_unshare(job->user);
-        text_unshare(job->cwd);
-        free(job->run_dir);
-        free(job->on_exit);
-        free(job->reason);
-        free(job->private);
         free(job->status);
         attempt_clear(&job->attempt);
         if (job->previous)

@@ -2,6 +2,7 @@
  * A job and its newest attempt as the daemon keeps them in memory. The store owns every struct job: it creates them on start
  * and at submit, writes them on each transition, and frees them on rm. Large inputs (spec, command, environment, limits) stay in
  * state.db.
+ * job_fields.h has the fields that are stored, and what they mean.
  *
  * Times are microseconds since the epoch, 0 = not yet.
  */
@@ -14,6 +15,7 @@
 #include <sys/types.h>
 
 #include "bertd/job.h"
+#include "daemon/rules/job_fields.h"
 #include "daemon/rules/policy.h"
 #include "daemon/rules/queue.h"
 
@@ -24,8 +26,8 @@ struct job_rlimit {
         uint64_t soft, hard; /* UINT64_MAX = none */
 };
 
-/* What a stop under way is for. A later wish replaces a weaker one, never a stronger one. */
-enum stop_wish { WISH_NONE, WISH_SHUTDOWN, WISH_PAUSE, WISH_CANCEL, WISH_CANCEL_NOW, WISH_MAX };
+/* What a stop under way is for. A later reason replaces a weaker one, never a stronger one. */
+enum stop_reason { STOP_NONE, STOP_SHUTDOWN, STOP_PAUSE, STOP_CANCEL, STOP_CANCEL_NOW, STOP_REASON_MAX };
 
 enum launcher_kind { LAUNCHER_FORK, LAUNCHER_SYSTEMD, LAUNCHER_MAX };
 #define LAUNCHER_NAMES \
@@ -84,51 +86,15 @@ struct attempt {
         char *evidence;                       /* folder with the stacks of a hang, NULL = none */
 };
 
-struct attempt_run; /* daemon/attempt/attempt.h: what lives only while an attempt is open */
+struct attempt_run; /* daemon/attempt/run.h: what lives only while an attempt is open */
 struct waiter;
 
+#define JOB_MEMBER(since, type, member, ...) type member;
 struct job {
         uint64_t id;
-        uid_t uid;
-        gid_t gid;
-        enum job_kind kind;
-        enum job_state state;
-        enum stop_wish wish;
-        enum launcher_kind launcher;
-        int32_t priority;
-        uint32_t ranks, threads, gpus;
-        uint32_t max_without_progress, backoff_min_sec, backoff_max_sec, grace_sec, keep;
-        uint64_t keep_every;
-        uint64_t memory;             /* limit in bytes, 0 = none */
-        double cpus;                 /* limit, 0 = none */
-        int32_t hang_sec, start_sec; /* as in include/bertd/bus.h */
-        enum on_nan on_nan;
-        enum ends_with ends_with; /* of a command */
-        uint64_t log_max_size;    /* bytes of an attempt's log, in log_keep files */
-        uint32_t log_keep;
-        uint32_t umask;
-        int32_t nice;
-        char *name;
-        const char *user, *cwd;  /* shared, of text_shared: most jobs have the same few */
-        char *run_dir, *on_exit; /* NULL: the job's own folder; none */
-        enum exit_owed exit_owed;
-        char *reason;  /* of the last transition, for everybody; NULL = none */
-        char *private; /* the same for the owner and root: it may quote the job; NULL = reason */
-        char *status;  /* what the attempt says it does, not kept; NULL = nothing */
-        uint64_t submitted, started, ended, not_before;
-        uint64_t step, steps;
-        double loss, rate;                /* NaN = unknown */
-        int exit_code, exit_class;        /* −1 = none yet */
-        uint64_t resume_from;             /* with resume_abandon: the step that `resume --from` named */
-        bool holds_checkpoints;           /* has ended, and its folder holds some: stays until it is removed */
-        bool resume_abandon;              /* until a checkpoint after resume_from has been committed */
-        uint32_t history_from;            /* deaths of attempts after this one count */
-        uint64_t lost_steps;              /* done by attempts that died, and to be done again */
-        uint64_t run_steps, run_usec;     /* steps of all attempts, and the time between each one's first and last */
-        uint64_t active_usec, since_usec; /* wall time since the first start, without pauses; the last transition */
-        uint64_t *lost_usec;              /* wall time that deaths cost, by exit class; NULL: none */
-        double checkpoint_stall, checkpoint_write; /* seconds, NaN = unknown */
-        struct attempt attempt;                    /* the newest */
+        JOB_STORED(JOB_MEMBER)
+        char *status;             /* what the attempt says it does, not kept; NULL = nothing */
+        struct attempt attempt;   /* the newest */
         struct attempt *previous; /* that ended before it, NULL = none, or not needed: `attempt` has ended itself */
 
         /* Ascending by step. In memory are the newest good row and those that are not yet durable; the whole ledger only where
@@ -138,11 +104,10 @@ struct job {
         bool ledger_whole;
         struct policy_death *history;
         size_t n_history;
-        struct policy_counters deaths;
 
         /* Not stored. */
         bool dirty, attempt_dirty;
-        bool stop_due; /* after the commit: the shim is told what `wish` says */
+        bool stop_due; /* after the commit: the shim is told what `stop_reason` says */
         enum exit_phase exit_phase;
         uint64_t exit_pause, exit_after; /* on_exit could not be started: it is not tried before, on CLOCK_BOOTTIME */
         uint64_t wake_boottime;          /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */
@@ -203,6 +168,14 @@ void job_lose(struct job *job, enum exit_class exit_class, uint64_t usec);
 char *job_lost_text(const struct job *job);
 void job_set_lost(struct job *job, const char *text);
 
+/* The counters of its deaths. */
+static inline struct policy_counters job_counters(const struct job *job) {
+        return (struct policy_counters) { .costing = (uint32_t) job->deaths, .free = (uint32_t) job->free_deaths };
+}
+void job_set_counters(struct job *job, struct policy_counters counters);
+
+/* A new one, its fields as before anybody has set them. NULL: no memory. */
+struct job *job_new(void);
 void job_free(struct job *job);
 
 /* What a change that may be undone alters, with the ledger as it is in memory. −ENOMEM. */

@@ -4,8 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bertd/limits.h"
-#include "bertd/logs.h"
+static void *asked(struct submission *submission, const struct job_field *field) {
+        return field->asked == NO_OFFSET ? NULL : (char *) submission + field->asked;
+}
+
+void submission_defaults(struct submission *submission) {
+        *submission = (struct submission) {};
+        for (size_t i = 0; i < JOB_N_FIELDS; i++) {
+                void *at = asked(submission, &job_fields[i]);
+                if (at && job_fields[i].type <= FIELD_BOOL)
+                        job_field_set_number(&job_fields[i], at, job_fields[i].initial);
+        }
+}
 
 static void free_strings(char **strings) {
         for (size_t i = 0; strings && strings[i]; i++)
@@ -13,37 +23,13 @@ static void free_strings(char **strings) {
         free(strings);
 }
 
-void submission_defaults(struct submission *submission) {
-        *submission = (struct submission) {
-                .priority = BERTD_PRIORITY_DEFAULT,
-                .ranks = BERTD_RANKS_DEFAULT,
-                .threads = BERTD_THREADS_DEFAULT,
-                .gpus = BERTD_GPUS_DEFAULT,
-                .max_without_progress = BERTD_RETRIES_DEFAULT,
-                .backoff_min_sec = BERTD_BACKOFF_FIRST_DEFAULT,
-                .backoff_max_sec = BERTD_BACKOFF_LAST_DEFAULT,
-                .grace_sec = BERTD_GRACE_DEFAULT,
-                .keep = BERTD_KEEP_DEFAULT,
-                .umask = 022,
-                .hang_sec = -1,
-                .start_sec = -1,
-                .log_max_size = BERTD_LOG_SIZE_DEFAULT,
-                .log_keep = BERTD_LOG_KEEP_DEFAULT,
-        };
-}
-
 void submission_free(struct submission *submission) {
-        free(submission->name);
-        free(submission->kind);
-        free(submission->run_dir);
-        free(submission->on_exit);
-        free(submission->spec);
-        free(submission->cwd);
-        free(submission->on_nan);
-        free(submission->ends_with);
-        free(submission->cpu_list);
-        free(submission->scheduling);
-        free_strings(submission->command);
-        free_strings(submission->environment);
+        for (size_t i = 0; i < JOB_N_FIELDS; i++) {
+                void *at = asked(submission, &job_fields[i]);
+                if (at && job_field_is_text(&job_fields[i]))
+                        free(*(char **) at);
+                else if (at && job_fields[i].type == FIELD_STRINGS)
+                        free_strings(*(char ***) at);
+        }
         *submission = (struct submission) {};
 }

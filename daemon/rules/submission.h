@@ -8,20 +8,14 @@
 #include "common/cleanup.h"
 #include "daemon/rules/job.h"
 
+#define SUBMISSION_ASKED(since, type, member, ...) type member;
+#define SUBMISSION_INPUT(type, member, ...) type member;
+/* Texts are owned, NULL = none. */
 struct submission {
-        char *name, *kind, *run_dir, *on_exit, *spec, *cwd, *on_nan, *ends_with; /* NULL = stop, first */
-        char *cpu_list;                                                          /* NULL: any CPU */
-        char *scheduling;              /* as common/scheduling.h; NULL: as usual */
-        char **command, **environment; /* NULL-terminated or NULL */
-        int32_t priority;
-        uint32_t ranks, threads, gpus, max_without_progress, backoff_min_sec, backoff_max_sec, grace_sec, keep, umask;
-        uint64_t keep_every, memory;
-        uint64_t log_max_size; /* bytes */
-        uint32_t log_keep;     /* files */
-        double cpus;
-        int32_t hang_sec, start_sec, nice;
-        struct job_rlimit rlimits[JOB_RLIMITS_MAX];
+        JOB_ASKED(SUBMISSION_ASKED)
+        JOB_INPUTS(SUBMISSION_INPUT)
         uint32_t n_rlimits;
+        bool given[JOB_N_FIELDS]; /* said by the client, and not empty; as job_fields */
 };
 
 void submission_defaults(struct submission *submission);

@@ -1,7 +1,8 @@
 /*
- * See shim.h. A peer-to-peer client of bertd that also serves /org/bertd1/attempt on the same connection. Invariants: without a
- * connection the retry timer runs and nothing else here does; at most one report is in flight, so a bertd that does not read
- * costs no memory; every call has a time limit after which the connection counts as broken. The peer must be root or the own uid.
+ * See shim.h. A peer-to-peer client of bertd that also serves /org/bertd1/attempt on the same connection. Invariants:
+ * without a connection only the retry timer runs; at most one report is in flight, so a bertd that does not read costs
+ * no memory; every call has a time limit, after which the connection counts as broken. The peer must be root or have
+ * the shim's uid.
  */
 #include "daemon/shim/shim.h"
 
@@ -20,12 +21,12 @@
 #define PACE_USEC (USEC_PER_SEC / 4)
 #define CALL_LIMIT_USEC (10 * USEC_PER_SEC)
 #define LAST_REPORT_USEC (5 * USEC_PER_SEC)
-#define WITNESS_USEC (3600 * USEC_PER_SEC) /* for a bertd that is away, where no exit.json says how the attempt ended */
+#define WITNESS_USEC (3600 * USEC_PER_SEC) /* wait for bertd if there is no exit.json */
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 
-/* Runs a one-shot timer `usec` from now, creating it on its first use. */
+/* Arms a one-shot timer `usec` from now, creating it on first use. */
 static void arm(struct shim *shim, sd_event_source **source, uint64_t usec, sd_event_time_handler_t handler) {
         if (!*source) {
                 (void) sd_event_add_time_relative(shim->event, source, CLOCK_BOOTTIME, usec, 0, handler, shim);
@@ -50,7 +51,7 @@ static void drop_connection(struct shim *shim) {
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata);
 
-/* Called inside callbacks of the bus too, where it may not be freed: the retry handler does that. */
+/* Also called inside callbacks of the bus, where the bus must not be freed: the retry handler frees it. */
 static void broken(struct shim *shim) {
         disarm(shim->bus.pace);
         shim->bus.greeted = false;
@@ -62,7 +63,7 @@ static void broken(struct shim *shim) {
 
 /* ---- reports ---- */
 
-/* Of a job that runs on without its first process. */
+/* For a job that continues without its first process. */
 static int append_running_on(sd_bus_message *m, const struct shim *shim) {
         int status = shim->left.first;
 
@@ -128,7 +129,7 @@ static int append_numbers(sd_bus_message *m, const char *key, const uint64_t *nu
 
 static bool has_news(const struct shim *shim) { return shim->began || shim->news.n_found > 0 || shim->news.n_gone > 0; }
 
-/* Where it began is said with the last of what was found: bertd must know the file. */
+/* The resumed step goes with the last part of the found files: bertd must know the file first. */
 static int append_news(sd_bus_message *m, struct shim *shim) {
         bool all = list_news_send(&shim->news);
 
@@ -141,7 +142,7 @@ static int append_news(sd_bus_message *m, struct shim *shim) {
         return r;
 }
 
-/* A report with at most one checkpoint. Caller unrefs. */
+/* Builds a report with at most one checkpoint. Caller unrefs. */
 static int new_report(struct shim *shim, const struct checkpoint_note *note, bool exited, sd_bus_message **ret) {
         sd_bus_message *m = NULL;
         int r = sd_bus_message_new_method_call(shim->bus.bus, &m, NULL, BERTD_BUS_PATH, BERTD_BUS_INTERFACE,
@@ -186,7 +187,7 @@ static void forget_checkpoint(struct progress *p) {
         memmove(p->checkpoints, p->checkpoints + 1, p->n_checkpoints * sizeof(*p->checkpoints));
 }
 
-/* Sends what is due, or sets the timer for it. */
+/* Sends a report if due, or arms the timer. */
 static void pump(struct shim *shim) {
         struct shim_bus *b = &shim->bus;
         uint64_t now = clock_boottime_usec();
@@ -199,7 +200,7 @@ static void pump(struct shim *shim) {
                 arm(shim, &b->pace, b->last_usec + PACE_USEC - now, on_pace);
 }
 
-/* Nobody has taken the call. */
+/* The call was not delivered. */
 static bool is_unanswered(const sd_bus_error *e) {
         return e &&
                (sd_bus_error_has_name(e, SD_BUS_ERROR_NO_REPLY) || sd_bus_error_has_name(e, SD_BUS_ERROR_TIMEOUT) ||
@@ -217,7 +218,7 @@ static int on_report_answer(sd_bus_message *m, void *userdata, sd_bus_error *err
                 broken(shim);
                 return 0;
         }
-        bool kept = !e || !sd_bus_error_has_name(e, BERTD_ERROR_STORAGE); /* else it is told again, at the usual pace */
+        bool kept = !e || !sd_bus_error_has_name(e, BERTD_ERROR_STORAGE); /* else it is sent again, at the usual pace */
         if (b->sent_checkpoint && kept)
                 forget_checkpoint(&shim->progress);
         if (kept) {
@@ -277,7 +278,7 @@ static int on_last(sd_event_source *source, uint64_t usec, void *userdata) {
         return sd_event_exit(shim->event, 0);
 }
 
-/* Checkpoints that bertd has not acknowledged go first, each in a report of its own; bertd takes one twice without harm. */
+/* First sends checkpoints that bertd has not acknowledged, one per report; duplicates are harmless. */
 static void send_last(struct shim *shim) {
         struct shim_bus *b = &shim->bus;
         sd_bus_message *m = NULL;
@@ -309,12 +310,12 @@ static int on_hello_answer(sd_bus_message *m, void *userdata, sd_bus_error *erro
         const sd_bus_error *e = sd_bus_message_get_error(m);
         uint32_t answer;
 
-        /* A running job is stopped by the word STOP alone: a daemon that cannot find it may have lost its database. */
+        /* Only STOP stops a running job: a daemon that does not know the job may have lost its database. */
         if (e && sd_bus_error_has_name(e, BERTD_ERROR_NO_SUCH_JOB) && shim->state != SHIM_RUNNING) {
                 shim_closed(shim);
                 return 0;
         }
-        /* It will not know us better before another bertd has taken its place, which ends this connection. */
+        /* Stays connected: only another bertd can help, and its start closes this connection. */
         if (e && sd_bus_error_has_name(e, BERTD_ERROR_VERSION))
                 return 0;
         if (e || sd_bus_message_read(m, "u", &answer) < 0) {
@@ -342,7 +343,7 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         return 0;
 }
 
-/* ---- the attempt's own object ---- */
+/* ---- the attempt's object ---- */
 
 static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         uint64_t grace_usec;
@@ -369,7 +370,7 @@ static const sd_bus_vtable attempt_vtable[] = {
 
 /* ---- connecting ---- */
 
-/* A connected, non-blocking socket whose other end is root or this user; −errno. */
+/* A connected, non-blocking socket whose peer is root or this user; −errno. */
 static int connect_socket(const char *path) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         struct ucred peer;
@@ -396,7 +397,7 @@ static int open_bus(struct shim *shim, int fd) {
                 (void) close(fd);
                 return r;
         }
-        r = sd_bus_set_fd(b->bus, fd, fd); /* takes the descriptor from here on */
+        r = sd_bus_set_fd(b->bus, fd, fd); /* takes the descriptor */
         if (r < 0) {
                 (void) close(fd);
                 return r;

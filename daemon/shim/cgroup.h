@@ -1,10 +1,10 @@
-/* What the kernel says about the memory of the shim's own cgroup, which under systemd is the attempt's. */
+/* Memory of the shim's cgroup, which under systemd is the attempt's. */
 #ifndef DAEMON_SHIM_MEMORY_H
 #define DAEMON_SHIM_MEMORY_H
 
 #include <stdint.h>
 
-/* oom_kill of memory.events: processes killed so far; 0 where it cannot be read. */
+/* oom_kill of memory.events: processes killed so far; 0 if it cannot be read. */
 uint64_t memory_oom_kills(void);
 
 /* memory.max in bytes; 0: no limit, or it cannot be read. */

@@ -1,7 +1,7 @@
 /*
- * See shim.h. The job's checkpoints: where the attempt begins, which the lister (list.h) finds out before the program is started, and
- * what came and went, for bertd, which looks at no file of a user's. Owns shim->list and its sources. Invariants: at most one lister runs;
- * it is started anew only when bertd has been told what the last one said.
+ * See shim.h. The job's checkpoints: the one to start from, which the lister (list.h) finds before the program is
+ * started, and later changes, which are reported to bertd, because bertd opens no user's files. Owns shim->list and its
+ * sources. Invariants: at most one lister runs; the next one starts only after the results of the last were reported.
  */
 #include "daemon/shim/shim.h"
 
@@ -15,15 +15,15 @@
 #include "common/clock.h"
 #include "common/file.h"
 
-#define FIRST_LIMIT_USEC (600 * USEC_PER_SEC) /* a file system that is away may come back */
-#define AGAIN_USEC (2 * USEC_PER_SEC)         /* after a checkpoint: retention has done its work */
-#define LAST_LIMIT_USEC (2 * USEC_PER_SEC)    /* less than bertd waits for the end of a job that it kills */
+#define FIRST_LIMIT_USEC (600 * USEC_PER_SEC) /* a missing file system may return */
+#define AGAIN_USEC (2 * USEC_PER_SEC)         /* after a checkpoint: lets retention finish */
+#define LAST_LIMIT_USEC (2 * USEC_PER_SEC)    /* shorter than bertd's limit for a killed job */
 #define LAST_POLL_MSEC 500
 
 static const char *run_dir_of(const struct shim *shim) {
         const char *path = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
 
-        return path ? path : ""; /* below which nothing lies */
+        return path ? path : ""; /* nothing is below it */
 }
 
 static int start_list(struct shim *shim) {
@@ -43,7 +43,7 @@ bool shim_may_report(const struct shim *shim, const char *path) {
                (shim->attempt.kind == JOB_COMMAND && path_is_below(path, shim->attempt.cwd));
 }
 
-/* ---- where to begin ---- */
+/* ---- start ---- */
 
 static bool refuse(struct shim *shim, int r, size_t expected) {
         const struct known_checkpoint *newest = known_newest(&shim->attempt.known);
@@ -68,7 +68,8 @@ static size_t count_usable(const struct known *known) {
         return n;
 }
 
-/* A trainer whose checkpoints have all vanished would train from step 0, over what may come back; a command may have removed its own. */
+/* A trainer whose checkpoints are all missing would restart from step 0 and overwrite them if they return; a command
+ * may have removed its own. */
 static void choose(struct shim *shim) {
         struct known *known = &shim->attempt.known;
         size_t expected = count_usable(known);
@@ -79,7 +80,7 @@ static void choose(struct shim *shim) {
                 return;
         }
         if (r < 0)
-                return; /* bertd's own choice stays */
+                return; /* keeps bertd's choice */
         const struct known_checkpoint *from = known_newest(known);
         cleanup_free char *usual =
                 from ? format_string("%s/checkpoints/step-%09" PRIu64 ".ckpt", run_dir_of(shim), from->step) : NULL;
@@ -106,7 +107,7 @@ static int on_first_late(sd_event_source *source, uint64_t usec, void *userdata)
         return 0;
 }
 
-/* ---- the lister's words ---- */
+/* ---- results of the lister ---- */
 
 static int on_list(sd_event_source *source, int fd, uint32_t events, void *userdata) {
         struct shim *shim = userdata;
@@ -155,7 +156,7 @@ void shim_checkpoints_wait(struct shim *shim) {
         shim_bus_changed(shim, true);
 }
 
-/* ---- while it runs ---- */
+/* ---- while the job runs ---- */
 
 static int on_again(sd_event_source *source, uint64_t usec, void *userdata) {
         struct shim *shim = userdata;
@@ -178,7 +179,7 @@ void shim_checkpoints_changed(struct shim *shim) {
 
 /* ---- the end ---- */
 
-/* A lister that is still at work hangs: another would, too. */
+/* A lister that still runs hangs: another would hang as well. */
 void shim_checkpoints_end(struct shim *shim) {
         const uint64_t deadline = clock_boottime_usec() + LAST_LIMIT_USEC;
         bool hangs = shim->list.fd >= 0;

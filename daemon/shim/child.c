@@ -1,6 +1,6 @@
 /*
- * See child.h. The child is set up between fork and exec by system calls only. What goes wrong there travels through a
- * close-on-exec pipe that is read after the child's death, so that a hanging exec cannot hang the shim.
+ * See child.h. Between fork and exec the child uses system calls only. It reports errors through a close-on-exec pipe
+ * that is read after the child's death, so that a hanging exec cannot hang the shim.
  */
 #include "daemon/shim/child.h"
 
@@ -30,11 +30,11 @@
 #include "common/parse.h"
 
 #define PIPE_BYTES (1 << 20)
-#define CHILD_OOM_SCORE_ADJ "500" /* the kernel takes a rank before the shim, which lives to tell */
+#define CHILD_OOM_SCORE_ADJ "500" /* the OOM killer prefers ranks, so that the shim can report it */
 
 /* ---- attempt.json ---- */
 
-/* Texts of an array, with NULL at the end and room for `spare` more; NULL: no memory, or an entry is no text. */
+/* Strings of an array, NULL-terminated, with space for `spare` more; NULL: no memory, or an entry is not a string. */
 static char **read_strings(const json_t *array, size_t spare) {
         size_t n = json_array_size(array);
         char **strings = calloc(n + spare + 1, sizeof(char *));
@@ -119,8 +119,8 @@ static void read_rlimits(struct attempt *attempt, const json_t *array) {
         }
 }
 
-/* Drops what is a manager's (the shim's own NOTIFY_SOCKET goes in at the exec) and a nonce that a job inherited from the job that
- * submitted it. */
+/* Drops a service manager's variables (the shim's NOTIFY_SOCKET is added at the exec) and the nonce of a job that
+ * submitted this one. */
 static bool mark_environment(struct attempt *attempt) {
         static const char nonce[] = BERTD_ENV_NONCE "=";
         char **to = attempt->environment;
@@ -134,11 +134,11 @@ static bool mark_environment(struct attempt *attempt) {
         to[0] = format_string("%s%s", nonce, attempt->nonce);
         if (!to[0])
                 return false;
-        to[1] = NULL; /* read_strings left room for one entry more */
+        to[1] = NULL; /* read_strings left space for one more entry */
         return true;
 }
 
-/* A whole number of seconds, −1 where the key is not there (an older bertd). */
+/* A whole number of seconds, −1 if the key is missing (an older bertd). */
 static int read_seconds(const json_t *object, const char *key) {
         const json_t *value = json_object_get(object, key);
         json_int_t v = json_is_integer(value) ? json_integer_value(value) : -1;
@@ -146,7 +146,7 @@ static int read_seconds(const json_t *object, const char *key) {
         return v < 0 ? -1 : v > BERTD_HANG_MAX ? BERTD_HANG_MAX : (int) v;
 }
 
-/* What bertd's ledger says. An older bertd says nothing, and its BERTD_RESUME is the last word. */
+/* bertd's ledger. An older bertd sends none; then its BERTD_RESUME is used. */
 static void read_known(struct attempt *a, const json_t *object) {
         const json_t *good = json_object_get(object, "good"), *aside = json_object_get(object, "aside"),
                      *until = json_object_get(object, "until");
@@ -235,12 +235,12 @@ enum step { STEP_SETUP, STEP_RUN_DIR, STEP_CWD, STEP_EXEC };
 struct exec_report {
         int step;
         int code;
-        bool there;                                /* STEP_EXEC: a program of that name is, and may be executed */
-        char interpreter[EXECUTABLE_HEAD_MAX + 1]; /* that a script names; "" = it is none */
+        bool there;                                /* STEP_EXEC: the program exists and may be executed */
+        char interpreter[EXECUTABLE_HEAD_MAX + 1]; /* of a script; "" = not a script */
 };
 static_assert(sizeof(struct exec_report) <= PIPE_BUF, "written at once");
 
-/* An unprivileged process may not raise a hard limit: then what it has stays. */
+/* An unprivileged process may not raise a hard limit: then keeps the current one. */
 static void set_limits(const struct attempt *attempt) {
         for (unsigned i = 0; i < attempt->n_rlimits; i++) {
                 struct rlimit want = attempt->rlimits[i].limit, have;
@@ -262,8 +262,8 @@ static void raise_oom_score(void) {
         }
 }
 
-/* As the submitter had it, where this user and this host allow it; else the job's log says that it runs otherwise. After the limits: of
- * them RLIMIT_NICE, which is the kernel's word and not the client's, allows a priority above the usual one. */
+/* The submitter's scheduling, if this user and host allow it; else a note goes to the job's log. After the limits,
+ * because RLIMIT_NICE (from the kernel, not from the client) allows a higher priority. */
 static void set_scheduling(const struct attempt *attempt) {
         struct cpu_list cpus;
         char text[SCHEDULING_MAX];
@@ -285,7 +285,7 @@ static void set_scheduling(const struct attempt *attempt) {
                                attempt->cpu_list, r == -EINVAL ? "not available" : strerror(-r));
 }
 
-/* A trainer makes its own. One that is gone is not made again: it may lie on a file system that is mounted late. */
+/* A trainer creates its own. A missing folder is not created again: its file system may be mounted late. */
 static int make_run_dir(const struct attempt *attempt) {
         const char *run_dir = attempt_getenv(attempt, BERTD_ENV_RUN_DIR);
         struct error error = {};
@@ -301,7 +301,7 @@ static int make_run_dir(const struct attempt *attempt) {
         return r;
 }
 
-/* Why a program that is there is not executed: its interpreter is not, which the kernel reads to the first blank. */
+/* Why an existing program is not executed: its interpreter, up to the first blank, is missing. */
 static void look_at_program(const char *name, struct exec_report *said) {
         cleanup_free char *path = NULL;
         char line[EXECUTABLE_HEAD_MAX + 1];
@@ -313,14 +313,14 @@ static void look_at_program(const char *name, struct exec_report *said) {
         (void) snprintf(said->interpreter, sizeof(said->interpreter), "%.*s", (int) strcspn(line, " \t"), line);
 }
 
-/* In the child. Returns only where a step failed, which it names; errno says why. */
+/* In the child. Returns the failed step, with errno set; does not return on success. */
 static int become_job(const struct attempt *attempt, char **environment, int output_fd, pid_t parent) {
         int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || null_fd < 0)
                 return STEP_SETUP;
         if (getppid() != parent)
-                _exit(BERTD_EXIT_OSERR); /* the shim died before the line above */
+                _exit(BERTD_EXIT_OSERR); /* the shim died before prctl */
         (void) setsid();
         inherited_drop_signals();
         raise_oom_score();
@@ -337,7 +337,7 @@ static int become_job(const struct attempt *attempt, char **environment, int out
         return STEP_EXEC;
 }
 
-/* The environment with one entry more; the strings are borrowed. Caller frees the array. */
+/* The environment with one more entry; the strings are borrowed. Caller frees the array. */
 static char **with_entry(char *const *environment, char *entry) {
         size_t n = 0;
 
@@ -392,7 +392,7 @@ void child_close(struct child *child) {
         child->output_fd = child->report_fd = -1;
 }
 
-/* As a shell tells it. */
+/* The error message, worded as by a shell. */
 static void describe_interpreter(const struct exec_report *said, const char *name, char text[EXIT_RECORD_REASON_MAX]) {
         size_t n = strlen(said->interpreter);
         bool cr = n > 0 && said->interpreter[n - 1] == '\r';
@@ -409,7 +409,7 @@ static void describe_interpreter(const struct exec_report *said, const char *nam
                                 said->interpreter, strerror(said->code));
 }
 
-/* What the host had too little of; it has more again one day. */
+/* Temporary shortages of the host. */
 static bool is_of_host(const struct exec_report *said) {
         return said->step == STEP_SETUP || said->code == EAGAIN || said->code == ENOMEM || said->code == EMFILE ||
                said->code == ENFILE;

@@ -1,9 +1,9 @@
 /*
- * The job's main child: what attempt.json asks for, the start, its output pipe.
+ * The job's main child: attempt.json, the start, its output pipe.
  *
  *   attempt_load()           attempt.json -> struct attempt
  *   child_spawn()            fork and exec; the parent never waits for the exec
- *   child_exec_error()       after the child's death: did it ever become the job?
+ *   child_exec_error()       after the child's death: did the exec fail?
  */
 #ifndef DAEMON_SHIM_CHILD_H
 #define DAEMON_SHIM_CHILD_H
@@ -31,8 +31,8 @@ struct attempt {
         char **environment; /* NULL-terminated, with BERTD_NONCE and without NOTIFY_SOCKET */
         char *cwd, *log;
         mode_t umask;
-        int nice;       /* 0: as bertd runs us */
-        char *cpu_list; /* NULL: as bertd runs us */
+        int nice;       /* 0: unchanged */
+        char *cpu_list; /* NULL: unchanged */
         struct scheduling scheduling;
         struct {
                 int resource;
@@ -40,12 +40,12 @@ struct attempt {
         } rlimits[ATTEMPT_RLIMITS_MAX];
         unsigned n_rlimits;
         uint64_t grace_usec, log_max_bytes;
-        unsigned log_keep;       /* 0: an older bertd says nothing of it */
+        unsigned log_keep;       /* 0: not set by an older bertd */
         int hang_sec, start_sec; /* −1: automatic, 0: no limit */
         bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
         enum ends_with ends_with;
-        bool ran;   /* an earlier attempt has executed it: what is not there now may come back */
-        bool lists; /* bertd leaves it to us which checkpoints are there: those that it knows are `known` */
+        bool ran;   /* an earlier attempt has executed it: missing files may return */
+        bool lists; /* the shim lists the checkpoints; `known` has those in bertd's ledger */
         struct known known;
 };
 
@@ -53,28 +53,28 @@ struct attempt {
 int attempt_load(const char *path, struct attempt *ret, struct error *error);
 void attempt_free(struct attempt *attempt);
 
-/* Is it bert-trainer that runs, as a training job or as a command? */
+/* Whether it runs bert-trainer, as a training job or as a command. */
 bool attempt_is_trainer(const struct attempt *attempt);
 
 /* The value of a variable in the attempt's environment, or NULL. */
 const char *attempt_getenv(const struct attempt *attempt, const char *name);
 
-/* Sets one that is there; without memory it stays as it was. */
+/* Replaces an existing variable; unchanged if out of memory. */
 void attempt_setenv(struct attempt *attempt, const char *name, const char *value);
 
 struct child {
         pid_t pid;     /* 0: not started */
-        bool reaped;   /* it has ended: the pid may be another's */
-        int status;    /* then, of waitpid */
+        bool reaped;   /* the pid may have been reused */
+        int status;    /* of waitpid, once reaped */
         int output_fd; /* read end of its stdout and stderr, non-blocking; −1 */
-        int report_fd; /* read end of what a failed exec says; −1 */
+        int report_fd; /* read end of the report of a failed exec; −1 */
 };
 
 /* Starts the main child. `notify_path` becomes its NOTIFY_SOCKET. Takes nothing; child_close releases the descriptors. */
 int child_spawn(struct child *child, const struct attempt *attempt, const char *notify_path, struct error *error);
 void child_close(struct child *child);
 
-/* True where the exec (or a step before it) failed: fills reason, class and exit code of the verdict. */
+/* True if the exec (or a step before it) failed: fills reason, class and exit code of the verdict. */
 bool child_exec_error(const struct child *child, const struct attempt *attempt, struct shim_verdict *ret);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * See shim.h. Looks at the job's silence, and ends a hung job: evidence first, collected by a process of its own, then SIGKILL to
- * all of it; a process that hangs in the kernel is not waited for. Datagrams are read before each judgement; while their socket's file is
- * gone the job is not judged. Bytes of a checkpoint that grow are a sign of life, and so is WATCHDOG=1
- * while the job says that it is busy between two steps (BERTD_NOTIFY_BUSY).
+ * See shim.h. Detects a hung job and ends it: first a separate process collects evidence, then all processes get
+ * SIGKILL; a process that hangs in the kernel is not waited for. Datagrams are read before each check; while the
+ * socket's file is missing the job is not checked. A growing checkpoint file is a sign of life, and so is WATCHDOG=1
+ * while the job reports that it is busy between two steps (BERTD_NOTIFY_BUSY).
  */
 #include "daemon/shim/shim.h"
 
@@ -17,7 +17,7 @@
 #include "common/parse.h"
 #include "daemon/shim/stacks.h"
 
-/* The step of the checkpoint that the attempt goes on from: ".../step-000012000.ckpt"; 0 without one. */
+/* The step of the checkpoint that the attempt resumes from: ".../step-000012000.ckpt"; 0: none. */
 static uint64_t resumed_step(const struct attempt *attempt) {
         const char *path = attempt_getenv(attempt, BERTD_ENV_RESUME), *base = path ? strrchr(path, '/') : NULL;
         char digits[24];
@@ -29,7 +29,7 @@ static uint64_t resumed_step(const struct attempt *attempt) {
         return *digit && parse_u64(digit, 0, INT64_MAX, &step) == 0 ? step : 0;
 }
 
-/* A rank that somebody stopped (SIGSTOP), where it is the only one, is the cause. False: the collector has not come to say so. */
+/* If exactly one rank is stopped (SIGSTOP), it is the cause. False: the collector has not reported it yet. */
 static bool name_stopped_rank(struct shim *shim, struct shim_verdict *v) {
         struct evidence_ranks ranks;
 
@@ -116,7 +116,7 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata) {
                 return 0;
         shim_progress_read(shim);
         if (!shim_progress_reaches(shim))
-                shim_hang_alive(shim); /* its steps reach nobody */
+                shim_hang_alive(shim); /* its steps cannot be received */
         bool over = shim_watch_look(&h->watch, clock_boottime_usec());
         if (2 * h->watch.quiet_usec >= shim_watch_limit(&h->watch)) {
                 uint64_t mark = shim_writing_mark(shim);
@@ -135,7 +135,7 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-/* A longer period may be running: the limit of the first step may be another one. */
+/* Re-arms the timer: the limit before the first step may be longer. */
 static void look_again(struct shim *shim) {
         (void) sd_event_source_set_time_relative(shim->hang.timer, shim_watch_period(&shim->hang.watch));
 }

@@ -7,7 +7,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 
-#define PERIODS 8 /* looks within one limit */
+#define PERIODS 8 /* checks within one limit */
 #define PERIOD_MIN_USEC (USEC_PER_SEC / 20)
 #define PERIOD_MAX_USEC (5 * USEC_PER_SEC)
 
@@ -45,7 +45,7 @@ static int compare_times(const void *a, const void *b) {
         return (x > y) - (x < y);
 }
 
-/* Before the second step all that is known is that one took no longer than the start with it. */
+/* Before the second step the only known bound is the time of the start and first step together. */
 static uint64_t median(const struct shim_watch *watch) {
         size_t n = MIN(watch->n_times, (uint64_t) SHIM_WATCH_STEPS);
         uint64_t sorted[SHIM_WATCH_STEPS];

@@ -1,7 +1,7 @@
 /*
- * See shim.h. What lives on when the job's first process has ended: what runs on where the job ends with the last of its processes, else what
- * was left behind, which has a moment to end by itself, is named, and is ended as a stop ends it. What shows a process's memory may hang with
- * it: a process of its own reads the command lines, and has a second for it.
+ * See shim.h. Processes that outlive the job's first process. With ends_with last they keep the job running. Else they
+ * were left behind: after a short time to exit by themselves they are named in the reason, and stopped like a job.
+ * Reading a command line may hang with the process, so a separate process reads them, with a limit of a second.
  */
 #include "daemon/shim/shim.h"
 
@@ -20,11 +20,11 @@
 #include "common/file.h"
 #include "daemon/shim/tree.h"
 
-#define LEFT_USEC (2 * USEC_PER_SEC)     /* helpers, and what reads from a pipe, end within that */
-#define RUNS_ON_USEC (5 * USEC_PER_SEC)  /* between two counts of what runs on */
+#define LEFT_USEC (2 * USEC_PER_SEC)     /* helpers and readers of a pipe exit within this time */
+#define RUNS_ON_USEC (5 * USEC_PER_SEC)  /* between two counts of remaining processes */
 #define COMMANDS_LIMIT_USEC USEC_PER_SEC /* to read command lines */
 #define NAMED_MAX 3
-#define NAME_BYTES 64 /* of a process in a reason */
+#define NAME_BYTES 64 /* per process in a reason */
 static_assert(NAMED_MAX * (NAME_BYTES + 1) + sizeof(" and others") <= sizeof(((struct shim_left *) 0)->names), "room");
 #define GRACE_OVER "grace time expired, killed: "
 #define CURE "; do not end a job's script with \"&\", or submit with --ends-with last"
@@ -77,7 +77,7 @@ static size_t receive_commands(int fd, struct name *to, size_t n) {
         return bytes / sizeof(*to);
 }
 
-/* The command lines of the first n processes. Returns of how many of them. */
+/* The command lines of the first n processes. Returns their number. */
 static size_t read_commands(const struct procs *procs, size_t n, struct name *to) {
         int fds[2];
         pid_t parent = getpid();
@@ -128,7 +128,8 @@ static void name_all(struct shim *shim, const struct procs *procs) {
                 read_name(procs->list[i].pid, "comm", &names[i]);
         for (size_t i = 0; i < n; i++)
                 if (!names[i].text[0])
-                        (void) snprintf(names[i].text, sizeof(names[i].text), "?"); /* it may have taken its name off */
+                        (void) snprintf(names[i].text, sizeof(names[i].text),
+                                        "?"); /* the process may have cleared its name */
         memcpy(commands, names, sizeof(*names) * n);
         struct name read[LEFT_LOOKED_AT_MAX];
         size_t got = read_commands(procs, n, read);
@@ -182,9 +183,9 @@ void shim_left_killed(struct shim *shim) {
         procs_free(&procs);
 }
 
-/* ---- what becomes of them ---- */
+/* ---- stopping them ---- */
 
-/* They are ended as a stop ends them. */
+/* Stops them like a job. */
 static void end_left(struct shim *shim) {
         struct procs procs = {};
 
@@ -230,5 +231,5 @@ void shim_left_look(struct shim *shim) {
                 count_running(shim);
         if (!shim->left.timer && sd_event_add_time_relative(shim->event, &shim->left.timer, CLOCK_BOOTTIME,
                                                             last ? RUNS_ON_USEC : LEFT_USEC, 0, on_left, shim) < 0)
-                shim_kill_all(shim); /* nobody would look again */
+                shim_kill_all(shim); /* no timer would check again */
 }

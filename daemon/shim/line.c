@@ -1,13 +1,13 @@
-/* See verdict.h: the last line of a job's output. Owns nothing. Invariant: what comes out is one line of valid UTF-8. */
+/* See verdict.h: the last line of a job's output. Owns nothing. Invariant: the result is one line of valid UTF-8. */
 #include <string.h>
 
 #include "common/cleanup.h"
 #include "daemon/shim/verdict.h"
 
-#define RAW_BYTES 1024 /* of a line without its escape sequences: leading blanks may be many */
+#define RAW_BYTES 1024 /* of a line without its escape sequences; there may be many leading blanks */
 #define ESCAPE '\x1b'
 
-/* Bytes of the escape sequence at p: colours, cursor movements, a terminal's title. */
+/* Length of the escape sequence at p: colours, cursor movements, a terminal's title. */
 static size_t escape_length(const char *p, size_t n) {
         size_t i = 2;
 
@@ -27,7 +27,7 @@ static size_t escape_length(const char *p, size_t n) {
 
 static bool is_blank(char c) { return (c >= 0 && c <= ' ') || c == 0x7f; }
 
-/* Letters, digits, or more than ASCII: rules and empty boxes say nothing. */
+/* Letters, digits, or non-ASCII: rules and empty boxes are no information. */
 static bool says_something(const char *text) {
         for (; *text; text++)
                 if ((*text >= '0' && *text <= '9') || ((*text | 0x20) >= 'a' && (*text | 0x20) <= 'z') || *text < 0)
@@ -35,7 +35,7 @@ static bool says_something(const char *text) {
         return false;
 }
 
-/* Lines that follow the one which tells why. */
+/* Lines that come after the one with the cause. */
 static bool is_beside_the_point(const char *line) {
         static const char *const begins[] = { "bertd: ", "/usr/bin/env: use -" };
 
@@ -45,7 +45,7 @@ static bool is_beside_the_point(const char *line) {
         return false;
 }
 
-/* The line as shown: without escape sequences and the blanks around it. */
+/* The visible line: without escape sequences and surrounding blanks. */
 static void clean_line(const char *p, size_t n, char ret[SHIM_LINE_MAX + 1]) {
         char raw[RAW_BYTES];
         size_t used = 0;
@@ -80,7 +80,7 @@ static bool is_exception(const char *line) {
         return false;
 }
 
-/* A progress bar that is open is drawn once more after the traceback: then that is why. */
+/* An open progress bar is drawn once more after a traceback: then the traceback has the cause. */
 void shim_last_line(const char *text, size_t size, char ret[SHIM_LINE_MAX + 1]) {
         char line[SHIM_LINE_MAX + 1];
         size_t end = size;

@@ -1,6 +1,7 @@
 /*
- * See list.h. The lister writes numbers into a pipe: an errno (0: the folder was listed, or there is none), how many files and how
- * many gone, then a file's step, size and time, then the steps that are gone. Invariant: gone is only what was looked for.
+ * See list.h. The lister writes numbers into a pipe: an errno (0: the folder was listed, or does not exist), the number
+ * of files and of missing ones, then step, size and time of each file, then the missing steps. Invariant: only files
+ * that were looked for are reported missing.
  */
 #include "daemon/shim/list.h"
 
@@ -27,7 +28,7 @@ enum { WORD_CODE, WORD_FILES, WORD_GONE, WORD_FIRST };
 #define WORDS_A_FILE 3
 #define WORDS_MAX (WORD_FIRST + (WORDS_A_FILE + 1) * LIST_FILES_MAX)
 
-/* ---- what is known ---- */
+/* ---- known checkpoints ---- */
 
 static size_t known_bound(const struct known *known, uint64_t step) {
         size_t i = known->n;
@@ -83,7 +84,7 @@ void known_free(struct known *known) {
 
 /* ---- the lister ---- */
 
-/* "step-000012000.ckpt", exactly as the trainer writes it. */
+/* "step-000012000.ckpt", exactly as written by the trainer. */
 static bool parse_name(const char *name, uint64_t *ret_step) {
         char digits[24], again[64];
         size_t n = strlen(name);
@@ -97,7 +98,7 @@ static bool parse_name(const char *name, uint64_t *ret_step) {
         return strcmp(name, again) == 0;
 }
 
-/* 1: a file that holds something; 0: none is there; −1: that cannot be said. */
+/* 1: a file that is not empty; 0: no such file; −1: unknown. */
 static int is_file(int folder, const char *path, struct stat *st) {
         if (fstatat(folder, path, st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
@@ -152,7 +153,7 @@ static void look_for_known(int folder, const struct known *known, uint64_t *word
         }
 }
 
-/* A file system that is mounted late: of what lies there nothing can be said. */
+/* The file system may be mounted late: files below it are unknown. */
 static bool is_away(const char *path, const struct known *known) {
         return path && known->n > 0 && access(path, F_OK) < 0;
 }
@@ -181,7 +182,8 @@ static void look(const char *run_dir, const char *cwd, const struct known *known
         look_for_known(folder ? dirfd(folder) : -1, known, words);
 }
 
-/* It holds nothing of the shim's: the attempt's lock is free when the shim is gone, whatever the lister waits for. */
+/* It keeps none of the shim's descriptors: the attempt's lock is free when the shim is gone, even if the lister hangs.
+ */
 static __attribute__((noreturn)) void lister(int fd, const char *run_dir, const char *cwd, const struct known *known,
                                              uint64_t *words) {
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -260,7 +262,7 @@ static bool add_numbers(uint64_t **numbers, size_t *n, const uint64_t *more, siz
         return true;
 }
 
-/* Bertd takes what is gone first: a file that came and went has not come. */
+/* bertd applies `gone` first, so a file that appeared and vanished must not be in `found`. */
 static void forget_found(struct list_news *news, uint64_t step) {
         for (size_t i = 0; i < news->n_found; i += WORDS_A_FILE) {
                 if (news->found[i] != step)

@@ -1,11 +1,11 @@
 /*
- * Which of a job's checkpoints are there: looked for as the job's user by a process of its own, so that a file system that hangs
- * hangs that one and never the shim.
+ * Finds the existing checkpoints of a job in a separate process of the job's user, so that a hanging file system hangs
+ * only that process and never the shim.
  *
  *   list_start(&list, ...)   forks; list.fd becomes readable
- *   list_read(&list)         until it is not 0
- *   list_judge(...)          what came and went beside what was known
- *   list_close(&list)        also where it still runs: kills it
+ *   list_read(&list)         until it returns non-zero
+ *   list_judge(...)          compares with the known checkpoints
+ *   list_close(&list)        kills it if it still runs
  */
 #ifndef DAEMON_SHIM_LIST_H
 #define DAEMON_SHIM_LIST_H
@@ -14,10 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LIST_FILES_MAX 2048    /* files of a folder, and checkpoints that are known: the newest */
-#define LIST_ENTRIES_MAX 20000 /* names of a folder that are read */
+#define LIST_FILES_MAX 2048    /* newest files of a folder, and known checkpoints */
+#define LIST_ENTRIES_MAX 20000 /* names read per folder */
 
-/* Good checkpoints, ascending by step, and what is not to be used. */
+/* Good checkpoints, ascending by step, and those that must not be used. */
 struct known {
         struct known_checkpoint {
                 uint64_t step;
@@ -26,41 +26,43 @@ struct known {
         size_t n;
         uint64_t *aside; /* steps of demoted and abandoned ones, ascending */
         size_t n_aside;
-        uint64_t until; /* an attempt begins at most here */
+        uint64_t until; /* an attempt starts at this step or an earlier one */
 };
 
-/* Replaces the row of the same step; beyond the bound the oldest goes. Without memory nothing is added. */
+/* Replaces the row of the same step; drops the oldest beyond the bound. Adds nothing if out of memory. */
 void known_add(struct known *known, uint64_t step, const char *path);
 void known_remove(struct known *known, uint64_t step);
 const struct known_checkpoint *known_newest(const struct known *known); /* at most `until`; NULL: none */
 void known_free(struct known *known);
 
-/* What bertd has not been told: as `found` and `gone` of AttemptReport. */
+/* Changes not yet reported to bertd: `found` and `gone` of AttemptReport. */
 struct list_news {
         uint64_t *found, *gone;
         size_t n_found, n_gone;       /* numbers */
-        size_t sent_found, sent_gone; /* of these, the first, which are in the report under way */
+        size_t sent_found, sent_gone; /* of these, the first ones are in the current report */
 };
-/* The next report has at most BERTD_NEWS_MAX numbers of each, first what is gone. Returns whether it has all. */
+/* Prepares the next report of at most BERTD_NEWS_MAX numbers of each, first missing ones. Returns whether it contains
+ * all. */
 bool list_news_send(struct list_news *news);
-void list_news_sent(struct list_news *news); /* bertd has it */
+void list_news_sent(struct list_news *news); /* bertd has received it */
 void list_news_clear(struct list_news *news);
 
 struct list {
         int fd, pidfd;   /* −1: none runs */
-        uint64_t *words; /* what it said so far */
+        uint64_t *words; /* numbers received so far */
         size_t bytes;
 };
 
-/* Looks for RUN_DIR/checkpoints/step-*.ckpt and for what is known. `cwd`: that of a command, whose checkpoints may lie there, too: while
- * this folder or RUN_DIR is not there nothing of it counts as gone; NULL: a trainer's. Returns 0 or −errno. */
+/* Looks for RUN_DIR/checkpoints/step-*.ckpt and the known checkpoints. `cwd`: of a command, whose checkpoints may also
+ * be below it; while this folder or RUN_DIR does not exist, no file below it counts as missing; NULL: a trainer's.
+ * Returns 0 or −errno. */
 int list_start(struct list *list, const char *run_dir, const char *cwd, const struct known *known);
 
-/* 1: all has been read, 0: more is to come, −EAGAIN as well; other errors: it died. */
+/* 1: complete, 0 or −EAGAIN: more to read; other errors: it died. */
 int list_read(struct list *list);
 
-/* Adds to `news` what came and went, and has `known` follow. Returns 0, or −errno why the folder cannot be listed: then nothing is known of
- * what is there. */
+/* Adds the changes to `news` and updates `known`. Returns 0, or −errno if the folder could not be listed: then its
+ * files are unknown. */
 int list_judge(const struct list *list, struct known *known, struct list_news *news);
 
 void list_close(struct list *list);

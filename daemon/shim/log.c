@@ -1,5 +1,5 @@
-/* See log.h. Invariants: dropped > 0 exactly while bytes are missing that no note tells of; `size` is the file's as it was seen
- * last, and `fd` a regular file's. */
+/* See log.h. Invariants: dropped > 0 exactly while bytes are missing that no note reports; `size` is the file's size
+ * when last checked, and `fd` is a regular file. */
 #include "daemon/shim/log.h"
 
 #include <errno.h>
@@ -18,9 +18,9 @@
 #include "common/file.h"
 
 #define NOTE_MAX 512
-#define ASIDE_MAX 8     /* things in a log's place that are moved aside; beyond, output is dropped */
-#define SHORT_LINE 4096 /* bytes: not cut by the end of a file, which is not smaller */
-#define KEEP_OLDER 2    /* files, where bertd says nothing of it */
+#define ASIDE_MAX 8     /* number of foreign files renamed; beyond that, output is dropped */
+#define SHORT_LINE 4096 /* bytes: shorter lines are not split between two files */
+#define KEEP_OLDER 2    /* files, if an older bertd does not set it */
 #define FOLDER_MODE 0700
 
 /* ---- names and opening ---- */
@@ -31,7 +31,7 @@ static const char *piece_path(const struct shim_log *log, unsigned i, char buffe
         return buffer;
 }
 
-/* Something else has the name: it goes to "log.aside-1", ... */
+/* Renames a foreign file to "log.aside-1", ... */
 static bool set_aside(const char *path) {
         char aside[PATH_MAX];
 
@@ -44,7 +44,7 @@ static bool set_aside(const char *path) {
         return false;
 }
 
-/* The folder of `path`, and the one above it. */
+/* The folder of `path` and its parent. */
 static bool make_folders(const char *path) {
         cleanup_free char *folder = strdup(path);
         char *slash = folder ? strrchr(folder, '/') : NULL;
@@ -64,7 +64,7 @@ static bool make_folders(const char *path) {
         return mkdir(folder, FOLDER_MODE) == 0;
 }
 
-/* A regular file, never what a link names, never waiting for a FIFO's reader. −errno; −EINVAL: it is something else. */
+/* Opens a regular file; follows no link and does not block on a FIFO. −errno; −EINVAL: not a regular file. */
 static int open_regular(const char *path, int flags, struct stat *ret) {
         cleanup_close int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0640);
 
@@ -75,7 +75,7 @@ static int open_regular(const char *path, int flags, struct stat *ret) {
         return S_ISREG(ret->st_mode) ? steal_fd(&fd) : -EINVAL;
 }
 
-/* The same for writing: made where it is missing, in the place of whatever has its name. */
+/* The same for writing: creates it if missing, after renaming a foreign file. */
 static int open_in_place(const char *path, int flags, struct stat *ret) {
         int fd = open_regular(path, flags | O_WRONLY | O_CREAT, ret);
 
@@ -121,7 +121,7 @@ static void keep_tail(struct shim_log *log, const char *data, size_t size) {
         log->tail_written += size;
 }
 
-/* Bytes written of them; less than `size` leaves errno. */
+/* Returns the number of bytes written; errno is set if less than `size`. */
 static size_t put(struct shim_log *log, const char *data, size_t size) {
         size_t done = 0;
 
@@ -149,7 +149,7 @@ __attribute__((format(printf, 3, 0))) static size_t note_text(char *buffer, size
         return n + 1;
 }
 
-/* Of what befell the files: it goes into this one, or nowhere. The output before it may end within a line. */
+/* A note about the files; goes into the current file only. The output before it may end within a line. */
 __attribute__((format(printf, 2, 3))) static void put_note(struct shim_log *log, const char *format, ...) {
         char text[NOTE_MAX] = "\n";
         bool within = log->size > 0 ? log->within : log->older_within;
@@ -162,7 +162,7 @@ __attribute__((format(printf, 2, 3))) static void put_note(struct shim_log *log,
         log->within = false;
 }
 
-/* Tells of lost bytes once the disk takes them again. False: it does not yet. */
+/* Notes lost bytes once the disk has space. False: not yet. */
 static bool note_dropped(struct shim_log *log) {
         char note[NOTE_MAX];
 
@@ -173,20 +173,20 @@ static bool note_dropped(struct shim_log *log) {
         size_t done = put(log, note, (size_t) n);
         if (done < (size_t) n) {
                 if (done > 0 && log->fd >= 0 && ftruncate(log->fd, (off_t) (log->size - done)) == 0)
-                        log->size -= done; /* no half a note */
+                        log->size -= done; /* removes a partial note */
                 return false;
         }
         log->dropped = 0;
         return true;
 }
 
-/* The disk is still full: what is missing is told in the place of the last bytes that it took. */
+/* The disk is still full: overwrites the last bytes with the note. */
 static void note_over_end(struct shim_log *log) {
         char note[NOTE_MAX];
         struct stat st;
         int flags = fcntl(log->fd, F_GETFL);
 
-        /* Those that make room are missing, too. */
+        /* The overwritten bytes are missing as well. */
         int n = snprintf(note, sizeof(note), "\nbertd: %" PRIu64 " bytes of output are missing here: %s\n",
                          log->dropped + NOTE_MAX, strerror(log->dropped_errno));
         if (flags < 0 || fstat(log->fd, &st) < 0 || st.st_size < NOTE_MAX ||
@@ -208,7 +208,7 @@ void shim_log_close(struct shim_log *log) {
 
 /* ---- rotation ---- */
 
-/* log.first with room for what comes after its output; -1: it cannot be had. */
+/* Opens log.first with space reserved for the note after its output; -1: failed. */
 static int open_first(struct shim_log *log) {
         cleanup_free char *path = format_string("%s.first", log->path);
         struct stat st = {};
@@ -216,11 +216,11 @@ static int open_first(struct shim_log *log) {
 
         if (fd < 0)
                 return -1;
-        log->first = MIN(log->first, (uint64_t) st.st_size); /* somebody may have taken it */
+        log->first = MIN(log->first, (uint64_t) st.st_size); /* somebody may have truncated it */
         return ftruncate(fd, (off_t) log->first) == 0 ? steal_fd(&fd) : -1;
 }
 
-/* Adds to log.first what comes after it, and how much is not there. */
+/* Appends the note of dropped bytes to log.first. */
 static void keep_first(struct shim_log *log, const char *data, size_t size, uint64_t dropped) {
         char note[NOTE_MAX], at[32];
         time_t now = time(NULL);
@@ -240,10 +240,10 @@ static void keep_first(struct shim_log *log, const char *data, size_t size, uint
         int length = snprintf(note, sizeof(note), "%sbertd: %" PRIu64 " " BERTD_LOG_DROPPED " %s\n",
                               log->first > 0 && log->first_end != '\n' ? "\n" : "", log->rotated_away, at);
         if (write(fd, note, (size_t) length) < length)
-                (void) !ftruncate(fd, (off_t) log->first); /* no half a note */
+                (void) !ftruncate(fd, (off_t) log->first); /* removes a partial note */
 }
 
-/* Readers see log.busy meanwhile; without room for it they may miss a drop of this moment. */
+/* Readers see log.busy meanwhile; without space for it they may miss this drop. */
 static void set_busy(const struct shim_log *log, bool busy) {
         cleanup_free char *path = format_string("%s.busy", log->path);
         struct stat st;
@@ -254,7 +254,7 @@ static void set_busy(const struct shim_log *log, bool busy) {
                 (void) unlink(path);
 }
 
-/* What was the beginning goes to log.first, once its room on the disk is free. */
+/* Moves the beginning to log.first when its disk space is free. */
 static void drop_file(struct shim_log *log, unsigned i) {
         char path[PATH_MAX];
         struct stat st;
@@ -278,11 +278,11 @@ static bool shift(struct shim_log *log, unsigned i) {
         struct stat st;
 
         if (lstat(piece_path(log, i, to), &st) == 0)
-                (void) set_aside(to); /* a folder that somebody made there */
+                (void) set_aside(to); /* a foreign folder */
         return rename(piece_path(log, i - 1, from), to) == 0 || errno == ENOENT;
 }
 
-/* Files that cannot be renamed leave this one growing rather than losing its end, to the bound of all. */
+/* If files cannot be renamed, this one grows up to the total bound, so that its end is not lost. */
 static void rotate(struct shim_log *log) {
         bool turned = true;
 
@@ -302,9 +302,9 @@ static void rotate(struct shim_log *log) {
         }
 }
 
-/* ---- what others do to the file ---- */
+/* ---- changes by others ---- */
 
-/* Is it no longer the file of that name? A name that cannot be looked at says nothing. */
+/* Whether the open file no longer has its name. False if the name cannot be checked. */
 static bool is_elsewhere(const struct shim_log *log, const struct stat *own) {
         struct stat there;
 
@@ -315,7 +315,7 @@ static bool is_elsewhere(const struct shim_log *log, const struct stat *own) {
         return there.st_dev != own->st_dev || there.st_ino != own->st_ino;
 }
 
-/* What would be written on to a file without its name would be seen by nobody, and grow without a bound. */
+/* Output to a file without a name would be invisible and grow without bound. */
 static void begin_anew(struct shim_log *log, const struct stat *own) {
         uint64_t size = (uint64_t) own->st_size;
 
@@ -340,14 +340,14 @@ void shim_log_look(struct shim_log *log) {
                         log->size = (uint64_t) own.st_size;
                         put_note(log, "the log was truncated: %" PRIu64 " bytes of older output were dropped", gone);
                 } else
-                        log->size = (uint64_t) own.st_size; /* somebody else may have written to it */
+                        log->size = (uint64_t) own.st_size; /* others may have written to it */
         }
         (void) note_dropped(log);
 }
 
 /* ---- writing ---- */
 
-/* How much of the data this file takes: to its bound whole lines, and of a line only what is long. */
+/* How much of the data goes into this file: whole lines up to its bound; only long lines are split. */
 static size_t room(const struct shim_log *log, const char *data, size_t size) {
         size_t space = log->piece > log->size ? (size_t) MIN(log->piece - log->size, (uint64_t) size) : 0;
         const char *newline = space < size && space > 0 ? memrchr(data, '\n', space) : NULL;
@@ -366,7 +366,7 @@ void shim_log_write(struct shim_log *log, const char *data, size_t size) {
                         rotate(log);
                         n = room(log, data, size);
                 }
-                n = n > 0 ? n : size; /* could not be turned */
+                n = n > 0 ? n : size; /* rotation failed */
                 size_t done = note_dropped(log) ? put(log, data, n) : 0;
                 log->within = done > 0 && data[done - 1] != '\n';
                 if (done < n) {

@@ -1,7 +1,7 @@
 /*
  * See shim.h: the program, the job's output, stopping and the end. Invariants: the job starts only after bertd's first
- * GO and at most once; its output and datagrams are read as long as it lives, whatever bertd, the disk or the job do; every
- * wait has an end.
+ * GO and at most once; its output and datagrams are read as long as it lives, whatever bertd, the disk or the job do;
+ * every wait has a limit.
  */
 #include "daemon/shim/shim.h"
 
@@ -31,22 +31,22 @@
 #include "daemon/shim/cgroup.h"
 #include "daemon/shim/tree.h"
 
-#define PATIENCE_USEC (60 * USEC_PER_SEC) /* for the first hello */
-#define UNREADY_USEC (2 * USEC_PER_SEC)   /* a job that never was ready has nothing to save */
-#define LOOK_USEC USEC_PER_SEC            /* between looks at a checkpoint being written */
-#define STALLED_USEC (10 * USEC_PER_SEC)  /* a checkpoint file that did not change for so long is not being written */
-#define GRACE_FACTOR 4                    /* of the grace time, at most, while a checkpoint is being written */
+#define PATIENCE_USEC (60 * USEC_PER_SEC) /* for the answer to the first hello */
+#define UNREADY_USEC (2 * USEC_PER_SEC)   /* grace for a job that was never ready: it has nothing to save */
+#define LOOK_USEC USEC_PER_SEC            /* between checks of a checkpoint being written */
+#define STALLED_USEC (10 * USEC_PER_SEC)  /* a checkpoint file unchanged for this long is not being written */
+#define GRACE_FACTOR 4                    /* maximum multiple of the grace time while a checkpoint is being written */
 #define GRACE_MAX_USEC (7 * 24 * 3600 * USEC_PER_SEC)
 #define KILL_LIMIT_USEC (10 * USEC_PER_SEC)
 #define DRAIN_LIMIT_USEC (2 * USEC_PER_SEC)
-#define LOG_LOOK_USEC USEC_PER_SEC /* between looks at the log of a silent job */
+#define LOG_LOOK_USEC USEC_PER_SEC /* between checks of a silent job's log */
 #define READS_A_TURN 16
 #define READ_BYTES (64u << 10)
 #define WRITING_FILES_MAX 1024
 
 /* ---- output ---- */
 
-/* True where the pipe may hold more. */
+/* True if the pipe may hold more. */
 static bool read_output(struct shim *shim, unsigned reads) {
         char buffer[READ_BYTES];
 
@@ -80,7 +80,7 @@ static int on_log_look(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-/* What is left in the pipe after the tree is dead; a writer that escaped may not hold us up. */
+/* Reads the rest of the pipe after the tree is dead, without waiting for an escaped writer. */
 static void drain_output(struct shim *shim) {
         const uint64_t deadline = clock_boottime_usec() + DRAIN_LIMIT_USEC;
         int left = 0;
@@ -117,7 +117,7 @@ static void add_words(char text[EXIT_RECORD_REASON_MAX], const char *words) {
                 (void) snprintf(text + n, EXIT_RECORD_REASON_MAX - n, "; %s", words);
 }
 
-/* A program says that no space is left where no inode is. */
+/* Programs report ENOSPC also if the file system has no free inode. */
 static void name_inodes(const struct shim *shim, struct shim_verdict *verdict) {
         const char *folders[] = { attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR), shim->attempt.cwd };
 
@@ -148,7 +148,7 @@ static void judge_death(struct shim *shim, int status, struct shim_verdict *ret)
                 .tail_size = tail ? size : 0,
                 .oom_kills = oom_kills > shim->oom_kills ? oom_kills - shim->oom_kills : 0,
                 .memory_limit = memory_limit(),
-                .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's own mpirun stays on this host */
+                .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's mpirun stays on this host */
                 .stop_asked = shim->stop_asked,
                 .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
         };
@@ -184,7 +184,7 @@ static void make_record(struct shim *shim, const struct shim_verdict *verdict) {
         shim->record = shim_record_text(&record);
 }
 
-/* Somebody may have removed the folder, or moved it away. */
+/* The folder may have been removed or moved. */
 static void write_record(struct shim *shim) {
         struct error error = {};
         cleanup_free char *path = format_string("%s/exit.json", shim->dir);
@@ -208,7 +208,7 @@ static void end(struct shim *shim, const struct shim_verdict *verdict) {
                 shim_bus_ended(shim);
 }
 
-/* An attempt that ends without a main child. */
+/* Ends an attempt that has no main child. */
 static void end_unstarted(struct shim *shim, enum exit_class exit_class, const char *reason) {
         struct shim_verdict verdict = { .exit_class = exit_class, .exit_code = -1, .first_rank = -1 };
 
@@ -216,7 +216,7 @@ static void end_unstarted(struct shim *shim, enum exit_class exit_class, const c
         end(shim, &verdict);
 }
 
-/* The main child was reaped, and nothing of the attempt may live any more. */
+/* The main child was reaped: kills every remaining process of the attempt. */
 static void child_ended(struct shim *shim) {
         struct shim_verdict verdict;
         int ignored;
@@ -238,7 +238,7 @@ static void note_reaped(struct shim *shim, int status) {
         shim->child.status = shim->left.first = status;
 }
 
-/* What a command's first process leaves behind may have something to save yet. */
+/* Processes left behind by a command's first process may still have something to save. */
 static bool is_over(const struct shim *shim) {
         return shim->child.reaped &&
                (shim->attempt.kind != JOB_COMMAND || shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
@@ -246,7 +246,7 @@ static bool is_over(const struct shim *shim) {
 
 static void ask_next(struct shim *shim);
 
-/* A process of the job has ended. */
+/* A process of the job has exited. */
 static void look(struct shim *shim) {
         if (shim->state != SHIM_RUNNING)
                 return;
@@ -258,7 +258,7 @@ static void look(struct shim *shim) {
                 shim_left_look(shim);
 }
 
-/* Where the job ends with its last process, one that ran on and failed counts as much as the first. */
+/* With ends_with last, a failure of a later process counts as much as one of the first. */
 static void note_orphan(struct shim *shim, int status) {
         bool counts = shim->child.reaped && shim->child.status == 0 && shim->attempt.ends_with == ENDS_WITH_LAST &&
                       !shim->stop_asked && !shim->killed;
@@ -344,7 +344,7 @@ static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-/* Asked again, it may only have less time. */
+/* A repeated request can only shorten the time. */
 static int arm_grace(struct shim *shim, uint64_t grace_usec) {
         uint64_t now = clock_boottime_usec();
         bool again = shim->stop_until_usec != 0;
@@ -353,7 +353,7 @@ static int arm_grace(struct shim *shim, uint64_t grace_usec) {
         shim->stop_limit_usec = MIN(again ? shim->stop_limit_usec : UINT64_MAX, now + GRACE_FACTOR * grace_usec);
         if (!again) {
                 shim->written_mark = shim_writing_mark(shim);
-                shim->written_usec = 0; /* left-overs of an older attempt do not count until they change */
+                shim->written_usec = 0; /* files of an older attempt do not count until they change */
         }
         uint64_t left = shim->stop_until_usec > now ? shim->stop_until_usec - now : 0;
         shim->grace = sd_event_source_disable_unref(shim->grace);
@@ -362,10 +362,11 @@ static int arm_grace(struct shim *shim, uint64_t grace_usec) {
                                  shim);
 }
 
-/* A trainer that is ready takes a checkpoint; mpirun passes the signal on. */
+/* A ready trainer writes a checkpoint; mpirun forwards the signal. */
 static bool stops_by_usr1(const struct shim *shim) { return !shim->attempt.stop_by_term && shim->progress.ready; }
 
-/* SIGTERM to whose turn it is; the timer looks again. Where no descriptor is free, to the first process at least. */
+/* Sends SIGTERM to the next processes; the timer checks again. Without a free descriptor at least to the first process.
+ */
 static void ask_next(struct shim *shim) {
         if (stops_by_usr1(shim)) {
                 (void) term_continue(shim_first(shim));
@@ -382,7 +383,7 @@ static void ask_next(struct shim *shim) {
 void shim_stop(struct shim *shim, uint64_t grace_usec) {
         if (shim->state == SHIM_ENDED)
                 return;
-        /* How a job has ended already is not changed by what is asked of those that it left behind. */
+        /* Stopping the processes left behind does not change how the job ended. */
         bool ended = shim->child.reaped && shim->attempt.ends_with == ENDS_WITH_FIRST;
         shim->stop_asked = shim->stop_asked || !ended;
         if (shim->state == SHIM_WAITING) {
@@ -428,7 +429,7 @@ void shim_closed(struct shim *shim) {
                 (void) sd_event_exit(shim->event, 0);
 }
 
-/* systemd's stop, or a user's kill. A shim that only waits for bertd holds up no shutdown of the host. */
+/* Stop by systemd, or a user's kill. A shim that only waits for bertd must not delay a shutdown of the host. */
 static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
         struct shim *shim = userdata;
 
@@ -474,7 +475,7 @@ void shim_begin(struct shim *shim) {
         if (r >= 0)
                 r = shim_hang_start(shim);
         if (r < 0) {
-                shim_kill_all(shim); /* output that nobody reads would block it one day */
+                shim_kill_all(shim); /* unread output would block it eventually */
                 return;
         }
         shim_bus_changed(shim, true);
@@ -485,7 +486,7 @@ static int on_patience(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-/* We were stopped: what the job said meanwhile is waiting, what it did not say is not held against it. */
+/* The shim was stopped: reads waiting datagrams first; the job's silence meanwhile does not count. */
 static int on_continued(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
         shim_hang_alive(userdata);
         return 0;
@@ -514,7 +515,7 @@ static int watch_signals(struct shim *shim) {
         return r;
 }
 
-/* The attempt's lock, held for life. An attempt that is closed or already has a shim: 1, and nothing is to be done. */
+/* Takes the attempt's lock for the shim's lifetime. 1: the attempt is closed or already has a shim; nothing to do. */
 static int take_lock(struct shim *shim, struct error *error) {
         struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
@@ -627,7 +628,7 @@ static __attribute__((noreturn)) void keep(void) {
         (void) signal(SIGINT, SIG_IGN);
         while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
                 ;
-        _exit(BERTD_EXIT_OK); /* a sanitizer's search for leaks needs more of a process than this one has */
+        _exit(BERTD_EXIT_OK); /* skips a sanitizer's leak check, which cannot run in this process */
 }
 
 int main(int argc, char **argv) {

@@ -1,6 +1,6 @@
 /*
- * See shim.h. The job's progress: the datagram socket that is its NOTIFY_SOCKET, and what is said there. Datagrams of another
- * uid are dropped; of paths only text is kept. The socket is drained as long as the job lives.
+ * See shim.h. The job's progress: its NOTIFY_SOCKET, a datagram socket, and the messages on it. Datagrams of another
+ * uid are dropped; paths are kept as text only. The socket is drained as long as the job lives.
  */
 #include "daemon/shim/shim.h"
 
@@ -17,13 +17,13 @@
 #include "common/file.h"
 #include "common/parse.h"
 
-#define SOCKET_PATH_MAX 100 /* sun_path has 108; the trainer's libraries may want a NUL and more */
+#define SOCKET_PATH_MAX 100 /* sun_path has 108; leaves space for a NUL and for the trainer's libraries */
 #define RECEIVE_BUFFER (1 << 20)
 #define DATAGRAMS_A_TURN 256
 #define CHECKPOINT_SEC_MAX 1e7
-#define OWN_KEY "X_BERTD_" /* every key of bertd/progress.h begins so */
+#define OWN_KEY "X_BERTD_" /* prefix of every key in bertd/progress.h */
 
-/* ---- what a datagram says ---- */
+/* ---- datagrams ---- */
 
 static void queue_checkpoint(struct shim *shim, uint64_t step, uint64_t size, const char *path) {
         struct progress *p = &shim->progress;
@@ -33,7 +33,7 @@ static void queue_checkpoint(struct shim *shim, uint64_t step, uint64_t size, co
         if (!p->checkpoints)
                 return;
         if (p->n_checkpoints == SHIM_CHECKPOINTS_MAX) {
-                known_remove(&shim->attempt.known, p->checkpoints[0].step); /* the next look finds it */
+                known_remove(&shim->attempt.known, p->checkpoints[0].step); /* the next listing finds it */
                 p->n_checkpoints--;
                 memmove(p->checkpoints, p->checkpoints + 1, p->n_checkpoints * sizeof(*p->checkpoints));
         }
@@ -49,7 +49,7 @@ static void queue_checkpoint(struct shim *shim, uint64_t step, uint64_t size, co
         shim_checkpoints_changed(shim);
 }
 
-/* Below the job's own folder, or the log says once that it is not recorded. */
+/* True if below the job's folder; else logs once that it is not recorded. */
 static bool may_report(struct shim *shim, const char *path) {
         if (shim_may_report(shim, path))
                 return true;
@@ -59,7 +59,7 @@ static bool may_report(struct shim *shim, const char *path) {
         return false;
 }
 
-/* A path ".../step-000012000.ckpt" of a regular file. It is text to show: nothing is opened. */
+/* A path ".../step-000012000.ckpt" of a regular file. Text only: the file is not opened. */
 static bool note_checkpoint(struct shim *shim, const char *path) {
         struct progress *p = &shim->progress;
         const char *base = strrchr(path, '/');
@@ -80,7 +80,7 @@ static bool note_checkpoint(struct shim *shim, const char *path) {
         if (parse_u64(*digit ? digit : "0", 0, INT64_MAX, &step) < 0 || lstat(path, &st) < 0 || !S_ISREG(st.st_mode))
                 return false;
         queue_checkpoint(shim, step, (uint64_t) st.st_size, path);
-        p->step = MAX(p->step, step); /* steps are reported ten times a second: the last one may not have been */
+        p->step = MAX(p->step, step); /* steps are reported ten times a second, so the last one may be missing */
         return true;
 }
 
@@ -114,7 +114,7 @@ static void note_samples(struct progress *p, const char *text) {
         p->samples_last = to;
 }
 
-/* What one datagram says about a checkpoint. */
+/* The checkpoint in one datagram. */
 struct told {
         bool checkpoint;
         double stall, write;
@@ -155,14 +155,14 @@ static void note_line(struct shim *shim, const char *line, struct told *told) {
 
 static double seconds_or_nan(double v) { return v >= 0 && v <= CHECKPOINT_SEC_MAX ? v : NAN; }
 
-/* Returns true where a checkpoint came. */
+/* Returns true if it reports a checkpoint. */
 static bool note_datagram(struct shim *shim, char *text) {
         struct told told = { .stall = NAN, .write = NAN };
         struct progress *p = &shim->progress;
         char *rest = NULL;
 
         p->spoke = p->spoke || strncmp(text, OWN_KEY, strlen(OWN_KEY)) == 0 || strstr(text, "\n" OWN_KEY);
-        /* Ranks but the first may report themselves; the job's numbers are rank 0's. */
+        /* Other ranks may report too, but the job's numbers are rank 0's. */
         const char *rank = strstr(text, BERTD_NOTIFY_RANK "=");
         if (rank && strtol(rank + strlen(BERTD_NOTIFY_RANK "="), NULL, 10) > 0)
                 return false;
@@ -177,7 +177,7 @@ static bool note_datagram(struct shim *shim, char *text) {
 
 /* ---- the socket ---- */
 
-/* The size of one datagram of the job's own user, 0: one of somebody else's, −1: none is waiting. */
+/* The size of one datagram of the job's user, 0: of another user, −1: none is waiting. */
 static ssize_t receive_datagram(int fd, char *buffer, size_t size) {
         union {
                 struct cmsghdr header;
@@ -221,7 +221,7 @@ static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *u
         return 0;
 }
 
-/* The socket's path must be short: the attempt's folder, else a folder of its own. */
+/* The socket's path must be short: in the attempt's folder, else in a temporary folder. */
 static int choose_notify_path(struct shim *shim, struct error *error) {
         const char *runtime = getenv("XDG_RUNTIME_DIR");
         const char *const parents[] = { runtime && *runtime ? runtime : "/tmp", "/tmp" };

@@ -1,8 +1,8 @@
 /*
- * See stacks.h. Owns nothing of the shim's. Invariants: files are created, never opened (O_EXCL, O_NOFOLLOW, below a folder
- * that we made); the collector and its debuggers die with the shim (PDEATHSIG) and each debugger has its own deadline. First comes, for
- * all processes, what /proc says without waiting for them; then what shows their memory (environ, cmdline) and may block; then the
- * debuggers, which stop what they look at.
+ * See stacks.h. Owns nothing of the shim's. Invariants: files are created, never opened (O_EXCL, O_NOFOLLOW, below a
+ * new folder); the collector and its debuggers die with the shim (PDEATHSIG) and each debugger has its own deadline.
+ * Order, for all processes: first the files of /proc that never block; then those that read their memory (environ,
+ * cmdline) and may block; then the debuggers, which stop the process.
  */
 #include "daemon/shim/stacks.h"
 
@@ -94,12 +94,12 @@ static void become_debugger(char *const *argv, int output_fd, pid_t parent) {
         if (getppid() != parent || null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(output_fd, 1) < 0 ||
             dup2(output_fd, 2) < 0)
                 _exit(126);
-        (void) unsetenv("DEBUGINFOD_URLS"); /* it would ask the network */
+        (void) unsetenv("DEBUGINFOD_URLS"); /* it would use the network */
         (void) execvp(argv[0], argv);
         _exit(127);
 }
 
-/* Copies what comes until its end, the deadline or the bound. */
+/* Copies output until its end, the deadline or the bound. */
 static void copy_output(int from, int to, uint64_t deadline) {
         char buffer[8192];
 
@@ -133,7 +133,7 @@ static int run_debugger(char *const *argv, int fd, uint64_t deadline) {
                 become_debugger(argv, to, parent);
         (void) close(steal_fd(&to));
         copy_output(from, fd, deadline);
-        (void) kill(pid, SIGKILL); /* it has closed its output or is late */
+        (void) kill(pid, SIGKILL); /* it has closed its output, or its time is over */
         return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 

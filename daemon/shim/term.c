@@ -1,6 +1,6 @@
 /*
- * See term.h. Of a process only links and `status` below /proc/PID are read: nothing waits for it or for its files. Invariant: who
- * cannot be remembered is not asked.
+ * See term.h. Reads only links and `status` below /proc/PID: never blocks on a process or its files. Invariant: a
+ * process that cannot be remembered gets no signal.
  */
 #include "daemon/shim/term.h"
 
@@ -15,16 +15,16 @@
 #include "common/cleanup.h"
 #include "daemon/shim/tree.h"
 
-/* What a process writes to and reads from, as far as it is a pipe. */
+/* The pipes that a process reads and writes. */
 struct pipes {
         bool known;
-        uint64_t in, out, err; /* numbers of pipes, 0: it is none */
+        uint64_t in, out, err; /* inodes of pipes, 0: not a pipe */
 };
 
 struct round {
         struct term *term;
         const struct procs *procs;
-        struct pipes *pipes; /* of each of procs, read when needed; NULL: no memory, nobody is waited for */
+        struct pipes *pipes; /* one per process, read when needed; NULL: no memory, no process is waited for */
         size_t asked;
 };
 
@@ -35,7 +35,7 @@ static bool was_asked(const struct term *term, const struct proc *proc) {
         return false;
 }
 
-/* ---- what a process is ---- */
+/* ---- kinds of processes ---- */
 
 /* "/usr/bin/ksh93 (deleted)" is ksh. */
 static bool has_name(const struct proc *proc, const char *const *names, size_t n_names) {
@@ -67,9 +67,9 @@ static bool has_child(const struct procs *procs, const struct proc *proc, const 
         return false;
 }
 
-/* It ends with its children, and must not have the signal before them: Open MPI's mpirun, su and runuser give them a second or two, timeout and
- * dumb-init pass the signal to their whole group, script and expect hang up the terminal, unshare and strace pass nothing on. Ranks elsewhere
- * only mpirun can reach. */
+/* A carrier ends with its children and must not get the signal before them: Open MPI's mpirun, su and runuser give them
+ * only a second or two, timeout and dumb-init signal their whole group, script and expect hang up the terminal, unshare
+ * and strace forward nothing. Ranks on other hosts can only be reached through mpirun. */
 static bool is_carrier(const struct procs *procs, const struct proc *proc) {
         static const char *const mpi[] = { "mpirun", "mpiexec", "orterun", "prterun" }, *const remote[] = { "ssh",
                                                                                                             "srun" };
@@ -81,7 +81,7 @@ static bool is_carrier(const struct procs *procs, const struct proc *proc) {
         return has_name(proc, names, ELEMENTSOF(names)) && has_child(procs, proc, NULL, 0);
 }
 
-/* It ends when its command does, and takes along what that leaves: by SIGKILL, or with the terminal. */
+/* A carrier that ends when its command does, and kills remaining processes: by SIGKILL, or with the terminal. */
 static bool takes_along(const struct proc *proc) {
         static const char *const names[] = { "su", "runuser", "sudo", "doas", "script", "expect" };
 
@@ -107,7 +107,8 @@ static const struct pipes *pipes_of(struct round *round, const struct proc *proc
         return p;
 }
 
-/* It reads what another of them writes, and SIGTERM would end it before that one has said its last: tee in `python train.py | tee log`. */
+/* It reads the output of another process, and SIGTERM would end it before that one's last output: tee in `python
+ * train.py | tee log`. */
 static bool ends_with_writer(struct round *round, const struct proc *proc) {
         uint64_t in = round->pipes ? pipes_of(round, proc)->in : 0;
 
@@ -122,10 +123,11 @@ static bool ends_with_writer(struct round *round, const struct proc *proc) {
         return false;
 }
 
-/* ---- asking ---- */
+/* ---- sending SIGTERM ---- */
 
-/* A shell before its children: one whose command has ended would run the next. A carrier is told by the end of its children, and by us where
- * they are another user's; so is a shell whose own end would take its children along (`taken`). Returns whether any was asked. */
+/* A shell gets it before its children, or it would run its next command. A carrier only notices the end of its
+ * children, and gets the signal if they belong to another user; likewise a shell whose end would kill its children
+ * (`taken`). Returns whether any process got it. */
 static bool ask_from(struct round *round, const struct proc *top, bool taken) {
         const struct procs *procs = round->procs;
         bool below = false;
@@ -173,7 +175,7 @@ static void begin_round(struct term *term, const struct procs *procs, pid_t main
 
         ask_next(&round, main);
         if (round.asked == 0) {
-                round.pipes = NULL; /* they wait for each other */
+                round.pipes = NULL; /* a cycle: they wait for each other */
                 ask_next(&round, main);
         }
 }

@@ -1,10 +1,11 @@
 /*
- * SIGTERM to a job, process by process (contract C6): to the main process, and through shells to their children. Once none of those that
- * were asked lives any more, to the topmost of what is left, through shells again, and so on downwards. Nobody is asked twice. A program
- * so ends its own workers, and a wrapper that dies of the signal takes nothing with it.
+ * SIGTERM to a job, process by process (contract C6): to the main process, and through shells to their children. When
+ * all of these have exited, to the topmost of the remaining processes, again through shells, and so on downwards. No
+ * process gets it twice. So a program stops its own workers, and a wrapper that dies of the signal does not kill
+ * others.
  *
  *   struct term term = {};
- *   term_look(&term, main, now)   begins; called again whenever a process may have ended, and at the time that it says
+ *   term_look(&term, main, now)   starts; call it again when a process may have exited, and at the returned time
  *   term_free(&term)
  */
 #ifndef DAEMON_SHIM_TERM_H
@@ -16,18 +17,18 @@
 
 #include "common/proc.h"
 
-#define TERM_PAUSE_USEC UINT64_C(200000) /* between two rounds: what reads from a pipe has that long to end by itself */
+#define TERM_PAUSE_USEC UINT64_C(200000) /* between two rounds: time for readers of a pipe to exit by themselves */
 
 struct term {
         struct procs asked;
-        uint64_t next_usec; /* the next round's time; 0: some who were asked live */
+        uint64_t next_usec; /* time of the next round; 0: processes of this round are alive */
 };
 
-/* Asks whose turn it is. `main`: the first process of the job, 0 once it has been reaped. Returns when to look again, 0: when a process has
- * ended; −errno: /proc cannot be read. */
+/* Sends SIGTERM to the next processes. `main`: the first process of the job, 0 once reaped. Returns the time of the
+ * next call, 0: when a process has exited; −errno: /proc cannot be read. */
 int64_t term_look(struct term *term, pid_t main, uint64_t now_usec);
 
-/* SIGCONT to whoever of the job is stopped: what it was sent before waits for that. 0 or −errno. */
+/* SIGCONT to the stopped processes of the job, for which pending signals wait. 0 or −errno. */
 int term_continue(pid_t main);
 
 void term_free(struct term *term);

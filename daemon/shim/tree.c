@@ -1,6 +1,6 @@
 /*
- * See tree.h. Where no descriptor is free, the main child's group is killed by number (it is our child: its pid cannot be reused)
- * and the pass is repeated.
+ * See tree.h. Without a free descriptor, the main child's group is killed by number (it is a child of the shim: its pid
+ * cannot be reused) and the pass is repeated.
  */
 #include "daemon/shim/tree.h"
 
@@ -59,7 +59,7 @@ void tree_read_link(pid_t pid, const char *name, char *buffer, size_t size) {
         buffer[MAX(n, 0)] = '\0';
 }
 
-/* The value of a variable in the environment that the process was started with; NULL: none. Caller frees. */
+/* The value of a variable in the initial environment of the process; NULL: none. Caller frees. */
 static char *get_variable(pid_t pid, const char *name) {
         cleanup_free char *text = NULL;
         size_t n = strlen(name);
@@ -94,7 +94,8 @@ static void mark_self(struct procs *procs, void *userdata) {
 
 int tree_read(struct procs *procs) { return procs_read_ours(procs, mark_self, NULL); }
 
-/* Helpers stay in the shim's session, into which no process of the job can come: the first one leaves it (its setsid may be to come). */
+/* Helpers stay in the shim's session, which no process of the job can join: the first one leaves it (perhaps not yet).
+ */
 static bool is_helper(pid_t pid) { return getsid(pid) == getsid(0); }
 
 static void mark_job(struct procs *procs, void *userdata) {
@@ -115,7 +116,7 @@ bool tree_lives(pid_t main) {
         struct procs procs = {};
 
         if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD)
-                return false; /* whatever lives is below a child of ours */
+                return false; /* all others are below a child of the shim */
         bool lives = tree_read_job(main, &procs) < 0 || procs.n > 0;
         procs_free(&procs);
         return lives;
@@ -130,7 +131,7 @@ pid_t tree_reap(int *ret_status, bool *ret_helper) {
         return waitpid(si.si_pid, ret_status, 0);
 }
 
-/* The number of processes that lived; −1: nobody knows. `main`: 0 once it has been reaped. */
+/* The number of living processes; −1: unknown. `main`: 0 once reaped. */
 static ssize_t kill_pass(pid_t main) {
         ssize_t found = procs_end(mark_self, NULL);
 
@@ -155,7 +156,7 @@ unsigned tree_kill(pid_t main, uint64_t limit_usec, int *main_status) {
                                 left = 0;
                         }
                 if (alive == 0 || (alive < 0 && left == 0) || clock_boottime_usec() >= deadline)
-                        break; /* whom we cannot see bertd will, when the attempt is closed */
+                        break; /* bertd sweeps again when it closes the attempt */
                 (void) nanosleep(&pause, NULL);
         }
         return alive < 0 ? 0 : (unsigned) alive;

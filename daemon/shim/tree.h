@@ -1,6 +1,6 @@
 /*
- * The processes of an attempt: all descendants of the shim (a subreaper keeps every orphan below itself). What came to life by another
- * way, through a server that runs anyway, bertd finds when it closes the attempt.
+ * The processes of an attempt: all descendants of the shim (a subreaper keeps every orphan below itself). bertd finds
+ * processes started in another way, e.g. through a running server, when it closes the attempt.
  *
  *   struct procs procs = {};
  *   tree_read(&procs) ... procs_free(&procs)
@@ -14,30 +14,32 @@
 
 #include "common/proc.h"
 
-/* The living processes of the attempt, without the shim, by pid. 0 or −errno: /proc cannot be read (no descriptor is free). */
+/* The living processes of the attempt, without the shim, by pid. 0 or −errno: /proc cannot be read (no free
+ * descriptor). */
 int tree_read(struct procs *procs);
 
-/* Those of the job alone: the shim's own helpers are left out. `main`: its first process, 0 once it has been reaped. */
+/* Only those of the job, without the shim's helpers. `main`: its first process, 0 once reaped. */
 int tree_read_job(pid_t main, struct procs *procs);
 
-/* Reaps a child that has ended. Returns its pid, 0: there is none. `ret_helper`: it was the shim's own. */
+/* Reaps an exited child. Returns its pid, 0: none. `ret_helper`: it was a helper of the shim. */
 pid_t tree_reap(int *ret_status, bool *ret_helper);
 
-/* SIGKILL to the main child and to all of the tree, repeated until none is found. Reaps as it goes; the main child's status is
- * put into *main_status (−1 where it did not die here). `main`: 0 where it was reaped before. Returns the number of processes still there after `limit_usec`. */
+/* SIGKILL to the main child and to the whole tree, repeated until no process is found. Reaps children; the main child's
+ * status goes into *main_status (−1 if it did not die here). `main`: 0 if it was reaped before. Returns the number of
+ * processes left after `limit_usec`. */
 unsigned tree_kill(pid_t main, uint64_t limit_usec, int *main_status);
 
-/* Does anything of the job live? Where /proc cannot be read for want of a descriptor it may. */
+/* Whether any process of the job is alive. True if /proc cannot be read because no descriptor is free. */
 bool tree_lives(pid_t main);
 
-/* A file below /proc/PID, at most `max` bytes and a NUL; −1: gone or not ours to read. Caller frees. What shows the process's memory
- * (cmdline, environ) may block for as long as the process hangs in the kernel. */
+/* A file below /proc/PID, at most `max` bytes and a NUL; −1: gone or not readable. Caller frees. Files that read the
+ * process's memory (cmdline, environ) may block as long as the process hangs in the kernel. */
 ssize_t tree_read_proc(pid_t pid, const char *name, size_t max, char **ret);
 
-/* Where a link below /proc/PID leads, as "exe" or "fd/0"; "" where that cannot be read. Never blocks. */
+/* The target of a link below /proc/PID, e.g. "exe" or "fd/0"; "" if it cannot be read. Never blocks. */
 void tree_read_link(pid_t pid, const char *name, char *buffer, size_t size);
 
-/* Its number among the ranks as Open MPI, PMIx, Slurm or torchrun gave it; −1: it is no rank. May block as above. */
+/* Its rank as set by Open MPI, PMIx, Slurm or torchrun; −1: not a rank. May block as above. */
 int tree_rank(pid_t pid);
 
 #endif

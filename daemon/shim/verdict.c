@@ -1,8 +1,8 @@
 /*
- * See verdict.h. The evidence is read in the order of what it proves: a stop that was asked for, the exit codes with a
- * meaning (bertd/exit.h), the OOM killer, mpirun's own words about which rank went first, error texts of MPI, NCCL and CUDA,
- * a full disk; what is left is plain failure. mpirun's exit code alone says little: it is the rank's, or 128 + its signal.
- * Where several ranks complain, the earliest complaint is the cause and the rest its consequence.
+ * See verdict.h. The evidence is checked from strongest to weakest: a requested stop, exit codes with a meaning
+ * (bertd/exit.h), the OOM killer, mpirun's message about the first rank to fail, error texts of MPI, NCCL and CUDA, a
+ * full disk; otherwise it is a plain failure. mpirun's exit code alone is ambiguous: it is the rank's, or 128 + its
+ * signal. If several ranks print errors, the earliest is the cause and the others follow from it.
  */
 #include "daemon/shim/verdict.h"
 
@@ -23,7 +23,7 @@
 #include "common/utf8.h"
 
 #define RECORD_BYTES_MAX 16384
-#define RECORD_FOUND_MAX 150 /* numbers: the newest 50 files; what is left out the next attempt finds */
+#define RECORD_FOUND_MAX 150 /* numbers: the newest 50 files; the next attempt finds the others */
 #define RECORD_GONE_MAX 150
 #define TRAINER_PREFIX "bert-trainer: "
 #define DISK_FULL_WINDOW 4096 /* bytes at the end of the output in which "No space left on device" counts */
@@ -82,7 +82,7 @@ static struct span find_first(struct span text, const char *needle) {
         return (struct span) { hit, (size_t) ((line_end ? line_end : end) - hit) };
 }
 
-/* The hit from the first byte of its line. */
+/* The hit extended to the start of its line. */
 static struct span whole_line(struct span text, struct span hit) {
         while (hit.p && hit.p > text.p && hit.p[-1] != '\n') {
                 hit.p--;
@@ -91,7 +91,7 @@ static struct span whole_line(struct span text, struct span hit) {
         return hit;
 }
 
-/* The earliest of the words' first lines. */
+/* The earliest of the first lines with one of the words. */
 static struct span find_earliest(struct span text, const char *const *words, size_t n_words) {
         struct span earliest = {};
 
@@ -118,7 +118,7 @@ static int number_after(struct span text, const char *before) {
         return digits > 0 ? v : -1;
 }
 
-/* "rank 3 on HOST: " in front: false where something else is there. */
+/* Parses a prefix "rank 3 on HOST: "; false if there is another text. */
 static bool split_rank(struct span *text, int *ret_rank, char host[EXIT_RECORD_HOST_MAX]) {
         struct span rest = *text;
         size_t n = 0;
@@ -139,8 +139,8 @@ static bool split_rank(struct span *text, int *ret_rank, char host[EXIT_RECORD_H
         return true;
 }
 
-/* The text that the trainer ended with, without its prefix: the earliest line that names its rank, for others follow from it; else
- * the last line of all. mpirun --tag-output may have put a tag in front. A line that says nothing is none. */
+/* The trainer's last message, without its prefix: the earliest line that names its rank, because others follow from it;
+ * else the last line. mpirun --tag-output may have added a tag. Lines without information are skipped. */
 static struct span trainer_message(struct span text) {
         struct span hit = find_first(text, TRAINER_PREFIX "rank ");
 
@@ -179,7 +179,7 @@ static void set_reason(struct shim_verdict *v, const char *format, ...) {
         put_reason(v, v->reason, text);
 }
 
-/* What the job wrote is the owner's; `text` is what others read. */
+/* Quotes the job's output for the owner only; others read `text`. */
 static void set_quoted(struct shim_verdict *v, struct span span, const char *text) {
         char quoted[EXIT_RECORD_REASON_MAX], host[EXIT_RECORD_HOST_MAX];
         int rank;
@@ -216,7 +216,7 @@ static void read_node(struct span line, struct shim_verdict *v) {
         (void) shim_clean_text(v->host, sizeof(v->host), node, n);
 }
 
-/* What mpirun says about the first rank to fail. */
+/* mpirun's message about the first rank to fail. */
 static void read_mpirun(struct span text, struct shim_verdict *v) {
         struct span noticed = find_last(text, "noticed that process rank ");
         struct span name = find_last(text, "Process name: [[");
@@ -261,13 +261,13 @@ static void judge_signal(const struct shim_evidence *evidence, struct shim_verdi
                 set_reason(v, "killed by signal %s", signal_word(v->signal, word, sizeof(word)));
 }
 
-/* Exit codes that mean something (contract C6). */
+/* Exit codes with a meaning (contract C6). */
 static bool judge_code(const struct shim_evidence *evidence, struct span text, struct shim_verdict *v) {
         static const struct {
                 int code;
                 enum exit_class exit_class;
                 const char *word;
-                bool reporters; /* of a program that reports progress alone */
+                bool reporters; /* only for programs that report progress */
         } codes[] = {
                 { BERTD_EXIT_USAGE, EXIT_CLASS_USER_ERROR, "wrong usage", false },
                 { BERTD_EXIT_DATA, EXIT_CLASS_USER_ERROR, "wrong data", false },
@@ -311,8 +311,8 @@ static bool judge_disk_full(struct span text, struct shim_verdict *v) {
         return true;
 }
 
-/* Who wrote a line: "[1,3]<stderr>:" of mpirun --tag-output, "[rank3]:" of PyTorch. Its rank goes before the one that mpirun saw
- * exit first. */
+/* The rank that wrote a line: "[1,3]<stderr>:" of mpirun --tag-output, "[rank3]:" of PyTorch. It takes precedence over
+ * the rank that mpirun saw exit first. */
 static void note_line_rank(struct span line, struct shim_verdict *v) {
         struct span tag = { line.p, MIN(line.n, (size_t) 24) };
         int rank = memmem(tag.p, tag.n, "<std", 4) ? number_after(tag, ",") : number_after(tag, "[rank");
@@ -397,7 +397,7 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
         if (v->signal == 0 && judge_launch(text, v))
                 return;
         if (v->signal == 0 && v->exit_code > 128 && v->exit_code < 128 + NSIG && sigabbrev_np(v->exit_code - 128)) {
-                v->signal = v->exit_code - 128; /* a shell's or mpirun's way to pass a signal on */
+                v->signal = v->exit_code - 128; /* how a shell or mpirun reports a signal */
                 v->exit_code = -1;
         }
         if (v->signal > 0) {
@@ -424,8 +424,8 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
                 set_reason(v, "%s", code);
 }
 
-/* What a program writes last is why it ended, where nothing better is known. Not so of a signal from outside; and what mpirun, torchrun
- * and Python's helper processes report comes after the program's words. */
+/* Without better evidence, the last line of the program is the cause, except after a signal from outside. Lines that
+ * mpirun, torchrun and Python's helper processes print after it are skipped. */
 static void quote_last_line(struct span text, struct shim_verdict *v) {
         static const bool speaks[EXIT_CLASS_MAX] = {
                 [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
@@ -502,7 +502,7 @@ int exit_file_open(int dir_fd, struct error *error) {
 static void add_optional(json_t *object, const struct shim_record *record) {
         const struct shim_verdict *v = &record->verdict;
 
-        /* Always: without it a reason is an older shim's, which may quote the job. */
+        /* Always present: a record without it is from an older shim, whose reason may quote the job. */
         (void) json_object_set_new(object, "private", json_string(v->private[0] ? v->private : v->reason));
         if (v->more[0]) {
                 (void) json_object_set_new(object, "more", json_string(v->more));

@@ -14,7 +14,10 @@
 #include "common/cleanup.h"
 #include "common/db.h"
 #include "common/file.h"
+#include "daemon/store/copies.h"
 #include "daemon/store/internal.h"
+#include "daemon/store/migrate.h"
+#include "daemon/store/schema.h"
 
 #define WAL_PAGES_MAX 4000 /* 16 MB */
 #define WAL_PAGES_HEAVY 64 /* of one commit */
@@ -81,65 +84,56 @@ static int advise(struct error *error, int r) {
         return r;
 }
 
-static int write_copy(sqlite3 *db, const char *to, struct error *error) {
-        cleanup_statement sqlite3_stmt *s = NULL;
-
-        (void) unlink(to); /* of a try that was cut off */
-        int r = db_prepare(db, "VACUUM INTO ?", &s, error);
+/* An older bertd wrote it: a copy first, which that one can be started on again. */
+static int take_up(sqlite3 *db, const char *path, int64_t version, void (*log)(const char *text), struct error *error) {
+        int r = store_copy(db, path, version, error);
         if (r < 0)
-                return r;
-        (void) sqlite3_bind_text(s, 1, to, -1, SQLITE_STATIC);
-        r = db_run(s, error);
-        if (r < 0)
-                return r;
-        cleanup_close int fd = open(to, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-        return fd < 0 || fsync(fd) < 0 ? error_errno(error, errno, "%s", to) : 0;
+                return error_prefix(error,
+                                    "%s: has schema %" PRIi64
+                                    " of an older bertd, and no copy of it can be made beside it "
+                                    "(nothing was changed)",
+                                    path, version);
+        r = store_migrate(db, version, log, error);
+        return r < 0 ? error_prefix(error, "%s: cannot be taken from schema %" PRIi64 " to %d (nothing was changed)",
+                                    path, version, store_version())
+                     : 0;
 }
 
-/* The whole database as it is, beside it: an older bertd can be started on it again. */
-static int copy_before_migration(sqlite3 *db, const char *path, int64_t version, struct error *error) {
-        cleanup_free char *copy = format_string("%s.v%" PRIi64, path, version), *new = format_string("%s.new", path);
+static int refuse_newer(const char *path, int64_t version, struct error *error) {
+        int64_t old;
+        cleanup_free char *copy = store_find_copy(path, store_version(), &old);
 
-        if (!copy || !new)
-                return error_errno(error, ENOMEM, "%s", path);
-        int r = write_copy(db, new, error);
-        if (r >= 0 && (rename(new, copy) < 0 || fsync_parent(copy) < 0))
-                r = error_errno(error, errno, "%s", copy);
-        if (r >= 0)
-                return 0;
-        (void) unlink(new);
-        return error_prefix(
-                error, "%s: written by an older bertd, and no copy of it can be made beside it (nothing was changed)",
-                path);
+        if (!copy)
+                return error_set(error, ENOTSUP,
+                                 "%s: has schema %" PRIi64 " of a newer bertd, bertd " BERTD_VERSION " knows up to %d; "
+                                 "start the newer bertd again, or give another --state-dir",
+                                 path, version, store_version());
+        return error_set(error, ENOTSUP,
+                         "%s: has schema %" PRIi64 " of a newer bertd, bertd " BERTD_VERSION " knows up to %d; "
+                         "start the newer bertd again, or go back to the copy of schema %" PRIi64
+                         ", %s, as \"GOING BACK TO AN OLDER BERTD\" in bertd(8) says",
+                         path, version, store_version(), old, copy);
 }
 
-static int prepare_schema(sqlite3 *db, const char *path, bool may_create, struct error *error) {
+static int prepare_schema(sqlite3 *db, const char *path, bool may_create, void (*log)(const char *text),
+                          struct error *error) {
         int64_t version = 0;
 
         int r = read_int(db, "PRAGMA user_version", &version, error);
         if (r < 0)
                 return r;
-        if (version > STORE_VERSION)
-                return error_set(error, ENOTSUP,
-                                 "%s: written by a newer bertd (schema %" PRIi64 ", this one knows %d); "
-                                 "start that bertd again, or give another --state-dir",
-                                 path, version, STORE_VERSION);
+        if (version > store_version())
+                return refuse_newer(path, version, error);
         if (version < 0)
                 return error_set(error, EBADMSG, "%s: schema %" PRIi64 " is none of bertd's", path, version);
-        if (version == 0 && !may_create)
-                return refuse_empty(path, error);
-        if (version == 0) {
-                r = db_exec(db, store_schema, error);
-                version = 1;
-        } else if (version < STORE_VERSION) {
-                r = copy_before_migration(db, path, version, error);
-        }
-        for (; r >= 0 && version < STORE_VERSION; version++)
-                r = db_exec(db, store_migrations[version - 1], error);
-        return r;
+        if (version == 0)
+                return may_create ? store_create(db, error) : refuse_empty(path, error);
+        r = store_is_current(db, version, error);
+        return r != 0 ? MIN(r, 0) : take_up(db, path, version, log, error);
 }
 
-static int open_database(const char *path, bool may_create, sqlite3 **ret, struct error *error) {
+static int open_database(const char *path, bool may_create, void (*log)(const char *text), sqlite3 **ret,
+                         struct error *error) {
         cleanup_db sqlite3 *db = NULL;
 
         int r = refuse_network(path, error);
@@ -160,7 +154,7 @@ static int open_database(const char *path, bool may_create, sqlite3 **ret, struc
                     "PRAGMA wal_autocheckpoint=0;",
                     error);
         if (r >= 0)
-                r = prepare_schema(db, path, may_create, error);
+                r = prepare_schema(db, path, may_create, log, error);
         if (r < 0)
                 return r;
         *ret = steal_pointer(&db);
@@ -217,10 +211,10 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
         store->log = log;
         /* Pages are allocated one by one: in bulk, each commit maps, fills and unmaps 88 KiB for a few. */
         (void) sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
-        int r = open_database(path, may_create, &store->db, error);
+        int r = open_database(path, may_create, log, &store->db, error);
         /* Anew: making or migrating a schema leaves memory in pieces, between which nothing is to stay. */
         if (r >= 0 && sqlite3_close(steal_pointer(&store->db)) == SQLITE_OK)
-                r = open_database(path, true, &store->db, error);
+                r = open_database(path, true, log, &store->db, error);
         if (r >= 0)
                 (void) sqlite3_wal_hook(store->db, on_wal, store);
         for (size_t i = 0; r >= 0 && i < STATEMENT_MAX; i++)

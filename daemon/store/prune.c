@@ -1,8 +1,9 @@
 /*
- * Role: what state.db gives up so that no job and no number of jobs fills it: a job's attempts and events between the oldest and the
- * newest, ended jobs beyond a number. Everything here is part of a flush's transaction. Folders go later: a row of `trash` is written
- * in the same transaction, and deleted once the folder is gone, so that a death of bertd in between leaves nothing behind.
- * Owns nothing. Invariants: the oldest and the newest rows of a job stay; one event row, after the oldest, says how many others there were.
+ * Role: prunes state.db so that it cannot fill up: attempts and events of a job between the oldest and the newest, and
+ * ended jobs beyond a number. All of it is part of a flush's transaction. Folders are removed later: the same
+ * transaction writes a row of `trash`, which is deleted when the folder is gone, so that no folder is left if bertd is
+ * killed in between. Owns nothing. Invariants: the oldest and the newest rows of a job stay; one event row, after the
+ * oldest, gives the number of the others.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,10 +15,12 @@
 #include "daemon/rules/states.h"
 #include "daemon/store/internal.h"
 
-#define EXPIRE_MAX 32      /* ended jobs that one flush removes: the loop stands still meanwhile */
-#define TRASH_ROWS_MAX 256 /* with so many folders to be removed no further job is */
+#define EXPIRE_MAX 32      /* ended jobs removed per flush, because the loop blocks meanwhile */
+#define TRASH_ROWS_MAX 256 /* with this many folders waiting, no further job is removed */
 
-static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) { (void) sqlite3_bind_int64(s, i, (sqlite3_int64) v); }
+static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) {
+        (void) sqlite3_bind_int64(s, i, (sqlite3_int64) MIN(v, (uint64_t) INT64_MAX));
+}
 
 /* Reads the first columns of the one row, all integers. 1; 0: no row. */
 static int read_row(sqlite3_stmt *s, uint64_t *columns, int n, struct error *error) {
@@ -32,7 +35,7 @@ static int read_row(sqlite3_stmt *s, uint64_t *columns, int n, struct error *err
         return r;
 }
 
-/* Counts, and writes the row that says so: at `event`, or where it is, or as the newest. */
+/* Counts dropped rows and writes the row with their number: at `event`, at its old place, or as the newest. */
 static int note_dropped(struct store *store, uint64_t job, uint64_t events, uint64_t attempts, uint64_t event,
                         uint64_t time, struct error *error) {
         sqlite3_stmt *count = store->statements[STATEMENT_COUNT_DROPPED],
@@ -48,7 +51,7 @@ static int note_dropped(struct store *store, uint64_t job, uint64_t events, uint
         return r < 0 ? r : db_run(note, error);
 }
 
-/* The event after the oldest goes, and the row about such takes its place. */
+/* Replaces the event after the oldest with that row. */
 static int drop_event(struct store *store, uint64_t job, uint64_t note, struct error *error) {
         sqlite3_stmt *find = store->statements[STATEMENT_DOOMED_EVENT], *drop = store->statements[STATEMENT_DROP_EVENT];
         uint64_t doomed[2];
@@ -66,7 +69,7 @@ static int drop_event(struct store *store, uint64_t job, uint64_t note, struct e
 
 int store_count_event(struct store *store, uint64_t job, struct error *error) {
         sqlite3_stmt *s = store->statements[STATEMENT_COUNT_EVENT];
-        uint64_t row[2]; /* how many there are, and which of them is the row about those that are not */
+        uint64_t row[2]; /* number of events, and the id of the row about dropped ones */
 
         bind_u64(s, 1, job);
         int r = read_row(s, row, 2, error);
@@ -103,7 +106,7 @@ int store_drop_attempts(struct store *store, const struct job *job, struct error
 
 /* ---- ended jobs ---- */
 
-/* Of the jobs in memory, too: with this flush their ends are in the database, and what it removes is not. */
+/* Includes jobs in memory: this flush writes their ends to the database and may remove them again. */
 static uint64_t count_surplus(const struct store *store) {
         uint64_t n = 0;
 
@@ -124,7 +127,7 @@ struct oldest {
         int state;
 };
 
-/* At most `max` of the oldest; one that is still in memory is somebody's. */
+/* At most `max` of the oldest; skips jobs that are still in memory. */
 static int find_oldest(struct store *store, struct oldest *ret, size_t max, size_t *ret_n, struct error *error) {
         sqlite3_stmt *s = store->statements[STATEMENT_OLDEST_ENDED];
         int code = SQLITE_DONE;

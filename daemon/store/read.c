@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,103 +11,10 @@
 #include "common/db.h"
 #include "common/file.h"
 #include "daemon/rules/states.h"
+#include "daemon/store/columns.h"
 #include "daemon/store/internal.h"
 
-#define UNCOUNTED UINT32_MAX /* policy_counters.costing */
-#define ATTEMPTS_MAX 65      /* read of an open job: what is counted of an older bertd's, and the open one */
-
-static char *column_string(sqlite3_stmt *s, int i) {
-        const char *text = (const char *) sqlite3_column_text(s, i);
-        return text ? strdup(text) : NULL;
-}
-
-/* SQLite keeps NaN as NULL. */
-static double column_double(sqlite3_stmt *s, int i) {
-        return sqlite3_column_type(s, i) == SQLITE_NULL ? NAN : sqlite3_column_double(s, i);
-}
-
-/* A row that an administrator or a bug has damaged is told from a good one before it is used. */
-static bool job_is_sane(const struct job *job) {
-        return job->name && job->user && job->cwd && (unsigned) job->kind < JOB_KIND_MAX &&
-               (unsigned) job->state < JOB_STATE_MAX && (unsigned) job->wish < WISH_MAX &&
-               (unsigned) job->launcher < LAUNCHER_MAX && (unsigned) job->on_nan < ON_NAN_MAX &&
-               (unsigned) job->ends_with < ENDS_WITH_MAX && (unsigned) job->exit_owed < EXIT_OWED_MAX &&
-               job->exit_class < EXIT_CLASS_MAX && job->ranks >= 1 && job->threads >= 1;
-}
-
-static struct job *read_job(sqlite3_stmt *s) {
-        int i = 0;
-        struct job *job = calloc(1, sizeof(*job));
-        if (!job)
-                return NULL;
-
-        job->id = (uint64_t) sqlite3_column_int64(s, i++);
-        job->uid = (uid_t) sqlite3_column_int64(s, i++);
-        job->gid = (gid_t) sqlite3_column_int64(s, i++);
-        job->kind = (enum job_kind) job_kind_from_name(
-                sqlite3_column_text(s, i) ? (const char *) sqlite3_column_text(s, i) : "");
-        i++;
-        job->state = (enum job_state) job_state_from_name(
-                sqlite3_column_text(s, i) ? (const char *) sqlite3_column_text(s, i) : "");
-        i++;
-        job->wish = (enum stop_wish) sqlite3_column_int(s, i++);
-        job->launcher = (enum launcher_kind) sqlite3_column_int(s, i++);
-        job->priority = sqlite3_column_int(s, i++);
-        job->ranks = (uint32_t) sqlite3_column_int64(s, i++);
-        job->threads = (uint32_t) sqlite3_column_int64(s, i++);
-        job->gpus = (uint32_t) sqlite3_column_int64(s, i++);
-        job->max_without_progress = (uint32_t) sqlite3_column_int64(s, i++);
-        job->backoff_min_sec = (uint32_t) sqlite3_column_int64(s, i++);
-        job->backoff_max_sec = (uint32_t) sqlite3_column_int64(s, i++);
-        job->grace_sec = (uint32_t) sqlite3_column_int64(s, i++);
-        job->keep = (uint32_t) sqlite3_column_int64(s, i++);
-        job->keep_every = (uint64_t) sqlite3_column_int64(s, i++);
-        job->umask = (uint32_t) sqlite3_column_int64(s, i++);
-        job->name = column_string(s, i++);
-        job->user = text_shared((const char *) sqlite3_column_text(s, i++));
-        job->cwd = text_shared((const char *) sqlite3_column_text(s, i++));
-        job->run_dir = column_string(s, i++);
-        job->on_exit = column_string(s, i++);
-        job_set_text(&job->reason, (const char *) sqlite3_column_text(s, i++));
-        job->submitted = (uint64_t) sqlite3_column_int64(s, i++);
-        job->started = (uint64_t) sqlite3_column_int64(s, i++);
-        job->ended = (uint64_t) sqlite3_column_int64(s, i++);
-        job->not_before = (uint64_t) sqlite3_column_int64(s, i++);
-        job->step = (uint64_t) sqlite3_column_int64(s, i++);
-        job->steps = (uint64_t) sqlite3_column_int64(s, i++);
-        job->loss = column_double(s, i++);
-        job->rate = column_double(s, i++);
-        job->exit_code = sqlite3_column_int(s, i++);
-        job->exit_class = sqlite3_column_int(s, i++);
-        job->resume_from = (uint64_t) sqlite3_column_int64(s, i++);
-        job->resume_abandon = sqlite3_column_int(s, i++) != 0;
-        job->history_from = (uint32_t) sqlite3_column_int64(s, i++);
-        job->memory = (uint64_t) sqlite3_column_int64(s, i++);
-        job->cpus = sqlite3_column_double(s, i++);
-        job->hang_sec = sqlite3_column_int(s, i++);
-        job->start_sec = sqlite3_column_int(s, i++);
-        job->on_nan = (enum on_nan) sqlite3_column_int(s, i++);
-        job->log_max_size = (uint64_t) sqlite3_column_int64(s, i++);
-        job->log_keep = (uint32_t) sqlite3_column_int64(s, i++);
-        job->lost_steps = (uint64_t) sqlite3_column_int64(s, i++);
-        job->run_steps = (uint64_t) sqlite3_column_int64(s, i++);
-        job->run_usec = (uint64_t) sqlite3_column_int64(s, i++);
-        job->active_usec = (uint64_t) sqlite3_column_int64(s, i++);
-        job->since_usec = (uint64_t) sqlite3_column_int64(s, i++);
-        job->checkpoint_stall = column_double(s, i++);
-        job->checkpoint_write = column_double(s, i++);
-        int64_t deaths = sqlite3_column_int64(s, i++);
-        job->deaths.costing = deaths < 0 ? UNCOUNTED : (uint32_t) deaths;
-        job->deaths.free = (uint32_t) sqlite3_column_int64(s, i++);
-        job_set_lost(job, (const char *) sqlite3_column_text(s, i++));
-        job->holds_checkpoints = sqlite3_column_int(s, i++) != 0;
-        job_set_text(&job->private, (const char *) sqlite3_column_text(s, i++));
-        job->ends_with = (enum ends_with) sqlite3_column_int(s, i++);
-        job->exit_owed = (enum exit_owed) sqlite3_column_int(s, i++);
-        job->nice = sqlite3_column_int(s, i++);
-        attempt_clear(&job->attempt);
-        return job;
-}
+#define ATTEMPTS_MAX 65 /* read of an open job: what is counted of an older bertd's, and the open one */
 
 static void log_bad_row(const struct store *store, const char *what, uint64_t id) {
         cleanup_free char *text = format_string("state.db: %s %" PRIu64 " cannot be used and is left out", what, id);
@@ -179,8 +85,8 @@ static int read_attempts(struct store *store, struct job *job, int statement, st
                 if (note_death(job, &counted) < 0)
                         r = error_errno(error, ENOMEM, "attempts");
         }
-        if (r >= 0 && job->deaths.costing == UNCOUNTED)
-                job->deaths = counted;
+        if (r >= 0 && job->deaths < 0)
+                job_set_counters(job, counted);
         if (r >= 0 && code != SQLITE_DONE)
                 r = db_error(error, store->db, "attempts");
         (void) sqlite3_reset(s);
@@ -215,11 +121,11 @@ static int read_checkpoints(struct store *store, struct job *job, int statement,
 
 /* The job of the statement's row, without attempts and ledger. A row that cannot be used gives −EBADMSG and a line in the log. */
 static int read_row(const struct store *store, sqlite3_stmt *s, struct job **ret, struct error *error) {
-        struct job *job = read_job(s);
+        struct job *job = job_new();
 
         if (!job)
                 return error_errno(error, ENOMEM, "jobs");
-        if (job_is_sane(job)) {
+        if (columns_read(s, job)) {
                 *ret = job;
                 return 0;
         }
@@ -452,8 +358,11 @@ int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) (id));
         if (sqlite3_step(s) != SQLITE_ROW)
                 r = error_set(error, EIO, "state.db: job %" PRIu64 " has no spec", id);
-        else if (!(*ret = column_string(s, 0)))
-                r = error_errno(error, ENOMEM, "spec");
+        else {
+                const char *text = (const char *) sqlite3_column_text(s, 0);
+                *ret = strdup(text ? text : "");
+                r = *ret ? 0 : error_errno(error, ENOMEM, "spec");
+        }
         (void) sqlite3_reset(s);
         return r;
 }

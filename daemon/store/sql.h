@@ -1,6 +1,8 @@
-/* The SQL of state.db: schema and statements. Only the store's files include it (and the tests, to see that every statement prepares). */
+/* The statements of state.db, whose tables are in schema.h. Only the store's files include it (and the tests, to see that every statement prepares). */
 #ifndef DAEMON_STORE_SQL_H
 #define DAEMON_STORE_SQL_H
+
+#include "bertd/limits.h"
 
 enum {
         STATEMENT_JOB_INSERT,
@@ -43,24 +45,24 @@ enum {
 };
 
 /* In the order in which read.c reads them. */
-#define STORE_JOB_COLUMNS                                                                                           \
-        "id, uid, gid, kind, state, wish, launcher, priority, ranks, threads, gpus, max_without_progress, "         \
-        "backoff_min_sec, "                                                                                         \
-        "backoff_max_sec, grace_sec, keep, keep_every, umask, name, user, cwd, run_dir, on_exit, reason, "          \
-        "submitted, "                                                                                               \
-        "started, ended, not_before, step, steps, loss, rate, exit_code, exit_class, resume_from, resume_abandon, " \
-        "history_from, memory, cpus, hang_sec, start_sec, on_nan, log_max_size, log_keep, lost_steps, run_steps, "  \
-        "run_usec, active_usec, "                                                                                   \
-        "since_usec, checkpoint_stall, checkpoint_write, deaths, free_deaths, lost_usec, holds_checkpoints, "       \
-        "private, ends_with, exit_owed, nice"
 #define STORE_ATTEMPT_COLUMNS                                                                                      \
         "job, number, open, nonce, boot_id, pid, pid_start, gpu_mask, started, ended, resumed, first_step, step, " \
         "checkpoint_step, "                                                                                        \
         "exit_code, signal, exit_class, reason, samples_first, samples_last, rank, host, evidence, gpus, private"
 #define STORE_CHECKPOINT_COLUMNS "job, step, size, created, state, attempt, restored, path"
 
-extern const char store_schema[];
-extern const char *const store_migrations[];
+#define STORE_ENDED "'done', 'failed', 'cancelled'"
+#define STORE_HEAD_ATTEMPTS BERTD_TEXT(BERTD_ATTEMPTS_HEAD)
+#define STORE_TAIL_ATTEMPTS BERTD_TEXT(BERTD_ATTEMPTS_TAIL)
+#define STORE_HEAD_EVENTS BERTD_TEXT(BERTD_EVENTS_HEAD)
+#define STORE_TAIL_EVENTS BERTD_TEXT(BERTD_EVENTS_TAIL)
+/* What stands in place of those that are not kept. */
+#define STORE_DROP_TEXT                                                                                            \
+        "printf('%s%s%s dropped', iif(events_dropped=0, '', printf('%d older event%s', events_dropped,"            \
+        " iif(events_dropped=1, '', 's'))), iif(events_dropped>0 AND attempts_dropped>0, ' and ', ''),"            \
+        " iif(attempts_dropped=0, '', printf('%d older attempt%s', attempts_dropped, iif(attempts_dropped=1, '', " \
+        "'s'))))"
+
 extern const char *const store_statements[STATEMENT_MAX];
 
 #endif

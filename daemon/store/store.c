@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,6 +17,7 @@
 #include "common/file.h"
 #include "daemon/base/loop.h"
 #include "daemon/rules/states.h"
+#include "daemon/store/columns.h"
 #include "daemon/store/internal.h"
 
 #define HEAVY_BYTES (128u << 10)
@@ -134,52 +134,21 @@ void store_counts(const struct store *store, uint64_t counts[JOB_STATE_MAX]) {
 
 /* ---- writing ---- */
 
-static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) { (void) sqlite3_bind_int64(s, i, (sqlite3_int64) v); }
+/* What no column can hold is its largest: a CHECK that fails would fail the whole commit. */
+static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) {
+        (void) sqlite3_bind_int64(s, i, (sqlite3_int64) MIN(v, (uint64_t) INT64_MAX));
+}
 static void bind_text(sqlite3_stmt *s, int i, const char *text) {
         (void) sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
 }
 static void bind_blob(sqlite3_stmt *s, int i, const void *data, size_t size) {
         (void) sqlite3_bind_blob64(s, i, size ? data : "", size, SQLITE_STATIC);
 }
-/* SQLite stores NaN as NULL. */
-static void bind_double(sqlite3_stmt *s, int i, double v) { (void) sqlite3_bind_double(s, i, v); }
 
-/* The columns that change; the same order in STATEMENT_JOB_UPDATE. */
 static int write_job(struct store *store, const struct job *job, struct error *error) {
         sqlite3_stmt *s = store->statements[STATEMENT_JOB_UPDATE];
-        int i = 1;
 
-        bind_u64(s, i++, job->id);
-        bind_text(s, i++, job_state_name(job->state));
-        bind_u64(s, i++, job->wish);
-        bind_u64(s, i++, job->ranks);
-        bind_text(s, i++, job->reason);
-        bind_u64(s, i++, job->started);
-        bind_u64(s, i++, job->ended);
-        bind_u64(s, i++, job->not_before);
-        bind_u64(s, i++, job->step);
-        bind_u64(s, i++, job->steps);
-        bind_double(s, i++, job->loss);
-        bind_double(s, i++, job->rate);
-        (void) sqlite3_bind_int(s, i++, job->exit_code);
-        (void) sqlite3_bind_int(s, i++, job->exit_class);
-        bind_u64(s, i++, job->resume_from);
-        bind_u64(s, i++, job->resume_abandon);
-        bind_u64(s, i++, job->history_from);
-        bind_u64(s, i++, job->lost_steps);
-        bind_u64(s, i++, job->run_steps);
-        bind_u64(s, i++, job->run_usec);
-        bind_u64(s, i++, job->active_usec);
-        bind_u64(s, i++, job->since_usec);
-        bind_double(s, i++, job->checkpoint_stall);
-        bind_double(s, i++, job->checkpoint_write);
-        bind_u64(s, i++, job->deaths.costing);
-        bind_u64(s, i++, job->deaths.free);
-        cleanup_free char *lost = job_lost_text(job);
-        bind_text(s, i++, lost ? lost : "");
-        bind_u64(s, i++, job->holds_checkpoints);
-        bind_text(s, i++, job->private);
-        bind_u64(s, i++, job->exit_owed);
+        bind_u64(s, columns_bind(s, job, false), job->id);
         return db_run(s, error);
 }
 
@@ -195,7 +164,7 @@ static int write_attempt(struct store *store, const struct job *job, struct erro
         bind_text(s, i++, a->boot_id);
         bind_u64(s, i++, (uint64_t) a->pid);
         bind_u64(s, i++, a->pid_start);
-        bind_u64(s, i++, a->gpu_mask);
+        (void) sqlite3_bind_int64(s, i++, (sqlite3_int64) a->gpu_mask); /* 64 bits */
         bind_u64(s, i++, a->started);
         bind_u64(s, i++, a->ended);
         bind_u64(s, i++, a->resumed);
@@ -477,98 +446,48 @@ void store_note_move(struct store *store, struct job *job, enum job_state from, 
 
 /* ---- submit ---- */
 
-static char *copy_or_null(const char *text) { return text && text[0] ? strdup(text) : NULL; }
+/* What was asked for. "" of a text is none. */
+static bool take_field(const struct job_field *field, const struct submission *s, struct job *job) {
+        const void *from = (const char *) s + field->asked;
+        void *to = (char *) job + field->stored;
+        const char *text = job_field_is_text(field) ? *(const char *const *) from : NULL;
+
+        if (field->type <= FIELD_BOOL)
+                job_field_set_number(field, to, job_field_number(field, from));
+        else if (field->type == FIELD_DOUBLE)
+                *(double *) to = *(const double *) from;
+        else if (field->type == FIELD_SHARED)
+                *(const char **) to = text_shared(text);
+        else
+                *(char **) to = text && text[0] ? strdup(text) : NULL;
+        return !text || !text[0] || *(char **) to;
+}
 
 static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, const char *user,
                            enum launcher_kind launcher) {
-        struct job *job = calloc(1, sizeof(*job));
-        if (!job)
-                return NULL;
-        *job = (struct job) {
-                .uid = uid,
-                .gid = gid,
-                .kind = (enum job_kind) job_kind_from_name(s->kind),
-                .state = JOB_QUEUED,
-                .launcher = launcher,
-                .priority = s->priority,
-                .ranks = s->ranks,
-                .threads = s->threads,
-                .gpus = s->gpus,
-                .max_without_progress = s->max_without_progress,
-                .backoff_min_sec = s->backoff_min_sec,
-                .backoff_max_sec = s->backoff_max_sec,
-                .grace_sec = s->grace_sec,
-                .keep = s->keep,
-                .keep_every = s->keep_every,
-                .umask = s->umask,
-                .nice = s->nice,
-                .submitted = loop_realtime(),
-                .loss = NAN,
-                .rate = NAN,
-                .exit_code = -1,
-                .exit_class = -1,
-                .memory = s->memory,
-                .cpus = s->cpus,
-                .hang_sec = s->hang_sec,
-                .start_sec = s->start_sec,
-                .on_nan = s->on_nan && s->on_nan[0] ? (enum on_nan) on_nan_from_name(s->on_nan) : ON_NAN_STOP,
-                .ends_with = s->ends_with && s->ends_with[0] ? (enum ends_with) ends_with_from_name(s->ends_with)
-                                                             : ENDS_WITH_FIRST,
-                .log_max_size = s->log_max_size,
-                .log_keep = s->log_keep,
-                .checkpoint_stall = NAN,
-                .checkpoint_write = NAN,
-                .name = strdup(s->name),
-                .user = text_shared(user),
-                .cwd = text_shared(s->cwd),
-                .run_dir = copy_or_null(s->run_dir),
-                .on_exit = copy_or_null(s->on_exit),
-        };
-        job->since_usec = job->submitted;
-        attempt_clear(&job->attempt);
-        if (!job->name || !job->user || !job->cwd) {
-                job_free(job);
-                return NULL;
+        struct job *job = job_new();
+        bool taken = job != NULL;
+
+        for (size_t i = 0; taken && i < JOB_N_STORED; i++)
+                if (job_fields[i].asked != NO_OFFSET)
+                        taken = take_field(&job_fields[i], s, job);
+        if (taken) {
+                job->uid = uid;
+                job->gid = gid;
+                job->user = text_shared(user);
+                job->launcher = launcher;
+                job->submitted = job->since_usec = loop_realtime();
         }
-        return job;
+        if (taken && job->user)
+                return job;
+        job_free(job);
+        return NULL;
 }
 
 static int insert_job(struct store *store, const struct job *job, struct error *error) {
         sqlite3_stmt *s = store->statements[STATEMENT_JOB_INSERT];
-        int i = 1;
 
-        bind_u64(s, i++, job->uid);
-        bind_u64(s, i++, job->gid);
-        bind_text(s, i++, job_kind_name(job->kind));
-        bind_text(s, i++, job_state_name(job->state));
-        bind_u64(s, i++, job->launcher);
-        (void) sqlite3_bind_int(s, i++, job->priority);
-        bind_u64(s, i++, job->ranks);
-        bind_u64(s, i++, job->threads);
-        bind_u64(s, i++, job->gpus);
-        bind_u64(s, i++, job->max_without_progress);
-        bind_u64(s, i++, job->backoff_min_sec);
-        bind_u64(s, i++, job->backoff_max_sec);
-        bind_u64(s, i++, job->grace_sec);
-        bind_u64(s, i++, job->keep);
-        bind_u64(s, i++, job->keep_every);
-        bind_u64(s, i++, job->umask);
-        bind_text(s, i++, job->name);
-        bind_text(s, i++, job->user);
-        bind_text(s, i++, job->cwd);
-        bind_text(s, i++, job->run_dir);
-        bind_text(s, i++, job->on_exit);
-        bind_u64(s, i++, job->submitted);
-        bind_u64(s, i++, job->memory);
-        bind_double(s, i++, job->cpus);
-        (void) sqlite3_bind_int(s, i++, job->hang_sec);
-        (void) sqlite3_bind_int(s, i++, job->start_sec);
-        bind_u64(s, i++, job->on_nan);
-        bind_u64(s, i++, job->log_max_size);
-        bind_u64(s, i++, job->log_keep);
-        bind_u64(s, i++, job->since_usec);
-        bind_u64(s, i++, job->ends_with);
-        (void) sqlite3_bind_int(s, i++, job->nice);
+        (void) columns_bind(s, job, true);
         return db_run(s, error);
 }
 

@@ -7,8 +7,8 @@
  * which makes it the store's.
  *
  * Life cycle:
- *   1. store_open loads what is open. An older database is copied to PATH.vN, N being its version, and migrated in one transaction. A
- *      database of a newer version, or on a network file system, is refused.
+ *   1. store_open loads what is open. An older database is copied to PATH.schema-N (copies.h) and migrated in one transaction
+ *      (migrate.h). A database of a newer schema, or on a network file system, is refused.
  *   2. store_insert puts a new job into the open transaction; it exists once store_flush has returned 0. store_drop takes it back.
  *   3. A transition changes the struct in memory, then store_note queues its event row and marks the job; store_flush writes
  *      all that is marked, inserted and removed in one transaction. When it fails the marks stay: memory is the truth, and the next
@@ -27,7 +27,6 @@
 #include "daemon/rules/job.h"
 #include "daemon/rules/submission.h"
 
-#define STORE_VERSION 4
 #define STORE_PENDING_MAX 65536 /* event rows kept while the disk is full; the oldest go first */
 
 struct store;

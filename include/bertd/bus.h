@@ -49,31 +49,98 @@
  * know. To one of a newer protocol it answers BERTD_ERROR_VERSION, watches it, stops it with SIGTERM, and starts no other; that shim stays
  * connected and says hello to the bertd that comes next.
  *
- *   anyone* = spec, command and environment are left out unless the caller is the owner or root; a reason is then without what the
- *             job wrote and without its command ("exit code 1" for "exit code 1: ValueError: ...").
+ *   anyone* = fields marked * below are left out unless the caller is the owner or root; a reason is then without what
+ *             the job wrote and without its command ("exit code 1" for "exit code 1: ValueError: ...").
  *
- * a{sv} of a job, always: id t, name s, user s, uid u, state s, reason s, kind s, launcher s, priority i, ranks u, threads u, gpus u,
- * attempts u, submitted t, started t, ended t (usec since the epoch, 0 = not yet), step t, steps t, loss d (NaN = unknown),
- * rate d (samples/s), eta_sec t, checkpoint_step t, checkpoint_path s, exit i (-1 = none yet), exit_class s,
- * exit_signal s ("SIGSEGV", empty = none), exit_rank i (the rank that failed first, -1 = unknown), exit_host s, last_step t (of the
- * attempt that ended last), lost_steps t (done and done again, in all), lost_sec as ("killed=12.500": seconds since the checkpoint or
- * start before, summed over all attempts that ended so), goodput d (useful steps over wall time, 0..1, NaN =
- * unknown), checkpoint_stall_sec d, checkpoint_write_sec d (of the newest checkpoint, NaN = unknown), memory t (limit in bytes,
- * 0 = none), cpus d (0 = none), hang_sec i, start_sec i, on_nan s, ends_with s, nice i, log_max_size t (bytes), log_keep u (files), evidence s
- * (owner and root only: the folder with the stacks of the last hang, or empty), first_cause s (owner and root only: why the last attempt died),
- * not_before t (realtime usec), next_try_usec t (until then, in back-off, by the boot-time clock; else 0), run_dir s, log s (the current
- * attempt's log file), cwd s, and for the owner and root only, of GetJob,
- * command as; while a command runs on without its first process, first_exit i (of that: its exit code, or minus its signal) and runs_on u
- * (processes that live).
+ * a{sv} of a job (tests/check-fields holds this list and the next to daemon/rules/job_fields.h):
+ *   id t
+ *   name s
+ *   user s
+ *   uid u
+ *   state s
+ *   reason s                why it is in that state
+ *   kind s                  pretrain | finetune | command
+ *   launcher s              systemd | fork
+ *   priority i              as in Submit, and so are the fields of that name below
+ *   ranks u
+ *   threads u
+ *   gpus u
+ *   attempts u              so far
+ *   submitted t             usec since the epoch, as are all times; 0 = not yet
+ *   started t
+ *   attempt_started t       of the attempt that runs; 0: none does
+ *   ended t
+ *   not_before t            in back-off: the time of the next attempt
+ *   next_try_usec t         until then, by the boot-time clock; 0: not in back-off
+ *   step t                  of the newest report
+ *   steps t                 in all; 0 = unknown
+ *   loss d                  NaN = unknown
+ *   rate d                  samples/s; NaN = unknown
+ *   eta_sec t
+ *   checkpoint_step t       of the newest good checkpoint
+ *   checkpoint_path s
+ *   checkpoint_stall_sec d  it held up training for so long; NaN = unknown
+ *   checkpoint_write_sec d  until it was written; NaN = unknown
+ *   exit i                  exit code; -1 = none yet
+ *   exit_class s            include/bertd/job.h; empty = none yet
+ *   exit_signal s           "SIGSEGV"; empty = none
+ *   exit_rank i             that failed first; -1 = unknown
+ *   exit_host s             where; empty = unknown
+ *   last_step t             of the attempt that ended last
+ *   lost_steps t            done and done again, in all
+ *   lost_sec as             "killed=12.500": seconds since the checkpoint or start before, over all attempts that ended so
+ *   goodput d               useful steps over wall time, 0..1; NaN = unknown
+ *   memory t
+ *   cpus d
+ *   hang_sec i
+ *   start_sec i
+ *   on_nan s
+ *   ends_with s
+ *   nice i
+ *   log_max_size t
+ *   log_keep u
+ *   run_dir s
+ *   log s                   the newest attempt's log file
+ *   cwd s
+ *   first_exit i            while a command runs on without its first process: its exit code, or minus its signal
+ *   runs_on u               likewise: processes that live
+ *   first_cause s *         why the last attempt died
+ *   evidence s *            folder with the stacks of the last hang; empty = none
+ *   status s *              what the job last reported as STATUS=
+ *   command as *            of GetJob alone
  *
- * a{sv} of Submit: see enum submit_field in daemon/bus/submit.c; keys name s, kind s, priority i, run_dir s, ranks u, threads u,
- * gpus u, max_without_progress u, backoff_min_sec u, backoff_max_sec u, grace_sec u, keep u, keep_every t, on_exit s, spec s,
- * command as, cwd s, environment as, umask u, rlimits a(utt) (resource, soft, hard), memory t (bytes, 0 = no limit), cpus d (0 = no
- * limit), hang_sec i (-1 = max(5 min, 20 x median step), 0 = never), start_sec i (to the first step; -1 = 30 min, for a command
- * never; 0 = never), on_nan s (stop | rollback), ends_with s (first | last: with which process of a command it ends), log_max_size t (bytes of an
- * attempt's log), log_keep u (files that it is in: of these and of log_max_size, see include/bertd/logs.h), nice i (of the submitter; 0),
- * cpu_list s (CPUs that it may use, "0-3,8"; empty = any), scheduling s (policy and I/O priority,
- * "batch,io-best-effort:7"; empty = as usual). An unknown key is refused by name.
+ * a{sv} of Submit; an unknown key is refused by name:
+ *   name s                  required, as are the next two
+ *   kind s                  pretrain | finetune | command
+ *   cwd s                   absolute
+ *   priority i
+ *   run_dir s               absolute; empty = the job's own folder
+ *   ranks u
+ *   threads u
+ *   gpus u
+ *   max_without_progress u
+ *   backoff_min_sec u
+ *   backoff_max_sec u
+ *   grace_sec u
+ *   keep u                  this and the next are not used: the program reads them in its spec
+ *   keep_every t
+ *   on_exit s
+ *   spec s                  normalised; required unless kind is command
+ *   command as              required if kind is command
+ *   environment as          "NAME=VALUE"
+ *   umask u
+ *   rlimits a(utt)          resource, soft, hard
+ *   memory t                bytes; 0 = no limit
+ *   cpus d                  0 = no limit
+ *   hang_sec i              without a step; -1 = max(5 min, 20 x median step), 0 = never
+ *   start_sec i             to the first step; -1 = 30 min, of a command never; 0 = never
+ *   on_nan s                stop | rollback
+ *   ends_with s             first | last: with which process of a command it ends
+ *   log_max_size t          bytes of an attempt's log (include/bertd/logs.h)
+ *   log_keep u              files that it is in
+ *   nice i                  of the submitter
+ *   cpu_list s              CPUs that it may use, "0-3,8"; empty = any
+ *   scheduling s            policy and I/O priority, "batch,io-best-effort:7"; empty = as usual
  *
  * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted), attempt u, restored as count u,
  * created t. As the job's shim last saw it: bertd looks at no file of a user's.

@@ -1,14 +1,14 @@
-/* Words that every program uses for jobs (contract C3). The names are what users, scripts and state.db see. */
+/* Names of states, kinds and classes in all programs (contract C3), for users, scripts and state.db. */
 #ifndef BERTD_JOB_H
 #define BERTD_JOB_H
 
 #include "bertd/limits.h"
 
 enum job_state {
-        JOB_QUEUED,   /* waits for slots, GPUs or its turn */
-        JOB_STARTING, /* intent committed, shim launched, its hello not yet heard */
-        JOB_RUNNING,  /* the shim said hello */
-        JOB_STOPPING, /* pause, cancel or shutdown under way */
+        JOB_QUEUED,   /* waits for slots, GPUs or earlier jobs */
+        JOB_STARTING, /* intent committed, shim launched, no hello yet */
+        JOB_RUNNING,  /* the shim has connected */
+        JOB_STOPPING, /* pause, cancel or shutdown in progress */
         JOB_BACKOFF,  /* died, holds no resources, returns to queued at not_before */
         JOB_DONE,
         JOB_FAILED,
@@ -27,21 +27,21 @@ enum job_kind { JOB_PRETRAIN, JOB_FINETUNE, JOB_COMMAND, JOB_KIND_MAX };
 /* Why an attempt ended (contract C8). */
 enum exit_class {
         EXIT_CLASS_FINISHED,       /* exit 0 */
-        EXIT_CLASS_STOPPED,        /* exit 75 of a program that reports progress, as the next two */
+        EXIT_CLASS_STOPPED,        /* exit 75 of a program that reports progress (76 and 77 too) */
         EXIT_CLASS_USER_ERROR,     /* exit 2, 65, 66, 78, not executable: never retried */
         EXIT_CLASS_BAD_CHECKPOINT, /* exit 76 */
         EXIT_CLASS_NAN,            /* exit 77 */
         EXIT_CLASS_FAILED,         /* any other exit code */
-        EXIT_CLASS_SIGNAL, /* a rank died of a signal that it got by its own fault: SEGV, BUS, FPE, ILL, ABRT, ... */
-        EXIT_CLASS_KILLED, /* SIGKILL, SIGTERM or SIGINT from outside */
-        EXIT_CLASS_OOM,    /* the kernel's OOM killer */
-        EXIT_CLASS_MPI,    /* MPI, NCCL or CUDA error text */
+        EXIT_CLASS_SIGNAL,         /* a rank died of a signal caused by itself: SEGV, BUS, FPE, ILL, ABRT, ... */
+        EXIT_CLASS_KILLED,         /* SIGKILL, SIGTERM or SIGINT from outside */
+        EXIT_CLASS_OOM,            /* the kernel's OOM killer */
+        EXIT_CLASS_MPI,            /* MPI, NCCL or CUDA error text */
         EXIT_CLASS_DISK_FULL,
         EXIT_CLASS_HANG,
         EXIT_CLASS_REBOOT,  /* the boot id changed */
         EXIT_CLASS_LOST,    /* the shim is gone without an exit record */
         EXIT_CLASS_LAUNCH,  /* the attempt could not be started */
-        EXIT_CLASS_MISSING, /* of a job that has run before: what it needs is not there now */
+        EXIT_CLASS_MISSING, /* an input of a job that has run before is missing */
         EXIT_CLASS_MAX
 };
 #define EXIT_CLASS_NAMES                                                                                           \
@@ -50,12 +50,12 @@ enum exit_class {
                         "mpi", "disk-full", "hang", "reboot", "lost", "launch", "missing"                          \
         }
 
-/* What a NaN or infinite loss does: ends the job, or goes back to the checkpoint before (contract C8). */
+/* Action on a NaN or infinite loss: fail the job, or return to the previous checkpoint (contract C8). */
 enum on_nan { ON_NAN_STOP, ON_NAN_ROLLBACK, ON_NAN_MAX };
 #define ON_NAN_NAMES \
         { "stop", "rollback" }
 
-/* With which of its processes a command's attempt ends: the first, or the last that lives. */
+/* When a command's attempt ends: with its first process, or with its last. */
 enum ends_with { ENDS_WITH_FIRST, ENDS_WITH_LAST, ENDS_WITH_MAX };
 #define ENDS_WITH_NAMES \
         { "first", "last" }

@@ -1,6 +1,6 @@
 /*
- * Every bound of a job and of the protocol, and every default of a job: a spec, bertctl and bertd use these and no others. What users
- * may fill is bounded in bytes and by user, so that bertd stays below 64 MB whatever one of them sends (contract C2).
+ * All bounds of jobs and of the protocol, and all defaults of jobs, for specs, bertctl and bertd. Everything that users
+ * can fill is bounded in bytes and per user, so that bertd stays below 64 MB whatever a user sends (contract C2).
  */
 #ifndef BERTD_LIMITS_H
 #define BERTD_LIMITS_H
@@ -8,14 +8,15 @@
 /* ---- texts of a job, in bytes ---- */
 #define BERTD_NAME_MAX 128
 #define BERTD_PATH_MAX 4095           /* cwd, run_dir, on_exit: 4 KiB with the NUL */
-#define BERTD_REASON_MAX 1024         /* reason and status; what is longer is cut */
-#define BERTD_COMMAND_MAX (64u << 10) /* all words, see BERTD_WORD_MIN */
+#define BERTD_REASON_MAX 1024         /* reason and status; longer ones are cut */
+#define BERTD_COMMAND_MAX (64u << 10) /* all arguments, see BERTD_WORD_MIN */
 #define BERTD_SPEC_MAX (256u << 10)   /* the spec's text */
 #define BERTD_INPUTS_MAX (1u << 20)   /* environment and spec together: both are on disk only */
 #define BERTD_CPU_LIST_MAX 1024       /* "0-3,8" */
-#define BERTD_WORD_MIN 8              /* a word or variable counts its NUL too, and no less than this */
+#define BERTD_SCHEDULING_MAX 63       /* as common/scheduling.h */
+#define BERTD_WORD_MIN 8              /* an argument or variable counts with its NUL, and at least this much */
 
-/* ---- jobs that have not ended ---- */
+/* ---- open jobs ---- */
 #define BERTD_JOBS_OF_UID_MAX 10000
 #define BERTD_JOBS_MAX 30000
 #define BERTD_TEXTS_OF_UID_MAX (8u << 20) /* bytes of their texts in memory */
@@ -24,24 +25,24 @@
 /* ---- the socket ---- */
 #define BERTD_CLIENTS_OF_UID_MAX 64
 #define BERTD_CLIENTS_MAX 512
-#define BERTD_CLIENTS_OF_ROOT 16      /* of all, kept free for root */
-#define BERTD_WAITS_OF_CLIENT_MAX 256 /* Wait calls that are not yet answered */
+#define BERTD_CLIENTS_OF_ROOT 16      /* of these, reserved for root */
+#define BERTD_WAITS_OF_CLIENT_MAX 256 /* unanswered Wait calls */
 #define BERTD_WAITS_OF_UID_MAX 1024
 #define BERTD_WAITS_MAX 8192
-#define BERTD_NEWS_MAX 192         /* numbers of "found", and of "gone", of one report of a shim */
+#define BERTD_NEWS_MAX 192         /* numbers in "found", and in "gone", per report of a shim */
 #define BERTD_ON_EXIT_OF_UID_MAX 4 /* on_exit programs at a time; the others wait */
 #define BERTD_ON_EXIT_MAX 32
-#define BERTD_LIST_PAGE_MAX 100     /* jobs or events of one reply: no caller keeps the others waiting for long */
-#define BERTD_PAGE_MAX (256u << 10) /* bytes of one reply */
-#define BERTD_UNREAD_OF_CLIENT_MAX (512u << 10) /* bytes of replies that are not read */
+#define BERTD_LIST_PAGE_MAX 100                 /* jobs or events per reply, so that others do not wait long */
+#define BERTD_PAGE_MAX (256u << 10)             /* bytes per reply */
+#define BERTD_UNREAD_OF_CLIENT_MAX (512u << 10) /* bytes of unread replies */
 #define BERTD_UNREAD_OF_UID_MAX (2u << 20)
 #define BERTD_UNREAD_MAX (16u << 20)
-#define BERTD_REQUESTS_OF_UID_MAX (4u << 20) /* bytes of requests under way */
+#define BERTD_REQUESTS_OF_UID_MAX (4u << 20) /* bytes of incomplete requests */
 #define BERTD_REQUESTS_MAX (16u << 20)
-/* One Submit: on the wire a word takes at most twice what it counts. */
+/* One Submit: on the wire an argument takes at most twice its counted size. */
 #define BERTD_MESSAGE_MAX (2 * (BERTD_COMMAND_MAX + BERTD_INPUTS_MAX) + (64u << 10))
 
-/* ---- numbers of a job, and what they are where nothing is said ---- */
+/* ---- numbers of a job, and their defaults ---- */
 #define BERTD_ID_MAX INT64_MAX
 #define BERTD_PRIORITY_MIN (-1000)
 #define BERTD_PRIORITY_MAX 1000
@@ -71,12 +72,12 @@
 #define BERTD_EVERY_SEC_DEFAULT 600
 #define BERTD_KEEP_MAX 1000000
 #define BERTD_KEEP_DEFAULT 3
-#define BERTD_STEPS_MAX 1000000000000  /* updates; a report of more is not taken */
+#define BERTD_STEPS_MAX 1000000000000  /* updates; larger reports are ignored */
 #define BERTD_RATE_MAX 1e15            /* samples/s */
 #define BERTD_SAMPLES_MAX (1ull << 62) /* the same for samples and for bytes of a checkpoint */
-#define BERTD_SECONDS_MAX 31536000000  /* a thousand years: no time left or taken is shown longer */
+#define BERTD_SECONDS_MAX 31536000000  /* a thousand years: longest time shown */
 
-/* Of a job's attempts (their rows and folders) and events the oldest and the newest so many are kept. */
+/* Number of oldest and newest attempts (rows and folders) and events kept per job. */
 #define BERTD_ATTEMPTS_HEAD 10
 #define BERTD_ATTEMPTS_TAIL 90
 #define BERTD_EVENTS_HEAD 100

@@ -1,12 +1,12 @@
 /*
- * An attempt's log files, in the order of what the job wrote: log.first, log.15 ... log.1, log. The shim writes them, bertctl reads them;
- * no other need be there but log. log.first is the attempt's beginning, kept once rotation has dropped the file that held it; its last
- * line then says how much is missing after it:
+ * An attempt's log files, in order of the output: log.first, log.15 ... log.1, log. The shim writes them, bertctl reads
+ * them; only log always exists. log.first holds the beginning of the output after rotation has dropped its file; its
+ * last line gives the number of bytes missing after it:
  *
  *   bertd: 143654912 bytes of older output were dropped here, the last of them at 2026-11-29T12:44:03Z
  *
- * log.busy is there while a file goes and log.first does not yet say so: who reads the set meanwhile reads it again.
- * A file's end is not a line's: a line may go on in the next file.
+ * log.busy exists while a file is dropped and log.first does not mention it yet: a reader then reads the set again.
+ * A line may continue in the next file.
  */
 #ifndef BERTD_LOGS_H
 #define BERTD_LOGS_H

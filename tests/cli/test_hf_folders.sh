@@ -122,7 +122,7 @@ ok "one class is a regression" imports_not 65 "num_labels has 1 label, which is 
 ok "label2id that contradicts id2label" imports_not 65 "label2id: 'low' is class 1, but id2label has another name there" wrong-ids
 ok "another activation" imports_not 78 "hidden_act is 'quick_gelu', expected gelu" quick_gelu
 ok "pruned heads" imports_not 78 "pruned_heads" pruned
-ok "another vocab_size: both shapes are named" imports_not 65 "word_embeddings.weight has another shape than config.json says: .24, 8., expected .25, 8." padded
+ok "another vocab_size: both shapes are named" imports_not 65 "word_embeddings.weight has shape .24, 8., expected .25, 8." padded
 ok "a shard that is missing" imports_not 66 "model-00002-of-00002.safetensors: missing, but model.safetensors.index.json lists it" shard-missing
 ok "a tensor in two shards" imports_not 65 "model-00002-of-00002.safetensors: holds tensor bert.embeddings.word_embeddings.weight, which .* places in model-00001" shard-twice
 ok "a tensor that the index does not have" imports_not 65 "word_embeddings.weight is not in model.safetensors.index.json" shard-unlisted
@@ -247,7 +247,7 @@ tune numbered rows "labels: [2, 0, 1]"
 is "LABEL_0 is class 0" "$(by_name numbered | tr -d '"LABEL_')" "$(jq -Sc .probabilities <<<"$(said rows)" | tr -d '"LABEL_')"
 tune length short "labels: [2, 0, 1]"
 is "length and side of the folder are a fine-tuning's" "$("$TRAINER" inspect --json "$(ckpt length 1)" | jq -c '[.meta.sequence_length, .meta.truncation]')" '["10","tail 0 4"]'
-ok "which is said" grep -qx "as it says, the tail of a text is kept, 10 tokens at most" length.log
+ok "which is said" grep -qx "as recorded there, the tail of a text is kept, at most 10 tokens" length.log
 tune body regression "labels: [2, 0, 1]"
 ok "a fine-tuning does not begin with a head that cannot be kept" grep -q "which is regression" body.log
 sed 's/init: regression/init: regression, head: fresh/' body.yaml >anew.yaml

@@ -75,7 +75,7 @@ asked() { # GIVEN PATTERN
 }
 for f in prefix.bin prefix.idx prefix.txt prefix.; do asked $f "/$f: expected a corpus prefix: .*/prefix\$"; done
 asked folder "/folder: a folder; expected a corpus prefix: .*/folder/corpus\$"
-asked text.txt "/text.txt: a file; expected a corpus prefix, as bert-trainer prepare"
+asked text.txt "/text.txt: a file; expected a corpus prefix, as written by bert-trainer prepare"
 asked nowhere.bin "/nowhere.bin: expected a corpus prefix: .*/nowhere, for .*/nowhere.bin and .*/nowhere.idx"
 asked nowhere "/nowhere.idx: No such file"
 sed 's/corpus-validation/prefix.bin/' spec.yaml >bad.yaml

@@ -90,7 +90,7 @@ ok 'diff names the first tensor that differs' test $? -eq 0
 spec 's/learning_rate: 2.0e-3/learning_rate: 1.0e+3, clip_norm: 0, weight_decay: 0.9/; s/steps: 4/steps: 400/; s/every_steps: 2/every_steps: 100000/'
 ok 'loss not finite' refuses_after_progress 77 'step [0-9]*: loss .*not finite' "$TRAINER" pretrain bad.yaml --run-dir new
 
-# Full disk: a periodic checkpoint is told and training goes on, the last one must be written.
+# Full disk: a periodic checkpoint is told and training continues, the last one must be written.
 mkdir full
 if mount -t tmpfs -o size=1m tmpfs full 2>/dev/null; then
         timeout 60 "$TRAINER" pretrain spec.yaml --run-dir full/run >out 2>err

@@ -48,7 +48,7 @@ start_bertd
 ok "the next bertd starts the command again" wait_for 30 state_is "$command" running
 is "in another attempt" "$(field "$command" attempts)" 2
 stopped=$("$BERTCTL" checkpoints --json "$job" | jq '.[0].step')
-ok "training goes on from a checkpoint that the shutdown made" test "$stopped" -gt $((at + 10))
+ok "training continues from a checkpoint that the shutdown made" test "$stopped" -gt $((at + 10))
 ok "and not from an older one" wait_for 30 resumed_at "$job" "$stopped"
 is "the shutdown is no failure" "$("$BERTCTL" events --json "$job" | jq '[.[].what] | index("failed")')" null
 "$BERTCTL" cancel --now "$job" "$command"

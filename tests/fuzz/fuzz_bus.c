@@ -19,7 +19,7 @@
 #include "common/file.h"
 #include "common/paths.h"
 #include "daemon/bus/accounts.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/run.h"
 #include "daemon/attempt/end.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/launch/launcher.h"

@@ -70,7 +70,7 @@ if have_ranks 2; then
         wait $job
         ok "two ranks: SIGUSR1 still asks for a stop once NCCL is there" test $? -eq 75
         train 3 two.yaml --run-dir three >three.log 2>&1
-        [ $? -ne 0 ] && grep -q "has no GPU of its own, 2 are visible" three.log
+        [ $? -ne 0 ] && grep -q "no GPU for rank 2 of this host, 2 are visible" three.log
         ok "a third has none" test $? -eq 0
 fi
 

@@ -21,7 +21,8 @@
 #include "bertd/limits.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/live.h"
+#include "daemon/attempt/report.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/base/probe.h"
 #include "daemon/gpu/nvml.h"
@@ -188,7 +189,7 @@ static struct job *submit(struct fixture *f, uint32_t retries, uint32_t backoff_
 
         submission_defaults(&s);
         s.name = (char *) "a";
-        s.kind = (char *) "command";
+        s.kind = JOB_COMMAND;
         s.cwd = f->folder;
         s.command = command;
         s.max_without_progress = retries;

@@ -18,7 +18,8 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "daemon/bus/accounts.h"
-#include "daemon/attempt/attempt.h"
+#include "daemon/attempt/live.h"
+#include "daemon/attempt/report.h"
 #include "daemon/bus/server.h"
 #include "daemon/manager.h"
 #include "daemon/plan/settle.h"
@@ -96,7 +97,7 @@ static inline struct job *new_job(struct fixture *f, const char *kind, enum job_
 
         submission_defaults(&s);
         s.name = (char *) "a";
-        s.kind = (char *) kind;
+        s.kind = (enum job_kind) job_kind_from_name(kind);
         s.cwd = (char *) "/tmp";
         s.spec = (char *) "secret-spec";
         s.command = command;

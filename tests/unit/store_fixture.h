@@ -54,7 +54,7 @@ static inline struct job *insert(struct store *store, const char *name) {
 
         submission_defaults(&s);
         s.name = (char *) name;
-        s.kind = (char *) "command";
+        s.kind = JOB_COMMAND;
         s.cwd = (char *) "/tmp";
         s.spec = (char *) "kind: command\n";
         s.command = command;
@@ -66,10 +66,10 @@ static inline struct job *insert(struct store *store, const char *name) {
         s.cpus = 2.5;
         s.hang_sec = 0;
         s.start_sec = 60;
-        s.on_nan = (char *) "rollback";
+        s.on_nan = ON_NAN_ROLLBACK;
         s.log_max_size = 1 << 20;
         s.log_keep = 5;
-        s.ends_with = (char *) "last";
+        s.ends_with = ENDS_WITH_LAST;
         if (store_insert(store, &s, 1000, 1001, "alice", LAUNCHER_FORK, &job, &error) < 0 ||
             store_flush(store, &error) < 0)
                 fail_msg("%s", error.text);

@@ -95,8 +95,8 @@ static void test_free_deaths(void **state) {
                 assert_int_equal(job->attempt.exit_class, EXIT_CLASS_LOST);
         }
         assert_about(starts[n_starts - 1] - starts[n_starts - 2], 5400 * SEC, 7201 * SEC);
-        assert_int_equal(job->deaths.costing, 0);
-        assert_int_equal(job->deaths.free, n_starts);
+        assert_int_equal(job->deaths, 0);
+        assert_int_equal(job->free_deaths, n_starts);
 }
 
 /* ---- clocks ---- */
@@ -171,8 +171,8 @@ static enum job_state kept_state(struct fixture *f, uint64_t id) {
         return state;
 }
 
-static void ask_to_stop(struct fixture *f, struct job *job, enum stop_wish wish) {
-        job->wish = wish;
+static void ask_to_stop(struct fixture *f, struct job *job, enum stop_reason reason) {
+        job->stop_reason = reason;
         assert_int_equal(node_move(f->node, job, EVENT_CANCEL, "cancelled"), STATE_MOVE);
         job->stop_due = true;
         turned_go(f->node->loop, 0);
@@ -189,7 +189,7 @@ static void test_grace(void **state) {
         say_hello(f, job);
         turned_go(f->node->loop, 5 * DAY);
         assert_int_equal(job->state, JOB_RUNNING);
-        ask_to_stop(f, job, WISH_CANCEL);
+        ask_to_stop(f, job, STOP_CANCEL);
         assert_true(f->stops == 1 && f->told == BERTD_GRACE_DEFAULT * SEC);
         turned_go(f->node->loop, limit / 2);
         attempt_stop(job);
@@ -218,7 +218,7 @@ static void test_at_once(void **state) {
         assert_int_equal(waitpid(f->shim, NULL, 0), f->shim);
         await_start(f, job);
         say_hello(f, job);
-        ask_to_stop(f, job, WISH_CANCEL_NOW);
+        ask_to_stop(f, job, STOP_CANCEL_NOW);
         assert_int_equal(f->told, 0);
         turned_go(f->node->loop, 3 * SEC - MSEC);
         assert_int_equal(job->run->phase, PHASE_LIVE);
@@ -272,7 +272,7 @@ static void test_no_sweeper(void **state) {
         assert_int_equal(job->state, JOB_BACKOFF);
         await_start(f, job);
         say_hello(f, job);
-        ask_to_stop(f, job, WISH_CANCEL);
+        ask_to_stop(f, job, STOP_CANCEL);
         lose_shim(f);
         no_processes = true;
         turned_go(f->node->loop, 9 * SEC);

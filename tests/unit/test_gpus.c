@@ -1,5 +1,6 @@
 /* GPU hand-back: which of the host's GPUs may be given to a job, from what the driver lists. */
 #include "daemon/gpu/gpus.h"
+#include "daemon/gpu/health.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

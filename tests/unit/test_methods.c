@@ -4,6 +4,7 @@
 
 #include "common/db.h"
 #include "tests/unit/methods_fixture.h"
+#include "daemon/bus/waits.h"
 #include "daemon/node/transition.h"
 
 static const struct job_method {

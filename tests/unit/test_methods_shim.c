@@ -422,7 +422,7 @@ static void test_ends_that_cannot_be_put_off(void **state) {
         assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
         job->state = JOB_STOPPING;
         job->grace_sec = 7;
-        job->wish = WISH_CANCEL;
+        job->stop_reason = STOP_CANCEL;
         attempt_stop(job);
         uint64_t far = job->run->deadline_usec;
         attempt_exited(job->run);

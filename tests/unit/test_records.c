@@ -146,7 +146,7 @@ static void test_encodings(void **state) {
         CHECK("a.tsv", "x\ta\0b\n", &numbered, NULL, { 1, "x", "ab" });
         CHECK("a.tsv", "x\tone\ry\ttwo\r", &numbered, NULL, { 1, "x", "one" }, { 2, "y", "two" });
         CHECK("a.jsonl", "\xef\xbb\xbf{\"text\": \"a\xff\", \"label\": 1}\n", &named, NULL, { 1, "1", "a" });
-        CHECK("a.tsv", "\xef\xbb\xbfx\tcaf\xe9\n", &latin, "UTF-8's byte order mark, but is to be read as latin-1",
+        CHECK("a.tsv", "\xef\xbb\xbfx\tcaf\xe9\n", &latin, "UTF-8's byte order mark, but the encoding is latin-1",
               { 0 });
 }
 
@@ -159,7 +159,7 @@ static void test_delimiters(void **state) {
         CHECK("a.csv", "label;text\nx;\"a;b\"\ny;two, three\n", &other, NULL, { 2, "x", "a;b" },
               { 3, "y", "two, three" });
         CHECK("a.csv", "label;text\nx;one\n", &named, "it has label;text: is the delimiter another one?", { 0 });
-        CHECK("a.tsv", "label\ttext\nx\tone\n", &other, "goes with format csv", { 0 });
+        CHECK("a.tsv", "label\ttext\nx\tone\n", &other, "needs format csv", { 0 });
 }
 
 /* How much of a file may be no UTF-8, and what is said of it. */

@@ -116,7 +116,7 @@ static void test_length(void **state) {
         struct safetensors *file = NULL;
         assert_int_equal(file_write_atomic(path, "{}", 2, 0600, NULL), 0);
         assert_true(safetensors_open(path, &file, &error) < 0);
-        assert_non_null(strstr(error.text, "no safetensors file"));
+        assert_non_null(strstr(error.text, "not a safetensors file"));
 }
 
 int main(void) {

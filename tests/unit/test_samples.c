@@ -425,7 +425,7 @@ static void test_weights_refused(void **state) {
         assert_true(samples_new(f->map, f->corpora, &vocab, &o, &samples, &error) < 0);
         assert_int_equal(error.exit, BERTD_EXIT_DATA);
         assert_non_null(
-                strstr(error.text, "/b: its weight in data.train_weights, 1e-09 of 1.000000001, is none of the "));
+                strstr(error.text, "/b: its weight in data.train_weights, 1e-09 of 1.000000001, is not one of the "));
 
         char *prefixes[] = { f->prefixes[0], format_string("%s/one", f->folder) };
         struct corpora *corpora = NULL;

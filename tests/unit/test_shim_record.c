@@ -121,7 +121,7 @@ static const struct row rows[] = {
         { "", CODE(1), 0, true, EXIT_CLASS_STOPPED, 1, 0, -1, "stopped on request without a checkpoint: exit code 1" },
         { "", CODE(255), 0, false, EXIT_CLASS_FAILED, 255, 0, -1, "exit code 255" },
         /* several ranks complain: the earliest that names its rank is the cause, whatever mpirun saw exit first */
-        { "bert-trainer: checkpoints: no checkpoint of step 20, training goes on\n"
+        { "bert-trainer: checkpoints: no checkpoint of step 20, training continues\n"
           "bert-trainer: rank 3 on gpu7: corpus.bin: Input/output error\n"
           "bert-trainer: rank 1 on gpu2: exchange: peers are gone\n" EXITED("1", "74"),
           CODE(74), 0, false, EXIT_CLASS_FAILED, 74, 0, 3, "rank 3 on gpu7: corpus.bin: Input/output error" },

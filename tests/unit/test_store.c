@@ -47,7 +47,8 @@ static void test_round_trip(void **state) {
                                           .reason = strdup("SIGSEGV"),
                                           .private = strdup("SIGSEGV: its words") };
         job->lost_steps = 7;
-        job->deaths = (struct policy_counters) { .costing = 900, .free = 70 };
+        job->deaths = 900;
+        job->free_deaths = 70;
         job_lose(job, EXIT_CLASS_USER_ERROR, 12);
         job_lose(job, EXIT_CLASS_OOM, UINT64_C(1) << 40);
         job_lose(job, EXIT_CLASS_OOM, 5);
@@ -91,7 +92,7 @@ static void test_round_trip(void **state) {
         assert_true(job->hang_sec == 0 && job->start_sec == 60 && job->on_nan == ON_NAN_ROLLBACK);
         assert_true(job->log_max_size == 1 << 20 && job->log_keep == 5);
         assert_int_equal(job->ends_with, ENDS_WITH_LAST);
-        assert_true(job->deaths.costing == 900 && job->deaths.free == 70);
+        assert_true(job->deaths == 900 && job->free_deaths == 70);
         assert_true(job->lost_usec[EXIT_CLASS_USER_ERROR] == 12 && job->lost_usec[EXIT_CLASS_KILLED] == 0);
         assert_true(job->lost_usec[EXIT_CLASS_OOM] == (UINT64_C(1) << 40) + 5);
         assert_true(job->lost_steps == 7 && job->run_steps == 17 && job->run_usec == 1700);
@@ -238,7 +239,7 @@ static void test_nothing_is_inserted_outside_a_transaction(void **state) {
         memset(spec, '#', 900u << 10);
         submission_defaults(&s);
         s.name = (char *) "large";
-        s.kind = (char *) "command";
+        s.kind = JOB_COMMAND;
         s.cwd = (char *) "/tmp";
         s.spec = spec;
         s.command = command;
@@ -273,14 +274,33 @@ static void test_bad_rows_do_not_block(void **state) {
 
         (void) insert(store, "bad");
         store_free(store);
-        execute("UPDATE job SET state='nonsense' WHERE name='bad'; INSERT INTO checkpoint VALUES(1, 5, 1, 1, 77, 1, 0, "
-                "'/x')");
+        execute("PRAGMA ignore_check_constraints=ON; UPDATE job SET state='nonsense' WHERE name='bad';"
+                "INSERT INTO checkpoint VALUES(1, 5, 1, 1, 77, 1, 0, '/x')");
         store = open_store();
         assert_int_equal(store_count(store), 1);
         assert_int_equal(store_at(store, 0)->id, good);
         assert_int_equal(store_load_ledger(store, store_at(store, 0), NULL), 0);
         assert_int_equal(store_at(store, 0)->n_ledger, 0);
         assert_int_equal(complaints, 2);
+        store_free(store);
+}
+
+/* However large a number is that a program reports, it does not keep others' jobs from being committed. */
+static void test_no_number_fails_a_commit(void **state) {
+        struct store *store = open_store();
+        struct job *job = insert(store, "job");
+        struct error error = {};
+
+        job->step = job->steps = job->lost_steps = job->run_usec = job->attempt.step = UINT64_MAX;
+        job->attempt.number = 1;
+        job->attempt.gpu_mask = UINT64_MAX;
+        store_note(store, job, job->state, "step", "");
+        if (store_flush(store, &error) < 0)
+                fail_msg("%s", error.text);
+        store_free(store);
+        store = open_store();
+        assert_int_equal(store_at(store, 0)->step, INT64_MAX);
+        assert_int_equal(store_at(store, 0)->attempt.gpu_mask, UINT64_MAX);
         store_free(store);
 }
 
@@ -501,6 +521,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_has_run, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_nothing_is_inserted_outside_a_transaction, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_rows_do_not_block, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_no_number_fails_a_commit, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ended_jobs_live_on_disk, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_pages_mix_memory_and_disk, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_event_tells_how_an_attempt_ended, setup, teardown),

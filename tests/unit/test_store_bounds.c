@@ -15,7 +15,7 @@ static int insert_long(struct store *store, uid_t uid, size_t size, struct job *
         path[size] = '\0';
         submission_defaults(&s);
         s.name = (char *) "n";
-        s.kind = (char *) "command";
+        s.kind = JOB_COMMAND;
         s.cwd = path;
         s.command = command;
         return store_insert(store, &s, uid, uid, "alice", LAUNCHER_FORK, ret, error);
@@ -394,11 +394,11 @@ static void test_many_ended_jobs_go_in_parts(void **state) {
                 "gid, kind,"
                 " state, launcher, priority, ranks, threads, gpus, max_without_progress, backoff_min_sec, "
                 "backoff_max_sec,"
-                " grace_sec, keep, keep_every, umask, name, user, cwd, command, submitted, end_order, "
+                " grace_sec, umask, name, user, cwd, submitted, end_order, "
                 "holds_checkpoints) "
                 "SELECT i,"
-                " 1000, 1001, 'command', 'failed', 0, 0, 1, 1, 0, 5, 5, 600, 120, 3, 0, 18, 'x', 'alice', '/', "
-                "x'6c7300', 1, 100 + i,"
+                " 1000, 1001, 'command', 'failed', 0, 0, 1, 1, 0, 5, 5, 600, 120, 18, 'x', 'alice', '/', "
+                "1, 100 + i,"
                 " i=7 FROM n");
         store = open_store();
         assert_false(store_pending(store));

@@ -188,7 +188,7 @@ static void test_missing(void **state) {
         } rows[] = {
                 { NULL, "command", "/", "name: missing" },
                 { "n", NULL, "/", "kind: missing" },
-                { "n", "", "/", "kind: has 0 bytes, expected 1 to 16" },
+                { "n", "", "/", "kind: \"\", expected pretrain, finetune or command" },
                 { "n", "command", NULL, "cwd: missing" },
                 { "n", "command", "/", "command: missing" },
                 { "n", "pretrain", "/", "spec: missing" },
@@ -241,7 +241,7 @@ static void test_bounds_of_strings(void **state) {
         memset(big, 'x', BERTD_SPEC_MAX + 1);
         big[BERTD_SPEC_MAX + 1] = '\0';
         refused_string("spec", big, "spec: 262145 bytes, at most 262144 are allowed; shorten it");
-        refused_string("on_nan", "xxxxxxxxxxxxxxxxx", "on_nan: has 17 bytes, expected 0 to 16");
+        refused_string("on_nan", "xxxxxxxxxxxxxxxxx", "xxxxxxxxxxxxxxxxx\", expected stop or rollback");
         refused_string("cpu_list", long_path(BERTD_CPU_LIST_MAX + 1), "cpu_list: has ");
         refused_string("run_dir", long_path(4096), "run_dir: 4096 bytes, at most 4095 are allowed; use a shorter path");
         refused_string("on_exit", long_path(4096), "on_exit: 4096 bytes, at most 4095 are allowed; use a shorter path");

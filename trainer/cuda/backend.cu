@@ -109,7 +109,7 @@ static int choose_device(uint32_t local_rank, char *text, size_t size) {
                 snprintf(text, size, "no GPU is visible (%s)",
                          cudaGetErrorString(r == cudaSuccess ? cudaErrorNoDevice : r));
         else if (local_rank >= (uint32_t) n)
-                snprintf(text, size, "rank %u of this host has no GPU of its own, %d %s visible", local_rank, n,
+                snprintf(text, size, "no GPU for rank %u of this host, %d %s visible", local_rank, n,
                          n == 1 ? "is" : "are");
         else if ((r = cudaSetDevice((int) local_rank)) != cudaSuccess)
                 snprintf(text, size, "GPU %u cannot be used: %s", local_rank, cudaGetErrorString(r));

@@ -99,9 +99,8 @@ static int load_checkpoint(const struct text_source *source, struct vocab **ret,
 int text_source_load(const struct text_source *source, const struct text_arguments *arguments, struct vocab **ret,
                      struct text_options *ret_options, struct error *error) {
         if (source->checkpoint && any_given(arguments))
-                return error_input(
-                        error, BERTD_EXIT_USAGE,
-                        "--checkpoint: says how its text is folded: leave --[no-]lowercase and the like out");
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--checkpoint: sets how text is folded; leave out --[no-]lowercase etc.");
         if (source->checkpoint)
                 return load_checkpoint(source, ret, ret_options, error);
         int r = vocab_load(source->vocab, ret, error);

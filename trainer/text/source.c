@@ -189,7 +189,7 @@ static int skip_mark(struct source *s, struct error *error) {
         s->at = 3;
         if (s->encoding == ENCODING_LATIN1)
                 return error_input(error, BERTD_EXIT_DATA,
-                                   "%s: begins with UTF-8's byte order mark, but is to be read as latin-1", s->name);
+                                   "%s: begins with UTF-8's byte order mark, but the encoding is latin-1", s->name);
         return 0;
 }
 

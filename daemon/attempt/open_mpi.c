@@ -1,0 +1,23 @@
+/* See open_mpi.h. Owns nothing. */
+#include "daemon/attempt/open_mpi.h"
+
+/* --bind-to none: the default binding puts every one-rank job on core 0. The session folder and the shared-memory segments are
+ * the attempt's own, so that what kill -9 leaves behind can be found and removed. */
+void open_mpi_arguments(uint32_t ranks, const char *scratch, bool private_shm, struct strv *argv) {
+        strv_add(argv, "mpirun");
+        strv_add(argv, "-n");
+        strv_format(argv, "%u", ranks);
+        strv_add(argv, "--bind-to");
+        strv_add(argv, "none");
+        strv_add(argv, "--oversubscribe");
+        if (!scratch)
+                return;
+        strv_add(argv, "--mca");
+        strv_add(argv, "orte_tmpdir_base");
+        strv_add(argv, scratch);
+        if (!private_shm) {
+                strv_add(argv, "--mca");
+                strv_add(argv, "btl_vader_backing_directory");
+                strv_add(argv, scratch);
+        }
+}

@@ -1,0 +1,67 @@
+/*
+ * What the end of an attempt makes of its job (contracts C6 and C8). Pure: how the attempt ended, which stop was under way, what is known
+ * of the deaths and checkpoints before it in, everything that follows out. tests/unit/outcomes is the table of it.
+ *
+ *   1. attempt/end.c reads the record and gathers an `ending`.
+ *   2. outcome() decides.
+ *   3. attempt/end.c applies the outcome: one transition, the attempt's class, the counters, the ledger.
+ */
+#ifndef DAEMON_RULES_OUTCOME_H
+#define DAEMON_RULES_OUTCOME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/rules/job.h"
+#include "daemon/rules/policy.h"
+#include "daemon/rules/states.h"
+
+#define OUTCOME_REASON_MAX 1024
+#define OUTCOME_TEXT_MAX 256
+
+/* Everything that an outcome depends on. Borrowed for the call. */
+struct ending {
+        const struct attempt *attempt; /* with `ended`, checkpoint_step and what its record says */
+        enum stop_reason stop_reason;  /* the stop that was under way */
+        bool asked;                    /* the record says that it ended because it was asked to */
+        bool command;                  /* JOB_COMMAND: when asked to stop it may exit 0 unfinished */
+        bool stepped;                  /* the job has completed a step, in this attempt or before it */
+        bool ran;                      /* an earlier attempt executed the program (store_has_run) */
+        struct policy_config config;
+        const struct policy_death *history; /* the deaths before this one, oldest first */
+        size_t n_history;
+        struct policy_counters counters; /* before this one */
+        const uint64_t *good;            /* steps of the good checkpoints, newest first */
+        size_t n_good;
+        uint64_t starts_wait_usec; /* of policy_starts_wait */
+        uint64_t now_usec;         /* wall time */
+        uint32_t random;           /* any 32 bits: the jitter */
+};
+
+enum ledger_change {
+        LEDGER_KEPT,
+        LEDGER_DEMOTED,   /* the checkpoint of `changed_step` is not used again */
+        LEDGER_GONE_BACK, /* those after `changed_step` are abandoned */
+};
+
+struct outcome {
+        enum job_event event;
+        enum exit_class exit_class;       /* the attempt's: its record's, or EXIT_CLASS_MISSING */
+        char death[OUTCOME_TEXT_MAX];     /* the attempt's reason if its record gives none; "": as it is */
+        char reason[OUTCOME_REASON_MAX];  /* the job's, for everybody */
+        char private[OUTCOME_REASON_MAX]; /* for the owner and root; "" = reason */
+        uint64_t delay_usec;              /* EVENT_RETRY: from now_usec */
+        enum policy_cause cause;          /* why, beyond the death itself; as `reason` says in words */
+        bool counted;                     /* the policy has judged it: last_death joins the history */
+        struct policy_death last_death;
+        struct policy_counters counters; /* after it */
+        enum ledger_change change;
+        uint64_t changed_step;
+        uint64_t from_step;                   /* with a change: the next attempt begins at this step or before it */
+        char change_reason[OUTCOME_TEXT_MAX]; /* of its event row */
+};
+
+void outcome(const struct ending *ending, struct outcome *ret);
+
+#endif

@@ -1,0 +1,28 @@
+/* A state.db of an older bertd becomes one of today's, or an empty one is made. Only the store's files include it. */
+#ifndef DAEMON_STORE_MIGRATE_H
+#define DAEMON_STORE_MIGRATE_H
+
+#include <sqlite3.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+/* The tables of schema.h in an empty database. */
+int store_create(sqlite3 *db, struct error *error);
+
+/* Whether the database, which is of that version, is as schema.h has it: 0 or 1. */
+int store_is_current(sqlite3 *db, int64_t version, struct error *error);
+
+/* In one transaction, whatever the shape of that version is. Rows that the tables' CHECKs refuse are mended or set aside in table
+ * `refused`, each told to `log`. */
+int store_migrate(sqlite3 *db, int64_t version, void (*log)(const char *text), struct error *error);
+
+/* legacy.c */
+struct legacy_step {
+        const char *table, *column; /* no column: always */
+        const char *sql;
+};
+extern const struct legacy_step store_legacy_steps[]; /* ends with an empty one */
+#define STORE_LEGACY 4                                /* the last schema of these steps */
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * The tables of state.db as data: CREATE TABLE, the copy of an older database and the columns that a later version adds all come from
+ * them (migrate.c). Only the store's files include it, and the tests.
+ */
+#ifndef DAEMON_STORE_SCHEMA_H
+#define DAEMON_STORE_SCHEMA_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+#include "daemon/rules/job_fields.h"
+
+/* A value that an older bertd wrote and that `type` or `check` refuses becomes `otherwise`. */
+struct store_column {
+        const char *name;
+        const char *type; /* of a STRICT table; a key's or a reference's clauses follow it */
+        const char *
+                otherwise; /* SQL, the default too: "NULL" = may be NULL; NULL = required: a row without it is set aside */
+        const char *check;             /* SQL that is true of a good value; NULL = any of that type */
+        int since;                     /* the schema that brought it; 0 = that of its table */
+        const struct job_field *field; /* of table job: type, otherwise and check are its row's; else NULL */
+};
+
+struct store_table {
+        const char *name;
+        const struct store_column *columns;
+        size_t n_columns;
+        const char *job;  /* which column names the job; NULL = none */
+        const char *key;  /* what tells rows apart in SQL, of the rows `o` and `n` */
+        const char *tail; /* of CREATE TABLE, after the columns */
+        int since;        /* the schema whose CHECKs and constraints these are: an older one's table is written anew */
+};
+
+extern const struct store_table store_tables[];
+extern const size_t store_n_tables;
+extern const char *const store_indices[]; /* ends with NULL */
+
+extern const struct store_column store_job_columns[];
+extern const size_t store_n_job_columns;
+
+/* The newest schema that a table or a column names. */
+int store_version(void);
+
+/* Writes "name TYPE NOT NULL DEFAULT otherwise CHECK(check)"; "CREATE TABLE name(…) …"; whether a row's value is good, as SQL. */
+void store_declare_column(FILE *out, const struct store_column *column);
+void store_declare_table(FILE *out, const struct store_table *table);
+void store_declare_good(FILE *out, const struct store_column *column);
+void store_declare_otherwise(FILE *out, const struct store_column *column); /* "NULL" if nothing can stand there, too */
+
+#endif
