@@ -20,7 +20,7 @@ static int parse_axis(const char *text, struct array_axis *axis, struct error *e
 
         if (!equals || equals == text || !equals[1])
                 return error_input(error, BERTCTL_EXIT_USAGE,
-                                   "--array: expected KEY=VALUE,VALUE,..., as train.seed=1,2,3; not '%.80s'", text);
+                                   "--array: expected KEY=VALUE,VALUE,..., e.g. train.seed=1,2,3; not '%.80s'", text);
         for (const char *p = equals; *p; p++)
                 commas += *p == ',';
         axis->key = strdup(text);

@@ -1,6 +1,6 @@
 /*
  * See client.h. Owns the sd-bus connection and the socket's path. The socket is connected by hand rather than by address, because
- * only then is "no such socket", "nobody listens" and "not allowed" told apart, which decides what the user is told to do.
+ * only then can "no such socket", "nobody listens" and "not allowed" be distinguished, which decides the cure.
  */
 #include "ctl/client.h"
 
@@ -69,7 +69,7 @@ static int connect_socket(const char *path) {
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
                 return -errno;
-        /* A full backlog blocks connect() for ever otherwise. */
+        /* Otherwise a full backlog blocks connect() without limit. */
         (void) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
         if (connect(fd, (struct sockaddr *) &address, sizeof(address)) < 0)
                 return errno == EAGAIN ? -ETIMEDOUT : -errno;
@@ -114,7 +114,7 @@ static const char *group_of(const char *path, char *buffer, size_t size) {
         return buffer;
 }
 
-/* Of the system's bertd, to one who may not connect. */
+/* For a user who may not connect to the system daemon. */
 static int not_admitted(struct error *error, const char *socket) {
         const struct passwd *pw = getpwuid(geteuid());
         const char *user = pw ? pw->pw_name : "YOU";
@@ -544,7 +544,7 @@ static int list_page(struct client *client, uint64_t *first, uint32_t count, boo
                 r = job_info_read(reply, &job);
                 if (r <= 0)
                         break;
-                /* Pages must go down, or a broken daemon would keep us here for ever. */
+                /* Pages must go down, or a broken daemon would make this an endless loop. */
                 if (job.id == 0 || (*first > 0 && job.id >= *first))
                         return client_bad_message(error, -EBADMSG, "ListJobs");
                 *first = job.id;
@@ -629,7 +629,7 @@ static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
         return 0;
 }
 
-/* Is it still there? An answer counts, whatever it says. Never on another connection: what is waited for comes on this one. */
+/* Whether bertd is alive: any answer counts, errors too. Never on another connection: the awaited answer comes on this one. */
 static int ping(struct client *client, struct error *error) {
         cleanup_message sd_bus_message *message = NULL;
 
@@ -696,7 +696,7 @@ int client_wait_job(struct client *client, uint64_t id, char **ret_state, struct
         for (;;) {
                 uint64_t began = clock_monotonic_usec();
                 int r = wait_once(client, id, ret_state, error);
-                /* Only a lost connection is worth another try, and one that is lost at once each time is not for ever. */
+                /* Retries only after a lost connection, and not without limit if each is lost at once. */
                 if (r == 0 || error->exit != BERTCTL_EXIT_NO_DAEMON || client->silent)
                         return r;
                 uint64_t now = clock_monotonic_usec();

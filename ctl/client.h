@@ -27,8 +27,8 @@
 
 struct client;
 
-/* Connects to `socket`, or where it is NULL to BERTD_SOCKET's, or where that is not set to the user's daemon, or where none answers
- * to the system's; where both answer, says on stderr which one is used. */
+/* Connects to `socket`; if NULL, to BERTD_SOCKET's, else to the user's daemon, else to the system daemon. If both answer, prints on
+ * stderr which one is used. */
 int client_connect(const char *socket, struct client **ret_client, struct error *error);
 
 /* Is it the system's bertd that client_connect would look for? */

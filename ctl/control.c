@@ -1,7 +1,7 @@
 /*
  * What changes a job or stops the daemon: cancel, pause, resume, checkpoint, rm, shutdown. Most take several jobs: each is tried,
- * each failure is told on a line of its own, the first failure's exit code is returned. What became of a job is told to a person
- * only: where stdout is no terminal, success is silent.
+ * each failure is printed on a separate line, the first failure's exit code is returned. A job's new state is printed for a person
+ * only: if stdout is not a terminal, success is silent.
  */
 #include <errno.h>
 #include <inttypes.h>

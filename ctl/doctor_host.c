@@ -238,7 +238,7 @@ static void check_clock(struct doctor *doctor) {
         int state = adjtimex(&timex);
 
         if (state < 0)
-                doctor_say(doctor, DOCTOR_OK, "clock", NULL, "cannot tell whether the clock is synchronised");
+                doctor_say(doctor, DOCTOR_OK, "clock", NULL, "unknown whether it is synchronised");
         else if (state == TIME_ERROR || (timex.status & STA_UNSYNC))
                 doctor_say(doctor, DOCTOR_WARN, "clock", "timedatectl set-ntp true",
                            "not synchronised: times in logs and events may be wrong; jobs are not affected");
@@ -268,7 +268,7 @@ static pid_t start_mpirun(int to) {
         return ok ? pid : -1;
 }
 
-/* The first line that mpirun tells of itself. */
+/* The first line of mpirun --version. */
 static bool mpi_version(char *ret_line, size_t size) {
         int ends[2];
 

@@ -194,7 +194,7 @@ static const char *remote_name(const struct statfs *fs) {
         }
 }
 
-/* Nobody but their users can say when those can go. */
+/* Only their users can decide when those can go. */
 static void check_held(struct doctor *doctor) {
         const struct daemon_info *d = &doctor->daemon;
         bool many = d->keep_ended > 0 && d->held > d->keep_ended;
@@ -297,7 +297,7 @@ static uint64_t largest_checkpoint(struct doctor *doctor, char **ret_path) {
         return largest;
 }
 
-/* The nearest folder above that is there. */
+/* The nearest parent folder that exists. */
 static int statvfs_above(const char *path, struct statvfs *ret) {
         cleanup_free char *copy = strdup(path);
 

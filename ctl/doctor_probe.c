@@ -1,6 +1,6 @@
 /*
- * See doctor.h. The proof: a job that counts, submitted from a terminal of its own. The terminal is closed (SIGHUP to its session), then
- * bertd is killed with SIGKILL and brought back the way it ran; each time the job must keep its pid and go on counting.
+ * See doctor.h. The proof: a job that counts, submitted from a new terminal. The terminal is closed (SIGHUP to its session), then
+ * bertd is killed with SIGKILL and restarted the way it ran; each time the job must keep its pid and continue counting.
  * Owns: the terminal's child, the job (cancelled and removed whatever happens). Every wait has a limit.
  */
 #include <errno.h>
@@ -180,7 +180,7 @@ static void close_terminal(struct probe *probe, struct count *count) {
 /* How a bertd was run that no service manager keeps. */
 struct way {
         char *exe, *cwd;
-        char *arguments, *environment; /* as in /proc: a NUL after each */
+        char *arguments, *environment; /* like /proc: a NUL after each */
         size_t arguments_size, environment_size;
         int err; /* where its messages go, or -1 */
 };
@@ -235,7 +235,7 @@ static char **split(char *block, size_t size) {
         return words;
 }
 
-/* In a session of its own, nobody's child. */
+/* In a new session, and no child of this process. */
 static bool start_again(const struct way *way) {
         cleanup_free char **arguments = split(way->arguments, way->arguments_size);
         cleanup_free char **environment = split(way->environment, way->environment_size);
@@ -295,7 +295,7 @@ static void judge_death(struct probe *probe, const struct count *before, uint64_
         struct count now = {};
         double sec = (double) (clock_monotonic_usec() - began) / (double) USEC_PER_SEC;
 
-        /* It says that it runs once the job's shim has found it again. */
+        /* The job counts as running once its shim has connected again. */
         bool undisturbed = false;
         for (uint64_t end = clock_monotonic_usec() + ADVANCE_USEC; !undisturbed && clock_monotonic_usec() < end; nap())
                 undisturbed = job_is_undisturbed(probe);
@@ -323,7 +323,7 @@ static void kill_daemon(struct probe *probe, const struct count *before) {
         }
         if (!learn_way(pid, &way) && !kept) {
                 doctor_say(doctor, DOCTOR_WARN, "probe kill -9", NULL,
-                           "not tried: cannot tell how bertd (pid %" PRIu64 ") was started", pid);
+                           "not tried: unknown how bertd (pid %" PRIu64 ") was started", pid);
                 return;
         }
         if (pid <= 1 || kill((pid_t) pid, SIGKILL) < 0) {

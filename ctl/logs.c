@@ -98,7 +98,7 @@ static int choose_attempt(struct follower *f, uint64_t attempt) {
         return 0;
 }
 
-/* Prints what the attempt has written, at most `lines` lines, and says what is not there. Returns 0, 1 where nothing is, or −errno. */
+/* Prints the attempt's output, at most `lines` lines, and what is missing of it. Returns 0, 1 if it has written nothing, or −errno. */
 static int print_log(struct follower *f, uint64_t lines, bool following) {
         cleanup_log_files struct log_files files = {};
 
@@ -184,7 +184,7 @@ static int follow(struct follower *f) {
         }
 }
 
-/* Waits, where `wait` says so, until the job has an attempt. */
+/* With `wait`, waits until the job has an attempt. */
 static int first_log(struct follower *f, bool wait, struct job_info *ret_job) {
         for (;;) {
                 int r = client_get_job(f->client, f->id, ret_job, &f->ctl->error);

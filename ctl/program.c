@@ -1,6 +1,6 @@
 /*
- * See program.h. What the kernel would say of an exec it is asked: a traced child executes the program and is killed where the exec has
- * succeeded, before its first instruction. Where that may not be done (no ptrace, no process more) only what stat and access say counts.
+ * See program.h. Tries the exec itself: a traced child executes the program and is killed as soon as the exec has succeeded,
+ * before its first instruction. If that is not possible (no ptrace, no further process), stat and access decide.
  */
 #include "ctl/program.h"
 
@@ -21,7 +21,7 @@
 #include "common/executable.h"
 #include "common/file.h"
 
-/* What the exec says, 0 or −errno; −ENOSYS: it could not be asked. */
+/* The result of the exec, 0 or −errno; −ENOSYS: it could not be tried. */
 static int try_exec(const char *path, char *const *argv) {
         int fds[2], code = 0, status = 0;
 
@@ -53,8 +53,8 @@ static int try_exec(const char *path, char *const *argv) {
 }
 
 struct shebang {
-        char line[EXECUTABLE_HEAD_MAX + 1]; /* empty: it is no script */
-        bool cr;                            /* it ended in one, which is left out */
+        char line[EXECUTABLE_HEAD_MAX + 1]; /* empty: not a script */
+        bool cr;                            /* the line ended in one, which was removed */
         char *program;                      /* the interpreter, or what env looks for, in `words`; NULL: not known */
         bool by_env;
         char words[EXECUTABLE_HEAD_MAX + 1];

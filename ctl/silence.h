@@ -1,10 +1,10 @@
-/* What is said where something listens at bertd's socket and does not answer as bertd does: who that is, and the cure. */
+/* The error if something listens at bertd's socket but does not answer like bertd: the process, and the cure. */
 #ifndef CTL_SILENCE_H
 #define CTL_SILENCE_H
 
 #include "common/error.h"
 
-/* After a time-out. fd: the connection, or −1 where none was accepted. `after`: further text in front of the cure, or "". Returns −errno,
+/* After a time-out. fd: the connection, or −1 if none was accepted. `after`: further text in front of the cure, or "". Returns −errno,
  * the exit code is BERTCTL_EXIT_NO_DAEMON. */
 int silence_error(struct error *error, const char *socket, int fd, const char *after);
 

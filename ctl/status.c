@@ -74,7 +74,7 @@ static json_t *json_overview(const struct overview *overview) {
         return object;
 }
 
-/* When the job's newest checkpoint was made; 0 where the ledger does not say. Best effort: the block is shown without it, too. */
+/* When the job's newest checkpoint was written; 0 if unknown. Best effort: the job is shown without it, too. */
 static uint64_t checkpoint_time(struct client *client, const struct job_info *job) {
         cleanup_message sd_bus_message *reply = NULL;
         struct error ignored = {};
@@ -152,11 +152,11 @@ static int refresh(struct ctl *ctl, struct client *client, uint64_t id, unsigned
                 (void) printf("\033[%uA\r\033[J", *rows);
         else if (*rows > 0)
                 (void) putchar('\n');
-        /* The last frame is there to be read: it may scroll. */
+        /* The last frame stays on the screen: it may scroll. */
         *rows = cut_rows(text, in_place && !*ret_over && ctl->term.height > 1 ? ctl->term.height - 1 : 0);
         (void) fputs(text, stdout);
         if (fflush(stdout) == EOF)
-                return -EIO; /* the output's error is told at the end */
+                return -EIO; /* main reports the output's error */
         return 0;
 }
 

@@ -39,7 +39,7 @@ enum overview_section overview_section_of(const struct job_info *job) {
         }
 }
 
-/* How many bytes of `text` go on a line of `width` columns: up to the last space that fits, else as many as fit. */
+/* How many bytes of `text` fit a line of `width` columns: up to the last space that fits, else as many as fit. */
 static size_t line_length(const char *text, size_t width) {
         size_t best = 0, length = strlen(text);
 
@@ -313,7 +313,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         (void) fprintf(out, "%s\n", term_plain(term));
         draw_state(out, term, job);
         draw_death(out, term, job);
-        if (strcmp(text_of(job->kind), "command") == 0) /* a trainer says there what progress says */
+        if (strcmp(text_of(job->kind), "command") == 0) /* a trainer's status repeats its progress */
                 line(out, term, "status", STYLE_NONE, text_of(job->status));
         draw_progress(out, term, job);
         draw_goodput(out, term, job);
@@ -333,7 +333,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line(out, term, "run folder", STYLE_NONE, text_of(job->run_dir));
         draw_log(out, term, job);
         draw_hint(out, term, job);
-        return ferror(out) ? -EIO : 0; /* the output's error is told at the end */
+        return ferror(out) ? -EIO : 0; /* main reports the output's error */
 }
 
 static void draw_daemon(FILE *out, const struct term *term, const struct overview *overview) {

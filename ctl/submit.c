@@ -28,10 +28,12 @@ static struct {
         struct option_list set, array, keys;
 } given;
 
-#define KEY(option, row, word, text)                                                                    \
-        {                                                                                               \
-                .name = option, .kind = OPTION_KEY, .value = &given.keys, .key = row, .argument = word, \
-                .help = "COMMAND: " text                                                                \
+static const char with_spec[] = "Options with SPEC.yaml", with_command[] = "Options with -- COMMAND";
+
+#define KEY(option, row, word, text)                                                                                  \
+        {                                                                                                             \
+                .name = option, .kind = OPTION_KEY, .value = &given.keys, .key = row, .argument = word, .help = text, \
+                .section = with_command                                                                               \
         }
 
 static const struct option_spec options[] = {
@@ -39,42 +41,45 @@ static const struct option_spec options[] = {
           .letter = 'w',
           .kind = OPTION_FLAG,
           .value = &given.wait,
-          .help = "wait until the job ends, as `bertctl wait` does" },
+          .help = "wait until the job ends, like `bertctl wait`" },
         OPTION_JSON(given.json),
         { .name = "set",
           .kind = OPTION_LIST,
           .value = &given.set,
           .argument = "KEY=VALUE",
-          .help = "SPEC: override a key of the file, e.g. train.seed=7; may be repeated" },
+          .help = "override a key of the file, e.g. train.seed=7; may be given several times",
+          .section = with_spec },
         { .name = "array",
           .kind = OPTION_LIST,
           .value = &given.array,
           .argument = "KEY=V,V,...",
-          .help = "SPEC: one job for each value or, if repeated, each combination; see results" },
-        KEY("name", "name", "NAME", "the job's name"),
+          .help = "submit one job per value or, given several times, per combination of values; see bertctl results",
+          .section = with_spec },
+        KEY("name", "name", "NAME", "name of the job (default: the program's)"),
         KEY("comment", "comment", "COMMENT", "one line of text that `bertctl status` shows to you"),
-        KEY("ranks", "resources.ranks", "N", "number of processes (" BERTD_TEXT(BERTD_RANKS_DEFAULT) ")"),
-        KEY("threads", "resources.threads", "N", "threads of each process (" BERTD_TEXT(BERTD_THREADS_DEFAULT) ")"),
-        KEY("gpus", "resources.gpus", "N", "number of GPUs (" BERTD_TEXT(BERTD_GPUS_DEFAULT) ")"),
-        KEY("priority", "priority", "N", "higher starts first (" BERTD_TEXT(BERTD_PRIORITY_DEFAULT) ")"),
-        KEY("run-dir", "run_dir", "DIR", "folder for its files (the job's own folder)"),
+        KEY("ranks", "resources.ranks", "N", "number of processes (default: " BERTD_TEXT(BERTD_RANKS_DEFAULT) ")"),
+        KEY("threads", "resources.threads", "N",
+            "threads per process (default: " BERTD_TEXT(BERTD_THREADS_DEFAULT) ")"),
+        KEY("gpus", "resources.gpus", "N", "number of GPUs (default: " BERTD_TEXT(BERTD_GPUS_DEFAULT) ")"),
+        KEY("priority", "priority", "N",
+            "jobs with a higher one start first (default: " BERTD_TEXT(BERTD_PRIORITY_DEFAULT) ")"),
+        KEY("run-dir", "run_dir", "DIR", "folder for its files (default: a folder in bertd's state)"),
         KEY("grace", "restart.grace_sec", "SEC",
-            "time between SIGTERM and SIGKILL (" BERTD_TEXT(BERTD_GRACE_DEFAULT) ")"),
-        KEY("ends-with", "ends_with", "first|last", "end with the first process, or with the last one (first)"),
-        KEY("memory", "resources.memory", "SIZE", "memory limit, e.g. 512M or 16G (none)"),
-        KEY("cpus", "resources.cpus", "N", "limit of CPU time, in CPUs, e.g. 2.5 (none)"),
+            "seconds between SIGTERM and SIGKILL (default: " BERTD_TEXT(BERTD_GRACE_DEFAULT) ")"),
+        KEY("ends-with", "ends_with", "first|last", "end with its first or its last process (default: first)"),
+        KEY("memory", "resources.memory", "SIZE", "memory limit, e.g. 512M or 16G (default: none)"),
+        KEY("cpus", "resources.cpus", "N", "CPU limit in CPUs, e.g. 2.5 (default: none)"),
         KEY("hang-sec", "restart.hang_sec", "SEC",
-            "time without a reported step after which it counts as hung (20 median steps, at least 300; 0: never)"),
-        KEY("start-sec", "restart.start_sec", "SEC", "the same until its first reported step (0: never)"),
+            "treat it as hung after SEC without a step (default: 20 x the median step, at least 300; 0: never)"),
+        KEY("start-sec", "restart.start_sec", "SEC", "limit until its first step (default: 0, no limit)"),
         KEY("log-max-size", "log.max_size", "SIZE",
-            "log size of an attempt, e.g. 512K or 1G (64M); its first 1 MB is kept in addition"),
-        KEY("log-keep", "log.keep", "N",
-            "number of log files; the oldest is deleted first (" BERTD_TEXT(BERTD_LOG_KEEP_DEFAULT) ")"),
+            "size of the end of its log to keep, e.g. 512K or 1G (default: 64M); the first 1 MB is kept as well"),
+        KEY("log-keep", "log.keep", "N", "number of log files (default: " BERTD_TEXT(BERTD_LOG_KEEP_DEFAULT) ")"),
         KEY("retries", "restart.max_without_progress", "N",
-            "attempts after failures of the job itself (" BERTD_TEXT(BERTD_RETRIES_DEFAULT) "; 0: none)"),
+            "retries after a failure of the command itself (default: " BERTD_TEXT(BERTD_RETRIES_DEFAULT) ")"),
 };
 
-/* Converts options for spec_parse. Returns how many. */
+/* The settings that common/spec takes. Returns how many. */
 static size_t settings_of(const struct option_list *list, struct spec_setting *ret) {
         for (size_t i = 0; i < list->n; i++)
                 ret[i] = (struct spec_setting) { list->options[i]->name, list->options[i]->key, list->items[i] };
@@ -83,7 +88,7 @@ static size_t settings_of(const struct option_list *list, struct spec_setting *r
 
 /* ---- arguments ---- */
 
-/* The arguments are not one spec. */
+/* The words are not a spec. */
 static int refuse_words(const struct arguments *arguments, struct error *error) {
         if (arguments->n == 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: expected one SPEC.yaml, or `-- COMMAND...`");
@@ -106,7 +111,7 @@ static int check_usage(const struct arguments *arguments, struct error *error) {
         if (arguments->rest && given.set.n + given.array.n > 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: --set and --array only apply to a spec file");
         if (arguments->rest && arguments->n_rest == 0)
-                return error_input(error, BERTCTL_EXIT_USAGE, "submit: a command is missing after --");
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: missing COMMAND after --");
         if (arguments->rest && arguments->n > 0)
                 return error_input(error, BERTCTL_EXIT_USAGE,
                                    "submit: either a spec file or `-- COMMAND...`, not both: '%s'",
@@ -130,7 +135,7 @@ struct source {
 static void cleanup_source_p(struct source *source) { free(source->text); }
 #define cleanup_source cleanup(cleanup_source_p)
 
-/* If a program was given in place of a spec: how to run it. */
+/* A script or another program in place of a spec: how to run it. */
 static int refuse_program(const char *path, struct error *error) {
         const char *dot = strrchr(path, '.');
         bool yaml = dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0);
@@ -158,7 +163,7 @@ static void refuse_options(const char *path, struct error *error) {
 static int read_source(const char *path, struct source *ret, struct error *error) {
         *ret = (struct source) { .path = path };
         if (!path[0])
-                return error_input(error, BERTCTL_EXIT_USAGE, "submit: the name of the spec is empty");
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: SPEC.yaml: empty argument");
         int r = spec_read(path, &ret->text, &ret->size, error);
         if (r < 0) {
                 error->exit = BERTCTL_EXIT_USAGE;
@@ -232,12 +237,12 @@ static int tell_id(struct ctl *ctl, uint64_t id) {
                 (void) printf("%" PRIu64 "\n", id);
         if (r == 0 && fflush(stdout) == 0)
                 return 0;
-        /* Reported, so that nobody submits it again. */
+        /* An error without the id would make the user submit it again. */
         return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 " is submitted; standard output: %s", id,
                            strerror(errno));
 }
 
-/* Submits the jobs, which have been checked, and prints their ids or adds them to `ids`. */
+/* Sends the array's jobs, whose specs were checked before, and prints their ids one by one, or collects them in `ids`. */
 static int send_array(struct ctl *ctl, const struct source *source, const struct array *array, json_t *ids) {
         cleanup_client struct client *client = NULL;
         size_t total = array_size(array), i = 0;
@@ -272,7 +277,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
         }
         if (r == 0)
                 r = send_array(ctl, source, array, ids);
-        /* After a failure, too: nobody should submit those again. */
+        /* Also prints those that were submitted before an error, or they would be submitted again. */
         if (given.json && (r == 0 || json_array_size(ids) > 0)) {
                 int written = json_print(stdout, steal_pointer(&ids), r == 0 ? &ctl->error : NULL);
                 r = r < 0 ? r : written;
@@ -282,7 +287,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
         return r;
 }
 
-/* Submits one job; with --wait waits for it. Returns bertctl's exit code. */
+/* One job; with --wait, waits until it ends. Returns bertctl's exit code. */
 static int submit_one(struct ctl *ctl, const struct spec *spec, bool reads_stdin) {
         cleanup_client struct client *client = NULL;
         uint64_t id;
@@ -331,7 +336,7 @@ static int submit_command(struct ctl *ctl, const struct arguments *arguments) {
         return r < 0 ? command_exit(ctl, r) : submit_one(ctl, spec, false);
 }
 
-/* A wrong job is refused whether or not a daemon is running. */
+/* Reports what is wrong with a job even if no daemon answers. */
 int command_submit(struct ctl *ctl, int argc, char **argv) {
         struct arguments arguments;
 

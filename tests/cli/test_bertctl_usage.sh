@@ -58,7 +58,7 @@ refused 2 "cannot be combined" status -w --json
 refused 2 "cannot be combined" metrics -f --json 1
 refused 2 "one argument too many" doctor a.yaml b.yaml
 refused 2 "expected one SPEC.yaml" submit
-refused 2 "command is missing after --" submit --
+refused 2 "missing COMMAND after --" submit --
 refused 2 "not both" submit a.yaml -- true
 for n in 0 -1 5000 99999999999999999999999; do refused 2 "--ranks: $n is not between 1 and 4096" submit --ranks "$n" -- true; done
 refused 2 "--retries: 'x' is not a whole number" submit --retries x -- true

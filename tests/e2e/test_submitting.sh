@@ -66,7 +66,7 @@ refused "empty command" ""
 refused "python3 train.py: command not found; it is one word.*sh -c" "python3 train.py"
 refused "SEED=1: command not found; .*env NAME=VALUE" SEED=1 ./script.sh
 refused "cd: command not found; it is a shell builtin: \`bertctl submit -- bash -c" cd folder
-ok "an empty word for a spec" refuses 2 "^bertctl: submit: the name of the spec is empty" "$BERTCTL" submit ""
+ok "an empty word for a spec" refuses 2 "^bertctl: submit: SPEC.yaml: empty argument" "$BERTCTL" submit ""
 printf 'kind: command\ncommand: [./trian.py]\n' >job.yaml
 ok "a spec's program is looked at, too" refuses 2 "^bertctl: job.yaml: command: ./trian.py: No such file or directory" "$BERTCTL" submit job.yaml
 is "none of them was submitted" "$("$BERTCTL" list --json | jq length)" 0
