@@ -77,7 +77,11 @@ int command_checkpoints(struct ctl *ctl, int argc, char **argv) {
         bool json = false, all = false;
         unsigned hidden = 0;
         const struct option_spec options[] = {
-                { "all", 'a', OPTION_FLAG, &all, 0, 0, NULL, "list also deleted ones that no attempt started from" },
+                { .name = "all",
+                  .letter = 'a',
+                  .kind = OPTION_FLAG,
+                  .value = &all,
+                  .help = "list also deleted ones that no attempt started from" },
                 OPTION_JSON(json),
         };
         struct arguments arguments;

@@ -144,17 +144,57 @@ static int read_field(sd_bus_message *m, const char *type, const struct dict_fie
         return sd_bus_message_skip(m, type);
 }
 
+/* −1: no kind has it. */
+static int kind_of(const char *type) {
+        if (strcmp(type, "as") == 0)
+                return DICT_STRINGS;
+        if (!type[0] || type[1])
+                return -1;
+        return strchr("sog", type[0])     ? DICT_STRING
+               : type[0] == 'd'           ? DICT_DOUBLE
+               : strchr("nix", type[0])   ? DICT_I64
+               : strchr("ybqut", type[0]) ? DICT_U64
+                                          : -1;
+}
+
+/* The same as read_field, of a key that the table lacks. */
+static int read_other(sd_bus_message *m, const char *key, const char *type, struct dict_others *into) {
+        int kind = kind_of(type);
+
+        if (kind < 0 || into->n >= DICT_OTHERS_MAX)
+                return sd_bus_message_skip(m, type);
+        struct dict_other *grown = reallocarray(into->items, into->n + 1, sizeof(*grown));
+        if (!grown)
+                return -ENOMEM;
+        into->items = grown;
+        struct dict_other *other = &grown[into->n];
+        *other = (struct dict_other) { .key = strdup(key), .kind = (enum dict_kind) kind };
+        if (!other->key)
+                return -ENOMEM;
+        into->n++;
+        return read_field(m, type, &(struct dict_field) { key, other->kind, offsetof(struct dict_other, u64) }, other);
+}
+
+/* The row of a key; that of all others. */
+static const struct dict_field *find_field(const char *key, const struct dict_field *fields, size_t n_fields) {
+        const struct dict_field *others = NULL;
+
+        for (size_t i = 0; i < n_fields; i++)
+                if (!fields[i].key)
+                        others = &fields[i];
+                else if (strcmp(fields[i].key, key) == 0)
+                        return &fields[i];
+        return others;
+}
+
 static int read_entry(sd_bus_message *m, const struct dict_field *fields, size_t n_fields, void *into) {
         const char *key, *type;
         char kind;
-        const struct dict_field *field = NULL;
 
         int r = sd_bus_message_read_basic(m, 's', &key);
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < n_fields && !field; i++)
-                if (strcmp(fields[i].key, key) == 0)
-                        field = &fields[i];
+        const struct dict_field *field = find_field(key, fields, n_fields);
         if (!field)
                 return sd_bus_message_skip(m, "v");
         r = sd_bus_message_peek_type(m, &kind, &type);
@@ -164,7 +204,8 @@ static int read_entry(sd_bus_message *m, const struct dict_field *fields, size_t
                 return -EBADMSG;
         r = sd_bus_message_enter_container(m, 'v', type);
         if (r > 0)
-                r = read_field(m, type, field, into);
+                r = field->kind == DICT_OTHERS ? read_other(m, key, type, (void *) ((char *) into + field->offset))
+                                               : read_field(m, type, field, into);
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
@@ -185,6 +226,19 @@ int dict_read(sd_bus_message *message, const struct dict_field *fields, size_t n
         return r < 0 ? r : 1;
 }
 
+static void clear_others(struct dict_others *others) {
+        for (size_t i = 0; i < others->n; i++) {
+                struct dict_other *other = &others->items[i];
+                free(other->key);
+                if (other->kind == DICT_STRING)
+                        free(other->string);
+                else if (other->kind == DICT_STRINGS)
+                        strings_free(other->strings);
+        }
+        free(others->items);
+        *others = (struct dict_others) {};
+}
+
 void dict_clear(const struct dict_field *fields, size_t n_fields, void *of) {
         for (size_t i = 0; i < n_fields; i++) {
                 void *at = (char *) of + fields[i].offset;
@@ -192,5 +246,7 @@ void dict_clear(const struct dict_field *fields, size_t n_fields, void *of) {
                         free(steal_pointer((char **) at));
                 else if (fields[i].kind == DICT_STRINGS)
                         strings_free(steal_pointer((char ***) at));
+                else if (fields[i].kind == DICT_OTHERS)
+                        clear_others(at);
         }
 }

@@ -70,6 +70,7 @@ static const struct dict_field job_fields[] = {
         JOB(log_max_size, DICT_U64),
         JOB(log_keep, DICT_U64),
         JOB(nice, DICT_I64),
+        { NULL, DICT_OTHERS, offsetof(struct job_info, others) },
 };
 
 #define CHECKPOINT(key, kind) \

@@ -13,6 +13,7 @@
 
 #include "bertd/job.h"
 #include "common/cleanup.h"
+#include "ctl/dict.h"
 
 struct job_info {
         uint64_t id, uid, ranks, threads, gpus, attempts;
@@ -39,6 +40,7 @@ struct job_info {
         uint64_t submitted, started, attempt_started, ended, not_before, next_try_usec;
         uint64_t step, steps, eta_sec, checkpoint_step; /* eta_sec 0 or UINT64_MAX = unknown */
         double loss, rate;                              /* NaN = unknown */
+        struct dict_others others;                      /* fields that have no member: shown under their own names */
 };
 
 struct checkpoint_info {

@@ -76,6 +76,31 @@ static json_t *numbers(char *const *texts) {
 
 static json_t *steps_or_null(uint64_t number, bool known) { return known ? json_count(number) : json_null(); }
 
+static json_t *value_of(const struct dict_other *other) {
+        switch (other->kind) {
+        case DICT_U64:
+                return json_count(other->u64);
+        case DICT_I64:
+                return json_integer(other->i64);
+        case DICT_DOUBLE:
+                return json_number(other->number);
+        case DICT_STRING:
+                return json_text(other->string);
+        default:
+                return strings(other->strings);
+        }
+}
+
+/* Takes `object`, which may be NULL. */
+static json_t *with_others(json_t *object, const struct dict_others *others) {
+        for (size_t i = 0; object && i < others->n; i++)
+                if (json_object_set_new(object, others->items[i].key, value_of(&others->items[i])) < 0) {
+                        json_decref(object);
+                        object = NULL;
+                }
+        return object;
+}
+
 json_t *json_job(const struct job_info *job) {
         const bool has_progress = job->steps > 0 || job->step > 0;
         const bool has_checkpoint = job->checkpoint_step > 0 || (job->checkpoint_path && job->checkpoint_path[0]);
@@ -139,7 +164,7 @@ json_t *json_job(const struct job_info *job) {
                 { "cwd", json_text(job->cwd) },
                 { "command", strings(job->command) },
         };
-        return object_of(members, ELEMENTSOF(members));
+        return with_others(object_of(members, ELEMENTSOF(members)), &job->others);
 }
 
 json_t *json_checkpoint(const struct checkpoint_info *checkpoint) {

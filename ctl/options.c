@@ -35,6 +35,7 @@ static int add_item(const struct option_spec *option, const char *text, struct e
         if (list->n == OPTION_LIST_MAX)
                 return error_input(error, BERTCTL_EXIT_USAGE, "--%s: given more than %d times", option->name,
                                    OPTION_LIST_MAX);
+        list->options[list->n] = option;
         list->items[list->n++] = text;
         return 0;
 }
@@ -53,6 +54,7 @@ static int set_value(const struct option_spec *option, const char *text, struct 
                 *(const char **) option->value = text;
                 return 0;
         case OPTION_LIST:
+        case OPTION_KEY:
                 return add_item(option, text, error);
         case OPTION_U64:
                 r = parse_u64(text, (uint64_t) option->min, (uint64_t) option->max, option->value);

@@ -13,11 +13,14 @@
 
 #define OPTION_LIST_MAX 32
 
-enum option_kind { OPTION_FLAG, OPTION_STRING, OPTION_LIST, OPTION_U64, OPTION_I64 };
+enum option_kind { OPTION_FLAG, OPTION_STRING, OPTION_LIST, OPTION_KEY, OPTION_U64, OPTION_I64 };
+
+struct option_spec;
 
 /* What an option that may be given again and again was given. */
 struct option_list {
-        const char *items[OPTION_LIST_MAX]; /* borrowed from argv */
+        const char *items[OPTION_LIST_MAX];                 /* borrowed from argv */
+        const struct option_spec *options[OPTION_LIST_MAX]; /* that gave them */
         size_t n;
 };
 
@@ -29,6 +32,7 @@ struct option_spec {
         int64_t min, max;     /* of numbers */
         const char *argument; /* its name in the help; NULL for a flag */
         const char *help;     /* one line */
+        const char *key;      /* of OPTION_KEY, which adds to a list: a job spec's, whose table knows its values */
 };
 
 /* What remains: arguments in order, and those after "--". Points into argv. */

@@ -258,6 +258,19 @@ static void draw_resources(FILE *out, const struct term *term, const struct job_
                     job->ranks == 1 ? "" : "s", job->threads, job->threads == 1 ? "" : "s", gpus, job->priority);
 }
 
+/* Fields that have no line of their own: what they are called, as a label if it fits. */
+static void draw_others(FILE *out, const struct term *term, const struct dict_others *others) {
+        for (size_t i = 0; i < others->n; i++) {
+                const struct dict_other *other = &others->items[i];
+                cleanup_free char *words = other->kind == DICT_STRINGS ? join_words(other->strings) : NULL;
+                const char *text = other->kind == DICT_STRING ? text_of(other->string) : text_of(words);
+                if (strlen(other->key) < LABEL_WIDTH)
+                        line(out, term, other->key, STYLE_NONE, text);
+                else if (text[0])
+                        line_format(out, term, "", STYLE_NONE, "%s: %s", other->key, text);
+        }
+}
+
 /* What the user may want next, by state. */
 static void draw_hint(FILE *out, const struct term *term, const struct job_info *job) {
         switch (job_state_from_name(job->state)) {
@@ -313,6 +326,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         draw_limits(out, term, job);
         if (job->nice != 0)
                 line_format(out, term, "nice", STYLE_NONE, "%" PRId64, job->nice);
+        draw_others(out, term, &job->others);
         line(out, term, "launcher", STYLE_NONE, text_of(job->launcher));
         line(out, term, "submitted", STYLE_NONE, format_local_time(job->submitted, when));
         line(out, term, "started", STYLE_NONE, format_local_time(job->started, when));

@@ -1,254 +1,85 @@
 /*
- * bertctl submit: a spec file or a command line becomes one Submit call. What the submitter's shell had becomes the job's: folder,
- * environment, umask, limits. Invariant: nothing is sent that the protocol cannot carry (its strings are UTF-8).
+ * bertctl submit: a spec file, an array of them, or a command line becomes a job. A command's options are keys of a spec: one table,
+ * common/spec's, knows what each takes.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "bertd/bus.h"
 #include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "common/limits.h"
-#include "common/parse.h"
-#include "common/paths.h"
 #include "common/spec/spec.h"
-#include "common/usage.h"
-#include "common/utf8.h"
 #include "ctl/array.h"
 #include "ctl/command.h"
-#include "ctl/dict.h"
 #include "ctl/inputs.h"
 #include "ctl/json.h"
 #include "ctl/program.h"
+#include "ctl/submission.h"
 #include "ctl/surroundings.h"
 
-static int check_words(char *const *words, size_t n, struct error *error) {
-        for (size_t i = 0; i < n; i++) {
-                cleanup_free char *clean = text_as_utf8(words[i]);
-                if (clean)
-                        return error_input(error, BERTCTL_EXIT_USAGE,
-                                           "word %zu of the command, \"%.200s\": not UTF-8; give a file another "
-                                           "name, or put the command into a script",
-                                           i + 1, clean);
+/* ---- options ---- */
+
+/* What the command line gave; cleared by command_submit. */
+static struct {
+        bool wait, json;
+        struct option_list set, array, keys;
+} given;
+
+#define KEY(option, row, word, text)                                                                    \
+        {                                                                                               \
+                .name = option, .kind = OPTION_KEY, .value = &given.keys, .key = row, .argument = word, \
+                .help = "COMMAND: " text                                                                \
         }
-        return 0;
-}
 
-static int append_strings(sd_bus_message *m, const char *key, char *const *strings, size_t n) {
-        int r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append_basic(m, 's', key);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "as");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'a', "s");
-        for (size_t i = 0; r >= 0 && i < n; i++)
-                r = sd_bus_message_append_basic(m, 's', strings[i]);
-        for (int i = 0; r >= 0 && i < 3; i++)
-                r = sd_bus_message_close_container(m);
-        return r;
-}
-
-static int append_text(sd_bus_message *m, const char *key, const char *text) {
-        return text ? sd_bus_message_append(m, "{sv}", key, "s", text) : 0;
-}
-
-static int append_value(void *userdata, const char *key, char type, const void *value) {
-        sd_bus_message *m = userdata;
-        const char contents[] = { type, '\0' };
-        size_t n = 0;
-
-        if (type == 'a') {
-                while (((char *const *) value)[n])
-                        n++;
-                return append_strings(m, key, value, n);
-        }
-        int r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append_basic(m, 's', key);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', contents);
-        if (r >= 0)
-                r = sd_bus_message_append_basic(m, type, value);
-        for (int i = 0; r >= 0 && i < 2; i++)
-                r = sd_bus_message_close_container(m);
-        return r;
-}
-
-/* The typed values of the spec, and its text. */
-static int append_spec(sd_bus_message *m, const struct spec *spec, const char *text) {
-        int r = spec_each_sent(spec, append_value, m);
-        return r < 0 ? r : append_text(m, "spec", text);
-}
-
-/* What the shell had. */
-static int append_surroundings(sd_bus_message *m, const char *cwd, char *const *environment) {
-        size_t n = 0;
-
-        while (environment[n])
-                n++;
-        int r = append_text(m, "cwd", cwd);
-        if (r >= 0)
-                r = append_strings(m, "environment", environment, n);
-        if (r >= 0)
-                r = surroundings_append(m);
-        return r;
-}
-
-static int send_submit(struct client *client, const struct spec *spec, const char *text, const char *cwd,
-                       char *const *environment, uint64_t *ret_id, struct error *error) {
-        cleanup_message sd_bus_message *message = NULL, *reply = NULL;
-
-        int r = client_new_call(client, "Submit", &message, error);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_open_container(message, 'a', "{sv}");
-        if (r >= 0)
-                r = append_spec(message, spec, text);
-        if (r >= 0)
-                r = append_surroundings(message, cwd, environment);
-        if (r >= 0)
-                r = sd_bus_message_close_container(message);
-        if (r < 0)
-                return client_bad_message(error, r, "Submit");
-        r = client_send(client, message, &reply, error);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_read(reply, "t", ret_id);
-        return r <= 0 ? client_bad_message(error, r, "Submit") : 0;
-}
-
-/* What bertd would refuse. */
-static int check_limits(const struct spec *spec, const char *text, const char *cwd, char *const *environment,
-                        struct error *error) {
-        int r = limits_check_name(spec->name, error);
-
-        if (r == 0)
-                r = limits_check_path("run_dir", spec->run_dir, error);
-        if (r == 0)
-                r = limits_check_path("on_exit", spec->on_exit, error);
-        if (r == 0)
-                r = limits_check_path("cwd", cwd, error);
-        if (r == 0)
-                r = limits_check_command(spec->command, error);
-        if (r == 0)
-                r = limits_check_inputs(text, environment, error);
-        if (r < 0)
-                error->exit = BERTCTL_EXIT_USAGE;
-        return r;
-}
-
-static int submit_spec(struct ctl *ctl, struct client *client, const struct spec *spec, uint64_t *ret_id) {
-        cleanup_free char *text = NULL, *cwd = NULL;
-        cleanup_free char **environment = NULL;
-
-        int r = check_words(spec->command, spec->n_command, &ctl->error);
-        if (r == 0)
-                r = spec_format(spec, &text, &ctl->error);
-        if (r < 0)
-                ctl->error.exit = BERTCTL_EXIT_USAGE;
-        if (r == 0)
-                r = surroundings_folder(&cwd, &ctl->error);
-        if (r == 0)
-                r = surroundings_environment(&environment, &ctl->error);
-        if (r == 0)
-                r = check_limits(spec, text, cwd, environment, &ctl->error);
-        return r < 0 ? r : send_submit(client, spec, text, cwd, environment, ret_id, &ctl->error);
-}
-
-/* The options of a command job; the spec's own defaults where they are not given. */
-struct command_options {
-        const char *name, *run_dir, *memory, *cpus, *ends_with, *log_max_size;
-        uint64_t ranks, threads, gpus, grace_sec, retries, log_keep;
-        int64_t priority, hang_sec, start_sec;
+static const struct option_spec options[] = {
+        { .name = "wait",
+          .letter = 'w',
+          .kind = OPTION_FLAG,
+          .value = &given.wait,
+          .help = "wait for its end, as `bertctl wait` does" },
+        OPTION_JSON(given.json),
+        { .name = "set",
+          .kind = OPTION_LIST,
+          .value = &given.set,
+          .argument = "KEY=VALUE",
+          .help = "SPEC: in place of what the file says, as train.seed=7; again for more" },
+        { .name = "array",
+          .kind = OPTION_LIST,
+          .value = &given.array,
+          .argument = "KEY=V,V,...",
+          .help = "SPEC: a job for each value (of several: each combination); see results" },
+        KEY("name", "name", "NAME", "the job's name"),
+        KEY("ranks", "resources.ranks", "N", "processes that it will have (" BERTD_TEXT(BERTD_RANKS_DEFAULT) ")"),
+        KEY("threads", "resources.threads", "N", "threads of each (" BERTD_TEXT(BERTD_THREADS_DEFAULT) ")"),
+        KEY("gpus", "resources.gpus", "N", "GPUs (" BERTD_TEXT(BERTD_GPUS_DEFAULT) ")"),
+        KEY("priority", "priority", "N", "higher starts first (" BERTD_TEXT(BERTD_PRIORITY_DEFAULT) ")"),
+        KEY("run-dir", "run_dir", "DIR", "folder for its files (default: the job's own)"),
+        KEY("grace", "restart.grace_sec", "SEC", "between SIGTERM and SIGKILL (" BERTD_TEXT(BERTD_GRACE_DEFAULT) ")"),
+        KEY("ends-with", "ends_with", "first|last", "end with the first process, or with the last one (first)"),
+        KEY("memory", "resources.memory", "SIZE", "its limit, as 512M or 16G (none)"),
+        KEY("cpus", "resources.cpus", "N", "CPU time it may use, in CPUs, as 2.5 (no limit)"),
+        KEY("hang-sec", "restart.hang_sec", "SEC",
+            "without a reported step it hangs (20 median steps, at least 300; 0: never)"),
+        KEY("start-sec", "restart.start_sec", "SEC", "to its first reported step (0: any time)"),
+        KEY("log-max-size", "log.max_size", "SIZE",
+            "of an attempt's log, as 512K or 1G (64M); its first 1 MB is kept beside"),
+        KEY("log-keep", "log.keep", "N",
+            "files that it is in; the oldest makes room (" BERTD_TEXT(BERTD_LOG_KEEP_DEFAULT) ")"),
+        KEY("retries", "restart.max_without_progress", "N",
+            "new attempts after a failure of its own (" BERTD_TEXT(BERTD_RETRIES_DEFAULT) "; 0: none)"),
 };
 
-static int read_log_size(const struct command_options *o, struct spec_log *ret, struct error *error) {
-        ret->max_size = BERTD_LOG_SIZE_DEFAULT;
-        ret->keep = o->log_keep == 0 ? BERTD_LOG_KEEP_DEFAULT : (uint32_t) o->log_keep;
-        if (o->log_max_size && parse_size(o->log_max_size, BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, &ret->max_size) < 0)
-                return error_input(error, BERTCTL_EXIT_USAGE,
-                                   "--log-max-size: expected bytes, or a number with K, M, G or T, from 64K to 1T; not "
-                                   "'%.64s'",
-                                   o->log_max_size);
-        return 0;
+/* As the spec takes them. Returns how many. */
+static size_t settings_of(const struct option_list *list, struct spec_setting *ret) {
+        for (size_t i = 0; i < list->n; i++)
+                ret[i] = (struct spec_setting) { list->options[i]->name, list->options[i]->key, list->items[i] };
+        return list->n;
 }
 
-static int read_limits(const struct command_options *o, struct spec_resources *ret, struct error *error) {
-        if (o->memory && parse_size(o->memory, BERTD_MEMORY_MIN, BERTD_MEMORY_MAX, &ret->memory) < 0)
-                return error_input(error, BERTCTL_EXIT_USAGE,
-                                   "--memory: expected bytes, or a number with K, M, G or T, at least 1M; not '%.64s'",
-                                   o->memory);
-        if (o->cpus && parse_double(o->cpus, BERTD_CPUS_MIN, BERTD_CPUS_MAX, &ret->cpus) < 0)
-                return error_input(error, BERTCTL_EXIT_USAGE, "--cpus: expected a number from %g to %d, not '%.64s'",
-                                   BERTD_CPUS_MIN, BERTD_CPUS_MAX, o->cpus);
-        return 0;
-}
-
-static int read_end(const char *text, enum ends_with *ret, struct error *error) {
-        static const char *const names[] = { [ENDS_WITH_FIRST] = "first", [ENDS_WITH_LAST] = "last" };
-        int choice = text ? usage_choice("--ends-with", text, names, ELEMENTSOF(names), error) : ENDS_WITH_FIRST;
-
-        if (choice < 0)
-                return choice;
-        *ret = (enum ends_with) choice;
-        return 0;
-}
-
-/* Fills a spec that borrows everything: never spec_free it. */
-static int spec_of_command(const struct command_options *o, const struct arguments *arguments, const char *run_dir,
-                           uint32_t backoff[2], struct spec *ret, struct error *error) {
-        const char *slash = strrchr(arguments->rest[0], '/');
-        const char *name = o->name ? o->name : slash && slash[1] ? slash + 1 : arguments->rest[0];
-
-        if (!text_is_utf8(name))
-                return error_input(error, BERTCTL_EXIT_USAGE, "--name: not UTF-8");
-        *ret = (struct spec) {
-                .name = (char *) name,
-                .kind = JOB_COMMAND,
-                .priority = (int32_t) o->priority,
-                .run_dir = (char *) run_dir,
-                .command = arguments->rest,
-                .n_command = (uint32_t) arguments->n_rest,
-                .resources = { .ranks = (uint32_t) o->ranks,
-                               .threads = (uint32_t) o->threads,
-                               .gpus = (uint32_t) o->gpus },
-                .restart = { .max_without_progress = (uint32_t) o->retries,
-                             .backoff_sec = backoff,
-                             .n_backoff_sec = 2,
-                             .grace_sec = (uint32_t) o->grace_sec,
-                             .hang_sec = (int32_t) o->hang_sec,
-                             .start_sec = (int32_t) o->start_sec },
-                .checkpoint = { .every_sec = BERTD_EVERY_SEC_DEFAULT, .keep = BERTD_KEEP_DEFAULT },
-        };
-        int r = read_end(o->ends_with, &ret->ends_with, error);
-        if (r >= 0)
-                r = read_log_size(o, &ret->log, error);
-        return r < 0 ? r : read_limits(o, &ret->resources, error);
-}
-
-static int submit_command(struct ctl *ctl, struct client *client, const struct command_options *o,
-                          const struct arguments *arguments, uint64_t *ret_id) {
-        cleanup_free char *cwd = NULL, *run_dir = NULL;
-        uint32_t backoff[2] = { BERTD_BACKOFF_FIRST_DEFAULT, BERTD_BACKOFF_LAST_DEFAULT };
-        struct spec spec;
-
-        int r = surroundings_folder(&cwd, &ctl->error);
-        if (r == 0 && o->run_dir && paths_expand(cwd, o->run_dir, &run_dir, &ctl->error) < 0) {
-                ctl->error.exit = BERTCTL_EXIT_USAGE;
-                return error_prefix(&ctl->error, "--run-dir");
-        }
-        if (r == 0)
-                r = spec_of_command(o, arguments, run_dir, backoff, &spec, &ctl->error);
-        return r < 0 ? r : submit_spec(ctl, client, &spec, ret_id);
-}
+/* ---- what the words are ---- */
 
 /* No spec, but something else where it should stand. */
 static int refuse_words(const struct arguments *arguments, struct error *error) {
@@ -264,14 +95,13 @@ static int check_command(const struct arguments *arguments, struct error *error)
 
         int r = surroundings_folder(&cwd, error);
         if (r == 0)
-                r = check_words(arguments->rest, (size_t) arguments->n_rest, error);
+                r = submission_check_words(arguments->rest, (size_t) arguments->n_rest, error);
         return r < 0 ? r : program_check(arguments->rest, PROGRAM_OF_JOB, error);
 }
 
 /* Exactly one of a spec file and a command, and no option that would silently do nothing. */
-static int check_usage(const struct arguments *arguments, bool has_command_options, bool has_spec_options,
-                       struct error *error) {
-        if (arguments->rest && has_spec_options)
+static int check_usage(const struct arguments *arguments, struct error *error) {
+        if (arguments->rest && given.set.n + given.array.n > 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: --set and --array go with a spec file");
         if (arguments->rest && arguments->n_rest == 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: a command is missing after --");
@@ -281,7 +111,7 @@ static int check_usage(const struct arguments *arguments, bool has_command_optio
                                    arguments->words[0]);
         if (!arguments->rest && arguments->n != 1)
                 return refuse_words(arguments, error);
-        if (!arguments->rest && has_command_options)
+        if (!arguments->rest && given.keys.n > 0)
                 return error_input(
                         error, BERTCTL_EXIT_USAGE,
                         "submit: --name, --ranks and the like go with `-- COMMAND...`; a spec file says them itself");
@@ -335,9 +165,9 @@ static int read_source(const char *path, struct source *ret, struct error *error
 }
 
 /* `look`: at what it names, too. */
-static int load_spec(const struct source *source, const struct option_list *settings, bool look, struct spec **ret_spec,
-                     struct error *error) {
-        int r = spec_parse(source->path, source->text, source->size, settings->items, settings->n, ret_spec, error);
+static int load_spec(const struct source *source, const struct spec_setting *settings, size_t n, bool look,
+                     struct spec **ret_spec, struct error *error) {
+        int r = spec_parse(source->path, source->text, source->size, settings, n, ret_spec, error);
 
         if (r < 0)
                 r = refuse_program(source->path, error);
@@ -349,29 +179,11 @@ static int load_spec(const struct source *source, const struct option_list *sett
         return r;
 }
 
-/* One job of an array: its keys set, and in its name and its folder. */
-static int load_member(const struct source *source, const struct option_list *settings, const struct array *array,
-                       size_t index, bool look, struct spec **ret_spec, struct error *error) {
-        struct option_list all = *settings;
-        cleanup_free char *label = NULL, *name = NULL, *run_dir = NULL;
-        char *own[ARRAY_AXES_MAX] = {};
+/* A job of an array is known by its label: in its name, and in its folder. */
+static int label_spec(struct spec *spec, const char *label, struct error *error) {
+        cleanup_free char *name = format_string("%s[%s]", spec->name, label);
+        cleanup_free char *run_dir = spec->run_dir ? format_string("%s/%s", spec->run_dir, label) : NULL;
 
-        int r = array_member(array, index, own, &label, error);
-        for (size_t i = 0; r == 0 && i < array->n; i++) {
-                if (all.n == OPTION_LIST_MAX)
-                        r = error_input(error, BERTCTL_EXIT_USAGE, "more than %d keys are set", OPTION_LIST_MAX);
-                else
-                        all.items[all.n++] = own[i];
-        }
-        if (r == 0)
-                r = load_spec(source, &all, look, ret_spec, error);
-        for (size_t i = 0; i < array->n; i++)
-                free(own[i]);
-        if (r < 0)
-                return r;
-        struct spec *spec = *ret_spec;
-        name = format_string("%s[%s]", spec->name, label);
-        run_dir = spec->run_dir ? format_string("%s/%s", spec->run_dir, label) : NULL;
         if (!name || (spec->run_dir && !run_dir))
                 return error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
         if (strlen(name) > BERTD_NAME_MAX)
@@ -386,10 +198,30 @@ static int load_member(const struct source *source, const struct option_list *se
         return 0;
 }
 
-static int tell_id(struct ctl *ctl, uint64_t id, bool json) {
+/* One job of an array: --set's keys, and its own. */
+static int load_member(const struct source *source, const struct array *array, size_t index, bool look,
+                       struct spec **ret_spec, struct error *error) {
+        struct spec_setting settings[OPTION_LIST_MAX + ARRAY_AXES_MAX];
+        size_t n = settings_of(&given.set, settings);
+        char *own[ARRAY_AXES_MAX] = {};
+        cleanup_free char *label = NULL;
+
+        int r = array_member(array, index, own, &label, error);
+        for (size_t i = 0; i < array->n; i++)
+                settings[n++] = (struct spec_setting) { .option = "array", .value = own[i] };
+        if (r == 0)
+                r = load_spec(source, settings, n, look, ret_spec, error);
+        for (size_t i = 0; i < array->n; i++)
+                free(own[i]);
+        return r < 0 ? r : label_spec(*ret_spec, label, error);
+}
+
+/* ---- submitting ---- */
+
+static int tell_id(struct ctl *ctl, uint64_t id) {
         int r = 0;
 
-        if (json) {
+        if (given.json) {
                 json_t *object = json_object();
                 (void) json_object_set_new(object, "id", json_count(id));
                 r = json_print(stdout, object, &ctl->error);
@@ -402,209 +234,111 @@ static int tell_id(struct ctl *ctl, uint64_t id, bool json) {
                            strerror(errno));
 }
 
-/* All jobs of the array, or none where one of their specs is wrong. */
-static int submit_array(struct ctl *ctl, const struct source *source, const struct option_list *settings,
-                        const struct array *array, bool json) {
+/* Sends the array's jobs, each of which was looked at before, and tells their ids as they come, or in `ids`. */
+static int send_array(struct ctl *ctl, const struct source *source, const struct array *array, json_t *ids) {
         cleanup_client struct client *client = NULL;
-        cleanup_json json_t *ids = json_array();
-        size_t total = array_size(array);
-        bool command = false;
+        size_t total = array_size(array), i = 0;
 
-        for (size_t i = 0; i < 2 * total; i++) { /* first every spec, then every job */
+        int r = client_connect(ctl->socket, &client, &ctl->error);
+        for (; r == 0 && i < total; i++) {
                 cleanup_spec struct spec *spec = NULL;
                 uint64_t id;
-                int r = load_member(source, settings, array, i % total, i < total, &spec, &ctl->error);
-                if (r == 0 && i == total)
-                        r = client_connect(ctl->socket, &client, &ctl->error);
-                if (r == 0 && i >= total)
-                        r = submit_spec(ctl, client, spec, &id);
-                command = r == 0 && spec->kind == JOB_COMMAND && strcmp(source->path, SPEC_STDIN) != 0;
-                if (r < 0 && i > total) { /* those are told, or they would be submitted again */
-                        (void) error_prefix(&ctl->error, "after %zu of %zu jobs", i - total, total);
-                        if (json)
-                                (void) json_print(stdout, steal_pointer(&ids), NULL);
-                }
-                if (r < 0)
-                        return r;
-                if (i >= total && json)
+                r = load_member(source, array, i, false, &spec, &ctl->error);
+                if (r == 0)
+                        r = submission_send(client, spec, &id, &ctl->error);
+                if (r < 0 && i > 0)
+                        (void) error_prefix(&ctl->error, "after %zu of %zu jobs", i, total);
+                if (r == 0 && given.json)
                         (void) json_array_append_new(ids, json_count(id));
-                else if (i >= total && (r = tell_id(ctl, id, false)) < 0)
-                        return r;
+                else if (r == 0)
+                        r = tell_id(ctl, id);
         }
-        if (command)
-                surroundings_tell_stdin();
-        return json ? json_print(stdout, steal_pointer(&ids), &ctl->error) : 0;
+        return r;
 }
 
-int command_submit(struct ctl *ctl, int argc, char **argv) {
-        bool wait = false, json = false;
-        struct option_list settings = {}, axes = {};
-        cleanup_array struct array array = {};
-        struct command_options o = { .ranks = 0,
-                                     .threads = 0,
-                                     .gpus = UINT64_MAX,
-                                     .grace_sec = UINT64_MAX,
-                                     .retries = UINT64_MAX,
-                                     .priority = INT64_MAX,
-                                     .hang_sec = -1,
-                                     .start_sec = -1 };
-        const struct option_spec options[] = {
-                { .name = "wait",
-                  .letter = 'w',
-                  .kind = OPTION_FLAG,
-                  .value = &wait,
-                  .help = "wait for its end, as `bertctl wait` does" },
-                OPTION_JSON(json),
-                { .name = "set",
-                  .kind = OPTION_LIST,
-                  .value = &settings,
-                  .argument = "KEY=VALUE",
-                  .help = "SPEC: in place of what the file says, as train.seed=7; again for more" },
-                { .name = "array",
-                  .kind = OPTION_LIST,
-                  .value = &axes,
-                  .argument = "KEY=V,V,...",
-                  .help = "SPEC: a job for each value (of several: each combination); see results" },
-                { .name = "name",
-                  .kind = OPTION_STRING,
-                  .value = &o.name,
-                  .argument = "NAME",
-                  .help = "COMMAND: the job's name" },
-                { .name = "ranks",
-                  .kind = OPTION_U64,
-                  .value = &o.ranks,
-                  .min = 1,
-                  .max = BERTD_RANKS_MAX,
-                  .argument = "N",
-                  .help = "COMMAND: processes that it will have (" BERTD_TEXT(BERTD_RANKS_DEFAULT) ")" },
-                { .name = "threads",
-                  .kind = OPTION_U64,
-                  .value = &o.threads,
-                  .min = 1,
-                  .max = BERTD_THREADS_MAX,
-                  .argument = "N",
-                  .help = "COMMAND: threads of each (" BERTD_TEXT(BERTD_THREADS_DEFAULT) ")" },
-                { .name = "gpus",
-                  .kind = OPTION_U64,
-                  .value = &o.gpus,
-                  .min = 0,
-                  .max = BERTD_GPUS_MAX,
-                  .argument = "N",
-                  .help = "COMMAND: GPUs (" BERTD_TEXT(BERTD_GPUS_DEFAULT) ")" },
-                { .name = "priority",
-                  .kind = OPTION_I64,
-                  .value = &o.priority,
-                  .min = BERTD_PRIORITY_MIN,
-                  .max = BERTD_PRIORITY_MAX,
-                  .argument = "N",
-                  .help = "COMMAND: higher starts first (" BERTD_TEXT(BERTD_PRIORITY_DEFAULT) ")" },
-                { .name = "run-dir",
-                  .kind = OPTION_STRING,
-                  .value = &o.run_dir,
-                  .argument = "DIR",
-                  .help = "COMMAND: folder for its files (default: the job's own)" },
-                { .name = "grace",
-                  .kind = OPTION_U64,
-                  .value = &o.grace_sec,
-                  .min = 1,
-                  .max = BERTD_GRACE_MAX,
-                  .argument = "SEC",
-                  .help = "COMMAND: between SIGTERM and SIGKILL (" BERTD_TEXT(BERTD_GRACE_DEFAULT) ")" },
-                { .name = "ends-with",
-                  .kind = OPTION_STRING,
-                  .value = &o.ends_with,
-                  .argument = "first|last",
-                  .help = "COMMAND: end with the first process, or with the last one (first)" },
-                { .name = "memory",
-                  .kind = OPTION_STRING,
-                  .value = &o.memory,
-                  .argument = "SIZE",
-                  .help = "COMMAND: its limit, as 512M or 16G (none)" },
-                { .name = "cpus",
-                  .kind = OPTION_STRING,
-                  .value = &o.cpus,
-                  .argument = "N",
-                  .help = "COMMAND: CPU time it may use, in CPUs, as 2.5 (no limit)" },
-                { .name = "hang-sec",
-                  .kind = OPTION_I64,
-                  .value = &o.hang_sec,
-                  .min = 0,
-                  .max = BERTD_HANG_MAX,
-                  .argument = "SEC",
-                  .help = "COMMAND: without a reported step it hangs (20 median steps, at least 300; 0: never)" },
-                { .name = "start-sec",
-                  .kind = OPTION_I64,
-                  .value = &o.start_sec,
-                  .min = 0,
-                  .max = BERTD_HANG_MAX,
-                  .argument = "SEC",
-                  .help = "COMMAND: to its first reported step (0: any time)" },
-                { .name = "log-max-size",
-                  .kind = OPTION_STRING,
-                  .value = &o.log_max_size,
-                  .argument = "SIZE",
-                  .help = "COMMAND: of an attempt's log, as 512K or 1G (64M); its first 1 MB is kept beside" },
-                { .name = "log-keep",
-                  .kind = OPTION_U64,
-                  .value = &o.log_keep,
-                  .min = 1,
-                  .max = BERTD_LOG_KEEP_MAX,
-                  .argument = "N",
-                  .help = "COMMAND: files that it is in; the oldest makes room (" BERTD_TEXT(
-                          BERTD_LOG_KEEP_DEFAULT) ")" },
-                { .name = "retries",
-                  .kind = OPTION_U64,
-                  .value = &o.retries,
-                  .min = 0,
-                  .max = BERTD_RETRIES_MAX,
-                  .argument = "N",
-                  .help = "COMMAND: new attempts after a failure of its own (" BERTD_TEXT(
-                          BERTD_RETRIES_DEFAULT) "; 0: none)" },
-        };
-        struct arguments arguments;
+/* All jobs of the array, or none if one of their specs is wrong. */
+static int submit_array(struct ctl *ctl, const struct source *source, const struct array *array) {
+        cleanup_json json_t *ids = json_array();
+        bool command = false;
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < array_size(array); i++) {
+                cleanup_spec struct spec *spec = NULL;
+                r = load_member(source, array, i, true, &spec, &ctl->error);
+                command = r == 0 && spec->kind == JOB_COMMAND;
+        }
+        if (r == 0)
+                r = send_array(ctl, source, array, ids);
+        /* Those that were submitted are told, too, or they would be submitted again. */
+        if (given.json && (r == 0 || json_array_size(ids) > 0)) {
+                int written = json_print(stdout, steal_pointer(&ids), r == 0 ? &ctl->error : NULL);
+                r = r < 0 ? r : written;
+        }
+        if (r == 0 && command && strcmp(source->path, SPEC_STDIN) != 0)
+                surroundings_tell_stdin();
+        return r;
+}
+
+/* One job, and with --wait its end. Returns bertctl's exit code. */
+static int submit_one(struct ctl *ctl, const struct spec *spec, bool reads_stdin) {
         cleanup_client struct client *client = NULL;
-        cleanup_spec struct spec *spec = NULL;
-        cleanup_source struct source source = {};
         uint64_t id;
 
-        int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, -1, 0, &arguments);
-        if (r < 0 && arguments.n > 0 && !arguments.rest)
-                refuse_options(arguments.words[0], &ctl->error);
-        if (r <= 0)
-                return command_exit(ctl, r);
-        bool given = o.name || o.run_dir || o.ranks || o.threads || o.gpus != UINT64_MAX || o.grace_sec != UINT64_MAX ||
-                     o.retries != UINT64_MAX || o.priority != INT64_MAX || o.memory || o.cpus || o.hang_sec >= 0 ||
-                     o.start_sec >= 0 || o.ends_with || o.log_max_size || o.log_keep > 0;
-        r = check_usage(&arguments, given, settings.n + axes.n > 0, &ctl->error);
+        int r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)
-                r = array_parse(&axes, &array, &ctl->error);
-        if (r == 0 && array.n > 0 && wait)
-                r = error_input(&ctl->error, BERTCTL_EXIT_USAGE, "submit: --wait waits for one job, not for an array");
-        if (r == 0 && !arguments.rest)
-                r = read_source(arguments.words[0], &source, &ctl->error);
-        if (r == 0 && array.n > 0)
-                return command_exit(ctl, submit_array(ctl, &source, &settings, &array, json));
-        o.ranks = o.ranks == 0 ? BERTD_RANKS_DEFAULT : o.ranks;
-        o.threads = o.threads == 0 ? BERTD_THREADS_DEFAULT : o.threads;
-        o.gpus = o.gpus == UINT64_MAX ? BERTD_GPUS_DEFAULT : o.gpus;
-        o.grace_sec = o.grace_sec == UINT64_MAX ? BERTD_GRACE_DEFAULT : o.grace_sec;
-        o.retries = o.retries == UINT64_MAX ? BERTD_RETRIES_DEFAULT : o.retries;
-        o.priority = o.priority == INT64_MAX ? BERTD_PRIORITY_DEFAULT : o.priority;
-        /* What is wrong here is told whether or not a daemon is there. */
-        if (r == 0 && !arguments.rest)
-                r = load_spec(&source, &settings, true, &spec, &ctl->error);
-        else if (r == 0)
-                r = check_command(&arguments, &ctl->error);
+                r = submission_send(client, spec, &id, &ctl->error);
         if (r == 0)
-                r = client_connect(ctl->socket, &client, &ctl->error);
-        if (r == 0)
-                r = spec ? submit_spec(ctl, client, spec, &id) : submit_command(ctl, client, &o, &arguments, &id);
-        if (r == 0)
-                r = tell_id(ctl, id, json);
-        if (r == 0 && (!spec || (spec->kind == JOB_COMMAND && strcmp(source.path, SPEC_STDIN) != 0)))
+                r = tell_id(ctl, id);
+        if (r == 0 && spec->kind == JOB_COMMAND && !reads_stdin)
                 surroundings_tell_stdin();
-        if (r < 0 || !wait)
+        if (r < 0 || !given.wait)
                 return command_exit(ctl, r);
         (void) fflush(stdout);
         return wait_and_tell(ctl, client, id, false);
+}
+
+static int submit_file(struct ctl *ctl, const char *path) {
+        cleanup_array struct array array = {};
+        cleanup_source struct source source = {};
+        cleanup_spec struct spec *spec = NULL;
+        struct spec_setting settings[OPTION_LIST_MAX];
+
+        int r = array_parse(&given.array, &array, &ctl->error);
+        if (r == 0 && array.n > 0 && given.wait)
+                r = error_input(&ctl->error, BERTCTL_EXIT_USAGE, "submit: --wait waits for one job, not for an array");
+        if (r == 0)
+                r = read_source(path, &source, &ctl->error);
+        if (r == 0 && array.n > 0)
+                r = submit_array(ctl, &source, &array);
+        else if (r == 0)
+                r = load_spec(&source, settings, settings_of(&given.set, settings), true, &spec, &ctl->error);
+        return r < 0 || !spec ? command_exit(ctl, r) : submit_one(ctl, spec, strcmp(path, SPEC_STDIN) == 0);
+}
+
+static int submit_command(struct ctl *ctl, const struct arguments *arguments) {
+        cleanup_spec struct spec *spec = NULL;
+        struct spec_setting settings[OPTION_LIST_MAX];
+
+        int r = check_command(arguments, &ctl->error);
+        if (r < 0)
+                return command_exit(ctl, r);
+        r = spec_of_command(arguments->rest, settings, settings_of(&given.keys, settings), &spec, &ctl->error);
+        if (r < 0)
+                ctl->error.exit = BERTCTL_EXIT_USAGE;
+        return r < 0 ? command_exit(ctl, r) : submit_one(ctl, spec, false);
+}
+
+/* What is wrong with a job is told whether or not a daemon is there. */
+int command_submit(struct ctl *ctl, int argc, char **argv) {
+        struct arguments arguments;
+
+        memset(&given, 0, sizeof(given));
+        int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, -1, 0, &arguments);
+        if (r < 0 && arguments.n > 0 && !arguments.rest)
+                refuse_options(arguments.words[0], &ctl->error);
+        if (r > 0)
+                r = check_usage(&arguments, &ctl->error) < 0 ? -EINVAL : 1;
+        if (r <= 0)
+                return command_exit(ctl, r);
+        return arguments.rest ? submit_command(ctl, &arguments) : submit_file(ctl, arguments.words[0]);
 }

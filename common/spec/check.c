@@ -4,28 +4,24 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/spec/reader.h"
 
 /* What a spec for fine-tuning leaves out. */
 static int check_finetune(struct spec_reader *reader, struct spec *spec) {
-        bool given = reader->raw->data && reader->raw->data->objective;
-
-        if (spec->kind == JOB_FINETUNE && !given)
+        if (spec->kind == JOB_FINETUNE && !is_said(reader, "data.objective"))
                 spec->data.objective = OBJECTIVE_CLASSIFY;
         if (spec->kind != JOB_FINETUNE && spec->data.objective == OBJECTIVE_CLASSIFY)
                 return spec_refuse(reader, "data.objective", "classify is of kind finetune");
         if (spec->data.objective == OBJECTIVE_CLASSIFY && spec->data.n_train_weights > 0)
                 return spec_refuse(reader, "data.train_weights", "of corpora, not of labelled texts");
         if (spec->train.steps > 0 && spec->train.epochs > 0)
-                return spec_refuse(reader, "train.epochs", "conflicts with train.steps; give one of them");
+                return spec_refuse(reader, "train.epochs", "conflicts with train.steps; set only one");
         if (spec->data.sequence_length > 0 && spec->data.head_tokens > spec->data.sequence_length)
                 return spec_refuse(reader, "data.head_tokens", "%u is greater than data.sequence_length, %u",
                                    spec->data.head_tokens, spec->data.sequence_length);
         if (spec->train.steps == 0 && spec->train.epochs <= 0)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected a whole number%s",
-                                   reader->file.path, spec_name_of(reader, "train.steps"),
+                return spec_refuse(reader, "train.steps", "missing; expected a whole number%s",
                                    spec->kind == JOB_FINETUNE ? ", or train.epochs" : "");
         return 0;
 }
@@ -40,7 +36,7 @@ static int check_delimiter(struct spec_reader *reader, const struct spec_data *d
                 problem = "expected tab or a character such as ; or |";
         else if (data->format != FORMAT_AUTO && data->format != FORMAT_CSV &&
                  !(data->format == FORMAT_TSV && delimiter == '\t'))
-                problem = "goes with data.format csv";
+                problem = "only applies to data.format csv";
         if (!problem)
                 return 0;
         return spec_refuse(reader, "data.delimiter", "'%.16s': %s", data->delimiter, problem);
@@ -55,7 +51,7 @@ void spec_data_set_length(struct spec_data *data, uint32_t sequence_length) {
 
 /* A classifier's texts may be as long as what it begins with says; all else has a default. */
 static void default_length(const struct spec_reader *reader, struct spec *spec) {
-        bool given = reader->raw->data && reader->raw->data->objective,
+        bool given = is_said(reader, "data.objective"),
              classifies = spec->kind == JOB_FINETUNE && (!given || spec->data.objective == OBJECTIVE_CLASSIFY);
 
         if (spec->data.sequence_length == 0 && !(classifies && spec->model.init))
@@ -72,41 +68,23 @@ static const struct idle_rule {
         bool (*is_idle)(const struct spec *spec);
         const char *why; /* and the cure */
 } idle_rules[] = {
-        { "data.split", with_validation, "conflicts with data.validation; give one of them" },
+        { "data.split", with_validation, "conflicts with data.validation; set only one" },
         { "optimizer.power", is_not_poly, "does nothing without optimizer.schedule: poly; give that, or leave it out" },
 };
 static_assert(ELEMENTSOF(idle_rules) == SPEC_IDLE_RULES, "a rule without a count");
 
-static const struct field *find_field(const char *key) {
-        size_t i = 0;
-
-        while (strcmp(spec_fields[i].key, key) != 0)
-                i++;
-        return &spec_fields[i];
-}
-
-static bool has_text(void *section, const struct field *field) { return section && *AT(section, field->raw, char *); }
-
 /* Whether the spec that is being read says it itself: the file, or a stage, or a task of one, that does not inherit it. */
-static bool says_itself(const struct spec_reader *reader, const struct field *field) {
-        struct raw_stage *stage = reader->raw->stage;
-
-        if (!stage)
-                return reader->raw->n_stages == 0 && text_of(reader->raw, field);
-        if (field->section == offsetof(struct raw, optimizer))
-                return has_text(stage->optimizer, field);
-        if (field->section == offsetof(struct raw, train))
-                return has_text(stage->train, field);
-        bool own = has_text(stage->data, field);
-        for (uint32_t t = 0; t < stage->n_tasks; t++)
-                own = own || has_text(&stage->tasks[t], field);
+static bool says_itself(const struct spec_reader *reader, size_t row) {
+        if (!reader->stage)
+                return reader->file->n_parts == 0 && reader->said[row].name;
+        bool own = reader->stage->said[row].name;
+        for (uint32_t t = 0; t < reader->stage->n_parts; t++)
+                own = own || reader->stage->parts[t].said[row].name;
         return own;
 }
 
 static int refuse_idle(struct spec_reader *reader, const struct idle_rule *rule) {
-        const char *text = text_of(reader->raw, find_field(rule->key));
-
-        return spec_refuse(reader, rule->key, "%.32s: %s", text, rule->why);
+        return spec_refuse(reader, rule->key, "%.32s: %s", said_of(reader, rule->key)->text, rule->why);
 }
 
 /* Refused where it is said; a stage that inherits it is as if it were not there. */
@@ -115,17 +93,18 @@ static int check_idle(struct spec_reader *reader, struct spec *spec) {
         struct spec fallback = {};
 
         for (size_t i = 0; i < SPEC_IDLE_RULES; i++) {
-                const struct field *field = find_field(idle_rules[i].key);
-                int r = spec_read_value(reader, field, field->fallback, AT(&fallback, field->spec, void));
+                size_t row = field_of(idle_rules[i].key);
+                const struct field *field = &spec_fields[row];
+                int r = spec_read_value(reader, field, field->fallback, AT(&fallback, field->offset, void));
                 if (r < 0 || strcmp(spec_get(spec, field->key, now, sizeof(now)),
                                     spec_get(&fallback, field->key, neutral, sizeof(neutral))) == 0)
                         continue;
                 bool idle = idle_rules[i].is_idle(spec);
-                if (idle && says_itself(reader, field))
+                if (idle && says_itself(reader, row))
                         return refuse_idle(reader, &idle_rules[i]);
                 if (idle)
-                        (void) spec_read_value(reader, field, field->fallback, AT(spec, field->spec, void));
-                if (reader->raw->stage) {
+                        (void) spec_read_value(reader, field, field->fallback, AT(spec, field->offset, void));
+                if (reader->stage) {
                         reader->idle[i].idle += idle;
                         reader->idle[i].used += !idle;
                 }
@@ -146,7 +125,7 @@ static int check_warmup(struct spec_reader *reader, const struct spec *spec) {
         static const char key[] = "optimizer.warmup_steps";
 
         if (o->warmup_steps > 0 && o->warmup_ratio > 0)
-                return spec_refuse(reader, key, "conflicts with optimizer.warmup_ratio; give one of them");
+                return spec_refuse(reader, key, "conflicts with optimizer.warmup_ratio; set only one");
         if (spec->train.steps > 0 && o->warmup_steps > spec->train.steps)
                 return spec_refuse(reader, key,
                                    "%" PRIu64 " is more than train.steps, %" PRIu64 "; give fewer, or more steps",
@@ -161,17 +140,15 @@ static int check_keep(struct spec_reader *reader, const struct spec_checkpoint *
 
         if (keep == 0 || (every > 0 && (keep % every == 0 || every % keep == 0)))
                 return 0;
-        size_t line = spec_line_of(&reader->file, key);
         if (every == 0)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: %s: %" PRIu64
+                return spec_refuse(reader, key,
+                                   "%" PRIu64
                                    ", but checkpoint.every_steps is 0, so none is written at such steps; give "
                                    "every_steps, or leave it out",
-                                   reader->file.path, line, key, keep);
-        return error_input(reader->error, BERTD_EXIT_CONFIG,
-                           "%s:%zu: %s: %" PRIu64 " is not a multiple of checkpoint.every_steps, %" PRIu64
-                           "; give %" PRIu64,
-                           reader->file.path, line, key, keep, every, (keep / every + 1) * every);
+                                   keep);
+        return spec_refuse(reader, key,
+                           "%" PRIu64 " is not a multiple of checkpoint.every_steps, %" PRIu64 "; give %" PRIu64, keep,
+                           every, (keep / every + 1) * every);
 }
 
 /* What one key alone cannot tell. */
@@ -182,18 +159,14 @@ int spec_check(struct spec_reader *reader, struct spec *spec) {
         if (spec->kind == JOB_COMMAND)
                 return 0;
         if ((!model->config || !model->vocab) && !model->init)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: model.%s: missing; expected a file",
-                                   reader->file.path, model->config ? "vocab" : "config");
+                return spec_refuse(reader, model->config ? "model.vocab" : "model.config", "missing; expected a file");
         default_length(reader, spec);
         if (data->sequence_length > 0 && data->max_predictions > data->sequence_length)
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s: %s: %u is greater than data.sequence_length, %u", reader->file.path,
-                                   spec_name_of(reader, "data.max_predictions"), data->max_predictions,
-                                   data->sequence_length);
+                return spec_refuse(reader, "data.max_predictions", "%u is greater than data.sequence_length, %u",
+                                   data->max_predictions, data->sequence_length);
         if (data->sequence_length > 0)
                 spec_data_set_length(data, data->sequence_length);
-        if (spec->train.micro_batch > spec->train.global_batch &&
-            !(reader->raw->train && reader->raw->train->micro_batch))
+        if (spec->train.micro_batch > spec->train.global_batch && !is_said(reader, "train.micro_batch"))
                 spec->train.micro_batch = spec->train.global_batch;
         int r = check_finetune(reader, spec);
         if (r == 0)

@@ -1,7 +1,9 @@
-/* See spec_fields.h. The tables: a row for each scalar key of a spec and each list, and the names of its choices. Owns nothing. */
+/* See fields.h. The table: a row for each key of a spec, and the names of its choices. Owns nothing. */
 #include "common/spec/fields.h"
 
 #include <assert.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "bertd/job.h"
 #include "bertd/logs.h"
@@ -62,47 +64,47 @@ static_assert(ELEMENTSOF(freeze_names) == FREEZE_MAX, "a name for each part");
 static_assert(ELEMENTSOF(precision_names) == PRECISION_MAX, "a name for each precision");
 static_assert(ELEMENTSOF(device_names) == DEVICE_KIND_MAX, "a name for each device");
 
-#define TOP(member, ...)                                                                    \
-        {                                                                                   \
-                .key = #member, .section = NO_SECTION, .raw = offsetof(struct raw, member), \
-                .spec = offsetof(struct spec, member), .kinds = ALL, __VA_ARGS__            \
+#define TOP(member, ...) \
+        { .key = #member, .offset = offsetof(struct spec, member), .kinds = ALL, __VA_ARGS__ }
+#define IN(part, member, ...) \
+        { .key = #part "." #member, .offset = offsetof(struct spec, part.member), __VA_ARGS__ }
+#define STAGE(member, ...) \
+        { .key = STAGE_PREFIX #member, .offset = offsetof(struct spec, stage.member), .kinds = TRAINING, __VA_ARGS__ }
+#define LIST(part, member, list_type, ...)                                                                 \
+        {                                                                                                  \
+                .key = #part "." #member, .type = list_type, .offset = offsetof(struct spec, part.member), \
+                .count = offsetof(struct spec, part.n_##member), __VA_ARGS__                               \
         }
-#define IN(part, member, ...)                                                                                       \
-        {                                                                                                           \
-                .key = #part "." #member, .section = offsetof(struct raw, part),                                    \
-                .raw = offsetof(struct raw_##part, member), .spec = offsetof(struct spec, part.member), __VA_ARGS__ \
-        }
-#define STAGE(member, ...)                                                                                         \
-        {                                                                                                          \
-                .key = #member, .section = offsetof(struct raw, stage), .raw = offsetof(struct raw_stage, member), \
-                .spec = offsetof(struct spec, stage.member), .kinds = TRAINING, __VA_ARGS__                        \
-        }
-#define SENT(key) .wire = key
-#define SPARSE(key) .wire = key, .sparse = true
+#define TEXT(bytes) .type = FIELD_TEXT, .max = bytes
 #define NUMBER(field_type, low, high, text) .type = field_type, .min = low, .max = high, .fallback = text
 #define CHOICE(table, text) .type = FIELD_ENUM, .names = table, .n_names = ELEMENTSOF(table), .fallback = text
 #define TRUTH(text) .type = FIELD_BOOL, .names = truth_names, .n_names = ELEMENTSOF(truth_names), .fallback = text
+#define SENT(key) .wire = key
+#define SPARSE(key) .wire = key, .sparse = true
 
 const struct field spec_fields[] = {
+        STAGE(name, .type = FIELD_TEXT),
+        STAGE(moments, CHOICE(moments_names, "keep")),
+        STAGE(bias_correction, CHOICE(bias_correction_names, "continue")),
+        TOP(name, TEXT(BERTD_NAME_MAX), SENT("name")),
         TOP(kind, CHOICE(kind_names, NULL), SENT("kind")),
-        TOP(name, .type = FIELD_TEXT, SENT("name")),
         TOP(priority, NUMBER(FIELD_I32, BERTD_PRIORITY_MIN, BERTD_PRIORITY_MAX, BERTD_TEXT(BERTD_PRIORITY_DEFAULT)),
             SENT("priority")),
         TOP(run_dir, .type = FIELD_PATH, SENT("run_dir")),
-        { .key = "device",
-          .section = NO_SECTION,
-          .raw = offsetof(struct raw, device),
-          .spec = offsetof(struct spec, device),
-          CHOICE(device_names, "auto"),
-          .kinds = TRAINING },
+        { .key = "device", .offset = offsetof(struct spec, device), CHOICE(device_names, "auto"), .kinds = TRAINING },
         TOP(on_exit, .type = FIELD_PROGRAM, SENT("on_exit")),
         { .key = "ends_with",
-          .section = NO_SECTION,
-          .raw = offsetof(struct raw, ends_with),
-          .spec = offsetof(struct spec, ends_with),
+          .offset = offsetof(struct spec, ends_with),
           CHOICE(ends_with_names, "first"),
-          .kinds = 1 << JOB_COMMAND,
+          .kinds = COMMAND,
           SPARSE("ends_with") },
+        { .key = "command",
+          .type = FIELD_LIST,
+          .offset = offsetof(struct spec, command),
+          .count = offsetof(struct spec, n_command),
+          .kinds = COMMAND,
+          .required = true,
+          SENT("command") },
         IN(resources, ranks, NUMBER(FIELD_U32, 1, BERTD_RANKS_MAX, BERTD_TEXT(BERTD_RANKS_DEFAULT)), .kinds = ALL,
            SENT("ranks")),
         IN(resources, gpus, NUMBER(FIELD_U32, 0, BERTD_GPUS_MAX, BERTD_TEXT(BERTD_GPUS_DEFAULT)), .kinds = ALL,
@@ -115,6 +117,18 @@ const struct field spec_fields[] = {
            SPARSE("cpus")),
         IN(restart, max_without_progress, NUMBER(FIELD_U32, 0, BERTD_RETRIES_MAX, BERTD_TEXT(BERTD_RETRIES_DEFAULT)),
            .kinds = ALL, SENT("max_without_progress")),
+        { .key = "restart.backoff_sec",
+          .offset = offsetof(struct spec, restart.backoff_sec[0]),
+          NUMBER(FIELD_U32, 0, BERTD_BACKOFF_FIRST_MAX, BERTD_TEXT(BERTD_BACKOFF_FIRST_DEFAULT)),
+          .kinds = ALL,
+          .entry = 1,
+          SENT("backoff_min_sec") },
+        { .key = "restart.backoff_sec",
+          .offset = offsetof(struct spec, restart.backoff_sec[1]),
+          NUMBER(FIELD_U32, 0, BERTD_BACKOFF_LAST_MAX, BERTD_TEXT(BERTD_BACKOFF_LAST_DEFAULT)),
+          .kinds = ALL,
+          .entry = 2,
+          SENT("backoff_max_sec") },
         IN(restart, grace_sec, NUMBER(FIELD_U32, 1, BERTD_GRACE_MAX, BERTD_TEXT(BERTD_GRACE_DEFAULT)), .kinds = ALL,
            SENT("grace_sec")),
         IN(restart, hang_sec, NUMBER(FIELD_I32, 0, BERTD_HANG_MAX, NULL), .optional = true, .absent = -1, .kinds = ALL,
@@ -137,6 +151,9 @@ const struct field spec_fields[] = {
         IN(model, vocab, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, init, .type = FIELD_PATH, .kinds = TRAINING),
         IN(model, head, CHOICE(init_head_names, "keep"), .kinds = FINETUNE),
+        LIST(data, train, FIELD_PATHS, .kinds = TRAINING, .required = true),
+        LIST(data, train_weights, FIELD_LIST, .kinds = TRAINING),
+        LIST(data, validation, FIELD_PATHS, .kinds = TRAINING),
         IN(data, sequence_length, NUMBER(FIELD_U32, 8, 65536, NULL), .optional = true, .kinds = TRAINING),
         IN(data, objective, CHOICE(objective_names, "mlm+nsp"), .kinds = TRAINING),
         IN(data, masked_fraction, NUMBER(FIELD_DOUBLE, 0.001, 1, "0.15"), .kinds = TRAINING),
@@ -145,6 +162,9 @@ const struct field spec_fields[] = {
         IN(data, masking, CHOICE(masking_names, "dynamic"), .kinds = TRAINING),
         IN(data, dupe_factor, NUMBER(FIELD_U32, 1, 1000000, "10"), .kinds = TRAINING),
         IN(data, mask_unit, CHOICE(mask_unit_names, "token"), .kinds = TRAINING),
+        LIST(data, test, FIELD_PATHS, .kinds = FINETUNE),
+        LIST(data, text, FIELD_LIST, .kinds = FINETUNE),
+        LIST(data, labels, FIELD_LIST, .kinds = FINETUNE),
         IN(data, task, .type = FIELD_TEXT, .kinds = FINETUNE),
         IN(data, label, .type = FIELD_TEXT, .fallback = "label", .kinds = FINETUNE),
         IN(data, format, CHOICE(format_names, "auto"), .kinds = FINETUNE),
@@ -191,30 +211,55 @@ const struct field spec_fields[] = {
         IN(train, evaluate_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = TRAINING),
         IN(train, evaluate_samples, NUMBER(FIELD_U64, 1, 1 << 30, "512"), .kinds = TRAINING),
         IN(train, log_every, NUMBER(FIELD_U64, 1, COUNT_MAX, "1"), .kinds = TRAINING),
-        STAGE(name, .type = FIELD_TEXT),
-        STAGE(moments, CHOICE(moments_names, "keep")),
-        STAGE(bias_correction, CHOICE(bias_correction_names, "continue")),
 };
 const size_t spec_n_fields = ELEMENTSOF(spec_fields);
+static_assert(ELEMENTSOF(spec_fields) <= SPEC_FIELDS_MAX, "a row without a place");
 
-const struct list spec_lists[] = {
-        { "command", NO_SECTION, offsetof(struct raw, command), offsetof(struct raw, n_command),
-          offsetof(struct spec, command), offsetof(struct spec, n_command), 1 << JOB_COMMAND, false, true, "command" },
-        { "data.train", offsetof(struct raw, data), offsetof(struct raw_data, train),
-          offsetof(struct raw_data, n_train), offsetof(struct spec, data.train), offsetof(struct spec, data.n_train),
-          TRAINING, true, true, NULL },
-        { "data.train_weights", offsetof(struct raw, data), offsetof(struct raw_data, train_weights),
-          offsetof(struct raw_data, n_train_weights), offsetof(struct spec, data.train_weights),
-          offsetof(struct spec, data.n_train_weights), TRAINING, false, false, NULL },
-        { "data.validation", offsetof(struct raw, data), offsetof(struct raw_data, validation),
-          offsetof(struct raw_data, n_validation), offsetof(struct spec, data.validation),
-          offsetof(struct spec, data.n_validation), TRAINING, true, false, NULL },
-        { "data.test", offsetof(struct raw, data), offsetof(struct raw_data, test), offsetof(struct raw_data, n_test),
-          offsetof(struct spec, data.test), offsetof(struct spec, data.n_test), FINETUNE, true, false, NULL },
-        { "data.text", offsetof(struct raw, data), offsetof(struct raw_data, text), offsetof(struct raw_data, n_text),
-          offsetof(struct spec, data.text), offsetof(struct spec, data.n_text), FINETUNE, false, false, NULL },
-        { "data.labels", offsetof(struct raw, data), offsetof(struct raw_data, labels),
-          offsetof(struct raw_data, n_labels), offsetof(struct spec, data.labels), offsetof(struct spec, data.n_labels),
-          FINETUNE, false, false, NULL },
-};
-const size_t spec_n_lists = ELEMENTSOF(spec_lists);
+bool is_staged(const struct field *field) {
+        static const char *const sections[] = { "data.", "optimizer.", "train.", STAGE_PREFIX };
+
+        for (size_t i = 0; i < ELEMENTSOF(sections); i++)
+                if (strncmp(field->key, sections[i], strlen(sections[i])) == 0)
+                        return true;
+        return false;
+}
+
+size_t field_of(const char *key) {
+        size_t row = 0;
+
+        while (strcmp(spec_fields[row].key, key) != 0) {
+                row++;
+                assert(row < spec_n_fields);
+        }
+        return row;
+}
+
+bool is_absent(const struct field *field, const void *from) {
+        if (!field->optional)
+                return false;
+        if (field->type == FIELD_I32)
+                return *(const int32_t *) from == field->absent;
+        if (field->type == FIELD_U32)
+                return *(const uint32_t *) from == (uint32_t) field->absent;
+        if (field->type == FIELD_DOUBLE)
+                return *(const double *) from <= field->absent;
+        return *(const uint64_t *) from == (uint64_t) field->absent;
+}
+
+void said_clear(struct said *said) {
+        for (uint32_t i = 0; i < said->n; i++)
+                free(said->entries[i]);
+        free(said->entries);
+        free(said->text);
+        free(said->name);
+        *said = (struct said) {};
+}
+
+void part_free(struct part *part) {
+        for (size_t i = 0; i < spec_n_fields; i++)
+                said_clear(&part->said[i]);
+        for (uint32_t i = 0; i < part->n_parts; i++)
+                part_free(&part->parts[i]);
+        free(part->parts);
+        *part = (struct part) {};
+}

@@ -1,6 +1,6 @@
 /*
- * What reading and writing a spec share: a table row for each scalar key and each list, and how to reach a row's value in struct
- * raw and in struct spec. For spec*.c only.
+ * What reading and writing a spec share: one row for each key, and what a file, a stage or an option says of it, as text. For
+ * common/spec/ only.
  */
 #ifndef COMMON_SPEC_FIELDS_H
 #define COMMON_SPEC_FIELDS_H
@@ -10,79 +10,89 @@
 #include <stdint.h>
 
 #include "common/spec/spec.h"
-#include "common/spec/yaml.h"
 
 enum field_type {
         FIELD_TEXT,
         FIELD_PATH,
         FIELD_PROGRAM,
+        FIELD_LIST,  /* of texts */
+        FIELD_PATHS, /* a list of them */
         FIELD_I32,
         FIELD_U32,
         FIELD_U64,
         FIELD_SIZE,
         FIELD_DOUBLE,
         FIELD_ENUM,
-        FIELD_BOOL
+        FIELD_BOOL,
+        FIELD_TYPE_MAX
 };
-enum { FINETUNE = 1 << JOB_FINETUNE };
-enum { TRAINING = (1 << JOB_PRETRAIN) | (1 << JOB_FINETUNE), ALL = TRAINING | (1 << JOB_COMMAND) };
-#define NO_SECTION SIZE_MAX
-#define SEED_MAX 0x1p63 /* INT64_MAX as parse_integer takes it */
+enum { COMMAND = 1 << JOB_COMMAND, FINETUNE = 1 << JOB_FINETUNE };
+enum { TRAINING = (1 << JOB_PRETRAIN) | FINETUNE, ALL = TRAINING | COMMAND };
+#define STAGE_PREFIX "stages." /* begins the keys of a stage itself */
+#define SEED_MAX 0x1p63        /* INT64_MAX as parse_integer takes it */
 
-/* One scalar of a spec. A number or enum without a default is required in its kinds; an absent text stays NULL. */
+/* One key of a spec. A number or enum without a default is required in its kinds; an absent text stays NULL. */
 struct field {
-        const char *key;           /* as messages name it */
-        size_t section, raw, spec; /* offsets: of the section's pointer in struct raw, in the section, in struct spec */
-        enum field_type type;
-        int kinds;                /* bit set of job kinds in which the key may appear */
-        const char *fallback;     /* default, as text */
-        double min, max;          /* numbers only; whole ones are below 2^53, or SEED_MAX */
+        const char *key;      /* "optimizer.schedule" */
+        enum field_type type; /* of its value, or of a list's entries */
+        int kinds;            /* bit set of job kinds in which the key may appear */
+        size_t offset, count; /* in struct spec: of the value; of a list's number of entries */
+        const char *fallback; /* default, as text */
+        double min,
+                max; /* numbers; whole ones are below 2^53, or SEED_MAX. Texts: at most `max` bytes on one line; 0: any */
         const char *const *names; /* enums only */
         size_t n_names;
-        bool optional; /* numbers only: where there is no text, the value is `absent` and is not written back */
+        bool required; /* lists only */
+        bool optional; /* numbers only: without a text, the value is `absent` and is not written back */
         int absent;
+        unsigned
+                entry; /* a number in a list of two: 1 the first, whose row is followed by the second's, 2; 0: not in a list */
         const char *wire; /* key of Submit (include/bertd/bus.h) that has this value; NULL: bertd is not sent it */
         bool sparse;      /* sent only if it is not the default: older daemons do not know the key */
 };
 
-/* A list of texts. `backoff_sec` is the one of numbers and is not among them. */
-struct list {
-        const char *key;
-        size_t section, raw, raw_count, spec, spec_count;
-        int kinds;
-        bool paths, required;
-        const char *wire;
-};
-
+#define SPEC_FIELDS_MAX 128
 extern const struct field spec_fields[];
-extern const size_t spec_n_fields;
-extern const struct list spec_lists[];
-extern const size_t spec_n_lists;
-
-/* settings.c: "optimizer.learning_rate=2e-5" takes the place of what `raw` says; `path` is for messages. */
-int spec_apply_setting(struct raw *raw, const char *path, const char *setting, struct error *error);
+extern const size_t spec_n_fields; /* at most SPEC_FIELDS_MAX */
 
 #define AT(base, offset, type) ((type *) (void *) ((char *) (base) + (offset)))
 
-static inline void *section_of(const struct raw *raw, size_t section) {
-        return section == NO_SECTION ? (void *) raw : *AT(raw, section, void *);
+static inline bool is_list(const struct field *field) {
+        return field->type == FIELD_LIST || field->type == FIELD_PATHS;
 }
+static inline bool is_text(const struct field *field) { return field->type <= FIELD_PROGRAM; }
+static inline bool is_of_kind(const struct field *field, enum job_kind kind) { return field->kinds & (1 << kind); }
 
-static inline const char *text_of(const struct raw *raw, const struct field *field) {
-        void *section = section_of(raw, field->section);
-        return section ? *AT(section, field->raw, char *) : NULL;
-}
+/* Whether a stage may say it in place of the file. */
+bool is_staged(const struct field *field);
 
-static inline bool is_absent(const struct field *field, const void *from) {
-        if (!field->optional)
-                return false;
-        if (field->type == FIELD_I32)
-                return *(const int32_t *) from == field->absent;
-        if (field->type == FIELD_U32)
-                return *(const uint32_t *) from == (uint32_t) field->absent;
-        if (field->type == FIELD_DOUBLE)
-                return *(const double *) from <= field->absent;
-        return *(const uint64_t *) from == (uint64_t) field->absent;
-}
+/* The row of a key, which has one. */
+size_t field_of(const char *key);
+
+bool is_absent(const struct field *field, const void *from);
+
+/* What is said of a key. */
+struct said {
+        char *text;     /* of a scalar */
+        char **entries; /* of a list, which may be empty: NULL-terminated */
+        uint32_t n;
+        char *name;  /* as messages name it: "stages[1].data.train", "--ranks"; NULL: nothing is said */
+        size_t line; /* of the file; 0: of an option */
+};
+
+/* What a file says, or a stage of it, or a task of that. */
+struct part {
+        struct said said[SPEC_FIELDS_MAX]; /* in the order of the rows */
+        struct part *parts;                /* a file's stages, a stage's tasks */
+        uint32_t n_parts;
+        size_t line; /* of the key "stages" or "tasks" */
+};
+
+/* Nothing is said any more. */
+void said_clear(struct said *said);
+void part_free(struct part *part);
+
+/* settings.c: an option takes the place of what the file says; `path` is for messages. */
+int spec_apply_setting(struct part *file, const char *path, const struct spec_setting *setting, struct error *error);
 
 #endif

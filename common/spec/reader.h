@@ -10,7 +10,6 @@
 #include "common/error.h"
 #include "common/spec/fields.h"
 #include "common/spec/spec.h"
-#include "common/spec/yaml.h"
 
 #define SPEC_IDLE_RULES 2
 
@@ -19,22 +18,24 @@ struct spec_idle {
         uint32_t idle, used;
 };
 
-/* One spec being read. */
+/* One spec being read: the file, one of its stages, or a task of that. */
 struct spec_reader {
-        struct spec_text file;
-        char *folder;
-        struct raw *raw;
-        char key[160];
-        char stage[64];         /* "stages[1]." or "stages[1].tasks[0]." in front of keys in messages */
-        bool task;              /* the latter, whose keys are those of data */
-        struct spec_idle *idle; /* (SPEC_IDLE_RULES), over all stages */
+        const char *path, *folder;
+        const struct part *file;
+        const struct part *stage; /* NULL: the file is read */
+        const struct said *said;  /* (spec_n_fields) what counts: the stage's, or the task's, in place of the file's */
+        char prefix[64];          /* "stages[1]." or "stages[1].tasks[0].", in front of keys that it does not say */
+        bool task;                /* the latter, whose keys are those of data */
+        struct spec_idle *idle;   /* (SPEC_IDLE_RULES), over all stages */
         struct error *error;
 };
 
-/* A key as messages name it: valid until the next call. */
-const char *spec_name_of(struct spec_reader *reader, const char *key);
+static inline const struct said *said_of(const struct spec_reader *reader, const char *key) {
+        return &reader->said[field_of(key)];
+}
+static inline bool is_said(const struct spec_reader *reader, const char *key) { return said_of(reader, key)->name; }
 
-/* "PATH:LINE: KEY: ", then the text, in reader->error. Returns its code. */
+/* "PATH:LINE: KEY: ", or "--OPTION: ", then the text, in reader->error. Returns its code. */
 __attribute__((format(printf, 3, 4))) int spec_refuse(struct spec_reader *reader, const char *key, const char *format,
                                                       ...);
 

@@ -6,66 +6,50 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/nearest.h"
+#include "common/file.h"
 #include "common/spec/fields.h"
+#include "common/spec/yaml.h"
+#include "common/utf8.h"
 
-static const struct field *find_field(const char *key, size_t n) {
-        for (size_t i = 0; i < spec_n_fields; i++)
-                if (strlen(spec_fields[i].key) == n && strncmp(spec_fields[i].key, key, n) == 0 &&
-                    spec_fields[i].section != offsetof(struct raw, stage))
-                        return &spec_fields[i];
-        return NULL;
+static bool is_settable(const struct field *field) {
+        return !is_list(field) && field->entry == 0 && strncmp(field->key, STAGE_PREFIX, strlen(STAGE_PREFIX)) != 0;
 }
 
-static void *make_section(struct raw *raw, size_t section) {
-        static const struct {
-                size_t section, size;
-        } sections[] = {
-                { offsetof(struct raw, resources), sizeof(struct raw_resources) },
-                { offsetof(struct raw, restart), sizeof(struct raw_restart) },
-                { offsetof(struct raw, checkpoint), sizeof(struct raw_checkpoint) },
-                { offsetof(struct raw, log), sizeof(struct raw_log) },
-                { offsetof(struct raw, model), sizeof(struct raw_model) },
-                { offsetof(struct raw, data), sizeof(struct raw_data) },
-                { offsetof(struct raw, classifier), sizeof(struct raw_classifier) },
-                { offsetof(struct raw, optimizer), sizeof(struct raw_optimizer) },
-                { offsetof(struct raw, train), sizeof(struct raw_train) },
-        };
+/* The row of a key that can be set: no list, and no stage's. */
+static size_t find_row(const char *key, size_t n) {
+        size_t row = 0;
 
-        for (size_t i = 0; i < ELEMENTSOF(sections) && !section_of(raw, section); i++)
-                if (sections[i].section == section)
-                        *AT(raw, section, void *) = calloc(1, sections[i].size);
-        return section_of(raw, section);
-}
-
-/* A stage, or one of its tasks, whose own key would win over a setting; n_stages: none. */
-static uint32_t find_own(const struct raw *raw, const struct field *field) {
-        for (uint32_t s = 0; s < raw->n_stages; s++) {
-                const struct raw_stage *stage = &raw->stages[s];
-                void *section = field->section == offsetof(struct raw, data)        ? (void *) stage->data
-                                : field->section == offsetof(struct raw, optimizer) ? (void *) stage->optimizer
-                                : field->section == offsetof(struct raw, train)     ? (void *) stage->train
-                                                                                    : NULL;
-                bool own = section && *AT(section, field->raw, char *);
-                for (uint32_t t = 0; field->section == offsetof(struct raw, data) && t < stage->n_tasks; t++)
-                        own = own || *AT(&stage->tasks[t], field->raw, char *);
-                if (own)
-                        return s;
+        for (; row < spec_n_fields; row++) {
+                const struct field *field = &spec_fields[row];
+                if (strlen(field->key) == n && strncmp(field->key, key, n) == 0 && is_settable(field))
+                        break;
         }
-        return raw->n_stages;
+        return row;
+}
+
+/* A stage, or one of its tasks, whose own key would win over a setting; n_parts: none. */
+static uint32_t find_own(const struct part *file, size_t row) {
+        uint32_t s = 0;
+
+        for (; s < file->n_parts; s++) {
+                bool own = file->parts[s].said[row].name;
+                for (uint32_t t = 0; t < file->parts[s].n_parts; t++)
+                        own = own || file->parts[s].parts[t].said[row].name;
+                if (own)
+                        break;
+        }
+        return s;
 }
 
 /* One is said in place of the other. */
-static void drop_other(struct raw *raw, const char *key) {
-        char **other = strcmp(key, "train.steps") == 0              ? &raw->train->epochs
-                       : strcmp(key, "train.epochs") == 0           ? &raw->train->steps
-                       : strcmp(key, "optimizer.warmup_steps") == 0 ? &raw->optimizer->warmup_ratio
-                       : strcmp(key, "optimizer.warmup_ratio") == 0 ? &raw->optimizer->warmup_steps
-                                                                    : NULL;
+static void drop_other(struct part *file, const char *key) {
+        static const char *const pairs[][2] = { { "train.steps", "train.epochs" },
+                                                { "optimizer.warmup_steps", "optimizer.warmup_ratio" } };
 
-        if (!other)
-                return;
-        free(*other);
-        *other = NULL;
+        for (size_t i = 0; i < ELEMENTSOF(pairs); i++)
+                for (size_t k = 0; k < 2; k++)
+                        if (strcmp(key, pairs[i][k]) == 0)
+                                said_clear(&file->said[field_of(pairs[i][1 - k])]);
 }
 
 /* "optimizer.lr=1" and "learning_rate=1" */
@@ -76,8 +60,9 @@ static int unknown_key(const char *setting, struct error *error) {
 
         for (size_t i = 0; key && setting[n] && i < spec_n_fields; i++) {
                 const char *name = spec_fields[i].key, *dot = strrchr(name, '.');
-                size_t d = spec_fields[i].section == offsetof(struct raw, stage) ? NEAREST_FAR
-                                                                                 : nearest_distance(key, name);
+                if (!is_settable(&spec_fields[i]))
+                        continue;
+                size_t d = nearest_distance(key, name);
                 if (dot && !strchr(key, '.'))
                         d = MIN(d, nearest_distance(key, dot + 1));
                 if (d < best) {
@@ -89,27 +74,47 @@ static int unknown_key(const char *setting, struct error *error) {
                 return error_input(error, BERTD_EXIT_CONFIG, "'%.80s': unknown key: did you mean %s?", setting,
                                    nearest);
         return error_input(error, BERTD_EXIT_CONFIG,
-                           "'%.80s': expected KEY=VALUE with a key of a spec, as optimizer.learning_rate=2e-5",
+                           "'%.80s': expected KEY=VALUE with a key of a spec, e.g. optimizer.learning_rate=2e-5",
                            setting);
 }
 
-int spec_apply_setting(struct raw *raw, const char *path, const char *setting, struct error *error) {
-        const char *equals = strchr(setting, '=');
-        const struct field *field = equals ? find_field(setting, (size_t) (equals - setting)) : NULL;
-        uint32_t own = field ? find_own(raw, field) : 0;
+/* "--ranks", "--set train.seed" */
+static char *name_setting(const struct spec_setting *setting, const struct field *field) {
+        return setting->key ? format_string("--%s", setting->option)
+                            : format_string("--%s %s", setting->option, field->key);
+}
 
-        if (!field)
-                return unknown_key(setting, error);
-        if (own < raw->n_stages)
+static int say(struct said *said, char *name, const char *value, struct error *error) {
+        char *text = strdup(value);
+
+        said_clear(said);
+        said->name = name;
+        said->text = text;
+        return name && text ? 0 : error_errno(error, ENOMEM, "a setting");
+}
+
+int spec_apply_setting(struct part *file, const char *path, const struct spec_setting *setting, struct error *error) {
+        const char *equals = setting->key ? NULL : strchr(setting->value, '='),
+                   *value = equals ? equals + 1 : setting->value;
+        size_t row = setting->key ? field_of(setting->key)
+                     : equals     ? find_row(setting->value, (size_t) (equals - setting->value))
+                                  : spec_n_fields;
+
+        if (row == spec_n_fields)
+                return unknown_key(setting->value, error);
+        uint32_t own = find_own(file, row);
+        if (own < file->n_parts)
                 return error_input(error, BERTD_EXIT_CONFIG,
-                                   "%s: stages[%u] has its own %s: setting the file's would change nothing there", path,
-                                   own, field->key);
-        void *section = make_section(raw, field->section);
-        char *text = section ? strdup(equals + 1) : NULL;
-        if (!text)
-                return error_errno(error, ENOMEM, "%s", path);
-        free(*AT(section, field->raw, char *));
-        *AT(section, field->raw, char *) = text;
-        drop_other(raw, field->key);
+                                   "%s: stages[%u] has its own %s, which this would not change", path, own,
+                                   spec_fields[row].key);
+        struct said *said = &file->said[row];
+        int r = say(said, name_setting(setting, &spec_fields[row]), value, error);
+        if (r < 0)
+                return r;
+        if (!setting->key && yaml_is_null(value))
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: null; give a value or leave the key out", said->name);
+        if (!text_is_utf8(value))
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: not UTF-8", said->name);
+        drop_other(file, spec_fields[row].key);
         return 0;
 }

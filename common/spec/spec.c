@@ -1,6 +1,6 @@
 /*
  * See spec.h. yaml.c gives the file with every scalar still text; here one table, fields.c, turns text into numbers, enums and
- * absolute paths, with ranges and defaults, and back. A new key is one row there and one in yaml.c.
+ * absolute paths, with ranges and defaults. A new key is one row there, and its member in struct spec.
  */
 #include "common/spec/spec.h"
 
@@ -13,51 +13,52 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/nearest.h"
 #include "common/parse.h"
 #include "common/paths.h"
 #include "common/spec/reader.h"
 #include "common/spec/source.h"
+#include "common/spec/yaml.h"
 
 static const char *const kind_names[] = JOB_KIND_NAMES;
 
 #define WEIGHT_MIN 1e-9 /* of a corpus */
 #define WEIGHT_MAX 1e9
 
-const char *spec_name_of(struct spec_reader *reader, const char *key) {
-        size_t skip = reader->task && strncmp(key, "data.", 5) == 0 ? 5 : 0;
+static int no_memory(struct spec_reader *reader) { return error_errno(reader->error, ENOMEM, "%s", reader->path); }
 
-        (void) snprintf(reader->key, sizeof(reader->key), "%s%s", reader->stage, key + skip);
-        return reader->key;
-}
+/* A key that is not said, as messages name it. */
+static void name_key(const struct spec_reader *reader, const struct field *field, char *buffer, size_t size) {
+        static const char stage[] = STAGE_PREFIX, data[] = "data.";
+        const char *key = field->key;
 
-static size_t line_of(struct spec_reader *reader, const char *key) {
-        return spec_line_of(&reader->file, spec_name_of(reader, key));
+        if (strncmp(key, stage, strlen(stage)) == 0)
+                key += strlen(stage);
+        else if (reader->task && strncmp(key, data, strlen(data)) == 0)
+                key += strlen(data);
+        (void) snprintf(buffer, size, "%s%s", is_staged(field) ? reader->prefix : "", key);
 }
 
 int spec_refuse(struct spec_reader *reader, const char *key, const char *format, ...) {
-        char text[512];
+        const struct said *said = said_of(reader, key);
+        char text[512], name[160];
         va_list list;
 
         va_start(list, format);
         (void) vsnprintf(text, sizeof(text), format, list);
         va_end(list);
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %s", reader->file.path, line_of(reader, key),
-                           spec_name_of(reader, key), text);
-}
-
-static void join_names(const struct field *field, char *buffer, size_t size) {
-        size_t used = 0;
-
-        for (size_t i = 0; i < field->n_names && used < size; i++)
-                used += (size_t) snprintf(buffer + used, size - used, "%s%s",
-                                          i == 0                    ? ""
-                                          : i + 1 == field->n_names ? " or "
-                                                                    : ", ",
-                                          field->names[i]);
+        if (said->name && said->line == 0)
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s", said->name, text);
+        if (said->name)
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s: %s", reader->path, said->line,
+                                   said->name, text);
+        name_key(reader, &spec_fields[field_of(key)], name, sizeof(name));
+        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: %s", reader->path, name, text);
 }
 
 static int wrong_type(struct spec_reader *reader, const char *key, const char *text, const char *expected) {
@@ -132,16 +133,30 @@ static void set_absent(const struct field *field, void *to) {
                 *(uint64_t *) to = (uint64_t) field->absent;
 }
 
+/* YAML 1.1's words for true and false. */
+static const char *plain_truth(const char *text) {
+        static const char *const words[] = { "yes", "on", "true", "no", "off", "false" };
+
+        for (size_t i = 0; i < ELEMENTSOF(words); i++)
+                if (strcasecmp(text, words[i]) == 0)
+                        return i < 3 ? "true" : "false";
+        return text;
+}
+
 static int read_enum(struct spec_reader *reader, const struct field *field, const char *text, unsigned *to) {
-        int choice = parse_choice(text, field->names, field->n_names);
+        int choice = parse_choice(text, field->names, (unsigned) field->n_names);
         char names[128];
 
+        if (choice < 0)
+                choice = parse_choice(plain_truth(text), field->names, (unsigned) field->n_names);
         if (choice >= 0) {
                 *to = (unsigned) choice;
                 return 0;
         }
-        join_names(field, names, sizeof(names));
-        return wrong_type(reader, field->key, text, names);
+        const char *nearest = nearest_of(text, field->names, field->n_names);
+        join_choices(field->names, (unsigned) field->n_names, names, sizeof(names));
+        return spec_refuse(reader, field->key, "'%.64s' is not %s%s%s%s", text, names, nearest ? ": did you mean " : "",
+                           nearest ? nearest : "", nearest ? "?" : "");
 }
 
 static int read_truth(struct spec_reader *reader, const struct field *field, const char *text, bool *to) {
@@ -153,56 +168,56 @@ static int read_truth(struct spec_reader *reader, const struct field *field, con
         return r;
 }
 
-static int expand(struct spec_reader *reader, const char *key, const char *text, char **ret_path) {
-        int r = paths_expand(reader->folder, text, ret_path, reader->error);
-
-        if (r < 0 && reader->error) {
-                (void) error_prefix(reader->error, "%s:%zu: %s", reader->file.path, line_of(reader, key),
-                                    spec_name_of(reader, key));
-                reader->error->exit = BERTD_EXIT_CONFIG;
-        }
-        return r;
-}
-
-/* An absolute path for a text that is one. A program without a slash that is not in the folder is left to PATH. */
-static int read_path(struct spec_reader *reader, const char *key, enum field_type type, const char *text, char **to) {
-        if (text[0] == '\0')
-                return spec_refuse(reader, key, "empty");
+/* An absolute path for one. A program without a slash that is not in the folder is left to PATH. */
+static int read_path(struct spec_reader *reader, const struct field *field, const char *text, char **to) {
+        bool left_to_path = field->type == FIELD_PROGRAM && !strchr(text, '/') && text[0] != '~';
         cleanup_free char *path = NULL;
-        bool left_to_path = type == FIELD_PROGRAM && !strchr(text, '/') && text[0] != '~';
-        if (type != FIELD_TEXT && expand(reader, key, text, &path) < 0)
-                return -EINVAL;
-        if (path && left_to_path && access(path, F_OK) < 0) {
+        struct error error = {};
+
+        if (text[0] == '\0')
+                return spec_refuse(reader, field->key, "empty");
+        if (paths_expand(reader->folder, text, &path, &error) < 0)
+                return spec_refuse(reader, field->key, "%s", error.text);
+        if (left_to_path && access(path, F_OK) < 0) {
                 free(path);
-                path = NULL;
+                path = strdup(text);
         }
         if (!path)
-                path = strdup(text);
-        if (!path)
-                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
-        if (type != FIELD_TEXT && strlen(path) > BERTD_PATH_MAX)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: a path of %zu bytes, longer than %d",
-                                   reader->file.path, spec_name_of(reader, key), strlen(path), BERTD_PATH_MAX);
+                return no_memory(reader);
+        if (strlen(path) > BERTD_PATH_MAX)
+                return spec_refuse(reader, field->key, "%zu bytes, at most %d are allowed; use a shorter path",
+                                   strlen(path), BERTD_PATH_MAX);
         *to = steal_pointer(&path);
         return 0;
+}
+
+/* One that is bounded stands in a line of its own in what bertctl shows. */
+static int read_text(struct spec_reader *reader, const struct field *field, const char *text, char **to) {
+        if (text[0] == '\0')
+                return spec_refuse(reader, field->key, "empty");
+        if (field->max > 0 && strlen(text) > (size_t) field->max)
+                return spec_refuse(reader, field->key, "%zu bytes, at most %.0f are allowed; give a shorter one",
+                                   strlen(text), field->max);
+        for (const char *p = text; field->max > 0 && *p; p++)
+                if ((unsigned char) *p < 0x20 || *p == 0x7f)
+                        return spec_refuse(reader, field->key, "has a control character");
+        *to = strdup(text);
+        return *to ? 0 : no_memory(reader);
 }
 
 static int missing(struct spec_reader *reader, const struct field *field) {
         char names[128] = "a whole number";
 
         if (field->type == FIELD_ENUM)
-                join_names(field, names, sizeof(names));
-        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected %s", reader->file.path,
-                           spec_name_of(reader, field->key), names);
-}
-
-static int not_in_kind(struct spec_reader *reader, const char *key, enum job_kind kind) {
-        return spec_refuse(reader, key, "not a key of kind %s", kind_names[kind]);
+                join_choices(field->names, (unsigned) field->n_names, names, sizeof(names));
+        return spec_refuse(reader, field->key, "missing; expected %s", is_list(field) ? "a list" : names);
 }
 
 int spec_read_value(struct spec_reader *reader, const struct field *field, const char *text, void *to) {
-        if (field->type <= FIELD_PROGRAM)
-                return read_path(reader, field->key, field->type, text, to);
+        if (field->type == FIELD_TEXT || field->type == FIELD_LIST)
+                return read_text(reader, field, text, to);
+        if (field->type <= FIELD_PATHS)
+                return read_path(reader, field, text, to);
         if (field->type == FIELD_ENUM)
                 return read_enum(reader, field, text, to);
         if (field->type == FIELD_BOOL)
@@ -214,103 +229,75 @@ int spec_read_value(struct spec_reader *reader, const struct field *field, const
         return read_number(reader, field, text, to);
 }
 
-static int read_field(struct spec_reader *reader, const struct field *field, struct spec *spec) {
-        const char *text = text_of(reader->raw, field);
-        bool is_text = field->type <= FIELD_PROGRAM, fits = field->kinds & (1 << spec->kind);
-        void *to = AT(spec, field->spec, void);
+static int read_list(struct spec_reader *reader, const struct field *field, const struct said *said,
+                     struct spec *spec) {
+        char **to = calloc(said->n + 1, sizeof(char *)); /* NULL at the end, for execvp */
+        int r = 0;
 
-        if (text && !fits)
-                return not_in_kind(reader, field->key, spec->kind);
-        if (text && is_text && field->type != FIELD_TEXT && (strcmp(text, "~") == 0 || strcasecmp(text, "null") == 0))
-                return spec_refuse(reader, field->key, "is null, expected a value or no such key");
-        if (!text && field->optional) {
+        if (!to)
+                return no_memory(reader);
+        *AT(spec, field->offset, char **) = to;
+        *AT(spec, field->count, uint32_t) = said->n;
+        for (uint32_t i = 0; r == 0 && i < said->n; i++) {
+                bool empty_argument = field->type == FIELD_LIST && i > 0 && said->entries[i][0] == '\0';
+                if (empty_argument)
+                        r = (to[i] = strdup("")) ? 0 : no_memory(reader);
+                else
+                        r = spec_read_value(reader, field, said->entries[i], &to[i]);
+        }
+        return r;
+}
+
+static int read_field(struct spec_reader *reader, size_t row, struct spec *spec) {
+        const struct field *field = &spec_fields[row];
+        const struct said *said = &reader->said[row];
+        bool fits = is_of_kind(field, spec->kind);
+        void *to = AT(spec, field->offset, void);
+
+        if (said->text || said->n > 0) {
+                if (!fits)
+                        return spec_refuse(reader, field->key, "not a key of kind %s", kind_names[spec->kind]);
+                return is_list(field) ? read_list(reader, field, said, spec)
+                                      : spec_read_value(reader, field, said->text, to);
+        }
+        if (is_list(field))
+                return fits && field->required ? missing(reader, field) : 0;
+        if (field->optional) {
                 set_absent(field, to);
                 return 0;
         }
-        if (!text && !field->fallback)
-                return is_text || !fits ? 0 : missing(reader, field);
-        return spec_read_value(reader, field, text ? text : field->fallback, to);
+        if (field->fallback)
+                return spec_read_value(reader, field, field->fallback, to);
+        return is_text(field) || !fits ? 0 : missing(reader, field);
 }
 
-static int read_list(struct spec_reader *reader, const struct list *list, struct spec *spec) {
-        void *section = section_of(reader->raw, list->section);
-        char **from = section ? *AT(section, list->raw, char **) : NULL;
-        uint32_t n = section ? *AT(section, list->raw_count, uint32_t) : 0;
-        bool fits = list->kinds & (1 << spec->kind);
+/* A number would be taken for a job's id. */
+static int default_name(struct spec_reader *reader, const char *base, size_t n, char **to) {
+        bool is_number = strspn(base, "0123456789") >= n;
 
-        if (n > 0 && !fits)
-                return not_in_kind(reader, list->key, spec->kind);
-        if (n == 0)
-                return !fits || !list->required
-                               ? 0
-                               : error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected a list",
-                                             reader->file.path, spec_name_of(reader, list->key));
-        char **to = calloc(n + 1, sizeof(char *)); /* NULL at the end, for execvp */
-        if (!to)
-                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
-        *AT(spec, list->spec, char **) = to;
-        *AT(spec, list->spec_count, uint32_t) = n;
-        for (uint32_t i = 0; i < n; i++) {
-                bool empty_argument = !list->paths && i > 0 && from[i][0] == '\0';
-                int r = empty_argument
-                                ? ((to[i] = strdup("")) ? 0 : -ENOMEM)
-                                : read_path(reader, list->key, list->paths ? FIELD_PATH : FIELD_TEXT, from[i], &to[i]);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        *to = is_number ? format_string("job-%.*s", (int) n, base) : strndup(base, n);
+        return *to ? 0 : no_memory(reader);
 }
 
-static int read_backoff(struct spec_reader *reader, struct spec *spec) {
-        static const uint32_t fallback[2] = { BERTD_BACKOFF_FIRST_DEFAULT, BERTD_BACKOFF_LAST_DEFAULT };
-        const struct raw_restart *restart = reader->raw->restart;
-        uint32_t *sec = spec->restart.backoff_sec = malloc(sizeof(fallback));
-
-        if (!sec)
-                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
-        memcpy(sec, fallback, sizeof(fallback));
-        spec->restart.n_backoff_sec = 2;
-        for (uint32_t i = 0; restart && i < restart->n_backoff_sec; i++) {
-                int64_t v = 0;
-                int r = parse_integer(reader, "restart.backoff_sec", restart->backoff_sec[i], 0,
-                                      i == 0 ? BERTD_BACKOFF_FIRST_MAX : BERTD_BACKOFF_LAST_MAX, &v);
-                if (r < 0)
-                        return r;
-                sec[i] = (uint32_t) v;
-        }
-        if (sec[0] > sec[1])
-                return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s: restart.backoff_sec: the first, %u, is greater than the second, %u",
-                                   reader->file.path, sec[0], sec[1]);
-        return 0;
-}
-
-static int default_name(struct spec_reader *reader, char **to) {
+/* The file's without its ending; of what is no file, "job". */
+static int name_of_file(struct spec_reader *reader, char **to) {
         static const char *const endings[] = { ".yaml", ".yml" };
-        const char *slash = strrchr(reader->file.path, '/'), *base = slash ? slash + 1 : reader->file.path;
+        const char *slash = strrchr(reader->path, '/'), *base = slash ? slash + 1 : reader->path;
         size_t n = strlen(base);
 
+        if (spec_is_stream(reader->path))
+                return default_name(reader, "job", 3, to);
         for (size_t i = 0; i < ELEMENTSOF(endings); i++)
                 if (n == strlen(base) && n > strlen(endings[i]) && text_ends_with(base, endings[i]))
                         n -= strlen(endings[i]);
-        bool is_number = strspn(base, "0123456789") == n; /* an id's place is taken */
-        if (spec_is_stream(reader->file.path)) {
-                *to = strdup("job");
-                return *to ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
-        }
-        *to = is_number ? format_string("job-%.*s", (int) n, base) : strndup(base, n);
-        return *to ? 0 : error_errno(reader->error, ENOMEM, "%s", reader->file.path);
+        return default_name(reader, base, n, to);
 }
 
-static int check_name(struct spec_reader *reader, const char *name) {
-        if (strlen(name) > BERTD_NAME_MAX)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: %zu bytes, more than %d",
-                                   reader->file.path, strlen(name), BERTD_NAME_MAX);
-        for (const char *p = name; *p; p++)
-                if ((unsigned char) *p < 0x20 || *p == 0x7f)
-                        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: name: has a control character",
-                                           reader->file.path);
-        return 0;
+static int check_backoff(struct spec_reader *reader, const struct spec_restart *restart) {
+        if (restart->backoff_sec[0] <= restart->backoff_sec[1])
+                return 0;
+        return spec_refuse(reader, "restart.backoff_sec", "the first, %u, is greater than the second, %u",
+                           restart->backoff_sec[0], restart->backoff_sec[1]);
 }
 
 /* One for each corpus, or none. */
@@ -324,15 +311,15 @@ static int read_weights(struct spec_reader *reader, struct spec_data *data) {
                                    data->n_train);
         data->weights = calloc(data->n_train, sizeof(*data->weights));
         if (!data->weights)
-                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
+                return no_memory(reader);
         for (uint32_t i = 0; i < data->n_train; i++) {
                 const char *text = data->train_weights[i];
                 int r = parse_double(text, WEIGHT_MIN, WEIGHT_MAX, &data->weights[i]);
                 if (r == -ERANGE)
-                        return spec_refuse(reader, key,
-                                           "%.64s is not between %g and %g; a corpus of no weight is to be "
-                                           "left out of data.train",
-                                           text, WEIGHT_MIN, WEIGHT_MAX);
+                        return spec_refuse(
+                                reader, key,
+                                "%.64s is not between %g and %g; leave a corpus with no weight out of data.train", text,
+                                WEIGHT_MIN, WEIGHT_MAX);
                 if (r < 0)
                         return wrong_type(reader, key, text, "a number");
         }
@@ -340,19 +327,15 @@ static int read_weights(struct spec_reader *reader, struct spec_data *data) {
 }
 
 static int read_values(struct spec_reader *reader, struct spec *spec) {
-        int r = 0;
+        int r = read_field(reader, field_of("kind"), spec); /* the others ask for it */
 
-        for (size_t i = 0; r == 0 && i < spec_n_fields; i++)
-                r = read_field(reader, &spec_fields[i], spec);
-        for (size_t i = 0; r == 0 && i < spec_n_lists; i++)
-                r = read_list(reader, &spec_lists[i], spec);
-        spec->resources.ranks_given = reader->raw->resources && reader->raw->resources->ranks;
+        for (size_t row = 0; r == 0 && row < spec_n_fields; row++)
+                r = read_field(reader, row, spec);
+        spec->resources.ranks_given = is_said(reader, "resources.ranks");
         if (r == 0)
-                r = read_backoff(reader, spec);
+                r = check_backoff(reader, &spec->restart);
         if (r == 0 && !spec->name)
-                r = default_name(reader, &spec->name);
-        if (r == 0)
-                r = check_name(reader, spec->name);
+                r = name_of_file(reader, &spec->name);
         if (r == 0)
                 r = spec_check(reader, spec);
         return r == 0 && spec->kind != JOB_COMMAND ? read_weights(reader, &spec->data) : r;
@@ -360,66 +343,57 @@ static int read_values(struct spec_reader *reader, struct spec *spec) {
 
 /* ---- stages ---- */
 
-/* The file with one stage's own keys in place; all of it is borrowed. */
+/* What a file says with a stage's own keys in place, all of it borrowed. */
 struct merged {
-        struct raw top;
-        struct raw_data data;
-        struct raw_optimizer optimizer;
-        struct raw_train train;
+        struct said said[SPEC_FIELDS_MAX];
 };
 
-/* What `from` says of a section takes the place of what the file says. */
-static void overlay(struct raw *top, size_t section, void *from) {
-        for (size_t i = 0; from && i < spec_n_fields; i++) {
-                const struct field *field = &spec_fields[i];
-                if (field->section == section && *AT(from, field->raw, char *))
-                        *AT(section_of(top, section), field->raw, char *) = *AT(from, field->raw, char *);
-        }
-        for (size_t i = 0; from && i < spec_n_lists; i++) {
-                const struct list *list = &spec_lists[i];
-                if (list->section != section || !*AT(from, list->raw, char **))
-                        continue;
-                *AT(section_of(top, section), list->raw, char **) = *AT(from, list->raw, char **);
-                *AT(section_of(top, section), list->raw_count, uint32_t) = *AT(from, list->raw_count, uint32_t);
-        }
+static struct said *said_in(struct merged *merged, const char *key) { return &merged->said[field_of(key)]; }
+static const struct said *said_by(const struct part *part, const char *key) { return &part->said[field_of(key)]; }
+
+/* What `part` says takes the place of what the file says. */
+static void overlay(struct merged *merged, const struct part *part) {
+        for (size_t row = 0; row < spec_n_fields; row++)
+                if (part->said[row].name)
+                        merged->said[row] = part->said[row];
 }
 
-static bool is_on(const char *text) { return text && strtod(text, NULL) > 0; }
+static bool is_on(const struct said *said) { return said->text && strtod(said->text, NULL) > 0; }
+
+static void drop(struct merged *merged, const char *key) { *said_in(merged, key) = (struct said) {}; }
 
 /* Of two keys that say the same thing the file's gives way to the stage's. */
-static void give_way(struct merged *m, const struct raw_data *data, const struct raw_optimizer *optimizer) {
-        if (data && data->n_validation > 0)
-                m->data.split = NULL;
-        else if (data && is_on(data->split) && !data->validation)
-                m->data.n_validation = 0;
-        if (optimizer && is_on(optimizer->warmup_steps))
-                m->optimizer.warmup_ratio = NULL;
-        else if (optimizer && is_on(optimizer->warmup_ratio))
-                m->optimizer.warmup_steps = NULL;
+static void give_way(struct merged *merged, const struct part *part) {
+        const struct said *validation = said_by(part, "data.validation");
+
+        if (validation->n > 0)
+                drop(merged, "data.split");
+        else if (is_on(said_by(part, "data.split")) && !validation->name)
+                drop(merged, "data.validation");
+        if (is_on(said_by(part, "optimizer.warmup_steps")))
+                drop(merged, "optimizer.warmup_ratio");
+        else if (is_on(said_by(part, "optimizer.warmup_ratio")))
+                drop(merged, "optimizer.warmup_steps");
+        if (said_by(part, "train.steps")->name || said_by(part, "train.epochs")->name) {
+                drop(merged, "train.steps");
+                drop(merged, "train.epochs");
+        }
 }
 
 /* `task`: whose data take the stage's place, where the stage has tasks. */
-static void merge_stage(const struct raw *raw, struct raw_stage *stage, uint32_t task, struct merged *m) {
-        *m = (struct merged) { .top = *raw };
-        m->data = raw->data ? *raw->data : m->data;
-        m->optimizer = raw->optimizer ? *raw->optimizer : m->optimizer;
-        m->train = raw->train ? *raw->train : m->train;
-        m->top.data = &m->data;
-        m->top.optimizer = &m->optimizer;
-        m->top.train = &m->train;
-        m->top.stage = stage;
-        if (stage->train && (stage->train->steps || stage->train->epochs)) /* one is said in place of the other */
-                m->train.steps = m->train.epochs = NULL;
-        give_way(m, stage->data, stage->optimizer);
-        overlay(&m->top, offsetof(struct raw, data), stage->data);
-        overlay(&m->top, offsetof(struct raw, optimizer), stage->optimizer);
-        overlay(&m->top, offsetof(struct raw, train), stage->train);
-        if (stage->n_tasks == 0)
+static void merge_stage(const struct part *file, const struct part *stage, uint32_t task, struct merged *merged) {
+        memcpy(merged->said, file->said, sizeof(merged->said));
+        give_way(merged, stage);
+        overlay(merged, stage);
+        if (stage->n_parts == 0)
                 return;
-        if (stage->tasks[task].n_train > 0) /* what is held out of the file's own training says nothing of another's */
-                m->data.n_validation = m->data.n_test = 0;
-        give_way(m, &stage->tasks[task], NULL);
-        overlay(&m->top, offsetof(struct raw, data), &stage->tasks[task]);
+        if (said_by(&stage->parts[task], "data.train")->n >
+            0) { /* what is held out of the file's own training says nothing of another's */
+                drop(merged, "data.validation");
+                drop(merged, "data.test");
+        }
+        give_way(merged, &stage->parts[task]);
+        overlay(merged, &stage->parts[task]);
 }
 
 /* One seed keys the whole run; one precision holds its weights. */
@@ -429,13 +403,13 @@ static int check_stage(struct spec_reader *reader, const struct spec *stage, con
 
         if (stage->kind == JOB_COMMAND)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: stages: not a key of kind %s",
-                                   reader->file.path, spec_line_of(&reader->file, "stages"), kind_names[stage->kind]);
+                                   reader->path, reader->file->line, kind_names[stage->kind]);
         for (size_t i = 0; i < ELEMENTSOF(fixed); i++)
                 if (strcmp(spec_get(stage, fixed[i], own, sizeof(own)), spec_get(first, fixed[i], its, sizeof(its))) !=
                     0)
                         return spec_refuse(reader, fixed[i], "%s, but the first stage has %s", own, its);
-        if (stage == first && reader->raw->stage->moments)
-                return spec_refuse(reader, "moments", "the first stage has none to keep or reset");
+        if (stage == first && is_said(reader, "stages.moments"))
+                return spec_refuse(reader, "stages.moments", "the first stage has none to keep or reset");
         return 0;
 }
 
@@ -448,11 +422,10 @@ static int check_task(struct spec_reader *reader, const struct spec *task, const
 
         if (task->kind != JOB_FINETUNE || task->data.objective != OBJECTIVE_CLASSIFY)
                 return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                   "%s:%zu: stages.tasks: of kind finetune that classifies", reader->file.path,
-                                   spec_line_of(&reader->file, "stages"));
+                                   "%s:%zu: stages.tasks: of kind finetune that classifies", reader->path,
+                                   reader->stage->line);
         if (!task->data.task)
-                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: %s: missing; expected the task's name",
-                                   reader->file.path, spec_name_of(reader, "data.task"));
+                return spec_refuse(reader, "data.task", "missing; expected the task's name");
         for (uint32_t t = 0; t < index; t++)
                 if (strcmp(stage->tasks[t]->data.task, task->data.task) == 0)
                         return spec_refuse(reader, "data.task", "'%.64s' is given twice", task->data.task);
@@ -463,17 +436,17 @@ static int check_task(struct spec_reader *reader, const struct spec *task, const
         return 0;
 }
 
-static int read_task(struct spec_reader *reader, struct raw_stage *raw, uint32_t index, struct spec *stage) {
+static int read_task(struct spec_reader *reader, uint32_t index, struct spec *stage) {
         cleanup_spec struct spec *task = calloc(1, sizeof(*task));
-        struct merged merged;
         struct spec_reader own = *reader;
+        struct merged merged;
 
         if (!task)
-                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
-        merge_stage(reader->raw, raw, index, &merged);
-        own.raw = &merged.top;
+                return no_memory(reader);
+        merge_stage(reader->file, reader->stage, index, &merged);
+        own.said = merged.said;
         own.task = true;
-        (void) snprintf(own.stage, sizeof(own.stage), "%.40stasks[%u].", reader->stage, index);
+        (void) snprintf(own.prefix, sizeof(own.prefix), "%.40stasks[%u].", reader->prefix, index);
         int r = read_values(&own, task);
         if (r == 0)
                 r = check_task(&own, task, stage, index);
@@ -482,41 +455,41 @@ static int read_task(struct spec_reader *reader, struct raw_stage *raw, uint32_t
         return r;
 }
 
-static int read_tasks(struct spec_reader *reader, struct raw_stage *raw, struct spec *stage) {
+static int read_tasks(struct spec_reader *reader, struct spec *stage) {
+        uint32_t n = reader->stage->n_parts;
         int r = 0;
 
-        if (raw->n_tasks == 0)
+        if (n == 0)
                 return 0;
-        stage->tasks = calloc(raw->n_tasks, sizeof(*stage->tasks));
+        stage->tasks = calloc(n, sizeof(struct spec *));
         if (!stage->tasks)
-                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
-        for (uint32_t i = 0; r == 0 && i < raw->n_tasks; i++)
-                r = read_task(reader, raw, i, stage);
+                return no_memory(reader);
+        for (uint32_t i = 0; r == 0 && i < n; i++)
+                r = read_task(reader, i, stage);
         for (uint32_t i = 1; r == 0 && i < stage->n_tasks; i++)
                 if ((stage->tasks[i]->data.n_validation > 0) != (stage->tasks[0]->data.n_validation > 0))
                         return error_input(reader->error, BERTD_EXIT_CONFIG,
-                                           "%s: %stasks: some have validation files and some have none",
-                                           reader->file.path, reader->stage);
+                                           "%s:%zu: %stasks: some have validation files and some have none",
+                                           reader->path, reader->stage->line, reader->prefix);
         return r;
 }
 
 static int read_stage(struct spec_reader *reader, uint32_t index, const struct spec *first, struct spec **ret) {
         cleanup_spec struct spec *stage = calloc(1, sizeof(*stage));
-        struct merged merged;
         struct spec_reader own = *reader;
+        struct merged merged;
 
         if (!stage)
-                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
-        struct raw_stage *raw = &reader->raw->stages[index];
-        merge_stage(reader->raw, raw, 0, &merged);
-        own.raw = &merged.top;
-        (void) snprintf(own.stage, sizeof(own.stage), "stages[%u].", index);
+                return no_memory(reader);
+        own.stage = &reader->file->parts[index];
+        merge_stage(reader->file, own.stage, 0, &merged);
+        own.said = merged.said;
+        (void) snprintf(own.prefix, sizeof(own.prefix), "stages[%u].", index);
         int r = read_values(&own, stage);
         if (r == 0)
                 r = check_stage(&own, stage, first ? first : stage);
-        own.raw = reader->raw;
         if (r == 0)
-                r = read_tasks(&own, raw, stage);
+                r = read_tasks(&own, stage);
         if (r == 0)
                 *ret = steal_pointer(&stage);
         return r;
@@ -524,66 +497,123 @@ static int read_stage(struct spec_reader *reader, uint32_t index, const struct s
 
 /* Stages are read first: what is wrong in one is then named as the stage's. */
 static int read_all(struct spec_reader *reader, struct spec *spec) {
-        struct raw *raw = reader->raw;
+        const struct part *file = reader->file;
         struct merged merged;
+        int r = 0;
 
-        if (raw->n_stages == 0)
+        reader->said = file->said;
+        if (file->n_parts == 0)
                 return read_values(reader, spec);
-        spec->stages = calloc(raw->n_stages, sizeof(*spec->stages));
+        spec->stages = calloc(file->n_parts, sizeof(struct spec *));
         if (!spec->stages)
-                return error_errno(reader->error, ENOMEM, "%s", reader->file.path);
-        for (uint32_t i = 0; i < raw->n_stages; i++) {
-                int r = read_stage(reader, i, i > 0 ? spec->stages[0] : NULL, &spec->stages[i]);
-                if (r < 0)
-                        return r;
-                spec->n_stages = i + 1;
+                return no_memory(reader);
+        for (uint32_t i = 0; r == 0 && i < file->n_parts; i++) {
+                r = read_stage(reader, i, i > 0 ? spec->stages[0] : NULL, &spec->stages[i]);
+                spec->n_stages = i + (r == 0);
         }
-        int r = spec_check_stages(reader);
+        if (r == 0)
+                r = spec_check_stages(reader);
         if (r < 0)
                 return r;
-        merge_stage(raw, &raw->stages[0], 0, &merged);
-        merged.top.stage = NULL;
-        reader->raw = &merged.top;
-        r = read_values(reader, spec);
-        reader->raw = raw;
-        return r;
+        merge_stage(file, &file->parts[0], 0, &merged);
+        drop(&merged, "stages.name");
+        drop(&merged, "stages.bias_correction");
+        reader->said = merged.said;
+        return read_values(reader, spec);
 }
 
-int spec_parse(const char *path, const char *text, size_t size, const char *const *settings, size_t n,
-               struct spec **ret_spec, struct error *error) {
-        struct spec_idle idle[SPEC_IDLE_RULES] = {};
-        struct spec_reader reader = { .file = { .path = path, .text = (char *) text, .size = size },
-                                      .idle = idle,
-                                      .error = error };
-        cleanup_spec struct spec *spec = calloc(1, sizeof(*spec));
+/* ---- from a file, and from a command line ---- */
 
-        int r = spec ? spec_folder(path, &reader.folder, error) : error_errno(error, ENOMEM, "%s", path);
-        if (r == 0)
-                r = spec_raw_read(&reader.file, &reader.raw, error);
-        if (r == 0 && !reader.raw)
-                r = error_input(error, BERTD_EXIT_CONFIG, "%s: empty; expected a job spec", path);
-        for (size_t i = 0; r == 0 && i < n; i++)
-                r = spec_apply_setting(reader.raw, path, settings[i], error);
-        if (r == 0)
-                r = read_all(&reader, spec);
-        free(reader.folder);
-        spec_raw_free(reader.raw);
+static int read_part(const char *path, struct part *file, struct spec **ret_spec, struct error *error) {
+        cleanup_spec struct spec *spec = calloc(1, sizeof(*spec));
+        cleanup_free char *folder = NULL;
+        struct spec_idle idle[SPEC_IDLE_RULES] = {};
+
+        int r = spec ? spec_folder(path, &folder, error) : error_errno(error, ENOMEM, "%s", path);
+        if (r < 0)
+                return r;
+        struct spec_reader reader = { .path = path, .folder = folder, .file = file, .idle = idle, .error = error };
+        r = read_all(&reader, spec);
         if (r == 0)
                 *ret_spec = steal_pointer(&spec);
         return r;
 }
 
-int spec_load(const char *path, struct spec **ret_spec, struct error *error) {
-        return spec_load_with(path, NULL, 0, ret_spec, error);
+static int apply_all(const char *path, struct part *file, const struct spec_setting *settings, size_t n,
+                     struct error *error) {
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = spec_apply_setting(file, path, &settings[i], error);
+        return r;
 }
 
-int spec_load_with(const char *path, const char *const *settings, size_t n, struct spec **ret_spec,
-                   struct error *error) {
+int spec_parse(const char *path, const char *text, size_t size, const struct spec_setting *settings, size_t n,
+               struct spec **ret_spec, struct error *error) {
+        cleanup_free struct part *file = calloc(1, sizeof(*file));
+
+        if (!file)
+                return error_errno(error, ENOMEM, "%s", path);
+        int r = yaml_read(path, text, size, file, error);
+        if (r == 0)
+                r = apply_all(path, file, settings, n, error);
+        if (r == 0)
+                r = read_part(path, file, ret_spec, error);
+        part_free(file);
+        return r;
+}
+
+/* What the rest is checked beside. */
+static int say_command(struct part *file, char *const *command) {
+        struct said *kind = &file->said[field_of("kind")], *words = &file->said[field_of("command")];
+        uint32_t n = 0;
+
+        while (command[n])
+                n++;
+        kind->name = strdup("kind");
+        kind->text = strdup(kind_names[JOB_COMMAND]);
+        words->name = strdup("command");
+        words->entries = calloc(n + 1, sizeof(char *));
+        for (; words->entries && words->n < n; words->n++)
+                if (!(words->entries[words->n] = strdup(command[words->n])))
+                        return -ENOMEM;
+        return kind->name && kind->text && words->name && words->entries ? 0 : -ENOMEM;
+}
+
+/* As the program's own: it has no file's name. */
+static int say_name(struct part *file, const char *program, struct error *error) {
+        struct said *name = &file->said[field_of("name")];
+        const char *slash = strrchr(program, '/'), *base = slash && slash[1] ? slash + 1 : program;
+        struct spec_reader reader = { .path = "name", .error = error };
+
+        if (name->name)
+                return 0;
+        name->name = strdup("name");
+        return name->name ? default_name(&reader, base, strlen(base), &name->text) : no_memory(&reader);
+}
+
+int spec_of_command(char *const *command, const struct spec_setting *settings, size_t n, struct spec **ret_spec,
+                    struct error *error) {
+        cleanup_free struct part *file = calloc(1, sizeof(*file));
+
+        int r = !file || say_command(file, command) < 0 ? error_errno(error, ENOMEM, "command") : 0;
+        if (r == 0)
+                r = apply_all("command", file, settings, n, error);
+        if (r == 0)
+                r = say_name(file, command[0], error);
+        if (r == 0)
+                r = read_part(SPEC_STDIN, file, ret_spec, error);
+        if (file)
+                part_free(file);
+        return r;
+}
+
+int spec_load(const char *path, struct spec **ret_spec, struct error *error) {
         cleanup_free char *text = NULL;
         size_t size;
 
         int r = spec_read(path, &text, &size, error);
-        return r < 0 ? r : spec_parse(path, text, size, settings, n, ret_spec, error);
+        return r < 0 ? r : spec_parse(path, text, size, NULL, 0, ret_spec, error);
 }
 
 char spec_delimiter(const char *text) {
@@ -606,14 +636,14 @@ bool spec_is_texts(const char *path) {
 void spec_free(struct spec *spec) {
         if (!spec)
                 return;
-        for (size_t i = 0; i < spec_n_fields; i++)
-                if (spec_fields[i].type <= FIELD_PROGRAM)
-                        free(*AT(spec, spec_fields[i].spec, char *));
-        for (size_t i = 0; i < spec_n_lists; i++) {
-                char **entries = *AT(spec, spec_lists[i].spec, char **);
-                for (uint32_t k = 0; entries && k < *AT(spec, spec_lists[i].spec_count, uint32_t); k++)
-                        free(entries[k]);
+        for (size_t row = 0; row < spec_n_fields; row++) {
+                const struct field *field = &spec_fields[row];
+                char **entries = is_list(field) ? *AT(spec, field->offset, char **) : NULL;
+                for (uint32_t i = 0; entries && i < *AT(spec, field->count, uint32_t); i++)
+                        free(entries[i]);
                 free(entries);
+                if (is_text(field))
+                        free(*AT(spec, field->offset, char *));
         }
         for (uint32_t i = 0; i < spec->n_stages; i++)
                 spec_free(spec->stages[i]);
@@ -621,7 +651,6 @@ void spec_free(struct spec *spec) {
         for (uint32_t i = 0; i < spec->n_tasks; i++)
                 spec_free(spec->tasks[i]);
         free(spec->tasks);
-        free(spec->restart.backoff_sec);
         free(spec->data.weights);
         free(spec);
 }

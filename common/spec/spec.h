@@ -1,7 +1,7 @@
 /*
- * A job spec: YAML read with libcyaml, checked, its relative paths made absolute. bertctl submits the normalised text
- * (spec_format); the trainer reads it again. Unknown keys and wrong types are refused with file, line and key; values out of
- * range with file and key (contract C10). An absent key has the default stated here.
+ * A job spec: YAML read with libyaml, checked, its relative paths made absolute. bertctl submits the normalised text (spec_format); the
+ * trainer reads it again. What is wrong is refused with file, line and key (contract C10), or with the option that set the key. An absent
+ * key has the default stated here.
  */
 #ifndef COMMON_SPEC_H
 #define COMMON_SPEC_H
@@ -71,11 +71,10 @@ struct spec_resources {
 };
 struct spec_restart {
         uint32_t max_without_progress; /* 5 */
-        uint32_t *backoff_sec;         /* [min, max], default [5, 600] */
-        uint32_t n_backoff_sec;
-        uint32_t grace_sec;          /* 120 */
-        int32_t hang_sec, start_sec; /* without a step, to the first step; 0 = never, absent: -1 = bertd's own */
-        enum on_nan on_nan;          /* stop */
+        uint32_t backoff_sec[2];       /* first and longest: [5, 600] */
+        uint32_t grace_sec;            /* 120 */
+        int32_t hang_sec, start_sec;   /* without a step, to the first step; 0 = never, absent: -1 = bertd's own */
+        enum on_nan on_nan;            /* stop */
 };
 /* 0 = off; 0, 600, 3, 0 */
 struct spec_checkpoint {
@@ -229,14 +228,22 @@ bool spec_is_texts(const char *path);
  * one, and its name by default is "job". The caller frees with spec_free. */
 int spec_load(const char *path, struct spec **ret_spec, struct error *error);
 
-/* The same with some keys set in place of what the file says, each "optimizer.learning_rate=2e-5": scalars of the file, not of a stage. */
-int spec_load_with(const char *path, const char *const *settings, size_t n, struct spec **ret_spec,
-                   struct error *error);
+/* A key set by an option, in place of what the file says. */
+struct spec_setting {
+        const char *option; /* "ranks", as messages name it */
+        const char *key;    /* "resources.ranks"; NULL: the value is KEY=VALUE, a scalar of the file, not of a stage */
+        const char *value;
+};
 
 /* Both halves of it. `path` names the text in messages, and tells its folder. A pipe can be read once. Caller frees the text. */
 int spec_read(const char *path, char **ret_text, size_t *ret_size, struct error *error);
-int spec_parse(const char *path, const char *text, size_t size, const char *const *settings, size_t n,
+int spec_parse(const char *path, const char *text, size_t size, const struct spec_setting *settings, size_t n,
                struct spec **ret_spec, struct error *error);
+
+/* A job of kind command without a file: a NULL-terminated command and what options say. Relative paths are taken from the current folder; its
+ * name by default is the program's. */
+int spec_of_command(char *const *command, const struct spec_setting *settings, size_t n, struct spec **ret_spec,
+                    struct error *error);
 
 void spec_free(struct spec *spec);
 static inline void cleanup_spec_p(struct spec **spec) { spec_free(*spec); }

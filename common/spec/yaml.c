@@ -1,489 +1,526 @@
 /*
- * See yaml.h. libyaml walks the text once for what libcyaml lets pass or tells without a line; libcyaml then maps it onto
- * struct raw. libcyaml's own numbers are not used: it takes "5x" for 5 and "010" for 8. Nothing is kept between calls.
+ * See yaml.h. The reader follows libyaml's events along the keys that the table has at each place, so nothing is nested deeper than a spec
+ * is. It owns the event under way; what it reads goes into the caller's struct part at once.
  */
 #include "common/spec/yaml.h"
 
-#include <cyaml/cyaml.h>
 #include <errno.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/file.h"
 #include "common/nearest.h"
 
-#define DEPTH_MAX 8 /* of nested YAML collections; a spec has 5 */
+#define NAME_SIZE 160 /* "stages[15].tasks[31].sequence_length" */
 
-#define OPTIONAL (CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL)
-#define TEXT(structure, member) CYAML_FIELD_STRING_PTR(#member, OPTIONAL, structure, member, 0, CYAML_UNLIMITED)
-#define LIST(structure, member, min, max) \
-        CYAML_FIELD_SEQUENCE_COUNT(#member, OPTIONAL, structure, member, n_##member, &list_entry, min, max)
-#define SECTION_OF(structure, member) \
-        CYAML_FIELD_MAPPING_PTR(#member, OPTIONAL | CYAML_FLAG_POINTER_NULL, structure, member, member##_schema)
-#define SECTION(member) SECTION_OF(struct raw, member)
+bool yaml_is_null(const char *text) {
+        static const char *const nulls[] = { "", "~", "null", "Null", "NULL" };
 
-static const cyaml_schema_value_t list_entry = { CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED) };
-
-static const cyaml_schema_field_t resources_schema[] = {
-        TEXT(struct raw_resources, ranks),  TEXT(struct raw_resources, gpus), TEXT(struct raw_resources, threads),
-        TEXT(struct raw_resources, memory), TEXT(struct raw_resources, cpus), CYAML_FIELD_END
-};
-static const cyaml_schema_field_t restart_schema[] = { TEXT(struct raw_restart, max_without_progress),
-                                                       LIST(struct raw_restart, backoff_sec, 2, 2),
-                                                       TEXT(struct raw_restart, grace_sec),
-                                                       TEXT(struct raw_restart, hang_sec),
-                                                       TEXT(struct raw_restart, start_sec),
-                                                       TEXT(struct raw_restart, on_nan),
-                                                       CYAML_FIELD_END };
-static const cyaml_schema_field_t checkpoint_schema[] = { TEXT(struct raw_checkpoint, every_steps),
-                                                          TEXT(struct raw_checkpoint, every_sec),
-                                                          TEXT(struct raw_checkpoint, keep),
-                                                          TEXT(struct raw_checkpoint, keep_every), CYAML_FIELD_END };
-static const cyaml_schema_field_t log_schema[] = { TEXT(struct raw_log, max_size), TEXT(struct raw_log, keep),
-                                                   CYAML_FIELD_END };
-static const cyaml_schema_field_t model_schema[] = { TEXT(struct raw_model, config), TEXT(struct raw_model, vocab),
-                                                     TEXT(struct raw_model, init), TEXT(struct raw_model, head),
-                                                     CYAML_FIELD_END };
-static const cyaml_schema_field_t data_schema[] = { LIST(struct raw_data, train, 1, SPEC_LIST_MAX),
-                                                    LIST(struct raw_data, train_weights, 0, SPEC_LIST_MAX),
-                                                    LIST(struct raw_data, validation, 0, SPEC_LIST_MAX),
-                                                    TEXT(struct raw_data, sequence_length),
-                                                    TEXT(struct raw_data, objective),
-                                                    TEXT(struct raw_data, masked_fraction),
-                                                    TEXT(struct raw_data, max_predictions),
-                                                    TEXT(struct raw_data, short_sequence_probability),
-                                                    TEXT(struct raw_data, masking),
-                                                    TEXT(struct raw_data, dupe_factor),
-                                                    TEXT(struct raw_data, mask_unit),
-                                                    LIST(struct raw_data, test, 0, SPEC_LIST_MAX),
-                                                    LIST(struct raw_data, text, 0, SPEC_LIST_MAX),
-                                                    LIST(struct raw_data, labels, 0, SPEC_LIST_MAX),
-                                                    TEXT(struct raw_data, task),
-                                                    TEXT(struct raw_data, label),
-                                                    TEXT(struct raw_data, format),
-                                                    TEXT(struct raw_data, encoding),
-                                                    TEXT(struct raw_data, header),
-                                                    TEXT(struct raw_data, delimiter),
-                                                    TEXT(struct raw_data, empty),
-                                                    TEXT(struct raw_data, split),
-                                                    TEXT(struct raw_data, fraction),
-                                                    TEXT(struct raw_data, per_class),
-                                                    TEXT(struct raw_data, truncation),
-                                                    TEXT(struct raw_data, head_tokens),
-                                                    TEXT(struct raw_data, max_segments),
-                                                    TEXT(struct raw_data, shuffle),
-                                                    TEXT(struct raw_data, lowercase),
-                                                    CYAML_FIELD_END };
-static const cyaml_schema_value_t task_entry = { CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_data,
-                                                                     data_schema) };
-static const cyaml_schema_field_t classifier_schema[] = {
-        TEXT(struct raw_classifier, layers),   TEXT(struct raw_classifier, combine), TEXT(struct raw_classifier, input),
-        TEXT(struct raw_classifier, segments), TEXT(struct raw_classifier, dropout), CYAML_FIELD_END
-};
-static const cyaml_schema_field_t optimizer_schema[] = { TEXT(struct raw_optimizer, name),
-                                                         TEXT(struct raw_optimizer, learning_rate),
-                                                         TEXT(struct raw_optimizer, warmup_ratio),
-                                                         TEXT(struct raw_optimizer, warmup_steps),
-                                                         TEXT(struct raw_optimizer, schedule),
-                                                         TEXT(struct raw_optimizer, power),
-                                                         TEXT(struct raw_optimizer, decay_from),
-                                                         TEXT(struct raw_optimizer, step_count),
-                                                         TEXT(struct raw_optimizer, beta1),
-                                                         TEXT(struct raw_optimizer, beta2),
-                                                         TEXT(struct raw_optimizer, epsilon),
-                                                         TEXT(struct raw_optimizer, weight_decay),
-                                                         TEXT(struct raw_optimizer, clip_norm),
-                                                         TEXT(struct raw_optimizer, clip_by),
-                                                         TEXT(struct raw_optimizer, layer_decay),
-                                                         TEXT(struct raw_optimizer, freeze),
-                                                         CYAML_FIELD_END };
-static const cyaml_schema_field_t train_schema[] = { TEXT(struct raw_train, global_batch),
-                                                     TEXT(struct raw_train, micro_batch),
-                                                     TEXT(struct raw_train, steps),
-                                                     TEXT(struct raw_train, epochs),
-                                                     TEXT(struct raw_train, precision),
-                                                     TEXT(struct raw_train, recompute_activations),
-                                                     TEXT(struct raw_train, seed),
-                                                     TEXT(struct raw_train, evaluate_every),
-                                                     TEXT(struct raw_train, evaluate_samples),
-                                                     TEXT(struct raw_train, log_every),
-                                                     CYAML_FIELD_END };
-static const cyaml_schema_field_t stage_schema[] = {
-        TEXT(struct raw_stage, name),
-        TEXT(struct raw_stage, moments),
-        TEXT(struct raw_stage, bias_correction),
-        SECTION_OF(struct raw_stage, data),
-        CYAML_FIELD_SEQUENCE_COUNT("tasks", OPTIONAL, struct raw_stage, tasks, n_tasks, &task_entry, 1, SPEC_TASKS_MAX),
-        SECTION_OF(struct raw_stage, optimizer),
-        SECTION_OF(struct raw_stage, train),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_value_t stage_entry = { CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_stage,
-                                                                      stage_schema) };
-static const cyaml_schema_field_t spec_schema[] = {
-        TEXT(struct raw, name),
-        TEXT(struct raw, kind),
-        TEXT(struct raw, priority),
-        TEXT(struct raw, run_dir),
-        TEXT(struct raw, device),
-        TEXT(struct raw, on_exit),
-        TEXT(struct raw, ends_with),
-        LIST(struct raw, command, 1, SPEC_LIST_MAX),
-        SECTION(resources),
-        SECTION(restart),
-        SECTION(checkpoint),
-        SECTION(log),
-        SECTION(model),
-        SECTION(data),
-        SECTION(classifier),
-        SECTION(optimizer),
-        SECTION(train),
-        CYAML_FIELD_SEQUENCE_COUNT("stages", OPTIONAL, struct raw, stages, n_stages, &stage_entry, 1, SPEC_STAGES_MAX),
-        CYAML_FIELD_END
-};
-static const cyaml_schema_value_t top_schema = { CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw, spec_schema) };
-
-/* ---- one plain document ---- */
-
-struct level {
-        bool mapping, value_next;
-        unsigned entries; /* of a sequence, with the one under way */
-        char key[64];
-};
-struct walk {
-        struct level levels[DEPTH_MAX];
-        size_t depth;
-        unsigned documents;
-        const char *wanted; /* "section.key" whose line is asked for, or NULL */
-        size_t line;        /* its last line, 0 = not seen */
-        size_t elsewhere;   /* the last line of such a key that stands in another place */
-        struct raw *raw;    /* where lists that a stage says to be empty are marked, or NULL */
-        const char *problem;
-};
-
-/* "stages[1].data.train" of the key under way; without `stages`: "data.train". */
-static void path_of(const struct walk *walk, bool stages, char *buffer, size_t size) {
-        size_t used = 0, first = stages || walk->depth < 3 || walk->levels[1].mapping ? 0 : 2;
-
-        buffer[0] = '\0';
-        for (size_t i = first; i < walk->depth && used < size; i++)
-                if (walk->levels[i].mapping)
-                        used += (size_t) snprintf(buffer + used, size - used, "%s%s", used ? "." : "",
-                                                  walk->levels[i].key);
-                else
-                        used += (size_t) snprintf(buffer + used, size - used, "[%u]", walk->levels[i].entries - 1);
+        for (size_t i = 0; i < ELEMENTSOF(nulls); i++)
+                if (strcmp(text, nulls[i]) == 0)
+                        return true;
+        return false;
 }
 
-static void note_key(struct walk *walk, const yaml_event_t *event) {
-        struct level *top = &walk->levels[walk->depth - 1];
-        const char *dot = walk->wanted && strncmp(walk->wanted, "stages", 6) == 0 ? strchr(walk->wanted, '.') : NULL;
-        char name[DEPTH_MAX * (sizeof(top->key) + 1)];
+/* ---- events ---- */
 
-        (void) snprintf(top->key, sizeof(top->key), "%s", (const char *) event->data.scalar.value);
-        if (!walk->wanted)
-                return;
-        path_of(walk, true, name, sizeof(name));
-        if (strcmp(name, walk->wanted) == 0)
-                walk->line = event->start_mark.line + 1;
-        path_of(walk, false, name, sizeof(name));
-        bool of_task = walk->depth == 5 && strcmp(walk->levels[2].key, "tasks") == 0 &&
-                       strncmp(walk->wanted, "tasks.", 6) == 0 && strcmp(top->key, walk->wanted + 6) == 0;
-        if (of_task || strcmp(name, dot ? dot + 1 : walk->wanted) == 0)
-                walk->elsewhere = event->start_mark.line + 1;
-}
-
-static void note_node(struct walk *walk, const yaml_event_t *event) {
-        struct level *top = walk->depth > 0 ? &walk->levels[walk->depth - 1] : NULL;
-        bool is_key = top && top->mapping && !top->value_next;
-
-        if (is_key && event->type == YAML_SCALAR_EVENT)
-                note_key(walk, event);
-        else if (is_key)
-                walk->problem = "expected a key";
-        if (top)
-                top->value_next = is_key;
-        if (top && !top->mapping)
-                top->entries++;
-}
-
-static void enter(struct walk *walk, const yaml_event_t *event) {
-        note_node(walk, event);
-        if (walk->depth == DEPTH_MAX)
-                walk->problem = "nested too deeply";
-        else
-                walk->levels[walk->depth++] = (struct level) { .mapping = event->type == YAML_MAPPING_START_EVENT };
-}
-
-/* "stages[1].data.KEY: []", or "stages[1].tasks[0].KEY: []". libcyaml leaves it as a list that is not there: NULL. */
-static void mark_empty(const struct walk *walk) {
-        const struct level *level = walk->levels;
-        bool of_task = walk->depth == 6 && strcmp(level[2].key, "tasks") == 0;
-
-        if (!walk->raw || level[walk->depth - 1].entries > 0 || strcmp(level[0].key, "stages") != 0 ||
-            !(of_task || (walk->depth == 5 && strcmp(level[2].key, "data") == 0)))
-                return;
-        struct raw_stage *stage = &walk->raw->stages[level[1].entries - 1];
-        struct raw_data *data = of_task ? &stage->tasks[level[3].entries - 1] : stage->data;
-        for (const cyaml_schema_field_t *f = data_schema; f->key; f++)
-                if (strcmp(f->key, level[walk->depth - 2].key) == 0)
-                        *(void **) (void *) ((char *) data + f->data_offset) = cyaml_mem(NULL, NULL, sizeof(char *));
-}
-
-static void walk_event(struct walk *walk, const yaml_event_t *event) {
-        switch (event->type) {
-        case YAML_DOCUMENT_START_EVENT:
-                if (++walk->documents > 1)
-                        walk->problem = "a second YAML document; expected one";
-                break;
-        case YAML_ALIAS_EVENT:
-                walk->problem = "YAML aliases are not accepted here";
-                break;
-        case YAML_SCALAR_EVENT:
-                if (event->data.scalar.anchor)
-                        walk->problem = "YAML anchors are not accepted here";
-                else if (memchr(event->data.scalar.value, '\0', event->data.scalar.length))
-                        walk->problem = "a NUL character";
-                else
-                        note_node(walk, event);
-                break;
-        case YAML_SEQUENCE_START_EVENT:
-        case YAML_MAPPING_START_EVENT:
-                if (event->data.mapping_start.anchor)
-                        walk->problem = "YAML anchors are not accepted here";
-                else
-                        enter(walk, event);
-                break;
-        case YAML_SEQUENCE_END_EVENT:
-                mark_empty(walk);
-                walk->depth--;
-                break;
-        case YAML_MAPPING_END_EVENT:
-                walk->depth--;
-                break;
-        default:
-                break;
-        }
-}
-
-static int walk_text(const struct spec_text *file, struct walk *walk, struct error *error) {
+struct reader {
+        const char *path;
         yaml_parser_t parser;
         yaml_event_t event;
-        bool done = false;
-        int r = 0;
-
-        if (!yaml_parser_initialize(&parser))
-                return error_errno(error, ENOMEM, "%s", file->path);
-        yaml_parser_set_input_string(&parser, (const unsigned char *) file->text, file->size);
-        while (r == 0 && !done) {
-                if (!yaml_parser_parse(&parser, &event)) {
-                        size_t line = parser.problem_mark.line ? parser.problem_mark.line : parser.mark.line;
-                        r = error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: %s", file->path, line + 1,
-                                        parser.problem ? parser.problem : "not YAML");
-                        break;
-                }
-                walk_event(walk, &event);
-                if (walk->problem)
-                        r = error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: %s", file->path, event.start_mark.line + 1,
-                                        walk->problem);
-                done = event.type == YAML_STREAM_END_EVENT;
-                yaml_event_delete(&event);
-        }
-        yaml_parser_delete(&parser);
-        return r;
-}
-
-size_t spec_line_of(const struct spec_text *file, const char *key) {
-        struct walk walk = { .wanted = key };
-
-        (void) walk_text(file, &walk, NULL);
-        return walk.line > 0 ? walk.line : walk.elsewhere > 0 ? walk.elsewhere : 1;
-}
-
-/* ---- keys and shapes ---- */
-
-struct complaint {
-        char message[256];         /* libcyaml's first line */
-        char names[DEPTH_MAX][64]; /* its backtrace, innermost first: fields, and "[1]" of a list's entry */
-        unsigned n_names;
+        struct error *error;
 };
 
-/* cyaml_log_fn_t: first the message, then "  in mapping field 'x' (line: 3, column: 5)", innermost first. Its lines are those of
- * the parser's look-ahead: line_of() is exact. */
-__attribute__((format(printf, 3, 0))) static void on_log(cyaml_log_t level, void *context, const char *format,
-                                                         va_list args) {
-        struct complaint *complaint = context;
-        char text[256];
-        static const char field[] = "  in mapping field '", prefix[] = "Load: ";
-        unsigned entry;
+static size_t line_of(const struct reader *reader) { return reader->event.start_mark.line + 1; }
 
-        if (!complaint)
-                return;
-        (void) vsnprintf(text, sizeof(text), format, args);
-        text[strcspn(text, "\n")] = '\0';
-        if (complaint->message[0] == '\0' && strncmp(text, "  in ", 5) != 0) {
-                bool prefixed = strncmp(text, prefix, strlen(prefix)) == 0;
-                (void) snprintf(complaint->message, sizeof(complaint->message), "%s",
-                                text + (prefixed ? strlen(prefix) : 0));
-                return;
+/* "PATH:LINE: NAME: ", then the text; `name` may be NULL. */
+__attribute__((format(printf, 4, 5))) static int refuse(struct reader *reader, size_t line, const char *name,
+                                                        const char *format, ...) {
+        char text[896];
+        va_list list;
+
+        va_start(list, format);
+        (void) vsnprintf(text, sizeof(text), format, list);
+        va_end(list);
+        return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: %s%s%s", reader->path, line, name ? name : "",
+                           name ? ": " : "", text);
+}
+
+static int no_memory(struct reader *reader) { return error_errno(reader->error, ENOMEM, "%s", reader->path); }
+
+/* libyaml tells the line of wrong syntax, but only the offset of wrong bytes. */
+static int refuse_syntax(struct reader *reader) {
+        const yaml_parser_t *parser = &reader->parser;
+        size_t line = parser->problem_mark.line + 1;
+
+        if (parser->error == YAML_MEMORY_ERROR)
+                return no_memory(reader);
+        if (parser->error == YAML_READER_ERROR) {
+                const unsigned char *text = parser->input.string.start;
+                line = 1;
+                for (size_t i = 0; i < parser->problem_offset && text + i < parser->input.string.end; i++)
+                        line += text[i] == '\n';
         }
-        if (complaint->n_names == DEPTH_MAX)
-                return;
-        if (strncmp(text, field, strlen(field)) == 0)
-                (void) snprintf(complaint->names[complaint->n_names++], sizeof(complaint->names[0]), "%.*s",
-                                (int) strcspn(text + strlen(field), "'"), text + strlen(field));
-        else if (complaint->n_names > 0 && sscanf(text, "  in sequence entry '%u'", &entry) == 1 && entry > 0)
-                (void) snprintf(complaint->names[complaint->n_names++], sizeof(complaint->names[0]), "[%u]",
-                                entry - 1); /* libcyaml counts from 1 */
+        return refuse(reader, line, NULL, "%s", parser->problem ? parser->problem : "not YAML");
 }
 
-static const cyaml_schema_field_t *section_schema(const char *name) {
-        for (const cyaml_schema_field_t *f = spec_schema; f->key; f++)
-                if (f->value.type == CYAML_MAPPING && strcmp(f->key, name) == 0)
-                        return f->value.mapping.fields;
-        return strcmp(name, "stages") == 0 ? stage_schema : strcmp(name, "tasks") == 0 ? data_schema : spec_schema;
+static const char *unsupported(const yaml_event_t *event) {
+        const yaml_char_t *anchor = NULL, *tag = NULL;
+
+        if (event->type == YAML_ALIAS_EVENT)
+                return "YAML aliases are not accepted here";
+        if (event->type == YAML_SCALAR_EVENT) {
+                anchor = event->data.scalar.anchor;
+                tag = event->data.scalar.tag;
+                if (memchr(event->data.scalar.value, '\0', event->data.scalar.length))
+                        return "a NUL character";
+        } else if (event->type == YAML_SEQUENCE_START_EVENT) {
+                anchor = event->data.sequence_start.anchor;
+                tag = event->data.sequence_start.tag;
+        } else if (event->type == YAML_MAPPING_START_EVENT) {
+                anchor = event->data.mapping_start.anchor;
+                tag = event->data.mapping_start.tag;
+        }
+        return anchor ? "YAML anchors are not accepted here" : tag ? "YAML tags are not accepted here" : NULL;
 }
 
-static void list_keys(const cyaml_schema_field_t *schema, char *buffer, size_t size) {
-        size_t used = 0;
-
-        for (const cyaml_schema_field_t *f = schema; f->key && used < size; f++)
-                used += (size_t) snprintf(buffer + used, size - used, "%s%s", f == schema ? "" : ", ", f->key);
+static int next(struct reader *reader) {
+        yaml_event_delete(&reader->event);
+        if (!yaml_parser_parse(&reader->parser, &reader->event))
+                return refuse_syntax(reader);
+        const char *problem = unsupported(&reader->event);
+        return problem ? refuse(reader, line_of(reader), NULL, "%s", problem) : 0;
 }
 
-static const char *shape_name(const char *word) {
-        static const struct {
-                const char *word, *name;
-        } shapes[] = {
-                { "MAPPING", "a mapping" },
-                { "SEQUENCE", "a list" },
-                { "STRING", "one value" },
-                { "SCALAR", "one value" },
-        };
-        for (size_t i = 0; i < ELEMENTSOF(shapes); i++)
-                if (strncmp(word, shapes[i].word, strlen(shapes[i].word)) == 0)
-                        return shapes[i].name;
-        return "something else";
+static const char *text_of(const struct reader *reader) { return (const char *) reader->event.data.scalar.value; }
+
+static bool is_plain(const struct reader *reader) {
+        return reader->event.type == YAML_SCALAR_EVENT && reader->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 }
 
-/* The nearest key so far, and the section that it is of; "": of none. */
+static int expect(struct reader *reader, yaml_event_type_t type, const char *name) {
+        static const char *const shapes[] = { [YAML_SCALAR_EVENT] = "one value",
+                                              [YAML_SEQUENCE_START_EVENT] = "a list",
+                                              [YAML_MAPPING_START_EVENT] = "a mapping" };
+
+        if (reader->event.type == type)
+                return 0;
+        return refuse(reader, line_of(reader), name, "expected %s, not %s", shapes[type], shapes[reader->event.type]);
+}
+
+/* ---- keys ---- */
+
+/* A mapping: the keys of the rows that begin with `section`, and its list of parts, each a mapping of its own. */
+struct place {
+        const char *name;    /* in messages; NULL: the file */
+        const char *section; /* "", "resources.", of a stage STAGE_PREFIX, of a task "data." */
+        const char *parts;   /* the list's key, or NULL */
+        uint32_t parts_max;
+};
+
+static const struct place file_place = { .section = "", .parts = "stages", .parts_max = SPEC_STAGES_MAX },
+                          stage_place = { "stages", STAGE_PREFIX, "tasks", SPEC_TASKS_MAX },
+                          task_place = { "tasks", "data.", NULL, 0 };
+
+/* The name that a row gives to the place: its key's, or its section's if it is the first row of that; NULL: none. After all rows: the
+ * list of parts. */
+static const char *name_at(const struct place *place, size_t row, char buffer[NAME_SIZE]) {
+        if (row == spec_n_fields)
+                return place->parts;
+        const struct field *field = &spec_fields[row];
+        size_t n = strlen(place->section), section = strcspn(field->key, ".");
+        bool own = strncmp(field->key, place->section, n) == 0 && !strchr(field->key + n, '.'),
+             nested = place == &file_place    ? field->key[section] && strncmp(field->key, STAGE_PREFIX, section) != 0
+                      : place == &stage_place ? is_staged(field)
+                                              : false;
+
+        if (own)
+                return field->entry == 2 ? NULL : field->key + n;
+        if (!nested || (row > 0 && strncmp(spec_fields[row - 1].key, field->key, section + 1) == 0))
+                return NULL;
+        (void) snprintf(buffer, NAME_SIZE, "%.*s", (int) section, field->key);
+        return buffer;
+}
+
+static size_t find_name(const struct place *place, const char *word) {
+        char buffer[NAME_SIZE];
+        size_t row = 0;
+
+        for (; row <= spec_n_fields; row++) {
+                const char *name = name_at(place, row, buffer);
+                if (name && strcmp(name, word) == 0)
+                        break;
+        }
+        return row;
+}
+
 struct suggestion {
-        const char *section, *key;
+        char text[2 * NAME_SIZE];
         size_t distance;
 };
 
-static void suggest(const char *name, const char *section, const cyaml_schema_field_t *schema,
+static void suggest(const char *word, const struct place *place, const char *before, const char *after,
                     struct suggestion *best) {
-        for (const cyaml_schema_field_t *f = schema; f->key; f++) {
-                size_t d = nearest_distance(name, f->key);
-                if (d < best->distance)
-                        *best = (struct suggestion) { section, f->key, d };
+        char buffer[NAME_SIZE];
+
+        for (size_t row = 0; row <= spec_n_fields; row++) {
+                const char *name = name_at(place, row, buffer);
+                size_t distance = name ? nearest_distance(word, name) : NEAREST_FAR;
+                if (distance >= best->distance)
+                        continue;
+                best->distance = distance;
+                (void) snprintf(best->text, sizeof(best->text), ": did you mean %s%s%s%s?", before,
+                                before[0] ? "." : "", name, after);
         }
 }
 
-/* ": did you mean KEY?": a key of its own section, or if none is near, of another; or "". */
-static void suggest_key(const char *name, const char *section, char *buffer, size_t size) {
+/* A key of its own place or, if none is near, of another. */
+static void suggest_key(const char *word, const struct place *place, struct suggestion *best) {
+        char outside[NAME_SIZE], buffer[NAME_SIZE], section[NAME_SIZE + 1];
+
+        suggest(word, place, place->name ? place->name : "", "", best);
+        if (best->distance < NEAREST_FAR)
+                return;
+        (void) snprintf(outside, sizeof(outside), " outside of %s", place->name ? place->name : "");
+        suggest(word, &file_place, "", outside, best);
+        for (size_t row = 0; row < spec_n_fields; row++) {
+                const char *name = name_at(&file_place, row, buffer);
+                if (name != buffer)
+                        continue;
+                (void) snprintf(section, sizeof(section), "%s.", name);
+                suggest(word, &(struct place) { name, section, NULL, 0 }, name, "", best);
+        }
+}
+
+static int refuse_unknown(struct reader *reader, const struct place *place) {
         struct suggestion best = { .distance = NEAREST_FAR };
+        char keys[512] = "", buffer[NAME_SIZE];
+        size_t used = 0;
 
-        suggest(name, section, section_schema(section), &best);
-        bool here = best.key;
-        if (!here)
-                suggest(name, "", spec_schema, &best);
-        for (const cyaml_schema_field_t *f = spec_schema; !here && f->key; f++)
-                if (f->value.type == CYAML_MAPPING)
-                        suggest(name, f->key, f->value.mapping.fields, &best);
-        buffer[0] = '\0';
-        if (best.key)
-                (void) snprintf(buffer, size, ": did you mean %s%s%s%s%s?", best.section, best.section[0] ? "." : "",
-                                best.key, here || best.section[0] ? "" : " outside of ",
-                                here || best.section[0] ? "" : section);
+        if (is_plain(reader) && strcmp(text_of(reader), "<<") == 0)
+                return refuse(reader, line_of(reader), NULL, "YAML merge keys are not accepted here");
+        for (size_t row = 0; row <= spec_n_fields && used < sizeof(keys); row++) {
+                const char *name = name_at(place, row, buffer);
+                if (name)
+                        used += (size_t) snprintf(keys + used, sizeof(keys) - used, "%s%s", used ? ", " : "", name);
+        }
+        suggest_key(text_of(reader), place, &best);
+        return refuse(reader, line_of(reader), NULL, "unknown key '%.64s'%s%s%s; expected %s", text_of(reader),
+                      place->name ? " in " : "", place->name ? place->name : "", best.text, keys);
 }
 
-static int complain_unknown(const struct spec_text *file, const char *section, const char *name, struct error *error) {
-        char key[320], keys[512];
-        char nearest[256];
+/* ---- values ---- */
 
-        (void) snprintf(key, sizeof(key), "%s%s%.250s", section ? section : "", section ? "." : "", name);
-        list_keys(section ? section_schema(section) : spec_schema, keys, sizeof(keys));
-        suggest_key(name, section ? section : "", nearest, sizeof(nearest));
-        return error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: unknown key '%.64s'%s%s%s; expected %s", file->path,
-                           spec_line_of(file, key), name, section ? " in " : "", section ? section : "", nearest, keys);
-}
+static int read_text(struct reader *reader, const char *name, char **ret) {
+        int r = expect(reader, YAML_SCALAR_EVENT, name);
 
-/* libcyaml's words made ours: what is wrong with which key, and what was expected. */
-static int complain(const struct spec_text *file, const struct complaint *complaint, struct error *error) {
-        const char *m = complaint->message, *got;
-        char key[160] = "", what[128];
-        unsigned max;
-
-        if (strncmp(m, "Unexpected key: ", 16) == 0)
-                return complain_unknown(file, complaint->n_names > 0 ? complaint->names[0] : NULL, m + 16, error);
-        for (unsigned i = complaint->n_names; i-- > 0;)
-                (void) snprintf(key + strlen(key), sizeof(key) - strlen(key), "%s%s",
-                                key[0] && complaint->names[i][0] != '[' ? "." : "", complaint->names[i]);
-        if (strncmp(m, "Mapping field already seen", 26) == 0)
-                (void) snprintf(what, sizeof(what), "given twice");
-        else if (strncmp(m, "Expecting ", 10) == 0 && (got = strstr(m, "got event: ")))
-                (void) snprintf(what, sizeof(what), "expected %s, not %s", shape_name(m + 10), shape_name(got + 11));
-        else if (strncmp(m, "Insufficient", 12) == 0)
-                (void) snprintf(what, sizeof(what), "too few entries");
-        else if (sscanf(m, "Excessive entries (%u max)", &max) == 1)
-                (void) snprintf(what, sizeof(what), "more than %u entries", max);
-        else
-                (void) snprintf(what, sizeof(what), "%.120s", m);
-        return error_input(error, BERTD_EXIT_CONFIG, "%s:%zu: %s%s%s", file->path, key[0] ? spec_line_of(file, key) : 1,
-                           key, key[0] ? ": " : "", what);
-}
-
-static const cyaml_config_t cyaml_base = {
-        .log_fn = on_log,
-        .mem_fn = cyaml_mem,
-        .log_level = CYAML_LOG_ERROR,
-        .flags = CYAML_CFG_NO_ALIAS | CYAML_CFG_STYLE_BLOCK,
-};
-
-int spec_raw_read(const struct spec_text *file, struct raw **ret, struct error *error) {
-        struct complaint complaint = {};
-        struct walk walk = {};
-        cyaml_config_t config = cyaml_base;
-        struct raw *raw = NULL;
-
-        int r = walk_text(file, &walk, error);
         if (r < 0)
                 return r;
-        config.log_ctx = &complaint;
-        cyaml_err_t code = cyaml_load_data((const uint8_t *) file->text, file->size, &config, &top_schema,
-                                           (cyaml_data_t **) &raw, NULL);
-        if (code == CYAML_ERR_OOM)
-                return error_errno(error, ENOMEM, "%s", file->path);
-        if (code != CYAML_OK)
-                return complain(file, &complaint, error);
-        if (raw && raw->n_stages > 0) {
-                struct walk again = { .raw = raw };
-                (void) walk_text(file, &again, NULL); /* it was walked before */
+        *ret = strdup(text_of(reader));
+        return *ret ? 0 : no_memory(reader);
+}
+
+static int read_scalar(struct reader *reader, struct said *said) {
+        if (is_plain(reader) && yaml_is_null(text_of(reader)))
+                return refuse(reader, line_of(reader), said->name, "null; give a value or leave the key out");
+        return read_text(reader, said->name, &said->text);
+}
+
+/* A list of `min` to `max` texts; `said` has them as far as they were read. */
+static int read_list(struct reader *reader, uint32_t min, uint32_t max, struct said *said) {
+        char name[NAME_SIZE + 16];
+
+        int r = expect(reader, YAML_SEQUENCE_START_EVENT, said->name);
+        while (r == 0 && (r = next(reader)) == 0 && reader->event.type != YAML_SEQUENCE_END_EVENT) {
+                (void) snprintf(name, sizeof(name), "%s[%u]", said->name, said->n);
+                if (said->n == max)
+                        return refuse(reader, said->line, said->name, "more than %u entries", max);
+                char **longer = realloc(said->entries, (said->n + 2) * sizeof(*longer));
+                if (!longer)
+                        return no_memory(reader);
+                said->entries = longer;
+                longer[said->n] = longer[said->n + 1] = NULL;
+                r = read_text(reader, name, &longer[said->n]);
+                said->n += r == 0;
         }
-        *ret = raw;
-        return 0;
+        if (r == 0 && said->n < min)
+                return refuse(reader, said->line, said->name, "too few entries");
+        if (r == 0 && !said->entries)
+                said->entries = calloc(1, sizeof(*said->entries));
+        return r < 0 || said->entries ? r : no_memory(reader);
 }
 
-void spec_raw_free(struct raw *raw) {
-        if (raw)
-                (void) cyaml_free(&cyaml_base, &top_schema, raw, 0);
+/* Two numbers, each of which has a row. */
+static int read_pair(struct reader *reader, struct said *first) {
+        struct said *second = first + 1;
+
+        int r = read_list(reader, 2, 2, first);
+        if (r < 0)
+                return r;
+        second->line = first->line;
+        second->name = strdup(first->name);
+        first->text = first->entries[0];
+        second->text = first->entries[1];
+        free(first->entries);
+        first->entries = NULL;
+        first->n = 0;
+        return second->name ? 0 : no_memory(reader);
 }
 
-int spec_raw_write(const struct raw *raw, char **ret_text, struct error *error) {
-        struct complaint complaint = {};
-        cyaml_config_t config = cyaml_base;
-        char *text = NULL;
+static int read_value(struct reader *reader, size_t row, const char *name, struct part *part) {
+        const struct field *field = &spec_fields[row];
+        struct said *said = &part->said[row];
+
+        said->line = line_of(reader);
+        said->name = strdup(name);
+        if (!said->name)
+                return no_memory(reader);
+        int r = next(reader);
+        if (r < 0)
+                return r;
+        if (field->entry == 1)
+                return read_pair(reader, said);
+        return is_list(field) ? read_list(reader, field->required, SPEC_LIST_MAX, said) : read_scalar(reader, said);
+}
+
+static int read_mapping(struct reader *reader, const struct place *place, const char *path, struct part *part);
+
+/* The stages of a file, the tasks of a stage. */
+static int read_parts(struct reader *reader, const struct place *place, const char *name, struct part *part) {
+        const struct place *its = place == &file_place ? &stage_place : &task_place;
+        char path[NAME_SIZE + 16];
+
+        part->line = line_of(reader);
+        int r = next(reader);
+        if (r == 0)
+                r = expect(reader, YAML_SEQUENCE_START_EVENT, name);
+        while (r == 0 && (r = next(reader)) == 0 && reader->event.type != YAML_SEQUENCE_END_EVENT) {
+                if (part->n_parts == place->parts_max)
+                        return refuse(reader, part->line, name, "more than %u entries", place->parts_max);
+                struct part *more = realloc(part->parts, (part->n_parts + 1) * sizeof(*more));
+                if (!more)
+                        return no_memory(reader);
+                part->parts = more;
+                (void) snprintf(path, sizeof(path), "%s[%u].", name, part->n_parts);
+                more[part->n_parts] = (struct part) {};
+                r = read_mapping(reader, its, path, &more[part->n_parts++]);
+        }
+        return r == 0 && part->n_parts == 0 ? refuse(reader, part->line, name, "too few entries") : r;
+}
+
+static int read_section(struct reader *reader, const char *word, const char *name, struct part *part) {
+        char section[NAME_SIZE + 1], path[NAME_SIZE + 1];
+
+        int r = next(reader);
+        if (r < 0 || (is_plain(reader) && yaml_is_null(text_of(reader))))
+                return r;
+        (void) snprintf(section, sizeof(section), "%s.", word);
+        (void) snprintf(path, sizeof(path), "%s.", name);
+        return read_mapping(reader, &(struct place) { word, section, NULL, 0 }, path, part);
+}
+
+/* A key and its value. `lines`: of the keys of this mapping so far, by their rows; 0: not yet. */
+static int read_key(struct reader *reader, const struct place *place, const char *path, size_t *lines,
+                    struct part *part) {
+        char word[NAME_SIZE / 2], name[NAME_SIZE];
+
+        if (reader->event.type != YAML_SCALAR_EVENT)
+                return refuse(reader, line_of(reader), NULL, "expected a key");
+        size_t row = find_name(place, text_of(reader));
+        if (row > spec_n_fields)
+                return refuse_unknown(reader, place);
+        (void) snprintf(word, sizeof(word), "%s", text_of(reader));
+        (void) snprintf(name, sizeof(name), "%s%s", path, word);
+        if (lines[row] > 0)
+                return refuse(reader, line_of(reader), name, "given twice, first in line %zu", lines[row]);
+        lines[row] = line_of(reader);
+        if (row == spec_n_fields)
+                return read_parts(reader, place, name, part);
+        bool own = strlen(spec_fields[row].key) == strlen(place->section) + strlen(word);
+        return own ? read_value(reader, row, name, part) : read_section(reader, word, name, part);
+}
+
+/* `path`: what stands in front of its keys in messages. */
+static int read_mapping(struct reader *reader, const struct place *place, const char *path, struct part *part) {
+        size_t lines[SPEC_FIELDS_MAX + 1] = {}, n = strlen(path);
+        char name[NAME_SIZE];
+
+        (void) snprintf(name, sizeof(name), "%.*s", (int) (n > 0 ? n - 1 : 0), path);
+        int r = expect(reader, YAML_MAPPING_START_EVENT, n > 0 ? name : NULL);
+        while (r == 0 && (r = next(reader)) == 0 && reader->event.type != YAML_MAPPING_END_EVENT)
+                r = read_key(reader, place, path, lines, part);
+        return r;
+}
+
+static int read_document(struct reader *reader, struct part *file) {
+        int r = 0;
+
+        do
+                r = next(reader);
+        while (r == 0 &&
+               (reader->event.type == YAML_STREAM_START_EVENT || reader->event.type == YAML_DOCUMENT_START_EVENT));
+        if (r < 0)
+                return r;
+        if (reader->event.type == YAML_STREAM_END_EVENT || (is_plain(reader) && yaml_is_null(text_of(reader))))
+                return error_input(reader->error, BERTD_EXIT_CONFIG, "%s: empty; expected a job spec", reader->path);
+        r = read_mapping(reader, &file_place, "", file);
+        if (r == 0)
+                r = next(reader); /* the document's end */
+        if (r == 0)
+                r = next(reader);
+        if (r == 0 && reader->event.type != YAML_STREAM_END_EVENT)
+                return refuse(reader, line_of(reader), NULL, "a second YAML document; expected one");
+        return r;
+}
+
+int yaml_read(const char *path, const char *text, size_t size, struct part *file, struct error *error) {
+        struct reader reader = { .path = path, .error = error };
+
+        if (!yaml_parser_initialize(&reader.parser))
+                return no_memory(&reader);
+        yaml_parser_set_input_string(&reader.parser, (const unsigned char *) text, size);
+        int r = read_document(&reader, file);
+        yaml_event_delete(&reader.event);
+        yaml_parser_delete(&reader.parser);
+        return r;
+}
+
+/* ---- writing ---- */
+
+/* An event that could not be made, or not be written, makes `failed`; what follows does nothing. */
+struct writer {
+        yaml_emitter_t emitter;
+        bool failed;
+};
+
+static void emit(struct writer *writer, int made, yaml_event_t *event) {
+        if (writer->failed && made)
+                yaml_event_delete(event);
+        else
+                writer->failed = writer->failed || !made || !yaml_emitter_emit(&writer->emitter, event);
+}
+
+static void emit_text(struct writer *writer, const char *text) {
+        yaml_scalar_style_t style = yaml_is_null(text) ? YAML_SINGLE_QUOTED_SCALAR_STYLE : YAML_ANY_SCALAR_STYLE;
+        yaml_event_t event;
+
+        emit(writer,
+             yaml_scalar_event_initialize(&event, NULL, NULL, (const yaml_char_t *) text, (int) strlen(text), 1, 1,
+                                          style),
+             &event);
+}
+
+static void begin_mapping(struct writer *writer) {
+        yaml_event_t event;
+        emit(writer, yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, YAML_BLOCK_MAPPING_STYLE), &event);
+}
+
+static void end_mapping(struct writer *writer) {
+        yaml_event_t event;
+        emit(writer, yaml_mapping_end_event_initialize(&event), &event);
+}
+
+static void begin_list(struct writer *writer) {
+        yaml_event_t event;
+        emit(writer, yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, YAML_BLOCK_SEQUENCE_STYLE), &event);
+}
+
+static void end_list(struct writer *writer) {
+        yaml_event_t event;
+        emit(writer, yaml_sequence_end_event_initialize(&event), &event);
+}
+
+static void write_value(struct writer *writer, size_t row, const struct said *said) {
+        const struct field *field = &spec_fields[row];
+
+        if (field->entry == 1 || is_list(field))
+                begin_list(writer);
+        if (is_list(field))
+                for (uint32_t i = 0; i < said->n; i++)
+                        emit_text(writer, said->entries[i]);
+        else
+                emit_text(writer, said->text);
+        if (field->entry == 2 || is_list(field))
+                end_list(writer);
+}
+
+/* The rows of one section, all of which stand together, from `row` on. */
+static void write_section(struct writer *writer, size_t row, const struct part *part) {
+        size_t n = strcspn(spec_fields[row].key, ".") + 1;
+        char section[NAME_SIZE];
+        bool begun = false;
+
+        (void) snprintf(section, sizeof(section), "%.*s", (int) (n - 1), spec_fields[row].key);
+        for (size_t i = row; i < spec_n_fields && strncmp(spec_fields[i].key, spec_fields[row].key, n) == 0; i++) {
+                if (!part->said[i].name)
+                        continue;
+                if (!begun) {
+                        emit_text(writer, section);
+                        begin_mapping(writer);
+                }
+                begun = true;
+                if (spec_fields[i].entry != 2)
+                        emit_text(writer, spec_fields[i].key + n);
+                write_value(writer, i, &part->said[i]);
+        }
+        if (begun)
+                end_mapping(writer);
+}
+
+static void write_part(struct writer *writer, const struct place *place, const struct part *part) {
+        char buffer[NAME_SIZE];
+
+        begin_mapping(writer);
+        for (size_t row = 0; row < spec_n_fields; row++) {
+                const char *name = name_at(place, row, buffer);
+                if (name == buffer)
+                        write_section(writer, row, part);
+                else if (name && part->said[row].name) {
+                        emit_text(writer, name);
+                        write_value(writer, row, &part->said[row]);
+                }
+        }
+        if (part->n_parts > 0) {
+                emit_text(writer, place->parts);
+                begin_list(writer);
+                for (uint32_t i = 0; i < part->n_parts; i++)
+                        write_part(writer, place == &file_place ? &stage_place : &task_place, &part->parts[i]);
+                end_list(writer);
+        }
+        end_mapping(writer);
+}
+
+static void write_document(struct writer *writer, const struct part *file) {
+        yaml_event_t event;
+
+        emit(writer, yaml_stream_start_event_initialize(&event, YAML_UTF8_ENCODING), &event);
+        emit(writer, yaml_document_start_event_initialize(&event, NULL, NULL, NULL, 1), &event);
+        write_part(writer, &file_place, file);
+        emit(writer, yaml_document_end_event_initialize(&event, 1), &event);
+        emit(writer, yaml_stream_end_event_initialize(&event), &event);
+}
+
+int yaml_write(const struct part *file, char **ret_text, struct error *error) {
+        struct writer writer = {};
+        cleanup_free char *text = NULL;
         size_t size = 0;
+        FILE *stream = open_memstream(&text, &size);
 
-        config.log_ctx = &complaint;
-        if (cyaml_save_data(&text, &size, &config, &top_schema, raw, 0) != CYAML_OK)
-                return error_set(error, EINVAL, "job spec: %s", complaint.message);
-        *ret_text = strndup(text, size);
-        (void) cyaml_mem(NULL, text, 0);
-        return *ret_text ? 0 : error_errno(error, ENOMEM, "job spec");
+        if (!stream || !yaml_emitter_initialize(&writer.emitter)) {
+                if (stream)
+                        (void) fclose(stream);
+                return error_errno(error, ENOMEM, "job spec");
+        }
+        yaml_emitter_set_output_file(&writer.emitter, stream);
+        write_document(&writer, file);
+        yaml_emitter_delete(&writer.emitter);
+        if (fclose(stream) != 0 || writer.failed)
+                return error_errno(error, ENOMEM, "job spec");
+        *ret_text = steal_pointer(&text);
+        return 0;
 }

@@ -44,8 +44,8 @@ static void adopt(struct attempt_run *run) {
                 attempt_await_hello(run);
         } else {
                 attempt_over(run, EXIT_CLASS_LOST,
-                             a->pid == 0 ? "bertd ended while the attempt was being started"
-                                         : "the shim died without an exit record");
+                             a->pid == 0 ? "bertd exited while starting the attempt"
+                                         : "bertd-shim died without an exit record");
         }
 }
 

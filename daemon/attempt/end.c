@@ -62,7 +62,7 @@ static void read_record(struct attempt_run *run, enum exit_class exit_class, con
         int r = files_read_exit(run->node->jobs_fd, run->job, run_dir, &run->asked, &error);
         if (r < 0 && (r != -ENOENT || reported))
                 log_error("job %" PRIu64 " attempt %u: %s%s", run->job->id, a->number, error.text,
-                          reported ? "; ended as its shim reported" : "");
+                          reported ? "; result as reported by its shim" : "");
 }
 
 /* Where it cannot be read the job counts as one that has run: its program is waited for rather than given up. */
@@ -130,7 +130,7 @@ static void change_ledger(struct node *node, struct job *job, const struct outco
 static void count(struct job *job, const struct outcome *o) {
         job_set_counters(job, o->counters);
         if (o->counted && job_history_add(job, &o->last_death) < 0)
-                log_error("job %" PRIu64 ": no memory for its history of deaths: this one is left out", job->id);
+                log_error("job %" PRIu64 ": out of memory for its history of deaths; this one is skipped", job->id);
 }
 
 static void close_books(struct job *job, const struct step_clock *clock, const struct outcome *o) {
@@ -266,7 +266,7 @@ static void sweep_cgroup(struct attempt_run *run) {
         if (!populated)
                 swept(run, NULL);
         else if (!sweep_again(run, on_sweep))
-                swept(run, "processes of it cannot be killed and live on");
+                swept(run, "some of its processes could not be killed");
 }
 
 static void on_sweep(void *userdata) { sweep_cgroup(userdata); }
@@ -278,7 +278,7 @@ static void on_sweeper(void *userdata, const siginfo_t *si) {
         run->sweeper = source_free(run->sweeper);
         if (si->si_code != CLD_EXITED && sweep_again(run, on_turn)) /* it was killed: another is begun */
                 return;
-        swept(run, clean ? NULL : "processes of it cannot be killed and live on");
+        swept(run, clean ? NULL : "some of its processes could not be killed");
 }
 
 /* The helper hangs with the process that it looks at. It is left to the loop, which reaps it one day. */
@@ -288,7 +288,7 @@ static void on_sweeper_late(void *userdata) {
         (void) kill(run->sweeper_pid, SIGKILL);
         source_leave(run->sweeper);
         run->sweeper = NULL;
-        swept(run, "not all of its processes could be looked for: one hangs in the kernel");
+        swept(run, "not all of its processes could be found: one hangs in the kernel");
 }
 
 static void on_turn(void *userdata) { begin_sweeper(userdata); }
@@ -340,7 +340,7 @@ static void begin_sweeper(struct attempt_run *run) {
         if (r < 0 && run->job->stop_reason == STOP_NONE)
                 run->deadline_usec = loop_boottime() + limit_of(run); /* the next attempt needs a process, too */
         if (r < 0 && !sweep_again(run, on_turn))
-                swept(run, "what is left of it cannot be looked for: no helper process");
+                swept(run, "cannot search for its remaining processes: no helper process");
 }
 
 static void begin_waiting(struct node *node) {

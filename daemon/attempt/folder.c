@@ -445,8 +445,7 @@ int files_find_jobs(struct node *m, struct error *error) {
         int r = files_open_jobs(m->options.state_dir, &fd, error);
         if (r < 0)
                 return r;
-        log_error("%s was removed or replaced while bertd runs: jobs that start now have their folders in the new one",
-                  path);
+        log_error("%s was removed or replaced while bertd runs; new jobs have their folders in the new one", path);
         (void) close(m->jobs_fd);
         m->jobs_fd = fd;
         return 0;

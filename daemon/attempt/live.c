@@ -36,11 +36,11 @@ static void on_stop_timeout(void *userdata) {
 }
 
 static void on_exited_timeout(void *userdata) {
-        attempt_over(userdata, EXIT_CLASS_LOST, "the shim reported the end but did not exit");
+        attempt_over(userdata, EXIT_CLASS_LOST, "bertd-shim reported the end but did not exit");
 }
 
 static void on_shim_gone(void *userdata, int fd, uint32_t events) {
-        attempt_over(userdata, EXIT_CLASS_LOST, "the shim died without an exit record");
+        attempt_over(userdata, EXIT_CLASS_LOST, "bertd-shim died without an exit record");
 }
 
 int attempt_watch_shim(struct attempt_run *run, int pidfd) {
@@ -115,16 +115,17 @@ static int meet_newer(struct attempt_run *run, const char *version, uint32_t *re
         char text[128];
 
         if (!run->adopted) {
-                (void) snprintf(text, sizeof(text), "%s is of bertd %s, newer than this bertd %s: restart bertd",
+                (void) snprintf(text, sizeof(text), "%s is from bertd %s, newer than this bertd %s; restart bertd",
                                 strrchr(run->node->shim, '/') + 1, version, BERTD_VERSION);
                 *ret_answer = BERTD_ATTEMPT_STOP;
                 attempt_not_started(run, text);
                 return 0;
         }
         if (!run->newer)
-                log_error("job %" PRIu64
-                          ": its shim is of bertd %s, newer than this bertd: it runs on, and is not followed",
-                          run->job->id, version);
+                log_error(
+                        "job %" PRIu64
+                        ": its shim is from bertd %s, newer than this bertd: it keeps running, but cannot be followed",
+                        run->job->id, version);
         free(run->newer);
         run->newer = strdup(version);
         if (run->job->state == JOB_STOPPING)
@@ -148,7 +149,7 @@ int attempt_hello(struct node *node, struct shim_link *link, uid_t uid, pid_t pi
         if (read_version(version, &protocol, name) < 0)
                 return -EINVAL;
         if (job->attempt.pid == 0 && job->state == JOB_STOPPING) {
-                attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it began");
+                attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it started");
                 return 0;
         }
         if (job->attempt.pid == 0 || run->phase != PHASE_LIVE) {
@@ -196,7 +197,7 @@ double attempt_goodput(const struct job *job) {
 /* What a shim of any protocol takes for a stop, as it does of systemd. */
 static void stop_by_signal(struct attempt_run *run) {
         if (!run->pidfd || pidfd_send_signal(source_fd(run->pidfd), SIGTERM, NULL, 0) < 0)
-                log_error("job %" PRIu64 ": its shim cannot be asked to stop", run->job->id);
+                log_error("job %" PRIu64 ": cannot send the stop to its shim", run->job->id);
 }
 
 void attempt_stop(struct job *job) {
@@ -207,7 +208,7 @@ void attempt_stop(struct job *job) {
         if (!run || run->phase == PHASE_SWEEPING)
                 return;
         if (run->phase == PHASE_COMMITTING) {
-                attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it began");
+                attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it started");
                 return;
         }
         if (now && (!run->link || run->newer)) {

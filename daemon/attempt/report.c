@@ -44,7 +44,7 @@ static bool may_hold(struct attempt_run *run, const struct attempt_report *repor
         if (run_dir && ledger_may_hold(job, run_dir, report->checkpoint_path))
                 return true;
         if (!run->path_refused)
-                log_error("job %" PRIu64 " attempt %u reports a checkpoint that is not below %s: not recorded", job->id,
+                log_error("job %" PRIu64 " attempt %u reported a checkpoint outside %s; not recorded", job->id,
                           job->attempt.number, run_dir ? run_dir : "its run folder");
         run->path_refused = true;
         return false;
@@ -71,7 +71,7 @@ static bool has_room(struct attempt_run *run, size_t size) {
         bool has = store_has_room(run->node->store, job, size);
 
         if (!has && !run->told_full)
-                log_error("job %" PRIu64 ": no checkpoint is noted: the jobs of uid %u have too many long paths",
+                log_error("job %" PRIu64 ": checkpoint not recorded: the jobs of uid %u have too many long paths",
                           job->id, (unsigned) job->uid);
         run->told_full |= !has;
         return has;
@@ -93,7 +93,7 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
                                   .path = (char *) report->checkpoint_path,
                                   .dirty = true };
         if (job_checkpoint_add(job, &row) < 0) {
-                log_error("job %" PRIu64 ": no memory for a checkpoint's row", job->id);
+                log_error("job %" PRIu64 ": out of memory for a checkpoint's row", job->id);
                 return;
         }
         job->resume_abandon = false;
@@ -149,7 +149,7 @@ static void take_beginning(struct attempt_run *run, uint64_t step) {
                 from->dirty = true;
         }
         (void) snprintf(text, sizeof(text), "from step %" PRIu64 "%s", step,
-                        step < a->first_step ? ": newer checkpoints are gone" : "");
+                        step < a->first_step ? ": newer checkpoints are missing" : "");
         if (to) {
                 to->restored++;
                 to->dirty = true;
@@ -172,7 +172,7 @@ static void take_news(struct attempt_run *run, const struct attempt_report *repo
         if (run_dir && n > 0 && !has_room(run, n * (strlen(run_dir) + NAME_BYTES)))
                 news.n_found = 0; /* what went makes room, and where it began is true all the same */
         if (!run_dir || store_load_ledger(node->store, job, &error) < 0) {
-                log_error("job %" PRIu64 ": its checkpoints are not noted: %s", job->id,
+                log_error("job %" PRIu64 ": its checkpoints are not recorded: %s", job->id,
                           run_dir ? error.text : "out of memory");
                 return;
         }

@@ -62,7 +62,7 @@ static void log_refusal(struct bus_server *server, uid_t uid, const char *reason
         server->unlogged++;
         if (server->logged_usec > 0 && now - server->logged_usec < LOG_INTERVAL_USEC)
                 return;
-        log_error("a connection of uid %u is refused: %s (%u refused since the last such line)", (unsigned) uid, reason,
+        log_error("refused a connection of uid %u: %s (%u refused since the last such message)", (unsigned) uid, reason,
                   server->unlogged);
         server->logged_usec = now;
         server->unlogged = 0;

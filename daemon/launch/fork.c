@@ -123,7 +123,7 @@ static struct launch *watch_report(const struct launch_request *request, int rea
                        : -ENOMEM;
         if (r >= 0)
                 return launch;
-        log_error("job %" PRIu64 ": the shim's launch cannot be watched: %s", request->job->id, strerror(-r));
+        log_error("job %" PRIu64 ": cannot watch the launch of bertd-shim: %s", request->job->id, strerror(-r));
         forget(launch);
         return NULL;
 }

@@ -325,8 +325,8 @@ static int on_removed(sd_bus_message *m, void *userdata, sd_bus_error *ret_error
 
         if (!result || strcmp(result, "done") == 0)
                 return 0;
-        (void) snprintf(text, sizeof(text), "systemd: start of %s: %s (`journalctl -u %s` says why)",
-                        launch->pending->unit, result, launch->pending->unit);
+        (void) snprintf(text, sizeof(text), "systemd: start of %s: %s; see `journalctl -u %s`", launch->pending->unit,
+                        result, launch->pending->unit);
         launch->events->failed(launch->userdata, text);
         return 0;
 }

@@ -1,6 +1,7 @@
 /* See columns.h. Owns nothing. Invariant: what is bound satisfies its column's CHECK, or no commit would succeed. */
 #include "daemon/store/columns.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,4 +98,45 @@ bool columns_read(sqlite3_stmt *s, struct job *job) {
         for (size_t f = 0; f < JOB_N_STORED; f++)
                 sane = read_field(s, (int) f + 1, &job_fields[f], job) && sane;
         return sane;
+}
+
+/* ---- the table ---- */
+
+const char *columns_type(const struct job_field *field) {
+        static const char *const types[] = {
+                [FIELD_U32] = "INTEGER", [FIELD_U64] = "INTEGER", [FIELD_I32] = "INTEGER", [FIELD_BOOL] = "INTEGER",
+                [FIELD_DOUBLE] = "REAL", [FIELD_TEXT] = "TEXT",   [FIELD_SHARED] = "TEXT", [FIELD_LOST] = "TEXT",
+        };
+
+        return field->by_name ? "TEXT" : types[field->type];
+}
+
+bool columns_may_be_null(const struct job_field *field) {
+        return !field->required && (job_field_is_text(field) || field->unknown);
+}
+
+/* Of a text that may not be NULL it is the empty one. */
+void columns_write_otherwise(FILE *out, const struct job_field *field) {
+        if (field->required)
+                return;
+        if (columns_may_be_null(field))
+                (void) fputs("NULL", out);
+        else if (field->type == FIELD_LOST)
+                (void) fputs("''", out);
+        else
+                (void) fprintf(out, "%" PRIi64, field->initial);
+}
+
+void columns_write_check(FILE *out, const struct job_field *field) {
+        int64_t min, max;
+
+        if (field->by_name) {
+                (void) fprintf(out, "%s IN (", field->name);
+                for (int i = 0; i < field->n_names; i++)
+                        (void) fprintf(out, "%s'%s'", i > 0 ? ", " : "", field->names[i]);
+                (void) fputs(")", out);
+        } else if (field->type <= FIELD_BOOL) {
+                job_field_limits(field, &min, &max);
+                (void) fprintf(out, "%s BETWEEN %" PRIi64 " AND %" PRIi64, field->name, min, max);
+        }
 }

@@ -7,6 +7,7 @@
 
 #include <sqlite3.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "daemon/rules/job.h"
 
@@ -24,6 +25,13 @@
 
 /* Binds from parameter 1 on; returns the parameter after them. The job stays until the statement is reset. */
 int columns_bind(sqlite3_stmt *statement, const struct job *job, bool all);
+
+/* A field's column as schema.h states others: its type; whether it may be NULL; what stands in place of a value that is
+ * not good, "" = nothing can; what is true of a good value, "" = any of that type. */
+const char *columns_type(const struct job_field *field);
+bool columns_may_be_null(const struct job_field *field);
+void columns_write_otherwise(FILE *out, const struct job_field *field);
+void columns_write_check(FILE *out, const struct job_field *field);
 
 /* Into a job of job_new. False: the row is damaged, and nothing of it is to be used but the id. */
 bool columns_read(sqlite3_stmt *statement, struct job *job);

@@ -22,15 +22,26 @@ static char *name_of(const char *path, int64_t version, int i) {
                       : format_string("%s.schema-%" PRIi64 ".%d", path, version, i);
 }
 
+/* What a try that was cut off, or failed, has left. */
+static int remove_copy(const char *new) {
+        cleanup_free char *journal = format_string("%s-journal", new);
+
+        if (!journal || (unlink(journal) < 0 && errno != ENOENT) || (unlink(new) < 0 && errno != ENOENT))
+                return journal ? -errno : -ENOMEM;
+        return 0;
+}
+
 /* SQLite writes into an empty file that is there, and leaves it to whom it belongs. */
 static int write_copy(sqlite3 *db, const char *to, struct error *error) {
         cleanup_statement sqlite3_stmt *s = NULL;
 
-        (void) unlink(to); /* of a try that was cut off */
+        int r = remove_copy(to);
+        if (r < 0)
+                return error_errno(error, -r, "%s", to);
         cleanup_close int fd = open(to, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd < 0)
                 return error_errno(error, errno, "%s", to);
-        int r = db_prepare(db, "VACUUM INTO ?", &s, error);
+        r = db_prepare(db, "VACUUM INTO ?", &s, error);
         if (r < 0)
                 return r;
         (void) sqlite3_bind_text(s, 1, to, -1, SQLITE_STATIC);
@@ -63,7 +74,7 @@ static int name_copy(const char *path, int64_t version, const char *new, struct 
                         continue;
                 return rename(new, name) < 0 || fsync_parent(name) < 0 ? error_errno(error, errno, "%s", name) : 0;
         }
-        return error_set(error, EEXIST, "%s.schema-%" PRIi64 " and %d others are there; remove some", path, version,
+        return error_set(error, EEXIST, "%s.schema-%" PRIi64 ": %d more copies exist; remove some", path, version,
                          COPIES_MAX - 1);
 }
 
@@ -76,7 +87,7 @@ int store_copy(sqlite3 *db, const char *path, int64_t version, struct error *err
         if (r >= 0)
                 r = name_copy(path, version, new, error);
         if (r < 0)
-                (void) unlink(new);
+                (void) remove_copy(new);
         return r;
 }
 

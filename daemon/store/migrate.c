@@ -97,11 +97,13 @@ static void write_copy(FILE *out, const struct shape *old) {
                 const struct store_column *c = old->columns[i];
                 (void) fprintf(out, "%sCASE WHEN ", i > 0 ? ", " : "");
                 store_declare_good(out, c);
-                (void) fprintf(out, " THEN %s ELSE %s END", c->name, c->otherwise ? c->otherwise : "NULL");
+                (void) fprintf(out, " THEN %s ELSE ", c->name);
+                store_declare_otherwise(out, c);
+                (void) fputs(" END", out);
         }
         (void) fprintf(out, " FROM old_%s o", t->name);
         for (size_t i = 0; i < old->n; i++)
-                if (strstr(old->columns[i]->type, "REFERENCES job"))
+                if (old->columns[i]->type && strstr(old->columns[i]->type, "REFERENCES job"))
                         (void) fputs(" WHERE EXISTS(SELECT 1 FROM job n WHERE n.id=o.job)", out);
 }
 
@@ -246,10 +248,10 @@ static void tell_refused(sqlite3 *db, int64_t since, void (*log)(const char *tex
                            *bad = (const char *) sqlite3_column_text(s, 3);
                 cleanup_free char *text = format_string(
                         "state.db: job %s: %" PRIi64
-                        " of its rows in table %s %s (%s): as they were they are in table refused, see bertd(8)",
+                        " of its rows in table %s %s (%s); the original rows are in table refused, see bertd(8)",
                         job ? job : "none", (int64_t) sqlite3_column_int64(s, 4),
                         (const char *) sqlite3_column_text(s, 1),
-                        sqlite3_column_int(s, 2) ? "had values out of bounds, which were mended" : "cannot be used",
+                        sqlite3_column_int(s, 2) ? "had values out of bounds, which were corrected" : "cannot be used",
                         bad && bad[0] ? bad : "the job itself cannot");
                 if (text)
                         log(lines < TOLD_MAX ? text : "state.db: more such rows are in table refused");
@@ -269,8 +271,13 @@ static int newest_refused(sqlite3 *db, int64_t *ret, struct error *error) {
 int store_migrate(sqlite3 *db, int64_t version, void (*log)(const char *text), struct error *error) {
         int64_t refused = 0;
 
-        /* The database is opened anew afterwards, without these two. */
-        int r = db_exec(db, "PRAGMA foreign_keys=OFF; PRAGMA legacy_alter_table=ON; BEGIN IMMEDIATE", error);
+        /* Half as much is written as with a WAL. Where another program has the database open it stays one. */
+        (void) sqlite3_exec(db, "PRAGMA journal_mode=DELETE", NULL, NULL, NULL);
+        /* The database is opened anew afterwards, without these. */
+        int r = db_exec(db,
+                        "PRAGMA foreign_keys=OFF; PRAGMA legacy_alter_table=ON; PRAGMA secure_delete=OFF;"
+                        "PRAGMA cache_size=-16384; BEGIN IMMEDIATE",
+                        error);
         if (r >= 0)
                 r = newest_refused(db, &refused, error);
         for (const struct legacy_step *step = store_legacy_steps; r >= 0 && version <= STORE_LEGACY && step->sql;
@@ -284,5 +291,10 @@ int store_migrate(sqlite3 *db, int64_t version, void (*log)(const char *text), s
                 r = finish(db, error);
         if (r >= 0)
                 tell_refused(db, refused, log);
+        else {
+                (void) sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+                /* After a full disk it is the next reader that puts the file back as it was. */
+                (void) sqlite3_exec(db, "SELECT count(*) FROM job", NULL, NULL, NULL);
+        }
         return r;
 }

@@ -6,10 +6,11 @@
 
 #include "common/cleanup.h"
 #include "daemon/rules/job.h"
+#include "daemon/store/columns.h"
 #include "daemon/store/sql.h"
 
 #define COLUMN(name, type, otherwise, check) \
-        { name, type, otherwise, check, 0 }
+        { name, type, otherwise, check, 0, NULL }
 #define UINT32 "BETWEEN 0 AND 4294967295"
 #define INT32 "BETWEEN -2147483648 AND 2147483647"
 #define BOOLEAN "IN (0, 1)"
@@ -30,72 +31,23 @@ static const struct store_column meta[] = {
         COLUMN("value", "TEXT", NULL, NULL),
 };
 
+/* The rows of job_fields that are columns, by name. */
+#define JOB_AT(since, type, member, ...) AT_##member,
+enum { JOB_STORED(JOB_AT) };
+#define JOB_COLUMN(version, type, member, ...) \
+        { #member, NULL, NULL, NULL, version > 5 ? version : 0, &job_fields[AT_##member] },
+
+/* clang-format off */
 const struct store_column store_job_columns[] = {
         COLUMN("id", "INTEGER PRIMARY KEY AUTOINCREMENT", NULL, NULL),
-        COLUMN("uid", "INTEGER", NULL, "uid " UINT32),
-        COLUMN("gid", "INTEGER", NULL, "gid " UINT32),
-        COLUMN("kind", "TEXT", NULL, "kind IN ('pretrain', 'finetune', 'command')"),
-        COLUMN("state", "TEXT", NULL, "state IN (" STATES ")"),
-        COLUMN("stop_reason", "INTEGER", "0", "stop_reason BETWEEN 0 AND 4"),
-        COLUMN("launcher", "INTEGER", NULL, "launcher IN (0, 1)"),
-        COLUMN("priority", "INTEGER", "0", "priority " INT32),
-        COLUMN("ranks", "INTEGER", NULL, "ranks BETWEEN 1 AND 4294967295"),
-        COLUMN("threads", "INTEGER", NULL, "threads BETWEEN 1 AND 4294967295"),
-        COLUMN("gpus", "INTEGER", NULL, "gpus " UINT32),
-        COLUMN("max_without_progress", "INTEGER", "5", "max_without_progress " UINT32),
-        COLUMN("backoff_min_sec", "INTEGER", "5", "backoff_min_sec " UINT32),
-        COLUMN("backoff_max_sec", "INTEGER", "600", "backoff_max_sec " UINT32),
-        COLUMN("grace_sec", "INTEGER", "120", "grace_sec " UINT32),
-        COLUMN("keep", "INTEGER", "3", "keep " UINT32),
-        COLUMN("keep_every", "INTEGER", "0", NULL),
-        COLUMN("umask", "INTEGER", "63", "umask BETWEEN 0 AND 511"),
-        COLUMN("name", "TEXT", NULL, NULL),
-        COLUMN("user", "TEXT", NULL, NULL),
-        COLUMN("cwd", "TEXT", NULL, NULL),
-        COLUMN("run_dir", "TEXT", "NULL", NULL),
-        COLUMN("on_exit", "TEXT", "NULL", NULL),
-        COLUMN("reason", "TEXT", "NULL", NULL),
-        COLUMN("submitted", "INTEGER", "0", "submitted >= 0"),
-        COLUMN("started", "INTEGER", "0", "started >= 0"),
-        COLUMN("ended", "INTEGER", "0", "ended >= 0"),
-        COLUMN("not_before", "INTEGER", "0", "not_before >= 0"),
-        COLUMN("step", "INTEGER", "0", "step >= 0"),
-        COLUMN("steps", "INTEGER", "0", "steps >= 0"),
-        COLUMN("loss", "REAL", "NULL", NULL),
-        COLUMN("rate", "REAL", "NULL", NULL),
-        COLUMN("exit_code", "INTEGER", "-1", "exit_code " INT32),
-        COLUMN("exit_class", "INTEGER", "-1", "exit_class BETWEEN -1 AND 15"),
-        COLUMN("resume_from", "INTEGER", "0", "resume_from >= 0"),
-        COLUMN("resume_abandon", "INTEGER", "0", "resume_abandon " BOOLEAN),
-        COLUMN("history_from", "INTEGER", "0", "history_from " UINT32),
-        COLUMN("memory", "INTEGER", "0", "memory >= 0"),
-        COLUMN("cpus", "REAL", "0", "cpus >= 0"),
-        COLUMN("hang_sec", "INTEGER", "-1", "hang_sec " INT32),
-        COLUMN("start_sec", "INTEGER", "-1", "start_sec " INT32),
-        COLUMN("on_nan", "INTEGER", "0", "on_nan IN (0, 1)"),
-        COLUMN("lost_steps", "INTEGER", "0", "lost_steps >= 0"),
-        COLUMN("run_steps", "INTEGER", "0", "run_steps >= 0"),
-        COLUMN("run_usec", "INTEGER", "0", "run_usec >= 0"),
-        COLUMN("active_usec", "INTEGER", "0", "active_usec >= 0"),
-        COLUMN("since_usec", "INTEGER", "0", "since_usec >= 0"),
-        COLUMN("checkpoint_stall", "REAL", "NULL", NULL),
-        COLUMN("checkpoint_write", "REAL", "NULL", NULL),
-        COLUMN("deaths", "INTEGER", "-1", "deaths BETWEEN -1 AND 4294967295"), /* -1: to be counted from the attempts */
-        COLUMN("free_deaths", "INTEGER", "0", "free_deaths " UINT32),
-        COLUMN("lost_usec", "TEXT", "''", NULL),
-        COLUMN("holds_checkpoints", "INTEGER", "0", "holds_checkpoints " BOOLEAN),
+        JOB_STORED(JOB_COLUMN)
         COLUMN("end_order", "INTEGER", "0", "end_order >= 0"), /* of those that have ended; no clock decides it */
         COLUMN("events", "INTEGER", "0", "events >= 0"),
         COLUMN("events_dropped", "INTEGER", "0", "events_dropped >= 0"),
         COLUMN("attempts_dropped", "INTEGER", "0", "attempts_dropped >= 0"),
         COLUMN("drop_event", "INTEGER", "0", "drop_event >= 0"),
-        COLUMN("ends_with", "INTEGER", "0", "ends_with IN (0, 1)"),
-        COLUMN("private", "TEXT", "NULL", NULL), /* reason, for the owner and root; NULL = as for everybody */
-        COLUMN("log_max_size", "INTEGER", "67108864", "log_max_size >= 0"),
-        COLUMN("log_keep", "INTEGER", "2", "log_keep " UINT32),
-        COLUMN("nice", "INTEGER", "0", "nice BETWEEN -20 AND 19"),
-        COLUMN("exit_owed", "INTEGER", "0", "exit_owed BETWEEN 0 AND 3"),
 };
+/* clang-format on */
 const size_t store_n_job_columns = ELEMENTSOF(store_job_columns);
 
 static const struct store_column input[] = {
@@ -221,16 +173,49 @@ int store_version(void) {
         return newest;
 }
 
-static bool may_be_null(const struct store_column *c) { return c->otherwise && strcmp(c->otherwise, "NULL") == 0; }
+/* ---- SQL ---- */
+
+static const char *type_of(const struct store_column *c) { return c->field ? columns_type(c->field) : c->type; }
+
+static bool may_be_null(const struct store_column *c) {
+        return c->field ? columns_may_be_null(c->field) : c->otherwise && strcmp(c->otherwise, "NULL") == 0;
+}
+
+static bool is_required(const struct store_column *c) { return c->field ? c->field->required : !c->otherwise; }
+
+static bool has_check(const struct store_column *c) {
+        return c->field ? c->field->type <= FIELD_BOOL : c->check != NULL;
+}
+
+static void write_check(FILE *out, const struct store_column *c) {
+        if (c->field)
+                columns_write_check(out, c->field);
+        else
+                (void) fputs(c->check, out);
+}
+
+void store_declare_otherwise(FILE *out, const struct store_column *c) {
+        if (is_required(c))
+                (void) fputs("NULL", out);
+        else if (c->field)
+                columns_write_otherwise(out, c->field);
+        else
+                (void) fputs(c->otherwise, out);
+}
 
 void store_declare_column(FILE *out, const struct store_column *c) {
-        (void) fprintf(out, "%s %s", c->name, c->type);
+        (void) fprintf(out, "%s %s", c->name, type_of(c));
         if (!may_be_null(c))
                 (void) fputs(" NOT NULL", out);
-        if (c->otherwise && !may_be_null(c))
-                (void) fprintf(out, " DEFAULT %s", c->otherwise);
-        if (c->check)
-                (void) fprintf(out, " CHECK(%s)", c->check);
+        if (!is_required(c) && !may_be_null(c)) {
+                (void) fputs(" DEFAULT ", out);
+                store_declare_otherwise(out, c);
+        }
+        if (has_check(c)) {
+                (void) fputs(" CHECK(", out);
+                write_check(out, c);
+                (void) fputc(')', out);
+        }
 }
 
 void store_declare_table(FILE *out, const struct store_table *t) {
@@ -252,11 +237,14 @@ void store_declare_good(FILE *out, const struct store_column *c) {
         if (may_be_null(c))
                 (void) fprintf(out, "%s IS NULL OR ", c->name);
         for (size_t i = 0; i < ELEMENTSOF(types); i++)
-                if (types[i].first == c->type[0])
+                if (types[i].first == type_of(c)[0])
                         (void) fprintf(out, "typeof(%s) IN (%s)", c->name, types[i].typeof_is);
-        if (c->type[0] == 'A')
+        if (type_of(c)[0] == 'A')
                 (void) fputs("true", out);
-        if (c->check)
-                (void) fprintf(out, " AND (%s)", c->check);
+        if (has_check(c)) {
+                (void) fputs(" AND (", out);
+                write_check(out, c);
+                (void) fputc(')', out);
+        }
         (void) fputc(')', out);
 }

@@ -8,14 +8,17 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "daemon/rules/job_fields.h"
+
 /* A value that an older bertd wrote and that `type` or `check` refuses becomes `otherwise`. */
 struct store_column {
         const char *name;
         const char *type; /* of a STRICT table; a key's or a reference's clauses follow it */
         const char *
                 otherwise; /* SQL, the default too: "NULL" = may be NULL; NULL = required: a row without it is set aside */
-        const char *check; /* SQL that is true of a good value; NULL = any of that type */
-        int since;         /* the schema that brought it; 0 = that of its table */
+        const char *check;             /* SQL that is true of a good value; NULL = any of that type */
+        int since;                     /* the schema that brought it; 0 = that of its table */
+        const struct job_field *field; /* of table job: type, otherwise and check are its row's; else NULL */
 };
 
 struct store_table {
@@ -42,5 +45,6 @@ int store_version(void);
 void store_declare_column(FILE *out, const struct store_column *column);
 void store_declare_table(FILE *out, const struct store_table *table);
 void store_declare_good(FILE *out, const struct store_column *column);
+void store_declare_otherwise(FILE *out, const struct store_column *column); /* "NULL" if nothing can stand there, too */
 
 #endif

@@ -60,10 +60,10 @@ refused 2 "one argument too many" doctor a.yaml b.yaml
 refused 2 "expected one SPEC.yaml" submit
 refused 2 "command is missing after --" submit --
 refused 2 "not both" submit a.yaml -- true
-refused 2 "not a whole number from 1 to 4096" submit --ranks 0 -- true
-refused 2 "not a whole number" submit --ranks -1 -- true
-refused 2 "not a whole number" submit --ranks 1000000000 -- true
-refused 2 "not a whole number" submit --ranks 99999999999999999999999 -- true
+for n in 0 -1 5000 99999999999999999999999; do refused 2 "--ranks: $n is not between 1 and 4096" submit --ranks "$n" -- true; done
+refused 2 "--retries: 'x' is not a whole number" submit --retries x -- true
+refused 2 "--cpus: 0 is not between 0.01 and 65536" submit --cpus=0 -- true
+refused 2 "--ends-with: 'lats' is not first or last: did you mean last?" submit --ends-with lats -- true
 refused 2 "not a whole number" submit --priority high -- true
 refused 2 "empty" submit --name= -- true
 refused 2 "not a whole number from 1" resume --ranks 0 1

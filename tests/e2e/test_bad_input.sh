@@ -30,7 +30,7 @@ full_pid=$!
 ok "a socket whose queue is full" wait_for 10 grep -q full "$work/full.out"
 ok "is a living daemon's, too" refuses 1 "full.sock: another daemon answers there" timeout 20 "$BERTD" --launcher fork --state-dir "$work/state3" --socket "$work/full.sock"
 ok "and stays" test -S "$work/full.sock"
-ok "a socket of another kind is nobody's to take" refuses 1 "other.sock: not known whether a daemon listens there" timeout 20 "$BERTD" --launcher fork --state-dir "$work/state3" --socket "$work/other.sock"
+ok "a socket of another kind is nobody's to take" refuses 1 "other.sock: not clear whether a daemon listens there" timeout 20 "$BERTD" --launcher fork --state-dir "$work/state3" --socket "$work/other.sock"
 ok "and stays, too" test -S "$work/other.sock"
 kill "$full_pid"
 wait "$full_pid" 2>/dev/null
@@ -55,8 +55,8 @@ long() { head -c "$1" /dev/zero | tr '\0' x; }
 ok "a command that is too large" refuses 2 "^bertctl: command: 70010 bytes, at most 65536 are allowed; write it into a script" "$BERTCTL" submit -- "true" "$(long 70001)"
 ok "an environment" refuses 2 "^bertctl: environment and spec: .* at most 1048576 are allowed; unset large variables" \
   env $(for i in 1 2 3 4 5 6 7 8 9 10; do echo "L$i=$(long 110000)"; done) "$BERTCTL" submit -- true
-ok "a name" refuses 2 "^bertctl: name: 129 bytes, at most 128 are allowed; give a shorter one" "$BERTCTL" submit --name "$(long 129)" -- true
-ok "a folder" refuses 2 "^bertctl: run_dir: 4097 bytes, at most 4095 are allowed; use a shorter path" "$BERTCTL" submit --run-dir "/$(long 4096)" -- true
+ok "a name" refuses 2 "^bertctl: --name: 129 bytes, at most 128 are allowed; give a shorter one" "$BERTCTL" submit --name "$(long 129)" -- true
+ok "a folder" refuses 2 "^bertctl: --run-dir: 4097 bytes, at most 4095 are allowed; use a shorter path" "$BERTCTL" submit --run-dir "/$(long 4096)" -- true
 ok "more GPUs than one host can have" refuses 2 "gpus" "$BERTCTL" submit --gpus 65 -- true
 ok "the same name, sent by another client" refuses 1 "name: 129 bytes, at most 128 are allowed; give a shorter one" busctl --address="unix:path=$BERTD_SOCKET" \
   call org.bertd1 /org/bertd1 org.bertd1.Manager Submit 'a{sv}' 4 name s "$(long 129)" kind s command command as 1 true cwd s /
@@ -70,7 +70,7 @@ for odd in $'caf\xe9' $'caf\xef\xbf\xbe' $'caf\xed\xa0\x80'; do # Latin-1, U+FFF
     env LC_X="$odd" "$BERTCTL" submit -- true
   ok "so is a word of the command" refuses 2 'word 2 of the command, "caf?*": not UTF-8' "$BERTCTL" submit -- true "$odd"
   ok "a job's name" refuses 2 '^bertctl: --name: ' "$BERTCTL" submit --name "$odd" -- true
-  ok "its folder" refuses 2 'run_dir: not UTF-8' "$BERTCTL" submit --run-dir "$work/$odd" -- true
+  ok "its folder" refuses 2 '--run-dir: not UTF-8' "$BERTCTL" submit --run-dir "$work/$odd" -- true
   ok "and bertd's" refuses 2 'not UTF-8' "$BERTD" --launcher fork --state-dir "$work/$odd" --socket "$work/b.sock"
 done
 (mkdir "$work/$odd" && cd "$work/$odd" && refuses 2 "^bertctl: cwd: $work/caf.*: its name is not UTF-8" "$BERTCTL" submit -- true) >"$work/.cwd" 2>&1

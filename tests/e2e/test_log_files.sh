@@ -159,5 +159,5 @@ os.kill(pid, signal.SIGKILL)
 sys.exit(1)
 END
 ok "and with its terminal, though it ignores SIGHUP" test $? -eq 0
-ok "a wrong size" refuses 2 "^bertctl: --log-max-size: expected bytes, .* not 'much'" "$BERTCTL" submit --log-max-size much -- true
+ok "a wrong size" refuses 2 "^bertctl: --log-max-size: 'much' is not a whole number of bytes, or one with K, M, G or T" "$BERTCTL" submit --log-max-size much -- true
 finish

@@ -39,7 +39,7 @@ chmod -x script.sh
 is_a_program script.sh "bash script.sh"
 chmod +x script.sh
 cp script.sh spec.yaml
-ok "a script that is called a spec is a wrong spec" refuses 2 '^bertctl: spec.yaml:1: expected a mapping' "$BERTCTL" submit spec.yaml
+ok "a script that is called a spec is a wrong spec" refuses 2 '^bertctl: spec.yaml:2: expected a mapping' "$BERTCTL" submit spec.yaml
 ok "a program's own options" refuses 2 "unknown option '--lr'.*: \`bertctl submit -- ./script.sh \.\.\.\`" "$BERTCTL" submit ./script.sh --lr 3
 ok "a command line without --" refuses 2 "to run a program: \`bertctl submit -- python3 train.py ...\`" "$BERTCTL" submit python3 train.py 5
 
@@ -159,7 +159,7 @@ is "in a spec" "$(field "$(printf 'kind: command\ncommand: ["true"]\nrun_dir: ~/
 is "set over a spec" "$(field "$("$BERTCTL" submit --set 'run_dir=~/z' job.yaml)" run_dir)" "$HOME/z"
 ok "another's home is not known" refuses 2 "^bertctl: --run-dir: ~alice/x: only ~/" "$BERTCTL" submit '--run-dir=~alice/x' -- true
 ok "a variable is not expanded" refuses 2 "^bertctl: --run-dir: .HOME/x: variables are not expanded" "$BERTCTL" submit '--run-dir=$HOME/x' -- true
-ok "a value that was left out is missed" refuses 2 "^bertctl: --ends-with: WHICH is missing" "$BERTCTL" submit --ends-with -- true
+ok "a value that was left out is missed" refuses 2 "^bertctl: --ends-with: first|last is missing" "$BERTCTL" submit --ends-with -- true
 ok "nor a home that is none" refuses 2 "^bertctl: --run-dir: ~/x: no home folder: set HOME" env HOME=nowhere "$BERTCTL" submit '--run-dir=~/x' -- true
 sed -i "s,runs/a,~alice/y," job.yaml
 ok "nor in a spec" refuses 2 "^bertctl: job.yaml:3: run_dir: ~alice/y: only ~/" "$BERTCTL" submit job.yaml

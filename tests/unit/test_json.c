@@ -15,6 +15,7 @@
 #include "ctl/dict.h"
 #include "ctl/jobinfo.h"
 #include "ctl/json.h"
+#include "ctl/status_view.h"
 
 /* A sealed message to read from; sd-bus makes messages only for a connection that has begun. */
 struct fixture {
@@ -51,6 +52,10 @@ static sd_bus_message *new_message(struct fixture *f) {
 static void seal(sd_bus_message *m) {
         assert_true(sd_bus_message_seal(m, 1, 0) >= 0);
         assert_true(sd_bus_message_rewind(m, 1) >= 0);
+}
+
+static const char *text_at(const json_t *object, const char *key) {
+        return json_string_value(json_object_get(object, key));
 }
 
 static void test_read_job(void **state) {
@@ -99,6 +104,35 @@ static void test_read_jobs(void **state) {
         (void) sd_bus_message_unref(m);
 }
 
+/* Fields that this bertctl has no name for are shown as they came. */
+static void test_other_fields(void **state) {
+        sd_bus_message *m = new_message(*state);
+        cleanup_job_info struct job_info job = {};
+        cleanup_free char *drawn = NULL;
+        size_t size;
+        struct term term = { .width = 80 };
+
+        assert_true(sd_bus_message_append(m, "a{sv}", 8, "id", "t", UINT64_C(42), "colour", "s", "blue", "wheels", "u",
+                                          3u, "slope", "i", -2, "share", "d", 0.5, "tags", "as", 2, "a", "b",
+                                          "something_with_a_name", "s", "x", "odd", "a(su)", 1, "x", 1u) >= 0);
+        seal(m);
+        assert_int_equal(job_info_read(m, &job), 1);
+        (void) sd_bus_message_unref(m);
+        cleanup_json json_t *object = json_job(&job);
+        assert_string_equal(text_at(object, "colour"), "blue");
+        assert_int_equal(json_integer_value(json_object_get(object, "wheels")), 3);
+        assert_int_equal(json_integer_value(json_object_get(object, "slope")), -2);
+        assert_true(json_real_value(json_object_get(object, "share")) == 0.5);
+        assert_string_equal(json_string_value(json_array_get(json_object_get(object, "tags"), 1)), "b");
+        assert_null(json_object_get(object, "odd"));
+        FILE *out = open_memstream(&drawn, &size);
+        assert_int_equal(status_draw_job(out, &term, &job, 0, NULL), 0);
+        assert_int_equal(fclose(out), 0);
+        assert_non_null(strstr(drawn, "\n  colour      blue\n"));
+        assert_non_null(strstr(drawn, "\n  tags        a b\n"));
+        assert_non_null(strstr(drawn, "              something_with_a_name: x\n"));
+}
+
 static void test_wrong_message(void **state) {
         sd_bus_message *m = new_message(*state);
         cleanup_job_info struct job_info job = {};
@@ -109,9 +143,6 @@ static void test_wrong_message(void **state) {
         (void) sd_bus_message_unref(m);
 }
 
-static const char *text_at(const json_t *object, const char *key) {
-        return json_string_value(json_object_get(object, key));
-}
 static bool null_at(const json_t *object, const char *key) { return json_is_null(json_object_get(object, key)); }
 
 static void test_unknown_is_null(void **state) {
@@ -174,6 +205,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_read_job, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_read_jobs, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_other_fields, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_wrong_message, set_up, tear_down),
                 cmocka_unit_test(test_unknown_is_null),
                 cmocka_unit_test(test_known),

@@ -19,22 +19,33 @@ static const struct bad bad[] = {
         { "kind: command\n  command: [a]\n", "job.yaml:2: mapping values are not allowed in this context" },
         { "kind: command\ncommand: [a\n", "job.yaml:3: did not find expected ',' or ']'" },
         { "kind: command\n\tcommand: [a]\n", "job.yaml:2: found a tab character that violates indentation" },
-        { "kind: command\ncommand: [a\x01]\n", "job.yaml:1: control characters are not allowed" },
-        { "kind: command\nname: \xff\n", "job.yaml:1: invalid leading UTF-8 octet" },
+        { "kind: command\ncommand: [a\x01]\n", "job.yaml:2: control characters are not allowed" },
+        { "kind: command\nname: \xff\n", "job.yaml:2: invalid leading UTF-8 octet" },
         { "kind: command\nname: \"a\\0b\"\n", "job.yaml:2: a NUL character" },
-        { "kind: command\nname: \"a\\x1bb\"\ncommand: [a]", "job.yaml: name: has a control character" },
+        { "kind: command\nname: \"a\\x1bb\"\ncommand: [a]", "job.yaml:2: name: has a control character" },
         { "? [a]\n: b\n", "job.yaml:1: expected a key" },
         { "kind: command\n---\nkind: command\n", "job.yaml:2: a second YAML document; expected one" },
         { "name: &x a\ncommand: [*x]\n", "job.yaml:1: YAML anchors are not accepted here" },
         { "kind: command\ncommand: [*x]\n", "job.yaml:2: YAML aliases are not accepted here" },
-        { "a: &a [x,x]\nb: &b [*a,*a,*a]\nc: [*b,*b,*b]\n", "job.yaml:1: YAML anchors are not accepted here" },
-        { "command: [[[[[[[[[[a]]]]]]]]]]\n", "job.yaml:1: nested too deeply" },
+        { "command: &a [x,x]\nname: [*a,*a,*a]\n", "job.yaml:1: YAML anchors are not accepted here" },
+        { "data: &d {train: [x]}\n", "job.yaml:1: YAML anchors are not accepted here" },
+        { "kind: command\nresources:\n  <<: {ranks: 2}\n", "job.yaml:3: YAML merge keys are not accepted here" },
+        { COMMAND "priority: !!int 4\n", "job.yaml:3: YAML tags are not accepted here" },
+        { "kind: command\ncommand: !env [a]\n", "job.yaml:2: YAML tags are not accepted here" },
+        { "--- !job\nkind: command\n", "job.yaml:1: YAML tags are not accepted here" },
+        { "*x : 1\n", "job.yaml:1: YAML aliases are not accepted here" },
+        { "--- ~\n", "job.yaml: empty; expected a job spec" },
+        { "{}\n", "job.yaml: kind: missing; expected pretrain, finetune or command" },
+        { "command: [[[[[[[[[[a]]]]]]]]]]\n", "job.yaml:1: command[0]: expected one value, not a list" },
         { COMMAND "foo: 1\n", "job.yaml:3: unknown key 'foo'; expected " KEYS },
         { COMMAND "resources:\n  threads: 1\n  rank: 2\n",
           "job.yaml:5: unknown key 'rank' in resources: did you mean resources.ranks?; expected ranks, gpus, threads, "
           "memory, cpus" },
-        { "name: a\nkind: command\nname: b\n", "job.yaml:3: name: given twice" },
-        { COMMAND "resources:\n  ranks: 1\n  ranks: 2\n", "job.yaml:5: resources.ranks: given twice" },
+        { "name: a\nkind: command\nname: b\n", "job.yaml:3: name: given twice, first in line 1" },
+        { COMMAND "resources:\n  ranks: 1\n  ranks: 2\n", "job.yaml:5: resources.ranks: given twice, first in line 4" },
+        { COMMAND "resources: {ranks: 1}\nresources: {gpus: 1}\n",
+          "job.yaml:4: resources: given twice, first in line 3" },
+        { COMMAND "resources.ranks: 2\n", "job.yaml:3: unknown key 'resources.ranks'; expected " KEYS },
         { COMMAND "resources: 3\n", "job.yaml:3: resources: expected a mapping, not one value" },
         { COMMAND "resources: {ranks: [1]}\n", "job.yaml:3: resources.ranks: expected one value, not a list" },
         { COMMAND "name: {a: b}\n", "job.yaml:3: name: expected one value, not a mapping" },
@@ -46,8 +57,10 @@ static const struct bad bad[] = {
         { "kind: trian\n", "job.yaml:1: kind: 'trian' is not pretrain, finetune or command" },
         { "kind: 0\n", "job.yaml:1: kind: '0' is not pretrain, finetune or command" },
         { COMMAND "name: ''\n", "job.yaml:3: name: empty" },
-        { COMMAND "run_dir:\n", "job.yaml:3: run_dir: empty" },
-        { COMMAND "run_dir: ~\n", "job.yaml:3: run_dir: is null, expected a value or no such key" },
+        { COMMAND "run_dir:\n", "job.yaml:3: run_dir: null; give a value or leave the key out" },
+        { COMMAND "run_dir: ''\n", "job.yaml:3: run_dir: empty" },
+        { COMMAND "name: null\n", "job.yaml:3: name: null; give a value or leave the key out" },
+        { COMMAND "run_dir: ~\n", "job.yaml:3: run_dir: null; give a value or leave the key out" },
         { COMMAND "priority: 1001\n", "job.yaml:3: priority: 1001 is not between -1000 and 1000" },
         { COMMAND "resources: {ranks: 0}\n", "job.yaml:3: resources.ranks: 0 is not between 1 and 4096" },
         { COMMAND "resources: {ranks: -1}\n", "job.yaml:3: resources.ranks: -1 is not between 1 and 4096" },
@@ -59,7 +72,15 @@ static const struct bad bad[] = {
         { COMMAND "resources: {ranks: 5x}\n", "job.yaml:3: resources.ranks: '5x' is not a whole number" },
         { COMMAND "resources: {ranks: 1e3}\n", "job.yaml:3: resources.ranks: '1e3' is not a whole number" },
         { COMMAND "resources: {ranks: 2.0}\n", "job.yaml:3: resources.ranks: '2.0' is not a whole number" },
-        { COMMAND "resources:\n  ranks:\n", "job.yaml:4: resources.ranks: '' is not a whole number" },
+        { COMMAND "resources:\n  ranks:\n", "job.yaml:4: resources.ranks: null; give a value or leave the key out" },
+        { COMMAND "resources: {ranks: \"\"}\n", "job.yaml:3: resources.ranks: '' is not a whole number" },
+        { COMMAND "resources: {ranks: 0o17}\n", "job.yaml:3: resources.ranks: '0o17' is not a whole number" },
+        { COMMAND "resources: {ranks: 0x10}\n", "job.yaml:3: resources.ranks: '0x10' is not a whole number" },
+        { COMMAND "resources: {ranks: 1_000}\n", "job.yaml:3: resources.ranks: '1_000' is not a whole number" },
+        { COMMAND "resources: {ranks: +4}\n", "job.yaml:3: resources.ranks: '+4' is not a whole number" },
+        { COMMAND "resources: {ranks: ' 4'}\n", "job.yaml:3: resources.ranks: ' 4' is not a whole number" },
+        { COMMAND "resources: {memory: 10GB}\n",
+          "job.yaml:3: resources.memory: '10GB' is not a whole number of bytes, or one with K, M, G or T" },
         { COMMAND "resources: {memory: 16Q}\n",
           "job.yaml:3: resources.memory: '16Q' is not a whole number of bytes, or one with K, M, G or T" },
         { COMMAND "resources: {memory: -1}\n",
@@ -85,7 +106,7 @@ static const struct bad bad[] = {
         { COMMAND "restart: {backoff_sec: [5]}\n", "job.yaml:3: restart.backoff_sec: too few entries" },
         { COMMAND "restart: {backoff_sec: [1, 2, 3]}\n", "job.yaml:3: restart.backoff_sec: more than 2 entries" },
         { COMMAND "restart: {backoff_sec: [9, 2]}\n",
-          "job.yaml: restart.backoff_sec: the first, 9, is greater than the second, 2" },
+          "job.yaml:3: restart.backoff_sec: the first, 9, is greater than the second, 2" },
         { COMMAND "restart: {backoff_sec: [a, 2]}\n", "job.yaml:3: restart.backoff_sec: 'a' is not a whole number" },
         { COMMAND "checkpoint: {keep: 0}\n", "job.yaml:3: checkpoint.keep: 0 is not between 1 and 1000000" },
         { COMMAND "train: {steps: 3}\n", "job.yaml:3: train.steps: not a key of kind command" },
@@ -110,7 +131,7 @@ static const struct bad bad[] = {
         { TUNE "data: {train: [x.csv], delimiter: ', '}\n",
           "job.yaml:4: data.delimiter: ', ': expected tab or a character such as ; or |" },
         { TUNE "data: {train: [x.csv], format: tsv, delimiter: ;}\n",
-          "job.yaml:4: data.delimiter: ';': goes with data.format csv" },
+          "job.yaml:4: data.delimiter: ';': only applies to data.format csv" },
         { TUNE "data: {train: [x.csv], empty: drop}\n", "job.yaml:4: data.empty: 'drop' is not refuse or skip" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], label: y}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.label: not a key of kind pretrain" },
@@ -122,12 +143,12 @@ static const struct bad bad[] = {
           "job.yaml:3: data.train_weights: 3 given, but data.train has 2" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1, 0]}\ntrain: {steps: "
           "1}\n",
-          "job.yaml:3: data.train_weights: 0 is not between 1e-09 and 1e+09; a corpus of no weight is to be left out "
-          "of data.train" },
+          "job.yaml:3: data.train_weights: 0 is not between 1e-09 and 1e+09; leave a corpus with no weight out of "
+          "data.train" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [-1, 2]}\ntrain: {steps: "
           "1}\n",
-          "job.yaml:3: data.train_weights: -1 is not between 1e-09 and 1e+09; a corpus of no weight is to be left out "
-          "of data.train" },
+          "job.yaml:3: data.train_weights: -1 is not between 1e-09 and 1e+09; leave a corpus with no weight out of "
+          "data.train" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1, half]}\ntrain: "
           "{steps: 1}\n",
           "job.yaml:3: data.train_weights: 'half' is not a number" },
@@ -140,12 +161,12 @@ static const struct bad bad[] = {
         { PRETRAIN "optimizer: {warmup_steps: 11}\n",
           "job.yaml:5: optimizer.warmup_steps: 11 is more than train.steps, 10; give fewer, or more steps" },
         { PRETRAIN "optimizer: {warmup_ratio: 1e-1,\n warmup_steps: 5}\n",
-          "job.yaml:6: optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; give one of them" },
+          "job.yaml:6: optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; set only one" },
         { PRETRAIN "optimizer: {power: 2}\n",
           "job.yaml:5: optimizer.power: 2: does nothing without optimizer.schedule: poly; give that, or leave it out" },
         { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv], validation: [y.csv], split: 5e-2}\n"
           "train: {epochs: 9}\n",
-          "job.yaml:3: data.split: 5e-2: conflicts with data.validation; give one of them" },
+          "job.yaml:3: data.split: 5e-2: conflicts with data.validation; set only one" },
         { PRETRAIN "checkpoint: {keep_every: 1000}\n",
           "job.yaml:5: checkpoint.keep_every: 1000, but checkpoint.every_steps is 0, so none is written at such steps; "
           "give every_steps, or leave it out" },
@@ -165,9 +186,9 @@ static const struct bad bad[] = {
         { PRETRAIN "optimizer: {clip_by: layer}\n", "job.yaml:5: optimizer.clip_by: 'layer' is not global or tensor" },
         { PRETRAIN "optimizer: {beta1: 1}\n", "job.yaml:5: optimizer.beta1: 1 is not between 0 and 0.999999999" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], max_predictions: 200}\ntrain: {steps: 1}\n",
-          "job.yaml: data.max_predictions: 200 is greater than data.sequence_length, 128" },
+          "job.yaml:3: data.max_predictions: 200 is greater than data.sequence_length, 128" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], objective: clm}\ntrain: {steps: 1}\n",
-          "job.yaml:3: data.objective: 'clm' is not mlm+nsp, mlm+sop, mlm or classify" },
+          "job.yaml:3: data.objective: 'clm' is not mlm+nsp, mlm+sop, mlm or classify: did you mean mlm?" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], mask_unit: byte}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.mask_unit: 'byte' is not token, whole_word or ngram" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\n"
@@ -213,13 +234,14 @@ static void test_files(void **state) {
         expect_message("big.yaml", "big.yaml: more than the 262144 bytes allowed", BERTD_EXIT_CONFIG);
         memset(big, '[', 250000);
         write_spec("deep.yaml", big, 250000);
-        expect_message("deep.yaml", "deep.yaml:1: nested too deeply", BERTD_EXIT_CONFIG);
+        expect_message("deep.yaml", "deep.yaml:1: expected a mapping, not a list", BERTD_EXIT_CONFIG);
         free(big);
         memset(name, 'n', sizeof(name));
         char text[512];
         (void) snprintf(text, sizeof(text), COMMAND "name: %.130s\n", name);
         write_spec("name.yaml", text, strlen(text));
-        expect_message("name.yaml", "name.yaml: name: 130 bytes, more than 128", BERTD_EXIT_CONFIG);
+        expect_message("name.yaml", "name.yaml:3: name: 130 bytes, at most 128 are allowed; give a shorter one",
+                       BERTD_EXIT_CONFIG);
 }
 
 static void test_stages(void **state) {
@@ -252,6 +274,16 @@ static void test_stages(void **state) {
 
 static const struct bad bad_stages[] = {
         { STAGED "- train: {steps: 0}\n", "job.yaml:10: stages[1].train.steps: 0 is not between 1 and 1000000000000" },
+        { PRETRAIN "optimizer: {beta1: 2}\nstages: [{}, {train: {steps: 3}}]\n",
+          "job.yaml:5: optimizer.beta1: 2 is not between 0 and 0.999999999" },
+        { PRETRAIN "priority: x\nstages: [{}]\n", "job.yaml:5: priority: 'x' is not a whole number" },
+        { PRETRAIN "stages:\n- {}\n- name: a\n  name: b\n",
+          "job.yaml:8: stages[1].name: given twice, first in line 7" },
+        { PRETRAIN "stages: []\n", "job.yaml:5: stages: too few entries" },
+        { PRETRAIN "stages: {}\n", "job.yaml:5: stages: expected a list, not a mapping" },
+        { PRETRAIN "stages: [a]\n", "job.yaml:5: stages[0]: expected a mapping, not one value" },
+        { PRETRAIN "stages: [{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}]\n",
+          "job.yaml:5: stages: more than 16 entries" },
         { STAGED "- data: {}\n", "job.yaml: stages[1].train.steps: missing; expected a whole number" },
         { STAGED "- train: {steps: 5}\n  data: {mask_unit: no}\n",
           "job.yaml:11: stages[1].data.mask_unit: 'no' is not token, whole_word or ngram" },
@@ -259,20 +291,17 @@ static const struct bad bad_stages[] = {
           "job.yaml:11: stages[1].moments: 'drop' is not keep or reset" },
         { STAGED "- train: {steps: 5}\n  moment: keep\n",
           "job.yaml:11: unknown key 'moment' in stages: did you mean stages.moments?; expected name, "
-          "moments, bias_correction, data, tasks, optimizer, "
-          "train" },
+          "moments, bias_correction, data, optimizer, train, tasks" },
         { STAGED "- train: {steps: 5}\n  model: {config: c}\n",
           "job.yaml:11: unknown key 'model' in stages: did you mean model outside of stages?; expected name, moments, "
-          "bias_correction, data, tasks, "
-          "optimizer, "
-          "train" },
+          "bias_correction, data, optimizer, train, tasks" },
         { STAGED "- train: {steps: 5, step: 4}\n",
           "job.yaml:10: unknown key 'step' in train: did you mean train.steps?; expected global_batch, micro_batch, "
           "steps, epochs, precision, "
           "recompute_activations, seed, evaluate_every, evaluate_samples, log_every" },
         { STAGED "  moments: keep\n", "job.yaml:10: stages[0].moments: the first stage has none to keep or reset" },
         { STAGED "- train: {steps: 5}\n  data: {sequence_length: 16, max_predictions: 17}\n",
-          "job.yaml: stages[1].data.max_predictions: 17 is greater than data.sequence_length, 16" },
+          "job.yaml:11: stages[1].data.max_predictions: 17 is greater than data.sequence_length, 16" },
         { STAGED "- train: {steps: 5, seed: 8}\n", "job.yaml:10: stages[1].train.seed: 8, but the first stage has 7" },
         { STAGED "- train: {steps: 5, precision: fp64}\n",
           "job.yaml:10: stages[1].train.precision: fp64, but the first stage has fp32" },
@@ -282,7 +311,7 @@ static const struct bad bad_stages[] = {
         { STAGED "- train: {steps: 5}\n  optimizer: {warmup_steps: 6}\n",
           "job.yaml:11: stages[1].optimizer.warmup_steps: 6 is more than train.steps, 5; give fewer, or more steps" },
         { STAGED "- train: {steps: 5}\n  optimizer: {warmup_ratio: 0.5, warmup_steps: 5}\n",
-          "job.yaml:11: stages[1].optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; give one of them" },
+          "job.yaml:11: stages[1].optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; set only one" },
         { PRETRAIN "optimizer: {power: 2}\nstages: [{}, {train: {steps: 3}}]\n",
           "job.yaml:5: optimizer.power: 2: does nothing without optimizer.schedule: poly; give that, or leave it out" },
         { COMMAND "stages: [{name: a}]\n", "job.yaml:3: stages[0].name: not a key of kind command" },
@@ -334,8 +363,7 @@ static void test_defaults(void **state) {
         assert_string_equal(s->name, "job");
         assert_true(s->kind == JOB_PRETRAIN && s->priority == 0 && !s->run_dir && !s->on_exit && s->n_command == 0);
         assert_true(s->resources.ranks == 1 && s->resources.gpus == 0 && s->resources.threads == 1);
-        assert_true(s->restart.max_without_progress == 5 && s->restart.grace_sec == 120 &&
-                    s->restart.n_backoff_sec == 2);
+        assert_true(s->restart.max_without_progress == 5 && s->restart.grace_sec == 120);
         assert_true(s->restart.backoff_sec[0] == 5 && s->restart.backoff_sec[1] == 600);
         assert_true(s->checkpoint.every_steps == 0 && s->checkpoint.every_sec == 600);
         assert_true(s->checkpoint.keep == 3 && s->checkpoint.keep_every == 0);
@@ -389,6 +417,60 @@ static void test_limits(void **state) {
         assert_int_equal(none->restart.on_nan, ON_NAN_STOP);
 }
 
+/* As YAML 1.1 has them, and as other tools write files. */
+static void test_notations(void **state) {
+        static const struct {
+                const char *text;
+                bool shuffle;
+        } truths[] = { { "yes", true }, { "On", true },   { "TRUE", true },  { "\"true\"", true },
+                       { "no", false }, { "off", false }, { "False", false } };
+        static const char tune[] = TUNE "data: {train: [x.csv], labels: [yes, no, ~, \"\"], shuffle: %s, header: %s}\n";
+        static const char *const files[] = { "\xef\xbb\xbf" COMMAND,
+                                             "---\n" COMMAND "...\n",
+                                             "%YAML 1.1\n---\n" COMMAND,
+                                             "kind: command\r\ncommand: [sleep, 3]\r\n",
+                                             "kind: command\ncommand: [sleep, 3]",
+                                             "kind: \"command\"\ncommand:\n- 'sleep'\n- |-\n  3\n",
+                                             "{\"kind\": \"command\", \"command\": [\"sleep\", \"3\"]}" };
+
+        for (size_t i = 0; i < sizeof(truths) / sizeof(truths[0]); i++) {
+                char text[256];
+                (void) snprintf(text, sizeof(text), tune, truths[i].text, truths[i].text);
+                cleanup_spec struct spec *s = load(text);
+                assert_int_equal(s->data.shuffle, truths[i].shuffle);
+                assert_int_equal(s->data.header, truths[i].shuffle ? HEADER_TRUE : HEADER_FALSE);
+                assert_true(s->data.n_labels == 4 && strcmp(s->data.labels[0], "yes") == 0);
+                assert_true(strcmp(s->data.labels[2], "~") == 0 && strcmp(s->data.labels[3], "") == 0);
+        }
+        for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+                cleanup_spec struct spec *s = load(files[i]);
+                assert_true(s->n_command == 2 && strcmp(s->command[1], "3") == 0);
+        }
+        cleanup_spec struct spec *n = load(PRETRAIN "optimizer: {learning_rate: .5, epsilon: 1e-4, beta1: 9E-1}\n"
+                                                    "resources: {ranks: '4', threads: 010, memory: 10G}\n");
+        assert_true(n->optimizer.learning_rate == 0.5 && n->optimizer.epsilon == 1e-4 && n->optimizer.beta1 == 0.9);
+        assert_true(n->resources.ranks == 4 && n->resources.threads == 10);
+        assert_true(n->resources.memory == UINT64_C(10) << 30);
+}
+
+/* A scalar of 250,000 bytes is a value like any other, and is cut in a message. */
+static void test_long_scalar(void **state) {
+        cleanup_free char *long_text = malloc(250001), *text = NULL;
+
+        memset(long_text, 'x', 250000);
+        long_text[250000] = '\0';
+        text = format_string("kind: command\ncommand: [a, %s]\n", long_text);
+        cleanup_spec struct spec *s = load(text);
+        assert_int_equal(strlen(s->command[1]), 250000);
+        free(text);
+        text = format_string(COMMAND "resources: {ranks: %s}\n", long_text);
+        write_spec("long.yaml", text, strlen(text));
+        expect_message("long.yaml",
+                       "long.yaml:3: resources.ranks: "
+                       "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' is not a whole number",
+                       BERTD_EXIT_CONFIG);
+}
+
 static void test_end(void **state) {
         cleanup_spec struct spec *last = load(COMMAND "ends_with: last\n"), *none = load(COMMAND);
         assert_true(last->ends_with == ENDS_WITH_LAST && none->ends_with == ENDS_WITH_FIRST);
@@ -424,34 +506,6 @@ static void test_paths(void **state) {
         assert_string_equal(h->run_dir, "/home/alice/runs/a");
 }
 
-static void test_settings(void **state) {
-        const char *settings[] = { "optimizer.learning_rate=0.25", "train.seed=9", "name=x" }, *wrong = "train.sed=9";
-        struct error error = {};
-        cleanup_spec struct spec *s = NULL;
-
-        write_spec("job.yaml", PRETRAIN, strlen(PRETRAIN));
-        assert_int_equal(spec_load_with("job.yaml", settings, 3, &s, &error), 0);
-        assert_true(s->optimizer.learning_rate == 0.25 && s->train.seed == 9 && s->train.steps == 10);
-        assert_string_equal(s->name, "x");
-        const char *warm = "optimizer.warmup_steps=4";
-        static const char warmed[] = PRETRAIN "optimizer: {warmup_ratio: 0.1}\n";
-        cleanup_spec struct spec *w = NULL, *none = NULL;
-        write_spec("job.yaml", warmed, strlen(warmed));
-        assert_int_equal(spec_load_with("job.yaml", &warm, 1, &w, &error), 0);
-        assert_true(w->optimizer.warmup_steps == 4 && w->optimizer.warmup_ratio == 0);
-        write_spec("job.yaml", PRETRAIN, strlen(PRETRAIN));
-        assert_true(spec_load_with("job.yaml", &wrong, 1, &none, &error) < 0);
-        assert_int_equal(error.exit, 78);
-        static const char staged[] = PRETRAIN "stages:\n- train: {seed: 1}\n- optimizer: {beta1: 0.5}\n";
-        write_spec("job.yaml", staged, strlen(staged));
-        const char *shadowed = "optimizer.beta1=0.25";
-        error = (struct error) {};
-        assert_true(spec_load_with("job.yaml", &shadowed, 1, &none, &error) < 0);
-        assert_string_equal(
-                error.text,
-                "job.yaml: stages[1] has its own optimizer.beta1: setting the file's would change nothing there");
-}
-
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_bad),
@@ -465,7 +519,8 @@ int main(void) {
                 cmocka_unit_test(test_paths),
                 cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_end),
-                cmocka_unit_test(test_settings),
+                cmocka_unit_test(test_notations),
+                cmocka_unit_test(test_long_scalar),
         };
         char *top = make_folder();
 

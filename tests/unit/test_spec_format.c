@@ -122,6 +122,24 @@ static void test_keys_that_give_way(void **state) {
         check_round_trip(other);
 }
 
+/* What only some stages say is not another's, whatever it is. */
+static void test_absent_in_a_stage(void **state) {
+        static const char text[] =
+                "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv]}\nstages:\n"
+                "- {data: {sequence_length: 64, task: a}, train: {steps: 3}}\n- train: {epochs: 2}\n";
+        cleanup_spec struct spec *one = load(text), *two = NULL;
+        free(write_and_load(one, &two));
+        const struct spec *both[] = { one, two };
+
+        for (size_t i = 0; i < 2; i++) {
+                const struct spec *a = both[i]->stages[0], *b = both[i]->stages[1];
+                assert_true(a->data.sequence_length == 64 && a->train.steps == 3 && a->train.epochs <= 0);
+                assert_true(b->data.sequence_length == 0 && b->train.steps == 0 && b->train.epochs == 2);
+                assert_true(a->data.task && !b->data.task);
+        }
+        check_round_trip(text);
+}
+
 /* Each task has its own files and columns, and nothing of another's. */
 static void test_round_trip_of_tasks(void **state) {
         static const char text[] = "kind: finetune\nmodel: {init: m}\ntrain: {epochs: 2}\nstages:\n"
@@ -189,7 +207,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_empty_lists),         cmocka_unit_test(test_keys_that_give_way),
                 cmocka_unit_test(test_round_trip),          cmocka_unit_test(test_round_trip_of_stages),
-                cmocka_unit_test(test_round_trip_of_tasks), cmocka_unit_test(test_format_refuses),
+                cmocka_unit_test(test_round_trip_of_tasks), cmocka_unit_test(test_absent_in_a_stage),
+                cmocka_unit_test(test_format_refuses),
         };
         char *top = make_folder();
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -119,19 +120,25 @@ static void make_beside(const char *suffix, const char *sql) {
         db_path = steal_pointer(&old);
 }
 
+/* ".schema-N" and what follows, for today's N. */
+static char *todays(const char *rest) { return format_string(".schema-%d%s", store_version(), rest); }
+
 static void test_newer_schema_is_refused(void **state) {
-        cleanup_free char *cut = beside(".schema-5.3"), *copy = beside(".schema-5.2, as");
+        cleanup_free char *first = todays(""), *second = todays(".2"), *third = todays(".3"), *cut = beside(third),
+                          *copy = beside(second), *known = format_string("knows up to %d;", store_version()),
+                          *empty = format_string("CREATE TABLE job(id); PRAGMA user_version=%d", store_version());
 
         store_free(open_store());
         execute("PRAGMA user_version=99");
-        assert_refused("has schema 99 of a newer bertd, bertd " BERTD_VERSION " knows up to 5");
+        assert_refused("has schema 99 of a newer bertd, bertd " BERTD_VERSION " knows up to ");
+        assert_refused(known);
         assert_refused("give another --state-dir");
         make_beside(".schema-98", "CREATE TABLE job(id); PRAGMA user_version=98");
         assert_refused("give another --state-dir");
         make_beside(".schema-4", "CREATE TABLE job(id); PRAGMA user_version=4");
         assert_refused("go back to the copy of schema 4, ");
-        make_beside(".schema-5", "CREATE TABLE job(id); PRAGMA user_version=5");
-        make_beside(".schema-5.2", "CREATE TABLE job(id); PRAGMA user_version=5");
+        make_beside(first, empty);
+        make_beside(second, empty);
         assert_int_equal(file_write_atomic(cut, "SQLite for", 10, 0600, NULL), 0);
         assert_refused(copy);
 }
@@ -204,7 +211,8 @@ static void check_schema(const char *commit) {
         assert_int_equal(number_beside(copy, "PRAGMA user_version"), version);
         assert_int_equal(number_beside(copy, "SELECT count(*) FROM event"), events);
         assert_true(stat(path, &st) == 0 && (st.st_mode & 0777) == 0600);
-        assert_true(!is_beside(".new") && !is_beside(".schema-5"));
+        cleanup_free char *new = todays("");
+        assert_true(!is_beside(".new") && !is_beside(new));
 }
 
 static void test_every_schema_is_taken_up(void **state) {
@@ -386,7 +394,7 @@ static void test_no_copy_no_migration(void **state) {
         make_version_2();
         assert_int_equal(mkdir(in_the_way, 0700), 0);
         assert_true(store_open(db_path, true, complain, &store, &error) < 0);
-        assert_non_null(strstr(error.text, "no copy of it can be made"));
+        assert_non_null(strstr(error.text, "cannot be copied beside itself"));
         assert_non_null(strstr(error.text, "nothing was changed"));
         assert_int_equal(number("PRAGMA user_version"), 2);
         assert_int_equal(number("SELECT count(*) FROM event"), 5000);
@@ -395,8 +403,35 @@ static void test_no_copy_no_migration(void **state) {
         assert_int_equal(file_write_atomic(in_the_way, "half", 4, 0600, NULL), 0);
         assert_int_equal(file_write_atomic(cut, "half", 4, 0600, NULL), 0);
         store_free(open_store());
-        assert_false(is_beside(".new"));
+        assert_true(!is_beside(".new") && !is_beside(".new-journal"));
         assert_int_equal(number_beside(".schema-2", "SELECT count(*) FROM event"), 5000);
+}
+
+/* The disk is full once the copy has been made: the database is as it was, and its file too. */
+static void test_no_room_no_migration(void **state) {
+        struct rlimit unlimited, limited;
+        struct store *store;
+        struct error error = {};
+        struct stat before, after;
+
+        make_version_2();
+        assert_int_equal(stat(db_path, &before), 0);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+        limited = unlimited;
+        limited.rlim_cur = (rlim_t) before.st_size + 8192;
+        (void) signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limited), 0);
+        int r = store_open(db_path, true, complain, &store, &error);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+        assert_true(r < 0);
+        assert_non_null(strstr(error.text, "cannot be taken from schema 2 to 5; nothing was changed"));
+        assert_int_equal(stat(db_path, &after), 0);
+        assert_int_equal(after.st_size, before.st_size);
+        assert_false(is_beside("-journal"));
+        assert_int_equal(number("PRAGMA user_version"), 2);
+        store_free(open_store());
+        assert_whole();
+        assert_false(is_beside(".schema-2.2"));
 }
 
 /* ---- rows that nobody wrote so ---- */
@@ -416,7 +451,7 @@ static void test_bad_rows_are_mended_or_set_aside(void **state) {
         assert_null(store_find(store, 5));
         store_free(store);
         assert_whole();
-        assert_text("SELECT exit_class || ' ' || started || ' ' || umask FROM job WHERE id=1", "-1 0 63");
+        assert_text("SELECT exit_class || ' ' || started || ' ' || umask FROM job WHERE id=1", "-1 0 18");
         assert_text("SELECT group_concat(origin || ' ' || job || ' ' || kept || ' ' || columns) FROM refused WHERE "
                     "origin='job'",
                     "job 1 1 umask started exit_class,job 2 0 ranks,job 5 0 state");
@@ -484,7 +519,8 @@ static void test_missing_column_is_added(void **state) {
         assert_int_equal(number("SELECT nice FROM job"), 0);
         assert_int_equal(number("SELECT count(*) FROM pragma_table_info('event') WHERE name='lost' AND \"notnull\""),
                          1);
-        assert_true(is_beside(".schema-5") && !is_beside(".schema-5.2"));
+        cleanup_free char *first = todays(""), *second = todays(".2");
+        assert_true(is_beside(first) && !is_beside(second));
 }
 
 /* ---- kill -9 ---- */
@@ -541,6 +577,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_version_2_is_migrated, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_copies_are_kept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_copy_no_migration, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_no_room_no_migration, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_rows_are_mended_or_set_aside, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_every_value_is_taken, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_missing_column_is_added, setup, teardown),
