@@ -176,9 +176,9 @@ static int gather_shim(struct node *node, const struct job *job, struct launch_p
         return p->shim_argv.failed ? error_errno(error, ENOMEM, "command") : 0;
 }
 
-/* ---- what the launcher tells ---- */
+/* ---- callbacks from the launcher ---- */
 
-/* Without a watch the hello's time limit is what ends a shim that is never heard. */
+/* Without a watch the time limit of the hello ends a shim that never connects. */
 static void on_launched(void *userdata, pid_t shim) {
         struct attempt_run *run = userdata;
         int fd = shim > 0 ? process_pidfd(shim) : -1;
@@ -187,7 +187,7 @@ static void on_launched(void *userdata, pid_t shim) {
                 return;
         if (attempt_run_watch(run, fd, on_unheard_shim_gone) < 0)
                 log_error("job %" PRIu64 ": cannot watch the launch of bertd-shim", run->job->id);
-        else /* what the launcher has to say about an exec that failed comes first */
+        else /* the launcher's report of a failed exec takes precedence */
                 source_set_order(run->pidfd, LOOP_LAST);
 }
 
@@ -255,7 +255,7 @@ void attempt_launch(struct attempt_run *run) {
         attempt_await_hello(run);
         int r = launch(run, &error);
         if (r < 0)
-                run->phase = PHASE_COMMITTING; /* nothing was begun that could live */
+                run->phase = PHASE_COMMITTING; /* no process was started */
         if (r == -ENOSPC || r == -EDQUOT)
                 attempt_over(run, EXIT_CLASS_DISK_FULL, error.text);
         else if (r < 0)

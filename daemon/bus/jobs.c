@@ -1,6 +1,6 @@
 /*
- * See methods.h. Role: submit, and what changes a job. Owns nothing. Invariant: what a CHANGE alters it has saved first, or inserted, so
- * that it can be undone.
+ * See methods.h. Role: submit, and methods that change a job. Owns nothing. Invariant: a CHANGE first saves what it
+ * alters, or inserts it, so that it can be undone.
  */
 #include "daemon/bus/methods.h"
 #include "daemon/bus/submit.h"
@@ -29,14 +29,14 @@
 static int check_submitter(struct call *call) {
         if (call->node->draining)
                 return sd_bus_error_set(call->error, BERTD_ERROR_STOPPING, "the daemon is shutting down");
-        /* Without privileges every job runs as we do. */
+        /* Without privileges every job runs as bertd's user. */
         if (geteuid() != 0 && call->uid != geteuid())
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED,
-                                        "this daemon runs jobs of its own user only");
+                                        "this daemon only runs jobs of its own user");
         return 0;
 }
 
-/* −EINPROGRESS: its user is being looked up, and the call, which is of so many bytes, is kept until then. */
+/* −EINPROGRESS: its user is being looked up, and the call of `size` bytes is kept until then. */
 static int find_account(struct call *call, sd_bus_message *m, size_t size, const struct account **ret) {
         unsigned uid = (unsigned) call->uid;
 
@@ -55,7 +55,7 @@ static int find_account(struct call *call, sd_bus_message *m, size_t size, const
         return r;
 }
 
-/* Root's daemon may set any limit; for a user it sets none above those of the calling process. */
+/* Root's daemon could set any limit; for a user it sets none above those of the calling process. */
 static int take_limits(const struct call *call, struct submission *submission, struct error *error) {
         struct rlimit own[RLIM_NLIMITS];
 
@@ -68,8 +68,8 @@ static int take_limits(const struct call *call, struct submission *submission, s
         return 0;
 }
 
-/* Two trainers would take each other's checkpoints for their own. Another user's job keeps no one out: the folder's permissions and the
- * trainer's own lock there decide. */
+/* Two trainers would use each other's checkpoints. Does not check other users' jobs: the folder's permissions and the
+ * trainer's lock there decide. */
 static const struct job *other_trainer_in(const struct node *node, const struct submission *s, uid_t uid) {
         bool trains = s->kind != JOB_COMMAND;
 
@@ -127,7 +127,7 @@ static int read_submission(struct call *call, sd_bus_message *m, struct submissi
                      : 0;
 }
 
-/* What it says is read and checked at once, and its user looked up; then it is a change as others are. */
+/* Reads and checks the submission at once and looks up its user; then it is a change like others. */
 int method_submit(struct call *call, sd_bus_message *m) {
         const struct account *account;
 
@@ -151,7 +151,7 @@ int method_submit(struct call *call, sd_bus_message *m) {
 
 /* ---- changing ---- */
 
-/* Before the first thing that a change alters. */
+/* Call before a change alters anything. */
 static int save(struct call *call) {
         int r = job_save(call->job, &call->saved);
 
@@ -159,7 +159,7 @@ static int save(struct call *call) {
         return r;
 }
 
-/* Its on_exit is started first, which has to wait for others' now and then. 1: not yet. */
+/* Its on_exit must be started first, and may have to wait for others. 1: not yet. */
 static int wait_for_exit(struct call *call) {
         if (call->job->exit_owed == EXIT_OWED_NONE)
                 return 0;
@@ -171,7 +171,7 @@ static int wait_for_exit(struct call *call) {
                                  call->job->id, BERTD_ON_EXIT_OF_UID_MAX, BERTD_ON_EXIT_MAX);
 }
 
-/* Pause, cancel: from a state without an attempt it is done at once, else the shim is asked. */
+/* Pause, cancel: done at once in a state without an attempt, else sent to the shim. */
 static int stop_job(struct call *call, enum job_event event, enum stop_reason reason, const char *what) {
         struct job *job = call->job;
         struct transition t = state_after(job->state, event);
@@ -274,7 +274,7 @@ int method_resume_job(struct call *call, sd_bus_message *m) {
                 r = sd_bus_error_set(call->error, BERTD_ERROR_QUOTA, error.text);
         if (r >= 0)
                 r = save(call);
-        /* Where it is undone the job has ended again, and leaves memory as those do. */
+        /* If undone, the job has ended again, and is freed like ended jobs. */
         if (r >= 0 && call->loaded)
                 r = store_adopt(call->node->store, job);
         if (r < 0)

@@ -16,36 +16,36 @@ static inline void cleanup_message_p(sd_bus_message **message) { (void) sd_bus_m
 struct call {
         struct change change; /* of a CHANGE only: then the call is on the heap */
         struct node *node;
-        struct peer *peer; /* NULL in a CHANGE: the client may be gone by then */
-        uid_t uid;         /* who calls, by the kernel's word */
+        struct peer *peer; /* NULL in a CHANGE: the client may have disconnected */
+        uid_t uid;         /* the caller, from the kernel */
         pid_t pid;
-        struct job *job;    /* JOB_ANYONE and JOB_OWNER: the job that the first argument names */
-        struct job *loaded; /* the same where it has ended and is not in memory: freed after the call, unless adopted */
-        bool owner;         /* the caller is its user or root */
+        struct job *job;    /* JOB_ANYONE and JOB_OWNER: the job in the first argument */
+        struct job *loaded; /* the same if it has ended and was not in memory: freed after the call unless adopted */
+        bool owner;         /* the caller is the job's user or root */
         sd_bus_error *error;
         const struct method *method;
         sd_bus_message *message; /* the CHANGE's own reference */
-        struct job_saved saved;  /* as the job was, to be put back; where `has_saved` */
+        struct job_saved saved;  /* the job before the change, for undo; if `has_saved` */
         bool has_saved;
         int (*apply)(struct call *call,
-                     sd_bus_message *m); /* as a handler, within the commit; NULL: done, its answer waits */
-        void (*done)(struct call *call, sd_bus_message *m); /* it is durable: answers. NULL: with nothing */
+                     sd_bus_message *m); /* like a handler, within the commit; NULL: done, the answer waits */
+        void (*done)(struct call *call, sd_bus_message *m); /* answers when durable. NULL: an empty answer */
         struct submission *submission;                      /* Submit */
         gid_t gid;
         char *user;
         bool inserted; /* `job` is new */
 };
 
-/* A change: `apply` is run within this turn's commit. Takes the contents of the call. */
+/* Queues a change: `apply` runs within this turn's commit. Takes the contents of the call. */
 int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *call, sd_bus_message *m));
 
-/* The caller is that user, root or the daemon's own user. */
+/* Whether the caller is that user, root or the daemon's user. */
 bool call_may_act_for(const struct call *call, uid_t uid);
 int call_reply_nothing(sd_bus_message *m);
 int call_wrong_state(struct call *call, const char *what);
 
 enum authority {
-        ANYONE,     /* who may connect */
+        ANYONE,     /* everyone who may connect */
         JOB_ANYONE, /* the first argument is a job's id; anyone */
         JOB_OWNER,  /* the same; the job's user or root */
         ADMIN,      /* root or the daemon's own user */

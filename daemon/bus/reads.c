@@ -1,4 +1,4 @@
-/* See methods.h. Role: what clients read: from memory, or of ended jobs from state.db; nothing is changed. Owns nothing. */
+/* See methods.h. Role: methods that only read, from memory or, for ended jobs, from state.db. Owns nothing. */
 #include "daemon/bus/methods.h"
 
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include "daemon/bus/jobview.h"
 #include "daemon/bus/waits.h"
 
-/* What it holds, the client may leave unread. */
+/* Charges the reply, which the client may leave unread. */
 static int send_reply(struct call *call, sd_bus_message *reply, size_t size) {
         int r = sd_bus_send(NULL, reply, NULL);
 
@@ -34,7 +34,7 @@ int method_get_job(struct call *call, sd_bus_message *m) {
         return r < 0 ? r : send_reply(call, reply, (size_t) r);
 }
 
-/* A page: it is full where one more could pass BERTD_PAGE_MAX. The client asks for the next one. */
+/* A page is full if one more entry could exceed BERTD_PAGE_MAX. The client requests the next one. */
 struct list_target {
         struct call *call;
         sd_bus_message *reply;
@@ -177,7 +177,7 @@ int method_get_daemon(struct call *call, sd_bus_message *m) {
 }
 
 int method_wait_job(struct call *call, sd_bus_message *m) {
-        /* What is not yet durable is answered by its commit. */
+        /* A change that is not durable yet is answered by its commit. */
         if ((state_has_ended(call->job->state) || call->job->state == JOB_PAUSED) && !call->job->dirty)
                 return sd_bus_reply_method_return(m, "s", job_state_name(call->job->state));
         int r = wait_add(call->job, call->peer, m);

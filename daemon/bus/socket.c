@@ -1,4 +1,4 @@
-/* See socket.h. Owns nothing once it is open. Invariant: a socket at which somebody listens is left alone. */
+/* See socket.h. Owns nothing once it is open. Invariant: never touches a socket with a listener. */
 #include "daemon/bus/socket.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/nss.h"
 
-/* systemd, for a .socket unit whose service has not listened yet. */
+/* systemd listens, for a .socket unit whose service has not started yet. */
 static bool is_unit(int fd) {
         struct ucred peer = {};
         socklen_t size = sizeof(peer);
@@ -21,7 +21,7 @@ static bool is_unit(int fd) {
         return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == 1;
 }
 
-/* Only a refused connection means that nobody listens: where the queue is full, somebody does. */
+/* Only a refused connection means that there is no listener; a full queue means that there is one. */
 static int refuse_living(const char *path, const struct sockaddr_un *address, struct error *error) {
         cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         struct stat st;
@@ -63,7 +63,7 @@ static int set_access(const char *path, struct error *error) {
         return 0;
 }
 
-/* As the one had that was there before, whatever has happened to the user database since. */
+/* Owner and mode of the previous file, without a lookup in the user database. */
 static int copy_access(const char *path, const struct stat *before, struct error *error) {
         if (lchown(path, before->st_uid, before->st_gid) < 0 || chmod(path, before->st_mode & 07777) < 0)
                 return error_errno(error, errno, "%s", path);
