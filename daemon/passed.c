@@ -22,7 +22,7 @@ static int refuse(int n, struct error *error) {
                            "the descriptor that was passed (LISTEN_FDS) is not a listening Unix stream socket: " CURE);
 }
 
-/* An abstract address is not for us: it has no owner and no mode. */
+/* Abstract addresses are refused: they have no owner and no mode. */
 static int read_path(int fd, char **ret, struct error *error) {
         struct sockaddr_un address = {};
         socklen_t size = sizeof(address) - 1; /* a path may fill it, and has a NUL here */

@@ -1,6 +1,6 @@
 /*
- * See accounts.h. Owns the entries, and of each that is asked for the child, its pipe and its time limit.
- * Invariants: one child an entry at most, even one that cannot be killed; an entry with a child stays.
+ * See accounts.h. Owns the entries, and for each running query the child, its pipe and its time limit. Invariants: at
+ * most one child per entry, even one that cannot be killed; an entry with a child is not dropped.
  */
 #include "daemon/bus/accounts.h"
 
@@ -24,9 +24,9 @@ struct entry {
         struct entry *next;
         uid_t uid;
         struct account account; /* name NULL: none is known */
-        int result;             /* of the last time that it was asked for */
-        bool asked;             /* an answer is waited for */
-        int failed;             /* −errno: no child could be made to ask */
+        int result;             /* of the last query */
+        bool asked;             /* waits for an answer */
+        int failed;             /* −errno: could not fork a child */
         uint64_t good_until;    /* boot time */
         pid_t pid;              /* of the child, 0 = none */
         struct source *child, *pipe;
@@ -80,7 +80,7 @@ static void set_answer(struct entry *entry, const struct nss_user *user) {
         entry->result = user->result == 0 ? take_account(entry, user) : user->result;
         if (entry->result == -ESRCH)
                 forget_account(entry);
-        /* We run as it, whether it has an account or not. */
+        /* bertd's own user, with or without an account. */
         if (entry->result < 0 && !entry->account.name && entry->uid == geteuid())
                 (void) take_account(entry, &own);
         entry->good_until = loop_boottime() + (entry->account.name ? ACCOUNT_FRESH_USEC : ACCOUNT_FAILED_USEC);
@@ -91,7 +91,7 @@ static void conclude(struct entry *entry, const struct nss_user *user) {
         timer_disarm(&entry->deadline);
         entry->asked = false;
         if (entry->result == 0 && user->result < 0 && user->result != -ESRCH)
-                log_error("uid %u cannot be looked up: %s", (unsigned) entry->uid, strerror(-user->result));
+                log_error("cannot look up uid %u: %s", (unsigned) entry->uid, strerror(-user->result));
         set_answer(entry, user);
         entry->accounts->known(entry->accounts->userdata, entry->uid);
 }
@@ -125,7 +125,7 @@ static void on_child(void *userdata, const siginfo_t *si) {
                         start(e);
 }
 
-/* Those that find no place now are started when a child ends. */
+/* The others are started when a child exits. */
 static void start(struct entry *entry) {
         struct accounts *accounts = entry->accounts;
         int fd;
@@ -135,7 +135,7 @@ static void start(struct entry *entry) {
         int r = probe_start(nss_ask_user, &entry->uid, sizeof(struct nss_user), &entry->pid, &fd);
         entry->failed = r;
         if (r < 0) {
-                log_error("the user database cannot be asked: %s", strerror(-r));
+                log_error("cannot query the user database: %s", strerror(-r));
                 return;
         }
         accounts->children++;
@@ -160,7 +160,7 @@ static struct entry *find(const struct accounts *accounts, uid_t uid) {
         return entry;
 }
 
-/* The one whose answer is the oldest. */
+/* The entry with the oldest answer. */
 static void drop_one(struct accounts *accounts) {
         struct entry **oldest = NULL;
 

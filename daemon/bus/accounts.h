@@ -1,7 +1,7 @@
 /*
- * Who a uid is, for the loop, which never waits for the user database: a child asks (nss.h), ACCOUNTS_ASKING_MAX of them at once, each
- * for NSS_LIMIT_USEC at most. What is known is kept for ACCOUNT_FRESH_USEC; then the database is asked again, and while it fails or
- * hangs what was known stays good. root is not asked for.
+ * Cache of accounts by uid, for the loop, which must not wait for the user database: children query it (nss.h), at most
+ * ACCOUNTS_ASKING_MAX at once, each for at most NSS_LIMIT_USEC. Answers are valid for ACCOUNT_FRESH_USEC; after that
+ * the database is queried again, and old answers are used while it fails or hangs. root is never queried.
  */
 #ifndef DAEMON_ACCOUNTS_H
 #define DAEMON_ACCOUNTS_H
@@ -12,7 +12,7 @@
 #define ACCOUNTS_MAX 1024
 #define ACCOUNTS_ASKING_MAX 8
 #define ACCOUNT_FRESH_USEC (300 * UINT64_C(1000000))
-#define ACCOUNT_FAILED_USEC (2 * UINT64_C(1000000)) /* nor is it asked again at once for what it did not find */
+#define ACCOUNT_FAILED_USEC (2 * UINT64_C(1000000)) /* pause after a failed or empty answer */
 
 struct accounts;
 
@@ -22,17 +22,17 @@ struct account {
         char *home; /* NULL: unknown */
 };
 
-/* `known` is called each time that an answer has come, or cannot be had. */
+/* `known` is called after each answer or failure. */
 int accounts_new(struct loop *loop, void (*known)(void *userdata, uid_t uid), void *userdata, struct accounts **ret);
 void accounts_free(struct accounts *accounts);
 
 /*
- * Returns 0 and the account, borrowed for this turn of the loop. −EINPROGRESS: the database is being asked, and `known` will be
- * called. −ESRCH: there is no such account. Else −errno: the database failed, so that is not known; ask again later.
+ * Returns 0 and the account, borrowed for this turn of the loop. −EINPROGRESS: a query is running, and `known` will be
+ * called. −ESRCH: no such account. Else −errno: the database failed, so it is unknown; try again later.
  */
 int accounts_find(struct accounts *accounts, uid_t uid, const struct account **ret);
 
-/* What the database has answered. */
+/* The database's answer. */
 int accounts_note(struct accounts *accounts, uid_t uid, const struct nss_user *user);
 
 #endif

@@ -1,7 +1,8 @@
 /*
- * See inlet.h. Owns the client's descriptor and the writing end towards sd-bus. Descriptors that a client passes along are dropped by
- * read(). Invariants: nothing is read before what was read last has left for sd-bus, so no byte is ever kept here; of a message larger
- * than SMALL_MAX no byte is read before all of it is reserved; a connection that waits costs no turn of the loop.
+ * See inlet.h. Owns the client's descriptor and the writing end towards sd-bus. read() drops descriptors that a client
+ * sends. Invariants: nothing is read before the last read was passed to sd-bus, so no byte is kept here; no byte of a
+ * message larger than SMALL_MAX is read before its whole size is reserved; a waiting connection costs no turn of the
+ * loop.
  */
 #include "daemon/bus/inlet.h"
 
@@ -26,19 +27,18 @@
 #define FORWARDED_USEC 1000
 #define AUTH_MAX 4096 /* bytes before BEGIN */
 #define HEADER_SIZE 16
-#define FIELDS_MAX 2048 /* of a header: sd-bus looks at an object's path for each of its parts */
-#define MESSAGE_USEC 50 /* what each costs at least, also one that sd-bus answers itself */
-#define SMALL_MAX \
-        (16u << 10) /* messages up to here need no reservation: a user's or host's connections may have one each */
+#define FIELDS_MAX 2048       /* of a header: sd-bus searches an object path once per component */
+#define MESSAGE_USEC 50       /* minimum charge, also for one that sd-bus answers itself */
+#define SMALL_MAX (16u << 10) /* messages up to this size need no reservation: each connection may have one */
 #define OF_UID_MAX (BERTD_REQUESTS_OF_UID_MAX - BERTD_CLIENTS_OF_UID_MAX * SMALL_MAX)
 #define OF_ALL_MAX (BERTD_REQUESTS_MAX - BERTD_CLIENTS_MAX * SMALL_MAX)
 static_assert(OF_UID_MAX >= BERTD_MESSAGE_MAX && OF_ALL_MAX >= 2 * OF_UID_MAX, "one user leaves room for another");
 
 static const char begin_line[] = "\r\nBEGIN\r\n";
 
-/* What the client's next bytes wait for. */
+/* What the next read waits for. */
 enum waiting {
-        FOR_CLIENT, /* to send them */
+        FOR_CLIENT, /* to send */
         FOR_READER, /* to read its replies */
         FOR_ROOM,   /* others' reservations */
         FOR_TURN,   /* others' turn */
@@ -57,7 +57,7 @@ struct inlet {
         unsigned auth_size, auth_matched; /* bytes so far; of begin_line */
         unsigned char header[HEADER_SIZE];
         unsigned header_size;
-        uint64_t whole, rest; /* bytes of the message under way; of these, still to come */
+        uint64_t whole, rest; /* bytes of the current message, and its missing part */
         uint64_t reserved;    /* 0, or `whole` */
         const struct inlet_owner *owner;
         void *userdata;
@@ -78,7 +78,7 @@ static void wait_for(struct inlet *inlet, enum waiting waiting) {
 static void on_impatient(void *userdata) {
         struct inlet *inlet = userdata;
 
-        /* One that waits for others is not at fault. */
+        /* A connection that waits for others is not at fault. */
         if (inlet->waiting == FOR_ROOM || inlet->waiting == FOR_TURN)
                 loop_after(inlet->inlets->loop, &inlet->timer, INLET_PATIENCE_USEC, on_impatient, inlet);
         else
@@ -87,7 +87,7 @@ static void on_impatient(void *userdata) {
                                                            : "the authentication is not completed");
 }
 
-/* ---- room ---- */
+/* ---- reservations ---- */
 
 static bool may_reserve(const struct inlet *inlet, uint64_t size) {
         uint64_t all = size, of_uid = size;
@@ -108,7 +108,7 @@ static void release(struct inlet *inlet) {
                         wait_for(i, FOR_CLIENT);
 }
 
-/* False: there is no room for the message now. One that is too large is refused where it is followed. */
+/* False: no space for the message now. follow() refuses one that is too large. */
 static bool reserve(struct inlet *inlet, uint64_t size) {
         if (size <= SMALL_MAX || size > BERTD_MESSAGE_MAX || inlet->reserved > 0)
                 return true;
@@ -120,7 +120,7 @@ static bool reserve(struct inlet *inlet, uint64_t size) {
 
 /* ---- framing ---- */
 
-/* A number of the fixed header, which begins with the byte order (D-Bus specification). */
+/* A number of the fixed header, which starts with the byte order (D-Bus specification). */
 static uint32_t number_at(const unsigned char *header, size_t offset) {
         uint32_t number;
 
@@ -135,13 +135,13 @@ static uint64_t message_size(const unsigned char *header) {
         return HEADER_SIZE + ((uint64_t) fields_size(header) + 7) / 8 * 8 + number_at(header, 4);
 }
 
-/* True where the byte ends the authentication. */
+/* True if the byte ends the authentication. */
 static bool match_begin(unsigned *matched, unsigned char byte) {
         *matched = byte == (unsigned char) begin_line[*matched] ? *matched + 1 : byte == '\r' ? 1 : 0;
         return *matched == sizeof(begin_line) - 1;
 }
 
-/* Follows the bytes; false: the connection is refused. */
+/* Tracks message borders in the bytes; false: the connection is refused. */
 static bool follow(struct inlet *inlet, const unsigned char *data, size_t size) {
         while (size > 0) {
                 if (!inlet->authenticated) {
@@ -181,7 +181,7 @@ static struct inlet_usage *usage_of(struct inlets *inlets, uid_t uid) {
         struct inlet_usage *usage = &inlets->usage[uid % ELEMENTSOF(inlets->usage)];
         uint64_t second = loop_boottime() / USEC_PER_SEC;
 
-        /* Halved, not forgotten: else all connections of a busy user would be read at once when a second begins. */
+        /* Halved, not reset: else all connections of a busy user would be read at once at each new second. */
         if (usage->second != second) {
                 usage->usec = second - usage->second < 32 ? usage->usec >> (second - usage->second) : 0;
                 usage->second = second;
@@ -199,8 +199,8 @@ void inlets_charge(struct inlets *inlets, uid_t uid, uint64_t usec) {
 
 static bool others_wait(const struct inlets *inlets) { return timer_is_armed(&inlets->turn); }
 
-/* Of all busy users' connections one at a time is read, and the loop is others' for twice as long as its call took. A user who speaks
- * over one connection waits for each answer anyway, and others wait for one call at most. */
+/* Only one of all busy users' connections is read at a time, then none of them for twice the duration of its call. A
+ * user with one connection waits for each answer anyway, and delays others by at most one call. */
 static bool must_stand_back(struct inlet *inlet, bool called) {
         uint64_t now = loop_boottime();
         struct inlet_usage *usage = usage_of(inlet->inlets, inlet->uid);
@@ -209,7 +209,7 @@ static bool must_stand_back(struct inlet *inlet, bool called) {
                 usage->talker = inlet;
                 usage->alone_since = now;
         }
-        /* Root waits for nobody: it looks at what others do to the host. */
+        /* Root never waits: it must be able to inspect a busy host. */
         if (inlet->uid == 0 || usage->usec <= INLET_BUSY_USEC || now - usage->alone_since >= INLET_ALONE_USEC)
                 return false;
         if (!called && (now < inlet->inlets->busy_until || others_wait(inlet->inlets)))
@@ -219,8 +219,8 @@ static bool must_stand_back(struct inlet *inlet, bool called) {
         return false;
 }
 
-/* The user who had none for longest has the turn, with the connection that has waited longest; the others' comes when its call has been
- * charged. */
+/* The next turn is for the user who has waited longest, with its longest waiting connection; the others follow when its
+ * call was charged. */
 static bool comes_before(const struct inlet *a, const struct inlet *b) {
         uint64_t x = usage_of(a->inlets, a->uid)->turn_usec, y = usage_of(b->inlets, b->uid)->turn_usec;
 
@@ -269,7 +269,7 @@ static void watch_patience(struct inlet *inlet) {
                 arm_patience(inlet, INLET_PATIENCE_USEC);
 }
 
-/* Size of the message that is under way, or that comes next; 0: not known yet. */
+/* Size of the current or next message; 0: not known yet. */
 static uint64_t size_to_come(const struct inlet *inlet, int fd) {
         unsigned char header[HEADER_SIZE];
 
@@ -281,7 +281,7 @@ static uint64_t size_to_come(const struct inlet *inlet, int fd) {
         return message_size(header);
 }
 
-/* To the end of the authentication, as sd-bus would leave a call that comes together with it until the next byte comes. */
+/* Only to the end of the authentication: sd-bus would leave a call that comes with it until the next byte. */
 static size_t authentication_to_read(const struct inlet *inlet, int fd) {
         unsigned char ahead[READ_AHEAD];
         unsigned matched = inlet->auth_matched;
@@ -293,7 +293,7 @@ static size_t authentication_to_read(const struct inlet *inlet, int fd) {
         return sizeof(ahead);
 }
 
-/* At most to the end of one message, so that a pipeline of calls does not pass as one. */
+/* At most to the end of one message, so that pipelined calls are passed one by one. */
 static size_t to_read(const struct inlet *inlet, int fd, uint64_t size) {
         if (!inlet->authenticated)
                 return authentication_to_read(inlet, fd);
@@ -302,11 +302,11 @@ static size_t to_read(const struct inlet *inlet, int fd, uint64_t size) {
         return size > 0 ? MIN(size, (uint64_t) READ_MAX) : HEADER_SIZE - inlet->header_size;
 }
 
-/* Not before the client has read what it was answered: so a user holds one reply a connection. */
+/* Not before the client has read its reply, so that there is at most one unread reply per connection. */
 static bool must_wait(struct inlet *inlet, int fd, uint32_t revents, uint64_t *ret_size) {
         bool called = inlet->inlets->next == inlet;
 
-        /* A turn that cannot be used is over. */
+        /* Gives up an unusable turn. */
         if (called)
                 inlet->inlets->next = NULL;
         if (!(revents & (EPOLLHUP | EPOLLERR)) && inlet->owner->has_unread(inlet->userdata)) {
@@ -342,12 +342,12 @@ static void on_client(void *userdata, int fd, uint32_t events) {
         uint64_t size = 0;
         int queued = 0;
 
-        /* What a client had to wait with is dropped where it has gone. */
+        /* Drops waiting input of a client that has disconnected. */
         if (inlet->waiting == FOR_ROOM || inlet->waiting == FOR_TURN) {
                 end(inlet);
                 return;
         }
-        /* First sd-bus takes what it was given; the loop gives both their turns. */
+        /* sd-bus first processes the last bytes; the loop runs both. */
         if (ioctl(inlet->bus_fd, SIOCOUTQ, &queued) < 0 || queued > 0 || must_wait(inlet, fd, events, &size))
                 return;
         ssize_t n = read(fd, buffer, to_read(inlet, fd, size));

@@ -1,12 +1,13 @@
 /*
- * What a client sends, on its way to sd-bus, which would take a message of 128 MB: an inlet reads the client's socket and passes on at
- * most BERTD_MESSAGE_MAX a message. It looks at the lengths in a message's header and at nothing else.
+ * Limits input before sd-bus, which would accept messages of 128 MB: an inlet reads the client's socket and passes on
+ * messages of at most BERTD_MESSAGE_MAX. It parses only the lengths in a message's header.
  *
- *   The bytes of messages that are under way are reserved: BERTD_REQUESTS_OF_UID_MAX a user, BERTD_REQUESTS_MAX in all; beyond, a
- *   connection is not read until others have finished. Nor is it read while its client has replies to read, INLET_READER_USEC at most.
- *   A user whose calls take more than INLET_BUSY_USEC of a second, over more than one connection within INLET_ALONE_USEC, waits: the
- *   loop is others' for twice as long as each of those calls took, and such users take turns, whatever connections each has. Root waits
- *   for nobody. A message or an authentication that is not complete after INLET_PATIENCE_USEC ends the connection.
+ *   The bytes of messages that are under way are reserved: BERTD_REQUESTS_OF_UID_MAX a user, BERTD_REQUESTS_MAX in all;
+ * beyond, a connection is not read until others have finished. Nor is it read while its client has replies to read,
+ * INLET_READER_USEC at most. A user whose calls take more than INLET_BUSY_USEC of a second, over more than one
+ * connection within INLET_ALONE_USEC, waits: the loop is others' for twice as long as each of those calls took, and
+ * such users take turns, whatever connections each has. Root waits for nobody. A message or an authentication that is
+ * not complete after INLET_PATIENCE_USEC ends the connection.
  */
 #ifndef DAEMON_INLET_H
 #define DAEMON_INLET_H
@@ -33,7 +34,7 @@ struct inlets {
                 struct inlet *talker;  /* the connection that was last looked at, since when no other was */
                 uint64_t alone_since;
                 uint64_t turn_usec; /* when one of its connections had the turn last */
-        } usage[128];               /* by uid; users who share a place share what they used */
+        } usage[128];               /* indexed by uid % 128; colliding uids share a bucket */
         uint64_t busy_until;        /* no connection of a busy user is read before */
         struct timer turn;          /* armed while one waits for that */
         struct inlet *next;         /* whose turn it is now */
@@ -45,7 +46,7 @@ void inlets_free(struct inlets *inlets);
 /* What an inlet asks of its owner. */
 struct inlet_owner {
         bool (*has_unread)(void *userdata);                  /* replies that the client's socket does not hold yet */
-        void (*refused)(void *userdata, const char *reason); /* once: the connection is to be ended */
+        void (*refused)(void *userdata, const char *reason); /* called once: end the connection */
 };
 
 /* A call of this user has taken so long. */

@@ -54,7 +54,7 @@ static int read_submission(struct call *call, sd_bus_message *m, struct submissi
         return act_check_submission(&call->act, ret);
 }
 
-/* What it says is read and checked at once, and its user looked up; then it is a change as others are. */
+/* Reads and checks the submission at once and looks up its user; then it is a change like others. */
 int method_submit(struct call *call, sd_bus_message *m) {
         const struct account *account;
 
@@ -133,7 +133,7 @@ static void folder_gone(void *userdata, enum trash_end end, const char *folder) 
 
         if (end == TRASH_LEFT)
                 (void) sd_bus_reply_method_errorf(m, BERTD_ERROR_STORAGE,
-                                                  "the job is forgotten, but not all of %s could be removed", folder);
+                                                  "job removed, but some files in %s could not be deleted", folder);
         else if (end == TRASH_GONE)
                 (void) sd_bus_reply_method_return(m, "");
         (void) sd_bus_message_unref(m);

@@ -1,6 +1,6 @@
 /*
- * See jobview.h. Owns nothing; reads memory only. Invariant: who may see a field of a job is said in its row (rules/job_fields.h), and what
- * of a reason, here; nowhere else.
+ * See jobview.h. Owns nothing; reads memory only. Invariant: only the field's row (rules/job_fields.h) decides who may
+ * see a field, and only this file what others see of a reason.
  */
 #include "daemon/bus/jobview.h"
 
@@ -22,24 +22,24 @@
 #include "daemon/launch/launcher.h"
 #include "daemon/rules/reasons.h"
 
-#define GPU_NOTES_MAX (2 * GPUS_MAX) /* those of the list, and as many that are not in it any more */
+#define GPU_NOTES_MAX (2 * GPUS_MAX) /* those in the list, and as many that are no longer in it */
 
-/* Where the next byte goes that is aligned so. */
+/* Aligned position of the next byte. */
 static int aligned(int at, int to) { return (at + to - 1) / to * to; }
 
-/* A string of so many bytes that begins here, aligned already, ends there. */
+/* End of a string of `length` bytes at an aligned position. */
 static int after_string(int at, const char *text) { return at + 4 + (int) strlen(text) + 1; }
 
-/* The same for the key and the signature, of so many characters, of an entry of a{sv}. */
+/* The same for key and signature of an entry of a{sv}. */
 static int after_key(int at, const char *key, int signature) {
         return after_string(aligned(at, 8), key) + 1 + signature + 1;
 }
 
-/* Each appends {key, variant}. *r is how many bytes there are by now, or the first failure, which sticks. */
+/* Each appends {key, variant}. *r is the number of bytes so far, or the first failure, which is kept. */
 static void note(int *r, int appended, int bytes) { *r = appended < 0 ? appended : bytes; }
 
 static void add_string(sd_bus_message *m, int *r, const char *key, const char *value) {
-        /* A text that was cut within a character would end the whole reply. */
+        /* A text cut within a character would invalidate the whole reply. */
         cleanup_free char *clean = text_as_utf8(value);
         const char *text = clean ? clean : value ? value : "";
 
@@ -97,7 +97,7 @@ static void add_strings(sd_bus_message *m, int *r, const char *key, char **words
         note(r, append_strings(m, key, words), bytes);
 }
 
-/* ---- a job: what no column holds, by key ---- */
+/* ---- a job: computed keys ---- */
 
 struct view {
         sd_bus_message *m;
@@ -110,7 +110,7 @@ struct view {
 
 static void view_id(struct view *v, const char *key) { add_u64(v->m, &v->r, key, v->job->id); }
 
-/* Why GPUs that no job uses are not given to this one. */
+/* Why free GPUs are not given to this job. */
 static void add_gpu_reasons(const struct node *node, const struct job *job, char *text, size_t size) {
         for (uint32_t i = 0; job->wait.wait == WAIT_GPUS && i < node->options.gpus.n; i++) {
                 const char *note = gpu_watch_note(node->gpu_watch, i);
@@ -120,7 +120,7 @@ static void add_gpu_reasons(const struct node *node, const struct job *job, char
         }
 }
 
-/* Of a death the owner and root read more than others (struct job). A transition that is not on the disk yet says so. */
+/* The owner and root see more of a death than others (struct job). Marks a transition that is not durable yet. */
 static void view_reason(struct view *v, const char *key) {
         const struct job *job = v->job;
         char wait[512] = "", text[2048];
@@ -131,13 +131,13 @@ static void view_reason(struct view *v, const char *key) {
         }
         if (job->run && job->run->newer)
                 (void) snprintf(wait, sizeof(wait),
-                                "its shim is of bertd %s, newer than this bertd %s: it runs on, and is followed again "
-                                "when that bertd is started",
+                                "its shim is from bertd %s, newer than this bertd %s: it keeps running, and is "
+                                "followed again when that bertd is started",
                                 job->run->newer, BERTD_VERSION);
         const char *own = v->owner ? job_private(job) : job->reason;
         if (!own)
                 own = "";
-        /* Nothing starts while a commit is outstanding. */
+        /* No job starts while a commit is outstanding. */
         const char *storage = job->dirty || job->state == JOB_QUEUED ? v->node->storage_error : "";
         (void) snprintf(text, sizeof(text), "%s%s%s%s%s", wait, wait[0] && own[0] ? "; " : "", own,
                         storage[0] && (wait[0] || own[0]) ? "; " : "", storage);
@@ -150,7 +150,7 @@ static void view_attempt_started(struct view *v, const char *key) {
         add_u64(v->m, &v->r, key, v->job->attempt.open ? v->job->attempt.started : 0);
 }
 
-/* By the timer's clock, which no one sets. */
+/* On the timer's clock, which cannot be set. */
 static uint64_t next_try(const struct job *job) {
         uint64_t now = loop_boottime();
 
@@ -159,7 +159,7 @@ static uint64_t next_try(const struct job *job) {
         return job->wake_boottime > now ? job->wake_boottime - now : 1;
 }
 
-/* The wall clock's time is what it is by that. */
+/* Converted to wall-clock time. */
 static void view_not_before(struct view *v, const char *key) {
         uint64_t left = next_try(v->job);
 
@@ -190,7 +190,7 @@ static void view_checkpoint_path(struct view *v, const char *key) {
         add_string(v->m, &v->r, key, c ? c->path : "");
 }
 
-/* "killed=12.500", seconds, of each class that cost any. */
+/* "killed=12.500" for each class with lost time, in seconds. */
 static void view_lost_sec(struct view *v, const char *key) {
         const uint64_t *lost_usec = v->job->lost_usec;
         char texts[EXIT_CLASS_MAX][48];
@@ -208,7 +208,7 @@ static void view_lost_sec(struct view *v, const char *key) {
         add_strings(v->m, &v->r, key, words);
 }
 
-/* How the attempt that ended last did. First causes may quote the job's log. */
+/* Result of the last ended attempt. First causes may quote the job's log. */
 static const struct attempt *last_ended(const struct view *v) {
         static const struct attempt none = { .rank = -1 };
         const struct attempt *a = job_last_ended(v->job);
@@ -239,7 +239,7 @@ static void view_first_cause(struct view *v, const char *key) {
         add_string(v->m, &v->r, key, attempt_private(last_ended(v)));
 }
 
-/* Of a job that has lost its first process and runs on, as the next. */
+/* For a job that continues without its first process; likewise the next. */
 static void view_first_exit(struct view *v, const char *key) {
         if (v->job->run && v->job->run->runs_on > 0)
                 add_i32(v->m, &v->r, key, v->job->run->first_exit);
@@ -341,7 +341,7 @@ static uint32_t count_gpus(const struct node *node, enum gpu_state state) {
         return (uint32_t) __builtin_popcountll(gpu_watch_in_state(node->gpu_watch, state));
 }
 
-/* GPUs that jobs hold, but that are not in today's list: they are not given to others when they come back. */
+/* GPUs held by jobs but not in today's list: not given to others if they return. */
 static size_t note_lost_gpus(const struct node *node, char texts[][GPU_NOTE_MAX + 16], size_t n) {
         char name[GPU_NAME_MAX];
 
@@ -350,7 +350,7 @@ static size_t note_lost_gpus(const struct node *node, char texts[][GPU_NOTE_MAX 
                 const char *names = state_holds_resources(job->state) ? job->attempt.gpus : NULL;
                 while (n < GPU_NOTES_MAX && gpus_next_missing(&node->options.gpus, &names, name))
                         (void) snprintf(texts[n++], sizeof(texts[0]),
-                                        "GPU %s: held by job %" PRIu64 ", but not listed any more", name, job->id);
+                                        "GPU %s: held by job %" PRIu64 ", but no longer listed", name, job->id);
         }
         return n;
 }

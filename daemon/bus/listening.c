@@ -1,6 +1,6 @@
 /*
- * See listening.h. Owns the listening socket and what watches its file. Invariant: what somebody else has put in the file's place stays, as
- * do connections that were made before.
+ * See listening.h. Owns the listening socket and the watch of its file. Invariant: a foreign file at the path is not
+ * touched, and existing connections stay.
  */
 #include "daemon/bus/listening.h"
 
@@ -24,14 +24,14 @@ struct listening {
         const char *path;
         loop_ready_t ready;
         void *userdata;
-        struct stat file; /* the socket that we listen at; st_ino 0: it was not there when we began */
+        struct stat file; /* the listening socket; st_ino 0: missing at the start */
         struct socket_watch *watch;
         struct source *source; /* owns its fd */
-        bool bound;            /* by us, not by systemd */
-        bool lost;             /* the socket's file is gone, and was not made again yet */
+        bool bound;            /* by bertd, not by systemd */
+        bool lost;             /* the socket's file is missing and not created again yet */
 };
 
-/* Does who connects to the path reach us? The kernel has noted that we listen, at take_socket. */
+/* Whether a connection to the path reaches this bertd. The kernel reports the listener since take_socket. */
 static bool leads_to_us(const char *path) {
         cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -42,7 +42,7 @@ static bool leads_to_us(const char *path) {
         if (fd < 0)
                 return true;
         if (connect(fd, (const struct sockaddr *) &address, sizeof(address)) < 0)
-                return errno == EAGAIN; /* so many wait there that it may well be ours */
+                return errno == EAGAIN; /* a full queue: probably ours */
         return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.pid == getpid();
 }
 
@@ -61,7 +61,7 @@ static int start_listening(struct listening *l, int fd) {
         return r == -ENOENT || !l->bound ? 0 : r;
 }
 
-/* Notes who may use it now: a group that an administrator has given it is given to its successor. */
+/* Records owner and mode, so that a group set by an administrator is kept for a new file. */
 static bool is_in_place(struct listening *l) {
         struct stat st;
 
@@ -71,7 +71,7 @@ static bool is_in_place(struct listening *l) {
         return true;
 }
 
-/* Who has connected stays connected, also those who wait to be accepted. What somebody else has put there stays. */
+/* Existing and queued connections stay. A foreign file is not touched. */
 static bool restore_socket(void *userdata) {
         struct listening *l = userdata;
         struct error error = {};
@@ -89,16 +89,17 @@ static bool restore_socket(void *userdata) {
                         (void) error_errno(&error, -r, "%s", l->path);
         }
         if (r >= 0)
-                log_error("%s %s, and is made again", l->path, what);
+                log_error("%s %s; created again", l->path, what);
         else if (!l->lost)
-                log_error("%s %s, and cannot be made again yet: %s; it is tried every 10 s, "
-                          "and made by a restart of bertd, which jobs outlive",
+                log_error("%s %s, and cannot be created yet: %s; retrying every 10 s, or restart bertd (jobs keep "
+                          "running)",
                           l->path, what, error.text);
         l->lost = r < 0;
         return r >= 0;
 }
 
-/* systemd's has its group and mode from its unit. To listen at it once more makes clients see bertd's process at the other end. */
+/* systemd's socket has group and mode from its unit. Calling listen again makes clients see bertd's process as the
+ * peer. */
 static int take_socket(const struct listening *l, int passed, int *ret, struct error *error) {
         if (l->bound)
                 return bus_socket_open(l->path, NULL, ret, error);

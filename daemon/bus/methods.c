@@ -1,9 +1,9 @@
 /*
- * See methods.h. Role: the methods of org.bertd1.Manager (include/bertd/bus.h). Authority is data: each row says who may call, and the one
- * dispatcher finds the job and checks the caller before a handler sees the message. A row of a CHANGE is run within the turn's
- * commit (settle.h): its handler works in memory and says what is answered when it is durable.
- * Owns the calls that wait for their commit. Invariants: who the caller is comes from the kernel (struct peer), never from the
- * message; every handler replies, keeps the call as a wait, or is a change.
+ * See methods.h. Role: the methods of org.bertd1.Manager (include/bertd/bus.h). Authority is data: each row gives the
+ * allowed callers, and the dispatcher finds the job and checks the caller before the handler gets the message. A CHANGE
+ * runs within the turn's commit (settle.h): its handler works in memory and sets the answer for when it is durable.
+ * Owns the calls that wait for their commit. Invariants: the caller's identity comes from the kernel (struct peer),
+ * never from the message; every handler replies, keeps the call as a wait, or is a change.
  */
 #include "daemon/bus/methods.h"
 #include "daemon/bus/submit.h"
@@ -66,7 +66,7 @@ static int find_job(struct call *call, sd_bus_message *m, bool owner_only) {
         return r < 0 ? r : act_find_job(&call->act, id, owner_only);
 }
 
-/* An error that quotes what the caller sent may have been cut within a character, and would not be sent. */
+/* An error that quotes the caller may have been cut within a character, and could not be sent. */
 static void clean_error(sd_bus_error *error) {
         cleanup_free char *clean = text_as_utf8(error->message), *name = clean ? strdup(error->name) : NULL;
 
@@ -110,7 +110,7 @@ static int apply_change(struct change *change) {
         if (!call->apply)
                 return 0;
         if (call->apply == run_method)
-                (void) sd_bus_message_rewind(call->message, 1); /* it may have been asked before */
+                (void) sd_bus_message_rewind(call->message, 1); /* it may have been applied before */
         call->error = &error;
         call->act.last = change->last;
         int r = run(call, call->message, call->apply);
@@ -141,9 +141,9 @@ static void undo_change(struct change *change, const char *why) {
         call_free(call);
 }
 
-#define CALL_SIZE 1024 /* a call with the message that answers it */
+#define CALL_SIZE 1024 /* a call with its answer */
 
-/* What a call holds while it waits for its commit: a message that is yet to be read, or a submission that has been. */
+/* Memory of a call that waits for its commit: an unread message, or a submission. */
 static size_t size_of(const struct call *call, bool unread) {
         return CALL_SIZE + (unread ? inlet_message_size(call->peer->inlet) : 0) +
                (call->submission ? submission_size(call->submission) : 0);
@@ -159,7 +159,7 @@ int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *c
         struct call *call = malloc(sizeof(*call));
         sd_bus_message *answered = NULL;
 
-        /* What has been read already need not be held. */
+        /* A message that was read is not needed any more. */
         int r = !call ? -ENOMEM : apply == run_method ? 0 : call_to_answer(m, &answered);
         if (r < 0) {
                 free(call);
@@ -227,7 +227,7 @@ static const sd_bus_vtable manager_vtable[] = {
 };
 static_assert(ELEMENTSOF(manager_vtable) == ELEMENTSOF(methods) + 2, "a method without a row");
 
-/* What a bus would answer to its client, so that busctl and other bus clients can talk to us. */
+/* Answers of a message bus, for busctl and other bus clients. */
 static int bus_hello(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
         return sd_bus_reply_method_return(m, "s", ":1.0");
 }

@@ -22,20 +22,20 @@ struct call {
         const struct method *method;
         sd_bus_message *message; /* the CHANGE's own reference */
         int (*apply)(struct call *call,
-                     sd_bus_message *m); /* as a handler, within the commit; NULL: done, its answer waits */
-        void (*done)(struct call *call, sd_bus_message *m); /* it is durable: answers. NULL: with nothing */
+                     sd_bus_message *m); /* like a handler, within the commit; NULL: done, the answer waits */
+        void (*done)(struct call *call, sd_bus_message *m); /* answers when durable. NULL: an empty answer */
         struct submission *submission;                      /* Submit */
         gid_t gid;
         char *user;
 };
 
-/* A change: `apply` is run within this turn's commit. Takes the contents of the call. */
+/* Queues a change: `apply` runs within this turn's commit. Takes the contents of the call. */
 int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *call, sd_bus_message *m));
 
 int call_reply_nothing(sd_bus_message *m);
 
 enum authority {
-        ANYONE,     /* who may connect */
+        ANYONE,     /* everyone who may connect */
         JOB_ANYONE, /* the first argument is a job's id; anyone */
         JOB_OWNER,  /* the same; the job's user or root */
         ADMIN,      /* root or the daemon's own user */

@@ -1,4 +1,4 @@
-/* See methods.h. Role: what clients read: from memory, or of ended jobs from state.db; nothing is changed. Owns nothing. */
+/* See methods.h. Role: methods that only read, from memory or, for ended jobs, from state.db. Owns nothing. */
 #include "daemon/bus/methods.h"
 
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include "daemon/bus/jobview.h"
 #include "daemon/bus/waits.h"
 
-/* What it holds, the client may leave unread. */
+/* Charges the reply, which the client may leave unread. */
 static int send_reply(struct call *call, sd_bus_message *reply, size_t size) {
         int r = sd_bus_send(NULL, reply, NULL);
 
@@ -32,7 +32,7 @@ int method_get_job(struct call *call, sd_bus_message *m) {
         return r < 0 ? r : send_reply(call, reply, (size_t) r);
 }
 
-/* A page: it is full where one more could pass BERTD_PAGE_MAX. The client asks for the next one. */
+/* A page is full if one more entry could exceed BERTD_PAGE_MAX. The client requests the next one. */
 struct list_target {
         struct call *call;
         sd_bus_message *reply;
@@ -174,11 +174,10 @@ int method_wait_job(struct call *call, sd_bus_message *m) {
                 return sd_bus_reply_method_return(m, "s", job_state_name(call->act.job->state));
         int r = wait_add(call->act.job, call->peer, m);
         if (r == -ENOBUFS)
-                return sd_bus_error_setf(
-                        call->error, BERTD_ERROR_QUOTA,
-                        "too many calls of Wait are not yet answered: a connection may have %d, a user "
-                        "%d, all %d; wait for some first",
-                        BERTD_WAITS_OF_CLIENT_MAX, BERTD_WAITS_OF_UID_MAX, BERTD_WAITS_MAX);
+                return sd_bus_error_setf(call->error, BERTD_ERROR_QUOTA,
+                                         "too many unanswered Wait calls: at most %d per connection, %d per user, %d "
+                                         "in total; wait for some of them first",
+                                         BERTD_WAITS_OF_CLIENT_MAX, BERTD_WAITS_OF_UID_MAX, BERTD_WAITS_MAX);
         return r < 0 ? r : 1;
 }
 
@@ -192,7 +191,7 @@ int method_wait_change(struct call *call, sd_bus_message *m) {
                 return sd_bus_reply_method_return(m, "t", call->act.node->serial);
         if (change_wait(call->peer, m) < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_QUOTA,
-                                        "this connection waits for a change already; call again after its answer");
+                                        "this connection already waits for a change; call again after its answer");
         return 1;
 }
 

@@ -1,6 +1,7 @@
 /*
  * See server.h. Role: counts connections, keeps one struct peer for each. Owns the peers, their buses.
- * Invariants: a peer is freed only from the deferred reaper, never below one of its own handlers; no message of it is waited for.
+ * Invariants: a peer is freed only from the deferred reaper, never inside one of its handlers; never waits for a peer's
+ * message.
  */
 #include "daemon/bus/server.h"
 
@@ -23,7 +24,8 @@
 #include "daemon/bus/listening.h"
 #include "daemon/bus/waits.h"
 
-/* New connections of a user: BERTD_CLIENTS_OF_UID_MAX at once, then NEW_A_SECOND. To set one up costs much more than to refuse it. */
+/* New connections of a user: BERTD_CLIENTS_OF_UID_MAX at once, then NEW_A_SECOND. Accepting one costs much more than
+ * refusing it. */
 struct allowance {
         uint64_t usec;
         double left;
@@ -33,20 +35,20 @@ struct allowance {
 #define NEW_A_SECOND 200
 
 struct bus_server {
-        struct allowance allowances[ALLOWANCES]; /* by uid; users who share a place share what is left */
+        struct allowance allowances[ALLOWANCES]; /* indexed by uid % 128; colliding uids share a bucket */
         struct node *node;
         char *path;
         struct listening *listening;
-        struct timer rest;  /* until then nobody is let in */
-        struct timer leave; /* then the loop ends */
+        struct timer rest;  /* until then no connection is accepted */
+        struct timer leave; /* ends the loop */
         struct source *reaper, *leaver;
         sd_id128_t id;
         struct peer *peers;
         struct parked *parked; /* oldest first */
         struct inlets inlets;
         unsigned clients_max;
-        int spare_fd;         /* given up for a moment to turn a connection away when there are no more */
-        uint64_t logged_usec; /* when a refusal was last logged */
+        int spare_fd;         /* closed for a moment to reject a connection when no descriptor is free */
+        uint64_t logged_usec; /* time of the last logged refusal */
         unsigned unlogged;    /* refusals since */
 };
 
@@ -55,14 +57,14 @@ struct bus_server {
 #define REST_USEC (USEC_PER_SEC / 5)
 #define LEAVE_USEC (USEC_PER_SEC / 10)
 
-/* A flood of refusals is one line in a while. */
+/* Rate-limits the log. */
 static void log_refusal(struct bus_server *server, uid_t uid, const char *reason) {
         uint64_t now = loop_boottime();
 
         server->unlogged++;
         if (server->logged_usec > 0 && now - server->logged_usec < LOG_INTERVAL_USEC)
                 return;
-        log_error("a connection of uid %u is refused: %s (%u refused since the last such line)", (unsigned) uid, reason,
+        log_error("refused a connection of uid %u: %s (%u refused since the last such message)", (unsigned) uid, reason,
                   server->unlogged);
         server->logged_usec = now;
         server->unlogged = 0;
@@ -102,7 +104,7 @@ static void on_reap(void *userdata) {
         }
 }
 
-/* At the loop's end sd-bus waits for each of its connections, also for one whose client has said too little or reads nothing. */
+/* When the loop ends, sd-bus would wait for each connection, also for an incomplete one or one that reads nothing. */
 static void on_leave(void *userdata) {
         const struct bus_server *server = userdata;
 
@@ -151,7 +153,8 @@ static void drop_link(struct shim_link *link) { peer_doom((struct peer *) link);
 
 const struct shim_link_calls peer_shim_calls = { .stop = send_stop, .checkpoint = send_checkpoint, .drop = drop_link };
 
-/* The shims of open attempts are bounded by the host's slots: they take no user's share. Others leave some to root. */
+/* Shims of open attempts are bounded by the host's slots and do not count for their user. Some connections are reserved
+ * for root. */
 static bool is_full(const struct bus_server *server, uid_t uid) {
         unsigned all = 0, of_uid = 0;
 
@@ -167,8 +170,8 @@ static bool is_full(const struct bus_server *server, uid_t uid) {
 
 /* ---- unread replies ---- */
 
-#define SMALL_REPLY 256          /* what one has beside its contents */
-#define SOCKET_BYTES (16u << 10) /* what a client's socket holds, not counted one by one */
+#define SMALL_REPLY 256          /* overhead of a reply */
+#define SOCKET_BYTES (16u << 10) /* capacity of a client's socket, not counted */
 #define OF_UID_MAX (BERTD_UNREAD_OF_UID_MAX - BERTD_CLIENTS_OF_UID_MAX * SOCKET_BYTES)
 #define OF_ALL_MAX (BERTD_UNREAD_MAX - BERTD_CLIENTS_MAX * SOCKET_BYTES)
 static_assert(OF_UID_MAX >= 2 * BERTD_PAGE_MAX && OF_ALL_MAX >= 2 * OF_UID_MAX, "one user leaves room for another");
@@ -183,7 +186,7 @@ static bool has_unread(void *userdata) {
         return queued > 0;
 }
 
-/* Who has not read for longest, of a user or (uid −1) of all; *ret_size: what is unread of these together. */
+/* The peer that has not read for longest, of a user or (uid −1) of all; *ret_size: their unread bytes in total. */
 static struct peer *slowest_reader(struct bus_server *server, uid_t uid, size_t *ret_size) {
         struct peer *slowest = NULL;
 
@@ -231,7 +234,7 @@ static void on_refused(void *userdata, const char *reason) {
 
 static const struct inlet_owner inlet_owner = { .has_unread = has_unread, .refused = on_refused };
 
-/* sd-bus writes to the client itself and reads what the inlet lets pass. */
+/* sd-bus writes to the client directly and reads from the inlet. */
 static int connect_bus(struct bus_server *server, struct peer *peer, int client) {
         cleanup_close int out = client, in = -1;
         int copy = fcntl(out, F_DUPFD_CLOEXEC, 3);
@@ -264,7 +267,7 @@ static bool is_over_rate(struct bus_server *server, uid_t uid) {
         return false;
 }
 
-/* sd-bus has made it 8 MiB: of kernel memory that no bound of ours would see. */
+/* sd-bus has set it to 8 MiB of kernel memory, which bertd's bounds would not count. */
 static int shrink_socket(int fd) {
         int size = SOCKET_BYTES / 2; /* the kernel doubles it */
 
@@ -276,11 +279,11 @@ static int start_bus(struct bus_server *server, struct peer *peer, int fd) {
 
         if (r >= 0)
                 r = sd_bus_set_server(peer->bus, 1, server->id);
-        /* Who the client is was the kernel's word at accept: sd-bus sees but the inlet. */
+        /* The kernel gave the client's uid at accept; sd-bus only sees the inlet's socketpair. */
         if (r >= 0)
                 r = sd_bus_set_anonymous(peer->bus, 1);
         if (r >= 0)
-                r = sd_bus_set_trusted(peer->bus, 1); /* authority is the method table's */
+                r = sd_bus_set_trusted(peer->bus, 1); /* the method table checks authority */
         if (r >= 0)
                 r = sd_bus_set_exit_on_disconnect(peer->bus, 0);
         if (r >= 0)
@@ -332,7 +335,7 @@ static void on_rested(void *userdata) {
         listening_enable(server->listening, true);
 }
 
-/* Who waits in the queue would wake us for ever. */
+/* A waiting connection would wake the loop again and again. */
 static void rest(struct bus_server *server) {
         if (timer_is_armed(&server->rest))
                 return;
@@ -340,7 +343,7 @@ static void rest(struct bus_server *server) {
         listening_enable(server->listening, false);
 }
 
-/* Without a descriptor the connection would stay in the queue. */
+/* Without a free descriptor the connection would stay in the queue. */
 static void reject_connection(struct bus_server *server, int listen_fd) {
         if (server->spare_fd >= 0)
                 (void) close(server->spare_fd);
@@ -348,12 +351,12 @@ static void reject_connection(struct bus_server *server, int listen_fd) {
         if (connection >= 0)
                 (void) close(connection);
         else if (errno == EMFILE || errno == ENFILE)
-                rest(server); /* the spare one has gone to somebody else, or is above a limit that was lowered */
+                rest(server); /* the spare one is in use elsewhere, or above a lowered limit */
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         log_refusal(server, (uid_t) -1, "no free file descriptor");
 }
 
-/* Many in one turn: behind a flood of connections that are refused an honest one waits in the kernel's queue. */
+/* Many per turn: an honest connection may be queued after a flood of refused ones. */
 static void on_connection(void *userdata, int fd, uint32_t events) {
         for (unsigned i = 0; i < ACCEPTS_A_TURN; i++) {
                 int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -372,7 +375,7 @@ static void on_connection(void *userdata, int fd, uint32_t events) {
 
 /* ---- the server ---- */
 
-/* Says to clients which protocol is spoken here, before their first call. */
+/* Gives clients the protocol before their first call. */
 static int make_id(sd_id128_t *ret) {
         int r = sd_id128_randomize(ret);
 

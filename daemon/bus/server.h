@@ -1,8 +1,9 @@
 /*
- * The socket and its peers (contract C2). A connection is counted before sd-bus sees a byte of it: BERTD_CLIENTS_OF_UID_MAX a user,
- * BERTD_CLIENTS_MAX in all, not counting the shims of open attempts (one each). What a peer sends comes through an inlet (inlet.h), which
- * passes nothing on while the peer has unread replies beyond what its socket holds: so these are few. Their bytes are counted, by peer,
- * user and in all (BERTD_UNREAD_*); beyond, who has not read for longest is dropped.
+ * The socket and its peers (contract C2). A connection is counted before sd-bus sees a byte of it:
+ * BERTD_CLIENTS_OF_UID_MAX per user, BERTD_CLIENTS_MAX in total, without the shims of open attempts (one each). A
+ * peer's messages come through an inlet (inlet.h), which passes nothing on while the peer has more unread replies than
+ * its socket holds, so these are few. Their bytes are counted per peer, per user and in total (BERTD_UNREAD_*); beyond
+ * a bound the peer that has not read for longest is dropped.
  */
 #ifndef DAEMON_BUS_SERVER_H
 #define DAEMON_BUS_SERVER_H
@@ -17,40 +18,41 @@ struct peer {
         struct node *node;
         sd_bus *bus;
         struct inlet *inlet;
-        uid_t uid; /* by the kernel's word */
+        uid_t uid; /* from the kernel */
         pid_t pid;
-        unsigned waits;         /* Wait calls that are not yet answered */
+        unsigned waits;         /* unanswered Wait calls */
         sd_bus_message *change; /* its WaitChange, NULL = none */
-        size_t unread;          /* bytes of replies since sd-bus had none left to write */
+        size_t unread;          /* bytes of replies since sd-bus had last written all */
         uint64_t unread_since;
-        bool doomed; /* is dropped at the end of this iteration */
+        bool doomed; /* dropped at the end of this iteration */
         struct peer *next;
 };
 
 int bus_server_new(struct node *node, const char *path, struct bus_server **ret, struct error *error);
 void bus_server_free(struct bus_server *server);
 
-/* Ends the loop: where systemd keeps the socket for the next bertd, after who has connected has had the time to ask and be answered. Asked
- * again it does not wait. */
+/* Ends the loop; if systemd keeps the socket for the next bertd, only after connected clients have had time for their
+ * calls. A second call does not wait. */
 void bus_server_leave(struct bus_server *server);
 
 struct parked;
 struct peer *bus_server_peers(const struct bus_server *server); /* newest first, by `next` */
 struct parked **bus_server_parked(struct bus_server *server);   /* the list's head, waits.c's */
 
-/* Ends the connection once the handler that is running has returned. */
+/* Ends the connection after the running handler has returned. */
 void peer_doom(struct peer *peer);
 
-/* A call of that user took so long. */
+/* Charges the duration of a call to the user. */
 void bus_server_charge(struct bus_server *server, uid_t uid, uint64_t usec);
 
-/* What an attempt asks of its shim through the peer's link: Stop and Checkpoint of org.bertd1.Attempt. */
+/* Calls to a shim through the peer's link: Stop and Checkpoint of org.bertd1.Attempt. */
 extern const struct shim_link_calls peer_shim_calls;
 
-/* So many bytes more were given to its bus, or may be by now. Who reads too little is dropped at the end of this iteration. */
+/* So many bytes more were given to its bus, or may be by now. Who reads too little dropped at the end of this
+ * iteration. */
 void peer_note_reply(struct peer *peer, size_t size);
 
-/* methods.c: a call that was kept, from its beginning. */
+/* methods.c: dispatches a kept call from the start. */
 void methods_dispatch_again(struct peer *peer, sd_bus_message *message);
 
 /* methods.c: adds the object to a new peer's bus. */

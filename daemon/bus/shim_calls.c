@@ -1,4 +1,5 @@
-/* See methods.h. Role: what a shim says of its attempt. Owns nothing. Invariant: any user may say anything here: daemon/attempt judges it. */
+/* See methods.h. Role: calls of a shim about its attempt. Owns nothing. Invariant: the values are untrusted:
+ * daemon/attempt checks them. */
 #include "daemon/bus/methods.h"
 
 #include <errno.h>
@@ -56,7 +57,7 @@ static const struct report_field {
 #undef AT
 };
 
-/* "found" and "gone": numbers, which stay the message's. */
+/* "found" and "gone": numbers, borrowed from the message. */
 static int read_news(sd_bus_message *m, const uint64_t **ret, size_t *ret_n) {
         const void *numbers;
         size_t size;
@@ -71,7 +72,7 @@ static int read_news(sd_bus_message *m, const uint64_t **ret, size_t *ret_n) {
         return *ret_n > BERTD_NEWS_MAX ? -E2BIG : sd_bus_message_exit_container(m);
 }
 
-/* A key that this daemon does not know, of a newer shim, is passed over: a number, a text, or some of these. */
+/* Skips an unknown key of a newer shim: a number, a text, or an array of these. */
 static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
         const char *key, *contents;
         int flag;
@@ -102,7 +103,7 @@ static int read_report_field(sd_bus_message *m, struct attempt_report *report) {
                         r = sd_bus_message_read_basic(m, f->type, (char *) report + f->offset);
                 return r < 0 ? r : sd_bus_message_exit_container(m);
         }
-        /* What holds others could hold the loop for long. */
+        /* Nested containers could block the loop for long. */
         const char *element = contents + (contents[0] == 'a');
         return strchr("v(a", element[0]) || element[1] ? -EINVAL : sd_bus_message_skip(m, "v");
 }

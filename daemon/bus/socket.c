@@ -1,4 +1,4 @@
-/* See socket.h. Owns nothing once it is open. Invariant: a socket at which somebody listens is left alone. */
+/* See socket.h. Owns nothing once it is open. Invariant: never touches a socket with a listener. */
 #include "daemon/bus/socket.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/nss.h"
 
-/* systemd, for a .socket unit whose service has not listened yet. */
+/* systemd listens, for a .socket unit whose service has not started yet. */
 static bool is_unit(int fd) {
         struct ucred peer = {};
         socklen_t size = sizeof(peer);
@@ -21,7 +21,7 @@ static bool is_unit(int fd) {
         return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == 1;
 }
 
-/* Only a refused connection means that nobody listens: where the queue is full, somebody does. */
+/* Only a refused connection means that there is no listener; a full queue means that there is one. */
 static int refuse_living(const char *path, const struct sockaddr_un *address, struct error *error) {
         cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         struct stat st;
@@ -42,7 +42,7 @@ static int refuse_living(const char *path, const struct sockaddr_un *address, st
         if (r == 0 || r == -EAGAIN)
                 return error_set(error, EADDRINUSE, "%s: another daemon answers there", path);
         if (r != -ECONNREFUSED && r != -ENOENT)
-                return error_errno(error, -r, "%s: not known whether a daemon listens there", path);
+                return error_errno(error, -r, "%s: not clear whether a daemon listens there", path);
         return unlink(path) < 0 && errno != ENOENT ? error_errno(error, errno, "%s", path) : 0;
 }
 
@@ -51,11 +51,11 @@ static int set_access(const char *path, struct error *error) {
         int r = geteuid() == 0 ? nss_group("bertd", NSS_LIMIT_USEC, &group) : -ESRCH;
 
         if (r < 0 && r != -ESRCH)
-                log_error("group bertd cannot be looked up: %s: only root can connect until bertd is started again",
+                log_error("cannot look up group bertd: %s; only root can connect until bertd is restarted",
                           strerror(-r));
         if (r == -ESRCH && geteuid() == 0 && strcmp(path, BERTD_SYSTEM_SOCKET) == 0)
-                log_error("there is no group bertd: only root can connect; make it with `groupadd --system bertd` and "
-                          "start bertd again");
+                log_error("no group bertd: only root can connect; create it with `groupadd --system bertd` and restart "
+                          "bertd");
         if (r >= 0 && chown(path, 0, group) < 0)
                 return error_errno(error, errno, "%s", path);
         if (chmod(path, r >= 0 ? 0660 : 0600) < 0)
@@ -63,7 +63,7 @@ static int set_access(const char *path, struct error *error) {
         return 0;
 }
 
-/* As the one had that was there before, whatever has happened to the user database since. */
+/* Owner and mode of the previous file, without a lookup in the user database. */
 static int copy_access(const char *path, const struct stat *before, struct error *error) {
         if (lchown(path, before->st_uid, before->st_gid) < 0 || chmod(path, before->st_mode & 07777) < 0)
                 return error_errno(error, errno, "%s", path);
@@ -82,7 +82,7 @@ int bus_socket_open(const char *path, const struct stat *before, int *ret, struc
         if (r < 0)
                 return r;
         if (strlen(path) >= sizeof(address.sun_path))
-                return error_set(error, ENAMETOOLONG, "%s: too long for a socket's path", path);
+                return error_set(error, ENAMETOOLONG, "%s: too long for a socket path", path);
         memcpy(address.sun_path, path, strlen(path));
         r = refuse_living(path, &address, error);
         if (r < 0)

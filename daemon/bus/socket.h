@@ -6,9 +6,9 @@
 
 #include "common/error.h"
 
-/* Makes the file and listens; its folder is made where it is missing, a file that a dead bertd left is replaced. `before`: the file that
- * it stands in for and whose owner and mode it takes, NULL: none, root's is for group bertd too. The fd does not block. −EADDRINUSE:
- * another daemon listens there. */
+/* Creates the file and listens; creates a missing folder, replaces the file of a dead bertd. `before`: a previous file,
+ * whose owner and mode it gets; NULL: none, root's socket is then for group bertd too. The fd is non-blocking.
+ * −EADDRINUSE: another daemon listens there. */
 int bus_socket_open(const char *path, const struct stat *before, int *ret, struct error *error);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * See socket_watch.h. Owns its sources. Only the file's own inode and those of its folders are watched, not what happens in the folder, which
- * may be /tmp: an unlink is a change of the inode's link count (IN_ATTRIB). Folders further above may be moved away, and a file system be
- * unmounted or put over them, which no inode tells.
+ * See socket_watch.h. Owns its sources. Watches only the inodes of the file and its folders, not the contents of the
+ * folder, which may be /tmp: an unlink changes the inode's link count (IN_ATTRIB). Moved folders further up and mounts
+ * are not detected by inotify.
  */
 #include "daemon/bus/socket_watch.h"
 
@@ -18,7 +18,7 @@
 #include "common/file.h"
 #include "daemon/base/log.h"
 
-#define SOON_USEC (USEC_PER_SEC / 10) /* an rm of the whole folder ends meanwhile */
+#define SOON_USEC (USEC_PER_SEC / 10) /* lets an rm of the whole folder finish */
 #define RETRY_USEC (10 * USEC_PER_SEC)
 #define FOLDERS_MAX 32
 
@@ -53,7 +53,7 @@ static int watch(struct socket_watch *w) {
                 if (!slash || slash == folder)
                         break;
                 *slash = '\0';
-                (void) watch_folder(fd, folder); /* one that may not be read is not watched */
+                (void) watch_folder(fd, folder); /* skips an unreadable folder */
         }
         return r < 0 ? r : loop_watch(w->loop, steal_fd(&fd), EPOLLIN, on_inodes, w, &w->inodes);
 }
@@ -65,17 +65,17 @@ static void look_after(struct socket_watch *w, uint64_t usec) {
                 loop_after(w->loop, &w->timer, usec, look, w);
 }
 
-/* Between its making and the watch it may be removed again: then there is nothing to watch. */
+/* It may have been removed between its creation and the watch. */
 static void look(void *userdata) {
         struct socket_watch *w = userdata;
         int r = w->restore(w->userdata) ? watch(w) : -ENOENT;
         if (r < 0 && r != -ENOENT && r != -ENOTDIR)
-                log_error("%s cannot be watched: %s; if it is removed, start bertd again", w->path, strerror(-r));
+                log_error("cannot watch %s: %s; if it is removed, restart bertd", w->path, strerror(-r));
         else if (r < 0)
                 look_after(w, RETRY_USEC);
 }
 
-/* Which of them does not matter. */
+/* Any event counts. */
 static void on_inodes(void *userdata, int fd, uint32_t events) {
         char buffer[4096];
 

@@ -1,4 +1,4 @@
-/* Notices that a socket's file is removed, moved or covered, while nothing wakes bertd as long as it is not. */
+/* Detects that a socket's file was removed, moved or covered, without wake-ups in between. */
 #ifndef DAEMON_SOCKET_WATCH_H
 #define DAEMON_SOCKET_WATCH_H
 
@@ -8,8 +8,8 @@
 
 struct socket_watch;
 
-/* `restore` is called when something has happened to the file at `path` or to its folder, and is to look; false: it is not there and could
- * not be made again, then it is called once more after a while. Borrows `path`. A file that cannot be watched is no error: it is logged. */
+/* Calls `restore` after a change of the file at `path` or its folder, to check it; if it returns false (missing and not
+ * restored) it is called again later. Borrows `path`. A file that cannot be watched is only logged. */
 int socket_watch_new(struct loop *loop, const char *path, bool (*restore)(void *userdata), void *userdata,
                      struct socket_watch **ret);
 void socket_watch_free(struct socket_watch *watch);

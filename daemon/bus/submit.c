@@ -1,8 +1,7 @@
 /*
- * See submit.h. Role: the gate for what users send, by the rows of rules/job_fields.h that have a place in struct submission. Owns
- * nothing between calls.
- * Invariants: after submission_check every string is valid UTF-8 or bounded bytes without control characters where it is
- * shown, every number is in range, and the job fits the host.
+ * See submit.h. Role: checks submissions, by the rows of rules/job_fields.h that have a place in struct submission.
+ * Owns nothing between calls. Invariants: after submission_check every string is valid UTF-8 or bounded bytes without
+ * control characters where it is shown, every number is in range, and the job fits the host.
  */
 #include "daemon/bus/submit.h"
 
@@ -60,7 +59,7 @@ static void put_names(const struct job_field *field, char *buffer, size_t size) 
         }
 }
 
-/* An empty word is none. */
+/* An empty string is not a value. */
 static int read_word(const struct job_field *field, struct submission *submission, sd_bus_message *m,
                      struct error *error) {
         const char *word;
@@ -77,7 +76,7 @@ static int read_word(const struct job_field *field, struct submission *submissio
         return 1;
 }
 
-/* 1; 0: it is an empty one. */
+/* 1; 0: empty. */
 static int read_value(const struct job_field *field, struct submission *submission, sd_bus_message *m,
                       struct error *error) {
         void *at = asked(submission, field);
@@ -192,7 +191,7 @@ static int check_string(const struct job_field *field, const char *text, struct 
         return 0;
 }
 
-/* With the cure, which the table has no room for. */
+/* With the cure, which the table does not have. */
 static int check_sizes(const struct submission *submission, struct error *error) {
         int r;
 
@@ -206,7 +205,7 @@ static int check_sizes(const struct submission *submission, struct error *error)
 }
 
 static int check_number(const struct job_field *field, const void *at, struct error *error) {
-        /* What is more than state.db takes is shown as -1. */
+        /* Values above state.db's maximum are shown as -1. */
         bool huge = field->type == FIELD_U64 && *(const uint64_t *) at > INT64_MAX;
         int64_t value = huge ? -1 : job_field_number(field, at);
 
@@ -224,7 +223,7 @@ static int check_double(const struct job_field *field, double value, struct erro
                          field->max);
 }
 
-/* A word has been found in its list, or stands for none. */
+/* Value of a name, or of a missing one. */
 static int check_word(const struct job_field *field, const void *at, struct error *error) {
         return job_field_number(field, at) < field->n_names ? 0 : error_set(error, EINVAL, "%s: missing", field->name);
 }
@@ -309,10 +308,10 @@ static int check_limits(const struct submission *submission, struct error *error
                                  BERTD_CPUS_MIN);
         struct cpu_list cpus;
         if (submission->cpu_list && submission->cpu_list[0] && cpu_list_read(submission->cpu_list, &cpus) < 0)
-                return error_set(error, EINVAL, "cpu_list: \"%.64s\", expected CPUs as in 0-3,8", submission->cpu_list);
+                return error_set(error, EINVAL, "cpu_list: \"%.64s\", expected CPUs, e.g. 0-3,8", submission->cpu_list);
         struct scheduling scheduling;
         if (submission->scheduling && scheduling_read(submission->scheduling, &scheduling) < 0)
-                return error_set(error, EINVAL, "scheduling: \"%.64s\", expected as in batch,io-best-effort:7",
+                return error_set(error, EINVAL, "scheduling: \"%.64s\", expected e.g. batch,io-best-effort:7",
                                  submission->scheduling);
         return 0;
 }
@@ -349,7 +348,7 @@ int submission_check(const struct submission *submission, const struct submit_ho
                 return error_set(error, EINVAL, "backoff_min_sec: is %u, above backoff_max_sec %u",
                                  submission->backoff_min_sec, submission->backoff_max_sec);
         if (submission->name && submission->name[strspn(submission->name, "0123456789")] == '\0')
-                return error_set(error, EINVAL, "name: '%.64s' would be taken for a job's id", submission->name);
+                return error_set(error, EINVAL, "name: '%.64s' is ambiguous: it looks like a job id", submission->name);
         uint64_t slots = (uint64_t) submission->ranks * submission->threads;
         if (slots > host->slots) {
                 *ret_too_large = true;
@@ -357,10 +356,9 @@ int submission_check(const struct submission *submission, const struct submit_ho
                                  submission->ranks, submission->threads, slots, host->slots);
         }
         if (!host->limits && (submission->memory > 0 || submission->cpus > 0))
-                return error_set(
-                        error, EINVAL,
-                        "%s: this bertd cannot hold a job to it (only one of root's under systemd can): leave it out",
-                        submission->memory > 0 ? "memory" : "cpus");
+                return error_set(error, EINVAL,
+                                 "%s: this bertd cannot enforce it (only root's under systemd can); leave it out",
+                                 submission->memory > 0 ? "memory" : "cpus");
         if (submission->gpus > host->gpus) {
                 *ret_too_large = true;
                 return error_set(error, EINVAL, "gpus: %u, this host has %u", submission->gpus, host->gpus);

@@ -18,11 +18,11 @@
 #include "common/error.h"
 #include "daemon/rules/submission.h"
 
-/* What the host has in all. */
+/* Total resources of the host. */
 struct submit_host {
         uint64_t slots;
         uint32_t gpus;
-        bool limits; /* its launcher holds a job to memory and cpus */
+        bool limits; /* its launcher enforces memory and cpus */
 };
 
 /* Reads the message's a{sv}: unknown keys, wrong types and keys given twice are refused. */
@@ -31,13 +31,13 @@ int submission_read(struct submission *submission, sd_bus_message *message, stru
 /* Bytes of its texts. */
 size_t submission_size(const struct submission *submission);
 
-/* HOME, where it has none. −ENOMEM. */
+/* Adds HOME if missing. −ENOMEM. */
 int submission_add_home(struct submission *submission, const char *home);
 
-/* What a client says of its limits is its word: none is kept above `own`, which are the kernel's, and none is left out. */
+/* Client-supplied limits are untrusted: lowers each to `own`, from the kernel, and adds missing ones. */
 void submission_clamp_limits(struct submission *submission, const struct rlimit own[RLIM_NLIMITS]);
 
-/* Bounds of every field. ret_too_large tells a request that the host can never meet from a wrong one. */
+/* Checks the bounds of every field. ret_too_large: valid, but more than the host will ever have. */
 int submission_check(const struct submission *submission, const struct submit_host *host, bool *ret_too_large,
                      struct error *error);
 

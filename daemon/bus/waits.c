@@ -1,5 +1,6 @@
 /*
- * See waits.h. Owns the waiters, which hang on their jobs, and the calls that are parked. Invariant: none of them outlives its peer.
+ * See waits.h. Owns the waiters, which are linked to their jobs, and the parked calls. Invariant: none of them outlives
+ * its peer.
  */
 #include "daemon/bus/waits.h"
 
@@ -11,17 +12,17 @@
 #include "daemon/bus/server.h"
 #include "daemon/store/store.h"
 
-#define PARKED_MAX 32 /* submissions whose user is being looked up */
+#define PARKED_MAX 32 /* submissions that wait for a user lookup */
 #define PARKED_OF_UID_MAX 8
 
-/* A Wait that has not been answered. */
+/* An unanswered Wait. */
 struct waiter {
         struct peer *peer;
         sd_bus_message *message; /* a reference */
         struct waiter *next;
 };
 
-/* A call whose user is being looked up. */
+/* A call that waits for a user lookup. */
 struct parked {
         struct parked *next;
         struct peer *peer;
@@ -54,7 +55,7 @@ int call_to_answer(sd_bus_message *call, sd_bus_message **ret) {
         return 0;
 }
 
-/* Of the user and of all. */
+/* Counts of the user and in total. */
 static bool may_wait(const struct peer *peer) {
         unsigned all = 0, of_uid = 0;
 
@@ -152,7 +153,7 @@ int peer_park(struct peer *peer, sd_bus_message *message, size_t size) {
                 n++;
                 n_of_uid += same;
         }
-        /* A message may be larger than what was understood of it. */
+        /* The message may be larger than its parsed contents. */
         if (all > BERTD_REQUESTS_MAX || of_uid > BERTD_REQUESTS_OF_UID_MAX || n >= PARKED_MAX ||
             n_of_uid >= PARKED_OF_UID_MAX)
                 return -ENOBUFS;
@@ -163,7 +164,7 @@ int peer_park(struct peer *peer, sd_bus_message *message, size_t size) {
         return 0;
 }
 
-/* Takes out the first that is of the peer, or where `peer` is NULL of the user. */
+/* Removes the first of the peer, or of the user if `peer` is NULL. */
 static struct parked *take_parked(struct bus_server *server, const struct peer *peer, uid_t uid) {
         for (struct parked **at = bus_server_parked(server); *at; at = &(*at)->next) {
                 struct parked *parked = *at;
@@ -190,7 +191,7 @@ static void forget_parked(struct peer *peer) {
 void bus_server_resume(struct bus_server *server, uid_t uid) {
         struct parked *list = NULL, **end = &list;
 
-        /* All at first: one that is parked again is not for this time. */
+        /* Takes all first: calls that are parked again are not dispatched twice. */
         for (struct parked *parked; (parked = take_parked(server, NULL, uid)); end = &parked->next) {
                 *end = parked;
                 parked->next = NULL;

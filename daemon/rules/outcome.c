@@ -19,7 +19,7 @@
 #define EXIT_NOT_FOUND 127
 #define SOON_USEC (60 * USEC_PER_SEC)
 
-/* What a stop makes of the job. */
+/* What follows from a stop. */
 static const struct stop_rule {
         enum job_event event;
         bool unless_finished;
@@ -44,15 +44,15 @@ static void explain_death(const struct attempt *a, struct outcome *ret) {
                 (void) snprintf(ret->death, sizeof(ret->death), "exit code %d", a->exit_code);
 }
 
-/* For everybody; NULL = none. */
+/* The attempt's reason, for everybody; NULL = none. */
 static const char *death_reason(const struct attempt *a, const struct outcome *o) {
         return a->reason ? a->reason : o->death[0] ? o->death : NULL;
 }
 
-/* A clock that was set back meanwhile makes nothing late. */
+/* If the clock was set back meanwhile, it still counts as soon. */
 static bool soon(const struct attempt *a) { return a->step <= a->first_step && a->ended < a->started + SOON_USEC; }
 
-/* The program could not be started, or a shell says so of its own. */
+/* The program could not be started, or a shell reports that it could not start its own. */
 static bool was_not_started(const struct attempt *a) {
         bool code = a->exit_code == EXIT_NOT_EXECUTABLE || a->exit_code == EXIT_NOT_FOUND;
 
@@ -61,7 +61,8 @@ static bool was_not_started(const struct attempt *a) {
                (a->exit_class == EXIT_CLASS_FAILED && code && soon(a));
 }
 
-/* An interpreter's word of what it is to run: "python3 train.py" ends so, "sh train.sh" with fewer words. The same usage was right before. */
+/* An interpreter cannot read its script: "python3 train.py" then exits with 2 and a longer line, "sh train.sh" with a
+ * shorter one. The same usage was right before. */
 static bool lacks_file(const struct attempt *a) {
         static const char *const words[] = { "No such file", "can't cd to", "Stale file handle",
                                              "Transport endpoint is not connected", "Input/output error" };
@@ -75,8 +76,8 @@ static bool lacks_file(const struct attempt *a) {
         return false;
 }
 
-/* What a job lacks that has had it before may come back: a file system that is mounted late, a program that is being installed. In a
- * first attempt it is the user's mistake. */
+/* What is missing may come back if the job had it before: a file system that is mounted late, a program that is being
+ * installed. In a first attempt it is the user's mistake. */
 static bool is_missing(const struct ending *e) {
         const struct attempt *a = e->attempt;
 
@@ -166,7 +167,7 @@ static void add_more(char *buffer, size_t size, const char *whole, const char *m
         (void) snprintf(buffer + n, size - n, "%s%s", n > 0 ? "; " : "", n == 0 && whole ? whole : more);
 }
 
-/* A job that is done, or ended as it was asked to, needs no reason of its attempt's, unless that says more. */
+/* A job that is done, or ended as requested, shows its attempt's reason only if there is more to report. */
 static void say_more(const struct attempt *a, struct outcome *ret) {
         const char *death = death_reason(a, ret);
 
