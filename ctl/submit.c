@@ -56,6 +56,7 @@ static const struct option_spec options[] = {
         KEY("threads", "resources.threads", "N", "threads of each process (" BERTD_TEXT(BERTD_THREADS_DEFAULT) ")"),
         KEY("gpus", "resources.gpus", "N", "number of GPUs (" BERTD_TEXT(BERTD_GPUS_DEFAULT) ")"),
         KEY("priority", "priority", "N", "higher starts first (" BERTD_TEXT(BERTD_PRIORITY_DEFAULT) ")"),
+        KEY("comment", "comment", "TEXT", "a line of text that `bertctl status` shows its owner"),
         KEY("run-dir", "run_dir", "DIR", "folder for its files (the job's own folder)"),
         KEY("grace", "restart.grace_sec", "SEC",
             "time between SIGTERM and SIGKILL (" BERTD_TEXT(BERTD_GRACE_DEFAULT) ")"),
