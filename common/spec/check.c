@@ -7,7 +7,7 @@
 #include "common/cleanup.h"
 #include "common/spec/reader.h"
 
-/* What a spec for fine-tuning leaves out. */
+/* Defaults of a spec for fine-tuning. */
 static int check_finetune(struct spec_reader *reader, struct spec *spec) {
         if (spec->kind == JOB_FINETUNE && !is_said(reader, "data.objective"))
                 spec->data.objective = OBJECTIVE_CLASSIFY;
@@ -49,7 +49,7 @@ void spec_data_set_length(struct spec_data *data, uint32_t sequence_length) {
                         1 + (uint32_t) (data->masked_fraction * sequence_length - 1e-9); /* rounded up */
 }
 
-/* A classifier's texts may be as long as what it begins with says; all else has a default. */
+/* The initial model limits the length of a classifier's texts; all else has a default. */
 static void default_length(const struct spec_reader *reader, struct spec *spec) {
         bool given = is_said(reader, "data.objective"),
              classifies = spec->kind == JOB_FINETUNE && (!given || spec->data.objective == OBJECTIVE_CLASSIFY);
@@ -73,7 +73,7 @@ static const struct idle_rule {
 };
 static_assert(ELEMENTSOF(idle_rules) == SPEC_IDLE_RULES, "a rule without a count");
 
-/* Whether the spec that is being read says it itself: the file, or a stage, or a task of one, that does not inherit it. */
+/* Whether the current spec (file, stage or task) sets it itself instead of inheriting it. */
 static bool says_itself(const struct spec_reader *reader, size_t row) {
         if (!reader->stage)
                 return reader->file->n_parts == 0 && reader->said[row].name;
@@ -87,7 +87,7 @@ static int refuse_idle(struct spec_reader *reader, const struct idle_rule *rule)
         return spec_refuse(reader, rule->key, "%.32s: %s", said_of(reader, rule->key)->text, rule->why);
 }
 
-/* Refused where it is said; a stage that inherits it is as if it were not there. */
+/* Refused where it is set; ignored in a stage that inherits it. */
 static int check_idle(struct spec_reader *reader, struct spec *spec) {
         char now[32], neutral[32];
         struct spec fallback = {};
@@ -112,7 +112,7 @@ static int check_idle(struct spec_reader *reader, struct spec *spec) {
         return 0;
 }
 
-/* The file says it, and no stage makes anything of it. */
+/* Set in the file, but without effect in any stage. */
 int spec_check_stages(struct spec_reader *reader) {
         for (size_t i = 0; i < SPEC_IDLE_RULES; i++)
                 if (reader->idle[i].idle > 0 && reader->idle[i].used == 0)
@@ -133,7 +133,7 @@ static int check_warmup(struct spec_reader *reader, const struct spec *spec) {
         return 0;
 }
 
-/* Checkpoints that are to be kept are such as every_steps writes. */
+/* keep_every must select checkpoints that every_steps writes. */
 static int check_keep(struct spec_reader *reader, const struct spec_checkpoint *c) {
         static const char key[] = "checkpoint.keep_every";
         uint64_t keep = c->keep_every, every = c->every_steps;
@@ -151,7 +151,7 @@ static int check_keep(struct spec_reader *reader, const struct spec_checkpoint *
                            every, (keep / every + 1) * every);
 }
 
-/* What one key alone cannot tell. */
+/* Checks across keys. */
 int spec_check(struct spec_reader *reader, struct spec *spec) {
         const struct spec_model *model = &spec->model;
         struct spec_data *data = &spec->data;

@@ -1,6 +1,6 @@
 /*
- * What reading and writing a spec share: one row for each key, and what a file, a stage or an option says of it, as text. For
- * common/spec/ only.
+ * Shared by reading and writing a spec: one row per key, and its text in a file, a stage or an option. For common/spec/
+ * only.
  */
 #ifndef COMMON_SPEC_FIELDS_H
 #define COMMON_SPEC_FIELDS_H
@@ -63,7 +63,7 @@ static inline bool is_list(const struct field *field) {
 static inline bool is_text(const struct field *field) { return field->type <= FIELD_PROGRAM; }
 static inline bool is_of_kind(const struct field *field, enum job_kind kind) { return field->kinds & (1 << kind); }
 
-/* Whether a stage may say it in place of the file. */
+/* Whether a stage may override it. */
 bool is_staged(const struct field *field);
 
 /* The row of a key, which has one. */
@@ -71,16 +71,16 @@ size_t field_of(const char *key);
 
 bool is_absent(const struct field *field, const void *from);
 
-/* What is said of a key. */
+/* The text of a key. */
 struct said {
         char *text;     /* of a scalar */
         char **entries; /* of a list, which may be empty: NULL-terminated */
         uint32_t n;
-        char *name;  /* as messages name it: "stages[1].data.train", "--ranks"; NULL: nothing is said */
+        char *name;  /* name in messages: "stages[1].data.train", "--ranks"; NULL: not set */
         size_t line; /* of the file; 0: of an option */
 };
 
-/* What a file says, or a stage of it, or a task of that. */
+/* The texts of a file, a stage or a task. */
 struct part {
         struct said said[SPEC_FIELDS_MAX]; /* in the order of the rows */
         struct part *parts;                /* a file's stages, a stage's tasks */
@@ -88,11 +88,11 @@ struct part {
         size_t line; /* of the key "stages" or "tasks" */
 };
 
-/* Nothing is said any more. */
+/* Clears all texts. */
 void said_clear(struct said *said);
 void part_free(struct part *part);
 
-/* settings.c: an option takes the place of what the file says; `path` is for messages. */
+/* settings.c: overrides the file with an option; `path` is for messages. */
 int spec_apply_setting(struct part *file, const char *path, const struct spec_setting *setting, struct error *error);
 
 #endif

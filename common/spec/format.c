@@ -231,14 +231,14 @@ static bool is_said_everywhere(const struct part *file, size_t row) {
         return true;
 }
 
-/* What a stage says beside its tasks, which say all of their data. */
+/* Keys of a stage besides its tasks, which contain all data keys. */
 static void leave_to_tasks(struct part *stage) {
         for (size_t row = 0; row < spec_n_fields && stage->n_parts > 0; row++)
                 if (strncmp(spec_fields[row].key, "data.", strlen("data.")) == 0)
                         said_clear(&stage->said[row]);
 }
 
-/* A stage says what differs from the file, which says only what holds for every stage. */
+/* A stage has the keys that differ from the file, which has only those common to all stages. */
 static void leave_differences(struct part *file) {
         for (size_t row = 0; row < spec_n_fields && file->n_parts > 0; row++) {
                 if (!is_staged(&spec_fields[row]))

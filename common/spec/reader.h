@@ -24,7 +24,7 @@ struct spec_reader {
         const struct part *file;
         const struct part *stage; /* NULL: the file is read */
         const struct said *said;  /* (spec_n_fields) what counts: the stage's, or the task's, in place of the file's */
-        char prefix[64];          /* "stages[1]." or "stages[1].tasks[0].", in front of keys that it does not say */
+        char prefix[64];          /* "stages[1]." or "stages[1].tasks[0].", prefix for keys that it does not set */
         bool task;                /* the latter, whose keys are those of data */
         struct spec_idle *idle;   /* (SPEC_IDLE_RULES), over all stages */
         struct error *error;
@@ -42,10 +42,10 @@ __attribute__((format(printf, 3, 4))) int spec_refuse(struct spec_reader *reader
 /* The text as the field's type has it, into the field's place at `to`. */
 int spec_read_value(struct spec_reader *reader, const struct field *field, const char *text, void *to);
 
-/* What one key alone cannot tell. May complete what the spec leaves out. */
+/* Checks across keys. May set defaults that depend on other keys. */
 int spec_check(struct spec_reader *reader, struct spec *spec);
 
-/* After the stages: what the file says and no stage makes anything of. */
+/* After the stages: keys of the file without effect in any stage. */
 int spec_check_stages(struct spec_reader *reader);
 
 #endif

@@ -1,4 +1,4 @@
-/* Keys set in place of what the file says; see spec.h. Works on the file's texts, so that reading checks them as it does the file's. */
+/* Keys that override the file; see spec.h. Works on the file's texts, so that reading checks them in the same way. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +41,7 @@ static uint32_t find_own(const struct part *file, size_t row) {
         return s;
 }
 
-/* One is said in place of the other. */
+/* Setting one overrides the other. */
 static void drop_other(struct part *file, const char *key) {
         static const char *const pairs[][2] = { { "train.steps", "train.epochs" },
                                                 { "optimizer.warmup_steps", "optimizer.warmup_ratio" } };

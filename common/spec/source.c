@@ -32,7 +32,7 @@ int spec_read(const char *path, char **ret_text, size_t *ret_size, struct error 
                         error->exit = BERTD_EXIT_INPUT;
                 return r;
         }
-        /* A pipe is waited for; one that nobody writes to is at its end. */
+        /* Waits for a pipe's writer; without one the read ends at once. */
         if (own >= 0)
                 (void) fcntl(own, F_SETFL, 0);
         int r = file_read_fd(own >= 0 ? own : STDIN_FILENO, path, BERTD_SPEC_MAX, ret_text, ret_size, error);

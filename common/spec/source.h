@@ -6,7 +6,7 @@
 
 #include "common/error.h"
 
-/* It is no file in a folder. */
+/* Whether it is not a file in a folder. */
 bool spec_is_stream(const char *path);
 
 /* From where its relative paths are taken: the file's own folder, a stream's the current one. Absolute; caller frees. */

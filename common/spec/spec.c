@@ -32,7 +32,7 @@ static const char *const kind_names[] = JOB_KIND_NAMES;
 
 static int no_memory(struct spec_reader *reader) { return error_errno(reader->error, ENOMEM, "%s", reader->path); }
 
-/* A key that is not said, as messages name it. */
+/* Name of an absent key in messages. */
 static void name_key(const struct spec_reader *reader, const struct field *field, char *buffer, size_t size) {
         static const char stage[] = STAGE_PREFIX, data[] = "data.";
         const char *key = field->key;
@@ -191,7 +191,7 @@ static int read_path(struct spec_reader *reader, const struct field *field, cons
         return 0;
 }
 
-/* One that is bounded stands in a line of its own in what bertctl shows. */
+/* Bounded texts are shown on one line by bertctl. */
 static int read_text(struct spec_reader *reader, const struct field *field, const char *text, char **to) {
         if (text[0] == '\0')
                 return spec_refuse(reader, field->key, "empty");
@@ -271,7 +271,7 @@ static int read_field(struct spec_reader *reader, size_t row, struct spec *spec)
         return is_text(field) || !fits ? 0 : missing(reader, field);
 }
 
-/* A number would be taken for a job's id. */
+/* A number is ambiguous: it looks like a job id. */
 static int default_name(struct spec_reader *reader, const char *base, size_t n, char **to) {
         bool is_number = strspn(base, "0123456789") >= n;
 
@@ -279,7 +279,7 @@ static int default_name(struct spec_reader *reader, const char *base, size_t n, 
         return *to ? 0 : no_memory(reader);
 }
 
-/* The file's without its ending; of what is no file, "job". */
+/* The file's name without its extension; "job" for a stream. */
 static int name_of_file(struct spec_reader *reader, char **to) {
         static const char *const endings[] = { ".yaml", ".yml" };
         const char *slash = strrchr(reader->path, '/'), *base = slash ? slash + 1 : reader->path;
@@ -343,7 +343,7 @@ static int read_values(struct spec_reader *reader, struct spec *spec) {
 
 /* ---- stages ---- */
 
-/* What a file says with a stage's own keys in place, all of it borrowed. */
+/* The file's texts overridden by a stage's, all borrowed. */
 struct merged {
         struct said said[SPEC_FIELDS_MAX];
 };
@@ -351,7 +351,7 @@ struct merged {
 static struct said *said_in(struct merged *merged, const char *key) { return &merged->said[field_of(key)]; }
 static const struct said *said_by(const struct part *part, const char *key) { return &part->said[field_of(key)]; }
 
-/* What `part` says takes the place of what the file says. */
+/* Overrides the file's texts with those of `part`. */
 static void overlay(struct merged *merged, const struct part *part) {
         for (size_t row = 0; row < spec_n_fields; row++)
                 if (part->said[row].name)
@@ -362,7 +362,7 @@ static bool is_on(const struct said *said) { return said->text && strtod(said->t
 
 static void drop(struct merged *merged, const char *key) { *said_in(merged, key) = (struct said) {}; }
 
-/* Of two keys that say the same thing the file's gives way to the stage's. */
+/* Of two alternative keys the stage's overrides the file's. */
 static void give_way(struct merged *merged, const struct part *part) {
         const struct said *validation = said_by(part, "data.validation");
 
@@ -388,7 +388,7 @@ static void merge_stage(const struct part *file, const struct part *stage, uint3
         if (stage->n_parts == 0)
                 return;
         if (said_by(&stage->parts[task], "data.train")->n >
-            0) { /* what is held out of the file's own training says nothing of another's */
+            0) { /* validation data of the file's training does not fit another's */
                 drop(merged, "data.validation");
                 drop(merged, "data.test");
         }

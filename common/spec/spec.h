@@ -34,7 +34,7 @@ enum truncation {
         TRUNCATION_TAIL,
         TRUNCATION_HEAD_TAIL,
         TRUNCATION_SEGMENTS,
-        TRUNCATION_AUTO, /* of a spec: what model.init says, else head */
+        TRUNCATION_AUTO, /* of a spec: as in model.init, else head */
         TRUNCATION_MAX
 };
 #define TRUNCATION_NAMES \
@@ -125,9 +125,9 @@ struct spec_data {
         enum truncation truncation;  /* auto */
         uint32_t head_tokens;        /* 0 = 128 of 510, scaled; of head_tail */
         uint32_t max_segments;       /* 4; of segments */
-        bool shuffle, lowercase;     /* true, true: unless the model says otherwise */
+        bool shuffle, lowercase;     /* true, true: unless the model sets them */
 };
-/* What a class is told from; finetune only. */
+/* Input of the classifier; finetune only. */
 struct spec_classifier {
         char *layers;                      /* "last": or first4, last4, all, or a layer's number from 0 */
         enum classifier_combine combine;   /* concat; of several layers */
@@ -166,19 +166,19 @@ struct spec_stage {
         char *name;           /* NULL */
         enum moments moments; /* keep */
         enum bias_correction
-                bias_correction; /* continue: its count goes on with the moments; restart: as if they were new */
+                bias_correction; /* continue: keep the count with the moments; restart: as if they were new */
 };
 
 /*
- * A run of several stages has one spec for each in `stages`: the whole of the file with what the stage itself says in place. The
- * outer one then has the values of the first stage. spec_at gives the spec that a stage runs by, with or without stages.
+ * A run of several stages has one spec per stage in `stages`: the file overridden by the stage's keys. The outer one
+ * then has the values of the first stage. spec_at returns the spec of a stage, with or without stages.
  */
 struct spec {
         char *name;               /* default: the spec file's name without .yaml, or "job" */
         enum job_kind kind;       /* required */
         int32_t priority;         /* 0; -1000..1000, higher first */
         char *run_dir;            /* NULL: the job's own folder */
-        enum device_kind device;  /* auto: a GPU where there is one */
+        enum device_kind device;  /* auto: a GPU if there is one */
         char *on_exit;            /* NULL */
         enum ends_with ends_with; /* first; kind command only, as the next */
         char **command;
@@ -211,7 +211,7 @@ static inline const struct spec_data *spec_task(const struct spec *stage, uint32
         return stage->n_tasks > 0 ? &stage->tasks[task]->data : &stage->data;
 }
 
-/* The file or folder that says what the model is. */
+/* The file or folder that defines the model. */
 static inline const char *spec_model_path(const struct spec *spec) {
         return spec->model.config ? spec->model.config : spec->model.init;
 }
@@ -219,7 +219,8 @@ static inline const char *spec_model_path(const struct spec *spec) {
 /* The character that data.delimiter names: itself, a punctuation mark or a tab, or "tab", "\\t"; NUL: none. */
 char spec_delimiter(const char *text);
 
-/* Whether a data file holds texts (.csv, .tsv, .jsonl), from which finetune makes a corpus itself, and is no corpus' prefix. */
+/* Whether a data file holds texts (.csv, .tsv, .jsonl), from which finetune makes a corpus itself, instead of the
+ * prefix of a corpus. */
 bool spec_is_texts(const char *path);
 
 #define SPEC_STDIN "-" /* as a path: standard input */
@@ -228,20 +229,21 @@ bool spec_is_texts(const char *path);
  * one, and its name by default is "job". The caller frees with spec_free. */
 int spec_load(const char *path, struct spec **ret_spec, struct error *error);
 
-/* A key set by an option, in place of what the file says. */
+/* A key set by an option, overriding the file. */
 struct spec_setting {
         const char *option; /* "ranks", as messages name it */
         const char *key;    /* "resources.ranks"; NULL: the value is KEY=VALUE, a scalar of the file, not of a stage */
         const char *value;
 };
 
-/* Both halves of it. `path` names the text in messages, and tells its folder. A pipe can be read once. Caller frees the text. */
+/* The two halves of spec_load. `path` is the name in messages, and gives the folder. A pipe can be read once. Caller
+ * frees the text. */
 int spec_read(const char *path, char **ret_text, size_t *ret_size, struct error *error);
 int spec_parse(const char *path, const char *text, size_t size, const struct spec_setting *settings, size_t n,
                struct spec **ret_spec, struct error *error);
 
-/* A job of kind command without a file: a NULL-terminated command and what options say. Relative paths are taken from the current folder; its
- * name by default is the program's. */
+/* A job of kind command without a file: a NULL-terminated command and options. Relative paths are taken from the
+ * current folder; its name by default is the program's. */
 int spec_of_command(char *const *command, const struct spec_setting *settings, size_t n, struct spec **ret_spec,
                     struct error *error);
 
@@ -260,9 +262,9 @@ const char *spec_get(const struct spec *spec, const char *key, char *buffer, siz
 typedef void (*spec_each_t)(void *userdata, const char *key, bool path, const char *value);
 void spec_walk(const struct spec *spec, spec_each_t each, void *userdata);
 
-/* Each value that Submit takes by a key of its own (include/bertd/bus.h), from the table's rows that have one: its key, D-Bus type ('a': as)
- * and value as sd_bus_message_append_basic takes it, of a list its NULL-terminated array. Absent values are left out. Stops at the first
- * negative result and returns it, else 0. */
+/* Each value with its own key in Submit (include/bertd/bus.h), from the table's rows with one: its key, D-Bus type
+ * ('a': as) and value as for sd_bus_message_append_basic, of a list its NULL-terminated array. Absent values are
+ * skipped. Stops at the first negative result and returns it, else 0. */
 typedef int (*spec_sent_t)(void *userdata, const char *key, char type, const void *value);
 int spec_each_sent(const struct spec *spec, spec_sent_t each, void *userdata);
 

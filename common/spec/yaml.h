@@ -1,4 +1,5 @@
-/* The YAML of a job spec: from text to what is said of each key, and back. Numbers and paths are still text: spec.c knows what they mean. */
+/* The YAML of a job spec: from text to the text of each key, and back. Numbers and paths are still text: spec.c knows
+ * what they mean. */
 #ifndef COMMON_SPEC_YAML_H
 #define COMMON_SPEC_YAML_H
 

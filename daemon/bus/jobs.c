@@ -32,7 +32,7 @@ static int check_submitter(struct call *call) {
         /* Without privileges every job runs as bertd's user. */
         if (geteuid() != 0 && call->uid != geteuid())
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED,
-                                        "this daemon only runs jobs of its own user");
+                                        "this daemon only runs jobs of the user who started it");
         return 0;
 }
 

@@ -1,7 +1,7 @@
 /*
  * See outcome.h. Owns nothing.
- * Invariants: a stop that somebody asked for decides before the policy does, but finished work is finished unless it is cancelled; a death
- * is counted only if the policy judges it; at most one change of the ledger follows.
+ * Invariants: a requested stop takes precedence over the policy, but finished work is finished unless it is cancelled;
+ * a death is counted only if the policy judges it; at most one change of the ledger follows.
  */
 #include "daemon/rules/outcome.h"
 
@@ -15,11 +15,11 @@
 #include "common/clock.h"
 #include "daemon/rules/reasons.h"
 
-#define EXIT_NOT_EXECUTABLE 126 /* as shells have it */
+#define EXIT_NOT_EXECUTABLE 126 /* of shells */
 #define EXIT_NOT_FOUND 127
 #define SOON_USEC (60 * USEC_PER_SEC)
 
-/* What a stop makes of the job. */
+/* Result of a stop. */
 static const struct stop_rule {
         enum job_event event;
         bool unless_finished;
@@ -32,7 +32,7 @@ static const struct stop_rule {
 };
 static_assert(ELEMENTSOF(stops) == STOP_REASON_MAX, "a stop without a rule");
 
-/* ---- what the attempt died of ---- */
+/* ---- the cause of death ---- */
 
 static void explain_death(const struct attempt *a, struct outcome *ret) {
         if (a->reason)
@@ -49,10 +49,10 @@ static const char *death_reason(const struct attempt *a, const struct outcome *o
         return a->reason ? a->reason : o->death[0] ? o->death : NULL;
 }
 
-/* A clock that was set back meanwhile makes nothing late. */
+/* If the clock was set back, it is not late. */
 static bool soon(const struct attempt *a) { return a->step <= a->first_step && a->ended < a->started + SOON_USEC; }
 
-/* The program could not be started, or a shell says so of its own. */
+/* The program could not be started, or a shell reports that of its command. */
 static bool was_not_started(const struct attempt *a) {
         bool code = a->exit_code == EXIT_NOT_EXECUTABLE || a->exit_code == EXIT_NOT_FOUND;
 
@@ -61,7 +61,8 @@ static bool was_not_started(const struct attempt *a) {
                (a->exit_class == EXIT_CLASS_FAILED && code && soon(a));
 }
 
-/* An interpreter's word of what it is to run: "python3 train.py" ends so, "sh train.sh" with fewer words. The same usage was right before. */
+/* An interpreter's error about a missing script, e.g. of "python3 train.py" or "sh train.sh". The same command was
+ * valid before. */
 static bool lacks_file(const struct attempt *a) {
         static const char *const words[] = { "No such file", "can't cd to", "Stale file handle",
                                              "Transport endpoint is not connected", "Input/output error" };
@@ -75,8 +76,8 @@ static bool lacks_file(const struct attempt *a) {
         return false;
 }
 
-/* What a job lacks that has had it before may come back: a file system that is mounted late, a program that is being installed. In a
- * first attempt it is the user's mistake. */
+/* An input that a job had before may return: a file system that is mounted late, a program that is being installed. In
+ * a first attempt it is the user's mistake. */
 static bool is_missing(const struct ending *e) {
         const struct attempt *a = e->attempt;
 
@@ -85,7 +86,7 @@ static bool is_missing(const struct ending *e) {
         return (was_not_started(a) || lacks_file(a)) && e->ran;
 }
 
-/* ---- what the policy makes of it ---- */
+/* ---- the policy ---- */
 
 static void judge(const struct ending *e, struct outcome *ret, struct policy_decision *decision) {
         const struct attempt *a = e->attempt;
@@ -111,7 +112,7 @@ static void judge(const struct ending *e, struct outcome *ret, struct policy_dec
         policy_decide(&e->config, &c, decision);
 }
 
-/* The newest good one but for `step`; 0: none. */
+/* The newest good one except `step`; 0: none. */
 static uint64_t newest_but(const struct ending *e, uint64_t step) {
         for (size_t i = 0; i < e->n_good; i++)
                 if (e->good[i] != step)
@@ -119,7 +120,7 @@ static uint64_t newest_but(const struct ending *e, uint64_t step) {
         return 0;
 }
 
-/* The next attempt first moves newer files away: retention would count them as good ones. */
+/* The next attempt first moves newer files away, because retention would count them as good. */
 static void change_ledger(const struct ending *e, const struct policy_decision *decision, struct outcome *ret) {
         if (decision->demote) {
                 ret->change = LEDGER_DEMOTED;
@@ -133,9 +134,9 @@ static void change_ledger(const struct ending *e, const struct policy_decision *
                 (void) reason_of_decision(decision, &e->config, ret->change_reason, sizeof(ret->change_reason));
 }
 
-/* ---- in words ---- */
+/* ---- texts ---- */
 
-/* The death, what the policy makes of it (`parts`: its words, the samples, the delay). */
+/* The death and the policy's additions (`parts`: its text, the samples, the delay). */
 static void put_reason(char *buffer, size_t size, const char *death, const char *const parts[3]) {
         const char *text = parts[0], *samples = parts[1], *delay = parts[2];
         bool said = death && death[0], more = said || text[0] || samples[0];
@@ -166,7 +167,7 @@ static void add_more(char *buffer, size_t size, const char *whole, const char *m
         (void) snprintf(buffer + n, size - n, "%s%s", n > 0 ? "; " : "", n == 0 && whole ? whole : more);
 }
 
-/* A job that is done, or ended as it was asked to, needs no reason of its attempt's, unless that says more. */
+/* A job that is done, or ended as requested, needs no reason from its attempt, unless that adds information. */
 static void say_more(const struct attempt *a, struct outcome *ret) {
         const char *death = death_reason(a, ret);
 
