@@ -1,4 +1,4 @@
-/* See usage.h. Owns nothing; getopt's optind and optopt say what it refused. */
+/* See usage.h. Owns nothing; uses getopt's optind and optopt. */
 #include "common/usage.h"
 
 #include <errno.h>

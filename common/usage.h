@@ -1,7 +1,8 @@
 /*
- * A command line that is wrong, as an error of exit code BERTD_EXIT_USAGE: the word, what is wrong with it, whose --help to read. For
- * getopt_long with an option string that begins with ':', which then prints nothing of its own. `command` is the subcommand, NULL for a
- * program that has none. All return −EINVAL but usage_count, which returns 0 where the count is right, and usage_choice.
+ * A command line that is wrong, as an error of exit code BERTD_EXIT_USAGE: the word, what is wrong with it, whose
+ * --help to read. For getopt_long with an option string that begins with ':', so that it prints no messages. `command`
+ * is the subcommand, NULL for a program that has none. All return −EINVAL but usage_count, which returns 0 where the
+ * count is right, and usage_choice.
  */
 #ifndef COMMON_USAGE_H
 #define COMMON_USAGE_H

@@ -24,7 +24,7 @@ struct job_info {
                 log_max_size; /* bytes of an attempt's log, in log_keep files; 0 = from an older bertd, which does not report it */
         uint64_t log_keep;
         int64_t nice;
-        int64_t exit_rank;           /* that failed first, −1 = unknown */
+        int64_t exit_rank;           /* the rank that failed first, −1 = unknown */
         int64_t hang_sec, start_sec; /* −1 = bertd's own, 0 = never */
         double goodput;              /* useful steps over wall time, 0..1; NaN = unknown, as the next two */
         double checkpoint_stall_sec, checkpoint_write_sec;

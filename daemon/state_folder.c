@@ -103,7 +103,8 @@ int state_folder_open(struct node *m, struct error *error) {
         if (stat(dir, &st) < 0)
                 return error_errno(error, errno, "%s", dir);
         if (st.st_uid != geteuid())
-                return error_set(error, EPERM, "%s: belongs to uid %u, not to us", dir, (unsigned) st.st_uid);
+                return error_set(error, EPERM, "%s: owned by uid %u, expected uid %u", dir, (unsigned) st.st_uid,
+                                 (unsigned) geteuid());
         if (chmod(dir, mode) < 0)
                 return error_errno(error, errno, "%s", dir);
         cleanup_free char *db = format_string("%s/%s", dir, BERTD_STATE_DB);

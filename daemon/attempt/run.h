@@ -4,8 +4,8 @@
  *   1. start.h: commits the intent row, writes files, the launcher starts the shim.
  *   2. live.h: the shim connects; its pid is watched; the job runs.
  *   3. report.h, and attempt_stop while it lives. After a restart of bertd: adopt.h.
- *   4. end.h: the shim's pidfd fires: exit.json is read, all that is left of the attempt is killed (its cgroup; without
- * one sweep.h), the tombstone written, the policy asked. Only then does the job leave its state.
+ *   4. end.h: the shim's pidfd fires: reads exit.json, kills remaining processes (by cgroup, else sweep.h), writes the
+ * tombstone, decides the outcome. Only then the job leaves its state.
  */
 #ifndef DAEMON_ATTEMPT_RUN_H
 #define DAEMON_ATTEMPT_RUN_H

@@ -2,12 +2,12 @@
  * Limits input before sd-bus, which would accept messages of 128 MB: an inlet reads the client's socket and passes on
  * messages of at most BERTD_MESSAGE_MAX. It parses only the lengths in a message's header.
  *
- *   The bytes of messages that are under way are reserved: BERTD_REQUESTS_OF_UID_MAX a user, BERTD_REQUESTS_MAX in all;
- * beyond, a connection is not read until others have finished. Nor is it read while its client has replies to read,
- * INLET_READER_USEC at most. A user whose calls take more than INLET_BUSY_USEC of a second, over more than one
- * connection within INLET_ALONE_USEC, waits: the loop is others' for twice as long as each of those calls took, and
- * such users take turns, whatever connections each has. Root waits for nobody. A message or an authentication that is
- * not complete after INLET_PATIENCE_USEC ends the connection.
+ *   The bytes of incomplete messages are reserved: BERTD_REQUESTS_OF_UID_MAX per user, BERTD_REQUESTS_MAX in total;
+ * beyond that a connection is not read until others have finished. It is not read either while its client has unread
+ * replies, for at most INLET_READER_USEC. A user whose calls take more than INLET_BUSY_USEC of a second, over more than
+ * one connection within INLET_ALONE_USEC, waits: after each of its calls it is not read for twice the call's duration,
+ * and such users take turns, whatever their number of connections. Root never waits. A message or authentication that
+ * is not complete after INLET_PATIENCE_USEC ends the connection.
  */
 #ifndef DAEMON_INLET_H
 #define DAEMON_INLET_H

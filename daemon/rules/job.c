@@ -1,6 +1,6 @@
 /*
- * See job.h. Role: the memory of one job. Invariants: the ledger is sorted by step with one row a step; neither the ledger
- * nor the history grows past its bound; a shared text lives as long as its holders.
+ * See job.h. Role: the memory of one job. Invariants: the ledger is sorted by step with one row per step; ledger and
+ * history stay within their bounds; a shared text lives as long as its holders.
  */
 #include "daemon/rules/job.h"
 
@@ -15,7 +15,7 @@
 #include "common/utf8.h"
 #include "daemon/rules/states.h"
 
-#define SHORT_TEXT_MAX 128 /* bytes of a text where its user has used up his share of memory */
+#define SHORT_TEXT_MAX 128 /* bytes per text if its user's share of memory is used up */
 
 /* ---- shared texts ---- */
 
@@ -68,7 +68,7 @@ void text_unshare(const char *text) {
         free(s);
 }
 
-/* At most so many bytes of it that no character is cut in two. */
+/* Length of the longest prefix within `max` bytes that ends at a character. */
 static size_t length_within(const char *text, size_t max) {
         size_t n = strnlen(text, max + 1);
 
@@ -140,7 +140,7 @@ static size_t attempt_texts(const struct attempt *a) {
                size_of(a->more_private) + size_of(a->evidence);
 }
 
-/* He decides how long it is. */
+/* Its length is up to the user. */
 static bool is_users(const struct job_field *field) { return field->asked != NO_OFFSET || field->sentence; }
 
 size_t job_texts(const struct job *job) {
@@ -206,7 +206,7 @@ static void ledger_drop(struct job *job, size_t i) {
         memmove(&job->ledger[i], &job->ledger[i + 1], (job->n_ledger - i) * sizeof(*job->ledger));
 }
 
-/* Drops the oldest row that no longer stands for a file; without one, the oldest. False: that would be the row to come. */
+/* Drops the oldest row without a file, else the oldest row. False: that would be the new row. */
 static bool ledger_make_room(struct job *job, uint64_t step) {
         size_t i = 0;
 
@@ -281,7 +281,7 @@ int job_history_add(struct job *job, const struct policy_death *death) {
         return 0;
 }
 
-/* A start that failed without a word of the shim is the host's; the shim's own words of one have an exit code. */
+/* A failed start without a report of the shim is the host's fault; a reported one has an exit code. */
 struct policy_death job_death(const struct attempt *a) {
         return (struct policy_death) { .exit_class = (enum exit_class) a->exit_class,
                                        .resumed = a->resumed,
@@ -404,7 +404,7 @@ int job_save(const struct job *job, struct job_saved *ret) {
         return -ENOMEM;
 }
 
-/* What the store counts the job as, it has counted since: so it stays. */
+/* Keeps `texts`, which the store has counted since. */
 void job_restore(struct job *job, struct job_saved *saved) {
         size_t texts = job->texts;
 

@@ -26,7 +26,7 @@ struct job_rlimit {
         uint64_t soft, hard; /* UINT64_MAX = none */
 };
 
-/* What a stop under way is for. A later reason replaces a weaker one, never a stronger one. */
+/* Reason of the current stop. A later reason replaces a weaker one, never a stronger one. */
 enum stop_reason { STOP_NONE, STOP_SHUTDOWN, STOP_PAUSE, STOP_CANCEL, STOP_CANCEL_NOW, STOP_REASON_MAX };
 
 enum launcher_kind { LAUNCHER_FORK, LAUNCHER_SYSTEMD, LAUNCHER_MAX };
@@ -48,57 +48,57 @@ struct checkpoint {
         uint64_t step, size, created;
         enum checkpoint_state state;
         uint32_t attempt;  /* that wrote it */
-        uint32_t restored; /* how many attempts began from it */
+        uint32_t restored; /* number of attempts that started from it */
         char *path;
         bool dirty;
 };
 
-/* See on_exit.h. The row's: whether on_exit is to be started, may have been, may have been twice. And what is done about it now. */
+/* See on_exit.h. State in the row: on_exit must be started, may have been started, may have been started twice. Then
+ * what is done about it now. */
 enum exit_owed { EXIT_OWED_NONE, EXIT_OWED_START, EXIT_OWED_STARTED, EXIT_OWED_REPEATED, EXIT_OWED_MAX };
 enum exit_phase { EXIT_WAITS, EXIT_TURN, EXIT_BEGINS };
 
 #define NONCE_SIZE 33 /* 32 hex digits */
 #define BOOT_ID_SIZE 37
 #define LEDGER_MAX 2048        /* rows kept for a job: the newest */
-#define LEDGER_DELETED_MAX 512 /* among so many newest rows a deleted one is kept, which no attempt began from */
+#define LEDGER_DELETED_MAX 512 /* rows within which a deleted, unused one is kept */
 
 struct attempt {
         uint32_t number; /* 0 = none yet */
         bool open;
         char nonce[NONCE_SIZE];
         char boot_id[BOOT_ID_SIZE];
-        pid_t pid;          /* the shim's, 0 = not heard of */
+        pid_t pid;          /* the shim's, 0 = unknown */
         uint64_t pid_start; /* field 22 of /proc/PID/stat */
-        char *gpus;         /* the names of those that it holds, separated by commas; NULL = none */
-        uint64_t
-                gpu_mask; /* as schema 2 had it, until names are found for it: bit i = GPU i of that daemon's list; else 0 */
+        char *gpus;         /* names of its GPUs, separated by commas; NULL = none */
+        uint64_t gpu_mask;  /* from schema 2, until replaced by names: bit i = GPU i of that daemon's list; else 0 */
         uint64_t started, ended;
         bool resumed;
-        uint64_t first_step, step; /* as in struct policy_death */
+        uint64_t first_step, step; /* start step (0 = from the beginning); last completed step */
         uint64_t checkpoint_step;
-        uint64_t samples_first, samples_last; /* of the update that was under way; both 0 = unknown */
+        uint64_t samples_first, samples_last; /* of the current update; both 0 = unknown */
         int exit_code, signal, exit_class;    /* −1, 0, −1 = none */
-        int rank;                             /* that failed first, −1 = unknown */
+        int rank;                             /* the rank that failed first, −1 = unknown */
         char *host;                           /* where it ran, NULL = unknown */
         char *reason;                         /* first cause, NULL = none */
         char *private;                        /* the same for the owner and root, NULL = reason */
-        char *more, *more_private;            /* not stored: what both say beyond how it ended, NULL = nothing */
-        char *evidence;                       /* folder with the stacks of a hang, NULL = none */
+        char *more, *more_private; /* not stored: addition to both, e.g. processes left behind; NULL = none */
+        char *evidence;            /* folder with the stacks of a hang, NULL = none */
 };
 
-struct attempt_run; /* daemon/attempt/run.h: what lives only while an attempt is open */
+struct attempt_run; /* daemon/attempt/run.h: state of an open attempt */
 struct waiter;
 
 #define JOB_MEMBER(since, type, member, ...) type member;
 struct job {
         uint64_t id;
         JOB_STORED(JOB_MEMBER)
-        char *status;             /* what the attempt says it does, not kept; NULL = nothing */
+        char *status;             /* status reported by the attempt, not stored; NULL = none */
         struct attempt attempt;   /* the newest */
-        struct attempt *previous; /* that ended before it, NULL = none, or not needed: `attempt` has ended itself */
+        struct attempt *previous; /* the previous one, NULL = none, or not needed because `attempt` has ended */
 
-        /* Ascending by step. In memory are the newest good row and those that are not yet durable; the whole ledger only where
-         * store_load_ledger was asked for it, until job_ledger_trim. */
+        /* Ascending by step. In memory are the newest good row and those not durable yet; the whole ledger only between
+         * store_load_ledger and job_ledger_trim. */
         struct checkpoint *ledger;
         size_t n_ledger;
         bool ledger_whole;
@@ -107,64 +107,66 @@ struct job {
 
         /* Not stored. */
         bool dirty, attempt_dirty;
-        bool stop_due; /* after the commit: the shim is told what `stop_reason` says */
+        bool stop_due; /* send the stop to the shim after the commit */
         enum exit_phase exit_phase;
-        uint64_t exit_pause, exit_after; /* on_exit could not be started: it is not tried before, on CLOCK_BOOTTIME */
-        uint64_t wake_boottime;          /* JOB_BACKOFF: when, on CLOCK_BOOTTIME */
-        struct queue_entry wait;         /* JOB_QUEUED: as the queue planned it last */
+        uint64_t exit_pause,
+                exit_after;      /* on_exit could not be started: pause and time of the next try, on CLOCK_BOOTTIME */
+        uint64_t wake_boottime;  /* JOB_BACKOFF: time of the retry, on CLOCK_BOOTTIME */
+        struct queue_entry wait; /* JOB_QUEUED: result of the last planning */
         struct attempt_run *run;
         struct waiter *waiters;
-        size_t texts; /* as the store counts them against its user's share */
+        size_t texts; /* bytes counted by the store against its user's share */
 };
 
 static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job->ranks * job->threads; }
 
-/* One copy for all who hold the same text; NULL without memory or for NULL. Each is given back once. */
+/* One shared copy per text; NULL without memory or for NULL. Reference counted; pair each call with text_unshare. */
 const char *text_shared(const char *text);
 void text_unshare(const char *text);
 
-/* Sets an owned text of a job or attempt (NULL or "" = none), as UTF-8 and cut to BERTD_REASON_MAX bytes; without memory the old one
- * goes and none comes. */
+/* Sets an owned text of a job or attempt (NULL or "" = none), as UTF-8 and cut to BERTD_REASON_MAX bytes; without
+ * memory it becomes NULL. */
 void job_set_text(char **to, const char *text);
 
 /* Both at once; `private` NULL or the same as reason: reason. */
 void job_set_reason(struct job *job, const char *reason, const char *private);
 void attempt_set_reason(struct attempt *attempt, const char *reason, const char *private);
-/* What the owner and root read; NULL = none. */
+/* The reason for the owner and root; NULL = none. */
 static inline const char *job_private(const struct job *job) { return job->private ? job->private : job->reason; }
 static inline const char *attempt_private(const struct attempt *a) { return a->private ? a->private : a->reason; }
 
 /* Bytes of all its texts in memory. */
 size_t job_texts(const struct job *job);
-/* Lets go of what of these can be done without, so that BERTD_TEXTS_OF_UID_MAX holds whatever attempts say. Its rows are durable. */
+/* Frees or shortens dispensable texts, so that BERTD_TEXTS_OF_UID_MAX holds whatever attempts report. Its rows must be
+ * durable. */
 void job_shrink(struct job *job);
 void attempt_clear(struct attempt *attempt); /* the contents, not the struct */
 
-/* Makes room for a new attempt: the newest becomes the previous (without memory it is forgotten), `attempt` is cleared. */
+/* Makes room for a new attempt: the newest becomes the previous (dropped without memory), `attempt` is cleared. */
 void job_push_attempt(struct job *job);
-/* The attempt that ended last; NULL: none has. */
+/* The last ended attempt; NULL: none. */
 const struct attempt *job_last_ended(const struct job *job);
 
-/* The ledger, as far as it is in memory. job_checkpoint returns NULL where there is none; add replaces the row of the same step
- * (−ENOMEM; −ENOSPC: it is older than all of a full ledger). */
+/* The part of the ledger in memory. job_checkpoint returns NULL if there is no such row; add replaces the row of the
+ * same step (−ENOMEM; −ENOSPC: older than all of a full ledger). */
 struct checkpoint *job_checkpoint(const struct job *job, uint64_t step);
 int job_checkpoint_add(struct job *job, const struct checkpoint *row);
 const struct checkpoint *job_newest_good(const struct job *job); /* NULL: none */
-/* Leaves in memory what must be there. Pointers to rows end here. */
+/* Frees rows that need not be in memory. Invalidates pointers to rows. */
 void job_ledger_trim(struct job *job);
 
-/* Appends the newest attempt's death to the history (bounded: the oldest goes). */
+/* Appends the newest attempt's death to the history (bounded: drops the oldest). */
 int job_history_add(struct job *job, const struct policy_death *death);
-/* How an attempt that has ended reads to the policy. */
+/* An ended attempt as input of the policy. */
 struct policy_death job_death(const struct attempt *attempt);
 
-/* Has it, or does its program, ever reported progress? Has it completed a step? */
+/* Whether it (or its program) has ever reported progress; whether it has completed a step. */
 bool job_reports(const struct job *job);
 bool job_has_stepped(const struct job *job);
 
-/* Adds wall time that a death of this class cost. */
+/* Adds wall time lost by a death of this class. */
 void job_lose(struct job *job, enum exit_class exit_class, uint64_t usec);
-/* "killed=12500000 oom=300": lost_usec as state.db keeps it, "" = none; NULL: no memory. A word that it does not know is passed over. */
+/* "killed=12500000 oom=300": lost_usec as stored in state.db, "" = none; NULL: no memory. Unknown words are skipped. */
 char *job_lost_text(const struct job *job);
 void job_set_lost(struct job *job, const char *text);
 
@@ -174,13 +176,13 @@ static inline struct policy_counters job_counters(const struct job *job) {
 }
 void job_set_counters(struct job *job, struct policy_counters counters);
 
-/* A new one, its fields as before anybody has set them. NULL: no memory. */
+/* A new job with initial values. NULL: no memory. */
 struct job *job_new(void);
 void job_free(struct job *job);
 
-/* What a change that may be undone alters, with the ledger as it is in memory. −ENOMEM. */
+/* Saves what an undoable change alters, with the ledger in memory. −ENOMEM. */
 struct job_saved {
-        struct job job; /* its reasons and ledger are copies; nothing else of it is owned */
+        struct job job; /* owns copies of reasons and ledger, nothing else */
 };
 int job_save(const struct job *job, struct job_saved *ret);
 void job_restore(struct job *job, struct job_saved *saved); /* takes what `saved` owns */

@@ -1,10 +1,10 @@
 /*
- * Every field of a job, stated once. From these rows come the members of struct job (job.h) and struct submission
+ * All fields of a job. These rows generate the members of struct job (job.h) and struct submission
  * (submission.h), table `job` of state.db, its statements and migrations (store/columns.c), what Submit takes
  * (bus/submit.c) and what clients see (bus/jobview.c). tests/check-fields compares include/bertd/bus.h with them.
  *
  * To add a field: a row with the next schema version. state.db gains the column when it is next opened. In JOB_ASKED
- * clients may send it; with EVERYBODY or OWNER they see it. What it means is coded where it has a meaning.
+ * clients may send it; with EVERYBODY or OWNER they see it. The code that uses it gives it its meaning.
  *
  * A row: the schema version that brought it; its C type, which gives its SQL and D-Bus type (enum job_field_type); its
  * name as member, column and key; whether it CHANGES after the insert or is FIXED; then, in any order, members of
@@ -30,7 +30,7 @@
 
 /* clang-format off */
 
-/* What Submit takes and struct job keeps. */
+/* In Submit and in struct job. */
 #define JOB_ASKED(X) \
         X(1, char *, name, FIXED, EVERYBODY, BYTES(1, BERTD_NAME_MAX), .required = true) \
         X(1, enum job_kind, kind, FIXED, EVERYBODY, NAMES(JOB_KIND_NAMES, JOB_KIND_MAX), .by_name = true, \
@@ -51,7 +51,7 @@
         X(1, uint32_t, umask, FIXED, RANGE(0, 0777, 022)) \
         X(2, uint64_t, memory, FIXED, EVERYBODY, RANGE(0, BERTD_MEMORY_MAX, 0)) /* limit in bytes, 0 = none */ \
         X(2, double, cpus, FIXED, EVERYBODY, RANGE(0, BERTD_CPUS_MAX, 0)) /* limit, 0 = none */ \
-        /* as in include/bertd/bus.h, and the next */ \
+        /* see include/bertd/bus.h; also the next */ \
         X(2, int32_t, hang_sec, FIXED, EVERYBODY, RANGE(-1, BERTD_HANG_MAX, -1)) \
         X(2, int32_t, start_sec, FIXED, EVERYBODY, RANGE(-1, BERTD_HANG_MAX, -1)) \
         X(2, enum on_nan, on_nan, FIXED, EVERYBODY, NAMES(ON_NAN_NAMES, ON_NAN_MAX)) \
@@ -63,7 +63,7 @@
         X(4, int32_t, nice, FIXED, EVERYBODY, RANGE(BERTD_NICE_MIN, BERTD_NICE_MAX, 0)) \
         X(6, char *, comment, FIXED, OWNER, BYTES(0, BERTD_COMMENT_MAX)) /* NULL: none */
 
-/* What bertd itself keeps. Times are microseconds since the epoch, 0 = not yet. */
+/* Set by bertd. Times are microseconds since the epoch, 0 = not yet. */
 #define JOB_KEPT(X) \
         X(1, uid_t, uid, FIXED, EVERYBODY, .required = true) \
         X(1, gid_t, gid, FIXED, .required = true) \
@@ -83,28 +83,27 @@
         X(1, uint64_t, steps, CHANGES, EVERYBODY) \
         X(1, double, loss, CHANGES, EVERYBODY, UNKNOWN) \
         X(1, double, rate, CHANGES, UNKNOWN) \
-        X(1, int32_t, exit_code, CHANGES, EVERYBODY, .key = "exit", .initial = -1) /* -1 = none yet, and the next */ \
+        X(1, int32_t, exit_code, CHANGES, EVERYBODY, .key = "exit", .initial = -1) /* -1 = none yet; also the next */ \
         X(1, int32_t, exit_class, CHANGES, EVERYBODY, NAMES(EXIT_CLASS_NAMES, EXIT_CLASS_MAX), .initial = -1) \
         X(1, uint64_t, resume_from, CHANGES) /* with resume_abandon: the step that `resume --from` named */ \
         X(1, bool, resume_abandon, CHANGES) /* until a checkpoint after resume_from has been committed */ \
         X(1, uint32_t, history_from, CHANGES) /* deaths of attempts after this one count */ \
-        X(2, uint64_t, lost_steps, CHANGES, EVERYBODY) /* done by attempts that died, and to be done again */ \
+        X(2, uint64_t, lost_steps, CHANGES, EVERYBODY) /* done by failed attempts, and repeated */ \
         X(2, uint64_t, run_steps, CHANGES) /* steps of all attempts */ \
-        X(2, uint64_t, run_usec, CHANGES) /* the time between each one's first and last */ \
+        X(2, uint64_t, run_usec, CHANGES) /* time between the first and last step of each */ \
         X(2, uint64_t, active_usec, CHANGES) /* wall time since the first start, without pauses */ \
         X(2, uint64_t, since_usec, CHANGES) /* the last transition */ \
         X(2, double, checkpoint_stall, CHANGES, EVERYBODY, UNKNOWN, .key = "checkpoint_stall_sec") \
         X(2, double, checkpoint_write, CHANGES, EVERYBODY, UNKNOWN, .key = "checkpoint_write_sec") \
         X(3, int32_t, deaths, CHANGES) /* struct policy_counters; -1: to be counted from the attempts */ \
         X(3, int32_t, free_deaths, CHANGES) \
-        X(3, uint64_t *, lost_usec, CHANGES) /* wall time that deaths cost, by exit class; NULL: none */ \
-        X(3, bool, holds_checkpoints, CHANGES) /* has ended, and its folder holds some: stays until it is removed */ \
+        X(3, uint64_t *, lost_usec, CHANGES) /* wall time lost, by exit class; NULL: none */ \
+        X(3, bool, holds_checkpoints, CHANGES) /* has ended with checkpoints in its folder: kept until rm */ \
         X(4, enum exit_owed, exit_owed, CHANGES, .n_names = EXIT_OWED_MAX)
 
 #define JOB_STORED(X) JOB_ASKED(X) JOB_KEPT(X)
 
-/* What Submit takes and struct job does not keep: C type, name and the rest as above. keep and keep_every are not used:
- * the program reads them in its spec. */
+/* In Submit but not in struct job: C type, name and the rest as above. keep and keep_every are not used: the program reads them from its spec. */
 #define JOB_INPUTS(X) \
         X(uint32_t, keep, RANGE(1, BERTD_KEEP_MAX, BERTD_KEEP_DEFAULT)) \
         X(uint64_t, keep_every, RANGE(0, INT64_MAX, 0)) \
@@ -113,9 +112,9 @@
         X(char **, environment) \
         X(typeof(struct job_rlimit[JOB_RLIMITS_MAX]), rlimits) \
         X(char *, cpu_list, BYTES(0, BERTD_CPU_LIST_MAX)) /* NULL: any CPU */ \
-        X(char *, scheduling, BYTES(0, BERTD_SCHEDULING_MAX)) /* as common/scheduling.h; NULL: as usual */
+        X(char *, scheduling, BYTES(0, BERTD_SCHEDULING_MAX)) /* see common/scheduling.h; NULL: default */
 
-/* What clients see and no column holds: key, D-Bus type, who. bus/jobview.c has a function for each. */
+/* Computed for clients: key, D-Bus type, who may see it. bus/jobview.c has a function for each. */
 #define JOB_COMPUTED(X) \
         X(id, "t", SHOWN_TO_ALL) \
         X(reason, "s", SHOWN_TO_ALL) \
@@ -154,7 +153,7 @@ enum job_field_type {
         FIELD_TEXT,    /* char *, owned; NULL = none */
         FIELD_SHARED,  /* const char *: text_shared */
         FIELD_LOST,    /* uint64_t *, by exit class: job_lost_text */
-        FIELD_STRINGS, /* char **; of an input, as the next */
+        FIELD_STRINGS, /* char **; of an input; also the next */
         FIELD_RLIMITS,
         FIELD_TYPE_MAX
 };
@@ -168,19 +167,19 @@ struct job_field {
         const char *key; /* on the wire; NULL: its name */
         enum job_field_type type;
         unsigned since;       /* schema version */
-        bool changes;         /* after its row has been inserted */
+        bool changes;         /* after its row was inserted */
         size_t stored, asked; /* offsets in struct job and struct submission; NO_OFFSET */
         enum job_field_shown shown;
-        int64_t min, max;         /* of what is asked: a number's value, a text's bytes */
-        int64_t initial;          /* of a number that nobody has set */
-        const char *const *names; /* of an enum, a word on the wire; exit_class may be -1 */
+        int64_t min, max;         /* bounds of Submit: a number's value, a text's bytes */
+        int64_t initial;          /* initial value of a number */
+        const char *const *names; /* of an enum, sent by name; exit_class may be -1 */
         int n_names;
-        bool by_name;      /* in state.db, too, it is a word */
-        bool unknown;      /* of a double: NaN is NULL there */
-        bool required;     /* a row of state.db without it is of no use */
+        bool by_name;      /* also stored by name */
+        bool unknown;      /* of a double: NaN is stored as NULL */
+        bool required;     /* a row of state.db without it is invalid */
         bool path;         /* absolute */
         bool lines;        /* may have control characters */
-        bool sentence;     /* read as job_set_text has it */
+        bool sentence;     /* see job_set_text */
         bool command_only; /* refused for another kind */
 };
 
@@ -197,12 +196,12 @@ static inline bool job_field_is_text(const struct job_field *field) {
 /* Its D-Bus type. */
 const char *job_field_signature(const struct job_field *field);
 
-/* Of a type up to FIELD_BOOL: its value; what it can be in a struct that is sane. */
+/* Of a type up to FIELD_BOOL: its value; its range in a valid struct. */
 int64_t job_field_number(const struct job_field *field, const void *at);
 void job_field_set_number(const struct job_field *field, void *at, int64_t value);
 void job_field_limits(const struct job_field *field, int64_t *ret_min, int64_t *ret_max);
 
-/* The number of a word, −EINVAL. */
+/* The number of a name, −EINVAL. */
 int job_field_from_name(const struct job_field *field, const char *name);
 
 #endif

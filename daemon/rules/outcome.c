@@ -1,7 +1,7 @@
 /*
  * See outcome.h. Owns nothing.
- * Invariants: a stop that somebody asked for decides before the policy does, but finished work is finished unless it is cancelled; a death
- * is counted only if the policy judges it; at most one change of the ledger follows.
+ * Invariants: a requested stop takes precedence over the policy, but finished work is finished unless it is cancelled;
+ * a death is counted only if the policy judges it; at most one change of the ledger follows.
  */
 #include "daemon/rules/outcome.h"
 
@@ -15,7 +15,7 @@
 #include "common/clock.h"
 #include "daemon/rules/reasons.h"
 
-#define EXIT_NOT_EXECUTABLE 126 /* as shells have it */
+#define EXIT_NOT_EXECUTABLE 126 /* of shells */
 #define EXIT_NOT_FOUND 127
 #define SOON_USEC (60 * USEC_PER_SEC)
 
@@ -32,7 +32,7 @@ static const struct stop_rule {
 };
 static_assert(ELEMENTSOF(stops) == STOP_REASON_MAX, "a stop without a rule");
 
-/* ---- what the attempt died of ---- */
+/* ---- the cause of death ---- */
 
 static void explain_death(const struct attempt *a, struct outcome *ret) {
         if (a->reason)
@@ -86,7 +86,7 @@ static bool is_missing(const struct ending *e) {
         return (was_not_started(a) || lacks_file(a)) && e->ran;
 }
 
-/* ---- what the policy makes of it ---- */
+/* ---- the policy ---- */
 
 static void judge(const struct ending *e, struct outcome *ret, struct policy_decision *decision) {
         const struct attempt *a = e->attempt;
@@ -112,7 +112,7 @@ static void judge(const struct ending *e, struct outcome *ret, struct policy_dec
         policy_decide(&e->config, &c, decision);
 }
 
-/* The newest good one but for `step`; 0: none. */
+/* The newest good one except `step`; 0: none. */
 static uint64_t newest_but(const struct ending *e, uint64_t step) {
         for (size_t i = 0; i < e->n_good; i++)
                 if (e->good[i] != step)
@@ -120,7 +120,7 @@ static uint64_t newest_but(const struct ending *e, uint64_t step) {
         return 0;
 }
 
-/* The next attempt first moves newer files away: retention would count them as good ones. */
+/* The next attempt first moves newer files away, because retention would count them as good. */
 static void change_ledger(const struct ending *e, const struct policy_decision *decision, struct outcome *ret) {
         if (decision->demote) {
                 ret->change = LEDGER_DEMOTED;
@@ -134,9 +134,9 @@ static void change_ledger(const struct ending *e, const struct policy_decision *
                 (void) reason_of_decision(decision, &e->config, ret->change_reason, sizeof(ret->change_reason));
 }
 
-/* ---- in words ---- */
+/* ---- texts ---- */
 
-/* The death, what the policy makes of it (`parts`: its words, the samples, the delay). */
+/* The death and the policy's additions (`parts`: its text, the samples, the delay). */
 static void put_reason(char *buffer, size_t size, const char *death, const char *const parts[3]) {
         const char *text = parts[0], *samples = parts[1], *delay = parts[2];
         bool said = death && death[0], more = said || text[0] || samples[0];

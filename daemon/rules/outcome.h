@@ -1,6 +1,6 @@
 /*
- * What the end of an attempt makes of its job (contracts C6 and C8). Pure: how the attempt ended, which stop was under way, what is known
- * of the deaths and checkpoints before it in, everything that follows out. tests/unit/outcomes is the table of it.
+ * The outcome of an attempt's end for its job (contracts C6 and C8). Pure. Input: how the attempt ended, the current
+ * stop, earlier deaths and checkpoints; output: everything that follows. tests/unit/outcomes is its table.
  *
  *   1. attempt/end.c reads the record and gathers an `ending`.
  *   2. outcome() decides.
@@ -20,16 +20,16 @@
 #define OUTCOME_REASON_MAX 1024
 #define OUTCOME_TEXT_MAX 256
 
-/* Everything that an outcome depends on. Borrowed for the call. */
+/* Input of an outcome. Borrowed for the call. */
 struct ending {
-        const struct attempt *attempt; /* with `ended`, checkpoint_step and what its record says */
-        enum stop_reason stop_reason;  /* the stop that was under way */
-        bool asked;                    /* the record says that it ended because it was asked to */
-        bool command;                  /* JOB_COMMAND: when asked to stop it may exit 0 unfinished */
+        const struct attempt *attempt; /* with `ended`, checkpoint_step and its record */
+        enum stop_reason stop_reason;  /* the current stop */
+        bool asked;                    /* ended on request, by its record */
+        bool command;                  /* JOB_COMMAND: may exit 0 unfinished after a stop */
         bool stepped;                  /* the job has completed a step, in this attempt or before it */
         bool ran;                      /* an earlier attempt executed the program (store_has_run) */
         struct policy_config config;
-        const struct policy_death *history; /* the deaths before this one, oldest first */
+        const struct policy_death *history; /* earlier deaths, oldest first */
         size_t n_history;
         struct policy_counters counters; /* before this one */
         const uint64_t *good;            /* steps of the good checkpoints, newest first */
@@ -41,24 +41,24 @@ struct ending {
 
 enum ledger_change {
         LEDGER_KEPT,
-        LEDGER_DEMOTED,   /* the checkpoint of `changed_step` is not used again */
-        LEDGER_GONE_BACK, /* those after `changed_step` are abandoned */
+        LEDGER_DEMOTED,   /* demotes the checkpoint of `changed_step` */
+        LEDGER_GONE_BACK, /* abandons those after `changed_step` */
 };
 
 struct outcome {
         enum job_event event;
-        enum exit_class exit_class;       /* the attempt's: its record's, or EXIT_CLASS_MISSING */
-        char death[OUTCOME_TEXT_MAX];     /* the attempt's reason if its record gives none; "": as it is */
+        enum exit_class exit_class;       /* of the attempt: from its record, or EXIT_CLASS_MISSING */
+        char death[OUTCOME_TEXT_MAX];     /* the attempt's reason if its record has none; "": unchanged */
         char reason[OUTCOME_REASON_MAX];  /* the job's, for everybody */
         char private[OUTCOME_REASON_MAX]; /* for the owner and root; "" = reason */
         uint64_t delay_usec;              /* EVENT_RETRY: from now_usec */
-        enum policy_cause cause;          /* why, beyond the death itself; as `reason` says in words */
-        bool counted;                     /* the policy has judged it: last_death joins the history */
+        enum policy_cause cause;          /* the policy's cause, also in `reason` */
+        bool counted;                     /* judged by the policy: last_death is added to the history */
         struct policy_death last_death;
         struct policy_counters counters; /* after it */
         enum ledger_change change;
         uint64_t changed_step;
-        uint64_t from_step;                   /* with a change: the next attempt begins at this step or before it */
+        uint64_t from_step;                   /* with a change: the next attempt starts at this step or before it */
         char change_reason[OUTCOME_TEXT_MAX]; /* of its event row */
 };
 

@@ -1,4 +1,4 @@
-/* What a client asks for when it submits a job. Plain data; bus/submit.h reads it from a message and checks it. */
+/* A submission. Plain data; bus/submit.h reads it from a message and checks it. */
 #ifndef DAEMON_RULES_SUBMISSION_H
 #define DAEMON_RULES_SUBMISSION_H
 
@@ -15,7 +15,7 @@ struct submission {
         JOB_ASKED(SUBMISSION_ASKED)
         JOB_INPUTS(SUBMISSION_INPUT)
         uint32_t n_rlimits;
-        bool given[JOB_N_FIELDS]; /* said by the client, and not empty; as job_fields */
+        bool given[JOB_N_FIELDS]; /* given by the client and not empty; indexed like job_fields */
 };
 
 void submission_defaults(struct submission *submission);

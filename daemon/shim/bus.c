@@ -129,7 +129,7 @@ static int append_numbers(sd_bus_message *m, const char *key, const uint64_t *nu
 
 static bool has_news(const struct shim *shim) { return shim->began || shim->news.n_found > 0 || shim->news.n_gone > 0; }
 
-/* The resumed step goes with the last part of the found files: bertd must know the file first. */
+/* The resumed step is in the report with the last of the found files: bertd must know the file first. */
 static int append_news(sd_bus_message *m, struct shim *shim) {
         bool all = list_news_send(&shim->news);
 

@@ -27,7 +27,7 @@ static size_t escape_length(const char *p, size_t n) {
 
 static bool is_blank(char c) { return (c >= 0 && c <= ' ') || c == 0x7f; }
 
-/* Letters, digits, or non-ASCII: rules and empty boxes are no information. */
+/* Letters, digits, or non-ASCII: rules and empty boxes do not count. */
 static bool says_something(const char *text) {
         for (; *text; text++)
                 if ((*text >= '0' && *text <= '9') || ((*text | 0x20) >= 'a' && (*text | 0x20) <= 'z') || *text < 0)

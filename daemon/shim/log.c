@@ -282,7 +282,7 @@ static bool shift(struct shim_log *log, unsigned i) {
         return rename(piece_path(log, i - 1, from), to) == 0 || errno == ENOENT;
 }
 
-/* If files cannot be renamed, this one grows up to the total bound, so that its end is not lost. */
+/* If files cannot be renamed, this one grows up to the total bound, so that the newest output is not lost. */
 static void rotate(struct shim_log *log) {
         bool turned = true;
 

@@ -1,6 +1,6 @@
 /*
- * The shim of one attempt: parent of the job; reads its output and progress, records its end. It outlives bertd, which
- * controls it over one connection (include/bertd/bus.h). One thread, one sd-event loop.
+ * The shim of one attempt: parent of the job; reads its output and progress, records the result. It outlives bertd,
+ * which controls it over one connection (include/bertd/bus.h). One thread, one sd-event loop.
  *
  * Life of an attempt: lock, tombstone, attempt.json -> hello, listing of the job's checkpoints (SHIM_WAITING) -> main
  * child runs (SHIM_RUNNING) -> it died, its tree was killed, exit.json is durable (SHIM_ENDED) -> last report, exit. If

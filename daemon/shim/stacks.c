@@ -99,7 +99,7 @@ static void become_debugger(char *const *argv, int output_fd, pid_t parent) {
         _exit(127);
 }
 
-/* Copies output until its end, the deadline or the bound. */
+/* Copies output until it ends, or until the deadline or the bound. */
 static void copy_output(int from, int to, uint64_t deadline) {
         char buffer[8192];
 

@@ -49,7 +49,7 @@ struct span {
         size_t n;
 };
 
-/* The last occurrence of `needle`, extended to the end of its line; p is NULL where there is none. */
+/* The last occurrence of `needle`, extended to the end of its line; p is NULL if not found. */
 static struct span find_last(struct span text, const char *needle) {
         size_t length = strlen(needle);
         struct span found = {};
@@ -65,7 +65,7 @@ static struct span find_last(struct span text, const char *needle) {
         return found;
 }
 
-/* The first occurrence of `needle`, extended to the end of its line; p is NULL where there is none. */
+/* The first occurrence of `needle`, extended to the end of its line; p is NULL if not found. */
 static struct span find_first(struct span text, const char *needle) {
         const char *hit = text.n > 0 ? memmem(text.p, text.n, needle, strlen(needle)) : NULL;
 

@@ -1,4 +1,4 @@
-/* See columns.h. Owns nothing. Invariant: what is bound satisfies its column's CHECK, or no commit would succeed. */
+/* See columns.h. Owns nothing. Invariant: bound values satisfy their column's CHECK, or no commit would succeed. */
 #include "daemon/store/columns.h"
 
 #include <inttypes.h>
@@ -115,7 +115,7 @@ bool columns_may_be_null(const struct job_field *field) {
         return !field->required && (job_field_is_text(field) || field->unknown);
 }
 
-/* Of a text that may not be NULL it is the empty one. */
+/* For a text that must not be NULL: the empty one. */
 void columns_write_otherwise(FILE *out, const struct job_field *field) {
         if (field->required)
                 return;

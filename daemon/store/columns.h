@@ -1,6 +1,6 @@
 /*
  * Table `job` of state.db by the rows of rules/job_fields.h: its columns in SQL, and a job's values to and from a
- * statement. Columns stand in the rows' order, after id.
+ * statement. Columns are in the order of the rows, after id.
  */
 #ifndef DAEMON_STORE_COLUMNS_H
 #define DAEMON_STORE_COLUMNS_H
@@ -23,17 +23,17 @@
 #define COLUMNS_VALUES "NULL" JOB_STORED(COLUMNS_INSERTED)
 #define COLUMNS_UPDATE JOB_STORED(COLUMNS_UPDATED)
 
-/* Binds from parameter 1 on; returns the parameter after them. The job stays until the statement is reset. */
+/* Binds from parameter 1; returns the next parameter. The job must live until the statement is reset. */
 int columns_bind(sqlite3_stmt *statement, const struct job *job, bool all);
 
-/* A field's column as schema.h states others: its type; whether it may be NULL; what stands in place of a value that is
- * not good, "" = nothing can; what is true of a good value, "" = any of that type. */
+/* A field's column in the form of schema.h: its type; whether it may be NULL; the replacement of an invalid value, "" =
+ * none; the condition for a valid value, "" = any of that type. */
 const char *columns_type(const struct job_field *field);
 bool columns_may_be_null(const struct job_field *field);
 void columns_write_otherwise(FILE *out, const struct job_field *field);
 void columns_write_check(FILE *out, const struct job_field *field);
 
-/* Into a job of job_new. False: the row is damaged, and nothing of it is to be used but the id. */
+/* Into a job of job_new. False: the row is damaged; only the id may be used. */
 bool columns_read(sqlite3_stmt *statement, struct job *job);
 
 #endif

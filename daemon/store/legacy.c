@@ -1,11 +1,11 @@
-/* See migrate.h. Role: what schemas 1 to 4, whose numbers each stood for several shapes, lack of the last of them. Owns nothing. */
+/* See migrate.h. Role: steps for schemas 1 to 4, each of which had several shapes. Owns nothing. */
 #include "daemon/store/migrate.h"
 
 #include <stddef.h>
 
 #include "daemon/store/sql.h"
 
-/* Of a database without bounds on attempts and events: what prune.c does one by one. */
+/* For a database without bounds on attempts and events: prunes all at once. */
 #define PRUNE_ALL                                                                                                    \
         "INSERT INTO trash(job, first, last, uid, gid, user)"                                                        \
         " SELECT job.id, " STORE_HEAD_ATTEMPTS "+1, max(number)-" STORE_TAIL_ATTEMPTS ", uid, gid, user"             \
@@ -34,14 +34,14 @@
         "UPDATE job SET drop_event=(SELECT max(id) FROM event WHERE event.job=job.id AND what='dropped')"            \
         " WHERE attempts_dropped>0 AND drop_event=0;"
 
-/* What a bertd kept may quote the job; the first of schema 4 had not yet a text for the owner alone. */
+/* Stored reasons may quote the job; the first schema 4 had no separate text for the owner. */
 #define HIDE_REASONS(where)                                                                                      \
         "UPDATE job SET private=reason, reason=NULL WHERE private IS NULL AND reason IS NOT NULL AND " where ";" \
         "UPDATE attempt SET private=reason, reason='' WHERE private IS NULL AND reason<>'' AND " where ";"       \
         "UPDATE event SET private=reason, reason='' WHERE private IS NULL AND reason<>'' AND what<>'dropped' "   \
         "AND " where ";"
 
-/* In the order in which they came. A step is needed where a database has not the column that it adds first. */
+/* In historical order. A step is needed if its first column is missing. */
 const struct legacy_step store_legacy_steps[] = {
         { "job", "memory",
           "ALTER TABLE job ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;"

@@ -1,7 +1,7 @@
 /*
- * See migrate.h. Role: from every schema that there ever was to today's. By shape, not by number: what is missing is added, and a table
- * whose constraints are older is written anew, since SQLite cannot make one STRICT. Owns nothing.
- * Invariants: one transaction, so that a death leaves the old schema or the new one; no row is lost without a word.
+ * See migrate.h. Role: migrates every older schema to the current one. By shape, not by number: adds what is missing,
+ * and rewrites tables with older constraints, since SQLite cannot make a table STRICT. Owns nothing. Invariants: one
+ * transaction, so that a crash leaves the old or the new schema; every lost row is logged.
  */
 #include "daemon/store/migrate.h"
 
@@ -17,7 +17,7 @@
 #define COLUMNS_MAX 128
 #define TOLD_MAX 50 /* lines of the log about rows that were refused */
 
-/* A table as it is in the database: those of its columns that are there. */
+/* A table in the database: which of its columns exist. */
 struct shape {
         const struct store_table *table;
         const struct store_column *columns[COLUMNS_MAX];
@@ -42,7 +42,7 @@ static int read_shape(sqlite3 *db, const struct store_table *t, struct shape *re
         return r;
 }
 
-/* ---- SQL that is made of the tables ---- */
+/* ---- SQL generated from the tables ---- */
 
 typedef void (*write_t)(FILE *out, const struct shape *old);
 
@@ -75,7 +75,7 @@ static void write_added(FILE *out, const struct shape *old) {
         }
 }
 
-/* ---- a table is written anew ---- */
+/* ---- rewriting a table ---- */
 
 static void write_rename(FILE *out, const struct shape *old) {
         (void) fprintf(out, "ALTER TABLE %s RENAME TO old_%s", old->table->name, old->table->name);
@@ -86,7 +86,7 @@ static void write_names(FILE *out, const struct shape *old) {
                 (void) fprintf(out, "%s%s", i > 0 ? ", " : "", old->columns[i]->name);
 }
 
-/* What was never good becomes what stands in its place; a row without what must be there is passed over, as are those of its job. */
+/* Replaces invalid values; skips a row without a required value, and all rows of its job. */
 static void write_copy(FILE *out, const struct shape *old) {
         const struct store_table *t = old->table;
 
@@ -107,7 +107,7 @@ static void write_copy(FILE *out, const struct shape *old) {
                         (void) fputs(" WHERE EXISTS(SELECT 1 FROM job n WHERE n.id=o.job)", out);
 }
 
-/* An expression: the names of the columns whose values are not good. */
+/* An expression: the names of the columns with invalid values. */
 static void write_bad(FILE *out, const struct shape *old) {
         (void) fputs("trim(''", out);
         for (size_t i = 0; i < old->n; i++) {
@@ -118,7 +118,7 @@ static void write_bad(FILE *out, const struct shape *old) {
         (void) fputs(")", out);
 }
 
-/* An expression: the statement that would write the row as it was. */
+/* An expression: the statement that would write the original row. */
 static void write_row(FILE *out, const struct shape *old) {
         (void) fprintf(out, "'INSERT INTO %s(", old->table->name);
         write_names(out, old);
@@ -141,7 +141,7 @@ static void write_refused(FILE *out, const struct shape *old) {
         (void) fprintf(out, " FROM old_%s o WHERE bad<>'' OR NOT is_kept", t->name);
 }
 
-/* No number that a row once had is given again. */
+/* Row ids are never reused. */
 static void write_end(FILE *out, const struct shape *old) {
         const char *name = old->table->name;
 
@@ -162,7 +162,7 @@ static int rebuild(sqlite3 *db, const struct shape *old, struct error *error) {
         return r;
 }
 
-/* ---- the course ---- */
+/* ---- the migration ---- */
 
 static int run_legacy(sqlite3 *db, const struct legacy_step *step, struct error *error) {
         const struct store_column column = { .name = step->column };
@@ -186,7 +186,7 @@ static int migrate_table(sqlite3 *db, const struct store_table *t, int64_t versi
         return shape.n < t->n_columns ? run_made(db, write_added, &shape, error) : 0;
 }
 
-/* The new tables have them made anew, of what is there by then. */
+/* Created again on the new tables. */
 static int drop_indices(sqlite3 *db, struct error *error) {
         cleanup_statement sqlite3_stmt *s = NULL;
 
@@ -233,7 +233,7 @@ int store_is_current(sqlite3 *db, int64_t version, struct error *error) {
         return r;
 }
 
-/* Since a row of table `refused`. */
+/* Rows after this one of table `refused`. */
 static void tell_refused(sqlite3 *db, int64_t since, void (*log)(const char *text)) {
         cleanup_statement sqlite3_stmt *s = NULL;
 
@@ -271,9 +271,9 @@ static int newest_refused(sqlite3 *db, int64_t *ret, struct error *error) {
 int store_migrate(sqlite3 *db, int64_t version, void (*log)(const char *text), struct error *error) {
         int64_t refused = 0;
 
-        /* Half as much is written as with a WAL. Where another program has the database open it stays one. */
+        /* Writes half as much as with a WAL. The WAL stays if another program has the database open. */
         (void) sqlite3_exec(db, "PRAGMA journal_mode=DELETE", NULL, NULL, NULL);
-        /* The database is opened anew afterwards, without these. */
+        /* The database is opened again afterwards, without these. */
         int r = db_exec(db,
                         "PRAGMA foreign_keys=OFF; PRAGMA legacy_alter_table=ON; PRAGMA secure_delete=OFF;"
                         "PRAGMA cache_size=-16384; BEGIN IMMEDIATE",
@@ -293,7 +293,7 @@ int store_migrate(sqlite3 *db, int64_t version, void (*log)(const char *text), s
                 tell_refused(db, refused, log);
         else {
                 (void) sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
-                /* After a full disk it is the next reader that puts the file back as it was. */
+                /* After a full disk the next reader restores the file. */
                 (void) sqlite3_exec(db, "SELECT count(*) FROM job", NULL, NULL, NULL);
         }
         return r;

@@ -1,4 +1,4 @@
-/* A state.db of an older bertd becomes one of today's, or an empty one is made. Only the store's files include it. */
+/* Migrates the state.db of an older bertd, or creates an empty one. For daemon/store/ only. */
 #ifndef DAEMON_STORE_MIGRATE_H
 #define DAEMON_STORE_MIGRATE_H
 
@@ -7,14 +7,14 @@
 
 #include "common/error.h"
 
-/* The tables of schema.h in an empty database. */
+/* Creates the tables of schema.h in an empty database. */
 int store_create(sqlite3 *db, struct error *error);
 
-/* Whether the database, which is of that version, is as schema.h has it: 0 or 1. */
+/* Whether the database of that version matches schema.h: 0 or 1. */
 int store_is_current(sqlite3 *db, int64_t version, struct error *error);
 
-/* In one transaction, whatever the shape of that version is. Rows that the tables' CHECKs refuse are mended or set aside in table
- * `refused`, each told to `log`. */
+/* In one transaction, whatever the shape of that version is. Rows that violate the tables' CHECKs are corrected or
+ * moved to table `refused`, and logged. */
 int store_migrate(sqlite3 *db, int64_t version, void (*log)(const char *text), struct error *error);
 
 /* legacy.c */

@@ -1,6 +1,6 @@
 /*
- * Role: opens state.db: where it lies, its version and migrations, its statements. Owns nothing once it is open.
- * Invariant: a database that is newer, damaged or not ours is refused untouched.
+ * Role: opens state.db: its file system, version and migrations, its statements. Owns nothing once it is open.
+ * Invariant: a database that is newer, damaged or foreign is refused without a change.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,10 +21,10 @@
 
 #define WAL_PAGES_MAX 4000 /* 16 MB */
 #define WAL_PAGES_HEAVY 64 /* of one commit */
-#define BUSY_MSEC 5000 /* at the start alone: from then on nothing waits for a program that has it locked (settle.c) */
+#define BUSY_MSEC 5000     /* only at the start: later nothing blocks on another program's lock (settle.c) */
 
 static int refuse_network(const char *path, struct error *error) {
-        /* NFS, SMB, CIFS, AFS, 9p, Lustre, Ceph, GPFS: their locks do not hold what WAL needs. */
+        /* NFS, SMB, CIFS, AFS, 9p, Lustre, Ceph, GPFS: their locks are not sufficient for WAL. */
         static const unsigned types[] = { 0x6969,     0x517b,     0xff534d42, 0xfe534d42, 0x5346414f,
                                           0x01021997, 0x0bd00bd0, 0x00c36400, 0x47504653 };
         struct statfs fs;
@@ -59,7 +59,7 @@ static int refuse_empty(const char *path, struct error *error) {
                          path);
 }
 
-/* What the reader is to do; nothing has been changed, and jobs that run are not touched. */
+/* The cure; nothing was changed, and running jobs are not affected. */
 static const char *advice(int r) {
         switch (r) {
         case -EBADMSG:
@@ -147,7 +147,7 @@ static int open_database(const char *path, bool may_create, void (*log)(const ch
                 return error_set(error, EROFS, "%s: read-only", path);
         (void) sqlite3_busy_timeout(db, BUSY_MSEC);
         (void) sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-        /* A submit logs some six pages, so the WAL is copied back every 650 submits: the others pay one fsync. */
+        /* A submit logs about six pages, so the WAL is copied back every 650 submits: the others cost one fsync. */
         r = db_exec(db,
                     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-512;"
                     "PRAGMA wal_autocheckpoint=0;",
@@ -160,10 +160,11 @@ static int open_database(const char *path, bool may_create, void (*log)(const ch
         return 0;
 }
 
-/* After each commit. One of many pages pays for its own copy back at once: sixteen such would hold the loop for a fifth of a second. */
+/* Called after each commit. A commit of many pages is copied back at once: sixteen of them together would block the
+ * loop for a fifth of a second. */
 static int on_wal(void *userdata, sqlite3 *db, const char *name, int pages) {
         struct store *store = userdata;
-        int before = store->wal_pages <= pages ? store->wal_pages : 0; /* fewer: the log has begun anew */
+        int before = store->wal_pages <= pages ? store->wal_pages : 0; /* fewer: the log was restarted */
 
         store->wal_pages = pages;
         if (pages >= WAL_PAGES_MAX || pages - before >= WAL_PAGES_HEAVY)
@@ -185,7 +186,7 @@ static int read_instance(struct store *store, struct error *error) {
         return 1;
 }
 
-/* Made once: a database that has one is opened without writing. */
+/* Created once, so that opening later does not write. */
 static int load_instance(struct store *store, struct error *error) {
         int r = read_instance(store, error);
         uint64_t id;
@@ -208,10 +209,10 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
                 return error_errno(error, ENOMEM, "%s", path);
 
         store->log = log;
-        /* Pages are allocated one by one: in bulk, each commit maps, fills and unmaps 88 KiB for a few. */
+        /* Allocates pages one by one: in bulk, each commit would map, fill and unmap 88 KiB for a few pages. */
         (void) sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
         int r = open_database(path, may_create, log, &store->db, error);
-        /* Anew: making or migrating a schema leaves memory in pieces, between which nothing is to stay. */
+        /* Opens it again, because creating or migrating a schema fragments memory. */
         if (r >= 0 && sqlite3_close(steal_pointer(&store->db)) == SQLITE_OK)
                 r = open_database(path, true, log, &store->db, error);
         if (r >= 0)

@@ -1,6 +1,7 @@
 /*
- * Role: rows of state.db become structs. Owns nothing: jobs go to the store, to the caller, or are freed.
- * Invariants: a row that an administrator or a bug has damaged is left out, never used; each statement is reset before the return.
+ * Role: reads rows of state.db into structs. Owns nothing: jobs go to the store, to the caller, or are freed.
+ * Invariants: a row damaged by an administrator or a bug is skipped, never used; each statement is reset before the
+ * return.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -14,7 +15,7 @@
 #include "daemon/store/columns.h"
 #include "daemon/store/internal.h"
 
-#define ATTEMPTS_MAX 65 /* read of an open job: what is counted of an older bertd's, and the open one */
+#define ATTEMPTS_MAX 65 /* per open job: those counted for an older bertd, and the open one */
 
 static void log_bad_row(const struct store *store, const char *what, uint64_t id) {
         cleanup_free char *text = format_string("state.db: %s %" PRIu64 " is damaged and was skipped", what, id);
@@ -57,7 +58,7 @@ static void read_attempt(sqlite3_stmt *s, struct attempt *attempt) {
         job_set_text(&attempt->private, (const char *) sqlite3_column_text(s, i++));
 }
 
-/* `counted` is what a job needs that an older bertd has kept, which had no counters of its own. */
+/* `counted`: for a job of an older bertd without counters. */
 static int note_death(struct job *job, struct policy_counters *counted) {
         const struct attempt *a = &job->attempt;
 
@@ -71,7 +72,7 @@ static int note_death(struct job *job, struct policy_counters *counted) {
         return r;
 }
 
-/* All rows of one job by `statement`, which ends with the newest attempt; deaths go to the history. */
+/* Reads all rows of one job by `statement`, newest attempt last; deaths go to the history. */
 static int read_attempts(struct store *store, struct job *job, int statement, struct error *error) {
         sqlite3_stmt *s = store->statements[statement];
         struct policy_counters counted = {};
@@ -119,7 +120,7 @@ static int read_checkpoints(struct store *store, struct job *job, int statement,
         return r;
 }
 
-/* The job of the statement's row, without attempts and ledger. A row that cannot be used gives −EBADMSG and a line in the log. */
+/* The job in the statement's row, without attempts and ledger. A damaged row gives −EBADMSG and a line in the log. */
 static int read_row(const struct store *store, sqlite3_stmt *s, struct job **ret, struct error *error) {
         struct job *job = job_new();
 
@@ -135,7 +136,7 @@ static int read_row(const struct store *store, sqlite3_stmt *s, struct job **ret
         return r;
 }
 
-/* What is in memory of a job that has ended. */
+/* The part of an ended job that is read into memory. */
 static int read_newest(struct store *store, struct job *job, struct error *error) {
         int r = read_attempts(store, job, STATEMENT_LOAD_NEWEST_ATTEMPT, error);
 
@@ -144,7 +145,7 @@ static int read_newest(struct store *store, struct job *job, struct error *error
 
 /* ---- at the start ---- */
 
-/* `keep`: reads the rest of a job that goes into memory, and puts it there. */
+/* `keep`: reads the rest of a job and adds it to memory. */
 static int read_jobs(struct store *store, unsigned statement,
                      int (*keep)(struct store *store, struct job *job, struct error *error), struct error *error) {
         sqlite3_stmt *s = store->statements[statement];
@@ -240,7 +241,7 @@ int store_find_name(struct store *store, const char *name, uid_t uid, uint64_t *
         return r;
 }
 
-/* What is in memory is newer than its row. */
+/* A job in memory is newer than its row. */
 int store_load_ledger(struct store *store, struct job *job, struct error *error) {
         struct job rows = { .id = job->id };
 

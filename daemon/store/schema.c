@@ -1,4 +1,5 @@
-/* See schema.h. Role: what state.db consists of. Owns nothing. Invariant: a CHECK takes every value that a bertd has ever written. */
+/* See schema.h. Role: the tables of state.db. Owns nothing. Invariant: a CHECK accepts every value that a bertd has
+ * ever written. */
 #include "daemon/store/schema.h"
 
 #include <assert.h>
@@ -19,7 +20,7 @@
 #define EXIT_CLASSES                                                                                          \
         "'finished', 'stopped', 'user-error', 'bad-checkpoint', 'nan', 'failed', 'signal', 'killed', 'oom', " \
         "'mpi', 'disk-full', 'hang', 'reboot', 'lost', 'launch', 'missing'"
-/* A CHECK is part of the tables of a database that exists: who adds a name raises `since` of the tables that hold it. */
+/* Existing databases contain the CHECKs: after adding a name, raise `since` of the tables that use it. */
 static_assert(JOB_STATE_MAX == 9 && JOB_KIND_MAX == 3 && EXIT_CLASS_MAX == 16 && STOP_REASON_MAX == 5 &&
                       LAUNCHER_MAX == 2 && ON_NAN_MAX == 2 && ENDS_WITH_MAX == 2 && EXIT_OWED_MAX == 4 &&
                       CHECKPOINT_STATE_MAX == 4,
@@ -41,7 +42,7 @@ enum { JOB_STORED(JOB_AT) };
 const struct store_column store_job_columns[] = {
         COLUMN("id", "INTEGER PRIMARY KEY AUTOINCREMENT", NULL, NULL),
         JOB_STORED(JOB_COLUMN)
-        COLUMN("end_order", "INTEGER", "0", "end_order >= 0"), /* of those that have ended; no clock decides it */
+        COLUMN("end_order", "INTEGER", "0", "end_order >= 0"), /* order of ended jobs, independent of the clock */
         COLUMN("events", "INTEGER", "0", "events >= 0"),
         COLUMN("events_dropped", "INTEGER", "0", "events_dropped >= 0"),
         COLUMN("attempts_dropped", "INTEGER", "0", "attempts_dropped >= 0"),
@@ -123,12 +124,12 @@ static const struct store_column trash[] = {
         COLUMN("user", "TEXT", NULL, NULL),
 };
 
-/* Rows of an older bertd that these tables do not take as they were: `sql` is the row as it was. */
+/* Rows of an older bertd that violate these tables: `sql` is the original row. */
 static const struct store_column refused[] = {
         COLUMN("id", "INTEGER PRIMARY KEY AUTOINCREMENT", NULL, NULL),
         COLUMN("job", "ANY", "NULL", NULL),
         COLUMN("origin", "TEXT", NULL, NULL),             /* its table */
-        COLUMN("kept", "INTEGER", NULL, "kept " BOOLEAN), /* 1: is in its table, with other values in these columns */
+        COLUMN("kept", "INTEGER", NULL, "kept " BOOLEAN), /* 1: kept in its table, with other values in these columns */
         COLUMN("columns", "TEXT", NULL, NULL),
         COLUMN("sql", "TEXT", NULL, NULL),
 };
@@ -149,7 +150,7 @@ const struct store_table store_tables[] = {
 };
 const size_t store_n_tables = ELEMENTSOF(store_tables);
 
-/* What ended is counted and what is open is found without reading the rest. */
+/* For counting ended jobs and finding open ones without reading the rest. */
 const char *const store_indices[] = {
         "CREATE INDEX IF NOT EXISTS event_job ON event(job, id)",
         "CREATE INDEX IF NOT EXISTS job_open ON job(id) WHERE state NOT IN (" STORE_ENDED ")",

@@ -1,6 +1,6 @@
 /*
- * The tables of state.db as data: CREATE TABLE, the copy of an older database and the columns that a later version adds all come from
- * them (migrate.c). Only the store's files include it, and the tests.
+ * The tables of state.db as data, from which CREATE TABLE, the copy of an older database and the added columns are
+ * generated (migrate.c). For daemon/store/ and tests only.
  */
 #ifndef DAEMON_STORE_SCHEMA_H
 #define DAEMON_STORE_SCHEMA_H
@@ -10,15 +10,15 @@
 
 #include "daemon/rules/job_fields.h"
 
-/* A value that an older bertd wrote and that `type` or `check` refuses becomes `otherwise`. */
+/* A value of an older bertd that violates `type` or `check` is replaced with `otherwise`. */
 struct store_column {
         const char *name;
-        const char *type; /* of a STRICT table; a key's or a reference's clauses follow it */
-        const char *
-                otherwise; /* SQL, the default too: "NULL" = may be NULL; NULL = required: a row without it is set aside */
-        const char *check;             /* SQL that is true of a good value; NULL = any of that type */
-        int since;                     /* the schema that brought it; 0 = that of its table */
-        const struct job_field *field; /* of table job: type, otherwise and check are its row's; else NULL */
+        const char *type;      /* of a STRICT table; a key's or a reference's clauses follow it */
+        const char *otherwise; /* SQL, the default too: "NULL" = may be NULL; NULL = required: a row without it is moved
+                                  to `refused` */
+        const char *check;     /* SQL condition for a valid value; NULL = any of that type */
+        int since;             /* schema version that added it; 0 = that of its table */
+        const struct job_field *field; /* of table job: its row gives type, otherwise and check; else NULL */
 };
 
 struct store_table {
@@ -26,9 +26,9 @@ struct store_table {
         const struct store_column *columns;
         size_t n_columns;
         const char *job;  /* which column names the job; NULL = none */
-        const char *key;  /* what tells rows apart in SQL, of the rows `o` and `n` */
+        const char *key;  /* SQL condition that rows `o` and `n` are the same */
         const char *tail; /* of CREATE TABLE, after the columns */
-        int since;        /* the schema whose CHECKs and constraints these are: an older one's table is written anew */
+        int since;        /* schema version of these CHECKs and constraints: older tables are rewritten */
 };
 
 extern const struct store_table store_tables[];
@@ -38,13 +38,14 @@ extern const char *const store_indices[]; /* ends with NULL */
 extern const struct store_column store_job_columns[];
 extern const size_t store_n_job_columns;
 
-/* The newest schema that a table or a column names. */
+/* The newest schema version of all tables and columns. */
 int store_version(void);
 
-/* Writes "name TYPE NOT NULL DEFAULT otherwise CHECK(check)"; "CREATE TABLE name(…) …"; whether a row's value is good, as SQL. */
+/* Writes "name TYPE NOT NULL DEFAULT otherwise CHECK(check)"; "CREATE TABLE name(…) …"; the SQL condition for a valid
+ * value. */
 void store_declare_column(FILE *out, const struct store_column *column);
 void store_declare_table(FILE *out, const struct store_table *table);
 void store_declare_good(FILE *out, const struct store_column *column);
-void store_declare_otherwise(FILE *out, const struct store_column *column); /* "NULL" if nothing can stand there, too */
+void store_declare_otherwise(FILE *out, const struct store_column *column); /* also "NULL" if there is no replacement */
 
 #endif

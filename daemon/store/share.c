@@ -1,6 +1,6 @@
 /*
- * See store.h. Role: what a user's jobs in memory take, and whether there is room for more. Owns the store's list of usages.
- * Invariant: job->texts is what the job was last counted as.
+ * See store.h. Role: counts the memory of a user's jobs, and decides whether there is space for more. Owns the store's
+ * list of usages. Invariant: job->texts is the last counted size.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -65,7 +65,7 @@ void store_count_out(struct store *store, const struct job *job) {
 bool store_has_room(struct store *store, struct job *job, size_t size) {
         struct usage *usage = find_usage(store, job->uid);
 
-        count_texts(store, usage, job); /* rows that no commit could write yet */
+        count_texts(store, usage, job); /* has uncommitted rows */
         return !is_full(store, usage, size);
 }
 

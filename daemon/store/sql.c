@@ -52,8 +52,8 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_STARTS] =
                 "SELECT count(*), min(started) FROM (SELECT started FROM attempt WHERE job=?1 AND number>?2 "
                 "ORDER BY number DESC LIMIT ?3) WHERE started > ?4 AND started <= ?5",
-        /* Neither not started (?4: "launch", 126 and 127 with ?5), nor kept waiting (?6), nor stopped before that (?3), nor ended as
-         * the newest (?7, ?8). */
+        /* Neither not started (?4: "launch", 126 and 127 with ?5), nor kept waiting (?6), nor stopped before that (?3),
+         * nor ended as the newest (?7, ?8). */
         [STATEMENT_HAS_RUN] =
                 "SELECT EXISTS(SELECT 1 FROM attempt WHERE job=?1 AND number<?2 AND NOT (exit_class=?3 AND exit_code<0"
                 " AND signal=0) AND exit_class NOT IN (?4, ?6) AND NOT (exit_class=?5 AND exit_code IN (126, 127))"
@@ -83,7 +83,7 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_COUNT_TRASH] = "SELECT count(*) FROM trash",
         [STATEMENT_TRASH_DONE] = "DELETE FROM trash WHERE id=?",
         [STATEMENT_TRASH_LESS] = "UPDATE trash SET first=?2 WHERE id=?1",
-        /* Of the user who has most: nobody's jobs make room for another's. */
+        /* From the user with most, so that no user's jobs push out another's. */
         [STATEMENT_OLDEST_ENDED] =
                 "SELECT id, state FROM job INDEXED BY job_oldest WHERE state IN (" ENDED
                 ") AND holds_checkpoints=0 AND "

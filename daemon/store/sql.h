@@ -35,7 +35,7 @@ enum {
         STATEMENT_TRASH_NEXT,
         STATEMENT_TRASH_DONE,
         STATEMENT_TRASH_LESS,
-        STATEMENT_AT_START, /* from here on: closed once all is loaded */
+        STATEMENT_AT_START, /* from here on: closed after loading */
         STATEMENT_LOAD_OPEN = STATEMENT_AT_START,
         STATEMENT_LOAD_OWED,
         STATEMENT_LOAD_ATTEMPTS,
@@ -44,7 +44,7 @@ enum {
         STATEMENT_MAX
 };
 
-/* In the order in which read.c reads them. */
+/* In the order read by read.c. */
 #define STORE_ATTEMPT_COLUMNS                                                                                      \
         "job, number, open, nonce, boot_id, pid, pid_start, gpu_mask, started, ended, resumed, first_step, step, " \
         "checkpoint_step, "                                                                                        \
@@ -56,7 +56,7 @@ enum {
 #define STORE_TAIL_ATTEMPTS BERTD_TEXT(BERTD_ATTEMPTS_TAIL)
 #define STORE_HEAD_EVENTS BERTD_TEXT(BERTD_EVENTS_HEAD)
 #define STORE_TAIL_EVENTS BERTD_TEXT(BERTD_EVENTS_TAIL)
-/* What stands in place of those that are not kept. */
+/* Text of the event row for dropped ones. */
 #define STORE_DROP_TEXT                                                                                            \
         "printf('%s%s%s dropped', iif(events_dropped=0, '', printf('%d older event%s', events_dropped,"            \
         " iif(events_dropped=1, '', 's'))), iif(events_dropped>0 AND attempts_dropped>0, ' and ', ''),"            \

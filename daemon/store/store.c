@@ -1,8 +1,8 @@
 /*
  * See store.h. Role: the jobs in memory and the one writer of state.db; open.c opens it, read.c reads it. Owns the
  * connection, its statements, the jobs in memory and the queue of event rows that are not yet durable.
- * Invariants: jobs are sorted by id; a flush is one transaction and leaves either nothing marked or everything as it was;
- * memory is never behind the database.
+ * Invariants: jobs are sorted by id; a flush is one transaction and leaves either nothing marked or everything as it
+ * was; memory is never older than the database.
  */
 #include "daemon/store/store.h"
 
@@ -76,7 +76,7 @@ struct job *store_find(const struct store *store, uint64_t id) {
         return i < store->n_jobs && store->jobs[i]->id == id ? store->jobs[i] : NULL;
 }
 
-/* The lists of marks are as large as that of the jobs: to mark one cannot fail. */
+/* The lists of marks are as large as the list of jobs, so marking cannot fail. */
 static int grow(struct store *store) {
         struct job ***lists[] = { &store->jobs, &store->marked, &store->flushed };
         size_t room = store->room ? store->room * 2 : 64;
@@ -134,7 +134,7 @@ void store_counts(const struct store *store, uint64_t counts[JOB_STATE_MAX]) {
 
 /* ---- writing ---- */
 
-/* What no column can hold is its largest: a CHECK that fails would fail the whole commit. */
+/* Limits values to the column's maximum: a failed CHECK would fail the whole commit. */
 static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) {
         (void) sqlite3_bind_int64(s, i, (sqlite3_int64) MIN(v, (uint64_t) INT64_MAX));
 }
@@ -270,7 +270,7 @@ static void clear_marks(struct store *store) {
         store->dirty = false;
 }
 
-/* SQLite goes on with files that somebody has removed: what is committed to them ends with us. */
+/* SQLite continues with removed files: commits to them are lost when bertd exits. */
 static int refuse_removed(const struct store *store, struct error *error) {
         const char *path = sqlite3_db_filename(store->db, "main"), *wal = sqlite3_filename_wal(path);
         int moved = 0;
@@ -324,7 +324,7 @@ static void roll_back(struct store *store) {
         store->begun = false;
 }
 
-/* After a failed statement SQLite may have rolled back already: nothing is written outside the transaction. */
+/* After a failed statement SQLite may have rolled back already: must not write outside the transaction. */
 static int finish(struct store *store, struct error *error) {
         int r = store->failure.code ? error_set(error, store->failure.code, "%s", store->failure.text) : 0;
 
@@ -387,7 +387,7 @@ void store_undone(struct store *store) {
 
         for (size_t i = 0; i < store->n_marked; i++)
                 if (store->marked[i]->dirty) {
-                        job_ledger_trim(store->marked[i]); /* it may be long until they are written */
+                        job_ledger_trim(store->marked[i]); /* it may take long until they are written */
                         store->marked[kept++] = store->marked[i];
                 }
         store->n_marked = kept;
@@ -401,7 +401,7 @@ void store_mark(struct store *store, struct job *job) {
         store->dirty = job->dirty = job->attempt_dirty = true;
 }
 
-/* The steps that the attempt did and no checkpoint holds. */
+/* Steps of the attempt after its last checkpoint. */
 static uint64_t lost_by(const struct attempt *a) {
         return a->exit_class != EXIT_CLASS_FINISHED && a->step > a->checkpoint_step ? a->step - a->checkpoint_step : 0;
 }
@@ -446,7 +446,7 @@ void store_note_move(struct store *store, struct job *job, enum job_state from, 
 
 /* ---- submit ---- */
 
-/* What was asked for. "" of a text is none. */
+/* Copies the submission. "" of a text is none. */
 static bool take_field(const struct job_field *field, const struct submission *s, struct job *job) {
         const void *from = (const char *) s + field->asked;
         void *to = (char *) job + field->stored;
@@ -534,7 +534,7 @@ int store_insert(struct store *store, const struct submission *submission, uid_t
                 return error_errno(error, ENOMEM, "job");
 
         int r = store_check_share(store, job, error);
-        /* After one that failed the transaction may be over: what is written then would be durable at once. */
+        /* After a failed statement the transaction may have ended: further writes would be durable at once. */
         if (r >= 0 && store->failure.code)
                 r = error_set(error, store->failure.code, "state.db: %s", store->failure.text);
         else if (r >= 0 && (r = begin(store, error)) < 0)

@@ -1,3 +1,4 @@
+/* clang-format off */
 /*
  * The client protocol (contract C2): sd-bus, peer to peer, on the daemon's Unix socket.
  *
@@ -35,22 +36,24 @@
  *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, "VERSION PROTOCOL" of the shim; out: BERTD_ATTEMPT_*
  *   AttemptReport   a{sv}              -        the job's user  current progress, see below
  *
- * Submit, Cancel, Pause, Resume, Remove and AttemptReport are answered after the commit that they speak of. While another program has
- * state.db locked they wait, at most 8 s, then they are refused with BERTD_ERROR_STORAGE. What has been received is done whether or not its
- * caller is there to be answered. Remove and Resume wait as long for the start of the job's on_exit, then: BERTD_ERROR_WRONG_STATE.
+ * Submit, Cancel, Pause, Resume, Remove and AttemptReport are answered after their commit. While another program has
+ * state.db locked they wait, at most 8 s, then they are refused with BERTD_ERROR_STORAGE. A received call is carried
+ * out even if its caller has disconnected. Remove and Resume wait as long for the start of the job's on_exit, then:
+ * BERTD_ERROR_WRONG_STATE.
  *
- * A list is a page of at most BERTD_PAGE_MAX bytes: it may end before what was asked for, and the caller goes on from its last entry
- * until a page is empty. All bounds: include/bertd/limits.h.
+ * A list is a page of at most BERTD_PAGE_MAX bytes: it may have fewer entries than requested, and the caller continues
+ * after its last entry until a page is empty. All bounds: include/bertd/limits.h.
  *
- * Versions. The server's id (D-Bus' GUID, sd_bus_get_bus_id), which a client has before its first call, begins with BERTD_BUS_ID and a byte
- * that is BERTD_PROTOCOL. bertctl refuses a bertd of another protocol and names the cure; other clients need not look. GetDaemon and Shutdown
- * are the same in every protocol. A bertd of protocol 1 has an id like any other and names no protocol.
- * A shim lives through upgrades of bertd: every bertd serves all older shims (protocol 1: the version alone), and passes over what it does not
- * know. To one of a newer protocol it answers BERTD_ERROR_VERSION, watches it, stops it with SIGTERM, and starts no other; that shim stays
- * connected and says hello to the bertd that comes next.
+ * Versions. The server's id (D-Bus' GUID, sd_bus_get_bus_id), which a client has before its first call, begins with
+ * BERTD_BUS_ID and a byte that is BERTD_PROTOCOL. bertctl refuses a bertd of another protocol and prints the cure;
+ * other clients need not check. GetDaemon and Shutdown are the same in every protocol. The id of a bertd of protocol 1
+ * contains no protocol.
+ * A shim outlives upgrades of bertd: every bertd serves all older shims (protocol 1: only the version), and ignores
+ * unknown keys. To one of a newer protocol it answers BERTD_ERROR_VERSION, watches it, stops it with SIGTERM, and
+ * starts no other; that shim stays connected and sends its hello to the next bertd.
  *
- *   anyone* = fields marked * below are left out unless the caller is the owner or root; a reason is then without what
- *             the job wrote and without its command ("exit code 1" for "exit code 1: ValueError: ...").
+ *   anyone* = fields marked * below are only for the owner and root; for others a reason does not contain what
+ *             the job wrote, nor its command ("exit code 1" for "exit code 1: ValueError: ...").
  *
  * a{sv} of a job (tests/check-fields holds this list and the next to daemon/rules/job_fields.h):
  *   id t
@@ -79,7 +82,7 @@
  *   eta_sec t
  *   checkpoint_step t       of the newest good checkpoint
  *   checkpoint_path s
- *   checkpoint_stall_sec d  it held up training for so long; NaN = unknown
+ *   checkpoint_stall_sec d  how long it stalled training; NaN = unknown
  *   checkpoint_write_sec d  until it was written; NaN = unknown
  *   exit i                  exit code; -1 = none yet
  *   exit_class s            include/bertd/job.h; empty = none yet
@@ -144,29 +147,31 @@
  *   cpu_list s              CPUs that it may use, "0-3,8"; empty = any
  *   scheduling s            policy and I/O priority, "batch,io-best-effort:7"; empty = as usual
  *
- * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted), attempt u, restored as count u,
- * created t. As the job's shim last saw it: bertd looks at no file of a user's.
+ * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted), attempt u, restored
+ * as count u, created t. As the job's shim last saw it: bertd looks at no file of a user's.
  *
- * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t, loss d,
- * rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d (seconds),
- * samples_first t, samples_last t (of the update under way), first_exit i and runs_on u (as in a job's a{sv}), exited b (the attempt has ended; the shim exits once this is answered),
- * record s (with exited: the text of exit.json; used where that file is missing or damaged); and of a shim that looks for the
- * job's checkpoints (attempt.json's key "checkpoints"): resumed_step t (where the program begins; 0: at the beginning), found at (step,
- * bytes, usec since the epoch of each file RUN_DIR/checkpoints/step-NNNNNNNNN.ckpt that came), gone at (steps whose file went).
- * checkpoint_path lies below the run folder, a command's there or below cwd; another one is not recorded. Keys that bertd does not know
- * are passed over where they hold numbers or texts; at most 64 keys.
+ * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t,
+ * loss d, rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d
+ * (seconds), samples_first t, samples_last t (of the current update), first_exit i and runs_on u (as in a job's
+ * a{sv}), exited b (the attempt has ended; the shim exits once this is answered), record s (with exited: the text of
+ * exit.json; used where that file is missing or damaged); and of a shim that looks for the job's checkpoints
+ * (attempt.json's key "checkpoints"): resumed_step t (where the program begins; 0: at the beginning), found at (step,
+ * bytes, usec since the epoch of each file RUN_DIR/checkpoints/step-NNNNNNNNN.ckpt that came), gone at (steps whose
+ * file went). checkpoint_path must be below the run folder, or for a command below cwd; others are not recorded.
+ * Unknown keys with numbers or texts are ignored; at most 64 keys.
  *
  * Object /org/bertd1/attempt, interface org.bertd1.Attempt, served by the shim on the same connection:
  *   Stop         t   -   ask the ranks to checkpoint and stop, a command's processes one by one to end (SIGTERM); SIGKILL after so many
  *                        usec (extended while a checkpoint is being written, at most 4 times); 0: SIGKILL now
  *   Checkpoint   -   -   ask for a checkpoint
  */
+/* clang-format on */
 #ifndef BERTD_BUS_H
 #define BERTD_BUS_H
 
 #include "bertd/limits.h"
 
-#define BERTD_PROTOCOL 2      /* of clients: grows when an older one could misunderstand */
+#define BERTD_PROTOCOL 2      /* of clients: raised by incompatible changes */
 #define BERTD_SHIM_PROTOCOL 2 /* of shims, likewise */
 #define BERTD_BUS_ID "bertd"  /* the first bytes of the server's id; the protocol is the next */
 
