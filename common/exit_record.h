@@ -1,6 +1,6 @@
 /*
- * exit.json, format version 1: how an attempt ended, durable. The shim writes it, bertd reads it; between the two it may have been
- * changed by the job's user, so what is read is checked.
+ * exit.json, format version 1: how an attempt ended, durable. The shim writes it and bertd reads it. The job's user can
+ * change it, so the reader checks every value.
  *
  *   exit_record_open(...)     shim: reserves the space in advance
  *   exit_record_write(...)    shim: the record as text, for exit.json and for the report to bertd

@@ -1,6 +1,6 @@
 /*
- * Stopping a job: its grace time, which grows while a checkpoint is being written, and who is asked. Invariant: whoever is asked
- * again gets no more time than was left.
+ * Stopping a job: its grace time, which grows while a checkpoint is being written, and the order of signals. Invariant:
+ * a repeated request can only shorten the time.
  */
 #include "daemon/shim/shim.h"
 
