@@ -280,9 +280,9 @@ int store_migrate(sqlite3 *db, int64_t version, void (*log)(const char *text), s
                         error);
         if (r >= 0)
                 r = newest_refused(db, &refused, error);
-        for (const struct legacy_step *step = store_legacy_steps; r >= 0 && version <= STORE_LEGACY && step->sql;
-             step++)
-                r = run_legacy(db, step, error);
+        for (const struct legacy_step *step = store_legacy_steps; r >= 0 && step->sql; step++)
+                if (version <= step->until)
+                        r = run_legacy(db, step, error);
         if (r >= 0)
                 r = drop_indices(db, error);
         for (size_t i = 0; r >= 0 && i < store_n_tables; i++)

@@ -19,10 +19,10 @@ int store_migrate(sqlite3 *db, int64_t version, void (*log)(const char *text), s
 
 /* legacy.c */
 struct legacy_step {
+        int until;                  /* the last schema that may need it */
         const char *table, *column; /* no column: always */
         const char *sql;
 };
 extern const struct legacy_step store_legacy_steps[]; /* ends with an empty one */
-#define STORE_LEGACY 4                                /* the last schema of these steps */
 
 #endif
