@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "common/cleanup.h"
@@ -246,13 +247,13 @@ static void tell_refused(sqlite3 *db, int64_t since, void (*log)(const char *tex
         for (int lines = 0; sqlite3_step(s) == SQLITE_ROW && lines <= TOLD_MAX; lines++) {
                 const char *job = (const char *) sqlite3_column_text(s, 0),
                            *bad = (const char *) sqlite3_column_text(s, 3);
-                cleanup_free char *text = format_string(
-                        "state.db: job %s: %" PRIi64
-                        " of its rows in table %s %s (%s): as they were they are in table refused, see bertd(8)",
-                        job ? job : "none", (int64_t) sqlite3_column_int64(s, 4),
-                        (const char *) sqlite3_column_text(s, 1),
-                        sqlite3_column_int(s, 2) ? "had values out of bounds, which were mended" : "cannot be used",
-                        bad && bad[0] ? bad : "the job itself cannot");
+                bool is_kept = sqlite3_column_int(s, 2) != 0;
+                cleanup_free char *text =
+                        format_string("state.db: job %s: %" PRIi64
+                                      " row(s) of table %s %s (%s); the original is in table refused, see bertd(8)",
+                                      job ? job : "none", (int64_t) sqlite3_column_int64(s, 4),
+                                      (const char *) sqlite3_column_text(s, 1), is_kept ? "corrected" : "set aside",
+                                      bad && bad[0] ? bad : "the job was set aside");
                 if (text)
                         log(lines < TOLD_MAX ? text : "state.db: more such rows are in table refused");
         }
