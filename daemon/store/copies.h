@@ -1,5 +1,5 @@
 /*
- * Copies of state.db beside it, made before a migration: PATH.schema-N, N being the schema; where that name is taken PATH.schema-N.2, and so on.
+ * Copies of state.db beside it, made before a migration: PATH.schema-N, N being the schema; if that name is taken, PATH.schema-N.2, and so on.
  * An older bertd can be started on one again. Only the store's files include it.
  */
 #ifndef DAEMON_STORE_COPIES_H
@@ -10,7 +10,7 @@
 
 #include "common/error.h"
 
-/* Makes a copy, durable and for its owner alone. One that is there is never replaced; the same copy is not kept twice. */
+/* Makes a durable copy with mode 0600. An existing copy is never replaced; an identical copy is not kept twice. */
 int store_copy(sqlite3 *db, const char *path, int64_t version, struct error *error);
 
 /* The newest copy of the newest schema up to `version`, which the caller frees; NULL: there is none. */

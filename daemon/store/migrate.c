@@ -1,7 +1,7 @@
 /*
- * See migrate.h. Role: from every schema that there ever was to today's. By shape, not by number: what is missing is added, and a table
- * whose constraints are older is written anew, since SQLite cannot make one STRICT. Owns nothing.
- * Invariants: one transaction, so that a death leaves the old schema or the new one; no row is lost without a word.
+ * See migrate.h. Role: migrates every earlier schema to the current one. It looks at the shape of the database, not at the number: missing
+ * columns are added, and tables with older constraints are rebuilt, because SQLite cannot make a table STRICT. Owns nothing.
+ * Invariants: one transaction, so that after a crash the schema is the old or the new one; no row is lost without a log line.
  */
 #include "daemon/store/migrate.h"
 
@@ -18,7 +18,7 @@
 #define COLUMNS_MAX 128
 #define TOLD_MAX 50 /* lines of the log about rows that were refused */
 
-/* A table as it is in the database: those of its columns that are there. */
+/* A table of the database: those of its columns that exist. */
 struct shape {
         const struct store_table *table;
         const struct store_column *columns[COLUMNS_MAX];
@@ -76,7 +76,7 @@ static void write_added(FILE *out, const struct shape *old) {
         }
 }
 
-/* ---- a table is written anew ---- */
+/* ---- rebuilding a table ---- */
 
 static void write_rename(FILE *out, const struct shape *old) {
         (void) fprintf(out, "ALTER TABLE %s RENAME TO old_%s", old->table->name, old->table->name);
@@ -87,7 +87,7 @@ static void write_names(FILE *out, const struct shape *old) {
                 (void) fprintf(out, "%s%s", i > 0 ? ", " : "", old->columns[i]->name);
 }
 
-/* What was never good becomes what stands in its place; a row without what must be there is passed over, as are those of its job. */
+/* A bad value becomes `otherwise`; a row without a required value is skipped, and so are the rows of its job. */
 static void write_copy(FILE *out, const struct shape *old) {
         const struct store_table *t = old->table;
 
@@ -142,7 +142,7 @@ static void write_refused(FILE *out, const struct shape *old) {
         (void) fprintf(out, " FROM old_%s o WHERE bad<>'' OR NOT is_kept", t->name);
 }
 
-/* No number that a row once had is given again. */
+/* No row number is used again. */
 static void write_end(FILE *out, const struct shape *old) {
         const char *name = old->table->name;
 
@@ -187,7 +187,7 @@ static int migrate_table(sqlite3 *db, const struct store_table *t, int64_t versi
         return shape.n < t->n_columns ? run_made(db, write_added, &shape, error) : 0;
 }
 
-/* The new tables have them made anew, of what is there by then. */
+/* They are created again for the new tables. */
 static int drop_indices(sqlite3 *db, struct error *error) {
         cleanup_statement sqlite3_stmt *s = NULL;
 
@@ -234,7 +234,7 @@ int store_is_current(sqlite3 *db, int64_t version, struct error *error) {
         return r;
 }
 
-/* Since a row of table `refused`. */
+/* Logs the rows of table `refused` after row `since`. */
 static void tell_refused(sqlite3 *db, int64_t since, void (*log)(const char *text)) {
         cleanup_statement sqlite3_stmt *s = NULL;
 
@@ -274,7 +274,7 @@ int store_migrate(sqlite3 *db, int64_t version, void (*log)(const char *text), s
 
         /* Half as much is written as with a WAL. Where another program has the database open it stays one. */
         (void) sqlite3_exec(db, "PRAGMA journal_mode=DELETE", NULL, NULL, NULL);
-        /* The database is opened anew afterwards, without these. */
+        /* The database is opened again afterwards, without these. */
         int r = db_exec(db,
                         "PRAGMA foreign_keys=OFF; PRAGMA legacy_alter_table=ON; PRAGMA secure_delete=OFF;"
                         "PRAGMA cache_size=-16384; BEGIN IMMEDIATE",

@@ -26,9 +26,9 @@ struct store_table {
         const struct store_column *columns;
         size_t n_columns;
         const char *job;  /* which column names the job; NULL = none */
-        const char *key;  /* what tells rows apart in SQL, of the rows `o` and `n` */
+        const char *key;  /* SQL: rows `o` and `n` are the same row */
         const char *tail; /* of CREATE TABLE, after the columns */
-        int since;        /* the schema whose CHECKs and constraints these are: an older one's table is written anew */
+        int since;        /* the schema whose CHECKs and constraints these are: the table of an older one is rebuilt */
 };
 
 extern const struct store_table store_tables[];
