@@ -38,7 +38,7 @@ void act_clear(struct act *act);
 /* Puts back what has been changed, in memory. */
 void act_undo(struct act *act);
 
-/* All below return 0 or −errno; with a name in `refusal` where the client is to be told why. 1: not yet, nothing has changed. */
+/* All below return 0 or −errno; `refusal` has a name if the client gets a reason. 1: not yet, nothing has changed. */
 int act_refuse(struct act *act, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 bool act_may_act_for(const struct act *act, uid_t uid);

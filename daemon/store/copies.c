@@ -1,4 +1,4 @@
-/* See copies.h. Role: makes and finds them. Owns nothing. Invariant: a copy gets its name when it is complete. */
+/* See copies.h. Role: makes and finds the copies. Owns nothing. Invariant: a copy is made under another name and renamed once it is complete. */
 #include "daemon/store/copies.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@ static char *name_of(const char *path, int64_t version, int i) {
                       : format_string("%s.schema-%" PRIi64 ".%d", path, version, i);
 }
 
-/* Leftovers of an interrupted or failed attempt. */
+/* Removes what an interrupted or failed attempt left. */
 static int remove_copy(const char *new) {
         cleanup_free char *journal = format_string("%s-journal", new);
 
@@ -31,7 +31,7 @@ static int remove_copy(const char *new) {
         return 0;
 }
 
-/* SQLite writes into an existing empty file and keeps its owner. */
+/* SQLite writes into an existing empty file and keeps its owner and mode. */
 static int write_copy(sqlite3 *db, const char *to, struct error *error) {
         cleanup_statement sqlite3_stmt *s = NULL;
 
@@ -62,7 +62,7 @@ static bool are_same(const char *a, const char *b) {
         return one && other && !ferror(one) && !ferror(other);
 }
 
-/* Gives the copy in `new` a name, or deletes it if it equals an existing one. */
+/* Gives the copy in `new` its name, or removes it if an identical copy exists. */
 static int name_copy(const char *path, int64_t version, const char *new, struct error *error) {
         for (int i = 1; i <= COPIES_MAX; i++) {
                 cleanup_free char *name = name_of(path, version, i);
@@ -74,7 +74,7 @@ static int name_copy(const char *path, int64_t version, const char *new, struct 
                         continue;
                 return rename(new, name) < 0 || fsync_parent(name) < 0 ? error_errno(error, errno, "%s", name) : 0;
         }
-        return error_set(error, EEXIST, "%s.schema-%" PRIi64 ": %d more copies exist; remove some", path, version,
+        return error_set(error, EEXIST, "%s.schema-%" PRIi64 " and %d others exist; remove some", path, version,
                          COPIES_MAX - 1);
 }
 
@@ -91,7 +91,7 @@ int store_copy(sqlite3 *db, const char *path, int64_t version, struct error *err
         return r;
 }
 
-/* −1: not a complete database. */
+/* −1: not a database. */
 static int64_t version_of(const char *path) {
         unsigned char header[HEADER_SIZE];
         cleanup_close int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);

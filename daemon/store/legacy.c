@@ -1,4 +1,4 @@
-/* See migrate.h. Role: steps for schemas 1 to 4, each of which had several shapes. Owns nothing. */
+/* See migrate.h. Role: what schemas 1 to 5, whose numbers stood for several shapes, lack of the last of them. Owns nothing. */
 #include "daemon/store/migrate.h"
 
 #include <stddef.h>
@@ -43,7 +43,7 @@
 
 /* In historical order. A step is needed if its first column is missing. */
 const struct legacy_step store_legacy_steps[] = {
-        { "job", "memory",
+        { 4, "job", "memory",
           "ALTER TABLE job ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;"
           "ALTER TABLE job ADD COLUMN cpus REAL NOT NULL DEFAULT 0;"
           "ALTER TABLE job ADD COLUMN hang_sec INTEGER NOT NULL DEFAULT -1;"
@@ -64,9 +64,9 @@ const struct legacy_step store_legacy_steps[] = {
           "ALTER TABLE event ADD COLUMN class TEXT NOT NULL DEFAULT '';"
           "ALTER TABLE event ADD COLUMN step INTEGER NOT NULL DEFAULT 0;"
           "ALTER TABLE event ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;" },
-        { "attempt", "gpus", "ALTER TABLE attempt ADD COLUMN gpus TEXT;" },
-        { "input", "command", "ALTER TABLE input ADD COLUMN command BLOB;" },
-        { "job", "deaths",
+        { 4, "attempt", "gpus", "ALTER TABLE attempt ADD COLUMN gpus TEXT;" },
+        { 4, "input", "command", "ALTER TABLE input ADD COLUMN command BLOB;" },
+        { 4, "job", "deaths",
           "ALTER TABLE job ADD COLUMN deaths INTEGER NOT NULL DEFAULT -1;"
           "ALTER TABLE job ADD COLUMN free_deaths INTEGER NOT NULL DEFAULT 0;"
           "ALTER TABLE job ADD COLUMN lost_usec TEXT NOT NULL DEFAULT '';"
@@ -80,11 +80,11 @@ const struct legacy_step store_legacy_steps[] = {
           "UPDATE job SET holds_checkpoints=1 WHERE state IN (" STORE_ENDED ") AND EXISTS(SELECT 1 FROM checkpoint"
           " WHERE checkpoint.job=job.id AND checkpoint.state=0 AND instr(checkpoint.path, '/jobs/' || job.id || '/') "
           "> 0);" },
-        { "job", "end_order",
+        { 4, "job", "end_order",
           "ALTER TABLE job ADD COLUMN end_order INTEGER NOT NULL DEFAULT 0;"
           "UPDATE job SET end_order=coalesce((SELECT max(id) FROM event WHERE event.job=job.id), 0) WHERE state IN "
           "(" STORE_ENDED ");" },
-        { "job", "ends_with",
+        { 4, "job", "ends_with",
           "ALTER TABLE job ADD COLUMN ends_with INTEGER NOT NULL DEFAULT 0;"
           "ALTER TABLE job ADD COLUMN private TEXT;"
           "ALTER TABLE attempt ADD COLUMN private TEXT;"
@@ -94,12 +94,12 @@ const struct legacy_step store_legacy_steps[] = {
           "ALTER TABLE job ADD COLUMN nice INTEGER NOT NULL DEFAULT 0;"
           "ALTER TABLE job ADD COLUMN exit_owed INTEGER NOT NULL DEFAULT 0;"
           "ALTER TABLE input ADD COLUMN cpu_list TEXT;" },
-        { "input", "scheduling", "ALTER TABLE input ADD COLUMN scheduling TEXT;" HIDE_REASONS("1") },
-        { "job", NULL, HIDE_REASONS("NOT EXISTS(SELECT 1 FROM sqlite_schema WHERE name='job_exit')") },
+        { 4, "input", "scheduling", "ALTER TABLE input ADD COLUMN scheduling TEXT;" HIDE_REASONS("1") },
+        { 4, "job", NULL, HIDE_REASONS("NOT EXISTS(SELECT 1 FROM sqlite_schema WHERE name='job_exit')") },
         /* A job's command was in its own row first. */
-        { "job", NULL,
+        { 4, "job", NULL,
           "UPDATE input SET command=(SELECT command FROM job WHERE id=input.job) WHERE command IS NULL AND"
           " EXISTS(SELECT 1 FROM job WHERE id=input.job AND length(command) > 0);" },
-        { "job", "stop_reason", "ALTER TABLE job RENAME COLUMN wish TO stop_reason;" },
+        { 5, "job", "stop_reason", "ALTER TABLE job RENAME COLUMN wish TO stop_reason;" },
         {},
 };

@@ -1,12 +1,13 @@
 /*
- * See migrate.h. Role: migrates every older schema to the current one. By shape, not by number: adds what is missing,
- * and rewrites tables with older constraints, since SQLite cannot make a table STRICT. Owns nothing. Invariants: one
- * transaction, so that a crash leaves the old or the new schema; every lost row is logged.
+ * See migrate.h. Role: migrates every earlier schema to the current one. It looks at the shape of the database, not at the number: missing
+ * columns are added, and tables with older constraints are rebuilt, because SQLite cannot make a table STRICT. Owns nothing.
+ * Invariants: one transaction, so that after a crash the schema is the old or the new one; no row is lost without a log line.
  */
 #include "daemon/store/migrate.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "common/cleanup.h"
@@ -17,7 +18,7 @@
 #define COLUMNS_MAX 128
 #define TOLD_MAX 50 /* lines of the log about rows that were refused */
 
-/* A table in the database: which of its columns exist. */
+/* A table of the database: those of its columns that exist. */
 struct shape {
         const struct store_table *table;
         const struct store_column *columns[COLUMNS_MAX];
@@ -75,7 +76,7 @@ static void write_added(FILE *out, const struct shape *old) {
         }
 }
 
-/* ---- rewriting a table ---- */
+/* ---- rebuilding a table ---- */
 
 static void write_rename(FILE *out, const struct shape *old) {
         (void) fprintf(out, "ALTER TABLE %s RENAME TO old_%s", old->table->name, old->table->name);
@@ -86,7 +87,7 @@ static void write_names(FILE *out, const struct shape *old) {
                 (void) fprintf(out, "%s%s", i > 0 ? ", " : "", old->columns[i]->name);
 }
 
-/* Replaces invalid values; skips a row without a required value, and all rows of its job. */
+/* A bad value becomes `otherwise`; a row without a required value is skipped, and so are the rows of its job. */
 static void write_copy(FILE *out, const struct shape *old) {
         const struct store_table *t = old->table;
 
@@ -141,7 +142,7 @@ static void write_refused(FILE *out, const struct shape *old) {
         (void) fprintf(out, " FROM old_%s o WHERE bad<>'' OR NOT is_kept", t->name);
 }
 
-/* Row ids are never reused. */
+/* No row number is used again. */
 static void write_end(FILE *out, const struct shape *old) {
         const char *name = old->table->name;
 
@@ -186,7 +187,7 @@ static int migrate_table(sqlite3 *db, const struct store_table *t, int64_t versi
         return shape.n < t->n_columns ? run_made(db, write_added, &shape, error) : 0;
 }
 
-/* Created again on the new tables. */
+/* They are created again for the new tables. */
 static int drop_indices(sqlite3 *db, struct error *error) {
         cleanup_statement sqlite3_stmt *s = NULL;
 
@@ -233,7 +234,7 @@ int store_is_current(sqlite3 *db, int64_t version, struct error *error) {
         return r;
 }
 
-/* Rows after this one of table `refused`. */
+/* Logs the rows of table `refused` after row `since`. */
 static void tell_refused(sqlite3 *db, int64_t since, void (*log)(const char *text)) {
         cleanup_statement sqlite3_stmt *s = NULL;
 
@@ -246,13 +247,13 @@ static void tell_refused(sqlite3 *db, int64_t since, void (*log)(const char *tex
         for (int lines = 0; sqlite3_step(s) == SQLITE_ROW && lines <= TOLD_MAX; lines++) {
                 const char *job = (const char *) sqlite3_column_text(s, 0),
                            *bad = (const char *) sqlite3_column_text(s, 3);
-                cleanup_free char *text = format_string(
-                        "state.db: job %s: %" PRIi64
-                        " of its rows in table %s %s (%s); the original rows are in table refused, see bertd(8)",
-                        job ? job : "none", (int64_t) sqlite3_column_int64(s, 4),
-                        (const char *) sqlite3_column_text(s, 1),
-                        sqlite3_column_int(s, 2) ? "had values out of bounds, which were corrected" : "cannot be used",
-                        bad && bad[0] ? bad : "the job itself cannot");
+                bool is_kept = sqlite3_column_int(s, 2) != 0;
+                cleanup_free char *text =
+                        format_string("state.db: job %s: %" PRIi64
+                                      " row(s) of table %s %s (%s); the original is in table refused, see bertd(8)",
+                                      job ? job : "none", (int64_t) sqlite3_column_int64(s, 4),
+                                      (const char *) sqlite3_column_text(s, 1), is_kept ? "corrected" : "set aside",
+                                      bad && bad[0] ? bad : "the job was set aside");
                 if (text)
                         log(lines < TOLD_MAX ? text : "state.db: more such rows are in table refused");
         }
@@ -280,9 +281,9 @@ int store_migrate(sqlite3 *db, int64_t version, void (*log)(const char *text), s
                         error);
         if (r >= 0)
                 r = newest_refused(db, &refused, error);
-        for (const struct legacy_step *step = store_legacy_steps; r >= 0 && version <= STORE_LEGACY && step->sql;
-             step++)
-                r = run_legacy(db, step, error);
+        for (const struct legacy_step *step = store_legacy_steps; r >= 0 && step->sql; step++)
+                if (version <= step->until)
+                        r = run_legacy(db, step, error);
         if (r >= 0)
                 r = drop_indices(db, error);
         for (size_t i = 0; r >= 0 && i < store_n_tables; i++)

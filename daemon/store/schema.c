@@ -138,7 +138,7 @@ static const struct store_column refused[] = {
 #define BY_ID "o.id = n.id", ") STRICT"
 const struct store_table store_tables[] = {
         { "refused", COLUMNS(refused), "job", BY_ID, 5 },
-        { "job", COLUMNS(store_job_columns), "id", BY_ID, 5 },
+        { "job", COLUMNS(store_job_columns), "id", BY_ID, 6 },
         { "meta", COLUMNS(meta), NULL, "o.key = n.key", ") STRICT, WITHOUT ROWID", 5 },
         { "input", COLUMNS(input), "job", "o.job = n.job", ") STRICT", 5 },
         { "attempt", COLUMNS(attempt), "job", "o.job = n.job AND o.number = n.number",

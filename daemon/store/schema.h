@@ -26,9 +26,9 @@ struct store_table {
         const struct store_column *columns;
         size_t n_columns;
         const char *job;  /* which column names the job; NULL = none */
-        const char *key;  /* SQL condition that rows `o` and `n` are the same */
+        const char *key;  /* SQL: rows `o` and `n` are the same row */
         const char *tail; /* of CREATE TABLE, after the columns */
-        int since;        /* schema version of these CHECKs and constraints: older tables are rewritten */
+        int since;        /* the schema whose CHECKs and constraints these are: the table of an older one is rebuilt */
 };
 
 extern const struct store_table store_tables[];
