@@ -90,7 +90,8 @@ static const char *start_cure(enum unit_state state) {
                             : "bertd.service has failed (`systemctl status bertd`): ask root, or start your own with "
                               "`bertd --detach`";
         case UNIT_CHANGING:
-                return "bertd.service is being started or stopped: `systemctl status bertd` shows which";
+                return "bertd.service is being started or stopped, or fails to start: `systemctl status bertd` shows "
+                       "which";
         case UNIT_ACTIVE:
                 return "bertd.service runs without it: `systemctl restart bertd`, which jobs outlive";
         default:
@@ -354,6 +355,14 @@ static int not_ready(struct client *client, int r, struct error *error) {
         return silence_stranger(error, client->socket, sd_bus_get_fd(client->bus), r);
 }
 
+static int went_away(const struct client *client, const char *method, struct error *error) {
+        enum unit_state state = strcmp(client->socket, BERTD_SYSTEM_SOCKET) == 0 ? unit_service_state() : UNIT_NONE;
+        bool down = state == UNIT_FAILED || state == UNIT_INACTIVE || state == UNIT_CHANGING;
+
+        return error_input(error, BERTCTL_EXIT_NO_DAEMON, "bertd at %s went away before it answered%s%s%s",
+                           client->socket, unanswered_text(method), down ? ": " : "", down ? start_cure(state) : "");
+}
+
 /* What a failed call means for the user. */
 static int call_failed(struct client *client, int r, const sd_bus_error *bus_error, const char *method,
                        struct error *error) {
@@ -362,8 +371,7 @@ static int call_failed(struct client *client, int r, const sd_bus_error *bus_err
                 return silence_error(error, client->socket, sd_bus_get_fd(client->bus), unanswered_text(method));
         }
         if (is_lost(r))
-                return error_input(error, BERTCTL_EXIT_NO_DAEMON, "bertd at %s went away before it answered%s",
-                                   client->socket, unanswered_text(method));
+                return went_away(client, method, error);
         if (sd_bus_error_has_name(bus_error, SD_BUS_ERROR_UNKNOWN_METHOD))
                 return error_input(error, BERTCTL_EXIT_FAILED, "this bertd knows no %s: compare `bertctl version`",
                                    method);
@@ -490,9 +498,10 @@ int client_send(struct client *client, sd_bus_message *message, sd_bus_message *
                 cleanup_message sd_bus_message *last = steal_pointer(&copy);
                 if (i > 0)
                         pause_before_retry();
-                if (call_again(client, last ? last : message, &copy) < 0)
-                        break;
-                *error = (struct error) {};
+                int x = call_again(client, last ? last : message, &copy);
+                *error = x < 0 ? *error : (struct error) {};
+                if (x < 0)
+                        return is_nobody_there(x) ? no_daemon(error, x, client->socket) : r;
                 r = send_once(client, copy, deadline, ret_reply, &again, error);
         }
         return r;
