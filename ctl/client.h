@@ -80,6 +80,10 @@ int client_check_protocol(struct client *client, struct error *error);
 
 int client_get_daemon(struct client *client, struct daemon_info *ret_daemon, struct error *error);
 
+/* Waits until something has changed that is durable since *serial, for `usec` at most, and without a call to bertd meanwhile. 1: *serial is
+ * that of the change; 0: not yet, the next call waits further. *serial 0: none is known, *serial is set at once. Progress is not durable. */
+int client_next_change(struct client *client, uint64_t *serial, uint64_t usec, struct error *error);
+
 /* Waits until the job has ended or is paused; *ret_state is its state's name (caller frees). Survives restarts of the daemon. */
 int client_wait_job(struct client *client, uint64_t id, char **ret_state, struct error *error);
 

@@ -7,8 +7,16 @@
 
 #define LOSSES_MAX 3 /* of one call's connections; a restart of bertd is one */
 
+/* A call that may be answered late, by a bertd that lives meanwhile. */
+struct late {
+        sd_bus_slot *slot; /* NULL: none was made */
+        sd_bus_message *reply;
+        uint64_t next_look, next_ping;
+};
+
 struct client {
         sd_bus *bus;
+        struct late change; /* its WaitChange */
         char *socket;
         bool silent; /* a call timed out */
 };
@@ -37,5 +45,9 @@ int call_failed(struct client *client, int r, const sd_bus_error *bus_error, con
 /* ret_again: the connection was lost, and the call was not made or may be made twice. */
 int send_once(struct client *client, sd_bus_message *message, uint64_t deadline, sd_bus_message **ret_reply,
               bool *ret_again, struct error *error);
+
+/* ---- waiting.c ---- */
+
+void late_clear(struct late *late);
 
 #endif

@@ -33,12 +33,15 @@ bool client_is_silent(const struct client *client) { return client->silent; }
 void client_free(struct client *client) {
         if (!client)
                 return;
-        (void) sd_bus_close_unref(client->bus);
+        client_disconnect(client);
         free(client->socket);
         free(client);
 }
 
-void client_disconnect(struct client *client) { client->bus = sd_bus_close_unref(client->bus); }
+void client_disconnect(struct client *client) {
+        late_clear(&client->change);
+        client->bus = sd_bus_close_unref(client->bus);
+}
 
 /* Connects within CONNECT_TIMEOUT_SEC. Returns an fd or −errno. */
 static int connect_socket(const char *path) {

@@ -2,7 +2,12 @@
 #ifndef CTL_SILENCE_H
 #define CTL_SILENCE_H
 
+#include <stdbool.h>
+
 #include "common/error.h"
+
+/* Is who listens at the other end a bertd that sleeps, as one does that waits for calls? To look wakes nobody. */
+bool silence_is_sleep(int fd);
 
 /* After a time-out. fd: the connection, or −1 where none was accepted. `after`: further text in front of the cure, or "". Returns −errno,
  * the exit code is BERTCTL_EXIT_NO_DAEMON. */

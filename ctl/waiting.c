@@ -7,8 +7,10 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "ctl/client_internal.h"
+#include "ctl/silence.h"
 
-#define PING_INTERVAL_USEC (2 * USEC_PER_SEC) /* while an answer may be long in coming */
+#define LOOK_INTERVAL_USEC (2 * USEC_PER_SEC)
+#define PING_INTERVAL_USEC (60 * USEC_PER_SEC)
 #define PING_TIMEOUT_USEC (USEC_PER_SEC * 15 / 2)
 
 static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
@@ -26,35 +28,104 @@ static int ping(struct client *client, struct error *error) {
         return r < 0 ? r : send_once(client, message, clock_monotonic_usec() + PING_TIMEOUT_USEC, NULL, &again, error);
 }
 
-/* The answer to a call that may be answered late, by a bertd that lives meanwhile. */
-static int await_answer(struct client *client, sd_bus_message *message, sd_bus_message **ret_reply,
-                        struct error *error) {
-        cleanup_slot sd_bus_slot *slot = NULL;
-        uint64_t next_ping = clock_monotonic_usec() + PING_INTERVAL_USEC;
+void late_clear(struct late *late) {
+        (void) sd_bus_slot_unref(late->slot);
+        (void) sd_bus_message_unref(late->reply);
+        *late = (struct late) {};
+}
 
-        int r = sd_bus_call_async(client->bus, &slot, message, on_answer, ret_reply, UINT64_MAX);
-        while (r >= 0 && !*ret_reply) {
+static int late_send(struct client *client, sd_bus_message *message, struct late *late, struct error *error) {
+        uint64_t now = clock_monotonic_usec();
+
+        *late = (struct late) { .next_look = now + LOOK_INTERVAL_USEC, .next_ping = now + PING_INTERVAL_USEC };
+        int r = sd_bus_call_async(client->bus, &late->slot, message, on_answer, &late->reply, UINT64_MAX);
+        return r < 0 ? call_failed(client, r, NULL, sd_bus_message_get_member(message), error) : 0;
+}
+
+/* A bertd that sleeps waits for calls, and need not be woken to know that; one that does not may hang, or is stopped. */
+static int look(struct client *client, struct late *late, uint64_t now, struct error *error) {
+        late->next_look = now + LOOK_INTERVAL_USEC;
+        if (now < late->next_ping && silence_is_sleep(sd_bus_get_fd(client->bus)))
+                return 0;
+        late->next_ping = now + PING_INTERVAL_USEC;
+        return ping(client, error);
+}
+
+static int late_failed(struct client *client, int r, const struct late *late, const char *method, struct error *error) {
+        const sd_bus_error *e = r < 0 ? NULL : sd_bus_message_get_error(late->reply);
+
+        if (e)
+                r = sd_bus_is_open(client->bus) > 0 ? -sd_bus_error_get_errno(e) : -ECONNRESET;
+        return r < 0 ? call_failed(client, r, e, method, error) : 1;
+}
+
+/* 1: late->reply is the answer; 0: none has come by then. */
+static int late_await(struct client *client, struct late *late, const char *method, uint64_t until,
+                      struct error *error) {
+        int r = 0;
+
+        while (r >= 0 && !late->reply) {
                 uint64_t now = clock_monotonic_usec();
-                if (now >= next_ping) {
-                        r = ping(client, error);
+                if (now >= until)
+                        return 0;
+                if (now >= late->next_look) {
+                        r = look(client, late, now, error);
                         if (r < 0)
                                 return r;
-                        next_ping = clock_monotonic_usec() + PING_INTERVAL_USEC;
                         continue;
                 }
                 r = sd_bus_process(client->bus, NULL);
                 if (r == 0)
-                        r = sd_bus_wait(client->bus, next_ping - now);
+                        r = sd_bus_wait(client->bus, MIN(until, late->next_look) - now);
                 r = r == -EINTR ? 0 : r;
         }
-        const sd_bus_error *e = r < 0 ? NULL : sd_bus_message_get_error(*ret_reply);
-        if (e)
-                r = sd_bus_is_open(client->bus) > 0 ? -sd_bus_error_get_errno(e) : -ECONNRESET;
-        return r < 0 ? call_failed(client, r, e, sd_bus_message_get_member(message), error) : 0;
+        return late_failed(client, r, late, method, error);
 }
 
+static void cleanup_late_p(struct late *late) { late_clear(late); }
+
+/* ---- changes ---- */
+
+static int send_wait_change(struct client *client, uint64_t serial, struct error *error) {
+        cleanup_message sd_bus_message *message = NULL;
+
+        int r = client_new_call(client, "WaitChange", &message, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(message, "t", serial);
+        return r < 0 ? client_bad_message(error, r, "WaitChange") : late_send(client, message, &client->change, error);
+}
+
+static int read_serial(sd_bus_message *reply, uint64_t *ret, struct error *error) {
+        int r = sd_bus_message_read(reply, "t", ret);
+
+        return r <= 0 ? client_bad_message(error, r, "WaitChange") : 1;
+}
+
+int client_next_change(struct client *client, uint64_t *serial, uint64_t usec, struct error *error) {
+        const uint64_t until = clock_monotonic_usec() + usec;
+        cleanup_message sd_bus_message *reply = NULL;
+        int r;
+
+        if (*serial == 0) {
+                r = client_call(client, "WaitChange", &reply, error, "t", UINT64_C(0));
+                return r < 0 ? r : read_serial(reply, serial, error);
+        }
+        r = client->change.slot ? 0 : send_wait_change(client, *serial, error);
+        if (r >= 0)
+                r = late_await(client, &client->change, "WaitChange", until, error);
+        if (r > 0)
+                r = read_serial(client->change.reply, serial, error);
+        if (r != 0)
+                late_clear(&client->change);
+        return r;
+}
+
+/* ---- a job's end ---- */
+
 static int wait_once(struct client *client, uint64_t id, char **ret_state, struct error *error) {
-        cleanup_message sd_bus_message *message = NULL, *reply = NULL;
+        cleanup_message sd_bus_message *message = NULL;
+        cleanup(cleanup_late_p) struct late late = {};
         const char *state;
 
         int r = ping(client, error);
@@ -67,10 +138,12 @@ static int wait_once(struct client *client, uint64_t id, char **ret_state, struc
         r = sd_bus_message_append(message, "t", id);
         if (r < 0)
                 return client_bad_message(error, r, "Wait");
-        r = await_answer(client, message, &reply, error);
+        r = late_send(client, message, &late, error);
+        if (r >= 0)
+                r = late_await(client, &late, "Wait", UINT64_MAX, error);
         if (r < 0)
                 return r;
-        r = sd_bus_message_read(reply, "s", &state);
+        r = sd_bus_message_read(late.reply, "s", &state);
         if (r <= 0)
                 return client_bad_message(error, r, "Wait");
         *ret_state = strdup(state);
