@@ -30,8 +30,8 @@ struct peer {
 int bus_server_new(struct node *node, const char *path, struct bus_server **ret, struct error *error);
 void bus_server_free(struct bus_server *server);
 
-/* Ends the loop: where systemd keeps the socket for the next bertd, after who has connected has had the time to ask and be answered. Asked
- * again it does not wait. */
+/* Ends the loop: if systemd keeps the socket for the next bertd, once everybody who has connected has asked and been answered, or after
+ * 2 s. Asked again it does not wait. */
 void bus_server_leave(struct bus_server *server);
 
 struct parked;
