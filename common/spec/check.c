@@ -16,7 +16,7 @@ static int check_finetune(struct spec_reader *reader, struct spec *spec) {
         if (spec->data.objective == OBJECTIVE_CLASSIFY && spec->data.n_train_weights > 0)
                 return spec_refuse(reader, "data.train_weights", "of corpora, not of labelled texts");
         if (spec->train.steps > 0 && spec->train.epochs > 0)
-                return spec_refuse(reader, "train.epochs", "conflicts with train.steps; give one of them");
+                return spec_refuse(reader, "train.epochs", "conflicts with train.steps; set only one");
         if (spec->data.sequence_length > 0 && spec->data.head_tokens > spec->data.sequence_length)
                 return spec_refuse(reader, "data.head_tokens", "%u is greater than data.sequence_length, %u",
                                    spec->data.head_tokens, spec->data.sequence_length);
@@ -36,7 +36,7 @@ static int check_delimiter(struct spec_reader *reader, const struct spec_data *d
                 problem = "expected tab or a character such as ; or |";
         else if (data->format != FORMAT_AUTO && data->format != FORMAT_CSV &&
                  !(data->format == FORMAT_TSV && delimiter == '\t'))
-                problem = "goes with data.format csv";
+                problem = "only applies to data.format csv";
         if (!problem)
                 return 0;
         return spec_refuse(reader, "data.delimiter", "'%.16s': %s", data->delimiter, problem);
@@ -68,7 +68,7 @@ static const struct idle_rule {
         bool (*is_idle)(const struct spec *spec);
         const char *why; /* and the cure */
 } idle_rules[] = {
-        { "data.split", with_validation, "conflicts with data.validation; give one of them" },
+        { "data.split", with_validation, "conflicts with data.validation; set only one" },
         { "optimizer.power", is_not_poly, "does nothing without optimizer.schedule: poly; give that, or leave it out" },
 };
 static_assert(ELEMENTSOF(idle_rules) == SPEC_IDLE_RULES, "a rule without a count");
@@ -125,7 +125,7 @@ static int check_warmup(struct spec_reader *reader, const struct spec *spec) {
         static const char key[] = "optimizer.warmup_steps";
 
         if (o->warmup_steps > 0 && o->warmup_ratio > 0)
-                return spec_refuse(reader, key, "conflicts with optimizer.warmup_ratio; give one of them");
+                return spec_refuse(reader, key, "conflicts with optimizer.warmup_ratio; set only one");
         if (spec->train.steps > 0 && o->warmup_steps > spec->train.steps)
                 return spec_refuse(reader, key,
                                    "%" PRIu64 " is more than train.steps, %" PRIu64 "; give fewer, or more steps",

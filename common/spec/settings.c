@@ -74,7 +74,7 @@ static int unknown_key(const char *setting, struct error *error) {
                 return error_input(error, BERTD_EXIT_CONFIG, "'%.80s': unknown key: did you mean %s?", setting,
                                    nearest);
         return error_input(error, BERTD_EXIT_CONFIG,
-                           "'%.80s': expected KEY=VALUE with a key of a spec, as optimizer.learning_rate=2e-5",
+                           "'%.80s': expected KEY=VALUE with a key of a spec, e.g. optimizer.learning_rate=2e-5",
                            setting);
 }
 
@@ -105,8 +105,8 @@ int spec_apply_setting(struct part *file, const char *path, const struct spec_se
         uint32_t own = find_own(file, row);
         if (own < file->n_parts)
                 return error_input(error, BERTD_EXIT_CONFIG,
-                                   "%s: stages[%u] has its own %s: setting the file's would change nothing there", path,
-                                   own, spec_fields[row].key);
+                                   "%s: stages[%u] has its own %s, which this would not change", path, own,
+                                   spec_fields[row].key);
         struct said *said = &file->said[row];
         int r = say(said, name_setting(setting, &spec_fields[row]), value, error);
         if (r < 0)

@@ -73,10 +73,10 @@ static int read_weights(struct spec_reader *reader, struct spec_data *data) {
                 const char *text = data->train_weights[i];
                 int r = parse_double(text, WEIGHT_MIN, WEIGHT_MAX, &data->weights[i]);
                 if (r == -ERANGE)
-                        return spec_refuse(reader, key,
-                                           "%.64s is not between %g and %g; a corpus of no weight is to be "
-                                           "left out of data.train",
-                                           text, WEIGHT_MIN, WEIGHT_MAX);
+                        return spec_refuse(
+                                reader, key,
+                                "%.64s is not between %g and %g; leave a corpus with no weight out of data.train", text,
+                                WEIGHT_MIN, WEIGHT_MAX);
                 if (r < 0)
                         return spec_refuse(reader, key, "'%.64s' is not a number", text);
         }

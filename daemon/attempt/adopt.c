@@ -21,7 +21,7 @@ static void adopt(struct attempt_run *run);
 
 static void on_adopt_again(void *userdata) { adopt(userdata); }
 
-/* A shim that cannot be looked at for want of a descriptor is not for that dead. */
+/* A shim that cannot be checked because no descriptor is free does not count as dead. */
 static void adopt(struct attempt_run *run) {
         struct node *node = run->node;
         struct job *job = run->job;
@@ -44,8 +44,8 @@ static void adopt(struct attempt_run *run) {
                 attempt_await_hello(run);
         } else {
                 attempt_over(run, EXIT_CLASS_LOST,
-                             a->pid == 0 ? "bertd ended while the attempt was being started"
-                                         : "the shim died without an exit record");
+                             a->pid == 0 ? "bertd exited while starting the attempt"
+                                         : "bertd-shim died without an exit record");
         }
 }
 

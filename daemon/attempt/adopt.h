@@ -1,10 +1,10 @@
-/* The attempts that another bertd has left open. */
+/* Attempts that an earlier bertd left open. */
 #ifndef DAEMON_ATTEMPT_ADOPT_H
 #define DAEMON_ATTEMPT_ADOPT_H
 
 #include "daemon/node/node.h"
 
-/* After a daemon's start: takes over what lives, closes what died. */
+/* Call after the daemon's start: adopts living attempts, closes dead ones. */
 void attempt_adopt(struct node *node, struct job *job);
 
 #endif

@@ -16,7 +16,7 @@ static void add_trainer(const struct command_input *input, struct strv *argv) {
         strv_add(argv, input->spec);
         strv_add(argv, "--run-dir");
         strv_add(argv, input->run_dir);
-        /* Where it begins is BERTD_RESUME, the last word on which is the shim's. */
+        /* The start checkpoint is in BERTD_RESUME, which the shim may replace. */
         if (input->resume[0] && input->job->resume_abandon)
                 strv_add(argv, "--abandon-newer");
 }

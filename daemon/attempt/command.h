@@ -13,7 +13,7 @@ struct command_input {
         const char *run_dir;
         const char *resume;  /* checkpoint path, or "" */
         const char *scratch; /* short folder of this attempt for Open MPI, or NULL */
-        bool private_shm;    /* the launcher gives the attempt a /dev/shm of its own */
+        bool private_shm;    /* the launcher gives the attempt a private /dev/shm */
         const char *command; /* as submitted, packed */
         size_t command_size;
 };

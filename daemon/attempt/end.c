@@ -1,8 +1,8 @@
 /*
- * See end.h. Role: closes attempts. Owns nothing: the run is run.c's until it is freed here.
- * Invariants: an attempt is closed only when no process of it lives (or when the sweep's time is over), and its tombstone is written
- * before the job may start again. Nothing here waits for a process: what may block a helper reads (sweep.h). Nothing here decides what
- * becomes of the job: that is rules/outcome.h.
+ * See end.h. Role: closes attempts. Owns nothing; frees the run, which run.c owns until then.
+ * Invariants: an attempt is closed only when no process of it lives (or when the sweep's time is over), and its
+ * tombstone is written before the job may start again. Never waits for a process: a helper does reads that may block
+ * (sweep.h). Does not decide the job's next state: see rules/outcome.h.
  */
 #include "daemon/attempt/end.h"
 
@@ -29,15 +29,15 @@
 #include "daemon/launch/sweep.h"
 #include "daemon/node/transition.h"
 
-#define SWEEP_LIMIT_USEC (10 * USEC_PER_SEC)    /* what is left then hangs in the kernel */
-#define SWEEP_LIMIT_NOW_USEC (5 * USEC_PER_SEC) /* of `cancel --now`, after which no next attempt begins */
-#define SWEEPER_SLACK_USEC USEC_PER_SEC         /* the helper's own limit is so much earlier than ours */
+#define SWEEP_LIMIT_USEC (10 * USEC_PER_SEC)    /* processes left then hang in the kernel */
+#define SWEEP_LIMIT_NOW_USEC (5 * USEC_PER_SEC) /* for `cancel --now`, after which no attempt follows */
+#define SWEEPER_SLACK_USEC USEC_PER_SEC         /* the helper's limit is this much earlier than bertd's */
 #define SWEEP_PAUSE_MIN_USEC UINT64_C(20000)
 #define SWEEP_PAUSE_MAX_USEC 500000
 #define SWEEPERS_MAX 32
 #define SWEEPERS_OF_UID_MAX 4
 
-/* Without it the newest good checkpoint alone is known: the job goes on from there. */
+/* Without it only the newest good checkpoint is known: the job continues from there. */
 static void load_ledger(struct node *node, struct job *job) {
         struct error error = {};
 
@@ -45,7 +45,7 @@ static void load_ledger(struct node *node, struct job *job) {
                 log_error("job %" PRIu64 ": %s", job->id, error.text);
 }
 
-/* What the shim wrote or reported (report.c) goes before what is seen from here. */
+/* The shim's record or report (report.c) takes precedence over what bertd observes. */
 static void read_record(struct attempt_run *run, enum exit_class exit_class, const char *text) {
         struct attempt *a = &run->job->attempt;
         struct error error = {};
@@ -62,10 +62,10 @@ static void read_record(struct attempt_run *run, enum exit_class exit_class, con
         int r = files_read_exit(run->node->jobs_fd, run->job, run_dir, &run->asked, &error);
         if (r < 0 && (r != -ENOENT || reported))
                 log_error("job %" PRIu64 " attempt %u: %s%s", run->job->id, a->number, error.text,
-                          reported ? "; ended as its shim reported" : "");
+                          reported ? "; result as reported by its shim" : "");
 }
 
-/* Where it cannot be read the job counts as one that has run: its program is waited for rather than given up. */
+/* If it cannot be read the job counts as one that has run: it waits for its program instead of failing. */
 static bool has_run(struct node *node, const struct job *job) {
         struct error error = {};
         bool ran = true;
@@ -75,7 +75,7 @@ static bool has_run(struct node *node, const struct job *job) {
         return ran;
 }
 
-/* Where they cannot be read the back-off alone holds the job. */
+/* If they cannot be read only the back-off delays the job. */
 static uint64_t starts_wait(struct node *node, const struct job *job, uint64_t now) {
         struct error error = {};
         uint64_t oldest = now;
@@ -130,7 +130,7 @@ static void change_ledger(struct node *node, struct job *job, const struct outco
 static void count(struct job *job, const struct outcome *o) {
         job_set_counters(job, o->counters);
         if (o->counted && job_history_add(job, &o->last_death) < 0)
-                log_error("job %" PRIu64 ": no memory for its history of deaths: this one is left out", job->id);
+                log_error("job %" PRIu64 ": out of memory for its history of deaths; this one is skipped", job->id);
 }
 
 static void close_books(struct job *job, const struct step_clock *clock, const struct outcome *o) {
@@ -189,8 +189,7 @@ static void close_attempt(struct attempt_run *run) {
         bool asked = run->asked;
 
         if (run->link)
-                run->link->calls->drop(
-                        run->link); /* whoever holds it now is no shim: it would be counted as nobody's */
+                run->link->calls->drop(run->link); /* its holder is no longer a shim: it would count for no user */
         attempt_run_free(run);
         if (files_close_attempt(node->jobs_fd, job, &error) < 0)
                 log_error("%s", error.text);
@@ -234,7 +233,7 @@ static bool sweep_again(struct attempt_run *run, loop_handler_t handler) {
         return true;
 }
 
-/* Where systemd put the attempt's unit, else where the shim was seen. The path is in run->cgroup, NULL: none is known. */
+/* Opens the cgroup of the attempt's unit, else the one where the shim was found. Sets run->cgroup, NULL: unknown. */
 static int open_cgroup(struct attempt_run *run) {
         cleanup_free char *unit = launcher_unit_name(run->node, run->job);
         cleanup_free char *expected = unit ? cgroup_expected(LAUNCHER_SLICE, unit) : NULL;
@@ -253,10 +252,10 @@ static void on_turn(void *userdata);
 
 static void sweep_cgroup(struct attempt_run *run) {
         cleanup_close int cgroup = open_cgroup(run);
-        bool populated = cgroup != -ENOENT; /* not known, where it is there and cannot be opened */
+        bool populated = cgroup != -ENOENT; /* unknown if it exists and cannot be opened */
 
         if (!run->cgroup) {
-                begin_sweeper(run); /* of the attempt none has been seen */
+                begin_sweeper(run); /* no cgroup of the attempt is known */
                 return;
         }
         if (cgroup >= 0) {
@@ -266,7 +265,7 @@ static void sweep_cgroup(struct attempt_run *run) {
         if (!populated)
                 swept(run, NULL);
         else if (!sweep_again(run, on_sweep))
-                swept(run, "processes of it cannot be killed and live on");
+                swept(run, "some of its processes could not be killed");
 }
 
 static void on_sweep(void *userdata) { sweep_cgroup(userdata); }
@@ -276,24 +275,24 @@ static void on_sweeper(void *userdata, const siginfo_t *si) {
         bool clean = si->si_code == CLD_EXITED && si->si_status == 0;
 
         run->sweeper = source_free(run->sweeper);
-        if (si->si_code != CLD_EXITED && sweep_again(run, on_turn)) /* it was killed: another is begun */
+        if (si->si_code != CLD_EXITED && sweep_again(run, on_turn)) /* it was killed: starts another */
                 return;
-        swept(run, clean ? NULL : "processes of it cannot be killed and live on");
+        swept(run, clean ? NULL : "some of its processes could not be killed");
 }
 
-/* The helper hangs with the process that it looks at. It is left to the loop, which reaps it one day. */
+/* The helper hangs with the process that it reads. The loop reaps it later. */
 static void on_sweeper_late(void *userdata) {
         struct attempt_run *run = userdata;
 
         (void) kill(run->sweeper_pid, SIGKILL);
         source_leave(run->sweeper);
         run->sweeper = NULL;
-        swept(run, "not all of its processes could be looked for: one hangs in the kernel");
+        swept(run, "not all of its processes could be found: one hangs in the kernel");
 }
 
 static void on_turn(void *userdata) { begin_sweeper(userdata); }
 
-/* Helpers are few, and of one user's attempts fewer, so that a user whose processes hang does not take all. */
+/* The number of helpers is limited, in total and per user, so that a user whose processes hang does not use all. */
 static bool is_its_turn(const struct attempt_run *run) {
         unsigned all = 0, of_uid = 0;
 
@@ -314,7 +313,7 @@ static int start_sweeper(struct attempt_run *run, uint64_t limit_usec) {
                            .limit_usec = limit_usec - SWEEPER_SLACK_USEC };
         pid_t keeper = keeper_find(run->node->jobs_fd, run->job);
 
-        /* First who it is, then whether it still holds its lock: so the number cannot change hands in between. */
+        /* Opens it first, then checks that it still holds its lock: so the pid cannot be reused in between. */
         int known = keeper > 0 ? proc_stat(keeper, &s.keeper) : -ESRCH;
         if (known < 0 && known != -ESRCH)
                 return known;
@@ -338,9 +337,9 @@ static void begin_sweeper(struct attempt_run *run) {
         run->waits = !is_its_turn(run);
         int r = run->waits ? 0 : start_sweeper(run, limit_of(run));
         if (r < 0 && run->job->stop_reason == STOP_NONE)
-                run->deadline_usec = loop_boottime() + limit_of(run); /* the next attempt needs a process, too */
+                run->deadline_usec = loop_boottime() + limit_of(run); /* the next attempt needs a process as well */
         if (r < 0 && !sweep_again(run, on_turn))
-                swept(run, "what is left of it cannot be looked for: no helper process");
+                swept(run, "cannot search for its remaining processes: no helper process");
 }
 
 static void begin_waiting(struct node *node) {

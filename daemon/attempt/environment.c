@@ -1,6 +1,7 @@
 /*
  * See environment.h. Owns nothing.
- * Invariants: nothing of bertd's own environment reaches a job; BERTD_* variables are the daemon's, whatever was submitted.
+ * Invariants: no variable of bertd's environment reaches a job; BERTD_* variables come from the daemon, whatever was
+ * submitted.
  */
 #include "daemon/attempt/environment.h"
 
@@ -27,7 +28,7 @@ static void set(struct strv *environment, const char *name, const char *value) {
         strv_format(environment, "%s=%s", name, value);
 }
 
-/* What a login would have set, where the submitter sent nothing; HOME is a submission's own (submission_add_home). */
+/* The variables of a login, if the submitter sent none; HOME is in the submission (submission_add_home). */
 static void add_login_defaults(const struct job *job, struct strv *environment) {
         if (!strv_environment(environment, "PATH"))
                 strv_add(environment, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

@@ -1,7 +1,7 @@
 /*
  * See folder.h. Owns nothing between calls.
- * Invariants: a folder is given to the job's user only once its files are written; below STATE/jobs no link is followed and no mount
- * entered.
+ * Invariants: a folder is given to the job's user after its files are written; below STATE/jobs no link is followed and
+ * no mount entered.
  */
 #include "daemon/attempt/folder.h"
 
@@ -133,7 +133,7 @@ static json_t *rlimit_array(const struct job_inputs *inputs) {
         return array;
 }
 
-/* A step, or a step and its path where it is not the trainer's. */
+/* A step, or a step and its path if that is not the trainer's. */
 static json_t *known_checkpoint(const struct checkpoint *c, const char *run_dir, unsigned *left) {
         cleanup_free char *usual = ledger_path(run_dir, c->step);
 
@@ -142,7 +142,7 @@ static json_t *known_checkpoint(const struct checkpoint *c, const char *run_dir,
         return *left > 0 && (*left)-- ? json_pack("[I,s]", (json_int_t) c->step, c->path) : NULL;
 }
 
-/* The shim begins from the first good one that is there (newest first); what is set aside it passes over. */
+/* The shim starts from the first existing good one (newest first), and skips demoted and abandoned ones. */
 static json_t *checkpoints_object(const struct job *job, const char *run_dir) {
         json_t *good = json_array(), *aside = json_array(), *root = json_object();
         unsigned left = OTHER_PATHS_MAX;
@@ -293,7 +293,7 @@ static int newest_first(const void *a, const void *b) {
         return (x < y) - (x > y);
 }
 
-/* Of a shim that looks for checkpoints. */
+/* From a shim that lists checkpoints. */
 static void use_news(const json_t *root, struct job *job, const char *run_dir) {
         struct ledger_news news = {};
         cleanup_free uint64_t *found = read_numbers(json_object_get(root, "found"), &news.n_found);
@@ -312,8 +312,8 @@ static const char *reason_line(const char *text) {
         return text && strlen(text) < EXIT_RECORD_REASON_MAX && text_is_line(text) ? text : "";
 }
 
-/* Of texts only lines are taken: a reply with another would reach nobody. Without "private" it is of an older shim, whose reason may quote
- * the job. */
+/* Accepts only single lines of valid text, or replies with it could not be sent. A record without "private" is from an
+ * older shim, whose reason may quote the job. */
 static int use_record(json_t *root, struct job *job, bool *ret_requested, struct error *error) {
         struct attempt *a = &job->attempt;
         json_int_t version, id, number, exit_code, signal, step = 0, rank = -1, first = 0, last = 0;
@@ -383,7 +383,7 @@ int files_read_exit(int jobs_fd, struct job *job, const char *run_dir, bool *ret
 
 static int open_lock(int folder) { return open_inside(folder, "lock", O_RDWR | O_NONBLOCK | O_NOCTTY); }
 
-/* 1 locked by us now, 0 held by another, −errno. */
+/* 1: locked now, 0: held by another, −errno. */
 static int try_lock(int fd) {
         struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
@@ -405,7 +405,7 @@ int files_close_attempt(int jobs_fd, const struct job *job, struct error *error)
                 return 0;
         if (folder < 0)
                 return error_errno(error, -folder, "attempt %u of job %" PRIu64, job->attempt.number, job->id);
-        /* Where a stranger holds the lock the tombstone still keeps a later shim from running. */
+        /* If another process holds the lock, the tombstone still prevents a later shim from running. */
         cleanup_close int lock = open_lock(folder);
         if (lock >= 0)
                 (void) try_lock(lock);
@@ -425,7 +425,7 @@ int files_open_jobs(const char *state_dir, int *ret, struct error *error) {
         if (mkdir(path, 0711) < 0 && errno != EEXIST)
                 return error_errno(error, errno, "%s", path);
         cleanup_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        /* Whatever umask made it, users must be able to reach their own folder below, and no other may write. */
+        /* Independent of umask: users must be able to enter their folder below, and no other may write. */
         if (fd < 0 || fchmod(fd, 0711) < 0)
                 return error_errno(error, errno, "%s", path);
         *ret = steal_fd(&fd);
@@ -445,8 +445,7 @@ int files_find_jobs(struct node *m, struct error *error) {
         int r = files_open_jobs(m->options.state_dir, &fd, error);
         if (r < 0)
                 return r;
-        log_error("%s was removed or replaced while bertd runs: jobs that start now have their folders in the new one",
-                  path);
+        log_error("%s was removed or replaced while bertd runs; new jobs have their folders in the new one", path);
         (void) close(m->jobs_fd);
         m->jobs_fd = fd;
         return 0;

@@ -1,9 +1,10 @@
 /*
- * The files of an attempt: STATE/jobs/N/{spec.yaml, attempt-K/{attempt.json, lock, tombstone, exit.json, log, shim.log}}.
+ * The files of an attempt: STATE/jobs/N/{spec.yaml, attempt-K/{attempt.json, lock, tombstone, exit.json, log,
+ * shim.log}}.
  *
- * The folders belong to the job's user, so bertd (often root) trusts no name in them: every step is relative to a folder handle,
- * with O_NOFOLLOW and never onto another file system (users can mount on what they own, and a mount can hang), and nothing is opened but
- * regular files of a bounded size.
+ * The folders belong to the job's user, so bertd (often root) trusts no name in them: every access is relative to a
+ * folder handle, with O_NOFOLLOW and never into another file system (users can mount on their folders, and a mount can
+ * hang), and only regular files of a bounded size are opened.
  */
 #ifndef DAEMON_FILES_H
 #define DAEMON_FILES_H
@@ -32,31 +33,33 @@ struct files_attempt {
         bool ran; /* an earlier attempt has executed the program */
 };
 
-/* STATE/jobs, made where it is not there. −errno; the caller closes. */
+/* STATE/jobs, created if missing. −errno; the caller closes. */
 int files_open_jobs(const char *state_dir, int *ret, struct error *error);
 
-/* STATE/jobs is where jobs_fd says; where somebody has removed it, it is made anew. */
+/* Checks that jobs_fd is STATE/jobs; creates it again if it was removed. */
 int files_find_jobs(struct node *node, struct error *error);
 
-/* Makes the folders and writes spec.yaml, attempt.json and an empty lock. The job's ledger is whole. */
+/* Creates the folders and writes spec.yaml, attempt.json and an empty lock. The job's whole ledger must be in memory.
+ */
 int files_prepare(int jobs_fd, const struct job *job, const struct files_attempt *contents, struct error *error);
 
-/* Is a folder there, or a mount, which is not touched? The folder that holds it is not a user's. */
+/* Whether the folder, or a mount, which is not touched, exists. Its parent does not belong to a user. */
 bool files_is_folder(const char *path);
 
-/* For writing what the shim says before it has a log (fork launcher): an fd, or −errno. */
+/* For the shim's output before it has a log (fork launcher): an fd, or −errno. */
 int files_open_shim_log(int jobs_fd, const struct job *job);
 
-/* Takes the record of an end (shim_record_text) into job->attempt (exit code, signal, class, reason, step, rank, host, evidence, samples) and
- * the job's ledger, which is whole (what of its checkpoints below run_dir came and went). Its user may have made it: a record of another
- * attempt, or one that is none, is refused, and nothing is changed. `*ret_requested`: the stop was asked for. */
+/* Reads an exit record (shim_record_text) into job->attempt (exit code, signal, class, reason, step, rank, host,
+ * evidence, samples) and the job's whole ledger (new and missing checkpoints below run_dir). The user may have written
+ * it: a record of another attempt or an invalid one is refused without changes. `*ret_requested`: the stop was
+ * requested. */
 int files_use_record(const char *text, size_t size, struct job *job, const char *run_dir, bool *ret_requested,
                      struct error *error);
 
-/* The same of exit.json. −ENOENT: there is none. */
+/* The same from exit.json. −ENOENT: missing. */
 int files_read_exit(int jobs_fd, struct job *job, const char *run_dir, bool *ret_requested, struct error *error);
 
-/* Does a process hold the attempt's lock? */
+/* Whether a process holds the attempt's lock. */
 bool files_is_locked(int jobs_fd, const struct job *job);
 
 /* Writes the tombstone, under the lock if it is free. */

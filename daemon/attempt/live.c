@@ -1,5 +1,5 @@
 /*
- * See live.h. Owns nothing. Invariant: at most one shim of an attempt is told to go.
+ * See live.h. Owns nothing. Invariant: at most one shim of an attempt gets GO.
  */
 #include "daemon/attempt/live.h"
 
@@ -25,7 +25,7 @@
 #include "daemon/rules/goodput.h"
 
 #define EXITED_TIMEOUT_USEC (3 * USEC_PER_SEC)
-#define KILL_TIMEOUT_USEC (3 * USEC_PER_SEC) /* with the sweep's limit after it: less than 10 s for `cancel --now` */
+#define KILL_TIMEOUT_USEC (3 * USEC_PER_SEC) /* together with the sweep's limit below the 10 s of `cancel --now` */
 #define STOP_SLACK_USEC (30 * USEC_PER_SEC)
 #define STOP_EXTENSIONS 4
 #define VERSION_SIZE 32
@@ -36,11 +36,11 @@ static void on_stop_timeout(void *userdata) {
 }
 
 static void on_exited_timeout(void *userdata) {
-        attempt_over(userdata, EXIT_CLASS_LOST, "the shim reported the end but did not exit");
+        attempt_over(userdata, EXIT_CLASS_LOST, "bertd-shim reported the end but did not exit");
 }
 
 static void on_shim_gone(void *userdata, int fd, uint32_t events) {
-        attempt_over(userdata, EXIT_CLASS_LOST, "the shim died without an exit record");
+        attempt_over(userdata, EXIT_CLASS_LOST, "bertd-shim died without an exit record");
 }
 
 int attempt_watch_shim(struct attempt_run *run, int pidfd) {
@@ -51,7 +51,7 @@ int attempt_watch_shim(struct attempt_run *run, int pidfd) {
         return r;
 }
 
-/* Only the attempt's own: a hello may come from any process of the user, and what is noted here is killed as root. */
+/* Only the attempt's cgroup: a hello may come from any process of the user, and this cgroup is killed as root. */
 void attempt_note_cgroup(struct attempt_run *run, pid_t pid) {
         if (run->job->launcher != LAUNCHER_SYSTEMD)
                 return;
@@ -97,7 +97,7 @@ static int meet_shim(struct attempt_run *run, pid_t pid) {
         return 0;
 }
 
-/* "0.1.0 2". The user may have said anything. */
+/* "0.1.0 2"; untrusted. */
 static int read_version(const char *text, uint64_t *ret_protocol, char version[VERSION_SIZE]) {
         const char *space = strchr(text, ' ');
         size_t n = space ? (size_t) (space - text) : strlen(text);
@@ -110,21 +110,22 @@ static int read_version(const char *text, uint64_t *ret_protocol, char version[V
         return 0;
 }
 
-/* One that we have started is of the package that was installed meanwhile; nothing of it runs yet. */
+/* A newer shim started by this bertd is from a package installed meanwhile; its job does not run yet. */
 static int meet_newer(struct attempt_run *run, const char *version, uint32_t *ret_answer) {
         char text[128];
 
         if (!run->adopted) {
-                (void) snprintf(text, sizeof(text), "%s is of bertd %s, newer than this bertd %s: restart bertd",
+                (void) snprintf(text, sizeof(text), "%s is from bertd %s, newer than this bertd %s; restart bertd",
                                 strrchr(run->node->shim, '/') + 1, version, BERTD_VERSION);
                 *ret_answer = BERTD_ATTEMPT_STOP;
                 attempt_not_started(run, text);
                 return 0;
         }
         if (!run->newer)
-                log_error("job %" PRIu64
-                          ": its shim is of bertd %s, newer than this bertd: it runs on, and is not followed",
-                          run->job->id, version);
+                log_error(
+                        "job %" PRIu64
+                        ": its shim is from bertd %s, newer than this bertd: it keeps running, but cannot be followed",
+                        run->job->id, version);
         free(run->newer);
         run->newer = strdup(version);
         if (run->job->state == JOB_STOPPING)
@@ -148,7 +149,7 @@ int attempt_hello(struct node *node, struct shim_link *link, uid_t uid, pid_t pi
         if (read_version(version, &protocol, name) < 0)
                 return -EINVAL;
         if (job->attempt.pid == 0 && job->state == JOB_STOPPING) {
-                attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it began");
+                attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it started");
                 return 0;
         }
         if (job->attempt.pid == 0 || run->phase != PHASE_LIVE) {
@@ -159,9 +160,9 @@ int attempt_hello(struct node *node, struct shim_link *link, uid_t uid, pid_t pi
         if (job->state != JOB_STOPPING)
                 timer_disarm(&run->timer);
         if (run->link && run->link != link)
-                run->link->calls->drop(run->link); /* one connection a shim */
+                run->link->calls->drop(run->link); /* one connection per shim */
         if (link->job != id)
-                attempt_link_gone(node, link); /* one job a connection: it was another's shim before */
+                attempt_link_gone(node, link); /* one job per connection: it was the shim of another before */
         run->link = link;
         link->job = id;
         if (protocol > BERTD_SHIM_PROTOCOL)
@@ -193,10 +194,10 @@ double attempt_goodput(const struct job *job) {
 
 /* ---- stop ---- */
 
-/* What a shim of any protocol takes for a stop, as it does of systemd. */
+/* A stop for a shim of any protocol, as from systemd. */
 static void stop_by_signal(struct attempt_run *run) {
         if (!run->pidfd || pidfd_send_signal(source_fd(run->pidfd), SIGTERM, NULL, 0) < 0)
-                log_error("job %" PRIu64 ": its shim cannot be asked to stop", run->job->id);
+                log_error("job %" PRIu64 ": cannot send the stop to its shim", run->job->id);
 }
 
 void attempt_stop(struct job *job) {
@@ -207,7 +208,7 @@ void attempt_stop(struct job *job) {
         if (!run || run->phase == PHASE_SWEEPING)
                 return;
         if (run->phase == PHASE_COMMITTING) {
-                attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it began");
+                attempt_over(run, EXIT_CLASS_STOPPED, "stopped before it started");
                 return;
         }
         if (now && (!run->link || run->newer)) {
@@ -215,7 +216,7 @@ void attempt_stop(struct job *job) {
                 return;
         }
         attempt_run_deadline(run, now ? KILL_TIMEOUT_USEC : STOP_EXTENSIONS * grace + STOP_SLACK_USEC, on_stop_timeout);
-        if (run->pidfd) /* somebody may have stopped it with its job */
+        if (run->pidfd) /* it may have been stopped together with its job */
                 (void) pidfd_send_signal(source_fd(run->pidfd), SIGCONT, NULL, 0);
         if (run->newer)
                 stop_by_signal(run);

@@ -1,8 +1,8 @@
 /* See open_mpi.h. Owns nothing. */
 #include "daemon/attempt/open_mpi.h"
 
-/* --bind-to none: the default binding puts every one-rank job on core 0. The session folder and the shared-memory segments are
- * the attempt's own, so that what kill -9 leaves behind can be found and removed. */
+/* --bind-to none: the default binding puts every one-rank job on core 0. The attempt has its own session folder and
+ * shared-memory segments, so that leftovers of kill -9 can be found and removed. */
 void open_mpi_arguments(uint32_t ranks, const char *scratch, bool private_shm, struct strv *argv) {
         strv_add(argv, "mpirun");
         strv_add(argv, "-n");

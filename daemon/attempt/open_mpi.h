@@ -1,4 +1,4 @@
-/* The words before a program that Open MPI starts. Pure. */
+/* The arguments of mpirun before the program. Pure. */
 #ifndef DAEMON_ATTEMPT_OPEN_MPI_H
 #define DAEMON_ATTEMPT_OPEN_MPI_H
 
@@ -7,7 +7,8 @@
 
 #include "daemon/base/strv.h"
 
-/* `scratch`: a short folder of this attempt, NULL = none; private_shm: the launcher gives the attempt a /dev/shm of its own. */
+/* `scratch`: a short folder of this attempt, NULL = none; private_shm: the launcher gives the attempt a private
+ * /dev/shm. */
 void open_mpi_arguments(uint32_t ranks, const char *scratch, bool private_shm, struct strv *argv);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * See report.h. Role: progress, checkpoints, the end. Owns nothing. Invariant: a user may report anything of his own
- * job, so every number has a bound and every path lies below the job's folder.
+ * See report.h. Role: progress, checkpoints, the end. Owns nothing. Invariant: reports are untrusted, so every number
+ * has a bound and every path is below the job's folder.
  */
 #include "daemon/attempt/report.h"
 
@@ -23,11 +23,11 @@
 static void take_step(struct attempt_run *run, uint64_t step) {
         struct job *job = run->job;
 
-        /* A shim that has heard of no step yet says 0. */
+        /* A shim that knows no step yet reports 0. */
         if (step <= job->attempt.first_step)
                 return;
         if (job->resume_abandon) {
-                /* The trainer has moved the newer checkpoints away before its first step. */
+                /* The trainer has moved newer checkpoints away before its first step. */
                 job->resume_abandon = false;
                 store_mark(run->node->store, job);
                 node_commit_soon(run->node);
@@ -36,7 +36,8 @@ static void take_step(struct attempt_run *run, uint64_t step) {
         step_clock_note(&run->clock, step, loop_boottime());
 }
 
-/* A path that the job's user chose goes to others' screens and to the next attempt; it says nothing of files elsewhere. */
+/* The path comes from the job's user and is shown to others and used by the next attempt: it must be inside the folder.
+ */
 static bool may_hold(struct attempt_run *run, const struct attempt_report *report) {
         struct job *job = run->job;
         cleanup_free char *run_dir = files_run_dir(run->node->options.state_dir, job);
@@ -44,13 +45,14 @@ static bool may_hold(struct attempt_run *run, const struct attempt_report *repor
         if (run_dir && ledger_may_hold(job, run_dir, report->checkpoint_path))
                 return true;
         if (!run->path_refused)
-                log_error("job %" PRIu64 " attempt %u reports a checkpoint that is not below %s: not recorded", job->id,
+                log_error("job %" PRIu64 " attempt %u reported a checkpoint outside %s; not recorded", job->id,
                           job->attempt.number, run_dir ? run_dir : "its run folder");
         run->path_refused = true;
         return false;
 }
 
-/* It is told again, as by a shim that was not answered. A row that was set aside describes an older file of the same step. */
+/* A repetition, e.g. from a shim without an answer. A demoted or abandoned row belongs to an older file of the same
+ * step. */
 static bool is_known(struct attempt_run *run, const struct attempt_report *report) {
         struct job *job = run->job;
         const struct checkpoint *newest = job_newest_good(job);
@@ -65,13 +67,13 @@ static bool is_known(struct attempt_run *run, const struct attempt_report *repor
         return is;
 }
 
-/* A row that no commit has written yet stays in memory, which a user has a share of. */
+/* An uncommitted row stays in memory, where a user's share is limited. */
 static bool has_room(struct attempt_run *run, size_t size) {
         struct job *job = run->job;
         bool has = store_has_room(run->node->store, job, size);
 
         if (!has && !run->told_full)
-                log_error("job %" PRIu64 ": no checkpoint is noted: the jobs of uid %u have too many long paths",
+                log_error("job %" PRIu64 ": checkpoint not recorded: the jobs of uid %u have too many long paths",
                           job->id, (unsigned) job->uid);
         run->told_full |= !has;
         return has;
@@ -93,7 +95,7 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
                                   .path = (char *) report->checkpoint_path,
                                   .dirty = true };
         if (job_checkpoint_add(job, &row) < 0) {
-                log_error("job %" PRIu64 ": no memory for a checkpoint's row", job->id);
+                log_error("job %" PRIu64 ": out of memory for a checkpoint's row", job->id);
                 return;
         }
         job->resume_abandon = false;
@@ -104,8 +106,8 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
         node_commit_soon(run->node);
 }
 
-/* How the attempt ended, as the shim saw it. exit.json says the same and is read at the end; where somebody has removed it the report is
- * all there is, and must outlive us. */
+/* The shim's result. exit.json has the same and is read at the end; if it was removed only the report is left, which
+ * must survive a restart of bertd. */
 static void take_record(struct attempt_run *run, const char *record) {
         struct node *node = run->node;
         struct job *job = run->job;
@@ -128,10 +130,10 @@ static void take_record(struct attempt_run *run, const char *record) {
                 job_ledger_trim(job);
 }
 
-/* What a user reports may be any number: beyond its bounds it is unknown. */
+/* Reported numbers are untrusted: out of bounds means unknown. */
 static double within(double value, double max) { return value >= 0 && value <= max ? value : (double) NAN; }
 
-/* The shim began elsewhere than the ledger alone said: the newest file was gone, or there was a newer one. */
+/* The shim started from another step than the ledger's: the newest file was missing, or there was a newer one. */
 static void take_beginning(struct attempt_run *run, uint64_t step) {
         struct job *job = run->job;
         struct attempt *a = &job->attempt;
@@ -149,7 +151,7 @@ static void take_beginning(struct attempt_run *run, uint64_t step) {
                 from->dirty = true;
         }
         (void) snprintf(text, sizeof(text), "from step %" PRIu64 "%s", step,
-                        step < a->first_step ? ": newer checkpoints are gone" : "");
+                        step < a->first_step ? ": newer checkpoints are missing" : "");
         if (to) {
                 to->restored++;
                 to->dirty = true;
@@ -160,7 +162,7 @@ static void take_beginning(struct attempt_run *run, uint64_t step) {
         store_note(run->node->store, job, job->state, "begin", text);
 }
 
-/* What the shim saw of the job's checkpoints, as the job's user. */
+/* The shim's listing of checkpoints, made as the job's user. */
 static void take_news(struct attempt_run *run, const struct attempt_report *report) {
         struct node *node = run->node;
         struct job *job = run->job;
@@ -170,9 +172,9 @@ static void take_news(struct attempt_run *run, const struct attempt_report *repo
         struct ledger_news news = report->news;
         size_t n = news.n_found / 3;
         if (run_dir && n > 0 && !has_room(run, n * (strlen(run_dir) + NAME_BYTES)))
-                news.n_found = 0; /* what went makes room, and where it began is true all the same */
+                news.n_found = 0; /* missing ones free memory, and the start step is valid anyway */
         if (!run_dir || store_load_ledger(node->store, job, &error) < 0) {
-                log_error("job %" PRIu64 ": its checkpoints are not noted: %s", job->id,
+                log_error("job %" PRIu64 ": its checkpoints are not recorded: %s", job->id,
                           run_dir ? error.text : "out of memory");
                 return;
         }

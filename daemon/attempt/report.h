@@ -1,4 +1,4 @@
-/* What a shim reports of its attempt. */
+/* Reports of a shim about its attempt. */
 #ifndef DAEMON_ATTEMPT_REPORT_H
 #define DAEMON_ATTEMPT_REPORT_H
 

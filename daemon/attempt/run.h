@@ -1,11 +1,11 @@
 /*
  * One attempt of a job, from the committed intent to the closed record (contract C4).
  *
- *   1. start.h: the intent row is committed, files are written, the launcher starts the shim.
- *   2. live.h: the shim is heard; its pid is watched; the job runs.
- *   3. report.h, and attempt_stop while it lives. bertd may die and come back: adopt.h.
- *   4. end.h: the shim's pidfd fires: exit.json is read, all that is left of the attempt is killed (its cgroup; without one sweep.h), the
- *      tombstone written, the policy asked. Only then does the job leave its state.
+ *   1. start.h: commits the intent row, writes files, the launcher starts the shim.
+ *   2. live.h: the shim connects; its pid is watched; the job runs.
+ *   3. report.h, and attempt_stop while it lives. After a restart of bertd: adopt.h.
+ *   4. end.h: the shim's pidfd fires: exit.json is read, all that is left of the attempt is killed (its cgroup; without
+ * one sweep.h), the tombstone written, the policy asked. Only then does the job leave its state.
  */
 #ifndef DAEMON_ATTEMPT_RUN_H
 #define DAEMON_ATTEMPT_RUN_H
@@ -16,34 +16,34 @@
 
 enum attempt_phase {
         PHASE_COMMITTING, /* the intent is not durable yet */
-        PHASE_LAUNCHING,  /* the launcher works; no hello yet */
+        PHASE_LAUNCHING,  /* launch in progress; no hello yet */
         PHASE_LIVE,       /* the shim's pid is watched */
-        PHASE_SWEEPING,   /* it is gone; leftovers are killed until none is left */
+        PHASE_SWEEPING,   /* the shim is gone; kills remaining processes */
 };
 
 struct attempt_run {
         struct node *node;
         struct job *job;
         enum attempt_phase phase;
-        struct shim_link *link; /* NULL while it has none */
+        struct shim_link *link; /* NULL while not connected */
         struct source *pidfd;   /* owns its fd */
         struct timer timer;     /* hello, stop or sweep limit, by phase */
         uint64_t deadline_usec; /* of that limit, boot time */
-        struct launch *launch;  /* that is under way; freed by the launcher's `forget` */
+        struct launch *launch;  /* launch in progress; freed by the launcher's `forget` */
         char *cgroup;           /* systemd launcher: the unit's, else NULL */
         struct source *sweeper; /* the helper that sweeps, without a cgroup */
         pid_t sweeper_pid;
-        bool waits;          /* for its turn to have one */
-        unsigned sweeps;     /* that were begun and left some */
+        bool waits;          /* for a free helper */
+        unsigned sweeps;     /* sweeps that left processes */
         bool adopted;        /* started by another bertd */
-        bool asked;          /* its exit record says that it ended on request */
-        bool told_full;      /* a checkpoint that there was no room for has been logged */
-        bool began;          /* the shim has said where it began */
-        bool path_refused;   /* a path that it reported was refused, and the log has a line about it */
-        bool record_refused; /* the same of its record */
-        char *newer;         /* the version of a shim whose protocol we do not know; NULL: we do */
-        int32_t first_exit;  /* of the first process where others run on: its exit code, or minus the signal */
-        uint32_t runs_on;    /* so many do; 0: it lives */
+        bool asked;          /* ended on request, by its exit record */
+        bool told_full;      /* the log has a line about a checkpoint without space in memory */
+        bool began;          /* the shim has reported its start step */
+        bool path_refused;   /* a reported path was refused and logged */
+        bool record_refused; /* the same for its record */
+        char *newer;         /* version of a shim with an unknown protocol; else NULL */
+        int32_t first_exit;  /* of the first process if others still run: its exit code, or minus the signal */
+        uint32_t runs_on;    /* number of these; 0: the first process lives */
         struct step_clock clock;
 };
 
@@ -53,7 +53,7 @@ void attempt_run_free(struct attempt_run *run);
 
 const struct launcher *attempt_run_launcher(const struct attempt_run *run);
 
-/* Once armed an end can only come nearer: nothing that a client says or repeats moves it away. */
+/* Once armed, the limit can only be shortened, whatever clients send. */
 void attempt_run_deadline(struct attempt_run *run, uint64_t usec, loop_handler_t handler);
 
 /* Takes the pidfd. */

@@ -1,4 +1,4 @@
-/* The connection of an attempt's shim, as the attempt sees it; whoever owns the connection makes it (the bus). */
+/* The attempt's view of its shim's connection, which the bus creates and owns. */
 #ifndef DAEMON_ATTEMPT_SHIM_LINK_H
 #define DAEMON_ATTEMPT_SHIM_LINK_H
 
@@ -7,15 +7,15 @@
 struct shim_link;
 
 struct shim_link_calls {
-        /* One-way calls; losses are the caller's timer's business. */
+        /* One-way calls; the caller's timer handles losses. */
         void (*stop)(struct shim_link *link, uint64_t grace_usec);
         int (*checkpoint)(struct shim_link *link);
-        void (*drop)(struct shim_link *link); /* once the handler that is running has returned */
+        void (*drop)(struct shim_link *link); /* after the running handler has returned */
 };
 
 struct shim_link {
         const struct shim_link_calls *calls;
-        uint64_t job; /* whose shim it is, 0 = a client */
+        uint64_t job; /* job of the shim, 0 = a client */
 };
 
 #endif

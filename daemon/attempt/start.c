@@ -27,12 +27,11 @@
 #define HELLO_TIMEOUT_USEC (60 * USEC_PER_SEC)
 
 static void on_hello_timeout(void *userdata) {
-        attempt_over(userdata, EXIT_CLASS_LAUNCH, "the shim was not heard within 60 s of its launch");
+        attempt_over(userdata, EXIT_CLASS_LAUNCH, "bertd-shim did not connect within 60 s");
 }
 
 static void on_unheard_shim_gone(void *userdata, int fd, uint32_t events) {
-        attempt_over(userdata, EXIT_CLASS_LAUNCH,
-                     "the shim died before it was heard (shim.log beside its log says why)");
+        attempt_over(userdata, EXIT_CLASS_LAUNCH, "bertd-shim exited before connecting; see shim.log beside its log");
 }
 
 static int make_nonce(char nonce[NONCE_SIZE]) {
@@ -177,9 +176,9 @@ static int gather_shim(struct node *node, const struct job *job, struct launch_p
         return p->shim_argv.failed ? error_errno(error, ENOMEM, "command") : 0;
 }
 
-/* ---- what the launcher tells ---- */
+/* ---- callbacks from the launcher ---- */
 
-/* Without a watch the hello's time limit is what ends a shim that is never heard. */
+/* Without a watch the time limit of the hello ends a shim that never connects. */
 static void on_launched(void *userdata, pid_t shim) {
         struct attempt_run *run = userdata;
         int fd = shim > 0 ? process_pidfd(shim) : -1;
@@ -187,8 +186,8 @@ static void on_launched(void *userdata, pid_t shim) {
         if (fd < 0)
                 return;
         if (attempt_run_watch(run, fd, on_unheard_shim_gone) < 0)
-                log_error("job %" PRIu64 ": the shim's launch cannot be watched", run->job->id);
-        else /* what the launcher has to say about an exec that failed comes first */
+                log_error("job %" PRIu64 ": cannot watch the launch of bertd-shim", run->job->id);
+        else /* the launcher's report of a failed exec takes precedence */
                 source_set_order(run->pidfd, LOOP_LAST);
 }
 
@@ -212,7 +211,7 @@ static int launch(struct attempt_run *run, struct error *error) {
         cleanup(launch_parts_free) struct launch_parts p = {};
 
         if (!launcher)
-                return error_set(error, ENOTSUP, "the job's launcher is not available to this daemon");
+                return error_set(error, ENOTSUP, "the job's launcher is not available in this daemon");
         int r = gather_paths(node, job, &p, error);
         if (r >= 0)
                 r = gather_command(node, job, &p, error);
@@ -256,7 +255,7 @@ void attempt_launch(struct attempt_run *run) {
         attempt_await_hello(run);
         int r = launch(run, &error);
         if (r < 0)
-                run->phase = PHASE_COMMITTING; /* nothing was begun that could live */
+                run->phase = PHASE_COMMITTING; /* no process was started */
         if (r == -ENOSPC || r == -EDQUOT)
                 attempt_over(run, EXIT_CLASS_DISK_FULL, error.text);
         else if (r < 0)

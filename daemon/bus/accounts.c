@@ -91,7 +91,7 @@ static void conclude(struct entry *entry, const struct nss_user *user) {
         timer_disarm(&entry->deadline);
         entry->asked = false;
         if (entry->result == 0 && user->result < 0 && user->result != -ESRCH)
-                log_error("uid %u cannot be looked up: %s", (unsigned) entry->uid, strerror(-user->result));
+                log_error("cannot look up uid %u: %s", (unsigned) entry->uid, strerror(-user->result));
         set_answer(entry, user);
         entry->accounts->known(entry->accounts->userdata, entry->uid);
 }
@@ -135,7 +135,7 @@ static void start(struct entry *entry) {
         int r = probe_start(nss_ask_user, &entry->uid, sizeof(struct nss_user), &entry->pid, &fd);
         entry->failed = r;
         if (r < 0) {
-                log_error("the user database cannot be asked: %s", strerror(-r));
+                log_error("cannot query the user database: %s", strerror(-r));
                 return;
         }
         accounts->children++;

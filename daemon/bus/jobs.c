@@ -48,10 +48,10 @@ static int find_account(struct call *call, sd_bus_message *m, size_t size, const
                 r = parked < 0 ? parked : r;
         }
         if (r < 0 && r != -EINPROGRESS)
-                return sd_bus_error_setf(call->error, BERTD_ERROR_UNAVAILABLE,
-                                         "uid %u cannot be looked up in the user database now (%s); try again, and see "
-                                         "`getent passwd %u`",
-                                         uid, r == -ENOBUFS ? "too many calls wait for that" : strerror(-r), uid);
+                return sd_bus_error_setf(
+                        call->error, BERTD_ERROR_UNAVAILABLE,
+                        "cannot look up uid %u in the user database (%s); try again, and check `getent passwd %u`", uid,
+                        r == -ENOBUFS ? "too many calls wait for it" : strerror(-r), uid);
         return r;
 }
 
@@ -95,8 +95,8 @@ static int insert(struct call *call, sd_bus_message *m) {
         const struct job *other = other_trainer_in(node, s, call->uid);
         if (other)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_INVALID_SPEC,
-                                         "run_dir: job %" PRIu64 " (%s) trains there: expected a folder of its own",
-                                         other->id, job_state_name(other->state));
+                                         "run_dir: in use by job %" PRIu64 " (%s); give another folder", other->id,
+                                         job_state_name(other->state));
         int r = store_insert(node->store, s, call->uid, call->gid, call->user, node->options.launcher, &call->job,
                              &error);
         if (r < 0)
@@ -166,9 +166,8 @@ static int wait_for_exit(struct call *call) {
         if (!call->change.last)
                 return 1;
         return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE,
-                                 "job %" PRIu64
-                                 ": its on_exit has not been started yet: %d of a user's, and %d of all, "
-                                 "run at a time; try again when others have ended",
+                                 "job %" PRIu64 ": its on_exit has not been started yet: at most %d per user and %d in "
+                                 "total run at a time; try again when others have ended",
                                  call->job->id, BERTD_ON_EXIT_OF_UID_MAX, BERTD_ON_EXIT_MAX);
 }
 
@@ -304,13 +303,13 @@ int method_resume_job(struct call *call, sd_bus_message *m) {
 int method_checkpoint_job(struct call *call, sd_bus_message *m) {
         if (call->job->kind == JOB_COMMAND)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE,
-                                         "job %" PRIu64 " is a command: it cannot be asked for a checkpoint",
+                                         "job %" PRIu64 " is a command: it cannot take a checkpoint on request",
                                          call->job->id);
         if (call->job->state != JOB_RUNNING)
                 return call_wrong_state(call, "take a checkpoint of");
         if (attempt_checkpoint(call->job) < 0)
                 return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE,
-                                         "job %" PRIu64 ": its shim is not connected, try again", call->job->id);
+                                         "job %" PRIu64 ": its shim is not connected; try again", call->job->id);
         return call_reply_nothing(m);
 }
 
@@ -319,7 +318,7 @@ static void folder_gone(void *userdata, enum trash_end end, const char *folder) 
 
         if (end == TRASH_LEFT)
                 (void) sd_bus_reply_method_errorf(m, BERTD_ERROR_STORAGE,
-                                                  "the job is forgotten, but not all of %s could be removed", folder);
+                                                  "job removed, but some files in %s could not be deleted", folder);
         else if (end == TRASH_GONE)
                 (void) sd_bus_reply_method_return(m, "");
         (void) sd_bus_message_unref(m);
@@ -357,7 +356,7 @@ int method_shutdown_daemon(struct call *call, sd_bus_message *m) {
                 r = call_reply_nothing(m);
         if (r < 0)
                 return r;
-        log_info("shutdown asked for by uid %u%s", (unsigned) call->uid, jobs ? ", jobs first" : "");
+        log_info("shutdown requested by uid %u%s", (unsigned) call->uid, jobs ? ", jobs first" : "");
         (void) sd_bus_flush(call->peer->bus);
         schedule_shutdown(call->node, jobs);
         return 1;

@@ -131,8 +131,8 @@ static void view_reason(struct view *v, const char *key) {
         }
         if (job->run && job->run->newer)
                 (void) snprintf(wait, sizeof(wait),
-                                "its shim is of bertd %s, newer than this bertd %s: it runs on, and is followed again "
-                                "when that bertd is started",
+                                "its shim is from bertd %s, newer than this bertd %s: it keeps running, and is "
+                                "followed again when that bertd is started",
                                 job->run->newer, BERTD_VERSION);
         const char *own = v->owner ? job_private(job) : job->reason;
         if (!own)
@@ -350,7 +350,7 @@ static size_t note_lost_gpus(const struct node *node, char texts[][GPU_NOTE_MAX 
                 const char *names = state_holds_resources(job->state) ? job->attempt.gpus : NULL;
                 while (n < GPU_NOTES_MAX && gpus_next_missing(&node->options.gpus, &names, name))
                         (void) snprintf(texts[n++], sizeof(texts[0]),
-                                        "GPU %s: held by job %" PRIu64 ", but not listed any more", name, job->id);
+                                        "GPU %s: held by job %" PRIu64 ", but no longer listed", name, job->id);
         }
         return n;
 }

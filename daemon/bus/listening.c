@@ -89,10 +89,10 @@ static bool restore_socket(void *userdata) {
                         (void) error_errno(&error, -r, "%s", l->path);
         }
         if (r >= 0)
-                log_error("%s %s, and is made again", l->path, what);
+                log_error("%s %s; created again", l->path, what);
         else if (!l->lost)
-                log_error("%s %s, and cannot be made again yet: %s; it is tried every 10 s, "
-                          "and made by a restart of bertd, which jobs outlive",
+                log_error("%s %s, and cannot be created yet: %s; retrying every 10 s, or restart bertd (jobs keep "
+                          "running)",
                           l->path, what, error.text);
         l->lost = r < 0;
         return r >= 0;

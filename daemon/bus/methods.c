@@ -52,7 +52,7 @@ int call_wrong_state(struct call *call, const char *what) {
 
         if (command)
                 (void) snprintf(cure, sizeof(cure), "; `bertctl %s %" PRIu64 "` %s, after which it can be removed",
-                                command, call->job->id, state == JOB_STOPPING ? "waits for its end" : "ends it");
+                                command, call->job->id, state == JOB_STOPPING ? "waits until it has ended" : "ends it");
         return sd_bus_error_setf(call->error, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " is %s: cannot %s it%s",
                                  call->job->id, job_state_name(state), what, cure);
 }
@@ -182,9 +182,9 @@ int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *c
         size_t size = size_of(from, apply == run_method);
 
         if (!settle_has_room(from->node->settle, from->uid, size))
-                return sd_bus_error_set(from->error, BERTD_ERROR_STORAGE,
-                                        "as many calls wait for state.db, or for jobs' on_exit, as may: nothing was "
-                                        "changed; try again");
+                return sd_bus_error_set(
+                        from->error, BERTD_ERROR_STORAGE,
+                        "too many calls wait for state.db or for on_exit programs: nothing was changed; try again");
         struct call *call = malloc(sizeof(*call));
         sd_bus_message *answered = NULL;
 

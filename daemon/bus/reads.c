@@ -182,11 +182,10 @@ int method_wait_job(struct call *call, sd_bus_message *m) {
                 return sd_bus_reply_method_return(m, "s", job_state_name(call->job->state));
         int r = wait_add(call->job, call->peer, m);
         if (r == -ENOBUFS)
-                return sd_bus_error_setf(
-                        call->error, BERTD_ERROR_QUOTA,
-                        "too many calls of Wait are not yet answered: a connection may have %d, a user "
-                        "%d, all %d; wait for some first",
-                        BERTD_WAITS_OF_CLIENT_MAX, BERTD_WAITS_OF_UID_MAX, BERTD_WAITS_MAX);
+                return sd_bus_error_setf(call->error, BERTD_ERROR_QUOTA,
+                                         "too many unanswered Wait calls: at most %d per connection, %d per user, %d "
+                                         "in total; wait for some of them first",
+                                         BERTD_WAITS_OF_CLIENT_MAX, BERTD_WAITS_OF_UID_MAX, BERTD_WAITS_MAX);
         return r < 0 ? r : 1;
 }
 
@@ -200,7 +199,7 @@ int method_wait_change(struct call *call, sd_bus_message *m) {
                 return sd_bus_reply_method_return(m, "t", call->node->serial);
         if (change_wait(call->peer, m) < 0)
                 return sd_bus_error_set(call->error, BERTD_ERROR_QUOTA,
-                                        "this connection waits for a change already; call again after its answer");
+                                        "this connection already waits for a change; call again after its answer");
         return 1;
 }
 

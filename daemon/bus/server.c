@@ -62,7 +62,7 @@ static void tell_refusal(struct bus_server *server, uid_t uid, const char *reaso
         server->untold++;
         if (server->told_usec > 0 && now - server->told_usec < TELL_USEC)
                 return;
-        log_error("a connection of uid %u is refused: %s (%u refused since the last such line)", (unsigned) uid, reason,
+        log_error("refused a connection of uid %u: %s (%u refused since the last such message)", (unsigned) uid, reason,
                   server->untold);
         server->told_usec = now;
         server->untold = 0;

@@ -38,7 +38,7 @@ struct parked;
 struct peer *bus_server_peers(const struct bus_server *server); /* newest first, by `next` */
 struct parked **bus_server_parked(struct bus_server *server);   /* the list's head, waits.c's */
 
-/* Ends the connection once the handler that is running has returned. */
+/* Ends the connection after the running handler has returned. */
 void peer_doom(struct peer *peer);
 
 /* A call of that user took so long. */

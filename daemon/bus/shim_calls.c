@@ -24,7 +24,7 @@ int method_hello(struct call *call, sd_bus_message *m) {
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         if (r == -EPROTONOSUPPORT)
                 return sd_bus_error_set(call->error, BERTD_ERROR_VERSION,
-                                        "bertd " BERTD_VERSION " is older than this shim, and leaves it alone");
+                                        "bertd " BERTD_VERSION " is older than this shim, and does not control it");
         return r < 0 ? r : sd_bus_reply_method_return(m, "u", answer);
 }
 
@@ -122,7 +122,7 @@ int method_report(struct call *call, sd_bus_message *m) {
         if (r == -EPERM)
                 return sd_bus_error_set(call->error, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         if (r == -ESTALE)
-                return sd_bus_error_set(call->error, BERTD_ERROR_WRONG_STATE, "not an attempt that runs");
+                return sd_bus_error_set(call->error, BERTD_ERROR_WRONG_STATE, "no such running attempt");
         /* The shim forgets a checkpoint, or ends, when it is answered: by then the rows are durable. */
         if (r >= 0 && (in.has_checkpoint || in.record || in.news.n_found > 0))
                 return call_queue(call, m, NULL);

@@ -42,7 +42,7 @@ static int refuse_living(const char *path, const struct sockaddr_un *address, st
         if (r == 0 || r == -EAGAIN)
                 return error_set(error, EADDRINUSE, "%s: another daemon answers there", path);
         if (r != -ECONNREFUSED && r != -ENOENT)
-                return error_errno(error, -r, "%s: not known whether a daemon listens there", path);
+                return error_errno(error, -r, "%s: not clear whether a daemon listens there", path);
         return unlink(path) < 0 && errno != ENOENT ? error_errno(error, errno, "%s", path) : 0;
 }
 
@@ -51,11 +51,11 @@ static int set_access(const char *path, struct error *error) {
         int r = geteuid() == 0 ? nss_group("bertd", NSS_LIMIT_USEC, &group) : -ESRCH;
 
         if (r < 0 && r != -ESRCH)
-                log_error("group bertd cannot be looked up: %s: only root can connect until bertd is started again",
+                log_error("cannot look up group bertd: %s; only root can connect until bertd is restarted",
                           strerror(-r));
         if (r == -ESRCH && geteuid() == 0 && strcmp(path, BERTD_SYSTEM_SOCKET) == 0)
-                log_error("there is no group bertd: only root can connect; make it with `groupadd --system bertd` and "
-                          "start bertd again");
+                log_error("no group bertd: only root can connect; create it with `groupadd --system bertd` and restart "
+                          "bertd");
         if (r >= 0 && chown(path, 0, group) < 0)
                 return error_errno(error, errno, "%s", path);
         if (chmod(path, r >= 0 ? 0660 : 0600) < 0)
@@ -82,7 +82,7 @@ int bus_socket_open(const char *path, const struct stat *before, int *ret, struc
         if (r < 0)
                 return r;
         if (strlen(path) >= sizeof(address.sun_path))
-                return error_set(error, ENAMETOOLONG, "%s: too long for a socket's path", path);
+                return error_set(error, ENAMETOOLONG, "%s: too long for a socket path", path);
         memcpy(address.sun_path, path, strlen(path));
         r = refuse_living(path, &address, error);
         if (r < 0)

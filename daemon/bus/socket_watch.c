@@ -70,7 +70,7 @@ static void look(void *userdata) {
         struct socket_watch *w = userdata;
         int r = w->restore(w->userdata) ? watch(w) : -ENOENT;
         if (r < 0 && r != -ENOENT && r != -ENOTDIR)
-                log_error("%s cannot be watched: %s; if it is removed, start bertd again", w->path, strerror(-r));
+                log_error("cannot watch %s: %s; if it is removed, restart bertd", w->path, strerror(-r));
         else if (r < 0)
                 look_after(w, RETRY_USEC);
 }

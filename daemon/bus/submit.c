@@ -309,10 +309,10 @@ static int check_limits(const struct submission *submission, struct error *error
                                  BERTD_CPUS_MIN);
         struct cpu_list cpus;
         if (submission->cpu_list && submission->cpu_list[0] && cpu_list_read(submission->cpu_list, &cpus) < 0)
-                return error_set(error, EINVAL, "cpu_list: \"%.64s\", expected CPUs as in 0-3,8", submission->cpu_list);
+                return error_set(error, EINVAL, "cpu_list: \"%.64s\", expected CPUs, e.g. 0-3,8", submission->cpu_list);
         struct scheduling scheduling;
         if (submission->scheduling && scheduling_read(submission->scheduling, &scheduling) < 0)
-                return error_set(error, EINVAL, "scheduling: \"%.64s\", expected as in batch,io-best-effort:7",
+                return error_set(error, EINVAL, "scheduling: \"%.64s\", expected e.g. batch,io-best-effort:7",
                                  submission->scheduling);
         return 0;
 }
@@ -349,7 +349,7 @@ int submission_check(const struct submission *submission, const struct submit_ho
                 return error_set(error, EINVAL, "backoff_min_sec: is %u, above backoff_max_sec %u",
                                  submission->backoff_min_sec, submission->backoff_max_sec);
         if (submission->name && submission->name[strspn(submission->name, "0123456789")] == '\0')
-                return error_set(error, EINVAL, "name: '%.64s' would be taken for a job's id", submission->name);
+                return error_set(error, EINVAL, "name: '%.64s' is ambiguous: it looks like a job id", submission->name);
         uint64_t slots = (uint64_t) submission->ranks * submission->threads;
         if (slots > host->slots) {
                 *ret_too_large = true;
@@ -357,10 +357,9 @@ int submission_check(const struct submission *submission, const struct submit_ho
                                  submission->ranks, submission->threads, slots, host->slots);
         }
         if (!host->limits && (submission->memory > 0 || submission->cpus > 0))
-                return error_set(
-                        error, EINVAL,
-                        "%s: this bertd cannot hold a job to it (only one of root's under systemd can): leave it out",
-                        submission->memory > 0 ? "memory" : "cpus");
+                return error_set(error, EINVAL,
+                                 "%s: this bertd cannot enforce it (only root's under systemd can); leave it out",
+                                 submission->memory > 0 ? "memory" : "cpus");
         if (submission->gpus > host->gpus) {
                 *ret_too_large = true;
                 return error_set(error, EINVAL, "gpus: %u, this host has %u", submission->gpus, host->gpus);

@@ -1,5 +1,5 @@
 /*
- * See cgroup.h. Owns nothing between calls. Invariant: no process is killed that has not been seen in the cgroup after its handle was
+ * See cgroup.h. Owns nothing between calls. Invariant: kills only processes found in the cgroup after their handle was
  * opened.
  */
 #include "daemon/launch/cgroup.h"
@@ -17,9 +17,9 @@
 #include "common/file.h"
 #include "common/parse.h"
 
-#define FILE_MAX (1u << 20) /* of cgroup.procs; who is beyond comes in a later pass */
+#define FILE_MAX (1u << 20) /* of cgroup.procs; the rest follows in a later pass */
 
-/* A file of the kernel's, as far as FILE_MAX. NULL: it cannot be read. The caller frees. */
+/* At most FILE_MAX bytes of a kernel file. NULL: cannot be read. The caller frees. */
 static char *read_file(int dir, const char *name) {
         cleanup_close int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
         cleanup_free char *text = fd < 0 ? NULL : malloc(FILE_MAX + 1);
@@ -103,7 +103,8 @@ static void kill_member(pid_t pid, const char *path) {
 void cgroup_kill_each(int cgroup, const char *path) {
         uint64_t pid;
 
-        (void) write_one(cgroup, "cgroup.freeze"); /* v1 has none, and then the next pass sees who forked */
+        (void) write_one(cgroup,
+                         "cgroup.freeze"); /* v1 has no freezer here; then the next pass finds forked processes */
         cleanup_free char *pids = read_file(cgroup, "cgroup.procs");
         for (char *save = NULL, *word = pids ? strtok_r(pids, "\n", &save) : NULL; word;
              word = strtok_r(NULL, "\n", &save))

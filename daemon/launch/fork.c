@@ -1,11 +1,10 @@
 /*
- * Role: starts a shim by double fork and setsid, where no systemd keeps it. The child tells through a close-on-exec pipe why it
- * could not execute; end of file means that it did.
- * Between init and the shim stays the keeper, a process of bertd's own user: as a subreaper it gets what a killed shim leaves behind, so
- * that its descendants are the attempt's processes, whatever they did to their environment or session.
- * The shim's pid comes through a second pipe: one that dies before its hello is known at once.
- * Owns: the first pipe's event source, in the launch. Invariant: only async-signal-safe work and the user database between fork and exec
- * (bertd has one thread).
+ * Role: starts a shim by double fork and setsid, without systemd. The child reports a failed exec through a
+ * close-on-exec pipe; end of file means success. Between init and the shim stays the keeper, a process of bertd's user:
+ * as a subreaper it adopts the orphans of a killed shim, so that its descendants are the attempt's processes, whatever
+ * their environment or session. The shim's pid comes through a second pipe, so that a death before its hello is noticed
+ * at once. Owns: the first pipe's event source, in the launch. Invariant: only async-signal-safe work and the user
+ * database between fork and exec (bertd has one thread).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +29,7 @@
 #include "daemon/launch/launcher.h"
 #include "daemon/base/log.h"
 
-/* Programs that use select() break above it; who wants more says so. */
+/* Programs that use select() fail above it; others raise it themselves. */
 static void lower_files(void) {
         struct rlimit files;
 
@@ -45,7 +44,7 @@ int launcher_become(const struct job *job, const struct job_inputs *inputs, cons
         lower_files();
         for (uint32_t i = 0; inputs && i < inputs->n_rlimits; i++) {
                 struct rlimit limit = { .rlim_cur = inputs->rlimits[i].soft, .rlim_max = inputs->rlimits[i].hard };
-                /* Without privileges a limit above ours cannot be had: what we have stays. */
+                /* Without privileges the hard limit cannot be raised: keeps bertd's. */
                 if (setrlimit((__rlimit_resource_t) inputs->rlimits[i].resource, &limit) < 0 && geteuid() == 0 &&
                     errno != EPERM)
                         return -errno;
@@ -78,7 +77,7 @@ static __attribute__((noreturn)) void child(const struct launch_request *request
         int r = launcher_become(request->job, request->inputs, &what);
         if (r < 0)
                 child_fail(report, what, -r);
-        /* The shim goes to the job's folder itself and says so if it cannot. */
+        /* The shim changes to the job's folder itself and reports a failure. */
         if (chdir("/") < 0)
                 child_fail(report, "/", errno);
         (void) execve(request->shim, request->argv->words, request->environment->words);
@@ -112,7 +111,7 @@ static void on_report(void *userdata, int fd, uint32_t events) {
         }
 }
 
-/* Takes the fd. Without it a shim that could not be executed is known by its death. */
+/* Takes the fd. Without it a failed exec is only noticed by the shim's death. */
 static struct launch *watch_report(const struct launch_request *request, int reader) {
         cleanup_close int fd = reader;
         struct launch *launch = calloc(1, sizeof(*launch));
@@ -123,13 +122,13 @@ static struct launch *watch_report(const struct launch_request *request, int rea
                        : -ENOMEM;
         if (r >= 0)
                 return launch;
-        log_error("job %" PRIu64 ": the shim's launch cannot be watched: %s", request->job->id, strerror(-r));
+        log_error("job %" PRIu64 ": cannot watch the launch of bertd-shim: %s", request->job->id, strerror(-r));
         forget(launch);
         return NULL;
 }
 
-/* Of the program of the shim, to be small; it has nothing to do but to wait for its children, and ends with the last of them. Its
- * arguments are the shim's, for people who look at it. */
+/* Executes the shim's program, to be small; it only waits for its children and exits with the last. It has the shim's
+ * arguments, for readers of ps. */
 static __attribute__((noreturn)) void become_keeper(const struct launch_request *request, int report, int lock) {
         static const int ignored[] = { SIGHUP, SIGINT, SIGTERM };
         char *const environment[] = { NULL };
@@ -170,7 +169,7 @@ static __attribute__((noreturn)) void keep(const struct launch_request *request,
         become_keeper(request, report, lock);
 }
 
-/* Returns the shim's pid, 0 where it was not begun: then the report says why. */
+/* Returns the shim's pid, 0 if it was not started: then the report has the reason. */
 static int fork_twice(const struct launch_request *request, int report) {
         int fds[2];
         pid_t shim = 0;
@@ -192,7 +191,7 @@ static int fork_twice(const struct launch_request *request, int report) {
                 _exit(0);
         }
         (void) close(steal_fd(&writer));
-        /* They only fork: this does not wait for the shim. */
+        /* They only fork, so this does not wait for the shim. */
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
                 ;
         return read(reader, &shim, sizeof(shim)) == sizeof(shim) ? shim : 0;

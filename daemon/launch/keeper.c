@@ -7,7 +7,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 
-/* A record lock: it dies with its process, and outlives an exec. */
+/* A record lock: released when its process exits, kept over an exec. */
 static struct flock keeper_lock(const struct job *job) {
         return (struct flock) { .l_type = F_WRLCK,
                                 .l_whence = SEEK_SET,

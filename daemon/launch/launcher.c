@@ -11,8 +11,8 @@
 #include "common/cleanup.h"
 #include "common/usage.h"
 
-/* Only a bertd that is itself a service of root's systemd leaves its jobs to it: one started by hand in a shell may have
- * a state folder of its own that no unit should outlive. */
+/* Uses systemd only if bertd itself is a service of root's systemd: one started in a shell may have a temporary state
+ * folder that no unit should outlive. */
 int launcher_choose(const char *name, enum launcher_kind *ret, struct error *error) {
         static const char *const names[] = { "auto", "systemd", "fork" };
         int choice = usage_choice("--launcher", name, names, ELEMENTSOF(names), error);

@@ -1,6 +1,6 @@
 /*
- * See sweep.h. Owns nothing. Invariants: nobody is killed by a number, a session or a group, which may be another's by now; only
- * processes that began with the attempt or later, and belong to its user, are looked at for its nonce.
+ * See sweep.h. Owns nothing. Invariants: never kills by pid, session or group number, which may have been reused;
+ * checks only processes of the attempt's user that started with the attempt or later for its nonce.
  */
 #include "daemon/launch/sweep.h"
 
@@ -54,14 +54,14 @@ static void mark_carriers(struct procs *procs, void *userdata) {
 ssize_t sweep_run(const struct sweep *sweep) {
         uint64_t deadline = clock_boottime_usec() + sweep->limit_usec;
 
-        if (lives(&sweep->keeper) || lives(&sweep->shim)) /* a pass over a large /proc costs */
+        if (lives(&sweep->keeper) || lives(&sweep->shim)) /* a pass over a large /proc is expensive */
                 (void) procs_end_all(mark_kin, (void *) sweep, sweep->limit_usec);
         uint64_t now = clock_boottime_usec();
         return procs_end_all(mark_carriers, (void *) sweep, deadline > now ? deadline - now : 0);
 }
 
-/* Among hundreds of busy processes it would never come to the end of a list that grows meanwhile. A nice value counts within a session
- * only, where the kernel groups by session. */
+/* Otherwise it might never finish a list that grows among hundreds of busy processes. Nice values only apply within a
+ * session if the kernel groups by session. */
 static void come_first(void) {
         static const char nice[] = "-15";
 
@@ -81,7 +81,7 @@ static __attribute__((noreturn)) void helper(const struct sweep *sweep, pid_t pa
                 _exit(1);
         (void) sigemptyset(&none);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
-        /* One that hangs may outlive bertd: it must not keep its socket listening or a client's connection open. */
+        /* A hanging helper may outlive bertd: it must not keep bertd's socket or a client's connection open. */
         (void) close_range(STDERR_FILENO + 1, ~0U, 0);
         _exit(sweep_run(sweep) != 0);
 }

@@ -1,10 +1,10 @@
 /*
- * What is left of an attempt whose shim is gone, or has to go, where no cgroup holds it (fork launcher). Looked for first by ancestry:
- * what descends from the attempt's keeper or shim; then by the attempt's nonce in the environment, for what came to life through a
- * server that runs anyway (at, tmux), and what descends from that. All that is found is stopped, then killed.
+ * Kills the remaining processes of an attempt without a cgroup (fork launcher), whose shim is gone or must be killed.
+ * Finds them by ancestry: descendants of the keeper or shim; then by the attempt's nonce in the environment, for
+ * processes started through a running server (at, tmux), and their descendants. Stops all of them, then kills them.
  *
- * To read an environment may block for as long as its process hangs in the kernel: sweep_start gives a helper process, which the
- * caller reaps and kills when it is late.
+ * Reading an environment may block as long as its process hangs in the kernel: sweep_start forks a helper, which the
+ * caller reaps, or kills after a limit.
  */
 #ifndef DAEMON_SWEEP_H
 #define DAEMON_SWEEP_H
@@ -12,16 +12,16 @@
 #include "common/proc.h"
 
 struct sweep {
-        uid_t uid;                /* whose processes are looked at for the nonce */
+        uid_t uid;                /* user whose processes are checked for the nonce */
         const char *nonce;        /* borrowed */
-        struct proc keeper, shim; /* pid 0: none is known. pid and start time count */
+        struct proc keeper, shim; /* pid 0: unknown. Only pid and start time are used */
         uint64_t limit_usec;
 };
 
-/* In a process that may block. Returns 0 where nothing is left, else a number of processes or −errno. */
+/* Call in a process that may block. Returns 0 if no process is left, else their number or −errno. */
 ssize_t sweep_run(const struct sweep *sweep);
 
-/* The pid of a helper that ends with 0 where nothing is left, else 1; or −errno. */
+/* The pid of a helper that exits with 0 if no process is left, else 1; or −errno. */
 pid_t sweep_start(const struct sweep *sweep);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * Role: starts a shim as a transient service of the system's systemd, in a cgroup of its own. Calls are asynchronous; the answer
- * says only that the job was queued, the shim's hello is what counts.
- * Owns: the manager's connection to systemd, opened when first needed and reopened when it breaks; in a launch what it waits for. systemd tells a direct connection of every job that ends, without a subscription.
- * No PAMName: it would move the job into a login session, which ends with the user's.
+ * Role: starts a shim as a transient service of the system manager, in its own cgroup. Calls are asynchronous; the
+ * answer only means that systemd queued a job, the shim's hello is what counts. Owns: the manager's connection to
+ * systemd, opened when first needed and reopened when it breaks; in a launch its pending call and match. systemd
+ * signals the end of every job on a direct connection, without a subscription. No PAMName: it would move the job into a
+ * login session, which ends with the user's.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -45,7 +46,7 @@ static int open_bus(sd_bus **ret) {
         if (r < 0) {
                 (void) sd_bus_unref(bus);
                 r = sd_bus_open_system(ret);
-                /* over a broker its signals must be asked for */
+                /* over a broker, signals need a subscription */
                 return r < 0 ? r
                              : sd_bus_call_method_async(*ret, NULL, SYSTEMD_SERVICE, "/org/freedesktop/systemd1",
                                                         SYSTEMD_MANAGER, "Subscribe", NULL, NULL, NULL);
@@ -54,7 +55,7 @@ static int open_bus(sd_bus **ret) {
         return 0;
 }
 
-/* systemd closes the connection when it re-executes: the next start opens another. */
+/* systemd closes the connection when it re-executes: the next start opens a new one. */
 static int get_bus(struct node *node, sd_bus **ret) {
         if (node->systemd && sd_bus_is_open(node->systemd) <= 0)
                 node->systemd = sd_bus_close_unref(node->systemd);
@@ -106,7 +107,7 @@ static int append_environment(sd_bus_message *m, const struct strv *assignments)
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
-/* systemd refuses a whole call for one assignment that it does not like. */
+/* systemd refuses the whole call for one invalid assignment. */
 static bool assignment_is_plain(const char *assignment) {
         size_t name = strspn(assignment, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
 
@@ -153,7 +154,7 @@ static int add_limits(sd_bus_message *m, const struct job_inputs *inputs) {
         return r;
 }
 
-/* Swap would turn a limit into a crawl: what does not fit is killed, and the shim lives to tell. */
+/* No swap: a job over its limit is killed instead of slowed down, and the shim survives to report it. */
 static int add_resources(sd_bus_message *m, const struct job *job) {
         int r = 0;
 
@@ -186,7 +187,7 @@ static int add_journal(sd_bus_message *m, const struct job *job) {
         return r;
 }
 
-/* At shutdown a job stops before its mounts and the network go. */
+/* At shutdown a job stops before its mounts and the network. */
 static int add_order(sd_bus_message *m) {
         return sd_bus_message_append(m, "(sv)", "After", "as", 4, "network.target", "remote-fs.target",
                                      "local-fs.target", "nss-user-lookup.target");
@@ -213,7 +214,7 @@ static int add_properties(sd_bus_message *m, const struct job *job, const struct
                 r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "TimeoutStartUSec", "t", START_TIMEOUT_USEC,
                                           "TimeoutStopUSec", "t", STOP_EXTENSIONS * stop, "UMask", "u", job->umask,
                                           "PrivateIPC", "b", true);
-        /* A /dev/shm of its own: logind's RemoveIPC empties the shared one when the user logs out. */
+        /* A private /dev/shm: logind's RemoveIPC empties the shared one when the user logs out. */
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "TemporaryFileSystem", "a(ss)", 1, "/dev/shm", "mode=1777");
         if (r >= 0)
@@ -248,7 +249,7 @@ static int watch_jobs(sd_bus *bus, sd_bus_slot **slot, sd_bus_message_handler_t 
                                    userdata);
 }
 
-/* "done", "failed", ... where the signal is about this unit, else NULL. */
+/* "done", "failed", ... if the signal is about this unit, else NULL. */
 static const char *result_of(sd_bus_message *m, const char *unit) {
         const char *path, *name, *result;
         uint32_t id;
@@ -317,7 +318,7 @@ static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *ret_error
         return 0;
 }
 
-/* The unit's start is over: with a shim that is ready, or without one. */
+/* The unit's start has finished: the shim is ready, or failed. */
 static int on_removed(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
         struct launch *launch = userdata;
         const char *result = result_of(m, launch->pending->unit);
@@ -325,8 +326,8 @@ static int on_removed(sd_bus_message *m, void *userdata, sd_bus_error *ret_error
 
         if (!result || strcmp(result, "done") == 0)
                 return 0;
-        (void) snprintf(text, sizeof(text), "systemd: start of %s: %s (`journalctl -u %s` says why)",
-                        launch->pending->unit, result, launch->pending->unit);
+        (void) snprintf(text, sizeof(text), "systemd: start of %s: %s; see `journalctl -u %s`", launch->pending->unit,
+                        result, launch->pending->unit);
         launch->events->failed(launch->userdata, text);
         return 0;
 }
@@ -411,7 +412,7 @@ static int on_task_started(sd_bus_message *m, void *userdata, sd_bus_error *ret_
 static int add_task_properties(sd_bus_message *m, const struct job *job, char *const *argv, char *const *environment,
                                const char *cwd, uint64_t limit_usec) {
         char user[32], group[32];
-        cleanup_free char *folder = format_string("-%s", cwd); /* one that is gone does not matter */
+        cleanup_free char *folder = format_string("-%s", cwd); /* may be missing */
         struct strv plain = {}, words = {};
 
         (void) snprintf(user, sizeof(user), "%u", (unsigned) job->uid);
@@ -455,8 +456,8 @@ static int run_task(struct systemd_task *task, sd_bus *bus, const struct job *jo
         return r < 0 ? r : sd_bus_call_async(bus, &task->pending->call, m, on_task_started, task, START_TIMEOUT_USEC);
 }
 
-/* One of its own each time: a second task of the same attempt (rm of its scratch folder and of the job, on_exit of a job that has ended
- * again) may come while the first still runs, also one that an earlier bertd began. */
+/* A unique name each time: a second task of the same attempt (rm of its scratch folder and of the job, on_exit of a job
+ * that has ended again) may start while the first still runs, perhaps started by an earlier bertd. */
 static char *task_unit_name(const struct node *node, const struct job *job, const char *name) {
         uint32_t random;
 
@@ -490,7 +491,7 @@ struct systemd_task *systemd_task_run(struct node *node, const struct job *job, 
         return NULL;
 }
 
-/* Everything in the unit, should its cgroup not be known to us. */
+/* Kills the whole unit, for an unknown cgroup. */
 static void kill_unit(struct node *node, struct job *job) {
         sd_bus *bus;
         cleanup_free char *unit = launcher_unit_name(node, job);

@@ -1,6 +1,7 @@
 /*
- * See user_task.h. Role: everything that bertd does with a user's files beyond names and sizes happens in a child that is that user.
- * Owns: one struct a child, freed when it has been reaped or the manager ends. Invariant: no child outlives its limit while bertd lives.
+ * See user_task.h. Role: bertd accesses a user's files, beyond names and sizes, only in a child that runs as that user.
+ * Owns: one struct per child, freed when it was reaped or the manager ends. Invariant: no child outlives its limit
+ * while bertd lives.
  */
 #include "daemon/launch/user_task.h"
 
@@ -25,7 +26,7 @@
 #define REMOVE_LIMIT_USEC (600 * USEC_PER_SEC)
 #define ON_EXIT_LIMIT_USEC (60 * USEC_PER_SEC)
 #define WHAT_ON_EXIT "on-exit"
-#define TASK_SLACK_USEC (30 * USEC_PER_SEC) /* systemd's time to tell that one has ended */
+#define TASK_SLACK_USEC (30 * USEC_PER_SEC) /* time for systemd to report the end */
 
 struct child {
         struct node *node;
@@ -36,11 +37,11 @@ struct child {
         pid_t pid;
         void (*began)(struct node *node, uint64_t job, bool started); /* called once, then NULL */
         bool ran;
-        void (*done)(void *userdata, bool ran); /* called when it has ended, or NULL */
+        void (*done)(void *userdata, bool ran); /* called when it has exited, or NULL */
         void *userdata;
         struct source *source;
         struct timer timer;
-        struct systemd_task *task; /* under systemd, in place of pid and source */
+        struct systemd_task *task; /* under systemd, instead of pid and source */
 };
 
 /* NULL: no memory. */
@@ -124,7 +125,8 @@ static __attribute__((noreturn)) void run(const struct job *job, char *const *ar
         _exit(127);
 }
 
-/* Takes `child` and what it holds; false: it was not begun. Under systemd in a unit of its own: bertd.service's sandbox is not for users' programs. */
+/* Takes `child` and its contents; false: not started. Under systemd in a separate unit: bertd.service's sandbox is not
+ * for users' programs. */
 static bool spawn(struct node *node, const struct job *job, const char *name, char *const *argv,
                   char *const *environment, const char *cwd, uint64_t limit_usec, struct child *child) {
         child->job = job->id;
@@ -137,7 +139,7 @@ static bool spawn(struct node *node, const struct job *job, const char *name, ch
                         child_free(child);
                         return false;
                 }
-                /* Of a task whose end systemd does not tell: its connection may be lost meanwhile. */
+                /* In case systemd does not report the end, e.g. after a lost connection. */
                 loop_after(node->loop, &child->timer, limit_usec + TASK_SLACK_USEC, ended, child);
                 return true;
         }

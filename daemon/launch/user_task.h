@@ -5,20 +5,21 @@
 #include "daemon/node/node.h"
 #include "daemon/base/strv.h"
 
-/* Removes the folders, of this job's user, as that user. The job may be freed at once. `name` names the helper's unit and lives until `done`
- * (NULL: nobody asks) is called: when it has ended, however, or (`ran` is false) could not be begun after all. −errno: it was not begun. */
+/* Removes folders of the job's user, as that user. The job may be freed at once. `name`, of the helper's unit, must
+ * live until `done` (may be NULL) is called: when it has exited, or (`ran` is false) could not be started. −errno: not
+ * started. */
 int child_remove_paths(struct node *node, const struct job *job, const char *name, const struct strv *paths,
                        void (*done)(void *userdata, bool ran), void *userdata);
 
-/* Runs the job's on_exit by /bin/sh in its working directory. False: it cannot be, the log says why; else `began` is called, now or
- * later, with whether it was started. */
+/* Runs the job's on_exit by /bin/sh in its working directory. False: not possible, logged; else `began` is called, now
+ * or later, with the result. */
 bool child_on_exit(struct node *node, const struct job *job, const struct strv *environment,
                    void (*began)(struct node *node, uint64_t job, bool started));
 
-/* Adds those that run now, or are about to, of all and of the user. */
+/* Adds the number of running and starting ones, in total and of the user. */
 void child_count_exits(const struct node *node, uid_t uid, unsigned *all, unsigned *of_uid);
 
-/* The daemon ends: what still runs goes on by itself. */
+/* The daemon exits: running children continue. */
 void children_free(struct node *node);
 
 #endif

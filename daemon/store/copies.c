@@ -74,7 +74,7 @@ static int name_copy(const char *path, int64_t version, const char *new, struct 
                         continue;
                 return rename(new, name) < 0 || fsync_parent(name) < 0 ? error_errno(error, errno, "%s", name) : 0;
         }
-        return error_set(error, EEXIST, "%s.schema-%" PRIi64 " and %d others are there; remove some", path, version,
+        return error_set(error, EEXIST, "%s.schema-%" PRIi64 ": %d more copies exist; remove some", path, version,
                          COPIES_MAX - 1);
 }
 

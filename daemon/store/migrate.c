@@ -248,10 +248,10 @@ static void tell_refused(sqlite3 *db, int64_t since, void (*log)(const char *tex
                            *bad = (const char *) sqlite3_column_text(s, 3);
                 cleanup_free char *text = format_string(
                         "state.db: job %s: %" PRIi64
-                        " of its rows in table %s %s (%s): as they were they are in table refused, see bertd(8)",
+                        " of its rows in table %s %s (%s); the original rows are in table refused, see bertd(8)",
                         job ? job : "none", (int64_t) sqlite3_column_int64(s, 4),
                         (const char *) sqlite3_column_text(s, 1),
-                        sqlite3_column_int(s, 2) ? "had values out of bounds, which were mended" : "cannot be used",
+                        sqlite3_column_int(s, 2) ? "had values out of bounds, which were corrected" : "cannot be used",
                         bad && bad[0] ? bad : "the job itself cannot");
                 if (text)
                         log(lines < TOLD_MAX ? text : "state.db: more such rows are in table refused");

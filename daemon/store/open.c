@@ -54,8 +54,8 @@ static int read_int(sqlite3 *db, const char *sql, int64_t *ret, struct error *er
 
 static int refuse_empty(const char *path, struct error *error) {
         return error_set(error, ENOENT,
-                         "%s: missing or empty, but jobs/ beside it holds jobs, which go on as they are; put the file "
-                         "back (see \"IF STATE.DB IS DAMAGED\" in bertd(8)), or move jobs/ away to begin anew",
+                         "%s: missing or empty, but jobs/ is not empty; running jobs are unaffected. Restore the file "
+                         "(see \"IF STATE.DB IS DAMAGED\" in bertd(8)), or move jobs/ away to start without jobs",
                          path);
 }
 
@@ -63,14 +63,14 @@ static int refuse_empty(const char *path, struct error *error) {
 static const char *advice(int r) {
         switch (r) {
         case -EBADMSG:
-                return "; nothing was changed and running jobs go on; see \"IF STATE.DB IS DAMAGED\" in bertd(8)";
+                return "; nothing was changed and running jobs continue; see \"IF STATE.DB IS DAMAGED\" in bertd(8)";
         case -EBUSY:
-                return "; another program has it open (fuser names it): end that one, then start bertd again";
+                return "; another program has it open (see fuser): stop that one, then start bertd again";
         case -EROFS:
         case -EACCES:
                 return "; make the folder and the file writable for bertd, then start it again";
         case -ENOSPC:
-                return "; make room, then start bertd again";
+                return "; free some space, then start bertd again";
         default:
                 return "";
         }
@@ -89,12 +89,11 @@ static int take_up(sqlite3 *db, const char *path, int64_t version, void (*log)(c
         int r = store_copy(db, path, version, error);
         if (r < 0)
                 return error_prefix(error,
-                                    "%s: has schema %" PRIi64
-                                    " of an older bertd, and no copy of it can be made beside it "
-                                    "(nothing was changed)",
+                                    "%s: has schema %" PRIi64 " of an older bertd, and cannot be copied beside itself"
+                                    "; nothing was changed",
                                     path, version);
         r = store_migrate(db, version, log, error);
-        return r < 0 ? error_prefix(error, "%s: cannot be taken from schema %" PRIi64 " to %d (nothing was changed)",
+        return r < 0 ? error_prefix(error, "%s: cannot be taken from schema %" PRIi64 " to %d; nothing was changed",
                                     path, version, store_version())
                      : 0;
 }
@@ -111,7 +110,7 @@ static int refuse_newer(const char *path, int64_t version, struct error *error) 
         return error_set(error, ENOTSUP,
                          "%s: has schema %" PRIi64 " of a newer bertd, bertd " BERTD_VERSION " knows up to %d; "
                          "start the newer bertd again, or go back to the copy of schema %" PRIi64
-                         ", %s, as \"GOING BACK TO AN OLDER BERTD\" in bertd(8) says",
+                         ", %s (see \"GOING BACK TO AN OLDER BERTD\" in bertd(8))",
                          path, version, store_version(), old, copy);
 }
 
@@ -125,7 +124,7 @@ static int prepare_schema(sqlite3 *db, const char *path, bool may_create, void (
         if (version > store_version())
                 return refuse_newer(path, version, error);
         if (version < 0)
-                return error_set(error, EBADMSG, "%s: schema %" PRIi64 " is none of bertd's", path, version);
+                return error_set(error, EBADMSG, "%s: not a bertd database (schema %" PRIi64 ")", path, version);
         if (version == 0)
                 return may_create ? store_create(db, error) : refuse_empty(path, error);
         r = store_is_current(db, version, error);
@@ -145,7 +144,7 @@ static int open_database(const char *path, bool may_create, void (*log)(const ch
             SQLITE_OK)
                 return db_error(error, db, path);
         if (sqlite3_db_readonly(db, "main") > 0)
-                return error_set(error, EROFS, "%s: can be read only", path);
+                return error_set(error, EROFS, "%s: read-only", path);
         (void) sqlite3_busy_timeout(db, BUSY_MSEC);
         (void) sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         /* A submit logs some six pages, so the WAL is copied back every 650 submits: the others pay one fsync. */

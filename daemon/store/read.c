@@ -17,7 +17,7 @@
 #define ATTEMPTS_MAX 65 /* read of an open job: what is counted of an older bertd's, and the open one */
 
 static void log_bad_row(const struct store *store, const char *what, uint64_t id) {
-        cleanup_free char *text = format_string("state.db: %s %" PRIu64 " cannot be used and is left out", what, id);
+        cleanup_free char *text = format_string("state.db: %s %" PRIu64 " is damaged and was skipped", what, id);
         if (text && store->log)
                 store->log(text);
 }

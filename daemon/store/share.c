@@ -74,18 +74,17 @@ int store_check_share(const struct store *store, const struct job *job, struct e
 
         if (usage && usage->jobs >= BERTD_JOBS_OF_UID_MAX)
                 return error_set(error, EDQUOT,
-                                 "you have %d jobs that have not ended, the most that a user may have; wait until some "
-                                 "have ended, or end some: bertctl cancel JOB",
+                                 "you have %d open jobs, the limit per user; wait until some have ended, or cancel "
+                                 "some: bertctl cancel JOB",
                                  BERTD_JOBS_OF_UID_MAX);
         if (store->n_jobs >= BERTD_JOBS_MAX)
                 return error_set(error, EDQUOT,
-                                 "this host has %d jobs that have not ended, the most that bertd keeps; try again when "
-                                 "some have ended",
+                                 "this host has %d open jobs, the limit in total; try again when some have ended",
                                  BERTD_JOBS_MAX);
         if (is_full(store, usage, job_texts(job)))
                 return error_set(error, EDQUOT,
-                                 "the names and paths of jobs that have not ended have reached a bound (%u MiB a user, "
-                                 "%u MiB in all); use shorter paths, or try again when some have ended",
+                                 "the names and paths of open jobs have reached a limit (%u MiB per user, %u MiB in "
+                                 "total); use shorter paths, or try again when some have ended",
                                  BERTD_TEXTS_OF_UID_MAX >> 20, BERTD_TEXTS_MAX >> 20);
         return 0;
 }

@@ -286,7 +286,7 @@ static int lock(const struct store *store, struct error *error) {
         int code = sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
 
         if ((code & 0xff) == SQLITE_BUSY)
-                return error_set(error, EBUSY, "another program keeps it locked (`fuser %s` names it)",
+                return error_set(error, EBUSY, "another program keeps it locked (see `fuser %s`)",
                                  sqlite3_db_filename(store->db, "main"));
         return code == SQLITE_OK ? 0 : db_error(error, store->db, "SQLite");
 }

@@ -119,9 +119,9 @@ done
 arguments="JOB 1 NONCE 0"
 on "${job_of[AttemptHello]}"
 is "AttemptHello: its user who is not its shim is to stop" "$(seen owner '.data[0]' AttemptHello tuss "${on[@]}")" 1
-ok "AttemptReport: its user needs its nonce" denied "not an attempt that runs" owner AttemptReport 'a{sv}' 3 job t "${job_of[AttemptReport]}" attempt u 1 nonce s wrong
+ok "AttemptReport: its user needs its nonce" denied "no such running attempt" owner AttemptReport 'a{sv}' 3 job t "${job_of[AttemptReport]}" attempt u 1 nonce s wrong
 ok "AttemptReport: an unknown key that holds more than numbers or texts is refused" denied "Invalid argument" owner AttemptReport 'a{sv}' 1 later av 1 s x
-ok "AttemptReport: one that holds a text is passed over" denied "not an attempt that runs" owner AttemptReport 'a{sv}' 4 job t "${job_of[AttemptReport]}" attempt u 1 nonce s wrong later s x
+ok "AttemptReport: one that holds a text is passed over" denied "no such running attempt" owner AttemptReport 'a{sv}' 4 job t "${job_of[AttemptReport]}" attempt u 1 nonce s wrong later s x
 
 while read -r method who state arguments; do
   job=${job_of[$method]:-}

@@ -30,7 +30,7 @@ full_pid=$!
 ok "a socket whose queue is full" wait_for 10 grep -q full "$work/full.out"
 ok "is a living daemon's, too" refuses 1 "full.sock: another daemon answers there" timeout 20 "$BERTD" --launcher fork --state-dir "$work/state3" --socket "$work/full.sock"
 ok "and stays" test -S "$work/full.sock"
-ok "a socket of another kind is nobody's to take" refuses 1 "other.sock: not known whether a daemon listens there" timeout 20 "$BERTD" --launcher fork --state-dir "$work/state3" --socket "$work/other.sock"
+ok "a socket of another kind is nobody's to take" refuses 1 "other.sock: not clear whether a daemon listens there" timeout 20 "$BERTD" --launcher fork --state-dir "$work/state3" --socket "$work/other.sock"
 ok "and stays, too" test -S "$work/other.sock"
 kill "$full_pid"
 wait "$full_pid" 2>/dev/null

@@ -27,7 +27,7 @@ paused=$(field "$job" step)
 
 sed "1i run_dir: $work/shared" "$work/long2.yaml" >"$work/both.yaml"
 one=$("$BERTCTL" submit "$work/both.yaml")
-ok "a second job that would train in the first one's folder is refused" refuses 2 "run_dir: job $one .* trains there" "$BERTCTL" submit "$work/both.yaml"
+ok "a second job that would train in the first one's folder is refused" refuses 2 "run_dir: in use by job $one " "$BERTCTL" submit "$work/both.yaml"
 "$BERTCTL" cancel --now "$one"
 talker=$("$BERTCTL" submit --run-dir "$work/talks/here" -- bash -c 'echo hi >"$BERTD_RUN_DIR/f"; printf "READY=1\nSTATUS=loading the corpus" | python3 -c "import os, socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.sendto(sys.stdin.buffer.read(), os.environ[\"NOTIFY_SOCKET\"])"; sleep 1000')
 says_status() { [[ $(field "$talker" status) == "loading the corpus" ]] && "$BERTCTL" status "$talker" | grep -q "^  status  *loading the corpus"; }

@@ -92,7 +92,7 @@ ok "on none that another has" wait_for 5 eval '[[ $(visible "$c") == GPU-c ]]'
 ok "both are in use" count_is gpus_used 2
 kill_bertd
 start_bertd --gpus GPU-a
-ok "a GPU that a job holds is missed when it is not listed" notes_have "GPU GPU-b: held by job $b, but not listed any more"
+ok "a GPU that a job holds is missed when it is not listed" notes_have "GPU GPU-b: held by job $b, but no longer listed"
 ok "by doctor, too" eval '"$BERTCTL" doctor | grep -q "GPU GPU-b: held by job $b"'
 a=$(submit "${print_and_sleep[@]}") job=$a
 ok "what is listed is given" wait_for 20 state_is "$a" running

@@ -94,7 +94,7 @@ for ((i = 0; i < 20; i++)); do
 done
 ok "its processes' memory is locked: calls are answered meanwhile ($slowest ms)" test "$slowest" -lt 2000
 ok "and the job ends" wait_for $limit state_is "$job" cancelled
-ok "which is logged" grep -q "job $job attempt 1: not all of its processes could be looked for" "$work/bertd.log"
+ok "which is logged" grep -q "job $job attempt 1: not all of its processes could be found" "$work/bertd.log"
 kill_bertd
 start_bertd
 

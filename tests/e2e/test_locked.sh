@@ -62,7 +62,7 @@ wait "${tries[@]}"
 ok "they have waited" test $(($(date +%s) - before)) -ge 7
 for name in submit cancel; do
   is "$name is refused" "$(cat "$work/$name.code")" 1
-  ok "$name: it says why" grep -q "state.db: another program keeps it locked (.fuser .*/state.db. names it): nothing was changed" "$work/$name.out"
+  ok "$name: it says why" grep -q "state.db: another program keeps it locked (see .fuser .*/state.db.): nothing was changed" "$work/$name.out"
 done
 ok "the job runs" state_is "${job[cancels]}" running
 ok "the log says so" grep -q "state.db: another program keeps it locked" "$work/bertd.log"

@@ -25,7 +25,7 @@ is "a file that is gone while no attempt runs is missing" "$(row "$job" "$last")
 ok "in the table, too" grep -q " missing  .*step-0*$last\.ckpt" <<<"$("$BERTCTL" checkpoints "$job")"
 ok "resume --from it is refused by name" refuses 1 "checkpoint of step $last: .*/step-0*$last.ckpt is missing" "$BERTCTL" resume --from "$last" "$job"
 quietly "$BERTCTL" resume "$job"
-begins() { events "$job" | grep -qx "begin: from step $second: newer checkpoints are gone"; }
+begins() { events "$job" | grep -qx "begin: from step $second: newer checkpoints are missing"; }
 ok "an attempt begins from the newest that is there, and an event says so" wait_for 30 begins
 trainer_begins() { "$BERTCTL" logs "$job" | grep -q "^resuming from .*, step $second of"; }
 ok "so does the trainer" wait_for 20 trainer_begins
@@ -96,7 +96,7 @@ paused "$job"
 rm "$work/many/checkpoints/"*
 quietly "$BERTCTL" resume "$job"
 ok "a command that has removed its checkpoints begins without" wait_for 20 from ""
-none() { events "$job" | grep -qx 'begin: from step 0: newer checkpoints are gone'; }
+none() { events "$job" | grep -qx 'begin: from step 0: newer checkpoints are missing'; }
 ok "and an event says so" wait_for 20 none
 quietly "$BERTCTL" cancel --now "$job"
 

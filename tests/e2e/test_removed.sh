@@ -80,7 +80,7 @@ wait_for 20 test -s "$(attempt_of "$damaged")/exit.json"
 echo '{"version":1' >"$(attempt_of "$damaged")/exit.json"
 kill -CONT "$bertd_pid"
 is "a damaged exit.json: the report counts" "$(ended_as "$damaged")" "failed 7 null 1"
-ok "and the log says so" grep -q "job $damaged attempt 1: exit.json: line 2: .*; ended as its shim reported" "$work/bertd.log"
+ok "and the log says so" grep -q "job $damaged attempt 1: exit.json: line 2: .*; result as reported by its shim" "$work/bertd.log"
 kept=$(run kept 'exit 7' --retries 0)
 begun kept
 kill -STOP "$bertd_pid"

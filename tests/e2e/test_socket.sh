@@ -29,7 +29,7 @@ mv "$work/above/run" "$work/elsewhere"
 ok "and one whose folder is" wait_for 5 answers
 mv "$work/above" "$work/below"
 ok "and one whose folder's folder is" wait_for 5 answers
-is "the log says each" "$(grep -c "$BERTD_SOCKET was removed while bertd runs, and is made again" "$work/bertd.log")" 5
+is "the log says each" "$(grep -c "$BERTD_SOCKET was removed while bertd runs; created again" "$work/bertd.log")" 5
 
 # A file system over its folder, as a user's /run/user is made anew at each login. It cannot be unmounted while the socket is in it.
 if mount -t tmpfs none "$work/above/run" 2>/dev/null; then
@@ -48,7 +48,7 @@ other=$!
 wait_for 5 test -S "$BERTD_SOCKET"
 theirs=$(stat -c %i "$BERTD_SOCKET")
 kill -CONT "$bertd_pid"
-ok "another's socket is named" wait_for 5 grep -q "cannot be made again yet: .*another daemon answers there" "$work/bertd.log"
+ok "another's socket is named" wait_for 5 grep -q "cannot be created yet: .*another daemon answers there" "$work/bertd.log"
 is "and left" "$(stat -c %i "$BERTD_SOCKET")" "$theirs"
 kill "$other"
 ok "when that one has ended the path is bertd's again" wait_for 25 answers
@@ -110,7 +110,7 @@ start_passed() {
 stop_passed() { kill -TERM "$bertd_pid"; wait_for 10 eval '! lives "$bertd_pid"'; }
 start_passed removed:"$BERTD_SOCKET"
 ok "one whose file is gone is replaced at the start" wait_for 20 answers
-ok "which the log says" grep -q "is not the socket that was passed, and is made again" "$work/bertd.log"
+ok "which the log says" grep -q "is not the socket that was passed; created again" "$work/bertd.log"
 ok "and the replacement is bertd's" stop_passed
 ok "who takes it along" test ! -e "$BERTD_SOCKET"
 start_passed replaced:"$BERTD_SOCKET"

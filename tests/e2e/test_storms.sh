@@ -125,6 +125,6 @@ is "and it is counted no more" "$("$BERTCTL" status --json | jq .daemon.held)" 0
 
 # What this launcher cannot do.
 for what in "--memory 1G" "--cpus 2"; do
-  ok "$what is refused where nothing would hold a job to it" refuses 2 "cannot hold a job to it" "$BERTCTL" submit $what -- true
+  ok "$what is refused where nothing would hold a job to it" refuses 2 "cannot enforce it" "$BERTCTL" submit $what -- true
 done
 finish

@@ -71,7 +71,7 @@ is "with its exit code, once" "$(field "$job" exit) $(field "$job" attempts)" "7
 install_shim "$newer"
 job=$("$BERTCTL" submit --retries 0 -- touch "$work/ran")
 ok "a newer shim than bertd is not given a job" wait_for 20 state_is "$job" backoff
-ok "and the reason has the cure" eval 'field "$job" reason | grep -q "bertd-shim is of bertd ${newer% *}, newer than this bertd $version: restart bertd"'
+ok "and the reason has the cure" eval 'field "$job" reason | grep -q "bertd-shim is from bertd ${newer% *}, newer than this bertd $version; restart bertd"'
 ok "nothing ran" test ! -e "$work/ran"
 "$BERTCTL" cancel "$job"
 
@@ -108,7 +108,7 @@ shims="$(shim_of "$seven") $(shim_of "$paused") $(shim_of "$killed")"
 kill_bertd
 if can=yes; for s in $shims; do become "$s" "$says" "$newer" || can=no; done; [[ $can == yes ]]; then
   start_bertd
-  reason="its shim is of bertd ${newer% *}, newer than this bertd $version"
+  reason="its shim is from bertd ${newer% *}, newer than this bertd $version"
   for j in "$seven" "$paused" "$killed"; do
     ok "job $j: status says which bertd it needs" wait_for 10 eval '[[ $(field "$j" reason) == "$reason"* ]]'
   done

@@ -29,7 +29,7 @@ static const struct record {
 } records[] = {
         [RECORD_FINISHED] = { "finished", EXIT_CLASS_FINISHED, 0, 0, NULL, LATE },
         { "stopped", EXIT_CLASS_STOPPED, 75, 0, NULL, LATE },
-        { "unbegun", EXIT_CLASS_STOPPED, -1, 0, "stopped before it began", 0 },
+        { "unbegun", EXIT_CLASS_STOPPED, -1, 0, "stopped before it started", 0 },
         { "usage", EXIT_CLASS_USER_ERROR, 2, 0, "unknown option", 0 },
         { "no-file", EXIT_CLASS_USER_ERROR, 2, 0, "python3: No such file or directory", 0 },
         { "no-file-late", EXIT_CLASS_USER_ERROR, 2, 0, "python3: No such file or directory", LATE },
@@ -51,7 +51,7 @@ static const struct record {
         { "host-full", EXIT_CLASS_DISK_FULL, -1, 0, "attempt.json: no space left on device", 0 },
         { "hang", EXIT_CLASS_HANG, -1, 9, "no step for 300 s", LATE },
         { "reboot", EXIT_CLASS_REBOOT, -1, 0, "the host was rebooted", LATE },
-        { "lost", EXIT_CLASS_LOST, -1, 0, "the shim died without an exit record", LATE },
+        { "lost", EXIT_CLASS_LOST, -1, 0, "bertd-shim died without an exit record", LATE },
         { "launch", EXIT_CLASS_LAUNCH, -1, 0, "cannot be started: fork", 0 },
         { "missing", EXIT_CLASS_MISSING, -1, 0, "its user may have written that", LATE },
 };

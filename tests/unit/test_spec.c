@@ -131,7 +131,7 @@ static const struct bad bad[] = {
         { TUNE "data: {train: [x.csv], delimiter: ', '}\n",
           "job.yaml:4: data.delimiter: ', ': expected tab or a character such as ; or |" },
         { TUNE "data: {train: [x.csv], format: tsv, delimiter: ;}\n",
-          "job.yaml:4: data.delimiter: ';': goes with data.format csv" },
+          "job.yaml:4: data.delimiter: ';': only applies to data.format csv" },
         { TUNE "data: {train: [x.csv], empty: drop}\n", "job.yaml:4: data.empty: 'drop' is not refuse or skip" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], label: y}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.label: not a key of kind pretrain" },
@@ -143,12 +143,12 @@ static const struct bad bad[] = {
           "job.yaml:3: data.train_weights: 3 given, but data.train has 2" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1, 0]}\ntrain: {steps: "
           "1}\n",
-          "job.yaml:3: data.train_weights: 0 is not between 1e-09 and 1e+09; a corpus of no weight is to be left out "
-          "of data.train" },
+          "job.yaml:3: data.train_weights: 0 is not between 1e-09 and 1e+09; leave a corpus with no weight out of "
+          "data.train" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [-1, 2]}\ntrain: {steps: "
           "1}\n",
-          "job.yaml:3: data.train_weights: -1 is not between 1e-09 and 1e+09; a corpus of no weight is to be left out "
-          "of data.train" },
+          "job.yaml:3: data.train_weights: -1 is not between 1e-09 and 1e+09; leave a corpus with no weight out of "
+          "data.train" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1, half]}\ntrain: "
           "{steps: 1}\n",
           "job.yaml:3: data.train_weights: 'half' is not a number" },
@@ -161,12 +161,12 @@ static const struct bad bad[] = {
         { PRETRAIN "optimizer: {warmup_steps: 11}\n",
           "job.yaml:5: optimizer.warmup_steps: 11 is more than train.steps, 10; give fewer, or more steps" },
         { PRETRAIN "optimizer: {warmup_ratio: 1e-1,\n warmup_steps: 5}\n",
-          "job.yaml:6: optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; give one of them" },
+          "job.yaml:6: optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; set only one" },
         { PRETRAIN "optimizer: {power: 2}\n",
           "job.yaml:5: optimizer.power: 2: does nothing without optimizer.schedule: poly; give that, or leave it out" },
         { "kind: finetune\nmodel: {init: m}\ndata: {train: [x.csv], validation: [y.csv], split: 5e-2}\n"
           "train: {epochs: 9}\n",
-          "job.yaml:3: data.split: 5e-2: conflicts with data.validation; give one of them" },
+          "job.yaml:3: data.split: 5e-2: conflicts with data.validation; set only one" },
         { PRETRAIN "checkpoint: {keep_every: 1000}\n",
           "job.yaml:5: checkpoint.keep_every: 1000, but checkpoint.every_steps is 0, so none is written at such steps; "
           "give every_steps, or leave it out" },
@@ -311,7 +311,7 @@ static const struct bad bad_stages[] = {
         { STAGED "- train: {steps: 5}\n  optimizer: {warmup_steps: 6}\n",
           "job.yaml:11: stages[1].optimizer.warmup_steps: 6 is more than train.steps, 5; give fewer, or more steps" },
         { STAGED "- train: {steps: 5}\n  optimizer: {warmup_ratio: 0.5, warmup_steps: 5}\n",
-          "job.yaml:11: stages[1].optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; give one of them" },
+          "job.yaml:11: stages[1].optimizer.warmup_steps: conflicts with optimizer.warmup_ratio; set only one" },
         { PRETRAIN "optimizer: {power: 2}\nstages: [{}, {train: {steps: 3}}]\n",
           "job.yaml:5: optimizer.power: 2: does nothing without optimizer.schedule: poly; give that, or leave it out" },
         { COMMAND "stages: [{name: a}]\n", "job.yaml:3: stages[0].name: not a key of kind command" },

@@ -17,10 +17,10 @@ static const struct {
         { PRETRAIN, { "set", NULL, "seed=9" }, "'seed=9': unknown key: did you mean train.seed?" },
         { PRETRAIN,
           { "set", NULL, "zork=9" },
-          "'zork=9': expected KEY=VALUE with a key of a spec, as optimizer.learning_rate=2e-5" },
+          "'zork=9': expected KEY=VALUE with a key of a spec, e.g. optimizer.learning_rate=2e-5" },
         { PRETRAIN,
           { "set", NULL, "data.train=x" },
-          "'data.train=x': expected KEY=VALUE with a key of a spec, as optimizer.learning_rate=2e-5" },
+          "'data.train=x': expected KEY=VALUE with a key of a spec, e.g. optimizer.learning_rate=2e-5" },
         { PRETRAIN, { "set", NULL, "train.seed=x" }, "--set train.seed: 'x' is not a whole number" },
         { PRETRAIN,
           { "array", NULL, "train.seed=-1" },
@@ -31,7 +31,7 @@ static const struct {
         { PRETRAIN, { "set", NULL, "ends_with=last" }, "--set ends_with: not a key of kind pretrain" },
         { PRETRAIN "stages:\n- train: {seed: 1}\n- optimizer: {beta1: 0.5}\n",
           { "set", NULL, "optimizer.beta1=0.25" },
-          "job.yaml: stages[1] has its own optimizer.beta1: setting the file's would change nothing there" },
+          "job.yaml: stages[1] has its own optimizer.beta1, which this would not change" },
         { PRETRAIN "stages:\n- train: {steps: 1}\n- {}\n",
           { "set", NULL, "optimizer.beta1=2" },
           "--set optimizer.beta1: 2 is not between 0 and 0.999999999" },
@@ -101,8 +101,7 @@ static const struct {
         { { "ends-with", "ends_with", "never" }, "--ends-with: 'never' is not first or last" },
         { { "name", "name", "a\nb" }, "--name: has a control character" },
         { { "run-dir", "run_dir", "~alice/y" },
-          "--run-dir: ~alice/y: only ~/ stands for a folder here; write the path in full, or ./~alice/y where it is so "
-          "called" },
+          "--run-dir: ~alice/y: only ~/ is expanded here; write the full path, or ./~alice/y for a file of that name" },
         { { "threads", "resources.threads", "1025" }, "--threads: 1025 is not between 1 and 1024" },
 };
 

@@ -463,7 +463,7 @@ static void test_empty_is_refused_where_jobs_were(void **state) {
         struct error error = {};
 
         assert_int_equal(store_open(db_path, false, complain, &store, &error), -ENOENT);
-        assert_non_null(strstr(error.text, "jobs/ beside it holds jobs"));
+        assert_non_null(strstr(error.text, "jobs/ is not empty"));
         assert_int_equal(access(db_path, F_OK), -1);
         assert_int_equal(file_write_atomic(db_path, "", 0, 0600, NULL), 0);
         error = (struct error) {};

@@ -40,7 +40,7 @@ static void test_texts_are_bounded(void **state) {
 
         size_t n = fill(store, 1, 4095, &error), of_uid = (8 << 20) / (4096 + sizeof("n"));
         assert_int_equal(n, of_uid);
-        assert_non_null(strstr(error.text, "names and paths of jobs that have not ended have reached a bound (8 MiB"));
+        assert_non_null(strstr(error.text, "names and paths of open jobs have reached a limit (8 MiB"));
         error = (struct error) {};
         assert_int_equal(insert_long(store, 2, 100, &job, &error), 0);
         assert_int_equal(fill(store, 2, 4095, &error), of_uid - 1);
@@ -64,13 +64,12 @@ static void test_jobs_are_bounded(void **state) {
         struct job *job;
 
         assert_int_equal(fill(store, 1, 10, &error), 10000);
-        assert_non_null(
-                strstr(error.text, "you have 10000 jobs that have not ended, the most that a user may have; wait"));
+        assert_non_null(strstr(error.text, "you have 10000 open jobs, the limit per user; wait"));
         store_drop(store, store_at(store, 7));
         assert_int_equal(fill(store, 1, 10, &error), 1);
         assert_true(fill(store, 2, 10, &error) == 10000 && fill(store, 3, 10, &error) == 10000);
         assert_int_equal(fill(store, 4, 10, &error), 0);
-        assert_non_null(strstr(error.text, "this host has 30000 jobs"));
+        assert_non_null(strstr(error.text, "this host has 30000 open jobs"));
         error = (struct error) {};
         assert_int_equal(store_check_share(store, store_at(store, 0), &error), -EDQUOT); /* as `resume` asks */
         job = store_at(store, 5);

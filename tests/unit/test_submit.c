@@ -161,11 +161,11 @@ static void test_refusals(void **state) {
         refused("nice", "i", -21, "nice: is -21, expected -20 to 19");
         for (const char *const *l = (const char *const[]) { "x", "3-1", "1,1", "0,", "-1", "8192", "1-", "0 1", NULL };
              *l; l++)
-                refused_string("cpu_list", *l, "expected CPUs as in 0-3,8");
+                refused_string("cpu_list", *l, "expected CPUs, e.g. 0-3,8");
         for (const char *const *l = (const char *const[]) { "x", "batch:1", "rr", "rr:100", "rr:x", "io-idle:0",
                                                             "io-best-effort:8", "rr:0001", NULL };
              *l; l++)
-                refused_string("scheduling", *l, "expected as in batch,io-best-effort:7");
+                refused_string("scheduling", *l, "expected e.g. batch,io-best-effort:7");
         refused_string("on_nan", "ignore", "on_nan: \"ignore\", expected stop or rollback");
         refused_string("ends_with", "never", "ends_with: \"never\", expected first or last");
         refused_string("name", "again", "name: given twice");
@@ -274,8 +274,8 @@ static void test_bounds_of_words(void **state) {
 /* A limit that nothing would hold a job to is not taken. */
 static void test_limits_that_cannot_be_held(void **state) {
         unlimited = true;
-        refused("memory", "t", UINT64_C(1) << 30, "memory: this bertd cannot hold a job to it");
-        refused_double("cpus", 2.5, "cpus: this bertd cannot hold a job to it");
+        refused("memory", "t", UINT64_C(1) << 30, "memory: this bertd cannot enforce it");
+        refused_double("cpus", 2.5, "cpus: this bertd cannot enforce it");
         assert_string_equal(verdict(good(), NULL), "");
         unlimited = false;
 }
