@@ -194,7 +194,7 @@ int command_resume(struct ctl *ctl, int argc, char **argv) {
         return command_exit(ctl, r);
 }
 
-/* The process that says it is bertd, unless something forwards the socket, and the number is another's here. −1: it cannot be watched. */
+/* A pidfd of the bertd with this pid. −1: it cannot be watched, e.g. because the socket is forwarded from another host. */
 static int open_daemon(uint64_t pid) {
         char path[64], name[32] = "";
 

@@ -4,7 +4,6 @@
  */
 #include "ctl/silence.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,7 +20,7 @@
 
 struct listener {
         pid_t pid; /* 0: not known */
-        bool stopped, bertd;
+        bool stopped, sleeping, bertd;
         const char *ask; /* in front of a command that the caller may not give himself */
         char name[32];
 };
@@ -43,7 +42,15 @@ static void look_at(int fd, struct listener *ret) {
         ret->pid = peer.pid;
         ret->bertd = strcmp(ret->name, "bertd") == 0;
         ret->stopped = proc.state == 'T' || proc.state == 't';
+        ret->sleeping = proc.state == 'S';
         ret->ask = geteuid() == 0 || geteuid() == peer.uid ? "" : "ask its owner for ";
+}
+
+bool silence_is_sleep(int fd) {
+        struct listener who;
+
+        look_at(fd, &who);
+        return who.bertd && who.sleeping;
 }
 
 /* The socket is systemd's, which has nobody to pass it to. */

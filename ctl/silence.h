@@ -2,7 +2,12 @@
 #ifndef CTL_SILENCE_H
 #define CTL_SILENCE_H
 
+#include <stdbool.h>
+
 #include "common/error.h"
+
+/* Whether the process that listens at the other end is a bertd that sleeps, waiting for calls. The check wakes no process. */
+bool silence_is_sleep(int fd);
 
 /* After a time-out. fd: the connection, or −1 if none was accepted. `after`: further text in front of the cure, or "". Returns −errno,
  * the exit code is BERTCTL_EXIT_NO_DAEMON. */

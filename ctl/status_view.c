@@ -258,7 +258,7 @@ static void draw_resources(FILE *out, const struct term *term, const struct job_
                     job->ranks == 1 ? "" : "s", job->threads, job->threads == 1 ? "" : "s", gpus, job->priority);
 }
 
-/* Fields that have no line of their own: what they are called, as a label if it fits. */
+/* Fields without a separate line: their name, as a label if it fits. */
 static void draw_others(FILE *out, const struct term *term, const struct dict_others *others) {
         for (size_t i = 0; i < others->n; i++) {
                 const struct dict_other *other = &others->items[i];

@@ -177,4 +177,29 @@ ok "on a terminal it refreshes in place" grep -q "$escape\[[0-9]*A" "$work/drawn
 is "wait of a job that has failed" "$(wait_job 2 20 2>&1; echo $?)" "$(cat "$work/failed")
 1"
 is "with --json the job as well" "$(timeout $((20 * patience)) "$BERTCTL" wait --json "$holds" | jq -c '[.id, .state]')" "[$holds,\"done\"]"
+
+# Who waits for a change asks for it once; a terminal's ages go on without a call.
+printf 'kind: command\ncommand: [sh, -c, "exit 1"]\nrestart: {backoff_sec: [600, 600]}\n' >"$work/backs-off.yaml"
+more=$("$BERTCTL" submit "$work/backs-off.yaml")
+wait_for 20 state_is "$more" backoff
+for words in "status -w $more" "status -w" "wait $more"; do
+  # shellcheck disable=SC2086
+  timeout $((90 * patience)) "$BERTCTL" $words >"$work/idle-${words// /_}" 2>&1 &
+done
+idler=$!
+TERM=xterm timeout $((60 * patience)) script -qfec "$BERTCTL status -w $more" /dev/null </dev/null >"$work/idle-drawn" &
+drawer=$!
+wait_for 20 grep -q backoff "$work/idle-drawn"
+sleep 1
+wakeups() { awk '/^voluntary/ { print $2 }' "/proc/$bertd_pid/status"; }
+before=$(wakeups) frames=$(grep -o "$escape\[[0-9]*A" "$work/idle-drawn" | wc -l)
+sleep 5
+ok "four clients that wait do not wake bertd in 5 s" test $(($(wakeups) - before)) -le 2
+ok "and in a terminal ages go on" test "$(grep -o "$escape\[[0-9]*A" "$work/idle-drawn" | wc -l)" -ge $((frames + 3))
+quietly "$BERTCTL" cancel "$more"
+wait "$idler"
+is "a change is known at once: wait" "$?" 1
+wait "$drawer"
+ok "status -w" eval '[[ $(grep -o "state  *[a-z]*" "$work/idle-status_-w_$more" | xargs) == "state backoff state cancelled" ]]'
+ok "and of all jobs" wait_for 10 grep -q "backs-off  *cancelled" "$work/idle-status_-w"
 finish
