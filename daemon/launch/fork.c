@@ -8,54 +8,22 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/select.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/inherited.h"
+#include "daemon/launch/become.h"
 #include "daemon/launch/keeper.h"
 #include "daemon/launch/launcher.h"
 #include "daemon/base/log.h"
-
-/* Programs that use select() fail above it; others raise it themselves. */
-static void lower_files(void) {
-        struct rlimit files;
-
-        if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur <= FD_SETSIZE)
-                return;
-        files.rlim_cur = FD_SETSIZE;
-        (void) setrlimit(RLIMIT_NOFILE, &files);
-}
-
-int launcher_become(const struct job *job, const struct job_inputs *inputs, const char **ret_what) {
-        *ret_what = "limits";
-        lower_files();
-        for (uint32_t i = 0; inputs && i < inputs->n_rlimits; i++) {
-                struct rlimit limit = { .rlim_cur = inputs->rlimits[i].soft, .rlim_max = inputs->rlimits[i].hard };
-                /* Without privileges the hard limit cannot be raised: keeps bertd's. */
-                if (setrlimit((__rlimit_resource_t) inputs->rlimits[i].resource, &limit) < 0 && geteuid() == 0 &&
-                    errno != EPERM)
-                        return -errno;
-        }
-        *ret_what = "user and groups";
-        if (geteuid() == 0 && job->uid != 0)
-                if (initgroups(job->user, job->gid) < 0 || setgid(job->gid) < 0 || setuid(job->uid) < 0)
-                        return -errno;
-        (void) umask((mode_t) job->umask);
-        return 0;
-}
 
 static __attribute__((noreturn)) void child_fail(int report, const char *what, int code) {
         char text[256];

@@ -59,7 +59,4 @@ void systemd_task_free(struct systemd_task *task);
 /* Name of the transient unit of the job's attempt; the caller frees. */
 char *launcher_unit_name(const struct node *node, const struct job *job);
 
-/* Between fork and exec: group list, ids, umask and limits of the job's user. Returns 0 or −errno, `*ret_what` names the step. */
-int launcher_become(const struct job *job, const struct job_inputs *inputs, const char **ret_what);
-
 #endif

@@ -20,6 +20,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/inherited.h"
+#include "daemon/launch/become.h"
 #include "daemon/launch/launcher.h"
 #include "daemon/base/log.h"
 
