@@ -87,7 +87,7 @@ int act_may_submit(struct act *a) {
                 return act_refuse(a, BERTD_ERROR_STOPPING, "the daemon is shutting down");
         /* Without privileges every job runs as we do. */
         if (geteuid() != 0 && a->uid != geteuid())
-                return act_refuse(a, BERTD_ERROR_ACCESS_DENIED, "this daemon runs jobs of its own user only");
+                return act_refuse(a, BERTD_ERROR_ACCESS_DENIED, "this daemon only runs its own user's jobs");
         return 0;
 }
 
@@ -141,7 +141,7 @@ int act_submit(struct act *a, const struct submission *submission, gid_t gid, co
         const struct job *other = other_trainer_in(node, submission, a->uid);
         if (other)
                 return act_refuse(a, BERTD_ERROR_INVALID_SPEC,
-                                  "run_dir: job %" PRIu64 " (%s) trains there: expected a folder of its own", other->id,
+                                  "run_dir: job %" PRIu64 " (%s) trains there: expected another folder", other->id,
                                   job_state_name(other->state));
         int r = store_insert(node->store, submission, a->uid, gid, user, node->options.launcher, &a->job, &error);
         if (r == -EDQUOT)
@@ -163,7 +163,7 @@ static int wrong_state(struct act *a, const char *what) {
 
         if (command)
                 (void) snprintf(cure, sizeof(cure), "; `bertctl %s %" PRIu64 "` %s, after which it can be removed",
-                                command, a->job->id, state == JOB_STOPPING ? "waits for its end" : "ends it");
+                                command, a->job->id, state == JOB_STOPPING ? "waits until it ends" : "ends it");
         return act_refuse(a, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " is %s: cannot %s it%s", a->job->id,
                           job_state_name(state), what, cure);
 }

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Programs that use select() break above it; who wants more says so. */
+/* Programs that use select() fail above it; others raise it themselves. */
 static void lower_files(void) {
         struct rlimit files;
 

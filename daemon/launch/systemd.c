@@ -1,7 +1,9 @@
 /*
- * Role: starts a shim as a transient service of the system's systemd, in a cgroup of its own. Calls are asynchronous; the answer
- * says only that the job was queued, the shim's hello is what counts.
- * Owns: the manager's connection to systemd, opened when first needed and reopened when it breaks; in a launch what it waits for. systemd tells a direct connection of every job that ends, without a subscription.
+ * Role: starts a shim as a transient service of the system manager, in its own cgroup. Calls are asynchronous; the
+ * answer only means that systemd queued a job, the shim's hello is what counts. Owns: the manager's connection to
+ * systemd, opened when first needed and reopened when it breaks; in a launch its pending call and match. systemd
+ * signals the end of every job on a direct connection, without a subscription. No PAMName: it would move the job into a
+ * login session, which ends with the user's.
  */
 #include <errno.h>
 #include <inttypes.h>

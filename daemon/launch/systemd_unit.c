@@ -99,7 +99,7 @@ static int add_limits(sd_bus_message *m, const struct job_inputs *inputs) {
         return r;
 }
 
-/* Swap would turn a limit into a crawl: what does not fit is killed, and the shim lives to tell. */
+/* No swap: a job over its limit is killed instead of slowed down, and the shim survives to report it. */
 static int add_resources(sd_bus_message *m, const struct job *job) {
         int r = 0;
 
@@ -159,7 +159,7 @@ int unit_add_properties(sd_bus_message *m, const struct job *job, const struct l
                 r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "TimeoutStartUSec", "t", START_TIMEOUT_USEC,
                                           "TimeoutStopUSec", "t", STOP_EXTENSIONS * stop, "UMask", "u", job->umask,
                                           "PrivateIPC", "b", true);
-        /* A /dev/shm of its own: logind's RemoveIPC empties the shared one when the user logs out. */
+        /* Its own /dev/shm: logind's RemoveIPC empties the shared one when the user logs out. */
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "TemporaryFileSystem", "a(ss)", 1, "/dev/shm", "mode=1777");
         if (r >= 0)

@@ -8,7 +8,7 @@
 
 #define START_TIMEOUT_USEC (60 * USEC_PER_SEC)
 
-/* Of an attempt: a service as the job's user, which the shim says is ready. */
+/* Of an attempt: a service that runs as the job's user; the shim reports when it is ready. */
 int unit_add_properties(sd_bus_message *m, const struct job *job, const struct launch_request *request);
 
 /* Of a task (user_task.h): argv as the job's user, for at most so long. */

@@ -1,5 +1,5 @@
 /*
- * See shim.h: the program, the job's output, its processes and what bertd says. Invariants: the job starts only after
+ * See shim.h: the program, the job's output, its processes and bertd's commands. Invariants: the job starts only after
  * bertd's first GO and at most once; its output and datagrams are read as long as it lives, whatever bertd, the disk or
  * the job do; every wait has a limit.
  */
@@ -164,7 +164,7 @@ void shim_kill_all(struct shim *shim) {
                 child_ended(shim);
 }
 
-/* ---- what bertd and the host say ---- */
+/* ---- commands of bertd and the host ---- */
 
 void shim_closed(struct shim *shim) {
         shim->closed = true;
