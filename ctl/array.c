@@ -20,7 +20,7 @@ static int parse_axis(const char *text, struct array_axis *axis, struct error *e
 
         if (!equals || equals == text || !equals[1])
                 return error_input(error, BERTCTL_EXIT_USAGE,
-                                   "--array: expected KEY=VALUE,VALUE,..., as train.seed=1,2,3; not '%.80s'", text);
+                                   "--array: expected KEY=VALUE,VALUE,..., e.g. train.seed=1,2,3; not '%.80s'", text);
         for (const char *p = equals; *p; p++)
                 commas += *p == ',';
         axis->key = strdup(text);
@@ -32,7 +32,7 @@ static int parse_axis(const char *text, struct array_axis *axis, struct error *e
         for (char *value; (value = strsep(&rest, ","));) {
                 for (size_t i = 0; i < axis->n; i++)
                         if (strcmp(axis->values[i], value) == 0)
-                                return error_input(error, BERTCTL_EXIT_USAGE, "--array: %s: '%.40s' is there twice",
+                                return error_input(error, BERTCTL_EXIT_USAGE, "--array: %s: '%.40s' is given twice",
                                                    axis->key, value);
                 if (!value[0])
                         return error_input(error, BERTCTL_EXIT_USAGE, "--array: %s: an empty value", axis->key);
@@ -51,7 +51,7 @@ int array_parse(const struct option_list *options, struct array *ret, struct err
                         return r;
                 for (size_t k = 0; k < i; k++)
                         if (strcmp(ret->axes[k].key, ret->axes[i].key) == 0)
-                                return error_input(error, BERTCTL_EXIT_USAGE, "--array: %s is there twice",
+                                return error_input(error, BERTCTL_EXIT_USAGE, "--array: %s is given twice",
                                                    ret->axes[i].key);
         }
         if (array_size(ret) > ARRAY_SIZE_MAX)

@@ -38,7 +38,7 @@ static bool is_of_interest(const struct checkpoint_info *checkpoint) {
         return strcmp(text_of(checkpoint->state), "deleted") != 0 || checkpoint->restored > 0;
 }
 
-/* One page, into the array where there is one, else into the table, of which *hidden rows are left out. *before is the oldest step by
+/* One page, into the array if not NULL, else into the table, which skips *hidden rows. *before is the oldest step by
  * now. Returns how many there were. */
 static int read_page(struct client *client, uint64_t id, uint64_t *before, json_t *array, struct table *table, bool all,
                      unsigned *hidden, struct error *error) {
@@ -52,7 +52,7 @@ static int read_page(struct client *client, uint64_t id, uint64_t *before, json_
         while (r >= 0) {
                 struct checkpoint_info checkpoint;
                 r = checkpoint_info_read(reply, &checkpoint);
-                /* Pages must go down, or a broken daemon would keep us here for ever. */
+                /* Pages must go down, or a broken daemon would make this an endless loop. */
                 if (r > 0 && *before > 0 && checkpoint.step >= *before)
                         r = -EBADMSG;
                 if (r > 0) {
@@ -106,6 +106,6 @@ int command_checkpoints(struct ctl *ctl, int argc, char **argv) {
                 r = json ? json_print(stdout, steal_pointer(&array), &ctl->error)
                          : table_print(table, stdout, &ctl->term, 0, &ctl->error);
         if (r == 0 && !json && hidden > 0)
-                (void) printf("%u deleted ones are not shown (--all)\n", hidden);
+                (void) printf("%u deleted checkpoints are not shown; use --all\n", hidden);
         return command_exit(ctl, r);
 }

@@ -27,11 +27,11 @@
 
 struct client;
 
-/* Connects to `socket`, or where it is NULL to BERTD_SOCKET's, or where that is not set to the user's daemon, or where none answers
- * to the system's; where both answer, says on stderr which one is used. */
+/* Connects to `socket`; if NULL, to BERTD_SOCKET's, else to the user's daemon, else to the system daemon. If both answer, prints on
+ * stderr which one is used. */
 int client_connect(const char *socket, struct client **ret_client, struct error *error);
 
-/* Is it the system's bertd that client_connect would look for? */
+/* Whether client_connect would connect to the system daemon. */
 bool client_is_for_system(const char *socket);
 
 /* Connects again to the socket that answered, trying for `patience_usec` (0: once). */
@@ -79,6 +79,10 @@ int client_find_job(struct client *client, const char *text, uint64_t *ret_id, s
 int client_check_protocol(struct client *client, struct error *error);
 
 int client_get_daemon(struct client *client, struct daemon_info *ret_daemon, struct error *error);
+
+/* Waits until something has changed that is durable since *serial, for `usec` at most, and without a call to bertd meanwhile. 1: *serial is
+ * that of the change; 0: not yet, the next call waits further. *serial 0: none is known, *serial is set at once. Progress is not durable. */
+int client_next_change(struct client *client, uint64_t *serial, uint64_t usec, struct error *error);
 
 /* Waits until the job has ended or is paused; *ret_state is its state's name (caller frees). Survives restarts of the daemon. */
 int client_wait_job(struct client *client, uint64_t id, char **ret_state, struct error *error);

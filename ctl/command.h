@@ -62,7 +62,7 @@ int command_metrics(struct ctl *ctl, int argc, char **argv);
 int command_doctor(struct ctl *ctl, int argc, char **argv);
 int command_version(struct ctl *ctl, int argc, char **argv);
 
-/* Waits for the job's end, says how it ended where it did not end well (stderr), and returns wait's exit code. */
+/* Waits until the job has ended, prints how on stderr unless it is done, and returns wait's exit code. */
 int wait_and_tell(struct ctl *ctl, struct client *client, uint64_t id, bool json);
 
 #endif

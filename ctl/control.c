@@ -1,7 +1,7 @@
 /*
  * What changes a job or stops the daemon: cancel, pause, resume, checkpoint, rm, shutdown. Most take several jobs: each is tried,
- * each failure is told on a line of its own, the first failure's exit code is returned. What became of a job is told to a person
- * only: where stdout is no terminal, success is silent.
+ * each failure is printed on a separate line, the first failure's exit code is returned. A job's new state is printed for a person
+ * only: if stdout is not a terminal, success is silent.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -194,7 +194,7 @@ int command_resume(struct ctl *ctl, int argc, char **argv) {
         return command_exit(ctl, r);
 }
 
-/* The process that says it is bertd, unless something forwards the socket, and the number is another's here. −1: it cannot be watched. */
+/* A pidfd of the bertd with this pid. −1: it cannot be watched, e.g. because the socket is forwarded from another host. */
 static int open_daemon(uint64_t pid) {
         char path[64], name[32] = "";
 
@@ -206,9 +206,9 @@ static int open_daemon(uint64_t pid) {
 
 static int too_late(uint64_t pid, uint64_t timeout_usec, struct error *error) {
         return error_input(error, BERTCTL_EXIT_FAILED,
-                           "bertd (pid %" PRIu64 ") has not ended within %" PRIu64
-                           " s; `bertctl list` shows the jobs that still "
-                           "stop, its log what else it does",
+                           "bertd (pid %" PRIu64 ") has not exited within %" PRIu64
+                           " s; see `bertctl list` for jobs that are still "
+                           "stopping, and bertd's log",
                            pid, timeout_usec / USEC_PER_SEC);
 }
 
@@ -248,8 +248,7 @@ static int shut_down(struct ctl *ctl, struct client *client, bool jobs) {
                 return r;
         if (jobs && ctl->term.tty)
                 (void) fprintf(stderr,
-                               "bertctl: waits until jobs have saved and stopped, and bertd (pid %" PRIu64
-                               ") has ended\n",
+                               "bertctl: waiting for jobs to save and stop, and for bertd (pid %" PRIu64 ") to exit\n",
                                daemon.pid);
         if (!wait_for_close(client, deadline) || (pidfd >= 0 && !wait_for_exit(pidfd, deadline)))
                 return too_late(daemon.pid, timeout, &ctl->error);
@@ -277,6 +276,6 @@ int command_shutdown(struct ctl *ctl, int argc, char **argv) {
         if (r == 0)
                 r = shut_down(ctl, client, jobs);
         if (r == 0 && ctl->term.tty)
-                (void) printf("bertd has stopped%s\n", jobs ? "" : "; running jobs go on");
+                (void) printf("bertd has stopped%s\n", jobs ? "" : "; running jobs continue");
         return command_exit(ctl, r);
 }

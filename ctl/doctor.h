@@ -48,7 +48,7 @@ void doctor_check_folders(struct doctor *doctor);
 void doctor_check_gpus(struct doctor *doctor);
 void doctor_check_host(struct doctor *doctor);
 
-/* Proves with a job of its own that it survives a closed terminal and bertd's death. Some 30 s at most. */
+/* Proves with a test job that jobs survive a closed terminal and the death of bertd. At most about 30 s. */
 void doctor_probe(struct doctor *doctor);
 
 #endif

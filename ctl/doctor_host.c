@@ -40,18 +40,18 @@ static void check_systemd(struct doctor *doctor, sd_bus *bus) {
 
         if (sd_booted() <= 0) {
                 doctor_say(doctor, DOCTOR_OK, "systemd", NULL,
-                           "this host does not run it: bertd forks its jobs itself, and your init has to start bertd");
+                           "not running on this host: bertd starts jobs itself, and your init must start bertd");
                 return;
         }
         if (!bus || sd_bus_get_property_string(bus, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
                                                "org.freedesktop.systemd1.Manager", "Version", NULL, &version) < 0) {
                 doctor_say(doctor, DOCTOR_WARN, "systemd", "systemctl status dbus",
-                           "it runs, but does not answer on the system bus: jobs cannot become units of their own");
+                           "it does not answer on the system bus: jobs cannot run as separate units");
                 return;
         }
         (void) sscanf(version, "%d", &number);
         doctor_say(doctor, number >= OLDEST_SYSTEMD ? DOCTOR_OK : DOCTOR_WARN, "systemd", NULL, "version %s%s", version,
-                   number >= OLDEST_SYSTEMD ? "" : ": older than any that bertd was tried with");
+                   number >= OLDEST_SYSTEMD ? "" : ": older than any version tested");
 }
 
 static bool lingers(void) {
@@ -76,10 +76,10 @@ static void check_own_daemon(struct doctor *doctor, bool kills) {
                 doctor_say(doctor, DOCTOR_FAIL, "logout", cure,
                            "your bertd runs in your user manager, which ends when you log out: lingering is off");
         else
-                doctor_say(doctor, DOCTOR_OK, "logout", NULL, "your bertd (pid %d) survives it: %s", (int) pid,
+                doctor_say(doctor, DOCTOR_OK, "logout", NULL, "your bertd (pid %d) survives a logout: %s", (int) pid,
                            in_manager   ? "lingering is on"
                            : in_session ? "KillUserProcesses=no"
-                                        : "it is in no session");
+                                        : "it is not part of a session");
 }
 
 static void check_logout(struct doctor *doctor, sd_bus *bus) {
@@ -88,19 +88,19 @@ static void check_logout(struct doctor *doctor, sd_bus *bus) {
         if (!bus ||
             sd_bus_get_property_trivial(bus, "org.freedesktop.login1", "/org/freedesktop/login1",
                                         "org.freedesktop.login1.Manager", "KillUserProcesses", NULL, 'b', &kills) < 0) {
-                doctor_say(doctor, DOCTOR_OK, "logout", NULL, "there is no logind: a logout ends no process of bertd");
+                doctor_say(doctor, DOCTOR_OK, "logout", NULL, "no logind on this host: a logout does not end bertd");
                 return;
         }
         if (doctor->system)
                 doctor_say(doctor, DOCTOR_OK, "logout", NULL,
-                           "KillUserProcesses=%s, linger %s: neither reaches jobs of the system's bertd",
+                           "KillUserProcesses=%s, linger %s: neither affects jobs of the system daemon",
                            kills ? "yes" : "no", lingers() ? "on" : "off");
         else if (doctor->client)
                 check_own_daemon(doctor, kills);
         else
                 doctor_say(doctor, kills ? DOCTOR_WARN : DOCTOR_OK, "logout", NULL, "KillUserProcesses=%s, linger %s%s",
                            kills ? "yes" : "no", lingers() ? "on" : "off",
-                           kills ? ": what you start in a session ends with it" : "");
+                           kills ? ": processes end with the session that started them" : "");
 }
 
 static void check_boot(struct doctor *doctor) {
@@ -109,13 +109,13 @@ static void check_boot(struct doctor *doctor) {
         if (!doctor->system)
                 doctor_say(doctor, lingers() ? DOCTOR_OK : DOCTOR_WARN, "reboot",
                            lingers() ? NULL : "systemctl enable --now bertd (as root)",
-                           lingers() ? "lingering is on: a user unit of bertd comes back by itself"
-                                     : "jobs of your own bertd wait after a reboot until you start it again");
+                           lingers() ? "lingering is on: a user unit of bertd is started again"
+                                     : "after a reboot, jobs of your bertd wait until you start it again");
         else if (access("/etc/systemd/system/multi-user.target.wants/bertd.service", F_OK) == 0)
                 doctor_say(doctor, DOCTOR_OK, "reboot", NULL, "bertd.service is enabled");
         else
                 doctor_say(doctor, DOCTOR_WARN, "reboot", "systemctl enable bertd",
-                           "bertd.service is not enabled: jobs wait after a reboot until somebody starts it");
+                           "bertd.service is not enabled: after a reboot, jobs wait until it is started");
 }
 
 /* ---- cgroups ---- */
@@ -137,12 +137,11 @@ static void check_cgroups(struct doctor *doctor) {
                 doctor_say(doctor, DOCTOR_OK, "cgroups", NULL, "version 2, with the memory controller");
         else if (fs.f_type == CGROUP2_SUPER_MAGIC)
                 doctor_say(doctor, DOCTOR_WARN, "cgroups", cure,
-                           "version 2 without the memory controller: jobs' memory limits do not hold");
+                           "version 2 without the memory controller: memory limits of jobs are not enforced");
         else
-                doctor_say(
-                        doctor, DOCTOR_WARN, "cgroups", cure,
-                        "%s: jobs' memory limits and OOM kills are seen only where systemd has the memory controller",
-                        access("/sys/fs/cgroup/unified", F_OK) == 0 ? "hybrid" : "version 1");
+                doctor_say(doctor, DOCTOR_WARN, "cgroups", cure,
+                           "%s: memory limits and OOM kills are only detected if systemd has the memory controller",
+                           access("/sys/fs/cgroup/unified", F_OK) == 0 ? "hybrid" : "version 1");
 }
 
 /* ---- limits ---- */
@@ -153,9 +152,9 @@ static const struct limit {
         rlim_t least; /* soft limit below which a job is in danger */
         enum doctor_level level;
 } limits[] = {
-        { RLIMIT_CPU, "CPU seconds (-t): a job is killed after them", "ulimit -t unlimited", RLIM_INFINITY,
+        { RLIMIT_CPU, "seconds of CPU time (-t): jobs are killed after that", "ulimit -t unlimited", RLIM_INFINITY,
           DOCTOR_FAIL },
-        { RLIMIT_FSIZE, "blocks a file (-f): a checkpoint may not fit", "ulimit -f unlimited", RLIM_INFINITY,
+        { RLIMIT_FSIZE, "blocks per file (-f): a checkpoint may not fit", "ulimit -f unlimited", RLIM_INFINITY,
           DOCTOR_WARN },
         { RLIMIT_AS, "bytes of addresses (-v)", "ulimit -v unlimited", RLIM_INFINITY, DOCTOR_WARN },
         { RLIMIT_DATA, "bytes of data (-d)", "ulimit -d unlimited", RLIM_INFINITY, DOCTOR_WARN },
@@ -174,7 +173,7 @@ static void check_limits(struct doctor *doctor) {
                         continue;
                 found = true;
                 doctor_say(doctor, limits[i].level, "ulimits", limits[i].cure,
-                           "%llu %s; a job has the limits of the shell that submits it",
+                           "%llu %s; a job gets the limits of the shell that submits it",
                            (unsigned long long) limit.rlim_cur, limits[i].what);
         }
         if (found)
@@ -222,7 +221,7 @@ static void check_shm(struct doctor *doctor) {
 
         if (statvfs("/dev/shm", &fs) < 0) {
                 doctor_say(doctor, DOCTOR_FAIL, "/dev/shm", "mount -t tmpfs tmpfs /dev/shm",
-                           "not there: jobs of several ranks cannot run");
+                           "missing: jobs with several ranks cannot run");
                 return;
         }
         uint64_t size = (uint64_t) fs.f_blocks * fs.f_frsize, left = (uint64_t) fs.f_bavail * fs.f_frsize;
@@ -239,10 +238,10 @@ static void check_clock(struct doctor *doctor) {
         int state = adjtimex(&timex);
 
         if (state < 0)
-                doctor_say(doctor, DOCTOR_OK, "clock", NULL, "whether it is synchronised is not told here");
+                doctor_say(doctor, DOCTOR_OK, "clock", NULL, "unknown whether it is synchronised");
         else if (state == TIME_ERROR || (timex.status & STA_UNSYNC))
                 doctor_say(doctor, DOCTOR_WARN, "clock", "timedatectl set-ntp true",
-                           "not synchronised: jobs are safe from its jumps, but times in logs and events are not");
+                           "not synchronised: times in logs and events may be wrong; jobs are not affected");
         else
                 doctor_say(doctor, DOCTOR_OK, "clock", NULL, "synchronised");
 }
@@ -269,7 +268,7 @@ static pid_t start_mpirun(int to) {
         return ok ? pid : -1;
 }
 
-/* The first line that mpirun tells of itself. */
+/* The first line of mpirun --version. */
 static bool mpi_version(char *ret_line, size_t size) {
         int ends[2];
 
@@ -290,7 +289,7 @@ static void check_mpi(struct doctor *doctor) {
 
         if (!mpi_version(line, sizeof(line)))
                 doctor_say(doctor, doctor->spec && doctor->spec->resources.ranks > 1 ? DOCTOR_FAIL : DOCTOR_WARN, "MPI",
-                           "apt install openmpi-bin", "no mpirun: training jobs of several ranks cannot run");
+                           "apt install openmpi-bin", "no mpirun: training jobs with several ranks cannot run");
         else
                 doctor_say(doctor, strstr(line, "Open MPI") ? DOCTOR_OK : DOCTOR_WARN, "MPI",
                            strstr(line, "Open MPI") ? NULL : "apt install openmpi-bin", "%s", line);

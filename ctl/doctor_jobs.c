@@ -57,7 +57,7 @@ static void check_group(struct doctor *doctor) {
                         "then log in again",
                         pw->pw_name);
                 doctor_say(doctor, doctor->client ? DOCTOR_WARN : DOCTOR_FAIL, "group", cure,
-                           "the system's bertd is closed to all but root: when it started there was no group bertd");
+                           "only root may use the system daemon: the group bertd did not exist when it started");
                 return;
         }
         if (getgrouplist(pw->pw_name, pw->pw_gid, next, &n_next) < 0)
@@ -67,11 +67,11 @@ static void check_group(struct doctor *doctor) {
         } else if (in_list(st.st_gid, next, n_next)) {
                 cure = format_string("log out and in again (or: newgrp %s)", name);
                 doctor_say(doctor, doctor->client ? DOCTOR_WARN : DOCTOR_FAIL, "group", cure,
-                           "you are in group %s, but have not logged in since", name);
+                           "you were added to group %s, but have not logged in since", name);
         } else if (!(st.st_mode & S_IWOTH)) {
                 cure = format_string("adduser %s %s (as root), then log in again", pw->pw_name, name);
                 doctor_say(doctor, doctor->client ? DOCTOR_WARN : DOCTOR_FAIL, "group", cure,
-                           "you are not in group %s: the system's bertd is closed to you", name);
+                           "you are not in group %s: you cannot use the system daemon", name);
         }
 }
 
@@ -116,8 +116,7 @@ void doctor_check_daemon(struct doctor *doctor) {
         doctor->system = doctor->daemon_uid == 0 &&
                          (geteuid() != 0 || strcmp(client_socket(doctor->client), BERTD_SYSTEM_SOCKET) == 0);
         bool same = strcmp(text_of(doctor->daemon.version), BERTD_VERSION) == 0;
-        doctor_say(doctor, same ? DOCTOR_OK : DOCTOR_WARN, "bertd",
-                   same ? NULL : "restart bertd: running jobs are not touched",
+        doctor_say(doctor, same ? DOCTOR_OK : DOCTOR_WARN, "bertd", same ? NULL : "restart bertd (jobs keep running)",
                    "%s bertd %s answers (pid %" PRIu64 ", %s launcher, %" PRIu64 " slots)%s",
                    doctor->system                    ? "the system's"
                    : doctor->daemon_uid == geteuid() ? "your own"
@@ -161,17 +160,17 @@ void doctor_check_gpus(struct doctor *doctor) {
 
         if (!loaded && has_nvidia_device())
                 doctor_say(doctor, DOCTOR_WARN, "GPUs", "modprobe nvidia (or install the driver)",
-                           "there is an NVIDIA device, but no driver: jobs cannot use it");
+                           "an NVIDIA device was found, but no driver: jobs cannot use it");
         else if (doctor->daemon.gpus == 0)
                 doctor_say(doctor, loaded ? DOCTOR_WARN : DOCTOR_OK, "GPUs",
-                           loaded ? "restart bertd: it looks for GPUs when it starts" : NULL, "%s%s",
-                           loaded ? "bertd gives none to jobs; driver " : "none", loaded ? driver : "");
+                           loaded ? "restart bertd; it detects GPUs at startup" : NULL, "%s%s",
+                           loaded ? "bertd found no GPUs; driver " : "none", loaded ? driver : "");
         else
                 doctor_say(doctor, DOCTOR_OK, "GPUs", NULL, "%" PRIu64 ", %" PRIu64 " in use by jobs%s%s",
                            doctor->daemon.gpus, doctor->daemon.gpus_used, loaded ? "; driver " : "",
                            loaded ? driver : "");
         for (char *const *note = doctor->daemon.gpu_notes; note && *note; note++)
-                doctor_say(doctor, DOCTOR_WARN, "GPUs", "nvidia-smi shows what uses it", "%s", *note);
+                doctor_say(doctor, DOCTOR_WARN, "GPUs", "nvidia-smi (shows what uses it)", "%s", *note);
 }
 
 /* ---- folders and space ---- */
@@ -195,14 +194,15 @@ static const char *remote_name(const struct statfs *fs) {
         }
 }
 
-/* Nobody but their users can say when those can go. */
+/* Only their users can decide when those can go. */
 static void check_held(struct doctor *doctor) {
         const struct daemon_info *d = &doctor->daemon;
         bool many = d->keep_ended > 0 && d->held > d->keep_ended;
 
         if (d->held > 0)
                 doctor_say(doctor, many ? DOCTOR_WARN : DOCTOR_OK, "ended jobs", many ? "bertctl rm JOB" : NULL,
-                           "%" PRIu64 " hold checkpoints in bertd's state folder and stay until `bertctl rm`", d->held);
+                           "%" PRIu64 " hold checkpoints in the state folder; they are kept until `bertctl rm`",
+                           d->held);
 }
 
 static void check_state_folder(struct doctor *doctor, const char *path) {
@@ -220,7 +220,7 @@ static void check_state_folder(struct doctor *doctor, const char *path) {
                            "%s is in memory: a reboot loses all jobs", path);
         else if (strncmp(path, "/tmp/", 5) == 0)
                 doctor_say(doctor, DOCTOR_WARN, "state folder", "bertd --state-dir FOLDER_ON_A_LOCAL_DISK",
-                           "%s: what is in /tmp is cleaned away", path);
+                           "%s: /tmp is cleaned periodically", path);
         else
                 doctor_say(doctor, DOCTOR_OK, "state folder", NULL, "%s, on a local file system", path);
 }
@@ -297,7 +297,7 @@ static uint64_t largest_checkpoint(struct doctor *doctor, char **ret_path) {
         return largest;
 }
 
-/* The nearest folder above that is there. */
+/* The nearest parent folder that exists. */
 static int statvfs_above(const char *path, struct statvfs *ret) {
         cleanup_free char *copy = strdup(path);
 
@@ -325,17 +325,17 @@ static void judge_space(struct doctor *doctor, const char *path, uint64_t checkp
         (void) format_bytes(needed, need);
         (void) format_bytes(checkpoint, one);
         if (fs.f_files > 0 && fs.f_favail < 1000)
-                doctor_say(doctor, DOCTOR_FAIL, "space", "df -i shows what is full", "%s: %llu inodes free", path,
+                doctor_say(doctor, DOCTOR_FAIL, "space", "df -i (shows what is full)", "%s: %llu inodes free", path,
                            (unsigned long long) fs.f_favail);
         else if (checkpoint == 0)
                 doctor_say(doctor, bytes < needed ? DOCTOR_WARN : DOCTOR_OK, "space",
-                           bytes < needed ? "bertctl doctor SPEC.yaml says what a job needs" : NULL, "%s: %s free",
+                           bytes < needed ? "bertctl doctor SPEC.yaml (shows what a job needs)" : NULL, "%s: %s free",
                            path, left);
         else
                 doctor_say(doctor, bytes < needed ? DOCTOR_FAIL : DOCTOR_OK, "space",
                            bytes < needed ? "set run_dir to a larger disk, or checkpoint.keep to fewer" : NULL,
-                           "%s: %s free; a checkpoint has %s, and %" PRIu64 " kept with one being written need %s",
-                           path, left, one, keep, need);
+                           "%s: %s free; a checkpoint is %s, and %" PRIu64 " kept plus one being written need %s", path,
+                           left, one, keep, need);
 }
 
 void doctor_check_folders(struct doctor *doctor) {

@@ -1,6 +1,6 @@
 /*
- * See doctor.h. The proof: a job that counts, submitted from a terminal of its own. The terminal is closed (SIGHUP to its session), then
- * bertd is killed with SIGKILL and brought back the way it ran; each time the job must keep its pid and go on counting.
+ * See doctor.h. The proof: a job that counts, submitted from a new terminal. The terminal is closed (SIGHUP to its session), then
+ * bertd is killed with SIGKILL and restarted the way it ran; each time the job must keep its pid and continue counting.
  * Owns: the terminal's child, the job (cancelled and removed whatever happens). Every wait has a limit.
  */
 #include <errno.h>
@@ -139,7 +139,7 @@ static bool starts(struct probe *probe, struct count *ret, char *reason, size_t 
                         (void) snprintf(reason, size, "%.200s", error.text);
                         return false;
                 }
-                (void) snprintf(reason, size, "it is %.20s: %.200s", text_of(job.state), text_of(job.reason));
+                (void) snprintf(reason, size, "%.20s: %.200s", text_of(job.state), text_of(job.reason));
                 if (!probe->run_dir && text_of(job.run_dir)[0])
                         probe->run_dir = strdup(job.run_dir);
                 if (read_count(probe, ret))
@@ -162,15 +162,15 @@ static void close_terminal(struct probe *probe, struct count *count) {
                 probe->session = 0;
         if (!hung_up)
                 doctor_say(probe->doctor, DOCTOR_WARN, "probe SIGHUP", NULL,
-                           "the client's session did not end of SIGHUP: nothing is proved");
+                           "the client's session survived SIGHUP: the probe proves nothing");
         else if (counts_on(probe, count, &now))
                 doctor_say(probe->doctor, DOCTOR_OK, "probe SIGHUP", NULL,
                            "the terminal was closed and its session ended; the job kept pid %" PRIu64
-                           " and went from step %" PRIu64 " to %" PRIu64,
+                           " and continued from step %" PRIu64 " to %" PRIu64,
                            now.pid, count->step, now.step);
         else
                 doctor_say(probe->doctor, DOCTOR_FAIL, "probe SIGHUP", NULL,
-                           "the job (pid %" PRIu64 ", step %" PRIu64 ") did not outlive the terminal it came from",
+                           "the job (pid %" PRIu64 ", step %" PRIu64 ") died with the terminal it was submitted from",
                            count->pid, count->step);
         (void) read_count(probe, count);
 }
@@ -180,7 +180,7 @@ static void close_terminal(struct probe *probe, struct count *count) {
 /* How a bertd was run that no service manager keeps. */
 struct way {
         char *exe, *cwd;
-        char *arguments, *environment; /* as in /proc: a NUL after each */
+        char *arguments, *environment; /* like /proc: a NUL after each */
         size_t arguments_size, environment_size;
         int err; /* where its messages go, or -1 */
 };
@@ -235,7 +235,7 @@ static char **split(char *block, size_t size) {
         return words;
 }
 
-/* In a session of its own, nobody's child. */
+/* In a new session, and no child of this process. */
 static bool start_again(const struct way *way) {
         cleanup_free char **arguments = split(way->arguments, way->arguments_size);
         cleanup_free char **environment = split(way->environment, way->environment_size);
@@ -295,18 +295,18 @@ static void judge_death(struct probe *probe, const struct count *before, uint64_
         struct count now = {};
         double sec = (double) (clock_monotonic_usec() - began) / (double) USEC_PER_SEC;
 
-        /* It says that it runs once the job's shim has found it again. */
+        /* The job counts as running once its shim has connected again. */
         bool undisturbed = false;
         for (uint64_t end = clock_monotonic_usec() + ADVANCE_USEC; !undisturbed && clock_monotonic_usec() < end; nap())
                 undisturbed = job_is_undisturbed(probe);
         if (counts_on(probe, before, &now) && undisturbed)
                 doctor_say(doctor, DOCTOR_OK, "probe kill -9", NULL,
                            "bertd (pid %" PRIu64 ") was killed and %s (pid %" PRIu64 ") after %.1f s; the job kept pid "
-                           "%" PRIu64 " and went from step %" PRIu64 " to %" PRIu64,
+                           "%" PRIu64 " and continued from step %" PRIu64 " to %" PRIu64,
                            old_pid, how, doctor->daemon.pid, sec, now.pid, before->step, now.step);
         else
                 doctor_say(doctor, DOCTOR_FAIL, "probe kill -9", NULL,
-                           "bertd came back, but the job (pid %" PRIu64 ", step %" PRIu64 ") did not go on undisturbed",
+                           "bertd was started again, but the job (pid %" PRIu64 ", step %" PRIu64 ") did not continue",
                            before->pid, before->step);
 }
 
@@ -318,12 +318,12 @@ static void kill_daemon(struct probe *probe, const struct count *before) {
 
         if (geteuid() != 0 && doctor->daemon_uid != geteuid()) {
                 doctor_say(doctor, DOCTOR_OK, "probe kill -9", "sudo bertctl doctor --probe",
-                           "not tried: this bertd is not yours to kill");
+                           "not tried: you may not kill this bertd");
                 return;
         }
         if (!learn_way(pid, &way) && !kept) {
                 doctor_say(doctor, DOCTOR_WARN, "probe kill -9", NULL,
-                           "not tried: how bertd (pid %" PRIu64 ") was started cannot be seen", pid);
+                           "not tried: unknown how bertd (pid %" PRIu64 ") was started", pid);
                 return;
         }
         if (pid <= 1 || kill((pid_t) pid, SIGKILL) < 0) {
@@ -332,7 +332,7 @@ static void kill_daemon(struct probe *probe, const struct count *before) {
                 return;
         }
         bool back = kept && is_back(probe, BACK_USEC, pid);
-        const char *how = back ? "came back by itself" : "was started again";
+        const char *how = back ? "was restarted by its manager" : "was started again";
         if (!back && way.exe && start_again(&way))
                 back = is_back(probe, BACK_USEC, pid);
         if (back)
@@ -340,7 +340,7 @@ static void kill_daemon(struct probe *probe, const struct count *before) {
         else
                 doctor_say(doctor, DOCTOR_FAIL, "probe kill -9",
                            doctor->system ? "systemctl start bertd" : "bertd --detach",
-                           "bertd was killed and did not come back; the job runs on without it");
+                           "bertd was killed and did not start again; the job continues without it");
 }
 
 /* ---- all of it ---- */
@@ -376,7 +376,7 @@ void doctor_probe(struct doctor *doctor) {
         char reason[256] = "";
 
         if (!doctor->client) {
-                doctor_say(doctor, DOCTOR_FAIL, "probe", NULL, "there is no bertd to try");
+                doctor_say(doctor, DOCTOR_FAIL, "probe", NULL, "no bertd answers");
                 return;
         }
         if (!submit(&probe)) {

@@ -88,7 +88,7 @@ static int read_page(struct client *client, uint64_t job, uint64_t *after, const
         while (r >= 0 &&
                (r = sd_bus_message_read(reply, "(ttssssstt)", &event.id, &event.time, &event.from, &event.to,
                                         &event.what, &event.reason, &event.exit_class, &event.step, &event.lost)) > 0) {
-                /* Ids must go up, or a broken daemon would keep us here for ever. */
+                /* Ids must go up, or a broken daemon would make this an endless loop. */
                 if (event.id <= *after)
                         return client_bad_message(error, -EBADMSG, "GetEvents");
                 *after = event.id;

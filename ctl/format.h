@@ -18,11 +18,11 @@ char *format_bytes(uint64_t bytes, char buffer[FORMAT_MAX]);
 char *format_loss(double loss, char buffer[FORMAT_MAX]); /* "" where unknown */
 char *format_rate(double samples_per_second, char buffer[FORMAT_MAX]);
 
-/* "step/steps" and "45%" ; "" where the job has told none. */
+/* "step/steps" and "45%"; "" if the job has reported none. */
 char *format_steps(const struct job_info *job, char buffer[FORMAT_MAX]);
 char *format_percent(const struct job_info *job, char buffer[FORMAT_MAX]);
 
-/* Fraction of the steps that is done; false where the job has told no number of steps. */
+/* Fraction of the steps that is done; false if the job has not reported its number of steps. */
 bool job_fraction(const struct job_info *job, double *ret);
 
 enum style job_style(const struct job_info *job);

@@ -20,7 +20,7 @@ static int check_file(const char *key, const char *path, const char *suffix, str
         if (stat(file, &st) < 0 || access(file, R_OK) < 0)
                 return error_set(error, errno, "%s: %s: %s", key, file, strerror(errno));
         if (!S_ISREG(st.st_mode) || st.st_size == 0)
-                return error_set(error, EINVAL, "%s: %s: expected a file that is not empty", key, file);
+                return error_set(error, EINVAL, "%s: %s: the file is empty", key, file);
         return 0;
 }
 

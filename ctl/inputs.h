@@ -1,4 +1,4 @@
-/* What a spec names, looked at before it is submitted: what is not there is better told now than when the job's turn has come. */
+/* Checks the files that a spec names before it is submitted: a missing one is better reported now than when the job starts. */
 #ifndef CTL_INPUTS_H
 #define CTL_INPUTS_H
 

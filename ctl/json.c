@@ -21,7 +21,7 @@ json_t *json_time(uint64_t realtime_usec) {
 
 json_t *json_number(double number) { return isfinite(number) ? json_real(number) : json_null(); }
 
-/* sd-bus has checked that its strings are UTF-8; what is not all the same shows as a question mark. */
+/* sd-bus has checked that its strings are UTF-8; should one not be, it shows as a question mark. */
 json_t *json_text(const char *text) {
         if (!text || !text[0])
                 return json_null();
@@ -223,7 +223,7 @@ int json_print(FILE *out, json_t *value, struct error *error) {
         if (!owned)
                 return error_input(error, BERTCTL_EXIT_FAILED, "out of memory");
         if (json_dumpf(owned, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) < 0)
-                return -EIO; /* the output's error is told at the end */
+                return -EIO; /* main reports the output's error */
         (void) fputc('\n', out);
         return 0;
 }

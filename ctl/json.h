@@ -16,7 +16,7 @@ json_t *json_daemon(const struct daemon_info *daemon, const char *socket);
 json_t *json_jobs(const struct job_list *list);
 
 json_t *json_time(uint64_t realtime_usec); /* null for 0 */
-json_t *json_number(double number);        /* null where not finite */
+json_t *json_number(double number);        /* null if not finite */
 json_t *json_text(const char *text);       /* null for NULL and "" */
 json_t *json_count(uint64_t number);       /* JSON integers are signed here: clamped */
 

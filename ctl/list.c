@@ -56,7 +56,7 @@ static void print_held(struct client *client) {
         if (client_get_daemon(client, &daemon, &ignored) == 0 && daemon.held > 0)
                 (void) fprintf(stderr,
                                "bertctl: %" PRIu64
-                               " ended jobs hold checkpoints in bertd's state folder and stay until "
+                               " ended jobs hold checkpoints in the state folder; they are kept until "
                                "`bertctl rm`\n",
                                daemon.held);
 }

@@ -1,6 +1,6 @@
 /*
  * See log_files.h. The shim renames from the newest to the oldest name, so files are opened from the newest name to the oldest: one that
- * is renamed meanwhile is met twice, never missed. Whether one was dropped meanwhile is told by log.first and log.busy.
+ * is renamed meanwhile is met twice, never missed. log.first and log.busy show whether one was dropped meanwhile.
  */
 #include "ctl/log_files.h"
 
@@ -183,7 +183,7 @@ static int put_last(struct last_state *s, const char *data, size_t size, struct 
         return r;
 }
 
-/* What the line under way has come to, which what follows may overwrite. */
+/* The current line so far; later output may overwrite it. */
 static int put_rest(struct last_state *s, bool following, struct error *error) {
         int r = put(s->text, s->n, error);
         return r == 0 && s->returned && following ? put("\r", 1, error) : r;
@@ -295,7 +295,7 @@ static void take(struct log_reader *reader, struct log_files *files, unsigned in
         reader->fd = steal_fd(&files->files[index].fd);
 }
 
-/* What was read last, by which a file that was written anew is known. */
+/* The bytes read last, which identify a file that was rewritten. */
 static void remember(struct log_reader *reader) {
         off_t at = lseek(reader->fd, 0, SEEK_CUR);
         size_t n = MIN((size_t) MAX(at, 0), sizeof(reader->last));
@@ -355,7 +355,7 @@ bool log_reader_ends_in_line(const struct log_reader *reader) {
         return reader->n_last > 0 && reader->last[reader->n_last - 1] != '\n';
 }
 
-/* The next file takes the place of the one that is read to its end. Returns 1 where there was one, 0, or −errno. */
+/* Moves to the next file after this one was read completely. Returns 1 if there was one, 0, or −errno. */
 static int move_on(struct log_reader *reader, const char *path, struct error *error) {
         cleanup_log_files struct log_files files = {};
         struct stat st;

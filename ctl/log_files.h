@@ -4,7 +4,7 @@
  *   log_files_open(path, &files)      all that there are, in order; then log_files_print
  *   log_reader_begin(&reader, &files) takes over where the print ended; then log_reader_follow() again and again
  *
- * Following loses and repeats nothing as long as a file is not dropped before it was read; then it says how much is missing.
+ * Following loses and repeats nothing unless a file is dropped before it was read; then it prints how much is missing.
  */
 #ifndef CTL_LOG_FILES_H
 #define CTL_LOG_FILES_H
@@ -42,7 +42,7 @@ int log_files_open(const char *path, struct log_files *ret);
 void log_files_close(struct log_files *files);
 #define cleanup_log_files cleanup(log_files_close)
 
-/* To stdout: all, with a first line that says what was dropped; or the last `lines`, of each of which, as of a progress bar, only the
+/* To stdout: all, with a first line about what was dropped; or the last `lines`, of each of which, as of a progress bar, only the
  * state that a terminal would show last. */
 int log_files_print(struct log_files *files, uint64_t lines, bool following, struct error *error);
 
@@ -51,7 +51,7 @@ struct log_reader {
         struct log_file seen[BERTD_LOG_KEEP_MAX]; /* older than fd; their fds are not valid */
         unsigned n_seen;
         uint64_t begins; /* bytes of output before fd's */
-        char last[64];   /* bytes passed on: where they are no longer in the file, it was written anew */
+        char last[64];   /* bytes passed on; if they are no longer in the file, it was rewritten */
         size_t n_last;
 };
 

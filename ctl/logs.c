@@ -67,9 +67,8 @@ static bool is_dropped(uint64_t attempt, uint64_t newest) {
 
 static int dropped_error(struct error *error, uint64_t id, uint64_t attempt) {
         return error_input(error, BERTCTL_EXIT_FAILED,
-                           "job %" PRIu64 ": the log of attempt %" PRIu64
-                           " was dropped: of a job's attempts the first %d "
-                           "and the last %d are kept",
+                           "job %" PRIu64 ": the log of attempt %" PRIu64 " was dropped; only the first %d "
+                           "and the last %d attempts are kept",
                            id, attempt, BERTD_ATTEMPTS_HEAD, BERTD_ATTEMPTS_TAIL);
 }
 
@@ -77,11 +76,12 @@ static int open_error(struct error *error, int r, const char *path) {
         struct stat st;
 
         if (r == -EACCES && stat(path, &st) == 0 && st.st_uid == geteuid())
-                return error_input(error, BERTCTL_EXIT_FAILED, "%s: permission denied: its mode is %04o; chmod u+r it",
-                                   path, (unsigned) st.st_mode & 07777);
+                return error_input(error, BERTCTL_EXIT_FAILED,
+                                   "%s: permission denied: its mode is %04o; run: chmod u+r", path,
+                                   (unsigned) st.st_mode & 07777);
         if (r == -EACCES)
                 return error_input(error, BERTCTL_EXIT_FAILED,
-                                   "%s: permission denied: a log is for the job's owner and root", path);
+                                   "%s: permission denied: only the job's owner and root can read its log", path);
         return error_input(error, BERTCTL_EXIT_FAILED, "%s: %s", path,
                            r == -EINVAL ? "not a regular file" : strerror(-r));
 }
@@ -98,7 +98,7 @@ static int choose_attempt(struct follower *f, uint64_t attempt) {
         return 0;
 }
 
-/* Prints what the attempt has written, at most `lines` lines, and says what is not there. Returns 0, 1 where nothing is, or −errno. */
+/* Prints the attempt's output, at most `lines` lines, and what is missing of it. Returns 0, 1 if it has written nothing, or −errno. */
 static int print_log(struct follower *f, uint64_t lines, bool following) {
         cleanup_log_files struct log_files files = {};
 
@@ -184,7 +184,7 @@ static int follow(struct follower *f) {
         }
 }
 
-/* Waits, where `wait` says so, until the job has an attempt. */
+/* With `wait`, waits until the job has an attempt. */
 static int first_log(struct follower *f, bool wait, struct job_info *ret_job) {
         for (;;) {
                 int r = client_get_job(f->client, f->id, ret_job, &f->ctl->error);
@@ -252,8 +252,8 @@ static int show(struct follower *f, bool following, bool json, uint64_t lines) {
                                    job.log);
         if (f->only > job.attempts)
                 return error_input(&f->ctl->error, BERTCTL_EXIT_FAILED,
-                                   "job %" PRIu64 " has had %" PRIu64 " attempts: there is no attempt %" PRIu64, f->id,
-                                   job.attempts, f->only);
+                                   "job %" PRIu64 " has had %" PRIu64 " attempts; attempt %" PRIu64 " does not exist",
+                                   f->id, job.attempts, f->only);
         bool any = f->only == 0 && !json;
         if (runs(&job) && (any || f->only == newest))
                 await_log(job.log);

@@ -1,4 +1,4 @@
-/* Which attempt's log `bertctl logs` shows where none is named. */
+/* The attempt whose log `bertctl logs` prints by default. */
 #ifndef CTL_LOGS_ATTEMPT_H
 #define CTL_LOGS_ATTEMPT_H
 
@@ -7,8 +7,8 @@
 #include "ctl/jobinfo.h"
 #include "ctl/term.h"
 
-/* The newest that has written something, `newest` where none has; `base` is ".../attempt-". Where that is not the one that runs, a line on
- * stderr says which it is and how it ended. */
+/* The newest that has written something, else `newest`; `base` is ".../attempt-". If it is not the running one, a line on stderr
+ * names it and how it ended. */
 uint64_t logs_attempt(const struct term *term, const struct job_info *job, const char *base, uint64_t newest);
 
 #endif

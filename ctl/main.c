@@ -192,7 +192,7 @@ static int run(struct ctl *ctl, int argc, char **argv) {
         return ctl->command->run(ctl, argc - i, argv + i);
 }
 
-/* ---- standard output, whose first error is kept: stdio forgets it, and goes on ---- */
+/* ---- standard output: keeps its first error, which stdio would lose ---- */
 
 static ssize_t write_output(void *cookie, const char *data, size_t size) {
         int *ret_errno = cookie;

@@ -18,7 +18,7 @@
 #include "ctl/json.h"
 
 #define BLOCK 65536
-#define ROW_MAX 65536 /* bytes of a row; a longer one is no row of ours */
+#define ROW_MAX 65536 /* bytes of a row; a longer line is not a row of the trainer */
 #define ROWS_DEFAULT 20
 #define ROWS_MAX 10000000
 #define POLL_SEC 1
@@ -109,12 +109,12 @@ static void print_row(const json_t *row, bool classifies) {
         (void) putchar('\n');
 }
 
-/* A line that is no row (a crash in the middle of a write, or somebody's own file) is told and passed over. */
+/* A line that is not a row (a crash in the middle of a write, or a file of another program) is reported and skipped. */
 static void take_line(struct rows *rows, const char *line, size_t size) {
         cleanup_json json_t *row = json_loadb(line, size, 0, NULL);
 
         if (!json_is_object(row)) {
-                (void) fprintf(stderr, "bertctl: a row of metrics.jsonl that is not JSON is left out\n");
+                (void) fprintf(stderr, "bertctl: metrics.jsonl: skipping a line that is not JSON\n");
                 return;
         }
         if (!rows->json) {
@@ -146,7 +146,7 @@ static int take_lines(struct rows *rows, struct error *error) {
         }
         if (ferror(rows->file))
                 return error_input(error, BERTCTL_EXIT_FAILED, "metrics.jsonl: %s", strerror(errno));
-        return fflush(stdout) == EOF ? -EIO : 0; /* the output's error is told at the end */
+        return fflush(stdout) == EOF ? -EIO : 0; /* main reports the output's error */
 }
 
 static int open_rows(const struct job_info *job, uint64_t n, struct rows *ret, struct error *error) {
@@ -184,7 +184,7 @@ static int follow(struct client *client, uint64_t id, struct rows *rows, struct 
                 } else
                         over = r == 0 && job_is_at_rest(&job);
                 if (r == 0 && fstat(fileno(rows->file), &st) == 0 && st.st_size < rows->offset) {
-                        (void) printf("==> goes back to an earlier step <==\n");
+                        (void) printf("==> resumed from an earlier step <==\n");
                         rows->offset = st.st_size;
                 }
                 if (r == 0)
@@ -246,7 +246,7 @@ int command_metrics(struct ctl *ctl, int argc, char **argv) {
                 return command_exit(ctl, r);
         if (rows.json && rows.follow)
                 return command_exit(ctl, error_input(&ctl->error, BERTCTL_EXIT_USAGE,
-                                                     "metrics: --follow and --json do not go together"));
+                                                     "metrics: --follow and --json cannot be combined"));
         r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)
                 r = client_find_job(client, arguments.words[0], &id, &ctl->error);

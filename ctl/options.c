@@ -182,17 +182,28 @@ void print_wrapped(const char *text, unsigned indent, unsigned column) {
         (void) putchar('\n');
 }
 
+static void print_option(const struct option_spec *option) {
+        char head[64], letter[8] = "    ";
+
+        if (option->letter)
+                (void) snprintf(letter, sizeof(letter), "-%c, ", option->letter);
+        (void) snprintf(head, sizeof(head), "%s--%s%s%s", letter, option->name, option->argument ? " " : "",
+                        option->argument ? option->argument : "");
+        unsigned column = (unsigned) printf("  %-*s", HELP_COLUMN - 2, head);
+        print_wrapped(option->help, HELP_COLUMN, column > HELP_COLUMN ? new_line() : column);
+}
+
 void options_print(const struct option_spec *options, size_t n_options) {
+        static const struct option_spec help = { .name = "help", .letter = 'h', .help = "print this help" };
+        size_t i = 0;
+
         (void) printf("Options:\n");
-        for (size_t i = 0; i < n_options; i++) {
-                char head[64];
-                char letter[8] = "    ";
-                if (options[i].letter)
-                        (void) snprintf(letter, sizeof(letter), "-%c, ", options[i].letter);
-                (void) snprintf(head, sizeof(head), "%s--%s%s%s", letter, options[i].name,
-                                options[i].argument ? " " : "", options[i].argument ? options[i].argument : "");
-                unsigned column = (unsigned) printf("  %-*s", HELP_COLUMN - 2, head);
-                print_wrapped(options[i].help, HELP_COLUMN, column > HELP_COLUMN ? new_line() : column);
+        for (; i < n_options && !options[i].section; i++)
+                print_option(&options[i]);
+        print_option(&help);
+        for (; i < n_options; i++) {
+                if (i == 0 || options[i].section != options[i - 1].section)
+                        (void) printf("\n%s:\n", options[i].section);
+                print_option(&options[i]);
         }
-        (void) printf("  %-*s%s\n", HELP_COLUMN - 2, "-h, --help", "print this help");
 }

@@ -28,10 +28,11 @@ struct option_spec {
         const char *name; /* without "--" */
         char letter;      /* 0: none */
         enum option_kind kind;
-        void *value; /* bool, const char * (borrowed from argv), struct option_list, uint64_t or int64_t; untouched where not given */
+        void *value; /* bool, const char * (borrowed from argv), struct option_list, uint64_t or int64_t; untouched if not given */
         int64_t min, max;     /* of numbers */
         const char *argument; /* its name in the help; NULL for a flag */
-        const char *help;     /* one line */
+        const char *help;     /* --help wraps it */
+        const char *section;  /* of --help, "Options with SPEC.yaml"; NULL: "Options", which come first */
         const char *key;      /* of OPTION_KEY, which adds to a list: a job spec's, whose table knows its values */
 };
 
@@ -41,7 +42,7 @@ struct arguments {
         int n;
         char **rest; /* after "--"; NULL where there was no "--" */
         int n_rest;
-        bool help; /* --help or -h was there: nothing else was checked */
+        bool help; /* --help or -h was given: nothing else was checked */
 };
 
 /* Parses argv[1..argc-1]; reorders argv. min_words..max_words arguments are wanted, named in the errors by `usage`. With
@@ -57,7 +58,7 @@ int options_check_count(const struct arguments *arguments, int min_words, int ma
  * a line. */
 void print_wrapped(const char *text, unsigned indent, unsigned column);
 
-/* The section "Options:" of --help. */
+/* The options of --help, by section. */
 void options_print(const struct option_spec *options, size_t n_options);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * See program.h. What the kernel would say of an exec it is asked: a traced child executes the program and is killed where the exec has
- * succeeded, before its first instruction. Where that may not be done (no ptrace, no process more) only what stat and access say counts.
+ * See program.h. Tries the exec itself: a traced child executes the program and is killed as soon as the exec has succeeded,
+ * before its first instruction. If that is not possible (no ptrace, no further process), stat and access decide.
  */
 #include "ctl/program.h"
 
@@ -21,7 +21,7 @@
 #include "common/executable.h"
 #include "common/file.h"
 
-/* What the exec says, 0 or −errno; −ENOSYS: it could not be asked. */
+/* The result of the exec, 0 or −errno; −ENOSYS: it could not be tried. */
 static int try_exec(const char *path, char *const *argv) {
         int fds[2], code = 0, status = 0;
 
@@ -53,8 +53,8 @@ static int try_exec(const char *path, char *const *argv) {
 }
 
 struct shebang {
-        char line[EXECUTABLE_HEAD_MAX + 1]; /* empty: it is no script */
-        bool cr;                            /* it ended in one, which is left out */
+        char line[EXECUTABLE_HEAD_MAX + 1]; /* empty: not a script */
+        bool cr;                            /* the line ended in one, which was removed */
         char *program;                      /* the interpreter, or what env looks for, in `words`; NULL: not known */
         bool by_env;
         char words[EXECUTABLE_HEAD_MAX + 1];
@@ -102,16 +102,16 @@ static const char *of_a_shell(const char *name, enum program_use use) {
         const char *equals = strchr(name, '=');
 
         if (use == PROGRAM_ON_EXIT)
-                return strpbrk(name, " \t") ? "; commands go into a script" : "";
+                return strpbrk(name, " \t") ? "; put shell commands in a script" : "";
         if (equals && equals != name && strcspn(name, "/ \t") > (size_t) (equals - name))
-                return "; variables are set by env: `bertctl submit -- env NAME=VALUE COMMAND...`";
+                return "; to set variables: `bertctl submit -- env NAME=VALUE COMMAND...`";
         if (strpbrk(name, " \t;|&<>$()"))
                 return "; it is one word, quoted as it is: leave out the quotes, or let a shell read it: `bertctl "
                        "submit -- sh "
                        "-c '...'`";
         for (size_t i = 0; i < ELEMENTSOF(builtins); i++)
                 if (strcmp(name, builtins[i]) == 0)
-                        return "; it is a shell's own: `bertctl submit -- bash -c '...'`";
+                        return "; it is a shell builtin: `bertctl submit -- bash -c '...'`";
         return "";
 }
 
@@ -122,8 +122,8 @@ static int not_found(const char *name, enum program_use use, struct error *error
         cleanup_free char *how = use == PROGRAM_OF_JOB ? program_command(name) : NULL;
         if (how)
                 return error_input(error, BERTCTL_EXIT_USAGE,
-                                   "%s: command not found; the one in this folder is run by `bertctl submit -- %s`",
-                                   name, how);
+                                   "%s: command not found; to run the one in this folder: `bertctl submit -- %s`", name,
+                                   how);
         return error_input(error, BERTCTL_EXIT_USAGE, "%s: command not found%s", name, of_a_shell(name, use));
 }
 
@@ -218,7 +218,7 @@ int program_check(char *const *argv, enum program_use use, struct error *error) 
         const char *name = argv[0];
 
         if (!name[0])
-                return error_input(error, BERTCTL_EXIT_USAGE, "the command is an empty word");
+                return error_input(error, BERTCTL_EXIT_USAGE, "empty command");
         int r = executable_find(name, &path);
         if (r == -ENOENT)
                 return not_found(name, use, error);

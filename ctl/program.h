@@ -6,7 +6,7 @@
 
 enum program_use { PROGRAM_OF_JOB, PROGRAM_ON_EXIT };
 
-/* Whether `argv` can be executed here and now, by this user, in this folder, with this environment; told as a shell tells it, with
+/* Whether `argv` can be executed here and now, by this user, in this folder, with this environment; errors are worded like a shell's, with
  * BERTCTL_EXIT_USAGE and the cure that fits its use. Nothing of the program is run. */
 int program_check(char *const *argv, enum program_use use, struct error *error);
 

@@ -1,5 +1,5 @@
 /*
- * bertctl results: what the jobs of an array came to, one line a job, and over seeds their means. A job's keys are in its name
+ * bertctl results: compares the jobs of an array, one line per job, and prints means over seeds. A job's keys are in its name
  * (array.h); its figures come from its run folder's metrics.jsonl, read with the caller's own rights: the best validation and
  * the test.
  */
@@ -20,10 +20,10 @@
 #include "ctl/json.h"
 #include "ctl/table.h"
 
-#define ROW_MAX 65536 /* bytes; a longer one is no row of ours */
+#define ROW_MAX 65536 /* bytes; a longer line is not a row of the trainer */
 #define SEED "seed"
 
-/* NaN: none. Accuracies are of the classes, of masked words where there are none. */
+/* NaN: none. Accuracies are of the classes or, without classes, of masked words. */
 struct figures {
         double loss, accuracy, test_loss, test_accuracy;
 };
@@ -126,8 +126,7 @@ static int collect(const struct job_list *jobs, const char *array, struct member
                 others++;
         }
         if (others > 0)
-                (void) fprintf(stderr,
-                               "bertctl: %zu jobs of older arrays of that name, with other keys, are left out\n",
+                (void) fprintf(stderr, "bertctl: skipping %zu jobs of older arrays with this name and other keys\n",
                                others);
         for (size_t i = 0; i < ret->n / 2; i++) {
                 struct member other = ret->list[i];
@@ -136,7 +135,7 @@ static int collect(const struct job_list *jobs, const char *array, struct member
         }
         return ret->n > 0 ? 0
                           : error_input(error, BERTCTL_EXIT_NO_SUCH_JOB,
-                                        "no job of an array is named %s[...]: see `bertctl submit --array`", array);
+                                        "no job of an array is named %s[...]; see `bertctl submit --array`", array);
 }
 
 /* ---- from metrics.jsonl to figures ---- */

@@ -1,10 +1,9 @@
 /*
  * See silence.h. The kernel knows which process listens (SO_PEERCRED), /proc what it is and whether it is stopped. Of a passed socket
- * that is systemd, of another pid namespace nobody: then only what is sure is said.
+ * that is systemd, of another pid namespace nobody: then the message has only what is certain.
  */
 #include "ctl/silence.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,11 +16,11 @@
 #include "common/proc.h"
 #include "ctl/unit.h"
 
-#define STRANGER_CURE "end it and start bertd, or name bertd's socket with --socket or BERTD_SOCKET"
+#define STRANGER_CURE "stop it and start bertd, or give the socket of bertd with --socket or BERTD_SOCKET"
 
 struct listener {
         pid_t pid; /* 0: not known */
-        bool stopped, bertd;
+        bool stopped, sleeping, bertd;
         const char *ask; /* in front of a command that the caller may not give himself */
         char name[32];
 };
@@ -43,7 +42,15 @@ static void look_at(int fd, struct listener *ret) {
         ret->pid = peer.pid;
         ret->bertd = strcmp(ret->name, "bertd") == 0;
         ret->stopped = proc.state == 'T' || proc.state == 't';
+        ret->sleeping = proc.state == 'S';
         ret->ask = geteuid() == 0 || geteuid() == peer.uid ? "" : "ask its owner for ";
+}
+
+bool silence_is_sleep(int fd) {
+        struct listener who;
+
+        look_at(fd, &who);
+        return who.bertd && who.sleeping;
 }
 
 /* The socket is systemd's, which has nobody to pass it to. */
@@ -65,9 +72,10 @@ int silence_error(struct error *error, const char *socket, int fd, const char *a
                                    socket, after);
         if (fd < 0)
                 return error_input(error, BERTCTL_EXIT_NO_DAEMON,
-                                   "bertd at %s accepts no connection%s: it is stopped or hangs; `fuser %s` names its "
-                                   "process, `kill -CONT PID` continues it, and after `kill -9 PID`, which jobs "
-                                   "outlive, bertd can be started again",
+                                   "bertd at %s accepts no connection%s: it is stopped or hangs; find its process with "
+                                   "`fuser %s`; "
+                                   "continue it with `kill -CONT PID`, or kill it with `kill -9 PID` (jobs keep "
+                                   "running) and start bertd again",
                                    socket, after, socket);
         if (who.stopped)
                 return error_input(error, BERTCTL_EXIT_NO_DAEMON,
@@ -81,7 +89,7 @@ int silence_error(struct error *error, const char *socket, int fd, const char *a
         cleanup_free char *kill =
                 who.pid > 0 ? format_string(": %s`kill -9 %d`, then `bertd --detach`", who.ask, (int) who.pid) : NULL;
         return error_input(error, BERTCTL_EXIT_NO_DAEMON,
-                           "bertd at %s does not answer%s: it hangs; restart it, which jobs outlive%s", socket, after,
+                           "bertd at %s does not answer%s: it hangs; restart it (jobs keep running)%s", socket, after,
                            strcmp(socket, BERTD_SYSTEM_SOCKET) == 0 ? ": as root `systemctl restart bertd`"
                            : kill                                   ? kill
                                                                     : "");
@@ -94,6 +102,7 @@ int silence_stranger(struct error *error, const char *socket, int fd, int r) {
         look_at(fd, &who);
         if (who.pid > 0)
                 name = format_string(" but %s (pid %d)", who.name, (int) who.pid);
-        return error_input(error, BERTCTL_EXIT_NO_DAEMON, "%s: what listens there is not bertd%s (%s): " STRANGER_CURE,
-                           socket, name ? name : "", strerror(-r));
+        return error_input(error, BERTCTL_EXIT_NO_DAEMON,
+                           "%s: the process listening there is not bertd%s (%s): " STRANGER_CURE, socket,
+                           name ? name : "", strerror(-r));
 }

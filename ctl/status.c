@@ -13,7 +13,7 @@
 #include "ctl/json.h"
 #include "ctl/status_view.h"
 
-#define REFRESH_SEC 1
+#define REFRESH_USEC USEC_PER_SEC
 #define RECENT_JOBS 200 /* among which those that ended last are looked for */
 
 static int by_end(const void *a, const void *b) {
@@ -74,7 +74,7 @@ static json_t *json_overview(const struct overview *overview) {
         return object;
 }
 
-/* When the job's newest checkpoint was made; 0 where the ledger does not say. Best effort: the block is shown without it, too. */
+/* When the job's newest checkpoint was written; 0 if unknown. Best effort: the job is shown without it, too. */
 static uint64_t checkpoint_time(struct client *client, const struct job_info *job) {
         cleanup_message sd_bus_message *reply = NULL;
         struct error ignored = {};
@@ -94,22 +94,55 @@ static uint64_t checkpoint_time(struct client *client, const struct job_info *jo
         return created;
 }
 
-/* Draws the job (id > 0) or the overview. ret_over: nothing will change any more. */
-static int draw(struct client *client, uint64_t id, FILE *out, const struct term *term, bool *ret_over,
-                struct error *error) {
-        cleanup_job_info struct job_info job = {};
-        cleanup_overview struct overview overview = {};
+/* What a frame is drawn from: the job (id > 0) or the overview. Ages in it are the drawing's. */
+struct shown {
+        uint64_t id, checkpoint_created;
+        struct job_info job;
+        struct overview overview;
+};
 
-        *ret_over = false;
-        if (id == 0) {
-                int r = read_overview(client, &overview, error);
-                return r < 0 ? r : status_draw_overview(out, term, &overview, error);
-        }
-        int r = client_get_job(client, id, &job, error);
-        if (r < 0)
-                return r;
-        *ret_over = job_is_at_rest(&job);
-        return status_draw_job(out, term, &job, checkpoint_time(client, &job), error);
+static void shown_clear(struct shown *shown) {
+        job_info_clear(&shown->job);
+        overview_clear(&shown->overview);
+}
+#define cleanup_shown cleanup(shown_clear)
+
+static int read_shown(struct client *client, struct shown *shown, struct error *error) {
+        int r;
+
+        shown_clear(shown);
+        shown->job = (struct job_info) {};
+        shown->overview = (struct overview) {};
+        if (shown->id == 0)
+                return read_overview(client, &shown->overview, error);
+        r = client_get_job(client, shown->id, &shown->job, error);
+        if (r >= 0)
+                shown->checkpoint_created = checkpoint_time(client, &shown->job);
+        return r;
+}
+
+static int draw(const struct shown *shown, FILE *out, const struct term *term, struct error *error) {
+        return shown->id == 0 ? status_draw_overview(out, term, &shown->overview, error)
+                              : status_draw_job(out, term, &shown->job, shown->checkpoint_created, error);
+}
+
+/* Nothing will change any more. */
+static bool is_over(const struct shown *shown) { return shown->id > 0 && job_is_at_rest(&shown->job); }
+
+static bool job_moves(const struct job_info *job) {
+        return overview_section_of(job) == SECTION_RUNNING && !job_has_ended(job);
+}
+
+/* Progress of a running job is not a durable change: WaitChange does not report it. */
+static bool moves(const struct shown *shown) {
+        const struct job_list *active = &shown->overview.active;
+
+        if (shown->id > 0)
+                return job_moves(&shown->job);
+        for (size_t i = 0; i < active->n; i++)
+                if (job_moves(&active->jobs[i]))
+                        return true;
+        return false;
 }
 
 static int print_json(struct client *client, uint64_t id, struct error *error) {
@@ -134,8 +167,8 @@ static unsigned cut_rows(char *text, unsigned rows) {
         return n;
 }
 
-/* One frame over the last one. A daemon that restarts leaves the old frame standing. */
-static int refresh(struct ctl *ctl, struct client *client, uint64_t id, unsigned *rows, bool *ret_over) {
+/* One frame over the last one. */
+static int show(struct ctl *ctl, const struct shown *shown, unsigned *rows) {
         cleanup_free char *text = NULL;
         size_t size;
         bool in_place = ctl->term.tty;
@@ -144,7 +177,7 @@ static int refresh(struct ctl *ctl, struct client *client, uint64_t id, unsigned
         FILE *stream = open_memstream(&text, &size);
         if (!stream)
                 return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "out of memory");
-        int r = draw(client, id, stream, &ctl->term, ret_over, &ctl->error);
+        int r = draw(shown, stream, &ctl->term, &ctl->error);
         (void) fclose(stream);
         if (r < 0)
                 return r;
@@ -152,32 +185,82 @@ static int refresh(struct ctl *ctl, struct client *client, uint64_t id, unsigned
                 (void) printf("\033[%uA\r\033[J", *rows);
         else if (*rows > 0)
                 (void) putchar('\n');
-        /* The last frame is there to be read: it may scroll. */
-        *rows = cut_rows(text, in_place && !*ret_over && ctl->term.height > 1 ? ctl->term.height - 1 : 0);
+        /* The last frame stays on the screen: it may scroll. */
+        *rows = cut_rows(text, in_place && !is_over(shown) && ctl->term.height > 1 ? ctl->term.height - 1 : 0);
         (void) fputs(text, stdout);
         if (fflush(stdout) == EOF)
-                return -EIO; /* the output's error is told at the end */
+                return -EIO; /* main reports the output's error */
         return 0;
 }
 
-static int watch(struct ctl *ctl, struct client *client, uint64_t id) {
-        unsigned rows = 0;
-        bool over = false;
-
-        for (;;) {
-                int r = refresh(ctl, client, id, &rows, &over);
-                if (r < 0 && ctl->error.exit == BERTCTL_EXIT_NO_DAEMON && rows > 0 && !client_is_silent(client)) {
-                        ctl->error = (struct error) {};
-                        r = client_reconnect(client, CLIENT_PATIENCE_USEC, &ctl->error);
-                }
-                if (r < 0 || over)
-                        return r;
-                term_pause(REFRESH_SEC * 1000);
+/* Values that bertd reported relative to the time of the call. */
+static void pass_time(struct shown *shown, uint64_t usec) {
+        shown->job.next_try_usec -= MIN(usec, shown->job.next_try_usec);
+        for (size_t i = 0; i < shown->overview.active.n; i++) {
+                struct job_info *job = &shown->overview.active.jobs[i];
+                job->next_try_usec -= MIN(usec, job->next_try_usec);
         }
 }
 
+/* Waits until there is something new to read. Meanwhile ages in a terminal advance without a call to bertd. */
+static int await_news(struct ctl *ctl, struct client *client, struct shown *shown, uint64_t *serial, unsigned *rows) {
+        int r = 0;
+
+        if (moves(shown)) {
+                term_pause(REFRESH_USEC / 1000);
+                return 0;
+        }
+        while (r == 0) {
+                r = client_next_change(client, serial, REFRESH_USEC, &ctl->error);
+                term_pause(0);
+                pass_time(shown, REFRESH_USEC);
+                if (r == 0 && ctl->term.tty)
+                        r = show(ctl, shown, rows);
+        }
+        return r;
+}
+
+/* What has changed is asked first: a change while it is read is then not missed. */
+static int read_and_show(struct ctl *ctl, struct client *client, struct shown *shown, uint64_t *serial,
+                         unsigned *rows) {
+        int r = *serial == 0 ? client_next_change(client, serial, 0, &ctl->error) : 0;
+
+        if (r >= 0)
+                r = read_shown(client, shown, &ctl->error);
+        return r < 0 ? r : show(ctl, shown, rows);
+}
+
+/* A daemon that restarts leaves the old frame standing. */
+static int watch(struct ctl *ctl, struct client *client, uint64_t id) {
+        cleanup_shown struct shown shown = { .id = id };
+        uint64_t serial = 0;
+        unsigned rows = 0;
+
+        for (;;) {
+                int r = read_and_show(ctl, client, &shown, &serial, &rows);
+                if (r >= 0 && is_over(&shown))
+                        return 0;
+                if (r >= 0)
+                        r = await_news(ctl, client, &shown, &serial, &rows);
+                if (r < 0 && ctl->error.exit == BERTCTL_EXIT_NO_DAEMON && rows > 0 && !client_is_silent(client)) {
+                        ctl->error = (struct error) {};
+                        serial = 0;
+                        r = client_reconnect(client, CLIENT_PATIENCE_USEC, &ctl->error);
+                }
+                if (r < 0)
+                        return r;
+        }
+}
+
+static int show_once(struct ctl *ctl, struct client *client, uint64_t id) {
+        cleanup_shown struct shown shown = { .id = id };
+
+        int r = read_shown(client, &shown, &ctl->error);
+        return r < 0 ? r : draw(&shown, stdout, &ctl->term, &ctl->error);
+}
+
 int command_status(struct ctl *ctl, int argc, char **argv) {
-        bool json = false, follow = false, over;
+        bool json = false, follow = false;
         uint64_t id = 0;
         const struct option_spec options[] = {
                 { .name = "watch",
@@ -195,13 +278,13 @@ int command_status(struct ctl *ctl, int argc, char **argv) {
                 return command_exit(ctl, r);
         if (json && follow)
                 return command_exit(ctl, error_input(&ctl->error, BERTCTL_EXIT_USAGE,
-                                                     "status: --watch and --json do not go together"));
+                                                     "status: --watch and --json cannot be combined"));
         r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0 && arguments.n == 1)
                 r = client_find_job(client, arguments.words[0], &id, &ctl->error);
         if (r == 0)
                 r = json     ? print_json(client, id, &ctl->error)
                     : follow ? watch(ctl, client, id)
-                             : draw(client, id, stdout, &ctl->term, &over, &ctl->error);
+                             : show_once(ctl, client, id);
         return command_exit(ctl, r);
 }

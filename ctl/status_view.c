@@ -39,7 +39,7 @@ enum overview_section overview_section_of(const struct job_info *job) {
         }
 }
 
-/* How many bytes of `text` go on a line of `width` columns: up to the last space that fits, else as many as fit. */
+/* How many bytes of `text` fit a line of `width` columns: up to the last space that fits, else as many as fit. */
 static size_t line_length(const char *text, size_t width) {
         size_t best = 0, length = strlen(text);
 
@@ -175,9 +175,9 @@ static void draw_checkpoint(FILE *out, const struct term *term, const struct job
                     age[0] ? ", " : "", age, age[0] ? " ago" : "");
         line(out, term, "", STYLE_NONE, job->checkpoint_path);
         if (isfinite(job->checkpoint_stall_sec))
-                line_format(out, term, "", STYLE_NONE, "it held up training for %.2f s", job->checkpoint_stall_sec);
+                line_format(out, term, "", STYLE_NONE, "stalled training for %.2f s", job->checkpoint_stall_sec);
         if (isfinite(job->checkpoint_write_sec))
-                line_format(out, term, "", STYLE_NONE, "and was written in %.2f s", job->checkpoint_write_sec);
+                line_format(out, term, "", STYLE_NONE, "written in %.2f s", job->checkpoint_write_sec);
 }
 
 /* How the last attempt ended, and since when the job has been losing steps. */
@@ -258,7 +258,7 @@ static void draw_resources(FILE *out, const struct term *term, const struct job_
                     job->ranks == 1 ? "" : "s", job->threads, job->threads == 1 ? "" : "s", gpus, job->priority);
 }
 
-/* Fields that have no line of their own: what they are called, as a label if it fits. */
+/* Fields without a separate line: their name, as a label if it fits. */
 static void draw_others(FILE *out, const struct term *term, const struct dict_others *others) {
         for (size_t i = 0; i < others->n; i++) {
                 const struct dict_other *other = &others->items[i];
@@ -275,16 +275,15 @@ static void draw_others(FILE *out, const struct term *term, const struct dict_ot
 static void draw_hint(FILE *out, const struct term *term, const struct job_info *job) {
         switch (job_state_from_name(job->state)) {
         case JOB_PAUSED:
-                line_format(out, term, "hint", STYLE_DIM, "bertctl resume %" PRIu64 " lets it go on", job->id);
+                line_format(out, term, "hint", STYLE_DIM, "resume it with: bertctl resume %" PRIu64, job->id);
                 break;
         case JOB_FAILED:
                 line_format(out, term, "hint", STYLE_DIM,
-                            "bertctl logs %" PRIu64 " shows its output, bertctl resume %" PRIu64 " tries again",
-                            job->id, job->id);
+                            "its output: bertctl logs %" PRIu64 "; try again: bertctl resume %" PRIu64, job->id,
+                            job->id);
                 break;
         case JOB_CANCELLED:
-                line_format(out, term, "hint", STYLE_DIM, "bertctl resume %" PRIu64 " lets it go on all the same",
-                            job->id);
+                line_format(out, term, "hint", STYLE_DIM, "resume it anyway with: bertctl resume %" PRIu64, job->id);
                 break;
         default:
                 break;
@@ -299,7 +298,7 @@ static void draw_log(FILE *out, const struct term *term, const struct job_info *
         if (job->log_max_size > 0 &&
             (job->log_max_size != BERTD_LOG_SIZE_DEFAULT || job->log_keep != BERTD_LOG_KEEP_DEFAULT))
                 line_format(out, term, "", STYLE_NONE,
-                            "an attempt's first 1 MB and its last %s are kept, these in %" PRIu64 " file%s",
+                            "keeps the first 1 MB of an attempt and its last %s, in %" PRIu64 " file%s",
                             format_bytes(job->log_max_size, bytes), job->log_keep, job->log_keep == 1 ? "" : "s");
 }
 
@@ -314,7 +313,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         (void) fprintf(out, "%s\n", term_plain(term));
         draw_state(out, term, job);
         draw_death(out, term, job);
-        if (strcmp(text_of(job->kind), "command") == 0) /* a trainer says there what progress says */
+        if (strcmp(text_of(job->kind), "command") == 0) /* a trainer's status repeats its progress */
                 line(out, term, "status", STYLE_NONE, text_of(job->status));
         draw_progress(out, term, job);
         draw_goodput(out, term, job);
@@ -334,7 +333,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line(out, term, "run folder", STYLE_NONE, text_of(job->run_dir));
         draw_log(out, term, job);
         draw_hint(out, term, job);
-        return ferror(out) ? -EIO : 0; /* the output's error is told at the end */
+        return ferror(out) ? -EIO : 0; /* main reports the output's error */
 }
 
 static void draw_daemon(FILE *out, const struct term *term, const struct overview *overview) {
@@ -354,7 +353,7 @@ static void draw_daemon(FILE *out, const struct term *term, const struct overvie
         (void) fputc('\n', out);
         if (text_of(d->storage_error)[0]) {
                 cleanup_free char *trouble =
-                        format_string("%s: nothing starts until it can be written again", d->storage_error);
+                        format_string("%s: no job starts until it can be written again", d->storage_error);
                 (void) fputs(term_style(term, STYLE_RED), out);
                 (void) text_put(out, term, text_of(trouble), term->width);
                 (void) fprintf(out, "%s\n", term_plain(term));
@@ -498,11 +497,11 @@ int status_draw_overview(FILE *out, const struct term *term, const struct overvi
                 r = draw_ended(out, term, overview, error);
         (void) fprintf(out, "\n%s", term_style(term, STYLE_DIM));
         if (overview->active.n == 0 && overview->ended.n == 0)
-                (void) text_put(out, term, "no jobs yet: bertctl submit SPEC.yaml, or bertctl submit -- COMMAND",
+                (void) text_put(out, term,
+                                "no jobs yet; submit one: bertctl submit SPEC.yaml, or bertctl submit -- COMMAND",
                                 term->width);
         else
-                (void) text_put(out, term, "bertctl status JOB shows one job, bertctl logs -f JOB what it writes",
-                                term->width);
+                (void) text_put(out, term, "one job: bertctl status JOB; its output: bertctl logs -f JOB", term->width);
         (void) fprintf(out, "%s\n", term_plain(term));
         return r;
 }

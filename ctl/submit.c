@@ -28,10 +28,12 @@ static struct {
         struct option_list set, array, keys;
 } given;
 
-#define KEY(option, row, word, text)                                                                    \
-        {                                                                                               \
-                .name = option, .kind = OPTION_KEY, .value = &given.keys, .key = row, .argument = word, \
-                .help = "COMMAND: " text                                                                \
+static const char with_spec[] = "Options with SPEC.yaml", with_command[] = "Options with -- COMMAND";
+
+#define KEY(option, row, word, text)                                                                                  \
+        {                                                                                                             \
+                .name = option, .kind = OPTION_KEY, .value = &given.keys, .key = row, .argument = word, .help = text, \
+                .section = with_command                                                                               \
         }
 
 static const struct option_spec options[] = {
@@ -39,40 +41,44 @@ static const struct option_spec options[] = {
           .letter = 'w',
           .kind = OPTION_FLAG,
           .value = &given.wait,
-          .help = "wait for its end, as `bertctl wait` does" },
+          .help = "wait until the job ends, like `bertctl wait`" },
         OPTION_JSON(given.json),
         { .name = "set",
           .kind = OPTION_LIST,
           .value = &given.set,
           .argument = "KEY=VALUE",
-          .help = "SPEC: in place of what the file says, as train.seed=7; again for more" },
+          .help = "override a key of the file, e.g. train.seed=7; may be given several times",
+          .section = with_spec },
         { .name = "array",
           .kind = OPTION_LIST,
           .value = &given.array,
           .argument = "KEY=V,V,...",
-          .help = "SPEC: a job for each value (of several: each combination); see results" },
-        KEY("name", "name", "NAME", "the job's name"),
-        KEY("ranks", "resources.ranks", "N", "processes that it will have (" BERTD_TEXT(BERTD_RANKS_DEFAULT) ")"),
-        KEY("threads", "resources.threads", "N", "threads of each (" BERTD_TEXT(BERTD_THREADS_DEFAULT) ")"),
-        KEY("gpus", "resources.gpus", "N", "GPUs (" BERTD_TEXT(BERTD_GPUS_DEFAULT) ")"),
-        KEY("priority", "priority", "N", "higher starts first (" BERTD_TEXT(BERTD_PRIORITY_DEFAULT) ")"),
-        KEY("run-dir", "run_dir", "DIR", "folder for its files (default: the job's own)"),
-        KEY("grace", "restart.grace_sec", "SEC", "between SIGTERM and SIGKILL (" BERTD_TEXT(BERTD_GRACE_DEFAULT) ")"),
-        KEY("ends-with", "ends_with", "first|last", "end with the first process, or with the last one (first)"),
-        KEY("memory", "resources.memory", "SIZE", "its limit, as 512M or 16G (none)"),
-        KEY("cpus", "resources.cpus", "N", "CPU time it may use, in CPUs, as 2.5 (no limit)"),
+          .help = "submit one job per value or, given several times, per combination of values; see bertctl results",
+          .section = with_spec },
+        KEY("name", "name", "NAME", "name of the job (default: the program's)"),
+        KEY("ranks", "resources.ranks", "N", "number of processes (default: " BERTD_TEXT(BERTD_RANKS_DEFAULT) ")"),
+        KEY("threads", "resources.threads", "N",
+            "threads per process (default: " BERTD_TEXT(BERTD_THREADS_DEFAULT) ")"),
+        KEY("gpus", "resources.gpus", "N", "number of GPUs (default: " BERTD_TEXT(BERTD_GPUS_DEFAULT) ")"),
+        KEY("priority", "priority", "N",
+            "jobs with a higher one start first (default: " BERTD_TEXT(BERTD_PRIORITY_DEFAULT) ")"),
+        KEY("run-dir", "run_dir", "DIR", "folder for its files (default: a folder in bertd's state)"),
+        KEY("grace", "restart.grace_sec", "SEC",
+            "seconds between SIGTERM and SIGKILL (default: " BERTD_TEXT(BERTD_GRACE_DEFAULT) ")"),
+        KEY("ends-with", "ends_with", "first|last", "end with its first or its last process (default: first)"),
+        KEY("memory", "resources.memory", "SIZE", "memory limit, e.g. 512M or 16G (default: none)"),
+        KEY("cpus", "resources.cpus", "N", "CPU limit in CPUs, e.g. 2.5 (default: none)"),
         KEY("hang-sec", "restart.hang_sec", "SEC",
-            "without a reported step it hangs (20 median steps, at least 300; 0: never)"),
-        KEY("start-sec", "restart.start_sec", "SEC", "to its first reported step (0: any time)"),
+            "treat it as hung after SEC without a step (default: 20 x the median step, at least 300; 0: never)"),
+        KEY("start-sec", "restart.start_sec", "SEC", "limit until its first step (default: 0, no limit)"),
         KEY("log-max-size", "log.max_size", "SIZE",
-            "of an attempt's log, as 512K or 1G (64M); its first 1 MB is kept beside"),
-        KEY("log-keep", "log.keep", "N",
-            "files that it is in; the oldest makes room (" BERTD_TEXT(BERTD_LOG_KEEP_DEFAULT) ")"),
+            "size of the end of its log to keep, e.g. 512K or 1G (default: 64M); the first 1 MB is kept as well"),
+        KEY("log-keep", "log.keep", "N", "number of log files (default: " BERTD_TEXT(BERTD_LOG_KEEP_DEFAULT) ")"),
         KEY("retries", "restart.max_without_progress", "N",
-            "new attempts after a failure of its own (" BERTD_TEXT(BERTD_RETRIES_DEFAULT) "; 0: none)"),
+            "retries after a failure of the command itself (default: " BERTD_TEXT(BERTD_RETRIES_DEFAULT) ")"),
 };
 
-/* As the spec takes them. Returns how many. */
+/* The settings that common/spec takes. Returns how many. */
 static size_t settings_of(const struct option_list *list, struct spec_setting *ret) {
         for (size_t i = 0; i < list->n; i++)
                 ret[i] = (struct spec_setting) { list->options[i]->name, list->options[i]->key, list->items[i] };
@@ -81,7 +87,7 @@ static size_t settings_of(const struct option_list *list, struct spec_setting *r
 
 /* ---- what the words are ---- */
 
-/* No spec, but something else where it should stand. */
+/* The words are not a spec. */
 static int refuse_words(const struct arguments *arguments, struct error *error) {
         if (arguments->n == 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: expected one SPEC.yaml, or `-- COMMAND...`");
@@ -102,9 +108,9 @@ static int check_command(const struct arguments *arguments, struct error *error)
 /* Exactly one of a spec file and a command, and no option that would silently do nothing. */
 static int check_usage(const struct arguments *arguments, struct error *error) {
         if (arguments->rest && given.set.n + given.array.n > 0)
-                return error_input(error, BERTCTL_EXIT_USAGE, "submit: --set and --array go with a spec file");
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: --set and --array only apply to a spec file");
         if (arguments->rest && arguments->n_rest == 0)
-                return error_input(error, BERTCTL_EXIT_USAGE, "submit: a command is missing after --");
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: missing COMMAND after --");
         if (arguments->rest && arguments->n > 0)
                 return error_input(error, BERTCTL_EXIT_USAGE,
                                    "submit: either a spec file or `-- COMMAND...`, not both: '%s'",
@@ -112,13 +118,13 @@ static int check_usage(const struct arguments *arguments, struct error *error) {
         if (!arguments->rest && arguments->n != 1)
                 return refuse_words(arguments, error);
         if (!arguments->rest && given.keys.n > 0)
-                return error_input(
-                        error, BERTCTL_EXIT_USAGE,
-                        "submit: --name, --ranks and the like go with `-- COMMAND...`; a spec file says them itself");
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "submit: --name, --ranks etc. only apply to `-- COMMAND`; in a spec file, set them "
+                                   "there or with --set");
         return 0;
 }
 
-/* What is to be submitted, read once: it may be a pipe. */
+/* The spec file, read once: it may be a pipe. */
 struct source {
         const char *path;
         char *text;
@@ -127,7 +133,7 @@ struct source {
 static void cleanup_source_p(struct source *source) { free(source->text); }
 #define cleanup_source cleanup(cleanup_source_p)
 
-/* A script or another program in a spec's place: how it is run. */
+/* A script or another program in place of a spec: how to run it. */
 static int refuse_program(const char *path, struct error *error) {
         const char *dot = strrchr(path, '.');
         bool yaml = dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0);
@@ -155,7 +161,7 @@ static void refuse_options(const char *path, struct error *error) {
 static int read_source(const char *path, struct source *ret, struct error *error) {
         *ret = (struct source) { .path = path };
         if (!path[0])
-                return error_input(error, BERTCTL_EXIT_USAGE, "submit: the spec's name is an empty word");
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: SPEC.yaml: empty argument");
         int r = spec_read(path, &ret->text, &ret->size, error);
         if (r < 0) {
                 error->exit = BERTCTL_EXIT_USAGE;
@@ -229,12 +235,12 @@ static int tell_id(struct ctl *ctl, uint64_t id) {
                 (void) printf("%" PRIu64 "\n", id);
         if (r == 0 && fflush(stdout) == 0)
                 return 0;
-        /* Or it would be submitted again. */
+        /* An error without the id would make the user submit it again. */
         return error_input(&ctl->error, BERTCTL_EXIT_FAILED, "job %" PRIu64 " is submitted; standard output: %s", id,
                            strerror(errno));
 }
 
-/* Sends the array's jobs, each of which was looked at before, and tells their ids as they come, or in `ids`. */
+/* Sends the array's jobs, whose specs were checked before, and prints their ids one by one, or collects them in `ids`. */
 static int send_array(struct ctl *ctl, const struct source *source, const struct array *array, json_t *ids) {
         cleanup_client struct client *client = NULL;
         size_t total = array_size(array), i = 0;
@@ -269,7 +275,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
         }
         if (r == 0)
                 r = send_array(ctl, source, array, ids);
-        /* Those that were submitted are told, too, or they would be submitted again. */
+        /* Also prints those that were submitted before an error, or they would be submitted again. */
         if (given.json && (r == 0 || json_array_size(ids) > 0)) {
                 int written = json_print(stdout, steal_pointer(&ids), r == 0 ? &ctl->error : NULL);
                 r = r < 0 ? r : written;
@@ -279,7 +285,7 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
         return r;
 }
 
-/* One job, and with --wait its end. Returns bertctl's exit code. */
+/* One job; with --wait, waits until it ends. Returns bertctl's exit code. */
 static int submit_one(struct ctl *ctl, const struct spec *spec, bool reads_stdin) {
         cleanup_client struct client *client = NULL;
         uint64_t id;
@@ -328,7 +334,7 @@ static int submit_command(struct ctl *ctl, const struct arguments *arguments) {
         return r < 0 ? command_exit(ctl, r) : submit_one(ctl, spec, false);
 }
 
-/* What is wrong with a job is told whether or not a daemon is there. */
+/* Reports what is wrong with a job even if no daemon answers. */
 int command_submit(struct ctl *ctl, int argc, char **argv) {
         struct arguments arguments;
 

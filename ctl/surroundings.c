@@ -91,7 +91,7 @@ int surroundings_folder(char **ret_cwd, struct error *error) {
         if (stat(cwd, &there) < 0 || access(cwd, X_OK) < 0)
                 return refuse_folder(strerror(errno), error);
         if (stat(".", &here) == 0 && (here.st_dev != there.st_dev || here.st_ino != there.st_ino))
-                return refuse_folder("another folder has the name of the current one", error);
+                return refuse_folder("the current folder was replaced", error);
         *ret_cwd = steal_pointer(&cwd);
         return 0;
 }
@@ -180,8 +180,8 @@ void surroundings_tell_stdin(void) {
         else if ((S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) && ioctl(STDIN_FILENO, FIONREAD, &ready) < 0)
                 ready = 0;
         if (ready > 0)
-                (void) fprintf(stderr, "bertctl: standard input is not passed on: a job reads /dev/null; let the job "
-                                       "open the file itself, as in `bertctl submit -- sh -c 'COMMAND <FILE'`\n");
+                (void) fprintf(stderr, "bertctl: standard input is ignored: a job reads /dev/null; let the job "
+                                       "open the file: `bertctl submit -- sh -c 'COMMAND <FILE'`\n");
 }
 
 /* ---- another machine's state ---- */
@@ -202,8 +202,8 @@ void surroundings_tell_other_state(const char *state_dir) {
                         continue;
                 (void) fprintf(
                         stderr,
-                        "bertctl: no jobs here, but %s/%s has those of another machine-id: if it was this host's, "
-                        "`bertctl shutdown && bertd --detach --state-dir %s/%s` keeps them\n",
+                        "bertctl: no jobs here, but %s/%s has jobs of another machine-id; if it was this host's, "
+                        "use them with: bertctl shutdown && bertd --detach --state-dir %s/%s\n",
                         parent, entry->d_name, parent, entry->d_name);
         }
 }

@@ -18,7 +18,7 @@ int surroundings_append(sd_bus_message *m);
 /* One line on stderr where standard input has something to read: a job never does. */
 void surroundings_tell_stdin(void);
 
-/* One line on stderr where the folder beside a bertd's own, of another machine-id, holds jobs: a host that was cloned or installed anew
+/* One line on stderr if the folder beside a bertd's own, of another machine-id, has jobs: a host that was cloned or reinstalled
  * has another one, and its bertd begins with nothing. */
 void surroundings_tell_other_state(const char *state_dir);
 

@@ -14,6 +14,8 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 
+#define SERVICE "org.freedesktop.systemd1"
+#define UNIT "org.freedesktop.systemd1.Unit"
 #define SERVICE_PATH "/org/freedesktop/systemd1/unit/bertd_2eservice"
 #define NOT_LOADED 5 /* of systemctl: bertd was installed without this unit, as older versions are */
 #define ASK_LIMIT_USEC (2 * USEC_PER_SEC)
@@ -54,6 +56,18 @@ static enum unit_state state_of(const char *name) {
         return UNIT_UNKNOWN;
 }
 
+/* Between two starts of a failing service it is inactive, with a start job queued. */
+static bool has_job(sd_bus *bus) {
+        sd_bus_message *m = NULL;
+        uint32_t id = 0;
+
+        int r = sd_bus_get_property(bus, SERVICE, SERVICE_PATH, UNIT, "Job", NULL, &m, "(uo)");
+        if (r >= 0)
+                (void) sd_bus_message_read(m, "(uo)", &id, NULL);
+        (void) sd_bus_message_unref(m);
+        return id > 0;
+}
+
 enum unit_state unit_service_state(void) {
         sd_bus *bus = NULL;
         cleanup_free char *name = NULL;
@@ -64,10 +78,12 @@ enum unit_state unit_service_state(void) {
         if (r >= 0)
                 r = sd_bus_set_method_call_timeout(bus, ASK_LIMIT_USEC);
         if (r >= 0)
-                r = sd_bus_get_property_string(bus, "org.freedesktop.systemd1", SERVICE_PATH,
-                                               "org.freedesktop.systemd1.Unit", "ActiveState", NULL, &name);
+                r = sd_bus_get_property_string(bus, SERVICE, SERVICE_PATH, UNIT, "ActiveState", NULL, &name);
+        enum unit_state state = r < 0 ? UNIT_UNKNOWN : state_of(name);
+        if (state == UNIT_INACTIVE && has_job(bus))
+                state = UNIT_CHANGING;
         (void) sd_bus_close_unref(bus);
-        return r < 0 ? UNIT_UNKNOWN : state_of(name);
+        return state;
 }
 
 /* Its exit code, which waits for the job's end; or −errno. */
@@ -101,5 +117,5 @@ int unit_stop_socket(struct error *error) {
                        ? 0
                        : error_input(error, BERTCTL_EXIT_FAILED,
                                      "bertd.socket cannot be stopped, and its next client would start bertd again: "
-                                     "`systemctl status bertd.socket` says why");
+                                     "see `systemctl status bertd.socket`");
 }

@@ -1,4 +1,4 @@
-/* What systemd knows of the system's bertd: bertd.service, and bertd.socket at which its clients connect. Nothing where it is not installed. */
+/* systemd's units of the system daemon: bertd.service, and bertd.socket to which clients connect. Both may be missing. */
 #ifndef CTL_UNIT_H
 #define CTL_UNIT_H
 
@@ -8,7 +8,7 @@
 
 enum unit_state {
         UNIT_NONE,    /* no systemd, or no bertd.service */
-        UNIT_UNKNOWN, /* systemd does not say */
+        UNIT_UNKNOWN, /* systemd gives no answer */
         UNIT_INACTIVE,
         UNIT_ACTIVE,
         UNIT_CHANGING, /* being started, stopped, or started again after a failure */

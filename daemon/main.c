@@ -36,22 +36,31 @@
 
 #define FILES_MAX 16384 /* as in bertd.service */
 
-static const char help[] =
-        "usage: bertd [options]\n"
-        "\n"
-        "Keeps BERT training jobs running on this host: queues, starts and restarts them.\n"
-        "Runs in the foreground (for systemd) unless --detach is given.\n"
-        "\n"
-        "  --state-dir DIR     state folder (default: /var/lib/bertd; for a user: ~/.local/state/bertd/MACHINE)\n"
-        "  --socket PATH       socket for clients (default: /run/bertd/bertd.sock; for a user: "
-        "$XDG_RUNTIME_DIR/bertd/bertd.sock)\n"
-        "  --slots N           ranks x threads that may run at once (default: usable cores)\n"
-        "  --gpus N|LIST       GPUs to use: a number, or a list of names, e.g. 0,1 (default: all)\n"
-        "  --launcher auto|systemd|fork\n"
-        "                      how jobs are started (default: auto)\n"
-        "  --keep-ended N      ended jobs to keep, besides those with checkpoints (default: 10000)\n"
-        "  --detach            run in the background and survive the terminal\n"
-        "  --help, --version\n";
+static const char help[] = "usage: bertd [OPTION...]\n"
+                           "\n"
+                           "Keeps BERT training jobs running on this host: queues, starts and restarts them.\n"
+                           "Runs in the foreground (for systemd) unless --detach is given.\n"
+                           "\n"
+                           "Options:\n"
+                           "  --state-dir DIR     state folder (default: /var/lib/bertd;\n"
+                           "                      for a user: ~/.local/state/bertd/MACHINE)\n"
+                           "  --socket PATH       socket for clients (default: /run/bertd/bertd.sock;\n"
+                           "                      for a user: $XDG_RUNTIME_DIR/bertd/bertd.sock)\n"
+                           "  --slots N           ranks x threads that may run at once\n"
+                           "                      (default: usable cores)\n"
+                           "  --gpus N|LIST       GPUs to use: a number, or a list of names, e.g. 0,1\n"
+                           "                      (default: all)\n"
+                           "  --launcher auto|systemd|fork\n"
+                           "                      how jobs are started (default: auto)\n"
+                           "  --keep-ended N      ended jobs to keep, besides those with checkpoints\n"
+                           "                      (default: 10000)\n"
+                           "  --detach            run in the background and survive the terminal\n"
+                           "  --help              print this help\n"
+                           "  --version           print the version\n"
+                           "\n"
+                           "Examples:\n"
+                           "  bertd --detach                  start your own daemon in the background\n"
+                           "  systemctl enable --now bertd    start the system daemon, as root\n";
 
 struct options {
         const char *state_dir, *socket, *gpus, *launcher;

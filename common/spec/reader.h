@@ -1,9 +1,11 @@
 /*
- * A spec while it is read: what spec.c, which reads it, and check.c, which looks at keys together, share. Nobody else includes this.
+ * A spec while it is read, from what a file or options say: values.c has one key, spec.c all of them, stages.c those of a stage, check.c
+ * looks at keys together. Nobody else includes this.
  */
 #ifndef COMMON_SPEC_READER_H
 #define COMMON_SPEC_READER_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -24,7 +26,7 @@ struct spec_reader {
         const struct part *file;
         const struct part *stage; /* NULL: the file is read */
         const struct said *said;  /* (spec_n_fields) what counts: the stage's, or the task's, in place of the file's */
-        char prefix[64];          /* "stages[1]." or "stages[1].tasks[0].", prefix for keys that it does not set */
+        char prefix[64];          /* "stages[1]." or "stages[1].tasks[0].", in front of keys that it does not say */
         bool task;                /* the latter, whose keys are those of data */
         struct spec_idle *idle;   /* (SPEC_IDLE_RULES), over all stages */
         struct error *error;
@@ -39,13 +41,39 @@ static inline bool is_said(const struct spec_reader *reader, const char *key) { 
 __attribute__((format(printf, 3, 4))) int spec_refuse(struct spec_reader *reader, const char *key, const char *format,
                                                       ...);
 
+static inline int spec_no_memory(struct spec_reader *reader) {
+        return error_errno(reader->error, ENOMEM, "%s", reader->path);
+}
+
+static inline const char *kind_name(enum job_kind kind) {
+        static const char *const names[] = JOB_KIND_NAMES;
+        return names[kind];
+}
+
+/* ---- values.c ---- */
+
 /* The text as the field's type has it, into the field's place at `to`. */
 int spec_read_value(struct spec_reader *reader, const struct field *field, const char *text, void *to);
 
-/* Checks across keys. May set defaults that depend on other keys. */
+/* What is said of the row, or its default. Needs spec->kind, but for the kind itself. */
+int spec_read_field(struct spec_reader *reader, size_t row, struct spec *spec);
+
+/* ---- spec.c ---- */
+
+/* Every key, and what they are together. */
+int spec_read_values(struct spec_reader *reader, struct spec *spec);
+
+/* ---- stages.c ---- */
+
+/* The stages of a file that has some, and then the file itself. */
+int spec_read_stages(struct spec_reader *reader, struct spec *spec);
+
+/* ---- check.c ---- */
+
+/* What one key alone cannot tell. May complete what the spec leaves out. */
 int spec_check(struct spec_reader *reader, struct spec *spec);
 
-/* After the stages: keys of the file without effect in any stage. */
+/* After the stages: what the file says and no stage makes anything of. */
 int spec_check_stages(struct spec_reader *reader);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * See yaml.h. The reader follows libyaml's events along the keys that the table has at each place, so nothing is nested
- * deeper than a spec is. It owns the current event; texts go directly into the caller's struct part.
+ * See yaml.h. The reader follows libyaml's events along the keys that the table has at each place, so nothing is nested deeper than a spec
+ * is. It owns the event under way; what it reads goes into the caller's struct part at once.
  */
 #include "common/spec/yaml.h"
 
@@ -13,10 +13,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "common/file.h"
-#include "common/nearest.h"
-
-#define NAME_SIZE 160 /* "stages[15].tasks[31].sequence_length" */
+#include "common/spec/places.h"
 
 bool yaml_is_null(const char *text) {
         static const char *const nulls[] = { "", "~", "null", "Null", "NULL" };
@@ -53,7 +50,7 @@ __attribute__((format(printf, 4, 5))) static int refuse(struct reader *reader, s
 
 static int no_memory(struct reader *reader) { return error_errno(reader->error, ENOMEM, "%s", reader->path); }
 
-/* libyaml gives the line of wrong syntax, but only the offset of invalid bytes. */
+/* libyaml tells the line of wrong syntax, but only the offset of wrong bytes. */
 static int refuse_syntax(struct reader *reader) {
         const yaml_parser_t *parser = &reader->parser;
         size_t line = parser->problem_mark.line + 1;
@@ -113,107 +110,6 @@ static int expect(struct reader *reader, yaml_event_type_t type, const char *nam
         return refuse(reader, line_of(reader), name, "expected %s, not %s", shapes[type], shapes[reader->event.type]);
 }
 
-/* ---- keys ---- */
-
-/* A mapping: the keys of the rows that begin with `section`, and its list of parts, which are mappings. */
-struct place {
-        const char *name;    /* in messages; NULL: the file */
-        const char *section; /* "", "resources.", of a stage STAGE_PREFIX, of a task "data." */
-        const char *parts;   /* the list's key, or NULL */
-        uint32_t parts_max;
-};
-
-static const struct place file_place = { .section = "", .parts = "stages", .parts_max = SPEC_STAGES_MAX },
-                          stage_place = { "stages", STAGE_PREFIX, "tasks", SPEC_TASKS_MAX },
-                          task_place = { "tasks", "data.", NULL, 0 };
-
-/* The name that a row gives to the place: its key's, or its section's if it is the first row of that; NULL: none. After all rows: the
- * list of parts. */
-static const char *name_at(const struct place *place, size_t row, char buffer[NAME_SIZE]) {
-        if (row == spec_n_fields)
-                return place->parts;
-        const struct field *field = &spec_fields[row];
-        size_t n = strlen(place->section), section = strcspn(field->key, ".");
-        bool own = strncmp(field->key, place->section, n) == 0 && !strchr(field->key + n, '.'),
-             nested = place == &file_place    ? field->key[section] && strncmp(field->key, STAGE_PREFIX, section) != 0
-                      : place == &stage_place ? is_staged(field)
-                                              : false;
-
-        if (own)
-                return field->entry == 2 ? NULL : field->key + n;
-        if (!nested || (row > 0 && strncmp(spec_fields[row - 1].key, field->key, section + 1) == 0))
-                return NULL;
-        (void) snprintf(buffer, NAME_SIZE, "%.*s", (int) section, field->key);
-        return buffer;
-}
-
-static size_t find_name(const struct place *place, const char *word) {
-        char buffer[NAME_SIZE];
-        size_t row = 0;
-
-        for (; row <= spec_n_fields; row++) {
-                const char *name = name_at(place, row, buffer);
-                if (name && strcmp(name, word) == 0)
-                        break;
-        }
-        return row;
-}
-
-struct suggestion {
-        char text[2 * NAME_SIZE];
-        size_t distance;
-};
-
-static void suggest(const char *word, const struct place *place, const char *before, const char *after,
-                    struct suggestion *best) {
-        char buffer[NAME_SIZE];
-
-        for (size_t row = 0; row <= spec_n_fields; row++) {
-                const char *name = name_at(place, row, buffer);
-                size_t distance = name ? nearest_distance(word, name) : NEAREST_FAR;
-                if (distance >= best->distance)
-                        continue;
-                best->distance = distance;
-                (void) snprintf(best->text, sizeof(best->text), ": did you mean %s%s%s%s?", before,
-                                before[0] ? "." : "", name, after);
-        }
-}
-
-/* The nearest key of this place, else of another. */
-static void suggest_key(const char *word, const struct place *place, struct suggestion *best) {
-        char outside[NAME_SIZE], buffer[NAME_SIZE], section[NAME_SIZE + 1];
-
-        suggest(word, place, place->name ? place->name : "", "", best);
-        if (best->distance < NEAREST_FAR)
-                return;
-        (void) snprintf(outside, sizeof(outside), " outside of %s", place->name ? place->name : "");
-        suggest(word, &file_place, "", outside, best);
-        for (size_t row = 0; row < spec_n_fields; row++) {
-                const char *name = name_at(&file_place, row, buffer);
-                if (name != buffer)
-                        continue;
-                (void) snprintf(section, sizeof(section), "%s.", name);
-                suggest(word, &(struct place) { name, section, NULL, 0 }, name, "", best);
-        }
-}
-
-static int refuse_unknown(struct reader *reader, const struct place *place) {
-        struct suggestion best = { .distance = NEAREST_FAR };
-        char keys[512] = "", buffer[NAME_SIZE];
-        size_t used = 0;
-
-        if (is_plain(reader) && strcmp(text_of(reader), "<<") == 0)
-                return refuse(reader, line_of(reader), NULL, "YAML merge keys are not accepted here");
-        for (size_t row = 0; row <= spec_n_fields && used < sizeof(keys); row++) {
-                const char *name = name_at(place, row, buffer);
-                if (name)
-                        used += (size_t) snprintf(keys + used, sizeof(keys) - used, "%s%s", used ? ", " : "", name);
-        }
-        suggest_key(text_of(reader), place, &best);
-        return refuse(reader, line_of(reader), NULL, "unknown key '%.64s'%s%s%s; expected %s", text_of(reader),
-                      place->name ? " in " : "", place->name ? place->name : "", best.text, keys);
-}
-
 /* ---- values ---- */
 
 static int read_text(struct reader *reader, const char *name, char **ret) {
@@ -231,7 +127,7 @@ static int read_scalar(struct reader *reader, struct said *said) {
         return read_text(reader, said->name, &said->text);
 }
 
-/* A list of `min` to `max` texts; on failure those read so far are kept. */
+/* A list of `min` to `max` texts; `said` has them as far as they were read. */
 static int read_list(struct reader *reader, uint32_t min, uint32_t max, struct said *said) {
         char name[NAME_SIZE + 16];
 
@@ -288,11 +184,20 @@ static int read_value(struct reader *reader, size_t row, const char *name, struc
         return is_list(field) ? read_list(reader, field->required, SPEC_LIST_MAX, said) : read_scalar(reader, said);
 }
 
+static int refuse_unknown(struct reader *reader, const struct place *place) {
+        char text[896];
+
+        if (is_plain(reader) && strcmp(text_of(reader), "<<") == 0)
+                return refuse(reader, line_of(reader), NULL, "YAML merge keys are not accepted here");
+        place_describe_unknown(place, text_of(reader), text, sizeof(text));
+        return refuse(reader, line_of(reader), NULL, "%s", text);
+}
+
 static int read_mapping(struct reader *reader, const struct place *place, const char *path, struct part *part);
 
 /* The stages of a file, the tasks of a stage. */
 static int read_parts(struct reader *reader, const struct place *place, const char *name, struct part *part) {
-        const struct place *its = place == &file_place ? &stage_place : &task_place;
+        const struct place *its = place_of_parts(place);
         char path[NAME_SIZE + 16];
 
         part->line = line_of(reader);
@@ -331,7 +236,7 @@ static int read_key(struct reader *reader, const struct place *place, const char
 
         if (reader->event.type != YAML_SCALAR_EVENT)
                 return refuse(reader, line_of(reader), NULL, "expected a key");
-        size_t row = find_name(place, text_of(reader));
+        size_t row = place_find(place, text_of(reader));
         if (row > spec_n_fields)
                 return refuse_unknown(reader, place);
         (void) snprintf(word, sizeof(word), "%s", text_of(reader));
@@ -388,139 +293,4 @@ int yaml_read(const char *path, const char *text, size_t size, struct part *file
         yaml_event_delete(&reader.event);
         yaml_parser_delete(&reader.parser);
         return r;
-}
-
-/* ---- writing ---- */
-
-/* An event that could not be made, or not be written, makes `failed`; what follows does nothing. */
-struct writer {
-        yaml_emitter_t emitter;
-        bool failed;
-};
-
-static void emit(struct writer *writer, int made, yaml_event_t *event) {
-        if (writer->failed && made)
-                yaml_event_delete(event);
-        else
-                writer->failed = writer->failed || !made || !yaml_emitter_emit(&writer->emitter, event);
-}
-
-static void emit_text(struct writer *writer, const char *text) {
-        yaml_scalar_style_t style = yaml_is_null(text) ? YAML_SINGLE_QUOTED_SCALAR_STYLE : YAML_ANY_SCALAR_STYLE;
-        yaml_event_t event;
-
-        emit(writer,
-             yaml_scalar_event_initialize(&event, NULL, NULL, (const yaml_char_t *) text, (int) strlen(text), 1, 1,
-                                          style),
-             &event);
-}
-
-static void begin_mapping(struct writer *writer) {
-        yaml_event_t event;
-        emit(writer, yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, YAML_BLOCK_MAPPING_STYLE), &event);
-}
-
-static void end_mapping(struct writer *writer) {
-        yaml_event_t event;
-        emit(writer, yaml_mapping_end_event_initialize(&event), &event);
-}
-
-static void begin_list(struct writer *writer) {
-        yaml_event_t event;
-        emit(writer, yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, YAML_BLOCK_SEQUENCE_STYLE), &event);
-}
-
-static void end_list(struct writer *writer) {
-        yaml_event_t event;
-        emit(writer, yaml_sequence_end_event_initialize(&event), &event);
-}
-
-static void write_value(struct writer *writer, size_t row, const struct said *said) {
-        const struct field *field = &spec_fields[row];
-
-        if (field->entry == 1 || is_list(field))
-                begin_list(writer);
-        if (is_list(field))
-                for (uint32_t i = 0; i < said->n; i++)
-                        emit_text(writer, said->entries[i]);
-        else
-                emit_text(writer, said->text);
-        if (field->entry == 2 || is_list(field))
-                end_list(writer);
-}
-
-/* The rows of one section, all of which stand together, from `row` on. */
-static void write_section(struct writer *writer, size_t row, const struct part *part) {
-        size_t n = strcspn(spec_fields[row].key, ".") + 1;
-        char section[NAME_SIZE];
-        bool begun = false;
-
-        (void) snprintf(section, sizeof(section), "%.*s", (int) (n - 1), spec_fields[row].key);
-        for (size_t i = row; i < spec_n_fields && strncmp(spec_fields[i].key, spec_fields[row].key, n) == 0; i++) {
-                if (!part->said[i].name)
-                        continue;
-                if (!begun) {
-                        emit_text(writer, section);
-                        begin_mapping(writer);
-                }
-                begun = true;
-                if (spec_fields[i].entry != 2)
-                        emit_text(writer, spec_fields[i].key + n);
-                write_value(writer, i, &part->said[i]);
-        }
-        if (begun)
-                end_mapping(writer);
-}
-
-static void write_part(struct writer *writer, const struct place *place, const struct part *part) {
-        char buffer[NAME_SIZE];
-
-        begin_mapping(writer);
-        for (size_t row = 0; row < spec_n_fields; row++) {
-                const char *name = name_at(place, row, buffer);
-                if (name == buffer)
-                        write_section(writer, row, part);
-                else if (name && part->said[row].name) {
-                        emit_text(writer, name);
-                        write_value(writer, row, &part->said[row]);
-                }
-        }
-        if (part->n_parts > 0) {
-                emit_text(writer, place->parts);
-                begin_list(writer);
-                for (uint32_t i = 0; i < part->n_parts; i++)
-                        write_part(writer, place == &file_place ? &stage_place : &task_place, &part->parts[i]);
-                end_list(writer);
-        }
-        end_mapping(writer);
-}
-
-static void write_document(struct writer *writer, const struct part *file) {
-        yaml_event_t event;
-
-        emit(writer, yaml_stream_start_event_initialize(&event, YAML_UTF8_ENCODING), &event);
-        emit(writer, yaml_document_start_event_initialize(&event, NULL, NULL, NULL, 1), &event);
-        write_part(writer, &file_place, file);
-        emit(writer, yaml_document_end_event_initialize(&event, 1), &event);
-        emit(writer, yaml_stream_end_event_initialize(&event), &event);
-}
-
-int yaml_write(const struct part *file, char **ret_text, struct error *error) {
-        struct writer writer = {};
-        cleanup_free char *text = NULL;
-        size_t size = 0;
-        FILE *stream = open_memstream(&text, &size);
-
-        if (!stream || !yaml_emitter_initialize(&writer.emitter)) {
-                if (stream)
-                        (void) fclose(stream);
-                return error_errno(error, ENOMEM, "job spec");
-        }
-        yaml_emitter_set_output_file(&writer.emitter, stream);
-        write_document(&writer, file);
-        yaml_emitter_delete(&writer.emitter);
-        if (fclose(stream) != 0 || writer.failed)
-                return error_errno(error, ENOMEM, "job spec");
-        *ret_text = steal_pointer(&text);
-        return 0;
 }

@@ -55,7 +55,7 @@ struct bus_server {
 #define TELL_USEC (10 * USEC_PER_SEC)
 #define ACCEPTS_A_TURN 256
 #define REST_USEC (USEC_PER_SEC / 5)
-#define LEAVE_USEC (USEC_PER_SEC / 10)
+#define LEAVE_USEC (2 * USEC_PER_SEC)
 
 /* Rate-limits the log. */
 static void tell_refusal(struct bus_server *server, uid_t uid, const char *reason) {
@@ -90,6 +90,20 @@ static void peer_free(struct peer *peer) {
         free(peer);
 }
 
+static void on_left(void *userdata) {
+        const struct bus_server *server = userdata;
+
+        loop_end(server->node->loop, 0);
+}
+
+/* Somebody has connected and is neither a shim nor one who waits: he is about to ask, or to be answered. */
+static bool is_asked(const struct bus_server *server) {
+        for (const struct peer *p = server->peers; p; p = p->next)
+                if (p->link.job == 0 && p->waits == 0 && !p->change)
+                        return true;
+        return false;
+}
+
 static void on_reap(void *userdata) {
         struct bus_server *server = userdata;
 
@@ -102,6 +116,8 @@ static void on_reap(void *userdata) {
                 *at = peer->next;
                 peer_free(peer);
         }
+        if (timer_is_armed(&server->leave) && !is_asked(server))
+                on_left(server);
 }
 
 /* When the loop ends, sd-bus would wait for each connection, also for an incomplete one or one that reads nothing. */
@@ -422,14 +438,8 @@ int bus_server_new(struct node *node, const char *path, struct bus_server **ret,
         return 0;
 }
 
-static void on_left(void *userdata) {
-        const struct bus_server *server = userdata;
-
-        loop_end(server->node->loop, 0);
-}
-
 void bus_server_leave(struct bus_server *server) {
-        if (server->node->options.passed_socket == 0 || timer_is_armed(&server->leave)) {
+        if (server->node->options.passed_socket == 0 || timer_is_armed(&server->leave) || !is_asked(server)) {
                 on_left(server);
                 return;
         }

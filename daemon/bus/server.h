@@ -31,8 +31,8 @@ struct peer {
 int bus_server_new(struct node *node, const char *path, struct bus_server **ret, struct error *error);
 void bus_server_free(struct bus_server *server);
 
-/* Ends the loop; if systemd keeps the socket for the next bertd, only after connected clients have had time for their
- * calls. A second call does not wait. */
+/* Ends the loop: if systemd keeps the socket for the next bertd, once everybody who has connected has asked and been answered, or after
+ * 2 s. Asked again it does not wait. */
 void bus_server_leave(struct bus_server *server);
 
 struct parked;

@@ -36,8 +36,8 @@ static int refuse_living(const char *path, const struct sockaddr_un *address, st
         if (r == 0 && is_unit(fd))
                 return error_set(
                         error, EADDRINUSE,
-                        "%s: systemd listens there for bertd.service: start that with `systemctl start bertd`, "
-                        "or free the path with `systemctl stop bertd bertd.socket`",
+                        "%s: systemd listens there for bertd.service, and starts it for whoever connects; free "
+                        "the path with `systemctl stop bertd bertd.socket`",
                         path);
         if (r == 0 || r == -EAGAIN)
                 return error_set(error, EADDRINUSE, "%s: another daemon answers there", path);

@@ -54,11 +54,11 @@ refused 2 "not a whole number" logs -n 5x 1
 refused 2 "one argument too many" list surplus
 refused 2 "argument is missing" wait
 refused 2 "argument is missing" cancel
-refused 2 "not go together" status -w --json
-refused 2 "not go together" metrics -f --json 1
+refused 2 "cannot be combined" status -w --json
+refused 2 "cannot be combined" metrics -f --json 1
 refused 2 "one argument too many" doctor a.yaml b.yaml
 refused 2 "expected one SPEC.yaml" submit
-refused 2 "command is missing after --" submit --
+refused 2 "missing COMMAND after --" submit --
 refused 2 "not both" submit a.yaml -- true
 for n in 0 -1 5000 99999999999999999999999; do refused 2 "--ranks: $n is not between 1 and 4096" submit --ranks "$n" -- true; done
 refused 2 "--retries: 'x' is not a whole number" submit --retries x -- true
@@ -102,7 +102,7 @@ refused 2 "job.yaml" submit "$work/job.yaml"
 printf 'kind: command\nname: \xff\xfe\ncommand: ["true"]\n' >"$work/job.yaml"
 refused 2 "job.yaml" submit "$work/job.yaml"
 spec 'kind: command' 'command: ["true"]'
-refused 2 "go with" submit --ranks 2 "$work/job.yaml"
+refused 2 "only apply to .-- COMMAND." submit --ranks 2 "$work/job.yaml"
 
 # No daemon: the right code, and the command that starts one.
 refused 4 'no such socket.*bertd --detach' submit "$work/job.yaml"

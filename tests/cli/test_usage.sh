@@ -70,6 +70,7 @@ ok "one that is nearly a command" refuses 2 "^bert-trainer: no command pretrian:
 ok "an option that is nearly one" refuses 2 "^bert-trainer: --rundir: unknown option: did you mean --run-dir?; see bert-trainer pretrain --help\$" "$TRAINER" pretrain --rundir x
 ok "an unknown command" refuses 2 "^bert-trainer: no command frobnicate (bert-trainer --help lists them)\$" "$TRAINER" frobnicate
 
+ok "bertd --help fits 80 columns" eval '"$BERTD" --help >out && ! grep -E "^.{81}" out && grep -q "^  bertd --detach" out'
 daemon() { ok "bertd ${*:2}" refuses 2 "^bertd: $1" "$BERTD" "${@:2}"; }
 daemon "--frobnicate: unknown option; see bertd --help\$" --frobnicate
 daemon "--sockte=x: unknown option: did you mean --socket?; see bertd --help\$" --sockte=x

@@ -55,7 +55,7 @@ completed() { # what bash offers for a job
 is "the shell completes a name" "$(completed wel)" well
 is "and an id" "$(completed "$again")" "$again"
 for odd in $'a\xff' $'\xef\xbf\xbe'; do
-  ok "nor has one such a name: $(printf '%q' "$odd")" refuses 3 "^bertctl: no such job: a name that is not UTF-8" "$BERTCTL" status "$odd"
+  ok "nor has one such a name: $(printf '%q' "$odd")" refuses 3 "^bertctl: no such job: the name is not UTF-8" "$BERTCTL" status "$odd"
 done
 
 # Changes are waited for: the answer of one that is known comes with the next one, of one that is not, at once.
@@ -128,7 +128,7 @@ both() { # LINK
 }
 if unshare -rm mount -t tmpfs tmpfs /run 2>/dev/null; then
   is "where both answer, the user's own is used" "$(both "$BERTD_SOCKET" | jq -r .socket)" "$work/runtime/bertd/bertd.sock"
-  is "and a line says which" "$(cat "$work/err")" "bertctl: your own bertd answers ($work/runtime/bertd/bertd.sock); the system's is reached with --socket /run/bertd/bertd.sock"
+  is "and a line says which" "$(cat "$work/err")" "bertctl: using your own bertd ($work/runtime/bertd/bertd.sock); for the system daemon: --socket /run/bertd/bertd.sock"
   is "where one answers, nothing is said" "$(both "" | jq -r .socket; cat "$work/err")" "$work/runtime/bertd/bertd.sock"
   rm "$work/runtime/bertd/bertd.sock"
   is "the system's, where the user has none" "$(both "$BERTD_SOCKET" | jq -r .socket; cat "$work/err")" "/run/bertd/bertd.sock"
@@ -150,8 +150,8 @@ if ((EUID == 0)) && unshare -m true 2>/dev/null; then
     [[ $code == 1 ]] && grep -q "^bertctl: $pattern" "$work/err" || { echo "exit $code"; cat "$work/out" "$work/err"; return 1; }
   }
   cure="groupadd --system bertd; usermod -aG bertd nobody; systemctl restart bertd"
-  ok "a system's bertd without a group: what is missing" closed_says "/run/bertd/bertd.sock: only root may use it: when bertd started there was no group bertd; ask root for \`$cure\`" list
-  ok "doctor says it, too" eval 'closed doctor >"$work/out"; cat "$work/out"; grep -A1 "^fail  group .*closed to all but root" "$work/out" | grep -q "cure: $cure"'
+  ok "a system's bertd without a group: what is missing" closed_says "/run/bertd/bertd.sock: only root may use it, because the group bertd did not exist when bertd started; ask root for \`$cure\`" list
+  ok "doctor says it, too" eval 'closed doctor >"$work/out"; cat "$work/out"; grep -A1 "^fail  group .*only root may use the system daemon" "$work/out" | grep -q "cure: $cure"'
 else
   for what in "a system's bertd without a group" "doctor says it, too"; do skip "$what" "needs root and mount namespaces"; done
 fi
@@ -177,4 +177,29 @@ ok "on a terminal it refreshes in place" grep -q "$escape\[[0-9]*A" "$work/drawn
 is "wait of a job that has failed" "$(wait_job 2 20 2>&1; echo $?)" "$(cat "$work/failed")
 1"
 is "with --json the job as well" "$(timeout $((20 * patience)) "$BERTCTL" wait --json "$holds" | jq -c '[.id, .state]')" "[$holds,\"done\"]"
+
+# Who waits for a change asks for it once; a terminal's ages go on without a call.
+printf 'kind: command\ncommand: [sh, -c, "exit 1"]\nrestart: {backoff_sec: [600, 600]}\n' >"$work/backs-off.yaml"
+more=$("$BERTCTL" submit "$work/backs-off.yaml")
+wait_for 20 state_is "$more" backoff
+for words in "status -w $more" "status -w" "wait $more"; do
+  # shellcheck disable=SC2086
+  timeout $((90 * patience)) "$BERTCTL" $words >"$work/idle-${words// /_}" 2>&1 &
+done
+idler=$!
+TERM=xterm timeout $((60 * patience)) script -qfec "$BERTCTL status -w $more" /dev/null </dev/null >"$work/idle-drawn" &
+drawer=$!
+wait_for 20 grep -q backoff "$work/idle-drawn"
+sleep 1
+wakeups() { awk '/^voluntary/ { print $2 }' "/proc/$bertd_pid/status"; }
+before=$(wakeups) frames=$(grep -o "$escape\[[0-9]*A" "$work/idle-drawn" | wc -l)
+sleep 5
+ok "four clients that wait do not wake bertd in 5 s" test $(($(wakeups) - before)) -le 2
+ok "and in a terminal ages go on" test "$(grep -o "$escape\[[0-9]*A" "$work/idle-drawn" | wc -l)" -ge $((frames + 3))
+quietly "$BERTCTL" cancel "$more"
+wait "$idler"
+is "a change is known at once: wait" "$?" 1
+wait "$drawer"
+ok "status -w" eval '[[ $(grep -o "state  *[a-z]*" "$work/idle-status_-w_$more" | xargs) == "state backoff state cancelled" ]]'
+ok "and of all jobs" wait_for 10 grep -q "backs-off  *cancelled" "$work/idle-status_-w"
 finish

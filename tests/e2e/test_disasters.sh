@@ -58,7 +58,7 @@ ok "state.db is locked by another: a submit, which cannot be kept, is refused" r
 is "and not kept" "$(count_jobs)" "$jobs"
 ok "a job ends meanwhile" wait_for 20 has_ended "$busy"
 ok "bertd answers" quietly timeout $((2 * patience)) "$BERTCTL" status "$runs"
-ok "status says why nothing starts" wait_for 6 eval '"$BERTCTL" status | grep "locked.*nothing starts until" >/dev/null'
+ok "status says why nothing starts" wait_for 6 eval '"$BERTCTL" status | grep "locked.*no job starts until" >/dev/null'
 ok "the lock was held all the time" kill -0 "$holder"
 echo >"$work/release"
 wait "$holder"

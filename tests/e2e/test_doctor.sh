@@ -34,11 +34,11 @@ data: {train: [corpus]}
 train: {steps: 1}
 END
 doctor "$work/big.yaml"
-ok "a checkpoint of BERT-Base has 1.2 GiB, and four of them must fit" says 'a checkpoint has 1\.2 GiB, and 3 kept .* need 4\.9 GiB'
+ok "a checkpoint of BERT-Base has 1.2 GiB, and four of them must fit" says 'a checkpoint is 1\.2 GiB, and 3 kept .* need 4\.9 GiB'
 for row in "albert-base-v1 135 MiB" "albert-xxlarge-v1 2.5 GiB"; do
   cp "$SOURCE_DIR/examples/configs/${row%% *}.json" "$work/big.json"
   doctor "$work/big.yaml"
-  ok "a checkpoint of ${row%% *} has ${row#* }" says "a checkpoint has ${row#* }"
+  ok "a checkpoint of ${row%% *} has ${row#* }" says "a checkpoint is ${row#* }"
 done
 make_model 100000 100
 doctor --json "$work/big.yaml"

@@ -101,7 +101,7 @@ ok "a path that is no program is refused at the submit" refuses 2 "on_exit.*noth
 sed -i "s|^on_exit: .*|on_exit: no-such-notifier|" "$work/hooked.yaml"
 ok "so is a name that PATH does not have" refuses 2 "on_exit: no-such-notifier: command not found" "$BERTCTL" submit "$work/hooked.yaml"
 sed -i "s|^on_exit: .*|on_exit: $work/hook --flag|" "$work/hooked.yaml"
-ok "and a command" refuses 2 "on_exit: .*No such file.*; commands go into a script$" "$BERTCTL" submit "$work/hooked.yaml"
+ok "and a command" refuses 2 "on_exit: .*No such file.*; put shell commands in a script$" "$BERTCTL" submit "$work/hooked.yaml"
 cp "$work/hook" "$work/plain" && chmod -x "$work/plain"
 sed -i "s|^on_exit: .*|on_exit: $work/plain|" "$work/hooked.yaml"
 ok "and what may not be executed" refuses 2 "on_exit: .*Permission denied; make it executable: chmod +x$" "$BERTCTL" submit "$work/hooked.yaml"

@@ -45,7 +45,7 @@ is "logs -f -n 1 begins with the last line of the current attempt" "$? $(head -n
 is "logs is of the newest attempt" "$("$BERTCTL" logs "$job" | xargs)" "begin 3 end 3"
 is "logs --attempt 2 of that one" "$("$BERTCTL" logs --attempt 2 "$job" | xargs)" "begin 2 end 2"
 is "with -n 1 its last line" "$("$BERTCTL" logs --attempt 2 -n 1 "$job")" "end 2"
-ok "an attempt that there was not" refuses 1 "^bertctl: job $job has had 3 attempts: there is no attempt 4" "$BERTCTL" logs --attempt 4 "$job"
+ok "an attempt that there was not" refuses 1 "^bertctl: job $job has had 3 attempts; attempt 4 does not exist" "$BERTCTL" logs --attempt 4 "$job"
 paths() { "$BERTCTL" logs --json "$@" "$job" | jq -r '.job, .attempt, .files[]' | xargs; }
 is "--json prints the paths" "$(paths)" "$job 3 $BERTD_STATE_DIR/jobs/$job/attempt-3/log"
 is "of that attempt with --attempt" "$(paths --attempt 1)" "$job 1 $BERTD_STATE_DIR/jobs/$job/attempt-1/log"

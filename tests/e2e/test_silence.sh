@@ -90,11 +90,11 @@ for command in wait logs status; do
   ok "stopped while $command waits for the job" ended "long-$command" 4 "$stopped"
 done
 ok "a full backlog" ended full 4 "full.sock accepts no connection: .*fuser"
-ok "connections that nobody accepts" ended unaccepted 4 "unaccepted.sock: python3 (pid [0-9]*) listens there, not bertd, and does not answer: end it and start bertd"
+ok "connections that nobody accepts" ended unaccepted 4 "unaccepted.sock: python3 (pid [0-9]*) listens there, not bertd, and does not answer: stop it and start bertd"
 ok "a listener that says nothing" ended mute 4 "mute.sock: python3 (pid [0-9]*) listens there, not bertd"
-ok "one that says what it hears" ended echo 4 "echo.sock: what listens there is not bertd but python3 (pid [0-9]*) "
-ok "one that closes" ended close 4 "close.sock.* went away before it answered"
-ok "a socket of datagrams" ended datagrams 4 "datagrams.sock: what listens there is not bertd"
+ok "one that says what it hears" ended echo 4 "echo.sock: the process listening there is not bertd but python3 (pid [0-9]*) "
+ok "one that closes" ended close 4 "close.sock.* closed the connection before it answered"
+ok "a socket of datagrams" ended datagrams 4 "datagrams.sock: the process listening there is not bertd"
 
 # It goes on as if nothing had been.
 kill -CONT "$bertd_pid"
@@ -122,6 +122,6 @@ others+=($!)
 wait_for 10 test -S "$work/lossy.sock"
 begin lossy "$BERTCTL" --socket "$work/lossy.sock" submit --name lost -- true
 wait $!
-ok "an answer that does not come: what may have been accepted is said" ended lossy 4 "the submission may have been accepted, which \`bertctl list\` then shows"
+ok "an answer that does not come: what may have been accepted is said" ended lossy 4 "the job may have been accepted, see \`bertctl list\`"
 ok "and shown" wait_for 10 state_is lost done
 finish

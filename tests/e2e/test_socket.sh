@@ -231,7 +231,7 @@ n_jobs() { "$BERTCTL" list --json | jq length; }
 before=$(n_jobs)
 ok "a read whose connection is lost is made again" lossy ListJobs quietly "${bertctl[@]}" list
 ok "with its arguments" lossy GetJob quietly "${bertctl[@]}" status "$job"
-ok "a change is not, as it may have been made" lossy Submit refuses 4 "went away before it answered; the submission may have been accepted" "${bertctl[@]}" submit -- true
+ok "a change is not, as it may have been made" lossy Submit refuses 4 "closed the connection before it answered; the job may have been accepted" "${bertctl[@]}" submit -- true
 is "nor was it" "$(n_jobs)" "$before"
 ok "one that was not asked for yet is" lossy "" quietly "${bertctl[@]}" submit -- true
 is "made once" "$(n_jobs)" $((before + 1))

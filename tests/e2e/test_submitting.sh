@@ -62,11 +62,11 @@ refused "\./gone.py: /usr/bin/env: no-such-python: bad interpreter: No such file
 refused "\./words.sh: /usr/bin/env: 'sh -e': No such file or directory; with arguments: #!/usr/bin/env -S sh -e\$" ./words.sh
 refused "\./binary: cannot execute binary file: Exec format error" ./binary
 refused "\./elf: cannot execute binary file: Exec format error" ./elf
-refused "the command is an empty word" ""
+refused "empty command" ""
 refused "python3 train.py: command not found; it is one word.*sh -c" "python3 train.py"
 refused "SEED=1: command not found; .*env NAME=VALUE" SEED=1 ./script.sh
-refused "cd: command not found; it is a shell's own: \`bertctl submit -- bash -c" cd folder
-ok "an empty word for a spec" refuses 2 "^bertctl: submit: the spec's name is an empty word" "$BERTCTL" submit ""
+refused "cd: command not found; it is a shell builtin: \`bertctl submit -- bash -c" cd folder
+ok "an empty word for a spec" refuses 2 "^bertctl: submit: SPEC.yaml: empty argument" "$BERTCTL" submit ""
 printf 'kind: command\ncommand: [./trian.py]\n' >job.yaml
 ok "a spec's program is looked at, too" refuses 2 "^bertctl: job.yaml: command: ./trian.py: No such file or directory" "$BERTCTL" submit job.yaml
 is "none of them was submitted" "$("$BERTCTL" list --json | jq length)" 0
@@ -105,7 +105,7 @@ ok "and says so" log_has "$job" '^bertd: CPUs 4000 of the submitter: not availab
 "$BERTCTL" cancel --now "$job"
 
 # Standard input.
-told="^bertctl: standard input is not passed on: a job reads /dev/null"
+told="^bertctl: standard input is ignored: a job reads /dev/null"
 stdin_said() { [[ $(grep -c "$told" "$work/err") == "$1" ]] || { cat "$work/err"; return 1; }; }
 "$BERTCTL" submit -- ./script.sh <train.py >/dev/null 2>"$work/err"
 ok "a file on standard input: said once" stdin_said 1
@@ -160,7 +160,7 @@ is "set over a spec" "$(field "$("$BERTCTL" submit --set 'run_dir=~/z' job.yaml)
 ok "another's home is not known" refuses 2 "^bertctl: --run-dir: ~alice/x: only ~/" "$BERTCTL" submit '--run-dir=~alice/x' -- true
 ok "a variable is not expanded" refuses 2 "^bertctl: --run-dir: .HOME/x: variables are not expanded" "$BERTCTL" submit '--run-dir=$HOME/x' -- true
 ok "a value that was left out is missed" refuses 2 "^bertctl: --ends-with: first|last is missing" "$BERTCTL" submit --ends-with -- true
-ok "nor a home that is none" refuses 2 "^bertctl: --run-dir: ~/x: no home folder: set HOME" env HOME=nowhere "$BERTCTL" submit '--run-dir=~/x' -- true
+ok "nor a home that is none" refuses 2 "^bertctl: --run-dir: ~/x: no home folder; set HOME" env HOME=nowhere "$BERTCTL" submit '--run-dir=~/x' -- true
 sed -i "s,runs/a,~alice/y," job.yaml
 ok "nor in a spec" refuses 2 "^bertctl: job.yaml:3: run_dir: ~alice/y: only ~/" "$BERTCTL" submit job.yaml
 ok "nor in --socket" refuses 2 "~alice/s: only ~/" "$BERTCTL" --socket='~alice/s' list
@@ -196,7 +196,7 @@ export BERTD_STATE_DIR=$work/states/ffffffffffffffffffffffffffffffff
 start_bertd
 is "an empty list beside nothing: nothing is said" "$("$BERTCTL" list 2>&1)" ""
 touch "$beside/state.db"
-ok "beside another machine's: said with the cure" eval '[[ -z $("$BERTCTL" list 2>"$work/err") ]] && grep -q "^bertctl: no jobs here, but $beside has those of another machine-id: .*bertd --detach --state-dir $beside" "$work/err"'
+ok "beside another machine's: said with the cure" eval '[[ -z $("$BERTCTL" list 2>"$work/err") ]] && grep -q "^bertctl: no jobs here, but $beside has jobs of another machine-id; .*bertd --detach --state-dir $beside" "$work/err"'
 "$BERTCTL" submit --wait -- true >/dev/null
 is "once it has a job of its own, no more" "$("$BERTCTL" list --active 2>&1)" ""
 "$BERTCTL" shutdown

@@ -17,9 +17,9 @@ seems same "${mark}02"
 seems newer "${mark}ff"
 seems older 0123456789ab
 ok "a bertd of the same protocol is asked" quietly "$BERTCTL" --socket "$work/same" list
-ok "a newer bertd: refused with the cure" refuses 1 "^bertctl: bertd at $work/newer is $version (protocol 255), this bertctl is $version (protocol 2): use the bertctl that came with that bertd$" \
+ok "a newer bertd: refused with the cure" refuses 1 "^bertctl: bertd at $work/newer is $version (protocol 255), this bertctl is $version (protocol 2): use the bertctl of the same version as bertd$" \
   "$BERTCTL" --socket "$work/newer" list
-ok "an older one: refused with another" refuses 1 "^bertctl: bertd at $work/older is $version (protocol 1), .*: use that bertd's bertctl, or restart bertd, which jobs outlive: bertctl shutdown, then bertd --detach$" \
+ok "an older one: refused with another" refuses 1 "^bertctl: bertd at $work/older is $version (protocol 1), .*: use the bertctl of the same version as bertd, or restart bertd (jobs keep running): bertctl shutdown, then bertd --detach$" \
   "$BERTCTL" --socket "$work/older" list
 for words in "submit -- true" "status" "status 1" "logs 1" "wait 1" "cancel 1" "pause 1" "resume 1" "checkpoint 1" "checkpoints 1" "events 1" "metrics 1" "results x" "rm 1"; do
   # shellcheck disable=SC2086
