@@ -64,7 +64,7 @@ static void suggest(const char *word, const struct place *place, const char *bef
         }
 }
 
-/* A key of its own place or, if none is near, of another. */
+/* The nearest key of this place, else of another. */
 static void suggest_key(const char *word, const struct place *place, struct suggestion *best) {
         char outside[NAME_SIZE], buffer[NAME_SIZE], section[NAME_SIZE + 1];
 

@@ -9,7 +9,7 @@
 
 #define NAME_SIZE 160 /* "stages[15].tasks[31].sequence_length" */
 
-/* A mapping: the keys of the rows that begin with `section`, and its list of parts, each a mapping of its own. */
+/* A mapping: the keys of the rows that begin with `section`, and its list of parts, which are mappings. */
 struct place {
         const char *name;    /* in messages; NULL: the file */
         const char *section; /* "", "resources.", of a stage STAGE_PREFIX, of a task "data." */

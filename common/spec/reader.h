@@ -1,6 +1,6 @@
 /*
- * A spec while it is read, from what a file or options say: values.c has one key, spec.c all of them, stages.c those of a stage, check.c
- * looks at keys together. Nobody else includes this.
+ * A spec while it is read from a file or options: values.c reads one key, spec.c all of them, stages.c those of a
+ * stage, check.c checks across keys. For common/spec/ only.
  */
 #ifndef COMMON_SPEC_READER_H
 #define COMMON_SPEC_READER_H
@@ -26,7 +26,7 @@ struct spec_reader {
         const struct part *file;
         const struct part *stage; /* NULL: the file is read */
         const struct said *said;  /* (spec_n_fields) what counts: the stage's, or the task's, in place of the file's */
-        char prefix[64];          /* "stages[1]." or "stages[1].tasks[0].", in front of keys that it does not say */
+        char prefix[64];          /* "stages[1]." or "stages[1].tasks[0].", prefix for keys that it does not set */
         bool task;                /* the latter, whose keys are those of data */
         struct spec_idle *idle;   /* (SPEC_IDLE_RULES), over all stages */
         struct error *error;
@@ -55,7 +55,7 @@ static inline const char *kind_name(enum job_kind kind) {
 /* The text as the field's type has it, into the field's place at `to`. */
 int spec_read_value(struct spec_reader *reader, const struct field *field, const char *text, void *to);
 
-/* What is said of the row, or its default. Needs spec->kind, but for the kind itself. */
+/* Reads the row's text, or its default. Needs spec->kind, except for the kind itself. */
 int spec_read_field(struct spec_reader *reader, size_t row, struct spec *spec);
 
 /* ---- spec.c ---- */
@@ -70,10 +70,10 @@ int spec_read_stages(struct spec_reader *reader, struct spec *spec);
 
 /* ---- check.c ---- */
 
-/* What one key alone cannot tell. May complete what the spec leaves out. */
+/* Checks across keys. May set defaults that depend on other keys. */
 int spec_check(struct spec_reader *reader, struct spec *spec);
 
-/* After the stages: what the file says and no stage makes anything of. */
+/* After the stages: keys of the file without effect in any stage. */
 int spec_check_stages(struct spec_reader *reader);
 
 #endif

@@ -28,7 +28,7 @@
 #define WEIGHT_MIN 1e-9 /* of a corpus */
 #define WEIGHT_MAX 1e9
 
-/* A number would be taken for a job's id. */
+/* A number is ambiguous: it looks like a job id. */
 static int default_name(struct spec_reader *reader, const char *base, size_t n, char **to) {
         bool is_number = strspn(base, "0123456789") >= n;
 
@@ -36,7 +36,7 @@ static int default_name(struct spec_reader *reader, const char *base, size_t n, 
         return *to ? 0 : spec_no_memory(reader);
 }
 
-/* The file's without its ending; of what is no file, "job". */
+/* The file's name without its extension; "job" for a stream. */
 static int name_of_file(struct spec_reader *reader, char **to) {
         static const char *const endings[] = { ".yaml", ".yml" };
         const char *slash = strrchr(reader->path, '/'), *base = slash ? slash + 1 : reader->path;

@@ -7,7 +7,7 @@
 #include "common/cleanup.h"
 #include "common/spec/reader.h"
 
-/* What a file says with a stage's own keys in place, all of it borrowed. */
+/* The file's texts overridden by a stage's, all borrowed. */
 struct merged {
         struct said said[SPEC_FIELDS_MAX];
 };
@@ -15,7 +15,7 @@ struct merged {
 static struct said *said_in(struct merged *merged, const char *key) { return &merged->said[field_of(key)]; }
 static const struct said *said_by(const struct part *part, const char *key) { return &part->said[field_of(key)]; }
 
-/* What `part` says takes the place of what the file says. */
+/* Overrides the file's texts with those of `part`. */
 static void overlay(struct merged *merged, const struct part *part) {
         for (size_t row = 0; row < spec_n_fields; row++)
                 if (part->said[row].name)
@@ -26,7 +26,7 @@ static bool is_on(const struct said *said) { return said->text && strtod(said->t
 
 static void drop(struct merged *merged, const char *key) { *said_in(merged, key) = (struct said) {}; }
 
-/* Of two keys that say the same thing the file's gives way to the stage's. */
+/* Of two alternative keys the stage's overrides the file's. */
 static void give_way(struct merged *merged, const struct part *part) {
         const struct said *validation = said_by(part, "data.validation");
 
@@ -52,7 +52,7 @@ static void merge_stage(const struct part *file, const struct part *stage, uint3
         if (stage->n_parts == 0)
                 return;
         if (said_by(&stage->parts[task], "data.train")->n >
-            0) { /* what is held out of the file's own training says nothing of another's */
+            0) { /* validation data of the file's training does not fit another's */
                 drop(merged, "data.validation");
                 drop(merged, "data.test");
         }

@@ -14,7 +14,7 @@
 #include "common/paths.h"
 #include "common/spec/reader.h"
 
-/* A key that is not said, as messages name it. */
+/* Name of an absent key in messages. */
 static void name_key(const struct spec_reader *reader, const struct field *field, char *buffer, size_t size) {
         static const char stage[] = STAGE_PREFIX, data[] = "data.";
         const char *key = field->key;
@@ -173,7 +173,7 @@ static int read_path(struct spec_reader *reader, const struct field *field, cons
         return 0;
 }
 
-/* One that is bounded stands in a line of its own in what bertctl shows. */
+/* Bounded texts are shown on one line by bertctl. */
 static int read_text(struct spec_reader *reader, const struct field *field, const char *text, char **to) {
         if (text[0] == '\0')
                 return spec_refuse(reader, field->key, "empty");

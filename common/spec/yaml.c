@@ -1,6 +1,6 @@
 /*
- * See yaml.h. The reader follows libyaml's events along the keys that the table has at each place, so nothing is nested deeper than a spec
- * is. It owns the event under way; what it reads goes into the caller's struct part at once.
+ * See yaml.h. The reader follows libyaml's events along the keys that the table has at each place, so nothing is nested
+ * deeper than a spec is. It owns the current event; texts go directly into the caller's struct part.
  */
 #include "common/spec/yaml.h"
 
@@ -50,7 +50,7 @@ __attribute__((format(printf, 4, 5))) static int refuse(struct reader *reader, s
 
 static int no_memory(struct reader *reader) { return error_errno(reader->error, ENOMEM, "%s", reader->path); }
 
-/* libyaml tells the line of wrong syntax, but only the offset of wrong bytes. */
+/* libyaml gives the line of wrong syntax, but only the offset of invalid bytes. */
 static int refuse_syntax(struct reader *reader) {
         const yaml_parser_t *parser = &reader->parser;
         size_t line = parser->problem_mark.line + 1;
@@ -127,7 +127,7 @@ static int read_scalar(struct reader *reader, struct said *said) {
         return read_text(reader, said->name, &said->text);
 }
 
-/* A list of `min` to `max` texts; `said` has them as far as they were read. */
+/* A list of `min` to `max` texts; on failure those read so far are kept. */
 static int read_list(struct reader *reader, uint32_t min, uint32_t max, struct said *said) {
         char name[NAME_SIZE + 16];
 

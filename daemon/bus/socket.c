@@ -36,7 +36,7 @@ static int refuse_living(const char *path, const struct sockaddr_un *address, st
         if (r == 0 && is_unit(fd))
                 return error_set(
                         error, EADDRINUSE,
-                        "%s: systemd listens there for bertd.service, and starts it for whoever connects; free "
+                        "%s: systemd listens there for bertd.service, and starts it on the first connection; free "
                         "the path with `systemctl stop bertd bertd.socket`",
                         path);
         if (r == 0 || r == -EAGAIN)
