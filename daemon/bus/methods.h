@@ -35,7 +35,7 @@ int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *c
 int call_reply_nothing(sd_bus_message *m);
 
 enum authority {
-        ANYONE,     /* everyone who may connect */
+        ANYONE,     /* everyone everyone who may connect */
         JOB_ANYONE, /* the first argument is a job's id; anyone */
         JOB_OWNER,  /* the same; the job's user or root */
         ADMIN,      /* root or the daemon's own user */

@@ -48,7 +48,7 @@ void bus_server_charge(struct bus_server *server, uid_t uid, uint64_t usec);
 /* Calls to a shim through the peer's link: Stop and Checkpoint of org.bertd1.Attempt. */
 extern const struct shim_link_calls peer_shim_calls;
 
-/* Adds bytes that were, or may have been, sent to its bus. A peer that reads too little is dropped at the end of this
+/* Adds bytes that were, or may have been, sent to its bus. A peer that reads too little dropped at the end of this
  * iteration. */
 void peer_note_reply(struct peer *peer, size_t size);
 
