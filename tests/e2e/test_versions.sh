@@ -117,7 +117,7 @@ if can=yes; for s in $shims; do become "$s" "$says" "$newer" || can=no; done; [[
   is "they run on" "$(for j in "$seven" "$paused" "$killed"; do field "$j" state; field "$j" attempts; done | xargs)" "running 1 running 1 running 1"
   is "in their shims" "$(shim_of "$seven") $(shim_of "$paused") $(shim_of "$killed")" "$shims"
   is "each has said hello once" "$(sockets_of $shims)" "$sockets"
-  is "which is logged" "$(grep -c "newer than this bertd: it runs on" "$work/bertd.log")" 3
+  is "which is logged" "$(grep -c "newer than this bertd: it keeps running" "$work/bertd.log")" 3
   ok "pause reaches one, by a signal" quietly "$BERTCTL" pause "$paused"
   ok "which ends as it does for any" wait_for 20 state_is "$paused" paused
   ok "with SIGTERM to the job" test -e "$work/term"
